@@ -1,0 +1,26 @@
+/** TCP ports on the loopback interface. */
+
+/** Above what programs are usually given, below where Linux hands out ports for outgoing connections (32768). */
+const LOWEST = 20_000;
+const HIGHEST = 32_000;
+const TRIES = 200;
+
+/** Whether nobody listens on the port of 127.0.0.1 (and this user may). */
+export function portIsFree(port: number): boolean {
+  try {
+    Deno.listen({ hostname: "127.0.0.1", port }).close();
+    return true;
+  } catch {
+    return false;
+  }
+}
+
+/** `count` free ports in a row, from a random place, so that runs side by side seldom meet. */
+export function freePorts(count: number): number[] {
+  for (let attempt = 0; attempt < TRIES; attempt++) {
+    const base = LOWEST + Math.floor(Math.random() * (HIGHEST - LOWEST));
+    const ports = Array.from({ length: count }, (_, index) => base + index);
+    if (ports.every(portIsFree)) return ports;
+  }
+  throw new Error(`Found no ${count} free ports in a row between ${LOWEST} and ${HIGHEST}.`);
+}

@@ -1,0 +1,48 @@
+/** A database of its own for a test file, with the platform baseline and the migrations in it. */
+import postgres from "postgres";
+import { inject } from "vitest";
+import { TEMPLATES } from "./database_server.ts";
+
+export interface TestDatabase {
+  name: string;
+  /** Connects as `postgres`, who owns the database and everything the migrations made. */
+  url: string;
+  /** Connects as the superuser. */
+  superuserUrl: string;
+  /** A pool of connections as `postgres`. */
+  sql: postgres.Sql;
+  /** Closes the pool and removes the database, whoever is still connected. */
+  drop(): Promise<void>;
+}
+
+/**
+ * Clones a template (about 50 ms). `platform` has the hosted baseline only, for tests of the migrations themselves.
+ * Call it in `beforeAll`, and `drop` in `afterAll`.
+ */
+export async function cloneDatabase(template: keyof typeof TEMPLATES = "migrated"): Promise<TestDatabase> {
+  const { port } = inject("databaseServer");
+  const name = `test_${crypto.randomUUID().replaceAll("-", "")}`;
+  const urlFor = (user: string, database: string) =>
+    `postgresql://${user}:postgres@127.0.0.1:${port}/${database}`;
+  await administer(urlFor("supabase_admin", "postgres"), async (admin) => {
+    await admin.unsafe(`create database ${name} template ${TEMPLATES[template]} owner postgres`);
+  });
+  const url = urlFor("postgres", name);
+  const sql = postgres(url, { onnotice: () => {} });
+  const drop = async () => {
+    await sql.end({ timeout: 5 });
+    await administer(urlFor("supabase_admin", "postgres"), async (admin) => {
+      await admin.unsafe(`drop database if exists ${name} with (force)`);
+    });
+  };
+  return { name, url, superuserUrl: urlFor("supabase_admin", name), sql, drop };
+}
+
+async function administer(url: string, run: (admin: postgres.Sql) => Promise<void>): Promise<void> {
+  const admin = postgres(url, { max: 1, onnotice: () => {} });
+  try {
+    await run(admin);
+  } finally {
+    await admin.end();
+  }
+}

@@ -1,0 +1,34 @@
+import { defineConfig } from "vitest/config";
+
+/** A folder of tests, with what it needs running beside it. */
+function project(name: string, include: string[], extra: Record<string, unknown> = {}) {
+  return {
+    extends: true,
+    test: { name, include: include.map((folder) => `${folder}/**/*.test.ts`), ...extra },
+  } as const;
+}
+
+/** One database server for the whole run, started only when a test of the project runs. */
+const DATABASE = { globalSetup: ["tests/harness/database_server.ts"] };
+
+export default defineConfig({
+  test: {
+    // Forked processes: a test that breaks its process breaks nothing else, and they work inside Deno.
+    pool: "forks",
+    // Two cores are what CI has.
+    maxWorkers: 2,
+    testTimeout: 20_000,
+    hookTimeout: 60_000,
+    // Rough edges of timing show as failures, never as passes on a second try.
+    retry: 0,
+    projects: [
+      project("unit", ["tests/unit", "tests/doors"]),
+      project("db", ["tests/db"], DATABASE),
+      project("e2e", ["tests/e2e", "tests/local"], {
+        ...DATABASE,
+        testTimeout: 60_000,
+        hookTimeout: 120_000,
+      }),
+    ],
+  },
+});
