@@ -1,0 +1,21 @@
+-- The private room `eve`, and who may enter it.
+--
+-- Everything that the gateway adds lives in schema `eve`, which the REST API does not expose. Callers reach it through
+-- functions in `public` whose names begin with `eve_`, and only the service role may execute those.
+-- Every migration can be run again on a database that already has it.
+
+create schema if not exists eve;
+
+comment on schema eve is 'EVE Gateway: lanes, reservations, consumers and the audit. Private: reached only through public.eve_* functions.';
+
+revoke all on schema eve from public;
+revoke all on schema eve from anon, authenticated;
+grant usage on schema eve to service_role;
+
+-- PostgreSQL lets everybody execute a new function. A function added later and granted to nobody must be callable by
+-- nobody, so the default is turned round: for every schema, and for Supabase's own defaults in `public` as well.
+alter default privileges revoke execute on functions from public;
+alter default privileges in schema public revoke execute on functions from anon, authenticated;
+alter default privileges in schema eve revoke all on tables from anon, authenticated;
+alter default privileges in schema eve revoke all on sequences from anon, authenticated;
+alter default privileges in schema eve revoke all on functions from anon, authenticated;

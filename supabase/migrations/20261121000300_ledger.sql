@@ -1,0 +1,308 @@
+-- What admission needs and what the audit keeps.
+--
+-- Audit tables (attempts, requests, refusals) have no foreign keys on purpose: they outlive the keys and consumers that
+-- they name, and a key-share lock on a lane for every audit row would queue behind that lane's next reservation.
+
+set local lock_timeout = '10s';
+
+create table if not exists eve.settings (
+  name text primary key,
+  value bigint not null,
+  description text not null
+);
+comment on table eve.settings is 'Numbers that admission reads on every call; a change takes effect on the next one.';
+insert into eve.settings (name, value, description) values
+  ('guard_ms', 250, 'Widens the minute window and the edges of the Pacific day by this many milliseconds, for network jitter. 0 to 5000.')
+on conflict (name) do nothing;
+do $$
+begin
+  if not exists (select from pg_catalog.pg_constraint where conname = 'settings_guard_range') then
+    alter table eve.settings
+      add constraint settings_guard_range check (name <> 'guard_ms' or value between 0 and 5000);
+  end if;
+end;
+$$;
+
+create table if not exists eve.quota_overrides (
+  quota_project text not null,
+  model text not null,
+  rpm integer,
+  tpm integer,
+  rpd integer,
+  notes text,
+  updated_at timestamptz not null default now(),
+  primary key (quota_project, model),
+  constraint quota_overrides_limits_positive check (rpm >= 0 and tpm >= 0 and rpd >= 0)
+);
+comment on table eve.quota_overrides is 'Limits of one quota project that differ from the model''s row (another tier). The whole row replaces it; null is unlimited.';
+
+create table if not exists eve.lanes (
+  id bigint generated always as identity primary key,
+  quota_project text not null,
+  model text not null,
+  blocked_until timestamptz,
+  blocked_reason text,
+  interactive_tail_ms bigint not null default 0,
+  batch_tail_ms bigint not null default 0,
+  day_ends_ms bigint not null default 0,
+  day_starts integer not null default 0,
+  day_batch_starts integer not null default 0,
+  next_day_starts integer not null default 0,
+  next_day_batch_starts integer not null default 0,
+  span_number bigint not null default 0,
+  span_starts bigint not null default 0,
+  span_tokens bigint not null default 0,
+  previous_span_starts bigint not null default 0,
+  previous_span_tokens bigint not null default 0,
+  minute_number bigint not null default 0,
+  minute_starts integer[] not null default array_fill(0, array[10]),
+  minute_tokens bigint[] not null default array_fill(0::bigint, array[10]),
+  interactive_size integer not null default 0,
+  turns bigint not null default 0,
+  constraint lanes_quota_project_model_key unique (quota_project, model)
+) with (fillfactor = 50, autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_cost_delay = 0);
+comment on table eve.lanes is 'A lane is what Google counts by: one quota project and one model. Taken for update by every booking. Times are milliseconds since 1970 of the database''s clock.';
+comment on column eve.lanes.blocked_until is 'No start before this time, because upstream said so; infinity: until a person unblocks it.';
+comment on column eve.lanes.interactive_tail_ms is 'Start of the last interactive booking: the next one of that class does not start before it.';
+comment on column eve.lanes.batch_tail_ms is 'Start of the last batch booking.';
+comment on column eve.lanes.day_ends_ms is 'The next midnight in America/Los_Angeles, as of the last booking.';
+comment on column eve.lanes.day_starts is 'Starts booked in the Pacific day that ends at day_ends_ms; next_day_starts: in the day after it.';
+comment on column eve.lanes.span_number is 'Number of the 65,536 ms span of the last booking. Two spans cover any window, so if their sum fits, the window does.';
+comment on column eve.lanes.minute_number is 'Minute of the last interactive booking: where the ring of ten minutes stands.';
+comment on column eve.lanes.minute_starts is 'Interactive starts of the last ten minutes, a ring indexed by minute modulo 10.';
+comment on column eve.lanes.interactive_size is 'Tokens of a large interactive call lately: a maximum that decays by a tenth with every call.';
+comment on column eve.lanes.turns is 'Bookings ever made: keys that share a lane take turns by it.';
+
+create table if not exists eve.lane_buckets (
+  lane_id bigint not null references eve.lanes (id) on delete cascade,
+  at_ms bigint not null,
+  starts integer not null,
+  tokens bigint not null,
+  batch_starts integer not null,
+  batch_tokens bigint not null,
+  primary key (lane_id, at_ms)
+) with (fillfactor = 70, autovacuum_vacuum_scale_factor = 0.05, autovacuum_vacuum_cost_delay = 0);
+comment on table eve.lane_buckets is 'Starts and input tokens of a lane at an instant: a millisecond on lanes of up to 600 starts a minute, a tenth of a second on faster ones.';
+
+create table if not exists eve.consumers (
+  id uuid primary key default gen_random_uuid(),
+  name text not null,
+  kind text not null,
+  secret_hash text,
+  previous_secret_hash text,
+  previous_secret_until timestamptz,
+  models text[],
+  max_class text not null default 'interactive',
+  requests_per_day integer,
+  tokens_per_day bigint,
+  capture boolean not null default false,
+  is_active boolean not null default true,
+  created_at timestamptz not null default now(),
+  constraint consumers_name_key unique (name),
+  constraint consumers_kind_known check (kind in ('project', 'service', 'notebook')),
+  constraint consumers_max_class_known check (max_class in ('interactive', 'batch')),
+  constraint consumers_budgets_positive check (requests_per_day >= 0 and tokens_per_day >= 0)
+);
+comment on table eve.consumers is 'Who calls. A secret is kept as a hash only.';
+comment on column eve.consumers.models is 'Models it may call; null: all.';
+comment on column eve.consumers.max_class is 'The highest traffic class it gets; batch turns its interactive requests into batch.';
+comment on column eve.consumers.tokens_per_day is 'Input and output tokens a Pacific day; null: no budget.';
+insert into eve.consumers (id, name, kind)
+values ('00000000-0000-0000-0000-000000000000', 'project', 'project')
+on conflict do nothing;
+
+create table if not exists eve.consumer_days (
+  consumer_id uuid not null references eve.consumers (id) on delete cascade,
+  day date not null,
+  requests integer not null default 0,
+  tokens bigint not null default 0,
+  primary key (consumer_id, day)
+) with (fillfactor = 50);
+comment on table eve.consumer_days is 'What a consumer with a budget has spent in a Pacific day.';
+
+create table if not exists eve.scoped_tokens (
+  id uuid primary key default gen_random_uuid(),
+  consumer_id uuid not null references eve.consumers (id) on delete cascade,
+  models text[],
+  class text not null default 'batch',
+  requests_budget integer,
+  tokens_budget bigint,
+  requests_used integer not null default 0,
+  tokens_used bigint not null default 0,
+  issued_at timestamptz not null default now(),
+  expires_at timestamptz not null,
+  revoked_at timestamptz,
+  constraint scoped_tokens_class_known check (class in ('interactive', 'batch')),
+  constraint scoped_tokens_budgets_positive check (requests_budget >= 0 and tokens_budget >= 0)
+) with (fillfactor = 50);
+create index if not exists scoped_tokens_consumer_id_idx on eve.scoped_tokens (consumer_id);
+comment on table eve.scoped_tokens is 'Short-lived tokens of notebooks: the id is the token''s jti. The token itself is kept nowhere.';
+
+create sequence if not exists eve.request_no as bigint cache 32;
+comment on sequence eve.request_no is 'Numbers requests in the order they were admitted (nearly: each connection takes 32 at a time).';
+
+create table if not exists eve.inflight (
+  request_no bigint primary key,
+  consumer_id uuid not null,
+  request_id text not null,
+  token_id uuid,
+  class text not null,
+  door text not null,
+  requested_model text not null,
+  model text not null,
+  attempt smallint not null,
+  state text not null,
+  lane_id bigint not null,
+  key_id uuid not null,
+  start_ms bigint not null,
+  bucket_ms bigint not null,
+  day_ends_ms bigint not null,
+  tokens bigint not null,
+  lease_until timestamptz not null,
+  received_at timestamptz not null,
+  wait_ms bigint not null,
+  trace_id text,
+  metadata jsonb not null,
+  request_hash text,
+  constraint inflight_consumer_id_request_id_key unique (consumer_id, request_id),
+  constraint inflight_state_known check (state in ('reserved', 'between'))
+) with (fillfactor = 70, autovacuum_vacuum_scale_factor = 0.05, autovacuum_vacuum_cost_delay = 0);
+create index if not exists inflight_lane_id_lease_until_idx on eve.inflight (lane_id, lease_until);
+comment on table eve.inflight is 'Requests that are running: one row each, with the reservation of the current attempt. Small, whatever the audit''s size.';
+comment on column eve.inflight.state is 'reserved: an attempt holds a slot. between: the last attempt has failed, the next has not been reserved.';
+comment on column eve.inflight.tokens is 'Input tokens booked, after the model''s factor.';
+comment on column eve.inflight.lease_until is 'Not settled by then: the caller has died, and the row is closed as expired.';
+
+create table if not exists eve.attempts (
+  request_no bigint not null,
+  attempt smallint not null,
+  lane_id bigint not null,
+  key_id uuid not null,
+  model text not null,
+  class text not null,
+  start_ms bigint not null,
+  bucket_ms bigint not null,
+  tokens_booked bigint not null,
+  input_tokens integer,
+  output_tokens integer,
+  thoughts_tokens integer,
+  cached_tokens integer,
+  total_tokens integer,
+  usage_estimated boolean not null default false,
+  outcome text not null,
+  dispatched boolean not null,
+  upstream_status integer,
+  error_code text,
+  error_detail text,
+  finish_reason text,
+  latency_ms integer,
+  settled_at timestamptz not null,
+  primary key (request_no, attempt),
+  constraint attempts_outcome_known check (outcome in ('succeeded', 'failed', 'cancelled', 'expired'))
+);
+comment on table eve.attempts is 'Audit: every reservation that ended, and how. Written once, when it is settled or has expired.';
+comment on column eve.attempts.start_ms is 'When upstream was to be called: milliseconds since 1970, the database''s clock.';
+comment on column eve.attempts.tokens_booked is 'Input tokens reserved; input_tokens are the real ones.';
+create index if not exists attempts_settled_at_idx on eve.attempts using brin (settled_at);
+
+create table if not exists eve.requests (
+  request_no bigint primary key,
+  consumer_id uuid not null,
+  request_id text not null,
+  token_id uuid,
+  class text not null,
+  door text not null,
+  requested_model text not null,
+  model text not null,
+  key_id uuid,
+  state text not null,
+  attempts smallint not null,
+  wait_ms bigint not null,
+  received_at timestamptz not null,
+  finished_at timestamptz not null,
+  input_tokens integer,
+  output_tokens integer,
+  total_tokens integer,
+  error_code text,
+  finish_reason text,
+  trace_id text,
+  metadata jsonb not null,
+  request_hash text,
+  constraint requests_consumer_id_request_id_key unique (consumer_id, request_id),
+  constraint requests_state_known check (state in ('succeeded', 'failed', 'cancelled', 'expired'))
+);
+create index if not exists requests_finished_at_idx on eve.requests using brin (finished_at);
+comment on table eve.requests is 'Audit: every request that ended. Those still running are in eve.inflight.';
+
+create table if not exists eve.request_results (
+  request_no bigint primary key,
+  result jsonb not null,
+  kept_at timestamptz not null default now()
+);
+comment on table eve.request_results is 'Answers kept so that a repeated request_id gets the same one. Only where the caller asked for it.';
+
+create table if not exists eve.refusals (
+  id bigint generated always as identity (cache 32) primary key,
+  refused_at timestamptz not null,
+  consumer_id uuid,
+  token_id uuid,
+  request_id text not null,
+  attempt smallint not null,
+  class text not null,
+  door text not null,
+  model text not null,
+  code text not null,
+  limit_name text,
+  tokens bigint not null,
+  retry_after_ms bigint,
+  trace_id text
+);
+create index if not exists refusals_refused_at_idx on eve.refusals using brin (refused_at);
+comment on table eve.refusals is 'Audit: every reservation that was refused, why, and when it may come back.';
+
+create table if not exists eve.key_model_blocks (
+  key_id uuid not null,
+  model text not null,
+  blocked_until timestamptz not null,
+  reason text not null,
+  created_at timestamptz not null default now(),
+  primary key (key_id, model)
+);
+comment on table eve.key_model_blocks is 'A key that may not be used for one model: the model is not on its project, or the project has no quota for it.';
+
+create table if not exists eve.alerts (
+  id bigint generated always as identity primary key,
+  kind text not null,
+  subject text not null,
+  severity text not null,
+  message text not null,
+  opened_at timestamptz not null default now(),
+  last_seen_at timestamptz not null default now(),
+  closed_at timestamptz,
+  constraint alerts_severity_known check (severity in ('info', 'warning', 'critical'))
+);
+create unique index if not exists alerts_open_kind_subject_key on eve.alerts (kind, subject) where closed_at is null;
+comment on table eve.alerts is 'What a person should look at: opened once, closed when it is over.';
+
+-- The functions run with their caller's rights, so the service role may write here; schema `eve` is not exposed, so it can
+-- do so through those functions alone. Row-level security without a policy keeps everybody else out a second time.
+do $$
+declare
+  v_table record;
+begin
+  for v_table in
+    select c.oid::regclass as relation, c.relkind
+    from pg_catalog.pg_class c
+    where c.relnamespace = 'eve'::regnamespace and c.relkind in ('r', 'S') and c.relname not like 'adopted_rows%'
+  loop
+    if v_table.relkind = 'r' then
+      execute format('alter table %s enable row level security', v_table.relation);
+      execute format('revoke all on table %s from public, anon, authenticated, service_role', v_table.relation);
+      execute format('grant select, insert, update, delete on table %s to service_role', v_table.relation);
+    else
+      execute format('revoke all on sequence %s from public, anon, authenticated, service_role', v_table.relation);
+      execute format('grant usage on sequence %s to service_role', v_table.relation);
+    end if;
+  end loop;
+end;
+$$;
