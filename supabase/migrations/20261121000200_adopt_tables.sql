@@ -191,7 +191,7 @@ begin
       'public.token_usage'::regclass
     )
   loop
-    if v_column.attgenerated <> '' then
+    if v_column.attgenerated <> '' and v_column.attname <> 'quota_key' then
       -- A computed column cannot be written: keep its values, drop the formula.
       execute format('alter table %s alter column %I drop expression', v_column.relation, v_column.attname);
     elsif v_column.attname = 'id' and v_column.attidentity = '' then
@@ -348,6 +348,9 @@ alter table public.google_ai_api_keys
   add column if not exists quota_project text,
   add column if not exists blocked_until timestamptz,
   add column if not exists blocked_reason text;
+alter table public.google_ai_api_keys
+  add column if not exists quota_key text generated always as (coalesce(nullif(quota_project, ''), 'key:' || id::text)) stored;
+comment on column public.google_ai_api_keys.quota_key is 'The quota project, or the key itself where none is named.';
 comment on table public.google_ai_api_keys is 'Google AI keys. The secret itself is in the Edge secret store, under env_var_name.';
 comment on column public.google_ai_api_keys.env_var_name is 'Name of the Edge secret that holds the key.';
 comment on column public.google_ai_api_keys.priority is 'Lower is chosen first among keys that can start equally early.';

@@ -74,7 +74,7 @@ comment on column eve.lanes.interactive_size is 'Tokens of a large interactive c
 comment on column eve.lanes.turns is 'Bookings ever made: keys that share a lane take turns by it.';
 
 create table if not exists eve.lane_buckets (
-  lane_id bigint not null references eve.lanes (id) on delete cascade,
+  lane_id bigint not null,
   at_ms bigint not null,
   starts integer not null,
   tokens bigint not null,

@@ -5,31 +5,26 @@
 -- one lane, its buckets, counters. A refusal takes no lock on a lane at all.
 
 -- The database's clock. A function of its own so that a test can stand on any day of the year.
-create or replace function eve.clock()
-returns timestamptz
-language sql
+create or replace function eve.clock_ms()
+returns bigint
+language plpgsql
 volatile
 set search_path = ''
 as $$
-  select pg_catalog.clock_timestamp();
+begin
+  return floor(extract(epoch from clock_timestamp()) * 1000)::bigint;
+end;
 $$;
 
-create or replace function eve.to_ms(instant timestamptz)
-returns bigint
-language sql
-immutable
-set search_path = ''
-as $$
-  select pg_catalog.floor(extract(epoch from to_ms.instant) * 1000)::bigint;
-$$;
-
-create or replace function eve.from_ms(ms bigint)
+create or replace function eve.clock()
 returns timestamptz
-language sql
-immutable
+language plpgsql
+volatile
 set search_path = ''
 as $$
-  select timestamptz 'epoch' + from_ms.ms * interval '1 millisecond';
+begin
+  return to_timestamp(eve.clock_ms() / 1000.0);
+end;
 $$;
 
 -- The Pacific day that holds an instant: Google's daily limits turn over with it.
@@ -39,7 +34,7 @@ language sql
 stable
 set search_path = ''
 as $$
-  select ((timestamptz 'epoch' + pacific_day.ms * interval '1 millisecond') at time zone 'America/Los_Angeles')::date;
+  select (to_timestamp(pacific_day.ms / 1000.0) at time zone 'America/Los_Angeles')::date;
 $$;
 
 -- The first midnight in Los Angeles after an instant. Days have 23, 24 or 25 hours there.
@@ -49,19 +44,9 @@ language sql
 stable
 set search_path = ''
 as $$
-  select pg_catalog.floor(
+  select floor(
     extract(epoch from ((eve.pacific_day(next_pacific_midnight.ms) + 1)::timestamp at time zone 'America/Los_Angeles')) * 1000
   )::bigint;
-$$;
-
--- What a key counts by: its quota project, or itself where none is named.
-create or replace function eve.quota_project_of(quota_project text, key_id uuid)
-returns text
-language sql
-immutable
-set search_path = ''
-as $$
-  select coalesce(nullif(quota_project_of.quota_project, ''), 'key:' || quota_project_of.key_id::text);
 $$;
 
 -- A lane for each (quota project, model) that keys and models make possible. Called when a reservation finds one missing,
@@ -73,7 +58,7 @@ volatile
 set search_path = ''
 as $$
   insert into eve.lanes (quota_project, model)
-  select distinct eve.quota_project_of(k.quota_project, k.id), ensure_lanes.model
+  select distinct k.quota_key, ensure_lanes.model
   from public.google_ai_api_keys k
   on conflict do nothing;
 $$;
@@ -139,13 +124,13 @@ begin
       start_ms, case when v_batch then (lane).batch_tail_ms else (lane).interactive_tail_ms end
     );
   end if;
-  if (lane).blocked_until is not null and (lane).blocked_until > eve.from_ms(start_ms) then
+  if (lane).blocked_until is not null and (lane).blocked_until > to_timestamp((start_ms) / 1000.0) then
     limit_name := 'blocked';
     if (lane).blocked_until = 'infinity' then
       start_ms := null;
       return;
     end if;
-    start_ms := eve.to_ms((lane).blocked_until) + 1;
+    start_ms := ceil(extract(epoch from (lane).blocked_until) * 1000)::bigint;
   end if;
 
   -- What batch leaves to interactive callers: the starts and tokens of their busiest minute of the last ten, at least the
@@ -322,7 +307,7 @@ set search_path = ''
 as $$
 #variable_conflict use_column
 declare
-  v_minute constant timestamptz := eve.from_ms(count_usage.start_ms / 60000 * 60000);
+  v_minute constant timestamptz := to_timestamp((count_usage.start_ms / 60000 * 60000) / 1000.0);
   v_day constant date := eve.pacific_day(count_usage.start_ms);
 begin
   insert into public.google_ai_usage_counters as c
@@ -472,10 +457,14 @@ declare
 begin
   select * into v_lane from eve.lanes l where l.id = book.lane_id for no key update;
   -- Nothing depends on a schedule: whoever takes the lane also clears what died on it.
-  if exists (select from eve.inflight i where i.lane_id = book.lane_id and i.lease_until < eve.clock()) then
+  v_now := eve.clock_ms();
+  if exists (
+    select
+    from eve.inflight i
+    where i.lane_id = book.lane_id and i.lease_until < to_timestamp(v_now / 1000.0)
+  ) then
     perform eve.expire_leases(book.lane_id, 20);
   end if;
-  v_now := eve.to_ms(eve.clock());
   select * into v_fit
   from eve.earliest_start(
     v_lane, book.rpm, book.tpm, book.rpd, book.class, book.tokens, v_now, book.guard_ms, book.floor_starts,
@@ -582,49 +571,6 @@ begin
 end;
 $$;
 
--- Keys that may serve a model now: switched on, not blocked, and not barred from this very model.
-create or replace function eve.usable_keys(model text, provider text)
-returns setof public.google_ai_api_keys
-language sql
-stable
-set search_path = ''
-as $$
-  select k.*
-  from public.google_ai_api_keys k
-  where k.is_active
-    and k.env_var_name is not null
-    and (k.blocked_until is null or k.blocked_until <= eve.clock())
-    -- Hand-made rows say google, google_ai or gemini and mean the same.
-    and (k.provider = usable_keys.provider
-      or (usable_keys.provider = 'google' and k.provider in ('google_ai', 'google-ai', 'gemini')))
-    and not exists (
-      select
-      from eve.key_model_blocks b
-      where b.key_id = k.id and b.model = usable_keys.model and b.blocked_until > eve.clock()
-    );
-$$;
-
-create or replace function eve.ensure_lanes_if_missing(model text)
-returns void
-language plpgsql
-volatile
-set search_path = ''
-as $$
-begin
-  if exists (
-    select
-    from public.google_ai_api_keys k
-    where not exists (
-      select
-      from eve.lanes l
-      where l.quota_project = eve.quota_project_of(k.quota_project, k.id) and l.model = ensure_lanes_if_missing.model
-    )
-  ) then
-    perform eve.ensure_lanes(ensure_lanes_if_missing.model);
-  end if;
-end;
-$$;
-
 -- Settlement at the reservation's own place in the window. Once no window reaches that place, the row is gone and there is
 -- nothing to correct.
 create or replace function eve.adjust_bucket(lane_id bigint, bucket_ms bigint, class text, starts integer, tokens bigint)
@@ -656,7 +602,7 @@ begin
     update eve.consumer_days d
     set requests = greatest(d.requests + adjust_budgets.requests, 0), tokens = greatest(d.tokens + adjust_budgets.tokens, 0)
     where d.consumer_id = (running).consumer_id
-      and d.day = eve.pacific_day(eve.to_ms((running).received_at));
+      and d.day = eve.pacific_day(floor(extract(epoch from (running).received_at) * 1000)::bigint);
   end if;
   if (running).token_id is not null then
     update eve.scoped_tokens t
@@ -722,8 +668,8 @@ declare
 begin
   v_until := case apply_block.block ->> 'until'
     when 'forever' then 'infinity'::timestamptz
-    when 'pacific_midnight' then eve.from_ms(
-      eve.next_pacific_midnight(eve.to_ms(v_now)) + (select s.value from eve.settings s where s.name = 'guard_ms')
+    when 'pacific_midnight' then to_timestamp(
+      (eve.next_pacific_midnight(eve.clock_ms()) + (select s.value from eve.settings s where s.name = 'guard_ms')) / 1000.0
     )
     else v_now + (apply_block.block ->> 'for_ms')::bigint * interval '1 millisecond'
   end;

@@ -6,11 +6,12 @@ create or replace function eve.limits_json(
   day_reset_ms bigint
 )
 returns jsonb
-language sql
+language plpgsql
 immutable
 set search_path = ''
 as $$
-  select jsonb_build_object(
+begin
+  return jsonb_build_object(
     'requests', jsonb_build_object(
       'limit', limits_json.rpm, 'remaining', case when limits_json.rpm is not null then greatest(limits_json.rpm - limits_json.used_starts, 0) end,
       'reset_ms', limits_json.reset_ms
@@ -23,6 +24,7 @@ as $$
       'limit', limits_json.rpd, 'remaining', case when limits_json.rpd is not null then greatest(limits_json.day_left, 0) end, 'reset_ms', limits_json.day_reset_ms
     )
   );
+end;
 $$;
 
 -- Writes a refusal to the audit and says it. Costs the caller nothing: no slot, no budget, no request_id.
@@ -93,10 +95,13 @@ returns jsonb
 language plpgsql
 volatile
 set search_path = ''
+-- Custom plans would be made anew on nearly every call; planning was a third of its time.
+set plan_cache_mode = 'force_generic_plan'
 as $$
 declare
   v_consumer_id constant uuid := coalesce(eve_reserve.consumer_id, '00000000-0000-0000-0000-000000000000');
-  v_received_at timestamptz := eve.clock();
+  v_received_ms constant bigint := eve.clock_ms();
+  v_received_at constant timestamptz := to_timestamp(v_received_ms / 1000.0);
   v_guard_ms bigint;
   v_class text := eve_reserve.class;
   v_running eve.inflight;
@@ -114,8 +119,9 @@ declare
   v_best_start bigint;
   v_second_start bigint;
   v_booking record;
-  v_key record;
-  v_lanes integer;
+  v_key_place integer;
+  v_key_id uuid;
+  v_lanes bigint;
   v_too_small integer;
   v_refusal_code text;
   v_refusal_limit text;
@@ -179,7 +185,6 @@ begin
     end if;
   end if;
 
-  select s.value into v_guard_ms from eve.settings s where s.name = 'guard_ms';
 
   -- Who calls, and what he may still spend. Budget rows are locked before any lane.
   if v_consumer_id <> '00000000-0000-0000-0000-000000000000' then
@@ -198,7 +203,7 @@ begin
       v_class := 'batch';
     end if;
     if v_consumer.requests_per_day is not null or v_consumer.tokens_per_day is not null then
-      v_day := eve.pacific_day(eve.to_ms(v_received_at));
+      v_day := eve.pacific_day(v_received_ms);
       insert into eve.consumer_days (consumer_id, day) values (v_consumer_id, v_day) on conflict do nothing;
       select d.requests, d.tokens into v_spent
       from eve.consumer_days d
@@ -210,7 +215,7 @@ begin
           'budget_exhausted', v_consumer_id, eve_reserve.token_id, eve_reserve.request_id, eve_reserve.attempt, v_class,
           eve_reserve.door, eve_reserve.models[1], eve_reserve.tokens, eve_reserve.trace_id,
           case when v_spent.requests >= v_consumer.requests_per_day then 'consumer_requests' else 'consumer_tokens' end,
-          eve.next_pacific_midnight(eve.to_ms(v_received_at)) - eve.to_ms(v_received_at)
+          eve.next_pacific_midnight(v_received_ms) - v_received_ms
         );
       end if;
     end if;
@@ -247,6 +252,8 @@ begin
     end if;
   end if;
 
+  select s.value into v_guard_ms from eve.settings s where s.name = 'guard_ms';
+
   <<each_model>>
   foreach v_requested in array eve_reserve.models loop
     if v_allowed is not null and v_requested <> all (v_allowed) then
@@ -266,13 +273,11 @@ begin
       );
     end if;
     v_tokens := ceil(eve_reserve.tokens * v_model.estimate_factor)::bigint;
-    perform eve.ensure_lanes_if_missing(v_model.model);
-
     v_rounds := 0;
     <<each_round>>
     loop
       v_rounds := v_rounds + 1;
-      v_now := eve.to_ms(eve.clock());
+      v_now := eve.clock_ms();
       v_best := null;
       v_best_start := null;
       v_second_start := null;
@@ -281,30 +286,63 @@ begin
       -- Lanes in the order of the earliest start that can be told without looking into the window. The first whose real
       -- start is no later than the next one's bound is the best there is, so seldom more than one window is looked at.
       for v_lane in
-        select l as row, count(*) over () as lanes, limits.rpm, limits.tpm, limits.rpd, k.priority, k.avoided,
+        select l as row, l.id is null as missing, count(*) over () as lanes, limits.rpm, limits.tpm, limits.rpd,
+          k.key_ids, k.aliases, k.env_var_names,
           greatest(
             v_now, case v_class when 'batch' then l.batch_tail_ms else l.interactive_tail_ms end,
-            case when l.blocked_until > eve.from_ms(v_now) then
-              case when l.blocked_until = 'infinity' then 9223372036854775807 else eve.to_ms(l.blocked_until) end
+            case when l.blocked_until > to_timestamp(v_now / 1000.0) then
+              case
+                when l.blocked_until = 'infinity' then 9223372036854775807
+                else ceil(extract(epoch from l.blocked_until) * 1000)::bigint
+              end
             end
           ) as bound_ms
         from (
-          select eve.quota_project_of(a.quota_project, a.id) as quota_project, min(a.priority) as priority,
-            bool_or(a.id = any (eve_reserve.exclude_keys || eve_reserve.avoid_keys)) as avoided
-          from eve.usable_keys(v_model.model, v_model.provider) a
-          group by 1
-          having bool_or(a.id <> all (eve_reserve.exclude_keys))
+          -- The keys that may serve: switched on, not blocked, not barred from this model, and of those of one project the
+          -- preferred ones. Hand-made rows say google, google_ai or gemini and mean the same provider.
+          select a.quota_key, min(a.priority) as priority, bool_or(a.avoided) as avoided,
+            array_agg(a.id order by a.created_at, a.id) as key_ids,
+            array_agg(a.key_alias order by a.created_at, a.id) as aliases,
+            array_agg(a.env_var_name order by a.created_at, a.id) as env_var_names
+          from (
+            select u.id, u.quota_key, u.priority, u.created_at, u.key_alias, u.env_var_name,
+              u.id = any (eve_reserve.avoid_keys) as avoided,
+              rank() over (
+                partition by u.quota_key order by u.id = any (eve_reserve.avoid_keys), u.priority
+              ) as preference
+            from public.google_ai_api_keys u
+            where u.is_active and u.env_var_name is not null
+              and (u.blocked_until is null or u.blocked_until <= to_timestamp(v_now / 1000.0))
+              and (
+                u.provider = v_model.provider
+                or (v_model.provider = 'google' and u.provider in ('google_ai', 'google-ai', 'gemini'))
+              )
+              and u.id <> all (eve_reserve.exclude_keys)
+              and not exists (
+                select
+                from eve.key_model_blocks b
+                where b.key_id = u.id and b.model = v_model.model
+                  and b.blocked_until > to_timestamp(v_now / 1000.0)
+              )
+          ) a
+          where a.preference = 1
+          group by a.quota_key
         ) k
-        join eve.lanes l on l.quota_project = k.quota_project and l.model = v_model.model
-        left join eve.quota_overrides o on o.quota_project = l.quota_project and o.model = l.model
+        left join eve.lanes l on l.quota_project = k.quota_key and l.model = v_model.model
+        left join eve.quota_overrides o on o.quota_project = k.quota_key and o.model = v_model.model
         cross join lateral (
           select case when o.model is null then v_model.rpm else o.rpm end as rpm,
             case when o.model is null then v_model.tpm else o.tpm end as tpm,
             case when o.model is null then v_model.rpd else o.rpd end as rpd
         ) limits
-        order by bound_ms, k.avoided, k.priority, l.day_starts, l.turns, l.id
+        order by missing desc, bound_ms, k.avoided, k.priority, l.day_starts, l.turns, l.id
       loop
         v_lanes := v_lane.lanes;
+        if v_lane.missing then
+          -- A key or a model has been added: its lane comes into being with its first call.
+          perform eve.ensure_lanes(v_model.model);
+          continue each_round;
+        end if;
         if v_tokens > v_lane.tpm then
           v_too_small := v_too_small + 1;
           v_refusal_limits := eve.limits_json(v_lane.rpm, v_lane.tpm, v_lane.rpd, 0, 0, v_lane.rpd, 0, 0);
@@ -312,6 +350,12 @@ begin
         end if;
         if v_best_start <= v_lane.bound_ms then
           v_second_start := least(v_second_start, v_lane.bound_ms);
+          exit;
+        end if;
+        if v_lanes = 1 and (v_lane.rpm > 600 or v_lane.rpm is null) and v_lane.bound_ms = v_now then
+          -- No choice to make, and a fast lane is seldom full: look once, with the lane in hand.
+          v_best_start := v_now;
+          v_best := v_lane;
           exit;
         end if;
         select * into v_fit
@@ -416,7 +460,7 @@ begin
 
   if not v_booked then
     if v_refusal_code = 'no_active_key' then
-      select eve.to_ms(min(k.blocked_until)) - eve.to_ms(v_received_at)
+      select ceil(extract(epoch from min(k.blocked_until)) * 1000)::bigint - v_received_ms
       into v_refusal_wait
       from public.google_ai_api_keys k
       where k.is_active and k.blocked_until > v_received_at and k.blocked_until < 'infinity';
@@ -428,24 +472,9 @@ begin
     );
   end if;
 
-  -- Keys of one project take turns, the preferred ones among themselves.
-  select a.id, a.key_alias, a.env_var_name, a.provider
-  into v_key
-  from (
-    select u.*, row_number() over (order by u.created_at, u.id) - 1 as place, count(*) over () as keys
-    from (
-      select c.*, rank() over (order by c.id = any (eve_reserve.avoid_keys), c.priority) as preference
-      from eve.usable_keys(v_model.model, v_model.provider) c
-      where eve.quota_project_of(c.quota_project, c.id) = (v_best.row).quota_project
-        and c.id <> all (eve_reserve.exclude_keys)
-    ) u
-    where u.preference = 1
-  ) a
-  where a.place = v_booking.turn % a.keys;
-  if not found then
-    -- The last key of the lane was switched off while the slot was being taken: nothing of this call may stay.
-    raise exception 'the key was switched off meanwhile; try again' using errcode = 'EV503';
-  end if;
+  -- Keys of one project take turns.
+  v_key_place := 1 + (v_booking.turn % cardinality(v_best.key_ids))::integer;
+  v_key_id := v_best.key_ids[v_key_place];
 
   if v_scoped then
     update eve.scoped_tokens t
@@ -466,8 +495,8 @@ begin
     )
     values (
       nextval('eve.request_no'), v_consumer_id, eve_reserve.request_id, eve_reserve.token_id, v_class, eve_reserve.door,
-      v_requested, v_model.model, 1, 'reserved', (v_best.row).id, v_key.id, v_booking.start_ms, v_booking.bucket_ms,
-      v_booking.day_ends_ms, v_tokens, eve.from_ms(v_booking.start_ms + eve_reserve.lease_ms), v_received_at,
+      v_requested, v_model.model, 1, 'reserved', (v_best.row).id, v_key_id, v_booking.start_ms, v_booking.bucket_ms,
+      v_booking.day_ends_ms, v_tokens, to_timestamp((v_booking.start_ms + eve_reserve.lease_ms) / 1000.0), v_received_at,
       v_booking.wait_ms, eve_reserve.trace_id, coalesce(eve_reserve.metadata, '{}'), eve_reserve.request_hash
     )
     returning request_no into v_request_no;
@@ -475,9 +504,9 @@ begin
     v_request_no := v_running.request_no;
     update eve.inflight i
     set model = v_model.model, attempt = eve_reserve.attempt, state = 'reserved', lane_id = (v_best.row).id,
-      key_id = v_key.id, start_ms = v_booking.start_ms, bucket_ms = v_booking.bucket_ms,
+      key_id = v_key_id, start_ms = v_booking.start_ms, bucket_ms = v_booking.bucket_ms,
       day_ends_ms = v_booking.day_ends_ms, tokens = v_tokens,
-      lease_until = eve.from_ms(v_booking.start_ms + eve_reserve.lease_ms), wait_ms = i.wait_ms + v_booking.wait_ms
+      lease_until = to_timestamp((v_booking.start_ms + eve_reserve.lease_ms) / 1000.0), wait_ms = i.wait_ms + v_booking.wait_ms
     where i.request_no = v_request_no;
   end if;
 
@@ -485,15 +514,15 @@ begin
     'status', 'granted', 'request_no', v_request_no, 'attempt', eve_reserve.attempt, 'model', v_model.model,
     'requested_model', v_requested, 'replaced', v_requested <> v_model.model,
     'key', jsonb_build_object(
-      'id', v_key.id, 'alias', v_key.key_alias, 'env_var_name', v_key.env_var_name, 'provider', v_model.provider
+      'id', v_key_id, 'alias', v_best.aliases[v_key_place], 'env_var_name', v_best.env_var_names[v_key_place], 'provider', v_model.provider
     ),
     'lane_id', (v_best.row).id, 'quota_project', (v_best.row).quota_project, 'class', v_class,
-    'wait_ms', greatest(v_booking.start_ms - eve.to_ms(eve.clock()), 0),
-    'start_at', eve.from_ms(v_booking.start_ms), 'lease_until', eve.from_ms(v_booking.start_ms + eve_reserve.lease_ms),
+    'wait_ms', greatest(v_booking.start_ms - eve.clock_ms(), 0),
+    'start_at', to_timestamp((v_booking.start_ms) / 1000.0), 'lease_until', to_timestamp((v_booking.start_ms + eve_reserve.lease_ms) / 1000.0),
     'tokens', v_tokens,
     'limits', eve.limits_json(
       v_best.rpm, v_best.tpm, v_best.rpd, v_booking.used_starts, v_booking.used_tokens, v_booking.day_left,
-      60000 + v_guard_ms + v_booking.wait_ms, v_booking.day_ends_ms - eve.to_ms(v_received_at)
+      60000 + v_guard_ms + v_booking.wait_ms, v_booking.day_ends_ms - v_received_ms
     ),
     'capabilities', jsonb_build_object(
       'system', v_model.supports_system, 'json', v_model.supports_json, 'tools', v_model.supports_tools,
@@ -528,6 +557,8 @@ returns jsonb
 language plpgsql
 volatile
 set search_path = ''
+-- Custom plans would be made anew on nearly every call; planning was a third of its time.
+set plan_cache_mode = 'force_generic_plan'
 as $$
 declare
   v_running eve.inflight;
