@@ -1,0 +1,11 @@
+/** Who calls, after identity has verified and authorised the credential. */
+export interface Caller {
+  /** `project`: the project's own secret key, which may do everything. */
+  kind: "project";
+  /** The consumer that is charged. Null: the project itself. */
+  consumerId: string | null;
+  /** The scoped token that is charged as well. */
+  tokenId: string | null;
+  /** For logs: the name of the key or consumer, never a secret. */
+  name: string;
+}

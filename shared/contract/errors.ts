@@ -1,0 +1,285 @@
+/**
+ * Every error that a caller can meet, in one table: the README's table, the classes and the SQL `errcode`s are compared
+ * with it by tests.
+ *
+ * `retryable` says whether the same request may succeed later without anybody changing anything. `sqlstate` is the
+ * `errcode` with which a SQL function raises it.
+ */
+export interface ErrorRow {
+  status: number;
+  retryable: boolean;
+  /** What happened and what to do about it, in words for the caller. */
+  message: string;
+  sqlstate?: string;
+}
+
+export const ERRORS = {
+  // The request as such.
+  invalid_json: {
+    status: 400,
+    retryable: false,
+    message: "The body is not valid JSON. Send one JSON object, in UTF-8.",
+  },
+  invalid_request: {
+    status: 400,
+    retryable: false,
+    message: "The request is not valid. `details` names each field and what is wrong with it.",
+  },
+  empty_prompt: {
+    status: 400,
+    retryable: false,
+    message: "The prompt is empty. Give it some text, or a part that is not text.",
+  },
+  body_too_large: {
+    status: 413,
+    retryable: false,
+    message: "The body is larger than this gateway accepts. Send less, for example smaller images.",
+  },
+  body_timeout: {
+    status: 408,
+    retryable: true,
+    message: "The body did not arrive in time. Send the request again.",
+  },
+  method_not_allowed: {
+    status: 405,
+    retryable: false,
+    message: "This address does not serve that method. The `allow` header lists those it serves.",
+  },
+  not_found: {
+    status: 404,
+    retryable: false,
+    message: "There is nothing at this address. Check the path of the base URL.",
+  },
+
+  // Who is asking.
+  credential_missing: {
+    status: 401,
+    retryable: false,
+    message:
+      "No credential came with the request. Send the project's secret key (sb_secret_...) as `apikey` or as `Authorization: Bearer`.",
+  },
+  credential_invalid: {
+    status: 401,
+    retryable: false,
+    message: "The credential is not valid. Check that it is complete, current and of this project.",
+  },
+  credential_insufficient: {
+    status: 403,
+    retryable: false,
+    message:
+      "The credential is valid but may not call models. Use the project's secret key (sb_secret_...) from a server, never from a browser.",
+  },
+  consumer_disabled: {
+    status: 403,
+    retryable: false,
+    message: "This consumer is switched off. Ask the gateway's owner to switch it on.",
+  },
+  token_revoked: {
+    status: 401,
+    retryable: false,
+    message: "This token has been revoked or has expired. Fetch a new one.",
+  },
+  model_not_allowed: {
+    status: 403,
+    retryable: false,
+    message:
+      "This consumer may not use that model. Ask for one of its own models, or ask the owner to add it.",
+  },
+
+  // Admission.
+  unknown_model: {
+    status: 404,
+    retryable: false,
+    message:
+      "The gateway has no such model. Use a model that has a row in google_ai_model_limits, or add one.",
+  },
+  prompt_too_large: {
+    status: 413,
+    retryable: false,
+    message:
+      "The prompt alone exceeds what the model takes in a minute, so it can never pass. Shorten or split it.",
+  },
+  no_active_key: {
+    status: 503,
+    retryable: false,
+    message:
+      "No key can serve this model: none is active, or all are blocked. The owner should look at google_ai_api_keys.",
+  },
+  rate_limited: {
+    status: 429,
+    retryable: true,
+    message: "The minute's quota is used up. Come back after `retry-after`, or let the gateway wait for you.",
+  },
+  daily_limit: {
+    status: 429,
+    retryable: true,
+    message:
+      "The day's quota is used up. It is renewed at midnight in Los Angeles; use another model until then.",
+  },
+  lane_blocked: {
+    status: 429,
+    retryable: true,
+    message: "Upstream asked us to pause this model. Come back after `retry-after`, or use another model.",
+  },
+  budget_exhausted: {
+    status: 429,
+    retryable: false,
+    message:
+      "The budget of this consumer or token is spent. Ask the owner for more, or wait for its next period.",
+  },
+  request_running: {
+    status: 409,
+    retryable: true,
+    message:
+      "A request with this request_id is still running. Ask again with the same id, or use another one.",
+  },
+  request_finished: {
+    status: 409,
+    retryable: false,
+    message:
+      "A request with this request_id has ended and its answer was not kept. `details` says how; use a new id to ask anew.",
+  },
+  request_id_reused: {
+    status: 409,
+    retryable: false,
+    message: "This request_id belongs to a request with other contents. Use a new id.",
+  },
+
+  // Upstream.
+  upstream_rate_limited: {
+    status: 429,
+    retryable: true,
+    message:
+      "Upstream refused for its minute quota although we had counted room. Come back after `retry-after`.",
+  },
+  upstream_daily_limit: {
+    status: 429,
+    retryable: true,
+    message:
+      "Upstream refused for its daily quota. It is renewed at midnight in Los Angeles; use another model until then.",
+  },
+  upstream_unavailable: {
+    status: 503,
+    retryable: true,
+    message:
+      "The model is overloaded or could not be reached. Try again in a little while, or use another model.",
+  },
+  upstream_timeout: {
+    status: 504,
+    retryable: true,
+    message: "The model did not answer in time. Try again, or ask for a shorter answer.",
+  },
+  upstream_invalid_request: {
+    status: 400,
+    retryable: false,
+    message: "The model refused the request as invalid. The message says why.",
+  },
+  upstream_region: {
+    status: 502,
+    retryable: false,
+    message:
+      "Upstream does not serve the region that this gateway runs in. The owner should run the function in another region.",
+  },
+  key_rejected: {
+    status: 503,
+    retryable: false,
+    message:
+      "Upstream rejected the gateway's own key. It has been switched off; the owner should replace it.",
+  },
+  model_unavailable: {
+    status: 503,
+    retryable: false,
+    message: "Upstream does not offer this model to the gateway's keys. Use another model, or ask the owner.",
+  },
+  secret_missing: {
+    status: 503,
+    retryable: false,
+    message:
+      "The secret of the gateway's key is not set. The owner should set the secret named by env_var_name and try again.",
+  },
+  content_blocked: {
+    status: 422,
+    retryable: false,
+    message:
+      "The model's filters blocked the prompt or the answer. `details.reason` says which; rephrase the prompt.",
+  },
+  empty_answer: {
+    status: 502,
+    retryable: true,
+    message:
+      "The model answered with nothing. `details.reason` says why; on MAX_TOKENS raise max_output_tokens.",
+  },
+  answer_unusable: {
+    status: 502,
+    retryable: true,
+    message: "The model broke off with an answer that cannot be used. `details.reason` says why; try again.",
+  },
+  unsupported_feature: {
+    status: 400,
+    retryable: false,
+    message: "The model cannot do what the request needs. Use another model, or leave the feature out.",
+  },
+
+  // The gateway itself.
+  deadline_exceeded: {
+    status: 504,
+    retryable: true,
+    message:
+      "The gateway's time for one request ran out. Try again, with a shorter wait or a shorter answer.",
+  },
+  client_closed: {
+    status: 499,
+    retryable: true,
+    message: "The client closed the connection before the answer was ready.",
+  },
+  database_unavailable: {
+    status: 503,
+    retryable: true,
+    message:
+      "The gateway's database does not answer. Nothing was sent to a model; try again in a little while.",
+  },
+  gateway_misconfigured: {
+    status: 500,
+    retryable: false,
+    message:
+      "The gateway is not set up completely. The owner will find what is missing in the function's log.",
+  },
+  invalid_argument: {
+    status: 400,
+    retryable: false,
+    message: "The database refused a value of the request. Check its fields.",
+    sqlstate: "EV400",
+  },
+  unknown_reservation: {
+    status: 500,
+    retryable: false,
+    message:
+      "The gateway lost track of its reservation. Try again; tell the owner the request id if it persists.",
+    sqlstate: "EV404",
+  },
+  internal: {
+    status: 500,
+    retryable: false,
+    message: "Something went wrong inside the gateway. Tell the owner the request id.",
+    sqlstate: "EV500",
+  },
+} as const satisfies Record<string, ErrorRow>;
+
+export type ErrorCode = keyof typeof ERRORS;
+
+/** The row of a code, typed alike for all codes. */
+export function errorRow(code: ErrorCode): ErrorRow {
+  return ERRORS[code];
+}
+
+export function isErrorCode(code: string): code is ErrorCode {
+  return Object.hasOwn(ERRORS, code);
+}
+
+/** The code that a SQL function raised with this `errcode`; null for one of PostgreSQL's own. */
+export function codeOfSqlstate(sqlstate: string): ErrorCode | null {
+  for (const code of Object.keys(ERRORS) as ErrorCode[]) {
+    if (errorRow(code).sqlstate === sqlstate) return code;
+  }
+  return null;
+}

@@ -1,0 +1,47 @@
+import type { Clock } from "../contract/clock.ts";
+
+/** The end of the time that one request has. */
+export interface Deadline {
+  /** Milliseconds left; never negative. */
+  left(): number;
+}
+
+/** @param since `Clock.now()` when the request arrived */
+export function deadlineFrom(clock: Clock, since: number, timeoutMs: number): Deadline {
+  return { left: () => Math.max(0, since + timeoutMs - clock.now()) };
+}
+
+/** Why a call was broken off by us. */
+export type Ending = "client_closed" | "timed_out";
+
+export interface Leash {
+  signal: AbortSignal;
+  /** Null while nothing has ended the call. */
+  ended(): Ending | null;
+  /** Stops the timer and lets go of the client's signal. */
+  release(): void;
+}
+
+/** A signal that aborts when the client has gone or when `ms` have passed, and knows which of the two it was. */
+export function leash(clock: Clock, client: AbortSignal, ms: number): Leash {
+  const controller = new AbortController();
+  const timer = new AbortController();
+  let ended: Ending | null = null;
+  const end = (how: Ending) => {
+    if (ended !== null) return;
+    ended = how;
+    controller.abort(new DOMException(how, "AbortError"));
+  };
+  const onClientGone = () => end("client_closed");
+  client.addEventListener("abort", onClientGone, { once: true });
+  if (client.aborted) onClientGone();
+  clock.sleep(ms, timer.signal).then(() => end("timed_out"), () => {});
+  return {
+    signal: controller.signal,
+    ended: () => ended,
+    release: () => {
+      timer.abort();
+      client.removeEventListener("abort", onClientGone);
+    },
+  };
+}

@@ -1,0 +1,27 @@
+import type { Clock } from "../contract/clock.ts";
+import type { Log } from "../contract/log.ts";
+import type { Ledger } from "../ledger/ledger.ts";
+import type { Provider } from "../providers/provider.ts";
+import type { Background } from "./background.ts";
+import type { ResolveSecret } from "./secrets.ts";
+
+/** What the gateway is put together from. */
+export interface GatewayParts {
+  ledger: Ledger;
+  /** By the name in a key's `provider`. */
+  providers: Readonly<Record<string, Provider>>;
+  secrets: ResolveSecret;
+  clock: Clock;
+  /** 0 up to 1. */
+  random: () => number;
+  background: Background;
+  log: Log;
+  times: {
+    /** For a whole request, from its arrival. */
+    requestTimeoutMs: number;
+    /** For one call of a model. */
+    upstreamTimeoutMs: number;
+    /** How long the database is waited for while a client waits too. */
+    rpcTimeoutMs: number;
+  };
+}

@@ -1,0 +1,60 @@
+import { GatewayError } from "../contract/gateway_error.ts";
+import type { Limits } from "../contract/limits.ts";
+import type { Refusal } from "../ledger/reserve.ts";
+
+/** A refusal by the ledger in words for the caller: which limit, how much of it, when to come back. */
+export function refusalError(refusal: Refusal, estimatedTokens: number): GatewayError {
+  const { code, limit, model, limits, retryAfterMs } = refusal;
+  return new GatewayError(code, {
+    message: messageOf(refusal, estimatedTokens),
+    detail: refusal.detail ?? undefined,
+    retryAfterMs,
+    limits,
+    model,
+    details: { limit, model, retry_after_ms: retryAfterMs, estimated_tokens: estimatedTokens },
+  });
+}
+
+function messageOf(
+  { code, limit, model, limits, retryAfterMs }: Refusal,
+  tokens: number,
+): string | undefined {
+  const comeBack = retryAfterMs === null
+    ? "Coming back later will not help: use another model."
+    : `Come back in ${Math.ceil(retryAfterMs / 1000)} s`;
+  switch (code) {
+    case "rate_limited":
+      return `${model}: the limit of ${
+        amount(limits, limit)
+      } is used up. ${comeBack}, or ask with mode "wait".`;
+    case "daily_limit":
+      return `${model}: the limit of ${amount(limits, limit)} is used up. ${comeBack}, or use another model.`;
+    case "lane_blocked":
+      return `${model}: upstream asked us to pause. ${comeBack}, or use another model.`;
+    case "prompt_too_large":
+      return `The prompt has about ${tokens} tokens, and ${model} takes at most ${
+        amount(limits, "tpm")
+      }: it can never pass. Shorten or split it.`;
+    case "unknown_model":
+      return `The gateway has no model ${model}. Use one that has a row in google_ai_model_limits, or add one.`;
+    case "model_not_allowed":
+      return `This consumer may not use ${model}. Ask for one of its own models, or ask the owner to add it.`;
+    case "no_active_key":
+      return `No key can serve ${model}: none is active, or all are blocked. The owner should look at google_ai_api_keys.`;
+    default:
+      return undefined;
+  }
+}
+
+function amount(limits: Limits | null, limit: string | null): string {
+  switch (limit) {
+    case "rpm":
+      return `${limits?.requests.limit ?? "its"} requests a minute`;
+    case "tpm":
+      return `${limits?.tokens.limit ?? "its"} input tokens a minute`;
+    case "rpd":
+      return `${limits?.requestsDay.limit ?? "its"} requests a day`;
+    default:
+      return "its quota";
+  }
+}

@@ -1,0 +1,20 @@
+import { CORS_HEADERS } from "./cors.ts";
+
+/** A JSON response that carries the request's id and may be read from any origin. Never cached: it answers one caller. */
+export function jsonResponse(
+  status: number,
+  body: unknown,
+  requestId: string,
+  headers: Record<string, string> = {},
+): Response {
+  return new Response(JSON.stringify(body), {
+    status,
+    headers: {
+      ...CORS_HEADERS,
+      "content-type": "application/json; charset=utf-8",
+      "cache-control": "no-store",
+      "x-eve-request-id": requestId,
+      ...headers,
+    },
+  });
+}

@@ -1,0 +1,33 @@
+import type { z } from "zod";
+import { GatewayError } from "../contract/gateway_error.ts";
+import { jsonbSafe } from "./jsonb_safe.ts";
+import { asLedgerError } from "./ledger_error.ts";
+import type { Transport } from "./transport.ts";
+
+/**
+ * Calls a SQL function and checks what it answers.
+ * @throws GatewayError as ledger_error.ts classifies it; `internal` when the answer is not what `shape` says
+ */
+export async function call<Shape extends z.ZodType>(
+  transport: Transport,
+  sqlFunction: string,
+  args: Record<string, unknown>,
+  shape: Shape,
+  timeoutMs: number,
+): Promise<z.output<Shape>> {
+  let said: unknown;
+  try {
+    said = await transport(
+      sqlFunction,
+      jsonbSafe(args) as Record<string, unknown>,
+      AbortSignal.timeout(timeoutMs),
+    );
+  } catch (thrown) {
+    throw asLedgerError(thrown, sqlFunction);
+  }
+  const answer = shape.safeParse(said);
+  if (answer.success) return answer.data;
+  throw new GatewayError("internal", {
+    detail: `${sqlFunction} answered what this version does not know: ${answer.error.message}`,
+  });
+}

@@ -1,0 +1,22 @@
+import { type Reservation, reserve, type ReserveInput } from "./reserve.ts";
+import { settle, type Settlement } from "./settle.ts";
+import type { Transport } from "./transport.ts";
+
+/** The books: who may start when, and what became of it. */
+export interface Ledger {
+  reserve(input: ReserveInput): Promise<Reservation>;
+  settle(settlement: Settlement): Promise<"settled" | "already_settled" | "late">;
+}
+
+/**
+ * After this a call's connection is dropped, and whether it took effect stays unknown. Longer than anybody waits for an
+ * answer: one that comes late still tells what was booked, so that it can be given back.
+ */
+export const LEDGER_TIMEOUT_MS = 30_000;
+
+export function createLedger(transport: Transport, timeoutMs = LEDGER_TIMEOUT_MS): Ledger {
+  return {
+    reserve: (input) => reserve(transport, input, timeoutMs),
+    settle: (settlement) => settle(transport, settlement, timeoutMs),
+  };
+}

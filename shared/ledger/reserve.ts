@@ -1,0 +1,172 @@
+import { z } from "zod";
+import type { Gauge, Limits } from "../contract/limits.ts";
+import type { DoorName, TrafficClass } from "../contract/request.ts";
+import { call } from "./call.ts";
+import type { Transport } from "./transport.ts";
+
+export interface ReserveInput {
+  requestId: string;
+  /** In order of preference; the first that can start in time is booked. */
+  models: string[];
+  /** Estimated input tokens, before the model's learned factor. */
+  tokens: number;
+  consumerId: string | null;
+  tokenId: string | null;
+  class: TrafficClass;
+  /** 0: start now or be refused. */
+  maxWaitMs: number;
+  /** 1 to 3; above 1 after a settlement with `final: false`. */
+  attempt: number;
+  /** Keys that are of no use for this request any more. */
+  excludeKeys: string[];
+  /** Keys to take only if there is no other: they failed through nobody's fault. */
+  avoidKeys: string[];
+  /** From the granted start; after it the reservation counts as abandoned. */
+  leaseMs: number;
+  door: DoorName;
+  traceId: string | null;
+  metadata: Record<string, unknown>;
+  /** Tells a repetition of a request from another request with the same id. */
+  requestHash: string | null;
+}
+
+const gauge = z.object({
+  limit: z.number().nullable(),
+  remaining: z.number().nullable(),
+  reset_ms: z.number().nullable().default(null),
+}).transform((row): Gauge => ({ limit: row.limit, remaining: row.remaining, resetMs: row.reset_ms }));
+
+const limits = z.object({ requests: gauge, tokens: gauge, requests_day: gauge })
+  .transform((row): Limits => ({
+    requests: row.requests,
+    tokens: row.tokens,
+    requestsDay: row.requests_day,
+  }));
+
+/** What the model behind a lane can do. Absent flags mean yes: most models can. */
+const capabilities = z.object({
+  system: z.boolean().default(true),
+  json: z.boolean().default(true),
+  tools: z.boolean().default(true),
+  thinking: z.boolean().default(true),
+  max_output_tokens: z.number().int().nullable().default(null),
+}).transform(({ max_output_tokens, ...flags }) => ({ ...flags, maxOutputTokens: max_output_tokens }));
+
+const granted = z.object({
+  status: z.literal("granted"),
+  request_no: z.number().int(),
+  attempt: z.number().int(),
+  model: z.string(),
+  requested_model: z.string(),
+  replaced: z.boolean(),
+  key: z.object({
+    id: z.string(),
+    alias: z.string(),
+    env_var_name: z.string().nullable(),
+    provider: z.string(),
+  }),
+  quota_project: z.string(),
+  wait_ms: z.number().nonnegative(),
+  tokens: z.number().int(),
+  limits,
+  capabilities: capabilities.prefault({}),
+}).transform((row) => ({
+  status: row.status,
+  requestNo: row.request_no,
+  attempt: row.attempt,
+  model: row.model,
+  requestedModel: row.requested_model,
+  replaced: row.replaced,
+  key: {
+    id: row.key.id,
+    alias: row.key.alias,
+    envVarName: row.key.env_var_name ?? "",
+    provider: row.key.provider,
+  },
+  quotaProject: row.quota_project,
+  /** From the moment of the answer until the booked start. */
+  waitMs: row.wait_ms,
+  /** Booked input tokens: the estimate after the model's factor. */
+  tokens: row.tokens,
+  limits: row.limits,
+  capabilities: row.capabilities,
+}));
+
+const refused = z.object({
+  status: z.literal("refused"),
+  code: z.enum([
+    "unknown_model",
+    "prompt_too_large",
+    "no_active_key",
+    "rate_limited",
+    "daily_limit",
+    "lane_blocked",
+    "budget_exhausted",
+    "consumer_disabled",
+    "token_revoked",
+    "model_not_allowed",
+  ]),
+  limit: z.string().nullish(),
+  retry_after_ms: z.number().nullish(),
+  model: z.string().nullish(),
+  limits: limits.nullish(),
+  detail: z.string().nullish(),
+}).transform((row) => ({
+  status: row.status,
+  code: row.code,
+  /** Which limit stood in the way: `rpm`, `tpm`, `rpd`, ... */
+  limit: row.limit ?? null,
+  /** Null: coming back does not help. */
+  retryAfterMs: row.retry_after_ms ?? null,
+  model: row.model ?? null,
+  limits: row.limits ?? null,
+  detail: row.detail ?? null,
+}));
+
+const duplicate = z.object({
+  status: z.literal("duplicate"),
+  state: z.enum(["running", "succeeded", "failed", "cancelled", "expired"]),
+  result: z.unknown(),
+  attempts: z.number().int().nullish(),
+  error_code: z.string().nullish(),
+  same_request: z.boolean(),
+}).transform((row) => ({
+  status: row.status,
+  state: row.state,
+  /** The answer that was kept, as it was given to `settle`; null if none was. */
+  result: row.result ?? null,
+  attempts: row.attempts ?? null,
+  errorCode: row.error_code ?? null,
+  /** False: the request that has this id asks for something else. */
+  sameRequest: row.same_request,
+}));
+
+const reservation = z.discriminatedUnion("status", [granted, refused, duplicate]);
+
+export type Grant = z.output<typeof granted>;
+export type Refusal = z.output<typeof refused>;
+export type Duplicate = z.output<typeof duplicate>;
+export type Reservation = Grant | Refusal | Duplicate;
+export type Capabilities = Grant["capabilities"];
+
+/** Books a start for one attempt, or says why not. A refusal leaves nothing to settle. */
+export function reserve(transport: Transport, input: ReserveInput, timeoutMs: number): Promise<Reservation> {
+  const args = {
+    request_id: input.requestId,
+    models: input.models,
+    tokens: input.tokens,
+    consumer_id: input.consumerId,
+    class: input.class,
+    max_wait_ms: input.maxWaitMs,
+    attempt: input.attempt,
+    exclude_keys: input.excludeKeys,
+    avoid_keys: input.avoidKeys,
+    lease_ms: input.leaseMs,
+    token_id: input.tokenId,
+    door: input.door,
+    trace_id: input.traceId,
+    metadata: input.metadata,
+    request_hash: input.requestHash,
+  };
+  return call(transport, "eve_reserve", args, reservation, timeoutMs);
+}

@@ -1,0 +1,63 @@
+import type { Block } from "../contract/block.ts";
+import type { Answer, Prompt } from "../contract/content.ts";
+import type { ErrorCode } from "../contract/errors.ts";
+import type { AnswerVerdict } from "../contract/result.ts";
+import type { Usage } from "../contract/usage.ts";
+
+/** One call of one model with one key. */
+export interface ProviderCall {
+  model: string;
+  /** The key itself. It goes into a header and nowhere else. */
+  secret: string;
+  prompt: Prompt;
+  /** Ends the call: the client has gone, or time is up. */
+  signal: AbortSignal;
+}
+
+/** What a model gave back, success or not, with upstream's own words sorted out. */
+export interface ProviderAnswer {
+  answer: Answer;
+  verdict: AnswerVerdict;
+  finishReason: string | null;
+  /** Null: upstream reported none. */
+  usage: Usage | null;
+}
+
+/**
+ * The seam to an upstream: contract in, contract out. Nothing outside this room knows an upstream's URLs, headers or errors.
+ */
+export interface Provider {
+  /**
+   * @throws ProviderFailure for everything upstream refused or broke off
+   * @throws the signal's reason when it aborts
+   */
+  generate(call: ProviderCall): Promise<ProviderAnswer>;
+}
+
+/** Whose fault a failure is, which decides who is spared from now on. */
+export type Blame = "key" | "key_model" | "lane" | "nobody" | "caller" | "region";
+
+/** A failure, understood. */
+export interface Diagnosis {
+  blames: Blame;
+  /** Whether another attempt, perhaps with another key, may succeed. */
+  retryable: boolean;
+  block: Block | null;
+  code: ErrorCode;
+  /** The feature that the model refused, where it said so. */
+  capability?: "system" | "json" | "tools";
+}
+
+export class ProviderFailure extends Error {
+  readonly diagnosis: Diagnosis;
+  /** HTTP status; null if there was no answer. */
+  readonly upstreamStatus: number | null;
+
+  /** @param message what upstream said, without the key */
+  constructor(diagnosis: Diagnosis, message: string, upstreamStatus: number | null) {
+    super(message);
+    this.name = "ProviderFailure";
+    this.diagnosis = diagnosis;
+    this.upstreamStatus = upstreamStatus;
+  }
+}
