@@ -2,8 +2,9 @@
  * One PostgreSQL 17 server in a folder: made when it is missing, taken back when an earlier run left it behind, and
  * never outliving the process that started it.
  */
+import { eachLine } from "./lines.ts";
 import { type Account, serverAccount } from "./postgres_account.ts";
-import { type Place, preparePlace } from "./postgres_place.ts";
+import { type Place, possibleClusters, preparePlace } from "./postgres_place.ts";
 import { refusalForFolder, StartRefused } from "./refusal.ts";
 
 export interface ClusterOptions {
@@ -234,6 +235,11 @@ export function portTaken(port: number): StartRefused {
   );
 }
 
+/** Ends the server that an earlier run left behind in this data folder, if there is one. */
+export async function endLeftoverServer(dataDir: string): Promise<void> {
+  for (const cluster of await possibleClusters(dataDir)) await takeBack(cluster);
+}
+
 /**
  * Ends a server of this cluster that an earlier run left behind, and clears a lock file whose process id now belongs to
  * some other program (PostgreSQL itself would refuse to start).
@@ -309,16 +315,6 @@ function signal(pid: number, name: Deno.Signal): void {
 
 function identity(account: Account | undefined): { uid?: number; gid?: number } {
   return account ? { uid: account.uid, gid: account.gid } : {};
-}
-
-async function eachLine(stream: ReadableStream<Uint8Array>, take: (line: string) => void): Promise<void> {
-  let rest = "";
-  for await (const text of stream.pipeThrough(new TextDecoderStream())) {
-    const lines = (rest + text).split("\n");
-    rest = lines.pop()!;
-    for (const line of lines) take(line);
-  }
-  if (rest) take(rest);
 }
 
 async function fileText(path: string): Promise<string | undefined> {

@@ -44,6 +44,12 @@ export async function preparePlace(dataDir: string, account: Account | undefined
   };
 }
 
+/** Where the cluster of `dataDir` may be, going by what is written down. */
+export async function possibleClusters(dataDir: string): Promise<string[]> {
+  const home = await readNote(dataDir);
+  return [`${dataDir}/postgres`, ...(home ? [`${home}/postgres`] : [])];
+}
+
 /** Removes the home elsewhere that `dataDir` notes, if any. Only removes folders that this file could have made. */
 export async function removeHomeElsewhere(dataDir: string): Promise<void> {
   const home = await readNote(dataDir);

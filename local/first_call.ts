@@ -1,0 +1,112 @@
+/** The first call a user sees: a real text through the real door, and how to repeat it. */
+import type { Stack } from "./stack.ts";
+
+/** A model that every kind of upstream serves. */
+const MODEL = "gemma-4-31b-it";
+
+/** The free tier of Google can take half a minute when it is busy. */
+const TIMEOUT_MS = 60_000;
+
+const ANNOUNCEMENT =
+  `Дорогие друзья! 14 февраля в 19:00 в Доме офицеров (Калининград, ул. Кирова, 7) — большой \
+концерт «Вечер романса». Прозвучат произведения Глинки, Чайковского и Рахманинова в исполнении солистов областной \
+филармонии. Билеты от 600 рублей, пенсионерам и студентам скидка 20 %. Ждём вас!`;
+
+const SCHEMA = {
+  type: "object",
+  properties: {
+    title: { type: "string" },
+    date: { type: "string" },
+    place: { type: "string" },
+    price: { type: "string" },
+  },
+  required: ["title", "date", "place", "price"],
+};
+
+const BODY = {
+  model: MODEL,
+  system: "Извлеки из объявления название, дату и время, место и цену. Ответь только в формате JSON.",
+  prompt: ANNOUNCEMENT,
+  response_schema: SCHEMA,
+};
+
+interface Answer {
+  text?: string;
+  key_alias?: string;
+  model?: string;
+  usage?: unknown;
+  limits?: Record<string, { limit: number | null; remaining: number | null } | null>;
+  error?: { code?: string; message?: string };
+  code?: string;
+  message?: string;
+}
+
+/** Makes the call and describes the outcome. `ok` is false when there was no answer; the lines then say what to do. */
+export async function firstCall(
+  stack: Pick<Stack, "url" | "keys">,
+): Promise<{ ok: boolean; lines: string[] }> {
+  let status = 0;
+  let answer: Answer;
+  const startedAt = Date.now();
+  try {
+    const response = await fetch(`${stack.url}/functions/v1/llm-invoke`, {
+      method: "POST",
+      headers: { "apikey": stack.keys.secret, "content-type": "application/json" },
+      body: JSON.stringify(BODY),
+      signal: AbortSignal.timeout(TIMEOUT_MS),
+    });
+    status = response.status;
+    answer = await response.json();
+  } catch (error) {
+    answer = { code: "unreachable", message: error instanceof Error ? error.message : String(error) };
+  }
+  if (status !== 200) {
+    const { code, message } = answer.error ?? answer;
+    return {
+      ok: false,
+      lines: [
+        `The first call failed: ${code ?? "no code"} (status ${status}): ${
+          message ?? JSON.stringify(answer)
+        }`,
+        `The stack serves all the same. Repeat the call once this is mended:`,
+        repeatWithCurl(stack),
+      ],
+    };
+  }
+  return {
+    ok: true,
+    lines: [
+      `First call to ${answer.model} with key ${answer.key_alias}, ${Date.now() - startedAt} ms:`,
+      ...indent(answer.text ?? ""),
+      `Left of its limits: ${describeLimits(answer.limits)}`,
+      `Repeat it with:`,
+      repeatWithCurl(stack),
+    ],
+  };
+}
+
+function describeLimits(limits: Answer["limits"]): string {
+  const names: Record<string, string> = {
+    requests: "requests a minute",
+    tokens: "input tokens a minute",
+    requests_day: "requests a day",
+  };
+  return Object.entries(limits ?? {})
+    .map(([name, left]) =>
+      left?.limit == null
+        ? `unlimited ${names[name] ?? name}`
+        : `${left.remaining} of ${left.limit} ${names[name] ?? name}`
+    )
+    .join(", ") || "not said";
+}
+
+/** One line for a POSIX shell. */
+function repeatWithCurl(stack: Pick<Stack, "url" | "keys">): string {
+  const quote = (text: string) => `'${text.replaceAll("'", `'\\''`)}'`;
+  return `  curl -s ${stack.url}/functions/v1/llm-invoke -H ${quote(`apikey: ${stack.keys.secret}`)} ` +
+    `-H 'content-type: application/json' -d ${quote(JSON.stringify(BODY))}`;
+}
+
+function indent(text: string): string[] {
+  return text.trim().split("\n").map((line) => `  ${line}`);
+}

@@ -1,0 +1,42 @@
+/** The keys of a local project, made once per data folder and kept, so that clients go on working after a restart. */
+
+export interface ProjectKeys {
+  /** For browsers; has the rights of `anon`. */
+  publishable: string;
+  /** For servers; has the rights of `service_role`. */
+  secret: string;
+  /** Signs the sessions of `/auth/v1`. */
+  jwtSecret: string;
+}
+
+const FILE = "keys.json";
+/** 192 random bits. */
+const KEY_BYTES = 24;
+
+/** Reads the folder's keys, or makes them. A file that was cut short by a crash is replaced. */
+export async function projectKeys(dataDir: string): Promise<ProjectKeys> {
+  const path = `${dataDir}/${FILE}`;
+  const kept = parse(await Deno.readTextFile(path).catch(() => ""));
+  if (kept) return kept;
+  const keys = {
+    publishable: `sb_publishable_${random()}`,
+    secret: `sb_secret_${random()}`,
+    jwtSecret: random() + random(),
+  };
+  await Deno.writeTextFile(path, `${JSON.stringify(keys, undefined, 2)}\n`, { mode: 0o600 });
+  return keys;
+}
+
+function parse(text: string): ProjectKeys | undefined {
+  try {
+    const keys = JSON.parse(text) as Partial<ProjectKeys>;
+    const { publishable, secret, jwtSecret } = keys;
+    return publishable && secret && jwtSecret ? { publishable, secret, jwtSecret } : undefined;
+  } catch {
+    return undefined;
+  }
+}
+
+function random(): string {
+  return crypto.getRandomValues(new Uint8Array(KEY_BYTES)).toBase64({ alphabet: "base64url" });
+}

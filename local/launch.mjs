@@ -1,0 +1,70 @@
+// What the npm scripts share: an up-to-date node_modules, Deno's place in it, and signals passed on.
+import { spawnSync } from "node:child_process";
+import { existsSync, readFileSync } from "node:fs";
+import { createRequire } from "node:module";
+import { constants } from "node:os";
+import { dirname, join } from "node:path";
+import { fileURLToPath } from "node:url";
+
+export const CHECKOUT = dirname(dirname(fileURLToPath(import.meta.url)));
+
+/** The first Node that everything here is tested with. */
+const OLDEST_NODE = 20;
+
+/** Runs `start(deno)`, which answers a child process, passes signals on to it and ends as it ends. */
+export function launch(start) {
+  refuseOldNode();
+  installIfNeeded();
+  const child = start(denoExecutable());
+  for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"]) process.on(signal, () => child.kill(signal));
+  child.on("error", (error) => fail(`Deno did not start (${error.message}): run npm ci.`));
+  child.on("exit", (code, signal) => process.exit(code ?? 128 + constants.signals[signal]));
+}
+
+function refuseOldNode() {
+  const major = Number(process.versions.node.split(".")[0]);
+  if (major < OLDEST_NODE) fail(`Node ${OLDEST_NODE} or newer is needed; this is ${process.versions.node}.`);
+}
+
+function installIfNeeded() {
+  if (isInstalled()) return;
+  console.log("Installing packages (npm ci) ...");
+  const npm = process.env.npm_execpath;
+  const [program, args] = npm ? [process.execPath, [npm, "ci"]] : ["npm", ["ci"]];
+  const done = spawnSync(program, args, { cwd: CHECKOUT, stdio: ["ignore", "inherit", "inherit"] });
+  if (done.status !== 0) fail("npm ci failed: see above. It needs the npm registry and a writable checkout.");
+}
+
+/** Whether node_modules holds what package-lock.json asks for; npm notes in a hidden file what it installed. */
+function isInstalled() {
+  const wanted = packages("package-lock.json");
+  const installed = packages("node_modules/.package-lock.json");
+  if (!wanted || !installed) return false;
+  return Object.entries(wanted).every(([path, entry]) =>
+    path === "" || installed[path]?.version === entry.version || (entry.optional && !installed[path])
+  );
+}
+
+function packages(path) {
+  try {
+    return JSON.parse(readFileSync(join(CHECKOUT, path), "utf8")).packages;
+  } catch {
+    return undefined;
+  }
+}
+
+/** Deno's install script puts the program beside its package; where scripts may not run, its own code finds it. */
+function denoExecutable() {
+  const placed = join(CHECKOUT, "node_modules/deno/deno");
+  if (existsSync(placed)) return placed;
+  try {
+    return createRequire(import.meta.url)("../node_modules/deno/install_api.cjs").runInstall();
+  } catch (error) {
+    fail(`Deno is not installed for this machine (${error.message}): run npm ci.`);
+  }
+}
+
+function fail(message) {
+  console.error(message);
+  process.exit(1);
+}

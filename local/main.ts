@@ -1,0 +1,106 @@
+/** `npm start`: brings the stack up, shows that it works, and keeps it up until it is told to end. */
+import { firstCall } from "./first_call.ts";
+import { StartRefused } from "./refusal.ts";
+import { settingsFromEnvironment } from "./settings.ts";
+import { type Stack, startStack } from "./stack.ts";
+
+/** One Ctrl-C arrives several times (from the terminal, from npm, from the launcher); a later one is impatience. */
+const IMPATIENT_AFTER_MS = 1_500;
+/** How soon the stack notices that its launcher was killed. */
+const LAUNCHER_POLL_MS = 1_000;
+
+const LOG_FILE = "stack.log";
+const ENV_FILE = "env";
+
+let askedToEndAt: number | undefined;
+const ending = new AbortController();
+
+function end(): void {
+  if (askedToEndAt === undefined) {
+    askedToEndAt = Date.now();
+    ending.abort();
+  } else if (Date.now() - askedToEndAt > IMPATIENT_AFTER_MS) {
+    // The parts notice that the stack is gone, and end themselves.
+    Deno.exit(130);
+  }
+}
+for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"] as const) Deno.addSignalListener(signal, end);
+
+const launcher = Deno.ppid;
+const launcherWatch = setInterval(() => Deno.ppid !== launcher && end(), LAUNCHER_POLL_MS);
+
+async function run(): Promise<void> {
+  const settings = settingsFromEnvironment();
+  console.log("Starting the local stack ...");
+  let record: (text: string) => void = () => {};
+  const starting = startStack({
+    ...settings,
+    log: (line) => {
+      console.log(line);
+      record(line);
+    },
+    output: (part, line) => {
+      record(`[${part}] ${line}`);
+      // What a function says is for its developer; the others only talk to themselves.
+      if (part !== "postgres" && part !== "emulator") console.log(`[${part}] ${line}`);
+    },
+    opened: (dataDir) => record = openLog(`${dataDir}/${LOG_FILE}`),
+  });
+  const stack = await starting;
+  try {
+    if (!ending.signal.aborted) await present(stack, settings.dataDir);
+    await new Promise<void>((resolve) => {
+      if (ending.signal.aborted) resolve();
+      ending.signal.addEventListener("abort", () => resolve());
+    });
+    console.log("Ending the local stack ...");
+  } finally {
+    await stack.stop();
+  }
+}
+
+async function present(stack: Stack, dataDir: string): Promise<void> {
+  const variables = {
+    SUPABASE_URL: stack.url,
+    SUPABASE_PUBLISHABLE_KEY: stack.keys.publishable,
+    SUPABASE_SECRET_KEY: stack.keys.secret,
+    DATABASE_URL: stack.databaseUrl,
+  };
+  const lines = Object.entries(variables).map(([name, value]) => `${name}=${value}`);
+  await Deno.writeTextFile(`${dataDir}/${ENV_FILE}`, `${lines.join("\n")}\n`, { mode: 0o600 });
+  console.log(`\n${lines.join("\n")}\n(also in ${dataDir}/${ENV_FILE})\n`);
+  if (stack.functions.has("llm-invoke")) {
+    const { lines } = await firstCall(stack);
+    if (ending.signal.aborted) return;
+    console.log(`${lines.join("\n")}\n`);
+  }
+  console.log("ready");
+}
+
+/** One log per run; the previous run's is kept beside it. */
+function openLog(path: string): (text: string) => void {
+  try {
+    Deno.renameSync(path, `${path}.old`);
+  } catch {
+    // The first run.
+  }
+  const file = Deno.openSync(path, { create: true, write: true, truncate: true });
+  const encoder = new TextEncoder();
+  return (text) => {
+    try {
+      file.writeSync(encoder.encode(`${new Date().toISOString()} ${text}\n`));
+    } catch {
+      // A full disk must not end what still works.
+    }
+  };
+}
+
+try {
+  await run();
+  clearInterval(launcherWatch);
+  Deno.exit(0);
+} catch (error) {
+  const message = error instanceof Error ? error.message : String(error);
+  console.error(error instanceof StartRefused ? message : `The local stack did not start: ${message}`);
+  Deno.exit(1);
+}

@@ -1,0 +1,146 @@
+/**
+ * The one address of the stack, routed as a Supabase project's: `/functions/v1/<name>/...` to the function's process,
+ * `/rest/v1` and `/auth/v1` to the embedded API.
+ */
+import type { SupervisedProcess } from "./supervised_process.ts";
+
+export interface OriginOptions {
+  port: number;
+  functions: Map<string, SupervisedProcess>;
+  /** Answers `/rest/v1` and `/auth/v1`. */
+  api: (request: Request, peerAddress: string) => Response | Promise<Response>;
+  log: (line: string) => void;
+}
+
+/** The platform gives up on a function that has not sent its first byte by then. */
+const FIRST_BYTE_TIMEOUT_MS = 150_000;
+
+/** A killed function is back within about a second. */
+const RETRY_AFTER_S = "1";
+
+/** About one hop only, RFC 9110 section 7.6.1; the other side's client or server sets its own. */
+const HOP_BY_HOP = [
+  "connection",
+  "keep-alive",
+  "proxy-authenticate",
+  "proxy-authorization",
+  "proxy-connection",
+  "te",
+  "trailer",
+  "transfer-encoding",
+  "upgrade",
+];
+
+/** Starts listening on 127.0.0.1. Throws Deno.errors.AddrInUse when the port is taken. */
+export function startOrigin(options: OriginOptions): Deno.HttpServer<Deno.NetAddr> {
+  return Deno.serve({
+    hostname: "127.0.0.1",
+    port: options.port,
+    onListen: () => {},
+    onError(error) {
+      options.log(`request failed: ${error instanceof Error ? error.stack : error}`);
+      return refuse(500, "internal_error", "The local stack failed: see its log.");
+    },
+  }, (request, info) => route(request, info.remoteAddr, options));
+}
+
+function route(
+  request: Request,
+  client: Deno.NetAddr,
+  options: OriginOptions,
+): Response | Promise<Response> {
+  const url = new URL(request.url);
+  const [, room, version, name] = url.pathname.split("/");
+  if (version === "v1" && (room === "rest" || room === "auth")) return options.api(request, client.hostname);
+  if (version === "v1" && room === "functions" && name) {
+    const worker = options.functions.get(decodeURIComponent(name));
+    if (!worker) return refuse(404, "not_found", `There is no function named ${name}.`);
+    return forward(request, url, client, worker);
+  }
+  if (url.pathname === "/") {
+    return Response.json({
+      name: "EVE Gateway, local stack",
+      functions: [...options.functions.keys()].map((key) => `/functions/v1/${key}`),
+      rest: "/rest/v1",
+      auth: "/auth/v1",
+    });
+  }
+  return refuse(404, "not_found", `Nothing is served at ${url.pathname}.`);
+}
+
+/** Streams both ways; when the client goes, so does the request to the function. */
+async function forward(
+  request: Request,
+  url: URL,
+  client: Deno.NetAddr,
+  worker: SupervisedProcess,
+): Promise<Response> {
+  if (!worker.url) return unavailable(worker);
+  const target = worker.url + url.pathname.slice("/functions/v1".length) + url.search;
+  const headers = withoutHopByHop(request.headers);
+  // The answer is passed on as it comes, so it must come as the client can read it.
+  headers.set("accept-encoding", "identity");
+  headers.set("x-forwarded-for", client.hostname);
+  headers.set("x-forwarded-host", url.host);
+  headers.set("x-forwarded-proto", url.protocol.slice(0, -1));
+
+  const late = new AbortController();
+  const timer = setTimeout(() => late.abort(), FIRST_BYTE_TIMEOUT_MS);
+  try {
+    const response = await fetch(target, {
+      method: request.method,
+      headers,
+      body: request.body,
+      redirect: "manual",
+      signal: AbortSignal.any([request.signal, late.signal]),
+    });
+    return new Response(response.body, {
+      status: response.status,
+      statusText: response.statusText,
+      headers: withoutHopByHop(response.headers),
+    });
+  } catch (error) {
+    if (late.signal.aborted) {
+      return refuse(
+        504,
+        "idle_timeout",
+        `The function sent nothing for ${FIRST_BYTE_TIMEOUT_MS / 1000} seconds.`,
+      );
+    }
+    // Nobody reads this one: the client is gone.
+    if (request.signal.aborted) return new Response(null, { status: 499 });
+    if (error instanceof TypeError) return unavailable(worker);
+    throw error;
+  } finally {
+    clearTimeout(timer);
+  }
+}
+
+function withoutHopByHop(from: Headers): Headers {
+  const headers = new Headers(from);
+  const named = (from.get("connection") ?? "").split(",").map((name) => name.trim()).filter((name) =>
+    name !== ""
+  );
+  for (const name of [...HOP_BY_HOP, ...named]) headers.delete(name);
+  return headers;
+}
+
+function unavailable(worker: SupervisedProcess): Response {
+  return refuse(
+    503,
+    "worker_unavailable",
+    `The ${worker.name} is down and being started again: try in a second.`,
+    {
+      "retry-after": RETRY_AFTER_S,
+    },
+  );
+}
+
+function refuse(
+  status: number,
+  code: string,
+  message: string,
+  headers: Record<string, string> = {},
+): Response {
+  return Response.json({ code, message }, { status, headers });
+}

@@ -1,0 +1,94 @@
+/**
+ * Rows for the keys that the local stack brings along. What the user changes afterwards stays changed, and what the
+ * user deletes stays deleted. Hosted projects never get these rows.
+ */
+import postgres from "postgres";
+
+export interface SeedKey {
+  alias: string;
+  /** The function's environment variable that holds the secret. */
+  envVarName: string;
+  secret: string;
+  /** Google Cloud project, by which Google counts; null: one of its own. */
+  quotaProject: string | null;
+  /** Lower is preferred. */
+  priority: number;
+}
+
+/** The keys that the emulator knows: two share a project, as real ones may. */
+export const DEMO_KEYS: readonly SeedKey[] = [
+  {
+    alias: "demo-a",
+    envVarName: "GOOGLE_API_KEY_DEMO_A",
+    secret: "demo-key-a",
+    quotaProject: "demo-one",
+    priority: 10,
+  },
+  {
+    alias: "demo-b",
+    envVarName: "GOOGLE_API_KEY_DEMO_B",
+    secret: "demo-key-b",
+    quotaProject: "demo-one",
+    priority: 20,
+  },
+  {
+    alias: "demo-c",
+    envVarName: "GOOGLE_API_KEY_DEMO_C",
+    secret: "demo-key-c",
+    quotaProject: "demo-two",
+    priority: 30,
+  },
+];
+
+/** The variable of a real key, as the README names it. */
+export const REAL_KEY_VARIABLE = "GOOGLE_API_KEY";
+
+const ON = "Made by the local stack.";
+/** Marks a row that the stack itself switched off, so that it is the stack that switches it on again. */
+const OFF = "Made by the local stack, which switched it off: its secret is not in this run's environment.";
+
+const SEEDED_FILE = "seeded.json";
+
+/**
+ * Adds a row for each of `keys` that was never seeded from this data folder, and switches the stack's own rows on or
+ * off, so that exactly those whose secret is at hand are active.
+ */
+export async function seedKeys(
+  databaseUrl: string,
+  dataDir: string,
+  keys: readonly SeedKey[],
+): Promise<void> {
+  const path = `${dataDir}/${SEEDED_FILE}`;
+  const seeded = new Set<string>(JSON.parse(await Deno.readTextFile(path).catch(() => "[]")));
+  const names = keys.map((key) => key.envVarName);
+  const sql = postgres(databaseUrl, { max: 1, onnotice: () => {} });
+  try {
+    const [table] = await sql`select to_regclass('public.google_ai_api_keys') as there`;
+    if (!table?.there) return;
+    for (const key of keys) {
+      if (seeded.has(key.envVarName)) continue;
+      await sql`
+        insert into public.google_ai_api_keys
+          (key_alias, provider, env_var_name, is_active, priority, quota_project, notes)
+        select ${key.alias}, 'google', ${key.envVarName}, true, ${key.priority}, ${key.quotaProject}, ${ON}
+        where not exists (
+          select from public.google_ai_api_keys where env_var_name = ${key.envVarName}
+        )
+      `;
+      seeded.add(key.envVarName);
+    }
+    await sql`
+      update public.google_ai_api_keys
+      set is_active = false, notes = ${OFF}
+      where notes = ${ON} and is_active and env_var_name <> all(${names})
+    `;
+    await sql`
+      update public.google_ai_api_keys
+      set is_active = true, notes = ${ON}
+      where notes = ${OFF} and env_var_name = any(${names})
+    `;
+  } finally {
+    await sql.end();
+  }
+  await Deno.writeTextFile(path, JSON.stringify([...seeded]));
+}

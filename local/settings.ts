@@ -1,0 +1,46 @@
+/** What the environment says about the local stack. Every name is in the README. */
+import { CHECKOUT } from "./paths.ts";
+import { StartRefused } from "./refusal.ts";
+import { DEFAULT_PORT, type StackOptions } from "./stack.ts";
+
+/** The three ports in a row must all exist. */
+const HIGHEST_PORT = 65_533;
+
+/** Variables that hold keys of Google's; functions see all of them, the user's own included. */
+const GOOGLE_KEY_PREFIX = "GOOGLE_API_KEY";
+
+/** EVE_DATA_DIR as an absolute path, or the checkout's `.local`. */
+export function dataDirFromEnvironment(): string {
+  const path = Deno.env.get("EVE_DATA_DIR");
+  if (!path) return `${CHECKOUT}/.local`;
+  return path.startsWith("/") ? path : `${Deno.cwd()}/${path}`;
+}
+
+/** Reads the variables. Throws {@link StartRefused} for one that makes no sense. */
+export function settingsFromEnvironment(): StackOptions {
+  const variables = Deno.env.toObject();
+  const secret = variables.GOOGLE_API_KEY;
+  const alias = variables.GOOGLE_API_LOCALNAME || "local";
+  const baseUrl = variables.GOOGLE_API_BASE_URL;
+  if (baseUrl && !URL.canParse(baseUrl)) {
+    throw new StartRefused(
+      `GOOGLE_API_BASE_URL is not a URL: ${baseUrl}. Give it as https://host, or unset it.`,
+    );
+  }
+  return {
+    dataDir: dataDirFromEnvironment(),
+    port: port(variables.EVE_PORT),
+    googleApiKey: secret ? { secret, alias } : undefined,
+    googleApiBaseUrl: baseUrl?.replace(/\/+$/, "") || undefined,
+    env: Object.fromEntries(Object.entries(variables).filter(([name]) => name.startsWith(GOOGLE_KEY_PREFIX))),
+  };
+}
+
+function port(text: string | undefined): number {
+  if (!text) return DEFAULT_PORT;
+  const number = Number(text);
+  if (Number.isInteger(number) && number >= 1 && number <= HIGHEST_PORT) return number;
+  throw new StartRefused(
+    `EVE_PORT is not a port: ${text}. Give a number from 1 to ${HIGHEST_PORT}, e.g. 54321.`,
+  );
+}

@@ -1,0 +1,9 @@
+// npm start: installs what is missing, then runs the local stack.
+import { spawn } from "node:child_process";
+import { CHECKOUT, launch } from "./launch.mjs";
+
+launch((deno) =>
+  spawn(deno, ["run", "-A", "--cached-only", "--unstable-no-legacy-abort", `${CHECKOUT}/local/main.ts`], {
+    stdio: "inherit",
+  })
+);

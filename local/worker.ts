@@ -1,0 +1,58 @@
+/**
+ * What surrounds one function in its own process, as the hosted runtime does: the `EdgeRuntime` global, a server that
+ * calls the module's `fetch`, and an end that waits for background work. Imported before the function's module.
+ */
+import "./exit_with_parent.ts";
+
+/** A function's module. */
+export interface FunctionModule {
+  default?: { fetch?: (request: Request) => Response | Promise<Response> };
+}
+
+/** Requests and background work get this long to finish once the process is asked to end. */
+const DRAIN_MS = 10_000;
+
+/** Variables that the Deno process itself needs; a hosted function has none of them. */
+const RUNTIME_VARIABLES = ["HOME", "DENO_DIR", "DENO_NO_UPDATE_CHECK"];
+for (const name of RUNTIME_VARIABLES) Deno.env.delete(name);
+
+const background = new Set<Promise<unknown>>();
+
+Object.defineProperty(globalThis, "EdgeRuntime", {
+  value: {
+    /** Keeps the process alive until the promise settles, beyond the response. */
+    waitUntil(promise: Promise<unknown>): void {
+      const settled: Promise<unknown> = Promise.resolve(promise)
+        .catch((error) => console.error("waitUntil:", error))
+        .finally(() => background.delete(settled));
+      background.add(settled);
+    },
+  },
+});
+
+/** Serves the module on a free port of the loopback interface and prints the address. */
+export function serveFunction(name: string, module: FunctionModule): void {
+  const handle = module.default?.fetch?.bind(module.default);
+  if (!handle) {
+    console.error(`The function ${name} has no default export with a fetch method.`);
+    Deno.exit(1);
+  }
+  const server = Deno.serve({
+    hostname: "127.0.0.1",
+    port: 0,
+    onListen: ({ port }) => console.log(`eve-worker listening http://127.0.0.1:${port}`),
+    onError(error) {
+      console.error(error);
+      const body = { code: "worker_error", message: "The function failed: see the log of the local stack." };
+      return Response.json(body, { status: 500 });
+    },
+  }, handle);
+
+  Deno.addSignalListener("SIGTERM", () => {
+    setTimeout(() => Deno.exit(1), DRAIN_MS);
+    server.shutdown().then(async () => {
+      while (background.size > 0) await Promise.all(background);
+      Deno.exit(0);
+    });
+  });
+}
