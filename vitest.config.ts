@@ -24,7 +24,7 @@ export default defineConfig({
     projects: [
       project("unit", ["tests/unit", "tests/doors"]),
       project("db", ["tests/db"], DATABASE),
-      project("e2e", ["tests/e2e", "tests/local"], {
+      project("e2e", ["tests/e2e", "tests/local", "tests/deploy"], {
         ...DATABASE,
         testTimeout: 60_000,
         hookTimeout: 120_000,

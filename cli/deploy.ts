@@ -1,0 +1,103 @@
+/**
+ * `npm run deploy`: puts this checkout on a Supabase project. It says what it will do, asks, and then runs the Supabase
+ * CLI for the database, the secrets and the functions. See docs/deploy.md.
+ */
+import { isAbsolute, resolve } from "node:path";
+import { fileURLToPath } from "node:url";
+import { readOptions, USAGE } from "./deploy/options.ts";
+import { describePlan, makePlan, type Plan } from "./deploy/plan.ts";
+import { targetOf } from "./deploy/project.ts";
+import { DeployRefused } from "./deploy/refusal.ts";
+import { parseSecretsFile } from "./deploy/secrets_file.ts";
+import { runSteps, stepsOf } from "./deploy/steps.ts";
+import { type RunCli, supabaseCli } from "./deploy/supabase_cli.ts";
+
+/** What a deployment needs from outside, for a test to hold it still. */
+export interface Surroundings {
+  /** The checkout, without a trailing slash. */
+  root: string;
+  /** Makes the function that runs the CLI and blots the hidden values out of what it prints. */
+  cli: (hidden: Iterable<string>) => RunCli;
+  say: (line: string) => void;
+  /** The user's answer, or undefined if there is nobody to ask. */
+  ask: (question: string) => boolean | undefined;
+}
+
+/** Deploys, or throws DeployRefused with what is wrong and what to do. */
+export async function deploy(args: string[], surroundings: Surroundings): Promise<void> {
+  const { root, say } = surroundings;
+  const options = readOptions(args);
+  if (options.help) return say(USAGE);
+  const secrets = options.secretsFile === undefined ? undefined : await readSecrets(options.secretsFile);
+  const target = targetOf(options, Deno.env.get("PGSSLMODE"));
+  const password = Deno.env.get("PGPASSWORD");
+  const run = surroundings.cli([...secrets?.values ?? [], ...password === undefined ? [] : [password]]);
+
+  const plan = await makePlan(run, { root, target, functionsOnly: options.functionsOnly, secrets });
+  describePlan(plan).forEach(say);
+  say("");
+  if (options.dryRun) return say("Dry run: nothing was changed.");
+  if (!options.yes) confirm(surroundings.ask);
+  await runSteps(run, stepsOf(plan, target), say);
+  say("");
+  afterwards(plan).forEach(say);
+}
+
+async function readSecrets(file: string): Promise<{ file: string; names: string[]; values: string[] }> {
+  const path = isAbsolute(file) ? file : resolve(invocationFolder(), file);
+  let text: string;
+  try {
+    text = await Deno.readTextFile(path);
+  } catch (error) {
+    const reason = error instanceof Deno.errors.NotFound ? "it is not there" : (error as Error).message;
+    throw new DeployRefused(`Cannot read the secrets file ${path}: ${reason}.`);
+  }
+  const secrets = parseSecretsFile(text, file);
+  if (secrets.size === 0) {
+    throw new DeployRefused(
+      `${file} has no NAME=value in it: fill it in, or leave --secrets-file away to keep the project's secrets.`,
+    );
+  }
+  return { file: path, names: [...secrets.keys()], values: [...secrets.values()] };
+}
+
+/** Where the user typed the command: npm goes to the checkout's root before it runs a script. */
+function invocationFolder(): string {
+  return Deno.env.get("INIT_CWD") ?? Deno.cwd();
+}
+
+function confirm(ask: Surroundings["ask"]): void {
+  const answer = ask("Go on?");
+  if (answer === undefined) {
+    throw new DeployRefused("There is nobody to ask here (no terminal): add --yes. Nothing was changed.");
+  }
+  if (!answer) throw new DeployRefused("Stopped. Nothing was changed.");
+}
+
+function afterwards(plan: Plan): string[] {
+  return [
+    "Deployed.",
+    ...plan.needsKeys
+      ? [
+        "No active key is in google_ai_api_keys yet: add one, or no call has a key to go with (docs/deploy.md).",
+      ]
+      : [],
+    ...plan.functions.map((each) => `  https://${plan.project.ref}.supabase.co/functions/v1/${each.name}`),
+  ];
+}
+
+if (import.meta.main) {
+  const root = fileURLToPath(new URL("..", import.meta.url)).replace(/[/\\]$/, "");
+  try {
+    await deploy(Deno.args, {
+      root,
+      cli: (hidden) => supabaseCli(root, hidden),
+      say: (line) => console.log(line),
+      ask: (question) => Deno.stdin.isTerminal() ? globalThis.confirm(question) : undefined,
+    });
+  } catch (error) {
+    if (!(error instanceof DeployRefused)) throw error;
+    console.error(error.message);
+    Deno.exitCode = 1;
+  }
+}

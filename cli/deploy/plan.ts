@@ -1,0 +1,113 @@
+/** What a deployment will do, made from what the checkout has and what the project has, before anything is done. */
+import { functionsIn, migrationsIn } from "./checkout.ts";
+import {
+  deployedFunctions,
+  findProject,
+  type KeyVariable,
+  keyVariables,
+  migrationHistory,
+  type Project,
+  type Target,
+} from "./project.ts";
+import { DeployRefused } from "./refusal.ts";
+import type { RunCli } from "./supabase_cli.ts";
+
+export interface Plan {
+  project: Project;
+  /** File names, in order; undefined when the database is left as it is. */
+  migrations: string[] | undefined;
+  secrets: { file: string; names: string[] } | undefined;
+  functions: { name: string; deployedVersion: number | undefined; isNew: boolean }[];
+  /** What the user should know, but may ignore. */
+  warnings: string[];
+  /** No active key names a secret: the gateway has nothing to call with yet. */
+  needsKeys: boolean;
+}
+
+export interface PlanInput {
+  root: string;
+  target: Target;
+  functionsOnly: boolean;
+  /** The file as the user named it, and the names in it. */
+  secrets: { file: string; names: string[] } | undefined;
+}
+
+/** Looks at both sides. Throws DeployRefused for what would fail half-way or surprise the user. */
+export async function makePlan(run: RunCli, input: PlanInput): Promise<Plan> {
+  const { root, target, secrets } = input;
+  const local = await functionsIn(root);
+  // First and alone: it says what is wrong with the token or the link, in one place.
+  const project = await findProject(run, target);
+  const [deployed, migrations, keys] = await Promise.all([
+    deployedFunctions(run, target),
+    input.functionsOnly ? undefined : pendingFiles(run, root, target),
+    keyVariables(run, target),
+  ]);
+  const known = new Set([...project.secrets, ...secrets?.names ?? []]);
+  return {
+    project,
+    migrations,
+    secrets,
+    functions: local.map((name) => ({
+      name,
+      deployedVersion: deployed.get(name),
+      isNew: !deployed.has(name),
+    })),
+    warnings: keys.filter((key) => !known.has(key.variable)).map(missingSecret),
+    needsKeys: keys.length === 0,
+  };
+}
+
+function missingSecret({ alias, variable }: KeyVariable): string {
+  return `Key ${alias} is read from the secret ${variable}, which is neither on the project nor in a secrets file: ` +
+    `calls cannot use that key until you set it (npm run deploy again, with --secrets-file).`;
+}
+
+async function pendingFiles(run: RunCli, root: string, target: Target): Promise<string[]> {
+  const [history, files] = await Promise.all([migrationHistory(run, target), migrationsIn(root)]);
+  if (history.unknown.length > 0) {
+    throw new DeployRefused(
+      `The database has migrations that this checkout does not have: ${history.unknown.join(", ")}.
+- If they come from a newer version of the gateway: update this checkout. To put these older functions back over the newer database, add --functions-only.
+- If they are another project's, in the same database: npx supabase migration fetch ${target.database} writes them into supabase/migrations, and then this works.
+Nothing was changed.`,
+    );
+  }
+  return history.pending.sort().map((version) => files.get(version) ?? version);
+}
+
+/** The plan in words, as lines. Names of secrets are in it, values cannot be. */
+export function describePlan(plan: Plan): string[] {
+  const { project, migrations, secrets, functions, warnings } = plan;
+  const name = project.name === undefined ? "project" : `"${project.name}"`;
+  const lines = [`Deploying to ${name} (${project.ref}):`, ""];
+  if (migrations === undefined) lines.push("1. Database: left as it is (--functions-only).");
+  else if (migrations.length === 0) lines.push("1. Database: up to date.");
+  else {
+    lines.push(`1. Database: ${count(migrations.length, "migration")} to apply`);
+    lines.push(...migrations.map((file) => `     ${file}`));
+  }
+  if (secrets === undefined) lines.push("2. Secrets: left as they are (no --secrets-file).");
+  else {
+    lines.push(`2. Secrets: ${count(secrets.names.length, "value")} to set, from ${secrets.file}`);
+    lines.push(
+      ...secrets.names.map((each) =>
+        `     ${each} (${project.secrets.has(each) ? "replaces the one there" : "new"})`
+      ),
+    );
+  }
+  lines.push(`3. Functions: ${count(functions.length, "function")} to deploy, all of them or none`);
+  lines.push(
+    ...functions.map((each) => `     ${each.name} (${each.isNew ? "new" : replaces(each.deployedVersion)})`),
+  );
+  if (warnings.length > 0) lines.push("", ...warnings.map((warning) => `Warning: ${warning}`));
+  return lines;
+}
+
+function replaces(version: number | undefined): string {
+  return version === undefined ? "replaces the one there" : `replaces version ${version}`;
+}
+
+function count(number: number, noun: string): string {
+  return `${number} ${noun}${number === 1 ? "" : "s"}`;
+}
