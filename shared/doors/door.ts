@@ -1,0 +1,31 @@
+import type { Caller } from "../contract/caller.ts";
+import type { GatewayError } from "../contract/gateway_error.ts";
+import type { DoorName, GatewayRequest } from "../contract/request.ts";
+import type { GatewayResult } from "../contract/result.ts";
+
+/** One request at a door, its caller already known. */
+export interface Visit {
+  request: Request;
+  /** Below the function's own: `/` or `/openai/v1/models`. */
+  path: string;
+  caller: Caller;
+  /** Made by us; until the client names its own with `adoptRequestId`. */
+  requestId: string;
+  /** From here on the request goes by the client's id, in its errors too. */
+  adoptRequestId(id: string): void;
+  /** The body as JSON, capped. Throws GatewayError. */
+  readJson(): Promise<unknown>;
+  /** Hands the request to the gateway. Throws GatewayError. */
+  invoke(request: GatewayRequest): Promise<GatewayResult>;
+}
+
+/** A way in: one wire format, translated to the contract and back. */
+export interface Door {
+  name: DoorName;
+  /** Methods that the door serves at `path`; null if the path is not its own. */
+  methodsAt(path: string): readonly string[] | null;
+  /** Throws GatewayError; whatever it throws is answered by `refuse`. */
+  answer(visit: Visit): Promise<Response>;
+  /** An error as this door's clients expect it. */
+  refuse(error: GatewayError, requestId: string): Response;
+}

@@ -1,0 +1,101 @@
+import type { Caller } from "../contract/caller.ts";
+import type { Clock } from "../contract/clock.ts";
+import { asGatewayError, GatewayError } from "../contract/gateway_error.ts";
+import type { Log } from "../contract/log.ts";
+import type { Invoke } from "../contract/request.ts";
+import { BODY_TIMEOUT_MS, readBody } from "../http/body.ts";
+import { preflight } from "../http/cors.ts";
+import { parseJson } from "../http/json.ts";
+import type { Door, Visit } from "./door.ts";
+import { refuseNative } from "./native_answer.ts";
+
+/** What stands behind the doors. */
+export interface House {
+  doors: readonly Door[];
+  /** Throws GatewayError for whoever may not come in. */
+  identify(request: Request): Promise<Caller>;
+  invoke: Invoke;
+  maxBodyBytes: number;
+}
+
+export interface EntranceOptions {
+  /** The first part of every path, as hosted functions see it. */
+  functionName: string;
+  /** Puts the house together, at the first request; a failure is answered, and tried again by the next request. */
+  open: () => House;
+  clock: Clock;
+  newId: () => string;
+  log: Log;
+}
+
+/**
+ * Where every request comes in: finds its door, learns who calls, and answers whatever goes wrong in that door's own form.
+ * Nothing of the body is read before the caller is known.
+ */
+export function createEntrance(options: EntranceOptions): (request: Request) => Promise<Response> {
+  let house: House | null = null;
+  return async (request) => {
+    if (request.method === "OPTIONS") return preflight();
+    const arrival: Arrival = { requestId: options.newId(), receivedAt: options.clock.now(), door: null };
+    try {
+      house ??= options.open();
+      return await receive(house, options, request, arrival);
+    } catch (thrown) {
+      const error = asGatewayError(thrown);
+      if (error.status >= 500) {
+        options.log("error", "request_failed", {
+          request_id: arrival.requestId,
+          door: arrival.door?.name ?? null,
+          code: error.code,
+          detail: error.detail,
+        });
+      }
+      return (arrival.door?.refuse ?? refuseNative)(error, arrival.requestId);
+    }
+  };
+}
+
+/** What an error response needs to know, learned on the way in. */
+interface Arrival {
+  requestId: string;
+  receivedAt: number;
+  door: Door | null;
+}
+
+async function receive(
+  house: House,
+  { clock, functionName }: EntranceOptions,
+  request: Request,
+  arrival: Arrival,
+): Promise<Response> {
+  const path = pathWithin(functionName, request.url);
+  const door = house.doors.find((candidate) => candidate.methodsAt(path) !== null);
+  if (door === undefined) throw new GatewayError("not_found", { details: { path } });
+  arrival.door = door;
+  const methods = door.methodsAt(path) ?? [];
+  if (!methods.includes(request.method)) {
+    throw new GatewayError("method_not_allowed", { headers: { allow: [...methods, "OPTIONS"].join(", ") } });
+  }
+  const caller = await house.identify(request);
+  const visit: Visit = {
+    request,
+    path,
+    caller,
+    requestId: arrival.requestId,
+    adoptRequestId: (id) => {
+      arrival.requestId = id;
+      visit.requestId = id;
+    },
+    readJson: async () =>
+      parseJson(await readBody(request, { maxBytes: house.maxBodyBytes, timeoutMs: BODY_TIMEOUT_MS, clock })),
+    invoke: (asked) =>
+      house.invoke(asked, { caller, signal: request.signal, receivedAt: arrival.receivedAt }),
+  };
+  return await door.answer(visit);
+}
+
+/** The path below the function's own, without a slash at its end: `/` for the function itself. */
+export function pathWithin(functionName: string, url: string): string {
+  const segments = new URL(url).pathname.split("/").filter((segment) => segment !== "");
+  return `/${segments.slice(segments.indexOf(functionName) + 1).join("/")}`;
+}

@@ -1,0 +1,92 @@
+import { partsOf, textOf } from "../contract/content.ts";
+import { GatewayError } from "../contract/gateway_error.ts";
+import type { Gauge, Limits } from "../contract/limits.ts";
+import type { GatewayResult } from "../contract/result.ts";
+import type { Usage } from "../contract/usage.ts";
+import { errorHeaders } from "../http/error_headers.ts";
+import { jsonResponse } from "../http/json_response.ts";
+import { rateLimitHeaders } from "../http/rate_limit_headers.ts";
+
+/**
+ * A result as the native door's JSON.
+ * @throws GatewayError `content_blocked`, `empty_answer`, `answer_unusable` for what is no answer, with what there is of it
+ */
+export function encodeNative(result: GatewayResult): Response {
+  const facts = {
+    model: result.model,
+    finish_reason: result.finishReason,
+    usage: usageJson(result.usage),
+    key_alias: result.keyAlias,
+    attempts: result.attempts,
+    wait_ms: result.waitMs,
+  };
+  if (!result.verdict.ok) {
+    const { code, reason } = result.verdict;
+    throw new GatewayError(code, {
+      // More of the same would be cut off at the same place.
+      ...(reason === "MAX_TOKENS" && { retryable: false }),
+      details: { reason, text: textOf(result.answer), ...facts },
+      limits: result.limits,
+      headers: modelHeaders(result),
+    });
+  }
+  const body = {
+    request_id: result.requestId,
+    model: result.model,
+    text: textOf(result.answer),
+    parts: partsOf(result.answer),
+    finish_reason: result.finishReason,
+    usage: facts.usage,
+    key_alias: result.keyAlias,
+    attempts: result.attempts,
+    wait_ms: result.waitMs,
+    limits: result.limits === null ? null : limitsJson(result.limits),
+  };
+  return jsonResponse(200, body, result.requestId, {
+    ...rateLimitHeaders(result.limits),
+    ...modelHeaders(result),
+    ...(result.replayed && { "x-eve-replayed": "true" }),
+  });
+}
+
+/** An error as the native door's JSON. */
+export function refuseNative(error: GatewayError, requestId: string): Response {
+  const body = {
+    error: {
+      code: error.code,
+      message: error.publicMessage,
+      request_id: requestId,
+      retryable: error.retryable,
+      ...(error.details !== undefined && { details: error.details }),
+    },
+  };
+  return jsonResponse(error.status, body, requestId, errorHeaders(error));
+}
+
+/** Says which model served where it is not the one that was asked for. */
+function modelHeaders(result: GatewayResult): Record<string, string> {
+  return result.replaced ? { "x-eve-model": result.model } : {};
+}
+
+function usageJson(usage: Usage) {
+  return {
+    input_tokens: usage.inputTokens,
+    output_tokens: usage.outputTokens,
+    thoughts_tokens: usage.thoughtsTokens,
+    cached_tokens: usage.cachedTokens,
+    total_tokens: usage.totalTokens,
+    estimated: usage.estimated,
+  };
+}
+
+function limitsJson(limits: Limits) {
+  return {
+    requests: gaugeJson(limits.requests),
+    tokens: gaugeJson(limits.tokens),
+    requests_day: gaugeJson(limits.requestsDay),
+  };
+}
+
+function gaugeJson({ limit, remaining, resetMs }: Gauge) {
+  return { limit, remaining, reset_ms: resetMs };
+}

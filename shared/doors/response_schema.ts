@@ -1,0 +1,59 @@
+/** What Gemini's `responseSchema` understands: a part of OpenAPI 3.0. */
+const OPENAPI_WORDS = new Set([
+  "type",
+  "format",
+  "title",
+  "description",
+  "nullable",
+  "enum",
+  "maxItems",
+  "minItems",
+  "properties",
+  "required",
+  "minProperties",
+  "maxProperties",
+  "minLength",
+  "maxLength",
+  "pattern",
+  "example",
+  "anyOf",
+  "propertyOrdering",
+  "default",
+  "items",
+  "minimum",
+  "maximum",
+]);
+
+type Schema = Record<string, unknown>;
+
+/**
+ * Generation settings that ask for JSON of a schema: as `responseSchema`, which every model with JSON mode takes, unless
+ * the schema uses more than that knows (`$ref`, `additionalProperties`, a list of types); then as `responseJsonSchema`.
+ */
+export function schemaSettings(schema: Schema): Record<string, unknown> {
+  const field = isOpenApi(schema) ? "responseSchema" : "responseJsonSchema";
+  return { responseMimeType: "application/json", [field]: schema };
+}
+
+function isOpenApi(schema: unknown): boolean {
+  if (!isSchema(schema)) return false;
+  return Object.entries(schema).every(([word, value]) => {
+    if (!OPENAPI_WORDS.has(word)) return false;
+    switch (word) {
+      case "type":
+        return typeof value === "string";
+      case "items":
+        return isOpenApi(value);
+      case "anyOf":
+        return Array.isArray(value) && value.every(isOpenApi);
+      case "properties":
+        return isSchema(value) && Object.values(value).every(isOpenApi);
+      default:
+        return true;
+    }
+  });
+}
+
+function isSchema(value: unknown): value is Schema {
+  return typeof value === "object" && value !== null && !Array.isArray(value);
+}

@@ -1,0 +1,67 @@
+import { describe, expect, test } from "vitest";
+import { systemClock } from "../../../shared/contract/clock.ts";
+import { readBody } from "../../../shared/http/body.ts";
+
+const limits = { maxBytes: 10, timeoutMs: 1_000, clock: systemClock };
+
+function chunked(chunks: string[], headers: Record<string, string> = {}, onCancel = () => {}): Request {
+  const encoder = new TextEncoder();
+  const left = [...chunks];
+  const body = new ReadableStream({
+    pull(controller) {
+      const next = left.shift();
+      if (next === undefined) controller.close();
+      else controller.enqueue(encoder.encode(next));
+    },
+    cancel: onCancel,
+  });
+  return new Request("http://gateway/", { method: "POST", body, headers });
+}
+
+const read = async (request: Request) => new TextDecoder().decode(await readBody(request, limits));
+
+describe("readBody", () => {
+  test("reads a body up to the cap, in one piece or in many", async () => {
+    expect(await read(new Request("http://gateway/", { method: "POST", body: "0123456789" }))).toBe(
+      "0123456789",
+    );
+    expect(await read(chunked(["01234", "", "56789"]))).toBe("0123456789");
+  });
+
+  test("no body is an empty one", async () => {
+    expect(await read(new Request("http://gateway/", { method: "POST" }))).toBe("");
+  });
+
+  test("one byte more is refused, and the rest is not fetched", async () => {
+    let cancelled = false;
+    const request = chunked(["01234", "567890", "never read"], {}, () => cancelled = true);
+    await expect(readBody(request, limits)).rejects.toMatchObject({ code: "body_too_large", status: 413 });
+    expect(cancelled).toBe(true);
+  });
+
+  test("a content-length that lies does not help", async () => {
+    const request = chunked(["0123456789", "0"], { "content-length": "3" });
+    await expect(readBody(request, limits)).rejects.toMatchObject({ code: "body_too_large" });
+  });
+
+  test("a content-length above the cap is refused without reading", async () => {
+    let pulled = false;
+    const body = new ReadableStream({ pull: () => void (pulled = true) }, { highWaterMark: 0 });
+    const request = new Request("http://gateway/", {
+      method: "POST",
+      body,
+      headers: { "content-length": "11" },
+    });
+    await expect(readBody(request, limits)).rejects.toMatchObject({ code: "body_too_large" });
+    expect(pulled).toBe(false);
+  });
+
+  test("a body that never ends arriving is given up", async () => {
+    const body = new ReadableStream({ pull: () => new Promise<void>(() => {}) });
+    const request = new Request("http://gateway/", { method: "POST", body });
+    await expect(readBody(request, { ...limits, timeoutMs: 20 })).rejects.toMatchObject({
+      code: "body_timeout",
+      status: 408,
+    });
+  });
+});

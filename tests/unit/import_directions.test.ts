@@ -1,0 +1,138 @@
+import { describe, expect, test } from "vitest";
+
+/**
+ * How high a room stands. It imports from rooms below its own and from itself: functions -> doors | gateway | identity |
+ * maintenance -> providers | ledger | http -> contract.
+ */
+const HEIGHT: Readonly<Record<string, number>> = {
+  functions: 3,
+  doors: 2,
+  gateway: 2,
+  identity: 2,
+  maintenance: 2,
+  providers: 1,
+  ledger: 1,
+  http: 1,
+  contract: 0,
+};
+
+interface Source {
+  /** From the checkout's root. */
+  path: string;
+  text: string;
+}
+
+const root = new URL("../../", import.meta.url);
+
+function sourcesIn(folder: string): Source[] {
+  const found: Source[] = [];
+  for (const entry of Deno.readDirSync(new URL(`${folder}/`, root))) {
+    const path = `${folder}/${entry.name}`;
+    if (entry.isDirectory) found.push(...sourcesIn(path));
+    else if (entry.name.endsWith(".ts")) {
+      found.push({ path, text: Deno.readTextFileSync(new URL(path, root)) });
+    }
+  }
+  return found;
+}
+
+/** `shared/doors/native.ts` -> doors; everything in supabase/functions -> functions. */
+function roomOf(path: string): string | undefined {
+  if (path.startsWith("supabase/functions/")) return "functions";
+  const room = /^shared\/([a-z]+)\//.exec(path)?.[1];
+  return room !== undefined && room in HEIGHT ? room : undefined;
+}
+
+const withoutComments = (text: string) =>
+  text.replace(/\/\*[\s\S]*?\*\//g, "").replace(/(^|\s)\/\/.*$/gm, "$1");
+
+function importsOf(text: string): string[] {
+  const code = withoutComments(text);
+  const statements = code.matchAll(/^\s*(?:import|export)\b[^;"']*?\bfrom\s*["']([^"']+)["']/gm);
+  const bare = code.matchAll(/^\s*import\s*["']([^"']+)["']/gm);
+  return [...statements, ...bare].map((match) => match[1] ?? "");
+}
+
+/** Everything in a file of the shared rooms or of a function that breaks the rules of the house. */
+function faultsOf({ path, text }: Source): string[] {
+  const faults: string[] = [];
+  const code = withoutComments(text);
+  const room = roomOf(path);
+  if (room === undefined) return [`${path}: in no room of the house`];
+
+  for (const specifier of importsOf(text)) {
+    if (!specifier.startsWith(".")) {
+      if (specifier === "@google/generative-ai" && path !== "shared/providers/google.ts") {
+        faults.push(`${path}: only shared/providers/google.ts knows ${specifier}`);
+      }
+      continue;
+    }
+    if (!specifier.endsWith(".ts")) {
+      faults.push(`${path}: ${specifier} lacks .ts, and deployment would drop it`);
+    }
+    const target = new URL(specifier, new URL(path, "file:///")).pathname.slice(1);
+    const other = roomOf(target);
+    if (other === undefined) faults.push(`${path}: ${specifier} leads out of the house`);
+    else if (other !== room && (HEIGHT[other] ?? 0) >= (HEIGHT[room] ?? 0)) {
+      faults.push(`${path}: ${room} imports from ${other}`);
+    }
+  }
+  if (/\bimport\s*\(/.test(code)) {
+    faults.push(`${path}: imports dynamically, which deployment does not follow`);
+  }
+  if (/\bDeno\s*\./.test(code) && !/^supabase\/functions\/[^/]+\/index\.ts$/.test(path)) {
+    faults.push(`${path}: uses Deno, which only a function's index.ts may`);
+  }
+  if (/["'`]eve_[a-z_]+["'`]/.test(code) && room !== "ledger") {
+    faults.push(`${path}: names a SQL function, which only the ledger may`);
+  }
+  return faults;
+}
+
+describe("imports point one way", () => {
+  const sources = [...sourcesIn("shared"), ...sourcesIn("supabase/functions")];
+
+  test("there is something to look at", () => {
+    expect(sources.length).toBeGreaterThan(40);
+    expect(sources.flatMap(({ text }) => importsOf(text)).length).toBeGreaterThan(100);
+  });
+
+  test("no file breaks the rules of the house", () => {
+    expect(sources.flatMap(faultsOf)).toEqual([]);
+  });
+
+  test.each([
+    [
+      "an import upwards",
+      "shared/contract/a.ts",
+      'import { b } from "../doors/b.ts";',
+      "contract imports from doors",
+    ],
+    [
+      "an import sideways",
+      "shared/doors/a.ts",
+      'export * from "../gateway/b.ts";',
+      "doors imports from gateway",
+    ],
+    [
+      "one over several lines",
+      "shared/http/a.ts",
+      'import {\n  type B,\n  c,\n} from "../ledger/b.ts";',
+      "http imports from ledger",
+    ],
+    ["a lost ending", "shared/http/a.ts", 'import { b } from "../contract/b";', "lacks .ts"],
+    ["a way out", "shared/http/a.ts", 'import "../../local/b.ts";', "out of the house"],
+    ["a dynamic import", "shared/http/a.ts", 'await import("../contract/b.ts");', "dynamically"],
+    ["the runtime's own", "shared/gateway/a.ts", 'Deno.env.get("X");', "uses Deno"],
+    ["a SQL function", "shared/gateway/a.ts", 'call("eve_reserve");', "SQL function"],
+    [
+      "the library",
+      "shared/doors/a.ts",
+      'import { x } from "@google/generative-ai";',
+      "only shared/providers/google",
+    ],
+    ["a stray file", "shared/utils/a.ts", "", "in no room"],
+  ])("%s would be found", (_, path, text, fault) => {
+    expect(faultsOf({ path, text }).join()).toContain(fault);
+  });
+});
