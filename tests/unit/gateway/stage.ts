@@ -1,0 +1,191 @@
+import type { Clock } from "../../../shared/contract/clock.ts";
+import type { GatewayRequest, InvokeContext } from "../../../shared/contract/request.ts";
+import { createGateway } from "../../../shared/gateway/invoke.ts";
+import type { GatewayParts } from "../../../shared/gateway/parts.ts";
+import type { Grant, Refusal, Reservation, ReserveInput } from "../../../shared/ledger/reserve.ts";
+import type { Settlement } from "../../../shared/ledger/settle.ts";
+import type { Provider, ProviderAnswer, ProviderCall } from "../../../shared/providers/provider.ts";
+
+/** Time that stands still until a test moves it. */
+export class StillClock implements Clock {
+  #now = 0;
+  #sleepers = new Set<{ at: number; wake: () => void }>();
+
+  now = () => this.#now;
+
+  sleep = (ms: number, signal?: AbortSignal) =>
+    new Promise<void>((resolve, reject) => {
+      if (signal?.aborted) return reject(signal.reason);
+      const sleeper = { at: this.#now + ms, wake: resolve };
+      this.#sleepers.add(sleeper);
+      signal?.addEventListener("abort", () => {
+        this.#sleepers.delete(sleeper);
+        reject(signal.reason);
+      });
+    });
+
+  /** How many are asleep: timers that were not stopped show here. */
+  get asleep(): number {
+    return this.#sleepers.size;
+  }
+
+  /** Moves time on, waking each sleeper at its own instant. */
+  async advance(ms: number): Promise<void> {
+    const end = this.#now + ms;
+    await settled();
+    for (;;) {
+      const [first] = [...this.#sleepers].filter(({ at }) => at <= end).sort((a, b) => a.at - b.at);
+      if (first === undefined) break;
+      this.#now = first.at;
+      this.#sleepers.delete(first);
+      first.wake();
+      await settled();
+    }
+    this.#now = end;
+  }
+}
+
+/** Lets everything go on that waits for no timer. */
+export const settled = () => new Promise<void>((resolve) => setTimeout(resolve, 0));
+
+export function grant(more: Partial<Grant> = {}): Grant {
+  return {
+    status: "granted",
+    requestNo: 12,
+    attempt: 1,
+    model: "gemma-4-31b-it",
+    requestedModel: "gemma-4-31b-it",
+    replaced: false,
+    key: { id: "key-a", alias: "demo-a", envVarName: "KEY_A", provider: "google" },
+    quotaProject: "demo-one",
+    waitMs: 0,
+    tokens: 10,
+    limits: {
+      requests: { limit: 30, remaining: 29, resetMs: 60_000 },
+      tokens: { limit: 16_000, remaining: 15_990, resetMs: 60_000 },
+      requestsDay: { limit: 14_400, remaining: 14_399, resetMs: 3_600_000 },
+    },
+    capabilities: { system: true, json: true, tools: true, thinking: true, maxOutputTokens: null },
+    ...more,
+  };
+}
+
+/** A grant on another key, for the attempt of that number. */
+export function grantTo(letter: string, attempt: number, more: Partial<Grant> = {}): Grant {
+  const key = {
+    id: `key-${letter}`,
+    alias: `demo-${letter}`,
+    envVarName: `KEY_${letter.toUpperCase()}`,
+    provider: "google",
+  };
+  return grant({ key, attempt, ...more });
+}
+
+export function refusal(more: Partial<Refusal> = {}): Refusal {
+  return {
+    status: "refused",
+    code: "rate_limited",
+    limit: "rpm",
+    retryAfterMs: 31_000,
+    model: "gemma-4-31b-it",
+    limits: grant().limits,
+    detail: null,
+    ...more,
+  };
+}
+
+export const ANSWER: ProviderAnswer = {
+  answer: {
+    candidates: [{ content: { role: "model", parts: [{ text: "Концерт" }] }, finishReason: "STOP" }],
+  },
+  verdict: { ok: true },
+  finishReason: "STOP",
+  usage: {
+    inputTokens: 9,
+    outputTokens: 3,
+    thoughtsTokens: null,
+    cachedTokens: null,
+    totalTokens: 12,
+    estimated: false,
+  },
+};
+
+export const REQUEST: GatewayRequest = {
+  id: "r1",
+  idIsClients: false,
+  door: "native",
+  models: ["gemma-4-31b-it"],
+  prompt: { contents: [{ role: "user", parts: [{ text: "Что сегодня?" }] }] },
+  class: "interactive",
+  maxWaitMs: 30_000,
+  metadata: {},
+  traceId: null,
+};
+
+export interface StageOptions {
+  /** What the ledger answers, one by one; a function is called. */
+  reservations: (Reservation | (() => Promise<Reservation>))[];
+  generate?: (call: ProviderCall, attempt: number) => Promise<ProviderAnswer>;
+  settle?: (settlement: Settlement) => Promise<"settled">;
+  secrets?: Record<string, string>;
+}
+
+/** The gateway with nothing real around it: a scripted ledger and provider, and time that stands still. */
+export function stage(options: StageOptions) {
+  const clock = new StillClock();
+  const reserved: ReserveInput[] = [];
+  const settlements: Settlement[] = [];
+  const calls: ProviderCall[] = [];
+  const logged: [string, Record<string, unknown>][] = [];
+  const background: Promise<void>[] = [];
+  const secrets: Record<string, string> = options.secrets ??
+    { KEY_A: "secret-a", KEY_B: "secret-b", KEY_C: "secret-c" };
+  const script = [...options.reservations];
+  const google: Provider = {
+    generate: (call) => {
+      calls.push(call);
+      return options.generate?.(call, calls.length) ?? Promise.resolve(ANSWER);
+    },
+  };
+  const parts: GatewayParts = {
+    ledger: {
+      reserve: (input) => {
+        reserved.push(structuredClone(input));
+        const next = script.shift();
+        if (next === undefined) throw new Error("the gateway reserved more often than the test expected");
+        return typeof next === "function" ? next() : Promise.resolve(next);
+      },
+      settle: (settlement) => {
+        settlements.push(settlement);
+        return options.settle?.(settlement) ?? Promise.resolve("settled");
+      },
+    },
+    providers: { google },
+    secrets: (name) => secrets[name] ?? null,
+    clock,
+    random: () => 0.5,
+    background: (work) => void background.push(work),
+    log: (_level, event, fields) => void logged.push([event, fields]),
+    times: { requestTimeoutMs: 140_000, upstreamTimeoutMs: 120_000, rpcTimeoutMs: 8_000 },
+  };
+  const gateway = createGateway(parts);
+  const client = new AbortController();
+  const context = (more: Partial<InvokeContext> = {}): InvokeContext => ({
+    caller: { kind: "project", consumerId: null, tokenId: null, name: "default" },
+    signal: client.signal,
+    receivedAt: clock.now(),
+    ...more,
+  });
+  return {
+    clock,
+    client,
+    parts,
+    reserved,
+    settlements,
+    calls,
+    logged,
+    background,
+    invoke: (request: Partial<GatewayRequest> = {}, more: Partial<InvokeContext> = {}) =>
+      gateway({ ...REQUEST, ...request }, context(more)),
+  };
+}
