@@ -59,7 +59,6 @@ export async function sendStream(
   fault?: Fault,
 ): Promise<void> {
   const frame = (json: string, index: number) => encoding.sse ? sseFrame(json) : arrayOpening(index) + json;
-  const closing = encoding.sse ? "" : ARRAY_END;
   exchange.begin(200, encoding.sse ? SSE_TYPE : JSON_TYPE);
   const breaksAfter = fault?.kind === "broken_stream" || fault?.kind === "mid_stream_error"
     ? Math.min(fault.afterChunks, frames.length)
@@ -74,12 +73,14 @@ export async function sendStream(
     await exchange.cut();
     throw new ConnectionCut();
   }
+  let written = Math.min(frames.length, breaksAfter);
   if (fault?.kind === "mid_stream_error") {
     const { body } = errorNamed(fault.error, at);
     const json = toJson(body, encoding, fault.as === "raw" || !encoding.sse);
-    exchange.write(fault.as === "raw" ? `${json}\n` : frame(json, breaksAfter));
+    exchange.write(fault.as === "raw" ? `${json}\n` : frame(json, written));
     if (fault.as === "raw") return exchange.end();
+    written++;
   }
-  if (closing !== "") exchange.write(frames.length === 0 || breaksAfter === 0 ? `[${closing}` : closing);
+  if (!encoding.sse) exchange.write(written === 0 ? `[${ARRAY_END}` : ARRAY_END);
   exchange.end();
 }

@@ -76,7 +76,7 @@ export class EmulatedApi {
     this.journal.started();
     const { url } = exchange;
     const route = routeOf(exchange.httpMethod, url.pathname);
-    const key = exchange.header("x-goog-api-key") ?? url.searchParams.get("key") ?? "";
+    const key = exchange.header("x-goog-api-key") || url.searchParams.get("key") || "";
     const encoding = encodingOf(url.searchParams);
     const seen: SeenRequest = {
       at: this.now(),

@@ -247,7 +247,7 @@ function array(schema: Schema, name: string, source: Source, depth: number): Jso
   const count = Math.min(most, Math.max(least, DEFAULT_ITEMS));
   if (typeOf(whole) === "string" && !whole.enum) {
     const words = keywords(source.announcement.text, count);
-    return Array.from({ length: count }, (_, i) => words[i] ?? `${name || "item"} ${i + 1}`);
+    return Array.from({ length: count }, (_, i) => bounded(words[i] ?? `${name || "item"} ${i + 1}`, whole));
   }
   if (whole.enum) {
     const start = pick(source.prompt, whole.enum.length);
@@ -324,8 +324,10 @@ function boolean(schema: Schema, name: string, source: Source): boolean {
 }
 
 function string(schema: Schema, name: string, source: Source): string {
-  const text = stringFor(schema, name, source);
-  const { minLength: least = 0, maxLength: most = Infinity } = schema;
+  return bounded(stringFor(schema, name, source), schema);
+}
+
+function bounded(text: string, { minLength: least = 0, maxLength: most = Infinity }: Schema): string {
   const long = text.length < least ? text.padEnd(least, ".") : text;
   return long.length > most ? long.slice(0, most) : long;
 }

@@ -92,6 +92,7 @@ function findTitle(text: string, place: FoundPlace | undefined): string | undefi
       withoutDate
         .replace(/^\s*(?:,?\s*(?:в|at)\s+\d{1,2}[:.]\d{2}|\d{1,2}[:.]\d{2})/iu, "")
         .replace(/^\s*[—–-]\s*/u, "")
+        .replace(/[,.;—–-]\s*(?:вход|билет|цена|стоимость|ticket|admission|entry).*$/iu, "")
         .replace(/^приглаша(?:ем|ю)\s+(?:вас\s+|всех\s+)?на\s+/iu, "")
         .replace(/[.!?,:;—–-]+\s*$/u, "")
         .replace(/\s(?:в|на|on|at)$/iu, ""),
