@@ -322,9 +322,12 @@ begin
           and before.day_bucket = v_day
       ), 0
     ), now()
+  -- A key may have been deleted while it was in use, and a hand-made foreign key then refuses its rows.
+  where exists (select from public.google_ai_api_keys k where k.id = count_usage.key_id)
   on conflict (api_key_id, model, minute_bucket) do update
-  set rpm_used = c.rpm_used + 1, tpm_used = least(c.tpm_used::bigint + excluded.tpm_used, 2147483647)::integer,
-    rpd_used = c.rpd_used + 1, updated_at = excluded.updated_at;
+  set rpm_used = coalesce(c.rpm_used, 0) + 1,
+    tpm_used = least(coalesce(c.tpm_used, 0)::bigint + excluded.tpm_used, 2147483647)::integer,
+    rpd_used = coalesce(c.rpd_used, 0) + 1, updated_at = excluded.updated_at;
   -- A call that settles after a later minute's first: that minute's count so far includes it.
   update public.google_ai_usage_counters c
   set rpd_used = c.rpd_used + 1
@@ -588,7 +591,9 @@ as $$
     and (adjust_bucket.starts <> 0 or adjust_bucket.tokens <> 0);
 $$;
 
-create or replace function eve.adjust_budgets(running eve.inflight, requests integer, tokens bigint)
+create or replace function eve.adjust_budgets(
+  consumer_id uuid, token_id uuid, received_at timestamptz, requests integer, tokens bigint
+)
 returns void
 language plpgsql
 volatile
@@ -598,17 +603,17 @@ begin
   if adjust_budgets.requests = 0 and adjust_budgets.tokens = 0 then
     return;
   end if;
-  if (running).consumer_id <> '00000000-0000-0000-0000-000000000000' then
+  if adjust_budgets.consumer_id <> '00000000-0000-0000-0000-000000000000' then
     update eve.consumer_days d
     set requests = greatest(d.requests + adjust_budgets.requests, 0), tokens = greatest(d.tokens + adjust_budgets.tokens, 0)
-    where d.consumer_id = (running).consumer_id
-      and d.day = eve.pacific_day(floor(extract(epoch from (running).received_at) * 1000)::bigint);
+    where d.consumer_id = adjust_budgets.consumer_id
+      and d.day = eve.pacific_day(floor(extract(epoch from adjust_budgets.received_at) * 1000)::bigint);
   end if;
-  if (running).token_id is not null then
+  if adjust_budgets.token_id is not null then
     update eve.scoped_tokens t
     set requests_used = greatest(t.requests_used + adjust_budgets.requests, 0),
       tokens_used = greatest(t.tokens_used + adjust_budgets.tokens, 0)
-    where t.id = (running).token_id;
+    where t.id = adjust_budgets.token_id;
   end if;
 end;
 $$;

@@ -111,6 +111,7 @@ declare
   v_allowed text[];
   v_requested text;
   v_model public.google_ai_model_limits;
+  v_providers text[];
   v_tokens bigint;
   v_now bigint;
   v_lane record;
@@ -273,10 +274,18 @@ begin
       );
     end if;
     v_tokens := ceil(eve_reserve.tokens * v_model.estimate_factor)::bigint;
+    -- Hand-made rows say google, google_ai, gemini or nothing and mean the same provider.
+    v_providers := array['google', 'google_ai', 'google-ai', 'gemini'];
+    if lower(v_model.provider) <> all (v_providers) then
+      v_providers := array[lower(v_model.provider)];
+    end if;
     v_rounds := 0;
     <<each_round>>
     loop
       v_rounds := v_rounds + 1;
+      if v_rounds > 1000 then
+        raise exception 'no lane held still long enough to be taken' using errcode = 'EV503';
+      end if;
       v_now := eve.clock_ms();
       v_best := null;
       v_best_start := null;
@@ -299,7 +308,7 @@ begin
           ) as bound_ms
         from (
           -- The keys that may serve: switched on, not blocked, not barred from this model, and of those of one project the
-          -- preferred ones. Hand-made rows say google, google_ai or gemini and mean the same provider.
+          -- preferred ones.
           select a.quota_key, min(a.priority) as priority, bool_or(a.avoided) as avoided,
             array_agg(a.id order by a.created_at, a.id) as key_ids,
             array_agg(a.key_alias order by a.created_at, a.id) as aliases,
@@ -313,10 +322,7 @@ begin
             from public.google_ai_api_keys u
             where u.is_active and u.env_var_name is not null
               and (u.blocked_until is null or u.blocked_until <= to_timestamp(v_now / 1000.0))
-              and (
-                u.provider = v_model.provider
-                or (v_model.provider = 'google' and u.provider in ('google_ai', 'google-ai', 'gemini'))
-              )
+              and coalesce(lower(u.provider), 'google') = any (v_providers)
               and u.id <> all (eve_reserve.exclude_keys)
               and not exists (
                 select
@@ -331,9 +337,10 @@ begin
         left join eve.lanes l on l.quota_project = k.quota_key and l.model = v_model.model
         left join eve.quota_overrides o on o.quota_project = k.quota_key and o.model = v_model.model
         cross join lateral (
-          select case when o.model is null then v_model.rpm else o.rpm end as rpm,
-            case when o.model is null then v_model.tpm else o.tpm end as tpm,
-            case when o.model is null then v_model.rpd else o.rpd end as rpd
+          -- Hand-made limits may be bigint or numeric.
+          select (case when o.model is null then v_model.rpm else o.rpm end)::integer as rpm,
+            (case when o.model is null then v_model.tpm else o.tpm end)::integer as tpm,
+            (case when o.model is null then v_model.rpd else o.rpd end)::integer as rpd
         ) limits
         order by missing desc, bound_ms, k.avoided, k.priority, l.day_starts, l.turns, l.id
       loop
@@ -352,7 +359,7 @@ begin
           v_second_start := least(v_second_start, v_lane.bound_ms);
           exit;
         end if;
-        if v_lanes = 1 and (v_lane.rpm > 600 or v_lane.rpm is null) and v_lane.bound_ms = v_now then
+        if v_lanes = 1 and v_rounds = 1 and (v_lane.rpm > 600 or v_lane.rpm is null) and v_lane.bound_ms = v_now then
           -- No choice to make, and a fast lane is seldom full: look once, with the lane in hand.
           v_best_start := v_now;
           v_best := v_lane;
@@ -563,6 +570,7 @@ as $$
 declare
   v_running eve.inflight;
   v_before eve.attempts;
+  v_request eve.requests;
   v_now constant timestamptz := eve.clock();
   v_total bigint := coalesce(eve_settle.total_tokens, eve_settle.input_tokens + coalesce(eve_settle.output_tokens, 0));
   v_delta bigint;
@@ -584,11 +592,17 @@ begin
     elsif v_before.outcome <> 'expired' then
       return jsonb_build_object('status', 'already_settled', 'outcome', v_before.outcome);
     end if;
-    -- Late: its lease had run out and it was booked as expired. What really happened is worth knowing.
+    -- Late: its lease had run out and it was booked as expired. What really happened is worth knowing. What it held stays
+    -- counted, even if it now says that it called nobody: its place has long been planned with.
     v_delta := eve_settle.input_tokens - v_before.tokens_booked;
+    select * into v_request from eve.requests r where r.request_no = eve_settle.request_no;
+    perform eve.adjust_budgets(
+      v_request.consumer_id, v_request.token_id, v_request.received_at, 0,
+      coalesce(v_total - v_before.tokens_booked, 0)
+    );
     perform eve.adjust_bucket(v_before.lane_id, v_before.bucket_ms, v_before.class, 0, v_delta);
     update eve.attempts a
-    set outcome = eve_settle.outcome, dispatched = eve_settle.dispatched, input_tokens = eve_settle.input_tokens,
+    set outcome = eve_settle.outcome, input_tokens = eve_settle.input_tokens,
       output_tokens = eve_settle.output_tokens, thoughts_tokens = eve_settle.thoughts_tokens,
       cached_tokens = eve_settle.cached_tokens, total_tokens = v_total, usage_estimated = eve_settle.usage_estimated,
       upstream_status = eve_settle.upstream_status, error_code = coalesce(eve_settle.error_code, 'settled_late'),
@@ -600,9 +614,10 @@ begin
       total_tokens = v_total, error_code = eve_settle.error_code, finish_reason = eve_settle.finish_reason
     where r.request_no = eve_settle.request_no and r.state = 'expired' and r.attempts = eve_settle.attempt;
     if v_total is not null then
-      insert into public.token_usage (model, prompt_tokens, completion_tokens, total_tokens, request_id, meta)
-      select v_before.model, eve_settle.input_tokens, eve_settle.output_tokens, v_total, r.request_id,
+      perform eve.log_token_usage(
+        v_before.model, eve_settle.input_tokens, eve_settle.output_tokens, v_total, r.request_id,
         eve.usage_meta(r.consumer_id, v_before.key_id, eve_settle.attempt, r.class, r.door, eve_settle.usage_estimated)
+      )
       from eve.requests r
       where r.request_no = eve_settle.request_no;
     end if;
@@ -615,7 +630,7 @@ begin
     else eve_settle.input_tokens - v_running.tokens
   end;
   perform eve.adjust_budgets(
-    v_running,
+    v_running.consumer_id, v_running.token_id, v_running.received_at,
     case when not eve_settle.dispatched and eve_settle.final and v_running.attempt = 1 then -1 else 0 end,
     case
       when not eve_settle.dispatched then -v_running.tokens
@@ -674,8 +689,7 @@ begin
     where i.request_no = eve_settle.request_no;
   end if;
   if v_total is not null then
-    insert into public.token_usage (model, prompt_tokens, completion_tokens, total_tokens, request_id, meta)
-    values (
+    perform eve.log_token_usage(
       v_running.model, eve_settle.input_tokens, eve_settle.output_tokens, v_total, v_running.request_id,
       eve.usage_meta(
         v_running.consumer_id, v_running.key_id, v_running.attempt, v_running.class, v_running.door,

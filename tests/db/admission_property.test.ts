@@ -1,0 +1,103 @@
+/**
+ * Admission under random limits, arrivals, sizes, settlements, cancellations and crashes, 50 connections at once; what
+ * the audit says afterwards is judged by a checker that shares nothing with the SQL. Then the checker itself: broken
+ * versions of the SQL must not pass it.
+ */
+import fc from "fast-check";
+import postgres from "postgres";
+import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { freezeClock, type TestClock } from "../harness/admission.ts";
+import { plan, play } from "../harness/admission_runs.ts";
+import { cloneDatabase, type TestDatabase } from "../harness/database.ts";
+
+/** Runs of the property; EVE_PROPERTY_RUNS asks for more, for a long night. */
+const RUNS = Number(Deno.env.get("EVE_PROPERTY_RUNS") ?? 40);
+
+let db: TestDatabase;
+let sql: postgres.Sql;
+let clock: TestClock;
+
+beforeAll(async () => {
+  db = await cloneDatabase();
+  sql = postgres(db.url, { max: 50, onnotice: () => {} });
+  clock = await freezeClock(sql);
+});
+afterAll(async () => {
+  await sql?.end({ timeout: 5 });
+  await db?.drop();
+});
+
+test("no window, day, budget or book is ever wrong", async () => {
+  await fc.assert(
+    fc.asyncProperty(plan, async (run) => {
+      expect(await play(run, { sql, clock })).toEqual([]);
+    }),
+    { numRuns: RUNS, endOnFailure: true },
+  );
+}, 120_000);
+
+describe("the checker catches", () => {
+  test.each([
+    [
+      "a window one second short",
+      "eve.earliest_start",
+      "60000 + earliest_start.guard_ms",
+      "58749 + earliest_start.guard_ms",
+    ],
+    ["a window that forgets its newest start", "eve.earliest_start", "b.at_ms <= v_at\n", "b.at_ms < v_at\n"],
+    [
+      "a booking that ignores those behind it",
+      "eve.earliest_start",
+      "> start_ms then\n      select later.at_ms",
+      "> start_ms + 9000000000 then\n      select later.at_ms",
+    ],
+    ["a day that ends at midnight UTC", "eve.next_pacific_midnight", "'America/Los_Angeles'", "'UTC'"],
+    [
+      "a settlement applied twice",
+      "public.eve_settle",
+      "or v_running.attempt <> eve_settle.attempt or v_running.state <> 'reserved' then\n    select",
+      "and false then\n    select",
+    ],
+    [
+      "a settlement that forgets the tokens",
+      "eve.adjust_bucket",
+      "tokens = greatest(b.tokens + adjust_bucket.tokens, 0)",
+      "tokens = b.tokens",
+    ],
+    [
+      "a cancellation that keeps the day",
+      "eve.give_back",
+      "day_starts = l.day_starts\n",
+      "day_starts = l.day_starts + 0 * l.day_starts\n      + 0\n",
+    ],
+    [
+      "a refusal that counts",
+      "eve.refuse",
+      "return jsonb_build_object(",
+      "update eve.lanes set day_starts = day_starts + 1; return jsonb_build_object(",
+    ],
+    [
+      "a budget that is not taken with the slot",
+      "public.eve_reserve",
+      "where t.id = eve_reserve.token_id and t.consumer_id = v_consumer_id\n    for update",
+      "where t.id = eve_reserve.token_id and t.consumer_id = v_consumer_id",
+    ],
+  ])("%s", async (_name, fn, from, to) => {
+    const [{ source }] = await sql`
+      select pg_get_functiondef(p.oid) as source from pg_proc p
+      where p.pronamespace::regnamespace::text || '.' || p.proname = ${fn}` as unknown as [
+      { source: string },
+    ];
+    expect(source).toContain(from);
+    try {
+      await sql.unsafe(source.replaceAll(from, to));
+      const { failed } = await fc.check(
+        fc.asyncProperty(plan, async (run) => (await play(run, { sql, clock })).length === 0),
+        { numRuns: 200, endOnFailure: true, seed: 7 },
+      );
+      expect(failed).toBe(true);
+    } finally {
+      await sql.unsafe(source);
+    }
+  }, 120_000);
+});

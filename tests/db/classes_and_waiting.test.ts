@@ -1,0 +1,278 @@
+/** Waiting in line (G4), the interactive share (G5), budgets and fallback models, under a clock that stands. */
+import postgres from "postgres";
+import { afterAll, beforeAll, beforeEach, describe, expect, test } from "vitest";
+import {
+  addKey,
+  addModel,
+  type Answer,
+  cancel,
+  clearLedger,
+  freezeClock,
+  reserve,
+  settle,
+  type TestClock,
+} from "../harness/admission.ts";
+import { cloneDatabase, type TestDatabase } from "../harness/database.ts";
+
+let db: TestDatabase;
+let sql: postgres.Sql;
+let clock: TestClock;
+
+beforeAll(async () => {
+  db = await cloneDatabase();
+  sql = postgres(db.url, { max: 50, onnotice: () => {} });
+  clock = await freezeClock(sql);
+});
+afterAll(async () => {
+  await sql?.end({ timeout: 5 });
+  await db?.drop();
+});
+beforeEach(async () => {
+  await clearLedger(sql);
+  await clock.set("2026-11-18T12:00:00Z");
+});
+
+const rush = (count: number, options = {}, name = "r"): Promise<Answer[]> =>
+  Promise.all(Array.from({ length: count }, (_, n) => reserve(sql, `${name}${n}`, options)));
+const granted = (answers: Answer[]) => answers.filter((answer) => answer.status === "granted");
+
+describe("waiting", () => {
+  beforeEach(async () => {
+    await addKey(sql, "a");
+  });
+
+  test("one call books a start; those who come later start later", async () => {
+    await addModel(sql, "m", { rpm: 2 });
+    const waits = [];
+    for (let n = 0; n < 6; n++) waits.push((await reserve(sql, `r${n}`, { maxWaitMs: 200_000 })).wait_ms);
+    expect(waits).toEqual([0, 0, 60_250, 60_250, 120_500, 120_500]);
+  });
+
+  test("a start beyond max_wait is refused at once, with the time from which it would be accepted", async () => {
+    await addModel(sql, "m", { rpm: 1 });
+    await reserve(sql, "r0");
+    const refusal = await reserve(sql, "r1", { maxWaitMs: 30_000 });
+    expect(refusal).toMatchObject({ status: "refused", code: "rate_limited", limit: "rpm" });
+    expect(refusal.retry_after_ms).toBeGreaterThanOrEqual(30_250);
+    await clock.advance(refusal.retry_after_ms);
+    expect(await reserve(sql, "r1", { maxWaitMs: 30_000 })).toMatchObject({ status: "granted" });
+  });
+
+  test("nobody overtakes: a small call does not slip in before a large one that waits", async () => {
+    await addModel(sql, "m", { rpm: 100, tpm: 1000 });
+    await reserve(sql, "first", { tokens: 600 });
+    expect(await reserve(sql, "large", { tokens: 900, maxWaitMs: 100_000 })).toMatchObject({
+      wait_ms: 60_250,
+    });
+    expect(await reserve(sql, "small", { tokens: 10, maxWaitMs: 100_000 })).toMatchObject({
+      wait_ms: 60_250,
+    });
+    expect(await reserve(sql, "now", { tokens: 10 })).toMatchObject({ status: "refused", limit: "queue" });
+  });
+
+  test("a cancelled place in the middle of the line is left empty; those behind keep the time they were told", async () => {
+    await addModel(sql, "m", { rpm: 1 });
+    const answers = [];
+    for (let n = 0; n < 4; n++) answers.push(await reserve(sql, `r${n}`, { maxWaitMs: 300_000 }));
+    await cancel(sql, answers[2]);
+    expect(await reserve(sql, "next", { maxWaitMs: 300_000 })).toMatchObject({ wait_ms: 241_000 });
+  });
+});
+
+describe("the interactive share", () => {
+  test("a person starts at once while 500 notebooks wait", async () => {
+    await addKey(sql, "a");
+    await addModel(sql, "m", { rpm: 30, tpm: 16_000, rpd: 14_400, floor: 1, reserve: 0.2, reserveDay: 0.1 });
+    const batch = await rush(500, { class: "batch", maxWaitMs: 3_600_000, tokens: 100 }, "notebook");
+    expect(granted(batch)).toHaveLength(500);
+    for (let minute = 0; minute < 5; minute++) {
+      expect(await reserve(sql, `person${minute}`, { tokens: 100 })).toMatchObject({
+        status: "granted",
+        wait_ms: 0,
+      });
+      await clock.advance(60_250);
+    }
+  });
+
+  test("with every key saturated by batch, one person per key still starts at once", async () => {
+    for (const alias of ["a", "b", "c"]) await addKey(sql, alias);
+    await addModel(sql, "m", { rpm: 10, floor: 1, reserve: 0.2 });
+    await rush(100, { class: "batch", maxWaitMs: 3_600_000 }, "notebook");
+    expect(granted(await rush(4, {}, "person"))).toHaveLength(3);
+  });
+
+  test("batch alone takes all but the floor", async () => {
+    await addKey(sql, "a");
+    await addModel(sql, "m", { rpm: 30, floor: 1, reserve: 0.2 });
+    expect(granted(await rush(60, { class: "batch" }))).toHaveLength(29);
+  });
+
+  test("grows to what interactive callers used in the busiest minute of the last ten, up to the reserve", async () => {
+    await addKey(sql, "a");
+    await addModel(sql, "m", { rpm: 30, floor: 1, reserve: 0.2 });
+    await rush(4, {}, "person");
+    await clock.advance(5 * 60_000);
+    expect(granted(await rush(60, { class: "batch" }, "b1"))).toHaveLength(26);
+    await rush(12, { maxWaitMs: 0 }, "crowd");
+    await clock.advance(5 * 60_000);
+    expect(granted(await rush(60, { class: "batch" }, "b2"))).toHaveLength(26);
+    await clock.advance(11 * 60_000);
+    expect(granted(await rush(60, { class: "batch" }, "b3"))).toHaveLength(29);
+  });
+
+  test("the reserve is its upper bound", async () => {
+    await addKey(sql, "a");
+    await addModel(sql, "m", { rpm: 30, floor: 1, reserve: 0.2 });
+    await rush(20, {}, "person");
+    await clock.advance(60_250);
+    expect(granted(await rush(60, { class: "batch" }))).toHaveLength(24);
+  });
+
+  test("holds for tokens as well: a person's usual size fits beside saturating batch", async () => {
+    await addKey(sql, "a");
+    await addModel(sql, "m", { rpm: 1000, tpm: 16_000, floor: 1, reserve: 0.2 });
+    await reserve(sql, "earlier", { tokens: 1_500 });
+    await clock.advance(61_000);
+    await rush(200, { class: "batch", tokens: 300, maxWaitMs: 3_600_000 }, "notebook");
+    expect(await reserve(sql, "person", { tokens: 1_400 })).toMatchObject({ status: "granted", wait_ms: 0 });
+  });
+
+  test("0 turns a share off", async () => {
+    await addKey(sql, "a");
+    await addModel(sql, "m", { rpm: 30, rpd: 20, floor: 0, reserve: 0, reserveDay: 0 });
+    expect(granted(await rush(60, { class: "batch" }))).toHaveLength(20);
+  });
+
+  test("a batch that would eat the whole day leaves the bot its tenth", async () => {
+    await addKey(sql, "a");
+    await addModel(sql, "m", { rpm: 600, rpd: 100, reserveDay: 0.1 });
+    expect(granted(await rush(150, { class: "batch" }, "notebook"))).toHaveLength(90);
+    expect(await reserve(sql, "late", { class: "batch" })).toMatchObject({ code: "daily_limit" });
+    expect(granted(await rush(20, {}, "bot"))).toHaveLength(10);
+  });
+
+  test("on a lane of one start a minute batch is not locked out", async () => {
+    await addKey(sql, "a");
+    await addModel(sql, "m", { rpm: 1, floor: 1, reserve: 0.2 });
+    expect(await reserve(sql, "r", { class: "batch" })).toMatchObject({ status: "granted" });
+  });
+});
+
+describe("budgets", () => {
+  let consumer: string;
+  const token = async (
+    budget: { requests?: number; tokens?: number; class?: string; expires?: string; models?: string[] },
+  ) => {
+    const [row] = await sql`
+      insert into eve.scoped_tokens (consumer_id, class, models, requests_budget, tokens_budget, expires_at)
+      values (${consumer}, ${budget.class ?? "interactive"}, ${budget.models ?? null}, ${
+      budget.requests ?? null
+    },
+        ${budget.tokens ?? null}, ${budget.expires ?? "2027-01-01T00:00:00Z"}) returning id`;
+    return { consumerId: consumer, tokenId: row!.id as string };
+  };
+  beforeEach(async () => {
+    await addKey(sql, "a");
+    await addModel(sql, "m", { rpm: 1000 });
+    const [row] =
+      await sql`insert into eve.consumers (name, kind) values ('notebook', 'notebook') returning id`;
+    consumer = row!.id;
+  });
+
+  test("a token's requests raced by fifty callers: exactly the budget passes", async () => {
+    const scope = await token({ requests: 17 });
+    const answers = await rush(50, scope);
+    expect(granted(answers)).toHaveLength(17);
+    expect(answers.find((answer) => answer.status === "refused")).toMatchObject({
+      code: "budget_exhausted",
+      limit: "token_requests",
+      retry_after_ms: null,
+    });
+    expect(await sql`select sum(starts)::int as n from eve.lane_buckets`).toEqual([{ n: 17 }]);
+  });
+
+  test("a token's tokens follow what was really used", async () => {
+    const scope = await token({ tokens: 1000 });
+    const first = await reserve(sql, "r1", { ...scope, tokens: 800 });
+    expect(await reserve(sql, "r2", { ...scope, tokens: 300 })).toMatchObject({
+      code: "budget_exhausted",
+      limit: "token_tokens",
+    });
+    await settle(sql, first, { inputTokens: 500, outputTokens: 100 });
+    expect(await reserve(sql, "r3", { ...scope, tokens: 400 })).toMatchObject({ status: "granted" });
+    expect(await reserve(sql, "r4", { ...scope, tokens: 1 })).toMatchObject({ code: "budget_exhausted" });
+  });
+
+  test("a refused lane spends no budget", async () => {
+    await sql`update public.google_ai_model_limits set rpm = 1`;
+    const scope = await token({ requests: 5 });
+    await rush(10, scope);
+    expect(await sql`select requests_used from eve.scoped_tokens`).toEqual([{ requests_used: 1 }]);
+  });
+
+  test("a cancelled request gives its budget back", async () => {
+    const scope = await token({ requests: 1, tokens: 100 });
+    await cancel(sql, await reserve(sql, "r1", { ...scope, tokens: 100 }));
+    expect(await reserve(sql, "r2", { ...scope, tokens: 100 })).toMatchObject({ status: "granted" });
+  });
+
+  test("a consumer's day is a Pacific day", async () => {
+    await sql`update eve.consumers set requests_per_day = 2 where id = ${consumer}`;
+    const answers = await rush(4, { consumerId: consumer });
+    expect(granted(answers)).toHaveLength(2);
+    const refusal = answers.find((answer) => answer.status === "refused");
+    expect(refusal).toMatchObject({ code: "budget_exhausted", limit: "consumer_requests" });
+    expect(refusal.retry_after_ms).toBeGreaterThanOrEqual(20 * 3_600_000);
+    await clock.set("2026-11-19T08:00:01Z");
+    expect(await reserve(sql, "next", { consumerId: consumer })).toMatchObject({ status: "granted" });
+  });
+
+  test("revoked, expired and disabled are refused by the very next reservation", async () => {
+    const scope = await token({});
+    expect(await reserve(sql, "r1", scope)).toMatchObject({ status: "granted" });
+    await sql`update eve.scoped_tokens set revoked_at = now() where id = ${scope.tokenId}`;
+    expect(await reserve(sql, "r2", scope)).toMatchObject({ code: "token_revoked" });
+    const expired = await token({ expires: "2026-11-18T11:59:59Z" });
+    expect(await reserve(sql, "r3", expired)).toMatchObject({ code: "token_revoked" });
+    await sql`update eve.consumers set is_active = false where id = ${consumer}`;
+    expect(await reserve(sql, "r4", { consumerId: consumer })).toMatchObject({ code: "consumer_disabled" });
+  });
+
+  test("scope narrows models, and class goes down, never up", async () => {
+    await addModel(sql, "other", { rpm: 1000 });
+    await sql`update eve.consumers set models = array['m', 'other'] where id = ${consumer}`;
+    const scope = await token({ models: ["m"], class: "batch" });
+    expect(await reserve(sql, "r1", { ...scope, models: ["other"] })).toMatchObject({
+      code: "model_not_allowed",
+    });
+    expect(await reserve(sql, "r2", { ...scope, class: "interactive" })).toMatchObject({
+      status: "granted",
+      class: "batch",
+    });
+  });
+});
+
+describe("fallback models", () => {
+  test("the first that can start in time is booked, and the answer says which", async () => {
+    await addKey(sql, "a");
+    await addModel(sql, "first", { rpm: 1 });
+    await addModel(sql, "second", { rpm: 1 });
+    const models = ["first", "second"];
+    expect(await reserve(sql, "r1", { models })).toMatchObject({ model: "first" });
+    expect(await reserve(sql, "r2", { models })).toMatchObject({ model: "second" });
+    expect(await reserve(sql, "r3", { models })).toMatchObject({ status: "refused", code: "rate_limited" });
+    expect(await reserve(sql, "r4", { models, maxWaitMs: 100_000 })).toMatchObject({
+      model: "first",
+      wait_ms: 60_250,
+    });
+  });
+
+  test("a misspelt name is refused, not skipped", async () => {
+    await addKey(sql, "a");
+    await addModel(sql, "second", { rpm: 1 });
+    expect(await reserve(sql, "r", { models: ["frist", "second"] })).toMatchObject({
+      code: "unknown_model",
+      model: "frist",
+    });
+  });
+});

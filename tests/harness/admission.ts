@@ -1,0 +1,130 @@
+/** What tests of admission need: keys and models as rows, a clock that stands still, and the two calls. */
+import type postgres from "postgres";
+
+export interface ReserveOptions {
+  models?: string[];
+  tokens?: number;
+  consumerId?: string | null;
+  class?: "interactive" | "batch";
+  maxWaitMs?: number;
+  attempt?: number;
+  excludeKeys?: string[];
+  avoidKeys?: string[];
+  leaseMs?: number;
+  tokenId?: string | null;
+}
+
+// deno-lint-ignore no-explicit-any -- the answers are JSON whose fields the tests look at.
+export type Answer = any;
+
+export async function reserve(
+  sql: postgres.Sql,
+  requestId: string,
+  options: ReserveOptions = {},
+): Promise<Answer> {
+  const [row] = await sql`
+    select public.eve_reserve(
+      request_id => ${requestId}, models => ${options.models ?? ["m"]}, tokens => ${options.tokens ?? 10},
+      consumer_id => ${options.consumerId ?? null}, class => ${options.class ?? "interactive"},
+      max_wait_ms => ${options.maxWaitMs ?? 0}, attempt => ${options.attempt ?? 1},
+      exclude_keys => ${options.excludeKeys ?? []}, avoid_keys => ${options.avoidKeys ?? []},
+      lease_ms => ${options.leaseMs ?? 180_000}, token_id => ${options.tokenId ?? null}
+    ) as answer`;
+  return row!.answer;
+}
+
+export interface SettleOptions {
+  outcome?: "succeeded" | "failed" | "cancelled";
+  final?: boolean;
+  dispatched?: boolean;
+  inputTokens?: number | null;
+  outputTokens?: number | null;
+  block?: Record<string, string | number> | null;
+  errorCode?: string | null;
+}
+
+export async function settle(
+  sql: postgres.Sql,
+  grant: { request_no: number | string; attempt: number },
+  options: SettleOptions = {},
+): Promise<Answer> {
+  const [row] = await sql`
+    select public.eve_settle(
+      request_no => ${grant.request_no}, attempt => ${grant.attempt}, outcome => ${
+    options.outcome ?? "succeeded"
+  },
+      final => ${options.final ?? true}, dispatched => ${options.dispatched ?? true},
+      input_tokens => ${options.inputTokens ?? null}, output_tokens => ${options.outputTokens ?? null},
+      error_code => ${options.errorCode ?? null}, block => ${options.block ? sql.json(options.block) : null}
+    ) as answer`;
+  return row!.answer;
+}
+
+export const cancel = (sql: postgres.Sql, grant: { request_no: number | string; attempt: number }) =>
+  settle(sql, grant, { outcome: "cancelled", dispatched: false });
+
+export async function addKey(
+  sql: postgres.Sql,
+  alias: string,
+  options: { project?: string | null; priority?: number } = {},
+): Promise<string> {
+  const [row] = await sql`
+    insert into public.google_ai_api_keys (key_alias, env_var_name, quota_project, priority)
+    values (${alias}, ${"KEY_" + alias}, ${options.project ?? null}, ${options.priority ?? 100})
+    returning id`;
+  return row!.id;
+}
+
+export interface ModelOptions {
+  rpm?: number | null;
+  tpm?: number | null;
+  rpd?: number | null;
+  /** Starts a minute that batch leaves to interactive; 0 by default here, so that a test about limits is about limits. */
+  floor?: number;
+  reserve?: number;
+  reserveDay?: number;
+}
+
+export async function addModel(sql: postgres.Sql, model: string, options: ModelOptions = {}): Promise<void> {
+  await sql`
+    insert into public.google_ai_model_limits
+      (model, rpm, tpm, rpd, interactive_floor, interactive_reserve, interactive_reserve_day)
+    values (${model}, ${options.rpm ?? null}, ${options.tpm ?? null}, ${options.rpd ?? null}, ${
+    options.floor ?? 0
+  },
+      ${options.reserve ?? 0}, ${options.reserveDay ?? 0})`;
+}
+
+/** Empties the ledger and the model and key rows, so that one database serves many runs. */
+export async function clearLedger(sql: postgres.Sql): Promise<void> {
+  await sql`
+    truncate eve.inflight, eve.attempts, eve.requests, eve.request_results, eve.refusals, eve.lane_buckets, eve.lanes,
+      eve.scoped_tokens, eve.consumer_days, eve.key_model_blocks, eve.alerts, eve.quota_overrides,
+      public.google_ai_api_keys, public.google_ai_model_limits, public.google_ai_usage_counters, public.token_usage`;
+  await sql`delete from eve.consumers where kind <> 'project'`;
+}
+
+export interface TestClock {
+  nowMs(): number;
+  set(instant: number | string): Promise<void>;
+  advance(ms: number): Promise<void>;
+}
+
+/** Puts a clock in the place of the database's own: it stands until it is moved. */
+export async function freezeClock(
+  sql: postgres.Sql,
+  start: number | string = "2026-11-18T12:00:00Z",
+): Promise<TestClock> {
+  let now = typeof start === "number" ? start : Date.parse(start);
+  await sql`create table if not exists public.test_clock (ms bigint)`;
+  await sql`truncate public.test_clock`;
+  await sql`insert into public.test_clock values (${now})`;
+  await sql.unsafe(`
+    create or replace function eve.clock_ms() returns bigint language sql volatile set search_path = ''
+    as $$ select ms from public.test_clock $$`);
+  const set = async (instant: number | string) => {
+    now = typeof instant === "number" ? instant : Date.parse(instant);
+    await sql`update public.test_clock set ms = ${now}`;
+  };
+  return { nowMs: () => now, set, advance: (ms) => set(now + ms) };
+}

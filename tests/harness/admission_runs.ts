@@ -1,0 +1,243 @@
+/** Random runs of admission under a clock that is moved by hand, judged by the independent checker. */
+import fc from "fast-check";
+import type postgres from "postgres";
+import {
+  addKey,
+  addModel,
+  type Answer,
+  cancel,
+  clearLedger,
+  reserve,
+  settle,
+  type TestClock,
+} from "./admission.ts";
+import { checkBooks, checkBudgets, checkLimits, type Grant, readGrants, type Violation } from "./checker.ts";
+
+export interface Operation {
+  kind: "reserve" | "settle" | "cancel" | "settle_again" | "retry";
+  /** Which of the reservations made so far, as a share of their number. */
+  pick: number;
+  tokens: number;
+  /** Real tokens over reserved ones, in percent. */
+  realPercent: number;
+  batch: boolean;
+  maxWaitMs: number;
+  leaseMs: number;
+  scoped: boolean;
+}
+
+export interface Round {
+  advanceMs: number;
+  operations: Operation[];
+}
+
+export interface Plan {
+  rpm: number | null;
+  tpm: number | null;
+  rpd: number | null;
+  projects: number;
+  keysPerProject: number;
+  floor: number;
+  reserve: number;
+  reserveDay: number;
+  requestsBudget: number;
+  start: number;
+  rounds: Round[];
+}
+
+const operation: fc.Arbitrary<Operation> = fc.record({
+  kind: fc.oneof(
+    { weight: 6, arbitrary: fc.constant("reserve" as const) },
+    { weight: 3, arbitrary: fc.constant("settle" as const) },
+    { weight: 1, arbitrary: fc.constant("cancel" as const) },
+    { weight: 1, arbitrary: fc.constant("settle_again" as const) },
+    { weight: 1, arbitrary: fc.constant("retry" as const) },
+  ),
+  pick: fc.double({ min: 0, max: 0.999, noNaN: true }),
+  tokens: fc.integer({ min: 0, max: 400 }),
+  realPercent: fc.integer({ min: 20, max: 180 }),
+  batch: fc.boolean(),
+  maxWaitMs: fc.constantFrom(0, 0, 5_000, 60_000, 120_000),
+  leaseMs: fc.constantFrom(1_000, 30_000, 180_000),
+  scoped: fc.boolean(),
+});
+
+/** Midnights in Los Angeles at both changes of the clocks, and an ordinary one. */
+const STARTS = [
+  "2026-03-09T06:58:00Z",
+  "2026-11-02T07:58:00Z",
+  "2026-11-19T07:58:00Z",
+  "2026-11-18T20:00:00Z",
+];
+
+export const plan: fc.Arbitrary<Plan> = fc.record({
+  rpm: fc.oneof({ weight: 5, arbitrary: fc.integer({ min: 1, max: 25 }) }, {
+    weight: 1,
+    arbitrary: fc.constantFrom(null, 601),
+  }),
+  tpm: fc.option(fc.integer({ min: 400, max: 4_000 })),
+  rpd: fc.option(fc.integer({ min: 3, max: 150 })),
+  projects: fc.integer({ min: 1, max: 3 }),
+  keysPerProject: fc.integer({ min: 1, max: 2 }),
+  floor: fc.integer({ min: 0, max: 2 }),
+  reserve: fc.constantFrom(0, 0.2),
+  reserveDay: fc.constantFrom(0, 0.1),
+  requestsBudget: fc.integer({ min: 1, max: 12 }),
+  start: fc.constantFrom(...STARTS.map((start) => Date.parse(start))),
+  rounds: fc.array(
+    fc.record({
+      advanceMs: fc.oneof(
+        fc.integer({ min: 0, max: 2_000 }),
+        fc.integer({ min: 0, max: 70_000 }),
+        fc.constantFrom(59_000, 60_000, 60_249, 60_250),
+      ),
+      operations: fc.array(operation, { minLength: 1, maxLength: 30 }),
+    }),
+    { minLength: 3, maxLength: 14 },
+  ),
+});
+
+export interface RunOptions {
+  sql: postgres.Sql;
+  clock: TestClock;
+  /** How a reservation is asked for; a mutation may replace it. */
+  reserve?: typeof reserve;
+}
+
+/** Plays a plan, all operations of a round at once, each over a connection of its own; answers what the checker found. */
+export async function play(plan: Plan, { sql, clock, ...options }: RunOptions): Promise<Violation[]> {
+  const ask = options.reserve ?? reserve;
+  await clearLedger(sql);
+  await clock.set(plan.start);
+  for (let project = 0; project < plan.projects; project++) {
+    for (let key = 0; key < plan.keysPerProject; key++) {
+      await addKey(sql, `p${project}k${key}`, { project: `p${project}` });
+    }
+  }
+  await addModel(sql, "m", {
+    rpm: plan.rpm,
+    tpm: plan.tpm,
+    rpd: plan.rpd,
+    floor: plan.floor,
+    reserve: plan.reserve,
+    reserveDay: plan.reserveDay,
+  });
+  const [consumer] =
+    await sql`insert into eve.consumers (name, kind) values ('notebook', 'notebook') returning id`;
+  const [token] = await sql`
+    insert into eve.scoped_tokens (consumer_id, class, requests_budget, expires_at)
+    values (${
+    consumer!.id
+  }, 'interactive', ${plan.requestsBudget}, now() + interval '10 years') returning id`;
+
+  const violations: Violation[] = [];
+  const granted: Answer[] = [];
+  const settled = new Set<string>();
+  const cancelled = new Set<string>();
+  let number = 0;
+  /** Latest start of each class and lane that a later caller must not overtake. */
+  const starts: { lane: string; class: string; startMs: number; name: string; round: number }[] = [];
+
+  for (const [round, { advanceMs, operations }] of plan.rounds.entries()) {
+    await clock.advance(advanceMs);
+    await Promise.all(operations.map(async (op) => {
+      const picked = granted[Math.floor(op.pick * granted.length)];
+      const scope = op.scoped ? { consumerId: consumer!.id, tokenId: token!.id } : {};
+      if (op.kind === "reserve") {
+        const name = `r${number++}`;
+        const answer = await ask(sql, name, {
+          tokens: op.tokens,
+          class: op.batch ? "batch" : "interactive",
+          maxWaitMs: op.maxWaitMs,
+          leaseMs: op.leaseMs,
+          ...scope,
+        });
+        if (answer.status === "granted") {
+          granted.push({ ...answer, name, scope });
+          starts.push({
+            lane: String(answer.lane_id),
+            class: answer.class,
+            startMs: Date.parse(answer.start_at),
+            name,
+            round,
+          });
+        }
+        return;
+      }
+      if (!picked) return;
+      const id = `${picked.request_no}.${picked.attempt}`;
+      const inputTokens = Math.round(picked.tokens * op.realPercent / 100);
+      if (op.kind === "cancel") {
+        if (!settled.has(id)) cancelled.add(picked.name);
+        settled.add(id);
+        await cancel(sql, picked);
+      } else if (op.kind === "settle" || op.kind === "settle_again") {
+        settled.add(id);
+        await settle(sql, picked, { inputTokens, outputTokens: 5 });
+        if (op.kind === "settle_again") {
+          await settle(sql, picked, { inputTokens: inputTokens + 7, outputTokens: 5 });
+        }
+      } else if (picked.attempt < 3 && !settled.has(id)) {
+        settled.add(id);
+        const { status } = await settle(sql, picked, { outcome: "failed", final: false });
+        if (status !== "settled") return;
+        try {
+          const answer = await ask(sql, picked.name, {
+            tokens: picked.tokens,
+            class: picked.class,
+            attempt: picked.attempt + 1,
+            maxWaitMs: op.maxWaitMs,
+            ...picked.scope,
+          });
+          if (answer.status === "granted") {
+            granted.push({ ...answer, name: picked.name, scope: picked.scope });
+          }
+        } catch (error) {
+          // The sweep closed the request between the two calls.
+          if ((error as { code?: string }).code !== "EV404") throw error;
+        }
+      }
+    }));
+  }
+
+  const grants = await readGrants(sql);
+  violations.push(...checkLimits(grants, () => plan));
+  violations.push(...await checkBooks(sql, grants));
+  violations.push(...await checkBudgets(sql));
+  violations.push(...overtaken(starts.filter((start) => !cancelled.has(start.name))));
+  violations.push(...unknownGrants(granted, grants));
+  return violations;
+}
+
+/** Within a class and a lane nobody who came in a later round starts before one who came earlier. */
+function overtaken(
+  starts: { lane: string; class: string; startMs: number; name: string; round: number }[],
+): Violation[] {
+  const violations: Violation[] = [];
+  for (const one of starts) {
+    for (const other of starts) {
+      if (
+        one.lane === other.lane && one.class === other.class && one.round < other.round &&
+        other.startMs < one.startMs
+      ) {
+        violations.push({ guarantee: "G1", what: `${other.name} overtook ${one.name}` });
+      }
+    }
+  }
+  return violations;
+}
+
+/** Every grant that a caller was told is in the audit, once. */
+function unknownGrants(granted: Answer[], audit: Grant[]): Violation[] {
+  const known = new Map<string, number>();
+  for (const grant of audit) {
+    const id = `${grant.requestNo}.${grant.attempt}`;
+    known.set(id, (known.get(id) ?? 0) + 1);
+  }
+  return granted
+    .filter((answer) => known.get(`${answer.request_no}.${answer.attempt}`) !== 1)
+    .map((answer) => ({
+      guarantee: "G6" as const,
+      what: `reservation ${answer.request_no}.${answer.attempt} is not in the audit once`,
+    }));
+}
