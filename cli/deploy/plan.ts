@@ -14,6 +14,8 @@ import type { RunCli } from "./supabase_cli.ts";
 
 export interface Plan {
   project: Project;
+  /** What people call the project, if the access token may read it. */
+  projectName: string | undefined;
   /** File names, in order; undefined when the database is left as it is. */
   migrations: string[] | undefined;
   secrets: { file: string; names: string[] } | undefined;
@@ -46,12 +48,13 @@ export async function makePlan(run: RunCli, input: PlanInput): Promise<Plan> {
   const known = new Set([...project.secrets, ...secrets?.names ?? []]);
   return {
     project,
+    projectName: deployed.projectName,
     migrations,
     secrets,
     functions: local.map((name) => ({
       name,
-      deployedVersion: deployed.get(name),
-      isNew: !deployed.has(name),
+      deployedVersion: deployed.functions.get(name),
+      isNew: !deployed.functions.has(name),
     })),
     warnings: keys.filter((key) => !known.has(key.variable)).map(missingSecret),
     needsKeys: keys.length === 0,
@@ -79,7 +82,7 @@ Nothing was changed.`,
 /** The plan in words, as lines. Names of secrets are in it, values cannot be. */
 export function describePlan(plan: Plan): string[] {
   const { project, migrations, secrets, functions, warnings } = plan;
-  const name = project.name === undefined ? "project" : `"${project.name}"`;
+  const name = plan.projectName === undefined ? "project" : `"${plan.projectName}"`;
   const lines = [`Deploying to ${name} (${project.ref}):`, ""];
   if (migrations === undefined) lines.push("1. Database: left as it is (--functions-only).");
   else if (migrations.length === 0) lines.push("1. Database: up to date.");
@@ -96,7 +99,7 @@ export function describePlan(plan: Plan): string[] {
       ),
     );
   }
-  lines.push(`3. Functions: ${count(functions.length, "function")} to deploy, all of them or none`);
+  lines.push(`3. Functions: ${count(functions.length, "function")} to deploy`);
   lines.push(
     ...functions.map((each) => `     ${each.name} (${each.isNew ? "new" : replaces(each.deployedVersion)})`),
   );

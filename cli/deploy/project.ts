@@ -26,15 +26,11 @@ function encrypted(dbUrl: string, sslMode?: string): string {
   return url.href;
 }
 
-const secretsAnswer = z.object({
-  secrets: z.array(z.object({ name: z.string() })),
-  target: z.object({ project_ref: z.string(), project_name: z.string().optional() }),
-});
+const target = z.object({ project_ref: z.string(), project_name: z.string().optional() });
+const secretsAnswer = z.object({ secrets: z.array(z.object({ name: z.string() })), target });
 
 export interface Project {
   ref: string;
-  /** Undefined if the access token may not read it. */
-  name?: string;
   /** Names of the secrets it has. */
   secrets: Set<string>;
 }
@@ -46,22 +42,31 @@ export async function findProject(run: RunCli, target: Target): Promise<Project>
   );
   return {
     ref: found.project_ref,
-    name: found.project_name,
     secrets: new Set(secrets.map((secret) => secret.name)),
   };
 }
 
 const functionsAnswer = z.object({
   functions: z.array(z.object({ slug: z.string(), version: z.number().optional() })),
+  target,
 });
 
-/** The functions on the project: slug to version. */
-export async function deployedFunctions(
-  run: RunCli,
-  target: Target,
-): Promise<Map<string, number | undefined>> {
-  const { functions } = functionsAnswer.parse(await readJson(run, ["functions", "list", target.project]));
-  return new Map(functions.map((each) => [each.slug, each.version]));
+export interface Deployed {
+  /** The functions on the project: slug to version. */
+  functions: Map<string, number | undefined>;
+  /**
+   * What people call the project; undefined if the access token may not read it. The CLI asks for the name after a
+   * command and tells it with the next one, so this must not be the first command.
+   */
+  projectName?: string;
+}
+
+export async function deployedFunctions(run: RunCli, target: Target): Promise<Deployed> {
+  const answer = functionsAnswer.parse(await readJson(run, ["functions", "list", target.project]));
+  return {
+    functions: new Map(answer.functions.map((each) => [each.slug, each.version])),
+    projectName: answer.target.project_name,
+  };
 }
 
 const migrationsAnswer = z.object({

@@ -36,15 +36,15 @@ export function stepsOf(plan: Plan, target: Target): Step[] {
       args: ["secrets", "set", `--env-file=${plan.secrets.file}`, target.project, confirmed],
     });
   }
-  const names = plan.functions.map((each) => each.name);
-  steps.push({
-    title: "Deploying functions",
-    done: "the functions are deployed",
-    onFailure: names.length > 1
-      ? "The functions change over all together at the end, so the ones deployed before are still running."
-      : "The function deployed before, if any, is still running.",
-    args: ["functions", "deploy", ...names, "--use-api", target.project, confirmed],
-  });
+  // One by one: given several, the CLI activates those that bundle even if another one does not, and says so nowhere.
+  for (const { name } of plan.functions) {
+    steps.push({
+      title: `Deploying ${name}`,
+      done: `${name} is deployed`,
+      onFailure: `The ${name} that was deployed before, if any, is still running.`,
+      args: ["functions", "deploy", name, "--use-api", target.project, confirmed],
+    });
+  }
   return steps;
 }
 
@@ -64,7 +64,9 @@ function account(failed: Step, done: string[], left: Step[]): string {
     `${failed.title} failed; the reason is above.`,
     failed.onFailure,
     `Done: ${done.length === 0 ? "nothing else" : done.join(", ")}.`,
-    ...left.length === 0 ? [] : [`Not begun: ${left.map((step) => step.title.toLowerCase()).join(", ")}.`],
+    ...left.length === 0
+      ? []
+      : [`Not begun: ${left.map((step) => step.title[0]!.toLowerCase() + step.title.slice(1)).join(", ")}.`],
     "When the cause is gone, run the same command again: what is done already is skipped, or repeated without harm.",
   ].join("\n");
 }

@@ -1,6 +1,6 @@
 /**
  * Supabase's Management API on the loopback interface: as much of it as `supabase` 3.1.0 asks for when it deploys, and
- * with the same effects (a bundled function is not live before it is activated; secrets come back as digests).
+ * with the same effects (a function's version counts up; secrets come back as digests).
  */
 export interface Upload {
   slug: string;
@@ -26,7 +26,7 @@ export interface ManagementApi {
   ref: string;
   /** Every request, `METHOD /path?query`. */
   requests: string[];
-  /** Every upload, live or not, in order. */
+  /** Every upload, in order. */
   uploads: Upload[];
   /** What is live. */
   functions: Map<string, LiveFunction>;
@@ -49,37 +49,19 @@ export function startManagementApi(options: ManagementApiOptions): ManagementApi
   const requests: string[] = [];
   const uploads: Upload[] = [];
   const functions = new Map<string, LiveFunction>();
-  const staged = new Map<string, Upload>();
   const secrets = new Map<string, string>();
   let failure: { part: string; status: number; message: string } | undefined;
 
-  const activate = (upload: Upload) => {
-    const before = functions.get(upload.slug);
-    functions.set(upload.slug, {
-      id: before?.id ?? crypto.randomUUID(),
-      version: (before?.version ?? 0) + 1,
-      upload,
-    });
-  };
-
   const routes: Record<string, (request: Request, url: URL) => Promise<Response> | Response> = {
     [`GET /v1/projects/${ref}`]: () => Response.json(projectFields(ref, name)),
-    [`GET /v1/projects/${ref}/functions`]: () =>
-      Response.json([...functions].map(([slug, live]) => functionFields(live, slug))),
+    [`GET /v1/projects/${ref}/functions`]: () => Response.json([...functions.values()].map(functionFields)),
     [`POST /v1/projects/${ref}/functions/deploy`]: async (request, url) => {
       const upload = await readUpload(request, url.searchParams.get("slug")!);
       uploads.push(upload);
-      if (url.searchParams.get("bundleOnly") === "true") staged.set(upload.slug, upload);
-      else activate(upload);
-      const live = functions.get(upload.slug) ?? { id: crypto.randomUUID(), version: 1, upload };
-      return Response.json(functionFields({ ...live, upload }, upload.slug), { status: 201 });
-    },
-    [`PUT /v1/projects/${ref}/functions`]: async (request) => {
-      const wanted: { slug: string }[] = await request.json();
-      for (const { slug } of wanted) activate(staged.get(slug)!);
-      return Response.json({
-        functions: wanted.map(({ slug }) => functionFields(functions.get(slug)!, slug)),
-      });
+      const before = functions.get(upload.slug);
+      const live = { id: before?.id ?? crypto.randomUUID(), version: (before?.version ?? 0) + 1, upload };
+      functions.set(upload.slug, live);
+      return Response.json(functionFields(live), { status: 201 });
     },
     [`GET /v1/projects/${ref}/secrets`]: async () =>
       Response.json(
@@ -169,7 +151,8 @@ function projectFields(ref: string, name: string) {
   };
 }
 
-function functionFields({ id, version, upload }: LiveFunction, slug: string) {
+function functionFields({ id, version, upload }: LiveFunction) {
+  const { slug } = upload;
   return {
     id,
     slug,

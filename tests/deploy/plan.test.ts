@@ -81,7 +81,7 @@ describe("the plan", () => {
 2. Secrets: 2 values to set, from ${keysFile}
      KEY_A (replaces the one there)
      KEY_B (new)
-3. Functions: 2 functions to deploy, all of them or none
+3. Functions: 2 functions to deploy
      answer (new)
      ask (replaces version 3)
 
@@ -119,7 +119,8 @@ describe("asking first", () => {
       expect(outcome.cli.changes()).toEqual([
         ["db", "push", `--remote=${REF}`, "--include-all", "--skip-vault", "--yes"],
         ["secrets", "set", `--env-file=${keysFile}`, `--remote=${REF}`, "--yes"],
-        ["functions", "deploy", "answer", "ask", "--use-api", `--remote=${REF}`, "--yes"],
+        ["functions", "deploy", "answer", "--use-api", `--remote=${REF}`, "--yes"],
+        ["functions", "deploy", "ask", "--use-api", `--remote=${REF}`, "--yes"],
       ]);
       expect(JSON.stringify(outcome.cli.calls)).not.toContain(VALUE);
       expect(outcome.said).toContain(`https://${REF}.supabase.co/functions/v1/ask`);
@@ -210,7 +211,7 @@ describe("what is wrong is said before anything is changed", () => {
     expect(cli.changes()).toEqual([]);
 
     const anyway = await deployTo({ ...PARTLY, migrations }, ["--yes", "--functions-only"]);
-    expect(anyway.cli.changes().map((args) => args[0])).toEqual(["functions"]);
+    expect(anyway.cli.changes().map((args) => args[0])).toEqual(["functions", "functions"]);
   });
 
   test("a function without its section in the configuration", async () => {
@@ -250,7 +251,7 @@ describe("a step that fails", () => {
       `Setting secrets failed; the reason is above.
 The secrets are set all together or not at all, so they are as they were.
 Done: the migrations are applied.
-Not begun: deploying functions.
+Not begun: deploying answer, deploying ask.
 When the cause is gone, run the same command again: what is done already is skipped, or repeated without harm.`,
     );
     expect(cli.changes().map((args) => args[0])).toEqual(["db", "secrets"]);
