@@ -36,8 +36,10 @@ const RU_MONTH =
 export const EN_MONTH =
   "jan(?:uary)?|feb(?:ruary)?|mar(?:ch)?|apr(?:il)?|may|june?|july?|aug(?:ust)?|sept?(?:ember)?|oct(?:ober)?|nov(?:ember)?|dec(?:ember)?";
 
+/** The last of several days: "7–9", "28 и 29", "28, 29, 30"; two numbers with a comma may be a house and a day. */
+const LAST_DAY = "(?:\\s*[-–—]\\s*|(?:,\\s*\\d{1,2}){0,6}\\s+и\\s+|(?:,\\s*\\d{1,2}){1,6},\\s*)(\\d{1,2})";
 const DAY_MONTH = new RegExp(
-  `${BEFORE}(\\d{1,2})(?:\\s*[-–—]\\s*(\\d{1,2}))?\\s+(${RU_MONTH}|${EN_MONTH})${AFTER}(?:,?\\s+(\\d{4})(?:\\s*(?:года|г\\.))?)?`,
+  `${BEFORE}(?<![:.])(\\d{1,2})(?:${LAST_DAY})?\\s+(${RU_MONTH}|${EN_MONTH})${AFTER}(?:,?\\s+(\\d{4})(?:\\s*(?:года|г\\.))?)?`,
   "iu",
 );
 const MONTH_DAY = new RegExp(
@@ -45,7 +47,7 @@ const MONTH_DAY = new RegExp(
   "iu",
 );
 const NUMERIC_DATE = new RegExp(
-  `${BEFORE}(?:(\\d{4})-(\\d{2})-(\\d{2})|(\\d{1,2})\\.(\\d{2})(?:\\.(\\d{4}|\\d{2}))?)${AFTER}`,
+  `${BEFORE}(?:(\\d{4})-(\\d{2})-(\\d{2})|(\\d{1,2})\\.(0[1-9]|1[0-2])(?:\\.(\\d{4}|\\d{2}))?)${AFTER}`,
   "u",
 );
 const CLOCK = new RegExp(`${BEFORE}([01]?\\d|2[0-3])[:.]([0-5]\\d)(?:\\s*(am|pm))?${AFTER}(?!\\.\\d)`, "iu");

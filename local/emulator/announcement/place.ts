@@ -66,17 +66,25 @@ export const VENUE_WORD = Object.keys(VENUES)
 export const VENUE_NAMED = Object.values(VENUES).join("|");
 /** A name in quotes, with at most one word in the genitive before it: "театре эстрады «Янтарь-холл»". */
 const OWN_NAME = '(?:(?:\\s+\\p{Ll}+(?:ы|и|а|я|ов|ей)(?<!ся))?\\s*[«"“][^»"”\\n]+[»"”])';
+/** What may follow a venue without quotes: "имени Чехова", "Ратсхоф", or a genitive up to the next comma or bracket. */
+const BELONGS_TO = "(?:\\s+(?:имени|им\\.)(?:\\s+\\p{Lu}[\\p{L}.-]*){1,6}" +
+  "|(?:\\s+\\p{Ll}{3,}(?:ов|ев|ей|ий|ой|ого|его|ых|их|ы|и|а|я)(?<!ся)){1,3}(?=\\s*(?:[,.;:(—–\\n]|$))" +
+  "|(?:\\s+\\p{Lu}[\\p{L}.-]*){1,6})";
 const PLACE_IN_TEXT = new RegExp(
   `${BEFORE}(?:[Вв]о?|[Нн]а)\\s+((?:\\p{L}[\\p{L}-]*\\s+){0,2})((?:\\p{Ll}+-)?)(${VENUE_WORD})${AFTER}` +
-    `((?:\\s+\\p{Lu}[\\p{L}.-]*|\\s+\\p{Ll}{3,}(?:ы|и|а|я)(?<!ся)(?=\\s*[,.(\\n]|$))*${OWN_NAME}?)`,
+    `(${BELONGS_TO}?${OWN_NAME}?)`,
   "u",
+);
+const PLACE_NEARBY = new RegExp(
+  `${BEFORE}(?:у|возле|около|напротив)\\s+\\p{Ll}+\\s*[«"“][^»"”\\n]+[»"”]`,
+  "iu",
 );
 const PLACE_BY_ADJECTIVE = new RegExp(
   `${BEFORE}\\p{Lu}\\p{Ll}+(?:ая|яя|ий|ый|ой)\\s+(?:\\p{Ll}+(?:ая|ий|ый)\\s+)?(?:${VENUE_NAMED})${AFTER}`,
   "u",
 );
 const PLACE_AS_NAMED = new RegExp(
-  `${BEFORE}((?:\\p{Ll}+-)?(?:${VENUE_NAMED})${AFTER}(?:\\s+\\p{Lu}[\\p{L}.-]*)*${OWN_NAME})`,
+  `${BEFORE}((?:\\p{Ll}+-)?(?:${VENUE_NAMED})${AFTER}(?:\\s+\\p{Lu}[\\p{L}.-]*){0,6}${OWN_NAME})`,
   "iu",
 );
 const PLACE_IN_ENGLISH =
@@ -89,7 +97,7 @@ export const CITY =
 /** Hides what stands in quotes, letter by letter, so that a title's own words are not taken for a place. */
 function withQuotesHidden(text: string): string {
   return text.replace(
-    /([«"“])([^»"”\n]+)([»"”])/gu,
+    /([«"“])([^»"”\n]{1,120})([»"”])/gu,
     (_, open: string, inside: string, close: string) => open + "◦".repeat(inside.length) + close,
   );
 }
@@ -120,6 +128,11 @@ export function findPlace(text: string): FoundPlace | undefined {
   const plain = PLACE_AS_NAMED.exec(hidden);
   if (plain) {
     const source = text.slice(plain.index, plain.index + plain[0].length);
+    return { name: source, source };
+  }
+  const nearby = PLACE_NEARBY.exec(hidden);
+  if (nearby) {
+    const source = text.slice(nearby.index, nearby.index + nearby[0].length);
     return { name: source, source };
   }
   const adjective = PLACE_BY_ADJECTIVE.exec(hidden)?.[0];

@@ -30,6 +30,9 @@ export interface Announcement extends FoundPrice {
   description?: string;
 }
 
+/** What is read of a text, in characters: an announcement or a page of them, not a book. */
+const MAX_TEXT = 40_000;
+
 /** Sentences that tell the model what to do; they are not part of the announcement. */
 const INSTRUCTION =
   /json|извлек|верни|вернуть|ответь|отвечай|выдели|определи|найди|extract|return|reply|respond|answer|schema|следующ(?:ие|его|ий) (?:пол|анонс|текст)|the following|из (?:этого |текста )?анонса|из текста|поля|fields|напиши|write|summari[sz]e|перескажи|переведи|translate/iu;
@@ -67,6 +70,14 @@ const EVENT_NOUN =
 /** What kind of event a quoted name is the name of: "концерт группы «Бульвар»". */
 const KIND_BEFORE = new RegExp(`${BEFORE}((?:${EVENT_NOUN})(?:\\s+\\p{Ll}+){0,2})\\s*$`, "iu");
 
+/** The same without a name: "фестиваль уличной еды". */
+const KIND_IN_WORDS = new RegExp(
+  `${BEFORE}(?:${EVENT_NOUN})(?:\\s+[\\p{Ll}-]+){0,4}(?=\\s*(?:[,.!?;:(—–\\n]|$))`,
+  "iu",
+);
+/** A sentence that begins like this says when or where before it says what. */
+const BEGINS_ELSEWHERE = /^(?:в|во|на|с|со|по)\s/iu;
+
 function findTitle(text: string, place: FoundPlace | undefined): string | undefined {
   const named = labelled(text, LABELS.title);
   if (named) return clean(named);
@@ -78,6 +89,7 @@ function findTitle(text: string, place: FoundPlace | undefined): string | undefi
     const venue = new RegExp(`(?:${VENUE_WORD}|${VENUE_NAMED})\\p{L}{0,2}\\s*$`, "iu");
     if (!venue.test(before)) return match[1]!.trim();
   }
+  const kind = KIND_IN_WORDS.exec(text)?.[0].trim();
   const withoutPlace = place ? text.replace(place.source, "") : text;
   for (const line of withoutPlace.split(/\n/u)) {
     const first = clean(line).split(/(?<=[.!?])\s+/u)[0] ?? "";
@@ -97,6 +109,7 @@ function findTitle(text: string, place: FoundPlace | undefined): string | undefi
         .replace(/[.!?,:;—–-]+\s*$/u, "")
         .replace(/\s(?:в|на|on|at)$/iu, ""),
     );
+    if (kind && BEGINS_ELSEWHERE.test(title)) return kind.charAt(0).toUpperCase() + kind.slice(1);
     if (/\p{L}{3}/u.test(title)) {
       return title.length <= MAX_TITLE ? title : `${title.slice(0, MAX_TITLE).replace(/\s\S*$/u, "")}…`;
     }
@@ -114,7 +127,7 @@ function firstSentences(text: string, count: number): string {
  * @param now milliseconds since the epoch, for dates without a year.
  */
 export function readAnnouncement(prompt: string, now: number): Announcement {
-  const text = announcementOf(prompt);
+  const text = announcementOf(prompt.slice(0, MAX_TEXT));
   const place = findPlace(text);
   const found: Announcement = {
     text,
@@ -138,7 +151,7 @@ export function readAnnouncement(prompt: string, now: number): Announcement {
   found.ageLimit = /(?<!\d)(\d{1,2}\+)/u.exec(text)?.[1];
   found.url = /https?:\/\/[^\s)»"']+/u.exec(text)?.[0].replace(/[.,;]+$/u, "");
   found.email = /[\w.+-]+@[\w-]+\.[\w.-]*\w/u.exec(text)?.[0];
-  found.phone = /\+?\d[\d\s()-]{8,}\d/u.exec(text)?.[0];
+  found.phone = /\+?\d[\d\s()-]{8,20}\d/u.exec(text)?.[0];
   found.description = firstSentences(text, 2) || undefined;
   return found;
 }

@@ -13,12 +13,13 @@ export const LABELS = {
   price: /(?:цена|стоимость|билеты?|вход|price|tickets?|cost|admission)/iu,
 };
 
-/** What stands after "Место:" on a line, up to its end. */
+/** What stands after "Место:" at the start of a line or a sentence, up to its end. */
 export function labelled(text: string, label: RegExp): string | undefined {
-  const line = new RegExp(
-    `(?:^|\\n)[^\\p{L}\\n]*${label.source}\\s*[:—–-]\\s*([^\\n{}\\[\\]]+)`,
+  const found = new RegExp(
+    `(?:(?:^|\\n)[^\\p{L}\\n]*${label.source}\\s*[:—–-]|[.!?]\\s+${label.source}:)\\s*([^\\n{}\\[\\]]+)`,
     "iu",
   ).exec(text)?.[1];
-  const value = line?.trim().replace(/[.;,]+$/u, "");
+  // A full stop ends it after a word or a number, not after an abbreviation such as "ул.".
+  const value = found?.split(/(?<=\p{L}{4}|\d|[»)])[.!?](?:\s|$)/u)[0]?.trim().replace(/[.;,]+$/u, "");
   return value ? value : undefined;
 }
