@@ -8,6 +8,8 @@ export function refusalError(refusal: Refusal, estimatedTokens: number): Gateway
   return new GatewayError(code, {
     message: messageOf(refusal, estimatedTokens),
     detail: refusal.detail ?? undefined,
+    // The ledger knows better than the table whether coming back helps.
+    retryable: retryAfterMs !== null,
     retryAfterMs,
     limits,
     model,
@@ -40,7 +42,8 @@ function messageOf(
     case "model_not_allowed":
       return `This consumer may not use ${model}. Ask for one of its own models, or ask the owner to add it.`;
     case "no_active_key":
-      return `No key can serve ${model}: none is active, or all are blocked. The owner should look at google_ai_api_keys.`;
+      return `No key can serve ${model}: none is active, or all are blocked. The owner should look at google_ai_api_keys.` +
+        (retryAfterMs === null ? "" : ` ${comeBack}.`);
     default:
       return undefined;
   }

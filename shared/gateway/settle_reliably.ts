@@ -9,7 +9,7 @@ import type { GatewayParts } from "./parts.ts";
 const PAUSES_MS = [0, 250, 1_000, 4_000];
 
 /** Errors that a repetition would only meet again. */
-const FINAL_CODES = new Set(["unknown_reservation", "invalid_argument", "gateway_misconfigured"]);
+const FINAL_CODES = new Set(["unknown_reservation", "invalid_argument"]);
 
 /** Settles, however often it takes. Never throws: what cannot be settled is logged and left to its lease. */
 export async function settleReliably(

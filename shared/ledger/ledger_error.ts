@@ -8,6 +8,9 @@ import { SqlFailure } from "./transport.ts";
  */
 const TRANSIENT = /^(08|53|57|40)|^55P03$|^PGRST00/;
 
+/** Codes that the database or PostgREST gives; an error without one comes from something in between that failed. */
+const KNOWN_FORM = /^([0-9A-Z]{5}|PGRST\d{3})$/;
+
 /** The database refuses us or lacks our functions: a missing migration, a wrong key, a missing grant. */
 const SETUP = /^(PGRST202|PGRST3|42883|42P01|42501|3F000|28)/;
 
@@ -33,7 +36,8 @@ export function asLedgerError(thrown: unknown, sqlFunction: string): GatewayErro
       cause: thrown,
     });
   }
-  if (TRANSIENT.test(thrown.sqlstate) || (thrown.sqlstate === "" && (thrown.status ?? 0) >= 500)) {
+  const nobodySpoke = !KNOWN_FORM.test(thrown.sqlstate) && (thrown.status ?? 0) >= 500;
+  if (TRANSIENT.test(thrown.sqlstate) || nobodySpoke) {
     return new GatewayError("database_unavailable", { detail, cause: thrown });
   }
   return new GatewayError("internal", { detail, cause: thrown });

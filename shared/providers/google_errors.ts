@@ -32,7 +32,7 @@ const KEY_REASONS: Readonly<Record<string, string>> = {
 
 /** The same by message, for bodies without an ErrorInfo. */
 const KEY_MESSAGES: readonly (readonly [RegExp, string])[] = [
-  [/api key not valid|api key expired|please pass a valid api key/i, "key_invalid"],
+  [/api key not valid|api key expired|please pass a valid api key|unregistered callers/i, "key_invalid"],
   [/reported as leaked/i, "key_leaked"],
   [/has been suspended/i, "key_suspended"],
   [/has not been used in project .* before or it is disabled/i, "service_disabled"],

@@ -216,7 +216,14 @@ describe("a refusal", () => {
     ] as const,
   )("%s answers %d", async (code, status) => {
     const set = stage({ reservations: [refusal({ code, limit: null, retryAfterMs: null, limits: null })] });
-    expect(await caught(set.invoke())).toMatchObject({ code, status, retryAfterMs: null });
+    expect(await caught(set.invoke())).toMatchObject({ code, status, retryAfterMs: null, retryable: false });
+  });
+
+  test("keys that are only paused are worth coming back for", async () => {
+    const set = stage({
+      reservations: [refusal({ code: "no_active_key", limit: null, retryAfterMs: 600_000 })],
+    });
+    expect(await caught(set.invoke())).toMatchObject({ status: 503, retryable: true, retryAfterMs: 600_000 });
   });
 
   test("a prompt that can never pass is told its size and the limit", async () => {

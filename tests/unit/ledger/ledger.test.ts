@@ -205,6 +205,11 @@ describe("what a failing database means", () => {
       "database_unavailable",
     ],
     ["an unavailable REST API", new SqlFailure("", "<h1>502</h1>", 502), "database_unavailable"],
+    [
+      "a proxy that fails in words of its own",
+      new SqlFailure("SUP", "starting up", 500),
+      "database_unavailable",
+    ],
     ["too many connections", new SqlFailure("53300", "too many clients", 500), "database_unavailable"],
     ["a shutdown", new SqlFailure("57P01", "terminating connection", 500), "database_unavailable"],
     ["a statement timeout", new SqlFailure("57014", "canceling statement", 500), "database_unavailable"],
