@@ -22,7 +22,7 @@ export default defineConfig({
     // Rough edges of timing show as failures, never as passes on a second try.
     retry: 0,
     projects: [
-      project("unit", ["tests/unit", "tests/doors"]),
+      project("unit", ["tests/unit", "tests/doors", "tests/emulator"]),
       project("db", ["tests/db"], DATABASE),
       project("e2e", ["tests/e2e", "tests/local", "tests/deploy"], {
         ...DATABASE,
