@@ -237,6 +237,7 @@ export const ERRORS = {
     retryable: true,
     message:
       "The gateway's database does not answer. Nothing was sent to a model; try again in a little while.",
+    sqlstate: "EV503",
   },
   gateway_misconfigured: {
     status: 500,

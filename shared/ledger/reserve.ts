@@ -1,4 +1,5 @@
 import { z } from "zod";
+import type { ErrorCode } from "../contract/errors.ts";
 import type { Gauge, Limits } from "../contract/limits.ts";
 import type { DoorName, TrafficClass } from "../contract/request.ts";
 import { call } from "./call.ts";
@@ -92,20 +93,23 @@ const granted = z.object({
   capabilities: row.capabilities,
 }));
 
+/** Why a reservation can be refused: codes of the error table. */
+export const REFUSAL_CODES = [
+  "unknown_model",
+  "prompt_too_large",
+  "no_active_key",
+  "rate_limited",
+  "daily_limit",
+  "lane_blocked",
+  "budget_exhausted",
+  "consumer_disabled",
+  "token_revoked",
+  "model_not_allowed",
+] as const satisfies readonly ErrorCode[];
+
 const refused = z.object({
   status: z.literal("refused"),
-  code: z.enum([
-    "unknown_model",
-    "prompt_too_large",
-    "no_active_key",
-    "rate_limited",
-    "daily_limit",
-    "lane_blocked",
-    "budget_exhausted",
-    "consumer_disabled",
-    "token_revoked",
-    "model_not_allowed",
-  ]),
+  code: z.enum(REFUSAL_CODES),
   limit: z.string().nullish(),
   retry_after_ms: z.number().nullish(),
   model: z.string().nullish(),
