@@ -23,12 +23,9 @@ export default defineConfig({
     retry: 0,
     projects: [
       project("unit", ["tests/unit", "tests/doors", "tests/emulator"]),
-      project("db", ["tests/db"], DATABASE),
-      project("e2e", ["tests/e2e", "tests/local", "tests/deploy"], {
-        ...DATABASE,
-        testTimeout: 60_000,
-        hookTimeout: 120_000,
-      }),
+      project("db", ["tests/db", "tests/deploy"], { ...DATABASE, testTimeout: 60_000, hookTimeout: 120_000 }),
+      // Whole stacks: each brings a database of its own.
+      project("stack", ["tests/e2e", "tests/local"], { testTimeout: 60_000, hookTimeout: 120_000 }),
     ],
   },
 });

@@ -8,7 +8,7 @@ import { type ProjectKeys, projectKeys } from "./keys.ts";
 import { type OriginOptions, startOrigin } from "./origin.ts";
 import { CHECKOUT } from "./paths.ts";
 import { portIsFree } from "./ports.ts";
-import { portTaken } from "./postgres.ts";
+import { endLeftoverServer, portTaken } from "./postgres.ts";
 import { refusalForFolder, StartRefused } from "./refusal.ts";
 import { DEMO_KEYS, REAL_KEY_VARIABLE, type SeedKey, seedKeys } from "./seed.ts";
 import { SupervisedProcess } from "./supervised_process.ts";
@@ -62,6 +62,9 @@ export interface Stack {
 export const DEFAULT_PORT = 54321;
 /** The origin's, the database's and the emulator's. */
 const PORTS_IN_A_ROW = 3;
+/** The parts of a stack that was killed notice it at once and are gone within about a second. */
+const LEFTOVERS_END_MS = 5_000;
+const PORT_POLL_MS = 50;
 const STATE_FILE = "stack.json";
 /** Open connections of clients that do not go away on their own. */
 const ORIGIN_SHUTDOWN_MS = 2_000;
@@ -97,13 +100,11 @@ async function bringUp(
   const { dataDir, release } = await takeFolder(options.dataDir, url);
   cleanups.push(release);
   options.opened?.(dataDir);
-  const taken = Array.from({ length: PORTS_IN_A_ROW }, (_, index) => port + index).find((each) =>
-    !portIsFree(each)
-  );
-  if (taken !== undefined) throw portTaken(taken);
+  const state = new StateFile(`${dataDir}/${STATE_FILE}`);
+  await endLeftoverServer(dataDir);
+  await portsFree(port, state.leftBehind() ? LEFTOVERS_END_MS : 0);
   const keys = await projectKeys(dataDir);
 
-  const state = new StateFile(`${dataDir}/${STATE_FILE}`);
   cleanups.push(() => state.remove());
 
   const database = new KeptDatabase(
@@ -182,6 +183,18 @@ async function bringUp(
     functions,
     stop,
   };
+}
+
+/** Throws if one of the stack's ports is still taken after `patienceMs`. */
+async function portsFree(first: number, patienceMs: number): Promise<void> {
+  const deadline = Date.now() + patienceMs;
+  const ports = Array.from({ length: PORTS_IN_A_ROW }, (_, index) => first + index);
+  for (;;) {
+    const taken = ports.find((port) => !portIsFree(port));
+    if (taken === undefined) return;
+    if (Date.now() >= deadline) throw portTaken(taken);
+    await sleep(PORT_POLL_MS);
+  }
 }
 
 /** Creates the folder if needed and makes sure that this is the only stack in it. */
@@ -266,6 +279,15 @@ class StateFile {
 
   constructor(path: string) {
     this.#path = path;
+  }
+
+  /** Whether a run that did not end in order left its file. */
+  leftBehind(): boolean {
+    try {
+      return Deno.statSync(this.#path).isFile;
+    } catch {
+      return false;
+    }
   }
 
   /** Written under another name first: a reader never sees half a file. */

@@ -62,8 +62,9 @@ export class SupervisedProcess {
     await this.#firstStart.promise;
   }
 
-  /** Sends a signal to the living process, if any. */
+  /** Ends the living process, if any, with a signal; it takes no new requests from then on. */
   kill(signal: Deno.Signal = "SIGKILL"): void {
+    this.url = undefined;
     try {
       this.#child?.kill(signal);
     } catch {

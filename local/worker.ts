@@ -13,7 +13,7 @@ export interface FunctionModule {
 const DRAIN_MS = 10_000;
 
 /** Variables that the Deno process itself needs; a hosted function has none of them. */
-const RUNTIME_VARIABLES = ["HOME", "DENO_DIR", "DENO_NO_UPDATE_CHECK"];
+const RUNTIME_VARIABLES = ["HOME", "PATH", "DENO_DIR", "DENO_NO_UPDATE_CHECK", "DENO_NODE_SHIM_ACTIVE"];
 for (const name of RUNTIME_VARIABLES) Deno.env.delete(name);
 
 const background = new Set<Promise<unknown>>();

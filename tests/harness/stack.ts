@@ -1,0 +1,61 @@
+/** A whole stack of its own for a test file: free ports, an empty folder, the emulator as the upstream. */
+import { freePorts } from "../../local/ports.ts";
+import { removeHomeElsewhere } from "../../local/postgres_place.ts";
+import { type Stack, type StackOptions, startStack } from "../../local/stack.ts";
+import { makeTestFolder } from "./folders.ts";
+
+export interface TestStack extends Stack {
+  dataDir: string;
+  /** Lines about the parts: restarts, migrations. */
+  logged: string[];
+  /** What the functions and the emulator printed, as `[part] line`. */
+  printed: string[];
+  /** A request to a function with the secret key. `path` begins with the function's name. */
+  invoke(path: string, body?: unknown, init?: RequestInit): Promise<Response>;
+}
+
+/**
+ * Starts it (some two seconds). Call it in `beforeAll`, and `stop` in `afterAll`: it removes the folder as well.
+ * The processes end with the test process in any case.
+ */
+export async function startTestStack(options: Partial<StackOptions> = {}): Promise<TestStack> {
+  const folder = await makeTestFolder();
+  const dataDir = `${folder.path}/data`;
+  const [port] = freePorts(3);
+  const logged: string[] = [];
+  const printed: string[] = [];
+  const remove = async () => {
+    await removeHomeElsewhere(dataDir);
+    await folder.remove();
+  };
+  try {
+    const stack = await startStack({
+      dataDir,
+      port: port!,
+      durable: false,
+      log: (line) => logged.push(line),
+      output: (part, line) => part !== "postgres" && printed.push(`[${part}] ${line}`),
+      ...options,
+    });
+    return {
+      ...stack,
+      dataDir,
+      logged,
+      printed,
+      invoke: (path, body, init) =>
+        fetch(`${stack.url}/functions/v1/${path}`, {
+          method: "POST",
+          body: body === undefined ? undefined : JSON.stringify(body),
+          ...init,
+          headers: { "apikey": stack.keys.secret, "content-type": "application/json", ...init?.headers },
+        }),
+      async stop() {
+        await stack.stop();
+        await remove();
+      },
+    };
+  } catch (error) {
+    await remove();
+    throw error;
+  }
+}

@@ -1,0 +1,209 @@
+/** `npm start` as a user meets it: run by the launcher, read from the terminal, ended by signals. */
+import { createClient } from "@supabase/supabase-js";
+import { afterAll, beforeAll, expect, test } from "vitest";
+import { eachLine } from "../../local/lines.ts";
+import { CHECKOUT } from "../../local/paths.ts";
+import { freePorts, portIsFree } from "../../local/ports.ts";
+import { removeHomeElsewhere } from "../../local/postgres_place.ts";
+import { makeTestFolder, type TestFolder } from "../harness/folders.ts";
+
+/** A started launcher and everything it printed. */
+interface Run {
+  process: Deno.ChildProcess;
+  lines: string[];
+  /** Resolves with the exit code. */
+  ended: Promise<number>;
+  /** Resolves at the line `ready`; throws when the process ends before. */
+  ready: Promise<void>;
+}
+
+let folder: TestFolder;
+let dataDir: string;
+let ports: number[];
+const runs: Run[] = [];
+
+beforeAll(async () => {
+  folder = await makeTestFolder();
+  dataDir = `${folder.path}/data`;
+  ports = freePorts(6);
+});
+
+afterAll(async () => {
+  for (const run of runs) kill(run.process.pid, "SIGTERM");
+  await Promise.all(runs.map((run) => run.ended));
+  await removeHomeElsewhere(dataDir);
+  await folder.remove();
+});
+
+test("the first start serves, shows a first call and writes down how to reach it", async () => {
+  const run = start();
+  await run.ready;
+  const env = await readEnv();
+  expect(env).toMatchObject({
+    SUPABASE_URL: `http://127.0.0.1:${ports[0]}`,
+    DATABASE_URL: `postgresql://postgres:postgres@127.0.0.1:${ports[1]}/postgres`,
+  });
+  for (const [name, value] of Object.entries(env)) expect(run.lines).toContain(`${name}=${value}`);
+  expect(run.lines.join("\n")).toMatch(/First call to gemma-4-31b-it with key demo-/);
+  expect(run.lines.join("\n")).toMatch(/Left of its limits: \d+ of 30 requests a minute/);
+
+  const curl = run.lines.find((line) => line.trim().startsWith("curl"))!;
+  const repeated = await new Deno.Command("sh", { args: ["-c", curl] }).output();
+  expect(JSON.parse(new TextDecoder().decode(repeated.stdout))).toMatchObject({
+    model: "gemma-4-31b-it",
+    attempts: 1,
+  });
+});
+
+test("the API answers the secret key, and nobody else", async () => {
+  const env = await readEnv();
+  const secret = createClient(env.SUPABASE_URL!, env.SUPABASE_SECRET_KEY!);
+  const { data, error } = await secret.from("google_ai_api_keys").select("key_alias").order("key_alias");
+  expect(error).toBeNull();
+  expect(data?.map((row) => row.key_alias)).toEqual(["demo-a", "demo-b", "demo-c"]);
+
+  const publishable = createClient(env.SUPABASE_URL!, env.SUPABASE_PUBLISHABLE_KEY!);
+  expect((await publishable.from("google_ai_api_keys").select("key_alias")).error?.code).toBe("42501");
+  const keyless = await fetch(`${env.SUPABASE_URL}/rest/v1/google_ai_api_keys`);
+  expect([keyless.status, (await keyless.json()).message]).toEqual([401, "No API key found in request"]);
+});
+
+test("a second stack in the same folder, or on the same port, is told so in one line", async () => {
+  expect(await refusal(start({ EVE_PORT: String(ports[3]) }))).toMatch(
+    /is running already .*EVE_DATA_DIR and EVE_PORT/,
+  );
+  expect(await refusal(start({ EVE_DATA_DIR: `${folder.path}/other` }))).toBe(
+    `Port ${ports[0]} is taken: stop the program that listens there, or choose other ports with EVE_PORT.`,
+  );
+});
+
+test("after everything was killed in the middle, the next start finds the data", async () => {
+  const env = await readEnv();
+  const secret = createClient(env.SUPABASE_URL!, env.SUPABASE_SECRET_KEY!);
+  await secret.from("google_ai_api_keys").update({ notes: "mine", priority: 77 }).eq("key_alias", "demo-b");
+  await secret.from("google_ai_api_keys").delete().eq("key_alias", "demo-c");
+
+  const state = JSON.parse(await Deno.readTextFile(`${dataDir}/stack.json`));
+  const victims = [runs[0]!.process.pid, state.pid, state.postgres.pid, await parentOf(state.postgres.pid)];
+  for (const part of [state.emulator, ...Object.values<{ pid: number }>(state.functions)]) {
+    victims.push(part.pid);
+  }
+  for (const pid of victims) kill(pid, "SIGKILL");
+  await runs[0]!.ended;
+
+  await start().ready;
+  expect(await readEnv()).toEqual(env);
+  const { data } = await secret.from("google_ai_api_keys").select("key_alias, notes, priority").order(
+    "key_alias",
+  );
+  expect(data).toEqual([
+    { key_alias: "demo-a", notes: "Made by the local stack.", priority: 10 },
+    { key_alias: "demo-b", notes: "mine", priority: 77 },
+  ]);
+});
+
+test("a start right after only the supervisor was killed waits for what it left behind", async () => {
+  const abandoned = JSON.parse(await Deno.readTextFile(`${dataDir}/stack.json`));
+  kill(abandoned.pid, "SIGKILL");
+  await start().ready;
+});
+
+test("a signal ends it in order: code 0, no process and no port left", async () => {
+  const state = JSON.parse(await Deno.readTextFile(`${dataDir}/stack.json`));
+  const run = runs.at(-1)!;
+  kill(run.process.pid, "SIGINT");
+  expect(await run.ended).toBe(0);
+  expect(ports.slice(0, 3).every(portIsFree)).toBe(true);
+  expect(exists(state.pid) || exists(state.postgres.pid)).toBe(false);
+  await expect(Deno.stat(`${dataDir}/stack.json`)).rejects.toThrow(Deno.errors.NotFound);
+});
+
+test("reset removes what the stack made, and nothing else", async () => {
+  await Deno.writeTextFile(`${dataDir}/mine.txt`, "");
+  const args = ["local/run.mjs", "local/reset.ts"];
+  const reset = new Deno.Command("node", {
+    args,
+    cwd: CHECKOUT,
+    env: { EVE_DATA_DIR: dataDir },
+    stdout: "null",
+  });
+  expect((await reset.output()).code).toBe(0);
+  expect([...Deno.readDirSync(dataDir)].map((entry) => entry.name)).toEqual(["mine.txt"]);
+});
+
+test("settings that cannot work are refused in one line", async () => {
+  await Deno.writeTextFile(`${folder.path}/file`, "");
+  expect(await refusal(start({ EVE_DATA_DIR: `${folder.path}/file/data` }))).toMatch(/set EVE_DATA_DIR to/);
+  expect(await refusal(start({ EVE_PORT: "http" }))).toBe(
+    "EVE_PORT is not a port: http. Give a number from 1 to 65533, e.g. 54321.",
+  );
+});
+
+function start(env: Record<string, string> = {}): Run {
+  const process = new Deno.Command("node", {
+    args: ["local/start.mjs"],
+    cwd: CHECKOUT,
+    env: {
+      EVE_DATA_DIR: dataDir,
+      EVE_PORT: String(ports[0]),
+      GOOGLE_API_KEY: "",
+      GOOGLE_API_BASE_URL: "",
+      ...env,
+    },
+    stdout: "piped",
+    stderr: "piped",
+  }).spawn();
+  const lines: string[] = [];
+  const ready = Promise.withResolvers<void>();
+  ready.promise.catch(() => {});
+  const take = (line: string) => {
+    lines.push(line);
+    if (line === "ready") ready.resolve();
+  };
+  const output = Promise.all([eachLine(process.stdout, take), eachLine(process.stderr, take)]);
+  const ended = process.status.then(async ({ code }) => {
+    await output;
+    ready.reject(new Error(`ended with code ${code}:\n${lines.join("\n")}`));
+    return code;
+  });
+  const run = { process, lines, ended, ready: ready.promise };
+  runs.push(run);
+  return run;
+}
+
+/** The one line that a start which is refused ends with. */
+async function refusal(run: Run): Promise<string> {
+  expect(await run.ended).toBe(1);
+  const said = run.lines.filter((line) => line !== "Starting the local stack ...");
+  expect(said).toHaveLength(1);
+  return said[0]!;
+}
+
+async function readEnv(): Promise<Record<string, string>> {
+  const lines = (await Deno.readTextFile(`${dataDir}/env`)).trim().split("\n");
+  return Object.fromEntries(
+    lines.map((line) => [line.slice(0, line.indexOf("=")), line.slice(line.indexOf("=") + 1)]),
+  );
+}
+
+async function parentOf(pid: number): Promise<number> {
+  const done = await new Deno.Command("ps", { args: ["-o", "ppid=", "-p", String(pid)] }).output();
+  return Number(new TextDecoder().decode(done.stdout));
+}
+
+function exists(pid: number): boolean {
+  try {
+    Deno.kill(pid, 0 as unknown as Deno.Signal);
+    return true;
+  } catch {
+    return false;
+  }
+}
+
+function kill(pid: number, signal: Deno.Signal): void {
+  try {
+    Deno.kill(pid, signal);
+  } catch {
+    // It has ended.
+  }
+}
