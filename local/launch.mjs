@@ -26,7 +26,8 @@ function refuseOldNode() {
   if (major < OLDEST_NODE) fail(`Node ${OLDEST_NODE} or newer is needed; this is ${process.versions.node}.`);
 }
 
-function installIfNeeded() {
+/** Runs npm ci unless node_modules is as package-lock.json says. Ends the process if that fails. */
+export function installIfNeeded() {
   if (isInstalled()) return;
   console.log("Installing packages (npm ci) ...");
   const npm = process.env.npm_execpath;

@@ -1,6 +1,7 @@
 /** Temporary folders of test runs. A run that is killed cannot tidy up; the next one does it in its place. */
 import { tmpdir } from "node:os";
 import { lockFolder } from "../../local/folder_lock.ts";
+import { removeHomeElsewhere } from "../../local/postgres_place.ts";
 
 const PREFIX = "eve-gateway-test-";
 
@@ -33,6 +34,7 @@ export async function removeAbandonedTestFolders(): Promise<void> {
       const lock = await lockFolder(path);
       if (!lock) continue;
       lock.release();
+      for (const dataDir of [path, `${path}/data`]) await removeHomeElsewhere(dataDir);
       await Deno.remove(path, { recursive: true });
     } catch {
       // Somebody else's, or being removed by another run at this moment.

@@ -46,9 +46,11 @@ test("the first start serves, shows a first call and writes down how to reach it
   for (const [name, value] of Object.entries(env)) expect(run.lines).toContain(`${name}=${value}`);
   expect(run.lines.join("\n")).toMatch(/First call to gemma-4-31b-it with key demo-/);
   expect(run.lines.join("\n")).toMatch(/Left of its limits: \d+ of 30 requests a minute/);
+});
 
-  const curl = run.lines.find((line) => line.trim().startsWith("curl"))!;
-  const repeated = await new Deno.Command("sh", { args: ["-c", curl] }).output();
+test.skipIf(!hasCurl())("the line to repeat the first call works as it is", async () => {
+  const line = runs[0]!.lines.find((line) => line.trim().startsWith("curl"))!;
+  const repeated = await new Deno.Command("sh", { args: ["-c", line] }).output();
   expect(JSON.parse(new TextDecoder().decode(repeated.stdout))).toMatchObject({
     model: "gemma-4-31b-it",
     attempts: 1,
@@ -186,9 +188,20 @@ async function readEnv(): Promise<Record<string, string>> {
   );
 }
 
+/** The guard that runs the database server. */
 async function parentOf(pid: number): Promise<number> {
+  const linux = await Deno.readTextFile(`/proc/${pid}/status`).catch(() => "");
+  if (linux) return Number(linux.match(/^PPid:\s*(\d+)/m)![1]);
   const done = await new Deno.Command("ps", { args: ["-o", "ppid=", "-p", String(pid)] }).output();
   return Number(new TextDecoder().decode(done.stdout));
+}
+
+function hasCurl(): boolean {
+  try {
+    return new Deno.Command("curl", { args: ["--version"], stdout: "null" }).outputSync().success;
+  } catch {
+    return false;
+  }
 }
 
 function exists(pid: number): boolean {
