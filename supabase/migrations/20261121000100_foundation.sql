@@ -12,10 +12,13 @@ revoke all on schema eve from public;
 revoke all on schema eve from anon, authenticated;
 grant usage on schema eve to service_role;
 
--- PostgreSQL lets everybody execute a new function. A function added later and granted to nobody must be callable by
--- nobody, so the default is turned round: for every schema, and for Supabase's own defaults in `public` as well.
+-- PostgreSQL lets everybody execute a new function, and Supabase opens new tables, sequences and functions in `public` to
+-- the API. What is added later and granted to nobody must be reachable by no client, so these defaults are turned round. The
+-- service role keeps its own: it is the project's administrator.
 alter default privileges revoke execute on functions from public;
 alter default privileges in schema public revoke execute on functions from anon, authenticated;
+alter default privileges in schema public revoke all on tables from anon, authenticated;
+alter default privileges in schema public revoke all on sequences from anon, authenticated;
 alter default privileges in schema eve revoke all on tables from anon, authenticated;
 alter default privileges in schema eve revoke all on sequences from anon, authenticated;
 alter default privileges in schema eve revoke all on functions from anon, authenticated;

@@ -1,9 +1,38 @@
 -- The five tables that existing deployments made by hand: created where they are missing, adopted where they stand.
 --
--- Rules of adoption: no row is deleted without a copy in eve.adopted_rows, no column loses its name or its meaning, and
--- other readers of these tables keep working. Whatever a hand-made table lacks (a column, a default, a key) is added.
+-- Rules of adoption: no row is deleted or renumbered without a copy in eve.adopted_rows, no column loses its name, its type
+-- or its meaning, what the owner has set (a default, a comment, an index, a trigger) stays, and other readers and writers of
+-- these tables keep working. Whatever a hand-made table lacks (a column, a default, a key) is added. What cannot be adopted
+-- stops the migration with a line that says what to do, before anything has changed.
 
 set local lock_timeout = '10s';
+
+-- Only tables that the role running this may alter.
+do $$
+declare
+  v_found record;
+begin
+  for v_found in
+    select c.oid::regclass as relation, c.relkind, c.relowner
+    from pg_catalog.pg_class c
+    where c.oid in (
+      to_regclass('public.google_ai_api_keys'), to_regclass('public.google_ai_model_limits'),
+      to_regclass('public.google_ai_usage_counters'), to_regclass('public.google_ai_maintenance_log'),
+      to_regclass('public.token_usage')
+    )
+  loop
+    if v_found.relkind <> 'r' then
+      raise exception 'adoption: % is not an ordinary table', v_found.relation
+        using errcode = 'object_not_in_prerequisite_state',
+          hint = 'Give it another name, or make it an ordinary table, and run the migrations again.';
+    elsif not pg_has_role(v_found.relowner, 'usage') then
+      raise exception 'adoption: % belongs to %', v_found.relation, pg_get_userbyid(v_found.relowner)
+        using errcode = 'object_not_in_prerequisite_state',
+          hint = format('Run: alter table %s owner to %I;', v_found.relation, current_user);
+    end if;
+  end loop;
+end;
+$$;
 
 create table if not exists eve.adopted_rows (
   id bigint generated always as identity primary key,
@@ -12,9 +41,11 @@ create table if not exists eve.adopted_rows (
   original jsonb not null,
   archived_at timestamptz not null default now()
 );
-comment on table eve.adopted_rows is 'Rows of hand-made tables that adoption merged into others, as they were.';
+comment on table eve.adopted_rows is 'Rows of hand-made tables as they were before adoption merged them, gave them another id or pointed them elsewhere.';
+comment on column eve.adopted_rows.source_table is 'Name of the table, without its schema.';
+comment on column eve.adopted_rows.original is 'The row as to_jsonb showed it.';
 alter table eve.adopted_rows enable row level security;
-revoke all on eve.adopted_rows from public, anon, authenticated;
+revoke all on eve.adopted_rows from public, anon, authenticated, service_role;
 grant select on eve.adopted_rows to service_role;
 
 create table if not exists public.google_ai_api_keys (
@@ -120,229 +151,6 @@ alter table public.token_usage
   add column if not exists request_id text,
   add column if not exists meta jsonb default '{}'::jsonb;
 
--- Some deployments call the time `at`. It stays, `ts` stands beside it, and a trigger keeps the two equal, whichever of
--- them a writer sets.
-do $$
-declare
-  v_has_at boolean := exists (
-    select from pg_catalog.pg_attribute
-    where attrelid = 'public.token_usage'::regclass and attname = 'at' and not attisdropped
-  );
-  v_has_ts boolean := exists (
-    select from pg_catalog.pg_attribute
-    where attrelid = 'public.token_usage'::regclass and attname = 'ts' and not attisdropped
-  );
-begin
-  if not v_has_ts then
-    alter table public.token_usage add column ts timestamptz;
-    if v_has_at then
-      update public.token_usage set ts = "at";
-    end if;
-    alter table public.token_usage alter column ts set default now();
-  end if;
-  if v_has_at then
-    create or replace function eve.keep_token_usage_times_equal()
-    returns trigger
-    language plpgsql
-    set search_path = ''
-    as $trigger$
-    begin
-      new."at" := coalesce(new."at", new.ts, now());
-      -- Both columns default to the transaction's time: the one that differs from it was set by the writer.
-      if new.ts is null or new.ts = now() then
-        new.ts := new."at";
-      elsif new."at" = now() then
-        new."at" := new.ts;
-      end if;
-      return new;
-    end;
-    $trigger$;
-    revoke all on function eve.keep_token_usage_times_equal() from public;
-    drop trigger if exists eve_keep_times_equal on public.token_usage;
-    create trigger eve_keep_times_equal
-      before insert on public.token_usage
-      for each row execute function eve.keep_token_usage_times_equal();
-  end if;
-end;
-$$;
-
--- What the gateway writes must fit whatever types and constraints the hand-made tables have.
-do $$
-declare
-  v_column record;
-  v_next bigint;
-begin
-  -- request_id: callers choose it, so it is text even where it was a uuid.
-  if exists (
-    select from pg_catalog.pg_attribute
-    where attrelid = 'public.token_usage'::regclass and attname = 'request_id' and atttypid = 'uuid'::regtype
-  ) then
-    alter table public.token_usage alter column request_id type text using request_id::text;
-  end if;
-
-  for v_column in
-    select c.oid::regclass as relation, a.attname, a.attnum, a.atttypid, a.attnotnull, a.attgenerated, a.attidentity,
-      exists (select from pg_catalog.pg_attrdef d where d.adrelid = c.oid and d.adnum = a.attnum) as has_default
-    from pg_catalog.pg_class c
-    join pg_catalog.pg_attribute a on a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped
-    where c.oid in (
-      'public.google_ai_api_keys'::regclass, 'public.google_ai_model_limits'::regclass,
-      'public.google_ai_usage_counters'::regclass, 'public.google_ai_maintenance_log'::regclass,
-      'public.token_usage'::regclass
-    )
-  loop
-    if v_column.attgenerated <> '' and v_column.attname <> 'quota_key' then
-      -- A computed column cannot be written: keep its values, drop the formula.
-      execute format('alter table %s alter column %I drop expression', v_column.relation, v_column.attname);
-    elsif v_column.attname = 'id' and v_column.attidentity = '' then
-      if v_column.atttypid = 'uuid'::regtype then
-        execute format('alter table %s alter column id set default gen_random_uuid()', v_column.relation);
-        execute format('update %s set id = gen_random_uuid() where id is null', v_column.relation);
-        execute format('alter table %s alter column id set not null', v_column.relation);
-      elsif v_column.atttypid in ('int4'::regtype, 'int8'::regtype) then
-        if v_column.has_default then
-          -- A serial column: it works as it is, once no row is without a number.
-          execute format('update %s set id = default where id is null', v_column.relation);
-        else
-          execute format('select coalesce(max(id), 0) + 1 from %s', v_column.relation) into v_next;
-          execute format(
-            'update %1$s set id = numbered.id from (select ctid, %2$s - 1 + row_number() over () as id from %1$s where id is null) numbered where %1$s.ctid = numbered.ctid',
-            v_column.relation, v_next
-          );
-          execute format('select coalesce(max(id), 0) + 1 from %s', v_column.relation) into v_next;
-          execute format('alter table %s alter column id set not null', v_column.relation);
-          execute format(
-            'alter table %s alter column id add generated by default as identity (start with %s)', v_column.relation, v_next
-          );
-        end if;
-      end if;
-    elsif v_column.attnotnull and not v_column.has_default and v_column.attidentity = ''
-      and v_column.attname <> all (array[
-        'at', 'ts', 'model', 'prompt_tokens', 'completion_tokens', 'total_tokens', 'request_id', 'meta', 'api_key_id',
-        'minute_bucket', 'day_bucket', 'rpm_used', 'tpm_used', 'rpd_used', 'updated_at', 'operation', 'tables_affected',
-        'deleted_count', 'started_at', 'completed_at', 'status', 'details', 'created_at'
-      ])
-      and v_column.relation in (
-        'public.google_ai_usage_counters'::regclass, 'public.google_ai_maintenance_log'::regclass, 'public.token_usage'::regclass
-      )
-      and not exists (
-        select from pg_catalog.pg_index i
-        where i.indrelid = v_column.relation and i.indisprimary and v_column.attnum = any (i.indkey)
-      ) then
-      -- A column of the deployment's own that must be set: the gateway, which does not know it, could not write a row.
-      raise notice 'adoption: %.% may be null from now on', v_column.relation, v_column.attname;
-      execute format('alter table %s alter column %I drop not null', v_column.relation, v_column.attname);
-    end if;
-  end loop;
-end;
-$$;
-
--- Rows that mean the same thing twice. The originals go to eve.adopted_rows before they are merged.
-
--- Models: the row changed last is the one in force.
-with ranked as (
-  select m.ctid as place, row_number() over (partition by m.model order by m.updated_at desc nulls last, m.id desc) as rank
-  from public.google_ai_model_limits m
-  where m.model is not null
-), archived as (
-  insert into eve.adopted_rows (source_table, reason, original)
-  select 'google_ai_model_limits', 'an older row of the same model', to_jsonb(m)
-  from public.google_ai_model_limits m
-  join ranked on ranked.place = m.ctid
-  where ranked.rank > 1
-)
-delete from public.google_ai_model_limits m
-using ranked
-where ranked.place = m.ctid and ranked.rank > 1;
-
--- Counters: starts and tokens of the minute add up, the day's count so far is the highest seen. Every original is kept,
--- the surviving row's too.
-insert into eve.adopted_rows (source_table, reason, original)
-select 'google_ai_usage_counters', 'one of several rows of the same key, model and minute', to_jsonb(c)
-from public.google_ai_usage_counters c
-where (c.api_key_id, c.model, c.minute_bucket) in (
-  select d.api_key_id, d.model, d.minute_bucket
-  from public.google_ai_usage_counters d
-  group by 1, 2, 3
-  having count(*) > 1
-);
-with merged as (
-  select c.api_key_id, c.model, c.minute_bucket, (array_agg(c.ctid order by c.id))[1] as survivor,
-    sum(c.rpm_used) as rpm_used, sum(c.tpm_used) as tpm_used, max(c.rpd_used) as rpd_used, max(c.updated_at) as updated_at
-  from public.google_ai_usage_counters c
-  where c.api_key_id is not null and c.model is not null and c.minute_bucket is not null
-  group by 1, 2, 3
-  having count(*) > 1
-), summed as (
-  update public.google_ai_usage_counters c
-  set rpm_used = merged.rpm_used, tpm_used = merged.tpm_used, rpd_used = merged.rpd_used, updated_at = merged.updated_at
-  from merged
-  where c.ctid = merged.survivor
-)
-delete from public.google_ai_usage_counters c
-using merged
-where (c.api_key_id, c.model, c.minute_bucket) = (merged.api_key_id, merged.model, merged.minute_bucket)
-  and c.ctid <> merged.survivor;
-
--- Keys that cannot be told apart by their id would be charged for one another: give the later ones new ids.
-with twins as (
-  select k.ctid as place, row_number() over (partition by k.id order by k.created_at, k.ctid) as rank
-  from public.google_ai_api_keys k
-), archived as (
-  insert into eve.adopted_rows (source_table, reason, original)
-  select 'google_ai_api_keys', 'shared its id with an older key', to_jsonb(k)
-  from public.google_ai_api_keys k
-  join twins on twins.place = k.ctid
-  where twins.rank > 1
-)
-update public.google_ai_api_keys k
-set id = gen_random_uuid()
-from twins
-where twins.place = k.ctid and twins.rank > 1;
-
--- Keys and indexes.
-do $$
-declare
-  v_table regclass;
-begin
-  foreach v_table in array array[
-    'public.google_ai_api_keys', 'public.google_ai_model_limits', 'public.google_ai_usage_counters',
-    'public.google_ai_maintenance_log', 'public.token_usage'
-  ]::regclass[]
-  loop
-    if not exists (select from pg_catalog.pg_index where indrelid = v_table and indisprimary) then
-      execute format('alter table %s add primary key (id)', v_table);
-    elsif v_table = 'public.google_ai_api_keys'::regclass then
-      create unique index if not exists google_ai_api_keys_id_key on public.google_ai_api_keys (id);
-    end if;
-  end loop;
-end;
-$$;
-
-create unique index if not exists google_ai_model_limits_model_key
-  on public.google_ai_model_limits (model);
-create unique index if not exists google_ai_usage_counters_key_model_minute_key
-  on public.google_ai_usage_counters (api_key_id, model, minute_bucket);
-create index if not exists token_usage_ts_idx
-  on public.token_usage (ts);
-
-update public.google_ai_api_keys set is_active = true where is_active is null;
-update public.google_ai_api_keys set priority = 100 where priority is null;
-update public.google_ai_api_keys set provider = 'google' where provider is null;
-alter table public.google_ai_api_keys
-  alter column is_active set default true,
-  alter column priority set default 100,
-  alter column provider set default 'google',
-  alter column created_at set default now();
-update public.google_ai_usage_counters
-set day_bucket = (minute_bucket at time zone 'America/Los_Angeles')::date
-where day_bucket is null and minute_bucket is not null;
-alter table public.google_ai_usage_counters
-  alter column rpm_used set default 0,
-  alter column tpm_used set default 0,
-  alter column rpd_used set default 0,
-  alter column updated_at set default now();
-
 -- What the gateway adds to the key and model rows.
 alter table public.google_ai_api_keys
   add column if not exists quota_project text,
@@ -350,13 +158,6 @@ alter table public.google_ai_api_keys
   add column if not exists blocked_reason text;
 alter table public.google_ai_api_keys
   add column if not exists quota_key text generated always as (coalesce(nullif(quota_project, ''), 'key:' || id::text)) stored;
-comment on column public.google_ai_api_keys.quota_key is 'The quota project, or the key itself where none is named.';
-comment on table public.google_ai_api_keys is 'Google AI keys. The secret itself is in the Edge secret store, under env_var_name.';
-comment on column public.google_ai_api_keys.env_var_name is 'Name of the Edge secret that holds the key.';
-comment on column public.google_ai_api_keys.priority is 'Lower is chosen first among keys that can start equally early.';
-comment on column public.google_ai_api_keys.quota_project is 'What Google counts by: keys of one Google Cloud project share one quota. Null: a project of its own.';
-comment on column public.google_ai_api_keys.blocked_until is 'Not chosen before this time; infinity means until a person enables the key again.';
-comment on column public.google_ai_api_keys.blocked_reason is 'Why the key is blocked.';
 
 alter table public.google_ai_model_limits
   add column if not exists provider text not null default 'google',
@@ -376,23 +177,542 @@ alter table public.google_ai_model_limits
   alter column rpm drop not null,
   alter column tpm drop not null,
   alter column rpd drop not null;
-comment on table public.google_ai_model_limits is 'Models and their limits per quota project. A limit that is null is unlimited.';
-comment on column public.google_ai_model_limits.rpm is 'Requests a minute.';
-comment on column public.google_ai_model_limits.tpm is 'Input tokens a minute.';
-comment on column public.google_ai_model_limits.rpd is 'Requests a day; the day begins at midnight in America/Los_Angeles.';
-comment on column public.google_ai_model_limits.replaced_by is 'The model served when this one is asked for.';
-comment on column public.google_ai_model_limits.image_tokens is 'Tokens an image is taken for in the estimate.';
-comment on column public.google_ai_model_limits.estimate_factor is 'What estimates are multiplied by, learned from settled calls.';
-comment on column public.google_ai_model_limits.interactive_floor is 'Starts a minute that batch always leaves to interactive callers; 0 turns the share off.';
-comment on column public.google_ai_model_limits.interactive_reserve is 'Largest share (0 to 0.9) of a minute that batch leaves to interactive callers.';
-comment on column public.google_ai_model_limits.interactive_reserve_day is 'Share (0 to 0.9) of the day that batch leaves to interactive callers.';
 
+-- What the gateway writes must fit whatever types, formulas and constraints the hand-made tables have.
+do $$
+declare
+  v_column record;
+begin
+  -- Expressions are quoted below, in a function whose search path is empty.
+  perform set_config('search_path', '', true);
+  for v_column in
+    select c.oid::regclass as relation, c.relname, a.attname, a.attnum, a.attnotnull, a.attgenerated, known.kinds,
+      format_type(a.atttypid, a.atttypmod) as type_name,
+      -- The kinds of the gateway's columns are type categories: B boolean, D date and time, N number, S text; or a type.
+      known.kinds is null or t.typcategory = any (known.kinds) or t.typname = any (known.kinds) as fits,
+      d.oid is not null or a.attidentity <> '' as has_default,
+      case when a.attgenerated <> '' then pg_get_expr(d.adbin, d.adrelid) end as formula,
+      exists (
+        select
+        from pg_catalog.pg_index i
+        where i.indrelid = c.oid and i.indisprimary and a.attnum = any (i.indkey)
+      ) as in_primary_key
+    from pg_catalog.pg_class c
+    join pg_catalog.pg_attribute a on a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped
+    join pg_catalog.pg_type t on t.oid = a.atttypid
+    left join pg_catalog.pg_attrdef d on d.adrelid = c.oid and d.adnum = a.attnum
+    left join (values
+      ('google_ai_api_keys', 'id', array['uuid']),
+      ('google_ai_api_keys', 'key_alias', array['S']),
+      ('google_ai_api_keys', 'provider', array['S']),
+      ('google_ai_api_keys', 'env_var_name', array['S']),
+      ('google_ai_api_keys', 'is_active', array['B']),
+      ('google_ai_api_keys', 'priority', array['N']),
+      ('google_ai_api_keys', 'created_at', array['D']),
+      ('google_ai_api_keys', 'notes', array['S']),
+      ('google_ai_api_keys', 'quota_project', array['S']),
+      ('google_ai_api_keys', 'blocked_until', array['timestamptz']),
+      ('google_ai_api_keys', 'blocked_reason', array['S']),
+      ('google_ai_model_limits', 'id', array['N', 'S', 'uuid']),
+      ('google_ai_model_limits', 'model', array['S']),
+      ('google_ai_model_limits', 'rpm', array['N']),
+      ('google_ai_model_limits', 'tpm', array['N']),
+      ('google_ai_model_limits', 'rpd', array['N']),
+      ('google_ai_model_limits', 'created_at', array['D']),
+      ('google_ai_model_limits', 'updated_at', array['D']),
+      ('google_ai_model_limits', 'provider', array['S']),
+      ('google_ai_model_limits', 'is_active', array['B']),
+      ('google_ai_model_limits', 'replaced_by', array['S']),
+      ('google_ai_model_limits', 'max_output_tokens', array['N']),
+      ('google_ai_usage_counters', 'id', array['N', 'S', 'uuid']),
+      ('google_ai_usage_counters', 'api_key_id', array['uuid']),
+      ('google_ai_usage_counters', 'model', array['S']),
+      ('google_ai_usage_counters', 'minute_bucket', array['timestamptz']),
+      ('google_ai_usage_counters', 'day_bucket', array['date']),
+      ('google_ai_usage_counters', 'rpm_used', array['N']),
+      ('google_ai_usage_counters', 'tpm_used', array['N']),
+      ('google_ai_usage_counters', 'rpd_used', array['N']),
+      ('google_ai_usage_counters', 'updated_at', array['D']),
+      ('google_ai_maintenance_log', 'id', array['N', 'S', 'uuid']),
+      ('google_ai_maintenance_log', 'operation', array['S']),
+      ('google_ai_maintenance_log', 'tables_affected', array['_text', '_varchar']),
+      ('google_ai_maintenance_log', 'deleted_count', array['N']),
+      ('google_ai_maintenance_log', 'started_at', array['D']),
+      ('google_ai_maintenance_log', 'completed_at', array['D']),
+      ('google_ai_maintenance_log', 'status', array['S']),
+      ('google_ai_maintenance_log', 'details', array['json', 'jsonb', 'S']),
+      ('google_ai_maintenance_log', 'created_at', array['D']),
+      ('token_usage', 'id', array['N', 'S', 'uuid']),
+      ('token_usage', 'ts', array['D']),
+      ('token_usage', 'at', array['D']),
+      ('token_usage', 'model', array['S']),
+      ('token_usage', 'prompt_tokens', array['N']),
+      ('token_usage', 'completion_tokens', array['N']),
+      ('token_usage', 'total_tokens', array['N']),
+      ('token_usage', 'request_id', array['S', 'uuid']),
+      ('token_usage', 'meta', array['json', 'jsonb', 'S'])
+    ) as known (table_name, column_name, kinds) on known.table_name = c.relname and known.column_name = a.attname
+    where c.oid in (
+      'public.google_ai_api_keys'::regclass, 'public.google_ai_model_limits'::regclass,
+      'public.google_ai_usage_counters'::regclass, 'public.google_ai_maintenance_log'::regclass,
+      'public.token_usage'::regclass
+    )
+    order by fits, c.relname, a.attnum
+  loop
+    if not v_column.fits then
+      raise exception 'adoption: column % of % has type %, which the gateway cannot use',
+        v_column.attname, v_column.relation, v_column.type_name
+        using errcode = 'object_not_in_prerequisite_state',
+          hint = format('It must be one of %s (S: text, N: number, D: date and time, B: boolean). Convert it and run the migrations again.', v_column.kinds);
+    end if;
+
+    -- A computed column cannot be written. It keeps its values, and a trigger goes on computing it for whoever does not.
+    if v_column.attgenerated <> '' and v_column.kinds is not null and v_column.attname not in ('ts', 'at') then
+      execute format(
+        $sql$
+          create or replace function eve.%1$I()
+          returns trigger
+          language plpgsql
+          set search_path = ''
+          as $trigger$
+          begin
+            if tg_op = 'INSERT' then
+              if new.%2$I is null then
+                new.%2$I := (select %3$s from (select (new).*) written);
+              end if;
+            elsif new.%2$I is not distinct from old.%2$I
+              and (select %3$s from (select (new).*) written) is distinct from (select %3$s from (select (old).*) written) then
+              new.%2$I := (select %3$s from (select (new).*) written);
+            end if;
+            return new;
+          end;
+          $trigger$
+        $sql$,
+        'compute_' || v_column.relname || '_' || v_column.attname, v_column.attname, v_column.formula
+      );
+      execute format('alter table %s alter column %I drop expression', v_column.relation, v_column.attname);
+      execute format(
+        'create or replace trigger %I before insert or update on %s for each row execute function eve.%I()',
+        'eve_compute_' || v_column.attname, v_column.relation,
+        'compute_' || v_column.relname || '_' || v_column.attname
+      );
+    end if;
+
+    -- A column of the owner's own that must be set: the gateway, which does not know it, could not write a row.
+    if (v_column.kinds is null or v_column.attname = 'notes') and v_column.attnotnull and not v_column.has_default and v_column.attgenerated = '' then
+      if v_column.in_primary_key then
+        raise exception 'adoption: column % of % belongs to the primary key and has no default', v_column.attname, v_column.relation
+          using errcode = 'object_not_in_prerequisite_state',
+            hint = 'The gateway does not know what to write there. Give it a default and run the migrations again.';
+      end if;
+      raise warning 'adoption: column % of % may be null from now on, since the gateway cannot know its value',
+        v_column.attname, v_column.relation;
+      execute format('alter table %s alter column %I drop not null', v_column.relation, v_column.attname);
+    end if;
+  end loop;
+end;
+$$;
+
+-- Some deployments call the time `at`. It stays, `ts` stands beside it, and a trigger keeps the two equal, whichever of
+-- them a writer sets.
+alter table public.token_usage add column if not exists ts timestamptz;
+do $$
+begin
+  if exists (
+    select
+    from pg_catalog.pg_attribute
+    where attrelid = 'public.token_usage'::regclass and attname = 'at' and not attisdropped
+  ) then
+    create or replace function eve.keep_token_usage_times_equal()
+    returns trigger
+    language plpgsql
+    set search_path = ''
+    as $trigger$
+    begin
+      -- Neither column has a default, so the one that is null was not set by the writer.
+      if tg_op = 'INSERT' then
+        new."at" := coalesce(new."at", new.ts, now());
+        new.ts := coalesce(new.ts, new."at");
+      elsif new."at" is distinct from old."at" and new.ts is not distinct from old.ts then
+        new.ts := new."at";
+      elsif new.ts is distinct from old.ts and new."at" is not distinct from old."at" then
+        new."at" := new.ts;
+      end if;
+      return new;
+    end;
+    $trigger$;
+    create or replace trigger eve_keep_times_equal
+      before insert or update of ts, "at" on public.token_usage
+      for each row execute function eve.keep_token_usage_times_equal();
+  end if;
+end;
+$$;
+
+-- Rows: every one gets an id of its own, and those that mean the same thing twice are merged. The originals go to
+-- eve.adopted_rows first.
+do $$
+declare
+  v_tables constant regclass[] := array[
+    'public.google_ai_api_keys', 'public.google_ai_model_limits', 'public.google_ai_usage_counters',
+    'public.google_ai_maintenance_log', 'public.token_usage'
+  ];
+  v_table regclass;
+  v_trigger record;
+  v_reference record;
+  v_restore text[] := '{}';
+  v_statement text;
+  v_id record;
+  v_sequence regclass;
+  v_last bigint;
+  v_highest bigint;
+  v_count bigint;
+begin
+  -- Deferred checks would stand in the way of altering a table again.
+  set constraints all immediate;
+
+  -- The owner's triggers (a time of change, a log, a refusal to update) are meant for other changes than these.
+  for v_trigger in
+    select t.tgrelid::regclass as relation, t.tgname, t.tgenabled
+    from pg_catalog.pg_trigger t
+    where t.tgrelid = any (v_tables) and not t.tgisinternal and t.tgenabled <> 'D'
+  loop
+    execute format('alter table %s disable trigger %I', v_trigger.relation, v_trigger.tgname);
+    v_restore := v_restore || format(
+      'alter table %s enable %s trigger %I', v_trigger.relation,
+      case v_trigger.tgenabled when 'R' then 'replica' when 'A' then 'always' else '' end, v_trigger.tgname
+    );
+  end loop;
+
+  -- Ids.
+  foreach v_table in array v_tables loop
+    select a.atttypid, t.typcategory, a.attidentity, d.oid as default_oid, c.relreplident,
+      exists (select from pg_catalog.pg_index i where i.indrelid = c.oid and i.indisprimary) as keyed,
+      exists (
+        select
+        from pg_catalog.pg_index i
+        where i.indrelid = c.oid and i.indisunique and i.indpred is null and i.indnkeyatts = 1 and i.indkey[0] = a.attnum
+      ) as is_unique
+    into v_id
+    from pg_catalog.pg_class c
+    join pg_catalog.pg_attribute a on a.attrelid = c.oid and a.attname = 'id' and not a.attisdropped
+    join pg_catalog.pg_type t on t.oid = a.atttypid
+    left join pg_catalog.pg_attrdef d on d.adrelid = c.oid and d.adnum = a.attnum
+    where c.oid = v_table;
+
+    if not v_id.keyed and v_id.relreplident = 'd' then
+      -- A published table (realtime) without a primary key refuses updates and deletes, these ones too.
+      execute format('alter table %s replica identity full', v_table);
+      v_restore := v_restore || format('alter table %s replica identity default', v_table);
+    end if;
+
+    if v_id.atttypid in ('int2'::regtype, 'int4'::regtype, 'int8'::regtype) then
+      execute format('select coalesce(max(id), 0) from %s', v_table) into v_highest;
+      if v_id.attidentity = '' and v_id.default_oid is null then
+        execute format(
+          'update %1$s r set id = %2$s + numbered.place from (select ctid, row_number() over () as place from %1$s where id is null) numbered where r.ctid = numbered.ctid',
+          v_table, v_highest
+        );
+        get diagnostics v_count = row_count;
+        execute format('alter table %s alter column id set not null', v_table);
+        execute format(
+          'alter table %s alter column id add generated by default as identity (start with %s)', v_table,
+          v_highest + v_count + 1
+        );
+      else
+        -- Ids that were written by hand or imported may be ahead of the sequence.
+        select coalesce(
+          pg_get_serial_sequence(v_table::text, 'id')::regclass,
+          (
+            select s.oid::regclass
+            from pg_catalog.pg_depend p
+            join pg_catalog.pg_class s on s.oid = p.refobjid and s.relkind = 'S'
+            where p.classid = 'pg_catalog.pg_attrdef'::regclass and p.objid = v_id.default_oid
+              and p.refclassid = 'pg_catalog.pg_class'::regclass
+          )
+        )
+        into v_sequence;
+        if v_sequence is not null then
+          execute format('select case when is_called then last_value else last_value - 1 end from %s', v_sequence) into v_last;
+          if v_highest > v_last then
+            perform setval(v_sequence, v_highest);
+          end if;
+        end if;
+      end if;
+    elsif v_id.default_oid is null and (v_id.atttypid = 'uuid'::regtype or v_id.typcategory = 'S') then
+      execute format(
+        'alter table %s alter column id set default gen_random_uuid()%s', v_table,
+        case when v_id.typcategory = 'S' then '::text' else '' end
+      );
+    elsif v_id.default_oid is null then
+      raise exception 'adoption: column id of % is a % without a default', v_table, v_id.atttypid::regtype
+        using errcode = 'object_not_in_prerequisite_state', hint = 'Give it a default and run the migrations again.';
+    end if;
+
+    execute format('update %s set id = default where id is null', v_table);
+    if not v_id.is_unique then
+      -- Of rows with one id, the first in the table keeps it. Keys that cannot be told apart would be charged for one another.
+      execute format(
+        $sql$
+          with twins as (
+            select r.ctid as place, row_number() over (partition by r.id order by r.ctid) as rank from %1$s r
+          ), archived as (
+            insert into eve.adopted_rows (source_table, reason, original)
+            select %2$L, 'shared its id with an earlier row, and got another one', to_jsonb(r)
+            from %1$s r
+            join twins on twins.place = r.ctid
+            where twins.rank > 1
+          )
+          update %1$s r
+          set id = default
+          from twins
+          where twins.place = r.ctid and twins.rank > 1
+        $sql$,
+        v_table, (select c.relname from pg_catalog.pg_class c where c.oid = v_table)
+      );
+      get diagnostics v_count = row_count;
+      if v_count > 0 then
+        raise warning 'adoption: % rows of % shared an id; the originals are in eve.adopted_rows', v_count, v_table;
+      end if;
+    end if;
+    if not v_id.keyed then
+      execute format('alter table %s add primary key (id)', v_table);
+    elsif not v_id.is_unique and v_table = 'public.google_ai_api_keys'::regclass then
+      create unique index google_ai_api_keys_id_key on public.google_ai_api_keys (id);
+    end if;
+  end loop;
+
+  -- Models: the row changed last is the one in force.
+  -- Counters: starts and tokens of the minute add up, the day's count so far is the highest seen.
+  -- What refers to a merged row by its id refers to the surviving one from now on.
+  for v_reference in
+    select groups.relation, groups.merged, f.conrelid::regclass as referring, f.conname, f.confkey, referring_column.attname,
+      id.attnum as id_attnum
+    from (
+      values
+        (
+          'public.google_ai_model_limits'::regclass,
+          $sql$
+            select m.id, first_value(m.id) over (partition by m.model order by m.updated_at desc nulls last, m.id desc) as survivor
+            from public.google_ai_model_limits m
+            where m.model is not null
+          $sql$
+        ),
+        (
+          'public.google_ai_usage_counters'::regclass,
+          $sql$
+            select c.id, first_value(c.id) over (partition by c.api_key_id, c.model, c.minute_bucket order by c.id) as survivor
+            from public.google_ai_usage_counters c
+            where c.api_key_id is not null and c.model is not null and c.minute_bucket is not null
+          $sql$
+        )
+    ) as groups (relation, merged)
+    join pg_catalog.pg_attribute id on id.attrelid = groups.relation and id.attname = 'id'
+    join pg_catalog.pg_constraint f on f.contype = 'f' and f.confrelid = groups.relation
+    join pg_catalog.pg_attribute referring_column
+      on referring_column.attrelid = f.conrelid and referring_column.attnum = f.conkey[1]
+  loop
+    if v_reference.confkey = array[v_reference.id_attnum] then
+      execute format(
+        $sql$
+          insert into eve.adopted_rows (source_table, reason, original)
+          select %4$L, 'referred to a row that was merged into another', to_jsonb(r)
+          from %1$s r
+          join (%3$s) merged on merged.id = r.%2$I and merged.id <> merged.survivor
+        $sql$,
+        v_reference.referring, v_reference.attname, v_reference.merged,
+        (select c.relname from pg_catalog.pg_class c where c.oid = v_reference.referring)
+      );
+      execute format(
+        'update %1$s r set %2$I = merged.survivor from (%3$s) merged where r.%2$I = merged.id and merged.id <> merged.survivor',
+        v_reference.referring, v_reference.attname, v_reference.merged
+      );
+    else
+      execute format('select count(*) from (%s) merged where merged.id <> merged.survivor', v_reference.merged) into v_count;
+      if v_count > 0 then
+        -- Deleting a row could delete, or be refused by, rows that refer to it.
+        raise exception 'adoption: % has rows to merge, and constraint % of % refers to them by other columns than id',
+          v_reference.relation, v_reference.conname, v_reference.referring
+          using errcode = 'object_not_in_prerequisite_state',
+            hint = 'Remove the duplicates by hand and run the migrations again.';
+      end if;
+    end if;
+  end loop;
+
+  with ranked as (
+    select m.ctid as place, row_number() over (partition by m.model order by m.updated_at desc nulls last, m.id desc) as rank
+    from public.google_ai_model_limits m
+    where m.model is not null
+  ), archived as (
+    insert into eve.adopted_rows (source_table, reason, original)
+    select 'google_ai_model_limits', 'an older row of the same model', to_jsonb(m)
+    from public.google_ai_model_limits m
+    join ranked on ranked.place = m.ctid
+    where ranked.rank > 1
+  )
+  delete from public.google_ai_model_limits m
+  using ranked
+  where ranked.place = m.ctid and ranked.rank > 1;
+  get diagnostics v_count = row_count;
+  if v_count > 0 then
+    raise warning 'adoption: % older rows of google_ai_model_limits named a model that a newer row names; they are in eve.adopted_rows', v_count;
+  end if;
+
+  with doubled as (
+    select c.api_key_id, c.model, c.minute_bucket, (array_agg(c.ctid order by c.id))[1] as survivor,
+      least(sum(c.rpm_used), 2147483647) as rpm_used, least(sum(c.tpm_used), 2147483647) as tpm_used,
+      max(c.rpd_used) as rpd_used, max(c.day_bucket) as day_bucket, max(c.updated_at) as updated_at
+    from public.google_ai_usage_counters c
+    where c.api_key_id is not null and c.model is not null and c.minute_bucket is not null
+    group by 1, 2, 3
+    having count(*) > 1
+  ), archived as (
+    insert into eve.adopted_rows (source_table, reason, original)
+    select 'google_ai_usage_counters', 'one of several rows of the same key, model and minute', to_jsonb(c)
+    from public.google_ai_usage_counters c
+    join doubled on (c.api_key_id, c.model, c.minute_bucket) = (doubled.api_key_id, doubled.model, doubled.minute_bucket)
+  ), summed as (
+    update public.google_ai_usage_counters c
+    set rpm_used = doubled.rpm_used, tpm_used = doubled.tpm_used, rpd_used = doubled.rpd_used,
+      day_bucket = coalesce(c.day_bucket, doubled.day_bucket), updated_at = doubled.updated_at
+    from doubled
+    where c.ctid = doubled.survivor
+  )
+  delete from public.google_ai_usage_counters c
+  using doubled
+  where (c.api_key_id, c.model, c.minute_bucket) = (doubled.api_key_id, doubled.model, doubled.minute_bucket)
+    and c.ctid <> doubled.survivor;
+  get diagnostics v_count = row_count;
+  if v_count > 0 then
+    raise warning 'adoption: % rows of google_ai_usage_counters were merged into others; the originals are in eve.adopted_rows', v_count;
+  end if;
+
+  -- What the readers of one column know, those of the other should know too.
+  update public.google_ai_usage_counters
+  set day_bucket = (minute_bucket at time zone 'America/Los_Angeles')::date
+  where day_bucket is null and minute_bucket is not null;
+  if exists (
+    select
+    from pg_catalog.pg_attribute
+    where attrelid = 'public.token_usage'::regclass and attname = 'at' and not attisdropped and attgenerated = ''
+  ) then
+    execute 'update public.token_usage set "at" = ts where "at" is null and ts is not null';
+  end if;
+  if exists (
+    select
+    from pg_catalog.pg_attribute a
+    join pg_catalog.pg_attribute b on b.attrelid = a.attrelid and b.attname = 'at' and not b.attisdropped
+    where a.attrelid = 'public.token_usage'::regclass and a.attname = 'ts' and a.attgenerated = ''
+  ) then
+    execute 'update public.token_usage set ts = "at" where ts is null and "at" is not null';
+  end if;
+
+  -- Rows that name one secret are one Google key, whose quota must not be counted twice.
+  update public.google_ai_api_keys k
+  set quota_project = k.env_var_name
+  where k.quota_project is null
+    and k.env_var_name in (
+      select twin.env_var_name
+      from public.google_ai_api_keys twin
+      where twin.quota_project is null
+      group by 1
+      having count(*) > 1
+    );
+
+  foreach v_statement in array v_restore loop
+    execute v_statement;
+  end loop;
+end;
+$$;
+
+-- Indexes, where the owner has none that does the same.
+do $$
+declare
+  v_index record;
+begin
+  for v_index in
+    select *
+    from (values
+      ('google_ai_model_limits_model_key', 'google_ai_model_limits', array['model'], true),
+      ('google_ai_usage_counters_key_model_minute_key', 'google_ai_usage_counters', array['api_key_id', 'model', 'minute_bucket'], true),
+      ('token_usage_ts_idx', 'token_usage', array['ts'], false)
+    ) as wanted (name, table_name, columns, is_unique)
+    where not exists (
+      select
+      from pg_catalog.pg_index i
+      where i.indrelid = ('public.' || wanted.table_name)::regclass and i.indpred is null and i.indexprs is null
+        and i.indisvalid and (i.indisunique and i.indimmediate or not wanted.is_unique)
+        and (
+          select array_agg(a.attname::text order by case when wanted.is_unique then a.attname::text end, k.place)
+          from unnest(i.indkey::int2[]) with ordinality as k (attnum, place)
+          join pg_catalog.pg_attribute a on a.attrelid = i.indrelid and a.attnum = k.attnum
+          where k.place <= i.indnkeyatts
+        ) = (
+          select array_agg(c order by case when wanted.is_unique then c end, place)
+          from unnest(wanted.columns) with ordinality as u (c, place)
+        )
+    )
+  loop
+    execute format(
+      'create %s index %I on public.%I (%s)', case when v_index.is_unique then 'unique' else '' end, v_index.name,
+      v_index.table_name, array_to_string(v_index.columns, ', ')
+    );
+  end loop;
+end;
+$$;
+
+-- Defaults, where the owner has set none. The two times of token_usage get none: their trigger must see which is given.
+do $$
+declare
+  v_default record;
+begin
+  for v_default in
+    select wanted.table_name, wanted.column_name, wanted.expression
+    from (values
+      ('google_ai_api_keys', 'provider', '''google'''),
+      ('google_ai_api_keys', 'is_active', 'true'),
+      ('google_ai_api_keys', 'priority', '100'),
+      ('google_ai_api_keys', 'created_at', 'now()'),
+      ('google_ai_model_limits', 'created_at', 'now()'),
+      ('google_ai_model_limits', 'updated_at', 'now()'),
+      ('google_ai_model_limits', 'provider', '''google'''),
+      ('google_ai_model_limits', 'is_active', 'true'),
+      ('google_ai_usage_counters', 'rpm_used', '0'),
+      ('google_ai_usage_counters', 'tpm_used', '0'),
+      ('google_ai_usage_counters', 'rpd_used', '0'),
+      ('google_ai_usage_counters', 'updated_at', 'now()'),
+      ('google_ai_maintenance_log', 'created_at', 'now()'),
+      ('token_usage', 'ts', 'now()')
+    ) as wanted (table_name, column_name, expression)
+    join pg_catalog.pg_attribute a
+      on a.attrelid = ('public.' || wanted.table_name)::regclass and a.attname = wanted.column_name
+    where not a.atthasdef
+  loop
+    execute format(
+      'alter table public.%I alter column %I set default %s', v_default.table_name, v_default.column_name, v_default.expression
+    );
+  end loop;
+  if exists (
+    select from pg_catalog.pg_trigger where tgrelid = 'public.token_usage'::regclass and tgname = 'eve_keep_times_equal'
+  ) then
+    for v_default in
+      select a.attname as column_name
+      from pg_catalog.pg_attribute a
+      where a.attrelid = 'public.token_usage'::regclass and a.attname in ('ts', 'at') and a.attgenerated = ''
+    loop
+      execute format('alter table public.token_usage alter column %I drop default', v_default.column_name);
+    end loop;
+  end if;
+end;
+$$;
+
+-- Rules for the columns that the gateway added.
 do $$
 declare
   v_check record;
 begin
   for v_check in
-    select * from (values
+    select *
+    from (values
       ('google_ai_model_limits_limits_positive', 'rpm >= 0 and tpm >= 0 and rpd >= 0'),
       ('google_ai_model_limits_estimate_factor_range', 'estimate_factor between 0.1 and 10'),
       ('google_ai_model_limits_interactive_floor_range', 'interactive_floor >= 0'),
@@ -400,34 +720,232 @@ begin
       ('google_ai_model_limits_interactive_reserve_day_range', 'interactive_reserve_day between 0 and 0.9'),
       ('google_ai_model_limits_replaced_by_other', 'replaced_by <> model')
     ) as checks (name, expression)
+    where not exists (
+      select
+      from pg_catalog.pg_constraint
+      where conrelid = 'public.google_ai_model_limits'::regclass and conname = checks.name
+    )
   loop
-    if not exists (select from pg_catalog.pg_constraint where conname = v_check.name) then
-      -- Rows there may break the rule; it holds for what is written from now on.
+    begin
       execute format(
         'alter table public.google_ai_model_limits add constraint %I check (%s) not valid', v_check.name, v_check.expression
       );
-      begin
-        execute format('alter table public.google_ai_model_limits validate constraint %I', v_check.name);
-      exception when check_violation then
-        raise warning 'adoption: rows of google_ai_model_limits break %; correct them', v_check.name;
-      end;
-    end if;
+      execute format('alter table public.google_ai_model_limits validate constraint %I', v_check.name);
+    exception
+      when check_violation then
+        -- Even one that is not validated would refuse every change of the rows that break it.
+        raise warning 'adoption: rows of google_ai_model_limits break the rule "%"; correct them', v_check.expression;
+    end;
   end loop;
 end;
 $$;
 
--- Nobody but the service role reads or writes these.
+-- The row of public.token_usage for one settled attempt, in the shape that this deployment's table has. A row that its
+-- owner's own rules refuse must not stop a settlement: the books are in eve.attempts, and an alert says so.
 do $$
 declare
-  v_table text;
+  v_request_id text := 'log_token_usage.request_id';
+  v_meta text := 'log_token_usage.meta';
+  v_conflict text := 'do nothing';
+  v_prompt text := 'log_token_usage.prompt_tokens';
+  v_completion text := 'log_token_usage.completion_tokens';
+  v_column record;
 begin
-  foreach v_table in array array[
-    'google_ai_api_keys', 'google_ai_model_limits', 'google_ai_usage_counters', 'google_ai_maintenance_log', 'token_usage'
-  ]
+  for v_column in
+    select a.attname, a.atttypid, a.atttypmod, a.attnotnull,
+      exists (
+        select
+        from pg_catalog.pg_index i
+        where i.indrelid = a.attrelid and i.indisunique and i.indimmediate and i.indpred is null and i.indnkeyatts = 1
+          and i.indkey[0] = a.attnum
+      ) as is_unique
+    from pg_catalog.pg_attribute a
+    where a.attrelid = 'public.token_usage'::regclass and a.attname in ('prompt_tokens', 'completion_tokens', 'request_id')
   loop
-    execute format('alter table public.%I enable row level security', v_table);
-    execute format('revoke all on table public.%I from public, anon, authenticated', v_table);
-    execute format('grant select, insert, update, delete on table public.%I to service_role', v_table);
+    if v_column.attname = 'prompt_tokens' and v_column.attnotnull then
+      v_prompt := 'coalesce(log_token_usage.prompt_tokens, 0)';
+    elsif v_column.attname = 'completion_tokens' and v_column.attnotnull then
+      v_completion := 'coalesce(log_token_usage.completion_tokens, 0)';
+    elsif v_column.attname = 'request_id' and v_column.atttypid = 'uuid'::regtype then
+      -- Callers choose request ids. One that is not a uuid gets the same uuid every time, and stands in meta as it is.
+      v_request_id := format(
+        'case when log_token_usage.request_id ~ %L then log_token_usage.request_id else md5(log_token_usage.request_id) end::uuid',
+        '^[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}$'
+      );
+    elsif v_column.attname = 'request_id' and v_column.atttypmod >= 0 then
+      v_request_id := format('log_token_usage.request_id::%s', format_type(v_column.atttypid, v_column.atttypmod));
+    end if;
+    if v_column.attname = 'request_id' and v_request_id <> 'log_token_usage.request_id' then
+      v_meta := 'log_token_usage.meta || jsonb_build_object(''request_id'', log_token_usage.request_id)';
+    end if;
+    if v_column.attname = 'request_id' and v_column.is_unique then
+      -- One row a request: a second attempt adds to it.
+      v_conflict := '(request_id) do update
+  set prompt_tokens = coalesce(t.prompt_tokens, 0) + coalesce(excluded.prompt_tokens, 0),
+    completion_tokens = coalesce(t.completion_tokens, 0) + coalesce(excluded.completion_tokens, 0),
+    total_tokens = coalesce(t.total_tokens, 0) + coalesce(excluded.total_tokens, 0), meta = excluded.meta';
+    end if;
+  end loop;
+  execute format(
+    $sql$
+create or replace function eve.log_token_usage(
+  model text, prompt_tokens integer, completion_tokens integer, total_tokens bigint, request_id text, meta jsonb
+)
+returns void
+language plpgsql
+volatile
+set search_path = ''
+as $function$
+#variable_conflict use_column
+begin
+  insert into public.token_usage as t (model, prompt_tokens, completion_tokens, total_tokens, request_id, meta)
+  values (log_token_usage.model, %s, %s, log_token_usage.total_tokens, %s, %s)
+  on conflict %s;
+exception
+  when integrity_constraint_violation or data_exception or raise_exception then
+    perform eve.open_alert(
+      'token_usage_refused', 'public.token_usage', 'warning',
+      format('A row for public.token_usage was refused: %%s. The attempt itself is in eve.attempts.', sqlerrm)
+    );
+end;
+$function$
+    $sql$,
+    v_prompt, v_completion, v_request_id, v_meta, v_conflict
+  );
+end;
+$$;
+
+-- Comments, where the owner has written none.
+do $$
+declare
+  v_comment record;
+begin
+  for v_comment in
+    select wanted.table_name, wanted.column_name, wanted.text
+    from (values
+      ('google_ai_api_keys', null, 'Google AI keys. The secret itself is in the Edge secret store, under env_var_name.'),
+      ('google_ai_api_keys', 'key_alias', 'What people call the key: shown in answers, logs and reports.'),
+      ('google_ai_api_keys', 'provider', 'Whose key it is. google, google_ai and gemini are the same.'),
+      ('google_ai_api_keys', 'env_var_name', 'Name of the Edge secret that holds the key.'),
+      ('google_ai_api_keys', 'is_active', 'Only a key for which this is true is used.'),
+      ('google_ai_api_keys', 'priority', 'Lower is chosen first among keys that can start equally early.'),
+      ('google_ai_api_keys', 'quota_project', 'What Google counts by: keys of one Google Cloud project share one quota. Null: a project of its own.'),
+      ('google_ai_api_keys', 'quota_key', 'The quota project, or the key itself where none is named.'),
+      ('google_ai_api_keys', 'blocked_until', 'Not chosen before this time; infinity means until a person enables the key again.'),
+      ('google_ai_api_keys', 'blocked_reason', 'Why the key is blocked.'),
+      ('google_ai_model_limits', null, 'Models and their limits per quota project. A limit that is null is unlimited.'),
+      ('google_ai_model_limits', 'model', 'The name that callers ask for, and that upstream is called with.'),
+      ('google_ai_model_limits', 'rpm', 'Requests a minute.'),
+      ('google_ai_model_limits', 'tpm', 'Input tokens a minute.'),
+      ('google_ai_model_limits', 'rpd', 'Requests a day; the day begins at midnight in America/Los_Angeles.'),
+      ('google_ai_model_limits', 'provider', 'Whose keys serve it.'),
+      ('google_ai_model_limits', 'is_active', 'False: asked for, it is an unknown model.'),
+      ('google_ai_model_limits', 'replaced_by', 'The model served when this one is asked for.'),
+      ('google_ai_model_limits', 'supports_system', 'False: a system text is put in front of the first user turn.'),
+      ('google_ai_model_limits', 'supports_json', 'False: JSON mode is asked for in words.'),
+      ('google_ai_model_limits', 'supports_tools', 'False: calls with tools are refused before they cost anything.'),
+      ('google_ai_model_limits', 'supports_thinking', 'Whether thinking can be set.'),
+      ('google_ai_model_limits', 'max_output_tokens', 'Most output tokens of one call; null: the model''s own maximum.'),
+      ('google_ai_model_limits', 'image_tokens', 'Tokens an image is taken for in the estimate.'),
+      ('google_ai_model_limits', 'estimate_factor', 'What estimates are multiplied by, learned from settled calls.'),
+      ('google_ai_model_limits', 'interactive_floor', 'Starts a minute that batch always leaves to interactive callers; 0 turns the share off.'),
+      ('google_ai_model_limits', 'interactive_reserve', 'Largest share (0 to 0.9) of a minute that batch leaves to interactive callers.'),
+      ('google_ai_model_limits', 'interactive_reserve_day', 'Share (0 to 0.9) of the day that batch leaves to interactive callers.'),
+      ('google_ai_usage_counters', null, 'What each key has spent, a row per key, model and minute. For accounting; admission counts in schema eve.'),
+      ('google_ai_usage_counters', 'minute_bucket', 'The minute''s beginning.'),
+      ('google_ai_usage_counters', 'day_bucket', 'The day in America/Los_Angeles, by which Google counts.'),
+      ('google_ai_usage_counters', 'rpm_used', 'Calls that started in the minute.'),
+      ('google_ai_usage_counters', 'tpm_used', 'Input tokens of those calls.'),
+      ('google_ai_usage_counters', 'rpd_used', 'Calls of the day so far, this minute''s included.'),
+      ('google_ai_maintenance_log', null, 'What the maintenance schedule did, a row a run.'),
+      ('google_ai_maintenance_log', 'deleted_count', 'Rows deleted in all the tables together.'),
+      ('token_usage', null, 'Tokens of calls that told them, a row an attempt.'),
+      ('token_usage', 'ts', 'When the call was settled.'),
+      ('token_usage', 'prompt_tokens', 'Input tokens.'),
+      ('token_usage', 'completion_tokens', 'Output tokens.'),
+      ('token_usage', 'total_tokens', 'All tokens that upstream charges, thinking included.'),
+      ('token_usage', 'request_id', 'The caller''s own id of the request.'),
+      ('token_usage', 'meta', 'Of the gateway''s rows: source, consumer, key_alias, attempt, class, door, estimated.')
+    ) as wanted (table_name, column_name, text)
+    left join pg_catalog.pg_attribute a
+      on a.attrelid = ('public.' || wanted.table_name)::regclass and a.attname = wanted.column_name
+    where not exists (
+      select
+      from pg_catalog.pg_description d
+      where d.classoid = 'pg_catalog.pg_class'::regclass and d.objoid = ('public.' || wanted.table_name)::regclass
+        and d.objsubid = coalesce(a.attnum, 0)
+    )
+  loop
+    execute format(
+      'comment on %s public.%I%s is %L', case when v_comment.column_name is null then 'table' else 'column' end,
+      v_comment.table_name, coalesce('.' || quote_ident(v_comment.column_name), ''), v_comment.text
+    );
+  end loop;
+end;
+$$;
+
+-- Of the API's roles, only the service role reads and writes these. Roles of the owner's own keep what they were granted:
+-- row-level security, which would show them nothing, gets a policy for each of their rights where it was off before.
+do $$
+declare
+  v_tables constant regclass[] := array[
+    'public.google_ai_api_keys', 'public.google_ai_model_limits', 'public.google_ai_usage_counters',
+    'public.google_ai_maintenance_log', 'public.token_usage'
+  ];
+  v_table regclass;
+  v_right record;
+  v_sequence regclass;
+begin
+  foreach v_table in array v_tables loop
+    if not (select c.relrowsecurity from pg_catalog.pg_class c where c.oid = v_table) then
+      for v_right in
+        select distinct r.rolname, lower(acl.privilege_type) as command
+        from (
+          select c.relacl as granted from pg_catalog.pg_class c where c.oid = v_table
+          union all
+          select a.attacl from pg_catalog.pg_attribute a where a.attrelid = v_table and not a.attisdropped
+        ) grants
+        cross join lateral aclexplode(grants.granted) acl
+        join pg_catalog.pg_roles r on r.oid = acl.grantee
+        where acl.privilege_type in ('SELECT', 'INSERT', 'UPDATE', 'DELETE')
+          and r.rolname not in ('anon', 'authenticated', 'service_role')
+          and not r.rolbypassrls and not r.rolsuper
+          and not pg_has_role(r.oid, (select c.relowner from pg_catalog.pg_class c where c.oid = v_table), 'usage')
+      loop
+        execute format(
+          'create policy %I on %s for %s to %I %s', 'eve_adopted_' || v_right.command || '_' || v_right.rolname, v_table,
+          v_right.command, v_right.rolname,
+          case v_right.command when 'insert' then 'with check (true)' else 'using (true)' end
+        );
+      end loop;
+      execute format('alter table %s enable row level security', v_table);
+    end if;
+    execute format('revoke all on table %s from public, anon, authenticated, service_role', v_table);
+    execute format('grant select, insert, update, delete on table %s to service_role', v_table);
+
+    -- The sequences behind their ids. Whoever may insert into a table with a serial column must be allowed to count it on.
+    for v_sequence in
+      select s.oid::regclass
+      from pg_catalog.pg_class s
+      where s.relkind = 'S'
+        and (
+          exists (
+            select
+            from pg_catalog.pg_depend p
+            where p.classid = 'pg_catalog.pg_class'::regclass and p.objid = s.oid and p.refobjid = v_table
+              and p.deptype in ('a', 'i')
+          )
+          or exists (
+            select
+            from pg_catalog.pg_depend p
+            join pg_catalog.pg_attrdef d on d.oid = p.objid and d.adrelid = v_table
+            where p.classid = 'pg_catalog.pg_attrdef'::regclass and p.refobjid = s.oid
+          )
+        )
+    loop
+      execute format('revoke all on sequence %s from public, anon, authenticated, service_role', v_sequence);
+      execute format('grant usage on sequence %s to service_role', v_sequence);
+    end loop;
   end loop;
 end;
 $$;

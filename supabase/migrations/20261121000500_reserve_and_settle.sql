@@ -521,7 +521,7 @@ begin
     'status', 'granted', 'request_no', v_request_no, 'attempt', eve_reserve.attempt, 'model', v_model.model,
     'requested_model', v_requested, 'replaced', v_requested <> v_model.model,
     'key', jsonb_build_object(
-      'id', v_key_id, 'alias', v_best.aliases[v_key_place], 'env_var_name', v_best.env_var_names[v_key_place], 'provider', v_model.provider
+      'id', v_key_id, 'alias', v_best.aliases[v_key_place], 'env_var_name', v_best.env_var_names[v_key_place], 'provider', v_providers[1]
     ),
     'lane_id', (v_best.row).id, 'quota_project', (v_best.row).quota_project, 'class', v_class,
     'wait_ms', greatest(v_booking.start_ms - eve.clock_ms(), 0),

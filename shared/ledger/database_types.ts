@@ -1,0 +1,392 @@
+// Generated from the migrations by `npm run types`. A test compares it; do not edit it.
+
+export type Json = string | number | boolean | null | { [key: string]: Json | undefined } | Json[];
+
+export type Database = {
+  "public": {
+    Tables: {
+      "google_ai_api_keys": {
+        Row: {
+          "blocked_reason": string | null;
+          "blocked_until": string | null;
+          "created_at": string | null;
+          "env_var_name": string | null;
+          "id": string;
+          "is_active": boolean | null;
+          "key_alias": string | null;
+          "notes": string | null;
+          "priority": number | null;
+          "provider": string | null;
+          "quota_key": string | null;
+          "quota_project": string | null;
+        };
+        ComputedFields: never;
+        Insert: {
+          "blocked_reason"?: string | null;
+          "blocked_until"?: string | null;
+          "created_at"?: string | null;
+          "env_var_name"?: string | null;
+          "id"?: string;
+          "is_active"?: boolean | null;
+          "key_alias"?: string | null;
+          "notes"?: string | null;
+          "priority"?: number | null;
+          "provider"?: string | null;
+          "quota_key"?: never;
+          "quota_project"?: string | null;
+        };
+        Update: {
+          "blocked_reason"?: string | null;
+          "blocked_until"?: string | null;
+          "created_at"?: string | null;
+          "env_var_name"?: string | null;
+          "id"?: string;
+          "is_active"?: boolean | null;
+          "key_alias"?: string | null;
+          "notes"?: string | null;
+          "priority"?: number | null;
+          "provider"?: string | null;
+          "quota_key"?: never;
+          "quota_project"?: string | null;
+        };
+        Relationships: [];
+      };
+      "google_ai_maintenance_log": {
+        Row: {
+          "completed_at": string | null;
+          "created_at": string | null;
+          "deleted_count": number | null;
+          "details": Json | null;
+          "id": number;
+          "operation": string | null;
+          "started_at": string | null;
+          "status": string | null;
+          "tables_affected": (string)[] | null;
+        };
+        ComputedFields: never;
+        Insert: {
+          "completed_at"?: string | null;
+          "created_at"?: string | null;
+          "deleted_count"?: number | null;
+          "details"?: Json | null;
+          "id"?: number;
+          "operation"?: string | null;
+          "started_at"?: string | null;
+          "status"?: string | null;
+          "tables_affected"?: (string)[] | null;
+        };
+        Update: {
+          "completed_at"?: string | null;
+          "created_at"?: string | null;
+          "deleted_count"?: number | null;
+          "details"?: Json | null;
+          "id"?: number;
+          "operation"?: string | null;
+          "started_at"?: string | null;
+          "status"?: string | null;
+          "tables_affected"?: (string)[] | null;
+        };
+        Relationships: [];
+      };
+      "google_ai_model_limits": {
+        Row: {
+          "created_at": string | null;
+          "estimate_factor": number;
+          "id": number;
+          "image_tokens": number;
+          "interactive_floor": number;
+          "interactive_reserve": number;
+          "interactive_reserve_day": number;
+          "is_active": boolean;
+          "max_output_tokens": number | null;
+          "model": string;
+          "provider": string;
+          "replaced_by": string | null;
+          "rpd": number | null;
+          "rpm": number | null;
+          "supports_json": boolean;
+          "supports_system": boolean;
+          "supports_thinking": boolean;
+          "supports_tools": boolean;
+          "tpm": number | null;
+          "updated_at": string | null;
+        };
+        ComputedFields: never;
+        Insert: {
+          "created_at"?: string | null;
+          "estimate_factor"?: number;
+          "id"?: number;
+          "image_tokens"?: number;
+          "interactive_floor"?: number;
+          "interactive_reserve"?: number;
+          "interactive_reserve_day"?: number;
+          "is_active"?: boolean;
+          "max_output_tokens"?: number | null;
+          "model": string;
+          "provider"?: string;
+          "replaced_by"?: string | null;
+          "rpd"?: number | null;
+          "rpm"?: number | null;
+          "supports_json"?: boolean;
+          "supports_system"?: boolean;
+          "supports_thinking"?: boolean;
+          "supports_tools"?: boolean;
+          "tpm"?: number | null;
+          "updated_at"?: string | null;
+        };
+        Update: {
+          "created_at"?: string | null;
+          "estimate_factor"?: number;
+          "id"?: number;
+          "image_tokens"?: number;
+          "interactive_floor"?: number;
+          "interactive_reserve"?: number;
+          "interactive_reserve_day"?: number;
+          "is_active"?: boolean;
+          "max_output_tokens"?: number | null;
+          "model"?: string;
+          "provider"?: string;
+          "replaced_by"?: string | null;
+          "rpd"?: number | null;
+          "rpm"?: number | null;
+          "supports_json"?: boolean;
+          "supports_system"?: boolean;
+          "supports_thinking"?: boolean;
+          "supports_tools"?: boolean;
+          "tpm"?: number | null;
+          "updated_at"?: string | null;
+        };
+        Relationships: [];
+      };
+      "google_ai_usage_counters": {
+        Row: {
+          "api_key_id": string | null;
+          "day_bucket": string | null;
+          "id": number;
+          "minute_bucket": string | null;
+          "model": string | null;
+          "rpd_used": number | null;
+          "rpm_used": number | null;
+          "tpm_used": number | null;
+          "updated_at": string | null;
+        };
+        ComputedFields: never;
+        Insert: {
+          "api_key_id"?: string | null;
+          "day_bucket"?: string | null;
+          "id"?: number;
+          "minute_bucket"?: string | null;
+          "model"?: string | null;
+          "rpd_used"?: number | null;
+          "rpm_used"?: number | null;
+          "tpm_used"?: number | null;
+          "updated_at"?: string | null;
+        };
+        Update: {
+          "api_key_id"?: string | null;
+          "day_bucket"?: string | null;
+          "id"?: number;
+          "minute_bucket"?: string | null;
+          "model"?: string | null;
+          "rpd_used"?: number | null;
+          "rpm_used"?: number | null;
+          "tpm_used"?: number | null;
+          "updated_at"?: string | null;
+        };
+        Relationships: [];
+      };
+      "token_usage": {
+        Row: {
+          "completion_tokens": number | null;
+          "id": number;
+          "meta": Json | null;
+          "model": string | null;
+          "prompt_tokens": number | null;
+          "request_id": string | null;
+          "total_tokens": number | null;
+          "ts": string | null;
+        };
+        ComputedFields: never;
+        Insert: {
+          "completion_tokens"?: number | null;
+          "id"?: number;
+          "meta"?: Json | null;
+          "model"?: string | null;
+          "prompt_tokens"?: number | null;
+          "request_id"?: string | null;
+          "total_tokens"?: number | null;
+          "ts"?: string | null;
+        };
+        Update: {
+          "completion_tokens"?: number | null;
+          "id"?: number;
+          "meta"?: Json | null;
+          "model"?: string | null;
+          "prompt_tokens"?: number | null;
+          "request_id"?: string | null;
+          "total_tokens"?: number | null;
+          "ts"?: string | null;
+        };
+        Relationships: [];
+      };
+    };
+    Views: {
+      [_ in never]: never;
+    };
+    Functions: {
+      "eve_reserve": {
+        Args: {
+          "attempt"?: number;
+          "avoid_keys"?: (string)[];
+          "class"?: string;
+          "consumer_id"?: string;
+          "door"?: string;
+          "exclude_keys"?: (string)[];
+          "lease_ms"?: number;
+          "max_wait_ms"?: number;
+          "metadata"?: Json;
+          "models": (string)[];
+          "request_hash"?: string;
+          "request_id": string;
+          "token_id"?: string;
+          "tokens": number;
+          "trace_id"?: string;
+        };
+        Returns: Json;
+      };
+      "eve_settle": {
+        Args: {
+          "attempt": number;
+          "block"?: Json;
+          "cached_tokens"?: number;
+          "dispatched"?: boolean;
+          "error_code"?: string;
+          "error_detail"?: string;
+          "final"?: boolean;
+          "finish_reason"?: string;
+          "input_tokens"?: number;
+          "latency_ms"?: number;
+          "outcome": string;
+          "output_tokens"?: number;
+          "request_no": number;
+          "result"?: Json;
+          "thoughts_tokens"?: number;
+          "total_tokens"?: number;
+          "upstream_status"?: number;
+          "usage_estimated"?: boolean;
+        };
+        Returns: Json;
+      };
+      "eve_sweep": { Args: { "at_most"?: number }; Returns: Json };
+    };
+    Enums: {
+      [_ in never]: never;
+    };
+    CompositeTypes: {
+      [_ in never]: never;
+    };
+  };
+};
+
+type DatabaseWithoutInternals = Omit<Database, "__InternalSupabase">;
+
+type DefaultSchema = DatabaseWithoutInternals[Extract<keyof Database, "public">];
+
+export type Tables<
+  DefaultSchemaTableNameOrOptions extends
+    | keyof (DefaultSchema["Tables"] & DefaultSchema["Views"])
+    | { schema: keyof DatabaseWithoutInternals },
+  TableName extends DefaultSchemaTableNameOrOptions extends {
+    schema: keyof DatabaseWithoutInternals;
+  } ? keyof (
+      & DatabaseWithoutInternals[DefaultSchemaTableNameOrOptions["schema"]]["Tables"]
+      & DatabaseWithoutInternals[DefaultSchemaTableNameOrOptions["schema"]]["Views"]
+    )
+    : never = never,
+> = DefaultSchemaTableNameOrOptions extends { schema: keyof DatabaseWithoutInternals } ? (
+    & DatabaseWithoutInternals[DefaultSchemaTableNameOrOptions["schema"]]["Tables"]
+    & DatabaseWithoutInternals[DefaultSchemaTableNameOrOptions["schema"]]["Views"]
+  )[TableName] extends {
+    Row: infer R;
+  } ? R
+  : never
+  : DefaultSchemaTableNameOrOptions extends keyof (DefaultSchema["Tables"] & DefaultSchema["Views"])
+    ? (DefaultSchema["Tables"] & DefaultSchema["Views"])[DefaultSchemaTableNameOrOptions] extends {
+      Row: infer R;
+    } ? R
+    : never
+  : never;
+
+export type TablesInsert<
+  DefaultSchemaTableNameOrOptions extends
+    | keyof DefaultSchema["Tables"]
+    | { schema: keyof DatabaseWithoutInternals },
+  TableName extends DefaultSchemaTableNameOrOptions extends {
+    schema: keyof DatabaseWithoutInternals;
+  } ? keyof DatabaseWithoutInternals[DefaultSchemaTableNameOrOptions["schema"]]["Tables"]
+    : never = never,
+> = DefaultSchemaTableNameOrOptions extends { schema: keyof DatabaseWithoutInternals }
+  ? DatabaseWithoutInternals[DefaultSchemaTableNameOrOptions["schema"]]["Tables"][TableName] extends {
+    Insert: infer I;
+  } ? I
+  : never
+  : DefaultSchemaTableNameOrOptions extends keyof DefaultSchema["Tables"]
+    ? DefaultSchema["Tables"][DefaultSchemaTableNameOrOptions] extends {
+      Insert: infer I;
+    } ? I
+    : never
+  : never;
+
+export type TablesUpdate<
+  DefaultSchemaTableNameOrOptions extends
+    | keyof DefaultSchema["Tables"]
+    | { schema: keyof DatabaseWithoutInternals },
+  TableName extends DefaultSchemaTableNameOrOptions extends {
+    schema: keyof DatabaseWithoutInternals;
+  } ? keyof DatabaseWithoutInternals[DefaultSchemaTableNameOrOptions["schema"]]["Tables"]
+    : never = never,
+> = DefaultSchemaTableNameOrOptions extends { schema: keyof DatabaseWithoutInternals }
+  ? DatabaseWithoutInternals[DefaultSchemaTableNameOrOptions["schema"]]["Tables"][TableName] extends {
+    Update: infer U;
+  } ? U
+  : never
+  : DefaultSchemaTableNameOrOptions extends keyof DefaultSchema["Tables"]
+    ? DefaultSchema["Tables"][DefaultSchemaTableNameOrOptions] extends {
+      Update: infer U;
+    } ? U
+    : never
+  : never;
+
+export type Enums<
+  DefaultSchemaEnumNameOrOptions extends
+    | keyof DefaultSchema["Enums"]
+    | { schema: keyof DatabaseWithoutInternals },
+  EnumName extends DefaultSchemaEnumNameOrOptions extends {
+    schema: keyof DatabaseWithoutInternals;
+  } ? keyof DatabaseWithoutInternals[DefaultSchemaEnumNameOrOptions["schema"]]["Enums"]
+    : never = never,
+> = DefaultSchemaEnumNameOrOptions extends { schema: keyof DatabaseWithoutInternals }
+  ? DatabaseWithoutInternals[DefaultSchemaEnumNameOrOptions["schema"]]["Enums"][EnumName]
+  : DefaultSchemaEnumNameOrOptions extends keyof DefaultSchema["Enums"]
+    ? DefaultSchema["Enums"][DefaultSchemaEnumNameOrOptions]
+  : never;
+
+export type CompositeTypes<
+  PublicCompositeTypeNameOrOptions extends
+    | keyof DefaultSchema["CompositeTypes"]
+    | { schema: keyof DatabaseWithoutInternals },
+  CompositeTypeName extends PublicCompositeTypeNameOrOptions extends {
+    schema: keyof DatabaseWithoutInternals;
+  } ? keyof DatabaseWithoutInternals[PublicCompositeTypeNameOrOptions["schema"]]["CompositeTypes"]
+    : never = never,
+> = PublicCompositeTypeNameOrOptions extends { schema: keyof DatabaseWithoutInternals }
+  ? DatabaseWithoutInternals[PublicCompositeTypeNameOrOptions["schema"]]["CompositeTypes"][CompositeTypeName]
+  : PublicCompositeTypeNameOrOptions extends keyof DefaultSchema["CompositeTypes"]
+    ? DefaultSchema["CompositeTypes"][PublicCompositeTypeNameOrOptions]
+  : never;
+
+export const Constants = {
+  "public": {
+    Enums: {},
+  },
+} as const;

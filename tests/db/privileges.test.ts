@@ -1,0 +1,229 @@
+/** Who may do what: the matrix of the API's roles by everything in `public` and `eve`, and the same tried for real. */
+import postgres from "postgres";
+import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { CHECKOUT } from "../../local/paths.ts";
+import { cloneDatabase, type TestDatabase } from "../harness/database.ts";
+
+const ROLES = ["anon", "authenticated", "service_role"];
+/** What a refusal of the server looks like: insufficient_privilege. */
+const REFUSED = { code: "42501" };
+
+let database: TestDatabase;
+beforeAll(async () => {
+  database = await cloneDatabase();
+  await database.sql`
+    insert into public.google_ai_api_keys (key_alias, env_var_name) values ('one', 'GOOGLE_API_KEY')
+  `;
+});
+afterAll(() => database?.drop());
+
+const HEADER = `What the API's roles may do with everything in public and eve.
+Compared by privileges.test.ts; written anew, on purpose, by: npm test -- --project db -u tests/db/privileges.test.ts
+
+r select, a insert, w update, d delete, D truncate, x references, t trigger, m maintain, U usage, C create, X execute, - nothing
+
+`;
+
+test("they are the committed ones (written anew by: npm test -- --project db -u tests/db/privileges.test.ts)", async () => {
+  const rows = await database.sql<{ object: string; rights: string[] }[]>`
+    with rooms as (
+      select oid, nspname from pg_catalog.pg_namespace where nspname in ('public', 'eve')
+    ), kinds (kind, letter, privilege) as (
+      values
+        ('table', 'r', 'SELECT'), ('table', 'a', 'INSERT'), ('table', 'w', 'UPDATE'), ('table', 'd', 'DELETE'),
+        ('table', 'D', 'TRUNCATE'), ('table', 'x', 'REFERENCES'), ('table', 't', 'TRIGGER'), ('table', 'm', 'MAINTAIN'),
+        ('sequence', 'U', 'USAGE'), ('sequence', 'r', 'SELECT'), ('sequence', 'w', 'UPDATE'),
+        ('schema', 'U', 'USAGE'), ('schema', 'C', 'CREATE'), ('function', 'X', 'EXECUTE')
+    ), objects (place, kind, word, name, oid) as (
+      select 1, 'schema', 'schema', n.nspname::text, n.oid from rooms n
+      union all
+      select case c.relkind when 'S' then 3 else 2 end, case c.relkind when 'S' then 'sequence' else 'table' end,
+        case c.relkind when 'S' then 'sequence' when 'v' then 'view' when 'm' then 'materialized view' else 'table' end,
+        n.nspname || '.' || c.relname, c.oid
+      from pg_catalog.pg_class c
+      join rooms n on n.oid = c.relnamespace
+      where c.relkind in ('r', 'p', 'v', 'm', 'f', 'S')
+      union all
+      select 4, 'function', 'function',
+        format(
+          '%s.%s(%s)', n.nspname, p.proname,
+          (
+            select string_agg(format_type(t.type, null), ', ' order by t.place)
+            from unnest(p.proargtypes) with ordinality as t (type, place)
+          )
+        ), p.oid
+      from pg_catalog.pg_proc p
+      join rooms n on n.oid = p.pronamespace
+    )
+    select o.word || ' ' || o.name as object,
+      array(
+        select coalesce(
+          (
+            select string_agg(k.letter, '' order by strpos('UCrawdDxtmX', k.letter))
+            from kinds k
+            where k.kind = o.kind
+              and case o.kind
+                when 'table' then has_table_privilege(r.role, o.oid, k.privilege)
+                when 'sequence' then has_sequence_privilege(r.role, o.oid, k.privilege)
+                when 'schema' then has_schema_privilege(r.role, o.oid, k.privilege)
+                else has_function_privilege(r.role, o.oid, k.privilege)
+              end
+          ), '-'
+        )
+        from unnest(${ROLES}::text[]) with ordinality as r (role, place)
+        order by r.place
+      ) as rights
+    from objects o
+    order by o.place, o.name collate "C"
+  `;
+  const line = (rights: string[], object: string) =>
+    [...rights.map((right, place) => right.padEnd(ROLES[place]!.length + 2)), object].join("").trimEnd() +
+    "\n";
+  const matrix = HEADER + line(ROLES, "") + rows.map((row) => line(row.rights, row.object)).join("");
+  await expect(matrix).toMatchFileSnapshot(`${CHECKOUT}/tests/db/privileges.txt`);
+});
+
+test("no column is granted apart from its table", async () => {
+  expect(
+    await database.sql`
+      select a.attrelid::regclass as relation, a.attname
+      from pg_catalog.pg_attribute a
+      join pg_catalog.pg_class c on c.oid = a.attrelid
+      where c.relnamespace in ('public'::regnamespace, 'eve'::regnamespace) and a.attacl is not null
+    `,
+  ).toEqual([]);
+});
+
+describe.each(["anon", "authenticated"])("%s, signed in as the REST API does it", (role) => {
+  test("reads and writes no table, view or sequence", async () => {
+    const relations = await database.sql<{ name: string; relkind: string }[]>`
+      select format('%I.%I', relnamespace::regnamespace, relname) as name, relkind
+      from pg_catalog.pg_class
+      where relnamespace in ('public'::regnamespace, 'eve'::regnamespace) and relkind in ('r', 'p', 'v', 'm', 'S')
+    `;
+    expect(relations.length).toBeGreaterThan(20);
+    await as(role, async (sql) => {
+      for (const { name, relkind } of relations) {
+        const attempts = relkind === "S" ? [`select nextval('${name}')`, `select setval('${name}', 1)`] : [
+          `select from ${name}`,
+          `insert into ${name} default values`,
+          `delete from ${name}`,
+          `truncate ${name}`,
+        ];
+        for (const attempt of attempts) {
+          await expect.soft(sql.unsafe(attempt), `${role}: ${attempt}`).rejects.toMatchObject(REFUSED);
+        }
+      }
+    });
+  });
+
+  test("executes no function", async () => {
+    const functions = await database.sql<{ call: string }[]>`
+      select format(
+        '%I.%I(%s)', p.pronamespace::regnamespace, p.proname,
+        (select string_agg('null::' || format_type(t.type, null), ', ' order by t.place) from unnest(p.proargtypes) with ordinality as t (type, place))
+      ) as call
+      from pg_catalog.pg_proc p
+      where p.pronamespace in ('public'::regnamespace, 'eve'::regnamespace) and p.prorettype <> 'trigger'::regtype
+    `;
+    expect(functions.length).toBeGreaterThan(15);
+    await as(role, async (sql) => {
+      for (const { call } of functions) {
+        await expect.soft(sql.unsafe(`select ${call}`), `${role}: ${call}`).rejects.toMatchObject(REFUSED);
+      }
+    });
+  });
+
+  test("makes nothing", () =>
+    as(role, async (sql) => {
+      for (const room of ["public", "eve"]) {
+        await expect(sql.unsafe(`create table ${room}.mine (id int)`)).rejects.toMatchObject(REFUSED);
+      }
+    }));
+});
+
+describe("service_role", () => {
+  test("reserves, settles and sweeps", () =>
+    as("service_role", async (sql) => {
+      const [{ granted }] = await sql<[{ granted: { status: string; request_no: number } }]>`
+        select public.eve_reserve('r', '{gemma-4-31b-it}', 10) as granted
+      `;
+      expect(granted.status).toBe("granted");
+      expect(
+        await sql`select public.eve_settle(${granted.request_no}, 1, 'succeeded', input_tokens => 9) as settled`,
+      ).toEqual([{ settled: { status: "settled" } }]);
+      expect(await sql`select public.eve_sweep() as swept`).toMatchObject([{ swept: { expired: 0 } }]);
+      expect(await sql`select count(*)::integer as rows from public.token_usage`).toEqual([{ rows: 1 }]);
+    }));
+
+  test("changes no schema and empties no table at once", () =>
+    as("service_role", async (sql) => {
+      for (
+        const attempt of [
+          "truncate public.token_usage",
+          "truncate eve.attempts",
+          "drop table public.token_usage",
+          "create table eve.mine (id int)",
+          "create table public.mine (id int)",
+          "alter table eve.settings disable row level security",
+          "delete from eve.adopted_rows",
+          "create or replace function public.eve_sweep(at_most integer default 1000) returns jsonb language sql as 'select null::jsonb'",
+        ]
+      ) {
+        await expect.soft(sql.unsafe(attempt), attempt).rejects.toMatchObject(REFUSED);
+      }
+    }));
+});
+
+test("what is added later is reachable by no client until it is granted", async () => {
+  await database.sql.unsafe(`
+    create table public.later_rows (id bigint generated always as identity primary key, loose serial);
+    create view public.later_view as select 1 as one;
+    create function public.later() returns int language sql set search_path = '' as 'select 1';
+    create table eve.later_rows (id bigint);
+    create function eve.later() returns int language sql set search_path = '' as 'select 1';
+    create function public.eve_later() returns int language sql set search_path = '' as 'select 1';
+  `).simple();
+  const attempts = [
+    "select from public.later_rows",
+    "select nextval('public.later_rows_loose_seq')",
+    "select from public.later_view",
+    "select public.later()",
+    "select public.eve_later()",
+  ];
+  const inside = ["select from eve.later_rows", "select eve.later()"];
+  for (const role of ["anon", "authenticated"]) {
+    await as(role, async (sql) => {
+      for (const attempt of [...attempts, ...inside]) {
+        await expect.soft(sql.unsafe(attempt), `${role}: ${attempt}`).rejects.toMatchObject(REFUSED);
+      }
+    });
+  }
+  // In public the platform's default for its administrator stays, since other programs of the owner rely on it.
+  await as("service_role", async (sql) => {
+    for (const attempt of attempts) await sql.unsafe(attempt);
+    for (const attempt of inside) {
+      await expect.soft(sql.unsafe(attempt), attempt).rejects.toMatchObject(REFUSED);
+    }
+  });
+});
+
+test("the REST API exposes public only", async () => {
+  const config = await Deno.readTextFile(`${CHECKOUT}/supabase/config.toml`);
+  expect(config).toMatch(/^\[api\]\nschemas = \["public"\]$/m);
+});
+
+/** Connects as the REST API does (`authenticator`) and takes on a role. */
+async function as(role: string, run: (sql: postgres.ReservedSql) => Promise<void>): Promise<void> {
+  const url = new URL(database.url);
+  url.username = "authenticator";
+  const pool = postgres(url.href, { max: 1, onnotice: () => {} });
+  try {
+    const sql = await pool.reserve();
+    await sql.unsafe(`set role ${role}`);
+    await run(sql);
+    sql.release();
+  } finally {
+    await pool.end();
+  }
+}

@@ -1,0 +1,731 @@
+-- What the migrations make, for reviewers: a change of the schema shows here. Function bodies are in the migrations.
+-- Compared by schema.test.ts; written anew, on purpose, by: npm test -- --project db -u tests/db/schema.test.ts
+
+create sequence eve.request_no as bigint start 1 increment 1 cache 32;
+comment on sequence eve.request_no is 'Numbers requests in the order they were admitted (nearly: each connection takes 32 at a time).';
+
+create table eve.adopted_rows (
+  id bigint not null generated always as identity,
+  source_table text not null,
+  reason text not null,
+  original jsonb not null,
+  archived_at timestamp with time zone not null default now(),
+  constraint adopted_rows_pkey PRIMARY KEY (id)
+);
+alter table eve.adopted_rows enable row level security;
+comment on table eve.adopted_rows is 'Rows of hand-made tables as they were before adoption merged them, gave them another id or pointed them elsewhere.';
+comment on column eve.adopted_rows.source_table is 'Name of the table, without its schema.';
+comment on column eve.adopted_rows.original is 'The row as to_jsonb showed it.';
+
+create table eve.alerts (
+  id bigint not null generated always as identity,
+  kind text not null,
+  subject text not null,
+  severity text not null,
+  message text not null,
+  opened_at timestamp with time zone not null default now(),
+  last_seen_at timestamp with time zone not null default now(),
+  closed_at timestamp with time zone,
+  constraint alerts_pkey PRIMARY KEY (id),
+  constraint alerts_severity_known CHECK ((severity = ANY (ARRAY['info'::text, 'warning'::text, 'critical'::text])))
+);
+alter table eve.alerts enable row level security;
+CREATE UNIQUE INDEX alerts_open_kind_subject_key ON eve.alerts USING btree (kind, subject) WHERE (closed_at IS NULL);
+comment on table eve.alerts is 'What a person should look at: opened once, closed when it is over.';
+
+create table eve.attempts (
+  request_no bigint not null,
+  attempt smallint not null,
+  lane_id bigint not null,
+  key_id uuid not null,
+  model text not null,
+  class text not null,
+  start_ms bigint not null,
+  bucket_ms bigint not null,
+  tokens_booked bigint not null,
+  input_tokens integer,
+  output_tokens integer,
+  thoughts_tokens integer,
+  cached_tokens integer,
+  total_tokens integer,
+  usage_estimated boolean not null default false,
+  outcome text not null,
+  dispatched boolean not null,
+  upstream_status integer,
+  error_code text,
+  error_detail text,
+  finish_reason text,
+  latency_ms integer,
+  settled_at timestamp with time zone not null,
+  constraint attempts_outcome_known CHECK ((outcome = ANY (ARRAY['succeeded'::text, 'failed'::text, 'cancelled'::text, 'expired'::text]))),
+  constraint attempts_pkey PRIMARY KEY (request_no, attempt)
+);
+alter table eve.attempts enable row level security;
+CREATE INDEX attempts_settled_at_idx ON eve.attempts USING brin (settled_at);
+comment on table eve.attempts is 'Audit: every reservation that ended, and how. Written once, when it is settled or has expired.';
+comment on column eve.attempts.start_ms is 'When upstream was to be called: milliseconds since 1970, the database''s clock.';
+comment on column eve.attempts.tokens_booked is 'Input tokens reserved; input_tokens are the real ones.';
+
+create table eve.consumer_days (
+  consumer_id uuid not null,
+  day date not null,
+  requests integer not null default 0,
+  tokens bigint not null default 0,
+  constraint consumer_days_consumer_id_fkey FOREIGN KEY (consumer_id) REFERENCES eve.consumers(id) ON DELETE CASCADE,
+  constraint consumer_days_pkey PRIMARY KEY (consumer_id, day)
+) with (fillfactor=50);
+alter table eve.consumer_days enable row level security;
+comment on table eve.consumer_days is 'What a consumer with a budget has spent in a Pacific day.';
+
+create table eve.consumers (
+  id uuid not null default gen_random_uuid(),
+  name text not null,
+  kind text not null,
+  secret_hash text,
+  previous_secret_hash text,
+  previous_secret_until timestamp with time zone,
+  models text[],
+  max_class text not null default 'interactive'::text,
+  requests_per_day integer,
+  tokens_per_day bigint,
+  capture boolean not null default false,
+  is_active boolean not null default true,
+  created_at timestamp with time zone not null default now(),
+  constraint consumers_budgets_positive CHECK (((requests_per_day >= 0) AND (tokens_per_day >= 0))),
+  constraint consumers_kind_known CHECK ((kind = ANY (ARRAY['project'::text, 'service'::text, 'notebook'::text]))),
+  constraint consumers_max_class_known CHECK ((max_class = ANY (ARRAY['interactive'::text, 'batch'::text]))),
+  constraint consumers_name_key UNIQUE (name),
+  constraint consumers_pkey PRIMARY KEY (id)
+);
+alter table eve.consumers enable row level security;
+comment on table eve.consumers is 'Who calls. A secret is kept as a hash only.';
+comment on column eve.consumers.models is 'Models it may call; null: all.';
+comment on column eve.consumers.max_class is 'The highest traffic class it gets; batch turns its interactive requests into batch.';
+comment on column eve.consumers.tokens_per_day is 'Input and output tokens a Pacific day; null: no budget.';
+
+create table eve.inflight (
+  request_no bigint not null,
+  consumer_id uuid not null,
+  request_id text not null,
+  token_id uuid,
+  class text not null,
+  door text not null,
+  requested_model text not null,
+  model text not null,
+  attempt smallint not null,
+  state text not null,
+  lane_id bigint not null,
+  key_id uuid not null,
+  start_ms bigint not null,
+  bucket_ms bigint not null,
+  day_ends_ms bigint not null,
+  tokens bigint not null,
+  lease_until timestamp with time zone not null,
+  received_at timestamp with time zone not null,
+  wait_ms bigint not null,
+  trace_id text,
+  metadata jsonb not null,
+  request_hash text,
+  constraint inflight_consumer_id_request_id_key UNIQUE (consumer_id, request_id),
+  constraint inflight_pkey PRIMARY KEY (request_no),
+  constraint inflight_state_known CHECK ((state = ANY (ARRAY['reserved'::text, 'between'::text])))
+) with (fillfactor=70, autovacuum_vacuum_scale_factor=0.05, autovacuum_vacuum_cost_delay=0);
+alter table eve.inflight enable row level security;
+CREATE INDEX inflight_lane_id_lease_until_idx ON eve.inflight USING btree (lane_id, lease_until);
+comment on table eve.inflight is 'Requests that are running: one row each, with the reservation of the current attempt. Small, whatever the audit''s size.';
+comment on column eve.inflight.state is 'reserved: an attempt holds a slot. between: the last attempt has failed, the next has not been reserved.';
+comment on column eve.inflight.tokens is 'Input tokens booked, after the model''s factor.';
+comment on column eve.inflight.lease_until is 'Not settled by then: the caller has died, and the row is closed as expired.';
+
+create table eve.key_model_blocks (
+  key_id uuid not null,
+  model text not null,
+  blocked_until timestamp with time zone not null,
+  reason text not null,
+  created_at timestamp with time zone not null default now(),
+  constraint key_model_blocks_pkey PRIMARY KEY (key_id, model)
+);
+alter table eve.key_model_blocks enable row level security;
+comment on table eve.key_model_blocks is 'A key that may not be used for one model: the model is not on its project, or the project has no quota for it.';
+
+create table eve.lane_buckets (
+  lane_id bigint not null,
+  at_ms bigint not null,
+  starts integer not null,
+  tokens bigint not null,
+  batch_starts integer not null,
+  batch_tokens bigint not null,
+  constraint lane_buckets_pkey PRIMARY KEY (lane_id, at_ms)
+) with (fillfactor=70, autovacuum_vacuum_scale_factor=0.05, autovacuum_vacuum_cost_delay=0);
+alter table eve.lane_buckets enable row level security;
+comment on table eve.lane_buckets is 'Starts and input tokens of a lane at an instant: a millisecond on lanes of up to 600 starts a minute, a tenth of a second on faster ones.';
+
+create table eve.lanes (
+  id bigint not null generated always as identity,
+  quota_project text not null,
+  model text not null,
+  blocked_until timestamp with time zone,
+  blocked_reason text,
+  interactive_tail_ms bigint not null default 0,
+  batch_tail_ms bigint not null default 0,
+  day_ends_ms bigint not null default 0,
+  day_starts integer not null default 0,
+  day_batch_starts integer not null default 0,
+  next_day_starts integer not null default 0,
+  next_day_batch_starts integer not null default 0,
+  span_number bigint not null default 0,
+  span_starts bigint not null default 0,
+  span_tokens bigint not null default 0,
+  previous_span_starts bigint not null default 0,
+  previous_span_tokens bigint not null default 0,
+  minute_number bigint not null default 0,
+  minute_starts integer[] not null default array_fill(0, ARRAY[10]),
+  minute_tokens bigint[] not null default array_fill((0)::bigint, ARRAY[10]),
+  interactive_size integer not null default 0,
+  turns bigint not null default 0,
+  constraint lanes_pkey PRIMARY KEY (id),
+  constraint lanes_quota_project_model_key UNIQUE (quota_project, model)
+) with (fillfactor=50, autovacuum_vacuum_scale_factor=0.02, autovacuum_vacuum_cost_delay=0);
+alter table eve.lanes enable row level security;
+comment on table eve.lanes is 'A lane is what Google counts by: one quota project and one model. Taken for update by every booking. Times are milliseconds since 1970 of the database''s clock.';
+comment on column eve.lanes.blocked_until is 'No start before this time, because upstream said so; infinity: until a person unblocks it.';
+comment on column eve.lanes.interactive_tail_ms is 'Start of the last interactive booking: the next one of that class does not start before it.';
+comment on column eve.lanes.batch_tail_ms is 'Start of the last batch booking.';
+comment on column eve.lanes.day_ends_ms is 'The next midnight in America/Los_Angeles, as of the last booking.';
+comment on column eve.lanes.day_starts is 'Starts booked in the Pacific day that ends at day_ends_ms; next_day_starts: in the day after it.';
+comment on column eve.lanes.span_number is 'Number of the 65,536 ms span of the last booking. Two spans cover any window, so if their sum fits, the window does.';
+comment on column eve.lanes.minute_number is 'Minute of the last interactive booking: where the ring of ten minutes stands.';
+comment on column eve.lanes.minute_starts is 'Interactive starts of the last ten minutes, a ring indexed by minute modulo 10.';
+comment on column eve.lanes.interactive_size is 'Tokens of a large interactive call lately: a maximum that decays by a tenth with every call.';
+comment on column eve.lanes.turns is 'Bookings ever made: keys that share a lane take turns by it.';
+
+create table eve.quota_overrides (
+  quota_project text not null,
+  model text not null,
+  rpm integer,
+  tpm integer,
+  rpd integer,
+  notes text,
+  updated_at timestamp with time zone not null default now(),
+  constraint quota_overrides_limits_positive CHECK (((rpm >= 0) AND (tpm >= 0) AND (rpd >= 0))),
+  constraint quota_overrides_pkey PRIMARY KEY (quota_project, model)
+);
+alter table eve.quota_overrides enable row level security;
+comment on table eve.quota_overrides is 'Limits of one quota project that differ from the model''s row (another tier). The whole row replaces it; null is unlimited.';
+
+create table eve.refusals (
+  id bigint not null generated always as identity (cache 32),
+  refused_at timestamp with time zone not null,
+  consumer_id uuid,
+  token_id uuid,
+  request_id text not null,
+  attempt smallint not null,
+  class text not null,
+  door text not null,
+  model text not null,
+  code text not null,
+  limit_name text,
+  tokens bigint not null,
+  retry_after_ms bigint,
+  trace_id text,
+  constraint refusals_pkey PRIMARY KEY (id)
+);
+alter table eve.refusals enable row level security;
+CREATE INDEX refusals_refused_at_idx ON eve.refusals USING brin (refused_at);
+comment on table eve.refusals is 'Audit: every reservation that was refused, why, and when it may come back.';
+
+create table eve.request_results (
+  request_no bigint not null,
+  result jsonb not null,
+  kept_at timestamp with time zone not null default now(),
+  constraint request_results_pkey PRIMARY KEY (request_no)
+);
+alter table eve.request_results enable row level security;
+comment on table eve.request_results is 'Answers kept so that a repeated request_id gets the same one. Only where the caller asked for it.';
+
+create table eve.requests (
+  request_no bigint not null,
+  consumer_id uuid not null,
+  request_id text not null,
+  token_id uuid,
+  class text not null,
+  door text not null,
+  requested_model text not null,
+  model text not null,
+  key_id uuid,
+  state text not null,
+  attempts smallint not null,
+  wait_ms bigint not null,
+  received_at timestamp with time zone not null,
+  finished_at timestamp with time zone not null,
+  input_tokens integer,
+  output_tokens integer,
+  total_tokens integer,
+  error_code text,
+  finish_reason text,
+  trace_id text,
+  metadata jsonb not null,
+  request_hash text,
+  constraint requests_consumer_id_request_id_key UNIQUE (consumer_id, request_id),
+  constraint requests_pkey PRIMARY KEY (request_no),
+  constraint requests_state_known CHECK ((state = ANY (ARRAY['succeeded'::text, 'failed'::text, 'cancelled'::text, 'expired'::text])))
+);
+alter table eve.requests enable row level security;
+CREATE INDEX requests_finished_at_idx ON eve.requests USING brin (finished_at);
+comment on table eve.requests is 'Audit: every request that ended. Those still running are in eve.inflight.';
+
+create table eve.scoped_tokens (
+  id uuid not null default gen_random_uuid(),
+  consumer_id uuid not null,
+  models text[],
+  class text not null default 'batch'::text,
+  requests_budget integer,
+  tokens_budget bigint,
+  requests_used integer not null default 0,
+  tokens_used bigint not null default 0,
+  issued_at timestamp with time zone not null default now(),
+  expires_at timestamp with time zone not null,
+  revoked_at timestamp with time zone,
+  constraint scoped_tokens_budgets_positive CHECK (((requests_budget >= 0) AND (tokens_budget >= 0))),
+  constraint scoped_tokens_class_known CHECK ((class = ANY (ARRAY['interactive'::text, 'batch'::text]))),
+  constraint scoped_tokens_consumer_id_fkey FOREIGN KEY (consumer_id) REFERENCES eve.consumers(id) ON DELETE CASCADE,
+  constraint scoped_tokens_pkey PRIMARY KEY (id)
+) with (fillfactor=50);
+alter table eve.scoped_tokens enable row level security;
+CREATE INDEX scoped_tokens_consumer_id_idx ON eve.scoped_tokens USING btree (consumer_id);
+comment on table eve.scoped_tokens is 'Short-lived tokens of notebooks: the id is the token''s jti. The token itself is kept nowhere.';
+
+create table eve.settings (
+  name text not null,
+  value bigint not null,
+  description text not null,
+  constraint settings_guard_range CHECK (((name <> 'guard_ms'::text) OR ((value >= 0) AND (value <= 5000)))),
+  constraint settings_pkey PRIMARY KEY (name)
+);
+alter table eve.settings enable row level security;
+comment on table eve.settings is 'Numbers that admission reads on every call; a change takes effect on the next one.';
+
+create table public.google_ai_api_keys (
+  id uuid not null default gen_random_uuid(),
+  key_alias text,
+  provider text default 'google'::text,
+  env_var_name text,
+  is_active boolean default true,
+  priority integer default 100,
+  created_at timestamp with time zone default now(),
+  notes text,
+  quota_project text,
+  blocked_until timestamp with time zone,
+  blocked_reason text,
+  quota_key text generated always as (COALESCE(NULLIF(quota_project, ''::text), ('key:'::text || (id)::text))) stored,
+  constraint google_ai_api_keys_pkey PRIMARY KEY (id)
+);
+alter table public.google_ai_api_keys enable row level security;
+comment on table public.google_ai_api_keys is 'Google AI keys. The secret itself is in the Edge secret store, under env_var_name.';
+comment on column public.google_ai_api_keys.key_alias is 'What people call the key: shown in answers, logs and reports.';
+comment on column public.google_ai_api_keys.provider is 'Whose key it is. google, google_ai and gemini are the same.';
+comment on column public.google_ai_api_keys.env_var_name is 'Name of the Edge secret that holds the key.';
+comment on column public.google_ai_api_keys.is_active is 'Only a key for which this is true is used.';
+comment on column public.google_ai_api_keys.priority is 'Lower is chosen first among keys that can start equally early.';
+comment on column public.google_ai_api_keys.quota_project is 'What Google counts by: keys of one Google Cloud project share one quota. Null: a project of its own.';
+comment on column public.google_ai_api_keys.blocked_until is 'Not chosen before this time; infinity means until a person enables the key again.';
+comment on column public.google_ai_api_keys.blocked_reason is 'Why the key is blocked.';
+comment on column public.google_ai_api_keys.quota_key is 'The quota project, or the key itself where none is named.';
+
+create table public.google_ai_maintenance_log (
+  id integer not null generated by default as identity,
+  operation text,
+  tables_affected text[],
+  deleted_count integer,
+  started_at timestamp with time zone,
+  completed_at timestamp with time zone,
+  status text,
+  details jsonb,
+  created_at timestamp with time zone default now(),
+  constraint google_ai_maintenance_log_pkey PRIMARY KEY (id)
+);
+alter table public.google_ai_maintenance_log enable row level security;
+comment on table public.google_ai_maintenance_log is 'What the maintenance schedule did, a row a run.';
+comment on column public.google_ai_maintenance_log.deleted_count is 'Rows deleted in all the tables together.';
+
+create table public.google_ai_model_limits (
+  id integer not null generated by default as identity,
+  model text not null,
+  rpm integer,
+  tpm integer,
+  rpd integer,
+  created_at timestamp with time zone default now(),
+  updated_at timestamp with time zone default now(),
+  provider text not null default 'google'::text,
+  is_active boolean not null default true,
+  replaced_by text,
+  supports_system boolean not null default true,
+  supports_json boolean not null default true,
+  supports_tools boolean not null default true,
+  supports_thinking boolean not null default false,
+  max_output_tokens integer,
+  image_tokens integer not null default 1120,
+  estimate_factor double precision not null default 1,
+  interactive_floor integer not null default 1,
+  interactive_reserve double precision not null default 0.2,
+  interactive_reserve_day double precision not null default 0.1,
+  constraint google_ai_model_limits_estimate_factor_range CHECK (((estimate_factor >= (0.1)::double precision) AND (estimate_factor <= (10)::double precision))),
+  constraint google_ai_model_limits_interactive_floor_range CHECK ((interactive_floor >= 0)),
+  constraint google_ai_model_limits_interactive_reserve_day_range CHECK (((interactive_reserve_day >= (0)::double precision) AND (interactive_reserve_day <= (0.9)::double precision))),
+  constraint google_ai_model_limits_interactive_reserve_range CHECK (((interactive_reserve >= (0)::double precision) AND (interactive_reserve <= (0.9)::double precision))),
+  constraint google_ai_model_limits_limits_positive CHECK (((rpm >= 0) AND (tpm >= 0) AND (rpd >= 0))),
+  constraint google_ai_model_limits_pkey PRIMARY KEY (id),
+  constraint google_ai_model_limits_replaced_by_other CHECK ((replaced_by <> model))
+);
+alter table public.google_ai_model_limits enable row level security;
+CREATE UNIQUE INDEX google_ai_model_limits_model_key ON public.google_ai_model_limits USING btree (model);
+comment on table public.google_ai_model_limits is 'Models and their limits per quota project. A limit that is null is unlimited.';
+comment on column public.google_ai_model_limits.model is 'The name that callers ask for, and that upstream is called with.';
+comment on column public.google_ai_model_limits.rpm is 'Requests a minute.';
+comment on column public.google_ai_model_limits.tpm is 'Input tokens a minute.';
+comment on column public.google_ai_model_limits.rpd is 'Requests a day; the day begins at midnight in America/Los_Angeles.';
+comment on column public.google_ai_model_limits.provider is 'Whose keys serve it.';
+comment on column public.google_ai_model_limits.is_active is 'False: asked for, it is an unknown model.';
+comment on column public.google_ai_model_limits.replaced_by is 'The model served when this one is asked for.';
+comment on column public.google_ai_model_limits.supports_system is 'False: a system text is put in front of the first user turn.';
+comment on column public.google_ai_model_limits.supports_json is 'False: JSON mode is asked for in words.';
+comment on column public.google_ai_model_limits.supports_tools is 'False: calls with tools are refused before they cost anything.';
+comment on column public.google_ai_model_limits.supports_thinking is 'Whether thinking can be set.';
+comment on column public.google_ai_model_limits.max_output_tokens is 'Most output tokens of one call; null: the model''s own maximum.';
+comment on column public.google_ai_model_limits.image_tokens is 'Tokens an image is taken for in the estimate.';
+comment on column public.google_ai_model_limits.estimate_factor is 'What estimates are multiplied by, learned from settled calls.';
+comment on column public.google_ai_model_limits.interactive_floor is 'Starts a minute that batch always leaves to interactive callers; 0 turns the share off.';
+comment on column public.google_ai_model_limits.interactive_reserve is 'Largest share (0 to 0.9) of a minute that batch leaves to interactive callers.';
+comment on column public.google_ai_model_limits.interactive_reserve_day is 'Share (0 to 0.9) of the day that batch leaves to interactive callers.';
+
+create table public.google_ai_usage_counters (
+  id bigint not null generated by default as identity,
+  api_key_id uuid,
+  model text,
+  minute_bucket timestamp with time zone,
+  day_bucket date,
+  rpm_used integer default 0,
+  tpm_used integer default 0,
+  rpd_used integer default 0,
+  updated_at timestamp with time zone default now(),
+  constraint google_ai_usage_counters_pkey PRIMARY KEY (id)
+);
+alter table public.google_ai_usage_counters enable row level security;
+CREATE UNIQUE INDEX google_ai_usage_counters_key_model_minute_key ON public.google_ai_usage_counters USING btree (api_key_id, model, minute_bucket);
+comment on table public.google_ai_usage_counters is 'What each key has spent, a row per key, model and minute. For accounting; admission counts in schema eve.';
+comment on column public.google_ai_usage_counters.minute_bucket is 'The minute''s beginning.';
+comment on column public.google_ai_usage_counters.day_bucket is 'The day in America/Los_Angeles, by which Google counts.';
+comment on column public.google_ai_usage_counters.rpm_used is 'Calls that started in the minute.';
+comment on column public.google_ai_usage_counters.tpm_used is 'Input tokens of those calls.';
+comment on column public.google_ai_usage_counters.rpd_used is 'Calls of the day so far, this minute''s included.';
+
+create table public.token_usage (
+  id bigint not null generated by default as identity,
+  ts timestamp with time zone default now(),
+  model text,
+  prompt_tokens integer,
+  completion_tokens integer,
+  total_tokens integer,
+  request_id text,
+  meta jsonb default '{}'::jsonb,
+  constraint token_usage_pkey PRIMARY KEY (id)
+);
+alter table public.token_usage enable row level security;
+CREATE INDEX token_usage_ts_idx ON public.token_usage USING btree (ts);
+comment on table public.token_usage is 'Tokens of calls that told them, a row an attempt.';
+comment on column public.token_usage.ts is 'When the call was settled.';
+comment on column public.token_usage.prompt_tokens is 'Input tokens.';
+comment on column public.token_usage.completion_tokens is 'Output tokens.';
+comment on column public.token_usage.total_tokens is 'All tokens that upstream charges, thinking included.';
+comment on column public.token_usage.request_id is 'The caller''s own id of the request.';
+comment on column public.token_usage.meta is 'Of the gateway''s rows: source, consumer, key_alias, attempt, class, door, estimated.';
+
+create function eve.adjust_bucket(
+    lane_id bigint,
+    bucket_ms bigint,
+    class text,
+    starts integer,
+    tokens bigint
+  )
+  returns void
+  language sql
+  volatile
+  security invoker
+  set search_path="";
+
+create function eve.adjust_budgets(
+    consumer_id uuid,
+    token_id uuid,
+    received_at timestamp with time zone,
+    requests integer,
+    tokens bigint
+  )
+  returns void
+  language plpgsql
+  volatile
+  security invoker
+  set search_path="";
+
+create function eve.apply_block(running eve.inflight, block jsonb, fallback_reason text)
+  returns void
+  language plpgsql
+  volatile
+  security invoker
+  set search_path="";
+
+create function eve.book(
+    lane_id bigint,
+    rpm integer,
+    tpm integer,
+    rpd integer,
+    class text,
+    tokens bigint,
+    guard_ms bigint,
+    floor_starts integer,
+    reserve double precision,
+    reserve_day double precision,
+    latest_wait_ms bigint,
+    OUT booked boolean,
+    OUT start_ms bigint,
+    OUT bucket_ms bigint,
+    OUT day_ends_ms bigint,
+    OUT wait_ms bigint,
+    OUT turn bigint,
+    OUT used_starts bigint,
+    OUT used_tokens bigint,
+    OUT day_left bigint,
+    OUT limit_name text
+  )
+  returns record
+  language plpgsql
+  volatile
+  security invoker
+  set search_path="";
+
+create function eve.clock()
+  returns timestamp with time zone
+  language plpgsql
+  volatile
+  security invoker
+  set search_path="";
+
+create function eve.clock_ms()
+  returns bigint
+  language plpgsql
+  volatile
+  security invoker
+  set search_path="";
+
+create function eve.close_request(
+    running eve.inflight,
+    state text,
+    error_code text DEFAULT NULL::text,
+    input_tokens integer DEFAULT NULL::integer,
+    output_tokens integer DEFAULT NULL::integer,
+    total_tokens integer DEFAULT NULL::integer,
+    finish_reason text DEFAULT NULL::text
+  )
+  returns void
+  language plpgsql
+  volatile
+  security invoker
+  set search_path="";
+
+create function eve.count_usage(key_id uuid, model text, start_ms bigint, tokens bigint)
+  returns void
+  language plpgsql
+  volatile
+  security invoker
+  set search_path="";
+
+create function eve.earliest_start(
+    lane eve.lanes,
+    rpm integer,
+    tpm integer,
+    rpd integer,
+    class text,
+    tokens bigint,
+    now_ms bigint,
+    guard_ms bigint,
+    floor_starts integer,
+    reserve double precision,
+    reserve_day double precision,
+    after_tail boolean,
+    OUT start_ms bigint,
+    OUT limit_name text,
+    OUT used_starts bigint,
+    OUT used_tokens bigint,
+    OUT day_left bigint
+  )
+  returns record
+  language plpgsql
+  volatile
+  security invoker
+  set search_path="";
+
+create function eve.ensure_lanes(model text)
+  returns void
+  language sql
+  volatile
+  security invoker
+  set search_path="";
+
+create function eve.expire_leases(lane_id bigint DEFAULT NULL::bigint, at_most integer DEFAULT 1000)
+  returns integer
+  language plpgsql
+  volatile
+  security invoker
+  set search_path="";
+
+create function eve.give_back(running eve.inflight)
+  returns void
+  language plpgsql
+  volatile
+  security invoker
+  set search_path="";
+
+create function eve.limits_json(
+    rpm integer,
+    tpm integer,
+    rpd integer,
+    used_starts bigint,
+    used_tokens bigint,
+    day_left bigint,
+    reset_ms bigint,
+    day_reset_ms bigint
+  )
+  returns jsonb
+  language plpgsql
+  immutable
+  security invoker
+  set search_path="";
+
+create function eve.log_token_usage(
+    model text,
+    prompt_tokens integer,
+    completion_tokens integer,
+    total_tokens bigint,
+    request_id text,
+    meta jsonb
+  )
+  returns void
+  language plpgsql
+  volatile
+  security invoker
+  set search_path="";
+
+create function eve.next_pacific_midnight(ms bigint)
+  returns bigint
+  language sql
+  stable
+  security invoker
+  set search_path="";
+
+create function eve.open_alert(kind text, subject text, severity text, message text)
+  returns void
+  language sql
+  volatile
+  security invoker
+  set search_path="";
+
+create function eve.pacific_day(ms bigint)
+  returns date
+  language sql
+  stable
+  security invoker
+  set search_path="";
+
+create function eve.refuse(
+    code text,
+    consumer_id uuid,
+    token_id uuid,
+    request_id text,
+    attempt integer,
+    class text,
+    door text,
+    model text,
+    tokens bigint,
+    trace_id text,
+    limit_name text DEFAULT NULL::text,
+    wait_ms bigint DEFAULT NULL::bigint,
+    detail text DEFAULT NULL::text,
+    limits jsonb DEFAULT NULL::jsonb
+  )
+  returns jsonb
+  language plpgsql
+  volatile
+  security invoker
+  set search_path="";
+
+create function eve.usage_meta(
+    consumer_id uuid,
+    key_id uuid,
+    attempt integer,
+    class text,
+    door text,
+    estimated boolean
+  )
+  returns jsonb
+  language sql
+  stable
+  security invoker
+  set search_path="";
+
+create function public.eve_reserve(
+    request_id text,
+    models text[],
+    tokens integer,
+    consumer_id uuid DEFAULT NULL::uuid,
+    class text DEFAULT 'interactive'::text,
+    max_wait_ms integer DEFAULT 0,
+    attempt integer DEFAULT 1,
+    exclude_keys uuid[] DEFAULT '{}'::uuid[],
+    avoid_keys uuid[] DEFAULT '{}'::uuid[],
+    lease_ms integer DEFAULT 180000,
+    token_id uuid DEFAULT NULL::uuid,
+    door text DEFAULT 'native'::text,
+    trace_id text DEFAULT NULL::text,
+    metadata jsonb DEFAULT '{}'::jsonb,
+    request_hash text DEFAULT NULL::text
+  )
+  returns jsonb
+  language plpgsql
+  volatile
+  security invoker
+  set search_path="" set plan_cache_mode=force_generic_plan;
+comment on function public.eve_reserve is 'Reserves a slot for one upstream attempt: all limits and budgets together or nothing. Answers granted, refused or duplicate.';
+
+create function public.eve_settle(
+    request_no bigint,
+    attempt integer,
+    outcome text,
+    final boolean DEFAULT true,
+    dispatched boolean DEFAULT true,
+    input_tokens integer DEFAULT NULL::integer,
+    output_tokens integer DEFAULT NULL::integer,
+    thoughts_tokens integer DEFAULT NULL::integer,
+    cached_tokens integer DEFAULT NULL::integer,
+    total_tokens integer DEFAULT NULL::integer,
+    upstream_status integer DEFAULT NULL::integer,
+    error_code text DEFAULT NULL::text,
+    error_detail text DEFAULT NULL::text,
+    finish_reason text DEFAULT NULL::text,
+    block jsonb DEFAULT NULL::jsonb,
+    latency_ms integer DEFAULT NULL::integer,
+    usage_estimated boolean DEFAULT false,
+    result jsonb DEFAULT NULL::jsonb
+  )
+  returns jsonb
+  language plpgsql
+  volatile
+  security invoker
+  set search_path="" set plan_cache_mode=force_generic_plan;
+comment on function public.eve_settle is 'Ends a reservation: real tokens replace the estimate at its own place in the window. Twice is the same as once; late is harmless.';
+
+create function public.eve_sweep(at_most integer DEFAULT 1000)
+  returns jsonb
+  language sql
+  volatile
+  security invoker
+  set search_path="";
+comment on function public.eve_sweep is 'Closes reservations whose callers have died. Every reservation does so for its own lane too.';

@@ -1,0 +1,113 @@
+/** The schema that the migrations make, and the rules that every object in it keeps (STYLE: SQL). */
+import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { CHECKOUT } from "../../local/paths.ts";
+import { cloneDatabase, type TestDatabase } from "../harness/database.ts";
+import { asSql, readCatalog } from "./catalog.ts";
+
+let database: TestDatabase;
+beforeAll(async () => {
+  database = await cloneDatabase();
+});
+afterAll(() => database?.drop());
+
+const HEADER =
+  `-- What the migrations make, for reviewers: a change of the schema shows here. Function bodies are in the migrations.
+-- Compared by schema.test.ts; written anew, on purpose, by: npm test -- --project db -u tests/db/schema.test.ts
+
+`;
+
+test("it is the committed one (written anew by: npm test -- --project db -u tests/db/schema.test.ts)", async () => {
+  const catalog = await readCatalog(database.sql, ["public", "eve"]);
+  await expect(HEADER + asSql(catalog)).toMatchFileSnapshot(`${CHECKOUT}/tests/db/schema.sql`);
+});
+
+describe("house rules", () => {
+  const violations: [rule: string, query: string][] = [
+    [
+      "row level security is on for every table",
+      `select c.oid::regclass as object from pg_class c
+       where c.relnamespace in ('public'::regnamespace, 'eve'::regnamespace) and c.relkind in ('r', 'p')
+         and not c.relrowsecurity`,
+    ],
+    [
+      "every table has a primary key",
+      `select c.oid::regclass as object from pg_class c
+       where c.relnamespace in ('public'::regnamespace, 'eve'::regnamespace) and c.relkind in ('r', 'p')
+         and not exists (select from pg_index i where i.indrelid = c.oid and i.indisprimary)`,
+    ],
+    [
+      "every foreign key is indexed",
+      `select c.conname as object from pg_constraint c
+       where c.contype = 'f' and c.connamespace in ('public'::regnamespace, 'eve'::regnamespace)
+         and not exists (
+           select from pg_index i
+           where i.indrelid = c.conrelid and (i.indkey::int2[])[0:cardinality(c.conkey) - 1] operator(pg_catalog.@>) c.conkey
+         )`,
+    ],
+    [
+      "every constraint is valid",
+      `select c.conname as object from pg_constraint c
+       where c.connamespace in ('public'::regnamespace, 'eve'::regnamespace) and not c.convalidated`,
+    ],
+    [
+      "every check has a name that says what it checks",
+      `select c.conname as object from pg_constraint c
+       where c.contype = 'c' and c.connamespace in ('public'::regnamespace, 'eve'::regnamespace)
+         and c.conname ~ '_check[0-9]*$'`,
+    ],
+    [
+      "every table, view and sequence of eve is commented",
+      `select c.oid::regclass as object from pg_class c
+       where c.relkind in ('r', 'p', 'v', 'm', 'S')
+         and (c.relnamespace = 'eve'::regnamespace or c.relnamespace = 'public'::regnamespace and c.relkind <> 'S')
+         and obj_description(c.oid, 'pg_class') is null
+         and not exists (select from pg_depend d where d.objid = c.oid and d.deptype in ('a', 'i') and c.relkind = 'S')`,
+    ],
+    [
+      "every function that callers reach is commented",
+      `select p.oid::regprocedure as object from pg_proc p
+       where p.pronamespace = 'public'::regnamespace and obj_description(p.oid, 'pg_proc') is null`,
+    ],
+    [
+      "every function has an empty search path",
+      `select p.oid::regprocedure as object from pg_proc p
+       where p.pronamespace in ('public'::regnamespace, 'eve'::regnamespace)
+         and not coalesce(p.proconfig, '{}') @> array['search_path=""']`,
+    ],
+    [
+      "no function runs with its owner's rights",
+      `select p.oid::regprocedure as object from pg_proc p
+       where p.pronamespace in ('public'::regnamespace, 'eve'::regnamespace) and p.prosecdef`,
+    ],
+    [
+      "views run with the reader's rights",
+      `select c.oid::regclass as object from pg_class c
+       where c.relnamespace in ('public'::regnamespace, 'eve'::regnamespace) and c.relkind = 'v'
+         and not coalesce(c.reloptions, '{}') && array['security_invoker=on', 'security_invoker=true']`,
+    ],
+    [
+      "no column stores a time without its zone, or text of a bounded length",
+      `select format('%s.%s', a.attrelid::regclass, a.attname) as object from pg_attribute a
+       join pg_class c on c.oid = a.attrelid
+       where c.relnamespace in ('public'::regnamespace, 'eve'::regnamespace) and c.relkind = 'r' and a.attnum > 0
+         and a.atttypid in ('timestamp'::regtype, 'timetz'::regtype, 'varchar'::regtype, 'bpchar'::regtype)`,
+    ],
+    [
+      "public holds the five adopted tables and functions that begin with eve_, and nothing else",
+      `select c.oid::regclass::text as object from pg_class c
+       where c.relnamespace = 'public'::regnamespace and c.relkind not in ('i', 'S')
+         and c.relname not in ('google_ai_api_keys', 'google_ai_model_limits', 'google_ai_usage_counters',
+           'google_ai_maintenance_log', 'token_usage')
+       union all
+       select p.oid::regprocedure::text from pg_proc p
+       where p.pronamespace = 'public'::regnamespace and p.proname not like 'eve\\_%'
+       union all
+       select t.oid::regtype::text from pg_type t
+       where t.typnamespace = 'public'::regnamespace and t.typtype in ('e', 'd', 'r')`,
+    ],
+  ];
+
+  test.each(violations)("%s", async (_rule, query) => {
+    expect((await database.sql.unsafe(query)).map((row) => row.object)).toEqual([]);
+  });
+});
