@@ -707,8 +707,15 @@ begin
         'model_unavailable', (running).key_id::text || ' ' || (running).model, 'warning',
         format('Key %s is not used for %s: %s', coalesce(v_alias, (running).key_id::text), (running).model, v_reason)
       );
+    when 'capability' then
+      -- The model refused a feature that its row says it has: the next call goes without.
+      update public.google_ai_model_limits m
+      set supports_system = m.supports_system and apply_block.block ->> 'capability' <> 'system',
+        supports_json = m.supports_json and apply_block.block ->> 'capability' <> 'json',
+        supports_tools = m.supports_tools and apply_block.block ->> 'capability' <> 'tools'
+      where m.model = (running).model;
     else
-      raise exception 'block scope must be lane, key or key_model' using errcode = 'EV400';
+      raise exception 'block scope must be lane, key, key_model or capability' using errcode = 'EV400';
   end case;
 end;
 $$;

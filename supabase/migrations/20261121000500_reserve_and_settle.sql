@@ -97,6 +97,9 @@ volatile
 set search_path = ''
 -- Custom plans would be made anew on nearly every call; planning was a third of its time.
 set plan_cache_mode = 'force_generic_plan'
+-- Plans are often made while the tables are small and kept while they grow.
+set enable_seqscan = 'off'
+set jit = 'off'
 as $$
 declare
   v_consumer_id constant uuid := coalesce(eve_reserve.consumer_id, '00000000-0000-0000-0000-000000000000');
@@ -566,6 +569,9 @@ volatile
 set search_path = ''
 -- Custom plans would be made anew on nearly every call; planning was a third of its time.
 set plan_cache_mode = 'force_generic_plan'
+-- Plans are often made while the tables are small and kept while they grow.
+set enable_seqscan = 'off'
+set jit = 'off'
 as $$
 declare
   v_running eve.inflight;
@@ -587,7 +593,14 @@ begin
     from eve.attempts a
     where a.request_no = eve_settle.request_no and a.attempt = eve_settle.attempt
     for update;
-    if not found then
+    if found and eve_settle.final and v_running.attempt = eve_settle.attempt and v_running.state = 'between' then
+      -- No attempt followed after all: the request ends as this one did.
+      perform eve.close_request(
+        v_running, v_before.outcome, v_before.error_code, v_before.input_tokens, v_before.output_tokens,
+        v_before.total_tokens, v_before.finish_reason
+      );
+      return jsonb_build_object('status', 'settled');
+    elsif v_before.request_no is null then
       raise exception 'no reservation % attempt %', eve_settle.request_no, eve_settle.attempt using errcode = 'EV404';
     elsif v_before.outcome <> 'expired' then
       return jsonb_build_object('status', 'already_settled', 'outcome', v_before.outcome);
@@ -701,6 +714,41 @@ begin
 end;
 $$;
 comment on function public.eve_settle is 'Ends a reservation: real tokens replace the estimate at its own place in the window. Twice is the same as once; late is harmless.';
+
+-- The models that a caller may use, with what they take and can do.
+create or replace function public.eve_models(consumer_id uuid default null, token_id uuid default null)
+returns jsonb
+language sql
+stable
+set search_path = ''
+as $$
+  select coalesce(
+    jsonb_agg(
+      jsonb_build_object(
+        'model', m.model, 'replaced_by', m.replaced_by, 'provider', m.provider, 'rpm', m.rpm, 'tpm', m.tpm, 'rpd', m.rpd,
+        'created_at', m.created_at, 'max_output_tokens', m.max_output_tokens,
+        'capabilities', jsonb_build_object(
+          'system', m.supports_system, 'json', m.supports_json, 'tools', m.supports_tools, 'thinking', m.supports_thinking
+        )
+      )
+      order by m.model
+    ),
+    '[]'
+  )
+  from public.google_ai_model_limits m
+  where m.is_active
+    and not exists (
+      select
+      from eve.consumers c
+      where c.id = eve_models.consumer_id and (not c.is_active or m.model <> all (c.models))
+    )
+    and not exists (
+      select
+      from eve.scoped_tokens t
+      where t.id = eve_models.token_id and m.model <> all (t.models)
+    );
+$$;
+comment on function public.eve_models is 'The models that a consumer, or the holder of a token, may use.';
 
 create or replace function public.eve_sweep(at_most integer default 1000)
 returns jsonb

@@ -477,6 +477,19 @@ describe("the same request_id", () => {
     expect(await sql`select sum(starts)::int as n from eve.lane_buckets`).toEqual([{ n: 3 }]);
   });
 
+  test("ends when no attempt follows after all", async () => {
+    const grant = await reserve(sql, "same");
+    await settle(sql, grant, { outcome: "failed", final: false, errorCode: "upstream_error" });
+    expect(await settle(sql, grant, { outcome: "failed", errorCode: "upstream_error" })).toMatchObject({
+      status: "settled",
+    });
+    expect(await sql`select state, error_code from eve.requests`).toEqual([{
+      state: "failed",
+      error_code: "upstream_error",
+    }]);
+    expect(await sql`select count(*)::int as n from eve.inflight`).toEqual([{ n: 0 }]);
+  });
+
   test("a second attempt of a request that is not running raises", async () => {
     await expect(reserve(sql, "never", { attempt: 2 })).rejects.toMatchObject({ code: "EV404" });
   });
@@ -619,6 +632,19 @@ describe("what upstream said", () => {
       .toEqual([{ is_active: false, blocked_reason: "key_invalid" }]);
     expect(await sql`select kind, severity from eve.alerts where closed_at is null`)
       .toEqual([{ kind: "key_disabled", severity: "critical" }]);
+  });
+
+  test("a feature that a model refuses is remembered on its row", async () => {
+    await addKey(sql, "a");
+    await addModel(sql, "m", { rpm: 100 });
+    const grant = await reserve(sql, "r1");
+    expect(grant.capabilities).toMatchObject({ system: true, json: true });
+    const block = { scope: "capability", capability: "json", for_ms: 0, reason: "JSON mode is not enabled" };
+    await settle(sql, grant, { outcome: "failed", final: false, block });
+    expect((await reserve(sql, "r1", { attempt: 2 })).capabilities).toMatchObject({
+      system: true,
+      json: false,
+    });
   });
 
   test("a model that a key's project lacks bars that key from that model alone", async () => {
