@@ -289,7 +289,7 @@ begin
       if v_rounds > 1000 then
         raise exception 'no lane held still long enough to be taken' using errcode = 'EV503';
       end if;
-      v_now := eve.clock_ms();
+      v_now := case v_rounds when 1 then v_received_ms else eve.clock_ms() end;
       v_best := null;
       v_best_start := null;
       v_second_start := null;
@@ -527,7 +527,7 @@ begin
       'id', v_key_id, 'alias', v_best.aliases[v_key_place], 'env_var_name', v_best.env_var_names[v_key_place], 'provider', v_providers[1]
     ),
     'lane_id', (v_best.row).id, 'quota_project', (v_best.row).quota_project, 'class', v_class,
-    'wait_ms', greatest(v_booking.start_ms - eve.clock_ms(), 0),
+    'wait_ms', v_booking.wait_ms,
     'start_at', to_timestamp((v_booking.start_ms) / 1000.0), 'lease_until', to_timestamp((v_booking.start_ms + eve_reserve.lease_ms) / 1000.0),
     'tokens', v_tokens,
     'limits', eve.limits_json(
