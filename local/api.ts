@@ -19,6 +19,15 @@ export interface Api {
 /** Requests are short; hosted projects of the smallest size have about as many. */
 const CONNECTIONS = 20;
 
+/**
+ * @supabase/lite writes the arguments of a function out as JSON and then lets the driver do the same once more, so that a `jsonb`
+ * argument arrives as a text in quotes. Text that is an object or a list already goes to the database as it is.
+ */
+const JSON_TYPES = {
+  json: { to: 114, from: [114], serialize: jsonText, parse: (text: string) => JSON.parse(text) },
+  jsonb: { to: 3802, from: [3802], serialize: jsonText, parse: (text: string) => JSON.parse(text) },
+};
+
 /** Starts it. The schema is read once, here: call this after the migrations. */
 export async function startApi(options: ApiOptions): Promise<Api> {
   const owner = createApp(options.superuserUrl, options.keys);
@@ -39,8 +48,9 @@ export async function startApi(options: ApiOptions): Promise<Api> {
 function createApp(url: string, keys: ApiOptions["keys"]) {
   const connection = createPostgresConnection({
     url,
-    postgresOptions: { max: CONNECTIONS, onnotice: () => {} },
+    postgresOptions: { max: CONNECTIONS, onnotice: () => {}, types: JSON_TYPES },
   });
+  showOwnErrcodes(connection);
   // On a database with row-level security it would grant everything to the API roles first, which hides every missing
   // grant and every missing revoke in the migrations. Telling it that this was done keeps the privileges as they are.
   Object.assign(connection, { rlsState: "active" });
@@ -57,4 +67,39 @@ function createApp(url: string, keys: ApiOptions["keys"]) {
     options: { server: { admin: false } },
   });
   return { app, close: () => connection.close() };
+}
+
+function jsonText(value: unknown): string {
+  return typeof value === "string" && isObjectOrList(value) ? value : JSON.stringify(value);
+}
+
+function isObjectOrList(text: string): boolean {
+  if (!/^\s*[[{]/.test(text)) return false;
+  try {
+    JSON.parse(text);
+    return true;
+  } catch {
+    return false;
+  }
+}
+
+/** Classes of SQLSTATE that PostgreSQL or PostgREST define; the others are a migration's own. */
+const KNOWN_CLASSES = /^(0[0-9A-Z]|[1-5][0-9A-Z]|F0|HV|P0|XX|PT|PG)/;
+
+/**
+ * @supabase/lite answers an error of its own (500, code `SUP`) for an `errcode` that it does not know, where PostgREST answers 400
+ * with that code. Raised in the form that both understand, it gets through.
+ */
+function showOwnErrcodes(connection: { normalizeDbError(error: unknown): unknown }): void {
+  const normalize = connection.normalizeDbError.bind(connection);
+  connection.normalizeDbError = (thrown) => {
+    const error = normalize(thrown);
+    if (!(error instanceof postgres.PostgresError) || KNOWN_CLASSES.test(error.code)) return error;
+    const { code, message, detail: details, hint } = error;
+    return Object.assign(new Error(message), {
+      code: "PGRST",
+      message: JSON.stringify({ code, message, details, hint }),
+      detail: JSON.stringify({ status: 400, headers: {} }),
+    });
+  };
 }
