@@ -164,7 +164,11 @@ begin
   where i.consumer_id = v_consumer_id and i.request_id = eve_reserve.request_id;
   if found and v_running.lease_until < v_received_at then
     perform eve.expire_leases(v_running.lane_id, 100000);
-    v_running := null;
+    -- Whoever settles it at this moment is waited for; then it has ended, and the answer is below.
+    select * into v_running
+    from eve.inflight i
+    where i.consumer_id = v_consumer_id and i.request_id = eve_reserve.request_id
+    for update;
   end if;
   if v_running.request_no is not null
     and (eve_reserve.attempt = 1 or v_running.state <> 'between' or eve_reserve.attempt <> v_running.attempt + 1) then
@@ -401,6 +405,11 @@ begin
       end if;
 
       if v_best_start - v_now > eve_reserve.max_wait_ms then
+        -- Somebody may have started between our look at the clock and our look at the lane; that is no line to wait in.
+        v_now := eve.clock_ms();
+        if v_best_start - v_now <= eve_reserve.max_wait_ms then
+          continue each_round;
+        end if;
         -- Too late on the best lane, so on all. What stands in the way, apart from the line of those who came before?
         if v_refusal_wait is null or v_best_start - v_now - eve_reserve.max_wait_ms < v_refusal_wait then
           select * into v_fit
