@@ -51,11 +51,6 @@ function createApp(url: string, keys: ApiOptions["keys"]) {
     postgresOptions: { max: CONNECTIONS, onnotice: () => {}, types: JSON_TYPES },
   });
   showOwnErrcodes(connection);
-  // It hands JSON arguments to the driver as text, which the driver would encode once more: `{}` would arrive as `"{}"`.
-  const { serializers } = connection.driver.options;
-  for (const jsonType of [114, 3802]) {
-    serializers[jsonType] = (value: unknown) => typeof value === "string" ? value : JSON.stringify(value);
-  }
   // On a database with row-level security it would grant everything to the API roles first, which hides every missing
   // grant and every missing revoke in the migrations. Telling it that this was done keeps the privileges as they are.
   Object.assign(connection, { rlsState: "active" });
