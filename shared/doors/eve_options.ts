@@ -1,0 +1,103 @@
+import { z } from "zod";
+import type { TrafficClass } from "../contract/request.ts";
+import { type Fault, invalidRequest } from "./validated.ts";
+
+/** What a caller may say to the gateway itself where the body belongs to another API. */
+export interface EveOptions {
+  /** How long the start may lie ahead, in ms. 0: now or never. */
+  maxWaitMs: number;
+  class: TrafficClass;
+  /** The client's own id; null if it brings none. */
+  requestId: string | null;
+  /** Keep prompt and answer for debugging; null: as the consumer's row says. */
+  capture: boolean | null;
+}
+
+export interface EveTerms {
+  /** The most that a caller may ask to wait, in ms. */
+  maxWaitMs: number;
+  /** For callers that do not say. */
+  defaultWaitMs: number;
+}
+
+/** What the database takes as well. */
+const MAX_ID_CHARS = 200;
+/** Goes into headers and logs: visible ASCII. */
+const PLAIN_NAME = /^[\x21-\x7e]+$/;
+
+const shape = z.object({
+  "x-eve-mode": z.enum(["wait", "no_wait"], { error: "must be wait or no_wait" }).default("wait"),
+  "x-eve-max-wait-ms": z.string().regex(/^\d{1,9}$/, "must be a whole number of milliseconds").transform(
+    Number,
+  )
+    .optional(),
+  "x-eve-class": z.enum(["interactive", "batch"], { error: "must be interactive or batch" }).default(
+    "interactive",
+  ),
+  "x-eve-request-id": z.string()
+    .regex(PLAIN_NAME, "must be visible ASCII characters without spaces")
+    .max(MAX_ID_CHARS, `must be no longer than ${MAX_ID_CHARS} characters`).optional(),
+  "x-eve-capture": z.enum(["true", "false", "1", "0"], { error: "must be true or false" })
+    .transform((value) => value === "true" || value === "1").optional(),
+});
+
+type Name = keyof typeof shape.shape;
+const NAMES = Object.keys(shape.shape) as Name[];
+
+/**
+ * The `x-eve-*` options of a request, from its headers or, for clients that cannot set headers, its query.
+ * @throws GatewayError `invalid_request`, naming the option that is wrong, unknown, or given twice with different values
+ */
+export function eveOptions(request: Request, terms: EveTerms): EveOptions {
+  const faults: Fault[] = [];
+  const parsed = shape.safeParse(given(request, faults));
+  if (!parsed.success) {
+    faults.push(
+      ...parsed.error.issues.map((issue) => ({ field: String(issue.path[0]), problem: issue.message })),
+    );
+  }
+  if (faults.length > 0 || !parsed.success) throw invalidRequest(faults);
+  const options = parsed.data;
+  return {
+    maxWaitMs: waitOf(options["x-eve-mode"], options["x-eve-max-wait-ms"], terms),
+    class: options["x-eve-class"],
+    requestId: options["x-eve-request-id"] ?? null,
+    capture: options["x-eve-capture"] ?? null,
+  };
+}
+
+function given(request: Request, faults: Fault[]): Partial<Record<Name, string>> {
+  const query = new URL(request.url).searchParams;
+  const sent = [...request.headers.keys(), ...query.keys()].map((name) => name.toLowerCase());
+  for (const name of new Set(sent)) {
+    if (name.startsWith("x-eve-") && !NAMES.some((known) => known === name)) {
+      faults.push({ field: name, problem: `there is no such option; there are ${NAMES.join(", ")}` });
+    }
+  }
+  const values: Partial<Record<Name, string>> = {};
+  for (const name of NAMES) {
+    const header = request.headers.get(name)?.trim() || null;
+    const parameter = query.get(name)?.trim() || null;
+    if (header !== null && parameter !== null && header !== parameter) {
+      faults.push({
+        field: name,
+        problem: "the header and the query say different things: send one of them",
+      });
+    }
+    const value = header ?? parameter;
+    if (value !== null) values[name] = value;
+  }
+  return values;
+}
+
+function waitOf(mode: "wait" | "no_wait", asked: number | undefined, terms: EveTerms): number {
+  const fault = (problem: string) => invalidRequest([{ field: "x-eve-max-wait-ms", problem }]);
+  if (mode === "no_wait") {
+    if (asked !== undefined && asked > 0) {
+      throw fault("x-eve-mode no_wait does not wait: leave this option out");
+    }
+    return 0;
+  }
+  if (asked !== undefined && asked > terms.maxWaitMs) throw fault(`must be at most ${terms.maxWaitMs} here`);
+  return asked ?? Math.min(terms.defaultWaitMs, terms.maxWaitMs);
+}
