@@ -4,17 +4,23 @@ import { GatewayError } from "../contract/gateway_error.ts";
 const MAX_CREDENTIAL_CHARS = 8_192;
 
 export interface Credential {
-  from: "authorization" | "apikey";
+  /** `key`: the query's parameter, as old clients of Google send it. */
+  from: "authorization" | "x-goog-api-key" | "key" | "apikey";
   value: string;
 }
 
 /**
- * The credentials that a request carries, unverified; the one that names the caller comes first. Where both headers are
- * present, `Authorization` names the caller and `apikey` the project, as everywhere on Supabase.
+ * The credentials that a request carries, unverified; the one that names the caller comes first. Where several are
+ * present, `Authorization` names the caller, then Google's own places do, and `apikey` the project, as everywhere on
+ * Supabase. The same credential in several places is one.
  * @throws GatewayError `credential_invalid` for an `Authorization` that is no Bearer token
  */
 export function extractCredentials(request: Request): Credential[] {
   const found: Credential[] = [];
+  const add = (from: Credential["from"], value: string | null) => {
+    const given = value?.trim();
+    if (given && !found.some((other) => other.value === given)) found.push({ from, value: given });
+  };
   const authorization = request.headers.get("authorization")?.trim();
   if (authorization) {
     // The scheme is case-insensitive (RFC 9110, 11.1).
@@ -24,20 +30,29 @@ export function extractCredentials(request: Request): Credential[] {
         message: "The Authorization header is not of the form `Bearer <key>`.",
       });
     }
-    found.push({ from: "authorization", value });
+    add("authorization", value);
   }
-  const apikey = request.headers.get("apikey")?.trim();
-  if (apikey) found.push({ from: "apikey", value: apikey });
+  // A header that was set twice arrives as a list, and no key has a comma.
+  for (const value of request.headers.get("x-goog-api-key")?.split(",") ?? []) add("x-goog-api-key", value);
+  for (const value of new URL(request.url).searchParams.getAll("key")) add("key", value);
+  add("apikey", request.headers.get("apikey"));
   for (const { from, value } of found) {
     if (value.length > MAX_CREDENTIAL_CHARS) throw notValid(from);
   }
   return found;
 }
 
+/** How each place is called towards the caller. */
+const PLACES: Readonly<Record<Credential["from"], string>> = {
+  "authorization": "`Authorization`",
+  "x-goog-api-key": "`x-goog-api-key`",
+  "key": "the query's `key`",
+  "apikey": "`apikey`",
+};
+
 export function notValid(from: Credential["from"], hint = ""): GatewayError {
-  const header = from === "apikey" ? "`apikey`" : "`Authorization`";
   return new GatewayError("credential_invalid", {
-    message: `The credential in ${header} is not valid. ${
+    message: `The credential in ${PLACES[from]} is not valid. ${
       hint || "Check that it is complete, current and of this project."
     }`,
   });
