@@ -1,0 +1,43 @@
+/** What can be asked of a model at this door. */
+export const GEMINI_METHODS = [
+  "generateContent",
+  "streamGenerateContent",
+  "countTokens",
+  "embedContent",
+  "batchEmbedContents",
+] as const;
+
+export type GeminiMethod = typeof GEMINI_METHODS[number];
+
+export type GeminiRoute =
+  | { kind: "call"; model: string; method: GeminiMethod }
+  | { kind: "model"; model: string }
+  | { kind: "models" }
+  /** Under the API's address, and nothing that this gateway offers: files, caches, tuned models, batches. */
+  | { kind: "unknown" };
+
+/** Clients differ in the version they put before their paths; the gateway answers all of them alike. */
+const OURS = /^\/v1(?:beta)?(?:\/|$)/;
+const MODELS = /^\/v1(?:beta)?\/models(?:\/([^/:]+)(?::([A-Za-z]+))?)?$/;
+
+/** The method of the Gemini API at a path below the function's own; null if the path is not of that API. */
+export function geminiRoute(path: string): GeminiRoute | null {
+  if (!OURS.test(path)) return null;
+  // Some clients encode the colon.
+  const [whole, name, method] = MODELS.exec(path.replaceAll(/%3A/gi, ":")) ?? [];
+  if (whole === undefined) return { kind: "unknown" };
+  if (name === undefined) return { kind: "models" };
+  const model = decoded(name);
+  if (model === null) return { kind: "unknown" };
+  if (method === undefined) return { kind: "model", model };
+  const known = GEMINI_METHODS.find((one) => one === method);
+  return known === undefined ? { kind: "unknown" } : { kind: "call", model, method: known };
+}
+
+function decoded(name: string): string | null {
+  try {
+    return decodeURIComponent(name);
+  } catch {
+    return null;
+  }
+}
