@@ -1,26 +1,33 @@
 import type { Caller } from "./caller.ts";
 import type { Prompt } from "./content.ts";
 import type { GatewayEvent } from "./events.ts";
-import type { GatewayResult } from "./result.ts";
 
 export type DoorName = "native" | "openai" | "gemini";
 export type TrafficClass = "interactive" | "batch";
 
-/** One call by a client, whichever door it came through. */
-export interface GatewayRequest {
+/** What every call brings, whatever it asks of a model and whichever door it came through. */
+export interface Asked {
   id: string;
   /** True: the client chose the id, so it may ask again with it and the answer is kept for that. */
   idIsClients: boolean;
   door: DoorName;
   /** In order of preference; at least one. */
   models: string[];
-  prompt: Prompt;
   class: TrafficClass;
   /** How long the start may lie ahead, in ms. 0: now or never. */
   maxWaitMs: number;
   /** Kept with the request's record; small, and the caller's own business. */
   metadata: Record<string, unknown>;
   traceId: string | null;
+  /** Keep what was asked and answered, for debugging. Null or absent: as the consumer's row says. */
+  capture?: boolean | null;
+}
+
+/** A call for an answer. */
+export interface GatewayRequest extends Asked {
+  prompt: Prompt;
+  /** True: an answer that breaks its JSON schema is sent back to the model once, as an attempt of its own. */
+  schemaRepair?: boolean;
 }
 
 /** The circumstances of a call: who, since when, and until when it is of use. */
@@ -32,6 +39,3 @@ export interface InvokeContext {
   receivedAt: number;
   onEvent?: (event: GatewayEvent) => void;
 }
-
-/** Serves one request, or throws a GatewayError. */
-export type Invoke = (request: GatewayRequest, context: InvokeContext) => Promise<GatewayResult>;

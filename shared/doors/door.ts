@@ -1,5 +1,9 @@
 import type { Caller } from "../contract/caller.ts";
+import type { EmbedRequest, EmbedResult } from "../contract/embedding.ts";
+import type { GatewayEvent } from "../contract/events.ts";
+import type { TokenCount } from "../contract/gateway.ts";
 import type { GatewayError } from "../contract/gateway_error.ts";
+import type { ModelInfo } from "../contract/model_info.ts";
 import type { DoorName, GatewayRequest } from "../contract/request.ts";
 import type { GatewayResult } from "../contract/result.ts";
 
@@ -17,6 +21,12 @@ export interface Visit {
   readJson(): Promise<unknown>;
   /** Hands the request to the gateway. Throws GatewayError. */
   invoke(request: GatewayRequest): Promise<GatewayResult>;
+  /** The same, told as it happens; see `Gateway.stream`. Its iteration throws GatewayErrors. */
+  stream(request: GatewayRequest): AsyncIterable<GatewayEvent>;
+  embed(request: EmbedRequest): Promise<EmbedResult>;
+  countTokens(request: GatewayRequest): Promise<TokenCount>;
+  /** The models that this caller may use. */
+  models(): Promise<ModelInfo[]>;
 }
 
 /** A way in: one wire format, translated to the contract and back. */

@@ -1,8 +1,8 @@
 import type { Caller } from "../contract/caller.ts";
 import type { Clock } from "../contract/clock.ts";
+import type { Gateway } from "../contract/gateway.ts";
 import { asGatewayError, GatewayError } from "../contract/gateway_error.ts";
 import type { Log } from "../contract/log.ts";
-import type { Invoke } from "../contract/request.ts";
 import { BODY_TIMEOUT_MS, readBody } from "../http/body.ts";
 import { preflight } from "../http/cors.ts";
 import { parseJson } from "../http/json.ts";
@@ -14,7 +14,7 @@ export interface House {
   doors: readonly Door[];
   /** Throws GatewayError for whoever may not come in. */
   identify(request: Request): Promise<Caller>;
-  invoke: Invoke;
+  gateway: Gateway;
   maxBodyBytes: number;
 }
 
@@ -77,6 +77,8 @@ async function receive(
     throw new GatewayError("method_not_allowed", { headers: { allow: [...methods, "OPTIONS"].join(", ") } });
   }
   const caller = await house.identify(request);
+  const { gateway } = house;
+  const context = { caller, signal: request.signal, receivedAt: arrival.receivedAt };
   const visit: Visit = {
     request,
     path,
@@ -88,8 +90,11 @@ async function receive(
     },
     readJson: async () =>
       parseJson(await readBody(request, { maxBytes: house.maxBodyBytes, timeoutMs: BODY_TIMEOUT_MS, clock })),
-    invoke: (asked) =>
-      house.invoke(asked, { caller, signal: request.signal, receivedAt: arrival.receivedAt }),
+    invoke: (asked) => gateway.invoke(asked, context),
+    stream: (asked) => gateway.stream(asked, context),
+    embed: (asked) => gateway.embed(asked, context),
+    countTokens: (asked) => gateway.countTokens(asked),
+    models: () => gateway.models(caller),
   };
   return await door.answer(visit);
 }

@@ -1,5 +1,6 @@
-import type { GatewayError } from "../contract/gateway_error.ts";
-import type { GatewayRequest, Invoke, InvokeContext } from "../contract/request.ts";
+import type { Gateway } from "../contract/gateway.ts";
+import { GatewayError } from "../contract/gateway_error.ts";
+import type { GatewayRequest, InvokeContext } from "../contract/request.ts";
 import type { GatewayResult } from "../contract/result.ts";
 import type { Grant, Reservation, ReserveInput } from "../ledger/reserve.ts";
 import type { Settlement } from "../ledger/settle.ts";
@@ -45,8 +46,8 @@ interface Setback {
  * Every reservation that is granted is settled exactly once: after the response has gone when the request ends with it,
  * before the next reservation otherwise.
  */
-export function createGateway(parts: GatewayParts): Invoke {
-  return async (request, context) => {
+export function createGateway(parts: GatewayParts): Gateway {
+  const invoke: Gateway["invoke"] = async (request, context) => {
     const journey: Journey = {
       parts,
       request,
@@ -74,6 +75,17 @@ export function createGateway(parts: GatewayParts): Invoke {
         return replay(request, reservation);
       }
     }
+  };
+  return {
+    invoke,
+    async *stream(request, context) {
+      const result = await invoke(request, context);
+      yield { type: "delta", chunk: result.answer };
+      yield { type: "done", result };
+    },
+    embed: () => Promise.reject(new GatewayError("unsupported_feature")),
+    countTokens: ({ prompt }) => Promise.resolve({ totalTokens: estimateTokens(prompt), estimated: true }),
+    models: () => Promise.resolve([]),
   };
 }
 

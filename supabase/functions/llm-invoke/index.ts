@@ -7,9 +7,12 @@ import { createGateway } from "../../../shared/gateway/invoke.ts";
 import { environmentSecrets } from "../../../shared/gateway/secrets.ts";
 import { readSettings } from "../../../shared/gateway/settings.ts";
 import { identify } from "../../../shared/identity/identify.ts";
+import { createAccess } from "../../../shared/ledger/access.ts";
 import { createLedger } from "../../../shared/ledger/ledger.ts";
 import { rpcTransport } from "../../../shared/ledger/rpc_transport.ts";
 import { googleProvider } from "../../../shared/providers/google.ts";
+import { readSigningKeys, SIGNING_KEYS_VARIABLE } from "../../../shared/tokens/signing_keys.ts";
+import { tokenRules } from "../../../shared/tokens/token_rules.ts";
 
 const clock = systemClock;
 const variable = (name: string) => Deno.env.get(name);
@@ -17,10 +20,13 @@ const variable = (name: string) => Deno.env.get(name);
 function open() {
   const settings = readSettings(variable);
   const { project, databaseKey, googleBaseUrl, maxWaitMs, maxBodyBytes } = settings;
-  const ledger = createLedger(rpcTransport({ url: project.url, secretKey: databaseKey }));
+  const transport = rpcTransport({ url: project.url, secretKey: databaseKey });
+  const ledger = createLedger(transport);
+  const access = createAccess(transport);
+  const tokens = tokenRules(project.url, readSigningKeys(variable(SIGNING_KEYS_VARIABLE)));
   const providers = { google: googleProvider({ baseUrl: googleBaseUrl }) };
   const secrets = environmentSecrets(variable);
-  const invoke = createGateway({
+  const gateway = createGateway({
     ledger,
     providers,
     secrets,
@@ -30,8 +36,15 @@ function open() {
     log,
     times: settings,
   });
-  const doors = [nativeDoor({ maxWaitMs })];
-  return { doors, identify: (request: Request) => identify(request, project), invoke, maxBodyBytes };
+  const doors = [
+    nativeDoor({ maxWaitMs }),
+  ];
+  return {
+    doors,
+    identify: (request: Request) => identify(request, { project, tokens, access, background }),
+    gateway,
+    maxBodyBytes,
+  };
 }
 
 export default {

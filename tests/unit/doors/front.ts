@@ -1,4 +1,6 @@
+import { expect } from "vitest";
 import { systemClock } from "../../../shared/contract/clock.ts";
+import type { Gateway } from "../../../shared/contract/gateway.ts";
 import type { GatewayRequest, InvokeContext } from "../../../shared/contract/request.ts";
 import type { GatewayResult } from "../../../shared/contract/result.ts";
 import { createEntrance, type House } from "../../../shared/doors/entrance.ts";
@@ -46,6 +48,7 @@ export function front(
   answer: (request: GatewayRequest, context: InvokeContext) => Promise<GatewayResult> = (request) =>
     Promise.resolve({ ...RESULT, requestId: request.id }),
   house: Partial<House> = {},
+  behind: Partial<Gateway> = {},
 ) {
   const asked: GatewayRequest[] = [];
   const logged: [string, Record<string, unknown>][] = [];
@@ -57,9 +60,16 @@ export function front(
     open: () => ({
       doors: [nativeDoor({ maxWaitMs: 100_000 })],
       identify: () => Promise.resolve({ kind: "project", consumerId: null, tokenId: null, name: "default" }),
-      invoke: (request, context) => {
-        asked.push(request);
-        return answer(request, context);
+      gateway: {
+        invoke: (request, context) => {
+          asked.push(request);
+          return answer(request, context);
+        },
+        stream: () => expect.unreachable("the door streamed"),
+        embed: () => expect.unreachable("the door embedded"),
+        countTokens: () => expect.unreachable("the door counted tokens"),
+        models: () => expect.unreachable("the door listed models"),
+        ...behind,
       },
       maxBodyBytes: 100_000,
       ...house,

@@ -186,6 +186,6 @@ export function stage(options: StageOptions) {
     logged,
     background,
     invoke: (request: Partial<GatewayRequest> = {}, more: Partial<InvokeContext> = {}) =>
-      gateway({ ...REQUEST, ...request }, context(more)),
+      gateway.invoke({ ...REQUEST, ...request }, context(more)),
   };
 }
