@@ -35,7 +35,8 @@ export function schemaSettings(schema: Schema): Record<string, unknown> {
   return { responseMimeType: "application/json", [field]: schema };
 }
 
-function isOpenApi(schema: unknown): boolean {
+/** Whether a schema stays within that part. */
+export function isOpenApi(schema: unknown): boolean {
   if (!isSchema(schema)) return false;
   return Object.entries(schema).every(([word, value]) => {
     if (!OPENAPI_WORDS.has(word)) return false;
@@ -47,7 +48,10 @@ function isOpenApi(schema: unknown): boolean {
       case "anyOf":
         return Array.isArray(value) && value.every(isOpenApi);
       case "properties":
-        return isSchema(value) && Object.values(value).every(isOpenApi);
+        // An object without properties is refused there.
+        return isSchema(value) && Object.keys(value).length > 0 && Object.values(value).every(isOpenApi);
+      case "enum":
+        return Array.isArray(value) && value.every((item) => typeof item === "string");
       default:
         return true;
     }

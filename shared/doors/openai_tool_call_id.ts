@@ -1,0 +1,44 @@
+/**
+ * The ids of tool calls, as OpenAI's clients see them and hand them back.
+ *
+ * Upstream signs its calls (`thoughtSignature`) and wants the signature back with them. It travels in `extra_content`, as
+ * on Google's own OpenAI endpoint; a client that drops unknown fields still hands back the id, so the id carries it too:
+ * `call_<id>` or `call_<id>__sig__<signature>`, of letters, digits, `-` and `_` only, which every client takes.
+ */
+const PREFIX = "call_";
+/** Before an id that upstream gave, and that it will look for in the answer. */
+const UPSTREAM = "g-";
+const SIGNATURE = "__sig__";
+
+const ID = /^call_(g-)?([A-Za-z0-9-]+)(?:__sig__([A-Za-z0-9_-]+))?$/;
+const UPSTREAM_ID = /^[A-Za-z0-9-]{1,100}$/;
+const BASE64 = /^[A-Za-z0-9+/_-]+={0,2}$/;
+
+export interface CallMarks {
+  /** The id that upstream gave the call; null: it gave none, or the call was made elsewhere. */
+  upstreamId: string | null;
+  /** In standard base64, as upstream writes it. */
+  signature: string | null;
+}
+
+/** @param freshId letters, digits and `-`; for a call that upstream gave no id */
+export function toolCallId({ upstreamId, signature }: CallMarks, freshId: string): string {
+  const known = upstreamId !== null && UPSTREAM_ID.test(upstreamId);
+  const id = PREFIX + (known ? UPSTREAM + upstreamId : freshId);
+  if (signature === null || !BASE64.test(signature)) return id;
+  return id + SIGNATURE + signature.replaceAll("+", "-").replaceAll("/", "_").replace(/=+$/, "");
+}
+
+/** What an id carries; nothing, if it is not one of ours. */
+export function marksOf(id: string): CallMarks {
+  const [, upstream, bare, signature] = ID.exec(id) ?? [];
+  return {
+    upstreamId: upstream !== undefined && bare !== undefined ? bare : null,
+    signature: signature === undefined ? null : standardBase64(signature),
+  };
+}
+
+function standardBase64(text: string): string {
+  const standard = text.replaceAll("-", "+").replaceAll("_", "/");
+  return standard.padEnd(Math.ceil(standard.length / 4) * 4, "=");
+}

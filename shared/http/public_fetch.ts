@@ -1,0 +1,136 @@
+import type { Clock } from "../contract/clock.ts";
+import { isAddress, isPublicAddress, isPublicHost } from "./public_address.ts";
+
+/** Links to pictures redirect once or twice; a longer chain is a loop or a trick. */
+export const MAX_REDIRECTS = 3;
+/** Longer than any link that a person would share. */
+const MAX_URL_CHARS = 4_096;
+
+/** A URL from outside that is not fetched, or whose answer is of no use. The message is for whoever sent it. */
+export class FetchRefused extends Error {
+  constructor(message: string) {
+    super(message);
+    this.name = "FetchRefused";
+  }
+}
+
+export interface PublicFetchOptions {
+  fetch: typeof fetch;
+  clock: Clock;
+  /** The addresses of a name. Absent: the runtime cannot tell, and only the name itself is judged. */
+  resolve?: (host: string) => Promise<string[]>;
+  /** For the whole fetch, redirects and body included. */
+  timeoutMs: number;
+  signal: AbortSignal;
+  /** Of the body; asked again at each piece, so several fetches may share one allowance. */
+  mayTake(bytes: number): boolean;
+  /** Whether a media type is welcome. */
+  accepts(mimeType: string): boolean;
+}
+
+export interface Fetched {
+  mimeType: string;
+  bytes: Uint8Array<ArrayBuffer>;
+}
+
+/**
+ * Fetches what a user's URL leads to: http or https on its usual port, a public host, without credentials; every redirect is
+ * judged anew. Nothing of the caller's request travels along.
+ *
+ * A name that resolves to a public address now and to a private one a moment later is not found out; the runtime
+ * connects by name, and its own network rules are the last line.
+ * @throws FetchRefused
+ * @throws the signal's reason when it aborts
+ */
+export async function fetchPublic(url: string, options: PublicFetchOptions): Promise<Fetched> {
+  options.signal.throwIfAborted();
+  const ended = new AbortController();
+  const timer = new AbortController();
+  const onAbort = () => ended.abort(options.signal.reason);
+  options.signal.addEventListener("abort", onAbort, { once: true });
+  options.clock.sleep(options.timeoutMs, timer.signal).then(
+    () => ended.abort(new FetchRefused(`did not arrive within ${options.timeoutMs} ms`)),
+    () => {},
+  );
+  try {
+    // Raced: a name server that does not answer cannot be told to stop.
+    return await Promise.race([followed(url, options, ended.signal), aborted(ended.signal)]);
+  } catch (thrown) {
+    options.signal.throwIfAborted();
+    if (ended.signal.aborted) throw ended.signal.reason;
+    if (thrown instanceof FetchRefused) throw thrown;
+    throw new FetchRefused("could not be fetched");
+  } finally {
+    timer.abort();
+    ended.abort();
+    options.signal.removeEventListener("abort", onAbort);
+  }
+}
+
+async function followed(start: string, options: PublicFetchOptions, signal: AbortSignal): Promise<Fetched> {
+  let url = await judged(start, options);
+  for (let hop = 0;; hop++) {
+    const response = await options.fetch(url, {
+      redirect: "manual",
+      signal,
+      headers: { accept: "image/*", "user-agent": "eve-gateway" },
+    });
+    const location = response.headers.get("location");
+    if (response.status >= 300 && response.status < 400 && location !== null) {
+      response.body?.cancel().catch(() => {});
+      if (hop === MAX_REDIRECTS) throw new FetchRefused(`redirects more than ${MAX_REDIRECTS} times`);
+      url = await judged(location, options, url);
+      continue;
+    }
+    return await taken(response, options);
+  }
+}
+
+/** The URL, if it may be fetched. */
+async function judged(text: string, { resolve }: PublicFetchOptions, base?: URL): Promise<URL> {
+  if (text.length > MAX_URL_CHARS) throw new FetchRefused(`is longer than ${MAX_URL_CHARS} characters`);
+  if (!URL.canParse(text, base)) throw new FetchRefused("is not a valid URL");
+  const url = new URL(text, base);
+  if (url.protocol !== "https:" && url.protocol !== "http:") throw new FetchRefused("must be http or https");
+  if (url.username !== "" || url.password !== "") throw new FetchRefused("must not carry credentials");
+  if (url.port !== "") throw new FetchRefused("must use the usual port");
+  const refused = new FetchRefused("must lead to a public host");
+  if (!isPublicHost(url.hostname)) throw refused;
+  if (resolve !== undefined && !isAddress(url.hostname)) {
+    const addresses = await resolve(url.hostname).catch(() => []);
+    if (addresses.length === 0) throw new FetchRefused("has a host that does not exist");
+    if (!addresses.every(isPublicAddress)) throw refused;
+  }
+  return url;
+}
+
+async function taken(response: Response, { accepts, mayTake }: PublicFetchOptions): Promise<Fetched> {
+  const leave = (why: string) => {
+    response.body?.cancel().catch(() => {});
+    return new FetchRefused(why);
+  };
+  if (!response.ok) throw leave(`answered with status ${response.status}`);
+  const mimeType = (response.headers.get("content-type") ?? "").split(";")[0]!.trim().toLowerCase();
+  if (!accepts(mimeType)) throw leave(`is of the type ${mimeType || "unknown"}, which is not accepted here`);
+  const pieces: Uint8Array[] = [];
+  let length = 0;
+  for await (const piece of response.body ?? []) {
+    if (!mayTake(piece.byteLength)) throw new FetchRefused("is too large");
+    pieces.push(piece);
+    length += piece.byteLength;
+  }
+  const bytes = new Uint8Array(length);
+  let offset = 0;
+  for (const piece of pieces) {
+    bytes.set(piece, offset);
+    offset += piece.byteLength;
+  }
+  return { mimeType, bytes };
+}
+
+function aborted(signal: AbortSignal): Promise<never> {
+  return new Promise((_, reject) => {
+    if (signal.aborted) reject(signal.reason);
+    signal.addEventListener("abort", () => reject(signal.reason), { once: true });
+  });
+}
