@@ -7,11 +7,15 @@ export interface ProjectKeys {
   secret: string;
   /** Signs the sessions of `/auth/v1`. */
   jwtSecret: string;
+  /** Signs the tokens of notebooks: 32 bytes in base64url. */
+  tokenSigningKey: string;
 }
 
 const FILE = "keys.json";
 /** 192 random bits. */
 const KEY_BYTES = 24;
+/** What HS256 wants at least. */
+const SIGNING_KEY_BYTES = 32;
 
 /** Reads the folder's keys, or makes them. A file that was cut short by a crash is replaced. */
 export async function projectKeys(dataDir: string): Promise<ProjectKeys> {
@@ -22,6 +26,7 @@ export async function projectKeys(dataDir: string): Promise<ProjectKeys> {
     publishable: `sb_publishable_${random()}`,
     secret: `sb_secret_${random()}`,
     jwtSecret: random() + random(),
+    tokenSigningKey: random(SIGNING_KEY_BYTES),
   };
   await Deno.writeTextFile(path, `${JSON.stringify(keys, undefined, 2)}\n`, { mode: 0o600 });
   return keys;
@@ -30,13 +35,15 @@ export async function projectKeys(dataDir: string): Promise<ProjectKeys> {
 function parse(text: string): ProjectKeys | undefined {
   try {
     const keys = JSON.parse(text) as Partial<ProjectKeys>;
-    const { publishable, secret, jwtSecret } = keys;
-    return publishable && secret && jwtSecret ? { publishable, secret, jwtSecret } : undefined;
+    const { publishable, secret, jwtSecret, tokenSigningKey } = keys;
+    return publishable && secret && jwtSecret && tokenSigningKey
+      ? { publishable, secret, jwtSecret, tokenSigningKey }
+      : undefined;
   } catch {
     return undefined;
   }
 }
 
-function random(): string {
-  return crypto.getRandomValues(new Uint8Array(KEY_BYTES)).toBase64({ alphabet: "base64url" });
+function random(bytes = KEY_BYTES): string {
+  return crypto.getRandomValues(new Uint8Array(bytes)).toBase64({ alphabet: "base64url", omitPadding: true });
 }

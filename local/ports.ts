@@ -5,14 +5,19 @@ const LOWEST = 20_000;
 const HIGHEST = 32_000;
 const TRIES = 200;
 
-/** Whether nobody listens on the port of 127.0.0.1 (and this user may). */
-export function portIsFree(port: number): boolean {
+/** What keeps this user from listening on the port of 127.0.0.1, or undefined. */
+export function portObstacle(port: number): "taken" | "forbidden" | undefined {
   try {
     Deno.listen({ hostname: "127.0.0.1", port }).close();
-    return true;
-  } catch {
-    return false;
+    return undefined;
+  } catch (error) {
+    return error instanceof Deno.errors.PermissionDenied ? "forbidden" : "taken";
   }
+}
+
+/** Whether this user could listen on the port of 127.0.0.1. */
+export function portIsFree(port: number): boolean {
+  return portObstacle(port) === undefined;
 }
 
 /** `count` free ports in a row, from a random place, so that runs side by side seldom meet. */

@@ -2,10 +2,11 @@
  * One PostgreSQL 17 server in a folder: made when it is missing, taken back when an earlier run left it behind, and
  * never outliving the process that started it.
  */
+import { statfs } from "node:fs/promises";
 import { eachLine } from "./lines.ts";
 import { type Account, serverAccount } from "./postgres_account.ts";
 import { type Place, possibleClusters, preparePlace } from "./postgres_place.ts";
-import { refusalForFolder, StartRefused } from "./refusal.ts";
+import { diskFull, refusalForFolder, StartRefused } from "./refusal.ts";
 
 export interface ClusterOptions {
   /** An existing folder; the cluster becomes a folder in it, or elsewhere when the server's account cannot enter it. */
@@ -44,6 +45,8 @@ const STOP_TIMEOUT_MS = 20_000;
 /** Backends of a killed server notice within a second or so that it is gone; until then they hold its memory. */
 const ORPHAN_TIMEOUT_MS = 15_000;
 const POLL_MS = 50;
+/** What a new cluster takes up. */
+const CLUSTER_BYTES = 40 * 1024 * 1024;
 /** Lines of the server's log to show when it does not start. */
 const KEPT_LOG_LINES = 40;
 
@@ -100,10 +103,16 @@ export async function startCluster(options: ClusterOptions): Promise<Cluster> {
     const place = await preparePlace(options.dataDir, account);
     await takeBack(place.cluster);
     await createMissing(place, account, options);
-    return await launch(place, account, options);
+    return await launch(place, account && await ownerOf(place.cluster), options);
   } catch (error) {
     throw refusalForFolder(error, options.dataDir) ?? error;
   }
+}
+
+/** The server runs only as the owner of its files: root may find those of an earlier run under another account. */
+async function ownerOf(cluster: string): Promise<Account> {
+  const { uid, gid } = await Deno.stat(cluster);
+  return { name: String(uid), uid: uid!, gid: gid! };
 }
 
 /** Makes the cluster under another name first, so that a half-made one is never taken for a whole one. */
@@ -115,6 +124,7 @@ async function createMissing(
   const { cluster, binaries } = place;
   if (await fileText(`${cluster}/PG_VERSION`) !== undefined) return;
 
+  await requireSpace(cluster.slice(0, cluster.lastIndexOf("/")));
   const unfinished = `${cluster}.unfinished`;
   const passwordFile = `${cluster}.password`;
   await Deno.remove(unfinished, { recursive: true }).catch(ignoreMissing);
@@ -150,6 +160,12 @@ async function createMissing(
   }
   await Deno.remove(cluster, { recursive: true }).catch(ignoreMissing);
   await Deno.rename(unfinished, cluster);
+}
+
+/** A full disk makes initdb fail in many ways, few of which say so. */
+async function requireSpace(folder: string): Promise<void> {
+  const disk = await statfs(folder);
+  if (disk.bavail * disk.bsize < CLUSTER_BYTES) throw diskFull(folder);
 }
 
 async function launch(place: Place, account: Account | undefined, options: ClusterOptions): Promise<Cluster> {

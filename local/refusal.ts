@@ -6,14 +6,19 @@ export class StartRefused extends Error {
   override name = "StartRefused";
 }
 
+/** The refusal for a disk without room for the stack's data. */
+export function diskFull(folder: string): StartRefused {
+  return new StartRefused(
+    `No disk space left for ${folder}: free some, or set EVE_DATA_DIR to a folder on another disk.`,
+  );
+}
+
 /** The refusal to show for a failed file operation below `folder`, or undefined if the error is of another kind. */
 export function refusalForFolder(error: unknown, folder: string): StartRefused | undefined {
   if (error instanceof StartRefused) return error;
   const text = error instanceof Error ? error.message : String(error);
   if (/ENOSPC|No space left on device|disk quota exceeded/i.test(text)) {
-    return new StartRefused(
-      `No disk space left for ${folder}: free some, or set EVE_DATA_DIR to a folder on another disk.`,
-    );
+    return diskFull(folder);
   }
   if (error instanceof Deno.errors.PermissionDenied || /EACCES|EROFS|Read-only file system/i.test(text)) {
     return new StartRefused(

@@ -7,7 +7,7 @@ import { KeptDatabase } from "./kept_database.ts";
 import { type ProjectKeys, projectKeys } from "./keys.ts";
 import { type OriginOptions, startOrigin } from "./origin.ts";
 import { CHECKOUT } from "./paths.ts";
-import { portIsFree } from "./ports.ts";
+import { portIsFree, portObstacle } from "./ports.ts";
 import { endLeftoverServer, portTaken } from "./postgres.ts";
 import { refusalForFolder, StartRefused } from "./refusal.ts";
 import { DEMO_KEYS, REAL_KEY_VARIABLE, type SeedKey, seedKeys } from "./seed.ts";
@@ -132,6 +132,7 @@ async function bringUp(
       SUPABASE_PUBLISHABLE_KEYS: JSON.stringify({ default: keys.publishable }),
       SUPABASE_SECRET_KEYS: JSON.stringify({ default: keys.secret }),
       SUPABASE_DB_URL: database.url,
+      EVE_TOKEN_SIGNING_KEYS: JSON.stringify([{ kid: "local", k: keys.tokenSigningKey }]),
       ...(upstream ? { GOOGLE_API_BASE_URL: upstream } : {}),
       ...Object.fromEntries(googleKeys.map((key) => [key.envVarName, key.secret])),
       ...options.env,
@@ -190,9 +191,14 @@ async function portsFree(first: number, patienceMs: number): Promise<void> {
   const deadline = Date.now() + patienceMs;
   const ports = Array.from({ length: PORTS_IN_A_ROW }, (_, index) => first + index);
   for (;;) {
-    const taken = ports.find((port) => !portIsFree(port));
-    if (taken === undefined) return;
-    if (Date.now() >= deadline) throw portTaken(taken);
+    const unusable = ports.find((port) => !portIsFree(port));
+    if (unusable === undefined) return;
+    if (portObstacle(unusable) === "forbidden") {
+      throw new StartRefused(
+        `Only root may listen on port ${unusable}: choose one from 1024 up with EVE_PORT.`,
+      );
+    }
+    if (Date.now() >= deadline) throw portTaken(unusable);
     await sleep(PORT_POLL_MS);
   }
 }
