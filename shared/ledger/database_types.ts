@@ -234,6 +234,7 @@ export type Database = {
       [_ in never]: never;
     };
     Functions: {
+      "eve_models": { Args: { "consumer_id"?: string; "token_id"?: string }; Returns: Json };
       "eve_reserve": {
         Args: {
           "attempt"?: number;

@@ -60,6 +60,7 @@ as $$
   insert into eve.lanes (quota_project, model)
   select distinct k.quota_key, ensure_lanes.model
   from public.google_ai_api_keys k
+  order by 1 -- Two that add the same lanes at once must not wait for each other.
   on conflict do nothing;
 $$;
 
@@ -333,6 +334,13 @@ begin
   set rpd_used = c.rpd_used + 1
   where c.api_key_id = count_usage.key_id and c.model = count_usage.model and c.minute_bucket > v_minute
     and c.day_bucket = v_day;
+exception
+  -- The table is its owner's, and so are rules on it that refuse a row. They must not stop a settlement.
+  when integrity_constraint_violation or data_exception or raise_exception then
+    perform eve.open_alert(
+      'usage_counters_refused', 'public.google_ai_usage_counters', 'warning',
+      format('A row for public.google_ai_usage_counters was refused: %s. The attempt itself is in eve.attempts.', sqlerrm)
+    );
 end;
 $$;
 
@@ -366,7 +374,8 @@ begin
     select i.*
     from eve.inflight i
     where i.lease_until < v_now and (expire_leases.lane_id is null or i.lane_id = expire_leases.lane_id)
-    order by i.request_no
+    -- In the order of the counters that they touch, so that two who clear at once cannot wait for each other.
+    order by i.key_id, i.model, i.start_ms
     limit expire_leases.at_most
     for update skip locked
   loop
@@ -416,7 +425,9 @@ begin
     (running).attempt, (running).wait_ms, (running).received_at, eve.clock(), close_request.input_tokens,
     close_request.output_tokens, close_request.total_tokens, close_request.error_code, close_request.finish_reason,
     (running).trace_id, (running).metadata, (running).request_hash
-  );
+  )
+  -- One row that cannot be closed would stop every reservation on its lane.
+  on conflict do nothing;
 end;
 $$;
 

@@ -118,6 +118,7 @@ declare
   v_tokens bigint;
   v_now bigint;
   v_lane record;
+  v_row eve.lanes;
   v_fit record;
   v_best record;
   v_best_start bigint;
@@ -159,16 +160,14 @@ begin
   -- The same request twice at once: the second waits here and then sees the first.
   perform pg_advisory_xact_lock(hashtextextended(v_consumer_id::text || eve_reserve.request_id, 0));
 
+  -- Whoever settles or closes it at this moment is waited for; then it has ended, and the answer is below.
   select * into v_running
   from eve.inflight i
-  where i.consumer_id = v_consumer_id and i.request_id = eve_reserve.request_id;
+  where i.consumer_id = v_consumer_id and i.request_id = eve_reserve.request_id
+  for update;
   if found and v_running.lease_until < v_received_at then
     perform eve.expire_leases(v_running.lane_id, 100000);
-    -- Whoever settles it at this moment is waited for; then it has ended, and the answer is below.
-    select * into v_running
-    from eve.inflight i
-    where i.consumer_id = v_consumer_id and i.request_id = eve_reserve.request_id
-    for update;
+    v_running := null;
   end if;
   if v_running.request_no is not null
     and (eve_reserve.attempt = 1 or v_running.state <> 'between' or eve_reserve.attempt <> v_running.attempt + 1) then
@@ -302,7 +301,7 @@ begin
       -- Lanes in the order of the earliest start that can be told without looking into the window. The first whose real
       -- start is no later than the next one's bound is the best there is, so seldom more than one window is looked at.
       for v_lane in
-        select l as row, l.id is null as missing, count(*) over () as lanes, limits.rpm, limits.tpm, limits.rpd,
+        select l.id as lane_id, l.id is null as missing, k.quota_key, count(*) over () as lanes, limits.rpm, limits.tpm, limits.rpd,
           k.key_ids, k.aliases, k.env_var_names,
           greatest(
             v_now, case v_class when 'batch' then l.batch_tail_ms else l.interactive_tail_ms end,
@@ -366,15 +365,16 @@ begin
           v_second_start := least(v_second_start, v_lane.bound_ms);
           exit;
         end if;
-        if v_lanes = 1 and v_rounds = 1 and (v_lane.rpm > 600 or v_lane.rpm is null) and v_lane.bound_ms = v_now then
-          -- No choice to make, and a fast lane is seldom full: look once, with the lane in hand.
+        if v_rounds = 1 and (v_lane.rpm > 600 or v_lane.rpm is null) and v_lane.bound_ms = v_now then
+          -- Nothing starts sooner than now, and a fast lane is seldom full: look once, with the lane in hand.
           v_best_start := v_now;
           v_best := v_lane;
           exit;
         end if;
+        select * into v_row from eve.lanes l where l.id = v_lane.lane_id;
         select * into v_fit
         from eve.earliest_start(
-          v_lane.row, v_lane.rpm, v_lane.tpm, v_lane.rpd, v_class, v_tokens, v_now, v_guard_ms,
+          v_row, v_lane.rpm, v_lane.tpm, v_lane.rpd, v_class, v_tokens, v_now, v_guard_ms,
           v_model.interactive_floor, v_model.interactive_reserve, v_model.interactive_reserve_day, true
         );
         if v_best_start is null and v_fit.start_ms is null then
@@ -412,9 +412,10 @@ begin
         end if;
         -- Too late on the best lane, so on all. What stands in the way, apart from the line of those who came before?
         if v_refusal_wait is null or v_best_start - v_now - eve_reserve.max_wait_ms < v_refusal_wait then
+          select * into v_row from eve.lanes l where l.id = v_best.lane_id;
           select * into v_fit
           from eve.earliest_start(
-            v_best.row, v_best.rpm, v_best.tpm, v_best.rpd, v_class, v_tokens, v_now, v_guard_ms,
+            v_row, v_best.rpm, v_best.tpm, v_best.rpd, v_class, v_tokens, v_now, v_guard_ms,
             v_model.interactive_floor, v_model.interactive_reserve, v_model.interactive_reserve_day, false
           );
           v_refusal_limit := coalesce(v_fit.limit_name, 'queue');
@@ -434,7 +435,7 @@ begin
             )
             into v_refusal_limits
             from eve.lane_buckets b
-            where b.lane_id = (v_best.row).id and b.at_ms > v_now - 60000 - v_guard_ms and b.at_ms <= v_now;
+            where b.lane_id = v_best.lane_id and b.at_ms > v_now - 60000 - v_guard_ms and b.at_ms <= v_now;
           end if;
         end if;
         continue each_model;
@@ -443,7 +444,7 @@ begin
       if v_lanes = 1 then
         select * into v_booking
         from eve.book(
-          (v_best.row).id, v_best.rpm, v_best.tpm, v_best.rpd, v_class, v_tokens, v_guard_ms, v_model.interactive_floor,
+          v_best.lane_id, v_best.rpm, v_best.tpm, v_best.rpd, v_class, v_tokens, v_guard_ms, v_model.interactive_floor,
           v_model.interactive_reserve, v_model.interactive_reserve_day, eve_reserve.max_wait_ms
         );
         v_booked := v_booking.booked;
@@ -453,7 +454,7 @@ begin
         begin
           select * into v_booking
           from eve.book(
-            (v_best.row).id, v_best.rpm, v_best.tpm, v_best.rpd, v_class, v_tokens, v_guard_ms,
+            v_best.lane_id, v_best.rpm, v_best.tpm, v_best.rpd, v_class, v_tokens, v_guard_ms,
             v_model.interactive_floor, v_model.interactive_reserve, v_model.interactive_reserve_day,
             case
               -- As long as no other lane would start it sooner.
@@ -514,7 +515,7 @@ begin
     )
     values (
       nextval('eve.request_no'), v_consumer_id, eve_reserve.request_id, eve_reserve.token_id, v_class, eve_reserve.door,
-      v_requested, v_model.model, 1, 'reserved', (v_best.row).id, v_key_id, v_booking.start_ms, v_booking.bucket_ms,
+      v_requested, v_model.model, 1, 'reserved', v_best.lane_id, v_key_id, v_booking.start_ms, v_booking.bucket_ms,
       v_booking.day_ends_ms, v_tokens, to_timestamp((v_booking.start_ms + eve_reserve.lease_ms) / 1000.0), v_received_at,
       v_booking.wait_ms, eve_reserve.trace_id, coalesce(eve_reserve.metadata, '{}'), eve_reserve.request_hash
     )
@@ -522,7 +523,7 @@ begin
   else
     v_request_no := v_running.request_no;
     update eve.inflight i
-    set model = v_model.model, attempt = eve_reserve.attempt, state = 'reserved', lane_id = (v_best.row).id,
+    set model = v_model.model, attempt = eve_reserve.attempt, state = 'reserved', lane_id = v_best.lane_id,
       key_id = v_key_id, start_ms = v_booking.start_ms, bucket_ms = v_booking.bucket_ms,
       day_ends_ms = v_booking.day_ends_ms, tokens = v_tokens,
       lease_until = to_timestamp((v_booking.start_ms + eve_reserve.lease_ms) / 1000.0), wait_ms = i.wait_ms + v_booking.wait_ms
@@ -535,7 +536,7 @@ begin
     'key', jsonb_build_object(
       'id', v_key_id, 'alias', v_best.aliases[v_key_place], 'env_var_name', v_best.env_var_names[v_key_place], 'provider', v_providers[1]
     ),
-    'lane_id', (v_best.row).id, 'quota_project', (v_best.row).quota_project, 'class', v_class,
+    'lane_id', v_best.lane_id, 'quota_project', v_best.quota_key, 'class', v_class,
     'wait_ms', v_booking.wait_ms,
     'start_at', to_timestamp((v_booking.start_ms) / 1000.0), 'lease_until', to_timestamp((v_booking.start_ms + eve_reserve.lease_ms) / 1000.0),
     'tokens', v_tokens,

@@ -1,6 +1,6 @@
 -- The models of Google's free tier (requests a minute, input tokens a minute, requests a day). A row that is there already
--- keeps its limits: they are the owner's.
-insert into public.google_ai_model_limits (model, rpm, tpm, rpd, supports_thinking, image_tokens) values
+-- keeps its limits: they are the owner's. What adoption added to it without knowing the model is set right.
+insert into public.google_ai_model_limits as m (model, rpm, tpm, rpd, supports_thinking, image_tokens) values
   ('gemma-4-31b-it', 30, 16000, 14400, true, 1120),
   ('gemma-4-26b-a4b-it', 30, 16000, 14400, true, 1120),
   ('gemini-3.5-flash-lite', 15, 250000, 500, true, 1120),
@@ -9,7 +9,10 @@ insert into public.google_ai_model_limits (model, rpm, tpm, rpd, supports_thinki
   ('gemini-embedding-001', 100, 30000, 1000, false, 1120),
   ('gemma-3-27b', 30, 15000, 14400, false, 256),
   ('gemma-3-27b-it', 30, 15000, 14400, false, 256)
-on conflict (model) do nothing;
+on conflict (model) do update
+set supports_thinking = excluded.supports_thinking, image_tokens = excluded.image_tokens
+where not m.supports_thinking and m.image_tokens = 1120
+  and (excluded.supports_thinking, excluded.image_tokens) is distinct from (m.supports_thinking, m.image_tokens);
 
 -- Gemma 3 has left the Gemini API (404 since May 2026): its name goes on working and is served by its successor. It took no
 -- system text, no tools and no JSON mode.

@@ -352,19 +352,58 @@ describe("adoption in detail", () => {
     dropAfter(async () => {
       const sql = await adopt(
         "exact.sql",
-        "alter table public.token_usage add constraint only_gemma check (model like 'gemma-3%') not valid",
+        `alter table public.token_usage add constraint only_gemma check (model like 'gemma-3%') not valid;
+         alter table public.google_ai_usage_counters add constraint old_only check (minute_bucket < '2026-06-01');`,
       );
       const [{ granted }] = await sql<[{ granted: { request_no: string } }]>`
         select public.eve_reserve('r', '{gemma-4-31b-it}', 100) as granted
       `;
-      await sql`delete from public.google_ai_api_keys`;
       expect(
         await sql`select public.eve_settle(${granted.request_no}::bigint, 1, 'succeeded', input_tokens => 9) as settled`,
       ).toEqual([{ settled: { status: "settled" } }]);
       expect(await sql`select input_tokens from eve.attempts`).toEqual([{ input_tokens: 9 }]);
-      expect(await sql`select kind, message from eve.alerts`).toMatchObject([
+      expect(await sql`select kind, message from eve.alerts order by kind`).toMatchObject([
         { kind: "token_usage_refused", message: expect.stringContaining("only_gemma") },
+        { kind: "usage_counters_refused", message: expect.stringContaining("old_only") },
       ]);
+    }));
+
+  test("a key that is deleted while it is in use leaves nothing that cannot be closed", () =>
+    dropAfter(async () => {
+      const sql = await adopt("exact.sql");
+      const reserve = (requestId: string) =>
+        sql<[{ granted: { status: string; request_no: string } }]>`
+          select public.eve_reserve(${requestId}, '{gemma-4-31b-it}', 100, lease_ms => 100) as granted
+        `;
+      const [{ granted }] = await reserve("settled");
+      await reserve("abandoned");
+      await sql`delete from public.google_ai_api_keys where key_alias = 'events-main'`;
+      await new Promise((resolve) => setTimeout(resolve, 150));
+      expect(
+        await sql`select public.eve_settle(${granted.request_no}::bigint, 1, 'succeeded', input_tokens => 9) as settled`,
+      ).toEqual([{ settled: { status: "settled" } }]);
+      expect(await sql`select public.eve_sweep() as swept`).toMatchObject([{ swept: { expired: 1 } }]);
+      expect((await reserve("the next one"))[0].granted.status).toBe("granted");
+    }));
+
+  test("a known model's own flags are set on the owner's rows, whose limits stay", () =>
+    dropAfter(async () => {
+      const sql = await adopt("exact.sql");
+      const flags = (connection: postgres.Sql) =>
+        connection`
+          select model, provider, is_active, replaced_by, supports_system, supports_json, supports_tools, supports_thinking,
+            image_tokens
+          from public.google_ai_model_limits order by model
+        `;
+      const fresh = await cloneDatabase();
+      try {
+        expect(await flags(sql)).toEqual(await flags(fresh.sql));
+      } finally {
+        await fresh.drop();
+      }
+      expect(
+        await sql`select rpm, tpm, rpd from public.google_ai_model_limits where model = 'gemini-2.5-flash'`,
+      ).toEqual([{ rpm: 4, tpm: 240000, rpd: 18 }]);
     }));
 
   test("100,000 counters, a tenth of them double, and 100,000 usage rows take seconds", () =>

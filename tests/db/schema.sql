@@ -1,5 +1,5 @@
 -- What the migrations make, for reviewers: a change of the schema shows here. Function bodies are in the migrations.
--- Compared by schema.test.ts; written anew, on purpose, by: npm test -- --project db -u tests/db/schema.test.ts
+-- Compared by schema.test.ts; written anew, on purpose, by: npm test -- tests/db/schema.test.ts -u
 
 create sequence eve.request_no as bigint start 1 increment 1 cache 32;
 comment on sequence eve.request_no is 'Numbers requests in the order they were admitted (nearly: each connection takes 32 at a time).';
@@ -32,6 +32,7 @@ create table eve.alerts (
 alter table eve.alerts enable row level security;
 CREATE UNIQUE INDEX alerts_open_kind_subject_key ON eve.alerts USING btree (kind, subject) WHERE (closed_at IS NULL);
 comment on table eve.alerts is 'What a person should look at: opened once, closed when it is over.';
+comment on column eve.alerts.subject is 'What it is about: a key, a model, a table. Open alerts are unique by kind and subject.';
 
 create table eve.attempts (
   request_no bigint not null,
@@ -57,6 +58,7 @@ create table eve.attempts (
   finish_reason text,
   latency_ms integer,
   settled_at timestamp with time zone not null,
+  constraint attempts_class_known CHECK ((class = ANY (ARRAY['interactive'::text, 'batch'::text]))),
   constraint attempts_outcome_known CHECK ((outcome = ANY (ARRAY['succeeded'::text, 'failed'::text, 'cancelled'::text, 'expired'::text]))),
   constraint attempts_pkey PRIMARY KEY (request_no, attempt)
 );
@@ -65,6 +67,9 @@ CREATE INDEX attempts_settled_at_idx ON eve.attempts USING brin (settled_at);
 comment on table eve.attempts is 'Audit: every reservation that ended, and how. Written once, when it is settled or has expired.';
 comment on column eve.attempts.start_ms is 'When upstream was to be called: milliseconds since 1970, the database''s clock.';
 comment on column eve.attempts.tokens_booked is 'Input tokens reserved; input_tokens are the real ones.';
+comment on column eve.attempts.usage_estimated is 'True where upstream did not say what it counted.';
+comment on column eve.attempts.dispatched is 'False: upstream was never called, and the start was given back.';
+comment on column eve.attempts.latency_ms is 'From the call to upstream until its answer had come whole.';
 
 create table eve.consumer_days (
   consumer_id uuid not null,
@@ -76,6 +81,8 @@ create table eve.consumer_days (
 ) with (fillfactor=50);
 alter table eve.consumer_days enable row level security;
 comment on table eve.consumer_days is 'What a consumer with a budget has spent in a Pacific day.';
+comment on column eve.consumer_days.day is 'The day in America/Los_Angeles.';
+comment on column eve.consumer_days.tokens is 'Input and output tokens; the estimate of the input while a call runs.';
 
 create table eve.consumers (
   id uuid not null default gen_random_uuid(),
@@ -99,9 +106,13 @@ create table eve.consumers (
 );
 alter table eve.consumers enable row level security;
 comment on table eve.consumers is 'Who calls. A secret is kept as a hash only.';
+comment on column eve.consumers.kind is 'project: the project''s own secret key. service: calls with a key of its own. notebook: exchanges its secret for scoped tokens.';
+comment on column eve.consumers.previous_secret_hash is 'Accepted until previous_secret_until, so that a secret can be changed without a gap.';
 comment on column eve.consumers.models is 'Models it may call; null: all.';
 comment on column eve.consumers.max_class is 'The highest traffic class it gets; batch turns its interactive requests into batch.';
+comment on column eve.consumers.requests_per_day is 'Requests a Pacific day, however many attempts each takes; null: no budget.';
 comment on column eve.consumers.tokens_per_day is 'Input and output tokens a Pacific day; null: no budget.';
+comment on column eve.consumers.capture is 'Whether what it asks and gets may be kept.';
 
 create table eve.inflight (
   request_no bigint not null,
@@ -126,6 +137,7 @@ create table eve.inflight (
   trace_id text,
   metadata jsonb not null,
   request_hash text,
+  constraint inflight_class_known CHECK ((class = ANY (ARRAY['interactive'::text, 'batch'::text]))),
   constraint inflight_consumer_id_request_id_key UNIQUE (consumer_id, request_id),
   constraint inflight_pkey PRIMARY KEY (request_no),
   constraint inflight_state_known CHECK ((state = ANY (ARRAY['reserved'::text, 'between'::text])))
@@ -133,9 +145,14 @@ create table eve.inflight (
 alter table eve.inflight enable row level security;
 CREATE INDEX inflight_lane_id_lease_until_idx ON eve.inflight USING btree (lane_id, lease_until);
 comment on table eve.inflight is 'Requests that are running: one row each, with the reservation of the current attempt. Small, whatever the audit''s size.';
+comment on column eve.inflight.requested_model is 'The model asked for; model is the one that serves.';
 comment on column eve.inflight.state is 'reserved: an attempt holds a slot. between: the last attempt has failed, the next has not been reserved.';
+comment on column eve.inflight.start_ms is 'The start that the caller was told, in milliseconds since 1970; bucket_ms: the bucket it is booked in.';
+comment on column eve.inflight.day_ends_ms is 'The Pacific midnight that ended the lane''s day at the time of booking: which count to give it back to.';
 comment on column eve.inflight.tokens is 'Input tokens booked, after the model''s factor.';
 comment on column eve.inflight.lease_until is 'Not settled by then: the caller has died, and the row is closed as expired.';
+comment on column eve.inflight.wait_ms is 'Milliseconds that its attempts waited for their starts, together.';
+comment on column eve.inflight.request_hash is 'Tells a repetition of a request from another request with the same id.';
 
 create table eve.key_model_blocks (
   key_id uuid not null,
@@ -159,6 +176,8 @@ create table eve.lane_buckets (
 ) with (fillfactor=70, autovacuum_vacuum_scale_factor=0.05, autovacuum_vacuum_cost_delay=0);
 alter table eve.lane_buckets enable row level security;
 comment on table eve.lane_buckets is 'Starts and input tokens of a lane at an instant: a millisecond on lanes of up to 600 starts a minute, a tenth of a second on faster ones.';
+comment on column eve.lane_buckets.at_ms is 'The end of the bucket, in milliseconds since 1970.';
+comment on column eve.lane_buckets.batch_starts is 'Those of starts that were batch; batch_tokens likewise.';
 
 create table eve.lanes (
   id bigint not null generated always as identity,
@@ -181,21 +200,25 @@ create table eve.lanes (
   minute_number bigint not null default 0,
   minute_starts integer[] not null default array_fill(0, ARRAY[10]),
   minute_tokens bigint[] not null default array_fill((0)::bigint, ARRAY[10]),
-  interactive_size integer not null default 0,
+  interactive_size bigint not null default 0,
   turns bigint not null default 0,
   constraint lanes_pkey PRIMARY KEY (id),
   constraint lanes_quota_project_model_key UNIQUE (quota_project, model)
 ) with (fillfactor=50, autovacuum_vacuum_scale_factor=0.02, autovacuum_vacuum_cost_delay=0);
 alter table eve.lanes enable row level security;
 comment on table eve.lanes is 'A lane is what Google counts by: one quota project and one model. Taken for update by every booking. Times are milliseconds since 1970 of the database''s clock.';
+comment on column eve.lanes.quota_project is 'As in google_ai_api_keys.quota_key.';
 comment on column eve.lanes.blocked_until is 'No start before this time, because upstream said so; infinity: until a person unblocks it.';
 comment on column eve.lanes.interactive_tail_ms is 'Start of the last interactive booking: the next one of that class does not start before it.';
 comment on column eve.lanes.batch_tail_ms is 'Start of the last batch booking.';
 comment on column eve.lanes.day_ends_ms is 'The next midnight in America/Los_Angeles, as of the last booking.';
 comment on column eve.lanes.day_starts is 'Starts booked in the Pacific day that ends at day_ends_ms; next_day_starts: in the day after it.';
+comment on column eve.lanes.day_batch_starts is 'Those of day_starts that were batch; next_day_batch_starts likewise.';
 comment on column eve.lanes.span_number is 'Number of the 65,536 ms span of the last booking. Two spans cover any window, so if their sum fits, the window does.';
+comment on column eve.lanes.span_starts is 'Starts and tokens of that span; previous_span_*: of everything booked before it that may still count.';
 comment on column eve.lanes.minute_number is 'Minute of the last interactive booking: where the ring of ten minutes stands.';
 comment on column eve.lanes.minute_starts is 'Interactive starts of the last ten minutes, a ring indexed by minute modulo 10.';
+comment on column eve.lanes.minute_tokens is 'Their input tokens, in the same ring.';
 comment on column eve.lanes.interactive_size is 'Tokens of a large interactive call lately: a maximum that decays by a tenth with every call.';
 comment on column eve.lanes.turns is 'Bookings ever made: keys that share a lane take turns by it.';
 
@@ -212,6 +235,8 @@ create table eve.quota_overrides (
 );
 alter table eve.quota_overrides enable row level security;
 comment on table eve.quota_overrides is 'Limits of one quota project that differ from the model''s row (another tier). The whole row replaces it; null is unlimited.';
+comment on column eve.quota_overrides.quota_project is 'As in google_ai_api_keys.quota_key.';
+comment on column eve.quota_overrides.rpm is 'Requests a minute; tpm: input tokens a minute; rpd: requests a Pacific day.';
 
 create table eve.refusals (
   id bigint not null generated always as identity (cache 32),
@@ -228,11 +253,15 @@ create table eve.refusals (
   tokens bigint not null,
   retry_after_ms bigint,
   trace_id text,
+  constraint refusals_class_known CHECK ((class = ANY (ARRAY['interactive'::text, 'batch'::text]))),
   constraint refusals_pkey PRIMARY KEY (id)
 );
 alter table eve.refusals enable row level security;
 CREATE INDEX refusals_refused_at_idx ON eve.refusals USING brin (refused_at);
 comment on table eve.refusals is 'Audit: every reservation that was refused, why, and when it may come back.';
+comment on column eve.refusals.limit_name is 'Which limit stood in the way: rpm, tpm, rpd, queue, blocked, or a budget.';
+comment on column eve.refusals.tokens is 'Estimated input tokens, before the model''s factor.';
+comment on column eve.refusals.retry_after_ms is 'When to come back, as it was told; null: coming back does not help.';
 
 create table eve.request_results (
   request_no bigint not null,
@@ -266,6 +295,7 @@ create table eve.requests (
   trace_id text,
   metadata jsonb not null,
   request_hash text,
+  constraint requests_class_known CHECK ((class = ANY (ARRAY['interactive'::text, 'batch'::text]))),
   constraint requests_consumer_id_request_id_key UNIQUE (consumer_id, request_id),
   constraint requests_pkey PRIMARY KEY (request_no),
   constraint requests_state_known CHECK ((state = ANY (ARRAY['succeeded'::text, 'failed'::text, 'cancelled'::text, 'expired'::text])))
@@ -273,6 +303,8 @@ create table eve.requests (
 alter table eve.requests enable row level security;
 CREATE INDEX requests_finished_at_idx ON eve.requests USING brin (finished_at);
 comment on table eve.requests is 'Audit: every request that ended. Those still running are in eve.inflight.';
+comment on column eve.requests.key_id is 'The key of the last attempt.';
+comment on column eve.requests.input_tokens is 'Of the last attempt, as are output_tokens and total_tokens; eve.attempts has them all.';
 
 create table eve.scoped_tokens (
   id uuid not null default gen_random_uuid(),
@@ -294,6 +326,9 @@ create table eve.scoped_tokens (
 alter table eve.scoped_tokens enable row level security;
 CREATE INDEX scoped_tokens_consumer_id_idx ON eve.scoped_tokens USING btree (consumer_id);
 comment on table eve.scoped_tokens is 'Short-lived tokens of notebooks: the id is the token''s jti. The token itself is kept nowhere.';
+comment on column eve.scoped_tokens.models is 'Models it may be used for, of those its consumer may call; null: all of those.';
+comment on column eve.scoped_tokens.requests_budget is 'Requests in its whole life; tokens_budget: input and output tokens. Null: no budget.';
+comment on column eve.scoped_tokens.revoked_at is 'From then on the next reservation refuses it.';
 
 create table eve.settings (
   name text not null,
@@ -671,6 +706,14 @@ create function eve.usage_meta(
   security invoker
   set search_path="";
 
+create function public.eve_models(consumer_id uuid DEFAULT NULL::uuid, token_id uuid DEFAULT NULL::uuid)
+  returns jsonb
+  language sql
+  stable
+  security invoker
+  set search_path="";
+comment on function public.eve_models is 'The models that a consumer, or the holder of a token, may use.';
+
 create function public.eve_reserve(
     request_id text,
     models text[],
@@ -692,7 +735,7 @@ create function public.eve_reserve(
   language plpgsql
   volatile
   security invoker
-  set search_path="" set plan_cache_mode=force_generic_plan;
+  set search_path="" set plan_cache_mode=force_generic_plan set enable_seqscan=off set jit=off;
 comment on function public.eve_reserve is 'Reserves a slot for one upstream attempt: all limits and budgets together or nothing. Answers granted, refused or duplicate.';
 
 create function public.eve_settle(
@@ -719,7 +762,7 @@ create function public.eve_settle(
   language plpgsql
   volatile
   security invoker
-  set search_path="" set plan_cache_mode=force_generic_plan;
+  set search_path="" set plan_cache_mode=force_generic_plan set enable_seqscan=off set jit=off;
 comment on function public.eve_settle is 'Ends a reservation: real tokens replace the estimate at its own place in the window. Twice is the same as once; late is harmless.';
 
 create function public.eve_sweep(at_most integer DEFAULT 1000)

@@ -12,11 +12,11 @@ afterAll(() => database?.drop());
 
 const HEADER =
   `-- What the migrations make, for reviewers: a change of the schema shows here. Function bodies are in the migrations.
--- Compared by schema.test.ts; written anew, on purpose, by: npm test -- --project db -u tests/db/schema.test.ts
+-- Compared by schema.test.ts; written anew, on purpose, by: npm test -- tests/db/schema.test.ts -u
 
 `;
 
-test("it is the committed one (written anew by: npm test -- --project db -u tests/db/schema.test.ts)", async () => {
+test("it is the committed one (written anew by: npm test -- tests/db/schema.test.ts -u)", async () => {
   const catalog = await readCatalog(database.sql, ["public", "eve"]);
   await expect(HEADER + asSql(catalog)).toMatchFileSnapshot(`${CHECKOUT}/tests/db/schema.sql`);
 });

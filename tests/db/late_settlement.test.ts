@@ -1,0 +1,61 @@
+/** A settlement that comes after its lease, at the moment when somebody else wants the same request or clears its lane. */
+import { afterAll, beforeAll, expect, test } from "vitest";
+import { cloneDatabase, type TestDatabase } from "../harness/database.ts";
+
+let database: TestDatabase;
+beforeAll(async () => {
+  database = await cloneDatabase();
+  await database
+    .sql`insert into public.google_ai_api_keys (key_alias, env_var_name) values ('one', 'GOOGLE_API_KEY')`;
+});
+afterAll(() => database?.drop());
+
+interface Reserved {
+  status: string;
+  state?: string;
+  request_no: number;
+}
+
+const LEASE_MS = 100;
+
+async function reserve(requestId: string): Promise<Reserved> {
+  const [row] = await database.sql<[{ answer: Reserved }]>`
+    select public.eve_reserve(${requestId}, '{gemma-4-31b-it}', 10, lease_ms => ${LEASE_MS}) as answer
+  `;
+  return row.answer;
+}
+
+const leaseIsOver = () => new Promise((resolve) => setTimeout(resolve, LEASE_MS + 50));
+
+test("a repeated request waits for it, and learns how the first one ended", async () => {
+  const { sql } = database;
+  const first = await reserve("twice");
+  await leaseIsOver();
+  let second: Promise<Reserved>;
+  await sql.begin(async (transaction) => {
+    await transaction`select public.eve_settle(${first.request_no}, 1, 'succeeded', input_tokens => 9)`;
+    second = reserve("twice");
+    // It must be waiting by the time this transaction ends.
+    await expect.poll(() => waitingFor(database)).toBe(1);
+  });
+  expect(await second!).toMatchObject({
+    status: "duplicate",
+    state: "succeeded",
+    request_no: first.request_no,
+  });
+  expect(await sql`select request_no from eve.inflight`).toEqual([]);
+});
+
+test("the lane goes on being served", async () => {
+  await leaseIsOver();
+  expect(await reserve("another")).toMatchObject({ status: "granted" });
+  expect(await database.sql`select public.eve_sweep() as swept`).toMatchObject([{ swept: { expired: 0 } }]);
+});
+
+async function waitingFor({ sql }: TestDatabase): Promise<number> {
+  const [row] = await sql<[{ waiting: number }]>`
+    select count(*)::integer as waiting from pg_catalog.pg_stat_activity
+    where datname = current_database() and wait_event_type = 'Lock'
+  `;
+  return row.waiting;
+}
