@@ -1,7 +1,7 @@
 /** Who calls, after identity has verified and authorised the credential. */
 export interface Caller {
-  /** `project`: the project's own secret key, which may do everything. */
-  kind: "project";
+  /** `project`: the project's own secret key, which may do everything. `service`: a consumer by its own key. `notebook`: a consumer by a token. */
+  kind: "project" | "service" | "notebook";
   /** The consumer that is charged. Null: the project itself. */
   consumerId: string | null;
   /** The scoped token that is charged as well. */

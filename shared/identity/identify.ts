@@ -1,23 +1,81 @@
 import type { Caller } from "../contract/caller.ts";
 import { GatewayError } from "../contract/gateway_error.ts";
-import { extractCredentials } from "./credentials.ts";
+import type { Access } from "../ledger/access.ts";
+import { looksLikeConsumerSecret } from "../tokens/consumer_secret.ts";
+import type { TokenRules } from "../tokens/token_rules.ts";
+import { looksLikeJwt } from "../tokens/verify.ts";
+import { addressOf } from "./address.ts";
+import { type Credential, extractCredentials } from "./credentials.ts";
+import { type VerifiedConsumer, verifyConsumerSecret } from "./consumer_keys.ts";
 import { type ProjectKeys, type VerifiedKey, verifyProjectKey } from "./project_keys.ts";
+import { type VerifiedToken, verifyScopedToken } from "./scoped_tokens.ts";
+
+export interface Authorities {
+  project: ProjectKeys;
+  tokens: TokenRules;
+  access: Pick<Access, "authenticate" | "noteRefusal">;
+  /** Lets the audit's note of a refusal be written after the response has gone. */
+  background: (task: Promise<void>) => void;
+}
+
+type Verified = VerifiedKey | VerifiedConsumer | VerifiedToken;
 
 /**
  * Who sent a request: its credentials are extracted, then each of them verified, then the caller authorised. One that is
  * present but invalid is rejected, even beside a valid one.
- * @throws GatewayError `credential_missing`, `credential_invalid`, `credential_insufficient`, `gateway_misconfigured`
+ * @throws GatewayError `credential_missing`, `credential_invalid`, `credential_insufficient`, `consumer_disabled`,
+ * `token_revoked`, `gateway_misconfigured`, `database_unavailable`
  */
-export async function identify(request: Request, keys: ProjectKeys): Promise<Caller> {
-  const credentials = extractCredentials(request);
-  const verified: VerifiedKey[] = [];
-  for (const credential of credentials) verified.push(await verifyProjectKey(credential, keys));
+export async function identify(request: Request, authorities: Authorities): Promise<Caller> {
+  const verified: Verified[] = [];
+  for (const credential of extractCredentials(request)) {
+    verified.push(await verify(credential, authorities, addressOf(request)));
+  }
   return authorise(verified);
 }
 
-/** The first credential names the caller; only a secret key may call models. */
-function authorise([caller]: VerifiedKey[]): Caller {
+async function verify(
+  credential: Credential,
+  { project, tokens, access, background }: Authorities,
+  address: string | null,
+): Promise<Verified> {
+  // The database counts those that it refuses itself.
+  if (looksLikeConsumerSecret(credential.value)) {
+    return await verifyConsumerSecret(credential, access, address);
+  }
+  try {
+    return looksLikeJwt(credential.value)
+      ? await verifyScopedToken(credential, tokens)
+      : await verifyProjectKey(credential, project);
+  } catch (thrown) {
+    if (thrown instanceof GatewayError && thrown.status === 401) {
+      background(access.noteRefusal(thrown.code, address, "llm-invoke").catch(() => {}));
+    }
+    throw thrown;
+  }
+}
+
+/** The first credential names the caller; the publishable key is everybody's, so it names nobody. */
+function authorise([caller]: Verified[]): Caller {
   if (caller === undefined) throw new GatewayError("credential_missing");
-  if (caller.kind === "publishable") throw new GatewayError("credential_insufficient");
-  return { kind: "project", consumerId: null, tokenId: null, name: caller.name };
+  switch (caller.kind) {
+    case "publishable":
+      throw new GatewayError("credential_insufficient");
+    case "secret":
+      return { kind: "project", consumerId: null, tokenId: null, name: caller.name };
+    case "service":
+      return { kind: "service", consumerId: caller.consumerId, tokenId: null, name: caller.name };
+    case "notebook":
+      throw new GatewayError("credential_insufficient", {
+        message:
+          "This is a notebook's enrolment secret, which may not call models. Exchange it for a token at issue-kaggle-token and send the token.",
+      });
+    case "token":
+      return {
+        kind: "notebook",
+        consumerId: caller.consumerId,
+        tokenId: caller.tokenId,
+        name: caller.tokenId,
+      };
+  }
 }

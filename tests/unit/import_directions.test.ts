@@ -2,7 +2,7 @@ import { describe, expect, test } from "vitest";
 
 /**
  * How high a room stands. It imports from rooms below its own and from itself: functions -> doors | gateway | identity |
- * maintenance -> providers | ledger | http -> contract.
+ * maintenance -> providers | ledger | tokens | http -> contract.
  */
 const HEIGHT: Readonly<Record<string, number>> = {
   functions: 3,
@@ -12,6 +12,7 @@ const HEIGHT: Readonly<Record<string, number>> = {
   maintenance: 2,
   providers: 1,
   ledger: 1,
+  tokens: 1,
   http: 1,
   contract: 0,
 };

@@ -1,6 +1,7 @@
 import { systemClock } from "../../../shared/contract/clock.ts";
 import { consoleLog as log } from "../../../shared/contract/log.ts";
 import { createEntrance } from "../../../shared/doors/entrance.ts";
+import { geminiDoor } from "../../../shared/doors/gemini.ts";
 import { nativeDoor } from "../../../shared/doors/native.ts";
 import { edgeBackground as background } from "../../../shared/gateway/background.ts";
 import { createGateway } from "../../../shared/gateway/invoke.ts";
@@ -38,6 +39,7 @@ function open() {
   });
   const doors = [
     nativeDoor({ maxWaitMs }),
+    geminiDoor({ maxWaitMs }),
   ];
   return {
     doors,

@@ -1,6 +1,7 @@
 /** Credentials where Google's clients put them. */
 import { describe, expect, test } from "vitest";
 import { identify } from "../../../shared/identity/identify.ts";
+import { tokenRules } from "../../../shared/tokens/token_rules.ts";
 
 const KEYS = {
   url: "http://127.0.0.1:54321",
@@ -10,7 +11,15 @@ const KEYS = {
 const SECRET = KEYS.secretKeys.default;
 
 const who = (query: string, headers: Record<string, string> = {}) =>
-  identify(new Request(`http://gateway/llm-invoke/v1beta/models${query}`, { headers }), KEYS);
+  identify(new Request(`http://gateway/llm-invoke/v1beta/models${query}`, { headers }), {
+    project: KEYS,
+    tokens: tokenRules(KEYS.url, []),
+    access: {
+      authenticate: () => Promise.resolve({ status: "refused", code: "credential_invalid" }),
+      noteRefusal: () => Promise.resolve(),
+    },
+    background: () => {},
+  });
 
 describe("the project's secret key", () => {
   test.each<[string, string, Record<string, string>]>([

@@ -1,5 +1,9 @@
 import { describe, expect, test } from "vitest";
-import { identify } from "../../../shared/identity/identify.ts";
+import type { Caller } from "../../../shared/contract/caller.ts";
+import { type Authorities, identify } from "../../../shared/identity/identify.ts";
+import { mintConsumerSecret } from "../../../shared/tokens/consumer_secret.ts";
+import { signToken } from "../../../shared/tokens/sign.ts";
+import { tokenRules } from "../../../shared/tokens/token_rules.ts";
 
 const KEYS = {
   url: "http://127.0.0.1:54321",
@@ -11,8 +15,48 @@ const PUBLISHABLE = KEYS.publishableKeys.default;
 // {"alg":"HS256"}.{"role":"authenticated"}, unsigned.
 const SESSION = "eyJhbGciOiJIUzI1NiJ9.eyJyb2xlIjoiYXV0aGVudGljYXRlZCJ9.c2ln";
 
-const who = (headers: Record<string, string>, keys = KEYS) =>
-  identify(new Request("http://gateway/llm-invoke", { method: "POST", headers }), keys);
+const SERVICE = await mintConsumerSecret("service");
+const NOTEBOOK = await mintConsumerSecret("notebook");
+const DISABLED = await mintConsumerSecret("service");
+const CONSUMER_ID = "5f0c8f1e-7a7e-4bd7-9d0a-0d6a3c9f1a11";
+const TOKEN_ID = "9b7a3a52-30f7-4a9f-8a44-1f9b0a7c2b22";
+
+/** The database's part: it knows three secrets by their proofs, and remembers what it was told of refusals. */
+const refusals: string[] = [];
+const access: Authorities["access"] = {
+  authenticate: ({ keyId, proof }) => {
+    const holder = [SERVICE, NOTEBOOK, DISABLED].find((one) => one.keyId === keyId && one.proof === proof);
+    if (holder === DISABLED) return Promise.resolve({ status: "refused", code: "consumer_disabled" });
+    return Promise.resolve(
+      holder === undefined
+        ? { status: "refused", code: "credential_invalid" }
+        : { status: "known", consumerId: CONSUMER_ID, name: "bot", kind: holder.kind },
+    );
+  },
+  noteRefusal: (code) => {
+    refusals.push(code);
+    return Promise.resolve();
+  },
+};
+const RULES = tokenRules(KEYS.url, [{ kid: "now", key: new Uint8Array(32).fill(7) }]);
+
+const seconds = () => Math.floor(Date.now() / 1000);
+const tokenFor = (lifeSeconds = 600) =>
+  signToken({
+    tokenId: TOKEN_ID,
+    consumerId: CONSUMER_ID,
+    scope: { models: null, class: "batch", requests: null, tokens: null },
+    issuedAt: seconds() - 3_600,
+    expiresAt: seconds() + lifeSeconds,
+  }, RULES);
+
+const who = (headers: Record<string, string>, keys = KEYS, query = "") =>
+  identify(new Request(`http://gateway/llm-invoke${query}`, { method: "POST", headers }), {
+    project: keys,
+    tokens: RULES,
+    access,
+    background: () => {},
+  });
 
 describe("the project's secret key", () => {
   test.each<[string, Record<string, string>]>([
@@ -30,6 +74,77 @@ describe("the project's secret key", () => {
 
   test("any of several lets in, under its own name", async () => {
     expect(await who({ apikey: KEYS.secretKeys.ci })).toMatchObject({ name: "ci" });
+  });
+});
+
+/** Every place where the clients of some door put their key. */
+const PLACES: [string, (key: string) => Promise<Caller>][] = [
+  ["as a Bearer token", (key) => who({ authorization: `Bearer ${key}` })],
+  ["as apikey", (key) => who({ apikey: key })],
+  ["as x-goog-api-key", (key) => who({ "x-goog-api-key": key })],
+  ["as the query's key", (key) => who({}, KEYS, `?key=${key}`)],
+  ["beside the publishable key", (key) => who({ apikey: PUBLISHABLE, authorization: `Bearer ${key}` })],
+];
+
+describe("a service consumer's key", () => {
+  test.each(PLACES)("%s lets in, on that consumer's account", async (_, call) => {
+    expect(await call(SERVICE.text)).toEqual({
+      kind: "service",
+      consumerId: CONSUMER_ID,
+      tokenId: null,
+      name: "bot",
+    });
+  });
+
+  test.each([
+    ["with another secret", SERVICE.text.replace(/.$/, (last) => last === "0" ? "1" : "0")],
+    ["of nobody", `eve_service_${"0".repeat(16)}_${"0".repeat(64)}`],
+    ["under another kind", SERVICE.text.replace("eve_service", "eve_notebook")],
+    ["cut short", SERVICE.text.slice(0, -1)],
+  ])("%s is refused", async (_, key) => {
+    await expect(who({}, KEYS, `?key=${key}`)).rejects.toMatchObject({
+      code: "credential_invalid",
+    });
+  });
+
+  test("of a disabled consumer is refused as that", async () => {
+    await expect(who({ apikey: DISABLED.text })).rejects.toMatchObject({
+      code: "consumer_disabled",
+      status: 403,
+    });
+  });
+});
+
+describe("a notebook", () => {
+  test.each(PLACES)("comes in with its token %s", async (_, call) => {
+    expect(await call(await tokenFor())).toMatchObject({
+      kind: "notebook",
+      consumerId: CONSUMER_ID,
+      tokenId: TOKEN_ID,
+    });
+  });
+
+  test("is told to fetch a new token when its own has expired, and the audit hears of it", async () => {
+    refusals.length = 0;
+    await expect(who({ authorization: `Bearer ${await tokenFor(-60)}` })).rejects.toMatchObject({
+      code: "token_revoked",
+      status: 401,
+    });
+    expect(refusals).toEqual(["token_revoked"]);
+  });
+
+  test("may not call with its enrolment secret, and is told where that goes", async () => {
+    await expect(who({ apikey: NOTEBOOK.text })).rejects.toMatchObject({
+      code: "credential_insufficient",
+      publicMessage: expect.stringMatching(/issue-kaggle-token/),
+    });
+  });
+
+  test("is not lifted by the secret key beside its expired token", async () => {
+    await expect(who({ apikey: SECRET, authorization: `Bearer ${await tokenFor(-60)}` })).rejects
+      .toMatchObject(
+        { code: "token_revoked" },
+      );
   });
 });
 

@@ -1,0 +1,31 @@
+import { GatewayError } from "../contract/gateway_error.ts";
+import type { Access } from "../ledger/access.ts";
+import { readConsumerSecret } from "../tokens/consumer_secret.ts";
+import { type Credential, notValid } from "./credentials.ts";
+
+export interface VerifiedConsumer {
+  kind: "service" | "notebook";
+  consumerId: string;
+  name: string;
+}
+
+/** Stands in for a malformed secret, so that it costs what a wrong one costs. Nobody's: no consumer has such an id. */
+const NOBODY = { keyId: "none", proof: "0".repeat(64) };
+
+/**
+ * Asks the database whose secret a credential is. A wrong secret, an unknown id and a malformed one get the same answer for
+ * the same work.
+ * @throws GatewayError `credential_invalid`, `consumer_disabled`
+ */
+export async function verifyConsumerSecret(
+  credential: Credential,
+  access: Pick<Access, "authenticate">,
+  address: string | null,
+): Promise<VerifiedConsumer> {
+  const secret = await readConsumerSecret(credential.value);
+  const found = await access.authenticate(secret ?? NOBODY, address);
+  // A disabled consumer is told so only where the secret is right.
+  if (found.status === "refused" && found.code === "consumer_disabled") throw new GatewayError(found.code);
+  if (found.status === "refused" || found.kind !== secret?.kind) throw notValid(credential.from);
+  return { kind: found.kind, consumerId: found.consumerId, name: found.name };
+}

@@ -1,0 +1,171 @@
+import type { Clock } from "../contract/clock.ts";
+import { asGatewayError, GatewayError } from "../contract/gateway_error.ts";
+import type { Log } from "../contract/log.ts";
+import { BODY_TIMEOUT_MS, readBody } from "../http/body.ts";
+import { preflight } from "../http/cors.ts";
+import { jsonResponse } from "../http/json_response.ts";
+import { retryHeaders } from "../http/rate_limit_headers.ts";
+import type { Access, Issue, Proof } from "../ledger/access.ts";
+import { looksLikeConsumerSecret, readConsumerSecret } from "../tokens/consumer_secret.ts";
+import { formatScope } from "../tokens/scope.ts";
+import { signToken } from "../tokens/sign.ts";
+import type { TokenRules } from "../tokens/token_rules.ts";
+import { addressOf } from "./address.ts";
+import { asOauthRefusal, OauthRefusal } from "./oauth_refusal.ts";
+import { type ProjectKeys, verifyProjectKey } from "./project_keys.ts";
+import { readTokenRequest, type TokenRequest } from "./token_request.ts";
+
+export interface TokenOffice {
+  project: ProjectKeys;
+  tokens: TokenRules;
+  access: Pick<Access, "issueToken" | "noteRefusal">;
+}
+
+export interface TokenEndpointOptions {
+  /** The first part of every path, as hosted functions see it. */
+  functionName: string;
+  /** Puts the office together, at the first request; a failure is answered, and tried again by the next request. */
+  open: () => TokenOffice;
+  clock: Clock;
+  newId: () => string;
+  log: Log;
+}
+
+/** A request is a handful of short parameters. */
+const MAX_BODY_BYTES = 64 * 1024;
+
+/** What stands in for a malformed secret, so that it costs what a wrong one costs. */
+const NOBODY: Proof = { keyId: "none", proof: "0".repeat(64) };
+
+/** RFC 6749, 5.1: whatever holds a token is kept by no cache. `jsonResponse` says `no-store` already. */
+const NO_CACHE = { pragma: "no-cache" };
+
+/**
+ * The token endpoint of OAuth 2.0 (RFC 6749, 3.2) for the client credentials grant (4.4): a notebook's enrolment secret, or
+ * the project's secret key and a consumer's name, for a token that ends by itself.
+ */
+export function createTokenEndpoint(options: TokenEndpointOptions): (request: Request) => Promise<Response> {
+  let office: TokenOffice | null = null;
+  return async (request) => {
+    if (request.method === "OPTIONS") return preflight();
+    const requestId = options.newId();
+    try {
+      office ??= options.open();
+      return await answer(request, office, options, requestId);
+    } catch (thrown) {
+      const refusal = thrown instanceof OauthRefusal ? thrown : asOauthRefusal(asGatewayError(thrown));
+      if (!(thrown instanceof OauthRefusal) && refusal.status >= 500) {
+        const { code, detail } = asGatewayError(thrown);
+        options.log("error", "token_request_failed", { request_id: requestId, code, detail });
+      }
+      return jsonResponse(refusal.status, refusal, requestId, { ...NO_CACHE, ...refusal.headers });
+    }
+  };
+}
+
+async function answer(
+  request: Request,
+  { project, tokens, access }: TokenOffice,
+  { clock, functionName }: TokenEndpointOptions,
+  requestId: string,
+): Promise<Response> {
+  const path = new URL(request.url).pathname.split("/").filter((part) => part !== "");
+  if (path.at(-1) !== functionName) throw new GatewayError("not_found");
+  if (request.method !== "POST") {
+    throw new GatewayError("method_not_allowed", { headers: { allow: "POST, OPTIONS" } });
+  }
+  // Before anything is written down: a token that nobody can sign is not issued.
+  if (tokens.keys.length === 0) {
+    throw new GatewayError("gateway_misconfigured", {
+      detail: "settings: EVE_TOKEN_SIGNING_KEYS is not set",
+    });
+  }
+  const address = addressOf(request);
+  const body = await readBody(request, { maxBytes: MAX_BODY_BYTES, timeoutMs: BODY_TIMEOUT_MS, clock });
+  const asked = readTokenRequest(request.headers, body);
+  const issue = await access.issueToken({
+    ...await client(asked, project, access, address),
+    address,
+    models: asked.scope.models ?? null,
+    class: asked.scope.class ?? null,
+    requests: asked.scope.requests ?? null,
+    tokens: asked.scope.tokens ?? null,
+    ttlSeconds: asked.ttlSeconds,
+  });
+  if (issue.status === "refused") throw refusalOf(issue);
+  const token = await signToken({
+    tokenId: issue.tokenId,
+    consumerId: issue.consumerId,
+    scope: issue,
+    issuedAt: issue.issuedAt,
+    expiresAt: issue.expiresAt,
+  }, tokens);
+  return jsonResponse(
+    200,
+    {
+      access_token: token,
+      token_type: "Bearer",
+      expires_in: issue.expiresAt - issue.issuedAt,
+      scope: formatScope(issue),
+    },
+    requestId,
+    NO_CACHE,
+  );
+}
+
+/** Who asks: the holder of an enrolment secret, or the project itself for one of its consumers. */
+async function client(
+  { clientId, clientSecret }: TokenRequest,
+  project: ProjectKeys,
+  access: Pick<Access, "noteRefusal">,
+  address: string | null,
+): Promise<{ proof: Proof | null; consumer: string | null }> {
+  if (looksLikeConsumerSecret(clientSecret)) {
+    const secret = await readConsumerSecret(clientSecret);
+    const proof = secret ?? NOBODY;
+    return { proof, consumer: clientId === proof.keyId ? null : clientId };
+  }
+  let isProject: boolean;
+  try {
+    isProject =
+      (await verifyProjectKey({ from: "authorization", value: clientSecret }, project)).kind === "secret";
+  } catch (thrown) {
+    if (!(thrown instanceof GatewayError && thrown.status === 401)) throw thrown;
+    isProject = false;
+  }
+  if (!isProject) {
+    await access.noteRefusal("invalid_client", address, "issue-kaggle-token");
+    throw invalidClient();
+  }
+  if (clientId === null) {
+    throw new OauthRefusal(
+      "invalid_request",
+      "with the project's secret key, name the consumer as client_id",
+    );
+  }
+  return { proof: null, consumer: clientId };
+}
+
+function refusalOf(issue: Extract<Issue, { status: "refused" }>): OauthRefusal {
+  switch (issue.code) {
+    case "invalid_client":
+      return invalidClient();
+    case "rate_limited":
+      return new OauthRefusal(
+        "temporarily_unavailable",
+        "too many tokens were asked for: use the one you have, and come back after retry-after",
+        429,
+        retryHeaders(issue.retryAfterMs),
+      );
+    default:
+      return new OauthRefusal(issue.code, issue.detail ?? "not allowed");
+  }
+}
+
+/** The same words for a wrong secret and for an unknown consumer. */
+function invalidClient(): OauthRefusal {
+  return new OauthRefusal(
+    "invalid_client",
+    "the credential is not valid: check that it is complete, current and of this project",
+  );
+}

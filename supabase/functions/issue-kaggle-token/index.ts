@@ -1,0 +1,25 @@
+import { systemClock as clock } from "../../../shared/contract/clock.ts";
+import { consoleLog as log } from "../../../shared/contract/log.ts";
+import { readSettings } from "../../../shared/gateway/settings.ts";
+import { createTokenEndpoint } from "../../../shared/identity/token_endpoint.ts";
+import { createAccess } from "../../../shared/ledger/access.ts";
+import { rpcTransport } from "../../../shared/ledger/rpc_transport.ts";
+import { readSigningKeys, SIGNING_KEYS_VARIABLE } from "../../../shared/tokens/signing_keys.ts";
+import { tokenRules } from "../../../shared/tokens/token_rules.ts";
+
+function open() {
+  const { project, databaseKey } = readSettings((name) => Deno.env.get(name));
+  const tokens = tokenRules(project.url, readSigningKeys(Deno.env.get(SIGNING_KEYS_VARIABLE)));
+  const access = createAccess(rpcTransport({ url: project.url, secretKey: databaseKey }));
+  return { project, tokens, access };
+}
+
+export default {
+  fetch: createTokenEndpoint({
+    functionName: "issue-kaggle-token",
+    open,
+    clock,
+    newId: () => crypto.randomUUID(),
+    log,
+  }),
+};

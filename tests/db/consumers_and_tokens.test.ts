@@ -1,0 +1,345 @@
+/** Consumers, their secrets and their tokens, as the SQL functions keep them; under a clock that stands still. */
+import { afterAll, beforeAll, beforeEach, describe, expect, test } from "vitest";
+import {
+  addKey,
+  addModel,
+  clearLedger,
+  freezeClock,
+  reserve,
+  settle,
+  type TestClock,
+} from "../harness/admission.ts";
+import { cloneDatabase, type TestDatabase } from "../harness/database.ts";
+import { mintConsumerSecret } from "../../shared/tokens/consumer_secret.ts";
+
+let database: TestDatabase;
+let sql: TestDatabase["sql"];
+let clock: TestClock;
+beforeAll(async () => {
+  database = await cloneDatabase();
+  sql = database.sql;
+  clock = await freezeClock(sql);
+});
+afterAll(() => database?.drop());
+beforeEach(async () => {
+  await clearLedger(sql);
+  await sql`truncate eve.access_log, eve.access_refusals, eve.issue_windows`;
+  await addModel(sql, "m", { rpm: 100 });
+  await addModel(sql, "n");
+  await addKey(sql, "one");
+  await clock.advance(3_600_000);
+});
+
+/** Calls a function by its name with named arguments, as the REST API does. */
+// deno-lint-ignore no-explicit-any -- JSON whose fields the tests look at.
+async function call(name: string, args: Record<string, unknown>): Promise<any> {
+  const names = Object.keys(args);
+  const list = names.map((key, place) => `${key} => $${place + 1}`).join(", ");
+  const [row] = await sql.unsafe(`select public.${name}(${list}) as answer`, Object.values(args) as string[]);
+  return row!.answer;
+}
+
+async function add(name: string, options: Record<string, unknown> = {}) {
+  const secret = await mintConsumerSecret((options.kind as "service") ?? "notebook");
+  const consumer = await call("eve_consumer_add", {
+    name,
+    kind: secret.kind,
+    key_id: secret.keyId,
+    proof: secret.proof,
+    ...options,
+  });
+  return { secret, consumer };
+}
+
+const authenticate = ({ keyId, proof }: { keyId: string; proof: string }) =>
+  call("eve_authenticate_consumer", { key_id: keyId, proof, address: "10.0.0.1" });
+const issue = ({ keyId, proof }: { keyId: string; proof: string }, scope: Record<string, unknown> = {}) =>
+  call("eve_issue_token", { key_id: keyId, proof, address: "10.0.0.1", ...scope });
+const events = async () => (await sql`select event from eve.access_log order by id`).map((row) => row.event);
+const refusals = () =>
+  sql`select place, code, address, subject, times from eve.access_refusals order by code, subject`;
+
+describe("a secret", () => {
+  test("is known by its proof, and what is kept is neither", async () => {
+    const { secret, consumer } = await add("bot", { kind: "service" });
+    expect(await authenticate(secret)).toEqual({
+      status: "known",
+      consumer_id: consumer.id,
+      name: "bot",
+      kind: "service",
+    });
+    const [row] = await sql`select c::text as kept from eve.consumers c where name = 'bot'`;
+    expect(row!.kept).not.toContain(secret.proof);
+    expect(row!.kept).not.toContain(secret.text.split("_").at(-1));
+  });
+
+  test("that is wrong or nobody's is refused in the same words, and counted", async () => {
+    const { secret } = await add("bot", { kind: "service" });
+    const stranger = await mintConsumerSecret("service");
+    const wrong = await authenticate({ keyId: secret.keyId, proof: stranger.proof });
+    expect(wrong).toMatchObject({ status: "refused", code: "credential_invalid" });
+    expect(await authenticate(stranger)).toEqual(wrong);
+    await authenticate(stranger);
+    expect(await refusals()).toEqual([
+      { place: "llm-invoke", code: "credential_invalid", address: "10.0.0.1", subject: "", times: 2 },
+      { place: "llm-invoke", code: "credential_invalid", address: "10.0.0.1", subject: "bot", times: 1 },
+    ]);
+  });
+
+  test("rotated: old and new are valid for the grace period, then the new one alone, the one before them never", async () => {
+    const { secret: first } = await add("bot", { kind: "service" });
+    const second = await mintConsumerSecret("service", first.keyId);
+    const third = await mintConsumerSecret("service", first.keyId);
+    await call("eve_consumer_rotate", { name: "bot", proof: second.proof, grace_s: 60 });
+    await clock.advance(59_999);
+    for (const secret of [first, second]) {
+      expect(await authenticate(secret)).toMatchObject({ status: "known" });
+    }
+    await clock.advance(1);
+    expect(await authenticate(first)).toMatchObject({ status: "refused" });
+    await call("eve_consumer_rotate", { name: "bot", proof: third.proof });
+    for (const secret of [second, third]) {
+      expect(await authenticate(secret)).toMatchObject({ status: "known" });
+    }
+    expect(await authenticate(first)).toMatchObject({ status: "refused" });
+    await call("eve_consumer_rotate", { name: "bot", proof: first.proof, grace_s: 0 });
+    expect(await authenticate(third)).toMatchObject({ status: "refused" });
+    expect(await events()).toEqual(["consumer_added", ...Array(3).fill("consumer_rotated")]);
+  });
+
+  test("of a disabled consumer is refused as that, and only where it is right", async () => {
+    const { secret } = await add("bot", { kind: "service" });
+    await call("eve_consumer_enable", { name: "bot", enabled: false });
+    expect(await authenticate(secret)).toMatchObject({ code: "consumer_disabled" });
+    expect(await authenticate({ ...secret, proof: "0".repeat(64) })).toMatchObject({
+      code: "credential_invalid",
+    });
+    await call("eve_consumer_enable", { name: "bot", enabled: true });
+    expect(await authenticate(secret)).toMatchObject({ status: "known" });
+    expect(await events()).toEqual(["consumer_added", "consumer_disabled", "consumer_enabled"]);
+  });
+
+  test("of a removed consumer is nobody's, and the audit still names it", async () => {
+    const { secret } = await add("bot", { kind: "service" });
+    await call("eve_consumer_remove", { name: "bot" });
+    expect(await authenticate(secret)).toMatchObject({ code: "credential_invalid" });
+    expect(await sql`select consumer_name from eve.access_log where event = 'consumer_removed'`).toEqual([
+      { consumer_name: "bot" },
+    ]);
+  });
+});
+
+test.each<[string, Record<string, unknown>]>([
+  ["a name with a space", { name: "my bot" }],
+  ["a name that is taken", { name: "taken" }],
+  ["an unknown model", { models: ["m", "typo"] }],
+  ["no model at all", { models: [] }],
+  ["another kind", { kind: "project" }],
+  ["another class", { max_class: "urgent" }],
+  ["a limit of nothing a minute", { rpm: 0 }],
+  ["a negative budget", { tokens_per_day: -1 }],
+  ["tokens for a week", { token_ttl_s: 604_800 }],
+  ["a malformed proof", { proof: "secret" }],
+])("%s is refused, and nobody added", async (_, wrong) => {
+  await add("taken");
+  await expect(add("bot", wrong)).rejects.toMatchObject({ code: "EV400" });
+  expect((await call("eve_consumers", {})).map((row: { name: string }) => row.name)).toEqual(["taken"]);
+});
+
+test("the project itself can be neither rotated, disabled nor removed", async () => {
+  for (
+    const [name, args] of [
+      ["eve_consumer_rotate", { proof: "0".repeat(64) }],
+      ["eve_consumer_enable", { enabled: false }],
+      ["eve_consumer_remove", {}],
+    ] as const
+  ) {
+    await expect(call(name, { name: "project", ...args })).rejects.toMatchObject({ code: "EV400" });
+  }
+});
+
+describe("a token", () => {
+  test("carries what its consumer may, or less", async () => {
+    const { secret, consumer } = await add("notes", {
+      models: ["m", "n"],
+      max_class: "batch",
+      token_ttl_s: 600,
+    });
+    expect(await issue(secret)).toMatchObject({
+      status: "issued",
+      consumer_id: consumer.id,
+      models: ["m", "n"],
+      class: "batch",
+      requests_budget: null,
+    });
+    const narrow = await issue(secret, { models: ["m"], requests_budget: 5, tokens_budget: 900, ttl_s: 60 });
+    expect(narrow).toMatchObject({ models: ["m"], requests_budget: 5, tokens_budget: 900 });
+    expect(narrow.expires_at_s - narrow.issued_at_s).toBe(60);
+    expect(await events()).toEqual(["consumer_added", "token_issued", "token_issued"]);
+  });
+
+  test.each<[string, Record<string, unknown>]>([
+    ["another model", { models: ["m", "n"] }],
+    ["no model", { models: [] }],
+    ["a higher class", { class: "interactive" }],
+    ["another class", { class: "urgent" }],
+    ["a longer life", { ttl_s: 601 }],
+    ["a life too short to be of use", { ttl_s: 59 }],
+    ["a negative budget", { requests_budget: -5 }],
+  ])("never more: %s", async (_, scope) => {
+    const { secret } = await add("notes", { models: ["m"], max_class: "batch", token_ttl_s: 600 });
+    expect(await issue(secret, scope)).toMatchObject({ status: "refused", code: "invalid_scope" });
+    expect(await refusals()).toMatchObject([{
+      place: "issue-kaggle-token",
+      code: "invalid_scope",
+      subject: "notes",
+    }]);
+  });
+
+  test("is for notebooks, active ones, under their own name", async () => {
+    const bot = await add("bot", { kind: "service" });
+    expect(await issue(bot.secret)).toMatchObject({ code: "unauthorized_client" });
+    const { secret } = await add("notes");
+    expect(await issue(secret, { consumer: "bot" })).toMatchObject({ code: "invalid_client" });
+    expect(await issue(secret, { consumer: "notes" })).toMatchObject({ status: "issued" });
+    await call("eve_consumer_enable", { name: "notes", enabled: false });
+    expect(await issue(secret)).toMatchObject({ code: "unauthorized_client" });
+  });
+
+  test("for a consumer named by the project", async () => {
+    await add("notes");
+    expect(await call("eve_issue_token", { consumer: "notes" })).toMatchObject({ status: "issued" });
+    for (const name of ["nobody", "project"]) {
+      expect(await call("eve_issue_token", { consumer: name })).toMatchObject({ code: "invalid_client" });
+    }
+  });
+
+  test("stops at the very next reservation once it is revoked, or its consumer is off or gone", async () => {
+    const { secret, consumer } = await add("notes");
+    const [first, second] = [await issue(secret), await issue(secret)];
+    const ask = (name: string, token: { token_id: string }) =>
+      reserve(sql, name, { consumerId: consumer.id, tokenId: token.token_id });
+    expect(await ask("a", first)).toMatchObject({ status: "granted" });
+    expect(await call("eve_token_revoke", { token_id: first.token_id, reason: "leaked" })).toEqual({
+      revoked: [first.token_id],
+    });
+    expect(await ask("b", first)).toMatchObject({ code: "token_revoked" });
+    expect(await ask("c", second)).toMatchObject({ status: "granted" });
+    await call("eve_consumer_enable", { name: "notes", enabled: false });
+    expect(await ask("d", second)).toMatchObject({ code: "consumer_disabled" });
+    await call("eve_consumer_enable", { name: "notes", enabled: true });
+    expect(await ask("e", second)).toMatchObject({ status: "granted" });
+    await call("eve_consumer_remove", { name: "notes" });
+    expect(await ask("f", second)).toMatchObject({ code: "consumer_disabled" });
+  });
+
+  test("all of a consumer's are revoked at once, each in the audit; twice is as once", async () => {
+    const { secret } = await add("notes");
+    const tokens = [await issue(secret), await issue(secret)];
+    const { revoked } = await call("eve_token_revoke", { consumer: "notes" });
+    expect(revoked.toSorted()).toEqual(tokens.map((token) => token.token_id).toSorted());
+    expect(await call("eve_token_revoke", { consumer: "notes" })).toEqual({ revoked: [] });
+    expect((await events()).filter((event) => event === "token_revoked")).toHaveLength(2);
+    expect(await call("eve_tokens", {})).toEqual([]);
+    expect(await call("eve_tokens", { consumer: "notes", include_ended: true })).toMatchObject([
+      { state: "revoked" },
+      { state: "revoked" },
+    ]);
+    await expect(call("eve_token_revoke", { token_id: crypto.randomUUID() })).rejects.toMatchObject({
+      code: "EV400",
+    });
+  });
+
+  test("of another consumer is none", async () => {
+    const [one, two] = [await add("one"), await add("two")];
+    const token = await issue(one.secret);
+    expect(await reserve(sql, "a", { consumerId: two.consumer.id, tokenId: token.token_id })).toMatchObject({
+      code: "token_revoked",
+    });
+  });
+
+  test("raced by 50 callers is good for exactly its budget", async () => {
+    const { secret, consumer } = await add("notes");
+    const { token_id } = await issue(secret, { requests_budget: 7 });
+    const answers = await Promise.all(
+      Array.from(
+        { length: 50 },
+        (_, n) => reserve(sql, `r${n}`, { consumerId: consumer.id, tokenId: token_id }),
+      ),
+    );
+    expect(answers.filter(({ status }) => status === "granted")).toHaveLength(7);
+    expect(new Set(answers.filter(({ status }) => status === "refused").map(({ code }) => code))).toEqual(
+      new Set(["budget_exhausted"]),
+    );
+    expect(await call("eve_tokens", {})).toMatchObject([{ requests_used: 7, requests_budget: 7 }]);
+  });
+});
+
+describe("asking for tokens", () => {
+  test("ends at ten a minute for a consumer, and opens again", async () => {
+    const { secret } = await add("notes");
+    for (let n = 0; n < 10; n++) expect(await issue(secret)).toMatchObject({ status: "issued" });
+    const refused = await issue(secret);
+    expect(refused).toMatchObject({ status: "refused", code: "rate_limited" });
+    expect(refused.retry_after_ms).toBeGreaterThan(0);
+    await clock.advance(refused.retry_after_ms + 30_000);
+    expect(await issue(secret)).toMatchObject({ status: "issued" });
+  });
+
+  test("with wrong secrets uses up the address, not the consumer", async () => {
+    const { secret } = await add("notes");
+    const wrong = { keyId: secret.keyId, proof: "0".repeat(64) };
+    for (let n = 0; n < 30; n++) expect(await issue(wrong)).toMatchObject({ code: "invalid_client" });
+    expect(await issue(wrong)).toMatchObject({ code: "rate_limited" });
+    expect(await issue(secret)).toMatchObject({ code: "rate_limited" });
+    expect(await call("eve_issue_token", { key_id: secret.keyId, proof: secret.proof, address: "10.0.0.2" }))
+      .toMatchObject({ status: "issued" });
+  });
+});
+
+describe("a consumer's own minute", () => {
+  const turn = async (id: string, rpm: number) => {
+    const [row] = await sql`select eve.consumer_minute_wait(${id}, ${rpm}, ${clock.nowMs()}) as wait`;
+    const wait = Number(row!.wait);
+    if (wait === 0) await sql`select eve.consumer_minute_take(${id}, ${clock.nowMs()})`;
+    return wait;
+  };
+
+  test("never holds more than its number, wherever it begins, and says when it has room", async () => {
+    const { consumer } = await add("notes");
+    const starts: number[] = [];
+    let seed = 7;
+    for (let n = 0; n < 300; n++) {
+      const wait = await turn(consumer.id, 5);
+      if (wait === 0) starts.push(clock.nowMs());
+      seed = (seed * 1_103_515_245 + 12_345) % 2_147_483_648;
+      await clock.advance(wait > 0 && seed % 3 === 0 ? wait : seed % 4_000);
+    }
+    expect(starts.length).toBeGreaterThan(20);
+    for (const [at, start] of starts.entries()) {
+      expect(starts.slice(at).filter((other) => other < start + 60_000).length).toBeLessThanOrEqual(5);
+    }
+  });
+
+  test("has room exactly when it said", async () => {
+    const { consumer } = await add("notes");
+    expect(await turn(consumer.id, 2)).toBe(0);
+    await clock.advance(30_500);
+    expect(await turn(consumer.id, 2)).toBe(0);
+    const wait = await turn(consumer.id, 2);
+    expect(wait).toBeGreaterThan(29_000);
+    await clock.advance(wait - 1);
+    expect(await turn(consumer.id, 2)).toBe(1);
+    await clock.advance(1);
+    expect(await turn(consumer.id, 2)).toBe(0);
+  });
+});
+
+test("what a consumer spent today is in its row", async () => {
+  const { consumer } = await add("notes", { requests_per_day: 10, tokens_per_day: 1_000 });
+  const grant = await reserve(sql, "a", { consumerId: consumer.id, tokens: 10 });
+  await settle(sql, grant, { inputTokens: 12, outputTokens: 3 });
+  expect(await call("eve_consumers", { name: "notes" })).toMatchObject([
+    { requests_today: 1, tokens_today: 15, live_tokens: 0, is_active: true },
+  ]);
+});
