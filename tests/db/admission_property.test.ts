@@ -67,8 +67,8 @@ describe("the checker catches", () => {
     [
       "a cancellation that keeps the day",
       "eve.give_back",
-      "day_starts = l.day_starts\n",
-      "day_starts = l.day_starts + 0 * l.day_starts\n      + 0\n",
+      "day_starts = l.day_starts\n      - case",
+      "day_starts = l.day_starts\n      - 0 * case",
     ],
     [
       "a refusal that counts",
