@@ -1,5 +1,6 @@
 import type { Clock } from "../contract/clock.ts";
 import type { InlineData } from "../contract/content.ts";
+import { GatewayError } from "../contract/gateway_error.ts";
 import { fetchPublic, FetchRefused } from "../http/public_fetch.ts";
 import type { Message, UserPart } from "./openai_chat_request.ts";
 import { invalidRequest } from "./validated.ts";
@@ -35,7 +36,7 @@ const isLink = (url: string) => /^https?:/i.test(url);
 
 /**
  * Everything that the messages' picture links lead to, fetched at once; each link once.
- * @throws GatewayError `invalid_request`, naming the link
+ * @throws GatewayError `invalid_request`, naming the link; `client_closed`
  */
 export async function fetchLinks(
   messages: Message[],
@@ -71,7 +72,7 @@ export async function fetchLinks(
       if (thrown instanceof FetchRefused) {
         throw invalidRequest([{ field, problem: `the link ${thrown.message}` }]);
       }
-      throw thrown;
+      throw signal.aborted ? new GatewayError("client_closed") : thrown;
     }
   }));
   const found = new Map<string, InlineData>(fetched);
