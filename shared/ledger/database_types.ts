@@ -234,6 +234,47 @@ export type Database = {
       [_ in never]: never;
     };
     Functions: {
+      "eve_authenticate_consumer": {
+        Args: { "address"?: string; "key_id": string; "place"?: string; "proof": string };
+        Returns: Json;
+      };
+      "eve_consumer_add": {
+        Args: {
+          "key_id": string;
+          "kind": string;
+          "max_class"?: string;
+          "models"?: (string)[];
+          "name": string;
+          "proof": string;
+          "requests_per_day"?: number;
+          "rpm"?: number;
+          "token_ttl_s"?: number;
+          "tokens_per_day"?: number;
+        };
+        Returns: Json;
+      };
+      "eve_consumer_enable": { Args: { "enabled": boolean; "name": string }; Returns: Json };
+      "eve_consumer_remove": { Args: { "name": string }; Returns: Json };
+      "eve_consumer_rotate": { Args: { "grace_s"?: number; "name": string; "proof": string }; Returns: Json };
+      "eve_consumers": { Args: { "name"?: string }; Returns: Json };
+      "eve_issue_token": {
+        Args: {
+          "address"?: string;
+          "class"?: string;
+          "consumer"?: string;
+          "key_id"?: string;
+          "models"?: (string)[];
+          "proof"?: string;
+          "requests_budget"?: number;
+          "tokens_budget"?: number;
+          "ttl_s"?: number;
+        };
+        Returns: Json;
+      };
+      "eve_log_refused_token": {
+        Args: { "address"?: string; "code": string; "place"?: string };
+        Returns: Json;
+      };
       "eve_models": { Args: { "consumer_id"?: string; "token_id"?: string }; Returns: Json };
       "eve_reserve": {
         Args: {
@@ -279,6 +320,14 @@ export type Database = {
         Returns: Json;
       };
       "eve_sweep": { Args: { "at_most"?: number }; Returns: Json };
+      "eve_token_revoke": {
+        Args: { "consumer"?: string; "reason"?: string; "token_id"?: string };
+        Returns: Json;
+      };
+      "eve_tokens": {
+        Args: { "at_most"?: number; "consumer"?: string; "include_ended"?: boolean };
+        Returns: Json;
+      };
     };
     Enums: {
       [_ in never]: never;

@@ -4,6 +4,35 @@
 create sequence eve.request_no as bigint start 1 increment 1 cache 32;
 comment on sequence eve.request_no is 'Numbers requests in the order they were admitted (nearly: each connection takes 32 at a time).';
 
+create table eve.access_log (
+  id bigint not null generated always as identity (cache 32),
+  at timestamp with time zone not null,
+  event text not null,
+  consumer_id uuid,
+  consumer_name text,
+  token_id uuid,
+  address text,
+  details jsonb not null default '{}'::jsonb,
+  constraint access_log_event_known CHECK ((event = ANY (ARRAY['consumer_added'::text, 'consumer_rotated'::text, 'consumer_enabled'::text, 'consumer_disabled'::text, 'consumer_removed'::text, 'token_issued'::text, 'token_revoked'::text]))),
+  constraint access_log_pkey PRIMARY KEY (id)
+);
+alter table eve.access_log enable row level security;
+CREATE INDEX access_log_at_idx ON eve.access_log USING brin (at);
+comment on table eve.access_log is 'Audit: what was done to consumers and tokens. What they were used for is in eve.requests and eve.refusals.';
+
+create table eve.access_refusals (
+  minute timestamp with time zone not null,
+  place text not null,
+  code text not null,
+  address text not null,
+  subject text not null,
+  times integer not null default 1,
+  constraint access_refusals_pkey PRIMARY KEY (minute, place, code, address, subject)
+);
+alter table eve.access_refusals enable row level security;
+comment on table eve.access_refusals is 'Audit: credentials that were refused, counted per minute, address and consumer, so that a flood of them does not fill the disk.';
+comment on column eve.access_refusals.subject is 'The consumer whose credential it claimed to be; empty: nobody''s.';
+
 create table eve.adopted_rows (
   id bigint not null generated always as identity,
   source_table text not null,
@@ -84,6 +113,16 @@ comment on table eve.consumer_days is 'What a consumer with a budget has spent i
 comment on column eve.consumer_days.day is 'The day in America/Los_Angeles.';
 comment on column eve.consumer_days.tokens is 'Input and output tokens; the estimate of the input while a call runs.';
 
+create table eve.consumer_minutes (
+  consumer_id uuid not null,
+  second bigint not null,
+  starts integer[] not null,
+  constraint consumer_minutes_consumer_id_fkey FOREIGN KEY (consumer_id) REFERENCES eve.consumers(id) ON DELETE CASCADE,
+  constraint consumer_minutes_pkey PRIMARY KEY (consumer_id)
+) with (fillfactor=50);
+alter table eve.consumer_minutes enable row level security;
+comment on table eve.consumer_minutes is 'Requests of a consumer with an rpm in the last 61 seconds: a ring, the second modulo 61, up to the column second.';
+
 create table eve.consumers (
   id uuid not null default gen_random_uuid(),
   name text not null,
@@ -98,21 +137,34 @@ create table eve.consumers (
   capture boolean not null default false,
   is_active boolean not null default true,
   created_at timestamp with time zone not null default now(),
+  key_id text,
+  rpm integer,
+  token_ttl_s integer not null default 7200,
+  secret_changed_at timestamp with time zone,
   constraint consumers_budgets_positive CHECK (((requests_per_day >= 0) AND (tokens_per_day >= 0))),
+  constraint consumers_key_id_form CHECK ((key_id ~ '^[0-9a-f]{16}$'::text)),
   constraint consumers_kind_known CHECK ((kind = ANY (ARRAY['project'::text, 'service'::text, 'notebook'::text]))),
   constraint consumers_max_class_known CHECK ((max_class = ANY (ARRAY['interactive'::text, 'batch'::text]))),
   constraint consumers_name_key UNIQUE (name),
-  constraint consumers_pkey PRIMARY KEY (id)
+  constraint consumers_pkey PRIMARY KEY (id),
+  constraint consumers_rpm_positive CHECK ((rpm > 0)),
+  constraint consumers_token_ttl_range CHECK (((token_ttl_s >= 60) AND (token_ttl_s <= 86400)))
 );
 alter table eve.consumers enable row level security;
+CREATE UNIQUE INDEX consumers_key_id_key ON eve.consumers USING btree (key_id);
 comment on table eve.consumers is 'Who calls. A secret is kept as a hash only.';
 comment on column eve.consumers.kind is 'project: the project''s own secret key. service: calls with a key of its own. notebook: exchanges its secret for scoped tokens.';
+comment on column eve.consumers.secret_hash is 'SHA-256, in hex, over the proof of the secret (see eve.secret_hash).';
 comment on column eve.consumers.previous_secret_hash is 'Accepted until previous_secret_until, so that a secret can be changed without a gap.';
+comment on column eve.consumers.previous_secret_until is 'After a rotation the secret before it is valid until then.';
 comment on column eve.consumers.models is 'Models it may call; null: all.';
 comment on column eve.consumers.max_class is 'The highest traffic class it gets; batch turns its interactive requests into batch.';
 comment on column eve.consumers.requests_per_day is 'Requests a Pacific day, however many attempts each takes; null: no budget.';
 comment on column eve.consumers.tokens_per_day is 'Input and output tokens a Pacific day; null: no budget.';
 comment on column eve.consumers.capture is 'Whether what it asks and gets may be kept.';
+comment on column eve.consumers.key_id is 'The public part of its secret, by which it is found.';
+comment on column eve.consumers.rpm is 'Requests it may begin in any minute; null: no limit of its own.';
+comment on column eve.consumers.token_ttl_s is 'The longest life of a token issued to it, in seconds: 60 to 86400.';
 
 create table eve.inflight (
   request_no bigint not null,
@@ -131,6 +183,7 @@ create table eve.inflight (
   bucket_ms bigint not null,
   day_ends_ms bigint not null,
   tokens bigint not null,
+  estimated_tokens integer not null default 0,
   lease_until timestamp with time zone not null,
   received_at timestamp with time zone not null,
   wait_ms bigint not null,
@@ -150,9 +203,20 @@ comment on column eve.inflight.state is 'reserved: an attempt holds a slot. betw
 comment on column eve.inflight.start_ms is 'The start that the caller was told, in milliseconds since 1970; bucket_ms: the bucket it is booked in.';
 comment on column eve.inflight.day_ends_ms is 'The Pacific midnight that ended the lane''s day at the time of booking: which count to give it back to.';
 comment on column eve.inflight.tokens is 'Input tokens booked, after the model''s factor.';
+comment on column eve.inflight.estimated_tokens is 'The caller''s estimate before the model''s factor: what the factor is learned from.';
 comment on column eve.inflight.lease_until is 'Not settled by then: the caller has died, and the row is closed as expired.';
 comment on column eve.inflight.wait_ms is 'Milliseconds that its attempts waited for their starts, together.';
 comment on column eve.inflight.request_hash is 'Tells a repetition of a request from another request with the same id.';
+
+create table eve.issue_windows (
+  subject text not null,
+  minute bigint not null,
+  used integer not null,
+  used_before integer not null,
+  constraint issue_windows_pkey PRIMARY KEY (subject)
+) with (fillfactor=70);
+alter table eve.issue_windows enable row level security;
+comment on table eve.issue_windows is 'Tokens asked for in this minute and the one before, per address and per consumer.';
 
 create table eve.key_model_blocks (
   key_id uuid not null,
@@ -318,6 +382,9 @@ create table eve.scoped_tokens (
   issued_at timestamp with time zone not null default now(),
   expires_at timestamp with time zone not null,
   revoked_at timestamp with time zone,
+  address text,
+  issued_for text,
+  revoked_reason text,
   constraint scoped_tokens_budgets_positive CHECK (((requests_budget >= 0) AND (tokens_budget >= 0))),
   constraint scoped_tokens_class_known CHECK ((class = ANY (ARRAY['interactive'::text, 'batch'::text]))),
   constraint scoped_tokens_consumer_id_fkey FOREIGN KEY (consumer_id) REFERENCES eve.consumers(id) ON DELETE CASCADE,
@@ -329,6 +396,8 @@ comment on table eve.scoped_tokens is 'Short-lived tokens of notebooks: the id i
 comment on column eve.scoped_tokens.models is 'Models it may be used for, of those its consumer may call; null: all of those.';
 comment on column eve.scoped_tokens.requests_budget is 'Requests in its whole life; tokens_budget: input and output tokens. Null: no budget.';
 comment on column eve.scoped_tokens.revoked_at is 'From then on the next reservation refuses it.';
+comment on column eve.scoped_tokens.address is 'Where it was asked for.';
+comment on column eve.scoped_tokens.issued_for is 'What it was issued for: enrolment_secret or project_key.';
 
 create table eve.settings (
   name text not null,
@@ -537,6 +606,13 @@ create function eve.book(
   security invoker
   set search_path="";
 
+create function eve.check_proof(key_id text, proof text)
+  returns void
+  language plpgsql
+  immutable
+  security invoker
+  set search_path="";
+
 create function eve.clock()
   returns timestamp with time zone
   language plpgsql
@@ -561,6 +637,41 @@ create function eve.close_request(
     finish_reason text DEFAULT NULL::text
   )
   returns void
+  language plpgsql
+  volatile
+  security invoker
+  set search_path="";
+
+create function eve.consumer_json(consumer eve.consumers)
+  returns jsonb
+  language sql
+  stable
+  security invoker
+  set search_path="";
+
+create function eve.consumer_minute_take(consumer_id uuid, now_ms bigint)
+  returns void
+  language plpgsql
+  volatile
+  security invoker
+  set search_path="";
+
+create function eve.consumer_minute_wait(consumer_id uuid, rpm integer, now_ms bigint)
+  returns bigint
+  language plpgsql
+  volatile
+  security invoker
+  set search_path="";
+
+create function eve.consumer_named(name text)
+  returns eve.consumers
+  language plpgsql
+  volatile
+  security invoker
+  set search_path="";
+
+create function eve.consumer_of_secret(key_id text, proof text)
+  returns eve.consumers
   language plpgsql
   volatile
   security invoker
@@ -619,6 +730,13 @@ create function eve.give_back(running eve.inflight)
   security invoker
   set search_path="";
 
+create function eve.learn_estimate(model text, request_no bigint, estimated integer, counted integer)
+  returns void
+  language plpgsql
+  volatile
+  security invoker
+  set search_path="";
+
 create function eve.limits_json(
     rpm integer,
     tpm integer,
@@ -632,6 +750,19 @@ create function eve.limits_json(
   returns jsonb
   language plpgsql
   immutable
+  security invoker
+  set search_path="";
+
+create function eve.log_access(
+    event text,
+    consumer eve.consumers,
+    token_id uuid DEFAULT NULL::uuid,
+    address text DEFAULT NULL::text,
+    details jsonb DEFAULT '{}'::jsonb
+  )
+  returns void
+  language sql
+  volatile
   security invoker
   set search_path="";
 
@@ -692,6 +823,34 @@ create function eve.refuse(
   security invoker
   set search_path="";
 
+create function eve.refuse_access(
+    place text,
+    code text,
+    key_id text,
+    address text,
+    detail text DEFAULT NULL::text,
+    wait_ms bigint DEFAULT NULL::bigint
+  )
+  returns jsonb
+  language plpgsql
+  volatile
+  security invoker
+  set search_path="";
+
+create function eve.secret_hash(proof text)
+  returns text
+  language sql
+  immutable
+  security invoker
+  set search_path="";
+
+create function eve.take_issue_turn(subject text, per_minute bigint)
+  returns bigint
+  language plpgsql
+  volatile
+  security invoker
+  set search_path="";
+
 create function eve.usage_meta(
     consumer_id uuid,
     key_id uuid,
@@ -705,6 +864,100 @@ create function eve.usage_meta(
   stable
   security invoker
   set search_path="";
+
+create function public.eve_authenticate_consumer(
+    key_id text,
+    proof text,
+    address text DEFAULT NULL::text,
+    place text DEFAULT 'llm-invoke'::text
+  )
+  returns jsonb
+  language plpgsql
+  volatile
+  security invoker
+  set search_path="";
+comment on function public.eve_authenticate_consumer is 'Who holds a secret, told by its id and its proof. A refusal is counted in the audit.';
+
+create function public.eve_consumer_add(
+    name text,
+    kind text,
+    key_id text,
+    proof text,
+    models text[] DEFAULT NULL::text[],
+    max_class text DEFAULT 'interactive'::text,
+    rpm integer DEFAULT NULL::integer,
+    requests_per_day integer DEFAULT NULL::integer,
+    tokens_per_day bigint DEFAULT NULL::bigint,
+    token_ttl_s integer DEFAULT 7200
+  )
+  returns jsonb
+  language plpgsql
+  volatile
+  security invoker
+  set search_path="";
+comment on function public.eve_consumer_add is 'Adds a consumer. The caller made its secret and sends the id and the proof of it.';
+
+create function public.eve_consumer_enable(name text, enabled boolean)
+  returns jsonb
+  language plpgsql
+  volatile
+  security invoker
+  set search_path="";
+comment on function public.eve_consumer_enable is 'Switches a consumer on or off, and with it its tokens: the next reservation knows.';
+
+create function public.eve_consumer_remove(name text)
+  returns jsonb
+  language plpgsql
+  volatile
+  security invoker
+  set search_path="";
+comment on function public.eve_consumer_remove is 'Removes a consumer with its tokens. The audit keeps what it did.';
+
+create function public.eve_consumer_rotate(name text, proof text, grace_s integer DEFAULT 86400)
+  returns jsonb
+  language plpgsql
+  volatile
+  security invoker
+  set search_path="";
+comment on function public.eve_consumer_rotate is 'Gives a consumer a new secret; the one before stays valid for the grace period, any older one does not.';
+
+create function public.eve_consumers(name text DEFAULT NULL::text)
+  returns jsonb
+  language sql
+  stable
+  security invoker
+  set search_path="";
+comment on function public.eve_consumers is 'All consumers, or the one of that name.';
+
+create function public.eve_issue_token(
+    key_id text DEFAULT NULL::text,
+    proof text DEFAULT NULL::text,
+    consumer text DEFAULT NULL::text,
+    address text DEFAULT NULL::text,
+    models text[] DEFAULT NULL::text[],
+    class text DEFAULT NULL::text,
+    requests_budget integer DEFAULT NULL::integer,
+    tokens_budget bigint DEFAULT NULL::bigint,
+    ttl_s integer DEFAULT NULL::integer
+  )
+  returns jsonb
+  language plpgsql
+  volatile
+  security invoker
+  set search_path="";
+comment on function public.eve_issue_token is 'Records a token for a notebook, within what its consumer may do, or says why not. The caller signs it.';
+
+create function public.eve_log_refused_token(
+    code text,
+    address text DEFAULT NULL::text,
+    place text DEFAULT 'llm-invoke'::text
+  )
+  returns jsonb
+  language sql
+  volatile
+  security invoker
+  set search_path="";
+comment on function public.eve_log_refused_token is 'Counts a credential that was refused without asking the database.';
 
 create function public.eve_models(consumer_id uuid DEFAULT NULL::uuid, token_id uuid DEFAULT NULL::uuid)
   returns jsonb
@@ -772,3 +1025,27 @@ create function public.eve_sweep(at_most integer DEFAULT 1000)
   security invoker
   set search_path="";
 comment on function public.eve_sweep is 'Closes reservations whose callers have died. Every reservation does so for its own lane too.';
+
+create function public.eve_token_revoke(
+    token_id uuid DEFAULT NULL::uuid,
+    consumer text DEFAULT NULL::text,
+    reason text DEFAULT NULL::text
+  )
+  returns jsonb
+  language plpgsql
+  volatile
+  security invoker
+  set search_path="";
+comment on function public.eve_token_revoke is 'Ends one token, or all of a consumer''s, for good: the next reservation refuses it.';
+
+create function public.eve_tokens(
+    consumer text DEFAULT NULL::text,
+    include_ended boolean DEFAULT false,
+    at_most integer DEFAULT 200
+  )
+  returns jsonb
+  language sql
+  stable
+  security invoker
+  set search_path="";
+comment on function public.eve_tokens is 'Tokens that were issued, the newest first, with what was spent of them. Never the tokens themselves.';
