@@ -3,6 +3,7 @@ import { consoleLog as log } from "../../../shared/contract/log.ts";
 import { createEntrance } from "../../../shared/doors/entrance.ts";
 import { geminiDoor } from "../../../shared/doors/gemini.ts";
 import { nativeDoor } from "../../../shared/doors/native.ts";
+import { openaiDoor } from "../../../shared/doors/openai.ts";
 import { edgeBackground as background } from "../../../shared/gateway/background.ts";
 import { createGateway } from "../../../shared/gateway/invoke.ts";
 import { environmentSecrets } from "../../../shared/gateway/secrets.ts";
@@ -17,6 +18,12 @@ import { tokenRules } from "../../../shared/tokens/token_rules.ts";
 
 const clock = systemClock;
 const variable = (name: string) => Deno.env.get(name);
+
+/** The addresses of a name; absent in runtimes that cannot tell. */
+const resolve = typeof Deno.resolveDns !== "function" ? undefined : async (host: string) => {
+  const found = await Promise.allSettled([Deno.resolveDns(host, "A"), Deno.resolveDns(host, "AAAA")]);
+  return found.flatMap((answer) => answer.status === "fulfilled" ? answer.value : []);
+};
 
 function open() {
   const settings = readSettings(variable);
@@ -40,6 +47,7 @@ function open() {
   const doors = [
     nativeDoor({ maxWaitMs }),
     geminiDoor({ maxWaitMs }),
+    openaiDoor({ maxWaitMs, clock, fetch, resolve, now: Date.now, newId: () => crypto.randomUUID() }),
   ];
   return {
     doors,
