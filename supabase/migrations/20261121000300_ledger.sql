@@ -175,6 +175,7 @@ create table if not exists eve.inflight (
   bucket_ms bigint not null,
   day_ends_ms bigint not null,
   tokens bigint not null,
+  estimated_tokens integer not null default 0,
   lease_until timestamptz not null,
   received_at timestamptz not null,
   wait_ms bigint not null,
@@ -194,6 +195,7 @@ comment on column eve.inflight.day_ends_ms is 'The Pacific midnight that ended t
 comment on column eve.inflight.wait_ms is 'Milliseconds that its attempts waited for their starts, together.';
 comment on column eve.inflight.requested_model is 'The model asked for; model is the one that serves.';
 comment on column eve.inflight.request_hash is 'Tells a repetition of a request from another request with the same id.';
+comment on column eve.inflight.estimated_tokens is 'The caller''s estimate before the model''s factor: what the factor is learned from.';
 comment on column eve.inflight.lease_until is 'Not settled by then: the caller has died, and the row is closed as expired.';
 
 create table if not exists eve.attempts (

@@ -745,3 +745,33 @@ as $$
     'attempt', usage_meta.attempt, 'class', usage_meta.class, 'door', usage_meta.door, 'estimated', usage_meta.estimated
   );
 $$;
+
+-- Learns what a model's estimates have to be multiplied by: each step goes a tenth of the way to what the call showed, by
+-- 2 % at the most, so that an outlier moves it as little as any other call; between half and twice. One call in eight
+-- teaches, and none waits for another that does.
+create or replace function eve.learn_estimate(model text, request_no bigint, estimated integer, counted integer)
+returns void
+language plpgsql
+volatile
+set search_path = ''
+as $$
+begin
+  -- Small prompts are mostly overhead that the estimate does not see.
+  if learn_estimate.request_no % 8 <> 0 or learn_estimate.estimated < 20 or learn_estimate.counted is null
+    or learn_estimate.counted < 20 then
+    return;
+  end if;
+  update public.google_ai_model_limits m
+  set estimate_factor = greatest(0.5, least(2,
+    m.estimate_factor * exp(
+      greatest(-0.02, least(0.02, 0.1 * ln(learn_estimate.counted / (learn_estimate.estimated * m.estimate_factor))))
+    )
+  ))
+  where m.model in (
+    select free.model
+    from public.google_ai_model_limits free
+    where free.model = learn_estimate.model
+    for update skip locked
+  );
+end;
+$$;

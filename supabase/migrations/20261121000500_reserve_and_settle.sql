@@ -511,12 +511,12 @@ begin
   if eve_reserve.attempt = 1 then
     insert into eve.inflight (
       request_no, consumer_id, request_id, token_id, class, door, requested_model, model, attempt, state, lane_id, key_id,
-      start_ms, bucket_ms, day_ends_ms, tokens, lease_until, received_at, wait_ms, trace_id, metadata, request_hash
+      start_ms, bucket_ms, day_ends_ms, tokens, estimated_tokens, lease_until, received_at, wait_ms, trace_id, metadata, request_hash
     )
     values (
       nextval('eve.request_no'), v_consumer_id, eve_reserve.request_id, eve_reserve.token_id, v_class, eve_reserve.door,
       v_requested, v_model.model, 1, 'reserved', v_best.lane_id, v_key_id, v_booking.start_ms, v_booking.bucket_ms,
-      v_booking.day_ends_ms, v_tokens, to_timestamp((v_booking.start_ms + eve_reserve.lease_ms) / 1000.0), v_received_at,
+      v_booking.day_ends_ms, v_tokens, eve_reserve.tokens, to_timestamp((v_booking.start_ms + eve_reserve.lease_ms) / 1000.0), v_received_at,
       v_booking.wait_ms, eve_reserve.trace_id, coalesce(eve_reserve.metadata, '{}'), eve_reserve.request_hash
     )
     returning request_no into v_request_no;
@@ -525,7 +525,7 @@ begin
     update eve.inflight i
     set model = v_model.model, attempt = eve_reserve.attempt, state = 'reserved', lane_id = v_best.lane_id,
       key_id = v_key_id, start_ms = v_booking.start_ms, bucket_ms = v_booking.bucket_ms,
-      day_ends_ms = v_booking.day_ends_ms, tokens = v_tokens,
+      day_ends_ms = v_booking.day_ends_ms, tokens = v_tokens, estimated_tokens = eve_reserve.tokens,
       lease_until = to_timestamp((v_booking.start_ms + eve_reserve.lease_ms) / 1000.0), wait_ms = i.wait_ms + v_booking.wait_ms
     where i.request_no = v_request_no;
   end if;
@@ -694,6 +694,10 @@ begin
     perform eve.count_usage(
       v_running.key_id, v_running.model, v_running.start_ms, coalesce(eve_settle.input_tokens, v_running.tokens)
     );
+  end if;
+
+  if eve_settle.dispatched and not eve_settle.usage_estimated then
+    perform eve.learn_estimate(v_running.model, v_running.request_no, v_running.estimated_tokens, eve_settle.input_tokens);
   end if;
 
   if eve_settle.final then

@@ -346,6 +346,35 @@ describe("settling", () => {
   });
 });
 
+describe("the estimate's factor", () => {
+  /** 400 calls whose real tokens are the estimate times what `ratio` gives. */
+  const teach = async (ratio: (n: number) => number) => {
+    await addKey(sql, "a");
+    await addModel(sql, "m");
+    for (let batch = 0; batch < 400; batch += 50) {
+      await Promise.all(Array.from({ length: 50 }, async (_, n) => {
+        const grant = await reserve(sql, `r${batch + n}`, { tokens: 1000 });
+        await settle(sql, grant, { inputTokens: Math.round(1000 * ratio(batch + n)) });
+      }));
+    }
+    const [row] = await sql`select estimate_factor from public.google_ai_model_limits`;
+    return row!.estimate_factor as number;
+  };
+
+  test("is learned from settled calls", async () => {
+    const factor = await teach(() => 1.25);
+    expect(factor).toBeGreaterThan(1.15);
+    expect(factor).toBeLessThan(1.26);
+    expect(await reserve(sql, "next", { tokens: 1000 })).toMatchObject({ tokens: Math.ceil(1000 * factor) });
+  });
+
+  test("is not carried away by outliers, nor out of its bounds", async () => {
+    expect(await teach((n) => n % 10 === 0 ? 30 : 1)).toBeLessThan(1.1);
+    await clearLedger(sql);
+    expect(await teach(() => 50)).toBeLessThanOrEqual(2);
+  });
+});
+
 describe("cancelling", () => {
   test("before dispatch gives back the start, the tokens and the day", async () => {
     await addKey(sql, "a");
