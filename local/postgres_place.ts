@@ -120,12 +120,20 @@ async function copyOfBinaries(installed: string, home: string): Promise<string> 
   if (await exists(copy)) return copy;
   const unfinished = `${copy}.unfinished`;
   await Deno.remove(unfinished, { recursive: true }).catch(ignoreMissing);
-  const done = await new Deno.Command("cp", { args: ["-R", installed, unfinished], stderr: "piped" })
-    .output();
-  if (!done.success) throw new Error(new TextDecoder().decode(done.stderr).trim());
-  await new Deno.Command("chmod", { args: ["-R", "a+rX", unfinished] }).output();
+  // Links to the same files take no room and no time; another disk needs a real copy.
+  if (!await run("cp", ["-Rl", installed, unfinished])) {
+    await Deno.remove(unfinished, { recursive: true }).catch(ignoreMissing);
+    if (!await run("cp", ["-R", installed, unfinished])) {
+      throw new StartRefused(`Could not copy PostgreSQL to ${home}: is there room for 60 MB?`);
+    }
+  }
+  await run("chmod", ["-R", "a+rX", unfinished]);
   await Deno.rename(unfinished, copy);
   return copy;
+}
+
+async function run(program: string, args: string[]): Promise<boolean> {
+  return (await new Deno.Command(program, { args, stdout: "null", stderr: "null" }).output()).success;
 }
 
 async function readNote(dataDir: string): Promise<string | undefined> {
