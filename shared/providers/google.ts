@@ -5,25 +5,26 @@ import {
 } from "@google/generative-ai";
 import type { Answer } from "../contract/content.ts";
 import { finishReasonOf, judgeAnswer, usageOf } from "./google_answer.ts";
-import { CONNECTION_FAILED, diagnoseGoogleError, type GoogleError } from "./google_errors.ts";
-import { type Provider, type ProviderAnswer, type ProviderCall, ProviderFailure } from "./provider.ts";
-import { redact } from "./redact.ts";
+import { embedAtGoogle } from "./google_embedding.ts";
+import type { GoogleError } from "./google_errors.ts";
+import { brokenOff, diagnosed, errorIn } from "./google_failure.ts";
+import { GOOGLE_ORIGIN } from "./google_fetch.ts";
+import { streamFromGoogle } from "./google_stream.ts";
+import type { Provider, ProviderAnswer, ProviderCall, ProviderFailure } from "./provider.ts";
 
 export interface GoogleOptions {
   /** Origin of the Gemini API; absent: Google's own. */
   baseUrl?: string;
 }
 
-/** The longest text of an upstream error that is kept or shown. */
-const MAX_MESSAGE_CHARS = 1_000;
-
 /**
- * The Gemini API through `@google/generative-ai`, which sends the key in a header and calls the runtime's `fetch`.
- * Guarded against what that library does not do: it ignores a signal that has already aborted, and it takes an `error`
- * in a body with status 200 for an answer.
+ * The Gemini API. Whole answers come through `@google/generative-ai`, which sends the key in a header and calls the
+ * runtime's `fetch`; guarded against what that library does not do: it ignores a signal that has already aborted, and it
+ * takes an `error` in a body with status 200 for an answer. Streams and embeddings come over the wire itself.
  */
 export function googleProvider(options: GoogleOptions = {}): Provider {
-  const requestOptions = { apiVersion: "v1beta", ...(options.baseUrl && { baseUrl: options.baseUrl }) };
+  const baseUrl = options.baseUrl ?? GOOGLE_ORIGIN;
+  const requestOptions = { apiVersion: "v1beta", baseUrl };
   return {
     async generate({ model, secret, prompt, signal }: ProviderCall): Promise<ProviderAnswer> {
       signal.throwIfAborted();
@@ -46,6 +47,8 @@ export function googleProvider(options: GoogleOptions = {}): Provider {
         usage: usageOf(answer),
       };
     },
+    stream: (call) => streamFromGoogle({ ...call, baseUrl }),
+    embed: (call) => embedAtGoogle({ ...call, baseUrl }),
   };
 }
 
@@ -54,23 +57,10 @@ function plain(answer: Answer): Answer {
   return Object.fromEntries(Object.entries(answer).filter(([, value]) => typeof value !== "function"));
 }
 
-/** An error inside a body that came with status 200. */
-function errorIn(answer: Answer): GoogleError | null {
-  const error = answer.error;
-  if (typeof error !== "object" || error === null) return null;
-  const { code, message, details } = error as { code?: unknown; message?: unknown; details?: unknown };
-  return {
-    status: typeof code === "number" ? code : 500,
-    message: String(message ?? ""),
-    details: Array.isArray(details) ? details : [],
-  };
-}
-
 function failureOf(thrown: unknown, secret: string): ProviderFailure {
   if (thrown instanceof GoogleGenerativeAIFetchError) return diagnosed(googleErrorOf(thrown), secret);
   // Everything else is a connection that failed, or a body that broke off and no longer parses.
-  const said = thrown instanceof Error ? thrown.message : String(thrown);
-  return new ProviderFailure(CONNECTION_FAILED, shorten(redact(said, secret)), null);
+  return brokenOff(thrown, secret);
 }
 
 /**
@@ -85,13 +75,4 @@ function googleErrorOf(thrown: GoogleGenerativeAIFetchError): GoogleError {
   const tail = ` ${JSON.stringify(thrown.errorDetails)}`;
   if (message.endsWith(tail)) message = message.slice(0, -tail.length);
   return { status: thrown.status ?? 500, message, details };
-}
-
-function diagnosed(error: GoogleError, secret: string): ProviderFailure {
-  const message = shorten(redact(error.message, secret)) || `status ${error.status} without a message`;
-  return new ProviderFailure(diagnoseGoogleError(error), message, error.status);
-}
-
-function shorten(text: string): string {
-  return text.length <= MAX_MESSAGE_CHARS ? text : `${text.slice(0, MAX_MESSAGE_CHARS)}…`;
 }

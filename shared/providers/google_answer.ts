@@ -52,6 +52,48 @@ function saysSomething(part: Part): boolean {
   return Object.keys(part).some((field) => !NOT_CONTENT.has(field));
 }
 
+/** What a stream has brought, without keeping it: enough to judge it by. */
+export class AnswerSoFar {
+  /** What was reported last: each chunk tells the sum so far. */
+  usage: Usage | null = null;
+  #blockReason: string | undefined;
+  /** By candidate: why it ended, and whether it said anything. */
+  #candidates = new Map<number, { finishReason?: string; says: boolean }>();
+
+  add(chunk: Answer): void {
+    this.usage = usageOf(chunk) ?? this.usage;
+    this.#blockReason ??= chunk.promptFeedback?.blockReason;
+    for (const [place, candidate] of (chunk.candidates ?? []).entries()) {
+      const index = typeof candidate.index === "number" ? candidate.index : place;
+      const known = this.#candidates.get(index) ?? { says: false };
+      this.#candidates.set(index, {
+        finishReason: candidate.finishReason ?? known.finishReason,
+        says: known.says || (candidate.content?.parts ?? []).some(saysSomething),
+      });
+    }
+  }
+
+  get finishReason(): string | null {
+    return this.#candidates.get(0)?.finishReason ?? null;
+  }
+
+  /** Whether upstream gave a reason to end, for every candidate. */
+  get ended(): boolean {
+    if (this.#blockReason !== undefined) return true;
+    const candidates = [...this.#candidates.values()];
+    return candidates.length > 0 && candidates.every(({ finishReason }) => finishReason !== undefined);
+  }
+
+  verdict(): AnswerVerdict {
+    const candidates = [...this.#candidates.values()].map(({ finishReason, says }): Candidate => ({
+      finishReason,
+      content: { parts: says ? [{ text: "..." }] : [] },
+    }));
+    const promptFeedback = this.#blockReason === undefined ? undefined : { blockReason: this.#blockReason };
+    return judgeAnswer({ candidates, promptFeedback });
+  }
+}
+
 /** `usageMetadata` in our words; null if it is missing. Tool results in the prompt count as input too. */
 export function usageOf(answer: Answer): Usage | null {
   const said = answer.usageMetadata;

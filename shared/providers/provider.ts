@@ -1,5 +1,6 @@
 import type { Block } from "../contract/block.ts";
 import type { Answer, Prompt } from "../contract/content.ts";
+import type { Embedding, EmbedItem } from "../contract/embedding.ts";
 import type { ErrorCode } from "../contract/errors.ts";
 import type { AnswerVerdict } from "../contract/result.ts";
 import type { Usage } from "../contract/usage.ts";
@@ -23,6 +24,26 @@ export interface ProviderAnswer {
   usage: Usage | null;
 }
 
+/** A piece of a streamed answer. */
+export interface ProviderChunk {
+  answer: Answer;
+  /** The call's usage up to here; null: this chunk says nothing about it. */
+  usage: Usage | null;
+}
+
+/** What is known when a stream has come to its end. */
+export type ProviderEnd = Omit<ProviderAnswer, "answer">;
+
+export interface ProviderEmbedCall extends Omit<ProviderCall, "prompt"> {
+  item: EmbedItem;
+}
+
+export interface ProviderEmbedding {
+  embedding: Embedding;
+  /** Null: upstream reported none, as embedding models mostly do. */
+  usage: Usage | null;
+}
+
 /**
  * The seam to an upstream: contract in, contract out. Nothing outside this room knows an upstream's URLs, headers or errors.
  */
@@ -32,6 +53,13 @@ export interface Provider {
    * @throws the signal's reason when it aborts
    */
   generate(call: ProviderCall): Promise<ProviderAnswer>;
+  /**
+   * The same, chunk by chunk, each with the new parts only; read no faster than it is pulled. What is thrown before the
+   * first chunk and after it is of the same kinds.
+   */
+  stream(call: ProviderCall): AsyncGenerator<ProviderChunk, ProviderEnd, void>;
+  /** One text as a vector; throws as `generate` does. */
+  embed(call: ProviderEmbedCall): Promise<ProviderEmbedding>;
 }
 
 /** Whose fault a failure is, which decides who is spared from now on. */

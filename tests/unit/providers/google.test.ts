@@ -97,7 +97,7 @@ describe("what comes back", () => {
     expect(failure.diagnosis).toMatchObject({ blames: "nobody", retryable: true });
   });
 
-  test("every captured error is understood as the classification says, through the library too", async () => {
+  test("every error of the fixtures is understood as the classification says, through the library too", async () => {
     const folder = new URL("../../fixtures/google/errors/", import.meta.url);
     for (const { name } of Deno.readDirSync(folder)) {
       const { status, body, diagnosis } = JSON.parse(Deno.readTextFileSync(new URL(name, folder)));

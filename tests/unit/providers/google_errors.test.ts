@@ -2,8 +2,8 @@ import { describe, expect, test } from "vitest";
 import { diagnoseGoogleError } from "../../../shared/providers/google_errors.ts";
 
 /**
- * Error bodies as Google sends them (captured, or built from the documented form), each with what it must be taken for.
- * The file's name says which.
+ * Error bodies in the form that Google documents (`google.rpc.Status` with its details), built from that documentation and
+ * from public reports of their messages, not captured; each with what it must be taken for. The file's name says which.
  */
 interface Fixture {
   status: number;

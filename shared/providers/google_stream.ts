@@ -1,0 +1,46 @@
+import type { Answer, Prompt } from "../contract/content.ts";
+import { readEvents } from "./event_stream.ts";
+import { AnswerSoFar, usageOf } from "./google_answer.ts";
+import { brokenOff, diagnosed, errorIn } from "./google_failure.ts";
+import { type GoogleCall, postToGoogle } from "./google_fetch.ts";
+import { type ProviderChunk, type ProviderEnd, ProviderFailure } from "./provider.ts";
+
+/**
+ * `streamGenerateContent` over the wire. The library would do, but for two things: it reads as fast as upstream sends,
+ * whoever is listening, and it passes off an error in mid-stream as a chunk.
+ */
+export async function* streamFromGoogle(
+  call: Omit<GoogleCall, "method" | "body"> & { prompt: Prompt },
+): AsyncGenerator<ProviderChunk, ProviderEnd, void> {
+  const { secret, signal } = call;
+  const response = await postToGoogle({
+    ...call,
+    method: "streamGenerateContent?alt=sse",
+    body: call.prompt,
+  });
+  const soFar = new AnswerSoFar();
+  try {
+    // A body that is missing is one that ends at once.
+    for await (const piece of readEvents(response.body ?? new Blob().stream())) {
+      const answer = parsedChunk(piece.text);
+      const error = errorIn(answer);
+      if (error !== null) throw diagnosed(error, secret);
+      if (piece.kind === "stray") throw new Error("the stream lost its framing");
+      soFar.add(answer);
+      yield { answer, usage: usageOf(answer) };
+    }
+  } catch (thrown) {
+    signal.throwIfAborted();
+    throw thrown instanceof ProviderFailure ? thrown : brokenOff(thrown, secret);
+  }
+  signal.throwIfAborted();
+  // A connection that closes in an orderly way looks like the end, and is none without a reason to finish.
+  if (!soFar.ended) throw brokenOff("the stream ended before the answer did", secret);
+  return { verdict: soFar.verdict(), finishReason: soFar.finishReason, usage: soFar.usage };
+}
+
+function parsedChunk(text: string): Answer {
+  const value: unknown = JSON.parse(text);
+  if (typeof value !== "object" || value === null) throw new Error("a chunk that is no object");
+  return value as Answer;
+}
