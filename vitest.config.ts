@@ -17,6 +17,8 @@ export default defineConfig({
     pool: "forks",
     // Two cores are what CI has.
     maxWorkers: 2,
+    // What a failing test printed helps; the rest hides it.
+    silent: "passed-only",
     testTimeout: 20_000,
     hookTimeout: 60_000,
     // Rough edges of timing show as failures, never as passes on a second try.
@@ -25,7 +27,10 @@ export default defineConfig({
       project("unit", ["tests/unit", "tests/doors", "tests/emulator"]),
       project("db", ["tests/db", "tests/deploy"], { ...DATABASE, testTimeout: 60_000, hookTimeout: 120_000 }),
       // Whole stacks: each brings a database of its own.
-      project("stack", ["tests/e2e", "tests/local"], { testTimeout: 60_000, hookTimeout: 120_000 }),
+      project("stack", ["tests/e2e", "tests/local", "tests/docs"], {
+        testTimeout: 60_000,
+        hookTimeout: 120_000,
+      }),
     ],
   },
 });

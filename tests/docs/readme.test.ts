@@ -1,0 +1,137 @@
+/** The README's examples run as they stand, and its tables say what is so. */
+import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { CHECKOUT } from "../../local/paths.ts";
+import { readSettings } from "../../shared/gateway/settings.ts";
+import { makeTestFolder, type TestFolder } from "../harness/folders.ts";
+import { startTestStack, type TestStack } from "../harness/stack.ts";
+import { codeBlocks, readPage, section, tableNames } from "./pages.ts";
+
+const README = readPage("README.md");
+const FIRST_CALL = section(README, "A first call");
+const [LOAD_ENVIRONMENT, CURL] = codeBlocks(FIRST_CALL, "sh") as [string, string];
+const [SUPABASE_JS] = codeBlocks(FIRST_CALL, "js") as [string];
+const [PYTHON] = codeBlocks(FIRST_CALL, "python") as [string];
+
+let stack: TestStack;
+/** Stands in for the checkout: the examples are run in it, and find `.local/env`. */
+let folder: TestFolder;
+
+beforeAll(async () => {
+  stack = await startTestStack();
+  folder = await makeTestFolder();
+  await Deno.mkdir(`${folder.path}/.local`);
+  await Deno.writeTextFile(
+    `${folder.path}/.local/env`,
+    `SUPABASE_URL=${stack.url}\nSUPABASE_SECRET_KEY=${stack.keys.secret}\n`,
+  );
+});
+
+afterAll(async () => {
+  await stack?.stop();
+  await folder?.remove();
+});
+
+/** Runs a script of the shell after the README's line that loads the environment; answers what it printed. */
+async function shell(script: string): Promise<string> {
+  const done = await new Deno.Command("sh", {
+    args: ["-c", `${LOAD_ENVIRONMENT}\n${script}`],
+    cwd: folder.path,
+    stderr: "piped",
+  }).output();
+  expect(done.success, new TextDecoder().decode(done.stderr)).toBe(true);
+  return new TextDecoder().decode(done.stdout);
+}
+
+function has(program: string): boolean {
+  try {
+    return new Deno.Command(program, { args: ["--version"], stdout: "null", stderr: "null" }).outputSync()
+      .success;
+  } catch {
+    return false;
+  }
+}
+
+describe("the first call", () => {
+  test.skipIf(!has("curl"))("with curl", async () => {
+    const answer = JSON.parse(await shell(CURL));
+    expect(answer).toMatchObject({ model: "gemma-4-31b-it", finish_reason: "STOP", attempts: 1 });
+    expect(answer.text).not.toBe("");
+  });
+
+  test("with supabase-js", async () => {
+    await Deno.writeTextFile(`${folder.path}/first-call.mjs`, SUPABASE_JS);
+    const printed = await shell(
+      `"${Deno.execPath()}" run -A --cached-only --config "${CHECKOUT}/deno.json" first-call.mjs`,
+    );
+    expect(printed).toContain("Вечер романса");
+    expect(printed).toMatch(/by demo-[abc]/);
+  });
+
+  test.skipIf(!has("python3"))("with Python, also after errors that pass", async () => {
+    await Deno.writeTextFile(`${folder.path}/first_call.py`, PYTHON);
+    expect(await shell("python3 first_call.py")).toMatch(/\S+ \d+ \d+\n$/);
+
+    const overloaded = { kind: "status", error: "overloaded", times: 3 };
+    await fetch(`${stack.emulatorUrl}/__control/faults`, {
+      method: "POST",
+      body: JSON.stringify([overloaded]),
+    });
+    expect(await shell("python3 first_call.py")).toMatch(/\S+ \d+ \d+\n$/);
+  });
+});
+
+describe("the tables", () => {
+  test("the request's fields are those of the door", async () => {
+    const source = await Deno.readTextFile(`${CHECKOUT}/shared/doors/native_request.ts`);
+    const body = /const body = z\.strictObject\(\{\n([^]*?)\n\}/.exec(source)![1]!;
+    const fields = [...body.matchAll(/^ {2}([a-z_]+):/gm)].map((match) => match[1]!);
+    expect(fields.length).toBeGreaterThan(10);
+    const documented = section(README, "The request");
+    expect(tableNames(documented)).toEqual(fields);
+    const settings = /const generation = z\.looseObject\(\{\n([^]*?)\n\}\)/.exec(source)![1]!;
+    for (const [, setting] of settings.matchAll(/^ {2}([a-z_]+):/gm)) {
+      expect(documented.text).toContain(`\`${setting}\``);
+    }
+  });
+
+  test("the answer's fields and headers are those that come", async () => {
+    const response = await stack.invoke("llm-invoke", { model: "gemma-4-31b-it", prompt: "Say hello." });
+    const answer = await response.json();
+    const documented = section(README, "The answer");
+    const names = tableNames(documented);
+    expect(names.filter((name) => !/-/.test(name))).toEqual(Object.keys(answer));
+    for (const field of [...Object.keys(answer.usage), ...Object.keys(answer.limits)]) {
+      expect(documented.text).toContain(`\`${field}\``);
+    }
+    const sent = [...response.headers.keys()].filter((name) => name.startsWith("x-ratelimit-"));
+    expect(names.filter((name) => name.startsWith("x-ratelimit-")).sort()).toEqual(sent.sort());
+    expect(names).toEqual(expect.arrayContaining(["retry-after", "retry-after-ms"]));
+  });
+
+  test("the environment's variables are those that are read, with their defaults", async () => {
+    const documented = section(README, "Environment");
+    const names = new Set(tableNames(documented));
+    const read = async (path: string) => await Deno.readTextFile(`${CHECKOUT}/${path}`);
+    const ofStack = (await read("local/settings.ts")).matchAll(
+      /\b(EVE_[A-Z_]+|GOOGLE_API_[A-Z]+(_[A-Z]+)*)/g,
+    );
+    const ofFunction = (await read("shared/gateway/settings.ts")).matchAll(/^ {2}([A-Z]+(?:_[A-Z]+)+):/gm);
+    for (const [, name] of [...ofStack, ...ofFunction]) expect(names).toContain(name);
+
+    const settings = readSettings((name) =>
+      ({ SUPABASE_URL: "http://127.0.0.1", SUPABASE_SECRET_KEYS: '{"default":"sb_secret_x"}' })[name]
+    );
+    const defaults = Object.values(settings).filter((value) => typeof value === "number");
+    const numbers = [...documented.text.matchAll(/^\| `EVE_\w+` .*\| (\d+) +\|$/gm)].map((match) =>
+      Number(match[1])
+    );
+    expect(numbers).toEqual(expect.arrayContaining(defaults));
+  });
+
+  test("the rooms are there, and every room is on the map", async () => {
+    const rooms = tableNames(section(README, "Map of rooms"));
+    for (const room of rooms) expect((await Deno.stat(`${CHECKOUT}/${room}`)).isDirectory, room).toBe(true);
+    const inShared = [...Deno.readDirSync(`${CHECKOUT}/shared`)].map(({ name }) => `shared/${name}/`);
+    expect(rooms.filter((room) => room.startsWith("shared/")).sort()).toEqual(inShared.sort());
+  });
+});
