@@ -10,8 +10,8 @@ const PREFIX = "call_";
 const UPSTREAM = "g-";
 const SIGNATURE = "__sig__";
 
-const ID = /^call_(g-)?([A-Za-z0-9-]+)(?:__sig__([A-Za-z0-9_-]+))?$/;
-const UPSTREAM_ID = /^[A-Za-z0-9-]{1,100}$/;
+const ID = /^call_(g-)?([A-Za-z0-9_-]+?)(?:__sig__([A-Za-z0-9_-]+))?$/;
+const UPSTREAM_ID = /^(?!.*__sig__)[A-Za-z0-9_-]{1,100}$/;
 const BASE64 = /^[A-Za-z0-9+/_-]+={0,2}$/;
 
 export interface CallMarks {
