@@ -1,0 +1,45 @@
+/** Values of options, from text. */
+import { misuse } from "./failure.ts";
+import type { Given } from "./command.ts";
+
+const UNIT_SECONDS: Readonly<Record<string, number>> = { s: 1, m: 60, h: 3_600, d: 86_400 };
+
+/** `90s`, `15m`, `2h`, `7d`, or a bare number of seconds. */
+export function readDuration(name: string, text: string): number {
+  const [, number, unit = "s"] = /^(\d{1,9})([smhd]?)$/.exec(text) ?? [];
+  if (number === undefined) {
+    throw misuse(`--${name} must be a duration such as 90s, 15m, 2h or 7d, not ${text}.`);
+  }
+  return Number(number) * (UNIT_SECONDS[unit] ?? 1);
+}
+
+/** A whole number; null for `none`. Undefined: the option is absent. */
+export function readLimit(given: Given, name: string): number | null | undefined {
+  const text = given.option(name);
+  if (text === undefined) return undefined;
+  if (text === "none") return null;
+  if (/^\d{1,15}$/.test(text)) return Number(text);
+  throw misuse(`--${name} must be a whole number, or none for no limit, not ${text}.`);
+}
+
+/** Names with commas between them; null for `all`. Undefined: the option is absent. */
+export function readModels(given: Given): string[] | null | undefined {
+  const text = given.option("models");
+  if (text === undefined) return undefined;
+  if (text === "all") return null;
+  const names = text.split(",").map((name) => name.trim()).filter((name) => name !== "");
+  if (names.length === 0) throw misuse("--models must name models with commas between them, or be all.");
+  return names;
+}
+
+export function readChoice<const T extends string>(
+  given: Given,
+  name: string,
+  choices: readonly T[],
+): T | undefined {
+  const text = given.option(name);
+  if (text === undefined) return undefined;
+  const choice = choices.find((one) => one === text);
+  if (choice === undefined) throw misuse(`--${name} must be ${choices.join(" or ")}, not ${text}.`);
+  return choice;
+}
