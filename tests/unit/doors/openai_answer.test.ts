@@ -125,7 +125,7 @@ describe("what is no answer is reported as what it is", () => {
       "content_blocked",
       "SAFETY",
       "content_filter",
-      null,
+      "Ко",
     ],
     [
       "thoughts that took all the room",
