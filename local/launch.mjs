@@ -15,6 +15,8 @@ const OLDEST_NODE = 20;
 export function launch(start) {
   refuseOldNode();
   installIfNeeded();
+  // No look for newer versions: what runs here is what package.json pins, and it has to run offline.
+  process.env.DENO_NO_UPDATE_CHECK = "1";
   const child = start(denoExecutable());
   for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"]) process.on(signal, () => child.kill(signal));
   child.on("error", (error) => fail(`Deno did not start (${error.message}): run npm ci.`));

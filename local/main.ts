@@ -12,6 +12,12 @@ const LAUNCHER_POLL_MS = 1_000;
 const LOG_FILE = "stack.log";
 const ENV_FILE = "env";
 
+/** For the one line that says why there is no stack. */
+const complain = console.error.bind(console);
+let record: (text: string) => void = () => {};
+// The embedded API prints every request that it refuses, stack trace included: worth keeping, not worth a terminal.
+console.error = (...parts) => record(`[api] ${parts.map((part) => Deno.inspect(part)).join(" ")}`);
+
 let askedToEndAt: number | undefined;
 const ending = new AbortController();
 
@@ -32,8 +38,7 @@ const launcherWatch = setInterval(() => Deno.ppid !== launcher && end(), LAUNCHE
 async function run(): Promise<void> {
   const settings = settingsFromEnvironment();
   console.log("Starting the local stack ...");
-  let record: (text: string) => void = () => {};
-  const starting = startStack({
+  const stack = await startStack({
     ...settings,
     log: (line) => {
       console.log(line);
@@ -46,7 +51,6 @@ async function run(): Promise<void> {
     },
     opened: (dataDir) => record = openLog(`${dataDir}/${LOG_FILE}`),
   });
-  const stack = await starting;
   try {
     if (!ending.signal.aborted) await present(stack, settings.dataDir);
     await new Promise<void>((resolve) => {
@@ -101,6 +105,6 @@ try {
   Deno.exit(0);
 } catch (error) {
   const message = error instanceof Error ? error.message : String(error);
-  console.error(error instanceof StartRefused ? message : `The local stack did not start: ${message}`);
+  complain(error instanceof StartRefused ? message : `The local stack did not start: ${message}`);
   Deno.exit(1);
 }

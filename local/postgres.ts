@@ -203,6 +203,7 @@ async function launch(place: Place, account: Account | undefined, options: Clust
     options.log?.(line);
   });
   const exited = guard.status.then(async () => {
+    await guard.stdin.close().catch(() => {});
     await logEnd;
     ready.resolve(false);
   });

@@ -1,4 +1,4 @@
--- Stand-in for the extension pg_cron: the same tables and signatures. It records jobs; running them is the supervisor's.
+-- Stand-in for the extension pg_cron: the same tables and signatures. It records jobs and runs none.
 
 create schema if not exists cron;
 grant usage on schema cron to postgres with grant option;

@@ -1,4 +1,4 @@
--- Stand-in for the extension pg_net: the same queue and signatures. It records requests; sending is the supervisor's.
+-- Stand-in for the extension pg_net: the same queue and signatures. It records requests and sends none.
 
 create schema if not exists net;
 grant usage on schema net to postgres, anon, authenticated, service_role;

@@ -104,12 +104,6 @@ test("after everything was killed in the middle, the next start finds the data",
   ]);
 });
 
-test("a start right after only the supervisor was killed waits for what it left behind", async () => {
-  const abandoned = JSON.parse(await Deno.readTextFile(`${dataDir}/stack.json`));
-  kill(abandoned.pid, "SIGKILL");
-  await start().ready;
-});
-
 test("a signal ends it in order: code 0, no process and no port left", async () => {
   const state = JSON.parse(await Deno.readTextFile(`${dataDir}/stack.json`));
   const run = runs.at(-1)!;
@@ -118,6 +112,36 @@ test("a signal ends it in order: code 0, no process and no port left", async () 
   expect(ports.slice(0, 3).every(portIsFree)).toBe(true);
   expect(exists(state.pid) || exists(state.postgres.pid)).toBe(false);
   await expect(Deno.stat(`${dataDir}/stack.json`)).rejects.toThrow(Deno.errors.NotFound);
+});
+
+test("with a real key it talks to Google, and the demonstration keys rest", async () => {
+  const received: string[] = [];
+  const google = Deno.serve({ hostname: "127.0.0.1", port: 0, onListen: () => {} }, (request) => {
+    received.push(`${request.headers.get("x-goog-api-key")} ${new URL(request.url).pathname}`);
+    return Response.json({
+      candidates: [{ content: { role: "model", parts: [{ text: "{}" }] }, finishReason: "STOP", index: 0 }],
+      usageMetadata: { promptTokenCount: 10, candidatesTokenCount: 1, totalTokenCount: 11 },
+    });
+  });
+  const run = start({
+    GOOGLE_API_KEY: "the-real-one",
+    GOOGLE_API_LOCALNAME: "mine",
+    GOOGLE_API_BASE_URL: `http://127.0.0.1:${google.addr.port}/`,
+  });
+  await run.ready;
+  expect(run.lines.join("\n")).toMatch(/First call to gemma-4-31b-it with key mine/);
+  expect(received).toEqual(["the-real-one /v1beta/models/gemma-4-31b-it:generateContent"]);
+  expect(await activeKeys()).toEqual(["demo-b", "mine"]);
+  await google.shutdown();
+});
+
+test("a start right after only the supervisor was killed waits for what it left behind", async () => {
+  kill(JSON.parse(await Deno.readTextFile(`${dataDir}/stack.json`)).pid, "SIGKILL");
+  await start().ready;
+  expect(await activeKeys()).toEqual(["demo-a", "demo-b"]);
+  const run = runs.at(-1)!;
+  kill(run.process.pid, "SIGTERM");
+  expect(await run.ended).toBe(0);
 });
 
 test("reset removes what the stack made, and nothing else", async () => {
@@ -179,6 +203,16 @@ async function refusal(run: Run): Promise<string> {
   const said = run.lines.filter((line) => line !== "Starting the local stack ...");
   expect(said).toHaveLength(1);
   return said[0]!;
+}
+
+/** demo-b is the user's own since its notes were changed, so nobody switches it. */
+async function activeKeys(): Promise<string[]> {
+  const env = await readEnv();
+  const secret = createClient(env.SUPABASE_URL!, env.SUPABASE_SECRET_KEY!);
+  const { data } = await secret.from("google_ai_api_keys").select("key_alias").is("is_active", true).order(
+    "key_alias",
+  );
+  return data!.map((row) => row.key_alias);
 }
 
 async function readEnv(): Promise<Record<string, string>> {
