@@ -74,18 +74,20 @@ async function completeChat(visit: Visit, options: OpenaiDoorOptions): Promise<R
   const asked = askedOf(visit, options);
   const chat = decodeChat(await visit.readJson());
   const linked = await fetchLinks(chat.messages, options, visit.request.signal);
+  const strictSchema = chat.response_format?.type === "json_schema" &&
+    chat.response_format.json_schema.strict === true;
   const request = {
     ...asked,
     models: [chat.model],
     prompt: promptOf(chat, linked),
     metadata: metadataOf(chat),
-    schemaRepair: chat.response_format?.type === "json_schema" &&
-      chat.response_format.json_schema.strict === true,
+    schemaRepair: strictSchema,
   };
   const terms = {
     created: Math.floor(options.now() / 1000),
     newId: options.newId,
     parallelCalls: chat.parallel_tool_calls !== false,
+    strictSchema,
   };
   if (!chat.stream) return encodeCompletion(await visit.invoke(request), terms);
   return await streamCompletion(visit.stream(request), {

@@ -15,14 +15,16 @@ export interface AnswerTerms {
   newId: () => string;
   /** False: of several calls made together only the first is handed out. */
   parallelCalls: boolean;
+  /** True: an answer that breaks its schema is an error. */
+  strictSchema: boolean;
 }
 
 /**
  * A result as a chat completion.
- * @throws GatewayError `empty_answer`, `answer_unusable`
+ * @throws GatewayError `empty_answer`, `answer_unusable`, `schema_mismatch`
  */
 export function encodeCompletion(result: GatewayResult, terms: AnswerTerms): Response {
-  const error = unanswerable(result);
+  const error = unanswerable(result, terms.strictSchema);
   if (error !== null) throw error;
   const body = {
     id: completionId(result.requestId),

@@ -13,11 +13,17 @@ export function finishReasonOf(candidate: Candidate, verdict: AnswerVerdict, cal
 }
 
 /**
- * The error for a result that OpenAI's finish reasons cannot tell: an empty answer, a broken tool call. Null for all
- * others: what was filtered is `content_filter`, what did not fit is `length`, even if nothing of it is left.
+ * The error for a result that OpenAI's finish reasons cannot tell: an empty answer, a broken tool call, JSON that breaks a
+ * strict schema. Null for all others: what was filtered is `content_filter`, what did not fit is `length`, even if nothing
+ * of it is left.
  */
-export function unanswerable({ verdict, ...result }: GatewayResult): GatewayError | null {
+export function unanswerable(
+  { verdict, ...result }: GatewayResult,
+  strictSchema: boolean,
+): GatewayError | null {
   if (verdict.ok || verdict.code === "content_blocked" || verdict.reason === "MAX_TOKENS") return null;
+  if (verdict.code === "answer_truncated") return null;
+  if (verdict.code === "schema_mismatch" && !strictSchema) return null;
   return new GatewayError(verdict.code, {
     details: { reason: verdict.reason },
     limits: result.limits,

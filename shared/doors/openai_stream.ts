@@ -158,7 +158,7 @@ class Telling {
   #end(): string {
     const result = this.#result;
     if (result === null) throw new GatewayError("internal", { detail: "the stream ended without a result" });
-    const error = unanswerable(result);
+    const error = unanswerable(result, this.#terms.strictSchema);
     if (error !== null) throw error;
     // The answer to a request that was answered before comes in one piece, with the result.
     const whole = this.#choices.size === 0 ? this.#tell(result.answer.candidates ?? []) : "";

@@ -153,6 +153,20 @@ describe("what is no answer is reported as what it is", () => {
     });
   });
 
+  test("JSON that breaks its schema is an error if the schema is strict", async () => {
+    const verdict = { ok: false, code: "schema_mismatch", reason: "title: missing" } as typeof RESULT.verdict;
+    const format = (strict: boolean) => ({
+      response_format: {
+        type: "json_schema",
+        json_schema: { name: "s", strict, schema: { type: "object" } },
+      },
+    });
+    const loose = await completion([said([{ text: "{}" }])], verdict, format(false));
+    expect([loose.status, loose.body.choices[0].message.content]).toEqual([200, "{}"]);
+    const strict = await completion([said([{ text: "{}" }])], verdict, format(true));
+    expect([strict.status, strict.body.error.code]).toEqual([502, "schema_mismatch"]);
+  });
+
   test.each([
     ["empty_answer", "STOP"],
     ["empty_answer", "NO_CANDIDATES"],
