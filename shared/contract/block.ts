@@ -1,8 +1,17 @@
+/** A feature that a model may lack. */
+export type Capability = "system" | "json" | "tools";
+
+/** For how long. */
+export type Lasting = { forMs: number } | { until: "pacific_midnight" | "forever" };
+
 /** What shall not be used, and for how long, because of what upstream said. */
-export interface Block {
-  /** `lane`: a quota project's model. `key`: a key altogether. `key_model`: a key for one model. */
-  scope: "lane" | "key" | "key_model";
-  lasts: { forMs: number } | { until: "pacific_midnight" | "forever" };
-  /** Stable, snake_case; kept with the block. */
-  reason: string;
-}
+export type Block =
+  | {
+    /** `lane`: a quota project's model. `key`: a key altogether. `key_model`: a key for one model. */
+    scope: "lane" | "key" | "key_model";
+    lasts: Lasting;
+    /** Stable, snake_case; kept with the block. */
+    reason: string;
+  }
+  /** The model, whoever calls it, is no longer asked for this feature. */
+  | { scope: "capability"; capability: Capability; reason: string };

@@ -214,6 +214,18 @@ export const ERRORS = {
     retryable: true,
     message: "The model broke off with an answer that cannot be used. `details.reason` says why; try again.",
   },
+  answer_truncated: {
+    status: 502,
+    retryable: false,
+    message:
+      "The model's JSON broke off at its length limit. Raise max_output_tokens, or ask for a shorter answer.",
+  },
+  schema_mismatch: {
+    status: 502,
+    retryable: true,
+    message:
+      "The model's answer does not match the JSON schema of the request. `details.reason` says where; try again, or ask for a repair.",
+  },
   unsupported_feature: {
     status: 400,
     retryable: false,

@@ -11,8 +11,11 @@ export type AnswerVerdict =
   | { ok: true }
   | {
     ok: false;
-    code: Extract<ErrorCode, "content_blocked" | "empty_answer" | "answer_unusable">;
-    /** Upstream's own word: `SAFETY`, `PROHIBITED_CONTENT`, `MAX_TOKENS`, ... */
+    code: Extract<
+      ErrorCode,
+      "content_blocked" | "empty_answer" | "answer_unusable" | "answer_truncated" | "schema_mismatch"
+    >;
+    /** Upstream's own word: `SAFETY`, `PROHIBITED_CONTENT`, `MAX_TOKENS`, ...; or what breaks the schema, and where. */
     reason: string;
   };
 
@@ -24,6 +27,7 @@ export interface GatewayResult {
   /** The model that was asked for (of a list: the one that was booked), before any successor took its place. */
   requestedModel: string;
   replaced: boolean;
+  /** At the end of a stream: the deltas put together, without the parts if they are too much to keep. */
   answer: Answer;
   verdict: AnswerVerdict;
   finishReason: string | null;

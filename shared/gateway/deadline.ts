@@ -18,6 +18,8 @@ export interface Leash {
   signal: AbortSignal;
   /** Null while nothing has ended the call. */
   ended(): Ending | null;
+  /** Aborts the signal, as if the client had gone. */
+  cut(): void;
   /** Stops the timer and lets go of the client's signal. */
   release(): void;
 }
@@ -39,6 +41,7 @@ export function leash(clock: Clock, client: AbortSignal, ms: number): Leash {
   return {
     signal: controller.signal,
     ended: () => ended,
+    cut: () => end("client_closed"),
     release: () => {
       timer.abort();
       client.removeEventListener("abort", onClientGone);

@@ -1,76 +1,81 @@
 import { asGatewayError, GatewayError } from "../contract/gateway_error.ts";
-import type { GatewayRequest, InvokeContext } from "../contract/request.ts";
 import type { Block } from "../contract/block.ts";
-import type { Grant } from "../ledger/reserve.ts";
-import {
-  type Provider,
-  type ProviderAnswer,
-  type ProviderCall,
-  ProviderFailure,
-} from "../providers/provider.ts";
-import { type Answer, textOf } from "../contract/content.ts";
+import type { GatewayEvent } from "../contract/events.ts";
+import type { InvokeContext } from "../contract/request.ts";
 import type { Usage } from "../contract/usage.ts";
-import { textTokens } from "./estimate.ts";
+import type { Grant } from "../ledger/reserve.ts";
+import { ProviderFailure } from "../providers/provider.ts";
 import { type Deadline, type Ending, leash } from "./deadline.ts";
-import { fitToModel } from "./fit.ts";
 import type { GatewayParts } from "./parts.ts";
+import type { Call, Served, Task } from "./task.ts";
 
 /** How long a key whose secret is not set is left alone: long enough to spare callers, short enough to mend itself. */
 export const SECRET_MISSING_BLOCK_MS = 600_000;
 
-/** How one attempt ended. */
-export type Outcome =
-  /** Upstream answered with status 200, be it a success or not. */
-  | { kind: "answered"; served: ProviderAnswer; usage: Usage; latencyMs: number }
-  /** Upstream refused, or the connection failed. */
-  | { kind: "failed"; failure: ProviderFailure; latencyMs: number }
+/** How one attempt ended that brought no answer. */
+export type Unanswered =
+  /** Upstream refused, or the connection failed. `used`: what had been used when part of the answer was out already. */
+  | { kind: "failed"; failure: ProviderFailure; latencyMs: number; used: Usage | null }
   /** The client left, or time ran out. `dispatched`: after upstream had been called. */
-  | { kind: "broken_off"; how: Ending; dispatched: boolean; latencyMs: number | null }
+  | { kind: "broken_off"; how: Ending; dispatched: boolean; latencyMs: number | null; used: Usage | null }
   /** Upstream was never called, because of our own set-up or because the model cannot do what is asked. */
   | { kind: "not_sent"; error: GatewayError; block: Block | null };
 
+/** How one attempt ended. */
+export type Outcome<Value = unknown> =
+  /** Upstream answered with status 200, be it a success or not. */
+  | { kind: "answered"; served: Served<Value>; latencyMs: number }
+  | Unanswered;
+
+/** How far an attempt has come: what is to be settled if whoever follows it walks away. */
+export interface Progress {
+  /** `Clock.now()` when upstream was called; null: not yet. */
+  calledAt: number | null;
+  /** What has been used; null: nothing of the answer has gone out yet. */
+  usageSoFar: (() => Usage) | null;
+}
+
+/** The attempt as it stands, for a follower that has walked away. */
+export function walkedAway({ calledAt, usageSoFar }: Progress, now: number): Unanswered {
+  return {
+    kind: "broken_off",
+    how: "client_closed",
+    dispatched: calledAt !== null,
+    latencyMs: calledAt === null ? null : Math.round(now - calledAt),
+    used: usageSoFar?.() ?? null,
+  };
+}
+
 /** Carries out a granted attempt: waits for its start, finds the secret, calls the model. Never throws. */
-export async function dispatch(
+export async function* dispatch<Value>(
   parts: GatewayParts,
-  request: GatewayRequest,
+  task: Task<Value>,
   grant: Grant,
   context: InvokeContext,
   deadline: Deadline,
-): Promise<Outcome> {
-  const tell = context.onEvent ?? (() => {});
+  progress: Progress,
+): AsyncGenerator<GatewayEvent, Outcome<Value>, void> {
   if (grant.waitMs > 0) {
-    tell({ type: "queued", attempt: grant.attempt, model: grant.model, waitMs: grant.waitMs });
-    const how = await waitForStart(parts, grant.waitMs, context.signal, deadline);
-    if (how !== null) return { kind: "broken_off", how, dispatched: false, latencyMs: null };
+    const startsAt = parts.clock.now() + grant.waitMs;
+    yield { type: "queued", attempt: grant.attempt, model: grant.model, waitMs: grant.waitMs };
+    const how = await waitForStart(parts, startsAt - parts.clock.now(), context.signal, deadline);
+    if (how !== null) return { kind: "broken_off", how, dispatched: false, latencyMs: null, used: null };
   }
   if (context.signal.aborted) {
-    return { kind: "broken_off", how: "client_closed", dispatched: false, latencyMs: null };
+    return { kind: "broken_off", how: "client_closed", dispatched: false, latencyMs: null, used: null };
   }
   const provider = parts.providers[grant.key.provider];
   if (provider === undefined) return unknownProvider(grant);
   const secret = parts.secrets(grant.key.envVarName);
   if (secret === null) return secretMissing(grant);
-  let prompt;
+  let call: Call<Value>;
   try {
-    prompt = fitToModel(request.prompt, grant.capabilities, grant.model);
+    call = task.prepare(grant);
   } catch (thrown) {
     return { kind: "not_sent", error: asGatewayError(thrown), block: null };
   }
-  tell({
-    type: "started",
-    attempt: grant.attempt,
-    model: grant.model,
-    keyAlias: grant.key.alias,
-    limits: grant.limits,
-  });
-  return await callModel(
-    parts,
-    provider,
-    grant,
-    { model: grant.model, secret, prompt },
-    context.signal,
-    deadline,
-  );
+  const begin = (signal: AbortSignal) => call(provider, { model: grant.model, secret, signal });
+  return yield* callModel(parts, begin, grant, context.signal, deadline, progress);
 }
 
 /** Null: the start has come. */
@@ -82,7 +87,7 @@ async function waitForStart(
 ): Promise<Ending | null> {
   const rope = leash(parts.clock, client, deadline.left());
   try {
-    await parts.clock.sleep(waitMs, rope.signal);
+    await parts.clock.sleep(Math.max(0, waitMs), rope.signal);
     return null;
   } catch {
     return rope.ended() ?? "timed_out";
@@ -91,52 +96,68 @@ async function waitForStart(
   }
 }
 
-async function callModel(
+async function* callModel<Value>(
   parts: GatewayParts,
-  provider: Provider,
+  begin: (signal: AbortSignal) => ReturnType<Call<Value>>,
   grant: Grant,
-  call: Omit<ProviderCall, "signal">,
   client: AbortSignal,
   deadline: Deadline,
-): Promise<Outcome> {
+  progress: Progress,
+): AsyncGenerator<GatewayEvent, Outcome<Value>, void> {
   const since = parts.clock.now();
-  const latency = () => Math.round(parts.clock.now() - since);
+  const latencyMs = () => Math.round(parts.clock.now() - since);
+  const used = () => progress.usageSoFar?.() ?? null;
   const rope = leash(parts.clock, client, Math.min(parts.times.upstreamTimeoutMs, deadline.left()));
+  const broken = aborted(rope.signal);
+  progress.calledAt = since;
+  const pieces = begin(rope.signal);
+  let over = false;
   try {
-    // Raced, so that a provider that is slow to notice the signal holds up neither the client nor the settlement.
-    const served = await Promise.race([
-      provider.generate({ ...call, signal: rope.signal }),
-      aborted(rope.signal),
-    ]);
-    const usage = served.usage ?? estimatedUsage(grant, served.answer);
-    return { kind: "answered", served, usage, latencyMs: latency() };
+    // The call is on its way before anybody is told, so that a slow listener does not delay a start that was booked.
+    let next = pieces.next();
+    next.catch(() => {});
+    yield {
+      type: "started",
+      attempt: grant.attempt,
+      model: grant.model,
+      keyAlias: grant.key.alias,
+      limits: grant.limits,
+    };
+    for (;;) {
+      // Raced, so that a provider that is slow to notice the signal holds up neither the client nor the settlement.
+      const step = await Promise.race([next, broken]);
+      if (step.done) {
+        over = true;
+        return { kind: "answered", served: step.value, latencyMs: latencyMs() };
+      }
+      progress.usageSoFar = step.value.usageSoFar;
+      yield { type: "delta", chunk: step.value.chunk };
+      next = pieces.next();
+    }
   } catch (thrown) {
     const how = rope.ended();
-    if (how !== null) return { kind: "broken_off", how, dispatched: true, latencyMs: latency() };
-    return { kind: "failed", failure: asFailure(thrown), latencyMs: latency() };
+    over = how === null;
+    return how === null
+      ? { kind: "failed", failure: asFailure(thrown), latencyMs: latencyMs(), used: used() }
+      : { kind: "broken_off", how, dispatched: true, latencyMs: latencyMs(), used: used() };
   } finally {
+    // Also where a listener leaves between two pieces: then nobody waits for the next one.
+    if (!over) {
+      rope.cut();
+      void pieces.return(undefined as never).catch(() => {});
+    }
     rope.release();
   }
 }
 
-/** Upstream told no figures: what was booked, and the weight of what it wrote. */
-function estimatedUsage(grant: Grant, answer: Answer): Usage {
-  const outputTokens = Math.ceil(textTokens(textOf(answer)));
-  return {
-    inputTokens: grant.tokens,
-    outputTokens,
-    thoughtsTokens: null,
-    cachedTokens: null,
-    totalTokens: grant.tokens + outputTokens,
-    estimated: true,
-  };
-}
-
+/** Rejects when the signal aborts; nobody has to be listening. */
 function aborted(signal: AbortSignal): Promise<never> {
-  return new Promise((_, reject) => {
+  const promise = new Promise<never>((_, reject) => {
     if (signal.aborted) reject(signal.reason);
     signal.addEventListener("abort", () => reject(signal.reason), { once: true });
   });
+  promise.catch(() => {});
+  return promise;
 }
 
 /** A provider that throws anything else has a fault of its own: nobody is blamed and nothing is repeated. */
@@ -150,7 +171,7 @@ function asFailure(thrown: unknown): ProviderFailure {
   );
 }
 
-function secretMissing(grant: Grant): Outcome {
+function secretMissing(grant: Grant): Unanswered {
   return {
     kind: "not_sent",
     error: new GatewayError("secret_missing", {
@@ -164,7 +185,7 @@ function secretMissing(grant: Grant): Outcome {
   };
 }
 
-function unknownProvider(grant: Grant): Outcome {
+function unknownProvider(grant: Grant): Unanswered {
   return {
     kind: "not_sent",
     error: new GatewayError("gateway_misconfigured", {

@@ -1,4 +1,4 @@
-import type { Content, GenerationConfig, Prompt } from "../contract/content.ts";
+import type { Answer, Content, GenerationConfig, Part, Prompt } from "../contract/content.ts";
 import { GatewayError } from "../contract/gateway_error.ts";
 import type { Capabilities } from "../ledger/reserve.ts";
 
@@ -46,4 +46,18 @@ function foldSystemText(prompt: Prompt): Prompt {
     index === at ? { ...content, parts: [...parts, ...(content.parts ?? [])] } : content
   );
   return { ...rest, contents };
+}
+
+const FENCED = /^\s*```(?:json)?\s*\n([\s\S]*?)\n?\s*```\s*$/i;
+
+/** JSON that was asked for in words often comes in a code fence all the same; where the whole answer is one, it goes. */
+export function unfenced(answer: Answer): Answer {
+  const [first, ...others] = answer.candidates ?? [];
+  const parts = first?.content?.parts ?? [];
+  const spoken = parts.filter((part) => typeof part.text === "string" && part.thought !== true);
+  const inner = FENCED.exec(spoken.map(({ text }) => text).join(""))?.[1];
+  if (first === undefined || inner === undefined) return answer;
+  const rest = parts.filter((part: Part) => !spoken.includes(part));
+  const content = { ...first.content, parts: [...rest, { ...spoken.at(-1), text: inner }] };
+  return { ...answer, candidates: [{ ...first, content }, ...others] };
 }

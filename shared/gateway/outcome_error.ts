@@ -1,11 +1,11 @@
 import { GatewayError, type GatewayErrorFields } from "../contract/gateway_error.ts";
 import type { Grant, Refusal } from "../ledger/reserve.ts";
 import type { ProviderFailure } from "../providers/provider.ts";
-import type { Outcome } from "./dispatch.ts";
+import type { Unanswered } from "./dispatch.ts";
 import { brokenOffCode } from "./settlement.ts";
 
 /** An attempt that brought no answer, as the error that its caller gets. */
-export function errorOf(outcome: Exclude<Outcome, { kind: "answered" }>, grant: Grant): GatewayError {
+export function errorOf(outcome: Unanswered, grant: Grant): GatewayError {
   const facts = { model: grant.model, limits: grant.limits };
   switch (outcome.kind) {
     case "not_sent":

@@ -1,3 +1,4 @@
+import type { Capability } from "../contract/block.ts";
 import type { Outcome } from "./dispatch.ts";
 
 /** Attempts of one request, the first included. The database accepts no more. */
@@ -26,10 +27,13 @@ export interface Situation {
   leftMs: number;
   upstreamTimeoutMs: number;
   random: () => number;
+  /** Whether it is worth asking again without a feature that the model has just refused. Asked at most once. */
+  without: (capability: Capability) => boolean;
 }
 
 /** Whether another attempt makes sense, and with which key. Pure but for the jitter. */
-export function nextStep({ outcome, attempt, leftMs, upstreamTimeoutMs, random }: Situation): NextStep {
+export function nextStep(situation: Situation): NextStep {
+  const { outcome, attempt, leftMs, upstreamTimeoutMs, random } = situation;
   if (attempt >= MAX_ATTEMPTS || leftMs < LEAST_TIME_MS) return { again: false };
   switch (outcome.kind) {
     case "answered":
@@ -38,11 +42,19 @@ export function nextStep({ outcome, attempt, leftMs, upstreamTimeoutMs, random }
       return outcome.block === null ? { again: false } : { again: true, key: "exclude", pauseMs: 0 };
     case "broken_off":
       // A call that took all of its time would do so again: only with as much time left is it worth repeating.
-      return outcome.how === "timed_out" && outcome.dispatched && leftMs >= upstreamTimeoutMs
+      return outcome.how === "timed_out" && outcome.dispatched && outcome.used === null &&
+          leftMs >= upstreamTimeoutMs
         ? { again: true, key: "avoid", pauseMs: 0 }
         : { again: false };
     case "failed": {
       const { diagnosis } = outcome.failure;
+      // Part of the answer is with the client: another attempt would begin it anew.
+      if (outcome.used !== null) return { again: false };
+      if (diagnosis.capability !== undefined) {
+        return situation.without(diagnosis.capability)
+          ? { again: true, key: "any", pauseMs: 0 }
+          : { again: false };
+      }
       if (!diagnosis.retryable) return { again: false };
       if (diagnosis.blames === "key" || diagnosis.blames === "key_model") {
         return { again: true, key: "exclude", pauseMs: 0 };

@@ -1,6 +1,8 @@
+import type { Block } from "../contract/block.ts";
 import type { Usage } from "../contract/usage.ts";
 import type { Grant } from "../ledger/reserve.ts";
 import type { Settlement } from "../ledger/settle.ts";
+import type { ProviderFailure } from "../providers/provider.ts";
 import type { Outcome } from "./dispatch.ts";
 
 /** What the books are told about an attempt. Pure. */
@@ -13,10 +15,10 @@ export function settlementOf(
   const blank = { ...cancelled(grant), final };
   switch (outcome.kind) {
     case "answered": {
-      const { served, usage, latencyMs } = outcome;
+      const { served, latencyMs } = outcome;
       return {
         ...blank,
-        ...tokens(usage),
+        ...tokens(served.usage),
         outcome: served.verdict.ok ? "succeeded" : "failed",
         dispatched: true,
         upstreamStatus: 200,
@@ -36,7 +38,8 @@ export function settlementOf(
         upstreamStatus: failure.upstreamStatus,
         errorCode: failure.diagnosis.code,
         errorDetail: failure.message,
-        block: failure.diagnosis.block,
+        block: blockOf(failure),
+        ...(outcome.used !== null && tokens(outcome.used)),
         latencyMs,
       };
     }
@@ -46,6 +49,7 @@ export function settlementOf(
         outcome: outcome.how === "client_closed" ? "cancelled" : "failed",
         dispatched: outcome.dispatched,
         errorCode: brokenOffCode(outcome),
+        ...(outcome.used !== null && tokens(outcome.used)),
         latencyMs: outcome.latencyMs,
       };
     case "not_sent":
@@ -62,6 +66,12 @@ export function settlementOf(
 export function brokenOffCode(outcome: Extract<Outcome, { kind: "broken_off" }>) {
   if (outcome.how === "client_closed") return "client_closed";
   return outcome.dispatched ? "upstream_timeout" : "deadline_exceeded";
+}
+
+/** What is spared from now on; a feature that the model refused is remembered with the model. */
+function blockOf({ diagnosis: { block, capability } }: ProviderFailure): Block | null {
+  if (block !== null || capability === undefined) return block;
+  return { scope: "capability", capability, reason: `${capability}_refused` };
 }
 
 /** A reservation that nobody will use: its slot goes back. */

@@ -1,3 +1,6 @@
+import type { ModelInfo } from "../contract/model_info.ts";
+import { capture, type Captured } from "./capture.ts";
+import { listModels, type ModelsFor } from "./models.ts";
 import { type Reservation, reserve, type ReserveInput } from "./reserve.ts";
 import { settle, type Settlement } from "./settle.ts";
 import type { Transport } from "./transport.ts";
@@ -6,6 +9,10 @@ import type { Transport } from "./transport.ts";
 export interface Ledger {
   reserve(input: ReserveInput): Promise<Reservation>;
   settle(settlement: Settlement): Promise<"settled" | "already_settled" | "late">;
+  /** The models that a caller may use. */
+  models(caller: ModelsFor): Promise<ModelInfo[]>;
+  /** Keeps what was asked and answered, for debugging. */
+  capture(captured: Captured): Promise<void>;
 }
 
 /**
@@ -18,5 +25,7 @@ export function createLedger(transport: Transport, timeoutMs = LEDGER_TIMEOUT_MS
   return {
     reserve: (input) => reserve(transport, input, timeoutMs),
     settle: (settlement) => settle(transport, settlement, timeoutMs),
+    models: (caller) => listModels(transport, caller, timeoutMs),
+    capture: (captured) => capture(transport, captured, timeoutMs),
   };
 }

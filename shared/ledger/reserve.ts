@@ -71,6 +71,7 @@ const granted = z.object({
   tokens: z.number().int(),
   limits,
   capabilities: capabilities.prefault({}),
+  capture: z.boolean().nullish(),
 }).transform((row) => ({
   status: row.status,
   requestNo: row.request_no,
@@ -91,6 +92,8 @@ const granted = z.object({
   tokens: row.tokens,
   limits: row.limits,
   capabilities: row.capabilities,
+  /** Whether the consumer's row wants prompt and answer kept. */
+  capture: row.capture ?? false,
 }));
 
 /** Why a reservation can be refused: codes of the error table. */

@@ -53,14 +53,18 @@ export async function settle(
     error_code: settlement.errorCode,
     error_detail: settlement.errorDetail,
     finish_reason: settlement.finishReason,
-    block: block === null ? null : {
-      scope: block.scope,
-      ...("forMs" in block.lasts ? { for_ms: block.lasts.forMs } : { until: block.lasts.until }),
-      reason: block.reason,
-    },
+    block: block === null ? null : blockJson(block),
     latency_ms: settlement.latencyMs,
     usage_estimated: settlement.usageEstimated,
     result: settlement.result,
   };
   return (await call(transport, "eve_settle", args, settled, timeoutMs)).status;
+}
+
+function blockJson(block: Block) {
+  const { scope, reason } = block;
+  // A capability is switched off for good; the function wants a time all the same.
+  if (scope === "capability") return { scope, capability: block.capability, for_ms: 0, reason };
+  const { lasts } = block;
+  return { scope, ...("forMs" in lasts ? { for_ms: lasts.forMs } : { until: lasts.until }), reason };
 }

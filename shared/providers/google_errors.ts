@@ -1,4 +1,4 @@
-import type { Block } from "../contract/block.ts";
+import type { Lasting } from "../contract/block.ts";
 import type { Diagnosis } from "./provider.ts";
 
 /** The body of a Google error, as far as it was readable: `error.message`, `error.details`, and the HTTP status. */
@@ -98,7 +98,7 @@ function badKey(reason: string): Diagnosis {
   };
 }
 
-function noSuchModel(reason: string, lasts: Block["lasts"]): Diagnosis {
+function noSuchModel(reason: string, lasts: Lasting): Diagnosis {
   return {
     blames: "key_model",
     retryable: true,

@@ -1,4 +1,4 @@
-import type { Block } from "../contract/block.ts";
+import type { Block, Capability } from "../contract/block.ts";
 import type { Answer, Prompt } from "../contract/content.ts";
 import type { Embedding, EmbedItem } from "../contract/embedding.ts";
 import type { ErrorCode } from "../contract/errors.ts";
@@ -73,7 +73,7 @@ export interface Diagnosis {
   block: Block | null;
   code: ErrorCode;
   /** The feature that the model refused, where it said so. */
-  capability?: "system" | "json" | "tools";
+  capability?: Capability;
 }
 
 export class ProviderFailure extends Error {

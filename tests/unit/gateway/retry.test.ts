@@ -7,6 +7,7 @@ import { type Diagnosis, ProviderFailure } from "../../../shared/providers/provi
 const failed = (diagnosis: Partial<Diagnosis>): Outcome => ({
   kind: "failed",
   latencyMs: 1,
+  used: null,
   failure: new ProviderFailure(
     { blames: "nobody", retryable: true, block: null, code: "upstream_unavailable", ...diagnosis },
     "",
@@ -23,11 +24,31 @@ const unsupported: Outcome = {
   error: new GatewayError("unsupported_feature"),
   block: null,
 };
-const timedOut: Outcome = { kind: "broken_off", how: "timed_out", dispatched: true, latencyMs: 1 };
-const clientGone: Outcome = { kind: "broken_off", how: "client_closed", dispatched: true, latencyMs: 1 };
+const timedOut: Outcome = {
+  kind: "broken_off",
+  how: "timed_out",
+  dispatched: true,
+  latencyMs: 1,
+  used: null,
+};
+const clientGone: Outcome = {
+  kind: "broken_off",
+  how: "client_closed",
+  dispatched: true,
+  latencyMs: 1,
+  used: null,
+};
 
 const next = (outcome: Outcome, more: Partial<Parameters<typeof nextStep>[0]> = {}) =>
-  nextStep({ outcome, attempt: 1, leftMs: 100_000, upstreamTimeoutMs: 60_000, random: () => 0.5, ...more });
+  nextStep({
+    outcome,
+    attempt: 1,
+    leftMs: 100_000,
+    upstreamTimeoutMs: 60_000,
+    random: () => 0.5,
+    without: () => false,
+    ...more,
+  });
 
 describe("nextStep", () => {
   test("a key that is bad, and one bad for this model, are left out at once", () => {

@@ -2,9 +2,18 @@ import type { Clock } from "../../../shared/contract/clock.ts";
 import type { GatewayRequest, InvokeContext } from "../../../shared/contract/request.ts";
 import { createGateway } from "../../../shared/gateway/invoke.ts";
 import type { GatewayParts } from "../../../shared/gateway/parts.ts";
+import type { Captured } from "../../../shared/ledger/capture.ts";
 import type { Grant, Refusal, Reservation, ReserveInput } from "../../../shared/ledger/reserve.ts";
 import type { Settlement } from "../../../shared/ledger/settle.ts";
-import type { Provider, ProviderAnswer, ProviderCall } from "../../../shared/providers/provider.ts";
+import type {
+  Provider,
+  ProviderAnswer,
+  ProviderCall,
+  ProviderChunk,
+  ProviderEmbedCall,
+  ProviderEmbedding,
+  ProviderEnd,
+} from "../../../shared/providers/provider.ts";
 
 /** Time that stands still until a test moves it. */
 export class StillClock implements Clock {
@@ -66,6 +75,7 @@ export function grant(more: Partial<Grant> = {}): Grant {
       requestsDay: { limit: 14_400, remaining: 14_399, resetMs: 3_600_000 },
     },
     capabilities: { system: true, json: true, tools: true, thinking: true, maxOutputTokens: null },
+    capture: false,
     ...more,
   };
 }
@@ -110,6 +120,25 @@ export const ANSWER: ProviderAnswer = {
   },
 };
 
+/** A stream of these texts, that ends well. */
+export async function* chunksOf(...texts: string[]): AsyncGenerator<ProviderChunk, ProviderEnd, void> {
+  for (const [index, text] of texts.entries()) {
+    const last = index === texts.length - 1;
+    yield {
+      answer: {
+        candidates: [{
+          content: { role: "model", parts: [{ text }] },
+          ...(last && { finishReason: "STOP" }),
+          index: 0,
+        }],
+      },
+      usage: last ? ANSWER.usage : null,
+    };
+    await Promise.resolve();
+  }
+  return { verdict: { ok: true }, finishReason: "STOP", usage: ANSWER.usage };
+}
+
 export const REQUEST: GatewayRequest = {
   id: "r1",
   idIsClients: false,
@@ -126,6 +155,8 @@ export interface StageOptions {
   /** What the ledger answers, one by one; a function is called. */
   reservations: (Reservation | (() => Promise<Reservation>))[];
   generate?: (call: ProviderCall, attempt: number) => Promise<ProviderAnswer>;
+  stream?: (call: ProviderCall, attempt: number) => AsyncGenerator<ProviderChunk, ProviderEnd, void>;
+  embed?: (call: ProviderEmbedCall) => Promise<ProviderEmbedding>;
   settle?: (settlement: Settlement) => Promise<"settled">;
   secrets?: Record<string, string>;
 }
@@ -135,6 +166,7 @@ export function stage(options: StageOptions) {
   const clock = new StillClock();
   const reserved: ReserveInput[] = [];
   const settlements: Settlement[] = [];
+  const captured: Captured[] = [];
   const calls: ProviderCall[] = [];
   const logged: [string, Record<string, unknown>][] = [];
   const background: Promise<void>[] = [];
@@ -146,6 +178,11 @@ export function stage(options: StageOptions) {
       calls.push(call);
       return options.generate?.(call, calls.length) ?? Promise.resolve(ANSWER);
     },
+    stream: (call) => {
+      calls.push(call);
+      return options.stream?.(call, calls.length) ?? chunksOf("Кон", "церт");
+    },
+    embed: (call) => options.embed?.(call) ?? Promise.resolve({ embedding: { values: [1, 0] }, usage: null }),
   };
   const parts: GatewayParts = {
     ledger: {
@@ -158,6 +195,11 @@ export function stage(options: StageOptions) {
       settle: (settlement) => {
         settlements.push(settlement);
         return options.settle?.(settlement) ?? Promise.resolve("settled");
+      },
+      models: () => Promise.resolve([]),
+      capture: (one) => {
+        captured.push(one);
+        return Promise.resolve();
       },
     },
     providers: { google },
@@ -182,7 +224,10 @@ export function stage(options: StageOptions) {
     parts,
     reserved,
     settlements,
+    captured,
     calls,
+    gateway,
+    context,
     logged,
     background,
     invoke: (request: Partial<GatewayRequest> = {}, more: Partial<InvokeContext> = {}) =>

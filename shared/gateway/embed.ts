@@ -1,0 +1,89 @@
+import type { Embedding, EmbedItem, EmbedRequest, EmbedResult } from "../contract/embedding.ts";
+import { GatewayError } from "../contract/gateway_error.ts";
+import type { InvokeContext } from "../contract/request.ts";
+import { EmbedTask } from "./embed_task.ts";
+import type { GatewayParts } from "./parts.ts";
+import { serve } from "./serve.ts";
+import type { Ended } from "./task.ts";
+
+/** What Google takes in one batch as well. */
+export const MAX_EMBED_ITEMS = 100;
+
+/** Texts of one request that are under way at once: a batch shall not crowd out everybody else on the lane. */
+const SIDE_BY_SIDE = 4;
+
+/**
+ * Embeds every text, each as a call with a reservation of its own, since upstream charges each as a request of its own.
+ * All or nothing: the first that fails ends the others.
+ * @throws GatewayError
+ */
+export async function embedAll(
+  parts: GatewayParts,
+  request: EmbedRequest,
+  context: InvokeContext,
+): Promise<EmbedResult> {
+  const { items } = request;
+  if (items.length === 0 || items.length > MAX_EMBED_ITEMS) {
+    const problem = `must hold 1 to ${MAX_EMBED_ITEMS} texts`;
+    throw new GatewayError("invalid_request", {
+      message: `The texts to embed are ${items.length}: a request ${problem}.`,
+      details: [{ field: "input", problem }],
+    });
+  }
+  const failed = new AbortController();
+  const each = { ...context, signal: AbortSignal.any([context.signal, failed.signal]) };
+  const done: Ended<Embedding>[] = [];
+  let next = 0;
+  const worker = async () => {
+    for (let index = next++; index < items.length; index = next++) {
+      const id = items.length === 1 ? request.id : `${request.id}.${index + 1}`;
+      done[index] = await embedOne(parts, { ...request, id }, items[index] as EmbedItem, each);
+    }
+  };
+  const workers = Array.from({ length: Math.min(SIDE_BY_SIDE, items.length) }, worker);
+  try {
+    await Promise.all(workers);
+  } catch (thrown) {
+    failed.abort();
+    next = items.length;
+    await Promise.allSettled(workers);
+    throw thrown;
+  }
+  return resultOf(request, done);
+}
+
+async function embedOne(
+  parts: GatewayParts,
+  request: EmbedRequest,
+  item: EmbedItem,
+  context: InvokeContext,
+): Promise<Ended<Embedding>> {
+  const journey = serve(parts, new EmbedTask(request, item), context);
+  let step = await journey.next();
+  while (!step.done) step = await journey.next();
+  if (!("status" in step.value)) return step.value;
+  const { state, attempts } = step.value;
+  throw new GatewayError(state === "running" ? "request_running" : "request_finished", {
+    details: { state, attempts },
+  });
+}
+
+function resultOf(request: EmbedRequest, done: Ended<Embedding>[]): EmbedResult {
+  const last = done.at(-1) as Ended<Embedding>;
+  const { grant } = last;
+  return {
+    requestId: request.id,
+    model: grant.model,
+    requestedModel: grant.requestedModel,
+    replaced: grant.replaced,
+    embeddings: done.map(({ served }) => served.value),
+    usage: {
+      inputTokens: done.reduce((sum, { served }) => sum + served.usage.inputTokens, 0),
+      estimated: done.some(({ served }) => served.usage.estimated),
+    },
+    keyAlias: grant.key.alias,
+    attempts: Math.max(...done.map((one) => one.grant.attempt)),
+    waitMs: Math.max(...done.map(({ waitMs }) => waitMs)),
+    limits: grant.limits,
+  };
+}

@@ -1,0 +1,117 @@
+import type { Clock } from "../contract/clock.ts";
+import type { GatewayEvent } from "../contract/events.ts";
+import { GatewayError } from "../contract/gateway_error.ts";
+
+export interface Followed {
+  /** Starts the journey; the signal is the one that ends it. */
+  begin: (signal: AbortSignal) => AsyncGenerator<GatewayEvent, void, void>;
+  /** Aborts when the client has gone. */
+  client: AbortSignal;
+  clock: Clock;
+  /** After this, a reader who has stopped pulling has been waited for long enough. */
+  timeoutMs: number;
+}
+
+/**
+ * A journey's events for one reader.
+ *
+ * Until the answer begins, the journey goes on by itself, so that a reader who dawdles over `queued` delays no start that
+ * was booked; from then on it goes on as the reader pulls. It ends, settled, however the reader leaves: by `return()`,
+ * by hanging up while a piece is awaited or while none is, or by never coming back.
+ */
+export function eventIteration({ begin, client, clock, timeoutMs }: Followed): AsyncIterable<GatewayEvent> {
+  return { [Symbol.asyncIterator]: () => new EventIterator(begin, client, clock, timeoutMs) };
+}
+
+class EventIterator implements AsyncIterator<GatewayEvent, undefined> {
+  readonly #ready: GatewayEvent[] = [];
+  readonly #leave = new AbortController();
+  readonly #timer = new AbortController();
+  readonly #journey: AsyncGenerator<GatewayEvent, void, void>;
+  readonly #client: AbortSignal;
+  #pump: Promise<void> | null = null;
+  #over = false;
+  #error: unknown = null;
+  #wake = Promise.withResolvers<void>();
+
+  constructor(
+    begin: Followed["begin"],
+    client: AbortSignal,
+    clock: Clock,
+    timeoutMs: number,
+  ) {
+    this.#client = client;
+    this.#journey = begin(this.#leave.signal);
+    client.addEventListener("abort", this.#onClientGone, { once: true });
+    if (client.aborted) this.#leave.abort(client.reason);
+    clock.sleep(timeoutMs, this.#timer.signal).then(this.#onTimeUp, () => {});
+  }
+
+  async next(): Promise<IteratorResult<GatewayEvent, undefined>> {
+    for (;;) {
+      const event = this.#ready.shift();
+      if (event !== undefined) return { done: false, value: event };
+      if (this.#over) {
+        const error = this.#error;
+        this.#error = null;
+        if (error !== null) throw error;
+        return { done: true, value: undefined };
+      }
+      this.#pump ??= this.#run();
+      await this.#wake.promise;
+      this.#wake = Promise.withResolvers();
+    }
+  }
+
+  async return(): Promise<IteratorResult<GatewayEvent, undefined>> {
+    await this.#abandon(null);
+    return { done: true, value: undefined };
+  }
+
+  /** While a piece is awaited, the journey knows its own deadlines. */
+  #onTimeUp = () => {
+    if (this.#pump === null) void this.#abandon(new GatewayError("deadline_exceeded"));
+  };
+
+  #onClientGone = () => void this.#abandon(new GatewayError("client_closed"));
+
+  /** Goes on up to the next piece of the answer, or to the end. */
+  async #run(): Promise<void> {
+    try {
+      for (;;) {
+        const step = await this.#journey.next();
+        if (step.done) {
+          this.#end(null);
+          return;
+        }
+        this.#ready.push(step.value);
+        this.#wake.resolve();
+        if (step.value.type === "delta") return;
+      }
+    } catch (thrown) {
+      this.#end(thrown);
+    } finally {
+      this.#pump = null;
+    }
+  }
+
+  #end(error: unknown): void {
+    if (this.#over) return;
+    this.#over = true;
+    this.#error = error;
+    this.#timer.abort();
+    this.#client.removeEventListener("abort", this.#onClientGone);
+    this.#wake.resolve();
+  }
+
+  /** Ends what runs upstream. The journey, wherever it stands, comes to its end and settles. */
+  async #abandon(error: unknown): Promise<void> {
+    if (this.#over) return;
+    const pump = this.#pump;
+    this.#leave.abort(new DOMException("the reader has left", "AbortError"));
+    // A piece that is awaited comes back with the error that the abort makes of it.
+    if (pump !== null && error !== null) return;
+    this.#end(error);
+    await this.#journey.return().catch(() => {});
+  }
+}
