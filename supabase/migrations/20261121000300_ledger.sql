@@ -12,7 +12,8 @@ create table if not exists eve.settings (
 );
 comment on table eve.settings is 'Numbers that admission reads on every call; a change takes effect on the next one.';
 insert into eve.settings (name, value, description) values
-  ('guard_ms', 250, 'Widens the minute window and the edges of the Pacific day by this many milliseconds, for network jitter. 0 to 5000.')
+  ('guard_ms', 250, 'Widens the minute window and the edges of the Pacific day by this many milliseconds, for network jitter. 0 to 5000.'),
+  ('learn_one_in', 8, 'One settled call in so many teaches its model''s estimate factor; 0: none does.')
 on conflict (name) do nothing;
 do $$
 begin
@@ -271,6 +272,7 @@ create table if not exists eve.request_results (
   result jsonb not null,
   kept_at timestamptz not null default now()
 );
+create index if not exists request_results_kept_at_idx on eve.request_results using brin (kept_at);
 comment on table eve.request_results is 'Answers kept so that a repeated request_id gets the same one. Only where the caller asked for it.';
 
 create table if not exists eve.refusals (

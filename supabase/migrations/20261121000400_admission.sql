@@ -57,10 +57,19 @@ language sql
 volatile
 set search_path = ''
 as $$
-  insert into eve.lanes (quota_project, model)
-  select distinct k.quota_key, ensure_lanes.model
+  insert into eve.lanes (quota_project, model, day_ends_ms, day_starts)
+  select k.quota_key, ensure_lanes.model, eve.next_pacific_midnight(eve.clock_ms()),
+    -- What its keys have used today before there was a lane, as far as the counters tell.
+    coalesce(sum(used.today), 0)
   from public.google_ai_api_keys k
-  order by 1 -- Two that add the same lanes at once must not wait for each other.
+  left join (
+    select c.api_key_id, max(c.rpd_used) as today
+    from public.google_ai_usage_counters c
+    where c.model = ensure_lanes.model and c.day_bucket = eve.pacific_day(eve.clock_ms())
+    group by c.api_key_id
+  ) used on used.api_key_id = k.id
+  group by k.quota_key
+  order by k.quota_key -- Two that add the same lanes at once must not wait for each other.
   on conflict do nothing;
 $$;
 
@@ -431,6 +440,25 @@ begin
 end;
 $$;
 
+-- Nothing depends on a schedule: whoever takes a lane also closes what died on it. After the buckets, since closing counts
+-- usage, and settlements take buckets before counters.
+create or replace function eve.clear_dead(lane_id bigint, now_ms bigint)
+returns void
+language plpgsql
+volatile
+set search_path = ''
+as $$
+begin
+  if exists (
+    select
+    from eve.inflight i
+    where i.lane_id = clear_dead.lane_id and i.lease_until < to_timestamp(clear_dead.now_ms / 1000.0)
+  ) then
+    perform eve.expire_leases(clear_dead.lane_id, 20);
+  end if;
+end;
+$$;
+
 -- Takes a slot on one lane, or answers when it could: the one place that writes a booking.
 create or replace function eve.book(
   lane_id bigint,
@@ -472,13 +500,6 @@ begin
   select * into v_lane from eve.lanes l where l.id = book.lane_id for no key update;
   -- Nothing depends on a schedule: whoever takes the lane also clears what died on it.
   v_now := eve.clock_ms();
-  if exists (
-    select
-    from eve.inflight i
-    where i.lane_id = book.lane_id and i.lease_until < to_timestamp(v_now / 1000.0)
-  ) then
-    perform eve.expire_leases(book.lane_id, 20);
-  end if;
   select * into v_fit
   from eve.earliest_start(
     v_lane, book.rpm, book.tpm, book.rpd, book.class, book.tokens, v_now, book.guard_ms, book.floor_starts,
@@ -490,6 +511,7 @@ begin
   day_left := v_fit.day_left - 1;
   booked := start_ms is not null and wait_ms <= book.latest_wait_ms;
   if not booked then
+    perform eve.clear_dead(book.lane_id, v_now);
     return;
   end if;
 
@@ -571,6 +593,8 @@ begin
   if turn % 16 = 0 then
     delete from eve.lane_buckets b where b.lane_id = book.lane_id and b.at_ms < v_now - 70000;
   end if;
+
+  perform eve.clear_dead(book.lane_id, v_now);
 
   if book.rpm <= 600 then
     select coalesce(sum(b.starts), 0), coalesce(sum(b.tokens), 0)
@@ -747,18 +771,20 @@ as $$
 $$;
 
 -- Learns what a model's estimates have to be multiplied by: each step goes a tenth of the way to what the call showed, by
--- 2 % at the most, so that an outlier moves it as little as any other call; between half and twice. One call in eight
--- teaches, and none waits for another that does.
+-- 2 % at the most, so that an outlier moves it as little as any other call; between half and twice. Only some calls teach
+-- (setting learn_one_in), and none waits for another that does.
 create or replace function eve.learn_estimate(model text, request_no bigint, estimated integer, counted integer)
 returns void
 language plpgsql
 volatile
 set search_path = ''
 as $$
+declare
+  v_one_in constant bigint := (select s.value from eve.settings s where s.name = 'learn_one_in');
 begin
   -- Small prompts are mostly overhead that the estimate does not see.
-  if learn_estimate.request_no % 8 <> 0 or learn_estimate.estimated < 20 or learn_estimate.counted is null
-    or learn_estimate.counted < 20 then
+  if v_one_in <= 0 or learn_estimate.request_no % v_one_in <> 0 or learn_estimate.estimated < 20
+    or learn_estimate.counted is null or learn_estimate.counted < 20 then
     return;
   end if;
   update public.google_ai_model_limits m

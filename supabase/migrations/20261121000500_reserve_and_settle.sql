@@ -155,6 +155,8 @@ begin
     raise exception 'attempt must be 1, 2 or 3' using errcode = 'EV400';
   elsif eve_reserve.lease_ms is null or eve_reserve.lease_ms not between 100 and 3600000 then
     raise exception 'lease_ms must be between 100 and 3600000' using errcode = 'EV400';
+  elsif length(eve_reserve.metadata::text) > 16384 then
+    raise exception 'metadata must have at most 16384 characters' using errcode = 'EV400';
   end if;
 
   -- The same request twice at once: the second waits here and then sees the first.
@@ -210,7 +212,10 @@ begin
       v_class := 'batch';
     end if;
     if v_consumer.requests_per_day is not null or v_consumer.tokens_per_day is not null then
-      v_day := eve.pacific_day(v_received_ms);
+      -- A request belongs to the day it came in, whatever the day of its later attempts.
+      v_day := eve.pacific_day(
+        floor(extract(epoch from coalesce(v_running.received_at, v_received_at)) * 1000)::bigint
+      );
       insert into eve.consumer_days (consumer_id, day) values (v_consumer_id, v_day) on conflict do nothing;
       select d.requests, d.tokens into v_spent
       from eve.consumer_days d
@@ -221,7 +226,7 @@ begin
         return eve.refuse(
           'budget_exhausted', v_consumer_id, eve_reserve.token_id, eve_reserve.request_id, eve_reserve.attempt, v_class,
           eve_reserve.door, eve_reserve.models[1], eve_reserve.tokens, eve_reserve.trace_id,
-          case when v_spent.requests >= v_consumer.requests_per_day then 'consumer_requests' else 'consumer_tokens' end,
+          case when eve_reserve.attempt = 1 and v_spent.requests >= v_consumer.requests_per_day then 'consumer_requests' else 'consumer_tokens' end,
           eve.next_pacific_midnight(v_received_ms) - v_received_ms
         );
       end if;
@@ -244,7 +249,7 @@ begin
       return eve.refuse(
         'budget_exhausted', v_consumer_id, eve_reserve.token_id, eve_reserve.request_id, eve_reserve.attempt, v_class,
         eve_reserve.door, eve_reserve.models[1], eve_reserve.tokens, eve_reserve.trace_id,
-        case when v_token.requests_used >= v_token.requests_budget then 'token_requests' else 'token_tokens' end
+        case when eve_reserve.attempt = 1 and v_token.requests_used >= v_token.requests_budget then 'token_requests' else 'token_tokens' end
       );
     end if;
     v_scoped := true;

@@ -334,6 +334,7 @@ create table eve.request_results (
   constraint request_results_pkey PRIMARY KEY (request_no)
 );
 alter table eve.request_results enable row level security;
+CREATE INDEX request_results_kept_at_idx ON eve.request_results USING brin (kept_at);
 comment on table eve.request_results is 'Answers kept so that a repeated request_id gets the same one. Only where the caller asked for it.';
 
 create table eve.requests (
@@ -610,6 +611,13 @@ create function eve.check_proof(key_id text, proof text)
   returns void
   language plpgsql
   immutable
+  security invoker
+  set search_path="";
+
+create function eve.clear_dead(lane_id bigint, now_ms bigint)
+  returns void
+  language plpgsql
+  volatile
   security invoker
   set search_path="";
 
