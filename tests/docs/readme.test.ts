@@ -2,6 +2,7 @@
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { CHECKOUT } from "../../local/paths.ts";
 import { readSettings } from "../../shared/gateway/settings.ts";
+import { SIGNING_KEYS_VARIABLE } from "../../shared/tokens/signing_keys.ts";
 import { makeTestFolder, type TestFolder } from "../harness/folders.ts";
 import { startTestStack, type TestStack } from "../harness/stack.ts";
 import { codeBlocks, readPage, section, tableNames } from "./pages.ts";
@@ -56,6 +57,15 @@ describe("the first call", () => {
     const answer = JSON.parse(await shell(CURL));
     expect(answer).toMatchObject({ model: "gemma-4-31b-it", finish_reason: "STOP", attempts: 1 });
     expect(answer.text).not.toBe("");
+  });
+
+  test.skipIf(!has("curl"))("with the wire of OpenAI, and with Gemini's", async () => {
+    const [openai, gemini] = codeBlocks(section(README, "Clients that you have already"), "sh");
+    expect(JSON.parse(await shell(openai!))).toMatchObject({
+      object: "chat.completion",
+      choices: [{ finish_reason: "stop" }],
+    });
+    expect(JSON.parse(await shell(gemini!))).toMatchObject({ candidates: [{ finishReason: "STOP" }] });
   });
 
   test("with supabase-js", async () => {
@@ -117,6 +127,7 @@ describe("the tables", () => {
     );
     const ofFunction = (await read("shared/gateway/settings.ts")).matchAll(/^ {2}([A-Z]+(?:_[A-Z]+)+):/gm);
     for (const [, name] of [...ofStack, ...ofFunction]) expect(names).toContain(name);
+    expect(names).toContain(SIGNING_KEYS_VARIABLE);
 
     const settings = readSettings((name) =>
       ({ SUPABASE_URL: "http://127.0.0.1", SUPABASE_SECRET_KEYS: '{"default":"sb_secret_x"}' })[name]
