@@ -1,0 +1,123 @@
+/** What the tests of the Gemini door share: one running stack, whose books and whose emulator can be looked into. */
+import postgres from "postgres";
+import type { FaultSpec } from "../../../local/emulator/faults.ts";
+import type { Stats } from "../../../local/emulator/control.ts";
+import { startTestStack, type TestStack } from "../../harness/stack.ts";
+
+export const GEMMA = "gemma-4-31b-it";
+/** Signs its thoughts, and refuses a conversation that lost a signature. */
+export const SIGNING = "gemini-3.5-flash";
+export const EMBEDDING = "gemini-embedding-001";
+
+/** A PNG of one pixel. */
+export const PNG =
+  "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg==";
+
+export interface House {
+  stack: TestStack;
+  sql: postgres.Sql;
+  /** What clients take as their base URL, without a version. */
+  baseUrl: string;
+  key: string;
+  /** Everything as at the beginning, once nothing is under way. */
+  clear(): Promise<void>;
+  faults(...faults: FaultSpec[]): Promise<void>;
+  stats(): Promise<Stats>;
+  /** Bodies that reached the emulator, oldest first. */
+  bodies(): Promise<Record<string, unknown>[]>;
+  /** How the requests ended in the books, oldest first; answers go out before they are settled. */
+  requests(): Promise<{ state: string; error_code: string | null; door: string }[]>;
+  fetch(
+    path: string,
+    body?: unknown,
+    init?: { headers?: Record<string, string>; signal?: AbortSignal },
+  ): Promise<Response>;
+}
+
+export async function openHouse(): Promise<House> {
+  // Enough of a pause that a client can leave in the middle of a stream.
+  const stack = await startTestStack({ emulator: { chunkDelayMs: 15 } });
+  const sql = postgres(stack.databaseUrl, { max: 2, onnotice: () => {} });
+  const baseUrl = `${stack.url}/functions/v1/llm-invoke`;
+  const control = async (path: string, body?: unknown) => {
+    const response = await fetch(`${stack.emulatorUrl}/__control/${path}`, {
+      method: body === undefined ? "GET" : "POST",
+      body: body === undefined ? undefined : JSON.stringify(body),
+    });
+    if (!response.ok) throw new Error(await response.text());
+    return await response.json();
+  };
+  const settled = () =>
+    eventually(async () => {
+      const [row] = await sql`select count(*)::int as n from eve.inflight`;
+      return row!.n === 0;
+    }, "a reservation is still open");
+  return {
+    stack,
+    sql,
+    baseUrl,
+    key: stack.keys.secret,
+    async clear() {
+      try {
+        await settled();
+      } finally {
+        // Whatever a test left open fails the next one, and that one only.
+        await sql`truncate eve.inflight, eve.attempts, eve.requests, eve.refusals, eve.lane_buckets, eve.lanes,
+          eve.alerts, eve.key_model_blocks, public.token_usage, public.google_ai_usage_counters cascade`;
+        await sql`
+          update public.google_ai_api_keys set is_active = true, blocked_until = null, blocked_reason = null`;
+        await control("reset", {});
+      }
+    },
+    async faults(...faults) {
+      await control("faults", faults);
+    },
+    stats: () => control("stats"),
+    bodies: async () =>
+      (await control("requests")).map(({ body }: { body: string }) => JSON.parse(body || "{}")),
+    async requests() {
+      await settled();
+      return await sql`select state, error_code, door from eve.requests order by request_no`;
+    },
+    fetch: (path, body, { headers, signal } = {}) =>
+      fetch(`${baseUrl}${path}`, {
+        method: body === undefined ? "GET" : "POST",
+        headers: { "x-goog-api-key": stack.keys.secret, "content-type": "application/json", ...headers },
+        body: body === undefined ? undefined : typeof body === "string" ? body : JSON.stringify(body),
+        signal,
+      }),
+  };
+}
+
+export async function closeHouse(house: House | undefined): Promise<void> {
+  await house?.sql.end({ timeout: 5 });
+  await house?.stack.stop();
+}
+
+/** Both quota projects say that their minute is used up, and a second later they no longer do. */
+export const BUSY_FOR_A_SECOND: FaultSpec = {
+  kind: "status",
+  error: "quota_minute_requests",
+  retryMs: 1_000,
+  times: 2,
+};
+
+const POLL_MS = 20;
+const PATIENCE_MS = 5_000;
+
+export async function eventually(holds: () => Promise<boolean>, otherwise: string): Promise<void> {
+  for (let waited = 0; waited < PATIENCE_MS; waited += POLL_MS) {
+    if (await holds()) return;
+    await new Promise((resolve) => setTimeout(resolve, POLL_MS));
+  }
+  throw new Error(otherwise);
+}
+
+/** Upstream has noticed that nobody listens any more, and the books say so. */
+export async function leftEarly(house: House): Promise<void> {
+  const since = Date.now();
+  await eventually(async () => (await house.stats()).aborted.streams === 1, "upstream still streams");
+  if (Date.now() - since > 1_000) throw new Error("upstream was let go too late");
+  const [request] = await house.requests();
+  if (request?.state !== "cancelled") throw new Error(`the books say ${request?.state}`);
+}
