@@ -26,7 +26,7 @@ export default defineConfig({
     projects: [
       project("unit", ["tests/unit", "tests/doors", "tests/emulator"]),
       project("db", ["tests/db", "tests/deploy"], { ...DATABASE, testTimeout: 60_000, hookTimeout: 120_000 }),
-      // Whole stacks: each brings a database of its own.
+      // Whole stacks: each has a database server of its own.
       project("stack", ["tests/e2e", "tests/local", "tests/docs"], {
         testTimeout: 60_000,
         hookTimeout: 120_000,

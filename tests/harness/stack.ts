@@ -1,7 +1,9 @@
 /** A whole stack of its own for a test file: free ports, an empty folder, the emulator as the upstream. */
+import { inject } from "vitest";
 import { freePorts } from "../../local/ports.ts";
 import { removeHomeElsewhere } from "../../local/postgres_place.ts";
 import { type Stack, type StackOptions, startStack } from "../../local/stack.ts";
+import { copyTemplate } from "./cluster_template.ts";
 import { makeTestFolder } from "./folders.ts";
 
 export interface TestStack extends Stack {
@@ -15,7 +17,7 @@ export interface TestStack extends Stack {
 }
 
 /**
- * Starts it (some two seconds). Call it in `beforeAll`, and `stop` in `afterAll`: it removes the folder as well.
+ * Starts it (a second or two). Call it in `beforeAll`, and `stop` in `afterAll`: it removes the folder as well.
  * The processes end with the test process in any case.
  */
 export async function startTestStack(options: Partial<StackOptions> = {}): Promise<TestStack> {
@@ -29,6 +31,8 @@ export async function startTestStack(options: Partial<StackOptions> = {}): Promi
     await folder.remove();
   };
   try {
+    const template = inject("clusterTemplate");
+    if (template && !options.migrationsFrom) await copyTemplate(template, dataDir);
     const stack = await startStack({
       dataDir,
       port: port!,

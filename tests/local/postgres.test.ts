@@ -17,6 +17,7 @@ beforeAll(async () => {
 
 afterAll(async () => {
   await Promise.all(clusters.map((cluster) => cluster.stop()));
+  await removeHomeElsewhere(folder.path);
   await folder.remove();
 });
 

@@ -7,6 +7,14 @@ import { freePorts, portIsFree } from "../../local/ports.ts";
 import { removeHomeElsewhere } from "../../local/postgres_place.ts";
 import { makeTestFolder, type TestFolder } from "../harness/folders.ts";
 
+/** An answer that fits the first call's schema. */
+const EVENT = JSON.stringify({
+  title: "Вечер романса",
+  date: "14 февраля",
+  place: "Дом офицеров",
+  price: "600",
+});
+
 /** A started launcher and everything it printed. */
 interface Run {
   process: Deno.ChildProcess;
@@ -119,7 +127,7 @@ test("with a real key it talks to Google, and the demonstration keys rest", asyn
   const google = Deno.serve({ hostname: "127.0.0.1", port: 0, onListen: () => {} }, (request) => {
     received.push(`${request.headers.get("x-goog-api-key")} ${new URL(request.url).pathname}`);
     return Response.json({
-      candidates: [{ content: { role: "model", parts: [{ text: "{}" }] }, finishReason: "STOP", index: 0 }],
+      candidates: [{ content: { role: "model", parts: [{ text: EVENT }] }, finishReason: "STOP", index: 0 }],
       usageMetadata: { promptTokenCount: 10, candidatesTokenCount: 1, totalTokenCount: 11 },
     });
   });
