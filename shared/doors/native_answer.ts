@@ -12,34 +12,13 @@ import { rateLimitHeaders } from "../http/rate_limit_headers.ts";
  * @throws GatewayError `content_blocked`, `empty_answer`, `answer_unusable` for what is no answer, with what there is of it
  */
 export function encodeNative(result: GatewayResult): Response {
-  const facts = {
-    model: result.model,
-    finish_reason: result.finishReason,
-    usage: usageJson(result.usage),
-    key_alias: result.keyAlias,
-    attempts: result.attempts,
-    wait_ms: result.waitMs,
-  };
-  if (!result.verdict.ok) {
-    const { code, reason } = result.verdict;
-    throw new GatewayError(code, {
-      // More of the same would be cut off at the same place.
-      ...(reason === "MAX_TOKENS" && { retryable: false }),
-      details: { reason, text: textOf(result.answer), ...facts },
-      limits: result.limits,
-      headers: modelHeaders(result),
-    });
-  }
+  const error = verdictError(result);
+  if (error !== null) throw error;
   const body = {
     request_id: result.requestId,
-    model: result.model,
     text: textOf(result.answer),
     parts: partsOf(result.answer),
-    finish_reason: result.finishReason,
-    usage: facts.usage,
-    key_alias: result.keyAlias,
-    attempts: result.attempts,
-    wait_ms: result.waitMs,
+    ...factsOf(result),
     limits: result.limits === null ? null : limitsJson(result.limits),
   };
   return jsonResponse(200, body, result.requestId, {
@@ -49,18 +28,44 @@ export function encodeNative(result: GatewayResult): Response {
   });
 }
 
+/** What is told of every call that a model answered, whatever the answer is worth. */
+export function factsOf(result: GatewayResult) {
+  return {
+    model: result.model,
+    finish_reason: result.finishReason,
+    usage: usageJson(result.usage),
+    key_alias: result.keyAlias,
+    attempts: result.attempts,
+    wait_ms: result.waitMs,
+  };
+}
+
+/** What came back as the error that it is, with what there is of an answer; null for an answer. */
+export function verdictError(result: GatewayResult): GatewayError | null {
+  if (result.verdict.ok) return null;
+  const { code, reason } = result.verdict;
+  return new GatewayError(code, {
+    // More of the same would be cut off at the same place.
+    ...(reason === "MAX_TOKENS" && { retryable: false }),
+    details: { reason, text: textOf(result.answer), ...factsOf(result) },
+    limits: result.limits,
+    headers: modelHeaders(result),
+  });
+}
+
 /** An error as the native door's JSON. */
 export function refuseNative(error: GatewayError, requestId: string): Response {
-  const body = {
-    error: {
-      code: error.code,
-      message: error.publicMessage,
-      request_id: requestId,
-      retryable: error.retryable,
-      ...(error.details !== undefined && { details: error.details }),
-    },
+  return jsonResponse(error.status, { error: errorJson(error, requestId) }, requestId, errorHeaders(error));
+}
+
+export function errorJson(error: GatewayError, requestId: string) {
+  return {
+    code: error.code,
+    message: error.publicMessage,
+    request_id: requestId,
+    retryable: error.retryable,
+    ...(error.details !== undefined && { details: error.details }),
   };
-  return jsonResponse(error.status, body, requestId, errorHeaders(error));
 }
 
 /** Says which model served where it is not the one that was asked for. */
@@ -68,7 +73,7 @@ function modelHeaders(result: GatewayResult): Record<string, string> {
   return result.replaced ? { "x-eve-model": result.model } : {};
 }
 
-function usageJson(usage: Usage) {
+export function usageJson(usage: Usage) {
   return {
     input_tokens: usage.inputTokens,
     output_tokens: usage.outputTokens,
@@ -79,7 +84,7 @@ function usageJson(usage: Usage) {
   };
 }
 
-function limitsJson(limits: Limits) {
+export function limitsJson(limits: Limits) {
   return {
     requests: gaugeJson(limits.requests),
     tokens: gaugeJson(limits.tokens),

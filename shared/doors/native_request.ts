@@ -72,13 +72,16 @@ const body = z.strictObject({
   system: z.string().optional(),
   generation: generation.optional(),
   response_schema: anyObject.optional(),
+  schema_repair: z.boolean().default(false),
   tools: z.array(anyObject).optional(),
   tool_config: anyObject.optional(),
   safety_settings: z.array(anyObject).optional(),
   mode: z.enum(["wait", "no_wait"]).default("wait"),
   max_wait_ms: z.number().int().min(0).optional(),
   class: z.enum(["interactive", "batch"]).default("interactive"),
+  stream: z.boolean().default(false),
   request_id: plainName(MAX_ID_CHARS).optional(),
+  capture: z.boolean().optional(),
   metadata: anyObject.refine((value) => JSON.stringify(value).length <= MAX_METADATA_CHARS, {
     error: `must be no longer than ${MAX_METADATA_CHARS} characters as JSON`,
   }).default({}),
@@ -94,13 +97,20 @@ export interface NativeTerms {
   maxWaitMs: number;
 }
 
+export interface NativeAsked {
+  request: GatewayRequest;
+  /** Whether the answer is wanted as events. */
+  stream: boolean;
+}
+
 /**
  * A native body as a gateway request.
  * @throws GatewayError `invalid_request`, `empty_prompt`
  */
-export function decodeNative(json: unknown, terms: NativeTerms): GatewayRequest {
+export function decodeNative(json: unknown, terms: NativeTerms): NativeAsked {
   const asked = validated(body, json);
-  return {
+  if (asked.schema_repair) mustBeRepairable(asked);
+  const request: GatewayRequest = {
     id: asked.request_id ?? terms.newId,
     idIsClients: asked.request_id !== undefined,
     door: "native",
@@ -110,7 +120,19 @@ export function decodeNative(json: unknown, terms: NativeTerms): GatewayRequest 
     maxWaitMs: waitOf(asked, terms.maxWaitMs),
     metadata: asked.metadata,
     traceId: terms.traceId,
+    capture: asked.capture ?? null,
+    schemaRepair: asked.schema_repair,
   };
+  return { request, stream: asked.stream };
+}
+
+function mustBeRepairable({ stream, response_schema }: Body): void {
+  const problem = stream
+    ? "a stream cannot be taken back: leave this or stream out"
+    : response_schema === undefined
+    ? "needs a response_schema to check the answer against"
+    : null;
+  if (problem !== null) throw invalidRequest([{ field: "schema_repair", problem }]);
 }
 
 function waitOf({ mode, max_wait_ms: asked }: Body, cap: number): number {

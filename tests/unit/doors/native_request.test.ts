@@ -2,7 +2,7 @@ import { describe, expect, test } from "vitest";
 import { decodeNative } from "../../../shared/doors/native_request.ts";
 
 const TERMS = { newId: "made-here", traceId: null, maxWaitMs: 100_000 };
-const decode = (body: unknown) => decodeNative(body, TERMS);
+const decode = (body: unknown) => decodeNative(body, TERMS).request;
 const ask = (more: Record<string, unknown> = {}) =>
   decode({ model: "gemma-4-31b-it", prompt: "Что сегодня?", ...more });
 const fault = (body: unknown) => {
@@ -181,7 +181,9 @@ describe("the wait", () => {
   }])("%j is refused", (more) => expect(faultOf(more)).toMatchObject({ code: "invalid_request" }));
 
   test("where the cap is lower than the default, the cap is the default", () => {
-    expect(decodeNative({ model: "m", prompt: "a" }, { ...TERMS, maxWaitMs: 5_000 }).maxWaitMs).toBe(5_000);
+    expect(decodeNative({ model: "m", prompt: "a" }, { ...TERMS, maxWaitMs: 5_000 }).request.maxWaitMs).toBe(
+      5_000,
+    );
   });
 });
 
@@ -217,11 +219,11 @@ describe("names", () => {
 
 describe("what is wrong is named", () => {
   test("unknown fields, each by its name", () => {
-    const { publicMessage, details } = faultOf({ temprature: 1, stream: true });
+    const { publicMessage, details } = faultOf({ temprature: 1, streams: true });
     expect(publicMessage).toContain("temprature");
     expect(details).toEqual([
       { field: "temprature", problem: "this door knows no such field" },
-      { field: "stream", problem: "this door knows no such field" },
+      { field: "streams", problem: "this door knows no such field" },
     ]);
   });
 
