@@ -8,6 +8,10 @@ import { allPages, codeBlocks, type Page, readPage, section, tableNames } from "
 
 const PAGES = allPages();
 
+test("every page of docs/ is linked from the README", () => {
+  for (const { path } of PAGES.slice(1)) expect(PAGES[0]!.text).toContain(`](${path})`);
+});
+
 /** GitHub's anchor of a heading. */
 function anchorOf(heading: string): string {
   return heading.toLowerCase().replaceAll(/[^\p{L}\p{N}\s_-]/gu, "").trim().replaceAll(" ", "-");
