@@ -40,3 +40,8 @@ export interface EmbedResult {
   waitMs: number;
   limits: Limits | null;
 }
+
+/** Google's embedding models all say so in their names, and no other model does. */
+export function isEmbeddingModel(model: string): boolean {
+  return /embed/i.test(model);
+}

@@ -33,6 +33,8 @@ export function resultHeaders(result: GatewayResult): Record<string, string> {
   return {
     ...servedHeaders(result.limits, result.replaced ? result.model : null),
     ...(result.replayed && { "x-eve-replayed": "true" }),
+    // What status 200 hides: a block, an answer cut off, JSON that breaks its schema.
+    ...(!result.verdict.ok && { "x-eve-verdict": result.verdict.code }),
   };
 }
 

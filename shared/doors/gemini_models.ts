@@ -1,3 +1,4 @@
+import { isEmbeddingModel } from "../contract/embedding.ts";
 import type { ModelInfo } from "../contract/model_info.ts";
 import { invalidRequest } from "./validated.ts";
 
@@ -5,11 +6,9 @@ import { invalidRequest } from "./validated.ts";
 const DEFAULT_PAGE = 50;
 const MAX_PAGE = 1_000;
 
-const EMBEDS = /embed/i;
-
 /** A model as the API describes one, as far as the gateway knows it. */
 export function geminiModel(info: ModelInfo): Record<string, unknown> {
-  const embeds = EMBEDS.test(info.model);
+  const embeds = isEmbeddingModel(info.model);
   return {
     name: `models/${info.model}`,
     baseModelId: info.model,

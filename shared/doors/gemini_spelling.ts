@@ -1,3 +1,5 @@
+import { namedTypes } from "./gemini_schema.ts";
+
 /**
  * The API reads its fields in camelCase and in snake_case, and a single message where a list is expected (scripts over
  * REST use all of it). Inside the gateway there is one spelling, so that whoever looks for a field finds it. Nothing is
@@ -32,7 +34,8 @@ export function camelPrompt(value: unknown): unknown {
     safetySettings: (settings) => each(settings, camelFields),
     toolConfig: (config) =>
       changed(camelFields(config), { functionCallingConfig: camelFields, retrievalConfig: camelFields }),
-    generationConfig: (config) => changed(camelFields(config), { thinkingConfig: camelFields }),
+    generationConfig: (config) =>
+      changed(camelFields(config), { thinkingConfig: camelFields, responseSchema: namedTypes }),
   });
 }
 

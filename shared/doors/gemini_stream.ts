@@ -131,7 +131,9 @@ class Chunks {
   /** What is known by the first chunk. */
   headers(asked: string): Record<string, string> {
     if (this.#result !== null) return resultHeaders(this.#result);
-    const { model, limits } = this.#started ?? { model: asked, limits: null };
+    // What was never started is an answer from the books.
+    if (this.#started === null) return { "x-eve-replayed": "true" };
+    const { model, limits } = this.#started;
     return servedHeaders(limits, model === asked ? null : model);
   }
 

@@ -5,6 +5,7 @@ import { AnswerTask, resultOf } from "./answer_task.ts";
 import { embedAll } from "./embed.ts";
 import { estimateTokens } from "./estimate.ts";
 import { eventIteration } from "./event_iteration.ts";
+import { requireKind } from "./model_kind.ts";
 import type { GatewayParts } from "./parts.ts";
 import { replay } from "./recorded_result.ts";
 import { requestHash } from "./request_hash.ts";
@@ -14,6 +15,7 @@ import { serve } from "./serve.ts";
 export function createGateway(parts: GatewayParts): Gateway {
   return {
     async invoke(request, context) {
+      requireKind(request.models, "answers");
       const task = new AnswerTask(request, { streams: false, hash: await hashOf(request) });
       const journey = serve(parts, task, context);
       for (;;) {
@@ -29,7 +31,10 @@ export function createGateway(parts: GatewayParts): Gateway {
         clock: parts.clock,
         timeoutMs: parts.times.requestTimeoutMs,
       }),
-    embed: (request, context) => embedAll(parts, request, context),
+    async embed(request, context) {
+      requireKind(request.models, "embeddings");
+      return await embedAll(parts, request, context);
+    },
     countTokens: ({ prompt }) => Promise.resolve({ totalTokens: estimateTokens(prompt), estimated: true }),
     models: ({ consumerId, tokenId }) => parts.ledger.models({ consumerId, tokenId }),
   };
@@ -40,6 +45,7 @@ async function* streamOf(
   request: GatewayRequest,
   context: InvokeContext,
 ): AsyncGenerator<GatewayEvent, void, void> {
+  requireKind(request.models, "answers");
   const task = new AnswerTask(request, { streams: true, hash: await hashOf(request) });
   const ended = yield* serve(parts, task, context);
   if ("status" in ended) {

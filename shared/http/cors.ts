@@ -7,6 +7,7 @@ const ALLOWED_HEADERS = [
   "x-client-info",
   "x-goog-api-key",
   "x-goog-api-client",
+  "x-server-timeout",
   "x-eve-request-id",
   "x-eve-mode",
   "x-eve-max-wait-ms",
@@ -35,6 +36,7 @@ const EXPOSED_HEADERS = [
   "x-eve-request-id",
   "x-eve-model",
   "x-eve-replayed",
+  "x-eve-verdict",
 ].join(", ");
 
 /** A day: browsers cap it themselves (Chromium at two hours). */

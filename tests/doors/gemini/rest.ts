@@ -168,6 +168,38 @@ export function rest(house: () => House): void {
       expect((await house().stats()).received.total).toBe(1);
     });
 
+    test("a stream asked twice under one id comes back in one piece", async () => {
+      const ask = () =>
+        house().fetch(`${stream}?x-eve-request-id=event-42`, asking("Reply with exactly: да"));
+      expect((await (await ask()).json()).length).toBeGreaterThan(1);
+      await house().requests();
+      const second = await ask();
+      expect(second.headers.get("x-eve-replayed")).toBe("true");
+      const chunks = await second.json();
+      expect(chunks).toHaveLength(1);
+      expect(chunks[0].candidates[0].content.parts.at(-1).text).toBe("да");
+      expect((await house().stats()).received.total).toBe(1);
+    });
+
+    test("a model asked for what it cannot do goes on doing what it can", async () => {
+      const content = asking("Hello").contents[0];
+      for (
+        const [model, method, body] of [
+          [GEMMA, "embedContent", { content }],
+          [EMBEDDING, "generateContent", asking("Hello")],
+          [EMBEDDING, "streamGenerateContent", asking("Hello")],
+        ] as const
+      ) {
+        const refused = await house().fetch(`/v1beta/models/${model}:${method}`, body);
+        expect(refused.status).toBe(400);
+        expect((await refused.json()).error.message).toContain(model);
+      }
+      // At Google that is a 404, which would have switched the model off.
+      expect((await house().stats()).received.total).toBe(0);
+      expect((await house().fetch(generate, asking("Hello"))).status).toBe(200);
+      expect((await house().fetch(`/v1beta/models/${EMBEDDING}:embedContent`, { content })).status).toBe(200);
+    });
+
     test("a body that is too large is refused with 413", async () => {
       const response = await house().fetch(generate, asking("x".repeat(11 * 1024 * 1024)));
       expect(response.status).toBe(413);

@@ -105,6 +105,7 @@ describe("generateContent", () => {
       const response = await ask(generate, { body: PROMPT });
       expect(response.status).toBe(200);
       expect(await response.json()).toEqual(answer);
+      expect(response.headers.get("x-eve-verdict")).toMatch(/content_blocked|answer_unusable|empty_answer/);
     },
   );
 

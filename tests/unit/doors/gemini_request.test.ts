@@ -93,6 +93,28 @@ describe("what scripts over REST write means the same", () => {
     });
   });
 
+  test("types of a schema as numbers", () => {
+    const schemaOf = (responseSchema: unknown) =>
+      geminiPrompt({ contents: [{ parts: [] }], generationConfig: { responseSchema } }).generationConfig;
+    expect(schemaOf({
+      type: 6,
+      properties: {
+        type: { type: 1 },
+        list: { type: 5, items: { anyOf: [{ type: 2 }, { type: "STRING" }] } },
+      },
+      required: ["type"],
+    })).toEqual({
+      responseSchema: {
+        type: "OBJECT",
+        properties: {
+          type: { type: "STRING" },
+          list: { type: "ARRAY", items: { anyOf: [{ type: "NUMBER" }, { type: "STRING" }] } },
+        },
+        required: ["type"],
+      },
+    });
+  });
+
   test("a field in both spellings is left for upstream to refuse", () => {
     const generationConfig = { _responseJsonSchema: {}, top_p: 1, topP: 0 };
     expect(geminiPrompt({ contents: [{ parts: [] }], generationConfig })).toEqual({

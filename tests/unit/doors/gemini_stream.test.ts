@@ -65,6 +65,13 @@ describe("a stream's frames", () => {
     expect(await response.text()).toBe(`data: ${JSON.stringify(RESULT.answer)}\r\n\r\n`);
   });
 
+  test("one that was never started is such a repetition", async () => {
+    const replay = await streamGemini(events(delta("a"), done({ replayed: true })), OPTIONS);
+    expect(replay.headers.get("x-eve-replayed")).toBe("true");
+    const first = await streamGemini(events(started, delta("a"), done()), OPTIONS);
+    expect(first.headers.get("x-eve-replayed")).toBeNull();
+  });
+
   test("the headers know the limits, and the model that serves for another", async () => {
     const { headers } = await streamGemini(events(started, delta("a"), done()), {
       ...OPTIONS,
