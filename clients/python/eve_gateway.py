@@ -1,0 +1,586 @@
+"""EVE Gateway for notebooks and bots, in one file that needs nothing but Python 3.10 or later.
+
+    from eve_gateway import EveGateway
+
+    eve = EveGateway()                       # EVE_GATEWAY_URL and EVE_GATEWAY_SECRET, or Kaggle Secrets of these names
+    print(eve.generate("Name three festivals in Kaliningrad").text)
+
+    for piece in eve.stream("Tell me about one of them"):
+        print(piece, end="")
+
+    answers = eve.map(prompts, concurrency=8, response_schema=SCHEMA)
+
+The secret is a consumer's, made by `npm run eve -- consumers add`. A notebook's (``eve_notebook_...``) is exchanged for a
+token that ends by itself and is renewed in time; a service's (``eve_service_...``) is used as it is. No key of Google's and
+no key of the project ever comes here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import http.client
+import json
+import os
+import random
+import sys
+import threading
+import time
+import urllib.error
+import urllib.parse
+import urllib.request
+import uuid
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait as wait_for
+from dataclasses import dataclass, field
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any, Literal
+
+__all__ = ["Answer", "Chat", "EveError", "EveGateway", "Usage"]
+__version__ = "0.1.0"
+
+URL_VARIABLE = "EVE_GATEWAY_URL"
+SECRET_VARIABLE = "EVE_GATEWAY_SECRET"
+
+#: Beyond what the gateway gives one request (140 s), so that it is the gateway that gives up, and says why.
+DEFAULT_TIMEOUT_S = 160.0
+#: How long the gateway may hold a request back until a slot is free.
+DEFAULT_WAIT_S = 30.0
+#: How long a call goes on, over all its tries: longer than a minute's quota takes to come back, twice.
+DEFAULT_PATIENCE_S = 180.0
+#: A token is renewed when this much of its life is left, or a tenth if that is less.
+RENEW_BEFORE_S = 60.0
+#: First pause after a connection that failed; it doubles up to the last.
+FIRST_PAUSE_S = 0.5
+LAST_PAUSE_S = 20.0
+
+#: Refusals after which the same request_id may come again: the call was not begun, or nobody knows whether it was.
+_SAME_ID = frozenset(
+    {
+        "rate_limited",
+        "daily_limit",
+        "lane_blocked",
+        "database_unavailable",
+        "request_running",
+        "body_timeout",
+        "gateway_unavailable",
+        "temporarily_unavailable",
+    }
+)
+
+
+class EveError(Exception):
+    """The gateway refused a call, or could not be reached. ``str(error)`` says what happened and what to do.
+
+    Attributes:
+        code: the stable code of the gateway's table of errors, or ``connection_failed``.
+        status: the HTTP status; None if no answer came.
+        retryable: whether the same call may succeed later without anybody changing anything.
+        retry_after: seconds after which to come back, where the gateway knows.
+        request_id: what the gateway's owner needs to find the call.
+        details: facts that belong to the code, such as ``reason`` of a blocked prompt.
+    """
+
+    def __init__(
+        self,
+        code: str,
+        message: str,
+        *,
+        status: int | None = None,
+        retryable: bool = False,
+        retry_after: float | None = None,
+        request_id: str | None = None,
+        details: Any = None,
+    ) -> None:
+        super().__init__(f"{message} [{code}]")
+        self.code = code
+        self.status = status
+        self.retryable = retryable
+        self.retry_after = retry_after
+        self.request_id = request_id
+        self.details = details
+
+
+@dataclass(frozen=True)
+class Usage:
+    """Tokens that a call used, as the model's provider counted them, or as the gateway estimated them."""
+
+    input_tokens: int | None = None
+    output_tokens: int | None = None
+    thoughts_tokens: int | None = None
+    cached_tokens: int | None = None
+    total_tokens: int | None = None
+    estimated: bool = False
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a model said, and what it took."""
+
+    text: str
+    model: str
+    request_id: str
+    finish_reason: str | None = None
+    usage: Usage = field(default_factory=Usage)
+    key_alias: str | None = None
+    attempts: int = 1
+    wait_ms: int = 0
+    #: The gateway's whole JSON, with ``parts`` and ``limits``.
+    raw: dict[str, Any] = field(default_factory=dict, repr=False)
+
+    def json(self) -> Any:
+        """The text as JSON, for calls with a ``response_schema``. Raises ValueError if it is none."""
+        return json.loads(self.text)
+
+
+class _NoRedirect(urllib.request.HTTPRedirectHandler):
+    """A redirect would carry the credential to another host."""
+
+    def redirect_request(self, *_args: Any, **_kwargs: Any) -> None:
+        return None
+
+
+class EveGateway:
+    """A gateway, seen by one consumer. Safe to use from several threads.
+
+    Args:
+        url: the project's address, ``https://<ref>.supabase.co``; by default EVE_GATEWAY_URL.
+        secret: a consumer's secret; by default EVE_GATEWAY_SECRET, from the environment or from Kaggle Secrets.
+        model: the model of calls that name none; several are tried in their order.
+        wait: seconds for which the gateway may hold a call back until a slot is free; 0 is now or never.
+        patience: seconds over which a call is tried again when it is refused for a limit or the connection fails; 0: never.
+        timeout: seconds without a byte after which a connection is given up.
+        models, traffic_class, requests, tokens, ttl: ask for tokens of a narrower scope than the consumer's own.
+        log_path: a file to which each call adds one line of JSON. It holds no secret, and texts only with ``log_texts``.
+    """
+
+    def __init__(
+        self,
+        url: str | None = None,
+        secret: str | None = None,
+        *,
+        model: str | list[str] = "gemma-4-31b-it",
+        wait: float = DEFAULT_WAIT_S,
+        patience: float = DEFAULT_PATIENCE_S,
+        timeout: float = DEFAULT_TIMEOUT_S,
+        models: list[str] | None = None,
+        traffic_class: Literal["interactive", "batch"] | None = None,
+        requests: int | None = None,
+        tokens: int | None = None,
+        ttl: int | None = None,
+        log_path: str | os.PathLike[str] | None = None,
+        log_texts: bool = False,
+    ) -> None:
+        self._base = _functions_url(url or _setting(URL_VARIABLE))
+        self._secret = (secret or _setting(SECRET_VARIABLE)).strip()
+        self.model = model
+        self.wait = wait
+        self.patience = patience
+        self.timeout = timeout
+        scope = {"models": models, "class": traffic_class, "requests": requests, "tokens": tokens, "ttl": ttl}
+        self._scope = {name: value for name, value in scope.items() if value is not None}
+        self._class = traffic_class
+        self._log_path = None if log_path is None else Path(log_path)
+        self._log_texts = log_texts
+        self._log_lock = threading.Lock()
+        self._token: str | None = None
+        self._renew_at = 0.0
+        self._expires_at = 0.0
+        self._token_lock = threading.Lock()
+        self._opener = urllib.request.build_opener(_NoRedirect)
+
+    def __repr__(self) -> str:
+        return f"EveGateway({self._base!r})"
+
+    # Calls
+
+    def generate(self, prompt: str | list[dict[str, Any]], **options: Any) -> Answer:
+        """Asks for one answer.
+
+        Args:
+            prompt: a text, or messages ``{"role": "user" | "model" | "system", "content": ...}``.
+            options: fields of the gateway's own JSON: ``model``, ``system``, ``generation``, ``response_schema``, ``tools``,
+                ``metadata``, ``request_id``; and ``wait`` and ``patience`` to differ from the gateway's own.
+
+        Raises:
+            EveError: the call was refused, or not answered within its patience.
+        """
+        patience = options.pop("patience", self.patience)
+        body = self._body(prompt, options)
+        payload = self._persist(body, patience, lambda: self._post("llm-invoke", body))
+        return _answer(payload)
+
+    async def agenerate(self, prompt: str | list[dict[str, Any]], **options: Any) -> Answer:
+        """Like :meth:`generate`, for code that runs in an event loop. The call itself runs in a thread."""
+        return await asyncio.to_thread(self.generate, prompt, **options)
+
+    def stream(self, prompt: str | list[dict[str, Any]], **options: Any) -> Iterator[str]:
+        """Yields the answer's text piece by piece; ``return`` value of the generator is the whole :class:`Answer`.
+
+        It is tried again only while nothing has been yielded. Leaving the loop early ends the call at the gateway too.
+        """
+        patience = options.pop("patience", self.patience)
+        body = {**self._body(prompt, options), "stream": True}
+        response = self._persist(body, patience, lambda: self._open("llm-invoke", body), log=False)
+        started = time.monotonic()
+        pieces: list[str] = []
+        final: dict[str, Any] = {}
+        error: EveError | None = None
+        try:
+            with response:
+                for name, data in _events(response):
+                    if name == "error":
+                        raise _error(data, response.status, None)
+                    if name == "usage" and isinstance(data, dict):
+                        final.setdefault("usage", data.get("usage", data))
+                    if name == "done" and isinstance(data, dict):
+                        final = {**final, **data}
+                        break
+                    piece = _delta_text(data) if name == "delta" else ""
+                    if piece:
+                        pieces.append(piece)
+                        yield piece
+                else:
+                    raise EveError("connection_failed", "The stream ended before the answer did. Ask again.", retryable=True)
+        except (OSError, http.client.HTTPException, ValueError) as problem:
+            error = EveError("connection_failed", f"The stream broke off: {problem}. Ask again.", retryable=True)
+            raise error from problem
+        except EveError as problem:
+            error = problem
+            raise
+        finally:
+            self._log(body, started, final, error)
+        return _answer({"request_id": body["request_id"], "model": "", **final, "text": final.get("text", "".join(pieces))})
+
+    def chat(self, system: str | None = None, **options: Any) -> Chat:
+        """A conversation that remembers its turns; ``options`` are those of :meth:`generate`."""
+        return Chat(self, system, options)
+
+    def map(
+        self,
+        prompts: Iterable[str | list[dict[str, Any]]],
+        *,
+        concurrency: int = 4,
+        on_error: Literal["raise", "return"] = "return",
+        progress: bool | Callable[[int, int], None] = True,
+        **options: Any,
+    ) -> list[Answer | EveError]:
+        """Answers many prompts, at most ``concurrency`` at a time, in their order.
+
+        Args:
+            on_error: ``return`` puts the EveError in the answer's place; ``raise`` begins nothing more and raises the first.
+            progress: a bar (tqdm's where it is there), or a function that is told how many of how many are done.
+            options: those of :meth:`generate`, for every prompt. Each gets a request_id of its own.
+        """
+        if concurrency < 1:
+            raise ValueError("concurrency must be at least 1")
+        if "request_id" in options:
+            raise ValueError("request_id belongs to one call; map gives each its own")
+        items = list(prompts)
+        results: list[Answer | EveError | None] = [None] * len(items)
+        with _progress(progress, len(items)) as done_one, ThreadPoolExecutor(concurrency) as pool:
+            pending: dict[Future[Answer], int] = {}
+            todo = iter(enumerate(items))
+            try:
+                while True:
+                    # Only what is running is handed over, so that an interruption leaves nothing behind in a queue.
+                    while len(pending) < concurrency and (one := next(todo, None)) is not None:
+                        pending[pool.submit(self.generate, one[1], **options)] = one[0]
+                    if not pending:
+                        break
+                    for future in wait_for(pending, return_when=FIRST_COMPLETED).done:
+                        place = pending.pop(future)
+                        try:
+                            results[place] = future.result()
+                        except EveError as error:
+                            if on_error == "raise":
+                                raise
+                            results[place] = error
+                        done_one()
+            except BaseException:
+                for future in pending:
+                    future.cancel()
+                raise
+        return results  # type: ignore[return-value]
+
+    # Trying again
+
+    def _persist(self, body: dict[str, Any], patience: float, attempt: Callable[[], Any], log: bool = True) -> Any:
+        """Runs ``attempt`` until it succeeds, fails for good, or patience is over. ``body["request_id"]`` stays the same
+        wherever the call may have begun, so that nothing is asked, or paid, twice."""
+        deadline = time.monotonic() + patience
+        base_id, tries = body["request_id"], 0
+        while True:
+            started = time.monotonic()
+            tries += 1
+            try:
+                payload = attempt()
+            except EveError as error:
+                self._log(body, started, {}, error)
+                pause = _pause_after(error, tries)
+                # We asked, lost the connection and asked again: the call has failed meanwhile.
+                failed_unseen = tries > 1 and error.code == "request_finished"
+                if not (error.retryable or failed_unseen) or time.monotonic() + pause > deadline:
+                    raise
+                if error.status is not None and error.code not in _SAME_ID:
+                    # It was tried and failed: the gateway has closed that id and keeps no answer for it.
+                    body["request_id"] = f"{base_id}~{tries + 1}"
+                time.sleep(pause)
+            else:
+                if log:
+                    self._log(body, started, payload, None)
+                return payload
+
+    # The wire
+
+    def _body(self, prompt: str | list[dict[str, Any]], options: dict[str, Any]) -> dict[str, Any]:
+        wait = options.pop("wait", self.wait)
+        body: dict[str, Any] = {
+            "model": options.pop("model", None) or self.model,
+            "request_id": options.pop("request_id", None) or str(uuid.uuid4()),
+            **({"mode": "no_wait"} if wait <= 0 else {"max_wait_ms": int(wait * 1000)}),
+            **({"prompt": prompt} if isinstance(prompt, str) else {"messages": prompt}),
+        }
+        if self._class is not None:
+            body["class"] = self._class
+        body.update({name: value for name, value in options.items() if value is not None})
+        return body
+
+    def _post(self, function: str, body: dict[str, Any]) -> dict[str, Any]:
+        try:
+            with self._open(function, body) as response:
+                payload = json.loads(response.read())
+        except (OSError, http.client.HTTPException, ValueError) as problem:
+            raise EveError("connection_failed", f"The answer was cut short: {problem}. Ask again.", retryable=True) from problem
+        if not isinstance(payload, dict):
+            raise EveError("connection_failed", "The answer is no JSON object: is EVE_GATEWAY_URL the project's address?")
+        return payload
+
+    def _open(self, function: str, body: dict[str, Any]) -> Any:
+        return self._send(function, body, {"authorization": f"Bearer {self._credential()}"})
+
+    def _send(self, function: str, body: dict[str, Any], headers: dict[str, str]) -> Any:
+        request = urllib.request.Request(
+            f"{self._base}/{function}",
+            data=json.dumps(body).encode(),
+            headers={"content-type": "application/json", "user-agent": f"eve-gateway-python/{__version__}", **headers},
+            method="POST",
+        )
+        try:
+            return self._opener.open(request, timeout=self.timeout)
+        except urllib.error.HTTPError as problem:
+            with problem:
+                raise _error(_json_or_none(problem), problem.code, problem.headers.get("retry-after")) from None
+        except (OSError, http.client.HTTPException) as problem:
+            reason = getattr(problem, "reason", problem)
+            raise EveError(
+                "connection_failed",
+                f"The gateway at {self._base} could not be reached: {reason}. Check the address and the network.",
+                retryable=True,
+            ) from problem
+
+    def _credential(self) -> str:
+        """The service's own key, or a notebook's token that is valid for a while yet."""
+        if not self._secret.startswith("eve_notebook_"):
+            return self._secret
+        with self._token_lock:
+            if self._token is None or time.time() >= self._renew_at:
+                self._fetch_token()
+            assert self._token is not None
+            return self._token
+
+    def _fetch_token(self) -> None:
+        asked_at = time.time()
+        body = {"grant_type": "client_credentials", "client_secret": self._secret, **self._scope}
+        try:
+            with self._send("issue-kaggle-token", body, {}) as response:
+                payload = json.loads(response.read())
+            lifetime = float(payload["expires_in"])
+            token = payload["access_token"]
+        except EveError as error:
+            # The old token is good for some time yet: the renewal can be tried again at the next call.
+            if self._token is not None and error.retryable and time.time() < self._expires_at:
+                return
+            raise
+        except (OSError, http.client.HTTPException, ValueError, KeyError, TypeError) as problem:
+            raise EveError("connection_failed", "No token came. Is EVE_GATEWAY_URL the project's address?", retryable=True) from problem
+        self._token = token
+        self._expires_at = asked_at + lifetime
+        self._renew_at = self._expires_at - min(RENEW_BEFORE_S, lifetime / 10)
+
+    # The log
+
+    def _log(self, body: dict[str, Any], started: float, payload: dict[str, Any], error: EveError | None) -> None:
+        if self._log_path is None:
+            return
+        line = {
+            "at": datetime.now(timezone.utc).isoformat(timespec="milliseconds"),
+            "request_id": body["request_id"],
+            "model": payload.get("model") or body["model"],
+            "seconds": round(time.monotonic() - started, 3),
+            "outcome": "answered" if error is None else error.code,
+            "status": 200 if error is None else error.status,
+            "wait_ms": payload.get("wait_ms"),
+            "usage": payload.get("usage"),
+        }
+        if self._log_texts:
+            line["prompt"] = body.get("prompt", body.get("messages"))
+            line["text"] = payload.get("text")
+        text = json.dumps(line, ensure_ascii=False) + "\n"
+        with self._log_lock, self._log_path.open("a", encoding="utf-8") as file:
+            file.write(text)
+
+
+class Chat:
+    """A conversation. A turn that fails leaves it as it was."""
+
+    def __init__(self, gateway: EveGateway, system: str | None, options: dict[str, Any]) -> None:
+        self._gateway = gateway
+        self._options = {**options, **({} if system is None else {"system": system})}
+        self.messages: list[dict[str, Any]] = []
+
+    def send(self, text: str, **options: Any) -> Answer:
+        """Says something and gives the model's answer. Raises EveError as :meth:`EveGateway.generate` does."""
+        turns = [*self.messages, {"role": "user", "content": text}]
+        answer = self._gateway.generate(turns, **{**self._options, **options})
+        self.messages = [*turns, {"role": "model", "content": answer.text}]
+        return answer
+
+
+def _setting(name: str) -> str:
+    """A variable of the environment, or a Kaggle Secret of its name."""
+    value = os.environ.get(name)
+    if value:
+        return value
+    try:
+        from kaggle_secrets import UserSecretsClient  # type: ignore[import-not-found]
+    except ImportError:
+        where = "in the environment"
+    else:
+        where = "in the environment or under Add-ons, Secrets"
+        try:
+            value = UserSecretsClient().get_secret(name)
+        except Exception:  # noqa: BLE001 -- its own exceptions differ between versions; all mean that there is none.
+            value = None
+    if value:
+        return value
+    raise EveError("not_configured", f"{name} is not set: set it {where}, or give it as an argument.")
+
+
+def _functions_url(url: str) -> str:
+    parsed = urllib.parse.urlsplit(url.strip().rstrip("/"))
+    local = parsed.hostname in {"localhost", "127.0.0.1", "::1"}
+    if not (parsed.scheme == "https" or (parsed.scheme == "http" and local)) or not parsed.hostname:
+        raise EveError("not_configured", "The gateway's address must begin with https://, or secrets would be readable on the way.")
+    path = parsed.path if parsed.path.endswith("/functions/v1") else f"{parsed.path}/functions/v1"
+    return f"{parsed.scheme}://{parsed.netloc}{path}"
+
+
+def _answer(payload: dict[str, Any]) -> Answer:
+    usage = payload.get("usage") or {}
+    return Answer(
+        text=payload.get("text") or "",
+        model=payload.get("model") or "",
+        request_id=payload.get("request_id") or "",
+        finish_reason=payload.get("finish_reason"),
+        usage=Usage(**{name: usage[name] for name in Usage.__dataclass_fields__ if name in usage}),
+        key_alias=payload.get("key_alias"),
+        attempts=payload.get("attempts") or 1,
+        wait_ms=payload.get("wait_ms") or 0,
+        raw=payload,
+    )
+
+
+def _error(payload: Any, status: int, retry_after: str | None) -> EveError:
+    """An error of any of the gateway's functions, or of what stands before them."""
+    said = payload.get("error") if isinstance(payload, dict) else None
+    seconds = float(retry_after) if retry_after is not None and retry_after.isdigit() else None
+    if isinstance(said, dict) and "code" in said:
+        return EveError(
+            str(said["code"]),
+            str(said.get("message", "The gateway refused.")),
+            status=status,
+            retryable=bool(said.get("retryable", False)),
+            retry_after=seconds,
+            request_id=said.get("request_id"),
+            details=said.get("details"),
+        )
+    if isinstance(said, str):  # OAuth's form, of the token endpoint.
+        hint = f"No token was issued: {payload.get('error_description', said)}."
+        return EveError(said, hint, status=status, retryable=said == "temporarily_unavailable", retry_after=seconds)
+    # Not the gateway itself: the platform before it, when a function is starting or has run out of something.
+    return EveError(
+        "gateway_unavailable",
+        f"Something before the gateway answered with status {status}.",
+        status=status,
+        retryable=status in {408, 425, 429, 502, 503, 504, 546},
+        retry_after=seconds,
+    )
+
+
+def _json_or_none(response: Any) -> Any:
+    try:
+        return json.loads(response.read())
+    except (OSError, http.client.HTTPException, ValueError):
+        return None
+
+
+def _pause_after(error: EveError, tries: int) -> float:
+    """What the gateway said, or a pause that doubles; always with some chance in it, so that callers spread out."""
+    if error.retry_after is not None:
+        return error.retry_after + random.uniform(0, 0.5)
+    return random.uniform(0.5, 1.0) * min(LAST_PAUSE_S, FIRST_PAUSE_S * 2 ** (tries - 1))
+
+
+def _events(response: Any) -> Iterator[tuple[str, Any]]:
+    """Server-sent events: name and JSON data. Comments and fields of no interest are passed over."""
+    name, data = "message", []
+    for line in response:
+        text = line.decode("utf-8").rstrip("\r\n")
+        if text == "":
+            if data:
+                yield name, json.loads("\n".join(data))
+            name, data = "message", []
+        elif text.startswith("event:"):
+            name = text[6:].strip()
+        elif text.startswith("data:"):
+            data.append(text[5:].removeprefix(" "))
+
+
+def _delta_text(data: Any) -> str:
+    if not isinstance(data, dict):
+        return ""
+    if isinstance(data.get("text"), str):
+        return data["text"]
+    return "".join(part.get("text", "") for part in data.get("parts", []) if not part.get("thought"))
+
+
+class _progress:  # noqa: N801 -- used like a function.
+    """A bar while a map runs: tqdm's where it is installed, else a line on stderr that is written over."""
+
+    def __init__(self, wanted: bool | Callable[[int, int], None], total: int) -> None:
+        self._wanted, self._total, self._done, self._bar = wanted, total, 0, None
+
+    def __enter__(self) -> Callable[[], None]:
+        if self._wanted is True:
+            try:
+                from tqdm.auto import tqdm  # type: ignore[import-untyped]
+            except ImportError:
+                pass
+            else:
+                self._bar = tqdm(total=self._total, unit="call")
+        return self._one
+
+    def _one(self) -> None:
+        self._done += 1
+        if callable(self._wanted):
+            self._wanted(self._done, self._total)
+        elif self._bar is not None:
+            self._bar.update()
+        elif self._wanted and sys.stderr.isatty():
+            end = "\n" if self._done == self._total else ""
+            print(f"\r{self._done} of {self._total}", end=end, file=sys.stderr, flush=True)
+
+    def __exit__(self, *_: object) -> None:
+        if self._bar is not None:
+            self._bar.close()
