@@ -31,6 +31,9 @@ const HOP_BY_HOP = [
   "upgrade",
 ];
 
+/** `fetch` cannot send these, and no function has a use for them. */
+const NOT_FORWARDED = new Set(["CONNECT", "TRACE", "TRACK"]);
+
 /** Starts listening on 127.0.0.1. Throws Deno.errors.AddrInUse when the port is taken. */
 export function startOrigin(options: OriginOptions): Deno.HttpServer<Deno.NetAddr> {
   return Deno.serve({
@@ -53,8 +56,11 @@ function route(
   const [, room, version, name] = url.pathname.split("/");
   if (version === "v1" && (room === "rest" || room === "auth")) return options.api(request, client.hostname);
   if (version === "v1" && room === "functions" && name) {
-    const worker = options.functions.get(decodeURIComponent(name));
+    const worker = options.functions.get(name);
     if (!worker) return refuse(404, "not_found", `There is no function named ${name}.`);
+    if (NOT_FORWARDED.has(request.method)) {
+      return refuse(405, "method_not_allowed", `${request.method} is not served.`);
+    }
     return forward(request, url, client, worker);
   }
   if (url.pathname === "/") {
