@@ -9,6 +9,8 @@ import { fileURLToPath } from "node:url";
 export const CHECKOUT = dirname(dirname(fileURLToPath(import.meta.url)));
 
 /** The first Node that everything here is tested with. */
+/** Warnings of npm's are about packages of the tests and frighten newcomers; errors are shown. */
+const NPM_CI = ["ci", "--loglevel=error", "--no-fund", "--no-audit"];
 const OLDEST_NODE = 20;
 
 /** Runs `start(deno)`, which answers a child process, passes signals on to it and ends as it ends. */
@@ -33,7 +35,7 @@ export function installIfNeeded() {
   if (isInstalled()) return;
   console.log("Installing packages (npm ci) ...");
   const npm = process.env.npm_execpath;
-  const [program, args] = npm ? [process.execPath, [npm, "ci"]] : ["npm", ["ci"]];
+  const [program, args] = npm ? [process.execPath, [npm, ...NPM_CI]] : ["npm", NPM_CI];
   const done = spawnSync(program, args, { cwd: CHECKOUT, stdio: ["ignore", "inherit", "inherit"] });
   if (done.status !== 0) fail("npm ci failed: see above. It needs the npm registry and a writable checkout.");
 }

@@ -6,8 +6,10 @@ import { DEFAULT_PORT, type StackOptions } from "./stack.ts";
 /** The three ports in a row must all exist. */
 const HIGHEST_PORT = 65_533;
 
-/** Variables that hold keys of Google's; functions see all of them, the user's own included. */
-const GOOGLE_KEY_PREFIX = "GOOGLE_API_KEY";
+/** Variables that functions see: keys of Google's, the user's own included, and the gateway's settings. */
+const FUNCTION_VARIABLES = /^(GOOGLE_API_KEY|EVE_)/;
+/** They are about the stack, not about the gateway. */
+const STACK_VARIABLES = ["EVE_PORT", "EVE_DATA_DIR"];
 
 /** EVE_DATA_DIR as an absolute path, or the checkout's `.local`. */
 export function dataDirFromEnvironment(): string {
@@ -32,7 +34,11 @@ export function settingsFromEnvironment(): StackOptions {
     port: port(variables.EVE_PORT),
     googleApiKey: secret ? { secret, alias } : undefined,
     googleApiBaseUrl: baseUrl?.replace(/\/+$/, "") || undefined,
-    env: Object.fromEntries(Object.entries(variables).filter(([name]) => name.startsWith(GOOGLE_KEY_PREFIX))),
+    env: Object.fromEntries(
+      Object.entries(variables).filter(([name]) =>
+        FUNCTION_VARIABLES.test(name) && !STACK_VARIABLES.includes(name)
+      ),
+    ),
   };
 }
 
