@@ -9,9 +9,9 @@ import { fileURLToPath } from "node:url";
 export const CHECKOUT = dirname(dirname(fileURLToPath(import.meta.url)));
 
 /** The first Node that everything here is tested with. */
-/** Warnings of npm's are about packages of the tests and frighten newcomers; errors are shown. */
-const NPM_CI = ["ci", "--loglevel=error", "--no-fund", "--no-audit"];
 const OLDEST_NODE = 20;
+/** npm's warnings are about packages of the tests and frighten newcomers; errors are shown. */
+const NPM_CI = ["ci", "--loglevel=error", "--no-fund", "--no-audit"];
 
 /** Runs `start(deno)`, which answers a child process, passes signals on to it and ends as it ends. */
 export function launch(start) {
