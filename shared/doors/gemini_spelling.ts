@@ -8,12 +8,15 @@ import { namedTypes } from "./gemini_schema.ts";
  */
 type Json = Record<string, unknown>;
 
-/** The fields of one message in camelCase; what is no object stays as it is. Messages inside are not touched. */
+/**
+ * The fields of one message in camelCase, those that are null left out: to the API, null is a field that is not set.
+ * What is no object stays as it is, and so do messages inside.
+ */
 export function camelFields(value: unknown): unknown {
   if (!isObject(value)) return value;
   const given = new Set(Object.keys(value));
   return Object.fromEntries(
-    Object.entries(value).map(([field, inner]) => {
+    Object.entries(value).filter(([, inner]) => inner !== null).map(([field, inner]) => {
       const name = camel(field);
       return [given.has(name) ? field : name, inner];
     }),

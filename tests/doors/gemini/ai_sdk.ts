@@ -14,9 +14,12 @@ import {
 import { describe, expect, test } from "vitest";
 import { BUSY_FOR_A_SECOND, EMBEDDING, GEMMA, type House, leftEarly, PNG, SIGNING } from "./house.ts";
 
+/** Longer than the two seconds that this client would pause of its own accord. */
+const BUSY_FOR_THREE_SECONDS = { ...BUSY_FOR_A_SECOND, retryMs: 3_000 };
+
 export function aiSdk(house: () => House): void {
-  const provider = (apiKey = house().key, headers: Record<string, string> = {}) =>
-    createGoogleGenerativeAI({ apiKey, baseURL: `${house().baseUrl}/v1beta`, headers });
+  const provider = (apiKey = house().key, headers: Record<string, string> = {}, through = fetch) =>
+    createGoogleGenerativeAI({ apiKey, baseURL: `${house().baseUrl}/v1beta`, headers, fetch: through });
 
   describe("@ai-sdk/google", () => {
     test("generates, thoughts apart from the text", async () => {
@@ -94,8 +97,8 @@ export function aiSdk(house: () => House): void {
         messages: [{
           role: "user",
           content: [{ type: "text", text: "What is this?" }, {
-            type: "image",
-            image: PNG,
+            type: "file",
+            data: PNG,
             mediaType: "image/png",
           }],
         }],
@@ -123,16 +126,25 @@ export function aiSdk(house: () => House): void {
     });
 
     test("comes back after a 429 when it was told to", async () => {
-      await house().faults(BUSY_FOR_A_SECOND);
-      const since = Date.now();
+      await house().faults(BUSY_FOR_THREE_SECONDS);
+      const calls: { from: number; to: number; told: number }[] = [];
       const { text } = await generateText({
-        model: provider(undefined, { "x-eve-mode": "no_wait" })(GEMMA),
+        model: provider(undefined, { "x-eve-mode": "no_wait" }, async (...request) => {
+          const from = performance.now();
+          const response = await fetch(...request);
+          const told = Number(response.headers.get("retry-after-ms"));
+          calls.push({ from, to: performance.now(), told });
+          return response;
+        })(GEMMA),
         prompt: "Reply with exactly: yes",
         maxRetries: 2,
       });
       expect(text).toBe("yes");
-      // Its own pause would be two seconds.
-      expect(Date.now() - since).toBeLessThan(1_900);
+      expect(calls).toHaveLength(2);
+      const [refused, served] = calls;
+      expect(refused!.told).toBeGreaterThan(2_500);
+      // Timers may fire a millisecond early.
+      expect(served!.from - refused!.to).toBeGreaterThan(refused!.told - 5);
       expect((await house().stats()).faults.total).toBe(2);
     });
 

@@ -93,6 +93,21 @@ describe("what scripts over REST write means the same", () => {
     });
   });
 
+  test("null is what is not set, but not in what belongs to the user", () => {
+    expect(geminiPrompt({
+      contents: [{
+        role: null,
+        parts: [{ text: null, functionCall: { name: "f", args: { city: null } }, thought: null }],
+      }],
+      tools: null,
+      system_instruction: null,
+      generation_config: { response_schema: null, top_k: null, seed: 1 },
+    })).toEqual({
+      contents: [{ parts: [{ functionCall: { name: "f", args: { city: null } } }] }],
+      generationConfig: { seed: 1 },
+    });
+  });
+
   test("types of a schema as numbers", () => {
     const schemaOf = (responseSchema: unknown) =>
       geminiPrompt({ contents: [{ parts: [] }], generationConfig: { responseSchema } }).generationConfig;
