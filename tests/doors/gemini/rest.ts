@@ -200,6 +200,17 @@ export function rest(house: () => House): void {
       expect((await house().fetch(`/v1beta/models/${EMBEDDING}:embedContent`, { content })).status).toBe(200);
     });
 
+    test("unless it says otherwise a call waits for a place under the limits", async () => {
+      await house().faults(BUSY_FOR_A_SECOND);
+      const since = performance.now();
+      const response = await house().fetch(generate, asking("Hello"));
+      expect(response.status).toBe(200);
+      expect(performance.now() - since).toBeGreaterThan(900);
+      await house().requests();
+      const [request] = await house().sql`select max(attempt)::int as attempts from eve.attempts`;
+      expect(request!.attempts).toBe(3);
+    });
+
     test("a body that is too large is refused with 413", async () => {
       const response = await house().fetch(generate, asking("x".repeat(11 * 1024 * 1024)));
       expect(response.status).toBe(413);
