@@ -163,7 +163,12 @@ describe("a token", () => {
   });
 
   test("raced by 50 callers is good for exactly its budget", async () => {
-    await sql`update public.google_ai_model_limits set rpm = 1000, tpm = null where model = ${MODEL}`;
+    // Nothing but the budget refuses: neither the lane nor Google.
+    await sql`update public.google_ai_model_limits set rpm = null, tpm = null where model = ${MODEL}`;
+    await (await fetch(`${stack.emulatorUrl}/__control/limits`, {
+      method: "POST",
+      body: JSON.stringify([{ model: MODEL, rpm: null, tpm: null }]),
+    })).body?.cancel();
     const token = await tokenFor({ requests: "9" });
     const responses = await Promise.all(
       Array.from({ length: 50 }, (_, n) => ask({ authorization: `Bearer ${token}` }, { prompt: `Say ${n}` })),
@@ -179,7 +184,7 @@ describe("nobody else gets one", () => {
     ["no credential", () => post({}, "grant_type=client_credentials"), 401, "invalid_client"],
     [
       "a wrong secret",
-      () => post({}, `grant_type=client_credentials&client_secret=${notebook.slice(0, -1)}0`),
+      () => post({}, `grant_type=client_credentials&client_secret=${mistyped(notebook)}`),
       401,
       "invalid_client",
     ],
@@ -357,6 +362,11 @@ function post(headers: Record<string, string>, body: string | Record<string, unk
     headers: { "content-type": "application/x-www-form-urlencoded", ...headers },
     body: typeof body === "string" ? body : JSON.stringify(body),
   });
+}
+
+/** Another secret under the same id. */
+function mistyped(secret: string): string {
+  return secret.replace(/.$/, (last) => last === "0" ? "1" : "0");
 }
 
 /** Answers go out before they are settled. */
