@@ -97,6 +97,20 @@ export function rest(house: () => House): void {
       await leftEarly(house());
     });
 
+    test("a client that leaves before anything was said is noticed too", async () => {
+      for (const path of [generate, stream]) {
+        await house().clear();
+        await house().faults({ kind: "hang" });
+        const leaving = new AbortController();
+        const asked = house().fetch(path, asking("Hello"), { signal: leaving.signal });
+        await eventually(async () => (await house().stats()).inFlight === 1, "nothing was asked upstream");
+        leaving.abort();
+        await expect(asked).rejects.toThrow();
+        await eventually(async () => (await house().stats()).aborted.waiting === 1, "upstream still waits");
+        expect(await house().requests()).toMatchObject([{ state: "cancelled" }]);
+      }
+    });
+
     test("an error in the middle of an array stream is its last element", async () => {
       await house().faults({ kind: "mid_stream_error", afterChunks: 2, error: "overloaded" });
       const chunks = await (await house().fetch(stream, asking("Write 200 words about a concert"))).json();
