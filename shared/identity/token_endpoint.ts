@@ -74,17 +74,18 @@ async function answer(
   if (request.method !== "POST") {
     throw new GatewayError("method_not_allowed", { headers: { allow: "POST, OPTIONS" } });
   }
+  const address = addressOf(request);
+  const body = await readBody(request, { maxBytes: MAX_BODY_BYTES, timeoutMs: BODY_TIMEOUT_MS, clock });
+  const asked = readTokenRequest(request.headers, body);
+  const who = await client(asked, project, access, address);
   // Before anything is written down: a token that nobody can sign is not issued.
   if (tokens.keys.length === 0) {
     throw new GatewayError("gateway_misconfigured", {
       detail: "settings: EVE_TOKEN_SIGNING_KEYS is not set",
     });
   }
-  const address = addressOf(request);
-  const body = await readBody(request, { maxBytes: MAX_BODY_BYTES, timeoutMs: BODY_TIMEOUT_MS, clock });
-  const asked = readTokenRequest(request.headers, body);
   const issue = await access.issueToken({
-    ...await client(asked, project, access, address),
+    ...who,
     address,
     models: asked.scope.models ?? null,
     class: asked.scope.class ?? null,

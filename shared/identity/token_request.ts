@@ -32,6 +32,7 @@ type Parameters = z.output<typeof parameters>;
  */
 export function readTokenRequest(headers: Headers, body: Uint8Array): TokenRequest {
   const given = readParameters(headers.get("content-type") ?? "", body);
+  const client = readClient(headers, given);
   const grantType = text(given, "grant_type");
   if (grantType === null) {
     throw new OauthRefusal("invalid_request", "grant_type is missing: send client_credentials");
@@ -39,7 +40,7 @@ export function readTokenRequest(headers: Headers, body: Uint8Array): TokenReque
   if (grantType !== "client_credentials") {
     throw new OauthRefusal("unsupported_grant_type", "grant_type must be client_credentials");
   }
-  return { ...readClient(headers, given), scope: readScope(given), ttlSeconds: readTtl(given) };
+  return { ...client, scope: readScope(given), ttlSeconds: readTtl(given) };
 }
 
 function readParameters(contentType: string, body: Uint8Array): Parameters {

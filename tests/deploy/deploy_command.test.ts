@@ -117,14 +117,15 @@ test("from an empty project to a deployed gateway, and once more over it", async
   expect(second.out).toContain("Key second is read from the secret GOOGLE_API_KEY_TWO");
   expect(second.out).toContain("Failed to bundle the function (reason: [hidden])");
   expect(second.err).toContain("Deploying second failed");
-  expect(second.err).toContain("Done: the secrets are set, llm-invoke is deployed.");
-  expect(versions()).toEqual({ "llm-invoke": 2 });
+  expect(second.err).toMatch(/^Done: the secrets are set, .*llm-invoke is deployed/m);
+  expect(versions()).toMatchObject({ "llm-invoke": 2 });
+  expect(versions()).not.toHaveProperty("second");
 
   api.fail(undefined);
   const third = await npmRunDeploy(["--functions-only", "--yes"]);
   expect(third).toMatchObject({ code: 0, err: "" });
   expect(third.out).toContain("GOOGLE_API_KEY_TWO");
-  expect(versions()).toEqual({ "llm-invoke": 3, second: 1 });
+  expect(versions()).toMatchObject({ "llm-invoke": 3, second: 1 });
 
   for (const { out, err } of [first, second, third]) expect(out + err).not.toContain(VALUE);
 }, SEVERAL_DEPLOYMENTS_MS);

@@ -119,7 +119,9 @@ describe.each(FUNCTIONS)("%s", (name) => {
         });
         return { status: response.status, body: await response.json() };
       };
-      expect(await call({})).toMatchObject({ status: 401, body: { error: { code: "credential_missing" } } });
+      // The token endpoint speaks OAuth's form.
+      const error = name === "issue-kaggle-token" ? "invalid_client" : { code: "credential_missing" };
+      expect(await call({})).toMatchObject({ status: 401, body: { error } });
       if (name === "llm-invoke") {
         // A database that is not there is as far as a call gets here, and it has come past every module by then.
         expect(await call({ apikey: SECRET_KEY })).toMatchObject({
