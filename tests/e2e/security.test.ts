@@ -261,6 +261,45 @@ describe("the functions", () => {
     expect((await call(WAYS[0]!, { apikey: secrets.service! })).status).toBe(200);
   });
 
+  test("an image's address leads to nowhere inside", async () => {
+    let visited = 0;
+    const inside = Deno.serve({ hostname: "127.0.0.1", port: 0, onListen: () => {} }, () => {
+      visited++;
+      return new Response("inside");
+    });
+    const { port } = inside.addr;
+    const decimal = 127 * 2 ** 24 + 1;
+    const hosts = [
+      `127.0.0.1:${port}`,
+      `localhost:${port}`,
+      `[::1]:${port}`,
+      `[::ffff:127.0.0.1]:${port}`,
+      `0.0.0.0:${port}`,
+    ];
+    const links = [
+      ...[...hosts, `${decimal}:${port}`, `0x7f000001:${port}`, `127.1:${port}`].map((host) =>
+        `http://${host}/a.png`
+      ),
+      `${stack.url}/rest/v1/google_ai_api_keys?apikey=${stack.keys.publishable}`,
+      "http://169.254.169.254/latest/meta-data/",
+      "http://metadata.google.internal/",
+      "http://10.0.0.1/a.png",
+      `https://user:pass@127.0.0.1:${port}/a.png`,
+      "file:///etc/passwd",
+      "ftp://127.0.0.1/a.png",
+    ];
+    for (const url of links) {
+      const { status, text } = await call([
+        "POST",
+        `${GATEWAY}/openai/v1/chat/completions`,
+        { model: MODEL, messages: [{ role: "user", content: [{ type: "image_url", image_url: { url } }] }] },
+      ], { apikey: secrets.service! });
+      expect.soft(status, `${url}: ${text}`).toBe(400);
+    }
+    expect(visited).toBe(0);
+    await inside.shutdown();
+  });
+
   test("text that means something elsewhere means nothing here", async () => {
     const nasty = [
       "'; drop table eve.requests; --",
