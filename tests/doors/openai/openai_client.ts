@@ -139,7 +139,7 @@ export function openaiClient(house: () => House): void {
     test("leaves before the answer, and upstream is let go", async () => {
       await house().faults({ kind: "delay", delayMs: 5_000 });
       const leaving = new AbortController();
-      // By hand: behind all the headers that the client sends, Deno's server (2.9.6) does not notice that it has left.
+      // By hand: with a head as long as this client's, Deno's server (2.9.6) does not notice that it has left.
       const asked = fetch(`${house().baseUrl}/openai/v1/chat/completions`, {
         method: "POST",
         headers: { authorization: `Bearer ${house().key}` },
