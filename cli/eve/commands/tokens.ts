@@ -133,7 +133,7 @@ export const tokenCommands: Command[] = [
       };
       return Promise.resolve({
         json: key,
-        text: `EVE_TOKEN_SIGNING_KEYS=${JSON.stringify([key])}
+        text: `EVE_TOKEN_SIGNING_KEYS='${JSON.stringify([key])}'
 
 Put this line into the secrets file of the functions. To rotate, put the new key in front of the old one in the same
 array, and drop the old one when the last token that it signed has expired.`,
