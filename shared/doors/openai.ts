@@ -1,4 +1,5 @@
 import type { Clock } from "../contract/clock.ts";
+import type { Prompt } from "../contract/content.ts";
 import { GatewayError } from "../contract/gateway_error.ts";
 import type { Asked } from "../contract/request.ts";
 import { jsonResponse } from "../http/json_response.ts";
@@ -6,13 +7,15 @@ import { traceIdOf } from "../http/trace.ts";
 import type { Door, Visit } from "./door.ts";
 import { eveOptions } from "./eve_options.ts";
 import { encodeCompletion } from "./openai_answer.ts";
-import { decodeChat } from "./openai_chat_request.ts";
+import { type Chat, decodeChat } from "./openai_chat_request.ts";
 import { decodeEmbeddings, embedItems, encodeEmbeddings } from "./openai_embeddings.ts";
 import { refuseOpenai } from "./openai_error.ts";
 import { idHeaders } from "./openai_headers.ts";
 import { fetchLinks } from "./openai_media.ts";
 import { modelList, modelNamed } from "./openai_models.ts";
 import { promptOf } from "./openai_prompt.ts";
+import { encodeResponse, streamResponse } from "./openai_responses.ts";
+import { type DecodedResponses, decodeResponses } from "./openai_responses_request.ts";
 import { streamCompletion } from "./openai_stream.ts";
 
 export interface OpenaiDoorOptions {
@@ -44,6 +47,7 @@ type Serve = (visit: Visit) => Promise<Response>;
 export function openaiDoor(options: OpenaiDoorOptions): Door {
   const serves: Record<string, { methods: readonly string[]; serve: Serve }> = {
     "/chat/completions": { methods: POST, serve: (visit) => completeChat(visit, options) },
+    "/responses": { methods: POST, serve: (visit) => respond(visit, options) },
     "/embeddings": { methods: POST, serve: (visit) => embed(visit, options) },
     "/models": { methods: GET, serve: listModels },
   };
@@ -71,31 +75,57 @@ export function openaiDoor(options: OpenaiDoorOptions): Door {
 }
 
 async function completeChat(visit: Visit, options: OpenaiDoorOptions): Promise<Response> {
+  const { chat, request, terms } = await chatRequest(
+    visit,
+    options,
+    (json) => ({ chat: decodeChat(json), rename: (thrown) => thrown }),
+  );
+  if (!chat.stream) return encodeCompletion(await visit.invoke(request), terms);
+  return await streamCompletion(visit.stream(request), {
+    ...terms,
+    includeUsage: chat.stream_options?.include_usage === true,
+  });
+}
+
+async function respond(visit: Visit, options: OpenaiDoorOptions): Promise<Response> {
+  const { chat, request, terms } = await chatRequest(visit, options, decodeResponses);
+  if (!chat.stream) return encodeResponse(await visit.invoke(request), terms);
+  return await streamResponse(visit.stream(request), terms);
+}
+
+/** A chat completion's body, or what is one in other words, as a request. */
+async function chatRequest(
+  visit: Visit,
+  options: OpenaiDoorOptions,
+  decode: (json: unknown) => DecodedResponses,
+) {
   const asked = askedOf(visit, options);
-  const chat = decodeChat(await visit.readJson());
-  const linked = await fetchLinks(chat.messages, options, visit.request.signal);
+  const { chat, rename } = decode(await visit.readJson());
+  const prompt = await promptFrom(chat, options, visit.request.signal).catch((thrown) => {
+    throw rename(thrown);
+  });
   const strictSchema = chat.response_format?.type === "json_schema" &&
     chat.response_format.json_schema.strict === true;
   const request = {
     ...asked,
     models: [chat.model],
-    prompt: promptOf(chat, linked),
+    prompt,
     metadata: metadataOf(chat),
     schemaRepair: strictSchema,
   };
   const terms = {
+    requestId: request.id,
+    model: chat.model,
     created: Math.floor(options.now() / 1000),
     newId: options.newId,
     parallelCalls: chat.parallel_tool_calls !== false,
     strictSchema,
   };
-  if (!chat.stream) return encodeCompletion(await visit.invoke(request), terms);
-  return await streamCompletion(visit.stream(request), {
-    ...terms,
-    requestId: request.id,
-    model: chat.model,
-    includeUsage: chat.stream_options?.include_usage === true,
-  });
+  return { chat, request, terms };
+}
+
+async function promptFrom(chat: Chat, options: OpenaiDoorOptions, signal: AbortSignal): Promise<Prompt> {
+  return promptOf(chat, await fetchLinks(chat.messages, options, signal));
 }
 
 async function embed(visit: Visit, options: OpenaiDoorOptions): Promise<Response> {
@@ -141,7 +171,7 @@ function askedOf(visit: Visit, { maxWaitMs }: OpenaiDoorOptions): Omit<Asked, "m
 
 /** Kept with the request's record: who it was for, in the client's own words. */
 function metadataOf(
-  { user, safety_identifier, metadata }: ReturnType<typeof decodeChat>,
+  { user, safety_identifier, metadata }: Chat,
 ): Record<string, unknown> {
   return {
     ...metadata,

@@ -382,6 +382,72 @@ export function openaiClient(house: () => House): void {
       expect(pieces).toBeGreaterThan(1);
     });
 
+    test("calls tools in two turns of the Responses API, signatures included", async () => {
+      const tools = TOOLS.map(({ function: { name, description, parameters } }) => ({
+        type: "function" as const,
+        name,
+        description,
+        parameters: parameters!,
+        strict: true,
+      }));
+      const input: OpenAI.Responses.ResponseInput = [{ role: "user", content: ASKS_FOR_BOTH }];
+      const first = await client().responses.create({
+        model: SIGNING,
+        input,
+        tools,
+        instructions: "Be brief.",
+      });
+      const calls = first.output.filter((item) => item.type === "function_call");
+      expect(calls).toHaveLength(2);
+      input.push(...calls);
+      for (const call of calls) {
+        input.push({ type: "function_call_output", call_id: call.call_id, output: '{"found":"Лекция"}' });
+      }
+      const second = await client().responses.create({ model: SIGNING, input, tools });
+      expect(second.status).toBe("completed");
+      expect(second.output_text).toContain("Лекция");
+    });
+
+    test("streams the Responses API, and gets an object of a schema from it", async () => {
+      const stream = client().responses.stream({
+        model: GEMMA,
+        input: "Концерт группы «Бульвар» 12 июля 2026 в 20:00",
+        text: {
+          format: {
+            type: "json_schema",
+            name: "event",
+            strict: true,
+            schema: {
+              type: "object",
+              properties: { title: { type: "string" } },
+              required: ["title"],
+              additionalProperties: false,
+            },
+          },
+        },
+      });
+      let deltas = "";
+      for await (const event of stream) {
+        if (event.type === "response.output_text.delta") deltas += event.delta;
+      }
+      const response = await stream.finalResponse();
+      expect(response.output_text).toBe(deltas);
+      expect(JSON.parse(deltas).title).toContain("Бульвар");
+      expect(response.usage?.total_tokens).toBeGreaterThan(0);
+    });
+
+    test("is told what the Responses API does not offer, by its name", async () => {
+      const param = (more: Record<string, unknown>) =>
+        client().responses.create({ model: GEMMA, input: "Hello", ...more }).catch((thrown) => thrown.param);
+      expect(await param({ previous_response_id: "resp_1" })).toBe("previous_response_id");
+      expect(await param({ tools: [{ type: "web_search" }] })).toBe("tools[0].type");
+      expect(await param({ max_output_tokens: 0 })).toBe("max_output_tokens");
+      expect(await param({ input: [{ role: "user", content: [{ type: "input_image", image_url: "x" }] }] }))
+        .toBe(
+          "input[0].content[0].image_url.url",
+        );
+    });
+
     test("reads the limits in the headers it knows", async () => {
       const { response, request_id } = await client().chat.completions
         .create({ model: GEMMA, messages: [{ role: "user", content: "Hello" }] }).withResponse();

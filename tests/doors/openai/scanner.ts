@@ -17,7 +17,7 @@ export function scanner(house: () => House): void {
           "scan",
           ...["--base-url", `${house().baseUrl}/openai/v1`],
           ...["--model", model],
-          ...["--profile", "chat"],
+          ...["--profile", "modern"],
           ...["--format", "json"],
           ...["--fail-on", "any"],
         ],
@@ -25,7 +25,7 @@ export function scanner(house: () => House): void {
       }).output();
       const report: Report = JSON.parse(new TextDecoder().decode(scan.stdout));
       expect(report.results.filter(({ status }) => status !== "pass")).toEqual([]);
-      expect([scan.code, report.summary.passes]).toEqual([0, 5]);
+      expect([scan.code, report.summary.passes]).toEqual([0, 7]);
     });
   });
 }
