@@ -73,11 +73,13 @@ export const ERRORS = {
     status: 403,
     retryable: false,
     message: "This consumer is switched off. Ask the gateway's owner to switch it on.",
+    sqlstate: "EV403",
   },
   token_revoked: {
     status: 401,
     retryable: false,
     message: "This token has been revoked or has expired. Fetch a new one.",
+    sqlstate: "EV401",
   },
   model_not_allowed: {
     status: 403,

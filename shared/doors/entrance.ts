@@ -93,7 +93,7 @@ async function receive(
     invoke: (asked) => gateway.invoke(asked, context),
     stream: (asked) => gateway.stream(asked, context),
     embed: (asked) => gateway.embed(asked, context),
-    countTokens: (asked) => gateway.countTokens(asked),
+    countTokens: (asked) => gateway.countTokens(asked, caller),
     models: () => gateway.models(caller),
   };
   return await door.answer(visit);

@@ -35,7 +35,11 @@ export function createGateway(parts: GatewayParts): Gateway {
       requireKind(request.models, "embeddings");
       return await embedAll(parts, request, context);
     },
-    countTokens: ({ prompt }) => Promise.resolve({ totalTokens: estimateTokens(prompt), estimated: true }),
+    async countTokens({ prompt }, { consumerId, tokenId }) {
+      // It reserves nothing, so nothing else would notice that a consumer or its token has ended.
+      if (consumerId !== null) await parts.ledger.models({ consumerId, tokenId });
+      return { totalTokens: estimateTokens(prompt), estimated: true };
+    },
     models: ({ consumerId, tokenId }) => parts.ledger.models({ consumerId, tokenId }),
   };
 }

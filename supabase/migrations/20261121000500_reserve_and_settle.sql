@@ -140,6 +140,8 @@ declare
   v_spent record;
   v_booked boolean := false;
   v_scoped boolean := false;
+  v_minute_wait bigint;
+  v_capture boolean := false;
 begin
   if eve_reserve.request_id is null or length(eve_reserve.request_id) not between 1 and 200 then
     raise exception 'request_id must have 1 to 200 characters' using errcode = 'EV400';
@@ -157,6 +159,26 @@ begin
     raise exception 'lease_ms must be between 100 and 3600000' using errcode = 'EV400';
   elsif length(eve_reserve.metadata::text) > 16384 then
     raise exception 'metadata must have at most 16384 characters' using errcode = 'EV400';
+  end if;
+
+  -- Whoever may not call any more is told nothing, not even what he was told before.
+  if v_consumer_id <> '00000000-0000-0000-0000-000000000000'
+    and not exists (select from eve.consumers c where c.id = v_consumer_id and c.is_active) then
+    return eve.refuse(
+      'consumer_disabled', v_consumer_id, eve_reserve.token_id, eve_reserve.request_id, eve_reserve.attempt, v_class,
+      eve_reserve.door, eve_reserve.models[1], eve_reserve.tokens, eve_reserve.trace_id
+    );
+  elsif eve_reserve.token_id is not null
+    and not exists (
+      select
+      from eve.scoped_tokens t
+      where t.id = eve_reserve.token_id and t.consumer_id = v_consumer_id and t.revoked_at is null
+        and t.expires_at > v_received_at
+    ) then
+    return eve.refuse(
+      'token_revoked', v_consumer_id, eve_reserve.token_id, eve_reserve.request_id, eve_reserve.attempt, v_class,
+      eve_reserve.door, eve_reserve.models[1], eve_reserve.tokens, eve_reserve.trace_id
+    );
   end if;
 
   -- The same request twice at once: the second waits here and then sees the first.
@@ -197,7 +219,7 @@ begin
 
   -- Who calls, and what he may still spend. Budget rows are locked before any lane.
   if v_consumer_id <> '00000000-0000-0000-0000-000000000000' then
-    select c.is_active, c.models, c.max_class, c.requests_per_day, c.tokens_per_day
+    select c.is_active, c.models, c.max_class, c.requests_per_day, c.tokens_per_day, c.capture, c.rpm
     into v_consumer
     from eve.consumers c
     where c.id = v_consumer_id;
@@ -208,8 +230,18 @@ begin
       );
     end if;
     v_allowed := v_consumer.models;
+    v_capture := v_consumer.capture;
     if v_consumer.max_class = 'batch' then
       v_class := 'batch';
+    end if;
+    if v_consumer.rpm is not null and eve_reserve.attempt = 1 then
+      v_minute_wait := eve.consumer_minute_wait(v_consumer_id, v_consumer.rpm, v_received_ms);
+      if v_minute_wait > 0 then
+        return eve.refuse(
+          'rate_limited', v_consumer_id, eve_reserve.token_id, eve_reserve.request_id, eve_reserve.attempt, v_class,
+          eve_reserve.door, eve_reserve.models[1], eve_reserve.tokens, eve_reserve.trace_id, 'consumer_rpm', v_minute_wait
+        );
+      end if;
     end if;
     if v_consumer.requests_per_day is not null or v_consumer.tokens_per_day is not null then
       -- A request belongs to the day it came in, whatever the day of its later attempts.
@@ -507,6 +539,9 @@ begin
       tokens_used = t.tokens_used + v_tokens
     where t.id = eve_reserve.token_id;
   end if;
+  if v_minute_wait = 0 then
+    perform eve.consumer_minute_take(v_consumer_id, v_received_ms);
+  end if;
   if v_day is not null then
     update eve.consumer_days d
     set requests = d.requests + case when eve_reserve.attempt = 1 then 1 else 0 end, tokens = d.tokens + v_tokens
@@ -552,7 +587,8 @@ begin
     'capabilities', jsonb_build_object(
       'system', v_model.supports_system, 'json', v_model.supports_json, 'tools', v_model.supports_tools,
       'thinking', v_model.supports_thinking, 'max_output_tokens', v_model.max_output_tokens
-    )
+    ),
+    'capture', v_capture
   );
 end;
 $$;
@@ -737,35 +773,51 @@ comment on function public.eve_settle is 'Ends a reservation: real tokens replac
 -- The models that a caller may use, with what they take and can do.
 create or replace function public.eve_models(consumer_id uuid default null, token_id uuid default null)
 returns jsonb
-language sql
+language plpgsql
 stable
 set search_path = ''
 as $$
-  select coalesce(
-    jsonb_agg(
-      jsonb_build_object(
-        'model', m.model, 'replaced_by', m.replaced_by, 'provider', m.provider, 'rpm', m.rpm, 'tpm', m.tpm, 'rpd', m.rpd,
-        'created_at', m.created_at, 'max_output_tokens', m.max_output_tokens,
-        'capabilities', jsonb_build_object(
-          'system', m.supports_system, 'json', m.supports_json, 'tools', m.supports_tools, 'thinking', m.supports_thinking
-        )
-      )
-      order by m.model
-    ),
-    '[]'
-  )
-  from public.google_ai_model_limits m
-  where m.is_active
-    and not exists (
-      select
-      from eve.consumers c
-      where c.id = eve_models.consumer_id and (not c.is_active or m.model <> all (c.models))
-    )
+begin
+  if eve_models.consumer_id is not null
+    and not exists (select from eve.consumers c where c.id = eve_models.consumer_id and c.is_active) then
+    raise exception 'consumer % is not there or switched off', eve_models.consumer_id using errcode = 'EV403';
+  elsif eve_models.token_id is not null
     and not exists (
       select
       from eve.scoped_tokens t
-      where t.id = eve_models.token_id and m.model <> all (t.models)
-    );
+      where t.id = eve_models.token_id and t.consumer_id = eve_models.consumer_id and t.revoked_at is null
+        and t.expires_at > eve.clock()
+    ) then
+    raise exception 'token % has ended', eve_models.token_id using errcode = 'EV401';
+  end if;
+  return (
+    select coalesce(
+      jsonb_agg(
+        jsonb_build_object(
+          'model', m.model, 'replaced_by', m.replaced_by, 'provider', m.provider, 'rpm', m.rpm, 'tpm', m.tpm, 'rpd', m.rpd,
+          'created_at', m.created_at, 'max_output_tokens', m.max_output_tokens,
+          'capabilities', jsonb_build_object(
+            'system', m.supports_system, 'json', m.supports_json, 'tools', m.supports_tools, 'thinking', m.supports_thinking
+          )
+        )
+        order by m.model
+      ),
+      '[]'
+    )
+    from public.google_ai_model_limits m
+    where m.is_active
+      and not exists (
+        select
+        from eve.consumers c
+        where c.id = eve_models.consumer_id and m.model <> all (c.models)
+      )
+      and not exists (
+        select
+        from eve.scoped_tokens t
+        where t.id = eve_models.token_id and m.model <> all (t.models)
+      )
+  );
+end;
 $$;
 comment on function public.eve_models is 'The models that a consumer, or the holder of a token, may use.';
 
