@@ -26,6 +26,8 @@ export interface RunFigures {
   classes: Partial<Record<TrafficClass, ClassFigures>>;
   refused_by_emulator: number;
   inversions: number;
+  /** Those of them that a place on another project made: it came free after the overtaken call had been given its own. */
+  inversions_on_other_projects: number;
   sent_back: number;
   failed: number;
   /** Plain arithmetic: starts and tokens over limit times time. */
@@ -60,13 +62,15 @@ export function figuresOf(load: Load, run: Run, guardMs: number): RunFigures {
       p95_wait_ms: percentile(waits, 0.95),
     };
   }
+  const inversions = overtaken(served);
   // The first minute's worth comes on top of what time brings, so the calls of the first minute are left out.
   const later = served.filter((call) => call.startedAt >= startMs + MINUTE_MS);
   const minutes = projects * (served.at(-1)!.startedAt - startMs) / MINUTE_MS;
   return {
     classes,
     refused_by_emulator: refused,
-    inversions: overtaken(served),
+    inversions: inversions.same_project + inversions.other_project,
+    inversions_on_other_projects: inversions.other_project,
     sent_back: journal.sentBack,
     failed: journal.failed,
     share_of_rpm: rounded(later.length / (LIMITS.rpm * minutes)),

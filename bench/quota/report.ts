@@ -28,6 +28,7 @@ export interface Summary {
   refused_by_emulator: number;
   refused_per_1000_calls: number;
   inversions: number;
+  inversions_on_other_projects: number;
   inversions_per_1000_calls: number;
   median_delay_ms_worst: number;
   median_delay_ms_typical: number;
@@ -88,6 +89,7 @@ export function summaryOf(runs: readonly MeasuredRun[]): Summary {
     refused_by_emulator: refused,
     refused_per_1000_calls: per1000(refused),
     inversions,
+    inversions_on_other_projects: sum(runs.map((run) => run.inversions_on_other_projects)),
     inversions_per_1000_calls: per1000(inversions),
     median_delay_ms_worst: Math.max(...classes.map((figures) => figures.median_delay_ms)),
     median_delay_ms_typical: median(classes.map((figures) => figures.median_delay_ms)),

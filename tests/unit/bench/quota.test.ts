@@ -107,18 +107,21 @@ describe("delay", () => {
 });
 
 describe("inversions", () => {
+  const none = { same_project: 0, other_project: 0 };
+
   test("are calls that a later one passed on their project", () => {
-    expect(overtaken([call(1, 10), call(2, 10), call(3, 20)])).toBe(0);
-    expect(overtaken([call(1, 30), call(2, 10), call(3, 20)])).toBe(1);
+    expect(overtaken([call(1, 10), call(2, 10), call(3, 20)])).toEqual(none);
+    expect(overtaken([call(1, 30), call(2, 10), call(3, 20)])).toEqual({ ...none, same_project: 1 });
   });
 
   test("are not counted between classes", () => {
-    expect(overtaken([call(1, 30, { class: "batch" }), call(2, 10)])).toBe(0);
+    expect(overtaken([call(1, 30, { class: "batch" }), call(2, 10)])).toEqual(none);
   });
 
   test("on another project, only in a place that would have done for them", () => {
-    expect(overtaken([call(1, 30, { booked: 500 }), call(2, 10, { lane: 1, booked: 400 })])).toBe(0);
-    expect(overtaken([call(1, 30, { booked: 500 }), call(2, 10, { lane: 1, booked: 500 })])).toBe(1);
+    const first = call(1, 30, { booked: 500 });
+    expect(overtaken([first, call(2, 10, { lane: 1, booked: 400 })])).toEqual(none);
+    expect(overtaken([first, call(2, 10, { lane: 1, booked: 500 })])).toEqual({ ...none, other_project: 1 });
   });
 });
 
