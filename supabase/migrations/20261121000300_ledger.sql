@@ -74,8 +74,8 @@ comment on column eve.lanes.day_starts is 'Starts booked in the Pacific day that
 comment on column eve.lanes.day_batch_starts is 'Those of day_starts that were batch; next_day_batch_starts likewise.';
 comment on column eve.lanes.span_number is 'Number of the 65,536 ms span of the last booking. Two spans cover any window, so if their sum fits, the window does.';
 comment on column eve.lanes.span_starts is 'Starts and tokens of that span; previous_span_*: of everything booked before it that may still count.';
-comment on column eve.lanes.minute_number is 'Minute of the last interactive booking: where the ring of ten minutes stands.';
-comment on column eve.lanes.minute_starts is 'Interactive starts of the last ten minutes, a ring indexed by minute modulo 10.';
+comment on column eve.lanes.minute_number is 'Minute in which the last interactive caller came: where the ring of ten minutes stands.';
+comment on column eve.lanes.minute_starts is 'Interactive callers admitted in the last ten minutes, by the minute they came: a ring indexed by minute modulo 10.';
 comment on column eve.lanes.minute_tokens is 'Their input tokens, in the same ring.';
 comment on column eve.lanes.interactive_size is 'Tokens of a large interactive call lately: a maximum that decays by a tenth with every call.';
 comment on column eve.lanes.turns is 'Bookings ever made: keys that share a lane take turns by it.';

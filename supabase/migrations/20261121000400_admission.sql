@@ -559,7 +559,8 @@ begin
   else
     v_lane.interactive_tail_ms := greatest(v_lane.interactive_tail_ms, start_ms);
     v_lane.interactive_size := greatest(book.tokens, (v_lane.interactive_size * 9 + book.tokens) / 10);
-    v_minute := start_ms / 60000;
+    -- By the minute in which they came: counted by their starts, callers whom batch makes wait would seem few.
+    v_minute := v_now / 60000;
     if v_minute > v_lane.minute_number then
       -- Minutes without a call since then: their places in the ring are empty.
       for v_gap in greatest(v_lane.minute_number + 1, v_minute - 9)..v_minute loop
