@@ -100,6 +100,19 @@ comment on column eve.attempts.usage_estimated is 'True where upstream did not s
 comment on column eve.attempts.dispatched is 'False: upstream was never called, and the start was given back.';
 comment on column eve.attempts.latency_ms is 'From the call to upstream until its answer had come whole.';
 
+create table eve.captures (
+  request_no bigint not null,
+  prompt jsonb not null,
+  answer jsonb,
+  captured_at timestamp with time zone not null default now(),
+  constraint captures_pkey PRIMARY KEY (request_no)
+);
+alter table eve.captures enable row level security;
+CREATE INDEX captures_captured_at_idx ON eve.captures USING brin (captured_at);
+comment on table eve.captures is 'Prompts and answers, for debugging. Only of requests that asked for it, or whose consumer''s row does.';
+comment on column eve.captures.prompt is 'As the model got it. Above 256 KiB: {"truncated": true, "bytes": n, "head": its first 65,536 characters}.';
+comment on column eve.captures.answer is 'As the model gave it, capped like the prompt.';
+
 create table eve.consumer_days (
   consumer_id uuid not null,
   day date not null,
@@ -280,8 +293,8 @@ comment on column eve.lanes.day_starts is 'Starts booked in the Pacific day that
 comment on column eve.lanes.day_batch_starts is 'Those of day_starts that were batch; next_day_batch_starts likewise.';
 comment on column eve.lanes.span_number is 'Number of the 65,536 ms span of the last booking. Two spans cover any window, so if their sum fits, the window does.';
 comment on column eve.lanes.span_starts is 'Starts and tokens of that span; previous_span_*: of everything booked before it that may still count.';
-comment on column eve.lanes.minute_number is 'Minute of the last interactive booking: where the ring of ten minutes stands.';
-comment on column eve.lanes.minute_starts is 'Interactive starts of the last ten minutes, a ring indexed by minute modulo 10.';
+comment on column eve.lanes.minute_number is 'Minute in which the last interactive caller came: where the ring of ten minutes stands.';
+comment on column eve.lanes.minute_starts is 'Interactive callers admitted in the last ten minutes, by the minute they came: a ring indexed by minute modulo 10.';
 comment on column eve.lanes.minute_tokens is 'Their input tokens, in the same ring.';
 comment on column eve.lanes.interactive_size is 'Tokens of a large interactive call lately: a maximum that decays by a tenth with every call.';
 comment on column eve.lanes.turns is 'Bookings ever made: keys that share a lane take turns by it.';
@@ -607,6 +620,14 @@ create function eve.book(
   security invoker
   set search_path="";
 
+create function eve.capped(value jsonb)
+  returns jsonb
+  language sql
+  immutable
+  security invoker
+  set search_path="";
+comment on function eve.capped is 'A value as it is up to 256 KiB, and the head of a larger one.';
+
 create function eve.check_proof(key_id text, proof text)
   returns void
   language plpgsql
@@ -886,6 +907,14 @@ create function public.eve_authenticate_consumer(
   set search_path="";
 comment on function public.eve_authenticate_consumer is 'Who holds a secret, told by its id and its proof. A refusal is counted in the audit.';
 
+create function public.eve_capture(request_no bigint, prompt jsonb, answer jsonb DEFAULT NULL::jsonb)
+  returns jsonb
+  language plpgsql
+  volatile
+  security invoker
+  set search_path="";
+comment on function public.eve_capture is 'Keeps what a request asked and got, at most 256 KiB of each. Twice is the same as once.';
+
 create function public.eve_consumer_add(
     name text,
     kind text,
@@ -969,7 +998,7 @@ comment on function public.eve_log_refused_token is 'Counts a credential that wa
 
 create function public.eve_models(consumer_id uuid DEFAULT NULL::uuid, token_id uuid DEFAULT NULL::uuid)
   returns jsonb
-  language sql
+  language plpgsql
   stable
   security invoker
   set search_path="";
