@@ -16,6 +16,12 @@ const DEFAULT_MAX_WAIT_MS = 100_000;
 const DEFAULT_UPSTREAM_TIMEOUT_MS = 120_000;
 /** A reservation takes milliseconds; after this the database is as good as down, and the client should know. */
 const DEFAULT_RPC_TIMEOUT_MS = 8_000;
+/**
+ * Connections that one isolate holds at most, with the direct transport. A call occupies one for a few milliseconds, and
+ * a project on the smallest plan has 60 for all its isolates.
+ */
+const DEFAULT_DIRECT_CONNECTIONS = 4;
+const MAX_DIRECT_CONNECTIONS = 20;
 /** The paid plans' wall clock, which no setting can stretch. */
 const PLATFORM_WALL_CLOCK_MS = 400_000;
 
@@ -44,6 +50,14 @@ const variables = z.object({
   EVE_RPC_TIMEOUT_MS: milliseconds(DEFAULT_RPC_TIMEOUT_MS, 100, 60_000),
   EVE_MAX_BODY_BYTES: z.string().regex(/^\d+$/, "must be a whole number of bytes").transform(Number)
     .pipe(z.number().min(1_024).max(64 * 1024 * 1024)).default(DEFAULT_MAX_BODY_BYTES),
+  EVE_LEDGER_TRANSPORT: z.enum(["rest", "direct"], { error: "must be rest or direct" }).default("rest"),
+  EVE_LEDGER_CONNECTIONS: z.string().regex(/^\d+$/, "must be a whole number").transform(Number)
+    .pipe(z.number().min(1).max(MAX_DIRECT_CONNECTIONS)).default(DEFAULT_DIRECT_CONNECTIONS),
+  EVE_LEDGER_POOLER: z.enum(["true", "false"], { error: "must be true or false" }).default("false"),
+  SUPABASE_DB_URL: z.url({ protocol: /^postgres(ql)?$/ }).optional(),
+}).refine((value) => value.EVE_LEDGER_TRANSPORT === "rest" || value.SUPABASE_DB_URL !== undefined, {
+  path: ["SUPABASE_DB_URL"],
+  error: "is needed by EVE_LEDGER_TRANSPORT=direct",
 }).refine((value) => value.EVE_MAX_WAIT_MS < value.EVE_REQUEST_TIMEOUT_MS, {
   path: ["EVE_MAX_WAIT_MS"],
   error: "must be less than EVE_REQUEST_TIMEOUT_MS, or no time is left for the call itself",
@@ -57,6 +71,8 @@ export interface Settings {
   };
   /** The key with which the gateway itself reaches the database. */
   databaseKey: string;
+  /** How the database is reached. Null: over the REST API; otherwise directly. */
+  direct: { url: string; connections: number; pooler: boolean } | null;
   /** Where Google's API is; undefined: at Google. */
   googleBaseUrl: string | undefined;
   /** The longest `max_wait_ms` that a caller may ask for. */
@@ -95,6 +111,13 @@ export function readSettings(read: ReadVariable): Settings {
   return {
     project: { url: value.SUPABASE_URL, secretKeys, publishableKeys: value.SUPABASE_PUBLISHABLE_KEYS },
     databaseKey,
+    direct: value.EVE_LEDGER_TRANSPORT === "direct" && value.SUPABASE_DB_URL !== undefined
+      ? {
+        url: value.SUPABASE_DB_URL,
+        connections: value.EVE_LEDGER_CONNECTIONS,
+        pooler: value.EVE_LEDGER_POOLER === "true",
+      }
+      : null,
     googleBaseUrl: value.GOOGLE_API_BASE_URL,
     maxWaitMs: value.EVE_MAX_WAIT_MS,
     requestTimeoutMs: value.EVE_REQUEST_TIMEOUT_MS,

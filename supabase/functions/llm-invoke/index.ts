@@ -10,6 +10,7 @@ import { environmentSecrets } from "../../../shared/gateway/secrets.ts";
 import { readSettings } from "../../../shared/gateway/settings.ts";
 import { identify } from "../../../shared/identity/identify.ts";
 import { createAccess } from "../../../shared/ledger/access.ts";
+import { directTransport } from "../../../shared/ledger/direct_transport.ts";
 import { createLedger } from "../../../shared/ledger/ledger.ts";
 import { rpcTransport } from "../../../shared/ledger/rpc_transport.ts";
 import { googleProvider } from "../../../shared/providers/google.ts";
@@ -27,8 +28,10 @@ const resolve = typeof Deno.resolveDns !== "function" ? undefined : async (host:
 
 function open() {
   const settings = readSettings(variable);
-  const { project, databaseKey, googleBaseUrl, maxWaitMs, maxBodyBytes } = settings;
-  const transport = rpcTransport({ url: project.url, secretKey: databaseKey });
+  const { project, databaseKey, direct, googleBaseUrl, maxWaitMs, maxBodyBytes } = settings;
+  const transport = direct === null
+    ? rpcTransport({ url: project.url, secretKey: databaseKey })
+    : directTransport(direct).call;
   const ledger = createLedger(transport);
   const access = createAccess(transport);
   const tokens = tokenRules(project.url, readSigningKeys(variable(SIGNING_KEYS_VARIABLE)));

@@ -1,0 +1,103 @@
+import postgres from "postgres";
+import { SqlFailure, type Transport } from "./transport.ts";
+
+export interface DirectOptions {
+  /** A connection string, as in `SUPABASE_DB_URL`. */
+  url: string;
+  /** Connections held at most by this process. */
+  connections: number;
+  /**
+   * True behind a pooler that hands out connections per transaction: no prepared statements and no settings of the
+   * session, at the price of one more round trip a call.
+   */
+  pooler: boolean;
+}
+
+export interface DirectTransport {
+  call: Transport;
+  /** Closes every connection. */
+  close(): Promise<void>;
+}
+
+/** A database that does not take a connection in this time is down for our purposes. */
+const CONNECT_TIMEOUT_S = 5;
+/** A connection that is not used goes back, since the project has few of them. */
+const IDLE_TIMEOUT_S = 20;
+/** After this a connection is made anew, so that none outlives a failover for long. */
+const MAX_LIFETIME_S = 1_800;
+
+/** Names come from our own code; the check keeps it that way. */
+const NAME = /^[a-z][a-z0-9_]*$/;
+
+/** Values are written out below; the driver would write booleans and JSON out a second time. */
+const AS_THEY_ARE = {
+  bool: { to: 16, from: [16], serialize: String, parse: (text: string) => text === "t" },
+  json: { to: 114, from: [114], serialize: String, parse: (text: string): unknown => JSON.parse(text) },
+  jsonb: { to: 3802, from: [3802], serialize: String, parse: (text: string): unknown => JSON.parse(text) },
+};
+
+/**
+ * Calls SQL functions over a connection to the database, in one round trip and without the REST API in between. The same
+ * functions with the same rights: as `service_role`, whoever the connection string says.
+ */
+export function directTransport({ url, connections, pooler }: DirectOptions): DirectTransport {
+  const sql = postgres(url, {
+    max: connections,
+    prepare: !pooler,
+    // Types of one's own would cost a query for each connection, and our functions have none.
+    fetch_types: false,
+    connect_timeout: CONNECT_TIMEOUT_S,
+    idle_timeout: IDLE_TIMEOUT_S,
+    max_lifetime: MAX_LIFETIME_S,
+    connection: { application_name: "eve-gateway", ...(!pooler && { role: "service_role" }) },
+    types: AS_THEY_ARE,
+    onnotice: () => {},
+  });
+  const call: Transport = async (sqlFunction, args, signal) => {
+    signal.throwIfAborted();
+    const names = Object.keys(args);
+    for (const name of [sqlFunction, ...names]) {
+      if (!NAME.test(name)) throw new Error(`not a name of a function or argument: ${JSON.stringify(name)}`);
+    }
+    const named = names.map((name, index) => `${name} => $${index + 1}`).join(", ");
+    const values = Object.values(args).map(asText);
+    const query = sql.unsafe(`select public.${sqlFunction}(${named}) as answer`, values, {
+      prepare: !pooler,
+    });
+    const onAbort = () => query.cancel();
+    signal.addEventListener("abort", onAbort, { once: true });
+    try {
+      const [row] = await Promise.race([query, aborted(signal)]);
+      return row?.answer;
+    } catch (thrown) {
+      signal.throwIfAborted();
+      if (thrown instanceof postgres.PostgresError) throw new SqlFailure(thrown.code, thrown.message);
+      throw thrown;
+    } finally {
+      signal.removeEventListener("abort", onAbort);
+    }
+  };
+  return { call, close: () => sql.end({ timeout: 5 }) };
+}
+
+/**
+ * A value as PostgreSQL reads it in text form; the function's own argument says of which type it is. A list is an array of
+ * PostgreSQL's, an object is JSON.
+ */
+function asText(value: unknown): string | null {
+  if (value === null || value === undefined) return null;
+  if (Array.isArray(value)) return `{${value.map(element).join(",")}}`;
+  return typeof value === "object" ? JSON.stringify(value) : String(value);
+}
+
+/** Quoted, so that commas, braces and the word NULL are text. */
+function element(value: unknown): string {
+  const text = asText(value);
+  return text === null ? "NULL" : `"${text.replace(/["\\]/g, "\\$&")}"`;
+}
+
+function aborted(signal: AbortSignal): Promise<never> {
+  return new Promise((_, reject) =>
+    signal.addEventListener("abort", () => reject(signal.reason), { once: true })
+  );
+}

@@ -1,0 +1,220 @@
+/** Both ways to the database do the same: the REST API in front of a real one, and a connection to it. */
+import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { type Api, startApi } from "../../local/api.ts";
+import { systemClock } from "../../shared/contract/clock.ts";
+import { createLedger } from "../../shared/ledger/ledger.ts";
+import { directTransport } from "../../shared/ledger/direct_transport.ts";
+import type { ReserveInput } from "../../shared/ledger/reserve.ts";
+import { rpcTransport } from "../../shared/ledger/rpc_transport.ts";
+import type { Settlement } from "../../shared/ledger/settle.ts";
+import { SqlFailure, type Transport } from "../../shared/ledger/transport.ts";
+import { cancelled } from "../../shared/gateway/settlement.ts";
+import { cloneDatabase, type TestDatabase } from "../harness/database.ts";
+
+const KEYS = {
+  publishable: "sb_publishable_for_tests_only",
+  secret: "sb_secret_for_tests_only",
+  jwtSecret: "a secret of thirty-two characters, for tests only",
+};
+
+let database: TestDatabase;
+let api: Api;
+const closing: (() => Promise<void>)[] = [];
+const transports: Record<string, Transport> = {};
+
+beforeAll(async () => {
+  database = await cloneDatabase();
+  await database
+    .sql`insert into public.google_ai_api_keys (key_alias, env_var_name) values ('one', 'GOOGLE_API_KEY')`;
+  api = await startApi({ databaseUrl: database.url, superuserUrl: database.superuserUrl, keys: KEYS });
+  transports.rest = rpcTransport({
+    url: "http://project.test",
+    secretKey: KEYS.secret,
+    fetch: (input, init) => Promise.resolve(api.fetch(new Request(input, init), "127.0.0.1")),
+  });
+  for (const [name, pooler] of [["direct", false], ["direct behind a pooler", true]] as const) {
+    const { call, close } = directTransport({ url: database.url, connections: 2, pooler });
+    transports[name] = call;
+    closing.push(close);
+  }
+});
+afterAll(async () => {
+  await Promise.all(closing.map((close) => close()));
+  await api?.close();
+  await database?.drop();
+});
+
+const ask = (more: Partial<ReserveInput> = {}): ReserveInput => ({
+  requestId: crypto.randomUUID(),
+  models: ["gemma-4-31b-it"],
+  tokens: 120,
+  consumerId: null,
+  tokenId: null,
+  class: "interactive",
+  maxWaitMs: 0,
+  attempt: 1,
+  excludeKeys: [],
+  avoidKeys: [],
+  leaseMs: 180_000,
+  door: "native",
+  traceId: null,
+  metadata: {},
+  requestHash: null,
+  ...more,
+});
+
+describe.each(["rest", "direct", "direct behind a pooler"])("over %s", (name) => {
+  const forever = new AbortController().signal;
+  const ledger = () => createLedger((...args) => transports[name]!(...args));
+
+  async function granted(more: Partial<ReserveInput> = {}) {
+    const reservation = await ledger().reserve(ask(more));
+    if (reservation.status !== "granted") throw new Error(JSON.stringify(reservation));
+    return reservation;
+  }
+
+  test("a reservation comes back whole, and what was sent arrived as it is", async () => {
+    const metadata = { stage: 'POEM "quoted" \\ {braces}, NULL', list: [1, null, true], empty: {} };
+    await database.sql`
+      insert into public.google_ai_model_limits (model, replaced_by) values ('odd,"name"', '{NULL}'), ('{NULL}', 'gemma-4-31b-it')
+      on conflict do nothing`;
+    const grant = await granted({ models: ['odd,"name"', "gemma-4-31b-it"], metadata, traceId: "пример" });
+    expect(grant).toMatchObject({
+      attempt: 1,
+      requestedModel: 'odd,"name"',
+      model: "gemma-4-31b-it",
+      waitMs: 0,
+      capture: false,
+    });
+    expect(grant.key).toMatchObject({ alias: "one", envVarName: "GOOGLE_API_KEY" });
+    const [row] = await database
+      .sql`select metadata, trace_id from eve.inflight where request_no = ${grant.requestNo}`;
+    expect(row).toEqual({ metadata, trace_id: "пример" });
+    await ledger().settle(cancelled(grant));
+  });
+
+  test("a settlement is booked: figures, flags, the block and the answer to keep", async () => {
+    const grant = await granted();
+    const settlement: Settlement = {
+      ...cancelled(grant),
+      outcome: "succeeded",
+      dispatched: true,
+      inputTokens: 9,
+      outputTokens: 3,
+      usageEstimated: true,
+      latencyMs: 40,
+      result: { version: 1, text: 'Он сказал: "да"\n' },
+    };
+    expect(await ledger().settle(settlement)).toBe("settled");
+    expect(await ledger().settle(settlement)).toBe("already_settled");
+    const [row] = await database.sql`
+      select a.input_tokens, a.usage_estimated, a.dispatched, k.result
+      from eve.attempts a join eve.request_results k using (request_no) where request_no = ${grant.requestNo}`;
+    expect(row).toEqual({
+      input_tokens: 9,
+      usage_estimated: true,
+      dispatched: true,
+      result: settlement.result,
+    });
+  });
+
+  test("a flag that is false arrives as false", async () => {
+    const grant = await granted();
+    await ledger().settle({ ...cancelled(grant), outcome: "failed", final: false, dispatched: true });
+    const [row] = await database.sql`select state from eve.inflight where request_no = ${grant.requestNo}`;
+    expect(row).toEqual({ state: "between" });
+    const again = await ledger().reserve(ask({ requestId: "other", excludeKeys: [grant.key.id] }));
+    expect(again).toMatchObject({ status: "refused", code: "no_active_key" });
+  });
+
+  test("a feature that a model refused is remembered with the model", async () => {
+    await database
+      .sql`update public.google_ai_model_limits set supports_json = true where model = 'gemma-4-31b-it'`;
+    const grant = await granted();
+    await ledger().settle({
+      ...cancelled(grant),
+      outcome: "failed",
+      dispatched: true,
+      block: { scope: "capability", capability: "json", reason: "json_refused" },
+    });
+    const models = await ledger().models({ consumerId: null, tokenId: null });
+    expect(models.find(({ model }) => model === "gemma-4-31b-it")?.capabilities).toMatchObject({
+      json: false,
+      tools: true,
+    });
+  });
+
+  test("a capture is kept whole up to its cap, and its head beyond", async () => {
+    const grant = await granted();
+    const { requestNo } = grant;
+    await ledger().capture({ requestNo, prompt: { text: "вопрос" }, answer: { text: "я".repeat(200_000) } });
+    const read = () => database.sql`select prompt, answer from eve.captures where request_no = ${requestNo}`;
+    const [row] = await read();
+    expect(row?.prompt).toEqual({ text: "вопрос" });
+    expect(row?.answer).toMatchObject({ truncated: true, head: expect.stringContaining("яяя") });
+    expect(JSON.stringify(row?.answer).length).toBeLessThan(70_000);
+    await ledger().capture({ requestNo, prompt: { text: "вопрос" }, answer: { text: "ответ" } });
+    expect((await read())[0]?.answer).toEqual({ text: "ответ" });
+    await expect(ledger().capture({ requestNo: 999_999, prompt: {}, answer: null })).rejects.toMatchObject({
+      code: "unknown_reservation",
+    });
+    await ledger().settle(cancelled(grant));
+  });
+
+  test("what the database raises keeps its errcode and its words", async () => {
+    const thrown = await transports[name]!(
+      "eve_reserve",
+      { request_id: "", models: ["m"], tokens: 1 },
+      forever,
+    )
+      .catch((error) => error);
+    expect(thrown).toBeInstanceOf(SqlFailure);
+    expect(thrown).toMatchObject({ sqlstate: "EV400", message: "request_id must have 1 to 200 characters" });
+    await expect(ledger().reserve(ask({ models: [] }))).rejects.toMatchObject({ code: "invalid_argument" });
+  });
+
+  test("a function that is not there is the owner's to mend", async () => {
+    const thrown = await transports[name]!("eve_no_such_thing", {}, forever).catch((error) => error);
+    expect(thrown).toBeInstanceOf(SqlFailure);
+    expect((thrown as SqlFailure).sqlstate).toMatch(/^(42883|PGRST202)$/);
+  });
+
+  test("many at once are all answered", async () => {
+    const grants = await Promise.all(Array.from({ length: 12 }, () => ledger().reserve(ask())));
+    expect(grants.every(({ status }) => status !== "duplicate")).toBe(true);
+    for (const grant of grants) if (grant.status === "granted") await ledger().settle(cancelled(grant));
+  });
+});
+
+describe("over a connection", () => {
+  test("a call ends with its signal", async () => {
+    await database.sql.begin(async (transaction) => {
+      await transaction`lock table eve.inflight in access exclusive mode`;
+      const since = systemClock.now();
+      const call = transports.direct!("eve_sweep", {}, AbortSignal.timeout(200));
+      await expect(call).rejects.not.toBeInstanceOf(SqlFailure);
+      expect(systemClock.now() - since).toBeLessThan(2_000);
+    });
+  });
+
+  test("the functions run as the role that may execute them, and as no other", async () => {
+    const [row] = await database.sql`select usename::text, application_name from pg_stat_activity
+      where datname = current_database() and application_name = 'eve-gateway' limit 1`;
+    expect(row).toEqual({ usename: "postgres", application_name: "eve-gateway" });
+    const forever = new AbortController().signal;
+    await expect(transports.direct!("pg_sleep; drop table eve.lanes", {}, forever)).rejects.toThrow(
+      "not a name",
+    );
+  });
+
+  test("a database that is not there is no SqlFailure, since nobody spoke", async () => {
+    const free = Deno.listen({ port: 0, hostname: "127.0.0.1" });
+    const { port } = free.addr as Deno.NetAddr;
+    free.close();
+    const url = `postgresql://postgres:postgres@127.0.0.1:${port}/postgres`;
+    const { call, close } = directTransport({ url, connections: 1, pooler: false });
+    const ledger = createLedger(call);
+    await expect(ledger.reserve(ask())).rejects.toMatchObject({ code: "database_unavailable" });
+    await close();
+  });
+});
