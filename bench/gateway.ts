@@ -11,12 +11,7 @@ import { CHECKOUT } from "../local/paths.ts";
 import { freePorts } from "../local/ports.ts";
 import { removeHomeElsewhere } from "../local/postgres_place.ts";
 import { makeTestFolder } from "../tests/harness/folders.ts";
-import {
-  closedLoop,
-  type Measured,
-  openLoop,
-  type Target,
-} from "./gateway/load.ts";
+import { closedLoop, type Measured, openLoop, type Target } from "./gateway/load.ts";
 import { median } from "./statistics.ts";
 
 const quick = Deno.args.includes("--quick");
@@ -150,9 +145,7 @@ async function measureAll() {
       [who, { pids }],
     ) => [who, pids.reduce((sum, pid) => sum + residentMb(pid), 0)]),
   );
-  const failed = Object.values(matrix).some((all) =>
-    Object.values(all).some((m) => m.failed > 0)
-  );
+  const failed = Object.values(matrix).some((all) => Object.values(all).some((m) => m.failed > 0));
   return {
     bench: "gateway",
     turns: { each_ms: TURN_MS, turns: TURNS },
@@ -166,9 +159,7 @@ async function measureAll() {
       p99_over_portkey: "below 1 in every scenario",
     },
     met: portkey !== null && !failed &&
-      Object.values(ratios).every((ratio) =>
-        ratio.p50_over_portkey < 1 && ratio.p99_over_portkey < 1
-      ),
+      Object.values(ratios).every((ratio) => ratio.p50_over_portkey < 1 && ratio.p99_over_portkey < 1),
   };
 }
 
@@ -195,9 +186,7 @@ async function installPeers(): Promise<void> {
   }).output();
   if (!success) {
     say(
-      `npm ci --prefix bench failed: ${
-        new TextDecoder().decode(stderr).slice(-500)
-      }`,
+      `npm ci --prefix bench failed: ${new TextDecoder().decode(stderr).slice(-500)}`,
     );
   }
 }
@@ -251,8 +240,7 @@ async function startEve(upstream: string, transport: "rest" | "direct") {
   return {
     pids: [process.pid, ...findPids(state)],
     target: (stream: boolean) => ({
-      url:
-        `${env.SUPABASE_URL}/functions/v1/llm-invoke/openai/v1/chat/completions`,
+      url: `${env.SUPABASE_URL}/functions/v1/llm-invoke/openai/v1/chat/completions`,
       headers: { authorization: `Bearer ${env.SUPABASE_SECRET_KEY}` },
       body: {
         model: MODEL,
@@ -269,14 +257,13 @@ function findPids(state: Record<string, unknown>): number[] {
     string,
     { pid?: number } | number
   >;
-  return Object.values(functions).map((one) =>
-    typeof one === "number" ? one : one.pid
-  ).filter((pid) => pid !== undefined);
+  return Object.values(functions).map((one) => typeof one === "number" ? one : one.pid).filter((pid) =>
+    pid !== undefined
+  );
 }
 
 async function startPortkey(upstream: string) {
-  const program =
-    `${CHECKOUT}/bench/node_modules/@portkey-ai/gateway/build/start-server.js`;
+  const program = `${CHECKOUT}/bench/node_modules/@portkey-ai/gateway/build/start-server.js`;
   try {
     await Deno.stat(program);
   } catch {

@@ -238,6 +238,7 @@ export type Database = {
         Args: { "address"?: string; "key_id": string; "place"?: string; "proof": string };
         Returns: Json;
       };
+      "eve_capture": { Args: { "answer"?: Json; "prompt": Json; "request_no": number }; Returns: Json };
       "eve_consumer_add": {
         Args: {
           "key_id": string;
