@@ -27,7 +27,7 @@ export default defineConfig({
       project("unit", ["tests/unit", "tests/doors", "tests/emulator"]),
       project("db", ["tests/db", "tests/deploy"], { ...DATABASE, testTimeout: 60_000, hookTimeout: 120_000 }),
       // Whole stacks: each has a database server of its own.
-      project("stack", ["tests/e2e", "tests/local", "tests/docs"], {
+      project("stack", ["tests/e2e", "tests/local", "tests/docs", "tests/examples"], {
         testTimeout: 60_000,
         hookTimeout: 120_000,
       }),

@@ -1,0 +1,107 @@
+/** The notebook of examples/: from its enrolment to its plot, and on to the call that is refused. */
+import { afterAll, beforeAll, expect, test } from "vitest";
+import { CHECKOUT } from "../../local/paths.ts";
+import { makeTestFolder, type TestFolder } from "../harness/folders.ts";
+import { startTestStack, type TestStack } from "../harness/stack.ts";
+import { pythonThat, runEve } from "./example_stack.ts";
+
+const NOTEBOOK = `${CHECKOUT}/examples/kaggle_festivals.ipynb`;
+const PNG_MAGIC = [0x89, 0x50, 0x4e, 0x47];
+
+const PLOTTING = pythonThat("import matplotlib");
+/** CI installs it, see .ci/run: a test that is skipped there would prove nothing for ever. */
+const SKIPPED = PLOTTING === undefined && !Deno.env.get("CI");
+const WHY = SKIPPED ? " (skipped: no Python here has matplotlib; apt-get install python3-matplotlib)" : "";
+
+let stack: TestStack;
+let folder: TestFolder;
+beforeAll(async () => {
+  stack = await startTestStack({ emulator: { latencyMs: 5 } });
+  folder = await makeTestFolder();
+  // As on Kaggle: the helper lies beside the notebook, and nothing else of the checkout.
+  await Deno.copyFile(`${CHECKOUT}/clients/python/eve_gateway.py`, `${folder.path}/eve_gateway.py`);
+});
+afterAll(async () => {
+  await stack?.stop();
+  await folder?.remove();
+});
+
+test("is a notebook of format 4 without outputs and without a secret", async () => {
+  const text = await Deno.readTextFile(NOTEBOOK);
+  const notebook = JSON.parse(text);
+  expect([notebook.nbformat, notebook.nbformat_minor]).toEqual([4, 5]);
+  const ids = notebook.cells.map((cell: { id: string }) => cell.id);
+  expect(new Set(ids).size).toBe(ids.length);
+  for (const cell of notebook.cells) {
+    if (cell.cell_type === "code") expect(cell).toMatchObject({ outputs: [], execution_count: null });
+  }
+  expect(text).not.toMatch(/eve_(?:notebook|service)_[0-9a-f]{16}|AIza|sb_secret_/);
+});
+
+test.skipIf(SKIPPED)(
+  `runs to its plot, and \`eve tokens revoke\` stops it at the next call${WHY}`,
+  async () => {
+    expect(PLOTTING, "CI needs python3-matplotlib: see install_programs in .ci/run").toBeDefined();
+    const { secret } = await runEve(
+      stack,
+      ...["consumers", "add", "kaggle", "--kind", "notebook", "--models", "gemma-4-31b-it"],
+      ...["--class", "batch", "--ttl", "2h"],
+    );
+    const kernel = new Deno.Command(PLOTTING!, {
+      args: [`${CHECKOUT}/examples/run_notebook.py`, NOTEBOOK, "--stay"],
+      cwd: folder.path,
+      env: {
+        EVE_GATEWAY_URL: stack.url,
+        EVE_GATEWAY_SECRET: secret,
+        MPLBACKEND: "Agg",
+        MPLCONFIGDIR: folder.path,
+        PYTHONDONTWRITEBYTECODE: "1",
+        PYTHONIOENCODING: "utf-8",
+      },
+      stdin: "piped",
+      stdout: "piped",
+      stderr: "inherit",
+    }).spawn();
+    const output = kernel.stdout.pipeThrough(new TextDecoderStream()).getReader();
+    const input = kernel.stdin.getWriter();
+    let said = "";
+    const until = async (text: string) => {
+      while (!said.includes(text)) {
+        const { value, done } = await output.read();
+        if (done) throw new Error(`It ended before it said "${text}":\n${said}`);
+        said += value;
+      }
+    };
+    const cell = (source: string) => input.write(new TextEncoder().encode(`${source}\n`));
+
+    try {
+      await until("The notebook has run.");
+      expect(said).not.toContain("failed:");
+      expect(said).toMatch(/2026-08-08\S* \| .*Территория джаза/);
+      const plot = await Deno.readFile(`${folder.path}/festivals.png`);
+      expect([...plot.slice(0, 4)]).toEqual(PNG_MAGIC);
+      const calls = (await Deno.readTextFile(`${folder.path}/calls.jsonl`)).trim().split("\n")
+        .map((line) => JSON.parse(line));
+      expect(calls.map((call) => call.outcome)).toEqual(Array(6).fill("answered"));
+
+      await cell('print("before:", bool(eve.generate("Привет").text))');
+      await until("before: True");
+      const { revoked } = await runEve(
+        stack,
+        "tokens",
+        "revoke",
+        "--consumer",
+        "kaggle",
+        "--reason",
+        "published",
+      );
+      expect(revoked).toHaveLength(1);
+      await cell('eve.generate("Привет")');
+      await until("[token_revoked]");
+    } finally {
+      await input.close().catch(() => {});
+      await output.cancel().catch(() => {});
+      await kernel.status;
+    }
+  },
+);
