@@ -1,0 +1,48 @@
+import type { Clock } from "../contract/clock.ts";
+import type { Log } from "../contract/log.ts";
+import type { Transport } from "../ledger/transport.ts";
+import type { KeyInspector } from "../providers/key_inspector.ts";
+
+/** One thing that the schedule does, over HTTP. Locking, the log's row and the time bound are around it, not in it. */
+export interface Operation {
+  /** Its name in the route, in the lock and in google_ai_maintenance_log. */
+  name: string;
+  /**
+   * Does a piece of it, in bounded time, and says what was done. May be cut off at any point and started again: what was
+   * done stays done, and doing it again does no harm. Whatever it throws is logged as a failed run.
+   */
+  run(context: OperationContext): Promise<OperationReport>;
+}
+
+export interface OperationContext {
+  /** Calls SQL functions. They are named in shared/ledger alone: hand it to a function of that room. */
+  call: Transport;
+  clock: Clock;
+  log: Log;
+  fetch: typeof fetch;
+  /** The secret behind a name out of the database; null if it is not set. */
+  secrets: (envVarName: string) => string | null;
+  deadline: Deadline;
+  /** By the name in google_ai_api_keys.provider, in lower case; spellings of Google's are under `google`. */
+  providers: Readonly<Record<string, KeyInspector>>;
+}
+
+/** The end of a run's time. */
+export interface Deadline {
+  /** Aborts when the time is up. */
+  signal: AbortSignal;
+  /** Milliseconds left, 0 at the end. */
+  leftMs(): number;
+}
+
+/** What a run did: it becomes the run's row in google_ai_maintenance_log and the answer to whoever asked for it. */
+export interface OperationReport {
+  /** Tables that were changed, with their schema. */
+  tables: string[];
+  /** Rows deleted or changed, by what the operation calls its own (the log's column is `deleted_count`). */
+  count: number;
+  /** Facts for a person: no secret, and nothing that a user wrote. */
+  details: Record<string, unknown>;
+  /** True: time ran out, and another run has more to do. */
+  more: boolean;
+}
