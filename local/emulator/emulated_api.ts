@@ -50,6 +50,7 @@ interface Call {
   project: string;
   key: string;
   body: string;
+  seen: SeenRequest;
 }
 
 export class EmulatedApi {
@@ -88,13 +89,14 @@ export class EmulatedApi {
       project: this.#keyRow(key)?.project ?? null,
       headers: redacted(exchange.headers),
       body: "",
+      used: null,
       status: null,
     };
     try {
       const body = await readBody(exchange).finally(() => this.journal.received(seen));
       this.journal.keepBody(seen, body);
       if (!route) throw unknownUrl(url.pathname);
-      await this.#serve(exchange, route, encoding, key, body);
+      await this.#serve(exchange, route, encoding, key, body, seen);
       seen.status = 200;
       this.journal.answered(200);
     } catch (error) {
@@ -130,6 +132,7 @@ export class EmulatedApi {
     encoding: Encoding,
     key: string,
     body: string,
+    seen: SeenRequest,
   ): Promise<void> {
     const row = this.#keyRow(key);
     const project = row?.project ?? "";
@@ -140,7 +143,7 @@ export class EmulatedApi {
     }
     if (!row) throw errorNamed("api_key_invalid", at);
     if (row.error) throw errorNamed(row.error, at);
-    const call: Call = { exchange, route, encoding, at, project, key, body };
+    const call: Call = { exchange, route, encoding, at, project, key, body, seen };
     if (route.method === "listModels") return await this.#listModels(call);
     const model = this.catalogue.model(route.model);
     if (!model) throw errorNamed("model_not_found", at);
@@ -196,6 +199,7 @@ export class EmulatedApi {
       method: route.method,
       ...cost,
     });
+    call.seen.used = cost;
     return this.#met(this.faults.take(target, usesQuota));
   }
 

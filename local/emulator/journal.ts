@@ -26,6 +26,8 @@ export interface SeenRequest {
   project: string | null;
   headers: Record<string, string>;
   body: string;
+  /** What it took of the quota; null: nothing, or not yet. */
+  used: { requests: number; tokens: number } | null;
   /** Null while it is being answered, and for one whose caller went away first. */
   status: number | null;
 }
