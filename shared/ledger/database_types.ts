@@ -91,6 +91,7 @@ export type Database = {
       "google_ai_model_limits": {
         Row: {
           "created_at": string | null;
+          "estimate_ceiling": number;
           "estimate_factor": number;
           "id": number;
           "image_tokens": number;
@@ -114,6 +115,7 @@ export type Database = {
         ComputedFields: never;
         Insert: {
           "created_at"?: string | null;
+          "estimate_ceiling"?: number;
           "estimate_factor"?: number;
           "id"?: number;
           "image_tokens"?: number;
@@ -136,6 +138,7 @@ export type Database = {
         };
         Update: {
           "created_at"?: string | null;
+          "estimate_ceiling"?: number;
           "estimate_factor"?: number;
           "id"?: number;
           "image_tokens"?: number;
@@ -234,6 +237,11 @@ export type Database = {
       [_ in never]: never;
     };
     Functions: {
+      "eve_alert_close": { Args: { "id": number }; Returns: Json };
+      "eve_alert_list": {
+        Args: { "at_most"?: number; "before"?: number; "kind"?: string; "state"?: string };
+        Returns: Json;
+      };
       "eve_authenticate_consumer": {
         Args: { "address"?: string; "key_id": string; "place"?: string; "proof": string };
         Returns: Json;
@@ -258,6 +266,7 @@ export type Database = {
       "eve_consumer_remove": { Args: { "name": string }; Returns: Json };
       "eve_consumer_rotate": { Args: { "grace_s"?: number; "name": string; "proof": string }; Returns: Json };
       "eve_consumers": { Args: { "name"?: string }; Returns: Json };
+      "eve_doctor": { Args: Record<PropertyKey, never>; Returns: Json };
       "eve_issue_token": {
         Args: {
           "address"?: string;
@@ -272,17 +281,46 @@ export type Database = {
         };
         Returns: Json;
       };
+      "eve_key_states": { Args: Record<PropertyKey, never>; Returns: Json };
+      "eve_lane_states": { Args: { "model"?: string; "quota_project"?: string }; Returns: Json };
+      "eve_limits": { Args: Record<PropertyKey, never>; Returns: Json };
+      "eve_limits_clear": { Args: { "model"?: string; "quota_project": string }; Returns: Json };
+      "eve_limits_set": {
+        Args: { "add_models"?: boolean; "changes": Json; "notes"?: string; "quota_project"?: string };
+        Returns: Json;
+      };
       "eve_log_refused_token": {
         Args: { "address"?: string; "code": string; "place"?: string };
         Returns: Json;
       };
       "eve_models": { Args: { "consumer_id"?: string; "token_id"?: string }; Returns: Json };
+      "eve_now": { Args: Record<PropertyKey, never>; Returns: Json };
+      "eve_request_detail": {
+        Args: { "consumer"?: string; "request_id"?: string; "request_no"?: number };
+        Returns: Json;
+      };
+      "eve_request_search": {
+        Args: {
+          "at_most"?: number;
+          "before"?: number;
+          "consumer"?: string;
+          "error_code"?: string;
+          "key"?: string;
+          "model"?: string;
+          "outcome"?: string;
+          "request_id"?: string;
+          "since"?: string;
+          "until"?: string;
+        };
+        Returns: Json;
+      };
       "eve_reserve": {
         Args: {
           "attempt"?: number;
           "avoid_keys"?: (string)[];
           "class"?: string;
           "consumer_id"?: string;
+          "counted"?: boolean;
           "door"?: string;
           "exclude_keys"?: (string)[];
           "lease_ms"?: number;
@@ -321,6 +359,7 @@ export type Database = {
         Returns: Json;
       };
       "eve_sweep": { Args: { "at_most"?: number }; Returns: Json };
+      "eve_tail": { Args: { "after"?: Json; "at_most"?: number }; Returns: Json };
       "eve_token_revoke": {
         Args: { "consumer"?: string; "reason"?: string; "token_id"?: string };
         Returns: Json;

@@ -75,9 +75,11 @@ describe("house rules", () => {
          and not coalesce(p.proconfig, '{}') @> array['search_path=""']`,
     ],
     [
-      "no function runs with its owner's rights",
+      // platform_facts reads what the service role may not, takes no argument, and tells names and times.
+      "no function runs with its owner's rights, but one",
       `select p.oid::regprocedure as object from pg_proc p
-       where p.pronamespace in ('public'::regnamespace, 'eve'::regnamespace) and p.prosecdef`,
+       where p.pronamespace in ('public'::regnamespace, 'eve'::regnamespace) and p.prosecdef
+         and p.oid <> 'eve.platform_facts()'::regprocedure`,
     ],
     [
       "views run with the reader's rights",
