@@ -592,7 +592,9 @@ begin
   );
 end;
 $$;
-comment on function public.eve_reserve is 'Reserves a slot for one upstream attempt: all limits and budgets together or nothing. Answers granted, refused or duplicate.';
+comment on function public.eve_reserve(
+  text, text[], integer, uuid, text, integer, integer, uuid[], uuid[], integer, uuid, text, text, jsonb, text
+) is 'Reserves a slot for one upstream attempt: all limits and budgets together or nothing. Answers granted, refused or duplicate.';
 
 create or replace function public.eve_settle(
   request_no bigint,

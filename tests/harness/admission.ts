@@ -12,6 +12,8 @@ export interface ReserveOptions {
   avoidKeys?: string[];
   leaseMs?: number;
   tokenId?: string | null;
+  /** What `tokens` are: true, upstream's count; false, an estimate that could be counted; null, one that cannot. */
+  counted?: boolean | null;
 }
 
 // deno-lint-ignore no-explicit-any -- the answers are JSON whose fields the tests look at.
@@ -28,7 +30,8 @@ export async function reserve(
       consumer_id => ${options.consumerId ?? null}, class => ${options.class ?? "interactive"},
       max_wait_ms => ${options.maxWaitMs ?? 0}, attempt => ${options.attempt ?? 1},
       exclude_keys => ${options.excludeKeys ?? []}, avoid_keys => ${options.avoidKeys ?? []},
-      lease_ms => ${options.leaseMs ?? 180_000}, token_id => ${options.tokenId ?? null}
+      lease_ms => ${options.leaseMs ?? 180_000}, token_id => ${options.tokenId ?? null},
+      counted => ${options.counted ?? null}
     ) as answer`;
   return row!.answer;
 }

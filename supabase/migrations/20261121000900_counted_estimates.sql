@@ -1,0 +1,760 @@
+-- Tokens that upstream has counted, and estimates that it has not.
+--
+-- An estimate that turns out too low lets more into Google's minute than fits, and one that is too high leaves quota unused.
+-- Google counts a prompt free of charge (countTokens has a quota of its own), so where tokens are what is scarce and the caller
+-- is not in a hurry, it is asked to have its prompt counted before it books. `counted` says what eve_reserve's `tokens` are:
+--   null   the caller's estimate, and the caller cannot count: booked times the factor learned for the model
+--   false  the caller's estimate, and the caller can count: asked to where it matters (answer `count`, nothing is written or
+--          taken), otherwise booked at the model's ceiling until it is settled
+--   true   upstream's own count: booked as it is
+
+set local lock_timeout = '10s';
+
+alter table public.google_ai_model_limits
+  add column if not exists estimate_ceiling double precision not null default 1.4286;
+alter table public.google_ai_model_limits drop constraint if exists google_ai_model_limits_estimate_ceiling_range;
+alter table public.google_ai_model_limits
+  add constraint google_ai_model_limits_estimate_ceiling_range check (estimate_ceiling between 1 and 10) not valid;
+alter table public.google_ai_model_limits validate constraint google_ai_model_limits_estimate_ceiling_range;
+comment on column public.google_ai_model_limits.estimate_ceiling is
+  'The real input tokens are at most so many times the learned estimate: what is booked for a prompt that could be counted and was not. 1.4286 where estimates are at most 30 % too low.';
+
+-- With one more argument they would be other functions beside the old ones.
+drop function if exists public.eve_reserve(
+  text, text[], integer, uuid, text, integer, integer, uuid[], uuid[], integer, uuid, text, text, jsonb, text
+);
+drop function if exists eve.book(
+  bigint, integer, integer, integer, text, bigint, bigint, integer, double precision, double precision, bigint
+);
+
+-- Takes a slot on one lane, or answers when it could: the one place that writes a booking. `tokens` are taken; `expected`
+-- are what interactive callers are believed to need.
+create or replace function eve.book(
+  lane_id bigint,
+  rpm integer,
+  tpm integer,
+  rpd integer,
+  class text,
+  tokens bigint,
+  expected bigint,
+  guard_ms bigint,
+  floor_starts integer,
+  reserve double precision,
+  reserve_day double precision,
+  latest_wait_ms bigint,
+  out booked boolean,
+  out start_ms bigint,
+  out bucket_ms bigint,
+  out day_ends_ms bigint,
+  out wait_ms bigint,
+  out turn bigint,
+  out used_starts bigint,
+  out used_tokens bigint,
+  out day_left bigint,
+  out limit_name text
+)
+language plpgsql
+volatile
+set search_path = ''
+as $$
+declare
+  v_lane eve.lanes;
+  v_now bigint;
+  v_width constant integer := case when book.rpm <= 600 then 1 else 100 end;
+  v_span bigint;
+  v_minute bigint;
+  v_slot integer;
+  v_batch constant integer := case when book.class = 'batch' then 1 else 0 end;
+  v_fit record;
+begin
+  select * into v_lane from eve.lanes l where l.id = book.lane_id for no key update;
+  -- Nothing depends on a schedule: whoever takes the lane also clears what died on it.
+  v_now := eve.clock_ms();
+  select * into v_fit
+  from eve.earliest_start(
+    v_lane, book.rpm, book.tpm, book.rpd, book.class, book.tokens, v_now, book.guard_ms, book.floor_starts,
+    book.reserve, book.reserve_day, true
+  );
+  start_ms := v_fit.start_ms;
+  wait_ms := start_ms - v_now;
+  limit_name := v_fit.limit_name;
+  day_left := v_fit.day_left - 1;
+  booked := start_ms is not null and wait_ms <= book.latest_wait_ms;
+  if not booked then
+    perform eve.clear_dead(book.lane_id, v_now);
+    return;
+  end if;
+
+  bucket_ms := (start_ms + v_width - 1) / v_width * v_width;
+  turn := v_lane.turns;
+  if v_lane.day_ends_ms <= v_now or v_lane.day_ends_ms - v_now > 90000000 then
+    day_ends_ms := eve.next_pacific_midnight(v_now);
+    if v_lane.day_ends_ms > 0 and eve.next_pacific_midnight(v_lane.day_ends_ms) = day_ends_ms then
+      v_lane.day_starts := v_lane.next_day_starts;
+      v_lane.day_batch_starts := v_lane.next_day_batch_starts;
+    else
+      v_lane.day_starts := 0;
+      v_lane.day_batch_starts := 0;
+    end if;
+    v_lane.next_day_starts := 0;
+    v_lane.next_day_batch_starts := 0;
+    v_lane.day_ends_ms := day_ends_ms;
+  end if;
+  day_ends_ms := v_lane.day_ends_ms;
+  if start_ms < v_lane.day_ends_ms then
+    v_lane.day_starts := v_lane.day_starts + 1;
+    v_lane.day_batch_starts := v_lane.day_batch_starts + v_batch;
+  else
+    v_lane.next_day_starts := v_lane.next_day_starts + 1;
+    v_lane.next_day_batch_starts := v_lane.next_day_batch_starts + v_batch;
+  end if;
+
+  v_span := start_ms >> 16;
+  if v_span = v_lane.span_number then
+    v_lane.span_starts := v_lane.span_starts + 1;
+    v_lane.span_tokens := v_lane.span_tokens + book.tokens;
+  elsif v_span < v_lane.span_number then
+    v_lane.previous_span_starts := v_lane.previous_span_starts + 1;
+    v_lane.previous_span_tokens := v_lane.previous_span_tokens + book.tokens;
+  else
+    v_lane.previous_span_starts := case v_span - v_lane.span_number when 1 then v_lane.span_starts else 0 end;
+    v_lane.previous_span_tokens := case v_span - v_lane.span_number when 1 then v_lane.span_tokens else 0 end;
+    v_lane.span_number := v_span;
+    v_lane.span_starts := 1;
+    v_lane.span_tokens := book.tokens;
+  end if;
+
+  if v_batch = 1 then
+    v_lane.batch_tail_ms := greatest(v_lane.batch_tail_ms, start_ms);
+  else
+    v_lane.interactive_tail_ms := greatest(v_lane.interactive_tail_ms, start_ms);
+    v_lane.interactive_size := greatest(book.expected, (v_lane.interactive_size * 9 + book.expected) / 10);
+    -- By the minute in which they came: counted by their starts, callers whom batch makes wait would seem few.
+    v_minute := v_now / 60000;
+    if v_minute > v_lane.minute_number then
+      -- Minutes without a call since then: their places in the ring are empty.
+      for v_gap in greatest(v_lane.minute_number + 1, v_minute - 9)..v_minute loop
+        v_lane.minute_starts[1 + (v_gap % 10)::integer] := 0;
+        v_lane.minute_tokens[1 + (v_gap % 10)::integer] := 0;
+      end loop;
+      v_lane.minute_number := v_minute;
+    end if;
+    v_slot := 1 + (v_minute % 10)::integer;
+    v_lane.minute_starts[v_slot] := v_lane.minute_starts[v_slot] + 1;
+    v_lane.minute_tokens[v_slot] := v_lane.minute_tokens[v_slot] + book.expected;
+  end if;
+
+  update eve.lanes l
+  set interactive_tail_ms = v_lane.interactive_tail_ms, batch_tail_ms = v_lane.batch_tail_ms,
+    day_ends_ms = v_lane.day_ends_ms, day_starts = v_lane.day_starts, day_batch_starts = v_lane.day_batch_starts,
+    next_day_starts = v_lane.next_day_starts, next_day_batch_starts = v_lane.next_day_batch_starts,
+    span_number = v_lane.span_number, span_starts = v_lane.span_starts, span_tokens = v_lane.span_tokens,
+    previous_span_starts = v_lane.previous_span_starts, previous_span_tokens = v_lane.previous_span_tokens,
+    minute_number = v_lane.minute_number, minute_starts = v_lane.minute_starts, minute_tokens = v_lane.minute_tokens,
+    interactive_size = v_lane.interactive_size, turns = v_lane.turns + 1
+  where l.id = book.lane_id;
+
+  insert into eve.lane_buckets as b (lane_id, at_ms, starts, tokens, batch_starts, batch_tokens)
+  values (book.lane_id, bucket_ms, 1, book.tokens, v_batch, v_batch * book.tokens)
+  on conflict on constraint lane_buckets_pkey do update
+  set starts = b.starts + 1, tokens = b.tokens + excluded.tokens, batch_starts = b.batch_starts + excluded.batch_starts,
+    batch_tokens = b.batch_tokens + excluded.batch_tokens;
+
+  -- Instants that no window reaches any more. Now and then, so that few calls pay for it.
+  if turn % 16 = 0 then
+    delete from eve.lane_buckets b where b.lane_id = book.lane_id and b.at_ms < v_now - 70000;
+  end if;
+
+  perform eve.clear_dead(book.lane_id, v_now);
+
+  if book.rpm <= 600 then
+    select coalesce(sum(b.starts), 0), coalesce(sum(b.tokens), 0)
+    into used_starts, used_tokens
+    from eve.lane_buckets b
+    where b.lane_id = book.lane_id and b.at_ms > start_ms - 60000 - book.guard_ms and b.at_ms <= start_ms;
+  else
+    -- On a fast lane two spans are close enough, and err on the safe side.
+    used_starts := v_lane.span_starts + v_lane.previous_span_starts;
+    used_tokens := v_lane.span_tokens + v_lane.previous_span_tokens;
+  end if;
+end;
+$$;
+
+create or replace function public.eve_reserve(
+  request_id text,
+  models text[],
+  tokens integer,
+  consumer_id uuid default null,
+  class text default 'interactive',
+  max_wait_ms integer default 0,
+  attempt integer default 1,
+  exclude_keys uuid[] default '{}',
+  avoid_keys uuid[] default '{}',
+  lease_ms integer default 180000,
+  token_id uuid default null,
+  door text default 'native',
+  trace_id text default null,
+  metadata jsonb default '{}',
+  request_hash text default null,
+  counted boolean default null
+)
+returns jsonb
+language plpgsql
+volatile
+set search_path = ''
+-- Custom plans would be made anew on nearly every call; planning was a third of its time.
+set plan_cache_mode = 'force_generic_plan'
+-- Plans are often made while the tables are small and kept while they grow.
+set enable_seqscan = 'off'
+set jit = 'off'
+as $$
+declare
+  v_consumer_id constant uuid := coalesce(eve_reserve.consumer_id, '00000000-0000-0000-0000-000000000000');
+  v_received_ms constant bigint := eve.clock_ms();
+  v_received_at constant timestamptz := to_timestamp(v_received_ms / 1000.0);
+  v_guard_ms bigint;
+  v_class text := eve_reserve.class;
+  v_running eve.inflight;
+  v_ended record;
+  v_consumer record;
+  v_token record;
+  v_allowed text[];
+  v_requested text;
+  v_model public.google_ai_model_limits;
+  v_providers text[];
+  v_tokens bigint;
+  v_expected bigint;
+  v_now bigint;
+  v_lane record;
+  v_row eve.lanes;
+  v_fit record;
+  v_best record;
+  v_best_start bigint;
+  v_best_limit text;
+  v_second_start bigint;
+  v_booking record;
+  v_key_place integer;
+  v_key_id uuid;
+  v_lanes bigint;
+  v_too_small integer;
+  v_refusal_code text;
+  v_refusal_limit text;
+  v_refusal_model text;
+  v_refusal_wait bigint;
+  v_refusal_limits jsonb;
+  v_refusal_detail text;
+  v_request_no bigint;
+  v_rounds integer;
+  v_day date;
+  v_spent record;
+  v_booked boolean := false;
+  v_count boolean := false;
+  v_scoped boolean := false;
+  v_minute_wait bigint;
+  v_capture boolean := false;
+begin
+  if eve_reserve.request_id is null or length(eve_reserve.request_id) not between 1 and 200 then
+    raise exception 'request_id must have 1 to 200 characters' using errcode = 'EV400';
+  elsif coalesce(cardinality(eve_reserve.models), 0) not between 1 and 10 then
+    raise exception 'models must name 1 to 10 models' using errcode = 'EV400';
+  elsif eve_reserve.tokens is null or eve_reserve.tokens < 0 then
+    raise exception 'tokens must be 0 or more' using errcode = 'EV400';
+  elsif v_class is null or v_class not in ('interactive', 'batch') then
+    raise exception 'class must be interactive or batch' using errcode = 'EV400';
+  elsif eve_reserve.max_wait_ms is null or eve_reserve.max_wait_ms not between 0 and 3600000 then
+    raise exception 'max_wait_ms must be between 0 and 3600000' using errcode = 'EV400';
+  elsif eve_reserve.attempt is null or eve_reserve.attempt not between 1 and 3 then
+    raise exception 'attempt must be 1, 2 or 3' using errcode = 'EV400';
+  elsif eve_reserve.lease_ms is null or eve_reserve.lease_ms not between 100 and 3600000 then
+    raise exception 'lease_ms must be between 100 and 3600000' using errcode = 'EV400';
+  elsif length(eve_reserve.metadata::text) > 16384 then
+    raise exception 'metadata must have at most 16384 characters' using errcode = 'EV400';
+  end if;
+
+  -- Whoever may not call any more is told nothing, not even what he was told before.
+  if v_consumer_id <> '00000000-0000-0000-0000-000000000000'
+    and not exists (select from eve.consumers c where c.id = v_consumer_id and c.is_active) then
+    return eve.refuse(
+      'consumer_disabled', v_consumer_id, eve_reserve.token_id, eve_reserve.request_id, eve_reserve.attempt, v_class,
+      eve_reserve.door, eve_reserve.models[1], eve_reserve.tokens, eve_reserve.trace_id
+    );
+  elsif eve_reserve.token_id is not null
+    and not exists (
+      select
+      from eve.scoped_tokens t
+      where t.id = eve_reserve.token_id and t.consumer_id = v_consumer_id and t.revoked_at is null
+        and t.expires_at > v_received_at
+    ) then
+    return eve.refuse(
+      'token_revoked', v_consumer_id, eve_reserve.token_id, eve_reserve.request_id, eve_reserve.attempt, v_class,
+      eve_reserve.door, eve_reserve.models[1], eve_reserve.tokens, eve_reserve.trace_id
+    );
+  end if;
+
+  -- The same request twice at once: the second waits here and then sees the first.
+  perform pg_advisory_xact_lock(hashtextextended(v_consumer_id::text || eve_reserve.request_id, 0));
+
+  -- Whoever settles or closes it at this moment is waited for; then it has ended, and the answer is below.
+  select * into v_running
+  from eve.inflight i
+  where i.consumer_id = v_consumer_id and i.request_id = eve_reserve.request_id
+  for update;
+  if found and v_running.lease_until < v_received_at then
+    perform eve.expire_leases(v_running.lane_id, 100000);
+    v_running := null;
+  end if;
+  if v_running.request_no is not null
+    and (eve_reserve.attempt = 1 or v_running.state <> 'between' or eve_reserve.attempt <> v_running.attempt + 1) then
+    return jsonb_build_object(
+      'status', 'duplicate', 'state', 'running', 'request_no', v_running.request_no, 'attempts', v_running.attempt,
+      'same_request', eve_reserve.request_hash is not distinct from v_running.request_hash, 'result', null
+    );
+  elsif v_running.request_no is null then
+    select r.request_no, r.state, r.attempts, r.request_hash, r.error_code, kept.result
+    into v_ended
+    from eve.requests r
+    left join eve.request_results kept on kept.request_no = r.request_no
+    where r.consumer_id = v_consumer_id and r.request_id = eve_reserve.request_id;
+    if found then
+      return jsonb_build_object(
+        'status', 'duplicate', 'state', v_ended.state, 'request_no', v_ended.request_no, 'attempts', v_ended.attempts,
+        'same_request', eve_reserve.request_hash is not distinct from v_ended.request_hash,
+        'error_code', v_ended.error_code, 'result', v_ended.result
+      );
+    elsif eve_reserve.attempt > 1 then
+      raise exception 'attempt % of a request that is not running', eve_reserve.attempt using errcode = 'EV404';
+    end if;
+  end if;
+
+
+  -- Who calls, and what he may still spend. Budget rows are locked before any lane.
+  if v_consumer_id <> '00000000-0000-0000-0000-000000000000' then
+    select c.is_active, c.models, c.max_class, c.requests_per_day, c.tokens_per_day, c.capture, c.rpm
+    into v_consumer
+    from eve.consumers c
+    where c.id = v_consumer_id;
+    if not found or not v_consumer.is_active then
+      return eve.refuse(
+        'consumer_disabled', v_consumer_id, eve_reserve.token_id, eve_reserve.request_id, eve_reserve.attempt, v_class,
+        eve_reserve.door, eve_reserve.models[1], eve_reserve.tokens, eve_reserve.trace_id
+      );
+    end if;
+    v_allowed := v_consumer.models;
+    v_capture := v_consumer.capture;
+    if v_consumer.max_class = 'batch' then
+      v_class := 'batch';
+    end if;
+    if v_consumer.rpm is not null and eve_reserve.attempt = 1 then
+      v_minute_wait := eve.consumer_minute_wait(v_consumer_id, v_consumer.rpm, v_received_ms);
+      if v_minute_wait > 0 then
+        return eve.refuse(
+          'rate_limited', v_consumer_id, eve_reserve.token_id, eve_reserve.request_id, eve_reserve.attempt, v_class,
+          eve_reserve.door, eve_reserve.models[1], eve_reserve.tokens, eve_reserve.trace_id, 'consumer_rpm', v_minute_wait
+        );
+      end if;
+    end if;
+    if v_consumer.requests_per_day is not null or v_consumer.tokens_per_day is not null then
+      -- A request belongs to the day it came in, whatever the day of its later attempts.
+      v_day := eve.pacific_day(
+        floor(extract(epoch from coalesce(v_running.received_at, v_received_at)) * 1000)::bigint
+      );
+      insert into eve.consumer_days (consumer_id, day) values (v_consumer_id, v_day) on conflict do nothing;
+      select d.requests, d.tokens into v_spent
+      from eve.consumer_days d
+      where d.consumer_id = v_consumer_id and d.day = v_day
+      for update;
+      if (eve_reserve.attempt = 1 and v_spent.requests >= v_consumer.requests_per_day)
+        or v_spent.tokens + eve_reserve.tokens > v_consumer.tokens_per_day then
+        return eve.refuse(
+          'budget_exhausted', v_consumer_id, eve_reserve.token_id, eve_reserve.request_id, eve_reserve.attempt, v_class,
+          eve_reserve.door, eve_reserve.models[1], eve_reserve.tokens, eve_reserve.trace_id,
+          case when eve_reserve.attempt = 1 and v_spent.requests >= v_consumer.requests_per_day then 'consumer_requests' else 'consumer_tokens' end,
+          eve.next_pacific_midnight(v_received_ms) - v_received_ms
+        );
+      end if;
+    end if;
+  end if;
+  if eve_reserve.token_id is not null then
+    select t.models, t.class, t.requests_budget, t.tokens_budget, t.requests_used, t.tokens_used,
+      t.revoked_at is not null or t.expires_at <= v_received_at as ended
+    into v_token
+    from eve.scoped_tokens t
+    where t.id = eve_reserve.token_id and t.consumer_id = v_consumer_id
+    for update;
+    if not found or v_token.ended then
+      return eve.refuse(
+        'token_revoked', v_consumer_id, eve_reserve.token_id, eve_reserve.request_id, eve_reserve.attempt, v_class,
+        eve_reserve.door, eve_reserve.models[1], eve_reserve.tokens, eve_reserve.trace_id
+      );
+    elsif (eve_reserve.attempt = 1 and v_token.requests_used >= v_token.requests_budget)
+      or v_token.tokens_used + eve_reserve.tokens > v_token.tokens_budget then
+      return eve.refuse(
+        'budget_exhausted', v_consumer_id, eve_reserve.token_id, eve_reserve.request_id, eve_reserve.attempt, v_class,
+        eve_reserve.door, eve_reserve.models[1], eve_reserve.tokens, eve_reserve.trace_id,
+        case when eve_reserve.attempt = 1 and v_token.requests_used >= v_token.requests_budget then 'token_requests' else 'token_tokens' end
+      );
+    end if;
+    v_scoped := true;
+    if v_token.class = 'batch' then
+      v_class := 'batch';
+    end if;
+    if v_token.models is not null then
+      v_allowed := case
+        when v_allowed is null then v_token.models
+        else array(select m from unnest(v_token.models) m where m = any (v_allowed))
+      end;
+    end if;
+  end if;
+
+  select s.value into v_guard_ms from eve.settings s where s.name = 'guard_ms';
+
+  <<each_model>>
+  foreach v_requested in array eve_reserve.models loop
+    if v_allowed is not null and v_requested <> all (v_allowed) then
+      v_refusal_code := coalesce(v_refusal_code, 'model_not_allowed');
+      v_refusal_model := coalesce(v_refusal_model, v_requested);
+      continue each_model;
+    end if;
+    select * into v_model from public.google_ai_model_limits m where m.model = v_requested;
+    for v_hop in 1..5 loop
+      exit when v_model.replaced_by is null;
+      select * into v_model from public.google_ai_model_limits m where m.model = v_model.replaced_by;
+    end loop;
+    if v_model.model is null or not v_model.is_active then
+      return eve.refuse(
+        'unknown_model', v_consumer_id, eve_reserve.token_id, eve_reserve.request_id, eve_reserve.attempt, v_class,
+        eve_reserve.door, v_requested, eve_reserve.tokens, eve_reserve.trace_id
+      );
+    end if;
+    -- Upstream's own count is booked as it is. An estimate that could be counted is booked at the most that it may turn out
+    -- to be, until it is settled; an estimate that cannot be counted, at what such estimates have come to.
+    v_expected := ceil(eve_reserve.tokens * case when eve_reserve.counted then 1 else v_model.estimate_factor end)::bigint;
+    v_tokens := case
+      when not eve_reserve.counted then ceil(v_expected * v_model.estimate_ceiling)::bigint
+      else v_expected
+    end;
+    -- Hand-made rows say google, google_ai, gemini or nothing and mean the same provider.
+    v_providers := array['google', 'google_ai', 'google-ai', 'gemini'];
+    if lower(v_model.provider) <> all (v_providers) then
+      v_providers := array[lower(v_model.provider)];
+    end if;
+    v_rounds := 0;
+    <<each_round>>
+    loop
+      v_rounds := v_rounds + 1;
+      if v_rounds > 1000 then
+        raise exception 'no lane held still long enough to be taken' using errcode = 'EV503';
+      end if;
+      v_now := case v_rounds when 1 then v_received_ms else eve.clock_ms() end;
+      v_best := null;
+      v_best_start := null;
+      v_second_start := null;
+      v_lanes := 0;
+      v_too_small := 0;
+      -- Lanes in the order of the earliest start that can be told without looking into the window. The first whose real
+      -- start is no later than the next one's bound is the best there is, so seldom more than one window is looked at.
+      for v_lane in
+        select l.id as lane_id, l.id is null as missing, k.quota_key, count(*) over () as lanes, limits.rpm, limits.tpm, limits.rpd,
+          k.key_ids, k.aliases, k.env_var_names,
+          greatest(
+            v_now, case v_class when 'batch' then l.batch_tail_ms else l.interactive_tail_ms end,
+            case when l.blocked_until > to_timestamp(v_now / 1000.0) then
+              case
+                when l.blocked_until = 'infinity' then 9223372036854775807
+                else ceil(extract(epoch from l.blocked_until) * 1000)::bigint
+              end
+            end
+          ) as bound_ms
+        from (
+          -- The keys that may serve: switched on, not blocked, not barred from this model, and of those of one project the
+          -- preferred ones.
+          select a.quota_key, min(a.priority) as priority, bool_or(a.avoided) as avoided,
+            array_agg(a.id order by a.created_at, a.id) as key_ids,
+            array_agg(a.key_alias order by a.created_at, a.id) as aliases,
+            array_agg(a.env_var_name order by a.created_at, a.id) as env_var_names
+          from (
+            select u.id, u.quota_key, u.priority, u.created_at, u.key_alias, u.env_var_name,
+              u.id = any (eve_reserve.avoid_keys) as avoided,
+              rank() over (
+                partition by u.quota_key order by u.id = any (eve_reserve.avoid_keys), u.priority
+              ) as preference
+            from public.google_ai_api_keys u
+            where u.is_active and u.env_var_name is not null
+              and (u.blocked_until is null or u.blocked_until <= to_timestamp(v_now / 1000.0))
+              and coalesce(lower(u.provider), 'google') = any (v_providers)
+              and u.id <> all (eve_reserve.exclude_keys)
+              and not exists (
+                select
+                from eve.key_model_blocks b
+                where b.key_id = u.id and b.model = v_model.model
+                  and b.blocked_until > to_timestamp(v_now / 1000.0)
+              )
+          ) a
+          where a.preference = 1
+          group by a.quota_key
+        ) k
+        left join eve.lanes l on l.quota_project = k.quota_key and l.model = v_model.model
+        left join eve.quota_overrides o on o.quota_project = k.quota_key and o.model = v_model.model
+        cross join lateral (
+          -- Hand-made limits may be bigint or numeric.
+          select (case when o.model is null then v_model.rpm else o.rpm end)::integer as rpm,
+            (case when o.model is null then v_model.tpm else o.tpm end)::integer as tpm,
+            (case when o.model is null then v_model.rpd else o.rpd end)::integer as rpd
+        ) limits
+        order by missing desc, bound_ms, k.avoided, k.priority, l.day_starts, l.turns, l.id
+      loop
+        v_lanes := v_lane.lanes;
+        if v_lane.missing then
+          -- A key or a model has been added: its lane comes into being with its first call.
+          perform eve.ensure_lanes(v_model.model);
+          continue each_round;
+        end if;
+        if v_tokens > v_lane.tpm then
+          if not eve_reserve.counted and v_expected <= v_lane.tpm * v_model.estimate_ceiling then
+            -- It may fit after all: only a count can tell.
+            v_best := v_lane;
+            v_count := true;
+            exit each_model;
+          end if;
+          v_too_small := v_too_small + 1;
+          v_refusal_limits := eve.limits_json(v_lane.rpm, v_lane.tpm, v_lane.rpd, 0, 0, v_lane.rpd, 0, 0);
+          continue;
+        end if;
+        if v_best_start <= v_lane.bound_ms then
+          v_second_start := least(v_second_start, v_lane.bound_ms);
+          exit;
+        end if;
+        if v_rounds = 1 and (v_lane.rpm > 600 or v_lane.rpm is null) and v_lane.bound_ms = v_now then
+          -- Nothing starts sooner than now, and a fast lane is seldom full: look once, with the lane in hand.
+          v_best_start := v_now;
+          v_best_limit := null;
+          v_best := v_lane;
+          exit;
+        end if;
+        select * into v_row from eve.lanes l where l.id = v_lane.lane_id;
+        select * into v_fit
+        from eve.earliest_start(
+          v_row, v_lane.rpm, v_lane.tpm, v_lane.rpd, v_class, v_tokens, v_now, v_guard_ms,
+          v_model.interactive_floor, v_model.interactive_reserve, v_model.interactive_reserve_day, true
+        );
+        if v_best_start is null and v_fit.start_ms is null then
+          -- Nothing to wait for on this lane; remembered as the reason if no other lane has one.
+          v_refusal_limit := coalesce(v_refusal_limit, v_fit.limit_name);
+          v_refusal_model := coalesce(v_refusal_model, v_model.model);
+        elsif v_best_start is null or v_fit.start_ms < v_best_start then
+          v_second_start := v_best_start;
+          v_best_start := v_fit.start_ms;
+          v_best_limit := v_fit.limit_name;
+          v_best := v_lane;
+        elsif v_fit.start_ms is not null then
+          v_second_start := least(v_second_start, v_fit.start_ms);
+        end if;
+      end loop;
+
+      if v_lanes = 0 then
+        v_refusal_code := coalesce(v_refusal_code, 'no_active_key');
+        v_refusal_model := coalesce(v_refusal_model, v_model.model);
+        continue each_model;
+      elsif v_too_small = v_lanes then
+        v_refusal_code := coalesce(v_refusal_code, 'prompt_too_large');
+        v_refusal_model := v_model.model;
+        v_refusal_limit := 'tpm';
+        continue each_model;
+      elsif v_best_start is null then
+        v_refusal_code := coalesce(v_refusal_code, case v_refusal_limit when 'rpd' then 'daily_limit' when 'blocked' then 'lane_blocked' else 'rate_limited' end);
+        continue each_model;
+      end if;
+
+      -- Where tokens are what is scarce, whoever has the time is asked to have them counted first: those who wait for tokens,
+      -- and batch with a prompt above an even share of the limit. A booking made on a guess has to be larger than the prompt,
+      -- and what it leaves over is of no use to those who have booked behind it.
+      if not eve_reserve.counted
+        and (v_best_start > v_now and (v_best_limit = 'tpm' or v_expected * coalesce(v_best.rpm, 60) > v_best.tpm)
+          or v_class = 'batch' and v_expected * coalesce(v_best.rpm, 60) > v_best.tpm) then
+        v_count := true;
+        exit each_model;
+      end if;
+
+      if v_best_start - v_now > eve_reserve.max_wait_ms then
+        -- Somebody may have started between our look at the clock and our look at the lane; that is no line to wait in.
+        v_now := eve.clock_ms();
+        if v_best_start - v_now <= eve_reserve.max_wait_ms then
+          continue each_round;
+        end if;
+        -- Too late on the best lane, so on all. What stands in the way, apart from the line of those who came before?
+        if v_refusal_wait is null or v_best_start - v_now - eve_reserve.max_wait_ms < v_refusal_wait then
+          select * into v_row from eve.lanes l where l.id = v_best.lane_id;
+          select * into v_fit
+          from eve.earliest_start(
+            v_row, v_best.rpm, v_best.tpm, v_best.rpd, v_class, v_tokens, v_now, v_guard_ms,
+            v_model.interactive_floor, v_model.interactive_reserve, v_model.interactive_reserve_day, false
+          );
+          v_refusal_limit := coalesce(v_fit.limit_name, 'queue');
+          v_refusal_wait := v_best_start - v_now - eve_reserve.max_wait_ms;
+          v_refusal_code := case v_refusal_limit
+            when 'rpd' then 'daily_limit' when 'blocked' then 'lane_blocked' else 'rate_limited'
+          end;
+          v_refusal_model := v_model.model;
+          v_refusal_limits := eve.limits_json(
+            v_best.rpm, v_best.tpm, v_best.rpd, v_best.rpm, 0, v_fit.day_left, v_refusal_wait,
+            eve.next_pacific_midnight(v_now) - v_now
+          );
+          if v_refusal_limit in ('rpm', 'tpm', 'queue') then
+            select eve.limits_json(
+              v_best.rpm, v_best.tpm, v_best.rpd, coalesce(sum(b.starts), 0)::bigint, coalesce(sum(b.tokens), 0)::bigint,
+              v_fit.day_left, v_refusal_wait, eve.next_pacific_midnight(v_now) - v_now
+            )
+            into v_refusal_limits
+            from eve.lane_buckets b
+            where b.lane_id = v_best.lane_id and b.at_ms > v_now - 60000 - v_guard_ms and b.at_ms <= v_now;
+          end if;
+        end if;
+        continue each_model;
+      end if;
+
+      if v_lanes = 1 then
+        select * into v_booking
+        from eve.book(
+          v_best.lane_id, v_best.rpm, v_best.tpm, v_best.rpd, v_class, v_tokens, v_expected, v_guard_ms,
+          v_model.interactive_floor, v_model.interactive_reserve, v_model.interactive_reserve_day, eve_reserve.max_wait_ms
+        );
+        v_booked := v_booking.booked;
+      else
+        -- Another lane may be better by the time this one is ours. Then it must be let go, or two callers that hold a
+        -- lane each and want the other's would wait for ever: a subtransaction is the way to let go of a row lock.
+        begin
+          select * into v_booking
+          from eve.book(
+            v_best.lane_id, v_best.rpm, v_best.tpm, v_best.rpd, v_class, v_tokens, v_expected, v_guard_ms,
+            v_model.interactive_floor, v_model.interactive_reserve, v_model.interactive_reserve_day,
+            case
+              -- As long as no other lane would start it sooner.
+              when v_rounds < 4 then least(
+                eve_reserve.max_wait_ms, greatest(v_best_start, coalesce(v_second_start, v_best_start)) - v_now
+              )
+              else eve_reserve.max_wait_ms
+            end
+          );
+          if not v_booking.booked then
+            raise exception 'let go' using errcode = 'EV001';
+          end if;
+          v_booked := true;
+        exception
+          when sqlstate 'EV001' then
+            v_booked := false;
+        end;
+      end if;
+      exit each_model when v_booked;
+      -- Somebody was quicker. He has got a slot, so this cannot go on for ever.
+    end loop each_round;
+  end loop each_model;
+
+  if v_count then
+    return jsonb_build_object(
+      'status', 'count', 'request_id', eve_reserve.request_id, 'attempt', eve_reserve.attempt, 'model', v_model.model,
+      'requested_model', v_requested,
+      'key', jsonb_build_object(
+        'id', v_best.key_ids[1], 'alias', v_best.aliases[1], 'env_var_name', v_best.env_var_names[1],
+        'provider', v_providers[1]
+      ),
+      -- What to come with, and counted left out, where counting fails: the most that the estimate may turn out to be.
+      'tokens_if_not_counted', ceil(eve_reserve.tokens * v_model.estimate_ceiling)::bigint
+    );
+  end if;
+
+  if not v_booked then
+    if v_refusal_code = 'no_active_key' then
+      select ceil(extract(epoch from min(k.blocked_until)) * 1000)::bigint - v_received_ms
+      into v_refusal_wait
+      from public.google_ai_api_keys k
+      where k.is_active and k.blocked_until > v_received_at and k.blocked_until < 'infinity';
+    end if;
+    return eve.refuse(
+      v_refusal_code, v_consumer_id, eve_reserve.token_id, eve_reserve.request_id, eve_reserve.attempt, v_class,
+      eve_reserve.door, v_refusal_model, eve_reserve.tokens, eve_reserve.trace_id, v_refusal_limit, v_refusal_wait,
+      v_refusal_detail, v_refusal_limits
+    );
+  end if;
+
+  -- Keys of one project take turns.
+  v_key_place := 1 + (v_booking.turn % cardinality(v_best.key_ids))::integer;
+  v_key_id := v_best.key_ids[v_key_place];
+
+  if v_scoped then
+    update eve.scoped_tokens t
+    set requests_used = t.requests_used + case when eve_reserve.attempt = 1 then 1 else 0 end,
+      tokens_used = t.tokens_used + v_tokens
+    where t.id = eve_reserve.token_id;
+  end if;
+  if v_minute_wait = 0 then
+    perform eve.consumer_minute_take(v_consumer_id, v_received_ms);
+  end if;
+  if v_day is not null then
+    update eve.consumer_days d
+    set requests = d.requests + case when eve_reserve.attempt = 1 then 1 else 0 end, tokens = d.tokens + v_tokens
+    where d.consumer_id = v_consumer_id and d.day = v_day;
+  end if;
+
+  if eve_reserve.attempt = 1 then
+    insert into eve.inflight (
+      request_no, consumer_id, request_id, token_id, class, door, requested_model, model, attempt, state, lane_id, key_id,
+      start_ms, bucket_ms, day_ends_ms, tokens, estimated_tokens, lease_until, received_at, wait_ms, trace_id, metadata, request_hash
+    )
+    values (
+      nextval('eve.request_no'), v_consumer_id, eve_reserve.request_id, eve_reserve.token_id, v_class, eve_reserve.door,
+      v_requested, v_model.model, 1, 'reserved', v_best.lane_id, v_key_id, v_booking.start_ms, v_booking.bucket_ms,
+      v_booking.day_ends_ms, v_tokens, eve_reserve.tokens, to_timestamp((v_booking.start_ms + eve_reserve.lease_ms) / 1000.0), v_received_at,
+      v_booking.wait_ms, eve_reserve.trace_id, coalesce(eve_reserve.metadata, '{}'), eve_reserve.request_hash
+    )
+    returning request_no into v_request_no;
+  else
+    v_request_no := v_running.request_no;
+    update eve.inflight i
+    set model = v_model.model, attempt = eve_reserve.attempt, state = 'reserved', lane_id = v_best.lane_id,
+      key_id = v_key_id, start_ms = v_booking.start_ms, bucket_ms = v_booking.bucket_ms,
+      day_ends_ms = v_booking.day_ends_ms, tokens = v_tokens, estimated_tokens = eve_reserve.tokens,
+      lease_until = to_timestamp((v_booking.start_ms + eve_reserve.lease_ms) / 1000.0), wait_ms = i.wait_ms + v_booking.wait_ms
+    where i.request_no = v_request_no;
+  end if;
+
+  return jsonb_build_object(
+    'status', 'granted', 'request_no', v_request_no, 'attempt', eve_reserve.attempt, 'model', v_model.model,
+    'requested_model', v_requested, 'replaced', v_requested <> v_model.model,
+    'key', jsonb_build_object(
+      'id', v_key_id, 'alias', v_best.aliases[v_key_place], 'env_var_name', v_best.env_var_names[v_key_place], 'provider', v_providers[1]
+    ),
+    'lane_id', v_best.lane_id, 'quota_project', v_best.quota_key, 'class', v_class,
+    'wait_ms', v_booking.wait_ms,
+    'start_at', to_timestamp((v_booking.start_ms) / 1000.0), 'lease_until', to_timestamp((v_booking.start_ms + eve_reserve.lease_ms) / 1000.0),
+    'tokens', v_tokens,
+    'limits', eve.limits_json(
+      v_best.rpm, v_best.tpm, v_best.rpd, v_booking.used_starts, v_booking.used_tokens, v_booking.day_left,
+      60000 + v_guard_ms + v_booking.wait_ms, v_booking.day_ends_ms - v_received_ms
+    ),
+    'capabilities', jsonb_build_object(
+      'system', v_model.supports_system, 'json', v_model.supports_json, 'tools', v_model.supports_tools,
+      'thinking', v_model.supports_thinking, 'max_output_tokens', v_model.max_output_tokens
+    ),
+    'capture', v_capture
+  );
+end;
+$$;
+comment on function public.eve_reserve(
+  text, text[], integer, uuid, text, integer, integer, uuid[], uuid[], integer, uuid, text, text, jsonb, text, boolean
+) is 'Reserves a slot for one upstream attempt: all limits and budgets together or nothing. Answers granted, refused, duplicate, or count: have the prompt counted upstream and come again.';
+
+do $$
+declare
+  v_function record;
+begin
+  for v_function in
+    select p.oid::regprocedure as signature
+    from pg_catalog.pg_proc p
+    where (p.pronamespace = 'eve'::regnamespace and p.proname = 'book')
+      or (p.pronamespace = 'public'::regnamespace and p.proname = 'eve_reserve')
+  loop
+    execute format('revoke all on function %s from public, anon, authenticated', v_function.signature);
+    execute format('grant execute on function %s to service_role', v_function.signature);
+  end loop;
+end;
+$$;
