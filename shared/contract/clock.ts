@@ -4,10 +4,27 @@ export interface Clock {
   now(): number;
   /** Resolves after `ms` (0 or more); rejects with the signal's reason as soon as it aborts. */
   sleep(ms: number, signal?: AbortSignal): Promise<void>;
+  /** As `alarm`, for clocks that can do it at less cost than a sleep. */
+  after?(ms: number, ring: () => void): () => void;
+}
+
+/**
+ * Calls `ring` after `ms`, unless what it gives back is called first. Every request sets a few that never ring, so they
+ * must cost little: a sleep that is broken off makes a signal, a listener and an error, each time.
+ */
+export function alarm(clock: Clock, ms: number, ring: () => void): () => void {
+  if (clock.after !== undefined) return clock.after(ms, ring);
+  const off = new AbortController();
+  clock.sleep(ms, off.signal).then(ring, () => {});
+  return () => off.abort();
 }
 
 export const systemClock: Clock = {
   now: () => performance.now(),
+  after: (ms, ring) => {
+    const timer = setTimeout(ring, ms);
+    return () => clearTimeout(timer);
+  },
   sleep: (ms, signal) =>
     new Promise((resolve, reject) => {
       if (signal?.aborted) return reject(signal.reason);

@@ -101,6 +101,13 @@ async function receive(
 
 /** The path below the function's own, without a slash at its end: `/` for the function itself. */
 export function pathWithin(functionName: string, url: string): string {
-  const segments = new URL(url).pathname.split("/").filter((segment) => segment !== "");
+  const segments = pathOf(url).split("/").filter((segment) => segment !== "");
   return `/${segments.slice(segments.indexOf(functionName) + 1).join("/")}`;
+}
+
+/** Plain addresses, as nearly all are, in which parsing would change nothing; others are parsed. */
+const PLAIN_ADDRESS = /^https?:\/\/[^/?#]+((?:\/[\w~:-][\w~:.-]*)*\/?)(?:\?[^#]*)?$/;
+
+function pathOf(url: string): string {
+  return PLAIN_ADDRESS.exec(url)?.[1] ?? new URL(url).pathname;
 }

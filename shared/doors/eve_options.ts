@@ -41,6 +41,9 @@ const shape = z.object({
     .transform((value) => value === "true" || value === "1").optional(),
 });
 
+/** Of all options, so that a misspelt one is told from another's header. */
+const PREFIX = "x-eve-";
+
 type Name = keyof typeof shape.shape;
 const NAMES = Object.keys(shape.shape) as Name[];
 
@@ -67,27 +70,32 @@ export function eveOptions(request: Request, terms: EveTerms): EveOptions {
 }
 
 function given(request: Request, faults: Fault[]): Partial<Record<Name, string>> {
-  const query = new URL(request.url).searchParams;
-  const sent = [...request.headers.keys(), ...query.keys()].map((name) => name.toLowerCase());
-  for (const name of new Set(sent)) {
-    if (name.startsWith("x-eve-") && !NAMES.some((known) => known === name)) {
-      faults.push({ field: name, problem: `there is no such option; there are ${NAMES.join(", ")}` });
-    }
-  }
   const values: Partial<Record<Name, string>> = {};
-  for (const name of NAMES) {
-    const header = request.headers.get(name)?.trim() || null;
-    const parameter = query.get(name)?.trim() || null;
-    if (header !== null && parameter !== null && header !== parameter) {
+  const unknown = new Set<string>();
+  const take = (name: string, value: string) => {
+    if (!name.startsWith(PREFIX)) return;
+    if (!isName(name)) unknown.add(name);
+    else if (value.trim() === "") return;
+    else if (values[name] === undefined) values[name] = value.trim();
+    else if (values[name] !== value.trim()) {
       faults.push({
         field: name,
-        problem: "the header and the query say different things: send one of them",
+        problem: "is given twice, with different values: send one of them",
       });
     }
-    const value = header ?? parameter;
-    if (value !== null) values[name] = value;
+  };
+  for (const [name, value] of request.headers) take(name, value);
+  if (request.url.includes("?")) {
+    for (const [name, value] of new URL(request.url).searchParams) take(name.toLowerCase(), value);
+  }
+  for (const name of unknown) {
+    faults.push({ field: name, problem: `there is no such option; there are ${NAMES.join(", ")}` });
   }
   return values;
+}
+
+function isName(name: string): name is Name {
+  return Object.hasOwn(shape.shape, name);
 }
 
 function waitOf(mode: "wait" | "no_wait", asked: number | undefined, terms: EveTerms): number {

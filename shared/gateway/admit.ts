@@ -1,4 +1,4 @@
-import type { Clock } from "../contract/clock.ts";
+import { alarm, type Clock } from "../contract/clock.ts";
 import { GatewayError } from "../contract/gateway_error.ts";
 import type { Reservation, ReserveInput } from "../ledger/reserve.ts";
 import type { GatewayParts } from "./parts.ts";
@@ -42,13 +42,12 @@ export class TookTooLong extends Error {}
 
 /** The promise's value, or TookTooLong after `ms`. The promise goes on by itself. */
 export async function within<Value>(clock: Clock, ms: number, promise: Promise<Value>): Promise<Value> {
-  const timer = new AbortController();
-  const tooLong = clock.sleep(ms, timer.signal).then(() => {
-    throw new TookTooLong();
-  });
+  const first = Promise.withResolvers<Value>();
+  const silence = alarm(clock, ms, () => first.reject(new TookTooLong()));
+  promise.then(first.resolve, first.reject);
   try {
-    return await Promise.race([promise, tooLong]);
+    return await first.promise;
   } finally {
-    timer.abort();
+    silence();
   }
 }

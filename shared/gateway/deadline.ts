@@ -1,4 +1,4 @@
-import type { Clock } from "../contract/clock.ts";
+import { alarm, type Clock } from "../contract/clock.ts";
 
 /** The end of the time that one request has. */
 export interface Deadline {
@@ -16,6 +16,8 @@ export type Ending = "client_closed" | "timed_out";
 
 export interface Leash {
   signal: AbortSignal;
+  /** Rejects with the signal's reason when it aborts; nobody has to be listening. */
+  broken: Promise<never>;
   /** Null while nothing has ended the call. */
   ended(): Ending | null;
   /** Aborts the signal, as if the client had gone. */
@@ -27,23 +29,27 @@ export interface Leash {
 /** A signal that aborts when the client has gone or when `ms` have passed, and knows which of the two it was. */
 export function leash(clock: Clock, client: AbortSignal, ms: number): Leash {
   const controller = new AbortController();
-  const timer = new AbortController();
+  const broken = Promise.withResolvers<never>();
+  broken.promise.catch(() => {});
   let ended: Ending | null = null;
   const end = (how: Ending) => {
     if (ended !== null) return;
     ended = how;
-    controller.abort(new DOMException(how, "AbortError"));
+    const reason = new DOMException(how, "AbortError");
+    controller.abort(reason);
+    broken.reject(reason);
   };
   const onClientGone = () => end("client_closed");
   client.addEventListener("abort", onClientGone, { once: true });
   if (client.aborted) onClientGone();
-  clock.sleep(ms, timer.signal).then(() => end("timed_out"), () => {});
+  const silence = alarm(clock, ms, () => end("timed_out"));
   return {
     signal: controller.signal,
+    broken: broken.promise,
     ended: () => ended,
     cut: () => end("client_closed"),
     release: () => {
-      timer.abort();
+      silence();
       client.removeEventListener("abort", onClientGone);
     },
   };

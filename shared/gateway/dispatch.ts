@@ -108,7 +108,6 @@ async function* callModel<Value>(
   const latencyMs = () => Math.round(parts.clock.now() - since);
   const used = () => progress.usageSoFar?.() ?? null;
   const rope = leash(parts.clock, client, Math.min(parts.times.upstreamTimeoutMs, deadline.left()));
-  const broken = aborted(rope.signal);
   progress.calledAt = since;
   const pieces = begin(rope.signal);
   let over = false;
@@ -125,7 +124,7 @@ async function* callModel<Value>(
     };
     for (;;) {
       // Raced, so that a provider that is slow to notice the signal holds up neither the client nor the settlement.
-      const step = await Promise.race([next, broken]);
+      const step = await Promise.race([next, rope.broken]);
       if (step.done) {
         over = true;
         return { kind: "answered", served: step.value, latencyMs: latencyMs() };
@@ -148,16 +147,6 @@ async function* callModel<Value>(
     }
     rope.release();
   }
-}
-
-/** Rejects when the signal aborts; nobody has to be listening. */
-function aborted(signal: AbortSignal): Promise<never> {
-  const promise = new Promise<never>((_, reject) => {
-    if (signal.aborted) reject(signal.reason);
-    signal.addEventListener("abort", () => reject(signal.reason), { once: true });
-  });
-  promise.catch(() => {});
-  return promise;
 }
 
 /** A provider that throws anything else has a fault of its own: nobody is blamed and nothing is repeated. */

@@ -1,4 +1,4 @@
-import type { Clock } from "../contract/clock.ts";
+import { alarm, type Clock } from "../contract/clock.ts";
 import type { GatewayEvent } from "../contract/events.ts";
 import { GatewayError } from "../contract/gateway_error.ts";
 
@@ -26,7 +26,7 @@ export function eventIteration({ begin, client, clock, timeoutMs }: Followed): A
 class EventIterator implements AsyncIterator<GatewayEvent, undefined> {
   readonly #ready: GatewayEvent[] = [];
   readonly #leave = new AbortController();
-  readonly #timer = new AbortController();
+  readonly #silence: () => void;
   readonly #journey: AsyncGenerator<GatewayEvent, void, void>;
   readonly #client: AbortSignal;
   #pump: Promise<void> | null = null;
@@ -44,7 +44,7 @@ class EventIterator implements AsyncIterator<GatewayEvent, undefined> {
     this.#journey = begin(this.#leave.signal);
     client.addEventListener("abort", this.#onClientGone, { once: true });
     if (client.aborted) this.#leave.abort(client.reason);
-    clock.sleep(timeoutMs, this.#timer.signal).then(this.#onTimeUp, () => {});
+    this.#silence = alarm(clock, timeoutMs, this.#onTimeUp);
   }
 
   async next(): Promise<IteratorResult<GatewayEvent, undefined>> {
@@ -99,7 +99,7 @@ class EventIterator implements AsyncIterator<GatewayEvent, undefined> {
     if (this.#over) return;
     this.#over = true;
     this.#error = error;
-    this.#timer.abort();
+    this.#silence();
     this.#client.removeEventListener("abort", this.#onClientGone);
     this.#wake.resolve();
   }

@@ -33,18 +33,15 @@ export function parseJson(bytes: Uint8Array): unknown {
   return value;
 }
 
-/** Whether arrays and objects nest deeper than `limit`; walks level by level, so the depth costs no stack. */
+/** Whether arrays and objects nest deeper than `limit`; goes no deeper itself, so the depth costs no stack. */
 function isDeeperThan(value: unknown, limit: number): boolean {
-  let level: object[] = isNode(value) ? [value] : [];
-  for (let depth = 1; level.length > 0; depth++) {
-    if (depth > limit) return true;
-    level = level.flatMap((node) => Object.values(node).filter(isNode));
+  if (typeof value !== "object" || value === null) return false;
+  if (limit === 0) return true;
+  if (Array.isArray(value)) return value.some((item) => isDeeperThan(item, limit - 1));
+  for (const name in value) {
+    if (isDeeperThan((value as Record<string, unknown>)[name], limit - 1)) return true;
   }
   return false;
-}
-
-function isNode(value: unknown): value is object {
-  return typeof value === "object" && value !== null;
 }
 
 function invalid(message: string): GatewayError {

@@ -34,12 +34,17 @@ export function extractCredentials(request: Request): Credential[] {
   }
   // A header that was set twice arrives as a list, and no key has a comma.
   for (const value of request.headers.get("x-goog-api-key")?.split(",") ?? []) add("x-goog-api-key", value);
-  for (const value of new URL(request.url).searchParams.getAll("key")) add("key", value);
+  for (const value of parameters(request.url, "key")) add("key", value);
   add("apikey", request.headers.get("apikey"));
   for (const { from, value } of found) {
     if (value.length > MAX_CREDENTIAL_CHARS) throw notValid(from);
   }
   return found;
+}
+
+function parameters(url: string, name: string): string[] {
+  // Most requests have no query, and parsing the address costs more than all of the above.
+  return url.includes("?") ? new URL(url).searchParams.getAll(name) : [];
 }
 
 /** How each place is called towards the caller. */

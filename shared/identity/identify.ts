@@ -29,7 +29,7 @@ type Verified = VerifiedKey | VerifiedConsumer | VerifiedToken;
 export async function identify(request: Request, authorities: Authorities): Promise<Caller> {
   const verified: Verified[] = [];
   for (const credential of extractCredentials(request)) {
-    verified.push(await verify(credential, authorities, addressOf(request)));
+    verified.push(await verify(credential, authorities, () => addressOf(request)));
   }
   return authorise(verified);
 }
@@ -37,11 +37,11 @@ export async function identify(request: Request, authorities: Authorities): Prom
 async function verify(
   credential: Credential,
   { project, tokens, access, background }: Authorities,
-  address: string | null,
+  address: () => string | null,
 ): Promise<Verified> {
   // The database counts those that it refuses itself.
   if (looksLikeConsumerSecret(credential.value)) {
-    return await verifyConsumerSecret(credential, access, address);
+    return await verifyConsumerSecret(credential, access, address());
   }
   try {
     return looksLikeJwt(credential.value)
@@ -49,7 +49,7 @@ async function verify(
       : await verifyProjectKey(credential, project);
   } catch (thrown) {
     if (thrown instanceof GatewayError && thrown.status === 401) {
-      background(access.noteRefusal(thrown.code, address, "llm-invoke").catch(() => {}));
+      background(access.noteRefusal(thrown.code, address(), "llm-invoke").catch(() => {}));
     }
     throw thrown;
   }

@@ -12,12 +12,22 @@ export interface ProjectKeys {
 export type VerifiedKey = { kind: "secret" | "publishable"; name: string };
 
 /**
+ * Keys that were found valid, by the set they belong to: no more than the set holds. The library takes half a millisecond
+ * for each of its comparisons (two HMACs with a key made for the purpose), and the same key comes with every call.
+ */
+const recognised = new WeakMap<ProjectKeys, Map<string, VerifiedKey>>();
+
+/**
  * Compares a credential with the project's keys, in constant time.
  * @throws GatewayError `credential_invalid` if it is none of them, `gateway_misconfigured` if there are none
  */
 export async function verifyProjectKey(credential: Credential, keys: ProjectKeys): Promise<VerifiedKey> {
   if (Object.keys(keys.secretKeys).length === 0) {
     throw new GatewayError("gateway_misconfigured", { detail: "SUPABASE_SECRET_KEYS holds no key" });
+  }
+  const known = recognised.get(keys) ?? new Map<string, VerifiedKey>();
+  for (const [value, verified] of known) {
+    if (equalInConstantTime(value, credential.value)) return verified;
   }
   // A JWT here is a user's session or a legacy key (anon, service_role). Neither may be taken for a project key.
   if (isJwt(credential.value)) {
@@ -31,9 +41,19 @@ export async function verifyProjectKey(credential: Credential, keys: ProjectKeys
     env: { ...keys, jwks: { keys: [] } },
   });
   if (data?.authMode === "secret" || data?.authMode === "publishable") {
-    return { kind: data.authMode, name: data.keyName ?? "default" };
+    const verified: VerifiedKey = { kind: data.authMode, name: data.keyName ?? "default" };
+    recognised.set(keys, known.set(credential.value, verified));
+    return verified;
   }
   throw notValid(credential.from);
+}
+
+/** Takes the same time wherever two texts differ. It tells their lengths apart, which are no secret. */
+function equalInConstantTime(one: string, other: string): boolean {
+  if (one.length !== other.length) return false;
+  let difference = 0;
+  for (let i = 0; i < one.length; i++) difference |= one.charCodeAt(i) ^ other.charCodeAt(i);
+  return difference === 0;
 }
 
 function isJwt(value: string): boolean {

@@ -16,14 +16,18 @@ export async function call<Shape extends z.ZodType>(
   timeoutMs: number,
 ): Promise<z.output<Shape>> {
   let said: unknown;
+  // Not `AbortSignal.timeout`: its timer would stay for the whole time, long after the call.
+  const giveUp = new AbortController();
+  const timer = setTimeout(
+    () => giveUp.abort(new DOMException(`no answer within ${timeoutMs} ms`, "TimeoutError")),
+    timeoutMs,
+  );
   try {
-    said = await transport(
-      sqlFunction,
-      jsonbSafe(args) as Record<string, unknown>,
-      AbortSignal.timeout(timeoutMs),
-    );
+    said = await transport(sqlFunction, jsonbSafe(args) as Record<string, unknown>, giveUp.signal);
   } catch (thrown) {
     throw asLedgerError(thrown, sqlFunction);
+  } finally {
+    clearTimeout(timer);
   }
   const answer = shape.safeParse(said);
   if (answer.success) return answer.data;

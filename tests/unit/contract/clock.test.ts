@@ -1,5 +1,5 @@
 import { expect, test } from "vitest";
-import { systemClock } from "../../../shared/contract/clock.ts";
+import { alarm, type Clock, systemClock } from "../../../shared/contract/clock.ts";
 
 test("sleeps for as long as it is told, and no longer than its signal lasts", async () => {
   const since = systemClock.now();
@@ -10,3 +10,18 @@ test("sleeps for as long as it is told, and no longer than its signal lasts", as
   });
   await expect(systemClock.sleep(60_000, AbortSignal.abort(new Error("gone")))).rejects.toThrow("gone");
 });
+
+/** A clock that can only sleep, as those of tests. */
+const sleepsOnly: Clock = { now: systemClock.now, sleep: systemClock.sleep };
+
+test.each([["the system's", systemClock], ["one that only sleeps", sleepsOnly]])(
+  "an alarm rings once its time has come, and not after it was switched off: %s",
+  async (_, clock) => {
+    const rung: string[] = [];
+    const off = alarm(clock, 10, () => rung.push("switched off"));
+    alarm(clock, 10, () => rung.push("left on"));
+    off();
+    await systemClock.sleep(40);
+    expect(rung).toEqual(["left on"]);
+  },
+);

@@ -56,6 +56,28 @@ describe("readBody", () => {
     expect(pulled).toBe(false);
   });
 
+  test("over the wire, a length beside a transfer coding is not believed", async () => {
+    await using server = Deno.serve(
+      { hostname: "127.0.0.1", port: 0, onListen: () => {} },
+      async (request) => {
+        const answer = await readBody(request, limits).then((body) => body.length, (error) => error.code);
+        return new Response(String(answer));
+      },
+    );
+    const send = async (...lines: string[]) => {
+      using connection = await Deno.connect({ hostname: "127.0.0.1", port: server.addr.port });
+      const head = ["POST / HTTP/1.1", "Host: gateway", "Connection: close"];
+      await connection.write(new TextEncoder().encode([...head, ...lines].join("\r\n")));
+      return (await new Response(connection.readable).text());
+    };
+    expect(await send("Content-Length: 3", "", "abc")).toMatch(/\r\n\r\n3$/);
+    const long = ["", "14", "0123456789abcdefghij", "0", "", ""];
+    const both = await send("Content-Length: 3", "Transfer-Encoding: chunked", ...long);
+    // Refusing such a request altogether, as RFC 9112 (6.1) allows, is as good.
+    expect(both).toMatch(/body_too_large|^HTTP\/1.1 400/);
+    expect(await send("Transfer-Encoding: chunked", ...long)).toMatch(/body_too_large/);
+  });
+
   test("a body that never ends arriving is given up", async () => {
     const body = new ReadableStream({ pull: () => new Promise<void>(() => {}) });
     const request = new Request("http://gateway/", { method: "POST", body });

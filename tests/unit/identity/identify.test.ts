@@ -191,6 +191,17 @@ describe("everybody else is refused, and told what to do", () => {
     });
   });
 
+  test("nor does a key that was accepted before let one in that is nearly the same", async () => {
+    await expect(who({ apikey: SECRET })).resolves.toMatchObject({ kind: "project", name: "default" });
+    for (const near of [`${SECRET.slice(0, -1)}X`, `X${SECRET.slice(1)}`, `${SECRET}X`]) {
+      await expect(who({ apikey: near })).rejects.toMatchObject({ code: "credential_invalid" });
+    }
+    const rotated = { ...KEYS, secretKeys: { default: KEYS.secretKeys.ci } };
+    await expect(who({ apikey: SECRET }, rotated)).rejects.toMatchObject({ code: "credential_invalid" });
+    await expect(who({ apikey: KEYS.secretKeys.ci }, rotated)).resolves.toMatchObject({ name: "default" });
+    await expect(who({ apikey: KEYS.secretKeys.ci })).resolves.toMatchObject({ name: "ci" });
+  });
+
   test("no credential is repeated in the error", async () => {
     const error = await who({ apikey: "sb_secret_mistyped" }).catch((thrown) => thrown);
     expect(Deno.inspect(error, { depth: 10 })).not.toContain("sb_secret_mistyped");
