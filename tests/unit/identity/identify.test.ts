@@ -196,7 +196,7 @@ describe("everybody else is refused, and told what to do", () => {
     for (const near of [`${SECRET.slice(0, -1)}X`, `X${SECRET.slice(1)}`, `${SECRET}X`]) {
       await expect(who({ apikey: near })).rejects.toMatchObject({ code: "credential_invalid" });
     }
-    const rotated = { ...KEYS, secretKeys: { default: KEYS.secretKeys.ci } };
+    const rotated = { ...KEYS, secretKeys: { default: KEYS.secretKeys.ci, ci: "sb_secret_third_for_tests" } };
     await expect(who({ apikey: SECRET }, rotated)).rejects.toMatchObject({ code: "credential_invalid" });
     await expect(who({ apikey: KEYS.secretKeys.ci }, rotated)).resolves.toMatchObject({ name: "default" });
     await expect(who({ apikey: KEYS.secretKeys.ci })).resolves.toMatchObject({ name: "ci" });
