@@ -24,10 +24,14 @@ export default defineConfig({
     // Rough edges of timing show as failures, never as passes on a second try.
     retry: 0,
     projects: [
-      project("unit", ["tests/unit", "tests/doors", "tests/emulator"]),
-      project("db", ["tests/db", "tests/deploy"], { ...DATABASE, testTimeout: 60_000, hookTimeout: 120_000 }),
+      project("unit", ["tests/unit", "tests/doors", "tests/emulator", "tests/observability/unit"]),
+      project("db", ["tests/db", "tests/deploy", "tests/observability/db"], {
+        ...DATABASE,
+        testTimeout: 60_000,
+        hookTimeout: 120_000,
+      }),
       // Whole stacks: each has a database server of its own.
-      project("stack", ["tests/e2e", "tests/local", "tests/docs", "tests/examples"], {
+      project("stack", ["tests/e2e", "tests/local", "tests/docs", "tests/examples", "tests/faults"], {
         testTimeout: 60_000,
         hookTimeout: 120_000,
       }),

@@ -5,6 +5,43 @@ export type Json = string | number | boolean | null | { [key: string]: Json | un
 export type Database = {
   "public": {
     Tables: {
+      "api_keys": {
+        Row: {
+          "api_key_encrypted": string;
+          "entered_at": string;
+          "entered_by": string;
+          "fingerprint": string;
+          "id": number;
+          "last_four": string;
+          "provider_kind": string;
+          "stage_type": string;
+          "used_until": string | null;
+        };
+        ComputedFields: never;
+        Insert: {
+          "api_key_encrypted": string;
+          "entered_at"?: string;
+          "entered_by": string;
+          "fingerprint": string;
+          "id"?: never;
+          "last_four": string;
+          "provider_kind": string;
+          "stage_type": string;
+          "used_until"?: string | null;
+        };
+        Update: {
+          "api_key_encrypted"?: string;
+          "entered_at"?: string;
+          "entered_by"?: string;
+          "fingerprint"?: string;
+          "id"?: never;
+          "last_four"?: string;
+          "provider_kind"?: string;
+          "stage_type"?: string;
+          "used_until"?: string | null;
+        };
+        Relationships: [];
+      };
       "google_ai_api_keys": {
         Row: {
           "blocked_reason": string | null;
@@ -198,6 +235,61 @@ export type Database = {
         };
         Relationships: [];
       };
+      "provider_configs": {
+        Row: {
+          "api_key_encrypted": string | null;
+          "checked_at": string | null;
+          "key_fingerprint": string | null;
+          "key_last_four": string | null;
+          "model": string;
+          "models_cache": NonNullable<Json>;
+          "models_cache_updated_at": string | null;
+          "provider_kind": string;
+          "quota_project": string | null;
+          "settings": NonNullable<Json>;
+          "stage_type": string;
+          "status": string;
+          "status_reason": string | null;
+          "updated_at": string;
+          "updated_by": string;
+        };
+        ComputedFields: never;
+        Insert: {
+          "api_key_encrypted"?: string | null;
+          "checked_at"?: string | null;
+          "key_fingerprint"?: string | null;
+          "key_last_four"?: string | null;
+          "model": string;
+          "models_cache"?: NonNullable<Json>;
+          "models_cache_updated_at"?: string | null;
+          "provider_kind": string;
+          "quota_project"?: string | null;
+          "settings"?: NonNullable<Json>;
+          "stage_type": string;
+          "status"?: string;
+          "status_reason"?: string | null;
+          "updated_at"?: string;
+          "updated_by"?: string;
+        };
+        Update: {
+          "api_key_encrypted"?: string | null;
+          "checked_at"?: string | null;
+          "key_fingerprint"?: string | null;
+          "key_last_four"?: string | null;
+          "model"?: string;
+          "models_cache"?: NonNullable<Json>;
+          "models_cache_updated_at"?: string | null;
+          "provider_kind"?: string;
+          "quota_project"?: string | null;
+          "settings"?: NonNullable<Json>;
+          "stage_type"?: string;
+          "status"?: string;
+          "status_reason"?: string | null;
+          "updated_at"?: string;
+          "updated_by"?: string;
+        };
+        Relationships: [];
+      };
       "token_usage": {
         Row: {
           "completion_tokens": number | null;
@@ -237,11 +329,25 @@ export type Database = {
       [_ in never]: never;
     };
     Functions: {
+      "eve_administrator": { Args: { "user_id": string }; Returns: Json };
+      "eve_alert_claim": { Args: { "channel": string; "lease_ms"?: number }; Returns: Json };
       "eve_alert_close": { Args: { "id": number }; Returns: Json };
       "eve_alert_list": {
         Args: { "at_most"?: number; "before"?: number; "kind"?: string; "state"?: string };
         Returns: Json;
       };
+      "eve_alert_secrets": { Args: Record<PropertyKey, never>; Returns: Json };
+      "eve_alert_told": {
+        Args: {
+          "delivery_id": number;
+          "error"?: string;
+          "retry_after_ms"?: number;
+          "succeeded": boolean;
+          "whole_channel"?: boolean;
+        };
+        Returns: Json;
+      };
+      "eve_alerts_evaluate": { Args: { "missing_secrets"?: (string)[] }; Returns: Json };
       "eve_authenticate_consumer": {
         Args: { "address"?: string; "key_id": string; "place"?: string; "proof": string };
         Returns: Json;
@@ -265,6 +371,7 @@ export type Database = {
       "eve_consumer_enable": { Args: { "enabled": boolean; "name": string }; Returns: Json };
       "eve_consumer_remove": { Args: { "name": string }; Returns: Json };
       "eve_consumer_rotate": { Args: { "grace_s"?: number; "name": string; "proof": string }; Returns: Json };
+      "eve_consumer_scope": { Args: { "changes": Json; "name": string }; Returns: Json };
       "eve_consumers": { Args: { "name"?: string }; Returns: Json };
       "eve_doctor": { Args: Record<PropertyKey, never>; Returns: Json };
       "eve_issue_token": {
@@ -295,6 +402,46 @@ export type Database = {
       };
       "eve_models": { Args: { "consumer_id"?: string; "token_id"?: string }; Returns: Json };
       "eve_now": { Args: Record<PropertyKey, never>; Returns: Json };
+      "eve_provider_checked": {
+        Args: {
+          "actor": string;
+          "complete"?: boolean;
+          "key_fingerprint": string;
+          "models"?: Json;
+          "stage_type": string;
+          "status"?: string;
+          "status_reason"?: string;
+        };
+        Returns: Json;
+      };
+      "eve_provider_ciphertexts": { Args: Record<PropertyKey, never>; Returns: Json };
+      "eve_provider_configs": { Args: { "stage_type"?: string }; Returns: Json };
+      "eve_provider_history": {
+        Args: { "at_most"?: number; "before_id"?: number; "stage_type"?: string };
+        Returns: Json;
+      };
+      "eve_provider_keys": { Args: { "stage_type"?: string }; Returns: Json };
+      "eve_provider_reencrypt": { Args: { "actor": string; "tokens": Json }; Returns: Json };
+      "eve_provider_remove": { Args: { "actor": string; "stage_type": string }; Returns: Json };
+      "eve_provider_save": {
+        Args: {
+          "actor": string;
+          "api_key_encrypted"?: string;
+          "key_fingerprint"?: string;
+          "key_last_four"?: string;
+          "model": string;
+          "models"?: Json;
+          "provider_kind": string;
+          "quota_project"?: string;
+          "remove_key"?: boolean;
+          "settings"?: Json;
+          "stage_type": string;
+          "status"?: string;
+          "status_reason"?: string;
+        };
+        Returns: Json;
+      };
+      "eve_provider_seed": { Args: { "configs": Json }; Returns: Json };
       "eve_request_detail": {
         Args: { "consumer"?: string; "request_id"?: string; "request_no"?: number };
         Returns: Json;
@@ -358,6 +505,8 @@ export type Database = {
         };
         Returns: Json;
       };
+      "eve_stage": { Args: { "stage_type": string }; Returns: Json };
+      "eve_stage_credential": { Args: { "name": string }; Returns: Json };
       "eve_sweep": { Args: { "at_most"?: number }; Returns: Json };
       "eve_tail": { Args: { "after"?: Json; "at_most"?: number }; Returns: Json };
       "eve_token_revoke": {

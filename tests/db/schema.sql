@@ -13,7 +13,7 @@ create table eve.access_log (
   token_id uuid,
   address text,
   details jsonb not null default '{}'::jsonb,
-  constraint access_log_event_known CHECK ((event = ANY (ARRAY['consumer_added'::text, 'consumer_rotated'::text, 'consumer_enabled'::text, 'consumer_disabled'::text, 'consumer_removed'::text, 'token_issued'::text, 'token_revoked'::text]))),
+  constraint access_log_event_known CHECK ((event = ANY (ARRAY['consumer_added'::text, 'consumer_rotated'::text, 'consumer_enabled'::text, 'consumer_disabled'::text, 'consumer_removed'::text, 'consumer_scoped'::text, 'token_issued'::text, 'token_revoked'::text]))),
   constraint access_log_pkey PRIMARY KEY (id)
 );
 alter table eve.access_log enable row level security;
@@ -46,6 +46,42 @@ comment on table eve.adopted_rows is 'Rows of hand-made tables as they were befo
 comment on column eve.adopted_rows.source_table is 'Name of the table, without its schema.';
 comment on column eve.adopted_rows.original is 'The row as to_jsonb showed it.';
 
+create table eve.alert_deliveries (
+  id bigint not null generated always as identity,
+  alert_id bigint not null,
+  channel text not null,
+  event text not null,
+  state text not null default 'pending'::text,
+  attempts integer not null default 0,
+  next_try_at timestamp with time zone not null,
+  claimed_until timestamp with time zone,
+  told_at timestamp with time zone,
+  last_error text,
+  constraint alert_deliveries_alert_id_channel_event_key UNIQUE (alert_id, channel, event),
+  constraint alert_deliveries_channel_known CHECK ((channel = ANY (ARRAY['telegram'::text, 'webhook'::text]))),
+  constraint alert_deliveries_event_known CHECK ((event = ANY (ARRAY['opened'::text, 'closed'::text]))),
+  constraint alert_deliveries_pkey PRIMARY KEY (id),
+  constraint alert_deliveries_state_known CHECK ((state = ANY (ARRAY['pending'::text, 'told'::text, 'given_up'::text])))
+);
+alter table eve.alert_deliveries enable row level security;
+CREATE INDEX alert_deliveries_pending_idx ON eve.alert_deliveries USING btree (channel, next_try_at) WHERE (state = 'pending'::text);
+comment on table eve.alert_deliveries is 'What has been told to whom: one row per alert, channel and event.';
+comment on column eve.alert_deliveries.attempts is 'Tries so far, the one under way included.';
+comment on column eve.alert_deliveries.claimed_until is 'Somebody is telling it; after this time he is taken to have died.';
+comment on column eve.alert_deliveries.last_error is 'Why the last try failed. Holds no secret.';
+
+create table eve.alert_kinds (
+  kind text not null,
+  title text not null,
+  advice text not null,
+  constraint alert_kinds_kind_form CHECK ((kind ~ '^[a-z][a-z0-9_]{1,62}$'::text)),
+  constraint alert_kinds_pkey PRIMARY KEY (kind)
+);
+alter table eve.alert_kinds enable row level security;
+comment on table eve.alert_kinds is 'What an alert can be about, in words for a person.';
+comment on column eve.alert_kinds.title is 'The headline of a message.';
+comment on column eve.alert_kinds.advice is 'What to do about it.';
+
 create table eve.alerts (
   id bigint not null generated always as identity,
   kind text not null,
@@ -55,13 +91,21 @@ create table eve.alerts (
   opened_at timestamp with time zone not null default now(),
   last_seen_at timestamp with time zone not null default now(),
   closed_at timestamp with time zone,
+  details jsonb not null default '{}'::jsonb,
+  constraint alerts_kind_form CHECK ((kind ~ '^[a-z][a-z0-9_]{1,62}$'::text)),
   constraint alerts_pkey PRIMARY KEY (id),
   constraint alerts_severity_known CHECK ((severity = ANY (ARRAY['info'::text, 'warning'::text, 'critical'::text])))
 );
 alter table eve.alerts enable row level security;
+CREATE INDEX alerts_closed_at_idx ON eve.alerts USING btree (closed_at);
 CREATE UNIQUE INDEX alerts_open_kind_subject_key ON eve.alerts USING btree (kind, subject) WHERE (closed_at IS NULL);
+CREATE TRIGGER eve_alert_deleted AFTER DELETE ON eve.alerts FOR EACH ROW EXECUTE FUNCTION eve.alert_deleted(); -- enabled
 comment on table eve.alerts is 'What a person should look at: opened once, closed when it is over.';
+comment on column eve.alerts.kind is 'Described in eve.alert_kinds.';
 comment on column eve.alerts.subject is 'What it is about: a key, a model, a table. Open alerts are unique by kind and subject.';
+comment on column eve.alerts.severity is 'info: good to know. warning: look today. critical: callers are being refused or soon will be.';
+comment on column eve.alerts.last_seen_at is 'When it was last found to be so.';
+comment on column eve.alerts.details is 'The figures behind the message.';
 
 create table eve.attempts (
   request_no bigint not null,
@@ -92,7 +136,7 @@ create table eve.attempts (
   constraint attempts_pkey PRIMARY KEY (request_no, attempt)
 );
 alter table eve.attempts enable row level security;
-CREATE INDEX attempts_settled_at_idx ON eve.attempts USING brin (settled_at);
+CREATE INDEX attempts_settled_at_idx ON eve.attempts USING brin (settled_at) WITH (autosummarize='on');
 comment on table eve.attempts is 'Audit: every reservation that ended, and how. Written once, when it is settled or has expired.';
 comment on column eve.attempts.start_ms is 'When upstream was to be called: milliseconds since 1970, the database''s clock.';
 comment on column eve.attempts.tokens_booked is 'Input tokens reserved; input_tokens are the real ones.';
@@ -299,6 +343,55 @@ comment on column eve.lanes.minute_tokens is 'Their input tokens, in the same ri
 comment on column eve.lanes.interactive_size is 'Tokens of a large interactive call lately: a maximum that decays by a tenth with every call.';
 comment on column eve.lanes.turns is 'Bookings ever made: keys that share a lane take turns by it.';
 
+create table eve.maintenance_expected (
+  operation text not null,
+  within_s integer not null,
+  since timestamp with time zone not null default now(),
+  constraint maintenance_expected_pkey PRIMARY KEY (operation),
+  constraint maintenance_expected_within_positive CHECK ((within_s > 0))
+);
+alter table eve.maintenance_expected enable row level security;
+comment on table eve.maintenance_expected is 'Operations that have to run; an alert opens when one has not. Delete a row to expect it no longer.';
+comment on column eve.maintenance_expected.within_s is 'Seconds from the start of one run to the start of the next, with time to spare.';
+comment on column eve.maintenance_expected.since is 'Expected since: nothing is missing before it could have run.';
+
+create table eve.provider_history (
+  id bigint not null generated always as identity,
+  at timestamp with time zone not null default now(),
+  stage_type text not null,
+  event text not null,
+  actor text not null,
+  before jsonb,
+  after jsonb,
+  constraint provider_history_event_known CHECK ((event = ANY (ARRAY['created'::text, 'changed'::text, 'status_changed'::text, 'model_vanished'::text, 'reencrypted'::text, 'removed'::text]))),
+  constraint provider_history_pkey PRIMARY KEY (id)
+);
+alter table eve.provider_history enable row level security;
+CREATE INDEX provider_history_stage_type_idx ON eve.provider_history USING btree (stage_type, id);
+comment on table eve.provider_history is 'Audit: each change of a stage, before and after, without the key.';
+comment on column eve.provider_history.event is 'model_vanished: the gateway took another model because the provider no longer has the chosen one.';
+
+create table eve.provider_kinds (
+  kind text not null,
+  title text not null,
+  produces text not null,
+  provider text not null,
+  shares_keys boolean not null default false,
+  supports_system boolean not null default true,
+  supports_json boolean not null default false,
+  supports_tools boolean not null default false,
+  constraint provider_kinds_kind_form CHECK ((kind ~ '^[a-z][a-z0-9_]{0,31}$'::text)),
+  constraint provider_kinds_kind_produces_key UNIQUE (kind, produces),
+  constraint provider_kinds_pkey PRIMARY KEY (kind),
+  constraint provider_kinds_produces_known CHECK ((produces = ANY (ARRAY['text'::text, 'speech'::text, 'song'::text, 'video'::text])))
+);
+alter table eve.provider_kinds enable row level security;
+comment on table eve.provider_kinds is 'The kinds of providers that the gateway can speak to.';
+comment on column eve.provider_kinds.produces is 'What comes out: text at once, everything else as a job.';
+comment on column eve.provider_kinds.provider is 'As in the provider column of google_ai_api_keys and google_ai_model_limits.';
+comment on column eve.provider_kinds.shares_keys is 'True: a stage needs no key of its own, the pool''s keys serve it.';
+comment on column eve.provider_kinds.supports_system is 'What is assumed of a model that has no row yet; supports_json and supports_tools likewise.';
+
 create table eve.quota_overrides (
   quota_project text not null,
   model text not null,
@@ -334,7 +427,7 @@ create table eve.refusals (
   constraint refusals_pkey PRIMARY KEY (id)
 );
 alter table eve.refusals enable row level security;
-CREATE INDEX refusals_refused_at_idx ON eve.refusals USING brin (refused_at);
+CREATE INDEX refusals_refused_at_idx ON eve.refusals USING brin (refused_at) WITH (autosummarize='on');
 comment on table eve.refusals is 'Audit: every reservation that was refused, why, and when it may come back.';
 comment on column eve.refusals.limit_name is 'Which limit stood in the way: rpm, tpm, rpd, queue, blocked, or a budget.';
 comment on column eve.refusals.tokens is 'Estimated input tokens, before the model''s factor.';
@@ -379,7 +472,7 @@ create table eve.requests (
   constraint requests_state_known CHECK ((state = ANY (ARRAY['succeeded'::text, 'failed'::text, 'cancelled'::text, 'expired'::text])))
 );
 alter table eve.requests enable row level security;
-CREATE INDEX requests_finished_at_idx ON eve.requests USING brin (finished_at);
+CREATE INDEX requests_finished_at_idx ON eve.requests USING brin (finished_at) WITH (autosummarize='on');
 comment on table eve.requests is 'Audit: every request that ended. Those still running are in eve.inflight.';
 comment on column eve.requests.key_id is 'The key of the last attempt.';
 comment on column eve.requests.input_tokens is 'Of the last attempt, as are output_tokens and total_tokens; eve.attempts has them all.';
@@ -423,6 +516,57 @@ create table eve.settings (
 alter table eve.settings enable row level security;
 comment on table eve.settings is 'Numbers that admission reads on every call; a change takes effect on the next one.';
 
+create table eve.stage_providers (
+  stage_type text not null,
+  provider_kind text not null,
+  produces text not null,
+  position integer not null default 100,
+  constraint stage_providers_kind_fkey FOREIGN KEY (provider_kind, produces) REFERENCES eve.provider_kinds(kind, produces),
+  constraint stage_providers_pkey PRIMARY KEY (stage_type, provider_kind),
+  constraint stage_providers_stage_fkey FOREIGN KEY (stage_type, produces) REFERENCES eve.stages(stage_type, produces) ON DELETE CASCADE
+);
+alter table eve.stage_providers enable row level security;
+CREATE INDEX stage_providers_kind_produces_idx ON eve.stage_providers USING btree (provider_kind, produces);
+CREATE INDEX stage_providers_stage_produces_idx ON eve.stage_providers USING btree (stage_type, produces);
+comment on table eve.stage_providers is 'Which provider may serve which stage; both produce the same.';
+comment on column eve.stage_providers.position is 'The first whose key is in the environment serves a stage that nobody has set up.';
+
+create table eve.stages (
+  stage_type text not null,
+  produces text not null,
+  description text not null default ''::text,
+  position integer not null default 100,
+  seeded_at timestamp with time zone,
+  constraint stages_pkey PRIMARY KEY (stage_type),
+  constraint stages_produces_known CHECK ((produces = ANY (ARRAY['text'::text, 'speech'::text, 'song'::text, 'video'::text]))),
+  constraint stages_stage_type_form CHECK ((stage_type ~ '^[A-Z][A-Z0-9_]{0,31}$'::text)),
+  constraint stages_stage_type_produces_key UNIQUE (stage_type, produces)
+);
+alter table eve.stages enable row level security;
+comment on table eve.stages is 'The stages of the pipeline. Adding one is adding a row here and rows in eve.stage_providers.';
+comment on column eve.stages.position is 'Their order on a page.';
+comment on column eve.stages.seeded_at is 'When a person or the environment first filled it: from then on the environment fills it no more.';
+
+create table public.api_keys (
+  id bigint not null generated always as identity,
+  stage_type text not null,
+  provider_kind text not null,
+  fingerprint text not null,
+  last_four text not null,
+  api_key_encrypted text not null,
+  entered_by text not null,
+  entered_at timestamp with time zone not null default now(),
+  used_until timestamp with time zone,
+  constraint api_keys_key_encrypted CHECK ((api_key_encrypted ~ '^gAAAA[A-Za-z0-9_-]+={0,2}$'::text)),
+  constraint api_keys_pkey PRIMARY KEY (id)
+);
+alter table public.api_keys enable row level security;
+CREATE UNIQUE INDEX api_keys_stage_type_current_key ON public.api_keys USING btree (stage_type) WHERE (used_until IS NULL);
+CREATE INDEX api_keys_stage_type_idx ON public.api_keys USING btree (stage_type, entered_at);
+create policy api_keys_read on public.api_keys as permissive for select to authenticated using ( SELECT eve.is_administrator() AS is_administrator);
+comment on table public.api_keys is 'Every key that was ever entered for a stage. It has no foreign keys: it outlives stages and providers.';
+comment on column public.api_keys.used_until is 'When another key or another provider took its place; null: in use.';
+
 create table public.google_ai_api_keys (
   id uuid not null default gen_random_uuid(),
   key_alias text,
@@ -439,6 +583,9 @@ create table public.google_ai_api_keys (
   constraint google_ai_api_keys_pkey PRIMARY KEY (id)
 );
 alter table public.google_ai_api_keys enable row level security;
+CREATE TRIGGER eve_key_alerts_gone AFTER DELETE ON public.google_ai_api_keys FOR EACH ROW EXECUTE FUNCTION eve.key_alerts_over(); -- enabled
+CREATE TRIGGER eve_key_alerts_over AFTER UPDATE OF is_active, blocked_until, blocked_reason ON public.google_ai_api_keys FOR EACH ROW WHEN ((new.is_active AND ((new.blocked_until IS NULL) OR (new.blocked_until <= clock_timestamp())) AND ((NOT COALESCE(old.is_active, false)) OR (old.blocked_until > clock_timestamp()) OR (old.blocked_reason IS NOT NULL)))) EXECUTE FUNCTION eve.key_alerts_over(); -- enabled
+CREATE TRIGGER eve_key_switched_on BEFORE UPDATE OF is_active ON public.google_ai_api_keys FOR EACH ROW WHEN ((new.is_active AND (NOT COALESCE(old.is_active, false)) AND (old.blocked_until = 'infinity'::timestamp with time zone))) EXECUTE FUNCTION eve.key_switched_on(); -- enabled
 comment on table public.google_ai_api_keys is 'Google AI keys. The secret itself is in the Edge secret store, under env_var_name.';
 comment on column public.google_ai_api_keys.key_alias is 'What people call the key: shown in answers, logs and reports.';
 comment on column public.google_ai_api_keys.provider is 'Whose key it is. google, google_ai and gemini are the same.';
@@ -540,6 +687,49 @@ comment on column public.google_ai_usage_counters.rpm_used is 'Calls that starte
 comment on column public.google_ai_usage_counters.tpm_used is 'Input tokens of those calls.';
 comment on column public.google_ai_usage_counters.rpd_used is 'Calls of the day so far, this minute''s included.';
 
+create table public.provider_configs (
+  stage_type text not null,
+  provider_kind text not null,
+  api_key_encrypted text,
+  key_fingerprint text,
+  key_last_four text,
+  model text not null,
+  settings jsonb not null default '{}'::jsonb,
+  quota_project text,
+  models_cache jsonb not null default '[]'::jsonb,
+  models_cache_updated_at timestamp with time zone,
+  status text not null default 'active'::text,
+  status_reason text,
+  checked_at timestamp with time zone,
+  updated_at timestamp with time zone not null default now(),
+  updated_by text not null default 'sql'::text,
+  constraint provider_configs_key_described CHECK (((api_key_encrypted IS NULL) = ((key_fingerprint IS NULL) AND (key_last_four IS NULL)))),
+  constraint provider_configs_key_encrypted CHECK ((api_key_encrypted ~ '^gAAAA[A-Za-z0-9_-]+={0,2}$'::text)),
+  constraint provider_configs_model_form CHECK ((model ~ '^[\x21-\x7e]{1,150}$'::text)),
+  constraint provider_configs_models_cache_list CHECK ((jsonb_typeof(models_cache) = 'array'::text)),
+  constraint provider_configs_pkey PRIMARY KEY (stage_type),
+  constraint provider_configs_settings_object CHECK ((jsonb_typeof(settings) = 'object'::text)),
+  constraint provider_configs_stage_provider_fkey FOREIGN KEY (stage_type, provider_kind) REFERENCES eve.stage_providers(stage_type, provider_kind),
+  constraint provider_configs_status_known CHECK ((status = ANY (ARRAY['active'::text, 'warning'::text, 'invalid'::text, 'error'::text]))),
+  constraint provider_configs_status_reason_given CHECK (((status = 'active'::text) OR (status_reason IS NOT NULL)))
+);
+alter table public.provider_configs enable row level security;
+CREATE INDEX provider_configs_stage_provider_idx ON public.provider_configs USING btree (stage_type, provider_kind);
+CREATE TRIGGER eve_follow_provider_config AFTER INSERT OR DELETE OR UPDATE ON public.provider_configs FOR EACH ROW EXECUTE FUNCTION eve.follow_provider_config(); -- enabled
+CREATE TRIGGER eve_stamp_provider_config BEFORE INSERT OR UPDATE OF provider_kind, api_key_encrypted, model, settings, quota_project, status, status_reason ON public.provider_configs FOR EACH ROW EXECUTE FUNCTION eve.stamp_provider_config(); -- enabled
+create policy provider_configs_read on public.provider_configs as permissive for select to authenticated using ( SELECT eve.is_administrator() AS is_administrator);
+comment on table public.provider_configs is 'Provider, key and model of each stage. Signed-in administrators read it, without the keys.';
+comment on column public.provider_configs.provider_kind is 'As in eve.provider_kinds. Which may serve the stage is in eve.stage_providers.';
+comment on column public.provider_configs.api_key_encrypted is 'A Fernet token, its key derived from ADMIN_SECRET_KEY. Null: the pool''s keys serve.';
+comment on column public.provider_configs.key_fingerprint is 'The first 32 hexadecimal digits of the key''s SHA-256: tells keys apart.';
+comment on column public.provider_configs.model is 'As the provider calls it.';
+comment on column public.provider_configs.settings is 'What else its calls need: base_url, folder_id, scope, ... No secret.';
+comment on column public.provider_configs.quota_project is 'What the provider counts by. Keys of one account share it; null: the key is an account of its own.';
+comment on column public.provider_configs.models_cache is 'The models that the provider offers this key: a list of names.';
+comment on column public.provider_configs.status is 'active; warning: it serves, but a person should look; invalid: the key is refused; error: the provider does not answer.';
+comment on column public.provider_configs.checked_at is 'When the provider was last asked about the key and its models, whatever it said.';
+comment on column public.provider_configs.updated_by is 'Who changed it last: a person''s e-mail address, or the part of the gateway that did.';
+
 create table public.token_usage (
   id bigint not null generated by default as identity,
   ts timestamp with time zone default now(),
@@ -583,6 +773,55 @@ create function eve.adjust_budgets(
   )
   returns void
   language plpgsql
+  volatile
+  security invoker
+  set search_path="";
+
+create function eve.alert_deleted()
+  returns trigger
+  language plpgsql
+  volatile
+  security invoker
+  set search_path="";
+
+create function eve.alert_keys(missing_secrets uuid[])
+  returns TABLE(kind text, subject text, severity text, message text, details jsonb)
+  language sql
+  volatile
+  security invoker
+  set search_path="";
+
+create function eve.alert_lanes()
+  returns TABLE(kind text, subject text, severity text, message text, details jsonb)
+  language sql
+  volatile
+  security invoker
+  set search_path="";
+
+create function eve.alert_maintenance()
+  returns TABLE(kind text, subject text, severity text, message text, details jsonb)
+  language sql
+  volatile
+  security invoker
+  set search_path="";
+
+create function eve.alert_refusals()
+  returns TABLE(kind text, subject text, severity text, message text, details jsonb)
+  language sql
+  volatile
+  security invoker
+  set search_path="";
+
+create function eve.alert_setting(name text, fallback bigint)
+  returns bigint
+  language sql
+  stable
+  security invoker
+  set search_path="";
+
+create function eve.alert_upstream()
+  returns TABLE(kind text, subject text, severity text, message text, details jsonb)
+  language sql
   volatile
   security invoker
   set search_path="";
@@ -654,6 +893,14 @@ create function eve.check_proof(key_id text, proof text)
   security invoker
   set search_path="";
 
+create function eve.check_stage_provider(stage_type text, provider_kind text)
+  returns void
+  language plpgsql
+  stable
+  security invoker
+  set search_path="";
+comment on function eve.check_stage_provider is 'Says in words what the foreign key of provider_configs refuses.';
+
 create function eve.clear_dead(lane_id bigint, now_ms bigint)
   returns void
   language plpgsql
@@ -674,6 +921,14 @@ create function eve.clock_ms()
   volatile
   security invoker
   set search_path="";
+
+create function eve.close_alerts(subject text, kinds text[])
+  returns void
+  language sql
+  volatile
+  security invoker
+  set search_path="";
+comment on function eve.close_alerts is 'Closes what is over.';
 
 create function eve.close_request(
     running eve.inflight,
@@ -764,6 +1019,14 @@ create function eve.earliest_start(
   security invoker
   set search_path="";
 
+create function eve.end_alerts(kinds text[], subject_begins text)
+  returns integer
+  language sql
+  volatile
+  security invoker
+  set search_path="";
+comment on function eve.end_alerts is 'Closes the open alerts of some kinds whose subject begins like this.';
+
 create function eve.ensure_lanes(model text)
   returns void
   language sql
@@ -778,8 +1041,39 @@ create function eve.expire_leases(lane_id bigint DEFAULT NULL::bigint, at_most i
   security invoker
   set search_path="";
 
+create function eve.follow_provider_config()
+  returns trigger
+  language plpgsql
+  volatile
+  security invoker
+  set search_path="";
+comment on function eve.follow_provider_config is 'Keeps a stage''s key, model and alias rows, and its history, in step with provider_configs.';
+
 create function eve.give_back(running eve.inflight)
   returns void
+  language plpgsql
+  volatile
+  security invoker
+  set search_path="";
+
+create function eve.is_administrator()
+  returns boolean
+  language sql
+  stable
+  security definer
+  set search_path="";
+comment on function eve.is_administrator is 'Whether the signed-in user is an administrator. For row-level security.';
+
+create function eve.is_administrator(user_id uuid)
+  returns boolean
+  language plpgsql
+  stable
+  security definer
+  set search_path="";
+comment on function eve.is_administrator is 'Whether a user''s app_metadata names the role admin, and the user is neither banned nor deleted.';
+
+create function eve.key_alerts_over()
+  returns trigger
   language plpgsql
   volatile
   security invoker
@@ -789,6 +1083,13 @@ create function eve.key_id_of(key_alias text)
   returns uuid
   language plpgsql
   stable
+  security invoker
+  set search_path="";
+
+create function eve.key_switched_on()
+  returns trigger
+  language plpgsql
+  volatile
   security invoker
   set search_path="";
 
@@ -878,12 +1179,28 @@ create function eve.platform_facts()
   set search_path="";
 comment on function eve.platform_facts is 'Migrations, scheduled jobs with their last runs, answers to scheduled calls, and names of the gateway''s secrets in Vault.';
 
+create function eve.provider_config_facts(config public.provider_configs)
+  returns jsonb
+  language sql
+  immutable
+  security invoker
+  set search_path="";
+comment on function eve.provider_config_facts is 'What the history keeps of a stage''s row.';
+
 create function eve.provider_name(provider text)
   returns text
   language sql
   immutable
   security invoker
   set search_path="";
+
+create function eve.raise_alert(kind text, subject text, severity text, message text)
+  returns void
+  language sql
+  volatile
+  security invoker
+  set search_path="";
+comment on function eve.raise_alert is 'Opens an alert, or notes that its reason is still there.';
 
 create function eve.refusal_json(refusal eve.refusals)
   returns jsonb
@@ -956,6 +1273,30 @@ create function eve.secret_hash(proof text)
   security invoker
   set search_path="";
 
+create function eve.stage_json(stage eve.stages)
+  returns jsonb
+  language sql
+  stable
+  security invoker
+  set search_path="";
+comment on function eve.stage_json is 'A stage with the providers that may serve it and its configuration, if it has one.';
+
+create function eve.stage_model(provider_kind text, model text)
+  returns text
+  language sql
+  stable
+  security invoker
+  set search_path="";
+comment on function eve.stage_model is 'A provider''s model as google_ai_model_limits names it: openai/gpt-5-mini, and gemini-3.5-flash for Google''s.';
+
+create function eve.stamp_provider_config()
+  returns trigger
+  language plpgsql
+  volatile
+  security invoker
+  set search_path="";
+comment on function eve.stamp_provider_config is 'Says when a stage was changed, and by whom: the setting eve.actor of the transaction, or sql.';
+
 create function eve.take_issue_turn(subject text, per_minute bigint)
   returns bigint
   language plpgsql
@@ -977,6 +1318,22 @@ create function eve.usage_meta(
   security invoker
   set search_path="";
 
+create function public.eve_administrator(user_id uuid)
+  returns jsonb
+  language sql
+  stable
+  security invoker
+  set search_path="";
+comment on function public.eve_administrator is 'Whether a signed-in user is an administrator, as auth.users says at this moment.';
+
+create function public.eve_alert_claim(channel text, lease_ms integer DEFAULT 60000)
+  returns jsonb
+  language plpgsql
+  volatile
+  security invoker
+  set search_path="";
+comment on function public.eve_alert_claim is 'The next message for a channel, claimed so that nobody else tells it too; null when there is none.';
+
 create function public.eve_alert_close(id bigint)
   returns jsonb
   language plpgsql
@@ -997,6 +1354,36 @@ create function public.eve_alert_list(
   security invoker
   set search_path="";
 comment on function public.eve_alert_list is 'Alerts that are open, closed or all, the newest first, with every column of eve.alerts; a page and where the next one begins.';
+
+create function public.eve_alert_secrets()
+  returns jsonb
+  language sql
+  stable
+  security invoker
+  set search_path="";
+comment on function public.eve_alert_secrets is 'Active keys and the names of their secrets.';
+
+create function public.eve_alert_told(
+    delivery_id bigint,
+    succeeded boolean,
+    error text DEFAULT NULL::text,
+    retry_after_ms bigint DEFAULT NULL::bigint,
+    whole_channel boolean DEFAULT false
+  )
+  returns jsonb
+  language plpgsql
+  volatile
+  security invoker
+  set search_path="";
+comment on function public.eve_alert_told is 'Notes how telling a claimed message went, and when to try again.';
+
+create function public.eve_alerts_evaluate(missing_secrets uuid[] DEFAULT NULL::uuid[])
+  returns jsonb
+  language plpgsql
+  volatile
+  security invoker
+  set search_path="" set jit=off;
+comment on function public.eve_alerts_evaluate is 'Opens alerts for what is wrong and closes those that are over. Cheap enough for every minute.';
 
 create function public.eve_authenticate_consumer(
     key_id text,
@@ -1061,6 +1448,14 @@ create function public.eve_consumer_rotate(name text, proof text, grace_s intege
   security invoker
   set search_path="";
 comment on function public.eve_consumer_rotate is 'Gives a consumer a new secret; the one before stays valid for the grace period, any older one does not.';
+
+create function public.eve_consumer_scope(name text, changes jsonb)
+  returns jsonb
+  language plpgsql
+  volatile
+  security invoker
+  set search_path="";
+comment on function public.eve_consumer_scope is 'Changes what a consumer may do: what changes names, and nothing else. Null takes a bound away.';
 
 create function public.eve_consumers(name text DEFAULT NULL::text)
   returns jsonb
@@ -1172,6 +1567,104 @@ create function public.eve_now()
   set search_path="";
 comment on function public.eve_now is 'The database''s clock and the bounds of the Pacific day that holds it.';
 
+create function public.eve_provider_checked(
+    stage_type text,
+    key_fingerprint text,
+    actor text,
+    models jsonb DEFAULT NULL::jsonb,
+    complete boolean DEFAULT true,
+    status text DEFAULT 'active'::text,
+    status_reason text DEFAULT NULL::text
+  )
+  returns jsonb
+  language plpgsql
+  volatile
+  security invoker
+  set search_path="";
+comment on function public.eve_provider_checked is 'Notes what a provider said about a stage''s key and models, and replaces a model that has gone.';
+
+create function public.eve_provider_ciphertexts()
+  returns jsonb
+  language sql
+  stable
+  security invoker
+  set search_path="";
+comment on function public.eve_provider_ciphertexts is 'Every encrypted key, to be encrypted anew.';
+
+create function public.eve_provider_configs(stage_type text DEFAULT NULL::text)
+  returns jsonb
+  language sql
+  stable
+  security invoker
+  set search_path="";
+comment on function public.eve_provider_configs is 'All stages, or one, as an administrator sees them.';
+
+create function public.eve_provider_history(
+    stage_type text DEFAULT NULL::text,
+    at_most integer DEFAULT 50,
+    before_id bigint DEFAULT NULL::bigint
+  )
+  returns jsonb
+  language sql
+  stable
+  security invoker
+  set search_path="";
+comment on function public.eve_provider_history is 'Changes of stages, the newest first.';
+
+create function public.eve_provider_keys(stage_type text DEFAULT NULL::text)
+  returns jsonb
+  language sql
+  stable
+  security invoker
+  set search_path="";
+comment on function public.eve_provider_keys is 'Every key that was ever entered, by its last four characters, the newest first.';
+
+create function public.eve_provider_reencrypt(tokens jsonb, actor text)
+  returns jsonb
+  language plpgsql
+  volatile
+  security invoker
+  set search_path="";
+comment on function public.eve_provider_reencrypt is 'Replaces tokens that are still the ones that were read; says how many.';
+
+create function public.eve_provider_remove(stage_type text, actor text)
+  returns jsonb
+  language plpgsql
+  volatile
+  security invoker
+  set search_path="";
+comment on function public.eve_provider_remove is 'Takes a stage''s configuration away: from then on the environment serves it. The history stays.';
+
+create function public.eve_provider_save(
+    stage_type text,
+    provider_kind text,
+    model text,
+    actor text,
+    api_key_encrypted text DEFAULT NULL::text,
+    key_fingerprint text DEFAULT NULL::text,
+    key_last_four text DEFAULT NULL::text,
+    settings jsonb DEFAULT NULL::jsonb,
+    quota_project text DEFAULT NULL::text,
+    models jsonb DEFAULT NULL::jsonb,
+    status text DEFAULT 'active'::text,
+    status_reason text DEFAULT NULL::text,
+    remove_key boolean DEFAULT false
+  )
+  returns jsonb
+  language plpgsql
+  volatile
+  security invoker
+  set search_path="";
+comment on function public.eve_provider_save is 'Sets up a stage: provider, key, model. Without a key the one before stays, if the provider is the same.';
+
+create function public.eve_provider_seed(configs jsonb)
+  returns jsonb
+  language plpgsql
+  volatile
+  security invoker
+  set search_path="";
+comment on function public.eve_provider_seed is 'Fills stages that were never set up with what the environment holds. Never overwrites, and never twice.';
+
 create function public.eve_request_detail(
     request_no bigint DEFAULT NULL::bigint,
     request_id text DEFAULT NULL::text,
@@ -1254,6 +1747,22 @@ create function public.eve_settle(
   security invoker
   set search_path="" set plan_cache_mode=force_generic_plan set enable_seqscan=off set jit=off;
 comment on function public.eve_settle is 'Ends a reservation: real tokens replace the estimate at its own place in the window. Twice is the same as once; late is harmless.';
+
+create function public.eve_stage(stage_type text)
+  returns jsonb
+  language plpgsql
+  stable
+  security invoker
+  set search_path="";
+comment on function public.eve_stage is 'Which model serves a stage and which keys are not the stage''s; or that nobody has set it up, or that there is no such stage.';
+
+create function public.eve_stage_credential(name text)
+  returns jsonb
+  language sql
+  stable
+  security invoker
+  set search_path="";
+comment on function public.eve_stage_credential is 'The encrypted key behind the env_var_name stage:POEM, and the settings that go with it; null if there is none.';
 
 create function public.eve_sweep(at_most integer DEFAULT 1000)
   returns jsonb
