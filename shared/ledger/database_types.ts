@@ -388,6 +388,11 @@ export type Database = {
         };
         Returns: Json;
       };
+      "eve_key_checked": {
+        Args: { "detail"?: string; "key_id": string; "outcome": string; "reason"?: string };
+        Returns: Json;
+      };
+      "eve_key_checks": { Args: Record<PropertyKey, never>; Returns: Json };
       "eve_key_states": { Args: Record<PropertyKey, never>; Returns: Json };
       "eve_lane_states": { Args: { "model"?: string; "quota_project"?: string }; Returns: Json };
       "eve_limits": { Args: Record<PropertyKey, never>; Returns: Json };
@@ -400,7 +405,26 @@ export type Database = {
         Args: { "address"?: string; "code": string; "place"?: string };
         Returns: Json;
       };
+      "eve_maintenance_begin": {
+        Args: { "operation": string; "source"?: string; "time_limit_ms"?: number };
+        Returns: Json;
+      };
+      "eve_maintenance_end": {
+        Args: {
+          "count"?: number;
+          "details"?: Json;
+          "error"?: string;
+          "more"?: boolean;
+          "run_id": number;
+          "status": string;
+          "tables"?: (string)[];
+        };
+        Returns: Json;
+      };
+      "eve_maintenance_step": { Args: { "run_id": number }; Returns: Json };
       "eve_models": { Args: { "consumer_id"?: string; "token_id"?: string }; Returns: Json };
+      "eve_models_compared": { Args: Record<PropertyKey, never>; Returns: Json };
+      "eve_models_seen": { Args: { "key_id": string; "models": (string)[] }; Returns: Json };
       "eve_now": { Args: Record<PropertyKey, never>; Returns: Json };
       "eve_provider_checked": {
         Args: {
@@ -442,6 +466,7 @@ export type Database = {
         Returns: Json;
       };
       "eve_provider_seed": { Args: { "configs": Json }; Returns: Json };
+      "eve_report": { Args: { "day"?: string }; Returns: Json };
       "eve_request_detail": {
         Args: { "consumer"?: string; "request_id"?: string; "request_no"?: number };
         Returns: Json;
@@ -482,6 +507,8 @@ export type Database = {
         };
         Returns: Json;
       };
+      "eve_rollup": { Args: { "at_most_ms"?: number }; Returns: Json };
+      "eve_rollup_rebuild": { Args: { "since"?: string }; Returns: Json };
       "eve_settle": {
         Args: {
           "attempt": number;

@@ -1,6 +1,9 @@
 -- What the migrations make, for reviewers: a change of the schema shows here. Function bodies are in the migrations.
 -- Compared by schema.test.ts; written anew, on purpose, by: npm test -- tests/db/schema.test.ts -u
 
+create sequence eve.operation_run as bigint start 1 increment 1 cache 1;
+comment on sequence eve.operation_run is 'Numbers the runs of operations.';
+
 create sequence eve.request_no as bigint start 1 increment 1 cache 32;
 comment on sequence eve.request_no is 'Numbers requests in the order they were admitted (nearly: each connection takes 32 at a time).';
 
@@ -137,6 +140,7 @@ create table eve.attempts (
 );
 alter table eve.attempts enable row level security;
 CREATE INDEX attempts_settled_at_idx ON eve.attempts USING brin (settled_at) WITH (autosummarize='on');
+CREATE INDEX attempts_start_ms_idx ON eve.attempts USING brin (start_ms) WITH (autosummarize='on');
 comment on table eve.attempts is 'Audit: every reservation that ended, and how. Written once, when it is settled or has expired.';
 comment on column eve.attempts.start_ms is 'When upstream was to be called: milliseconds since 1970, the database''s clock.';
 comment on column eve.attempts.tokens_booked is 'Input tokens reserved; input_tokens are the real ones.';
@@ -275,6 +279,22 @@ create table eve.issue_windows (
 alter table eve.issue_windows enable row level security;
 comment on table eve.issue_windows is 'Tokens asked for in this minute and the one before, per address and per consumer.';
 
+create table eve.key_checks (
+  key_id uuid not null,
+  checked_at timestamp with time zone not null,
+  outcome text not null,
+  reason text,
+  detail text,
+  works_since timestamp with time zone,
+  models_listed_at timestamp with time zone,
+  constraint key_checks_outcome_known CHECK ((outcome = ANY (ARRAY['works'::text, 'rejected'::text, 'secret_missing'::text, 'unclear'::text]))),
+  constraint key_checks_pkey PRIMARY KEY (key_id)
+);
+alter table eve.key_checks enable row level security;
+comment on table eve.key_checks is 'What the last check of each key found.';
+comment on column eve.key_checks.outcome is 'unclear: upstream could not be asked, or said nothing about the key.';
+comment on column eve.key_checks.works_since is 'Since when every check has found it working; null: the last one did not.';
+
 create table eve.key_model_blocks (
   key_id uuid not null,
   model text not null,
@@ -285,6 +305,18 @@ create table eve.key_model_blocks (
 );
 alter table eve.key_model_blocks enable row level security;
 comment on table eve.key_model_blocks is 'A key that may not be used for one model: the model is not on its project, or the project has no quota for it.';
+
+create table eve.key_models (
+  key_id uuid not null,
+  model text not null,
+  first_listed_at timestamp with time zone not null,
+  last_listed_at timestamp with time zone not null,
+  vanished_at timestamp with time zone,
+  constraint key_models_pkey PRIMARY KEY (key_id, model)
+);
+alter table eve.key_models enable row level security;
+comment on table eve.key_models is 'The models that upstream lists for each key, and those it used to list.';
+comment on column eve.key_models.vanished_at is 'When it was first missing from the list; null: it is on it.';
 
 create table eve.lane_buckets (
   lane_id bigint not null,
@@ -354,6 +386,47 @@ alter table eve.maintenance_expected enable row level security;
 comment on table eve.maintenance_expected is 'Operations that have to run; an alert opens when one has not. Delete a row to expect it no longer.';
 comment on column eve.maintenance_expected.within_s is 'Seconds from the start of one run to the start of the next, with time to spare.';
 comment on column eve.maintenance_expected.since is 'Expected since: nothing is missing before it could have run.';
+
+create table eve.operations (
+  name text not null,
+  runs_in text not null,
+  schedule text,
+  is_active boolean not null default true,
+  time_limit_ms integer not null,
+  description text not null,
+  run_id bigint,
+  log_id bigint,
+  source text,
+  started_at timestamp with time zone,
+  ends_at timestamp with time zone,
+  lease_until timestamp with time zone,
+  tables text[] not null default '{}'::text[],
+  done_count bigint not null default 0,
+  details jsonb not null default '{}'::jsonb,
+  state jsonb not null default '{}'::jsonb,
+  last_status text,
+  last_error text,
+  last_started_at timestamp with time zone,
+  last_completed_at timestamp with time zone,
+  last_succeeded_at timestamp with time zone,
+  constraint operations_last_status_known CHECK ((last_status = ANY (ARRAY['succeeded'::text, 'failed'::text]))),
+  constraint operations_pkey PRIMARY KEY (name),
+  constraint operations_runs_in_known CHECK ((runs_in = ANY (ARRAY['sql'::text, 'http'::text]))),
+  constraint operations_time_limit_range CHECK (((time_limit_ms >= 1000) AND (time_limit_ms <= 120000)))
+) with (fillfactor=50);
+alter table eve.operations enable row level security;
+CREATE UNIQUE INDEX operations_run_id_key ON eve.operations USING btree (run_id);
+comment on table eve.operations is 'What maintenance does, how often, and where it stands. The history is in public.google_ai_maintenance_log.';
+comment on column eve.operations.runs_in is 'sql: cron runs it in the database. http: cron asks the function maintenance for it.';
+comment on column eve.operations.schedule is 'When, as five fields of cron, in UTC; null: only when asked for. A change takes effect with public.eve_schedule().';
+comment on column eve.operations.time_limit_ms is 'A run ends in order after so many milliseconds, and the next one goes on: 1000 to 120000.';
+comment on column eve.operations.run_id is 'The run that is on; null: none. What follows up to state is about that run.';
+comment on column eve.operations.log_id is 'Its row in public.google_ai_maintenance_log.';
+comment on column eve.operations.source is 'Who asked for it: cron, http or call.';
+comment on column eve.operations.ends_at is 'When the run''s time is up; lease_until: when it is given up for dead.';
+comment on column eve.operations.tables is 'Tables changed so far; done_count: rows, details: facts for the log.';
+comment on column eve.operations.state is 'How far it has come.';
+comment on column eve.operations.last_status is 'How the last run ended that was not skipped: succeeded or failed.';
 
 create table eve.provider_history (
   id bigint not null generated always as identity,
@@ -473,9 +546,40 @@ create table eve.requests (
 );
 alter table eve.requests enable row level security;
 CREATE INDEX requests_finished_at_idx ON eve.requests USING brin (finished_at) WITH (autosummarize='on');
+CREATE INDEX requests_received_at_idx ON eve.requests USING brin (received_at) WITH (autosummarize='on');
 comment on table eve.requests is 'Audit: every request that ended. Those still running are in eve.inflight.';
 comment on column eve.requests.key_id is 'The key of the last attempt.';
 comment on column eve.requests.input_tokens is 'Of the last attempt, as are output_tokens and total_tokens; eve.attempts has them all.';
+
+create table eve.retention (
+  table_name text not null,
+  keep interval,
+  at_least interval not null,
+  batch_rows integer not null default 2000,
+  description text not null,
+  constraint retention_batch_rows_range CHECK (((batch_rows >= 100) AND (batch_rows <= 50000))),
+  constraint retention_keeps_what_still_counts CHECK ((keep >= at_least)),
+  constraint retention_pkey PRIMARY KEY (table_name)
+);
+alter table eve.retention enable row level security;
+comment on table eve.retention is 'How long each table keeps its rows. A change takes effect with the next run.';
+comment on column eve.retention.keep is 'Older rows are deleted; null: none ever is.';
+comment on column eve.retention.at_least is 'Within this age a row may still count towards a limit, a budget, a running request or a sum.';
+comment on column eve.retention.batch_rows is 'Rows looked at in one transaction: 100 to 50000.';
+
+create table eve.rollup_progress (
+  only_row boolean not null default true,
+  rolled_until timestamp with time zone,
+  frozen_before timestamp with time zone,
+  hours_frozen_before timestamp with time zone,
+  constraint rollup_progress_has_one_row CHECK (only_row),
+  constraint rollup_progress_pkey PRIMARY KEY (only_row)
+);
+alter table eve.rollup_progress enable row level security;
+comment on table eve.rollup_progress is 'How far the sums have come. One row.';
+comment on column eve.rollup_progress.rolled_until is 'Everything written to the audit before this time is in eve.usage_hours.';
+comment on column eve.rollup_progress.frozen_before is 'Retention has been at the audit before this time, so hours before it are not summed anew.';
+comment on column eve.rollup_progress.hours_frozen_before is 'The same for days, which are summed from eve.usage_hours.';
 
 create table eve.scoped_tokens (
   id uuid not null default gen_random_uuid(),
@@ -499,6 +603,7 @@ create table eve.scoped_tokens (
 ) with (fillfactor=50);
 alter table eve.scoped_tokens enable row level security;
 CREATE INDEX scoped_tokens_consumer_id_idx ON eve.scoped_tokens USING btree (consumer_id);
+CREATE INDEX scoped_tokens_expires_at_idx ON eve.scoped_tokens USING btree (expires_at);
 comment on table eve.scoped_tokens is 'Short-lived tokens of notebooks: the id is the token''s jti. The token itself is kept nowhere.';
 comment on column eve.scoped_tokens.models is 'Models it may be used for, of those its consumer may call; null: all of those.';
 comment on column eve.scoped_tokens.requests_budget is 'Requests in its whole life; tokens_budget: input and output tokens. Null: no budget.';
@@ -546,6 +651,71 @@ alter table eve.stages enable row level security;
 comment on table eve.stages is 'The stages of the pipeline. Adding one is adding a row here and rows in eve.stage_providers.';
 comment on column eve.stages.position is 'Their order on a page.';
 comment on column eve.stages.seeded_at is 'When a person or the environment first filled it: from then on the environment fills it no more.';
+
+create table eve.usage_days (
+  id bigint not null generated always as identity,
+  day date not null,
+  consumer_id uuid,
+  model text not null,
+  key_id uuid,
+  door text not null,
+  requests bigint not null default 0,
+  succeeded bigint not null default 0,
+  failed bigint not null default 0,
+  cancelled bigint not null default 0,
+  expired bigint not null default 0,
+  refused bigint not null default 0,
+  attempts bigint not null default 0,
+  dispatched bigint not null default 0,
+  upstream_refused bigint not null default 0,
+  input_tokens bigint not null default 0,
+  output_tokens bigint not null default 0,
+  thoughts_tokens bigint not null default 0,
+  cached_tokens bigint not null default 0,
+  wait_ms bigint not null default 0,
+  latency_ms bigint not null default 0,
+  constraint usage_days_day_consumer_model_key_door_key UNIQUE NULLS NOT DISTINCT (day, consumer_id, model, key_id, door),
+  constraint usage_days_pkey PRIMARY KEY (id)
+);
+alter table eve.usage_days enable row level security;
+comment on table eve.usage_days is 'eve.usage_hours summed by the day in America/Los_Angeles. The columns mean the same.';
+
+create table eve.usage_hours (
+  id bigint not null generated always as identity,
+  hour timestamp with time zone not null,
+  consumer_id uuid,
+  model text not null,
+  key_id uuid,
+  door text not null,
+  requests bigint not null default 0,
+  succeeded bigint not null default 0,
+  failed bigint not null default 0,
+  cancelled bigint not null default 0,
+  expired bigint not null default 0,
+  refused bigint not null default 0,
+  attempts bigint not null default 0,
+  dispatched bigint not null default 0,
+  upstream_refused bigint not null default 0,
+  input_tokens bigint not null default 0,
+  output_tokens bigint not null default 0,
+  thoughts_tokens bigint not null default 0,
+  cached_tokens bigint not null default 0,
+  wait_ms bigint not null default 0,
+  latency_ms bigint not null default 0,
+  constraint usage_hours_hour_consumer_model_key_door_key UNIQUE NULLS NOT DISTINCT (hour, consumer_id, model, key_id, door),
+  constraint usage_hours_pkey PRIMARY KEY (id)
+);
+alter table eve.usage_hours enable row level security;
+comment on table eve.usage_hours is 'The audit summed by hour, consumer, model, key and door. Made by rollup, and made anew where a late settlement changes an hour.';
+comment on column eve.usage_hours.hour is 'Its beginning. Requests count in the hour they came, refusals when they were refused, attempts and their tokens when they started.';
+comment on column eve.usage_hours.consumer_id is 'Null: the project''s own key.';
+comment on column eve.usage_hours.model is 'The model that served; of a refusal the one that was asked for.';
+comment on column eve.usage_hours.key_id is 'Of a request the key of its last attempt; null: none was used.';
+comment on column eve.usage_hours.requests is 'Requests that came and have ended: succeeded, failed, cancelled and expired together.';
+comment on column eve.usage_hours.refused is 'Reservations that were refused.';
+comment on column eve.usage_hours.attempts is 'Reservations that were granted, of requests that have ended; dispatched: those that called upstream.';
+comment on column eve.usage_hours.upstream_refused is 'Attempts that upstream answered with 429.';
+comment on column eve.usage_hours.wait_ms is 'Milliseconds that the requests waited for their starts, together; latency_ms: that upstream took.';
 
 create table public.api_keys (
   id bigint not null generated always as identity,
@@ -610,6 +780,7 @@ create table public.google_ai_maintenance_log (
   constraint google_ai_maintenance_log_pkey PRIMARY KEY (id)
 );
 alter table public.google_ai_maintenance_log enable row level security;
+CREATE INDEX google_ai_maintenance_log_started_at_idx ON public.google_ai_maintenance_log USING btree (started_at);
 comment on table public.google_ai_maintenance_log is 'What the maintenance schedule did, a row a run.';
 comment on column public.google_ai_maintenance_log.deleted_count is 'Rows deleted in all the tables together.';
 
@@ -680,6 +851,7 @@ create table public.google_ai_usage_counters (
 );
 alter table public.google_ai_usage_counters enable row level security;
 CREATE UNIQUE INDEX google_ai_usage_counters_key_model_minute_key ON public.google_ai_usage_counters USING btree (api_key_id, model, minute_bucket);
+CREATE INDEX google_ai_usage_counters_minute_bucket_idx ON public.google_ai_usage_counters USING btree (minute_bucket);
 comment on table public.google_ai_usage_counters is 'What each key has spent, a row per key, model and minute. For accounting; admission counts in schema eve.';
 comment on column public.google_ai_usage_counters.minute_bucket is 'The minute''s beginning.';
 comment on column public.google_ai_usage_counters.day_bucket is 'The day in America/Los_Angeles, by which Google counts.';
@@ -840,6 +1012,13 @@ create function eve.as_request(running eve.inflight)
   security invoker
   set search_path="";
 
+create function eve.begin_run(operation text, source text, time_limit_ms integer DEFAULT NULL::integer)
+  returns jsonb
+  language plpgsql
+  volatile
+  security invoker
+  set search_path="";
+
 create function eve.blame_of(error_code text)
   returns text
   language sql
@@ -885,6 +1064,13 @@ create function eve.capped(value jsonb)
   security invoker
   set search_path="";
 comment on function eve.capped is 'A value as it is up to 256 KiB, and the head of a larger one.';
+
+create function eve.changed_hours(from_at timestamp with time zone, until_at timestamp with time zone)
+  returns SETOF timestamp with time zone
+  language sql
+  stable
+  security invoker
+  set search_path="" set jit=off;
 
 create function eve.check_proof(key_id text, proof text)
   returns void
@@ -945,6 +1131,18 @@ create function eve.close_request(
   security invoker
   set search_path="";
 
+create function eve.close_run(
+    operation eve.operations,
+    status text,
+    error text DEFAULT NULL::text,
+    more boolean DEFAULT false
+  )
+  returns void
+  language plpgsql
+  volatile
+  security invoker
+  set search_path="";
+
 create function eve.consumer_id_of(consumer text)
   returns uuid
   language plpgsql
@@ -994,6 +1192,40 @@ create function eve.count_usage(key_id uuid, model text, start_ms bigint, tokens
   security invoker
   set search_path="";
 
+create function eve.delete_numbered(
+    relation regclass,
+    key_column text,
+    old text,
+    before timestamp with time zone,
+    after bigint,
+    at_most integer,
+    OUT deleted bigint,
+    OUT seen bigint,
+    OUT last_key bigint
+  )
+  returns record
+  language plpgsql
+  volatile
+  security invoker
+  set search_path="" set enable_seqscan=off set jit=off;
+
+create function eve.delete_oldest(
+    relation regclass,
+    time_column text,
+    before timestamp with time zone,
+    after timestamp with time zone,
+    at_most integer,
+    also text DEFAULT 'true'::text,
+    OUT deleted bigint,
+    OUT seen bigint,
+    OUT last_at timestamp with time zone
+  )
+  returns record
+  language plpgsql
+  volatile
+  security invoker
+  set search_path="" set jit=off;
+
 create function eve.earliest_start(
     lane eve.lanes,
     rpm integer,
@@ -1038,6 +1270,13 @@ create function eve.expire_leases(lane_id bigint DEFAULT NULL::bigint, at_most i
   returns integer
   language plpgsql
   volatile
+  security invoker
+  set search_path="";
+
+create function eve.first_whole_hour(frozen_before timestamp with time zone)
+  returns timestamp with time zone
+  language sql
+  immutable
   security invoker
   set search_path="";
 
@@ -1136,6 +1375,22 @@ create function eve.log_access(
   security invoker
   set search_path="";
 
+create function eve.log_run(
+    operation text,
+    status text,
+    started_at timestamp with time zone,
+    log_id bigint DEFAULT NULL::bigint,
+    tables text[] DEFAULT '{}'::text[],
+    deleted_count bigint DEFAULT 0,
+    details jsonb DEFAULT '{}'::jsonb,
+    completed_at timestamp with time zone DEFAULT NULL::timestamp with time zone
+  )
+  returns bigint
+  language plpgsql
+  volatile
+  security invoker
+  set search_path="";
+
 create function eve.log_token_usage(
     model text,
     prompt_tokens integer,
@@ -1161,6 +1416,13 @@ create function eve.open_alert(kind text, subject text, severity text, message t
   returns void
   language sql
   volatile
+  security invoker
+  set search_path="";
+
+create function eve.operation_lock(operation text)
+  returns bigint
+  language sql
+  immutable
   security invoker
   set search_path="";
 
@@ -1201,6 +1463,13 @@ create function eve.raise_alert(kind text, subject text, severity text, message 
   security invoker
   set search_path="";
 comment on function eve.raise_alert is 'Opens an alert, or notes that its reason is still there.';
+
+create function eve.reason_may_pass(reason text)
+  returns boolean
+  language sql
+  immutable
+  security invoker
+  set search_path="";
 
 create function eve.refusal_json(refusal eve.refusals)
   returns jsonb
@@ -1252,6 +1521,20 @@ create function eve.refuse_access(
   security invoker
   set search_path="";
 
+create function eve.report_of(day date)
+  returns jsonb
+  language plpgsql
+  stable
+  security invoker
+  set search_path="" set jit=off;
+
+create function eve.report_step()
+  returns jsonb
+  language sql
+  volatile
+  security invoker
+  set search_path="";
+
 create function eve.request_json(request eve.requests)
   returns jsonb
   language sql
@@ -1263,6 +1546,47 @@ create function eve.request_no_after(at timestamp with time zone)
   returns bigint
   language plpgsql
   stable
+  security invoker
+  set search_path="";
+
+create function eve.retention_batch(
+    rule eve.retention,
+    now_at timestamp with time zone,
+    after jsonb,
+    OUT deleted bigint,
+    OUT next_after jsonb
+  )
+  returns record
+  language plpgsql
+  volatile
+  security invoker
+  set search_path="";
+
+create function eve.retention_step(state jsonb, now_at timestamp with time zone)
+  returns jsonb
+  language plpgsql
+  volatile
+  security invoker
+  set search_path="";
+
+create function eve.roll_day(day date)
+  returns bigint
+  language plpgsql
+  volatile
+  security invoker
+  set search_path="";
+
+create function eve.roll_hour(hour timestamp with time zone)
+  returns bigint
+  language plpgsql
+  volatile
+  security invoker
+  set search_path="" set jit=off;
+
+create function eve.rollup_step(state jsonb, now_at timestamp with time zone)
+  returns jsonb
+  language plpgsql
+  volatile
   security invoker
   set search_path="";
 
@@ -1296,6 +1620,20 @@ create function eve.stamp_provider_config()
   security invoker
   set search_path="";
 comment on function eve.stamp_provider_config is 'Says when a stage was changed, and by whom: the setting eve.actor of the transaction, or sql.';
+
+create function eve.step_run(run_id bigint)
+  returns jsonb
+  language plpgsql
+  volatile
+  security invoker
+  set search_path="";
+
+create function eve.sweep_step(state jsonb)
+  returns jsonb
+  language plpgsql
+  volatile
+  security invoker
+  set search_path="";
 
 create function eve.take_issue_turn(subject text, per_minute bigint)
   returns bigint
@@ -1491,6 +1829,27 @@ create function public.eve_issue_token(
   set search_path="";
 comment on function public.eve_issue_token is 'Records a token for a notebook, within what its consumer may do, or says why not. The caller signs it.';
 
+create function public.eve_key_checked(
+    key_id uuid,
+    outcome text,
+    reason text DEFAULT NULL::text,
+    detail text DEFAULT NULL::text
+  )
+  returns jsonb
+  language plpgsql
+  volatile
+  security invoker
+  set search_path="";
+comment on function public.eve_key_checked is 'Takes down what a check of a key found: puts it out of use, or back into use where its reason has passed.';
+
+create function public.eve_key_checks()
+  returns jsonb
+  language sql
+  volatile
+  security invoker
+  set search_path="";
+comment on function public.eve_key_checks is 'The keys that are worth asking about: those in use, and those that are off for a reason that may pass.';
+
 create function public.eve_key_states()
   returns jsonb
   language sql
@@ -1551,6 +1910,42 @@ create function public.eve_log_refused_token(
   set search_path="";
 comment on function public.eve_log_refused_token is 'Counts a credential that was refused without asking the database.';
 
+create function public.eve_maintenance_begin(
+    operation text,
+    time_limit_ms integer DEFAULT NULL::integer,
+    source text DEFAULT 'http'::text
+  )
+  returns jsonb
+  language sql
+  volatile
+  security invoker
+  set search_path="";
+comment on function public.eve_maintenance_begin is 'Begins a run of an operation, or says that one is on. It is logged either way.';
+
+create function public.eve_maintenance_end(
+    run_id bigint,
+    status text,
+    tables text[] DEFAULT '{}'::text[],
+    count bigint DEFAULT 0,
+    details jsonb DEFAULT '{}'::jsonb,
+    error text DEFAULT NULL::text,
+    more boolean DEFAULT false
+  )
+  returns jsonb
+  language plpgsql
+  volatile
+  security invoker
+  set search_path="";
+comment on function public.eve_maintenance_end is 'Ends a run and completes its row in the log. Answers lost for a run that had been given up for dead.';
+
+create function public.eve_maintenance_step(run_id bigint)
+  returns jsonb
+  language sql
+  volatile
+  security invoker
+  set search_path="";
+comment on function public.eve_maintenance_step is 'One step of a run that is SQL from end to end. Call it until it answers done.';
+
 create function public.eve_models(consumer_id uuid DEFAULT NULL::uuid, token_id uuid DEFAULT NULL::uuid)
   returns jsonb
   language plpgsql
@@ -1558,6 +1953,22 @@ create function public.eve_models(consumer_id uuid DEFAULT NULL::uuid, token_id 
   security invoker
   set search_path="";
 comment on function public.eve_models is 'The models that a consumer, or the holder of a token, may use.';
+
+create function public.eve_models_compared()
+  returns jsonb
+  language plpgsql
+  volatile
+  security invoker
+  set search_path="";
+comment on function public.eve_models_compared is 'Says which models that should serve are on no key''s list, and opens and closes the alerts about them.';
+
+create function public.eve_models_seen(key_id uuid, models text[])
+  returns jsonb
+  language plpgsql
+  volatile
+  security invoker
+  set search_path="";
+comment on function public.eve_models_seen is 'Takes down the models that upstream lists for a key, and says what is new and what has gone.';
 
 create function public.eve_now()
   returns jsonb
@@ -1665,6 +2076,14 @@ create function public.eve_provider_seed(configs jsonb)
   set search_path="";
 comment on function public.eve_provider_seed is 'Fills stages that were never set up with what the environment holds. Never overwrites, and never twice.';
 
+create function public.eve_report(day date DEFAULT NULL::date)
+  returns jsonb
+  language sql
+  volatile
+  security invoker
+  set search_path="";
+comment on function public.eve_report is 'A Pacific day in numbers; without one, yesterday.';
+
 create function public.eve_request_detail(
     request_no bigint DEFAULT NULL::bigint,
     request_id text DEFAULT NULL::text,
@@ -1720,6 +2139,24 @@ create function public.eve_reserve(
   security invoker
   set search_path="" set plan_cache_mode=force_generic_plan set enable_seqscan=off set jit=off;
 comment on function public.eve_reserve is 'Reserves a slot for one upstream attempt: all limits and budgets together or nothing. Answers granted, refused, duplicate, or count: have the prompt counted upstream and come again.';
+
+create function public.eve_rollup(at_most_ms integer DEFAULT 5000)
+  returns jsonb
+  language plpgsql
+  volatile
+  security invoker
+  set search_path="";
+comment on function public.eve_rollup is 'Sums up what the audit has gained since the last rollup. Says skipped while another rollup is on, and running when it did not come to the end.';
+
+create function public.eve_rollup_rebuild(
+    since timestamp with time zone DEFAULT '-infinity'::timestamp with time zone
+  )
+  returns jsonb
+  language plpgsql
+  volatile
+  security invoker
+  set search_path="";
+comment on function public.eve_rollup_rebuild is 'Has the hourly and daily sums made anew from the audit, as far back as the audit goes.';
 
 create function public.eve_settle(
     request_no bigint,
