@@ -2,7 +2,7 @@ import { describe, expect, test } from "vitest";
 
 /**
  * How high a room stands. It imports from rooms below its own and from itself: functions -> doors | gateway | identity |
- * maintenance -> providers | ledger | tokens | http -> contract.
+ * maintenance -> providers | ledger | tokens | secrets | http -> contract.
  */
 const HEIGHT: Readonly<Record<string, number>> = {
   functions: 3,
@@ -13,6 +13,7 @@ const HEIGHT: Readonly<Record<string, number>> = {
   providers: 1,
   ledger: 1,
   tokens: 1,
+  secrets: 1,
   http: 1,
   contract: 0,
 };
