@@ -332,6 +332,7 @@ export type Database = {
       "eve_administrator": { Args: { "user_id": string }; Returns: Json };
       "eve_alert_claim": { Args: { "channel": string; "lease_ms"?: number }; Returns: Json };
       "eve_alert_close": { Args: { "id": number }; Returns: Json };
+      "eve_alert_detail": { Args: { "id": number }; Returns: Json };
       "eve_alert_list": {
         Args: { "at_most"?: number; "before"?: number; "kind"?: string; "state"?: string };
         Returns: Json;
@@ -422,6 +423,8 @@ export type Database = {
         Returns: Json;
       };
       "eve_maintenance_step": { Args: { "run_id": number }; Returns: Json };
+      "eve_metrics": { Args: Record<PropertyKey, never>; Returns: Json };
+      "eve_metrics_count": { Args: Record<PropertyKey, never>; Returns: Json };
       "eve_models": { Args: { "consumer_id"?: string; "token_id"?: string }; Returns: Json };
       "eve_models_compared": { Args: Record<PropertyKey, never>; Returns: Json };
       "eve_models_seen": { Args: { "key_id": string; "models": (string)[] }; Returns: Json };
@@ -542,6 +545,18 @@ export type Database = {
       };
       "eve_tokens": {
         Args: { "at_most"?: number; "consumer"?: string; "include_ended"?: boolean };
+        Returns: Json;
+      };
+      "eve_usage": {
+        Args: {
+          "at_most"?: number;
+          "by"?: (string)[];
+          "consumer"?: string;
+          "key"?: string;
+          "model"?: string;
+          "since"?: string;
+          "until"?: string;
+        };
         Returns: Json;
       };
     };

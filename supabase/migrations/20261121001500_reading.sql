@@ -46,19 +46,6 @@ as $$
 $$;
 comment on function eve.blame_of is 'Whose fault a failed attempt is, told by its error code.';
 
--- Hand-made rows say google, google_ai, gemini or nothing and mean the same provider.
-create or replace function eve.provider_name(provider text)
-returns text
-language sql
-immutable
-set search_path = ''
-as $$
-  select case
-    when coalesce(lower(provider_name.provider), 'google') in ('google', 'google_ai', 'google-ai', 'gemini') then 'google'
-    else lower(provider_name.provider)
-  end;
-$$;
-
 -- Every lane that keys and models make possible, with what is used and left of it at this moment. A lane that was never
 -- called has no row yet; it is whole.
 create or replace function public.eve_lane_states(quota_project text default null, model text default null)
@@ -182,6 +169,10 @@ as $$
         'blocked_reason', case when k.blocked_until > clock.at then k.blocked_reason end,
         'created_at', k.created_at, 'last_used_at', used.last_used_at,
         'today', jsonb_build_object('requests', coalesce(today.requests, 0), 'input_tokens', coalesce(today.tokens, 0)),
+        'check', case when seen.key_id is not null then jsonb_build_object(
+          'checked_at', seen.checked_at, 'outcome', seen.outcome, 'reason', seen.reason, 'detail', seen.detail,
+          'works_since', seen.works_since
+        ) end,
         'blocked_models', coalesce(blocked.models, '[]'), 'lanes', coalesce(lanes.states, '[]')
       )
       order by k.priority, k.key_alias
@@ -191,6 +182,7 @@ as $$
   from public.google_ai_api_keys k
   cross join clock
   left join lanes on lanes.quota_key = k.quota_key
+  left join eve.key_checks seen on seen.key_id = k.id
   cross join lateral (
     -- One probe of the counters' index for each model.
     select max(last.minute_bucket) as last_used_at
@@ -217,7 +209,7 @@ as $$
     where b.key_id = k.id and b.blocked_until > clock.at
   ) blocked;
 $$;
-comment on function public.eve_key_states is 'Every key: whether it is used and why not, what it did today, models it may not serve, and the lanes of its quota project.';
+comment on function public.eve_key_states is 'Every key: whether it is used and why not, what it did today, what its last check found, models it may not serve, and the lanes of its quota project.';
 
 -- The id that a consumer's name stands for; an id stands for itself, since the audit outlives consumers.
 create or replace function eve.consumer_id_of(consumer text)
@@ -719,7 +711,20 @@ end;
 $$;
 comment on function public.eve_tail is 'What has ended or was refused since a cursor that an earlier call answered. The last two seconds are told again.';
 
--- Alerts, the newest first; those that are open come before those that are over.
+create or replace function eve.alert_json(alert eve.alerts)
+returns jsonb
+language sql
+stable
+set search_path = ''
+as $$
+  select to_jsonb(alert_json.alert) || jsonb_build_object(
+    'title', coalesce(k.title, (alert_json.alert).kind), 'advice', k.advice
+  )
+  from (select) as one
+  left join eve.alert_kinds k on k.kind = (alert_json.alert).kind;
+$$;
+
+-- Alerts, the newest first.
 create or replace function public.eve_alert_list(
   state text default 'open', kind text default null, before bigint default null, at_most integer default 100
 )
@@ -736,10 +741,10 @@ begin
   if eve_alert_list.state is null or eve_alert_list.state not in ('open', 'closed', 'all') then
     raise exception 'state must be open, closed or all' using errcode = 'EV400';
   end if;
-  select coalesce(jsonb_agg(to_jsonb(page) order by page.id desc), '[]'), case when count(*) = v_at_most then min(page.id) end
+  select coalesce(jsonb_agg(page.one order by page.id desc), '[]'), case when count(*) = v_at_most then min(page.id) end
   into v_alerts, v_last
   from (
-    select a.*
+    select a.id, eve.alert_json(a) as one
     from eve.alerts a
     where (eve_alert_list.before is null or a.id < eve_alert_list.before)
       and (eve_alert_list.kind is null or a.kind = eve_alert_list.kind)
@@ -750,7 +755,40 @@ begin
   return jsonb_build_object('alerts', v_alerts, 'next_before', v_last);
 end;
 $$;
-comment on function public.eve_alert_list is 'Alerts that are open, closed or all, the newest first, with every column of eve.alerts; a page and where the next one begins.';
+comment on function public.eve_alert_list is 'Alerts that are open, closed or all, the newest first, with the columns of eve.alerts and what to do; a page and where the next one begins.';
+
+create or replace function public.eve_alert_detail(id bigint)
+returns jsonb
+language plpgsql
+stable
+set search_path = ''
+as $$
+declare
+  v_alert eve.alerts;
+begin
+  select * into v_alert from eve.alerts a where a.id = eve_alert_detail.id;
+  if not found then
+    raise exception 'there is no alert %', eve_alert_detail.id using errcode = 'EV400';
+  end if;
+  return eve.alert_json(v_alert) || jsonb_build_object(
+    'deliveries', (
+      select coalesce(
+        jsonb_agg(
+          jsonb_build_object(
+            'channel', d.channel, 'event', d.event, 'state', d.state, 'attempts', d.attempts, 'told_at', d.told_at,
+            'last_error', d.last_error
+          )
+          order by d.id
+        ),
+        '[]'
+      )
+      from eve.alert_deliveries d
+      where d.alert_id = v_alert.id
+    )
+  );
+end;
+$$;
+comment on function public.eve_alert_detail is 'One alert, what to do about it, and to whom it was told.';
 
 create or replace function public.eve_alert_close(id bigint)
 returns jsonb
@@ -771,7 +809,7 @@ begin
       raise exception 'there is no alert %', eve_alert_close.id using errcode = 'EV400';
     end if;
   end if;
-  return to_jsonb(v_alert);
+  return eve.alert_json(v_alert);
 end;
 $$;
 comment on function public.eve_alert_close is 'Closes an alert by hand; twice is the same as once. What still holds is opened again.';
@@ -1053,41 +1091,147 @@ as $$
     ),
     -- Reservations that nobody closed a minute after their lease: the sweep does not run, and no call came by either.
     'overdue', (select count(*) from eve.inflight i where i.lease_until < eve.clock() - interval '1 minute'),
+    -- within_s: the longest time between two starts that is no fault; null: it is not expected to run.
     'operations', (
       select coalesce(
         jsonb_agg(
           jsonb_build_object(
-            'operation', known.operation, 'status', last.status, 'started_at', last.started_at,
-            'completed_at', last.completed_at, 'last_ok_at', ok.completed_at
+            'operation', o.name, 'runs_in', o.runs_in, 'schedule', o.schedule, 'is_active', o.is_active,
+            'within_s', e.within_s, 'expected_since', e.since, 'is_running', o.run_id is not null,
+            'last_status', o.last_status, 'last_error', o.last_error, 'last_started_at', o.last_started_at,
+            'last_completed_at', o.last_completed_at, 'last_succeeded_at', o.last_succeeded_at
           )
-          order by known.operation
+          order by o.name
         ),
         '[]'
       )
-      from (
-        select distinct g.operation
-        from public.google_ai_maintenance_log g
-        where g.started_at > now() - interval '30 days' and g.operation is not null
-      ) known
-      cross join lateral (
-        select g.status, g.started_at, g.completed_at
-        from public.google_ai_maintenance_log g
-        where g.operation = known.operation and g.status is distinct from 'skipped'
-        order by g.started_at desc nulls last
-        limit 1
-      ) last
-      left join lateral (
-        select g.completed_at
-        from public.google_ai_maintenance_log g
-        where g.operation = known.operation and g.status = 'succeeded'
-        order by g.started_at desc nulls last
-        limit 1
-      ) ok on true
+      from eve.operations o
+      left join eve.maintenance_expected e on e.operation = o.name
     ),
     'database_bytes', pg_database_size(current_database())
   );
 $$;
 comment on function public.eve_doctor is 'Facts for a check of the whole project: clock, migrations, extensions, jobs and their last runs, answers to scheduled calls, alerts, maintenance.';
+
+-- Sums of the audit by any of day (Pacific), hour, consumer, model, key and door. They come from the rollups, which keep what
+-- retention has long deleted; bring those up to now with public.eve_rollup first, and the sums are of everything that has
+-- ended. Whole hours are counted: `since` is taken down to the hour and `until` up.
+create or replace function public.eve_usage(
+  by text[] default '{day}',
+  since timestamptz default null,
+  until timestamptz default null,
+  consumer text default null,
+  model text default null,
+  key text default null,
+  at_most integer default 1000
+)
+returns jsonb
+language plpgsql
+volatile
+set search_path = ''
+set jit = 'off'
+as $$
+declare
+  v_known constant text[] := array['day', 'hour', 'consumer', 'model', 'key', 'door'];
+  v_now constant timestamptz := eve.clock();
+  v_since constant timestamptz := date_trunc('hour', coalesce(eve_usage.since, v_now - interval '7 days'), 'UTC');
+  v_until constant timestamptz := coalesce(
+    date_trunc('hour', eve_usage.until - interval '1 microsecond', 'UTC') + interval '1 hour', 'infinity'
+  );
+  v_consumer_id constant uuid := eve.consumer_id_of(eve_usage.consumer);
+  v_key_id constant uuid := eve.key_id_of(eve_usage.key);
+  v_hourly constant boolean := 'hour' = any (eve_usage.by);
+  v_rows jsonb;
+  v_totals jsonb;
+begin
+  if eve_usage.by is null or cardinality(eve_usage.by) = 0 or not eve_usage.by <@ v_known then
+    raise exception 'by must be some of %', array_to_string(v_known, ', ') using errcode = 'EV400';
+  elsif v_since >= v_until then
+    raise exception 'since must be before until' using errcode = 'EV400';
+  end if;
+  with frozen as (
+    -- Days whose hours are gone, in part or wholly, are read as days.
+    select coalesce(p.hours_frozen_before, '-infinity') as before from eve.rollup_progress p
+  ), pieces as (
+    select h.hour, eve.pacific_day((extract(epoch from h.hour) * 1000)::bigint) as day, h.consumer_id, h.model, h.key_id,
+      h.door, h.requests, h.succeeded, h.failed, h.cancelled, h.expired, h.refused, h.attempts, h.dispatched,
+      h.upstream_refused, h.input_tokens, h.output_tokens, h.thoughts_tokens, h.cached_tokens, h.wait_ms, h.latency_ms
+    from eve.usage_hours h
+    where h.hour >= v_since and h.hour < v_until
+    union all
+    select null, d.day, d.consumer_id, d.model, d.key_id, d.door, d.requests, d.succeeded, d.failed, d.cancelled, d.expired,
+      d.refused, d.attempts, d.dispatched, d.upstream_refused, d.input_tokens, d.output_tokens, d.thoughts_tokens,
+      d.cached_tokens, d.wait_ms, d.latency_ms
+    from eve.usage_days d
+    cross join frozen
+    where not v_hourly and d.day::timestamp at time zone 'America/Los_Angeles' < frozen.before
+      and d.day::timestamp at time zone 'America/Los_Angeles' >= v_since
+      and d.day::timestamp at time zone 'America/Los_Angeles' < v_until
+  ), hours as (
+    select
+      case when v_hourly then p.hour end as hour,
+      case when 'day' = any (eve_usage.by) then p.day end as day,
+      case when 'consumer' = any (eve_usage.by) then coalesce(p.consumer_id, '00000000-0000-0000-0000-000000000000') end as consumer_id,
+      case when 'model' = any (eve_usage.by) then p.model end as model,
+      case when 'key' = any (eve_usage.by) then p.key_id end as key_id,
+      case when 'door' = any (eve_usage.by) then p.door end as door,
+      p.requests, p.succeeded, p.failed, p.cancelled, p.expired, p.refused, p.attempts, p.dispatched, p.upstream_refused,
+      p.input_tokens, p.output_tokens, p.thoughts_tokens, p.cached_tokens, p.wait_ms, p.latency_ms
+    from pieces p
+    cross join frozen
+    where (v_consumer_id is null or coalesce(p.consumer_id, '00000000-0000-0000-0000-000000000000') = v_consumer_id)
+      and (eve_usage.model is null or p.model = eve_usage.model)
+      and (v_key_id is null or p.key_id = v_key_id)
+      and (v_hourly or p.hour is null or p.day::timestamp at time zone 'America/Los_Angeles' >= frozen.before)
+  ), sums as (
+    select grouping(h.day, h.hour, h.consumer_id, h.model, h.key_id, h.door) = 63 as is_total, h.day, h.hour, h.consumer_id,
+      h.model, h.key_id, h.door,
+      jsonb_build_object(
+        'requests', coalesce(sum(h.requests), 0), 'succeeded', coalesce(sum(h.succeeded), 0),
+        'failed', coalesce(sum(h.failed), 0), 'cancelled', coalesce(sum(h.cancelled), 0),
+        'expired', coalesce(sum(h.expired), 0), 'refused', coalesce(sum(h.refused), 0),
+        'attempts', coalesce(sum(h.attempts), 0), 'dispatched', coalesce(sum(h.dispatched), 0),
+        'upstream_refused', coalesce(sum(h.upstream_refused), 0), 'input_tokens', coalesce(sum(h.input_tokens), 0),
+        'output_tokens', coalesce(sum(h.output_tokens), 0), 'thoughts_tokens', coalesce(sum(h.thoughts_tokens), 0),
+        'cached_tokens', coalesce(sum(h.cached_tokens), 0), 'wait_ms', coalesce(sum(h.wait_ms), 0),
+        'latency_ms', coalesce(sum(h.latency_ms), 0)
+      ) as figures,
+      sum(h.requests) as requests
+    from hours h
+    group by grouping sets ((h.day, h.hour, h.consumer_id, h.model, h.key_id, h.door), ())
+  )
+  select
+    (select t.figures from sums t where t.is_total),
+    (
+      select coalesce(jsonb_agg(page.one order by page.place), '[]')
+      from (
+        select
+          row_number() over (order by s.day, s.hour, s.requests desc, s.model, s.key_id, s.consumer_id, s.door) as place,
+          case when 'day' = any (eve_usage.by) then jsonb_build_object('day', s.day) else '{}' end
+          || case when v_hourly then jsonb_build_object('hour', s.hour) else '{}' end
+          || case when 'consumer' = any (eve_usage.by) then jsonb_build_object(
+            'consumer', coalesce((select c.name from eve.consumers c where c.id = s.consumer_id), s.consumer_id::text)
+          ) else '{}' end
+          || case when 'model' = any (eve_usage.by) then jsonb_build_object('model', s.model) else '{}' end
+          || case when 'key' = any (eve_usage.by) then jsonb_build_object(
+            'key', coalesce((select k.key_alias from public.google_ai_api_keys k where k.id = s.key_id), s.key_id::text)
+          ) else '{}' end
+          || case when 'door' = any (eve_usage.by) then jsonb_build_object('door', s.door) else '{}' end
+          || s.figures as one
+        from sums s
+        where not s.is_total
+        order by place
+        limit least(greatest(eve_usage.at_most, 1), 10000)
+      ) page
+    )
+  into v_totals, v_rows;
+  return jsonb_build_object(
+    'by', to_jsonb(eve_usage.by), 'since', v_since, 'until', nullif(v_until, 'infinity'),
+    'complete_until', (select p.rolled_until from eve.rollup_progress p), 'rows', v_rows, 'totals', v_totals
+  );
+end;
+$$;
+comment on function public.eve_usage is 'Requests, refusals, attempts, tokens and times summed by day (Pacific), hour, consumer, model, key and door. Complete up to complete_until; call eve_rollup before.';
 
 do $$
 declare
@@ -1099,14 +1243,14 @@ begin
     where (
       p.pronamespace = 'eve'::regnamespace
       and p.proname in (
-        'blame_of', 'provider_name', 'consumer_id_of', 'key_id_of', 'request_json', 'as_request', 'refusal_json',
-        'request_no_after', 'refusal_no_after', 'limit_of', 'platform_facts'
+        'blame_of', 'consumer_id_of', 'key_id_of', 'request_json', 'as_request', 'refusal_json',
+        'request_no_after', 'refusal_no_after', 'limit_of', 'platform_facts', 'alert_json'
       )
     ) or (
       p.pronamespace = 'public'::regnamespace
       and p.proname in (
         'eve_now', 'eve_lane_states', 'eve_key_states', 'eve_request_search', 'eve_request_detail', 'eve_tail',
-        'eve_alert_list', 'eve_alert_close', 'eve_limits', 'eve_limits_set', 'eve_limits_clear', 'eve_doctor'
+        'eve_alert_list', 'eve_alert_detail', 'eve_alert_close', 'eve_limits', 'eve_limits_set', 'eve_limits_clear', 'eve_usage', 'eve_doctor'
       )
     )
   loop

@@ -383,9 +383,51 @@ create table eve.maintenance_expected (
   constraint maintenance_expected_within_positive CHECK ((within_s > 0))
 );
 alter table eve.maintenance_expected enable row level security;
-comment on table eve.maintenance_expected is 'Operations that have to run; an alert opens when one has not. Delete a row to expect it no longer.';
-comment on column eve.maintenance_expected.within_s is 'Seconds from the start of one run to the start of the next, with time to spare.';
+comment on table eve.maintenance_expected is 'Operations that have to run; an alert opens when one that is active and scheduled has not. Delete a row to expect it no longer.';
+comment on column eve.maintenance_expected.operation is 'As in eve.operations.';
+comment on column eve.maintenance_expected.within_s is 'Seconds from the start of one run to the start of the next, with time to spare: some runs may be lost, and a day has 25 hours at times.';
 comment on column eve.maintenance_expected.since is 'Expected since: nothing is missing before it could have run.';
+
+create table eve.metric_consumers (
+  name text not null,
+  since timestamp with time zone not null default now(),
+  constraint metric_consumers_pkey PRIMARY KEY (name)
+);
+alter table eve.metric_consumers enable row level security;
+comment on table eve.metric_consumers is 'Consumers that have time series of their own; those who come when there are metrics_consumers of them are counted as "other".';
+
+create table eve.metric_counters (
+  metric text not null,
+  labels jsonb not null,
+  value double precision not null,
+  constraint metric_counters_pkey PRIMARY KEY (metric, labels)
+);
+alter table eve.metric_counters enable row level security;
+comment on table eve.metric_counters is 'Sums since the gateway was installed, by metric and labels. They only grow.';
+
+create table eve.metric_histograms (
+  metric text not null,
+  labels jsonb not null,
+  counts bigint[] not null,
+  total double precision not null,
+  constraint metric_histograms_pkey PRIMARY KEY (metric, labels)
+);
+alter table eve.metric_histograms enable row level security;
+comment on table eve.metric_histograms is 'Distributions since the gateway was installed. They only grow.';
+comment on column eve.metric_histograms.counts is 'Observations per bucket, the last one being those above every bound of eve.metric_bounds.';
+comment on column eve.metric_histograms.total is 'Sum of what was observed.';
+
+create table eve.metric_sources (
+  source text not null,
+  counted_until timestamp with time zone not null,
+  snapshot pg_snapshot not null,
+  constraint metric_sources_pkey PRIMARY KEY (source),
+  constraint metric_sources_source_known CHECK ((source = ANY (ARRAY['requests'::text, 'refusals'::text])))
+);
+alter table eve.metric_sources enable row level security;
+comment on table eve.metric_sources is 'How far the audit has been counted into eve.metric_counters and eve.metric_histograms.';
+comment on column eve.metric_sources.counted_until is 'Rows dated later have not been counted.';
+comment on column eve.metric_sources.snapshot is 'Of rows dated up to counted_until, those that this snapshot saw have been counted.';
 
 create table eve.operations (
   name text not null,
@@ -956,6 +998,13 @@ create function eve.alert_deleted()
   security invoker
   set search_path="";
 
+create function eve.alert_json(alert eve.alerts)
+  returns jsonb
+  language sql
+  stable
+  security invoker
+  set search_path="";
+
 create function eve.alert_keys(missing_secrets uuid[])
   returns TABLE(kind text, subject text, severity text, message text, details jsonb)
   language sql
@@ -1185,6 +1234,28 @@ create function eve.consumer_of_secret(key_id text, proof text)
   security invoker
   set search_path="";
 
+create function eve.count_refusals(
+    counted_from timestamp with time zone,
+    counted_to timestamp with time zone,
+    seen pg_snapshot
+  )
+  returns integer
+  language plpgsql
+  volatile
+  security invoker
+  set search_path="" set jit=off;
+
+create function eve.count_requests(
+    counted_from timestamp with time zone,
+    counted_to timestamp with time zone,
+    seen pg_snapshot
+  )
+  returns integer
+  language plpgsql
+  volatile
+  security invoker
+  set search_path="" set jit=off;
+
 create function eve.count_usage(key_id uuid, model text, start_ms bigint, tokens bigint)
   returns void
   language plpgsql
@@ -1287,6 +1358,13 @@ create function eve.follow_provider_config()
   security invoker
   set search_path="";
 comment on function eve.follow_provider_config is 'Keeps a stage''s key, model and alias rows, and its history, in step with provider_configs.';
+
+create function eve.full_xid(xmin xid, near bigint)
+  returns xid8
+  language sql
+  immutable
+  security invoker
+  set search_path="";
 
 create function eve.give_back(running eve.inflight)
   returns void
@@ -1401,6 +1479,27 @@ create function eve.log_token_usage(
   )
   returns void
   language plpgsql
+  volatile
+  security invoker
+  set search_path="";
+
+create function eve.metric_bounds(metric text)
+  returns double precision[]
+  language sql
+  immutable
+  security invoker
+  set search_path="";
+
+create function eve.metric_gauges()
+  returns TABLE(metric text, labels jsonb, value double precision)
+  language sql
+  volatile
+  security invoker
+  set search_path="" set jit=off;
+
+create function eve.metric_keys()
+  returns TABLE(id uuid, key text, quota_key text, state text)
+  language sql
   volatile
   security invoker
   set search_path="";
@@ -1680,6 +1779,14 @@ create function public.eve_alert_close(id bigint)
   set search_path="";
 comment on function public.eve_alert_close is 'Closes an alert by hand; twice is the same as once. What still holds is opened again.';
 
+create function public.eve_alert_detail(id bigint)
+  returns jsonb
+  language plpgsql
+  stable
+  security invoker
+  set search_path="";
+comment on function public.eve_alert_detail is 'One alert, what to do about it, and to whom it was told.';
+
 create function public.eve_alert_list(
     state text DEFAULT 'open'::text,
     kind text DEFAULT NULL::text,
@@ -1691,7 +1798,7 @@ create function public.eve_alert_list(
   stable
   security invoker
   set search_path="";
-comment on function public.eve_alert_list is 'Alerts that are open, closed or all, the newest first, with every column of eve.alerts; a page and where the next one begins.';
+comment on function public.eve_alert_list is 'Alerts that are open, closed or all, the newest first, with the columns of eve.alerts and what to do; a page and where the next one begins.';
 
 create function public.eve_alert_secrets()
   returns jsonb
@@ -1856,7 +1963,7 @@ create function public.eve_key_states()
   volatile
   security invoker
   set search_path="";
-comment on function public.eve_key_states is 'Every key: whether it is used and why not, what it did today, models it may not serve, and the lanes of its quota project.';
+comment on function public.eve_key_states is 'Every key: whether it is used and why not, what it did today, what its last check found, models it may not serve, and the lanes of its quota project.';
 
 create function public.eve_lane_states(
     quota_project text DEFAULT NULL::text,
@@ -1945,6 +2052,22 @@ create function public.eve_maintenance_step(run_id bigint)
   security invoker
   set search_path="";
 comment on function public.eve_maintenance_step is 'One step of a run that is SQL from end to end. Call it until it answers done.';
+
+create function public.eve_metrics()
+  returns jsonb
+  language plpgsql
+  volatile
+  security invoker
+  set search_path="";
+comment on function public.eve_metrics is 'Counters, histograms and gauges of the gateway: samples [name, labels, value] and histograms [name, labels, bounds, counts, sum].';
+
+create function public.eve_metrics_count()
+  returns jsonb
+  language plpgsql
+  volatile
+  security invoker
+  set search_path="";
+comment on function public.eve_metrics_count is 'Adds to the counters what the audit has gained since the last time.';
 
 create function public.eve_models(consumer_id uuid DEFAULT NULL::uuid, token_id uuid DEFAULT NULL::uuid)
   returns jsonb
@@ -2240,3 +2363,19 @@ create function public.eve_tokens(
   security invoker
   set search_path="";
 comment on function public.eve_tokens is 'Tokens that were issued, the newest first, with what was spent of them. Never the tokens themselves.';
+
+create function public.eve_usage(
+    by text[] DEFAULT '{day}'::text[],
+    since timestamp with time zone DEFAULT NULL::timestamp with time zone,
+    until timestamp with time zone DEFAULT NULL::timestamp with time zone,
+    consumer text DEFAULT NULL::text,
+    model text DEFAULT NULL::text,
+    key text DEFAULT NULL::text,
+    at_most integer DEFAULT 1000
+  )
+  returns jsonb
+  language plpgsql
+  volatile
+  security invoker
+  set search_path="" set jit=off;
+comment on function public.eve_usage is 'Requests, refusals, attempts, tokens and times summed by day (Pacific), hour, consumer, model, key and door. Complete up to complete_until; call eve_rollup before.';
