@@ -1,6 +1,6 @@
 import { Validator } from "@cfworker/json-schema";
 import { type Answer, type Prompt, textOf } from "../contract/content.ts";
-import { plainSchema } from "./plain_schema.ts";
+import { plainSchema } from "../contract/plain_schema.ts";
 import type { Served } from "./task.ts";
 
 /** JSON was asked for, with or without a schema. */

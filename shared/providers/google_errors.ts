@@ -1,4 +1,4 @@
-import type { Lasting } from "../contract/block.ts";
+import { badKey, noSuchModel, UNEXPLAINED_DENIAL_MS } from "./diagnoses.ts";
 import type { Diagnosis } from "./provider.ts";
 
 /** The body of a Google error, as far as it was readable: `error.message`, `error.details`, and the HTTP status. */
@@ -12,8 +12,6 @@ export interface GoogleError {
 const BARE_MINUTE_BLOCK_MS = 60_000;
 /** Google's `retryDelay` can be "0s"; less than a second would only repeat the refusal. */
 const SHORTEST_BLOCK_MS = 1_000;
-/** A 403 that none of the known reasons explains: out of the way for a while, not for good. */
-const UNEXPLAINED_DENIAL_MS = 600_000;
 
 /** `google.rpc.ErrorInfo.reason` values that say the key itself is of no use. */
 const KEY_REASONS: Readonly<Record<string, string>> = {
@@ -88,24 +86,6 @@ export const CONNECTION_FAILED: Diagnosis = {
   block: null,
   code: "upstream_unavailable",
 };
-
-function badKey(reason: string): Diagnosis {
-  return {
-    blames: "key",
-    retryable: true,
-    block: { scope: "key", lasts: { until: "forever" }, reason },
-    code: "key_rejected",
-  };
-}
-
-function noSuchModel(reason: string, lasts: Lasting): Diagnosis {
-  return {
-    blames: "key_model",
-    retryable: true,
-    block: { scope: "key_model", lasts, reason },
-    code: "model_unavailable",
-  };
-}
 
 function deniedModel(message: string): Diagnosis {
   return /project has been denied access/i.test(message)

@@ -1,3 +1,5 @@
+import type { ProviderSettings } from "./provider.ts";
+
 /** What an upstream says about a key, asked in ways that it does not count against any limit. */
 export interface KeyInspector {
   /**
@@ -16,6 +18,8 @@ export interface KeyInspector {
 export interface KeyInquiry {
   /** The key itself. It goes into a header and nowhere else. */
   secret: string;
+  /** Absent: as the environment says. */
+  settings?: ProviderSettings;
   signal: AbortSignal;
 }
 

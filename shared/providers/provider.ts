@@ -5,11 +5,16 @@ import type { ErrorCode } from "../contract/errors.ts";
 import type { AnswerVerdict } from "../contract/result.ts";
 import type { Usage } from "../contract/usage.ts";
 
+/** What a provider's calls need beside a key: `base_url`, `folder_id`, `scope`, `voice`. No secret. */
+export type ProviderSettings = Readonly<Record<string, string>>;
+
 /** One call of one model with one key. */
 export interface ProviderCall {
   model: string;
   /** The key itself. It goes into a header and nowhere else. */
   secret: string;
+  /** Absent: as the environment says. */
+  settings?: ProviderSettings;
   prompt: Prompt;
   /** Ends the call: the client has gone, or time is up. */
   signal: AbortSignal;

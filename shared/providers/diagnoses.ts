@@ -1,0 +1,71 @@
+import type { Lasting } from "../contract/block.ts";
+import type { Diagnosis } from "./provider.ts";
+
+/** A refusal for want of quota that names no time: a whole minute. */
+const BARE_QUOTA_BLOCK_MS = 60_000;
+/** A time of less than a second would only repeat the refusal. */
+const SHORTEST_BLOCK_MS = 1_000;
+/** Nobody is told to stay away for longer than this on the word of a header. */
+const LONGEST_BLOCK_MS = 86_400_000;
+/** A 403 that nothing explains: out of the way for a while, not for good. */
+export const UNEXPLAINED_DENIAL_MS = 600_000;
+
+/** The key is of no use, for anything. */
+export function badKey(reason: string): Diagnosis {
+  return {
+    blames: "key",
+    retryable: true,
+    block: { scope: "key", lasts: { until: "forever" }, reason },
+    code: "key_rejected",
+  };
+}
+
+/** The key is good, but not for this model. */
+export function noSuchModel(reason: string, lasts: Lasting): Diagnosis {
+  return {
+    blames: "key_model",
+    retryable: true,
+    block: { scope: "key_model", lasts, reason },
+    code: "model_unavailable",
+  };
+}
+
+/** @param afterMs when upstream says to come back; null: it does not */
+export function quotaUsedUp(afterMs: number | null): Diagnosis {
+  const forMs = Math.min(LONGEST_BLOCK_MS, Math.max(SHORTEST_BLOCK_MS, afterMs ?? BARE_QUOTA_BLOCK_MS));
+  return {
+    blames: "lane",
+    retryable: true,
+    block: { scope: "lane", lasts: { forMs }, reason: "upstream_minute_quota" },
+    code: "upstream_rate_limited",
+  };
+}
+
+/** Upstream is overloaded or broken, or did not answer in time. */
+export function upstreamsFault(status: number | null): Diagnosis {
+  const code = status === 408 || status === 504 ? "upstream_timeout" : "upstream_unavailable";
+  return { blames: "nobody", retryable: true, block: null, code };
+}
+
+/** The request cannot be served, by whichever key. */
+export function callersFault(
+  code: "upstream_invalid_request" | "prompt_too_large" | "content_blocked" | "unsupported_feature" =
+    "upstream_invalid_request",
+  capability?: Diagnosis["capability"],
+): Diagnosis {
+  return {
+    blames: "caller",
+    retryable: false,
+    block: null,
+    code,
+    ...(capability !== undefined && { capability }),
+  };
+}
+
+/** Upstream does not serve where this gateway runs. */
+export const WRONG_REGION: Diagnosis = {
+  blames: "region",
+  retryable: false,
+  block: null,
+  code: "upstream_region",
+};

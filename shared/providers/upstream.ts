@@ -1,0 +1,141 @@
+import { upstreamsFault } from "./diagnoses.ts";
+import { type Diagnosis, ProviderFailure } from "./provider.ts";
+import { redact } from "./redact.ts";
+
+/** What an upstream said no with. */
+export interface UpstreamRefusal {
+  status: number;
+  /** Parsed, if it is JSON; the text else. */
+  body: unknown;
+  /** What its error says to people; the body's head where it has no form that we know. */
+  message: string;
+  headers: Headers;
+}
+
+/** How one upstream says no. */
+export interface UpstreamManners {
+  /** What the body of an error says to people; null: it has not the form that is expected. */
+  messageIn(body: unknown): string | null;
+  diagnose(refusal: UpstreamRefusal): Diagnosis;
+}
+
+export interface UpstreamCall {
+  url: string;
+  method?: "GET" | "POST";
+  headers: Record<string, string>;
+  /** Sent as JSON, or as a form if it is one. */
+  body?: unknown;
+  /** What may stand in what upstream says and goes no further. */
+  secret: string;
+  signal: AbortSignal;
+  fetch: typeof fetch;
+  manners: UpstreamManners;
+}
+
+/** Error bodies are small; of anything longer, the head says what it is. */
+const MAX_ERROR_BYTES = 65_536;
+/** The longest text of an upstream error that is kept or shown. */
+const MAX_MESSAGE_CHARS = 1_000;
+
+/**
+ * Calls an upstream, and gives the response back once its status says success. Follows no redirect: the key would go along.
+ * @throws ProviderFailure for a refusal or a connection that failed
+ * @throws the signal's reason when it aborts
+ */
+export async function callUpstream(call: UpstreamCall): Promise<Response> {
+  const { url, body, secret, signal, manners } = call;
+  signal.throwIfAborted();
+  try {
+    const form = body instanceof URLSearchParams;
+    const response = await call.fetch(url, {
+      method: call.method ?? (body === undefined ? "GET" : "POST"),
+      headers: {
+        accept: "application/json",
+        ...(body !== undefined && !form && { "content-type": "application/json" }),
+        ...call.headers,
+      },
+      body: body === undefined ? undefined : form ? body : JSON.stringify(body),
+      redirect: "manual",
+      signal,
+    });
+    if (response.ok) return response;
+    const text = await headOf(response);
+    const parsed = parsedOr(text);
+    const message = manners.messageIn(parsed) ?? text;
+    const { status, headers } = response;
+    throw new ProviderFailure(
+      manners.diagnose({ status, body: parsed, message, headers }),
+      clean(message, secret) || `status ${status} without a message`,
+      status,
+    );
+  } catch (thrown) {
+    signal.throwIfAborted();
+    throw thrown instanceof ProviderFailure ? thrown : connectionFailed(thrown, secret);
+  }
+}
+
+/** A whole JSON object. @throws as callUpstream; an answer that is none counts as one that broke off */
+export async function jsonFromUpstream(call: UpstreamCall): Promise<Record<string, unknown>> {
+  const response = await callUpstream(call);
+  let value: unknown;
+  try {
+    value = await response.json();
+  } catch (thrown) {
+    call.signal.throwIfAborted();
+    throw connectionFailed(thrown, call.secret);
+  }
+  if (!isRecord(value)) throw connectionFailed("an answer that is no object", call.secret);
+  return value;
+}
+
+/** A connection that failed, or an answer that broke off or has another form. */
+export function connectionFailed(thrown: unknown, secret: string): ProviderFailure {
+  const said = thrown instanceof Error ? thrown.message : String(thrown);
+  return new ProviderFailure(upstreamsFault(null), clean(said, secret), null);
+}
+
+/** `Retry-After` in milliseconds, be it seconds or a date (RFC 9110, 10.2.3); null: absent or past. */
+export function retryAfterMs(headers: Headers, now = Date.now()): number | null {
+  const text = headers.get("retry-after")?.trim();
+  if (!text) return null;
+  if (/^\d+(\.\d+)?$/.test(text)) return Math.ceil(Number(text) * 1000);
+  const at = Date.parse(text);
+  return Number.isNaN(at) || at <= now ? null : at - now;
+}
+
+export function isRecord(value: unknown): value is Record<string, unknown> {
+  return typeof value === "object" && value !== null && !Array.isArray(value);
+}
+
+/** The records of a list; nothing of what is no list. */
+export function recordsIn(list: unknown): Record<string, unknown>[] {
+  return Array.isArray(list) ? list.filter(isRecord) : [];
+}
+
+/** An upstream's error text, without the key and not too long. */
+export function clean(text: string, secret: string): string {
+  const safe = redact(text.trim(), secret);
+  return safe.length <= MAX_MESSAGE_CHARS ? safe : `${safe.slice(0, MAX_MESSAGE_CHARS)}…`;
+}
+
+async function headOf(response: Response): Promise<string> {
+  const reader = response.body?.getReader();
+  if (reader === undefined) return "";
+  const decoder = new TextDecoder();
+  let text = "";
+  while (text.length < MAX_ERROR_BYTES) {
+    const { done, value } = await reader.read();
+    if (done) return text + decoder.decode();
+    text += decoder.decode(value, { stream: true });
+  }
+  await reader.cancel();
+  return text;
+}
+
+function parsedOr(text: string): unknown {
+  try {
+    return JSON.parse(text);
+  } catch {
+    return text;
+  }
+}
