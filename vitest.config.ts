@@ -25,7 +25,7 @@ export default defineConfig({
     retry: 0,
     projects: [
       project("unit", ["tests/unit", "tests/doors", "tests/emulator", "tests/observability/unit"]),
-      project("db", ["tests/db", "tests/deploy", "tests/observability/db"], {
+      project("db", ["tests/db", "tests/deploy", "tests/maintenance", "tests/observability/db"], {
         ...DATABASE,
         testTimeout: 60_000,
         hookTimeout: 120_000,

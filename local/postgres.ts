@@ -17,6 +17,17 @@ export interface ClusterOptions {
   durable?: boolean;
   /** Receives the server's own log, line by line. */
   log?: (line: string) => void;
+  /** Another server than the checkout's own, such as one of the system's packages. For tests. */
+  server?: OtherServer;
+}
+
+export interface OtherServer {
+  /** The folder with `bin/postgres` and `bin/initdb`. */
+  binaries: string;
+  /** What `initdb` is told about the locale: the built-in one came with PostgreSQL 17. */
+  localeArgs: string[];
+  /** Settings beside those of every local cluster. */
+  settings: Record<string, string>;
 }
 
 export interface Cluster {
@@ -75,6 +86,9 @@ const NOT_DURABLE: Record<string, string> = {
   full_page_writes: "off",
 };
 
+/** It needs nothing from the machine and sorts the same everywhere. */
+const BUILT_IN_LOCALE = ["--locale=C", "--locale-provider=builtin", "--builtin-locale=C.UTF-8"];
+
 /**
  * Runs "$@" and interrupts it (PostgreSQL: fast shutdown) when standard input ends, which it does when the process
  * holding the other end of the pipe ends, in whatever way.
@@ -100,7 +114,8 @@ exit $code
 export async function startCluster(options: ClusterOptions): Promise<Cluster> {
   try {
     const account = await serverAccount();
-    const place = await preparePlace(options.dataDir, account);
+    const found = await preparePlace(options.dataDir, account);
+    const place = options.server ? { ...found, binaries: options.server.binaries } : found;
     await takeBack(place.cluster);
     await createMissing(place, account, options);
     return await launch(place, account && await ownerOf(place.cluster), options);
@@ -140,10 +155,7 @@ async function createMissing(
     `--pwfile=${passwordFile}`,
     "--auth=scram-sha-256",
     "--encoding=UTF8",
-    // The built-in locale needs nothing from the machine and sorts the same everywhere.
-    "--locale=C",
-    "--locale-provider=builtin",
-    "--builtin-locale=C.UTF-8",
+    ...(options.server?.localeArgs ?? BUILT_IN_LOCALE),
     ...(options.durable === false ? ["--no-sync"] : []),
   ];
   const done = await new Deno.Command(`${binaries}/bin/initdb`, {
@@ -173,6 +185,7 @@ async function launch(place: Place, account: Account | undefined, options: Clust
     ...SETTINGS,
     port: String(options.port),
     ...(options.durable === false ? NOT_DURABLE : {}),
+    ...options.server?.settings,
   };
   const guard = new Deno.Command("/bin/sh", {
     args: [

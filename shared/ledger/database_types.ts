@@ -354,6 +354,7 @@ export type Database = {
         Returns: Json;
       };
       "eve_capture": { Args: { "answer"?: Json; "prompt": Json; "request_no": number }; Returns: Json };
+      "eve_connect": { Args: { "project_url": string; "secret_key": string }; Returns: Json };
       "eve_consumer_add": {
         Args: {
           "key_id": string;
@@ -512,6 +513,7 @@ export type Database = {
       };
       "eve_rollup": { Args: { "at_most_ms"?: number }; Returns: Json };
       "eve_rollup_rebuild": { Args: { "since"?: string }; Returns: Json };
+      "eve_schedule": { Args: Record<PropertyKey, never>; Returns: Json };
       "eve_settle": {
         Args: {
           "attempt": number;

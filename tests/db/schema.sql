@@ -1389,6 +1389,13 @@ create function eve.is_administrator(user_id uuid)
   set search_path="";
 comment on function eve.is_administrator is 'Whether a user''s app_metadata names the role admin, and the user is neither banned nor deleted.';
 
+create function eve.job_command(operation eve.operations)
+  returns text
+  language sql
+  immutable
+  security invoker
+  set search_path="";
+
 create function eve.key_alerts_over()
   returns trigger
   language plpgsql
@@ -1648,6 +1655,13 @@ create function eve.request_no_after(at timestamp with time zone)
   security invoker
   set search_path="";
 
+create function eve.request_operation(operation text)
+  returns jsonb
+  language plpgsql
+  volatile
+  security invoker
+  set search_path="";
+
 create function eve.retention_batch(
     rule eve.retention,
     now_at timestamp with time zone,
@@ -1850,6 +1864,14 @@ create function public.eve_capture(request_no bigint, prompt jsonb, answer jsonb
   security invoker
   set search_path="";
 comment on function public.eve_capture is 'Keeps what a request asked and got, at most 256 KiB of each. Twice is the same as once.';
+
+create function public.eve_connect(project_url text, secret_key text)
+  returns jsonb
+  language plpgsql
+  volatile
+  security invoker
+  set search_path="";
+comment on function public.eve_connect is 'Puts the project''s URL and a secret key into Vault, where the schedule finds them.';
 
 create function public.eve_consumer_add(
     name text,
@@ -2280,6 +2302,14 @@ create function public.eve_rollup_rebuild(
   security invoker
   set search_path="";
 comment on function public.eve_rollup_rebuild is 'Has the hourly and daily sums made anew from the audit, as far back as the audit goes.';
+
+create function public.eve_schedule()
+  returns jsonb
+  language plpgsql
+  volatile
+  security invoker
+  set search_path="";
+comment on function public.eve_schedule is 'Makes the jobs of pg_cron those that eve.operations names. Run it after a change there, and after enabling pg_cron or pg_net.';
 
 create function public.eve_settle(
     request_no bigint,

@@ -1,0 +1,120 @@
+/** The schedule on the real pg_cron: the same migrations, run by the extension itself. */
+import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { CHECKOUT } from "../../local/paths.ts";
+import { type CronServer, hasPgCron, startCronServer } from "../harness/cron_server.ts";
+
+/** pg_cron starts its workers within a second of the server. */
+const RUNS_WITHIN_MS = 10_000;
+
+const MIGRATIONS = [...Deno.readDirSync(`${CHECKOUT}/supabase/migrations`)].map((entry) => entry.name)
+  .filter((name) => name.endsWith(".sql")).sort();
+const SCHEDULE = MIGRATIONS.find((name) => name.endsWith("_schedule.sql"))!;
+
+describe.skipIf(!hasPgCron())("pg_cron", () => {
+  let server: CronServer;
+  beforeAll(async () => {
+    server = await startCronServer();
+    for (const migration of MIGRATIONS) await server.apply(migration);
+  });
+  afterAll(() => server?.stop());
+
+  const jobs = () =>
+    server.sql<{ jobname: string; schedule: string; username: string; active: boolean }[]>`
+      select jobname, schedule, username, active from cron.job order by jobname`;
+
+  test("it takes every operation's schedule as it is", async () => {
+    const [{ extension }] = await server.sql`
+      select extversion as extension from pg_extension where extname = 'pg_cron'` as [
+      { extension: string },
+    ];
+    expect(extension).toMatch(/^1\./);
+    const wanted = await server.sql`
+      select 'eve_' || name as jobname, schedule, 'postgres' as username, true as active
+      from eve.operations where schedule is not null order by 1`;
+    expect(wanted.length).toBeGreaterThan(5);
+    expect(await jobs()).toEqual([...wanted]);
+  });
+
+  test("the migration again changes nothing and says nothing", async () => {
+    const before = await server.sql`select * from cron.job order by jobid`;
+    expect((await server.apply(SCHEDULE)).filter((notice) => notice.startsWith("schedule:"))).toEqual([]);
+    expect(await server.sql`select * from cron.job order by jobid`).toEqual(before);
+  });
+
+  test("it runs them: SQL to its end, step by step, and HTTP as far as the queue", async () => {
+    const { sql } = server;
+    await sql`select public.eve_connect('http://127.0.0.1:1', 'sb_secret_for_this_test')`;
+    // More than one step's work, so that the block has to commit in between.
+    await sql`
+      insert into public.token_usage (ts, model) select now() - interval '2 years', 'm' from generate_series(1, 5000)`;
+    // The same commands at the next start of the server, since 1.4 knows no time shorter than a minute.
+    await sql`select cron.schedule(jobname::name, '@reboot', command) from cron.job`;
+    await server.restart();
+
+    const ran = await eventually(async () => {
+      const rows = await sql`
+        select j.jobname, d.status, d.return_message
+        from cron.job_run_details d
+        join cron.job j using (jobid)
+        where d.status in ('succeeded', 'failed')
+        order by j.jobname`;
+      return rows.length >= 7 ? [...rows] : undefined;
+    });
+    const posted = ["eve_alerts", "eve_key_health", "eve_models_sync"];
+    expect(ran).toEqual((await jobs()).map(({ jobname }) => ({
+      jobname,
+      status: "succeeded",
+      return_message: expect.stringMatching(posted.includes(jobname) ? /^SELECT 1/ : /^DO/),
+    })));
+    expect(
+      await sql`
+        select operation, status, deleted_count, completed_at >= started_at as ended, details ->> 'source' as source
+        from public.google_ai_maintenance_log order by operation`,
+    ).toEqual(
+      ["report", "retention", "rollup", "sweep"].map((operation) => ({
+        operation,
+        status: "succeeded",
+        deleted_count: operation === "retention" ? 5000 : 0,
+        ended: true,
+        source: "cron",
+      })),
+    );
+    expect(await sql`select count(*)::integer as left from public.token_usage`).toEqual([{ left: 0 }]);
+    expect(await sql`select url, headers ->> 'apikey' as apikey from net.http_request_queue order by url`)
+      .toEqual(["alerts", "key_health", "models_sync"].map((operation) => ({
+        url: `http://127.0.0.1:1/functions/v1/maintenance/${operation}`,
+        apikey: "sb_secret_for_this_test",
+      })));
+  });
+
+  test("a run that fails fails for cron too, with its reason in the log", async () => {
+    const { sql } = server;
+    const command = await sql`
+      select command from cron.job where jobname = 'eve_rollup'`.then(([job]) => job!.command as string);
+    await sql`alter table eve.rollup_progress rename to progress_gone`;
+    try {
+      await expect(sql.unsafe(command).simple()).rejects.toMatchObject({
+        code: "EV500",
+        message: expect.stringContaining("rollup_progress"),
+      });
+    } finally {
+      await sql`alter table eve.progress_gone rename to rollup_progress`;
+    }
+    expect(
+      await sql`
+        select status, details ->> 'error' as error from public.google_ai_maintenance_log
+        where operation = 'rollup' order by id desc limit 1`,
+    ).toEqual([{ status: "failed", error: expect.stringContaining("rollup_progress") }]);
+    await sql.unsafe(command).simple();
+  });
+});
+
+async function eventually<T>(look: () => Promise<T | undefined>): Promise<T> {
+  const deadline = Date.now() + RUNS_WITHIN_MS;
+  for (;;) {
+    const seen = await look().catch(() => undefined);
+    if (seen !== undefined) return seen;
+    if (Date.now() > deadline) throw new Error("pg_cron ran nothing in time");
+    await new Promise((resolve) => setTimeout(resolve, 100));
+  }
+}
