@@ -18,6 +18,9 @@ export interface Api {
 
 /** Requests are short; hosted projects of the smallest size have about as many. */
 const CONNECTIONS = 20;
+/** A database that was down is asked again this soon; the driver's own pauses grow to 20 s, long after it is back. */
+const RECONNECT_S = 0.2;
+const CONNECT_TIMEOUT_S = 5;
 
 /**
  * @supabase/lite writes the arguments of a function out as JSON and then lets the driver do the same once more, so that a `jsonb`
@@ -48,7 +51,13 @@ export async function startApi(options: ApiOptions): Promise<Api> {
 function createApp(url: string, keys: ApiOptions["keys"]) {
   const connection = createPostgresConnection({
     url,
-    postgresOptions: { max: CONNECTIONS, onnotice: () => {}, types: JSON_TYPES },
+    postgresOptions: {
+      max: CONNECTIONS,
+      backoff: () => RECONNECT_S,
+      connect_timeout: CONNECT_TIMEOUT_S,
+      onnotice: () => {},
+      types: JSON_TYPES,
+    },
   });
   showOwnErrcodes(connection);
   // On a database with row-level security it would grant everything to the API roles first, which hides every missing

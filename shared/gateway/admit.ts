@@ -1,9 +1,9 @@
-import { alarm, type Clock } from "../contract/clock.ts";
 import { GatewayError } from "../contract/gateway_error.ts";
 import type { Reservation, ReserveInput } from "../ledger/reserve.ts";
 import type { GatewayParts } from "./parts.ts";
 import { cancelled } from "./settlement.ts";
 import { settleReliably } from "./settle_reliably.ts";
+import { TookTooLong, within } from "./within.ts";
 
 /**
  * Reserves, and does not keep the client waiting for a database that is stuck. A grant that arrives after we have given
@@ -35,19 +35,5 @@ async function giveBackWhenItComes(
     if (late.status === "granted") await settleReliably(parts, requestId, cancelled(late));
   } catch {
     // It failed after all, so there is nothing to give back; the lease ends what the database may still have booked.
-  }
-}
-
-export class TookTooLong extends Error {}
-
-/** The promise's value, or TookTooLong after `ms`. The promise goes on by itself. */
-export async function within<Value>(clock: Clock, ms: number, promise: Promise<Value>): Promise<Value> {
-  const first = Promise.withResolvers<Value>();
-  const silence = alarm(clock, ms, () => first.reject(new TookTooLong()));
-  promise.then(first.resolve, first.reject);
-  try {
-    return await first.promise;
-  } finally {
-    silence();
   }
 }

@@ -3,7 +3,7 @@ import { asGatewayError, type GatewayError } from "../contract/gateway_error.ts"
 import type { InvokeContext } from "../contract/request.ts";
 import type { Duplicate, Grant, Reservation, ReserveInput } from "../ledger/reserve.ts";
 import type { Settlement } from "../ledger/settle.ts";
-import { admit, within } from "./admit.ts";
+import { admit } from "./admit.ts";
 import { type Deadline, deadlineFrom } from "./deadline.ts";
 import { dispatch, type Outcome, type Progress, walkedAway } from "./dispatch.ts";
 import { errorOf, withRefusal } from "./outcome_error.ts";
@@ -13,6 +13,7 @@ import { LEAST_TIME_MS, MAX_ATTEMPTS, type NextStep, nextStep } from "./retry.ts
 import { settleReliably } from "./settle_reliably.ts";
 import { settlementOf } from "./settlement.ts";
 import type { Ended, Task } from "./task.ts";
+import { within } from "./within.ts";
 
 /** From the end of a call that took all of its time until its reservation counts as abandoned: time to settle, with repeats. */
 const LEASE_SLACK_MS = 60_000;

@@ -1,12 +1,15 @@
-import { asGatewayError } from "../contract/gateway_error.ts";
+import { asGatewayError, GatewayError } from "../contract/gateway_error.ts";
 import type { Settlement } from "../ledger/settle.ts";
 import type { GatewayParts } from "./parts.ts";
+import { TookTooLong, within } from "./within.ts";
 
 /**
- * Pauses before each try, in ms. A settlement may be repeated freely; after the last try the lease ends the reservation,
- * with its estimate standing.
+ * Pauses before each try, in ms. A settlement may be repeated freely, so the first repetitions come soon, for a connection that
+ * dropped, and the later ones last as long as a lease does after its call (60 s): a database that is restarted, or whose
+ * disk is full until somebody makes room, still learns what was used. After the last try the lease ends the
+ * reservation, with its estimate standing.
  */
-const PAUSES_MS = [0, 250, 1_000, 4_000];
+const PAUSES_MS = [0, 250, 1_000, 3_000, 6_000, 10_000, 15_000, 20_000];
 
 /** Errors that a repetition would only meet again. */
 const FINAL_CODES = new Set(["unknown_reservation", "invalid_argument"]);
@@ -22,10 +25,15 @@ export async function settleReliably(
     if (pauseMs > 0) await parts.clock.sleep(pauseMs);
     tries++;
     try {
-      await parts.ledger.settle(settlement);
+      // One that hangs, on a connection that died without a word, is not waited for: the next may find the database well.
+      await within(parts.clock, parts.times.rpcTimeoutMs, parts.ledger.settle(settlement));
       return;
     } catch (thrown) {
-      const error = asGatewayError(thrown);
+      const error = thrown instanceof TookTooLong
+        ? new GatewayError("database_unavailable", {
+          detail: `settle took longer than ${parts.times.rpcTimeoutMs} ms`,
+        })
+        : asGatewayError(thrown);
       if (tries < PAUSES_MS.length && !FINAL_CODES.has(error.code)) continue;
       parts.log("error", "settlement_lost", {
         request_id: requestId,

@@ -103,13 +103,26 @@ describe("a request that goes well", () => {
       settle: () => Promise.reject(new GatewayError("database_unavailable")),
     });
     await lost.invoke();
-    await lost.clock.advance(10_000);
+    await lost.clock.advance(60_000);
     await lost.background[0];
-    expect(lost.settlements).toHaveLength(4);
+    expect(lost.settlements).toHaveLength(8);
     expect(lost.logged).toEqual([[
       "settlement_lost",
       expect.objectContaining({ request_no: 12, attempt: 1 }),
     ]]);
+  });
+
+  test("a settlement that hangs is not waited for: it is repeated, which does no harm", async () => {
+    let tries = 0;
+    const set = stage({
+      reservations: [grant()],
+      settle: () => ++tries === 1 ? new Promise(() => {}) : Promise.resolve("already_settled"),
+    });
+    await set.invoke();
+    await set.clock.advance(10_000);
+    await set.background[0];
+    expect(tries).toBe(2);
+    expect(set.logged).toEqual([]);
   });
 
   test("without figures from upstream the books get an estimate, marked as one", async () => {
