@@ -539,6 +539,10 @@ export type Database = {
       };
       "eve_stage": { Args: { "stage_type": string }; Returns: Json };
       "eve_stage_credential": { Args: { "name": string }; Returns: Json };
+      "eve_stage_from_environment": {
+        Args: { "env_var_name"?: string; "model": string; "provider_kind": string; "stage_type": string };
+        Returns: Json;
+      };
       "eve_sweep": { Args: { "at_most"?: number }; Returns: Json };
       "eve_tail": { Args: { "after"?: Json; "at_most"?: number }; Returns: Json };
       "eve_token_revoke": {

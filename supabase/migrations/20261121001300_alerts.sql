@@ -25,6 +25,7 @@ insert into eve.alert_kinds (kind, title, advice) values
   ('maintenance_missing', 'Maintenance does not run', 'Check that pg_cron has the eve_ jobs, that Vault holds the URL and the key, and that the function maintenance is deployed.'),
   ('model_vanished', 'Model gone from upstream', 'Name its successor in replaced_by, or choose another model for whatever uses it.'),
   ('provider_key_invalid', 'Provider key refused', 'Make a new key with the provider, and save it in the stage''s configuration.'),
+  ('maintenance_log_refused', 'Maintenance not logged', 'A rule on google_ai_maintenance_log refuses the gateway''s rows: see the message, and loosen the rule.'),
   ('usage_counters_refused', 'Usage not counted', 'A rule on google_ai_usage_counters refuses the gateway''s rows: see the message, and loosen the rule.'),
   ('token_usage_refused', 'Token usage not written', 'A rule on token_usage refuses the gateway''s rows: see the message, and loosen the rule.')
 on conflict (kind) do nothing;
@@ -75,16 +76,17 @@ create table if not exists eve.maintenance_expected (
   since timestamptz not null default now(),
   constraint maintenance_expected_within_positive check (within_s > 0)
 );
-comment on table eve.maintenance_expected is 'Operations that have to run; an alert opens when one has not. Delete a row to expect it no longer.';
-comment on column eve.maintenance_expected.within_s is 'Seconds from the start of one run to the start of the next, with time to spare.';
+comment on table eve.maintenance_expected is 'Operations that have to run; an alert opens when one that is active and scheduled has not. Delete a row to expect it no longer.';
+comment on column eve.maintenance_expected.operation is 'As in eve.operations.';
+comment on column eve.maintenance_expected.within_s is 'Seconds from the start of one run to the start of the next, with time to spare: some runs may be lost, and a day has 25 hours at times.';
 comment on column eve.maintenance_expected.since is 'Expected since: nothing is missing before it could have run.';
 insert into eve.maintenance_expected (operation, within_s) values
   ('sweep', 900),
   ('alerts', 900),
-  ('rollup', 10800),
-  ('key_health', 14400),
-  ('retention', 108000),
-  ('models_sync', 108000),
+  ('rollup', 3600),
+  ('key_health', 5400),
+  ('retention', 14400),
+  ('models_sync', 50400),
   ('report', 108000)
 on conflict (operation) do nothing;
 
@@ -97,7 +99,6 @@ insert into eve.settings (name, value, description) values
   ('alert_upstream_percent', 25, 'Alert when at least so many per cent of a model''s calls in a window fail on upstream''s side.'),
   ('alert_upstream_min', 10, 'Failed calls in a window below which their rate says nothing.'),
   ('alert_exhausted_before_hour', 20, 'Alert when a lane''s day is used up before this hour (0 to 24) in Los Angeles; 0: never, 24: always.'),
-  ('alert_run_ends_s', 3600, 'A run of maintenance that has not ended after so many seconds is taken to have died.'),
   ('alert_tries', 12, 'Tries to tell an alert before it is given up; with the pauses between them about six hours.')
 on conflict (name) do nothing;
 
@@ -292,6 +293,8 @@ returns table (kind text, subject text, severity text, message text, details jso
 language sql
 volatile
 set search_path = ''
+-- Plans are often made while the tables are small and kept while they grow.
+set enable_seqscan = 'off'
 as $$
   select 'refusals_high', 'gateway', case when counted.without_key > 0 then 'critical' else 'warning' end,
     format(
@@ -325,6 +328,8 @@ returns table (kind text, subject text, severity text, message text, details jso
 language sql
 volatile
 set search_path = ''
+-- Plans are often made while the tables are small and kept while they grow.
+set enable_seqscan = 'off'
 as $$
   select 'upstream_errors', counted.model, case when counted.failed = counted.calls then 'critical' else 'warning' end,
     format(
@@ -355,49 +360,37 @@ as $$
     and counted.failed * 100 >= eve.alert_setting('alert_upstream_percent', 25) * counted.calls;
 $$;
 
--- Operations whose last run failed or never ended, and those that should have run and have not.
+-- Operations whose last run failed, and those that should have run and have not. A run that died counts as failed as soon as
+-- another one begins.
 create or replace function eve.alert_maintenance()
 returns table (kind text, subject text, severity text, message text, details jsonb)
 language sql
 volatile
 set search_path = ''
 as $$
-  select 'maintenance_failed', last.operation, 'warning',
-    case last.status
-      when 'failed' then format('%s failed at %s UTC: %s', last.operation, to_char(last.started_at at time zone 'UTC', 'YYYY-MM-DD HH24:MI'), coalesce(last.error, 'no reason was written'))
-      else format('%s began at %s UTC and has not ended', last.operation, to_char(last.started_at at time zone 'UTC', 'YYYY-MM-DD HH24:MI'))
-    end,
-    jsonb_build_object('operation', last.operation, 'started_at', last.started_at, 'status', last.status)
-  from (
-    select distinct on (g.operation) g.operation, g.status, g.started_at::timestamptz as started_at,
-      -- Hand-made columns hold text or json.
-      left(
-        case jsonb_typeof(to_jsonb(g.details))
-          when 'object' then to_jsonb(g.details) ->> 'error'
-          else to_jsonb(g.details) #>> '{}'
-        end, 500
-      ) as error
-    from public.google_ai_maintenance_log g
-    where g.started_at > eve.clock() - interval '8 days' and g.status in ('running', 'succeeded', 'failed')
-      and g.operation is not null
-    order by g.operation, g.started_at desc
-  ) last
-  where last.status = 'failed'
-    or (last.status = 'running' and last.started_at < eve.clock() - eve.alert_setting('alert_run_ends_s', 3600) * interval '1 second')
+  select 'maintenance_failed', o.name, 'warning',
+    format(
+      '%s failed at %s UTC: %s', o.name, to_char(o.last_completed_at at time zone 'UTC', 'YYYY-MM-DD HH24:MI'),
+      left(coalesce(o.last_error, 'no reason was written'), 500)
+    ),
+    jsonb_build_object('operation', o.name, 'completed_at', o.last_completed_at, 'last_succeeded_at', o.last_succeeded_at)
+  from eve.operations o
+  where o.last_status = 'failed'
   union all
-  select 'maintenance_missing', e.operation, 'warning',
-    case
-      when ran.last_at is null then format('%s has not run at all, though it should every %s', e.operation, e.within_s * interval '1 second')
-      else format('%s has not run since %s UTC, though it should every %s', e.operation, to_char(ran.last_at at time zone 'UTC', 'YYYY-MM-DD HH24:MI'), e.within_s * interval '1 second')
-    end,
-    jsonb_build_object('operation', e.operation, 'last_at', ran.last_at, 'within_s', e.within_s)
-  from eve.maintenance_expected e
-  cross join lateral (
-    select max(g.started_at)::timestamptz as last_at
-    from public.google_ai_maintenance_log g
-    where g.operation = e.operation and g.started_at > eve.clock() - interval '8 days'
-  ) ran
-  where greatest(ran.last_at, e.since) < eve.clock() - e.within_s * interval '1 second';
+  select 'maintenance_missing', o.name, 'warning',
+    format(
+      '%s has not run %s, though it is scheduled for %s', o.name,
+      case
+        when ran.last_at is null then 'at all'
+        else 'since ' || to_char(ran.last_at at time zone 'UTC', 'YYYY-MM-DD HH24:MI') || ' UTC'
+      end, o.schedule
+    ),
+    jsonb_build_object('operation', o.name, 'last_at', ran.last_at, 'schedule', o.schedule, 'within_s', e.within_s)
+  from eve.operations o
+  join eve.maintenance_expected e on e.operation = o.name
+  cross join lateral (select greatest(o.started_at, o.last_started_at) as last_at) ran
+  where o.is_active and o.schedule is not null
+    and greatest(ran.last_at, e.since) < eve.clock() - e.within_s * interval '1 second';
 $$;
 
 -- Looks at everything there is to look at: opens what is new, closes what is over. Run every minute; two at once do the work
@@ -448,7 +441,7 @@ begin
           and (eve_alerts_evaluate.missing_secrets is not null or a.last_seen_at < v_now - interval '1 hour')
         when a.kind in ('refusals_high', 'upstream_errors')
           then a.last_seen_at <= v_now - eve.alert_setting('alert_clear_s', 300) * interval '1 second'
-        when a.kind in ('usage_counters_refused', 'token_usage_refused')
+        when a.kind in ('usage_counters_refused', 'token_usage_refused', 'maintenance_log_refused')
           then a.last_seen_at <= v_now - eve.alert_setting('alert_stale_s', 3600) * interval '1 second'
         -- Whoever opened it closes it.
         else false

@@ -1031,7 +1031,7 @@ create function eve.alert_refusals()
   language sql
   volatile
   security invoker
-  set search_path="";
+  set search_path="" set enable_seqscan=off;
 
 create function eve.alert_setting(name text, fallback bigint)
   returns bigint
@@ -1045,7 +1045,7 @@ create function eve.alert_upstream()
   language sql
   volatile
   security invoker
-  set search_path="";
+  set search_path="" set enable_seqscan=off;
 
 create function eve.apply_block(running eve.inflight, block jsonb, fallback_reason text)
   returns void
@@ -1243,7 +1243,7 @@ create function eve.count_refusals(
   language plpgsql
   volatile
   security invoker
-  set search_path="" set jit=off;
+  set search_path="" set enable_seqscan=off set jit=off;
 
 create function eve.count_requests(
     counted_from timestamp with time zone,
@@ -1254,7 +1254,7 @@ create function eve.count_requests(
   language plpgsql
   volatile
   security invoker
-  set search_path="" set jit=off;
+  set search_path="" set enable_seqscan=off set jit=off;
 
 create function eve.count_usage(key_id uuid, model text, start_ms bigint, tokens bigint)
   returns void
@@ -2353,6 +2353,19 @@ create function public.eve_stage_credential(name text)
   security invoker
   set search_path="";
 comment on function public.eve_stage_credential is 'The encrypted key behind the env_var_name stage:POEM, and the settings that go with it; null if there is none.';
+
+create function public.eve_stage_from_environment(
+    stage_type text,
+    provider_kind text,
+    model text,
+    env_var_name text DEFAULT NULL::text
+  )
+  returns jsonb
+  language plpgsql
+  volatile
+  security invoker
+  set search_path="";
+comment on function public.eve_stage_from_environment is 'Makes the rows by which the environment serves a stage that nobody has set up, and says which keys are not the stage''s.';
 
 create function public.eve_sweep(at_most integer DEFAULT 1000)
   returns jsonb

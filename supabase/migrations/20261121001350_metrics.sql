@@ -1,0 +1,531 @@
+-- Metrics: counters that never fall, though retention deletes the rows they were counted from, and gauges of how things are.
+--
+-- Nothing is counted while a call runs. public.eve_metrics_count adds what the audit has gained since it was last asked: a
+-- scrape costs what happened between two scrapes, whatever the audit's size. A row is counted once and by nobody twice: what
+-- was visible to the last count is known from its snapshot, so that no transaction slips through by committing late.
+--
+-- Tried and dropped: triggers on the audit (a tenth of a reservation's time); sums over the audit (they grow with it, and fall
+-- with retention); a lag of some seconds instead of the snapshot (either late or not exact).
+
+set local lock_timeout = '10s';
+
+create table if not exists eve.metric_sources (
+  source text primary key,
+  counted_until timestamptz not null,
+  snapshot pg_snapshot not null,
+  constraint metric_sources_source_known check (source in ('requests', 'refusals'))
+);
+comment on table eve.metric_sources is 'How far the audit has been counted into eve.metric_counters and eve.metric_histograms.';
+comment on column eve.metric_sources.counted_until is 'Rows dated later have not been counted.';
+comment on column eve.metric_sources.snapshot is 'Of rows dated up to counted_until, those that this snapshot saw have been counted.';
+insert into eve.metric_sources (source, counted_until, snapshot) values
+  ('requests', eve.clock(), pg_current_snapshot()),
+  ('refusals', eve.clock(), pg_current_snapshot())
+on conflict (source) do nothing;
+
+create table if not exists eve.metric_counters (
+  metric text not null,
+  labels jsonb not null,
+  value double precision not null,
+  primary key (metric, labels)
+);
+comment on table eve.metric_counters is 'Sums since the gateway was installed, by metric and labels. They only grow.';
+
+create table if not exists eve.metric_histograms (
+  metric text not null,
+  labels jsonb not null,
+  counts bigint[] not null,
+  total double precision not null,
+  primary key (metric, labels)
+);
+comment on table eve.metric_histograms is 'Distributions since the gateway was installed. They only grow.';
+comment on column eve.metric_histograms.counts is 'Observations per bucket, the last one being those above every bound of eve.metric_bounds.';
+comment on column eve.metric_histograms.total is 'Sum of what was observed.';
+
+create table if not exists eve.metric_consumers (
+  name text primary key,
+  since timestamptz not null default now()
+);
+comment on table eve.metric_consumers is 'Consumers that have time series of their own; those who come when there are metrics_consumers of them are counted as "other".';
+
+insert into eve.settings (name, value, description) values
+  ('metrics_consumers', 100, 'So many consumers get time series of their own; later ones are counted together as "other".')
+on conflict (name) do nothing;
+
+-- The upper bounds of a histogram's buckets, in its own unit.
+create or replace function eve.metric_bounds(metric text)
+returns double precision[]
+language sql
+immutable
+set search_path = ''
+as $$
+  select case metric_bounds.metric
+    when 'eve_wait_seconds' then array[0.01, 0.1, 0.5, 1, 2, 5, 10, 20, 30, 60, 100, 300]
+    when 'eve_upstream_duration_seconds' then array[0.1, 0.25, 0.5, 1, 2, 3, 5, 8, 12, 20, 30, 60, 120]
+    when 'eve_request_duration_seconds' then array[0.1, 0.25, 0.5, 1, 2, 3, 5, 8, 12, 20, 30, 60, 120, 300]
+    when 'eve_estimate_ratio' then array[0.5, 0.7, 0.8, 0.9, 0.95, 1, 1.05, 1.1, 1.2, 1.3, 1.5, 2]
+  end::double precision[];
+$$;
+
+-- The transaction that wrote a row, with the epoch that xmin lacks. Rows that are asked about are seconds old.
+create or replace function eve.full_xid(xmin xid, near bigint)
+returns xid8
+language sql
+immutable
+set search_path = ''
+as $$
+  select greatest(
+    whole.number
+      + case
+        when whole.number - full_xid.near > 2147483648 then -4294967296
+        when full_xid.near - whole.number > 2147483648 then 4294967296
+        else 0
+      end,
+    3
+  )::text::xid8
+  from (select (full_xid.near >> 32 << 32) | full_xid.xmin::text::bigint as number) whole;
+$$;
+
+create or replace function eve.count_requests(counted_from timestamptz, counted_to timestamptz, seen pg_snapshot)
+returns integer
+language plpgsql
+volatile
+set search_path = ''
+-- Plans are often made while the tables are small and kept while they grow.
+set enable_seqscan = 'off'
+set jit = 'off'
+as $$
+declare
+  v_near constant bigint := pg_snapshot_xmax(pg_current_snapshot())::text::bigint;
+  v_places constant bigint := eve.alert_setting('metrics_consumers', 100) - (select count(*) from eve.metric_consumers);
+  v_count integer;
+begin
+  -- One statement: what it sees and the snapshot that it leaves behind are the same.
+  with mark as (
+    update eve.metric_sources s
+    set counted_until = count_requests.counted_to, snapshot = pg_current_snapshot()
+    where s.source = 'requests'
+  ), fresh as materialized (
+    select r.request_no, r.door, r.model, r.class, r.state, r.wait_ms, r.received_at, r.finished_at,
+      coalesce(c.name, 'removed') as consumer
+    from eve.requests r
+    left join eve.consumers c on c.id = r.consumer_id
+    where r.finished_at > count_requests.counted_from - interval '20 seconds' and r.finished_at <= count_requests.counted_to
+      and (
+        r.finished_at > count_requests.counted_from
+        or not pg_visible_in_snapshot(eve.full_xid(r.xmin, v_near), count_requests.seen)
+      )
+  ), newcomers as (
+    insert into eve.metric_consumers (name)
+    select n.consumer
+    from (select distinct f.consumer from fresh f) n
+    where not exists (select from eve.metric_consumers k where k.name = n.consumer)
+    order by n.consumer
+    limit greatest(v_places, 0)
+    returning name
+  ), named as materialized (
+    select f.request_no, f.door, f.model, f.class, f.state, f.wait_ms, f.received_at, f.finished_at,
+      coalesce(k.name, n.name, 'other') as consumer
+    from fresh f
+    left join eve.metric_consumers k on k.name = f.consumer
+    left join newcomers n on n.name = f.consumer
+  ), tries as materialized (
+    select f.consumer, a.model, a.key_id, a.outcome, a.error_code, a.dispatched, a.input_tokens, a.output_tokens,
+      a.thoughts_tokens, a.cached_tokens, a.latency_ms,
+      case
+        when a.dispatched and not a.usage_estimated and a.input_tokens > 0 then a.tokens_booked::double precision / a.input_tokens
+      end as estimate_ratio
+    from named f
+    cross join lateral (
+      -- Looked up one by one: how many requests are new, no statistics tell.
+      select *
+      from eve.attempts t
+      where t.request_no = f.request_no
+      offset 0
+    ) a
+  ), gained as (
+    select 'eve_requests_total' as metric,
+      jsonb_build_object('outcome', f.state, 'door', f.door, 'consumer', f.consumer, 'model', f.model) as labels,
+      count(*)::double precision as value
+    from named f
+    group by f.state, f.door, f.consumer, f.model
+    union all
+    select 'eve_attempts_total',
+      jsonb_build_object(
+        'outcome', t.outcome, 'model', t.model, 'key', coalesce(max(k.key_alias), 'removed'), 'code', coalesce(t.error_code, '')
+      ),
+      count(*)
+    from tries t
+    left join public.google_ai_api_keys k on k.id = t.key_id
+    group by t.outcome, t.model, coalesce(k.key_alias, 'removed'), coalesce(t.error_code, '')
+    union all
+    select 'eve_tokens_total', jsonb_build_object('type', kind.name, 'consumer', sums.consumer, 'model', sums.model), kind.tokens
+    from (
+      select t.consumer, t.model, sum(t.input_tokens) as input, sum(t.output_tokens) as output,
+        sum(t.thoughts_tokens) as thoughts, sum(t.cached_tokens) as cached
+      from tries t
+      group by t.consumer, t.model
+    ) sums
+    cross join lateral (
+      values ('input', sums.input), ('output', sums.output), ('thoughts', sums.thoughts), ('cached', sums.cached)
+    ) as kind (name, tokens)
+    where kind.tokens > 0
+  ), added as (
+    insert into eve.metric_counters as c (metric, labels, value)
+    select g.metric, g.labels, sum(g.value)
+    from gained g
+    group by g.metric, g.labels
+    order by g.metric, g.labels
+    on conflict (metric, labels) do update
+    set value = c.value + excluded.value
+  ), observed as (
+    select 'eve_wait_seconds' as metric, f.class as first, f.model as second, f.wait_ms / 1000.0 as value
+    from named f
+    union all
+    select 'eve_request_duration_seconds', f.state, f.door, extract(epoch from f.finished_at - f.received_at)
+    from named f
+    union all
+    select 'eve_upstream_duration_seconds', t.outcome, t.model, t.latency_ms / 1000.0
+    from tries t
+    where t.dispatched and t.latency_ms is not null
+    union all
+    select 'eve_estimate_ratio', null, t.model, t.estimate_ratio
+    from tries t
+    where t.estimate_ratio is not null
+  ), placed as (
+    select o.metric, o.first, o.second,
+      -- A bound belongs to the bucket below it.
+      width_bucket(o.value::double precision - 1e-9, eve.metric_bounds(o.metric)) as bucket,
+      count(*) as times, sum(o.value::double precision) as total
+    from observed o
+    group by 1, 2, 3, 4
+  ), spread as (
+    insert into eve.metric_histograms as h (metric, labels, counts, total)
+    select p.metric,
+      case p.metric
+        when 'eve_wait_seconds' then jsonb_build_object('class', p.first, 'model', p.second)
+        when 'eve_request_duration_seconds' then jsonb_build_object('outcome', p.first, 'door', p.second)
+        when 'eve_upstream_duration_seconds' then jsonb_build_object('outcome', p.first, 'model', p.second)
+        else jsonb_build_object('model', p.second)
+      end as labels,
+      (
+        select array_agg(coalesce(q.times, 0)::bigint order by place.bucket)
+        from generate_series(0, cardinality(eve.metric_bounds(p.metric))) as place (bucket)
+        left join placed q on q.metric = p.metric and q.first is not distinct from p.first and q.second = p.second
+          and q.bucket = place.bucket
+      ),
+      sum(p.total)
+    from placed p
+    group by p.metric, p.first, p.second
+    order by 1, 2
+    on conflict (metric, labels) do update
+    set counts = (
+        select array_agg(coalesce(pair.before, 0) + coalesce(pair.gained, 0) order by pair.place)
+        from unnest(h.counts, excluded.counts) with ordinality as pair (before, gained, place)
+      ),
+      total = h.total + excluded.total
+  )
+  select count(*) into v_count from fresh;
+  return v_count;
+end;
+$$;
+
+create or replace function eve.count_refusals(counted_from timestamptz, counted_to timestamptz, seen pg_snapshot)
+returns integer
+language plpgsql
+volatile
+set search_path = ''
+-- Plans are often made while the tables are small and kept while they grow.
+set enable_seqscan = 'off'
+set jit = 'off'
+as $$
+declare
+  v_near constant bigint := pg_snapshot_xmax(pg_current_snapshot())::text::bigint;
+  v_places constant bigint := eve.alert_setting('metrics_consumers', 100) - (select count(*) from eve.metric_consumers);
+  v_count integer;
+begin
+  with mark as (
+    update eve.metric_sources s
+    set counted_until = count_refusals.counted_to, snapshot = pg_current_snapshot()
+    where s.source = 'refusals'
+  ), fresh as materialized (
+    select f.attempt, f.class, f.door, f.code, coalesce(f.limit_name, '') as limit_name,
+      -- A caller may name any model, and a name is for ever in a time series.
+      coalesce(m.model, 'unknown') as model,
+      case
+        when f.consumer_id is null then 'project'
+        else coalesce(c.name, 'removed')
+      end as consumer
+    from eve.refusals f
+    left join eve.consumers c on c.id = f.consumer_id
+    left join public.google_ai_model_limits m on m.model = f.model
+    where f.refused_at > count_refusals.counted_from - interval '20 seconds' and f.refused_at <= count_refusals.counted_to
+      and (
+        f.refused_at > count_refusals.counted_from
+        or not pg_visible_in_snapshot(eve.full_xid(f.xmin, v_near), count_refusals.seen)
+      )
+  ), newcomers as (
+    insert into eve.metric_consumers (name)
+    select n.consumer
+    from (select distinct f.consumer from fresh f) n
+    where not exists (select from eve.metric_consumers k where k.name = n.consumer)
+    order by n.consumer
+    limit greatest(v_places, 0)
+    returning name
+  ), gained as (
+    select 'eve_refusals_total' as metric,
+      jsonb_build_object('code', f.code, 'limit', f.limit_name, 'model', f.model, 'class', f.class) as labels,
+      count(*)::double precision as value
+    from fresh f
+    group by f.code, f.limit_name, f.model, f.class
+    union all
+    -- A later attempt's refusal belongs to a request that has an outcome of its own.
+    select 'eve_requests_total',
+      jsonb_build_object('outcome', 'refused', 'door', f.door, 'consumer', coalesce(k.name, n.name, 'other'), 'model', f.model),
+      count(*)
+    from fresh f
+    left join eve.metric_consumers k on k.name = f.consumer
+    left join newcomers n on n.name = f.consumer
+    where f.attempt = 1
+    group by f.door, coalesce(k.name, n.name, 'other'), f.model
+  ), added as (
+    insert into eve.metric_counters as c (metric, labels, value)
+    select g.metric, g.labels, g.value
+    from gained g
+    order by g.metric, g.labels
+    on conflict (metric, labels) do update
+    set value = c.value + excluded.value
+  )
+  select count(*) into v_count from fresh;
+  return v_count;
+end;
+$$;
+
+-- Adds what the audit has gained. In pieces of five minutes, so that one that was not asked for a week gets there by and by.
+create or replace function public.eve_metrics_count()
+returns jsonb
+language plpgsql
+volatile
+set search_path = ''
+as $$
+declare
+  v_began constant timestamptz := clock_timestamp();
+  v_source eve.metric_sources;
+  v_now timestamptz;
+  v_to timestamptz;
+  v_requests integer := 0;
+  v_refusals integer := 0;
+  v_behind boolean := true;
+begin
+  -- Whoever counts at this moment counts for us too.
+  if not pg_try_advisory_xact_lock(hashtextextended('eve_metrics_count', 0)) then
+    return jsonb_build_object('status', 'busy');
+  end if;
+  while v_behind and clock_timestamp() < v_began + interval '2 seconds' loop
+    v_behind := false;
+    for v_source in select * from eve.metric_sources s order by s.source loop
+      v_now := eve.clock();
+      -- The clock may have gone back since; and a database that was restored elsewhere has not reached this snapshot yet.
+      v_source.counted_until := least(v_source.counted_until, v_now);
+      if pg_snapshot_xmax(v_source.snapshot)::text::bigint > pg_snapshot_xmax(pg_current_snapshot())::text::bigint then
+        v_source.snapshot := pg_current_snapshot();
+      end if;
+      v_to := least(v_now, v_source.counted_until + interval '5 minutes');
+      if v_source.source = 'requests' then
+        v_requests := v_requests + eve.count_requests(v_source.counted_until, v_to, v_source.snapshot);
+      else
+        v_refusals := v_refusals + eve.count_refusals(v_source.counted_until, v_to, v_source.snapshot);
+      end if;
+      v_behind := v_behind or v_to < v_now;
+    end loop;
+  end loop;
+  return jsonb_build_object('status', 'counted', 'requests', v_requests, 'refusals', v_refusals, 'behind', v_behind);
+end;
+$$;
+comment on function public.eve_metrics_count is 'Adds to the counters what the audit has gained since the last time.';
+
+-- Keys under names that are theirs alone.
+create or replace function eve.metric_keys()
+returns table (id uuid, key text, quota_key text, state text)
+language sql
+volatile
+set search_path = ''
+as $$
+  select k.id,
+    coalesce(k.key_alias, k.id::text)
+      || case row_number() over (partition by coalesce(k.key_alias, k.id::text) order by k.created_at, k.id) when 1 then '' else '#' || k.id end,
+    k.quota_key,
+    case
+      when k.is_active is not true then 'off'
+      when k.blocked_until > eve.clock() then 'blocked'
+      else 'active'
+    end
+  from public.google_ai_api_keys k;
+$$;
+
+-- How things are now: name, labels, value.
+create or replace function eve.metric_gauges()
+returns table (metric text, labels jsonb, value double precision)
+language sql
+volatile
+set search_path = ''
+set jit = 'off'
+as $$
+  with now as materialized (
+    select eve.clock_ms() as ms, coalesce((select s.value from eve.settings s where s.name = 'guard_ms'), 250) as guard_ms
+  ), keys as materialized (
+    select * from eve.metric_keys()
+  ), projects as materialized (
+    select k.quota_key, case when k.quota_key like 'key:%' then 'key:' || min(k.key) else k.quota_key end as name
+    from keys k
+    where k.state <> 'off'
+    group by k.quota_key
+  ), lanes as materialized (
+    select jsonb_build_object('quota_project', p.name, 'model', l.model) as labels, limits.rpm, limits.tpm, limits.rpd,
+      coalesce(used.starts, 0) as minute_starts, coalesce(used.tokens, 0) as minute_tokens,
+      case
+        when l.day_ends_ms > now.ms then l.day_starts
+        when eve.next_pacific_midnight(l.day_ends_ms) > now.ms then l.next_day_starts
+        else 0
+      end as day_starts,
+      coalesce(l.blocked_until > eve.clock(), false) as blocked
+    from now
+    cross join eve.lanes l
+    join projects p on p.quota_key = l.quota_project
+    join public.google_ai_model_limits m on m.model = l.model and m.is_active
+    left join eve.quota_overrides o on o.quota_project = l.quota_project and o.model = l.model
+    cross join lateral (
+      select (case when o.model is null then m.rpm else o.rpm end)::integer as rpm,
+        (case when o.model is null then m.tpm else o.tpm end)::integer as tpm,
+        (case when o.model is null then m.rpd else o.rpd end)::integer as rpd
+    ) limits
+    left join lateral (
+      select sum(b.starts) as starts, sum(b.tokens) as tokens
+      from eve.lane_buckets b
+      where b.lane_id = l.id and b.at_ms > now.ms - 60000 - now.guard_ms and b.at_ms <= now.ms
+    ) used on true
+  ), lane_limits as (
+    select l.labels || jsonb_build_object('limit', per.name) as labels, per.allowed, per.used
+    from lanes l
+    cross join lateral (
+      values ('rpm', l.rpm, l.minute_starts), ('tpm', l.tpm, l.minute_tokens), ('rpd', l.rpd, l.day_starts)
+    ) as per (name, allowed, used)
+  ), queue as (
+    select i.model, i.class, count(*) filter (where i.state = 'reserved' and i.start_ms > now.ms) as waiting,
+      count(*) filter (where i.state <> 'reserved' or i.start_ms <= now.ms) as running
+    from eve.inflight i
+    cross join now
+    group by i.model, i.class
+  ), places as (
+    -- Every model and class has a line, so that an empty queue reads 0; and so has one that is still served though switched off.
+    select m.model, c.class
+    from public.google_ai_model_limits m
+    cross join (values ('interactive'), ('batch')) as c (class)
+    where m.is_active and m.replaced_by is null
+    union
+    select q.model, q.class
+    from queue q
+  )
+  select 'eve_lane_limit', l.labels, l.allowed::double precision from lane_limits l where l.allowed is not null
+  union all
+  select 'eve_lane_used', l.labels, l.used from lane_limits l
+  union all
+  select 'eve_lane_remaining', l.labels, greatest(l.allowed - l.used, 0) from lane_limits l where l.allowed is not null
+  union all
+  select 'eve_lane_blocked', l.labels, l.blocked::integer from lanes l
+  union all
+  select 'eve_queue_length', jsonb_build_object('model', p.model, 'class', p.class), coalesce(q.waiting, 0)
+  from places p
+  left join queue q on q.model = p.model and q.class = p.class
+  union all
+  select 'eve_requests_running', jsonb_build_object('model', p.model, 'class', p.class), coalesce(q.running, 0)
+  from places p
+  left join queue q on q.model = p.model and q.class = p.class
+  union all
+  select 'eve_key_state', jsonb_build_object('key', k.key, 'quota_project', case when k.quota_key like 'key:%' then 'key:' || k.key else k.quota_key end, 'state', s.state),
+    (s.state = k.state)::integer
+  from keys k
+  cross join (values ('active'), ('blocked'), ('off')) as s (state)
+  union all
+  select 'eve_alerts_open', jsonb_build_object('kind', k.kind, 'severity', s.severity), count(a.id)
+  from (select kind from eve.alert_kinds union select kind from eve.alerts where closed_at is null) k
+  cross join (values ('info'), ('warning'), ('critical')) as s (severity)
+  left join eve.alerts a on a.closed_at is null and a.kind = k.kind and a.severity = s.severity
+  group by k.kind, s.severity
+  union all
+  select 'eve_alert_deliveries', jsonb_build_object('channel', c.channel, 'state', s.state), count(d.id)
+  from (values ('telegram'), ('webhook')) as c (channel)
+  cross join (values ('pending'), ('told'), ('given_up')) as s (state)
+  left join eve.alert_deliveries d on d.channel = c.channel and d.state = s.state
+  group by c.channel, s.state
+  union all
+  select 'eve_maintenance_age_seconds', jsonb_build_object('operation', o.name),
+    greatest(extract(epoch from eve.clock() - o.last_succeeded_at), 0)
+  from eve.operations o
+  where o.last_succeeded_at is not null
+  union all
+  select 'eve_maintenance_failed', jsonb_build_object('operation', o.name), (o.last_status is not distinct from 'failed')::integer
+  from eve.operations o
+  union all
+  select 'eve_estimate_factor', jsonb_build_object('model', m.model), m.estimate_factor
+  from public.google_ai_model_limits m
+  where m.is_active and m.replaced_by is null
+  union all
+  select 'eve_table_bytes', jsonb_build_object('table', c.oid::regclass::text), pg_total_relation_size(c.oid)
+  from pg_catalog.pg_class c
+  where c.oid in (
+    'eve.requests'::regclass, 'eve.attempts'::regclass, 'eve.refusals'::regclass, 'eve.request_results'::regclass,
+    'public.google_ai_usage_counters'::regclass, 'public.token_usage'::regclass
+  )
+  union all
+  select 'eve_metrics_behind_seconds', '{}', greatest(max(extract(epoch from eve.clock() - s.counted_until)), 0)
+  from eve.metric_sources s;
+$$;
+
+-- Everything that a scrape shows. A database that cannot be written to (full, or read-only) still tells how things are.
+create or replace function public.eve_metrics()
+returns jsonb
+language plpgsql
+volatile
+set search_path = ''
+as $$
+begin
+  begin
+    perform public.eve_metrics_count();
+  exception
+    when read_only_sql_transaction or disk_full or lock_not_available then
+      null; -- eve_metrics_behind_seconds grows, and says so.
+  end;
+  return jsonb_build_object(
+    'samples', (
+      select coalesce(jsonb_agg(jsonb_build_array(s.metric, s.labels, s.value) order by s.metric, s.labels), '[]')
+      from (
+        select c.metric, c.labels, c.value from eve.metric_counters c
+        union all
+        select g.metric, g.labels, g.value from eve.metric_gauges() g
+      ) s
+    ),
+    'histograms', (
+      select coalesce(jsonb_agg(jsonb_build_array(h.metric, h.labels, to_jsonb(eve.metric_bounds(h.metric)), to_jsonb(h.counts), h.total) order by h.metric, h.labels), '[]')
+      from eve.metric_histograms h
+    )
+  );
+end;
+$$;
+comment on function public.eve_metrics is 'Counters, histograms and gauges of the gateway: samples [name, labels, value] and histograms [name, labels, bounds, counts, sum].';
+
+do $$
+declare
+  v_name text;
+begin
+  foreach v_name in array array['metric_sources', 'metric_counters', 'metric_histograms', 'metric_consumers'] loop
+    execute format('alter table eve.%I enable row level security', v_name);
+    execute format('revoke all on table eve.%I from public, anon, authenticated, service_role', v_name);
+    execute format('grant select, insert, update, delete on table eve.%I to service_role', v_name);
+  end loop;
+end;
+$$;
+revoke all on function eve.metric_bounds, eve.full_xid, eve.count_requests, eve.count_refusals, eve.metric_keys, eve.metric_gauges,
+  public.eve_metrics_count, public.eve_metrics from public, anon, authenticated;
+grant execute on function eve.metric_bounds, eve.full_xid, eve.count_requests, eve.count_refusals, eve.metric_keys, eve.metric_gauges,
+  public.eve_metrics_count, public.eve_metrics to service_role;
