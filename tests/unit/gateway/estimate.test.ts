@@ -8,14 +8,47 @@ const ENGLISH =
     10,
   );
 
+const counted: { kind: string; tokens: number; text: string }[] = JSON.parse(
+  Deno.readTextFileSync(new URL("../../fixtures/gemma_tokens.json", import.meta.url)),
+);
+
 const promptOf = (...parts: Record<string, unknown>[]) => ({ contents: [{ role: "user", parts }] });
 
 describe("estimateTokens", () => {
-  // Characters a token, as measured on the real tokenizer: the estimate must come near them.
-  test.each([["Russian", RUSSIAN, 3.1], ["English", ENGLISH, 3.8]])("%s prose", (_, text, perToken) => {
-    const estimate = textTokens(text);
-    const expected = text.length / perToken;
-    expect(Math.abs(estimate / expected - 1)).toBeLessThan(0.25);
+  // True counts of the Gemma tokenizer, written by `npm run bench:estimate -- --fixture`.
+  test.each([...Map.groupBy(counted, ({ kind }) => kind)])(
+    "%s texts as the tokenizer counts them",
+    (_, texts) => {
+      const errors = texts.map(({ text, tokens }) => textTokens(text) / tokens - 1);
+      const mean = errors.reduce((sum, error) => sum + Math.abs(error), 0) / errors.length;
+      expect(mean).toBeLessThan(0.08);
+      expect(Math.min(...errors)).toBeGreaterThan(-0.1);
+    },
+  );
+
+  test.each([
+    ["HTMLElement.getBoundingClientRect()", 5],
+    ["d41d8cd98f00b204e9800998ecf8427e", 30],
+    ["sha512-Yl3oQ2xw8LkKcD0vN5r7tZbAeJ4iHsGf1uMqPpWn6SgXyTz9RkVhBjEaCdUlFo==", 55],
+    ["\t\t\tif (x) {\r\n\t\t\t}\r\n", 12],
+    ["=".repeat(500), 32],
+    [" ".repeat(500), 17],
+    ["😀🎷🎬", 3],
+    ["Қазақ елі", 6],
+    ["!?".repeat(20), 20],
+  ])("%j is about %i tokens", (text, tokens) => {
+    expect(textTokens(text)).toBeGreaterThan(tokens * 0.5);
+    expect(textTokens(text)).toBeLessThan(tokens * 2);
+  });
+
+  test("a megabyte without a space takes no longer than one with spaces, and is not free", () => {
+    for (const text of ["a", "A", "я", "-", "7", "aB", "a1", " ", "é"].map((unit) => unit.repeat(500_000))) {
+      const since = performance.now();
+      const tokens = textTokens(text);
+      expect(performance.now() - since).toBeLessThan(1_000);
+      expect(Number.isFinite(tokens) && tokens > 0).toBe(true);
+    }
+    expect(textTokens("a".repeat(100_000))).toBeGreaterThan(20_000);
   });
 
   test("Russian costs more than English of the same length", () => {
@@ -38,6 +71,29 @@ describe("estimateTokens", () => {
       promptOf({ inlineData: { mimeType: "image/png", data: "A".repeat(kilobytes * 1024) } });
     expect(estimateTokens(picture(1))).toBe(estimateTokens(picture(1_000)));
     expect(estimateTokens(picture(1))).toBeGreaterThanOrEqual(1_120);
+  });
+
+  test("a picture costs what its resolution says, for the whole prompt or for the part", () => {
+    const inlineData = { mimeType: "image/png", data: "AAAA" };
+    const of = (part: object, generationConfig = {}) =>
+      estimateTokens({ ...promptOf({ inlineData, ...part }), generationConfig });
+    const usual = of({});
+    expect(usual - of({}, { mediaResolution: "MEDIA_RESOLUTION_LOW" })).toBe(1_120 - 280);
+    expect(usual - of({ mediaResolution: { level: "MEDIA_RESOLUTION_MEDIUM" } })).toBe(1_120 - 560);
+    expect(of({}, { mediaResolution: "SOMETHING_NEW" })).toBe(usual);
+  });
+
+  test("a picture in a tool's result is a picture, and a signature no text", () => {
+    const bytes = "iVBORw0KGgo".repeat(10_000);
+    const response = { name: "photo", response: { taken: true } };
+    const parts = [{ inlineData: { mimeType: "image/png", data: bytes } }];
+    const tokens = estimateTokens(promptOf({ functionResponse: { ...response, parts } }));
+    expect(tokens).toBeGreaterThan(1_120);
+    expect(tokens).toBeLessThan(1_200);
+    const signed = estimateTokens(
+      promptOf({ functionCall: { name: "f" }, thoughtSignature: "aB3+".repeat(1_000) }),
+    );
+    expect(signed).toBeLessThan(1_100);
   });
 
   test("is a whole number of at least 1, of strange prompts too", () => {
