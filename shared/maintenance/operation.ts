@@ -15,6 +15,8 @@ export interface Operation {
 }
 
 export interface OperationContext {
+  /** Its number, as in google_ai_maintenance_log.details. */
+  runId: number;
   /** Calls SQL functions. They are named in shared/ledger alone: hand it to a function of that room. */
   call: Transport;
   clock: Clock;

@@ -1,0 +1,14 @@
+import { createMaintenanceLedger } from "../ledger/maintenance.ts";
+import type { OperationContext } from "./operation.ts";
+
+/**
+ * Tells the schedule where this project's functions are, and with which key it may call them: both go into Vault. The
+ * function knows them from its own environment, so that nobody has to pass a key along. Done once, and again after a change
+ * of the key.
+ */
+export async function connectSchedule(
+  { call }: Pick<OperationContext, "call">,
+  project: { url: string; secretKey: string },
+): Promise<{ changed: string[] }> {
+  return { changed: await createMaintenanceLedger(call).connect(project.url, project.secretKey) };
+}

@@ -1,0 +1,80 @@
+import { alarm } from "../contract/clock.ts";
+import { asGatewayError, type GatewayError } from "../contract/gateway_error.ts";
+import { createMaintenanceLedger } from "../ledger/maintenance.ts";
+import type { Operation, OperationContext, OperationReport } from "./operation.ts";
+
+/** Everything of a context that is there before a run is. */
+export type Surroundings = Omit<OperationContext, "runId" | "deadline">;
+
+export interface RunRequest {
+  /** Who asks, for the log: `cron`, `http`, or what a person says. */
+  source: string;
+  /** 1,000 to 120,000; null: as eve.operations has it. */
+  timeLimitMs: number | null;
+}
+
+export type RunOutcome =
+  | ({ status: "succeeded"; runId: number } & OperationReport)
+  | { status: "failed"; runId: number; error: GatewayError }
+  | { status: "skipped"; reason: string };
+
+/**
+ * Runs an operation once: no two runs of it overlap, its time is bounded, and a row of google_ai_maintenance_log says how it
+ * went, be it failed or skipped.
+ * @throws GatewayError when the database cannot be reached to begin it, or has no operation of that name
+ */
+export async function runOperation(
+  operation: Operation,
+  { source, timeLimitMs }: RunRequest,
+  surroundings: Surroundings,
+): Promise<RunOutcome> {
+  const { clock, log } = surroundings;
+  const ledger = createMaintenanceLedger(surroundings.call);
+  const begun = await ledger.begin(operation.name, source, timeLimitMs);
+  if (begun.status === "skipped") {
+    log("info", "maintenance_skipped", { operation: operation.name, reason: begun.reason });
+    return begun;
+  }
+  const { runId, runsIn, endsInMs } = begun;
+  const endsAt = clock.now() + endsInMs;
+  const timeUp = new AbortController();
+  const stopAlarm = alarm(
+    clock,
+    endsInMs,
+    () => timeUp.abort(new DOMException("time is up", "TimeoutError")),
+  );
+  try {
+    const report = await operation.run({
+      ...surroundings,
+      runId,
+      deadline: { signal: timeUp.signal, leftMs: () => Math.max(0, endsAt - clock.now()) },
+    });
+    // The database has closed a run of its own steps already, unless time ran out between two of them.
+    if (runsIn === "http" || report.more) {
+      await ledger.end({ runId, status: "succeeded", error: null, ...report });
+    }
+    log("info", "maintenance_ran", {
+      operation: operation.name,
+      run_id: runId,
+      count: report.count,
+      more: report.more,
+      duration_ms: Math.round(endsInMs - (endsAt - clock.now())),
+    });
+    return { status: "succeeded", runId, ...report };
+  } catch (thrown) {
+    const error = asGatewayError(thrown);
+    const said = error.detail ?? error.message;
+    log("error", "maintenance_failed", {
+      operation: operation.name,
+      run_id: runId,
+      code: error.code,
+      detail: said,
+    });
+    const ending = { runId, tables: [], count: 0, details: { code: error.code }, more: false };
+    // Should the database be away just now: the lease ends by itself, and the next run closes this one as failed.
+    await ledger.end({ ...ending, status: "failed", error: said }).catch(() => {});
+    return { status: "failed", runId, error };
+  } finally {
+    stopAlarm();
+  }
+}
