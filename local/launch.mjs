@@ -32,27 +32,44 @@ function refuseOldNode() {
 
 /** Runs npm ci unless node_modules is as package-lock.json says. Ends the process if that fails. */
 export function installIfNeeded() {
-  if (isInstalled()) return;
+  if (isInstalled(CHECKOUT)) return;
   console.log("Installing packages (npm ci) ...");
+  if (!install(CHECKOUT)) {
+    fail("npm ci failed: see above. It needs the npm registry and a writable checkout.");
+  }
+}
+
+/** The same for the console's own packages; without them everything else runs. */
+export function installConsoleIfNeeded() {
+  const folder = join(CHECKOUT, "console");
+  if (isInstalled(folder)) return;
+  console.log("Installing the console's packages (npm ci) ...");
+  if (!install(folder)) console.error("The console's packages could not be installed: see above.");
+}
+
+function install(folder) {
   const npm = process.env.npm_execpath;
   const [program, args] = npm ? [process.execPath, [npm, ...NPM_CI]] : ["npm", NPM_CI];
-  const done = spawnSync(program, args, { cwd: CHECKOUT, stdio: ["ignore", "inherit", "inherit"] });
-  if (done.status !== 0) fail("npm ci failed: see above. It needs the npm registry and a writable checkout.");
+  // npm tells scripts where it runs by variables, which a second npm would take for its own settings.
+  const env = Object.fromEntries(
+    Object.entries(process.env).filter(([name]) => name !== "npm_config_local_prefix"),
+  );
+  return spawnSync(program, args, { cwd: folder, env, stdio: ["ignore", "inherit", "inherit"] }).status === 0;
 }
 
 /** Whether node_modules holds what package-lock.json asks for; npm notes in a hidden file what it installed. */
-function isInstalled() {
-  const wanted = packages("package-lock.json");
-  const installed = packages("node_modules/.package-lock.json");
+function isInstalled(folder) {
+  const wanted = packages(folder, "package-lock.json");
+  const installed = packages(folder, "node_modules/.package-lock.json");
   if (!wanted || !installed) return false;
   return Object.entries(wanted).every(([path, entry]) =>
     path === "" || installed[path]?.version === entry.version || (entry.optional && !installed[path])
   );
 }
 
-function packages(path) {
+function packages(folder, path) {
   try {
-    return JSON.parse(readFileSync(join(CHECKOUT, path), "utf8")).packages;
+    return JSON.parse(readFileSync(join(folder, path), "utf8")).packages;
   } catch {
     return undefined;
   }

@@ -40,6 +40,7 @@ async function run(): Promise<void> {
   console.log("Starting the local stack ...");
   const stack = await startStack({
     ...settings,
+    console: true,
     log: (line) => {
       console.log(line);
       record(line);
@@ -77,6 +78,12 @@ async function present(stack: Stack, dataDir: string): Promise<void> {
     const { lines } = await firstCall(stack);
     if (ending.signal.aborted) return;
     console.log(`${lines.join("\n")}\n`);
+  }
+  if (stack.console) {
+    const { url, administrator } = stack.console;
+    console.log(
+      `Console: ${url}\n  e-mail ${administrator.email}, password ${administrator.password} (demo administrator)\n`,
+    );
   }
   console.log("ready");
 }

@@ -9,6 +9,8 @@ export interface OriginOptions {
   functions: Map<string, SupervisedProcess>;
   /** Answers `/rest/v1` and `/auth/v1`. */
   api: (request: Request, peerAddress: string) => Response | Promise<Response>;
+  /** Answers what is below `/console`, if it is served. */
+  console?: ((request: Request) => Promise<Response>) | undefined;
   log: (line: string) => void;
 }
 
@@ -63,12 +65,14 @@ function route(
     }
     return forward(request, url, client, worker);
   }
+  if (room === "console" && options.console) return options.console(request);
   if (url.pathname === "/") {
     return Response.json({
       name: "EVE Gateway, local stack",
       functions: [...options.functions.keys()].map((key) => `/functions/v1/${key}`),
       rest: "/rest/v1",
       auth: "/auth/v1",
+      ...(options.console && { console: "/console/" }),
     });
   }
   return refuse(404, "not_found", `Nothing is served at ${url.pathname}.`);

@@ -1,6 +1,8 @@
 /** The whole local system in one call: database, API, functions and the Google AI emulator behind one origin. */
 import { type Api, startApi } from "./api.ts";
 import { applyMigrations, applyPlatform } from "./database.ts";
+import { buildConsole, CONSOLE_PATH, serveConsole } from "./console.ts";
+import { type DemoAdministrator, demoAdministrator } from "./demo_administrator.ts";
 import { lockFolder, lockNote } from "./folder_lock.ts";
 import { functionProcesses, runtimeVariables } from "./functions_host.ts";
 import { KeptDatabase } from "./kept_database.ts";
@@ -32,6 +34,8 @@ export interface StackOptions {
   denoConfig?: string;
   /** The folder that holds `supabase/migrations`; the checkout if not given. */
   migrationsFrom?: string;
+  /** True: the console is built if need be, and served, with a demo administrator to sign in as. */
+  console?: boolean;
   /** False: the database gives up durability for speed. For tests. */
   durable?: boolean;
   /** What happens, for people: one line at a time. */
@@ -54,6 +58,8 @@ export interface Stack {
   emulator: SupervisedProcess | undefined;
   /** By name; each can be killed, restarted and asked for its process id. */
   functions: Map<string, SupervisedProcess>;
+  /** Undefined when the console is not served: it was not asked for, or could not be built. */
+  console: { url: string; administrator: DemoAdministrator } | undefined;
   /** Ends everything in order: functions finish what they began, then the rest goes. Safe to call twice. */
   stop(): Promise<void>;
 }
@@ -152,7 +158,7 @@ async function bringUp(
     ),
   });
 
-  const opened: { api?: Api; origin?: Deno.HttpServer } = {};
+  const opened: { api?: Api; origin?: Deno.HttpServer; administrator?: DemoAdministrator } = {};
   cleanups.push(() => opened.api?.close());
   cleanups.push(() => opened.origin && Promise.race([opened.origin.shutdown(), sleep(ORIGIN_SHUTDOWN_MS)]));
   // First of all the functions finish what they began: for that they need everything else.
@@ -165,14 +171,33 @@ async function bringUp(
     if (applied > 0) log(`${applied} migrations applied`);
     await seedKeys(database.url, dataDir, googleKeys);
     opened.api = await startApi({ databaseUrl: database.url, superuserUrl: database.superuserUrl, keys });
+    if (options.console) {
+      opened.administrator = await demoAdministrator({
+        dataDir,
+        superuserUrl: database.superuserUrl,
+        api: opened.api.fetch,
+        publishableKey: keys.publishable,
+      });
+    }
   };
+  // The gateway serves without it.
+  const built = options.console
+    ? buildConsole().catch((error: Error) => void log(`There is no console: ${error.message}`))
+    : undefined;
   // Functions meet the database at their first request, not while they load: everything starts side by side.
   await allOrThrow([
     startDatabase(),
     emulator?.start(),
     ...[...functions.values()].map((process) => process.start()),
   ]);
-  opened.origin = openOrigin(port, { port, functions, api: opened.api!.fetch, log });
+  const folder = await built;
+  opened.origin = openOrigin(port, {
+    port,
+    functions,
+    api: opened.api!.fetch,
+    console: folder && serveConsole(folder, { supabaseUrl: url, publishableKey: keys.publishable }),
+    log,
+  });
 
   return {
     url,
@@ -182,6 +207,9 @@ async function bringUp(
     emulatorUrl: emulator?.url,
     emulator,
     functions,
+    console: folder && opened.administrator
+      ? { url: `${url}${CONSOLE_PATH}/`, administrator: opened.administrator }
+      : undefined,
     stop,
   };
 }

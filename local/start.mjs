@@ -1,9 +1,16 @@
 // npm start: installs what is missing, then runs the local stack.
 import { spawn } from "node:child_process";
-import { CHECKOUT, launch } from "./launch.mjs";
+import { CHECKOUT, installConsoleIfNeeded, launch } from "./launch.mjs";
 
-launch((deno) =>
-  spawn(deno, ["run", "-A", "--cached-only", "--unstable-no-legacy-abort", `${CHECKOUT}/local/main.ts`], {
+launch((deno) => {
+  installConsoleIfNeeded();
+  return spawn(deno, [
+    "run",
+    "-A",
+    "--cached-only",
+    "--unstable-no-legacy-abort",
+    `${CHECKOUT}/local/main.ts`,
+  ], {
     stdio: "inherit",
-  })
-);
+  });
+});

@@ -1,0 +1,89 @@
+import type { SupabaseClient } from "@supabase/supabase-js";
+import type { Config } from "../config.ts";
+
+/** What a call to the gateway came to when it failed. `code` is one of the README's table, or `unreachable`. */
+export class ApiError extends Error {
+  constructor(
+    readonly status: number,
+    readonly code: string,
+    message: string,
+    readonly requestId?: string,
+  ) {
+    super(message);
+    this.name = "ApiError";
+  }
+}
+
+export type Query = Record<string, string | number | boolean | null | undefined>;
+
+/** The admin function of the project, called as whoever is signed in. */
+export interface Api {
+  get<Answer>(path: string, query?: Query, signal?: AbortSignal): Promise<Answer>;
+  post<Answer>(path: string, body?: unknown): Promise<Answer>;
+  /** For streams: the response as it comes, once its status says that it went well. */
+  open(path: string, body: unknown, signal?: AbortSignal): Promise<Response>;
+}
+
+/** Long enough for a provider to be asked for its models, short enough for a person. */
+const TIMEOUT_MS = 30_000;
+
+export function createApi(config: Config, supabase: SupabaseClient): Api {
+  async function send(path: string, init: RequestInit): Promise<Response> {
+    const { data } = await supabase.auth.getSession();
+    const headers = new Headers(init.headers);
+    headers.set("apikey", config.publishableKey);
+    if (data.session) headers.set("authorization", `Bearer ${data.session.access_token}`);
+    let response: Response;
+    try {
+      response = await fetch(`${config.supabaseUrl}/functions/v1/admin${path}`, { ...init, headers });
+    } catch (error) {
+      if (
+        init.signal?.aborted &&
+        !(init.signal.reason instanceof DOMException && init.signal.reason.name === "TimeoutError")
+      ) {
+        throw error;
+      }
+      throw new ApiError(0, "unreachable", error instanceof Error ? error.message : String(error));
+    }
+    if (!response.ok) throw await failure(response);
+    return response;
+  }
+  const post = (body: unknown): RequestInit => ({
+    method: "POST",
+    headers: { "content-type": "application/json" },
+    body: JSON.stringify(body ?? {}),
+  });
+  return {
+    async get(path, query, signal) {
+      const limit = AbortSignal.timeout(TIMEOUT_MS);
+      return (await send(path + search(query), { signal: signal ? AbortSignal.any([signal, limit]) : limit }))
+        .json();
+    },
+    async post(path, body) {
+      return (await send(path, { ...post(body), signal: AbortSignal.timeout(TIMEOUT_MS) })).json();
+    },
+    open: (path, body, signal) => send(path, { ...post(body), ...(signal && { signal }) }),
+  };
+}
+
+function search(query: Query = {}): string {
+  const given = Object.entries(query).filter(([, value]) =>
+    value !== undefined && value !== null && value !== ""
+  );
+  return given.length === 0
+    ? ""
+    : `?${new URLSearchParams(given.map(([name, value]) => [name, String(value)]))}`;
+}
+
+async function failure(response: Response): Promise<ApiError> {
+  const body = await response.json().catch(() => null) as
+    | { error?: { code?: string; message?: string; request_id?: string }; code?: string; message?: string }
+    | null;
+  const error = body?.error ?? body;
+  return new ApiError(
+    response.status,
+    error?.code ?? "unexpected_answer",
+    error?.message ?? `status ${response.status}`,
+    body?.error?.request_id,
+  );
+}

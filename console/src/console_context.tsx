@@ -1,0 +1,21 @@
+import type { SupabaseClient } from "@supabase/supabase-js";
+import { createContext, useContext } from "react";
+import type { Api } from "./api/api.ts";
+import type { Config } from "./config.ts";
+
+export interface Console {
+  config: Config;
+  supabase: SupabaseClient;
+  api: Api;
+}
+
+const Context = createContext<Console | null>(null);
+
+export const ConsoleProvider = Context.Provider;
+
+/** The project that the page talks to. Throws outside of the provider: a mistake in the page. */
+export function useConsole(): Console {
+  const value = useContext(Context);
+  if (!value) throw new Error("useConsole outside of ConsoleProvider");
+  return value;
+}

@@ -1,0 +1,87 @@
+import { Button, Card, Group, SegmentedControl, Stack, Text, Title } from "@mantine/core";
+import { useQuery } from "@tanstack/react-query";
+import { useState } from "react";
+import { useTranslation } from "react-i18next";
+import type { Alert } from "../api/shapes.ts";
+import { useConsole } from "../console_context.tsx";
+import { useFormat } from "../i18n/format.ts";
+import { useAction } from "../parts/mutation.ts";
+import { Page } from "../parts/page.tsx";
+import { StateBadge } from "../parts/state_badge.tsx";
+import { EmptyState, Loaded } from "../parts/states.tsx";
+import { EVERY_MS } from "../queries.ts";
+
+export default function AlertsPage() {
+  const { t } = useTranslation();
+  const format = useFormat();
+  const { api } = useConsole();
+  const [state, setState] = useState<"open" | "closed">("open");
+  const alerts = useQuery({
+    queryKey: ["alerts", state],
+    queryFn: ({ signal }) => api.get<{ alerts: Alert[] }>("/alerts", { state }, signal),
+    refetchInterval: EVERY_MS.slow,
+  });
+  const close = useAction((id: number) => api.post("/alerts/close", { id }), {
+    touches: ["alerts"],
+    failed: t("alerts.close_failed"),
+  });
+  return (
+    <Page
+      title={t("alerts.title")}
+      about={t("alerts.about")}
+      actions={
+        <SegmentedControl
+          aria-label={t("alerts.which")}
+          value={state}
+          onChange={(value) => setState(value as "open" | "closed")}
+          data={(["open", "closed"] as const).map((value) => ({ value, label: t(`alerts.${value}`) }))}
+        />
+      }
+    >
+      <Loaded query={alerts}>
+        {({ alerts }) =>
+          alerts.length === 0
+            ? <EmptyState title={t(`alerts.none_${state}`)}>{t("alerts.none_how")}</EmptyState>
+            : (
+              <Stack>
+                {alerts.map((alert) => (
+                  <Card
+                    key={alert.id}
+                    withBorder
+                    component="article"
+                    aria-label={`${alert.kind} ${alert.subject ?? ""}`}
+                  >
+                    <Group justify="space-between" align="flex-start">
+                      <Stack gap={4}>
+                        <Group gap="xs">
+                          <StateBadge state={alert.severity} label={t(`alerts.severity.${alert.severity}`)} />
+                          <Title order={2} size="h5">{`${alert.kind}: ${alert.subject ?? "–"}`}</Title>
+                        </Group>
+                        <Text size="sm">{alert.message}</Text>
+                        <Text size="xs" c="dimmed">
+                          {t("alerts.since", {
+                            at: format.time(alert.opened_at),
+                            ago: format.ago(alert.opened_at),
+                          })}
+                          {alert.closed_at && ` · ${t("alerts.until", { at: format.time(alert.closed_at) })}`}
+                        </Text>
+                      </Stack>
+                      {!alert.closed_at && (
+                        <Button
+                          size="xs"
+                          variant="default"
+                          aria-label={`${t("alerts.close")}: ${alert.kind} ${alert.subject ?? ""}`}
+                          onClick={() => close.mutate(alert.id)}
+                        >
+                          {t("alerts.close")}
+                        </Button>
+                      )}
+                    </Group>
+                  </Card>
+                ))}
+              </Stack>
+            )}
+      </Loaded>
+    </Page>
+  );
+}

@@ -1,0 +1,417 @@
+import {
+  Alert,
+  Button,
+  Code,
+  CopyButton,
+  Group,
+  Modal,
+  NumberInput,
+  Progress,
+  SegmentedControl,
+  Stack,
+  Table,
+  TagsInput,
+  Text,
+  TextInput,
+} from "@mantine/core";
+import { useDisclosure } from "@mantine/hooks";
+import { useQuery } from "@tanstack/react-query";
+import { Plus } from "lucide-react";
+import { type FormEvent, useState } from "react";
+import { useTranslation } from "react-i18next";
+import type { Consumer, Model, Token } from "../api/shapes.ts";
+import { useConsole } from "../console_context.tsx";
+import { useFormat } from "../i18n/format.ts";
+import { useAction } from "../parts/mutation.ts";
+import { Page } from "../parts/page.tsx";
+import { StateBadge } from "../parts/state_badge.tsx";
+import { EmptyState, Loaded } from "../parts/states.tsx";
+import { EVERY_MS } from "../queries.ts";
+
+/** A secret that was just made; the gateway keeps only its digest. */
+interface Secret {
+  name: string;
+  secret: string;
+}
+
+type Dialog = { kind: "add" } | { kind: "scope" | "tokens" | "remove"; consumer: Consumer };
+
+export default function ConsumersPage() {
+  const { t } = useTranslation();
+  const format = useFormat();
+  const { api } = useConsole();
+  const [dialog, setDialog] = useState<Dialog | null>(null);
+  const [secret, setSecret] = useState<Secret | null>(null);
+  const consumers = useQuery({
+    queryKey: ["consumers"],
+    queryFn: ({ signal }) => api.get<{ consumers: Consumer[] }>("/consumers", {}, signal),
+    refetchInterval: EVERY_MS.requests,
+  });
+  const enable = useAction(
+    ({ name, is_active }: Consumer) => api.post("/consumers/enable", { name, enabled: !is_active }),
+    { touches: ["consumers"], failed: t("consumers.failed") },
+  );
+  const rotate = useAction(
+    ({ name }: Consumer) => api.post<{ secret: string }>("/consumers/rotate", { name, grace_s: 0 }),
+    { touches: ["consumers"], failed: t("consumers.failed") },
+  );
+  const close = () => setDialog(null);
+  return (
+    <Page
+      title={t("consumers.title")}
+      about={t("consumers.about")}
+      actions={
+        <Button
+          leftSection={<Plus size={16} aria-hidden />}
+          onClick={() => setDialog({ kind: "add" })}
+        >
+          {t("consumers.add")}
+        </Button>
+      }
+    >
+      <Loaded query={consumers}>
+        {({ consumers }) =>
+          consumers.length === 0
+            ? <EmptyState title={t("consumers.empty")}>{t("consumers.empty_how")}</EmptyState>
+            : (
+              <Table.ScrollContainer minWidth={820}>
+                <Table aria-label={t("consumers.title")}>
+                  <Table.Thead>
+                    <Table.Tr>
+                      {([
+                        "name",
+                        "kind",
+                        "models",
+                        "requests_today",
+                        "tokens_today",
+                        "live_tokens",
+                        "actions",
+                      ] as const).map((name) => <Table.Th key={name}>{t(`consumers.${name}`)}</Table.Th>)}
+                    </Table.Tr>
+                  </Table.Thead>
+                  <Table.Tbody>
+                    {consumers.map((consumer) => (
+                      <Table.Tr key={consumer.id} data-consumer={consumer.name}>
+                        <Table.Td>
+                          <Text size="sm" fw={600}>{consumer.name}</Text>
+                          {!consumer.is_active && <StateBadge state="failed" label={t("consumers.off")} />}
+                        </Table.Td>
+                        <Table.Td>
+                          {`${t(`consumers.kinds.${consumer.kind}`)}, ${t(`class.${consumer.max_class}`)}`}
+                        </Table.Td>
+                        <Table.Td>{consumer.models?.join(", ") ?? t("all")}</Table.Td>
+                        <Table.Td>
+                          <Budget
+                            label={t("consumers.requests_today")}
+                            used={consumer.requests_today}
+                            limit={consumer.requests_per_day}
+                          />
+                        </Table.Td>
+                        <Table.Td>
+                          <Budget
+                            label={t("consumers.tokens_today")}
+                            used={consumer.tokens_today}
+                            limit={consumer.tokens_per_day}
+                          />
+                        </Table.Td>
+                        <Table.Td>
+                          {consumer.kind === "notebook"
+                            ? (
+                              <Button
+                                variant="subtle"
+                                size="compact-xs"
+                                aria-label={t("consumers.tokens_of", { name: consumer.name })}
+                                onClick={() => setDialog({ kind: "tokens", consumer })}
+                              >
+                                {format.number(consumer.live_tokens)}
+                              </Button>
+                            )
+                            : "–"}
+                        </Table.Td>
+                        <Table.Td>
+                          <Group gap={4}>
+                            <Action
+                              label={t("consumers.scope")}
+                              of={consumer}
+                              onClick={() => setDialog({ kind: "scope", consumer })}
+                            />
+                            <Action
+                              label={t("consumers.rotate")}
+                              of={consumer}
+                              onClick={() =>
+                                rotate.mutate(consumer, {
+                                  onSuccess: ({ secret }) => setSecret({ name: consumer.name, secret }),
+                                })}
+                            />
+                            <Action
+                              label={consumer.is_active ? t("consumers.disable") : t("consumers.enable")}
+                              of={consumer}
+                              onClick={() => enable.mutate(consumer)}
+                            />
+                            <Action
+                              label={t("consumers.remove")}
+                              of={consumer}
+                              onClick={() => setDialog({ kind: "remove", consumer })}
+                            />
+                          </Group>
+                        </Table.Td>
+                      </Table.Tr>
+                    ))}
+                  </Table.Tbody>
+                </Table>
+              </Table.ScrollContainer>
+            )}
+      </Loaded>
+      <Window opened={dialog?.kind === "add"} onClose={close} title={t("consumers.add")}>
+        <ConsumerForm done={(made) => (close(), made && setSecret(made))} />
+      </Window>
+      <Window opened={dialog?.kind === "scope"} onClose={close} title={t("consumers.scope")}>
+        {dialog?.kind === "scope" && <ConsumerForm consumer={dialog.consumer} done={close} />}
+      </Window>
+      <Window opened={dialog?.kind === "tokens"} onClose={close} title={t("consumers.live_tokens")}>
+        {dialog?.kind === "tokens" && <Tokens consumer={dialog.consumer.name} />}
+      </Window>
+      <Window opened={dialog?.kind === "remove"} onClose={close} title={t("consumers.remove")}>
+        {dialog?.kind === "remove" && <Removal consumer={dialog.consumer.name} done={close} />}
+      </Window>
+      <Window
+        opened={secret !== null}
+        onClose={() => setSecret(null)}
+        title={t("consumers.secret_of", { name: secret?.name })}
+      >
+        {secret && <SecretShown secret={secret.secret} done={() => setSecret(null)} />}
+      </Window>
+    </Page>
+  );
+}
+
+function Window(props: { opened: boolean; onClose: () => void; title: string; children: React.ReactNode }) {
+  const { t } = useTranslation();
+  return <Modal {...props} closeButtonProps={{ "aria-label": t("close") }} />;
+}
+
+function Action({ label, of, onClick }: { label: string; of: Consumer; onClick: () => void }) {
+  return (
+    <Button variant="default" size="compact-xs" aria-label={`${label}: ${of.name}`} onClick={onClick}>
+      {label}
+    </Button>
+  );
+}
+
+function Budget({ label, used, limit }: { label: string; used: number; limit: number | null }) {
+  const format = useFormat();
+  if (limit === null) return <>{format.number(used)}</>;
+  return (
+    <div>
+      <Text size="sm">{`${format.number(used)} / ${format.number(limit)}`}</Text>
+      <Progress size="xs" value={limit === 0 ? 100 : Math.min(100, 100 * used / limit)} aria-label={label} />
+    </div>
+  );
+}
+
+const NUMBERS = ["rpm", "requests_per_day", "tokens_per_day"] as const;
+
+function ConsumerForm({ consumer, done }: { consumer?: Consumer; done: (made?: Secret) => void }) {
+  const { t } = useTranslation();
+  const { api } = useConsole();
+  const known = useQuery({
+    queryKey: ["models"],
+    queryFn: ({ signal }) => api.get<{ models: Model[] }>("/models", {}, signal),
+    staleTime: 60_000,
+  });
+  const [name, setName] = useState("");
+  const [kind, setKind] = useState<Consumer["kind"]>("service");
+  const [maxClass, setMaxClass] = useState<Consumer["max_class"]>(consumer?.max_class ?? "interactive");
+  const [models, setModels] = useState<string[]>(consumer?.models ?? []);
+  const [numbers, setNumbers] = useState(() =>
+    Object.fromEntries(NUMBERS.map((name) => [name, consumer?.[name] ?? null])) as Record<
+      typeof NUMBERS[number],
+      number | null
+    >
+  );
+  const save = useAction(
+    () => {
+      const scope = { models: models.length > 0 ? models : null, max_class: maxClass, ...numbers };
+      return consumer
+        ? api.post<{ secret?: string }>("/consumers/scope", { name: consumer.name, ...scope })
+        : api.post<{ secret?: string }>("/consumers/add", { name: name.trim(), kind, ...scope });
+    },
+    { touches: ["consumers"], failed: t("consumers.failed") },
+  );
+  function submit(event: FormEvent) {
+    event.preventDefault();
+    save.mutate(undefined, {
+      onSuccess: ({ secret }) => done(secret ? { name: name.trim(), secret } : undefined),
+    });
+  }
+  return (
+    <form onSubmit={submit}>
+      <Stack>
+        {!consumer && (
+          <>
+            <TextInput
+              label={t("consumers.name")}
+              required
+              data-autofocus
+              maxLength={100}
+              value={name}
+              onChange={(event) => setName(event.currentTarget.value)}
+            />
+            <Choice
+              label={t("consumers.kind")}
+              about={t(`consumers.kind_about.${kind}`)}
+              value={kind}
+              set={(value) => setKind(value as Consumer["kind"])}
+              data={(["service", "notebook"] as const).map((value) => ({
+                value,
+                label: t(`consumers.kinds.${value}`),
+              }))}
+            />
+          </>
+        )}
+        <Choice
+          label={t("consumers.max_class")}
+          about={t("consumers.max_class_about")}
+          value={maxClass}
+          set={(value) => setMaxClass(value as Consumer["max_class"])}
+          data={(["interactive", "batch"] as const).map((value) => ({ value, label: t(`class.${value}`) }))}
+        />
+        <TagsInput
+          label={t("consumers.models")}
+          description={t("consumers.models_about")}
+          data={known.data?.models.map(({ model }) => model) ?? []}
+          value={models}
+          onChange={setModels}
+        />
+        {NUMBERS.map((name) => (
+          <NumberInput
+            key={name}
+            label={t(`consumers.${name}`)}
+            placeholder={t("consumers.no_limit")}
+            min={1}
+            allowDecimal={false}
+            value={numbers[name] ?? ""}
+            onChange={(value) =>
+              setNumbers((now) => ({ ...now, [name]: value === "" ? null : Number(value) }))}
+          />
+        ))}
+        <Group justify="flex-end">
+          <Button type="submit" loading={save.isPending}>{consumer ? t("save") : t("consumers.add")}</Button>
+        </Group>
+      </Stack>
+    </form>
+  );
+}
+
+function Choice({ label, about, value, set, data }: {
+  label: string;
+  about: string;
+  value: string;
+  set: (value: string) => void;
+  data: { value: string; label: string }[];
+}) {
+  return (
+    <Stack gap={4}>
+      <Text size="sm" fw={500}>{label}</Text>
+      <SegmentedControl aria-label={label} value={value} onChange={set} data={data} />
+      <Text size="xs" c="dimmed">{about}</Text>
+    </Stack>
+  );
+}
+
+function SecretShown({ secret, done }: { secret: string; done: () => void }) {
+  const { t } = useTranslation();
+  return (
+    <Stack>
+      <Alert color="yellow" variant="outline">{t("consumers.secret_once")}</Alert>
+      <Code block data-testid="secret" style={{ overflowWrap: "anywhere", whiteSpace: "pre-wrap" }}>
+        {secret}
+      </Code>
+      <Group justify="flex-end">
+        <CopyButton value={secret}>
+          {({ copied, copy }) => (
+            <Button variant="default" onClick={copy}>{copied ? t("copied") : t("copy")}</Button>
+          )}
+        </CopyButton>
+        <Button onClick={done}>{t("consumers.secret_kept")}</Button>
+      </Group>
+    </Stack>
+  );
+}
+
+function Tokens({ consumer }: { consumer: string }) {
+  const { t } = useTranslation();
+  const format = useFormat();
+  const { api } = useConsole();
+  const tokens = useQuery({
+    queryKey: ["tokens", consumer],
+    queryFn: ({ signal }) => api.get<{ tokens: Token[] }>("/tokens", { consumer }, signal),
+    refetchInterval: EVERY_MS.requests,
+  });
+  const revoke = useAction((token_id: string) => api.post("/tokens/revoke", { token_id }), {
+    touches: ["tokens", "consumers"],
+    done: t("consumers.token_revoked"),
+    failed: t("consumers.failed"),
+  });
+  return (
+    <Loaded query={tokens}>
+      {({ tokens }) =>
+        tokens.length === 0 ? <EmptyState title={t("consumers.no_tokens")} /> : (
+          <Stack>
+            {tokens.map((token) => (
+              <Group key={token.id} justify="space-between" wrap="nowrap">
+                <div>
+                  <Code>{token.id.slice(0, 8)}</Code>
+                  <Text size="xs" c="dimmed">
+                    {t("consumers.token_ends", { ends: format.ago(token.expires_at) })}
+                  </Text>
+                  <Budget
+                    label={t("consumers.requests_budget")}
+                    used={token.requests_used}
+                    limit={token.requests_budget}
+                  />
+                </div>
+                <Button
+                  size="compact-xs"
+                  color="red"
+                  variant="outline"
+                  onClick={() => revoke.mutate(token.id)}
+                >
+                  {t("consumers.revoke")}
+                </Button>
+              </Group>
+            ))}
+          </Stack>
+        )}
+    </Loaded>
+  );
+}
+
+function Removal({ consumer, done }: { consumer: string; done: () => void }) {
+  const { t } = useTranslation();
+  const { api } = useConsole();
+  const [sure, { open }] = useDisclosure();
+  const remove = useAction(() => api.post("/consumers/remove", { name: consumer }), {
+    touches: ["consumers"],
+    failed: t("consumers.failed"),
+  });
+  return (
+    <Stack>
+      <Text>{t("consumers.remove_about", { name: consumer })}</Text>
+      <Group justify="flex-end">
+        <Button variant="default" onClick={done}>{t("cancel")}</Button>
+        <Button
+          color="red"
+          loading={remove.isPending}
+          onClick={() => {
+            open();
+            remove.mutate(undefined, { onSuccess: done });
+          }}
+          disabled={sure && remove.isPending}
+        >
+          {t("consumers.remove")}
+        </Button>
+      </Group>
+    </Stack>
+  );
+}

@@ -1,0 +1,119 @@
+import { Card, Group, Progress, Select, SimpleGrid, Stack, Text, Title, Tooltip } from "@mantine/core";
+import { useQuery } from "@tanstack/react-query";
+import { lazy, Suspense, useState } from "react";
+import { useTranslation } from "react-i18next";
+import type { Allowance, Lane, LanesAnswer } from "../api/shapes.ts";
+import { useConsole } from "../console_context.tsx";
+import { useFormat } from "../i18n/format.ts";
+import { Page } from "../parts/page.tsx";
+import { StateBadge } from "../parts/state_badge.tsx";
+import { EmptyState, Loaded } from "../parts/states.tsx";
+import { EVERY_MS } from "../queries.ts";
+
+const DayCurve = lazy(() => import("../parts/day_curve.tsx"));
+
+export default function QuotaPage() {
+  const { t } = useTranslation();
+  const format = useFormat();
+  const { api } = useConsole();
+  const [project, setProject] = useState<string | null>(null);
+  const lanes = useQuery({
+    queryKey: ["lanes"],
+    queryFn: ({ signal }) => api.get<LanesAnswer>("/lanes", {}, signal),
+    refetchInterval: EVERY_MS.lanes,
+  });
+  return (
+    <Page title={t("quota.title")} about={t("quota.about")}>
+      <Loaded query={lanes}>
+        {({ lanes, now }) => {
+          const projects = [...new Set(lanes.map((lane) => lane.quota_project))];
+          const shown = lanes.filter((lane) => project === null || lane.quota_project === project);
+          if (lanes.length === 0) {return (
+              <EmptyState title={t("quota.empty")}>{t("quota.empty_how")}</EmptyState>
+            );}
+          return (
+            <Stack>
+              <Group justify="space-between" align="flex-end">
+                <Select
+                  label={t("quota.project")}
+                  placeholder={t("all")}
+                  data={projects}
+                  clearable
+                  clearButtonProps={{ "aria-label": t("clear") }}
+                  value={project}
+                  onChange={setProject}
+                />
+                <Text size="sm" c="dimmed">
+                  {t("quota.day", { day: now.pacific_day, ends: format.ago(now.pacific_day_ends) })}
+                </Text>
+              </Group>
+              <Suspense>
+                <DayCurve since={now.pacific_day_begins} />
+              </Suspense>
+              <SimpleGrid cols={{ base: 1, md: 2, xl: 3 }}>
+                {shown.map((lane) => <LaneCard key={`${lane.quota_project} ${lane.model}`} lane={lane} />)}
+              </SimpleGrid>
+            </Stack>
+          );
+        }}
+      </Loaded>
+    </Page>
+  );
+}
+
+function LaneCard({ lane }: { lane: Lane }) {
+  const { t } = useTranslation();
+  const format = useFormat();
+  return (
+    <Card withBorder component="section" aria-label={`${lane.model}, ${lane.quota_project}`}>
+      <Stack gap="xs">
+        <Group justify="space-between" wrap="nowrap" align="flex-start">
+          <div>
+            <Title order={2} size="h5">{lane.model}</Title>
+            <Tooltip label={t("quota.keys", { keys: lane.keys.join(", ") })}>
+              <Text size="xs" c="dimmed">{lane.quota_project}</Text>
+            </Tooltip>
+          </div>
+          <StateBadge state={lane.state} label={t(`quota.state.${lane.state}`)} />
+        </Group>
+        {lane.blocked_until && (
+          <Text size="sm">
+            {t("quota.blocked", {
+              until: format.time(lane.blocked_until),
+              reason: lane.blocked_reason ?? "–",
+            })}
+          </Text>
+        )}
+        <Meter label={t("quota.requests")} value={lane.requests} />
+        <Meter label={t("quota.tokens")} value={lane.tokens} />
+        <Meter label={t("quota.requests_day")} value={lane.requests_day} />
+        <Text size="xs" c="dimmed" className="figures">
+          {t("quota.line", { queued: format.number(lane.queued), running: format.number(lane.running) })}
+        </Text>
+      </Stack>
+    </Card>
+  );
+}
+
+function Meter({ label, value }: { label: string; value: Allowance }) {
+  const { t } = useTranslation();
+  const format = useFormat();
+  const share = value.limit ? Math.min(100, 100 * value.used / value.limit) : 0;
+  const words = value.limit === null
+    ? t("quota.unlimited", { used: format.number(value.used) })
+    : t("quota.used_of", { used: format.number(value.used), limit: format.number(value.limit) });
+  return (
+    <div>
+      <Group justify="space-between">
+        <Text size="xs">{label}</Text>
+        <Text size="xs" className="figures">{words}</Text>
+      </Group>
+      <Progress
+        value={share}
+        color={share >= 100 ? "orange" : "blue"}
+        aria-label={`${label}: ${words}`}
+        size="sm"
+      />
+    </div>
+  );
+}

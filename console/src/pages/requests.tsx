@@ -1,0 +1,274 @@
+import {
+  Button,
+  Code,
+  Drawer,
+  Group,
+  Select,
+  Stack,
+  Table,
+  Text,
+  TextInput,
+  Timeline,
+  Title,
+} from "@mantine/core";
+import { useDebouncedValue } from "@mantine/hooks";
+import { useInfiniteQuery, useQuery } from "@tanstack/react-query";
+import { useState } from "react";
+import { useTranslation } from "react-i18next";
+import { useLocation } from "wouter";
+import type { RequestDetail, RequestRow, RequestsAnswer, RequestState } from "../api/shapes.ts";
+import { useConsole } from "../console_context.tsx";
+import { useFormat } from "../i18n/format.ts";
+import { Page } from "../parts/page.tsx";
+import { StateBadge } from "../parts/state_badge.tsx";
+import { EmptyState, ErrorState, Loaded } from "../parts/states.tsx";
+import { EVERY_MS } from "../queries.ts";
+
+const STATES: RequestState[] = ["running", "succeeded", "failed", "cancelled", "expired", "refused"];
+const PAGE = 50;
+/** While a person types. */
+const PAUSE_MS = 300;
+
+interface Filter {
+  request_id: string;
+  consumer: string;
+  model: string;
+  outcome: RequestState | null;
+}
+
+export default function RequestsPage({ requestNo }: { requestNo: string | undefined }) {
+  const { t } = useTranslation();
+  const format = useFormat();
+  const { api } = useConsole();
+  const [, navigate] = useLocation();
+  const [filter, setFilter] = useState<Filter>({ request_id: "", consumer: "", model: "", outcome: null });
+  const [asked] = useDebouncedValue(filter, PAUSE_MS);
+  const requests = useInfiniteQuery({
+    queryKey: ["requests", asked],
+    queryFn: ({ signal, pageParam }) =>
+      api.get<RequestsAnswer>("/requests", { ...asked, before: pageParam, limit: PAGE }, signal),
+    initialPageParam: null as number | null,
+    getNextPageParam: (page) => page.next_before,
+    // Older pages do not change: only somebody who looks at the newest sees them live.
+    refetchInterval: (query) => (query.state.data?.pages.length ?? 0) > 1 ? false : EVERY_MS.requests,
+  });
+  const rows = requests.data?.pages.flatMap((page) => page.requests) ?? [];
+  const text = (name: "request_id" | "consumer" | "model") => ({
+    label: t(`requests.${name}`),
+    value: filter[name],
+    onChange: (event: { currentTarget: { value: string } }) => {
+      const value = event.currentTarget.value.trim();
+      setFilter((now) => ({ ...now, [name]: value }));
+    },
+  });
+  return (
+    <Page title={t("requests.title")} about={t("requests.about")}>
+      <Group component="search" align="flex-end">
+        <TextInput {...text("request_id")} />
+        <TextInput {...text("consumer")} />
+        <TextInput {...text("model")} />
+        <Select
+          label={t("requests.outcome")}
+          placeholder={t("all")}
+          clearable
+          clearButtonProps={{ "aria-label": t("clear") }}
+          data={STATES.map((value) => ({ value, label: t(`requests.state.${value}`) }))}
+          value={filter.outcome}
+          onChange={(value) => setFilter((now) => ({ ...now, outcome: value as RequestState | null }))}
+        />
+      </Group>
+      {requests.error && <ErrorState error={requests.error} retry={() => requests.refetch()} />}
+      {requests.data && rows.length === 0 && (
+        <EmptyState title={t("requests.empty")}>{t("requests.empty_how")}</EmptyState>
+      )}
+      {rows.length > 0 && (
+        <Table.ScrollContainer minWidth={820}>
+          <Table highlightOnHover aria-label={t("requests.title")}>
+            <Table.Thead>
+              <Table.Tr>
+                {(["at", "outcome", "consumer", "model", "tokens", "wait", "duration", "request_id"] as const)
+                  .map((name) => <Table.Th key={name}>{t(`requests.${name}`)}</Table.Th>)}
+              </Table.Tr>
+            </Table.Thead>
+            <Table.Tbody>
+              {rows.map((row) => (
+                <Table.Tr key={row.request_no ?? `refusal ${row.refusal_no}`}>
+                  <Table.Td>{format.time(row.at)}</Table.Td>
+                  <Table.Td>
+                    <StateBadge state={row.state} label={t(`requests.state.${row.state}`)} />
+                    {row.error_code && <Text size="xs">{row.error_code}</Text>}
+                  </Table.Td>
+                  <Table.Td>{row.consumer ?? t("requests.project_key")}</Table.Td>
+                  <Table.Td>{row.model}</Table.Td>
+                  <Table.Td>
+                    {`${format.number(row.input_tokens)} / ${format.number(row.output_tokens)}`}
+                  </Table.Td>
+                  <Table.Td>{format.duration(row.wait_ms)}</Table.Td>
+                  <Table.Td>{format.duration(row.duration_ms)}</Table.Td>
+                  <Table.Td>
+                    {row.request_no === null ? <Code>{row.request_id}</Code> : (
+                      <Button
+                        variant="subtle"
+                        size="compact-xs"
+                        onClick={() => navigate(`/requests/${row.request_no}`)}
+                        aria-label={t("requests.open", { id: row.request_id })}
+                      >
+                        {row.request_id}
+                      </Button>
+                    )}
+                  </Table.Td>
+                </Table.Tr>
+              ))}
+            </Table.Tbody>
+          </Table>
+        </Table.ScrollContainer>
+      )}
+      {requests.hasNextPage && (
+        <Group justify="center">
+          <Button
+            variant="default"
+            loading={requests.isFetchingNextPage}
+            onClick={() => requests.fetchNextPage()}
+          >
+            {t("more")}
+          </Button>
+        </Group>
+      )}
+      <Drawer
+        opened={requestNo !== undefined}
+        onClose={() => navigate("/requests")}
+        position="right"
+        size="lg"
+        title={t("requests.one", { no: requestNo })}
+        closeButtonProps={{ "aria-label": t("close") }}
+      >
+        {requestNo !== undefined && <OneRequest requestNo={requestNo} />}
+      </Drawer>
+    </Page>
+  );
+}
+
+function OneRequest({ requestNo }: { requestNo: string }) {
+  const { t } = useTranslation();
+  const format = useFormat();
+  const { api } = useConsole();
+  const detail = useQuery({
+    queryKey: ["requests", "one", requestNo],
+    queryFn: ({ signal }) => api.get<RequestDetail>("/requests/detail", { request_no: requestNo }, signal),
+    refetchInterval: (query) => query.state.data?.state === "running" ? EVERY_MS.requests : false,
+  });
+  return (
+    <Loaded query={detail}>
+      {(request) => (
+        <Stack>
+          <Facts request={request} />
+          <Title order={3} size="h5">{t("requests.attempts")}</Title>
+          <Timeline bulletSize={14} lineWidth={2} active={request.tries.length}>
+            <Timeline.Item title={t("requests.received")}>
+              <Text size="xs" c="dimmed">{format.time(request.at)}</Text>
+            </Timeline.Item>
+            {request.refusals.map((refusal) => (
+              <Timeline.Item
+                key={refusal.at}
+                title={`${t("requests.state.refused")}: ${refusal.error_code}`}
+                color="yellow"
+              >
+                <Text size="xs" c="dimmed">{format.time(refusal.at)}</Text>
+              </Timeline.Item>
+            ))}
+            {request.tries.map((attempt) => (
+              <Timeline.Item
+                key={attempt.attempt}
+                color={attempt.outcome === "succeeded" ? "green" : "red"}
+                title={t("requests.attempt", {
+                  no: attempt.attempt,
+                  model: attempt.model,
+                  key: attempt.key ?? "–",
+                })}
+              >
+                <Text size="sm">
+                  {t("requests.attempt_times", {
+                    wait: format.duration(attempt.wait_ms),
+                    latency: format.duration(attempt.latency_ms),
+                  })}
+                </Text>
+                <Text size="sm">
+                  {t("requests.attempt_tokens", {
+                    booked: format.number(attempt.tokens_booked),
+                    input: format.number(attempt.input_tokens),
+                    output: format.number(attempt.output_tokens),
+                  })}
+                  {attempt.usage_estimated && ` (${t("requests.estimated")})`}
+                </Text>
+                {attempt.error_code && (
+                  <Text size="sm">
+                    {[attempt.error_code, attempt.upstream_status, attempt.error_detail].filter(Boolean).join(
+                      " · ",
+                    )}
+                  </Text>
+                )}
+                <Text size="xs" c="dimmed">
+                  {`${format.time(attempt.start_at)} · ${attempt.quota_project ?? "–"}`}
+                </Text>
+              </Timeline.Item>
+            ))}
+            {request.running && (
+              <Timeline.Item title={t("requests.state.running")} color="blue">
+                <Text size="xs" c="dimmed">
+                  {t("requests.lease", { until: format.time(request.running.lease_until) })}
+                </Text>
+              </Timeline.Item>
+            )}
+          </Timeline>
+          <Title order={3} size="h5">{t("requests.captured")}</Title>
+          {request.capture
+            ? (
+              <>
+                <Code block tabIndex={0}>{readable(request.capture.prompt)}</Code>
+                <Code block tabIndex={0}>{readable(request.capture.answer)}</Code>
+              </>
+            )
+            : <Text size="sm" c="dimmed">{t("requests.not_captured")}</Text>}
+        </Stack>
+      )}
+    </Loaded>
+  );
+}
+
+function Facts({ request }: { request: RequestRow }) {
+  const { t } = useTranslation();
+  const format = useFormat();
+  const facts: [string, string][] = [
+    [t("requests.request_id"), request.request_id],
+    [
+      t("requests.outcome"),
+      [t(`requests.state.${request.state}`), request.error_code].filter(Boolean).join(": "),
+    ],
+    [t("requests.consumer"), request.consumer ?? t("requests.project_key")],
+    [
+      t("requests.model"),
+      request.model === request.requested_model
+        ? request.model
+        : `${request.requested_model} → ${request.model}`,
+    ],
+    [t("requests.door"), `${request.door}, ${t(`class.${request.class}`)}`],
+    [t("requests.duration"), format.duration(request.duration_ms)],
+    [t("requests.trace"), request.trace_id ?? "–"],
+  ];
+  return (
+    <Table variant="vertical" layout="fixed">
+      <Table.Tbody>
+        {facts.map(([name, value]) => (
+          <Table.Tr key={name}>
+            <Table.Th w={150}>{name}</Table.Th>
+            <Table.Td style={{ overflowWrap: "anywhere" }}>{value}</Table.Td>
+          </Table.Tr>
+        ))}
+      </Table.Tbody>
+    </Table>
+  );
+}
+
+function readable(captured: unknown): string {
+  return typeof captured === "string" ? captured : JSON.stringify(captured, null, 2) ?? "–";
+}

@@ -1,0 +1,57 @@
+import { Alert, Button, Center, Loader, Stack, Text, Title } from "@mantine/core";
+import type { UseQueryResult } from "@tanstack/react-query";
+import { CircleAlert, Inbox } from "lucide-react";
+import type { ReactNode } from "react";
+import { useTranslation } from "react-i18next";
+import { ApiError } from "../api/api.ts";
+
+/** What went wrong, in the gateway's own words, which say what to do. */
+export function ErrorState({ error, retry }: { error: Error; retry?: () => void }) {
+  const { t } = useTranslation();
+  const known = error instanceof ApiError ? error : null;
+  return (
+    <Alert color="red" variant="outline" icon={<CircleAlert />} title={t("error.title")} role="alert">
+      <Stack gap="xs" align="flex-start">
+        <Text size="sm">{known?.code === "unreachable" ? t("error.unreachable") : error.message}</Text>
+        {known && (
+          <Text size="xs" c="dimmed">
+            {known.code}
+            {known.requestId && ` · ${known.requestId}`}
+          </Text>
+        )}
+        {retry && <Button size="xs" variant="default" onClick={retry}>{t("retry")}</Button>}
+      </Stack>
+    </Alert>
+  );
+}
+
+/** Nothing is there yet, and how that changes. */
+export function EmptyState({ title, children }: { title: string; children?: ReactNode }) {
+  return (
+    <Center mih="30vh">
+      <Stack align="center" gap="xs" maw={480} ta="center">
+        <Inbox aria-hidden size={40} strokeWidth={1.25} />
+        <Title order={2} size="h4">{title}</Title>
+        {children && <Text c="dimmed" size="sm">{children}</Text>}
+      </Stack>
+    </Center>
+  );
+}
+
+/** The answer once it is there; while it is awaited a spinner; an old answer beside an error when asking again fails. */
+export function Loaded<Data>({ query, children }: {
+  query: UseQueryResult<Data>;
+  children: (data: Data) => ReactNode;
+}) {
+  const { t } = useTranslation();
+  return (
+    <>
+      {query.error && <ErrorState error={query.error} retry={() => query.refetch()} />}
+      {query.data !== undefined ? children(query.data) : !query.error && (
+        <Center mih="30vh">
+          <Loader aria-label={t("loading")} />
+        </Center>
+      )}
+    </>
+  );
+}

@@ -1,0 +1,165 @@
+import {
+  ActionIcon,
+  AppShell,
+  Badge,
+  Burger,
+  Group,
+  Menu,
+  NavLink,
+  SegmentedControl,
+  Text,
+  useComputedColorScheme,
+  useMantineColorScheme,
+} from "@mantine/core";
+import { useDisclosure } from "@mantine/hooks";
+import { useQuery } from "@tanstack/react-query";
+import {
+  Bell,
+  ChartColumn,
+  FlaskConical,
+  Gauge,
+  KeyRound,
+  List,
+  LogOut,
+  Moon,
+  Sun,
+  Users,
+} from "lucide-react";
+import { type ReactNode, useEffect, useRef } from "react";
+import { useTranslation } from "react-i18next";
+import { Link, useLocation } from "wouter";
+import type { Alert, Me } from "./api/shapes.ts";
+import { useConsole } from "./console_context.tsx";
+import { chooseLanguage, type Language, LANGUAGES } from "./i18n/language.ts";
+import { EVERY_MS } from "./queries.ts";
+
+const PAGES = [
+  { path: "/providers", name: "providers", icon: KeyRound },
+  { path: "/quota", name: "quota", icon: Gauge },
+  { path: "/requests", name: "requests", icon: List },
+  { path: "/consumers", name: "consumers", icon: Users },
+  { path: "/usage", name: "usage", icon: ChartColumn },
+  { path: "/alerts", name: "alerts", icon: Bell },
+  { path: "/playground", name: "playground", icon: FlaskConical },
+] as const;
+
+const ICON = { size: 18, "aria-hidden": true } as const;
+
+export function Shell({ me, children }: { me: Me; children: ReactNode }) {
+  const { t } = useTranslation();
+  const [opened, { toggle, close }] = useDisclosure();
+  const [location] = useLocation();
+  const main = useRef<HTMLElement>(null);
+  const page = location.split("/")[1];
+  useEffect(() => close(), [location, close]);
+  return (
+    <AppShell
+      header={{ height: 56 }}
+      navbar={{ width: 220, breakpoint: "sm", collapsed: { mobile: !opened } }}
+      padding="md"
+    >
+      <a
+        className="skip-link"
+        href="#content"
+        onClick={(event) => {
+          // The address after the hash is the page's.
+          event.preventDefault();
+          main.current?.focus();
+        }}
+      >
+        {t("skip")}
+      </a>
+      <AppShell.Header>
+        <Group h="100%" px="md" justify="space-between" wrap="nowrap">
+          <Group gap="sm" wrap="nowrap">
+            <Burger opened={opened} onClick={toggle} hiddenFrom="sm" size="sm" aria-label={t("menu")} />
+            <Text fw={700} component="span">EVE Gateway</Text>
+          </Group>
+          <Group gap="xs" wrap="nowrap">
+            <LanguageChoice />
+            <ColorSchemeSwitch />
+            <Account email={me.email} />
+          </Group>
+        </Group>
+      </AppShell.Header>
+      <AppShell.Navbar p="xs" aria-label={t("navigation")}>
+        {PAGES.map(({ path, name, icon: Icon }) => (
+          <NavLink
+            key={path}
+            component={Link}
+            href={path}
+            label={t(`${name}.title`)}
+            leftSection={<Icon {...ICON} />}
+            rightSection={name === "alerts" && <OpenAlerts />}
+            active={page === name}
+            aria-current={page === name ? "page" : undefined}
+          />
+        ))}
+      </AppShell.Navbar>
+      <AppShell.Main ref={main} id="content" tabIndex={-1} style={{ outline: "none" }}>
+        {children}
+      </AppShell.Main>
+    </AppShell>
+  );
+}
+
+function OpenAlerts() {
+  const { api } = useConsole();
+  const { t } = useTranslation();
+  const { data } = useQuery({
+    queryKey: ["alerts", "open"],
+    queryFn: ({ signal }) => api.get<{ alerts: Alert[] }>("/alerts", { state: "open" }, signal),
+    refetchInterval: EVERY_MS.slow,
+  });
+  const count = data?.alerts.length ?? 0;
+  if (count === 0) return null;
+  return <Badge color="red" size="sm" circle aria-label={t("alerts.open_count", { count })}>{count}</Badge>;
+}
+
+function LanguageChoice() {
+  const { t, i18n } = useTranslation();
+  return (
+    <SegmentedControl
+      size="xs"
+      aria-label={t("language")}
+      value={i18n.language}
+      onChange={(value) => chooseLanguage(value as Language)}
+      data={Object.keys(LANGUAGES).map((value) => ({ value, label: value.toUpperCase() }))}
+    />
+  );
+}
+
+function ColorSchemeSwitch() {
+  const { t } = useTranslation();
+  const { setColorScheme } = useMantineColorScheme();
+  const scheme = useComputedColorScheme("light");
+  const dark = scheme === "dark";
+  return (
+    <ActionIcon
+      variant="default"
+      size="lg"
+      aria-label={dark ? t("light") : t("dark")}
+      onClick={() => setColorScheme(dark ? "light" : "dark")}
+    >
+      {dark ? <Sun {...ICON} /> : <Moon {...ICON} />}
+    </ActionIcon>
+  );
+}
+
+function Account({ email }: { email: string | null }) {
+  const { t } = useTranslation();
+  const { supabase } = useConsole();
+  return (
+    <Menu position="bottom-end">
+      <Menu.Target>
+        <ActionIcon variant="default" size="lg" aria-label={t("account")}>
+          <LogOut {...ICON} />
+        </ActionIcon>
+      </Menu.Target>
+      <Menu.Dropdown>
+        <Menu.Label>{email}</Menu.Label>
+        <Menu.Item onClick={() => supabase.auth.signOut({ scope: "local" })}>{t("sign_out")}</Menu.Item>
+      </Menu.Dropdown>
+    </Menu>
+  );
+}
