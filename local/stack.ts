@@ -195,7 +195,9 @@ async function bringUp(
     port,
     functions,
     api: opened.api!.fetch,
-    console: folder && serveConsole(folder, { supabaseUrl: url, publishableKey: keys.publishable }),
+    console: folder === undefined
+      ? undefined
+      : serveConsole(folder, { supabaseUrl: url, publishableKey: keys.publishable }),
     log,
   });
 
