@@ -537,6 +537,7 @@ export type Database = {
         };
         Returns: Json;
       };
+      "eve_settle_many": { Args: { "settlements": Json }; Returns: Json };
       "eve_stage": { Args: { "stage_type": string }; Returns: Json };
       "eve_stage_credential": { Args: { "name": string }; Returns: Json };
       "eve_stage_from_environment": {

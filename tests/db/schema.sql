@@ -161,6 +161,20 @@ comment on table eve.captures is 'Prompts and answers, for debugging. Only of re
 comment on column eve.captures.prompt is 'As the model got it. Above 256 KiB: {"truncated": true, "bytes": n, "head": its first 65,536 characters}.';
 comment on column eve.captures.answer is 'As the model gave it, capped like the prompt.';
 
+create table eve.clock_watch (
+  id boolean not null default true,
+  seen_ms bigint not null,
+  jumps integer not null default 0,
+  last_jump_ms bigint,
+  last_jump_at timestamp with time zone,
+  constraint clock_watch_one_row CHECK (id),
+  constraint clock_watch_pkey PRIMARY KEY (id)
+);
+alter table eve.clock_watch enable row level security;
+comment on table eve.clock_watch is 'The last time that the sweep saw on the database''s clock: one row.';
+comment on column eve.clock_watch.seen_ms is 'Milliseconds since 1970.';
+comment on column eve.clock_watch.jumps is 'How often the clock has gone back by more than a second; last_jump_ms: by how much the last time.';
+
 create table eve.consumer_days (
   consumer_id uuid not null,
   day date not null,
@@ -1234,6 +1248,13 @@ create function eve.consumer_of_secret(key_id text, proof text)
   security invoker
   set search_path="";
 
+create function eve.count_calls(key_id uuid, model text, start_ms bigint, calls integer, tokens bigint)
+  returns void
+  language plpgsql
+  volatile
+  security invoker
+  set search_path="";
+
 create function eve.count_refusals(
     counted_from timestamp with time zone,
     counted_to timestamp with time zone,
@@ -1350,6 +1371,14 @@ create function eve.first_whole_hour(frozen_before timestamp with time zone)
   immutable
   security invoker
   set search_path="";
+
+create function eve.follow_clock()
+  returns bigint
+  language plpgsql
+  volatile
+  security invoker
+  set search_path="";
+comment on function eve.follow_clock is 'Notices that the clock has gone back, and moves the books along.';
 
 create function eve.follow_provider_config()
   returns trigger
@@ -1754,6 +1783,14 @@ create function eve.take_issue_turn(subject text, per_minute bigint)
   volatile
   security invoker
   set search_path="";
+
+create function eve.turn_back(back_ms bigint)
+  returns void
+  language plpgsql
+  volatile
+  security invoker
+  set search_path="";
+comment on function eve.turn_back is 'Moves what admission remembers back in time, as far as the clock went.';
 
 create function eve.usage_meta(
     consumer_id uuid,
@@ -2337,6 +2374,14 @@ create function public.eve_settle(
   security invoker
   set search_path="" set plan_cache_mode=force_generic_plan set enable_seqscan=off set jit=off;
 comment on function public.eve_settle is 'Ends a reservation: real tokens replace the estimate at its own place in the window. Twice is the same as once; late is harmless.';
+
+create function public.eve_settle_many(settlements jsonb)
+  returns jsonb
+  language plpgsql
+  volatile
+  security invoker
+  set search_path="" set plan_cache_mode=force_generic_plan set enable_seqscan=off set jit=off;
+comment on function public.eve_settle_many is 'Ends up to 100 running reservations as eve_settle does, in one transaction. Answers in the order asked; null: not a plain end, so ask eve_settle.';
 
 create function public.eve_stage(stage_type text)
   returns jsonb

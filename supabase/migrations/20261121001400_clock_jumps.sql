@@ -1,0 +1,202 @@
+-- When the database's clock goes back: its host was corrected, or another host took over.
+--
+-- Admission remembers instants. Behind a clock that has gone back they lie in the future: nothing wrong is granted, but a lane is
+-- mute until the clock has come that far again. So the sweep remembers when it last came by, and finding that moment in
+-- the future it moves what admission remembers back by the difference. The time that really passed since then counts as
+-- none, so a lane may be held back for up to a minute longer than it had to be, and never for less.
+--
+-- A jump ahead cannot be told from an idle hour by any clock that the database has: the window is forgotten, once
+-- (docs/faults.md).
+
+set local lock_timeout = '10s';
+
+create table if not exists eve.clock_watch (
+  id boolean primary key default true,
+  seen_ms bigint not null,
+  jumps integer not null default 0,
+  last_jump_ms bigint,
+  last_jump_at timestamptz,
+  constraint clock_watch_one_row check (id)
+);
+comment on table eve.clock_watch is 'The last time that the sweep saw on the database''s clock: one row.';
+comment on column eve.clock_watch.seen_ms is 'Milliseconds since 1970.';
+comment on column eve.clock_watch.jumps is 'How often the clock has gone back by more than a second; last_jump_ms: by how much the last time.';
+insert into eve.clock_watch (seen_ms) values (eve.clock_ms()) on conflict do nothing;
+
+insert into eve.alert_kinds (kind, title, advice) values
+  (
+    'clock_went_back', 'The database''s clock went back',
+    'What admission remembers was moved along, so calls go on after a minute at most. Have the host''s clock kept by NTP. It closes by itself when the clock has kept for an hour.'
+  )
+on conflict (kind) do nothing;
+
+-- Moves what admission remembers back by a number of milliseconds. In the order in which settlements lock: running
+-- requests, lanes, buckets.
+create or replace function eve.turn_back(back_ms bigint)
+returns void
+language plpgsql
+volatile
+set search_path = ''
+as $$
+declare
+  v_now constant bigint := eve.clock_ms();
+  -- Lanes of more than 600 starts a minute keep their buckets at whole tenths of a second.
+  v_back constant bigint := turn_back.back_ms / 100 * 100;
+  v_interval constant interval := v_back * interval '1 millisecond';
+  v_midnight constant bigint := eve.next_pacific_midnight(v_now);
+  v_today constant date := eve.pacific_day(v_now);
+begin
+  perform from eve.inflight i order by i.request_no for update;
+  update eve.inflight i
+  set start_ms = i.start_ms - v_back, bucket_ms = i.bucket_ms - v_back, lease_until = i.lease_until - v_interval
+  where i.lease_until > to_timestamp(v_now / 1000.0);
+
+  perform from eve.lanes l order by l.id for no key update;
+  -- Twice, since an instant may already be taken by one that is still to be moved.
+  update eve.lane_buckets b set at_ms = -b.at_ms where b.at_ms > 0;
+  update eve.lane_buckets b set at_ms = -b.at_ms - v_back where b.at_ms < 0;
+  update eve.lanes l
+  set interactive_tail_ms = greatest(l.interactive_tail_ms - v_back, 0),
+    batch_tail_ms = greatest(l.batch_tail_ms - v_back, 0),
+    blocked_until = case
+      when l.blocked_until < 'infinity' and l.blocked_until > to_timestamp(v_now / 1000.0) then l.blocked_until - v_interval
+      else l.blocked_until
+    end,
+    minute_number = least(l.minute_number, v_now / 60000),
+    span_number = v_now >> 16,
+    span_starts = recent.starts,
+    span_tokens = recent.tokens,
+    previous_span_starts = 0,
+    previous_span_tokens = 0,
+    day_starts = l.day_starts + case when l.day_ends_ms > v_midnight then l.next_day_starts + recent.today else 0 end,
+    day_batch_starts = l.day_batch_starts + case when l.day_ends_ms > v_midnight then l.next_day_batch_starts else 0 end,
+    next_day_starts = case when l.day_ends_ms > v_midnight then 0 else l.next_day_starts end,
+    next_day_batch_starts = case when l.day_ends_ms > v_midnight then 0 else l.next_day_batch_starts end,
+    day_ends_ms = least(l.day_ends_ms, v_midnight)
+  from (
+    select each.id,
+      coalesce((select sum(b.starts) from eve.lane_buckets b where b.lane_id = each.id), 0) as starts,
+      coalesce((select sum(b.tokens) from eve.lane_buckets b where b.lane_id = each.id), 0) as tokens,
+      -- A lane whose books had turned over to a day that has not come: what the keys used today is in their counters.
+      coalesce(
+        (
+          select sum(used.today)
+          from (
+            select max(c.rpd_used) as today
+            from public.google_ai_usage_counters c
+            join public.google_ai_api_keys k on k.id = c.api_key_id
+            where k.quota_key = each.quota_project and c.model = each.model and c.day_bucket = v_today
+            group by c.api_key_id
+          ) used
+        ), 0
+      ) as today
+    from eve.lanes each
+  ) recent
+  where recent.id = l.id;
+
+  delete from eve.consumer_minutes m where m.second > v_now / 1000;
+  update eve.issue_windows w set minute = v_now / 60000 where w.minute > v_now / 60000;
+end;
+$$;
+comment on function eve.turn_back is 'Moves what admission remembers back in time, as far as the clock went.';
+
+-- Looks at the clock as the sweep does. Answers by how many milliseconds the books were moved; 0: the clock goes as it should.
+create or replace function eve.follow_clock()
+returns bigint
+language plpgsql
+volatile
+set search_path = ''
+as $$
+declare
+  -- Clocks are corrected by less all the time, and to be mute for a second is no harm.
+  v_tolerance_ms constant integer := 1000;
+  v_watch eve.clock_watch;
+  v_now bigint;
+  v_back bigint;
+begin
+  select * into v_watch from eve.clock_watch w for update skip locked;
+  if not found then
+    return 0; -- Another sweep is looking.
+  end if;
+  v_now := eve.clock_ms();
+  v_back := v_watch.seen_ms - v_now;
+  if v_back <= v_tolerance_ms then
+    update eve.clock_watch w set seen_ms = v_now where w.id;
+    if v_watch.last_jump_at <= to_timestamp(v_now / 1000.0) - interval '1 hour' then
+      perform eve.end_alerts(array['clock_went_back'], 'database');
+    end if;
+    return 0;
+  end if;
+  perform eve.turn_back(v_back);
+  update eve.clock_watch w
+  set seen_ms = v_now, jumps = w.jumps + 1, last_jump_ms = v_back, last_jump_at = to_timestamp(v_now / 1000.0)
+  where w.id;
+  perform eve.open_alert(
+    'clock_went_back', 'database', 'warning',
+    format('The database''s clock went back by at least %s seconds.', round(v_back / 1000.0, 1))
+  );
+  return v_back;
+end;
+$$;
+comment on function eve.follow_clock is 'Notices that the clock has gone back, and moves the books along.';
+
+-- As before, and the sweep of all lanes looks at the clock first.
+create or replace function eve.expire_leases(lane_id bigint default null, at_most integer default 1000)
+returns integer
+language plpgsql
+volatile
+set search_path = ''
+as $$
+declare
+  v_row eve.inflight;
+  v_now timestamptz;
+  v_count integer := 0;
+begin
+  if expire_leases.lane_id is null then
+    perform eve.follow_clock();
+  end if;
+  v_now := eve.clock();
+  for v_row in
+    select i.*
+    from eve.inflight i
+    where i.lease_until < v_now and (expire_leases.lane_id is null or i.lane_id = expire_leases.lane_id)
+    -- In the order of the counters that they touch, so that two who clear at once cannot wait for each other.
+    order by i.key_id, i.model, i.start_ms
+    limit expire_leases.at_most
+    for update skip locked
+  loop
+    if v_row.state = 'reserved' then
+      insert into eve.attempts (
+        request_no, attempt, lane_id, key_id, model, class, start_ms, bucket_ms, tokens_booked, outcome, dispatched,
+        error_code, settled_at
+      )
+      values (
+        v_row.request_no, v_row.attempt, v_row.lane_id, v_row.key_id, v_row.model, v_row.class, v_row.start_ms,
+        v_row.bucket_ms, v_row.tokens, 'expired', true, 'lease_expired', v_now
+      );
+      perform eve.count_usage(v_row.key_id, v_row.model, v_row.start_ms, v_row.tokens);
+    end if;
+    perform eve.close_request(v_row, 'expired', 'lease_expired');
+    v_count := v_count + 1;
+  end loop;
+  return v_count;
+end;
+$$;
+
+alter table eve.clock_watch enable row level security;
+revoke all on table eve.clock_watch from public, anon, authenticated, service_role;
+grant select, insert, update, delete on table eve.clock_watch to service_role;
+do $$
+declare
+  v_function record;
+begin
+  for v_function in
+    select p.oid::regprocedure as signature
+    from pg_catalog.pg_proc p
+    where p.pronamespace = 'eve'::regnamespace and p.proname in ('turn_back', 'follow_clock', 'expire_leases')
+  loop
+    execute format('revoke all on function %s from public, anon, authenticated', v_function.signature);
+    execute format('grant execute on function %s to service_role', v_function.signature);
+  end loop;
+end;
+$$;
