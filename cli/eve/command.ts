@@ -22,15 +22,42 @@ export interface Outcome {
   exitCode?: number;
 }
 
+/** What a command may use of the place where it was started. */
+export interface Surroundings {
+  /** The project, by its profile, by the environment, or the local stack. */
+  connect(): Connection;
+  /** A line of the answer, now; for commands that do not end by themselves. */
+  say(text: string): void;
+  /** A piece of the answer without a line's end, now. */
+  write(text: string): void;
+  /** Where a long work stands, for a person at a terminal: it replaces what it said before and vanishes at the end. */
+  progress(text: string): void;
+  /** Everything on the standard input, or in a file. */
+  read(file: string): Promise<string>;
+  variable(name: string): string | undefined;
+  /** Whether the answer is for a program. */
+  json: boolean;
+  /** Aborts at Ctrl-C. */
+  signal: AbortSignal;
+  /** Columns of the terminal. */
+  width: number;
+  /** Milliseconds since the epoch. */
+  now(): number;
+  sleep(ms: number): Promise<void>;
+}
+
 export interface Command {
-  /** Two words: what it is about, and what is done. */
+  /** One or two words: what it is about, and what is done. */
   name: string;
   /** One line for the list. */
   summary: string;
+  /** More, for its own help. */
+  about?: string;
   /** Names of the arguments; a `?` at the end says that it may be left out, `...` that there may be more. */
   arguments: readonly string[];
   options: Readonly<Record<string, Option>>;
   /** Without `npm run eve --`. */
   examples: readonly string[];
-  run(given: Given, connect: () => Connection): Promise<Outcome>;
+  /** What it has to say at the end; nothing when it has said everything by itself. */
+  run(given: Given, around: Surroundings): Promise<Outcome | undefined>;
 }

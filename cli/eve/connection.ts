@@ -2,28 +2,36 @@ import { createClient, type SupabaseClient } from "@supabase/supabase-js";
 import { dataDirFromEnvironment } from "../../local/settings.ts";
 import { type Admin, createAdmin } from "../../shared/ledger/admin.ts";
 import type { Database } from "../../shared/ledger/database_types.ts";
+import { createReading, type Reading } from "../../shared/ledger/reading.ts";
 import { rpcTransport } from "../../shared/ledger/rpc_transport.ts";
-import { CliFailure } from "./failure.ts";
+import { unreachable } from "./failure.ts";
+import { profilesPath, readProfiles, secretKeyOf, type Variables } from "./profiles.ts";
 
 /** A project, seen by its owner. */
 export interface Connection {
   url: string;
   secretKey: string;
+  /** What people call it. */
+  name: string;
   admin: Admin;
+  reading: Reading;
   /** The public tables. */
   tables: SupabaseClient<Database>;
   fetch: typeof fetch;
 }
 
 /**
- * The project that SUPABASE_URL and SUPABASE_SECRET_KEY name, or the local stack's, which writes them into its folder.
+ * The project of the profile, or the one that SUPABASE_URL and SUPABASE_SECRET_KEY name, or the local stack's, which
+ * writes them into its folder.
  * @throws CliFailure that says how to have one
  */
-export function connectFromEnvironment(): Connection {
-  const variables = Deno.env.toObject();
-  const given = { url: variables.SUPABASE_URL, key: variables.SUPABASE_SECRET_KEY };
+export function connectFromEnvironment(profile?: string): Connection {
+  const variable: Variables = (name) => Deno.env.get(name);
+  const chosen = profile ?? variable("EVE_PROFILE");
+  if (chosen) return connectToProfile(chosen, variable);
+  const given = { url: variable("SUPABASE_URL"), key: variable("SUPABASE_SECRET_KEY") };
   if (Boolean(given.url) !== Boolean(given.key)) {
-    throw new CliFailure(
+    throw unreachable(
       `${
         given.url ? "SUPABASE_SECRET_KEY" : "SUPABASE_URL"
       } is not set: set both, or neither for the local stack.`,
@@ -32,33 +40,51 @@ export function connectFromEnvironment(): Connection {
   return given.url && given.key ? connect(given.url, given.key) : connectToLocalStack();
 }
 
+function connectToProfile(name: string, variable: Variables): Connection {
+  const path = profilesPath(variable);
+  const profiles = readProfiles(path);
+  const profile = profiles.get(name);
+  if (profile === undefined) {
+    const known = [...profiles.keys()].join(", ");
+    throw unreachable(
+      `There is no profile ${name} in ${path}${
+        known === "" ? "" : `; there are ${known}`
+      }. Add it: npm run eve -- profiles add ${name} --project-ref REF --key-env VARIABLE`,
+    );
+  }
+  return connect(profile.url, secretKeyOf(name, profile, variable), name);
+}
+
 function connectToLocalStack(): Connection {
   const file = `${dataDirFromEnvironment()}/env`;
   let text: string;
   try {
     text = Deno.readTextFileSync(file);
   } catch {
-    throw new CliFailure(
-      `No project to talk to: ${file} is not there. Start the local stack with \`npm start\`, or set SUPABASE_URL and SUPABASE_SECRET_KEY.`,
+    throw unreachable(
+      `No project to talk to: ${file} is not there. Start the local stack with \`npm start\`, choose a profile, or set SUPABASE_URL and SUPABASE_SECRET_KEY.`,
     );
   }
   const read = (name: string) => new RegExp(`^${name}=(.+)$`, "m").exec(text)?.[1];
   const [url, key] = [read("SUPABASE_URL"), read("SUPABASE_SECRET_KEY")];
   if (url === undefined || key === undefined) {
-    throw new CliFailure(`${file} names no project. Start the local stack anew with \`npm start\`.`);
+    throw unreachable(`${file} names no project. Start the local stack anew with \`npm start\`.`);
   }
-  return connect(url, key);
+  return connect(url, key, "the local stack");
 }
 
-export function connect(url: string, secretKey: string): Connection {
+export function connect(url: string, secretKey: string, name = url): Connection {
   if (!URL.canParse(url)) {
-    throw new CliFailure("SUPABASE_URL is not a URL. It looks like https://<ref>.supabase.co.");
+    throw unreachable("SUPABASE_URL is not a URL. It looks like https://<ref>.supabase.co.");
   }
   const base = url.replace(/\/+$/, "");
+  const transport = rpcTransport({ url: base, secretKey });
   return {
     url: base,
     secretKey,
-    admin: createAdmin(rpcTransport({ url: base, secretKey })),
+    name,
+    admin: createAdmin(transport),
+    reading: createReading(transport),
     tables: createClient<Database>(base, secretKey, {
       auth: { persistSession: false, autoRefreshToken: false, detectSessionInUrl: false },
     }),

@@ -1,5 +1,8 @@
-/** What the shell is told: 0 it was done, 1 it could not be done, 2 the command line makes no sense. */
-export const EXIT = { done: 0, failed: 1, usage: 2 } as const;
+/**
+ * What the shell is told. 0: it was done, and nothing is wrong. 1: it could not be done, or something wrong was found.
+ * 2: the command line makes no sense. 3: the project could not be reached or did not let us in. 130: ended with Ctrl-C.
+ */
+export const EXIT = { done: 0, failed: 1, usage: 2, unreachable: 3, interrupted: 130 } as const;
 
 /** Ends a command with a message for the user, which says what to do. */
 export class CliFailure extends Error {
@@ -14,4 +17,8 @@ export class CliFailure extends Error {
 
 export function misuse(message: string): CliFailure {
   return new CliFailure(message, EXIT.usage);
+}
+
+export function unreachable(message: string): CliFailure {
+  return new CliFailure(message, EXIT.unreachable);
 }

@@ -22,6 +22,14 @@ export function readLimit(given: Given, name: string): number | null | undefined
   throw misuse(`--${name} must be a whole number, or none for no limit, not ${text}.`);
 }
 
+/** A whole number. Undefined: the option is absent. */
+export function readNumber(given: Given, name: string): number | undefined {
+  const text = given.option(name);
+  if (text === undefined) return undefined;
+  if (/^\d{1,15}$/.test(text)) return Number(text);
+  throw misuse(`--${name} must be a whole number, not ${text}.`);
+}
+
 /** Names with commas between them; null for `all`. Undefined: the option is absent. */
 export function readModels(given: Given): string[] | null | undefined {
   const text = given.option("models");

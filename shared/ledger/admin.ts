@@ -77,6 +77,8 @@ export interface Admin {
   revokeTokens(
     which: ({ tokenId: string } | { consumer: string }) & { reason?: string },
   ): Promise<string[]>;
+  /** Puts where the project is, and its key, into Vault, where the schedule looks. The names of what was changed. */
+  connectSchedule(projectUrl: string, secretKey: string): Promise<string[]>;
 }
 
 /** A person waits. */
@@ -120,6 +122,14 @@ export function createAdmin(transport: Transport, timeoutMs = ADMIN_TIMEOUT_MS):
         z.object({ revoked: z.array(z.string()) }),
       );
       return answer.revoked;
+    },
+    connectSchedule: async (projectUrl, secretKey) => {
+      const { changed } = await ask(
+        "eve_connect",
+        { project_url: projectUrl, secret_key: secretKey },
+        z.object({ changed: z.array(z.string()) }),
+      );
+      return changed;
     },
   };
 }

@@ -29,7 +29,7 @@ export const consumerCommands: Command[] = [
       "consumers add telegram-bot --kind service",
       "consumers add kaggle --kind notebook --models gemma-4-31b-it --class batch --requests-per-day 5000 --ttl 6h",
     ],
-    async run(given, connect) {
+    async run(given, { connect }) {
       const kind = readChoice(given, "kind", ["service", "notebook"]);
       if (kind === undefined) throw misuse("--kind is missing: service or notebook.");
       const ttl = given.option("ttl");
@@ -55,7 +55,7 @@ export const consumerCommands: Command[] = [
     arguments: [],
     options: {},
     examples: ["consumers list", "consumers list --json"],
-    async run(_given, connect) {
+    async run(_given, { connect }) {
       const consumers = await connect().admin.consumers();
       const rows = consumers.map((row) => [
         row.name,
@@ -82,7 +82,7 @@ export const consumerCommands: Command[] = [
     arguments: ["NAME"],
     options: {},
     examples: ["consumers show kaggle"],
-    async run(given, connect) {
+    async run(given, { connect }) {
       const consumer = await theOne(connect(), given.arguments[0]!);
       return { json: consumer, text: described(consumer) };
     },
@@ -98,7 +98,7 @@ export const consumerCommands: Command[] = [
       },
     },
     examples: ["consumers rotate telegram-bot", "consumers rotate kaggle --grace 0"],
-    async run(given, connect) {
+    async run(given, { connect }) {
       const connection = connect();
       const grace = readDuration("grace", given.option("grace") ?? GRACE_BY_DEFAULT);
       const { name, kind, key_id } = await theOne(connection, given.arguments[0]!);
@@ -122,7 +122,7 @@ export const consumerCommands: Command[] = [
     arguments: ["NAME"],
     options: { yes: { help: "do it" } },
     examples: ["consumers delete kaggle --yes"],
-    async run(given, connect) {
+    async run(given, { connect }) {
       const connection = connect();
       const { name, live_tokens } = await theOne(connection, given.arguments[0]!);
       if (!given.switch("yes")) {
@@ -143,7 +143,7 @@ function switching(verb: string, enabled: boolean, summary: string): Command {
     arguments: ["NAME"],
     options: {},
     examples: [`consumers ${verb} kaggle`],
-    async run(given, connect) {
+    async run(given, { connect }) {
       const consumer = await connect().admin.enableConsumer(given.arguments[0]!, enabled);
       return { json: consumer, text: `${consumer.name} is ${enabled ? "on" : "off"}.` };
     },

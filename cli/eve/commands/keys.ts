@@ -1,9 +1,12 @@
+import type { KeyState } from "../../../shared/ledger/reading.ts";
 import type { Command } from "../command.ts";
 import type { Connection } from "../connection.ts";
 import { CliFailure, misuse } from "../failure.ts";
+import { isOfInterest, laneTable } from "../lanes.ts";
 import { answered } from "../rows.ts";
-import { green, instant, red, table, yellow } from "../table.ts";
+import { bold, count, dim, green, instant, pairs, red, table, yellow } from "../table.ts";
 import { readLimit } from "../values.ts";
+import { keyTestCommand } from "./key_check.ts";
 
 /** As shells and the Edge secret store take it. */
 const VARIABLE_NAME = /^[A-Z][A-Z0-9_]{0,127}$/;
@@ -12,30 +15,91 @@ const DEFAULT_PRIORITY = 100;
 export const keyCommands: Command[] = [
   {
     name: "keys list",
-    summary: "the Google AI keys and their state",
+    summary: "the Google AI keys, their state, and what is left of their quota",
+    about:
+      "Quota belongs to the quota project, so what is left is told by quota project and model. A * marks limits\n" +
+      "of its own (see limits list).",
     arguments: [],
-    options: {},
-    examples: ["keys list"],
-    async run(_given, connect) {
-      const keys = answered(
-        await connect().tables.from("google_ai_api_keys")
-          .select(
-            "key_alias, env_var_name, quota_project, priority, is_active, blocked_until, blocked_reason, notes",
-          )
-          .order("priority").order("key_alias"),
-      );
+    options: { all: { help: "models that nobody has used today too" } },
+    examples: ["keys list", "keys list --all --json"],
+    async run(given, { connect }) {
+      const keys = await connect().reading.keys();
+      if (keys.length === 0) {
+        return {
+          json: keys,
+          text: "There is no key yet. Add one: npm run eve -- keys add ALIAS --env GOOGLE_API_KEY_1",
+        };
+      }
       const rows = keys.map((key) => [
-        key.key_alias ?? "",
+        key.alias ?? key.id,
         stateOf(key),
         key.env_var_name ?? red("none"),
         key.quota_project ?? "its own",
         String(key.priority ?? ""),
+        count(key.today.requests),
+        count(key.today.input_tokens),
         key.notes ?? "",
       ]);
-      const text = rows.length === 0
-        ? "There is no key yet. Add one: npm run eve -- keys add ALIAS --env GOOGLE_API_KEY_1"
-        : table(["alias", "state", "secret's name", "quota project", "priority", "notes"], rows);
-      return { json: keys, text };
+      const lanes = [
+        ...new Map(keys.flatMap((key) => key.lanes.map((lane) => [laneId(lane), lane]))).values(),
+      ];
+      const shown = given.switch("all") ? lanes : lanes.filter(isOfInterest);
+      const hidden = lanes.length - shown.length;
+      const parts = [
+        table(
+          [
+            "alias",
+            "state",
+            "secret's name",
+            "quota project",
+            "priority",
+            "requests today>",
+            "tokens in today>",
+            "notes",
+          ],
+          rows,
+        ),
+        ...(shown.length === 0 ? [] : [laneTable(shown)]),
+        ...(hidden === 0 ? [] : [
+          dim(
+            `${shown.length === 0 ? "No" : hidden} ${
+              shown.length === 0 ? "quota was used today" : "more are whole and unused today"
+            }; --all shows every model.`,
+          ),
+        ]),
+      ];
+      return { json: keys, text: parts.join("\n\n") };
+    },
+  },
+  {
+    name: "keys show",
+    summary: "everything about one key, with every model of its quota project",
+    arguments: ["ALIAS"],
+    options: {},
+    examples: ["keys show main"],
+    async run(given, { connect }) {
+      const alias = given.arguments[0]!;
+      const key = (await connect().reading.keys()).find((one) => one.alias === alias || one.id === alias);
+      if (key === undefined) throw noSuchKey(alias);
+      const facts: [string, string][] = [
+        ["alias", bold(key.alias ?? "none")],
+        ["state", stateOf(key)],
+        ["secret's name", key.env_var_name ?? red("none")],
+        ["quota project", key.quota_project ?? `its own (${key.quota_key})`],
+        ["priority", String(key.priority ?? "")],
+        ["requests today", count(key.today.requests)],
+        ["tokens in today", count(key.today.input_tokens)],
+        ["last used", instant(key.last_used_at) || "never"],
+        ["added", instant(key.created_at)],
+        ...key.blocked_models.map((block): [string, string] => [
+          "not used for",
+          `${block.model}, ${
+            block.blocked_until === "infinity" ? "for good" : `until ${instant(block.blocked_until)}`
+          }: ${block.reason}`,
+        ]),
+        ["notes", key.notes ?? ""],
+      ];
+      return { json: key, text: `${pairs(facts)}\n\n${laneTable(key.lanes)}` };
     },
   },
   {
@@ -49,7 +113,7 @@ export const keyCommands: Command[] = [
       notes: { value: "TEXT", help: "a note for people" },
     },
     examples: ["keys add main --env GOOGLE_API_KEY_MAIN --project events-1 --priority 10"],
-    async run(given, connect) {
+    async run(given, { connect }) {
       const name = given.option("env");
       if (name === undefined) {
         throw misuse("--env is missing: the name of the Edge secret that holds the key.");
@@ -76,7 +140,11 @@ export const keyCommands: Command[] = [
           is_active: true,
         }).select("key_alias, env_var_name, quota_project, priority, is_active"),
       );
-      return { json: key, text: `${alias} was added. Set the Edge secret ${name} if it is not set yet.` };
+      return {
+        json: key,
+        text:
+          `${alias} was added. Set the Edge secret ${name} if it is not set yet, then try it: npm run eve -- keys test ${alias}`,
+      };
     },
   },
   {
@@ -85,7 +153,7 @@ export const keyCommands: Command[] = [
     arguments: ["ALIAS"],
     options: {},
     examples: ["keys enable main"],
-    run: (given, connect) =>
+    run: (given, { connect }) =>
       change(
         connect(),
         given.arguments[0]!,
@@ -99,9 +167,15 @@ export const keyCommands: Command[] = [
     arguments: ["ALIAS"],
     options: {},
     examples: ["keys disable main"],
-    run: (given, connect) => change(connect(), given.arguments[0]!, { is_active: false }, "off"),
+    run: (given, { connect }) => change(connect(), given.arguments[0]!, { is_active: false }, "off"),
   },
+  keyTestCommand,
 ];
+
+const laneId = ({ quota_project, model }: { quota_project: string; model: string }) =>
+  `${quota_project}\n${model}`;
+
+const noSuchKey = (alias: string) => new CliFailure(`There is no key named ${alias}. See \`keys list\`.`);
 
 async function change(
   { tables }: Connection,
@@ -113,18 +187,24 @@ async function change(
     await tables.from("google_ai_api_keys").update(values).eq("key_alias", alias)
       .select("key_alias, is_active, blocked_until"),
   );
-  if (changed.length === 0) throw new CliFailure(`There is no key named ${alias}. See \`keys list\`.`);
+  if (changed.length === 0) throw noSuchKey(alias);
   return { json: changed, text: `${alias} is ${word}.` };
 }
 
-function stateOf(
-  key: { is_active: boolean | null; blocked_until: string | null; blocked_reason: string | null },
-) {
-  if (key.is_active !== true) return yellow("off");
-  if (key.blocked_until === null || Date.parse(key.blocked_until) <= Date.now()) return green("on");
-  return red(
-    `blocked ${key.blocked_until === "infinity" ? "" : "until "}${instant(key.blocked_until)}: ${
-      key.blocked_reason ?? ""
-    }`,
-  );
+/** What keeps it from being used, in a word or two. */
+export function stateOf(key: KeyState): string {
+  switch (key.state) {
+    case "on":
+      return green("on");
+    case "off":
+      return yellow("off");
+    case "no_secret_name":
+      return red("has no secret's name");
+    case "blocked":
+      return red(
+        `blocked ${key.blocked_until === "infinity" ? "" : "until "}${instant(key.blocked_until)}: ${
+          key.blocked_reason ?? ""
+        }`,
+      );
+  }
 }

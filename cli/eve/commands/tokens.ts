@@ -17,7 +17,7 @@ export const tokenCommands: Command[] = [
       all: { help: "those that are expired or revoked too" },
     },
     examples: ["tokens list", "tokens list --consumer kaggle --all"],
-    async run(given, connect) {
+    async run(given, { connect }) {
       const tokens = await connect().admin.tokens({
         consumer: given.option("consumer"),
         includeEnded: given.switch("all"),
@@ -59,7 +59,7 @@ export const tokenCommands: Command[] = [
       ttl: { value: "TIME", help: "its life, such as 30m; the consumer's longest by default" },
     },
     examples: ["tokens issue kaggle --ttl 30m --requests 100"],
-    async run(given, connect) {
+    async run(given, { connect }) {
       const connection = connect();
       const ttl = given.option("ttl");
       const response = await connection.fetch(`${connection.url}/functions/v1/issue-kaggle-token`, {
@@ -102,7 +102,7 @@ export const tokenCommands: Command[] = [
       "tokens revoke 9b7a3a52-30f7-4a9f-8a44-1f9b0a7c2b22",
       "tokens revoke --consumer kaggle --reason leaked",
     ],
-    async run(given, connect) {
+    async run(given, { connect }) {
       const [tokenId] = given.arguments;
       const consumer = given.option("consumer");
       if ((tokenId === undefined) === (consumer === undefined)) {

@@ -1,0 +1,31 @@
+/** Every command, in the order of the list that --help shows. */
+import type { Command } from "./command.ts";
+import { alertCommands } from "./commands/alerts.ts";
+import { consumerCommands } from "./commands/consumers.ts";
+import { doctorCommand } from "./commands/doctor.ts";
+import { invokeCommand } from "./commands/invoke.ts";
+import { keyCommands } from "./commands/keys.ts";
+import { limitCommands } from "./commands/limits.ts";
+import { maintenanceCommands } from "./commands/maintenance.ts";
+import { modelCommands } from "./commands/models.ts";
+import { profileCommands } from "./commands/profiles.ts";
+import { requestCommands } from "./commands/requests.ts";
+import { tailCommand } from "./commands/tail.ts";
+import { tokenCommands } from "./commands/tokens.ts";
+import { usageCommand } from "./commands/usage.ts";
+
+export const COMMANDS: readonly Command[] = [
+  doctorCommand,
+  invokeCommand,
+  tailCommand,
+  usageCommand,
+  ...requestCommands,
+  ...keyCommands,
+  ...limitCommands,
+  ...modelCommands,
+  ...consumerCommands,
+  ...tokenCommands,
+  ...alertCommands,
+  ...maintenanceCommands,
+  ...profileCommands,
+];

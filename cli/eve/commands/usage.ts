@@ -1,0 +1,175 @@
+import { type Reading, type Usage, USAGE_BY, type UsageBy } from "../../../shared/ledger/reading.ts";
+import { bar } from "../chart.ts";
+import type { Command, Given, Surroundings } from "../command.ts";
+import { csv } from "../csv.ts";
+import { CliFailure, misuse } from "../failure.ts";
+import { pacificHour, readInstant } from "../period.ts";
+import { blue, bold, count, dim, instant, red, table, widthOf, yellow } from "../table.ts";
+import { readChoice, readNumber } from "../values.ts";
+
+const SINCE_BY_DEFAULT = "7d";
+const ROWS_BY_DEFAULT = 200;
+const MOST_ROWS = 10_000;
+/** Narrower bars say nothing. */
+const NARROWEST_BAR = 10;
+const WIDEST_BAR = 50;
+/** While another roll-up is on. */
+const ROLLUP_RETRY_MS = 500;
+/** A minute: the first time on a large audit. Afterwards there are minutes to sum up, not months. */
+const ROLLUP_TRIES = 120;
+
+const MEASURES = {
+  requests: "requests",
+  tokens: "tokens",
+  refused: "refusals",
+} as const;
+
+export const usageCommand: Command = {
+  name: "usage",
+  summary: "what was spent: by day, hour, consumer, model, key or door, with bars",
+  about:
+    "Days are Pacific, as Google's, and so are the hours that are shown; programs get UTC. It first has the sums\n" +
+    "brought up to now, so they are of everything that has ended.",
+  arguments: [],
+  options: {
+    by: { value: "A,B", help: `${USAGE_BY.join(", ")}; day by default` },
+    since: { value: "TIME", help: `24h, 7d, today, yesterday, 2026-11-21; ${SINCE_BY_DEFAULT} by default` },
+    until: { value: "TIME", help: "likewise; now by default" },
+    consumer: { value: "NAME", help: "of this consumer; project is the project's own key" },
+    model: { value: "NAME", help: "of this model" },
+    key: { value: "ALIAS", help: "of this key" },
+    chart: { value: "WHAT", help: "what the bars show: requests (default), tokens or refused" },
+    csv: { help: "comma-separated values, with every figure" },
+    limit: { value: "N", help: `rows; ${ROWS_BY_DEFAULT} by default` },
+  },
+  examples: [
+    "usage",
+    "usage --by hour --since today",
+    "usage --by consumer,model --since 30d --chart tokens",
+    "usage --by day,key --since 2026-11-01 --until 2026-12-01 --csv > november.csv",
+  ],
+  async run(given, around) {
+    const by = readBy(given);
+    const measure = readChoice(given, "chart", ["requests", "tokens", "refused"]) ?? "requests";
+    const atMost = readNumber(given, "limit") ?? ROWS_BY_DEFAULT;
+    if (atMost < 1 || atMost > MOST_ROWS) throw misuse(`--limit must be between 1 and ${count(MOST_ROWS)}.`);
+    if (given.switch("csv") && around.json) throw misuse("Say --csv or --json, not both.");
+    const { reading } = around.connect();
+    const clock = await reading.now();
+    const until = given.option("until");
+    const filter = {
+      by,
+      since: readInstant("since", given.option("since") ?? SINCE_BY_DEFAULT, clock),
+      until: until === undefined ? undefined : readInstant("until", until, clock),
+      consumer: given.option("consumer"),
+      model: given.option("model"),
+      key: given.option("key"),
+      atMost,
+    };
+    await rollUp(reading, around);
+    const usage = await reading.usage(filter);
+    return {
+      json: usage,
+      text: given.switch("csv") ? asCsv(usage) : asText(usage, measure, around.width, atMost),
+    };
+  },
+};
+
+function readBy(given: Given): UsageBy[] {
+  const text = given.option("by") ?? "day";
+  const names = text.split(",").map((name) => name.trim());
+  const unknown = names.find((name) => !(USAGE_BY as readonly string[]).includes(name));
+  if (unknown !== undefined || new Set(names).size !== names.length) {
+    throw misuse(`--by must be some of ${USAGE_BY.join(", ")}, with commas between them, not ${text}.`);
+  }
+  return names as UsageBy[];
+}
+
+async function rollUp(reading: Reading, { progress, sleep, signal }: Surroundings): Promise<void> {
+  for (let tries = 1; !await reading.rollUp(); tries += 1) {
+    if (tries === ROLLUP_TRIES || signal.aborted) {
+      throw new CliFailure(
+        "The sums are still being made. Come back in some minutes; `maintenance log rollup` shows how far they are.",
+      );
+    }
+    progress(`Summing up the audit${".".repeat(tries % 4)}`);
+    await sleep(ROLLUP_RETRY_MS);
+  }
+}
+
+/** Names of a row, in the order that was asked for. */
+function namesOf(row: Usage["rows"][number], by: readonly UsageBy[]): string[] {
+  return by.map((name) => {
+    const value = row[name];
+    if (value === undefined || value === null) return name === "key" ? "none" : "";
+    return name === "hour" ? pacificHour(value) : value;
+  });
+}
+
+function asText(usage: Usage, measure: keyof typeof MEASURES, width: number, atMost: number): string {
+  const { rows, totals, by } = usage;
+  const period = `${instant(usage.since)} to ${usage.until === null ? "now" : instant(usage.until)}`;
+  if (rows.length === 0) return `Nothing was asked from ${period}.`;
+  const measured = (row: Usage["totals"]) =>
+    measure === "tokens" ? row.input_tokens + row.output_tokens + row.thoughts_tokens : row[measure];
+  const figures = (row: Usage["totals"]) => [
+    count(row.requests),
+    row.failed + row.expired === 0 ? "" : red(count(row.failed + row.expired)),
+    row.refused === 0 ? "" : yellow(count(row.refused)),
+    count(row.input_tokens),
+    count(row.output_tokens + row.thoughts_tokens),
+    row.requests === 0 ? "" : `${(row.wait_ms / row.requests / 1_000).toFixed(1)} s`,
+    row.dispatched === 0 ? "" : `${(row.latency_ms / row.dispatched / 1_000).toFixed(1)} s`,
+  ];
+  const headings = [
+    ...by.map((name) => name === "hour" ? "hour (Pacific)" : name),
+    "requests>",
+    "failed>",
+    "refused>",
+    "tokens in>",
+    "tokens out>",
+    "mean wait>",
+    "mean call>",
+  ];
+  const body = [
+    ...rows.map((row) => [...namesOf(row, by), ...figures(row)]),
+    [...by.map((_, place) => place === 0 ? bold("all") : ""), ...figures(totals)],
+  ];
+  const lines = table(headings, body).split("\n");
+  const widest = Math.max(...lines.map(widthOf));
+  const room = Math.min(width - widest - 2, WIDEST_BAR);
+  const largest = Math.max(...rows.map(measured));
+  // On a narrow terminal the bars go under the table rather than around its corner.
+  const inline = room >= NARROWEST_BAR;
+  const drawn = inline
+    ? lines.map((line, place) => {
+      const row = rows[place - 1];
+      const blanks = " ".repeat(widest - widthOf(line) + 2);
+      if (place === 0) return line + blanks + dim(MEASURES[measure]);
+      return row === undefined ? line : (line + blanks + blue(bar(measured(row), largest, room))).trimEnd();
+    })
+    : lines;
+  const more = rows.length < atMost ? "" : `\n${dim(`Only the first ${count(atMost)} rows: see --limit.`)}`;
+  return `${dim(period)}\n${drawn.join("\n")}${more}`;
+}
+
+function asCsv({ rows, by }: Usage): string {
+  const figures = [
+    "requests",
+    "succeeded",
+    "failed",
+    "cancelled",
+    "expired",
+    "refused",
+    "attempts",
+    "dispatched",
+    "upstream_refused",
+    "input_tokens",
+    "output_tokens",
+    "thoughts_tokens",
+    "cached_tokens",
+    "wait_ms",
+    "latency_ms",
+  ] as const;
+  return csv([...by, ...figures], rows.map((row) => [...by, ...figures].map((name) => row[name])));
+}

@@ -1,0 +1,211 @@
+/** What the doctor looks at, before anything is judged. Everything is asked side by side; what fails is a fact too. */
+import { functionsIn, migrationsIn } from "../../deploy/checkout.ts";
+import { CHECKOUT } from "../../../local/paths.ts";
+import { GatewayError } from "../../../shared/contract/gateway_error.ts";
+import type { KeyState, LaneState, ProjectFacts } from "../../../shared/ledger/reading.ts";
+import { DEFAULT_MODEL } from "../commands/invoke.ts";
+import type { Surroundings } from "../command.ts";
+import type { Connection } from "../connection.ts";
+import { callFunction } from "../function_call.ts";
+
+/** How a function answered an empty request with our key. */
+export interface FunctionFacts {
+  name: string;
+  /** answers: it is ours and it works. absent: it is not deployed. refuses: it does not take the key. broken: anything else. */
+  state: "answers" | "absent" | "refuses" | "broken";
+  detail: string | null;
+  /** Its clock, to the second; null: it did not tell. */
+  at: string | null;
+}
+
+export interface CallFacts {
+  ok: boolean;
+  model: string;
+  key: string | null;
+  latencyMs: number;
+  /** The gateway's error code and message; null: it went well. */
+  code: string | null;
+  message: string | null;
+}
+
+export interface Facts {
+  url: string;
+  /** ok; unreachable: nobody answers; unauthorised: the key is refused; unprepared: our functions are not in the database. */
+  reach: { state: "ok" | "unreachable" | "unauthorised" | "unprepared" | "failing"; detail: string | null };
+  /** Null where the project could not be reached. */
+  project: ProjectFacts | null;
+  /** Milliseconds by which this machine's clock is ahead of the database's; the error is half of `roundTripMs`. */
+  clockAheadMs: number | null;
+  roundTripMs: number | null;
+  /** Of this checkout. */
+  migrations: string[];
+  functions: FunctionFacts[];
+  keys: KeyState[];
+  /** Whether the keys were checked just now; null: the function could not be asked, and `why` says so. */
+  keysChecked: { done: boolean; why: string | null };
+  /** Null: not asked for, or pointless. */
+  call: CallFacts | null;
+}
+
+export interface LookOptions {
+  /** Spends one request of quota on a real call. */
+  testCall: boolean;
+  /** For the test call; by default one that a usable lane has. */
+  model?: string;
+}
+
+/** Asks for as little as the model can say. */
+const TEST_PROMPT = "Answer with the word ok.";
+const TEST_WAIT_MS = 15_000;
+
+export async function lookAt(
+  connection: Connection,
+  { testCall, model }: LookOptions,
+  { progress, now, signal }: Pick<Surroundings, "progress" | "now" | "signal">,
+): Promise<Facts> {
+  const migrations = [...(await migrationsIn(CHECKOUT)).keys()].sort();
+  const names = await functionsIn(CHECKOUT);
+  const nothing = {
+    url: connection.url,
+    project: null,
+    clockAheadMs: null,
+    roundTripMs: null,
+    migrations,
+    functions: [],
+    keys: [],
+    keysChecked: { done: false, why: null },
+    call: null,
+  };
+
+  progress("Reaching the project ...");
+  const reach = await reachOf(connection);
+  if (reach.state !== "ok") return { ...nothing, reach };
+
+  progress("Comparing clocks, migrations and jobs ...");
+  const clock = await compareClocks(connection, now);
+  const project = await connection.reading.facts();
+
+  progress(`Asking ${names.join(", ")} ...`);
+  const functions = await Promise.all(names.map((name) => askFunction(connection, name, signal)));
+  const answers = (name: string) => functions.some((one) => one.name === name && one.state === "answers");
+
+  progress("Asking upstream about the keys ...");
+  const keysChecked = answers("maintenance")
+    ? await checkKeys(connection, signal)
+    : { done: false, why: "the function maintenance does not answer" };
+  const keys = await connection.reading.keys();
+
+  const lanes = keys.flatMap((key) => key.lanes);
+  const chosen = model ?? testModel(lanes);
+  let call: CallFacts | null = null;
+  if (testCall && answers("llm-invoke") && chosen !== null) {
+    progress(`Calling ${chosen} ...`);
+    call = await makeCall(connection, chosen, now, signal);
+  }
+  return {
+    ...nothing,
+    reach,
+    project,
+    ...clock,
+    functions,
+    keys,
+    keysChecked,
+    call,
+  };
+}
+
+async function reachOf({ reading }: Connection): Promise<Facts["reach"]> {
+  try {
+    await reading.now();
+    return { state: "ok", detail: null };
+  } catch (thrown) {
+    if (!(thrown instanceof GatewayError)) throw thrown;
+    const detail = thrown.detail ?? thrown.message;
+    if (/\b(PGRST202|PGRST106|42883|3F000)\b/.test(detail)) return { state: "unprepared", detail };
+    if (/status (401|403)\b|\b42501\b/.test(detail)) return { state: "unauthorised", detail };
+    return { state: /not reached|status (5\d\d|0|null)/.test(detail) ? "unreachable" : "failing", detail };
+  }
+}
+
+/** The best of a few: the shortest round trip has the smallest error. */
+async function compareClocks(
+  { reading }: Connection,
+  now: () => number,
+): Promise<{ clockAheadMs: number; roundTripMs: number }> {
+  let best = { clockAheadMs: 0, roundTripMs: Infinity };
+  for (let round = 0; round < 3; round += 1) {
+    const before = now();
+    const { now: database } = await reading.now();
+    const after = now();
+    const roundTripMs = after - before;
+    if (roundTripMs < best.roundTripMs) {
+      best = { clockAheadMs: Math.round((before + after) / 2 - Date.parse(database)), roundTripMs };
+    }
+  }
+  return best;
+}
+
+async function askFunction(
+  connection: Connection,
+  name: string,
+  signal: AbortSignal,
+): Promise<FunctionFacts> {
+  try {
+    const { status, headers, body } = await callFunction(connection, name, {}, { signal });
+    const date = headers.get("date");
+    const at = date === null || Number.isNaN(Date.parse(date)) ? null : new Date(date).toISOString();
+    const said = typeof body?.error === "string" ? body.error : body?.error?.code ?? body?.code ?? null;
+    const detail = `status ${status}${said === null ? "" : `, ${said}`}`;
+    if (said === "NOT_FOUND" || (status === 404 && body?.error === undefined)) {
+      return { name, state: "absent", detail, at };
+    }
+    if (status === 401 || status === 403) return { name, state: "refuses", detail, at };
+    // An empty request is refused by all of them, each in its own words.
+    return { name, state: body?.error === undefined || status >= 500 ? "broken" : "answers", detail, at };
+  } catch (thrown) {
+    return {
+      name,
+      state: "broken",
+      detail: thrown instanceof Error ? thrown.message : String(thrown),
+      at: null,
+    };
+  }
+}
+
+async function checkKeys(connection: Connection, signal: AbortSignal): Promise<Facts["keysChecked"]> {
+  const { status, body } = await callFunction(connection, "maintenance/key_health", {}, { signal });
+  if (body?.status === "succeeded") return { done: true, why: null };
+  // Somebody else is at it at this moment: what he finds will do.
+  if (body?.status === "skipped") return { done: true, why: null };
+  return { done: false, why: String(body?.error?.message ?? body?.error ?? `status ${status}`) };
+}
+
+/** The model that most likely answers: ours by default, else any that has a usable lane with something left. */
+function testModel(lanes: readonly LaneState[]): string | null {
+  const open = lanes.filter(({ state, model }) => state === "open" && !/embedding/.test(model));
+  return open.find(({ model }) => model === DEFAULT_MODEL)?.model ?? open[0]?.model ??
+    (lanes.length > 0 ? DEFAULT_MODEL : null);
+}
+
+async function makeCall(
+  connection: Connection,
+  model: string,
+  now: () => number,
+  signal: AbortSignal,
+): Promise<CallFacts> {
+  const before = now();
+  const { status, body } = await callFunction(connection, "llm-invoke", {
+    model,
+    prompt: TEST_PROMPT,
+    max_wait_ms: TEST_WAIT_MS,
+    metadata: { source: "eve doctor" },
+  }, { signal });
+  return {
+    ok: status === 200,
+    model: body?.model ?? model,
+    key: body?.key_alias ?? null,
+    latencyMs: now() - before,
+    code: status === 200 ? null : body?.error?.code ?? `status ${status}`,
+    message: status === 200 ? null : body?.error?.message ?? null,
+  };
+}

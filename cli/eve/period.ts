@@ -1,0 +1,57 @@
+/** Times on the command line. They are the database's: its clock says what now is, and days are Pacific, as Google's. */
+import type { DatabaseClock } from "../../shared/ledger/reading.ts";
+import { misuse } from "./failure.ts";
+
+const UNIT_MS: Readonly<Record<string, number>> = { m: 60_000, h: 3_600_000, d: 86_400_000, w: 604_800_000 };
+const AGO = /^(\d{1,6})([mhdw])$/;
+const DATE = /^(\d{4})-(\d{2})-(\d{2})$/;
+/** With its zone: a time without one would mean another instant on every machine. */
+const INSTANT = /^\d{4}-\d{2}-\d{2}T\d{2}:\d{2}(:\d{2}(\.\d+)?)?(Z|[+-]\d{2}:?\d{2})$/;
+
+/**
+ * `now`; `today` and `yesterday`, the beginnings of Pacific days; `30m`, `24h`, `7d`, `2w` ago; `2026-11-21`, the beginning
+ * of that Pacific day; or an instant with its zone. Answers an ISO instant.
+ */
+export function readInstant(name: string, text: string, clock: DatabaseClock): string {
+  const now = Date.parse(clock.now);
+  switch (text) {
+    case "now":
+      return clock.now;
+    case "today":
+      return clock.pacific_day_begins;
+    case "yesterday":
+      return pacificMidnight(dayBefore(clock.pacific_day));
+  }
+  const ago = AGO.exec(text);
+  if (ago !== null) return new Date(now - Number(ago[1]) * UNIT_MS[ago[2]!]!).toISOString();
+  if (DATE.test(text) && !Number.isNaN(Date.parse(text))) return pacificMidnight(text);
+  if (INSTANT.test(text) && !Number.isNaN(Date.parse(text))) return new Date(text).toISOString();
+  throw misuse(
+    `--${name} must be a time such as today, yesterday, 24h, 7d, 2026-11-21 (a Pacific day) or 2026-11-21T08:00Z, not ${text}.`,
+  );
+}
+
+/** `2026-11-21` to `2026-11-20`. */
+export function dayBefore(day: string): string {
+  return new Date(Date.parse(day) - 86_400_000).toISOString().slice(0, 10);
+}
+
+const PACIFIC = new Intl.DateTimeFormat("sv-SE", {
+  timeZone: "America/Los_Angeles",
+  dateStyle: "short",
+  timeStyle: "medium",
+});
+
+/** The instant at which a day begins in Los Angeles, which is 7 or 8 hours behind UTC. */
+export function pacificMidnight(day: string): string {
+  for (const hours of [7, 8]) {
+    const at = new Date(Date.parse(day) + hours * 3_600_000);
+    if (PACIFIC.format(at) === `${day} 00:00:00`) return at.toISOString();
+  }
+  throw new Error(`${day} has no midnight in Los Angeles`);
+}
+
+/** An instant's hour of the Pacific day, `2026-11-21 23:00`. */
+export function pacificHour(iso: string): string {
+  return PACIFIC.format(new Date(iso)).slice(0, 16);
+}
