@@ -1,0 +1,141 @@
+/**
+ * Every metric of the gateway: what the page declares, what docs/metrics.md describes, and what dashboards and rules may ask
+ * for; tests compare them. The values come from SQL (eve_metrics), which must name no other.
+ *
+ * Labels take few values: outcomes, doors and codes are lists of ours, models and keys are rows of the owner's, and consumers
+ * beyond the setting metrics_consumers are one. Nothing that a caller writes is a label.
+ */
+export interface MetricDescription {
+  type: "counter" | "gauge" | "histogram";
+  help: string;
+  /** In the order in which they are written. */
+  labels: readonly string[];
+}
+
+export const METRICS = {
+  eve_requests_total: {
+    type: "counter",
+    help: "Requests that ended, by outcome (succeeded, failed, cancelled, expired, refused).",
+    labels: ["outcome", "door", "consumer", "model"],
+  },
+  eve_attempts_total: {
+    type: "counter",
+    help: "Attempts that ended, by outcome and error code (empty: none). A request takes up to three.",
+    labels: ["outcome", "model", "key", "code"],
+  },
+  eve_refusals_total: {
+    type: "counter",
+    help: "Reservations refused, by code and by the limit that stood in the way (empty: none did).",
+    labels: ["code", "limit", "model", "class"],
+  },
+  eve_tokens_total: {
+    type: "counter",
+    help:
+      "Tokens of calls that were made, by type (input, output, thoughts, cached; cached is a part of input).",
+    labels: ["type", "consumer", "model"],
+  },
+  eve_wait_seconds: {
+    type: "histogram",
+    help: "How long admitted requests waited for their starts, over all attempts.",
+    labels: ["class", "model"],
+  },
+  eve_request_duration_seconds: {
+    type: "histogram",
+    help: "From a request's reservation to its end, waiting included.",
+    labels: ["outcome", "door"],
+  },
+  eve_upstream_duration_seconds: {
+    type: "histogram",
+    help: "From a call upstream to the end of its answer.",
+    labels: ["outcome", "model"],
+  },
+  eve_estimate_ratio: {
+    type: "histogram",
+    help:
+      "Input tokens that were booked for a call, divided by those that upstream counted: 1 is exact, less lets too many in.",
+    labels: ["model"],
+  },
+  eve_estimate_factor: {
+    type: "gauge",
+    help: "What estimates of a model's input tokens are multiplied by, as learned from its calls.",
+    labels: ["model"],
+  },
+  eve_lane_limit: {
+    type: "gauge",
+    help:
+      "Limit of a lane: rpm (requests a minute), tpm (input tokens a minute), rpd (requests a Pacific day). Absent: unlimited.",
+    labels: ["quota_project", "model", "limit"],
+  },
+  eve_lane_used: {
+    type: "gauge",
+    help: "What of a lane's limit is used: in the last minute, or in the current Pacific day.",
+    labels: ["quota_project", "model", "limit"],
+  },
+  eve_lane_remaining: {
+    type: "gauge",
+    help: "What of a lane's limit is left.",
+    labels: ["quota_project", "model", "limit"],
+  },
+  eve_lane_blocked: {
+    type: "gauge",
+    help: "1 while a lane rests because upstream said so.",
+    labels: ["quota_project", "model"],
+  },
+  eve_queue_length: {
+    type: "gauge",
+    help: "Requests that wait for their booked start.",
+    labels: ["model", "class"],
+  },
+  eve_requests_running: {
+    type: "gauge",
+    help: "Requests whose start has come and which have not ended.",
+    labels: ["model", "class"],
+  },
+  eve_key_state: {
+    type: "gauge",
+    help: "1 for the state that a key is in: active, blocked (for a while, or until a person mends it), off.",
+    labels: ["key", "quota_project", "state"],
+  },
+  eve_alerts_open: {
+    type: "gauge",
+    help: "Alerts that are open.",
+    labels: ["kind", "severity"],
+  },
+  eve_alert_deliveries: {
+    type: "gauge",
+    help: "Messages about alerts, by state (pending, told, given_up), as long as the alerts are kept.",
+    labels: ["channel", "state"],
+  },
+  eve_maintenance_age_seconds: {
+    type: "gauge",
+    help: "Time since an operation of maintenance last succeeded. Absent: it never has.",
+    labels: ["operation"],
+  },
+  eve_maintenance_failed: {
+    type: "gauge",
+    help: "1 while the last run of an operation of maintenance is one that failed.",
+    labels: ["operation"],
+  },
+  eve_table_bytes: {
+    type: "gauge",
+    help: "Size of a table that grows with use, its indexes included.",
+    labels: ["table"],
+  },
+  eve_metrics_behind_seconds: {
+    type: "gauge",
+    help:
+      "How far the counters of this page are behind: 0, or more while they catch up or cannot be written.",
+    labels: [],
+  },
+  eve_build_info: {
+    type: "gauge",
+    help: "Always 1; the version of the gateway is its label.",
+    labels: ["version"],
+  },
+} as const satisfies Record<string, MetricDescription>;
+
+export type MetricName = keyof typeof METRICS;
+
+export function isMetricName(name: string): name is MetricName {
+  return Object.hasOwn(METRICS, name);
+}

@@ -1,0 +1,91 @@
+import { GatewayError } from "../contract/gateway_error.ts";
+import type { Log } from "../contract/log.ts";
+import { VERSION } from "../contract/version.ts";
+import { type GatewayMetrics, readMetrics } from "../ledger/metrics.ts";
+import type { Transport } from "../ledger/transport.ts";
+import {
+  CONTENT_TYPES,
+  exposition,
+  type ExpositionFormat,
+  type Family,
+  type HistogramSample,
+  type Sample,
+} from "./exposition.ts";
+import { isMetricName, type MetricDescription, METRICS } from "./metric_catalogue.ts";
+
+/** What a person makes up is shorter; what a generator makes is longer. */
+const MIN_KEY_CHARS = 16;
+const MAX_KEY_CHARS = 8_192;
+
+export interface MetricsDeps {
+  call: Transport;
+  /** `EVE_METRICS_KEY`: opens this page and nothing else. Null: only the project's secret key does. */
+  metricsKey: string | null;
+  /** Throws a GatewayError for whoever does not carry the project's secret key. */
+  authorise(request: Request): Promise<void>;
+  log: Log;
+}
+
+/**
+ * `GET .../metrics`: the figures for Prometheus, in its text form, or in OpenMetrics' for those who accept that. Whoever wires
+ * it answers what it throws.
+ * @throws GatewayError as `authorise` and the ledger do; `gateway_misconfigured` for an EVE_METRICS_KEY that is too short
+ */
+export function metricsHandler(deps: MetricsDeps): (request: Request) => Promise<Response> {
+  return async (request) => {
+    if (!await opensMetrics(request, deps.metricsKey)) await deps.authorise(request);
+    const format = formatFor(request);
+    const page = exposition(familiesOf(await readMetrics(deps.call), deps.log), format);
+    return new Response(request.method === "HEAD" ? null : page, {
+      headers: { "content-type": CONTENT_TYPES[format], "cache-control": "no-store", "vary": "accept" },
+    });
+  };
+}
+
+/** Whether the request carries the key of this page. Compared by digests, so that time tells nothing of it. */
+async function opensMetrics(request: Request, metricsKey: string | null): Promise<boolean> {
+  if (metricsKey === null) return false;
+  if (metricsKey.length < MIN_KEY_CHARS) {
+    throw new GatewayError("gateway_misconfigured", {
+      detail: `settings: EVE_METRICS_KEY must have at least ${MIN_KEY_CHARS} characters`,
+    });
+  }
+  const { headers } = request;
+  const given = /^bearer +(\S+)$/i.exec(headers.get("authorization")?.trim() ?? "")?.[1] ??
+    headers.get("apikey")?.trim() ?? "";
+  if (given === "" || given.length > MAX_KEY_CHARS) return false;
+  const [a, b] = await Promise.all([digest(given), digest(metricsKey)]);
+  return a.reduce((difference, byte, place) => difference | (byte ^ (b[place] ?? 0)), 0) === 0;
+}
+
+async function digest(text: string): Promise<Uint8Array> {
+  return new Uint8Array(await crypto.subtle.digest("SHA-256", new TextEncoder().encode(text)));
+}
+
+/** OpenMetrics only for those who name it: Prometheus does, a browser does not. */
+function formatFor(request: Request): ExpositionFormat {
+  const accept = request.headers.get("accept") ?? "";
+  return /application\/openmetrics-text/i.test(accept) ? "openmetrics" : "prometheus";
+}
+
+/** What SQL told, under the descriptions of the catalogue. What it does not know is left out and logged, not a reason to show nothing. */
+export function familiesOf({ samples, histograms }: GatewayMetrics, log: Log): Family[] {
+  const found = new Map<string, (Sample | HistogramSample)[]>();
+  const unknown = new Set<string>();
+  const build = [{ name: "eve_build_info", labels: { version: VERSION }, value: 1 }];
+  for (const sample of [...samples, ...histograms, ...build]) {
+    if (!isMetricName(sample.name)) {
+      unknown.add(sample.name);
+      continue;
+    }
+    const list = found.get(sample.name);
+    if (list === undefined) found.set(sample.name, [sample]);
+    else list.push(sample);
+  }
+  if (unknown.size > 0) log("warn", "metrics_unknown", { names: [...unknown] });
+  return Object.entries<MetricDescription>(METRICS).map(([name, description]) => ({
+    name,
+    ...description,
+    samples: found.get(name) ?? [],
+  }));
+}
