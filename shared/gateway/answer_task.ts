@@ -35,6 +35,7 @@ export class AnswerTask implements Task<Answer> {
 
   models = () => this.#models;
   tokens = () => this.#tokens;
+  countable = () => this.#prompt;
   question = () => this.#prompt;
 
   prepare(grant: Grant): Call<Answer> {

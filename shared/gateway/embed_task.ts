@@ -19,6 +19,7 @@ export class EmbedTask implements Task<Embedding> {
 
   models = () => this.asked.models;
   tokens = () => this.#tokens;
+  countable = () => null;
   question = () => this.#item;
   without = () => false;
   mend = () => false;

@@ -1,9 +1,9 @@
 import type { GatewayEvent } from "../contract/events.ts";
 import { asGatewayError, type GatewayError } from "../contract/gateway_error.ts";
 import type { InvokeContext } from "../contract/request.ts";
-import type { Duplicate, Grant, Reservation, ReserveInput } from "../ledger/reserve.ts";
+import type { CountWanted, Duplicate, Grant, Reservation, ReserveInput } from "../ledger/reserve.ts";
 import type { Settlement } from "../ledger/settle.ts";
-import { admit } from "./admit.ts";
+import { admitCounted, type Size } from "./admit_counted.ts";
 import { type Deadline, deadlineFrom } from "./deadline.ts";
 import { dispatch, type Outcome, type Progress, walkedAway } from "./dispatch.ts";
 import { errorOf, withRefusal } from "./outcome_error.ts";
@@ -18,6 +18,8 @@ import { within } from "./within.ts";
 /** From the end of a call that took all of its time until its reservation counts as abandoned: time to settle, with repeats. */
 const LEASE_SLACK_MS = 60_000;
 
+type Booking = Exclude<Reservation, CountWanted>;
+
 /** What is known of a request while its attempts go on. */
 interface Journey<Value> {
   parts: GatewayParts;
@@ -27,6 +29,8 @@ interface Journey<Value> {
   waitedMs: number;
   excludeKeys: string[];
   avoidKeys: string[];
+  /** Of the prompt; null: to be estimated. */
+  size: Size | null;
 }
 
 /** An attempt that has been settled as one that another follows, and what the request comes to if none does. */
@@ -56,10 +60,11 @@ export async function* serve<Value>(
     waitedMs: 0,
     excludeKeys: [],
     avoidKeys: [],
+    size: null,
   };
   let setback: Setback<Value> | null = null;
   for (let attempt = 1;; attempt++) {
-    const reservation: Reservation | null = await nextReservation(journey, attempt, setback);
+    const reservation: Booking | null = await nextReservation(journey, attempt, setback);
     if (reservation?.status === "granted") {
       const ended: Ended<Value> | Setback<Value> = yield* runAttempt(journey, reservation);
       if ("served" in ended) return ended;
@@ -70,7 +75,7 @@ export async function* serve<Value>(
       const { error } = setback.instead;
       throw reservation?.status === "refused" ? withRefusal(error, reservation) : error;
     } else if (reservation?.status === "refused") {
-      throw refusalError(reservation, task.tokens());
+      throw refusalError(reservation, journey.size?.counted === true ? journey.size.tokens : task.tokens());
     } else if (reservation !== null) {
       return reservation;
     }
@@ -82,9 +87,13 @@ async function nextReservation<Value>(
   journey: Journey<Value>,
   attempt: number,
   setback: Setback<Value> | null,
-): Promise<Reservation | null> {
+): Promise<Booking | null> {
+  const { parts, task, context, size } = journey;
+  const input = (size: Size) => reserveInput(journey, attempt, size);
   try {
-    return await admit(journey.parts, reserveInput(journey, attempt));
+    const admitted = await admitCounted({ parts, task, client: context.signal, size, input });
+    journey.size = admitted.size;
+    return admitted.reservation;
   } catch (thrown) {
     if (setback === null) throw thrown;
     return null;
@@ -94,13 +103,14 @@ async function nextReservation<Value>(
 function reserveInput<Value>(
   { parts, task, context, ...journey }: Journey<Value>,
   attempt: number,
+  size: Size,
 ): ReserveInput {
   const { asked } = task;
   const timeToWait = Math.min(asked.maxWaitMs - journey.waitedMs, journey.deadline.left() - LEAST_TIME_MS);
   return {
     requestId: asked.id,
     models: task.models(),
-    tokens: task.tokens(),
+    ...size,
     consumerId: context.caller.consumerId,
     tokenId: context.caller.tokenId,
     class: asked.class,
@@ -138,6 +148,8 @@ async function* runAttempt<Value>(
   const timeIsLeft = grant.attempt < MAX_ATTEMPTS && deadline.left() >= LEAST_TIME_MS &&
     !context.signal.aborted;
   if (timeIsLeft && progress.usageSoFar === null && task.mend(outcome.served)) {
+    // The prompt has grown.
+    journey.size = null;
     const setback = { settlement: settlementOf(grant, outcome, false), instead: { ended } };
     if (await settledBetween(journey, setback)) return setback;
     return ended;

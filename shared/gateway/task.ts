@@ -1,4 +1,4 @@
-import type { Answer } from "../contract/content.ts";
+import type { Answer, Prompt } from "../contract/content.ts";
 import type { Asked } from "../contract/request.ts";
 import type { AnswerVerdict } from "../contract/result.ts";
 import type { Usage } from "../contract/usage.ts";
@@ -56,6 +56,8 @@ export interface Task<Value> {
   models(): string[];
   /** Estimated input tokens. */
   tokens(): number;
+  /** What upstream can be asked to count; null: it counts no such thing. */
+  countable(): Prompt | null;
   /** Tells repetitions from other requests with the same id; null where ids are ours. */
   readonly hash: string | null;
   /**

@@ -9,8 +9,13 @@ export interface ReserveInput {
   requestId: string;
   /** In order of preference; the first that can start in time is booked. */
   models: string[];
-  /** Estimated input tokens, before the model's learned factor. */
+  /** Input tokens: an estimate, before the model's learned factor, or a count. */
   tokens: number;
+  /**
+   * What `tokens` are. True: counted by upstream. False: an estimate, which upstream can be asked to count; the answer may
+   * be `count` then. Null: an estimate, and nobody can count.
+   */
+  counted: boolean | null;
   consumerId: string | null;
   tokenId: string | null;
   class: TrafficClass;
@@ -110,6 +115,24 @@ export const REFUSAL_CODES = [
   "model_not_allowed",
 ] as const satisfies readonly ErrorCode[];
 
+const count = z.object({
+  status: z.literal("count"),
+  model: z.string(),
+  key: z.object({
+    alias: z.string(),
+    env_var_name: z.string().nullable(),
+    provider: z.string(),
+  }),
+  tokens_if_not_counted: z.number().int(),
+}).transform((row) => ({
+  status: row.status,
+  model: row.model,
+  /** A key of the lane that would be booked: its model counts as that lane's does. */
+  key: { alias: row.key.alias, envVarName: row.key.env_var_name ?? "", provider: row.key.provider },
+  /** What to come with if nobody can count: the most that the estimate may turn out to be. */
+  tokensIfNotCounted: row.tokens_if_not_counted,
+}));
+
 const refused = z.object({
   status: z.literal("refused"),
   code: z.enum(REFUSAL_CODES),
@@ -148,12 +171,14 @@ const duplicate = z.object({
   sameRequest: row.same_request,
 }));
 
-const reservation = z.discriminatedUnion("status", [granted, refused, duplicate]);
+const reservation = z.discriminatedUnion("status", [granted, refused, duplicate, count]);
 
 export type Grant = z.output<typeof granted>;
 export type Refusal = z.output<typeof refused>;
 export type Duplicate = z.output<typeof duplicate>;
-export type Reservation = Grant | Refusal | Duplicate;
+/** Nothing has been booked or written: the prompt is to be counted upstream first. */
+export type CountWanted = z.output<typeof count>;
+export type Reservation = Grant | Refusal | Duplicate | CountWanted;
 export type Capabilities = Grant["capabilities"];
 
 /** Books a start for one attempt, or says why not. A refusal leaves nothing to settle. */
@@ -174,6 +199,7 @@ export function reserve(transport: Transport, input: ReserveInput, timeoutMs: nu
     trace_id: input.traceId,
     metadata: input.metadata,
     request_hash: input.requestHash,
+    counted: input.counted,
   };
   return call(transport, "eve_reserve", args, reservation, timeoutMs);
 }

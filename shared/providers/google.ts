@@ -5,6 +5,7 @@ import {
 } from "@google/generative-ai";
 import type { Answer } from "../contract/content.ts";
 import { finishReasonOf, judgeAnswer, usageOf } from "./google_answer.ts";
+import { countAtGoogle } from "./google_count.ts";
 import { embedAtGoogle } from "./google_embedding.ts";
 import type { GoogleError } from "./google_errors.ts";
 import { brokenOff, diagnosed, errorIn } from "./google_failure.ts";
@@ -48,6 +49,7 @@ export function googleProvider(options: GoogleOptions = {}): Provider {
       };
     },
     stream: (call) => streamFromGoogle({ ...call, baseUrl }),
+    countTokens: (call) => countAtGoogle({ ...call, baseUrl }),
     embed: (call) => embedAtGoogle({ ...call, baseUrl }),
   };
 }

@@ -63,6 +63,11 @@ export interface Provider {
    * first chunk and after it is of the same kinds.
    */
   stream(call: ProviderCall): AsyncGenerator<ProviderChunk, ProviderEnd, void>;
+  /**
+   * Input tokens of a prompt, as upstream itself counts them, at no cost to the model's limits; throws as `generate` does.
+   * Absent: this upstream does not count for free.
+   */
+  countTokens?(call: ProviderCall): Promise<number>;
   /** One text as a vector; throws as `generate` does. */
   embed(call: ProviderEmbedCall): Promise<ProviderEmbedding>;
 }

@@ -60,6 +60,7 @@ const ask = (more: Partial<ReserveInput> = {}): ReserveInput => ({
   traceId: null,
   metadata: {},
   requestHash: null,
+  counted: null,
   ...more,
 });
 

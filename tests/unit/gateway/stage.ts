@@ -156,6 +156,7 @@ export interface StageOptions {
   reservations: (Reservation | (() => Promise<Reservation>))[];
   generate?: (call: ProviderCall, attempt: number) => Promise<ProviderAnswer>;
   stream?: (call: ProviderCall, attempt: number) => AsyncGenerator<ProviderChunk, ProviderEnd, void>;
+  countTokens?: (call: ProviderCall) => Promise<number>;
   embed?: (call: ProviderEmbedCall) => Promise<ProviderEmbedding>;
   settle?: (settlement: Settlement) => Promise<"settled">;
   secrets?: Record<string, string>;
@@ -182,6 +183,7 @@ export function stage(options: StageOptions) {
       calls.push(call);
       return options.stream?.(call, calls.length) ?? chunksOf("Кон", "церт");
     },
+    countTokens: options.countTokens,
     embed: (call) => options.embed?.(call) ?? Promise.resolve({ embedding: { values: [1, 0] }, usage: null }),
   };
   const parts: GatewayParts = {

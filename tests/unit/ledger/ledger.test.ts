@@ -20,6 +20,7 @@ const ASK: ReserveInput = {
   traceId: null,
   metadata: {},
   requestHash: null,
+  counted: null,
 };
 
 const LIMITS = {
@@ -95,6 +96,7 @@ describe("reserve", () => {
       trace_id: null,
       metadata: { stage: "poem" },
       request_hash: null,
+      counted: null,
     }]]);
   });
 
@@ -127,6 +129,17 @@ describe("reserve", () => {
     });
     expect(await answering({ status: "refused", code: "no_active_key", retry_after_ms: null }).reserve(ASK))
       .toMatchObject({ code: "no_active_key", retryAfterMs: null, limits: null });
+  });
+
+  test("a wish for a count", async () => {
+    const { id: _, ...key } = { ...GRANTED.key, env_var_name: null };
+    const wish = { status: "count", model: "m", key, tokens_if_not_counted: 172 };
+    expect(await answering(wish).reserve({ ...ASK, counted: false })).toEqual({
+      status: "count",
+      model: "m",
+      key: { alias: "demo-a", envVarName: "", provider: "google" },
+      tokensIfNotCounted: 172,
+    });
   });
 
   test("a duplicate", async () => {

@@ -41,6 +41,42 @@ async function failureAt(baseUrl: string): Promise<ProviderFailure> {
   return thrown as ProviderFailure;
 }
 
+describe("a count", () => {
+  const count = (baseUrl: string, prompt = PROMPT) =>
+    googleProvider({ baseUrl }).countTokens!({
+      model: "gemma-4-31b-it",
+      secret: SECRET,
+      prompt,
+      signal: new AbortController().signal,
+    });
+
+  test("is of the whole prompt: system text, tools and all", async () => {
+    const prompt: Prompt = { ...PROMPT, systemInstruction: { parts: [{ text: "Кратко." }] }, tools: [{}] };
+    let seen: { path: string; body: unknown } | undefined;
+    const counted = await count(
+      upstream(async (request) => {
+        seen = { path: new URL(request.url).pathname, body: await request.json() };
+        return Response.json({ totalTokens: 31, promptTokensDetails: [] });
+      }),
+      prompt,
+    );
+    expect(counted).toBe(31);
+    expect(seen).toEqual({
+      path: "/v1beta/models/gemma-4-31b-it:countTokens",
+      body: { generateContentRequest: { ...prompt, model: "models/gemma-4-31b-it" } },
+    });
+  });
+
+  test.each([[{}], [{ totalTokens: -1 }], [{ totalTokens: "31" }], [{
+    error: { code: 500, message: "no" },
+  }]])(
+    "%j is none",
+    async (body) => {
+      await expect(count(upstream(() => Response.json(body)))).rejects.toBeInstanceOf(ProviderFailure);
+    },
+  );
+});
+
 describe("what goes out", () => {
   test("the key is in a header, and nowhere else", async () => {
     let seen: { url: string; key: string | null; body: string } | undefined;
