@@ -2,13 +2,14 @@ import type { ModelInfo } from "../contract/model_info.ts";
 import { capture, type Captured } from "./capture.ts";
 import { listModels, type ModelsFor } from "./models.ts";
 import { type Reservation, reserve, type ReserveInput } from "./reserve.ts";
-import { settle, type Settlement } from "./settle.ts";
+import type { Settled, Settlement } from "./settle.ts";
+import { settleTogether } from "./settle_together.ts";
 import type { Transport } from "./transport.ts";
 
 /** The books: who may start when, and what became of it. */
 export interface Ledger {
   reserve(input: ReserveInput): Promise<Reservation>;
-  settle(settlement: Settlement): Promise<"settled" | "already_settled" | "late">;
+  settle(settlement: Settlement): Promise<Settled>;
   /** The models that a caller may use. */
   models(caller: ModelsFor): Promise<ModelInfo[]>;
   /** Keeps what was asked and answered, for debugging. */
@@ -21,11 +22,16 @@ export interface Ledger {
  */
 export const LEDGER_TIMEOUT_MS = 30_000;
 
-export function createLedger(transport: Transport, timeoutMs = LEDGER_TIMEOUT_MS): Ledger {
+/** @param afterwards for what no client waits for; the same transport where there is but one way */
+export function createLedger(
+  transport: Transport,
+  timeoutMs = LEDGER_TIMEOUT_MS,
+  afterwards: Transport = transport,
+): Ledger {
   return {
     reserve: (input) => reserve(transport, input, timeoutMs),
-    settle: (settlement) => settle(transport, settlement, timeoutMs),
+    settle: settleTogether(afterwards, timeoutMs),
     models: (caller) => listModels(transport, caller, timeoutMs),
-    capture: (captured) => capture(transport, captured, timeoutMs),
+    capture: (captured) => capture(afterwards, captured, timeoutMs),
   };
 }

@@ -29,16 +29,23 @@ export interface Settlement {
   result: unknown;
 }
 
-const settled = z.object({ status: z.enum(["settled", "already_settled", "late"]) });
+export const settledAnswer = z.object({ status: z.enum(["settled", "already_settled", "late"]) });
+
+export type Settled = z.output<typeof settledAnswer>["status"];
 
 /** Ends an attempt in the books. Doing it twice is the same as once. */
 export async function settle(
   transport: Transport,
   settlement: Settlement,
   timeoutMs: number,
-): Promise<"settled" | "already_settled" | "late"> {
+): Promise<Settled> {
+  return (await call(transport, "eve_settle", settleArguments(settlement), settledAnswer, timeoutMs)).status;
+}
+
+/** A settlement in the words of the database. */
+export function settleArguments(settlement: Settlement): Record<string, unknown> {
   const { block } = settlement;
-  const args = {
+  return {
     request_no: settlement.requestNo,
     attempt: settlement.attempt,
     outcome: settlement.outcome,
@@ -58,7 +65,6 @@ export async function settle(
     usage_estimated: settlement.usageEstimated,
     result: settlement.result,
   };
-  return (await call(transport, "eve_settle", args, settled, timeoutMs)).status;
 }
 
 function blockJson(block: Block) {

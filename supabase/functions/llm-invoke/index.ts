@@ -11,7 +11,7 @@ import { readSettings } from "../../../shared/gateway/settings.ts";
 import { identify } from "../../../shared/identity/identify.ts";
 import { createAccess } from "../../../shared/ledger/access.ts";
 import { directTransport } from "../../../shared/ledger/direct_transport.ts";
-import { createLedger } from "../../../shared/ledger/ledger.ts";
+import { createLedger, LEDGER_TIMEOUT_MS } from "../../../shared/ledger/ledger.ts";
 import { rpcTransport } from "../../../shared/ledger/rpc_transport.ts";
 import { googleProvider } from "../../../shared/providers/google.ts";
 import { readSigningKeys, SIGNING_KEYS_VARIABLE } from "../../../shared/tokens/signing_keys.ts";
@@ -28,11 +28,10 @@ const resolve = typeof Deno.resolveDns !== "function" ? undefined : async (host:
 
 function open() {
   const settings = readSettings(variable);
-  const { project, databaseKey, direct, googleBaseUrl, maxWaitMs, maxBodyBytes } = settings;
-  const transport = direct === null
-    ? rpcTransport({ url: project.url, secretKey: databaseKey })
-    : directTransport(direct).call;
-  const ledger = createLedger(transport);
+  const { project, databaseKey, googleBaseUrl, maxWaitMs, maxBodyBytes } = settings;
+  const direct = settings.direct === null ? undefined : directTransport(settings.direct);
+  const transport = direct?.call ?? rpcTransport({ url: project.url, secretKey: databaseKey });
+  const ledger = createLedger(transport, LEDGER_TIMEOUT_MS, direct?.afterwards);
   const access = createAccess(transport);
   const tokens = tokenRules(project.url, readSigningKeys(variable(SIGNING_KEYS_VARIABLE)));
   const providers = { google: googleProvider({ baseUrl: googleBaseUrl }) };
