@@ -74,7 +74,7 @@ export default function ConsumersPage() {
           consumers.length === 0
             ? <EmptyState title={t("consumers.empty")}>{t("consumers.empty_how")}</EmptyState>
             : (
-              <Table.ScrollContainer minWidth={820}>
+              <Table.ScrollContainer minWidth={820} scrollAreaProps={{ viewportProps: { tabIndex: 0 } }}>
                 <Table aria-label={t("consumers.title")}>
                   <Table.Thead>
                     <Table.Tr>
@@ -120,7 +120,9 @@ export default function ConsumersPage() {
                               <Button
                                 variant="subtle"
                                 size="compact-xs"
-                                aria-label={t("consumers.tokens_of", { name: consumer.name })}
+                                aria-label={`${format.number(consumer.live_tokens)}: ${
+                                  t("consumers.tokens_of", { name: consumer.name })
+                                }`}
                                 onClick={() => setDialog({ kind: "tokens", consumer })}
                               >
                                 {format.number(consumer.live_tokens)}

@@ -189,7 +189,7 @@ function Answer({ run }: { run: Run }) {
     >
       <Stack gap="xs">
         <Group gap="xs">
-          <Badge variant="light" tt="none">{t(`playground.state.${run.state}`)}</Badge>
+          <Badge variant="outline" tt="none">{t(`playground.state.${run.state}`)}</Badge>
           {run.model && <Text size="sm">{run.model}</Text>}
         </Group>
         <div className="answer" aria-live="polite">{run.text}</div>

@@ -82,7 +82,7 @@ export default function RequestsPage({ requestNo }: { requestNo: string | undefi
         <EmptyState title={t("requests.empty")}>{t("requests.empty_how")}</EmptyState>
       )}
       {rows.length > 0 && (
-        <Table.ScrollContainer minWidth={820}>
+        <Table.ScrollContainer minWidth={820} scrollAreaProps={{ viewportProps: { tabIndex: 0 } }}>
           <Table highlightOnHover aria-label={t("requests.title")}>
             <Table.Thead>
               <Table.Tr>

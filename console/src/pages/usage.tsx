@@ -96,7 +96,7 @@ export default function UsagePage() {
                   />
                 </SimpleGrid>
               </Suspense>
-              <Table.ScrollContainer minWidth={600}>
+              <Table.ScrollContainer minWidth={600} scrollAreaProps={{ viewportProps: { tabIndex: 0 } }}>
                 <Table aria-label={t("usage.title")}>
                   <Table.Thead>
                     <Table.Tr>
