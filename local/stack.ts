@@ -1,5 +1,6 @@
 /** The whole local system in one call: database, API, functions and the Google AI emulator behind one origin. */
 import { type Api, startApi } from "./api.ts";
+import { CronJobs } from "./cron_jobs.ts";
 import { applyMigrations, applyPlatform } from "./database.ts";
 import { buildConsole, CONSOLE_PATH, serveConsole } from "./console.ts";
 import { type DemoAdministrator, demoAdministrator } from "./demo_administrator.ts";
@@ -7,6 +8,7 @@ import { lockFolder, lockNote } from "./folder_lock.ts";
 import { functionProcesses, runtimeVariables } from "./functions_host.ts";
 import { KeptDatabase } from "./kept_database.ts";
 import { type ProjectKeys, projectKeys } from "./keys.ts";
+import { NetRequests } from "./net_requests.ts";
 import { type OriginOptions, startOrigin } from "./origin.ts";
 import { CHECKOUT } from "./paths.ts";
 import { portIsFree, portObstacle } from "./ports.ts";
@@ -14,6 +16,7 @@ import { endLeftoverServer, portTaken } from "./postgres.ts";
 import { refusalForFolder, StartRefused } from "./refusal.ts";
 import { DEMO_KEYS, REAL_KEY_VARIABLE, type SeedKey, seedKeys } from "./seed.ts";
 import { SupervisedProcess } from "./supervised_process.ts";
+import { connectSchedule } from "./vault.ts";
 
 export interface StackOptions {
   /** Everything the stack keeps; created if missing. */
@@ -36,6 +39,8 @@ export interface StackOptions {
   migrationsFrom?: string;
   /** True: the console is built if need be, and served, with a demo administrator to sign in as. */
   console?: boolean;
+  /** False: what is scheduled stays undone. For tests that count what happens. */
+  schedule?: boolean;
   /** False: the database gives up durability for speed. For tests. */
   durable?: boolean;
   /** What happens, for people: one line at a time. */
@@ -139,6 +144,8 @@ async function bringUp(
       SUPABASE_SECRET_KEYS: JSON.stringify({ default: keys.secret }),
       SUPABASE_DB_URL: database.url,
       EVE_TOKEN_SIGNING_KEYS: JSON.stringify([{ kid: "local", k: keys.tokenSigningKey }]),
+      ADMIN_SECRET_KEY: keys.adminSecretKey,
+      EVE_ALLOW_PRIVATE_UPSTREAMS: "true",
       ...(upstream ? { GOOGLE_API_BASE_URL: upstream } : {}),
       ...Object.fromEntries(googleKeys.map((key) => [key.envVarName, key.secret])),
       ...options.env,
@@ -158,11 +165,18 @@ async function bringUp(
     ),
   });
 
-  const opened: { api?: Api; origin?: Deno.HttpServer; administrator?: DemoAdministrator } = {};
+  const opened: {
+    api?: Api;
+    origin?: Deno.HttpServer;
+    administrator?: DemoAdministrator;
+    schedule?: { stop(): Promise<void> }[];
+  } = {};
   cleanups.push(() => opened.api?.close());
   cleanups.push(() => opened.origin && Promise.race([opened.origin.shutdown(), sleep(ORIGIN_SHUTDOWN_MS)]));
   // First of all the functions finish what they began: for that they need everything else.
   cleanups.push(() => Promise.all([...functions.values()].map((process) => process.stop())));
+  // And before them what calls them by itself.
+  cleanups.push(() => Promise.all((opened.schedule ?? []).map((part) => part.stop())));
 
   const startDatabase = async () => {
     await database.start();
@@ -170,6 +184,7 @@ async function bringUp(
     const applied = await applyMigrations(database.url, options.migrationsFrom);
     if (applied > 0) log(`${applied} migrations applied`);
     await seedKeys(database.url, dataDir, googleKeys);
+    await connectSchedule(database.url, url, keys.secret);
     opened.api = await startApi({ databaseUrl: database.url, superuserUrl: database.superuserUrl, keys });
     if (options.console) {
       opened.administrator = await demoAdministrator({
@@ -200,6 +215,7 @@ async function bringUp(
       : serveConsole(folder, { supabaseUrl: url, publishableKey: keys.publishable }),
     log,
   });
+  if (options.schedule !== false) opened.schedule = startSchedule(database.url, log);
 
   return {
     url,
@@ -214,6 +230,13 @@ async function bringUp(
       : undefined,
     stop,
   };
+}
+
+/** What pg_cron and pg_net do on a hosted project, beside their stand-ins. */
+function startSchedule(databaseUrl: string, log: (line: string) => void): { stop(): Promise<void> }[] {
+  const parts = [new CronJobs({ databaseUrl, log }), new NetRequests({ databaseUrl, log })];
+  for (const part of parts) part.start();
+  return parts;
 }
 
 /** Throws if one of the stack's ports is still taken after `patienceMs`. */

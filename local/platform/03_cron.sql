@@ -1,4 +1,5 @@
--- Stand-in for the extension pg_cron: the same tables and signatures. It records jobs and runs none.
+-- Stand-in for the extension pg_cron: the same tables and signatures. local/cron_jobs.ts runs what is
+-- in it.
 
 create schema if not exists cron;
 grant usage on schema cron to postgres with grant option;

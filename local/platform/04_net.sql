@@ -1,4 +1,5 @@
--- Stand-in for the extension pg_net: the same queue and signatures. It records requests and sends none.
+-- Stand-in for the extension pg_net: the same queue and signatures. local/net_requests.ts sends what
+-- is in it.
 
 create schema if not exists net;
 grant usage on schema net to postgres, anon, authenticated, service_role;
