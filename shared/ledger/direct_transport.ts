@@ -135,13 +135,17 @@ function chosen(links: readonly Link[]): Link {
 }
 
 /**
- * A value as PostgreSQL reads it in text form; the function's own argument says of which type it is. A list is an array of
- * PostgreSQL's, an object is JSON.
+ * A value as PostgreSQL reads it in text form; the function's own argument says of which type it is. A list of texts or
+ * numbers is an array of PostgreSQL's; an object, or a list of objects, is JSON.
  */
 function asText(value: unknown): string | null {
   if (value === null || value === undefined) return null;
-  if (Array.isArray(value)) return `{${value.map(element).join(",")}}`;
-  return typeof value === "object" ? JSON.stringify(value) : String(value);
+  if (Array.isArray(value) && !value.some(isObject)) return `{${value.map(element).join(",")}}`;
+  return isObject(value) ? JSON.stringify(value) : String(value);
+}
+
+function isObject(value: unknown): boolean {
+  return typeof value === "object" && value !== null;
 }
 
 /** Quoted, so that commas, braces and the word NULL are text. */

@@ -74,6 +74,34 @@ describe.each(["rest", "direct", "direct behind a pooler"])("over %s", (name) =>
     return reservation;
   }
 
+  test("settlements go together, each with what it tells", async () => {
+    const grants = [await granted(), await granted(), await granted()];
+    const books = ledger();
+    const settlements = grants.map((grant, n) => ({
+      ...cancelled(grant),
+      outcome: "succeeded" as const,
+      dispatched: true,
+      inputTokens: 100 + n,
+      errorDetail: `"${n}", {\\}`,
+      result: { list: [n, "ö", null], empty: [] },
+    }));
+    expect(await Promise.all(settlements.map(books.settle))).toEqual(["settled", "settled", "settled"]);
+    const numbers = grants.map(({ requestNo }) => requestNo);
+    const rows = await database.sql`
+      select a.input_tokens, a.error_detail, r.result, a.settled_at
+      from eve.attempts a join eve.request_results r using (request_no)
+      where a.request_no = any (${numbers}) order by a.request_no`;
+    expect(rows.map(({ settled_at: _, ...row }) => row)).toEqual(
+      settlements.map(({ inputTokens, errorDetail, result }) => ({
+        input_tokens: inputTokens,
+        error_detail: errorDetail,
+        result,
+      })),
+    );
+    // In one call: the clock was read once.
+    expect(new Set(rows.map(({ settled_at }) => settled_at.getTime())).size).toBe(1);
+  });
+
   test("a reservation comes back whole, and what was sent arrived as it is", async () => {
     const metadata = { stage: 'POEM "quoted" \\ {braces}, NULL', list: [1, null, true], empty: {} };
     await database.sql`
