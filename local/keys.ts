@@ -9,6 +9,8 @@ export interface ProjectKeys {
   jwtSecret: string;
   /** Signs the tokens of notebooks: 32 bytes in base64url. */
   tokenSigningKey: string;
+  /** From it the key is derived that encrypts providers' keys. */
+  adminSecretKey: string;
 }
 
 const FILE = "keys.json";
@@ -21,12 +23,14 @@ const SIGNING_KEY_BYTES = 32;
 export async function projectKeys(dataDir: string): Promise<ProjectKeys> {
   const path = `${dataDir}/${FILE}`;
   const kept = parse(await Deno.readTextFile(path).catch(() => ""));
-  if (kept) return kept;
-  const keys = {
+  if (kept?.adminSecretKey) return kept;
+  // A folder of before there was the last of them keeps the others.
+  const keys = kept ? { ...kept, adminSecretKey: random(SIGNING_KEY_BYTES) } : {
     publishable: `sb_publishable_${random()}`,
     secret: `sb_secret_${random()}`,
     jwtSecret: random() + random(),
     tokenSigningKey: random(SIGNING_KEY_BYTES),
+    adminSecretKey: random(SIGNING_KEY_BYTES),
   };
   await Deno.writeTextFile(path, `${JSON.stringify(keys, undefined, 2)}\n`, { mode: 0o600 });
   return keys;
@@ -35,9 +39,9 @@ export async function projectKeys(dataDir: string): Promise<ProjectKeys> {
 function parse(text: string): ProjectKeys | undefined {
   try {
     const keys = JSON.parse(text) as Partial<ProjectKeys>;
-    const { publishable, secret, jwtSecret, tokenSigningKey } = keys;
+    const { publishable, secret, jwtSecret, tokenSigningKey, adminSecretKey = "" } = keys;
     return publishable && secret && jwtSecret && tokenSigningKey
-      ? { publishable, secret, jwtSecret, tokenSigningKey }
+      ? { publishable, secret, jwtSecret, tokenSigningKey, adminSecretKey }
       : undefined;
   } catch {
     return undefined;

@@ -1,4 +1,5 @@
 /** What the environment says about the local stack. Every name is in the README. */
+import { STAGE_VARIABLES } from "../shared/stages/kinds.ts";
 import { CHECKOUT } from "./paths.ts";
 import { StartRefused } from "./refusal.ts";
 import { DEFAULT_PORT, type StackOptions } from "./stack.ts";
@@ -8,6 +9,8 @@ const HIGHEST_PORT = 65_533;
 
 /** Variables that functions see: keys of Google's, the user's own included, and the gateway's settings. */
 const FUNCTION_VARIABLES = /^(GOOGLE_API_KEY|EVE_)/;
+/** What fills stages that nobody has set up, and opens the keys of those that somebody has. */
+const forStages = ["ADMIN_SECRET_KEY", ...STAGE_VARIABLES];
 /** They are about the stack, not about the gateway. */
 const STACK_VARIABLES = ["EVE_PORT", "EVE_DATA_DIR"];
 
@@ -36,7 +39,7 @@ export function settingsFromEnvironment(): StackOptions {
     googleApiBaseUrl: baseUrl?.replace(/\/+$/, "") || undefined,
     env: Object.fromEntries(
       Object.entries(variables).filter(([name]) =>
-        FUNCTION_VARIABLES.test(name) && !STACK_VARIABLES.includes(name)
+        (FUNCTION_VARIABLES.test(name) && !STACK_VARIABLES.includes(name)) || forStages.includes(name)
       ),
     ),
   };

@@ -59,6 +59,16 @@ export interface NewConsumer extends Proof {
   tokenTtlSeconds?: number;
 }
 
+/** By the names of the columns. */
+export interface ScopeChanges {
+  models?: string[] | null;
+  max_class?: TrafficClass;
+  rpm?: number | null;
+  requests_per_day?: number | null;
+  tokens_per_day?: number | null;
+  token_ttl_s?: number;
+}
+
 /**
  * What the owner does to consumers and tokens. Every change is in the audit.
  * @throws GatewayError `invalid_argument` for a name that is unknown or taken, and for values out of bounds
@@ -70,6 +80,8 @@ export interface Admin {
   /** The secret before stays valid for `graceSeconds`: 0 to 2,592,000. */
   rotateConsumer(name: string, proof: string, graceSeconds: number): Promise<ConsumerRow>;
   enableConsumer(name: string, enabled: boolean): Promise<ConsumerRow>;
+  /** Changes what is named and nothing else; null takes a bound away. The next reservation knows. */
+  scopeConsumer(name: string, changes: ScopeChanges): Promise<ConsumerRow>;
   removeConsumer(name: string): Promise<void>;
   /** The newest first. */
   tokens(filter: { consumer?: string; includeEnded?: boolean; atMost?: number }): Promise<TokenRow[]>;
@@ -105,6 +117,7 @@ export function createAdmin(transport: Transport, timeoutMs = ADMIN_TIMEOUT_MS):
     rotateConsumer: (name, proof, graceSeconds) =>
       ask("eve_consumer_rotate", { name, proof, grace_s: graceSeconds }, consumer),
     enableConsumer: (name, enabled) => ask("eve_consumer_enable", { name, enabled }, consumer),
+    scopeConsumer: (name, changes) => ask("eve_consumer_scope", { name, changes }, consumer),
     removeConsumer: async (name) => {
       await ask("eve_consumer_remove", { name }, z.unknown());
     },

@@ -107,6 +107,63 @@ end;
 $$;
 comment on function public.eve_stage is 'Which model serves a stage and which keys are not the stage''s; or that nobody has set it up, or that there is no such stage.';
 
+-- A stage that nobody has set up, served out of the environment: the rows that admission needs, made at its first call.
+create or replace function public.eve_stage_from_environment(
+  stage_type text, provider_kind text, model text, env_var_name text default null
+)
+returns jsonb
+language plpgsql
+volatile
+set search_path = ''
+as $$
+declare
+  v_alias constant text := 'stage:' || eve_stage_from_environment.stage_type;
+  v_provider text;
+  v_model text;
+begin
+  perform eve.check_stage_provider(eve_stage_from_environment.stage_type, eve_stage_from_environment.provider_kind);
+  select k.provider into v_provider from eve.provider_kinds k where k.kind = eve_stage_from_environment.provider_kind;
+  v_model := eve.stage_model(eve_stage_from_environment.provider_kind, eve_stage_from_environment.model);
+  -- A call reads, unless it is the first one or the environment has changed.
+  if not exists (
+    select from public.google_ai_model_limits m
+    where m.model = v_alias and m.replaced_by = v_model and m.provider = v_provider and m.is_active
+  ) and not exists (select from public.provider_configs c where c.stage_type = eve_stage_from_environment.stage_type) then
+    insert into public.google_ai_model_limits (model, provider, supports_system, supports_json, supports_tools)
+    select v_model, k.provider, k.supports_system, k.supports_json, k.supports_tools
+    from eve.provider_kinds k
+    where k.kind = eve_stage_from_environment.provider_kind
+    on conflict do nothing;
+    insert into public.google_ai_model_limits as m (model, provider, replaced_by)
+    values (v_alias, v_provider, v_model)
+    on conflict (model) do update
+    set provider = excluded.provider, replaced_by = excluded.replaced_by, is_active = true;
+  end if;
+  if eve_stage_from_environment.env_var_name is not null
+    and not exists (
+      select from public.google_ai_api_keys u where u.env_var_name = eve_stage_from_environment.env_var_name
+    ) then
+    insert into public.google_ai_api_keys (key_alias, provider, env_var_name, is_active, priority, notes)
+    values (
+      lower(replace(eve_stage_from_environment.env_var_name, '_', '-')), v_provider, eve_stage_from_environment.env_var_name, true, 100,
+      'Found in the environment, for stages that nobody has set up.'
+    );
+  end if;
+  return jsonb_build_object(
+    'exclude_keys', (
+      select coalesce(jsonb_agg(u.id), '[]')
+      from public.google_ai_api_keys u
+      where u.is_active and eve.provider_name(u.provider) = v_provider
+        and case
+          when eve_stage_from_environment.env_var_name is null then u.env_var_name like 'stage:%'
+          else u.env_var_name is distinct from eve_stage_from_environment.env_var_name
+        end
+    )
+  );
+end;
+$$;
+comment on function public.eve_stage_from_environment is 'Makes the rows by which the environment serves a stage that nobody has set up, and says which keys are not the stage''s.';
+
 -- The secret behind a key's name, still encrypted, with the settings of its provider.
 create or replace function public.eve_stage_credential(name text)
 returns jsonb
@@ -623,7 +680,7 @@ begin
   for v_function in
     select p.oid::regprocedure as signature
     from pg_catalog.pg_proc p
-    where (p.pronamespace = 'public'::regnamespace and (p.proname like 'eve\_provider\_%' or p.proname in ('eve_stage', 'eve_stage_credential', 'eve_administrator', 'eve_consumer_scope')))
+    where (p.pronamespace = 'public'::regnamespace and (p.proname like 'eve\_provider\_%' or p.proname in ('eve_stage', 'eve_stage_credential', 'eve_stage_from_environment', 'eve_administrator', 'eve_consumer_scope')))
       or (p.pronamespace = 'eve'::regnamespace and p.proname in ('stage_json', 'raise_alert', 'close_alerts', 'check_stage_provider'))
   loop
     execute format('revoke all on function %s from public, anon, authenticated', v_function.signature);

@@ -1,15 +1,17 @@
 import { describe, expect, test } from "vitest";
 
 /**
- * How high a room stands. It imports from rooms below its own and from itself: functions -> doors | gateway | identity |
- * maintenance -> providers | ledger | tokens | secrets | http -> contract.
+ * How high a room stands. It imports from rooms below its own and from itself: functions -> admin -> doors | gateway | identity |
+ * maintenance -> stages -> providers | ledger | tokens | secrets | http -> contract.
  */
 const HEIGHT: Readonly<Record<string, number>> = {
   functions: 3,
+  admin: 2.5,
   doors: 2,
   gateway: 2,
   identity: 2,
   maintenance: 2,
+  stages: 1.5,
   providers: 1,
   ledger: 1,
   tokens: 1,

@@ -1,0 +1,98 @@
+import type { Clock } from "../contract/clock.ts";
+import { asGatewayError, GatewayError } from "../contract/gateway_error.ts";
+import type { Log } from "../contract/log.ts";
+import { pathWithin } from "../doors/entrance.ts";
+import { refuseNative } from "../doors/native_answer.ts";
+import { BODY_TIMEOUT_MS, readBody } from "../http/body.ts";
+import { parseJson } from "../http/json.ts";
+import { jsonResponse } from "../http/json_response.ts";
+import { consumerRoutes } from "./consumer_routes.ts";
+import { type AllowedOrigins, forOrigin, preflightFor } from "./origins.ts";
+import { playgroundRoutes } from "./playground_routes.ts";
+import { providerRoutes } from "./provider_routes.ts";
+import { readingRoutes } from "./reading_routes.ts";
+import type { Office, Route } from "./route.ts";
+
+export interface AdminEndpointOptions {
+  /** The first part of every path, as hosted functions see it. */
+  functionName: string;
+  /** Puts the office together, at the first request; a failure is answered, and tried again by the next request. */
+  open: () => Office;
+  /** Which pages in a browser may call. */
+  origins: () => AllowedOrigins;
+  clock: Clock;
+  newId: () => string;
+  log: Log;
+}
+
+/** Prompts of the playground come with pictures; everything else is a handful of fields. */
+const MAX_BODY_BYTES = 10 * 1024 * 1024;
+
+const ROUTES: readonly Route[] = [
+  ...providerRoutes,
+  ...readingRoutes,
+  ...consumerRoutes,
+  ...playgroundRoutes,
+];
+
+/**
+ * The administrators' API. Nothing of a request is read before its sender is known to be one, and no answer holds a key of a
+ * provider; a consumer's secret is in the one answer that made it.
+ */
+export function createAdminEndpoint(options: AdminEndpointOptions): (request: Request) => Promise<Response> {
+  let office: Office | null = null;
+  return async (request) => {
+    const origins = options.origins();
+    if (request.method === "OPTIONS") return preflightFor(request, origins);
+    const requestId = options.newId();
+    try {
+      office ??= options.open();
+      return forOrigin(await receive(request, office, options, requestId), request, origins);
+    } catch (thrown) {
+      const error = asGatewayError(thrown);
+      if (error.status >= 500) {
+        const { code, detail } = error;
+        options.log("error", "admin_request_failed", { request_id: requestId, code, detail });
+      }
+      return forOrigin(refuseNative(error, requestId), request, origins);
+    }
+  };
+}
+
+async function receive(
+  request: Request,
+  office: Office,
+  { clock, functionName, log }: AdminEndpointOptions,
+  requestId: string,
+): Promise<Response> {
+  const path = pathWithin(functionName, request.url);
+  const here = ROUTES.filter((each) => rest(each.path, path) !== null);
+  if (here.length === 0) throw new GatewayError("not_found", { details: { path } });
+  const route = here.find(({ method }) => method === request.method);
+  if (route === undefined) {
+    const allow = [...here.map(({ method }) => method), "OPTIONS"].join(", ");
+    throw new GatewayError("method_not_allowed", { headers: { allow } });
+  }
+  const administrator = await office.identify(request);
+  const asked = route.method === "GET"
+    ? Object.fromEntries(new URL(request.url).searchParams)
+    : parseJson(await readBody(request, { maxBytes: MAX_BODY_BYTES, timeoutMs: BODY_TIMEOUT_MS, clock }));
+  if (route.method === "POST") {
+    log("info", "admin_action", {
+      request_id: requestId,
+      path,
+      administrator: administrator.id ?? "project",
+    });
+  }
+  const visit = { office, administrator, requestId, signal: request.signal };
+  const answer = await route.serve(visit, asked, rest(route.path, path) ?? "");
+  return answer instanceof Response ? answer : jsonResponse(200, answer, requestId);
+}
+
+/** What stands where a route has `*`, nothing where it has none; null: the path is not the route's. */
+function rest(route: string, path: string): string | null {
+  if (!route.endsWith("/*")) return route === path ? "" : null;
+  const head = route.slice(0, -1);
+  const tail = path.startsWith(head) ? path.slice(head.length) : "";
+  return tail !== "" && !tail.includes("/") ? decodeURIComponent(tail) : null;
+}

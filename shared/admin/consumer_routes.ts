@@ -1,0 +1,116 @@
+import { z } from "zod";
+import { GatewayError } from "../contract/gateway_error.ts";
+import { mintConsumerSecret } from "../tokens/consumer_secret.ts";
+import { route } from "./route.ts";
+
+const name = z.string().trim().min(1).max(63);
+const count = z.number().int().min(0).max(2_147_483_647).nullish();
+/** A query has texts alone. */
+const number = z.string().regex(/^\d{1,15}$/, "must be a whole number").transform(Number);
+
+const scope = {
+  models: z.array(z.string().min(1).max(200)).min(1, "must name at least one, or be null for all").nullish(),
+  max_class: z.enum(["interactive", "batch"]).optional(),
+  rpm: count,
+  requests_per_day: count,
+  tokens_per_day: z.number().int().min(0).nullish(),
+  token_ttl_s: z.number().int().min(60).max(86_400).optional(),
+};
+
+/** How long the secret before stays valid, if nobody says: a day, in which programs can be given the new one. */
+const GRACE_S = 86_400;
+
+/** Consumers and their tokens. A secret is in the one answer that made it, and nowhere else. */
+export const consumerRoutes = [
+  route("GET", "/consumers", z.strictObject({ name: name.optional() }), async ({ office }, asked) => ({
+    consumers: await office.admin.consumers(asked.name),
+  })),
+
+  route(
+    "POST",
+    "/consumers/add",
+    z.strictObject({ name, kind: z.enum(["service", "notebook"]), ...scope }),
+    async ({ office }, asked) => {
+      const secret = await mintConsumerSecret(asked.kind);
+      const consumer = await office.admin.addConsumer({
+        keyId: secret.keyId,
+        proof: secret.proof,
+        name: asked.name,
+        kind: asked.kind,
+        models: asked.models ?? null,
+        maxClass: asked.max_class,
+        rpm: asked.rpm ?? null,
+        requestsPerDay: asked.requests_per_day ?? null,
+        tokensPerDay: asked.tokens_per_day ?? null,
+        tokenTtlSeconds: asked.token_ttl_s,
+      });
+      return { consumer, secret: secret.text };
+    },
+  ),
+
+  route(
+    "POST",
+    "/consumers/rotate",
+    z.strictObject({ name, grace_s: z.number().int().min(0).max(2_592_000).default(GRACE_S) }),
+    async ({ office }, asked) => {
+      const [known] = await office.admin.consumers(asked.name);
+      if (known === undefined) {
+        throw new GatewayError("not_found", { message: `There is no consumer named ${asked.name}.` });
+      }
+      const secret = await mintConsumerSecret(known.kind, known.key_id ?? undefined);
+      const consumer = await office.admin.rotateConsumer(asked.name, secret.proof, asked.grace_s);
+      return { consumer, secret: secret.text };
+    },
+  ),
+
+  route(
+    "POST",
+    "/consumers/enable",
+    z.strictObject({ name, enabled: z.boolean() }),
+    async ({ office }, asked) => ({
+      consumer: await office.admin.enableConsumer(asked.name, asked.enabled),
+    }),
+  ),
+
+  route("POST", "/consumers/scope", z.strictObject({ name, ...scope }), async ({ office }, asked) => {
+    const { name: consumer, ...changes } = asked;
+    return { consumer: await office.admin.scopeConsumer(consumer, changes) };
+  }),
+
+  route("POST", "/consumers/remove", z.strictObject({ name }), async ({ office }, asked) => {
+    await office.admin.removeConsumer(asked.name);
+    return { removed: asked.name };
+  }),
+
+  route(
+    "GET",
+    "/tokens",
+    z.strictObject({
+      consumer: name.optional(),
+      ended: z.enum(["true", "false"]).default("false"),
+      limit: number.optional(),
+    }),
+    async ({ office }, asked) => ({
+      tokens: await office.admin.tokens({
+        consumer: asked.consumer,
+        includeEnded: asked.ended === "true",
+        atMost: asked.limit,
+      }),
+    }),
+  ),
+
+  route(
+    "POST",
+    "/tokens/revoke",
+    z.union([
+      z.strictObject({ token_id: z.uuid(), reason: z.string().max(200).optional() }),
+      z.strictObject({ consumer: name, reason: z.string().max(200).optional() }),
+    ], { error: "send token_id or consumer" }),
+    async ({ office }, asked) => ({
+      revoked: await office.admin.revokeTokens({
+        ...("token_id" in asked ? { tokenId: asked.token_id } : { consumer: asked.consumer }),
+        reason: asked.reason,
+      }),
+    }),
+  ),
+];

@@ -1,0 +1,39 @@
+import { z } from "zod";
+import { route } from "./route.ts";
+
+/** Headers of llm-invoke's answer that a page shows. */
+const PASSED_ON = /^(content-type|retry-after|x-ratelimit-.*|x-eve-.*)$/;
+
+/**
+ * Calls of models out of the playground. A session is no credential of llm-invoke, and a secret key has no place in a browser:
+ * so the call goes through here, with the project's key, and its record says whose it was.
+ */
+export const playgroundRoutes = [
+  route(
+    "POST",
+    "/invoke",
+    z.looseObject({ metadata: z.record(z.string(), z.unknown()).optional() }),
+    async ({ office, administrator, signal }, asked) => {
+      const response = await office.invoke("", {
+        method: "POST",
+        headers: { "content-type": "application/json" },
+        body: JSON.stringify({
+          ...asked,
+          metadata: { ...asked.metadata, administrator: administrator.name },
+        }),
+        signal,
+      });
+      return passedOn(response);
+    },
+  ),
+
+  route("GET", "/jobs/*", z.strictObject({}), async ({ office, signal }, _asked, id) => {
+    return passedOn(await office.invoke(`/jobs/${encodeURIComponent(id)}`, { signal }));
+  }),
+];
+
+function passedOn(response: Response): Response {
+  const headers = new Headers({ "cache-control": "no-store" });
+  for (const [name, value] of response.headers) if (PASSED_ON.test(name)) headers.set(name, value);
+  return new Response(response.body, { status: response.status, headers });
+}

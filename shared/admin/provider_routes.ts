@@ -1,0 +1,169 @@
+import { z } from "zod";
+import type { StageRow } from "../ledger/stages.ts";
+import { GatewayError } from "../contract/gateway_error.ts";
+import { fallbackOf } from "../stages/environment.ts";
+import { seedFromEnvironment } from "../stages/first_run.ts";
+import { refreshStage } from "../stages/refresh.ts";
+import { poolSecretOf } from "./pool.ts";
+import { type Office, route, type Visit } from "./route.ts";
+import { saveStage } from "./save_stage.ts";
+
+const stageType = z.string().trim().min(1).max(32).transform((name) => name.toUpperCase());
+/** A query has texts alone. */
+const number = z.string().regex(/^\d{1,15}$/, "must be a whole number").transform(Number);
+
+/** Refreshing all of them must end before the platform cuts it off. */
+const REFRESH_ALL_TIMEOUT_MS = 90_000;
+
+export const providerRoutes = [
+  route(
+    "GET",
+    "/me",
+    z.strictObject({}),
+    ({ administrator: { kind, id, email } }) => Promise.resolve({ kind, id, email, administrator: true }),
+  ),
+
+  route("GET", "/providers", z.strictObject({ stage_type: stageType.optional() }), async (visit, asked) => {
+    const encryption = encryptionOf(visit.office);
+    if (encryption.ready) {
+      await seedFromEnvironment(visit.office.stages, visit.office.seal(), visit.office.read);
+    }
+    return { stages: await shown(visit.office, asked.stage_type), encryption };
+  }),
+
+  route(
+    "POST",
+    "/providers/update",
+    z.strictObject({
+      stage_type: stageType,
+      provider_kind: z.string().min(1).max(32),
+      api_key: z.string().trim().min(1, "must not be empty: leave it out to keep the key that is there").max(
+        4_096,
+      )
+        .regex(/^[\x21-\x7e]+$/, "must be visible ASCII characters without spaces").nullish(),
+      model: z.string().trim().min(1).max(150).nullish(),
+      settings: z.record(z.string().max(32), z.string().trim().max(500)).nullish(),
+      quota_project: z.string().trim().min(1).max(100).nullish(),
+      remove_key: z.boolean().optional(),
+    }),
+    async ({ office, administrator, signal }, asked) => {
+      const saved = await saveStage(
+        office,
+        {
+          stageType: asked.stage_type,
+          providerKind: asked.provider_kind,
+          apiKey: asked.api_key ?? null,
+          model: asked.model ?? null,
+          settings: asked.settings ?? null,
+          quotaProject: asked.quota_project ?? null,
+          removeKey: asked.remove_key ?? false,
+        },
+        administrator.name,
+        signal,
+      );
+      return { stage: withFallback(office, saved) };
+    },
+  ),
+
+  route(
+    "POST",
+    "/providers/refresh",
+    z.strictObject({ stage_type: stageType.optional() }),
+    async ({ office, administrator, signal }, asked) => {
+      const rows = await office.stages.list(asked.stage_type);
+      if (asked.stage_type !== undefined && rows[0]?.config == null) throw notSetUp(asked.stage_type);
+      const until = AbortSignal.any([signal, AbortSignal.timeout(REFRESH_ALL_TIMEOUT_MS)]);
+      const results = await Promise.all(
+        rows.filter(isSetUp).map((row) => refreshStage(refreshing(office), row, administrator.name, until)),
+      );
+      return {
+        stages: await shown(office, asked.stage_type),
+        results: results.map(({ stageType, status, ...facts }) => ({
+          stage_type: stageType,
+          outcome: status,
+          ...facts,
+        })),
+      };
+    },
+  ),
+
+  route(
+    "POST",
+    "/providers/remove",
+    z.strictObject({ stage_type: stageType }),
+    async ({ office, administrator }, asked) => ({
+      stage: withFallback(office, await office.stages.remove(asked.stage_type, administrator.name)),
+    }),
+  ),
+
+  route(
+    "GET",
+    "/providers/history",
+    z.strictObject({ stage_type: stageType.optional(), limit: number.optional(), before: number.optional() }),
+    async ({ office }, asked) => ({
+      history: await office.stages.history({
+        stageType: asked.stage_type,
+        atMost: asked.limit,
+        before: asked.before,
+      }),
+    }),
+  ),
+
+  route(
+    "GET",
+    "/providers/keys",
+    z.strictObject({ stage_type: stageType.optional() }),
+    async ({ office }: Visit, asked) => ({ keys: await office.stages.keys(asked.stage_type) }),
+  ),
+];
+
+/** Whether keys can be kept at all, and if not, why: for the page to say before somebody types one. */
+function encryptionOf(office: Office): { ready: boolean; problem: string | null } {
+  try {
+    office.seal();
+    return { ready: true, problem: null };
+  } catch (thrown) {
+    if (thrown instanceof GatewayError) return { ready: false, problem: thrown.publicMessage };
+    throw thrown;
+  }
+}
+
+export function refreshing(office: Office) {
+  return {
+    stages: office.stages,
+    seal: office.seal,
+    inspectors: office.inspectors,
+    poolSecret: (provider: string) => poolSecretOf(office, provider),
+  };
+}
+
+async function shown(office: Office, stageType: string | undefined) {
+  const rows = await office.stages.list(stageType);
+  if (stageType !== undefined && rows.length === 0) {
+    throw new GatewayError("not_found", { message: `There is no stage ${stageType}.` });
+  }
+  return rows.map((row) => withFallback(office, row));
+}
+
+/** With what serves the stage while nobody has set it up. */
+function withFallback(office: Office, row: StageRow) {
+  const fallback = row.config !== null
+    ? null
+    : fallbackOf(row.provider_kinds.map(({ kind }) => kind), office.read);
+  return {
+    ...row,
+    environment: fallback === null
+      ? null
+      : { provider_kind: fallback.providerKind, variable: fallback.variable, model: fallback.model },
+  };
+}
+
+function isSetUp(row: StageRow): row is StageRow & { config: NonNullable<StageRow["config"]> } {
+  return row.config !== null;
+}
+
+function notSetUp(stageType: string): GatewayError {
+  return new GatewayError("not_found", {
+    message: `Stage ${stageType} is not set up: save a provider first.`,
+  });
+}

@@ -1,0 +1,139 @@
+import { z } from "zod";
+import { REQUEST_STATES, USAGE_BY } from "../ledger/reading.ts";
+import { route } from "./route.ts";
+
+/** A query has texts alone. */
+const number = z.string().regex(/^\d{1,15}$/, "must be a whole number").transform(Number);
+const text = z.string().trim().min(1).max(200);
+const limit = z.number().int().min(0).max(2_147_483_647).nullish();
+
+/** What the pages show. The answers are those of the database's reading functions, by the names of the columns. */
+export const readingRoutes = [
+  route(
+    "GET",
+    "/lanes",
+    z.strictObject({ quota_project: text.optional(), model: text.optional() }),
+    async ({ office: { reading } }, asked) => {
+      const [now, lanes] = await Promise.all([
+        reading.now(),
+        reading.lanes({ quotaProject: asked.quota_project, model: asked.model }),
+      ]);
+      return { now, lanes };
+    },
+  ),
+
+  route("GET", "/keys", z.strictObject({}), async ({ office }) => ({ keys: await office.reading.keys() })),
+
+  route("GET", "/models", z.strictObject({}), async ({ office }) => {
+    const models = await office.models({ consumerId: null, tokenId: null });
+    return {
+      models: models.map((each) => ({
+        model: each.model,
+        replaced_by: each.replacedBy,
+        provider: each.provider,
+        rpm: each.rpm,
+        tpm: each.tpm,
+        rpd: each.rpd,
+        capabilities: each.capabilities,
+        max_output_tokens: each.maxOutputTokens,
+      })),
+    };
+  }),
+
+  route("GET", "/limits", z.strictObject({}), ({ office }) => office.reading.limits()),
+
+  route(
+    "POST",
+    "/limits/set",
+    z.strictObject({
+      changes: z.array(z.strictObject({ model: text, rpm: limit, tpm: limit, rpd: limit })).min(1).max(1_000),
+      quota_project: text.nullish(),
+    }),
+    async ({ office, administrator }, { changes, quota_project }) => ({
+      changed: await office.reading.setLimits(changes, {
+        quotaProject: quota_project ?? undefined,
+        ...(quota_project && { notes: `set by ${administrator.name}` }),
+      }),
+    }),
+  ),
+
+  route(
+    "GET",
+    "/requests",
+    z.strictObject({
+      request_id: text.optional(),
+      consumer: text.optional(),
+      model: text.optional(),
+      key: text.optional(),
+      outcome: z.enum(REQUEST_STATES).optional(),
+      error_code: text.optional(),
+      since: text.optional(),
+      until: text.optional(),
+      before: number.optional(),
+      limit: number.optional(),
+    }),
+    ({ office }, asked) =>
+      office.reading.requests({
+        requestId: asked.request_id,
+        consumer: asked.consumer,
+        model: asked.model,
+        key: asked.key,
+        outcome: asked.outcome,
+        errorCode: asked.error_code,
+        since: asked.since,
+        until: asked.until,
+        before: asked.before,
+        atMost: asked.limit,
+      }),
+  ),
+
+  route(
+    "GET",
+    "/requests/detail",
+    z.union([
+      z.strictObject({ request_no: number }),
+      z.strictObject({ request_id: text, consumer: text.optional() }),
+    ], { error: "send request_no, or request_id and, where several used it, consumer" }),
+    ({ office }, asked) =>
+      office.reading.request(
+        "request_no" in asked
+          ? { requestNo: asked.request_no }
+          : { requestId: asked.request_id, consumer: asked.consumer },
+      ),
+  ),
+
+  route(
+    "GET",
+    "/usage",
+    z.strictObject({
+      by: z.string().default("day").transform((names) => names.split(",").map((name) => name.trim()))
+        .pipe(z.array(z.enum(USAGE_BY, { error: `must be some of ${USAGE_BY.join(", ")}` }))),
+      since: text.optional(),
+      until: text.optional(),
+      consumer: text.optional(),
+      model: text.optional(),
+      key: text.optional(),
+      limit: number.optional(),
+    }),
+    ({ office }, { limit: atMost, ...asked }) => office.reading.usage({ ...asked, atMost }),
+  ),
+
+  route(
+    "GET",
+    "/alerts",
+    z.strictObject({
+      state: z.enum(["open", "closed", "all"]).optional(),
+      kind: text.optional(),
+      before: number.optional(),
+      limit: number.optional(),
+    }),
+    ({ office }, { limit: atMost, ...asked }) => office.reading.alerts({ ...asked, atMost }),
+  ),
+
+  route(
+    "POST",
+    "/alerts/close",
+    z.strictObject({ id: z.number().int().positive() }),
+    async ({ office }, { id }) => ({ alert: await office.reading.closeAlert(id) }),
+  ),
+];

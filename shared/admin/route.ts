@@ -1,0 +1,59 @@
+import type { z } from "zod";
+import { validated } from "../doors/validated.ts";
+import type { Administrator } from "../contract/administrator.ts";
+import type { Background } from "../gateway/background.ts";
+import type { Admin } from "../ledger/admin.ts";
+import type { Ledger } from "../ledger/ledger.ts";
+import type { Reading } from "../ledger/reading.ts";
+import type { Stages } from "../ledger/stages.ts";
+import type { Seal } from "../secrets/seal.ts";
+import type { ReadVariable } from "../stages/environment.ts";
+import type { Inspectors } from "../stages/look.ts";
+
+/** What stands behind the admin API. */
+export interface Office {
+  identify(request: Request): Promise<Administrator>;
+  stages: Stages;
+  reading: Reading;
+  admin: Admin;
+  models: Ledger["models"];
+  /** @throws GatewayError `gateway_misconfigured` without ADMIN_SECRET_KEY */
+  seal: () => Seal;
+  inspectors: Inspectors;
+  read: ReadVariable;
+  /** Secrets of the pool, by the variable that holds them. */
+  secrets: (envVarName: string) => string | null;
+  /** Whether a base URL may lead into a private network. */
+  allowPrivate: boolean;
+  /** Passes a call on to llm-invoke with the project's own key. */
+  invoke: (path: string, init: RequestInit) => Promise<Response>;
+  background: Background;
+}
+
+/** One request, its sender already known to be an administrator. */
+export interface Visit {
+  office: Office;
+  administrator: Administrator;
+  requestId: string;
+  /** Aborts when the client has gone. */
+  signal: AbortSignal;
+}
+
+/** One thing that the admin API does. */
+export interface Route {
+  method: "GET" | "POST";
+  /** Below the function's own; a last part of `*` stands for anything. */
+  path: string;
+  /** Answers what becomes the JSON of the response, or the response itself. Throws GatewayError. */
+  serve(visit: Visit, asked: unknown, rest: string): Promise<unknown>;
+}
+
+/** A route whose body, or whose query, has this shape. */
+export function route<Shape extends z.ZodType>(
+  method: Route["method"],
+  path: string,
+  shape: Shape,
+  serve: (visit: Visit, asked: z.output<Shape>, rest: string) => Promise<unknown>,
+): Route {
+  return { method, path, serve: (visit, asked, rest) => serve(visit, validated(shape, asked), rest) };
+}

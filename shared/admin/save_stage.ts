@@ -1,0 +1,153 @@
+import { GatewayError } from "../contract/gateway_error.ts";
+import { invalidRequest } from "../doors/validated.ts";
+import type { SealedKey, StageRow } from "../ledger/stages.ts";
+import { factsOfKey } from "../secrets/key_facts.ts";
+import { keptKeys } from "../stages/kept_keys.ts";
+import { PROVIDER_KINDS, type ProviderKind } from "../stages/kinds.ts";
+import { lookAt, type Looked } from "../stages/look.ts";
+import { poolSecretOf, quotaProjectOf } from "./pool.ts";
+import type { Office } from "./route.ts";
+
+export interface StageWish {
+  stageType: string;
+  providerKind: string;
+  /** Null: the key that is there stays, if the provider is the same. */
+  apiKey: string | null;
+  /** Null: the model that is there, or the provider's usual one, or the first that it offers. */
+  model: string | null;
+  /** Null: as the key. */
+  settings: Record<string, string> | null;
+  quotaProject: string | null;
+  removeKey: boolean;
+}
+
+/** Of what a provider offers instead, a page would not show more. */
+const MAX_OFFERED = 10;
+
+/**
+ * Saves a stage as a person wants it, after asking the provider about the key and the model. What is saved serves from the
+ * next call on. A key that the provider refuses is saved as `invalid`, and one that could not be asked about as `error`; a
+ * model that it does not offer is not saved.
+ * @throws GatewayError `not_found`, `invalid_request`, `invalid_argument`, `gateway_misconfigured`
+ */
+export async function saveStage(
+  office: Office,
+  wish: StageWish,
+  actor: string,
+  signal: AbortSignal,
+): Promise<StageRow> {
+  const [row] = await office.stages.list(wish.stageType);
+  if (row === undefined) {
+    throw new GatewayError("not_found", { message: `There is no stage ${wish.stageType}.` });
+  }
+  const kind = kindFor(row, wish.providerKind);
+  const before = row.config?.provider_kind === wish.providerKind ? row.config : null;
+  const settings = checkedSettings(kind, wish.settings ?? before?.settings ?? {}, office.allowPrivate);
+  const key = wish.apiKey === null
+    ? null
+    : { token: await office.seal().close(wish.apiKey), ...await factsOfKey(wish.apiKey) };
+  const secret = await secretToAskWith(office, wish, before !== null, kind);
+  const looked: Looked = secret === null
+    ? {
+      status: "error",
+      reason: "the provider could not be asked: there is no key to ask with",
+      models: null,
+    }
+    : await lookAt(office.inspectors, wish.providerKind, { secret: secret.secret, settings }, signal);
+  const { status, reason } = secret?.isPools && looked.status === "invalid"
+    ? { ...looked, status: "error" as const }
+    : looked;
+  return await office.stages.save({
+    stageType: wish.stageType,
+    providerKind: wish.providerKind,
+    model: modelFor(wish.model, before?.model ?? null, kind, looked.models),
+    actor,
+    key,
+    settings,
+    quotaProject: wish.quotaProject ?? await knownQuotaProject(office, kind, key),
+    models: looked.models,
+    status,
+    statusReason: reason,
+    removeKey: wish.removeKey,
+  });
+}
+
+function kindFor(row: StageRow, providerKind: string): ProviderKind {
+  const kind = PROVIDER_KINDS[providerKind];
+  const allowed = row.provider_kinds.map((each) => each.kind);
+  if (kind !== undefined && allowed.includes(providerKind)) return kind;
+  throw invalidRequest([{
+    field: "provider_kind",
+    problem: allowed.length === 0
+      ? `no provider may serve ${row.stage_type}`
+      : `${providerKind} may not serve ${row.stage_type}: it may be served by ${allowed.join(", ")}`,
+  }]);
+}
+
+function checkedSettings(
+  kind: ProviderKind,
+  settings: Record<string, string>,
+  allowPrivate: boolean,
+): Record<string, string> {
+  // An empty field of a form is one that nobody has filled in.
+  const given = Object.fromEntries(Object.entries(settings).filter(([, value]) => value !== ""));
+  const faults = [];
+  for (const [name, value] of Object.entries(given)) {
+    const rule = kind.settings[name];
+    const problem = rule === undefined
+      ? `this provider has no such setting; it has ${Object.keys(kind.settings).join(", ") || "none"}`
+      : rule.problem(value, { allowPrivate });
+    if (problem !== null) faults.push({ field: `settings.${name}`, problem });
+  }
+  for (const [name, { required }] of Object.entries(kind.settings)) {
+    if (required && given[name] === undefined) {
+      faults.push({ field: `settings.${name}`, problem: "is needed" });
+    }
+  }
+  if (faults.length > 0) throw invalidRequest(faults);
+  return given;
+}
+
+async function secretToAskWith(
+  office: Office,
+  wish: StageWish,
+  sameKind: boolean,
+  kind: ProviderKind,
+): Promise<{ secret: string; isPools: boolean } | null> {
+  if (wish.apiKey !== null) return { secret: wish.apiKey, isPools: false };
+  if (sameKind && !wish.removeKey) {
+    const kept = await keptKeys(office.stages, office.seal)(`stage:${wish.stageType}`);
+    if (kept !== null) return { secret: kept.secret, isPools: false };
+  }
+  const pools = await poolSecretOf(office, kind.provider);
+  return pools === null ? null : { secret: pools, isPools: true };
+}
+
+function modelFor(
+  wanted: string | null,
+  before: string | null,
+  kind: ProviderKind,
+  offered: string[] | null,
+): string {
+  if (offered === null || offered.length === 0) return wanted ?? before ?? kind.defaultModel;
+  if (wanted !== null) {
+    if (!kind.listsAll || offered.includes(wanted)) return wanted;
+    const some = offered.slice(0, MAX_OFFERED).join(", ");
+    const more = offered.length > MAX_OFFERED ? `, and ${offered.length - MAX_OFFERED} more` : "";
+    throw invalidRequest([{
+      field: "model",
+      problem: `the provider does not offer ${wanted} to this key; it offers ${some}${more}`,
+    }]);
+  }
+  return [before, kind.defaultModel].find((model) => model !== null && offered.includes(model)) ??
+    offered[0]!;
+}
+
+/** A key that the pool has too is counted with it. */
+async function knownQuotaProject(
+  office: Office,
+  kind: ProviderKind,
+  key: SealedKey | null,
+): Promise<string | null> {
+  return key === null ? null : await quotaProjectOf(office, kind.provider, key.fingerprint);
+}

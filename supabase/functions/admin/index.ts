@@ -1,0 +1,54 @@
+import { createAdminEndpoint } from "../../../shared/admin/admin_endpoint.ts";
+import { ORIGINS_VARIABLE, readOrigins } from "../../../shared/admin/origins.ts";
+import { systemClock as clock } from "../../../shared/contract/clock.ts";
+import { consoleLog as log } from "../../../shared/contract/log.ts";
+import { edgeBackground as background } from "../../../shared/gateway/background.ts";
+import { environmentSecrets } from "../../../shared/gateway/secrets.ts";
+import { readSettings } from "../../../shared/gateway/settings.ts";
+import { identifyAdministrator } from "../../../shared/identity/administrator.ts";
+import { createAdmin } from "../../../shared/ledger/admin.ts";
+import { createLedger } from "../../../shared/ledger/ledger.ts";
+import { createReading } from "../../../shared/ledger/reading.ts";
+import { rpcTransport } from "../../../shared/ledger/rpc_transport.ts";
+import { createStages } from "../../../shared/ledger/stages.ts";
+import { googleKeyInspector } from "../../../shared/providers/google_keys.ts";
+import { openaiProvider } from "../../../shared/providers/openai.ts";
+import { ADMIN_SECRET_VARIABLE, createSeal } from "../../../shared/secrets/seal.ts";
+import { ALLOW_PRIVATE_VARIABLE } from "../../../shared/stages/kinds.ts";
+
+const variable = (name: string) => Deno.env.get(name);
+
+function open() {
+  const { project, databaseKey, googleBaseUrl } = readSettings(variable);
+  const transport = rpcTransport({ url: project.url, secretKey: databaseKey });
+  const stages = createStages(transport);
+  const apiKey = project.publishableKeys.default ?? databaseKey;
+  return {
+    identify: (request: Request) => identifyAdministrator(request, { project, apiKey, stages, fetch }),
+    stages,
+    reading: createReading(transport),
+    admin: createAdmin(transport),
+    models: createLedger(transport).models,
+    seal: () => createSeal(variable(ADMIN_SECRET_VARIABLE)),
+    inspectors: {
+      google: googleKeyInspector({ baseUrl: googleBaseUrl }),
+      openai: openaiProvider({ baseUrl: variable("OPENAI_BASE_URL") }),
+    },
+    read: variable,
+    secrets: environmentSecrets(variable),
+    allowPrivate: variable(ALLOW_PRIVATE_VARIABLE) === "true",
+    invoke: (path: string, init: RequestInit) =>
+      fetch(`${project.url}/functions/v1/llm-invoke${path}`, {
+        ...init,
+        headers: { ...init.headers as Record<string, string>, apikey: databaseKey },
+      }),
+    background,
+  };
+}
+
+const newId = () => crypto.randomUUID();
+const origins = () => readOrigins(variable(ORIGINS_VARIABLE));
+
+export default {
+  fetch: createAdminEndpoint({ functionName: "admin", open, origins, clock, newId, log }),
+};

@@ -1,0 +1,362 @@
+/** The admin API from outside: who comes in, a stage that is set up, its history, and what the console's pages read. */
+import { createClient } from "@supabase/supabase-js";
+import postgres from "postgres";
+import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { fakeOpenAi } from "../fakes/openai_api.ts";
+import { type FakeServer, serveFake } from "../fakes/fake_api.ts";
+import { startTestStack, type TestStack } from "../harness/stack.ts";
+
+const PASSWORD = "correct horse battery staple 9";
+const openai = fakeOpenAi();
+let upstream: FakeServer;
+let stack: TestStack;
+let sql: postgres.Sql;
+/** Access tokens of sessions. */
+let ann: string;
+let bob: string;
+
+beforeAll(async () => {
+  upstream = serveFake(openai.handler);
+  stack = await startTestStack();
+  sql = postgres(stack.databaseUrl, { max: 2, onnotice: () => {} });
+  ann = await signUp("ann@example.com");
+  bob = await signUp("bob@example.com");
+  await sql`
+    update auth.users
+    set raw_app_meta_data = jsonb_build_object('provider', 'email', 'role', 'admin')
+    where email = 'ann@example.com'
+  `;
+});
+afterAll(async () => {
+  await sql?.end();
+  await stack?.stop();
+  await upstream?.close();
+});
+
+async function signUp(email: string): Promise<string> {
+  const client = createClient(stack.url, stack.keys.publishable, { auth: { persistSession: false } });
+  const { data, error } = await client.auth.signUp({ email, password: PASSWORD });
+  if (error) throw error;
+  return data.session!.access_token;
+}
+
+// deno-lint-ignore no-explicit-any -- JSON whose fields the tests look at.
+async function admin(path: string, body?: unknown, init: RequestInit = {}): Promise<any> {
+  const response = await fetch(`${stack.url}/functions/v1/admin${path}`, {
+    method: body === undefined ? "GET" : "POST",
+    body: body === undefined ? undefined : JSON.stringify(body),
+    ...init,
+    headers: { apikey: stack.keys.publishable, authorization: `Bearer ${ann}`, ...init.headers },
+  });
+  return { status: response.status, headers: response.headers, ...await response.json() };
+}
+
+const openaiStage = (more: Record<string, unknown> = {}) => ({
+  stage_type: "POEM",
+  provider_kind: "openai",
+  api_key: "sk-good",
+  settings: { base_url: `${upstream.url}/v1` },
+  ...more,
+});
+
+describe("who comes in", () => {
+  test("an administrator, and the secret key", async () => {
+    expect(await admin("/me")).toMatchObject({
+      status: 200,
+      kind: "user",
+      email: "ann@example.com",
+      administrator: true,
+    });
+    expect(await admin("/me", undefined, { headers: { authorization: `Bearer ${stack.keys.secret}` } }))
+      .toMatchObject({ status: 200, kind: "project", id: null });
+  });
+
+  test.each([
+    ["an ordinary user", () => bob, 403, "credential_insufficient"],
+    ["a session that is none", () => `${ann.slice(0, -6)}AAAAAA`, 401, "credential_invalid"],
+    ["the publishable key", () => stack.keys.publishable, 401, "credential_missing"],
+    ["a key of nobody", () => "sb_secret_wrong", 401, "credential_invalid"],
+  ])("not %s", async (_, token, status, code) => {
+    for (const path of ["/me", "/providers", "/consumers", "/requests"]) {
+      expect(await admin(path, undefined, { headers: { authorization: `Bearer ${token()}` } })).toMatchObject(
+        {
+          status,
+          error: { code },
+        },
+      );
+    }
+    expect(
+      await admin("/providers/update", openaiStage(), { headers: { authorization: `Bearer ${token()}` } }),
+    )
+      .toMatchObject({ status });
+  });
+
+  test("whoever has lost the role is out at once", async () => {
+    await sql`update auth.users set raw_app_meta_data = '{}' where email = 'ann@example.com'`;
+    expect(await admin("/me")).toMatchObject({ status: 403 });
+    await sql`update auth.users set raw_app_meta_data = '{"role": "admin"}' where email = 'ann@example.com'`;
+    expect(await admin("/me")).toMatchObject({ status: 200 });
+  });
+
+  test("a page elsewhere may not ask; one of this machine may", async () => {
+    const preflight = (origin: string) =>
+      fetch(`${stack.url}/functions/v1/admin/me`, {
+        method: "OPTIONS",
+        headers: { origin, "access-control-request-method": "GET" },
+      });
+    expect((await preflight("http://localhost:5173")).headers.get("access-control-allow-origin")).toBe(
+      "http://localhost:5173",
+    );
+    expect((await preflight("https://evil.example")).headers.get("access-control-allow-origin")).toBeNull();
+    const asked = await admin("/me", undefined, { headers: { origin: "https://evil.example" } });
+    expect(asked.headers.get("access-control-allow-origin")).toBeNull();
+  });
+});
+
+describe("a stage", () => {
+  test("nobody has set up is served by the pool", async () => {
+    const { stages, encryption } = await admin("/providers");
+    expect(encryption).toEqual({ ready: true, problem: null });
+    expect(stages.map((stage: { stage_type: string }) => stage.stage_type)).toEqual([
+      "POEM",
+      "VOICE",
+      "SONG",
+      "CLIP",
+    ]);
+    expect(stages[0]).toMatchObject({
+      config: null,
+      environment: { provider_kind: "gemini", variable: null, model: "gemini-3.5-flash" },
+    });
+    expect(stages[1]).toMatchObject({ config: null, environment: null });
+  });
+
+  test("is saved with its models, and never shows its key again", async () => {
+    const { status, stage } = await admin("/providers/update", openaiStage());
+    expect(status).toBe(200);
+    expect(stage.config).toMatchObject({
+      provider_kind: "openai",
+      model: "gpt-5-mini",
+      models: ["gpt-5", "gpt-5-mini", "text-embedding-3-small"],
+      status: "active",
+      key_last_four: "",
+      updated_by: "ann@example.com",
+    });
+    expect(openai.seen.at(-1)).toMatchObject({ path: "/models", key: "sk-good" });
+    const shown = JSON.stringify(
+      await Promise.all(
+        ["/providers", "/providers/history", "/providers/keys", "/keys"].map((path) => admin(path)),
+      ),
+    );
+    expect(shown).not.toContain("sk-good");
+    expect(shown).not.toContain("gAAAA");
+    const [row] = await sql`select api_key_encrypted from public.provider_configs`;
+    expect(row!.api_key_encrypted).toMatch(/^gAAAA/);
+  });
+
+  test("keeps its key while another model is chosen, and refuses one that is not offered", async () => {
+    expect(await admin("/providers/update", { stage_type: "POEM", provider_kind: "openai", model: "gpt-5" }))
+      .toMatchObject({ stage: { config: { model: "gpt-5", status: "active" } } });
+    expect(await admin("/providers/update", { stage_type: "POEM", provider_kind: "openai", model: "gpt-2" }))
+      .toMatchObject({ status: 400, error: { code: "invalid_request", details: [{ field: "model" }] } });
+  });
+
+  test("with a key that is refused says so, and one that cannot be asked about says that", async () => {
+    expect(await admin("/providers/update", openaiStage({ api_key: "sk-wrong-1234" }))).toMatchObject({
+      status: 200,
+      stage: {
+        config: {
+          status: "invalid",
+          key_last_four: "1234",
+          models: ["gpt-5", "gpt-5-mini", "text-embedding-3-small"],
+        },
+      },
+    });
+    const { alerts } = await admin("/alerts?kind=provider_key_invalid");
+    expect(alerts).toMatchObject([{ subject: "stage:POEM", severity: "critical" }]);
+    expect(await admin("/providers/update", openaiStage({ settings: { base_url: "http://127.0.0.1:1/v1" } })))
+      .toMatchObject({ stage: { config: { status: "error" } } });
+    expect(await admin("/providers/update", openaiStage())).toMatchObject({
+      stage: { config: { status: "active" } },
+    });
+    expect(await admin("/alerts?kind=provider_key_invalid")).toMatchObject({ alerts: [] });
+  });
+
+  test("whose model has gone serves by another one, and warns", async () => {
+    await admin("/providers/update", openaiStage({ model: "gpt-5" }));
+    openai.models = ["gpt-6", "gpt-6-mini"];
+    const { results } = await admin("/providers/refresh", { stage_type: "poem" });
+    expect(results).toMatchObject([{
+      stage_type: "POEM",
+      outcome: "noted",
+      config_status: "warning",
+      replaced: true,
+    }]);
+    openai.models = ["gpt-5-mini", "gpt-5"];
+    const { history } = await admin("/providers/history?stage_type=POEM&limit=1");
+    expect(history).toMatchObject([{
+      event: "model_vanished",
+      actor: "ann@example.com",
+      before: { model: "gpt-5" },
+      after: { model: "gpt-6" },
+    }]);
+    await admin("/providers/update", openaiStage({ model: "gpt-5" }));
+  });
+
+  test("of the wrong provider, with unknown fields and settings, is refused in words", async () => {
+    const refused = async (body: unknown) => (await admin("/providers/update", body)).error;
+    expect(await refused(openaiStage({ stage_type: "VOICE" }))).toMatchObject({
+      code: "invalid_request",
+      details: [{
+        field: "provider_kind",
+        problem: "openai may not serve VOICE: it may be served by speechkit",
+      }],
+    });
+    expect(await refused(openaiStage({ stage_type: "DANCE" }))).toMatchObject({ code: "not_found" });
+    expect(await refused(openaiStage({ settings: { folder: "x" } }))).toMatchObject({
+      details: [{ field: "settings.folder" }],
+    });
+    expect(await refused(openaiStage({ settings: { base_url: "ftp://x" } }))).toMatchObject({
+      details: [{ field: "settings.base_url" }],
+    });
+    expect(await refused(openaiStage({ key: "x" }))).toMatchObject({ details: [{ field: "key" }] });
+    expect(await refused({ stage_type: "POEM", provider_kind: "yandexgpt", api_key: "x" })).toMatchObject({
+      details: [{ field: "settings.folder_id", problem: "is needed" }],
+    });
+  });
+
+  test("is removed, and the history stays", async () => {
+    expect(await admin("/providers/remove", { stage_type: "POEM" })).toMatchObject({
+      stage: { config: null, environment: { provider_kind: "gemini" } },
+    });
+    expect((await admin("/providers/history?limit=1")).history).toMatchObject([{ event: "removed" }]);
+    expect((await admin("/providers/keys")).keys.length).toBeGreaterThan(1);
+  });
+
+  test("with a key of the pool is counted with the pool", async () => {
+    await admin("/providers/update", { stage_type: "POEM", provider_kind: "gemini", api_key: "demo-key-c" });
+    const { stages } = await admin("/providers?stage_type=POEM");
+    expect(stages[0].config).toMatchObject({
+      status: "active",
+      quota_project: "demo-two",
+      key_last_four: "ey-c",
+    });
+    await admin("/providers/remove", { stage_type: "POEM" });
+  });
+});
+
+describe("row-level security, with the console's own client", () => {
+  const clientOf = (token: string) =>
+    createClient(stack.url, stack.keys.publishable, {
+      auth: { persistSession: false },
+      global: { headers: { authorization: `Bearer ${token}` } },
+    });
+
+  test("an administrator reads everything but keys; an ordinary user reads nothing", async () => {
+    await admin("/providers/update", openaiStage());
+    const columns = "stage_type, provider_kind, model, key_last_four, status";
+    const mine = await clientOf(ann).from("provider_configs").select(columns);
+    expect(mine.data).toMatchObject([{ stage_type: "POEM", model: "gpt-5-mini" }]);
+    expect((await clientOf(bob).from("provider_configs").select(columns)).data).toEqual([]);
+    expect((await clientOf(bob).from("api_keys").select("id, last_four")).data).toEqual([]);
+    for (const token of [ann, bob]) {
+      expect((await clientOf(token).from("provider_configs").select("api_key_encrypted")).data ?? []).toEqual(
+        [],
+      );
+      expect((await clientOf(token).from("api_keys").select("*")).data ?? []).toEqual([]);
+      expect((await clientOf(token).from("provider_configs").delete().eq("stage_type", "POEM")).error).not
+        .toBeNull();
+      expect((await clientOf(token).from("google_ai_api_keys").select("*")).data ?? []).toEqual([]);
+    }
+    expect((await clientOf(ann).from("provider_configs").select(columns)).data).toHaveLength(1);
+  });
+});
+
+describe("what the pages read and do", () => {
+  test("lanes, keys, models, limits", async () => {
+    expect(await admin("/lanes?model=gemma-4-31b-it")).toMatchObject({
+      status: 200,
+      lanes: [{ quota_project: "demo-one" }, { quota_project: "demo-two" }],
+    });
+    expect((await admin("/keys")).keys.length).toBeGreaterThan(2);
+    expect((await admin("/models")).models.map(({ model }: { model: string }) => model)).toContain(
+      "gemma-4-31b-it",
+    );
+    expect((await admin("/limits")).models.length).toBeGreaterThan(5);
+    expect(await admin("/limits/set", { changes: [{ model: "gemini-3.5-flash", rpm: 6 }] })).toMatchObject({
+      changed: [{ model: "gemini-3.5-flash", rpm: 6 }],
+    });
+  });
+
+  test("a consumer is added, scoped, rotated, switched off and removed; its call is found", async () => {
+    const { consumer, secret } = await admin("/consumers/add", { name: "bot", kind: "service" });
+    expect(consumer).toMatchObject({ name: "bot", models: null });
+    const said = await stack.invoke("llm-invoke", {
+      model: "gemma-4-31b-it",
+      prompt: "Hello",
+      request_id: "of-bot",
+    }, {
+      headers: { apikey: secret },
+    });
+    expect(said.status).toBe(200);
+    await said.body?.cancel();
+    await expect.poll(async () => (await admin("/requests?consumer=bot")).requests, { timeout: 5_000 })
+      .toMatchObject([{ request_id: "of-bot", state: "succeeded" }]);
+    expect(await admin("/requests/detail?request_id=of-bot")).toMatchObject({
+      status: 200,
+      request_id: "of-bot",
+    });
+    expect(await admin("/consumers/scope", { name: "bot", models: ["gemini-3.5-flash"], rpm: 3 }))
+      .toMatchObject({
+        consumer: { models: ["gemini-3.5-flash"], rpm: 3 },
+      });
+    const refused = await stack.invoke("llm-invoke", { model: "gemma-4-31b-it", prompt: "Hello" }, {
+      headers: { apikey: secret },
+    });
+    expect(await refused.json()).toMatchObject({ error: { code: "model_not_allowed" } });
+    expect((await admin("/consumers/rotate", { name: "bot" })).secret).not.toBe(secret);
+    expect(await admin("/consumers/enable", { name: "bot", enabled: false })).toMatchObject({
+      consumer: { is_active: false },
+    });
+    expect(await admin("/consumers/remove", { name: "bot" })).toMatchObject({ removed: "bot" });
+    expect(JSON.stringify(await admin("/consumers"))).not.toContain(secret);
+  });
+
+  test("usage, tokens and alerts answer", async () => {
+    expect(await admin("/usage?by=day,model")).toMatchObject({ status: 200, by: ["day", "model"] });
+    expect(await admin("/tokens")).toMatchObject({ tokens: [] });
+    expect(await admin("/alerts")).toMatchObject({ status: 200 });
+  });
+
+  test("the playground calls a model, whole and as a stream, and the record says whose it was", async () => {
+    expect(await admin("/invoke", { model: "gemma-4-31b-it", prompt: "Say hello" })).toMatchObject({
+      status: 200,
+      key_alias: expect.any(String),
+    });
+    const response = await fetch(`${stack.url}/functions/v1/admin/invoke`, {
+      method: "POST",
+      headers: { apikey: stack.keys.publishable, authorization: `Bearer ${ann}` },
+      body: JSON.stringify({
+        model: "gemma-4-31b-it",
+        prompt: "Say hello",
+        stream: true,
+        request_id: "played",
+      }),
+    });
+    expect(response.headers.get("content-type")).toContain("text/event-stream");
+    expect(await response.text()).toContain("event: done");
+    await expect.poll(async () => (await admin("/requests/detail?request_id=played")).metadata, {
+      timeout: 5_000,
+    })
+      .toMatchObject({ administrator: "ann@example.com" });
+  });
+
+  test("what is nowhere, or asked in another way, is refused", async () => {
+    expect(await admin("/nowhere")).toMatchObject({ status: 404 });
+    expect(await admin("/providers/update")).toMatchObject({ status: 405 });
+    expect(await admin("/requests?colour=red")).toMatchObject({
+      status: 400,
+      error: { code: "invalid_request" },
+    });
+    expect(await admin("/requests/detail?request_no=999999")).toMatchObject({ status: 400 });
+  });
+});
