@@ -1,7 +1,24 @@
-/** One line of the function's log. Fields hold no secret and nothing that a user wrote. */
-export type Log = (level: "info" | "warn" | "error", event: string, fields: Record<string, unknown>) => void;
+/**
+ * One line of the function's log. Fields hold no secret and nothing that a user wrote; those that OpenTelemetry names carry
+ * its names. What is undefined is left out.
+ */
+export type Log = (level: LogLevel, message: string, fields: Record<string, unknown>) => void;
 
-/** Writes JSON lines to the console, which is where hosted functions keep their log. */
-export const consoleLog: Log = (level, event, fields) => {
-  console[level](JSON.stringify({ event, ...fields }));
-};
+export type LogLevel = "info" | "warn" | "error";
+
+const ORDER: readonly string[] = ["info", "warn", "error"] satisfies LogLevel[];
+
+/**
+ * Writes JSON lines to the console, which is where hosted functions keep their log: `time` (ISO 8601, UTC), `level`,
+ * `message`, then the fields.
+ * @param least lines below this level are not written; absent or unknown: all are
+ */
+export function createLog(least?: string): Log {
+  const lowest = Math.max(0, ORDER.indexOf(least?.trim().toLowerCase() ?? "info"));
+  return (level, message, fields) => {
+    if (ORDER.indexOf(level) < lowest) return;
+    console[level](JSON.stringify({ time: new Date().toISOString(), level, message, ...fields }));
+  };
+}
+
+export const consoleLog: Log = createLog();

@@ -1,6 +1,7 @@
 import type { Caller } from "./caller.ts";
 import type { Prompt } from "./content.ts";
 import type { GatewayEvent } from "./events.ts";
+import type { RequestStory } from "./request_story.ts";
 
 export type DoorName = "native" | "openai" | "gemini";
 export type TrafficClass = "interactive" | "batch";
@@ -38,4 +39,6 @@ export interface InvokeContext {
   /** `Clock.now()` when the request arrived; the deadline counts from here. */
   receivedAt: number;
   onEvent?: (event: GatewayEvent) => void;
+  /** What the log is told of it. */
+  story?: RequestStory;
 }

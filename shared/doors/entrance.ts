@@ -3,9 +3,11 @@ import type { Clock } from "../contract/clock.ts";
 import type { Gateway } from "../contract/gateway.ts";
 import { asGatewayError, GatewayError } from "../contract/gateway_error.ts";
 import type { Log } from "../contract/log.ts";
+import { RequestStory } from "../contract/request_story.ts";
 import { BODY_TIMEOUT_MS, readBody } from "../http/body.ts";
 import { preflight } from "../http/cors.ts";
 import { parseJson } from "../http/json.ts";
+import { traceOf, traceResponse } from "../http/trace.ts";
 import type { Door, Visit } from "./door.ts";
 import { refuseNative } from "./native_answer.ts";
 
@@ -36,22 +38,31 @@ export function createEntrance(options: EntranceOptions): (request: Request) => 
   let house: House | null = null;
   return async (request) => {
     if (request.method === "OPTIONS") return preflight();
-    const arrival: Arrival = { requestId: options.newId(), receivedAt: options.clock.now(), door: null };
+    const { clock, log } = options;
+    const receivedAt = clock.now();
+    const trace = traceOf(request);
+    const story = new RequestStory({ trace, log, clock, receivedAt });
+    const arrival: Arrival = { requestId: options.newId(), receivedAt, door: null, caller: null, story };
+    let error: GatewayError | null = null;
+    let response: Response;
     try {
       house ??= options.open();
-      return await receive(house, options, request, arrival);
+      response = await receive(house, options, request, arrival);
     } catch (thrown) {
-      const error = asGatewayError(thrown);
-      if (error.status >= 500) {
-        options.log("error", "request_failed", {
-          request_id: arrival.requestId,
-          door: arrival.door?.name ?? null,
-          code: error.code,
-          detail: error.detail,
-        });
-      }
-      return (arrival.door?.refuse ?? refuseNative)(error, arrival.requestId);
+      error = asGatewayError(thrown);
+      response = (arrival.door?.refuse ?? refuseNative)(error, arrival.requestId);
     }
+    if (trace.parentSpanId !== null) response.headers.set("traceresponse", traceResponse(trace));
+    story.answer(response.status, {
+      request_id: arrival.requestId,
+      "eve.door": arrival.door?.name,
+      "eve.consumer": arrival.caller?.name,
+      "eve.outcome": error === null ? "succeeded" : "failed",
+      "error.type": error?.code,
+      // What a client did wrong may repeat its words.
+      detail: error !== null && error.status >= 500 ? error.detail : undefined,
+    });
+    return response;
   };
 }
 
@@ -60,6 +71,8 @@ interface Arrival {
   requestId: string;
   receivedAt: number;
   door: Door | null;
+  caller: Caller | null;
+  story: RequestStory;
 }
 
 async function receive(
@@ -77,8 +90,10 @@ async function receive(
     throw new GatewayError("method_not_allowed", { headers: { allow: [...methods, "OPTIONS"].join(", ") } });
   }
   const caller = await house.identify(request);
+  arrival.caller = caller;
   const { gateway } = house;
-  const context = { caller, signal: request.signal, receivedAt: arrival.receivedAt };
+  const { receivedAt, story } = arrival;
+  const context = { caller, signal: request.signal, receivedAt, story };
   const visit: Visit = {
     request,
     path,

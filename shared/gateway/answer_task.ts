@@ -14,6 +14,7 @@ import { UsageMeter } from "./usage_meter.ts";
 /** A request for an answer, whole or as a stream. */
 export class AnswerTask implements Task<Answer> {
   readonly asked: GatewayRequest;
+  readonly operation = "chat";
   readonly hash: string | null;
   readonly #streams: boolean;
   readonly #wish: JsonWish | null;

@@ -6,6 +6,7 @@ import { type Call, inOnePiece, type Task } from "./task.ts";
 /** One text to embed. */
 export class EmbedTask implements Task<Embedding> {
   readonly asked: EmbedRequest;
+  readonly operation = "embeddings";
   readonly #item: EmbedItem;
   readonly #tokens: number;
   /** Vectors are not kept for repetitions, so there is nothing to compare. */

@@ -5,10 +5,11 @@ import type { CountWanted, Duplicate, Grant, Reservation, ReserveInput } from ".
 import type { Settlement } from "../ledger/settle.ts";
 import { admitCounted, type Size } from "./admit_counted.ts";
 import { type Deadline, deadlineFrom } from "./deadline.ts";
-import { dispatch, type Outcome, type Progress, walkedAway } from "./dispatch.ts";
+import { dispatch, type Outcome, type Progress, type Unanswered, walkedAway } from "./dispatch.ts";
 import { errorOf, withRefusal } from "./outcome_error.ts";
 import type { GatewayParts } from "./parts.ts";
 import { refusalError } from "./refusal.ts";
+import { type Ending, factsOf } from "./request_facts.ts";
 import { LEAST_TIME_MS, MAX_ATTEMPTS, type NextStep, nextStep } from "./retry.ts";
 import { settleReliably } from "./settle_reliably.ts";
 import { settlementOf } from "./settlement.ts";
@@ -63,22 +64,38 @@ export async function* serve<Value>(
     size: null,
   };
   let setback: Setback<Value> | null = null;
-  for (let attempt = 1;; attempt++) {
-    const reservation: Booking | null = await nextReservation(journey, attempt, setback);
-    if (reservation?.status === "granted") {
-      const ended: Ended<Value> | Setback<Value> = yield* runAttempt(journey, reservation);
-      if ("served" in ended) return ended;
-      setback = ended;
-    } else if (setback !== null) {
-      closeAfter(journey, setback);
-      if ("ended" in setback.instead) return setback.instead.ended;
-      const { error } = setback.instead;
-      throw reservation?.status === "refused" ? withRefusal(error, reservation) : error;
-    } else if (reservation?.status === "refused") {
-      throw refusalError(reservation, journey.size?.counted === true ? journey.size.tokens : task.tokens());
-    } else if (reservation !== null) {
-      return reservation;
+  let ending: Ending = { kind: "left" };
+  context.story?.begin();
+  try {
+    for (let attempt = 1;; attempt++) {
+      const reservation: Booking | null = await nextReservation(journey, attempt, setback);
+      if (reservation?.status === "granted") {
+        const ended: Ended<Value> | Setback<Value> = yield* runAttempt(journey, reservation);
+        if ("served" in ended) {
+          ending = { kind: "ended", ended };
+          return ended;
+        }
+        setback = ended;
+      } else if (setback !== null) {
+        closeAfter(journey, setback);
+        if ("ended" in setback.instead) {
+          ending = { kind: "ended", ended: setback.instead.ended };
+          return setback.instead.ended;
+        }
+        const { error } = setback.instead;
+        throw reservation?.status === "refused" ? withRefusal(error, reservation) : error;
+      } else if (reservation?.status === "refused") {
+        throw refusalError(reservation, journey.size?.counted === true ? journey.size.tokens : task.tokens());
+      } else if (reservation !== null) {
+        ending = { kind: "duplicate", duplicate: reservation };
+        return reservation;
+      }
     }
+  } catch (thrown) {
+    ending = { kind: "failed", thrown };
+    throw thrown;
+  } finally {
+    context.story?.end(factsOf(task, context, ending));
   }
 }
 
@@ -165,7 +182,7 @@ async function afterFailure<Value>(
 ): Promise<Setback<Value>> {
   const { parts, task } = journey;
   const error = errorOf(outcome, grant);
-  logSetback(journey, grant, error);
+  logSetback(journey, grant, error, outcome);
   const step: NextStep = nextStep({
     outcome,
     attempt: grant.attempt,
@@ -233,14 +250,25 @@ function closeAfter<Value>(journey: Journey<Value>, { settlement, instead }: Set
   settleLater(journey, { ...settlement, final: true }, "ended" in instead ? instead.ended : undefined);
 }
 
-function logSetback<Value>(journey: Journey<Value>, grant: Grant, error: GatewayError): void {
-  journey.parts.log("warn", "attempt_failed", {
-    request_id: journey.task.asked.id,
-    request_no: grant.requestNo,
-    attempt: grant.attempt,
-    model: grant.model,
-    key_alias: grant.key.alias,
-    code: error.code,
-    detail: error.detail,
+function logSetback<Value>(
+  { parts, task, context }: Journey<Value>,
+  grant: Grant,
+  error: GatewayError,
+  outcome: Unanswered,
+): void {
+  const failure = outcome.kind === "failed" ? outcome.failure : null;
+  parts.log("warn", "attempt_failed", {
+    request_id: task.asked.id,
+    trace_id: context.story?.trace.traceId,
+    span_id: context.story?.trace.spanId,
+    "gen_ai.operation.name": task.operation,
+    "gen_ai.request.model": grant.model,
+    "error.type": error.code,
+    "http.response.status_code": failure?.upstreamStatus ?? undefined,
+    "eve.request_no": grant.requestNo,
+    "eve.attempt": grant.attempt,
+    "eve.key": grant.key.alias,
+    // What upstream says about the caller's request may repeat parts of it. The audit has it.
+    detail: failure?.diagnosis.blames === "caller" ? undefined : error.detail,
   });
 }

@@ -52,6 +52,8 @@ export interface Ended<Value> {
 /** What is asked of a model: the part of a request that differs between an answer, a stream and an embedding. */
 export interface Task<Value> {
   readonly asked: Asked;
+  /** OpenTelemetry's `gen_ai.operation.name`. */
+  readonly operation: "chat" | "embeddings";
   /** In order of preference; those that proved unable are gone. */
   models(): string[];
   /** Estimated input tokens. */

@@ -131,10 +131,16 @@ describe("an error at the native door", () => {
     const text = await response.text();
     expect(text).not.toContain("lanes");
     expect(JSON.parse(text).error).toMatchObject({ code: "internal", request_id: ID, retryable: false });
-    expect(breaking.logged).toEqual([["request_failed", {
+    expect(breaking.logged).toEqual([["request_ended", {
       request_id: ID,
-      door: "native",
-      code: "internal",
+      trace_id: expect.stringMatching(/^[0-9a-f]{32}$/),
+      span_id: expect.stringMatching(/^[0-9a-f]{16}$/),
+      "http.response.status_code": 500,
+      "error.type": "internal",
+      "eve.door": "native",
+      "eve.consumer": "default",
+      "eve.outcome": "failed",
+      "eve.duration_ms": expect.any(Number),
       detail: "TypeError: cannot read eve.lanes of undefined",
     }]]);
   });
