@@ -11,7 +11,7 @@ import {
   type HistogramSample,
   type Sample,
 } from "./exposition.ts";
-import { isMetricName, type MetricDescription, METRICS } from "./metric_catalogue.ts";
+import { isMetricName, type MetricDescription, type MetricName, METRICS } from "./metric_catalogue.ts";
 
 /** What a person makes up is shorter; what a generator makes is longer. */
 const MIN_KEY_CHARS = 16;
@@ -70,10 +70,12 @@ function formatFor(request: Request): ExpositionFormat {
 
 /** What SQL told, under the descriptions of the catalogue. What it does not know is left out and logged, not a reason to show nothing. */
 export function familiesOf({ samples, histograms }: GatewayMetrics, log: Log): Family[] {
-  const found = new Map<string, (Sample | HistogramSample)[]>();
+  const own: Partial<Record<MetricName, Sample[]>> = {
+    eve_build_info: [{ labels: { version: VERSION }, value: 1 }],
+  };
+  const found = new Map<string, (Sample | HistogramSample)[]>(Object.entries(own));
   const unknown = new Set<string>();
-  const build = [{ name: "eve_build_info", labels: { version: VERSION }, value: 1 }];
-  for (const sample of [...samples, ...histograms, ...build]) {
+  for (const sample of [...samples, ...histograms]) {
     if (!isMetricName(sample.name)) {
       unknown.add(sample.name);
       continue;

@@ -1,11 +1,13 @@
 import { systemClock as clock } from "../../../shared/contract/clock.ts";
-import { consoleLog as log } from "../../../shared/contract/log.ts";
+import { createLog } from "../../../shared/contract/log.ts";
 import { readSettings } from "../../../shared/gateway/settings.ts";
 import { createTokenEndpoint } from "../../../shared/identity/token_endpoint.ts";
 import { createAccess } from "../../../shared/ledger/access.ts";
 import { rpcTransport } from "../../../shared/ledger/rpc_transport.ts";
 import { readSigningKeys, SIGNING_KEYS_VARIABLE } from "../../../shared/tokens/signing_keys.ts";
 import { tokenRules } from "../../../shared/tokens/token_rules.ts";
+
+const log = createLog(Deno.env.get("EVE_LOG_LEVEL"));
 
 function open() {
   const { project, databaseKey } = readSettings((name) => Deno.env.get(name));

@@ -1,5 +1,5 @@
 import { systemClock } from "../../../shared/contract/clock.ts";
-import { consoleLog as log } from "../../../shared/contract/log.ts";
+import { createLog } from "../../../shared/contract/log.ts";
 import { createEntrance } from "../../../shared/doors/entrance.ts";
 import { geminiDoor } from "../../../shared/doors/gemini.ts";
 import { nativeDoor } from "../../../shared/doors/native.ts";
@@ -19,6 +19,7 @@ import { tokenRules } from "../../../shared/tokens/token_rules.ts";
 
 const clock = systemClock;
 const variable = (name: string) => Deno.env.get(name);
+const log = createLog(variable("EVE_LOG_LEVEL"));
 
 /** The addresses of a name; absent in runtimes that cannot tell. */
 const resolve = typeof Deno.resolveDns !== "function" ? undefined : async (host: string) => {

@@ -1,5 +1,5 @@
 import { systemClock as clock } from "../../../shared/contract/clock.ts";
-import { consoleLog as log } from "../../../shared/contract/log.ts";
+import { createLog } from "../../../shared/contract/log.ts";
 import { edgeBackground as background } from "../../../shared/gateway/background.ts";
 import { environmentSecrets } from "../../../shared/gateway/secrets.ts";
 import { readSettings } from "../../../shared/gateway/settings.ts";
@@ -14,6 +14,7 @@ import { SQL_OPERATIONS } from "../../../shared/maintenance/sql_operation.ts";
 import { googleKeyInspector } from "../../../shared/providers/google_keys.ts";
 
 const variable = (name: string) => Deno.env.get(name);
+const log = createLog(variable("EVE_LOG_LEVEL"));
 
 function open() {
   const { project, databaseKey, googleBaseUrl } = readSettings(variable);
