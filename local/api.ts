@@ -2,6 +2,7 @@
 import { App } from "@supabase/lite";
 import { createPostgresConnection } from "@supabase/lite/postgres";
 import postgres from "postgres";
+import { ConnectionPool } from "./connection_pool.ts";
 
 export interface ApiOptions {
   /** As `postgres`: what requests run through, each in the role of its key. */
@@ -18,8 +19,6 @@ export interface Api {
 
 /** Requests are short; hosted projects of the smallest size have about as many. */
 const CONNECTIONS = 20;
-/** A database that was down is asked again this soon; the driver's own pauses grow to 20 s, long after it is back. */
-const RECONNECT_S = 0.2;
 const CONNECT_TIMEOUT_S = 5;
 
 /**
@@ -49,16 +48,18 @@ export async function startApi(options: ApiOptions): Promise<Api> {
 }
 
 function createApp(url: string, keys: ApiOptions["keys"]) {
-  const connection = createPostgresConnection({
-    url,
-    postgresOptions: {
-      max: CONNECTIONS,
-      backoff: () => RECONNECT_S,
-      connect_timeout: CONNECT_TIMEOUT_S,
-      onnotice: () => {},
-      types: JSON_TYPES,
-    },
+  const connect = (more: Record<string, unknown>) =>
+    createPostgresConnection({
+      url,
+      postgresOptions: { connect_timeout: CONNECT_TIMEOUT_S, onnotice: () => {}, types: JSON_TYPES, ...more },
+    });
+  const connection = connect({});
+  const pool = new ConnectionPool({
+    client: (onclose) => connect({ max: 1, onclose }).driver,
+    connections: CONNECTIONS,
   });
+  // Everything it asks goes over a connection that it borrows first.
+  Object.assign(connection.driver, { reserve: () => pool.reserve(), end: () => pool.end() });
   showOwnErrcodes(connection);
   // On a database with row-level security it would grant everything to the API roles first, which hides every missing
   // grant and every missing revoke in the migrations. Telling it that this was done keeps the privileges as they are.
