@@ -31,7 +31,7 @@ export default defineConfig({
         hookTimeout: 120_000,
       }),
       // Whole stacks: each has a database server of its own.
-      project("stack", ["tests/e2e", "tests/local", "tests/docs", "tests/examples", "tests/faults"], {
+      project("stack", ["tests/e2e", "tests/local", "tests/docs", "tests/examples", "tests/faults", "tests/cli", "tests/console"], {
         testTimeout: 60_000,
         hookTimeout: 120_000,
       }),

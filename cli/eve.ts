@@ -4,7 +4,7 @@ import { readCommandLine } from "./eve/arguments.ts";
 import type { Surroundings } from "./eve/command.ts";
 import { COMMANDS } from "./eve/commands.ts";
 import { connectFromEnvironment, type Connection } from "./eve/connection.ts";
-import { CliFailure, EXIT } from "./eve/failure.ts";
+import { CliFailure, EXIT, unreachable } from "./eve/failure.ts";
 import { terminalProgress } from "./eve/progress.ts";
 
 export interface Place extends Partial<Surroundings> {
@@ -57,18 +57,20 @@ export async function eve(args: readonly string[], place: Place): Promise<number
 /** What a printer and an old terminal agree on. */
 const DEFAULT_WIDTH = 100;
 
-/** The codes that say that we did not get as far as asking. */
-const NOT_REACHED: readonly string[] = ["database_unavailable", "gateway_misconfigured"];
-
 function explain(thrown: unknown): { message: string; exitCode: number } {
   if (thrown instanceof CliFailure) return thrown;
   if (thrown instanceof GatewayError) {
-    // The owner may see what a caller may not.
-    const detail = thrown.code === "invalid_argument" || thrown.detail === null ? "" : ` (${thrown.detail})`;
-    return {
-      message: `${capitalised(thrown.publicMessage)}${detail}`,
-      exitCode: NOT_REACHED.includes(thrown.code) ? EXIT.unreachable : EXIT.failed,
-    };
+    const { code, detail } = thrown;
+    // The owner may see what a caller may not; what concerns him is not what concerns a caller.
+    const why = detail === null ? "" : ` (${detail})`;
+    if (code === "database_unavailable") {
+      return unreachable(`The project does not answer${why}. Is the address right, and the project running?`);
+    }
+    if (code === "gateway_misconfigured") {
+      return unreachable(`The project refused${why}. \`doctor\` says what to do.`);
+    }
+    if (code === "invalid_argument") return new CliFailure(capitalised(thrown.publicMessage));
+    return new CliFailure(`${thrown.publicMessage}${why}`);
   }
   return { message: thrown instanceof Error ? thrown.message : String(thrown), exitCode: EXIT.failed };
 }

@@ -97,5 +97,5 @@ function explain(error: CommanderError, place: string, commands: readonly Comman
   const said = error.message.replace(/^error: /, "").replace(/\s*\n\s*/g, " ");
   const [first = ""] = said;
   const more = place === "" ? `${RUN} --help` : `${RUN} ${place} --help`;
-  return `${first.toUpperCase()}${said.slice(1).replace(/[.?)]?$/, (end) => end || ".")} See: ${more}`;
+  return `${first.toUpperCase()}${said.slice(1).replace(/(?<![.?])$/, ".")} See: ${more}`;
 }

@@ -48,6 +48,12 @@ export function readChoice<const T extends string>(
   const text = given.option(name);
   if (text === undefined) return undefined;
   const choice = choices.find((one) => one === text);
-  if (choice === undefined) throw misuse(`--${name} must be ${choices.join(" or ")}, not ${text}.`);
+  if (choice === undefined) throw misuse(`--${name} must be ${inWords(choices)}, not ${text}.`);
   return choice;
+}
+
+/** `a`, `a or b`, `a, b or c`. */
+function inWords(choices: readonly string[]): string {
+  const last = choices.at(-1) ?? "";
+  return choices.length < 2 ? last : `${choices.slice(0, -1).join(", ")} or ${last}`;
 }

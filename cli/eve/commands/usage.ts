@@ -13,6 +13,7 @@ const MOST_ROWS = 10_000;
 /** Narrower bars say nothing. */
 const NARROWEST_BAR = 10;
 const WIDEST_BAR = 50;
+const GAP = 2;
 /** While another roll-up is on. */
 const ROLLUP_RETRY_MS = 500;
 /** A minute: the first time on a large audit. Afterwards there are minutes to sum up, not months. */
@@ -106,51 +107,68 @@ function namesOf(row: Usage["rows"][number], by: readonly UsageBy[]): string[] {
   });
 }
 
+/** A consumer or a key that is gone has but its id left. */
+const shortId = (text: string) => text.replace(/^([0-9a-f]{8})(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/, "$1 (gone)");
+
 function asText(usage: Usage, measure: keyof typeof MEASURES, width: number, atMost: number): string {
-  const { rows, totals, by } = usage;
+  const { rows } = usage;
   const period = `${instant(usage.since)} to ${usage.until === null ? "now" : instant(usage.until)}`;
   if (rows.length === 0) return `Nothing was asked from ${period}.`;
-  const measured = (row: Usage["totals"]) =>
-    measure === "tokens" ? row.input_tokens + row.output_tokens + row.thoughts_tokens : row[measure];
+  // Where there is no room for bars beside all figures, the means give way; without room even then, the bars do.
+  let lines = linesOf(usage, true);
+  let widest = Math.max(...lines.map(widthOf));
+  if (width - widest - GAP < NARROWEST_BAR) {
+    const fewer = linesOf(usage, false);
+    const narrower = Math.max(...fewer.map(widthOf));
+    if (width - narrower - GAP >= NARROWEST_BAR) [lines, widest] = [fewer, narrower];
+  }
+  const room = Math.min(width - widest - GAP, WIDEST_BAR);
+  const largest = Math.max(...rows.map((row) => measured(row, measure)));
+  const drawn = room < NARROWEST_BAR ? lines : lines.map((line, place) => {
+    const blanks = " ".repeat(widest - widthOf(line) + GAP);
+    if (place === 0) return line + blanks + dim(MEASURES[measure]);
+    const row = rows[place - 1];
+    const drawn = row === undefined ? "" : bar(measured(row, measure), largest, room);
+    return drawn === "" ? line : line + blanks + blue(drawn);
+  });
+  const more = rows.length < atMost ? "" : `\n${dim(`Only the first ${count(atMost)} rows: see --limit.`)}`;
+  return `${dim(period)}\n${drawn.join("\n")}${more}`;
+}
+
+function measured(row: Usage["totals"], measure: keyof typeof MEASURES): number {
+  return measure === "tokens" ? row.input_tokens + row.output_tokens + row.thoughts_tokens : row[measure];
+}
+
+/** The headings, a line for each row, and one for all together. */
+function linesOf({ rows, totals, by }: Usage, withMeans: boolean): string[] {
   const figures = (row: Usage["totals"]) => [
     count(row.requests),
     row.failed + row.expired === 0 ? "" : red(count(row.failed + row.expired)),
     row.refused === 0 ? "" : yellow(count(row.refused)),
     count(row.input_tokens),
     count(row.output_tokens + row.thoughts_tokens),
-    row.requests === 0 ? "" : `${(row.wait_ms / row.requests / 1_000).toFixed(1)} s`,
-    row.dispatched === 0 ? "" : `${(row.latency_ms / row.dispatched / 1_000).toFixed(1)} s`,
+    ...(withMeans
+      ? [
+        row.requests === 0 ? "" : `${(row.wait_ms / row.requests / 1_000).toFixed(1)} s`,
+        row.dispatched === 0 ? "" : `${(row.latency_ms / row.dispatched / 1_000).toFixed(1)} s`,
+      ]
+      : []),
   ];
-  const headings = [
-    ...by.map((name) => name === "hour" ? "hour (Pacific)" : name),
-    "requests>",
-    "failed>",
-    "refused>",
-    "tokens in>",
-    "tokens out>",
-    "mean wait>",
-    "mean call>",
-  ];
-  const body = [
-    ...rows.map((row) => [...namesOf(row, by), ...figures(row)]),
-    [...by.map((_, place) => place === 0 ? bold("all") : ""), ...figures(totals)],
-  ];
-  const lines = table(headings, body).split("\n");
-  const widest = Math.max(...lines.map(widthOf));
-  const room = Math.min(width - widest - 2, WIDEST_BAR);
-  const largest = Math.max(...rows.map(measured));
-  // On a narrow terminal the bars go under the table rather than around its corner.
-  const inline = room >= NARROWEST_BAR;
-  const drawn = inline
-    ? lines.map((line, place) => {
-      const row = rows[place - 1];
-      const blanks = " ".repeat(widest - widthOf(line) + 2);
-      if (place === 0) return line + blanks + dim(MEASURES[measure]);
-      return row === undefined ? line : (line + blanks + blue(bar(measured(row), largest, room))).trimEnd();
-    })
-    : lines;
-  const more = rows.length < atMost ? "" : `\n${dim(`Only the first ${count(atMost)} rows: see --limit.`)}`;
-  return `${dim(period)}\n${drawn.join("\n")}${more}`;
+  return table(
+    [
+      ...by.map((name) => name === "hour" ? "hour (Pacific)" : name),
+      "requests>",
+      "failed>",
+      "refused>",
+      "tokens in>",
+      "tokens out>",
+      ...(withMeans ? ["mean wait>", "mean call>"] : []),
+    ],
+    [
+      ...rows.map((row) => [...namesOf(row, by).map(shortId), ...figures(row)]),
+      [...by.map((_, place) => place === 0 ? bold("all") : ""), ...figures(totals)],
+    ],
+  ).split("\n");
 }
 
 function asCsv({ rows, by }: Usage): string {

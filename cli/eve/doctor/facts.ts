@@ -81,9 +81,8 @@ export async function lookAt(
   const reach = await reachOf(connection);
   if (reach.state !== "ok") return { ...nothing, reach };
 
-  progress("Comparing clocks, migrations and jobs ...");
+  progress("Comparing clocks ...");
   const clock = await compareClocks(connection, now);
-  const project = await connection.reading.facts();
 
   progress(`Asking ${names.join(", ")} ...`);
   const functions = await Promise.all(names.map((name) => askFunction(connection, name, signal)));
@@ -94,6 +93,10 @@ export async function lookAt(
     ? await checkKeys(connection, signal)
     : { done: false, why: "the function maintenance does not answer" };
   const keys = await connection.reading.keys();
+
+  // After that, since it opens and closes alerts.
+  progress("Comparing migrations and jobs ...");
+  const project = await connection.reading.facts();
 
   const lanes = keys.flatMap((key) => key.lanes);
   const chosen = model ?? testModel(lanes);

@@ -1,0 +1,532 @@
+/** `npm run eve` as the owner uses it. */
+import postgres from "postgres";
+import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { parseSecretsFile } from "../../cli/deploy/secrets_file.ts";
+import { eve } from "../../cli/eve.ts";
+import type { Surroundings } from "../../cli/eve/command.ts";
+import { connect } from "../../cli/eve/connection.ts";
+import { CHECKOUT } from "../../local/paths.ts";
+import { readSigningKeys } from "../../shared/tokens/signing_keys.ts";
+import { startTestStack, type TestStack } from "../harness/stack.ts";
+
+let stack: TestStack;
+let sql: postgres.Sql;
+beforeAll(async () => {
+  stack = await startTestStack({ emulator: { latencyMs: 5 } });
+  sql = postgres(stack.databaseUrl, { max: 1, onnotice: () => {} });
+});
+afterAll(async () => {
+  await sql?.end();
+  await stack?.stop();
+});
+
+/** Runs a command line; gives the exit code, what was said and what was complained. */
+const run = (...args: string[]) => runIn({}, ...args);
+
+/** The same with some of the surroundings made for it. */
+async function runIn(around: Partial<Surroundings>, ...args: string[]) {
+  const said: string[] = [];
+  const complained: string[] = [];
+  const code = await eve(args, {
+    say: (text) => said.push(text),
+    complain: (text) => complained.push(text),
+    connect: () => connect(stack.url, stack.keys.secret),
+    ...around,
+  });
+  return { code, said: said.join("\n"), complained: complained.join("\n") };
+}
+
+async function json(...args: string[]) {
+  const { code, said } = await run(...args, "--json");
+  expect(code, said).toBe(0);
+  return JSON.parse(said);
+}
+
+const ask = (key: string) =>
+  stack.invoke("llm-invoke", { model: "gemma-4-31b-it", prompt: "Hello" }, { headers: { apikey: key } });
+
+test("a service is added, used, rotated, switched off and deleted", async () => {
+  const { said, code } = await run("consumers", "add", "bot", "--kind", "service", "--rpm", "60");
+  expect(code).toBe(0);
+  const [secret] = /eve_service_[0-9a-f]{16}_[0-9a-f]{64}/.exec(said)!;
+  expect((await ask(secret)).status).toBe(200);
+  expect((await run("consumers", "list")).said).toContain("bot");
+  const shown = await run("consumers", "show", "bot");
+  expect(shown.said).toMatch(/requests a minute\s+60/);
+  expect(shown.said).not.toContain(secret);
+
+  const rotated = await json("consumers", "rotate", "bot", "--grace", "1h");
+  expect(rotated.previous_secret_until).not.toBeNull();
+  for (const key of [secret, rotated.secret]) expect((await ask(key)).status).toBe(200);
+
+  await run("consumers", "disable", "bot");
+  expect((await ask(secret)).status).toBe(403);
+  await run("consumers", "enable", "bot");
+  expect((await ask(secret)).status).toBe(200);
+
+  const unsure = await run("consumers", "delete", "bot");
+  expect([unsure.code, unsure.complained]).toEqual([2, expect.stringContaining("--yes")]);
+  expect((await run("consumers", "delete", "bot", "--yes")).code).toBe(0);
+  expect((await ask(secret)).status).toBe(401);
+});
+
+test("a token is issued and revoked, and stops at the next call", async () => {
+  await json(
+    "consumers",
+    "add",
+    "kaggle",
+    "--kind",
+    "notebook",
+    "--models",
+    "gemma-4-31b-it",
+    "--class",
+    "batch",
+    "--ttl",
+    "1h",
+  );
+  const token = await json("tokens", "issue", "kaggle", "--ttl", "5m", "--requests", "10");
+  expect(token).toMatchObject({ expires_in: 300, scope: "model:gemma-4-31b-it class:batch requests:10" });
+  expect((await ask(token.access_token)).status).toBe(200);
+  const [row] = await json("tokens", "list", "--consumer", "kaggle");
+  expect(row).toMatchObject({ state: "live", requests_used: 1, requests_budget: 10 });
+  expect((await run("tokens", "list")).said).toContain("1 of 10");
+  expect(await json("tokens", "revoke", row.id, "--reason", "test")).toEqual({ revoked: [row.id] });
+  expect((await ask(token.access_token)).status).toBe(401);
+  expect((await run("tokens", "list")).said).toBe("There is no token.");
+  expect((await run("tokens", "list", "--all")).said).toContain("revoked");
+});
+
+test("a signing key is one that the functions take", async () => {
+  const { said } = await run("tokens", "signing-key");
+  // As the README says, the line goes into the file of secrets as it is.
+  const secrets = parseSecretsFile(said.split("\n")[0]!, "secrets.env");
+  const value = secrets.get("EVE_TOKEN_SIGNING_KEYS");
+  expect(readSigningKeys(value)).toMatchObject([{ kid: expect.stringMatching(/^\d{8}T\d{6}$/) }]);
+});
+
+test("keys are listed, added, switched off and on", async () => {
+  expect((await run("keys", "list")).said).toMatch(/demo-a +on +GOOGLE_API_KEY_DEMO_A +demo-one +10/);
+  await json(
+    "keys",
+    "add",
+    "extra",
+    "--env",
+    "GOOGLE_API_KEY_EXTRA",
+    "--project",
+    "demo-three",
+    "--priority",
+    "5",
+  );
+  const again = await run("keys", "add", "extra", "--env", "GOOGLE_API_KEY_EXTRA");
+  expect([again.code, again.complained]).toEqual([1, "There is a key named extra already."]);
+  const pasted = await run("keys", "add", "oops", "--env", "AIzaSyFakeFakeFakeFake");
+  expect([pasted.code, pasted.complained]).toEqual([2, expect.not.stringContaining("AIza")]);
+  expect(await json("keys", "disable", "extra")).toMatchObject([{ is_active: false }]);
+  expect(await json("keys", "enable", "extra")).toMatchObject([{ is_active: true }]);
+  await json("keys", "disable", "extra");
+  const { lanes, ...key } = (await json("keys", "list")).find((one: { alias: string }) =>
+    one.alias === "demo-a"
+  );
+  expect(key).toMatchObject({ state: "on", quota_key: "demo-one", today: { requests: expect.any(Number) } });
+  expect(lanes).toContainEqual(expect.objectContaining({ model: "gemma-4-31b-it", state: "open" }));
+});
+
+test("limits are listed and set, and the next reservation knows", async () => {
+  expect((await run("limits", "list")).said).toMatch(/gemma-4-31b-it +30 +16,000 +14,400/);
+  expect(await json("limits", "set", "gemma-4-31b-it", "--rpm", "99", "--tpm", "none")).toEqual({
+    model: "gemma-4-31b-it",
+    quota_project: null,
+    rpm: 99,
+    tpm: null,
+    rpd: 14_400,
+  });
+  const response = await ask(stack.keys.secret);
+  expect(response.headers.get("x-ratelimit-limit-requests")).toBe("99");
+  await response.body?.cancel();
+  expect((await run("models", "list")).said).toMatch(/gemma-3-27b +\w+ +gemma-4-31b-it/);
+});
+
+test("a model is asked, and a refusal explained", async () => {
+  expect(await json("invoke", "Say hello")).toMatchObject({
+    model: "gemma-4-31b-it",
+    text: expect.stringMatching(/./),
+  });
+  expect((await run("invoke", "Say", "hello", "--wait", "0")).said).toMatch(
+    /gemma-4-31b-it by demo-.*tokens, waited 0 ms/,
+  );
+  const refused = await run("invoke", "--model", "gpt-9", "Hello");
+  expect([refused.code, refused.said]).toEqual([1, expect.stringMatching(/^unknown_model: /)]);
+});
+
+test("limits of a quota project are its own until they are cleared", async () => {
+  await json(
+    "limits",
+    "set",
+    "gemini-3.5-flash",
+    "--quota-project",
+    "demo-two",
+    "--rpm",
+    "1000",
+    "--notes",
+    "paid",
+  );
+  expect((await run("limits", "list")).said).toMatch(/demo-two +gemini-3.5-flash +1,000 +250,000 +20 +paid/);
+  const shown = await run("keys", "show", "demo-c");
+  expect(shown.said).toMatch(/gemini-3.5-flash \* +open +1,000 of 1,000/);
+  const unknown = await run("limits", "set", "gemini-3.5-flash", "--quota-project", "demo-tow", "--rpm", "1");
+  expect([unknown.code, unknown.complained]).toEqual([
+    1,
+    expect.stringMatching(/demo-tow; there are .*demo-two/),
+  ]);
+  expect(await json("limits", "clear", "demo-two")).toEqual({
+    quota_project: "demo-two",
+    cleared: ["gemini-3.5-flash"],
+  });
+  expect((await run("limits", "clear", "demo-two")).code).toBe(1);
+});
+
+test("limits are imported all together or not at all, after they were shown", async () => {
+  const table = "Model\tRPM\tTPM\tRPD\nGemini 2.5 Flash\t10\t250,000\t250\nVeo 9\t1\t-\t1\n";
+  const reading = (text: string): Partial<Surroundings> => ({ read: () => Promise.resolve(text) });
+  const shown = await runIn(reading(table), "limits", "import", "-");
+  expect(shown.code).toBe(0);
+  expect(shown.said).toMatch(/gemini-2.5-flash +5 → 10 +250,000 +20 → 250/);
+  expect(shown.said).toMatch(/passed over: Veo 9 \(line 3\)[^]*Nothing was changed yet/);
+  expect((await json("limits", "list")).models).toContainEqual(
+    expect.objectContaining({ model: "gemini-2.5-flash", rpm: 5, rpd: 20 }),
+  );
+
+  const bad = await runIn(reading(`${table}Gemma 4 26B A4B\tmany\t1\t1\n`), "limits", "import", "-", "--yes");
+  expect([bad.code, bad.said]).toEqual([
+    1,
+    expect.stringMatching(/Line 4: RPM of Gemma 4 26B A4B: "many"[^]*Nothing was changed/),
+  ]);
+  expect((await json("limits", "list")).models).toContainEqual(
+    expect.objectContaining({ model: "gemini-2.5-flash", rpm: 5 }),
+  );
+
+  const done = await runIn(reading(table), "limits", "import", "-", "--yes", "--add-models", "--json");
+  expect(JSON.parse(done.said)).toMatchObject({ applied: true, problems: [] });
+  const { models } = await json("limits", "list");
+  expect(models).toContainEqual(
+    expect.objectContaining({ model: "gemini-2.5-flash", rpm: 10, tpm: 250_000, rpd: 250 }),
+  );
+  expect(models).toContainEqual(expect.objectContaining({ model: "veo-9", rpm: 1, tpm: null, rpd: 1 }));
+  expect((await runIn(reading(table), "limits", "import", "-")).said).toContain(
+    "There is nothing to change.",
+  );
+  expect((await run("limits", "import", "no-such.csv")).complained).toBe("There is no file no-such.csv.");
+});
+
+test("an answer is shown while it is made", async () => {
+  const written: string[] = [];
+  const { code, said } = await runIn(
+    { write: (text) => written.push(text) },
+    "invoke",
+    "--stream",
+    "Say",
+    "hello",
+  );
+  expect(code).toBe(0);
+  expect(written.join("")).not.toBe("");
+  expect(said).toMatch(/gemma-4-31b-it by demo-.*tokens/);
+  const events = (await run("invoke", "--stream", "--json", "Say hello")).said.split("\n").map((line) =>
+    JSON.parse(line)
+  );
+  expect(events[0].event).toBe("started");
+  expect(events.at(-1)).toMatchObject({ event: "done", model: "gemma-4-31b-it" });
+  const refused = await run("invoke", "--stream", "--model", "gpt-9", "Hello");
+  expect([refused.code, refused.said]).toEqual([1, expect.stringMatching(/^unknown_model: /)]);
+});
+
+test("requests are found and shown with their attempts, blame, refusals and captured text", async () => {
+  await fetch(`${stack.emulatorUrl}/__control/faults`, {
+    method: "POST",
+    body: JSON.stringify({ kind: "status", error: "overloaded", times: 1 }),
+  }).then((response) => response.body?.cancel());
+  const id = `search-${crypto.randomUUID()}`;
+  const asked = await stack.invoke("llm-invoke", {
+    model: "gemma-4-26b-a4b-it",
+    prompt: "Name a colour",
+    request_id: id,
+    capture: true,
+  });
+  expect(asked.status, await asked.text()).toBe(200);
+  const refused = await stack.invoke("llm-invoke", {
+    model: "gpt-9",
+    prompt: "x",
+    request_id: `${id}-refused`,
+  });
+  await refused.body?.cancel();
+
+  // It is settled after it was answered.
+  const search = async () => {
+    const filter = ["--model", "gemma-4-26b-a4b-it", "--outcome", "succeeded"];
+    return (await json("requests", "list", ...filter)).requests;
+  };
+  await expect.poll(async () => (await search()).length).toBe(1);
+  const requests = await search();
+  expect(requests).toMatchObject([{ request_id: id, state: "succeeded", consumer: "project", attempts: 2 }]);
+  expect((await json("requests", "list", "--id", id, "--since", "1h")).requests).toHaveLength(1);
+  expect((await run("requests", "list", "--id", "nothing")).said).toBe("Nothing was found.");
+  expect((await json("requests", "list", "--until", "2020-01-01")).requests).toEqual([]);
+  expect((await run("requests", "list", "--outcome", "refused")).said).toMatch(
+    /refused +project +gpt-9.*unknown_model/,
+  );
+  const first = await json("requests", "list", "--limit", "1");
+  const second = await json("requests", "list", "--limit", "1", "--before", String(first.next_before));
+  expect(second.requests[0].request_no).toBeLessThan(first.requests[0].request_no);
+  expect((await run("requests", "list", "--consumer", "nobody")).complained).toMatch(
+    /no consumer named nobody/,
+  );
+
+  const shown = await run("requests", "show", id);
+  expect(shown.said).toMatch(
+    /Attempt 1\n +outcome +failed, upstream_unavailable\n +whose fault +upstream's, and passing/,
+  );
+  expect(shown.said).toMatch(/Attempt 2\n +outcome +succeeded/);
+  await expect.poll(async () => (await run("requests", "show", String(requests[0].request_no))).said)
+    .toMatch(/Prompt\n[^]*Name a colour[^]*Answer\n/);
+});
+
+test("what ends is told while it ends, once, and Ctrl-C ends it in order", async () => {
+  const interrupted = new AbortController();
+  const lines: string[] = [];
+  const tail = runIn(
+    {
+      say: (text) => lines.push(text),
+      signal: interrupted.signal,
+      sleep: () => new Promise((resolve) => setTimeout(resolve, 50)),
+    },
+    "tail",
+    "--lines",
+    "0",
+    "--json",
+  );
+  const id = `tail-${crypto.randomUUID()}`;
+  await new Promise((resolve) => setTimeout(resolve, 300));
+  const asked = await stack.invoke("llm-invoke", {
+    model: "gemma-4-31b-it",
+    prompt: "Hello",
+    request_id: id,
+  });
+  await asked.body?.cancel();
+  const refused = await stack.invoke("llm-invoke", {
+    model: "gpt-9",
+    prompt: "Hello",
+    request_id: `${id}-not`,
+  });
+  await refused.body?.cancel();
+  const seen = () => lines.map((line) => JSON.parse(line)).filter((row) => row.request_id.startsWith(id));
+  await expect.poll(() => seen().length, { timeout: 5_000 }).toBe(2);
+  // The last seconds are told again and again by the database, and by us once.
+  await new Promise((resolve) => setTimeout(resolve, 300));
+  expect(seen().map((row) => row.state).sort()).toEqual(["refused", "succeeded"]);
+  interrupted.abort();
+  expect((await tail).code).toBe(0);
+  expect((await run("tail", "--lines", "5000")).code).toBe(2);
+});
+
+test("what was spent is summed up to this moment, for people, programs and spreadsheets", async () => {
+  const before = await json("usage", "--by", "model", "--since", "today", "--model", "gemma-4-31b-it");
+  await ask(stack.keys.secret).then((response) => response.text());
+  await expect.poll(async () =>
+    (await json("usage", "--by", "model", "--since", "today", "--model", "gemma-4-31b-it")).totals.requests
+  ).toBe(before.totals.requests + 1);
+  const people = await run("usage", "--by", "consumer,model", "--chart", "tokens");
+  expect(people.said).toMatch(/project +gemma-4-31b-it +\d+ .*[▏▎▍▌▋▊▉█]/);
+  const { rows } = await json("usage", "--by", "day,hour,key", "--since", "24h");
+  expect(rows[0]).toMatchObject({ day: expect.stringMatching(/^\d{4}-\d\d-\d\d$/), key: expect.anything() });
+  const sheet = (await run("usage", "--by", "model", "--csv")).said.split("\r\n");
+  expect(sheet[0]).toBe(
+    "model,requests,succeeded,failed,cancelled,expired,refused,attempts,dispatched,upstream_refused,input_tokens,output_tokens,thoughts_tokens,cached_tokens,wait_ms,latency_ms",
+  );
+  expect(sheet).toContainEqual(expect.stringMatching(/^gemma-4-31b-it,\d+,/));
+  expect((await run("usage", "--consumer", "nobody")).code).toBe(1);
+});
+
+test("alerts are listed, shown with advice, and closed", async () => {
+  await sql`
+    insert into eve.alerts (kind, subject, severity, message)
+    values ('lane_exhausted', 'demo-one gemma-4-31b-it', 'critical', 'The day is used up.')
+  `;
+  const listed = await run("alerts", "list", "--kind", "lane_exhausted");
+  expect([listed.code, listed.said]).toEqual([
+    1,
+    expect.stringMatching(/critical +lane_exhausted .*The day is used up/),
+  ]);
+  const [{ id }] = JSON.parse((await run("alerts", "list", "--kind", "lane_exhausted", "--json")).said);
+  expect((await run("alerts", "show", String(id))).said).toMatch(/what to do +\w/);
+  expect((await json("alerts", "close", String(id))).closed_at).not.toBeNull();
+  expect(await json("alerts", "list", "--kind", "lane_exhausted")).toEqual([]);
+  expect(await json("alerts", "list", "--kind", "lane_exhausted", "--all")).toHaveLength(1);
+  expect((await run("alerts", "show", "999999")).code).toBe(1);
+});
+
+test("maintenance is run, listed and looked up", async () => {
+  expect(await json("maintenance", "run", "sweep")).toMatchObject({ status: "succeeded" });
+  const nothing = await run("maintenance", "run", "dusting");
+  expect([nothing.code, nothing.complained]).toEqual([1, expect.stringMatching(/There are: .*sweep/)]);
+  expect((await json("maintenance", "log", "sweep", "--since", "1h"))[0]).toMatchObject({
+    operation: "sweep",
+  });
+  expect((await run("maintenance", "log", "--failed", "--since", "1m")).code).toBe(0);
+  expect((await run("maintenance", "list")).said).toMatch(/sweep +\* \* \* \* \* +database +succeeded/);
+  await json("maintenance", "connect");
+  expect((await run("maintenance", "connect")).said).toBe("Vault has them already.");
+});
+
+test("keys are asked whether they work, at no cost, and a bad one is told", async () => {
+  expect((await run("keys", "test", "demo-a")).said).toMatch(/demo-a +works/);
+  await json("keys", "add", "empty", "--env", "GOOGLE_API_KEY_NOT_SET");
+  const bad = await run("keys", "test", "empty");
+  expect([bad.code, bad.said]).toEqual([
+    1,
+    expect.stringMatching(/has no secret .*set the Edge secret GOOGLE_API_KEY_NOT_SET/),
+  ]);
+  expect((await run("keys", "test", "nobody")).complained).toBe(
+    "There is no key named nobody. See `keys list`.",
+  );
+  await json("keys", "disable", "empty");
+});
+
+describe("a command line that makes no sense ends with 2 and says what does", () => {
+  test.each<[string[], RegExp]>([
+    [["frobnicate"], /Unknown command 'frobnicate'\. See: npm run eve -- --help/],
+    [["ky", "list"], /Did you mean keys\?/],
+    [["keys", "lsit"], /Did you mean list\?/],
+    [["usage", "--form", "today"], /Unknown option '--form'/],
+    [["usage", "--by", "weekday"], /--by must be some of day, hour, consumer/],
+    [["usage", "--since", "tomorrow"], /--since must be a time such as today/],
+    [["usage", "--csv", "--json"], /--csv or --json/],
+    [["requests", "list", "--outcome", "lost"], /--outcome must be succeeded, failed/],
+    [["requests", "list", "--limit", "0"], /--limit must be between 1 and 1,000/],
+    [["alerts", "show", "first"], /by its number, not first/],
+    [["profiles", "add", "x", "--url", "https://x.example"], /either --key-env.*or --key-file/],
+    [["limits", "set", "gemma-4-31b-it", "--rpm", "1", "--notes", "x"], /--notes belongs to --quota-project/],
+    [["consumers"], /needs to know what to do: consumers add, consumers list/],
+    [["consumers", "add"], /Missing required argument 'NAME'/],
+    [["consumers", "add", "x"], /--kind is missing/],
+    [["consumers", "add", "x", "--kind", "robot"], /--kind must be service or notebook/],
+    [["consumers", "add", "x", "--kind", "service", "--rpm", "many"], /--rpm must be a whole number/],
+    [["consumers", "show", "x", "y"], /Too many arguments for 'show'/],
+    [["consumers", "list", "--colour"], /Unknown option '--colour'/],
+    [["consumers", "rotate", "x", "--grace", "soon"], /--grace must be a duration/],
+    [["tokens", "revoke"], /either the token's id or --consumer/],
+    [["tokens", "revoke", "abc"], /A token's id looks like/],
+    [["limits", "set", "gemma-4-31b-it"], /at least one of --rpm/],
+    [["invoke"], /Missing required argument 'PROMPT'/],
+  ])("%j", async (args, message) => {
+    const { code, said, complained } = await run(...args);
+    expect(code).toBe(2);
+    expect(args.includes("--json") ? said : complained).toMatch(message);
+  });
+});
+
+test("what cannot be done ends with 1, for programs too", async () => {
+  for (
+    const args of [
+      ["consumers", "show", "nobody"],
+      ["consumers", "disable", "nobody"],
+      ["keys", "enable", "nobody"],
+      ["limits", "set", "nothing", "--rpm", "1"],
+      ["tokens", "issue", "nobody"],
+    ]
+  ) {
+    expect(await run(...args)).toMatchObject({
+      code: 1,
+      said: "",
+      complained: expect.stringMatching(/nobody|nothing/),
+    });
+  }
+  const { code, said } = await run("consumers", "show", "nobody", "--json");
+  expect([code, JSON.parse(said)]).toEqual([1, { error: { message: expect.stringContaining("nobody") } }]);
+});
+
+test("every command explains itself with examples", async () => {
+  const { said } = await run("--help");
+  const names = [...said.matchAll(/^ {2}([a-z]+(?: [a-z-]+)?) (?:[A-Z[]| )/gm)].map((match) => match[1]!);
+  expect(names.length).toBeGreaterThan(15);
+  for (const name of names.filter((one) => !one.startsWith("npm"))) {
+    expect((await run(...name.split(" "), "--help")).said, name).toMatch(/For example:\n {2}npm run eve -- /);
+  }
+});
+
+/** The folder from which a program finds this stack. */
+const asLocalStack = () => ({ EVE_DATA_DIR: stack.dataDir, SUPABASE_URL: "", SUPABASE_SECRET_KEY: "" });
+
+test("as a program: without colour in a pipe, finding the stack by its folder", async () => {
+  await Deno.writeTextFile(
+    `${stack.dataDir}/env`,
+    `SUPABASE_URL=${stack.url}\nSUPABASE_SECRET_KEY=${stack.keys.secret}\n`,
+  );
+  const program = (env: Record<string, string>) =>
+    new Deno.Command("node", {
+      args: ["local/run.mjs", "cli/eve.ts", "keys", "list"],
+      cwd: CHECKOUT,
+      env: { ...asLocalStack(), ...env },
+    }).output();
+  const text = (bytes: Uint8Array) => new TextDecoder().decode(bytes);
+  const local = await program({});
+  expect(local.code, text(local.stderr)).toBe(0);
+  expect(text(local.stdout)).toContain("demo-a");
+  expect(text(local.stdout)).not.toContain("\x1b");
+  const half = await program({ SUPABASE_URL: stack.url });
+  expect([half.code, text(half.stderr).trim()]).toEqual([
+    3,
+    "SUPABASE_SECRET_KEY is not set: set both, or neither for the local stack.",
+  ]);
+  const wrong = await program({ SUPABASE_URL: stack.url, SUPABASE_SECRET_KEY: "sb_secret_wrong" });
+  expect(wrong.code).toBe(3);
+  expect(text(wrong.stderr)).not.toContain("sb_secret_wrong");
+});
+
+test("colour is for a terminal that wants it, and progress for a terminal alone", async () => {
+  // Python has what it takes to make one.
+  const script = `
+import os, pty, sys
+os.environ.update(EVE_DATA_DIR=sys.argv[1], SUPABASE_URL="", SUPABASE_SECRET_KEY="", TERM="xterm")
+sys.exit(os.waitstatus_to_exitcode(pty.spawn(["node", "local/run.mjs", "cli/eve.ts", *sys.argv[2:]])))
+`;
+  const atTerminal = async (env: Record<string, string>, ...args: string[]) => {
+    const { code, stdout } = await new Deno.Command("python3", {
+      args: ["-c", script, stack.dataDir, ...args],
+      cwd: CHECKOUT,
+      env: { NO_COLOR: "", ...env },
+      stdin: "null",
+    }).output();
+    return { code, text: new TextDecoder().decode(stdout) };
+  };
+  const shown = await atTerminal({}, "keys", "test", "demo-a");
+  expect([shown.code, shown.text]).toEqual([0, expect.stringContaining("\x1b[32mworks\x1b[0m")]);
+  expect(shown.text).toMatch(/key_health: run 1/);
+  const plain = await atTerminal({ NO_COLOR: "1" }, "keys", "list");
+  expect(plain.text).toContain("demo-a");
+  expect(plain.text).not.toContain("\x1b[3");
+});
+
+test("Ctrl-C at the terminal ends tail with 0", async () => {
+  const child = new Deno.Command(Deno.execPath(), {
+    args: [
+      "run",
+      "-A",
+      "--cached-only",
+      "--unstable-no-legacy-abort",
+      "cli/eve.ts",
+      "tail",
+      "--lines",
+      "1",
+      "--json",
+    ],
+    cwd: CHECKOUT,
+    env: asLocalStack(),
+    stdout: "piped",
+    stderr: "piped",
+  }).spawn();
+  const reader = child.stdout.getReader();
+  expect(JSON.parse(new TextDecoder().decode((await reader.read()).value))).toHaveProperty("request_id");
+  child.kill("SIGINT");
+  while (!(await reader.read()).done);
+  expect((await child.status).code).toBe(0);
+  expect(await new Response(child.stderr).text()).toBe("");
+});
