@@ -32,7 +32,7 @@ export function judge(facts: Facts): Check[] {
   checks.push(
     migrations(project, facts.migrations),
     clock(facts),
-    functionClock(facts.functions, facts),
+    functionClock(facts.functions),
     ...facts.functions.map(answering),
     extensions(project),
     jobs(project),
@@ -134,14 +134,11 @@ function clock({ clockAheadMs, roundTripMs }: Facts): Check {
   return green(name, off < 1_000 ? "this machine and the database agree" : words);
 }
 
-function functionClock(functions: readonly FunctionFacts[], { project }: Facts): Check {
+function functionClock(functions: readonly FunctionFacts[]): Check {
   const name = "function clock";
-  const told = functions.map(({ at }) => at).filter((at) => at !== null);
-  if (told.length === 0 || project === null) {
-    return green(name, "the functions do not tell their time");
-  }
-  const offs = told.map((at) => Math.abs(Date.parse(at) - Date.parse(project.now)));
-  const off = Math.max(Math.max(...offs) - HEADER_ERROR_MS, 0);
+  const told = functions.map(({ clockAheadMs }) => clockAheadMs).filter((ahead) => ahead !== null);
+  if (told.length === 0) return green(name, "the functions do not tell their time");
+  const off = Math.max(Math.max(...told.map(Math.abs)) - HEADER_ERROR_MS, 0);
   const words = `the functions are ${duration(off)} off the database`;
   if (off > CLOCK_RED_MS) {
     return red(

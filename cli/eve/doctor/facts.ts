@@ -14,8 +14,8 @@ export interface FunctionFacts {
   /** answers: it is ours and it works. absent: it is not deployed. refuses: it does not take the key. broken: anything else. */
   state: "answers" | "absent" | "refuses" | "broken";
   detail: string | null;
-  /** Its clock, to the second; null: it did not tell. */
-  at: string | null;
+  /** Milliseconds by which its clock is ahead of the database's, to a second or two; null: it did not tell. */
+  clockAheadMs: number | null;
 }
 
 export interface CallFacts {
@@ -85,7 +85,9 @@ export async function lookAt(
   const clock = await compareClocks(connection, now);
 
   progress(`Asking ${names.join(", ")} ...`);
-  const functions = await Promise.all(names.map((name) => askFunction(connection, name, signal)));
+  const functions = await Promise.all(
+    names.map((name) => askFunction(connection, name, () => now() - clock.clockAheadMs, signal)),
+  );
   const answers = (name: string) => functions.some((one) => one.name === name && one.state === "answers");
 
   progress("Asking upstream about the keys ...");
@@ -151,27 +153,24 @@ async function compareClocks(
 async function askFunction(
   connection: Connection,
   name: string,
+  databaseNow: () => number,
   signal: AbortSignal,
 ): Promise<FunctionFacts> {
   try {
     const { status, headers, body } = await callFunction(connection, name, {}, { signal });
-    const date = headers.get("date");
-    const at = date === null || Number.isNaN(Date.parse(date)) ? null : new Date(date).toISOString();
+    const told = Date.parse(headers.get("date") ?? "");
+    // The header is cut to the second.
+    const clockAheadMs = Number.isNaN(told) ? null : told + 500 - databaseNow();
     const said = typeof body?.error === "string" ? body.error : body?.error?.code ?? body?.code ?? null;
     const detail = `status ${status}${said === null ? "" : `, ${said}`}`;
-    if (said === "NOT_FOUND" || (status === 404 && body?.error === undefined)) {
-      return { name, state: "absent", detail, at };
-    }
-    if (status === 401 || status === 403) return { name, state: "refuses", detail, at };
+    const found = (state: FunctionFacts["state"]) => ({ name, state, detail, clockAheadMs });
+    if (said === "NOT_FOUND" || (status === 404 && body?.error === undefined)) return found("absent");
+    if (status === 401 || status === 403) return found("refuses");
     // An empty request is refused by all of them, each in its own words.
-    return { name, state: body?.error === undefined || status >= 500 ? "broken" : "answers", detail, at };
+    return found(body?.error === undefined || status >= 500 ? "broken" : "answers");
   } catch (thrown) {
-    return {
-      name,
-      state: "broken",
-      detail: thrown instanceof Error ? thrown.message : String(thrown),
-      at: null,
-    };
+    const detail = thrown instanceof Error ? thrown.message : String(thrown);
+    return { name, state: "broken", detail, clockAheadMs: null };
   }
 }
 
