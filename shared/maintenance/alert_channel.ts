@@ -4,7 +4,15 @@ import type { AlertChannelName, AlertMessage } from "../ledger/alerts.ts";
 export interface AlertChannel {
   name: AlertChannelName;
   /** Tells one message. Throws nothing but the signal's reason: a failure is answered. */
-  tell(message: AlertMessage, call: { fetch: typeof fetch; signal: AbortSignal }): Promise<Telling>;
+  tell(message: AlertMessage, call: ChannelCall): Promise<Telling>;
+}
+
+export interface ChannelCall {
+  fetch: typeof fetch;
+  /** Ends the call for good. */
+  signal: AbortSignal;
+  /** How long an answer may take; absent: 10 s. */
+  timeoutMs?: number;
 }
 
 export type Telling =
@@ -40,9 +48,9 @@ export async function post(
   url: string,
   body: string,
   headers: Record<string, string>,
-  { fetch, signal }: { fetch: typeof globalThis.fetch; signal: AbortSignal },
+  { fetch, signal, timeoutMs = ANSWER_TIMEOUT_MS }: ChannelCall,
 ): Promise<ChannelAnswer | Extract<Telling, { ok: false }>> {
-  const timeout = AbortSignal.timeout(ANSWER_TIMEOUT_MS);
+  const timeout = AbortSignal.timeout(timeoutMs);
   try {
     const response = await fetch(url, {
       method: "POST",
@@ -56,7 +64,7 @@ export async function post(
     signal.throwIfAborted();
     // What was thrown names the address, and with it the token in it.
     const error = timeout.aborted
-      ? `no answer within ${ANSWER_TIMEOUT_MS / 1000} s`
+      ? `no answer within ${timeoutMs / 1000} s`
       : "it could not be reached, or broke off";
     return { ok: false, error, retryAfterMs: null, wholeChannel: true };
   }
@@ -83,7 +91,8 @@ async function beginningOf(response: Response): Promise<string> {
 export function retryAfterMs(headers: Headers, nowMs: number): number | null {
   const said = headers.get("retry-after")?.trim();
   if (!said) return null;
-  const ms = /^\d{1,7}$/.test(said) ? Number(said) * 1000 : Date.parse(said) - nowMs;
+  if (/^\d{1,7}$/.test(said)) return Number(said) * 1000;
+  const ms = / GMT$/.test(said) ? Date.parse(said) - nowMs : NaN;
   return Number.isFinite(ms) ? Math.max(0, ms) : null;
 }
 

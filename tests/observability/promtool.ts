@@ -1,0 +1,26 @@
+/** Prometheus's own checker, from Debian's package `prometheus`. Tests skip without it, and never in CI. */
+
+const found = await (async () => {
+  try {
+    return (await new Deno.Command("promtool", { args: ["--version"], stdout: "null", stderr: "null" })
+      .output())
+      .success;
+  } catch {
+    return false;
+  }
+})();
+
+/** Whether to skip what needs it. */
+export const withoutPromtool = !found && !Deno.env.get("CI");
+
+/** Runs it; answers its exit code and everything that it printed. */
+export async function promtool(args: string[], stdin = ""): Promise<{ code: number; said: string }> {
+  const process = new Deno.Command("promtool", { args, stdin: "piped", stdout: "piped", stderr: "piped" })
+    .spawn();
+  const writer = process.stdin.getWriter();
+  await writer.write(new TextEncoder().encode(stdin));
+  await writer.close();
+  const { code, stdout, stderr } = await process.output();
+  const text = (bytes: Uint8Array) => new TextDecoder().decode(bytes);
+  return { code, said: `${text(stdout)}${text(stderr)}`.trim() };
+}
