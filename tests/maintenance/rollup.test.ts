@@ -1,0 +1,341 @@
+/** The sums by hour and by day: exact, the same however often they are made, and corrected by what is settled late. */
+import type postgres from "postgres";
+import { afterAll, beforeAll, beforeEach, describe, expect, test } from "vitest";
+import {
+  addKey,
+  addModel,
+  clearLedger,
+  freezeClock,
+  reserve,
+  settle,
+  type TestClock,
+} from "../harness/admission.ts";
+import { cloneDatabase, type TestDatabase } from "../harness/database.ts";
+import { begin, runToEnd, step } from "./run_to_end.ts";
+
+const HOUR = 3_600_000;
+const DAY = 24 * HOUR;
+/** Ten in the evening in Los Angeles: the Pacific day turns within the hours of a test. */
+const START = Date.parse("2026-11-18T06:00:00Z");
+
+let database: TestDatabase;
+let sql: postgres.Sql;
+let clock: TestClock;
+let consumer: string;
+beforeAll(async () => {
+  database = await cloneDatabase();
+  sql = database.sql;
+});
+afterAll(() => database?.drop());
+beforeEach(async () => {
+  await clearLedger(sql);
+  await sql`truncate eve.usage_hours, eve.usage_days, public.google_ai_maintenance_log`;
+  await sql`update eve.rollup_progress set rolled_until = null, frozen_before = null, hours_frozen_before = null`;
+  await sql`update eve.operations set run_id = null, lease_until = null`;
+  clock = await freezeClock(sql, START);
+  await addKey(sql, "one", { project: "p" });
+  await addKey(sql, "two", { project: "q" });
+  await addModel(sql, "m");
+  await addModel(sql, "n");
+  await addModel(sql, "zero", { rpm: 0 });
+  const [row] = await sql`insert into eve.consumers (name, kind) values ('bot', 'service') returning id`;
+  consumer = row!.id;
+});
+
+const SUMS = [
+  "requests",
+  "succeeded",
+  "failed",
+  "cancelled",
+  "expired",
+  "refused",
+  "attempts",
+  "dispatched",
+  "upstream_refused",
+  "input_tokens",
+  "output_tokens",
+  "thoughts_tokens",
+  "cached_tokens",
+  "wait_ms",
+  "latency_ms",
+];
+const sumsOf = (source: string) =>
+  SUMS.map((name) => `sum(${source}.${name})::integer as ${name}`).join(", ");
+
+/** What the tables hold, in an order of their own. */
+const hours = async () => [
+  ...await sql.unsafe(`
+    select h.hour, h.consumer_id, h.model, h.key_id, h.door, ${sumsOf("h")} from eve.usage_hours h
+    group by 1, 2, 3, 4, 5 order by 1, 2 nulls first, 3, 4 nulls first, 5`),
+];
+const days = async () => [
+  ...await sql.unsafe(`
+    select d.day::text, d.consumer_id, d.model, d.key_id, d.door, ${sumsOf("d")} from eve.usage_days d
+    group by 1, 2, 3, 4, 5 order by 1, 2 nulls first, 3, 4 nulls first, 5`),
+];
+
+/** The same, counted from the audit in the plainest way, by an instant that `trunc` makes of a time. */
+const counted = async (trunc: (time: string) => string, name: string) => [
+  ...await sql.unsafe(`
+    with everything as (
+      select ${
+    trunc("r.received_at")
+  } as ${name}, nullif(r.consumer_id, '00000000-0000-0000-0000-000000000000') as consumer_id,
+        r.model, r.key_id, r.door, 1 as requests, (r.state = 'succeeded')::int as succeeded, (r.state = 'failed')::int as failed,
+        (r.state = 'cancelled')::int as cancelled, (r.state = 'expired')::int as expired, 0 as refused, 0 as attempts,
+        0 as dispatched, 0 as upstream_refused, 0 as input_tokens, 0 as output_tokens, 0 as thoughts_tokens, 0 as cached_tokens,
+        r.wait_ms, 0 as latency_ms
+      from eve.requests r
+      union all
+      select ${
+    trunc("f.refused_at")
+  }, nullif(f.consumer_id, '00000000-0000-0000-0000-000000000000'), f.model, null, f.door,
+        0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0
+      from eve.refusals f
+      union all
+      select ${
+    trunc("to_timestamp(a.start_ms / 1000.0)")
+  }, nullif(r.consumer_id, '00000000-0000-0000-0000-000000000000'),
+        a.model, a.key_id, r.door, 0, 0, 0, 0, 0, 0, 1, a.dispatched::int, coalesce((a.upstream_status = 429)::int, 0),
+        coalesce(a.input_tokens, 0), coalesce(a.output_tokens, 0), coalesce(a.thoughts_tokens, 0), coalesce(a.cached_tokens, 0), 0,
+        coalesce(a.latency_ms, 0)
+      from eve.attempts a join eve.requests r using (request_no)
+    )
+    select e.${name}, e.consumer_id, e.model, e.key_id, e.door, ${sumsOf("e")} from everything e
+    group by 1, 2, 3, 4, 5 order by 1, 2 nulls first, 3, 4 nulls first, 5`),
+];
+const countedHours = () => counted((time) => `date_trunc('hour', ${time})`, "hour");
+const countedDays = () =>
+  counted((time) => `((${time}) at time zone 'America/Los_Angeles')::date::text`, "day");
+
+async function expectExact(): Promise<void> {
+  expect(await hours()).toEqual(await countedHours());
+  expect(await days()).toEqual(await countedDays());
+}
+
+/** Calls of all sorts over some hours; those left open are given back. */
+async function calls(times: number, random: () => number) {
+  const open = [];
+  for (let n = 0; n < times; n++) {
+    await clock.advance(Math.floor(random() * 20 * 60_000));
+    const model = ["m", "n", "zero"][Math.floor(random() * 3)]!;
+    const grant = await reserve(sql, `r${clock.nowMs()}-${n}`, {
+      models: [model],
+      consumerId: random() < 0.5 ? consumer : null,
+      leaseMs: 60_000,
+    });
+    if (grant.status !== "granted") continue;
+    await clock.advance(Math.floor(random() * 30_000));
+    const how = random();
+    if (how < 0.15) open.push(grant);
+    else if (how < 0.3) {
+      await settle(sql, grant, { outcome: "failed", final: false, inputTokens: 3 });
+      const again = await reserve(sql, `r-none`, { models: ["zero"] });
+      expect(again.status).toBe("refused");
+      await settle(sql, grant, { outcome: "failed", final: true });
+    } else {
+      await settle(sql, grant, {
+        outcome: how < 0.4 ? "cancelled" : how < 0.5 ? "failed" : "succeeded",
+        dispatched: how >= 0.4,
+        inputTokens: how < 0.4 ? null : Math.floor(random() * 100),
+        outputTokens: how < 0.5 ? null : Math.floor(random() * 100),
+      });
+    }
+  }
+  return open;
+}
+
+/** A plain generator (mulberry32): the same numbers every time. */
+function numbers(seed: number): () => number {
+  return () => {
+    seed = (seed + 0x6d2b79f5) | 0;
+    let t = Math.imul(seed ^ (seed >>> 15), 1 | seed);
+    t = (t + Math.imul(t ^ (t >>> 7), 61 | t)) ^ t;
+    return ((t ^ (t >>> 14)) >>> 0) / 4_294_967_296;
+  };
+}
+
+describe("the sums", () => {
+  test.each([1, 2])("are those of the audit, after every run (%i)", async (seed) => {
+    const random = numbers(seed);
+    for (let round = 0; round < 5; round++) {
+      await calls(10, random);
+      await clock.advance(1);
+      expect((await runToEnd(sql, "rollup"))[0].status).toBe("succeeded");
+      await expectExact();
+    }
+    expect((await hours()).length).toBeGreaterThan(10);
+    expect(new Set((await days()).map((row) => row.day)).size).toBeGreaterThan(1);
+  });
+
+  test("are the same however often they are made", async () => {
+    await calls(20, numbers(7));
+    await clock.advance(1);
+    await runToEnd(sql, "rollup");
+    const before = await hours();
+    await runToEnd(sql, "rollup");
+    await sql`update eve.rollup_progress set rolled_until = null`;
+    await runToEnd(sql, "rollup");
+    expect(await hours()).toEqual(before);
+    await expectExact();
+  });
+
+  test("are made anew from the audit when they are thrown away", async () => {
+    await calls(20, numbers(8));
+    await clock.advance(1);
+    await runToEnd(sql, "rollup");
+    const before = await hours();
+    await sql`update eve.usage_hours set requests = requests + 5`;
+    await sql`insert into eve.usage_hours (hour, model, door) values (${new Date(
+      START - HOUR,
+    )}, 'never', 'd')`;
+    await sql`select public.eve_rollup_rebuild()`;
+    expect(await hours()).toEqual([]);
+    await runToEnd(sql, "rollup");
+    expect(await hours()).toEqual(before);
+    await expectExact();
+  });
+
+  test("say who paid: the project's key is nobody's consumer, doors and keys are told apart", async () => {
+    await settle(sql, await reserve(sql, "a"), { inputTokens: 10, outputTokens: 4 });
+    await settle(sql, await reserve(sql, "b", { consumerId: consumer }), {
+      inputTokens: 20,
+      outputTokens: 5,
+    });
+    await clock.advance(1);
+    await runToEnd(sql, "rollup");
+    expect((await hours()).map(({ consumer_id, requests, input_tokens, output_tokens, door }) => ({
+      consumer_id,
+      requests,
+      input_tokens,
+      output_tokens,
+      door,
+    }))).toEqual([
+      { consumer_id: null, requests: 1, input_tokens: 10, output_tokens: 4, door: "native" },
+      { consumer_id: consumer, requests: 1, input_tokens: 20, output_tokens: 5, door: "native" },
+    ]);
+  });
+});
+
+describe("what is settled late", () => {
+  test("corrects the hours and the day it belongs to, days afterwards", async () => {
+    const late = await reserve(sql, "late", { models: ["m"], leaseMs: 1_000 });
+    await clock.advance(10_000);
+    await sql`select public.eve_sweep()`;
+    await clock.advance(5 * HOUR);
+    await runToEnd(sql, "rollup");
+    expect((await hours())[0]).toMatchObject({ expired: 1, succeeded: 0, input_tokens: 0 });
+    for (let n = 0; n < 40; n++) {
+      await clock.advance(HOUR);
+      await runToEnd(sql, "rollup");
+    }
+    expect(await settle(sql, late, { inputTokens: 42, outputTokens: 8 })).toEqual({ status: "late" });
+    await clock.advance(1);
+    await runToEnd(sql, "rollup");
+    expect(await hours()).toMatchObject([
+      { hour: new Date(START), expired: 0, succeeded: 1, input_tokens: 42, output_tokens: 8 },
+    ]);
+    await expectExact();
+  });
+
+  test("counts once where it is settled while a rollup is under way", async () => {
+    const open = await calls(30, numbers(11));
+    await sql`select public.eve_sweep()`;
+    await clock.advance(DAY);
+    const { run_id } = await begin(sql, "rollup");
+    for (const grant of open) {
+      await step(sql, run_id);
+      await settle(sql, grant, { inputTokens: 7 });
+      await clock.advance(1_000);
+    }
+    while (!(await step(sql, run_id)).done);
+    await clock.advance(1);
+    await runToEnd(sql, "rollup");
+    await expectExact();
+  });
+});
+
+describe("with retention", () => {
+  test("hours whose audit is partly gone keep their sums, whatever is settled or rebuilt", async () => {
+    const late = await reserve(sql, "late", { leaseMs: 1_000 });
+    await settle(sql, await reserve(sql, "good"), { inputTokens: 10 });
+    await clock.advance(10_000);
+    await sql`select public.eve_sweep()`;
+    await runToEnd(sql, "rollup");
+    const before = await hours();
+    await clock.advance(10 * DAY);
+    await settle(sql, await reserve(sql, "young"), { inputTokens: 1 });
+    await clock.advance(1);
+    await runToEnd(sql, "rollup");
+    // Half of that hour goes: the requests, not yet the attempts.
+    await sql`update eve.retention set keep = '9 days' where table_name in ('eve.requests', 'eve.refusals')`;
+    try {
+      await runToEnd(sql, "retention");
+      expect(await sql`select request_id from eve.requests`).toEqual([{ request_id: "young" }]);
+      await settle(sql, late, { inputTokens: 5 }).catch(() => {});
+      await clock.advance(1);
+      await runToEnd(sql, "rollup");
+      expect((await hours()).slice(0, before.length)).toEqual(before);
+      const all = await hours();
+      const allDays = await days();
+      await sql`select public.eve_rollup_rebuild()`;
+      await clock.advance(1);
+      await runToEnd(sql, "rollup");
+      expect(await hours()).toEqual(all);
+      expect(await days()).toEqual(allDays);
+    } finally {
+      await sql`update eve.retention set keep = '30 days' where table_name in ('eve.requests', 'eve.refusals')`;
+    }
+  });
+});
+
+describe("a rollup", () => {
+  test("that dies between two steps is taken up, and nothing is missing", async () => {
+    await calls(40, numbers(21));
+    await clock.advance(1);
+    const { run_id } = await begin(sql, "rollup");
+    await step(sql, run_id);
+    await clock.advance(10 * 60_000);
+    expect((await runToEnd(sql, "rollup"))[0].status).toBe("succeeded");
+    await expectExact();
+    expect(
+      await sql`select status from public.google_ai_maintenance_log where operation = 'rollup' order by id`,
+    ).toEqual([{ status: "failed" }, { status: "succeeded" }]);
+  });
+
+  test("for whoever is about to read brings the sums up to now in one call", async () => {
+    await calls(10, numbers(31));
+    await clock.advance(1);
+    const [row] = await sql`select public.eve_rollup() as answer`;
+    expect(row!.answer.status).toBe("succeeded");
+    expect(Date.parse(row!.answer.rolled_until)).toBe(clock.nowMs());
+    await expectExact();
+  });
+
+  test("says so while another one is on", async () => {
+    await begin(sql, "rollup");
+    const [row] = await sql`select public.eve_rollup() as answer`;
+    expect(row!.answer.status).toBe("skipped");
+  });
+});
+
+test("the report has yesterday's numbers", async () => {
+  for (const id of ["a", "b"]) {
+    await settle(sql, await reserve(sql, id), { inputTokens: 10, outputTokens: 5 });
+  }
+  await reserve(sql, "c", { models: ["zero"] });
+  await clock.advance(DAY);
+  await runToEnd(sql, "rollup");
+  const [done] = await runToEnd(sql, "report");
+  expect(done.details).toMatchObject({
+    day: "2026-11-17",
+    total: { requests: 2, succeeded: 2, refused: 1, input_tokens: 20, output_tokens: 10 },
+    consumers: [{ consumer: "project", requests: 2 }],
+    lanes: ["p", "q"].map((quota_project) => ({ model: "m", quota_project, calls: 1, calls_allowed: null })),
+    wait_ms: { p50: 0, max: 0 },
+    maintenance_failed: 0,
+  });
+  expect(Object.values(done.details.refusals)).toEqual([1]);
+  const [row] = await sql`select public.eve_report('2026-11-10') as answer`;
+  expect(row!.answer).toMatchObject({ day: "2026-11-10", total: { requests: 0 }, consumers: [] });
+});
