@@ -2,6 +2,8 @@
  * The one address of the stack, routed as a Supabase project's: `/functions/v1/<name>/...` to the function's process,
  * `/rest/v1` and `/auth/v1` to the embedded API.
  */
+import { CALL_HEADER, DEPARTED_PATH } from "./call_number.ts";
+import { Departures } from "./departures.ts";
 import type { SupervisedProcess } from "./supervised_process.ts";
 
 export interface OriginOptions {
@@ -38,6 +40,7 @@ const NOT_FORWARDED = new Set(["CONNECT", "TRACE", "TRACK"]);
 
 /** Starts listening on 127.0.0.1. Throws Deno.errors.AddrInUse when the port is taken. */
 export function startOrigin(options: OriginOptions): Deno.HttpServer<Deno.NetAddr> {
+  const departures = new Departures(options.port);
   return Deno.serve({
     hostname: "127.0.0.1",
     port: options.port,
@@ -46,13 +49,14 @@ export function startOrigin(options: OriginOptions): Deno.HttpServer<Deno.NetAdd
       options.log(`request failed: ${error instanceof Error ? error.stack : error}`);
       return refuse(500, "internal_error", "The local stack failed: see its log.");
     },
-  }, (request, info) => route(request, info.remoteAddr, options));
+  }, (request, info) => route(request, info.remoteAddr, options, departures));
 }
 
 function route(
   request: Request,
   client: Deno.NetAddr,
   options: OriginOptions,
+  departures: Departures,
 ): Response | Promise<Response> {
   const url = new URL(request.url);
   const [, room, version, name] = url.pathname.split("/");
@@ -63,7 +67,7 @@ function route(
     if (NOT_FORWARDED.has(request.method)) {
       return refuse(405, "method_not_allowed", `${request.method} is not served.`);
     }
-    return forward(request, url, client, worker);
+    return forward(request, url, client, worker, departures);
   }
   if (room === "console" && options.console) return options.console(request);
   if (url.pathname === "/") {
@@ -84,6 +88,7 @@ async function forward(
   url: URL,
   client: Deno.NetAddr,
   worker: SupervisedProcess,
+  departures: Departures,
 ): Promise<Response> {
   if (!worker.url) return unavailable(worker);
   const target = worker.url + url.pathname.slice("/functions/v1".length) + url.search;
@@ -94,15 +99,22 @@ async function forward(
   headers.set("x-forwarded-host", url.host);
   headers.set("x-forwarded-proto", url.protocol.slice(0, -1));
 
-  const late = new AbortController();
-  const timer = setTimeout(() => late.abort(), FIRST_BYTE_TIMEOUT_MS);
+  const call = String(++calls);
+  headers.set(CALL_HEADER, call);
+  const givenUp = new AbortController();
+  let left = false;
+  const unwatch = departures.watch(client, () => {
+    left = true;
+    givenUp.abort();
+  });
+  const timer = setTimeout(() => givenUp.abort(), FIRST_BYTE_TIMEOUT_MS);
   try {
     const response = await fetch(target, {
       method: request.method,
       headers,
       body: request.body,
       redirect: "manual",
-      signal: AbortSignal.any([request.signal, late.signal]),
+      signal: AbortSignal.any([request.signal, givenUp.signal]),
     });
     return new Response(response.body, {
       status: response.status,
@@ -110,7 +122,9 @@ async function forward(
       headers: withoutHopByHop(response.headers),
     });
   } catch (error) {
-    if (late.signal.aborted) {
+    left ||= request.signal.aborted;
+    if (left || givenUp.signal.aborted) endCall(worker.url, call);
+    if (!left && givenUp.signal.aborted) {
       return refuse(
         504,
         "idle_timeout",
@@ -118,12 +132,21 @@ async function forward(
       );
     }
     // Nobody reads this one: the client is gone.
-    if (request.signal.aborted) return new Response(null, { status: 499 });
+    if (left) return new Response(null, { status: 499 });
     if (error instanceof TypeError) return unavailable(worker);
     throw error;
   } finally {
     clearTimeout(timer);
+    unwatch();
   }
+}
+
+/** Numbers for calls, so that each can be ended by name. */
+let calls = 0;
+
+function endCall(workerUrl: string, call: string): void {
+  fetch(workerUrl + DEPARTED_PATH, { method: "DELETE", headers: { [CALL_HEADER]: call } })
+    .then((response) => response.body?.cancel(), () => {});
 }
 
 function withoutHopByHop(from: Headers): Headers {

@@ -3,6 +3,7 @@
  * calls the module's `fetch`, and an end that waits for background work. Imported before the function's module.
  */
 import "./exit_with_parent.ts";
+import { CALL_HEADER, DEPARTED_PATH } from "./call_number.ts";
 
 /** A function's module. */
 export interface FunctionModule {
@@ -30,6 +31,35 @@ Object.defineProperty(globalThis, "EdgeRuntime", {
   },
 });
 
+type Handle = (request: Request) => Response | Promise<Response>;
+
+/**
+ * A handler whose requests' signals also abort when the origin says that the client has gone: Deno's own does so only
+ * once the response has begun, or if the whole request came in one packet.
+ */
+function departing(handle: Handle): Handle {
+  const calls = new Map<string, AbortController>();
+  return async (request) => {
+    const call = request.headers.get(CALL_HEADER);
+    if (call === null) return await handle(request);
+    if (request.method === "DELETE" && request.url.endsWith(DEPARTED_PATH)) {
+      calls.get(call)?.abort(new DOMException("The client has gone.", "AbortError"));
+      return new Response(null, { status: 204 });
+    }
+    const gone = new AbortController();
+    const { signal } = request;
+    signal.addEventListener("abort", () => gone.abort(signal.reason), { once: true });
+    // A request made anew would have its body copied.
+    Object.defineProperty(request, "signal", { value: gone.signal });
+    calls.set(call, gone);
+    try {
+      return await handle(request);
+    } finally {
+      calls.delete(call);
+    }
+  };
+}
+
 /** Serves the module on a free port of the loopback interface and prints the address. */
 export function serveFunction(name: string, module: FunctionModule): void {
   const handle = module.default?.fetch?.bind(module.default);
@@ -46,7 +76,7 @@ export function serveFunction(name: string, module: FunctionModule): void {
       const body = { code: "worker_error", message: "The function failed: see the log of the local stack." };
       return Response.json(body, { status: 500 });
     },
-  }, handle);
+  }, departing(handle));
 
   Deno.addSignalListener("SIGTERM", () => {
     setTimeout(() => Deno.exit(1), DRAIN_MS);

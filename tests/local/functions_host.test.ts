@@ -108,6 +108,30 @@ describe("a client that goes away", () => {
     await until("aborted", "waiting");
   });
 
+  test.skipIf(Deno.build.os !== "linux").each([[100], [100_000]])(
+    "while it waits, with a body of %i bytes that did not come with the head: within a second",
+    async (bytes) => {
+      const mark = `apart${bytes}`;
+      const { hostname, port } = new URL(base);
+      const connection = await Deno.connect({ hostname, port: Number(port) });
+      const send = async (text: string) => {
+        const writer = connection.writable.getWriter();
+        await writer.write(new TextEncoder().encode(text));
+        writer.releaseLock();
+      };
+      await send(
+        `POST /functions/v1/echo/hang?mark=${mark} HTTP/1.1\r\nhost: eve\r\ncontent-length: ${bytes}\r\n\r\n`,
+      );
+      await new Promise((resolve) => setTimeout(resolve, 50));
+      await send("x".repeat(bytes));
+      await until("running", mark);
+      const since = performance.now();
+      connection.close();
+      await until("aborted", mark);
+      expect(performance.now() - since).toBeLessThan(1_000);
+    },
+  );
+
   test("in the middle of a stream: the function's stream is cancelled", async () => {
     const leaving = new AbortController();
     const response = await fetch(`${base}/echo/stream?mark=listening`, { signal: leaving.signal });

@@ -133,9 +133,18 @@ export async function eventually(holds: () => Promise<boolean>, otherwise: strin
 }
 
 /** Upstream has noticed that nobody listens any more, and the books say so. */
-export async function leftEarly(house: House): Promise<void> {
+export const leftEarly = (house: House) => letGo(house, "streams");
+
+/** A client leaves while upstream has not said a word yet: upstream notices, and the books say so. */
+export async function leftWaiting(house: House, leave: () => void): Promise<void> {
+  await eventually(async () => (await house.stats()).inFlight === 1, "upstream was not called");
+  leave();
+  await letGo(house, "waiting");
+}
+
+async function letGo(house: House, when: "streams" | "waiting"): Promise<void> {
   const since = Date.now();
-  await eventually(async () => (await house.stats()).aborted.streams === 1, "upstream still streams");
+  await eventually(async () => (await house.stats()).aborted[when] === 1, "upstream goes on");
   if (Date.now() - since > 1_000) throw new Error("upstream was let go too late");
   const [request] = await house.requests();
   if (request?.state !== "cancelled") throw new Error(`the books say ${request?.state}`);
