@@ -31,7 +31,16 @@ export default defineConfig({
         hookTimeout: 120_000,
       }),
       // Whole stacks: each has a database server of its own.
-      project("stack", ["tests/e2e", "tests/local", "tests/docs", "tests/examples", "tests/faults", "tests/cli", "tests/console"], {
+      project("stack", [
+        "tests/e2e",
+        "tests/local",
+        "tests/docs",
+        "tests/examples",
+        "tests/faults",
+        "tests/cli",
+        "tests/console",
+        "tests/observability/stack",
+      ], {
         testTimeout: 60_000,
         hookTimeout: 120_000,
       }),
