@@ -95,6 +95,17 @@ export const ERRORS = {
     message:
       "The gateway has no such model. Use a model that has a row in google_ai_model_limits, or add one.",
   },
+  unknown_stage: {
+    status: 404,
+    retryable: false,
+    message: "The gateway has no such stage. `details` names those that there are.",
+  },
+  stage_not_set_up: {
+    status: 503,
+    retryable: false,
+    message:
+      "Nobody has set up this stage, and the environment holds no key for it. The owner should save a provider for it.",
+  },
   prompt_too_large: {
     status: 413,
     retryable: false,

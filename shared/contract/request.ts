@@ -20,6 +20,8 @@ export interface Asked {
   /** Kept with the request's record; small, and the caller's own business. */
   metadata: Record<string, unknown>;
   traceId: string | null;
+  /** Keys that are not to serve it: those that are not its stage's. Absent: any key of the model's provider may. */
+  excludeKeys?: readonly string[];
   /** Keep what was asked and answered, for debugging. Null or absent: as the consumer's row says. */
   capture?: boolean | null;
 }

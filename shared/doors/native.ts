@@ -1,5 +1,9 @@
+import { GatewayError } from "../contract/gateway_error.ts";
+import type { GatewayRequest } from "../contract/request.ts";
 import { traceIdOf } from "../http/trace.ts";
-import type { Door } from "./door.ts";
+import type { ResolveStage, ServedStage } from "../stages/resolve_stage.ts";
+import { isStageName, stageTypeOf } from "../stages/stage_name.ts";
+import type { Door, Visit } from "./door.ts";
 import { encodeNative, refuseNative } from "./native_answer.ts";
 import { decodeNative } from "./native_request.ts";
 import { streamNative } from "./native_stream.ts";
@@ -11,10 +15,12 @@ export interface NativeDoorOptions {
   maxWaitMs: number;
   /** Milliseconds since the epoch. */
   now?: () => number;
+  /** Who serves a stage. Absent: there are no stages here. */
+  resolveStage?: ResolveStage;
 }
 
 /** The gateway's own JSON, at the function's root: whole, or as a stream of events. */
-export function nativeDoor({ maxWaitMs, now = Date.now }: NativeDoorOptions): Door {
+export function nativeDoor({ maxWaitMs, now = Date.now, resolveStage }: NativeDoorOptions): Door {
   return {
     name: "native",
     methodsAt: (path) => path === "/" ? METHODS : null,
@@ -25,9 +31,39 @@ export function nativeDoor({ maxWaitMs, now = Date.now }: NativeDoorOptions): Do
         maxWaitMs,
       });
       visit.adoptRequestId(request.id);
-      if (stream) return await streamNative(visit.stream(request), { requestId: request.id, now });
-      return encodeNative(await visit.invoke(request));
+      const stage = await stageOf(request);
+      if (stage === null) return await ofModel(visit, request, stream);
+      const { stageType, source, providerKind } = stage;
+      const staged = { ...request, models: [stage.model], excludeKeys: stage.excludeKeys };
+      const facts = { stage: { stage_type: stageType, source, provider_kind: providerKind } };
+      return withStage(await ofModel(visit, staged, stream, facts), stage);
     },
     refuse: refuseNative,
   };
+
+  /** Null: the request names models. A stage among models is refused by the gateway, which knows stages too. */
+  async function stageOf({ models: [name, ...others] }: GatewayRequest): Promise<ServedStage | null> {
+    if (name === undefined || others.length > 0 || !isStageName(name)) return null;
+    if (resolveStage === undefined) {
+      throw new GatewayError("unknown_stage", { message: "This gateway has no stages." });
+    }
+    return await resolveStage(stageTypeOf(name));
+  }
+
+  async function ofModel(
+    visit: Visit,
+    request: GatewayRequest,
+    stream: boolean,
+    facts: Record<string, unknown> = {},
+  ): Promise<Response> {
+    if (stream) return await streamNative(visit.stream(request), { requestId: request.id, now });
+    return encodeNative(await visit.invoke(request), facts);
+  }
+}
+
+/** Says which stage it was, and whether a person or the environment chose what serves it. */
+function withStage(response: Response, { stageType, source }: ServedStage): Response {
+  response.headers.set("x-eve-stage", stageType);
+  response.headers.set("x-eve-stage-source", source);
+  return response;
 }

@@ -9,9 +9,10 @@ import { rateLimitHeaders } from "../http/rate_limit_headers.ts";
 
 /**
  * A result as the native door's JSON.
+ * @param more facts that only some answers have
  * @throws GatewayError `content_blocked`, `empty_answer`, `answer_unusable` for what is no answer, with what there is of it
  */
-export function encodeNative(result: GatewayResult): Response {
+export function encodeNative(result: GatewayResult, more: Record<string, unknown> = {}): Response {
   const error = verdictError(result);
   if (error !== null) throw error;
   const body = {
@@ -19,6 +20,7 @@ export function encodeNative(result: GatewayResult): Response {
     text: textOf(result.answer),
     parts: partsOf(result.answer),
     ...factsOf(result),
+    ...more,
     limits: result.limits === null ? null : limitsJson(result.limits),
   };
   return jsonResponse(200, body, result.requestId, {

@@ -2,6 +2,7 @@ import { z } from "zod";
 import type { Content, GenerationConfig, Part, Prompt } from "../contract/content.ts";
 import { GatewayError } from "../contract/gateway_error.ts";
 import type { GatewayRequest } from "../contract/request.ts";
+import { stageName } from "../stages/stage_name.ts";
 import { schemaSettings } from "./response_schema.ts";
 import { invalidRequest, validated } from "./validated.ts";
 
@@ -65,7 +66,9 @@ const anyObject = z.record(z.string(), z.unknown());
 const body = z.strictObject({
   model: z.union([modelName, z.array(modelName).min(1).max(MAX_MODELS)], {
     error: `must be the name of a model, or a list of up to ${MAX_MODELS} names in order of preference`,
-  }),
+  }).optional(),
+  stage: z.string().trim().regex(/^[A-Za-z][A-Za-z0-9_]{0,31}$/, "must be the name of a stage, such as POEM")
+    .optional(),
   prompt: z.string().optional(),
   messages: z.array(message).min(1).optional(),
   contents: z.array(content).min(1).optional(),
@@ -114,7 +117,7 @@ export function decodeNative(json: unknown, terms: NativeTerms): NativeAsked {
     id: asked.request_id ?? terms.newId,
     idIsClients: asked.request_id !== undefined,
     door: "native",
-    models: Array.isArray(asked.model) ? [...new Set(asked.model)] : [asked.model],
+    models: modelsOf(asked),
     prompt: promptOf(asked),
     class: asked.class,
     maxWaitMs: waitOf(asked, terms.maxWaitMs),
@@ -124,6 +127,19 @@ export function decodeNative(json: unknown, terms: NativeTerms): NativeAsked {
     schemaRepair: asked.schema_repair,
   };
   return { request, stream: asked.stream };
+}
+
+/** A stage stands in place of models. */
+function modelsOf({ model, stage }: Body): string[] {
+  const fault = (problem: string) => invalidRequest([{ field: "model", problem }]);
+  if (stage !== undefined) {
+    if (model !== undefined) throw fault("a stage has its own model: leave this or stage out");
+    return [stageName(stage)];
+  }
+  if (model === undefined) {
+    throw fault(`must be the name of a model, or a list of up to ${MAX_MODELS} names in order of preference`);
+  }
+  return Array.isArray(model) ? [...new Set(model)] : [model];
 }
 
 function mustBeRepairable({ stream, response_schema }: Body): void {

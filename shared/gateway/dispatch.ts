@@ -7,7 +7,8 @@ import type { Grant } from "../ledger/reserve.ts";
 import { ProviderFailure } from "../providers/provider.ts";
 import { type Deadline, type Ending, leash } from "./deadline.ts";
 import type { GatewayParts } from "./parts.ts";
-import type { Call, Served, Task } from "./task.ts";
+import { isStageName } from "../stages/stage_name.ts";
+import type { Call, Destination, Served, Task } from "./task.ts";
 
 /** How long a key whose secret is not set is left alone: long enough to spare callers, short enough to mend itself. */
 export const SECRET_MISSING_BLOCK_MS = 600_000;
@@ -66,16 +67,25 @@ export async function* dispatch<Value>(
   }
   const provider = parts.providers[grant.key.provider];
   if (provider === undefined) return unknownProvider(grant);
-  const secret = parts.secrets(grant.key.envVarName);
-  if (secret === null) return secretMissing(grant);
+  let access: Pick<Destination, "secret" | "settings"> | null;
   let call: Call<Value>;
   try {
+    const { envVarName } = grant.key;
+    access = isStageName(envVarName) && parts.keptKeys !== undefined
+      ? await parts.keptKeys(envVarName)
+      : secretAlone(parts.secrets(envVarName));
+    if (access === null) return secretMissing(grant);
     call = task.prepare(grant);
   } catch (thrown) {
     return { kind: "not_sent", error: asGatewayError(thrown), block: null };
   }
-  const begin = (signal: AbortSignal) => call(provider, { model: grant.model, secret, signal });
+  const destination = { model: grant.model, ...access };
+  const begin = (signal: AbortSignal) => call(provider, { ...destination, signal });
   return yield* callModel(parts, begin, grant, context.signal, deadline, progress);
+}
+
+function secretAlone(secret: string | null): { secret: string } | null {
+  return secret === null ? null : { secret };
 }
 
 /** Null: the start has come. */

@@ -2,6 +2,7 @@ import type { Clock } from "../contract/clock.ts";
 import type { Log } from "../contract/log.ts";
 import type { Ledger } from "../ledger/ledger.ts";
 import type { Provider } from "../providers/provider.ts";
+import type { ResolveKeptKey } from "../stages/kept_keys.ts";
 import type { Background } from "./background.ts";
 import type { ResolveSecret } from "./secrets.ts";
 
@@ -11,6 +12,8 @@ export interface GatewayParts {
   /** By the name in a key's `provider`. */
   providers: Readonly<Record<string, Provider>>;
   secrets: ResolveSecret;
+  /** Keys that stages have of their own. Absent: there are none. */
+  keptKeys?: ResolveKeptKey;
   clock: Clock;
   /** 0 up to 1. */
   random: () => number;

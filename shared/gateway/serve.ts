@@ -59,7 +59,7 @@ export async function* serve<Value>(
     context,
     deadline: deadlineFrom(parts.clock, context.receivedAt, parts.times.requestTimeoutMs),
     waitedMs: 0,
-    excludeKeys: [],
+    excludeKeys: [...(task.asked.excludeKeys ?? [])],
     avoidKeys: [],
     size: null,
   };

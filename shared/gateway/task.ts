@@ -4,7 +4,7 @@ import type { AnswerVerdict } from "../contract/result.ts";
 import type { Usage } from "../contract/usage.ts";
 import type { Capability } from "../contract/block.ts";
 import type { Grant } from "../ledger/reserve.ts";
-import type { Provider } from "../providers/provider.ts";
+import type { Provider, ProviderSettings } from "../providers/provider.ts";
 
 /** What one call of a model brought. */
 export interface Served<Value> {
@@ -18,6 +18,8 @@ export interface Served<Value> {
 export interface Destination {
   model: string;
   secret: string;
+  /** What the key's provider needs beside it. Absent: as the environment says. */
+  settings?: ProviderSettings;
   /** Ends the call. */
   signal: AbortSignal;
 }

@@ -41,6 +41,8 @@ const EXPOSED_HEADERS = [
   "x-eve-request-id",
   "x-eve-model",
   "x-eve-replayed",
+  "x-eve-stage",
+  "x-eve-stage-source",
   "x-eve-verdict",
 ].join(", ");
 

@@ -116,6 +116,8 @@ language plpgsql
 volatile
 set search_path = ''
 as $$
+-- `on conflict (model)` would be taken for the argument.
+#variable_conflict use_column
 declare
   v_alias constant text := 'stage:' || eve_stage_from_environment.stage_type;
   v_provider text;

@@ -394,6 +394,44 @@ describe("the environment", () => {
   });
 });
 
+describe("a stage that nobody has set up", () => {
+  const byEnvironment = (kind: string, model: string, variable: string | null = null) =>
+    call("eve_stage_from_environment", {
+      stage_type: "POEM",
+      provider_kind: kind,
+      model,
+      ...(variable !== null && { env_var_name: variable }),
+    });
+
+  test("is served by a variable's key, and by what the environment says now", async () => {
+    expect(await byEnvironment("openai", "gpt-5-mini", "OPENAI_API_KEY")).toEqual({ exclude_keys: [] });
+    const first = await reserve(sql, "a", { models: ["stage:POEM"] });
+    expect(first).toMatchObject({
+      model: "openai/gpt-5-mini",
+      key: { alias: "openai-api-key", env_var_name: "OPENAI_API_KEY", provider: "openai" },
+    });
+    await byEnvironment("openai", "gpt-5", "OPENAI_API_KEY");
+    expect(await reserve(sql, "b", { models: ["stage:POEM"] })).toMatchObject({
+      model: "openai/gpt-5",
+      key: { id: first.key.id },
+    });
+    await sql`delete from public.google_ai_model_limits where model = 'stage:POEM'`;
+  });
+
+  test("or by the pool", async () => {
+    await addKey(sql, "pool");
+    expect(await byEnvironment("gemini", "gemini-3.5-flash")).toEqual({ exclude_keys: [] });
+    expect(await reserve(sql, "a", { models: ["stage:POEM"] })).toMatchObject({ key: { alias: "pool" } });
+    await sql`delete from public.google_ai_model_limits where model = 'stage:POEM'`;
+  });
+
+  test("changes nothing of one that somebody has set up meanwhile", async () => {
+    await save("POEM", "openai", "gpt-5-mini", "sk-one");
+    await byEnvironment("gemini", "gemini-3.5-flash");
+    expect(await reserve(sql, "a", { models: ["stage:POEM"] })).toMatchObject({ model: "openai/gpt-5-mini" });
+  });
+});
+
 describe("row-level security", () => {
   const ADMIN = "11111111-1111-1111-1111-111111111111";
   const USER = "22222222-2222-2222-2222-222222222222";

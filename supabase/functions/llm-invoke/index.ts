@@ -13,7 +13,13 @@ import { createAccess } from "../../../shared/ledger/access.ts";
 import { directTransport } from "../../../shared/ledger/direct_transport.ts";
 import { createLedger, LEDGER_TIMEOUT_MS } from "../../../shared/ledger/ledger.ts";
 import { rpcTransport } from "../../../shared/ledger/rpc_transport.ts";
+import { createStages } from "../../../shared/ledger/stages.ts";
 import { googleProvider } from "../../../shared/providers/google.ts";
+import { openaiProvider } from "../../../shared/providers/openai.ts";
+import { ADMIN_SECRET_VARIABLE, createSeal } from "../../../shared/secrets/seal.ts";
+import { keptKeys } from "../../../shared/stages/kept_keys.ts";
+import { stageResolver } from "../../../shared/stages/resolve_stage.ts";
+import { stagedGateway } from "../../../shared/stages/staged_gateway.ts";
 import { readSigningKeys, SIGNING_KEYS_VARIABLE } from "../../../shared/tokens/signing_keys.ts";
 import { tokenRules } from "../../../shared/tokens/token_rules.ts";
 
@@ -35,12 +41,19 @@ function open() {
   const ledger = createLedger(transport, LEDGER_TIMEOUT_MS, direct?.afterwards);
   const access = createAccess(transport);
   const tokens = tokenRules(project.url, readSigningKeys(variable(SIGNING_KEYS_VARIABLE)));
-  const providers = { google: googleProvider({ baseUrl: googleBaseUrl }) };
+  const providers = {
+    google: googleProvider({ baseUrl: googleBaseUrl }),
+    openai: openaiProvider({ baseUrl: variable("OPENAI_BASE_URL") }),
+  };
+  const stages = createStages(transport);
+  const seal = () => createSeal(variable(ADMIN_SECRET_VARIABLE));
+  const resolveStage = stageResolver({ stages, seal, read: variable });
   const secrets = environmentSecrets(variable);
   const gateway = createGateway({
     ledger,
     providers,
     secrets,
+    keptKeys: keptKeys(stages, seal),
     clock,
     random: Math.random,
     background,
@@ -48,14 +61,14 @@ function open() {
     times: settings,
   });
   const doors = [
-    nativeDoor({ maxWaitMs }),
+    nativeDoor({ maxWaitMs, resolveStage }),
     geminiDoor({ maxWaitMs }),
     openaiDoor({ maxWaitMs, clock, fetch, resolve, now: Date.now, newId: () => crypto.randomUUID() }),
   ];
   return {
     doors,
     identify: (request: Request) => identify(request, { project, tokens, access, background }),
-    gateway,
+    gateway: stagedGateway(gateway, resolveStage),
     maxBodyBytes,
   };
 }
