@@ -39,8 +39,13 @@ afterAll(async () => {
 
 const ask = (body: Record<string, unknown>, init?: RequestInit) =>
   stack.invoke("llm-invoke", { model: "gemma-4-31b-it", prompt: `Say ${PROMPT}`, ...body }, init);
-const fault = (rule: Record<string, unknown>) =>
-  fetch(`${stack.emulatorUrl}/__control/faults`, { method: "POST", body: JSON.stringify(rule) });
+async function fault(rule: Record<string, unknown>): Promise<void> {
+  const done = await fetch(`${stack.emulatorUrl}/__control/faults`, {
+    method: "POST",
+    body: JSON.stringify(rule),
+  });
+  expect(done.ok, await done.text()).toBe(true);
+}
 const noFaults = () => fetch(`${stack.emulatorUrl}/__control/faults`, { method: "DELETE" });
 const run = async (operation: string) => {
   const response = await stack.invoke(`maintenance/${operation}`, undefined);
@@ -173,7 +178,7 @@ describe("alerts", () => {
   test("a key that Google rejects is told, and told again when it is switched on", async () => {
     await run("alerts");
     receiver.received.length = 0;
-    await fault({ status: 400, reason: "API_KEY_INVALID", message: "API key not valid.", times: 1 });
+    await fault({ kind: "status", error: "api_key_invalid" });
     expect((await ask({})).status).toBe(200); // Another key served.
     await settled();
     await noFaults();
@@ -215,7 +220,8 @@ describe("alerts", () => {
 describe("the log", () => {
   const TRACE = "0af7651916cd43dd8448eb211c80319c";
   const traceparent = `00-${TRACE}-b7ad6b7169203331-01`;
-  const lineOf = (requestId: string) => until(() => lines().find((line) => line.request_id === requestId));
+  const lineOf = (requestId: string) =>
+    until(() => lines().find((line) => line.message === "request_ended" && line.request_id === requestId));
 
   test("has one line for a call, by OpenTelemetry's names, in the client's trace", async () => {
     const response = await ask({ request_id: "traced" }, { headers: { traceparent } });
@@ -273,7 +279,7 @@ describe("the log", () => {
   });
 
   test("has a line for a stream when it is over, and for each attempt that failed", async () => {
-    await fault({ status: 503, message: "The model is overloaded.", times: 1 });
+    await fault({ kind: "status", error: "overloaded" });
     const response = await ask({ request_id: "streamed", stream: true });
     expect(await response.text()).toContain("event: done");
     expect(
@@ -309,8 +315,9 @@ describe("the log", () => {
   });
 
   test("says that a client has gone", async () => {
+    await fault({ kind: "delay", delayMs: 3_000 });
     const leaving = new AbortController();
-    const asked = ask({ request_id: "left", prompt: `${PROMPT} `.repeat(50) }, { signal: leaving.signal });
+    const asked = ask({ request_id: "left" }, { signal: leaving.signal });
     await until(async () => (await sql`select from eve.inflight where request_id = 'left'`).length === 1);
     leaving.abort();
     await asked.catch(() => {});
@@ -318,12 +325,13 @@ describe("the log", () => {
   });
 
   test("holds no prompt, no answer, no key and no secret; nor do the figures", async () => {
-    await fault({ status: 400, message: `Invalid value at 'contents': ${PROMPT}`, times: 1 });
-    const refused = await ask({ request_id: "quoted" });
+    // Google repeats what it does not understand, to whom it belongs.
+    const refused = await stack.invoke("llm-invoke/v1beta/models/gemma-4-31b-it:generateContent", {
+      contents: [{ role: "user", parts: [{ text: PROMPT, [PROMPT]: 1 }] }],
+    }, { headers: { "x-eve-request-id": "quoted" } });
     expect(refused.status).toBe(400);
-    expect(await refused.text()).toContain(PROMPT); // To whom it belongs.
-    await noFaults();
-    await lineOf("quoted");
+    expect(await refused.text()).toContain(PROMPT);
+    expect(await lineOf("quoted")).toMatchObject({ "error.type": "upstream_invalid_request" });
     const written = [
       stack.printed.filter((line) => !line.startsWith("[emulator]")).join("\n"),
       await (await scrape()).text(),
