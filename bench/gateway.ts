@@ -1,176 +1,256 @@
 /**
  * `npm run bench:gateway -- [--json] [--quick]`: what a call costs on its way through a gateway.
  *
- * The same chat completion goes, in turns and in one run on loopback, straight to an upstream that answers at once or after
- * 50 ms; through this gateway (the whole local stack: origin, function, REST or a direct connection, PostgreSQL); and
- * through Portkey's gateway, which neither authenticates, reserves nor logs. `added` is the percentile through a gateway less the same percentile
- * straight. Goal: less added than Portkey, at p50 and p99.
+ * The same chat completion goes, in alternating turns and in one run on loopback, straight to an upstream that answers at
+ * once or after 50 ms; through this gateway (authenticated, reserved, logged and settled, on its own PostgreSQL); and
+ * through Portkey's gateway, which does none of that. `added` is the percentile through a gateway less the same percentile
+ * straight. Goal: less added than Portkey, at p50 and p99, in every scenario.
+ *
+ * - `straight`: the upstream alone.
+ * - `eve`: the function at its own address, as Portkey is at its own; `EVE_LEDGER_TRANSPORT=direct`. The goals are about it.
+ * - `eve_rest`: the same over the REST API, the default; the local one is @supabase/lite, a stand-in.
+ * - `eve_origin`: `eve` through the local stack's origin, which stands for the proxies in front of a hosted function.
+ * - `portkey`: `@portkey-ai/gateway`.
+ *
+ * A stream's time is that until the answer's first words have come, in all of them.
  */
-import postgres from "postgres";
 import { CHECKOUT } from "../local/paths.ts";
-import { freePorts } from "../local/ports.ts";
-import { removeHomeElsewhere } from "../local/postgres_place.ts";
-import { makeTestFolder } from "../tests/harness/folders.ts";
-import { closedLoop, type Measured, openLoop, type Target } from "./gateway/load.ts";
-import { median } from "./statistics.ts";
+import { coldStarts } from "./gateway/cold_start.ts";
+import {
+  type Contender,
+  isPortkeyInstalled,
+  startEve,
+  startPortkey,
+  startUpstream,
+  straight,
+} from "./gateway/contenders.ts";
+import {
+  type Added,
+  addedBy,
+  markdown,
+  type Measured,
+  measured,
+  ratiosTo,
+  type Table,
+} from "./gateway/figures.ts";
+import {
+  closedLoop,
+  openLoop,
+  type Target,
+  type Turn,
+} from "./gateway/load.ts";
+import { Cleanups } from "./gateway/processes.ts";
 
 const quick = Deno.args.includes("--quick");
 const json = Deno.args.includes("--json");
-const TURN_MS = quick ? 700 : 3_000;
-const TURNS = quick ? 1 : 3;
-const MODEL = "gemma-4-31b-it";
-const say = (line: string) => json ? console.error(line) : console.log(line);
+const say = (line: string) => console[json ? "error" : "log"](line);
 
-const cleanups: (() => unknown)[] = [];
+/** Turns of each contender in each scenario, and how long each lasts. */
+const TURNS = quick ? 2 : 5;
+const TURN_MS = quick ? 500 : 1_500;
+/** Few calls a second need longer turns, or a p99 is the slowest of a handful. */
+const SLOW_TURN_MS = quick ? 1_000 : 5_000;
+/** Those that no goal is about have fewer turns. */
+const TURNS_ASIDE = quick ? 1 : 2;
+/** Before the first turn, so that programs that compile as they run have done so by then. */
+const WARM_UP_MS = quick ? 1_500 : 5_000;
+const WARM_UP_CALLERS = 8;
+/** What a gateway still does once it has answered is not to weigh on whoever comes next. */
+const PAUSE_MS = 150;
+
+interface Scenario {
+  name: string;
+  upstreamMs: number;
+  stream: boolean;
+  run(target: Target): Promise<Turn>;
+}
+
+const SCENARIOS: Scenario[] = [50, 0].flatMap((upstreamMs) => [
+  ...[10, 50, 100, 200].map((rate) => ({
+    name: `open_${rate}_per_second_upstream_${upstreamMs}_ms`,
+    upstreamMs,
+    stream: false,
+    run: (target: Target) =>
+      openLoop(target, rate, rate < 50 ? SLOW_TURN_MS : TURN_MS),
+  })),
+  ...[1, 10, 50].map((callers) => ({
+    name: `closed_${callers}_upstream_${upstreamMs}_ms`,
+    upstreamMs,
+    stream: false,
+    run: (target: Target) => closedLoop(target, callers, TURN_MS),
+  })),
+]).concat([1, 10].map((callers) => ({
+  name: `stream_first_words_closed_${callers}`,
+  upstreamMs: 0,
+  stream: true,
+  run: (target: Target) => closedLoop(target, callers, TURN_MS),
+})));
+
+const cleanups = new Cleanups();
 try {
-  await installPeers();
   const figures = await measureAll();
   console.log(
     json ? JSON.stringify(figures) : JSON.stringify(figures, null, 2),
   );
 } finally {
-  while (cleanups.length > 0) await cleanups.pop()!();
+  await cleanups.run();
 }
 Deno.exit(0);
 
 async function measureAll() {
-  const upstream = await startUpstream();
-  const contenders: Record<
-    string,
-    { target: (stream: boolean) => Target; pids: number[] }
-  > = {
-    direct: {
-      target: (stream) => ({
-        url: `${upstream}/v1beta/models/${MODEL}:${
-          stream ? "streamGenerateContent?alt=sse" : "generateContent"
-        }`,
-        headers: {},
-        body: { contents: [{ role: "user", parts: [{ text: "Hello" }] }] },
-      }),
-      pids: [],
-    },
-    eve_rest: await startEve(upstream, "rest"),
-    eve_direct: await startEve(upstream, "direct"),
+  await installPeers();
+  const upstream = await startUpstream(cleanups);
+  const eve = await startEve(upstream, "direct", cleanups);
+  const overRest = await startEve(upstream, "rest", cleanups);
+  const rivals: Record<string, Contender> = {
+    straight: straight(upstream),
+    eve: eve.function,
   };
-  const portkey = await startPortkey(upstream);
-  if (portkey) contenders.portkey = portkey;
+  if (await isPortkeyInstalled()) {
+    rivals.portkey = await startPortkey(upstream, cleanups);
+  } else {say(
+      "@portkey-ai/gateway is not installed, so nothing is compared: run `npm ci` in bench/",
+    );}
+  const aside: Record<string, Contender> = {
+    eve_rest: overRest.function,
+    eve_origin: eve.origin,
+  };
 
-  const matrix: Record<string, Record<string, Measured>> = {};
-  const scenarios: [
-    string,
-    number,
-    (target: Target) => Promise<Measured>,
-    boolean,
-  ][] = [];
-  for (const delay of [50, 0]) {
-    for (const rate of [10, 50, 100, 200]) {
-      scenarios.push([
-        `open_${rate}_per_second_upstream_${delay}_ms`,
-        delay,
-        (target) => openLoop(target, rate, TURN_MS),
-        false,
-      ]);
-    }
-    for (const workers of [1, 10, 50]) {
-      scenarios.push([
-        `closed_${workers}_upstream_${delay}_ms`,
-        delay,
-        (target) => closedLoop(target, workers, TURN_MS),
-        false,
-      ]);
-    }
+  await upstream.answerAfter(0);
+  const cold = await coldStarts(eve.environment, say);
+  for (const contender of Object.values({ ...rivals, ...aside })) {
+    await warmUp(contender);
   }
-  scenarios.push([
-    "stream_first_byte_closed_10",
-    0,
-    (target) => closedLoop(target, 10, TURN_MS, true),
-    true,
-  ]);
-  for (const contender of Object.values(contenders)) {
-    await closedLoop(contender.target(false), 4, 500); // Warm-up.
-  }
-  for (const [name, delay, run, stream] of scenarios) {
-    await fetch(`${upstream}/__delay`, { method: "POST", body: String(delay) });
-    const turns: Record<string, Measured[]> = {};
-    for (let n = 0; n < TURNS; n++) {
-      for (const [who, { target }] of Object.entries(contenders)) {
-        (turns[who] ??= []).push(await run(target(stream)));
-      }
-    }
-    matrix[name] = Object.fromEntries(
-      Object.entries(turns).map(([who, all]) => [who, {
-        calls: all.reduce((sum, one) => sum + one.calls, 0),
-        failed: all.reduce((sum, one) => sum + one.failed, 0),
-        per_second: median(all.map((one) => one.per_second)),
-        p50_ms: median(all.map((one) => one.p50_ms)),
-        p99_ms: median(all.map((one) => one.p99_ms)),
-      }]),
+
+  const matrix: Table<Measured> = {};
+  for (const scenario of SCENARIOS) {
+    await upstream.answerAfter(scenario.upstreamMs);
+    const turns = await takeTurns(scenario, rivals, TURNS);
+    Object.assign(turns, await takeTurns(scenario, aside, TURNS_ASIDE));
+    const row = matrix[scenario.name] = Object.fromEntries(
+      Object.entries(turns).map(([who, list]) => [who, measured(list)]),
     );
     say(
-      `${name}: ${
-        Object.entries(matrix[name]!).map(([who, m]) =>
-          `${who} p50 ${m.p50_ms} p99 ${m.p99_ms} (${m.per_second}/s, ${m.failed} failed)`
-        ).join("; ")
-      }`,
+      `${scenario.name}: ` +
+        Object.entries(row).map(([who, m]) =>
+          `${who} p50 ${m.p50_ms} p99 ${m.p99_ms} (${m.per_second}/s${
+            m.failed > 0 ? `, ${m.failed} failed` : ""
+          })`
+        ).join("; "),
     );
   }
 
-  const round = (value: number) => Math.round(value * 100) / 100;
-  const added = Object.fromEntries(
-    Object.entries(matrix).map(([name, all]) => [
-      name,
-      Object.fromEntries(
-        Object.entries(all).filter(([who]) => who !== "direct").map((
-          [who, m],
-        ) => [who, {
-          p50_ms: round(m.p50_ms - all.direct!.p50_ms),
-          p99_ms: round(m.p99_ms - all.direct!.p99_ms),
-        }]),
-      ),
-    ]),
-  );
-  const ratios = portkey
-    ? Object.fromEntries(
-      Object.entries(added).map(([name, all]) => [name, {
-        p50_over_portkey: round(all.eve_direct!.p50_ms / all.portkey!.p50_ms),
-        p99_over_portkey: round(all.eve_direct!.p99_ms / all.portkey!.p99_ms),
-        rest_p50_over_portkey: round(
-          all.eve_rest!.p50_ms / all.portkey!.p50_ms,
-        ),
-      }]),
-    )
-    : {};
-  const memory = Object.fromEntries(
-    Object.entries(contenders).filter(([, { pids }]) => pids.length > 0).map((
-      [who, { pids }],
-    ) => [who, pids.reduce((sum, pid) => sum + residentMb(pid), 0)]),
-  );
-  const failed = Object.values(matrix).some((all) => Object.values(all).some((m) => m.failed > 0));
+  const added = addedBy(matrix);
+  const ratios = ratiosTo(added, "portkey");
+  const rows = Object.values(added);
+  const goal = (figure: keyof Added) => {
+    const scenarios = rows.filter(({ eve, portkey }) =>
+      eve !== undefined && portkey !== undefined &&
+      eve[figure] < portkey[figure]
+    );
+    return {
+      goal: rows.length,
+      scenarios: scenarios.length,
+      met: scenarios.length === rows.length,
+    };
+  };
+  const goals = {
+    p50_less_than_portkey: goal("p50_ms"),
+    p99_less_than_portkey: goal("p99_ms"),
+    failed: failedIn(matrix),
+  };
+  if (!json) {
+    const columns = ["straight", "eve", "portkey", "eve_origin", "eve_rest"];
+    say(
+      `\n${
+        markdown(
+          matrix,
+          columns,
+          ({ p50_ms, p99_ms }) => `${p50_ms} / ${p99_ms}`,
+        )
+      }`,
+    );
+    say(
+      `\n${
+        markdown(
+          ratios,
+          ["eve", "eve_origin", "eve_rest"],
+          ({ p50, p99 }) => `${p50} / ${p99}`,
+        )
+      }\n`,
+    );
+  }
   return {
     bench: "gateway",
-    turns: { each_ms: TURN_MS, turns: TURNS },
-    machine: { cores: navigator.hardwareConcurrency, deno: Deno.version.deno },
-    matrix,
-    added_ms: added,
-    memory_mb: memory,
-    ratios,
-    goals: {
-      p50_over_portkey: "below 1 in every scenario",
-      p99_over_portkey: "below 1 in every scenario",
+    figures: {
+      turns: {
+        rivals: TURNS,
+        aside: TURNS_ASIDE,
+        turn_ms: TURN_MS,
+        slow_turn_ms: SLOW_TURN_MS,
+      },
+      machine: {
+        cores: navigator.hardwareConcurrency,
+        deno: Deno.version.deno,
+      },
+      matrix,
+      added,
+      memory_mb: Object.fromEntries(
+        Object.entries({ ...rivals, eve_rest: overRest.function }).map((
+          [who, { memory }],
+        ) => [who, memory()]),
+      ),
+      cold_start: cold,
     },
-    met: portkey !== null && !failed &&
-      Object.values(ratios).every((ratio) => ratio.p50_over_portkey < 1 && ratio.p99_over_portkey < 1),
+    ratios,
+    goals,
+    met: Object.values(goals).every(({ met }) => met),
   };
+}
+
+/** Turn by turn, each time beginning with another one. */
+async function takeTurns(
+  { run, stream }: Scenario,
+  contenders: Record<string, Contender>,
+  turns: number,
+): Promise<Record<string, Turn[]>> {
+  const taken: Record<string, Turn[]> = Object.fromEntries(
+    Object.keys(contenders).map((who) => [who, []]),
+  );
+  const order = Object.keys(contenders);
+  for (let n = 0; n < turns; n++) {
+    for (const who of order) {
+      taken[who]!.push(await run(contenders[who]!.target(stream)));
+      await new Promise((resolve) => setTimeout(resolve, PAUSE_MS));
+    }
+    order.push(order.shift()!);
+  }
+  return taken;
+}
+
+async function warmUp({ target }: Contender): Promise<void> {
+  for (const stream of [false, true]) {
+    const { calls } = await closedLoop(
+      target(stream),
+      WARM_UP_CALLERS,
+      WARM_UP_MS,
+    );
+    if (!calls.every(({ ok }) => ok)) {
+      throw new Error(`${target(stream).url} does not answer`);
+    }
+  }
+}
+
+function failedIn(matrix: Table<Measured>) {
+  const failed = Object.values(matrix).flatMap((row) => Object.values(row))
+    .reduce((sum, one) => sum + one.failed, 0);
+  return { goal: 0, calls: failed, met: failed === 0 };
 }
 
 /** bench/'s own packages, if they are missing: no user of the gateway installs them. */
 async function installPeers(): Promise<void> {
-  try {
-    await Deno.stat(`${CHECKOUT}/bench/node_modules/@portkey-ai/gateway`);
-    return;
-  } catch {
-    say("Installing what it is compared with (npm ci in bench/) ...");
-  }
+  if (await isPortkeyInstalled()) return;
+  say("Installing what it is compared with (npm ci in bench/) ...");
   const { success, stderr } = await new Deno.Command("npm", {
     args: [
       "ci",
@@ -186,165 +266,9 @@ async function installPeers(): Promise<void> {
   }).output();
   if (!success) {
     say(
-      `npm ci --prefix bench failed: ${new TextDecoder().decode(stderr).slice(-500)}`,
+      `npm ci --prefix bench failed: ${
+        new TextDecoder().decode(stderr).slice(-500)
+      }`,
     );
-  }
-}
-
-async function startUpstream(): Promise<string> {
-  const process = spawn(Deno.execPath(), [
-    "run",
-    "--allow-net",
-    `${CHECKOUT}/bench/gateway/upstream.ts`,
-  ], {});
-  return (await lineOf(process, /^listening (.+)$/))[1]!;
-}
-
-/** The whole stack in processes of its own, with limits out of the way. */
-async function startEve(upstream: string, transport: "rest" | "direct") {
-  const folder = await makeTestFolder();
-  const dataDir = `${folder.path}/data`; // The stack locks it, and the test folder is locked already.
-  const [port] = freePorts(3);
-  const process = spawn(Deno.execPath(), [
-    "run",
-    "-A",
-    "--unstable-no-legacy-abort",
-    `${CHECKOUT}/local/main.ts`,
-  ], {
-    EVE_PORT: String(port),
-    EVE_DATA_DIR: dataDir,
-    GOOGLE_API_BASE_URL: upstream,
-    EVE_LEDGER_TRANSPORT: transport,
-  });
-  cleanups.push(async () => {
-    await removeHomeElsewhere(dataDir);
-    await folder.remove();
-  });
-  cleanups.push(async () => {
-    process.kill("SIGTERM");
-    await process.status;
-  });
-  await lineOf(process, /^ready$/);
-  const env = Object.fromEntries(
-    (await Deno.readTextFile(`${dataDir}/env`)).trim().split("\n").map(
-      (line) => {
-        const at = line.indexOf("=");
-        return [line.slice(0, at), line.slice(at + 1)];
-      },
-    ),
-  );
-  const sql = postgres(env.DATABASE_URL!, { max: 1 });
-  await sql`update public.google_ai_model_limits set rpm = null, tpm = null, rpd = null`;
-  await sql.end();
-  const state = JSON.parse(await Deno.readTextFile(`${dataDir}/stack.json`));
-  return {
-    pids: [process.pid, ...findPids(state)],
-    target: (stream: boolean) => ({
-      url: `${env.SUPABASE_URL}/functions/v1/llm-invoke/openai/v1/chat/completions`,
-      headers: { authorization: `Bearer ${env.SUPABASE_SECRET_KEY}` },
-      body: {
-        model: MODEL,
-        messages: [{ role: "user", content: "Hello" }],
-        stream,
-      },
-    }),
-  };
-}
-
-/** Its functions' process ids, wherever stack.json keeps them. */
-function findPids(state: Record<string, unknown>): number[] {
-  const functions = (state.functions ?? {}) as Record<
-    string,
-    { pid?: number } | number
-  >;
-  return Object.values(functions).map((one) => typeof one === "number" ? one : one.pid).filter((pid) =>
-    pid !== undefined
-  );
-}
-
-async function startPortkey(upstream: string) {
-  const program = `${CHECKOUT}/bench/node_modules/@portkey-ai/gateway/build/start-server.js`;
-  try {
-    await Deno.stat(program);
-  } catch {
-    say("@portkey-ai/gateway is not installed: run `npm ci` in bench/");
-    return null;
-  }
-  const [port] = freePorts(1);
-  const process = spawn("node", [program, `--port=${port}`, "--headless"], {});
-  cleanups.push(async () => {
-    process.kill("SIGKILL");
-    await process.status;
-  });
-  await lineOf(process, /Ready for connections/);
-  return {
-    pids: [process.pid],
-    target: (stream: boolean) => ({
-      url: `http://127.0.0.1:${port}/v1/chat/completions`,
-      headers: {
-        "authorization": "Bearer key",
-        "x-portkey-provider": "google",
-        "x-portkey-custom-host": upstream,
-      },
-      body: {
-        model: MODEL,
-        messages: [{ role: "user", content: "Hello" }],
-        stream,
-      },
-    }),
-  };
-}
-
-function spawn(
-  program: string,
-  args: string[],
-  env: Record<string, string>,
-): Deno.ChildProcess {
-  const process = new Deno.Command(program, {
-    args,
-    env,
-    cwd: CHECKOUT,
-    stdin: "null",
-    stdout: "piped",
-    stderr: "null",
-  }).spawn();
-  if (args.some((arg) => arg.endsWith("upstream.ts"))) {
-    cleanups.push(() => process.kill("SIGKILL"));
-  }
-  return process;
-}
-
-/** Waits for a line, then goes on reading so that the pipe never fills. */
-async function lineOf(
-  process: Deno.ChildProcess,
-  pattern: RegExp,
-): Promise<RegExpMatchArray> {
-  const lines = process.stdout.pipeThrough(new TextDecoderStream()).getReader();
-  let text = "";
-  while (true) {
-    const { value, done } = await lines.read();
-    if (done) {
-      throw new Error(`ended before it said ${pattern}: ${text.slice(-500)}`);
-    }
-    text += value;
-    const found = text.split("\n").map((line) => line.match(pattern)).find((
-      match,
-    ) => match);
-    if (found) {
-      (async () => {
-        while (!(await lines.read()).done);
-      })();
-      return found;
-    }
-  }
-}
-
-/** Resident memory of a process, in MB. */
-function residentMb(pid: number): number {
-  try {
-    const status = Deno.readTextFileSync(`/proc/${pid}/status`);
-    return Math.round(Number(status.match(/VmRSS:\s+(\d+)/)![1]) / 1024);
-  } catch {
-    return 0;
   }
 }

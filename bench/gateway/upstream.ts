@@ -8,7 +8,11 @@ const ANSWER = {
     finishReason: "STOP",
     index: 0,
   }],
-  usageMetadata: { promptTokenCount: 12, candidatesTokenCount: 8, totalTokenCount: 20 },
+  usageMetadata: {
+    promptTokenCount: 12,
+    candidatesTokenCount: 8,
+    totalTokenCount: 20,
+  },
   modelVersion: "bench",
 };
 const JSON_BODY = JSON.stringify(ANSWER);
@@ -19,7 +23,9 @@ const FRAME_MS = 10;
 
 let delayMs = 0;
 const pause = (ms: number) =>
-  ms > 0 ? new Promise<void>((resolve) => setTimeout(resolve, ms)) : Promise.resolve();
+  ms > 0
+    ? new Promise<void>((resolve) => setTimeout(resolve, ms))
+    : Promise.resolve();
 
 async function* frames() {
   for (let n = 0; n < FRAMES; n++) {
@@ -28,7 +34,11 @@ async function* frames() {
   }
 }
 
-const server = Deno.serve({ hostname: "127.0.0.1", port: 0, onListen: () => {} }, async (request) => {
+const server = Deno.serve({
+  hostname: "127.0.0.1",
+  port: 0,
+  onListen: () => {},
+}, async (request) => {
   if (request.url.endsWith("/__delay")) {
     delayMs = Number(await request.text());
     return new Response(null, { status: 204 });
@@ -36,8 +46,12 @@ const server = Deno.serve({ hostname: "127.0.0.1", port: 0, onListen: () => {} }
   await request.arrayBuffer();
   await pause(delayMs);
   if (request.url.includes(":streamGenerateContent")) {
-    return new Response(ReadableStream.from(frames()), { headers: { "content-type": "text/event-stream" } });
+    return new Response(ReadableStream.from(frames()), {
+      headers: { "content-type": "text/event-stream" },
+    });
   }
-  return new Response(JSON_BODY, { headers: { "content-type": "application/json" } });
+  return new Response(JSON_BODY, {
+    headers: { "content-type": "application/json" },
+  });
 });
 console.log(`listening http://127.0.0.1:${server.addr.port}`);
