@@ -86,7 +86,7 @@ function Waiting() {
   const { t } = useTranslation();
   return (
     <Center mih="40vh">
-      <Loader aria-label={t("loading")} />
+      <Loader role="status" aria-label={t("loading")} />
     </Center>
   );
 }

@@ -21,6 +21,7 @@ const theme = createTheme({
   autoContrast: true,
   defaultRadius: "md",
   cursorType: "pointer",
+  respectReducedMotion: true,
 });
 
 /** The library's own grey for lesser text misses 4.5:1 on its own backgrounds. */

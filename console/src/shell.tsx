@@ -25,7 +25,7 @@ import {
   Sun,
   Users,
 } from "lucide-react";
-import { type ReactNode, useEffect, useRef } from "react";
+import { type ReactNode, useRef } from "react";
 import { useTranslation } from "react-i18next";
 import { Link, useLocation } from "wouter";
 import type { Alert, Me } from "./api/shapes.ts";
@@ -51,7 +51,6 @@ export function Shell({ me, children }: { me: Me; children: ReactNode }) {
   const [location] = useLocation();
   const main = useRef<HTMLElement>(null);
   const page = location.split("/")[1];
-  useEffect(() => close(), [location, close]);
   return (
     <AppShell
       header={{ height: 56 }}
@@ -91,7 +90,9 @@ export function Shell({ me, children }: { me: Me; children: ReactNode }) {
             label={t(`${name}.title`)}
             leftSection={<Icon {...ICON} />}
             rightSection={name === "alerts" && <OpenAlerts />}
+            onClick={close}
             active={page === name}
+            variant="filled"
             aria-current={page === name ? "page" : undefined}
           />
         ))}

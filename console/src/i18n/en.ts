@@ -2,6 +2,7 @@
 export const en = {
   loading: "Loading",
   retry: "Try again",
+  show: "Show what is typed",
   save: "Save",
   cancel: "Cancel",
   close: "Close",

@@ -9,6 +9,7 @@ export const ru: Texts<typeof en> & {
 } = {
   loading: "Загрузка",
   retry: "Повторить",
+  show: "Показать набранное",
   save: "Сохранить",
   cancel: "Отмена",
   close: "Закрыть",

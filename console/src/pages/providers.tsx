@@ -222,6 +222,7 @@ function StageForm({ stage, mayEnterKeys }: { stage: Stage; mayEnterKeys: boolea
           />
         ))}
         <PasswordInput
+          visibilityToggleButtonProps={{ "aria-label": t("show") }}
           label={t("providers.key")}
           description={sameKind && config.key_last_four
             ? t("providers.key_saved", { last: config.key_last_four })

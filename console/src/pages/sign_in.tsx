@@ -51,6 +51,7 @@ export function SignInPage() {
               onChange={(event) => setEmail(event.currentTarget.value)}
             />
             <PasswordInput
+              visibilityToggleButtonProps={{ "aria-label": t("show") }}
               label={t("sign_in.password")}
               autoComplete="current-password"
               required

@@ -49,7 +49,7 @@ export function Loaded<Data>({ query, children }: {
       {query.error && <ErrorState error={query.error} retry={() => query.refetch()} />}
       {query.data !== undefined ? children(query.data) : !query.error && (
         <Center mih="30vh">
-          <Loader aria-label={t("loading")} />
+          <Loader role="status" aria-label={t("loading")} />
         </Center>
       )}
     </>

@@ -1,0 +1,75 @@
+/** A real Chromium for the tests of the console: Debian's, or the one that EVE_CHROMIUM names. */
+import axe from "axe-core";
+import { type Browser, type BrowserContextOptions, chromium, type Page } from "playwright-core";
+
+/** Longer than anything takes on a busy machine, shorter than a test may. */
+const PATIENCE_MS = 8_000;
+
+const PLACES = ["/usr/bin/chromium", "/usr/bin/chromium-browser", "/usr/bin/google-chrome"];
+
+/** Where Chromium is; undefined when this machine has none. */
+export function chromiumPath(): string | undefined {
+  const named = Deno.env.get("EVE_CHROMIUM");
+  return [...(named ? [named] : []), ...PLACES].find((path) => {
+    try {
+      return Deno.statSync(path).isFile;
+    } catch {
+      return false;
+    }
+  });
+}
+
+/** Ends with `close()`. The sandbox needs rights that root in a container has not. */
+export function openBrowser(): Promise<Browser> {
+  return chromium.launch({ executablePath: chromiumPath()!, args: ["--no-sandbox"] });
+}
+
+/** A page that remembers what went wrong inside it. */
+export async function openPage(
+  browser: Browser,
+  options: BrowserContextOptions = {},
+): Promise<{ page: Page; problems: string[] }> {
+  const context = await browser.newContext({
+    locale: "en-GB",
+    reducedMotion: "reduce",
+    viewport: { width: 1280, height: 900 },
+    ...options,
+  });
+  const page = await context.newPage();
+  page.setDefaultTimeout(PATIENCE_MS);
+  const problems: string[] = [];
+  page.on("pageerror", (error) => problems.push(error.message));
+  page.on("console", (message) => {
+    // What the browser says of every answer that is no 200; the page shows these to its user.
+    const aboutStatus = message.text().startsWith("Failed to load resource");
+    if (message.type() === "error" && !aboutStatus) problems.push(message.text());
+  });
+  return { page, problems };
+}
+
+export async function signIn(
+  page: Page,
+  url: string,
+  who: { email: string; password: string },
+): Promise<void> {
+  await page.goto(url);
+  await page.getByLabel("E-mail").fill(who.email);
+  await page.locator("input[type=password]").fill(who.password);
+  await page.getByRole("button", { name: "Sign in" }).click();
+}
+
+/** The rules that a law or a contract names; the rest of axe-core's are advice. */
+const RULES = { light: ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa"], dark: ["color-contrast"] };
+
+/** What axe-core finds serious or worse on the page as it is now; in the dark only its colours are looked at again. */
+export async function accessibilityProblems(page: Page, scheme: "light" | "dark"): Promise<string[]> {
+  if (!await page.evaluate("'axe' in window")) await page.evaluate(axe.source);
+  const options = {
+    runOnly: { type: scheme === "dark" ? "rule" : "tag", values: RULES[scheme] },
+    resultTypes: ["violations"],
+  };
+  const { violations } = await page.evaluate(`axe.run(${JSON.stringify(options)})`) as axe.AxeResults;
+  return violations
+    .filter(({ impact }) => impact === "serious" || impact === "critical")
+    .map(({ id, nodes }) => `${id}: ${nodes[0]?.html}`);
+}

@@ -1,0 +1,217 @@
+/** The console as a person meets it: a real browser, the built site, the whole stack behind it. */
+import postgres from "postgres";
+import type { Browser, Page } from "playwright-core";
+import { afterAll, afterEach, beforeAll, describe, expect, test } from "vitest";
+import { installedConsole } from "./installed_console.ts";
+import { startTestStack, type TestStack } from "../harness/stack.ts";
+import { accessibilityProblems, chromiumPath, openBrowser, openPage, signIn } from "./browser.ts";
+
+const PAGES = ["Providers", "Quota", "Requests", "Consumers", "Usage", "Alerts", "Playground"];
+
+/** CI has a browser and the console's packages, so there nothing is skipped. */
+const CAN_RUN = Deno.env.get("CI") !== undefined ||
+  (chromiumPath() !== undefined && await installedConsole());
+
+describe.skipIf(!CAN_RUN)("the console", () => {
+  let stack: TestStack;
+  let browser: Browser;
+  let page: Page;
+  let problems: string[];
+
+  const open = (name: string) =>
+    page.getByRole("navigation", { name: "Pages" }).getByRole("link", { name }).click();
+  const stage = (name: string) => page.getByRole("region", { name, exact: true });
+
+  beforeAll(async () => {
+    stack = await startTestStack({ console: true });
+    browser = await openBrowser();
+    ({ page, problems } = await openPage(browser));
+    await signIn(page, stack.console!.url, stack.console!.administrator);
+    await page.getByRole("heading", { name: "Providers", level: 1 }).waitFor();
+  });
+
+  // A window that a failed test left open would fail the next ones too.
+  afterEach(() => page.keyboard.press("Escape"));
+
+  afterAll(async () => {
+    await browser?.close();
+    await stack?.stop();
+  });
+
+  test("an ordinary user signs in and sees nothing, by the page and by its client", async () => {
+    const ordinary = { email: "person@example.com", password: "correct horse battery" };
+    const signUp = await fetch(`${stack.url}/auth/v1/signup`, {
+      method: "POST",
+      headers: { "apikey": stack.keys.publishable, "content-type": "application/json" },
+      body: JSON.stringify(ordinary),
+    });
+    const { access_token } = await signUp.json();
+    const other = await openPage(browser);
+    await signIn(other.page, stack.console!.url, ordinary);
+    await other.page.getByRole("heading", { name: "This account is not an administrator" }).waitFor();
+    await other.page.context().close();
+    for (const table of ["provider_configs", "api_keys", "google_ai_api_keys", "token_usage"]) {
+      const rows = await fetch(`${stack.url}/rest/v1/${table}?select=*`, {
+        headers: { apikey: stack.keys.publishable, authorization: `Bearer ${access_token}` },
+      });
+      const body = await rows.json();
+      expect(rows.ok ? body : [], table).toEqual([]);
+    }
+  });
+
+  test("a wrong password is refused in words", async () => {
+    const other = await openPage(browser);
+    await signIn(other.page, stack.console!.url, { email: "admin@example.com", password: "wrong" });
+    await other.page.getByText("E-mail or password is wrong.").waitFor();
+    await other.page.context().close();
+  });
+
+  test("a key is saved, the models come, one is chosen, and the stage uses it at once", async () => {
+    await open("Providers");
+    const poem = stage("POEM");
+    await poem.getByRole("combobox", { name: "Provider" }).click();
+    await page.getByRole("option", { name: "Gemini" }).click();
+    await poem.locator("input[type=password]").fill("demo-key-c");
+    await poem.getByRole("button", { name: "Save" }).click();
+    await poem.getByText("A key ending in ey-c is saved").waitFor();
+    await poem.getByText("active").waitFor();
+    await poem.getByRole("combobox", { name: "Model" }).click();
+    await page.getByRole("option", { name: "gemma-4-31b-it" }).click();
+    await poem.getByRole("button", { name: "Save" }).click();
+    await expect.poll(async () => {
+      const answer = await stack.invoke("llm-invoke", { stage: "POEM", prompt: "Напиши строку о море." });
+      return (await answer.json()).model;
+    }, { timeout: 10_000 }).toBe("gemma-4-31b-it");
+    // What was typed is in no element, and what was saved is shown nowhere.
+    expect(await page.content()).not.toContain("demo-key-c");
+  });
+
+  test("the history tells what was changed, and by whom", async () => {
+    await open("Providers");
+    await stage("POEM").getByRole("button", { name: "History" }).click();
+    const history = page.getByRole("dialog", { name: "History of POEM" });
+    await history.getByText("Configured").waitFor();
+    await history.getByText("admin@example.com").first().waitFor();
+    await history.getByRole("button", { name: "Close" }).click();
+  });
+
+  test("a model that has vanished turns the stage to warning, and says which serves now", async () => {
+    const database = postgres(stack.databaseUrl, { max: 1 });
+    try {
+      // As if the provider had listed it once: it is on no list now.
+      await database`update public.provider_configs set model = 'gemini-of-yesterday' where stage_type = 'POEM'`;
+    } finally {
+      await database.end();
+    }
+    await open("Providers");
+    await stage("POEM").getByRole("button", { name: "Refresh" }).click();
+    await stage("POEM").getByText("warning", { exact: true }).waitFor();
+    await stage("POEM").getByText(/gemini-of-yesterday/).first().waitFor();
+    await open("Alerts");
+    await page.getByRole("article", { name: /model_vanished/ }).waitFor();
+  });
+
+  test("a consumer is added, its secret is shown once, and its call appears", async () => {
+    await open("Consumers");
+    await page.getByRole("button", { name: "Add consumer" }).click();
+    const dialog = page.getByRole("dialog", { name: "Add consumer" });
+    await dialog.getByLabel("Name").fill("festival-bot");
+    await dialog.getByRole("button", { name: "Add consumer" }).click();
+    const secret = (await page.getByTestId("secret").textContent())!;
+    expect(secret).toMatch(/\S{20,}/);
+    await page.getByRole("button", { name: "I have kept it" }).click();
+    expect(await page.content()).not.toContain(secret);
+
+    const answer = await fetch(`${stack.url}/functions/v1/llm-invoke`, {
+      method: "POST",
+      headers: { "authorization": `Bearer ${secret}`, "content-type": "application/json" },
+      body: JSON.stringify({ model: "gemma-4-31b-it", prompt: "Hello", request_id: "from-the-bot" }),
+    });
+    expect(answer.status).toBe(200);
+    await open("Requests");
+    const row = page.getByRole("row").filter({ hasText: "from-the-bot" });
+    await row.getByText("festival-bot").waitFor();
+    await row.getByRole("button", { name: "Open request from-the-bot" }).click();
+    const detail = page.getByRole("dialog");
+    await detail.getByText(/^Attempt 1: gemma-4-31b-it/).waitFor();
+    await detail.getByRole("button", { name: "Close" }).click();
+  });
+
+  test("quota shows what the calls used", async () => {
+    await open("Quota");
+    const lanes = page.getByRole("region", { name: /^gemma-4-31b-it/ });
+    await lanes.first().waitFor();
+    expect(await lanes.getByText(/^[1-9]\d* of 30$/).count()).toBeGreaterThan(0);
+  });
+
+  test("usage sums them up", async () => {
+    await open("Usage");
+    await page.getByRole("rowheader", { name: "Σ" }).waitFor();
+  });
+
+  test("the playground streams an answer from a stage and from a model side by side", async () => {
+    await open("Playground");
+    await page.getByRole("switch", { name: "Compare two" }).click();
+    await page.getByRole("combobox", { name: "Model or stage 1" }).click();
+    await page.getByRole("option", { name: "POEM" }).click();
+    await page.getByRole("combobox", { name: "Model or stage 2" }).click();
+    await page.getByRole("option", { name: "gemma-4-26b-a4b-it" }).click();
+    await page.getByLabel("Prompt").fill("Say hello.");
+    await page.getByRole("button", { name: "Ask", exact: true }).click();
+    await expect.poll(() => page.getByText("done", { exact: true }).count(), { timeout: 15_000 }).toBe(2);
+    for (const answer of await page.locator(".answer").all()) expect(await answer.textContent()).not.toBe("");
+  });
+
+  test("the pages are in Russian too", async () => {
+    await open("Alerts");
+    await page.getByRole("heading", { level: 1, name: "Alerts" }).waitFor();
+    await page.getByText("RU", { exact: true }).click();
+    await page.getByRole("heading", { level: 1, name: "Тревоги" }).waitFor();
+    expect(await page.locator("html").getAttribute("lang")).toBe("ru");
+    await page.getByText("EN", { exact: true }).click();
+  });
+
+  test("everything is reached with the keyboard alone", async () => {
+    await open("Providers");
+    await page.reload();
+    await stage("POEM").waitFor();
+    await page.keyboard.press("Tab");
+    expect(await page.evaluate("document.activeElement.className")).toContain("skip-link");
+    await page.keyboard.press("Enter");
+    expect(await page.evaluate("document.activeElement.id")).toBe("content");
+    // From the first control of the page to a saved stage without a pointer.
+    const focused = stage("POEM").locator("button[type=submit]:focus");
+    for (let presses = 0; presses < 12 && await focused.count() === 0; presses++) {
+      await page.keyboard.press("Tab");
+    }
+    await page.keyboard.press("Enter");
+    await page.getByText("POEM is saved.").first().waitFor();
+  });
+
+  for (const scheme of ["light", "dark"] as const) {
+    test(`axe-core finds nothing serious on any page, ${scheme}`, async () => {
+      await page.emulateMedia({ colorScheme: scheme });
+      for (const name of PAGES) {
+        await open(name);
+        await page.getByRole("heading", { level: 1, name }).waitFor();
+        expect(await accessibilityProblems(page, scheme), name).toEqual([]);
+      }
+    });
+  }
+
+  test("on a phone every page fits the screen's width", async () => {
+    await page.setViewportSize({ width: 390, height: 800 });
+    for (const name of PAGES) {
+      await page.getByRole("button", { name: "Menu" }).click();
+      await open(name);
+      await page.getByRole("heading", { level: 1, name }).waitFor();
+      const width = await page.evaluate("document.documentElement.scrollWidth") as number;
+      expect(width, name).toBeLessThanOrEqual(390);
+    }
+    await page.setViewportSize({ width: 1280, height: 900 });
+  });
+
+  test("nothing went wrong inside the page meanwhile", () => {
+    expect(problems).toEqual([]);
+  });
+});
