@@ -4,6 +4,7 @@
  */
 import { isAbsolute, resolve } from "node:path";
 import { fileURLToPath } from "node:url";
+import { connectSchedule } from "./deploy/connect_schedule.ts";
 import { readOptions, USAGE } from "./deploy/options.ts";
 import { describePlan, makePlan, type Plan } from "./deploy/plan.ts";
 import { targetOf } from "./deploy/project.ts";
@@ -19,6 +20,8 @@ export interface Surroundings {
   /** Makes the function that runs the CLI and blots the hidden values out of what it prints. */
   cli: (hidden: Iterable<string>) => RunCli;
   say: (line: string) => void;
+  /** For the one call that a deployment makes itself; absent: the runtime's. */
+  fetch?: typeof fetch;
   /** The user's answer, or undefined if there is nobody to ask. */
   ask: (question: string) => boolean | undefined;
 }
@@ -40,6 +43,18 @@ export async function deploy(args: string[], surroundings: Surroundings): Promis
   if (!options.yes) confirm(surroundings.ask);
   await runSteps(run, stepsOf(plan, target), say);
   say("");
+  if (plan.functions.some(({ name }) => name === "maintenance")) {
+    const { ref } = plan.project;
+    const sleep = (ms: number) => new Promise<void>((resolve) => setTimeout(resolve, ms));
+    (await connectSchedule({
+      run,
+      target,
+      ref,
+      fetch: surroundings.fetch ?? fetch,
+      sleep,
+    })).forEach(say);
+    say("");
+  }
   afterwards(plan).forEach(say);
 }
 

@@ -38,7 +38,9 @@ export interface MaintenanceEntranceOptions {
 /** A request is an operation's name and two numbers. */
 const MAX_BODY_BYTES = 16 * 1024;
 
-/** Beyond what the operation itself may take. */
+const METRICS_PATH = "/metrics";
+
+/** What may be said about a run. */
 const runBody = z.strictObject({
   /** Who asks, for the log. */
   source: z.string().regex(/^[\w .:-]{1,40}$/, "1 to 40 letters, digits, blanks or _ . : -").default("http"),
@@ -56,26 +58,29 @@ export function createMaintenanceEntrance(
   let works: Works | null = null;
   const app = new Hono<{ Variables: { requestId: string; works: Works } }>().basePath(`/${functionName}`);
 
-  app.use(async (context, next) => {
+  // For paths that there are not, too: a stranger learns nothing.
+  app.use("*", async (context, next) => {
     context.set("requestId", options.newId());
     works ??= options.open();
     context.set("works", works);
+    // The figures look at their own credential, which may be another one.
+    const looksItself = works.metrics !== undefined && context.req.method === "GET" &&
+      context.req.path === `/${functionName}${METRICS_PATH}`;
+    if (!looksItself) await works.authorise(context.req.raw);
     await next();
   });
-  app.get("/metrics", async (context) => {
+  app.get(METRICS_PATH, async (context) => {
     const { metrics } = context.get("works");
     if (metrics === undefined) throw new GatewayError("not_found");
     return await metrics(context.req.raw);
   });
   app.post("/connect", async (context) => {
-    const { authorise, project, surroundings } = context.get("works");
-    await authorise(context.req.raw);
+    const { project, surroundings } = context.get("works");
     const done = await connectSchedule(surroundings, project);
     return jsonResponse(200, { status: "connected", ...done }, context.get("requestId"));
   });
   app.post("/:operation", async (context) => {
-    const { authorise, operations, surroundings, background } = context.get("works");
-    await authorise(context.req.raw);
+    const { operations, surroundings, background } = context.get("works");
     const name = context.req.param("operation");
     const operation = operations.find((one) => one.name === name);
     if (operation === undefined) {
@@ -95,7 +100,7 @@ export function createMaintenanceEntrance(
     return outcomeResponse(name, await run, context.get("requestId"));
   });
   app.all("/:operation", (context) => {
-    const allow = context.req.param("operation") === "metrics" ? "GET" : "POST";
+    const allow = context.req.path.endsWith(METRICS_PATH) ? "GET" : "POST";
     throw new GatewayError("method_not_allowed", { headers: { allow } });
   });
   app.notFound(() => {
