@@ -8,6 +8,7 @@ import { keyCommands } from "./commands/keys.ts";
 import { limitCommands } from "./commands/limits.ts";
 import { maintenanceCommands } from "./commands/maintenance.ts";
 import { modelCommands } from "./commands/models.ts";
+import { providerCommands } from "./commands/providers.ts";
 import { profileCommands } from "./commands/profiles.ts";
 import { requestCommands } from "./commands/requests.ts";
 import { tailCommand } from "./commands/tail.ts";
@@ -27,5 +28,6 @@ export const COMMANDS: readonly Command[] = [
   ...tokenCommands,
   ...alertCommands,
   ...maintenanceCommands,
+  ...providerCommands,
   ...profileCommands,
 ];

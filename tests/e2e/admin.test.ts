@@ -2,6 +2,9 @@
 import { createClient } from "@supabase/supabase-js";
 import postgres from "postgres";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { connect } from "../../cli/eve/connection.ts";
+import { eve } from "../../cli/eve.ts";
+import { createSeal } from "../../shared/secrets/seal.ts";
 import { fakeOpenAi } from "../fakes/openai_api.ts";
 import { type FakeServer, serveFake } from "../fakes/fake_api.ts";
 import { startTestStack, type TestStack } from "../harness/stack.ts";
@@ -241,6 +244,38 @@ describe("a stage", () => {
       key_last_four: "ey-c",
     });
     await admin("/providers/remove", { stage_type: "POEM" });
+  });
+});
+
+describe("a new ADMIN_SECRET_KEY", () => {
+  test("is taken up by a command: every kept key is encrypted anew, and opens with the new secret alone", async () => {
+    await admin("/providers/update", openaiStage());
+    const newSecret = "a-new-secret-of-more-than-22-characters";
+    const run = async (secret: string) => {
+      const said: string[] = [];
+      const code = await eve(["providers", "reencrypt", "--json"], {
+        say: (text) => said.push(text),
+        complain: (text) => said.push(text),
+        connect: () => connect(stack.url, stack.keys.secret),
+        variable: (name) => name === "ADMIN_SECRET_KEY" ? secret : undefined,
+      });
+      return { code, said: said.join("\n") };
+    };
+    const { code, said } = await run(`${newSecret},${stack.keys.adminSecretKey}`);
+    expect(code, said).toBe(0);
+    const { kept, renewed } = JSON.parse(said);
+    expect(kept).toBeGreaterThan(1);
+    expect(renewed).toBe(kept);
+    const [row] = await sql`select api_key_encrypted from public.provider_configs`;
+    expect(await createSeal(newSecret).open(row!.api_key_encrypted)).toBe("sk-good");
+    expect((await run("another-secret-of-more-than-22-characters")).said).toContain(
+      "another ADMIN_SECRET_KEY",
+    );
+    // The function still has the old one: it says what to do, and nothing was lost.
+    const { results } = await admin("/providers/refresh", { stage_type: "POEM" });
+    expect(results).toMatchObject([{ config_status: "error" }]);
+    await run(`${stack.keys.adminSecretKey},${newSecret}`);
+    expect(await admin("/providers/refresh", {})).toMatchObject({ results: [{ config_status: "active" }] });
   });
 });
 

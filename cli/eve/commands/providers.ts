@@ -1,0 +1,76 @@
+import { createStages, type Stages } from "../../../shared/ledger/stages.ts";
+import { rpcTransport } from "../../../shared/ledger/rpc_transport.ts";
+import { ADMIN_SECRET_VARIABLE, createSeal } from "../../../shared/secrets/seal.ts";
+import type { Command } from "../command.ts";
+import type { Connection } from "../connection.ts";
+import { dim, green, red, table, yellow } from "../table.ts";
+
+const stagesOf = ({ url, secretKey }: Connection): Stages => createStages(rpcTransport({ url, secretKey }));
+
+const COLOURS: Readonly<Record<string, (text: string) => string>> = {
+  active: green,
+  warning: yellow,
+  invalid: red,
+  error: red,
+};
+
+/** One call renews so many: a person changes the secret once a year, and a call is over in a moment. */
+const BATCH = 200;
+
+export const providerCommands: Command[] = [
+  {
+    name: "providers list",
+    summary: "stages, what serves them, and how it is",
+    arguments: [],
+    options: {},
+    examples: ["providers list"],
+    async run(_given, { connect }) {
+      const stages = await stagesOf(connect()).list();
+      const rows = stages.map(({ stage_type, config }) =>
+        config === null ? [stage_type, dim("not set up"), "", "", ""] : [
+          stage_type,
+          COLOURS[config.status]!(config.status),
+          config.provider_kind,
+          config.model,
+          [config.key_last_four ? `…${config.key_last_four}` : "", config.status_reason ?? ""].join(" ")
+            .trim(),
+        ]
+      );
+      return { json: stages, text: table(["stage", "status", "provider", "model", "key, reason"], rows) };
+    },
+  },
+  {
+    name: "providers reencrypt",
+    summary: "encrypt the kept keys with the first secret of ADMIN_SECRET_KEY",
+    about:
+      `After a change of ${ADMIN_SECRET_VARIABLE}: give it as "new,old", run this, then drop the old one. What has changed meanwhile is left alone; running it again does no harm.`,
+    arguments: [],
+    options: {},
+    examples: ["providers reencrypt"],
+    async run(_given, { connect, variable, progress }) {
+      const seal = createSeal(variable(ADMIN_SECRET_VARIABLE));
+      const stages = stagesOf(connect());
+      const kept = await stages.ciphertexts();
+      const outdated = [];
+      for (const each of kept) {
+        const replacement = await seal.renew(each.token);
+        if (replacement !== null) outdated.push({ ...each, replacement });
+      }
+      let renewed = 0;
+      for (let from = 0; from < outdated.length; from += BATCH) {
+        progress(`${renewed} of ${outdated.length}`);
+        renewed += await stages.reencrypt(outdated.slice(from, from + BATCH), "providers reencrypt");
+      }
+      const overtaken = outdated.length - renewed;
+      return {
+        json: { kept: kept.length, renewed, overtaken },
+        text: `${renewed} of ${kept.length} keys were encrypted anew${
+          overtaken === 0
+            ? ""
+            : `; ${overtaken} changed meanwhile: run it again before you drop the old secret`
+        }.`,
+        exitCode: overtaken === 0 ? 0 : 1,
+      };
+    },
+  },
+];
