@@ -32,7 +32,7 @@ const JSON_TYPES = {
 
 /** Starts it. The schema is read once, here: call this after the migrations. */
 export async function startApi(options: ApiOptions): Promise<Api> {
-  const owner = createApp(options.superuserUrl, options.keys);
+  const owner = await createApp(options.superuserUrl, options.keys);
   await owner.app.ensureSystemSchema();
   await owner.close();
   const superuser = postgres(options.superuserUrl, { max: 1 });
@@ -42,12 +42,12 @@ export async function startApi(options: ApiOptions): Promise<Api> {
   `).simple();
   await superuser.end();
 
-  const { app, close } = createApp(options.databaseUrl, options.keys);
+  const { app, close } = await createApp(options.databaseUrl, options.keys);
   await app.init();
   return { fetch: (request, peerAddress) => app.fetch(request, { peerAddress }), close };
 }
 
-function createApp(url: string, keys: ApiOptions["keys"]) {
+async function createApp(url: string, keys: ApiOptions["keys"]) {
   const connect = (more: Record<string, unknown>) =>
     createPostgresConnection({
       url,
@@ -55,9 +55,12 @@ function createApp(url: string, keys: ApiOptions["keys"]) {
     });
   const connection = connect({});
   const pool = new ConnectionPool({
-    client: (onclose) => connect({ max: 1, onclose }).driver,
+    client: (onclose) =>
+      withTypesOf(connection.driver, connect({ max: 1, onclose, fetch_types: false }).driver),
     connections: CONNECTIONS,
   });
+  await connection.driver`select 1`;
+  await connection.driver.end();
   // Everything it asks goes over a connection that it borrows first.
   Object.assign(connection.driver, { reserve: () => pool.reserve(), end: () => pool.end() });
   showOwnErrcodes(connection);
@@ -77,6 +80,25 @@ function createApp(url: string, keys: ApiOptions["keys"]) {
     options: { server: { admin: false } },
   });
   return { app, close: () => connection.close() };
+}
+
+/**
+ * The types of arrays are read once, by `model`. Each client would do so by itself, in the background, where a connection
+ * that breaks meanwhile ends the process.
+ */
+function withTypesOf(model: postgres.Sql, client: postgres.Sql): postgres.Sql {
+  const [from, to] = [model, client].map(({ options }) => options as unknown as DriverTypes);
+  Object.assign(to!.parsers, from!.parsers);
+  Object.assign(to!.serializers, from!.serializers);
+  Object.assign(to!.shared.typeArrayMap, from!.shared.typeArrayMap);
+  return client;
+}
+
+/** Where the driver keeps them. */
+interface DriverTypes {
+  parsers: Record<number, unknown>;
+  serializers: Record<number, unknown>;
+  shared: { typeArrayMap: Record<number, number> };
 }
 
 function jsonText(value: unknown): string {

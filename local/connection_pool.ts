@@ -26,6 +26,7 @@ const END_TIMEOUT_S = 2;
 
 interface Slot {
   client: postgres.Sql;
+  connected: boolean;
   broken: boolean;
 }
 
@@ -44,6 +45,9 @@ export class ConnectionPool {
     const slot = await this.#take();
     let reserved: postgres.ReservedSql;
     try {
+      // A client that is asked to lend before it is connected never answers, unless it reads types first.
+      if (!slot.connected) await slot.client.unsafe("select 1");
+      slot.connected = true;
       reserved = await slot.client.reserve();
     } catch (error) {
       slot.broken = true;
@@ -85,7 +89,11 @@ export class ConnectionPool {
   }
 
   #open(): Slot {
-    const slot: Slot = { client: this.#options.client(() => slot.broken = true), broken: false };
+    const slot: Slot = {
+      client: this.#options.client(() => slot.broken = true),
+      connected: false,
+      broken: false,
+    };
     this.#slots.add(slot);
     return slot;
   }

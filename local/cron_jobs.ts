@@ -5,6 +5,7 @@
  */
 import { Cron } from "croner";
 import postgres from "postgres";
+import { PollingClient } from "./polling_client.ts";
 
 export interface CronJobsOptions {
   /** A connection string for the role that owns the database; other roles' have its password. */
@@ -29,7 +30,7 @@ interface Job {
 
 export class CronJobs {
   readonly #options: CronJobsOptions;
-  readonly #sql: postgres.Sql;
+  readonly #client: PollingClient;
   readonly #running = new Map<string, Promise<void>>();
   readonly #connections = new Set<postgres.Sql>();
   /** When each job of seconds began last. */
@@ -41,13 +42,12 @@ export class CronJobs {
 
   constructor(options: CronJobsOptions) {
     this.#options = options;
-    this.#sql = postgres(options.databaseUrl, { max: 1, onnotice: () => {} });
+    this.#client = new PollingClient(options.databaseUrl, 1);
   }
 
   start(): void {
     const tick = async () => {
-      // A database that is down has no jobs; it comes back.
-      this.#ticking = this.#tick().catch(() => {});
+      this.#ticking = this.#client.look(() => this.#tick());
       await this.#ticking;
       if (!this.#stopped) this.#timer = setTimeout(tick, TICK_MS);
     };
@@ -64,14 +64,14 @@ export class CronJobs {
     await Promise.race([Promise.all(this.#running.values()), patience]);
     clearTimeout(timer);
     await Promise.all([...this.#connections].map((sql) => sql.end({ timeout: 0 })));
-    await this.#sql.end({ timeout: 1 });
+    await this.#client.end();
   }
 
   async #tick(): Promise<void> {
     const now = this.#options.now?.() ?? new Date();
     const minute = Math.floor(now.getTime() / 60_000);
     const isNewMinute = this.#minute !== undefined && minute > this.#minute;
-    const jobs = await this.#sql<Job[]>`
+    const jobs = await this.#client.sql<Job[]>`
       select jobid, schedule, command, username from cron.job
       where active and database = current_database() order by jobid`;
     this.#minute = minute;
@@ -101,12 +101,13 @@ export class CronJobs {
   async #run(job: Job): Promise<void> {
     const url = new URL(this.#options.databaseUrl);
     url.username = encodeURIComponent(job.username);
-    const [run] = await this.#sql`
+    const [run] = await this.#client.sql`
       insert into cron.job_run_details (jobid, database, username, command, status, start_time)
       values (${job.jobid}, current_database(), ${job.username}, ${job.command}, 'running', clock_timestamp())
       returning runid`;
     const connection = postgres(url.href, {
       max: 1,
+      fetch_types: false,
       onnotice: () => {},
       connection: { application_name: "pg_cron" },
     });
@@ -123,7 +124,7 @@ export class CronJobs {
       this.#connections.delete(connection);
       await connection.end({ timeout: 1 });
     }
-    await this.#sql`
+    await this.#client.sql`
       update cron.job_run_details
       set status = ${status}, return_message = ${message}, end_time = clock_timestamp()
       where runid = ${run!.runid}`;

@@ -2,7 +2,7 @@
  * Sends what the stand-in for pg_net (local/platform/04_net.sql) has queued, and puts the answers where the extension does:
  * each request once, whatever becomes of it.
  */
-import postgres from "postgres";
+import { PollingClient } from "./polling_client.ts";
 
 export interface NetRequestsOptions {
   databaseUrl: string;
@@ -39,7 +39,7 @@ interface Answer {
 
 export class NetRequests {
   readonly #options: NetRequestsOptions;
-  readonly #sql: postgres.Sql;
+  readonly #client: PollingClient;
   readonly #stop = new AbortController();
   readonly #underWay = new Set<Promise<void>>();
   #polling: Promise<void> = Promise.resolve();
@@ -48,13 +48,12 @@ export class NetRequests {
 
   constructor(options: NetRequestsOptions) {
     this.#options = options;
-    this.#sql = postgres(options.databaseUrl, { max: 2, onnotice: () => {} });
+    this.#client = new PollingClient(options.databaseUrl, 2);
   }
 
   start(): void {
     const poll = async () => {
-      // A database that is down has nothing queued; it comes back.
-      this.#polling = this.#poll().catch(() => {});
+      this.#polling = this.#client.look(() => this.#poll());
       await this.#polling;
       if (!this.#stop.signal.aborted) this.#timer = setTimeout(poll, POLL_MS);
     };
@@ -67,15 +66,15 @@ export class NetRequests {
     clearTimeout(this.#timer);
     await this.#polling;
     await Promise.all(this.#underWay);
-    await this.#sql.end({ timeout: 1 });
+    await this.#client.end();
   }
 
   async #poll(): Promise<void> {
     if (Date.now() - this.#clearedAt > CLEAR_EVERY_MS) {
-      await this.#sql`delete from net._http_response where created < now() - ${KEEP}::interval`;
+      await this.#client.sql`delete from net._http_response where created < now() - ${KEEP}::interval`;
       this.#clearedAt = Date.now();
     }
-    const queued = await this.#sql<Queued[]>`
+    const queued = await this.#client.sql<Queued[]>`
       delete from net.http_request_queue
       where id in (select id from net.http_request_queue order by id limit ${BATCH} for update skip locked)
       returning id, method, url, headers, body, timeout_milliseconds`;
@@ -90,12 +89,12 @@ export class NetRequests {
 
   async #send(request: Queued): Promise<void> {
     const answer = await this.#ask(request);
-    await this.#sql`
+    await this.#client.sql`
       insert into net._http_response (id, status_code, content_type, headers, content, timed_out, error_msg)
       values (
         ${request.id}, ${answer.status_code}, ${answer.content_type},
         ${
-      answer.headers === null ? null : this.#sql.json(answer.headers)
+      answer.headers === null ? null : this.#client.sql.json(answer.headers)
     }, ${answer.content}, ${answer.timed_out},
         ${answer.error_msg}
       )`;
