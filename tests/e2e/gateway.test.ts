@@ -142,6 +142,48 @@ describe("limits", () => {
   });
 });
 
+describe("a prompt above an even share of the tokens, from batch", () => {
+  // More than 16,000 / 30 tokens.
+  const PROMPT = "Концерт в парке, вход свободный, начало в семь вечера. ".repeat(60);
+  const methods = async (): Promise<string[]> =>
+    (await (await fetch(`${stack.emulatorUrl}/__control/requests`)).json())
+      .map(({ method }: { method: string }) => method);
+
+  test("is counted by Google first, and booked as counted", async () => {
+    const response = await ask({ prompt: PROMPT, class: "batch" });
+    expect(response.status).toBe(200);
+    const { usage } = await response.json();
+    expect(usage.input_tokens).toBeGreaterThan(16_000 / 30);
+    expect(await methods()).toEqual(["countTokens", "generateContent"]);
+    // As it was booked, before the settlement.
+    expect(Number(response.headers.get("x-ratelimit-remaining-tokens"))).toBe(16_000 - usage.input_tokens);
+    expect((await stats()).admitted.total).toBe(1);
+  });
+
+  test.each([
+    ["fails", { kind: "status", error: "overloaded", match: { method: "countTokens" }, times: 1 }],
+    ["takes too long", { kind: "delay", delayMs: 10_000, match: { method: "countTokens" }, times: 1 }],
+  ])("is booked with room to spare where counting %s", async (_, fault) => {
+    await control("faults", fault);
+    const since = performance.now();
+    const response = await ask({ prompt: PROMPT, class: "batch" });
+    expect(response.status).toBe(200);
+    expect(performance.now() - since).toBeLessThan(4_000);
+    const { usage, attempts } = await response.json();
+    expect(attempts).toBe(1);
+    const booked = 16_000 - Number(response.headers.get("x-ratelimit-remaining-tokens"));
+    expect(booked).toBeGreaterThan(usage.input_tokens);
+    await settled();
+    expect(await sql`select sum(tokens)::int as tokens from eve.lane_buckets`)
+      .toEqual([{ tokens: usage.input_tokens }]);
+  });
+
+  test("from a person starts at once, uncounted", async () => {
+    expect((await ask({ prompt: PROMPT })).status).toBe(200);
+    expect(await methods()).toEqual(["generateContent"]);
+  });
+});
+
 describe("bad input: a code, a status, what to do, and no reservation left", () => {
   afterAll(async () => {
     await sql`update public.google_ai_api_keys set env_var_name = 'GOOGLE_API_KEY_' || upper(replace(key_alias, '-', '_'))`;
