@@ -17,6 +17,34 @@ const DRAIN_MS = 10_000;
 const RUNTIME_VARIABLES = ["HOME", "PATH", "DENO_DIR", "DENO_NO_UPDATE_CHECK", "DENO_NODE_SHIM_ACTIVE"];
 for (const name of RUNTIME_VARIABLES) Deno.env.delete(name);
 
+/** Lines of the log go out together: the stack that reads them would be woken by each, in the midst of a request. */
+const LINES_MS = 20;
+let lines = "";
+let writing: ReturnType<typeof setTimeout> | undefined;
+
+function writeLines(): void {
+  clearTimeout(writing);
+  writing = undefined;
+  let left = new TextEncoder().encode(lines);
+  lines = "";
+  while (left.length > 0) left = left.subarray(Deno.stdout.writeSync(left));
+}
+
+for (const name of ["info", "log"] as const) {
+  const writeNow = console[name].bind(console);
+  console[name] = (...values: unknown[]) => {
+    const [line] = values;
+    if (values.length === 1 && typeof line === "string") {
+      lines += `${line}\n`;
+      writing ??= setTimeout(writeLines, LINES_MS);
+    } else {
+      writeLines();
+      writeNow(...values);
+    }
+  };
+}
+globalThis.addEventListener("unload", writeLines);
+
 const background = new Set<Promise<unknown>>();
 
 Object.defineProperty(globalThis, "EdgeRuntime", {
@@ -70,7 +98,10 @@ export function serveFunction(name: string, module: FunctionModule): void {
   const server = Deno.serve({
     hostname: "127.0.0.1",
     port: 0,
-    onListen: ({ port }) => console.log(`eve-worker listening http://127.0.0.1:${port}`),
+    onListen: ({ port }) => {
+      console.log(`eve-worker listening http://127.0.0.1:${port}`);
+      writeLines();
+    },
     onError(error) {
       console.error(error);
       const body = { code: "worker_error", message: "The function failed: see the log of the local stack." };

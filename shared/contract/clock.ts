@@ -1,3 +1,5 @@
+import { Alarms } from "./alarms.ts";
+
 /** Time as the gateway sees it: only spans matter here, because instants are the database's business. */
 export interface Clock {
   /** Milliseconds from an arbitrary origin, never going back. */
@@ -19,12 +21,24 @@ export function alarm(clock: Clock, ms: number, ring: () => void): () => void {
   return () => off.abort();
 }
 
+/** Timeouts that settings and constants name: few lengths, each set with every request. */
+const LONG_MS = 1_000;
+const MOST_LENGTHS = 32;
+const lengths = new Map<number, Alarms>();
+
+function after(ms: number, ring: () => void): () => void {
+  let alarms = lengths.get(ms);
+  if (alarms === undefined && ms >= LONG_MS && Number.isInteger(ms) && lengths.size < MOST_LENGTHS) {
+    lengths.set(ms, alarms = new Alarms(ms));
+  }
+  if (alarms !== undefined) return alarms.add(ring);
+  const timer = setTimeout(ring, ms);
+  return () => clearTimeout(timer);
+}
+
 export const systemClock: Clock = {
   now: () => performance.now(),
-  after: (ms, ring) => {
-    const timer = setTimeout(ring, ms);
-    return () => clearTimeout(timer);
-  },
+  after,
   sleep: (ms, signal) =>
     new Promise((resolve, reject) => {
       if (signal?.aborted) return reject(signal.reason);

@@ -1,4 +1,5 @@
 import type { z } from "zod";
+import { alarm, systemClock } from "../contract/clock.ts";
 import { GatewayError } from "../contract/gateway_error.ts";
 import { jsonbSafe } from "./jsonb_safe.ts";
 import { asLedgerError } from "./ledger_error.ts";
@@ -18,16 +19,17 @@ export async function call<Shape extends z.ZodType>(
   let said: unknown;
   // Not `AbortSignal.timeout`: its timer would stay for the whole time, long after the call.
   const giveUp = new AbortController();
-  const timer = setTimeout(
-    () => giveUp.abort(new DOMException(`no answer within ${timeoutMs} ms`, "TimeoutError")),
+  const silence = alarm(
+    systemClock,
     timeoutMs,
+    () => giveUp.abort(new DOMException(`no answer within ${timeoutMs} ms`, "TimeoutError")),
   );
   try {
     said = await transport(sqlFunction, jsonbSafe(args) as Record<string, unknown>, giveUp.signal);
   } catch (thrown) {
     throw asLedgerError(thrown, sqlFunction);
   } finally {
-    clearTimeout(timer);
+    silence();
   }
   const answer = shape.safeParse(said);
   if (answer.success) return answer.data;

@@ -1,4 +1,5 @@
 import { expect, test } from "vitest";
+import { Alarms } from "../../../shared/contract/alarms.ts";
 import { alarm, type Clock, systemClock } from "../../../shared/contract/clock.ts";
 
 test("sleeps for as long as it is told, and no longer than its signal lasts", async () => {
@@ -25,3 +26,20 @@ test.each([["the system's", systemClock], ["one that only sleeps", sleepsOnly]])
     expect(rung).toEqual(["left on"]);
   },
 );
+
+test("alarms of one length ring in turn, but for those that were switched off meanwhile", async () => {
+  const rung: number[] = [];
+  const alarms = new Alarms(30);
+  const offs = [0, 1, 2].map((n) => alarms.add(() => rung.push(n)));
+  await systemClock.sleep(15);
+  const last = alarms.add(() => rung.push(3));
+  offs[1]!();
+  await systemClock.sleep(22);
+  expect(rung).toEqual([0, 2]);
+  last();
+  await systemClock.sleep(40);
+  expect(rung).toEqual([0, 2]);
+  alarms.add(() => rung.push(4));
+  await systemClock.sleep(45);
+  expect(rung).toEqual([0, 2, 4]);
+});
