@@ -78,9 +78,33 @@ describe("the checker catches", () => {
     ],
     [
       "a budget that is not taken with the slot",
+      "eve.reserve_at_length",
+      "where t.id = reserve_at_length.token_id and t.consumer_id = v_consumer_id\n    for update",
+      "where t.id = reserve_at_length.token_id and t.consumer_id = v_consumer_id",
+    ],
+    [
+      "a short way that starts more than fit",
       "public.eve_reserve",
-      "where t.id = eve_reserve.token_id and t.consumer_id = v_consumer_id\n    for update",
-      "where t.id = eve_reserve.token_id and t.consumer_id = v_consumer_id",
+      "l.span_starts + l.previous_span_starts < case",
+      "l.span_starts + l.previous_span_starts < 5 + case",
+    ],
+    [
+      "a short way that takes more tokens than fit",
+      "public.eve_reserve",
+      "l.span_tokens + l.previous_span_tokens + ",
+      "l.span_tokens + ",
+    ],
+    [
+      "a short way that knows no day",
+      "public.eve_reserve",
+      "and l.day_starts < case",
+      "and l.day_starts < 1000 + case",
+    ],
+    [
+      "a short way that keeps no books",
+      "public.eve_reserve",
+      "span_tokens = l.span_tokens + v_route.tokens",
+      "span_tokens = l.span_tokens",
     ],
   ])("%s", async (_name, fn, from, to) => {
     const [{ source }] = await sql`

@@ -70,6 +70,19 @@ describe("waiting", () => {
     expect(await reserve(sql, "now", { tokens: 10 })).toMatchObject({ status: "refused", limit: "queue" });
   });
 
+  test("nobody overtakes a line because there is room again", async () => {
+    // At the beginning of a span of two to the sixteenth milliseconds, so that the line's start is in the same one.
+    await clock.set(Math.ceil(clock.nowMs() / 65_536) * 65_536);
+    await addModel(sql, "m", { rpm: 2 });
+    const first = await reserve(sql, "first");
+    const second = await reserve(sql, "second");
+    expect(await reserve(sql, "waits", { maxWaitMs: 100_000 })).toMatchObject({ wait_ms: 60_250 });
+    await cancel(sql, first);
+    await cancel(sql, second);
+    expect(await reserve(sql, "later", { maxWaitMs: 100_000 })).toMatchObject({ wait_ms: 60_250 });
+    expect(await reserve(sql, "now")).toMatchObject({ status: "refused" });
+  });
+
   test("a cancelled place in the middle of the line is left empty; those behind keep the time they were told", async () => {
     await addModel(sql, "m", { rpm: 1 });
     const answers = [];

@@ -271,7 +271,6 @@ create table eve.inflight (
   constraint inflight_state_known CHECK ((state = ANY (ARRAY['reserved'::text, 'between'::text])))
 ) with (fillfactor=70, autovacuum_vacuum_scale_factor=0.05, autovacuum_vacuum_cost_delay=0);
 alter table eve.inflight enable row level security;
-CREATE INDEX inflight_lane_id_lease_until_idx ON eve.inflight USING btree (lane_id, lease_until);
 comment on table eve.inflight is 'Requests that are running: one row each, with the reservation of the current attempt. Small, whatever the audit''s size.';
 comment on column eve.inflight.requested_model is 'The model asked for; model is the one that serves.';
 comment on column eve.inflight.state is 'reserved: an attempt holds a slot. between: the last attempt has failed, the next has not been reserved.';
@@ -318,6 +317,8 @@ create table eve.key_model_blocks (
   constraint key_model_blocks_pkey PRIMARY KEY (key_id, model)
 );
 alter table eve.key_model_blocks enable row level security;
+CREATE TRIGGER forget_routes AFTER INSERT OR DELETE OR UPDATE ON eve.key_model_blocks FOR EACH STATEMENT EXECUTE FUNCTION eve.forget_routes(); -- enabled
+CREATE TRIGGER forget_routes_truncated AFTER TRUNCATE ON eve.key_model_blocks FOR EACH STATEMENT EXECUTE FUNCTION eve.forget_routes(); -- enabled
 comment on table eve.key_model_blocks is 'A key that may not be used for one model: the model is not on its project, or the project has no quota for it.';
 
 create table eve.key_models (
@@ -369,6 +370,7 @@ create table eve.lanes (
   minute_tokens bigint[] not null default array_fill((0)::bigint, ARRAY[10]),
   interactive_size bigint not null default 0,
   turns bigint not null default 0,
+  next_lease_ms bigint not null default 0,
   constraint lanes_pkey PRIMARY KEY (id),
   constraint lanes_quota_project_model_key UNIQUE (quota_project, model)
 ) with (fillfactor=50, autovacuum_vacuum_scale_factor=0.02, autovacuum_vacuum_cost_delay=0);
@@ -388,6 +390,7 @@ comment on column eve.lanes.minute_starts is 'Interactive callers admitted in th
 comment on column eve.lanes.minute_tokens is 'Their input tokens, in the same ring.';
 comment on column eve.lanes.interactive_size is 'Tokens of a large interactive call lately: a maximum that decays by a tenth with every call.';
 comment on column eve.lanes.turns is 'Bookings ever made: keys that share a lane take turns by it.';
+comment on column eve.lanes.next_lease_ms is 'No reservation of the lane runs out before this time (milliseconds since 1970), so nobody has to look for one that has.';
 
 create table eve.maintenance_expected (
   operation text not null,
@@ -533,6 +536,8 @@ create table eve.quota_overrides (
   constraint quota_overrides_pkey PRIMARY KEY (quota_project, model)
 );
 alter table eve.quota_overrides enable row level security;
+CREATE TRIGGER forget_routes AFTER INSERT OR DELETE OR UPDATE ON eve.quota_overrides FOR EACH STATEMENT EXECUTE FUNCTION eve.forget_routes(); -- enabled
+CREATE TRIGGER forget_routes_truncated AFTER TRUNCATE ON eve.quota_overrides FOR EACH STATEMENT EXECUTE FUNCTION eve.forget_routes(); -- enabled
 comment on table eve.quota_overrides is 'Limits of one quota project that differ from the model''s row (another tier). The whole row replaces it; null is unlimited.';
 comment on column eve.quota_overrides.quota_project is 'As in google_ai_api_keys.quota_key.';
 comment on column eve.quota_overrides.rpm is 'Requests a minute; tpm: input tokens a minute; rpd: requests a Pacific day.';
@@ -637,6 +642,36 @@ comment on column eve.rollup_progress.rolled_until is 'Everything written to the
 comment on column eve.rollup_progress.frozen_before is 'Retention has been at the audit before this time, so hours before it are not summed anew.';
 comment on column eve.rollup_progress.hours_frozen_before is 'The same for days, which are summed from eve.usage_hours.';
 
+create table eve.routes (
+  model text not null,
+  lane_id bigint not null,
+  served text not null,
+  stale_ms bigint not null,
+  guard_ms bigint not null,
+  rpm integer,
+  tpm integer,
+  rpd integer,
+  bucket_ms integer not null,
+  even_share double precision not null,
+  starts_room bigint not null,
+  tokens_room bigint not null,
+  day_room bigint not null,
+  batch_starts_room bigint not null,
+  batch_tokens_room bigint not null,
+  batch_day_room bigint not null,
+  key_ids uuid[] not null,
+  answers jsonb[] not null,
+  constraint routes_pkey PRIMARY KEY (model, lane_id)
+);
+alter table eve.routes enable row level security;
+comment on table eve.routes is 'Which lanes serve a model that is asked for, as far as that can be said beforehand: the lanes whose keys come first. Drawn up from keys, models and limits, and forgotten when one of them changes.';
+comment on column eve.routes.model is 'The model asked for; served is the one that serves.';
+comment on column eve.routes.stale_ms is 'Not believed from then on (milliseconds since 1970): a minute after it was drawn up, or when the block of a key ends.';
+comment on column eve.routes.bucket_ms is 'Width of the lane''s buckets.';
+comment on column eve.routes.even_share is 'Tokens a minute over requests a minute: above it tokens are what is scarce.';
+comment on column eve.routes.starts_room is 'What the last two spans may hold for a start to be safe; day_room: the day. batch_*: less what may be reserved for interactive callers.';
+comment on column eve.routes.key_ids is 'The lane''s keys, which take turns; answers has what a caller is told of each.';
+
 create table eve.scoped_tokens (
   id uuid not null default gen_random_uuid(),
   consumer_id uuid not null,
@@ -675,6 +710,8 @@ create table eve.settings (
   constraint settings_pkey PRIMARY KEY (name)
 );
 alter table eve.settings enable row level security;
+CREATE TRIGGER forget_routes AFTER INSERT OR DELETE OR UPDATE ON eve.settings FOR EACH STATEMENT EXECUTE FUNCTION eve.forget_routes(); -- enabled
+CREATE TRIGGER forget_routes_truncated AFTER TRUNCATE ON eve.settings FOR EACH STATEMENT EXECUTE FUNCTION eve.forget_routes(); -- enabled
 comment on table eve.settings is 'Numbers that admission reads on every call; a change takes effect on the next one.';
 
 create table eve.stage_providers (
@@ -812,6 +849,8 @@ alter table public.google_ai_api_keys enable row level security;
 CREATE TRIGGER eve_key_alerts_gone AFTER DELETE ON public.google_ai_api_keys FOR EACH ROW EXECUTE FUNCTION eve.key_alerts_over(); -- enabled
 CREATE TRIGGER eve_key_alerts_over AFTER UPDATE OF is_active, blocked_until, blocked_reason ON public.google_ai_api_keys FOR EACH ROW WHEN ((new.is_active AND ((new.blocked_until IS NULL) OR (new.blocked_until <= clock_timestamp())) AND ((NOT COALESCE(old.is_active, false)) OR (old.blocked_until > clock_timestamp()) OR (old.blocked_reason IS NOT NULL)))) EXECUTE FUNCTION eve.key_alerts_over(); -- enabled
 CREATE TRIGGER eve_key_switched_on BEFORE UPDATE OF is_active ON public.google_ai_api_keys FOR EACH ROW WHEN ((new.is_active AND (NOT COALESCE(old.is_active, false)) AND (old.blocked_until = 'infinity'::timestamp with time zone))) EXECUTE FUNCTION eve.key_switched_on(); -- enabled
+CREATE TRIGGER forget_routes AFTER INSERT OR DELETE OR UPDATE OF id, key_alias, provider, env_var_name, is_active, priority, quota_project, blocked_until ON public.google_ai_api_keys FOR EACH STATEMENT EXECUTE FUNCTION eve.forget_routes(); -- enabled
+CREATE TRIGGER forget_routes_truncated AFTER TRUNCATE ON public.google_ai_api_keys FOR EACH STATEMENT EXECUTE FUNCTION eve.forget_routes(); -- enabled
 comment on table public.google_ai_api_keys is 'Google AI keys. The secret itself is in the Edge secret store, under env_var_name.';
 comment on column public.google_ai_api_keys.key_alias is 'What people call the key: shown in answers, logs and reports.';
 comment on column public.google_ai_api_keys.provider is 'Whose key it is. google, google_ai and gemini are the same.';
@@ -873,6 +912,8 @@ create table public.google_ai_model_limits (
 );
 alter table public.google_ai_model_limits enable row level security;
 CREATE UNIQUE INDEX google_ai_model_limits_model_key ON public.google_ai_model_limits USING btree (model);
+CREATE TRIGGER forget_routes AFTER INSERT OR DELETE OR UPDATE OF model, provider, is_active, replaced_by, rpm, tpm, rpd, interactive_floor, interactive_reserve, interactive_reserve_day, supports_system, supports_json, supports_tools, supports_thinking, max_output_tokens ON public.google_ai_model_limits FOR EACH STATEMENT EXECUTE FUNCTION eve.forget_routes(); -- enabled
+CREATE TRIGGER forget_routes_truncated AFTER TRUNCATE ON public.google_ai_model_limits FOR EACH STATEMENT EXECUTE FUNCTION eve.forget_routes(); -- enabled
 comment on table public.google_ai_model_limits is 'Models and their limits per quota project. A limit that is null is unlimited.';
 comment on column public.google_ai_model_limits.model is 'The name that callers ask for, and that upstream is called with.';
 comment on column public.google_ai_model_limits.rpm is 'Requests a minute.';
@@ -1103,6 +1144,7 @@ create function eve.book(
     reserve double precision,
     reserve_day double precision,
     latest_wait_ms bigint,
+    lease_ms integer,
     OUT booked boolean,
     OUT start_ms bigint,
     OUT bucket_ms bigint,
@@ -1150,7 +1192,7 @@ create function eve.check_stage_provider(stage_type text, provider_kind text)
   set search_path="";
 comment on function eve.check_stage_provider is 'Says in words what the foreign key of provider_configs refuses.';
 
-create function eve.clear_dead(lane_id bigint, now_ms bigint)
+create function eve.clear_dead(lane_id bigint, now_ms bigint, new_lease_ms bigint DEFAULT NULL::bigint)
   returns void
   language plpgsql
   volatile
@@ -1318,6 +1360,13 @@ create function eve.delete_oldest(
   security invoker
   set search_path="" set jit=off;
 
+create function eve.draw_route(model text, now_ms bigint)
+  returns void
+  language plpgsql
+  volatile
+  security invoker
+  set search_path="";
+
 create function eve.earliest_start(
     lane eve.lanes,
     rpm integer,
@@ -1387,6 +1436,13 @@ create function eve.follow_provider_config()
   security invoker
   set search_path="";
 comment on function eve.follow_provider_config is 'Keeps a stage''s key, model and alias rows, and its history, in step with provider_configs.';
+
+create function eve.forget_routes()
+  returns trigger
+  language plpgsql
+  volatile
+  security definer
+  set search_path="";
 
 create function eve.full_xid(xmin xid, near bigint)
   returns xid8
@@ -1571,7 +1627,7 @@ create function eve.pacific_day(ms bigint)
 create function eve.platform_facts()
   returns jsonb
   language plpgsql
-  volatile
+  stable
   security definer
   set search_path="";
 comment on function eve.platform_facts is 'Migrations, scheduled jobs with their last runs, answers to scheduled calls, and names of the gateway''s secrets in Vault.';
@@ -1691,6 +1747,30 @@ create function eve.request_operation(operation text)
   security invoker
   set search_path="";
 
+create function eve.reserve_at_length(
+    request_id text,
+    models text[],
+    tokens integer,
+    consumer_id uuid,
+    class text,
+    max_wait_ms integer,
+    attempt integer,
+    exclude_keys uuid[],
+    avoid_keys uuid[],
+    lease_ms integer,
+    token_id uuid,
+    door text,
+    trace_id text,
+    metadata jsonb,
+    request_hash text,
+    counted boolean
+  )
+  returns jsonb
+  language plpgsql
+  volatile
+  security invoker
+  set search_path="" set plan_cache_mode=force_generic_plan set enable_seqscan=off set jit=off;
+
 create function eve.retention_batch(
     rule eve.retention,
     now_at timestamp with time zone,
@@ -1729,6 +1809,13 @@ create function eve.rollup_step(state jsonb, now_at timestamp with time zone)
   returns jsonb
   language plpgsql
   volatile
+  security invoker
+  set search_path="";
+
+create function eve.routes_lock()
+  returns bigint
+  language sql
+  immutable
   security invoker
   set search_path="";
 
@@ -1972,7 +2059,7 @@ comment on function public.eve_consumers is 'All consumers, or the one of that n
 create function public.eve_doctor()
   returns jsonb
   language sql
-  volatile
+  stable
   security invoker
   set search_path="";
 comment on function public.eve_doctor is 'Facts for a check of the whole project: clock, migrations, extensions, jobs and their last runs, answers to scheduled calls, alerts, maintenance.';
@@ -2019,7 +2106,7 @@ comment on function public.eve_key_checks is 'The keys that are worth asking abo
 create function public.eve_key_states()
   returns jsonb
   language sql
-  volatile
+  stable
   security invoker
   set search_path="";
 comment on function public.eve_key_states is 'Every key: whether it is used and why not, what it did today, what its last check found, models it may not serve, and the lanes of its quota project.';
@@ -2030,7 +2117,7 @@ create function public.eve_lane_states(
   )
   returns jsonb
   language sql
-  volatile
+  stable
   security invoker
   set search_path="";
 comment on function public.eve_lane_states is 'Every quota project and model with what is used and left of its minute and its Pacific day now, who waits, and why it is closed if it is. A limit that is null is unlimited.';
@@ -2155,7 +2242,7 @@ comment on function public.eve_models_seen is 'Takes down the models that upstre
 create function public.eve_now()
   returns jsonb
   language sql
-  volatile
+  stable
   security invoker
   set search_path="";
 comment on function public.eve_now is 'The database''s clock and the bounds of the Pacific day that holds it.';
@@ -2273,7 +2360,7 @@ create function public.eve_request_detail(
   )
   returns jsonb
   language plpgsql
-  volatile
+  stable
   security invoker
   set search_path="";
 comment on function public.eve_request_detail is 'One request with all its attempts, waits, refusals, who is to blame, and what was captured of it.';
@@ -2292,7 +2379,7 @@ create function public.eve_request_search(
   )
   returns jsonb
   language plpgsql
-  volatile
+  stable
   security invoker
   set search_path="" set enable_seqscan=off set enable_bitmapscan=off set jit=off;
 comment on function public.eve_request_search is 'Requests that run or have ended, the newest first, or refusals (outcome refused). A page and where the next one begins; a call looks at 100,000 rows at most, so a page may be empty and not the last.';
@@ -2319,7 +2406,7 @@ create function public.eve_reserve(
   language plpgsql
   volatile
   security invoker
-  set search_path="" set plan_cache_mode=force_generic_plan set enable_seqscan=off set jit=off;
+  set search_path="" set plan_cache_mode=force_generic_plan set enable_seqscan=off;
 comment on function public.eve_reserve is 'Reserves a slot for one upstream attempt: all limits and budgets together or nothing. Answers granted, refused, duplicate, or count: have the prompt counted upstream and come again.';
 
 create function public.eve_rollup(at_most_ms integer DEFAULT 5000)
@@ -2423,7 +2510,7 @@ comment on function public.eve_sweep is 'Closes reservations whose callers have 
 create function public.eve_tail(after jsonb DEFAULT NULL::jsonb, at_most integer DEFAULT 1000)
   returns jsonb
   language plpgsql
-  volatile
+  stable
   security invoker
   set search_path="" set enable_seqscan=off set enable_bitmapscan=off set jit=off;
 comment on function public.eve_tail is 'What has ended or was refused since a cursor that an earlier call answered. The last two seconds are told again.';
@@ -2463,7 +2550,7 @@ create function public.eve_usage(
   )
   returns jsonb
   language plpgsql
-  volatile
+  stable
   security invoker
   set search_path="" set jit=off;
 comment on function public.eve_usage is 'Requests, refusals, attempts, tokens and times summed by day (Pacific), hour, consumer, model, key and door. Complete up to complete_until; call eve_rollup before.';
