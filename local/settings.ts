@@ -10,7 +10,7 @@ const HIGHEST_PORT = 65_533;
 /** Variables that functions see: keys of Google's, the user's own included, and the gateway's settings. */
 const FUNCTION_VARIABLES = /^(GOOGLE_API_KEY|EVE_)/;
 /** What fills stages that nobody has set up, and opens the keys of those that somebody has. */
-const forStages = ["ADMIN_SECRET_KEY", ...STAGE_VARIABLES];
+const forStages = ["ADMIN_SECRET_KEY", "GIGACHAT_CA_CERT", ...STAGE_VARIABLES];
 /** They are about the stack, not about the gateway. */
 const STACK_VARIABLES = ["EVE_PORT", "EVE_DATA_DIR"];
 

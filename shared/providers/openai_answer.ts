@@ -1,13 +1,15 @@
 import type { Answer, Candidate, Part } from "../contract/content.ts";
 import { isRecord, recordsIn } from "./upstream.ts";
 
-/** OpenAI's reasons to end, in the contract's words. A call of a tool is an ordinary end there. */
+/** OpenAI's reasons to end, and those of servers like it, in the contract's words. A call of a tool is an ordinary end there. */
 const REASONS: Readonly<Record<string, string>> = {
   stop: "STOP",
   length: "MAX_TOKENS",
   tool_calls: "STOP",
   function_call: "STOP",
   content_filter: "SAFETY",
+  // GigaChat's word for it.
+  blacklist: "SAFETY",
 };
 
 export function finishReasonIn(reason: unknown): string | undefined {
@@ -40,11 +42,24 @@ function partsOfMessage(message: Record<string, unknown>): Part[] {
     ...recordsIn(message.tool_calls).map(({ id, function: called }) =>
       callPart(id, isRecord(called) ? called : {})
     ),
+    ...functionCallPart(message),
   ];
+}
+
+/**
+ * `function_call`, the form before there were tools, which GigaChat has kept: its arguments are an object, and what it wants to
+ * have back with the result travels as the call's signature, which every door hands on.
+ */
+export function functionCallPart(message: Record<string, unknown>): Part[] {
+  if (!isRecord(message.function_call)) return [];
+  const state = message.functions_state_id;
+  const part = callPart(undefined, message.function_call);
+  return [typeof state === "string" ? { ...part, thoughtSignature: state } : part];
 }
 
 /** Arguments that are no JSON object make the call one that cannot be used; the model's text is kept. */
 export function callPart(id: unknown, called: Record<string, unknown>): Part {
+  if (isRecord(called.arguments)) return { functionCall: { name: called.name, args: called.arguments } };
   const text = String(called.arguments ?? "");
   let args: unknown;
   try {

@@ -1,7 +1,7 @@
 import type { Answer, Candidate } from "../contract/content.ts";
 import { readEvents } from "./event_stream.ts";
 import { AnswerSoFar, usageOf } from "./google_answer.ts";
-import { callPart, finishReasonIn, usageMetadata } from "./openai_answer.ts";
+import { callPart, finishReasonIn, functionCallPart, usageMetadata } from "./openai_answer.ts";
 import { type ProviderChunk, type ProviderEnd, ProviderFailure } from "./provider.ts";
 import { callUpstream, clean, connectionFailed, isRecord, recordsIn, type UpstreamCall } from "./upstream.ts";
 
@@ -66,6 +66,7 @@ function chunkOf(body: Record<string, unknown>, calls: Map<number, Map<number, P
           ...(typeof thought === "string" && thought !== "" ? [{ text: thought, thought: true }] : []),
           ...(typeof delta.content === "string" && delta.content !== "" ? [{ text: delta.content }] : []),
           ...finished.map(({ id, ...called }) => callPart(id, called)),
+          ...functionCallPart(delta),
         ],
       },
       ...(finishReason !== undefined && { finishReason }),

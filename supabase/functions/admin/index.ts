@@ -11,12 +11,12 @@ import { createLedger } from "../../../shared/ledger/ledger.ts";
 import { createReading } from "../../../shared/ledger/reading.ts";
 import { rpcTransport } from "../../../shared/ledger/rpc_transport.ts";
 import { createStages } from "../../../shared/ledger/stages.ts";
-import { googleKeyInspector } from "../../../shared/providers/google_keys.ts";
-import { openaiProvider } from "../../../shared/providers/openai.ts";
+import { providerCatalogue } from "../../../shared/providers/catalogue.ts";
 import { ADMIN_SECRET_VARIABLE, createSeal } from "../../../shared/secrets/seal.ts";
 import { ALLOW_PRIVATE_VARIABLE } from "../../../shared/stages/kinds.ts";
 
 const variable = (name: string) => Deno.env.get(name);
+const createClient = (options: { caCerts: string[] }) => Deno.createHttpClient(options);
 
 function open() {
   const { project, databaseKey, googleBaseUrl } = readSettings(variable);
@@ -30,10 +30,7 @@ function open() {
     admin: createAdmin(transport),
     models: createLedger(transport).models,
     seal: () => createSeal(variable(ADMIN_SECRET_VARIABLE)),
-    inspectors: {
-      google: googleKeyInspector({ baseUrl: googleBaseUrl }),
-      openai: openaiProvider({ baseUrl: variable("OPENAI_BASE_URL") }),
-    },
+    inspectors: providerCatalogue({ googleBaseUrl, read: variable, createClient }),
     read: variable,
     secrets: environmentSecrets(variable),
     allowPrivate: variable(ALLOW_PRIVATE_VARIABLE) === "true",

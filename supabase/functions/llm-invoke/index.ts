@@ -14,8 +14,7 @@ import { directTransport } from "../../../shared/ledger/direct_transport.ts";
 import { createLedger, LEDGER_TIMEOUT_MS } from "../../../shared/ledger/ledger.ts";
 import { rpcTransport } from "../../../shared/ledger/rpc_transport.ts";
 import { createStages } from "../../../shared/ledger/stages.ts";
-import { googleProvider } from "../../../shared/providers/google.ts";
-import { openaiProvider } from "../../../shared/providers/openai.ts";
+import { providerCatalogue } from "../../../shared/providers/catalogue.ts";
 import { ADMIN_SECRET_VARIABLE, createSeal } from "../../../shared/secrets/seal.ts";
 import { keptKeys } from "../../../shared/stages/kept_keys.ts";
 import { stageResolver } from "../../../shared/stages/resolve_stage.ts";
@@ -25,6 +24,7 @@ import { tokenRules } from "../../../shared/tokens/token_rules.ts";
 
 const clock = systemClock;
 const variable = (name: string) => Deno.env.get(name);
+const createClient = (options: { caCerts: string[] }) => Deno.createHttpClient(options);
 const log = createLog(variable("EVE_LOG_LEVEL"));
 
 /** The addresses of a name; absent in runtimes that cannot tell. */
@@ -41,10 +41,7 @@ function open() {
   const ledger = createLedger(transport, LEDGER_TIMEOUT_MS, direct?.afterwards);
   const access = createAccess(transport);
   const tokens = tokenRules(project.url, readSigningKeys(variable(SIGNING_KEYS_VARIABLE)));
-  const providers = {
-    google: googleProvider({ baseUrl: googleBaseUrl }),
-    openai: openaiProvider({ baseUrl: variable("OPENAI_BASE_URL") }),
-  };
+  const providers = providerCatalogue({ googleBaseUrl, read: variable, createClient });
   const stages = createStages(transport);
   const seal = () => createSeal(variable(ADMIN_SECRET_VARIABLE));
   const resolveStage = stageResolver({ stages, seal, read: variable });

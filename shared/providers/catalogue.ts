@@ -1,0 +1,45 @@
+import { gigachatProvider } from "./gigachat.ts";
+import { googleProvider } from "./google.ts";
+import { googleKeyInspector } from "./google_keys.ts";
+import type { KeyInspector } from "./key_inspector.ts";
+import { openaiProvider } from "./openai.ts";
+import type { Provider } from "./provider.ts";
+import { type CreateClient, trustingFetch } from "./trusting_fetch.ts";
+import { yandexGptProvider } from "./yandexgpt.ts";
+
+/** PEM text of the root certificates that GigaChat's servers use. */
+export const GIGACHAT_ROOTS_VARIABLE = "GIGACHAT_CA_CERT";
+
+export interface CatalogueOptions {
+  /** Where Google's API is; undefined: at Google. */
+  googleBaseUrl: string | undefined;
+  /** Reads one variable of the environment. */
+  read: (name: string) => string | undefined;
+  /** `Deno.createHttpClient`. */
+  createClient: CreateClient;
+}
+
+/**
+ * Every provider that this version knows, by the name in a key's `provider`. What the environment says of them is where they
+ * are and what their calls need; a stage's own settings go before it.
+ */
+export function providerCatalogue(
+  { googleBaseUrl, read, createClient }: CatalogueOptions,
+): Record<"google" | "openai" | "yandexgpt" | "gigachat", Provider & KeyInspector> {
+  const value = (name: string) => read(name)?.trim() || undefined;
+  const google = { baseUrl: googleBaseUrl };
+  return {
+    google: { ...googleProvider(google), ...googleKeyInspector(google) },
+    openai: openaiProvider({ baseUrl: value("OPENAI_BASE_URL") }),
+    yandexgpt: yandexGptProvider({
+      baseUrl: value("YANDEX_BASE_URL"),
+      folderId: value("YANDEX_FOLDER_ID"),
+    }),
+    gigachat: gigachatProvider({
+      baseUrl: value("GIGACHAT_BASE_URL"),
+      authUrl: value("GIGACHAT_AUTH_URL"),
+      scope: value("GIGACHAT_SCOPE"),
+      fetch: trustingFetch(value(GIGACHAT_ROOTS_VARIABLE), createClient),
+    }),
+  };
+}
