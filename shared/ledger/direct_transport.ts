@@ -1,4 +1,4 @@
-import postgres from "postgres";
+import type postgres from "postgres";
 import { SqlFailure, type Transport } from "./transport.ts";
 
 export interface DirectOptions {
@@ -76,7 +76,59 @@ class Link {
  * answers: measured with ten callers, four connections taken in turns cost the server 40 % more time for each call, in
  * cold caches and in waking each other at a lane's lock.
  */
-export function directTransport({ url, connections, pooler }: DirectOptions): DirectTransport {
+export function directTransport(options: DirectOptions): DirectTransport {
+  const opening = open(options);
+  // Whoever calls learns of it.
+  opening.catch(() => {});
+  const from =
+    (order: (links: readonly Link[]) => readonly Link[]): Transport => async (sqlFunction, args, signal) => {
+      const { links, PostgresError } = await opening;
+      signal.throwIfAborted();
+      const names = Object.keys(args);
+      for (const name of [sqlFunction, ...names]) {
+        if (!NAME.test(name)) {
+          throw new Error(`not a name of a function or argument: ${JSON.stringify(name)}`);
+        }
+      }
+      const named = names.map((name, index) => `${name} => $${index + 1}`).join(", ");
+      const values = Object.values(args).map(asText);
+      const link = chosen(order(links));
+      link.enter();
+      const query = link.sql.unsafe(`select public.${sqlFunction}(${named}) as answer`, values, {
+        prepare: !options.pooler,
+      });
+      const answered = Promise.withResolvers<Awaited<typeof query>>();
+      const onAbort = () => {
+        query.cancel();
+        answered.reject(signal.reason);
+      };
+      signal.addEventListener("abort", onAbort, { once: true });
+      query.then(answered.resolve, answered.reject);
+      try {
+        const [row] = await answered.promise;
+        return row?.answer;
+      } catch (thrown) {
+        signal.throwIfAborted();
+        if (thrown instanceof PostgresError) throw new SqlFailure(thrown.code, thrown.message);
+        throw thrown;
+      } finally {
+        link.leave();
+        signal.removeEventListener("abort", onAbort);
+      }
+    };
+  return {
+    call: from((links) => links),
+    afterwards: from((links) => links.toReversed()),
+    close: async () => {
+      const { links } = await opening;
+      await Promise.all(links.map(({ sql }) => sql.end({ timeout: 5 })));
+    },
+  };
+}
+
+/** The driver is loaded when a transport is made: a function that goes over the REST API starts without it. */
+async function open({ url, connections, pooler }: DirectOptions) {
+  const { default: postgres } = await import("postgres");
   const links = Array.from({ length: connections }, () =>
     new Link(postgres(url, {
       max: 1,
@@ -90,40 +142,7 @@ export function directTransport({ url, connections, pooler }: DirectOptions): Di
       types: AS_THEY_ARE,
       onnotice: () => {},
     })));
-  const from = (order: readonly Link[]): Transport => async (sqlFunction, args, signal) => {
-    signal.throwIfAborted();
-    const names = Object.keys(args);
-    for (const name of [sqlFunction, ...names]) {
-      if (!NAME.test(name)) throw new Error(`not a name of a function or argument: ${JSON.stringify(name)}`);
-    }
-    const named = names.map((name, index) => `${name} => $${index + 1}`).join(", ");
-    const values = Object.values(args).map(asText);
-    const link = chosen(order);
-    link.enter();
-    const query = link.sql.unsafe(`select public.${sqlFunction}(${named}) as answer`, values, {
-      prepare: !pooler,
-    });
-    const onAbort = () => query.cancel();
-    signal.addEventListener("abort", onAbort, { once: true });
-    try {
-      const [row] = await Promise.race([query, aborted(signal)]);
-      return row?.answer;
-    } catch (thrown) {
-      signal.throwIfAborted();
-      if (thrown instanceof postgres.PostgresError) throw new SqlFailure(thrown.code, thrown.message);
-      throw thrown;
-    } finally {
-      link.leave();
-      signal.removeEventListener("abort", onAbort);
-    }
-  };
-  return {
-    call: from(links),
-    afterwards: from(links.toReversed()),
-    close: async () => {
-      await Promise.all(links.map(({ sql }) => sql.end({ timeout: 5 })));
-    },
-  };
+  return { links, PostgresError: postgres.PostgresError };
 }
 
 /** The first that is free, else the one with the shortest line. */
@@ -152,10 +171,4 @@ function isObject(value: unknown): boolean {
 function element(value: unknown): string {
   const text = asText(value);
   return text === null ? "NULL" : `"${text.replace(/["\\]/g, "\\$&")}"`;
-}
-
-function aborted(signal: AbortSignal): Promise<never> {
-  return new Promise((_, reject) =>
-    signal.addEventListener("abort", () => reject(signal.reason), { once: true })
-  );
 }
