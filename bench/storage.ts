@@ -82,9 +82,7 @@ const { succeeded, refused } = await withDatabase(async (url) => {
     const reserve = async (place: number) => {
       const [row] = await sql`
         select public.eve_reserve(
-          ${crypto.randomUUID()}, ${[MODEL]}, ${
-        400 + place % 500
-      }, trace_id => md5(${place}::text),
+          ${crypto.randomUUID()}, ${[MODEL]}, ${400 + place % 500}, trace_id => md5(${place}::text),
           request_hash => encode(sha256(${String(place)}::text::bytea), 'hex')
         ) as answer
       `;
@@ -94,9 +92,7 @@ const { succeeded, refused } = await withDatabase(async (url) => {
       const { request_no } = await reserve(place);
       await sql`
         select public.eve_settle(
-          ${request_no}, 1, 'succeeded', input_tokens => ${
-        410 + place % 500
-      }, output_tokens => 180,
+          ${request_no}, 1, 'succeeded', input_tokens => ${410 + place % 500}, output_tokens => 180,
           total_tokens => ${
         590 + place % 500
       }, upstream_status => 200, finish_reason => 'STOP', latency_ms => 1800
@@ -110,24 +106,18 @@ const { succeeded, refused } = await withDatabase(async (url) => {
   }
 });
 
-const total = (weights: Weight[]) =>
-  weights.reduce((sum, { bytes }) => sum + bytes, 0);
+const total = (weights: Weight[]) => weights.reduce((sum, { bytes }) => sum + bytes, 0);
 if (Deno.args.includes("--json")) {
   console.log(JSON.stringify({ requests: REQUESTS, succeeded, refused }));
 } else {
   const show = (weights: Weight[]) =>
-    weights.map(({ table, bytes }) =>
-      `  ${table.padEnd(36)} ${Math.round(bytes).toString().padStart(6)}`
-    ).join("\n");
+    weights.map(({ table, bytes }) => `  ${table.padEnd(36)} ${Math.round(bytes).toString().padStart(6)}`)
+      .join("\n");
   console.log(
-    `Bytes that a request leaves, of ${REQUESTS} with one attempt:\n${
-      show(succeeded)
-    }`,
+    `Bytes that a request leaves, of ${REQUESTS} with one attempt:\n${show(succeeded)}`,
   );
   console.log(
-    `  ${"in all".padEnd(36)} ${
-      Math.round(total(succeeded)).toString().padStart(6)
-    }\n`,
+    `  ${"in all".padEnd(36)} ${Math.round(total(succeeded)).toString().padStart(6)}\n`,
   );
   console.log(`Bytes that a refusal leaves:\n${show(refused)}`);
 }

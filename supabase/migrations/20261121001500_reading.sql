@@ -2,7 +2,8 @@
 -- that the gateway needs is there. For the command line and for a console, so every answer is one JSON value whose names
 -- are the columns'.
 --
--- Nothing here may be felt by admission: no function takes a lock, each reads a bounded number of rows however large the
+-- Nothing here may be felt by admission: what reads takes no lock and is stable, so that the REST API runs it in a
+-- transaction that cannot write (and a read replica can run it at all); each reads a bounded number of rows however large the
 -- audit is, and none needs an index that every settled call would have to pay for. The audit's rows are numbered nearly in
 -- the order of time (a connection takes 32 numbers at once), so the primary key serves as the index of time; NEARLY is
 -- accounted for where it matters.
@@ -11,7 +12,7 @@
 create or replace function public.eve_now()
 returns jsonb
 language sql
-volatile
+stable
 set search_path = ''
 as $$
   select jsonb_build_object(
@@ -51,7 +52,7 @@ comment on function eve.blame_of is 'Whose fault a failed attempt is, told by it
 create or replace function public.eve_lane_states(quota_project text default null, model text default null)
 returns jsonb
 language sql
-volatile
+stable
 set search_path = ''
 as $$
   with clock as (
@@ -141,7 +142,7 @@ comment on function public.eve_lane_states is 'Every quota project and model wit
 create or replace function public.eve_key_states()
 returns jsonb
 language sql
-volatile
+stable
 set search_path = ''
 as $$
   with clock as (
@@ -407,7 +408,7 @@ create or replace function public.eve_request_search(
 )
 returns jsonb
 language plpgsql
-volatile
+stable
 set search_path = ''
 -- The scan goes along the primary key, backwards, and stops.
 set enable_seqscan = 'off'
@@ -542,7 +543,7 @@ create or replace function public.eve_request_detail(
 )
 returns jsonb
 language plpgsql
-volatile
+stable
 set search_path = ''
 as $$
 declare
@@ -646,7 +647,7 @@ comment on function public.eve_request_detail is 'One request with all its attem
 create or replace function public.eve_tail(after jsonb default null, at_most integer default 1000)
 returns jsonb
 language plpgsql
-volatile
+stable
 set search_path = ''
 set enable_seqscan = 'off'
 set enable_bitmapscan = 'off'
@@ -986,7 +987,7 @@ comment on function public.eve_limits_clear is 'Takes away what a quota project 
 create or replace function eve.platform_facts()
 returns jsonb
 language plpgsql
-volatile
+stable
 security definer
 set search_path = ''
 as $$
@@ -1058,7 +1059,7 @@ comment on function eve.platform_facts is 'Migrations, scheduled jobs with their
 create or replace function public.eve_doctor()
 returns jsonb
 language sql
-volatile
+stable
 set search_path = ''
 as $$
   select eve.platform_facts() || jsonb_build_object(
@@ -1127,7 +1128,7 @@ create or replace function public.eve_usage(
 )
 returns jsonb
 language plpgsql
-volatile
+stable
 set search_path = ''
 set jit = 'off'
 as $$

@@ -1,0 +1,415 @@
+/** What people look at, as the command line and the console ask for it. */
+import type postgres from "postgres";
+import { afterAll, beforeAll, beforeEach, describe, expect, test } from "vitest";
+import { cloneDatabase, type TestDatabase } from "../harness/database.ts";
+
+const OTHER = "11111111-1111-1111-1111-111111111111";
+const PROJECT = "00000000-0000-0000-0000-000000000000";
+
+let database: TestDatabase;
+let sql: postgres.Sql;
+beforeAll(async () => {
+  database = await cloneDatabase();
+  sql = database.sql;
+  await sql`
+    insert into public.google_ai_api_keys (key_alias, env_var_name, quota_project, priority)
+    values ('a', 'GOOGLE_API_KEY_A', 'one', 10), ('b', 'GOOGLE_API_KEY_B', 'one', 20), ('c', 'GOOGLE_API_KEY_C', 'two', 30)
+  `;
+  await sql`insert into eve.consumers (id, name, kind) values (${OTHER}, 'other', 'service')`;
+});
+afterAll(() => database?.drop());
+beforeEach(() =>
+  sql`truncate eve.requests, eve.attempts, eve.refusals, eve.inflight, eve.alerts, eve.usage_hours, eve.usage_days`
+);
+
+/** Arguments of type jsonb; the other lists are arrays. */
+const JSON_ARGUMENTS = ["changes", "after", "prompt"];
+
+/** Calls a function of ours by name, as the REST API does. */
+async function ask(name: string, args: Record<string, unknown> = {}) {
+  const list = Object.keys(args).map((arg, place) =>
+    `${arg} => $${place + 1}${JSON_ARGUMENTS.includes(arg) ? "::jsonb" : ""}`
+  );
+  const values = Object.entries(args).map(([arg, value]) =>
+    JSON_ARGUMENTS.includes(arg) ? sql.json(value as postgres.JSONValue) : value
+  );
+  const [row] = await sql.unsafe(`select public.${name}(${list.join(", ")}) as answer`, values as never[]);
+  return row!.answer;
+}
+
+/** Requests that ended `minutesAgo`, numbered as given. */
+const insertRequests = (
+  rows: { no: number; minutesAgo: number; consumer?: string; state?: string; id?: string; error?: string }[],
+) =>
+  sql`
+    insert into eve.requests (
+      request_no, consumer_id, request_id, class, door, requested_model, model, state, attempts, wait_ms, received_at,
+      finished_at, metadata, error_code
+    )
+    select r.no, coalesce(r.consumer, ${PROJECT})::uuid, coalesce(r.id, 'r' || r.no), 'batch', 'native', 'gemma-4-31b-it',
+      'gemma-4-31b-it', coalesce(r.state, 'succeeded'), 1, 0, now() - r.minutes_ago * interval '1 minute',
+      now() - r.minutes_ago * interval '1 minute', '{}', r.error
+    from jsonb_to_recordset(${
+    sql.json(rows.map(({ minutesAgo, ...row }) => ({ ...row, minutes_ago: minutesAgo })))
+  }::jsonb)
+      as r (no bigint, minutes_ago double precision, consumer text, state text, id text, error text)
+  `;
+
+const reserve = async (model: string, args: Record<string, unknown> = {}) =>
+  await ask("eve_reserve", { request_id: crypto.randomUUID(), models: [model], tokens: 100, ...args });
+
+describe("lanes and keys", () => {
+  const lane = async (project: string, model: string) =>
+    (await ask("eve_lane_states", { quota_project: project, model }))[0];
+
+  test("what is used is taken from what is left, and what is booked ahead waits", async () => {
+    expect(await lane("one", "gemini-3.5-flash")).toMatchObject({
+      state: "open",
+      keys: ["a", "b"],
+      requests: { limit: 5, used: 0, remaining: 5 },
+      requests_day: { limit: 20, used: 0, remaining: 20 },
+      limits_from: "model",
+    });
+    await sql`update public.google_ai_api_keys set is_active = false where quota_project = 'two'`;
+    for (let call = 0; call < 7; call += 1) {
+      expect(await reserve("gemini-3.5-flash", { max_wait_ms: 100_000 })).toMatchObject({
+        status: "granted",
+      });
+    }
+    expect(await lane("one", "gemini-3.5-flash")).toMatchObject({
+      state: "minute_used_up",
+      requests: { limit: 5, used: 5, remaining: 0 },
+      tokens: { limit: 250_000, remaining: 249_500 },
+      requests_day: { limit: 20, used: 7, remaining: 13 },
+      queued: 2,
+      running: 5,
+    });
+    expect(await lane("two", "gemini-3.5-flash")).toMatchObject({ state: "no_key", requests: { used: 0 } });
+    await sql`update public.google_ai_api_keys set is_active = true`;
+  });
+
+  test("limits of a quota project's own count, and one that is null leaves nothing to count", async () => {
+    await ask("eve_limits_set", {
+      changes: [{ model: "gemma-4-26b-a4b-it", rpm: 100, tpm: null }],
+      quota_project: "two",
+    });
+    expect(await lane("two", "gemma-4-26b-a4b-it")).toMatchObject({
+      limits_from: "override",
+      requests: { limit: 100, remaining: 100 },
+      tokens: { limit: null, remaining: null },
+      requests_day: { limit: 14_400 },
+    });
+    expect(await lane("one", "gemma-4-26b-a4b-it")).toMatchObject({
+      limits_from: "model",
+      tokens: { limit: 16_000 },
+    });
+    await ask("eve_limits_clear", { quota_project: "two" });
+  });
+
+  test("why a lane is closed, and until when", async () => {
+    await reserve("gemini-3.5-flash-lite");
+    await sql`
+      update eve.lanes
+      set blocked_until = 'infinity', blocked_reason = 'upstream_daily_quota'
+      where model = 'gemini-3.5-flash-lite' and quota_project = 'one'
+    `;
+    expect(await lane("one", "gemini-3.5-flash-lite")).toMatchObject({
+      state: "paused",
+      blocked_until: "infinity",
+      blocked_reason: "upstream_daily_quota",
+    });
+    await sql`update eve.lanes set blocked_until = null, blocked_reason = null`;
+    await sql`
+      insert into eve.key_model_blocks (key_id, model, blocked_until, reason)
+      select id, 'gemini-3.5-flash-lite', 'infinity', 'no_quota' from public.google_ai_api_keys where key_alias = 'c'
+    `;
+    expect(await lane("two", "gemini-3.5-flash-lite")).toMatchObject({ state: "no_key" });
+    const keys = await ask("eve_key_states");
+    expect(keys.map((key: { alias: string; state: string }) => [key.alias, key.state])).toEqual([
+      ["a", "on"],
+      ["b", "on"],
+      ["c", "on"],
+    ]);
+    expect(keys[2].blocked_models).toMatchObject([{ model: "gemini-3.5-flash-lite", reason: "no_quota" }]);
+    expect(keys[2].lanes.every((one: { quota_project: string }) => one.quota_project === "two")).toBe(true);
+    await sql`delete from eve.key_model_blocks`;
+  });
+});
+
+describe("requests", () => {
+  test("come in pages, the newest first, each once", async () => {
+    await insertRequests(
+      Array.from({ length: 25 }, (_, place) => ({ no: place + 1, minutesAgo: 100 - place })),
+    );
+    const seen: number[] = [];
+    let before: number | null = null;
+    do {
+      const page: { requests: { request_no: number }[]; next_before: number | null } = await ask(
+        "eve_request_search",
+        {
+          ...(before !== null && { before }),
+          at_most: 10,
+        },
+      );
+      seen.push(...page.requests.map((row) => row.request_no));
+      before = page.next_before;
+    } while (before !== null);
+    expect(seen).toEqual(Array.from({ length: 25 }, (_, place) => 25 - place));
+  });
+
+  test("are found by what is known of them", async () => {
+    await insertRequests([
+      { no: 1, minutesAgo: 5_000 },
+      { no: 2, minutesAgo: 50, consumer: OTHER, state: "failed", error: "upstream_timeout" },
+      { no: 3, minutesAgo: 40, consumer: OTHER },
+      { no: 4, minutesAgo: 30, id: "mine" },
+    ]);
+    const found = async (filter: Record<string, unknown>) =>
+      (await ask("eve_request_search", filter)).requests.map((row: { request_no: number }) => row.request_no);
+    const ago = (minutes: number) => new Date(Date.now() - minutes * 60_000);
+    expect(await found({ request_id: "mine" })).toEqual([4]);
+    expect(await found({ consumer: "other" })).toEqual([3, 2]);
+    expect(await found({ consumer: OTHER, outcome: "failed" })).toEqual([2]);
+    expect(await found({ error_code: "upstream_timeout" })).toEqual([2]);
+    expect(await found({ model: "gemma-4-31b-it", since: ago(45) })).toEqual([4, 3]);
+    expect(await found({ until: ago(45), since: ago(60) })).toEqual([2]);
+    expect(await found({ until: ago(100) })).toEqual([1]);
+    await expect(found({ consumer: "nobody" })).rejects.toMatchObject({
+      code: "EV400",
+      message: /no consumer named/,
+    });
+    await expect(found({ outcome: "lost" })).rejects.toMatchObject({ code: "EV400" });
+  });
+
+  test("that run stand at the head, and refusals apart", async () => {
+    await insertRequests([{ no: 1, minutesAgo: 5 }]);
+    const { request_no } = await reserve("gemma-4-31b-it");
+    await reserve("gpt-9");
+    const { requests } = await ask("eve_request_search");
+    expect(requests).toMatchObject([{ request_no, state: "running" }, { request_no: 1, state: "succeeded" }]);
+    const refused = await ask("eve_request_search", { outcome: "refused" });
+    expect(refused.requests).toMatchObject([{
+      request_no: null,
+      state: "refused",
+      error_code: "unknown_model",
+    }]);
+    expect(await ask("eve_request_detail", { request_no })).toMatchObject({
+      state: "running",
+      running: { attempt: 1, state: "reserved" },
+      tries: [],
+    });
+  });
+
+  test("are told with whose fault each attempt was", async () => {
+    const id = crypto.randomUUID();
+    const first = await reserve("gemma-4-31b-it", { request_id: id });
+    await ask("eve_settle", {
+      request_no: first.request_no,
+      attempt: 1,
+      outcome: "failed",
+      final: false,
+      error_code: "key_rejected",
+      upstream_status: 400,
+    });
+    await reserve("gemma-4-31b-it", { request_id: id, attempt: 2 });
+    await ask("eve_settle", {
+      request_no: first.request_no,
+      attempt: 2,
+      outcome: "succeeded",
+      input_tokens: 90,
+    });
+    await ask("eve_capture", { request_no: first.request_no, prompt: { contents: "hello" } });
+    expect(await ask("eve_request_detail", { request_id: id })).toMatchObject({
+      state: "succeeded",
+      attempts: 2,
+      tries: [
+        { attempt: 1, outcome: "failed", blame: "key", upstream_status: 400 },
+        { attempt: 2, outcome: "succeeded", blame: null, input_tokens: 90 },
+      ],
+      capture: { prompt: { contents: "hello" } },
+    });
+  });
+
+  test("with an id that two consumers used are told apart", async () => {
+    await insertRequests([{ no: 1, minutesAgo: 5, id: "same" }, {
+      no: 2,
+      minutesAgo: 4,
+      id: "same",
+      consumer: OTHER,
+    }]);
+    await expect(ask("eve_request_detail", { request_id: "same" })).rejects.toMatchObject({
+      code: "EV400",
+      message: expect.stringContaining("2, 1"),
+    });
+    expect(await ask("eve_request_detail", { request_id: "same", consumer: "other" })).toMatchObject({
+      request_no: 2,
+    });
+    await expect(ask("eve_request_detail", { request_no: 99 })).rejects.toMatchObject({ code: "EV400" });
+  });
+});
+
+describe("the tail", () => {
+  test("misses nothing that ends out of the order of its number", async () => {
+    await insertRequests([{ no: 1_000, minutesAgo: 1 }]);
+    const first = await ask("eve_tail");
+    expect(first.events).toMatchObject([{ request_no: 1_000 }]);
+    expect((await ask("eve_tail", { after: first.cursor })).events).toEqual([]);
+    // A connection that had its numbers in hand for a while.
+    await insertRequests([{ no: 7, minutesAgo: -0.01 }]);
+    await reserve("gpt-9");
+    const next = await ask("eve_tail", { after: first.cursor });
+    expect(next.events.map((row: { request_no: number; state: string }) => [row.request_no, row.state]))
+      .toEqual(
+        expect.arrayContaining([[7, "succeeded"], [null, "refused"]]),
+      );
+  });
+
+  test("goes on where a full page ended", async () => {
+    const start = await ask("eve_tail");
+    await insertRequests(
+      Array.from({ length: 30 }, (_, place) => ({ no: place + 1, minutesAgo: -(place + 1) / 10 })),
+    );
+    const seen = new Set<number>();
+    let cursor = start.cursor;
+    for (let page = 0; page < 10; page += 1) {
+      const answer = await ask("eve_tail", { after: cursor, at_most: 10 });
+      for (const row of answer.events) seen.add(row.request_no);
+      cursor = answer.cursor;
+    }
+    expect(seen.size).toBe(30);
+  });
+});
+
+describe("usage", () => {
+  test("is summed as it is asked for, and complete at once", async () => {
+    await insertRequests([
+      { no: 1, minutesAgo: 1 },
+      { no: 2, minutesAgo: 1, consumer: OTHER, state: "failed" },
+      { no: 3, minutesAgo: 1, consumer: OTHER },
+    ]);
+    await sql`update eve.rollup_progress set rolled_until = null`;
+    expect(await ask("eve_rollup")).toMatchObject({ status: "succeeded" });
+    const usage = await ask("eve_usage", { by: ["consumer"] });
+    expect(usage.rows).toMatchObject([
+      { consumer: "other", requests: 2, succeeded: 1, failed: 1 },
+      { consumer: "project", requests: 1 },
+    ]);
+    expect(usage.totals).toMatchObject({ requests: 3 });
+    expect((await ask("eve_usage", { by: ["day", "model"], consumer: "other" })).rows).toMatchObject([
+      { model: "gemma-4-31b-it", requests: 2 },
+    ]);
+    await expect(ask("eve_usage", { by: ["weekday"] })).rejects.toMatchObject({ code: "EV400" });
+  });
+
+  test("of days whose hours are gone is told once", async () => {
+    await sql`
+      insert into eve.usage_days (day, model, door, requests)
+      values ('2025-01-10', 'm', 'native', 10), ('2025-01-11', 'm', 'native', 20), ('2025-01-12', 'm', 'native', 40)
+    `;
+    // Retention took the hours before noon of the 11th.
+    await sql`
+      insert into eve.usage_hours (hour, model, door, requests)
+      values ('2025-01-11 21:00Z', 'm', 'native', 8), ('2025-01-12 10:00Z', 'm', 'native', 40)
+    `;
+    await sql`update eve.rollup_progress set hours_frozen_before = '2025-01-11 20:00Z'`;
+    const usage = await ask("eve_usage", {
+      by: ["day"],
+      since: new Date("2025-01-01"),
+      until: new Date("2025-02-01"),
+    });
+    expect(usage.rows.map((row: { day: string; requests: number }) => [row.day, row.requests])).toEqual([
+      ["2025-01-10", 10],
+      ["2025-01-11", 20],
+      ["2025-01-12", 40],
+    ]);
+    await sql`update eve.rollup_progress set hours_frozen_before = null`;
+  });
+});
+
+describe("changes", () => {
+  test("of limits are made all together or not at all", async () => {
+    const changes = [{ model: "gemini-2.5-flash", rpm: 77 }, { model: "no-such-model", rpm: 1 }];
+    await expect(ask("eve_limits_set", { changes })).rejects.toMatchObject({
+      code: "EV400",
+    });
+    const { models } = await ask("eve_limits");
+    expect(models.find((row: { model: string }) => row.model === "gemini-2.5-flash")).toMatchObject({
+      rpm: 5,
+    });
+    for (
+      const wrong of [{ model: "gemini-2.5-flash", rpm: -1 }, { model: "gemini-2.5-flash", tpm: 3e9 }, {
+        rpm: 1,
+      }]
+    ) {
+      await expect(ask("eve_limits_set", { changes: [wrong] })).rejects.toMatchObject({
+        code: "EV400",
+      });
+    }
+    await expect(ask("eve_limits_set", { changes: [changes[0]!], quota_project: "three" })).rejects
+      .toMatchObject({
+        message: expect.stringContaining("there are one, two"),
+      });
+  });
+
+  test("of an alert: closed twice is closed once", async () => {
+    await sql`insert into eve.alerts (kind, subject, severity, message) values ('key_disabled', 'x', 'critical', 'Key x')`;
+    const { alerts } = await ask("eve_alert_list");
+    expect(alerts).toMatchObject([{
+      kind: "key_disabled",
+      title: expect.any(String),
+      advice: expect.any(String),
+    }]);
+    const closed = await ask("eve_alert_close", { id: alerts[0].id });
+    expect((await ask("eve_alert_close", { id: alerts[0].id })).closed_at).toBe(closed.closed_at);
+    expect((await ask("eve_alert_list")).alerts).toEqual([]);
+    expect(await ask("eve_alert_detail", { id: alerts[0].id })).toMatchObject({ deliveries: [] });
+  });
+});
+
+test("whoever only looks can do so where nothing can be written, as on a read replica", async () => {
+  await insertRequests([{ no: 1, minutesAgo: 1 }]);
+  await sql.begin("read only", async (transaction) => {
+    for (
+      const call of [
+        "eve_now()",
+        "eve_lane_states()",
+        "eve_key_states()",
+        "eve_request_search()",
+        "eve_request_detail(1)",
+        "eve_tail()",
+        "eve_usage()",
+        "eve_alert_list()",
+        "eve_limits()",
+        "eve_doctor()",
+      ]
+    ) expect((await transaction.unsafe(`select public.${call} as answer`))[0]!.answer, call).not.toBeNull();
+  });
+});
+
+test("a large audit makes no look long", async () => {
+  await sql`
+    insert into eve.requests (
+      request_no, consumer_id, request_id, class, door, requested_model, model, state, attempts, wait_ms, received_at,
+      finished_at, metadata
+    )
+    select g, ${PROJECT}, 'r' || g, 'batch', 'native', 'm', 'm', 'succeeded', 1, 0, now() - (400000 - g) * interval '1 second',
+      now() - (400000 - g) * interval '1 second', '{}'
+    from generate_series(1, 400000) g
+  `;
+  const looks: [string, Record<string, unknown>][] = [
+    ["eve_request_search", {}],
+    ["eve_request_search", { request_id: "r200000" }],
+    ["eve_request_search", { error_code: "rare" }],
+    ["eve_request_search", { until: new Date(Date.now() - 300_000_000) }],
+    ["eve_request_detail", { request_no: 300_000 }],
+    ["eve_tail", { after: { request_no: 400_000, refusal_no: 0, at: new Date().toISOString() } }],
+  ];
+  for (const [name, args] of looks) {
+    const began = performance.now();
+    await ask(name, args);
+    // A tenth of it, measured; the rest is for a busy machine. A look through all of it takes longer than this.
+    expect(performance.now() - began, `${name} ${JSON.stringify(args)}`).toBeLessThan(300);
+  }
+  const rare = await ask("eve_request_search", { error_code: "rare" });
+  expect(rare).toEqual({ requests: [], next_before: 300_001 });
+});
