@@ -23,5 +23,5 @@ const COLOURS: Record<string, string> = {
 };
 
 export function StateBadge({ state, label }: { state: string; label: string }) {
-  return <Badge color={COLOURS[state] ?? "gray"} variant="dot" tt="none">{label}</Badge>;
+  return <Badge color={COLOURS[state] ?? "gray"} variant="dot" tt="none" miw="max-content">{label}</Badge>;
 }

@@ -1,0 +1,111 @@
+/**
+ * The console's pictures for the docs, and how long its first page takes: `npm run console:pictures`. A stack of its own
+ * with a little life in it, a real browser, docs/pictures/console_*.png.
+ */
+import type { Browser, Page } from "playwright-core";
+import { CHECKOUT } from "../../local/paths.ts";
+import { freePorts } from "../../local/ports.ts";
+import { removeHomeElsewhere } from "../../local/postgres_place.ts";
+import { type Stack, startStack } from "../../local/stack.ts";
+import { chromiumPath, openBrowser, openPage, signIn } from "./browser.ts";
+
+const FOLDER = `${CHECKOUT}/docs/pictures`;
+const PAGES = ["Providers", "Quota", "Requests", "Consumers", "Usage", "Alerts", "Playground"];
+/** More than one model's limit a minute, so that there is a refusal to see. */
+const CALLS = 7;
+/** Charts and lists settle. */
+const SETTLE_MS = 1_500;
+
+async function live(stack: Stack): Promise<void> {
+  const call = (name: string, body: unknown) =>
+    fetch(`${stack.url}/functions/v1/${name}`, {
+      method: "POST",
+      headers: { "apikey": stack.keys.secret, "content-type": "application/json" },
+      body: JSON.stringify(body),
+    }).then((answer) => answer.text());
+  await call("admin/consumers/add", { name: "city-bot", kind: "service", requests_per_day: 500 });
+  await call("admin/consumers/add", { name: "kaggle-festivals", kind: "notebook", max_class: "batch" });
+  await call("admin/providers/update", {
+    stage_type: "POEM",
+    provider_kind: "gemini",
+    model: "gemma-4-31b-it",
+  });
+  for (let index = 0; index < CALLS; index++) {
+    await call("llm-invoke", { model: "gemini-2.5-flash", prompt: `Question ${index}`, mode: "no_wait" });
+    await call("llm-invoke", { model: "gemma-4-31b-it", prompt: `A longer question, number ${index}` });
+  }
+  // What is on the alerts page when a person has something to do.
+  await call("admin/providers/update", {
+    stage_type: "POEM",
+    provider_kind: "gemini",
+    api_key: "a-key-that-google-does-not-know",
+  });
+  await call("admin/providers/update", { stage_type: "POEM", provider_kind: "gemini", remove_key: true });
+}
+
+async function picture(page: Page, name: string): Promise<void> {
+  await page.waitForTimeout(SETTLE_MS);
+  await page.screenshot({ path: `${FOLDER}/console_${name.toLowerCase()}.png` });
+  console.log(`docs/pictures/console_${name.toLowerCase()}.png`);
+}
+
+async function firstPaint(browser: Browser, url: string): Promise<number> {
+  const { page } = await openPage(browser);
+  await page.goto(url);
+  await page.getByRole("button", { name: "Sign in" }).waitFor();
+  // The browser notes it with the frame after the one that showed it.
+  const ms = await page.evaluate(`new Promise((found) =>
+    new PerformanceObserver((list) => found(list.getEntries()[0].startTime))
+      .observe({ type: "paint", buffered: true })
+  )`) as number;
+  await page.context().close();
+  return Math.round(ms);
+}
+
+async function run(): Promise<void> {
+  if (!chromiumPath()) throw new Error("Chromium is needed: install it, or name it in EVE_CHROMIUM.");
+  await Deno.mkdir(FOLDER, { recursive: true });
+  const dataDir = await Deno.makeTempDir({ prefix: "eve-gateway-pictures-" });
+  await Deno.chmod(dataDir, 0o755);
+  const [port] = freePorts(3);
+  const stack = await startStack({ dataDir, port: port!, durable: false, console: true });
+  const browser = await openBrowser();
+  try {
+    await live(stack);
+    const paints = [];
+    for (let turn = 0; turn < 5; turn++) paints.push(await firstPaint(browser, stack.console!.url));
+    console.log(`first contentful paint, median of ${paints.length}: ${paints.sort((a, b) => a - b)[2]} ms`);
+    const { page } = await openPage(browser);
+    await signIn(page, stack.console!.url, stack.console!.administrator);
+    for (const name of PAGES) {
+      await page.getByRole("navigation", { name: "Pages" }).getByRole("link", { name }).click();
+      await page.getByRole("heading", { level: 1, name }).waitFor();
+      if (name === "Playground") await ask(page);
+      await picture(page, name);
+    }
+    await page.getByRole("link", { name: "Requests" }).click();
+    await page.getByRole("button", { name: /^Open request/ }).first().click();
+    await picture(page, "request");
+    await page.getByRole("dialog").getByRole("button", { name: "Close" }).click();
+    await page.emulateMedia({ colorScheme: "dark" });
+    await page.getByText("RU", { exact: true }).click();
+    await page.getByRole("link", { name: "Квота" }).click();
+    await picture(page, "quota_dark_russian");
+  } finally {
+    await browser.close();
+    await stack.stop();
+    await removeHomeElsewhere(dataDir);
+    await Deno.remove(dataDir, { recursive: true });
+  }
+}
+
+async function ask(page: Page): Promise<void> {
+  await page.getByRole("combobox", { name: "Model or stage" }).click();
+  await page.getByRole("option", { name: "POEM" }).click();
+  await page.getByLabel("Prompt").fill("Write a line about the sea.");
+  await page.getByRole("button", { name: "Ask", exact: true }).click();
+  await page.getByText("done", { exact: true }).waitFor();
+}
+
+await run();
+Deno.exit(0);
