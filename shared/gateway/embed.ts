@@ -2,6 +2,7 @@ import type { Embedding, EmbedItem, EmbedRequest, EmbedResult } from "../contrac
 import { GatewayError } from "../contract/gateway_error.ts";
 import type { InvokeContext } from "../contract/request.ts";
 import { EmbedTask } from "./embed_task.ts";
+import { itemId } from "./item_id.ts";
 import type { GatewayParts } from "./parts.ts";
 import { serve } from "./serve.ts";
 import type { Ended } from "./task.ts";
@@ -36,7 +37,7 @@ export async function embedAll(
   let next = 0;
   const worker = async () => {
     for (let index = next++; index < items.length; index = next++) {
-      const id = items.length === 1 ? request.id : `${request.id}.${index + 1}`;
+      const id = items.length === 1 ? request.id : await itemId(request.id, index + 1);
       done[index] = await embedOne(parts, { ...request, id }, items[index] as EmbedItem, each);
     }
   };
