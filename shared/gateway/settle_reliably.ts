@@ -5,11 +5,11 @@ import { TookTooLong, within } from "./within.ts";
 
 /**
  * Pauses before each try, in ms. A settlement may be repeated freely, so the first repetitions come soon, for a connection that
- * dropped, and the later ones last as long as a lease does after its call (60 s): a database that is restarted, or whose
- * disk is full until somebody makes room, still learns what was used. After the last try the lease ends the
+ * dropped, and the others go on for as long as a lease does after its call (60 s): a database that is restarted, or
+ * whose disk is full until somebody makes room, still learns what was used. After the last try the lease ends the
  * reservation, with its estimate standing.
  */
-const PAUSES_MS = [0, 250, 1_000, 3_000, 6_000, 10_000, 15_000, 20_000];
+const PAUSES_MS = [0, 250, 1_000, 2_000, 4_000, ...Array<number>(10).fill(5_000)];
 
 /** Errors that a repetition would only meet again. */
 const FINAL_CODES = new Set(["unknown_reservation", "invalid_argument"]);

@@ -105,7 +105,7 @@ describe("a request that goes well", () => {
     await lost.invoke();
     await lost.clock.advance(60_000);
     await lost.background[0];
-    expect(lost.settlements).toHaveLength(8);
+    expect(lost.settlements).toHaveLength(15);
     expect(lost.logged).toEqual([[
       "settlement_lost",
       expect.objectContaining({ request_no: 12, attempt: 1 }),

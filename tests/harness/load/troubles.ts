@@ -1,0 +1,257 @@
+/**
+ * What goes wrong on a bad day, each as something that begins and is over again. Nothing here repairs what it broke: that is
+ * the system's own business, and what the tests look at. Where a person has to act (a key that Google rejects), it says so.
+ */
+import type postgres from "postgres";
+import type { FaultSpec } from "../../../local/emulator/faults.ts";
+import type { Stack } from "../../../local/stack.ts";
+
+export interface Site {
+  stack: Stack;
+  /** As the owner of the database. Reconnects by itself. */
+  sql: postgres.Sql;
+  /** Uniform in [0, 1). */
+  random: () => number;
+}
+
+export interface Trouble {
+  name: string;
+  /** Resolves when the trouble is over, which is not when everything has recovered. */
+  run(site: Site, ms: number): Promise<void>;
+  /** What it may leave in the books, for the verdict. */
+  kills?: boolean;
+  movesClock?: boolean;
+}
+
+const sleep = (ms: number) => new Promise<void>((resolve) => setTimeout(resolve, ms));
+
+export async function control(site: Site, path: string, body: unknown, method = "POST"): Promise<void> {
+  const response = await fetch(`${site.stack.emulatorUrl}/__control/${path}`, {
+    method,
+    ...(method === "POST" && { body: JSON.stringify(body) }),
+  });
+  if (!response.ok) throw new Error(`${path}: ${await response.text()}`);
+  await response.body?.cancel();
+}
+
+/** A statement that must get through although the database may be coming up again. */
+export async function insist<Value>(run: () => Promise<Value>): Promise<Value> {
+  for (let tries = 1;; tries++) {
+    try {
+      return await run();
+    } catch (error) {
+      if (tries >= 60) throw error;
+      await sleep(250);
+    }
+  }
+}
+
+/** Faults of the emulator's for `ms`, whatever is asked of it meanwhile. */
+async function upstream(site: Site, ms: number, ...faults: FaultSpec[]): Promise<void> {
+  await control(site, "faults", faults);
+  await sleep(ms);
+  await control(site, "faults", undefined, "DELETE");
+}
+
+/** The whole server stands still: connections stay open and nothing answers. */
+async function standStill(site: Site, ms: number): Promise<void> {
+  const pids = await serverProcesses(site.stack.database.pid!);
+  for (const pid of pids) signal(pid, "SIGSTOP");
+  try {
+    await sleep(ms);
+  } finally {
+    for (const pid of pids.toReversed()) signal(pid, "SIGCONT");
+  }
+}
+
+async function serverProcesses(postmaster: number): Promise<number[]> {
+  const found = await new Deno.Command("pgrep", { args: ["-P", String(postmaster)] }).output();
+  const children = new TextDecoder().decode(found.stdout).split("\n").filter(Boolean).map(Number);
+  return [postmaster, ...children];
+}
+
+function signal(pid: number, name: Deno.Signal): void {
+  try {
+    Deno.kill(pid, name);
+  } catch {
+    // A backend that ended meanwhile.
+  }
+}
+
+/** Every row that the audit is to take is refused as a full disk refuses it. */
+async function fillAudit(site: Site): Promise<void> {
+  await site.sql.unsafe(`
+    create or replace function eve.disk_is_full() returns trigger language plpgsql set search_path = '' as $$
+    begin
+      raise exception 'could not extend file "base/5/16999": No space left on device' using errcode = '53100';
+    end $$;
+    ${
+    AUDIT_TABLES.map((table) =>
+      `create or replace trigger full_disk before insert on ${table} for each row execute function eve.disk_is_full();`
+    ).join("\n")
+  }
+  `).simple();
+}
+
+async function emptyAudit(site: Site): Promise<void> {
+  await insist(() =>
+    site.sql.unsafe(
+      `${AUDIT_TABLES.map((table) => `drop trigger if exists full_disk on ${table};`).join("\n")}
+       drop function if exists eve.disk_is_full();`,
+    ).simple()
+  );
+}
+
+const AUDIT_TABLES = ["eve.attempts", "eve.requests", "eve.refusals", "public.token_usage"];
+
+/** The database's clock, moved from the real one by `offsetMs`. */
+export async function moveClock(sql: postgres.Sql, offsetMs: number): Promise<void> {
+  await sql.unsafe(`
+    create or replace function eve.clock_ms() returns bigint language plpgsql volatile set search_path = ''
+    as $$ begin return floor(extract(epoch from clock_timestamp()) * 1000)::bigint + (${
+    Math.trunc(offsetMs)
+  }); end $$`);
+}
+
+export const TROUBLES = {
+  worker_killed: {
+    name: "the functions host is killed (kill -9)",
+    kills: true,
+    run: async ({ stack }) => {
+      stack.functions.get("llm-invoke")!.kill("SIGKILL");
+      await Promise.resolve();
+    },
+  },
+  postgres_restarted: {
+    name: "PostgreSQL is restarted",
+    run: async ({ stack }) => {
+      await stack.database.stop();
+      await stack.database.start();
+    },
+  },
+  postgres_killed: {
+    name: "PostgreSQL is killed (kill -9)",
+    run: async ({ stack }) => {
+      const { pid } = stack.database;
+      signal(pid!, "SIGKILL");
+      while (stack.database.pid === undefined || stack.database.pid === pid) await sleep(20);
+    },
+  },
+  database_gone: {
+    name: "the database refuses connections",
+    run: async ({ stack }, ms) => {
+      await stack.database.stop();
+      await sleep(ms);
+      await stack.database.start();
+    },
+  },
+  database_silent: {
+    name: "the database answers nothing, connections stay open",
+    run: standStill,
+  },
+  audit_full: {
+    name: "the audit's disk is full",
+    run: async (site, ms) => {
+      await insist(() => fillAudit(site));
+      try {
+        await sleep(ms);
+      } finally {
+        await emptyAudit(site);
+      }
+    },
+  },
+  upstream_hangs: {
+    name: "upstream hangs",
+    run: (site, ms) => upstream(site, ms, { kind: "hang", times: null }),
+  },
+  upstream_overloaded: {
+    name: "upstream answers 503 and 500",
+    run: (site, ms) =>
+      upstream(
+        site,
+        ms,
+        ...Array.from({ length: 200 }, (_, n): FaultSpec => ({
+          kind: "status",
+          error: n % 3 === 0 ? "internal" : "overloaded",
+        })),
+        { kind: "status", error: "overloaded", times: null },
+      ),
+  },
+  upstream_garbled: {
+    name: "upstream breaks off: resets, errors in mid-stream, half JSON, empty answers",
+    run: (site, ms) =>
+      upstream(
+        site,
+        ms,
+        ...Array.from({ length: 300 }, (_, n) => GARBLED[n % GARBLED.length]!),
+      ),
+  },
+  key_rejected: {
+    name: "upstream rejects a key as leaked; a person puts it right afterwards",
+    run: async (site, ms) => {
+      await upstream(site, ms, {
+        kind: "status",
+        error: "key_leaked",
+        match: { key: "demo-key-c" },
+        times: null,
+      });
+      await switchKeys(site, true);
+    },
+  },
+  keys_off: {
+    name: "every key is switched off, and on again",
+    run: async (site, ms) => {
+      await switchKeys(site, false);
+      await sleep(ms);
+      await switchKeys(site, true);
+    },
+  },
+  tokens_revoked: {
+    name: "the notebooks' tokens are revoked",
+    run: async ({ sql }) => {
+      await insist(() =>
+        sql`update eve.scoped_tokens set revoked_at = eve.clock() where revoked_at is null`.execute()
+      );
+    },
+  },
+  clock_forward: {
+    name: "the database's clock jumps ahead by an hour, and back",
+    movesClock: true,
+    run: (site, ms) => clockTrip(site, ms, 3_600_000),
+  },
+  clock_back: {
+    name: "the database's clock jumps back by an hour, and ahead again",
+    movesClock: true,
+    run: (site, ms) => clockTrip(site, ms, -3_600_000),
+  },
+} satisfies Record<string, Trouble>;
+
+export type TroubleName = keyof typeof TROUBLES;
+
+const GARBLED: FaultSpec[] = [
+  { kind: "broken_stream", how: "reset", afterChunks: 2 },
+  { kind: "mid_stream_error", as: "frame" },
+  { kind: "malformed_json" },
+  { kind: "disconnect" },
+  { kind: "broken_stream", how: "end", afterChunks: 1 },
+  { kind: "mid_stream_error", as: "raw" },
+  { kind: "empty_answer" },
+];
+
+async function clockTrip(site: Site, ms: number, offsetMs: number): Promise<void> {
+  await insist(() => moveClock(site.sql, offsetMs));
+  try {
+    await sleep(ms);
+  } finally {
+    await insist(() => moveClock(site.sql, 0));
+  }
+}
+
+async function switchKeys({ sql }: Site, on: boolean): Promise<void> {
+  await insist(() =>
+    sql`
+      update public.google_ai_api_keys
+      set is_active = ${on}, blocked_until = null, blocked_reason = null`.execute()
+  );
+  if (on) await insist(() => sql`delete from eve.key_model_blocks`.execute());
+}
