@@ -4,7 +4,7 @@ import { GatewayError } from "../contract/gateway_error.ts";
 import { fallbackOf } from "../stages/environment.ts";
 import { seedFromEnvironment } from "../stages/first_run.ts";
 import { refreshStage } from "../stages/refresh.ts";
-import { poolSecretOf } from "./pool.ts";
+import { poolSecretOf } from "../stages/pool.ts";
 import { type Office, route, type Visit } from "./route.ts";
 import { saveStage } from "./save_stage.ts";
 

@@ -5,7 +5,7 @@ import { factsOfKey } from "../secrets/key_facts.ts";
 import { keptKeys } from "../stages/kept_keys.ts";
 import { PROVIDER_KINDS, type ProviderKind } from "../stages/kinds.ts";
 import { lookAt, type Looked } from "../stages/look.ts";
-import { poolSecretOf, quotaProjectOf } from "./pool.ts";
+import { poolSecretOf, quotaProjectOf } from "../stages/pool.ts";
 import type { Office } from "./route.ts";
 
 export interface StageWish {

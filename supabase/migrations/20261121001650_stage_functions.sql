@@ -183,20 +183,6 @@ as $$
 $$;
 comment on function public.eve_stage_credential is 'The encrypted key behind the env_var_name stage:POEM, and the settings that go with it; null if there is none.';
 
--- Opens an alert, or notes that its reason is still there.
-create or replace function eve.raise_alert(kind text, subject text, severity text, message text)
-returns void
-language sql
-volatile
-set search_path = ''
-as $$
-  insert into eve.alerts as a (kind, subject, severity, message)
-  values (raise_alert.kind, raise_alert.subject, raise_alert.severity, raise_alert.message)
-  on conflict (kind, subject) where closed_at is null do update
-  set severity = excluded.severity, message = excluded.message, last_seen_at = now();
-$$;
-comment on function eve.raise_alert is 'Opens an alert, or notes that its reason is still there.';
-
 create or replace function eve.close_alerts(subject text, kinds text[])
 returns void
 language sql
@@ -344,7 +330,7 @@ begin
   -- A person has looked at it.
   perform eve.close_alerts('stage:' || v_new.stage_type, array['model_vanished']);
   if eve_provider_save.status = 'invalid' then
-    perform eve.raise_alert(
+    perform eve.open_alert(
       'provider_key_invalid', 'stage:' || v_new.stage_type, 'critical',
       format('The key of stage %s is refused by %s: enter another one.', v_new.stage_type, v_kind.title)
     );
@@ -409,7 +395,7 @@ begin
       v_model := v_successor;
       v_status := 'warning';
       v_reason := format('%s is no longer offered: %s serves in its place', v_config.model, v_successor);
-      perform eve.raise_alert(
+      perform eve.open_alert(
         'model_vanished', v_subject, 'warning',
         format(
           'Stage %s: %s no longer offers %s. %s serves in its place until somebody chooses.', eve_provider_checked.stage_type,
@@ -428,7 +414,7 @@ begin
     end if;
   end if;
   if v_status = 'invalid' then
-    perform eve.raise_alert(
+    perform eve.open_alert(
       'provider_key_invalid', v_subject, 'critical',
       format('The key of stage %s is refused by %s: enter another one.', eve_provider_checked.stage_type, v_config.provider_kind)
     );
@@ -602,6 +588,38 @@ end;
 $$;
 comment on function public.eve_provider_reencrypt is 'Replaces tokens that are still the ones that were read; says how many.';
 
+-- A stage's key has no variable: its secret is in provider_configs, and providers_sync asks about it. So whoever looks into
+-- the environment for the secrets of keys leaves it out.
+create or replace function public.eve_key_checks()
+returns jsonb
+language sql
+volatile
+set search_path = ''
+as $$
+  select coalesce(
+    jsonb_agg(
+      jsonb_build_object(
+        'id', k.id, 'alias', coalesce(k.key_alias, k.id::text), 'env_var_name', k.env_var_name,
+        'provider', eve.provider_name(k.provider), 'is_active', coalesce(k.is_active, false)
+      )
+      order by k.priority, k.id
+    ), '[]'
+  )
+  from public.google_ai_api_keys k
+  where (k.is_active or eve.reason_may_pass(k.blocked_reason)) and coalesce(k.env_var_name, '') not like 'stage:%';
+$$;
+
+create or replace function public.eve_alert_secrets()
+returns jsonb
+language sql
+stable
+set search_path = ''
+as $$
+  select coalesce(jsonb_agg(jsonb_build_object('key_id', k.id, 'env_var_name', k.env_var_name) order by k.id), '[]')
+  from public.google_ai_api_keys k
+  where k.is_active and coalesce(k.env_var_name, '') not like 'stage:%';
+$$;
+
 create or replace function public.eve_administrator(user_id uuid)
 returns jsonb
 language sql
@@ -683,10 +701,23 @@ begin
     select p.oid::regprocedure as signature
     from pg_catalog.pg_proc p
     where (p.pronamespace = 'public'::regnamespace and (p.proname like 'eve\_provider\_%' or p.proname in ('eve_stage', 'eve_stage_credential', 'eve_stage_from_environment', 'eve_administrator', 'eve_consumer_scope')))
-      or (p.pronamespace = 'eve'::regnamespace and p.proname in ('stage_json', 'raise_alert', 'close_alerts', 'check_stage_provider'))
+      or (p.pronamespace = 'eve'::regnamespace and p.proname in ('stage_json', 'close_alerts', 'check_stage_provider'))
   loop
     execute format('revoke all on function %s from public, anon, authenticated', v_function.signature);
     execute format('grant execute on function %s to service_role', v_function.signature);
   end loop;
+end;
+$$;
+
+insert into eve.operations (name, runs_in, schedule, time_limit_ms, description) values
+  ('providers_sync', 'http', '29 3 * * *', 100000, 'Asks the provider of each stage about its key and its models.')
+on conflict (name) do nothing;
+
+do $$
+begin
+  perform public.eve_schedule();
+exception
+  when insufficient_privilege then
+    raise notice 'providers_sync: % may not schedule jobs (%); run "select public.eve_schedule();" as a role that may', current_user, sqlerrm;
 end;
 $$;

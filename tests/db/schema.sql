@@ -1175,7 +1175,7 @@ create function eve.changed_hours(from_at timestamp with time zone, until_at tim
   language sql
   stable
   security invoker
-  set search_path="" set jit=off;
+  set search_path="" set enable_seqscan=off set jit=off;
 
 create function eve.check_proof(key_id text, proof text)
   returns void
@@ -1444,13 +1444,6 @@ create function eve.forget_routes()
   security definer
   set search_path="";
 
-create function eve.full_xid(xmin xid, near bigint)
-  returns xid8
-  language sql
-  immutable
-  security invoker
-  set search_path="";
-
 create function eve.give_back(running eve.inflight)
   returns void
   language plpgsql
@@ -1647,14 +1640,6 @@ create function eve.provider_name(provider text)
   security invoker
   set search_path="";
 
-create function eve.raise_alert(kind text, subject text, severity text, message text)
-  returns void
-  language sql
-  volatile
-  security invoker
-  set search_path="";
-comment on function eve.raise_alert is 'Opens an alert, or notes that its reason is still there.';
-
 create function eve.reason_may_pass(reason text)
   returns boolean
   language sql
@@ -1803,7 +1788,7 @@ create function eve.roll_hour(hour timestamp with time zone)
   language plpgsql
   volatile
   security invoker
-  set search_path="" set jit=off;
+  set search_path="" set enable_seqscan=off set jit=off;
 
 create function eve.rollup_step(state jsonb, now_at timestamp with time zone)
   returns jsonb

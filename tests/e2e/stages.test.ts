@@ -186,6 +186,67 @@ describe("a stage in place of a model", () => {
   });
 });
 
+describe("maintenance", () => {
+  test("asks every stage's provider: a model that has gone, a key that is dead, a provider that is silent", async () => {
+    const stack = await startTestStack({ env: { GEMINI_API_KEY: "demo-key-b" } });
+    try {
+      const sync = async () => await said(await stack.invoke("maintenance/providers_sync", {}));
+      const config = async () =>
+        (await said(
+          await stack.invoke("admin/providers?stage_type=POEM", undefined, { method: "GET" }),
+        )).stages[0].config;
+      // The first run fills the stage with what the environment holds, and asks at once.
+      expect(await sync()).toMatchObject({
+        status: "succeeded",
+        details: { seeded: ["POEM"], stages: { POEM: "active" }, replaced: {} },
+      });
+      expect(await config()).toMatchObject({
+        provider_kind: "gemini",
+        updated_by: "environment",
+        status: "active",
+      });
+      expect((await config()).models).toContain("gemini-3.5-flash");
+
+      await stack.invoke("admin/providers/update", {
+        stage_type: "POEM",
+        provider_kind: "openai",
+        api_key: "sk-good",
+        model: "gpt-5",
+        settings: { base_url: `${upstream.url}/v1` },
+      });
+      openai.models = ["gpt-6"];
+      expect(await sync()).toMatchObject({
+        details: { stages: { POEM: "warning" }, replaced: { POEM: "gpt-6" } },
+      });
+      expect(await config()).toMatchObject({
+        model: "gpt-6",
+        status: "warning",
+        updated_by: "providers_sync",
+      });
+      openai.models = ["gpt-5-mini", "gpt-5", "gpt-6"];
+      openai.keys.delete("sk-good");
+      expect(await sync()).toMatchObject({ details: { stages: { POEM: "invalid" } } });
+      expect(await config()).toMatchObject({ status: "invalid", models: ["gpt-6"] });
+      openai.keys.set("sk-good", "good");
+      await sync();
+      // It serves, but nobody has chosen yet.
+      expect(await config()).toMatchObject({ status: "warning", models: ["gpt-5", "gpt-5-mini", "gpt-6"] });
+      // No key of a stage is looked for in the environment.
+      const health = await said(await stack.invoke("maintenance/key_health", {}));
+      expect(Object.keys(health.details.keys)).not.toContain("stage-poem");
+      const { alerts } = await said(
+        await stack.invoke("admin/alerts?state=all", undefined, { method: "GET" }),
+      );
+      expect(alerts.map(({ kind }: { kind: string }) => kind).sort()).toEqual([
+        "model_vanished",
+        "provider_key_invalid",
+      ]);
+    } finally {
+      await stack.stop();
+    }
+  });
+});
+
 describe("the first run", () => {
   test("fills a stage out of the environment, once", async () => {
     const stack = await startTestStack({

@@ -58,9 +58,9 @@ describe.skipIf(!hasPgCron())("pg_cron", () => {
         join cron.job j using (jobid)
         where d.status in ('succeeded', 'failed')
         order by j.jobname`;
-      return rows.length >= 7 ? [...rows] : undefined;
+      return rows.length >= 8 ? [...rows] : undefined;
     });
-    const posted = ["eve_alerts", "eve_key_health", "eve_models_sync"];
+    const posted = ["eve_alerts", "eve_key_health", "eve_models_sync", "eve_providers_sync"];
     expect(ran).toEqual((await jobs()).map(({ jobname }) => ({
       jobname,
       status: "succeeded",
@@ -81,7 +81,7 @@ describe.skipIf(!hasPgCron())("pg_cron", () => {
     );
     expect(await sql`select count(*)::integer as left from public.token_usage`).toEqual([{ left: 0 }]);
     expect(await sql`select url, headers ->> 'apikey' as apikey from net.http_request_queue order by url`)
-      .toEqual(["alerts", "key_health", "models_sync"].map((operation) => ({
+      .toEqual(["alerts", "key_health", "models_sync", "providers_sync"].map((operation) => ({
         url: `http://127.0.0.1:1/functions/v1/maintenance/${operation}`,
         apikey: "sb_secret_for_this_test",
       })));

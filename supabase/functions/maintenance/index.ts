@@ -11,9 +11,12 @@ import { keyHealth } from "../../../shared/maintenance/key_health.ts";
 import { metricsHandler } from "../../../shared/maintenance/metrics.ts";
 import { modelsSync } from "../../../shared/maintenance/models_sync.ts";
 import { SQL_OPERATIONS } from "../../../shared/maintenance/sql_operation.ts";
-import { googleKeyInspector } from "../../../shared/providers/google_keys.ts";
+import { providersSync } from "../../../shared/maintenance/providers_sync.ts";
+import { providerCatalogue } from "../../../shared/providers/catalogue.ts";
+import { ADMIN_SECRET_VARIABLE, createSeal } from "../../../shared/secrets/seal.ts";
 
 const variable = (name: string) => Deno.env.get(name);
+const createClient = (options: { caCerts: string[] }) => Deno.createHttpClient(options);
 const log = createLog(variable("EVE_LOG_LEVEL"));
 
 function open() {
@@ -21,13 +24,14 @@ function open() {
   const call = rpcTransport({ url: project.url, secretKey: databaseKey });
   const authorise = (request: Request) => requireSecretKey(request, project);
   const alerts = alertsOperation(alertChannels(variable, new URL(project.url).host));
+  const stages = providersSync({ seal: () => createSeal(variable(ADMIN_SECRET_VARIABLE)), read: variable });
   return {
-    operations: [...SQL_OPERATIONS, keyHealth, modelsSync, alerts],
+    operations: [...SQL_OPERATIONS, keyHealth, modelsSync, alerts, stages],
     surroundings: {
       call,
       fetch,
       secrets: environmentSecrets(variable),
-      providers: { google: googleKeyInspector({ baseUrl: googleBaseUrl }) },
+      providers: providerCatalogue({ googleBaseUrl, read: variable, createClient }),
     },
     project: { url: project.url, secretKey: databaseKey },
     authorise,

@@ -1,7 +1,12 @@
-import type { Office } from "./route.ts";
+import type { Reading } from "../ledger/reading.ts";
 import { factsOfKey } from "../secrets/key_facts.ts";
 
-type Pool = Pick<Office, "reading" | "secrets">;
+/** The keys whose secrets are in the environment. */
+export interface Pool {
+  reading: Pick<Reading, "keys">;
+  /** The secret that a variable holds; null: it is not set. */
+  secrets: (envVarName: string) => string | null;
+}
 
 /** A secret of the pool that upstream can be asked with; null: none is on, or none is set. */
 export async function poolSecretOf(pool: Pool, provider: string): Promise<string | null> {

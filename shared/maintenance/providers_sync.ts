@@ -1,0 +1,79 @@
+import { createReading } from "../ledger/reading.ts";
+import { createStages, type StageRow } from "../ledger/stages.ts";
+import type { Seal } from "../secrets/seal.ts";
+import type { ReadVariable } from "../stages/environment.ts";
+import { seedFromEnvironment } from "../stages/first_run.ts";
+import { poolSecretOf } from "../stages/pool.ts";
+import { refreshStage } from "../stages/refresh.ts";
+import type { Operation } from "./operation.ts";
+
+export interface ProvidersSyncParts {
+  /** @throws GatewayError without ADMIN_SECRET_KEY */
+  seal: () => Seal;
+  read: ReadVariable;
+}
+
+/** Providers are asked about so many stages at once: there are a handful. */
+const AT_ONCE = 4;
+
+/**
+ * Fills stages that were never set up out of the environment, and asks the provider of every other one about its key and its
+ * models: see refreshStage. What is wrong with a provider or a key is noted with the stage, and no failure of the run.
+ */
+export function providersSync({ seal, read }: ProvidersSyncParts): Operation {
+  return {
+    name: "providers_sync",
+    async run({ call, providers, secrets, log, deadline }) {
+      const stages = createStages(call);
+      const pool = { reading: createReading(call), secrets };
+      const seeded = isReady(seal) ? await seedFromEnvironment(stages, seal(), read) : [];
+      const parts = {
+        stages,
+        seal,
+        inspectors: providers,
+        poolSecret: (provider: string) => poolSecretOf(pool, provider),
+      };
+      const waiting = (await stages.list()).filter(isSetUp);
+      const found: Record<string, string> = {};
+      const replaced: Record<string, string> = {};
+      const worker = async () => {
+        for (let row = waiting.shift(); row !== undefined; row = waiting.shift()) {
+          const noted = await refreshStage(parts, row, "providers_sync", deadline.signal);
+          found[row.stage_type] = noted.status === "noted" ? noted.config_status : noted.status;
+          if (noted.status === "noted" && noted.replaced) {
+            replaced[row.stage_type] = noted.model;
+            log("warn", "stage_model_vanished", {
+              stage: row.stage_type,
+              before: row.config.model,
+              after: noted.model,
+            });
+          }
+          if (deadline.signal.aborted) return;
+        }
+      };
+      const ended = await Promise.allSettled(Array.from({ length: AT_ONCE }, worker));
+      const timeUp = deadline.signal.aborted;
+      for (const one of ended) if (one.status === "rejected" && !timeUp) throw one.reason;
+      const count = Object.keys(found).length;
+      return {
+        tables: count > 0 ? ["public.provider_configs"] : [],
+        count,
+        details: { stages: found, replaced, seeded },
+        more: timeUp,
+      };
+    },
+  };
+}
+
+function isSetUp(row: StageRow): row is StageRow & { config: NonNullable<StageRow["config"]> } {
+  return row.config !== null;
+}
+
+function isReady(seal: () => Seal): boolean {
+  try {
+    seal();
+    return true;
+  } catch {
+    return false;
+  }
+}
