@@ -67,25 +67,6 @@ as $$
   end::double precision[];
 $$;
 
--- The transaction that wrote a row, with the epoch that xmin lacks. Rows that are asked about are seconds old.
-create or replace function eve.full_xid(xmin xid, near bigint)
-returns xid8
-language sql
-immutable
-set search_path = ''
-as $$
-  select greatest(
-    whole.number
-      + case
-        when whole.number - full_xid.near > 2147483648 then -4294967296
-        when full_xid.near - whole.number > 2147483648 then 4294967296
-        else 0
-      end,
-    3
-  )::text::xid8
-  from (select (full_xid.near >> 32 << 32) | full_xid.xmin::text::bigint as number) whole;
-$$;
-
 create or replace function eve.count_requests(counted_from timestamptz, counted_to timestamptz, seen pg_snapshot)
 returns integer
 language plpgsql
@@ -97,6 +78,7 @@ set jit = 'off'
 as $$
 declare
   v_near constant bigint := pg_snapshot_xmax(pg_current_snapshot())::text::bigint;
+  v_epoch constant bigint := v_near >> 32 << 32;
   v_places constant bigint := eve.alert_setting('metrics_consumers', 100) - (select count(*) from eve.metric_consumers);
   v_count integer;
 begin
@@ -110,10 +92,17 @@ begin
       coalesce(c.name, 'removed') as consumer
     from eve.requests r
     left join eve.consumers c on c.id = r.consumer_id
+    cross join lateral (
+      -- The transaction that wrote the row, with the epoch that xmin lacks; rows that are asked about are seconds old.
+      select v_epoch | r.xmin::text::bigint as number
+    ) written
     where r.finished_at > count_requests.counted_from - interval '20 seconds' and r.finished_at <= count_requests.counted_to
       and (
         r.finished_at > count_requests.counted_from
-        or not pg_visible_in_snapshot(eve.full_xid(r.xmin, v_near), count_requests.seen)
+        or not pg_visible_in_snapshot(
+          greatest(written.number - case when written.number - v_near > 2147483648 then 4294967296 else 0 end, 3)::text::xid8,
+          count_requests.seen
+        )
       )
   ), newcomers as (
     insert into eve.metric_consumers (name)
@@ -241,6 +230,7 @@ set jit = 'off'
 as $$
 declare
   v_near constant bigint := pg_snapshot_xmax(pg_current_snapshot())::text::bigint;
+  v_epoch constant bigint := v_near >> 32 << 32;
   v_places constant bigint := eve.alert_setting('metrics_consumers', 100) - (select count(*) from eve.metric_consumers);
   v_count integer;
 begin
@@ -259,10 +249,17 @@ begin
     from eve.refusals f
     left join eve.consumers c on c.id = f.consumer_id
     left join public.google_ai_model_limits m on m.model = f.model
+    cross join lateral (
+      -- The transaction that wrote the row, with the epoch that xmin lacks; rows that are asked about are seconds old.
+      select v_epoch | f.xmin::text::bigint as number
+    ) written
     where f.refused_at > count_refusals.counted_from - interval '20 seconds' and f.refused_at <= count_refusals.counted_to
       and (
         f.refused_at > count_refusals.counted_from
-        or not pg_visible_in_snapshot(eve.full_xid(f.xmin, v_near), count_refusals.seen)
+        or not pg_visible_in_snapshot(
+          greatest(written.number - case when written.number - v_near > 2147483648 then 4294967296 else 0 end, 3)::text::xid8,
+          count_refusals.seen
+        )
       )
   ), newcomers as (
     insert into eve.metric_consumers (name)
@@ -525,7 +522,7 @@ begin
   end loop;
 end;
 $$;
-revoke all on function eve.metric_bounds, eve.full_xid, eve.count_requests, eve.count_refusals, eve.metric_keys, eve.metric_gauges,
+revoke all on function eve.metric_bounds, eve.count_requests, eve.count_refusals, eve.metric_keys, eve.metric_gauges,
   public.eve_metrics_count, public.eve_metrics from public, anon, authenticated;
-grant execute on function eve.metric_bounds, eve.full_xid, eve.count_requests, eve.count_refusals, eve.metric_keys, eve.metric_gauges,
+grant execute on function eve.metric_bounds, eve.count_requests, eve.count_refusals, eve.metric_keys, eve.metric_gauges,
   public.eve_metrics_count, public.eve_metrics to service_role;
