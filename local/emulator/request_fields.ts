@@ -5,7 +5,8 @@
 
 import { badRequest } from "./errors.ts";
 
-type Scalar = "string" | "bytes" | "bool" | "int32" | "float" | "json";
+/** `openEnum`: a name, whichever, or its number, as older Python clients send all enums. */
+type Scalar = "string" | "bytes" | "bool" | "int32" | "float" | "json" | "openEnum";
 interface EnumType {
   enum: string;
   values: readonly string[];
@@ -112,7 +113,7 @@ const GENERATION_CONFIG: Fields = {
   responseSchema: message(() => SCHEMA),
   responseJsonSchema: "json",
   _responseJsonSchema: "json",
-  responseModalities: list("string"),
+  responseModalities: list("openEnum"),
   candidateCount: "int32",
   maxOutputTokens: "int32",
   temperature: "float",
@@ -126,7 +127,7 @@ const GENERATION_CONFIG: Fields = {
   enableEnhancedCivicAnswers: "bool",
   speechConfig: "json",
   imageConfig: "json",
-  mediaResolution: "string",
+  mediaResolution: "openEnum",
   thinkingConfig: message(() => ({
     includeThoughts: "bool",
     thinkingBudget: "int32",
@@ -154,9 +155,9 @@ export const GENERATE_CONTENT: Fields = {
     includeServerSideToolInvocations: "bool",
   })),
   safetySettings: list(message(() => ({
-    category: "string",
-    threshold: "string",
-    method: "string",
+    category: "openEnum",
+    threshold: "openEnum",
+    method: "openEnum",
   }))),
   generationConfig: message(() => GENERATION_CONFIG),
   cachedContent: "string",
@@ -242,6 +243,7 @@ const TYPE_NAMES: Record<Scalar, string> = {
   int32: "TYPE_INT32",
   float: "TYPE_FLOAT",
   json: "TYPE_MESSAGE",
+  openEnum: "TYPE_ENUM",
 };
 
 function readScalar(type: Scalar, value: unknown, path: string, violations: Violation[]): unknown {
@@ -251,6 +253,9 @@ function readScalar(type: Scalar, value: unknown, path: string, violations: Viol
     case "string":
     case "bytes":
       if (typeof value === "string") return value;
+      break;
+    case "openEnum":
+      if (typeof value === "string" || Number.isInteger(value)) return value;
       break;
     case "bool":
       if (typeof value === "boolean") return value;

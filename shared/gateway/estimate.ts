@@ -14,6 +14,13 @@ const IMAGE_TOKENS: Readonly<Record<string, number>> = {
   MEDIA_RESOLUTION_HIGH: 1_120,
   MEDIA_RESOLUTION_ULTRA_HIGH: 2_240,
 };
+/** By the numbers that older Python clients send instead of names. */
+const RESOLUTIONS = [
+  "MEDIA_RESOLUTION_UNSPECIFIED",
+  "MEDIA_RESOLUTION_LOW",
+  "MEDIA_RESOLUTION_MEDIUM",
+  "MEDIA_RESOLUTION_HIGH",
+];
 const USUAL_IMAGE_TOKENS = 1_120;
 /** Audio: 32 tokens a second, at 16 kB a second of compressed sound. */
 const AUDIO_BYTES_PER_TOKEN = 500;
@@ -101,7 +108,8 @@ function imageTokens(resolution: unknown): number | null {
       "level" in resolution
     ? resolution.level
     : resolution;
-  return typeof name === "string" ? IMAGE_TOKENS[name] ?? null : null;
+  const known = typeof name === "number" ? RESOLUTIONS[name] : name;
+  return typeof known === "string" ? IMAGE_TOKENS[known] ?? null : null;
 }
 
 /** Tokens of a text, by the shapes that it is made of. */

@@ -196,3 +196,17 @@ test("the spellings of proto JSON are all understood", async () => {
   expect(counted.status).toBe(200);
   expect((await counted.json()).totalTokens).toBeGreaterThan(3);
 });
+
+test("enums may come as numbers, as older Python clients send all of them", async () => {
+  const body = {
+    ...hi,
+    safetySettings: [{ category: 7, threshold: 4 }],
+    toolConfig: { functionCallingConfig: { mode: 3 } },
+    generationConfig: { mediaResolution: 1, responseModalities: [1], thinkingConfig: { thinkingLevel: 4 } },
+  };
+  const wrong = { ...hi, safetySettings: [{ category: 7.5, threshold: true }] };
+  expect((await refusal(wrong)).message).toContain(
+    "Invalid value at 'safety_settings[0].category' (TYPE_ENUM)",
+  );
+  expect((await post(one, body)).status).toBe(200);
+});

@@ -129,6 +129,11 @@ export function rest(house: () => House): void {
       const query = "?%24alt=json%3Benum-encoding%3Dint";
       const whole = await (await house().fetch(`${generate}${query}`, asking("Hello"))).json();
       expect(whole.candidates[0].finishReason).toBe(1);
+      // They send them so, too.
+      const settings = { safetySettings: [{ category: 7, threshold: 4 }] };
+      expect((await house().fetch(`${generate}${query}`, { ...asking("Hello"), ...settings })).status).toBe(
+        200,
+      );
       expect(whole.usageMetadata.promptTokensDetails[0].modality).toBe(1);
       const chunks = await (await house().fetch(`${stream}${query}`, asking("Hello"))).json();
       expect(chunks.at(-1).candidates[0].finishReason).toBe(1);

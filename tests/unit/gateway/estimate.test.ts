@@ -80,6 +80,7 @@ describe("estimateTokens", () => {
     const usual = of({});
     expect(usual - of({}, { mediaResolution: "MEDIA_RESOLUTION_LOW" })).toBe(1_120 - 280);
     expect(usual - of({ mediaResolution: { level: "MEDIA_RESOLUTION_MEDIUM" } })).toBe(1_120 - 560);
+    expect(usual - of({}, { mediaResolution: 1 })).toBe(1_120 - 280);
     expect(of({}, { mediaResolution: "SOMETHING_NEW" })).toBe(usual);
   });
 
