@@ -816,6 +816,7 @@ returns bigint
 language plpgsql
 volatile
 set search_path = ''
+set enable_seqscan = 'off'
 set jit = 'off'
 as $$
 declare
@@ -847,8 +848,9 @@ begin
       coalesce(a.upstream_status = 429, false)::integer, coalesce(a.input_tokens, 0), coalesce(a.output_tokens, 0),
       coalesce(a.thoughts_tokens, 0), coalesce(a.cached_tokens, 0), 0, coalesce(a.latency_ms, 0)
     from eve.attempts a
-    -- The attempts of a request count once it has ended, when it is known whose they were.
-    join eve.requests r on r.request_no = a.request_no
+    -- The attempts of a request count once it has ended, when it is known whose they were. Looked up one by one:
+    -- any other way reads a table of millions for some thousand rows of it.
+    cross join lateral (select r.consumer_id, r.door from eve.requests r where r.request_no = a.request_no offset 0) r
     where a.start_ms >= floor(extract(epoch from roll_hour.hour) * 1000)::bigint
       and a.start_ms < floor(extract(epoch from v_until) * 1000)::bigint
   ) e
@@ -886,33 +888,38 @@ begin
 end;
 $$;
 
--- The hours whose sums may have changed by what was written to the audit in [from_at, until_at): those of requests that
--- ended, of their attempts, of attempts that were settled (late ones too, which change a request that had ended before),
--- and of refusals.
+-- The hours whose sums may have changed by what was written to the audit in [from_at, until_at): all that a request which
+-- ended has touched, the hours of attempts that were settled (late ones too, which change a request that had ended before),
+-- and those of refusals. An hour too many does no harm.
 create or replace function eve.changed_hours(from_at timestamptz, until_at timestamptz)
 returns setof timestamptz
 language sql
 stable
 set search_path = ''
+set enable_seqscan = 'off'
 set jit = 'off'
 as $$
-  select date_trunc('hour', r.received_at, 'UTC')
-  from eve.requests r
-  where r.finished_at >= changed_hours.from_at and r.finished_at < changed_hours.until_at
+  select h
+  from (
+    select date_trunc('hour', r.received_at, 'UTC') as first_hour, date_trunc('hour', r.finished_at, 'UTC') as last_hour
+    from eve.requests r
+    where r.finished_at >= changed_hours.from_at and r.finished_at < changed_hours.until_at
+    group by 1, 2
+  ) ended
+  cross join lateral generate_series(ended.first_hour, ended.last_hour, interval '1 hour') as h
   union
-  select date_trunc('hour', to_timestamp(a.start_ms / 1000.0), 'UTC')
-  from eve.requests r
-  join eve.attempts a on a.request_no = r.request_no
-  where r.finished_at >= changed_hours.from_at and r.finished_at < changed_hours.until_at
-  union
-  select date_trunc('hour', to_timestamp(a.start_ms / 1000.0), 'UTC')
+  select unnest(
+    array[
+      date_trunc('hour', to_timestamp(a.start_ms / 1000.0), 'UTC'),
+      case when r.finished_at < a.settled_at then date_trunc('hour', r.received_at, 'UTC') end
+    ]
+  )
   from eve.attempts a
+  -- Looked up one by one, as in roll_hour.
+  cross join lateral (
+    select r.received_at, r.finished_at from eve.requests r where r.request_no = a.request_no offset 0
+  ) r
   where a.settled_at >= changed_hours.from_at and a.settled_at < changed_hours.until_at
-  union
-  select date_trunc('hour', r.received_at, 'UTC')
-  from eve.attempts a
-  join eve.requests r on r.request_no = a.request_no
-  where a.settled_at >= changed_hours.from_at and a.settled_at < changed_hours.until_at and r.finished_at < a.settled_at
   union
   select date_trunc('hour', f.refused_at, 'UTC')
   from eve.refusals f
@@ -931,7 +938,7 @@ declare
   -- Settlements write their time before they commit. None takes as long as this: the platform cancels it before.
   v_overlap constant interval := '15 minutes';
   -- How much of the audit is looked through at once.
-  v_stretch constant interval := '1 day';
+  v_stretch constant interval := '6 hours';
   -- A step ends with the first hour or day after so long.
   v_step_time constant interval := '200 milliseconds';
   v_began constant timestamptz := clock_timestamp();
@@ -961,7 +968,8 @@ begin
       'summed', coalesce((v_state ->> 'summed')::integer, 0)
     )
     into v_state
-    from eve.changed_hours(v_from, case when v_until < rollup_step.now_at then v_until else 'infinity' end) as c (hour);
+    from eve.changed_hours(v_from, case when v_until < rollup_step.now_at then v_until else 'infinity' end) as c (hour)
+    where c.hour is not null;
   end if;
 
   while clock_timestamp() - v_began < v_step_time and not v_done loop
