@@ -3,6 +3,8 @@ import postgres from "postgres";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { METRICS } from "../../../shared/maintenance/metric_catalogue.ts";
 import { startTestStack, type TestStack } from "../../harness/stack.ts";
+import { type Prometheus, startPrometheus } from "../prometheus.ts";
+import { filledIn, readDashboard } from "../promql.ts";
 import { promtool, withoutPromtool } from "../promtool.ts";
 import { type Receiver, startReceiver } from "../receiver.ts";
 
@@ -15,6 +17,7 @@ const PROMPT = "zanzibar-quokka";
 let receiver: Receiver;
 let stack: TestStack;
 let sql: postgres.Sql;
+let prometheus: Prometheus | undefined;
 beforeAll(async () => {
   receiver = startReceiver();
   stack = await startTestStack({
@@ -30,8 +33,16 @@ beforeAll(async () => {
     },
   });
   sql = postgres(stack.databaseUrl, { max: 2, onnotice: () => {} });
+  if (!withoutPromtool) {
+    prometheus = await startPrometheus({
+      url: stack.url,
+      path: "/functions/v1/maintenance/metrics",
+      key: METRICS_KEY,
+    });
+  }
 });
 afterAll(async () => {
+  await prometheus?.stop();
   await sql?.end({ timeout: 5 });
   await stack?.stop();
   await receiver?.stop();
@@ -363,4 +374,24 @@ describe("the log", () => {
       expect(() => JSON.parse(line.slice(line.indexOf(" ") + 1)), line).not.toThrow();
     }
   });
+});
+
+test.skipIf(withoutPromtool)("every panel of the dashboard has data, in a real Prometheus", async () => {
+  for (let time = 0; time < 3; time++) await ask({ class: time % 2 ? "batch" : "interactive" });
+  await fault({ kind: "status", error: "overloaded" });
+  await ask({});
+  await sql`select eve.open_alert('model_vanished', 'a', 'warning', 'so that one is open')`;
+  const { panels } = await readDashboard();
+  const queries = panels.flatMap(({ title, targets }) =>
+    (targets ?? []).map(({ refId, expr }) => ({ name: `${title} ${refId}`, expr: filledIn(expr, "1m") }))
+  );
+  expect(queries.length).toBeGreaterThan(30);
+  let without = queries;
+  for (let time = 0; time < 40 && without.length > 0; time++) {
+    await ask({});
+    await new Promise((resolve) => setTimeout(resolve, 250));
+    const answers = await Promise.all(without.map(({ expr }) => prometheus!.query(expr).catch(() => [])));
+    without = without.filter((_, place) => answers[place]!.length === 0);
+  }
+  expect(without).toEqual([]);
 });
