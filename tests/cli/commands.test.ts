@@ -4,7 +4,7 @@ import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { parseSecretsFile } from "../../cli/deploy/secrets_file.ts";
 import { eve } from "../../cli/eve.ts";
 import type { Surroundings } from "../../cli/eve/command.ts";
-import { connect } from "../../cli/eve/connection.ts";
+import { connect, connectFromEnvironment } from "../../cli/eve/connection.ts";
 import { CHECKOUT } from "../../local/paths.ts";
 import { readSigningKeys } from "../../shared/tokens/signing_keys.ts";
 import { startTestStack, type TestStack } from "../harness/stack.ts";
@@ -144,6 +144,42 @@ test("limits are listed and set, and the next reservation knows", async () => {
   expect(response.headers.get("x-ratelimit-limit-requests")).toBe("99");
   await response.body?.cancel();
   expect((await run("models", "list")).said).toMatch(/gemma-3-27b +\w+ +gemma-4-31b-it/);
+});
+
+test("a model is switched off and on, and gets a successor", async () => {
+  const model = "gemini-3.5-flash-lite";
+  expect((await run("models", "set", model, "--off")).said).toBe(`${model} is off.`);
+  expect((await run("invoke", "--model", model, "Hello")).said).toMatch(/^unknown_model/);
+  await run("models", "set", model, "--on", "--replaced-by", "gemma-4-31b-it");
+  expect(await json("invoke", "--model", model, "Hello")).toMatchObject({ model: "gemma-4-31b-it" });
+  expect(await json("models", "set", model, "--replaced-by", "none")).toMatchObject({
+    is_active: true,
+    replaced_by: null,
+  });
+  const wrong = await run("models", "set", model, "--replaced-by", "gemni");
+  expect([wrong.code, wrong.complained]).toEqual([1, "There is no model named gemni. See `models list`."]);
+  expect((await run("models", "set", model)).code).toBe(2);
+});
+
+test("a project is found by its profile", async () => {
+  const file = `${stack.dataDir}/profiles.json`;
+  const around: Partial<Surroundings> = { variable: (name) => name === "EVE_PROFILES" ? file : undefined };
+  const secret = `${stack.dataDir}/secret`;
+  await Deno.writeTextFile(secret, stack.keys.secret, { mode: 0o600 });
+  await runIn(around, "profiles", "add", "mine", "--url", stack.url, "--key-file", secret);
+  expect((await runIn(around, "profiles", "list")).said).toContain(secret);
+  expect(await Deno.readTextFile(file)).not.toContain(stack.keys.secret);
+  Deno.env.set("EVE_PROFILES", file);
+  const by = (...args: string[]) =>
+    eve(args, { say: () => {}, complain: () => {}, connect: connectFromEnvironment });
+  try {
+    expect(await by("keys", "list", "--profile", "mine")).toBe(0);
+    expect(await by("keys", "list", "--profile", "yours")).toBe(3);
+  } finally {
+    Deno.env.delete("EVE_PROFILES");
+  }
+  await runIn(around, "profiles", "remove", "mine");
+  expect((await runIn(around, "profiles", "remove", "mine")).code).toBe(1);
 });
 
 test("a model is asked, and a refusal explained", async () => {

@@ -126,7 +126,7 @@ test("Vault does not know where the project is", async () => {
     sql`update vault.secrets set name = 'elsewhere' where name = 'eve_secret_key'`,
     () => sql`update vault.secrets set name = 'eve_secret_key' where name = 'elsewhere'`,
   );
-  expect(found("schedule's way to the functions")).toMatch(/^red, Vault has no eve_secret_key/);
+  expect(found("scheduled calls")).toMatch(/^red, Vault has no eve_secret_key/);
 });
 
 test("an operation failed, or has not run for too long", async () => {

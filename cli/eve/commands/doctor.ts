@@ -36,15 +36,18 @@ Green is as it should be, yellow works and wants a look, red does not work. It e
     const failed = state === "red" || (state === "yellow" && given.switch("strict"));
     return {
       json: { project: connection.url, state, checks },
-      text: `${bold(connection.name)}\n\n${checks.map(lineOf).join("\n")}\n\n${conclusion(checks)}`,
+      text: `${bold(connection.name)}\n\n${linesOf(checks)}\n\n${conclusion(checks)}`,
       exitCode: failed ? EXIT.failed : EXIT.done,
     };
   },
 };
 
-function lineOf({ name, state, found, todo }: Check): string {
-  const line = `${MARKS[state]} ${bold(name)}  ${found}`;
-  return todo === null ? line : `${line}\n    ${dim("→")} ${todo}`;
+function linesOf(checks: readonly Check[]): string {
+  const width = Math.max(...checks.map(({ name }) => name.length));
+  return checks.map(({ name, state, found, todo }) => {
+    const line = `${MARKS[state]} ${bold(name.padEnd(width))}  ${found}`;
+    return todo === null ? line : `${line}\n    ${dim("→")} ${todo}`;
+  }).join("\n");
 }
 
 function conclusion(checks: readonly Check[]): string {

@@ -1,6 +1,11 @@
 import type { Command } from "../command.ts";
+import { CliFailure, misuse } from "../failure.ts";
 import { answered } from "../rows.ts";
 import { green, table, yellow } from "../table.ts";
+import { readLimit } from "../values.ts";
+
+const COLUMNS =
+  "model, is_active, replaced_by, provider, supports_system, supports_json, supports_tools, supports_thinking, max_output_tokens";
 
 export const modelCommands: Command[] = [
   {
@@ -11,11 +16,7 @@ export const modelCommands: Command[] = [
     examples: ["models list"],
     async run(_given, { connect }) {
       const models = answered(
-        await connect().tables.from("google_ai_model_limits")
-          .select(
-            "model, is_active, replaced_by, provider, supports_system, supports_json, supports_tools, supports_thinking, max_output_tokens",
-          )
-          .order("model"),
+        await connect().tables.from("google_ai_model_limits").select(COLUMNS).order("model"),
       );
       const rows = models.map((row) => [
         row.model,
@@ -29,6 +30,51 @@ export const modelCommands: Command[] = [
         ] as const).filter(([, can]) => can).map(([name]) => name).join(" "),
       ]);
       return { json: models, text: table(["model", "state", "replaced by", "can"], rows) };
+    },
+  },
+  {
+    name: "models set",
+    summary: "switch a model on or off, or name the model that serves in its place",
+    about: "The next reservation knows. Models are added with their limits: limits import --add-models.",
+    arguments: ["MODEL"],
+    options: {
+      on: { help: "it can be asked for" },
+      off: { help: "asked for, it is an unknown model" },
+      "replaced-by": { value: "MODEL", help: "this one serves when it is asked for; none: itself" },
+      "max-output-tokens": {
+        value: "N",
+        help: "most output tokens of one call; none: the model's own maximum",
+      },
+    },
+    examples: ["models set gemma-3-27b --replaced-by gemma-4-31b-it", "models set gemini-2.5-flash --off"],
+    async run(given, { connect }) {
+      const model = given.arguments[0]!;
+      if (given.switch("on") && given.switch("off")) throw misuse("Say --on or --off, not both.");
+      const successor = given.option("replaced-by");
+      if (successor === model) {
+        throw misuse("A model cannot replace itself: --replaced-by none takes the successor away.");
+      }
+      const longest = readLimit(given, "max-output-tokens");
+      const changes = {
+        ...(given.switch("on") && { is_active: true }),
+        ...(given.switch("off") && { is_active: false }),
+        ...(successor !== undefined && { replaced_by: successor === "none" ? null : successor }),
+        ...(longest !== undefined && { max_output_tokens: longest }),
+      };
+      if (Object.keys(changes).length === 0) {
+        throw misuse("Give at least one of --on, --off, --replaced-by and --max-output-tokens.");
+      }
+      const rows = connect().tables.from("google_ai_model_limits");
+      if (successor !== undefined && successor !== "none") {
+        const known = answered(await rows.select("model").eq("model", successor));
+        if (known.length === 0) {
+          throw new CliFailure(`There is no model named ${successor}. See \`models list\`.`);
+        }
+      }
+      const [row] = answered(await rows.update(changes).eq("model", model).select(COLUMNS));
+      if (row === undefined) throw new CliFailure(`There is no model named ${model}. See \`models list\`.`);
+      const served = row.replaced_by === null ? "" : `, and ${row.replaced_by} serves in its place`;
+      return { json: row, text: `${model} is ${row.is_active ? "on" : "off"}${served}.` };
     },
   },
 ];

@@ -235,7 +235,7 @@ function jobs({ jobs, operations, now }: ProjectFacts): Check {
 }
 
 function vault({ vault_names, operations, http_last_hour }: ProjectFacts): Check {
-  const name = "schedule's way to the functions";
+  const name = "scheduled calls";
   const needed = ["eve_project_url", "eve_secret_key"];
   const overHttp = operations.filter((one) =>
     one.is_active && one.schedule !== null && one.runs_in === "http"
@@ -270,7 +270,9 @@ function vault({ vault_names, operations, http_last_hour }: ProjectFacts): Check
   }
   return green(
     name,
-    answered === 0 ? "Vault holds the URL and the key" : `${answered} calls of the last hour went well`,
+    answered === 0
+      ? "Vault holds the URL and the key"
+      : `${counted(answered, "call")} of the last hour went well`,
   );
 }
 
