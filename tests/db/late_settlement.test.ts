@@ -52,6 +52,34 @@ test("the lane goes on being served", async () => {
   expect(await database.sql`select public.eve_sweep() as swept`).toMatchObject([{ swept: { expired: 0 } }]);
 });
 
+test("the counters that other readers know tell the real tokens too, once", async () => {
+  const { sql } = database;
+  await leaseIsOver();
+  await sql`select public.eve_sweep()`;
+  await sql`delete from public.google_ai_usage_counters`;
+  const counters = () => sql`select rpm_used, tpm_used, rpd_used from public.google_ai_usage_counters`;
+  const late = await reserve("late");
+  await leaseIsOver();
+  await sql`select public.eve_sweep()`;
+  expect(await counters()).toEqual([{ rpm_used: 1, tpm_used: 10, rpd_used: 1 }]);
+  for (let twice = 0; twice < 2; twice++) {
+    await sql`select public.eve_settle(${late.request_no}, 1, 'succeeded', input_tokens => 321)`;
+    expect(await counters()).toEqual([{ rpm_used: 1, tpm_used: 321, rpd_used: 1 }]);
+  }
+});
+
+test("a settlement that comes late and knows nothing leaves the counters as they were", async () => {
+  const { sql } = database;
+  await leaseIsOver();
+  await sql`select public.eve_sweep()`;
+  await sql`delete from public.google_ai_usage_counters`;
+  const late = await reserve("late and empty");
+  await leaseIsOver();
+  await sql`select public.eve_sweep()`;
+  await sql`select public.eve_settle(${late.request_no}, 1, 'cancelled')`;
+  expect(await sql`select tpm_used from public.google_ai_usage_counters`).toEqual([{ tpm_used: 10 }]);
+});
+
 async function waitingFor({ sql }: TestDatabase): Promise<number> {
   const [row] = await sql<[{ waiting: number }]>`
     select count(*)::integer as waiting from pg_catalog.pg_stat_activity

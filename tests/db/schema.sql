@@ -141,6 +141,7 @@ create table eve.attempts (
 alter table eve.attempts enable row level security;
 CREATE INDEX attempts_settled_at_idx ON eve.attempts USING brin (settled_at) WITH (autosummarize='on');
 CREATE INDEX attempts_start_ms_idx ON eve.attempts USING brin (start_ms) WITH (autosummarize='on');
+CREATE TRIGGER attempts_settled_late AFTER UPDATE OF outcome ON eve.attempts FOR EACH ROW WHEN (((old.outcome = 'expired'::text) AND (new.outcome <> 'expired'::text) AND (new.input_tokens IS NOT NULL))) EXECUTE FUNCTION eve.correct_usage(); -- enabled
 comment on table eve.attempts is 'Audit: every reservation that ended, and how. Written once, when it is settled or has expired.';
 comment on column eve.attempts.start_ms is 'When upstream was to be called: milliseconds since 1970, the database''s clock.';
 comment on column eve.attempts.tokens_booked is 'Input tokens reserved; input_tokens are the real ones.';
@@ -1289,6 +1290,14 @@ create function eve.consumer_of_secret(key_id text, proof text)
   volatile
   security invoker
   set search_path="";
+
+create function eve.correct_usage()
+  returns trigger
+  language plpgsql
+  volatile
+  security invoker
+  set search_path="";
+comment on function eve.correct_usage is 'Puts the real tokens of a call that was settled after its lease into google_ai_usage_counters.';
 
 create function eve.count_calls(key_id uuid, model text, start_ms bigint, calls integer, tokens bigint)
   returns void
