@@ -26,7 +26,13 @@ export type Answered =
   /** Whole, and word for word what the model said. */
   | { kind: "answered"; replayed: boolean }
   /** A well-formed error of the table, before the answer or in the middle of it. */
-  | { kind: "refused"; code: string; status: number; retryAfterMs: number | null; midway: boolean }
+  | {
+    kind: "refused";
+    code: string;
+    status: number;
+    retryAfterMs: number | null;
+    midway: boolean;
+  }
   /** The connection failed or broke off, so the client knows that it has no answer. */
   | { kind: "lost"; midway: boolean }
   /** The client hung up itself. */
@@ -60,14 +66,18 @@ const EXPECTED = new Set([
 /** What the place in front of the function says while there is none (local/origin.ts). */
 const ORIGIN_CODES = new Set(["worker_unavailable"]);
 
-const WORDS = "amber birch cedar delta ember fjord grove heron islet juniper kelp larch maple north".split(
-  " ",
-);
+const WORDS =
+  "amber birch cedar delta ember fjord grove heron islet juniper kelp larch maple north"
+    .split(
+      " ",
+    );
 
 /** What the model is asked to repeat. */
 export function expectedText({ id, words }: Order): string {
   const said = [id];
-  for (let n = 0; n < words; n++) said.push(WORDS[(n * 5 + id.length) % WORDS.length]!);
+  for (let n = 0; n < words; n++) {
+    said.push(WORDS[(n * 5 + id.length) % WORDS.length]!);
+  }
   return said.join(" ");
 }
 
@@ -84,7 +94,10 @@ export async function place(
   tolerated: ReadonlySet<string> = new Set(),
 ): Promise<Answered> {
   const answer = await placed(order, functionsUrl, credential);
-  if (answer.kind !== "refused" || EXPECTED.has(answer.code) || tolerated.has(answer.code)) return answer;
+  if (
+    answer.kind !== "refused" || EXPECTED.has(answer.code) ||
+    tolerated.has(answer.code)
+  ) return answer;
   return { kind: "wrong", what: `status ${answer.status}, ${answer.code}` };
 }
 
@@ -103,7 +116,11 @@ async function placed(
     const { path, headers, body } = wireOf(order);
     const response = await fetch(`${functionsUrl}/llm-invoke${path}`, {
       method: "POST",
-      headers: { "content-type": "application/json", ...headers, ...credential },
+      headers: {
+        "content-type": "application/json",
+        ...headers,
+        ...credential,
+      },
       body: JSON.stringify(body),
       signal: AbortSignal.any([leaves.signal, forgotten]),
     });
@@ -115,23 +132,38 @@ async function placed(
       : judge(order, wholeText(order.door, await response.json()), replayed);
   } catch (error) {
     if (leaves.signal.aborted) return { kind: "left" };
-    if (forgotten.aborted) return { kind: "wrong", what: "no answer and no error in all its time" };
-    if (error instanceof SyntaxError) return { kind: "wrong", what: `not JSON: ${error.message}` };
+    if (forgotten.aborted) {
+      return { kind: "wrong", what: "no answer and no error in all its time" };
+    }
+    if (error instanceof SyntaxError) {
+      return { kind: "wrong", what: `not JSON: ${error.message}` };
+    }
     return { kind: "lost", midway: began };
   } finally {
     clearTimeout(timer);
   }
 }
 
-function wireOf(order: Order): { path: string; headers: Record<string, string>; body: unknown } {
+function wireOf(
+  order: Order,
+): { path: string; headers: Record<string, string>; body: unknown } {
   const { door, id, stream, model, maxWaitMs } = order;
   const prompt = `Say: ${expectedText(order)}`;
   if (door === "native") {
-    const mode = maxWaitMs === 0 ? { mode: "no_wait" } : { mode: "wait", max_wait_ms: maxWaitMs };
+    const mode = maxWaitMs === 0
+      ? { mode: "no_wait" }
+      : { mode: "wait", max_wait_ms: maxWaitMs };
     return {
       path: "",
       headers: {},
-      body: { model, prompt, request_id: id, class: order.class, stream, ...mode },
+      body: {
+        model,
+        prompt,
+        request_id: id,
+        class: order.class,
+        stream,
+        ...mode,
+      },
     };
   }
   const headers = {
@@ -148,7 +180,9 @@ function wireOf(order: Order): { path: string; headers: Record<string, string>; 
       body: { model, stream, messages: [{ role: "user", content: prompt }] },
     }
     : {
-      path: `/v1beta/models/${model}:${stream ? "streamGenerateContent?alt=sse" : "generateContent"}`,
+      path: `/v1beta/models/${model}:${
+        stream ? "streamGenerateContent?alt=sse" : "generateContent"
+      }`,
       headers,
       body: { contents: [{ role: "user", parts: [{ text: prompt }] }] },
     };
@@ -169,17 +203,25 @@ function wholeText(door: Door, body: Json): string {
 }
 
 function geminiText(body: Json): string {
-  const parts: { text?: string; thought?: boolean }[] = body.candidates?.[0]?.content?.parts ?? [];
+  const parts: { text?: string; thought?: boolean }[] =
+    body.candidates?.[0]?.content?.parts ?? [];
   return parts.map((part) => part.thought ? "" : part.text ?? "").join("");
 }
 
 function judge(order: Order, text: string, replayed: boolean): Answered {
   if (text === expectedText(order)) return { kind: "answered", replayed };
-  return { kind: "wrong", what: `said ${JSON.stringify(String(text).slice(0, 80))}` };
+  return {
+    kind: "wrong",
+    what: `said ${JSON.stringify(String(text).slice(0, 80))}`,
+  };
 }
 
 /** Reads to the end, and knows of each door by what a stream that is whole ends. */
-async function readStream(order: Order, response: Response, replayed: boolean): Promise<Answered> {
+async function readStream(
+  order: Order,
+  response: Response,
+  replayed: boolean,
+): Promise<Answered> {
   let text = "";
   let whole = false;
   try {
@@ -190,7 +232,11 @@ async function readStream(order: Order, response: Response, replayed: boolean): 
       }
       const json: Json = JSON.parse(data);
       if (json.error !== undefined || event === "error") {
-        return checkedError(codeIn(order.door === "native" ? { error: json } : json), response, true);
+        return checkedError(
+          codeIn(order.door === "native" ? { error: json } : json),
+          response,
+          true,
+        );
       }
       switch (order.door) {
         case "native":
@@ -207,21 +253,32 @@ async function readStream(order: Order, response: Response, replayed: boolean): 
     }
   } catch (error) {
     if (error instanceof SyntaxError) {
-      return { kind: "wrong", what: `a frame that is not JSON: ${error.message}` };
+      return {
+        kind: "wrong",
+        what: `a frame that is not JSON: ${error.message}`,
+      };
     }
     // What came must be the beginning of the answer all the same.
-    if (!expectedText(order).startsWith(text)) return judge(order, text, replayed);
+    if (!expectedText(order).startsWith(text)) {
+      return judge(order, text, replayed);
+    }
     throw error;
   }
   if (whole) return judge(order, text, replayed);
-  return expectedText(order).startsWith(text) ? { kind: "lost", midway: true } : judge(order, text, replayed);
+  return expectedText(order).startsWith(text)
+    ? { kind: "lost", midway: true }
+    : judge(order, text, replayed);
 }
 
 async function* serverSentEvents(
   body: ReadableStream<Uint8Array>,
 ): AsyncGenerator<{ event: string; data: string }> {
   let buffer = "";
-  for await (const chunk of body.pipeThrough(new TextDecoderStream() as never) as ReadableStream<string>) {
+  for await (
+    const chunk of body.pipeThrough(
+      new TextDecoderStream() as never,
+    ) as ReadableStream<string>
+  ) {
     buffer += chunk;
     for (;;) {
       const end = /\r?\n\r?\n/.exec(buffer);
@@ -229,7 +286,9 @@ async function* serverSentEvents(
       const lines = buffer.slice(0, end.index).split(/\r?\n/);
       buffer = buffer.slice(end.index + end[0].length);
       const field = (name: string) =>
-        lines.filter((line) => line.startsWith(`${name}:`)).map((line) => line.slice(name.length + 1).trim());
+        lines.filter((line) => line.startsWith(`${name}:`)).map((line) =>
+          line.slice(name.length + 1).trim()
+        );
       yield { event: field("event")[0] ?? "", data: field("data").join("\n") };
     }
   }
@@ -240,7 +299,10 @@ function refusalOf(text: string, response: Response): Answered {
   try {
     json = JSON.parse(text);
   } catch {
-    return { kind: "wrong", what: `status ${response.status} without JSON: ${text.slice(0, 80)}` };
+    return {
+      kind: "wrong",
+      what: `status ${response.status} without JSON: ${text.slice(0, 80)}`,
+    };
   }
   return checkedError(codeIn(json), response, false);
 }
@@ -250,15 +312,25 @@ function codeIn(json: Json): string {
   const { error } = json;
   if (error === undefined) return String(json.code);
   const details: Json[] = Array.isArray(error.details) ? error.details : [];
-  return String(error.eve?.code ?? details.find((one) => one.metadata?.code)?.metadata.code ?? error.code);
+  return String(
+    error.eve?.code ??
+      details.find((one) => one.metadata?.code)?.metadata.code ?? error.code,
+  );
 }
 
-function checkedError(code: string, response: Response, midway: boolean): Answered {
+function checkedError(
+  code: string,
+  response: Response,
+  midway: boolean,
+): Answered {
   const seconds = response.headers.get("retry-after");
   const retryAfterMs = seconds === null ? null : Number(seconds) * 1_000;
   const status = response.status;
   if (!ORIGIN_CODES.has(code) && !isErrorCode(code)) {
-    return { kind: "wrong", what: `status ${status} with unknown code ${code}` };
+    return {
+      kind: "wrong",
+      what: `status ${status} with unknown code ${code}`,
+    };
   }
   if (!midway && isErrorCode(code) && status !== errorRow(code).status) {
     return { kind: "wrong", what: `${code} came with status ${status}` };

@@ -12,10 +12,15 @@ import { judge, type Terms, type Verdict } from "./verdict.ts";
 /** Wide lanes, which carry the load, and narrow ones, which are always full. */
 export const WIDE = ["gemma-4-31b-it", "gemma-4-26b-a4b-it"];
 export const NARROW = "gemini-3.5-flash";
-export const WIDE_LIMITS: LaneLimits = { rpm: 600, tpm: 2_000_000, rpd: 500_000 };
+export const WIDE_LIMITS: LaneLimits = {
+  rpm: 600,
+  tpm: 2_000_000,
+  rpd: 500_000,
+};
 export const NARROW_LIMITS: LaneLimits = { rpm: 12, tpm: 250_000, rpd: 5_000 };
 
-export const limitsOf = (model: string): LaneLimits => model === NARROW ? NARROW_LIMITS : WIDE_LIMITS;
+export const limitsOf = (model: string): LaneLimits =>
+  model === NARROW ? NARROW_LIMITS : WIDE_LIMITS;
 
 /** One call of a model. With the gateway's minute to settle in, a lease is a minute longer. */
 const UPSTREAM_TIMEOUT_MS = 2_500;
@@ -56,7 +61,10 @@ export interface Shape {
   patienceMs: number;
 }
 
-export async function openSite(stack: Stack, random: () => number): Promise<LoadSite> {
+export async function openSite(
+  stack: Stack,
+  random: () => number,
+): Promise<LoadSite> {
   const sql = postgres(stack.databaseUrl, {
     max: 4,
     connect_timeout: 5,
@@ -68,13 +76,27 @@ export async function openSite(stack: Stack, random: () => number): Promise<Load
   const site: Site = { stack, sql, random };
   for (const model of WIDE) await setLimits(site, model, WIDE_LIMITS);
   await setLimits(site, NARROW, NARROW_LIMITS);
-  const admin = createAdmin(rpcTransport({ url: stack.url, secretKey: stack.keys.secret }));
-  const add = async (name: string, kind: "service" | "notebook", bounds: Record<string, unknown>) => {
+  const admin = createAdmin(
+    rpcTransport({ url: stack.url, secretKey: stack.keys.secret }),
+  );
+  const add = async (
+    name: string,
+    kind: "service" | "notebook",
+    bounds: Record<string, unknown>,
+  ) => {
     const secret = await mintConsumerSecret(kind);
-    await admin.addConsumer({ name, kind, keyId: secret.keyId, proof: secret.proof, ...bounds });
+    await admin.addConsumer({
+      name,
+      kind,
+      keyId: secret.keyId,
+      proof: secret.proof,
+      ...bounds,
+    });
     return secret.text;
   };
-  const bot = await add("city-events-bot", "service", { tokensPerDay: 50_000_000 });
+  const bot = await add("city-events-bot", "service", {
+    tokensPerDay: 50_000_000,
+  });
   const notebook = await add("festivals", "notebook", {
     models: WIDE,
     maxClass: "batch",
@@ -87,7 +109,11 @@ export async function openSite(stack: Stack, random: () => number): Promise<Load
     ...site,
     tolerated,
     traffic(shape) {
-      const common = { pauseMs: shape.pauseMs, maxWaitMs: shape.maxWaitMs, patienceMs: shape.patienceMs };
+      const common = {
+        pauseMs: shape.pauseMs,
+        maxWaitMs: shape.maxWaitMs,
+        patienceMs: shape.patienceMs,
+      };
       const options: TrafficOptions = {
         number: ++traffics,
         tolerated,
@@ -100,7 +126,13 @@ export async function openSite(stack: Stack, random: () => number): Promise<Load
           leaves: 0.08,
           credential: { authorization: `Bearer ${bot}` },
         },
-        notebooks: { ...common, count: shape.notebooks, models: WIDE, leaves: 0.02, secret: notebook },
+        notebooks: {
+          ...common,
+          count: shape.notebooks,
+          models: WIDE,
+          leaves: 0.02,
+          secret: notebook,
+        },
         crowd: {
           ...common,
           count: shape.crowd,
@@ -116,7 +148,11 @@ export async function openSite(stack: Stack, random: () => number): Promise<Load
 }
 
 /** In the gateway's table and at the emulator, at once. */
-export async function setLimits(site: Site, model: string, limits: LaneLimits): Promise<void> {
+export async function setLimits(
+  site: Site,
+  model: string,
+  limits: LaneLimits,
+): Promise<void> {
   await insist(() =>
     site.sql`
       update public.google_ai_model_limits
@@ -159,10 +195,15 @@ export function judgeSite(
   traffic: readonly Traffic[],
   terms: Partial<Terms> = {},
 ): Promise<Verdict> {
-  return judge(site.sql, site.stack.emulatorUrl!, traffic.flatMap(({ records }) => records), {
-    limitsOf,
-    ...terms,
-  });
+  return judge(
+    site.sql,
+    site.stack.emulatorUrl!,
+    traffic.flatMap(({ records }) => records),
+    {
+      limitsOf,
+      ...terms,
+    },
+  );
 }
 
 export interface Weathered {
@@ -197,10 +238,17 @@ const WARM_UP_MS = 600;
 const AFTERWARDS_MS = 200;
 
 /** Infinity: not within `patienceMs`. */
-export async function recovery(traffic: Traffic, over: number, patienceMs: number): Promise<number> {
+export async function recovery(
+  traffic: Traffic,
+  over: number,
+  patienceMs: number,
+): Promise<number> {
   for (;;) {
     const ends = traffic.records
-      .filter((one) => one.who !== "crowd" && one.lastTriedAt >= over && outcomeOf(one).kind === "answered")
+      .filter((one) =>
+        one.who !== "crowd" && one.lastTriedAt >= over &&
+        outcomeOf(one).kind === "answered"
+      )
       .map((one) => one.endedAt - over);
     if (ends.length > 0) return Math.round(Math.min(...ends));
     if (performance.now() - over > patienceMs) return Infinity;
@@ -208,4 +256,5 @@ export async function recovery(traffic: Traffic, over: number, patienceMs: numbe
   }
 }
 
-const sleep = (ms: number) => new Promise<void>((resolve) => setTimeout(resolve, ms));
+const sleep = (ms: number) =>
+  new Promise<void>((resolve) => setTimeout(resolve, ms));

@@ -90,10 +90,32 @@ export class Traffic {
 
   start(): void {
     const { bots, notebooks, crowd } = this.#options;
-    this.#run("bot", bots, "interactive", () => Promise.resolve(bots.credential));
-    const wallet = new TokenWallet(this.#options, notebooks.secret, this.tokens, this.#stopping.signal);
-    this.#run("notebook", notebooks, "batch", (renew) => wallet.credential(renew));
-    if (crowd) this.#run("crowd", crowd, "interactive", () => Promise.resolve(crowd.credential));
+    this.#run(
+      "bot",
+      bots,
+      "interactive",
+      () => Promise.resolve(bots.credential),
+    );
+    const wallet = new TokenWallet(
+      this.#options,
+      notebooks.secret,
+      this.tokens,
+      this.#stopping.signal,
+    );
+    this.#run(
+      "notebook",
+      notebooks,
+      "batch",
+      (renew) => wallet.credential(renew),
+    );
+    if (crowd) {
+      this.#run(
+        "crowd",
+        crowd,
+        "interactive",
+        () => Promise.resolve(crowd.credential),
+      );
+    }
   }
 
   /** No new calls; resolves when those that run have ended. */
@@ -124,13 +146,19 @@ export class Traffic {
     while (!signal.aborted) {
       await pause(callers.pauseMs * 2 * random(), signal);
       if (signal.aborted) return;
-      await this.#call(who, callers, this.#order(who, callers, trafficClass), credential);
+      await this.#call(
+        who,
+        callers,
+        this.#order(who, callers, trafficClass),
+        credential,
+      );
     }
   }
 
   #order(who: string, callers: Callers, trafficClass: Order["class"]): Order {
     const { random } = this.#options;
-    const pick = <Item>(items: readonly Item[]): Item => items[Math.floor(random() * items.length)]!;
+    const pick = <Item>(items: readonly Item[]): Item =>
+      items[Math.floor(random() * items.length)]!;
     return {
       id: `${who}-${this.#options.number}-${this.#calls++}`,
       door: pick<Door>(DOORS),
@@ -139,7 +167,9 @@ export class Traffic {
       words: Math.floor(WORDS.least + random() * (WORDS.most - WORDS.least)),
       class: trafficClass,
       maxWaitMs: random() < 0.3 ? 0 : Math.floor(random() * callers.maxWaitMs),
-      leavesAfterMs: random() < (callers.leaves ?? 0) ? Math.floor(random() * LEAVES_WITHIN_MS) : null,
+      leavesAfterMs: random() < (callers.leaves ?? 0)
+        ? Math.floor(random() * LEAVES_WITHIN_MS)
+        : null,
     };
   }
 
@@ -162,7 +192,12 @@ export class Traffic {
     let held = await credential(false);
     for (let n = 0; held !== null; n++) {
       record.lastTriedAt = performance.now();
-      const answer = await place(order, this.#options.functionsUrl, held, this.#options.tolerated);
+      const answer = await place(
+        order,
+        this.#options.functionsUrl,
+        held,
+        this.#options.tolerated,
+      );
       record.tries.push(answer);
       if (answer.kind === "refused" && OF_THE_TOKEN.has(answer.code)) {
         await pause(FIRST_PAUSE_MS, signal);
@@ -170,9 +205,15 @@ export class Traffic {
         continue;
       }
       const again = Math.min(FIRST_PAUSE_MS * 2 ** n, LONGEST_PAUSE_MS);
-      const after = Math.max(again, (answer.kind === "refused" && answer.retryAfterMs) || 0);
+      const after = Math.max(
+        again,
+        (answer.kind === "refused" && answer.retryAfterMs) || 0,
+      );
       const spent = performance.now() - startedAt;
-      if (!mayRepeat(answer) || signal.aborted || spent + after > callers.patienceMs) break;
+      if (
+        !mayRepeat(answer) || signal.aborted ||
+        spent + after > callers.patienceMs
+      ) break;
       await pause(after, signal);
     }
     record.endedAt = performance.now();
@@ -183,7 +224,8 @@ export class Traffic {
 /** What has begun to arrive is not begun anew by itself: people have read it. */
 function mayRepeat(answer: Answered): boolean {
   if (answer.kind === "lost") return !answer.midway;
-  return answer.kind === "refused" && !answer.midway && REPEATABLE.has(answer.code);
+  return answer.kind === "refused" && !answer.midway &&
+    REPEATABLE.has(answer.code);
 }
 
 /** One notebook's token, fetched once for all of its calls. */
@@ -203,7 +245,9 @@ class TokenWallet {
     if (renew) this.#token = null;
     while (this.#token === null || this.#token.endsAt < performance.now()) {
       if (this.stopping.aborted) return null;
-      await (this.#fetching ??= this.#fetch().finally(() => this.#fetching = null));
+      await (this.#fetching ??= this.#fetch().finally(() =>
+        this.#fetching = null
+      ));
     }
     return this.#token.credential;
   }
@@ -212,14 +256,17 @@ class TokenWallet {
     let said: string;
     let pauseMs = 1_000;
     try {
-      const response = await fetch(`${this.options.functionsUrl}/issue-kaggle-token`, {
-        method: "POST",
-        body: new URLSearchParams({
-          grant_type: "client_credentials",
-          client_secret: this.secret,
-          ttl: "60",
-        }),
-      });
+      const response = await fetch(
+        `${this.options.functionsUrl}/issue-kaggle-token`,
+        {
+          method: "POST",
+          body: new URLSearchParams({
+            grant_type: "client_credentials",
+            client_secret: this.secret,
+            ttl: "60",
+          }),
+        },
+      );
       const body = await response.json();
       if (response.ok) {
         this.#token = {

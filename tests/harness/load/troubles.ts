@@ -17,15 +17,22 @@ export interface Site {
 export interface Trouble {
   name: string;
   /** Resolves when the trouble is over, which is not when everything has recovered. */
-  run(site: Site, ms: number): Promise<void>;
-  /** What it may leave in the books, for the verdict. */
+  run(site: Site, ms: number, key?: string): Promise<void>;
+  /** Answers may have gone out that were never settled. */
   kills?: boolean;
+  /** Only the emulator can judge the minute while it lasts. */
   movesClock?: boolean;
 }
 
-const sleep = (ms: number) => new Promise<void>((resolve) => setTimeout(resolve, ms));
+const sleep = (ms: number) =>
+  new Promise<void>((resolve) => setTimeout(resolve, ms));
 
-export async function control(site: Site, path: string, body: unknown, method = "POST"): Promise<void> {
+export async function control(
+  site: Site,
+  path: string,
+  body: unknown,
+  method = "POST",
+): Promise<void> {
   const response = await fetch(`${site.stack.emulatorUrl}/__control/${path}`, {
     method,
     ...(method === "POST" && { body: JSON.stringify(body) }),
@@ -47,7 +54,11 @@ export async function insist<Value>(run: () => Promise<Value>): Promise<Value> {
 }
 
 /** Faults of the emulator's for `ms`, whatever is asked of it meanwhile. */
-async function upstream(site: Site, ms: number, ...faults: FaultSpec[]): Promise<void> {
+async function upstream(
+  site: Site,
+  ms: number,
+  ...faults: FaultSpec[]
+): Promise<void> {
   await control(site, "faults", faults);
   await sleep(ms);
   await control(site, "faults", undefined, "DELETE");
@@ -65,8 +76,12 @@ async function standStill(site: Site, ms: number): Promise<void> {
 }
 
 async function serverProcesses(postmaster: number): Promise<number[]> {
-  const found = await new Deno.Command("pgrep", { args: ["-P", String(postmaster)] }).output();
-  const children = new TextDecoder().decode(found.stdout).split("\n").filter(Boolean).map(Number);
+  const found = await new Deno.Command("pgrep", {
+    args: ["-P", String(postmaster)],
+  }).output();
+  const children = new TextDecoder().decode(found.stdout).split("\n").filter(
+    Boolean,
+  ).map(Number);
   return [postmaster, ...children];
 }
 
@@ -96,16 +111,28 @@ async function fillAudit(site: Site): Promise<void> {
 async function emptyAudit(site: Site): Promise<void> {
   await insist(() =>
     site.sql.unsafe(
-      `${AUDIT_TABLES.map((table) => `drop trigger if exists full_disk on ${table};`).join("\n")}
+      `${
+        AUDIT_TABLES.map((table) =>
+          `drop trigger if exists full_disk on ${table};`
+        ).join("\n")
+      }
        drop function if exists eve.disk_is_full();`,
     ).simple()
   );
 }
 
-const AUDIT_TABLES = ["eve.attempts", "eve.requests", "eve.refusals", "public.token_usage"];
+const AUDIT_TABLES = [
+  "eve.attempts",
+  "eve.requests",
+  "eve.refusals",
+  "public.token_usage",
+];
 
 /** The database's clock, moved from the real one by `offsetMs`. */
-export async function moveClock(sql: postgres.Sql, offsetMs: number): Promise<void> {
+export async function moveClock(
+  sql: postgres.Sql,
+  offsetMs: number,
+): Promise<void> {
   await sql.unsafe(`
     create or replace function eve.clock_ms() returns bigint language plpgsql volatile set search_path = ''
     as $$ begin return floor(extract(epoch from clock_timestamp()) * 1000)::bigint + (${
@@ -134,7 +161,9 @@ export const TROUBLES = {
     run: async ({ stack }) => {
       const { pid } = stack.database;
       signal(pid!, "SIGKILL");
-      while (stack.database.pid === undefined || stack.database.pid === pid) await sleep(20);
+      while (stack.database.pid === undefined || stack.database.pid === pid) {
+        await sleep(20);
+      }
     },
   },
   database_gone: {
@@ -178,7 +207,8 @@ export const TROUBLES = {
       ),
   },
   upstream_garbled: {
-    name: "upstream breaks off: resets, errors in mid-stream, half JSON, empty answers",
+    name:
+      "upstream breaks off: resets, errors in mid-stream, half JSON, empty answers",
     run: (site, ms) =>
       upstream(
         site,
@@ -188,11 +218,11 @@ export const TROUBLES = {
   },
   key_rejected: {
     name: "upstream rejects a key as leaked; a person puts it right afterwards",
-    run: async (site, ms) => {
+    run: async (site, ms, key = "demo-key-c") => {
       await upstream(site, ms, {
         kind: "status",
         error: "key_leaked",
-        match: { key: "demo-key-c" },
+        match: { key },
         times: null,
       });
       await switchKeys(site, true);
@@ -210,19 +240,34 @@ export const TROUBLES = {
     name: "the notebooks' tokens are revoked",
     run: async ({ sql }) => {
       await insist(() =>
-        sql`update eve.scoped_tokens set revoked_at = eve.clock() where revoked_at is null`.execute()
+        sql`update eve.scoped_tokens set revoked_at = eve.clock() where revoked_at is null`
+          .execute()
+      );
+    },
+  },
+  limits_halved: {
+    name: "every limit is halved, and raised again",
+    run: async ({ sql }, ms) => {
+      await insist(() =>
+        sql`update public.google_ai_model_limits set rpm = rpm / 2, tpm = tpm / 2`
+          .execute()
+      );
+      await sleep(ms);
+      await insist(() =>
+        sql`update public.google_ai_model_limits set rpm = rpm * 2, tpm = tpm * 2`
+          .execute()
       );
     },
   },
   clock_forward: {
-    name: "the database's clock jumps ahead by an hour, and back",
+    name: "the database's clock jumps ahead by ten minutes, and back",
     movesClock: true,
-    run: (site, ms) => clockTrip(site, ms, 3_600_000),
+    run: (site, ms) => clockTrip(site, ms, CLOCK_JUMP_MS),
   },
   clock_back: {
-    name: "the database's clock jumps back by an hour, and ahead again",
+    name: "the database's clock jumps back by ten minutes, and ahead again",
     movesClock: true,
-    run: (site, ms) => clockTrip(site, ms, -3_600_000),
+    run: (site, ms) => clockTrip(site, ms, -CLOCK_JUMP_MS),
   },
 } satisfies Record<string, Trouble>;
 
@@ -238,7 +283,14 @@ const GARBLED: FaultSpec[] = [
   { kind: "empty_answer" },
 ];
 
-async function clockTrip(site: Site, ms: number, offsetMs: number): Promise<void> {
+/** Many windows and leases, and seldom past a midnight. */
+const CLOCK_JUMP_MS = 600_000;
+
+async function clockTrip(
+  site: Site,
+  ms: number,
+  offsetMs: number,
+): Promise<void> {
   await insist(() => moveClock(site.sql, offsetMs));
   try {
     await sleep(ms);
@@ -251,7 +303,8 @@ async function switchKeys({ sql }: Site, on: boolean): Promise<void> {
   await insist(() =>
     sql`
       update public.google_ai_api_keys
-      set is_active = ${on}, blocked_until = null, blocked_reason = null`.execute()
+      set is_active = ${on}, blocked_until = null, blocked_reason = null`
+      .execute()
   );
   if (on) await insist(() => sql`delete from eve.key_model_blocks`.execute());
 }

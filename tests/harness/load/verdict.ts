@@ -4,7 +4,14 @@
  */
 import type postgres from "postgres";
 import type { SeenRequest } from "../../../local/emulator/journal.ts";
-import { checkBooks, checkBudgets, checkLimits, groupBy, type LaneLimits, readGrants } from "../checker.ts";
+import {
+  checkBooks,
+  checkBudgets,
+  checkLimits,
+  groupBy,
+  type LaneLimits,
+  readGrants,
+} from "../checker.ts";
 import { idInBody } from "./call.ts";
 import { type CallRecord, outcomeOf } from "./traffic.ts";
 
@@ -18,8 +25,10 @@ export interface Terms {
   killed?: boolean;
   /** Refusals by the emulator for want of quota that the run's faults explain; 0 unless said. */
   explainedRefusals?: number;
-  /** False where the database's clock was moved: then only the emulator can judge the minute. */
+  /** False where the database's clock was moved just now: then only the emulator can judge the minute. */
   windows?: boolean;
+  /** Windows are judged from here on, in ms since 1970; the clock was moved before. */
+  windowsFromMs?: number;
 }
 
 export interface Verdict {
@@ -77,11 +86,14 @@ export async function judge(
   const say = (what: string) => violations.push(what);
   const attempts = await readAttempts(sql);
   const seen = await readSeen(emulatorUrl);
-  const stats = await (await fetch(`${emulatorUrl}/__control/stats?last=0`)).json();
+  const stats = await (await fetch(`${emulatorUrl}/__control/stats?last=0`))
+    .json();
 
   for (const record of records) {
     for (const answer of record.tries) {
-      if (answer.kind === "wrong") say(`wrong: ${describe(record)}: ${answer.what}`);
+      if (answer.kind === "wrong") {
+        say(`wrong: ${describe(record)}: ${answer.what}`);
+      }
     }
   }
 
@@ -90,36 +102,63 @@ export async function judge(
 
   const grants = await readGrants(sql);
   if (terms.windows ?? true) {
-    for (const { guarantee, what } of checkLimits(grants, (grant) => terms.limitsOf(grant.model))) {
+    const judged = grants.filter(({ startMs }) =>
+      startMs >= (terms.windowsFromMs ?? 0)
+    );
+    for (
+      const { guarantee, what } of checkLimits(
+        judged,
+        (grant) => terms.limitsOf(grant.model),
+      )
+    ) {
       say(`${guarantee}: ${what}`);
     }
-    for (const { guarantee, what } of await checkBooks(sql, grants)) say(`${guarantee}: ${what}`);
+    for (const { guarantee, what } of await checkBooks(sql, grants)) {
+      say(`${guarantee}: ${what}`);
+    }
   }
-  for (const { guarantee, what } of await checkBudgets(sql)) say(`${guarantee}: ${what}`);
+  for (const { guarantee, what } of await checkBudgets(sql)) {
+    say(`${guarantee}: ${what}`);
+  }
 
   const refusedUpstream: number = stats.refused.total;
   if (refusedUpstream > (terms.explainedRefusals ?? 0)) {
     say(
-      `quota: the emulator refused ${refusedUpstream} calls, explained are ${terms.explainedRefusals ?? 0}`,
+      `quota: the emulator refused ${refusedUpstream} calls, explained are ${
+        terms.explainedRefusals ?? 0
+      }`,
     );
   }
 
   const tally = compare(attempts, seen, say);
   const expiredIds = new Set(
-    attempts.filter((attempt) => attempt.outcome === "expired").map((attempt) => attempt.requestId),
+    attempts.filter((attempt) => attempt.outcome === "expired").map((attempt) =>
+      attempt.requestId
+    ),
   );
-  const answeredButExpired = await checkAnswers(sql, records, expiredIds, terms.killed ?? false, say);
+  const answeredButExpired = await checkAnswers(
+    sql,
+    records,
+    expiredIds,
+    terms.killed ?? false,
+    say,
+  );
   await checkCounters(sql, attempts, say);
 
   return {
     violations,
     figures: {
       ...told(records),
-      upstream: { calls: tally.seenCalls, tokens: tally.seenTokens, refused: refusedUpstream },
+      upstream: {
+        calls: tally.seenCalls,
+        tokens: tally.seenTokens,
+        refused: refusedUpstream,
+      },
       booked: bookedSum(attempts),
       never_arrived: tally.neverArrived,
       sent_twice: tally.sentTwice,
-      expired: attempts.filter((attempt) => attempt.outcome === "expired").length,
+      expired:
+        attempts.filter((attempt) => attempt.outcome === "expired").length,
       answered_but_expired: answeredButExpired,
     },
   };
@@ -130,19 +169,32 @@ function compare(
   attempts: Attempt[],
   seen: Map<string, SeenRequest[]>,
   say: (what: string) => void,
-): { seenCalls: number; seenTokens: number; neverArrived: number; sentTwice: number } {
+): {
+  seenCalls: number;
+  seenTokens: number;
+  neverArrived: number;
+  sentTwice: number;
+} {
   const tally = { seenCalls: 0, seenTokens: 0, neverArrived: 0, sentTwice: 0 };
-  const booked = groupBy(attempts.filter((attempt) => attempt.dispatched), (attempt) => attempt.requestId);
+  const booked = groupBy(
+    attempts.filter((attempt) => attempt.dispatched),
+    (attempt) => attempt.requestId,
+  );
   for (const [id, calls] of seen) {
     const counted = calls.filter((call) => call.used !== null);
     tally.seenCalls += counted.length;
-    tally.seenTokens += counted.reduce((sum, call) => sum + call.used!.tokens, 0);
+    tally.seenTokens += counted.reduce(
+      (sum, call) => sum + call.used!.tokens,
+      0,
+    );
     const unbooked = counted.length - (booked.get(id)?.length ?? 0);
     if (unbooked <= 0) continue;
     // A dropped connection without a status is what makes the runtime send again (docs/guarantees.md).
     const dropped = counted.filter((call) => call.status === null).length;
     if (unbooked > dropped) {
-      say(`unbooked: ${id} was called ${counted.length} times, ${unbooked} of them unbooked`);
+      say(
+        `unbooked: ${id} was called ${counted.length} times, ${unbooked} of them unbooked`,
+      );
     } else tally.sentTwice += unbooked;
   }
   for (const [id, ones] of booked) {
@@ -150,14 +202,20 @@ function compare(
     const counted = calls.filter((call) => call.used !== null);
     tally.neverArrived += Math.max(0, ones.length - calls.length);
     const succeeded = ones.filter((one) => one.outcome === "succeeded");
-    if (succeeded.length > counted.filter((call) => call.status === 200).length) {
-      say(`books: ${id} succeeded ${succeeded.length} times, upstream answered ${counted.length}`);
+    if (
+      succeeded.length > counted.filter((call) => call.status === 200).length
+    ) {
+      say(
+        `books: ${id} succeeded ${succeeded.length} times, upstream answered ${counted.length}`,
+      );
     }
     for (const one of ones) {
       if (one.real === null || one.estimated) continue;
       if (!counted.some((call) => call.used!.tokens === one.real)) {
         say(
-          `books: ${id}.${one.attempt} has ${one.real} tokens, upstream counted ${counted[0]?.used?.tokens}`,
+          `books: ${id}.${one.attempt} has ${one.real} tokens, upstream counted ${
+            counted[0]?.used?.tokens
+          }`,
         );
       }
     }
@@ -174,14 +232,20 @@ async function checkAnswers(
   say: (what: string) => void,
 ): Promise<number> {
   const rows = await sql`select request_id, state from eve.requests`;
-  const states = new Map(rows.map((row) => [row.request_id as string, row.state as string]));
+  const states = new Map(
+    rows.map((row) => [row.request_id as string, row.state as string]),
+  );
   let answeredButExpired = 0;
   for (const record of records) {
     if (outcomeOf(record).kind !== "answered") continue;
     const state = states.get(record.order.id);
     if (state === "succeeded") continue;
     if (killed && expired.has(record.order.id)) answeredButExpired++;
-    else say(`books: ${describe(record)} was answered, and stands as ${state ?? "nothing"}`);
+    else {say(
+        `books: ${describe(record)} was answered, and stands as ${
+          state ?? "nothing"
+        }`,
+      );}
   }
   return answeredButExpired;
 }
@@ -196,13 +260,21 @@ async function checkCounters(
     select coalesce(sum(rpm_used), 0)::int as starts from public.google_ai_usage_counters`;
   const dispatched = attempts.filter((attempt) => attempt.dispatched).length;
   if (counters!.starts !== dispatched) {
-    say(`books: usage counters hold ${counters!.starts} starts, the audit ${dispatched}`);
+    say(
+      `books: usage counters hold ${
+        counters!.starts
+      } starts, the audit ${dispatched}`,
+    );
   }
   const [usage] = await sql`
     select count(*)::int as rows, (select count(*)::int from eve.attempts where total_tokens is not null) as attempts
     from public.token_usage`;
   if (usage!.rows !== usage!.attempts) {
-    say(`books: token_usage has ${usage!.rows} rows, the audit ${usage!.attempts} attempts with tokens`);
+    say(
+      `books: token_usage has ${usage!.rows} rows, the audit ${
+        usage!.attempts
+      } attempts with tokens`,
+    );
   }
 }
 
@@ -226,8 +298,11 @@ async function readAttempts(sql: postgres.Sql): Promise<Attempt[]> {
 }
 
 /** What the emulator saw, by the request id in the prompt. */
-async function readSeen(emulatorUrl: string): Promise<Map<string, SeenRequest[]>> {
-  const requests: SeenRequest[] = await (await fetch(`${emulatorUrl}/__control/requests`)).json();
+async function readSeen(
+  emulatorUrl: string,
+): Promise<Map<string, SeenRequest[]>> {
+  const requests: SeenRequest[] =
+    await (await fetch(`${emulatorUrl}/__control/requests`)).json();
   const ours = requests.filter((request) => CALLS.has(request.method ?? ""));
   const seen = groupBy(ours, (request) => idInBody(request.body) ?? "");
   seen.delete("");
@@ -236,22 +311,33 @@ async function readSeen(emulatorUrl: string): Promise<Map<string, SeenRequest[]>
 
 function bookedSum(attempts: Attempt[]): Figures["booked"] {
   const dispatched = attempts.filter((attempt) => attempt.dispatched);
-  const sum = (ones: Attempt[]) => ones.reduce((total, one) => total + (one.real ?? one.booked), 0);
+  const sum = (ones: Attempt[]) =>
+    ones.reduce((total, one) => total + (one.real ?? one.booked), 0);
   return {
     starts: dispatched.length,
     tokens: sum(dispatched),
-    estimated: sum(dispatched.filter((one) => one.real === null || one.estimated)),
+    estimated: sum(
+      dispatched.filter((one) => one.real === null || one.estimated),
+    ),
   };
 }
 
 function told(records: readonly CallRecord[]) {
   const refused: Record<string, number> = {};
-  const count = { answered: 0, replayed: 0, lost: 0, left: 0, wrong: 0, tries: 0 };
+  const count = {
+    answered: 0,
+    replayed: 0,
+    lost: 0,
+    left: 0,
+    wrong: 0,
+    tries: 0,
+  };
   for (const record of records) {
     count.tries += record.tries.length;
     const last = outcomeOf(record);
-    if (last.kind === "refused") refused[last.code] = (refused[last.code] ?? 0) + 1;
-    else count[last.kind]++;
+    if (last.kind === "refused") {
+      refused[last.code] = (refused[last.code] ?? 0) + 1;
+    } else count[last.kind]++;
     if (last.kind === "answered" && last.replayed) count.replayed++;
   }
   return { calls: records.length, refused, ...count };
