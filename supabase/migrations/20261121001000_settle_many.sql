@@ -105,72 +105,25 @@ begin
   join eve.inflight i on i.request_no = t.request_no
   where t.request_no = any (v_numbers);
 
-  if v_budgets then
-    perform eve.adjust_budgets(spent.consumer_id, spent.token_id, spent.received_at, 0, spent.tokens::bigint)
-    from (
-      select i.consumer_id, i.token_id, min(i.received_at) as received_at, sum(a.total_tokens - i.tokens) as tokens
-      from eve.inflight i
-      join eve.attempts a on a.request_no = i.request_no and a.attempt = i.attempt
-      where i.request_no = any (v_numbers) and a.total_tokens is not null
-        and (i.consumer_id <> v_project or i.token_id is not null)
-      group by i.consumer_id, i.token_id, eve.pacific_day(floor(extract(epoch from i.received_at) * 1000)::bigint)
-      order by i.consumer_id, i.token_id, min(i.received_at)
-    ) spent;
-  end if;
-
-  -- Under-estimated: the lane's two-span sum must know, or it would let somebody in.
-  perform
-  from eve.lanes l
-  where l.id in (select a.lane_id from eve.attempts a where a.request_no = any (v_numbers) and a.input_tokens > a.tokens_booked)
-  order by l.id
-  for no key update;
-  if found then
-    update eve.lanes l
-    set span_tokens = l.span_tokens + more.tokens - more.before, previous_span_tokens = l.previous_span_tokens + more.before
-    from (
-      select a.lane_id, sum(a.input_tokens - a.tokens_booked) as tokens,
-        coalesce(sum(a.input_tokens - a.tokens_booked) filter (where a.start_ms >> 16 < held.span_number), 0) as before
-      from eve.attempts a
-      join eve.lanes held on held.id = a.lane_id
-      where a.request_no = any (v_numbers) and a.input_tokens > a.tokens_booked
-      group by a.lane_id
-    ) more
-    where l.id = more.lane_id;
-  end if;
-
-  perform
-  from eve.lane_buckets b
-  where (b.lane_id, b.at_ms) in (
-    select a.lane_id, a.bucket_ms
-    from eve.attempts a
-    where a.request_no = any (v_numbers) and a.input_tokens <> a.tokens_booked
+  insert into eve.requests (
+    request_no, consumer_id, request_id, token_id, class, door, requested_model, model, key_id, state, attempts, wait_ms,
+    received_at, finished_at, input_tokens, output_tokens, total_tokens, error_code, finish_reason, trace_id, metadata,
+    request_hash
   )
-  order by b.lane_id, b.at_ms
-  for no key update;
-  if found then
-    update eve.lane_buckets b
-    set tokens = greatest(b.tokens + more.tokens, 0), batch_tokens = greatest(b.batch_tokens + more.batch_tokens, 0)
-    from (
-      select a.lane_id, a.bucket_ms, sum(a.input_tokens - a.tokens_booked) as tokens,
-        coalesce(sum(a.input_tokens - a.tokens_booked) filter (where a.class = 'batch'), 0) as batch_tokens
-      from eve.attempts a
-      where a.request_no = any (v_numbers) and a.input_tokens <> a.tokens_booked
-      group by a.lane_id, a.bucket_ms
-    ) more
-    where b.lane_id = more.lane_id and b.at_ms = more.bucket_ms;
+  select i.request_no, i.consumer_id, i.request_id, i.token_id, i.class, i.door, i.requested_model, i.model, i.key_id,
+    a.outcome, i.attempt, i.wait_ms, i.received_at, v_now, a.input_tokens, a.output_tokens, a.total_tokens, a.error_code,
+    a.finish_reason, i.trace_id, i.metadata, i.request_hash
+  from eve.inflight i
+  join eve.attempts a on a.request_no = i.request_no and a.attempt = i.attempt
+  where i.request_no = any (v_numbers)
+  on conflict do nothing;
+  if v_results then
+    insert into eve.request_results (request_no, result)
+    select t.request_no, t.result
+    from jsonb_to_recordset(eve_settle_many.settlements) as t (request_no bigint, result jsonb)
+    where t.request_no = any (v_numbers) and t.result <> 'null'
+    on conflict do nothing;
   end if;
-
-  -- In the order in which those who clear dead reservations take the counters.
-  for v_used in
-    select a.key_id, a.model, a.start_ms / 60000 * 60000 as start_ms, count(*)::integer as calls,
-      sum(coalesce(a.input_tokens, a.tokens_booked))::bigint as tokens
-    from eve.attempts a
-    where a.request_no = any (v_numbers) and a.settled_at = v_now
-    group by 1, 2, 3
-    order by 1, 2, 3
-  loop
-    perform eve.count_calls(v_used.key_id, v_used.model, v_used.start_ms, v_used.calls, v_used.tokens);
-  end loop;
 
   perform
     case when not a.usage_estimated then eve.learn_estimate(i.model, i.request_no, i.estimated_tokens, a.input_tokens) end,
@@ -191,26 +144,84 @@ begin
   where i.request_no = any (v_numbers)
   order by i.request_no;
 
-  insert into eve.requests (
-    request_no, consumer_id, request_id, token_id, class, door, requested_model, model, key_id, state, attempts, wait_ms,
-    received_at, finished_at, input_tokens, output_tokens, total_tokens, error_code, finish_reason, trace_id, metadata,
-    request_hash
-  )
-  select i.request_no, i.consumer_id, i.request_id, i.token_id, i.class, i.door, i.requested_model, i.model, i.key_id,
-    a.outcome, i.attempt, i.wait_ms, i.received_at, v_now, a.input_tokens, a.output_tokens, a.total_tokens, a.error_code,
-    a.finish_reason, i.trace_id, i.metadata, i.request_hash
-  from eve.inflight i
-  join eve.attempts a on a.request_no = i.request_no and a.attempt = i.attempt
-  where i.request_no = any (v_numbers)
-  on conflict do nothing;
-  delete from eve.inflight i where i.request_no = any (v_numbers);
-  if v_results then
-    insert into eve.request_results (request_no, result)
-    select t.request_no, t.result
-    from jsonb_to_recordset(eve_settle_many.settlements) as t (request_no bigint, result jsonb)
-    where t.request_no = any (v_numbers) and t.result <> 'null'
-    on conflict do nothing;
+  -- From here on others may be kept waiting, so it comes last.
+  if v_budgets then
+    perform eve.adjust_budgets(spent.consumer_id, spent.token_id, spent.received_at, 0, spent.tokens::bigint)
+    from (
+      select i.consumer_id, i.token_id, min(i.received_at) as received_at, sum(a.total_tokens - i.tokens) as tokens
+      from eve.inflight i
+      join eve.attempts a on a.request_no = i.request_no and a.attempt = i.attempt
+      where i.request_no = any (v_numbers) and a.total_tokens is not null
+        and (i.consumer_id <> v_project or i.token_id is not null)
+      group by i.consumer_id, i.token_id, eve.pacific_day(floor(extract(epoch from i.received_at) * 1000)::bigint)
+      order by i.consumer_id, i.token_id, min(i.received_at)
+    ) spent;
   end if;
+
+  -- Under-estimated: the lane's two-span sum must know, or it would let somebody in.
+  perform
+  from eve.lanes l
+  where l.id in (
+    select i.lane_id
+    from eve.inflight i
+    join eve.attempts a on a.request_no = i.request_no and a.attempt = i.attempt
+    where i.request_no = any (v_numbers) and a.input_tokens > a.tokens_booked
+  )
+  order by l.id
+  for no key update;
+  if found then
+    update eve.lanes l
+    set span_tokens = l.span_tokens + more.tokens - more.before, previous_span_tokens = l.previous_span_tokens + more.before
+    from (
+      select a.lane_id, sum(a.input_tokens - a.tokens_booked) as tokens,
+        coalesce(sum(a.input_tokens - a.tokens_booked) filter (where a.start_ms >> 16 < held.span_number), 0) as before
+      from eve.inflight i
+      join eve.attempts a on a.request_no = i.request_no and a.attempt = i.attempt
+      join eve.lanes held on held.id = a.lane_id
+      where i.request_no = any (v_numbers) and a.input_tokens > a.tokens_booked
+      group by a.lane_id
+    ) more
+    where l.id = more.lane_id;
+  end if;
+
+  perform
+  from eve.lane_buckets b
+  where (b.lane_id, b.at_ms) in (
+    select a.lane_id, a.bucket_ms
+    from eve.inflight i
+    join eve.attempts a on a.request_no = i.request_no and a.attempt = i.attempt
+    where i.request_no = any (v_numbers) and a.input_tokens <> a.tokens_booked
+  )
+  order by b.lane_id, b.at_ms
+  for no key update;
+  if found then
+    update eve.lane_buckets b
+    set tokens = greatest(b.tokens + more.tokens, 0), batch_tokens = greatest(b.batch_tokens + more.batch_tokens, 0)
+    from (
+      select a.lane_id, a.bucket_ms, sum(a.input_tokens - a.tokens_booked) as tokens,
+        coalesce(sum(a.input_tokens - a.tokens_booked) filter (where a.class = 'batch'), 0) as batch_tokens
+      from eve.inflight i
+      join eve.attempts a on a.request_no = i.request_no and a.attempt = i.attempt
+      where i.request_no = any (v_numbers) and a.input_tokens <> a.tokens_booked
+      group by a.lane_id, a.bucket_ms
+    ) more
+    where b.lane_id = more.lane_id and b.at_ms = more.bucket_ms;
+  end if;
+
+  -- In the order in which those who clear dead reservations take the counters.
+  for v_used in
+    select a.key_id, a.model, a.start_ms / 60000 * 60000 as start_ms, count(*)::integer as calls,
+      sum(coalesce(a.input_tokens, a.tokens_booked))::bigint as tokens
+    from eve.inflight i
+    join eve.attempts a on a.request_no = i.request_no and a.attempt = i.attempt
+    where i.request_no = any (v_numbers)
+    group by 1, 2, 3
+    order by 1, 2, 3
+  loop
+    perform eve.count_calls(v_used.key_id, v_used.model, v_used.start_ms, v_used.calls, v_used.tokens);
+  end loop;
+
+  delete from eve.inflight i where i.request_no = any (v_numbers);
 
   return (
     select jsonb_agg(

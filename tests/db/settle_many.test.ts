@@ -8,6 +8,7 @@ import {
   clearLedger,
   freezeClock,
   reserve,
+  type ReserveOptions,
   type TestClock,
 } from "../harness/admission.ts";
 import { cloneDatabase, type TestDatabase } from "../harness/database.ts";
@@ -143,13 +144,19 @@ describe("eve_settle_many", () => {
     const settlements: Told[] = [];
     for (let n = 0; n < 40; n++) {
       const scoped = upTo(3);
-      const grant = await reserve(sql, `r${n}`, {
+      const options: ReserveOptions = {
         models: [upTo(2) === 0 ? "m" : "n"],
         tokens: 1 + upTo(60),
         class: upTo(3) === 0 ? "batch" : "interactive",
         consumerId: scoped > 0 ? consumerId : null,
         tokenId: scoped > 1 ? tokenId : null,
-      });
+      };
+      let grant = await reserve(sql, `r${n}`, options);
+      if (upTo(4) === 0) {
+        // An answer that was none; the request goes on with its second attempt.
+        await settleOne(sql, told(grant, { outcome: "failed", final: false, input_tokens: 5 + upTo(40) }));
+        grant = await reserve(sql, `r${n}`, { ...options, attempt: 2 });
+      }
       expect(grant).toMatchObject({ status: "granted" });
       await clock.advance(upTo(4_000));
       if (upTo(10) === 0) continue; // Still running.
@@ -172,7 +179,7 @@ describe("eve_settle_many", () => {
       expect(await settleMany(sql, settlements)).toEqual(settlements.map(() => ({ status: "settled" })));
     });
     expect(together).toEqual(singly);
-    expect(together["eve.attempts"]).toHaveLength(settlements.length);
+    expect(together["eve.requests"]).toHaveLength(settlements.length);
   });
 
   test("what does not simply end is left to eve_settle, and holds up nobody", async () => {
