@@ -17,18 +17,14 @@
 import { freePorts } from "../local/ports.ts";
 import { removeHomeElsewhere } from "../local/postgres_place.ts";
 import { startStack } from "../local/stack.ts";
-import {
-  makeTestFolder,
-  removeAbandonedTestFolders,
-} from "../tests/harness/folders.ts";
+import { makeTestFolder, removeAbandonedTestFolders } from "../tests/harness/folders.ts";
 import { openSite, STACK_OPTIONS } from "../tests/harness/load/site.ts";
 import { seededRandom } from "./quota/random.ts";
 import { soakArguments } from "./soak/arguments.ts";
 import { soak } from "./soak/run.ts";
 
 const options = soakArguments(Deno.args);
-const say = (line: string) =>
-  console.error(`${new Date().toISOString().slice(11, 19)} ${line}`);
+const say = (line: string) => console.error(`${new Date().toISOString().slice(11, 19)} ${line}`);
 
 await removeAbandonedTestFolders();
 const folder = await makeTestFolder();
@@ -49,9 +45,7 @@ try {
       const report = await soak(site, { ...options, say, printed });
       held = report.verdict === "held";
       console.log(
-        options.json
-          ? JSON.stringify({ soak: report })
-          : JSON.stringify(report, null, 2),
+        options.json ? JSON.stringify({ soak: report }) : JSON.stringify(report, null, 2),
       );
     } finally {
       await site.close();
