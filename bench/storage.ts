@@ -71,9 +71,10 @@ async function difference(
     .filter(({ bytes }) => bytes >= 1).sort((a, b) => b.bytes - a.bytes);
 }
 
-const { succeeded, refused } = await withDatabase(async (url) => {
+const { empty, succeeded, refused } = await withDatabase(async (url) => {
   const sql = postgres(url, { max: CONNECTIONS, onnotice: () => {} });
   try {
+    const [size] = await sql`select pg_database_size(current_database())::float8 as bytes`;
     await sql`insert into public.google_ai_model_limits (model, rpm, tpm, rpd) values (${MODEL}, null, null, null)`;
     await sql`
       insert into public.google_ai_api_keys (key_alias, env_var_name, quota_project)
@@ -100,7 +101,7 @@ const { succeeded, refused } = await withDatabase(async (url) => {
       `;
     });
     await sql`update public.google_ai_model_limits set rpd = 0 where model = ${MODEL}`;
-    return { succeeded, refused: await difference(sql, reserve) };
+    return { empty: size!.bytes as number, succeeded, refused: await difference(sql, reserve) };
   } finally {
     await sql.end();
   }
@@ -108,7 +109,7 @@ const { succeeded, refused } = await withDatabase(async (url) => {
 
 const total = (weights: Weight[]) => weights.reduce((sum, { bytes }) => sum + bytes, 0);
 if (Deno.args.includes("--json")) {
-  console.log(JSON.stringify({ requests: REQUESTS, succeeded, refused }));
+  console.log(JSON.stringify({ empty, requests: REQUESTS, succeeded, refused }));
 } else {
   const show = (weights: Weight[]) =>
     weights.map(({ table, bytes }) => `  ${table.padEnd(36)} ${Math.round(bytes).toString().padStart(6)}`)
@@ -119,5 +120,6 @@ if (Deno.args.includes("--json")) {
   console.log(
     `  ${"in all".padEnd(36)} ${Math.round(total(succeeded)).toString().padStart(6)}\n`,
   );
+  console.log(`An empty gateway: ${(empty / 1e6).toFixed(1)} MB\n`);
   console.log(`Bytes that a refusal leaves:\n${show(refused)}`);
 }
