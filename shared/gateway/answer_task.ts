@@ -21,6 +21,8 @@ export class AnswerTask implements Task<Answer> {
   #prompt;
   #models;
   #tokens: number;
+  /** One repair is made; a model that breaks its schema twice would do so a third time. */
+  #repaired = false;
   /** Features that models have refused while this request ran; the database learns of them at the same time. */
   #lacking = new Map<string, Set<Capability>>();
 
@@ -67,6 +69,7 @@ export class AnswerTask implements Task<Answer> {
 
   mend({ value, verdict }: Served<Answer>): boolean {
     if (verdict.ok || verdict.code !== "schema_mismatch" || this.asked.schemaRepair !== true) return false;
+    if (this.#repaired) return false;
     const given = value.candidates?.[0]?.content;
     if (given === undefined) return false;
     const instruction =
@@ -76,6 +79,7 @@ export class AnswerTask implements Task<Answer> {
       contents: [...this.asked.prompt.contents, given, { role: "user", parts: [{ text: instruction }] }],
     };
     this.#tokens = estimateTokens(this.#prompt);
+    this.#repaired = true;
     return true;
   }
 

@@ -1,0 +1,63 @@
+/** Prompts and answers that are kept for debugging: only where somebody asked for it. */
+import { describe, expect, test } from "vitest";
+import { ProviderFailure } from "../../../shared/providers/provider.ts";
+import { ANSWER, grant, REQUEST, stage } from "./stage.ts";
+
+const captured = async (asked: boolean | null, consumers: boolean) => {
+  const set = stage({ reservations: [grant({ capture: consumers })] });
+  await set.invoke({ capture: asked });
+  await Promise.all(set.background);
+  return set.captured;
+};
+
+describe("capture", () => {
+  test("is off unless it is asked for", async () => {
+    expect(await captured(null, false)).toEqual([]);
+  });
+
+  test.each([
+    ["the request asks", true, false, 1],
+    ["the consumer's row asks", null, true, 1],
+    ["the request says no to its consumer's row", false, true, 0],
+  ])("where %s", async (_, asked, consumers, kept) => {
+    const all = await captured(asked, consumers);
+    expect(all).toHaveLength(kept);
+    for (const one of all) {
+      expect(one).toEqual({ requestNo: 12, prompt: REQUEST.prompt, answer: ANSWER.answer });
+    }
+  });
+
+  test("of a stream has its pieces put together", async () => {
+    const set = stage({ reservations: [grant()] });
+    for await (const _ of set.gateway.stream({ ...REQUEST, capture: true }, set.context()));
+    await Promise.all(set.background);
+    expect(set.captured).toMatchObject([
+      { answer: { candidates: [{ content: { parts: [{ text: "Концерт" }] } }] } },
+    ]);
+  });
+
+  test("that fails is logged, and the answer goes out all the same", async () => {
+    const set = stage({ reservations: [grant()] });
+    set.parts.ledger.capture = () => Promise.reject(new Error("disk full"));
+    expect(await set.invoke({ capture: true })).toMatchObject({ verdict: { ok: true } });
+    await Promise.all(set.background);
+    expect(set.logged).toContainEqual(["capture_lost", expect.objectContaining({ request_id: "r1" })]);
+    expect(set.settlements).toHaveLength(1);
+  });
+
+  test("of a request that brought no answer is none", async () => {
+    const diagnosis = {
+      blames: "caller",
+      retryable: false,
+      block: null,
+      code: "upstream_invalid_request",
+    } as const;
+    const set = stage({
+      reservations: [grant()],
+      generate: () => Promise.reject(new ProviderFailure(diagnosis, "no", 400)),
+    });
+    await expect(set.invoke({ capture: true })).rejects.toMatchObject({ code: "upstream_invalid_request" });
+    await Promise.all(set.background);
+    expect(set.captured).toEqual([]);
+  });
+});
