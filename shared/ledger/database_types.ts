@@ -390,6 +390,37 @@ export type Database = {
         };
         Returns: Json;
       };
+      "eve_job": { Args: { "consumer_id"?: string; "id": string }; Returns: Json };
+      "eve_job_begin": {
+        Args: {
+          "consumer_id"?: string;
+          "id": string;
+          "key_name": string;
+          "model": string;
+          "provider_kind": string;
+          "request_id": string;
+          "request_no": number;
+          "settings"?: Json;
+          "stage_type": string;
+        };
+        Returns: Json;
+      };
+      "eve_job_content": { Args: { "consumer_id"?: string; "id": string }; Returns: Json };
+      "eve_job_note": {
+        Args: {
+          "content_base64"?: string;
+          "error_code"?: string;
+          "error_detail"?: string;
+          "expires_at"?: string;
+          "id": string;
+          "mime_type"?: string;
+          "result"?: Json;
+          "state": string;
+          "upstream_id"?: string;
+        };
+        Returns: Json;
+      };
+      "eve_jobs_tidy": { Args: Record<PropertyKey, never>; Returns: Json };
       "eve_key_checked": {
         Args: { "detail"?: string; "key_id": string; "outcome": string; "reason"?: string };
         Returns: Json;

@@ -16,7 +16,11 @@ immutable
 set search_path = ''
 as $$
   select case (operation).runs_in
-    when 'http' then format('select eve.request_operation(%L)', (operation).name)
+    -- Alerts open and close without HTTP too; telling them needs it.
+    when 'http' then format(
+      'select %seve.request_operation(%L)', case (operation).name when 'alerts' then 'public.eve_alerts_evaluate(), ' else '' end,
+      (operation).name
+    )
     else btrim(format(
       $command$
 do $eve$

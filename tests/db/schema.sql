@@ -293,6 +293,52 @@ create table eve.issue_windows (
 alter table eve.issue_windows enable row level security;
 comment on table eve.issue_windows is 'Tokens asked for in this minute and the one before, per address and per consumer.';
 
+create table eve.job_contents (
+  job_id uuid not null,
+  mime_type text not null,
+  content bytea not null,
+  constraint job_contents_job_id_fkey FOREIGN KEY (job_id) REFERENCES eve.jobs(id) ON DELETE CASCADE,
+  constraint job_contents_pkey PRIMARY KEY (job_id),
+  constraint job_contents_size CHECK ((octet_length(content) <= 8388608))
+);
+alter table eve.job_contents enable row level security;
+comment on table eve.job_contents is 'Files of providers that answer with the file itself. At most 8 MiB each.';
+
+create table eve.jobs (
+  id uuid not null,
+  stage_type text not null,
+  provider_kind text not null,
+  model text not null,
+  key_name text not null,
+  settings jsonb not null default '{}'::jsonb,
+  consumer_id uuid,
+  request_id text not null,
+  request_no bigint not null,
+  state text not null default 'submitting'::text,
+  upstream_id text,
+  result jsonb,
+  error_code text,
+  error_detail text,
+  submitted_at timestamp with time zone not null default now(),
+  checked_at timestamp with time zone,
+  finished_at timestamp with time zone,
+  expires_at timestamp with time zone,
+  constraint jobs_error_given CHECK (((state <> 'failed'::text) OR (error_code IS NOT NULL))),
+  constraint jobs_pkey PRIMARY KEY (id),
+  constraint jobs_result_given CHECK (((state <> 'succeeded'::text) OR (result IS NOT NULL))),
+  constraint jobs_state_known CHECK ((state = ANY (ARRAY['submitting'::text, 'running'::text, 'succeeded'::text, 'failed'::text]))),
+  constraint jobs_upstream_named CHECK (((state <> 'running'::text) OR (upstream_id IS NOT NULL)))
+);
+alter table eve.jobs enable row level security;
+CREATE INDEX jobs_submitted_at_idx ON eve.jobs USING btree (submitted_at);
+comment on table eve.jobs is 'Speech, songs and videos that are being made or have been. It has no foreign keys: it outlives what it names.';
+comment on column eve.jobs.key_name is 'The env_var_name of the key that submitted it: it is asked about with the same key.';
+comment on column eve.jobs.settings is 'Those of the provider when it was submitted.';
+comment on column eve.jobs.consumer_id is 'Whose it is; null: the project''s own.';
+comment on column eve.jobs.upstream_id is 'By which the provider knows it.';
+comment on column eve.jobs.result is 'Files with their addresses and types.';
+comment on column eve.jobs.expires_at is 'From then on the provider may have deleted the files.';
+
 create table eve.key_checks (
   key_id uuid not null,
   checked_at timestamp with time zone not null,
@@ -2075,6 +2121,66 @@ create function public.eve_issue_token(
   security invoker
   set search_path="";
 comment on function public.eve_issue_token is 'Records a token for a notebook, within what its consumer may do, or says why not. The caller signs it.';
+
+create function public.eve_job(id uuid, consumer_id uuid DEFAULT NULL::uuid)
+  returns jsonb
+  language sql
+  stable
+  security invoker
+  set search_path="";
+comment on function public.eve_job is 'A job, if it is the consumer''s; any for the project. Null: there is none.';
+
+create function public.eve_job_begin(
+    id uuid,
+    stage_type text,
+    provider_kind text,
+    model text,
+    key_name text,
+    request_id text,
+    request_no bigint,
+    consumer_id uuid DEFAULT NULL::uuid,
+    settings jsonb DEFAULT '{}'::jsonb
+  )
+  returns jsonb
+  language plpgsql
+  volatile
+  security invoker
+  set search_path="";
+comment on function public.eve_job_begin is 'Writes a job down before it is submitted, so that nothing that was paid for is lost.';
+
+create function public.eve_job_content(id uuid, consumer_id uuid DEFAULT NULL::uuid)
+  returns jsonb
+  language sql
+  stable
+  security invoker
+  set search_path="";
+comment on function public.eve_job_content is 'The file of a job whose provider answered with the file itself; null: there is none.';
+
+create function public.eve_job_note(
+    id uuid,
+    state text,
+    upstream_id text DEFAULT NULL::text,
+    result jsonb DEFAULT NULL::jsonb,
+    error_code text DEFAULT NULL::text,
+    error_detail text DEFAULT NULL::text,
+    expires_at timestamp with time zone DEFAULT NULL::timestamp with time zone,
+    mime_type text DEFAULT NULL::text,
+    content_base64 text DEFAULT NULL::text
+  )
+  returns jsonb
+  language plpgsql
+  volatile
+  security invoker
+  set search_path="";
+comment on function public.eve_job_note is 'Notes how a job stands; one that has ended stays as it ended.';
+
+create function public.eve_jobs_tidy()
+  returns jsonb
+  language plpgsql
+  volatile
+  security invoker
+  set search_path="";
+comment on function public.eve_jobs_tidy is 'Deletes files that have expired and jobs that are older than ninety days.';
 
 create function public.eve_key_checked(
     key_id uuid,

@@ -450,6 +450,15 @@ describe("telling", () => {
   });
 });
 
+test("the schedule looks for alerts whether HTTP works or not", async () => {
+  const [job] = await sql`select command from cron.job where jobname = 'eve_alerts'`;
+  await addModel(sql, "m");
+  await addKey(sql, "one");
+  await sql`update public.google_ai_api_keys set is_active = false, blocked_until = 'infinity', blocked_reason = 'key_leaked'`;
+  await sql.unsafe(job!.command);
+  expect(await kinds()).toContain("key_disabled");
+});
+
 test("every kind that a function writes is described", async () => {
   const rows = await sql<{ source: string }[]>`
     select p.prosrc as source
