@@ -1,4 +1,4 @@
-import type postgres from "postgres";
+import postgres from "postgres";
 import { SqlFailure, type Transport } from "./transport.ts";
 
 export interface DirectOptions {
@@ -77,59 +77,52 @@ class Link {
  * cold caches and in waking each other at a lane's lock.
  */
 export function directTransport(options: DirectOptions): DirectTransport {
-  const opening = open(options);
-  // Whoever calls learns of it.
-  opening.catch(() => {});
-  const from =
-    (order: (links: readonly Link[]) => readonly Link[]): Transport => async (sqlFunction, args, signal) => {
-      const { links, PostgresError } = await opening;
-      signal.throwIfAborted();
-      const names = Object.keys(args);
-      for (const name of [sqlFunction, ...names]) {
-        if (!NAME.test(name)) {
-          throw new Error(`not a name of a function or argument: ${JSON.stringify(name)}`);
-        }
+  const links = open(options);
+  const from = (order: readonly Link[]): Transport => async (sqlFunction, args, signal) => {
+    signal.throwIfAborted();
+    const names = Object.keys(args);
+    for (const name of [sqlFunction, ...names]) {
+      if (!NAME.test(name)) {
+        throw new Error(`not a name of a function or argument: ${JSON.stringify(name)}`);
       }
-      const named = names.map((name, index) => `${name} => $${index + 1}`).join(", ");
-      const values = Object.values(args).map(asText);
-      const link = chosen(order(links));
-      link.enter();
-      const query = link.sql.unsafe(`select public.${sqlFunction}(${named}) as answer`, values, {
-        prepare: !options.pooler,
-      });
-      const answered = Promise.withResolvers<Awaited<typeof query>>();
-      const onAbort = () => {
-        query.cancel();
-        answered.reject(signal.reason);
-      };
-      signal.addEventListener("abort", onAbort, { once: true });
-      query.then(answered.resolve, answered.reject);
-      try {
-        const [row] = await answered.promise;
-        return row?.answer;
-      } catch (thrown) {
-        signal.throwIfAborted();
-        if (thrown instanceof PostgresError) throw new SqlFailure(thrown.code, thrown.message);
-        throw thrown;
-      } finally {
-        link.leave();
-        signal.removeEventListener("abort", onAbort);
-      }
+    }
+    const named = names.map((name, index) => `${name} => $${index + 1}`).join(", ");
+    const values = Object.values(args).map(asText);
+    const link = chosen(order);
+    link.enter();
+    const query = link.sql.unsafe(`select public.${sqlFunction}(${named}) as answer`, values, {
+      prepare: !options.pooler,
+    });
+    const answered = Promise.withResolvers<Awaited<typeof query>>();
+    const onAbort = () => {
+      query.cancel();
+      answered.reject(signal.reason);
     };
+    signal.addEventListener("abort", onAbort, { once: true });
+    query.then(answered.resolve, answered.reject);
+    try {
+      const [row] = await answered.promise;
+      return row?.answer;
+    } catch (thrown) {
+      signal.throwIfAborted();
+      if (thrown instanceof postgres.PostgresError) throw new SqlFailure(thrown.code, thrown.message);
+      throw thrown;
+    } finally {
+      link.leave();
+      signal.removeEventListener("abort", onAbort);
+    }
+  };
   return {
-    call: from((links) => links),
-    afterwards: from((links) => links.toReversed()),
+    call: from(links),
+    afterwards: from(links.toReversed()),
     close: async () => {
-      const { links } = await opening;
       await Promise.all(links.map(({ sql }) => sql.end({ timeout: 5 })));
     },
   };
 }
 
-/** The driver is loaded when a transport is made: a function that goes over the REST API starts without it. */
-async function open({ url, connections, pooler }: DirectOptions) {
-  const { default: postgres } = await import("postgres");
-  const links = Array.from({ length: connections }, () =>
+function open({ url, connections, pooler }: DirectOptions): Link[] {
+  return Array.from({ length: connections }, () =>
     new Link(postgres(url, {
       max: 1,
       prepare: !pooler,
@@ -142,7 +135,6 @@ async function open({ url, connections, pooler }: DirectOptions) {
       types: AS_THEY_ARE,
       onnotice: () => {},
     })));
-  return { links, PostgresError: postgres.PostgresError };
 }
 
 /** The first that is free, else the one with the shortest line. */
