@@ -71,7 +71,8 @@ test("a service is added, used, rotated, switched off and deleted", async () => 
   const unsure = await run("consumers", "delete", "bot");
   expect([unsure.code, unsure.complained]).toEqual([2, expect.stringContaining("--yes")]);
   expect((await run("consumers", "delete", "bot", "--yes")).code).toBe(0);
-  expect((await ask(secret)).status).toBe(401);
+  // Unknown, or known for a moment still to the function and refused by the reservation.
+  expect([401, 403]).toContain((await ask(secret)).status);
 });
 
 test("a token is issued and revoked, and stops at the next call", async () => {

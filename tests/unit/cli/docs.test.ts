@@ -27,3 +27,27 @@ describe("docs/cli.md", () => {
     for (const code of Object.values(EXIT)) expect(page).toMatch(new RegExp(`^\\| ${code} +\\|`, "m"));
   });
 });
+
+describe("docs/operating.md", () => {
+  const operating = Deno.readTextFileSync(`${CHECKOUT}/docs/operating.md`);
+  const folder = `${CHECKOUT}/supabase/migrations`;
+  const migrations = [...Deno.readDirSync(folder)].map(({ name }) =>
+    Deno.readTextFileSync(`${folder}/${name}`)
+  ).join("\n");
+  /** The first values of the rows that the migrations put into a table. */
+  const rowsOf = (table: string) =>
+    [...migrations.matchAll(new RegExp(`insert into ${table} \\([^)]*\\) values\n((?: {2}\\('.*\n)+)`, "g"))]
+      .flatMap(([, rows]) => [...rows!.matchAll(/^ {2}\('([a-z_]+)'/gm)].map((match) => match[1]!));
+
+  test("says of every alert what to do", () => {
+    const kinds = rowsOf("eve.alert_kinds");
+    expect(kinds.length).toBeGreaterThan(9);
+    expect(kinds.filter((kind) => !operating.includes(`\`${kind}\``))).toEqual([]);
+  });
+
+  test("has every operation with its schedule", () => {
+    const operations = rowsOf("eve.operations");
+    expect(operations).toContain("sweep");
+    expect(operations.filter((name) => !new RegExp(`^\\| \`${name}\` `, "m").test(operating))).toEqual([]);
+  });
+});

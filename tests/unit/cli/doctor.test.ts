@@ -212,14 +212,14 @@ const REDS: [string, Partial<Facts>, string, RegExp, RegExp][] = [
   [
     "Vault does not know where the project is",
     of({ vault_names: ["eve_project_url"] }),
-    "schedule's way to the functions",
+    "scheduled calls",
     /Vault has no eve_secret_key, so key_health do not run/,
     /maintenance connect/,
   ],
   [
     "no scheduled call goes well",
     of({ http_last_hour: { answered: 0, refused: 3, unanswered: 1, last_error: "401" } }),
-    "schedule's way to the functions",
+    "scheduled calls",
     /none of 4 .* 401/,
     /maintenance connect/,
   ],
@@ -318,7 +318,7 @@ describe("yellow, with what to do, when", () => {
     [
       "some scheduled calls fail",
       of({ http_last_hour: { answered: 60, refused: 1, unanswered: 0, last_error: "503" } }),
-      "schedule's way to the functions",
+      "scheduled calls",
     ],
     ["the keys could not be checked", { keysChecked: { done: false, why: "status 500" } }, "key a"],
     [

@@ -1,5 +1,8 @@
 /** Tables as they come out of Google's documentation, AI Studio and spreadsheets. */
+import fc from "fast-check";
 import { describe, expect, test } from "vitest";
+import { csv } from "../../../cli/eve/csv.ts";
+import { cellsOf } from "../../../cli/eve/limits/cells.ts";
 import { idFrom, knownModel } from "../../../cli/eve/limits/model_name.ts";
 import { planImport } from "../../../cli/eve/limits/plan.ts";
 import { readQuantity } from "../../../cli/eve/limits/quantity.ts";
@@ -251,4 +254,54 @@ describe("what would change", () => {
       { line: 3, message: expect.stringContaining("other limits on line 2") },
     ]);
   });
+});
+
+test("whatever a spreadsheet writes is read as it was", () => {
+  // Letters, digits and everything that has a meaning in CSV, but no blanks at the ends, which are trimmed.
+  const cell = fc.stringMatching(/^[a-z0-9][a-z0-9,;"\n ]{0,12}[a-z0-9]$/).map((text) =>
+    text.replaceAll(/ +/g, " ")
+  );
+  fc.assert(
+    fc.property(fc.array(fc.tuple(cell, cell, cell), { minLength: 1, maxLength: 8 }), (rows) => {
+      const read = cellsOf(csv(["first", "second", "third"], rows)).map(({ cells }) => cells);
+      const flat = (text: string) => text.replaceAll(/\s+/g, " ");
+      expect(read).toEqual([["first", "second", "third"], ...rows.map((row) => row.map(flat))]);
+    }),
+    { numRuns: 300 },
+  );
+});
+
+test("nothing that is pasted ends it: it is rows, or problems with their lines", () => {
+  const text = fc.array(
+    fc.constantFrom(
+      "Model",
+      "RPM",
+      "TPM",
+      "|",
+      ",",
+      "\t",
+      ";",
+      '"',
+      "\n",
+      "---",
+      "10",
+      "4M",
+      "1.5",
+      "gemma",
+      " ",
+      "\\",
+      "(",
+      "[1]",
+    ),
+    { maxLength: 60 },
+  ).map((pieces) => pieces.join(""));
+  fc.assert(
+    fc.property(text, (pasted) => {
+      const { rows, problems } = readLimitsTable(pasted);
+      expect(rows.length + problems.length).toBeGreaterThan(0);
+      const lines = pasted.split("\n").length;
+      for (const { line } of [...rows, ...problems]) expect(line >= 1 && line <= lines).toBe(true);
+    }),
+    { numRuns: 500 },
+  );
 });
