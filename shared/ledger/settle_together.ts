@@ -6,12 +6,12 @@ import { SqlFailure, type Transport } from "./transport.ts";
 
 /**
  * How long a settlement waits for others to go with. Nobody waits for it: the answer is with the client. What it corrects,
- * an estimate, has stood for the whole call, and stands a hundredth of a second longer.
+ * an estimate, has stood for the whole call, and stands a twentieth of a second longer.
  */
-const GATHER_MS = 10;
+const GATHER_MS = 50;
 
 /** Goes at once when so many are together: a transaction that holds rows for long would keep reservations waiting. */
-const MOST_TOGETHER = 32;
+const MOST_TOGETHER = 64;
 
 /** Connection, resources, operator; PostgREST without a connection. A deadlock is none: alone, nobody is in its circle. */
 const AWAY = /^(08|53|57|PGRST00)/;
@@ -26,8 +26,8 @@ interface Waiting {
  * Settles, together with what else ends at about the same time: one round trip and one transaction for all of them. Under
  * load settlements compete with reservations for the same database, and a client waits for those.
  *
- * One that fails fails no other: then each goes by itself. Settlements that somebody waits for, that give a slot back or
- * that block a key are not held up.
+ * One that fails fails no other: then each goes by itself. Not held up are settlements that somebody waits for, that give a
+ * slot back, that block a key, or that keep an answer for a client who may repeat his request at once.
  */
 export function settleTogether(
   transport: Transport,
@@ -77,6 +77,6 @@ function isAway(thrown: unknown): boolean {
   return !(thrown.cause instanceof SqlFailure) || AWAY.test(thrown.cause.sqlstate);
 }
 
-function mayWait({ final, dispatched, block }: Settlement): boolean {
-  return final && dispatched && block === null;
+function mayWait({ final, dispatched, block, result }: Settlement): boolean {
+  return final && dispatched && block === null && result === null;
 }
