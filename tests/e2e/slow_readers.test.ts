@@ -113,7 +113,7 @@ describe.each([
     const open = async () => (await sql`select count(*)::int as n from eve.inflight`)[0]!.n;
     await expect.poll(open, { timeout: 5_000 }).toBe(0);
     const [attempt] = await sql`
-      select outcome, output_tokens, usage_estimated from eve.attempts order by request_no desc limit 1`;
+      select outcome, output_tokens, usage_estimated from eve.attempts order by settled_at desc limit 1`;
     expect(attempt).toMatchObject({ outcome: "cancelled", usage_estimated: true });
     // Two characters and more are one token of such a text.
     expect(attempt!.output_tokens).toBeGreaterThan(held / 20);

@@ -96,7 +96,7 @@ export async function openHouse(): Promise<House> {
       (await control("requests")).map(({ body }: { body: string }) => JSON.parse(body || "{}")),
     async requests() {
       await settled();
-      return await sql`select state, error_code, door from eve.requests order by request_no`;
+      return await sql`select state, error_code, door from eve.requests order by received_at`;
     },
     fetch: (path, body, { headers, signal } = {}) =>
       fetch(`${baseUrl}${path}`, {
