@@ -1,10 +1,12 @@
 import type { Clock } from "../contract/clock.ts";
 import { asGatewayError, GatewayError } from "../contract/gateway_error.ts";
 import type { Log } from "../contract/log.ts";
+import { RequestStory } from "../contract/request_story.ts";
 import { BODY_TIMEOUT_MS, readBody } from "../http/body.ts";
 import { preflight } from "../http/cors.ts";
 import { jsonResponse } from "../http/json_response.ts";
 import { retryHeaders } from "../http/rate_limit_headers.ts";
+import { traceOf } from "../http/trace.ts";
 import type { Access, Issue, Proof } from "../ledger/access.ts";
 import { looksLikeConsumerSecret, readConsumerSecret } from "../tokens/consumer_secret.ts";
 import { formatScope } from "../tokens/scope.ts";
@@ -49,15 +51,23 @@ export function createTokenEndpoint(options: TokenEndpointOptions): (request: Re
   return async (request) => {
     if (request.method === "OPTIONS") return preflight();
     const requestId = options.newId();
+    const { log, clock } = options;
+    const trace = traceOf(request);
+    const story = new RequestStory({ trace, log, clock, receivedAt: clock.now() });
     try {
       office ??= options.open();
-      return await answer(request, office, options, requestId);
+      const response = await answer(request, office, options, requestId);
+      story.answer(response.status, { request_id: requestId, "eve.outcome": "succeeded" });
+      return response;
     } catch (thrown) {
+      const error = thrown instanceof OauthRefusal ? null : asGatewayError(thrown);
       const refusal = thrown instanceof OauthRefusal ? thrown : asOauthRefusal(asGatewayError(thrown));
-      if (!(thrown instanceof OauthRefusal) && refusal.status >= 500) {
-        const { code, detail } = asGatewayError(thrown);
-        options.log("error", "token_request_failed", { request_id: requestId, code, detail });
-      }
+      story.answer(refusal.status, {
+        request_id: requestId,
+        "eve.outcome": "failed",
+        "error.type": error?.code ?? refusal.code,
+        detail: refusal.status >= 500 ? error?.detail ?? undefined : undefined,
+      });
       return jsonResponse(refusal.status, refusal, requestId, { ...NO_CACHE, ...refusal.headers });
     }
   };

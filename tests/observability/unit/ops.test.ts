@@ -109,6 +109,15 @@ describe("the rules", async () => {
   });
 });
 
+async function sourceOf(folder: URL): Promise<string> {
+  let text = "";
+  for await (const entry of Deno.readDir(folder)) {
+    const url = new URL(entry.isDirectory ? `${entry.name}/` : entry.name, folder);
+    text += entry.isDirectory ? await sourceOf(url) : await Deno.readTextFile(url);
+  }
+  return text;
+}
+
 describe("a query that asks for what is not there would be found", () => {
   test.each([
     ["sum(eve_request_total)", "", "no eve_request_total"],
@@ -124,6 +133,17 @@ describe("a query that asks for what is not there would be found", () => {
 });
 
 describe("the documentation", () => {
+  test("names lines of the log that are written", async () => {
+    const docs = await Deno.readTextFile(new URL("../docs/metrics.md", OPS));
+    const table = /^\| line .*\n((?:\|.*\n)+)/m.exec(docs)![1]!;
+    const named = table.split("\n").flatMap((row) =>
+      [...(row.split("|")[1] ?? "").matchAll(/`([a-z_]+)`/g)].map((match) => match[1]!)
+    );
+    expect(named.length).toBeGreaterThan(10);
+    const written = await sourceOf(new URL("../shared/", OPS));
+    for (const line of named) expect(written, line).toContain(`"${line}"`);
+  });
+
   test("describes every metric with its labels, and no other", async () => {
     const docs = await Deno.readTextFile(new URL("../docs/metrics.md", OPS));
     const rows = [...docs.matchAll(/^\| `(eve_\w+)` +\| (\w+) +\| ([^|]*)\|/gm)];
