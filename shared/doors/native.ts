@@ -1,14 +1,19 @@
+import type { Clock } from "../contract/clock.ts";
 import { GatewayError } from "../contract/gateway_error.ts";
 import type { GatewayRequest } from "../contract/request.ts";
 import { traceIdOf } from "../http/trace.ts";
+import type { JobDesk } from "../stages/job_desk.ts";
 import type { ResolveStage, ServedStage } from "../stages/resolve_stage.ts";
 import { isStageName, stageTypeOf } from "../stages/stage_name.ts";
 import type { Door, Visit } from "./door.ts";
 import { encodeNative, refuseNative } from "./native_answer.ts";
+import { encodeContent, encodeJob, jobPath } from "./native_jobs.ts";
 import { decodeNative } from "./native_request.ts";
 import { streamNative } from "./native_stream.ts";
+import { invalidRequest } from "./validated.ts";
 
 const METHODS = ["POST"] as const;
+const JOB_METHODS = ["GET"] as const;
 
 export interface NativeDoorOptions {
   /** The most that a caller may ask to wait. */
@@ -17,14 +22,25 @@ export interface NativeDoorOptions {
   now?: () => number;
   /** Who serves a stage. Absent: there are no stages here. */
   resolveStage?: ResolveStage;
+  /** Where stages that make no text hand in their jobs. Absent: there are none. */
+  jobs?: NativeJobs;
+}
+
+export interface NativeJobs {
+  desk: JobDesk;
+  /** Where this function tells of jobs, without their ids. */
+  url: string;
+  clock: Clock;
 }
 
 /** The gateway's own JSON, at the function's root: whole, or as a stream of events. */
-export function nativeDoor({ maxWaitMs, now = Date.now, resolveStage }: NativeDoorOptions): Door {
+export function nativeDoor({ maxWaitMs, now = Date.now, resolveStage, jobs }: NativeDoorOptions): Door {
   return {
     name: "native",
-    methodsAt: (path) => path === "/" ? METHODS : null,
+    methodsAt: (path) => path === "/" ? METHODS : jobs && jobPath(path) !== null ? JOB_METHODS : null,
     async answer(visit) {
+      const job = jobPath(visit.path);
+      if (job !== null && jobs !== undefined) return await ofJob(visit, jobs, job);
       const { request, stream } = decodeNative(await visit.readJson(), {
         newId: visit.requestId,
         traceId: traceIdOf(visit.request),
@@ -35,6 +51,7 @@ export function nativeDoor({ maxWaitMs, now = Date.now, resolveStage }: NativeDo
       if (stage === null) return await ofModel(visit, request, stream);
       const { stageType, source, providerKind } = stage;
       const staged = { ...request, models: [stage.model], excludeKeys: stage.excludeKeys };
+      if (stage.produces !== "text") return withStage(await submitted(visit, staged, stage, stream), stage);
       const facts = { stage: { stage_type: stageType, source, provider_kind: providerKind } };
       return withStage(await ofModel(visit, staged, stream, facts), stage);
     },
@@ -48,6 +65,36 @@ export function nativeDoor({ maxWaitMs, now = Date.now, resolveStage }: NativeDo
       throw new GatewayError("unknown_stage", { message: "This gateway has no stages." });
     }
     return await resolveStage(stageTypeOf(name));
+  }
+
+  async function submitted(
+    visit: Visit,
+    request: GatewayRequest,
+    stage: ServedStage,
+    stream: boolean,
+  ): Promise<Response> {
+    if (jobs === undefined) {
+      throw new GatewayError("unknown_stage", { message: `This gateway makes no ${stage.produces}.` });
+    }
+    if (stream) {
+      throw invalidRequest([{
+        field: "stream",
+        problem: `a ${stage.produces} is a job: leave this out, and ask for the job`,
+      }]);
+    }
+    const { caller, requestId, request: { signal } } = visit;
+    const context = { caller, signal, receivedAt: jobs.clock.now() };
+    const job = await jobs.desk.submit(request, stage, context);
+    return encodeJob(job, { requestId, jobsUrl: jobs.url, status: 202 });
+  }
+
+  async function ofJob(
+    { caller, requestId }: Visit,
+    { desk, url }: NativeJobs,
+    { id, content }: { id: string; content: boolean },
+  ): Promise<Response> {
+    if (content) return encodeContent(await desk.content(id, caller), requestId);
+    return encodeJob(await desk.find(id, caller), { requestId, jobsUrl: url });
   }
 
   async function ofModel(

@@ -55,7 +55,7 @@ export interface Ended<Value> {
 export interface Task<Value> {
   readonly asked: Asked;
   /** OpenTelemetry's `gen_ai.operation.name`. */
-  readonly operation: "chat" | "embeddings";
+  readonly operation: "chat" | "embeddings" | "generate_content";
   /** In order of preference; those that proved unable are gone. */
   models(): string[];
   /** Estimated input tokens. */

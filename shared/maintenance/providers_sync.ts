@@ -1,3 +1,4 @@
+import { createJobs } from "../ledger/jobs.ts";
 import { createReading } from "../ledger/reading.ts";
 import { createStages, type StageRow } from "../ledger/stages.ts";
 import type { Seal } from "../secrets/seal.ts";
@@ -18,7 +19,7 @@ const AT_ONCE = 4;
 
 /**
  * Fills stages that were never set up out of the environment, and asks the provider of every other one about its key and its
- * models: see refreshStage. What is wrong with a provider or a key is noted with the stage, and no failure of the run.
+ * models: see refreshStage. Tidies up jobs that are over. What is wrong with a provider or a key is noted with the stage, and no failure of the run.
  */
 export function providersSync({ seal, read }: ProvidersSyncParts): Operation {
   return {
@@ -53,12 +54,13 @@ export function providersSync({ seal, read }: ProvidersSyncParts): Operation {
       };
       const ended = await Promise.allSettled(Array.from({ length: AT_ONCE }, worker));
       const timeUp = deadline.signal.aborted;
+      const jobs = timeUp ? null : await createJobs(call).tidy();
       for (const one of ended) if (one.status === "rejected" && !timeUp) throw one.reason;
       const count = Object.keys(found).length;
       return {
         tables: count > 0 ? ["public.provider_configs"] : [],
         count,
-        details: { stages: found, replaced, seeded },
+        details: { stages: found, replaced, seeded, jobs },
         more: timeUp,
       };
     },

@@ -3,12 +3,17 @@ import { googleProvider } from "./google.ts";
 import { googleKeyInspector } from "./google_keys.ts";
 import type { KeyInspector } from "./key_inspector.ts";
 import { openaiProvider } from "./openai.ts";
+import { pikaProvider } from "./pika.ts";
 import type { Provider } from "./provider.ts";
+import { speechKitProvider } from "./speechkit.ts";
+import { sunoProvider } from "./suno.ts";
 import { type CreateClient, trustingFetch } from "./trusting_fetch.ts";
 import { yandexGptProvider } from "./yandexgpt.ts";
 
 /** PEM text of the root certificates that GigaChat's servers use. */
 export const GIGACHAT_ROOTS_VARIABLE = "GIGACHAT_CA_CERT";
+
+export type ProviderName = "google" | "openai" | "yandexgpt" | "gigachat" | "speechkit" | "suno" | "pika";
 
 export interface CatalogueOptions {
   /** Where Google's API is; undefined: at Google. */
@@ -25,7 +30,7 @@ export interface CatalogueOptions {
  */
 export function providerCatalogue(
   { googleBaseUrl, read, createClient }: CatalogueOptions,
-): Record<"google" | "openai" | "yandexgpt" | "gigachat", Provider & KeyInspector> {
+): Record<ProviderName, Provider & KeyInspector> {
   const value = (name: string) => read(name)?.trim() || undefined;
   const google = { baseUrl: googleBaseUrl };
   return {
@@ -41,5 +46,8 @@ export function providerCatalogue(
       scope: value("GIGACHAT_SCOPE"),
       fetch: trustingFetch(value(GIGACHAT_ROOTS_VARIABLE), createClient),
     }),
+    speechkit: speechKitProvider({ baseUrl: value("SPEECHKIT_BASE_URL") }),
+    suno: sunoProvider({ baseUrl: value("SUNO_BASE_URL") }),
+    pika: pikaProvider({ baseUrl: value("FAL_BASE_URL") }),
   };
 }

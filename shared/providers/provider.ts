@@ -4,6 +4,7 @@ import type { Embedding, EmbedItem } from "../contract/embedding.ts";
 import type { ErrorCode } from "../contract/errors.ts";
 import type { AnswerVerdict } from "../contract/result.ts";
 import type { Usage } from "../contract/usage.ts";
+import type { JobProvider } from "./job_provider.ts";
 
 /** What a provider's calls need beside a key: `base_url`, `folder_id`, `scope`, `voice`. No secret. */
 export type ProviderSettings = Readonly<Record<string, string>>;
@@ -70,6 +71,8 @@ export interface Provider {
   countTokens?(call: ProviderCall): Promise<number>;
   /** One text as a vector; throws as `generate` does. */
   embed(call: ProviderEmbedCall): Promise<ProviderEmbedding>;
+  /** Absent: this upstream makes nothing that takes longer than a call. */
+  jobs?: JobProvider;
 }
 
 /** Whose fault a failure is, which decides who is spared from now on. */

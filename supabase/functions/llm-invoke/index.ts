@@ -5,12 +5,14 @@ import { geminiDoor } from "../../../shared/doors/gemini.ts";
 import { nativeDoor } from "../../../shared/doors/native.ts";
 import { openaiDoor } from "../../../shared/doors/openai.ts";
 import { edgeBackground as background } from "../../../shared/gateway/background.ts";
+import { createJobDesk } from "../../../shared/gateway/job_desk.ts";
 import { createGateway } from "../../../shared/gateway/invoke.ts";
 import { environmentSecrets } from "../../../shared/gateway/secrets.ts";
 import { readSettings } from "../../../shared/gateway/settings.ts";
 import { identify } from "../../../shared/identity/identify.ts";
 import { createAccess } from "../../../shared/ledger/access.ts";
 import { directTransport } from "../../../shared/ledger/direct_transport.ts";
+import { createJobs } from "../../../shared/ledger/jobs.ts";
 import { createLedger, LEDGER_TIMEOUT_MS } from "../../../shared/ledger/ledger.ts";
 import { rpcTransport } from "../../../shared/ledger/rpc_transport.ts";
 import { createStages } from "../../../shared/ledger/stages.ts";
@@ -23,6 +25,7 @@ import { readSigningKeys, SIGNING_KEYS_VARIABLE } from "../../../shared/tokens/s
 import { tokenRules } from "../../../shared/tokens/token_rules.ts";
 
 const clock = systemClock;
+const newId = () => crypto.randomUUID();
 const variable = (name: string) => Deno.env.get(name);
 const createClient = (options: { caCerts: string[] }) => Deno.createHttpClient(options);
 const log = createLog(variable("EVE_LOG_LEVEL"));
@@ -46,7 +49,7 @@ function open() {
   const seal = () => createSeal(variable(ADMIN_SECRET_VARIABLE));
   const resolveStage = stageResolver({ stages, seal, read: variable });
   const secrets = environmentSecrets(variable);
-  const gateway = createGateway({
+  const parts = {
     ledger,
     providers,
     secrets,
@@ -56,11 +59,14 @@ function open() {
     background,
     log,
     times: settings,
-  });
+  };
+  const gateway = createGateway(parts);
+  const jobsUrl = `${project.url}/functions/v1/llm-invoke/jobs`;
+  const desk = createJobDesk({ gateway: parts, jobs: createJobs(transport), newId, now: Date.now, jobsUrl });
   const doors = [
-    nativeDoor({ maxWaitMs, resolveStage }),
+    nativeDoor({ maxWaitMs, resolveStage, jobs: { desk, url: jobsUrl, clock } }),
     geminiDoor({ maxWaitMs }),
-    openaiDoor({ maxWaitMs, clock, fetch, resolve, now: Date.now, newId: () => crypto.randomUUID() }),
+    openaiDoor({ maxWaitMs, clock, fetch, resolve, now: Date.now, newId }),
   ];
   return {
     doors,
@@ -71,5 +77,5 @@ function open() {
 }
 
 export default {
-  fetch: createEntrance({ functionName: "llm-invoke", open, clock, newId: () => crypto.randomUUID(), log }),
+  fetch: createEntrance({ functionName: "llm-invoke", open, clock, newId, log }),
 };

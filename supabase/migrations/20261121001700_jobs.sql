@@ -1,0 +1,189 @@
+-- Jobs: what a stage makes that takes longer than a call (speech, songs, videos). A job is submitted by one call, which is
+-- admitted and booked like any other, and is asked about until it has ended.
+
+set local lock_timeout = '10s';
+
+create table if not exists eve.jobs (
+  id uuid primary key,
+  stage_type text not null,
+  provider_kind text not null,
+  model text not null,
+  key_name text not null,
+  settings jsonb not null default '{}',
+  consumer_id uuid,
+  request_id text not null,
+  request_no bigint not null,
+  state text not null default 'submitting',
+  upstream_id text,
+  result jsonb,
+  error_code text,
+  error_detail text,
+  submitted_at timestamptz not null default now(),
+  checked_at timestamptz,
+  finished_at timestamptz,
+  expires_at timestamptz,
+  constraint jobs_state_known check (state in ('submitting', 'running', 'succeeded', 'failed')),
+  constraint jobs_upstream_named check (state <> 'running' or upstream_id is not null),
+  constraint jobs_result_given check (state <> 'succeeded' or result is not null),
+  constraint jobs_error_given check (state <> 'failed' or error_code is not null)
+);
+create index if not exists jobs_submitted_at_idx on eve.jobs (submitted_at);
+comment on table eve.jobs is 'Speech, songs and videos that are being made or have been. It has no foreign keys: it outlives what it names.';
+comment on column eve.jobs.key_name is 'The env_var_name of the key that submitted it: it is asked about with the same key.';
+comment on column eve.jobs.settings is 'Those of the provider when it was submitted.';
+comment on column eve.jobs.consumer_id is 'Whose it is; null: the project''s own.';
+comment on column eve.jobs.upstream_id is 'By which the provider knows it.';
+comment on column eve.jobs.result is 'Files with their addresses and types.';
+comment on column eve.jobs.expires_at is 'From then on the provider may have deleted the files.';
+
+create table if not exists eve.job_contents (
+  job_id uuid primary key references eve.jobs (id) on delete cascade,
+  mime_type text not null,
+  content bytea not null,
+  constraint job_contents_size check (octet_length(content) <= 8388608)
+);
+comment on table eve.job_contents is 'Files of providers that answer with the file itself. At most 8 MiB each.';
+
+do $$
+declare
+  v_table text;
+begin
+  foreach v_table in array array['eve.jobs', 'eve.job_contents'] loop
+    execute format('alter table %s enable row level security', v_table);
+    execute format('revoke all on table %s from public, anon, authenticated, service_role', v_table);
+    execute format('grant select, insert, update, delete on table %s to service_role', v_table);
+  end loop;
+end;
+$$;
+
+create or replace function public.eve_job_begin(
+  id uuid, stage_type text, provider_kind text, model text, key_name text, request_id text, request_no bigint,
+  consumer_id uuid default null, settings jsonb default '{}'
+)
+returns jsonb
+language plpgsql
+volatile
+set search_path = ''
+as $$
+#variable_conflict use_column
+begin
+  insert into eve.jobs as j (id, stage_type, provider_kind, model, key_name, settings, consumer_id, request_id, request_no)
+  values (
+    eve_job_begin.id, eve_job_begin.stage_type, eve_job_begin.provider_kind, eve_job_begin.model, eve_job_begin.key_name,
+    coalesce(eve_job_begin.settings, '{}'), eve_job_begin.consumer_id, eve_job_begin.request_id, eve_job_begin.request_no
+  )
+  -- Another attempt of the same request, perhaps with another key.
+  on conflict (id) do update
+  set model = excluded.model, key_name = excluded.key_name, settings = excluded.settings, request_no = excluded.request_no
+  where j.state = 'submitting';
+  return jsonb_build_object('status', 'begun');
+end;
+$$;
+comment on function public.eve_job_begin is 'Writes a job down before it is submitted, so that nothing that was paid for is lost.';
+
+-- What is known of a job now. One that has ended stays as it ended.
+create or replace function public.eve_job_note(
+  id uuid, state text, upstream_id text default null, result jsonb default null, error_code text default null,
+  error_detail text default null, expires_at timestamptz default null, mime_type text default null,
+  content_base64 text default null
+)
+returns jsonb
+language plpgsql
+volatile
+set search_path = ''
+as $$
+declare
+  v_job eve.jobs;
+begin
+  update eve.jobs j
+  set state = eve_job_note.state, upstream_id = coalesce(eve_job_note.upstream_id, j.upstream_id), result = eve_job_note.result,
+    error_code = eve_job_note.error_code, error_detail = left(eve_job_note.error_detail, 2000), checked_at = now(),
+    finished_at = case when eve_job_note.state in ('succeeded', 'failed') then now() end,
+    expires_at = eve_job_note.expires_at
+  where j.id = eve_job_note.id and j.state in ('submitting', 'running')
+  returning * into v_job;
+  if v_job.id is not null and eve_job_note.content_base64 is not null then
+    insert into eve.job_contents (job_id, mime_type, content)
+    values (v_job.id, eve_job_note.mime_type, decode(eve_job_note.content_base64, 'base64'))
+    on conflict on constraint job_contents_pkey do nothing;
+  end if;
+  if v_job.id is null then
+    select * into v_job from eve.jobs j where j.id = eve_job_note.id;
+  end if;
+  return to_jsonb(v_job);
+end;
+$$;
+comment on function public.eve_job_note is 'Notes how a job stands; one that has ended stays as it ended.';
+
+-- A consumer sees its own jobs, the project all.
+create or replace function public.eve_job(id uuid, consumer_id uuid default null)
+returns jsonb
+language sql
+stable
+set search_path = ''
+as $$
+  select (
+    select to_jsonb(j)
+    from eve.jobs j
+    where j.id = eve_job.id and (eve_job.consumer_id is null or j.consumer_id = eve_job.consumer_id)
+  );
+$$;
+comment on function public.eve_job is 'A job, if it is the consumer''s; any for the project. Null: there is none.';
+
+create or replace function public.eve_job_content(id uuid, consumer_id uuid default null)
+returns jsonb
+language sql
+stable
+set search_path = ''
+as $$
+  select (
+    select jsonb_build_object('mime_type', c.mime_type, 'content_base64', encode(c.content, 'base64'))
+    from eve.job_contents c
+    join eve.jobs j on j.id = c.job_id
+    where j.id = eve_job_content.id and (eve_job_content.consumer_id is null or j.consumer_id = eve_job_content.consumer_id)
+  );
+$$;
+comment on function public.eve_job_content is 'The file of a job whose provider answered with the file itself; null: there is none.';
+
+-- Files go when they have expired, jobs after ninety days; a submission that never came back has failed.
+create or replace function public.eve_jobs_tidy()
+returns jsonb
+language plpgsql
+volatile
+set search_path = ''
+as $$
+declare
+  v_lost integer;
+  v_files integer;
+  v_jobs integer;
+begin
+  update eve.jobs j
+  set state = 'failed', error_code = 'internal', error_detail = 'the submission never came back', finished_at = now()
+  where j.state = 'submitting' and j.submitted_at < now() - interval '1 hour';
+  get diagnostics v_lost = row_count;
+  delete from eve.job_contents c
+  using eve.jobs j
+  where j.id = c.job_id and j.expires_at < now();
+  get diagnostics v_files = row_count;
+  delete from eve.jobs j where j.submitted_at < now() - interval '90 days';
+  get diagnostics v_jobs = row_count;
+  return jsonb_build_object('lost', v_lost, 'files', v_files, 'jobs', v_jobs);
+end;
+$$;
+comment on function public.eve_jobs_tidy is 'Deletes files that have expired and jobs that are older than ninety days.';
+
+do $$
+declare
+  v_function record;
+begin
+  for v_function in
+    select p.oid::regprocedure as signature
+    from pg_catalog.pg_proc p
+    where p.pronamespace = 'public'::regnamespace
+      and p.proname in ('eve_job_begin', 'eve_job_note', 'eve_job', 'eve_job_content', 'eve_jobs_tidy')
+  loop
+    execute format('revoke all on function %s from public, anon, authenticated', v_function.signature);
+    execute format('grant execute on function %s to service_role', v_function.signature);
+  end loop;
+end;
+$$;
