@@ -238,6 +238,32 @@ describe("what is settled late", () => {
     await expectExact();
   });
 
+  test("corrects the hour a request came in and the one it started in, where it waited past the full hour", async () => {
+    await addModel(sql, "slow", { rpm: 1 });
+    await sql`update public.google_ai_api_keys set is_active = key_alias = 'one'`;
+    await clock.set(START + HOUR - 30_000);
+    await settle(sql, await reserve(sql, "first", { models: ["slow"] }), { inputTokens: 1 });
+    const late = await reserve(sql, "late", { models: ["slow"], maxWaitMs: 90_000, leaseMs: 1_000 });
+    expect(late.status).toBe("granted");
+    await clock.advance(5 * 60_000);
+    await sql`select public.eve_sweep()`;
+    await clock.advance(5 * HOUR);
+    await runToEnd(sql, "rollup");
+    await settle(sql, late, { inputTokens: 42 });
+    await clock.advance(1);
+    await runToEnd(sql, "rollup");
+    expect((await hours()).map(({ hour, requests, succeeded, input_tokens }) => ({
+      hour: hour.getTime() - START,
+      requests,
+      succeeded,
+      input_tokens,
+    }))).toEqual([
+      { hour: 0, requests: 2, succeeded: 2, input_tokens: 1 },
+      { hour: HOUR, requests: 0, succeeded: 0, input_tokens: 42 },
+    ]);
+    await expectExact();
+  });
+
   test("counts once where it is settled while a rollup is under way", async () => {
     const open = await calls(30, numbers(11));
     await sql`select public.eve_sweep()`;
@@ -256,35 +282,33 @@ describe("what is settled late", () => {
 });
 
 describe("with retention", () => {
-  test("hours whose audit is partly gone keep their sums, whatever is settled or rebuilt", async () => {
-    const late = await reserve(sql, "late", { leaseMs: 1_000 });
-    await settle(sql, await reserve(sql, "good"), { inputTokens: 10 });
-    await clock.advance(10_000);
-    await sql`select public.eve_sweep()`;
-    await runToEnd(sql, "rollup");
-    const before = await hours();
-    await clock.advance(10 * DAY);
-    await settle(sql, await reserve(sql, "young"), { inputTokens: 1 });
+  const keepAudit = (keep: string) =>
+    sql`update eve.retention set keep = ${keep}::interval where table_name in ('eve.requests', 'eve.attempts', 'eve.refusals')`;
+
+  test("hours whose audit is partly gone keep their sums, whatever is rolled up or rebuilt", async () => {
+    for (const [id, at] of [["gone", 10], ["left", 50], ["next", 70]] as const) {
+      await clock.set(START + at * 60_000);
+      await settle(sql, await reserve(sql, id), { inputTokens: at });
+    }
     await clock.advance(1);
     await runToEnd(sql, "rollup");
-    // Half of that hour goes: the requests, not yet the attempts.
-    await sql`update eve.retention set keep = '9 days' where table_name in ('eve.requests', 'eve.refusals')`;
+    await clock.set(START + 9 * DAY + 30 * 60_000);
+    await runToEnd(sql, "rollup");
+    const before = await hours();
+    const daysBefore = await days();
+    await keepAudit("9 days");
     try {
       await runToEnd(sql, "retention");
-      expect(await sql`select request_id from eve.requests`).toEqual([{ request_id: "young" }]);
-      await settle(sql, late, { inputTokens: 5 }).catch(() => {});
-      await clock.advance(1);
-      await runToEnd(sql, "rollup");
-      expect((await hours()).slice(0, before.length)).toEqual(before);
-      const all = await hours();
-      const allDays = await days();
+      expect(await sql`select request_id from eve.requests order by 1`).toEqual([
+        { request_id: "left" },
+        { request_id: "next" },
+      ]);
       await sql`select public.eve_rollup_rebuild()`;
-      await clock.advance(1);
       await runToEnd(sql, "rollup");
-      expect(await hours()).toEqual(all);
-      expect(await days()).toEqual(allDays);
+      expect(await hours()).toEqual(before);
+      expect(await days()).toEqual(daysBefore);
     } finally {
-      await sql`update eve.retention set keep = '30 days' where table_name in ('eve.requests', 'eve.refusals')`;
+      await keepAudit("30 days");
     }
   });
 });

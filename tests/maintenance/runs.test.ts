@@ -131,6 +131,25 @@ describe("two runs", () => {
     ]);
   });
 
+  test("the second is told at once, even while the first is in the middle of a step", async () => {
+    await oldUsage(10);
+    await sql.unsafe(`
+      create function public.slow() returns trigger language plpgsql as 'begin perform pg_sleep(1.5); return null; end';
+      create trigger slow after delete on public.token_usage for each statement execute function public.slow();
+    `).simple();
+    try {
+      const { run_id } = await begin(sql, "retention");
+      const stepping = step(sql, run_id);
+      await new Promise((resolve) => setTimeout(resolve, 300));
+      const asked = performance.now();
+      expect(await begin(sql, "retention")).toMatchObject({ status: "skipped" });
+      expect(performance.now() - asked).toBeLessThan(1_000);
+      expect(await stepping).toMatchObject({ count: 10 });
+    } finally {
+      await sql.unsafe(`drop trigger slow on public.token_usage; drop function public.slow`).simple();
+    }
+  });
+
   test("two who step the same run take turns, and nothing is counted twice", async () => {
     await oldUsage(3000);
     await sql`update eve.retention set batch_rows = 100 where table_name = 'public.token_usage'`;
