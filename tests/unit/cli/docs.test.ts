@@ -1,5 +1,6 @@
 /** docs/cli.md has every command, as the program explains it. */
 import { describe, expect, test } from "vitest";
+import { readCommandLine } from "../../../cli/eve/arguments.ts";
 import { COMMANDS } from "../../../cli/eve/commands.ts";
 import { usage } from "../../../cli/eve/help.ts";
 import { CHECKOUT } from "../../../local/paths.ts";
@@ -49,5 +50,62 @@ describe("docs/operating.md", () => {
     const operations = rowsOf("eve.operations");
     expect(operations).toContain("sweep");
     expect(operations.filter((name) => !new RegExp(`^\\| \`${name}\` `, "m").test(operating))).toEqual([]);
+  });
+});
+
+describe("every command line in the README and in docs/", () => {
+  const names = [...Deno.readDirSync(`${CHECKOUT}/docs`)].map(({ name }) => `docs/${name}`).filter((name) =>
+    name.endsWith(".md")
+  );
+  const lines = ["README.md", ...names].flatMap((name) => {
+    const text = Deno.readTextFileSync(`${CHECKOUT}/${name}`).replaceAll("\\\n", " ");
+    // To the end of the line, or of the code between backticks; what the shell does with the answer is its own.
+    return [...text.matchAll(/npm run (?:-s )?eve -- ([^`\n]*)/g)].map(([, rest]) => ({
+      name,
+      line: rest!.replace(/\s+(#|>|<|\||\|\|) .*$/, "").trim(),
+    }));
+  });
+
+  test("there are some", () => expect(lines.length).toBeGreaterThan(60));
+
+  test.each(lines)("$name: $line", ({ line }) => {
+    const words = [...line.matchAll(/"([^"]*)"|'([^']*)'|(\S+)/g)].map(([, double, single, plain]) =>
+      double ?? single ?? plain!
+    );
+    // `...` stands for any command.
+    if (words[0] === "..." || words[0] === "COMMAND") return;
+    try {
+      readCommandLine(words, COMMANDS);
+    } catch (thrown) {
+      // A command may be named without what it takes.
+      expect((thrown as Error).message).toMatch(/^Missing required argument/);
+    }
+  });
+});
+
+describe("docs/capacity.md", () => {
+  const capacity = Deno.readTextFileSync(`${CHECKOUT}/docs/capacity.md`);
+  const numbers = (cell: string) =>
+    [...cell.matchAll(/\d[\d,]*/g)].map(([text]) => Number(text.replaceAll(",", "")));
+
+  test("has what its formula gives, for 12 hours", () => {
+    const rows = capacity.split("\n").filter((line) => /^\| (`ge|the same)/.test(line)).map((line) =>
+      line.split("|").map((cell) => cell.trim())
+    );
+    expect(rows.length).toBe(5);
+    let limits: number[] = [];
+    for (const [, model, given, calls, bound, ...needed] of rows) {
+      limits = numbers(given!).length === 3 ? numbers(given!) : limits;
+      const [rpm, tpm, rpd] = limits as [number, number, number];
+      const tokens = /calls of/.test(model!) ? numbers(model!)[0]! : 500;
+      const most = { RPD: rpd, RPM: 60 * 12 * rpm, TPM: Math.floor(60 * 12 * tpm / tokens) };
+      const least = Math.min(...Object.values(most));
+      expect([model, ...numbers(calls!)]).toEqual([model, least]);
+      expect(most[bound as keyof typeof most]).toBe(least);
+      expect([model, ...needed.slice(0, 4).map((cell) => numbers(cell)[0])]).toEqual([
+        model,
+        ...[1_000, 10_000, 50_000, 100_000].map((wanted) => Math.ceil(wanted / least)),
+      ]);
+    }
   });
 });
