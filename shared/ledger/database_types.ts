@@ -575,6 +575,7 @@ export type Database = {
         Args: { "env_var_name"?: string; "model": string; "provider_kind": string; "stage_type": string };
         Returns: Json;
       };
+      "eve_stage_keys": { Args: Record<PropertyKey, never>; Returns: Json };
       "eve_sweep": { Args: { "at_most"?: number }; Returns: Json };
       "eve_tail": { Args: { "after"?: Json; "at_most"?: number }; Returns: Json };
       "eve_token_revoke": {

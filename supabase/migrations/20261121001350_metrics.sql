@@ -298,7 +298,8 @@ begin
 end;
 $$;
 
--- Adds what the audit has gained. In pieces of five minutes, so that one that was not asked for a week gets there by and by.
+-- Adds what the audit has gained. In pieces of a minute, of up to ten while there is nothing in them, and for two seconds at
+-- most, so that one that was not asked for a week gets there by and by.
 create or replace function public.eve_metrics_count()
 returns jsonb
 language plpgsql
@@ -310,6 +311,8 @@ declare
   v_source eve.metric_sources;
   v_now timestamptz;
   v_to timestamptz;
+  v_gained integer;
+  v_piece interval := '1 minute';
   v_requests integer := 0;
   v_refusals integer := 0;
   v_behind boolean := true;
@@ -320,6 +323,7 @@ begin
   end if;
   while v_behind and clock_timestamp() < v_began + interval '2 seconds' loop
     v_behind := false;
+    v_gained := v_requests + v_refusals;
     for v_source in select * from eve.metric_sources s order by s.source loop
       v_now := eve.clock();
       -- The clock may have gone back since; and a database that was restored elsewhere has not reached this snapshot yet.
@@ -327,7 +331,7 @@ begin
       if pg_snapshot_xmax(v_source.snapshot)::text::bigint > pg_snapshot_xmax(pg_current_snapshot())::text::bigint then
         v_source.snapshot := pg_current_snapshot();
       end if;
-      v_to := least(v_now, v_source.counted_until + interval '5 minutes');
+      v_to := least(v_now, v_source.counted_until + v_piece);
       if v_source.source = 'requests' then
         v_requests := v_requests + eve.count_requests(v_source.counted_until, v_to, v_source.snapshot);
       else
@@ -335,6 +339,7 @@ begin
       end if;
       v_behind := v_behind or v_to < v_now;
     end loop;
+    v_piece := case v_requests + v_refusals when v_gained then least(v_piece * 2, interval '10 minutes') else '1 minute' end;
   end loop;
   return jsonb_build_object('status', 'counted', 'requests', v_requests, 'refusals', v_refusals, 'behind', v_behind);
 end;

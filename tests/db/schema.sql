@@ -2599,6 +2599,14 @@ create function public.eve_stage_from_environment(
   set search_path="";
 comment on function public.eve_stage_from_environment is 'Makes the rows by which the environment serves a stage that nobody has set up, and says which keys are not the stage''s.';
 
+create function public.eve_stage_keys()
+  returns jsonb
+  language sql
+  stable
+  security invoker
+  set search_path="";
+comment on function public.eve_stage_keys is 'The keys that are there for a stage: consumers are served by them through their stages alone.';
+
 create function public.eve_sweep(at_most integer DEFAULT 1000)
   returns jsonb
   language sql
