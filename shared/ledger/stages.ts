@@ -167,6 +167,8 @@ export interface Stages {
   list(stageType?: string): Promise<StageRow[]>;
   /** What a call needs. */
   find(stageType: string): Promise<Stage>;
+  /** The keys that are there for a stage. */
+  ownKeys(): Promise<string[]>;
   /** Lets the environment serve a stage that nobody has set up; says which keys are not the stage's. */
   fromEnvironment(input: StageFromEnvironment): Promise<{ excludeKeys: string[] }>;
   /** The key behind an `env_var_name` such as `stage:POEM`; null: there is none. */
@@ -203,6 +205,7 @@ export function createStages(transport: Transport, timeoutMs = STAGES_TIMEOUT_MS
   return {
     list: (stageType) => ask("eve_provider_configs", { stage_type: stageType ?? null }, z.array(stageRow)),
     find: (stageType) => ask("eve_stage", { stage_type: stageType }, stage),
+    ownKeys: () => ask("eve_stage_keys", {}, z.array(z.string())),
     async fromEnvironment({ stageType, providerKind, model, envVarName }) {
       const { exclude_keys } = await ask("eve_stage_from_environment", {
         stage_type: stageType,

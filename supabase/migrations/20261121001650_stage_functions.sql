@@ -166,6 +166,18 @@ end;
 $$;
 comment on function public.eve_stage_from_environment is 'Makes the rows by which the environment serves a stage that nobody has set up, and says which keys are not the stage''s.';
 
+create or replace function public.eve_stage_keys()
+returns jsonb
+language sql
+stable
+set search_path = ''
+as $$
+  select coalesce(jsonb_agg(u.id), '[]')
+  from public.google_ai_api_keys u
+  where u.is_active and u.env_var_name like 'stage:%';
+$$;
+comment on function public.eve_stage_keys is 'The keys that are there for a stage: consumers are served by them through their stages alone.';
+
 -- The secret behind a key's name, still encrypted, with the settings of its provider.
 create or replace function public.eve_stage_credential(name text)
 returns jsonb
@@ -700,7 +712,7 @@ begin
   for v_function in
     select p.oid::regprocedure as signature
     from pg_catalog.pg_proc p
-    where (p.pronamespace = 'public'::regnamespace and (p.proname like 'eve\_provider\_%' or p.proname in ('eve_stage', 'eve_stage_credential', 'eve_stage_from_environment', 'eve_administrator', 'eve_consumer_scope')))
+    where (p.pronamespace = 'public'::regnamespace and (p.proname like 'eve\_provider\_%' or p.proname in ('eve_stage', 'eve_stage_keys', 'eve_stage_credential', 'eve_stage_from_environment', 'eve_administrator', 'eve_consumer_scope')))
       or (p.pronamespace = 'eve'::regnamespace and p.proname in ('stage_json', 'close_alerts', 'check_stage_provider'))
   loop
     execute format('revoke all on function %s from public, anon, authenticated', v_function.signature);

@@ -156,6 +156,15 @@ describe("a stage in place of a model", () => {
       status: 403,
       error: { code: "model_not_allowed" },
     });
+    // A consumer for all models is served by the stage's key through the stage alone; the project by its name too.
+    const all = await admin("/consumers/add", { name: "all", kind: "service" });
+    expect(await ask({ model: "openai/gpt-5", mode: "no_wait" }, { headers: { apikey: all.secret } }))
+      .toMatchObject({
+        status: 503,
+        error: { code: "no_active_key" },
+      });
+    expect(await ask({ stage: "POEM" }, { headers: { apikey: all.secret } })).toMatchObject({ status: 200 });
+    expect(await ask({ model: "openai/gpt-5" })).toMatchObject({ status: 200, key_alias: "stage-poem" });
     await expect.poll(async () =>
       await sql`select requested_model, model, state, input_tokens from eve.requests where request_id = 'ode'`
     ).toEqual([{

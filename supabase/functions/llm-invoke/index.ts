@@ -71,7 +71,7 @@ function open() {
   return {
     doors,
     identify: (request: Request) => identify(request, { project, tokens, access, background }),
-    gateway: stagedGateway(gateway, resolveStage),
+    gateway: stagedGateway(gateway, resolveStage, stages),
     maxBodyBytes,
   };
 }
