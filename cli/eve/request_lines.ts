@@ -165,10 +165,53 @@ const BLAME: Readonly<Record<string, string>> = {
   gateway: "the gateway's",
 };
 
-/** A captured text as it was, or JSON where it is more than a text. */
-function readable(value: unknown): string {
+interface Part {
+  text?: string;
+  thought?: boolean;
+}
+interface Turn {
+  role?: string;
+  parts?: Part[];
+}
+
+/** What was captured, as the conversation that it is; what is none of those that we know, as JSON. */
+export function readable(value: unknown): string {
   if (value === null || value === undefined) return "nothing";
-  return typeof value === "string" ? value : JSON.stringify(value, undefined, 2);
+  if (typeof value === "string") return value;
+  const { truncated, head, bytes, systemInstruction, contents, candidates } = value as {
+    truncated?: boolean;
+    head?: string;
+    bytes?: number;
+    systemInstruction?: Turn;
+    contents?: Turn[];
+    candidates?: { content?: Turn; finishReason?: string }[];
+  };
+  if (truncated === true) return `${head} …\n${dim(`(the head of ${count(bytes ?? null, "?")} bytes)`)}`;
+  if (Array.isArray(contents)) {
+    const system = systemInstruction === undefined ? [] : [{ ...systemInstruction, role: "system" }];
+    return [...system, ...contents].map((turn) => `${dim(`${turn.role ?? "user"}:`)} ${textOf(turn)}`).join(
+      "\n",
+    );
+  }
+  if (Array.isArray(candidates)) {
+    return candidates.map(({ content, finishReason }) =>
+      `${textOf(content)}\n${dim(finishReason ?? "")}`.trimEnd()
+    )
+      .join("\n");
+  }
+  return JSON.stringify(value, undefined, 2);
+}
+
+/** Words as they are; thoughts, pictures and calls by what they are. */
+function textOf(turn: Turn | undefined): string {
+  const texts = (turn?.parts ?? []).map((part) => {
+    if (typeof part.text === "string") {
+      return part.thought === true ? dim(`(thought: ${shortened(part.text, 100)})\n`) : part.text;
+    }
+    const [kind = "empty part"] = Object.keys(part);
+    return dim(`(${kind}: ${shortened(JSON.stringify(part), 100)})`);
+  });
+  return texts.join("");
 }
 
 const isEmpty = (value: unknown) =>

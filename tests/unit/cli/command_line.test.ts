@@ -14,6 +14,7 @@ import {
   writeProfiles,
 } from "../../../cli/eve/profiles.ts";
 import { terminalProgress } from "../../../cli/eve/progress.ts";
+import { readable } from "../../../cli/eve/request_lines.ts";
 import { bytes, duration, shortened, table } from "../../../cli/eve/table.ts";
 
 const read = (...args: string[]) => readCommandLine(args, COMMANDS);
@@ -163,6 +164,32 @@ describe("what is shown", () => {
     terminalProgress(to(false))("one");
     expect(written).toHaveLength(3);
   });
+});
+
+test("what was captured reads as a conversation", () => {
+  expect(readable({
+    systemInstruction: { parts: [{ text: "Be short." }] },
+    contents: [
+      {
+        role: "user",
+        parts: [{ text: "What is this?" }, { inlineData: { mimeType: "image/png", data: "AAAA" } }],
+      },
+    ],
+  })).toBe(
+    'system: Be short.\nuser: What is this?(inlineData: {"inlineData":{"mimeType":"image/png","data":"AAAA"}})',
+  );
+  expect(readable({
+    candidates: [{
+      content: { parts: [{ text: "Hm.", thought: true }, { text: "A cat." }] },
+      finishReason: "STOP",
+    }],
+  })).toBe("(thought: Hm.)\nA cat.\nSTOP");
+  expect(readable({ truncated: true, bytes: 300_000, head: '{"contents"' })).toContain("300,000 bytes");
+  expect([readable(null), readable("plain"), readable({ other: 1 })]).toEqual([
+    "nothing",
+    "plain",
+    '{\n  "other": 1\n}',
+  ]);
 });
 
 describe("a profile", () => {
