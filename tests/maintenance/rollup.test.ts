@@ -317,8 +317,17 @@ describe("a rollup", () => {
   test("that dies between two steps is taken up, and nothing is missing", async () => {
     await calls(40, numbers(21));
     await clock.advance(1);
+    // So slow that a step sums up one hour and no more.
+    await sql.unsafe(`
+      create function public.slow() returns trigger language plpgsql as 'begin perform pg_sleep(0.25); return null; end';
+      create trigger slow after insert on eve.usage_hours for each statement execute function public.slow();
+    `).simple();
     const { run_id } = await begin(sql, "rollup");
-    await step(sql, run_id);
+    do expect((await step(sql, run_id)).done).toBe(false); while ((await hours()).length === 0);
+    const last =
+      await sql`select max(received_at) > (select max(hour) + interval '1 hour' from eve.usage_hours) as is_ahead from eve.requests`;
+    expect(last).toEqual([{ is_ahead: true }]);
+    await sql.unsafe(`drop trigger slow on eve.usage_hours; drop function public.slow`).simple();
     await clock.advance(10 * 60_000);
     expect((await runToEnd(sql, "rollup"))[0].status).toBe("succeeded");
     await expectExact();
