@@ -53,13 +53,16 @@ export async function runOperation(
     if (runsIn === "http" || report.more) {
       await ledger.end({ runId, status: "succeeded", error: null, ...report });
     }
-    log("info", "maintenance_ran", {
-      operation: operation.name,
-      run_id: runId,
-      count: report.count,
-      more: report.more,
-      duration_ms: Math.round(endsInMs - (endsAt - clock.now())),
-    });
+    // A run that found nothing to do has its row in the database, and no line a minute.
+    if (report.count > 0 || report.more) {
+      log("info", "maintenance_ran", {
+        operation: operation.name,
+        run_id: runId,
+        count: report.count,
+        more: report.more,
+        duration_ms: Math.round(endsInMs - (endsAt - clock.now())),
+      });
+    }
     return { status: "succeeded", runId, ...report };
   } catch (thrown) {
     const error = asGatewayError(thrown);
