@@ -8,6 +8,7 @@ import {
   clearLedger,
   freezeClock,
   reserve,
+  settle,
   type TestClock,
 } from "../harness/admission.ts";
 import { cloneDatabase, type TestDatabase } from "../harness/database.ts";
@@ -44,6 +45,17 @@ async function written(): Promise<number> {
 }
 
 describe("what is booked", () => {
+  test("a count teaches nothing about estimates", async () => {
+    await sql`update eve.settings set value = 1 where name = 'learn_one_in'`;
+    const factor = async () =>
+      (await sql`select estimate_factor from public.google_ai_model_limits`)[0]!.estimate_factor;
+    await settle(sql, await reserve(sql, "counted", { tokens: 400, counted: true }), { inputTokens: 400 });
+    expect(await factor()).toBe(1.2);
+    await settle(sql, await reserve(sql, "estimated", { tokens: 100 }), { inputTokens: 200 });
+    expect(await factor()).toBeGreaterThan(1.2);
+    await sql`update eve.settings set value = 8 where name = 'learn_one_in'`;
+  });
+
   test("a count is booked as it is", async () => {
     expect(await reserve(sql, "r", { tokens: 1000, counted: true }))
       .toMatchObject({
