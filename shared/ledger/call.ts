@@ -25,7 +25,7 @@ export async function call<Shape extends z.ZodType>(
     () => giveUp.abort(new DOMException(`no answer within ${timeoutMs} ms`, "TimeoutError")),
   );
   try {
-    said = await transport(sqlFunction, jsonbSafe(args) as Record<string, unknown>, giveUp.signal);
+    said = await transport(sqlFunction, safeArguments(args), giveUp.signal);
   } catch (thrown) {
     throw asLedgerError(thrown, sqlFunction);
   } finally {
@@ -36,4 +36,14 @@ export async function call<Shape extends z.ZodType>(
   throw new GatewayError("internal", {
     detail: `${sqlFunction} answered what this version does not know: ${answer.error.message}`,
   });
+}
+
+/** Their names are ours; what they hold may be anybody's. */
+function safeArguments(args: Record<string, unknown>): Record<string, unknown> {
+  let safe = args;
+  for (const name in args) {
+    const value = jsonbSafe(args[name]);
+    if (value !== args[name]) safe = { ...safe, [name]: value };
+  }
+  return safe;
 }

@@ -23,6 +23,8 @@ export interface DirectTransport {
 
 /** A database that does not take a connection in this time is down for our purposes. */
 const CONNECT_TIMEOUT_S = 5;
+/** Between two tries to connect. The driver's own pauses grow to 20 s, long after a database that was restarted is back. */
+const RECONNECT_S = 0.2;
 /** A connection that is not used goes back, since the project has few of them. */
 const IDLE_TIMEOUT_S = 20;
 /** After this a connection is made anew, so that none outlives a failover for long. */
@@ -38,8 +40,8 @@ const AS_THEY_ARE = {
   jsonb: { to: 3802, from: [3802], serialize: String, parse: (text: string): unknown => JSON.parse(text) },
 };
 
-/** Calls in line at one connection before another is used. */
-const LINE = 8;
+/** Calls in line at one connection before another is used: ten milliseconds of a server that does little else. */
+const LINE = 24;
 /** A connection that has not answered for so long is held up, by a lock or a network: others need not stand behind it. */
 const HELD_UP_MS = 50;
 
@@ -129,6 +131,7 @@ function open({ url, connections, pooler }: DirectOptions): Link[] {
       // Types of one's own would cost a query for each connection, and our functions have none.
       fetch_types: false,
       connect_timeout: CONNECT_TIMEOUT_S,
+      backoff: () => RECONNECT_S,
       idle_timeout: IDLE_TIMEOUT_S,
       max_lifetime: MAX_LIFETIME_S,
       connection: { application_name: "eve-gateway", ...(!pooler && { role: "service_role" }) },
