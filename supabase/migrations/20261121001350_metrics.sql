@@ -12,15 +12,17 @@ set local lock_timeout = '10s';
 create table if not exists eve.metric_sources (
   source text primary key,
   counted_until timestamptz not null,
+  looked_at timestamptz not null,
   snapshot pg_snapshot not null,
   constraint metric_sources_source_known check (source in ('requests', 'refusals'))
 );
 comment on table eve.metric_sources is 'How far the audit has been counted into eve.metric_counters and eve.metric_histograms.';
-comment on column eve.metric_sources.counted_until is 'Rows dated later have not been counted.';
+comment on column eve.metric_sources.counted_until is 'Rows dated later have not been counted. It never goes back, whatever the clock does.';
+comment on column eve.metric_sources.looked_at is 'The clock when somebody last looked: rows that have come since are not much older.';
 comment on column eve.metric_sources.snapshot is 'Of rows dated up to counted_until, those that this snapshot saw have been counted.';
-insert into eve.metric_sources (source, counted_until, snapshot) values
-  ('requests', eve.clock(), pg_current_snapshot()),
-  ('refusals', eve.clock(), pg_current_snapshot())
+insert into eve.metric_sources (source, counted_until, looked_at, snapshot) values
+  ('requests', eve.clock(), eve.clock(), pg_current_snapshot()),
+  ('refusals', eve.clock(), eve.clock(), pg_current_snapshot())
 on conflict (source) do nothing;
 
 create table if not exists eve.metric_counters (
@@ -67,7 +69,9 @@ as $$
   end::double precision[];
 $$;
 
-create or replace function eve.count_requests(counted_from timestamptz, counted_to timestamptz, seen pg_snapshot)
+create or replace function eve.count_requests(
+  counted_from timestamptz, counted_to timestamptz, look_from timestamptz, seen pg_snapshot
+)
 returns integer
 language plpgsql
 volatile
@@ -85,7 +89,7 @@ begin
   -- One statement: what it sees and the snapshot that it leaves behind are the same.
   with mark as (
     update eve.metric_sources s
-    set counted_until = count_requests.counted_to, snapshot = pg_current_snapshot()
+    set counted_until = count_requests.counted_to, looked_at = eve.clock(), snapshot = pg_current_snapshot()
     where s.source = 'requests'
   ), fresh as materialized (
     select r.request_no, r.door, r.model, r.class, r.state, r.wait_ms, r.received_at, r.finished_at,
@@ -96,7 +100,7 @@ begin
       -- The transaction that wrote the row, with the epoch that xmin lacks; rows that are asked about are seconds old.
       select v_epoch | r.xmin::text::bigint as number
     ) written
-    where r.finished_at > count_requests.counted_from - interval '20 seconds' and r.finished_at <= count_requests.counted_to
+    where r.finished_at > count_requests.look_from and r.finished_at <= count_requests.counted_to
       and (
         r.finished_at > count_requests.counted_from
         or not pg_visible_in_snapshot(
@@ -219,7 +223,9 @@ begin
 end;
 $$;
 
-create or replace function eve.count_refusals(counted_from timestamptz, counted_to timestamptz, seen pg_snapshot)
+create or replace function eve.count_refusals(
+  counted_from timestamptz, counted_to timestamptz, look_from timestamptz, seen pg_snapshot
+)
 returns integer
 language plpgsql
 volatile
@@ -236,7 +242,7 @@ declare
 begin
   with mark as (
     update eve.metric_sources s
-    set counted_until = count_refusals.counted_to, snapshot = pg_current_snapshot()
+    set counted_until = count_refusals.counted_to, looked_at = eve.clock(), snapshot = pg_current_snapshot()
     where s.source = 'refusals'
   ), fresh as materialized (
     select f.attempt, f.class, f.door, f.code, coalesce(f.limit_name, '') as limit_name,
@@ -253,7 +259,7 @@ begin
       -- The transaction that wrote the row, with the epoch that xmin lacks; rows that are asked about are seconds old.
       select v_epoch | f.xmin::text::bigint as number
     ) written
-    where f.refused_at > count_refusals.counted_from - interval '20 seconds' and f.refused_at <= count_refusals.counted_to
+    where f.refused_at > count_refusals.look_from and f.refused_at <= count_refusals.counted_to
       and (
         f.refused_at > count_refusals.counted_from
         or not pg_visible_in_snapshot(
@@ -311,6 +317,7 @@ declare
   v_source eve.metric_sources;
   v_now timestamptz;
   v_to timestamptz;
+  v_look_from timestamptz;
   v_gained integer;
   v_piece interval := '1 minute';
   v_requests integer := 0;
@@ -326,16 +333,20 @@ begin
     v_gained := v_requests + v_refusals;
     for v_source in select * from eve.metric_sources s order by s.source loop
       v_now := eve.clock();
-      -- The clock may have gone back since; and a database that was restored elsewhere has not reached this snapshot yet.
-      v_source.counted_until := least(v_source.counted_until, v_now);
+      -- A database that was restored elsewhere has not reached this snapshot yet.
       if pg_snapshot_xmax(v_source.snapshot)::text::bigint > pg_snapshot_xmax(pg_current_snapshot())::text::bigint then
         v_source.snapshot := pg_current_snapshot();
       end if;
-      v_to := least(v_now, v_source.counted_until + v_piece);
+      v_to := greatest(v_source.counted_until, least(v_now, v_source.counted_until + v_piece));
+      -- A row is dated a moment before it is committed. If the clock has gone back since, nobody knows how long ago that was.
+      v_look_from := case
+        when v_now >= v_source.looked_at then least(v_source.counted_until, v_source.looked_at) - interval '20 seconds'
+        else least(v_source.counted_until, v_now) - interval '15 minutes'
+      end;
       if v_source.source = 'requests' then
-        v_requests := v_requests + eve.count_requests(v_source.counted_until, v_to, v_source.snapshot);
+        v_requests := v_requests + eve.count_requests(v_source.counted_until, v_to, v_look_from, v_source.snapshot);
       else
-        v_refusals := v_refusals + eve.count_refusals(v_source.counted_until, v_to, v_source.snapshot);
+        v_refusals := v_refusals + eve.count_refusals(v_source.counted_until, v_to, v_look_from, v_source.snapshot);
       end if;
       v_behind := v_behind or v_to < v_now;
     end loop;

@@ -484,13 +484,15 @@ comment on column eve.metric_histograms.total is 'Sum of what was observed.';
 create table eve.metric_sources (
   source text not null,
   counted_until timestamp with time zone not null,
+  looked_at timestamp with time zone not null,
   snapshot pg_snapshot not null,
   constraint metric_sources_pkey PRIMARY KEY (source),
   constraint metric_sources_source_known CHECK ((source = ANY (ARRAY['requests'::text, 'refusals'::text])))
 );
 alter table eve.metric_sources enable row level security;
 comment on table eve.metric_sources is 'How far the audit has been counted into eve.metric_counters and eve.metric_histograms.';
-comment on column eve.metric_sources.counted_until is 'Rows dated later have not been counted.';
+comment on column eve.metric_sources.counted_until is 'Rows dated later have not been counted. It never goes back, whatever the clock does.';
+comment on column eve.metric_sources.looked_at is 'The clock when somebody last looked: rows that have come since are not much older.';
 comment on column eve.metric_sources.snapshot is 'Of rows dated up to counted_until, those that this snapshot saw have been counted.';
 
 create table eve.operations (
@@ -1355,6 +1357,7 @@ create function eve.count_calls(key_id uuid, model text, start_ms bigint, calls 
 create function eve.count_refusals(
     counted_from timestamp with time zone,
     counted_to timestamp with time zone,
+    look_from timestamp with time zone,
     seen pg_snapshot
   )
   returns integer
@@ -1366,6 +1369,7 @@ create function eve.count_refusals(
 create function eve.count_requests(
     counted_from timestamp with time zone,
     counted_to timestamp with time zone,
+    look_from timestamp with time zone,
     seen pg_snapshot
   )
   returns integer
