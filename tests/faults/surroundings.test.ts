@@ -7,7 +7,8 @@ import { type Bench, codesOf, startBench, survives } from "./weathered.ts";
 
 let bench: Bench;
 beforeAll(async () => {
-  bench = await startBench(2);
+  // The other file's functions reach the database over the REST API.
+  bench = await startBench(2, { EVE_LEDGER_TRANSPORT: "direct" });
 });
 afterAll(() => bench?.stop());
 
@@ -27,9 +28,36 @@ test("the audit's disk is full: answers go out, and the books are written when t
   expect(records.filter((one) => outcomeOf(one).kind === "answered").length).toBeGreaterThan(10);
 });
 
+test("limits go down and up: the next reservation knows", async () => {
+  const low = { ...WIDE_LIMITS, rpm: 20 };
+  let startedMeanwhile = -1;
+  await survives(bench, async () => {
+    const { sql } = bench.site;
+    // More than the new limit is in the window of each lane of the first project by now.
+    await sql`update public.google_ai_model_limits set rpm = ${low.rpm} where model in ${sql(WIDE)}`;
+    const [changed] = await sql`select eve.clock_ms() as ms`;
+    // Those that had their reservation are on their way.
+    await sleep(300);
+    for (const model of WIDE) await setLimits(bench.site, model, low);
+    await sleep(1_200);
+    const [row] = await sql`
+      select count(*)::int as n
+      from (select lane_id, start_ms from eve.attempts union all select lane_id, start_ms from eve.inflight) a
+      join eve.lanes l on l.id = a.lane_id and l.model = ${WIDE[0]!}
+      where a.start_ms > ${changed!.ms} and l.quota_project = 'demo-one'`;
+    startedMeanwhile = row!.n;
+    for (const model of WIDE) await setLimits(bench.site, model, WIDE_LIMITS);
+  }, { shape: { bots: 10, pauseMs: 150 } });
+  expect(startedMeanwhile).toBe(0);
+});
+
 test("upstream hangs: calls are broken off in time and stay counted", async () => {
-  const records = await survives(bench, () => TROUBLES.upstream_hangs.run(bench.site, 600));
-  expect(codesOf(records)).toMatchObject({ upstream_timeout: expect.any(Number) });
+  await survives(bench, () => TROUBLES.upstream_hangs.run(bench.site, 600));
+  // Most get their answer from another try, with another key.
+  const [hung] = await bench.site.sql`
+    select count(*)::int as n, bool_and(dispatched) as counted from eve.attempts where error_code = 'upstream_timeout'`;
+  expect(hung).toEqual({ n: expect.any(Number), counted: true });
+  expect(hung!.n).toBeGreaterThan(0);
 });
 
 test("upstream is overloaded, and answers nonsense", async () => {
@@ -78,29 +106,6 @@ test("the notebooks' tokens are revoked: they fetch others", async () => {
   const records = await survives(bench, () => TROUBLES.tokens_revoked.run(bench.site));
   expect(codesOf(records)).toMatchObject({ token_revoked: expect.any(Number) });
   expect(bench.traffic.at(-1)!.tokens).toMatchObject({ issued: expect.any(Number) });
-});
-
-test("limits go down and up: the next reservation knows", async () => {
-  const low = { ...WIDE_LIMITS, rpm: 20 };
-  let startedMeanwhile = -1;
-  await survives(bench, async () => {
-    const { sql } = bench.site;
-    // More than the new limit is in the window of each lane of the first project by now.
-    await sql`update public.google_ai_model_limits set rpm = ${low.rpm} where model in ${sql(WIDE)}`;
-    const [changed] = await sql`select eve.clock_ms() as ms`;
-    // Those that had their reservation are on their way.
-    await sleep(300);
-    for (const model of WIDE) await setLimits(bench.site, model, low);
-    await sleep(1_200);
-    const [row] = await sql`
-      select count(*)::int as n
-      from (select lane_id, start_ms from eve.attempts union all select lane_id, start_ms from eve.inflight) a
-      join eve.lanes l on l.id = a.lane_id and l.model = ${WIDE[0]!}
-      where a.start_ms > ${changed!.ms} and l.quota_project = 'demo-one'`;
-    startedMeanwhile = row!.n;
-    for (const model of WIDE) await setLimits(bench.site, model, WIDE_LIMITS);
-  }, { shape: { bots: 10, pauseMs: 150 } });
-  expect(startedMeanwhile).toBe(0);
 });
 
 test("the database's clock jumps an hour ahead and back again: calls go on, with the schedule's sweep as the only hand", async () => {

@@ -33,8 +33,9 @@ export interface Bench {
   stop(): Promise<void>;
 }
 
-export async function startBench(seed: number): Promise<Bench> {
-  const stack = await startTestStack(STACK_OPTIONS);
+/** @param env more variables of the functions */
+export async function startBench(seed: number, env: Record<string, string> = {}): Promise<Bench> {
+  const stack = await startTestStack({ ...STACK_OPTIONS, env: { ...STACK_OPTIONS.env, ...env } });
   const site = await openSite(stack, seededRandom(seed));
   return {
     stack,
