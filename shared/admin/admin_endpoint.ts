@@ -65,6 +65,7 @@ async function receive(
   { clock, functionName, log }: AdminEndpointOptions,
   requestId: string,
 ): Promise<Response> {
+  const administrator = await office.identify(request);
   const path = pathWithin(functionName, request.url);
   const here = ROUTES.filter((each) => rest(each.path, path) !== null);
   if (here.length === 0) throw new GatewayError("not_found", { details: { path } });
@@ -73,7 +74,6 @@ async function receive(
     const allow = [...here.map(({ method }) => method), "OPTIONS"].join(", ");
     throw new GatewayError("method_not_allowed", { headers: { allow } });
   }
-  const administrator = await office.identify(request);
   const asked = route.method === "GET"
     ? Object.fromEntries(new URL(request.url).searchParams)
     : parseJson(await readBody(request, { maxBytes: MAX_BODY_BYTES, timeoutMs: BODY_TIMEOUT_MS, clock }));

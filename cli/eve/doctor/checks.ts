@@ -1,4 +1,5 @@
 /** The doctor's judgement: facts to green, yellow and red, each with what to do. Pure, so that every red has its test. */
+import { isStageName } from "../../../shared/stages/stage_name.ts";
 import type { KeyState, ProjectFacts } from "../../../shared/ledger/reading.ts";
 import { bytes, counted, duration, instant } from "../table.ts";
 import type { Facts, FunctionFacts } from "./facts.ts";
@@ -321,6 +322,15 @@ function secret(key: KeyState, { done, why }: Facts["keysChecked"]): Check {
       "its row names no secret",
       "set env_var_name to the name of the Edge secret that holds the key.",
     );
+  }
+  if (isStageName(variable)) {
+    return key.state === "blocked"
+      ? red(
+        name,
+        `upstream rejects it: ${key.blocked_reason}`,
+        "enter another one for its stage, in the console; see npm run eve -- providers list.",
+      )
+      : green(name, "it is kept for its stage; npm run eve -- providers list says how it is");
   }
   if (key.check?.outcome === "secret_missing" || key.blocked_reason === "secret_missing") {
     return red(

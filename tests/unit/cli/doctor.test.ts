@@ -260,6 +260,13 @@ const REDS: [string, Partial<Facts>, string, RegExp, RegExp][] = [
     /rejects it: key_leaked/,
     /make a new key.*keys enable a/,
   ],
+  [
+    "upstream rejects a stage's key",
+    { keys: [{ ...key, env_var_name: "stage:POEM", state: "blocked", blocked_reason: "key_invalid" }] },
+    "key a",
+    /rejects it: key_invalid/,
+    /enter another one for its stage/,
+  ],
   ["there is no key", { keys: [] }, "keys", /there is no key/, /keys add/],
   [
     "no key can be used",
