@@ -89,22 +89,19 @@ function mapped<From, To>(
   );
 }
 
-/** The same as Markdown, as docs/speed.md has it: a row for each scenario. */
+/** As Markdown: a row for each scenario. */
 export function markdown<Cell>(
-  table: Table<Cell>,
+  table: Record<string, Record<string, Cell>>,
   columns: string[],
   show: (cell: Cell) => string,
+  head = "scenario",
 ): string {
   const rows = Object.entries(table).map(([name, row]) => [
     `\`${name}\``,
     ...columns.map((column) =>
-      row[column] === undefined ? "" : show(row[column]!)
+      row[column] === undefined ? "" : show(row[column])
     ),
   ]);
-  return [
-    ["scenario", ...columns],
-    ["---", ...columns.map(() => "---")],
-    ...rows,
-  ]
+  return [[head, ...columns], ["---", ...columns.map(() => "---")], ...rows]
     .map((cells) => `| ${cells.join(" | ")} |`).join("\n");
 }
