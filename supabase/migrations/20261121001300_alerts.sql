@@ -87,6 +87,7 @@ insert into eve.maintenance_expected (operation, within_s) values
   ('key_health', 5400),
   ('retention', 14400),
   ('models_sync', 50400),
+  ('providers_sync', 108000),
   ('report', 108000)
 on conflict (operation) do nothing;
 
