@@ -34,12 +34,7 @@ import {
   ratiosTo,
   type Table,
 } from "./gateway/figures.ts";
-import {
-  closedLoop,
-  openLoop,
-  type Target,
-  type Turn,
-} from "./gateway/load.ts";
+import { closedLoop, openLoop, type Target, type Turn } from "./gateway/load.ts";
 import { writeIntoPage } from "./gateway/docs_tables.ts";
 import { Cleanups } from "./gateway/processes.ts";
 
@@ -79,8 +74,7 @@ const SCENARIOS: Scenario[] = [50, 0].flatMap((upstreamMs) => [
     name: `open_${rate}_per_second_upstream_${upstreamMs}_ms`,
     upstreamMs,
     stream: false,
-    run: (target: Target) =>
-      openLoop(target, rate, rate < 50 ? SLOW_TURN_MS : TURN_MS),
+    run: (target: Target) => openLoop(target, rate, rate < 50 ? SLOW_TURN_MS : TURN_MS),
   })),
   ...[1, 10, 50].map((callers) => ({
     name: `closed_${callers}_upstream_${upstreamMs}_ms`,
@@ -192,13 +186,9 @@ async function measureAll() {
       ["straight", "eve", "portkey", "eve_origin", "eve_rest"],
       ({ per_second }) => String(per_second),
     ),
-    "gateway-memory": Object.entries(memory).filter(([who]) =>
-      who !== "straight"
-    ).map(([who, parts]) =>
+    "gateway-memory": Object.entries(memory).filter(([who]) => who !== "straight").map(([who, parts]) =>
       `- \`${who}\`: ${
-        Object.entries(parts).map(([part, mb]) =>
-          `${part.replace("_", " ")} ${mb}`
-        ).join(", ")
+        Object.entries(parts).map(([part, mb]) => `${part.replace("_", " ")} ${mb}`).join(", ")
       }`
     ).join("\n"),
     "gateway-cold-start": markdown(
@@ -311,9 +301,7 @@ async function installPeers(): Promise<void> {
   }).output();
   if (!success) {
     say(
-      `npm ci --prefix bench failed: ${
-        new TextDecoder().decode(stderr).slice(-500)
-      }`,
+      `npm ci --prefix bench failed: ${new TextDecoder().decode(stderr).slice(-500)}`,
     );
   }
 }

@@ -93,8 +93,7 @@ async function startsOf(
       const start = await oneStart(entry, environment);
       if (n > 0) starts.push(start);
     }
-    const middle = (figure: keyof Start) =>
-      round(median(starts.map((start) => start[figure])));
+    const middle = (figure: keyof Start) => round(median(starts.map((start) => start[figure])));
     return {
       import_ms: middle("import_ms"),
       first_answer_ms: middle("first_answer_ms"),
@@ -149,8 +148,7 @@ function entryModule(
   name: string,
   environment: Record<string, string>,
 ): string {
-  const index =
-    new URL(`file://${CHECKOUT}/supabase/functions/${name}/index.ts`).href;
+  const index = new URL(`file://${CHECKOUT}/supabase/functions/${name}/index.ts`).href;
   const key = (JSON.parse(environment.SUPABASE_SECRET_KEYS ?? "{}") as Record<
     string,
     string
@@ -168,12 +166,8 @@ function entryModule(
   return `const begun = performance.now();
 const module = await import(${JSON.stringify(index)});
 const imported = performance.now();
-const response = await module.default.fetch(new Request(${
-    JSON.stringify(`http://127.0.0.1${path}`)
-  }, {
-  method: "POST", headers: ${JSON.stringify(headers)}, body: ${
-    JSON.stringify(body)
-  },
+const response = await module.default.fetch(new Request(${JSON.stringify(`http://127.0.0.1${path}`)}, {
+  method: "POST", headers: ${JSON.stringify(headers)}, body: ${JSON.stringify(body)},
 }));
 await response.text();
 const answered = performance.now();

@@ -52,9 +52,7 @@ export async function startUpstream(cleanups: Cleanups): Promise<Upstream> {
 export function straight({ url }: Upstream): Contender {
   return {
     target: (stream) => ({
-      url: `${url}/v1beta/models/${MODEL}:${
-        stream ? "streamGenerateContent?alt=sse" : "generateContent"
-      }`,
+      url: `${url}/v1beta/models/${MODEL}:${stream ? "streamGenerateContent?alt=sse" : "generateContent"}`,
       headers: {},
       body: { contents: [{ role: "user", parts: [{ text: "Hello" }] }] },
       ...(stream && { content: CONTENT }),
@@ -155,8 +153,7 @@ function pairs(lines: string[]): Record<string, string> {
   }));
 }
 
-const PORTKEY =
-  `${CHECKOUT}/bench/node_modules/@portkey-ai/gateway/build/start-server.js`;
+const PORTKEY = `${CHECKOUT}/bench/node_modules/@portkey-ai/gateway/build/start-server.js`;
 
 export async function isPortkeyInstalled(): Promise<boolean> {
   return await Deno.stat(PORTKEY).then(() => true, () => false);

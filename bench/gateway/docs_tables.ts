@@ -14,9 +14,7 @@ export async function writeIntoPage(
     if (begin < 0 || end < begin) {
       throw new Error(`${page} has no place for ${name}: ${from} ... ${to}`);
     }
-    text = `${text.slice(0, begin + from.length)}\n\n${block}\n\n${
-      text.slice(end)
-    }`;
+    text = `${text.slice(0, begin + from.length)}\n\n${block}\n\n${text.slice(end)}`;
   }
   await Deno.writeTextFile(path, text);
   await new Deno.Command(Deno.execPath(), {

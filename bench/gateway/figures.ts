@@ -20,13 +20,9 @@ export const round = (value: number) => Math.round(value * 100) / 100;
  * not the figure. Failed calls count as failed and have no time.
  */
 export function measured(turns: Turn[]): Measured {
-  const times = turns.map(({ calls }) =>
-    calls.filter(({ ok }) => ok).map(({ ms }) => ms)
-  );
+  const times = turns.map(({ calls }) => calls.filter(({ ok }) => ok).map(({ ms }) => ms));
   const calls = turns.reduce((sum, turn) => sum + turn.calls.length, 0);
-  const groups = times.every((one) => one.length >= CALLS_FOR_A_P99)
-    ? times
-    : [times.flat()];
+  const groups = times.every((one) => one.length >= CALLS_FOR_A_P99) ? times : [times.flat()];
   return {
     calls,
     failed: calls - times.flat().length,
@@ -66,8 +62,7 @@ export interface Ratio {
 
 /** What each adds over what `other` adds; below 1 is less. Null where the other one was lost in the noise, at 0 or below. */
 export function ratiosTo(added: Table<Added>, other: string): Table<Ratio> {
-  const over = (one: number, floor: number) =>
-    floor > 0 ? round(one / floor) : null;
+  const over = (one: number, floor: number) => floor > 0 ? round(one / floor) : null;
   return mapped(added, (row) => {
     const { [other]: floor, ...gateways } = row;
     if (floor === undefined) return {};
@@ -98,9 +93,7 @@ export function markdown<Cell>(
 ): string {
   const rows = Object.entries(table).map(([name, row]) => [
     `\`${name}\``,
-    ...columns.map((column) =>
-      row[column] === undefined ? "" : show(row[column])
-    ),
+    ...columns.map((column) => row[column] === undefined ? "" : show(row[column])),
   ]);
   return [[head, ...columns], ["---", ...columns.map(() => "---")], ...rows]
     .map((cells) => `| ${cells.join(" | ")} |`).join("\n");

@@ -84,9 +84,7 @@ export class Connection {
       ) cameAt = performance.now();
       // Answers here are ASCII, so that characters are bytes.
       if (
-        length === null
-          ? text.endsWith(LAST_CHUNK)
-          : text.length >= bodyAt + length
+        length === null ? text.endsWith(LAST_CHUNK) : text.length >= bodyAt + length
       ) break;
     }
     const end = performance.now();

@@ -1,10 +1,5 @@
 /** Load on one address: a closed loop (so many at once) or an open one (so many a second, answered or not). */
-import {
-  type Answered,
-  Connection,
-  requestBytes,
-  type Target,
-} from "./http_client.ts";
+import { type Answered, Connection, requestBytes, type Target } from "./http_client.ts";
 
 export type { Target } from "./http_client.ts";
 

@@ -23,9 +23,7 @@ const FRAME_MS = 10;
 
 let delayMs = 0;
 const pause = (ms: number) =>
-  ms > 0
-    ? new Promise<void>((resolve) => setTimeout(resolve, ms))
-    : Promise.resolve();
+  ms > 0 ? new Promise<void>((resolve) => setTimeout(resolve, ms)) : Promise.resolve();
 
 async function* frames() {
   for (let n = 0; n < FRAMES; n++) {
