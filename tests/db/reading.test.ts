@@ -392,25 +392,25 @@ test("no look reads more than a bounded piece of a large audit, and none reads i
       request_no, consumer_id, request_id, class, door, requested_model, model, state, attempts, wait_ms, received_at,
       finished_at, metadata
     )
-    select g, ${PROJECT}, 'r' || g, 'batch', 'native', 'm', 'm', 'succeeded', 1, 0, now() - (400000 - g) * interval '1 second',
-      now() - (400000 - g) * interval '1 second', '{}'
-    from generate_series(1, 400000) g
+    select g, ${PROJECT}, 'r' || g, 'batch', 'native', 'm', 'm', 'succeeded', 1, 0, now() - (150000 - g) * interval '1 second',
+      now() - (150000 - g) * interval '1 second', '{}'
+    from generate_series(1, 150000) g
   `;
   await sql`
     insert into eve.refusals (refused_at, consumer_id, request_id, attempt, class, door, model, code, tokens)
-    select now() - (50000 - g) * interval '8 seconds', ${PROJECT}, 'r' || g, 1, 'batch', 'native', 'm', 'rate_limited', 10
-    from generate_series(1, 50000) g
+    select now() - (20000 - g) * interval '7 seconds', ${PROJECT}, 'r' || g, 1, 'batch', 'native', 'm', 'rate_limited', 10
+    from generate_series(1, 20000) g
   `;
   /** Each with the most rows of the audit that it may fetch. */
   const looks: [string, number][] = [
     ["eve_request_search()", 200],
-    ["eve_request_search(request_id => 'r200000')", 200],
-    ["eve_request_search(until => now() - interval '4 days')", 10_000],
+    ["eve_request_search(request_id => 'r70000')", 200],
+    ["eve_request_search(until => now() - interval '1 day')", 10_000],
     ["eve_request_search(error_code => 'rare')", 200_100],
     ["eve_request_search(outcome => 'refused')", 200],
-    ["eve_request_detail(300000)", 2_000],
+    ["eve_request_detail(100000)", 2_000],
     ["eve_tail()", 4_000],
-    ["eve_tail(jsonb_build_object('request_no', 400000, 'refusal_no', 50000, 'at', now()))", 21_000],
+    ["eve_tail(jsonb_build_object('request_no', 150000, 'refusal_no', 20000, 'at', now()))", 21_000],
     ["eve_key_states()", 0],
     ["eve_usage()", 0],
   ];
@@ -432,5 +432,5 @@ test("no look reads more than a bounded piece of a large audit, and none reads i
     });
   }
   const rare = await ask("eve_request_search", { error_code: "rare" });
-  expect(rare).toEqual({ requests: [], next_before: 300_001 });
+  expect(rare).toEqual({ requests: [], next_before: 50_001 });
 });
