@@ -1368,7 +1368,9 @@ begin
   end loop;
   update eve.alerts a
   set closed_at = eve.clock()
-  where a.kind = 'model_vanished' and a.closed_at is null and a.subject <> all (v_vanished);
+  where a.kind = 'model_vanished' and a.closed_at is null and a.subject <> all (v_vanished)
+    -- Those about stages are closed by whoever opened them.
+    and not starts_with(a.subject, 'stage:');
   return jsonb_build_object('vanished', to_jsonb(v_vanished), 'unlisted', to_jsonb(v_unlisted));
 end;
 $$;

@@ -168,6 +168,9 @@ create table eve.clock_watch (
   jumps integer not null default 0,
   last_jump_ms bigint,
   last_jump_at timestamp with time zone,
+  ahead_ms bigint not null default 0,
+  refusal_id bigint not null default 0,
+  request_no bigint not null default 0,
   constraint clock_watch_one_row CHECK (id),
   constraint clock_watch_pkey PRIMARY KEY (id)
 );
@@ -175,6 +178,7 @@ alter table eve.clock_watch enable row level security;
 comment on table eve.clock_watch is 'The last time that the sweep saw on the database''s clock: one row.';
 comment on column eve.clock_watch.seen_ms is 'Milliseconds since 1970.';
 comment on column eve.clock_watch.jumps is 'How often the clock has gone back by more than a second; last_jump_ms: by how much the last time.';
+comment on column eve.clock_watch.ahead_ms is 'The latest moment that the last jump was noticed by. Rows of the audit up to it are behind us, if they have these numbers or lower.';
 
 create table eve.consumer_days (
   consumer_id uuid not null,

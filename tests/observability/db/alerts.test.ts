@@ -450,6 +450,12 @@ describe("telling", () => {
   });
 });
 
+test("an alert about a stage's model is not closed by the check of the keys' models", async () => {
+  await sql`select eve.open_alert('model_vanished', 'stage:POEM', 'warning', 'gone'), eve.open_alert('model_vanished', 'm', 'warning', 'gone')`;
+  await sql`select public.eve_models_compared()`;
+  expect(await open()).toMatchObject([{ subject: "stage:POEM" }]);
+});
+
 test("the schedule looks for alerts whether HTTP works or not", async () => {
   const [job] = await sql`select command from cron.job where jobname = 'eve_alerts'`;
   await addModel(sql, "m");
