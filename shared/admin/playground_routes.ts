@@ -30,10 +30,15 @@ export const playgroundRoutes = [
   route("GET", "/jobs/*", z.strictObject({}), async ({ office, signal }, _asked, id) => {
     return passedOn(await office.invoke(`/jobs/${encodeURIComponent(id)}`, { signal }));
   }),
+
+  // A file that the gateway keeps: a page cannot put a credential into an element's address.
+  route("GET", "/job-content/*", z.strictObject({}), async ({ office, signal }, _asked, id) => {
+    return passedOn(await office.invoke(`/jobs/${encodeURIComponent(id)}/content`, { signal }));
+  }),
 ];
 
 function passedOn(response: Response): Response {
-  const headers = new Headers({ "cache-control": "no-store" });
+  const headers = new Headers({ "cache-control": "no-store", "x-content-type-options": "nosniff" });
   for (const [name, value] of response.headers) if (PASSED_ON.test(name)) headers.set(name, value);
   return new Response(response.body, { status: response.status, headers });
 }

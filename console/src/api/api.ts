@@ -20,6 +20,8 @@ export type Query = Record<string, string | number | boolean | null | undefined>
 export interface Api {
   get<Answer>(path: string, query?: Query, signal?: AbortSignal): Promise<Answer>;
   post<Answer>(path: string, body?: unknown): Promise<Answer>;
+  /** A file, to be shown by an element of the page. */
+  file(path: string, signal?: AbortSignal): Promise<Blob>;
   /** For streams: the response as it comes, once its status says that it went well. */
   open(path: string, body: unknown, signal?: AbortSignal): Promise<Response>;
 }
@@ -59,6 +61,7 @@ export function createApi(config: Config, supabase: SupabaseClient): Api {
       return (await send(path + search(query), { signal: signal ? AbortSignal.any([signal, limit]) : limit }))
         .json();
     },
+    file: async (path, signal) => (await send(path, { ...(signal && { signal }) })).blob(),
     async post(path, body) {
       return (await send(path, { ...post(body), signal: AbortSignal.timeout(TIMEOUT_MS) })).json();
     },

@@ -217,3 +217,15 @@ export interface UsageAnswer {
   rows: (UsageFigures & { day?: string; hour?: string; consumer?: string | null; model?: string })[];
   totals: UsageFigures;
 }
+
+export interface Job {
+  id: string;
+  status: "running" | "succeeded" | "failed";
+  stage: string;
+  model: string;
+  result: {
+    files: { url: string; mime_type: string; title: string | null; duration_s: number | null }[];
+    expires_at: string | null;
+  } | null;
+  error: { code: string; message: string } | null;
+}

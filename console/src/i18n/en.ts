@@ -234,6 +234,7 @@ export const en = {
       idle: "",
       asking: "asking",
       queued: "waiting for a slot",
+      making: "the provider is at it",
       answering: "answering",
       done: "done",
       failed: "failed",

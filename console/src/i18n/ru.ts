@@ -250,6 +250,7 @@ export const ru: Texts<typeof en> & {
       idle: "",
       asking: "спрашиваю",
       queued: "жду места",
+      making: "провайдер работает",
       answering: "отвечает",
       done: "готово",
       failed: "не удалось",

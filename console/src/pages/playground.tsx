@@ -1,10 +1,22 @@
-import { Badge, Button, Card, Group, Select, SimpleGrid, Stack, Switch, Text, Textarea } from "@mantine/core";
+import {
+  Anchor,
+  Badge,
+  Button,
+  Card,
+  Group,
+  Select,
+  SimpleGrid,
+  Stack,
+  Switch,
+  Text,
+  Textarea,
+} from "@mantine/core";
 import { useQuery } from "@tanstack/react-query";
 import { type FormEvent, useRef, useState } from "react";
 import { useTranslation } from "react-i18next";
 import { ApiError } from "../api/api.ts";
 import { readEvents } from "../api/events.ts";
-import type { Model, ProvidersAnswer } from "../api/shapes.ts";
+import type { Job, Model, ProvidersAnswer } from "../api/shapes.ts";
 import { useConsole } from "../console_context.tsx";
 import { useFormat } from "../i18n/format.ts";
 import { Page } from "../parts/page.tsx";
@@ -13,7 +25,7 @@ import { Page } from "../parts/page.tsx";
 const STAGE = "stage:";
 
 interface Run {
-  state: "idle" | "asking" | "queued" | "answering" | "done" | "failed";
+  state: "idle" | "asking" | "queued" | "making" | "answering" | "done" | "failed";
   text: string;
   problem: string | null;
   model: string | null;
@@ -22,6 +34,8 @@ interface Run {
   totalMs: number | null;
   inputTokens: number | null;
   outputTokens: number | null;
+  /** Of a stage that makes speech, songs or videos. */
+  files: { url: string; mimeType: string; title: string | null }[];
 }
 
 const NOTHING: Run = {
@@ -33,7 +47,11 @@ const NOTHING: Run = {
   totalMs: null,
   inputTokens: null,
   outputTokens: null,
+  files: [],
 };
+
+/** As often as the gateway asks the provider. */
+const JOB_POLL_MS = 3_000;
 
 export default function PlaygroundPage() {
   const { t } = useTranslation();
@@ -58,8 +76,10 @@ export default function PlaygroundPage() {
   const choices = [
     {
       group: t("playground.stages"),
-      items: (stages.data?.stages ?? []).filter(({ produces }) => produces === "text")
-        .map(({ stage_type }) => ({ value: STAGE + stage_type, label: stage_type })),
+      items: (stages.data?.stages ?? []).map(({ stage_type }) => ({
+        value: STAGE + stage_type,
+        label: stage_type,
+      })),
     },
     {
       group: t("playground.models"),
@@ -77,8 +97,11 @@ export default function PlaygroundPage() {
     update({ ...NOTHING, state: "asking" });
     let text = "";
     try {
+      const stage = target.startsWith(STAGE) ? target.slice(STAGE.length) : null;
+      const produces = stages.data?.stages.find(({ stage_type }) => stage_type === stage)?.produces ?? "text";
+      if (produces !== "text") return await runJob(stage!, update, begun, signal);
       const response = await api.open("/invoke", {
-        ...(target.startsWith(STAGE) ? { stage: target.slice(STAGE.length) } : { model: target }),
+        ...(stage === null ? { model: target } : { stage }),
         prompt,
         ...(system.trim() && { system }),
         stream: true,
@@ -106,6 +129,31 @@ export default function PlaygroundPage() {
         : (error as Error).message;
       update({ state: "failed", problem });
     }
+  }
+
+  async function runJob(
+    stage: string,
+    update: (change: Partial<Run>) => void,
+    begun: number,
+    signal: AbortSignal,
+  ) {
+    let { job } = await (await api.open("/invoke", { stage, prompt }, signal)).json() as { job: Job };
+    update({ state: "making", model: job.model });
+    while (job.status === "running") {
+      await pause(JOB_POLL_MS, signal);
+      ({ job } = await api.get<{ job: Job }>(`/jobs/${job.id}`, {}, signal));
+    }
+    if (job.status === "failed") {
+      return update({ state: "failed", problem: job.error?.message ?? t("playground.failed") });
+    }
+    const files = [];
+    for (const file of job.result?.files ?? []) {
+      // What the gateway keeps itself needs the session, which an element of the page does not send.
+      const kept = file.url.endsWith("/content");
+      const url = kept ? URL.createObjectURL(await api.file(`/job-content/${job.id}`, signal)) : file.url;
+      files.push({ url, mimeType: file.mime_type, title: file.title });
+    }
+    update({ state: "done", files, totalMs: performance.now() - begun });
   }
 
   async function ask(event: FormEvent) {
@@ -193,6 +241,7 @@ function Answer({ run }: { run: Run }) {
           {run.model && <Text size="sm">{run.model}</Text>}
         </Group>
         <div className="answer" aria-live="polite">{run.text}</div>
+        {run.files.map((file) => <File key={file.url} {...file} />)}
         {run.problem && <Text c="red" role="alert">{run.problem}</Text>}
         {run.totalMs !== null && (
           <Text size="xs" c="dimmed" className="figures">
@@ -207,4 +256,27 @@ function Answer({ run }: { run: Run }) {
       </Stack>
     </Card>
   );
+}
+
+function File({ url, mimeType, title }: Run["files"][number]) {
+  const name = title ?? mimeType;
+  return (
+    <Stack gap={4}>
+      {mimeType.startsWith("audio/") && <audio controls src={url} aria-label={name} />}
+      {mimeType.startsWith("video/") && (
+        <video controls src={url} aria-label={name} style={{ maxWidth: "100%" }} />
+      )}
+      <Anchor href={url} target="_blank" rel="noreferrer" size="sm">{name}</Anchor>
+    </Stack>
+  );
+}
+
+function pause(ms: number, signal: AbortSignal): Promise<void> {
+  return new Promise((resolve, reject) => {
+    const timer = setTimeout(resolve, ms);
+    signal.addEventListener("abort", () => {
+      clearTimeout(timer);
+      reject(signal.reason);
+    }, { once: true });
+  });
 }
