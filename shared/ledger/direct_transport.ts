@@ -64,9 +64,10 @@ class Link {
     if (this.waiting++ === 0) this.#movedAt = performance.now();
   }
 
-  leave(): void {
+  /** @param answered false where the caller has given up, which says nothing good of the connection */
+  leave(answered: boolean): void {
     this.waiting--;
-    this.#movedAt = performance.now();
+    if (answered) this.#movedAt = performance.now();
   }
 }
 
@@ -110,7 +111,7 @@ export function directTransport(options: DirectOptions): DirectTransport {
       if (thrown instanceof postgres.PostgresError) throw new SqlFailure(thrown.code, thrown.message);
       throw thrown;
     } finally {
-      link.leave();
+      link.leave(!signal.aborted);
       signal.removeEventListener("abort", onAbort);
     }
   };

@@ -220,6 +220,24 @@ describe("over a connection", () => {
     });
   });
 
+  test("calls pass by a connection that is held up", async () => {
+    const { call, close } = directTransport({ url: database.url, connections: 2, pooler: false });
+    const books = createLedger(call);
+    const grant = await books.reserve(ask());
+    if (grant.status !== "granted") throw new Error(JSON.stringify(grant));
+    let held: Promise<unknown> = Promise.resolve();
+    await database.sql.begin(async (transaction) => {
+      await transaction`select from eve.inflight where request_no = ${grant.requestNo} for update`;
+      held = books.settle({ ...cancelled(grant), final: false, outcome: "failed", dispatched: true });
+      // The settlement is in line at the first connection, waits for the row, and is given up as a place to stand behind.
+      await systemClock.sleep(80);
+      const others = Array.from({ length: 5 }, () => books.reserve(ask()));
+      for (const other of await Promise.all(others)) expect(other).toMatchObject({ status: "granted" });
+    });
+    expect(await held).toBe("settled");
+    await close();
+  });
+
   test("the functions run as the role that may execute them, and as no other", async () => {
     const [row] = await database.sql`select usename::text, application_name from pg_stat_activity
       where datname = current_database() and application_name = 'eve-gateway' limit 1`;
