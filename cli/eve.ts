@@ -54,6 +54,9 @@ export async function eve(args: readonly string[], place: Place): Promise<number
   }
 }
 
+/** One Ctrl-C arrives several times (from the terminal, from npm, from the launcher); a later one is impatience. */
+const IMPATIENT_AFTER_MS = 1_500;
+
 /** What a printer and an old terminal agree on. */
 const DEFAULT_WIDTH = 100;
 
@@ -108,10 +111,12 @@ function sleep(ms: number, signal: AbortSignal): Promise<void> {
 
 if (import.meta.main) {
   const interrupted = new AbortController();
+  let interruptedAt = 0;
   Deno.addSignalListener("SIGINT", () => {
-    // Whoever presses it twice does not want to wait.
-    if (interrupted.signal.aborted) Deno.exit(EXIT.interrupted);
-    interrupted.abort();
+    if (!interrupted.signal.aborted) {
+      interruptedAt = Date.now();
+      interrupted.abort();
+    } else if (Date.now() - interruptedAt > IMPATIENT_AFTER_MS) Deno.exit(EXIT.interrupted);
   });
   Deno.exit(
     await eve(Deno.args, {
