@@ -144,7 +144,7 @@ as $$
 $$;
 comment on function eve.end_alerts is 'Closes the open alerts of some kinds whose subject begins like this.';
 
--- Switching a key on is saying that it works: a block without an end goes with it.
+-- Switching a key on is saying that it works: whatever blocks it goes with it.
 create or replace function eve.key_switched_on()
 returns trigger
 language plpgsql
@@ -161,7 +161,7 @@ $$;
 create or replace trigger eve_key_switched_on
 before update of is_active on public.google_ai_api_keys
 for each row
-when (new.is_active and not coalesce(old.is_active, false) and old.blocked_until = 'infinity')
+when (new.is_active and not coalesce(old.is_active, false) and old.blocked_until > clock_timestamp())
 execute function eve.key_switched_on();
 
 -- A key that may be used again, by whatever hand, and one that is gone: nothing about it is left to look at.

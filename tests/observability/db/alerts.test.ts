@@ -85,6 +85,18 @@ describe("a key that upstream rejected", () => {
     expect(await evaluate()).toMatchObject({ opened: 0, open: 0 });
   });
 
+  test("a block that ends by itself goes with the switch as well, and one that is set with it stays", async () => {
+    await sql`update public.google_ai_api_keys set is_active = false, blocked_until = now() + interval '1 hour', blocked_reason = 'secret_missing'`;
+    await sql`update public.google_ai_api_keys set is_active = true`;
+    expect(await sql`select blocked_until, blocked_reason from public.google_ai_api_keys`)
+      .toEqual([{ blocked_until: null, blocked_reason: null }]);
+    await sql`update public.google_ai_api_keys set is_active = false, blocked_until = now() + interval '1 hour'`;
+    await sql`update public.google_ai_api_keys set is_active = true, blocked_until = now() + interval '2 hours', blocked_reason = 'later'`;
+    expect(await sql`select blocked_reason from public.google_ai_api_keys`).toEqual([{
+      blocked_reason: "later",
+    }]);
+  });
+
   test("stays open while somebody only edits the row", async () => {
     await sql`update public.google_ai_api_keys set notes = 'looking into it', priority = 5 where id = ${key}`;
     expect(await kinds()).toEqual(["key_disabled"]);
