@@ -43,10 +43,10 @@ const json = Deno.args.includes("--json");
 const say = (line: string) => console[json ? "error" : "log"](line);
 
 /** Turns of each contender in each scenario, and how long each lasts. */
-const TURNS = quick ? 2 : 5;
+const TURNS = quick ? 2 : 4;
 const TURN_MS = quick ? 500 : 1_500;
 /** Few calls a second need longer turns, or a p99 is the slowest of a handful. */
-const SLOW_TURN_MS = quick ? 1_000 : 5_000;
+const SLOW_TURN_MS = quick ? 1_000 : 4_000;
 /** Those that no goal is about have fewer turns. */
 const TURNS_ASIDE = quick ? 1 : 2;
 /** Before the first turn, so that programs that compile as they run have done so by then. */
