@@ -1,9 +1,10 @@
 -- When the database's clock goes back: its host was corrected, or another host took over.
 --
 -- Admission remembers instants. Behind a clock that has gone back they lie in the future: nothing wrong is granted, but a lane is
--- mute until the clock has come that far again. So the sweep remembers when it last came by, and finding that moment in
--- the future it moves what admission remembers back by the difference. The time that really passed since then counts as
--- none, so a lane may be held back for up to a minute longer than it had to be, and never for less.
+-- mute until the clock has come that far again. So the sweep looks for moments that were written down and have not come yet: its
+-- own last one, and those in the newest rows of the audit, for a clock that was ahead for a few seconds only. Finding
+-- one, it moves what admission remembers back by the difference. The time that really passed since then counts as none,
+-- so a lane may be held back for up to a minute longer than it had to be, and never for less.
 --
 -- A jump ahead cannot be told from an idle hour by any clock that the database has: the window is forgotten, once
 -- (docs/faults.md).
@@ -16,11 +17,15 @@ create table if not exists eve.clock_watch (
   jumps integer not null default 0,
   last_jump_ms bigint,
   last_jump_at timestamptz,
+  ahead_ms bigint not null default 0,
+  refusal_id bigint not null default 0,
+  request_no bigint not null default 0,
   constraint clock_watch_one_row check (id)
 );
 comment on table eve.clock_watch is 'The last time that the sweep saw on the database''s clock: one row.';
 comment on column eve.clock_watch.seen_ms is 'Milliseconds since 1970.';
 comment on column eve.clock_watch.jumps is 'How often the clock has gone back by more than a second; last_jump_ms: by how much the last time.';
+comment on column eve.clock_watch.ahead_ms is 'The latest moment that the last jump was noticed by. Rows of the audit up to it are behind us, if they have these numbers or lower.';
 insert into eve.clock_watch (seen_ms) values (eve.clock_ms()) on conflict do nothing;
 
 insert into eve.alert_kinds (kind, title, advice) values
@@ -110,7 +115,10 @@ as $$
 declare
   -- Clocks are corrected by less all the time, and to be mute for a second is no harm.
   v_tolerance_ms constant integer := 1000;
+  -- Numbers are handed to connections 32 at a time, so the newest rows are among the last thousands.
+  v_newest constant integer := 2000;
   v_watch eve.clock_watch;
+  v_seen bigint;
   v_now bigint;
   v_back bigint;
 begin
@@ -118,8 +126,25 @@ begin
   if not found then
     return 0; -- Another sweep is looking.
   end if;
+  -- Every booking has left a row here: it is running, or it has ended.
+  select floor(extract(epoch from max(written.at)) * 1000)::bigint into v_seen
+  from (
+    select i.received_at as at, i.request_no as number, v_watch.request_no as behind
+    from eve.inflight i
+    union all
+    (
+      select greatest(r.received_at, r.finished_at), r.request_no, v_watch.request_no
+      from eve.requests r
+      order by r.request_no desc
+      limit v_newest
+    )
+    union all
+    (select r.refused_at, r.id, v_watch.refusal_id from eve.refusals r order by r.id desc limit v_newest)
+  ) written
+  where written.number > written.behind or written.at > to_timestamp(v_watch.ahead_ms / 1000.0);
   v_now := eve.clock_ms();
-  v_back := v_watch.seen_ms - v_now;
+  v_seen := greatest(v_watch.seen_ms, v_seen);
+  v_back := v_seen - v_now;
   if v_back <= v_tolerance_ms then
     update eve.clock_watch w set seen_ms = v_now where w.id;
     if v_watch.last_jump_at <= to_timestamp(v_now / 1000.0) - interval '1 hour' then
@@ -129,7 +154,12 @@ begin
   end if;
   perform eve.turn_back(v_back);
   update eve.clock_watch w
-  set seen_ms = v_now, jumps = w.jumps + 1, last_jump_ms = v_back, last_jump_at = to_timestamp(v_now / 1000.0)
+  set seen_ms = v_now, jumps = w.jumps + 1, last_jump_ms = v_back, last_jump_at = to_timestamp(v_now / 1000.0),
+    ahead_ms = v_seen,
+    request_no = coalesce(
+      greatest((select max(r.request_no) from eve.requests r), (select max(i.request_no) from eve.inflight i)), 0
+    ),
+    refusal_id = coalesce((select max(r.id) from eve.refusals r), 0)
   where w.id;
   perform eve.open_alert(
     'clock_went_back', 'database', 'warning',

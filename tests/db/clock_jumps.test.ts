@@ -28,7 +28,8 @@ beforeEach(async () => {
   await sql`truncate eve.consumer_minutes`;
   clock = await freezeClock(sql, NOON);
   await addKey(sql, "one");
-  await sql`update eve.clock_watch set seen_ms = eve.clock_ms(), jumps = 0, last_jump_at = null`;
+  await sql`update eve.clock_watch set seen_ms = eve.clock_ms(), jumps = 0, last_jump_at = null,
+    ahead_ms = 0, request_no = 0, refusal_id = 0`;
 });
 
 const sweep = async (): Promise<void> => {
@@ -94,6 +95,40 @@ test("back by more than the sweep saw: at most a minute is lost on top", async (
   await sweep();
   await clock.advance(60_250 + 50_000);
   expect(granted(await use(1, "later"))).toBe(1);
+});
+
+test("ahead for a moment between two sweeps, and back: what was booked meanwhile is moved, and once only", async () => {
+  await addModel(database.sql, "m", { rpm: 5 });
+  await sweep();
+  await clock.advance(10_000);
+  await clock.advance(HOUR_MS);
+  const [call, running] = await use(2, "ahead");
+  await settle(database.sql, call, { inputTokens: 1 });
+  await clock.advance(2_000 - HOUR_MS);
+  expect(await reserve(database.sql, "mute")).toMatchObject({ status: "refused" });
+  for (let n = 0; n < 3; n++) {
+    await sweep();
+    await clock.advance(1_000);
+  }
+  expect(granted(await use(5, "back"))).toBe(3);
+  expect(await database.sql`select jumps from eve.clock_watch`).toEqual([{ jumps: 1 }]);
+  await settle(database.sql, running, { inputTokens: 1 });
+  await clock.advance(61_000);
+  await sweep();
+  expect(granted(await use(6, "later"))).toBe(5);
+  expect(await database.sql`select jumps from eve.clock_watch`).toEqual([{ jumps: 1 }]);
+});
+
+test("ahead and back again and again: each time is noticed", async () => {
+  await addModel(database.sql, "m", { rpm: 50 });
+  for (let n = 1; n <= 3; n++) {
+    await clock.advance(HOUR_MS);
+    await use(2, `ahead${n}`);
+    await clock.advance(2_000 - HOUR_MS);
+    await sweep();
+    expect(await database.sql`select jumps from eve.clock_watch`).toEqual([{ jumps: n }]);
+    expect(granted(await use(2, `back${n}`))).toBe(2);
+  }
 });
 
 test("a pause that upstream asked for lasts as long as it asked", async () => {
