@@ -1,0 +1,123 @@
+/** The page as a scraper asks for it: who may, in which form, and what stands on it. */
+import { describe, expect, test } from "vitest";
+import { GatewayError } from "../../../shared/contract/gateway_error.ts";
+import { VERSION } from "../../../shared/contract/version.ts";
+import { SqlFailure, type Transport } from "../../../shared/ledger/transport.ts";
+import { METRICS } from "../../../shared/maintenance/metric_catalogue.ts";
+import { metricsHandler } from "../../../shared/maintenance/metrics.ts";
+import { promtool, withoutPromtool } from "../promtool.ts";
+
+const KEY = "sixteen-letters-";
+
+const ANSWER = {
+  samples: [
+    ["eve_requests_total", { outcome: "succeeded", door: "native", consumer: "bot", model: "m" }, 12],
+    ["eve_requests_total", { outcome: "refused", door: "openai", consumer: "other", model: "unknown" }, 3],
+    ["eve_queue_length", { model: "m", class: "batch" }, 0],
+    ["eve_lane_limit", { quota_project: "p", model: "m", limit: "rpm" }, 30],
+  ],
+  histograms: [
+    ["eve_wait_seconds", { class: "batch", model: "m" }, [0.01, 1, 60], [5, 0, 2, 1], 130.25],
+  ],
+};
+
+function page(options: { key?: string | null; call?: Transport } = {}) {
+  const asked: string[] = [];
+  const handle = metricsHandler({
+    call: options.call ?? ((sqlFunction) => {
+      asked.push(sqlFunction);
+      return Promise.resolve(ANSWER);
+    }),
+    metricsKey: options.key === undefined ? KEY : options.key,
+    authorise: (request) =>
+      request.headers.get("apikey") === "the project's"
+        ? Promise.resolve()
+        : Promise.reject(new GatewayError("credential_missing")),
+    log: () => {},
+  });
+  const get = (headers: HeadersInit = { authorization: `Bearer ${KEY}` }, method = "GET") =>
+    handle(new Request("http://gateway/maintenance/metrics", { method, headers }));
+  return { get, asked };
+}
+
+/** Every line that is no description. */
+const values = (text: string) => text.split("\n").filter((line) => line !== "" && !line.startsWith("#"));
+
+test("what SQL told, in the order and the words of the catalogue", async () => {
+  const response = await page().get();
+  expect(response.headers.get("content-type")).toBe("text/plain; version=0.0.4; charset=utf-8");
+  expect(response.headers.get("cache-control")).toBe("no-store");
+  const text = await response.text();
+  expect(values(text)).toEqual([
+    'eve_requests_total{outcome="succeeded",door="native",consumer="bot",model="m"} 12',
+    'eve_requests_total{outcome="refused",door="openai",consumer="other",model="unknown"} 3',
+    'eve_wait_seconds_bucket{class="batch",model="m",le="0.01"} 5',
+    'eve_wait_seconds_bucket{class="batch",model="m",le="1"} 5',
+    'eve_wait_seconds_bucket{class="batch",model="m",le="60"} 7',
+    'eve_wait_seconds_bucket{class="batch",model="m",le="+Inf"} 8',
+    'eve_wait_seconds_sum{class="batch",model="m"} 130.25',
+    'eve_wait_seconds_count{class="batch",model="m"} 8',
+    'eve_lane_limit{quota_project="p",model="m",limit="rpm"} 30',
+    'eve_queue_length{model="m",class="batch"} 0',
+    `eve_build_info{version="${VERSION}"} 1`,
+  ]);
+  for (const [name, { type, help }] of Object.entries(METRICS)) {
+    expect(text).toContain(`# HELP ${name} ${help}\n# TYPE ${name} ${type}\n`);
+  }
+});
+
+test.skipIf(withoutPromtool)("promtool reads it", async () => {
+  expect(await promtool(["check", "metrics"], await (await page().get()).text())).toEqual({
+    code: 0,
+    said: "",
+  });
+});
+
+test("OpenMetrics for who asks for it, and headers alone for HEAD", async () => {
+  const accept = "application/openmetrics-text;version=1.0.0;q=0.8,text/plain;version=0.0.4;q=0.5,*/*;q=0.1";
+  const open = await page().get({ authorization: `bearer ${KEY}`, accept });
+  expect(open.headers.get("content-type")).toBe("application/openmetrics-text; version=1.0.0; charset=utf-8");
+  expect(await open.text()).toMatch(/^# TYPE eve_requests counter$[^]*\n# EOF\n$/m);
+  const head = await page().get(undefined, "HEAD");
+  expect(await head.text()).toBe("");
+});
+
+describe("the credential", () => {
+  test.each<[string, HeadersInit]>([
+    ["the scraper's key as a Bearer token", { authorization: `Bearer ${KEY}` }],
+    ["the scraper's key as apikey", { apikey: KEY }],
+    ["the project's secret key", { apikey: "the project's" }],
+  ])("%s opens it", async (_, headers) => expect((await page().get(headers)).status).toBe(200));
+
+  test.each<[string, HeadersInit]>([
+    ["none", {}],
+    ["another", { authorization: "Bearer sixteen-letters_" }],
+    ["a beginning of it", { authorization: `Bearer ${KEY.slice(0, -1)}` }],
+    ["one beyond all measure", { authorization: `Bearer ${KEY.repeat(1_000)}` }],
+    ["an empty one", { apikey: "" }],
+  ])("%s does not, and the database is not asked", async (_, headers) => {
+    const { get, asked } = page();
+    await expect(get(headers)).rejects.toMatchObject({ code: "credential_missing" });
+    expect(asked).toEqual([]);
+  });
+
+  test("without a scraper's key only the project's opens it", async () => {
+    await expect(page({ key: null }).get({ authorization: "Bearer null" })).rejects.toMatchObject({
+      status: 401,
+    });
+    expect((await page({ key: null }).get({ apikey: "the project's" })).status).toBe(200);
+  });
+
+  test("one that could be guessed is the owner's mistake", async () => {
+    await expect(page({ key: "short" }).get({ authorization: "Bearer short" })).rejects.toMatchObject({
+      code: "gateway_misconfigured",
+      detail: expect.stringContaining("EVE_METRICS_KEY"),
+    });
+  });
+});
+
+test("a database that fails is an error, not an empty page", async () => {
+  const call = () =>
+    Promise.reject(new SqlFailure("57014", "canceling statement due to statement timeout", 500));
+  await expect(page({ call }).get()).rejects.toMatchObject({ code: "database_unavailable" });
+});
