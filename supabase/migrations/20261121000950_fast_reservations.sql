@@ -17,36 +17,43 @@ set local lock_timeout = '10s';
 
 create table if not exists eve.routes (
   model text not null,
+  class text not null,
   lane_id bigint not null,
   served text not null,
+  lanes bigint not null,
   stale_ms bigint not null,
   guard_ms bigint not null,
   rpm integer,
   tpm integer,
   rpd integer,
   bucket_ms integer not null,
+  estimate_factor double precision not null,
+  estimate_ceiling double precision not null,
   even_share double precision not null,
   starts_room bigint not null,
   tokens_room bigint not null,
   day_room bigint not null,
-  batch_starts_room bigint not null,
-  batch_tokens_room bigint not null,
-  batch_day_room bigint not null,
   key_ids uuid[] not null,
   answers jsonb[] not null,
-  primary key (model, lane_id)
+  primary key (model, class, lane_id)
 );
 comment on table eve.routes is 'Which lanes serve a model that is asked for, as far as that can be said beforehand: the lanes whose keys come first. Drawn up from keys, models and limits, and forgotten when one of them changes.';
 comment on column eve.routes.model is 'The model asked for; served is the one that serves.';
+comment on column eve.routes.lanes is 'How many lanes the model has here.';
 comment on column eve.routes.stale_ms is 'Not believed from then on (milliseconds since 1970): a minute after it was drawn up, or when the block of a key ends.';
 comment on column eve.routes.bucket_ms is 'Width of the lane''s buckets.';
 comment on column eve.routes.even_share is 'Tokens a minute over requests a minute: above it tokens are what is scarce.';
-comment on column eve.routes.starts_room is 'What the last two spans may hold for a start to be safe; day_room: the day. batch_*: less what may be reserved for interactive callers.';
+comment on column eve.routes.estimate_factor is 'The model''s, as it was learned last.';
+comment on column eve.routes.starts_room is 'What the last two spans may hold for a start of the class to be safe; tokens_room likewise, day_room: the day.';
 comment on column eve.routes.key_ids is 'The lane''s keys, which take turns; answers has what a caller is told of each.';
 
 alter table eve.lanes add column if not exists next_lease_ms bigint not null default 0;
 comment on column eve.lanes.next_lease_ms is 'No reservation of the lane runs out before this time (milliseconds since 1970), so nobody has to look for one that has.';
 
+-- The functions write these columns, and nobody else; PostgreSQL reads and plans a check anew for every insert.
+alter table eve.inflight
+  drop constraint if exists inflight_class_known,
+  drop constraint if exists inflight_state_known;
 -- Every reservation entered it and every settlement left it; next_lease_ms does its work.
 drop index if exists eve.inflight_lane_id_lease_until_idx;
 
@@ -91,7 +98,7 @@ begin
       (
         'public.google_ai_model_limits',
         'model, provider, is_active, replaced_by, rpm, tpm, rpd, interactive_floor, interactive_reserve, interactive_reserve_day, '
-        || 'supports_system, supports_json, supports_tools, supports_thinking, max_output_tokens'
+        || 'estimate_ceiling, supports_system, supports_json, supports_tools, supports_thinking, max_output_tokens'
       ),
       ('eve.quota_overrides', null), ('eve.key_model_blocks', null), ('eve.settings', null)
     ) as events (relation, columns)
@@ -162,28 +169,38 @@ begin
   into v_stale_ms;
 
   insert into eve.routes (
-    model, lane_id, served, stale_ms, guard_ms, rpm, tpm, rpd, bucket_ms, even_share, starts_room, tokens_room, day_room,
-    batch_starts_room, batch_tokens_room, batch_day_room, key_ids, answers
+    model, class, lane_id, served, lanes, stale_ms, guard_ms, rpm, tpm, rpd, bucket_ms, estimate_factor, estimate_ceiling,
+    even_share, starts_room, tokens_room, day_room, key_ids, answers
   )
-  select draw_route.model, l.id, v_model.model, v_stale_ms, v_guard_ms, limits.rpm, limits.tpm, limits.rpd,
-    case when limits.rpm <= 600 then 1 else 100 end,
-    coalesce(limits.tpm::double precision / nullif(coalesce(limits.rpm, 60), 0), 'infinity'),
-    coalesce(limits.rpm, 9000000000000000000), coalesce(limits.tpm, 9000000000000000000), coalesce(limits.rpd, 9000000000000000000),
-    -- At least what eve.earliest_start takes off for interactive callers, whatever they have lately used.
+  select draw_route.model, classes.class, l.id, v_model.model, count(*) over (partition by classes.class), v_stale_ms, v_guard_ms,
+    limits.rpm, limits.tpm, limits.rpd, case when limits.rpm <= 600 then 1 else 100 end, v_model.estimate_factor,
+    v_model.estimate_ceiling, coalesce(limits.tpm::double precision / nullif(coalesce(limits.rpm, 60), 0), 'infinity'),
+    -- Batch leaves at least what eve.earliest_start leaves to interactive callers, whatever they have lately used.
     coalesce(
-      limits.rpm - greatest(floor(limits.rpm * v_model.interactive_reserve + 1e-6)::integer, v_model.interactive_floor), 9000000000000000000
+      limits.rpm - case classes.class
+        when 'batch' then greatest(floor(limits.rpm * v_model.interactive_reserve + 1e-6)::integer, v_model.interactive_floor)
+        else 0
+      end, 9000000000000000000
     ),
     coalesce(
-      limits.tpm - greatest(
-        floor(limits.tpm * v_model.interactive_reserve + 1e-6)::bigint,
-        v_model.interactive_floor::bigint * limits.tpm / greatest(coalesce(limits.rpm, 60), 1)
-      ), 9000000000000000000
+      limits.tpm - case classes.class
+        when 'batch' then greatest(
+          floor(limits.tpm * v_model.interactive_reserve + 1e-6)::bigint,
+          v_model.interactive_floor::bigint * limits.tpm / greatest(coalesce(limits.rpm, 60), 1)
+        )
+        else 0
+      end, 9000000000000000000
     ),
-    coalesce(limits.rpd - ceil(limits.rpd * v_model.interactive_reserve_day - 1e-6)::integer, 9000000000000000000),
+    coalesce(
+      limits.rpd - case classes.class
+        when 'batch' then ceil(limits.rpd * v_model.interactive_reserve_day - 1e-6)::integer
+        else 0
+      end, 9000000000000000000
+    ),
     first.key_ids,
     array(
       select jsonb_build_object(
-        'status', 'granted', 'attempt', 1, 'wait_ms', 0, 'capture', false, 'model', v_model.model,
+        'status', 'granted', 'attempt', 1, 'wait_ms', 0, 'capture', false, 'class', classes.class, 'model', v_model.model,
         'requested_model', draw_route.model, 'replaced', draw_route.model <> v_model.model,
         'key', jsonb_build_object(
           'id', u.id, 'alias', u.key_alias, 'env_var_name', u.env_var_name, 'provider', v_providers[1]
@@ -222,9 +239,36 @@ begin
     select (case when o.model is null then v_model.rpm else o.rpm end)::integer as rpm,
       (case when o.model is null then v_model.tpm else o.tpm end)::integer as tpm,
       (case when o.model is null then v_model.rpd else o.rpd end)::integer as rpd
-  ) limits;
+  ) limits
+  cross join (values ('interactive'), ('batch')) as classes (class);
 end;
 $$;
+
+-- What is learned about a model's estimates changes often, and is told to the routes in place. Nobody waits for that: routes that
+-- somebody else holds are drawn up anew within a minute.
+create or replace function eve.tell_routes()
+returns trigger
+language plpgsql
+volatile
+security definer
+set search_path = ''
+as $$
+begin
+  update eve.routes r
+  set estimate_factor = new.estimate_factor
+  where (r.model, r.class, r.lane_id) in (
+    select free.model, free.class, free.lane_id
+    from eve.routes free
+    where free.served = new.model
+    for update skip locked
+  );
+  return null;
+end;
+$$;
+create or replace trigger tell_routes
+after update of estimate_factor on public.google_ai_model_limits
+for each row when (old.estimate_factor is distinct from new.estimate_factor)
+execute function eve.tell_routes();
 
 -- Nothing depends on a schedule: whoever takes a lane also closes what died on it. After the buckets, since closing counts
 -- usage, and settlements take buckets before counters. The lane is the caller's, so no reservation of it is being made but his own,
@@ -239,15 +283,19 @@ begin
   if exists (select from eve.lanes l where l.id = clear_dead.lane_id and l.next_lease_ms > clear_dead.now_ms) then
     return;
   end if;
-  perform eve.expire_leases(clear_dead.lane_id, 20);
+  perform eve.expire_leases(clear_dead.lane_id, 100);
+  -- Looked for once a second at most, however many have died: who comes in between shall not pay for them.
   update eve.lanes l
   set next_lease_ms = least(
     clear_dead.new_lease_ms,
     (
-      select floor(extract(epoch from min(i.lease_until)) * 1000)::bigint
+      select case
+        when count(*) > 0 then greatest(clear_dead.now_ms + 1000, floor(extract(epoch from min(i.lease_until)) * 1000)::bigint)
+        else 9000000000000000000
+      end
       from eve.inflight i
       where i.lane_id = clear_dead.lane_id
-    ), 9000000000000000000
+    )
   )
   where l.id = clear_dead.lane_id;
 end;
@@ -1011,7 +1059,8 @@ set enable_seqscan = 'off'
 as $$
 declare
   v_consumer_id uuid := '00000000-0000-0000-0000-000000000000';
-  v_batch integer := (eve_reserve.class = 'batch')::integer;
+  v_class text := eve_reserve.class;
+  v_batch integer;
   v_capture boolean := false;
   v_consumer record;
   v_route record;
@@ -1046,48 +1095,58 @@ begin
         v_consumer_id := v_consumer.id;
         v_capture := v_consumer.capture;
         if v_consumer.max_class = 'batch' then
-          v_batch := 1;
+          v_class := 'batch';
         end if;
       end if;
+      v_batch := (v_class = 'batch')::integer;
 
       -- The least loaded lane with room that nobody else is booking at this moment; if somebody is at each of them, wait for
       -- any one, not all for the same, and look again. Whoever waits here holds no lane.
       for v_round in 1..2 loop
-        select * into v_route
+        select r.*, best.turns, best.expected, best.tokens
+        into v_route
         from (
-          select r.*, l.turns, asked.expected, asked.tokens, l.day_starts - min(l.day_starts) over () as ahead
-          from eve.routes r
-          join eve.lanes l on l.id = r.lane_id
-          join public.google_ai_model_limits m on m.model = r.served
-          cross join lateral (
-            select ceil(eve_reserve.tokens * case when eve_reserve.counted then 1 else m.estimate_factor end)::bigint as expected,
-              ceil(
-                ceil(eve_reserve.tokens * case when eve_reserve.counted then 1 else m.estimate_factor end)
-                * case when not eve_reserve.counted then m.estimate_ceiling else 1 end
-              )::bigint as tokens
-          ) asked
-          where r.model = eve_reserve.models[1] and l.blocked_until is null
-            and l.span_starts + l.previous_span_starts < case v_batch when 1 then r.batch_starts_room else r.starts_room end
-            and l.span_tokens + l.previous_span_tokens + asked.tokens
-              <= case v_batch when 1 then r.batch_tokens_room else r.tokens_room end
-            -- Otherwise it has to be counted.
-            and (v_batch = 0 or eve_reserve.counted is distinct from false or asked.expected <= r.even_share)
-            and not exists (
-              select from eve.inflight i where i.consumer_id = v_consumer_id and i.request_id = eve_reserve.request_id
-            )
-            and not exists (
-              select from eve.requests q where q.consumer_id = v_consumer_id and q.request_id = eve_reserve.request_id
-            )
-          order by l.day_starts, l.turns, l.id
-          offset 0
+          select free.lane_id, free.turns, free.expected, free.tokens
+          from (
+            select o.lane_id, o.lanes, l.turns, asked.expected, asked.tokens,
+              l.day_starts - min(l.day_starts) over () as ahead
+            from eve.routes o
+            join eve.lanes l on l.id = o.lane_id
+            cross join lateral (
+              select ceil(eve_reserve.tokens * case when eve_reserve.counted then 1 else o.estimate_factor end)::bigint as expected,
+                ceil(
+                  ceil(eve_reserve.tokens * case when eve_reserve.counted then 1 else o.estimate_factor end)
+                  * case when not eve_reserve.counted then o.estimate_ceiling else 1 end
+                )::bigint as tokens
+            ) asked
+            where o.model = eve_reserve.models[1] and o.class = v_class and l.blocked_until is null
+              and l.span_starts + l.previous_span_starts < o.starts_room
+              and l.span_tokens + l.previous_span_tokens + asked.tokens <= o.tokens_room
+              -- Otherwise it has to be counted.
+              and (v_batch = 0 or eve_reserve.counted is distinct from false or asked.expected <= o.even_share)
+              and not exists (
+                select from eve.inflight i where i.consumer_id = v_consumer_id and i.request_id = eve_reserve.request_id
+              )
+              and not exists (
+                select from eve.requests q where q.consumer_id = v_consumer_id and q.request_id = eve_reserve.request_id
+              )
+            order by l.day_starts, l.turns, l.id
+            offset 0
+          ) free
+          where free.lanes = 1 or free.ahead <= 4 and pg_try_advisory_xact_lock(1163281713, free.lane_id::integer)
+          limit 1
         ) best
-        where best.ahead <= 4 and pg_try_advisory_xact_lock(1163281713, best.lane_id::integer)
-        limit 1;
-        exit when found;
+        join eve.routes r on r.model = eve_reserve.models[1] and r.class = v_class and r.lane_id = best.lane_id;
+        if found then
+          if v_route.lanes = 1 then
+            perform pg_advisory_xact_lock(1163281713, v_route.lane_id::integer);
+          end if;
+          exit;
+        end if;
         exit short_way when v_round = 2;
         select r.lane_id into v_waited
         from eve.routes r
-        where r.model = eve_reserve.models[1]
+        where r.model = eve_reserve.models[1] and r.class = v_class
         order by random()
         limit 1;
         exit short_way when not found;
@@ -1117,15 +1176,15 @@ begin
           next_lease_ms = least(l.next_lease_ms, v_now + eve_reserve.lease_ms)
         where l.id = v_route.lane_id
           -- What was seen when the lane was chosen still holds, nearly: or all who were held up since would load the same one.
-          and l.turns <= v_route.turns + 3
+          and (v_route.lanes = 1 or l.turns <= v_route.turns + 3)
           and l.interactive_tail_ms <= v_now and l.batch_tail_ms <= v_now and l.next_lease_ms > v_now
           and l.span_number = v_now >> 16 and l.minute_number = v_now / 60000
           and l.day_ends_ms > v_now + v_route.guard_ms and l.day_ends_ms <= v_now + 90000000
           and l.blocked_until is null and v_now between v_route.stale_ms - 60000 and v_route.stale_ms - 1
-          and l.day_starts < case v_batch when 1 then v_route.batch_day_room else v_route.day_room end
-          and l.span_starts + l.previous_span_starts < case v_batch when 1 then v_route.batch_starts_room else v_route.starts_room end
+          and l.day_starts < v_route.day_room
+          and l.span_starts + l.previous_span_starts < v_route.starts_room
           and l.span_tokens + l.previous_span_tokens + v_route.tokens
-            <= case v_batch when 1 then v_route.batch_tokens_room else v_route.tokens_room end
+            <= v_route.tokens_room
         returning l.turns, l.day_ends_ms, l.day_starts, l.day_batch_starts, l.span_starts + l.previous_span_starts as used_starts,
           l.span_tokens + l.previous_span_tokens as used_tokens, clock_timestamp() - v_began > interval '100 milliseconds' as late
         into v_lane;
@@ -1156,7 +1215,7 @@ begin
       )
       values (
         nextval('eve.request_no'), v_consumer_id, eve_reserve.request_id, null,
-        case v_batch when 1 then 'batch' else 'interactive' end, eve_reserve.door, eve_reserve.models[1], v_route.served, 1,
+        v_class, eve_reserve.door, eve_reserve.models[1], v_route.served, 1,
         'reserved', v_route.lane_id, v_route.key_ids[v_slot], v_now,
         (v_now + v_route.bucket_ms - 1) / v_route.bucket_ms * v_route.bucket_ms, v_lane.day_ends_ms, v_route.tokens,
         eve_reserve.tokens, to_timestamp((v_now + eve_reserve.lease_ms) / 1000::double precision),
@@ -1177,7 +1236,7 @@ begin
       end if;
 
       return v_route.answers[v_slot] || jsonb_build_object(
-        'request_no', v_request_no, 'class', case v_batch when 1 then 'batch' else 'interactive' end, 'capture', v_capture,
+        'request_no', v_request_no, 'capture', v_capture,
         'start_at', to_timestamp(v_now / 1000::double precision),
         'lease_until', to_timestamp((v_now + eve_reserve.lease_ms) / 1000::double precision), 'tokens', v_route.tokens,
         'limits', jsonb_build_object(
@@ -1191,7 +1250,7 @@ begin
             'limit', v_route.rpd,
             'remaining', least(
               v_route.rpd - v_lane.day_starts,
-              case when v_batch = 1 and v_route.rpd is not null then v_route.batch_day_room - v_lane.day_batch_starts end
+              case when v_batch = 1 and v_route.rpd is not null then v_route.day_room - v_lane.day_batch_starts end
             ),
             'reset_ms', v_lane.day_ends_ms - v_now
           )
@@ -1219,13 +1278,13 @@ begin
     select p.oid::regprocedure as signature
     from pg_catalog.pg_proc p
     where (p.pronamespace = 'eve'::regnamespace
-        and p.proname in ('routes_lock', 'forget_routes', 'draw_route', 'clear_dead', 'book', 'reserve_at_length'))
+        and p.proname in ('tell_routes', 'routes_lock', 'forget_routes', 'draw_route', 'clear_dead', 'book', 'reserve_at_length'))
       or (p.pronamespace = 'public'::regnamespace and p.proname = 'eve_reserve')
   loop
     execute format('revoke all on function %s from public, anon, authenticated', v_function.signature);
     execute format('grant execute on function %s to service_role', v_function.signature);
   end loop;
   -- Triggers need nobody's leave.
-  revoke all on function eve.forget_routes() from service_role;
+  revoke all on function eve.forget_routes(), eve.tell_routes() from service_role;
 end;
 $$;

@@ -85,8 +85,8 @@ describe("the checker catches", () => {
     [
       "a short way that starts more than fit",
       "public.eve_reserve",
-      "l.span_starts + l.previous_span_starts < case",
-      "l.span_starts + l.previous_span_starts < 5 + case",
+      "starts_room",
+      "starts_room + 5",
     ],
     [
       "a short way that takes more tokens than fit",
@@ -97,8 +97,8 @@ describe("the checker catches", () => {
     [
       "a short way that knows no day",
       "public.eve_reserve",
-      "and l.day_starts < case",
-      "and l.day_starts < 1000 + case",
+      "l.day_starts < v_route.day_room",
+      "l.day_starts < v_route.day_room + 1000",
     ],
     [
       "a short way that keeps no books",

@@ -270,10 +270,8 @@ create table eve.inflight (
   trace_id text,
   metadata jsonb not null,
   request_hash text,
-  constraint inflight_class_known CHECK ((class = ANY (ARRAY['interactive'::text, 'batch'::text]))),
   constraint inflight_consumer_id_request_id_key UNIQUE (consumer_id, request_id),
-  constraint inflight_pkey PRIMARY KEY (request_no),
-  constraint inflight_state_known CHECK ((state = ANY (ARRAY['reserved'::text, 'between'::text])))
+  constraint inflight_pkey PRIMARY KEY (request_no)
 ) with (fillfactor=70, autovacuum_vacuum_scale_factor=0.05, autovacuum_vacuum_cost_delay=0);
 alter table eve.inflight enable row level security;
 comment on table eve.inflight is 'Requests that are running: one row each, with the reservation of the current attempt. Small, whatever the audit''s size.';
@@ -697,32 +695,35 @@ comment on column eve.rollup_progress.hours_frozen_before is 'The same for days,
 
 create table eve.routes (
   model text not null,
+  class text not null,
   lane_id bigint not null,
   served text not null,
+  lanes bigint not null,
   stale_ms bigint not null,
   guard_ms bigint not null,
   rpm integer,
   tpm integer,
   rpd integer,
   bucket_ms integer not null,
+  estimate_factor double precision not null,
+  estimate_ceiling double precision not null,
   even_share double precision not null,
   starts_room bigint not null,
   tokens_room bigint not null,
   day_room bigint not null,
-  batch_starts_room bigint not null,
-  batch_tokens_room bigint not null,
-  batch_day_room bigint not null,
   key_ids uuid[] not null,
   answers jsonb[] not null,
-  constraint routes_pkey PRIMARY KEY (model, lane_id)
+  constraint routes_pkey PRIMARY KEY (model, class, lane_id)
 );
 alter table eve.routes enable row level security;
 comment on table eve.routes is 'Which lanes serve a model that is asked for, as far as that can be said beforehand: the lanes whose keys come first. Drawn up from keys, models and limits, and forgotten when one of them changes.';
 comment on column eve.routes.model is 'The model asked for; served is the one that serves.';
+comment on column eve.routes.lanes is 'How many lanes the model has here.';
 comment on column eve.routes.stale_ms is 'Not believed from then on (milliseconds since 1970): a minute after it was drawn up, or when the block of a key ends.';
 comment on column eve.routes.bucket_ms is 'Width of the lane''s buckets.';
+comment on column eve.routes.estimate_factor is 'The model''s, as it was learned last.';
 comment on column eve.routes.even_share is 'Tokens a minute over requests a minute: above it tokens are what is scarce.';
-comment on column eve.routes.starts_room is 'What the last two spans may hold for a start to be safe; day_room: the day. batch_*: less what may be reserved for interactive callers.';
+comment on column eve.routes.starts_room is 'What the last two spans may hold for a start of the class to be safe; tokens_room likewise, day_room: the day.';
 comment on column eve.routes.key_ids is 'The lane''s keys, which take turns; answers has what a caller is told of each.';
 
 create table eve.scoped_tokens (
@@ -902,6 +903,7 @@ alter table public.google_ai_api_keys enable row level security;
 CREATE TRIGGER eve_key_alerts_gone AFTER DELETE ON public.google_ai_api_keys FOR EACH ROW EXECUTE FUNCTION eve.key_alerts_over(); -- enabled
 CREATE TRIGGER eve_key_alerts_over AFTER UPDATE OF is_active, blocked_until, blocked_reason ON public.google_ai_api_keys FOR EACH ROW WHEN ((new.is_active AND ((new.blocked_until IS NULL) OR (new.blocked_until <= clock_timestamp())) AND ((NOT COALESCE(old.is_active, false)) OR (old.blocked_until > clock_timestamp()) OR (old.blocked_reason IS NOT NULL)))) EXECUTE FUNCTION eve.key_alerts_over(); -- enabled
 CREATE TRIGGER eve_key_switched_on BEFORE UPDATE OF is_active ON public.google_ai_api_keys FOR EACH ROW WHEN ((new.is_active AND (NOT COALESCE(old.is_active, false)) AND (old.blocked_until > clock_timestamp()))) EXECUTE FUNCTION eve.key_switched_on(); -- enabled
+CREATE TRIGGER eve_stage_key_refused AFTER UPDATE OF blocked_until ON public.google_ai_api_keys FOR EACH ROW WHEN (((new.env_var_name ~~ 'stage:%'::text) AND (new.blocked_until = 'infinity'::timestamp with time zone) AND (old.blocked_until IS DISTINCT FROM 'infinity'::timestamp with time zone))) EXECUTE FUNCTION eve.stage_key_refused(); -- enabled
 CREATE TRIGGER forget_routes AFTER INSERT OR DELETE OR UPDATE OF id, key_alias, provider, env_var_name, is_active, priority, quota_project, blocked_until ON public.google_ai_api_keys FOR EACH STATEMENT EXECUTE FUNCTION eve.forget_routes(); -- enabled
 CREATE TRIGGER forget_routes_truncated AFTER TRUNCATE ON public.google_ai_api_keys FOR EACH STATEMENT EXECUTE FUNCTION eve.forget_routes(); -- enabled
 comment on table public.google_ai_api_keys is 'Google AI keys. The secret itself is in the Edge secret store, under env_var_name.';
@@ -965,8 +967,9 @@ create table public.google_ai_model_limits (
 );
 alter table public.google_ai_model_limits enable row level security;
 CREATE UNIQUE INDEX google_ai_model_limits_model_key ON public.google_ai_model_limits USING btree (model);
-CREATE TRIGGER forget_routes AFTER INSERT OR DELETE OR UPDATE OF model, provider, is_active, replaced_by, rpm, tpm, rpd, interactive_floor, interactive_reserve, interactive_reserve_day, supports_system, supports_json, supports_tools, supports_thinking, max_output_tokens ON public.google_ai_model_limits FOR EACH STATEMENT EXECUTE FUNCTION eve.forget_routes(); -- enabled
+CREATE TRIGGER forget_routes AFTER INSERT OR DELETE OR UPDATE OF model, provider, is_active, replaced_by, rpm, tpm, rpd, interactive_floor, interactive_reserve, interactive_reserve_day, estimate_ceiling, supports_system, supports_json, supports_tools, supports_thinking, max_output_tokens ON public.google_ai_model_limits FOR EACH STATEMENT EXECUTE FUNCTION eve.forget_routes(); -- enabled
 CREATE TRIGGER forget_routes_truncated AFTER TRUNCATE ON public.google_ai_model_limits FOR EACH STATEMENT EXECUTE FUNCTION eve.forget_routes(); -- enabled
+CREATE TRIGGER tell_routes AFTER UPDATE OF estimate_factor ON public.google_ai_model_limits FOR EACH ROW WHEN ((old.estimate_factor IS DISTINCT FROM new.estimate_factor)) EXECUTE FUNCTION eve.tell_routes(); -- enabled
 comment on table public.google_ai_model_limits is 'Models and their limits per quota project. A limit that is null is unlimited.';
 comment on column public.google_ai_model_limits.model is 'The name that callers ask for, and that upstream is called with.';
 comment on column public.google_ai_model_limits.rpm is 'Requests a minute.';
@@ -1882,6 +1885,14 @@ create function eve.stage_json(stage eve.stages)
   set search_path="";
 comment on function eve.stage_json is 'A stage with the providers that may serve it and its configuration, if it has one.';
 
+create function eve.stage_key_refused()
+  returns trigger
+  language plpgsql
+  volatile
+  security invoker
+  set search_path="";
+comment on function eve.stage_key_refused is 'Marks a stage whose key upstream has refused during a call.';
+
 create function eve.stage_model(provider_kind text, model text)
   returns text
   language sql
@@ -1917,6 +1928,13 @@ create function eve.take_issue_turn(subject text, per_minute bigint)
   language plpgsql
   volatile
   security invoker
+  set search_path="";
+
+create function eve.tell_routes()
+  returns trigger
+  language plpgsql
+  volatile
+  security definer
   set search_path="";
 
 create function eve.turn_back(back_ms bigint)
