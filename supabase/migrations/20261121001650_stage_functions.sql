@@ -207,6 +207,39 @@ as $$
 $$;
 comment on function eve.close_alerts is 'Closes what is over.';
 
+-- A key that upstream has refused during a call: its stage says so at once, not when maintenance asks next.
+create or replace function eve.stage_key_refused()
+returns trigger
+language plpgsql
+set search_path = ''
+as $$
+declare
+  v_actor constant text := coalesce(current_setting('eve.actor', true), '');
+  v_stage text;
+begin
+  perform set_config('eve.actor', 'a call', true);
+  update public.provider_configs c
+  set status = 'invalid', status_reason = 'the provider refused the key during a call: ' || coalesce(new.blocked_reason, 'no reason given')
+  where 'stage:' || c.stage_type = new.env_var_name and c.api_key_encrypted is not null and c.status <> 'invalid'
+  returning c.stage_type into v_stage;
+  perform set_config('eve.actor', v_actor, true);
+  if v_stage is not null then
+    perform eve.open_alert(
+      'provider_key_invalid', new.env_var_name, 'critical',
+      format('The key of stage %s is refused by its provider: enter another one.', v_stage)
+    );
+  end if;
+  return null;
+end;
+$$;
+comment on function eve.stage_key_refused is 'Marks a stage whose key upstream has refused during a call.';
+
+create or replace trigger eve_stage_key_refused
+  after update of blocked_until on public.google_ai_api_keys
+  for each row
+  when (new.env_var_name like 'stage:%' and new.blocked_until = 'infinity' and old.blocked_until is distinct from 'infinity')
+  execute function eve.stage_key_refused();
+
 create or replace function eve.check_stage_provider(stage_type text, provider_kind text)
 returns void
 language plpgsql
@@ -713,7 +746,7 @@ begin
     select p.oid::regprocedure as signature
     from pg_catalog.pg_proc p
     where (p.pronamespace = 'public'::regnamespace and (p.proname like 'eve\_provider\_%' or p.proname in ('eve_stage', 'eve_stage_keys', 'eve_stage_credential', 'eve_stage_from_environment', 'eve_administrator', 'eve_consumer_scope')))
-      or (p.pronamespace = 'eve'::regnamespace and p.proname in ('stage_json', 'close_alerts', 'check_stage_provider'))
+      or (p.pronamespace = 'eve'::regnamespace and p.proname in ('stage_json', 'stage_key_refused', 'close_alerts', 'check_stage_provider'))
   loop
     execute format('revoke all on function %s from public, anon, authenticated', v_function.signature);
     execute format('grant execute on function %s to service_role', v_function.signature);
