@@ -32,6 +32,7 @@ import {
   type Measured,
   measured,
   ratiosTo,
+  round,
   type Table,
 } from "./gateway/figures.ts";
 import { closedLoop, openLoop, type Target, type Turn } from "./gateway/load.ts";
@@ -101,6 +102,7 @@ try {
 Deno.exit(0);
 
 async function measureAll() {
+  const [othersBusy = 0] = Deno.loadavg();
   await installPeers();
   const upstream = await startUpstream(cleanups);
   const eve = await startEve(upstream, "direct", cleanups);
@@ -168,7 +170,7 @@ async function measureAll() {
     ) => [who, memory()]),
   );
   const blocks = {
-    "gateway-verdict": verdict(goals),
+    "gateway-verdict": verdict(goals, round(othersBusy)),
     "gateway-latency": markdown(
       matrix,
       ["straight", "eve", "portkey", "eve_origin", "eve_rest"],
@@ -222,6 +224,8 @@ async function measureAll() {
       machine: {
         cores: navigator.hardwareConcurrency,
         deno: Deno.version.deno,
+        // Programs that were running in the minute before.
+        load_before: round(othersBusy),
       },
       matrix,
       added,
@@ -267,13 +271,21 @@ async function warmUp({ target }: Contender): Promise<void> {
   }
 }
 
+/** Above this many other programs for each core the figures are of little worth, and say so. */
+const BUSY = 0.5;
+
 function verdict(
   { p50_less_than_portkey: p50, p99_less_than_portkey: p99, failed }: Goals,
+  othersBusy: number,
 ): string {
-  const state = p50.met && p99.met && failed.met ? "is met" : "is not met";
-  return `**The goal, less added than Portkey's gateway at p50 and p99, ${state}.** In the run below this gateway added ` +
-    `less at p50 in ${p50.scenarios} of ${p50.goal} scenarios and less at p99 in ${p99.scenarios} of ${p99.goal}. ` +
-    `Calls that failed, of all contenders: ${failed.calls}.`;
+  const cores = navigator.hardwareConcurrency;
+  return `**The goal, less added than Portkey's gateway at p50 and p99, is ${
+    p50.met && p99.met ? "" : "not "
+  }met.** ` +
+    `In the run below this gateway added less at p50 in ${p50.scenarios} of ${p50.goal} scenarios and less at p99 in ` +
+    `${p99.scenarios} of ${p99.goal}. Calls that failed, of all contenders: ${failed.calls}. Other programs that ran on ` +
+    `the ${cores} cores in the minute before: ${othersBusy} on average` +
+    `${othersBusy > BUSY * cores ? ", so these figures are of little worth." : "."}`;
 }
 
 function failedIn(matrix: Table<Measured>) {
