@@ -74,7 +74,7 @@ const sources: Source[] = [
     "docs",
     "test",
     60,
-    () => [...readmes("node_modules"), ...every(`${CHECKOUT}/docs`, /\.md$/)],
+    () => readmes("node_modules"),
   ),
   from(
     "english",
