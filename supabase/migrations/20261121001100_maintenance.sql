@@ -94,9 +94,7 @@ insert into eve.retention (table_name, keep, at_least, description) values
   ('eve.alerts', '180 days', '1 day', 'Alerts, counted from when they were closed.'),
   ('eve.usage_hours', '400 days', '35 days', 'Sums by the hour.'),
   ('eve.usage_days', null, '35 days', 'Sums by the Pacific day: a few rows a day.'),
-  ('public.google_ai_usage_counters', '180 days', '3 days', 'What each key has spent, by the minute.'),
-  ('public.token_usage', '400 days', '3 days', 'Tokens, a row an attempt.'),
-  ('public.google_ai_maintenance_log', '90 days', '3 days', 'What maintenance did.'),
+  ('public.google_ai_maintenance_log', '90 days', '3 days', 'What maintenance did; rows of other programs stay.'),
   ('cron.job_run_details', '7 days', '1 day', 'pg_cron''s own history of the gateway''s jobs.')
 on conflict (table_name) do nothing;
 
@@ -223,6 +221,35 @@ begin
     )
   loop
     execute format('create index %I on public.%I (%I)', v_index.name, v_index.table_name, v_index.column_name);
+  end loop;
+end;
+$$;
+
+-- The tables that existing deployments have filled by hand: what is older there than would be kept is the owner's, and stays
+-- until he says otherwise.
+do $$
+declare
+  v_rule record;
+  v_has_older boolean;
+begin
+  for v_rule in
+    select *
+    from (values
+      ('google_ai_usage_counters', 'minute_bucket', interval '180 days', 'What each key has spent, by the minute.'),
+      ('token_usage', 'ts', interval '400 days', 'Tokens, a row an attempt.')
+    ) as wanted (name, time_column, keep, description)
+    where not exists (select from eve.retention r where r.table_name = 'public.' || wanted.name)
+  loop
+    execute format(
+      'select exists (select from public.%I t where t.%I < now() - $1)', v_rule.name, v_rule.time_column
+    )
+    into v_has_older
+    using v_rule.keep;
+    insert into eve.retention (table_name, keep, at_least, description)
+    values ('public.' || v_rule.name, case when not v_has_older then v_rule.keep end, '3 days', v_rule.description);
+    if v_has_older then
+      raise notice 'retention: public.% holds rows older than %, so all of it is kept; to have it cleared, set keep in eve.retention', v_rule.name, v_rule.keep;
+    end if;
   end loop;
 end;
 $$;
@@ -437,7 +464,8 @@ begin
       );
     end if;
     if (v_step ->> 'done')::boolean then
-      v_status := 'succeeded';
+      v_error := v_step ->> 'error';
+      v_status := case when v_error is null then 'succeeded' else 'failed' end;
     end if;
   end if;
   if v_status = 'running' then
@@ -697,7 +725,8 @@ begin
         v_before, coalesce((retention_batch.after ->> 'at')::timestamptz, '-infinity'), v_rows,
         case v_table
           when 'eve.scoped_tokens' then 'not exists (select from eve.inflight i where i.token_id = t.id)'
-          when 'public.google_ai_maintenance_log' then 't.status is distinct from ''running'''
+          -- Our own rows say who asked for the run; columns made by hand hold text or json.
+          when 'public.google_ai_maintenance_log' then 't.status <> ''running'' and to_jsonb(t.details) ? ''source'''
           else 'true'
         end
       );
@@ -755,7 +784,9 @@ begin
 end;
 $$;
 
--- Goes through the tables by name until a batch has deleted something. State: the table that it has come to, and where in it.
+-- Goes through the tables by name until a batch has deleted something. State: the table that it has come to, and where in
+-- it. An owner's own rules may keep rows of his tables from being deleted; the other tables are cleared all the same, and
+-- the run fails at its end with what was refused.
 create or replace function eve.retention_step(state jsonb, now_at timestamptz)
 returns jsonb
 language plpgsql
@@ -764,10 +795,10 @@ set search_path = ''
 as $$
 declare
   v_deleted jsonb := coalesce(retention_step.state -> 'deleted', '{}');
+  v_refused jsonb := coalesce(retention_step.state -> 'refused', '{}');
   v_table text := retention_step.state ->> 'table';
   v_after jsonb := retention_step.state -> 'after';
   v_rule eve.retention;
-  v_batch record;
   v_changed text;
   v_count bigint := 0;
 begin
@@ -776,13 +807,23 @@ begin
   end if;
   while v_table is not null and v_changed is null loop
     select * into v_rule from eve.retention r where r.table_name = v_table;
-    select * into v_batch from eve.retention_batch(v_rule, retention_step.now_at, v_after);
-    v_count := v_batch.deleted;
+    begin
+      select b.deleted, b.next_after
+      into v_count, v_after
+      from eve.retention_batch(v_rule, retention_step.now_at, v_after) b;
+    exception
+      when integrity_constraint_violation or data_exception or raise_exception or insufficient_privilege then
+        if v_table not like 'public.%' then
+          raise;
+        end if;
+        v_refused := v_refused || jsonb_build_object(v_table, sqlerrm);
+        v_count := 0;
+        v_after := null;
+    end;
     if v_count > 0 then
       v_changed := v_table;
       v_deleted := v_deleted || jsonb_build_object(v_table, coalesce((v_deleted ->> v_table)::bigint, 0) + v_count);
     end if;
-    v_after := v_batch.next_after;
     if v_after is null then
       select min(r.table_name) into v_table from eve.retention r where r.table_name > v_table;
     end if;
@@ -790,8 +831,15 @@ begin
   return jsonb_build_object(
     'done', v_table is null, 'count', v_count, 'tables', array_remove(array[v_changed], null),
     'details', jsonb_build_object('deleted', v_deleted),
+    'error', case
+      when v_table is null and v_refused <> '{}' then (
+        select string_agg(format('%s keeps its rows: %s', r.key, r.value), '; ' order by r.key)
+          || '. Mend that, or set keep to null in eve.retention.'
+        from jsonb_each_text(v_refused) r
+      )
+    end,
     'state', jsonb_strip_nulls(jsonb_build_object('table', v_table, 'after', v_after))
-      || jsonb_build_object('deleted', v_deleted)
+      || jsonb_build_object('deleted', v_deleted, 'refused', v_refused)
   );
 end;
 $$;

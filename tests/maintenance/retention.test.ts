@@ -1,6 +1,8 @@
 /** Retention: what is old goes, in small batches; what counts stays, whatever the settings say. */
 import postgres from "postgres";
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from "vitest";
+import { applyMigrations } from "../../local/database.ts";
+import { CHECKOUT } from "../../local/paths.ts";
 import { addKey, addModel, clearLedger, reserve, settle } from "../harness/admission.ts";
 import { cloneDatabase, type TestDatabase } from "../harness/database.ts";
 import { type Answer, begin, runToEnd, step } from "./run_to_end.ts";
@@ -109,8 +111,9 @@ describe("every table", () => {
     ],
     [
       "public.google_ai_maintenance_log",
-      `insert into public.google_ai_maintenance_log (operation, status, started_at)
-       values ('sweep', 'succeeded', now() - interval '91 days'), ('sweep', 'succeeded', now() - interval '1 day')`,
+      `insert into public.google_ai_maintenance_log (operation, status, started_at, details)
+       values ('sweep', 'succeeded', now() - interval '91 days', '{"source": "cron"}'),
+         ('sweep', 'succeeded', now() - interval '1 day', '{"source": "cron"}')`,
     ],
     [
       "cron.job_run_details",
@@ -220,14 +223,71 @@ describe("what counts stays", () => {
     });
   });
 
-  test("today's budgets and counters, and a log row of a run that is on", async () => {
+  test("today's budgets, and the log of a run that is on or of another program", async () => {
     await sql`
       insert into eve.consumer_days (consumer_id, day, requests)
       select ${CONSUMER}, (now() at time zone 'America/Los_Angeles')::date - d, 5 from generate_series(0, 1) d`;
     await sql`update eve.retention set keep = at_least where table_name in ('eve.consumer_days', 'eve.lane_buckets')`;
     await sql`
-      insert into public.google_ai_maintenance_log (operation, status, started_at) values ('mine', 'running', now() - interval '1 year')`;
+      insert into public.google_ai_maintenance_log (operation, status, started_at, details) values
+        ('sweep', 'running', now() - interval '1 year', '{"source": "cron"}'),
+        ('cleanup', 'succeeded', now() - interval '1 year', '{"mine": true}'), ('cleanup', 'success', now() - interval '1 year', null)`;
     expect((await runToEnd(sql, "retention"))[0].count).toBe(0);
+  });
+});
+
+describe("the owner's tables", () => {
+  test("that keep their rows by rules of their own hold up no other, and the run says which", async () => {
+    await sql.unsafe(`
+      insert into public.google_ai_usage_counters (api_key_id, model, minute_bucket)
+      values (gen_random_uuid(), 'm', now() - interval '1 year');
+      create table public.incidents (id int primary key, counter_id bigint references public.google_ai_usage_counters (id));
+      insert into public.incidents select 1, id from public.google_ai_usage_counters;
+      insert into public.token_usage (ts, model) values (now() - interval '2 years', 'm');
+    `).simple();
+    try {
+      const [done] = await runToEnd(sql, "retention");
+      expect(done).toMatchObject({
+        status: "failed",
+        count: 1,
+        details: { deleted: { "public.token_usage": 1 } },
+        error: expect.stringContaining("public.google_ai_usage_counters keeps its rows: "),
+      });
+      expect(await left("public.token_usage")).toHaveLength(0);
+    } finally {
+      await sql`drop table public.incidents`;
+    }
+    expect((await runToEnd(sql, "retention"))[0]).toMatchObject({ status: "succeeded", count: 1 });
+  });
+
+  test("that hold older rows before there is a gateway are kept whole until the owner says otherwise", async () => {
+    const made = await cloneDatabase("platform");
+    try {
+      await made.sql.unsafe(await Deno.readTextFile(`${CHECKOUT}/tests/fixtures/adoption/exact.sql`))
+        .simple();
+      const count = async () =>
+        (await made.sql`
+          select (select count(*)::integer from public.google_ai_usage_counters) as counters,
+            (select count(*)::integer from public.google_ai_maintenance_log where operation = 'cleanup') as log`)[
+          0
+        ];
+      await made
+        .sql`update public.google_ai_usage_counters set minute_bucket = minute_bucket - interval '1 year'`;
+      const before = await count();
+      await applyMigrations(made.url);
+      expect(
+        await made
+          .sql`select table_name, keep is null as for_ever from eve.retention where table_name like 'public.%' order by 1`,
+      ).toEqual([
+        { table_name: "public.google_ai_maintenance_log", for_ever: false },
+        { table_name: "public.google_ai_usage_counters", for_ever: true },
+        { table_name: "public.token_usage", for_ever: false },
+      ]);
+      expect((await runToEnd(made.sql, "retention"))[0]).toMatchObject({ status: "succeeded", count: 0 });
+      expect(await count()).toEqual(before);
+    } finally {
+      await made.drop();
+    }
   });
 });
 
