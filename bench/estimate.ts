@@ -1,8 +1,8 @@
 /**
  * `npm run bench:estimate -- [--json] [--fit] [--fixture]`: how far the gateway's estimate of tokens is off, by the tokenizer of Gemma.
  *
- * Texts of 1,000 characters in English, Russian, code and JSON (and, without a goal, in fifty other languages), none of them
- * out of a package or by an author that the weights were fitted on. `error` is the estimate over the count, less one;
+ * Texts of 1,000 characters in English, Russian, code and JSON (and, without a goal, in fifty other languages), none of them out of a
+ * file that the weights were fitted on (other languages apart, which are split in halves). `error` is the estimate over the count, less one;
  * `under` its negative part. Beside it what `characters / 4` makes of the same texts. Goal for each kind: mean error below
  * 8 %, 95th percentile of under-estimates below 10 %. `--fit` fits the weights anew on the other texts and writes them to
  * shared/gateway/text_weights.ts first; `--fixture` writes the counts of some texts of our own, which a test compares.

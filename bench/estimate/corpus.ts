@@ -1,8 +1,8 @@
 /**
  * The texts by which estimates of tokens are judged: 1,000 characters each, out of npm packages and out of this checkout.
  *
- * What weights are fitted on (`train`) and what they are judged by (`test`) come from different packages and authors, so that
- * a good figure is not one that was learned by heart.
+ * What weights are fitted on (`train`) and what they are judged by (`test`) are different files, mostly of different packages
+ * and authors, so that a good figure is not one that was learned by heart. Only the declaration is split in halves.
  */
 import { CHECKOUT } from "../../local/paths.ts";
 
