@@ -6,9 +6,9 @@ import { SqlFailure, type Transport } from "./transport.ts";
 
 /**
  * How long a settlement waits for others to go with. Nobody waits for it: the answer is with the client. What it corrects,
- * an estimate, has stood for the whole call, and stands a twentieth of a second longer.
+ * an estimate, has stood for the whole call, and stands a fortieth of a second longer.
  */
-const GATHER_MS = 50;
+const GATHER_MS = 25;
 
 /** Goes at once when so many are together: a transaction that holds rows for long would keep reservations waiting. */
 const MOST_TOGETHER = 64;
