@@ -1061,6 +1061,8 @@ declare
   v_consumer_id uuid := '00000000-0000-0000-0000-000000000000';
   v_class text := eve_reserve.class;
   v_batch integer;
+  v_person integer;
+  v_mine bigint;
   v_capture boolean := false;
   v_consumer record;
   v_route record;
@@ -1099,6 +1101,7 @@ begin
         end if;
       end if;
       v_batch := (v_class = 'batch')::integer;
+      v_person := 1 - v_batch;
 
       -- The least loaded lane with room that nobody else is booking at this moment; if somebody is at each of them, wait for
       -- any one, not all for the same, and look again. Whoever waits here holds no lane.
@@ -1146,13 +1149,22 @@ begin
         exit short_way when v_round = 2;
         select r.lane_id into v_waited
         from eve.routes r
-        where r.model = eve_reserve.models[1] and r.class = v_class
+        join eve.lanes l on l.id = r.lane_id
+        where r.model = eve_reserve.models[1] and r.class = v_class and l.blocked_until is null
+          -- Or there is nothing to wait for: a refusal holds up nobody.
+          and l.span_starts + l.previous_span_starts < r.starts_room
+          and l.span_tokens + l.previous_span_tokens + eve_reserve.tokens * r.estimate_factor <= r.tokens_room
+          and not exists (
+            select from eve.inflight i where i.consumer_id = v_consumer_id and i.request_id = eve_reserve.request_id
+          )
         order by random()
         limit 1;
         exit short_way when not found;
         perform pg_advisory_xact_lock(1163281713, v_waited::integer);
       end loop;
 
+      -- What counts towards the share of interactive callers.
+      v_mine := v_route.expected * v_person;
       loop
         v_now := eve.clock_ms();
         v_began := clock_timestamp();
@@ -1160,18 +1172,15 @@ begin
         -- Everything that has to be true for a start at this instant, and its booking, in one: the same day, span and minute as
         -- the booking before it, nobody booked for later, nobody to be cleared away, room.
         update eve.lanes l
-        set interactive_tail_ms = case v_batch when 0 then v_now else l.interactive_tail_ms end,
-          batch_tail_ms = case v_batch when 0 then l.batch_tail_ms else v_now end,
+        set interactive_tail_ms = greatest(l.interactive_tail_ms, v_now * v_person),
+          batch_tail_ms = greatest(l.batch_tail_ms, v_now * v_batch),
           day_starts = l.day_starts + 1,
           day_batch_starts = l.day_batch_starts + v_batch,
           span_starts = l.span_starts + 1,
           span_tokens = l.span_tokens + v_route.tokens,
-          minute_starts[v_slot] = l.minute_starts[v_slot] + 1 - v_batch,
-          minute_tokens[v_slot] = l.minute_tokens[v_slot] + (1 - v_batch) * v_route.expected,
-          interactive_size = case v_batch
-            when 0 then greatest(v_route.expected, (l.interactive_size * 9 + v_route.expected) / 10)
-            else l.interactive_size
-          end,
+          minute_starts[v_slot] = l.minute_starts[v_slot] + v_person,
+          minute_tokens[v_slot] = l.minute_tokens[v_slot] + v_mine,
+          interactive_size = greatest(v_mine, (l.interactive_size * (10 - v_person) + v_mine) / 10),
           turns = l.turns + 1,
           next_lease_ms = least(l.next_lease_ms, v_now + eve_reserve.lease_ms)
         where l.id = v_route.lane_id
@@ -1180,7 +1189,7 @@ begin
           and l.interactive_tail_ms <= v_now and l.batch_tail_ms <= v_now and l.next_lease_ms > v_now
           and l.span_number = v_now >> 16 and l.minute_number = v_now / 60000
           and l.day_ends_ms > v_now + v_route.guard_ms and l.day_ends_ms <= v_now + 90000000
-          and l.blocked_until is null and v_now between v_route.stale_ms - 60000 and v_route.stale_ms - 1
+          and l.blocked_until is null and v_route.stale_ms > v_now
           and l.day_starts < v_route.day_room
           and l.span_starts + l.previous_span_starts < v_route.starts_room
           and l.span_tokens + l.previous_span_tokens + v_route.tokens
@@ -1193,8 +1202,8 @@ begin
         -- Somebody held the lane's row meanwhile, and v_now has passed. Now the row is ours: once more.
         update eve.lanes l
         set day_starts = l.day_starts - 1, day_batch_starts = l.day_batch_starts - v_batch, span_starts = l.span_starts - 1,
-          span_tokens = l.span_tokens - v_route.tokens, minute_starts[v_slot] = l.minute_starts[v_slot] - 1 + v_batch,
-          minute_tokens[v_slot] = l.minute_tokens[v_slot] - (1 - v_batch) * v_route.expected
+          span_tokens = l.span_tokens - v_route.tokens, minute_starts[v_slot] = l.minute_starts[v_slot] - v_person,
+          minute_tokens[v_slot] = l.minute_tokens[v_slot] - v_mine
         where l.id = v_route.lane_id;
       end loop;
 
