@@ -165,10 +165,10 @@ declare
   v_is_there boolean;
 begin
   if to_regnamespace('net') is null then
-    v_missing := v_missing || 'pg_net';
+    v_missing := array_append(v_missing, 'pg_net');
   end if;
   if to_regnamespace('cron') is null then
-    v_missing := v_missing || 'pg_cron';
+    v_missing := array_append(v_missing, 'pg_cron');
     return jsonb_build_object('scheduled', '[]'::jsonb, 'missing', to_jsonb(v_missing));
   end if;
   for v_operation in select * from eve.operations o order by o.name loop
