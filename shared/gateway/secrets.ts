@@ -2,7 +2,7 @@
 export type ResolveSecret = (envVarName: string) => string | null;
 
 /** Names the platform reserves for itself: the project's own credentials are never sent upstream as a model's key. */
-const RESERVED = /^(SUPABASE_|SB_|DENO_|EVE_)/i;
+const RESERVED = /^(SUPABASE_|SB_|DENO_|EVE_|ADMIN_SECRET_KEY$)/i;
 /** What a variable may be called; anything else makes some runtimes throw. */
 const VARIABLE_NAME = /^[A-Za-z_][A-Za-z0-9_]*$/;
 

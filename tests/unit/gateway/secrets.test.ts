@@ -6,6 +6,7 @@ const environment: Record<string, string> = {
   BLANK: "  ",
   SUPABASE_SECRET_KEYS: "{}",
   EVE_MAX_WAIT_MS: "1",
+  ADMIN_SECRET_KEY: "opens every kept key",
 };
 const secrets = environmentSecrets((name) => {
   if (name.includes("=") || name === "") throw new TypeError("the runtime takes no such name");
@@ -20,7 +21,7 @@ test.each(["NOT_SET", "BLANK", "", "A=B", "A B", "../x"])("%j has no secret, and
   expect(secrets(name)).toBeNull();
 });
 
-test.each(["SUPABASE_SECRET_KEYS", "supabase_url", "EVE_MAX_WAIT_MS"])(
+test.each(["SUPABASE_SECRET_KEYS", "supabase_url", "EVE_MAX_WAIT_MS", "ADMIN_SECRET_KEY"])(
   "%s is never sent to a model's host",
   (name) => {
     expect(secrets(name)).toBeNull();
