@@ -182,7 +182,8 @@ describe("a stage in place of a model", () => {
     const [key] =
       await sql`select is_active, blocked_reason from public.google_ai_api_keys where env_var_name = 'stage:POEM'`;
     expect(key).toMatchObject({ is_active: false });
-    const [config] = await sql`select status, status_reason from public.provider_configs where stage_type = 'POEM'`;
+    const [config] =
+      await sql`select status, status_reason from public.provider_configs where stage_type = 'POEM'`;
     expect(config).toEqual({
       status: "invalid",
       status_reason: "the provider refused the key during a call: key_invalid",
