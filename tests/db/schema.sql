@@ -714,7 +714,7 @@ create table eve.routes (
   key_ids uuid[] not null,
   answers jsonb[] not null,
   constraint routes_pkey PRIMARY KEY (model, class, lane_id)
-);
+) with (fillfactor=50);
 alter table eve.routes enable row level security;
 comment on table eve.routes is 'Which lanes serve a model that is asked for, as far as that can be said beforehand: the lanes whose keys come first. Drawn up from keys, models and limits, and forgotten when one of them changes.';
 comment on column eve.routes.model is 'The model asked for; served is the one that serves.';
