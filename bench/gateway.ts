@@ -56,6 +56,9 @@ const WARM_UP_CALLERS = 8;
 /** What a gateway still does once it has answered is not to weigh on whoever comes next. */
 const PAUSE_MS = 150;
 
+/** Above this many other programs for each core the figures are of little worth, and say so. */
+const BUSY = 0.5;
+
 interface Goals {
   /** `goal` scenarios, in `scenarios` of which it was met. */
   p50_less_than_portkey: { goal: number; scenarios: number; met: boolean };
@@ -270,9 +273,6 @@ async function warmUp({ target }: Contender): Promise<void> {
     }
   }
 }
-
-/** Above this many other programs for each core the figures are of little worth, and say so. */
-const BUSY = 0.5;
 
 function verdict(
   { p50_less_than_portkey: p50, p99_less_than_portkey: p99, failed }: Goals,
