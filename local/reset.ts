@@ -8,6 +8,7 @@ import { dataDirFromEnvironment } from "./settings.ts";
 const OURS = "keys.json";
 /** What the stack makes. Nothing else is touched, whatever folder EVE_DATA_DIR happens to name. */
 const MADE_HERE = [
+  "demo_administrator.json",
   "env",
   "functions",
   "keys.json",
