@@ -21,6 +21,10 @@ export interface PoolOptions {
   connections: number;
 }
 
+/** A server that is coming up can leave a client waiting for ever; after this another one is tried. */
+const CONNECT_MS = 6_000;
+/** Longer than any caller waits for an answer. A query that has not answered by then was sent into nowhere. */
+const QUERY_MS = 60_000;
 /** A database that is going down gets this long to end what runs. */
 const END_TIMEOUT_S = 2;
 
@@ -46,7 +50,7 @@ export class ConnectionPool {
     let reserved: postgres.ReservedSql;
     try {
       // A client that is asked to lend before it is connected never answers, unless it reads types first.
-      if (!slot.connected) await slot.client.unsafe("select 1");
+      if (!slot.connected) await within(CONNECT_MS, slot.client.unsafe("select 1"));
       slot.connected = true;
       reserved = await slot.client.reserve();
     } catch (error) {
@@ -59,7 +63,7 @@ export class ConnectionPool {
       unsafe: async (text, parameters) => {
         if (slot.broken) throw new ConnectionLost();
         try {
-          return await reserved.unsafe(text, parameters as never[]);
+          return await within(QUERY_MS, reserved.unsafe(text, parameters as never[]));
         } catch (error) {
           if (!isAboutTheQuery(error)) slot.broken = true;
           throw error;
@@ -107,6 +111,16 @@ export class ConnectionPool {
   #drop(slot: Slot): void {
     this.#slots.delete(slot);
     slot.client.end({ timeout: 0 }).catch(() => {});
+  }
+}
+
+async function within<Value>(ms: number, promise: PromiseLike<Value>): Promise<Value> {
+  const { promise: tooLong, reject } = Promise.withResolvers<never>();
+  const timer = setTimeout(() => reject(new ConnectionLost()), ms);
+  try {
+    return await Promise.race([promise, tooLong]);
+  } finally {
+    clearTimeout(timer);
   }
 }
 

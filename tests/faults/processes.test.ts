@@ -36,7 +36,10 @@ test("the functions host is killed: its calls are lost and say so, and their lea
     stillMs: 700,
   });
   expect(bench.stack.functions.get("llm-invoke")!.restarts).toBe(1);
-  expect(records.some((one) => one.tries.some((answer) => answer.kind === "lost"))).toBe(true);
+  const told = records.flatMap(({ tries }) => tries).filter((answer) =>
+    answer.kind === "lost" || (answer.kind === "refused" && answer.code === "worker_unavailable")
+  );
+  expect(told.length).toBeGreaterThan(0);
   // Afterwards the same load leaves nothing behind.
   const [row] = await bench.site.sql`
     select count(*)::int as n from eve.attempts where outcome = 'expired' and error_code <> 'lease_expired'`;

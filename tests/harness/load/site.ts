@@ -205,28 +205,22 @@ export function judgeSite(
   );
 }
 
-export interface Weathered {
-  traffic: Traffic;
-  /** From the end of the trouble until a call that was made after it had its answer, in ms. */
-  recoveredMs: number;
-}
-
-/** Load before, during and after something that happens; the load ends when calls are answered again. */
+/**
+ * Load before, during and after something that happens; it ends when calls are answered again. Gives the time from the end of the
+ * trouble until calls that were made after it were answered, one after the other, in ms.
+ */
 export async function weather(
-  site: LoadSite,
-  shape: Shape,
+  traffic: Traffic,
   happens: () => Promise<void>,
-  patienceMs = 15_000,
-): Promise<Weathered> {
-  const traffic = site.traffic(shape);
+  patienceMs: number,
+): Promise<number> {
   traffic.start();
   try {
     await sleep(WARM_UP_MS);
     await happens();
-    const over = performance.now();
-    const recoveredMs = await recovery(traffic, over, patienceMs);
+    const recoveredMs = await recovery(traffic, performance.now(), patienceMs);
     await sleep(AFTERWARDS_MS);
-    return { traffic, recoveredMs };
+    return recoveredMs;
   } finally {
     await traffic.stop();
   }
@@ -236,22 +230,22 @@ export async function weather(
 const WARM_UP_MS = 600;
 const AFTERWARDS_MS = 200;
 
+/** One answer may be luck: so many in a row, apart from those whose clients hung up. */
+const ANSWERED_IN_A_ROW = 5;
+
 /** Infinity: not within `patienceMs`. */
-export async function recovery(
-  traffic: Traffic,
-  over: number,
-  patienceMs: number,
-): Promise<number> {
+export async function recovery(traffic: Traffic, over: number, patienceMs: number): Promise<number> {
   for (;;) {
-    const ends = traffic.records
-      .filter((one) =>
-        one.who !== "crowd" && one.lastTriedAt >= over &&
-        outcomeOf(one).kind === "answered"
-      )
-      .map((one) => one.endedAt - over);
-    if (ends.length > 0) return Math.round(Math.min(...ends));
+    let inARow = 0;
+    const after = traffic.records.filter((one) => one.who !== "crowd" && one.lastTriedAt >= over);
+    for (const one of after.toSorted((a, b) => a.endedAt - b.endedAt)) {
+      const { kind } = outcomeOf(one);
+      if (kind === "left") continue;
+      inARow = kind === "answered" ? inARow + 1 : 0;
+      if (inARow === ANSWERED_IN_A_ROW) return Math.round(one.endedAt - over);
+    }
     if (performance.now() - over > patienceMs) return Infinity;
-    await sleep(20);
+    await sleep(50);
   }
 }
 
