@@ -39,7 +39,7 @@ test("limits go down and up: the next reservation knows", async () => {
     const [least] = await sql`
       select min(n)::int as rpm
       from (
-        select count(*) as n
+        select sum(b.starts) as n
         from eve.lanes l
         join eve.lane_buckets b on b.lane_id = l.id and b.at_ms > eve.clock_ms() - 45000
         where l.model in ${sql(WIDE)} and l.quota_project = 'demo-one'
