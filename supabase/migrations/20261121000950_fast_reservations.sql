@@ -24,6 +24,8 @@
 --     a third ahead of it. With it they stay within 5 starts.
 --   All who find every lane taken wait for the least loaded one: it falls behind, since each holds it for longer than those who
 --     need not wait. They wait for any one.
+--   Without a subtransaction around choosing and booking: no gain, and now and then a deadlock. An update that has waited keeps its
+--     row even where it then changes nothing.
 --   Row locks in place of advisory ones were passed over: an update that has waited sets up its plan a second time to look at the
 --     new row, while it holds the lock; and a pick with `skip locked` still needs the update's own look.
 -- What is left: entry 40, looking for a lane 110, booking it 65, its bucket 15, the running request 50, the answer 30.
@@ -1120,109 +1122,118 @@ begin
       v_batch := (v_class = 'batch')::integer;
       v_person := 1 - v_batch;
 
-      -- The least loaded lane with room that nobody else is booking at this moment; if somebody is at each of them, wait for
-      -- any one, not all for the same, and look again. Whoever waits here holds no lane.
-      for v_round in 1..2 loop
-        select r.*, best.turns, best.expected, best.tokens
-        into v_route
-        from (
-          select free.lane_id, free.turns, free.expected, free.tokens
+      -- A subtransaction, since an update that had to wait keeps its row even where it then changes nothing, and the long way must
+      -- not begin with one lane in hand.
+      begin
+        -- The least loaded lane with room that nobody else is booking at this moment; if somebody is at each of them, wait for
+        -- any one, not all for the same, and look again. Whoever waits here holds no lane.
+        for v_round in 1..2 loop
+          select r.*, best.turns, best.expected, best.tokens
+          into v_route
           from (
-            select o.lane_id, o.lanes, l.turns, asked.expected, asked.tokens,
-              l.day_starts - min(l.day_starts) over () as ahead
-            from eve.routes o
-            join eve.lanes l on l.id = o.lane_id
-            cross join lateral (
-              select ceil(eve_reserve.tokens * case when eve_reserve.counted then 1 else o.estimate_factor end)::bigint as expected,
-                ceil(
-                  ceil(eve_reserve.tokens * case when eve_reserve.counted then 1 else o.estimate_factor end)
-                  * case when not eve_reserve.counted then o.estimate_ceiling else 1 end
-                )::bigint as tokens
-            ) asked
-            where o.model = eve_reserve.models[1] and o.class = v_class and l.blocked_until is null
-              and l.span_starts + l.previous_span_starts < o.starts_room
-              and l.span_tokens + l.previous_span_tokens + asked.tokens <= o.tokens_room
-              -- Otherwise it has to be counted.
-              and (v_batch = 0 or eve_reserve.counted is distinct from false or asked.expected <= o.even_share)
-              and not exists (
-                select from eve.inflight i where i.consumer_id = v_consumer_id and i.request_id = eve_reserve.request_id
-              )
-              and not exists (
-                select from eve.requests q where q.consumer_id = v_consumer_id and q.request_id = eve_reserve.request_id
-              )
-            order by l.day_starts, l.turns, l.id
-            offset 0
-          ) free
-          where free.lanes = 1 or free.ahead <= 4 and pg_try_advisory_xact_lock(1163281713, free.lane_id::integer)
-          limit 1
-        ) best
-        join eve.routes r on r.model = eve_reserve.models[1] and r.class = v_class and r.lane_id = best.lane_id;
-        if found then
-          if v_route.lanes = 1 then
-            perform pg_advisory_xact_lock(1163281713, v_route.lane_id::integer);
+            select free.lane_id, free.turns, free.expected, free.tokens
+            from (
+              select o.lane_id, o.lanes, l.turns, asked.expected, asked.tokens,
+                l.day_starts - min(l.day_starts) over () as ahead
+              from eve.routes o
+              join eve.lanes l on l.id = o.lane_id
+              cross join lateral (
+                select ceil(eve_reserve.tokens * case when eve_reserve.counted then 1 else o.estimate_factor end)::bigint as expected,
+                  ceil(
+                    ceil(eve_reserve.tokens * case when eve_reserve.counted then 1 else o.estimate_factor end)
+                    * case when not eve_reserve.counted then o.estimate_ceiling else 1 end
+                  )::bigint as tokens
+              ) asked
+              where o.model = eve_reserve.models[1] and o.class = v_class and l.blocked_until is null
+                and l.span_starts + l.previous_span_starts < o.starts_room
+                and l.span_tokens + l.previous_span_tokens + asked.tokens <= o.tokens_room
+                -- Otherwise it has to be counted.
+                and (v_batch = 0 or eve_reserve.counted is distinct from false or asked.expected <= o.even_share)
+                and not exists (
+                  select from eve.inflight i where i.consumer_id = v_consumer_id and i.request_id = eve_reserve.request_id
+                )
+                and not exists (
+                  select from eve.requests q where q.consumer_id = v_consumer_id and q.request_id = eve_reserve.request_id
+                )
+              order by l.day_starts, l.turns, l.id
+              offset 0
+            ) free
+            where free.lanes = 1 or free.ahead <= 4 and pg_try_advisory_xact_lock(1163281713, free.lane_id::integer)
+            limit 1
+          ) best
+          join eve.routes r on r.model = eve_reserve.models[1] and r.class = v_class and r.lane_id = best.lane_id;
+          if found then
+            if v_route.lanes = 1 then
+              perform pg_advisory_xact_lock(1163281713, v_route.lane_id::integer);
+            end if;
+            exit;
           end if;
-          exit;
-        end if;
-        exit short_way when v_round = 2;
-        select r.lane_id into v_waited
-        from eve.routes r
-        join eve.lanes l on l.id = r.lane_id
-        where r.model = eve_reserve.models[1] and r.class = v_class and l.blocked_until is null
-          -- Or there is nothing to wait for: a refusal holds up nobody.
-          and l.span_starts + l.previous_span_starts < r.starts_room
-          and l.span_tokens + l.previous_span_tokens + eve_reserve.tokens * r.estimate_factor <= r.tokens_room
-          and not exists (
-            select from eve.inflight i where i.consumer_id = v_consumer_id and i.request_id = eve_reserve.request_id
-          )
-        order by random()
-        limit 1;
-        exit short_way when not found;
-        perform pg_advisory_xact_lock(1163281713, v_waited::integer);
-      end loop;
+          exit short_way when v_round = 2;
+          select r.lane_id into v_waited
+          from eve.routes r
+          join eve.lanes l on l.id = r.lane_id
+          where r.model = eve_reserve.models[1] and r.class = v_class and l.blocked_until is null
+            -- Or there is nothing to wait for: a refusal holds up nobody.
+            and l.span_starts + l.previous_span_starts < r.starts_room
+            and l.span_tokens + l.previous_span_tokens + eve_reserve.tokens * r.estimate_factor <= r.tokens_room
+            and not exists (
+              select from eve.inflight i where i.consumer_id = v_consumer_id and i.request_id = eve_reserve.request_id
+            )
+          order by random()
+          limit 1;
+          exit short_way when not found;
+          perform pg_advisory_xact_lock(1163281713, v_waited::integer);
+        end loop;
 
-      -- What counts towards the share of interactive callers.
-      v_mine := v_route.expected * v_person;
-      loop
-        v_now := eve.clock_ms();
-        v_began := clock_timestamp();
-        v_slot := 1 + (v_now / 60000 % 10)::integer;
-        -- Everything that has to be true for a start at this instant, and its booking, in one: the same day, span and minute as
-        -- the booking before it, nobody booked for later, nobody to be cleared away, room.
-        update eve.lanes l
-        set interactive_tail_ms = greatest(l.interactive_tail_ms, v_now * v_person),
-          batch_tail_ms = greatest(l.batch_tail_ms, v_now * v_batch),
-          day_starts = l.day_starts + 1,
-          day_batch_starts = l.day_batch_starts + v_batch,
-          span_starts = l.span_starts + 1,
-          span_tokens = l.span_tokens + v_route.tokens,
-          minute_starts[v_slot] = l.minute_starts[v_slot] + v_person,
-          minute_tokens[v_slot] = l.minute_tokens[v_slot] + v_mine,
-          interactive_size = greatest(v_mine, (l.interactive_size * (10 - v_person) + v_mine) / 10),
-          turns = l.turns + 1,
-          next_lease_ms = least(l.next_lease_ms, v_now + eve_reserve.lease_ms)
-        where l.id = v_route.lane_id
-          -- What was seen when the lane was chosen still holds, nearly: or all who were held up since would load the same one.
-          and (v_route.lanes = 1 or l.turns <= v_route.turns + 3)
-          and l.interactive_tail_ms <= v_now and l.batch_tail_ms <= v_now and l.next_lease_ms > v_now
-          and l.span_number = v_now >> 16 and l.minute_number = v_now / 60000
-          and l.day_ends_ms > v_now + v_route.guard_ms and l.day_ends_ms <= v_now + 90000000
-          and l.blocked_until is null and v_route.stale_ms > v_now
-          and l.day_starts < v_route.day_room
-          and l.span_starts + l.previous_span_starts < v_route.starts_room
-          and l.span_tokens + l.previous_span_tokens + v_route.tokens
-            <= v_route.tokens_room
-        returning l.turns, l.day_ends_ms, l.day_starts, l.day_batch_starts, l.span_starts + l.previous_span_starts as used_starts,
-          l.span_tokens + l.previous_span_tokens as used_tokens, clock_timestamp() - v_began > interval '100 milliseconds' as late
-        into v_lane;
-        exit short_way when not found;
-        exit when not v_lane.late;
-        -- Somebody held the lane's row meanwhile, and v_now has passed. Now the row is ours: once more.
-        update eve.lanes l
-        set day_starts = l.day_starts - 1, day_batch_starts = l.day_batch_starts - v_batch, span_starts = l.span_starts - 1,
-          span_tokens = l.span_tokens - v_route.tokens, minute_starts[v_slot] = l.minute_starts[v_slot] - v_person,
-          minute_tokens[v_slot] = l.minute_tokens[v_slot] - v_mine
-        where l.id = v_route.lane_id;
-      end loop;
+        -- What counts towards the share of interactive callers.
+        v_mine := v_route.expected * v_person;
+        loop
+          v_now := eve.clock_ms();
+          v_began := clock_timestamp();
+          v_slot := 1 + (v_now / 60000 % 10)::integer;
+          -- Everything that has to be true for a start at this instant, and its booking, in one: the same day, span and minute as
+          -- the booking before it, nobody booked for later, nobody to be cleared away, room.
+          update eve.lanes l
+          set interactive_tail_ms = greatest(l.interactive_tail_ms, v_now * v_person),
+            batch_tail_ms = greatest(l.batch_tail_ms, v_now * v_batch),
+            day_starts = l.day_starts + 1,
+            day_batch_starts = l.day_batch_starts + v_batch,
+            span_starts = l.span_starts + 1,
+            span_tokens = l.span_tokens + v_route.tokens,
+            minute_starts[v_slot] = l.minute_starts[v_slot] + v_person,
+            minute_tokens[v_slot] = l.minute_tokens[v_slot] + v_mine,
+            interactive_size = greatest(v_mine, (l.interactive_size * (10 - v_person) + v_mine) / 10),
+            turns = l.turns + 1,
+            next_lease_ms = least(l.next_lease_ms, v_now + eve_reserve.lease_ms)
+          where l.id = v_route.lane_id
+            -- What was seen when the lane was chosen still holds, nearly: or all who were held up since would load the same one.
+            and (v_route.lanes = 1 or l.turns <= v_route.turns + 3)
+            and l.interactive_tail_ms <= v_now and l.batch_tail_ms <= v_now and l.next_lease_ms > v_now
+            and l.span_number = v_now >> 16 and l.minute_number = v_now / 60000
+            and l.day_ends_ms > v_now + v_route.guard_ms and l.day_ends_ms <= v_now + 90000000
+            and l.blocked_until is null and v_route.stale_ms > v_now
+            and l.day_starts < v_route.day_room
+            and l.span_starts + l.previous_span_starts < v_route.starts_room
+            and l.span_tokens + l.previous_span_tokens + v_route.tokens
+              <= v_route.tokens_room
+          returning l.turns, l.day_ends_ms, l.day_starts, l.day_batch_starts, l.span_starts + l.previous_span_starts as used_starts,
+            l.span_tokens + l.previous_span_tokens as used_tokens, clock_timestamp() - v_began > interval '100 milliseconds' as late
+          into v_lane;
+          if not found then
+            raise exception 'let go' using errcode = 'EV001';
+          end if;
+          exit when not v_lane.late;
+          -- Somebody held the lane's row meanwhile, and v_now has passed. Now the row is ours: once more.
+          update eve.lanes l
+          set day_starts = l.day_starts - 1, day_batch_starts = l.day_batch_starts - v_batch, span_starts = l.span_starts - 1,
+            span_tokens = l.span_tokens - v_route.tokens, minute_starts[v_slot] = l.minute_starts[v_slot] - v_person,
+            minute_tokens[v_slot] = l.minute_tokens[v_slot] - v_mine, turns = l.turns - 1
+          where l.id = v_route.lane_id;
+        end loop;
+      exception
+        when sqlstate 'EV001' then
+          exit short_way;
+      end;
 
       insert into eve.lane_buckets as b (lane_id, at_ms, starts, tokens, batch_starts, batch_tokens)
       values (
