@@ -39,6 +39,8 @@ export async function buildConsole(): Promise<string> {
         "--logLevel=error",
       ],
       cwd: SOURCE,
+      // Whatever runs this, a test for instance: the pages are made for use, without React's aids for developers.
+      env: { NODE_ENV: "production" },
       stdout: "piped",
       stderr: "piped",
     }).output();
