@@ -88,7 +88,7 @@ export const en = {
     requests_day: "Requests today",
     used_of: "{{used}} of {{limit}}",
     unlimited: "{{used}}, unlimited",
-    line: "{{queued}} waiting, {{running}} running",
+    line: "{{queued}} booked ahead, {{running}} running, {{free}} free this minute",
     curve: "Requests today, by hour",
     curve_empty: "No requests yet today.",
     state: {

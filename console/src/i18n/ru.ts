@@ -102,7 +102,7 @@ export const ru: Texts<typeof en> & {
     requests_day: "Запросов за день",
     used_of: "{{used}} из {{limit}}",
     unlimited: "{{used}}, без ограничения",
-    line: "ждут: {{queued}}, выполняются: {{running}}",
+    line: "забронировано вперёд: {{queued}}, выполняются: {{running}}, свободно в эту минуту: {{free}}",
     curve: "Запросы за день по часам",
     curve_empty: "Сегодня запросов ещё не было.",
     state: {

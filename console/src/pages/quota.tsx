@@ -88,7 +88,11 @@ function LaneCard({ lane }: { lane: Lane }) {
         <Meter label={t("quota.tokens")} value={lane.tokens} />
         <Meter label={t("quota.requests_day")} value={lane.requests_day} />
         <Text size="xs" c="dimmed" className="figures">
-          {t("quota.line", { queued: format.number(lane.queued), running: format.number(lane.running) })}
+          {t("quota.line", {
+            queued: format.number(lane.queued),
+            running: format.number(lane.running),
+            free: lane.requests.remaining === null ? "∞" : format.number(lane.requests.remaining),
+          })}
         </Text>
       </Stack>
     </Card>
