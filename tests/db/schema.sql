@@ -274,6 +274,7 @@ create table eve.inflight (
   constraint inflight_pkey PRIMARY KEY (request_no)
 ) with (fillfactor=70, autovacuum_vacuum_scale_factor=0.05, autovacuum_vacuum_cost_delay=0);
 alter table eve.inflight enable row level security;
+CREATE INDEX inflight_lane_id_lease_until_idx ON eve.inflight USING btree (lane_id, lease_until);
 comment on table eve.inflight is 'Requests that are running: one row each, with the reservation of the current attempt. Small, whatever the audit''s size.';
 comment on column eve.inflight.requested_model is 'The model asked for; model is the one that serves.';
 comment on column eve.inflight.state is 'reserved: an attempt holds a slot. between: the last attempt has failed, the next has not been reserved.';
