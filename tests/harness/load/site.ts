@@ -19,7 +19,8 @@ export const WIDE_LIMITS: LaneLimits = {
 };
 export const NARROW_LIMITS: LaneLimits = { rpm: 12, tpm: 250_000, rpd: 5_000 };
 
-export const limitsOf = (model: string): LaneLimits => model === NARROW ? NARROW_LIMITS : WIDE_LIMITS;
+export const limitsOf = (model: string): LaneLimits =>
+  model === NARROW ? NARROW_LIMITS : WIDE_LIMITS;
 
 /** One call of a model. With the gateway's minute to settle in, a lease is a minute longer. */
 const UPSTREAM_TIMEOUT_MS = 2_500;
@@ -234,10 +235,16 @@ const AFTERWARDS_MS = 200;
 const ANSWERED_IN_A_ROW = 5;
 
 /** Infinity: not within `patienceMs`. */
-export async function recovery(traffic: Traffic, over: number, patienceMs: number): Promise<number> {
+export async function recovery(
+  traffic: Traffic,
+  over: number,
+  patienceMs: number,
+): Promise<number> {
   for (;;) {
     let inARow = 0;
-    const after = traffic.records.filter((one) => one.who !== "crowd" && one.lastTriedAt >= over);
+    const after = traffic.records.filter((one) =>
+      one.who !== "crowd" && one.lastTriedAt >= over
+    );
     for (const one of after.toSorted((a, b) => a.endedAt - b.endedAt)) {
       const { kind } = outcomeOf(one);
       if (kind === "left") continue;
@@ -249,4 +256,5 @@ export async function recovery(traffic: Traffic, over: number, patienceMs: numbe
   }
 }
 
-const sleep = (ms: number) => new Promise<void>((resolve) => setTimeout(resolve, ms));
+const sleep = (ms: number) =>
+  new Promise<void>((resolve) => setTimeout(resolve, ms));

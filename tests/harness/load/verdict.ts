@@ -4,7 +4,14 @@
  */
 import type postgres from "postgres";
 import type { SeenRequest } from "../../../local/emulator/journal.ts";
-import { checkBooks, checkBudgets, checkLimits, groupBy, type LaneLimits, readGrants } from "../checker.ts";
+import {
+  checkBooks,
+  checkBudgets,
+  checkLimits,
+  groupBy,
+  type LaneLimits,
+  readGrants,
+} from "../checker.ts";
 import { idInBody } from "./call.ts";
 import { type CallRecord, outcomeOf } from "./traffic.ts";
 
@@ -101,7 +108,9 @@ export async function judge(
 
   const grants = await readGrants(sql);
   if (terms.windows ?? true) {
-    const judged = grants.filter(({ startMs }) => startMs >= (terms.windowsFromMs ?? 0));
+    const judged = grants.filter(({ startMs }) =>
+      startMs >= (terms.windowsFromMs ?? 0)
+    );
     for (
       const { guarantee, what } of checkLimits(
         judged,
@@ -122,13 +131,18 @@ export async function judge(
   // A call that the runtime sent twice takes a place in upstream's minute that nobody booked, and one that comes late takes it
   // when another may have it: neither is promised (docs/guarantees.md).
   const refusedUpstream: number = stats.refused.total;
-  const explained = (terms.explainedRefusals ?? 0) + tally.sentTwice + tally.late;
+  const explained = (terms.explainedRefusals ?? 0) + tally.sentTwice +
+    tally.late;
   if (refusedUpstream > explained) {
-    say(`quota: the emulator refused ${refusedUpstream} calls, explained are ${explained}`);
+    say(
+      `quota: the emulator refused ${refusedUpstream} calls, explained are ${explained}`,
+    );
   }
 
   const expiredIds = new Set(
-    attempts.filter((attempt) => attempt.outcome === "expired").map((attempt) => attempt.requestId),
+    attempts.filter((attempt) => attempt.outcome === "expired").map((attempt) =>
+      attempt.requestId
+    ),
   );
   const answeredButExpired = await checkAnswers(
     sql,
@@ -152,7 +166,8 @@ export async function judge(
       never_arrived: tally.neverArrived,
       sent_twice: tally.sentTwice,
       late: tally.late,
-      expired: attempts.filter((attempt) => attempt.outcome === "expired").length,
+      expired:
+        attempts.filter((attempt) => attempt.outcome === "expired").length,
       answered_but_expired: answeredButExpired,
     },
   };
@@ -172,7 +187,13 @@ function compare(
   seen: Map<string, SeenRequest[]>,
   say: (what: string) => void,
 ): Tally {
-  const tally: Tally = { seenCalls: 0, seenTokens: 0, neverArrived: 0, sentTwice: 0, late: 0 };
+  const tally: Tally = {
+    seenCalls: 0,
+    seenTokens: 0,
+    neverArrived: 0,
+    sentTwice: 0,
+    late: 0,
+  };
   const booked = groupBy(
     attempts.filter((attempt) => attempt.dispatched),
     (attempt) => attempt.requestId,
@@ -200,7 +221,9 @@ function compare(
     tally.neverArrived += Math.max(0, ones.length - calls.length);
     const starts = ones.map((one) => one.startMs).sort((a, b) => a - b);
     const arrivals = calls.map((call) => call.at).sort((a, b) => a - b);
-    tally.late += arrivals.filter((at, n) => at - (starts[n] ?? at) > GUARD_MS).length;
+    tally.late += arrivals.filter((at, n) =>
+      at - (starts[n] ?? at) > GUARD_MS
+    ).length;
     const succeeded = ones.filter((one) => one.outcome === "succeeded");
     if (
       succeeded.length > counted.filter((call) => call.status === 200).length
@@ -213,7 +236,9 @@ function compare(
       if (one.real === null || one.estimated) continue;
       if (!counted.some((call) => call.used!.tokens === one.real)) {
         say(
-          `books: ${id}.${one.attempt} has ${one.real} tokens, upstream counted ${counted[0]?.used?.tokens}`,
+          `books: ${id}.${one.attempt} has ${one.real} tokens, upstream counted ${
+            counted[0]?.used?.tokens
+          }`,
         );
       }
     }
@@ -240,7 +265,9 @@ async function checkAnswers(
     if (state === "succeeded") continue;
     if (killed && expired.has(record.order.id)) answeredButExpired++;
     else {say(
-        `books: ${describe(record)} was answered, and stands as ${state ?? "nothing"}`,
+        `books: ${describe(record)} was answered, and stands as ${
+          state ?? "nothing"
+        }`,
       );}
   }
   return answeredButExpired;
@@ -257,7 +284,9 @@ async function checkCounters(
   const dispatched = attempts.filter((attempt) => attempt.dispatched).length;
   if (counters!.starts !== dispatched) {
     say(
-      `books: usage counters hold ${counters!.starts} starts, the audit ${dispatched}`,
+      `books: usage counters hold ${
+        counters!.starts
+      } starts, the audit ${dispatched}`,
     );
   }
   const [usage] = await sql`
@@ -265,7 +294,9 @@ async function checkCounters(
     from public.token_usage`;
   if (usage!.rows !== usage!.attempts) {
     say(
-      `books: token_usage has ${usage!.rows} rows, the audit ${usage!.attempts} attempts with tokens`,
+      `books: token_usage has ${usage!.rows} rows, the audit ${
+        usage!.attempts
+      } attempts with tokens`,
     );
   }
 }
@@ -294,7 +325,8 @@ async function readAttempts(sql: postgres.Sql): Promise<Attempt[]> {
 async function readSeen(
   emulatorUrl: string,
 ): Promise<Map<string, SeenRequest[]>> {
-  const requests: SeenRequest[] = await (await fetch(`${emulatorUrl}/__control/requests`)).json();
+  const requests: SeenRequest[] =
+    await (await fetch(`${emulatorUrl}/__control/requests`)).json();
   const ours = requests.filter((request) => CALLS.has(request.method ?? ""));
   const seen = groupBy(ours, (request) => idInBody(request.body) ?? "");
   seen.delete("");
@@ -303,7 +335,8 @@ async function readSeen(
 
 function bookedSum(attempts: Attempt[]): Figures["booked"] {
   const dispatched = attempts.filter((attempt) => attempt.dispatched);
-  const sum = (ones: Attempt[]) => ones.reduce((total, one) => total + (one.real ?? one.booked), 0);
+  const sum = (ones: Attempt[]) =>
+    ones.reduce((total, one) => total + (one.real ?? one.booked), 0);
   return {
     starts: dispatched.length,
     tokens: sum(dispatched),
