@@ -10,9 +10,7 @@ const LONGEST_MINUTES = 24 * 60;
 
 /** Ends the process with what is wrong, if something is. `--name value` and `--name=value` are the same. */
 export function soakArguments(args: readonly string[]): SoakArguments {
-  const given = args.flatMap((arg) =>
-    arg.split(/=(.*)/s).filter((part) => part !== "")
-  );
+  const given = args.flatMap((arg) => arg.split(/=(.*)/s).filter((part) => part !== ""));
   const asked: SoakArguments = {
     minutes: DEFAULT_MINUTES,
     seed: Math.floor(Math.random() * 1_000_000),

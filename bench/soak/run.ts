@@ -163,9 +163,7 @@ export async function soak(
   violations.push(...verdict.violations);
 
   const latencies = traffic.records
-    .filter((one) =>
-      one.tries.length === 1 && outcomeOf(one).kind === "answered"
-    )
+    .filter((one) => one.tries.length === 1 && outcomeOf(one).kind === "answered")
     .map((one) => one.endedAt - one.startedAt);
   return {
     minutes: options.minutes,
@@ -182,9 +180,8 @@ export async function soak(
     troubles,
     longest_overdue_ms: longestOverdueMs,
     quiet_after_ms: quietMs,
-    settlements_lost:
-      options.printed.filter((line) => line.includes('"settlement_lost"'))
-        .length,
+    settlements_lost: options.printed.filter((line) => line.includes('"settlement_lost"'))
+      .length,
     tokens: traffic.tokens,
     restarts: [...site.stack.functions.values()].reduce(
       (sum, one) => sum + one.restarts,
@@ -195,17 +192,13 @@ export async function soak(
 
 /** Every trouble once in a random order, then again in another; those with the clock once, and first. */
 function deckOf(site: LoadSite, minutes: number): () => TroubleName {
-  const others = (Object.keys(TROUBLES) as TroubleName[]).filter((name) =>
-    !CLOCK.includes(name)
-  );
+  const others = (Object.keys(TROUBLES) as TroubleName[]).filter((name) => !CLOCK.includes(name));
   const clockMayJump = minutes >= MINUTES_FOR_CLOCK &&
     minutes * 60_000 < CLOCK_JUMP_MS;
   let cards: TroubleName[] = clockMayJump ? [...CLOCK] : [];
   return () => {
     if (cards.length === 0) {
-      cards = others.map((name) => ({ name, at: site.random() })).sort((a, b) =>
-        a.at - b.at
-      ).map((
+      cards = others.map((name) => ({ name, at: site.random() })).sort((a, b) => a.at - b.at).map((
         { name },
       ) => name);
     }
@@ -217,9 +210,7 @@ function deckOf(site: LoadSite, minutes: number): () => TroubleName {
 async function untilQuiet(site: LoadSite): Promise<number> {
   const since = performance.now();
   for (;;) {
-    const [row] = await insist(() =>
-      site.sql`select count(*)::int as n from eve.inflight`.execute()
-    );
+    const [row] = await insist(() => site.sql`select count(*)::int as n from eve.inflight`.execute());
     const passed = Math.round(performance.now() - since);
     if (row!.n === 0 || passed > LEASES_END_WITHIN_MS) return passed;
     await sleep(500);
@@ -227,26 +218,18 @@ async function untilQuiet(site: LoadSite): Promise<number> {
 }
 
 async function refusalsSoFar(site: LoadSite): Promise<number> {
-  const stats =
-    await (await fetch(`${site.stack.emulatorUrl}/__control/stats?last=0`))
-      .json();
+  const stats = await (await fetch(`${site.stack.emulatorUrl}/__control/stats?last=0`))
+    .json();
   return stats.refused.total;
 }
 
 function count(traffic: Traffic): string {
-  const answered =
-    traffic.records.filter((one) => outcomeOf(one).kind === "answered").length;
-  const wrong =
-    traffic.records.filter((one) =>
-      one.tries.some(({ kind }) => kind === "wrong")
-    ).length;
+  const answered = traffic.records.filter((one) => outcomeOf(one).kind === "answered").length;
+  const wrong = traffic.records.filter((one) => one.tries.some(({ kind }) => kind === "wrong")).length;
   return `${traffic.records.length} calls, ${answered} answered, ${wrong} wrong`;
 }
 
 const round = (value: number) => Math.round(value * 10) / 10;
 const minutesOf = (ms: number) =>
-  `${Math.floor(ms / 60_000)}:${
-    String(Math.floor(ms / 1_000) % 60).padStart(2, "0")
-  }`;
-const sleep = (ms: number) =>
-  new Promise<void>((resolve) => setTimeout(resolve, ms));
+  `${Math.floor(ms / 60_000)}:${String(Math.floor(ms / 1_000) % 60).padStart(2, "0")}`;
+const sleep = (ms: number) => new Promise<void>((resolve) => setTimeout(resolve, ms));

@@ -66,11 +66,10 @@ const EXPECTED = new Set([
 /** What the place in front of the function says while there is none (local/origin.ts). */
 const ORIGIN_CODES = new Set(["worker_unavailable"]);
 
-const WORDS =
-  "amber birch cedar delta ember fjord grove heron islet juniper kelp larch maple north"
-    .split(
-      " ",
-    );
+const WORDS = "amber birch cedar delta ember fjord grove heron islet juniper kelp larch maple north"
+  .split(
+    " ",
+  );
 
 /** What the model is asked to repeat. */
 export function expectedText({ id, words }: Order): string {
@@ -150,9 +149,7 @@ function wireOf(
   const { door, id, stream, model, maxWaitMs } = order;
   const prompt = `Say: ${expectedText(order)}`;
   if (door === "native") {
-    const mode = maxWaitMs === 0
-      ? { mode: "no_wait" }
-      : { mode: "wait", max_wait_ms: maxWaitMs };
+    const mode = maxWaitMs === 0 ? { mode: "no_wait" } : { mode: "wait", max_wait_ms: maxWaitMs };
     return {
       path: "",
       headers: {},
@@ -180,9 +177,7 @@ function wireOf(
       body: { model, stream, messages: [{ role: "user", content: prompt }] },
     }
     : {
-      path: `/v1beta/models/${model}:${
-        stream ? "streamGenerateContent?alt=sse" : "generateContent"
-      }`,
+      path: `/v1beta/models/${model}:${stream ? "streamGenerateContent?alt=sse" : "generateContent"}`,
       headers,
       body: { contents: [{ role: "user", parts: [{ text: prompt }] }] },
     };
@@ -203,8 +198,7 @@ function wholeText(door: Door, body: Json): string {
 }
 
 function geminiText(body: Json): string {
-  const parts: { text?: string; thought?: boolean }[] =
-    body.candidates?.[0]?.content?.parts ?? [];
+  const parts: { text?: string; thought?: boolean }[] = body.candidates?.[0]?.content?.parts ?? [];
   return parts.map((part) => part.thought ? "" : part.text ?? "").join("");
 }
 
@@ -265,9 +259,7 @@ async function readStream(
     throw error;
   }
   if (whole) return judge(order, text, replayed);
-  return expectedText(order).startsWith(text)
-    ? { kind: "lost", midway: true }
-    : judge(order, text, replayed);
+  return expectedText(order).startsWith(text) ? { kind: "lost", midway: true } : judge(order, text, replayed);
 }
 
 async function* serverSentEvents(
@@ -286,9 +278,7 @@ async function* serverSentEvents(
       const lines = buffer.slice(0, end.index).split(/\r?\n/);
       buffer = buffer.slice(end.index + end[0].length);
       const field = (name: string) =>
-        lines.filter((line) => line.startsWith(`${name}:`)).map((line) =>
-          line.slice(name.length + 1).trim()
-        );
+        lines.filter((line) => line.startsWith(`${name}:`)).map((line) => line.slice(name.length + 1).trim());
       yield { event: field("event")[0] ?? "", data: field("data").join("\n") };
     }
   }

@@ -19,8 +19,7 @@ export const WIDE_LIMITS: LaneLimits = {
 };
 export const NARROW_LIMITS: LaneLimits = { rpm: 12, tpm: 250_000, rpd: 5_000 };
 
-export const limitsOf = (model: string): LaneLimits =>
-  model === NARROW ? NARROW_LIMITS : WIDE_LIMITS;
+export const limitsOf = (model: string): LaneLimits => model === NARROW ? NARROW_LIMITS : WIDE_LIMITS;
 
 /** One call of a model. With the gateway's minute to settle in, a lease is a minute longer. */
 const UPSTREAM_TIMEOUT_MS = 2_500;
@@ -242,9 +241,7 @@ export async function recovery(
 ): Promise<number> {
   for (;;) {
     let inARow = 0;
-    const after = traffic.records.filter((one) =>
-      one.who !== "crowd" && one.lastTriedAt >= over
-    );
+    const after = traffic.records.filter((one) => one.who !== "crowd" && one.lastTriedAt >= over);
     for (const one of after.toSorted((a, b) => a.endedAt - b.endedAt)) {
       const { kind } = outcomeOf(one);
       if (kind === "left") continue;
@@ -256,5 +253,4 @@ export async function recovery(
   }
 }
 
-const sleep = (ms: number) =>
-  new Promise<void>((resolve) => setTimeout(resolve, ms));
+const sleep = (ms: number) => new Promise<void>((resolve) => setTimeout(resolve, ms));

@@ -157,8 +157,7 @@ export class Traffic {
 
   #order(who: string, callers: Callers, trafficClass: Order["class"]): Order {
     const { random } = this.#options;
-    const pick = <Item>(items: readonly Item[]): Item =>
-      items[Math.floor(random() * items.length)]!;
+    const pick = <Item>(items: readonly Item[]): Item => items[Math.floor(random() * items.length)]!;
     return {
       id: `${who}-${this.#options.number}-${this.#calls++}`,
       door: pick<Door>(DOORS),
@@ -167,9 +166,7 @@ export class Traffic {
       words: Math.floor(WORDS.least + random() * (WORDS.most - WORDS.least)),
       class: trafficClass,
       maxWaitMs: random() < 0.3 ? 0 : Math.floor(random() * callers.maxWaitMs),
-      leavesAfterMs: random() < (callers.leaves ?? 0)
-        ? Math.floor(random() * LEAVES_WITHIN_MS)
-        : null,
+      leavesAfterMs: random() < (callers.leaves ?? 0) ? Math.floor(random() * LEAVES_WITHIN_MS) : null,
     };
   }
 
@@ -245,9 +242,7 @@ class TokenWallet {
     if (renew) this.#token = null;
     while (this.#token === null || this.#token.endsAt < performance.now()) {
       if (this.stopping.aborted) return null;
-      await (this.#fetching ??= this.#fetch().finally(() =>
-        this.#fetching = null
-      ));
+      await (this.#fetching ??= this.#fetch().finally(() => this.#fetching = null));
     }
     return this.#token.credential;
   }

@@ -24,8 +24,7 @@ export interface Trouble {
   movesClock?: boolean;
 }
 
-const sleep = (ms: number) =>
-  new Promise<void>((resolve) => setTimeout(resolve, ms));
+const sleep = (ms: number) => new Promise<void>((resolve) => setTimeout(resolve, ms));
 
 export async function control(
   site: Site,
@@ -111,11 +110,7 @@ async function fillAudit(site: Site): Promise<void> {
 async function emptyAudit(site: Site): Promise<void> {
   await insist(() =>
     site.sql.unsafe(
-      `${
-        AUDIT_TABLES.map((table) =>
-          `drop trigger if exists full_disk on ${table};`
-        ).join("\n")
-      }
+      `${AUDIT_TABLES.map((table) => `drop trigger if exists full_disk on ${table};`).join("\n")}
        drop function if exists eve.disk_is_full();`,
     ).simple()
   );
@@ -207,8 +202,7 @@ export const TROUBLES = {
       ),
   },
   upstream_garbled: {
-    name:
-      "upstream breaks off: resets, errors in mid-stream, half JSON, empty answers",
+    name: "upstream breaks off: resets, errors in mid-stream, half JSON, empty answers",
     run: (site, ms) =>
       upstream(
         site,

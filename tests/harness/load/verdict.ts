@@ -4,14 +4,7 @@
  */
 import type postgres from "postgres";
 import type { SeenRequest } from "../../../local/emulator/journal.ts";
-import {
-  checkBooks,
-  checkBudgets,
-  checkLimits,
-  groupBy,
-  type LaneLimits,
-  readGrants,
-} from "../checker.ts";
+import { checkBooks, checkBudgets, checkLimits, groupBy, type LaneLimits, readGrants } from "../checker.ts";
 import { idInBody } from "./call.ts";
 import { type CallRecord, outcomeOf } from "./traffic.ts";
 
@@ -108,9 +101,7 @@ export async function judge(
 
   const grants = await readGrants(sql);
   if (terms.windows ?? true) {
-    const judged = grants.filter(({ startMs }) =>
-      startMs >= (terms.windowsFromMs ?? 0)
-    );
+    const judged = grants.filter(({ startMs }) => startMs >= (terms.windowsFromMs ?? 0));
     for (
       const { guarantee, what } of checkLimits(
         judged,
@@ -140,9 +131,7 @@ export async function judge(
   }
 
   const expiredIds = new Set(
-    attempts.filter((attempt) => attempt.outcome === "expired").map((attempt) =>
-      attempt.requestId
-    ),
+    attempts.filter((attempt) => attempt.outcome === "expired").map((attempt) => attempt.requestId),
   );
   const answeredButExpired = await checkAnswers(
     sql,
@@ -166,8 +155,7 @@ export async function judge(
       never_arrived: tally.neverArrived,
       sent_twice: tally.sentTwice,
       late: tally.late,
-      expired:
-        attempts.filter((attempt) => attempt.outcome === "expired").length,
+      expired: attempts.filter((attempt) => attempt.outcome === "expired").length,
       answered_but_expired: answeredButExpired,
     },
   };
@@ -221,9 +209,7 @@ function compare(
     tally.neverArrived += Math.max(0, ones.length - calls.length);
     const starts = ones.map((one) => one.startMs).sort((a, b) => a - b);
     const arrivals = calls.map((call) => call.at).sort((a, b) => a - b);
-    tally.late += arrivals.filter((at, n) =>
-      at - (starts[n] ?? at) > GUARD_MS
-    ).length;
+    tally.late += arrivals.filter((at, n) => at - (starts[n] ?? at) > GUARD_MS).length;
     const succeeded = ones.filter((one) => one.outcome === "succeeded");
     if (
       succeeded.length > counted.filter((call) => call.status === 200).length
@@ -236,9 +222,7 @@ function compare(
       if (one.real === null || one.estimated) continue;
       if (!counted.some((call) => call.used!.tokens === one.real)) {
         say(
-          `books: ${id}.${one.attempt} has ${one.real} tokens, upstream counted ${
-            counted[0]?.used?.tokens
-          }`,
+          `books: ${id}.${one.attempt} has ${one.real} tokens, upstream counted ${counted[0]?.used?.tokens}`,
         );
       }
     }
@@ -265,9 +249,7 @@ async function checkAnswers(
     if (state === "succeeded") continue;
     if (killed && expired.has(record.order.id)) answeredButExpired++;
     else {say(
-        `books: ${describe(record)} was answered, and stands as ${
-          state ?? "nothing"
-        }`,
+        `books: ${describe(record)} was answered, and stands as ${state ?? "nothing"}`,
       );}
   }
   return answeredButExpired;
@@ -284,9 +266,7 @@ async function checkCounters(
   const dispatched = attempts.filter((attempt) => attempt.dispatched).length;
   if (counters!.starts !== dispatched) {
     say(
-      `books: usage counters hold ${
-        counters!.starts
-      } starts, the audit ${dispatched}`,
+      `books: usage counters hold ${counters!.starts} starts, the audit ${dispatched}`,
     );
   }
   const [usage] = await sql`
@@ -294,9 +274,7 @@ async function checkCounters(
     from public.token_usage`;
   if (usage!.rows !== usage!.attempts) {
     say(
-      `books: token_usage has ${usage!.rows} rows, the audit ${
-        usage!.attempts
-      } attempts with tokens`,
+      `books: token_usage has ${usage!.rows} rows, the audit ${usage!.attempts} attempts with tokens`,
     );
   }
 }
@@ -325,8 +303,7 @@ async function readAttempts(sql: postgres.Sql): Promise<Attempt[]> {
 async function readSeen(
   emulatorUrl: string,
 ): Promise<Map<string, SeenRequest[]>> {
-  const requests: SeenRequest[] =
-    await (await fetch(`${emulatorUrl}/__control/requests`)).json();
+  const requests: SeenRequest[] = await (await fetch(`${emulatorUrl}/__control/requests`)).json();
   const ours = requests.filter((request) => CALLS.has(request.method ?? ""));
   const seen = groupBy(ours, (request) => idInBody(request.body) ?? "");
   seen.delete("");
@@ -335,8 +312,7 @@ async function readSeen(
 
 function bookedSum(attempts: Attempt[]): Figures["booked"] {
   const dispatched = attempts.filter((attempt) => attempt.dispatched);
-  const sum = (ones: Attempt[]) =>
-    ones.reduce((total, one) => total + (one.real ?? one.booked), 0);
+  const sum = (ones: Attempt[]) => ones.reduce((total, one) => total + (one.real ?? one.booked), 0);
   return {
     starts: dispatched.length,
     tokens: sum(dispatched),
