@@ -323,9 +323,9 @@ end;
 $$;
 
 drop function if exists eve.clear_dead(bigint, bigint);
--- With another argument it would be another function beside the old one.
+-- With one more argument it would be another function beside the old one.
 drop function if exists eve.book(
-  bigint, integer, integer, integer, text, bigint, bigint, bigint, integer, double precision, double precision, bigint
+  bigint, integer, integer, integer, text, bigint, bigint, integer, double precision, double precision, bigint
 );
 
 -- Takes a slot on one lane, or answers when it could: the one place that writes a booking. `tokens` are taken; `expected`
@@ -1053,6 +1053,15 @@ begin
 end;
 $$;
 
+-- With one more argument it would be another function beside the old one.
+drop function if exists public.eve_reserve(
+  text, text[], integer, uuid, text, integer, integer, uuid[], uuid[], integer, uuid, text, text, jsonb, text
+);
+-- `counted` says what `tokens` are:
+--   null   the caller's estimate, and the caller cannot count: booked times the factor learned for the model
+--   false  the caller's estimate, and the caller can count: asked to where it matters (answer `count`, nothing is written or
+--          taken), otherwise booked at the model's ceiling until it is settled
+--   true   upstream's own count: booked as it is
 create or replace function public.eve_reserve(
   request_id text,
   models text[],

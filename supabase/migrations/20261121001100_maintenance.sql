@@ -1198,6 +1198,7 @@ as $$
   end;
 $$;
 
+-- A stage's key has no variable: its secret is in provider_configs (20261121001600), and providers_sync asks about it.
 create or replace function public.eve_key_checks()
 returns jsonb
 language sql
@@ -1214,7 +1215,7 @@ as $$
     ), '[]'
   )
   from public.google_ai_api_keys k
-  where k.is_active or eve.reason_may_pass(k.blocked_reason);
+  where (k.is_active or eve.reason_may_pass(k.blocked_reason)) and coalesce(k.env_var_name, '') not like 'stage:%';
 $$;
 comment on function public.eve_key_checks is 'The keys that are worth asking about: those in use, and those that are off for a reason that may pass.';
 

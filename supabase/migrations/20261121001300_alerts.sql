@@ -458,7 +458,8 @@ end;
 $$;
 comment on function public.eve_alerts_evaluate is 'Opens alerts for what is wrong and closes those that are over. Cheap enough for every minute.';
 
--- The secrets that active keys need, for whoever can look whether they are set.
+-- The secrets that active keys need, for whoever can look whether they are set. A stage's key has no variable: its secret is in
+-- provider_configs (20261121001600), and providers_sync looks after it.
 create or replace function public.eve_alert_secrets()
 returns jsonb
 language sql
@@ -467,7 +468,7 @@ set search_path = ''
 as $$
   select coalesce(jsonb_agg(jsonb_build_object('key_id', k.id, 'env_var_name', k.env_var_name) order by k.id), '[]')
   from public.google_ai_api_keys k
-  where k.is_active;
+  where k.is_active and coalesce(k.env_var_name, '') not like 'stage:%';
 $$;
 comment on function public.eve_alert_secrets is 'Active keys and the names of their secrets.';
 

@@ -633,38 +633,6 @@ end;
 $$;
 comment on function public.eve_provider_reencrypt is 'Replaces tokens that are still the ones that were read; says how many.';
 
--- A stage's key has no variable: its secret is in provider_configs, and providers_sync asks about it. So whoever looks into
--- the environment for the secrets of keys leaves it out.
-create or replace function public.eve_key_checks()
-returns jsonb
-language sql
-volatile
-set search_path = ''
-as $$
-  select coalesce(
-    jsonb_agg(
-      jsonb_build_object(
-        'id', k.id, 'alias', coalesce(k.key_alias, k.id::text), 'env_var_name', k.env_var_name,
-        'provider', eve.provider_name(k.provider), 'is_active', coalesce(k.is_active, false)
-      )
-      order by k.priority, k.id
-    ), '[]'
-  )
-  from public.google_ai_api_keys k
-  where (k.is_active or eve.reason_may_pass(k.blocked_reason)) and coalesce(k.env_var_name, '') not like 'stage:%';
-$$;
-
-create or replace function public.eve_alert_secrets()
-returns jsonb
-language sql
-stable
-set search_path = ''
-as $$
-  select coalesce(jsonb_agg(jsonb_build_object('key_id', k.id, 'env_var_name', k.env_var_name) order by k.id), '[]')
-  from public.google_ai_api_keys k
-  where k.is_active and coalesce(k.env_var_name, '') not like 'stage:%';
-$$;
-
 create or replace function public.eve_administrator(user_id uuid)
 returns jsonb
 language sql
