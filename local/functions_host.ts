@@ -37,6 +37,22 @@ export async function functionNames(functionsDir: string): Promise<string[]> {
   return names.sort();
 }
 
+/** How Deno is told to run a function: with the rights and the memory that it has on the platform. */
+export function functionArguments(denoConfig: string, entry: string): string[] {
+  return [
+    "run",
+    "--allow-net",
+    "--allow-env",
+    "--no-prompt",
+    "--cached-only",
+    // The signal of a request means that the client went away, and nothing else.
+    "--unstable-no-legacy-abort",
+    `--v8-flags=--max-old-space-size=${HEAP_MB}`,
+    `--config=${denoConfig}`,
+    entry,
+  ];
+}
+
 /** Prepares one process per function; nothing runs before `start()`. */
 export async function functionProcesses(options: FunctionsOptions): Promise<Map<string, SupervisedProcess>> {
   const processes = new Map<string, SupervisedProcess>();
@@ -47,18 +63,7 @@ export async function functionProcesses(options: FunctionsOptions): Promise<Map<
       name,
       new SupervisedProcess({
         name: `function ${name}`,
-        args: [
-          "run",
-          "--allow-net",
-          "--allow-env",
-          "--no-prompt",
-          "--cached-only",
-          // The signal of a request means that the client went away, and nothing else.
-          "--unstable-no-legacy-abort",
-          `--v8-flags=--max-old-space-size=${HEAP_MB}`,
-          `--config=${options.denoConfig}`,
-          entry,
-        ],
+        args: functionArguments(options.denoConfig, entry),
         env: { ...runtimeVariables(), ...options.env },
         listening: /^eve-worker listening (http:\S+)$/,
         output: (line) => options.output(name, line),

@@ -3,7 +3,7 @@
  * to be imported, and how long from then until somebody has an answer.
  */
 import { CHECKOUT } from "../../local/paths.ts";
-import { functionNames } from "../../local/functions_host.ts";
+import { functionArguments, functionNames } from "../../local/functions_host.ts";
 import { median } from "../statistics.ts";
 import { MODEL } from "./contenders.ts";
 import { round } from "./figures.ts";
@@ -110,16 +110,7 @@ async function oneStart(
 ): Promise<Start> {
   const since = performance.now();
   const process = new Deno.Command(Deno.execPath(), {
-    args: [
-      "run",
-      "--allow-net",
-      "--allow-env",
-      "--no-prompt",
-      "--cached-only",
-      "--unstable-no-legacy-abort",
-      `--config=${CHECKOUT}/deno.json`,
-      entry,
-    ],
+    args: functionArguments(`${CHECKOUT}/deno.json`, entry),
     env: environment,
     clearEnv: true,
     stdin: "null",
