@@ -3,7 +3,7 @@ import type { GatewayEvent } from "../contract/events.ts";
 import { asGatewayError, GatewayError } from "../contract/gateway_error.ts";
 import type { Limits } from "../contract/limits.ts";
 import type { GatewayResult } from "../contract/result.ts";
-import { CORS_HEADERS } from "../http/cors.ts";
+import { streamedResponse } from "../http/streamed_response.ts";
 import { resultHeaders, servedHeaders, silentlyEmpty } from "./gemini_answer.ts";
 import { encoded, type GeminiEncoding } from "./gemini_encoding.ts";
 import { geminiError } from "./gemini_error.ts";
@@ -54,16 +54,7 @@ export async function streamGemini(
     cancel: () => chunks.leave(),
   }, { highWaterMark: 0 });
 
-  return new Response(body, {
-    status: 200,
-    headers: {
-      ...CORS_HEADERS,
-      "content-type": framing.contentType,
-      "cache-control": "no-store",
-      "x-eve-request-id": requestId,
-      ...headers,
-    },
-  });
+  return streamedResponse(body, framing.contentType, requestId, headers);
 }
 
 /** How the chunks of a stream are put one after the other. */

@@ -4,6 +4,7 @@ import type { Gauge, Limits } from "../contract/limits.ts";
 import type { GatewayResult } from "../contract/result.ts";
 import type { Usage } from "../contract/usage.ts";
 import { errorHeaders } from "../http/error_headers.ts";
+import { errorJson } from "../http/error_json.ts";
 import { jsonResponse } from "../http/json_response.ts";
 import { rateLimitHeaders } from "../http/rate_limit_headers.ts";
 
@@ -58,16 +59,6 @@ export function verdictError(result: GatewayResult): GatewayError | null {
 /** An error as the native door's JSON. */
 export function refuseNative(error: GatewayError, requestId: string): Response {
   return jsonResponse(error.status, { error: errorJson(error, requestId) }, requestId, errorHeaders(error));
-}
-
-export function errorJson(error: GatewayError, requestId: string) {
-  return {
-    code: error.code,
-    message: error.publicMessage,
-    request_id: requestId,
-    retryable: error.retryable,
-    ...(error.details !== undefined && { details: error.details }),
-  };
 }
 
 /** Says which model served where it is not the one that was asked for. */

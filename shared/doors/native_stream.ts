@@ -2,8 +2,9 @@ import { partsOf, textOf } from "../contract/content.ts";
 import type { GatewayEvent } from "../contract/events.ts";
 import { asGatewayError } from "../contract/gateway_error.ts";
 import type { GatewayResult } from "../contract/result.ts";
-import { CORS_HEADERS } from "../http/cors.ts";
-import { errorJson, factsOf, limitsJson, usageJson, verdictError } from "./native_answer.ts";
+import { errorJson } from "../http/error_json.ts";
+import { EVENT_STREAM, streamedResponse } from "../http/streamed_response.ts";
+import { factsOf, limitsJson, usageJson, verdictError } from "./native_answer.ts";
 
 export interface NativeStreamOptions {
   requestId: string;
@@ -52,15 +53,7 @@ export async function streamNative(
       await iterator.return?.();
     },
   }, { highWaterMark: 0 });
-  return new Response(body, {
-    status: 200,
-    headers: {
-      ...CORS_HEADERS,
-      "content-type": "text/event-stream; charset=utf-8",
-      "cache-control": "no-store",
-      "x-eve-request-id": options.requestId,
-    },
-  });
+  return streamedResponse(body, EVENT_STREAM, options.requestId);
 }
 
 function framesOf(event: GatewayEvent, { requestId, now }: NativeStreamOptions): string {

@@ -2,8 +2,8 @@ import { type Answer, partsOf } from "../contract/content.ts";
 import type { GatewayEvent } from "../contract/events.ts";
 import { asGatewayError, GatewayError } from "../contract/gateway_error.ts";
 import type { GatewayResult } from "../contract/result.ts";
-import { CORS_HEADERS } from "../http/cors.ts";
 import { jsonResponse } from "../http/json_response.ts";
+import { EVENT_STREAM, streamedResponse } from "../http/streamed_response.ts";
 import { type AnswerTerms, resultHeaders } from "./openai_answer.ts";
 import { openaiError } from "./openai_error.ts";
 import { unanswerable } from "./openai_finish.ts";
@@ -53,16 +53,7 @@ export async function streamResponse(
       await telling.return();
     },
   }, { highWaterMark: 0 });
-  return new Response(body, {
-    status: 200,
-    headers: {
-      ...CORS_HEADERS,
-      "content-type": "text/event-stream; charset=utf-8",
-      "cache-control": "no-store",
-      "x-eve-request-id": terms.requestId,
-      ...idHeaders(terms.requestId),
-    },
-  });
+  return streamedResponse(body, EVENT_STREAM, terms.requestId, idHeaders(terms.requestId));
 }
 
 async function* tell(

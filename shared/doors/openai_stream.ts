@@ -3,8 +3,8 @@ import type { GatewayEvent } from "../contract/events.ts";
 import { asGatewayError, GatewayError } from "../contract/gateway_error.ts";
 import type { Limits } from "../contract/limits.ts";
 import type { AnswerVerdict, GatewayResult } from "../contract/result.ts";
-import { CORS_HEADERS } from "../http/cors.ts";
 import { rateLimitHeaders } from "../http/rate_limit_headers.ts";
+import { EVENT_STREAM, streamedResponse } from "../http/streamed_response.ts";
 import { judgeAnswer } from "../providers/google_answer.ts";
 import { type AnswerTerms, completionId, nativeReason, resultHeaders } from "./openai_answer.ts";
 import { openaiError } from "./openai_error.ts";
@@ -49,16 +49,7 @@ export async function streamCompletion(
     },
     cancel: () => telling.leave(),
   }, { highWaterMark: 0 });
-  return new Response(body, {
-    status: 200,
-    headers: {
-      ...CORS_HEADERS,
-      "content-type": "text/event-stream; charset=utf-8",
-      "cache-control": "no-store",
-      "x-eve-request-id": terms.requestId,
-      ...telling.headers(),
-    },
-  });
+  return streamedResponse(body, EVENT_STREAM, terms.requestId, telling.headers());
 }
 
 const frame = (json: unknown) => `data: ${JSON.stringify(json)}\n\n`;

@@ -1,4 +1,4 @@
-import { CORS_HEADERS } from "./cors.ts";
+import { answerHeaders } from "./answer_headers.ts";
 
 /** A JSON response that carries the request's id and may be read from any origin. Never cached: it answers one caller. */
 export function jsonResponse(
@@ -9,12 +9,6 @@ export function jsonResponse(
 ): Response {
   return new Response(JSON.stringify(body), {
     status,
-    headers: {
-      ...CORS_HEADERS,
-      "content-type": "application/json; charset=utf-8",
-      "cache-control": "no-store",
-      "x-eve-request-id": requestId,
-      ...headers,
-    },
+    headers: answerHeaders("application/json; charset=utf-8", requestId, headers),
   });
 }

@@ -5,6 +5,7 @@ import { asGatewayError, GatewayError } from "../contract/gateway_error.ts";
 import type { Log } from "../contract/log.ts";
 import { BODY_TIMEOUT_MS, readBody } from "../http/body.ts";
 import { errorHeaders } from "../http/error_headers.ts";
+import { errorJson } from "../http/error_json.ts";
 import { parseJson } from "../http/json.ts";
 import { jsonResponse } from "../http/json_response.ts";
 import { connectSchedule } from "./connect.ts";
@@ -157,14 +158,4 @@ function outcomeResponse(operation: string, outcome: RunOutcome, requestId: stri
       return jsonResponse(error.status, body, requestId, errorHeaders(error));
     }
   }
-}
-
-function errorJson(error: GatewayError, requestId: string) {
-  return {
-    code: error.code,
-    message: error.publicMessage,
-    request_id: requestId,
-    retryable: error.retryable,
-    ...(error.details !== undefined && { details: error.details }),
-  };
 }

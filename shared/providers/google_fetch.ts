@@ -1,5 +1,6 @@
 import { brokenOff, diagnosed, errorIn } from "./google_failure.ts";
 import { ProviderFailure } from "./provider.ts";
+import { headOf } from "./response_head.ts";
 
 /** One call of a model's method over the wire. */
 export interface GoogleCall {
@@ -14,9 +15,6 @@ export interface GoogleCall {
 }
 
 export const GOOGLE_ORIGIN = "https://generativelanguage.googleapis.com";
-
-/** Error bodies are small; of anything longer, the head says what it is. */
-const MAX_ERROR_BYTES = 65_536;
 
 /**
  * Posts, and gives the response back once its status says success. The key travels in a header.
@@ -64,20 +62,6 @@ export async function jsonFromGoogle(call: GoogleCall): Promise<Record<string, u
   if (error !== null) throw diagnosed(error, call.secret);
   if (typeof body !== "object" || body === null) throw brokenOff("an answer that is no object", call.secret);
   return body as Record<string, unknown>;
-}
-
-async function headOf(response: Response): Promise<string> {
-  const reader = response.body?.getReader();
-  if (reader === undefined) return "";
-  const decoder = new TextDecoder();
-  let text = "";
-  while (text.length < MAX_ERROR_BYTES) {
-    const { done, value } = await reader.read();
-    if (done) return text + decoder.decode();
-    text += decoder.decode(value, { stream: true });
-  }
-  await reader.cancel();
-  return text;
 }
 
 function parsed(text: string): unknown {

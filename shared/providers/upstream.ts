@@ -1,6 +1,7 @@
 import { upstreamsFault } from "./diagnoses.ts";
 import { type Diagnosis, ProviderFailure } from "./provider.ts";
 import { redact } from "./redact.ts";
+import { headOf } from "./response_head.ts";
 
 /** What an upstream said no with. */
 export interface UpstreamRefusal {
@@ -32,8 +33,6 @@ export interface UpstreamCall {
   manners: UpstreamManners;
 }
 
-/** Error bodies are small; of anything longer, the head says what it is. */
-const MAX_ERROR_BYTES = 65_536;
 /** The longest text of an upstream error that is kept or shown. */
 const MAX_MESSAGE_CHARS = 1_000;
 
@@ -116,20 +115,6 @@ export function recordsIn(list: unknown): Record<string, unknown>[] {
 export function clean(text: string, secret: string): string {
   const safe = redact(text.trim(), secret);
   return safe.length <= MAX_MESSAGE_CHARS ? safe : `${safe.slice(0, MAX_MESSAGE_CHARS)}…`;
-}
-
-async function headOf(response: Response): Promise<string> {
-  const reader = response.body?.getReader();
-  if (reader === undefined) return "";
-  const decoder = new TextDecoder();
-  let text = "";
-  while (text.length < MAX_ERROR_BYTES) {
-    const { done, value } = await reader.read();
-    if (done) return text + decoder.decode();
-    text += decoder.decode(value, { stream: true });
-  }
-  await reader.cancel();
-  return text;
 }
 
 function parsedOr(text: string): unknown {

@@ -1,0 +1,16 @@
+import { CORS_HEADERS } from "./cors.ts";
+
+/** What stands above every answer to a call: readable from any origin, the request's id, never cached, since it answers one caller. */
+export function answerHeaders(
+  contentType: string,
+  requestId: string,
+  more: Record<string, string> = {},
+): Record<string, string> {
+  return {
+    ...CORS_HEADERS,
+    "content-type": contentType,
+    "cache-control": "no-store",
+    "x-eve-request-id": requestId,
+    ...more,
+  };
+}
