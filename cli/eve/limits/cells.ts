@@ -37,9 +37,12 @@ function markdownRows(text: string): Row[] {
 
 function separatorOf(text: string): string {
   const outsideQuotes = text.replaceAll(/"[^"]*"/g, "");
+  if (outsideQuotes.includes("\t")) return "\t";
   const count = (separator: string) => outsideQuotes.split(separator).length;
-  if (count("\t") > 1) return "\t";
-  return count(";") > count(",") ? ";" : ",";
+  const lines = (separator: string) =>
+    outsideQuotes.split("\n").filter((line) => line.includes(separator)).length;
+  // What separates is in every line; there may be more of the other in one cell.
+  return (lines(";") - lines(",") || count(";") - count(",")) > 0 ? ";" : ",";
 }
 
 /** RFC 4180: quotes around cells that hold the separator, a line's end or a quote, which is then doubled. */

@@ -256,6 +256,11 @@ describe("what would change", () => {
   });
 });
 
+test("a cell full of the other separator does not turn the table", () => {
+  expect(cellsOf("a,b\n1,x;;;;;y").map(({ cells }) => cells)).toEqual([["a", "b"], ["1", "x;;;;;y"]]);
+  expect(cellsOf("a;b\n1,5,6,7;2").map(({ cells }) => cells)).toEqual([["a", "b"], ["1,5,6,7", "2"]]);
+});
+
 test("whatever a spreadsheet writes is read as it was", () => {
   // Letters, digits and everything that has a meaning in CSV, but no blanks at the ends, which are trimmed.
   const cell = fc.stringMatching(/^[a-z0-9][a-z0-9,;"\n ]{0,12}[a-z0-9]$/).map((text) =>
