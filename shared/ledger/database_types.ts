@@ -542,6 +542,7 @@ export type Database = {
         };
         Returns: Json;
       };
+      "eve_reserve_many": { Args: { "calls": Json }; Returns: Json };
       "eve_rollup": { Args: { "at_most_ms"?: number }; Returns: Json };
       "eve_rollup_rebuild": { Args: { "since"?: string }; Returns: Json };
       "eve_schedule": { Args: Record<PropertyKey, never>; Returns: Json };

@@ -1,7 +1,8 @@
 import type { ModelInfo } from "../contract/model_info.ts";
 import { capture, type Captured } from "./capture.ts";
 import { listModels, type ModelsFor } from "./models.ts";
-import { type Reservation, reserve, type ReserveInput } from "./reserve.ts";
+import type { Reservation, ReserveInput } from "./reserve.ts";
+import { reserveTogether } from "./reserve_together.ts";
 import type { Settled, Settlement } from "./settle.ts";
 import { settleTogether } from "./settle_together.ts";
 import type { Transport } from "./transport.ts";
@@ -29,7 +30,7 @@ export function createLedger(
   afterwards: Transport = transport,
 ): Ledger {
   return {
-    reserve: (input) => reserve(transport, input, timeoutMs),
+    reserve: reserveTogether(transport, timeoutMs),
     settle: settleTogether(afterwards, timeoutMs),
     models: (caller) => listModels(transport, caller, timeoutMs),
     capture: (captured) => capture(afterwards, captured, timeoutMs),

@@ -171,7 +171,7 @@ const duplicate = z.object({
   sameRequest: row.same_request,
 }));
 
-const reservation = z.discriminatedUnion("status", [granted, refused, duplicate, count]);
+export const reservation = z.discriminatedUnion("status", [granted, refused, duplicate, count]);
 
 export type Grant = z.output<typeof granted>;
 export type Refusal = z.output<typeof refused>;
@@ -183,7 +183,12 @@ export type Capabilities = Grant["capabilities"];
 
 /** Books a start for one attempt, or says why not. A refusal leaves nothing to settle. */
 export function reserve(transport: Transport, input: ReserveInput, timeoutMs: number): Promise<Reservation> {
-  const args = {
+  return call(transport, "eve_reserve", reserveArguments(input), reservation, timeoutMs);
+}
+
+/** A reservation in the words of the database. */
+export function reserveArguments(input: ReserveInput): Record<string, unknown> {
+  return {
     request_id: input.requestId,
     models: input.models,
     tokens: input.tokens,
@@ -201,5 +206,4 @@ export function reserve(transport: Transport, input: ReserveInput, timeoutMs: nu
     request_hash: input.requestHash,
     counted: input.counted,
   };
-  return call(transport, "eve_reserve", args, reservation, timeoutMs);
 }

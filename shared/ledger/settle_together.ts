@@ -1,8 +1,8 @@
 import { z } from "zod";
-import { GatewayError } from "../contract/gateway_error.ts";
 import { call } from "./call.ts";
 import { settle, settleArguments, type Settled, settledAnswer, type Settlement } from "./settle.ts";
-import { SqlFailure, type Transport } from "./transport.ts";
+import { askTogether, type Waiting } from "./together.ts";
+import type { Transport } from "./transport.ts";
 
 /**
  * How long a settlement waits for others to go with. Nobody waits for it: the answer is with the client. What it corrects,
@@ -12,15 +12,6 @@ const GATHER_MS = 25;
 
 /** Goes at once when so many are together: a transaction that holds rows for long would keep reservations waiting. */
 const MOST_TOGETHER = 64;
-
-/** Connection, resources, operator; PostgREST without a connection. A deadlock is none: alone, nobody is in its circle. */
-const AWAY = /^(08|53|57|PGRST00)/;
-
-interface Waiting {
-  settlement: Settlement;
-  resolve: (settled: Settled) => void;
-  reject: (thrown: unknown) => void;
-}
 
 /**
  * Settles, together with what else ends at about the same time: one round trip and one transaction for all of them. Under
@@ -33,48 +24,35 @@ export function settleTogether(
   transport: Transport,
   timeoutMs: number,
 ): (settlement: Settlement) => Promise<Settled> {
-  let waiting: Waiting[] = [];
+  let waiting: Waiting<Settlement, Settled>[] = [];
   let timer: ReturnType<typeof setTimeout> | undefined;
 
-  const alone = ({ settlement, resolve, reject }: Waiting) => {
-    settle(transport, settlement, timeoutMs).then(resolve, reject);
+  const alone = (settlement: Settlement) => settle(transport, settlement, timeoutMs);
+  // Null: not simply running any more, a repetition, or one whose lease has ended.
+  const together = async (asked: Settlement[]) => {
+    const shape = z.array(settledAnswer.nullable()).length(asked.length);
+    const settlements = asked.map(settleArguments);
+    const answers = await call(transport, "eve_settle_many", { settlements }, shape, timeoutMs);
+    return answers.map((answer) => answer?.status ?? null);
   };
-  const go = async () => {
+  const go = () => {
     clearTimeout(timer);
     timer = undefined;
-    const together = waiting.sort((one, other) => one.settlement.requestNo - other.settlement.requestNo);
+    const all = waiting.sort((one, other) => one.asked.requestNo - other.asked.requestNo);
     waiting = [];
-    if (together.length <= 1) return together.forEach(alone);
-    try {
-      const settlements = together.map(({ settlement }) => settleArguments(settlement));
-      const shape = z.array(settledAnswer.nullable()).length(together.length);
-      const answers = await call(transport, "eve_settle_many", { settlements }, shape, timeoutMs);
-      for (const [place, one] of together.entries()) {
-        const answer = answers[place] ?? null;
-        // Not simply running any more: a repetition, or one whose lease has ended.
-        if (answer === null) alone(one);
-        else one.resolve(answer.status);
-      }
-    } catch (thrown) {
-      if (isAway(thrown)) { for (const { reject } of together) reject(thrown); }
-      else together.forEach(alone);
-    }
+    const [only] = all;
+    if (all.length === 1) alone(only!.asked).then(only!.resolve, only!.reject);
+    else void askTogether(all, { together, alone });
   };
 
   return (settlement) => {
-    if (!mayWait(settlement)) return settle(transport, settlement, timeoutMs);
+    if (!mayWait(settlement)) return alone(settlement);
     return new Promise((resolve, reject) => {
-      waiting.push({ settlement, resolve, reject });
-      if (waiting.length >= MOST_TOGETHER) void go();
+      waiting.push({ asked: settlement, resolve, reject });
+      if (waiting.length >= MOST_TOGETHER) go();
       else timer ??= setTimeout(go, GATHER_MS);
     });
   };
-}
-
-/** A database that cannot be reached, or takes no more calls, is as far away from each of them. */
-function isAway(thrown: unknown): boolean {
-  if (!(thrown instanceof GatewayError) || thrown.code !== "database_unavailable") return false;
-  return !(thrown.cause instanceof SqlFailure) || AWAY.test(thrown.cause.sqlstate);
 }
 
 function mayWait({ final, dispatched, block, result }: Settlement): boolean {

@@ -50,6 +50,10 @@ set search_path = ''
 set plan_cache_mode = 'force_generic_plan'
 set enable_seqscan = 'off'
 set jit = 'off'
+-- Few rows are looked for in tables of any size, one by one: a plan that was made while eve.inflight was small must not read it
+-- from end to end for the rest of a connection's life.
+set enable_hashjoin = 'off'
+set enable_mergejoin = 'off'
 as $$
 declare
   v_project constant uuid := '00000000-0000-0000-0000-000000000000';

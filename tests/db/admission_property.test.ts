@@ -6,8 +6,8 @@
 import fc from "fast-check";
 import postgres from "postgres";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import { freezeClock, type TestClock } from "../harness/admission.ts";
-import { type Plan, plan, play } from "../harness/admission_runs.ts";
+import { freezeClock, gathered, reserve, type TestClock } from "../harness/admission.ts";
+import { crowds, type Plan, plan, play } from "../harness/admission_runs.ts";
 import { cloneDatabase, type TestDatabase } from "../harness/database.ts";
 
 /** Runs of the property; EVE_PROPERTY_RUNS asks for more, for a long night. */
@@ -27,14 +27,18 @@ afterAll(async () => {
   await db?.drop();
 });
 
-test("no window, day, budget or book is ever wrong", async () => {
-  await fc.assert(
-    fc.asyncProperty(plan, async (run) => {
-      expect(await play(run, { sql, clock })).toEqual([]);
-    }),
-    { numRuns: RUNS, endOnFailure: true },
-  );
-}, 120_000);
+test.each([["one by one", plan, reserve], ["in lists of up to seven", fc.oneof(plan, crowds), gathered(7)]])(
+  "no window, day, budget or book is ever wrong, with reservations %s",
+  async (_, plans, reserve) => {
+    await fc.assert(
+      fc.asyncProperty(plans, async (run) => {
+        expect(await play(run, { sql, clock, reserve })).toEqual([]);
+      }),
+      { numRuns: RUNS, endOnFailure: true },
+    );
+  },
+  120_000,
+);
 
 /**
  * Functions of the SQL, each with a text in it and what breaks it; with `limits`, in plans where what is broken is what is
@@ -113,7 +117,42 @@ describe("the checker catches", () => {
       "span_tokens = l.span_tokens + v_route.tokens",
       "span_tokens = l.span_tokens",
     ],
-  ] as [name: string, fn: string, from: string, to: string, limits?: Partial<Plan>][])("%s", async (
+    [
+      "a list that starts more than fit",
+      "public.eve_reserve_many",
+      // Where lanes are looked at, and where they are booked.
+      /s\.starts <= s\.starts_left|case l\.span_number .* <= w\.starts_room/g,
+      "true",
+      { rpm: 5, tpm: null, rpd: null, projects: 1 },
+    ],
+    [
+      "a list that takes more tokens than fit",
+      "public.eve_reserve_many",
+      /s\.tokens_so_far <= s\.tokens_left|case l\.span_number .* <= w\.tokens_room/g,
+      "true",
+      { rpm: null, tpm: 800, rpd: null, projects: 1 },
+    ],
+    [
+      "a list that knows no day",
+      "public.eve_reserve_many",
+      "l.day_starts + w.calls <= w.day_room",
+      "l.day_starts < w.day_room",
+      { rpm: null, tpm: null, rpd: 20, reserveDay: 0 },
+    ],
+    [
+      "a list that forgets the span before",
+      "public.eve_reserve_many",
+      "case l.span_number when v_span then l.previous_span_starts else l.span_starts end",
+      "0",
+      { rpm: 10, tpm: null, rpd: null, projects: 1 },
+    ],
+    [
+      "a list that keeps one start in its books",
+      "public.eve_reserve_many",
+      "u.bucket_ms, count(*), sum(u.tokens)",
+      "u.bucket_ms, 1, sum(u.tokens)",
+    ],
+  ] as [name: string, fn: string, from: string | RegExp, to: string, limits?: Partial<Plan>][])("%s", async (
     _name,
     fn,
     from,
@@ -125,13 +164,15 @@ describe("the checker catches", () => {
       where p.pronamespace::regnamespace::text || '.' || p.proname = ${fn}` as unknown as [
       { source: string },
     ];
-    expect(source).toContain(from);
+    const broken = source.replaceAll(from, to);
+    expect(broken).not.toBe(source);
     try {
-      await sql.unsafe(source.replaceAll(from, to));
+      await sql.unsafe(broken);
+      const [plans, asked] = fn.endsWith("_many") ? [crowds, gathered(7)] : [plan, reserve];
       const { failed } = await fc.check(
         fc.asyncProperty(
-          plan,
-          async (run) => (await play({ ...run, ...limits }, { sql, clock })).length === 0,
+          plans,
+          async (run) => (await play({ ...run, ...limits }, { sql, clock, reserve: asked })).length === 0,
         ),
         { numRuns: 200, endOnFailure: true, seed: 7 },
       );

@@ -713,7 +713,8 @@ create table eve.routes (
   tokens_room bigint not null,
   day_room bigint not null,
   key_ids uuid[] not null,
-  answers jsonb[] not null,
+  answers text[] not null,
+  limits text[] not null,
   constraint routes_pkey PRIMARY KEY (model, class, lane_id)
 ) with (fillfactor=50);
 alter table eve.routes enable row level security;
@@ -725,7 +726,8 @@ comment on column eve.routes.bucket_ms is 'Width of the lane''s buckets.';
 comment on column eve.routes.estimate_factor is 'The model''s, as it was learned last.';
 comment on column eve.routes.even_share is 'Tokens a minute over requests a minute: above it tokens are what is scarce.';
 comment on column eve.routes.starts_room is 'What the last two spans may hold for a start of the class to be safe; tokens_room likewise, day_room: the day.';
-comment on column eve.routes.key_ids is 'The lane''s keys, which take turns; answers has what a caller is told of each.';
+comment on column eve.routes.key_ids is 'The lane''s keys, which take turns; answers has what a caller is told of each, as JSON without its end: what differs from call to call comes there.';
+comment on column eve.routes.limits is 'The same of the limits of requests, tokens and requests a day.';
 
 create table eve.scoped_tokens (
   id uuid not null default gen_random_uuid(),
@@ -2529,12 +2531,20 @@ create function public.eve_reserve(
     request_hash text DEFAULT NULL::text,
     counted boolean DEFAULT NULL::boolean
   )
-  returns jsonb
+  returns json
   language plpgsql
   volatile
   security invoker
   set search_path="" set plan_cache_mode=force_generic_plan set enable_seqscan=off;
 comment on function public.eve_reserve is 'Reserves a slot for one upstream attempt: all limits and budgets together or nothing. Answers granted, refused, duplicate, or count: have the prompt counted upstream and come again.';
+
+create function public.eve_reserve_many(calls jsonb)
+  returns json
+  language plpgsql
+  volatile
+  security invoker
+  set search_path="" set plan_cache_mode=force_generic_plan set enable_seqscan=off set jit=off set enable_hashjoin=off set enable_mergejoin=off;
+comment on function public.eve_reserve_many is 'Reserves for up to 100 first attempts at once. Answers in the order asked, as eve_reserve does for those that it grants; null: nothing was done, so ask eve_reserve.';
 
 create function public.eve_rollup(at_most_ms integer DEFAULT 5000)
   returns jsonb
@@ -2594,7 +2604,7 @@ create function public.eve_settle_many(settlements jsonb)
   language plpgsql
   volatile
   security invoker
-  set search_path="" set plan_cache_mode=force_generic_plan set enable_seqscan=off set jit=off;
+  set search_path="" set plan_cache_mode=force_generic_plan set enable_seqscan=off set jit=off set enable_hashjoin=off set enable_mergejoin=off;
 comment on function public.eve_settle_many is 'Ends up to 100 running reservations as eve_settle does, in one transaction. Answers in the order asked; null: not a plain end, so ask eve_settle.';
 
 create function public.eve_stage(stage_type text)

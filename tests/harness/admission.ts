@@ -36,6 +36,59 @@ export async function reserve(
   return row!.answer;
 }
 
+/** Reservations as the ledger sends them together; null: to be asked for one by one. */
+export async function reserveMany(
+  sql: postgres.Sql,
+  calls: ({ requestId: string } & ReserveOptions)[],
+): Promise<(Answer | null)[]> {
+  const args = calls.map(({ requestId, ...options }) => ({
+    request_id: requestId,
+    models: options.models ?? ["m"],
+    tokens: options.tokens ?? 10,
+    consumer_id: options.consumerId ?? null,
+    class: options.class ?? "interactive",
+    max_wait_ms: options.maxWaitMs ?? 0,
+    attempt: options.attempt ?? 1,
+    exclude_keys: options.excludeKeys ?? [],
+    avoid_keys: options.avoidKeys ?? [],
+    lease_ms: options.leaseMs ?? 180_000,
+    token_id: options.tokenId ?? null,
+    door: "native",
+    trace_id: null,
+    metadata: {},
+    request_hash: null,
+    counted: options.counted ?? null,
+  }));
+  const [row] = await sql`select public.eve_reserve_many(${sql.json(args as never)}) as answers`;
+  return row!.answers;
+}
+
+/**
+ * `reserve`, for callers who are there at the same moment in lists of up to `most`, each over a connection of its own; what
+ * is not granted so is asked for one by one.
+ */
+export function gathered(most: number): typeof reserve {
+  let waiting: { call: { requestId: string } & ReserveOptions; resolve: (answer: Answer) => void }[] = [];
+  return async (sql, requestId, options = {}) => {
+    const answer = await new Promise<Answer>((resolve, reject) => {
+      waiting.push({ call: { requestId, ...options }, resolve });
+      if (waiting.length > 1) return;
+      queueMicrotask(() => {
+        const all = waiting;
+        waiting = [];
+        for (let from = 0; from < all.length; from += most) {
+          const some = all.slice(from, from + most);
+          reserveMany(sql, some.map(({ call }) => call)).then(
+            (answers) => some.forEach(({ resolve }, place) => resolve(answers[place])),
+            reject,
+          );
+        }
+      });
+    });
+    return answer ?? await reserve(sql, requestId, options);
+  };
+}
+
 export interface SettleOptions {
   outcome?: "succeeded" | "failed" | "cancelled";
   final?: boolean;

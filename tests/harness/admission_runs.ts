@@ -97,6 +97,15 @@ export const plan: fc.Arbitrary<Plan> = fc.record({
   ),
 });
 
+/** Many who reserve at the same moments, soon after each other and without budgets: what is reserved together. */
+export const crowds: fc.Arbitrary<Plan> = plan.map((run) => ({
+  ...run,
+  rounds: run.rounds.map(({ advanceMs, operations }) => ({
+    advanceMs: advanceMs % 20_000,
+    operations: operations.map((op) => ({ ...op, scoped: false, kind: op.scoped ? op.kind : "reserve" })),
+  })),
+}));
+
 export interface RunOptions {
   sql: postgres.Sql;
   clock: TestClock;
