@@ -1,14 +1,19 @@
 /**
  * `npm run bench:admission -- [--json] [--quick]`: what a reservation costs.
  *
- * Three ways to decide "may this call start?" take turns on the same server, with the same connections, in the same run:
- *   eve    public.eve_reserve: limits, choice of lane and key, budgets, idempotency, audit
- *   bare   the floor: `update ... where three counters are below their limits returning`, one row per lane
- *   rlf    rate-limiter-flexible's PostgreSQL limiter, three counters (a call each, as it offers no other way)
+ * Ways to decide "may this call start?" take turns on the same server in the same run, with as many callers as connections,
+ * each of whom asks again as soon as he is answered:
+ *   eve        the gateway's own ledger on its direct transport: limits, choice of lane and key, budgets, idempotency, audit;
+ *              those who come at the same time are reserved together, as they are in one instance of the function
+ *   eve_alone  the same, each by himself on a connection of his own, as callers in as many instances do (public.eve_reserve)
+ *   bare       the floor: `update ... where three counters are below their limits returning`, one row per lane
+ *   rlf        rate-limiter-flexible's PostgreSQL limiter, three counters (a call each, as it offers no other way)
  * on one hot lane and on 100 lanes (20 models on 5 projects), over 1 and 20 connections, with 30 days of audit present.
- * A ratio is eve's calls a second over the floor's, each the median of its turns.
+ * A ratio is calls a second over the floor's, each the median of its turns. The goals are held against `eve`.
  */
 import postgres from "postgres";
+import { createLedger } from "../shared/ledger/ledger.ts";
+import { directTransport } from "../shared/ledger/direct_transport.ts";
 import { applyMigrations, applyPlatform } from "../local/database.ts";
 import { freePorts } from "../local/ports.ts";
 import { startCluster } from "../local/postgres.ts";
@@ -37,6 +42,12 @@ const MODELS = 20;
 const PROJECTS = 5;
 
 type Call = (sql: postgres.Sql, lane: number) => Promise<unknown>;
+/** What a turn is played with: callers ask for a lane. */
+interface Contender {
+  ask: (lane: number) => Promise<unknown>;
+  close: () => Promise<void>;
+}
+type Open = (url: string, connections: number) => Contender;
 interface Measured {
   per_second: number;
   p50_ms: number;
@@ -63,20 +74,23 @@ async function measureAll(url: string) {
   const sql = postgres(url, { max: 4, onnotice: () => {} });
   await prepare(sql);
   const rlf = await rateLimiterFlexible(sql);
-  const contenders: Record<string, Call> = {
-    bare: (connection, lane) =>
-      connection`
-        update public.bare set rpm = rpm + 1, tpm = tpm + 100, rpd = rpd + 1
-        where id = ${lane} and rpm < 100000000 and tpm < 100000000000 and rpd < 100000000 returning rpm, tpm, rpd`,
-    eve: (connection, lane) =>
-      connection`
-        select public.eve_reserve(request_id => ${crypto.randomUUID()}, models => ${[
-        lane < 0 ? "hot" : `m${lane % MODELS}`,
-      ]}, tokens => 100)`,
-    ...(rlf ? { rlf } : {}),
+  const bare: Call = (connection, lane) =>
+    connection`
+      update public.bare set rpm = rpm + 1, tpm = tpm + 100, rpd = rpd + 1
+      where id = ${lane} and rpm < 100000000 and tpm < 100000000000 and rpd < 100000000 returning rpm, tpm, rpd`;
+  const reserve: Call = (connection, lane) =>
+    connection`
+      select public.eve_reserve(request_id => ${crypto.randomUUID()}, models => ${[
+      modelOf(lane),
+    ]}, tokens => 100)`;
+  const contenders: Record<string, Open> = {
+    bare: each(bare),
+    eve: ledger,
+    eve_alone: each(reserve),
+    ...(rlf ? { rlf: each(rlf) } : {}),
   };
 
-  const empty = await turn(sql, url, contenders.eve!, 1, () => 0);
+  const empty = await turn(url, each(reserve), () => 0);
   await fillAudit(sql);
   const matrix: Record<string, Record<string, Measured>> = {};
   for (const connections of [1, 20]) {
@@ -96,23 +110,25 @@ async function measureAll(url: string) {
       await sql`vacuum eve.lanes, eve.lane_buckets, public.bare`;
     }
   }
-  const full = await turn(sql, url, contenders.eve!, 1, () => 0);
-  const wal = await walPerCall(sql, contenders);
+  const full = await turn(url, each(reserve), () => 0);
+  const wal = await walPerCall(sql, { bare, eve_alone: reserve, ...(rlf ? { rlf } : {}) });
   const limitSize = await growthWithLimit(sql, url);
-  const storm = await refusalStorm(sql, url, contenders.eve!);
+  const storm = await refusalStorm(sql, url, reserve);
   const settle = await settling(sql, url);
   const hot = await sql`
     select relname, n_tup_upd::int as updates, round(100.0 * n_tup_hot_upd / greatest(n_tup_upd, 1), 1)::float as hot_percent
     from pg_stat_user_tables where schemaname = 'eve' and n_tup_upd > 0 order by n_tup_upd desc`;
   await sql.end();
 
-  const ratio = (scenario: string, floor = "bare") =>
-    round(matrix[scenario]!.eve!.per_second / matrix[scenario]![floor]!.per_second);
+  const ratio = (scenario: string, floor = "bare", who = "eve") =>
+    round(matrix[scenario]![who]!.per_second / matrix[scenario]![floor]!.per_second);
   const ratios = {
     hot_lane_20_connections: ratio("hot_lane_20_connections"),
     "100_lanes_20_connections": ratio("100_lanes_20_connections"),
     hot_lane_1_connection: ratio("hot_lane_1_connections"),
     "100_lanes_1_connection": ratio("100_lanes_1_connections"),
+    hot_lane_20_alone: ratio("hot_lane_20_connections", "bare", "eve_alone"),
+    "100_lanes_20_alone": ratio("100_lanes_20_connections", "bare", "eve_alone"),
     ...(rlf
       ? {
         hot_lane_20_over_rlf: ratio("hot_lane_20_connections", "rlf"),
@@ -183,20 +199,62 @@ async function fillAudit(sql: postgres.Sql): Promise<void> {
   await sql`checkpoint`.catch(() => {}); // Only a superuser may; without it the first turns pay for the flush.
 }
 
+/** Each caller on a connection of his own. */
+function each(call: Call): Open {
+  return (url, connections) => {
+    const sql = postgres(url, { max: connections, onnotice: () => {} });
+    return { ask: (lane) => call(sql, lane), close: () => sql.end() };
+  };
+}
+
+/** The gateway's own way. A refusal is an error: nobody comes near a limit here. */
+function ledger(url: string, connections: number): Contender {
+  const direct = directTransport({ url, connections, pooler: false });
+  const { reserve } = createLedger(direct.call, undefined, direct.afterwards);
+  return {
+    ask: async (lane) => {
+      const { status } = await reserve({
+        requestId: crypto.randomUUID(),
+        models: [modelOf(lane)],
+        tokens: 100,
+        counted: null,
+        consumerId: null,
+        tokenId: null,
+        class: "interactive",
+        maxWaitMs: 0,
+        attempt: 1,
+        excludeKeys: [],
+        avoidKeys: [],
+        leaseMs: 180_000,
+        door: "native",
+        traceId: null,
+        metadata: {},
+        requestHash: null,
+      });
+      if (status !== "granted") throw new Error(`bench:admission: a reservation was ${status}`);
+    },
+    close: direct.close,
+  };
+}
+
+function modelOf(lane: number): string {
+  return lane < 0 ? "hot" : `m${lane % MODELS}`;
+}
+
 async function compare(
   url: string,
-  contenders: Record<string, Call>,
+  contenders: Record<string, Open>,
   connections: number,
   pick: () => number,
 ): Promise<Record<string, Measured>> {
-  const sql = postgres(url, { max: connections, onnotice: () => {} });
   const turns: Record<string, Measured[]> = {};
+  const open = Object.entries(contenders).map(([name, start]) => [name, start(url, connections)] as const);
   for (let n = 0; n < TURNS; n++) {
-    for (const [name, call] of Object.entries(contenders)) {
-      (turns[name] ??= []).push(await load(sql, call, connections, pick));
+    for (const [name, { ask }] of open) {
+      (turns[name] ??= []).push(await load(ask, connections, pick));
     }
   }
-  await sql.end();
+  for (const [, { close }] of open) await close();
   return Object.fromEntries(
     Object.entries(turns).map(([name, measured]) => [name, {
       per_second: Math.round(median(measured.map((m) => m.per_second))),
@@ -206,32 +264,24 @@ async function compare(
   );
 }
 
-/** One turn by itself. */
-async function turn(
-  _sql: postgres.Sql,
-  url: string,
-  call: Call,
-  connections: number,
-  pick: () => number,
-): Promise<Measured> {
-  return (await compare(url, { call }, connections, pick)).call!;
+/** One caller by himself. */
+async function turn(url: string, open: Open, pick: () => number): Promise<Measured> {
+  return (await compare(url, { open }, 1, pick)).open!;
 }
 
-/** Closed loop: each connection calls again as soon as it has its answer. */
+/** Closed loop: each caller asks again as soon as he has his answer. */
 async function load(
-  sql: postgres.Sql,
-  call: Call,
-  connections: number,
+  ask: (lane: number) => Promise<unknown>,
+  callers: number,
   pick: () => number,
-  ms = TURN_MS,
 ): Promise<Measured> {
   const latencies: number[] = [];
   const started = performance.now();
-  const until = started + ms;
-  await Promise.all(Array.from({ length: connections }, async () => {
+  const until = started + TURN_MS;
+  await Promise.all(Array.from({ length: callers }, async () => {
     while (performance.now() < until) {
       const before = performance.now();
-      await call(sql, pick());
+      await ask(pick());
       latencies.push(performance.now() - before);
     }
   }));
@@ -308,44 +358,26 @@ async function refusalStorm(sql: postgres.Sql, url: string, reserve: Call) {
   for (let n = 0; n < PROJECTS; n++) {
     await sql`select public.eve_reserve(request_id => ${crypto.randomUUID()}, models => '{full}', tokens => 1)`;
   }
-  const others = postgres(url, { max: 10, onnotice: () => {} });
-  const storm = postgres(url, { max: 10, onnotice: () => {} });
+  const others = each(reserve)(url, 10);
+  const storm = each((connection) =>
+    connection`select public.eve_reserve(request_id => ${crypto.randomUUID()}, models => '{full}', tokens => 1)`
+  )(url, 10);
+  const company = each(reserve)(url, 10);
   const pick = () => Math.floor(Math.random() * 100);
   const alone: Measured[] = [];
   const during: Measured[] = [];
   let refused = 0;
-  for (let n = 0; n < TURNS; n++) {
-    // Before: ten who reserve beside ten who reserve. During: beside ten who are refused. So the load is the same.
-    const [quiet] = await Promise.all([load(others, reserve, 10, pick), load(storm, reserve, 10, pick)]);
-    const [loud, refusals] = await Promise.all([
-      load(others, reserve, 10, pick),
-      load(
-        storm,
-        (connection) =>
-          connection`select public.eve_reserve(request_id => ${crypto.randomUUID()}, models => '{full}', tokens => 1)`,
-        10,
-        pick,
-      ),
-    ]);
-    alone.push(quiet);
+  // Before: ten who reserve beside ten who reserve. During: beside ten who are refused. So the load is the same.
+  for (let n = 0; n < TURNS || refused < (quick ? 0 : 10_000); n++) {
+    if (n < TURNS) {
+      const [quiet] = await Promise.all([load(others.ask, 10, pick), load(company.ask, 10, pick)]);
+      alone.push(quiet);
+    }
+    const [loud, refusals] = await Promise.all([load(others.ask, 10, pick), load(storm.ask, 10, pick)]);
     during.push(loud);
     refused += Math.round(refusals.per_second * TURN_MS / 1000);
   }
-  while (refused < (quick ? 0 : 10_000)) {
-    const [loud, refusals] = await Promise.all([
-      load(others, reserve, 10, pick),
-      load(
-        storm,
-        (connection) =>
-          connection`select public.eve_reserve(request_id => ${crypto.randomUUID()}, models => '{full}', tokens => 1)`,
-        10,
-        pick,
-      ),
-    ]);
-    during.push(loud);
-    refused += Math.round(refusals.per_second * TURN_MS / 1000);
-  }
-  await Promise.all([others.end(), storm.end()]);
+  await Promise.all([others.close(), company.close(), storm.close()]);
   await sql`truncate eve.inflight`;
   const before = median(alone.map((m) => m.per_second));
   const after = median(during.map((m) => m.per_second));
