@@ -13,6 +13,9 @@ const GATHER_MS = 25;
 /** Goes at once when so many are together: a transaction that holds rows for long would keep reservations waiting. */
 const MOST_TOGETHER = 64;
 
+/** In the order asked. Here, since a schema is compiled when it is first used. */
+const answers = z.array(settledAnswer.nullable());
+
 /**
  * Settles, together with what else ends at about the same time: one round trip and one transaction for all of them. Under
  * load settlements compete with reservations for the same database, and a client waits for those.
@@ -30,10 +33,9 @@ export function settleTogether(
   const alone = (settlement: Settlement) => settle(transport, settlement, timeoutMs);
   // Null: not simply running any more, a repetition, or one whose lease has ended.
   const together = async (asked: Settlement[]) => {
-    const shape = z.array(settledAnswer.nullable()).length(asked.length);
     const settlements = asked.map(settleArguments);
-    const answers = await call(transport, "eve_settle_many", { settlements }, shape, timeoutMs);
-    return answers.map((answer) => answer?.status ?? null);
+    const said = await call(transport, "eve_settle_many", { settlements }, answers, timeoutMs);
+    return said.map((answer) => answer?.status ?? null);
   };
   const go = () => {
     clearTimeout(timer);
