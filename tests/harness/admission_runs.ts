@@ -142,7 +142,8 @@ export async function play(plan: Plan, { sql, clock, ...options }: RunOptions): 
   const violations: Violation[] = [];
   const granted: Answer[] = [];
   const settled = new Set<string>();
-  const cancelled = new Set<string>();
+  /** Whose place in the line is free again: cancelled, or ended before it began, which no caller does on purpose. */
+  const leftLine = new Set<string>();
   let number = 0;
   /** Latest start of each class and lane that a later caller must not overtake. */
   const starts: { lane: string; class: string; startMs: number; name: string; round: number }[] = [];
@@ -175,9 +176,10 @@ export async function play(plan: Plan, { sql, clock, ...options }: RunOptions): 
       }
       if (!picked) return;
       const id = `${picked.request_no}.${picked.attempt}`;
+      const early = Date.parse(picked.start_at) > clock.nowMs();
+      if (!settled.has(id) && (early || op.kind === "cancel")) leftLine.add(picked.name);
       const inputTokens = Math.round(picked.tokens * op.realPercent / 100);
       if (op.kind === "cancel") {
-        if (!settled.has(id)) cancelled.add(picked.name);
         settled.add(id);
         await cancel(sql, picked);
       } else if (op.kind === "settle" || op.kind === "settle_again") {
@@ -213,7 +215,7 @@ export async function play(plan: Plan, { sql, clock, ...options }: RunOptions): 
   violations.push(...checkLimits(grants, () => plan));
   violations.push(...await checkBooks(sql, grants));
   violations.push(...await checkBudgets(sql));
-  violations.push(...overtaken(starts.filter((start) => !cancelled.has(start.name))));
+  violations.push(...overtaken(starts.filter((start) => !leftLine.has(start.name))));
   violations.push(...unknownGrants(granted, grants));
   return violations;
 }
