@@ -58,7 +58,7 @@ describe("the checker catches", () => {
       "eve.earliest_start",
       "> start_ms then\n      select later.at_ms",
       "> start_ms + 9000000000 then\n      select later.at_ms",
-      { rpm: null, tpm: 800, rpd: null, projects: 1, keysPerProject: 1, reserve: 0.2 },
+      { rpm: null, tpm: 500, rpd: null, projects: 1, keysPerProject: 1, reserve: 0.2 },
     ],
     ["a day that ends at midnight UTC", "eve.next_pacific_midnight", "'America/Los_Angeles'", "'UTC'"],
     [
