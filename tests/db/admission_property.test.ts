@@ -121,14 +121,14 @@ describe("the checker catches", () => {
       "a list that starts more than fit",
       "public.eve_reserve_many",
       // Where lanes are looked at, and where they are booked.
-      /s\.starts <= s\.starts_left|case l\.span_number .* <= w\.starts_room/g,
+      /s\.nth <= s\.starts_left|case l\.span_number .* <= w\.starts_room/g,
       "true",
       { rpm: 5, tpm: null, rpd: null, projects: 1 },
     ],
     [
       "a list that takes more tokens than fit",
       "public.eve_reserve_many",
-      /s\.tokens_so_far <= s\.tokens_left|case l\.span_number .* <= w\.tokens_room/g,
+      /s\.booked <= s\.tokens_left|case l\.span_number .* <= w\.tokens_room/g,
       "true",
       { rpm: null, tpm: 800, rpd: null, projects: 1 },
     ],

@@ -177,10 +177,11 @@ describe("eve_reserve_many", () => {
     expect(await database.sql`select sum(starts)::int as n from eve.lane_buckets`).toEqual([{ n: 10 }]);
   });
 
-  test("as many tokens are taken as fit", async () => {
+  test("of tokens a lane takes what all of its calls ask for, or nothing", async () => {
     await world(1, { tpm: 1_000 });
-    expect(await statuses(calls(5, { tokens: 300 }))).toEqual(["granted", "granted", "granted", null, null]);
-    expect(await statuses(calls(1, { tokens: 90 }, "small"))).toEqual(["granted"]);
+    expect(await statuses(calls(4, { tokens: 300 }))).toEqual(Array(4).fill(null));
+    expect(await statuses(calls(3, { tokens: 330 }))).toEqual(Array(3).fill("granted"));
+    expect(await statuses(calls(1, { tokens: 1 }, "late"))).toEqual([null]);
     expect(await database.sql`select sum(tokens)::int as n from eve.lane_buckets`).toEqual([{ n: 1_000 }]);
   });
 

@@ -2543,7 +2543,7 @@ create function public.eve_reserve_many(calls jsonb)
   language plpgsql
   volatile
   security invoker
-  set search_path="" set plan_cache_mode=force_generic_plan set enable_seqscan=off set jit=off set enable_hashjoin=off set enable_mergejoin=off;
+  set search_path="" set plan_cache_mode=force_generic_plan set enable_seqscan=off set jit=off set enable_hashjoin=off set enable_mergejoin=off set enable_material=off;
 comment on function public.eve_reserve_many is 'Reserves for up to 100 first attempts at once. Answers in the order asked, as eve_reserve does for those that it grants; null: nothing was done, so ask eve_reserve.';
 
 create function public.eve_rollup(at_most_ms integer DEFAULT 5000)
