@@ -17,6 +17,8 @@ export interface ClusterOptions {
   durable?: boolean;
   /** Receives the server's own log, line by line. */
   log?: (line: string) => void;
+  /** Settings of its own, over those of every local cluster, which keep it small. */
+  settings?: Record<string, string>;
   /** Another server than the checkout's own, such as one of the system's packages. For tests. */
   server?: OtherServer;
 }
@@ -186,6 +188,7 @@ async function launch(place: Place, account: Account | undefined, options: Clust
     port: String(options.port),
     ...(options.durable === false ? NOT_DURABLE : {}),
     ...options.server?.settings,
+    ...options.settings,
   };
   const guard = new Deno.Command("/bin/sh", {
     args: [
