@@ -8,11 +8,12 @@
 -- What was tried. Figures are CPU of the server for each reservation, one connection, without waiting for the disk; by itself one
 -- costs 285 us, the floor of bench:admission 70.
 --   A loop over eve_reserve: 195 in twenties, since each statement is set up for each call all the same.
---   What is here, five statements for a whole list: 164 in fives, 116 in tens, 92 in twenties; on one lane 137, 88, 64.
+--   What is here, five statements for a whole list: 164 in fives, 116 in tens, 88 in twenties; on one lane 135, 88, 64.
 --   Answers as jsonb_build_object: 25 more. Text that is put together does.
---   The list read anew from JSON by each statement in place of arrays: no difference. Routes looked up anew: 10 more, and what
---     is booked could lose its route in between.
---   Merge and hash joins: with eve.inflight thought to be small, each list read it from end to end.
+--   The list read anew from JSON by each statement in place of arrays: 5 more. Routes looked up anew: 10 more, and what is booked
+--     could lose its route in between.
+--   Windows to number calls and lanes in place of arrays: 10 more.
+--   Plain joins and anti joins: with eve.inflight or eve.lanes thought to be small, each list read them from end to end.
 
 -- Locks: first those of the requests, which are never waited for. Then lanes; only while nothing is in hand is one waited for.
 -- Their rows in the order of their numbers, and buckets likewise, as eve_settle_many takes them.
