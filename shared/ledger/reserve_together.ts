@@ -1,11 +1,15 @@
 import { z } from "zod";
 import { call } from "./call.ts";
 import { type Reservation, reservation, reserve, reserveArguments, type ReserveInput } from "./reserve.ts";
+import { StandingQueue } from "./standing_queue.ts";
 import { askTogether, type Waiting } from "./together.ts";
 import type { Transport } from "./transport.ts";
 
-/** A transaction of more would keep others from its lanes for long. */
-const MOST_TOGETHER = 32;
+/**
+ * Turns of the microtask queue. Those of a queue who have just been answered and ask again at once are waited for so long, or
+ * they would for ever go in another list than those who stood behind them.
+ */
+const COMING_BACK_TURNS = 10;
 
 /** A call that takes longer is held up, by a lock or a network: others need not stand behind it. */
 const HELD_UP_MS = 20;
@@ -34,6 +38,7 @@ export function reserveTogether(
 ): (input: ReserveInput) => Promise<Reservation> {
   let waiting: Waiting<ReserveInput, Reservation>[] = [];
   let underWay = false;
+  const queue = new StandingQueue(now);
   const apart = new Map<string, number>();
 
   const alone = (input: ReserveInput) => reserve(transport, input, timeoutMs);
@@ -52,14 +57,16 @@ export function reserveTogether(
 
   const go = async () => {
     if (underWay || waiting.length === 0) return;
-    const all = waiting.slice(0, MOST_TOGETHER);
-    waiting = waiting.slice(MOST_TOGETHER);
+    const most = queue.mostTogether(waiting.length);
+    const all = waiting.slice(0, most);
+    waiting = waiting.slice(most);
     underWay = true;
     let over = false;
-    const next = () => {
+    const next = async () => {
       if (over) return;
       over = true;
       clearTimeout(heldUp);
+      if (queue.stands) await turns(COMING_BACK_TURNS);
       underWay = false;
       void go();
     };
@@ -80,6 +87,10 @@ export function reserveTogether(
       if (waiting.length === 1) queueMicrotask(go);
     });
   };
+}
+
+async function turns(count: number): Promise<void> {
+  for (let n = 0; n < count; n++) await undefined;
 }
 
 function isPlain({ attempt, tokenId, excludeKeys, avoidKeys }: ReserveInput): boolean {

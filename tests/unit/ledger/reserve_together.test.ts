@@ -53,6 +53,12 @@ function stage(answer: (sqlFunction: string, args: Args) => unknown = allRefused
         for (const open of gates.splice(0)) open();
       }
     },
+    /** Answers what has been asked by now, and lets the next be asked. */
+    async answerOnce(): Promise<void> {
+      await new Promise((resolve) => setTimeout(resolve));
+      for (const open of gates.splice(0)) open();
+      await new Promise((resolve) => setTimeout(resolve));
+    },
     later: (ms: number) => now += ms,
   };
 }
@@ -97,12 +103,93 @@ describe("reservations", () => {
     expect(asked).toEqual([["eve_reserve_many", ["a", "b"]]]);
   });
 
-  test("no more than 32 go together", async () => {
+  const sizes = (asked: [string, unknown][]) => asked.map(([, ids]) => Array.isArray(ids) ? ids.length : 1);
+
+  test("a burst goes in short lists, so that its calls do not come back all at one moment", async () => {
     const { asked, reserve, answerAll } = stage();
-    const all = Array.from({ length: 70 }, (_, n) => reserve(input(`r${n}`)));
+    const all = Array.from({ length: 20 }, (_, n) => reserve(input(`r${n}`)));
     await answerAll();
     await Promise.all(all);
-    expect(asked.map(([, ids]) => (ids as unknown[]).length)).toEqual([32, 32, 6]);
+    expect(sizes(asked)).toEqual([8, 8, 4]);
+  });
+
+  describe("a queue that stands", () => {
+    /** 90 at once, and 20 ms later there are still more than a burst's list. */
+    async function standing() {
+      const staged = stage();
+      const all: Promise<unknown>[] = [];
+      const ask = (count: number) => {
+        for (let n = 0; n < count; n++) all.push(staged.reserve(input(`r${all.length}`)));
+      };
+      ask(90);
+      for (const ms of [0, 10, 10]) {
+        staged.later(ms);
+        await staged.answerOnce();
+      }
+      const settled = async () => {
+        await staged.answerAll();
+        await Promise.all(all);
+        return sizes(staged.asked);
+      };
+      return { ...staged, all, ask, settled };
+    }
+
+    test("goes in long lists, no more than 32 in one", async () => {
+      const { settled } = await standing();
+      expect(await settled()).toEqual([8, 8, 8, 32, 32, 2]);
+    });
+
+    test("stands until there have been few for a while", async () => {
+      const { ask, settled, later } = await standing();
+      await settled();
+      for (const ms of [10, 10, 1]) {
+        ask(1);
+        await settled();
+        later(ms);
+      }
+      ask(16);
+      expect((await settled()).slice(6)).toEqual([1, 1, 1, 8, 8]);
+    });
+
+    test("is a thing of the past after a pause", async () => {
+      const { ask, settled, later } = await standing();
+      await settled();
+      later(201);
+      ask(16);
+      expect((await settled()).slice(6)).toEqual([8, 8]);
+    });
+
+    test("goes on standing over a moment in which nothing moves", async () => {
+      const { ask, settled, later } = await standing();
+      await settled();
+      later(100);
+      ask(16);
+      expect((await settled()).slice(6)).toEqual([16]);
+    });
+
+    test("is joined by those who were answered and ask again at once", async () => {
+      const { ask, all, settled } = await standing();
+      const backAgain = async () => {
+        // As through the rooms between the ledger and whoever asks.
+        for (let n = 0; n < 5; n++) await undefined;
+        ask(1);
+      };
+      // The last 32 but two of the 90; they are the fifth list.
+      for (const answer of all.slice(56, 88)) answer.then(backAgain);
+      await settled();
+      expect(await settled()).toEqual([8, 8, 8, 32, 32, 32, 2]);
+    });
+  });
+
+  test("a burst that comes after another is no queue", async () => {
+    const { asked, reserve, answerAll, later } = stage();
+    for (const ms of [30, 30, 30]) {
+      const all = Array.from({ length: 16 }, (_, n) => reserve(input(`r${n}`)));
+      await answerAll();
+      await Promise.all(all);
+      later(ms);
+    }
+    expect(sizes(asked)).toEqual([8, 8, 8, 8, 8, 8]);
   });
 
   test.each<[string, Partial<ReserveInput>]>([
