@@ -1,6 +1,6 @@
 /**
- * `npm run bench:gateway -- [--json] [--quick] [--write]`: what a call costs on its way through a gateway. Takes ten minutes,
- * with `--quick` three; `--write` puts the figures into docs/speed.md.
+ * `npm run bench:gateway -- [--json] [--quick] [--write]`: what a call costs on its way through a gateway. Takes twelve minutes,
+ * with `--quick` four; `--write` puts the figures into docs/speed.md.
  *
  * The same chat completion goes, in alternating turns and in one run on loopback, straight to an upstream that answers at
  * once or after 50 ms; through this gateway (authenticated, reserved, logged and settled, on its own PostgreSQL); and
@@ -11,6 +11,8 @@
  * - `eve`: the function at its own address, as Portkey is at its own; `EVE_LEDGER_TRANSPORT=direct`. The goals are about it.
  * - `eve_rest`: the same over the REST API, the default; the local one is @supabase/lite, a stand-in.
  * - `eve_origin`: `eve` through the local stack's origin, which stands for the proxies in front of a hosted function.
+ * - `eve_no_books`: `eve`, where to reserve is one guarded update and to settle is nothing: what a durable reservation costs
+ *   at least, whatever is written down.
  * - `portkey`: `@portkey-ai/gateway`.
  *
  * A stream's time is that until the answer's first words have come, in all of them.
@@ -110,6 +112,7 @@ async function measureAll() {
   const upstream = await startUpstream(cleanups);
   const eve = await startEve(upstream, "direct", cleanups);
   const overRest = await startEve(upstream, "rest", cleanups);
+  const noBooks = await startEve(upstream, "direct", cleanups, { books: false });
   const rivals: Record<string, Contender> = {
     straight: straight(upstream),
     eve: eve.function,
@@ -122,6 +125,7 @@ async function measureAll() {
   const aside: Record<string, Contender> = {
     eve_rest: overRest.function,
     eve_origin: eve.origin,
+    eve_no_books: noBooks.function,
   };
 
   await upstream.answerAfter(0);
@@ -176,19 +180,19 @@ async function measureAll() {
     "gateway-verdict": verdict(goals, round(othersBusy)),
     "gateway-latency": markdown(
       matrix,
-      ["straight", "eve", "portkey", "eve_origin", "eve_rest"],
+      ["straight", "eve", "portkey", "eve_no_books", "eve_origin", "eve_rest"],
       ({ p50_ms, p99_ms }) => `${p50_ms} / ${p99_ms}`,
     ),
     "gateway-ratios": markdown(
       ratios,
-      ["eve", "eve_origin", "eve_rest"],
+      ["eve", "eve_no_books", "eve_origin", "eve_rest"],
       ({ p50, p99 }) => `${p50 ?? "-"} / ${p99 ?? "-"}`,
     ),
     "gateway-throughput": markdown(
       Object.fromEntries(
         Object.entries(matrix).filter(([name]) => name.startsWith("closed")),
       ),
-      ["straight", "eve", "portkey", "eve_origin", "eve_rest"],
+      ["straight", "eve", "portkey", "eve_no_books", "eve_origin", "eve_rest"],
       ({ per_second }) => String(per_second),
     ),
     "gateway-memory": Object.entries(memory).filter(([who]) => who !== "straight").map(([who, parts]) =>

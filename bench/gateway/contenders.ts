@@ -6,6 +6,7 @@ import { removeHomeElsewhere } from "../../local/postgres_place.ts";
 import { makeTestFolder } from "../../tests/harness/folders.ts";
 import type { Target } from "./load.ts";
 import { type Cleanups, memoryMb, spawn, withChildren } from "./processes.ts";
+import { takeBooksAway } from "./without_books.ts";
 
 export const MODEL = "gemma-4-31b-it";
 /** What the upstream says, in a whole answer and in each piece of a stream. */
@@ -70,11 +71,12 @@ export interface Eve {
   environment: Record<string, string>;
 }
 
-/** The whole stack in processes of its own, with limits out of the way. */
+/** The whole stack in processes of its own, with limits out of the way. `books: false`: without what it keeps books with. */
 export async function startEve(
   upstream: Upstream,
   transport: "rest" | "direct",
   cleanups: Cleanups,
+  { books = true } = {},
 ): Promise<Eve> {
   const folder = await makeTestFolder();
   const dataDir = `${folder.path}/data`; // The stack locks it, and the test folder is locked already.
@@ -102,6 +104,7 @@ export async function startEve(
   const env = await variables(`${dataDir}/env`);
   const sql = postgres(env.DATABASE_URL!, { max: 1 });
   await sql`update public.google_ai_model_limits set rpm = null, tpm = null, rpd = null`;
+  if (!books) await takeBooksAway(sql, MODEL);
   await sql.end();
 
   const state: State = JSON.parse(
