@@ -1,6 +1,6 @@
 /**
  * `npm run bench:gateway -- [--json] [--quick] [--write]`: what a call costs on its way through a gateway. Takes twelve minutes,
- * with `--quick` four; `--write` puts the figures into docs/speed.md.
+ * with `--quick` three; `--write` puts the figures into docs/speed.md.
  *
  * The same chat completion goes, in alternating turns and in one run on loopback, straight to an upstream that answers at
  * once or after 50 ms; through this gateway (authenticated, reserved, logged and settled, on its own PostgreSQL); and
