@@ -8,12 +8,11 @@
 -- What was tried. Figures are CPU of the server for each reservation, one connection, without waiting for the disk; by itself one
 -- costs 285 us, the floor of bench:admission 70.
 --   A loop over eve_reserve: 195 in twenties, since each statement is set up for each call all the same.
---   What is here, five statements for a whole list: 164 in fives, 116 in tens, 88 in twenties; on one lane 135, 88, 64.
+--   What is here, five statements for a whole list: 164 in fives, 116 in tens, 92 in twenties; on one lane 137, 88, 64.
 --   Answers as jsonb_build_object: 25 more. Text that is put together does.
---   The list read anew from JSON by each statement in place of arrays: 5 more. Routes looked up anew: 10 more, and what is booked
---     could lose its route in between.
---   Windows to number calls and lanes in place of arrays: 10 more.
---   Plain joins and anti joins: with eve.inflight or eve.lanes thought to be small, each list read them from end to end.
+--   The list read anew from JSON by each statement in place of arrays: no difference. Routes looked up anew: 10 more, and what
+--     is booked could lose its route in between.
+--   Merge and hash joins: with eve.inflight thought to be small, each list read it from end to end.
 
 -- Locks: first those of the requests, which are never waited for. Then lanes; only while nothing is in hand is one waited for.
 -- Their rows in the order of their numbers, and buckets likewise, as eve_settle_many takes them.
@@ -27,11 +26,9 @@ set plan_cache_mode = 'force_generic_plan'
 set enable_seqscan = 'off'
 set jit = 'off'
 -- Few rows are looked for in tables of any size, one by one: a plan that was made while eve.inflight was small must not read it
--- from end to end for the rest of a connection's life. So nothing is merged, hashed or kept, and `offset 0` below keeps what is
--- looked for from being joined.
+-- from end to end for the rest of a connection's life.
 set enable_hashjoin = 'off'
 set enable_mergejoin = 'off'
-set enable_material = 'off'
 as $$
 declare
   v_project constant uuid := '00000000-0000-0000-0000-000000000000';
@@ -45,8 +42,7 @@ declare
   v_span bigint;
   v_minute bigint;
   v_slot integer;
-  v_told record;
-  v_answers text[];
+  v_answers text;
 begin
   v_count := case when jsonb_typeof(eve_reserve_many.calls) = 'array' then jsonb_array_length(eve_reserve_many.calls) else 0 end;
   if v_count not between 1 and 100 then
@@ -57,18 +53,16 @@ begin
   -- at by a later statement, which sees what the one before has written.
   select array_agg(t.place) as places, array_agg(t.request_id) as ids, array_agg(t.models[1]) as models,
     array_agg(t.class) as classes, array_agg(t.tokens) as tokens, array_agg(t.consumer_id) as consumers,
-    array_agg(t.lease_ms) as leases, array_agg(t.counted) as counted, array_agg(t.door) as doors,
-    array_agg(t.trace_id) as traces, array_agg(t.metadata) as metadata, array_agg(t.request_hash) as hashes
+    array_agg(t.lease_ms) as leases, array_agg(t.counted) as counted
   into v_plain
   from rows from (
     jsonb_to_recordset(eve_reserve_many.calls) as (
       request_id text, models text[], tokens integer, consumer_id uuid, class text, max_wait_ms integer, attempt integer,
-      exclude_keys uuid[], avoid_keys uuid[], lease_ms integer, token_id uuid, metadata jsonb, counted boolean, door text,
-      trace_id text, request_hash text
+      exclude_keys uuid[], avoid_keys uuid[], lease_ms integer, token_id uuid, metadata jsonb, counted boolean
     )
   ) with ordinality as t (
     request_id, models, tokens, consumer_id, class, max_wait_ms, attempt, exclude_keys, avoid_keys, lease_ms, token_id, metadata,
-    counted, door, trace_id, request_hash, place
+    counted, place
   )
   where t.attempt = 1 and t.token_id is null and t.tokens >= 0 and cardinality(t.models) between 1 and 10
     and length(t.request_id) between 1 and 200 and t.class in ('interactive', 'batch') and t.max_wait_ms between 0 and 3600000
@@ -81,86 +75,87 @@ begin
   -- A subtransaction: what turns out to be late must not have been booked.
   begin
     for v_round in 1..2 loop
-      select array_agg(s.asked) as asked, array_agg(s.class) as classes, array_agg(s.capture) as captures,
-        array_agg(s.turns) as turns, array_agg(s.nth) as nths, array_agg(s.expected) as expected, array_agg(s.booked) as tokens,
-        -- With the route as it is now: others may draw up a new one before this is over.
-        array_agg(r.route) as routes
+      with asked as materialized (
+        select t.place, t.model, t.tokens, t.lease_ms, t.counted, coalesce(c.capture, false) as capture,
+          case when c.max_class = 'batch' then 'batch' else t.class end as class
+        from unnest(
+          v_plain.places, v_plain.ids, v_plain.models, v_plain.classes, v_plain.tokens, v_plain.consumers, v_plain.leases,
+          v_plain.counted
+        ) as t (place, request_id, model, class, tokens, consumer_id, lease_ms, counted)
+        left join eve.consumers c on c.id = t.consumer_id
+        where
+          -- Whoever has a budget goes by himself.
+          (
+            t.consumer_id is null
+            or c.is_active and c.rpm is null and c.requests_per_day is null and c.tokens_per_day is null
+              and (c.models is null or t.model = any (c.models))
+          )
+          and not exists (
+            select
+            from eve.inflight i
+            where i.consumer_id = coalesce(t.consumer_id, v_project) and i.request_id = t.request_id
+          )
+          and not exists (
+            select
+            from eve.requests q
+            where q.consumer_id = coalesce(t.consumer_id, v_project) and q.request_id = t.request_id
+          )
+      ),
+      -- Of each model as many lanes as it has calls here, the least loaded first, and only such as nobody else is booking at this
+      -- moment.
+      free as materialized (
+        select g.model, g.class, f.lane_id, f.turns, f.estimate_factor, f.estimate_ceiling, f.even_share, f.starts_left,
+          f.tokens_left,
+          row_number() over (partition by g.model, g.class order by f.day_starts, f.turns, f.lane_id) as nth,
+          count(*) over (partition by g.model, g.class) as lanes
+        from (select a.model, a.class, count(*) as calls from asked a group by a.model, a.class) g
+        cross join lateral (
+          select loaded.*
+          from (
+            select o.lane_id, o.lanes, l.turns, l.day_starts, o.estimate_factor, o.estimate_ceiling, o.even_share,
+              l.day_starts - min(l.day_starts) over () as ahead,
+              o.starts_room - l.span_starts - l.previous_span_starts as starts_left,
+              o.tokens_room - l.span_tokens - l.previous_span_tokens as tokens_left
+            from eve.routes o
+            join eve.lanes l on l.id = o.lane_id
+            where o.model = g.model and o.class = g.class and l.blocked_until is null
+              and l.span_starts + l.previous_span_starts < o.starts_room
+              and l.span_tokens + l.previous_span_tokens < o.tokens_room
+            order by l.day_starts, l.turns, l.id
+            offset 0
+          ) loaded
+          where (loaded.lanes = 1 or loaded.ahead <= 4 or loaded.ahead > 64)
+            and pg_try_advisory_xact_lock(1163281713, loaded.lane_id::integer)
+          limit g.calls
+        ) f
+      ),
+      assigned as (
+        select a.*, f.lane_id, f.turns,
+          ceil(a.tokens * case when a.counted then 1 else f.estimate_factor end)::bigint as expected,
+          ceil(
+            ceil(a.tokens * case when a.counted then 1 else f.estimate_factor end)
+            * case when not a.counted then f.estimate_ceiling else 1 end
+          )::bigint as booked, f.even_share, f.starts_left, f.tokens_left
+        from (select b.*, row_number() over (partition by b.model, b.class order by b.place) as nth from asked b) a
+        join free f on f.model = a.model and f.class = a.class and f.nth = 1 + (a.nth - 1) % f.lanes
+      )
+      -- With the route as it is now: others may draw up a new one before this is over.
+      select array_agg(s.place) as places, array_agg(s.capture) as captures, array_agg(s.turns) as turns,
+        array_agg(s.expected) as expected, array_agg(s.booked) as tokens, array_agg(s.lease_ms) as leases,
+        array_agg(r) as routes
       into v_chosen
       from (
-        select g.model, g.class, a.asked, a.capture, a.counted, f.lanes[place.of] as lane_id, f.turns[place.of] as turns,
-          f.even_share, f.starts_left[place.of] as starts_left, f.tokens_left[place.of] as tokens_left, size.expected,
-          ceil(size.expected * case when not a.counted then f.estimate_ceiling else 1 end)::bigint as booked,
-          -- Which of the lane's calls this is.
-          1 + (a.nth - 1) / cardinality(f.lanes) as nth
-        from (
-          select t.model, case when c.max_class = 'batch' then 'batch' else t.class end as class, count(*) as calls,
-            array_agg(t.asked) as asked, array_agg(t.tokens) as tokens, array_agg(t.counted) as counted,
-            array_agg(coalesce(c.capture, false)) as captures
-          from unnest(v_plain.models, v_plain.classes, v_plain.tokens, v_plain.consumers, v_plain.counted, v_plain.ids)
-            with ordinality as t (model, class, tokens, consumer_id, counted, request_id, asked)
-          left join lateral (select b.* from eve.consumers b where b.id = t.consumer_id offset 0) c on true
-          where
-            -- Whoever has a budget goes by himself.
-            (
-              t.consumer_id is null
-              or c.is_active and c.rpm is null and c.requests_per_day is null and c.tokens_per_day is null
-                and (c.models is null or t.model = any (c.models))
-            )
-            and not exists (
-              select
-              from eve.inflight i
-              where i.consumer_id = coalesce(t.consumer_id, v_project) and i.request_id = t.request_id
-              offset 0
-            )
-            and not exists (
-              select
-              from eve.requests q
-              where q.consumer_id = coalesce(t.consumer_id, v_project) and q.request_id = t.request_id
-              offset 0
-            )
-          group by 1, 2
-        ) g
-        -- Of each model as many lanes as it has calls here, the least loaded first, and only such as nobody else is booking at
-        -- this moment.
-        cross join lateral (
-          select array_agg(free.lane_id) as lanes, array_agg(free.turns) as turns, array_agg(free.starts_left) as starts_left,
-            array_agg(free.tokens_left) as tokens_left, min(free.estimate_factor) as estimate_factor,
-            min(free.estimate_ceiling) as estimate_ceiling, min(free.even_share) as even_share
-          from (
-            select loaded.*
-            from (
-              select o.lane_id, o.lanes, l.turns, l.day_starts, o.estimate_factor, o.estimate_ceiling, o.even_share,
-                l.day_starts - min(l.day_starts) over () as ahead,
-                o.starts_room - l.span_starts - l.previous_span_starts as starts_left,
-                o.tokens_room - l.span_tokens - l.previous_span_tokens as tokens_left
-              from eve.routes o
-              cross join lateral (select b.* from eve.lanes b where b.id = o.lane_id offset 0) l
-              where o.model = g.model and o.class = g.class and l.blocked_until is null
-                and l.span_starts + l.previous_span_starts < o.starts_room
-                and l.span_tokens + l.previous_span_tokens < o.tokens_room
-              order by l.day_starts, l.turns, l.id
-              offset 0
-            ) loaded
-            where (loaded.lanes = 1 or loaded.ahead <= 4 or loaded.ahead > 64)
-              and pg_try_advisory_xact_lock(1163281713, loaded.lane_id::integer)
-            limit g.calls
-          ) free
-        ) f
-        cross join lateral unnest(g.asked, g.tokens, g.counted, g.captures)
-          with ordinality as a (asked, tokens, counted, capture, nth)
-        cross join lateral (select 1 + (a.nth - 1) % cardinality(f.lanes) as of) place
-        cross join lateral (
-          select ceil(a.tokens * case when a.counted then 1 else f.estimate_factor end)::bigint as expected
-        ) size
+        select b.*, row_number() over here as starts, sum(b.booked) over here as tokens_so_far
+        from assigned b
+        -- Otherwise it has to be counted; or is larger than what is left.
+        where (b.class = 'interactive' or b.counted is distinct from false or b.expected <= b.even_share)
+          and b.booked <= b.tokens_left
+        window here as (partition by b.lane_id order by b.place)
       ) s
-      cross join lateral (
-        select b as route from eve.routes b where b.model = s.model and b.class = s.class and b.lane_id = s.lane_id offset 0
-      ) r
+      join eve.routes r on r.model = s.model and r.class = s.class and r.lane_id = s.lane_id
       -- As many as fit, as far as can be seen from here.
-      where s.nth <= s.starts_left and s.booked <= s.tokens_left
-        -- Otherwise it has to be counted.
-        and (s.class = 'interactive' or s.counted is distinct from false or s.expected <= s.even_share);
-      exit when v_round = 2 or v_chosen.asked is not null;
+      where s.starts <= s.starts_left and s.tokens_so_far <= s.tokens_left;
+      exit when v_round = 2 or v_chosen.places is not null;
 
       -- Somebody is at each of the lanes. With none in hand one may be waited for.
       select r.lane_id
@@ -213,12 +208,12 @@ begin
           count(*) filter (where u.class = 'batch')::integer as batch,
           coalesce(sum(u.expected) filter (where u.class = 'interactive'), 0)::bigint as expected,
           coalesce(max(u.expected) filter (where u.class = 'interactive'), 0) as largest,
-          min(v_plain.leases[u.asked]) as lease_ms,
+          min(u.lease_ms) as lease_ms,
           min(u.stale_ms) as stale_ms, max(u.guard_ms) as guard_ms, min(u.lanes) as lanes, min(u.starts_room) as starts_room,
           min(u.tokens_room) as tokens_room, min(u.day_room) as day_room
         -- What has no name here is a column of the route.
-        from unnest(v_chosen.asked, v_chosen.turns, v_chosen.expected, v_chosen.tokens, v_chosen.routes)
-          as u (asked, turns, expected, tokens)
+        from unnest(v_chosen.turns, v_chosen.expected, v_chosen.tokens, v_chosen.leases, v_chosen.routes)
+          as u (turns, expected, tokens, lease_ms)
         group by u.lane_id
         order by u.lane_id
       ) w
@@ -269,12 +264,17 @@ begin
   end if;
 
   with taken as materialized (
-    select u.*, nextval('eve.request_no') as request_no, booked.place,
-      1 + (v_booked.turns[booked.place] - v_booked.calls[booked.place] + u.nth - 1) % cardinality(u.key_ids) as slot
-    from unnest(v_chosen.asked, v_chosen.captures, v_chosen.nths, v_chosen.tokens, v_chosen.routes)
-      as u (asked, capture, nth, tokens)
-    cross join lateral (select array_position(v_booked.lanes, u.lane_id) as place) booked
-    where booked.place is not null
+    select u.place, u.model, u.class, u.capture, u.lane_id, u.tokens, u.lease_ms, nextval('eve.request_no') as request_no,
+      b.day_ends_ms, b.day_starts, b.day_batch_starts, b.used_starts, b.used_tokens,
+      1 + (b.turns - b.calls + row_number() over (partition by u.lane_id order by u.place) - 1)
+        % cardinality(u.key_ids) as slot,
+      u.served, u.guard_ms, u.rpm, u.tpm, u.rpd, u.bucket_ms, u.day_room, u.key_ids, u.answers, u.limits
+    from unnest(v_chosen.places, v_chosen.captures, v_chosen.tokens, v_chosen.leases, v_chosen.routes)
+      as u (place, capture, tokens, lease_ms)
+    join unnest(
+      v_booked.lanes, v_booked.turns, v_booked.calls, v_booked.day_ends, v_booked.day_starts, v_booked.day_batch_starts,
+      v_booked.used_starts, v_booked.used_tokens
+    ) as b (lane_id, turns, calls, day_ends_ms, day_starts, day_batch_starts, used_starts, used_tokens) on b.lane_id = u.lane_id
   ),
   written as (
     insert into eve.inflight (
@@ -282,48 +282,47 @@ begin
       start_ms, bucket_ms, day_ends_ms, tokens, estimated_tokens, lease_until, received_at, wait_ms, trace_id, metadata,
       request_hash
     )
-    select k.request_no, coalesce(v_plain.consumers[k.asked], v_project), v_plain.ids[k.asked], null, k.class,
-      v_plain.doors[k.asked], k.model, k.served, 1, 'reserved', k.lane_id, k.key_ids[k.slot], v_now,
-      (v_now + k.bucket_ms - 1) / k.bucket_ms * k.bucket_ms, v_booked.day_ends[k.place], k.tokens, v_plain.tokens[k.asked],
-      to_timestamp((v_now + v_plain.leases[k.asked]) / 1000::double precision), to_timestamp(v_now / 1000::double precision), 0,
-      v_plain.traces[k.asked], v_plain.metadata[k.asked], v_plain.hashes[k.asked]
-    from taken k
+    select k.request_no, coalesce(t.consumer_id, v_project), t.request_id, null, k.class, t.door, k.model, k.served, 1,
+      'reserved', k.lane_id, k.key_ids[k.slot], v_now, (v_now + k.bucket_ms - 1) / k.bucket_ms * k.bucket_ms, k.day_ends_ms,
+      k.tokens, t.tokens, to_timestamp((v_now + k.lease_ms) / 1000::double precision),
+      to_timestamp(v_now / 1000::double precision), 0, t.trace_id, t.metadata, t.request_hash
+    from rows from (
+      jsonb_to_recordset(eve_reserve_many.calls) as (
+        request_id text, tokens integer, consumer_id uuid, door text, trace_id text, metadata jsonb, request_hash text
+      )
+    ) with ordinality as t (request_id, tokens, consumer_id, door, trace_id, metadata, request_hash, place)
+    join taken k on k.place = t.place
   )
-  select array_agg(v_plain.places[k.asked] order by k.asked) as places, array_agg(
+  select string_agg(
     -- As in eve_reserve.
-    k.answers[k.slot] || ',"request_no":' || k.request_no || ',"capture":' || to_json(k.capture)
-    || ',"start_at":' || to_json(to_timestamp(v_now / 1000::double precision))
-    || ',"lease_until":' || to_json(to_timestamp((v_now + v_plain.leases[k.asked]) / 1000::double precision))
-    || ',"tokens":' || k.tokens
-    || ',"limits":' || k.limits[1]
-    || ',"remaining":' || coalesce((k.rpm - coalesce(exact.starts, v_booked.used_starts[k.place]))::text, 'null')
-    || '},' || k.limits[2]
-    || ',"remaining":' || coalesce((k.tpm - coalesce(exact.tokens, v_booked.used_tokens[k.place]))::text, 'null')
-    || '},' || k.limits[3] || ',"reset_ms":' || v_booked.day_ends[k.place] - v_now
-    || ',"remaining":' || coalesce(
-      least(
-        k.rpd - v_booked.day_starts[k.place],
-        case when k.class = 'batch' and k.rpd is not null then k.day_room - v_booked.day_batch_starts[k.place] end
-      )::text, 'null'
-    ) || '}}}' order by k.asked
-  ) as texts
-  into v_told
-  from taken k
+    coalesce(
+      k.answers[k.slot] || ',"request_no":' || k.request_no || ',"capture":' || to_json(k.capture)
+      || ',"start_at":' || to_json(to_timestamp(v_now / 1000::double precision))
+      || ',"lease_until":' || to_json(to_timestamp((v_now + k.lease_ms) / 1000::double precision))
+      || ',"tokens":' || k.tokens
+      || ',"limits":' || k.limits[1]
+      || ',"remaining":' || coalesce((k.rpm - coalesce(exact.starts, k.used_starts))::text, 'null')
+      || '},' || k.limits[2]
+      || ',"remaining":' || coalesce((k.tpm - coalesce(exact.tokens, k.used_tokens))::text, 'null')
+      || '},' || k.limits[3] || ',"reset_ms":' || k.day_ends_ms - v_now
+      || ',"remaining":' || coalesce(
+        least(
+          k.rpd - k.day_starts,
+          case when k.class = 'batch' and k.rpd is not null then k.day_room - k.day_batch_starts end
+        )::text, 'null'
+      ) || '}}}', 'null'
+    ), ',' order by n.place
+  )
+  into v_answers
+  from generate_series(1, v_count) as n (place)
+  left join taken k on k.place = n.place
   -- What is left of a small lane is said exactly.
   left join lateral (
     select sum(b.starts) as starts, sum(b.tokens) as tokens
     from eve.lane_buckets b
     where k.rpm <= 600 and b.lane_id = k.lane_id and b.at_ms > v_now - 60000 - k.guard_ms and b.at_ms <= v_now
   ) exact on true;
-  if cardinality(v_told.places) < v_count then
-    v_answers := array_fill('null'::text, array[v_count]);
-    for v_slot in 1..cardinality(v_told.places) loop
-      v_answers[v_told.places[v_slot]] := v_told.texts[v_slot];
-    end loop;
-  else
-    v_answers := v_told.texts;
-  end if;
-  return ('[' || array_to_string(v_answers, ',') || ']')::json;
+  return ('[' || v_answers || ']')::json;
 end;
 $$;
 comment on function public.eve_reserve_many is 'Reserves for up to 100 first attempts at once. Answers in the order asked, as eve_reserve does for those that it grants; null: nothing was done, so ask eve_reserve.';
