@@ -33,6 +33,7 @@ export default defineConfig({
       // Whole stacks: each has a database server of its own.
       project("stack", [
         "tests/e2e",
+        "tests/security",
         "tests/local",
         "tests/docs",
         "tests/examples",

@@ -1,158 +1,30 @@
 /** The whole stack as an outsider meets it: every way in, with every credential that must not open it. */
-import { base64url, SignJWT } from "jose";
-import postgres from "postgres";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import { createAdmin } from "../../shared/ledger/admin.ts";
-import { rpcTransport } from "../../shared/ledger/rpc_transport.ts";
-import { mintConsumerSecret } from "../../shared/tokens/consumer_secret.ts";
-import { startTestStack, type TestStack } from "../harness/stack.ts";
+import type postgres from "postgres";
+import type { TestStack } from "../harness/stack.ts";
+import { type Actors, claimsOf, MODEL, startWithActors } from "./actors.ts";
 
-const MODEL = "gemma-4-31b-it";
-
+let actors: Actors;
 let stack: TestStack;
 let sql: postgres.Sql;
-let admin: ReturnType<typeof createAdmin>;
+let admin: Actors["admin"];
+let secrets: Actors["secrets"];
+let strangers: Actors["strangers"];
+let add: Actors["add"];
+let tokenFor: Actors["tokenFor"];
 /** Everything that any part printed, PostgreSQL's statements included. */
 const printed: string[] = [];
 /** Status, headers and body of every answer but those that hand a token out. */
 const answered: string[] = [];
-const secrets: Record<string, string> = {};
-/** Credentials that must open nothing, by what they are. */
-const strangers: Record<string, Record<string, string>> = {};
 
 beforeAll(async () => {
-  stack = await startTestStack({
-    emulator: { latencyMs: 5 },
+  actors = await startWithActors({
+    statementLog: true,
     output: (part, line) => void printed.push(`[${part}] ${line}`),
   });
-  sql = postgres(stack.databaseUrl, { max: 8, onnotice: () => {} });
-  const superuser = postgres(stack.database.superuserUrl, { max: 1, onnotice: () => {} });
-  await superuser.unsafe("alter system set log_statement = 'all'");
-  await superuser.unsafe("alter system set log_parameter_max_length = -1");
-  await superuser`select pg_reload_conf()`;
-  await superuser.end();
-  admin = createAdmin(rpcTransport({ url: stack.url, secretKey: stack.keys.secret }));
-  // This is about who may call, not about how often.
-  await sql`update public.google_ai_model_limits set rpm = null, tpm = null, rpd = null where model = ${MODEL}`;
-  await (await fetch(`${stack.emulatorUrl}/__control/limits`, {
-    method: "POST",
-    body: JSON.stringify([{ model: MODEL, rpm: null, tpm: null, rpd: null }]),
-  })).body?.cancel();
-  await sql`update eve.settings set value = 100000 where name like 'issue_per%'`;
-
-  secrets.project = stack.keys.secret;
-  secrets.sessions = stack.keys.jwtSecret;
-  secrets.signing = stack.keys.tokenSigningKey;
-  for (const name of ["a", "b", "c"]) secrets[`google ${name}`] = `demo-key-${name}`;
-  secrets.service = await add("bot", "service");
-  secrets.other = await add("other", "service");
-  secrets.notebook = await add("notes", "notebook", { models: [MODEL], maxClass: "batch" });
-  secrets.token = await tokenFor();
-  secrets.revoked = await tokenFor();
-  await admin.revokeTokens({ tokenId: claimsOf(secrets.revoked).jti });
-  secrets.session = await signUp();
-  Object.assign(strangers, await makeStrangers());
+  ({ stack, sql, admin, secrets, strangers, add, tokenFor } = actors);
 });
-afterAll(async () => {
-  await sql?.end({ timeout: 5 });
-  await stack?.stop();
-});
-
-async function add(name: string, kind: "service" | "notebook", options: Record<string, unknown> = {}) {
-  const { keyId, proof, text } = await mintConsumerSecret(kind);
-  await admin.addConsumer({ name, kind, keyId, proof, ...options });
-  return text;
-}
-
-async function tokenFor(scope: Record<string, unknown> = {}): Promise<string> {
-  const response = await fetch(`${stack.url}/functions/v1/issue-kaggle-token`, {
-    method: "POST",
-    headers: { "content-type": "application/json" },
-    body: JSON.stringify({ grant_type: "client_credentials", client_secret: secrets.notebook, ...scope }),
-  });
-  return (await response.json()).access_token;
-}
-
-/** An ordinary user of the same project, with a session of the project's own Auth. */
-async function signUp(): Promise<string> {
-  const response = await fetch(`${stack.url}/auth/v1/signup`, {
-    method: "POST",
-    headers: { "content-type": "application/json", apikey: stack.keys.publishable },
-    body: JSON.stringify({ email: "visitor@example.com", password: "correct horse battery" }),
-  });
-  const { access_token } = await response.json();
-  expect(access_token, "the test needs a real session").toMatch(/^eyJ/);
-  return access_token;
-}
-
-// deno-lint-ignore no-explicit-any -- claims of tokens that the test itself has spoilt.
-const claimsOf = (token: string): any =>
-  JSON.parse(new TextDecoder().decode(base64url.decode(token.split(".")[1]!)));
-const encode = (value: unknown) => base64url.encode(JSON.stringify(value));
-
-async function makeStrangers(): Promise<typeof strangers> {
-  const key = base64url.decode(stack.keys.tokenSigningKey);
-  const claims = claimsOf(secrets.token!);
-  const [header, payload, signature] = secrets.token!.split(".");
-  const signed = (changes: Record<string, unknown>, signingKey = key, head: Record<string, unknown> = {}) =>
-    new SignJWT({ ...claims, ...changes }).setProtectedHeader({
-      alg: "HS256",
-      typ: "at+jwt",
-      kid: "local",
-      ...head,
-    })
-      .sign(signingKey);
-  const sessionKey = new TextEncoder().encode(stack.keys.jwtSecret);
-  const past = claims.exp - 1_000_000;
-  const tokens = {
-    "a revoked token": secrets.revoked!,
-    "an expired token": await signed({ iat: past, nbf: past, exp: past + 600 }),
-    "a token of tomorrow": await signed({ nbf: claims.exp - 1 }),
-    "a token for another audience": await signed({ aud: `${stack.url}/functions/v1/maintenance` }),
-    "a token of another project": await signed({
-      iss: "https://elsewhere.supabase.co/functions/v1/issue-kaggle-token",
-    }),
-    "a token of an unknown key": await signed({}, key, { kid: "tomorrow" }),
-    "a token signed with the sessions' key": await signed({}, sessionKey),
-    "a token that was never issued": await signed({ jti: crypto.randomUUID() }),
-    "a token of another consumer's": await signed({ sub: crypto.randomUUID() }),
-    "a tampered token": `${header}.${encode({ ...claims, exp: claims.exp + 1_000_000 })}.${signature}`,
-    "a token without a signature": `${header}.${payload}.`,
-    "alg none": `${encode({ alg: "none", typ: "at+jwt", kid: "local" })}.${payload}.`,
-    "alg none as the service role": `${encode({ alg: "none", typ: "JWT" })}.${
-      encode({ role: "service_role", exp: claims.exp })
-    }.`,
-    "a session": secrets.session!,
-    "a session of the service role, by a stranger": await new SignJWT({
-      role: "service_role",
-      exp: claims.exp,
-    })
-      .setProtectedHeader({ alg: "HS256" }).sign(new Uint8Array(32).fill(1)),
-    "an enrolment secret": secrets.notebook!,
-    "a consumer's key with another secret": secrets.service!.replace(
-      /.$/,
-      (last) => last === "0" ? "1" : "0",
-    ),
-    "a consumer's key cut short": secrets.service!.slice(0, -10),
-    "the project's key cut short": stack.keys.secret.slice(0, -1),
-    "the project's key in capitals": stack.keys.secret.toUpperCase(),
-    "one of Google's keys": secrets["google a"]!,
-    "SQL": "' or 1=1 --",
-  };
-  return {
-    "nothing": {},
-    "the publishable key": { apikey: stack.keys.publishable },
-    "the publishable key as Bearer": { authorization: `Bearer ${stack.keys.publishable}` },
-    "a password": { authorization: `Basic ${btoa(`project:${stack.keys.secret}`)}` },
-    ...Object.fromEntries(
-      Object.entries(tokens).map(([name, token]) => [name, { authorization: `Bearer ${token}` }]),
-    ),
-    "a revoked token beside the publishable key": {
-      apikey: stack.keys.publishable,
-      authorization: `Bearer ${secrets.revoked}`,
-    },
-  };
-}
+afterAll(() => actors?.stop());
 
 async function send(path: string, init: RequestInit = {}): Promise<{ status: number; text: string }> {
   const response = await fetch(`${stack.url}${path}`, { redirect: "manual", ...init });
