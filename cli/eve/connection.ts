@@ -87,6 +87,8 @@ export function connect(url: string, secretKey: string, name = url): Connection 
     reading: createReading(transport),
     tables: createClient<Database>(base, secretKey, {
       auth: { persistSession: false, autoRefreshToken: false, detectSessionInUrl: false },
+      // The key stands in a header that a redirect would carry along.
+      global: { fetch: (input, init) => fetch(input, { ...init, redirect: "manual" }) },
     }),
     fetch,
   };

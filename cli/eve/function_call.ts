@@ -40,6 +40,7 @@ export async function postToFunction(
       method: "POST",
       headers: { "content-type": "application/json", apikey: key ?? connection.secretKey },
       body: JSON.stringify(body),
+      redirect: "manual",
       signal,
     });
   } catch (thrown) {

@@ -62,6 +62,7 @@ async function administratorOfSession(
   try {
     response = await fetch(`${project.url}/auth/v1/user`, {
       headers: { apikey: apiKey, authorization: `Bearer ${credential.value}` },
+      redirect: "manual",
       signal: AbortSignal.timeout(AUTH_TIMEOUT_MS),
     });
   } catch (thrown) {

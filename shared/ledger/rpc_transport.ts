@@ -11,9 +11,12 @@ export interface RpcOptions {
 
 /** Calls SQL functions over the project's REST API with supabase-js. Stateless: it costs no database connection. */
 export function rpcTransport(options: RpcOptions): Transport {
+  // The key stands in a header that a redirect would carry along.
+  const request: typeof fetch = (input, init) =>
+    (options.fetch ?? fetch)(input, { ...init, redirect: "manual" });
   const client = createClient(options.url, options.secretKey, {
     auth: { persistSession: false, autoRefreshToken: false, detectSessionInUrl: false },
-    global: options.fetch === undefined ? {} : { fetch: options.fetch },
+    global: { fetch: request },
   });
   return async (sqlFunction, args, signal) => {
     const { data, error, status } = await client.rpc(sqlFunction, args).abortSignal(signal);

@@ -26,7 +26,7 @@ export interface GigachatOptions {
  * shared until shortly before it ends.
  */
 export function gigachatProvider(options: GigachatOptions = {}): Provider & KeyInspector {
-  const request = options.fetch ?? ((input, init) => fetch(input, init));
+  const request = options.fetch ?? fetch;
   const tokens = tokenStore({ fetch: request, now: options.now });
 
   /** Makes a call with a token, and once more with a new one if that was refused: it may have been taken back. */

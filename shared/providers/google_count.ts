@@ -1,6 +1,6 @@
 import type { Prompt } from "../contract/content.ts";
-import { brokenOff } from "./google_failure.ts";
 import { type GoogleCall, jsonFromGoogle } from "./google_fetch.ts";
+import { connectionFailed } from "./upstream.ts";
 
 /** `countTokens` for a whole prompt: system text, tools and pictures too. Google counts it against no limit of `generateContent`. */
 export async function countAtGoogle(
@@ -14,7 +14,7 @@ export async function countAtGoogle(
   });
   const { totalTokens } = body;
   if (typeof totalTokens !== "number" || !Number.isInteger(totalTokens) || totalTokens < 0) {
-    throw brokenOff("a count without totalTokens", call.secret);
+    throw connectionFailed("a count without totalTokens", call.secret);
   }
   return totalTokens;
 }

@@ -1,8 +1,8 @@
 import type { EmbedItem } from "../contract/embedding.ts";
 import { usageOf } from "./google_answer.ts";
-import { brokenOff } from "./google_failure.ts";
 import { type GoogleCall, jsonFromGoogle } from "./google_fetch.ts";
 import type { ProviderEmbedding } from "./provider.ts";
+import { connectionFailed } from "./upstream.ts";
 
 /** `embedContent`: one text. Batches are charged text by text, so the gateway books and sends them one by one. */
 export async function embedAtGoogle(
@@ -14,7 +14,7 @@ export async function embedAtGoogle(
     body: { ...call.item, model: `models/${call.model}` },
   });
   const { embedding } = body;
-  if (!isEmbedding(embedding)) throw brokenOff("an answer without an embedding", call.secret);
+  if (!isEmbedding(embedding)) throw connectionFailed("an answer without an embedding", call.secret);
   return { embedding, usage: usageOf(body) };
 }
 

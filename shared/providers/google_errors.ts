@@ -1,4 +1,4 @@
-import { badKey, noSuchModel, UNEXPLAINED_DENIAL_MS } from "./diagnoses.ts";
+import { badKey, noSuchModel, UNEXPLAINED_DENIAL_MS, upstreamsFault } from "./diagnoses.ts";
 import type { Diagnosis } from "./provider.ts";
 
 /** The body of a Google error, as far as it was readable: `error.message`, `error.details`, and the HTTP status. */
@@ -75,17 +75,10 @@ export function diagnoseGoogleError(error: GoogleError): Diagnosis {
     case 504:
       return { blames: "nobody", retryable: true, block: null, code: "upstream_timeout" };
   }
-  if (status >= 500) return { blames: "nobody", retryable: true, block: null, code: "upstream_unavailable" };
+  // No redirect is followed: whoever sends one is not the API.
+  if (status >= 500 || status < 400) return upstreamsFault(null);
   return callersFault(message);
 }
-
-/** No answer came at all, or one that broke off: nobody's fault, and worth another try. */
-export const CONNECTION_FAILED: Diagnosis = {
-  blames: "nobody",
-  retryable: true,
-  block: null,
-  code: "upstream_unavailable",
-};
 
 function deniedModel(message: string): Diagnosis {
   return /project has been denied access/i.test(message)

@@ -1,20 +1,13 @@
-import { diagnoseGoogleError } from "./google_errors.ts";
-import { errorIn } from "./google_failure.ts";
+import { GOOGLE_MANNERS } from "./google_failure.ts";
 import { GOOGLE_ORIGIN } from "./google_fetch.ts";
 import type { GoogleOptions } from "./google.ts";
 import { type KeyInquiry, type KeyInspector, MAX_LISTED_MODELS } from "./key_inspector.ts";
-import { connectionFailed, jsonFromUpstream, recordsIn, type UpstreamManners } from "./upstream.ts";
+import { connectionFailed, jsonFromUpstream, recordsIn } from "./upstream.ts";
 
 /** The longest page that Google gives. */
 const PAGE_SIZE = 1_000;
 /** Google names models so. */
 const PREFIX = "models/";
-
-const MANNERS: UpstreamManners = {
-  messageIn: (body) => errorIn(body)?.message ?? null,
-  diagnose: ({ status, body, message }) =>
-    diagnoseGoogleError({ status, message, details: errorIn(body)?.details ?? [] }),
-};
 
 /**
  * Asks Google about keys through its list of models, which is free of charge and counts against no limit of a model. A key
@@ -30,7 +23,7 @@ export function googleKeyInspector(options: GoogleOptions & { fetch?: typeof fet
       signal,
       // Not taken before it is needed: a test, or a wrapper around it, may have put another one in its place.
       fetch: options.fetch ?? fetch,
-      manners: MANNERS,
+      manners: GOOGLE_MANNERS,
     });
   };
   return {

@@ -1,13 +1,13 @@
 import type { Answer, Prompt } from "../contract/content.ts";
 import { readEvents } from "./event_stream.ts";
 import { AnswerSoFar, usageOf } from "./google_answer.ts";
-import { brokenOff, diagnosed, errorIn } from "./google_failure.ts";
+import { diagnosed, errorIn } from "./google_failure.ts";
 import { type GoogleCall, postToGoogle } from "./google_fetch.ts";
 import { type ProviderChunk, type ProviderEnd, ProviderFailure } from "./provider.ts";
+import { connectionFailed } from "./upstream.ts";
 
 /**
- * `streamGenerateContent` over the wire. The library would do, but for two things: it reads as fast as upstream sends,
- * whoever is listening, and it passes off an error in mid-stream as a chunk.
+ * `streamGenerateContent` over the wire, read no faster than it is pulled. An error may come in mid-stream.
  */
 export async function* streamFromGoogle(
   call: Omit<GoogleCall, "method" | "body"> & { prompt: Prompt },
@@ -31,11 +31,11 @@ export async function* streamFromGoogle(
     }
   } catch (thrown) {
     signal.throwIfAborted();
-    throw thrown instanceof ProviderFailure ? thrown : brokenOff(thrown, secret);
+    throw thrown instanceof ProviderFailure ? thrown : connectionFailed(thrown, secret);
   }
   signal.throwIfAborted();
   // A connection that closes in an orderly way looks like the end, and is none without a reason to finish.
-  if (!soFar.ended) throw brokenOff("the stream ended before the answer did", secret);
+  if (!soFar.ended) throw connectionFailed("the stream ended before the answer did", secret);
   return { verdict: soFar.verdict(), finishReason: soFar.finishReason, usage: soFar.usage };
 }
 

@@ -74,6 +74,7 @@ export const tokenCommands: Command[] = [
           tokens: readLimit(given, "tokens"),
           ttl: ttl === undefined ? undefined : readDuration("ttl", ttl),
         }),
+        redirect: "manual",
       });
       const body = await response.json().catch(() => ({}));
       if (body.error === "invalid_client") {

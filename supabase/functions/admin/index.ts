@@ -38,6 +38,7 @@ function open() {
       fetch(`${project.url}/functions/v1/llm-invoke${path}`, {
         ...init,
         headers: { ...init.headers as Record<string, string>, apikey: databaseKey },
+        redirect: "manual",
       }),
     background,
   };
