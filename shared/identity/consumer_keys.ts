@@ -2,6 +2,7 @@ import { GatewayError } from "../contract/gateway_error.ts";
 import type { Access } from "../ledger/access.ts";
 import { readConsumerSecret } from "../tokens/consumer_secret.ts";
 import { type Credential, notValid } from "./credentials.ts";
+import { tooManyWrong } from "./wrong_credentials.ts";
 
 export interface VerifiedConsumer {
   kind: "service" | "notebook";
@@ -15,7 +16,7 @@ const NOBODY = { keyId: "none", proof: "0".repeat(64) };
 /**
  * Asks the database whose secret a credential is. A wrong secret, an unknown id and a malformed one get the same answer for
  * the same work.
- * @throws GatewayError `credential_invalid`, `consumer_disabled`
+ * @throws GatewayError `credential_invalid`, `consumer_disabled`, `rate_limited`
  */
 export async function verifyConsumerSecret(
   credential: Credential,
@@ -26,6 +27,7 @@ export async function verifyConsumerSecret(
   const found = await access.authenticate(secret ?? NOBODY, address);
   // A disabled consumer is told so only where the secret is right.
   if (found.status === "refused" && found.code === "consumer_disabled") throw new GatewayError(found.code);
+  if (found.status === "refused" && found.code === "rate_limited") throw tooManyWrong(found.retryAfterMs);
   if (found.status === "refused" || found.kind !== secret?.kind) throw notValid(credential.from);
   return { kind: found.kind, consumerId: found.consumerId, name: found.name };
 }

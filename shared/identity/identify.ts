@@ -9,14 +9,18 @@ import { type Credential, extractCredentials } from "./credentials.ts";
 import { type VerifiedConsumer, verifyConsumerSecret } from "./consumer_keys.ts";
 import { type ProjectKeys, type VerifiedKey, verifyProjectKey } from "./project_keys.ts";
 import { type VerifiedToken, verifyScopedToken } from "./scoped_tokens.ts";
+import { countingWrong } from "./wrong_credentials.ts";
 
 export interface Authorities {
   project: ProjectKeys;
   tokens: TokenRules;
   access: Pick<Access, "authenticate" | "noteRefusal">;
-  /** Lets the audit's note of a refusal be written after the response has gone. */
+  /** Lets the audit's note of an expired token be written after the response has gone. */
   background: (task: Promise<void>) => void;
 }
+
+/** How the audit calls the function. */
+const PLACE = "llm-invoke";
 
 type Verified = VerifiedKey | VerifiedConsumer | VerifiedToken;
 
@@ -24,12 +28,12 @@ type Verified = VerifiedKey | VerifiedConsumer | VerifiedToken;
  * Who sent a request: its credentials are extracted, then each of them verified, then the caller authorised. One that is
  * present but invalid is rejected, even beside a valid one.
  * @throws GatewayError `credential_missing`, `credential_invalid`, `credential_insufficient`, `consumer_disabled`,
- * `token_revoked`, `gateway_misconfigured`, `database_unavailable`
+ * `token_revoked`, `rate_limited`, `gateway_misconfigured`, `database_unavailable`
  */
 export async function identify(request: Request, authorities: Authorities): Promise<Caller> {
   const verified: Verified[] = [];
   for (const credential of extractCredentials(request)) {
-    verified.push(await verify(credential, authorities, () => addressOf(request)));
+    verified.push(await verify(credential, authorities, request));
   }
   return authorise(verified);
 }
@@ -37,19 +41,26 @@ export async function identify(request: Request, authorities: Authorities): Prom
 async function verify(
   credential: Credential,
   { project, tokens, access, background }: Authorities,
-  address: () => string | null,
+  request: Request,
 ): Promise<Verified> {
   // The database counts those that it refuses itself.
   if (looksLikeConsumerSecret(credential.value)) {
-    return await verifyConsumerSecret(credential, access, address());
+    return await verifyConsumerSecret(credential, access, addressOf(request));
   }
   try {
-    return looksLikeJwt(credential.value)
-      ? await verifyScopedToken(credential, tokens)
-      : await verifyProjectKey(credential, project);
+    return await countingWrong<Verified>(
+      request,
+      PLACE,
+      access,
+      () =>
+        looksLikeJwt(credential.value)
+          ? verifyScopedToken(credential, tokens)
+          : verifyProjectKey(credential, project),
+    );
   } catch (thrown) {
-    if (thrown instanceof GatewayError && thrown.status === 401) {
-      background(access.noteRefusal(thrown.code, address(), "llm-invoke").catch(() => {}));
+    // Its holder fetches another one, and need not wait for the audit.
+    if (thrown instanceof GatewayError && thrown.code === "token_revoked") {
+      background(access.noteRefusal(thrown.code, addressOf(request), PLACE).then(() => {}, () => {}));
     }
     throw thrown;
   }

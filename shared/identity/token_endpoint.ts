@@ -145,8 +145,8 @@ async function client(
     isProject = false;
   }
   if (!isProject) {
-    await access.noteRefusal("invalid_client", address, "issue-kaggle-token");
-    throw invalidClient();
+    const retryAfterMs = await access.noteRefusal("invalid_client", address, "issue-kaggle-token");
+    throw retryAfterMs === null ? invalidClient() : tooMany(retryAfterMs);
   }
   if (clientId === null) {
     throw new OauthRefusal(
@@ -162,15 +162,20 @@ function refusalOf(issue: Extract<Issue, { status: "refused" }>): OauthRefusal {
     case "invalid_client":
       return invalidClient();
     case "rate_limited":
-      return new OauthRefusal(
-        "temporarily_unavailable",
-        "too many tokens were asked for: use the one you have, and come back after retry-after",
-        429,
-        retryHeaders(issue.retryAfterMs),
-      );
+      return tooMany(issue.retryAfterMs);
     default:
       return new OauthRefusal(issue.code, issue.detail ?? "not allowed");
   }
+}
+
+/** By one consumer, or with wrong secrets by one network. */
+function tooMany(retryAfterMs: number | null): OauthRefusal {
+  return new OauthRefusal(
+    "temporarily_unavailable",
+    "too many tokens were asked for: use the one you have, and come back after retry-after",
+    429,
+    retryHeaders(retryAfterMs),
+  );
 }
 
 /** The same words for a wrong secret and for an unknown consumer. */

@@ -11,7 +11,9 @@ export interface Proof {
 
 export type Authentication =
   | { status: "known"; consumerId: string; name: string; kind: "service" | "notebook" }
-  | { status: "refused"; code: "credential_invalid" | "consumer_disabled" };
+  | { status: "refused"; code: "credential_invalid" | "consumer_disabled" }
+  /** Wrong, and one of too many that came from the same network. */
+  | { status: "refused"; code: "rate_limited"; retryAfterMs: number | null };
 
 export interface IssueInput {
   /** Null: the project's own key asks, for `consumer`. */
@@ -50,8 +52,11 @@ export type Issue =
 export interface Access {
   authenticate(proof: Proof, address: string | null): Promise<Authentication>;
   issueToken(input: IssueInput): Promise<Issue>;
-  /** Counts a credential that was refused without asking the database. */
-  noteRefusal(code: string, address: string | null, place: string): Promise<void>;
+  /**
+   * Counts a credential that was refused without asking the database. Answers null, or milliseconds to come back after where
+   * too many wrong ones came from the same network.
+   */
+  noteRefusal(code: string, address: string | null, place: string): Promise<number | null>;
 }
 
 /** A function's request waits for it, so it is given up sooner than a reservation would be. */
@@ -64,8 +69,17 @@ const authentication = z.discriminatedUnion("status", [
     name: z.string(),
     kind: z.enum(["service", "notebook"]),
   }).transform(({ consumer_id, ...row }) => ({ ...row, consumerId: consumer_id })),
-  z.object({ status: z.literal("refused"), code: z.enum(["credential_invalid", "consumer_disabled"]) }),
+  z.discriminatedUnion("code", [
+    z.object({ status: z.literal("refused"), code: z.enum(["credential_invalid", "consumer_disabled"]) }),
+    z.object({
+      status: z.literal("refused"),
+      code: z.literal("rate_limited"),
+      retry_after_ms: z.number().nullable(),
+    }).transform(({ retry_after_ms, ...row }) => ({ ...row, retryAfterMs: retry_after_ms })),
+  ]),
 ]);
+
+const noted = z.object({ code: z.string(), retry_after_ms: z.number().nullable() });
 
 const issue = z.discriminatedUnion("status", [
   z.object({
@@ -126,7 +140,14 @@ export function createAccess(transport: Transport, timeoutMs = ACCESS_TIMEOUT_MS
         timeoutMs,
       ),
     noteRefusal: async (code, address, place) => {
-      await call(transport, "eve_log_refused_token", { code, address, place }, z.unknown(), timeoutMs);
+      const refusal = await call(
+        transport,
+        "eve_log_refused_token",
+        { code, address, place },
+        noted,
+        timeoutMs,
+      );
+      return refusal.code === "rate_limited" ? refusal.retry_after_ms : null;
     },
   };
 }

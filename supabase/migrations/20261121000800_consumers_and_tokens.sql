@@ -63,7 +63,8 @@ create table if not exists eve.access_refusals (
   times integer not null default 1,
   primary key (minute, place, code, address, subject)
 );
-comment on table eve.access_refusals is 'Audit: credentials that were refused, counted per minute, address and consumer, so that a flood of them does not fill the disk.';
+comment on table eve.access_refusals is 'Audit: credentials that were refused, counted per minute, network and consumer, so that a flood of them does not fill the disk.';
+comment on column eve.access_refusals.address is 'Where it came from, as eve.network_of says; empty: unknown; others: all that came after the minute''s number of rows was used up.';
 comment on column eve.access_refusals.subject is 'The consumer whose credential it claimed to be; empty: nobody''s.';
 
 create table if not exists eve.issue_windows (
@@ -72,7 +73,8 @@ create table if not exists eve.issue_windows (
   used integer not null,
   used_before integer not null
 ) with (fillfactor = 70);
-comment on table eve.issue_windows is 'Tokens asked for in this minute and the one before, per address and per consumer.';
+create index if not exists issue_windows_minute_idx on eve.issue_windows (minute);
+comment on table eve.issue_windows is 'Tokens asked for, and wrong credentials sent, in this minute and the one before: per network and per consumer.';
 
 create table if not exists eve.consumer_minutes (
   consumer_id uuid primary key references eve.consumers (id) on delete cascade,
@@ -83,7 +85,8 @@ comment on table eve.consumer_minutes is 'Requests of a consumer with an rpm in 
 
 insert into eve.settings (name, value, description) values
   ('issue_per_consumer_minute', 10, 'Tokens that one consumer may ask for in a minute.'),
-  ('issue_per_address_minute', 30, 'Times that one address may ask for a token in a minute, with a right secret or a wrong one.')
+  ('issue_per_address_minute', 30, 'Times that one network (an IPv4 address, an IPv6 /64) may ask for a token in a minute, with a right secret or a wrong one; and wrong credentials that it may send elsewhere.'),
+  ('refusal_rows_per_minute', 1000, 'Refused credentials are noted in so many rows a minute; those of further networks are counted together.')
 on conflict (name) do nothing;
 
 -- What is kept of a secret. The secret has 256 random bits, which no amount of computing guesses, so a slow hash would add
@@ -138,8 +141,34 @@ as $$
   );
 $$;
 
+-- The network that an address belongs to, which is what refusals are counted by: an IPv4 address itself, also where it is
+-- written as IPv6; of IPv6 the /64, since whoever has one address has all of those. Empty: not an address.
+create or replace function eve.network_of(address text)
+returns text
+language plpgsql
+immutable
+set search_path = ''
+as $$
+declare
+  -- Without an IPv6 address's zone, and without the port that some proxies write after IPv4.
+  v_text constant text := regexp_replace(split_part(network_of.address, '%', 1), '^(\d+(?:\.\d+){3}):\d+$', '\1');
+  v_address inet;
+begin
+  if v_text is null or not pg_input_is_valid(v_text, 'inet') then
+    return '';
+  end if;
+  v_address := v_text::inet;
+  if family(v_address) = 4 then
+    return host(v_address);
+  elsif v_address << '::ffff:0:0/96'::inet then
+    return host('0.0.0.0'::inet + (v_address - '::ffff:0:0'::inet));
+  end if;
+  return network(set_masklen(v_address, 64))::text;
+end;
+$$;
+
 -- Counts a refused credential, and answers the refusal. An id that belongs to nobody is not written down: it would be a
--- way to write whatever one likes.
+-- way to write whatever one likes. Nor is there a row for each of a flood's networks: see refusal_rows_per_minute.
 create or replace function eve.refuse_access(
   place text, code text, key_id text, address text, detail text default null, wait_ms bigint default null
 )
@@ -148,14 +177,27 @@ language plpgsql
 volatile
 set search_path = ''
 as $$
+declare
+  v_minute constant timestamptz := date_trunc('minute', eve.clock());
+  v_place constant text := left(refuse_access.place, 40);
+  v_address text := eve.network_of(refuse_access.address);
+  v_subject text := coalesce((select c.name from eve.consumers c where c.key_id = refuse_access.key_id), '');
+  v_most bigint;
 begin
-  insert into eve.access_refusals (minute, place, code, address, subject)
-  values (
-    date_trunc('minute', eve.clock()), left(refuse_access.place, 40), refuse_access.code,
-    coalesce(left(refuse_access.address, 100), ''),
-    coalesce((select c.name from eve.consumers c where c.key_id = refuse_access.key_id), '')
-  )
-  on conflict on constraint access_refusals_pkey do update set times = access_refusals.times + 1;
+  update eve.access_refusals r
+  set times = r.times + 1
+  where r.minute = v_minute and r.place = v_place and r.code = refuse_access.code and r.address = v_address
+    and r.subject = v_subject;
+  if not found then
+    select s.value into v_most from eve.settings s where s.name = 'refusal_rows_per_minute';
+    if (select count(*) from (select from eve.access_refusals r where r.minute = v_minute limit v_most) noted) >= v_most then
+      v_address := 'others';
+      v_subject := '';
+    end if;
+    insert into eve.access_refusals (minute, place, code, address, subject)
+    values (v_minute, v_place, refuse_access.code, v_address, v_subject)
+    on conflict on constraint access_refusals_pkey do update set times = access_refusals.times + 1;
+  end if;
   return jsonb_build_object(
     'status', 'refused', 'code', refuse_access.code, 'detail', refuse_access.detail,
     'retry_after_ms', refuse_access.wait_ms
@@ -200,6 +242,48 @@ begin
     );
   end if;
   return 0;
+end;
+$$;
+
+-- One more turn of a network, likewise. `shared`: what is counted here is not one address alone, so a right credential must
+-- not be refused because of it: an IPv6 /64, what is no address, and all networks beyond refusal_rows_per_minute.
+create or replace function eve.take_network_turn(kind text, address text, out wait_ms bigint, out shared boolean)
+language plpgsql
+volatile
+set search_path = ''
+as $$
+declare
+  v_network text := eve.network_of(take_network_turn.address);
+  v_minute constant bigint := eve.clock_ms() / 60000;
+  v_most constant bigint := (select s.value from eve.settings s where s.name = 'refusal_rows_per_minute');
+begin
+  if not exists (select from eve.issue_windows w where w.subject = take_network_turn.kind || ' ' || v_network)
+    and (select count(*) from (select from eve.issue_windows w where w.minute = v_minute limit v_most) noted) >= v_most then
+    v_network := 'others';
+  end if;
+  shared := v_network = 'others' or v_network like '%/64' or v_network = '' and take_network_turn.address is not null;
+  wait_ms := eve.take_issue_turn(
+    take_network_turn.kind || ' ' || v_network,
+    (select s.value from eve.settings s where s.name = 'issue_per_address_minute')
+  );
+end;
+$$;
+
+-- Counts a wrong credential against its network, and answers the refusal: beyond the minute's number it is when to come
+-- back, and no longer what was wrong. A right credential is not asked about this.
+create or replace function eve.refuse_wrong(place text, code text, key_id text, address text)
+returns jsonb
+language plpgsql
+volatile
+set search_path = ''
+as $$
+declare
+  v_turn constant record := eve.take_network_turn('wrong', refuse_wrong.address);
+begin
+  if v_turn.wait_ms > 0 then
+    return eve.refuse_access(refuse_wrong.place, 'rate_limited', null, refuse_wrong.address, null, v_turn.wait_ms);
+  end if;
+  return eve.refuse_access(refuse_wrong.place, refuse_wrong.code, refuse_wrong.key_id, refuse_wrong.address);
 end;
 $$;
 
@@ -480,10 +564,13 @@ declare
     eve_authenticate_consumer.key_id, eve_authenticate_consumer.proof
   );
 begin
-  if v_consumer.id is null or not v_consumer.is_active then
+  if v_consumer.id is null then
+    return eve.refuse_wrong(
+      eve_authenticate_consumer.place, 'credential_invalid', eve_authenticate_consumer.key_id, eve_authenticate_consumer.address
+    );
+  elsif not v_consumer.is_active then
     return eve.refuse_access(
-      eve_authenticate_consumer.place, case when v_consumer.id is null then 'credential_invalid' else 'consumer_disabled' end,
-      eve_authenticate_consumer.key_id, eve_authenticate_consumer.address
+      eve_authenticate_consumer.place, 'consumer_disabled', eve_authenticate_consumer.key_id, eve_authenticate_consumer.address
     );
   end if;
   return jsonb_build_object(
@@ -513,7 +600,8 @@ declare
   v_place constant text := 'issue-kaggle-token';
   v_consumer eve.consumers;
   v_token eve.scoped_tokens;
-  v_wait_ms bigint;
+  v_turn record;
+  v_wait_ms bigint := 0;
   v_detail text;
   v_ttl_s integer;
   v_now constant timestamptz := date_trunc('second', eve.clock());
@@ -522,13 +610,11 @@ begin
     raise exception 'give key_id and proof, or consumer' using errcode = 'EV400';
   end if;
   if eve_issue_token.key_id is not null then
-    -- Everybody's attempts count against the address; only the holder's count against the consumer, or anybody could
+    -- Everybody's attempts count against the network; only the holder's count against the consumer, or anybody could
     -- use up its turns.
-    v_wait_ms := eve.take_issue_turn(
-      'address ' || coalesce(left(eve_issue_token.address, 100), ''),
-      (select s.value from eve.settings s where s.name = 'issue_per_address_minute')
-    );
-    if v_wait_ms > 0 then
+    v_turn := eve.take_network_turn('address', eve_issue_token.address);
+    v_wait_ms := v_turn.wait_ms;
+    if v_wait_ms > 0 and not v_turn.shared then
       return eve.refuse_access(v_place, 'rate_limited', null, eve_issue_token.address, null, v_wait_ms);
     end if;
     v_consumer := eve.consumer_of_secret(eve_issue_token.key_id, eve_issue_token.proof);
@@ -538,7 +624,9 @@ begin
   else
     select * into v_consumer from eve.consumers c where c.name = eve_issue_token.consumer and c.kind <> 'project';
   end if;
-  if v_consumer.id is null then
+  if v_consumer.id is null and v_wait_ms > 0 then
+    return eve.refuse_access(v_place, 'rate_limited', null, eve_issue_token.address, null, v_wait_ms);
+  elsif v_consumer.id is null then
     return eve.refuse_access(v_place, 'invalid_client', eve_issue_token.key_id, eve_issue_token.address);
   end if;
 
@@ -673,7 +761,8 @@ end;
 $$;
 comment on function public.eve_token_revoke is 'Ends one token, or all of a consumer''s, for good: the next reservation refuses it.';
 
--- A token that was refused before it reached a reservation, because its signature or its times do not hold.
+-- A credential that was refused without asking the database. A token whose time has passed was a right one, and its holder
+-- has to learn that it is the time: only wrong ones are counted against their network.
 create or replace function public.eve_log_refused_token(
   code text, address text default null, place text default 'llm-invoke'
 )
@@ -682,11 +771,15 @@ language sql
 volatile
 set search_path = ''
 as $$
-  select eve.refuse_access(
-    eve_log_refused_token.place, left(eve_log_refused_token.code, 40), null, eve_log_refused_token.address
-  );
+  select case
+    when eve_log_refused_token.code = 'token_revoked'
+      then eve.refuse_access(eve_log_refused_token.place, eve_log_refused_token.code, null, eve_log_refused_token.address)
+    else eve.refuse_wrong(
+      eve_log_refused_token.place, left(eve_log_refused_token.code, 40), null, eve_log_refused_token.address
+    )
+  end;
 $$;
-comment on function public.eve_log_refused_token is 'Counts a credential that was refused without asking the database.';
+comment on function public.eve_log_refused_token is 'Counts a credential that was refused without asking the database; says whether its network has sent too many.';
 
 do $$
 declare

@@ -297,6 +297,129 @@ describe("asking for tokens", () => {
   });
 });
 
+describe("wrong secrets of one network", () => {
+  const wrong = () => ({ keyId: "0".repeat(16), proof: "0".repeat(64) });
+  const askToken = ({ keyId, proof }: { keyId: string; proof: string }, address: string | null) =>
+    call("eve_issue_token", { key_id: keyId, proof, address });
+  const callWith = ({ keyId, proof }: { keyId: string; proof: string }, address: string | null) =>
+    call("eve_authenticate_consumer", { key_id: keyId, proof, address });
+  const noted = (address: string | null, code = "credential_invalid", place = "llm-invoke") =>
+    call("eve_log_refused_token", { code, address, place });
+  const codes = (answers: { code: string }[]) => Object.groupBy(answers, ({ code }) => code);
+  const rows = async () => {
+    const [row] = await sql`
+      select (select count(*)::int from eve.access_refusals) as refusals, (select count(*)::int from eve.issue_windows) as windows`;
+    return row as unknown as { refusals: number; windows: number };
+  };
+  /** 400 addresses of one /64. */
+  const neighbours = Array.from({ length: 400 }, (_, n) => `2001:db8:1:2:${(n * 163).toString(16)}::${n}`);
+  const each = async <Answer>(
+    addresses: readonly (string | null)[],
+    ask: (address: string | null) => Answer,
+  ) => {
+    const answers: Awaited<Answer>[] = [];
+    for (const address of addresses) answers.push(await ask(address));
+    return answers;
+  };
+
+  test.each([
+    ["203.0.113.7", "203.0.113.7"],
+    ["203.0.113.7:51234", "203.0.113.7"],
+    ["::ffff:203.0.113.7", "203.0.113.7"],
+    ["::FFFF:cb00:7107", "203.0.113.7"],
+    ["0:0:0:0:0:ffff:203.0.113.7", "203.0.113.7"],
+    ["2001:db8:1:2::1", "2001:db8:1:2::/64"],
+    ["2001:DB8:1:2:ffff:ffff:ffff:ffff", "2001:db8:1:2::/64"],
+    ["2001:db8:1:3::1", "2001:db8:1:3::/64"],
+    ["fe80::1%eth0", "fe80::/64"],
+    ["::1", "::/64"],
+    ["unknown", ""],
+    ["others", ""],
+    ["", ""],
+    [null, ""],
+  ])("%s belongs to %s", async (address, network) => {
+    const [row] = await sql`select eve.network_of(${address}) as network`;
+    expect(row!.network).toBe(network);
+  });
+
+  test.each<[string, (address: string | null) => Promise<{ code: string }>, string]>([
+    ["for a token", (address) => askToken(wrong(), address), "invalid_client"],
+    ["to call with", (address) => callWith(wrong(), address), "credential_invalid"],
+    ["that nobody had to look up", (address) => noted(address), "credential_invalid"],
+    [
+      "of the project's, for a token",
+      (address) => noted(address, "invalid_client", "issue-kaggle-token"),
+      "invalid_client",
+    ],
+  ])("%s, from all over an IPv6 /64: 30 a minute, and a row or two", async (_, ask, code) => {
+    const answers = codes(await each(neighbours, ask));
+    expect(answers[code]).toHaveLength(30);
+    expect(answers.rate_limited).toHaveLength(370);
+    expect(answers.rate_limited![0]).toMatchObject({ status: "refused", retry_after_ms: expect.any(Number) });
+    expect(await rows()).toEqual({ refusals: 2, windows: 1 });
+    // Another network has turns of its own, and so has this one when two minutes have passed.
+    expect(await ask("2001:db8:1:3::1")).toMatchObject({ code });
+    await clock.advance(120_000);
+    expect(await ask(neighbours[0]!)).toMatchObject({ code });
+  });
+
+  test("of IPv4 are counted by address, however it is written", async () => {
+    const spellings = ["203.0.113.7", "::ffff:203.0.113.7", "203.0.113.7:1024", "::ffff:cb00:7107"];
+    const addresses = Array.from({ length: 40 }, (_, n) => spellings[n % spellings.length]!);
+    expect(codes(await each(addresses, (address) => callWith(wrong(), address))).rate_limited).toHaveLength(
+      10,
+    );
+    expect(await callWith(wrong(), "203.0.113.8")).toMatchObject({ code: "credential_invalid" });
+    expect(await rows()).toEqual({ refusals: 3, windows: 2 });
+  });
+
+  test("lock nobody out who has a right one: not of the /64, and for calls not even of the address", async () => {
+    const bot = await add("bot", { kind: "service" });
+    const notes = await add("notes");
+    for (const address of [neighbours[0]!, "203.0.113.7"]) {
+      await each(Array(40).fill(address), (address) => callWith(wrong(), address));
+      await each(Array(40).fill(address), (address) => askToken(wrong(), address));
+      expect(await callWith(bot.secret, address)).toMatchObject({ status: "known", name: "bot" });
+    }
+    expect(await askToken(notes.secret, neighbours[0]!)).toMatchObject({ status: "issued" });
+    expect(await askToken(notes.secret, neighbours[1]!)).toMatchObject({ status: "issued" });
+  });
+
+  test("do not count where the secret is right and something else is not", async () => {
+    const { secret } = await add("bot", { kind: "service" });
+    await call("eve_consumer_enable", { name: "bot", enabled: false });
+    const answers = await each(Array(40).fill("203.0.113.7"), (address) => callWith(secret, address));
+    expect(Object.keys(codes(answers))).toEqual(["consumer_disabled"]);
+    const expired = await each(Array(40).fill("203.0.113.7"), (address) => noted(address, "token_revoked"));
+    expect(Object.keys(codes(expired))).toEqual(["token_revoked"]);
+  });
+
+  test("of very many networks get so many rows a minute and no more", async () => {
+    await sql`update eve.settings set value = 50 where name = 'refusal_rows_per_minute'`;
+    try {
+      const many = Array.from({ length: 300 }, (_, n) => `2001:db8:${n.toString(16)}::1`);
+      const answers = codes(await each(many, (address) => callWith(wrong(), address)));
+      // 50 with turns of their own, all others with the turns of one.
+      expect(answers.credential_invalid).toHaveLength(80);
+      await each(many, (address) => askToken(wrong(), address));
+      const { refusals, windows } = await rows();
+      expect(refusals).toBeLessThanOrEqual(50 + 4);
+      expect(windows).toBeLessThanOrEqual(50 + 2);
+      expect(await sql`select sum(times)::int as times from eve.access_refusals`).toEqual([{ times: 600 }]);
+      // Whoever is right is not held up by the crowd.
+      const notes = await add("notes");
+      expect(await askToken(notes.secret, "203.0.113.99")).toMatchObject({ status: "issued" });
+      await clock.advance(60_000);
+      await callWith(wrong(), "203.0.113.98");
+      expect(await sql`select address from eve.access_refusals order by minute desc limit 1`).toEqual([
+        { address: "203.0.113.98" },
+      ]);
+    } finally {
+      await sql`update eve.settings set value = 1000 where name = 'refusal_rows_per_minute'`;
+    }
+  });
+});
+
 describe("a consumer's own minute", () => {
   const turn = async (id: string, rpm: number) => {
     const [row] = await sql`select eve.consumer_minute_wait(${id}, ${rpm}, ${clock.nowMs()}) as wait`;

@@ -33,7 +33,8 @@ create table eve.access_refusals (
   constraint access_refusals_pkey PRIMARY KEY (minute, place, code, address, subject)
 );
 alter table eve.access_refusals enable row level security;
-comment on table eve.access_refusals is 'Audit: credentials that were refused, counted per minute, address and consumer, so that a flood of them does not fill the disk.';
+comment on table eve.access_refusals is 'Audit: credentials that were refused, counted per minute, network and consumer, so that a flood of them does not fill the disk.';
+comment on column eve.access_refusals.address is 'Where it came from, as eve.network_of says; empty: unknown; others: all that came after the minute''s number of rows was used up.';
 comment on column eve.access_refusals.subject is 'The consumer whose credential it claimed to be; empty: nobody''s.';
 
 create table eve.adopted_rows (
@@ -294,7 +295,8 @@ create table eve.issue_windows (
   constraint issue_windows_pkey PRIMARY KEY (subject)
 ) with (fillfactor=70);
 alter table eve.issue_windows enable row level security;
-comment on table eve.issue_windows is 'Tokens asked for in this minute and the one before, per address and per consumer.';
+CREATE INDEX issue_windows_minute_idx ON eve.issue_windows USING btree (minute);
+comment on table eve.issue_windows is 'Tokens asked for, and wrong credentials sent, in this minute and the one before: per network and per consumer.';
 
 create table eve.job_contents (
   job_id uuid not null,
@@ -1658,6 +1660,13 @@ create function eve.metric_keys()
   security invoker
   set search_path="";
 
+create function eve.network_of(address text)
+  returns text
+  language plpgsql
+  immutable
+  security invoker
+  set search_path="";
+
 create function eve.next_pacific_midnight(ms bigint)
   returns bigint
   language sql
@@ -1760,6 +1769,13 @@ create function eve.refuse_access(
     detail text DEFAULT NULL::text,
     wait_ms bigint DEFAULT NULL::bigint
   )
+  returns jsonb
+  language plpgsql
+  volatile
+  security invoker
+  set search_path="";
+
+create function eve.refuse_wrong(place text, code text, key_id text, address text)
   returns jsonb
   language plpgsql
   volatile
@@ -1928,6 +1944,13 @@ create function eve.sweep_step(state jsonb)
 
 create function eve.take_issue_turn(subject text, per_minute bigint)
   returns bigint
+  language plpgsql
+  volatile
+  security invoker
+  set search_path="";
+
+create function eve.take_network_turn(kind text, address text, OUT wait_ms bigint, OUT shared boolean)
+  returns record
   language plpgsql
   volatile
   security invoker
@@ -2290,7 +2313,7 @@ create function public.eve_log_refused_token(
   volatile
   security invoker
   set search_path="";
-comment on function public.eve_log_refused_token is 'Counts a credential that was refused without asking the database.';
+comment on function public.eve_log_refused_token is 'Counts a credential that was refused without asking the database; says whether its network has sent too many.';
 
 create function public.eve_maintenance_begin(
     operation text,

@@ -378,3 +378,60 @@ async function settled(): Promise<void> {
   }
   throw new Error("a reservation is still open");
 }
+
+describe("wrong secrets from all over an IPv6 /64", () => {
+  /** Each from an address of its own, as the platform's proxy would tell it. */
+  const guesses = async (guess: (from: Record<string, string>) => Promise<number>) => {
+    const statuses: Record<number, number> = {};
+    for (let n = 0; n < 40; n++) {
+      const status = await guess({ "cf-connecting-ip": `2001:db8:0:1::${n.toString(16)}` });
+      statuses[status] = (statuses[status] ?? 0) + 1;
+    }
+    // Where the minute turns meanwhile, a guess or two more are told that they are wrong.
+    expect(statuses[401]).toBeGreaterThanOrEqual(30);
+    expect(statuses[401]).toBeLessThanOrEqual(33);
+    expect(statuses[429]).toBe(40 - statuses[401]!);
+  };
+  const statusOf = async (response: Response) => {
+    await response.body?.cancel();
+    return response.status;
+  };
+  const secret = (name: string) => `${name}_${"0".repeat(16)}_${"0".repeat(64)}`;
+  const NEIGHBOUR = { "cf-connecting-ip": "2001:db8:0:1:ffff::1" };
+
+  test.each([
+    ["a notebook's, for a token", () => secret("eve_notebook")],
+    ["the project's, for a token", () => "sb_secret_" + "0".repeat(31)],
+  ])("%s: 30 a minute, and its neighbour gets his token", async (_, wrong) => {
+    await sql`truncate eve.access_refusals`;
+    await guesses(async (from) =>
+      (await askToken({ client_secret: wrong(), client_id: "notes" }, from)).status
+    );
+    expect((await sql`select from eve.access_refusals`).length).toBeLessThanOrEqual(4);
+    expect((await askToken({ client_secret: notebook }, NEIGHBOUR)).status).toBe(200);
+    expect((await askToken({ client_secret: stack.keys.secret, client_id: "notes" }, NEIGHBOUR)).status).toBe(
+      200,
+    );
+  });
+
+  test.each([
+    ["a service's", () => secret("eve_service")],
+    ["the project's", () => "sb_secret_" + "0".repeat(31)],
+  ])("%s, to call with: 30 a minute, and its neighbour is served", async (_, wrong) => {
+    await sql`truncate eve.access_refusals`;
+    await guesses(async (from) => statusOf(await ask({ apikey: wrong(), ...from })));
+    expect((await sql`select from eve.access_refusals`).length).toBeLessThanOrEqual(4);
+    expect(await statusOf(await ask({ apikey: service, ...NEIGHBOUR }))).toBe(200);
+    expect(await statusOf(await ask({ apikey: stack.keys.secret, ...NEIGHBOUR }))).toBe(200);
+  });
+
+  test.each([
+    ["maintenance", "GET", "/metrics"],
+    ["admin", "GET", "/whoami"],
+  ])("the project's, at %s: 30 a minute", async (name, method, path) => {
+    const at = (apikey: string, from: Record<string, string>) =>
+      fetch(`${FUNCTIONS()}/${name}${path}`, { method, headers: { apikey, ...from } });
+    await guesses(async (from) => statusOf(await at("sb_secret_" + "0".repeat(31), from)));
+    expect(await statusOf(await at(stack.keys.secret, NEIGHBOUR))).not.toBe(429);
+  });
+});

@@ -6,6 +6,8 @@ import { edgeBackground as background } from "../../../shared/gateway/background
 import { environmentSecrets } from "../../../shared/gateway/secrets.ts";
 import { readSettings } from "../../../shared/gateway/settings.ts";
 import { identifyAdministrator } from "../../../shared/identity/administrator.ts";
+import { countingWrong } from "../../../shared/identity/wrong_credentials.ts";
+import { createAccess } from "../../../shared/ledger/access.ts";
 import { createAdmin } from "../../../shared/ledger/admin.ts";
 import { createLedger } from "../../../shared/ledger/ledger.ts";
 import { createReading } from "../../../shared/ledger/reading.ts";
@@ -22,9 +24,16 @@ function open() {
   const { project, databaseKey, googleBaseUrl } = readSettings(variable);
   const transport = rpcTransport({ url: project.url, secretKey: databaseKey });
   const stages = createStages(transport);
+  const access = createAccess(transport);
   const apiKey = project.publishableKeys.default ?? databaseKey;
   return {
-    identify: (request: Request) => identifyAdministrator(request, { project, apiKey, stages, fetch }),
+    identify: (request: Request) =>
+      countingWrong(
+        request,
+        "admin",
+        access,
+        () => identifyAdministrator(request, { project, apiKey, stages, fetch }),
+      ),
     stages,
     reading: createReading(transport),
     admin: createAdmin(transport),

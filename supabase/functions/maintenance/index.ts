@@ -4,6 +4,8 @@ import { edgeBackground as background } from "../../../shared/gateway/background
 import { environmentSecrets } from "../../../shared/gateway/secrets.ts";
 import { readSettings } from "../../../shared/gateway/settings.ts";
 import { requireSecretKey } from "../../../shared/identity/require_secret_key.ts";
+import { countingWrong } from "../../../shared/identity/wrong_credentials.ts";
+import { createAccess } from "../../../shared/ledger/access.ts";
 import { rpcTransport } from "../../../shared/ledger/rpc_transport.ts";
 import { alertChannels, alertsOperation } from "../../../shared/maintenance/alerts.ts";
 import { createMaintenanceEntrance } from "../../../shared/maintenance/entrance.ts";
@@ -22,7 +24,9 @@ const log = createLog(variable("EVE_LOG_LEVEL"));
 function open() {
   const { project, databaseKey, googleBaseUrl } = readSettings(variable);
   const call = rpcTransport({ url: project.url, secretKey: databaseKey });
-  const authorise = (request: Request) => requireSecretKey(request, project);
+  const access = createAccess(call);
+  const authorise = (request: Request) =>
+    countingWrong(request, "maintenance", access, () => requireSecretKey(request, project));
   const alerts = alertsOperation(alertChannels(variable, new URL(project.url).host));
   const stages = providersSync({ seal: () => createSeal(variable(ADMIN_SECRET_VARIABLE)), read: variable });
   return {

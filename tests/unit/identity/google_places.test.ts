@@ -16,7 +16,7 @@ const who = (query: string, headers: Record<string, string> = {}) =>
     tokens: tokenRules(KEYS.url, []),
     access: {
       authenticate: () => Promise.resolve({ status: "refused", code: "credential_invalid" }),
-      noteRefusal: () => Promise.resolve(),
+      noteRefusal: () => Promise.resolve(null),
     },
     background: () => {},
   });

@@ -18,6 +18,8 @@ const SESSION = "eyJhbGciOiJIUzI1NiJ9.eyJyb2xlIjoiYXV0aGVudGljYXRlZCJ9.c2ln";
 const SERVICE = await mintConsumerSecret("service");
 const NOTEBOOK = await mintConsumerSecret("notebook");
 const DISABLED = await mintConsumerSecret("service");
+/** Wrong, from a network that has sent too many of those. */
+const CROWDED = await mintConsumerSecret("service");
 const CONSUMER_ID = "5f0c8f1e-7a7e-4bd7-9d0a-0d6a3c9f1a11";
 const TOKEN_ID = "9b7a3a52-30f7-4a9f-8a44-1f9b0a7c2b22";
 
@@ -26,6 +28,9 @@ const refusals: string[] = [];
 const access: Authorities["access"] = {
   authenticate: ({ keyId, proof }) => {
     const holder = [SERVICE, NOTEBOOK, DISABLED].find((one) => one.keyId === keyId && one.proof === proof);
+    if (keyId === CROWDED.keyId) {
+      return Promise.resolve({ status: "refused", code: "rate_limited", retryAfterMs: 12_000 });
+    }
     if (holder === DISABLED) return Promise.resolve({ status: "refused", code: "consumer_disabled" });
     return Promise.resolve(
       holder === undefined
@@ -35,9 +40,10 @@ const access: Authorities["access"] = {
   },
   noteRefusal: (code) => {
     refusals.push(code);
-    return Promise.resolve();
+    return tooManyWrong ? Promise.resolve(12_000) : Promise.resolve(null);
   },
 };
+let tooManyWrong = false;
 const RULES = tokenRules(KEYS.url, [{ kid: "now", key: new Uint8Array(32).fill(7) }]);
 
 const seconds = () => Math.floor(Date.now() / 1000);
@@ -205,6 +211,47 @@ describe("everybody else is refused, and told what to do", () => {
   test("no credential is repeated in the error", async () => {
     const error = await who({ apikey: "sb_secret_mistyped" }).catch((thrown) => thrown);
     expect(Deno.inspect(error, { depth: 10 })).not.toContain("sb_secret_mistyped");
+  });
+});
+
+describe("where too many wrong credentials came from the same network", () => {
+  const crowded = async <Answer>(ask: () => Promise<Answer>): Promise<Answer> => {
+    tooManyWrong = true;
+    try {
+      return await ask();
+    } finally {
+      tooManyWrong = false;
+    }
+  };
+
+  test.each<[string, Record<string, string>]>([
+    ["a wrong project key", { apikey: "sb_secret_wrong" }],
+    ["a forged token", { authorization: `Bearer ${SESSION}` }],
+    ["a wrong consumer's key", { apikey: CROWDED.text }],
+  ])("%s is told when to come back, and no longer what was wrong", async (_, headers) => {
+    await expect(crowded(() => who(headers))).rejects.toMatchObject({
+      code: "rate_limited",
+      status: 429,
+      retryAfterMs: 12_000,
+      publicMessage: expect.stringMatching(/wrong credentials came from your network/),
+    });
+  });
+
+  test("whoever has a right one is let in, and an expired token is told as that", async () => {
+    await expect(crowded(() => who({ apikey: SECRET }))).resolves.toMatchObject({ kind: "project" });
+    await expect(crowded(() => who({ apikey: SERVICE.text }))).resolves.toMatchObject({ kind: "service" });
+    const token = await tokenFor();
+    await expect(crowded(() => who({ apikey: token }))).resolves.toMatchObject({ kind: "notebook" });
+    const expired = await tokenFor(-60);
+    await expect(crowded(() => who({ apikey: expired }))).rejects.toMatchObject({ code: "token_revoked" });
+  });
+
+  test("a database that does not answer leaves a wrong one what it is", async () => {
+    const silent = { ...access, noteRefusal: () => Promise.reject(new Error("no connection")) };
+    const request = new Request("http://gateway/llm-invoke", { headers: { apikey: "sb_secret_wrong" } });
+    await expect(
+      identify(request, { project: KEYS, tokens: RULES, access: silent, background: () => {} }),
+    ).rejects.toMatchObject({ code: "credential_invalid" });
   });
 });
 
