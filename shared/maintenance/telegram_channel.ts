@@ -1,4 +1,5 @@
 import type { AlertMessage } from "../ledger/alerts.ts";
+import { redact } from "../providers/redact.ts";
 import { type AlertChannel, cut, post, type Telling } from "./alert_channel.ts";
 
 export interface TelegramOptions {
@@ -50,7 +51,7 @@ function tellingOf({ status, text }: { status: number; text: string }, token: st
   const retryAfter = parameters?.retry_after;
   return {
     ok: false,
-    error: cut(`status ${status}: ${description}`.replaceAll(token, "[redacted]"), 300) + moved,
+    error: cut(redact(`status ${status}: ${description}`, token), 300) + moved,
     retryAfterMs: typeof retryAfter === "number" && retryAfter >= 0 ? retryAfter * 1000 : null,
     // 400 is about this message or its chat; everything else is about the bot or its server.
     wholeChannel: status !== 400,
