@@ -532,6 +532,9 @@ declare
   v_class text := reserve_at_length.class;
   v_running eve.inflight;
   v_ended record;
+  v_seen boolean := false;
+  v_scope record;
+  v_same boolean;
   v_consumer record;
   v_token record;
   v_allowed text[];
@@ -621,25 +624,48 @@ begin
   end if;
   if v_running.request_no is not null
     and (reserve_at_length.attempt = 1 or v_running.state <> 'between' or reserve_at_length.attempt <> v_running.attempt + 1) then
-    return jsonb_build_object(
-      'status', 'duplicate', 'state', 'running', 'request_no', v_running.request_no, 'attempts', v_running.attempt,
-      'same_request', reserve_at_length.request_hash is not distinct from v_running.request_hash, 'result', null
-    );
+    select v_running.request_no, 'running' as state, v_running.attempt as attempts, v_running.request_hash,
+      v_running.requested_model, v_running.class, null::text as error_code, null::jsonb as result
+    into v_ended;
+    v_seen := true;
   elsif v_running.request_no is null then
-    select r.request_no, r.state, r.attempts, r.request_hash, r.error_code, kept.result
+    select r.request_no, r.state, r.attempts, r.request_hash, r.requested_model, r.class, r.error_code, kept.result
     into v_ended
     from eve.requests r
     left join eve.request_results kept on kept.request_no = r.request_no
     where r.consumer_id = v_consumer_id and r.request_id = reserve_at_length.request_id;
-    if found then
-      return jsonb_build_object(
-        'status', 'duplicate', 'state', v_ended.state, 'request_no', v_ended.request_no, 'attempts', v_ended.attempts,
-        'same_request', reserve_at_length.request_hash is not distinct from v_ended.request_hash,
-        'error_code', v_ended.error_code, 'result', v_ended.result
-      );
-    elsif reserve_at_length.attempt > 1 then
+    v_seen := found;
+    if not v_seen and reserve_at_length.attempt > 1 then
       raise exception 'attempt % of a request that is not running', reserve_at_length.attempt using errcode = 'EV404';
     end if;
+  end if;
+  if v_seen then
+    -- An id is its consumer's, and an answer belongs to a scope as well: whoever may use none of the models that he names
+    -- learns what any other id would tell him, and what was served by a model or in a class that he may not use is another
+    -- request.
+    select case
+        when t.models is null then c.models
+        when c.models is null then t.models
+        else array(select m from unnest(t.models) m where m = any (c.models))
+      end as models, c.max_class = 'batch' or t.class is not distinct from 'batch' as batch_only
+    into v_scope
+    from eve.consumers c
+    left join eve.scoped_tokens t on t.id = reserve_at_length.token_id
+    where c.id = v_consumer_id;
+    if not reserve_at_length.models && v_scope.models then
+      return eve.refuse(
+        'model_not_allowed', v_consumer_id, reserve_at_length.token_id, reserve_at_length.request_id, reserve_at_length.attempt, v_class,
+        reserve_at_length.door, reserve_at_length.models[1], reserve_at_length.tokens, reserve_at_length.trace_id
+      );
+    end if;
+    v_same := reserve_at_length.request_hash is not distinct from v_ended.request_hash
+      and (v_scope.models is null or v_ended.requested_model = any (v_scope.models))
+      and (v_ended.class = 'batch' or not v_scope.batch_only);
+    return jsonb_build_object(
+      'status', 'duplicate', 'state', v_ended.state, 'request_no', v_ended.request_no, 'attempts', v_ended.attempts,
+      'same_request', v_same, 'error_code', case when v_same then v_ended.error_code end,
+      'result', case when v_same then v_ended.result end
+    );
   end if;
 
 

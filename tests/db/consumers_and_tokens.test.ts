@@ -275,6 +275,102 @@ describe("a token", () => {
   });
 });
 
+describe("a request_id that another token of the same consumer has used", () => {
+  const ANSWER = { text: "for m alone" };
+  /** A notebook with two models, and a token of its own for each scope. */
+  async function tokens(...scopes: Record<string, unknown>[]) {
+    const { secret, consumer } = await add("notes", { models: ["m", "n"] });
+    const issued = [];
+    for (const scope of scopes) issued.push((await issue(secret, scope)).token_id as string);
+    return { consumerId: consumer.id as string, issued };
+  }
+  const ask = async (consumerId: string, tokenId: string | null, options: Record<string, unknown> = {}) => {
+    const { models = ["m"], hash = "same contents", class: asked = "interactive", id = "told" } = options;
+    const [row] = await sql`
+      select public.eve_reserve(
+        request_id => ${id as string}, models => ${models as string[]}, tokens => 10, consumer_id => ${consumerId},
+        token_id => ${tokenId}, class => ${asked as string}, request_hash => ${hash as string}
+      ) as answer`;
+    return row!.answer;
+  };
+  const answer = (grant: { request_no: number }) =>
+    sql`select public.eve_settle(
+      request_no => ${grant.request_no}, attempt => 1, outcome => 'succeeded', result => ${sql.json(ANSWER)}
+    )`;
+
+  test("within its scope: the kept answer, as with the token that asked first", async () => {
+    const { consumerId, issued: [first, renewed] } = await tokens({ models: ["m"] }, { models: ["m"] });
+    await answer(await ask(consumerId, first!));
+    for (const token of [first!, renewed!]) {
+      expect(await ask(consumerId, token)).toMatchObject({
+        status: "duplicate",
+        same_request: true,
+        result: ANSWER,
+      });
+    }
+  });
+
+  test.each(["answered", "still running"])(
+    "out of its models, %s: what any other id would get",
+    async (state) => {
+      const { consumerId, issued: [first, other] } = await tokens({ models: ["m"] }, { models: ["n"] });
+      const grant = await ask(consumerId, first!);
+      if (state === "answered") await answer(grant);
+      const told = await ask(consumerId, other!);
+      expect(told).toMatchObject({ status: "refused", code: "model_not_allowed", model: "m" });
+      expect(told).toEqual(await ask(consumerId, other!, { id: "never used" }));
+    },
+  );
+
+  test("out of its models in part: that the id is taken, and nothing of the answer", async () => {
+    const { consumerId, issued: [first, other] } = await tokens({}, { models: ["n"] });
+    const models = ["m", "n"];
+    await answer(await ask(consumerId, first!, { models }));
+    expect(await ask(consumerId, other!, { models })).toMatchObject({
+      status: "duplicate",
+      same_request: false,
+      result: null,
+    });
+    // One whose first model is the one that it may use has been answered by that.
+    await answer(await ask(consumerId, first!, { models: ["n", "m"], id: "by n" }));
+    expect(await ask(consumerId, other!, { models: ["n", "m"], id: "by n" })).toMatchObject({
+      same_request: true,
+      result: ANSWER,
+    });
+  });
+
+  test("out of its class: that the id is taken, and nothing of the answer; the other way round it is told", async () => {
+    const { consumerId, issued: [person, machine] } = await tokens({ class: "interactive" }, {
+      class: "batch",
+    });
+    await answer(await ask(consumerId, person!));
+    expect(await ask(consumerId, machine!)).toMatchObject({ same_request: false, result: null });
+    await answer(await ask(consumerId, machine!, { id: "by batch" }));
+    for (const token of [person!, machine!]) {
+      expect(await ask(consumerId, token, { id: "by batch" })).toMatchObject({
+        same_request: true,
+        result: ANSWER,
+      });
+    }
+  });
+
+  test("with other contents: nothing of the answer, whatever its scope", async () => {
+    const { consumerId, issued: [first] } = await tokens({});
+    await answer(await ask(consumerId, first!));
+    expect(await ask(consumerId, first!, { hash: "other contents" })).toMatchObject({
+      same_request: false,
+      result: null,
+    });
+  });
+
+  test("a service whose models were narrowed since is not told what it was told before", async () => {
+    const { consumer } = await add("bot", { kind: "service", models: ["m", "n"] });
+    await answer(await ask(consumer.id, null));
+    await sql`update eve.consumers set models = '{n}' where id = ${consumer.id}`;
+    expect(await ask(consumer.id, null)).toMatchObject({ status: "refused", code: "model_not_allowed" });
+  });
+});
+
 describe("asking for tokens", () => {
   test("ends at ten a minute for a consumer, and opens again", async () => {
     const { secret } = await add("notes");

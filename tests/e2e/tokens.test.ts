@@ -379,6 +379,38 @@ async function settled(): Promise<void> {
   throw new Error("a reservation is still open");
 }
 
+test("a kept answer goes to tokens of its scope: not to one without the model, nor to one of batch", async () => {
+  const other = "gemini-3.5-flash";
+  const secret = await add("two-models", "notebook", { models: [MODEL, other] });
+  const scoped = (scope: string) => tokenFor({ client_secret: secret, scope });
+  const [one, same, without, machine] = [
+    await scoped(`model:${MODEL}`),
+    await scoped(`model:${MODEL}`),
+    await scoped(`model:${other}`),
+    await scoped("class:batch"),
+  ];
+  const asked = { prompt: "Say who may read this", request_id: "kept-by-scope" };
+  const askWith = (token: string) => ask({ authorization: `Bearer ${token}` }, asked);
+  const first = await (await askWith(one)).json();
+  expect(first.text).toBeTruthy();
+  // Kept when it is settled, which is after the answer has gone.
+  await expect.poll(async () => (await askWith(one)).headers.get("x-eve-replayed")).toBe("true");
+  const replay = await askWith(same);
+  expect([replay.headers.get("x-eve-replayed"), (await replay.json()).text]).toEqual(["true", first.text]);
+  for (
+    const [token, status, code] of [[without, 403, "model_not_allowed"], [
+      machine,
+      409,
+      "request_id_reused",
+    ]] as const
+  ) {
+    const refused = await askWith(token);
+    const text = await refused.text();
+    expect([refused.status, JSON.parse(text).error.code]).toEqual([status, code]);
+    expect(text).not.toContain(first.text);
+  }
+});
+
 describe("wrong secrets from all over an IPv6 /64", () => {
   /** Each from an address of its own, as the platform's proxy would tell it. */
   const guesses = async (guess: (from: Record<string, string>) => Promise<number>) => {
