@@ -3,9 +3,9 @@ import { asGatewayError, GatewayError } from "../contract/gateway_error.ts";
 import type { Log } from "../contract/log.ts";
 import { pathWithin } from "../doors/entrance.ts";
 import { refuseNative } from "../doors/native_answer.ts";
-import { BODY_TIMEOUT_MS, readBody } from "../http/body.ts";
-import { parseJson } from "../http/json.ts";
+import { readJsonBody } from "../http/json_body.ts";
 import { jsonResponse } from "../http/json_response.ts";
+import { WorkBudget } from "../http/work_budget.ts";
 import { consumerRoutes } from "./consumer_routes.ts";
 import { type AllowedOrigins, forOrigin, preflightFor } from "./origins.ts";
 import { playgroundRoutes } from "./playground_routes.ts";
@@ -41,13 +41,14 @@ const ROUTES: readonly Route[] = [
  */
 export function createAdminEndpoint(options: AdminEndpointOptions): (request: Request) => Promise<Response> {
   let office: Office | null = null;
+  const budget = new WorkBudget(MAX_BODY_BYTES);
   return async (request) => {
     const origins = options.origins();
     if (request.method === "OPTIONS") return preflightFor(request, origins);
     const requestId = options.newId();
     try {
       office ??= options.open();
-      return forOrigin(await receive(request, office, options, requestId), request, origins);
+      return forOrigin(await receive(request, office, budget, options, requestId), request, origins);
     } catch (thrown) {
       const error = asGatewayError(thrown);
       if (error.status >= 500) {
@@ -62,6 +63,7 @@ export function createAdminEndpoint(options: AdminEndpointOptions): (request: Re
 async function receive(
   request: Request,
   office: Office,
+  budget: WorkBudget,
   { clock, functionName, log }: AdminEndpointOptions,
   requestId: string,
 ): Promise<Response> {
@@ -74,19 +76,24 @@ async function receive(
     const allow = [...here.map(({ method }) => method), "OPTIONS"].join(", ");
     throw new GatewayError("method_not_allowed", { headers: { allow } });
   }
-  const asked = route.method === "GET"
-    ? Object.fromEntries(new URL(request.url).searchParams)
-    : parseJson(await readBody(request, { maxBytes: MAX_BODY_BYTES, timeoutMs: BODY_TIMEOUT_MS, clock }));
-  if (route.method === "POST") {
-    log("info", "admin_action", {
-      request_id: requestId,
-      path,
-      administrator: administrator.id ?? "project",
-    });
+  const work = budget.begin(administrator.id ?? "project");
+  try {
+    const asked = route.method === "GET"
+      ? Object.fromEntries(new URL(request.url).searchParams)
+      : await readJsonBody(request, { maxBytes: MAX_BODY_BYTES, clock, work });
+    if (route.method === "POST") {
+      log("info", "admin_action", {
+        request_id: requestId,
+        path,
+        administrator: administrator.id ?? "project",
+      });
+    }
+    const visit = { office, administrator, requestId, signal: request.signal };
+    const answer = await route.serve(visit, asked, rest(route.path, path) ?? "");
+    return answer instanceof Response ? answer : jsonResponse(200, answer, requestId);
+  } finally {
+    work.end();
   }
-  const visit = { office, administrator, requestId, signal: request.signal };
-  const answer = await route.serve(visit, asked, rest(route.path, path) ?? "");
-  return answer instanceof Response ? answer : jsonResponse(200, answer, requestId);
 }
 
 /** What stands where a route has `*`, nothing where it has none; null: the path is not the route's. */

@@ -9,3 +9,8 @@ export interface Caller {
   /** For logs: the name of the key or consumer, never a secret. */
   name: string;
 }
+
+/** Whoever is charged for a call, by a name that is theirs alone: all tokens of a consumer are one caller. */
+export function chargedName({ consumerId }: Caller): string {
+  return consumerId ?? "project";
+}

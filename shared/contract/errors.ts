@@ -33,12 +33,25 @@ export const ERRORS = {
   body_too_large: {
     status: 413,
     retryable: false,
-    message: "The body is larger than this gateway accepts. Send less, for example smaller images.",
+    message:
+      "The body is larger than this gateway accepts, or holds too many values. Send less, for example smaller images.",
   },
   body_timeout: {
     status: 408,
     retryable: true,
     message: "The body did not arrive in time. Send the request again.",
+  },
+  gateway_busy: {
+    status: 503,
+    retryable: true,
+    message:
+      "The gateway has as many large requests in work as it has memory for, in all or of yours. Come back after `retry-after`.",
+  },
+  streams_unread: {
+    status: 429,
+    retryable: true,
+    message:
+      "You have several streams open that you do not read. Read them to their end or close them, then try again.",
   },
   method_not_allowed: {
     status: 405,

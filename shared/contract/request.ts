@@ -41,6 +41,8 @@ export interface InvokeContext {
   /** `Clock.now()` when the request arrived; the deadline counts from here. */
   receivedAt: number;
   onEvent?: (event: GatewayEvent) => void;
+  /** Called once, when a stream has ended, however it did. */
+  onStreamEnd?: () => void;
   /** What the log is told of it. */
   story?: RequestStory;
 }

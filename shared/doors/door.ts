@@ -19,6 +19,11 @@ export interface Visit {
   adoptRequestId(id: string): void;
   /** The body as JSON, capped. Throws GatewayError. */
   readJson(): Promise<unknown>;
+  /**
+   * Makes sure that the caller is still welcome, where the credential alone does not tell: once for a request, and before
+   * anything is done for them that costs more than the question. Throws GatewayError.
+   */
+  confirmCaller(): Promise<void>;
   /** Hands the request to the gateway. Throws GatewayError. */
   invoke(request: GatewayRequest): Promise<GatewayResult>;
   /** The same, told as it happens; see `Gateway.stream`. Its iteration throws GatewayErrors. */

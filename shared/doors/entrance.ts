@@ -1,13 +1,13 @@
-import type { Caller } from "../contract/caller.ts";
+import { type Caller, chargedName } from "../contract/caller.ts";
 import type { Clock } from "../contract/clock.ts";
 import type { Gateway } from "../contract/gateway.ts";
 import { asGatewayError, GatewayError } from "../contract/gateway_error.ts";
 import type { Log } from "../contract/log.ts";
 import { RequestStory } from "../contract/request_story.ts";
-import { BODY_TIMEOUT_MS, readBody } from "../http/body.ts";
 import { preflight } from "../http/cors.ts";
-import { parseJson } from "../http/json.ts";
+import { readJsonBody } from "../http/json_body.ts";
 import { traceOf, traceResponse } from "../http/trace.ts";
+import { WorkBudget } from "../http/work_budget.ts";
 import type { Door, Visit } from "./door.ts";
 import { refuseNative } from "./native_answer.ts";
 
@@ -36,6 +36,7 @@ export interface EntranceOptions {
  */
 export function createEntrance(options: EntranceOptions): (request: Request) => Promise<Response> {
   let house: House | null = null;
+  let budget: WorkBudget | null = null;
   return async (request) => {
     if (request.method === "OPTIONS") return preflight();
     const { clock, log } = options;
@@ -47,7 +48,8 @@ export function createEntrance(options: EntranceOptions): (request: Request) => 
     let response: Response;
     try {
       house ??= options.open();
-      response = await receive(house, options, request, arrival);
+      budget ??= new WorkBudget(house.maxBodyBytes);
+      response = await receive(house, budget, options, request, arrival);
     } catch (thrown) {
       error = asGatewayError(thrown);
       response = (arrival.door?.refuse ?? refuseNative)(error, arrival.requestId);
@@ -77,6 +79,7 @@ interface Arrival {
 
 async function receive(
   house: House,
+  budget: WorkBudget,
   { clock, functionName }: EntranceOptions,
   request: Request,
   arrival: Arrival,
@@ -93,7 +96,10 @@ async function receive(
   arrival.caller = caller;
   const { gateway } = house;
   const { receivedAt, story } = arrival;
-  const context = { caller, signal: request.signal, receivedAt, story };
+  const work = budget.begin(chargedName(caller));
+  const context = { caller, signal: request.signal, receivedAt, story, onStreamEnd: () => work.end() };
+  const confirmCaller = confirmation(caller, gateway);
+  let streams = false;
   const visit: Visit = {
     request,
     path,
@@ -103,15 +109,34 @@ async function receive(
       arrival.requestId = id;
       visit.requestId = id;
     },
-    readJson: async () =>
-      parseJson(await readBody(request, { maxBytes: house.maxBodyBytes, timeoutMs: BODY_TIMEOUT_MS, clock })),
+    readJson: () => readJsonBody(request, { maxBytes: house.maxBodyBytes, clock, work, confirmCaller }),
+    confirmCaller,
     invoke: (asked) => gateway.invoke(asked, context),
-    stream: (asked) => gateway.stream(asked, context),
+    stream: (asked) => {
+      streams = true;
+      return gateway.stream(asked, context);
+    },
     embed: (asked) => gateway.embed(asked, context),
     countTokens: (asked) => gateway.countTokens(asked, caller),
     models: () => gateway.models(caller),
   };
-  return await door.answer(visit);
+  try {
+    return await door.answer(visit);
+  } catch (thrown) {
+    streams = false;
+    throw thrown;
+  } finally {
+    // What was asked is needed until the last piece of a stream has gone.
+    if (!streams) work.end();
+  }
+}
+
+/** A notebook's token is verified without the database, which alone knows whether it was revoked; the others were just asked for. */
+function confirmation(caller: Caller, gateway: Gateway): () => Promise<void> {
+  let asked: Promise<unknown> | null = null;
+  return async () => {
+    if (caller.kind === "notebook") await (asked ??= gateway.models(caller));
+  };
 }
 
 /** The path below the function's own, without a slash at its end: `/` for the function itself. */

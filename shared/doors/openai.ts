@@ -101,7 +101,7 @@ async function chatRequest(
 ) {
   const asked = askedOf(visit, options);
   const { chat, rename } = decode(await visit.readJson());
-  const prompt = await promptFrom(chat, options, visit.request.signal).catch((thrown) => {
+  const prompt = await promptFrom(chat, options, visit).catch((thrown) => {
     throw rename(thrown);
   });
   const strictSchema = chat.response_format?.type === "json_schema" &&
@@ -124,8 +124,8 @@ async function chatRequest(
   return { chat, request, terms };
 }
 
-async function promptFrom(chat: Chat, options: OpenaiDoorOptions, signal: AbortSignal): Promise<Prompt> {
-  return promptOf(chat, await fetchLinks(chat.messages, options, signal));
+async function promptFrom(chat: Chat, options: OpenaiDoorOptions, visit: Visit): Promise<Prompt> {
+  return promptOf(chat, await fetchLinks(chat.messages, options, visit));
 }
 
 async function embed(visit: Visit, options: OpenaiDoorOptions): Promise<Response> {

@@ -2,6 +2,7 @@ import type { Clock } from "../contract/clock.ts";
 import type { InlineData } from "../contract/content.ts";
 import { GatewayError } from "../contract/gateway_error.ts";
 import { fetchPublic, FetchRefused } from "../http/public_fetch.ts";
+import type { Visit } from "./door.ts";
 import type { Message, UserPart } from "./openai_chat_request.ts";
 import { invalidRequest } from "./validated.ts";
 
@@ -35,13 +36,14 @@ export type LinkedMedia = (url: string) => InlineData | undefined;
 const isLink = (url: string) => /^https?:/i.test(url);
 
 /**
- * Everything that the messages' picture links lead to, fetched at once; each link once.
- * @throws GatewayError `invalid_request`, naming the link; `client_closed`
+ * Everything that the messages' picture links lead to, fetched at once; each link once, and none for a caller who is not
+ * known to be welcome at this moment.
+ * @throws GatewayError `invalid_request`, naming the link; `client_closed`, what `confirmCaller` throws
  */
 export async function fetchLinks(
   messages: Message[],
   links: Links,
-  signal: AbortSignal,
+  { confirmCaller, request: { signal } }: Pick<Visit, "confirmCaller" | "request">,
 ): Promise<LinkedMedia> {
   const places = new Map<string, string>();
   messages.forEach((message, i) => {
@@ -56,6 +58,7 @@ export async function fetchLinks(
   if (places.size > MAX_LINKED_IMAGES) {
     throw invalidRequest([{ field: "messages", problem: `link to more than ${MAX_LINKED_IMAGES} images` }]);
   }
+  if (places.size > 0) await confirmCaller();
   let left = MAX_LINKED_BYTES;
   const mayTake = (bytes: number) => (left -= bytes) >= 0;
   const fetched = await Promise.all([...places].map(async ([url, field]) => {

@@ -1,5 +1,6 @@
 import type { Content, Part, Prompt } from "../contract/content.ts";
 import { GatewayError } from "../contract/gateway_error.ts";
+import { type JsonAllowance, MAX_JSON_VALUES, parseInnerJson } from "../http/json.ts";
 import type { Message, ToolCall } from "./openai_chat_request.ts";
 import { inlineData, type LinkedMedia } from "./openai_media.ts";
 import { marksOf } from "./openai_tool_call_id.ts";
@@ -21,7 +22,8 @@ type ToolMessage = Extract<Message, { role: "tool" }>;
 /**
  * Messages as turns. System and developer messages become the system instruction, wherever they stand; the results of
  * calls made together become one turn, in the order of the calls.
- * @throws GatewayError `invalid_request` for calls without results and results without calls, `empty_prompt`
+ * @throws GatewayError `invalid_request` for calls without results and results without calls, `empty_prompt`,
+ * `body_too_large` for arguments and results of too many values
  */
 export function promptTurns(
   messages: Message[],
@@ -29,6 +31,8 @@ export function promptTurns(
 ): Pick<Prompt, "contents" | "systemInstruction"> {
   const contents: Content[] = [];
   const system: Part[] = [];
+  // Arguments and results are JSON inside of texts; all of them together may hold what a body may.
+  const allowance: JsonAllowance = { values: MAX_JSON_VALUES };
   for (let i = 0; i < messages.length; i++) {
     const message = messages[i]!;
     const place = `messages[${i}]`;
@@ -41,11 +45,11 @@ export function promptTurns(
         push(contents, "user", userParts(message, terms.linked, place));
         break;
       case "assistant": {
-        push(contents, "model", assistantParts(message, terms.model, place));
+        push(contents, "model", assistantParts(message, terms.model, place, allowance));
         const calls = message.tool_calls ?? [];
         if (calls.length === 0) break;
         const results = toolMessagesAfter(messages, i);
-        push(contents, "user", resultParts(calls, results, i));
+        push(contents, "user", resultParts(calls, results, i, allowance));
         i += results.length;
         break;
       }
@@ -79,11 +83,13 @@ function named(parts: Part[], name: string | undefined): Part[] {
   return name === undefined || parts.length === 0 ? parts : [{ text: `${name}:` }, ...parts];
 }
 
-function assistantParts(message: Assistant, model: string, place: string): Part[] {
+function assistantParts(message: Assistant, model: string, place: string, allowance: JsonAllowance): Part[] {
   const said = (message.content ?? []).map((part) => part.type === "text" ? part.text : part.refusal);
   if (message.refusal !== undefined) said.push(message.refusal);
   const parts = named(said.filter((text) => text !== "").map((text) => ({ text })), message.name);
-  const calls = (message.tool_calls ?? []).map((call, j) => callPart(call, `${place}.tool_calls[${j}]`));
+  const calls = (message.tool_calls ?? []).map((call, j) =>
+    callPart(call, `${place}.tool_calls[${j}]`, allowance)
+  );
   const signed = calls.some((call) => call.thoughtSignature !== undefined);
   // Of several calls made together, upstream signs the first.
   if (calls[0] !== undefined && !signed && WANTS_SIGNATURES.test(model)) {
@@ -95,23 +101,23 @@ function assistantParts(message: Assistant, model: string, place: string): Part[
   return [...parts, ...calls];
 }
 
-function callPart(call: ToolCall, place: string): Part {
+function callPart(call: ToolCall, place: string, allowance: JsonAllowance): Part {
   const marks = marksOf(call.id);
   const signature = call.extra_content?.google?.thought_signature ?? marks.signature;
   return {
     functionCall: {
       ...(marks.upstreamId !== null && { id: marks.upstreamId }),
       name: call.function.name,
-      args: argumentsOf(call, place),
+      args: argumentsOf(call, place, allowance),
     },
     ...(signature !== null && { thoughtSignature: signature }),
   };
 }
 
-function argumentsOf(call: ToolCall, place: string): Record<string, unknown> {
+function argumentsOf(call: ToolCall, place: string, allowance: JsonAllowance): Record<string, unknown> {
   // Some clients write no arguments as no text.
   if (call.function.arguments.trim() === "") return {};
-  const value = jsonOf(call.function.arguments);
+  const value = parseInnerJson(call.function.arguments, allowance);
   if (!isObject(value)) throw fault(`${place}.function.arguments`, "must be a JSON object, as text");
   return value;
 }
@@ -130,6 +136,7 @@ function resultParts(
   calls: ToolCall[],
   results: { message: ToolMessage; index: number }[],
   callsAt: number,
+  allowance: JsonAllowance,
 ): Part[] {
   const byId = new Map<string, ToolMessage>();
   for (const { message, index } of results) {
@@ -146,7 +153,7 @@ function resultParts(
       throw fault(`messages[${callsAt}].tool_calls[${j}]`, "is not answered by a tool message after it");
     }
     const { upstreamId } = marksOf(call.id);
-    const response = responseOf(result.content.map(({ text }) => text).join(""));
+    const response = responseOf(result.content.map(({ text }) => text).join(""), allowance);
     return {
       functionResponse: {
         ...(upstreamId !== null && { id: upstreamId }),
@@ -158,19 +165,10 @@ function resultParts(
 }
 
 /** A result is an object upstream: as it is if it is one, else under the name that Google's documentation gives it. */
-function responseOf(text: string): Record<string, unknown> {
-  const value = jsonOf(text);
+function responseOf(text: string, allowance: JsonAllowance): Record<string, unknown> {
+  const value = parseInnerJson(text, allowance);
   if (isObject(value)) return value;
   return { output: Array.isArray(value) ? value : text };
-}
-
-/** Undefined: it is no JSON. */
-function jsonOf(text: string): unknown {
-  try {
-    return JSON.parse(text);
-  } catch {
-    return undefined;
-  }
 }
 
 function isObject(value: unknown): value is Record<string, unknown> {

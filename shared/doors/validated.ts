@@ -15,17 +15,26 @@ export interface Fault {
  * @throws GatewayError `invalid_request`, naming each field that does not
  */
 export function validated<Shape extends z.ZodType>(shape: Shape, body: unknown): z.output<Shape> {
-  const parsed = shape.safeParse(body);
-  if (parsed.success) return parsed.data;
-  throw invalidRequest(parsed.error.issues.flatMap(faultsOf));
+  // As `safeParse`, but for the issues: a body of a hundred kilobytes may have tens of thousands, and to word them all
+  // takes a second in which nobody else is served.
+  const context = { async: false as const };
+  const parsed = shape._zod.run({ value: body, issues: [] }, context);
+  if (parsed instanceof Promise) throw new z.core.$ZodAsyncError();
+  if (parsed.issues.length === 0) return parsed.value as z.output<Shape>;
+  const worded = parsed.issues.slice(0, MAX_FAULTS).map((issue) =>
+    z.core.util.finalizeIssue(issue, context, z.core.config())
+  );
+  throw invalidRequest(worded.flatMap(faultsOf), parsed.issues.length);
 }
 
-export function invalidRequest(faults: Fault[]): GatewayError {
+/** @param found how many faults there are, where not all of them are told */
+export function invalidRequest(faults: Fault[], found = faults.length): GatewayError {
   const [first] = faults;
+  const others = Math.max(found, faults.length) - 1;
   const summary = first === undefined
     ? undefined
     : `The request is not valid: ${first.field === "" ? "" : `${first.field}: `}${first.problem}` +
-      (faults.length > 1 ? ` (and ${faults.length - 1} more, see details).` : ".");
+      (others > 0 ? ` (and ${others} more, see details).` : ".");
   return new GatewayError("invalid_request", { message: summary, details: faults.slice(0, MAX_FAULTS) });
 }
 

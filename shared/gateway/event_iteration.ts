@@ -1,6 +1,7 @@
 import { alarm, type Clock } from "../contract/clock.ts";
 import type { GatewayEvent } from "../contract/events.ts";
 import { GatewayError } from "../contract/gateway_error.ts";
+import { UNREAD_AFTER_MS, type UnreadStreams } from "./unread_streams.ts";
 
 export interface Followed {
   /** Starts the journey; the signal is the one that ends it. */
@@ -10,6 +11,12 @@ export interface Followed {
   clock: Clock;
   /** After this, a reader who has stopped pulling has been waited for long enough. */
   timeoutMs: number;
+  /** Counts those whose reader has stopped pulling; one too many is ended. */
+  unread: UnreadStreams;
+  /** Who is charged for it, by any name that is theirs alone. */
+  caller: string;
+  /** Called once, when it has ended, however. */
+  onEnd?: (() => void) | undefined;
 }
 
 /**
@@ -17,10 +24,11 @@ export interface Followed {
  *
  * Until the answer begins, the journey goes on by itself, so that a reader who dawdles over `queued` delays no start that
  * was booked; from then on it goes on as the reader pulls. It ends, settled, however the reader leaves: by `return()`,
- * by hanging up while a piece is awaited or while none is, or by never coming back.
+ * by hanging up while a piece is awaited or while none is, or by never coming back. A caller who leaves several unread
+ * keeps a few of them, each until its time is up.
  */
-export function eventIteration({ begin, client, clock, timeoutMs }: Followed): AsyncIterable<GatewayEvent> {
-  return { [Symbol.asyncIterator]: () => new EventIterator(begin, client, clock, timeoutMs) };
+export function eventIteration(followed: Followed): AsyncIterable<GatewayEvent> {
+  return { [Symbol.asyncIterator]: () => new EventIterator(followed) };
 }
 
 class EventIterator implements AsyncIterator<GatewayEvent, undefined> {
@@ -28,19 +36,18 @@ class EventIterator implements AsyncIterator<GatewayEvent, undefined> {
   readonly #leave = new AbortController();
   readonly #silence: () => void;
   readonly #journey: AsyncGenerator<GatewayEvent, void, void>;
-  readonly #client: AbortSignal;
+  readonly #followed: Followed;
+  /** Stops looking for a reader who does not come back. */
+  #readerIsBack: (() => void) | null = null;
+  #countedUnread = false;
   #pump: Promise<void> | null = null;
   #over = false;
   #error: unknown = null;
   #wake = Promise.withResolvers<void>();
 
-  constructor(
-    begin: Followed["begin"],
-    client: AbortSignal,
-    clock: Clock,
-    timeoutMs: number,
-  ) {
-    this.#client = client;
+  constructor(followed: Followed) {
+    const { begin, client, clock, timeoutMs } = followed;
+    this.#followed = followed;
     this.#journey = begin(this.#leave.signal);
     client.addEventListener("abort", this.#onClientGone, { once: true });
     if (client.aborted) this.#leave.abort(client.reason);
@@ -48,9 +55,13 @@ class EventIterator implements AsyncIterator<GatewayEvent, undefined> {
   }
 
   async next(): Promise<IteratorResult<GatewayEvent, undefined>> {
+    this.#isRead();
     for (;;) {
       const event = this.#ready.shift();
-      if (event !== undefined) return { done: false, value: event };
+      if (event !== undefined) {
+        if (!this.#over) this.#readerIsBack = alarm(this.#followed.clock, UNREAD_AFTER_MS, this.#onUnread);
+        return { done: false, value: event };
+      }
       if (this.#over) {
         const error = this.#error;
         this.#error = null;
@@ -74,6 +85,22 @@ class EventIterator implements AsyncIterator<GatewayEvent, undefined> {
   };
 
   #onClientGone = () => void this.#abandon(new GatewayError("client_closed"));
+
+  #onUnread = () => {
+    this.#readerIsBack = null;
+    if (this.#over) return;
+    const { unread, caller } = this.#followed;
+    this.#countedUnread = unread.add(caller);
+    if (!this.#countedUnread) void this.#abandon(new GatewayError("streams_unread"));
+  };
+
+  #isRead(): void {
+    this.#readerIsBack?.();
+    this.#readerIsBack = null;
+    if (!this.#countedUnread) return;
+    this.#countedUnread = false;
+    this.#followed.unread.remove(this.#followed.caller);
+  }
 
   /** Goes on up to the next piece of the answer, or to the end. */
   async #run(): Promise<void> {
@@ -100,7 +127,9 @@ class EventIterator implements AsyncIterator<GatewayEvent, undefined> {
     this.#over = true;
     this.#error = error;
     this.#silence();
-    this.#client.removeEventListener("abort", this.#onClientGone);
+    this.#isRead();
+    this.#followed.client.removeEventListener("abort", this.#onClientGone);
+    this.#followed.onEnd?.();
     this.#wake.resolve();
   }
 

@@ -1,5 +1,7 @@
 import type { GatewayEvent } from "../contract/events.ts";
+import { chargedName } from "../contract/caller.ts";
 import type { Gateway } from "../contract/gateway.ts";
+import { GatewayError } from "../contract/gateway_error.ts";
 import type { GatewayRequest, InvokeContext } from "../contract/request.ts";
 import { AnswerTask, resultOf } from "./answer_task.ts";
 import { embedAll } from "./embed.ts";
@@ -10,9 +12,11 @@ import type { GatewayParts } from "./parts.ts";
 import { replay } from "./recorded_result.ts";
 import { requestHash } from "./request_hash.ts";
 import { serve } from "./serve.ts";
+import { UnreadStreams } from "./unread_streams.ts";
 
 /** The gateway, put together from its parts. */
 export function createGateway(parts: GatewayParts): Gateway {
+  const unread = new UnreadStreams();
   return {
     async invoke(request, context) {
       requireKind(request.models, "answers");
@@ -26,10 +30,18 @@ export function createGateway(parts: GatewayParts): Gateway {
     },
     stream: (request, context) =>
       eventIteration({
-        begin: (signal) => streamOf(parts, request, { ...context, signal }),
+        begin: (signal) => {
+          if (unread.isFull(chargedName(context.caller))) {
+            return refusedAtOnce(new GatewayError("streams_unread"));
+          }
+          return streamOf(parts, request, { ...context, signal });
+        },
         client: context.signal,
         clock: parts.clock,
         timeoutMs: parts.times.requestTimeoutMs,
+        unread,
+        caller: chargedName(context.caller),
+        onEnd: context.onStreamEnd,
       }),
     async embed(request, context) {
       requireKind(request.models, "embeddings");
@@ -42,6 +54,11 @@ export function createGateway(parts: GatewayParts): Gateway {
     },
     models: ({ consumerId, tokenId }) => parts.ledger.models({ consumerId, tokenId }),
   };
+}
+
+// deno-lint-ignore require-yield -- an iteration that fails at its first step.
+async function* refusedAtOnce(error: GatewayError): AsyncGenerator<GatewayEvent, void, void> {
+  throw error;
 }
 
 async function* streamOf(

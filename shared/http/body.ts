@@ -10,25 +10,43 @@ export const DEFAULT_MAX_BODY_BYTES = 10 * 1024 * 1024;
 /** How long a body may take to arrive: 10 MiB in 30 s is 2.8 Mbit/s. */
 export const BODY_TIMEOUT_MS = 30_000;
 
+/** From here on a body is worth a question before it is read: prompts without pictures are smaller. */
+export const LARGE_BODY_BYTES = 256 * 1024;
+
 export interface BodyLimits {
   maxBytes: number;
+  /** From the first byte to the last. */
   timeoutMs: number;
   clock: Clock;
+  /** Told of bytes before they are kept; may throw. */
+  onBytes?: ((count: number) => void) | undefined;
+  /** Asked once, before more than `LARGE_BODY_BYTES` are read; may throw. */
+  onLarge?: (() => Promise<void>) | undefined;
 }
 
 /**
  * Reads a request's body, at most `maxBytes` of it: what is counted is what arrives, whatever `content-length` claims.
- * @throws GatewayError `body_too_large`, `body_timeout`
+ * @throws GatewayError `body_too_large`, `body_timeout`, what `onBytes` and `onLarge` throw
  */
 export async function readBody(request: Request, limits: BodyLimits): Promise<Uint8Array> {
+  const { maxBytes, onBytes, onLarge } = limits;
+  const announced = Number(request.headers.get("content-length") ?? 0);
   // A truthful length saves reading what would be refused anyway.
-  if (Number(request.headers.get("content-length") ?? 0) > limits.maxBytes) throw tooLarge(limits.maxBytes);
-  if (isOfKnownLength(request)) return await inTime(readWhole(request, limits.maxBytes), limits);
+  if (announced > maxBytes) throw tooLarge(maxBytes);
+  if (isOfKnownLength(request) && announced <= LARGE_BODY_BYTES) {
+    onBytes?.(announced);
+    return await inTime(readWhole(request, maxBytes), limits);
+  }
   if (request.body === null) return new Uint8Array();
+  const asksFirst = announced > LARGE_BODY_BYTES;
+  if (asksFirst) await onLarge?.();
 
   const reader = request.body.getReader();
   try {
-    return await inTime(readCapped(reader, limits.maxBytes), limits);
+    return await inTime(
+      readCapped(reader, { maxBytes, onBytes, onLarge: asksFirst ? undefined : onLarge }),
+      limits,
+    );
   } catch (error) {
     reader.cancel(error).catch(() => {}); // The connection may be gone already.
     throw error;
@@ -52,7 +70,7 @@ async function inTime(body: Promise<Uint8Array>, { clock, timeoutMs }: BodyLimit
 
 /**
  * Whether the server delimits the body by its length (RFC 9112, 6.3) and so hands out no more than that. Such a body is
- * read in one piece, at a third of the cost of reading it as a stream. Beside a transfer coding the length means nothing.
+ * read in one piece if it is small, at a third of the cost of reading it as a stream. Beside a transfer coding the length means nothing.
  */
 function isOfKnownLength({ headers }: Request): boolean {
   return headers.has("content-length") && !headers.has("transfer-encoding");
@@ -66,16 +84,22 @@ async function readWhole(request: Request, maxBytes: number): Promise<Uint8Array
 
 async function readCapped(
   reader: ReadableStreamDefaultReader<Uint8Array>,
-  maxBytes: number,
+  { maxBytes, onBytes, onLarge }: Pick<BodyLimits, "maxBytes" | "onBytes" | "onLarge">,
 ): Promise<Uint8Array> {
   const chunks: Uint8Array[] = [];
   let length = 0;
+  let asked = false;
   while (true) {
     const { done, value } = await reader.read();
     if (done) break;
     length += value.byteLength;
     if (length > maxBytes) throw tooLarge(maxBytes);
+    onBytes?.(value.byteLength);
     chunks.push(value);
+    if (length > LARGE_BODY_BYTES && !asked) {
+      asked = true;
+      await onLarge?.();
+    }
   }
   const [only] = chunks;
   if (chunks.length === 1 && only !== undefined) return only;

@@ -1,4 +1,5 @@
 import { GatewayError } from "../contract/gateway_error.ts";
+import { jsonSize } from "./json_size.ts";
 
 /**
  * How deep arrays and objects may nest: Google's own parser stops at 100. What is deeper would overflow the stack of
@@ -7,43 +8,71 @@ import { GatewayError } from "../contract/gateway_error.ts";
 export const MAX_JSON_DEPTH = 100;
 
 /**
- * Bytes to a JSON value.
- * @throws GatewayError `invalid_json` for what is no UTF-8, no JSON, or nested too deeply
+ * Values and names in a body, as `jsonSize` counts them: a conversation of 4,000 messages. A value costs far more
+ * than its bytes, in memory (an empty array is two bytes of text and some forty of memory) and in time: to find what is
+ * wrong with 50,000 empty objects takes 0.3 s of the processor (2 GHz, one core), in which nobody else is served.
  */
-export function parseJson(bytes: Uint8Array): unknown {
+export const MAX_JSON_VALUES = 25_000;
+
+/** Values that may still be parsed, where one request holds several JSON texts. */
+export interface JsonAllowance {
+  values: number;
+}
+
+/**
+ * Bytes to a JSON value.
+ * @param counted is told the number of values before they are made, and may throw
+ * @throws GatewayError `invalid_json` for what is no UTF-8, no JSON, or nested too deeply, `body_too_large` for too many values
+ */
+export function parseJson(bytes: Uint8Array, counted?: (values: number) => void): unknown {
   if (bytes.byteLength === 0) throw invalid("The body is empty. Send a JSON object.");
+  const size = jsonSize(bytes, { values: MAX_JSON_VALUES, depth: MAX_JSON_DEPTH });
+  if (size.depth > MAX_JSON_DEPTH) throw invalid(`The body nests deeper than ${MAX_JSON_DEPTH} levels.`);
+  if (size.values > MAX_JSON_VALUES) throw tooManyValues();
+  counted?.(size.values);
   let text: string;
   try {
     text = new TextDecoder("utf-8", { fatal: true }).decode(bytes);
   } catch {
     throw invalid("The body is not valid UTF-8.");
   }
-  let value: unknown;
   try {
-    value = JSON.parse(text);
+    return JSON.parse(text);
   } catch (error) {
     // The engine's message tells the position; it quotes the body, which goes back to its author alone.
     throw invalid(
       `The body is not valid JSON: ${error instanceof Error ? error.message : "cannot be parsed"}.`,
     );
   }
-  if (isDeeperThan(value, MAX_JSON_DEPTH)) {
-    throw invalid(`The body nests deeper than ${MAX_JSON_DEPTH} levels.`);
-  }
-  return value;
 }
 
-/** Whether arrays and objects nest deeper than `limit`; goes no deeper itself, so the depth costs no stack. */
-function isDeeperThan(value: unknown, limit: number): boolean {
-  if (typeof value !== "object" || value === null) return false;
-  if (limit === 0) return true;
-  if (Array.isArray(value)) return value.some((item) => isDeeperThan(item, limit - 1));
-  for (const name in value) {
-    if (isDeeperThan((value as Record<string, unknown>)[name], limit - 1)) return true;
+/**
+ * An object or a list that a client wrote as JSON into a text of its body, which the body's own count has passed over;
+ * undefined: it is none, or is nested too deeply.
+ * @throws GatewayError `body_too_large` when the allowance is used up
+ */
+export function parseInnerJson(text: string, allowance: JsonAllowance): unknown {
+  // Prose has commas too, and is charged nothing.
+  if (!/^\s*[[{]/.test(text)) return undefined;
+  const size = jsonSize(new TextEncoder().encode(text), { values: allowance.values, depth: MAX_JSON_DEPTH });
+  if (size.depth > MAX_JSON_DEPTH) return undefined;
+  if (size.values > allowance.values) throw tooManyValues();
+  allowance.values -= size.values;
+  try {
+    return JSON.parse(text);
+  } catch {
+    return undefined;
   }
-  return false;
 }
 
 function invalid(message: string): GatewayError {
   return new GatewayError("invalid_json", { message });
+}
+
+function tooManyValues(): GatewayError {
+  return new GatewayError("body_too_large", {
+    message:
+      `The body holds more than ${MAX_JSON_VALUES} values. Send fewer, for example data as one text instead of a list.`,
+    details: { max_values: MAX_JSON_VALUES },
+  });
 }

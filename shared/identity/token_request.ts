@@ -60,9 +60,9 @@ function readParameters(contentType: string, body: Uint8Array): Parameters {
     );
   }
   const form = new URLSearchParams(new TextDecoder().decode(body));
-  for (const name of form.keys()) {
-    // RFC 6749, 3.2.
-    if (form.getAll(name).length > 1) throw new OauthRefusal("invalid_request", "a parameter is there twice");
+  // RFC 6749, 3.2. To look for each name would take a second for the 30,000 that such a body has room for.
+  if (new Set(form.keys()).size < form.size) {
+    throw new OauthRefusal("invalid_request", "a parameter is there twice");
   }
   const parsed = parameters.safeParse(Object.fromEntries(form));
   if (parsed.success) return parsed.data;
