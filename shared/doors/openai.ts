@@ -3,6 +3,7 @@ import type { Prompt } from "../contract/content.ts";
 import { GatewayError } from "../contract/gateway_error.ts";
 import type { Asked } from "../contract/request.ts";
 import { jsonResponse } from "../http/json_response.ts";
+import type { Connect } from "../http/pinned_get.ts";
 import { traceIdOf } from "../http/trace.ts";
 import type { Door, Visit } from "./door.ts";
 import { eveOptions } from "./eve_options.ts";
@@ -28,7 +29,9 @@ export interface OpenaiDoorOptions {
   /** For pictures behind links. */
   fetch: typeof fetch;
   /** The addresses of a name; absent where the runtime cannot tell. */
-  resolve?: (host: string) => Promise<string[]>;
+  resolve?: ((host: string) => Promise<string[]>) | undefined;
+  /** Connects to an address; absent where the runtime cannot. */
+  connect?: Connect | undefined;
   /** Milliseconds since the epoch. */
   now: () => number;
   /** A fresh id of letters, digits and `-`, for tool calls. */

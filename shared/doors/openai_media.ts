@@ -1,6 +1,7 @@
 import type { Clock } from "../contract/clock.ts";
 import type { InlineData } from "../contract/content.ts";
 import { GatewayError } from "../contract/gateway_error.ts";
+import type { Connect } from "../http/pinned_get.ts";
 import { fetchPublic, FetchRefused } from "../http/public_fetch.ts";
 import type { Visit } from "./door.ts";
 import type { Message, UserPart } from "./openai_chat_request.ts";
@@ -27,7 +28,8 @@ const IMAGE_TYPES = new Set([
 export interface Links {
   fetch: typeof fetch;
   clock: Clock;
-  resolve?: (host: string) => Promise<string[]>;
+  resolve?: ((host: string) => Promise<string[]>) | undefined;
+  connect?: Connect | undefined;
 }
 
 /** Finds what stands behind a link of the request. */

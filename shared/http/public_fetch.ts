@@ -1,4 +1,5 @@
 import type { Clock } from "../contract/clock.ts";
+import { type Connect, pinnedGet } from "./pinned_get.ts";
 import { isAddress, isPublicAddress, isPublicHost } from "./public_address.ts";
 
 /** Links to pictures redirect once or twice; a longer chain is a loop or a trick. */
@@ -18,7 +19,9 @@ export interface PublicFetchOptions {
   fetch: typeof fetch;
   clock: Clock;
   /** The addresses of a name. Absent: the runtime cannot tell, and only the name itself is judged. */
-  resolve?: (host: string) => Promise<string[]>;
+  resolve?: ((host: string) => Promise<string[]>) | undefined;
+  /** Connects to an address that was judged. Absent: `fetch` looks the name up once more. */
+  connect?: Connect | undefined;
   /** For the whole fetch, redirects and body included. */
   timeoutMs: number;
   signal: AbortSignal;
@@ -37,8 +40,8 @@ export interface Fetched {
  * Fetches what a user's URL leads to: http or https on its usual port, a public host, without credentials; every redirect is
  * judged anew. Nothing of the caller's request travels along.
  *
- * A name that resolves to a public address now and to a private one a moment later is not found out; the runtime
- * connects by name, and its own network rules are the last line.
+ * Where the runtime can (`resolve` and `connect`), what is connected to is the very address that was judged, so that a name
+ * gains nothing by another answer a moment later. Where it cannot, its own network rules are the last line.
  * @throws FetchRefused
  * @throws the signal's reason when it aborts
  */
@@ -68,26 +71,34 @@ export async function fetchPublic(url: string, options: PublicFetchOptions): Pro
 }
 
 async function followed(start: string, options: PublicFetchOptions, signal: AbortSignal): Promise<Fetched> {
-  let url = await judged(start, options);
+  let target = await judged(start, options);
   for (let hop = 0;; hop++) {
-    const response = await options.fetch(url, {
-      redirect: "manual",
-      signal,
-      headers: { accept: "image/*", "user-agent": "eve-gateway" },
-    });
+    const { url, addresses } = target;
+    const { connect } = options;
+    const response = connect !== undefined && addresses !== null
+      ? await pinnedGet(url, { connect, addresses, headers: HEADERS, signal })
+      : await options.fetch(url, { redirect: "manual", signal, headers: HEADERS });
     const location = response.headers.get("location");
     if (response.status >= 300 && response.status < 400 && location !== null) {
       response.body?.cancel().catch(() => {});
       if (hop === MAX_REDIRECTS) throw new FetchRefused(`redirects more than ${MAX_REDIRECTS} times`);
-      url = await judged(location, options, url);
+      target = await judged(location, options, url);
       continue;
     }
     return await taken(response, options);
   }
 }
 
-/** The URL, if it may be fetched. */
-async function judged(text: string, { resolve }: PublicFetchOptions, base?: URL): Promise<URL> {
+const HEADERS = { accept: "image/*", "user-agent": "eve-gateway" };
+
+interface Target {
+  url: URL;
+  /** Of its host, all of them public. Null: the host is an address itself, or nobody can tell. */
+  addresses: string[] | null;
+}
+
+/** Where a URL leads, if it may be fetched. */
+async function judged(text: string, { resolve }: PublicFetchOptions, base?: URL): Promise<Target> {
   if (text.length > MAX_URL_CHARS) throw new FetchRefused(`is longer than ${MAX_URL_CHARS} characters`);
   if (!URL.canParse(text, base)) throw new FetchRefused("is not a valid URL");
   const url = new URL(text, base);
@@ -100,8 +111,9 @@ async function judged(text: string, { resolve }: PublicFetchOptions, base?: URL)
     const addresses = await resolve(url.hostname).catch(() => []);
     if (addresses.length === 0) throw new FetchRefused("has a host that does not exist");
     if (!addresses.every(isPublicAddress)) throw refused;
+    return { url, addresses };
   }
-  return url;
+  return { url, addresses: null };
 }
 
 async function taken(response: Response, { accepts, mayTake }: PublicFetchOptions): Promise<Fetched> {

@@ -9,6 +9,7 @@ import { createJobDesk } from "../../../shared/gateway/job_desk.ts";
 import { createGateway } from "../../../shared/gateway/invoke.ts";
 import { environmentSecrets } from "../../../shared/gateway/secrets.ts";
 import { readSettings } from "../../../shared/gateway/settings.ts";
+import type { Endpoint } from "../../../shared/http/pinned_get.ts";
 import { identify } from "../../../shared/identity/identify.ts";
 import { createAccess } from "../../../shared/ledger/access.ts";
 import { directTransport } from "../../../shared/ledger/direct_transport.ts";
@@ -35,6 +36,14 @@ const resolve = typeof Deno.resolveDns !== "function" ? undefined : async (host:
   const found = await Promise.allSettled([Deno.resolveDns(host, "A"), Deno.resolveDns(host, "AAAA")]);
   return found.flatMap((answer) => answer.status === "fulfilled" ? answer.value : []);
 };
+
+/** A connection to an address, in the name of its host; absent in runtimes that cannot. */
+const connect = typeof Deno.connect !== "function" || typeof Deno.startTls !== "function"
+  ? undefined
+  : async ({ address, port, tlsName }: Endpoint) => {
+    const connection = await Deno.connect({ hostname: address, port });
+    return tlsName === null ? connection : await Deno.startTls(connection, { hostname: tlsName });
+  };
 
 function open() {
   const settings = readSettings(variable);
@@ -66,7 +75,7 @@ function open() {
   const doors = [
     nativeDoor({ maxWaitMs, resolveStage, jobs: { desk, url: jobsUrl, clock } }),
     geminiDoor({ maxWaitMs }),
-    openaiDoor({ maxWaitMs, clock, fetch, resolve, now: Date.now, newId }),
+    openaiDoor({ maxWaitMs, clock, fetch, resolve, connect, now: Date.now, newId }),
   ];
   return {
     doors,
