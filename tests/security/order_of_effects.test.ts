@@ -155,7 +155,7 @@ async function effectsOf(actor: Actor, path: string, body: unknown, known = true
                   ? { status: "known", consumerId: CONSUMER, name: "bot", kind: "service" }
                   : { status: "refused", code: "credential_invalid" },
               ),
-            noteRefusal: () => Promise.resolve(),
+            noteRefusal: () => Promise.resolve(null),
           },
         });
       },

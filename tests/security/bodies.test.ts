@@ -1,0 +1,137 @@
+/** Bodies made to end the process, sent at once by whoever may send any, beside somebody who wants to be served. */
+import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { type Actors, MODEL, startWithActors } from "./actors.ts";
+
+const AT_ONCE = 50;
+const LARGE_BYTES = 9_000_000;
+const VICTIM_CALLS = 20;
+
+let all: Actors;
+let invoke: string;
+
+beforeAll(async () => {
+  all = await startWithActors();
+  invoke = `${all.stack.url}/functions/v1/llm-invoke`;
+});
+afterAll(() => all?.stop());
+
+const text = (json: string) => new TextEncoder().encode(json);
+const repeated = (one: string) => one.repeat(Math.floor(LARGE_BYTES / one.length));
+const keys = () => Array.from({ length: 680_000 }, (_, n) => `"k${n}":1`).join(",");
+/** A picture as large as it may be, which is nothing wrong. */
+const picture = () =>
+  `{"model":"${MODEL}","contents":[{"role":"user","parts":[{"text":"What is this?"},` +
+  `{"inlineData":{"mimeType":"image/png","data":"${repeated("AAAA")}"}}]}]}`;
+
+const BODIES: [string, () => Uint8Array][] = [
+  ["tiny arrays", () => text(`{"model":"${MODEL}","prompt":[${repeated("[],")}1]}`)],
+  ["680,000 keys", () => text(`{"model":"${MODEL}","prompt":{${keys()}}}`)],
+  [
+    "empty objects, as many as there may be",
+    () => text(`{"model":"${MODEL}","messages":[${"{},".repeat(12_000)}{}]}`),
+  ],
+  ["pictures", () => text(picture())],
+];
+
+/** The status, and the gateway's code; whoever is not heard out may see the connection close instead. */
+async function send(body: BodyInit, headers: Record<string, string>): Promise<string> {
+  try {
+    const response = await fetch(invoke, {
+      method: "POST",
+      body,
+      headers: { "content-type": "application/json", ...headers },
+    });
+    const answer = await response.json();
+    return `${response.status} ${answer.error?.code ?? answer.code ?? "served"}`;
+  } catch {
+    return "closed";
+  }
+}
+
+const process = () => {
+  const { pid, restarts } = all.stack.functions.get("llm-invoke")!;
+  return { pid, restarts };
+};
+
+describe.each(BODIES)("50 bodies at once: %s", (name, make) => {
+  test("by a notebook's token: each is answered, the others are served, and the process lives", async () => {
+    const before = process();
+    const body = make();
+    const attack = Promise.all(
+      Array.from({ length: AT_ONCE }, () => send(body, all.headers["notebook token"])),
+    );
+    const victim = all.secrets.other!;
+    const served: string[] = [];
+    for (let n = 0; n < VICTIM_CALLS; n++) {
+      served.push(await send(JSON.stringify({ model: MODEL, prompt: `Say ${n}` }), { apikey: victim }));
+    }
+    const seen = new Set(await attack);
+    expect(new Set(served)).toEqual(new Set(["200 served"]));
+    const allowed = [
+      "400 invalid_request",
+      "413 body_too_large",
+      "503 gateway_busy",
+      ...(name === "pictures" ? ["200 served", "429 rate_limited"] : []),
+    ];
+    expect([...seen].filter((one) => !allowed.includes(one))).toEqual([]);
+    expect(process()).toEqual(before);
+  });
+});
+
+test("by a revoked token: none of them is read", async () => {
+  const before = process();
+  const body = text(`{"model":"${MODEL}","prompt":[${repeated("[],")}1]}`);
+  const seen = await Promise.all(
+    Array.from({ length: AT_ONCE }, () => send(body, all.headers["revoked token"])),
+  );
+  expect(new Set(seen)).toEqual(new Set(["401 token_revoked"]));
+  expect(process()).toEqual(before);
+});
+
+test("by a notebook's token, in the arguments and the results of tools: texts that hold what a body may not", async () => {
+  const before = process();
+  const inner = JSON.stringify(`[${"[],".repeat(300_000)}[]]`);
+  const call = `{"id":"c","type":"function","function":{"name":"f","arguments":${inner}}}`;
+  const plain = `{"id":"c","type":"function","function":{"name":"f","arguments":"{}"}}`;
+  for (
+    const messages of [
+      `{"role":"user","content":"?"},{"role":"assistant","tool_calls":[${call}]},{"role":"tool","tool_call_id":"c","content":"1"}`,
+      `{"role":"user","content":"?"},{"role":"assistant","tool_calls":[${plain}]},{"role":"tool","tool_call_id":"c","content":${inner}}`,
+    ]
+  ) {
+    const response = await fetch(`${invoke}/openai/v1/chat/completions`, {
+      method: "POST",
+      body: `{"model":"${MODEL}","messages":[${messages}]}`,
+      headers: all.headers["notebook token"],
+    });
+    expect(response.status).toBe(413);
+    expect((await response.json()).error.code).toBe("body_too_large");
+  }
+  expect(process()).toEqual(before);
+});
+
+test("by a console administrator: as at the other endpoints", async () => {
+  const { pid } = all.stack.functions.get("admin")!;
+  const body = text(`{"stage_type":"POEM","settings":[${repeated("[],")}1]}`);
+  const seen = await Promise.all(Array.from({ length: AT_ONCE }, async () => {
+    const response = await fetch(`${all.stack.url}/functions/v1/admin/providers/update`, {
+      method: "POST",
+      body,
+      headers: all.headers["console administrator"],
+    });
+    return `${response.status} ${(await response.json()).error.code}`;
+  }));
+  expect(["413 body_too_large", "503 gateway_busy"]).toEqual(expect.arrayContaining([...new Set(seen)]));
+  expect(all.stack.functions.get("admin")!.pid).toBe(pid);
+});
+
+test("by nobody, at the token endpoint: 64 kB of parameters, each of another name", async () => {
+  const body = Array.from({ length: 13_000 }, (_, n) => n.toString(36)).join("&");
+  const response = await fetch(`${all.stack.url}/functions/v1/issue-kaggle-token`, {
+    method: "POST",
+    body,
+    headers: { "content-type": "application/x-www-form-urlencoded" },
+  });
+  expect(response.status).toBe(400);
+  await response.body?.cancel();
+});
