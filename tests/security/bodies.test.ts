@@ -23,7 +23,7 @@ const picture = () =>
   `{"model":"${MODEL}","contents":[{"role":"user","parts":[{"text":"What is this?"},` +
   `{"inlineData":{"mimeType":"image/png","data":"${repeated("AAAA")}"}}]}]}`;
 
-const BODIES: [string, () => Uint8Array][] = [
+const BODIES: [string, () => Uint8Array<ArrayBuffer>][] = [
   ["tiny arrays", () => text(`{"model":"${MODEL}","prompt":[${repeated("[],")}1]}`)],
   ["680,000 keys", () => text(`{"model":"${MODEL}","prompt":{${keys()}}}`)],
   [
@@ -123,15 +123,4 @@ test("by a console administrator: as at the other endpoints", async () => {
   }));
   expect(["413 body_too_large", "503 gateway_busy"]).toEqual(expect.arrayContaining([...new Set(seen)]));
   expect(all.stack.functions.get("admin")!.pid).toBe(pid);
-});
-
-test("by nobody, at the token endpoint: 64 kB of parameters, each of another name", async () => {
-  const body = Array.from({ length: 13_000 }, (_, n) => n.toString(36)).join("&");
-  const response = await fetch(`${all.stack.url}/functions/v1/issue-kaggle-token`, {
-    method: "POST",
-    body,
-    headers: { "content-type": "application/x-www-form-urlencoded" },
-  });
-  expect(response.status).toBe(400);
-  await response.body?.cancel();
 });
