@@ -38,7 +38,7 @@ export function createEntrance(options: EntranceOptions): (request: Request) => 
   let house: House | null = null;
   let budget: WorkBudget | null = null;
   return async (request) => {
-    if (request.method === "OPTIONS") return preflight();
+    if (request.method === "OPTIONS") return preflight(request);
     const { clock, log } = options;
     const receivedAt = clock.now();
     const trace = traceOf(request);

@@ -49,7 +49,7 @@ const NO_CACHE = { pragma: "no-cache" };
 export function createTokenEndpoint(options: TokenEndpointOptions): (request: Request) => Promise<Response> {
   let office: TokenOffice | null = null;
   return async (request) => {
-    if (request.method === "OPTIONS") return preflight();
+    if (request.method === "OPTIONS") return preflight(request);
     const requestId = options.newId();
     const { log, clock } = options;
     const trace = traceOf(request);

@@ -9,8 +9,10 @@ const rows = supported.split("\n## ")[0]!.split("\n").filter((line) => /^\| (?!w
 
 const sources = new Map<string, string>();
 function sourceOf(file: string): string {
-  const known = sources.get(file) ??
-    Deno.readTextFileSync(new URL(`tests/doors/gemini/${file}.ts`, root));
+  const path = file === "browser_clients"
+    ? "tests/e2e/browser_clients.test.ts"
+    : `tests/doors/gemini/${file}.ts`;
+  const known = sources.get(file) ?? Deno.readTextFileSync(new URL(path, root));
   sources.set(file, known);
   return known;
 }

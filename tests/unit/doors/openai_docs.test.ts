@@ -9,7 +9,11 @@ const rows = supported.split("\n## ")[0]!.split("\n").filter((line) => /^\| (?!w
 const CLIENTS = ["openai_client", "ai_sdk", "scanner"];
 
 function sourceOf(file: string): string {
-  const path = CLIENTS.includes(file) ? `tests/doors/openai/${file}.ts` : `tests/unit/doors/${file}.test.ts`;
+  const path = CLIENTS.includes(file)
+    ? `tests/doors/openai/${file}.ts`
+    : file === "browser_clients"
+    ? "tests/e2e/browser_clients.test.ts"
+    : `tests/unit/doors/${file}.test.ts`;
   return Deno.readTextFileSync(new URL(path, root));
 }
 
