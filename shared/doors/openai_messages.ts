@@ -78,7 +78,10 @@ function textParts(message: { content: { text: string }[]; name?: string | undef
   return named(message.content.filter(({ text }) => text !== "").map(({ text }) => ({ text })), message.name);
 }
 
-/** Upstream knows no names of speakers; in front of what they say, models understand them. */
+/**
+ * Upstream knows no names of speakers; in front of what they say, models understand them. What a model said carries none:
+ * an agent's framework names its own answers ("model"), and a model that reads its name there writes it in the next turn.
+ */
 function named(parts: Part[], name: string | undefined): Part[] {
   return name === undefined || parts.length === 0 ? parts : [{ text: `${name}:` }, ...parts];
 }
@@ -86,7 +89,7 @@ function named(parts: Part[], name: string | undefined): Part[] {
 function assistantParts(message: Assistant, model: string, place: string, allowance: JsonAllowance): Part[] {
   const said = (message.content ?? []).map((part) => part.type === "text" ? part.text : part.refusal);
   if (message.refusal !== undefined) said.push(message.refusal);
-  const parts = named(said.filter((text) => text !== "").map((text) => ({ text })), message.name);
+  const parts: Part[] = said.filter((text) => text !== "").map((text) => ({ text }));
   const calls = (message.tool_calls ?? []).map((call, j) =>
     callPart(call, `${place}.tool_calls[${j}]`, allowance)
   );

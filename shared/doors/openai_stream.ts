@@ -58,6 +58,8 @@ const DONE = "data: [DONE]\n\n";
 /** What has been told of one choice. */
 interface Choice {
   calls: number;
+  /** Whether a word of text was said, which is not a thought. */
+  spoke: boolean;
   /** The last that upstream said of it, without its parts. */
   ended: Candidate;
 }
@@ -118,20 +120,27 @@ class Telling {
       const before = known?.calls ?? 0;
       const allowed = this.#terms.parallelCalls ? calls : calls.slice(0, before === 0 ? 1 : 0);
       const toolCalls = allowed.map((call, i) => ({ index: before + i, ...call }));
+      const spoke = (known?.spoke ?? false) || text !== "";
+      // As OpenAI says it: a message that begins with a call has no content, and that is null.
+      const silent = before === 0 && toolCalls.length > 0 && !spoke;
       const says = text !== "" || reasoning !== "" || toolCalls.length > 0;
       if (known === undefined && !says && ended.finishReason === undefined) return "";
       this.#choices.set(index, {
         calls: before + toolCalls.length,
+        spoke,
         ended: ended.finishReason === undefined ? known?.ended ?? {} : ended,
       });
       if (!says && signature === null) return "";
       const delta = {
         ...(reasoning !== "" && { reasoning_content: reasoning }),
         ...(text !== "" && { content: text }),
+        ...(silent && { content: null }),
         ...(toolCalls.length > 0 && { tool_calls: toolCalls }),
         ...(signature !== null && { extra_content: extraContent(signature) }),
       };
-      return (this.#isOpen(index) ? "" : this.#open(index)) + this.#chunk(index, delta);
+      if (this.#isOpen(index)) return this.#chunk(index, delta);
+      if (silent) return this.#open(index, delta);
+      return this.#open(index) + this.#chunk(index, delta);
     }).join("");
   }
 
@@ -141,9 +150,9 @@ class Telling {
     return this.#opened.has(index);
   }
 
-  #open(index: number): string {
+  #open(index: number, delta: Record<string, unknown> = {}): string {
     this.#opened.add(index);
-    return this.#chunk(index, { role: "assistant", content: "", refusal: null });
+    return this.#chunk(index, { role: "assistant", content: "", refusal: null, ...delta });
   }
 
   #end(): string {
@@ -153,7 +162,7 @@ class Telling {
     if (error !== null) throw error;
     // The answer to a request that was answered before comes in one piece, with the result.
     const whole = this.#choices.size === 0 ? this.#tell(result.answer.candidates ?? []) : "";
-    if (this.#choices.size === 0) this.#choices.set(0, { calls: 0, ended: {} });
+    if (this.#choices.size === 0) this.#choices.set(0, { calls: 0, spoke: false, ended: {} });
     const ends = [...this.#choices].map(([index, choice]) => this.#close(index, choice, result)).join("");
     const usage = this.#terms.includeUsage
       ? frame({ ...this.#head(), choices: [], usage: usageJson(result.usage) })

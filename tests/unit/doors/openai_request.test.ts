@@ -55,6 +55,11 @@ describe("messages", () => {
     ]);
   });
 
+  test("the name of an assistant is not said: the model would go on with it", () => {
+    const named = { role: "assistant", name: "model", content: "4" };
+    expect(turns([...HELLO, named, ...HELLO])[1]).toEqual({ role: "model", parts: [{ text: "4" }] });
+  });
+
   test("thoughts that a client hands back are not said again", () => {
     const answered = { role: "assistant", content: "4", reasoning_content: "2 + 2" };
     expect(turns([...HELLO, answered, ...HELLO])[1]).toEqual({ role: "model", parts: [{ text: "4" }] });

@@ -32,6 +32,9 @@ async function deltas(chunks: Candidate[][], end?: GatewayResult | Error, more?:
 
 const OPENING = { role: "assistant", content: "", refusal: null };
 
+/** A message that begins with a call of a tool, in OpenAI's words. */
+const SILENT_OPENING = { ...OPENING, content: null };
+
 describe("a stream", () => {
   test("opens with the role, tells what comes, and says when it is over", async () => {
     const head = {
@@ -95,15 +98,38 @@ describe("a stream", () => {
     ];
     const signature = { extra_content: { google: { thought_signature: "c2ln" } } };
     expect(await deltas(chunks)).toEqual([
-      OPENING,
-      { tool_calls: [call(0, "f", "call_id1__sig__c2ln", signature), call(1, "g", "call_id2")] },
+      {
+        ...SILENT_OPENING,
+        tool_calls: [call(0, "f", "call_id1__sig__c2ln", signature), call(1, "g", "call_id2")],
+      },
       { tool_calls: [call(2, "h", "call_id3")] },
       "tool_calls",
       "[DONE]",
     ]);
     expect(await deltas(chunks, RESULT, { parallel_tool_calls: false })).toEqual([
+      {
+        ...SILENT_OPENING,
+        tool_calls: [expect.objectContaining({ index: 0, function: { name: "f", arguments: "{}" } })],
+      },
+      "tool_calls",
+      "[DONE]",
+    ]);
+  });
+
+  test("the first chunk of a tool call has null as content, unless something was said", async () => {
+    const calls = { tool_calls: [expect.objectContaining({ index: 0 })] };
+    const call: Part = { functionCall: { name: "f" } };
+    expect(await deltas([piece([{ text: "Hmm", thought: true }]), piece([call], STOP)])).toEqual([
       OPENING,
-      { tool_calls: [expect.objectContaining({ index: 0, function: { name: "f", arguments: "{}" } })] },
+      { reasoning_content: "Hmm" },
+      { content: null, ...calls },
+      "tool_calls",
+      "[DONE]",
+    ]);
+    expect(await deltas([piece([{ text: "Let me look" }]), piece([call], STOP)])).toEqual([
+      OPENING,
+      { content: "Let me look" },
+      calls,
       "tool_calls",
       "[DONE]",
     ]);
