@@ -252,6 +252,12 @@ export const ERRORS = {
     message:
       "The model's answer does not match the JSON schema of the request. `details.reason` says where; try again, or ask for a repair.",
   },
+  schema_too_complex: {
+    status: 400,
+    retryable: false,
+    message:
+      "Checking the model's answer against the request's JSON schema takes more steps than the gateway allows. Send a simpler schema: fewer alternatives, references and regular expressions.",
+  },
   unsupported_feature: {
     status: 400,
     retryable: false,

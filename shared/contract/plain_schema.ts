@@ -14,10 +14,7 @@ const ONE = new Set([
 const LIST = new Set(["anyOf", "oneOf", "allOf", "prefixItems"]);
 const NAMED = new Set(["properties", "$defs", "definitions"]);
 
-/**
- * Regular expressions are left out: they come from the caller and run over a text that is not his, and one of the kind
- * that backtracks for ever would hold up the whole function. The model sees them all the same.
- */
+/** Left out for providers that refuse a schema with regular expressions in it; the gateway checks them in any case. */
 const LEFT_OUT = new Set(["pattern", "patternProperties"]);
 
 /**

@@ -13,7 +13,12 @@ export type AnswerVerdict =
     ok: false;
     code: Extract<
       ErrorCode,
-      "content_blocked" | "empty_answer" | "answer_unusable" | "answer_truncated" | "schema_mismatch"
+      | "content_blocked"
+      | "empty_answer"
+      | "answer_unusable"
+      | "answer_truncated"
+      | "schema_mismatch"
+      | "schema_too_complex"
     >;
     /** Upstream's own word: `SAFETY`, `PROHIBITED_CONTENT`, `MAX_TOKENS`, ...; or what breaks the schema, and where. */
     reason: string;

@@ -1,5 +1,6 @@
 import { z } from "zod";
 import type { Prompt } from "../contract/content.ts";
+import { compileSchema } from "../schema/compile.ts";
 import { camelFields, camelPrompt } from "./gemini_spelling.ts";
 import { validated } from "./validated.ts";
 
@@ -32,6 +33,10 @@ const prompt = z.looseObject({
 export function geminiPrompt(body: unknown): Prompt {
   // The path names the model, and the gateway may serve its successor: a second name upstream would contradict.
   const { model: _, ...asked } = validated(prompt, camelPrompt(body));
+  for (const field of ["responseSchema", "responseJsonSchema"]) {
+    const schema = asked.generationConfig?.[field];
+    if (schema !== undefined && schema !== null) compileSchema(schema, `generationConfig.${field}`);
+  }
   return asked;
 }
 

@@ -239,7 +239,7 @@ function settingsOf({ generation: asked = {}, response_schema }: Body): Generati
       responseMimeType: response_mime_type,
     }),
     ...(Object.keys(thinkingConfig).length > 0 && { thinkingConfig }),
-    ...(response_schema !== undefined && schemaSettings(response_schema)),
+    ...(response_schema !== undefined && schemaSettings(response_schema, "response_schema")),
   };
 }
 

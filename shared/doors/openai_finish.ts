@@ -23,7 +23,8 @@ export function unanswerable(
 ): GatewayError | null {
   if (verdict.ok || verdict.code === "content_blocked" || verdict.reason === "MAX_TOKENS") return null;
   if (verdict.code === "answer_truncated") return null;
-  if (verdict.code === "schema_mismatch" && !strictSchema) return null;
+  const ofSchema = verdict.code === "schema_mismatch" || verdict.code === "schema_too_complex";
+  if (ofSchema && !strictSchema) return null;
   return new GatewayError(verdict.code, {
     details: { reason: verdict.reason },
     limits: result.limits,

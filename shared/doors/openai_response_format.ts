@@ -12,7 +12,10 @@ export function formatSettings(format: Chat["response_format"]): GenerationConfi
       return { responseMimeType: "application/json" };
     case "json_schema": {
       const { schema, description } = format.json_schema;
-      return schemaSettings({ ...(description !== undefined && { description }), ...withoutDialect(schema) });
+      return schemaSettings(
+        { ...(description !== undefined && { description }), ...withoutDialect(schema) },
+        "response_format.json_schema.schema",
+      );
     }
   }
 }

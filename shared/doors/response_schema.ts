@@ -1,3 +1,5 @@
+import { compileSchema } from "../schema/compile.ts";
+
 /** What Gemini's `responseSchema` understands: a part of OpenAPI 3.0. */
 const OPENAPI_WORDS = new Set([
   "type",
@@ -29,8 +31,11 @@ type Schema = Record<string, unknown>;
 /**
  * Generation settings that ask for JSON of a schema: as `responseSchema`, which every model with JSON mode takes, unless
  * the schema uses more than that knows (`$ref`, `additionalProperties`, a list of types); then as `responseJsonSchema`.
+ * @param from the field of the request that holds it
+ * @throws GatewayError `invalid_request` for a schema that no answer can be checked against
  */
-export function schemaSettings(schema: Schema): Record<string, unknown> {
+export function schemaSettings(schema: Schema, from: string): Record<string, unknown> {
+  compileSchema(schema, from);
   const field = isOpenApi(schema) ? "responseSchema" : "responseJsonSchema";
   return { responseMimeType: "application/json", [field]: schema };
 }

@@ -1,14 +1,7 @@
 import { z } from "zod";
-import { GatewayError } from "../contract/gateway_error.ts";
+import { type Fault, fieldName, invalidRequest, MAX_FAULTS } from "../contract/invalid_request.ts";
 
-/** More than these would not help anybody mend the request. */
-const MAX_FAULTS = 20;
-
-export interface Fault {
-  /** `messages[1].content`; empty: the body itself. */
-  field: string;
-  problem: string;
-}
+export { type Fault, invalidRequest };
 
 /**
  * A body that matches its schema.
@@ -27,32 +20,14 @@ export function validated<Shape extends z.ZodType>(shape: Shape, body: unknown):
   throw invalidRequest(worded.flatMap(faultsOf), parsed.issues.length);
 }
 
-/** @param found how many faults there are, where not all of them are told */
-export function invalidRequest(faults: Fault[], found = faults.length): GatewayError {
-  const [first] = faults;
-  const others = Math.max(found, faults.length) - 1;
-  const summary = first === undefined
-    ? undefined
-    : `The request is not valid: ${first.field === "" ? "" : `${first.field}: `}${first.problem}` +
-      (others > 0 ? ` (and ${others} more, see details).` : ".");
-  return new GatewayError("invalid_request", { message: summary, details: faults.slice(0, MAX_FAULTS) });
-}
-
 function faultsOf(issue: z.core.$ZodIssue): Fault[] {
   if (issue.code === "unrecognized_keys") {
     return issue.keys.map((key) => ({
-      field: nameOf([...issue.path, key]),
+      field: fieldName([...issue.path, key]),
       problem: "this door knows no such field",
     }));
   }
-  return [{ field: nameOf(issue.path), problem: lowerFirst(issue.message) }];
-}
-
-function nameOf(path: readonly PropertyKey[]): string {
-  return path.reduce<string>((name, step) => {
-    if (typeof step === "number") return `${name}[${step}]`;
-    return name === "" ? String(step) : `${name}.${String(step)}`;
-  }, "");
+  return [{ field: fieldName(issue.path), problem: lowerFirst(issue.message) }];
 }
 
 function lowerFirst(text: string): string {

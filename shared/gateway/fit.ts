@@ -48,16 +48,23 @@ function foldSystemText(prompt: Prompt): Prompt {
   return { ...rest, contents };
 }
 
-const FENCED = /^\s*```(?:json)?\s*\n([\s\S]*?)\n?\s*```\s*$/i;
-
 /** JSON that was asked for in words often comes in a code fence all the same; where the whole answer is one, it goes. */
 export function unfenced(answer: Answer): Answer {
   const [first, ...others] = answer.candidates ?? [];
   const parts = first?.content?.parts ?? [];
   const spoken = parts.filter((part) => typeof part.text === "string" && part.thought !== true);
-  const inner = FENCED.exec(spoken.map(({ text }) => text).join(""))?.[1];
+  const inner = insideFence(spoken.map(({ text }) => text).join(""));
   if (first === undefined || inner === undefined) return answer;
   const rest = parts.filter((part: Part) => !spoken.includes(part));
   const content = { ...first.content, parts: [...rest, { ...spoken.at(-1), text: inner }] };
   return { ...answer, candidates: [{ ...first, content }, ...others] };
+}
+
+/** What stands in the one code fence that a text is; undefined: it is none. Without a regular expression over all of it, as there
+ * are too many ways to divide a long run of white space. */
+function insideFence(text: string): string | undefined {
+  const trimmed = text.trim();
+  const begin = /^```(?:json)?[^\S\n]*\n/i.exec(trimmed)?.[0].length;
+  if (begin === undefined || !trimmed.endsWith("```") || trimmed.length < begin + 3) return undefined;
+  return trimmed.slice(begin, -3).trim();
 }

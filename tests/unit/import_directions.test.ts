@@ -2,7 +2,7 @@ import { describe, expect, test } from "vitest";
 
 /**
  * How high a room stands. It imports from rooms below its own and from itself: functions -> admin -> doors | gateway | identity |
- * maintenance -> stages -> providers | ledger | tokens | secrets | http -> contract.
+ * maintenance -> stages -> providers | ledger | tokens | secrets | schema | http -> contract.
  */
 const HEIGHT: Readonly<Record<string, number>> = {
   functions: 3,
@@ -16,6 +16,7 @@ const HEIGHT: Readonly<Record<string, number>> = {
   ledger: 1,
   tokens: 1,
   secrets: 1,
+  schema: 1,
   http: 1,
   contract: 0,
 };

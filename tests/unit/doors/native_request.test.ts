@@ -136,7 +136,7 @@ describe("settings", () => {
   test.each([
     { type: "object", additionalProperties: false },
     { type: ["string", "null"] },
-    { type: "array", items: { $ref: "#/$defs/x" } },
+    { type: "array", items: { $ref: "#/$defs/x" }, $defs: { x: { type: "string" } } },
     { type: "object", properties: { a: { anyOf: [{ const: 1 }] } } },
   ])("a schema with more than that goes as JSON Schema: %j", (response_schema) => {
     expect(ask({ response_schema }).prompt.generationConfig).toEqual({

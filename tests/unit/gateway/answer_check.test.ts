@@ -29,7 +29,7 @@ describe("what was wished for", () => {
     expect(jsonWish(asking({ temperature: 0 }))).toBeNull();
     expect(jsonWish(asking({ responseMimeType: "application/json" }))).toEqual({ schema: null });
     expect(jsonWish(asking({ responseSchema: { type: "STRING" } }))?.schema).toMatchObject({
-      type: "string",
+      type: ["string"],
     });
   });
 
@@ -104,8 +104,22 @@ describe("schemas as Google writes them", () => {
     expect(verdictOn(said('{"price": "free"}'), of)).toMatchObject({ code: "schema_mismatch" });
   });
 
-  test("one that cannot be used here is the model's own business", () => {
-    const of = jsonWish(asking({ responseJsonSchema: { $ref: "#/$defs/nowhere" } }));
-    expect(verdictOn(said("{}"), of)).toEqual({ ok: true });
+  test("one that no answer can be checked against is refused before a model is asked", () => {
+    expect(() => jsonWish(asking({ responseJsonSchema: { $ref: "#/$defs/nowhere" } }))).toThrow(
+      expect.objectContaining({
+        code: "invalid_request",
+        details: [{
+          field: "generationConfig.responseJsonSchema.$ref",
+          problem: expect.stringContaining("leads to no schema"),
+        }],
+      }),
+    );
+  });
+
+  test("one that takes too many steps ends in an error of its own, not in a hang", () => {
+    const of = jsonWish(asking({ responseJsonSchema: { type: "array", items: { type: "integer" } } }));
+    const answer = said(JSON.stringify(Array(100).fill(1)));
+    expect(checkJson(of, answer, 100).verdict).toMatchObject({ ok: false, code: "schema_too_complex" });
+    expect(checkJson(of, answer, 101).verdict).toEqual({ ok: true });
   });
 });

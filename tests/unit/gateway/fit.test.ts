@@ -1,6 +1,6 @@
 import { describe, expect, test } from "vitest";
-import type { Prompt } from "../../../shared/contract/content.ts";
-import { fitToModel } from "../../../shared/gateway/fit.ts";
+import { type Prompt, textOf } from "../../../shared/contract/content.ts";
+import { fitToModel, unfenced } from "../../../shared/gateway/fit.ts";
 
 const ALL = { system: true, json: true, tools: true, thinking: true, maxOutputTokens: null };
 const PROMPT: Prompt = {
@@ -55,5 +55,37 @@ describe("fitToModel", () => {
     const before = structuredClone(PROMPT);
     fitToModel(PROMPT, { ...ALL, system: false, json: false }, "m");
     expect(PROMPT).toEqual(before);
+  });
+});
+
+describe("unfenced", () => {
+  const said = (text: string) => ({ candidates: [{ content: { role: "model", parts: [{ text }] } }] });
+  const inside = (text: string) => textOf(unfenced(said(text)));
+
+  test.each([
+    ['```json\n{"a": 1}\n```', '{"a": 1}'],
+    ['\n ```JSON \n\n{"a": 1}\n\n``` \n', '{"a": 1}'],
+    ["```\n```", ""],
+  ])("%j is the JSON in its fence", (text, json) => {
+    expect(inside(text)).toBe(json);
+  });
+
+  test.each([
+    "no fence",
+    "```json {} ```",
+    "Here: ```json\n{}\n```",
+    "```json\n{}\n``` done",
+    "```",
+    "```\n``",
+  ])(
+    "%j is left as it is",
+    (text) => {
+      expect(inside(text)).toBe(text);
+    },
+  );
+
+  test("a fence that opens and goes on in white space costs no more than its length", () => {
+    const text = "```\n" + "\n ".repeat(100_000) + "x";
+    expect(inside(text)).toBe(text);
   });
 });
