@@ -1,6 +1,5 @@
 import { asGatewayError, GatewayError } from "../contract/gateway_error.ts";
 import type { CountWanted, Reservation, ReserveInput } from "../ledger/reserve.ts";
-import { admit } from "./admit.ts";
 import { leash } from "./deadline.ts";
 import type { GatewayParts } from "./parts.ts";
 import type { Task } from "./task.ts";
@@ -33,7 +32,7 @@ export interface Admission {
 /**
  * Reserves. Where tokens are scarce the ledger wants them counted first: then upstream counts, and what it says is booked;
  * if it does not say it in time, the most that the estimate may turn out to be.
- * @throws GatewayError as `admit` does; `client_closed` if the client leaves while upstream counts
+ * @throws GatewayError as the ledger does, `database_unavailable` after `rpcTimeoutMs`; `client_closed` if the client leaves while upstream counts
  */
 export async function admitCounted(
   { parts, task, client, input, ...known }: Admission,
@@ -41,7 +40,8 @@ export async function admitCounted(
   const prompt = task.countable();
   const size = known.size ?? { tokens: task.tokens(), counted: prompt === null ? null : false };
   const asked = input(size);
-  const reservation = await admit(parts, asked);
+  const { rpcTimeoutMs } = parts.times;
+  const reservation = await parts.ledger.reserve(asked, rpcTimeoutMs);
   if (reservation.status !== "count") return { reservation, size };
 
   const { requestId } = asked;
@@ -50,7 +50,7 @@ export async function admitCounted(
   const told: Size = count === null
     ? { tokens: reservation.tokensIfNotCounted, counted: null }
     : { tokens: count, counted: true };
-  const second = await admit(parts, input(told));
+  const second = await parts.ledger.reserve(input(told), rpcTimeoutMs);
   if (second.status !== "count") return { reservation: second, size: told };
   throw new GatewayError("internal", { detail: "eve_reserve wanted a count twice" });
 }

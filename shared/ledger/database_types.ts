@@ -376,6 +376,16 @@ export type Database = {
       "eve_consumer_scope": { Args: { "changes": Json; "name": string }; Returns: Json };
       "eve_consumers": { Args: { "name"?: string }; Returns: Json };
       "eve_doctor": { Args: Record<PropertyKey, never>; Returns: Json };
+      "eve_give_back": {
+        Args: {
+          "attempt"?: number;
+          "call_id": string;
+          "consumer_id"?: string;
+          "deadline": string;
+          "request_id": string;
+        };
+        Returns: Json;
+      };
       "eve_issue_token": {
         Args: {
           "address"?: string;
@@ -525,9 +535,11 @@ export type Database = {
         Args: {
           "attempt"?: number;
           "avoid_keys"?: (string)[];
+          "call_id"?: string;
           "class"?: string;
           "consumer_id"?: string;
           "counted"?: boolean;
+          "deadline"?: string;
           "door"?: string;
           "exclude_keys"?: (string)[];
           "lease_ms"?: number;

@@ -11,6 +11,11 @@ export interface DirectOptions {
    * session, at the price of one more round trip a call.
    */
   pooler: boolean;
+  /**
+   * A statement that takes longer is ended by the server: less than its callers wait, so that nothing goes on for those who
+   * have gone. Not behind a pooler, whose sessions are others' too.
+   */
+  statementTimeoutMs?: number;
 }
 
 export interface DirectTransport {
@@ -108,7 +113,9 @@ export function directTransport(options: DirectOptions): DirectTransport {
       return row?.answer;
     } catch (thrown) {
       signal.throwIfAborted();
-      if (thrown instanceof postgres.PostgresError) throw new SqlFailure(thrown.code, thrown.message);
+      if (thrown instanceof postgres.PostgresError) {
+        throw new SqlFailure(thrown.code, thrown.message, null, thrown.detail ?? null);
+      }
       throw thrown;
     } finally {
       link.leave(!signal.aborted);
@@ -124,7 +131,7 @@ export function directTransport(options: DirectOptions): DirectTransport {
   };
 }
 
-function open({ url, connections, pooler }: DirectOptions): Link[] {
+function open({ url, connections, pooler, statementTimeoutMs }: DirectOptions): Link[] {
   return Array.from({ length: connections }, () =>
     new Link(postgres(url, {
       max: 1,
@@ -135,7 +142,11 @@ function open({ url, connections, pooler }: DirectOptions): Link[] {
       backoff: () => RECONNECT_S,
       idle_timeout: IDLE_TIMEOUT_S,
       max_lifetime: MAX_LIFETIME_S,
-      connection: { application_name: "eve-gateway", ...(!pooler && { role: "service_role" }) },
+      connection: {
+        application_name: "eve-gateway",
+        ...(!pooler && { role: "service_role" }),
+        ...(!pooler && statementTimeoutMs !== undefined && { statement_timeout: statementTimeoutMs }),
+      },
       types: AS_THEY_ARE,
       onnotice: () => {},
     })));

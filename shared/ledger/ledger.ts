@@ -1,7 +1,9 @@
+import { type Clock, systemClock } from "../contract/clock.ts";
 import type { ModelInfo } from "../contract/model_info.ts";
 import { capture, type Captured } from "./capture.ts";
 import { listModels, type ModelsFor } from "./models.ts";
 import type { Reservation, ReserveInput } from "./reserve.ts";
+import { reserveInTime } from "./reserve_in_time.ts";
 import { reserveTogether } from "./reserve_together.ts";
 import type { Settled, Settlement } from "./settle.ts";
 import { settleTogether } from "./settle_together.ts";
@@ -9,7 +11,11 @@ import type { Transport } from "./transport.ts";
 
 /** The books: who may start when, and what became of it. */
 export interface Ledger {
-  reserve(input: ReserveInput): Promise<Reservation>;
+  /**
+   * Books a start, or says why not. What is booked and not heard of within `withinMs` is given back, so that the same request
+   * may come again.
+   */
+  reserve(input: ReserveInput, withinMs?: number): Promise<Reservation>;
   settle(settlement: Settlement): Promise<Settled>;
   /** The models that a caller may use. */
   models(caller: ModelsFor): Promise<ModelInfo[]>;
@@ -17,20 +23,33 @@ export interface Ledger {
   capture(captured: Captured): Promise<void>;
 }
 
-/**
- * After this a call's connection is dropped, and whether it took effect stays unknown. Longer than anybody waits for an
- * answer: one that comes late still tells what was booked, so that it can be given back.
- */
+/** After this a call's connection is dropped, and whether it took effect stays unknown. Longer than anybody waits for an answer. */
 export const LEDGER_TIMEOUT_MS = 30_000;
+
+export interface LedgerOptions {
+  clock?: Clock;
+  /** Keeps the process until this is done; where nobody has to be told, it goes on by itself. */
+  background?: (work: Promise<void>) => void;
+}
 
 /** @param afterwards for what no client waits for; the same transport where there is but one way */
 export function createLedger(
   transport: Transport,
   timeoutMs = LEDGER_TIMEOUT_MS,
   afterwards: Transport = transport,
-): Ledger {
+  { clock = systemClock, background = () => {} }: LedgerOptions = {},
+): Ledger & { leave(): void } {
+  const { reserve, leave } = reserveInTime({
+    send: reserveTogether(transport, timeoutMs),
+    transport: afterwards,
+    clock,
+    background,
+    newId: () => crypto.randomUUID(),
+  });
   return {
-    reserve: reserveTogether(transport, timeoutMs),
+    reserve: (input, withinMs = timeoutMs) => reserve(input, withinMs),
+    /** The process ends: what has been asked for and not been answered is given back. */
+    leave,
     settle: settleTogether(afterwards, timeoutMs),
     models: (caller) => listModels(transport, caller, timeoutMs),
     capture: (captured) => capture(afterwards, captured, timeoutMs),

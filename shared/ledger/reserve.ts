@@ -181,13 +181,26 @@ export type CountWanted = z.output<typeof count>;
 export type Reservation = Grant | Refusal | Duplicate | CountWanted;
 export type Capabilities = Grant["capabilities"];
 
+/** A reservation as it is asked for. */
+export interface ReserveCall extends ReserveInput {
+  /** Names this call, so that what it books can be given back without an answer. */
+  callId: string;
+  /** ISO 8601, by the database's clock: nothing is booked after it. */
+  deadline: string;
+  /** It may have reached the database. */
+  sent?: boolean;
+  /** Nobody waits for it any more. */
+  over?: boolean;
+}
+
 /** Books a start for one attempt, or says why not. A refusal leaves nothing to settle. */
-export function reserve(transport: Transport, input: ReserveInput, timeoutMs: number): Promise<Reservation> {
+export function reserve(transport: Transport, input: ReserveCall, timeoutMs: number): Promise<Reservation> {
   return call(transport, "eve_reserve", reserveArguments(input), reservation, timeoutMs);
 }
 
-/** A reservation in the words of the database. */
-export function reserveArguments(input: ReserveInput): Record<string, unknown> {
+/** A reservation in the words of the database, to be sent now. */
+export function reserveArguments(input: ReserveCall): Record<string, unknown> {
+  input.sent = true;
   return {
     request_id: input.requestId,
     models: input.models,
@@ -205,5 +218,7 @@ export function reserveArguments(input: ReserveInput): Record<string, unknown> {
     metadata: input.metadata,
     request_hash: input.requestHash,
     counted: input.counted,
+    deadline: input.deadline,
+    call_id: input.callId,
   };
 }

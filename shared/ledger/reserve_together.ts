@@ -1,6 +1,6 @@
 import { z } from "zod";
 import { call } from "./call.ts";
-import { type Reservation, reservation, reserve, reserveArguments, type ReserveInput } from "./reserve.ts";
+import { type Reservation, reservation, reserve, reserveArguments, type ReserveCall } from "./reserve.ts";
 import { StandingQueue } from "./standing_queue.ts";
 import { askTogether, type Waiting } from "./together.ts";
 import type { Transport } from "./transport.ts";
@@ -35,20 +35,20 @@ export function reserveTogether(
   transport: Transport,
   timeoutMs: number,
   now: () => number = () => performance.now(),
-): (input: ReserveInput) => Promise<Reservation> {
-  let waiting: Waiting<ReserveInput, Reservation>[] = [];
+): (input: ReserveCall) => Promise<Reservation> {
+  let waiting: Waiting<ReserveCall, Reservation>[] = [];
   let underWay = false;
   const queue = new StandingQueue(now);
   const apart = new Map<string, number>();
 
-  const alone = (input: ReserveInput) => reserve(transport, input, timeoutMs);
-  const together = (asked: ReserveInput[]) =>
+  const alone = (input: ReserveCall) => reserve(transport, input, timeoutMs);
+  const together = (asked: ReserveCall[]) =>
     call(transport, "eve_reserve_many", { calls: asked.map(reserveArguments) }, answers, timeoutMs);
-  const keepApart = (input: ReserveInput) => {
+  const keepApart = (input: ReserveCall) => {
     if (apart.size >= MOST_APART) apart.clear();
     apart.set(kind(input), now() + APART_MS);
   };
-  const goesApart = (input: ReserveInput) => {
+  const goesApart = (input: ReserveCall) => {
     const until = apart.get(kind(input));
     if (until === undefined || until > now()) return until !== undefined;
     apart.delete(kind(input));
@@ -56,7 +56,9 @@ export function reserveTogether(
   };
 
   const go = async () => {
-    if (underWay || waiting.length === 0) return;
+    if (underWay) return;
+    waiting = waiting.filter(({ asked }) => !asked.over);
+    if (waiting.length === 0) return;
     const most = queue.mostTogether(waiting.length);
     const all = waiting.slice(0, most);
     waiting = waiting.slice(most);
@@ -93,11 +95,11 @@ async function turns(count: number): Promise<void> {
   for (let n = 0; n < count; n++) await undefined;
 }
 
-function isPlain({ attempt, tokenId, excludeKeys, avoidKeys }: ReserveInput): boolean {
+function isPlain({ attempt, tokenId, excludeKeys, avoidKeys }: ReserveCall): boolean {
   return attempt === 1 && tokenId === null && excludeKeys.length === 0 && avoidKeys.length === 0;
 }
 
 /** What has a reason to be apart in common. */
-function kind({ consumerId, models, class: trafficClass }: ReserveInput): string {
+function kind({ consumerId, models, class: trafficClass }: ReserveCall): string {
   return `${consumerId ?? ""} ${trafficClass} ${models[0] ?? ""}`;
 }

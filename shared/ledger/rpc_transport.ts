@@ -23,6 +23,6 @@ export function rpcTransport(options: RpcOptions): Transport {
     if (error === null) return data;
     // supabase-js resolves a failed connection too: then there is no status, and nobody who answered.
     if (status === 0) throw new Error(`REST API not reached: ${error.message}`);
-    throw new SqlFailure(error.code ?? "", error.message ?? "", status);
+    throw new SqlFailure(error.code ?? "", error.message ?? "", status, error.details ?? null);
   };
 }

@@ -17,11 +17,14 @@ export class SqlFailure extends Error {
   readonly sqlstate: string;
   /** The HTTP status, where the REST API carried it. */
   readonly status: number | null;
+  /** PostgreSQL's `DETAIL`. */
+  readonly detail: string | null;
 
-  constructor(sqlstate: string, message: string, status: number | null = null) {
+  constructor(sqlstate: string, message: string, status: number | null = null, detail: string | null = null) {
     super(message);
     this.name = "SqlFailure";
     this.sqlstate = sqlstate;
     this.status = status;
+    this.detail = detail;
   }
 }

@@ -183,6 +183,7 @@ create table if not exists eve.inflight (
   trace_id text,
   metadata jsonb not null,
   request_hash text,
+  call_id uuid,
   constraint inflight_consumer_id_request_id_key unique (consumer_id, request_id),
   constraint inflight_class_known check (class in ('interactive', 'batch')),
   constraint inflight_state_known check (state in ('reserved', 'between'))
@@ -197,6 +198,7 @@ comment on column eve.inflight.wait_ms is 'Milliseconds that its attempts waited
 comment on column eve.inflight.requested_model is 'The model asked for; model is the one that serves.';
 comment on column eve.inflight.request_hash is 'Tells a repetition of a request from another request with the same id.';
 comment on column eve.inflight.estimated_tokens is 'The caller''s estimate before the model''s factor: what the factor is learned from.';
+comment on column eve.inflight.call_id is 'Which call of eve_reserve made the reservation of the current attempt: by it eve_give_back knows its own.';
 comment on column eve.inflight.lease_until is 'Not settled by then: the caller has died, and the row is closed as expired.';
 
 create table if not exists eve.attempts (

@@ -495,6 +495,22 @@ begin
 end;
 $$;
 
+-- Nobody waits for the answer any more, so nothing is booked: what this transaction has done so far is undone. `detail` is the time
+-- by which that was found, in milliseconds since 1970, from which a caller whose clock differs learns by how much.
+create or replace function eve.stop_when_late(deadline timestamptz)
+returns void
+language plpgsql
+volatile
+set search_path = ''
+as $$
+begin
+  if clock_timestamp() > stop_when_late.deadline then
+    raise exception 'nobody waits for this reservation any more'
+      using errcode = 'EV503', detail = floor(extract(epoch from clock_timestamp()) * 1000)::bigint::text;
+  end if;
+end;
+$$;
+
 -- The long way: every rule, in the order in which locks are taken. Takes all that public.eve_reserve is given.
 create or replace function eve.reserve_at_length(
   request_id text,
@@ -512,7 +528,9 @@ create or replace function eve.reserve_at_length(
   trace_id text,
   metadata jsonb,
   request_hash text,
-  counted boolean
+  counted boolean,
+  deadline timestamptz,
+  call_id uuid
 )
 returns jsonb
 language plpgsql
@@ -589,6 +607,8 @@ begin
   elsif length(reserve_at_length.metadata::text) > 16384 then
     raise exception 'metadata must have at most 16384 characters' using errcode = 'EV400';
   end if;
+
+  perform eve.stop_when_late(reserve_at_length.deadline);
 
   -- Whoever may not call any more is told nothing, not even what he was told before.
   if v_consumer_id <> '00000000-0000-0000-0000-000000000000'
@@ -1042,13 +1062,15 @@ begin
   if reserve_at_length.attempt = 1 then
     insert into eve.inflight (
       request_no, consumer_id, request_id, token_id, class, door, requested_model, model, attempt, state, lane_id, key_id,
-      start_ms, bucket_ms, day_ends_ms, tokens, estimated_tokens, lease_until, received_at, wait_ms, trace_id, metadata, request_hash
+      start_ms, bucket_ms, day_ends_ms, tokens, estimated_tokens, lease_until, received_at, wait_ms, trace_id, metadata, request_hash,
+      call_id
     )
     values (
       nextval('eve.request_no'), v_consumer_id, reserve_at_length.request_id, reserve_at_length.token_id, v_class, reserve_at_length.door,
       v_requested, v_model.model, 1, 'reserved', v_best.lane_id, v_key_id, v_booking.start_ms, v_booking.bucket_ms,
       v_booking.day_ends_ms, v_tokens, reserve_at_length.tokens, to_timestamp((v_booking.start_ms + reserve_at_length.lease_ms) / 1000.0), v_received_at,
-      v_booking.wait_ms, reserve_at_length.trace_id, coalesce(reserve_at_length.metadata, '{}'), reserve_at_length.request_hash
+      v_booking.wait_ms, reserve_at_length.trace_id, coalesce(reserve_at_length.metadata, '{}'), reserve_at_length.request_hash,
+      reserve_at_length.call_id
     )
     returning request_no into v_request_no;
   else
@@ -1057,9 +1079,12 @@ begin
     set model = v_model.model, attempt = reserve_at_length.attempt, state = 'reserved', lane_id = v_best.lane_id,
       key_id = v_key_id, start_ms = v_booking.start_ms, bucket_ms = v_booking.bucket_ms,
       day_ends_ms = v_booking.day_ends_ms, tokens = v_tokens, estimated_tokens = reserve_at_length.tokens,
-      lease_until = to_timestamp((v_booking.start_ms + reserve_at_length.lease_ms) / 1000.0), wait_ms = i.wait_ms + v_booking.wait_ms
+      lease_until = to_timestamp((v_booking.start_ms + reserve_at_length.lease_ms) / 1000.0), wait_ms = i.wait_ms + v_booking.wait_ms,
+      call_id = reserve_at_length.call_id
     where i.request_no = v_request_no;
   end if;
+  -- With everything in hand, since that may have been waited for.
+  perform eve.stop_when_late(reserve_at_length.deadline);
 
   -- For those who come after.
   perform eve.draw_route(v_requested, v_received_ms);
@@ -1095,6 +1120,8 @@ drop function if exists public.eve_reserve(
 --   false  the caller's estimate, and the caller can count: asked to where it matters (answer `count`, nothing is written or
 --          taken), otherwise booked at the model's ceiling until it is settled
 --   true   upstream's own count: booked as it is
+-- `deadline` is when the caller stops waiting for the answer, by the database's clock: nothing is booked after it. `call_id` names
+-- this call, so that eve_give_back finds what it booked, whether or not the answer was heard.
 create or replace function public.eve_reserve(
   request_id text,
   models text[],
@@ -1111,12 +1138,17 @@ create or replace function public.eve_reserve(
   trace_id text default null,
   metadata jsonb default '{}',
   request_hash text default null,
-  counted boolean default null
+  counted boolean default null,
+  deadline timestamptz default null,
+  call_id uuid default null
 )
 returns json
 language plpgsql
 volatile
 set search_path = ''
+-- Who is held up by a lock ends before the caller stops waiting (8 s), rather than stand behind it for nothing. The REST API sets it
+-- when it begins the statement; over a connection the ledger sets it for the session.
+set statement_timeout = '7500ms'
 -- Custom plans would be made anew on nearly every call; planning was a third of its time.
 set plan_cache_mode = 'force_generic_plan'
 -- Plans are often made while the tables are small and kept while they grow.
@@ -1137,6 +1169,7 @@ declare
   v_began timestamptz;
   v_lane record;
   v_request_no bigint;
+  v_late boolean;
 begin
   -- The short way. One expression, and all of it about what was given: anything odd, and anything null, goes the long way.
   -- Last in it, the lock that makes the same request twice at once come one after the other; the second does not wait here.
@@ -1145,6 +1178,7 @@ begin
     and eve_reserve.class in ('interactive', 'batch') and eve_reserve.max_wait_ms between 0 and 3600000
     and eve_reserve.lease_ms between 100 and 3600000 and eve_reserve.exclude_keys = '{}' and eve_reserve.avoid_keys = '{}'
     and (eve_reserve.metadata = '{}' or length(eve_reserve.metadata::text) <= 16384)
+    and (clock_timestamp() > eve_reserve.deadline) is not true
     and pg_try_advisory_xact_lock(
       hashtextextended(
         coalesce(eve_reserve.consumer_id::text, '00000000-0000-0000-0000-000000000000') || eve_reserve.request_id, 0
@@ -1298,7 +1332,7 @@ begin
       insert into eve.inflight (
         request_no, consumer_id, request_id, token_id, class, door, requested_model, model, attempt, state, lane_id, key_id,
         start_ms, bucket_ms, day_ends_ms, tokens, estimated_tokens, lease_until, received_at, wait_ms, trace_id, metadata,
-        request_hash
+        request_hash, call_id
       )
       values (
         nextval('eve.request_no'), v_consumer_id, eve_reserve.request_id, null,
@@ -1306,9 +1340,14 @@ begin
         'reserved', v_route.lane_id, v_route.key_ids[v_slot], v_now,
         (v_now + v_route.bucket_ms - 1) / v_route.bucket_ms * v_route.bucket_ms, v_lane.day_ends_ms, v_route.tokens,
         eve_reserve.tokens, to_timestamp((v_now + eve_reserve.lease_ms) / 1000::double precision),
-        to_timestamp(v_now / 1000::double precision), 0, eve_reserve.trace_id, eve_reserve.metadata, eve_reserve.request_hash
+        to_timestamp(v_now / 1000::double precision), 0, eve_reserve.trace_id, eve_reserve.metadata, eve_reserve.request_hash,
+        eve_reserve.call_id
       )
-      returning inflight.request_no into v_request_no;
+      -- With everything in hand, since that may have been waited for.
+      returning inflight.request_no, clock_timestamp() > eve_reserve.deadline into v_request_no, v_late;
+      if v_late then
+        perform eve.stop_when_late(eve_reserve.deadline);
+      end if;
 
       if v_lane.turns % 16 = 0 then
         -- Instants that no window reaches any more.
@@ -1344,12 +1383,13 @@ begin
     eve_reserve.request_id, eve_reserve.models, eve_reserve.tokens, eve_reserve.consumer_id, eve_reserve.class,
     eve_reserve.max_wait_ms, eve_reserve.attempt, eve_reserve.exclude_keys, eve_reserve.avoid_keys, eve_reserve.lease_ms,
     eve_reserve.token_id, eve_reserve.door, eve_reserve.trace_id, eve_reserve.metadata, eve_reserve.request_hash,
-    eve_reserve.counted
+    eve_reserve.counted, eve_reserve.deadline, eve_reserve.call_id
   );
 end;
 $$;
 comment on function public.eve_reserve(
-  text, text[], integer, uuid, text, integer, integer, uuid[], uuid[], integer, uuid, text, text, jsonb, text, boolean
+  text, text[], integer, uuid, text, integer, integer, uuid[], uuid[], integer, uuid, text, text, jsonb, text, boolean,
+  timestamptz, uuid
 ) is 'Reserves a slot for one upstream attempt: all limits and budgets together or nothing. Answers granted, refused, duplicate, or count: have the prompt counted upstream and come again.';
 
 do $$
@@ -1360,7 +1400,7 @@ begin
     select p.oid::regprocedure as signature
     from pg_catalog.pg_proc p
     where (p.pronamespace = 'eve'::regnamespace
-        and p.proname in ('tell_routes', 'routes_lock', 'forget_routes', 'draw_route', 'clear_dead', 'book', 'reserve_at_length'))
+        and p.proname in ('tell_routes', 'routes_lock', 'forget_routes', 'draw_route', 'clear_dead', 'book', 'stop_when_late', 'reserve_at_length'))
       or (p.pronamespace = 'public'::regnamespace and p.proname = 'eve_reserve')
   loop
     execute format('revoke all on function %s from public, anon, authenticated', v_function.signature);

@@ -23,6 +23,7 @@ language plpgsql
 volatile
 set search_path = ''
 -- As for eve_reserve.
+set statement_timeout = '7500ms'
 set plan_cache_mode = 'force_generic_plan'
 set enable_seqscan = 'off'
 set jit = 'off'
@@ -39,6 +40,7 @@ declare
   v_plain record;
   v_chosen record;
   v_booked record;
+  v_held_up boolean := false;
   v_waited bigint;
   v_now bigint;
   v_began timestamptz;
@@ -58,22 +60,24 @@ begin
   select array_agg(t.place) as places, array_agg(t.request_id) as ids, array_agg(t.models[1]) as models,
     array_agg(t.class) as classes, array_agg(t.tokens) as tokens, array_agg(t.consumer_id) as consumers,
     array_agg(t.lease_ms) as leases, array_agg(t.counted) as counted, array_agg(t.door) as doors,
-    array_agg(t.trace_id) as traces, array_agg(t.metadata) as metadata, array_agg(t.request_hash) as hashes
+    array_agg(t.trace_id) as traces, array_agg(t.metadata) as metadata, array_agg(t.request_hash) as hashes,
+    array_agg(t.call_id) as call_ids, min(t.deadline) as deadline
   into v_plain
   from rows from (
     jsonb_to_recordset(eve_reserve_many.calls) as (
       request_id text, models text[], tokens integer, consumer_id uuid, class text, max_wait_ms integer, attempt integer,
       exclude_keys uuid[], avoid_keys uuid[], lease_ms integer, token_id uuid, metadata jsonb, counted boolean, door text,
-      trace_id text, request_hash text
+      trace_id text, request_hash text, deadline timestamptz, call_id uuid
     )
   ) with ordinality as t (
     request_id, models, tokens, consumer_id, class, max_wait_ms, attempt, exclude_keys, avoid_keys, lease_ms, token_id, metadata,
-    counted, door, trace_id, request_hash, place
+    counted, door, trace_id, request_hash, deadline, call_id, place
   )
   where t.attempt = 1 and t.token_id is null and t.tokens >= 0 and cardinality(t.models) between 1 and 10
     and length(t.request_id) between 1 and 200 and t.class in ('interactive', 'batch') and t.max_wait_ms between 0 and 3600000
     and t.lease_ms between 100 and 3600000 and t.exclude_keys = '{}' and t.avoid_keys = '{}'
     and (t.metadata = '{}' or length(t.metadata::text) <= 16384)
+    and (clock_timestamp() > t.deadline) is not true
     and pg_try_advisory_xact_lock(
       hashtextextended(coalesce(t.consumer_id::text, '00000000-0000-0000-0000-000000000000') || t.request_id, 0)
     );
@@ -247,9 +251,9 @@ begin
     end if;
   exception
     when sqlstate 'EV001' then
-      v_booked := null;
+      v_held_up := true;
   end;
-  if v_booked.lanes is null then
+  if v_held_up or v_booked.lanes is null then
     return to_json(array_fill(null::text, array[v_count]));
   end if;
 
@@ -280,13 +284,13 @@ begin
     insert into eve.inflight (
       request_no, consumer_id, request_id, token_id, class, door, requested_model, model, attempt, state, lane_id, key_id,
       start_ms, bucket_ms, day_ends_ms, tokens, estimated_tokens, lease_until, received_at, wait_ms, trace_id, metadata,
-      request_hash
+      request_hash, call_id
     )
     select k.request_no, coalesce(v_plain.consumers[k.asked], v_project), v_plain.ids[k.asked], null, k.class,
       v_plain.doors[k.asked], k.model, k.served, 1, 'reserved', k.lane_id, k.key_ids[k.slot], v_now,
       (v_now + k.bucket_ms - 1) / k.bucket_ms * k.bucket_ms, v_booked.day_ends[k.place], k.tokens, v_plain.tokens[k.asked],
       to_timestamp((v_now + v_plain.leases[k.asked]) / 1000::double precision), to_timestamp(v_now / 1000::double precision), 0,
-      v_plain.traces[k.asked], v_plain.metadata[k.asked], v_plain.hashes[k.asked]
+      v_plain.traces[k.asked], v_plain.metadata[k.asked], v_plain.hashes[k.asked], v_plain.call_ids[k.asked]
     from taken k
   )
   select array_agg(v_plain.places[k.asked] order by k.asked) as places, array_agg(
@@ -315,6 +319,10 @@ begin
     from eve.lane_buckets b
     where k.rpm <= 600 and b.lane_id = k.lane_id and b.at_ms > v_now - 60000 - k.guard_ms and b.at_ms <= v_now
   ) exact on true;
+  -- With everything in hand, since that may have been waited for. Whoever still has time asks again by himself.
+  if clock_timestamp() > v_plain.deadline then
+    perform eve.stop_when_late(v_plain.deadline);
+  end if;
   if cardinality(v_told.places) < v_count then
     v_answers := array_fill('null'::text, array[v_count]);
     for v_slot in 1..cardinality(v_told.places) loop

@@ -271,6 +271,7 @@ create table eve.inflight (
   trace_id text,
   metadata jsonb not null,
   request_hash text,
+  call_id uuid,
   constraint inflight_consumer_id_request_id_key UNIQUE (consumer_id, request_id),
   constraint inflight_pkey PRIMARY KEY (request_no)
 ) with (fillfactor=70, autovacuum_vacuum_scale_factor=0.05, autovacuum_vacuum_cost_delay=0);
@@ -286,6 +287,7 @@ comment on column eve.inflight.estimated_tokens is 'The caller''s estimate befor
 comment on column eve.inflight.lease_until is 'Not settled by then: the caller has died, and the row is closed as expired.';
 comment on column eve.inflight.wait_ms is 'Milliseconds that its attempts waited for their starts, together.';
 comment on column eve.inflight.request_hash is 'Tells a repetition of a request from another request with the same id.';
+comment on column eve.inflight.call_id is 'Which call of eve_reserve made the reservation of the current attempt: by it eve_give_back knows its own.';
 
 create table eve.issue_windows (
   subject text not null,
@@ -1833,7 +1835,9 @@ create function eve.reserve_at_length(
     trace_id text,
     metadata jsonb,
     request_hash text,
-    counted boolean
+    counted boolean,
+    deadline timestamp with time zone,
+    call_id uuid
   )
   returns jsonb
   language plpgsql
@@ -1930,6 +1934,13 @@ comment on function eve.stamp_provider_config is 'Says when a stage was changed,
 
 create function eve.step_run(run_id bigint)
   returns jsonb
+  language plpgsql
+  volatile
+  security invoker
+  set search_path="";
+
+create function eve.stop_when_late(deadline timestamp with time zone)
+  returns void
   language plpgsql
   volatile
   security invoker
@@ -2155,6 +2166,20 @@ create function public.eve_doctor()
   security invoker
   set search_path="";
 comment on function public.eve_doctor is 'Facts for a check of the whole project: clock, migrations, extensions, jobs and their last runs, answers to scheduled calls, alerts, maintenance.';
+
+create function public.eve_give_back(
+    request_id text,
+    call_id uuid,
+    deadline timestamp with time zone,
+    consumer_id uuid DEFAULT NULL::uuid,
+    attempt integer DEFAULT 1
+  )
+  returns jsonb
+  language plpgsql
+  volatile
+  security invoker
+  set search_path="" set plan_cache_mode=force_generic_plan set enable_seqscan=off set jit=off;
+comment on function public.eve_give_back is 'Takes back what a call of eve_reserve has booked and its caller has not heard of in time. Answers given_back, nothing, or wait.';
 
 create function public.eve_issue_token(
     key_id text DEFAULT NULL::text,
@@ -2552,13 +2577,15 @@ create function public.eve_reserve(
     trace_id text DEFAULT NULL::text,
     metadata jsonb DEFAULT '{}'::jsonb,
     request_hash text DEFAULT NULL::text,
-    counted boolean DEFAULT NULL::boolean
+    counted boolean DEFAULT NULL::boolean,
+    deadline timestamp with time zone DEFAULT NULL::timestamp with time zone,
+    call_id uuid DEFAULT NULL::uuid
   )
   returns json
   language plpgsql
   volatile
   security invoker
-  set search_path="" set plan_cache_mode=force_generic_plan set enable_seqscan=off;
+  set search_path="" set statement_timeout=7500ms set plan_cache_mode=force_generic_plan set enable_seqscan=off;
 comment on function public.eve_reserve is 'Reserves a slot for one upstream attempt: all limits and budgets together or nothing. Answers granted, refused, duplicate, or count: have the prompt counted upstream and come again.';
 
 create function public.eve_reserve_many(calls jsonb)
@@ -2566,7 +2593,7 @@ create function public.eve_reserve_many(calls jsonb)
   language plpgsql
   volatile
   security invoker
-  set search_path="" set plan_cache_mode=force_generic_plan set enable_seqscan=off set jit=off set enable_hashjoin=off set enable_mergejoin=off set enable_material=off;
+  set search_path="" set statement_timeout=7500ms set plan_cache_mode=force_generic_plan set enable_seqscan=off set jit=off set enable_hashjoin=off set enable_mergejoin=off set enable_material=off;
 comment on function public.eve_reserve_many is 'Reserves for up to 100 first attempts at once. Answers in the order asked, as eve_reserve does for those that it grants; null: nothing was done, so ask eve_reserve.';
 
 create function public.eve_rollup(at_most_ms integer DEFAULT 5000)

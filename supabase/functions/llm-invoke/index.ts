@@ -48,9 +48,15 @@ const connect = typeof Deno.connect !== "function" || typeof Deno.startTls !== "
 function open() {
   const settings = readSettings(variable);
   const { project, databaseKey, googleBaseUrl, maxWaitMs, maxBodyBytes } = settings;
-  const direct = settings.direct === null ? undefined : directTransport(settings.direct);
+  const direct = settings.direct === null ? undefined : directTransport({
+    ...settings.direct,
+    // Below what callers wait.
+    statementTimeoutMs: Math.ceil(settings.rpcTimeoutMs * 15 / 16),
+  });
   const transport = direct?.call ?? rpcTransport({ url: project.url, secretKey: databaseKey });
-  const ledger = createLedger(transport, LEDGER_TIMEOUT_MS, direct?.afterwards);
+  const ledger = createLedger(transport, LEDGER_TIMEOUT_MS, direct?.afterwards, { background });
+  // The runtime is about to end this process.
+  addEventListener("beforeunload", ledger.leave);
   const access = createAccess(transport);
   const tokens = tokenRules(project.url, readSigningKeys(variable(SIGNING_KEYS_VARIABLE)));
   const providers = providerCatalogue({ googleBaseUrl, read: variable, createClient });

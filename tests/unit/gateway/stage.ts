@@ -166,6 +166,7 @@ export interface StageOptions {
 export function stage(options: StageOptions) {
   const clock = new StillClock();
   const reserved: ReserveInput[] = [];
+  const within: (number | undefined)[] = [];
   const settlements: Settlement[] = [];
   const captured: Captured[] = [];
   const calls: ProviderCall[] = [];
@@ -188,8 +189,9 @@ export function stage(options: StageOptions) {
   };
   const parts: GatewayParts = {
     ledger: {
-      reserve: (input) => {
+      reserve: (input, withinMs) => {
         reserved.push(structuredClone(input));
+        within.push(withinMs);
         const next = script.shift();
         if (next === undefined) throw new Error("the gateway reserved more often than the test expected");
         return typeof next === "function" ? next() : Promise.resolve(next);
@@ -225,6 +227,7 @@ export function stage(options: StageOptions) {
     client,
     parts,
     reserved,
+    within,
     settlements,
     captured,
     calls,

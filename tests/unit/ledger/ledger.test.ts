@@ -97,6 +97,8 @@ describe("reserve", () => {
       metadata: { stage: "poem" },
       request_hash: null,
       counted: null,
+      deadline: expect.stringMatching(/^\d{4}-.*Z$/),
+      call_id: expect.any(String),
     }]]);
   });
 

@@ -1,9 +1,9 @@
 import { describe, expect, test } from "vitest";
-import type { ReserveInput } from "../../../shared/ledger/reserve.ts";
+import type { ReserveCall } from "../../../shared/ledger/reserve.ts";
 import { reserveTogether } from "../../../shared/ledger/reserve_together.ts";
 import { SqlFailure } from "../../../shared/ledger/transport.ts";
 
-const input = (requestId: string, more: Partial<ReserveInput> = {}): ReserveInput => ({
+const input = (requestId: string, more: Partial<ReserveCall> = {}): ReserveCall => ({
   requestId,
   models: ["m"],
   tokens: 10,
@@ -20,6 +20,8 @@ const input = (requestId: string, more: Partial<ReserveInput> = {}): ReserveInpu
   traceId: null,
   metadata: {},
   requestHash: null,
+  callId: "call",
+  deadline: "2026-01-01T00:00:08.000Z",
   ...more,
 });
 
@@ -192,7 +194,7 @@ describe("reservations", () => {
     expect(sizes(asked)).toEqual([8, 8, 8, 8, 8, 8]);
   });
 
-  test.each<[string, Partial<ReserveInput>]>([
+  test.each<[string, Partial<ReserveCall>]>([
     ["another attempt", { attempt: 2 }],
     ["keys that are of no use", { excludeKeys: ["k"] }],
     ["keys to be avoided", { avoidKeys: ["k"] }],

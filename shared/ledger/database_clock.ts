@@ -1,0 +1,34 @@
+/**
+ * The database's clock, as far as it is known here. It begins as ours, and is corrected when the database tells its time: by
+ * as much as is certain and no more, since the answer may have been under way for any part of the time between.
+ */
+export class DatabaseClock {
+  readonly #ours: () => number;
+  /** How far the database's clock is ahead of ours, in ms. */
+  #ahead = 0;
+
+  /** @param ours milliseconds since 1970 */
+  constructor(ours: () => number = Date.now) {
+    this.#ours = ours;
+  }
+
+  /** Milliseconds since 1970. */
+  now(): number {
+    return this.#ours() + this.#ahead;
+  }
+
+  /** Our own clock, for `learn`. */
+  ours(): number {
+    return this.#ours();
+  }
+
+  /**
+   * @param told what the database's clock showed at some moment since `since`, a value of `ours()`
+   * @returns whether that was news
+   */
+  learn(told: number, since: number): boolean {
+    const before = this.#ahead;
+    this.#ahead = Math.min(Math.max(before, told - this.#ours()), told - since);
+    return this.#ahead !== before;
+  }
+}

@@ -1,0 +1,89 @@
+-- What was booked for a caller who has not heard of it.
+--
+-- A reservation can be made and its answer lost: the server stood still, the connection broke, the answer came after its time. Then
+-- nobody uses the start, nobody settles it, and a repeat of the request finds it running until its lease ends. Three things stand
+-- against that; what one does not reach, the next does:
+--   deadline       nothing is booked after the caller has stopped waiting (eve.stop_when_late). For this the caller need not live.
+--   eve_give_back  takes back what was booked in time and heard of too late, or never. The caller asks for it until it is answered.
+--   lease          the caller's process has died meanwhile, with a booking that it has not heard of.
+
+-- Takes back what one call of eve_reserve has booked, if it has: as if that call had never been made, but for a line in the audit of
+-- refusals, so that the same request may come again. Twice is the same as once.
+--
+-- Answers given_back; nothing: that call has booked nothing, and will not, since its deadline has passed; wait, with wait_ms: it may
+-- still come, from a connection that is held up. So it does not matter whether the caller's clock is right: the deadline is the one
+-- that the call was sent with, and both are compared with the clock that is here.
+create or replace function public.eve_give_back(
+  request_id text,
+  call_id uuid,
+  deadline timestamptz,
+  consumer_id uuid default null,
+  attempt integer default 1
+)
+returns jsonb
+language plpgsql
+volatile
+set search_path = ''
+-- As for eve_settle.
+set plan_cache_mode = 'force_generic_plan'
+set enable_seqscan = 'off'
+set jit = 'off'
+as $$
+declare
+  v_consumer_id constant uuid := coalesce(eve_give_back.consumer_id, '00000000-0000-0000-0000-000000000000');
+  v_running eve.inflight;
+  v_before eve.attempts;
+begin
+  -- If that call is at work at this moment, it is waited for.
+  perform pg_advisory_xact_lock(hashtextextended(v_consumer_id::text || eve_give_back.request_id, 0));
+  select * into v_running
+  from eve.inflight i
+  where i.consumer_id = v_consumer_id and i.request_id = eve_give_back.request_id and i.call_id = eve_give_back.call_id
+    and i.attempt = eve_give_back.attempt and i.state = 'reserved'
+  for update;
+  if not found then
+    if clock_timestamp() <= eve_give_back.deadline then
+      return jsonb_build_object(
+        'status', 'wait', 'wait_ms', ceil(extract(epoch from eve_give_back.deadline - clock_timestamp()) * 1000)::bigint
+      );
+    end if;
+    return jsonb_build_object('status', 'nothing');
+  end if;
+
+  -- As eve_settle does for what was not sent, and in its order of locks.
+  perform eve.adjust_budgets(
+    v_running.consumer_id, v_running.token_id, v_running.received_at,
+    case when v_running.attempt = 1 then -1 else 0 end, -v_running.tokens
+  );
+  perform eve.give_back(v_running);
+  perform eve.adjust_bucket(v_running.lane_id, v_running.bucket_ms, v_running.class, -1, -v_running.tokens);
+  insert into eve.refusals (
+    refused_at, consumer_id, token_id, request_id, attempt, class, door, model, code, limit_name, tokens, retry_after_ms,
+    trace_id
+  )
+  values (
+    eve.clock(), v_running.consumer_id, v_running.token_id, v_running.request_id, v_running.attempt, v_running.class,
+    v_running.door, v_running.model, 'database_unavailable', null, v_running.estimated_tokens, null, v_running.trace_id
+  );
+  if v_running.attempt = 1 then
+    delete from eve.inflight i where i.request_no = v_running.request_no;
+  else
+    -- The attempts before it were sent: the request ends as the last of them did.
+    select * into v_before
+    from eve.attempts a
+    where a.request_no = v_running.request_no and a.attempt = v_running.attempt - 1;
+    v_running.attempt := v_before.attempt;
+    v_running.key_id := v_before.key_id;
+    v_running.model := v_before.model;
+    perform eve.close_request(
+      v_running, v_before.outcome, v_before.error_code, v_before.input_tokens, v_before.output_tokens, v_before.total_tokens,
+      v_before.finish_reason
+    );
+  end if;
+  return jsonb_build_object('status', 'given_back');
+end;
+$$;
+comment on function public.eve_give_back is 'Takes back what a call of eve_reserve has booked and its caller has not heard of in time. Answers given_back, nothing, or wait.';
+
+revoke all on function public.eve_give_back(text, uuid, timestamptz, uuid, integer) from public, anon, authenticated;
+grant execute on function public.eve_give_back(text, uuid, timestamptz, uuid, integer) to service_role;
