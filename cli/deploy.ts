@@ -12,6 +12,7 @@ import { DeployRefused } from "./deploy/refusal.ts";
 import { parseSecretsFile } from "./deploy/secrets_file.ts";
 import { runSteps, stepsOf } from "./deploy/steps.ts";
 import { type RunCli, supabaseCli } from "./deploy/supabase_cli.ts";
+import { safeForTerminal } from "./eve/terminal.ts";
 
 /** What a deployment needs from outside, for a test to hold it still. */
 export interface Surroundings {
@@ -107,12 +108,12 @@ if (import.meta.main) {
     await deploy(Deno.args, {
       root,
       cli: (hidden) => supabaseCli(root, hidden),
-      say: (line) => console.log(line),
+      say: (line) => console.log(safeForTerminal(line, false)),
       ask: (question) => Deno.stdin.isTerminal() ? globalThis.confirm(question) : undefined,
     });
   } catch (error) {
     if (!(error instanceof DeployRefused)) throw error;
-    console.error(error.message);
+    console.error(safeForTerminal(error.message, false));
     Deno.exitCode = 1;
   }
 }

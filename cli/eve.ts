@@ -6,6 +6,8 @@ import { COMMANDS } from "./eve/commands.ts";
 import { connectFromEnvironment, type Connection } from "./eve/connection.ts";
 import { CliFailure, EXIT, unreachable } from "./eve/failure.ts";
 import { terminalProgress } from "./eve/progress.ts";
+import { coloured } from "./eve/table.ts";
+import { safeForTerminal } from "./eve/terminal.ts";
 
 export interface Place extends Partial<Surroundings> {
   /** A line for the standard output. */
@@ -16,7 +18,8 @@ export interface Place extends Partial<Surroundings> {
 }
 
 /** Runs one command line; answers the exit code. Answers go to `say`, complaints to `complain`. */
-export async function eve(args: readonly string[], place: Place): Promise<number> {
+export async function eve(args: readonly string[], unguarded: Place): Promise<number> {
+  const place = guarded(unguarded);
   const { say, complain } = place;
   const wantsJson = args.includes("--json");
   const signal = place.signal ?? new AbortController().signal;
@@ -52,6 +55,19 @@ export async function eve(args: readonly string[], place: Place): Promise<number
     else complain(message);
     return exitCode;
   }
+}
+
+/** The same place, where all that is written is safe for a terminal: the one way out of here. */
+function guarded(place: Place): Place {
+  const safely = <Out extends ((text: string) => void) | undefined>(out: Out) =>
+    out && ((text: string) => out(safeForTerminal(text, coloured)));
+  return {
+    ...place,
+    say: safely(place.say),
+    complain: safely(place.complain),
+    ...(place.write && { write: safely(place.write) }),
+    ...(place.progress && { progress: safely(place.progress) }),
+  };
 }
 
 /** One Ctrl-C arrives several times (from the terminal, from npm, from the launcher); a later one is impatience. */

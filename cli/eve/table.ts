@@ -1,5 +1,6 @@
 /** Colour is for people at a terminal who did not decline it (https://no-color.org). */
-const coloured = Deno.stdout.isTerminal() && !Deno.env.get("NO_COLOR") && Deno.env.get("TERM") !== "dumb";
+export const coloured = Deno.stdout.isTerminal() && !Deno.env.get("NO_COLOR") &&
+  Deno.env.get("TERM") !== "dumb";
 
 const paint = (code: number) => (text: string) => coloured ? `\x1b[${code}m${text}\x1b[0m` : text;
 export const bold = paint(1);

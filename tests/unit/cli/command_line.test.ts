@@ -149,6 +149,11 @@ describe("what is shown", () => {
       );
   });
 
+  test.each(["=1+1", "+1", "-1", "@A1", "\t=1", "\r=1", "\n=1", " =1", "＝1", "＋1", "－1", "＠A1"])(
+    "%j in a cell is text",
+    (formula) => expect(csv(["a"], [[formula]]).replaceAll('"', "")).toBe(`a\r\n'${formula}`),
+  );
+
   test("progress is written over at a terminal, and nowhere else", () => {
     const written: string[] = [];
     const to = (isTerminal: boolean) => ({
