@@ -133,6 +133,7 @@ export function refreshing(office: Office) {
     stages: office.stages,
     seal: office.seal,
     inspectors: office.inspectors,
+    read: office.read,
     poolSecret: (provider: string) => poolSecretOf(office, provider),
   };
 }

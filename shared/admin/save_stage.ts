@@ -2,7 +2,8 @@ import { GatewayError } from "../contract/gateway_error.ts";
 import { invalidRequest } from "../doors/validated.ts";
 import type { SealedKey, StageRow } from "../ledger/stages.ts";
 import { factsOfKey } from "../secrets/key_facts.ts";
-import { keptKeys } from "../stages/kept_keys.ts";
+import { type KeptKey, keptKeys, KeyEnteredForElsewhere, type KeyUse } from "../stages/kept_keys.ts";
+import { bindingOf, environmentKeyMayGo } from "../stages/key_binding.ts";
 import { PROVIDER_KINDS, type ProviderKind } from "../stages/kinds.ts";
 import { lookAt, type Looked } from "../stages/look.ts";
 import { poolSecretOf, quotaProjectOf } from "../stages/pool.ts";
@@ -43,10 +44,11 @@ export async function saveStage(
   const kind = kindFor(row, wish.providerKind);
   const before = row.config?.provider_kind === wish.providerKind ? row.config : null;
   const settings = checkedSettings(kind, wish.settings ?? before?.settings ?? {}, office.allowPrivate);
-  const key = wish.apiKey === null
-    ? null
-    : { token: await office.seal().close(wish.apiKey), ...await factsOfKey(wish.apiKey) };
-  const secret = await secretToAskWith(office, wish, before !== null, kind);
+  const key = wish.apiKey === null ? null : {
+    token: await office.seal().close(wish.apiKey, bindingOf(wish.providerKind, settings, office.read)),
+    ...await factsOfKey(wish.apiKey),
+  };
+  const secret = await secretToAskWith(office, wish, before !== null, kind, settings);
   const looked: Looked = secret === null
     ? {
       status: "error",
@@ -113,14 +115,26 @@ async function secretToAskWith(
   wish: StageWish,
   sameKind: boolean,
   kind: ProviderKind,
+  settings: Record<string, string>,
 ): Promise<{ secret: string; isPools: boolean } | null> {
   if (wish.apiKey !== null) return { secret: wish.apiKey, isPools: false };
   if (sameKind && !wish.removeKey) {
-    const kept = await keptKeys(office.stages, office.seal)(`stage:${wish.stageType}`);
+    const kept = await keptKey(office, wish.stageType, { provider: kind.provider, settings });
     if (kept !== null) return { secret: kept.secret, isPools: false };
   }
+  if (!environmentKeyMayGo(wish.providerKind, settings, office.read)) return null;
   const pools = await poolSecretOf(office, kind.provider);
   return pools === null ? null : { secret: pools, isPools: true };
+}
+
+/** @throws GatewayError `invalid_request` where it was entered for another address */
+async function keptKey(office: Office, stageType: string, use: KeyUse): Promise<KeptKey | null> {
+  try {
+    return await keptKeys(office.stages, office.seal, office.read)(`stage:${stageType}`, use);
+  } catch (thrown) {
+    if (!(thrown instanceof KeyEnteredForElsewhere)) throw thrown;
+    throw invalidRequest([{ field: "api_key", problem: thrown.problem }]);
+  }
 }
 
 function modelFor(

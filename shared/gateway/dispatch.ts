@@ -72,7 +72,7 @@ export async function* dispatch<Value>(
   try {
     const { envVarName } = grant.key;
     access = isStageName(envVarName) && parts.keptKeys !== undefined
-      ? await parts.keptKeys(envVarName)
+      ? await parts.keptKeys(envVarName, { provider: grant.key.provider })
       : secretAlone(parts.secrets(envVarName));
     if (access === null) return secretMissing(grant);
     call = task.prepare(grant);

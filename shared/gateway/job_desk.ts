@@ -3,7 +3,7 @@ import { asGatewayError, GatewayError } from "../contract/gateway_error.ts";
 import type { JobFile, JobRow, Jobs } from "../ledger/jobs.ts";
 import type { JobProgress, MadeFile } from "../providers/job_provider.ts";
 import type { Duplicate } from "../ledger/reserve.ts";
-import { ProviderFailure } from "../providers/provider.ts";
+import { ProviderFailure, type ProviderSettings } from "../providers/provider.ts";
 import type { JobDesk } from "../stages/job_desk.ts";
 import { isStageName } from "../stages/stage_name.ts";
 import { JobTask } from "./job_task.ts";
@@ -38,18 +38,16 @@ export function createJobDesk({ gateway, jobs, newId, now, jobsUrl }: JobDeskPar
   }
 
   async function poll(job: JobRow): Promise<JobRow> {
-    const secret = isStageName(job.key_name)
-      ? (await gateway.keptKeys?.(job.key_name))?.secret ?? null
-      : gateway.secrets(job.key_name);
     // The books name a provider as its keys do; every kind that makes jobs is named alike.
     const provider = gateway.providers[job.provider_kind]?.jobs;
-    if (secret === null || provider === undefined || job.upstream_id === null) return job;
+    if (provider === undefined || job.upstream_id === null) return job;
     try {
+      const key = await keyOf(job);
+      if (key === null) return job;
       const progress = await provider.poll({
         upstreamId: job.upstream_id,
         model: job.model,
-        secret,
-        settings: job.settings,
+        ...key,
         signal: AbortSignal.timeout(POLL_TIMEOUT_MS),
       });
       return await jobs.note(noteOf(job.id, progress));
@@ -59,6 +57,17 @@ export function createJobDesk({ gateway, jobs, newId, now, jobsUrl }: JobDeskPar
       gateway.log("warn", "job_poll_failed", { job_id: job.id, stage: job.stage_type, detail });
       return job;
     }
+  }
+
+  /** With the settings that the job was submitted with; a key out of the environment goes where the environment says. */
+  async function keyOf(
+    { key_name, provider_kind, settings }: JobRow,
+  ): Promise<{ secret: string; settings?: ProviderSettings } | null> {
+    if (isStageName(key_name)) {
+      return await gateway.keptKeys?.(key_name, { provider: provider_kind, settings }) ?? null;
+    }
+    const secret = gateway.secrets(key_name);
+    return secret === null ? null : { secret };
   }
 
   return {

@@ -32,6 +32,7 @@ export function providersSync({ seal, read }: ProvidersSyncParts): Operation {
         stages,
         seal,
         inspectors: providers,
+        read,
         poolSecret: (provider: string) => poolSecretOf(pool, provider),
       };
       const waiting = (await stages.list()).filter(isSetUp);

@@ -1,3 +1,4 @@
+import { z } from "zod";
 import { GatewayError } from "../contract/gateway_error.ts";
 import { fernetDecrypt, fernetEncrypt, type FernetKey, importFernetKey, InvalidToken } from "./fernet.ts";
 
@@ -13,15 +14,30 @@ export const DERIVATION = { salt: "eve-gateway", info: "fernet:provider-keys:v1"
 /** 128 bits in base64 have 22 characters; what is shorter has been typed by a person. */
 const MIN_SECRET_CHARS = 22;
 
+/** What a key was entered for: the one kind of provider, and the one origin for each setting that is an address. */
+export interface KeyBinding {
+  providerKind: string;
+  /** Such as `{"base_url": "https://api.openai.com"}`. */
+  origins: Readonly<Record<string, string>>;
+}
+
+export interface BoundKey {
+  key: string;
+  /** Null: nobody has said. */
+  binding: KeyBinding | null;
+}
+
 /** Encrypts and decrypts what is kept in the database. */
 export interface Seal {
-  /** With the first secret. */
-  close(text: string): Promise<string>;
+  /** With the first secret. What a key is bound to is encrypted along with it, so that whoever writes to the database cannot change it. */
+  close(text: string, binding?: KeyBinding): Promise<string>;
   /**
-   * With any of the secrets.
+   * With any of the secrets; the key alone.
    * @throws GatewayError `gateway_misconfigured`: the token was made with a secret that is no longer there
    */
   open(token: string): Promise<string>;
+  /** The key and what it is bound to. @throws as `open` */
+  openBound(token: string): Promise<BoundKey>;
   /** The same content, encrypted with the first secret; null: it is already. @throws as `open` */
   renew(token: string): Promise<string | null>;
 }
@@ -62,15 +78,38 @@ export function createSeal(text: string | undefined): Seal {
     );
   }
   const first = async () => (await keys())[0]!;
+  const openBound = async (token: string) =>
+    boundKeyIn(new TextDecoder().decode((await openWith(token)).message));
 
   return {
-    close: async (message) => await fernetEncrypt(await first(), new TextEncoder().encode(message)),
-    open: async (token) => new TextDecoder().decode((await openWith(token)).message),
+    async close(text, binding) {
+      const message = binding === undefined ? text : `${text}\n${JSON.stringify(binding)}`;
+      return await fernetEncrypt(await first(), new TextEncoder().encode(message));
+    },
+    open: async (token) => (await openBound(token)).key,
+    openBound,
     async renew(token) {
       const { message, place } = await openWith(token);
       return place === 0 ? null : await fernetEncrypt(await first(), message);
     },
   };
+}
+
+const keyBinding = z.object({ providerKind: z.string(), origins: z.record(z.string(), z.string()) });
+
+/** The key, and in a line of its own below it what it is bound to. */
+function boundKeyIn(message: string): BoundKey {
+  const end = message.lastIndexOf("\n");
+  const { data: binding } = keyBinding.safeParse(end < 0 ? null : parsedOrNull(message.slice(end + 1)));
+  return binding === undefined ? { key: message, binding: null } : { key: message.slice(0, end), binding };
+}
+
+function parsedOrNull(text: string): unknown {
+  try {
+    return JSON.parse(text);
+  } catch {
+    return null;
+  }
 }
 
 async function deriveKey(secret: string): Promise<FernetKey> {

@@ -1,6 +1,7 @@
 import type { Stages } from "../ledger/stages.ts";
 import { factsOfKey } from "../secrets/key_facts.ts";
 import type { Seal } from "../secrets/seal.ts";
+import { bindingOf } from "./key_binding.ts";
 import { providerInEnvironment, type ReadVariable } from "./environment.ts";
 
 /**
@@ -24,7 +25,10 @@ export async function seedFromEnvironment(
       stageType: stage_type,
       providerKind: found.providerKind,
       model: found.model,
-      key: { token: await seal.close(found.secret), ...await factsOfKey(found.secret) },
+      key: {
+        token: await seal.close(found.secret, bindingOf(found.providerKind, found.settings, read)),
+        ...await factsOfKey(found.secret),
+      },
       settings: found.settings,
       quotaProject: null,
     });

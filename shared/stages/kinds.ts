@@ -1,4 +1,11 @@
 import { isPublicHost } from "../http/public_address.ts";
+import { GIGACHAT_BASE_URL } from "../providers/gigachat.ts";
+import { GIGACHAT_AUTH_URL } from "../providers/gigachat_token.ts";
+import { OPENAI_BASE_URL } from "../providers/openai.ts";
+import { FAL_BASE_URL } from "../providers/pika.ts";
+import { SPEECHKIT_BASE_URL } from "../providers/speechkit.ts";
+import { SUNO_BASE_URL } from "../providers/suno.ts";
+import { YANDEX_BASE_URL } from "../providers/yandexgpt.ts";
 
 /** `true`: base URLs may lead into a private network, and without TLS. The local stack sets it, for servers of one's own. */
 export const ALLOW_PRIVATE_VARIABLE = "EVE_ALLOW_PRIVATE_UPSTREAMS";
@@ -7,6 +14,8 @@ export const ALLOW_PRIVATE_VARIABLE = "EVE_ALLOW_PRIVATE_UPSTREAMS";
 export interface SettingRule {
   /** The variable that holds it in the environment. */
   variable: string;
+  /** Of a setting that says where calls go: where they go without it. Absent: the setting is no address. */
+  ownAddress?: string;
   required: boolean;
   /** What is wrong with a value; null: nothing. */
   problem(value: string, terms: SettingTerms): string | null;
@@ -32,8 +41,9 @@ export interface ProviderKind {
   settings: Readonly<Record<string, SettingRule>>;
 }
 
-const baseUrl = (variable: string): SettingRule => ({
+const address = (variable: string, ownAddress: string): SettingRule => ({
   variable,
+  ownAddress,
   required: false,
   problem(value, { allowPrivate }) {
     if (!URL.canParse(value)) return "must be a URL such as https://host/v1";
@@ -70,7 +80,7 @@ export const PROVIDER_KINDS: Readonly<Record<string, ProviderKind>> = {
     modelVariable: "OPENAI_MODEL",
     defaultModel: "gpt-5-mini",
     listsAll: true,
-    settings: { base_url: baseUrl("OPENAI_BASE_URL") },
+    settings: { base_url: address("OPENAI_BASE_URL", OPENAI_BASE_URL) },
   },
   yandexgpt: {
     provider: "yandexgpt",
@@ -78,7 +88,7 @@ export const PROVIDER_KINDS: Readonly<Record<string, ProviderKind>> = {
     modelVariable: "YANDEX_MODEL",
     defaultModel: "yandexgpt-lite",
     listsAll: false,
-    settings: { folder_id: folder(true), base_url: baseUrl("YANDEX_BASE_URL") },
+    settings: { folder_id: folder(true), base_url: address("YANDEX_BASE_URL", YANDEX_BASE_URL) },
   },
   gigachat: {
     provider: "gigachat",
@@ -93,8 +103,8 @@ export const PROVIDER_KINDS: Readonly<Record<string, ProviderKind>> = {
         /^GIGACHAT_API_(PERS|B2B|CORP)$/,
         "must be GIGACHAT_API_PERS, GIGACHAT_API_B2B or GIGACHAT_API_CORP",
       ),
-      base_url: baseUrl("GIGACHAT_BASE_URL"),
-      auth_url: baseUrl("GIGACHAT_AUTH_URL"),
+      base_url: address("GIGACHAT_BASE_URL", GIGACHAT_BASE_URL),
+      auth_url: address("GIGACHAT_AUTH_URL", GIGACHAT_AUTH_URL),
     },
   },
   speechkit: {
@@ -103,7 +113,7 @@ export const PROVIDER_KINDS: Readonly<Record<string, ProviderKind>> = {
     modelVariable: "SPEECHKIT_VOICE",
     defaultModel: "alena",
     listsAll: false,
-    settings: { folder_id: folder(false), base_url: baseUrl("SPEECHKIT_BASE_URL") },
+    settings: { folder_id: folder(false), base_url: address("SPEECHKIT_BASE_URL", SPEECHKIT_BASE_URL) },
   },
   suno: {
     provider: "suno",
@@ -111,7 +121,7 @@ export const PROVIDER_KINDS: Readonly<Record<string, ProviderKind>> = {
     modelVariable: "SUNO_MODEL",
     defaultModel: "V4_5",
     listsAll: false,
-    settings: { base_url: baseUrl("SUNO_BASE_URL") },
+    settings: { base_url: address("SUNO_BASE_URL", SUNO_BASE_URL) },
   },
   pika: {
     provider: "pika",
@@ -119,7 +129,7 @@ export const PROVIDER_KINDS: Readonly<Record<string, ProviderKind>> = {
     modelVariable: "PIKA_MODEL",
     defaultModel: "fal-ai/pika/v2.2/text-to-video",
     listsAll: false,
-    settings: { base_url: baseUrl("FAL_BASE_URL") },
+    settings: { base_url: address("FAL_BASE_URL", FAL_BASE_URL) },
   },
 };
 

@@ -1,7 +1,9 @@
 import type { Noted, StageRow, Stages } from "../ledger/stages.ts";
 import type { Seal } from "../secrets/seal.ts";
 import { asGatewayError } from "../contract/gateway_error.ts";
-import { keptKeys } from "./kept_keys.ts";
+import type { ReadVariable } from "./environment.ts";
+import { environmentKeyMayGo } from "./key_binding.ts";
+import { keptKeys, KeyEnteredForElsewhere } from "./kept_keys.ts";
 import { PROVIDER_KINDS } from "./kinds.ts";
 import { type Inspectors, lookAt, type Looked } from "./look.ts";
 
@@ -9,6 +11,7 @@ export interface RefreshParts {
   stages: Pick<Stages, "list" | "credential" | "note">;
   seal: () => Seal;
   inspectors: Inspectors;
+  read: ReadVariable;
   /** The secret of a key of the pool, for a stage without one of its own; null: none can be used. */
   poolSecret: (provider: string) => Promise<string | null>;
 }
@@ -47,8 +50,11 @@ async function looking(
   signal: AbortSignal,
 ): Promise<Looked> {
   const kind = config.provider_kind;
+  const provider = PROVIDER_KINDS[kind]?.provider ?? kind;
   if (config.key_fingerprint === null) {
-    const secret = await parts.poolSecret(PROVIDER_KINDS[kind]?.provider ?? kind);
+    const secret = environmentKeyMayGo(kind, config.settings, parts.read)
+      ? await parts.poolSecret(provider)
+      : null;
     if (secret === null) {
       return { status: "error", reason: "the pool has no key that could be asked with", models: null };
     }
@@ -58,8 +64,14 @@ async function looking(
   }
   let kept;
   try {
-    kept = await keptKeys(parts.stages, parts.seal)(`stage:${stageType}`);
+    kept = await keptKeys(parts.stages, parts.seal, parts.read)(`stage:${stageType}`, {
+      provider,
+      settings: config.settings,
+    });
   } catch (thrown) {
+    if (thrown instanceof KeyEnteredForElsewhere) {
+      return { status: "error", reason: `the key ${thrown.problem}`, models: null };
+    }
     const error = asGatewayError(thrown);
     if (error.code !== "gateway_misconfigured") throw error;
     return { status: "error", reason: error.publicMessage, models: null };

@@ -68,7 +68,7 @@ function open() {
     ledger,
     providers,
     secrets,
-    keptKeys: keptKeys(stages, seal),
+    keptKeys: keptKeys(stages, seal, variable),
     clock,
     random: Math.random,
     background,
