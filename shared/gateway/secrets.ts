@@ -1,8 +1,14 @@
 /** The secret behind a key's `env_var_name`; null if there is none. */
 export type ResolveSecret = (envVarName: string) => string | null;
 
-/** Names the platform reserves for itself: the project's own credentials are never sent upstream as a model's key. */
-const RESERVED = /^(SUPABASE_|SB_|DENO_|EVE_|ADMIN_SECRET_KEY$)/i;
+/**
+ * Names that are the platform's, the gateway's own or the system's: what they hold is never sent upstream as a model's key.
+ */
+const RESERVED =
+  /^(SUPABASE_|SB_|DENO_|EVE_|LD_|DYLD_|NODE_|NPM_|ADMIN_SECRET_KEY$|(PATH|HOME|USER|LOGNAME|SHELL|PWD|TMPDIR|TERM|LANG|HOSTNAME|PORT)$)/i;
+
+export const isReservedName = (envVarName: string): boolean => RESERVED.test(envVarName);
+
 /** What a variable may be called; anything else makes some runtimes throw. */
 const VARIABLE_NAME = /^[A-Za-z_][A-Za-z0-9_]*$/;
 
@@ -12,7 +18,7 @@ const VARIABLE_NAME = /^[A-Za-z_][A-Za-z0-9_]*$/;
  */
 export function environmentSecrets(read: (name: string) => string | undefined): ResolveSecret {
   return (envVarName) => {
-    if (!VARIABLE_NAME.test(envVarName) || RESERVED.test(envVarName)) return null;
+    if (!VARIABLE_NAME.test(envVarName) || isReservedName(envVarName)) return null;
     return read(envVarName)?.trim() || null;
   };
 }

@@ -63,13 +63,13 @@ export class GiveBack {
     if (this.#goesOn) this.#wake();
   }
 
-  /** Resolves when no call of the same request waits to be given back, at once if none does. */
-  async clear({ consumerId, requestId }: ReserveInput): Promise<void> {
-    if (this.#unheard.size === 0) return;
+  /** Resolves when no call of the same request waits to be given back; null: none does. */
+  clear({ consumerId, requestId }: ReserveInput): Promise<unknown> | null {
+    if (this.#unheard.size === 0) return null;
     const same = [...this.#unheard.values()].filter(({ call }) =>
       call.requestId === requestId && call.consumerId === consumerId
     );
-    await Promise.all(same.map(({ over }) => over.promise));
+    return same.length === 0 ? null : Promise.all(same.map(({ over }) => over.promise));
   }
 
   async #work(): Promise<void> {

@@ -45,13 +45,11 @@ export function reserveInTime({ send, clock, newId, ...options }: InTimeOptions)
         new GatewayError("database_unavailable", { detail: `reserve took longer than ${withinMs} ms` }),
       );
     });
-    // The same request may have been asked for before, and not been heard of: then that goes first.
-    const ask = async () => {
-      await giveBack.clear(call);
-      return await send(call);
-    };
     underWay.add(call);
-    ask().then(first.resolve, first.reject);
+    // The same request may have been asked for before, and not been heard of: then that goes first. No turn is lost where there
+    // is nothing of the kind: who asks again at once is to be in the next list (reserve_together.ts).
+    const before = giveBack.clear(call);
+    (before === null ? send(call) : before.then(() => send(call))).then(first.resolve, first.reject);
     try {
       const answer = await first.promise;
       giveBack.heard();

@@ -1,3 +1,4 @@
+import { isReservedName } from "../../../shared/gateway/secrets.ts";
 import type { KeyState } from "../../../shared/ledger/reading.ts";
 import type { Command } from "../command.ts";
 import type { Connection } from "../connection.ts";
@@ -121,6 +122,12 @@ export const keyCommands: Command[] = [
       if (!VARIABLE_NAME.test(name)) {
         throw misuse(
           "--env must be the name of a secret, in capitals, digits and underscores. Never give the key itself here.",
+        );
+      }
+      if (isReservedName(name)) {
+        throw misuse(
+          `${name} is reserved: the gateway, the platform or the system has it for itself, and it is never taken for a key. ` +
+            "Use a name such as GOOGLE_API_KEY_1.",
         );
       }
       const alias = given.arguments[0]!;

@@ -3,6 +3,7 @@ import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { readCommandLine } from "../../../cli/eve/arguments.ts";
 import { bar } from "../../../cli/eve/chart.ts";
 import { COMMANDS } from "../../../cli/eve/commands.ts";
+import { eve } from "../../../cli/eve.ts";
 import { csv } from "../../../cli/eve/csv.ts";
 import { namedEvents } from "../../../cli/eve/named_events.ts";
 import { pacificHour, pacificMidnight, readInstant } from "../../../cli/eve/period.ts";
@@ -148,6 +149,22 @@ describe("what is shown", () => {
         'a,b\r\nplain,1\r\n"say ""x"", y",\r\n\'=1+1,-5\r\n"two\nlines",',
       );
   });
+
+  test.each(["SUPABASE_SECRET_KEYS", "EVE_LOG_LEVEL", "PATH", "HOME", "LD_PRELOAD", "ADMIN_SECRET_KEY"])(
+    "keys add: %s is not the name of a key's secret",
+    async (name) => {
+      const complained: string[] = [];
+      const code = await eve(["keys", "add", "x", "--env", name], {
+        say: () => {},
+        complain: (text) => complained.push(text),
+        connect: () => {
+          throw new Error("nobody is asked");
+        },
+      });
+      expect(code).toBe(2);
+      expect(complained.join()).toContain(`${name} is reserved`);
+    },
+  );
 
   test.each(["=1+1", "+1", "-1", "@A1", "\t=1", "\r=1", "\n=1", " =1", "＝1", "＋1", "－1", "＠A1"])(
     "%j in a cell is text",

@@ -7,6 +7,8 @@ const environment: Record<string, string> = {
   SUPABASE_SECRET_KEYS: "{}",
   EVE_MAX_WAIT_MS: "1",
   ADMIN_SECRET_KEY: "opens every kept key",
+  PATH: "/usr/bin",
+  NODE_OPTIONS: "--inspect",
 };
 const secrets = environmentSecrets((name) => {
   if (name.includes("=") || name === "") throw new TypeError("the runtime takes no such name");
@@ -21,7 +23,14 @@ test.each(["NOT_SET", "BLANK", "", "A=B", "A B", "../x"])("%j has no secret, and
   expect(secrets(name)).toBeNull();
 });
 
-test.each(["SUPABASE_SECRET_KEYS", "supabase_url", "EVE_MAX_WAIT_MS", "ADMIN_SECRET_KEY"])(
+test.each([
+  "SUPABASE_SECRET_KEYS",
+  "supabase_url",
+  "EVE_MAX_WAIT_MS",
+  "ADMIN_SECRET_KEY",
+  "PATH",
+  "NODE_OPTIONS",
+])(
   "%s is never sent to a model's host",
   (name) => {
     expect(secrets(name)).toBeNull();
