@@ -1,21 +1,29 @@
 /**
  * What is in the database before any user's data: the platform baseline (this folder's `platform/`, standing in for
- * what hosted Supabase brings) and the migrations, applied by the real Supabase CLI.
+ * what hosted Supabase brings) and the migrations.
+ *
+ * These are written down in the history that the Supabase CLI keeps: `supabase db push` goes on where this left off, and
+ * the other way round. Hosted projects get theirs from the CLI itself (cli/deploy/); on a first start its 65 MB would be
+ * more than a third of the download, and its push takes several times as long.
  */
 import postgres from "postgres";
 import { CHECKOUT } from "./paths.ts";
+import { StartRefused } from "./refusal.ts";
 
-/** Applying everything takes seconds; a lock held by somebody else must not hang a start for ever. */
-const PUSH_TIMEOUT_MS = 120_000;
+interface Migration {
+  /** The digits before the first `_`. */
+  version: string;
+  name: string;
+  path: string;
+}
 
-/** No reports, no update checks: this has to work offline, and what runs here is nobody else's business. */
-const QUIET_CLI = {
-  SUPABASE_TELEMETRY_DISABLED: "1",
-  DO_NOT_TRACK: "1",
-  SUPABASE_NO_UPDATE_NOTIFIER: "1",
-  // A local server speaks no TLS; saying so spares a warning.
-  PGSSLMODE: "disable",
-};
+const HISTORY = `
+  create schema if not exists supabase_migrations;
+  create table if not exists supabase_migrations.schema_migrations (version text not null primary key);
+  alter table supabase_migrations.schema_migrations
+    add column if not exists statements text[],
+    add column if not exists name text;
+`;
 
 /** Applies the platform baseline. `superuserUrl` belongs to a local cluster, never to a hosted one. Idempotent. */
 export async function applyPlatform(superuserUrl: string): Promise<void> {
@@ -34,47 +42,56 @@ export async function applyPlatform(superuserUrl: string): Promise<void> {
   }
 }
 
-/** Applies the migrations of `workdir`/supabase that the database has not seen. Answers how many it applied. */
+/**
+ * Applies the migrations of `workdir`/supabase that the database has not seen, each in a transaction of its own. Answers how
+ * many it applied. @throws Error with the migration's name and PostgreSQL's words
+ */
 export async function applyMigrations(databaseUrl: string, workdir = CHECKOUT): Promise<number> {
-  const pending = await pendingMigrations(databaseUrl, workdir);
-  if (pending.length === 0) return 0;
-  await supabaseCli(
-    ["db", "push", `--remote=${databaseUrl}`, "--yes", "--include-all", "--skip-vault"],
-    workdir,
-  );
-  return pending.length;
-}
-
-/** Runs the Supabase CLI of this checkout and answers its standard output. Throws with what it printed if it failed. */
-export async function supabaseCli(args: string[], workdir = CHECKOUT): Promise<string> {
-  const done = await new Deno.Command(`${CHECKOUT}/node_modules/.bin/supabase`, {
-    args: [...args, `--workdir=${workdir}`],
-    env: QUIET_CLI,
-    stdin: "null",
-    stdout: "piped",
-    stderr: "piped",
-    signal: AbortSignal.timeout(PUSH_TIMEOUT_MS),
-  }).output();
-  const [out, err] = [done.stdout, done.stderr].map((bytes) => new TextDecoder().decode(bytes).trim());
-  if (!done.success) throw new Error(`supabase ${args.slice(0, 2).join(" ")} failed:\n${err}\n${out}`.trim());
-  return out!;
-}
-
-/** The versions in the folder that the database's history does not have, in order. */
-async function pendingMigrations(databaseUrl: string, workdir: string): Promise<string[]> {
-  const folder = `${workdir}/supabase/migrations`;
-  const versions = [...Deno.readDirSync(folder)]
-    .map((entry) => entry.name.match(/^(\d+)_.*\.sql$/)?.[1])
-    .filter((version) => version !== undefined)
-    .sort();
   const sql = postgres(databaseUrl, { max: 1, onnotice: () => {} });
   try {
-    const [history] = await sql`select to_regclass('supabase_migrations.schema_migrations') as there`;
-    if (!history?.there) return versions;
-    const applied = await sql`select version from supabase_migrations.schema_migrations`;
-    const seen = new Set(applied.map((row) => row.version as string));
-    return versions.filter((version) => !seen.has(version));
+    const pending = await pendingMigrations(sql, await migrationsIn(workdir));
+    if (pending.length > 0) await sql.unsafe(HISTORY).simple();
+    for (const migration of pending) await apply(sql, migration);
+    return pending.length;
   } finally {
     await sql.end();
   }
+}
+
+async function apply(sql: postgres.Sql, { version, name, path }: Migration): Promise<void> {
+  const text = await Deno.readTextFile(path);
+  try {
+    await sql.begin(async (transaction) => {
+      await transaction.unsafe(text).simple();
+      await transaction`
+        insert into supabase_migrations.schema_migrations (version, name, statements)
+        values (${version}, ${name}, ${[text]})
+      `;
+    });
+    // What one migration sets for its session is not for the next.
+    await sql.unsafe("reset all").simple();
+  } catch (error) {
+    const { message, detail, hint } = error as postgres.PostgresError;
+    const words = [message, detail, hint].filter(Boolean).join("\n");
+    throw new StartRefused(`Migration ${version}_${name} failed: ${words}`);
+  }
+}
+
+async function migrationsIn(workdir: string): Promise<Migration[]> {
+  const folder = `${workdir}/supabase/migrations`;
+  const migrations: Migration[] = [];
+  for await (const { name: file } of Deno.readDir(folder)) {
+    const [, version, name] = /^(\d+)_(.*)\.sql$/.exec(file) ?? [];
+    if (version) migrations.push({ version, name: name!, path: `${folder}/${file}` });
+  }
+  return migrations.sort((a, b) => a.version < b.version ? -1 : 1);
+}
+
+/** Those that the database's history does not have, in order. */
+async function pendingMigrations(sql: postgres.Sql, migrations: Migration[]): Promise<Migration[]> {
+  const [history] = await sql`select to_regclass('supabase_migrations.schema_migrations') as there`;
+  if (!history?.there) return migrations;
+  const applied = await sql`select version from supabase_migrations.schema_migrations`;
+  const seen = new Set(applied.map((row) => row.version as string));
+  return migrations.filter(({ version }) => !seen.has(version));
 }

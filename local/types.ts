@@ -3,11 +3,12 @@
  * shared/ledger/database_types.ts from a database that it makes for the purpose; a test compares the two.
  */
 import postgres from "postgres";
-import { applyMigrations, applyPlatform, supabaseCli } from "./database.ts";
+import { applyMigrations, applyPlatform } from "./database.ts";
 import { CHECKOUT } from "./paths.ts";
 import { freePorts } from "./ports.ts";
 import { startCluster } from "./postgres.ts";
 import { removeHomeElsewhere } from "./postgres_place.ts";
+import { supabaseCli } from "./supabase_cli.ts";
 
 /** Where the types are committed. */
 export const TYPES_FILE = `${CHECKOUT}/shared/ledger/database_types.ts`;

@@ -1,6 +1,6 @@
 /** Supabase's own security and performance advisors, run offline by the real CLI against what the migrations make. */
 import { afterAll, beforeAll, expect, test } from "vitest";
-import { supabaseCli } from "../../local/database.ts";
+import { supabaseCli } from "../../local/supabase_cli.ts";
 import { cloneDatabase, type TestDatabase } from "../harness/database.ts";
 
 let database: TestDatabase;
