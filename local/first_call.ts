@@ -1,4 +1,4 @@
-/** The first call a user sees: a real text through the real door, and how to repeat it. */
+/** The first call a user sees: a real question to the real endpoint, and how to repeat it. */
 import type { Stack } from "./stack.ts";
 
 /** A model that every kind of upstream serves. */
@@ -7,28 +7,14 @@ const MODEL = "gemma-4-31b-it";
 /** The free tier of Google can take half a minute when it is busy. */
 const TIMEOUT_MS = 60_000;
 
-const ANNOUNCEMENT =
-  `Дорогие друзья! 14 февраля в 19:00 в Доме офицеров (Калининград, ул. Кирова, 7) — большой \
-концерт «Вечер романса». Прозвучат произведения Глинки, Чайковского и Рахманинова в исполнении солистов областной \
-филармонии. Билеты от 600 рублей, пенсионерам и студентам скидка 20 %. Ждём вас!`;
+/** The function that answers it. */
+export const FIRST_FUNCTION = "llm-invoke";
 
-const SCHEMA = {
-  type: "object",
-  properties: {
-    title: { type: "string" },
-    date: { type: "string" },
-    place: { type: "string" },
-    price: { type: "string" },
-  },
-  required: ["title", "date", "place", "price"],
-};
+/** Short, so that the line that repeats it is one that a terminal shows whole. */
+const BODY = { model: MODEL, prompt: "Say hello in one word." };
 
-const BODY = {
-  model: MODEL,
-  system: "Извлеки из объявления название, дату и время, место и цену. Ответь только в формате JSON.",
-  prompt: ANNOUNCEMENT,
-  response_schema: SCHEMA,
-};
+/** The origin's own answers: there is no function that would have seen the call. */
+const NO_FUNCTION = ["not_found", "worker_unavailable"];
 
 interface Answer {
   text?: string;
@@ -41,15 +27,18 @@ interface Answer {
   message?: string;
 }
 
-/** Makes the call and describes the outcome. `ok` is false when there was no answer; the lines then say what to do. */
+/**
+ * Makes the call and describes the outcome. `ok` is false when there was no answer; the lines then say what to do.
+ * `reached` is false when there was no function to answer.
+ */
 export async function firstCall(
   stack: Pick<Stack, "url" | "keys">,
-): Promise<{ ok: boolean; lines: string[] }> {
+): Promise<{ ok: boolean; reached: boolean; lines: string[] }> {
   let status = 0;
   let answer: Answer;
   const startedAt = Date.now();
   try {
-    const response = await fetch(`${stack.url}/functions/v1/llm-invoke`, {
+    const response = await fetch(`${stack.url}/functions/v1/${FIRST_FUNCTION}`, {
       method: "POST",
       headers: { "apikey": stack.keys.secret, "content-type": "application/json" },
       body: JSON.stringify(BODY),
@@ -64,6 +53,7 @@ export async function firstCall(
     const { code, message } = answer.error ?? answer;
     return {
       ok: false,
+      reached: !NO_FUNCTION.includes(answer.code ?? ""),
       lines: [
         `The first call failed: ${code ?? "no code"} (status ${status}): ${
           message ?? JSON.stringify(answer)
@@ -75,9 +65,11 @@ export async function firstCall(
   }
   return {
     ok: true,
+    reached: true,
     lines: [
       `First call to ${answer.model} with key ${answer.key_alias}, ${Date.now() - startedAt} ms:`,
-      ...indent(answer.text ?? ""),
+      `  ${BODY.prompt}`,
+      ...indent(answer.text ?? "").map((line) => `  ${line}`),
       `Left of its limits: ${describeLimits(answer.limits)}`,
       `Repeat it with:`,
       repeatWithCurl(stack),
@@ -103,7 +95,9 @@ function describeLimits(limits: Answer["limits"]): string {
 /** One line for a POSIX shell. */
 function repeatWithCurl(stack: Pick<Stack, "url" | "keys">): string {
   const quote = (text: string) => `'${text.replaceAll("'", `'\\''`)}'`;
-  return `  curl -s ${stack.url}/functions/v1/llm-invoke -H ${quote(`apikey: ${stack.keys.secret}`)} ` +
+  return `  curl -s ${stack.url}/functions/v1/${FIRST_FUNCTION} -H ${
+    quote(`apikey: ${stack.keys.secret}`)
+  } ` +
     `-H 'content-type: application/json' -d ${quote(JSON.stringify(BODY))}`;
 }
 

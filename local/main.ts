@@ -1,5 +1,6 @@
 /** `npm start`: brings the stack up, shows that it works, and keeps it up until it is told to end. */
-import { firstCall } from "./first_call.ts";
+import { FIRST_FUNCTION, firstCall } from "./first_call.ts";
+import { CHECKOUT } from "./paths.ts";
 import { StartRefused } from "./refusal.ts";
 import { settingsFromEnvironment } from "./settings.ts";
 import { type Stack, startStack } from "./stack.ts";
@@ -11,6 +12,8 @@ const LAUNCHER_POLL_MS = 1_000;
 
 const LOG_FILE = "stack.log";
 const ENV_FILE = "env";
+/** What a function says while it does not start: enough for the error and where it comes from. */
+const LAST_WORDS = 15;
 
 /** For the one line that says why there is no stack. */
 const complain = console.error.bind(console);
@@ -38,6 +41,7 @@ const launcherWatch = setInterval(() => Deno.ppid !== launcher && end(), LAUNCHE
 async function run(): Promise<void> {
   const settings = settingsFromEnvironment();
   console.log("Starting the local stack ...");
+  const lastWords: string[] = [];
   const stack = await startStack({
     ...settings,
     console: true,
@@ -47,13 +51,14 @@ async function run(): Promise<void> {
     },
     output: (part, line) => {
       record(`[${part}] ${line}`);
-      // What a function says is for its developer; the others only talk to themselves.
-      if (part !== "postgres" && part !== "emulator") console.log(`[${part}] ${line}`);
+      if (part !== FIRST_FUNCTION) return;
+      lastWords.push(line);
+      if (lastWords.length > LAST_WORDS) lastWords.shift();
     },
     opened: (dataDir) => record = openLog(`${dataDir}/${LOG_FILE}`),
   });
   try {
-    if (!ending.signal.aborted) await present(stack, settings.dataDir);
+    if (!ending.signal.aborted) await present(stack, settings.dataDir, lastWords);
     await new Promise<void>((resolve) => {
       if (ending.signal.aborted) resolve();
       ending.signal.addEventListener("abort", () => resolve());
@@ -64,7 +69,7 @@ async function run(): Promise<void> {
   }
 }
 
-async function present(stack: Stack, dataDir: string): Promise<void> {
+async function present(stack: Stack, dataDir: string, lastWords: string[]): Promise<void> {
   const variables = {
     SUPABASE_URL: stack.url,
     SUPABASE_PUBLISHABLE_KEY: stack.keys.publishable,
@@ -73,19 +78,34 @@ async function present(stack: Stack, dataDir: string): Promise<void> {
   };
   const lines = Object.entries(variables).map(([name, value]) => `${name}=${value}`);
   await Deno.writeTextFile(`${dataDir}/${ENV_FILE}`, `${lines.join("\n")}\n`, { mode: 0o600 });
-  console.log(`\n${lines.join("\n")}\n(also in ${dataDir}/${ENV_FILE})\n`);
-  if (stack.functions.has("llm-invoke")) {
-    const { lines } = await firstCall(stack);
+  console.log(`\n${lines.join("\n")}\n(also in ${readable(`${dataDir}/${ENV_FILE}`)})\n`);
+  if (stack.functions.has(FIRST_FUNCTION)) {
+    const { reached, lines } = await firstCall(stack);
     if (ending.signal.aborted) return;
+    if (!reached) throw new StartRefused(noFunction(dataDir, lastWords));
     console.log(`${lines.join("\n")}\n`);
   }
   if (stack.console) {
     const { url, administrator } = stack.console;
+    console.log(`Console: ${url}${stack.console.isBuilt() ? "" : " (being built; until then it says so)"}`);
     console.log(
-      `Console: ${url}\n  e-mail ${administrator.email}, password ${administrator.password} (demo administrator)\n`,
+      `  e-mail ${administrator.email}, password ${administrator.password} (demo administrator)\n`,
     );
   }
+  console.log(`What the functions print is in ${readable(`${dataDir}/${LOG_FILE}`)}\n`);
   console.log("ready");
+}
+
+/** Without it nothing is served that anybody came for. */
+function noFunction(dataDir: string, lastWords: string[]): string {
+  const words = lastWords.map((line) => `  ${line}`).join("\n");
+  return `The function ${FIRST_FUNCTION} does not start: run npm ci if a package is missing. It says:\n${words}\n` +
+    `All of it is in ${readable(`${dataDir}/${LOG_FILE}`)}`;
+}
+
+/** From the checkout, where it lies below it: that is where npm scripts are run. */
+function readable(path: string): string {
+  return path.startsWith(`${CHECKOUT}/`) ? path.slice(CHECKOUT.length + 1) : path;
 }
 
 /** One log per run; the previous run's is kept beside it. */

@@ -2,7 +2,7 @@
 import { type Api, startApi } from "./api.ts";
 import { CronJobs } from "./cron_jobs.ts";
 import { applyMigrations, applyPlatform } from "./database.ts";
-import { buildConsole, CONSOLE_PATH, serveConsole } from "./console.ts";
+import { CONSOLE_PATH, type ConsoleSite, consoleSite } from "./console.ts";
 import { type DemoAdministrator, demoAdministrator } from "./demo_administrator.ts";
 import { lockFolder, lockNote } from "./folder_lock.ts";
 import { functionProcesses, runtimeVariables } from "./functions_host.ts";
@@ -37,7 +37,7 @@ export interface StackOptions {
   denoConfig?: string;
   /** The folder that holds `supabase/migrations`; the checkout if not given. */
   migrationsFrom?: string;
-  /** True: the console is built if need be, and served, with a demo administrator to sign in as. */
+  /** True: the console is served, with a demo administrator to sign in as. It is built if need be, once the stack serves. */
   console?: boolean;
   /** False: what is scheduled stays undone. For tests that count what happens. */
   schedule?: boolean;
@@ -63,10 +63,19 @@ export interface Stack {
   emulator: SupervisedProcess | undefined;
   /** By name; each can be killed, restarted and asked for its process id. */
   functions: Map<string, SupervisedProcess>;
-  /** Undefined when the console is not served: it was not asked for, or could not be built. */
-  console: { url: string; administrator: DemoAdministrator } | undefined;
+  /** Undefined when the console was not asked for. */
+  console: StackConsole | undefined;
   /** Ends everything in order: functions finish what they began, then the rest goes. Safe to call twice. */
   stop(): Promise<void>;
+}
+
+export interface StackConsole {
+  url: string;
+  administrator: DemoAdministrator;
+  /** False: until it is, its address says so. */
+  isBuilt(): boolean;
+  /** Resolves when it is built; with the reason when that has failed. */
+  built: Promise<string | undefined>;
 }
 
 /** The Supabase CLI's own, so that clients' examples fit. */
@@ -195,9 +204,9 @@ async function bringUp(
       });
     }
   };
-  // The gateway serves without it.
-  const built = options.console
-    ? buildConsole().catch((error: Error) => void log(`There is no console: ${error.message}`))
+  const ended = new AbortController();
+  const site = options.console
+    ? await consoleSite({ supabaseUrl: url, publishableKey: keys.publishable }, ended.signal)
     : undefined;
   // Functions meet the database at their first request, not while they load: everything starts side by side.
   await allOrThrow([
@@ -205,17 +214,19 @@ async function bringUp(
     emulator?.start(),
     ...[...functions.values()].map((process) => process.start()),
   ]);
-  const folder = await built;
   opened.origin = openOrigin(port, {
     port,
     functions,
     api: opened.api!.fetch,
-    console: folder === undefined
-      ? undefined
-      : serveConsole(folder, { supabaseUrl: url, publishableKey: keys.publishable }),
+    console: site && ((request) => site.fetch(request)),
     log,
   });
   if (options.schedule !== false) opened.schedule = startSchedule(database.url, log);
+  const building = site && buildInBackground(site, ended, log);
+  cleanups.push(() => {
+    ended.abort();
+    return building;
+  });
 
   return {
     url,
@@ -225,11 +236,25 @@ async function bringUp(
     emulatorUrl: emulator?.url,
     emulator,
     functions,
-    console: folder && opened.administrator
-      ? { url: `${url}${CONSOLE_PATH}/`, administrator: opened.administrator }
-      : undefined,
+    console: site && {
+      url: `${url}${CONSOLE_PATH}/`,
+      administrator: opened.administrator!,
+      isBuilt: () => site.built(),
+      built: building!,
+    },
     stop,
   };
+}
+
+/** The gateway serves without the console; the stack's end is the end of this, too. */
+async function buildInBackground(
+  site: ConsoleSite,
+  ended: AbortController,
+  log: (line: string) => void,
+): Promise<string | undefined> {
+  const problem = await site.build();
+  if (problem !== undefined && !ended.signal.aborted) log(`There is no console: ${problem}`);
+  return problem;
 }
 
 /** What pg_cron and pg_net do on a hosted project, beside their stand-ins. */

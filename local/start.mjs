@@ -1,10 +1,9 @@
-// npm start: installs what is missing, then runs the local stack.
+// npm start: installs what serving needs, then runs the local stack.
 import { spawn } from "node:child_process";
-import { CHECKOUT, installConsoleIfNeeded, launch } from "./launch.mjs";
+import { CHECKOUT, launch } from "./launch.mjs";
 
-launch((deno) => {
-  installConsoleIfNeeded();
-  return spawn(deno, [
+launch((deno) =>
+  spawn(deno, [
     "run",
     "-A",
     "--cached-only",
@@ -12,5 +11,4 @@ launch((deno) => {
     `${CHECKOUT}/local/main.ts`,
   ], {
     stdio: "inherit",
-  });
-});
+  }), { development: false });

@@ -195,7 +195,13 @@ function answerText(request: GenerateRequest, now: number): string {
 const EXACTLY =
   /(?:^(?:say|repeat|скажи|повтори)|(?:reply|respond|answer)\s+(?:with\s+)?(?:exactly|only|just)|say exactly|ответь (?:ровно|только|одним словом)|скажи ровно)\s*:?\s+["«“]?(.+?)["»”]?\s*$/isu;
 
+/** How long the answer is to be is not part of what to say. */
+const ONE_WORD =
+  /^(?:say|скажи)\s+["«“]?(\p{L}+)["»”]?,?\s+(?:in (?:one|a single) word|одним словом)\s*[.!]?\s*$/iu;
+
 function plainText(asked: string, contents: Content[]): string {
+  const word = ONE_WORD.exec(asked)?.[1];
+  if (word) return word.charAt(0).toUpperCase() + word.slice(1);
   const exact = EXACTLY.exec(asked)?.[1];
   if (exact) return exact;
   const russian = /\p{Script=Cyrillic}/u.test(asked);

@@ -24,6 +24,7 @@ describe.skipIf(!CAN_RUN)("the console", () => {
 
   beforeAll(async () => {
     stack = await startTestStack({ console: true });
+    expect(await stack.console!.built).toBeUndefined();
     browser = await openBrowser();
     ({ page, problems } = await openPage(browser));
     await signIn(page, stack.console!.url, stack.console!.administrator);

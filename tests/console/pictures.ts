@@ -68,6 +68,7 @@ async function run(): Promise<void> {
   await Deno.chmod(dataDir, 0o755);
   const [port] = freePorts(3);
   const stack = await startStack({ dataDir, port: port!, durable: false, console: true });
+  await stack.console!.built;
   const browser = await openBrowser();
   try {
     await live(stack);

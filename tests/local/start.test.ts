@@ -1,10 +1,12 @@
 /** `npm start` as a user meets it: run by the launcher, read from the terminal, ended by signals. */
+import { cp } from "node:fs/promises";
 import { createClient } from "@supabase/supabase-js";
-import { afterAll, beforeAll, expect, test } from "vitest";
+import { afterAll, beforeAll, expect, test, vi } from "vitest";
 import { eachLine } from "../../local/lines.ts";
 import { CHECKOUT } from "../../local/paths.ts";
 import { freePorts, portIsFree } from "../../local/ports.ts";
 import { removeHomeElsewhere } from "../../local/postgres_place.ts";
+import { copyCheckout } from "../deploy/checkout_copy.ts";
 import { makeTestFolder, type TestFolder } from "../harness/folders.ts";
 
 /** An answer that fits the first call's schema. */
@@ -54,6 +56,23 @@ test("the first start serves, shows a first call and writes down how to reach it
   for (const [name, value] of Object.entries(env)) expect(run.lines).toContain(`${name}=${value}`);
   expect(run.lines.join("\n")).toMatch(/First call to gemma-4-31b-it with key demo-/);
   expect(run.lines.join("\n")).toMatch(/Left of its limits: \d+ of 30 requests a minute/);
+});
+
+test("what it prints ends with a line of its own that says ready; what functions print is in the log", async () => {
+  const { lines } = runs[0]!;
+  const question = lines.indexOf("  Say hello in one word.");
+  expect(lines.slice(question, question + 2)).toEqual(["  Say hello in one word.", "    Hello"]);
+  expect(lines.at(-1)).toBe("ready");
+  expect(lines.filter((line) => line.includes("request_ended"))).toEqual([]);
+  const log = /What the functions print is in (\S+)/.exec(lines.join("\n"))![1]!;
+  await vi.waitFor(async () =>
+    expect(await Deno.readTextFile(log)).toMatch(/\[llm-invoke\] .*request_ended/)
+  );
+});
+
+test("the console's address answers, whether it is built yet or not", async () => {
+  const url = /Console: (\S+)/.exec(runs[0]!.lines.join("\n"))![1]!;
+  expect(await (await fetch(url)).text()).toMatch(/<!doctype html>/i);
 });
 
 test.skipIf(!hasCurl())("the line to repeat the first call works as it is", async () => {
@@ -152,6 +171,52 @@ test("a start right after only the supervisor was killed waits for what it left 
   expect(await run.ended).toBe(0);
 });
 
+test.each([["npm", 0], ["its launcher", 1]])("it ends when %s is killed", async (_, victim) => {
+  const run = start({}, ["npm", "start"]);
+  await run.ready;
+  const state = JSON.parse(await Deno.readTextFile(`${dataDir}/stack.json`));
+  const launcher = await parentOf(state.pid);
+  expect(await parentOf(launcher)).toBe(run.process.pid);
+  kill([run.process.pid, launcher][victim]!, "SIGKILL");
+  const parts = [launcher, state.pid, state.postgres.pid, state.emulator.pid];
+  for (const { pid } of Object.values<{ pid: number }>(state.functions)) parts.push(pid);
+  await vi.waitFor(() => expect(parts.filter(exists)).toEqual([]), { timeout: 40_000, interval: 100 });
+  expect(ports.slice(0, 3).every(portIsFree)).toBe(true);
+  await run.ended;
+});
+
+test("nothing of it is in the home folder or the temporary folder afterwards", async () => {
+  const [home, temporary] = [`${folder.path}/home`, `${folder.path}/tmp`];
+  for (const path of [home, temporary]) await Deno.mkdir(path, { mode: 0o777 });
+  const run = start({ HOME: home, TMPDIR: temporary, DENO_DIR: "", XDG_CACHE_HOME: "" });
+  await run.ready;
+  kill(run.process.pid, "SIGTERM");
+  expect(await run.ended).toBe(0);
+  expect([...Deno.readDirSync(home), ...Deno.readDirSync(temporary)].map(({ name }) => name)).toEqual([]);
+});
+
+test("where its function does not start there is no ready, but its own words", async () => {
+  const checkout = await copyCheckout();
+  try {
+    for (const part of ["local", "package-lock.json"]) {
+      await cp(`${CHECKOUT}/${part}`, `${checkout.root}/${part}`, { recursive: true });
+    }
+    const index = await Deno.readTextFile(`${checkout.root}/supabase/functions/llm-invoke/index.ts`);
+    await checkout.write("supabase/functions/llm-invoke/index.ts", `import "not-there";\n${index}`);
+    const run = start({ EVE_DATA_DIR: "" }, ["node", `${checkout.root}/local/start.mjs`]);
+    expect(await run.ended).toBe(1);
+    const said = run.lines.join("\n");
+    expect(said).toContain(
+      "The function llm-invoke does not start: run npm ci if a package is missing. It says:",
+    );
+    expect(said).toMatch(/not-there/);
+    expect(run.lines).not.toContain("ready");
+    await removeHomeElsewhere(`${checkout.root}/.local`);
+  } finally {
+    await checkout.remove();
+  }
+});
+
 test("reset removes what the stack made, and nothing else", async () => {
   await Deno.writeTextFile(`${dataDir}/mine.txt`, "");
   const args = ["local/run.mjs", "local/reset.ts"];
@@ -173,9 +238,9 @@ test("settings that cannot work are refused in one line", async () => {
   );
 });
 
-function start(env: Record<string, string> = {}): Run {
-  const process = new Deno.Command("node", {
-    args: ["local/start.mjs"],
+function start(env: Record<string, string> = {}, [program, ...args] = ["node", "local/start.mjs"]): Run {
+  const process = new Deno.Command(program!, {
+    args,
     cwd: CHECKOUT,
     env: {
       EVE_DATA_DIR: dataDir,
