@@ -3,7 +3,7 @@ import { GatewayError } from "../shared/contract/gateway_error.ts";
 import { readCommandLine } from "./eve/arguments.ts";
 import type { Surroundings } from "./eve/command.ts";
 import { COMMANDS } from "./eve/commands.ts";
-import { connectFromEnvironment, type Connection } from "./eve/connection.ts";
+import { connectFromEnvironment, type Connection, isLoopback } from "./eve/connection.ts";
 import { CliFailure, EXIT, unreachable } from "./eve/failure.ts";
 import { terminalProgress } from "./eve/progress.ts";
 import { coloured } from "./eve/table.ts";
@@ -24,6 +24,7 @@ export async function eve(args: readonly string[], unguarded: Place): Promise<nu
   const wantsJson = args.includes("--json");
   const signal = place.signal ?? new AbortController().signal;
   const progress = place.progress ?? (() => {});
+  let connection: Connection | undefined;
   try {
     const asked = readCommandLine(args, COMMANDS);
     if (asked.kind === "help") {
@@ -40,7 +41,7 @@ export async function eve(args: readonly string[], unguarded: Place): Promise<nu
       now: Date.now,
       sleep: (ms) => sleep(ms, signal),
       ...place,
-      connect: () => place.connect(asked.profile),
+      connect: () => connection = place.connect(asked.profile),
       json: asked.json,
     });
     progress("");
@@ -50,7 +51,11 @@ export async function eve(args: readonly string[], unguarded: Place): Promise<nu
   } catch (thrown) {
     progress("");
     if (signal.aborted) return EXIT.interrupted;
-    const { message, exitCode } = explain(thrown);
+    let { message, exitCode } = explain(thrown);
+    if (exitCode === EXIT.unreachable && connection && await isStoppedLocalStack(connection)) {
+      message =
+        `The local stack does not run: start it with \`npm start\`. (Nothing listens at ${connection.url}.)`;
+    }
     if (wantsJson) say(JSON.stringify({ error: { message } }, undefined, 2));
     else complain(message);
     return exitCode;
@@ -73,6 +78,9 @@ function guarded(place: Place): Place {
 /** One Ctrl-C arrives several times (from the terminal, from npm, from the launcher); a later one is impatience. */
 const IMPATIENT_AFTER_MS = 1_500;
 
+/** A refused connection is told at once. */
+const LOCAL_ANSWER_MS = 2_000;
+
 /** What a printer and an old terminal agree on. */
 const DEFAULT_WIDTH = 100;
 
@@ -92,6 +100,17 @@ function explain(thrown: unknown): { message: string; exitCode: number } {
     return new CliFailure(`${thrown.publicMessage}${why}`);
   }
   return { message: thrown instanceof Error ? thrown.message : String(thrown), exitCode: EXIT.failed };
+}
+
+/** Whether the project is on this machine, and nobody listens there. */
+async function isStoppedLocalStack({ url, fetch }: Connection): Promise<boolean> {
+  if (!isLoopback(url)) return false;
+  try {
+    await (await fetch(url, { signal: AbortSignal.timeout(LOCAL_ANSWER_MS) })).body?.cancel();
+    return false;
+  } catch (error) {
+    return !(error instanceof DOMException);
+  }
 }
 
 /** What the database says of a value begins like a log line. */

@@ -18,6 +18,8 @@ export interface Connection {
   /** The public tables. */
   tables: SupabaseClient<Database>;
   fetch: typeof fetch;
+  /** Of the local stack: where it keeps its data. */
+  folder?: string;
 }
 
 /**
@@ -70,7 +72,12 @@ function connectToLocalStack(): Connection {
   if (url === undefined || key === undefined) {
     throw unreachable(`${file} names no project. Start the local stack anew with \`npm start\`.`);
   }
-  return connect(url, key, "the local stack");
+  return { ...connect(url, key, "the local stack"), folder: dataDirFromEnvironment() };
+}
+
+/** Whether a project is on this machine. */
+export function isLoopback(url: string): boolean {
+  return ["127.0.0.1", "localhost", "[::1]"].includes(new URL(url).hostname);
 }
 
 export function connect(url: string, secretKey: string, name = url): Connection {

@@ -26,7 +26,15 @@ export function reasonOf(row: RequestRow): string {
 const tokens = (row: RequestRow) =>
   row.output_tokens === null && row.state !== "succeeded"
     ? ""
-    : `${count(row.input_tokens, "?")} + ${count(row.output_tokens, "?")}`;
+    : `${count(row.input_tokens, "?")} + ${count(row.output_tokens, "?")}${thinking(row)}`;
+
+/** Thoughts are neither input nor answer, and are paid for all the same. */
+function thinking({ input_tokens, output_tokens, total_tokens }: RequestRow): string {
+  const thoughts = (total_tokens ?? 0) - (input_tokens ?? 0) - (output_tokens ?? 0);
+  return input_tokens === null || output_tokens === null || thoughts <= 0
+    ? ""
+    : ` + ${count(thoughts)} thinking`;
+}
 
 const model = (row: RequestRow) =>
   row.model === row.requested_model ? row.model : `${row.model} for ${row.requested_model}`;

@@ -2,11 +2,21 @@ import { GatewayError } from "../contract/gateway_error.ts";
 import type { Limits } from "../contract/limits.ts";
 import type { Refusal } from "../ledger/reserve.ts";
 
+/** How long a caller was ready to wait for a slot, 0 for not at all; and how long a whole request lasts at most. */
+interface Waited {
+  maxWaitMs: number;
+  requestTimeoutMs: number;
+}
+
 /** A refusal by the ledger in words for the caller: which limit, how much of it, when to come back. */
-export function refusalError(refusal: Refusal, estimatedTokens: number): GatewayError {
+export function refusalError(
+  refusal: Refusal,
+  estimatedTokens: number,
+  waited: Waited,
+): GatewayError {
   const { code, limit, model, limits, retryAfterMs } = refusal;
   return new GatewayError(code, {
-    message: messageOf(refusal, estimatedTokens),
+    message: messageOf(refusal, estimatedTokens, waited),
     detail: refusal.detail ?? undefined,
     // The ledger knows better than the table whether coming back helps.
     retryable: retryAfterMs !== null,
@@ -20,15 +30,16 @@ export function refusalError(refusal: Refusal, estimatedTokens: number): Gateway
 function messageOf(
   { code, limit, model, limits, retryAfterMs }: Refusal,
   tokens: number,
+  waited: Waited,
 ): string | undefined {
   const comeBack = retryAfterMs === null
     ? "Coming back later will not help: use another model."
     : `Come back in ${Math.ceil(retryAfterMs / 1000)} s`;
   switch (code) {
     case "rate_limited":
-      return `${model}: the limit of ${
-        amount(limits, limit)
-      } is used up. ${comeBack}, or ask with mode "wait".`;
+      return `${model}: the limit of ${amount(limits, limit)} is used up. ${comeBack}${
+        orWait(retryAfterMs, waited)
+      }.`;
     case "daily_limit":
       return `${model}: the limit of ${amount(limits, limit)} is used up. ${comeBack}, or use another model.`;
     case "lane_blocked":
@@ -47,6 +58,13 @@ function messageOf(
     default:
       return undefined;
   }
+}
+
+/** Advice that would have helped: who did wait is not told to, and nobody to wait longer than a request lasts. */
+function orWait(retryAfterMs: number | null, { maxWaitMs, requestTimeoutMs }: Waited): string {
+  if (maxWaitMs === 0) return `, or ask with mode "wait"`;
+  const longer = retryAfterMs !== null && retryAfterMs > maxWaitMs && retryAfterMs < requestTimeoutMs;
+  return longer ? `, or let it wait longer: max_wait_ms was ${maxWaitMs}` : "";
 }
 
 function amount(limits: Limits | null, limit: string | null): string {

@@ -85,7 +85,9 @@ export async function* serve<Value>(
         const { error } = setback.instead;
         throw reservation?.status === "refused" ? withRefusal(error, reservation) : error;
       } else if (reservation?.status === "refused") {
-        throw refusalError(reservation, journey.size?.counted === true ? journey.size.tokens : task.tokens());
+        const tokens = journey.size?.counted === true ? journey.size.tokens : task.tokens();
+        const { requestTimeoutMs } = parts.times;
+        throw refusalError(reservation, tokens, { maxWaitMs: task.asked.maxWaitMs, requestTimeoutMs });
       } else if (reservation !== null) {
         ending = { kind: "duplicate", duplicate: reservation };
         return reservation;

@@ -148,7 +148,9 @@ test("limits are listed and set, and the next reservation knows", async () => {
   const response = await ask(stack.keys.secret);
   expect(response.headers.get("x-ratelimit-limit-requests")).toBe("99");
   await response.body?.cancel();
-  expect((await run("models", "list")).said).toMatch(/gemma-3-27b +\w+ +gemma-4-31b-it/);
+  const models = (await run("models", "list")).said;
+  expect(models).toMatch(/gemma-3-27b +\w+ +gemma-4-31b-it/);
+  expect(models).toMatch(/gemini-embedding-001 +on +embeddings$/m);
 });
 
 test("a model is switched off and on, and gets a successor", async () => {
@@ -156,6 +158,18 @@ test("a model is switched off and on, and gets a successor", async () => {
   expect((await run("models", "set", model, "--off")).said).toBe(`${model} is off.`);
   expect((await run("invoke", "--model", model, "Hello")).said).toMatch(/^unknown_model/);
   await run("models", "set", model, "--on", "--replaced-by", "gemma-4-31b-it");
+  expect((await run("models", "set", model, "--off")).said).toBe(
+    `${model} is off, and gemma-4-31b-it serves in its place all the same, until you say --replaced-by none.`,
+  );
+  expect(await json("invoke", "--model", model, "Hello")).toMatchObject({ model: "gemma-4-31b-it" });
+  expect((await run("models", "set", "gemma-4-31b-it", "--off")).said).toBe(
+    `gemma-4-31b-it is off, and so are ${model}, gemma-3-27b, gemma-3-27b-it, for which it served.`,
+  );
+  expect((await run("models", "set", model, "--on")).said).toMatch(
+    /is on, and gemma-4-31b-it, which would serve in its place, is off: asked for, it is an unknown model/,
+  );
+  expect((await run("invoke", "--model", model, "Hello")).said).toMatch(/^unknown_model/);
+  await run("models", "set", "gemma-4-31b-it", "--on");
   expect(await json("invoke", "--model", model, "Hello")).toMatchObject({ model: "gemma-4-31b-it" });
   expect(await json("models", "set", model, "--replaced-by", "none")).toMatchObject({
     is_active: true,
@@ -384,6 +398,25 @@ test("what was spent is summed up to this moment, for people, programs and sprea
   );
   expect(sheet).toContainEqual(expect.stringMatching(/^gemma-4-31b-it,\d+,/));
   expect((await run("usage", "--consumer", "nobody")).code).toBe(1);
+  expect((await run("usage", "--since", "61m")).said).toContain("The sums are of whole hours");
+  expect((await run("usage", "--since", "today")).said).not.toContain("whole hours");
+});
+
+test("a stack that does not run is told to be started", async () => {
+  for (
+    const args of [["keys", "list"], ["models", "list"], ["invoke", "Hello"], ["maintenance", "run", "sweep"]]
+  ) {
+    const complained: string[] = [];
+    const code = await eve(args, {
+      say: () => {},
+      complain: (text) => complained.push(text),
+      connect: () => connect("http://127.0.0.1:9", "sb_secret_x"),
+    });
+    expect([code, ...complained], args.join(" ")).toEqual([
+      3,
+      "The local stack does not run: start it with `npm start`. (Nothing listens at http://127.0.0.1:9.)",
+    ]);
+  }
 });
 
 test("alerts are listed, shown with advice, and closed", async () => {
@@ -411,7 +444,11 @@ test("maintenance is run, listed and looked up", async () => {
   expect((await json("maintenance", "log", "sweep", "--since", "1h"))[0]).toMatchObject({
     operation: "sweep",
   });
-  expect((await run("maintenance", "log", "--failed", "--since", "1m")).code).toBe(0);
+  const failed = await run("maintenance", "log", "--failed", "--since", "1m");
+  expect([failed.code, failed.said]).toEqual([0, "No run since 1m has failed."]);
+  expect((await run("maintenance", "log", "report", "--since", "1m")).said).toBe(
+    "There was no run of report since 1m.",
+  );
   expect((await run("maintenance", "list")).said).toMatch(/sweep +\* \* \* \* \* +database +succeeded/);
   await json("maintenance", "connect");
   expect((await run("maintenance", "connect")).said).toBe("Vault has them already.");

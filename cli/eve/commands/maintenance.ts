@@ -81,7 +81,15 @@ export const maintenanceCommands: Command[] = [
         query = query.gte("started_at", readInstant("since", since, await reading.now()));
       }
       const runs = answered(await query);
-      if (runs.length === 0) return { json: runs, text: "Nothing has run." };
+      if (runs.length === 0) {
+        const which = `${operation === undefined ? "" : ` of ${operation}`}${
+          since === undefined ? "" : ` since ${since}`
+        }`;
+        return {
+          json: runs,
+          text: given.switch("failed") ? `No run${which} has failed.` : `There was no run${which}.`,
+        };
+      }
       const text = table(
         ["started", "operation", "status", "took>", "rows>", "details"],
         runs.map((run) => [

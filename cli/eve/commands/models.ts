@@ -1,3 +1,5 @@
+import { isEmbeddingModel } from "../../../shared/contract/embedding.ts";
+import type { Tables } from "../../../shared/ledger/database_types.ts";
 import type { Command } from "../command.ts";
 import { CliFailure, misuse } from "../failure.ts";
 import { answered } from "../rows.ts";
@@ -22,7 +24,7 @@ export const modelCommands: Command[] = [
         row.model,
         row.is_active ? green("on") : yellow("off"),
         row.replaced_by ?? "",
-        ([
+        isEmbeddingModel(row.model) ? "embeddings" : ([
           ["system", row.supports_system],
           ["json", row.supports_json],
           ["tools", row.supports_tools],
@@ -39,7 +41,7 @@ export const modelCommands: Command[] = [
     arguments: ["MODEL"],
     options: {
       on: { help: "it can be asked for" },
-      off: { help: "asked for, it is an unknown model" },
+      off: { help: "asked for, it is an unknown model, unless another serves in its place" },
       "replaced-by": { value: "MODEL", help: "this one serves when it is asked for; none: itself" },
       "max-output-tokens": {
         value: "N",
@@ -73,8 +75,29 @@ export const modelCommands: Command[] = [
       }
       const [row] = answered(await rows.update(changes).eq("model", model).select(COLUMNS));
       if (row === undefined) throw new CliFailure(`There is no model named ${model}. See \`models list\`.`);
-      const served = row.replaced_by === null ? "" : `, and ${row.replaced_by} serves in its place`;
-      return { json: row, text: `${model} is ${row.is_active ? "on" : "off"}${served}.` };
+      const all = answered(await rows.select("model, is_active, replaced_by"));
+      return { json: row, text: whatItMeans(row, all) };
     },
   },
 ];
+
+type Model = Pick<Tables<"google_ai_model_limits">, "model" | "is_active" | "replaced_by">;
+
+/** What whoever asks for it gets from now on, and for those that it serves for. */
+function whatItMeans({ model, is_active, replaced_by }: Model, all: readonly Model[]): string {
+  const state = `${model} is ${is_active ? "on" : "off"}`;
+  const successor = all.find((one) => one.model === replaced_by);
+  if (replaced_by !== null) {
+    if (successor?.is_active === false) {
+      return `${state}, and ${replaced_by}, which would serve in its place, is off: asked for, it is an unknown model.`;
+    }
+    const anyway = is_active ? "" : " all the same, until you say --replaced-by none";
+    return `${state}, and ${replaced_by} serves in its place${anyway}.`;
+  }
+  const servedFor = all.filter((one) => one.replaced_by === model).map((one) => one.model).sort();
+  return is_active || servedFor.length === 0
+    ? `${state}.`
+    : `${state}, and so ${servedFor.length === 1 ? "is" : "are"} ${
+      servedFor.join(", ")
+    }, for which it served.`;
+}

@@ -71,7 +71,9 @@ export const usageCommand: Command = {
     const usage = await reading.usage(filter);
     return {
       json: usage,
-      text: given.switch("csv") ? asCsv(usage) : asText(usage, measure, around.width, atMost),
+      text: given.switch("csv")
+        ? asCsv(usage)
+        : asText(usage, measure, around.width, atMost) + wholeHours(filter.since, usage),
     };
   },
 };
@@ -109,6 +111,12 @@ function namesOf(row: Usage["rows"][number], by: readonly UsageBy[]): string[] {
 
 /** A consumer or a key that is gone has but its id left. */
 const shortId = (text: string) => text.replace(/^([0-9a-f]{8})(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/, "$1 (gone)");
+
+/** The sums are by the hour: what was asked for from its middle is counted from its beginning. */
+function wholeHours(since: string, usage: Usage): string {
+  if (Date.parse(since) === Date.parse(usage.since)) return "";
+  return `\n${dim("The sums are of whole hours; `requests list` and `tail` know the minutes.")}`;
+}
 
 function asText(usage: Usage, measure: keyof typeof MEASURES, width: number, atMost: number): string {
   const { rows } = usage;
