@@ -28,14 +28,25 @@ interface Verdict {
 }
 
 async function examine(
-  options: { url?: string; key?: string; now?: () => number; args?: string[] } = {},
+  options: {
+    url?: string;
+    key?: string;
+    now?: () => number;
+    args?: string[];
+    folder?: string;
+    progress?: (doing: string) => void;
+  } = {},
 ): Promise<Verdict> {
   const said: string[] = [];
   const code = await eve(["doctor", "--json", ...options.args ?? []], {
     say: (text) => said.push(text),
     complain: (text) => said.push(text),
-    connect: () => connect(options.url ?? stack.url, options.key ?? stack.keys.secret),
+    connect: () => ({
+      ...connect(options.url ?? stack.url, options.key ?? stack.keys.secret),
+      folder: options.folder,
+    }),
     ...(options.now && { now: options.now }),
+    ...(options.progress && { progress: options.progress }),
   });
   const { state, checks } = JSON.parse(said.join("\n")) as { state: Check["state"]; checks: Check[] };
   return {
@@ -196,13 +207,57 @@ test("this machine's clock is off: the gateway does not mind, its owner should k
   expect((await examine({ args: ["--no-call", "--strict"] })).code).toBe(1);
 });
 
+test("the database takes nothing down", async () => {
+  const settle = async (value: "on" | "off") => {
+    await sql.unsafe(`alter database postgres set default_transaction_read_only = ${value}`);
+    // Those that are open already do not notice.
+    await sql`
+      select pg_terminate_backend(pid) from pg_stat_activity
+      where datname = 'postgres' and pid <> pg_backend_pid() and backend_type = 'client backend'
+    `;
+  };
+  await settle("on");
+  try {
+    const { code, found } = await examine({ args: ["--no-call"] });
+    expect([code, found("writing")]).toEqual([1, expect.stringMatching(/^red, .*read-only transaction/)]);
+  } finally {
+    // This connection, too, is an older one.
+    await settle("off");
+  }
+});
+
+test("Google cannot be reached", async () => {
+  const alone = await startTestStack({ googleApiBaseUrl: "http://127.0.0.1:9" });
+  try {
+    const { code, found } = await examine({ url: alone.url, key: alone.keys.secret });
+    expect([code, found("upstream")]).toEqual([1, expect.stringMatching(/^red, it could not be reached/)]);
+  } finally {
+    await alone.stop();
+  }
+});
+
+test("the local stack's folder cannot be written to, whether it runs or not", async () => {
+  const file = `${stack.dataDir}/a-file`;
+  await Deno.writeTextFile(file, "");
+  const { code, found } = await examine({ folder: `${file}/data`, args: ["--no-call"] });
+  expect([code, found("disk")]).toEqual([1, expect.stringMatching(/^red, nothing can be written to /)]);
+  const stopped = await examine({ url: "http://127.0.0.1:9", folder: stack.dataDir });
+  expect([stopped.code, stopped.found("disk")]).toEqual([1, expect.stringMatching(/^green, .* free$/)]);
+});
+
 test("a function is down", async () => {
   const { pid } = stack.functions.get("issue-kaggle-token")!;
   Deno.kill(pid!, "SIGSTOP");
-  const asked = examine({ args: ["--no-call"] });
-  // The stack starts it again when it has died.
-  setTimeout(() => Deno.kill(pid!, "SIGKILL"), 300);
-  const { code, found } = await asked;
+  let killed: ReturnType<typeof setTimeout> | undefined;
+  const { code, found } = await examine({
+    args: ["--no-call"],
+    progress(doing) {
+      // While it is asked; the stack starts it again when it has died.
+      if (/^Asking .*issue-kaggle-token/.test(doing)) {
+        killed ??= setTimeout(() => Deno.kill(pid!, "SIGKILL"), 300);
+      }
+    },
+  });
   expect([code, found("function issue-kaggle-token")]).toEqual([
     1,
     expect.stringMatching(/^red, it does not work/),

@@ -30,7 +30,8 @@ export const usageCommand: Command = {
   summary: "what was spent: by day, hour, consumer, model, key or door, with bars",
   about:
     "Days are Pacific, as Google's, and so are the hours that are shown; programs get UTC. It first has the sums\n" +
-    "brought up to now, so they are of everything that has ended.",
+    "brought up to now, so they are of everything that has ended. Sums are of whole hours: what is asked for from the\n" +
+    "middle of one is counted from its beginning.",
   arguments: [],
   options: {
     by: { value: "A,B", help: `${USAGE_BY.join(", ")}; day by default` },

@@ -2,6 +2,7 @@
 import { isStageName } from "../../../shared/stages/stage_name.ts";
 import type { KeyState, ProjectFacts } from "../../../shared/ledger/reading.ts";
 import { bytes, counted, duration, instant } from "../table.ts";
+import { isLoopback } from "../connection.ts";
 import type { Facts, FunctionFacts } from "./facts.ts";
 
 export interface Check {
@@ -22,13 +23,17 @@ const CLOCK_RED_MS = 60_000;
 /** The `date` header is cut to the second, and the way takes time. */
 const HEADER_ERROR_MS = 2_000;
 const FREE_PLAN_BYTES = 500_000_000;
+/** What the check of a key says where nobody answered. */
+const UNREACHED = ["upstream_unavailable", "upstream_timeout", "no_answer"];
+/** PostgreSQL writes its log ahead in files of 16 MB, and ends when there is no room for the next. */
+const LEAST_FREE_BYTES = 32 * 1024 * 1024;
 const NEARLY_FULL = 0.8;
 /** A job is made to run minutes after a migration at the latest. */
 const FIRST_RUN_WITHIN_MS = 15 * 60_000;
 
 export function judge(facts: Facts): Check[] {
   const { project } = facts;
-  const checks = [reach(facts)];
+  const checks = [reach(facts), folder(facts)].filter((check) => check !== null);
   if (project === null) return checks;
   checks.push(
     migrations(project, facts.migrations),
@@ -40,6 +45,7 @@ export function judge(facts: Facts): Check[] {
     vault(project),
     operations(project),
     ...facts.keys.filter((key) => key.is_active).map((key) => secret(key, facts.keysChecked)),
+    ...[writing(facts), upstream(facts)].filter((check) => check !== null),
     keys(facts),
     models(facts),
     alerts(project),
@@ -69,7 +75,9 @@ function reach({ reach, url, roundTripMs }: Facts): Check {
       return red(
         name,
         `${url} does not answer (${reach.detail})`,
-        "check the address and the network. A project of the free plan that nobody used for a week is paused: resume it in the dashboard. The local stack is started with npm start.",
+        isLoopback(url)
+          ? "start the local stack: npm start."
+          : "check the address and the network. A project of the free plan that nobody used for a week is paused: resume it in the dashboard. The local stack is started with npm start.",
       );
     case "unauthorised":
       return red(
@@ -86,6 +94,54 @@ function reach({ reach, url, roundTripMs }: Facts): Check {
     case "failing":
       return red(name, `${url} fails (${reach.detail})`, "look at the project's logs in the dashboard.");
   }
+}
+
+/** Only the local stack's owner has to do with a folder. */
+function folder({ folder }: Facts): Check | null {
+  if (folder === null) return null;
+  const { path, freeBytes, problem } = folder;
+  const name = "disk";
+  const free = freeBytes === null ? "" : `, with ${bytes(freeBytes)} free`;
+  if ((freeBytes !== null && freeBytes < LEAST_FREE_BYTES) || /No space|quota/i.test(problem ?? "")) {
+    return red(
+      name,
+      `the disk of ${path} is full${problem === null ? free : ` (${problem})`}`,
+      "free some space, then start the stack anew: npm start.",
+    );
+  }
+  if (problem !== null) {
+    return red(
+      name,
+      `nothing can be written to ${path} (${problem})`,
+      "make the folder writable for the user who runs the stack, or set EVE_DATA_DIR to one that is; then npm start.",
+    );
+  }
+  return green(name, `${path} can be written to${free}`);
+}
+
+function writing({ writeProblem }: Facts): Check | null {
+  if (writeProblem === null) return null;
+  return red(
+    "writing",
+    `the database answers, and takes nothing down: ${writeProblem}`,
+    "its disk is full, or it is read-only: free space on the local stack's disk; on a hosted project see Database, Settings, Disk in the dashboard.",
+  );
+}
+
+/** Said once, since it is no key's fault. */
+function upstream({ keys, keysChecked }: Facts): Check | null {
+  const checks = keys.filter((key) => key.is_active).map((key) => key.check).filter((check) =>
+    check !== null
+  );
+  const unreached = checks.filter(({ outcome, reason }) =>
+    outcome === "unclear" && UNREACHED.includes(reason ?? "")
+  );
+  if (!keysChecked.done || unreached.length === 0 || unreached.length < checks.length) return null;
+  return red(
+    "upstream",
+    `it could not be reached for any key: ${unreached[0]!.detail ?? "no answer"}`,
+    "check the network, the name service and any proxy or firewall between the functions and it, and GOOGLE_API_BASE_URL if you have set it.",
+  );
 }
 
 function migrations({ migrations: applied, server_version }: ProjectFacts, wanted: readonly string[]): Check {

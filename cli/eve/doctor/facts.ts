@@ -1,4 +1,5 @@
 /** What the doctor looks at, before anything is judged. Everything is asked side by side; what fails is a fact too. */
+import { statfs } from "node:fs/promises";
 import { functionsIn, migrationsIn } from "../../deploy/checkout.ts";
 import { CHECKOUT } from "../../../local/paths.ts";
 import { GatewayError } from "../../../shared/contract/gateway_error.ts";
@@ -28,8 +29,21 @@ export interface CallFacts {
   message: string | null;
 }
 
+/** The folder that the local stack keeps its data in. */
+export interface FolderFacts {
+  path: string;
+  /** Null: this system does not tell. */
+  freeBytes: number | null;
+  /** Why nothing can be written to it; null: it can. */
+  problem: string | null;
+}
+
 export interface Facts {
   url: string;
+  /** Null where the project is not the local stack. */
+  folder: FolderFacts | null;
+  /** Why the database takes nothing down, though it answers; null: it does. */
+  writeProblem: string | null;
   /** ok; unreachable: nobody answers; unauthorised: the key is refused; unprepared: our functions are not in the database. */
   reach: { state: "ok" | "unreachable" | "unauthorised" | "unprepared" | "failing"; detail: string | null };
   /** Null where the project could not be reached. */
@@ -54,6 +68,12 @@ export interface LookOptions {
   model?: string;
 }
 
+/** More than a file system keeps in the directory itself. */
+const SCRAP_BYTES = 64 * 1024;
+
+/** Disk full, read-only transaction, input/output error; by SQLSTATE or in the system's words. */
+const CANNOT_WRITE = /\b(53100|25006|58030)\b|No space left|read-only|Read-only/;
+
 /** Functions that people sign in to. */
 const OTHER_CREDENTIALS: readonly string[] = ["admin"];
 
@@ -70,6 +90,8 @@ export async function lookAt(
   const names = await functionsIn(CHECKOUT);
   const nothing = {
     url: connection.url,
+    folder: connection.folder === undefined ? null : await lookAtFolder(connection.folder),
+    writeProblem: null,
     project: null,
     clockAheadMs: null,
     roundTripMs: null,
@@ -99,6 +121,9 @@ export async function lookAt(
     : { done: false, why: "the function maintenance does not answer" };
   const keys = await connection.reading.keys();
 
+  progress("Writing something down ...");
+  const writeProblem = await tryToWrite(connection);
+
   // After that, since it opens and closes alerts.
   progress("Comparing migrations and jobs ...");
   const project = await connection.reading.facts();
@@ -113,6 +138,7 @@ export async function lookAt(
   return {
     ...nothing,
     reach,
+    writeProblem,
     project,
     ...clock,
     functions,
@@ -120,6 +146,34 @@ export async function lookAt(
     keysChecked,
     call,
   };
+}
+
+async function lookAtFolder(path: string): Promise<FolderFacts> {
+  const disk = await statfs(path).catch(() => undefined);
+  const freeBytes = disk === undefined ? null : disk.bavail * disk.bsize;
+  try {
+    const file = await Deno.makeTempFile({ dir: path, prefix: "doctor-" });
+    try {
+      await Deno.writeFile(file, new Uint8Array(SCRAP_BYTES));
+    } finally {
+      await Deno.remove(file);
+    }
+    return { path, freeBytes, problem: null };
+  } catch (thrown) {
+    return { path, freeBytes, problem: thrown instanceof Error ? thrown.message : String(thrown) };
+  }
+}
+
+/** Any operation that writes would do; this one is harmless, and has something to do at any time. */
+async function tryToWrite({ reading }: Connection): Promise<string | null> {
+  try {
+    await reading.rollUp();
+    return null;
+  } catch (thrown) {
+    if (!(thrown instanceof GatewayError)) throw thrown;
+    const detail = thrown.detail ?? thrown.message;
+    return CANNOT_WRITE.test(detail) ? detail : null;
+  }
 }
 
 async function reachOf({ reading }: Connection): Promise<Facts["reach"]> {

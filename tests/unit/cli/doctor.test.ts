@@ -90,6 +90,8 @@ const project: ProjectFacts = {
 
 const HEALTHY: Facts = {
   url: "https://abcdefghijklmnopqrst.supabase.co",
+  folder: null,
+  writeProblem: null,
   reach: { state: "ok", detail: null },
   project,
   clockAheadMs: 40,
@@ -128,6 +130,48 @@ const REDS: [string, Partial<Facts>, string, RegExp, RegExp][] = [
     "project",
     /does not answer \(connection refused\)/,
     /paused.*npm start/,
+  ],
+  [
+    "the disk is full, and nothing runs any more",
+    {
+      folder: { path: "/x/.local", freeBytes: 0, problem: "No space left on device (os error 28)" },
+      reach: { state: "unreachable", detail: "refused" },
+      project: null,
+    },
+    "disk",
+    /the disk of \/x\/.local is full/,
+    /free some space/,
+  ],
+  [
+    "the data folder is read-only",
+    { folder: { path: "/x/.local", freeBytes: 10 ** 10, problem: "Read-only file system (os error 30)" } },
+    "disk",
+    /nothing can be written to \/x\/.local \(Read-only/,
+    /EVE_DATA_DIR/,
+  ],
+  [
+    "the database takes nothing down",
+    { writeProblem: "53100: could not extend file: No space left on device" },
+    "writing",
+    /No space left on device/,
+    /free space.*Disk in the dashboard/,
+  ],
+  [
+    "Google cannot be reached",
+    {
+      keys: [{
+        ...key,
+        check: {
+          ...key.check!,
+          outcome: "unclear",
+          reason: "upstream_unavailable",
+          detail: "connection refused",
+        },
+      }],
+    },
+    "upstream",
+    /could not be reached for any key: connection refused/,
+    /network.*GOOGLE_API_BASE_URL/,
   ],
   [
     "the key is refused",
@@ -307,6 +351,24 @@ describe("red, with what to do, when", () => {
     expect(check!.found).toMatch(found);
     expect(check!.todo).toMatch(todo);
     expect(verdict(checks)).toBe("red");
+  });
+
+  test("a project on this machine is the local stack", () => {
+    const [check] = judge({
+      ...HEALTHY,
+      url: "http://127.0.0.1:54321",
+      reach: { state: "unreachable", detail: "refused" },
+      project: null,
+    });
+    expect(check).toMatchObject({ state: "red", todo: "start the local stack: npm start." });
+  });
+
+  test("a disk is full when PostgreSQL's next file has no room", () => {
+    const checks = judge({ ...HEALTHY, folder: { path: "/x", freeBytes: 9_000_000, problem: null } });
+    expect(checks.find(({ name }) => name === "disk")).toMatchObject({
+      state: "red",
+      found: expect.stringMatching(/^the disk of \/x is full, with 9\S* MB free$/),
+    });
   });
 
   test("and there is no other red than these", () => {
