@@ -20,6 +20,7 @@ from __future__ import annotations
 import asyncio
 import http.client
 import json
+import math
 import os
 import random
 import sys
@@ -48,6 +49,9 @@ DEFAULT_TIMEOUT_S = 160.0
 DEFAULT_WAIT_S = 30.0
 #: How long a call goes on, over all its tries: longer than a minute's quota takes to come back, twice.
 DEFAULT_PATIENCE_S = 180.0
+#: How long a gateway that has never answered is tried: a mistyped address or a notebook without internet does not get better,
+#: a name service that stumbles does. Likewise for one on this machine that has gone: it is restarted within seconds.
+FIRST_ANSWER_S = 10.0
 #: A token is renewed when this much of its life is left, or a tenth if that is less.
 RENEW_BEFORE_S = 60.0
 #: First pause after a connection that failed; it doubles up to the last.
@@ -149,6 +153,7 @@ class EveGateway:
         model: the model of calls that name none; several are tried in their order.
         wait: seconds for which the gateway may hold a call back until a slot is free; 0 is now or never.
         patience: seconds over which a call is tried again when it is refused for a limit or the connection fails; 0: never.
+            A gateway that has never answered is tried for 10 s; one on this machine where nothing listens, not at all.
         timeout: seconds without a byte after which a connection is given up.
         models, traffic_class, requests, tokens, ttl: ask for tokens of a narrower scope than the consumer's own.
         log_path: a file to which each call adds one line of JSON. It holds no secret, and texts only with ``log_texts``.
@@ -188,6 +193,7 @@ class EveGateway:
         self._expires_at = 0.0
         self._token_lock = threading.Lock()
         self._opener = urllib.request.build_opener(_NoRedirect)
+        self._has_answered = False
 
     def __repr__(self) -> str:
         return f"EveGateway({self._base!r})"
@@ -308,8 +314,10 @@ class EveGateway:
     def _persist(self, body: dict[str, Any], patience: float, attempt: Callable[[], Any], log: bool = True) -> Any:
         """Runs ``attempt`` until it succeeds, fails for good, or patience is over. ``body["request_id"]`` stays the same
         wherever the call may have begun, so that nothing is asked, or paid, twice."""
-        deadline = time.monotonic() + patience
+        begun = time.monotonic()
+        deadline = begun + patience
         base_id, tries = body["request_id"], 0
+        lost_at: float | None = None
         while True:
             started = time.monotonic()
             tries += 1
@@ -320,7 +328,9 @@ class EveGateway:
                 pause = _pause_after(error, tries)
                 # We asked, lost the connection and asked again: the call has failed meanwhile.
                 failed_unseen = tries > 1 and error.code == "request_finished"
-                if not (error.retryable or failed_unseen) or time.monotonic() + pause > deadline:
+                lost_at = (lost_at or time.monotonic()) if error.code == "connection_failed" else None
+                until = deadline if lost_at is None else min(deadline, self._connects_until(begun, lost_at))
+                if not (error.retryable or failed_unseen) or time.monotonic() + pause > until:
                     raise
                 if error.status is not None and error.code not in _SAME_ID:
                     # It was tried and failed: the gateway has closed that id and keeps no answer for it.
@@ -330,6 +340,12 @@ class EveGateway:
                 if log:
                     self._log(body, started, payload, None)
                 return payload
+
+    def _connects_until(self, begun: float, lost_at: float) -> float:
+        """Until when it is worth while to connect anew, for a call that began then and lost its connection then."""
+        if not self._has_answered:
+            return begun + FIRST_ANSWER_S
+        return lost_at + FIRST_ANSWER_S if _is_local(self._base) else math.inf
 
     # The wire
 
@@ -367,12 +383,20 @@ class EveGateway:
             method="POST",
         )
         try:
-            return self._opener.open(request, timeout=self.timeout)
+            response = self._opener.open(request, timeout=self.timeout)
+            self._has_answered = True
+            return response
         except urllib.error.HTTPError as problem:
+            self._has_answered = True
             with problem:
                 raise _error(_json_or_none(problem), problem.code, problem.headers.get("retry-after")) from None
         except (OSError, http.client.HTTPException) as problem:
             reason = getattr(problem, "reason", problem)
+            if isinstance(reason, ConnectionRefusedError) and _is_local(self._base) and not self._has_answered:
+                raise EveError(
+                    "connection_failed",
+                    f"Nothing listens at {self._base}. Start the local stack (npm start), or set {URL_VARIABLE} to the project's address.",
+                ) from problem
             raise EveError(
                 "connection_failed",
                 f"The gateway at {self._base} could not be reached: {reason}. Check the address and the network.",
@@ -467,10 +491,13 @@ def _setting(name: str) -> str:
     raise EveError("not_configured", f"{name} is not set: set it {where}, or give it as an argument.")
 
 
+def _is_local(url: str) -> bool:
+    return urllib.parse.urlsplit(url).hostname in {"localhost", "127.0.0.1", "::1"}
+
+
 def _functions_url(url: str) -> str:
     parsed = urllib.parse.urlsplit(url.strip().rstrip("/"))
-    local = parsed.hostname in {"localhost", "127.0.0.1", "::1"}
-    if not (parsed.scheme == "https" or (parsed.scheme == "http" and local)) or not parsed.hostname:
+    if not (parsed.scheme == "https" or (parsed.scheme == "http" and _is_local(parsed.geturl()))) or not parsed.hostname:
         raise EveError("not_configured", "The gateway's address must begin with https://, or secrets would be readable on the way.")
     path = parsed.path if parsed.path.endswith("/functions/v1") else f"{parsed.path}/functions/v1"
     return f"{parsed.scheme}://{parsed.netloc}{path}"

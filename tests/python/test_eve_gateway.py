@@ -14,6 +14,7 @@ import sys
 import tempfile
 import threading
 import unittest
+import urllib.error
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import ModuleType
@@ -168,6 +169,51 @@ class TryingAgain(Played):
         self.stage.answers = ["hang up", "hang up"]
         self.assertEqual(self.gateway().generate("hi").text, "hello")
         self.assertEqual((len(self.ids()), len(set(self.ids()))), (3, 1))
+
+    def test_where_nothing_listens_it_says_so_at_once(self) -> None:
+        self.stage.close()
+        for secret in (NOTEBOOK, SERVICE):
+            with self.assertRaisesRegex(EveError, "Nothing listens at .*npm start") as raised:
+                self.gateway(secret).generate("hi")
+            self.assertEqual((raised.exception.code, self.slept), ("connection_failed", []))
+
+    def test_a_host_that_never_answered_is_tried_for_seconds(self) -> None:
+        eve = EveGateway("https://nowhere.invalid", SERVICE)
+        now = [0.0]
+        self.slept_until(now)
+        failure = urllib.error.URLError("Name or service not known")
+        with mock.patch.object(eve._opener, "open", side_effect=failure) as opened, self.assertRaises(EveError):
+            eve.generate("hi")
+        self.assertTrue(opened.call_count > 2 and 3 < now[0] <= 10, (opened.call_count, now))
+
+    def test_a_host_that_has_answered_is_tried_for_as_long_as_patience_lasts(self) -> None:
+        eve = EveGateway("https://nowhere.invalid", SERVICE)
+        eve._has_answered = True
+        now = [0.0]
+        self.slept_until(now)
+        failure = urllib.error.URLError("Temporary failure in name resolution")
+        with mock.patch.object(eve._opener, "open", side_effect=failure), self.assertRaises(EveError):
+            eve.generate("hi", patience=180)
+        self.assertTrue(140 < now[0] <= 180, now)
+
+    def test_a_local_stack_that_is_restarted_is_waited_for(self) -> None:
+        eve = self.gateway(SERVICE)
+        eve.generate("hi")
+        now = [0.0]
+        self.slept_until(now)
+        self.stage.close()
+        with self.assertRaises(EveError):
+            eve.generate("hi")
+        self.assertTrue(3 < now[0] <= 10, now)
+
+    def slept_until(self, now: list[float]) -> None:
+        """From here on sleeping is all that takes time."""
+        def sleep(seconds: float) -> None:
+            now[0] += seconds
+        for name, what in [("sleep", sleep), ("monotonic", lambda: now[0])]:
+            patcher = mock.patch(f"eve_gateway.time.{name}", what)
+            patcher.start()
+            self.addCleanup(patcher.stop)
 
     def test_a_limit_is_waited_for_as_long_as_the_gateway_says(self) -> None:
         self.stage.answers = [(429, refusal("rate_limited", True), {"retry-after": "7"})]
