@@ -15,6 +15,8 @@ let database: TestDatabase;
 
 beforeAll(async () => {
   database = await cloneDatabase();
+  // As `npm run eve -- maintenance connect` does, a step of the page.
+  await database.sql`select public.eve_connect('https://abcdefghijklmnopqrst.supabase.co', 'sb_secret_1')`;
 });
 
 afterAll(() => database?.drop());
@@ -25,6 +27,12 @@ test("its SQL runs, and each statement finds its rows", async () => {
   for (const statement of statements) {
     expect((await database.sql.unsafe(statement)).count, statement).toBeGreaterThan(0);
   }
+});
+
+test("after its removal nothing runs by itself, and no key is left", async () => {
+  const jobs = await database.sql`select jobname from cron.job`;
+  expect(jobs.filter(({ jobname }) => jobname.startsWith("eve_"))).toEqual([]);
+  expect([...await database.sql`select name from vault.secrets`]).toEqual([]);
 });
 
 test("its commands are understood", () => {

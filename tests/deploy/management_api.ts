@@ -63,6 +63,10 @@ export function startManagementApi(options: ManagementApiOptions): ManagementApi
       functions.set(upload.slug, live);
       return Response.json(functionFields(live), { status: 201 });
     },
+    [`DELETE /v1/projects/${ref}/secrets`]: async (request) => {
+      for (const name of await request.json()) secrets.delete(name);
+      return new Response(null, { status: 200 });
+    },
     [`GET /v1/projects/${ref}/secrets`]: async () =>
       Response.json(
         await Promise.all([...secrets].map(async ([secret, value]) => ({
@@ -98,6 +102,8 @@ export function startManagementApi(options: ManagementApiOptions): ManagementApi
     };
     if (request.headers.get("authorization") !== `Bearer ${accessToken}`) return refuse(401, "Unauthorized");
     if (failure && line.includes(failure.part)) return refuse(failure.status, failure.message);
+    const deleted = new RegExp(`^DELETE /v1/projects/${ref}/functions/([\\w-]+)$`).exec(line)?.[1];
+    if (deleted !== undefined && functions.delete(deleted)) return new Response(null, { status: 200 });
     const route = routes[`${request.method} ${url.pathname}`];
     return route ? await route(request, url) : await refuse(404, "Not Found");
   });

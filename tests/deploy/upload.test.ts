@@ -5,6 +5,8 @@
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { CHECKOUT } from "../../local/paths.ts";
 import { freePorts } from "../../local/ports.ts";
+import { SIGNING_KEYS_VARIABLE } from "../../shared/tokens/signing_keys.ts";
+import { codeBlocks, readPage, section } from "../docs/pages.ts";
 import { makeTestFolder, type TestFolder } from "../harness/folders.ts";
 import { type CheckoutCopy, copyCheckout } from "./checkout_copy.ts";
 import { ACCESS_TOKEN, cliAccount } from "./cli_account.ts";
@@ -17,6 +19,9 @@ import { runSupabase } from "./run_supabase.ts";
 const REF = "abcdefghijklmnopqrst";
 const DECOY = "decoy-value-that-must-stay-at-home";
 const SECRET_KEY = "sb_secret_of_a_test";
+
+/** Those that the page names, beside keys. */
+const SECRETS = ["ADMIN_SECRET_KEY", "EVE_ADMIN_ORIGINS", SIGNING_KEYS_VARIABLE];
 
 const FUNCTIONS = [...Deno.readDirSync(`${CHECKOUT}/supabase/functions`)]
   .filter((entry) => entry.isDirectory).map((entry) => entry.name).sort();
@@ -140,3 +145,20 @@ async function emptyFolder(name: string): Promise<string> {
   await Deno.mkdir(path);
   return path;
 }
+
+test("what docs/deploy.md says of removal leaves no function and no secret", async () => {
+  expect([...api.functions.keys()].sort()).toEqual(FUNCTIONS);
+  const removal = section(readPage("docs/deploy.md"), "Remove it");
+  const [commands] = codeBlocks(removal, "sh");
+  for (const name of ["GOOGLE_API_KEY_ONE", "GOOGLE_API_KEY_TWO", ...SECRETS]) {
+    api.secrets.set(name, "secret");
+  }
+  for (const line of commands!.trim().split("\n")) {
+    const [npx, supabase, ...args] = line.split(" ");
+    expect([npx, supabase]).toEqual(["npx", "supabase"]);
+    const all = [...args, `--remote=${REF}`, "--yes"];
+    const done = await runSupabase(checkout.root, all, await cliAccount(api, `${folder.path}/home`));
+    expect(done, line).toMatchObject({ success: true });
+  }
+  expect([[...api.functions.keys()], [...api.secrets.keys()]]).toEqual([[], []]);
+});

@@ -1,6 +1,8 @@
 /** The notebook of examples/: from its enrolment to its plot, and on to the call that is refused. */
 import { afterAll, beforeAll, expect, test } from "vitest";
+import { dirname } from "node:path";
 import { CHECKOUT } from "../../local/paths.ts";
+import { codeBlocks, readPage, section } from "../docs/pages.ts";
 import { makeTestFolder, type TestFolder } from "../harness/folders.ts";
 import { startTestStack, type TestStack } from "../harness/stack.ts";
 import { pythonThat, runEve } from "./example_stack.ts";
@@ -8,6 +10,7 @@ import { pythonThat, runEve } from "./example_stack.ts";
 const NOTEBOOK = `${CHECKOUT}/examples/kaggle_festivals.ipynb`;
 const PNG_MAGIC = [0x89, 0x50, 0x4e, 0x47];
 
+const ANY = pythonThat("pass");
 const PLOTTING = pythonThat("import matplotlib");
 /** CI installs it, see .ci/run: a test that is skipped there would prove nothing for ever. */
 const SKIPPED = PLOTTING === undefined && !Deno.env.get("CI");
@@ -36,6 +39,67 @@ test("is a notebook of format 4 without outputs and without a secret", async () 
     if (cell.cell_type === "code") expect(cell).toMatchObject({ outputs: [], execution_count: null });
   }
   expect(text).not.toMatch(/eve_(?:notebook|service)_[0-9a-f]{16}|AIza|sb_secret_/);
+});
+
+test.skipIf(ANY === undefined)(
+  "runs without matplotlib, and leaves nothing that git would take",
+  async () => {
+    const { secret } = await runEve(
+      stack,
+      ...["consumers", "add", "elsewhere", "--kind", "notebook", "--models", "gemma-4-31b-it"],
+    );
+    // Found before the real one, wherever that may be.
+    const without = await Deno.makeTempDir({ dir: folder.path });
+    await Deno.writeTextFile(`${without}/matplotlib.py`, "raise ImportError('not here')\n");
+    const checkout = await Deno.makeTempDir({ dir: folder.path });
+    for (const path of [".gitignore", "clients/python/eve_gateway.py", "examples/kaggle_festivals.ipynb"]) {
+      await Deno.mkdir(dirname(`${checkout}/${path}`), { recursive: true });
+      await Deno.copyFile(`${CHECKOUT}/${path}`, `${checkout}/${path}`);
+    }
+    const run = async (program: string, args: string[], env: Record<string, string> = {}) => {
+      const done = await new Deno.Command(program, { args, cwd: checkout, env }).output();
+      const [said, complained] = [done.stdout, done.stderr].map((bytes) => new TextDecoder().decode(bytes));
+      expect(done.success, `${said}\n${complained}`).toBe(true);
+      return said!;
+    };
+    await run("git", ["init", "--quiet"]);
+    await run("git", ["add", "."]);
+    const said = await run(
+      ANY!,
+      [`${CHECKOUT}/examples/run_notebook.py`, "examples/kaggle_festivals.ipynb"],
+      {
+        EVE_GATEWAY_URL: stack.url,
+        EVE_GATEWAY_SECRET: secret,
+        PYTHONPATH: without,
+        PYTHONIOENCODING: "utf-8",
+      },
+    );
+    expect(said).toMatch(/text +tokens in +tokens out +waited, s\n +1 +\d+ +\d+ +\d+\.\d\n/);
+    expect(said).toContain("The notebook has run.");
+    // The helper's bytecode and the log of its calls are there, and are nobody's commit.
+    await Deno.stat(`${checkout}/calls.jsonl`);
+    await Deno.writeTextFile(`${checkout}/examples/festivals.png`, "where matplotlib is");
+    expect(await run("git", ["status", "--porcelain", "--untracked-files=all"])).not.toMatch(/^\?\?/m);
+  },
+);
+
+test.skipIf(ANY === undefined)("the Python of docs/consumers.md runs as it stands", async () => {
+  const { secret } = await runEve(
+    stack,
+    ...["consumers", "add", "of-the-page", "--kind", "notebook", "--models", "gemma-4-31b-it"],
+  );
+  const [block] = codeBlocks(section(readPage("docs/consumers.md"), "A notebook calls"), "py");
+  const page = await Deno.makeTempDir({ dir: folder.path });
+  await Deno.copyFile(`${CHECKOUT}/clients/python/eve_gateway.py`, `${page}/eve_gateway.py`);
+  await Deno.writeTextFile(`${page}/of_the_page.py`, block!);
+  const done = await new Deno.Command(ANY!, {
+    args: ["of_the_page.py"],
+    cwd: page,
+    env: { EVE_GATEWAY_URL: stack.url, EVE_GATEWAY_SECRET: secret, PYTHONIOENCODING: "utf-8" },
+  }).output();
+  const [said, complained] = [done.stdout, done.stderr].map((bytes) => new TextDecoder().decode(bytes));
+  expect(done.success, complained).toBe(true);
+  expect(said!.match(/^\{'title': .*\}$/gm), said).toHaveLength(2);
 });
 
 test.skipIf(SKIPPED)(
