@@ -2,8 +2,12 @@
  * The one address of the stack, routed as a Supabase project's: `/functions/v1/<name>/...` to the function's process,
  * `/rest/v1` and `/auth/v1` to the embedded API.
  */
+import { type Clock, systemClock } from "../shared/contract/clock.ts";
+import { asGatewayError } from "../shared/contract/gateway_error.ts";
+import { BODY_TIMEOUT_MS, readBody } from "../shared/http/body.ts";
 import { CALL_HEADER, DEPARTED_PATH } from "./call_number.ts";
 import { Departures } from "./departures.ts";
+import { IdleConnections } from "./idle_connections.ts";
 import type { SupervisedProcess } from "./supervised_process.ts";
 
 export interface OriginOptions {
@@ -14,7 +18,17 @@ export interface OriginOptions {
   /** Answers what is below `/console`, if it is served. */
   console?: ((request: Request) => Promise<Response>) | undefined;
   log: (line: string) => void;
+  /** Of the time-outs of senders. */
+  clock?: Clock;
 }
+
+export interface Origin {
+  /** Takes no more connections, and resolves when those that there are have ended. */
+  shutdown(): Promise<void>;
+}
+
+/** What the embedded API reads of a body: rows and sign-ins. Functions have bounds of their own. */
+const MAX_API_BODY_BYTES = 10 * 1024 * 1024;
 
 /** The platform gives up on a function that has not sent its first byte by then. */
 const FIRST_BYTE_TIMEOUT_MS = 150_000;
@@ -39,34 +53,56 @@ const HOP_BY_HOP = [
 const NOT_FORWARDED = new Set(["CONNECT", "TRACE", "TRACK"]);
 
 /** Starts listening on 127.0.0.1. Throws Deno.errors.AddrInUse when the port is taken. */
-export function startOrigin(options: OriginOptions): Deno.HttpServer<Deno.NetAddr> {
-  const departures = new Departures(options.port);
-  return Deno.serve({
+export function startOrigin(options: OriginOptions): Origin {
+  const clock = options.clock ?? systemClock;
+  const server: Deno.HttpServer<Deno.NetAddr> = Deno.serve({
     hostname: "127.0.0.1",
-    port: options.port,
+    port: 0,
     onListen: () => {},
     onError(error) {
       options.log(`request failed: ${error instanceof Error ? error.stack : error}`);
       return refuse(500, "internal_error", "The local stack failed: see its log.");
     },
-  }, (request, info) => route(request, info.remoteAddr, options, departures));
+  }, (request, info) => {
+    const end = connections.begin(info.remoteAddr);
+    info.completed.then(end, end);
+    return route(request, info.remoteAddr, { ...options, clock }, departures);
+  });
+  const departures = new Departures(server.addr.port);
+  let connections: IdleConnections;
+  try {
+    connections = new IdleConnections({ port: options.port, serverPort: server.addr.port, clock });
+  } catch (error) {
+    void server.shutdown();
+    throw error;
+  }
+  return {
+    async shutdown() {
+      connections.close();
+      await server.shutdown();
+      connections.closeAll();
+    },
+  };
 }
 
 function route(
   request: Request,
   client: Deno.NetAddr,
-  options: OriginOptions,
+  options: OriginOptions & { clock: Clock },
   departures: Departures,
 ): Response | Promise<Response> {
+  // Before the address is looked at: that of a CONNECT is another server's.
+  if (NOT_FORWARDED.has(request.method)) {
+    return refuse(405, "method_not_allowed", `${request.method} is not served.`);
+  }
   const url = new URL(request.url);
   const [, room, version, name] = url.pathname.split("/");
-  if (version === "v1" && (room === "rest" || room === "auth")) return options.api(request, client.hostname);
+  if (version === "v1" && (room === "rest" || room === "auth")) {
+    return ofApi(request, client, options);
+  }
   if (version === "v1" && room === "functions" && name) {
     const worker = options.functions.get(name);
     if (!worker) return refuse(404, "not_found", `There is no function named ${name}.`);
-    if (NOT_FORWARDED.has(request.method)) {
-      return refuse(405, "method_not_allowed", `${request.method} is not served.`);
-    }
     return forward(request, url, client, worker, departures);
   }
   if (room === "console" && options.console) return options.console(request);
@@ -80,6 +116,25 @@ function route(
     });
   }
   return refuse(404, "not_found", `Nothing is served at ${url.pathname}.`);
+}
+
+/** The embedded API has neither a time-out nor a bound for what it is sent. */
+async function ofApi(
+  request: Request,
+  client: Deno.NetAddr,
+  { api, clock }: OriginOptions & { clock: Clock },
+): Promise<Response> {
+  if (request.body === null) return await api(request, client.hostname);
+  const limits = { maxBytes: MAX_API_BODY_BYTES, timeoutMs: BODY_TIMEOUT_MS, clock };
+  let body: Uint8Array;
+  try {
+    body = await readBody(request, limits);
+  } catch (thrown) {
+    const { status, code, publicMessage } = asGatewayError(thrown);
+    return refuse(status, code, publicMessage);
+  }
+  const { method, headers, url } = request;
+  return await api(new Request(url, { method, headers, body: body.slice() }), client.hostname);
 }
 
 /** Streams both ways; when the client goes, so does the request to the function. */

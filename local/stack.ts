@@ -9,7 +9,7 @@ import { functionProcesses, runtimeVariables } from "./functions_host.ts";
 import { KeptDatabase } from "./kept_database.ts";
 import { type ProjectKeys, projectKeys } from "./keys.ts";
 import { NetRequests } from "./net_requests.ts";
-import { type OriginOptions, startOrigin } from "./origin.ts";
+import { type Origin, type OriginOptions, startOrigin } from "./origin.ts";
 import { CHECKOUT } from "./paths.ts";
 import { portIsFree, portObstacle } from "./ports.ts";
 import { endLeftoverServer, portTaken } from "./postgres.ts";
@@ -176,7 +176,7 @@ async function bringUp(
 
   const opened: {
     api?: Api;
-    origin?: Deno.HttpServer;
+    origin?: Origin;
     administrator?: DemoAdministrator;
     schedule?: { stop(): Promise<void> }[];
   } = {};
@@ -339,7 +339,7 @@ function realKey(key: { secret: string; alias: string }): SeedKey {
   };
 }
 
-function openOrigin(port: number, options: OriginOptions): Deno.HttpServer {
+function openOrigin(port: number, options: OriginOptions): Origin {
   try {
     return startOrigin(options);
   } catch (error) {

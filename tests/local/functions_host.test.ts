@@ -1,6 +1,6 @@
 /** What a client notices of the functions host: it passes everything on, and functions may do no more than hosted ones. */
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import { startOrigin } from "../../local/origin.ts";
+import { type Origin, startOrigin } from "../../local/origin.ts";
 import { functionProcesses } from "../../local/functions_host.ts";
 import { CHECKOUT } from "../../local/paths.ts";
 import { freePorts } from "../../local/ports.ts";
@@ -11,7 +11,7 @@ const logged: string[] = [];
 const printed: string[] = [];
 let folder: TestFolder;
 let functions: Map<string, SupervisedProcess>;
-let origin: Deno.HttpServer;
+let origin: Origin;
 let base: string;
 
 beforeAll(async () => {
