@@ -68,7 +68,9 @@ try {
   await applyPlatform(cluster.superuserUrl());
   await applyMigrations(cluster.url());
   const figures = await measureAll(cluster.url());
-  console.log(json ? JSON.stringify(figures) : JSON.stringify(figures, null, 2));
+  console.log(
+    json ? JSON.stringify(figures) : JSON.stringify(figures, null, 2),
+  );
 } finally {
   await cluster.stop();
   await removeHomeElsewhere(folder.path);
@@ -117,7 +119,11 @@ async function measureAll(url: string) {
     }
   }
   const full = await turn(url, each(reserve), () => 0);
-  const wal = await walPerCall(sql, { bare, eve_alone: reserve, ...(rlf ? { rlf } : {}) });
+  const wal = await walPerCall(sql, {
+    bare,
+    eve_alone: reserve,
+    ...(rlf ? { rlf } : {}),
+  });
   const limitSize = await growthWithLimit(sql, url);
   const storm = await refusalStorm(sql, url, reserve);
   const settle = await settling(sql, url);
@@ -127,14 +133,20 @@ async function measureAll(url: string) {
   await sql.end();
 
   const ratio = (scenario: string, floor = "bare", who = "eve") =>
-    round(matrix[scenario]![who]!.per_second / matrix[scenario]![floor]!.per_second);
+    round(
+      matrix[scenario]![who]!.per_second / matrix[scenario]![floor]!.per_second,
+    );
   const ratios = {
     hot_lane_20_connections: ratio("hot_lane_20_connections"),
     "100_lanes_20_connections": ratio("100_lanes_20_connections"),
     hot_lane_1_connection: ratio("hot_lane_1_connections"),
     "100_lanes_1_connection": ratio("100_lanes_1_connections"),
     hot_lane_20_alone: ratio("hot_lane_20_connections", "bare", "eve_alone"),
-    "100_lanes_20_alone": ratio("100_lanes_20_connections", "bare", "eve_alone"),
+    "100_lanes_20_alone": ratio(
+      "100_lanes_20_connections",
+      "bare",
+      "eve_alone",
+    ),
     ...(rlf
       ? {
         hot_lane_20_over_rlf: ratio("hot_lane_20_connections", "rlf"),
@@ -147,11 +159,16 @@ async function measureAll(url: string) {
   };
   const met = ratios.hot_lane_20_connections >= GOALS.ratio_hot_lane &&
     ratios["100_lanes_20_connections"] >= GOALS.ratio_100_lanes &&
-    ratios.audit_growth <= GOALS.growth && ratios.limit_growth <= GOALS.growth &&
+    ratios.audit_growth <= GOALS.growth &&
+    ratios.limit_growth <= GOALS.growth &&
     storm.ratio >= GOALS.refusal_storm;
   return {
     bench: "admission",
-    machine: { cores: navigator.hardwareConcurrency, deno: Deno.version.deno, postgres: 17 },
+    machine: {
+      cores: navigator.hardwareConcurrency,
+      deno: Deno.version.deno,
+      postgres: 17,
+    },
     audit_rows: AUDIT_ROWS,
     matrix,
     empty_audit: empty,
@@ -237,7 +254,9 @@ function ledger(url: string, connections: number): Contender {
         metadata: {},
         requestHash: null,
       });
-      if (status !== "granted") throw new Error(`bench:admission: a reservation was ${status}`);
+      if (status !== "granted") {
+        throw new Error(`bench:admission: a reservation was ${status}`);
+      }
     },
     close: direct.close,
   };
@@ -271,7 +290,11 @@ async function compare(
 }
 
 /** One caller by himself. */
-async function turn(url: string, open: Open, pick: () => number): Promise<Measured> {
+async function turn(
+  url: string,
+  open: Open,
+  pick: () => number,
+): Promise<Measured> {
   return (await compare(url, { open }, 1, pick)).open!;
 }
 
@@ -318,7 +341,12 @@ async function walPerCall(
 
 /** The same reservation on lanes whose window is nearly full, at 30 and at 30,000 starts a minute. */
 async function growthWithLimit(sql: postgres.Sql, url: string) {
-  const measure = async (rpm: number, filled: number, step: number, lanes: number) => {
+  const measure = async (
+    rpm: number,
+    filled: number,
+    step: number,
+    lanes: number,
+  ) => {
     await sql`insert into public.google_ai_model_limits (model, rpm, interactive_floor) select ${`l${rpm}-`} || i, ${rpm}, 0 from generate_series(1, ${lanes}) i`;
     // Their lanes exist after a first call; then the window is filled as a minute of steady load leaves it.
     for (let lane = 1; lane <= lanes; lane++) {
@@ -345,7 +373,9 @@ async function growthWithLimit(sql: postgres.Sql, url: string) {
         `l${rpm}-${1 + n % lanes}`,
       ]}, tokens => 1) ->> 'status' as status`;
       if (row!.status !== "granted") {
-        throw new Error(`bench:admission filled a lane of ${rpm} a minute too far`);
+        throw new Error(
+          `bench:admission filled a lane of ${rpm} a minute too far`,
+        );
       }
       latencies.push(performance.now() - before);
     }
@@ -376,10 +406,16 @@ async function refusalStorm(sql: postgres.Sql, url: string, reserve: Call) {
   // Before: ten who reserve beside ten who reserve. During: beside ten who are refused. So the load is the same.
   for (let n = 0; n < TURNS || refused < (quick ? 0 : 10_000); n++) {
     if (n < TURNS) {
-      const [quiet] = await Promise.all([load(others.ask, 10, pick), load(company.ask, 10, pick)]);
+      const [quiet] = await Promise.all([
+        load(others.ask, 10, pick),
+        load(company.ask, 10, pick),
+      ]);
       alone.push(quiet);
     }
-    const [loud, refusals] = await Promise.all([load(others.ask, 10, pick), load(storm.ask, 10, pick)]);
+    const [loud, refusals] = await Promise.all([
+      load(others.ask, 10, pick),
+      load(storm.ask, 10, pick),
+    ]);
     during.push(loud);
     refused += Math.round(refusals.per_second * TURN_MS / 1000);
   }
@@ -415,7 +451,11 @@ async function settling(sql: postgres.Sql, url: string): Promise<Measured> {
   const latencies: number[] = [];
   const started = performance.now();
   await Promise.all(Array.from({ length: connections }, async () => {
-    for (let number = numbers.pop(); number !== undefined; number = numbers.pop()) {
+    for (
+      let number = numbers.pop();
+      number !== undefined;
+      number = numbers.pop()
+    ) {
       const before = performance.now();
       await pool`select public.eve_settle(request_no => ${number}, attempt => 1, outcome => 'succeeded', input_tokens => 90, output_tokens => 40)`;
       latencies.push(performance.now() - before);
@@ -439,17 +479,28 @@ async function rateLimiterFlexible(sql: postgres.Sql): Promise<Call | null> {
     say("rate-limiter-flexible is not installed: run `npm ci` in bench/");
     return null;
   }
-  const limiters = new Map<postgres.Sql, { consume(key: string, points?: number): Promise<unknown> }[]>();
+  const limiters = new Map<
+    postgres.Sql,
+    { consume(key: string, points?: number): Promise<unknown> }[]
+  >();
   const make = (connection: postgres.Sql) =>
     Promise.all(
-      [["rpm", 100_000_000, 60], ["tpm", 2_000_000_000, 60], ["rpd", 100_000_000, 86_400]].map((
+      [["rpm", 100_000_000, 60], ["tpm", 2_000_000_000, 60], [
+        "rpd",
+        100_000_000,
+        86_400,
+      ]].map((
         [keyPrefix, points, duration],
       ) =>
         new Promise((resolve, reject) => {
           // It speaks node-postgres' query form; postgres.js answers the same rows.
           const storeClient = {
-            query: async ({ text, values }: { text: string; values: unknown[] }) => {
-              const rows = await connection.unsafe(text, values as never[], { prepare: true });
+            query: async (
+              { text, values }: { text: string; values: unknown[] },
+            ) => {
+              const rows = await connection.unsafe(text, values as never[], {
+                prepare: true,
+              });
               return { rows, rowCount: rows.count };
             },
           };
@@ -471,7 +522,12 @@ async function rateLimiterFlexible(sql: postgres.Sql): Promise<Call | null> {
   await make(sql);
   return async (connection, lane) => {
     let mine = limiters.get(connection);
-    if (!mine) limiters.set(connection, mine = await make(connection) as typeof mine & object);
+    if (!mine) {
+      limiters.set(
+        connection,
+        mine = await make(connection) as typeof mine & object,
+      );
+    }
     const [rpm, tpm, rpd] = mine!;
     await rpm!.consume(`lane${lane}`);
     await tpm!.consume(`lane${lane}`, 100);

@@ -47,7 +47,11 @@ async function writeFixture(): Promise<void> {
   const chosen = samplesOf("test").filter(({ group }, place) =>
     own.has(group) && place % FIXTURE_ONE_IN === 0
   );
-  const rows = chosen.map(({ kind, text }) => ({ kind, tokens: count(text), text }));
+  const rows = chosen.map(({ kind, text }) => ({
+    kind,
+    tokens: count(text),
+    text,
+  }));
   await Deno.writeTextFile(FIXTURE_FILE, `${JSON.stringify(rows, null, 2)}\n`);
 }
 

@@ -112,7 +112,9 @@ async function measureAll() {
   const upstream = await startUpstream(cleanups);
   const eve = await startEve(upstream, "direct", cleanups);
   const overRest = await startEve(upstream, "rest", cleanups);
-  const noBooks = await startEve(upstream, "direct", cleanups, { books: false });
+  const noBooks = await startEve(upstream, "direct", cleanups, {
+    books: false,
+  });
   const rivals: Record<string, Contender> = {
     straight: straight(upstream),
     eve: eve.function,

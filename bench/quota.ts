@@ -56,7 +56,8 @@ const SEED = 1;
 
 const json = Deno.args.includes("--json");
 const quick = Deno.args.includes("--quick");
-const migrations = Deno.args.find((arg) => arg.startsWith("--migrations="))?.split("=")[1];
+const migrations = Deno.args.find((arg) => arg.startsWith("--migrations="))
+  ?.split("=")[1];
 const unknown = Deno.args.find((arg) => !/^--(json|quick|migrations=.+)$/.test(arg));
 if (unknown) {
   console.error(
@@ -80,11 +81,19 @@ try {
     for (const projects of PROJECTS) {
       for (const [name, make] of Object.entries(contenders)) {
         const runs = await runAgainstEach(load, projects, SEED, make);
-        const known = new Map(runs.map(({ run }) => [run, undefined as RunFigures | undefined]));
+        const known = new Map(
+          runs.map(({ run }) => [run, undefined as RunFigures | undefined]),
+        );
         for (const { shape, run } of runs) {
-          const figures = known.get(run) ?? figuresOf(load, run, ledger.guardMs);
+          const figures = known.get(run) ??
+            figuresOf(load, run, ledger.guardMs);
           known.set(run, figures);
-          (measured[name] ??= []).push({ load: load.name, projects, window: shape, ...figures });
+          (measured[name] ??= []).push({
+            load: load.name,
+            projects,
+            window: shape,
+            ...figures,
+          });
         }
       }
       say(table(load.name, projects, measured));

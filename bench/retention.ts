@@ -60,7 +60,13 @@ async function measureAll(url: string) {
   await sleep(2_000);
   const before = await load.phase(() => sleep(CALM_MS));
   say(`without: p50 ${before.p50_ms} ms, p99 ${before.p99_ms} ms`);
-  const retention = { deleted: 0, steps: 0, runs: 0, longest_step_ms: 0, seconds: 0 };
+  const retention = {
+    deleted: 0,
+    steps: 0,
+    runs: 0,
+    longest_step_ms: 0,
+    seconds: 0,
+  };
   const during = await load.phase(async () => {
     const began = performance.now();
     while (await retentionRun(owner, retention)) {
@@ -80,7 +86,11 @@ async function measureAll(url: string) {
   const oldLeft = Number(left!.n);
   return {
     bench: "retention",
-    machine: { cores: navigator.hardwareConcurrency, deno: Deno.version.deno, postgres: 17 },
+    machine: {
+      cores: navigator.hardwareConcurrency,
+      deno: Deno.version.deno,
+      postgres: 17,
+    },
     audit_rows: OLD.requests + OLD.attempts + OLD.refusals,
     callers_per_second: PER_SECOND,
     without_retention: before,
@@ -97,7 +107,12 @@ async function measureAll(url: string) {
 /** One run, as the job in the database makes it. True: something is left for another. */
 async function retentionRun(
   sql: postgres.Sql,
-  totals: { deleted: number; steps: number; runs: number; longest_step_ms: number },
+  totals: {
+    deleted: number;
+    steps: number;
+    runs: number;
+    longest_step_ms: number;
+  },
 ): Promise<boolean> {
   const [begun] = await sql`select eve.begin_run('retention', 'bench', ${RUN_LIMIT_MS}) as run`;
   totals.runs++;
@@ -115,8 +130,13 @@ async function retentionRun(
       step = row!.step;
     });
     totals.steps++;
-    totals.longest_step_ms = Math.max(totals.longest_step_ms, Math.round(tookMs));
-    if (step!.status === "failed") throw new Error(`retention failed: ${step!.error}`);
+    totals.longest_step_ms = Math.max(
+      totals.longest_step_ms,
+      Math.round(tookMs),
+    );
+    if (step!.status === "failed") {
+      throw new Error(`retention failed: ${step!.error}`);
+    }
     if (step!.done) {
       totals.deleted += step!.count;
       return step!.more;
@@ -208,7 +228,10 @@ const AT = (column: string) =>
   `case when n <= $1 then now() - interval '400 days' + interval '369 days' * (n::float8 / $1)
     else now() - interval '29 days' * (1 - (n - $1)::float8 / ($2::float8 - $1)) end as ${column}`;
 
-const FILL: Record<keyof typeof OLD, (sql: postgres.Sql, old: number, all: number) => Promise<unknown>> = {
+const FILL: Record<
+  keyof typeof OLD,
+  (sql: postgres.Sql, old: number, all: number) => Promise<unknown>
+> = {
   requests: (sql, old, all) =>
     sql.unsafe(
       `insert into eve.requests (
@@ -258,7 +281,11 @@ const folder = await makeTestFolder();
 let met = false;
 try {
   const [port] = freePorts(1);
-  const filling = await startCluster({ dataDir: folder.path, port: port!, durable: false });
+  const filling = await startCluster({
+    dataDir: folder.path,
+    port: port!,
+    durable: false,
+  });
   let filledMs = 0;
   try {
     await applyPlatform(filling.superuserUrl());
@@ -272,7 +299,9 @@ try {
   try {
     const figures = await measureAll(cluster.url());
     met = figures.met;
-    console.log(json ? JSON.stringify(figures) : JSON.stringify(figures, null, 2));
+    console.log(
+      json ? JSON.stringify(figures) : JSON.stringify(figures, null, 2),
+    );
   } finally {
     await cluster.stop();
   }

@@ -102,7 +102,11 @@ const { empty, succeeded, refused } = await withDatabase(async (url) => {
       `;
     });
     await sql`update public.google_ai_model_limits set rpd = 0 where model = ${MODEL}`;
-    return { empty: size!.bytes as number, succeeded, refused: await difference(sql, reserve) };
+    return {
+      empty: size!.bytes as number,
+      succeeded,
+      refused: await difference(sql, reserve),
+    };
   } finally {
     await sql.end();
   }
@@ -113,13 +117,19 @@ const show = (weights: Weight[]) =>
   weights.map(({ table, bytes }) => `  ${table.padEnd(36)} ${Math.round(bytes).toString().padStart(6)}`)
     .join("\n");
 const tell = Deno.args.includes("--json") ? console.error : console.log;
-tell(`Bytes that a request leaves, of ${REQUESTS} with one attempt:\n${show(succeeded)}`);
-tell(`  ${"in all".padEnd(36)} ${Math.round(total(succeeded)).toString().padStart(6)}\n`);
+tell(
+  `Bytes that a request leaves, of ${REQUESTS} with one attempt:\n${show(succeeded)}`,
+);
+tell(
+  `  ${"in all".padEnd(36)} ${Math.round(total(succeeded)).toString().padStart(6)}\n`,
+);
 tell(`Bytes that a refusal leaves:\n${show(refused)}\n`);
 tell(`An empty gateway: ${(empty / 1e6).toFixed(1)} MB\n`);
 
 const rounded = (weights: Weight[]) =>
-  Object.fromEntries(weights.map(({ table, bytes }) => [table, Math.round(bytes)]));
+  Object.fromEntries(
+    weights.map(({ table, bytes }) => [table, Math.round(bytes)]),
+  );
 console.log(JSON.stringify({
   figures: {
     requests: REQUESTS,

@@ -7,7 +7,9 @@ const UPDATE = "update public.bare set rpm = rpm + 1 where id = 1 and rpm < 2000
 /** Replaces the ledger's functions: to reserve is one update and a constant answer, to settle is nothing at all. */
 export async function takeBooksAway(sql: Sql, model: string): Promise<void> {
   const [reserved] = await sql<{ answer: unknown }[]>`
-    select public.eve_reserve(request_id => 'without books', models => ${[model]}, tokens => 1) as answer`;
+    select public.eve_reserve(request_id => 'without books', models => ${[
+    model,
+  ]}, tokens => 1) as answer`;
   const grant = `'${JSON.stringify(reserved!.answer).replaceAll("'", "''")}'`;
   const settled = `'{"status": "settled"}'`;
   await sql.unsafe(

@@ -45,7 +45,10 @@ export function figuresOf(load: Load, run: Run, guardMs: number): RunFigures {
     const own = served.filter((call) => call.class === of);
     const other = Array.from(
       { length: projects },
-      (_, lane) => served.filter((call) => call.class !== of && call.lane === lane).map(startOf),
+      (_, lane) =>
+        served.filter((call) => call.class !== of && call.lane === lane).map(
+          startOf,
+        ),
     );
     const share = (windowMs: number) =>
       arrivals.kind === "saturating"
@@ -75,12 +78,19 @@ export function figuresOf(load: Load, run: Run, guardMs: number): RunFigures {
     sent_back: journal.sentBack,
     failed: journal.failed,
     share_of_rpm: rounded(later.length / (LIMITS.rpm * minutes)),
-    share_of_tpm: rounded(later.reduce((sum, call) => sum + call.real, 0) / (LIMITS.tpm * minutes)),
+    share_of_tpm: rounded(
+      later.reduce((sum, call) => sum + call.real, 0) / (LIMITS.tpm * minutes),
+    ),
   };
 }
 
 /** The time that the best schedule takes for the same calls in the order of arrival, over the time they took. */
-function shareOfTime(own: Served[], others: Start[][], startMs: number, windowMs: number): number {
+function shareOfTime(
+  own: Served[],
+  others: Start[][],
+  startMs: number,
+  windowMs: number,
+): number {
   const inOrder = own.toSorted((a, b) => a.place - b.place);
   // Somebody is always waiting, from the moment the clients have joined.
   const best = bestSchedule(
@@ -95,7 +105,8 @@ function shareOfTime(own: Served[], others: Start[][], startMs: number, windowMs
   // Over a minute, so that it does not hang on the very last call.
   const last = own.findIndex((call) => call.startedAt > own.at(-1)!.startedAt - MINUTE_MS);
   const since = (sum: number, at: number) => sum + at - startMs;
-  return best.slice(last).reduce(since, 0) / own.slice(last).map((call) => call.startedAt).reduce(since, 0);
+  return best.slice(last).reduce(since, 0) /
+    own.slice(last).map((call) => call.startedAt).reduce(since, 0);
 }
 
 /**
@@ -106,7 +117,11 @@ function shareOfCalls(run: Run, own: Served[], windowMs: number): number {
   const came = (call: Call) => call.wantedAt < run.endMs - MINUTE_MS;
   const wanted = run.journal.wanted.filter((call) => call.class === own[0]?.class && came(call));
   const best = bestSchedule(
-    wanted.map((call) => ({ tokens: call.real, class: call.class, from: call.wantedAt })),
+    wanted.map((call) => ({
+      tokens: call.real,
+      class: call.class,
+      from: call.wantedAt,
+    })),
     Array.from({ length: run.projects }, () => []),
     windowMs,
   );

@@ -46,7 +46,11 @@ export interface Ledger {
 export async function openLedger(workdir?: string): Promise<Ledger> {
   const folder = await makeTestFolder();
   const [port] = freePorts(1);
-  const cluster = await startCluster({ dataDir: folder.path, port: port!, durable: false });
+  const cluster = await startCluster({
+    dataDir: folder.path,
+    port: port!,
+    durable: false,
+  });
   // One connection: the clock is a setting of it, and what is sent on it happens in that order without waiting in between.
   const sql = postgres(cluster.url(), { max: 1, onnotice: () => {} });
   const close = async () => {
@@ -65,7 +69,12 @@ export async function openLedger(workdir?: string): Promise<Ledger> {
       select value as guard_ms, current_setting('server_version') as version
       from eve.settings
       where name = 'guard_ms'`;
-    return { sql, guardMs: Number(facts!.guard_ms), version: facts!.version, close };
+    return {
+      sql,
+      guardMs: Number(facts!.guard_ms),
+      version: facts!.version,
+      close,
+    };
   } catch (error) {
     await close();
     throw error;
@@ -73,7 +82,10 @@ export async function openLedger(workdir?: string): Promise<Ledger> {
 }
 
 /** The gateway over an emptied ledger. */
-export async function gateway(ledger: Ledger, world: World): Promise<Contender> {
+export async function gateway(
+  ledger: Ledger,
+  world: World,
+): Promise<Contender> {
   const { sql } = ledger;
   const { time, upstream, journal, random } = world;
   await clearLedger(sql);
@@ -125,7 +137,13 @@ export async function gateway(ledger: Ledger, world: World): Promise<Contender> 
       const lane = Number(grant.key.alias);
       const startedAt = time.now();
       const answer = await upstream.call(lane, call.real, () => {
-        journal.served.push({ ...call, place, booked: grant.tokens, lane, startedAt });
+        journal.served.push({
+          ...call,
+          place,
+          booked: grant.tokens,
+          lane,
+          startedAt,
+        });
       });
       if (answer.admitted) {
         time.spawn(async () => {
@@ -133,11 +151,18 @@ export async function gateway(ledger: Ledger, world: World): Promise<Contender> 
         }, between(random, ...SETTLE_MS));
         return { kind: "served" };
       }
-      const forMs = Math.max(SECOND_MS, Math.floor(answer.retryMs / SECOND_MS) * SECOND_MS);
+      const forMs = Math.max(
+        SECOND_MS,
+        Math.floor(answer.retryMs / SECOND_MS) * SECOND_MS,
+      );
       const settlement: SettleOptions = {
         outcome: "failed",
         errorCode: "upstream_rate_limited",
-        block: { scope: "lane", for_ms: forMs, reason: "upstream_minute_quota" },
+        block: {
+          scope: "lane",
+          for_ms: forMs,
+          reason: "upstream_minute_quota",
+        },
       };
       const final = attempt === MAX_ATTEMPTS;
       await ask(() => settle(sql, grant, { ...settlement, final }));
@@ -153,10 +178,15 @@ export async function gateway(ledger: Ledger, world: World): Promise<Contender> 
         if (ending.kind === "served") return;
         if (ending.kind === "failed") journal.failed++;
         else journal.sentBack++;
-        await time.sleep(ending.kind === "sent_back" ? ending.forMs : SECOND_MS);
+        await time.sleep(
+          ending.kind === "sent_back" ? ending.forMs : SECOND_MS,
+        );
       }
     },
   };
 }
 
-type Ending = { kind: "served" } | { kind: "failed" } | { kind: "sent_back"; forMs: number };
+type Ending = { kind: "served" } | { kind: "failed" } | {
+  kind: "sent_back";
+  forMs: number;
+};

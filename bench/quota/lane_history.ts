@@ -28,7 +28,9 @@ export class LaneHistory {
   #sums: Sums[] = [NOTHING];
 
   constructor(starts: readonly Start[] = []) {
-    for (const start of starts.toSorted((a, b) => a.at - b.at || a.place - b.place)) this.append(start);
+    for (
+      const start of starts.toSorted((a, b) => a.at - b.at || a.place - b.place)
+    ) this.append(start);
   }
 
   /** `start` must not be before the last one. */
@@ -51,8 +53,9 @@ export class LaneHistory {
     while (low < high) {
       const middle = (low + high) >> 1;
       const start = this.starts[middle]!;
-      if (start.at < at || (start.at === at && start.place < place)) low = middle + 1;
-      else high = middle;
+      if (start.at < at || (start.at === at && start.place < place)) {
+        low = middle + 1;
+      } else high = middle;
     }
     return low;
   }
@@ -78,28 +81,38 @@ export class InteractiveShare {
   readonly #history: LaneHistory;
 
   constructor(starts: readonly Start[]) {
-    this.#history = new LaneHistory(starts.filter((start) => start.class === "interactive"));
+    this.#history = new LaneHistory(
+      starts.filter((start) => start.class === "interactive"),
+    );
   }
 
   at(instant: number): { starts: number; tokens: number } {
     const minute = Math.floor(instant / MINUTE_MS);
     let starts = 0;
     let tokens = 0;
-    const first = this.#history.countBefore((minute - REMEMBERED_MINUTES + 1) * MINUTE_MS);
+    const first = this.#history.countBefore(
+      (minute - REMEMBERED_MINUTES + 1) * MINUTE_MS,
+    );
     const end = this.#history.countBefore(instant, Infinity);
     let largest = 0;
     for (let from = first; from < end;) {
-      const next = (Math.floor(this.#history.starts[from]!.at / MINUTE_MS) + 1) * MINUTE_MS;
+      const next = (Math.floor(this.#history.starts[from]!.at / MINUTE_MS) + 1) *
+        MINUTE_MS;
       const to = Math.min(end, this.#history.countBefore(next));
       const used = this.#history.between(from, to);
       starts = Math.max(starts, used.starts);
       tokens = Math.max(tokens, used.tokens);
-      for (let i = from; i < to; i++) largest = Math.max(largest, this.#history.starts[i]!.tokens);
+      for (let i = from; i < to; i++) {
+        largest = Math.max(largest, this.#history.starts[i]!.tokens);
+      }
       from = to;
     }
     const even = LIMITS.tpm / LIMITS.rpm;
     return {
-      starts: Math.max(SHARES.floor, Math.min(starts, Math.floor(LIMITS.rpm * SHARES.reserve))),
+      starts: Math.max(
+        SHARES.floor,
+        Math.min(starts, Math.floor(LIMITS.rpm * SHARES.reserve)),
+      ),
       tokens: Math.min(
         Math.max(tokens, SHARES.floor * Math.max(largest, even)),
         Math.max(LIMITS.tpm * SHARES.reserve, SHARES.floor * even),
@@ -114,11 +127,14 @@ export function fits(
   call: { class: TrafficClass; tokens: number },
   share: { starts: number; tokens: number },
 ): boolean {
-  if (held.starts + 1 > LIMITS.rpm || held.tokens + call.tokens > LIMITS.tpm) return false;
+  if (held.starts + 1 > LIMITS.rpm || held.tokens + call.tokens > LIMITS.tpm) {
+    return false;
+  }
   if (call.class === "interactive") return true;
   // A batch of one prompt always passes, or a large one would wait for ever.
   return held.batchStarts + 1 <= LIMITS.rpm - share.starts &&
-    (held.batchStarts === 0 || held.batchTokens + call.tokens <= LIMITS.tpm - share.tokens);
+    (held.batchStarts === 0 ||
+      held.batchTokens + call.tokens <= LIMITS.tpm - share.tokens);
 }
 
 /** The next instant after `instant` at which a window can hold less, or the interactive share can shrink. */

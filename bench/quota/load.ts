@@ -22,7 +22,10 @@ export interface ClassLoad {
    * `saturating`: this many clients a project, each asking for its next call as soon as it has its answer.
    * `poisson`: people, who come whether or not the last one has been served.
    */
-  arrivals: { kind: "saturating"; clients: number } | { kind: "poisson"; perMinute: number };
+  arrivals: { kind: "saturating"; clients: number } | {
+    kind: "poisson";
+    perMinute: number;
+  };
   /** Real input tokens of a prompt, uniform. */
   tokens: readonly [least: number, most: number];
 }
@@ -60,7 +63,11 @@ const SMALL_CLIENTS = 34;
 const LARGE_CLIENTS = 11;
 
 export function loads(minutes: { requests: number; tokens: number }): Load[] {
-  const load = (name: string, bound: "requests" | "tokens", ...classes: ClassLoad[]): Load => ({
+  const load = (
+    name: string,
+    bound: "requests" | "tokens",
+    ...classes: ClassLoad[]
+  ): Load => ({
     name: `${bound}, ${name}`,
     minutes: minutes[bound],
     classes,
@@ -69,19 +76,41 @@ export function loads(minutes: { requests: number; tokens: number }): Load[] {
     of: TrafficClass,
     clients: number,
     tokens: readonly [number, number],
-  ): ClassLoad => ({ class: of, arrivals: { kind: "saturating", clients }, tokens });
+  ): ClassLoad => ({
+    class: of,
+    arrivals: { kind: "saturating", clients },
+    tokens,
+  });
   const people = (perMinute: number): ClassLoad => ({
     class: "interactive",
     arrivals: { kind: "poisson", perMinute },
     tokens: QUESTION,
   });
   return [
-    load("interactive only", "requests", saturating("interactive", SMALL_CLIENTS, SMALL)),
+    load(
+      "interactive only",
+      "requests",
+      saturating("interactive", SMALL_CLIENTS, SMALL),
+    ),
     load("batch only", "requests", saturating("batch", SMALL_CLIENTS, SMALL)),
-    load("both classes", "requests", saturating("batch", SMALL_CLIENTS, SMALL), people(3)),
-    load("interactive only", "tokens", saturating("interactive", LARGE_CLIENTS, LARGE)),
+    load(
+      "both classes",
+      "requests",
+      saturating("batch", SMALL_CLIENTS, SMALL),
+      people(3),
+    ),
+    load(
+      "interactive only",
+      "tokens",
+      saturating("interactive", LARGE_CLIENTS, LARGE),
+    ),
     load("batch only", "tokens", saturating("batch", LARGE_CLIENTS, LARGE)),
-    load("both classes", "tokens", saturating("batch", LARGE_CLIENTS, LARGE), people(2)),
+    load(
+      "both classes",
+      "tokens",
+      saturating("batch", LARGE_CLIENTS, LARGE),
+      people(2),
+    ),
   ];
 }
 

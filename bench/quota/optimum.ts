@@ -30,17 +30,31 @@ export function bestSchedule(
     let bestAt = Infinity;
     for (const lane of lanes) {
       let at = Math.max(wish.from, lane.tail);
-      while (at < bestAt && !fitsAt(lane, at, wish)) at = nextChange([lane.own, lane.others], at, windowMs);
+      while (at < bestAt && !fitsAt(lane, at, wish)) {
+        at = nextChange([lane.own, lane.others], at, windowMs);
+      }
       if (at < bestAt) [best, bestAt] = [lane, at];
     }
-    best!.own.append({ at: bestAt, tokens: wish.tokens, class: wish.class, place });
+    best!.own.append({
+      at: bestAt,
+      tokens: wish.tokens,
+      class: wish.class,
+      place,
+    });
     best!.tail = bestAt;
     return bestAt;
   });
 
-  function fitsAt(lane: (typeof lanes)[number], at: number, wish: Wish): boolean {
+  function fitsAt(
+    lane: (typeof lanes)[number],
+    at: number,
+    wish: Wish,
+  ): boolean {
     const [own, other] = [lane.own, lane.others].map((history) =>
-      history.between(history.countBefore(at - windowMs, Infinity), history.countBefore(at, Infinity))
+      history.between(
+        history.countBefore(at - windowMs, Infinity),
+        history.countBefore(at, Infinity),
+      )
     );
     const held = {
       starts: own!.starts + other!.starts,
@@ -57,7 +71,11 @@ export function bestSchedule(
  * more. It could have started once it was wanted, not before those of its class that were ahead of it on the lane, and as soon as the strict window
  * of some lane had room beside all that had really started by then.
  */
-export function delays(served: readonly Served[], lanes: number, windowMs: number): Map<Served, number> {
+export function delays(
+  served: readonly Served[],
+  lanes: number,
+  windowMs: number,
+): Map<Served, number> {
   const startsOf = Array.from({ length: lanes }, (): Start[] => []);
   for (const call of served) startsOf[call.lane]!.push(startOf(call));
   const histories = startsOf.map((starts) => new LaneHistory(starts));
@@ -77,7 +95,13 @@ export function delays(served: readonly Served[], lanes: number, windowMs: numbe
       let at = Math.max(call.wantedAt, ahead);
       while (at < possible) {
         const first = history.countBefore(at - windowMs, Infinity);
-        if (fits(history.between(first, history.countBefore(at, call.place)), wish, shares[lane]!.at(at))) {
+        if (
+          fits(
+            history.between(first, history.countBefore(at, call.place)),
+            wish,
+            shares[lane]!.at(at),
+          )
+        ) {
           break;
         }
         at = nextChange([history], at, windowMs);
@@ -91,11 +115,18 @@ export function delays(served: readonly Served[], lanes: number, windowMs: numbe
 }
 
 export function startOf(call: Served): Start {
-  return { at: call.startedAt, tokens: call.real, class: call.class, place: call.place };
+  return {
+    at: call.startedAt,
+    tokens: call.real,
+    class: call.class,
+    place: call.place,
+  };
 }
 
 function latestUpTo(sorted: number[], most: number): number {
-  for (let i = sorted.length - 1; i >= 0; i--) if (sorted[i]! <= most) return sorted[i]!;
+  for (let i = sorted.length - 1; i >= 0; i--) {
+    if (sorted[i]! <= most) return sorted[i]!;
+  }
   return -Infinity;
 }
 

@@ -11,8 +11,13 @@ const MINUTE_MS = 60_000;
 const SPREAD_MS = 1_000;
 
 /** A counter per project and clock minute in a common database: full, then wait for the next minute. */
-export function minuteCounter({ time, upstream, journal, random, projects }: World): Contender {
-  const lanes = Array.from({ length: projects }, () => ({ minute: 0, starts: 0, tokens: 0 }));
+export function minuteCounter(
+  { time, upstream, journal, random, projects }: World,
+): Contender {
+  const lanes = Array.from(
+    { length: projects },
+    () => ({ minute: 0, starts: 0, tokens: 0 }),
+  );
   let turn = 0;
 
   const take = (tokens: number): number | undefined => {
@@ -20,8 +25,12 @@ export function minuteCounter({ time, upstream, journal, random, projects }: Wor
     for (let i = 0; i < projects; i++) {
       const number = (turn + i) % projects;
       const lane = lanes[number]!;
-      if (lane.minute !== minute) Object.assign(lane, { minute, starts: 0, tokens: 0 });
-      if (lane.starts >= LIMITS.rpm || lane.tokens + tokens > LIMITS.tpm) continue;
+      if (lane.minute !== minute) {
+        Object.assign(lane, { minute, starts: 0, tokens: 0 });
+      }
+      if (lane.starts >= LIMITS.rpm || lane.tokens + tokens > LIMITS.tpm) {
+        continue;
+      }
       lane.starts++;
       lane.tokens += tokens;
       turn = number + 1;
@@ -35,16 +44,26 @@ export function minuteCounter({ time, upstream, journal, random, projects }: Wor
       for (;;) {
         const lane = take(call.estimate);
         if (lane === undefined) {
-          await time.sleep(MINUTE_MS - time.now() % MINUTE_MS + random() * SPREAD_MS);
+          await time.sleep(
+            MINUTE_MS - time.now() % MINUTE_MS + random() * SPREAD_MS,
+          );
           continue;
         }
         const startedAt = time.now();
         const { minute } = lanes[lane]!;
         const answer = await upstream.call(lane, call.real, () => {
-          journal.served.push({ ...call, place, booked: call.estimate, lane, startedAt });
+          journal.served.push({
+            ...call,
+            place,
+            booked: call.estimate,
+            lane,
+            startedAt,
+          });
         });
         if (answer.admitted) {
-          if (lanes[lane]!.minute === minute) lanes[lane]!.tokens += call.real - call.estimate;
+          if (lanes[lane]!.minute === minute) {
+            lanes[lane]!.tokens += call.real - call.estimate;
+          }
           return;
         }
         await time.sleep(answer.retryMs + random() * SPREAD_MS);
@@ -65,7 +84,10 @@ class Bucket {
 
   /** Milliseconds until `amount` is there. */
   waitFor(now: number, amount: number): number {
-    return Math.max(0, (this.#owed(now) + amount - this.perMinute) * MINUTE_MS / this.perMinute);
+    return Math.max(
+      0,
+      (this.#owed(now) + amount - this.perMinute) * MINUTE_MS / this.perMinute,
+    );
   }
 
   take(now: number, amount: number): void {
@@ -74,7 +96,10 @@ class Bucket {
   }
 
   #owed(now: number): number {
-    return Math.max(0, this.#debt - (now - this.#at) * this.perMinute / MINUTE_MS);
+    return Math.max(
+      0,
+      this.#debt - (now - this.#at) * this.perMinute / MINUTE_MS,
+    );
   }
 }
 
@@ -82,7 +107,9 @@ class Bucket {
  * What each notebook had: a token bucket in its own memory, one for each key. It cannot see the others', so the
  * limits were divided among the programs by hand.
  */
-export function localBuckets({ time, upstream, journal, random, projects }: World): Contender {
+export function localBuckets(
+  { time, upstream, journal, random, projects }: World,
+): Contender {
   const programs = Array.from(
     { length: PROGRAMS },
     () =>
@@ -97,7 +124,10 @@ export function localBuckets({ time, upstream, journal, random, projects }: Worl
       const buckets = programs[call.client % PROGRAMS]!;
       for (;;) {
         const waits = buckets.map(({ requests, tokens }) =>
-          Math.max(requests.waitFor(time.now(), 1), tokens.waitFor(time.now(), call.estimate))
+          Math.max(
+            requests.waitFor(time.now(), 1),
+            tokens.waitFor(time.now(), call.estimate),
+          )
         );
         const lane = waits.indexOf(Math.min(...waits));
         const { requests, tokens } = buckets[lane]!;
@@ -106,7 +136,13 @@ export function localBuckets({ time, upstream, journal, random, projects }: Worl
         await time.sleep(waits[lane]!);
         const startedAt = time.now();
         const answer = await upstream.call(lane, call.real, () => {
-          journal.served.push({ ...call, place, booked: call.estimate, lane, startedAt });
+          journal.served.push({
+            ...call,
+            place,
+            booked: call.estimate,
+            lane,
+            startedAt,
+          });
         });
         if (answer.admitted) {
           tokens.take(time.now(), call.real - call.estimate);
@@ -123,7 +159,9 @@ const FIRST_BACK_OFF_MS = 1_000;
 const LONGEST_BACK_OFF_MS = 60_000;
 
 /** Keys in turn, no limiter: a 429 means the next key, and when all have refused, a pause that grows. */
-export function roundRobin({ time, upstream, journal, random, projects }: World): Contender {
+export function roundRobin(
+  { time, upstream, journal, random, projects }: World,
+): Contender {
   let turn = 0;
   return {
     async serve(call) {
@@ -133,11 +171,20 @@ export function roundRobin({ time, upstream, journal, random, projects }: World)
           const lane = turn++ % projects;
           const startedAt = time.now();
           const answer = await upstream.call(lane, call.real, () => {
-            journal.served.push({ ...call, place, booked: call.estimate, lane, startedAt });
+            journal.served.push({
+              ...call,
+              place,
+              booked: call.estimate,
+              lane,
+              startedAt,
+            });
           });
           if (answer.admitted) return;
         }
-        const pause = Math.min(FIRST_BACK_OFF_MS * 2 ** round, LONGEST_BACK_OFF_MS);
+        const pause = Math.min(
+          FIRST_BACK_OFF_MS * 2 ** round,
+          LONGEST_BACK_OFF_MS,
+        );
         await time.sleep(pause + random() * SPREAD_MS);
       }
     },

@@ -6,7 +6,9 @@ export type Random = () => number;
 /** A generator (mulberry32) of its own for every list of seeds, so that one part's draws never shift another's. */
 export function seededRandom(...seeds: number[]): Random {
   let state = 0x9e3779b9;
-  for (const seed of seeds) state = Math.imul(state ^ seed, 0x85ebca6b) ^ (state >>> 13);
+  for (const seed of seeds) {
+    state = Math.imul(state ^ seed, 0x85ebca6b) ^ (state >>> 13);
+  }
   return () => {
     state = (state + 0x6d2b79f5) | 0;
     let mixed = Math.imul(state ^ (state >>> 15), 1 | state);

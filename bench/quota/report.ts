@@ -49,16 +49,26 @@ const classesOf = (run: MeasuredRun) => Object.entries(run.classes) as [string, 
 const where = (run: MeasuredRun) => `${run.load}, ${run.projects} project(s), ${run.window} window`;
 
 /** Each goal against the run that is furthest from it. */
-export function verdictsOn(runs: readonly MeasuredRun[]): Record<keyof typeof GOALS, Verdict> {
+export function verdictsOn(
+  runs: readonly MeasuredRun[],
+): Record<keyof typeof GOALS, Verdict> {
   const classes = runs.flatMap((run) => classesOf(run).map(([, figures]) => figures));
   const share = Math.min(...classes.map((figures) => figures.share_used));
   const refused = Math.max(...runs.map((run) => run.refused_by_emulator));
   const inversions = Math.max(...runs.map((run) => run.inversions));
   const delay = Math.max(...classes.map((figures) => figures.median_delay_ms));
-  const { share_used_at_least, refused_by_emulator_at_most, inversions_at_most, median_delay_ms_below } =
-    GOALS;
+  const {
+    share_used_at_least,
+    refused_by_emulator_at_most,
+    inversions_at_most,
+    median_delay_ms_below,
+  } = GOALS;
   return {
-    share_used_at_least: { goal: share_used_at_least, worst: share, met: share >= share_used_at_least },
+    share_used_at_least: {
+      goal: share_used_at_least,
+      worst: share,
+      met: share >= share_used_at_least,
+    },
     refused_by_emulator_at_most: {
       goal: refused_by_emulator_at_most,
       worst: refused,
@@ -69,7 +79,11 @@ export function verdictsOn(runs: readonly MeasuredRun[]): Record<keyof typeof GO
       worst: inversions,
       met: inversions <= inversions_at_most,
     },
-    median_delay_ms_below: { goal: median_delay_ms_below, worst: delay, met: delay < median_delay_ms_below },
+    median_delay_ms_below: {
+      goal: median_delay_ms_below,
+      worst: delay,
+      met: delay < median_delay_ms_below,
+    },
   };
 }
 
@@ -95,7 +109,9 @@ export function summaryOf(runs: readonly MeasuredRun[]): Summary {
     share_used_by_window: Object.fromEntries(
       [...new Set(runs.map((run) => run.window))].map((window) => [
         window,
-        mean(runs.filter((run) => run.window === window).flatMap((run) => Object.values(run.classes))),
+        mean(
+          runs.filter((run) => run.window === window).flatMap((run) => Object.values(run.classes)),
+        ),
       ]),
     ),
     guard_cost: rounded(
@@ -110,25 +126,43 @@ export function summaryOf(runs: readonly MeasuredRun[]): Summary {
     refused_by_emulator: refused,
     refused_per_1000_calls: per1000(refused),
     inversions,
-    inversions_on_other_projects: sum(runs.map((run) => run.inversions_on_other_projects)),
+    inversions_on_other_projects: sum(
+      runs.map((run) => run.inversions_on_other_projects),
+    ),
     inversions_per_1000_calls: per1000(inversions),
-    median_delay_ms_worst: Math.max(...classes.map((figures) => figures.median_delay_ms)),
-    median_delay_ms_typical: median(classes.map((figures) => figures.median_delay_ms)),
-    people_median_wait_ms: median(people.map((figures) => figures.median_wait_ms)),
-    people_p95_wait_ms_worst: Math.max(...people.map((figures) => figures.p95_wait_ms)),
+    median_delay_ms_worst: Math.max(
+      ...classes.map((figures) => figures.median_delay_ms),
+    ),
+    median_delay_ms_typical: median(
+      classes.map((figures) => figures.median_delay_ms),
+    ),
+    people_median_wait_ms: median(
+      people.map((figures) => figures.median_wait_ms),
+    ),
+    people_p95_wait_ms_worst: Math.max(
+      ...people.map((figures) => figures.p95_wait_ms),
+    ),
     sent_back_per_1000_calls: per1000(sum(runs.map((run) => run.sent_back))),
   };
 }
 
 /** The gateway's figures over each peer's: shares, with the window that suits each least, and people's waits. */
-export function ratiosTo(summaries: Record<string, Summary>): Record<string, number> {
+export function ratiosTo(
+  summaries: Record<string, Summary>,
+): Record<string, number> {
   const { gateway, ...peers } = summaries;
   return Object.fromEntries(
     Object.entries(peers).flatMap(([name, peer]) => [
-      [`share_used_over_${name}`, rounded(leastShare(gateway!) / leastShare(peer), 3)],
+      [
+        `share_used_over_${name}`,
+        rounded(leastShare(gateway!) / leastShare(peer), 3),
+      ],
       [
         `people_wait_over_${name}`,
-        rounded(gateway!.people_p95_wait_ms_worst / peer.people_p95_wait_ms_worst, 3),
+        rounded(
+          gateway!.people_p95_wait_ms_worst / peer.people_p95_wait_ms_worst,
+          3,
+        ),
       ],
     ]),
   );
@@ -137,7 +171,11 @@ export function ratiosTo(summaries: Record<string, Summary>): Record<string, num
 const leastShare = (of: Summary): number => Math.min(...Object.values(of.share_used_by_window));
 
 /** The newest runs of each contender for one load, for people. */
-export function table(load: string, projects: number, measured: Record<string, MeasuredRun[]>): string {
+export function table(
+  load: string,
+  projects: number,
+  measured: Record<string, MeasuredRun[]>,
+): string {
   const lines = [`\n${load}, ${projects} project(s)`];
   for (const [name, all] of Object.entries(measured)) {
     const runs = all.filter((run) => run.load === load && run.projects === projects);

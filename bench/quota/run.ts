@@ -22,8 +22,12 @@ export interface Run {
 
 /** Google's window in three shapes; the fixed one begins its minutes at any second. */
 export function windowShapes(seed: number): WindowShape[] {
-  const offsetMs = Math.floor(between(seededRandom(seed, SEED.offset), 0, MINUTE_MS));
-  return [{ kind: "fixed", offsetMs }, { kind: "sliding" }, { kind: "token_bucket" }];
+  const offsetMs = Math.floor(
+    between(seededRandom(seed, SEED.offset), 0, MINUTE_MS),
+  );
+  return [{ kind: "fixed", offsetMs }, { kind: "sliding" }, {
+    kind: "token_bucket",
+  }];
 }
 
 /** @throws WindowsDiffer when several shapes were given and one refuses a call */
@@ -34,7 +38,8 @@ export async function run(
   seed: number,
   make: MakeContender,
 ): Promise<Run> {
-  const startMs = HOUR + Math.floor(between(seededRandom(seed, SEED.start), 0, MINUTE_MS));
+  const startMs = HOUR +
+    Math.floor(between(seededRandom(seed, SEED.start), 0, MINUTE_MS));
   const endMs = startMs + load.minutes * MINUTE_MS;
   const time = new SimulatedTime(startMs);
   const upstream = new Upstream(time, seededRandom(seed, SEED.network), shapes);
@@ -73,7 +78,10 @@ export async function runAgainstEach(
   }
   const runs = [];
   for (const shape of shapes) {
-    runs.push({ shape: shape.kind, run: await run(load, projects, [shape], seed, make) });
+    runs.push({
+      shape: shape.kind,
+      run: await run(load, projects, [shape], seed, make),
+    });
   }
   return runs;
 }

@@ -49,7 +49,10 @@ export class SimulatedTime {
 
   /** Runs until `endMs` or until nothing is left to happen. Throws what a task threw. */
   async runUntil(endMs: number): Promise<void> {
-    while (this.#events.length > 0 && this.#events[0]!.at <= endMs && this.#failure === undefined) {
+    while (
+      this.#events.length > 0 && this.#events[0]!.at <= endMs &&
+      this.#failure === undefined
+    ) {
       const event = this.#take();
       this.#now = event.at;
       await new Promise<void>((resolve) => {

@@ -36,17 +36,30 @@ export class Upstream {
    * Resolves with the answer; `onAdmitted` is told as soon as Google has begun with it.
    * @throws WindowsDiffer when there are several windows and one of them refuses
    */
-  async call(lane: number, tokens: number, onAdmitted: () => void): Promise<Answer> {
+  async call(
+    lane: number,
+    tokens: number,
+    onAdmitted: () => void,
+  ): Promise<Answer> {
     await this.time.sleep(Math.floor(between(this.random, 0, LATEST_MS + 1)));
     for (const quota of this.#quotas) {
-      const violations = quota.admit(this.time.now(), `project-${lane}`, MODEL, LIMITS, {
-        requests: 1,
-        tokens,
-      });
+      const violations = quota.admit(
+        this.time.now(),
+        `project-${lane}`,
+        MODEL,
+        LIMITS,
+        {
+          requests: 1,
+          tokens,
+        },
+      );
       if (violations.length === 0) continue;
       if (this.#quotas.length > 1) throw new WindowsDiffer();
       this.refused++;
-      return { admitted: false, retryMs: Math.max(...violations.map((violation) => violation.waitMs)) };
+      return {
+        admitted: false,
+        retryMs: Math.max(...violations.map((violation) => violation.waitMs)),
+      };
     }
     onAdmitted();
     await this.time.sleep(between(this.random, ...ANSWER_MS));

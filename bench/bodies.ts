@@ -1,0 +1,258 @@
+/**
+ * `npm run bench:bodies -- [--json] [--quick]`: what bodies made to end the process do to somebody who wants to be served.
+ * Takes three minutes, with `--quick` one.
+ *
+ * A whole local stack, its function with a heap of 256 MB, though buffers are not in it (`--max-old-space-size`: V8 ends the process
+ * beyond it); the most that the process had for itself beside its program (`RssAnon`, told by Linux alone) is in the figures: a hosted one has 256 MB in all.
+ * The emulator answers after 300 ms. A victim with a consumer's key calls ten times a second, at the function's own address,
+ * alone and then while a notebook's token sends 50 bodies at once, again and again: when all 50 are answered, after the two
+ * seconds that `retry-after` says. Who attacks is a process of its own.
+ *
+ * `ratio` is the victim's p99 during an attack over the same alone. Goal: below 2, every call of the victim answered, and no
+ * process ended.
+ */
+import postgres from "postgres";
+import { freePorts } from "../local/ports.ts";
+import { removeHomeElsewhere } from "../local/postgres_place.ts";
+import { CHECKOUT } from "../local/paths.ts";
+import { startStack } from "../local/stack.ts";
+import { createAdmin } from "../shared/ledger/admin.ts";
+import { rpcTransport } from "../shared/ledger/rpc_transport.ts";
+import { mintConsumerSecret } from "../shared/tokens/consumer_secret.ts";
+import { percentile } from "./statistics.ts";
+
+const MODEL = "gemma-4-31b-it";
+const UPSTREAM_MS = 300;
+const CALL_EVERY_MS = 100;
+const AT_ONCE = 50;
+const PAUSE_MS = 2_000;
+const LARGE_BYTES = 9_000_000;
+const SAMPLE_EVERY_MS = 20;
+const GOAL = 2;
+const MOST_MB = 256;
+
+const repeated = (one: string) => one.repeat(Math.floor(LARGE_BYTES / one.length));
+const BODIES: Record<string, () => string> = {
+  tiny_arrays: () => `{"model":"${MODEL}","prompt":[${repeated("[],")}1]}`,
+  keys_680_000: () =>
+    `{"model":"${MODEL}","prompt":{${Array.from({ length: 680_000 }, (_, n) => `"k${n}":1`).join(",")}}}`,
+  empty_objects_below_the_bound: () => `{"model":"${MODEL}","messages":[${"{},".repeat(12_000)}{}]}`,
+  pictures: () =>
+    `{"model":"${MODEL}","contents":[{"parts":[{"text":"?"},{"inlineData":{"mimeType":"image/png","data":"${
+      repeated("AAAA")
+    }"}}]}]}`,
+};
+
+/** The attacking process: bursts until it is ended; what it was answered is its output. */
+async function attack(
+  url: string,
+  token: string,
+  kind: string,
+): Promise<never> {
+  const body = new TextEncoder().encode(BODIES[kind]!());
+  const send = async () => {
+    try {
+      const response = await fetch(url, {
+        method: "POST",
+        body,
+        headers: { authorization: `Bearer ${token}` },
+      });
+      await response.body?.cancel();
+      return String(response.status);
+    } catch {
+      return "closed";
+    }
+  };
+  console.log("ready");
+  for (;;) {
+    const answers = await Promise.all(Array.from({ length: AT_ONCE }, send));
+    console.log(answers.join(" "));
+    await after(PAUSE_MS);
+  }
+}
+
+const after = (ms: number) => new Promise<void>((resolve) => setTimeout(resolve, ms));
+
+interface Measured {
+  calls: number;
+  failed: number;
+  p50_ms: number;
+  p99_ms: number;
+  peak_mb: number | null;
+  restarts: number;
+  /** What the victim was told instead of an answer. */
+  failed_with: Record<string, number>;
+  /** Bodies sent, by the status that they were answered with. */
+  answered: Record<string, number>;
+}
+
+async function bench(quick: boolean): Promise<void> {
+  const lasts = quick ? 8_000 : 30_000;
+  const folder = await Deno.makeTempDir({ prefix: "eve-gateway-bench-" });
+  await Deno.chmod(folder, 0o755);
+  const [port] = freePorts(3);
+  const stack = await startStack({
+    dataDir: `${folder}/data`,
+    port: port!,
+    durable: false,
+    schedule: false,
+    emulator: { latencyMs: UPSTREAM_MS },
+  });
+  try {
+    const sql = postgres(stack.databaseUrl, { max: 1, onnotice: () => {} });
+    await sql`update public.google_ai_model_limits set rpm = null, tpm = null, rpd = null where model = ${MODEL}`;
+    await sql.end();
+    await fetch(`${stack.emulatorUrl}/__control/limits`, {
+      method: "POST",
+      body: JSON.stringify([{ model: MODEL, rpm: null, tpm: null, rpd: null }]),
+    }).then((response) => response.body?.cancel());
+    const admin = createAdmin(
+      rpcTransport({ url: stack.url, secretKey: stack.keys.secret }),
+    );
+    const add = async (name: string, kind: "service" | "notebook") => {
+      const { keyId, proof, text } = await mintConsumerSecret(kind);
+      await admin.addConsumer({ name, kind, keyId, proof });
+      return text;
+    };
+    const victim = await add("victim", "service");
+    const issued = await fetch(`${stack.url}/functions/v1/issue-kaggle-token`, {
+      method: "POST",
+      headers: { "content-type": "application/json" },
+      body: JSON.stringify({
+        grant_type: "client_credentials",
+        client_secret: await add("notes", "notebook"),
+      }),
+    });
+    const token = (await issued.json()).access_token;
+    const worker = stack.functions.get("llm-invoke")!;
+    const address = async () => `${await worker.listening()}/llm-invoke`;
+
+    let failures: Record<string, number> = {};
+    const failed = (why: string) => {
+      failures[why] = (failures[why] ?? 0) + 1;
+      return null;
+    };
+    const call = async (): Promise<number | null> => {
+      const since = performance.now();
+      try {
+        const response = await fetch(await address(), {
+          method: "POST",
+          headers: { apikey: victim },
+          body: JSON.stringify({ model: MODEL, prompt: "Say hello" }),
+        });
+        const answer = await response.json();
+        return response.ok ? performance.now() - since : failed(`${response.status} ${answer.error?.code}`);
+      } catch {
+        return failed("closed");
+      }
+    };
+    const measure = async (kind: string | null): Promise<Measured> => {
+      const restarts = worker.restarts;
+      failures = {};
+      const answered: Record<string, number> = {};
+      const attacker = kind === null ? null : new Deno.Command(Deno.execPath(), {
+        args: [
+          "run",
+          "-A",
+          `--config=${CHECKOUT}/deno.json`,
+          import.meta.filename!,
+          await address(),
+          token,
+          kind,
+        ],
+        stdout: "piped",
+      }).spawn();
+      const began = Promise.withResolvers<void>();
+      const heard = attacker?.stdout.pipeThrough(new TextDecoderStream())
+        .pipeTo(
+          new WritableStream({
+            write(text) {
+              if (text.includes("ready")) began.resolve();
+              for (const [status] of text.matchAll(/\d{3}|closed/g)) {
+                answered[status] = (answered[status] ?? 0) + 1;
+              }
+            },
+          }),
+        );
+      if (attacker !== null) await began.promise;
+      let peak: number | null = null;
+      const sampling = setInterval(
+        () => peak = most(peak, anonymousMb(worker.pid)),
+        SAMPLE_EVERY_MS,
+      );
+      const calls: Promise<number | null>[] = [];
+      for (let n = 0; n < lasts / CALL_EVERY_MS; n++) {
+        calls.push(call());
+        await after(CALL_EVERY_MS);
+      }
+      const times = await Promise.all(calls);
+      clearInterval(sampling);
+      attacker?.kill("SIGKILL");
+      await heard;
+      await attacker?.status;
+      const served = times.filter((time) => time !== null);
+      return {
+        calls: times.length,
+        failed: times.length - served.length,
+        p50_ms: Math.round(percentile(served, 0.5)),
+        p99_ms: Math.round(percentile(served, 0.99)),
+        peak_mb: peak,
+        restarts: worker.restarts - restarts,
+        failed_with: failures,
+        answered,
+      };
+    };
+
+    await measure(null); // Programs that compile as they run have done so by then.
+    const figures: Record<string, Measured> = { alone: await measure(null) };
+    const ratios: Record<string, number> = {};
+    for (const kind of Object.keys(BODIES)) {
+      const one = figures[kind] = await measure(kind);
+      ratios[kind] = Math.round(100 * one.p99_ms / figures.alone!.p99_ms) / 100;
+      console.error(kind, JSON.stringify(one), `ratio ${ratios[kind]}`);
+      await after(PAUSE_MS);
+    }
+    const all = Object.values(figures);
+    const goals = {
+      p99_ratio: {
+        goal: GOAL,
+        met: Object.values(ratios).every((ratio) => ratio < GOAL),
+      },
+      peak_mb: {
+        goal: MOST_MB,
+        met: all.every(({ peak_mb }) => peak_mb !== null && peak_mb <= MOST_MB),
+      },
+      victim_failed: { goal: 0, met: all.every(({ failed }) => failed === 0) },
+      restarts: { goal: 0, met: all.every(({ restarts }) => restarts === 0) },
+    };
+    const met = Object.values(goals).every((goal) => goal.met);
+    console.log(JSON.stringify({ figures, ratios, goals, met }));
+  } finally {
+    await stack.stop();
+    await removeHomeElsewhere(`${folder}/data`);
+    await Deno.remove(folder, { recursive: true });
+  }
+}
+
+function most(a: number | null, b: number | null): number | null {
+  return a === null || b === null ? a ?? b : Math.max(a, b);
+}
+
+/** What a process has for itself, without what it shares with its program's file. */
+function anonymousMb(pid: number | undefined): number | null {
+  try {
+    const [, kb] = /^RssAnon:\s+(\d+) kB/m.exec(
+      Deno.readTextFileSync(`/proc/${pid}/status`),
+    ) ?? [];
+    return kb === undefined ? null : Math.round(Number(kb) / 1024);
+  } catch {
+    return null;
+  }
+}
+
+const [url, token, kind] = Deno.args;
+if (kind !== undefined && url?.startsWith("http")) {
+  await attack(url, token!, kind);
+}
+await bench(Deno.args.includes("--quick"));
+Deno.exit(0);
