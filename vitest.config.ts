@@ -1,4 +1,5 @@
 import { defineConfig } from "vitest/config";
+import { PATIENCE_MS } from "./tests/harness/patience.ts";
 
 /** A folder of tests, with what it needs running beside it. */
 function project(name: string, include: string[], extra: Record<string, unknown> = {}) {
@@ -11,6 +12,9 @@ function project(name: string, include: string[], extra: Record<string, unknown>
 /** One database server for the whole run, started only when a test of the project runs. */
 const DATABASE = { globalSetup: ["tests/harness/database_server.ts"] };
 
+/** Long enough for the longest test, some 20 s alone, on a machine with ten times its work to do. */
+const HANGS_AFTER_MS = 300_000;
+
 export default defineConfig({
   test: {
     // Forked processes: a test that breaks its process breaks nothing else, and they work inside Deno.
@@ -19,16 +23,17 @@ export default defineConfig({
     maxWorkers: 3,
     // What a failing test printed helps; the rest hides it.
     silent: "passed-only",
-    testTimeout: 20_000,
-    hookTimeout: 60_000,
+    reporters: ["./tests/harness/progress.ts"],
+    // Ends a test that hangs, and is no bound that one could meet: a busy machine is slower by any factor.
+    testTimeout: HANGS_AFTER_MS,
+    hookTimeout: HANGS_AFTER_MS,
+    expect: { poll: { timeout: PATIENCE_MS } },
     // Rough edges of timing show as failures, never as passes on a second try.
     retry: 0,
     projects: [
       project("unit", ["tests/unit", "tests/doors", "tests/emulator", "tests/observability/unit"]),
       project("db", ["tests/db", "tests/deploy", "tests/maintenance", "tests/observability/db"], {
         ...DATABASE,
-        testTimeout: 60_000,
-        hookTimeout: 120_000,
       }),
       // Whole stacks: each has a database server of its own.
       project("stack", [
@@ -41,10 +46,7 @@ export default defineConfig({
         "tests/cli",
         "tests/console",
         "tests/observability/stack",
-      ], {
-        testTimeout: 60_000,
-        hookTimeout: 120_000,
-      }),
+      ]),
     ],
   },
 });

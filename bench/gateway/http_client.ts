@@ -40,21 +40,23 @@ export class Connection {
   readonly #tcp: Deno.TcpConn;
   readonly #decoder = new TextDecoder();
   readonly #buffer = new Uint8Array(65_536);
+  readonly #now: () => number;
 
-  private constructor(tcp: Deno.TcpConn) {
+  private constructor(tcp: Deno.TcpConn, now: () => number) {
     this.#tcp = tcp;
+    this.#now = now;
   }
 
-  static async to(url: string): Promise<Connection> {
+  static async to(url: string, now = () => performance.now()): Promise<Connection> {
     const { hostname, port } = new URL(url);
     const tcp = await Deno.connect({ hostname, port: Number(port) });
     tcp.setNoDelay(true);
-    return new Connection(tcp);
+    return new Connection(tcp, now);
   }
 
   /** Throws when the connection breaks; it is of no use then. */
   async call(request: Uint8Array, content?: string): Promise<Answered> {
-    const since = performance.now();
+    const since = this.#now();
     for (let sent = 0; sent < request.byteLength;) {
       sent += await this.#tcp.write(request.subarray(sent));
     }
@@ -81,13 +83,13 @@ export class Connection {
       if (
         content !== undefined && cameAt === null &&
         text.includes(content, bodyAt)
-      ) cameAt = performance.now();
+      ) cameAt = this.#now();
       // Answers here are ASCII, so that characters are bytes.
       if (
         length === null ? text.endsWith(LAST_CHUNK) : text.length >= bodyAt + length
       ) break;
     }
-    const end = performance.now();
+    const end = this.#now();
     const ok = text.startsWith("HTTP/1.1 200") &&
       (content === undefined || cameAt !== null);
     return { ms: (cameAt ?? end) - since, ok };

@@ -15,16 +15,17 @@ export async function closedLoop(
   target: Target,
   callers: number,
   ms: number,
+  now = () => performance.now(),
 ): Promise<Turn> {
   const request = requestBytes(target);
   const connections = await Promise.all(
-    Array.from({ length: callers }, () => Connection.to(target.url)),
+    Array.from({ length: callers }, () => Connection.to(target.url, now)),
   );
   const calls: Answered[] = [];
-  const started = performance.now();
+  const started = now();
   await Promise.all(connections.map(async (connection) => {
     try {
-      while (performance.now() - started < ms) {
+      while (now() - started < ms) {
         calls.push(await connection.call(request, target.content));
       }
     } catch {
@@ -33,7 +34,7 @@ export async function closedLoop(
       connection.close();
     }
   }));
-  return { calls, ms: performance.now() - started };
+  return { calls, ms: now() - started };
 }
 
 /**

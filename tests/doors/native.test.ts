@@ -164,11 +164,10 @@ describe("the choice of a place", () => {
     // Two lanes with five starts each.
     for (let n = 0; n < 10; n++) await ask({ model: SIGNING, prompt: "Hello" });
     for (const terms of [{ mode: "no_wait" }, { max_wait_ms: 2_000 }]) {
-      const since = performance.now();
       const response = await call({ model: SIGNING, prompt: "Hello", ...terms });
       expect(response.status).toBe(429);
-      expect(performance.now() - since).toBeLessThan(2_000);
-      expect(Number(response.headers.get("retry-after"))).toBeGreaterThan(0);
+      // Refused when it came, and not once the two seconds were over: the figure is of that moment.
+      expect(Number(response.headers.get("retry-after"))).toBeGreaterThan(2);
       expect((await response.json()).error).toMatchObject({ code: "rate_limited", retryable: true });
     }
   });

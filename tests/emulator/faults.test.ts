@@ -2,7 +2,8 @@
 import { GoogleGenerativeAI } from "@google/generative-ai";
 import { afterEach, expect, test } from "vitest";
 import { fingerprint } from "../../local/emulator/emulator.ts";
-import { emulator, framesOf, GEMMA, KEY, post, prompt, statusOf, stopAll, until } from "./fixture.ts";
+import { emulator, framesOf, GEMMA, KEY, post, prompt, statusOf, stopAll } from "./fixture.ts";
+import { until } from "../harness/patience.ts";
 
 afterEach(stopAll);
 

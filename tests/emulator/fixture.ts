@@ -98,12 +98,3 @@ export function framesOf(text: string): any[] {
     return JSON.parse(frame.slice("data: ".length));
   });
 }
-
-/** Waits until something the emulator notices by itself has happened. */
-export async function until(happened: () => boolean): Promise<void> {
-  const giveUp = Date.now() + 3_000;
-  while (!happened()) {
-    if (Date.now() > giveUp) throw new Error("it did not happen within 3 s");
-    await new Promise((resolve) => setTimeout(resolve, 5));
-  }
-}

@@ -127,11 +127,12 @@ export function aiSdk(house: () => House): void {
 
     test("comes back after a 429 when it was told to", async () => {
       await house().faults(BUSY_FOR_THREE_SECONDS);
+      const stopping = await house().stoppingClock();
       const calls: { from: number; to: number; told: number }[] = [];
       const { text } = await generateText({
         model: provider(undefined, { "x-eve-mode": "no_wait" }, async (...request) => {
           const from = performance.now();
-          const response = await fetch(...request);
+          const response = await stopping(...request);
           const told = Number(response.headers.get("retry-after-ms"));
           calls.push({ from, to: performance.now(), told });
           return response;

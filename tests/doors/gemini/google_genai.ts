@@ -195,12 +195,13 @@ export function googleGenai(house: () => House): void {
 
     test("comes back after a 429", async () => {
       await house().faults(BUSY_FOR_A_SECOND);
+      const stopping = await house().stoppingClock();
       const statuses: number[] = [];
       const response = await client({
         headers: { "x-eve-mode": "no_wait" },
         retryOptions: { attempts: 4, initialDelay: 0.6, jitter: 0 },
         fetch: async (...request) => {
-          const answer = await fetch(...request);
+          const answer = await stopping(...request);
           statuses.push(answer.status);
           return answer;
         },

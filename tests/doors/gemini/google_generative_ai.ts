@@ -130,6 +130,7 @@ export function googleGenerativeAi(house: () => House): void {
 
     test("reads from a 429 when to come back", async () => {
       await house().faults(BUSY_FOR_A_SECOND);
+      await house().stoppingClock();
       const error = await refusal(
         model({ model: GEMMA }, { "x-eve-mode": "no_wait" }).generateContent("Hello"),
       );

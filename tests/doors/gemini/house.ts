@@ -2,6 +2,8 @@
 import postgres from "postgres";
 import type { FaultSpec } from "../../../local/emulator/faults.ts";
 import type { Stats } from "../../../local/emulator/control.ts";
+import { moveClock } from "../../harness/load/troubles.ts";
+import { until } from "../../harness/patience.ts";
 import { startTestStack, type TestStack } from "../../harness/stack.ts";
 
 export const GEMMA = "gemma-4-31b-it";
@@ -38,6 +40,11 @@ export interface House {
   /** Everything as at the beginning, once nothing is under way. */
   clear(): Promise<void>;
   faults(...faults: FaultSpec[]): Promise<void>;
+  /**
+   * A `fetch` until whose first answer the database's clock stands still: what lasts a second is not over by then, however
+   * slow this machine is. `clear` lets the clock go on, at the latest.
+   */
+  stoppingClock(): Promise<typeof fetch>;
   stats(): Promise<Stats>;
   /** Bodies that reached the emulator, oldest first. */
   bodies(): Promise<Record<string, unknown>[]>;
@@ -64,10 +71,11 @@ export async function openHouse(): Promise<House> {
     return await response.json();
   };
   const settled = () =>
-    eventually(async () => {
+    until(async () => {
       const [row] = await sql`select count(*)::int as n from eve.inflight`;
       return row!.n === 0;
     }, "a reservation is still open");
+  const letClockGo = () => moveClock(sql, 0);
   return {
     stack,
     sql,
@@ -78,6 +86,7 @@ export async function openHouse(): Promise<House> {
         await settled();
       } finally {
         // Whatever a test left open fails the next one, and that one only. To delete a few rows is faster than to truncate.
+        await letClockGo();
         await sql.begin(async (all) => {
           for (const table of EMPTIED) await all.unsafe(`delete from ${table}`);
           await all`
@@ -90,6 +99,19 @@ export async function openHouse(): Promise<House> {
     },
     async faults(...faults) {
       await control("faults", faults);
+    },
+    async stoppingClock() {
+      const [row] = await sql`select eve.clock_ms() as ms`;
+      await sql.unsafe(`
+        create or replace function eve.clock_ms() returns bigint language plpgsql volatile set search_path = ''
+        as $$ begin return ${row!.ms}; end $$`);
+      let first = true;
+      return async (...request) => {
+        const response = await fetch(...request);
+        if (first) await letClockGo();
+        first = false;
+        return response;
+      };
     },
     stats: () => control("stats"),
     bodies: async () =>
@@ -121,31 +143,18 @@ export const BUSY_FOR_A_SECOND: FaultSpec = {
   times: 2,
 };
 
-const POLL_MS = 20;
-const PATIENCE_MS = 5_000;
-
-export async function eventually(holds: () => Promise<boolean>, otherwise: string): Promise<void> {
-  for (let waited = 0; waited < PATIENCE_MS; waited += POLL_MS) {
-    if (await holds()) return;
-    await new Promise((resolve) => setTimeout(resolve, POLL_MS));
-  }
-  throw new Error(otherwise);
-}
-
 /** Upstream has noticed that nobody listens any more, and the books say so. */
 export const leftEarly = (house: House) => letGo(house, "streams");
 
 /** A client leaves while upstream has not said a word yet: upstream notices, and the books say so. */
 export async function leftWaiting(house: House, leave: () => void): Promise<void> {
-  await eventually(async () => (await house.stats()).inFlight === 1, "upstream was not called");
+  await until(async () => (await house.stats()).inFlight === 1, "upstream was not called");
   leave();
   await letGo(house, "waiting");
 }
 
 async function letGo(house: House, when: "streams" | "waiting"): Promise<void> {
-  const since = Date.now();
-  await eventually(async () => (await house.stats()).aborted[when] === 1, "upstream goes on");
-  if (Date.now() - since > 1_000) throw new Error("upstream was let go too late");
+  await until(async () => (await house.stats()).aborted[when] === 1, "upstream goes on");
   const [request] = await house.requests();
   if (request?.state !== "cancelled") throw new Error(`the books say ${request?.state}`);
 }

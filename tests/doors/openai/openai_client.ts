@@ -2,7 +2,7 @@
 import OpenAI from "openai";
 import { LengthFinishReasonError } from "openai/core/error";
 import { zodResponseFormat } from "openai/helpers/zod";
-import { describe, expect, test } from "vitest";
+import { describe, expect, onTestFinished, test, vi } from "vitest";
 import { z } from "zod";
 import {
   BUSY_FOR_A_SECOND,
@@ -171,13 +171,15 @@ export function openaiClient(house: () => House): void {
     });
 
     noticed("gives up after its own timeout, and upstream is let go", async () => {
-      await house().faults({ kind: "delay", delayMs: 5_000 });
+      await house().faults({ kind: "hang" });
+      vi.useFakeTimers({ toFake: ["setTimeout", "clearTimeout"] });
+      onTestFinished(() => void vi.useRealTimers());
       const asked = client({ timeout: 600 }).chat.completions.create({
         model: GEMMA,
         // More than one packet.
         messages: [{ role: "user", content: "Концерт. ".repeat(3_000) }],
       }).catch((thrown) => thrown);
-      await leftWaiting(house(), () => {});
+      await leftWaiting(house(), () => vi.advanceTimersByTime(600));
       expect(await asked).toBeInstanceOf(OpenAI.APIConnectionTimeoutError);
     });
 
@@ -353,9 +355,10 @@ export function openaiClient(house: () => House): void {
 
     test("comes back after a 429 when it was told to", async () => {
       await house().faults(BUSY_FOR_A_SECOND);
+      const fetch = await house().stoppingClock();
       const since = Date.now();
-      const answer = await client({ maxRetries: 2, defaultHeaders: { "x-eve-mode": "no_wait" } }).chat
-        .completions
+      const answer = await client({ fetch, maxRetries: 2, defaultHeaders: { "x-eve-mode": "no_wait" } })
+        .chat.completions
         .create({ model: GEMMA, messages: [{ role: "user", content: "Reply with exactly: yes" }] });
       expect(answer.choices[0]?.message.content).toBe("yes");
       expect(Date.now() - since).toBeGreaterThan(900);

@@ -3,6 +3,7 @@ import { describe, expect, test } from "vitest";
 import { addedBy, markdown, measured, ratiosTo } from "../../../bench/gateway/figures.ts";
 import { Connection, requestBytes } from "../../../bench/gateway/http_client.ts";
 import { closedLoop, openLoop, type Turn } from "../../../bench/gateway/load.ts";
+import { until } from "../../harness/patience.ts";
 
 const turn = (times: number[], failed = 0): Turn => ({
   calls: [...times.map((ms) => ({ ms, ok: true })), ...Array(failed).fill({ ms: NaN, ok: false })],
@@ -70,36 +71,47 @@ describe("the load", () => {
   });
 
   test("a stream's time is that of its words, and one without them has failed", async () => {
-    const words = async function* (last: string) {
+    let time = 0;
+    let looks = 0;
+    const now = () => (looks++, time);
+    const words = async function* (last: string, mayEnd: () => boolean) {
       yield new TextEncoder().encode("data: {}\n\n");
       yield new TextEncoder().encode(`data: ${last}\n\n`);
-      await new Promise((resolve) => setTimeout(resolve, 60));
+      await until(mayEnd, "nobody took the time of the words");
+      time = 60;
       yield new TextEncoder().encode("data: [DONE]\n\n");
     };
-    let last = "Concert";
-    await using server = serve(() => new Response(ReadableStream.from(words(last))));
+    let answer = () => words("Concert", () => looks === 2);
+    await using server = serve(() => new Response(ReadableStream.from(answer())));
     const target = at(server);
-    const connection = await Connection.to(target.url);
-    const { ms, ok } = await connection.call(requestBytes(target), "Concert");
-    expect(ok).toBe(true);
-    expect(ms).toBeLessThan(55);
-    last = "Sorry";
+    const connection = await Connection.to(target.url, now);
+    expect(await connection.call(requestBytes(target), "Concert")).toEqual({ ms: 0, ok: true });
+    answer = () => words("Sorry", () => true);
     expect(await connection.call(requestBytes(target), "Concert")).toMatchObject({ ok: false });
     connection.close();
   });
 
   test("an open loop calls on time however slow the answers are; a closed one waits for them", async () => {
-    let calls = 0;
+    const waiting: (() => void)[] = [];
+    let time = 0;
+    let together = 20;
+    // Nobody is answered before so many wait.
     await using server = serve(async () => {
-      calls++;
-      await new Promise((resolve) => setTimeout(resolve, 100));
+      const answered = new Promise<void>((resolve) => waiting.push(resolve));
+      expect(waiting.length).toBeLessThanOrEqual(together);
+      if (waiting.length === together) {
+        time += 100;
+        for (const answer of waiting.splice(0)) answer();
+      }
+      await answered;
       return new Response("late");
     });
     const open = await openLoop(at(server), 100, 200);
     expect([open.calls.length, open.calls.every(({ ok }) => ok)]).toEqual([20, true]);
-    calls = 0;
-    await closedLoop(at(server), 2, 150);
-    expect(calls).toBe(4);
+    together = 2;
+    time = 0;
+    const closed = await closedLoop(at(server), 2, 150, () => time);
+    expect(closed).toEqual({ calls: Array(4).fill({ ms: 100, ok: true }), ms: 200 });
   });
 
   test("what cannot be reached is counted as failed", async () => {

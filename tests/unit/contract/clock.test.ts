@@ -1,15 +1,27 @@
-import { expect, test } from "vitest";
+import { afterEach, beforeEach, expect, test, vi } from "vitest";
 import { Alarms } from "../../../shared/contract/alarms.ts";
 import { alarm, type Clock, systemClock } from "../../../shared/contract/clock.ts";
 
+// The runtime's clock and timers, moved by hand.
+beforeEach(() => void vi.useFakeTimers({ toFake: ["setTimeout", "clearTimeout", "performance"] }));
+afterEach(() => void vi.useRealTimers());
+const pass = (ms: number) => vi.advanceTimersByTimeAsync(ms);
+
 test("sleeps for as long as it is told, and no longer than its signal lasts", async () => {
   const since = systemClock.now();
-  await systemClock.sleep(20);
-  expect(systemClock.now() - since).toBeGreaterThanOrEqual(19);
-  await expect(systemClock.sleep(60_000, AbortSignal.timeout(10))).rejects.toMatchObject({
-    name: "TimeoutError",
-  });
+  let woke: number | undefined;
+  systemClock.sleep(20).then(() => woke = systemClock.now() - since);
+  await pass(19);
+  expect(woke).toBeUndefined();
+  await pass(1);
+  expect(woke).toBe(20);
+
+  const leaving = new AbortController();
+  const sleep = systemClock.sleep(60_000, leaving.signal);
+  leaving.abort(new Error("left"));
+  await expect(sleep).rejects.toThrow("left");
   await expect(systemClock.sleep(60_000, AbortSignal.abort(new Error("gone")))).rejects.toThrow("gone");
+  expect(vi.getTimerCount()).toBe(0);
 });
 
 /** A clock that can only sleep, as those of tests. */
@@ -22,7 +34,9 @@ test.each([["the system's", systemClock], ["one that only sleeps", sleepsOnly]])
     const off = alarm(clock, 10, () => rung.push("switched off"));
     alarm(clock, 10, () => rung.push("left on"));
     off();
-    await systemClock.sleep(40);
+    await pass(9);
+    expect(rung).toEqual([]);
+    await pass(1);
     expect(rung).toEqual(["left on"]);
   },
 );
@@ -31,15 +45,17 @@ test("alarms of one length ring in turn, but for those that were switched off me
   const rung: number[] = [];
   const alarms = new Alarms(30);
   const offs = [0, 1, 2].map((n) => alarms.add(() => rung.push(n)));
-  await systemClock.sleep(15);
+  await pass(15);
   const last = alarms.add(() => rung.push(3));
   offs[1]!();
-  await systemClock.sleep(22);
+  await pass(14);
+  expect(rung).toEqual([]);
+  await pass(1);
   expect(rung).toEqual([0, 2]);
   last();
-  await systemClock.sleep(40);
+  await pass(100);
   expect(rung).toEqual([0, 2]);
   alarms.add(() => rung.push(4));
-  await systemClock.sleep(45);
+  await pass(30);
   expect(rung).toEqual([0, 2, 4]);
 });

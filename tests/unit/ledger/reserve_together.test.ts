@@ -1,7 +1,11 @@
-import { describe, expect, test } from "vitest";
+import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
 import type { ReserveCall } from "../../../shared/ledger/reserve.ts";
 import { reserveTogether } from "../../../shared/ledger/reserve_together.ts";
 import { SqlFailure } from "../../../shared/ledger/transport.ts";
+
+// A call is held up once its timer says so, and how soon that is on this machine must not decide who goes with whom.
+beforeEach(() => void vi.useFakeTimers({ toFake: ["setTimeout", "clearTimeout"] }));
+afterEach(() => void vi.useRealTimers());
 
 const input = (requestId: string, more: Partial<ReserveCall> = {}): ReserveCall => ({
   requestId,
@@ -50,16 +54,16 @@ function stage(answer: (sqlFunction: string, args: Args) => unknown = allRefused
     /** Answers what has been asked, and what is asked then, until nobody waits. */
     async answerAll(): Promise<void> {
       for (let quiet = 0; quiet < 3; quiet++) {
-        await new Promise((resolve) => setTimeout(resolve));
+        await new Promise((resolve) => setImmediate(resolve));
         if (gates.length > 0) quiet = 0;
         for (const open of gates.splice(0)) open();
       }
     },
     /** Answers what has been asked by now, and lets the next be asked. */
     async answerOnce(): Promise<void> {
-      await new Promise((resolve) => setTimeout(resolve));
+      await new Promise((resolve) => setImmediate(resolve));
       for (const open of gates.splice(0)) open();
-      await new Promise((resolve) => setTimeout(resolve));
+      await new Promise((resolve) => setImmediate(resolve));
     },
     later: (ms: number) => now += ms,
   };
@@ -239,7 +243,9 @@ describe("reservations", () => {
     const stuck = reserve(input("stuck"));
     await Promise.resolve();
     const other = reserve(input("other"));
-    await new Promise((resolve) => setTimeout(resolve, 50));
+    await vi.advanceTimersByTimeAsync(19);
+    expect(asked).toEqual([["eve_reserve", "stuck"]]);
+    await vi.advanceTimersByTimeAsync(1);
     expect(asked).toEqual([["eve_reserve", "stuck"], ["eve_reserve", "other"]]);
     await answerAll();
     await Promise.all([stuck, other]);

@@ -2,6 +2,7 @@ import { afterEach, describe, expect, test } from "vitest";
 import { type Emulator, type FaultSpec, startEmulator } from "../../../local/emulator/emulator.ts";
 import { textOf } from "../../../shared/contract/content.ts";
 import { googleProvider } from "../../../shared/providers/google.ts";
+import { stillAt, until } from "../../harness/patience.ts";
 import { type ProviderChunk, type ProviderEnd, ProviderFailure } from "../../../shared/providers/provider.ts";
 
 const started: { stop(): Promise<void> }[] = [];
@@ -137,16 +138,14 @@ describe("a stream that fails", () => {
 });
 
 describe("leaving", () => {
-  test("an aborted signal ends the upstream request within a second", async () => {
+  test("an aborted signal ends the upstream request", async () => {
     const one = await emulator(undefined, 50);
     const client = new AbortController();
     const chunks = stream(one, client.signal);
     await chunks.next();
-    const since = performance.now();
     client.abort(new Error("gone"));
     await expect(chunks.next()).rejects.toThrow("gone");
     await until(() => one.control.stats().aborted.streams === 1);
-    expect(performance.now() - since).toBeLessThan(1_000);
   });
 
   test("a reader that stops pulling stops the sender: what is sent ahead fits into the buffers between", async () => {
@@ -166,12 +165,8 @@ describe("leaving", () => {
     const client = new AbortController();
     const chunks = stream({ url: `http://127.0.0.1:${(server.addr as Deno.NetAddr).port}` }, client.signal);
     await chunks.next();
-    await new Promise((resolve) => setTimeout(resolve, 300));
-    const ahead = sent;
-    await new Promise((resolve) => setTimeout(resolve, 300));
-    expect(sent).toBe(ahead);
-    // Sockets on loopback hold some megabytes; a reader without back-pressure would have taken hundreds by now.
-    expect(ahead).toBeLessThan(150);
+    // Sockets on loopback hold some megabytes; a reader without back-pressure takes hundreds.
+    expect(await stillAt(() => Math.min(sent, 150), 500)).toBeLessThan(150);
     await chunks.return({} as ProviderEnd);
     client.abort();
   });
@@ -197,7 +192,3 @@ describe("an embedding", () => {
     await expect(embed(sending('{"embedding":null}'), "x")).rejects.toThrow(ProviderFailure);
   });
 });
-
-async function until(happened: () => boolean): Promise<void> {
-  while (!happened()) await new Promise((resolve) => setTimeout(resolve, 5));
-}
