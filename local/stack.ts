@@ -82,8 +82,8 @@ export interface StackConsole {
 export const DEFAULT_PORT = 54321;
 /** The origin's, the database's and the emulator's. */
 const PORTS_IN_A_ROW = 3;
-/** The parts of a stack that was killed notice it at once and are gone within about a second. */
-const LEFTOVERS_END_MS = 5_000;
+/** The parts of a stack that was killed notice it at once and are gone within about a second; on a busy machine, later. */
+const LEFTOVERS_END_MS = 30_000;
 const PORT_POLL_MS = 50;
 const STATE_FILE = "stack.json";
 /** Open connections of clients that do not go away on their own. */

@@ -7,6 +7,7 @@ import type { Surroundings } from "../../cli/eve/command.ts";
 import { connect, connectFromEnvironment } from "../../cli/eve/connection.ts";
 import { CHECKOUT } from "../../local/paths.ts";
 import { readSigningKeys } from "../../shared/tokens/signing_keys.ts";
+import { until } from "../harness/patience.ts";
 import { startTestStack, type TestStack } from "../harness/stack.ts";
 
 let stack: TestStack;
@@ -347,11 +348,15 @@ test("requests are found and shown with their attempts, blame, refusals and capt
 test("what ends is told while it ends, once, and Ctrl-C ends it in order", async () => {
   const interrupted = new AbortController();
   const lines: string[] = [];
+  let looks = 0;
   const tail = runIn(
     {
       say: (text) => lines.push(text),
       signal: interrupted.signal,
-      sleep: () => new Promise((resolve) => setTimeout(resolve, 50)),
+      sleep: () => {
+        looks++;
+        return new Promise((resolve) => setTimeout(resolve, 50));
+      },
     },
     "tail",
     "--lines",
@@ -359,7 +364,7 @@ test("what ends is told while it ends, once, and Ctrl-C ends it in order", async
     "--json",
   );
   const id = `tail-${crypto.randomUUID()}`;
-  await new Promise((resolve) => setTimeout(resolve, 300));
+  await until(() => looks > 0);
   const asked = await stack.invoke("llm-invoke", {
     model: "gemma-4-31b-it",
     prompt: "Hello",
@@ -373,9 +378,10 @@ test("what ends is told while it ends, once, and Ctrl-C ends it in order", async
   });
   await refused.body?.cancel();
   const seen = () => lines.map((line) => JSON.parse(line)).filter((row) => row.request_id.startsWith(id));
-  await expect.poll(() => seen().length, { timeout: 5_000 }).toBe(2);
+  await until(() => seen().length >= 2);
   // The last seconds are told again and again by the database, and by us once.
-  await new Promise((resolve) => setTimeout(resolve, 300));
+  const then = looks;
+  await until(() => looks > then + 3);
   expect(seen().map((row) => row.state).sort()).toEqual(["refused", "succeeded"]);
   interrupted.abort();
   expect((await tail).code).toBe(0);

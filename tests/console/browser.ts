@@ -1,9 +1,7 @@
 /** A real Chromium for the tests of the console: Debian's, or the one that EVE_CHROMIUM names. */
 import axe from "axe-core";
 import { type Browser, type BrowserContextOptions, chromium, type Page } from "playwright-core";
-
-/** Longer than anything takes on a busy machine, shorter than a test may. */
-const PATIENCE_MS = 8_000;
+import { PATIENCE_MS } from "../harness/patience.ts";
 
 const PLACES = ["/usr/bin/chromium", "/usr/bin/chromium-browser", "/usr/bin/google-chrome"];
 
@@ -21,7 +19,7 @@ export function chromiumPath(): string | undefined {
 
 /** Ends with `close()`. The sandbox needs rights that root in a container has not. */
 export function openBrowser(): Promise<Browser> {
-  return chromium.launch({ executablePath: chromiumPath()!, args: ["--no-sandbox"] });
+  return chromium.launch({ executablePath: chromiumPath()!, args: ["--no-sandbox"], timeout: PATIENCE_MS });
 }
 
 /** A page that remembers what went wrong inside it. */

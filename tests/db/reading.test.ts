@@ -401,6 +401,8 @@ test("no look reads more than a bounded piece of a large audit, and none reads i
     select now() - (20000 - g) * interval '7 seconds', ${PROJECT}, 'r' || g, 1, 'batch', 'native', 'm', 'rate_limited', 10
     from generate_series(1, 20000) g
   `;
+  // A vacuum that comes by while rows are added leaves figures of an empty table; those here are true.
+  await sql`analyze eve.requests, eve.refusals`;
   /** Each with the most rows of the audit that it may fetch. */
   const looks: [string, number][] = [
     ["eve_request_search()", 200],

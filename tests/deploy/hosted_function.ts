@@ -1,5 +1,6 @@
 /** Runs an uploaded function the way a host does: its uploaded files, the network, its environment, and nothing else. */
 import { dirname } from "node:path";
+import { PATIENCE_MS } from "../harness/patience.ts";
 import type { Upload } from "./management_api.ts";
 
 export interface HostedFunction {
@@ -16,9 +17,6 @@ export interface HostOptions {
   /** Where packages come from, and where they are kept. */
   npm: { registry: string; cache: string };
 }
-
-/** A function that has not begun to listen by then is not going to: it resolves a handful of packages first. */
-const BOOT_TIMEOUT_MS = 20_000;
 
 /** Writes the upload's files into the folder. */
 export async function layOut(upload: Upload, folder: string): Promise<void> {
@@ -65,7 +63,7 @@ export async function hostUpload(upload: Upload, options: HostOptions): Promise<
   const ended = Promise.all([read(child.stdout), read(child.stderr), child.status]);
   const notUp = (why: string) => address.reject(new Error(`${upload.slug} ${why}:\n${printed}`));
   ended.then(() => notUp("ended before it listened"));
-  const timer = setTimeout(() => notUp("does not listen"), BOOT_TIMEOUT_MS);
+  const timer = setTimeout(() => notUp("does not listen"), PATIENCE_MS);
   const stop = async () => {
     try {
       child.kill("SIGKILL");

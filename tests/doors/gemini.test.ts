@@ -11,8 +11,8 @@ const house = () => opened;
 
 beforeAll(async () => {
   opened = await openHouse();
-}, 120_000);
-afterAll(() => closeHouse(opened), 30_000);
+});
+afterAll(() => closeHouse(opened));
 beforeEach(() => opened.clear());
 
 googleGenai(house);

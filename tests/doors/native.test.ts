@@ -15,8 +15,8 @@ import {
 let house: House;
 beforeAll(async () => {
   house = await openHouse();
-}, 120_000);
-afterAll(() => closeHouse(house), 30_000);
+});
+afterAll(() => closeHouse(house));
 beforeEach(() => house.clear());
 
 const call = (body: object, init?: RequestInit) =>

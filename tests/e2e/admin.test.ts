@@ -334,7 +334,7 @@ describe("what the pages read and do", () => {
     });
     expect(said.status).toBe(200);
     await said.body?.cancel();
-    await expect.poll(async () => (await admin("/requests?consumer=bot")).requests, { timeout: 5_000 })
+    await expect.poll(async () => (await admin("/requests?consumer=bot")).requests)
       .toMatchObject([{ request_id: "of-bot", state: "succeeded" }]);
     expect(await admin("/requests/detail?request_id=of-bot")).toMatchObject({
       status: 200,
@@ -379,9 +379,7 @@ describe("what the pages read and do", () => {
     });
     expect(response.headers.get("content-type")).toContain("text/event-stream");
     expect(await response.text()).toContain("event: done");
-    await expect.poll(async () => (await admin("/requests/detail?request_id=played")).metadata, {
-      timeout: 5_000,
-    })
+    await expect.poll(async () => (await admin("/requests/detail?request_id=played")).metadata)
       .toMatchObject({ administrator: "ann@example.com" });
   });
 

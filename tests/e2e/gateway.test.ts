@@ -2,6 +2,8 @@
 import postgres from "postgres";
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from "vitest";
 import { checkBooks, checkLimits, readGrants } from "../harness/checker.ts";
+import { moveClock, stopClock } from "../harness/database_clock.ts";
+import { until } from "../harness/patience.ts";
 import { startTestStack, type TestStack } from "../harness/stack.ts";
 
 let stack: TestStack;
@@ -19,6 +21,7 @@ beforeEach(async () => {
   await settled();
   await sql`truncate eve.inflight, eve.attempts, eve.requests, eve.refusals, eve.lane_buckets, eve.lanes, eve.alerts, eve.key_model_blocks, public.token_usage, public.google_ai_usage_counters`;
   await sql`update public.google_ai_api_keys set is_active = true, blocked_until = null, blocked_reason = null`;
+  await moveClock(sql, 0);
   await control("reset", {});
   await fetch(`${stack.emulatorUrl}/__control/faults`, { method: "DELETE" });
 });
@@ -28,13 +31,10 @@ const control = (path: string, body: unknown) =>
 const stats = async () => await (await fetch(`${stack.emulatorUrl}/__control/stats`)).json();
 
 /** Waits until nothing is in flight: answers go out before they are settled. */
-async function settled(): Promise<void> {
-  for (let n = 0; n < 100; n++) {
-    const [row] = await sql`select count(*)::int as n from eve.inflight`;
-    if (row!.n === 0) return;
-    await new Promise((resolve) => setTimeout(resolve, 50));
-  }
-  throw new Error("a reservation is still open");
+const settled = () => until(async () => await inFlight() === 0, "a reservation is still open");
+async function inFlight(): Promise<number> {
+  const [row] = await sql`select count(*)::int as n from eve.inflight`;
+  return row!.n;
 }
 
 const ask = (body: Record<string, unknown>, init?: RequestInit) =>
@@ -105,6 +105,7 @@ describe("a call", () => {
 describe("limits", () => {
   test("200 callers at once against one lane: 30 answers, 170 clean refusals, and Google refuses none", async () => {
     await sql`update public.google_ai_api_keys set is_active = (key_alias = 'demo-c')`;
+    await stopClock(sql);
     const responses = await Promise.all(
       Array.from({ length: 200 }, (_, n) => ask({ prompt: `Say ${n}`, mode: "no_wait" })),
     );
@@ -130,6 +131,7 @@ describe("limits", () => {
     await sql`update public.google_ai_model_limits set rpm = 1 where model = 'gemini-3.5-flash'`;
     await sql`update public.google_ai_api_keys set is_active = (key_alias = 'demo-c')`;
     await sql`insert into eve.lanes (quota_project, model) values ('demo-two', 'gemini-3.5-flash')`;
+    await stopClock(sql);
     // As if the lane's one start had been taken 59 s ago.
     await sql`
       insert into eve.lane_buckets (lane_id, at_ms, starts, tokens, batch_starts, batch_tokens)
@@ -162,13 +164,11 @@ describe("a prompt above an even share of the tokens, from batch", () => {
 
   test.each([
     ["fails", { kind: "status", error: "overloaded", match: { method: "countTokens" }, times: 1 }],
-    ["takes too long", { kind: "delay", delayMs: 10_000, match: { method: "countTokens" }, times: 1 }],
+    ["takes too long", { kind: "hang", match: { method: "countTokens" }, times: 1 }],
   ])("is booked with room to spare where counting %s", async (_, fault) => {
     await control("faults", fault);
-    const since = performance.now();
     const response = await ask({ prompt: PROMPT, class: "batch" });
     expect(response.status).toBe(200);
-    expect(performance.now() - since).toBeLessThan(4_000);
     const { usage, attempts } = await response.json();
     expect(attempts).toBe(1);
     const booked = 16_000 - Number(response.headers.get("x-ratelimit-remaining-tokens"));
@@ -250,25 +250,16 @@ describe("bad input: a code, a status, what to do, and no reservation left", () 
 describe("crashes", () => {
   test("the functions host killed in the middle of 20 calls loses no row and leaves nothing open past its lease", async () => {
     await sql`update public.google_ai_api_keys set env_var_name = 'GOOGLE_API_KEY_' || upper(replace(key_alias, '-', '_'))`;
-    await control("faults", { kind: "delay", delayMs: 3_000, times: 20 });
+    await control("faults", { kind: "hang", times: 20 });
     const calls = Array.from(
       { length: 20 },
       (_, n) => ask({ request_id: `killed${n}` }).then((r) => r.status, () => 0),
     );
-    for (let n = 0; n < 100; n++) {
-      const [row] = await sql`select count(*)::int as n from eve.inflight`;
-      if (row!.n === 20) break;
-      await new Promise((resolve) => setTimeout(resolve, 20));
-    }
+    await until(async () => await inFlight() === 20);
     stack.functions.get("llm-invoke")!.kill("SIGKILL");
     expect((await Promise.all(calls)).every((status) => status !== 200)).toBe(true);
     // It comes back by itself, and serves.
-    let status = 0;
-    for (let n = 0; n < 100 && status !== 200; n++) {
-      status = (await ask({ model: "gemma-4-26b-a4b-it" })).status;
-      if (status !== 200) await new Promise((resolve) => setTimeout(resolve, 100));
-    }
-    expect(status).toBe(200);
+    await until(async () => (await ask({ model: "gemma-4-26b-a4b-it" })).status === 200, "it does not serve");
     expect(await sql`select count(*)::int as n from eve.inflight where request_id like 'killed%'`).toEqual([{
       n: 20,
     }]);
@@ -296,12 +287,7 @@ describe("crashes", () => {
     } finally {
       signalDatabase("SIGCONT");
     }
-    let status = 0;
-    for (let n = 0; n < 100 && status !== 200; n++) {
-      status = (await ask({})).status;
-      if (status !== 200) await new Promise((resolve) => setTimeout(resolve, 100));
-    }
-    expect(status).toBe(200);
+    await until(async () => (await ask({})).status === 200, "it does not serve");
   });
 });
 

@@ -1,6 +1,8 @@
 /** The function maintenance over HTTP, through the real stack, with Google AI played by the emulator. */
 import postgres from "postgres";
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from "vitest";
+import { holdUp } from "../harness/held_up.ts";
+import { until } from "../harness/patience.ts";
 import { startTestStack, type TestStack } from "../harness/stack.ts";
 
 let stack: TestStack;
@@ -142,12 +144,13 @@ describe("what is SQL", () => {
   test("goes step by step, and ends when its time is up", async () => {
     await sql`insert into public.token_usage (ts, model) select now() - interval '2 years', 'm' from generate_series(1, 3000)`;
     await sql`update eve.retention set batch_rows = 100 where table_name = 'public.token_usage'`;
+    // Each step takes longer than the whole run may.
     await sql.unsafe(`
-      create function public.slow() returns trigger language plpgsql as 'begin perform pg_sleep(0.15); return null; end';
+      create function public.slow() returns trigger language plpgsql as 'begin perform pg_sleep(2.1); return null; end';
       create trigger slow after delete on public.token_usage for each statement execute function public.slow();
     `).simple();
     try {
-      const { body } = await run("retention", { time_limit_ms: 1000 });
+      const { body } = await run("retention", { time_limit_ms: 2000 });
       expect(body).toMatchObject({ status: "succeeded", more: true });
       expect(body.count).toBeGreaterThanOrEqual(100);
       expect(body.count).toBeLessThan(3000);
@@ -191,20 +194,20 @@ describe("what is SQL", () => {
   test("goes on when whoever asked for it has gone", async () => {
     const gone = new AbortController();
     await sql.unsafe(`
-      create function public.slow() returns trigger language plpgsql as 'begin perform pg_sleep(0.6); return null; end';
-      create trigger slow after insert on eve.usage_hours for each statement execute function public.slow();
       insert into eve.refusals (refused_at, request_id, attempt, class, door, model, code, tokens)
       values (now() - interval '1 minute', 'r', 1, 'batch', 'native', 'm', 'rate_limited', 1);
     `).simple();
+    const held = await holdUp(stack.databaseUrl, "after insert on eve.usage_hours");
     try {
       const asked = stack.invoke("maintenance/rollup", {}, { signal: gone.signal }).catch(() => "gone");
-      setTimeout(() => gone.abort(), 300);
+      await held.arrived();
+      gone.abort();
       expect(await asked).toBe("gone");
-      await eventually(async () => (await logged("rollup"))[0]?.ended);
-      expect(await logged("rollup")).toMatchObject([{ status: "succeeded" }]);
     } finally {
-      await sql.unsafe(`drop trigger slow on eve.usage_hours; drop function public.slow`).simple();
+      await held.letGo();
     }
+    await until(async () => (await logged("rollup"))[0]?.ended);
+    expect(await logged("rollup")).toMatchObject([{ status: "succeeded" }]);
   });
 });
 
@@ -329,11 +332,3 @@ test("connect puts this project's address and key into Vault, so that cron finds
     { status: "asked" },
   ]);
 });
-
-async function eventually(look: () => Promise<boolean | undefined>): Promise<void> {
-  const deadline = Date.now() + 10_000;
-  while (!await look()) {
-    if (Date.now() > deadline) throw new Error("it did not come to that");
-    await new Promise((resolve) => setTimeout(resolve, 50));
-  }
-}

@@ -14,8 +14,8 @@ beforeAll(async () => {
   await sql`
     update public.google_ai_api_keys
     set priority = case key_alias when 'demo-a' then 1 when 'demo-b' then 2 else 3 end`;
-}, 120_000);
-afterAll(() => closeHouse(house), 30_000);
+});
+afterAll(() => closeHouse(house));
 beforeEach(async () => {
   await house.clear();
   await sql`update public.google_ai_model_limits set supports_system = true, supports_json = true, supports_tools = true`;
@@ -43,10 +43,12 @@ const inactiveKeys = () =>
   select key_alias, blocked_reason from public.google_ai_api_keys where not is_active or blocked_until > now()`;
 const blockedLanes = () =>
   sql`
-  select quota_project,
-    extract(epoch from blocked_until - now())::float8 as seconds,
-    abs(extract(epoch from blocked_until) * 1000 - eve.next_pacific_midnight(eve.clock_ms())) < 1000 as until_midnight
-  from eve.lanes where blocked_until > now()`;
+  select l.quota_project,
+    extract(epoch from l.blocked_until - (
+      select max(a.settled_at) from eve.attempts a where a.lane_id = l.id and a.outcome = 'failed'
+    ))::float8 as seconds,
+    abs(extract(epoch from l.blocked_until) * 1000 - eve.next_pacific_midnight(eve.clock_ms())) < 1000 as until_midnight
+  from eve.lanes l where l.blocked_until > now()`;
 const barredModels = () =>
   sql`
   select k.key_alias, b.model, b.reason
@@ -70,8 +72,9 @@ describe("a quota that Google says is used up", () => {
         seconds: expect.any(Number),
         until_midnight: false,
       }]);
-      expect(lanes[0]!.seconds).toBeGreaterThan(seconds - 5);
-      expect(lanes[0]!.seconds).toBeLessThanOrEqual(seconds + 0.5);
+      // Upstream may leave out what is less than a second.
+      expect(lanes[0]!.seconds).toBeGreaterThan(seconds - 1);
+      expect(lanes[0]!.seconds).toBeLessThanOrEqual(seconds + 0.1);
       expect(await inactiveKeys()).toEqual([]);
     },
   );
@@ -88,9 +91,10 @@ describe("a quota that Google says is used up", () => {
       { kind: "status", error: "quota_minute_requests", retryMs: 40_000, match: { project: "demo-one" } },
       { kind: "status", error: "quota_minute_requests", retryMs: 20_000, match: { project: "demo-two" } },
     );
+    await house.stoppingClock();
     const response = await ask({ mode: "no_wait" });
     expect(response.status).toBe(429);
-    expect(Number(response.headers.get("retry-after"))).toBeGreaterThan(14);
+    expect(Number(response.headers.get("retry-after"))).toBeGreaterThanOrEqual(20);
     expect(Number(response.headers.get("retry-after"))).toBeLessThan(40);
   });
 });
@@ -109,11 +113,9 @@ test.each([
   "%s: the key is off with that reason and an alert, and the next key answers at once",
   async (error, reason) => {
     await fault(error);
-    const since = performance.now();
     const response = await ask();
     expect(response.status).toBe(200);
-    expect(performance.now() - since).toBeLessThan(3_000);
-    expect(await response.json()).toMatchObject({ attempts: 2, key_alias: "demo-b" });
+    expect(await response.json()).toMatchObject({ attempts: 2, key_alias: "demo-b", wait_ms: 0 });
     expect(await keysTried()).toEqual(["demo-a", "demo-b"]);
     expect(await inactiveKeys()).toEqual([{ key_alias: "demo-a", blocked_reason: reason }]);
     expect(await sql`select kind from eve.alerts where closed_at is null`).toEqual([{

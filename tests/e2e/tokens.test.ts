@@ -1,9 +1,11 @@
 /** Consumers and notebooks as they meet the gateway: over HTTP, with nothing but their own credential. */
 import postgres from "postgres";
-import { afterAll, beforeAll, beforeEach, describe, expect, test } from "vitest";
+import { afterAll, beforeAll, beforeEach, describe, expect, onTestFinished, test } from "vitest";
 import { createAdmin } from "../../shared/ledger/admin.ts";
 import { rpcTransport } from "../../shared/ledger/rpc_transport.ts";
 import { mintConsumerSecret } from "../../shared/tokens/consumer_secret.ts";
+import { moveClock, stopClock } from "../harness/database_clock.ts";
+import { until } from "../harness/patience.ts";
 import { startTestStack, type TestStack } from "../harness/stack.ts";
 
 let stack: TestStack;
@@ -300,6 +302,8 @@ describe("nobody else gets one", () => {
   });
 
   test("who asks too often: told when to come back", async () => {
+    await stopClock(sql);
+    onTestFinished(() => moveClock(sql, 0));
     for (let n = 0; n < 30; n++) await askToken({ client_secret: notebook.slice(0, -2) });
     const { status, headers, body } = await askToken({ client_secret: notebook });
     expect([status, body.error]).toEqual([429, "temporarily_unavailable"]);
@@ -370,13 +374,11 @@ function mistyped(secret: string): string {
 }
 
 /** Answers go out before they are settled. */
-async function settled(): Promise<void> {
-  for (let n = 0; n < 100; n++) {
+function settled(): Promise<void> {
+  return until(async () => {
     const [row] = await sql`select count(*)::int as n from eve.inflight`;
-    if (row!.n === 0) return;
-    await new Promise((resolve) => setTimeout(resolve, 20));
-  }
-  throw new Error("a reservation is still open");
+    return row!.n === 0;
+  }, "a reservation is still open");
 }
 
 test("a kept answer goes to tokens of its scope: not to one without the model, nor to one of batch", async () => {

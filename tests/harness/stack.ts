@@ -6,6 +6,9 @@ import { type Stack, type StackOptions, startStack } from "../../local/stack.ts"
 import { copyTemplate } from "./cluster_template.ts";
 import { makeTestFolder } from "./folders.ts";
 
+/** By default a database is as good as down after eight seconds; on a busy machine it may be at work all the same. */
+const RPC_TIMEOUT_MS = "20000";
+
 export interface TestStack extends Stack {
   dataDir: string;
   /** Lines about the parts: restarts, migrations. */
@@ -42,6 +45,7 @@ export async function startTestStack(options: Partial<StackOptions> = {}): Promi
       log: (line) => logged.push(line),
       output: (part, line) => part !== "postgres" && printed.push(`[${part}] ${line}`),
       ...options,
+      env: { EVE_RPC_TIMEOUT_MS: RPC_TIMEOUT_MS, ...options.env },
     });
     return {
       ...stack,

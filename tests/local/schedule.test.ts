@@ -2,6 +2,7 @@
 import postgres from "postgres";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { isDueInMinute, secondsBetween } from "../../local/cron_jobs.ts";
+import { until } from "../harness/patience.ts";
 import { startTestStack, type TestStack } from "../harness/stack.ts";
 
 describe("when a job is due", () => {
@@ -137,11 +138,7 @@ describe("a stack with its schedule", () => {
 });
 
 async function eventually<T>(look: () => Promise<T | undefined>): Promise<T> {
-  const deadline = Date.now() + 15_000;
-  for (;;) {
-    const seen = await look();
-    if (seen !== undefined) return seen;
-    if (Date.now() > deadline) throw new Error("nothing came of it in time");
-    await new Promise((resolve) => setTimeout(resolve, 100));
-  }
+  let seen: T | undefined;
+  await until(async () => (seen = await look()) !== undefined, "nothing came of it");
+  return seen!;
 }

@@ -67,11 +67,11 @@ test("postgres is no superuser, as it is not when hosted", async () => {
 test("a database server that is killed comes back, and the API finds it again", async () => {
   const before = stack.database.pid!;
   Deno.kill(before, "SIGKILL");
-  await expect.poll(() => stack.database.pid !== before && stack.database.pid, { timeout: 20_000 })
+  await expect.poll(() => stack.database.pid !== before && stack.database.pid)
     .toBeTruthy();
   await expect.poll(async () => {
     const url = `${stack.url}/rest/v1/google_ai_api_keys?select=key_alias&limit=1`;
     return (await (await fetch(url, { headers: { apikey: stack.keys.secret } })).json())[0]?.key_alias;
-  }, { timeout: 20_000 }).toBe("demo-a");
+  }).toBe("demo-a");
   expect(stack.logged.join("\n")).toContain("PostgreSQL ended by itself; starting it again");
 });

@@ -329,9 +329,8 @@ describe("batches", () => {
     try {
       await holder.begin(async (transaction) => {
         await transaction`select from public.token_usage order by id limit 3 for update`;
-        const started = Date.now();
+        // Whoever waited for them would wait for the end of this transaction.
         expect((await runToEnd(sql, "retention"))[0].count).toBe(7);
-        expect(Date.now() - started).toBeLessThan(2_000);
       });
     } finally {
       await holder.end();

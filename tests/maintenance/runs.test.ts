@@ -2,6 +2,7 @@
 import postgres from "postgres";
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from "vitest";
 import { cloneDatabase, type TestDatabase } from "../harness/database.ts";
+import { holdUp } from "../harness/held_up.ts";
 import { begin, lastLogged, runToEnd, step } from "./run_to_end.ts";
 
 let database: TestDatabase;
@@ -79,19 +80,17 @@ describe("the log", () => {
 
   test("a statement that is cancelled is a failure like any other", async () => {
     await oldUsage(10);
-    await sql.unsafe(`
-      create function public.slow() returns trigger language plpgsql as 'begin perform pg_sleep(5); return old; end';
-      create trigger slow before delete on public.token_usage for each row execute function public.slow();
-    `).simple();
+    const held = await holdUp(database.url, "before delete on public.token_usage");
     try {
       const { run_id } = await begin(sql, "retention");
-      const answer = await sql.begin(async (transaction) => {
-        await transaction`set local statement_timeout = '200ms'`;
-        return await transaction`select public.eve_maintenance_step(${run_id}) as answer`;
-      });
-      expect(answer[0]!.answer).toMatchObject({ status: "failed", error: expect.stringContaining("57014") });
+      const stepping = step(sql, run_id);
+      await held.arrived();
+      await sql`
+        select pg_cancel_backend(pid) from pg_stat_activity
+        where datname = current_database() and query like '%eve_maintenance_step%' and pid <> pg_backend_pid()`;
+      expect(await stepping).toMatchObject({ status: "failed", error: expect.stringContaining("57014") });
     } finally {
-      await sql.unsafe(`drop trigger slow on public.token_usage; drop function public.slow`).simple();
+      await held.letGo();
     }
     expect(await lastLogged(sql, "retention")).toEqual(expectedLog({ status: "failed" }));
     expect(await usageLeft()).toBe(10);
@@ -133,21 +132,17 @@ describe("two runs", () => {
 
   test("the second is told at once, even while the first is in the middle of a step", async () => {
     await oldUsage(10);
-    await sql.unsafe(`
-      create function public.slow() returns trigger language plpgsql as 'begin perform pg_sleep(1.5); return null; end';
-      create trigger slow after delete on public.token_usage for each statement execute function public.slow();
-    `).simple();
+    const held = await holdUp(database.url, "after delete on public.token_usage");
+    let stepping: Promise<unknown>;
     try {
       const { run_id } = await begin(sql, "retention");
-      const stepping = step(sql, run_id);
-      await new Promise((resolve) => setTimeout(resolve, 300));
-      const asked = performance.now();
+      stepping = step(sql, run_id);
+      await held.arrived();
       expect(await begin(sql, "retention")).toMatchObject({ status: "skipped" });
-      expect(performance.now() - asked).toBeLessThan(1_000);
-      expect(await stepping).toMatchObject({ count: 10 });
     } finally {
-      await sql.unsafe(`drop trigger slow on public.token_usage; drop function public.slow`).simple();
+      await held.letGo();
     }
+    expect(await stepping).toMatchObject({ count: 10 });
   });
 
   test("two who step the same run take turns, and nothing is counted twice", async () => {
@@ -192,11 +187,20 @@ describe("a run that dies", () => {
   test("keeps what it had done, holds its place no longer than its lease, and is taken up where it stood", async () => {
     await oldUsage(20_000);
     await sql`update eve.retention set batch_rows = 100 where table_name = 'public.token_usage'`;
-    const cron = await asCron("retention");
-    await eventually(async () => (await usageLeft()) < 19_000);
-    await sql`select pg_terminate_backend(${cron.pid})`;
-    expect(await cron.ended).toBe("killed");
-    await cron.close();
+    const held = await holdUp(
+      database.url,
+      "after delete on public.token_usage",
+      "(select count(*) from public.token_usage) < 19000",
+    );
+    try {
+      const cron = await asCron("retention");
+      await held.arrived();
+      await sql`select pg_terminate_backend(${cron.pid})`;
+      expect(await cron.ended).toBe("killed");
+      await cron.close();
+    } finally {
+      await held.letGo();
+    }
 
     const left = await usageLeft();
     expect(left).toBeGreaterThan(0);
@@ -311,11 +315,3 @@ describe("sweep", () => {
     ]);
   });
 });
-
-async function eventually(look: () => Promise<boolean>): Promise<void> {
-  const deadline = Date.now() + 10_000;
-  while (!await look()) {
-    if (Date.now() > deadline) throw new Error("it did not come to that");
-    await new Promise((resolve) => setTimeout(resolve, 10));
-  }
-}

@@ -1,6 +1,7 @@
 /** The whole stack as an outsider meets it: every way in, with every credential that must not open it. */
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import type postgres from "postgres";
+import { until } from "../harness/patience.ts";
 import type { TestStack } from "../harness/stack.ts";
 import { type Actors, claimsOf, MODEL, startWithActors } from "./actors.ts";
 
@@ -442,11 +443,9 @@ async function starts(): Promise<number> {
 }
 
 /** Answers go out before they are settled. */
-async function settled(): Promise<void> {
-  for (let n = 0; n < 200; n++) {
+function settled(): Promise<void> {
+  return until(async () => {
     const [row] = await sql`select count(*)::int as n from eve.inflight`;
-    if (row!.n === 0) return;
-    await new Promise((resolve) => setTimeout(resolve, 20));
-  }
-  throw new Error("a reservation is still open");
+    return row!.n === 0;
+  }, "a reservation is still open");
 }

@@ -2,7 +2,7 @@
 import postgres from "postgres";
 import type { FaultSpec } from "../../../local/emulator/faults.ts";
 import type { Stats } from "../../../local/emulator/control.ts";
-import { moveClock } from "../../harness/load/troubles.ts";
+import { moveClock, stopClock } from "../../harness/database_clock.ts";
 import { until } from "../../harness/patience.ts";
 import { startTestStack, type TestStack } from "../../harness/stack.ts";
 
@@ -101,10 +101,7 @@ export async function openHouse(): Promise<House> {
       await control("faults", faults);
     },
     async stoppingClock() {
-      const [row] = await sql`select eve.clock_ms() as ms`;
-      await sql.unsafe(`
-        create or replace function eve.clock_ms() returns bigint language plpgsql volatile set search_path = ''
-        as $$ begin return ${row!.ms}; end $$`);
+      await stopClock(sql);
       let first = true;
       return async (...request) => {
         const response = await fetch(...request);

@@ -77,6 +77,8 @@ const OF_THE_TOKEN = new Set(["token_revoked", "credential_invalid"]);
 
 export class Traffic {
   readonly records: CallRecord[] = [];
+  /** Each try as soon as it is answered, long before its call may be over. */
+  readonly tries: { who: string; triedAt: number; answer: Answered }[] = [];
   /** Tokens that notebooks fetched, and what fetching ended in otherwise. */
   readonly tokens: Record<string, number> = {};
   readonly #options: TrafficOptions;
@@ -196,6 +198,7 @@ export class Traffic {
         this.#options.tolerated,
       );
       record.tries.push(answer);
+      this.tries.push({ who, triedAt: record.lastTriedAt, answer });
       if (answer.kind === "refused" && OF_THE_TOKEN.has(answer.code)) {
         await pause(FIRST_PAUSE_MS, signal);
         held = signal.aborted ? null : await credential(true);

@@ -5,6 +5,7 @@
 import type postgres from "postgres";
 import type { FaultSpec } from "../../../local/emulator/faults.ts";
 import type { Stack } from "../../../local/stack.ts";
+import { moveClock } from "../database_clock.ts";
 
 export interface Site {
   stack: Stack;
@@ -14,10 +15,13 @@ export interface Site {
   random: () => number;
 }
 
+/** How long it lasts: so many milliseconds, or until something has happened. */
+export type Lasts = number | (() => Promise<unknown>);
+
 export interface Trouble {
   name: string;
   /** Resolves when the trouble is over, which is not when everything has recovered. */
-  run(site: Site, ms: number, key?: string): Promise<void>;
+  run(site: Site, lasts: Lasts, key?: string): Promise<void>;
   /** Answers may have gone out that were never settled. */
   kills?: boolean;
   /** Only the emulator can judge the minute while it lasts. */
@@ -25,6 +29,7 @@ export interface Trouble {
 }
 
 const sleep = (ms: number) => new Promise<void>((resolve) => setTimeout(resolve, ms));
+const pass = (lasts: Lasts): Promise<unknown> => typeof lasts === "number" ? sleep(lasts) : lasts();
 
 export async function control(
   site: Site,
@@ -52,23 +57,23 @@ export async function insist<Value>(run: () => Promise<Value>): Promise<Value> {
   }
 }
 
-/** Faults of the emulator's for `ms`, whatever is asked of it meanwhile. */
+/** Faults of the emulator's meanwhile, whatever is asked of it meanwhile. */
 async function upstream(
   site: Site,
-  ms: number,
+  lasts: Lasts,
   ...faults: FaultSpec[]
 ): Promise<void> {
   await control(site, "faults", faults);
-  await sleep(ms);
+  await pass(lasts);
   await control(site, "faults", undefined, "DELETE");
 }
 
 /** The whole server stands still: connections stay open and nothing answers. */
-async function standStill(site: Site, ms: number): Promise<void> {
+async function standStill(site: Site, lasts: Lasts): Promise<void> {
   const pids = await serverProcesses(site.stack.database.pid!);
   for (const pid of pids) signal(pid, "SIGSTOP");
   try {
-    await sleep(ms);
+    await pass(lasts);
   } finally {
     for (const pid of pids.toReversed()) signal(pid, "SIGCONT");
   }
@@ -123,18 +128,6 @@ const AUDIT_TABLES = [
   "public.token_usage",
 ];
 
-/** The database's clock, moved from the real one by `offsetMs`. */
-export async function moveClock(
-  sql: postgres.Sql,
-  offsetMs: number,
-): Promise<void> {
-  await sql.unsafe(`
-    create or replace function eve.clock_ms() returns bigint language plpgsql volatile set search_path = ''
-    as $$ begin return floor(extract(epoch from clock_timestamp()) * 1000)::bigint + (${
-    Math.trunc(offsetMs)
-  }); end $$`);
-}
-
 export const TROUBLES = {
   worker_killed: {
     name: "the functions host is killed (kill -9)",
@@ -163,9 +156,9 @@ export const TROUBLES = {
   },
   database_gone: {
     name: "the database refuses connections",
-    run: async ({ stack }, ms) => {
+    run: async ({ stack }, lasts) => {
       await stack.database.stop();
-      await sleep(ms);
+      await pass(lasts);
       await stack.database.start();
     },
   },
@@ -175,10 +168,10 @@ export const TROUBLES = {
   },
   audit_full: {
     name: "the audit's disk is full",
-    run: async (site, ms) => {
+    run: async (site, lasts) => {
       await insist(() => fillAudit(site));
       try {
-        await sleep(ms);
+        await pass(lasts);
       } finally {
         await emptyAudit(site);
       }
@@ -186,14 +179,14 @@ export const TROUBLES = {
   },
   upstream_hangs: {
     name: "upstream hangs",
-    run: (site, ms) => upstream(site, ms, { kind: "hang", times: null }),
+    run: (site, lasts) => upstream(site, lasts, { kind: "hang", times: null }),
   },
   upstream_overloaded: {
     name: "upstream answers 503 and 500",
-    run: (site, ms) =>
+    run: (site, lasts) =>
       upstream(
         site,
-        ms,
+        lasts,
         ...Array.from({ length: 200 }, (_, n): FaultSpec => ({
           kind: "status",
           error: n % 3 === 0 ? "internal" : "overloaded",
@@ -203,17 +196,17 @@ export const TROUBLES = {
   },
   upstream_garbled: {
     name: "upstream breaks off: resets, errors in mid-stream, half JSON, empty answers",
-    run: (site, ms) =>
+    run: (site, lasts) =>
       upstream(
         site,
-        ms,
+        lasts,
         ...Array.from({ length: 300 }, (_, n) => GARBLED[n % GARBLED.length]!),
       ),
   },
   key_rejected: {
     name: "upstream rejects a key as leaked; a person puts it right afterwards",
-    run: async (site, ms, key = "demo-key-c") => {
-      await upstream(site, ms, {
+    run: async (site, lasts, key = "demo-key-c") => {
+      await upstream(site, lasts, {
         kind: "status",
         error: "key_leaked",
         match: { key },
@@ -224,9 +217,9 @@ export const TROUBLES = {
   },
   keys_off: {
     name: "every key is switched off, and on again",
-    run: async (site, ms) => {
+    run: async (site, lasts) => {
       await switchKeys(site, false);
-      await sleep(ms);
+      await pass(lasts);
       await switchKeys(site, true);
     },
   },
@@ -241,12 +234,12 @@ export const TROUBLES = {
   },
   limits_halved: {
     name: "every limit is halved, and raised again",
-    run: async ({ sql }, ms) => {
+    run: async ({ sql }, lasts) => {
       await insist(() =>
         sql`update public.google_ai_model_limits set rpm = rpm / 2, tpm = tpm / 2`
           .execute()
       );
-      await sleep(ms);
+      await pass(lasts);
       await insist(() =>
         sql`update public.google_ai_model_limits set rpm = rpm * 2, tpm = tpm * 2`
           .execute()
@@ -256,12 +249,12 @@ export const TROUBLES = {
   clock_forward: {
     name: "the database's clock jumps ahead by forty minutes, and back",
     movesClock: true,
-    run: (site, ms) => clockTrip(site, ms, CLOCK_JUMP_MS),
+    run: (site, lasts) => clockTrip(site, lasts, CLOCK_JUMP_MS),
   },
   clock_back: {
     name: "the database's clock jumps back by forty minutes, and ahead again",
     movesClock: true,
-    run: (site, ms) => clockTrip(site, ms, -CLOCK_JUMP_MS),
+    run: (site, lasts) => clockTrip(site, lasts, -CLOCK_JUMP_MS),
   },
 } satisfies Record<string, Trouble>;
 
@@ -285,12 +278,12 @@ export const CLOCK_JUMP_MS = 40 * 60_000;
 
 async function clockTrip(
   site: Site,
-  ms: number,
+  lasts: Lasts,
   offsetMs: number,
 ): Promise<void> {
   await insist(() => moveClock(site.sql, offsetMs));
   try {
-    await sleep(ms);
+    await pass(lasts);
   } finally {
     await insist(() => moveClock(site.sql, 0));
   }

@@ -2,6 +2,7 @@
 import postgres from "postgres";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { METRICS } from "../../../shared/maintenance/metric_catalogue.ts";
+import { until as patiently } from "../../harness/patience.ts";
 import { startTestStack, type TestStack } from "../../harness/stack.ts";
 import { type Prometheus, startPrometheus } from "../prometheus.ts";
 import { filledIn, readDashboard } from "../promql.ts";
@@ -66,12 +67,9 @@ const run = async (operation: string) => {
 async function until<Value>(
   what: () => Promise<Value | false | undefined> | Value | false | undefined,
 ): Promise<Value> {
-  for (let time = 0; time < 100; time++) {
-    const value = await what();
-    if (value) return value;
-    await new Promise((resolve) => setTimeout(resolve, 50));
-  }
-  throw new Error(`not within 5 s: ${what}`);
+  let value: Value | false | undefined;
+  await patiently(async () => value = await what(), `it did not come to this: ${what}`);
+  return value as Value;
 }
 const settled = () => until(async () => (await sql`select from eve.inflight`).length === 0);
 
@@ -387,11 +385,12 @@ test.skipIf(withoutPromtool)("every panel of the dashboard has data, in a real P
   );
   expect(queries.length).toBeGreaterThan(30);
   let without = queries;
-  for (let time = 0; time < 40 && without.length > 0; time++) {
-    await ask({});
-    await new Promise((resolve) => setTimeout(resolve, 250));
+  // A series needs two scrapes between which something has happened.
+  await until(async () => {
+    await (await ask({})).body?.cancel();
     const answers = await Promise.all(without.map(({ expr }) => prometheus!.query(expr).catch(() => [])));
     without = without.filter((_, place) => answers[place]!.length === 0);
-  }
+    return without.length === 0;
+  }).catch(() => {});
   expect(without).toEqual([]);
 });

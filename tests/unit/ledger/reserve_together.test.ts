@@ -1,6 +1,7 @@
 import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
 import type { ReserveCall } from "../../../shared/ledger/reserve.ts";
 import { reserveTogether } from "../../../shared/ledger/reserve_together.ts";
+import { PATIENCE_MS } from "../../harness/patience.ts";
 import { SqlFailure } from "../../../shared/ledger/transport.ts";
 
 // A call is held up once its timer says so, and how soon that is on this machine must not decide who goes with whom.
@@ -45,7 +46,7 @@ function stage(answer: (sqlFunction: string, args: Args) => unknown = allRefused
       await new Promise<void>((resolve) => gates.push(resolve));
       return answer(sqlFunction, args);
     },
-    1_000,
+    PATIENCE_MS,
     () => now,
   );
   return {

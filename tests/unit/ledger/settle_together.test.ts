@@ -3,6 +3,7 @@ import { cancelled } from "../../../shared/gateway/settlement.ts";
 import type { Settlement } from "../../../shared/ledger/settle.ts";
 import { settleTogether } from "../../../shared/ledger/settle_together.ts";
 import { SqlFailure } from "../../../shared/ledger/transport.ts";
+import { PATIENCE_MS } from "../../harness/patience.ts";
 import { grant } from "../gateway/stage.ts";
 
 const settlement = (requestNo: number, more: Partial<Settlement> = {}): Settlement => ({
@@ -22,7 +23,7 @@ function stage(answer: (sqlFunction: string, args: Args) => unknown) {
     const list = args.settlements as Args[] | undefined;
     asked.push([sqlFunction, list?.map(({ request_no }) => request_no) ?? args.request_no]);
     return new Promise((resolve) => resolve(answer(sqlFunction, args)));
-  }, 1_000);
+  }, PATIENCE_MS);
   return { asked, settle };
 }
 

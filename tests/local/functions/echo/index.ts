@@ -25,7 +25,7 @@ export default {
       case "/echo/hang":
         request.signal.addEventListener("abort", () => seen[mark] = "aborted");
         seen[mark] = "running";
-        await new Promise((resolve) => setTimeout(resolve, 60_000));
+        await new Promise((resolve) => setTimeout(resolve, 600_000));
         return new Response("late");
       case "/echo/later":
         EdgeRuntime.waitUntil(afterwards(url.searchParams.get("tell")!));
@@ -65,8 +65,8 @@ function ticks(mark: string): ReadableStream<Uint8Array> {
   });
 }
 
-/** Tells somebody outside, so that a test can see it even when this process has ended. */
+/** Tells somebody outside, so that a test can see it even when this process has ended; the second time once he answers. */
 async function afterwards(tell: string): Promise<void> {
-  await new Promise((resolve) => setTimeout(resolve, 500));
+  await (await fetch(tell, { method: "POST" })).body?.cancel();
   await (await fetch(tell, { method: "POST" })).body?.cancel();
 }
