@@ -12,6 +12,9 @@ function project(name: string, include: string[], extra: Record<string, unknown>
 /** One database server for the whole run, started only when a test of the project runs. */
 const DATABASE = { globalSetup: ["tests/harness/database_server.ts"] };
 
+/** Files of a migrated server to begin stacks with, made once. */
+const STACKS = { globalSetup: ["tests/harness/cluster_template.ts"] };
+
 /** Long enough for the longest test, some 20 s alone, on a machine with ten times its work to do. */
 const HANGS_AFTER_MS = 300_000;
 
@@ -31,13 +34,12 @@ export default defineConfig({
     // Rough edges of timing show as failures, never as passes on a second try.
     retry: 0,
     projects: [
-      project("unit", ["tests/unit", "tests/doors", "tests/emulator", "tests/observability/unit"]),
-      project("db", ["tests/db", "tests/deploy", "tests/maintenance", "tests/observability/db"], {
-        ...DATABASE,
-      }),
+      project("unit", ["tests/unit", "tests/emulator", "tests/observability/unit"]),
+      project("db", ["tests/db", "tests/deploy", "tests/maintenance", "tests/observability/db"], DATABASE),
       // Whole stacks: each has a database server of its own.
       project("stack", [
         "tests/e2e",
+        "tests/doors",
         "tests/security",
         "tests/local",
         "tests/docs",
@@ -46,7 +48,7 @@ export default defineConfig({
         "tests/cli",
         "tests/console",
         "tests/observability/stack",
-      ]),
+      ], STACKS),
     ],
   },
 });

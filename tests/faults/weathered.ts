@@ -21,7 +21,14 @@ import { startTestStack, type TestStack } from "../harness/stack.ts";
 const SHAPE: Shape = { bots: 5, notebooks: 4, crowd: 2, pauseMs: 300, maxWaitMs: 4_000, patienceMs: 4_000 };
 
 /** The longest pause before a settlement is tried again, and a try that hangs: what has not moved for so long is dead. */
-const STILL_MS = 12_000;
+const STILL_MS = 15_000;
+
+/** On a machine that does other things too, the database and upstream may be slow without being away. */
+const PATIENT = {
+  EVE_RPC_TIMEOUT_MS: "5000",
+  EVE_UPSTREAM_TIMEOUT_MS: "8000",
+  EVE_REQUEST_TIMEOUT_MS: "60000",
+};
 
 /** The longest that there may be, so that calls which a busy machine holds up meet no limit of upstream's. */
 const GUARD_MS = 5_000;
@@ -37,7 +44,7 @@ export interface Bench {
 
 /** @param env more variables of the functions */
 export async function startBench(seed: number, env: Record<string, string> = {}): Promise<Bench> {
-  const stack = await startTestStack({ ...STACK_OPTIONS, env: { ...STACK_OPTIONS.env, ...env } });
+  const stack = await startTestStack({ ...STACK_OPTIONS, env: { ...STACK_OPTIONS.env, ...PATIENT, ...env } });
   const site = await openSite(stack, seededRandom(seed));
   await site.sql`update eve.settings set value = ${GUARD_MS} where name = 'guard_ms'`;
   return {
