@@ -109,6 +109,16 @@ export async function keyVariables(run: RunCli, target: Target): Promise<KeyVari
     .map((row) => ({ alias: row.key_alias ?? "(no alias)", variable: row.env_var_name }));
 }
 
+const warningsAnswer = z.array(z.object({ message: z.string() }));
+
+/** What the adoption of hand-made tables warned of; `supabase db push` shows none of it. Empty if nothing was adopted. */
+export async function adoptionWarnings(run: RunCli, target: Target): Promise<string[]> {
+  const query = "select message from eve.adoption_warnings order by id";
+  const done = await run(["db", "query", target.database, "--read-only", query, "--output-format=json"]);
+  if (!done.success && /does not exist/.test(done.stdout)) return [];
+  return warningsAnswer.parse(parseOrRefuse(done, "db query")).map(({ message }) => message);
+}
+
 async function readJson(run: RunCli, args: string[]): Promise<unknown> {
   const done = await run([...args, "--output-format=json"]);
   return parseOrRefuse(done, args.slice(0, 2).join(" "));

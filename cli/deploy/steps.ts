@@ -1,6 +1,6 @@
 /** Doing what the plan says. Every step may be done again without harm, so the way on from a failure is the same command. */
 import type { Plan } from "./plan.ts";
-import type { Target } from "./project.ts";
+import { adoptionWarnings, type Target } from "./project.ts";
 import { DeployRefused } from "./refusal.ts";
 import type { RunCli } from "./supabase_cli.ts";
 
@@ -12,7 +12,12 @@ export interface Step {
   /** What a failure of this step means. */
   onFailure: string;
   args: string[];
+  /** What the CLI did not tell of it. Asked for after a failure as well: a part may have been done. */
+  untold?: (run: RunCli) => Promise<string[]>;
 }
+
+/** The migration that adopts tables made by hand. */
+const ADOPTION = /_adopt_tables\.sql$/;
 
 /** The steps of a plan in their order: the functions need the schema, and read the secrets. */
 export function stepsOf(plan: Plan, target: Target): Step[] {
@@ -26,6 +31,10 @@ export function stepsOf(plan: Plan, target: Target): Step[] {
         "Each migration is applied whole or not at all; those listed above before the error are applied and will be skipped.",
       // A version merged late may be older than the newest one applied; it is still wanted.
       args: ["db", "push", target.database, "--include-all", "--skip-vault", confirmed],
+      // They are of the moment of adoption. What was corrected since need not be heard of at each upgrade.
+      ...plan.migrations.some((file) => ADOPTION.test(file)) && {
+        untold: async (run) => (await adoptionWarnings(run, target)).map((message) => `Warning: ${message}`),
+      },
     });
   }
   if (plan.secrets !== undefined) {
@@ -54,6 +63,7 @@ export async function runSteps(run: RunCli, steps: Step[], say: (line: string) =
   for (const [index, step] of steps.entries()) {
     say(`${step.title} (${index + 1} of ${steps.length})`);
     const { success } = await run(step.args, { onLine: (line) => line.trim() !== "" && say(`  ${line}`) });
+    if (step.untold !== undefined) (await step.untold(run)).forEach((line) => say(`  ${line}`));
     if (!success) throw new DeployRefused(account(step, done, steps.slice(index + 1)));
     done.push(step.done);
   }

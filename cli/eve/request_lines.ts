@@ -80,7 +80,12 @@ export function requestLine(row: RequestRow): string {
 /** Everything about one request. */
 export function requestBlock(row: RequestDetail): string {
   const facts: [string, string][] = [
-    ["request", `${bold(String(row.request_no))}, id ${row.request_id}`],
+    [
+      "request",
+      row.request_no === null
+        ? `id ${row.request_id}`
+        : `${bold(String(row.request_no))}, id ${row.request_id}`,
+    ],
     [
       "state",
       [stateOf(row), reasonOf(row), row.finish_reason ?? ""].filter((part) => part !== "").join(", "),
@@ -92,7 +97,12 @@ export function requestBlock(row: RequestDetail): string {
     ["model", model(row)],
     ["came", exactly(row.at)],
     ["ended", exactly(row.finished_at) || "not yet"],
-    ["took", `${duration(row.duration_ms)}, of which it waited ${duration(row.wait_ms)} for its slots`],
+    [
+      "took",
+      row.state === "refused"
+        ? ""
+        : `${duration(row.duration_ms)}, of which it waited ${duration(row.wait_ms)} for its slots`,
+    ],
     ["tokens", tokens(row) === "" ? "" : `${tokens(row)}, ${count(row.total_tokens, "?")} in all`],
     ["trace", row.trace_id ?? ""],
     ["metadata", isEmpty(row.metadata) ? "" : JSON.stringify(row.metadata)],
@@ -111,7 +121,7 @@ export function requestBlock(row: RequestDetail): string {
       }`,
     ]),
     ...(row.refusals.length === 0 ? [] : [
-      `${bold("Refused before")}\n${
+      `${bold(row.state === "refused" ? "Refused" : "Refused before")}\n${
         indented(
           table(
             ["at", "attempt", "why", "again after"],

@@ -18,6 +18,8 @@ export interface House {
   identify(request: Request): Promise<Caller>;
   gateway: Gateway;
   maxBodyBytes: number;
+  /** Hears of every error that is answered; null: nobody was recognised. Must neither throw nor wait. */
+  noteError?(error: GatewayError, caller: Caller | null): void;
 }
 
 export interface EntranceOptions {
@@ -52,6 +54,7 @@ export function createEntrance(options: EntranceOptions): (request: Request) => 
       response = await receive(house, budget, options, request, arrival);
     } catch (thrown) {
       error = asGatewayError(thrown);
+      house?.noteError?.(error, arrival.caller);
       response = (arrival.door?.refuse ?? refuseNative)(error, arrival.requestId);
     }
     if (trace.parentSpanId !== null) response.headers.set("traceresponse", traceResponse(trace));

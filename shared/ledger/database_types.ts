@@ -353,6 +353,10 @@ export type Database = {
         Args: { "address"?: string; "key_id": string; "place"?: string; "proof": string };
         Returns: Json;
       };
+      "eve_bad_requests": {
+        Args: { "at_most"?: number; "consumer"?: string; "since"?: string; "until"?: string };
+        Returns: Json;
+      };
       "eve_capture": { Args: { "answer"?: Json; "prompt": Json; "request_no": number }; Returns: Json };
       "eve_connect": { Args: { "project_url": string; "secret_key": string }; Returns: Json };
       "eve_consumer_add": {
@@ -375,6 +379,7 @@ export type Database = {
       "eve_consumer_rotate": { Args: { "grace_s"?: number; "name": string; "proof": string }; Returns: Json };
       "eve_consumer_scope": { Args: { "changes": Json; "name": string }; Returns: Json };
       "eve_consumers": { Args: { "name"?: string }; Returns: Json };
+      "eve_count_bad_requests": { Args: { "counts": Json }; Returns: Json };
       "eve_doctor": { Args: Record<PropertyKey, never>; Returns: Json };
       "eve_give_back": {
         Args: {

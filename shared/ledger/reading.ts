@@ -183,6 +183,17 @@ const requestDetail = request.extend({
 });
 export type RequestDetail = z.output<typeof requestDetail>;
 
+const badRequest = z.object({
+  code: z.string(),
+  /** Null: nobody had been recognised yet. */
+  consumer: z.string().nullable(),
+  times: z.number(),
+  /** Beginnings of minutes. */
+  first_at: z.string(),
+  last_at: z.string(),
+});
+export type BadRequests = z.output<typeof badRequest>;
+
 const cursor = z.object({ request_no: z.number(), refusal_no: z.number(), at: z.string() });
 export type TailCursor = z.output<typeof cursor>;
 const tail = z.object({ events: z.array(request), cursor });
@@ -372,6 +383,10 @@ export interface Reading {
   lanes(filter?: { quotaProject?: string; model?: string }): Promise<LaneState[]>;
   /** The newest first. A page may be empty and not the last: a call looks at 100,000 rows at most. */
   requests(filter: RequestFilter): Promise<RequestPage>;
+  /** What was refused with 400 and the like, by code and consumer, the most frequent first. */
+  badRequests(
+    filter: { since?: string; until?: string; consumer?: string; atMost?: number },
+  ): Promise<BadRequests[]>;
   request(which: { requestNo: number } | { requestId: string; consumer?: string }): Promise<RequestDetail>;
   /** Tells the last two seconds before the cursor again. */
   tail(after: TailCursor | null, atMost: number): Promise<z.output<typeof tail>>;
@@ -417,6 +432,13 @@ export function createReading(transport: Transport, timeoutMs = READING_TIMEOUT_
         before: filter.before ?? null,
         ...(filter.atMost !== undefined && { at_most: filter.atMost }),
       }, requestPage),
+    badRequests: ({ since, until, consumer, atMost }) =>
+      ask("eve_bad_requests", {
+        since: since ?? null,
+        until: until ?? null,
+        consumer: consumer ?? null,
+        ...(atMost !== undefined && { at_most: atMost }),
+      }, z.array(badRequest)),
     request: (which) =>
       ask(
         "eve_request_detail",

@@ -28,6 +28,12 @@ export const METRICS = {
     help: "Reservations refused, by code and by the limit that stood in the way (empty: none did).",
     labels: ["code", "limit", "model", "class"],
   },
+  eve_bad_requests_total: {
+    type: "counter",
+    help:
+      "Requests refused for what they are (400, 404, 405, 408, 413), by code. The database has them by consumer.",
+    labels: ["code"],
+  },
   eve_tokens_total: {
     type: "counter",
     help:

@@ -41,12 +41,44 @@ create table if not exists eve.adopted_rows (
   original jsonb not null,
   archived_at timestamptz not null default now()
 );
-comment on table eve.adopted_rows is 'Rows of hand-made tables as they were before adoption merged them, gave them another id or pointed them elsewhere.';
+comment on table eve.adopted_rows is 'Rows of hand-made tables as they were before adoption merged them, gave them another id, filled in their day or pointed them elsewhere.';
 comment on column eve.adopted_rows.source_table is 'Name of the table, without its schema.';
 comment on column eve.adopted_rows.original is 'The row as to_jsonb showed it.';
 alter table eve.adopted_rows enable row level security;
 revoke all on eve.adopted_rows from public, anon, authenticated, service_role;
 grant select on eve.adopted_rows to service_role;
+
+create table if not exists eve.adoption_warnings (
+  id bigint generated always as identity primary key,
+  message text not null unique,
+  warned_at timestamptz not null default now()
+);
+comment on table eve.adoption_warnings is 'What adoption warned of: `supabase db push` shows no warnings, `npm run deploy` reads them here.';
+alter table eve.adoption_warnings enable row level security;
+revoke all on eve.adoption_warnings from public, anon, authenticated, service_role;
+grant select on eve.adoption_warnings to service_role;
+
+-- Says a warning and keeps it.
+create or replace function pg_temp.warn(message text)
+returns void
+language plpgsql
+as $$
+begin
+  raise warning '%', warn.message;
+  insert into eve.adoption_warnings (message) values (warn.message) on conflict do nothing;
+end;
+$$;
+
+-- A day that is missing is filled in below; in a column that is only now added nobody has missed it.
+select set_config(
+  'eve.counters_had_days',
+  exists (
+    select
+    from pg_catalog.pg_attribute
+    where attrelid = to_regclass('public.google_ai_usage_counters') and attname = 'day_bucket' and not attisdropped
+  )::text,
+  true
+);
 
 create table if not exists public.google_ai_api_keys (
   id uuid primary key default gen_random_uuid(),
@@ -305,8 +337,8 @@ begin
           using errcode = 'object_not_in_prerequisite_state',
             hint = 'The gateway does not know what to write there. Give it a default and run the migrations again.';
       end if;
-      raise warning 'adoption: column % of % may be null from now on, since the gateway cannot know its value',
-        v_column.attname, v_column.relation;
+      perform pg_temp.warn(format('adoption: column %s of %s may be null from now on, since the gateway cannot know its value',
+        v_column.attname, v_column.relation));
       execute format('alter table %s alter column %I drop not null', v_column.relation, v_column.attname);
     end if;
   end loop;
@@ -471,7 +503,7 @@ begin
       );
       get diagnostics v_count = row_count;
       if v_count > 0 then
-        raise warning 'adoption: % rows of % shared an id; the originals are in eve.adopted_rows', v_count, v_table;
+        perform pg_temp.warn(format('adoption: %s rows of %s shared an id; the originals are in eve.adopted_rows', v_count, v_table));
       end if;
     end if;
     if not v_id.keyed then
@@ -554,7 +586,7 @@ begin
   where ranked.place = m.ctid and ranked.rank > 1;
   get diagnostics v_count = row_count;
   if v_count > 0 then
-    raise warning 'adoption: % older rows of google_ai_model_limits named a model that a newer row names; they are in eve.adopted_rows', v_count;
+    perform pg_temp.warn(format('adoption: %s older rows of google_ai_model_limits named a model that a newer row names; they are in eve.adopted_rows', v_count));
   end if;
 
   with doubled as (
@@ -583,10 +615,22 @@ begin
     and c.ctid <> doubled.survivor;
   get diagnostics v_count = row_count;
   if v_count > 0 then
-    raise warning 'adoption: % rows of google_ai_usage_counters were merged into others; the originals are in eve.adopted_rows', v_count;
+    perform pg_temp.warn(format('adoption: %s rows of google_ai_usage_counters were merged into others; the originals are in eve.adopted_rows', v_count));
   end if;
 
   -- What the readers of one column know, those of the other should know too.
+  if current_setting('eve.counters_had_days') = 'true' then
+    insert into eve.adopted_rows (source_table, reason, original)
+    select 'google_ai_usage_counters', 'had no day_bucket, and got that of its minute', to_jsonb(c)
+    from public.google_ai_usage_counters c
+    where c.day_bucket is null and c.minute_bucket is not null
+      -- What was merged is there as it was before that.
+      and not exists (
+        select
+        from eve.adopted_rows a
+        where a.source_table = 'google_ai_usage_counters' and a.original ->> 'id' = c.id::text
+      );
+  end if;
   update public.google_ai_usage_counters
   set day_bucket = (minute_bucket at time zone 'America/Los_Angeles')::date
   where day_bucket is null and minute_bucket is not null;
@@ -734,7 +778,7 @@ begin
     exception
       when check_violation then
         -- Even one that is not validated would refuse every change of the rows that break it.
-        raise warning 'adoption: rows of google_ai_model_limits break the rule "%"; correct them', v_check.expression;
+        perform pg_temp.warn(format('adoption: rows of google_ai_model_limits break the rule "%s"; correct them', v_check.expression));
     end;
   end loop;
 end;

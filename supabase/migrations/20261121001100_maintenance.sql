@@ -705,7 +705,7 @@ begin
       end if;
       deleted := v_batch.deleted;
     when v_table in (
-      'eve.access_refusals', 'eve.scoped_tokens', 'eve.consumer_days', 'eve.alerts', 'eve.usage_hours', 'eve.usage_days',
+      'eve.access_refusals', 'eve.bad_requests', 'eve.scoped_tokens', 'eve.consumer_days', 'eve.alerts', 'eve.usage_hours', 'eve.usage_days',
       'public.google_ai_usage_counters', 'public.token_usage', 'public.google_ai_maintenance_log'
     ) then
       select * into v_batch
@@ -713,6 +713,7 @@ begin
         v_relation,
         case v_table
           when 'eve.access_refusals' then 'minute'
+          when 'eve.bad_requests' then 'minute'
           when 'eve.scoped_tokens' then 'expires_at'
           when 'eve.consumer_days' then 'day'
           when 'eve.alerts' then 'closed_at'

@@ -431,7 +431,7 @@ begin
     raise exception 'outcome must be succeeded, failed, cancelled, expired, running or refused' using errcode = 'EV400';
   end if;
 
-  if eve_request_search.outcome = 'refused' then
+  if eve_request_search.outcome = 'refused' and eve_request_search.request_id is null then
     v_before := coalesce(
       v_before, case when eve_request_search.until is not null then eve.refusal_no_after(eve_request_search.until) end,
       9223372036854775807
@@ -443,8 +443,7 @@ begin
       from (
         select * from eve.refusals f where f.id < v_before order by f.id desc limit v_scan
       ) r
-      where (eve_request_search.request_id is null or r.request_id = eve_request_search.request_id)
-        and (v_consumer_id is null or r.consumer_id = v_consumer_id)
+      where (v_consumer_id is null or r.consumer_id = v_consumer_id)
         and (eve_request_search.model is null or r.model = eve_request_search.model)
         and (eve_request_search.error_code is null or r.code = eve_request_search.error_code)
         and (eve_request_search.since is null or r.refused_at >= eve_request_search.since)
@@ -478,6 +477,25 @@ begin
     join eve.requests r on r.consumer_id = c.consumer_id and r.request_id = eve_request_search.request_id
     where (v_consumer_id is null or r.consumer_id = v_consumer_id)
       and (eve_request_search.outcome is null or r.state = eve_request_search.outcome);
+    -- Those of later attempts are told with their request.
+    if coalesce(eve_request_search.outcome, 'refused') = 'refused' then
+      select v_found || coalesce(jsonb_agg(found.one order by found.id desc), '[]')
+      into v_found
+      from (
+        select f.id, eve.refusal_json(f) as one
+        from eve.refusals f
+        where f.request_id = eve_request_search.request_id
+          and (f.attempt = 1 or eve_request_search.outcome = 'refused')
+          and (v_consumer_id is null or f.consumer_id = v_consumer_id)
+          and (eve_request_search.model is null or f.model = eve_request_search.model)
+          and (eve_request_search.error_code is null or f.code = eve_request_search.error_code)
+          and (eve_request_search.since is null or f.refused_at >= eve_request_search.since)
+          and (eve_request_search.until is null or f.refused_at < eve_request_search.until)
+          and v_key_id is null
+        order by f.id desc
+        limit v_at_most
+      ) found;
+    end if;
   elsif coalesce(eve_request_search.outcome, '') <> 'running' then
     v_before := coalesce(
       v_before, case when eve_request_search.until is not null then eve.request_no_after(eve_request_search.until) end,
@@ -536,7 +554,61 @@ begin
   return jsonb_build_object('requests', v_running || v_found, 'next_before', v_last);
 end;
 $$;
-comment on function public.eve_request_search is 'Requests that run or have ended, the newest first, or refusals (outcome refused). A page and where the next one begins; a call looks at 100,000 rows at most, so a page may be empty and not the last.';
+comment on function public.eve_request_search is 'Requests that run or have ended, the newest first, or refusals (outcome refused, or by their request_id). A page and where the next one begins; a call looks at 100,000 rows at most, so a page may be empty and not the last.';
+
+-- A request that was never admitted: its newest refusal in the form of a request, with all of them. Raises where there is none.
+create or replace function eve.refused_detail(request_id text, consumer_id uuid)
+returns jsonb
+language plpgsql
+stable
+set search_path = ''
+-- As eve_request_search: the tables are large.
+set enable_seqscan = 'off'
+set jit = 'off'
+as $$
+declare
+  v_newest eve.refusals;
+  v_consumers text[];
+begin
+  select array_agg(distinct coalesce(c.name, f.consumer_id::text, 'project'))
+  into v_consumers
+  from eve.refusals f
+  left join eve.consumers c on c.id = f.consumer_id
+  where f.request_id = refused_detail.request_id
+    and (refused_detail.consumer_id is null or f.consumer_id = refused_detail.consumer_id);
+  if v_consumers is null then
+    raise exception 'there is no request %', refused_detail.request_id using errcode = 'EV400';
+  elsif cardinality(v_consumers) > 1 then
+    raise exception 'request_id % was used by several consumers: give consumer, one of %',
+      refused_detail.request_id, array_to_string(v_consumers, ', ') using errcode = 'EV400';
+  end if;
+  select * into v_newest
+  from eve.refusals f
+  where f.request_id = refused_detail.request_id
+    and (refused_detail.consumer_id is null or f.consumer_id = refused_detail.consumer_id)
+  order by f.refused_at desc, f.id desc
+  limit 1;
+  return eve.refusal_json(v_newest) || jsonb_build_object(
+    'metadata', null, 'tries', jsonb_build_array(), 'running', null, 'capture', null, 'answer_kept', false,
+    'refusals', (
+      select jsonb_agg(
+        jsonb_build_object(
+          'at', f.refused_at, 'attempt', f.attempt, 'model', f.model, 'error_code', f.code, 'limit', f.limit_name,
+          'retry_after_ms', f.retry_after_ms
+        )
+        order by f.refused_at, f.id
+      )
+      from (
+        select *
+        from eve.refusals r
+        where r.request_id = refused_detail.request_id and r.consumer_id is not distinct from v_newest.consumer_id
+        order by r.refused_at desc
+        limit 100
+      ) f
+    )
+  );
+end;
+$$;
 
 create or replace function public.eve_request_detail(
   request_no bigint default null, request_id text default null, consumer text default null
@@ -563,7 +635,11 @@ begin
     from jsonb_array_elements(
       public.eve_request_search(request_id => eve_request_detail.request_id, consumer => eve_request_detail.consumer)
         -> 'requests'
-    ) one;
+    ) one
+    where one ->> 'request_no' is not null;
+    if v_found is null then
+      return eve.refused_detail(eve_request_detail.request_id, v_consumer_id);
+    end if;
     if cardinality(v_found) > 1 then
       raise exception 'request_id % was used by several consumers: give consumer, or one of the numbers %',
         eve_request_detail.request_id, array_to_string(v_found, ', ') using errcode = 'EV400';
@@ -639,7 +715,7 @@ begin
   );
 end;
 $$;
-comment on function public.eve_request_detail is 'One request with all its attempts, waits, refusals, who is to blame, and what was captured of it.';
+comment on function public.eve_request_detail is 'One request with all its attempts, waits, refusals, who is to blame, and what was captured of it; or, by its request_id, one that was refused, with its refusals.';
 
 -- What has ended or was refused since the cursor, the oldest first; without a cursor the last few. Cheap enough to be asked
 -- every second: it reads what was numbered lately and nothing else. Rows become visible a moment after the time that they
@@ -1265,7 +1341,7 @@ begin
     where (
       p.pronamespace = 'eve'::regnamespace
       and p.proname in (
-        'blame_of', 'consumer_id_of', 'key_id_of', 'request_json', 'as_request', 'refusal_json',
+        'blame_of', 'consumer_id_of', 'key_id_of', 'request_json', 'as_request', 'refusal_json', 'refused_detail',
         'request_no_after', 'refusal_no_after', 'limit_of', 'platform_facts', 'alert_json'
       )
     ) or (

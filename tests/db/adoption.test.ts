@@ -43,7 +43,8 @@ const HISTORIES: History[] = [
     archived: {
       google_ai_api_keys: 1,
       google_ai_model_limits: 1,
-      google_ai_usage_counters: 7,
+      // Three of them had no day.
+      google_ai_usage_counters: 10,
       token_usage: 1,
     },
   },
@@ -53,6 +54,8 @@ const HISTORIES: History[] = [
     changed: [
       "table public.token_usage column at default timezone('utc'::text, now())",
     ],
+    // Without a day.
+    archived: { google_ai_usage_counters: 2 },
   },
   {
     name: "both_times",
@@ -571,6 +574,60 @@ async function say(sql: postgres.Sql, said: string[]): Promise<Answer[]> {
   });
   return answers;
 }
+
+test("a day that was missing is filled in, and the row as it was is kept", async () => {
+  const database = await cloneDatabase("platform");
+  try {
+    await database.sql.unsafe(await fixture("exact.sql")).simple();
+    await database.sql.unsafe(
+      "alter table public.google_ai_usage_counters alter column day_bucket drop not null",
+    );
+    await database.sql`
+      insert into public.google_ai_usage_counters (api_key_id, model, minute_bucket, day_bucket, rpm_used)
+      values (${KEY}, 'without a day', '2026-05-02 03:00+00', null, 4)`;
+    const [before] = await database.sql`
+      select to_jsonb(c) as row from public.google_ai_usage_counters c where model = 'without a day'`;
+    await migrate(database.sql);
+    const copies = () =>
+      database
+        .sql`select reason, original from eve.adopted_rows where source_table = 'google_ai_usage_counters'`;
+    expect(await copies()).toEqual([{
+      reason: "had no day_bucket, and got that of its minute",
+      original: before!.row,
+    }]);
+    expect(
+      await database.sql`
+        select day_bucket::text from public.google_ai_usage_counters where model = 'without a day'`,
+    ).toEqual([{ day_bucket: "2026-05-01" }]);
+    await migrate(database.sql);
+    expect(await copies()).toHaveLength(1);
+  } finally {
+    await database.drop();
+  }
+});
+
+test("what adoption warns of can be read afterwards, by whoever saw nothing of it go by", async () => {
+  const database = await cloneDatabase("platform");
+  const notices: string[] = [];
+  const sql = postgres(database.url, { max: 1, onnotice: ({ message }) => void notices.push(message!) });
+  try {
+    await sql.unsafe(await fixture("doubles.sql")).simple();
+    await sql.unsafe("alter table public.google_ai_model_limits add column tier text not null default 'x'")
+      .simple();
+    await sql.unsafe("alter table public.google_ai_model_limits alter column tier drop default").simple();
+    await sql.unsafe("update public.google_ai_model_limits set rpm = -1").simple();
+    await migrate(sql);
+    const kept = (await sql`select message from eve.adoption_warnings order by id`).map((row) => row.message);
+    expect(kept.length).toBeGreaterThanOrEqual(4);
+    expect(kept).toEqual(notices.filter((notice) => notice.startsWith("adoption:")));
+    await migrate(sql);
+    expect((await sql`select message from eve.adoption_warnings order by id`).map((row) => row.message))
+      .toEqual(kept);
+  } finally {
+    await sql.end();
+    await database.drop();
+  }
+});
 
 const ROLLED_BACK = new Error("rolled back on purpose");
 

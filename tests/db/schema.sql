@@ -46,9 +46,19 @@ create table eve.adopted_rows (
   constraint adopted_rows_pkey PRIMARY KEY (id)
 );
 alter table eve.adopted_rows enable row level security;
-comment on table eve.adopted_rows is 'Rows of hand-made tables as they were before adoption merged them, gave them another id or pointed them elsewhere.';
+comment on table eve.adopted_rows is 'Rows of hand-made tables as they were before adoption merged them, gave them another id, filled in their day or pointed them elsewhere.';
 comment on column eve.adopted_rows.source_table is 'Name of the table, without its schema.';
 comment on column eve.adopted_rows.original is 'The row as to_jsonb showed it.';
+
+create table eve.adoption_warnings (
+  id bigint not null generated always as identity,
+  message text not null,
+  warned_at timestamp with time zone not null default now(),
+  constraint adoption_warnings_message_key UNIQUE (message),
+  constraint adoption_warnings_pkey PRIMARY KEY (id)
+);
+alter table eve.adoption_warnings enable row level security;
+comment on table eve.adoption_warnings is 'What adoption warned of: `supabase db push` shows no warnings, `npm run deploy` reads them here.';
 
 create table eve.alert_deliveries (
   id bigint not null generated always as identity,
@@ -149,6 +159,17 @@ comment on column eve.attempts.tokens_booked is 'Input tokens reserved; input_to
 comment on column eve.attempts.usage_estimated is 'True where upstream did not say what it counted.';
 comment on column eve.attempts.dispatched is 'False: upstream was never called, and the start was given back.';
 comment on column eve.attempts.latency_ms is 'From the call to upstream until its answer had come whole.';
+
+create table eve.bad_requests (
+  minute timestamp with time zone not null,
+  code text not null,
+  subject text not null,
+  times bigint not null,
+  constraint bad_requests_pkey PRIMARY KEY (minute, code, subject)
+);
+alter table eve.bad_requests enable row level security;
+comment on table eve.bad_requests is 'Requests that were refused for what they are (400, 404, 405, 408, 413), by minute, code and consumer.';
+comment on column eve.bad_requests.subject is 'The consumer''s name; project: the project''s own key; empty: nobody had been recognised yet.';
 
 create table eve.captures (
   request_no bigint not null,
@@ -618,6 +639,7 @@ create table eve.refusals (
 );
 alter table eve.refusals enable row level security;
 CREATE INDEX refusals_refused_at_idx ON eve.refusals USING brin (refused_at) WITH (autosummarize='on');
+CREATE INDEX refusals_request_id_idx ON eve.refusals USING hash (request_id);
 comment on table eve.refusals is 'Audit: every reservation that was refused, why, and when it may come back.';
 comment on column eve.refusals.limit_name is 'Which limit stood in the way: rpm, tpm, rpd, queue, blocked, or a budget.';
 comment on column eve.refusals.tokens is 'Estimated input tokens, before the model''s factor.';
@@ -1784,6 +1806,13 @@ create function eve.refuse_wrong(place text, code text, key_id text, address tex
   security invoker
   set search_path="";
 
+create function eve.refused_detail(request_id text, consumer_id uuid)
+  returns jsonb
+  language plpgsql
+  stable
+  security invoker
+  set search_path="" set enable_seqscan=off set jit=off;
+
 create function eve.report_of(day date)
   returns jsonb
   language plpgsql
@@ -2084,6 +2113,19 @@ create function public.eve_authenticate_consumer(
   set search_path="";
 comment on function public.eve_authenticate_consumer is 'Who holds a secret, told by its id and its proof. A refusal is counted in the audit.';
 
+create function public.eve_bad_requests(
+    since timestamp with time zone DEFAULT NULL::timestamp with time zone,
+    until timestamp with time zone DEFAULT NULL::timestamp with time zone,
+    consumer text DEFAULT NULL::text,
+    at_most integer DEFAULT 200
+  )
+  returns jsonb
+  language sql
+  stable
+  security invoker
+  set search_path="";
+comment on function public.eve_bad_requests is 'What was refused with 400 and the like, summed by code and consumer, the most frequent first.';
+
 create function public.eve_capture(request_no bigint, prompt jsonb, answer jsonb DEFAULT NULL::jsonb)
   returns jsonb
   language plpgsql
@@ -2158,6 +2200,14 @@ create function public.eve_consumers(name text DEFAULT NULL::text)
   security invoker
   set search_path="";
 comment on function public.eve_consumers is 'All consumers, or the one of that name.';
+
+create function public.eve_count_bad_requests(counts jsonb)
+  returns jsonb
+  language plpgsql
+  volatile
+  security invoker
+  set search_path="";
+comment on function public.eve_count_bad_requests is 'Adds what a function has refused with 400 and the like: a list of code, consumer_id (null: nobody was recognised) and times.';
 
 create function public.eve_doctor()
   returns jsonb
@@ -2540,7 +2590,7 @@ create function public.eve_request_detail(
   stable
   security invoker
   set search_path="";
-comment on function public.eve_request_detail is 'One request with all its attempts, waits, refusals, who is to blame, and what was captured of it.';
+comment on function public.eve_request_detail is 'One request with all its attempts, waits, refusals, who is to blame, and what was captured of it; or, by its request_id, one that was refused, with its refusals.';
 
 create function public.eve_request_search(
     request_id text DEFAULT NULL::text,
@@ -2559,7 +2609,7 @@ create function public.eve_request_search(
   stable
   security invoker
   set search_path="" set enable_seqscan=off set enable_bitmapscan=off set jit=off;
-comment on function public.eve_request_search is 'Requests that run or have ended, the newest first, or refusals (outcome refused). A page and where the next one begins; a call looks at 100,000 rows at most, so a page may be empty and not the last.';
+comment on function public.eve_request_search is 'Requests that run or have ended, the newest first, or refusals (outcome refused, or by their request_id). A page and where the next one begins; a call looks at 100,000 rows at most, so a page may be empty and not the last.';
 
 create function public.eve_reserve(
     request_id text,

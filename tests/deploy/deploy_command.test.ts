@@ -29,6 +29,8 @@ beforeAll(async () => {
     query: (sql) => database.sql.unsafe(sql),
   });
   account = await cliAccount(api, folder.path);
+  // But somebody has made one of its tables by hand, with a column that the gateway does not know.
+  await database.sql.unsafe("create table public.token_usage (id bigint, user_id text not null)");
   await Deno.writeTextFile(`${folder.path}/keys.env`, `GOOGLE_API_KEY_ONE=${VALUE}\n`);
 });
 
@@ -86,6 +88,9 @@ test("from an empty project to a deployed gateway, and once more over it", async
   expect(first.out).toContain("GOOGLE_API_KEY_ONE (new)");
   expect(first.out).toContain("llm-invoke (new)");
   expect(await migrated()).toBe(true);
+  expect(first.out).toContain(
+    "Warning: adoption: column user_id of public.token_usage may be null from now on, since the gateway cannot know its value",
+  );
   expect(Object.fromEntries(api.secrets)).toEqual({ GOOGLE_API_KEY_ONE: VALUE });
   expect(api.functions.get("llm-invoke")).toMatchObject({
     version: 1,
@@ -110,6 +115,7 @@ test("from an empty project to a deployed gateway, and once more over it", async
   const second = await npmRunDeploy(["--db-url", databaseAddress(), "--secrets-file", "keys.env", "--yes"]);
   expect(second.code).toBe(1);
   expect(second.out).toContain("1. Database: up to date.");
+  expect(second.out).not.toContain("adoption:");
   expect(second.out).toContain("GOOGLE_API_KEY_ONE (replaces the one there)");
   expect(second.out).toContain("llm-invoke (replaces version 1)");
   expect(second.out).toContain("Key second is read from the secret GOOGLE_API_KEY_TWO");

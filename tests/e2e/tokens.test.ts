@@ -413,6 +413,25 @@ test("a kept answer goes to tokens of its scope: not to one without the model, n
   }
 });
 
+test("requests that make no sense are counted, by code and by who sent them", async () => {
+  const send = async (headers: Record<string, string>, path = "", body = "{") => {
+    const response = await fetch(`${FUNCTIONS()}/llm-invoke${path}`, { method: "POST", headers, body });
+    await response.body?.cancel();
+    return response.status;
+  };
+  for (let n = 0; n < 3; n++) expect(await send({ apikey: service })).toBe(400);
+  expect(await send({ apikey: stack.keys.secret }, "", "{}")).toBe(400);
+  expect(await send({}, "/v2/nothing")).toBe(404);
+  await expect.poll(
+    async () =>
+      (await sql`select code, subject, sum(times)::int as times from eve.bad_requests group by 1, 2`)
+        .map(({ code, subject, times }) => `${code} ${subject} ${times}`),
+    { timeout: 10_000 },
+  ).toEqual(
+    expect.arrayContaining(["invalid_json bot 3", "invalid_request project 1", "not_found  1"]),
+  );
+});
+
 describe("wrong secrets from all over an IPv6 /64", () => {
   /** Each from an address of its own, as the platform's proxy would tell it. */
   const guesses = async (guess: (from: Record<string, string>) => Promise<number>) => {

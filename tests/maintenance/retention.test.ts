@@ -71,6 +71,11 @@ describe("every table", () => {
        values (now() - interval '31 days', 'p', 'c', 'a', ''), (now() - interval '29 days', 'p', 'c', 'a', '')`,
     ],
     [
+      "eve.bad_requests",
+      `insert into eve.bad_requests (minute, code, subject, times)
+       values (now() - interval '31 days', 'c', '', 1), (now() - interval '29 days', 'c', '', 1)`,
+    ],
+    [
       "eve.issue_windows",
       `insert into eve.issue_windows (subject, minute, used, used_before)
        select s, extract(epoch from now() - age) / 60, 1, 1 from (values ('a', interval '2 hours'), ('b', interval '1 minute')) v (s, age)`,

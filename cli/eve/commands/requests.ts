@@ -4,18 +4,20 @@ import type { Connection } from "../connection.ts";
 import { misuse } from "../failure.ts";
 import { readInstant } from "../period.ts";
 import { requestBlock, requestTable } from "../request_lines.ts";
-import { count, dim } from "../table.ts";
+import { count, dim, exactly, table } from "../table.ts";
 import { readChoice, readNumber } from "../values.ts";
 
 const BY_DEFAULT = 20;
 const AT_MOST = 1_000;
+const ERRORS_SINCE = "24h";
 
 export const requestCommands: Command[] = [
   {
     name: "requests list",
     summary: "search the requests that run, have ended or were refused; the newest first",
     about:
-      "Times are the database's. Without --outcome, refusals are left out: ask for them with --outcome refused.",
+      "Times are the database's. Without --outcome, refusals are left out, unless --id names one: ask for them with\n" +
+      "--outcome refused.",
     arguments: [],
     options: {
       id: { value: "REQUEST_ID", help: "the request_id that the caller gave or was given" },
@@ -50,6 +52,7 @@ export const requestCommands: Command[] = [
   {
     name: "requests show",
     summary: "one request with all its attempts, waits, who is to blame, and captured text",
+    about: "By its request_id also one that was refused: why, by which limit, and when.",
     arguments: ["ID"],
     options: { consumer: { value: "NAME", help: "whose request it is, if several used the same id" } },
     examples: ["requests show 1204", "requests show 5d81283a-e5e1-45df-aa1e-b70c09cdec54"],
@@ -61,6 +64,39 @@ export const requestCommands: Command[] = [
         ? await reading.request({ requestNo: Number(id.replace("#", "")) })
         : await reading.request({ requestId: id, consumer: given.option("consumer") });
       return { json: found, text: requestBlock(found) };
+    },
+  },
+  {
+    name: "requests errors",
+    summary: "what was refused for what it is (400, 404, 405, 408, 413), counted by code and consumer",
+    about: "Such requests are in no list: only their number is kept, by the minute, for 30 days.",
+    arguments: [],
+    options: {
+      consumer: { value: "NAME", help: "of this consumer; project is the project's own key" },
+      since: { value: "TIME", help: `30m, 24h, 7d, today; ${ERRORS_SINCE} by default` },
+      until: { value: "TIME", help: "likewise" },
+    },
+    examples: ["requests errors", "requests errors --consumer kaggle --since 7d --json"],
+    async run(given, { connect }) {
+      const { reading } = connect();
+      const clock = await reading.now();
+      const until = given.option("until");
+      const errors = await reading.badRequests({
+        consumer: given.option("consumer"),
+        since: readInstant("since", given.option("since") ?? ERRORS_SINCE, clock),
+        until: until === undefined ? undefined : readInstant("until", until, clock),
+      });
+      const text = errors.length === 0 ? "There were none." : table(
+        ["code", "consumer", "times>", "first", "last"],
+        errors.map((one) => [
+          one.code,
+          one.consumer ?? dim("not recognised"),
+          count(one.times),
+          exactly(one.first_at).slice(0, 16),
+          exactly(one.last_at).slice(0, 16),
+        ]),
+      );
+      return { json: { errors }, text };
     },
   },
 ];

@@ -4,6 +4,7 @@ import { createEntrance } from "../../../shared/doors/entrance.ts";
 import { geminiDoor } from "../../../shared/doors/gemini.ts";
 import { nativeDoor } from "../../../shared/doors/native.ts";
 import { openaiDoor } from "../../../shared/doors/openai.ts";
+import { badRequestCounter } from "../../../shared/gateway/bad_requests.ts";
 import { edgeBackground as background } from "../../../shared/gateway/background.ts";
 import { createJobDesk } from "../../../shared/gateway/job_desk.ts";
 import { createGateway } from "../../../shared/gateway/invoke.ts";
@@ -11,6 +12,7 @@ import { environmentSecrets } from "../../../shared/gateway/secrets.ts";
 import { readSettings } from "../../../shared/gateway/settings.ts";
 import type { Endpoint } from "../../../shared/http/pinned_get.ts";
 import { identify } from "../../../shared/identity/identify.ts";
+import { countBadRequests } from "../../../shared/ledger/bad_requests.ts";
 import { createAccess } from "../../../shared/ledger/access.ts";
 import { directTransport } from "../../../shared/ledger/direct_transport.ts";
 import { createJobs } from "../../../shared/ledger/jobs.ts";
@@ -88,6 +90,7 @@ function open() {
     identify: (request: Request) => identify(request, { project, tokens, access, background }),
     gateway: stagedGateway(gateway, resolveStage, stages),
     maxBodyBytes,
+    noteError: badRequestCounter({ count: countBadRequests(transport), clock, background, log }),
   };
 }
 

@@ -95,6 +95,16 @@ describe("a stream at the native door", () => {
     });
   });
 
+  test("an error event has the fields of an error's body, without the name around them", async () => {
+    const error = new GatewayError("upstream_unavailable", { details: { model: "m" } });
+    const asked = { ...ASK, request_id: "event-43" };
+    const body = await (await telling(error).post(asked)).json();
+    const events = eventsOf(await (await telling(STARTED, delta("Кон"), error).post(asked)).text());
+    expect(events.at(-1)).toEqual(["error", body.error]);
+    expect(Object.keys(body)).toEqual(["error"]);
+    expect(Object.keys(body.error)).toEqual(["code", "message", "request_id", "retryable", "details"]);
+  });
+
   test("what is no answer does not end as if it were one", async () => {
     const verdict = { ok: false, code: "content_blocked", reason: "SAFETY" } as const;
     const response = await telling(STARTED, delta("Кон"), { type: "done", result: { ...RESULT, verdict } })

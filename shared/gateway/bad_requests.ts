@@ -1,0 +1,60 @@
+import type { Caller } from "../contract/caller.ts";
+import type { Clock } from "../contract/clock.ts";
+import type { GatewayError } from "../contract/gateway_error.ts";
+import type { Log } from "../contract/log.ts";
+import type { BadRequestCount, CountBadRequests } from "../ledger/bad_requests.ts";
+import type { Background } from "./background.ts";
+
+/** What is refused within this is counted with one question to the database. */
+const GATHER_MS = 1_000;
+
+/** Besides 400s: what is refused before anything else could write it down. */
+const ELSEWHERE_UNKNOWN: ReadonlySet<string> = new Set([
+  "not_found",
+  "method_not_allowed",
+  "body_timeout",
+  "body_too_large",
+]);
+
+export interface BadRequestParts {
+  count: CountBadRequests;
+  clock: Clock;
+  background: Background;
+  log: Log;
+}
+
+/**
+ * Counts requests that are refused for what they are, by code and consumer, and hands the counts over once a second. Neither
+ * waits for the database nor fails: what cannot be handed over is logged and forgotten.
+ */
+export function badRequestCounter(
+  { count, clock, background, log }: BadRequestParts,
+): (error: GatewayError, caller: Caller | null) => void {
+  let gathered = new Map<string, BadRequestCount>();
+
+  async function handOver(): Promise<void> {
+    await clock.sleep(GATHER_MS).catch(() => {});
+    const counts = [...gathered.values()];
+    gathered = new Map();
+    try {
+      await count(counts);
+    } catch (thrown) {
+      log("warn", "bad_requests_not_counted", {
+        times: counts.reduce((sum, { times }) => sum + times, 0),
+        detail: String(thrown),
+      });
+    }
+  }
+
+  return (error, caller) => {
+    if (error.status !== 400 && !ELSEWHERE_UNKNOWN.has(error.code)) return;
+    const key = `${error.code} ${caller === null ? "" : caller.consumerId ?? "project"}`;
+    const counted = gathered.get(key);
+    if (counted !== undefined) {
+      counted.times++;
+      return;
+    }
+    gathered.set(key, { code: error.code, caller, times: 1 });
+    if (gathered.size === 1) background(handOver());
+  };
+}
