@@ -336,7 +336,7 @@ begin
   for v_table in
     select c.oid::regclass as relation, c.relkind
     from pg_catalog.pg_class c
-    where c.relnamespace = 'eve'::regnamespace and c.relkind in ('r', 'S') and c.relname not like 'adopted_rows%'
+    where c.relnamespace = 'eve'::regnamespace and c.relkind in ('r', 'S') and c.relname not like 'adopt%'
   loop
     if v_table.relkind = 'r' then
       execute format('alter table %s enable row level security', v_table.relation);
