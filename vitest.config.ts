@@ -34,7 +34,7 @@ export default defineConfig({
     // Rough edges of timing show as failures, never as passes on a second try.
     retry: 0,
     projects: [
-      project("unit", ["tests/unit", "tests/emulator", "tests/observability/unit"]),
+      project("unit", ["tests/unit", "tests/emulator", "tests/observability/unit", "tests/fuzz"]),
       project("db", ["tests/db", "tests/deploy", "tests/maintenance", "tests/observability/db"], DATABASE),
       // Whole stacks: each has a database server of its own.
       project("stack", [

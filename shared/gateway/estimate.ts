@@ -99,7 +99,8 @@ function inlineTokens(
 
 function isInlineData(value: unknown): value is InlineData {
   return typeof value === "object" && value !== null && "data" in value &&
-    typeof value.data === "string";
+    typeof value.data === "string" &&
+    (!("mimeType" in value) || typeof value.mimeType === "string");
 }
 
 /** A resolution stands as its name, or as `{ level: name }` in a part. Null: none is named that is known here. */

@@ -27,7 +27,9 @@ export async function* readEvents(
   maxChars = MAX_EVENT_CHARS,
 ): AsyncGenerator<StreamPiece, void, void> {
   const reader = body.getReader();
-  const decoder = new TextDecoder();
+  // Some versions of Deno take the mark away also where a later piece begins with it.
+  const decoder = new TextDecoder("utf-8", { ignoreBOM: true });
+  let begun = false;
   // A line that is still coming, piece by piece: joined once, when its end is there.
   let pending: string[] = [];
   let pendingChars = 0;
@@ -37,7 +39,11 @@ export async function* readEvents(
   try {
     for (;;) {
       const { done, value } = await reader.read();
-      const arrived = done ? decoder.decode() : decoder.decode(value, { stream: true });
+      let arrived = done ? decoder.decode() : decoder.decode(value, { stream: true });
+      if (!begun && arrived !== "") {
+        begun = true;
+        if (arrived.startsWith("\ufeff")) arrived = arrived.slice(1);
+      }
       if (stray !== null) {
         stray = (stray + arrived).slice(0, MAX_STRAY_CHARS);
         if (done) break;

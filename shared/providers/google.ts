@@ -1,9 +1,12 @@
+import type { Answer } from "../contract/content.ts";
 import { finishReasonOf, judgeAnswer, usageOf } from "./google_answer.ts";
 import { countAtGoogle } from "./google_count.ts";
 import { embedAtGoogle } from "./google_embedding.ts";
+import { answerIn } from "./google_answer_shape.ts";
 import { GOOGLE_ORIGIN, jsonFromGoogle } from "./google_fetch.ts";
 import { streamFromGoogle } from "./google_stream.ts";
 import type { Provider, ProviderAnswer, ProviderCall } from "./provider.ts";
+import { connectionFailed } from "./upstream.ts";
 
 export interface GoogleOptions {
   /** Origin of the Gemini API; absent: Google's own. */
@@ -18,7 +21,13 @@ export function googleProvider(options: GoogleOptions = {}): Provider {
   const baseUrl = options.baseUrl ?? GOOGLE_ORIGIN;
   return {
     async generate({ prompt, ...call }: ProviderCall): Promise<ProviderAnswer> {
-      const answer = await jsonFromGoogle({ ...call, baseUrl, method: "generateContent", body: prompt });
+      const body = await jsonFromGoogle({ ...call, baseUrl, method: "generateContent", body: prompt });
+      let answer: Answer;
+      try {
+        answer = answerIn(body);
+      } catch (thrown) {
+        throw connectionFailed(thrown, call.secret);
+      }
       return {
         answer,
         verdict: judgeAnswer(answer),

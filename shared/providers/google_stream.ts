@@ -1,6 +1,7 @@
-import type { Answer, Prompt } from "../contract/content.ts";
+import type { Prompt } from "../contract/content.ts";
 import { readEvents } from "./event_stream.ts";
 import { AnswerSoFar, usageOf } from "./google_answer.ts";
+import { answerIn } from "./google_answer_shape.ts";
 import { diagnosed, errorIn } from "./google_failure.ts";
 import { type GoogleCall, postToGoogle } from "./google_fetch.ts";
 import { type ProviderChunk, type ProviderEnd, ProviderFailure } from "./provider.ts";
@@ -22,10 +23,11 @@ export async function* streamFromGoogle(
   try {
     // A body that is missing is one that ends at once.
     for await (const piece of readEvents(response.body ?? new Blob().stream())) {
-      const answer = parsedChunk(piece.text);
-      const error = errorIn(answer);
+      const chunk: unknown = JSON.parse(piece.text);
+      const error = errorIn(chunk);
       if (error !== null) throw diagnosed(error, secret);
       if (piece.kind === "stray") throw new Error("the stream lost its framing");
+      const answer = answerIn(chunk);
       soFar.add(answer);
       yield { answer, usage: usageOf(answer) };
     }
@@ -37,10 +39,4 @@ export async function* streamFromGoogle(
   // A connection that closes in an orderly way looks like the end, and is none without a reason to finish.
   if (!soFar.ended) throw connectionFailed("the stream ended before the answer did", secret);
   return { verdict: soFar.verdict(), finishReason: soFar.finishReason, usage: soFar.usage };
-}
-
-function parsedChunk(text: string): Answer {
-  const value: unknown = JSON.parse(text);
-  if (typeof value !== "object" || value === null) throw new Error("a chunk that is no object");
-  return value as Answer;
 }

@@ -7,17 +7,28 @@ const MAX_LINE_CHARS = 4 * 1024 * 1024;
  */
 export async function* readJsonLines(body: ReadableStream<Uint8Array>): AsyncGenerator<unknown, void, void> {
   const reader = body.getReader();
-  const decoder = new TextDecoder();
+  // Some versions of Deno take the mark away also where a later piece begins with it.
+  const decoder = new TextDecoder("utf-8", { ignoreBOM: true });
+  let begun = false;
   let rest = "";
+  /** Where the line end is looked for: what came before has none. */
+  let searched = 0;
   try {
     for (;;) {
       const { done, value } = await reader.read();
       rest += done ? decoder.decode() : decoder.decode(value, { stream: true });
-      for (let end = rest.indexOf("\n"); end >= 0; end = rest.indexOf("\n")) {
-        const line = rest.slice(0, end).trim();
-        rest = rest.slice(end + 1);
+      if (!begun && rest !== "") {
+        begun = true;
+        if (rest.startsWith("\ufeff")) rest = rest.slice(1);
+      }
+      let from = 0;
+      for (let end = rest.indexOf("\n", searched); end >= 0; end = rest.indexOf("\n", from)) {
+        const line = rest.slice(from, end).trim();
+        from = end + 1;
         if (line !== "") yield JSON.parse(line);
       }
+      rest = rest.slice(from);
+      searched = rest.length;
       if (rest.length > MAX_LINE_CHARS) throw new RangeError("a line that is too long");
       if (done) break;
     }

@@ -108,6 +108,12 @@ describe("estimateTokens", () => {
     expect(signed).toBeLessThan(1_100);
   });
 
+  test("a part of which nobody knows what it is counts by its words, whatever lies inside", () => {
+    for (const inlineData of [{ mimeType: 0, data: "AAAA" }, { data: 5 }, "AAAA", null]) {
+      expect(estimateTokens(promptOf({ role: "user", parts: [{ inlineData }] }))).toBeGreaterThan(0);
+    }
+  });
+
   test("is a whole number of at least 1, of strange prompts too", () => {
     for (const parts of [[], [{}], [{ text: "" }], [{ inlineData: {} }], [{ fileData: { fileUri: "x" } }]]) {
       const tokens = estimateTokens({ contents: [{ parts }] });

@@ -28,6 +28,12 @@ describe("events are read out of the bytes", () => {
   const WHOLE = 'data: {"a":"Привет"}\r\n\r\ndata: {"b":2}\r\n\r\n';
   const EXPECTED = data('{"a":"Привет"}', '{"b":2}');
 
+  test("with the byte order mark where it is text, wherever the cut is; the one at the beginning is none", async () => {
+    const mark = "\ufeff";
+    expect(await piecesOf([mark, `data: a`, `${mark}b\n\n`])).toEqual(data(`a${mark}b`));
+    expect(await piecesOf([`${mark}data: a${mark}b\n\n`])).toEqual(data(`a${mark}b`));
+  });
+
   test("wherever the network cuts them", async () => {
     const bytes = new TextEncoder().encode(WHOLE);
     for (let cut = 0; cut <= bytes.length; cut++) {

@@ -213,3 +213,28 @@ describe("abort", () => {
     await dropped.promise;
   });
 });
+
+test.each([
+  { candidates: 5 },
+  { candidates: null },
+  { candidates: [null] },
+  { candidates: [{ content: [], finishReason: "STOP" }] },
+  { candidates: [{ content: { parts: [null] } }] },
+  { candidates: [{ content: { parts: [{ text: 5 }] } }] },
+  { candidates: [{ finishReason: 1 }] },
+  { promptFeedback: "SAFETY" },
+  { usageMetadata: 5 },
+])("an answer of another form is upstream's failure, whole or as a chunk: %j", async (answer) => {
+  const upstreams = { code: "upstream_unavailable", retryable: true };
+  const whole = upstream(() => Response.json(answer));
+  expect((await failureAt(whole)).diagnosis).toMatchObject(upstreams);
+  const chunked = upstream(() => new Response(`data: ${JSON.stringify(answer)}\n\n`));
+  const { signal } = new AbortController();
+  const pieces = googleProvider({ baseUrl: chunked }).stream({
+    model: "m",
+    secret: SECRET,
+    prompt: PROMPT,
+    signal,
+  });
+  await expect(pieces.next()).rejects.toMatchObject({ diagnosis: upstreams });
+});

@@ -1,0 +1,280 @@
+/** Requests and answers as they should be, with as many fields as there are: what is spoilt starts here. */
+
+const SCHEMA = {
+  type: "object",
+  properties: {
+    title: { type: "string", pattern: "^\\w+$", minLength: 1 },
+    when: { anyOf: [{ type: "string", format: "date-time" }, { type: "null" }] },
+    tags: { type: "array", items: { $ref: "#/$defs/tag" }, maxItems: 3, uniqueItems: true },
+    price: { type: "number", minimum: 0, multipleOf: 0.5 },
+  },
+  required: ["title"],
+  additionalProperties: false,
+  $defs: { tag: { enum: ["a", "b"] } },
+};
+const GEMINI_SCHEMA = {
+  type: "OBJECT",
+  properties: { title: { type: "STRING", nullable: true }, room: { type: "INTEGER", enum: ["1", "2"] } },
+  propertyOrdering: ["title"],
+};
+const MODEL = "gemma-4-31b-it";
+const PNG = "iVBORw0KGgo=";
+const DECLARATION = { name: "find", description: "Finds.", parameters: SCHEMA };
+
+export const NATIVE = [
+  { model: MODEL, prompt: "Hello" },
+  { model: [MODEL, "other"], prompt: "Hello", response_schema: SCHEMA, schema_repair: true, mode: "no_wait" },
+  {
+    model: MODEL,
+    messages: [{ role: "system", content: "Be brief." }, {
+      role: "user",
+      content: [{ text: "Hello" }, { inline_data: { mime_type: "image/png", data: PNG } }],
+    }],
+    generation: {
+      temperature: 0.5,
+      top_p: 0.9,
+      top_k: 3,
+      max_output_tokens: 9,
+      stop: ["#"],
+      seed: 1,
+      thinking_level: "LOW",
+      responseJsonSchema: SCHEMA,
+    },
+    tools: [{ functionDeclarations: [DECLARATION] }],
+    tool_config: { functionCallingConfig: { mode: "ANY", allowedFunctionNames: ["find"] } },
+    max_wait_ms: 100,
+    class: "batch",
+    request_id: "id-1",
+    capture: true,
+    metadata: { a: 1 },
+  },
+  {
+    model: MODEL,
+    contents: [{ role: "user", parts: [{ text: "Hello" }] }],
+    system: "Be brief.",
+    stream: true,
+  },
+  { stage: "POEM", prompt: "Hello" },
+];
+
+export const CHAT = [
+  { model: MODEL, messages: [{ role: "user", content: "Hello" }] },
+  {
+    model: MODEL,
+    messages: [
+      { role: "developer", content: "Be brief." },
+      {
+        role: "user",
+        name: "ann",
+        content: [{ type: "text", text: "Hello" }, {
+          type: "image_url",
+          image_url: { url: `data:image/png;base64,${PNG}`, detail: "low" },
+        }, { type: "image_url", image_url: { url: "https://example.com/a.png" } }],
+      },
+      {
+        role: "assistant",
+        content: null,
+        tool_calls: [{ id: "call_1", type: "function", function: { name: "find", arguments: '{"a":1}' } }],
+      },
+      { role: "tool", tool_call_id: "call_1", content: "{}" },
+    ],
+    tools: [{ type: "function", function: { ...DECLARATION, strict: true } }],
+    tool_choice: { type: "function", function: { name: "find" } },
+    parallel_tool_calls: false,
+    response_format: { type: "json_schema", json_schema: { name: "event", strict: true, schema: SCHEMA } },
+    temperature: 1,
+    top_p: 1,
+    n: 1,
+    stop: "#",
+    seed: 1,
+    max_completion_tokens: 9,
+    reasoning_effort: "low",
+    user: "u",
+    metadata: { a: "b" },
+  },
+  {
+    model: MODEL,
+    messages: [{ role: "user", content: "Hello" }],
+    stream: true,
+    stream_options: { include_usage: true },
+    response_format: { type: "json_object" },
+    extra_body: { google: { thinking_config: { thinking_budget: 1, include_thoughts: true } } },
+  },
+];
+
+export const RESPONSES = [
+  { model: MODEL, input: "Hello" },
+  {
+    model: MODEL,
+    instructions: "Be brief.",
+    input: [
+      {
+        role: "user",
+        content: [{ type: "input_text", text: "Hello" }, {
+          type: "input_image",
+          image_url: `data:image/png;base64,${PNG}`,
+        }],
+      },
+      { type: "function_call", call_id: "c", name: "find", arguments: "{}" },
+      { type: "function_call_output", call_id: "c", output: "{}" },
+      { type: "reasoning", id: "r" },
+    ],
+    tools: [{ type: "function", ...DECLARATION, strict: true }],
+    tool_choice: "auto",
+    text: { format: { type: "json_schema", name: "event", strict: true, schema: SCHEMA } },
+    reasoning: { effort: "low" },
+    max_output_tokens: 9,
+    store: false,
+  },
+  { model: MODEL, input: "Hello", stream: true },
+];
+
+export const OPENAI_EMBEDDINGS = [
+  { model: "gemini-embedding-001", input: "Hello", encoding_format: "base64", dimensions: 8 },
+  { model: "gemini-embedding-001", input: ["a", "b"], user: "u" },
+];
+
+const CONTENTS = [{
+  role: "user",
+  parts: [{ text: "Hello" }, { inlineData: { mimeType: "image/png", data: PNG } }],
+}];
+export const GENERATE = [
+  { contents: CONTENTS },
+  {
+    contents: { role: "user", parts: { text: "Hello" } },
+    system_instruction: { parts: [{ text: "Be brief." }] },
+    tools: { function_declarations: [DECLARATION] },
+    tool_config: { function_calling_config: { mode: "ANY" } },
+    safety_settings: [{ category: "HARM_CATEGORY_HARASSMENT", threshold: "BLOCK_NONE" }],
+    generation_config: {
+      response_mime_type: "application/json",
+      response_schema: GEMINI_SCHEMA,
+      thinking_config: { thinking_level: "LOW" },
+    },
+  },
+  {
+    contents: CONTENTS,
+    generationConfig: { responseMimeType: "application/json", responseJsonSchema: SCHEMA },
+  },
+  { generateContentRequest: { model: `models/${MODEL}`, contents: CONTENTS } },
+];
+
+export const GEMINI_EMBEDDINGS = [
+  { content: { parts: [{ text: "Hello" }] }, taskType: "RETRIEVAL_QUERY", outputDimensionality: 8 },
+  { requests: [{ model: "models/gemini-embedding-001", content: { parts: [{ text: "Hello" }] } }] },
+];
+
+export const TOKEN_REQUESTS = [
+  {
+    grant_type: "client_credentials",
+    client_secret: "sb_secret_fuzz_0123456789",
+    client_id: "notes",
+    scope: `model:${MODEL} class:batch requests:5`,
+  },
+];
+
+const USAGE = { promptTokenCount: 5, candidatesTokenCount: 2, thoughtsTokenCount: 1, totalTokenCount: 8 };
+/** Whole answers of Google's, and chunks of its streams. */
+export const GOOGLE_ANSWERS = [
+  {
+    candidates: [{
+      content: {
+        role: "model",
+        parts: [{ text: "Hm", thought: true }, { text: '{"title":"a"}', thoughtSignature: "AA==" }],
+      },
+      finishReason: "STOP",
+      index: 0,
+      safetyRatings: [{ category: "HARM_CATEGORY_HARASSMENT", probability: "LOW" }],
+    }],
+    usageMetadata: USAGE,
+    modelVersion: MODEL,
+  },
+  {
+    candidates: [{
+      content: { parts: [{ functionCall: { name: "find", args: { a: 1 }, id: "c" } }] },
+      finishReason: "STOP",
+    }],
+  },
+  { candidates: [{ finishReason: "MAX_TOKENS" }], usageMetadata: USAGE },
+  { promptFeedback: { blockReason: "SAFETY" } },
+  { candidates: [] },
+  { embedding: { values: [1, 0] }, embeddings: [{ values: [1] }], totalTokens: 3, usageMetadata: USAGE },
+];
+
+export const OPENAI_ANSWERS = [
+  {
+    choices: [{
+      index: 0,
+      message: {
+        role: "assistant",
+        content: "Hello",
+        reasoning_content: "Hm",
+        tool_calls: [{ id: "c", type: "function", function: { name: "find", arguments: "{}" } }],
+      },
+      delta: {
+        role: "assistant",
+        content: "Hello",
+        tool_calls: [{ index: 0, id: "c", function: { name: "find", arguments: "{" } }],
+      },
+      finish_reason: "stop",
+    }],
+    usage: {
+      prompt_tokens: 5,
+      completion_tokens: 2,
+      total_tokens: 7,
+      completion_tokens_details: { reasoning_tokens: 1 },
+    },
+  },
+  {
+    choices: [{
+      index: 0,
+      delta: { function_call: { name: "find", arguments: { a: 1 } } },
+      message: { refusal: "No." },
+      finish_reason: "function_call",
+    }],
+  },
+  { choices: [{ index: 0, delta: {}, finish_reason: "content_filter" }] },
+  { access_token: "access", expires_at: 9e15, data: [{ id: "m", embedding: [1, 0] }] },
+];
+
+export const YANDEX_ANSWERS = [
+  {
+    result: {
+      alternatives: [{
+        message: {
+          role: "assistant",
+          text: "Hello",
+          toolCallList: { toolCalls: [{ functionCall: { name: "find", arguments: { a: 1 } } }] },
+        },
+        status: "ALTERNATIVE_STATUS_FINAL",
+      }],
+      usage: {
+        inputTextTokens: "5",
+        completionTokens: "2",
+        totalTokens: "7",
+        completionTokensDetails: { reasoningTokens: "1" },
+      },
+      modelVersion: "1",
+    },
+  },
+  { result: { alternatives: [{ message: { text: "" }, status: "ALTERNATIVE_STATUS_CONTENT_FILTER" }] } },
+];
+
+/** Errors of upstreams. */
+export const ERROR_BODIES = [
+  {
+    error: {
+      code: 429,
+      message: "Quota exceeded",
+      status: "RESOURCE_EXHAUSTED",
+      details: [{
+        "@type": "type.googleapis.com/google.rpc.QuotaFailure",
+        violations: [{ quotaId: "GenerateRequestsPerDayPerProjectPerModel", quotaValue: "5" }],
+      }, { "@type": "type.googleapis.com/google.rpc.RetryInfo", retryDelay: "3s" }],
+    },
+  },
+  { error: { message: "Invalid", type: "invalid_request_error", param: null, code: "invalid_api_key" } },
+  { error: { grpcCode: 16, httpCode: 401, message: "no", httpStatus: "Unauthorized" } },
+  [{ error: { code: 400, message: "API key not valid", status: "INVALID_ARGUMENT" } }],
+  { message: "no", status: 401 },
+];
