@@ -403,6 +403,20 @@ class EveGateway:
                 retryable=True,
             ) from problem
 
+    @property
+    def url(self) -> str:
+        """The gateway's address, as Google's packages take it; with ``/openai/v1`` behind it, as OpenAI's does."""
+        return f"{self._base}/llm-invoke"
+
+    def token(self) -> str:
+        """What another package takes as its key: a service's secret, or a token that ends by itself. It is renewed here,
+        so ask again where a package keeps it for long.
+
+        Raises:
+            EveError: it cannot be had.
+        """
+        return self._credential()
+
     def _credential(self) -> str:
         """The service's own key, or a notebook's token that is valid for a while yet."""
         if not self._secret.startswith("eve_notebook_"):

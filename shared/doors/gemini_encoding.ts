@@ -1,3 +1,4 @@
+import type { Answer, Candidate } from "../contract/content.ts";
 import { withNumericEnums } from "./gemini_enums.ts";
 import { invalidRequest } from "./validated.ts";
 
@@ -5,6 +6,10 @@ import { invalidRequest } from "./validated.ts";
 export interface GeminiEncoding {
   /** True: a stream as server-sent events; false: as one JSON array, which clients made before them expect. */
   sse: boolean;
+  /**
+   * Enums as numbers. Who asks for that is google-generativeai or made like it, and knows no thoughts: it drops the mark
+   * `thought` and takes what Gemma thought for the answer's beginning, so that no JSON can be read. It gets none.
+   */
   numericEnums: boolean;
 }
 
@@ -24,5 +29,28 @@ export function geminiEncoding(url: string): GeminiEncoding {
 
 /** A body as its client wants it. */
 export function encoded<Body>(body: Body, { numericEnums }: GeminiEncoding): Body {
-  return numericEnums ? withNumericEnums(body) : body;
+  return numericEnums ? withNumericEnums(withoutThoughts(body as Answer) as Body) : body;
+}
+
+/** Whether nothing of a chunk is left for this client: it held thoughts alone. */
+export function isSkipped(chunk: Answer, { numericEnums }: GeminiEncoding): boolean {
+  return numericEnums && chunk.promptFeedback === undefined && (chunk.candidates ?? []).length > 0 &&
+    chunk.candidates!.every((each) => each.finishReason === undefined && thinksOnly(each));
+}
+
+function thinksOnly({ content }: Candidate): boolean {
+  const parts = content?.parts ?? [];
+  return parts.length > 0 && parts.every((part) => part.thought === true);
+}
+
+function withoutThoughts(body: Answer): Answer {
+  if (body.candidates === undefined) return body;
+  const candidates = body.candidates.map((each): Candidate => {
+    const { content } = each;
+    if (content?.parts === undefined) return each;
+    // A text of nothing: this client throws where it asks for the text of a chunk without parts.
+    const parts = thinksOnly(each) ? [{ text: "" }] : content.parts.filter((part) => part.thought !== true);
+    return { ...each, content: { ...content, parts } };
+  });
+  return { ...body, candidates };
 }

@@ -5,7 +5,7 @@ import type { Limits } from "../contract/limits.ts";
 import type { GatewayResult } from "../contract/result.ts";
 import { streamedResponse } from "../http/streamed_response.ts";
 import { resultHeaders, servedHeaders, silentlyEmpty } from "./gemini_answer.ts";
-import { encoded, type GeminiEncoding } from "./gemini_encoding.ts";
+import { encoded, type GeminiEncoding, isSkipped } from "./gemini_encoding.ts";
 import { geminiError } from "./gemini_error.ts";
 
 export interface GeminiStreamOptions {
@@ -26,7 +26,7 @@ export async function streamGemini(
   events: AsyncIterable<GatewayEvent>,
   { model, requestId, encoding }: GeminiStreamOptions,
 ): Promise<Response> {
-  const chunks = new Chunks(events);
+  const chunks = new Chunks(events, encoding);
   const framing = encoding.sse ? EVENTS : ARRAY;
   const bytes = new TextEncoder();
   let sent = 0;
@@ -46,7 +46,10 @@ export async function streamGemini(
         text = JSON.stringify(encoded(chunk, encoding));
       } catch (thrown) {
         const error = JSON.stringify(geminiError(asGatewayError(thrown), requestId));
-        controller.enqueue(bytes.encode(framing.frame(error, sent) + framing.end));
+        // google-generativeai passes over an error among the chunks, and would take the half for the whole. Over an array
+        // without an end it raises "Unfinished stream", with this frame.
+        const end = encoding.numericEnums ? "" : framing.end;
+        controller.enqueue(bytes.encode(framing.frame(error, sent) + end));
         return controller.close();
       }
       controller.enqueue(bytes.encode(framing.frame(text, sent++)));
@@ -80,11 +83,13 @@ const ARRAY: Framing = {
 /** The answers among a call's events, and what the other events told. */
 class Chunks {
   readonly #events: AsyncIterator<GatewayEvent>;
+  readonly #encoding: GeminiEncoding;
   #started: { model: string; limits: Limits | null } | null = null;
   #result: GatewayResult | null = null;
   #some = false;
 
-  constructor(events: AsyncIterable<GatewayEvent>) {
+  constructor(events: AsyncIterable<GatewayEvent>, encoding: GeminiEncoding) {
+    this.#encoding = encoding;
     this.#events = events[Symbol.asyncIterator]();
   }
 
@@ -97,7 +102,7 @@ class Chunks {
       if (event.type === "started") this.#started = event;
       if (event.type === "done") this.#result = event.result;
       const chunk = event.type === "delta" ? event.chunk : this.#replay();
-      if (chunk !== null) {
+      if (chunk !== null && !isSkipped(chunk, this.#encoding)) {
         this.#some = true;
         return chunk;
       }

@@ -13,9 +13,9 @@ export interface Ran {
 /** Debian's own stands apart: it is the one that sees Debian's packages. */
 const PYTHONS = ["python3", "/usr/bin/python3"];
 
-/** The first Python that can run this statement; undefined if there is none. */
-export function pythonThat(statement: string): string | undefined {
-  return PYTHONS.find((python) => {
+/** The first Python that can run this statement, `preferred` before others; undefined if there is none. */
+export function pythonThat(statement: string, preferred: string[] = []): string | undefined {
+  return [...preferred, ...PYTHONS].find((python) => {
     try {
       const args = ["-c", statement];
       return new Deno.Command(python, { args, stdout: "null", stderr: "null" }).outputSync().success;

@@ -91,6 +91,17 @@ describe("enums as numbers", () => {
     });
   });
 
+  test("what a model thought is left out: these clients take it for text", () => {
+    const parts = [{ text: "Hmm", thought: true }, { text: "4" }];
+    expect(numbers({ candidates: [{ content: { parts }, finishReason: "STOP" }] })).toEqual({
+      candidates: [{ content: { parts: [{ text: "4" }] }, finishReason: 1 }],
+    });
+    const thoughts = [{ text: "Hmm", thought: true }];
+    expect(numbers({ candidates: [{ content: { parts: thoughts }, finishReason: "MAX_TOKENS" }] })).toEqual({
+      candidates: [{ content: { parts: [{ text: "" }] }, finishReason: 2 }],
+    });
+  });
+
   test("only for who asks", () => {
     const body = { candidates: [{ finishReason: "STOP" }] };
     expect(encoded(body, { sse: false, numericEnums: false })).toBe(body);

@@ -102,6 +102,25 @@ describe("what fails", () => {
     ]);
   });
 
+  test("later leaves an array without an end where the client would pass over it", async () => {
+    const response = await streamGemini(events(started, delta("a"), overloaded), {
+      ...OPTIONS,
+      encoding: { sse: false, numericEnums: true },
+    });
+    const text = await response.text();
+    expect(() => JSON.parse(text)).toThrow();
+    expect(JSON.parse(`${text}]`).at(-1)).toEqual({ error: expect.objectContaining({ code: 503 }) });
+  });
+
+  test("thoughts come to no client that would take them for text", async () => {
+    const thought = { candidates: [{ content: { parts: [{ text: "Hmm", thought: true }] } }] };
+    const response = await streamGemini(
+      events(started, { type: "delta", chunk: thought }, delta("a"), done()),
+      { ...OPTIONS, encoding: { sse: false, numericEnums: true } },
+    );
+    expect(JSON.parse(await response.text())).toEqual([saying("a")]);
+  });
+
   test("an answer with nothing in it is an error, unless it says why", async () => {
     const empty = (code: "empty_answer" | "content_blocked", reason: string) =>
       streamGemini(

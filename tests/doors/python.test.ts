@@ -1,0 +1,56 @@
+/** Python's own packages against the running stack: each file of `python/` is a package, each of its tests is one here. */
+import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { mintConsumerSecret } from "../../shared/tokens/consumer_secret.ts";
+import { createAdmin } from "../../shared/ledger/admin.ts";
+import { rpcTransport } from "../../shared/ledger/rpc_transport.ts";
+import { CHECKOUT } from "../../local/paths.ts";
+import { PACKAGES_PYTHON } from "../harness/python.ts";
+import { closeHouse, type House, openHouse } from "./gemini/house.ts";
+
+const FOLDER = `${CHECKOUT}/tests/doors/python`;
+const FILES = ["openai_package", "google_genai_package", "google_generativeai_package", "supabase_package"];
+
+describe.skipIf(PACKAGES_PYTHON === null)("Python's packages", () => {
+  let house: House;
+  let token: string;
+  beforeAll(async () => {
+    house = await openHouse();
+    const { text, keyId, proof } = await mintConsumerSecret("service");
+    await createAdmin(rpcTransport({ url: house.stack.url, secretKey: house.key }))
+      .addConsumer({ name: "python", kind: "service", keyId, proof });
+    token = text;
+  });
+  afterAll(() => closeHouse(house));
+
+  describe.each(FILES)("%s", (file) => {
+    let said: string;
+    beforeAll(async () => {
+      await house.clear();
+      const { stderr } = await new Deno.Command(PACKAGES_PYTHON!, {
+        args: ["-m", "unittest", "--verbose", "--buffer", file],
+        cwd: FOLDER,
+        env: {
+          EVE_GATEWAY_URL: house.stack.url,
+          EVE_EMULATOR_URL: house.stack.emulatorUrl!,
+          EVE_TOKEN: token,
+          PYTHONDONTWRITEBYTECODE: "1",
+          PYTHONIOENCODING: "utf-8",
+          PYTHONWARNINGS: "ignore",
+        },
+        stdout: "null",
+      }).output();
+      said = new TextDecoder().decode(stderr);
+    });
+
+    test.each(testsOf(file))("%s", (name) => {
+      const passed = new RegExp(`^${name} \\(.*\\) \\.\\.\\. ok$`, "m").test(said);
+      expect(passed, said).toBe(true);
+    });
+  });
+});
+
+/** The names of a file's tests. */
+function testsOf(file: string): string[] {
+  const source = Deno.readTextFileSync(`${FOLDER}/${file}.py`);
+  return [...source.matchAll(/^ {4}def (test_\w+)\(/gm)].map(([, name]) => name!);
+}

@@ -1,0 +1,46 @@
+"""What the tests of Python's packages share: where the stack is, and what its emulator is told and was sent."""
+
+from __future__ import annotations
+
+import json
+import os
+import unittest
+import urllib.request
+from typing import Any
+
+#: What clients take as their base URL, without a version.
+GATEWAY = os.environ["EVE_GATEWAY_URL"] + "/functions/v1/llm-invoke"
+TOKEN = os.environ["EVE_TOKEN"]
+#: Right in its form, and nobody's.
+WRONG_TOKEN = TOKEN[:-8] + "00000000"
+GEMMA = "gemma-4-31b-it"
+#: Its thoughts stay hidden.
+QUIET = "gemini-3.5-flash-lite"
+EMBEDDING = "gemini-embedding-001"
+
+POST = "Концерт группы «Бульвар» 12 июля 2026 в 20:00, бар «Форма». Вход 500 ₽"
+ASKS_FOR_EVENTS = "Use find_events for 5 мая 2027 года"
+
+#: Both quota projects say that their minute is used up, and a second later they no longer do.
+BUSY_FOR_A_SECOND = {"kind": "status", "error": "quota_minute_requests", "retryMs": 1000, "times": 2}
+BROKEN_OFF = {"kind": "mid_stream_error", "afterChunks": 2, "error": "overloaded"}
+
+
+def control(path: str, body: Any = None) -> Any:
+    data = None if body is None else json.dumps(body).encode()
+    with urllib.request.urlopen(f"{os.environ['EVE_EMULATOR_URL']}/__control/{path}", data, timeout=30) as response:
+        return json.load(response)
+
+
+def faults(*specs: dict[str, Any]) -> None:
+    control("faults", list(specs))
+
+
+def calls() -> int:
+    """How many requests have reached the emulator since the test began."""
+    return control("stats")["received"]["total"]
+
+
+class PackageTest(unittest.TestCase):
+    def setUp(self) -> None:
+        control("reset", {})

@@ -1,0 +1,10 @@
+import { expect, test } from "vitest";
+import { leftOut } from "../harness/left_out.ts";
+
+test("whoever has no Python packages and no browser is told what is left out", () => {
+  expect(leftOut({ packages: true, chromium: true })).toEqual([]);
+  expect(leftOut({ packages: false, chromium: false })).toEqual([
+    expect.stringContaining("tests/python/install"),
+    expect.stringContaining("Chromium"),
+  ]);
+});
