@@ -10,6 +10,8 @@ from typing import Any
 
 #: What clients take as their base URL, without a version.
 GATEWAY = os.environ["EVE_GATEWAY_URL"] + "/functions/v1/llm-invoke"
+#: The same, where the clock goes on after the first answer: see `busy_for_a_second`.
+STOPPED_GATEWAY = os.environ["EVE_FRONT_URL"] + "/functions/v1/llm-invoke"
 TOKEN = os.environ["EVE_TOKEN"]
 #: Right in its form, and nobody's.
 WRONG_TOKEN = TOKEN[:-8] + "00000000"
@@ -34,6 +36,12 @@ def control(path: str, body: Any = None) -> Any:
 
 def faults(*specs: dict[str, Any]) -> None:
     control("faults", list(specs))
+
+
+def busy_for_a_second() -> None:
+    """So for the next call by way of STOPPED_GATEWAY: until it is answered, the second does not pass."""
+    urllib.request.urlopen(os.environ["EVE_FRONT_URL"] + "/stop", timeout=30).close()
+    faults(BUSY_FOR_A_SECOND)
 
 
 def calls() -> int:

@@ -6,8 +6,8 @@ import asyncio
 import unittest
 from typing import Any
 
-from gateway import ASKS_FOR_EVENTS, BROKEN_OFF, BUSY_FOR_A_SECOND, EMBEDDING, GATEWAY, GEMMA, POST, QUIET, TOKEN
-from gateway import WRONG_TOKEN, PackageTest, calls, faults
+from gateway import ASKS_FOR_EVENTS, BROKEN_OFF, EMBEDDING, GATEWAY, GEMMA, POST, QUIET, STOPPED_GATEWAY, TOKEN
+from gateway import WRONG_TOKEN, PackageTest, busy_for_a_second, calls, faults
 from google import genai
 from google.genai import errors, types
 from pydantic import BaseModel
@@ -22,9 +22,15 @@ class Event(BaseModel):
 held: list[genai.Client] = []
 
 
-def client(api_key: str = TOKEN, **http_options: Any) -> genai.Client:
-    held.append(genai.Client(api_key=api_key, http_options=types.HttpOptions(base_url=GATEWAY, **http_options)))
+def client(api_key: str = TOKEN, base_url: str = GATEWAY, **http_options: Any) -> genai.Client:
+    held.append(genai.Client(api_key=api_key, http_options=types.HttpOptions(base_url=base_url, **http_options)))
     return held[-1]
+
+
+def hasty(**retry_options: Any) -> genai.Client:
+    """A client that does not let the gateway wait."""
+    again = types.HttpRetryOptions(**retry_options)
+    return client(base_url=STOPPED_GATEWAY, headers={"x-eve-mode": "no_wait"}, retry_options=again)
 
 
 def find_events(date: str) -> str:
@@ -94,15 +100,13 @@ class GoogleGenaiPackage(PackageTest):
         self.assertEqual((caught.exception.code, caught.exception.status), (400, "INVALID_ARGUMENT"))
 
     def test_comes_back_after_a_429(self) -> None:
-        faults(BUSY_FOR_A_SECOND)
-        again = types.HttpRetryOptions(attempts=5, initial_delay=0.6, jitter=0)
-        patient = client(headers={"x-eve-mode": "no_wait"}, retry_options=again)
+        busy_for_a_second()
+        patient = hasty(attempts=5, initial_delay=0.6, jitter=0)
         answer = patient.models.generate_content(model=GEMMA, contents="Reply with exactly: yes")
         self.assertEqual(answer.text, "yes")
-        faults(BUSY_FOR_A_SECOND)
+        busy_for_a_second()
         with self.assertRaises(errors.ClientError) as caught:
-            hasty = client(headers={"x-eve-mode": "no_wait"}, retry_options=types.HttpRetryOptions(attempts=1))
-            hasty.models.generate_content(model=QUIET, contents="Hello")
+            hasty(attempts=1).models.generate_content(model=QUIET, contents="Hello")
         self.assertEqual(caught.exception.code, 429)
 
     def test_meets_an_error_in_the_middle_of_a_stream(self) -> None:

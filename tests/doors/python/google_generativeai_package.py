@@ -9,7 +9,7 @@ import warnings
 from typing import Any
 
 from gateway import ASKS_FOR_EVENTS, BROKEN_OFF, BUSY_FOR_A_SECOND, EMBEDDING, GATEWAY, GEMMA, POST, QUIET, TOKEN
-from gateway import WRONG_TOKEN, PackageTest, calls, faults
+from gateway import STOPPED_GATEWAY, WRONG_TOKEN, PackageTest, busy_for_a_second, calls, faults
 
 with warnings.catch_warnings():
     # It says that it is not maintained any more.
@@ -26,8 +26,10 @@ class Event(TypedDict):
     date: str
 
 
-def configure(api_key: str = TOKEN, transport: str | None = "rest", **more: Any) -> None:
-    genai.configure(api_key=api_key, transport=transport, client_options={"api_endpoint": GATEWAY}, **more)
+def configure(
+    api_key: str = TOKEN, transport: str | None = "rest", endpoint: str = GATEWAY, **more: Any
+) -> None:
+    genai.configure(api_key=api_key, transport=transport, client_options={"api_endpoint": endpoint}, **more)
 
 
 def find_events(date: str) -> str:
@@ -120,8 +122,8 @@ class GoogleGenerativeaiPackage(PackageTest):
         self.assertIn("temperature", caught.exception.message)
 
     def test_meets_a_429_with_the_time_to_come_back(self) -> None:
-        configure(default_metadata=[("x-eve-mode", "no_wait")])
-        faults(BUSY_FOR_A_SECOND)
+        configure(endpoint=STOPPED_GATEWAY, default_metadata=[("x-eve-mode", "no_wait")])
+        busy_for_a_second()
         with self.assertRaises(exceptions.TooManyRequests) as caught:
             genai.GenerativeModel(GEMMA).generate_content("Hello")
         kinds = [detail["@type"].rpartition(".")[2] for detail in caught.exception.details]

@@ -8,8 +8,8 @@ import unittest
 from typing import Any
 
 import openai
-from gateway import ASKS_FOR_EVENTS, BROKEN_OFF, BUSY_FOR_A_SECOND, EMBEDDING, GATEWAY, GEMMA, POST, TOKEN, WRONG_TOKEN
-from gateway import PackageTest, calls, faults
+from gateway import ASKS_FOR_EVENTS, BROKEN_OFF, EMBEDDING, GATEWAY, GEMMA, POST, STOPPED_GATEWAY, TOKEN, WRONG_TOKEN
+from gateway import PackageTest, busy_for_a_second, calls, faults
 from pydantic import BaseModel
 
 BASE_URL = f"{GATEWAY}/openai/v1"
@@ -30,8 +30,15 @@ class Event(BaseModel):
     date: str
 
 
-def client(api_key: str = TOKEN, max_retries: int = 0, **more: Any) -> openai.OpenAI:
-    return openai.OpenAI(api_key=api_key, base_url=BASE_URL, max_retries=max_retries, **more)
+def client(api_key: str = TOKEN, max_retries: int = 0) -> openai.OpenAI:
+    return openai.OpenAI(api_key=api_key, base_url=BASE_URL, max_retries=max_retries)
+
+
+def hasty(max_retries: int) -> openai.OpenAI:
+    """A client that does not let the gateway wait."""
+    headers = {"x-eve-mode": "no_wait"}
+    base_url = f"{STOPPED_GATEWAY}/openai/v1"
+    return openai.OpenAI(api_key=TOKEN, base_url=base_url, max_retries=max_retries, default_headers=headers)
 
 
 def says(text: str) -> Any:
@@ -122,16 +129,15 @@ class OpenaiPackage(PackageTest):
             client().files.delete("file-1")
 
     def test_comes_back_after_a_429(self) -> None:
-        faults(BUSY_FOR_A_SECOND)
-        patient = client(max_retries=4, default_headers={"x-eve-mode": "no_wait"})
-        answer = patient.chat.completions.with_raw_response.create(**says("Reply with exactly: yes"))
+        busy_for_a_second()
+        answer = hasty(max_retries=4).chat.completions.with_raw_response.create(**says("Reply with exactly: yes"))
         self.assertGreater(answer.retries_taken, 0)
         self.assertEqual(answer.parse().choices[0].message.content, "yes")
 
     def test_gives_up_after_a_429_without_retries(self) -> None:
-        faults(BUSY_FOR_A_SECOND)
+        busy_for_a_second()
         with self.assertRaises(openai.RateLimitError) as caught:
-            client(default_headers={"x-eve-mode": "no_wait"}).chat.completions.create(**says("Hello"))
+            hasty(max_retries=0).chat.completions.create(**says("Hello"))
         self.assertIn("retry-after", caught.exception.response.headers)
 
     def test_meets_an_error_in_the_middle_of_a_stream(self) -> None:
