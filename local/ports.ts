@@ -1,8 +1,8 @@
 /** TCP ports on the loopback interface. */
 
 /** Above what programs are usually given, below where Linux hands out ports for outgoing connections (32768). */
-const LOWEST = 20_000;
-const HIGHEST = 32_000;
+export const LOWEST = 20_000;
+export const HIGHEST = 32_000;
 const TRIES = 200;
 
 /** What keeps this user from listening on the port of 127.0.0.1, or undefined. */
@@ -20,12 +20,12 @@ export function portIsFree(port: number): boolean {
   return portObstacle(port) === undefined;
 }
 
-/** `count` free ports in a row, from a random place, so that runs side by side seldom meet. */
-export function freePorts(count: number): number[] {
+/** `count` free ports in a row, from a random place between the two, so that runs side by side seldom meet. */
+export function freePorts(count: number, lowest = LOWEST, highest = HIGHEST): number[] {
   for (let attempt = 0; attempt < TRIES; attempt++) {
-    const base = LOWEST + Math.floor(Math.random() * (HIGHEST - LOWEST));
+    const base = lowest + Math.floor(Math.random() * (highest - lowest - count));
     const ports = Array.from({ length: count }, (_, index) => base + index);
     if (ports.every(portIsFree)) return ports;
   }
-  throw new Error(`Found no ${count} free ports in a row between ${LOWEST} and ${HIGHEST}.`);
+  throw new Error(`Found no ${count} free ports in a row between ${lowest} and ${highest}.`);
 }

@@ -5,7 +5,7 @@
 import postgres from "postgres";
 import type { Browser, Page } from "playwright-core";
 import { CHECKOUT } from "../../local/paths.ts";
-import { freePorts } from "../../local/ports.ts";
+import { freePorts } from "../harness/ports.ts";
 import { removeHomeElsewhere } from "../../local/postgres_place.ts";
 import { type Stack, startStack } from "../../local/stack.ts";
 import { chromiumPath, openBrowser, openPage, signIn } from "./browser.ts";

@@ -7,6 +7,7 @@ import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { applyMigrations } from "../../local/database.ts";
 import { CHECKOUT } from "../../local/paths.ts";
 import { pushMigrations } from "../../local/supabase_cli.ts";
+import { moveClock, stopClock } from "../harness/database_clock.ts";
 import { cloneDatabase, type TestDatabase } from "../harness/database.ts";
 import { factsOf, readCatalog } from "./catalog.ts";
 
@@ -379,10 +380,12 @@ describe("adoption in detail", () => {
         sql<[{ granted: { status: string; request_no: string } }]>`
           select public.eve_reserve(${requestId}, '{gemma-4-31b-it}', 100, lease_ms => 100) as granted
         `;
+      await stopClock(sql);
       const [{ granted }] = await reserve("settled");
       await reserve("abandoned");
       await sql`delete from public.google_ai_api_keys where key_alias = 'events-main'`;
       await new Promise((resolve) => setTimeout(resolve, 150));
+      await moveClock(sql, 0);
       expect(
         await sql`select public.eve_settle(${granted.request_no}::bigint, 1, 'succeeded', input_tokens => 9) as settled`,
       ).toEqual([{ settled: { status: "settled" } }]);

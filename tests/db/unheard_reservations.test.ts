@@ -122,7 +122,7 @@ async function withLaneHeld<Value>(
         select count(*)::int as n from pg_locks l join pg_database d on d.oid = l.database or l.database is null
         where not l.granted and d.datname = current_database() and l.pid <> pg_backend_pid()`;
       return done || row!.n >= waiting;
-    }, { timeout: 30_000, interval: 5 }).toBe(true);
+    }, { interval: 5 }).toBe(true);
     await transaction`
       select pg_sleep(greatest(0, extract(epoch from ${deadline}::text::timestamptz - clock_timestamp())) + 0.005)`;
   });
@@ -242,7 +242,7 @@ describe("giving back", () => {
         const [row] =
           await sql`select count(*)::int as n from pg_locks where locktype = 'advisory' and granted`;
         return row!.n;
-      }, { timeout: 30_000, interval: 5 }).toBeGreaterThan(0);
+      }, { interval: 5 }).toBeGreaterThan(0);
       return await Promise.all([booking, giveBack("r", callId, { deadline })]);
     });
     const [booked, back] = answers;

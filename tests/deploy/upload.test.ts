@@ -4,7 +4,7 @@
  */
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { CHECKOUT } from "../../local/paths.ts";
-import { freePorts } from "../../local/ports.ts";
+import { freePorts } from "../harness/ports.ts";
 import { SIGNING_KEYS_VARIABLE } from "../../shared/tokens/signing_keys.ts";
 import { codeBlocks, readPage, section } from "../docs/pages.ts";
 import { makeTestFolder, type TestFolder } from "../harness/folders.ts";

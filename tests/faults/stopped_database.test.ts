@@ -3,7 +3,7 @@ import postgres from "postgres";
 import { afterAll, afterEach, beforeAll, expect, test } from "vitest";
 import { type Api, startApi } from "../../local/api.ts";
 import { applyMigrations, applyPlatform } from "../../local/database.ts";
-import { freePorts } from "../../local/ports.ts";
+import { freePorts } from "../harness/ports.ts";
 import { type Cluster, startCluster } from "../../local/postgres.ts";
 import { removeHomeElsewhere } from "../../local/postgres_place.ts";
 import { cancelled } from "../../shared/gateway/settlement.ts";
@@ -150,7 +150,7 @@ test.each(["rest", "direct"])("over %s: no start is lost, and what failed may co
   await Promise.all(callers);
   expect(failed.length).toBeGreaterThanOrEqual(CALLERS);
   // What they asked over is given up too: whatever the server says now, nobody hears it.
-  await expect.poll(() => background.length, { timeout: 10_000 }).toBeGreaterThan(0);
+  await expect.poll(() => background.length).toBeGreaterThan(0);
   await new Promise((resolve) => setTimeout(resolve, TIMEOUT_MS + 200));
   goOn();
 

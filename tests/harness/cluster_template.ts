@@ -4,7 +4,7 @@
  */
 import type { TestProject } from "vitest/node";
 import { applyMigrations, applyPlatform } from "../../local/database.ts";
-import { freePorts } from "../../local/ports.ts";
+import { freePorts } from "./ports.ts";
 import { startCluster } from "../../local/postgres.ts";
 import { removeHomeElsewhere } from "../../local/postgres_place.ts";
 import { makeTestFolder, removeAbandonedTestFolders } from "./folders.ts";

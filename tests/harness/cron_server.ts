@@ -1,7 +1,7 @@
 /** PostgreSQL 15 with the real pg_cron, as Debian packages them, in a folder of its own. */
 import postgres from "postgres";
 import { CHECKOUT } from "../../local/paths.ts";
-import { freePorts } from "../../local/ports.ts";
+import { freePorts } from "./ports.ts";
 import { type Cluster, startCluster } from "../../local/postgres.ts";
 import { removeHomeElsewhere } from "../../local/postgres_place.ts";
 import { makeTestFolder } from "./folders.ts";

@@ -24,6 +24,9 @@ export async function makeTestFolder(): Promise<TestFolder> {
   };
 }
 
+/** A younger one may have been made by another run that has not locked it yet. */
+const ABANDONED_AFTER_MS = 60_000;
+
 /** Removes test folders whose run is over. */
 export async function removeAbandonedTestFolders(): Promise<void> {
   const parent = tmpdir();
@@ -31,6 +34,8 @@ export async function removeAbandonedTestFolders(): Promise<void> {
     if (!entry.isDirectory || !entry.name.startsWith(PREFIX)) continue;
     const path = `${parent}/${entry.name}`;
     try {
+      const { birthtime, mtime } = await Deno.stat(path);
+      if (Date.now() - Number(birthtime ?? mtime) < ABANDONED_AFTER_MS) continue;
       const lock = await lockFolder(path);
       if (!lock) continue;
       lock.release();

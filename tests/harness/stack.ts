@@ -1,6 +1,6 @@
 /** A whole stack of its own for a test file: free ports, an empty folder, the emulator as the upstream. */
 import { inject } from "vitest";
-import { freePorts } from "../../local/ports.ts";
+import { freePorts } from "./ports.ts";
 import { removeHomeElsewhere } from "../../local/postgres_place.ts";
 import { type Stack, type StackOptions, startStack } from "../../local/stack.ts";
 import { copyTemplate } from "./cluster_template.ts";

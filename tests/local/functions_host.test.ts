@@ -3,7 +3,7 @@ import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { type Origin, startOrigin } from "../../local/origin.ts";
 import { functionProcesses } from "../../local/functions_host.ts";
 import { CHECKOUT } from "../../local/paths.ts";
-import { freePorts } from "../../local/ports.ts";
+import { freePorts } from "../harness/ports.ts";
 import type { SupervisedProcess } from "../../local/supervised_process.ts";
 import { makeTestFolder, type TestFolder } from "../harness/folders.ts";
 

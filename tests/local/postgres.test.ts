@@ -1,7 +1,7 @@
 /** The database server where it is hard to start: folders nobody else may enter, locks and processes left behind. */
 import postgres from "postgres";
 import { afterAll, beforeAll, expect, test } from "vitest";
-import { freePorts } from "../../local/ports.ts";
+import { freePorts } from "../harness/ports.ts";
 import { type Cluster, startCluster } from "../../local/postgres.ts";
 import { ELSEWHERE_NOTE, removeHomeElsewhere } from "../../local/postgres_place.ts";
 import { StartRefused } from "../../local/refusal.ts";

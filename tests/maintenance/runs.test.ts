@@ -2,6 +2,7 @@
 import postgres from "postgres";
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from "vitest";
 import { cloneDatabase, type TestDatabase } from "../harness/database.ts";
+import { moveClock, stopClock } from "../harness/database_clock.ts";
 import { holdUp } from "../harness/held_up.ts";
 import { begin, lastLogged, runToEnd, step } from "./run_to_end.ts";
 
@@ -281,6 +282,8 @@ describe("sweep", () => {
     await sql`
       insert into public.google_ai_api_keys (key_alias, env_var_name) values ('one', 'GOOGLE_API_KEY_ONE')
       on conflict do nothing`;
+    // Who reserves on a lane closes what has died there: none of them before the sweep.
+    await stopClock(sql);
     const reserved: { answer: { request_no: number } }[] = await sql`
       select public.eve_reserve('dead-' || n, '{gemma-4-31b-it}', 10, lease_ms => 100) as answer from generate_series(1, 3) n`;
     const alive = await sql`select public.eve_reserve('alive', '{gemma-4-31b-it}', 10) as answer`;
@@ -292,6 +295,7 @@ describe("sweep", () => {
       insert into eve.consumers (name, kind, secret_hash, previous_secret_hash, previous_secret_until) values
         ('rotated', 'service', 'new', 'old', now() - interval '1 minute'), ('rotating', 'service', 'new', 'old', now() + interval '1 hour')`;
     await new Promise((resolve) => setTimeout(resolve, 150));
+    await moveClock(sql, 0);
     const [done] = await runToEnd(sql, "sweep");
     expect(done.details).toEqual({ expired: 3, blocks_ended: 1, old_secrets_forgotten: 1 });
     expect(done.tables).toEqual([

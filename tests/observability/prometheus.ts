@@ -1,5 +1,5 @@
 /** A real Prometheus that scrapes every two seconds, from Debian's package. Tests skip without it, and never in CI. */
-import { freePorts } from "../../local/ports.ts";
+import { freePorts } from "../harness/ports.ts";
 
 export interface Prometheus {
   /** An instant query: the values of each series that it answers with. */

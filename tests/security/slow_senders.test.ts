@@ -4,7 +4,7 @@ import { IDLE_TIMEOUT_MS } from "../../local/idle_connections.ts";
 import { functionProcesses } from "../../local/functions_host.ts";
 import { type Origin, startOrigin } from "../../local/origin.ts";
 import { CHECKOUT } from "../../local/paths.ts";
-import { freePorts } from "../../local/ports.ts";
+import { freePorts } from "../harness/ports.ts";
 import type { SupervisedProcess } from "../../local/supervised_process.ts";
 import type { Clock } from "../../shared/contract/clock.ts";
 import { BODY_TIMEOUT_MS } from "../../shared/http/body.ts";
@@ -32,7 +32,7 @@ function pass(ms: number) {
 }
 /** Resolves when an alarm of this length has been set. */
 const waitingFor = (ms: number, count = 1) =>
-  expect.poll(() => [...alarms].filter(({ at }) => at === now + ms).length, { timeout: 10_000, interval: 5 })
+  expect.poll(() => [...alarms].filter(({ at }) => at === now + ms).length, { interval: 5 })
     .toBe(count);
 
 beforeAll(async () => {
@@ -107,7 +107,7 @@ test("half a head after a whole request holds it no longer either", async () => 
 
 test("a request in progress is not idle, however long it takes", async () => {
   const connection = await connected(`GET /functions/v1/echo/hang?mark=slow HTTP/1.1\r\nHost: eve\r\n\r\n`);
-  await expect.poll(() => alarms.size, { timeout: 10_000, interval: 5 }).toBe(0);
+  await expect.poll(() => alarms.size, { interval: 5 }).toBe(0);
   pass(10 * IDLE_TIMEOUT_MS);
   await say(connection, "");
   connection.close();
@@ -122,7 +122,7 @@ test("a connection serves one request after the other", async () => {
     pass(IDLE_TIMEOUT_MS - 1);
   }
   connection.close();
-  await expect.poll(() => alarms.size, { timeout: 10_000, interval: 5 }).toBe(0);
+  await expect.poll(() => alarms.size, { interval: 5 }).toBe(0);
 });
 
 test("half a body to the REST API is given up", async () => {
