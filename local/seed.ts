@@ -3,6 +3,10 @@
  * user deletes stays deleted. Hosted projects never get these rows.
  */
 import postgres from "postgres";
+import { useChangedSecrets } from "../shared/gateway/changed_secrets.ts";
+import { environmentSecrets } from "../shared/gateway/secrets.ts";
+import { createKeySecrets } from "../shared/ledger/key_secrets.ts";
+import { SEEDED_OFF, SEEDED_ON } from "./seeded_notes.ts";
 
 export interface SeedKey {
   alias: string;
@@ -43,10 +47,6 @@ export const DEMO_KEYS: readonly SeedKey[] = [
 /** The variable of a real key, as the README names it. */
 export const REAL_KEY_VARIABLE = "GOOGLE_API_KEY";
 
-const ON = "Made by the local stack.";
-/** Marks a row that the stack itself switched off, so that it is the stack that switches it on again. */
-const OFF = "Made by the local stack, which switched it off: its secret is not in this run's environment.";
-
 const SEEDED_FILE = "seeded.json";
 
 /**
@@ -70,7 +70,7 @@ export async function seedKeys(
       await sql`
         insert into public.google_ai_api_keys
           (key_alias, provider, env_var_name, is_active, priority, quota_project, notes)
-        select ${key.alias}, 'google', ${key.envVarName}, true, ${key.priority}, ${key.quotaProject}, ${ON}
+        select ${key.alias}, 'google', ${key.envVarName}, true, ${key.priority}, ${key.quotaProject}, ${SEEDED_ON}
         where not exists (
           select from public.google_ai_api_keys where env_var_name = ${key.envVarName}
         )
@@ -79,16 +79,44 @@ export async function seedKeys(
     }
     await sql`
       update public.google_ai_api_keys
-      set is_active = false, notes = ${OFF}
-      where notes = ${ON} and is_active and env_var_name <> all(${names})
+      set is_active = false, notes = ${SEEDED_OFF}
+      where notes = ${SEEDED_ON} and is_active and env_var_name <> all(${names})
     `;
     await sql`
       update public.google_ai_api_keys
-      set is_active = true, notes = ${ON}
-      where notes = ${OFF} and env_var_name = any(${names})
+      set is_active = true, notes = ${SEEDED_ON}
+      where notes = ${SEEDED_OFF} and env_var_name = any(${names})
     `;
   } finally {
     await sql.end();
   }
   await Deno.writeTextFile(path, JSON.stringify([...seeded]));
+}
+
+/** A row or a few. */
+const KEY_SECRETS_TIMEOUT_MS = 15_000;
+
+/**
+ * Puts keys into use again that were rejected in an earlier run with another secret than `env` has for them now.
+ * @returns their aliases
+ */
+export async function useNewSecrets(databaseUrl: string, env: Record<string, string>): Promise<string[]> {
+  const sql = postgres(databaseUrl, { max: 1, onnotice: () => {} });
+  try {
+    // A stack may be run with migrations of its own.
+    const [functions] = await sql`select to_regprocedure('public.eve_keys_awaiting_secrets()') as there`;
+    if (!functions?.there) return [];
+    const keys = createKeySecrets(async (name, args) => {
+      const given = Object.keys(args);
+      const list = given.map((argument, index) => `${argument} => $${index + 1}`).join(", ");
+      const [row] = await sql.unsafe(
+        `select public.${name}(${list}) as said`,
+        Object.values(args) as string[],
+      );
+      return row!.said;
+    }, KEY_SECRETS_TIMEOUT_MS);
+    return await useChangedSecrets(keys, environmentSecrets((name) => env[name]));
+  } finally {
+    await sql.end();
+  }
 }

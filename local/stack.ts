@@ -14,7 +14,7 @@ import { CHECKOUT } from "./paths.ts";
 import { portIsFree, portObstacle } from "./ports.ts";
 import { endLeftoverServer, portTaken } from "./postgres.ts";
 import { refusalForFolder, StartRefused } from "./refusal.ts";
-import { DEMO_KEYS, REAL_KEY_VARIABLE, type SeedKey, seedKeys } from "./seed.ts";
+import { DEMO_KEYS, REAL_KEY_VARIABLE, type SeedKey, seedKeys, useNewSecrets } from "./seed.ts";
 import { SupervisedProcess } from "./supervised_process.ts";
 import { connectSchedule } from "./vault.ts";
 
@@ -142,6 +142,10 @@ async function bringUp(
   const upstream = options.googleApiBaseUrl ?? (emulator && `http://127.0.0.1:${port + 2}`);
   const googleKeys = options.googleApiKey ? [realKey(options.googleApiKey)] : DEMO_KEYS;
 
+  const keyVariables = {
+    ...Object.fromEntries(googleKeys.map((key) => [key.envVarName, key.secret])),
+    ...options.env,
+  };
   await Deno.mkdir(`${dataDir}/functions`, { recursive: true });
   const functions = await functionProcesses({
     functionsDir: options.functionsDir ?? `${CHECKOUT}/supabase/functions`,
@@ -156,8 +160,7 @@ async function bringUp(
       ADMIN_SECRET_KEY: keys.adminSecretKey,
       EVE_ALLOW_PRIVATE_UPSTREAMS: "true",
       ...(upstream ? { GOOGLE_API_BASE_URL: upstream } : {}),
-      ...Object.fromEntries(googleKeys.map((key) => [key.envVarName, key.secret])),
-      ...options.env,
+      ...keyVariables,
     },
     output,
     log,
@@ -193,6 +196,9 @@ async function bringUp(
     const applied = await applyMigrations(database.url, options.migrationsFrom);
     if (applied > 0) log(`${applied} migrations applied`);
     await seedKeys(database.url, dataDir, googleKeys);
+    for (const alias of await useNewSecrets(database.url, keyVariables)) {
+      log(`The key ${alias} is used again: its secret is another one than was rejected`);
+    }
     await connectSchedule(database.url, url, keys.secret);
     opened.api = await startApi({ databaseUrl: database.url, superuserUrl: database.superuserUrl, keys });
     if (options.console) {

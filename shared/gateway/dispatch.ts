@@ -7,6 +7,7 @@ import type { Grant } from "../ledger/reserve.ts";
 import { ProviderFailure } from "../providers/provider.ts";
 import { type Deadline, type Ending, leash } from "./deadline.ts";
 import type { GatewayParts } from "./parts.ts";
+import { secretHash } from "../secrets/secret_hash.ts";
 import { isStageName } from "../stages/stage_name.ts";
 import type { Call, Destination, Served, Task } from "./task.ts";
 
@@ -15,8 +16,17 @@ export const SECRET_MISSING_BLOCK_MS = 600_000;
 
 /** How one attempt ended that brought no answer. */
 export type Unanswered =
-  /** Upstream refused, or the connection failed. `used`: what had been used when part of the answer was out already. */
-  | { kind: "failed"; failure: ProviderFailure; latencyMs: number; used: Usage | null }
+  /**
+   * Upstream refused, or the connection failed. `used`: what had been used when part of the answer was out already.
+   * `rejectedSecret`: the hash of the secret that upstream will not take any more.
+   */
+  | {
+    kind: "failed";
+    failure: ProviderFailure;
+    latencyMs: number;
+    used: Usage | null;
+    rejectedSecret?: string;
+  }
   /** The client left, or time ran out. `dispatched`: after upstream had been called. */
   | { kind: "broken_off"; how: Ending; dispatched: boolean; latencyMs: number | null; used: Usage | null }
   /** Upstream was never called, because of our own set-up or because the model cannot do what is asked. */
@@ -81,7 +91,21 @@ export async function* dispatch<Value>(
   }
   const destination = { model: grant.model, ...access };
   const begin = (signal: AbortSignal) => call(provider, { ...destination, signal });
-  return yield* callModel(parts, begin, grant, context.signal, deadline, progress);
+  const outcome = yield* callModel(parts, begin, grant, context.signal, deadline, progress);
+  return await withRejectedSecret(outcome, grant, access.secret);
+}
+
+/** A key that upstream rejects is off until it has another secret: so the books are told which it was, by its hash. */
+async function withRejectedSecret<Value>(
+  outcome: Outcome<Value>,
+  { key }: Grant,
+  secret: string,
+): Promise<Outcome<Value>> {
+  const block = outcome.kind === "failed" ? outcome.failure.diagnosis.block : null;
+  if (outcome.kind !== "failed" || block?.scope !== "key" || !("until" in block.lasts)) return outcome;
+  // A stage's key is entered anew with its stage.
+  if (isStageName(key.envVarName)) return outcome;
+  return { ...outcome, rejectedSecret: await secretHash(key.id, secret) };
 }
 
 function secretAlone(secret: string | null): { secret: string } | null {

@@ -38,7 +38,7 @@ export function settlementOf(
         upstreamStatus: failure.upstreamStatus,
         errorCode: failure.diagnosis.code,
         errorDetail: failure.message,
-        block: blockOf(failure),
+        block: blockOf(failure, outcome.rejectedSecret),
         ...(outcome.used !== null && tokens(outcome.used)),
         latencyMs,
       };
@@ -69,7 +69,11 @@ export function brokenOffCode(outcome: Extract<Outcome, { kind: "broken_off" }>)
 }
 
 /** What is spared from now on; a feature that the model refused is remembered with the model. */
-function blockOf({ diagnosis: { block, capability } }: ProviderFailure): Block | null {
+function blockOf(
+  { diagnosis: { block, capability } }: ProviderFailure,
+  secretHash: string | undefined,
+): Block | null {
+  if (block?.scope === "key" && secretHash !== undefined) return { ...block, secretHash };
   if (block !== null || capability === undefined) return block;
   return { scope: "capability", capability, reason: `${capability}_refused` };
 }

@@ -437,11 +437,19 @@ export type Database = {
       };
       "eve_jobs_tidy": { Args: Record<PropertyKey, never>; Returns: Json };
       "eve_key_checked": {
-        Args: { "detail"?: string; "key_id": string; "outcome": string; "reason"?: string };
+        Args: {
+          "detail"?: string;
+          "key_id": string;
+          "outcome": string;
+          "reason"?: string;
+          "secret_hash"?: string;
+        };
         Returns: Json;
       };
       "eve_key_checks": { Args: Record<PropertyKey, never>; Returns: Json };
+      "eve_key_secret_changed": { Args: { "key_id": string; "secret_hash": string }; Returns: Json };
       "eve_key_states": { Args: Record<PropertyKey, never>; Returns: Json };
+      "eve_keys_awaiting_secrets": { Args: Record<PropertyKey, never>; Returns: Json };
       "eve_lane_states": { Args: { "model"?: string; "quota_project"?: string }; Returns: Json };
       "eve_limits": { Args: Record<PropertyKey, never>; Returns: Json };
       "eve_limits_clear": { Args: { "model"?: string; "quota_project": string }; Returns: Json };

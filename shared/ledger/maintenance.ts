@@ -39,6 +39,8 @@ export interface KeyToCheck {
   envVarName: string | null;
   provider: string;
   isActive: boolean;
+  /** Hashes of secrets with which it is not worth asking: upstream has rejected them for good. Null: it is in any case. */
+  unless: string[] | null;
 }
 
 export interface KeyVerdict {
@@ -47,6 +49,8 @@ export interface KeyVerdict {
   reason: string | null;
   /** What upstream said, without the key. */
   detail: string | null;
+  /** Of the secret that upstream was asked with; null: there was none. */
+  secretHash: string | null;
 }
 
 export interface ModelNews {
@@ -107,12 +111,14 @@ const keyToCheck = z.object({
   env_var_name: z.string().nullable(),
   provider: z.string(),
   is_active: z.boolean(),
+  unless: z.array(z.string()).nullable(),
 }).transform((row): KeyToCheck => ({
   id: row.id,
   alias: row.alias,
   envVarName: row.env_var_name,
   provider: row.provider,
   isActive: row.is_active,
+  unless: row.unless,
 }));
 const keyChanged = z.object({ change: z.enum(["enabled", "disabled", "none"]) });
 const news = z.object({ appeared: names, vanished: names, unblocked: names });
@@ -134,8 +140,8 @@ export function createMaintenanceLedger(transport: Transport): MaintenanceLedger
     end: async ({ runId, ...rest }) =>
       (await ask("eve_maintenance_end", { run_id: runId, ...rest }, ended)).status,
     keysToCheck: () => ask("eve_key_checks", {}, z.array(keyToCheck)),
-    keyChecked: async ({ keyId, ...rest }) =>
-      (await ask("eve_key_checked", { key_id: keyId, ...rest }, keyChanged)).change,
+    keyChecked: async ({ keyId, secretHash, ...rest }) =>
+      (await ask("eve_key_checked", { key_id: keyId, secret_hash: secretHash, ...rest }, keyChanged)).change,
     modelsSeen: (keyId, models) => ask("eve_models_seen", { key_id: keyId, models }, news),
     modelsCompared: () => ask("eve_models_compared", {}, comparison),
     connect: async (projectUrl, secretKey) =>

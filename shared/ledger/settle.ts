@@ -71,6 +71,11 @@ function blockJson(block: Block) {
   const { scope, reason } = block;
   // A capability is switched off for good; the function wants a time all the same.
   if (scope === "capability") return { scope, capability: block.capability, for_ms: 0, reason };
-  const { lasts } = block;
-  return { scope, ...("forMs" in lasts ? { for_ms: lasts.forMs } : { until: lasts.until }), reason };
+  const { lasts, secretHash } = block;
+  return {
+    scope,
+    ...("forMs" in lasts ? { for_ms: lasts.forMs } : { until: lasts.until }),
+    reason,
+    ...(secretHash !== undefined && { secret_hash: secretHash }),
+  };
 }

@@ -1,12 +1,13 @@
 import { createMaintenanceLedger, type KeyToCheck, type KeyVerdict } from "../ledger/maintenance.ts";
 import type { KeyInspector } from "../providers/key_inspector.ts";
 import { ProviderFailure } from "../providers/provider.ts";
+import { secretHash } from "../secrets/secret_hash.ts";
 import type { Operation, OperationContext } from "./operation.ts";
 import { overKeys } from "./over_keys.ts";
 
 /**
  * Asks upstream about every key. One that upstream rejects is switched off, one whose secret is not set is marked; one that
- * was off for a reason that has passed comes back. Which reasons may pass is the database's to say.
+ * was off for a reason that has passed, or whose secret is another one than upstream rejected, comes back. Which reasons may pass is the database's to say.
  */
 export const keyHealth: Operation = {
   name: "key_health",
@@ -16,6 +17,7 @@ export const keyHealth: Operation = {
     const changed: Record<string, string> = {};
     const more = await overKeys(await ledger.keysToCheck(), context, async (key, signal) => {
       const verdict = await check(key, context, signal);
+      if (verdict === null) return;
       found[key.alias] = verdict.reason ?? verdict.outcome;
       const change = await ledger.keyChecked(verdict);
       if (change !== "none") {
@@ -37,7 +39,13 @@ export const keyHealth: Operation = {
   },
 };
 
-async function check(key: KeyToCheck, context: OperationContext, signal: AbortSignal): Promise<KeyVerdict> {
+/** Null: it is not worth asking. */
+async function check(
+  key: KeyToCheck,
+  context: OperationContext,
+  signal: AbortSignal,
+): Promise<KeyVerdict | null> {
+  let hash: string | null = null;
   const verdict = (
     outcome: KeyVerdict["outcome"],
     reason: string | null = null,
@@ -47,11 +55,14 @@ async function check(key: KeyToCheck, context: OperationContext, signal: AbortSi
     outcome,
     reason,
     detail,
+    secretHash: hash,
   });
   const inspector: KeyInspector | undefined = context.providers[key.provider];
   if (inspector === undefined) return verdict("unclear", "provider_unknown");
   const secret = key.envVarName === null ? null : context.secrets(key.envVarName);
-  if (secret === null) return verdict("secret_missing", "secret_missing");
+  if (secret === null) return key.unless === null ? verdict("secret_missing", "secret_missing") : null;
+  hash = await secretHash(key.id, secret);
+  if (key.unless?.includes(hash)) return null;
   try {
     await inspector.checkKey({ secret, signal });
     return verdict("works");

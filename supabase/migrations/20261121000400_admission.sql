@@ -729,6 +729,9 @@ begin
       set blocked_until = greatest(k.blocked_until, v_until), blocked_reason = v_reason,
         is_active = k.is_active and v_until < 'infinity'
       where k.id = (running).key_id;
+      if v_until = 'infinity' then
+        perform eve.remember_rejected_secret((running).key_id, apply_block.block ->> 'secret_hash');
+      end if;
       perform eve.open_alert(
         case v_reason when 'secret_missing' then 'secret_missing' else 'key_disabled' end, (running).key_id::text,
         case when v_until = 'infinity' then 'critical' else 'warning' end,

@@ -186,6 +186,18 @@ comment on table eve.key_checks is 'What the last check of each key found.';
 comment on column eve.key_checks.outcome is 'unclear: upstream could not be asked, or said nothing about the key.';
 comment on column eve.key_checks.works_since is 'Since when every check has found it working; null: the last one did not.';
 
+-- Which secrets upstream has rejected: so that another one, once it is set, is known for another. There is more than one, since
+-- instances with an earlier secret run on for a while, and theirs must not pass for a new one.
+create table if not exists eve.rejected_secrets (
+  key_id uuid not null,
+  secret_hash text not null,
+  rejected_at timestamptz not null,
+  primary key (key_id, secret_hash),
+  constraint rejected_secrets_hash_form check (secret_hash ~ '^[0-9a-f]{64}$')
+);
+comment on table eve.rejected_secrets is 'Hashes of the secrets that upstream rejected while they were a key''s, 20 a key at most.';
+comment on column eve.rejected_secrets.secret_hash is 'HMAC-SHA-256 of the secret, with the key''s id for the HMAC''s key, in hexadecimal.';
+
 create table if not exists eve.key_models (
   key_id uuid not null,
   model text not null,
@@ -1199,6 +1211,30 @@ as $$
   end;
 $$;
 
+-- Whether upstream's rejection is what keeps a key from being used. Whoever switches a key off by hand leaves no reason with it
+-- (eve.key_switched_off).
+create or replace function eve.key_was_rejected(key public.google_ai_api_keys)
+returns boolean
+language sql
+stable
+set search_path = ''
+as $$
+  select (key_was_rejected.key).is_active is not true
+    and (key_was_rejected.key).blocked_until = 'infinity'
+    and coalesce((key_was_rejected.key).blocked_reason, '') not in ('', 'secret_missing');
+$$;
+
+create or replace function eve.rejected_hashes(key_id uuid)
+returns text[]
+language sql
+stable
+set search_path = ''
+as $$
+  select coalesce(array_agg(r.secret_hash order by r.rejected_at, r.secret_hash), '{}')
+  from eve.rejected_secrets r
+  where r.key_id = rejected_hashes.key_id;
+$$;
+
 -- A stage's key has no variable: its secret is in provider_configs (20261121001600), and providers_sync asks about it.
 create or replace function public.eve_key_checks()
 returns jsonb
@@ -1210,19 +1246,28 @@ as $$
     jsonb_agg(
       jsonb_build_object(
         'id', k.id, 'alias', coalesce(k.key_alias, k.id::text), 'env_var_name', k.env_var_name,
-        'provider', eve.provider_name(k.provider), 'is_active', coalesce(k.is_active, false)
+        'provider', eve.provider_name(k.provider), 'is_active', coalesce(k.is_active, false),
+        -- Of no interest with these secrets; null: of interest with any.
+        'unless', case
+          when not (k.is_active or eve.reason_may_pass(k.blocked_reason)) then to_jsonb(eve.rejected_hashes(k.id))
+        end
       )
       order by k.priority, k.id
     ), '[]'
   )
   from public.google_ai_api_keys k
-  where (k.is_active or eve.reason_may_pass(k.blocked_reason)) and coalesce(k.env_var_name, '') not like 'stage:%';
+  where coalesce(k.env_var_name, '') not like 'stage:%'
+    and (
+      k.is_active or eve.reason_may_pass(k.blocked_reason)
+      or (eve.key_was_rejected(k) and exists (select from eve.rejected_secrets r where r.key_id = k.id))
+    );
 $$;
-comment on function public.eve_key_checks is 'The keys that are worth asking about: those in use, and those that are off for a reason that may pass.';
+comment on function public.eve_key_checks is 'The keys that are worth asking about: those in use, those that are off for a reason that may pass, and, with other secrets than those it names, those that upstream rejected.';
 
 -- What a check of a key found, and what follows: {"change": "enabled" | "disabled" | "none"}.
+-- secret_hash: of the secret that upstream was asked with; null: it is not known.
 create or replace function public.eve_key_checked(
-  key_id uuid, outcome text, reason text default null, detail text default null
+  key_id uuid, outcome text, reason text default null, detail text default null, secret_hash text default null
 )
 returns jsonb
 language plpgsql
@@ -1235,6 +1280,7 @@ declare
   v_now constant timestamptz := eve.clock();
   v_reason constant text := left(eve_key_checked.reason, 200);
   v_key record;
+  v_rejected text[];
   v_change text := 'none';
 begin
   if eve_key_checked.outcome is null
@@ -1242,7 +1288,7 @@ begin
     raise exception 'outcome must be works, rejected, secret_missing or unclear' using errcode = 'EV400';
   end if;
   select coalesce(k.key_alias, k.id::text) as alias, coalesce(k.is_active, false) as is_active, k.blocked_until,
-    k.blocked_reason
+    k.blocked_reason, eve.key_was_rejected(k) as was_rejected
   into v_key
   from public.google_ai_api_keys k
   where k.id = eve_key_checked.key_id
@@ -1252,12 +1298,15 @@ begin
     delete from eve.key_models m where m.key_id = eve_key_checked.key_id;
     return jsonb_build_object('change', v_change);
   end if;
+  v_rejected := eve.rejected_hashes(eve_key_checked.key_id);
 
   if eve_key_checked.outcome = 'works' then
     -- A key that is blocked and yet switched on was switched on by a person: what was said of it before is over. One that
-    -- its owner switched off stays off, and so does one that was blamed for more than may pass since it was asked.
+    -- its owner switched off stays off, and so does one that was blamed for more than may pass since it was asked. What was
+    -- rejected was a secret: another one that works is another key to upstream.
     if (v_key.is_active and v_key.blocked_until is not null)
-      or (not v_key.is_active and eve.reason_may_pass(v_key.blocked_reason)) then
+      or (not v_key.is_active and eve.reason_may_pass(v_key.blocked_reason))
+      or (v_key.was_rejected and v_rejected <> '{}' and eve_key_checked.secret_hash <> all (v_rejected)) then
       v_change := case when v_key.is_active and v_key.blocked_until <= v_now then 'none' else 'enabled' end;
       update public.google_ai_api_keys k
       set is_active = true, blocked_until = null, blocked_reason = null
@@ -1268,9 +1317,14 @@ begin
       set closed_at = v_now
       where a.kind in ('key_disabled', 'secret_missing') and a.subject = eve_key_checked.key_id::text
         and a.closed_at is null;
+      delete from eve.rejected_secrets r
+      where r.key_id = eve_key_checked.key_id and r.secret_hash = eve_key_checked.secret_hash;
     end if;
+  elsif eve_key_checked.outcome = 'rejected' and v_key.was_rejected then
+    perform eve.remember_rejected_secret(eve_key_checked.key_id, eve_key_checked.secret_hash);
   elsif eve_key_checked.outcome = 'rejected' and v_key.is_active then
     v_change := 'disabled';
+    perform eve.remember_rejected_secret(eve_key_checked.key_id, eve_key_checked.secret_hash);
     update public.google_ai_api_keys k
     set is_active = false, blocked_until = 'infinity', blocked_reason = coalesce(v_reason, 'key_invalid')
     where k.id = eve_key_checked.key_id;
@@ -1564,7 +1618,7 @@ begin
     where c.relnamespace = 'eve'::regnamespace and c.relkind in ('r', 'S')
       and c.relname in (
         'operations', 'operation_run', 'retention', 'rollup_progress', 'usage_hours', 'usage_hours_id_seq', 'usage_days',
-        'usage_days_id_seq', 'key_checks', 'key_models'
+        'usage_days_id_seq', 'key_checks', 'rejected_secrets', 'key_models'
       )
   loop
     if v_object.relkind = 'r' then
@@ -1583,7 +1637,7 @@ begin
         and p.proname in (
           'operation_lock', 'log_run', 'close_run', 'begin_run', 'step_run', 'sweep_step', 'delete_numbered', 'delete_oldest',
           'retention_batch', 'retention_step', 'first_whole_hour', 'roll_hour', 'roll_day', 'changed_hours', 'rollup_step',
-          'report_of', 'report_step', 'reason_may_pass', 'provider_name'
+          'report_of', 'report_step', 'reason_may_pass', 'provider_name', 'key_was_rejected', 'rejected_hashes'
         )
       or p.pronamespace = 'public'::regnamespace
         and p.proname in (

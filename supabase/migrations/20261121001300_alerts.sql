@@ -15,8 +15,8 @@ comment on table eve.alert_kinds is 'What an alert can be about, in words for a 
 comment on column eve.alert_kinds.title is 'The headline of a message.';
 comment on column eve.alert_kinds.advice is 'What to do about it.';
 insert into eve.alert_kinds (kind, title, advice) values
-  ('key_disabled', 'Key not used', 'Look up the reason in docs/alerts.md, mend or replace the key, and switch it on again. To keep it off for good, clear its blocked_reason.'),
-  ('secret_missing', 'Secret missing', 'Set the secret that the key''s env_var_name names, or correct the name. The key is tried again within 10 minutes.'),
+  ('key_disabled', 'Key not used', 'Look up the reason in docs/alerts.md. A new secret puts it into use again by itself (keys set); the same one, once it is mended, wants keys enable. To keep it off for good: keys disable.'),
+  ('secret_missing', 'Secret missing', 'Set the secret that the key''s env_var_name names, or correct the name. The key is used again by itself once the secret is there.'),
   ('model_unavailable', 'Model not offered to a key', 'Enable the model or its quota in the key''s project, then delete the row in eve.key_model_blocks.'),
   ('lane_exhausted', 'Day''s quota used up early', 'Use another model until midnight in Los Angeles, add a quota project, or give the consumers daily budgets.'),
   ('refusals_high', 'Many refusals', 'See which limit refuses, in eve.refusals or on the dashboard; let callers wait instead of asking again, or add quota.'),

@@ -645,6 +645,17 @@ comment on column eve.refusals.limit_name is 'Which limit stood in the way: rpm,
 comment on column eve.refusals.tokens is 'Estimated input tokens, before the model''s factor.';
 comment on column eve.refusals.retry_after_ms is 'When to come back, as it was told; null: coming back does not help.';
 
+create table eve.rejected_secrets (
+  key_id uuid not null,
+  secret_hash text not null,
+  rejected_at timestamp with time zone not null,
+  constraint rejected_secrets_hash_form CHECK ((secret_hash ~ '^[0-9a-f]{64}$'::text)),
+  constraint rejected_secrets_pkey PRIMARY KEY (key_id, secret_hash)
+);
+alter table eve.rejected_secrets enable row level security;
+comment on table eve.rejected_secrets is 'Hashes of the secrets that upstream rejected while they were a key''s, 20 a key at most.';
+comment on column eve.rejected_secrets.secret_hash is 'HMAC-SHA-256 of the secret, with the key''s id for the HMAC''s key, in hexadecimal.';
+
 create table eve.request_results (
   request_no bigint not null,
   result jsonb not null,
@@ -931,6 +942,8 @@ create table public.google_ai_api_keys (
 alter table public.google_ai_api_keys enable row level security;
 CREATE TRIGGER eve_key_alerts_gone AFTER DELETE ON public.google_ai_api_keys FOR EACH ROW EXECUTE FUNCTION eve.key_alerts_over(); -- enabled
 CREATE TRIGGER eve_key_alerts_over AFTER UPDATE OF is_active, blocked_until, blocked_reason ON public.google_ai_api_keys FOR EACH ROW WHEN ((new.is_active AND ((new.blocked_until IS NULL) OR (new.blocked_until <= clock_timestamp())) AND ((NOT COALESCE(old.is_active, false)) OR (old.blocked_until > clock_timestamp()) OR (old.blocked_reason IS NOT NULL)))) EXECUTE FUNCTION eve.key_alerts_over(); -- enabled
+CREATE TRIGGER eve_key_secrets_gone AFTER DELETE ON public.google_ai_api_keys FOR EACH ROW EXECUTE FUNCTION eve.key_secrets_gone(); -- enabled
+CREATE TRIGGER eve_key_switched_off BEFORE UPDATE OF is_active ON public.google_ai_api_keys FOR EACH ROW WHEN ((old.is_active AND (new.is_active IS NOT TRUE) AND (NOT (new.blocked_until IS DISTINCT FROM old.blocked_until)) AND (NOT (new.blocked_reason IS DISTINCT FROM old.blocked_reason)))) EXECUTE FUNCTION eve.key_switched_off(); -- enabled
 CREATE TRIGGER eve_key_switched_on BEFORE UPDATE OF is_active ON public.google_ai_api_keys FOR EACH ROW WHEN ((new.is_active AND (NOT COALESCE(old.is_active, false)) AND (old.blocked_until > clock_timestamp()))) EXECUTE FUNCTION eve.key_switched_on(); -- enabled
 CREATE TRIGGER eve_stage_key_refused AFTER UPDATE OF blocked_until ON public.google_ai_api_keys FOR EACH ROW WHEN (((new.env_var_name ~~ 'stage:%'::text) AND (new.blocked_until = 'infinity'::timestamp with time zone) AND (old.blocked_until IS DISTINCT FROM 'infinity'::timestamp with time zone))) EXECUTE FUNCTION eve.stage_key_refused(); -- enabled
 CREATE TRIGGER forget_routes AFTER INSERT OR DELETE OR UPDATE OF id, key_alias, provider, env_var_name, is_active, priority, quota_project, blocked_until ON public.google_ai_api_keys FOR EACH STATEMENT EXECUTE FUNCTION eve.forget_routes(); -- enabled
@@ -1583,10 +1596,31 @@ create function eve.key_id_of(key_alias text)
   security invoker
   set search_path="";
 
+create function eve.key_secrets_gone()
+  returns trigger
+  language plpgsql
+  volatile
+  security invoker
+  set search_path="";
+
+create function eve.key_switched_off()
+  returns trigger
+  language plpgsql
+  volatile
+  security invoker
+  set search_path="";
+
 create function eve.key_switched_on()
   returns trigger
   language plpgsql
   volatile
+  security invoker
+  set search_path="";
+
+create function eve.key_was_rejected(key public.google_ai_api_keys)
+  returns boolean
+  language sql
+  stable
   security invoker
   set search_path="";
 
@@ -1812,6 +1846,21 @@ create function eve.refused_detail(request_id text, consumer_id uuid)
   stable
   security invoker
   set search_path="" set enable_seqscan=off set jit=off;
+
+create function eve.rejected_hashes(key_id uuid)
+  returns text[]
+  language sql
+  stable
+  security invoker
+  set search_path="";
+
+create function eve.remember_rejected_secret(key_id uuid, secret_hash text)
+  returns void
+  language plpgsql
+  volatile
+  security invoker
+  set search_path="";
+comment on function eve.remember_rejected_secret is 'Keeps the hash of a secret that upstream rejected.';
 
 create function eve.report_of(day date)
   returns jsonb
@@ -2313,7 +2362,8 @@ create function public.eve_key_checked(
     key_id uuid,
     outcome text,
     reason text DEFAULT NULL::text,
-    detail text DEFAULT NULL::text
+    detail text DEFAULT NULL::text,
+    secret_hash text DEFAULT NULL::text
   )
   returns jsonb
   language plpgsql
@@ -2328,7 +2378,15 @@ create function public.eve_key_checks()
   volatile
   security invoker
   set search_path="";
-comment on function public.eve_key_checks is 'The keys that are worth asking about: those in use, and those that are off for a reason that may pass.';
+comment on function public.eve_key_checks is 'The keys that are worth asking about: those in use, those that are off for a reason that may pass, and, with other secrets than those it names, those that upstream rejected.';
+
+create function public.eve_key_secret_changed(key_id uuid, secret_hash text)
+  returns jsonb
+  language plpgsql
+  volatile
+  security invoker
+  set search_path="";
+comment on function public.eve_key_secret_changed is 'Puts a key into use again whose secret is another than those that upstream has rejected.';
 
 create function public.eve_key_states()
   returns jsonb
@@ -2337,6 +2395,14 @@ create function public.eve_key_states()
   security invoker
   set search_path="";
 comment on function public.eve_key_states is 'Every key: whether it is used and why not, what it did today, what its last check found, models it may not serve, and the lanes of its quota project.';
+
+create function public.eve_keys_awaiting_secrets()
+  returns jsonb
+  language sql
+  stable
+  security invoker
+  set search_path="";
+comment on function public.eve_keys_awaiting_secrets is 'The keys that another secret would put into use again, with the hashes of those that upstream has rejected.';
 
 create function public.eve_lane_states(
     quota_project text DEFAULT NULL::text,

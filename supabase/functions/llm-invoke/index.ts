@@ -8,6 +8,7 @@ import { badRequestCounter } from "../../../shared/gateway/bad_requests.ts";
 import { edgeBackground as background } from "../../../shared/gateway/background.ts";
 import { createJobDesk } from "../../../shared/gateway/job_desk.ts";
 import { createGateway } from "../../../shared/gateway/invoke.ts";
+import { usingChangedSecrets } from "../../../shared/gateway/changed_secrets.ts";
 import { environmentSecrets } from "../../../shared/gateway/secrets.ts";
 import { readSettings } from "../../../shared/gateway/settings.ts";
 import type { Endpoint } from "../../../shared/http/pinned_get.ts";
@@ -16,6 +17,7 @@ import { countBadRequests } from "../../../shared/ledger/bad_requests.ts";
 import { createAccess } from "../../../shared/ledger/access.ts";
 import { directTransport } from "../../../shared/ledger/direct_transport.ts";
 import { createJobs } from "../../../shared/ledger/jobs.ts";
+import { createKeySecrets } from "../../../shared/ledger/key_secrets.ts";
 import { createLedger, LEDGER_TIMEOUT_MS } from "../../../shared/ledger/ledger.ts";
 import { rpcTransport } from "../../../shared/ledger/rpc_transport.ts";
 import { createStages } from "../../../shared/ledger/stages.ts";
@@ -66,8 +68,9 @@ function open() {
   const seal = () => createSeal(variable(ADMIN_SECRET_VARIABLE));
   const resolveStage = stageResolver({ stages, seal, read: variable });
   const secrets = environmentSecrets(variable);
+  const keys = createKeySecrets(transport, settings.rpcTimeoutMs);
   const parts = {
-    ledger,
+    ledger: usingChangedSecrets(ledger, { keys, secrets, clock, log }),
     providers,
     secrets,
     keptKeys: keptKeys(stages, seal, variable),

@@ -2,6 +2,7 @@ import { describe, expect, test } from "vitest";
 import { GatewayError } from "../../../shared/contract/gateway_error.ts";
 import type { Reservation } from "../../../shared/ledger/reserve.ts";
 import { type Diagnosis, ProviderFailure } from "../../../shared/providers/provider.ts";
+import { secretHash } from "../../../shared/secrets/secret_hash.ts";
 import { ANSWER, grant, grantTo, refusal, settled, stage } from "./stage.ts";
 
 const OVERLOADED: Diagnosis = {
@@ -258,7 +259,8 @@ describe("an upstream that fails", () => {
         outcome: "failed",
         final: false,
         dispatched: true,
-        block: BAD_KEY.block,
+        // By its hash the key is known for a new one when its secret is changed.
+        block: { ...BAD_KEY.block, secretHash: await secretHash("key-a", "secret-a") },
         errorCode: "key_rejected",
         upstreamStatus: 503,
         errorDetail: "said upstream",

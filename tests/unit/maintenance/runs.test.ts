@@ -148,6 +148,7 @@ describe("one that is SQL", () => {
 
 describe("over keys", () => {
   const keys = Array.from({ length: 10 }, (_, n): KeyToCheck => ({
+    unless: null,
     id: String(n),
     alias: `k${n}`,
     envVarName: null,

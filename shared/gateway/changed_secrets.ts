@@ -1,0 +1,72 @@
+import type { Clock } from "../contract/clock.ts";
+import { asGatewayError } from "../contract/gateway_error.ts";
+import type { Log } from "../contract/log.ts";
+import type { KeySecrets } from "../ledger/key_secrets.ts";
+import type { Ledger } from "../ledger/ledger.ts";
+import { secretHash } from "../secrets/secret_hash.ts";
+import type { ResolveSecret } from "./secrets.ts";
+
+/** One instance asks so often at most: requests without a key may come by the hundred, and its own secrets never change. */
+const LOOK_EVERY_MS = 5_000;
+
+/**
+ * Puts keys into use again whose secret is now another than those that upstream has rejected.
+ * @returns their aliases
+ */
+export async function useChangedSecrets(keys: KeySecrets, secrets: ResolveSecret): Promise<string[]> {
+  const used: string[] = [];
+  for (const { id, alias, envVarName, rejected } of await keys.awaiting()) {
+    const secret = secrets(envVarName);
+    if (secret === null) continue;
+    const hash = await secretHash(id, secret);
+    if (!rejected.includes(hash) && await keys.changed(id, hash)) used.push(alias);
+  }
+  return used;
+}
+
+interface Parts {
+  keys: KeySecrets;
+  secrets: ResolveSecret;
+  clock: Pick<Clock, "now">;
+  log: Log;
+}
+
+/** The same ledger, but that a refusal for want of a key is asked about once more where a key has another secret by now. */
+export function usingChangedSecrets(ledger: Ledger, { keys, secrets, clock, log }: Parts): Ledger {
+  let lookedAt = -Infinity;
+  let looking: Promise<boolean> | null = null;
+
+  async function look(): Promise<boolean> {
+    try {
+      const used = await useChangedSecrets(keys, secrets);
+      for (const key of used) log("info", "key_secret_changed", { key });
+      return used.length > 0;
+    } catch (thrown) {
+      const { code, detail } = asGatewayError(thrown);
+      log("warn", "key_secrets_unread", { code, detail });
+      return false;
+    } finally {
+      looking = null;
+    }
+  }
+
+  /** Whether a key has come back. Requests that come together share one look. */
+  function hasChanged(): Promise<boolean> {
+    if (looking !== null) return looking;
+    if (clock.now() - lookedAt < LOOK_EVERY_MS) return Promise.resolve(false);
+    lookedAt = clock.now();
+    return looking = look();
+  }
+
+  return {
+    ...ledger,
+    async reserve(input, withinMs) {
+      const since = clock.now();
+      const first = await ledger.reserve(input, withinMs);
+      if (first.status !== "refused" || first.code !== "no_active_key" || !await hasChanged()) return first;
+      if (withinMs === undefined) return ledger.reserve(input);
+      const left = withinMs - (clock.now() - since);
+      return left > 0 ? ledger.reserve(input, left) : first;
+    },
+  };
+}

@@ -1,0 +1,13 @@
+const utf8 = new TextEncoder();
+
+/**
+ * By what a key's secret is known again without being kept: HMAC-SHA-256 under the key's id, in hexadecimal. Two keys with the same
+ * secret have different hashes. It is not reversible for what a provider makes as a key, which is random; whoever reads the
+ * hash can tell whether a guess is right, as they could by asking the provider.
+ */
+export async function secretHash(keyId: string, secret: string): Promise<string> {
+  const algorithm = { name: "HMAC", hash: "SHA-256" };
+  const key = await crypto.subtle.importKey("raw", utf8.encode(keyId), algorithm, false, ["sign"]);
+  const digest = new Uint8Array(await crypto.subtle.sign(algorithm.name, key, utf8.encode(secret)));
+  return Array.from(digest, (byte) => byte.toString(16).padStart(2, "0")).join("");
+}
