@@ -1,11 +1,14 @@
 /** `npm run eve -- COMMAND`: the gateway's owner at the command line. See docs/cli.md, or --help. */
+import { CHECKOUT } from "../local/paths.ts";
 import { GatewayError } from "../shared/contract/gateway_error.ts";
+import { supabaseCli } from "./deploy/supabase_cli.ts";
 import { readCommandLine } from "./eve/arguments.ts";
 import type { Surroundings } from "./eve/command.ts";
 import { COMMANDS } from "./eve/commands.ts";
 import { connectFromEnvironment, type Connection, isLoopback } from "./eve/connection.ts";
 import { CliFailure, EXIT, unreachable } from "./eve/failure.ts";
 import { terminalProgress } from "./eve/progress.ts";
+import { readSecret } from "./eve/secret_prompt.ts";
 import { coloured } from "./eve/table.ts";
 import { safeForTerminal } from "./eve/terminal.ts";
 
@@ -35,6 +38,8 @@ export async function eve(args: readonly string[], unguarded: Place): Promise<nu
       progress,
       write: say,
       read: readFile,
+      secret: readSecret,
+      supabase: (hidden) => supabaseCli(CHECKOUT, hidden),
       variable: (name) => Deno.env.get(name),
       signal,
       width: DEFAULT_WIDTH,

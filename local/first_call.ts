@@ -16,6 +16,11 @@ const BODY = { model: MODEL, prompt: "Say hello in one word." };
 /** The origin's own answers: there is no function that would have seen the call. */
 const NO_FUNCTION = ["not_found", "worker_unavailable"];
 
+/** Of a stack that has just started, they are about the key that it was started with. */
+const KEY_TROUBLE = ["key_rejected", "no_active_key", "secret_missing"];
+const KEY_ADVICE =
+  "Is GOOGLE_API_KEY typed right? End the stack and start it with the right one: that is all. `npm run eve -- keys list` says what is wrong with each key.";
+
 interface Answer {
   text?: string;
   key_alias?: string;
@@ -58,6 +63,7 @@ export async function firstCall(
         `The first call failed: ${code ?? "no code"} (status ${status}): ${
           message ?? JSON.stringify(answer)
         }`,
+        ...(KEY_TROUBLE.includes(code ?? "") ? [KEY_ADVICE] : []),
         `The stack serves all the same. Repeat the call once this is mended:`,
         repeatWithCurl(stack),
       ],

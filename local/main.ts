@@ -2,7 +2,7 @@
 import { FIRST_FUNCTION, firstCall } from "./first_call.ts";
 import { CHECKOUT } from "./paths.ts";
 import { StartRefused } from "./refusal.ts";
-import { settingsFromEnvironment } from "./settings.ts";
+import { overriddenSecrets, settingsFromEnvironment } from "./settings.ts";
 import { type Stack, startStack } from "./stack.ts";
 
 /** One Ctrl-C arrives several times (from the terminal, from npm, from the launcher); a later one is impatience. */
@@ -41,6 +41,9 @@ const launcherWatch = setInterval(() => Deno.ppid !== launcher && end(), LAUNCHE
 async function run(): Promise<void> {
   const settings = settingsFromEnvironment();
   console.log("Starting the local stack ...");
+  for (const name of overriddenSecrets()) {
+    console.log(`${name} is taken from the environment, not the one that was set with \`keys set\`.`);
+  }
   const lastWords: string[] = [];
   const stack = await startStack({
     ...settings,

@@ -1,5 +1,6 @@
 /** What the environment says about the local stack. Every name is in the README. */
 import { STAGE_VARIABLES } from "../shared/stages/kinds.ts";
+import { keptSecrets } from "./kept_secrets.ts";
 import { CHECKOUT } from "./paths.ts";
 import { StartRefused } from "./refusal.ts";
 import { DEFAULT_PORT, type StackOptions } from "./stack.ts";
@@ -21,9 +22,20 @@ export function dataDirFromEnvironment(): string {
   return path.startsWith("/") ? path : `${Deno.cwd()}/${path}`;
 }
 
-/** Reads the variables. Throws {@link StartRefused} for one that makes no sense. */
+/** Names of secrets that were set with `keys set`, and of which the environment has others: those are used. */
+export function overriddenSecrets(): string[] {
+  return Object.entries(keptSecrets(dataDirFromEnvironment()))
+    .filter(([name, kept]) => (Deno.env.get(name) ?? kept) !== kept)
+    .map(([name]) => name);
+}
+
+/**
+ * Reads the variables, and those that `keys set` has kept where the environment has none. Throws {@link StartRefused} for one
+ * that makes no sense.
+ */
 export function settingsFromEnvironment(): StackOptions {
-  const variables = Deno.env.toObject();
+  const kept = keptSecrets(dataDirFromEnvironment());
+  const variables: Record<string, string> = { ...kept, ...Deno.env.toObject() };
   const secret = variables.GOOGLE_API_KEY;
   const alias = variables.GOOGLE_API_LOCALNAME || "local";
   const baseUrl = variables.GOOGLE_API_BASE_URL;
@@ -39,7 +51,8 @@ export function settingsFromEnvironment(): StackOptions {
     googleApiBaseUrl: baseUrl?.replace(/\/+$/, "") || undefined,
     env: Object.fromEntries(
       Object.entries(variables).filter(([name]) =>
-        (FUNCTION_VARIABLES.test(name) && !STACK_VARIABLES.includes(name)) || forStages.includes(name)
+        (FUNCTION_VARIABLES.test(name) && !STACK_VARIABLES.includes(name)) || forStages.includes(name) ||
+        name in kept
       ),
     ),
   };

@@ -1,3 +1,4 @@
+import type { RunCli } from "../deploy/supabase_cli.ts";
 import type { Connection } from "./connection.ts";
 
 export interface Option {
@@ -34,6 +35,10 @@ export interface Surroundings {
   progress(text: string): void;
   /** Everything on the standard input, or in a file. */
   read(file: string): Promise<string>;
+  /** A secret that a person types, unseen, at this question, or that is piped in. */
+  secret(question: string): Promise<string>;
+  /** The Supabase CLI of this checkout; `hidden` is blotted out of what it prints. */
+  supabase(hidden: Iterable<string>): RunCli;
   variable(name: string): string | undefined;
   /** Whether the answer is for a program. */
   json: boolean;

@@ -137,6 +137,31 @@ test("keys are listed, added, switched off and on", async () => {
   expect(lanes).toContainEqual(expect.objectContaining({ model: "gemma-4-31b-it", state: "open" }));
 });
 
+test("a key that is off says why and what to do; one that is deleted leaves its history", async () => {
+  await json("keys", "add", "typo", "--env", "GOOGLE_API_KEY_TYPO");
+  const off = () => run("keys", "list");
+  await json("keys", "disable", "typo");
+  expect((await off()).said).toMatch(/typo is not used: it was switched off by hand\.\n.*keys enable typo/);
+  await sql`
+    update public.google_ai_api_keys set blocked_until = 'infinity', blocked_reason = 'key_invalid'
+    where key_alias = 'typo'`;
+  const { said } = await off();
+  expect(said).toMatch(/typo +off: key_invalid/);
+  expect(said).toMatch(/typo is not used: .*mistyped.*\n.*keys set typo/);
+  expect((await run("keys", "show", "typo")).said).toMatch(/what to do +.*keys set typo/);
+  await json("keys", "disable", "typo");
+  expect((await off()).said).toContain("typo is not used: it was switched off by hand");
+
+  const [{ id }] = await sql`select id from public.google_ai_api_keys where key_alias = 'typo'` as [
+    { id: string },
+  ];
+  const asked = await run("keys", "delete", "typo");
+  expect([asked.code, asked.complained]).toEqual([2, expect.stringMatching(/audit .* keep .*--yes/)]);
+  expect(await json("keys", "delete", "typo", "--yes")).toMatchObject({ removed: "typo", id });
+  expect((await off()).said).not.toContain("typo");
+  expect((await run("keys", "delete", "typo", "--yes")).code).toBe(1);
+});
+
 test("limits are listed and set, and the next reservation knows", async () => {
   expect((await run("limits", "list")).said).toMatch(/gemma-4-31b-it +30 +16,000 +14,400/);
   expect(await json("limits", "set", "gemma-4-31b-it", "--rpm", "99", "--tpm", "none")).toEqual({
@@ -466,7 +491,9 @@ test("keys are asked whether they work, at no cost, and a bad one is told", asyn
   const bad = await run("keys", "test", "empty");
   expect([bad.code, bad.said]).toEqual([
     1,
-    expect.stringMatching(/has no secret .*set the Edge secret GOOGLE_API_KEY_NOT_SET/),
+    expect.stringMatching(
+      /has no secret .*keys set empty; or start the local stack with GOOGLE_API_KEY_NOT_SET/,
+    ),
   ]);
   expect((await run("keys", "test", "nobody")).complained).toBe(
     "There is no key named nobody. See `keys list`.",

@@ -1,6 +1,8 @@
 import type { KeyState } from "../../../shared/ledger/reading.ts";
+import { isStageName } from "../../../shared/stages/stage_name.ts";
 import type { Command } from "../command.ts";
 import { CliFailure, EXIT } from "../failure.ts";
+import { howToSet, troubleOf } from "../key_advice.ts";
 import { duration, green, red, table, yellow } from "../table.ts";
 import { runOperation } from "./maintenance.ts";
 
@@ -9,7 +11,8 @@ export const keyTestCommand: Command = {
   summary: "ask upstream whether keys work; it costs no quota",
   about:
     "Has the function check every key (operation key_health) and tells what it found, of all keys or of those that\n" +
-    "are named. A key whose passing trouble is over is switched on by it, one that upstream rejects is switched off.\n" +
+    "are named. A key whose passing trouble is over, or that has another secret than upstream rejected, is switched on by\n" +
+    "it; one that upstream rejects is switched off.\n" +
     "It ends with 1 if one of them does not work.",
   arguments: ["ALIAS?"],
   options: {},
@@ -31,7 +34,7 @@ export const keyTestCommand: Command = {
       key.alias ?? key.id,
       verdictOf(key),
       key.check === null ? "" : `${duration(Date.parse(now) - Date.parse(key.check.checked_at))} ago`,
-      whatToDo(key),
+      whatToDo(key, connection.url),
     ]);
     const bad = keys.some((key) => key.is_active && key.check?.outcome !== "works");
     return {
@@ -63,12 +66,9 @@ function verdictOf({ is_active, check }: KeyState): string {
   }
 }
 
-function whatToDo({ alias, env_var_name, is_active, check, blocked_reason }: KeyState): string {
-  if (check?.outcome === "secret_missing") return `set the Edge secret ${env_var_name ?? "(name it first)"}`;
-  if (check?.outcome === "rejected") return "make a new key, set it as the secret, then keys enable";
-  if (check?.outcome === "unclear") return "ask again in a while";
-  if (!is_active) {
-    return `keys enable ${alias ?? ""}${blocked_reason === null ? "" : `, once ${blocked_reason} is mended`}`;
-  }
-  return "";
+function whatToDo(key: KeyState, url: string): string {
+  const { check, env_var_name } = key;
+  const isStages = env_var_name !== null && isStageName(env_var_name);
+  if (check?.outcome === "secret_missing" && !isStages) return howToSet(key, url);
+  return troubleOf(key, url)?.todo ?? (check?.outcome === "unclear" ? "ask again in a while" : "");
 }

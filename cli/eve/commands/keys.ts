@@ -6,8 +6,10 @@ import { CliFailure, misuse } from "../failure.ts";
 import { isOfInterest, laneTable } from "../lanes.ts";
 import { answered } from "../rows.ts";
 import { bold, count, dim, green, instant, pairs, red, table, yellow } from "../table.ts";
+import { troubleOf } from "../key_advice.ts";
 import { readLimit } from "../values.ts";
 import { keyTestCommand } from "./key_check.ts";
+import { keyDeleteCommand, keySetCommand, theKey } from "./key_secret.ts";
 
 /** As shells and the Edge secret store take it. */
 const VARIABLE_NAME = /^[A-Z][A-Z0-9_]{0,127}$/;
@@ -24,7 +26,11 @@ export const keyCommands: Command[] = [
     options: { all: { help: "models that nobody has used today too" } },
     examples: ["keys list", "keys list --all --json"],
     async run(given, { connect }) {
-      const keys = await connect().reading.keys();
+      const connection = connect();
+      const keys = (await connection.reading.keys()).map((key) => ({
+        ...key,
+        trouble: troubleOf(key, connection.url),
+      }));
       if (keys.length === 0) {
         return {
           json: keys,
@@ -60,6 +66,9 @@ export const keyCommands: Command[] = [
           ],
           rows,
         ),
+        ...keys.flatMap(({ alias, id, trouble }) =>
+          trouble === null ? [] : [`${bold(alias ?? id)} is not used: ${trouble.why}.\n  → ${trouble.todo}.`]
+        ),
         ...(shown.length === 0 ? [] : [laneTable(shown)]),
         ...(hidden === 0 ? [] : [
           dim(
@@ -80,11 +89,16 @@ export const keyCommands: Command[] = [
     examples: ["keys show main"],
     async run(given, { connect }) {
       const alias = given.arguments[0]!;
-      const key = (await connect().reading.keys()).find((one) => one.alias === alias || one.id === alias);
-      if (key === undefined) throw noSuchKey(alias);
+      const connection = connect();
+      const key = await theKey(connection, alias);
+      const trouble = troubleOf(key, connection.url);
       const facts: [string, string][] = [
         ["alias", bold(key.alias ?? "none")],
         ["state", stateOf(key)],
+        ...(trouble === null ? [] : [
+          ["not used, since", trouble.why] satisfies [string, string],
+          ["what to do", trouble.todo] satisfies [string, string],
+        ]),
         ["secret's name", key.env_var_name ?? red("none")],
         ["quota project", key.quota_project ?? `its own (${key.quota_key})`],
         ["priority", String(key.priority ?? "")],
@@ -100,7 +114,7 @@ export const keyCommands: Command[] = [
         ]),
         ["notes", key.notes ?? ""],
       ];
-      return { json: key, text: `${pairs(facts)}\n\n${laneTable(key.lanes)}` };
+      return { json: { ...key, trouble }, text: `${pairs(facts)}\n\n${laneTable(key.lanes)}` };
     },
   },
   {
@@ -150,7 +164,7 @@ export const keyCommands: Command[] = [
       return {
         json: key,
         text:
-          `${alias} was added. Set the Edge secret ${name} if it is not set yet, then try it: npm run eve -- keys test ${alias}`,
+          `${alias} was added. Set its secret ${name} if it is not set yet: npm run eve -- keys set ${alias}\nThen try it: npm run eve -- keys test ${alias}`,
       };
     },
   },
@@ -171,11 +185,21 @@ export const keyCommands: Command[] = [
   {
     name: "keys disable",
     summary: "switch a key off; the next reservation takes another",
+    about: "It stays off until `keys enable`, whatever upstream says of it and whatever its secret becomes.",
     arguments: ["ALIAS"],
     options: {},
     examples: ["keys disable main"],
-    run: (given, { connect }) => change(connect(), given.arguments[0]!, { is_active: false }, "off"),
+    // Without what it was blocked for: only a key that upstream has rejected is ever switched on by itself.
+    run: (given, { connect }) =>
+      change(
+        connect(),
+        given.arguments[0]!,
+        { is_active: false, blocked_until: null, blocked_reason: null },
+        "off",
+      ),
   },
+  keySetCommand,
+  keyDeleteCommand,
   keyTestCommand,
 ];
 
@@ -187,7 +211,7 @@ const noSuchKey = (alias: string) => new CliFailure(`There is no key named ${ali
 async function change(
   { tables }: Connection,
   alias: string,
-  values: { is_active: boolean; blocked_until?: null; blocked_reason?: null },
+  values: { is_active: boolean; blocked_until: null; blocked_reason: null },
   word: string,
 ) {
   const changed = answered(
@@ -204,7 +228,7 @@ export function stateOf(key: KeyState): string {
     case "on":
       return green("on");
     case "off":
-      return yellow("off");
+      return yellow(key.blocked_reason === null ? "off" : `off: ${key.blocked_reason}`);
     case "no_secret_name":
       return red("has no secret's name");
     case "blocked":

@@ -3,6 +3,7 @@ import { isStageName } from "../../../shared/stages/stage_name.ts";
 import type { KeyState, ProjectFacts } from "../../../shared/ledger/reading.ts";
 import { bytes, counted, duration, instant } from "../table.ts";
 import { isLoopback } from "../connection.ts";
+import { howToSet } from "../key_advice.ts";
 import type { Facts, FunctionFacts } from "./facts.ts";
 
 export interface Check {
@@ -44,7 +45,7 @@ export function judge(facts: Facts): Check[] {
     jobs(project),
     vault(project),
     operations(project),
-    ...facts.keys.filter((key) => key.is_active).map((key) => secret(key, facts.keysChecked)),
+    ...facts.keys.filter((key) => key.is_active).map((key) => secret(key, facts)),
     ...[writing(facts), upstream(facts)].filter((check) => check !== null),
     keys(facts),
     models(facts),
@@ -368,7 +369,7 @@ function operations({ operations, now }: ProjectFacts): Check {
   );
 }
 
-function secret(key: KeyState, { done, why }: Facts["keysChecked"]): Check {
+function secret(key: KeyState, { url, keysChecked: { done, why } }: Facts): Check {
   const called = key.alias ?? key.id;
   const name = `key ${called}`;
   const variable = key.env_var_name;
@@ -392,14 +393,16 @@ function secret(key: KeyState, { done, why }: Facts["keysChecked"]): Check {
     return red(
       name,
       `no secret is named ${variable}`,
-      `set it: dashboard, Edge Functions, Secrets; or npm run deploy -- --secrets-file FILE. Then npm run eve -- keys test ${called}`,
+      `set it: ${howToSet(key, url)}. Then npm run eve -- keys test ${called}`,
     );
   }
   if (key.check?.outcome === "rejected" || (key.state === "blocked" && key.blocked_until === "infinity")) {
     return red(
       name,
       `upstream rejects it: ${key.check?.reason ?? key.blocked_reason}`,
-      `make a new key, set it as ${variable}, then npm run eve -- keys enable ${called}`,
+      `make a new key, and set it: ${
+        howToSet(key, url)
+      }. With another secret it is used again by itself; with this one, once it is mended, after npm run eve -- keys enable ${called}`,
     );
   }
   if (!done) {
