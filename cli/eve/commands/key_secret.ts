@@ -176,5 +176,7 @@ function whereItsSecretIs({ url, folder }: Connection, name: string): string {
   }
   return isLoopback(url)
     ? `Its secret ${name} is wherever the stack was given it: remove it there.`
-    : `Its secret ${name} is still on the project: npx supabase secrets unset ${name}`;
+    : `Its secret ${name} is still on the project: npx supabase secrets unset ${name} --remote=${
+      PROJECT_URL.exec(url)?.[1] ?? "REF"
+    }`;
 }

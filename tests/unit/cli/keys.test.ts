@@ -3,6 +3,8 @@ import { describe, expect, test } from "vitest";
 import { eve, type Place } from "../../../cli/eve.ts";
 import type { Connection } from "../../../cli/eve/connection.ts";
 import { troubleOf } from "../../../cli/eve/key_advice.ts";
+import { keepSecret } from "../../../local/kept_secrets.ts";
+import { overriddenSecrets, settingsFromEnvironment } from "../../../local/settings.ts";
 import { SEEDED_OFF } from "../../../local/seeded_notes.ts";
 import type { KeyState } from "../../../shared/ledger/reading.ts";
 
@@ -172,6 +174,25 @@ describe("keys set", () => {
     const { code, text } = await run(options, "keys", "set", "main");
     expect(code).toBe(exitCode);
     expect(text).toMatch(words);
+  });
+
+  test("what it kept is what the local stack starts with, but for what its environment says", async () => {
+    const folder = await Deno.makeTempDir();
+    // A name that the functions are given only because it was kept.
+    const [kept, both] = ["KEPT_FOR_A_TEST", "GOOGLE_API_KEY_FOR_A_TEST"];
+    const before = Deno.env.get("EVE_DATA_DIR");
+    try {
+      Deno.env.set("EVE_DATA_DIR", folder);
+      Deno.env.set(both, "from the environment");
+      for (const name of [kept, both]) keepSecret(folder, name, SECRET);
+      expect(settingsFromEnvironment().env).toMatchObject({ [kept]: SECRET, [both]: "from the environment" });
+      expect(overriddenSecrets()).toEqual([both]);
+    } finally {
+      Deno.env.delete(both);
+      if (before === undefined) Deno.env.delete("EVE_DATA_DIR");
+      else Deno.env.set("EVE_DATA_DIR", before);
+      await Deno.remove(folder, { recursive: true });
+    }
   });
 
   test("takes no secret as an argument", async () => {
