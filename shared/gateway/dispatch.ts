@@ -32,6 +32,12 @@ export type Unanswered =
   /** Upstream was never called, because of our own set-up or because the model cannot do what is asked. */
   | { kind: "not_sent"; error: GatewayError; block: Block | null };
 
+/** The start that was booked has passed by more than the guard: to send now could be one call too many in Google's minute. */
+export interface TooLate {
+  kind: "too_late";
+  lateMs: number;
+}
+
 /** How one attempt ended. */
 export type Outcome<Value = unknown> =
   /** Upstream answered with status 200, be it a success or not. */
@@ -57,19 +63,23 @@ export function walkedAway({ calledAt, usageSoFar }: Progress, now: number): Una
   };
 }
 
-/** Carries out a granted attempt: waits for its start, finds the secret, calls the model. Never throws. */
+/**
+ * Carries out a granted attempt: waits for its start, finds the secret, calls the model. Never throws.
+ * @param startsAt `Clock.now()` of the booked start
+ * @param latestAt not sent after it, but `too_late`
+ */
 export async function* dispatch<Value>(
   parts: GatewayParts,
   task: Task<Value>,
   grant: Grant,
+  { startsAt, latestAt }: { startsAt: number; latestAt: number },
   context: InvokeContext,
   deadline: Deadline,
   progress: Progress,
-): AsyncGenerator<GatewayEvent, Outcome<Value>, void> {
+): AsyncGenerator<GatewayEvent, Outcome<Value> | TooLate, void> {
   if (grant.waitMs > 0) {
-    const startsAt = parts.clock.now() + grant.waitMs;
     yield { type: "queued", attempt: grant.attempt, model: grant.model, waitMs: grant.waitMs };
-    const how = await waitForStart(parts, startsAt - parts.clock.now(), context.signal, deadline);
+    const how = await waitUntil(parts, startsAt, context.signal, deadline);
     if (how !== null) return { kind: "broken_off", how, dispatched: false, latencyMs: null, used: null };
   }
   if (context.signal.aborted) {
@@ -89,6 +99,8 @@ export async function* dispatch<Value>(
   } catch (thrown) {
     return { kind: "not_sent", error: asGatewayError(thrown), block: null };
   }
+  const lateMs = parts.clock.now() - latestAt;
+  if (lateMs > 0) return { kind: "too_late", lateMs };
   const destination = { model: grant.model, ...access };
   const begin = (signal: AbortSignal) => call(provider, { ...destination, signal });
   const outcome = yield* callModel(parts, begin, grant, context.signal, deadline, progress);
@@ -112,16 +124,19 @@ function secretAlone(secret: string | null): { secret: string } | null {
   return secret === null ? null : { secret };
 }
 
-/** Null: the start has come. */
-async function waitForStart(
+/**
+ * Null: the time has come.
+ * @param at `Clock.now()`
+ */
+export async function waitUntil(
   parts: GatewayParts,
-  waitMs: number,
+  at: number,
   client: AbortSignal,
   deadline: Deadline,
 ): Promise<Ending | null> {
   const rope = leash(parts.clock, client, deadline.left());
   try {
-    await parts.clock.sleep(Math.max(0, waitMs), rope.signal);
+    await parts.clock.sleep(Math.max(0, at - parts.clock.now()), rope.signal);
     return null;
   } catch {
     return rope.ended() ?? "timed_out";

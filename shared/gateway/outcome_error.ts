@@ -5,8 +5,11 @@ import type { Unanswered } from "./dispatch.ts";
 import { brokenOffCode } from "./settlement.ts";
 
 /** An attempt that brought no answer, as the error that its caller gets. */
-export function errorOf(outcome: Unanswered, grant: Grant): GatewayError {
-  const facts = { model: grant.model, limits: grant.limits };
+export function errorOf(
+  outcome: Unanswered,
+  grant: Pick<Grant, "model" | "attempt"> & Partial<Pick<Grant, "limits" | "key">>,
+): GatewayError {
+  const facts = { model: grant.model, limits: grant.limits ?? null };
   switch (outcome.kind) {
     case "not_sent":
       return with_(outcome.error, facts);
@@ -16,7 +19,7 @@ export function errorOf(outcome: Unanswered, grant: Grant): GatewayError {
       return new GatewayError(outcome.failure.diagnosis.code, {
         ...facts,
         message: messageOf(outcome.failure),
-        detail: `${grant.key.alias}: ${outcome.failure.message}`,
+        detail: `${grant.key?.alias}: ${outcome.failure.message}`,
         retryAfterMs: retryAfter(outcome.failure),
         details: { attempts: grant.attempt, upstream_status: outcome.failure.upstreamStatus },
       });

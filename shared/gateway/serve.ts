@@ -1,25 +1,42 @@
 import type { GatewayEvent } from "../contract/events.ts";
 import { asGatewayError, type GatewayError } from "../contract/gateway_error.ts";
 import type { InvokeContext } from "../contract/request.ts";
-import type { CountWanted, Duplicate, Grant, Reservation, ReserveInput } from "../ledger/reserve.ts";
+import type { CountWanted, Duplicate, Grant, InLine, Reservation, ReserveInput } from "../ledger/reserve.ts";
 import type { Settlement } from "../ledger/settle.ts";
 import { admitCounted, type Size } from "./admit_counted.ts";
 import { type Deadline, deadlineFrom } from "./deadline.ts";
-import { dispatch, type Outcome, type Progress, type Unanswered, walkedAway } from "./dispatch.ts";
+import {
+  dispatch,
+  type Outcome,
+  type Progress,
+  type TooLate,
+  type Unanswered,
+  waitUntil,
+  walkedAway,
+} from "./dispatch.ts";
 import { errorOf, withRefusal } from "./outcome_error.ts";
 import type { GatewayParts } from "./parts.ts";
 import { refusalError } from "./refusal.ts";
 import { type Ending, factsOf } from "./request_facts.ts";
 import { LEAST_TIME_MS, MAX_ATTEMPTS, type NextStep, nextStep } from "./retry.ts";
 import { settleReliably } from "./settle_reliably.ts";
-import { settlementOf } from "./settlement.ts";
+import { cancelled, settlementOf } from "./settlement.ts";
 import type { Ended, Task } from "./task.ts";
 import { within } from "./within.ts";
 
 /** From the end of a call that took all of its time until its reservation counts as abandoned: time to settle, with repeats. */
 const LEASE_SLACK_MS = 60_000;
 
+/**
+ * A start that would go out later than this is booked again: the window is this much longer than a minute (`guard_ms`), so that what
+ * is late by less cannot fall into another minute of Google's.
+ */
+const LATEST_START_MS = 250;
+/** An attempt's start is booked again so often; then it goes as it is. A machine that is late every time would go on for ever. */
+const MAX_REBOOKINGS = 2;
+
 type Booking = Exclude<Reservation, CountWanted>;
+type Settled = Exclude<Booking, InLine>;
 
 /** What is known of a request while its attempts go on. */
 interface Journey<Value> {
@@ -32,6 +49,8 @@ interface Journey<Value> {
   avoidKeys: string[];
   /** Of the prompt; null: to be estimated. */
   size: Size | null;
+  /** `Clock.now()` at which the last grant was booked, as near as can be told from here. */
+  bookedAt: number;
 }
 
 /** An attempt that has been settled as one that another follows, and what the request comes to if none does. */
@@ -62,15 +81,22 @@ export async function* serve<Value>(
     excludeKeys: [...(task.asked.excludeKeys ?? [])],
     avoidKeys: [],
     size: null,
+    bookedAt: 0,
   };
   let setback: Setback<Value> | null = null;
   let ending: Ending = { kind: "left" };
   context.story?.begin();
   try {
     for (let attempt = 1;; attempt++) {
-      const reservation: Booking | null = await nextReservation(journey, attempt, setback);
-      if (reservation?.status === "granted") {
-        const ended: Ended<Value> | Setback<Value> = yield* runAttempt(journey, reservation);
+      let reservation: Settled | null = yield* admitted(journey, attempt, setback);
+      let ended: Ended<Value> | Setback<Value> | TooLate | null = null;
+      for (let left = MAX_REBOOKINGS; reservation?.status === "granted"; left--) {
+        ended = yield* runAttempt(journey, reservation, left > 0);
+        if (!isTooLate(ended)) break;
+        reservation = yield* admitted(journey, attempt, setback, reservation);
+        ended = null;
+      }
+      if (ended !== null && !isTooLate(ended)) {
         if ("served" in ended) {
           ending = { kind: "ended", ended };
           return ended;
@@ -88,7 +114,7 @@ export async function* serve<Value>(
         const tokens = journey.size?.counted === true ? journey.size.tokens : task.tokens();
         const { requestTimeoutMs } = parts.times;
         throw refusalError(reservation, tokens, { maxWaitMs: task.asked.maxWaitMs, requestTimeoutMs });
-      } else if (reservation !== null) {
+      } else if (reservation?.status === "duplicate") {
         ending = { kind: "duplicate", duplicate: reservation };
         return reservation;
       }
@@ -101,22 +127,76 @@ export async function* serve<Value>(
   }
 }
 
-/** Null: it failed, and an earlier attempt has something to tell. */
-async function nextReservation<Value>(
+function isTooLate<Value>(ended: Ended<Value> | Setback<Value> | TooLate): ended is TooLate {
+  return "kind" in ended;
+}
+
+/**
+ * The attempt's reservation, once it is there: batch may have to stand in line for it, and asks again each time that it is told to.
+ * Null: it failed, and an earlier attempt has something to tell.
+ *
+ * @param held what this attempt holds already, and no longer when this ends without a grant: a start that came too late
+ */
+async function* admitted<Value>(
   journey: Journey<Value>,
   attempt: number,
   setback: Setback<Value> | null,
-): Promise<Booking | null> {
-  const { parts, task, context, size } = journey;
-  const input = (size: Size) => reserveInput(journey, attempt, size);
+  held: Pick<Grant, "requestNo" | "attempt"> | null = null,
+): AsyncGenerator<GatewayEvent, Settled | null, void> {
+  const { parts, context, deadline } = journey;
+  let inHand = held;
   try {
-    const admitted = await admitCounted({ parts, task, client: context.signal, size, input });
-    journey.size = admitted.size;
-    return admitted.reservation;
+    for (;;) {
+      const reservation: Booking = await nextReservation(journey, attempt, inHand?.requestNo);
+      inHand = null;
+      if (reservation.status !== "waiting") return reservation;
+      inHand = reservation;
+      const { model, waitMs } = reservation;
+      const askAt = parts.clock.now() + waitMs;
+      yield { type: "queued", attempt, model, waitMs };
+      const how = await waitUntil(parts, askAt, context.signal, deadline);
+      if (how !== null) {
+        const outcome: Unanswered = {
+          kind: "broken_off",
+          how,
+          dispatched: false,
+          latencyMs: null,
+          used: null,
+        };
+        throw errorOf(outcome, reservation);
+      }
+      journey.waitedMs += waitMs;
+    }
   } catch (thrown) {
     if (setback === null) throw thrown;
     return null;
+  } finally {
+    // Whoever follows has left, the time is up, or the database did not answer: the place in the line is free again.
+    if (inHand !== null) settleLater(journey, cancelled(inHand));
   }
+}
+
+async function nextReservation<Value>(
+  journey: Journey<Value>,
+  attempt: number,
+  requestNo: number | undefined,
+): Promise<Booking> {
+  const { parts, task, context, size } = journey;
+  const askedAt = { now: 0 };
+  const input = (size: Size) => {
+    askedAt.now = parts.clock.now();
+    return { ...reserveInput(journey, attempt, size), ...(requestNo !== undefined && { requestNo }) };
+  };
+  const { reservation, size: known } = await admitCounted({
+    parts,
+    task,
+    client: context.signal,
+    size,
+    input,
+  });
+  journey.size = known;
+  journey.bookedAt = (askedAt.now + parts.clock.now()) / 2;
+  return reservation;
 }
 
 function reserveInput<Value>(
@@ -149,18 +229,31 @@ function reserveInput<Value>(
 async function* runAttempt<Value>(
   journey: Journey<Value>,
   grant: Grant,
-): AsyncGenerator<GatewayEvent, Ended<Value> | Setback<Value>, void> {
+  mayRebook: boolean,
+): AsyncGenerator<GatewayEvent, Ended<Value> | Setback<Value> | TooLate, void> {
   const { parts, task, context, deadline } = journey;
   const progress: Progress = { calledAt: null, usageSoFar: null };
-  let outcome: Outcome<Value> | null = null;
+  const start = {
+    startsAt: parts.clock.now() + grant.waitMs,
+    latestAt: mayRebook ? journey.bookedAt + grant.waitMs + LATEST_START_MS : Infinity,
+  };
+  let outcome: Outcome<Value> | TooLate | null = null;
   try {
-    outcome = yield* dispatch(parts, task, grant, context, deadline, progress);
+    outcome = yield* dispatch(parts, task, grant, start, context, deadline, progress);
   } finally {
     if (outcome === null) {
       settleLater(journey, settlementOf(grant, walkedAway(progress, parts.clock.now()), true));
     }
   }
   journey.waitedMs += grant.waitMs;
+  if (outcome.kind === "too_late") {
+    parts.log("warn", "start_too_late", {
+      request_id: task.asked.id,
+      model: grant.model,
+      late_ms: Math.round(outcome.lateMs + LATEST_START_MS),
+    });
+    return outcome;
+  }
   if (outcome.kind !== "answered") return await afterFailure(journey, grant, outcome);
 
   const ended: Ended<Value> = { grant, served: outcome.served, waitMs: Math.round(journey.waitedMs) };

@@ -79,7 +79,7 @@ function blockOf(
 }
 
 /** A reservation that nobody will use: its slot goes back. */
-export function cancelled(grant: Grant): Settlement {
+export function cancelled(grant: Pick<Grant, "requestNo" | "attempt">): Settlement {
   return {
     requestNo: grant.requestNo,
     attempt: grant.attempt,

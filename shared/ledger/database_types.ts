@@ -127,6 +127,7 @@ export type Database = {
       };
       "google_ai_model_limits": {
         Row: {
+          "batch_floor": number;
           "created_at": string | null;
           "estimate_ceiling": number;
           "estimate_factor": number;
@@ -151,6 +152,7 @@ export type Database = {
         };
         ComputedFields: never;
         Insert: {
+          "batch_floor"?: number;
           "created_at"?: string | null;
           "estimate_ceiling"?: number;
           "estimate_factor"?: number;
@@ -174,6 +176,7 @@ export type Database = {
           "updated_at"?: string | null;
         };
         Update: {
+          "batch_floor"?: number;
           "created_at"?: string | null;
           "estimate_ceiling"?: number;
           "estimate_factor"?: number;
@@ -561,6 +564,7 @@ export type Database = {
           "models": (string)[];
           "request_hash"?: string;
           "request_id": string;
+          "request_no"?: number;
           "token_id"?: string;
           "tokens": number;
           "trace_id"?: string;

@@ -34,6 +34,11 @@ export interface ReserveInput {
   metadata: Record<string, unknown>;
   /** Tells a repetition of a request from another request with the same id. */
   requestHash: string | null;
+  /**
+   * Continues this attempt: batch that was told `waiting` asks again at its time, and a start that came too late is given back
+   * and booked again. Left out: a new attempt.
+   */
+  requestNo?: number;
 }
 
 const gauge = z.object({
@@ -153,6 +158,21 @@ const refused = z.object({
   detail: row.detail ?? null,
 }));
 
+const waiting = z.object({
+  status: z.literal("waiting"),
+  request_no: z.number().int(),
+  attempt: z.number().int(),
+  model: z.string(),
+  wait_ms: z.number().nonnegative(),
+}).transform((row) => ({
+  status: row.status,
+  requestNo: row.request_no,
+  attempt: row.attempt,
+  model: row.model,
+  /** From the moment of the answer until the caller is to ask again, with `requestNo`. */
+  waitMs: row.wait_ms,
+}));
+
 const duplicate = z.object({
   status: z.literal("duplicate"),
   state: z.enum(["running", "succeeded", "failed", "cancelled", "expired"]),
@@ -171,14 +191,16 @@ const duplicate = z.object({
   sameRequest: row.same_request,
 }));
 
-export const reservation = z.discriminatedUnion("status", [granted, refused, duplicate, count]);
+export const reservation = z.discriminatedUnion("status", [granted, waiting, refused, duplicate, count]);
 
 export type Grant = z.output<typeof granted>;
 export type Refusal = z.output<typeof refused>;
 export type Duplicate = z.output<typeof duplicate>;
 /** Nothing has been booked or written: the prompt is to be counted upstream first. */
 export type CountWanted = z.output<typeof count>;
-export type Reservation = Grant | Refusal | Duplicate | CountWanted;
+/** Batch that stands in line: nothing is booked yet, and it keeps its place as long as it asks again in time. */
+export type InLine = z.output<typeof waiting>;
+export type Reservation = Grant | InLine | Refusal | Duplicate | CountWanted;
 export type Capabilities = Grant["capabilities"];
 
 /** A reservation as it is asked for. */
@@ -220,5 +242,6 @@ export function reserveArguments(input: ReserveCall): Record<string, unknown> {
     counted: input.counted,
     deadline: input.deadline,
     call_id: input.callId,
+    ...(input.requestNo !== undefined && { request_no: input.requestNo }),
   };
 }

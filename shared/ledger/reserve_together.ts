@@ -95,8 +95,9 @@ async function turns(count: number): Promise<void> {
   for (let n = 0; n < count; n++) await undefined;
 }
 
-function isPlain({ attempt, tokenId, excludeKeys, avoidKeys }: ReserveCall): boolean {
-  return attempt === 1 && tokenId === null && excludeKeys.length === 0 && avoidKeys.length === 0;
+function isPlain({ attempt, requestNo, tokenId, excludeKeys, avoidKeys }: ReserveCall): boolean {
+  return attempt === 1 && requestNo === undefined && tokenId === null && excludeKeys.length === 0 &&
+    avoidKeys.length === 0;
 }
 
 /** What has a reason to be apart in common. */

@@ -202,9 +202,11 @@ alter table public.google_ai_model_limits
   add column if not exists max_output_tokens integer,
   add column if not exists image_tokens integer not null default 1120,
   add column if not exists estimate_factor double precision not null default 1,
-  add column if not exists interactive_floor integer not null default 1,
-  add column if not exists interactive_reserve double precision not null default 0.2,
-  add column if not exists interactive_reserve_day double precision not null default 0.1;
+  add column if not exists interactive_floor integer not null default 0,
+  add column if not exists interactive_reserve double precision not null default 0,
+  add column if not exists interactive_reserve_day double precision not null default 0.1,
+  add column if not exists batch_floor double precision not null default 0.1,
+  add column if not exists estimate_ceiling double precision not null default 1.4286;
 alter table public.google_ai_model_limits
   alter column rpm drop not null,
   alter column tpm drop not null,
@@ -762,6 +764,8 @@ begin
       ('google_ai_model_limits_interactive_floor_range', 'interactive_floor >= 0'),
       ('google_ai_model_limits_interactive_reserve_range', 'interactive_reserve between 0 and 0.9'),
       ('google_ai_model_limits_interactive_reserve_day_range', 'interactive_reserve_day between 0 and 0.9'),
+      ('google_ai_model_limits_batch_floor_range', 'batch_floor between 0 and 0.9'),
+      ('google_ai_model_limits_estimate_ceiling_range', 'estimate_ceiling between 1 and 10'),
       ('google_ai_model_limits_replaced_by_other', 'replaced_by <> model')
     ) as checks (name, expression)
     where not exists (
@@ -892,9 +896,11 @@ begin
       ('google_ai_model_limits', 'max_output_tokens', 'Most output tokens of one call; null: the model''s own maximum.'),
       ('google_ai_model_limits', 'image_tokens', 'Tokens an image is taken for in the estimate.'),
       ('google_ai_model_limits', 'estimate_factor', 'What estimates are multiplied by, learned from settled calls.'),
-      ('google_ai_model_limits', 'interactive_floor', 'Starts a minute that batch always leaves to interactive callers; 0 turns the share off.'),
-      ('google_ai_model_limits', 'interactive_reserve', 'Largest share (0 to 0.9) of a minute that batch leaves to interactive callers.'),
+      ('google_ai_model_limits', 'interactive_floor', 'Starts of a minute that batch leaves unused, come who may; 0 (the default): none.'),
+      ('google_ai_model_limits', 'interactive_reserve', 'Share (0 to 0.9) of a minute that batch leaves unused, come who may; 0 (the default): none.'),
       ('google_ai_model_limits', 'interactive_reserve_day', 'Share (0 to 0.9) of the day that batch leaves to interactive callers.'),
+      ('google_ai_model_limits', 'estimate_ceiling', 'The real input tokens are at most so many times the learned estimate: what is booked for a prompt that could be counted and was not. 1.4286 where estimates are at most 30 % too low.'),
+      ('google_ai_model_limits', 'batch_floor', 'Share (0 to 0.9) of each minute and of each day that interactive callers leave to batch that waits.'),
       ('google_ai_usage_counters', null, 'What each key has spent, a row per key, model and minute. For accounting; admission counts in schema eve.'),
       ('google_ai_usage_counters', 'minute_bucket', 'The minute''s beginning.'),
       ('google_ai_usage_counters', 'day_bucket', 'The day in America/Los_Angeles, by which Google counts.'),

@@ -46,7 +46,9 @@ create table if not exists eve.lanes (
   blocked_until timestamptz,
   blocked_reason text,
   interactive_tail_ms bigint not null default 0,
-  batch_tail_ms bigint not null default 0,
+  batch_start_ms bigint not null default 0,
+  pace_ms bigint not null default 0,
+  token_pace_ms bigint not null default 0,
   day_ends_ms bigint not null default 0,
   day_starts integer not null default 0,
   day_batch_starts integer not null default 0,
@@ -57,28 +59,23 @@ create table if not exists eve.lanes (
   span_tokens bigint not null default 0,
   previous_span_starts bigint not null default 0,
   previous_span_tokens bigint not null default 0,
-  minute_number bigint not null default 0,
-  minute_starts integer[] not null default array_fill(0, array[10]),
-  minute_tokens bigint[] not null default array_fill(0::bigint, array[10]),
-  interactive_size bigint not null default 0,
   turns bigint not null default 0,
+  next_lease_ms bigint not null default 0,
   constraint lanes_quota_project_model_key unique (quota_project, model)
 ) with (fillfactor = 50, autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_cost_delay = 0);
 comment on table eve.lanes is 'A lane is what Google counts by: one quota project and one model. Taken for update by every booking. Times are milliseconds since 1970 of the database''s clock.';
 comment on column eve.lanes.quota_project is 'As in google_ai_api_keys.quota_key.';
 comment on column eve.lanes.blocked_until is 'No start before this time, because upstream said so; infinity: until a person unblocks it.';
 comment on column eve.lanes.interactive_tail_ms is 'Start of the last interactive booking: the next one of that class does not start before it.';
-comment on column eve.lanes.batch_tail_ms is 'Start of the last batch booking.';
+comment on column eve.lanes.batch_start_ms is 'Start of the last batch call.';
+comment on column eve.lanes.pace_ms is 'Batch that competes for the lanes of this model starts no earlier: one start interval of all of them after the start before. token_pace_ms: the same for input tokens. The latest of the model''s lanes counts.';
 comment on column eve.lanes.day_ends_ms is 'The next midnight in America/Los_Angeles, as of the last booking.';
 comment on column eve.lanes.day_starts is 'Starts booked in the Pacific day that ends at day_ends_ms; next_day_starts: in the day after it.';
 comment on column eve.lanes.day_batch_starts is 'Those of day_starts that were batch; next_day_batch_starts likewise.';
 comment on column eve.lanes.span_number is 'Number of the 65,536 ms span of the last booking. Two spans cover any window, so if their sum fits, the window does.';
 comment on column eve.lanes.span_starts is 'Starts and tokens of that span; previous_span_*: of everything booked before it that may still count.';
-comment on column eve.lanes.minute_number is 'Minute in which the last interactive caller came: where the ring of ten minutes stands.';
-comment on column eve.lanes.minute_starts is 'Interactive callers admitted in the last ten minutes, by the minute they came: a ring indexed by minute modulo 10.';
-comment on column eve.lanes.minute_tokens is 'Their input tokens, in the same ring.';
-comment on column eve.lanes.interactive_size is 'Tokens of a large interactive call lately: a maximum that decays by a tenth with every call.';
 comment on column eve.lanes.turns is 'Bookings ever made: keys that share a lane take turns by it.';
+comment on column eve.lanes.next_lease_ms is 'No reservation of the lane runs out before this time (milliseconds since 1970), so nobody has to look for one that has.';
 
 create table if not exists eve.lane_buckets (
   lane_id bigint not null,
@@ -177,6 +174,7 @@ create table if not exists eve.inflight (
   day_ends_ms bigint not null,
   tokens bigint not null,
   estimated_tokens integer not null default 0,
+  queued_ms bigint,
   lease_until timestamptz not null,
   received_at timestamptz not null,
   wait_ms bigint not null,
@@ -184,13 +182,16 @@ create table if not exists eve.inflight (
   metadata jsonb not null,
   request_hash text,
   call_id uuid,
-  constraint inflight_consumer_id_request_id_key unique (consumer_id, request_id),
-  constraint inflight_class_known check (class in ('interactive', 'batch')),
-  constraint inflight_state_known check (state in ('reserved', 'between'))
+  -- No checks of class and state: the functions alone write them, and PostgreSQL plans a check anew for every insert.
+  constraint inflight_consumer_id_request_id_key unique (consumer_id, request_id)
 ) with (fillfactor = 70, autovacuum_vacuum_scale_factor = 0.05, autovacuum_vacuum_cost_delay = 0);
+-- By it a lane's expired leases are found, and the next that may expire.
 create index if not exists inflight_lane_id_lease_until_idx on eve.inflight (lane_id, lease_until);
+-- Batch that waits for a lane, in its order.
+create index if not exists inflight_waiting_idx on eve.inflight (lane_id, queued_ms, request_no) where state = 'waiting';
 comment on table eve.inflight is 'Requests that are running: one row each, with the reservation of the current attempt. Small, whatever the audit''s size.';
-comment on column eve.inflight.state is 'reserved: an attempt holds a slot. between: the last attempt has failed, the next has not been reserved.';
+comment on column eve.inflight.state is 'reserved: an attempt holds a slot. waiting: batch that stands in line and holds none yet. between: the last attempt has failed, the next has not been reserved.';
+comment on column eve.inflight.queued_ms is 'When batch that waits came, in milliseconds since 1970: its place in line. start_ms is then when it is to ask again.';
 comment on column eve.inflight.tokens is 'Input tokens booked, after the model''s factor.';
 comment on column eve.inflight.start_ms is 'The start that the caller was told, in milliseconds since 1970; bucket_ms: the bucket it is booked in.';
 comment on column eve.inflight.day_ends_ms is 'The Pacific midnight that ended the lane''s day at the time of booking: which count to give it back to.';

@@ -73,34 +73,72 @@ as $$
   on conflict do nothing;
 $$;
 
--- The earliest instant at which a call of `tokens` input tokens fits a lane, and what stood in its way.
+-- What admission has to know of a lane beside its row: limits (null: unlimited) and how the classes share them.
+do $$
+begin
+  if to_regtype('eve.lane_limits') is null then
+    create type eve.lane_limits as (
+      rpm integer,
+      tpm integer,
+      rpd integer,
+      guard_ms bigint,
+      batch_floor double precision,
+      interactive_floor integer,
+      interactive_reserve double precision,
+      interactive_reserve_day double precision
+    );
+  end if;
+end;
+$$;
+comment on type eve.lane_limits is 'Limits of a lane (starts and input tokens a minute, starts a Pacific day) and its model''s shares.';
+
+-- What one class may hold of a window and of a day. Batch leaves what the model's row keeps back for interactive callers
+-- (of the minute nothing, unless the owner says so). Interactive callers leave the floor to batch, if batch is waiting
+-- (`contended`). Either class keeps one start.
+create or replace function eve.class_share(
+  limits eve.lane_limits, class text, contended boolean, out starts bigint, out tokens bigint, out day_starts bigint
+)
+language plpgsql
+immutable
+set search_path = ''
+as $$
+begin
+  if class_share.class = 'batch' then
+    starts := (limits).rpm
+      - greatest(floor((limits).rpm * (limits).interactive_reserve + 1e-6)::integer, (limits).interactive_floor);
+    tokens := (limits).tpm - greatest(
+      floor((limits).tpm * (limits).interactive_reserve + 1e-6)::bigint,
+      (limits).interactive_floor::bigint * (limits).tpm / greatest(coalesce((limits).rpm, 60), 1)
+    );
+    day_starts := (limits).rpd - ceil((limits).rpd * (limits).interactive_reserve_day - 1e-6)::integer;
+  else
+    starts := (limits).rpm - case when class_share.contended then ceil((limits).rpm * (limits).batch_floor - 1e-6)::integer else 0 end;
+    tokens := (limits).tpm - case when class_share.contended then ceil((limits).tpm * (limits).batch_floor - 1e-6)::bigint else 0 end;
+    day_starts := (limits).rpd;
+  end if;
+  -- greatest() passes over null, which is no limit.
+  if starts < 1 then
+    starts := 1;
+  end if;
+  if tokens < 1 then
+    tokens := 1;
+  end if;
+end;
+$$;
+
+-- How many more starts and tokens of a class fit a lane at an instant (null: any number). As soon as the wanted ones are known to
+-- fit, it may say fewer than there are.
 --
 -- A bucket is dated at its end. The window is (t - w, t], t being the end of the bucket that the start falls in and
 -- w = 60 s + guard + the width of a bucket - 1 ms, so that whatever the true instants within the buckets and whatever
 -- jitter up to the guard, no 60 seconds see more than the limit. A start must fit the window that ends at itself, and every
--- window that ends at a start booked after it (batch queues, ahead of which an interactive call may start). Batch must also
--- leave the interactive share free, in starts and in tokens.
+-- window that ends at a start booked after it (interactive callers who wait have booked; batch never books ahead).
 --
 -- Tried and dropped: a fixed minute counter (twice the limit around its edge); one row per start without buckets (the
 -- scan grows with the limit); a ring of 600 counters in the lane's row (5 KB rewritten per call).
-create or replace function eve.earliest_start(
-  lane eve.lanes,
-  rpm integer,
-  tpm integer,
-  rpd integer,
-  class text,
-  tokens bigint,
-  now_ms bigint,
-  guard_ms bigint,
-  floor_starts integer,
-  reserve double precision,
-  reserve_day double precision,
-  after_tail boolean,
-  out start_ms bigint,
-  out limit_name text,
-  out used_starts bigint,
-  out used_tokens bigint,
-  out day_left bigint
+create or replace function eve.room_left(
+  lane eve.lanes, limits eve.lane_limits, class text, contended boolean, wanted_starts bigint, wanted_tokens bigint, at_ms bigint,
+  out starts bigint, out tokens bigint
 )
 language plpgsql
 volatile
@@ -108,33 +146,144 @@ set search_path = ''
 as $$
 declare
   -- Lanes of up to 600 starts a minute keep exact milliseconds; faster ones share buckets of 100 ms, which bounds the scan.
-  v_width constant integer := case when earliest_start.rpm <= 600 then 1 else 100 end;
-  v_window constant bigint := 60000 + earliest_start.guard_ms + v_width - 1;
+  v_width constant integer := case when (limits).rpm <= 600 then 1 else 100 end;
+  v_window constant bigint := 60000 + (limits).guard_ms + v_width - 1;
+  v_at constant bigint := (room_left.at_ms + v_width - 1) / v_width * v_width;
+  v_share record;
+  v_used record;
+  v_later record;
+begin
+  if (limits).rpm is null and (limits).tpm is null then
+    return;
+  end if;
+  v_share := eve.class_share(limits, room_left.class, room_left.contended);
+  -- Two spans of 65.5 s cover any window: while their sum fits, nothing has to be looked up.
+  if (lane).span_number <= room_left.at_ms >> 16 and (lane).interactive_tail_ms <= room_left.at_ms then
+    starts := v_share.starts - case (room_left.at_ms >> 16) - (lane).span_number
+      when 0 then (lane).span_starts + (lane).previous_span_starts when 1 then (lane).span_starts else 0
+    end;
+    tokens := v_share.tokens - case (room_left.at_ms >> 16) - (lane).span_number
+      when 0 then (lane).span_tokens + (lane).previous_span_tokens when 1 then (lane).span_tokens else 0
+    end;
+    if (starts < room_left.wanted_starts or tokens < room_left.wanted_tokens) is not true then
+      return;
+    end if;
+  end if;
+  select coalesce(sum(b.starts), 0) as starts, coalesce(sum(b.tokens), 0) as tokens,
+    coalesce(sum(case room_left.class when 'batch' then b.batch_starts else b.starts - b.batch_starts end), 0) as own_starts,
+    coalesce(sum(case room_left.class when 'batch' then b.batch_tokens else b.tokens - b.batch_tokens end), 0) as own_tokens
+  into v_used
+  from eve.lane_buckets b
+  where b.lane_id = (lane).id and b.at_ms > v_at - v_window and b.at_ms <= v_at;
+  starts := least((limits).rpm - v_used.starts, v_share.starts - v_used.own_starts);
+  tokens := (limits).tpm - v_used.tokens;
+  -- One prompt larger than the share may pass while no other of its class is there.
+  if v_used.own_tokens > 0 then
+    tokens := least(tokens, v_share.tokens - v_used.own_tokens);
+  end if;
+  if (lane).interactive_tail_ms > room_left.at_ms then
+    select max(later.starts) as starts, max(later.tokens) as tokens
+    into v_later
+    from (
+      select b.at_ms, sum(b.starts) over reach as starts, sum(b.tokens) over reach as tokens
+      from eve.lane_buckets b
+      where b.lane_id = (lane).id and b.at_ms > v_at - v_window and b.at_ms < v_at + v_window
+      window reach as (order by b.at_ms range between v_window - 1 preceding and current row)
+    ) later
+    where later.at_ms > v_at;
+    starts := least(starts, (limits).rpm - v_later.starts);
+    tokens := least(tokens, (limits).tpm - v_later.tokens);
+  end if;
+end;
+$$;
+
+-- Whether so many more starts and tokens of a class fit a lane at an instant: the one predicate for every way to book.
+create or replace function eve.has_room(
+  lane eve.lanes, limits eve.lane_limits, class text, contended boolean, starts bigint, tokens bigint, at_ms bigint
+)
+returns boolean
+language plpgsql
+volatile
+set search_path = ''
+as $$
+declare
+  v_left constant record := eve.room_left(
+    lane, limits, has_room.class, has_room.contended, has_room.starts, has_room.tokens, has_room.at_ms
+  );
+begin
+  return (v_left.starts < has_room.starts or v_left.tokens < has_room.tokens) is not true;
+end;
+$$;
+
+-- What a lane has left of the Pacific day that holds an instant, for a class: below 1, no start in it. Interactive callers
+-- leave the floor of the day to batch only while batch waits.
+create or replace function eve.day_left(
+  lane eve.lanes, limits eve.lane_limits, class text, contended boolean, start_ms bigint, day_ends_ms bigint
+)
+returns bigint
+language plpgsql
+stable
+set search_path = ''
+as $$
+declare
+  v_starts bigint := 0;
+  v_batch bigint := 0;
+  v_left bigint;
+begin
+  if day_left.start_ms >= day_left.day_ends_ms then
+    if (lane).day_ends_ms = day_left.day_ends_ms then
+      v_starts := (lane).next_day_starts;
+      v_batch := (lane).next_day_batch_starts;
+    end if;
+  elsif (lane).day_ends_ms = day_left.day_ends_ms then
+    v_starts := (lane).day_starts;
+    v_batch := (lane).day_batch_starts;
+  elsif (lane).day_ends_ms > 0 and eve.next_pacific_midnight((lane).day_ends_ms) = day_left.day_ends_ms then
+    -- The lane was last booked yesterday: what it booked ahead counts today.
+    v_starts := (lane).next_day_starts;
+    v_batch := (lane).next_day_batch_starts;
+  end if;
+  v_left := (limits).rpd - v_starts;
+  if day_left.class = 'batch' then
+    return least(v_left, (eve.class_share(limits, 'batch', day_left.contended)).day_starts - v_batch);
+  elsif day_left.contended then
+    return v_left - greatest(floor((limits).rpd * (limits).batch_floor + 1e-6)::bigint - v_batch, 0);
+  end if;
+  return v_left;
+end;
+$$;
+
+-- The earliest instant, not before `from_ms`, at which a call of `tokens` input tokens fits a lane, and what stood in its way.
+-- Null: waiting does not help.
+create or replace function eve.earliest_start(
+  lane eve.lanes,
+  limits eve.lane_limits,
+  class text,
+  contended boolean,
+  tokens bigint,
+  now_ms bigint,
+  from_ms bigint,
+  out start_ms bigint,
+  out limit_name text,
+  out day_left bigint
+)
+language plpgsql
+volatile
+set search_path = ''
+as $$
+declare
+  v_width constant integer := case when (limits).rpm <= 600 then 1 else 100 end;
+  v_window constant bigint := 60000 + (limits).guard_ms + v_width - 1;
   v_batch constant boolean := earliest_start.class = 'batch';
-  v_span constant bigint := earliest_start.now_ms >> 16;
-  v_seen_starts bigint;
-  v_seen_tokens bigint;
-  v_rpm_batch integer := earliest_start.rpm;
-  v_tpm_batch bigint := earliest_start.tpm;
-  v_share_starts integer;
-  v_share_tokens bigint;
+  v_share record;
   v_day_ends bigint;
-  v_day_starts integer;
-  v_day_batch integer;
+  v_midnight bigint;
   v_blocking bigint;
   v_by_starts boolean;
-  v_before bigint;
   v_at bigint;
 begin
-  start_ms := earliest_start.now_ms;
-  used_starts := 0;
-  used_tokens := 0;
-  if after_tail then
-    start_ms := greatest(
-      start_ms, case when v_batch then (lane).batch_tail_ms else (lane).interactive_tail_ms end
-    );
-  end if;
-  if (lane).blocked_until is not null and (lane).blocked_until > to_timestamp((start_ms) / 1000.0) then
+  start_ms := greatest(earliest_start.now_ms, earliest_start.from_ms);
+  if (lane).blocked_until is not null and (lane).blocked_until > to_timestamp(start_ms / 1000.0) then
     limit_name := 'blocked';
     if (lane).blocked_until = 'infinity' then
       start_ms := null;
@@ -142,131 +291,60 @@ begin
     end if;
     start_ms := ceil(extract(epoch from (lane).blocked_until) * 1000)::bigint;
   end if;
-
-  -- What batch leaves to interactive callers: the starts and tokens of their busiest minute of the last ten, at least the
-  -- floor, at most the reserve; the floor wins where the two contradict each other. Batch always keeps one start.
-  if v_batch and (earliest_start.floor_starts > 0 or earliest_start.reserve > 0) then
-    select coalesce(max(n.starts), 0), coalesce(max(n.tokens), 0)
-    into v_share_starts, v_share_tokens
-    from (
-      select (lane).minute_starts[1 + (m % 10)::integer] as starts, (lane).minute_tokens[1 + (m % 10)::integer] as tokens
-      from generate_series(
-        greatest(earliest_start.now_ms / 60000 - 9, (lane).minute_number - 9, 0), (lane).minute_number
-      ) as m
-    ) n;
-    if earliest_start.rpm is not null then
-      v_share_starts := greatest(
-        least(v_share_starts, floor(earliest_start.rpm * earliest_start.reserve + 1e-6)::integer), earliest_start.floor_starts
-      );
-      v_rpm_batch := earliest_start.rpm - least(v_share_starts, greatest(earliest_start.rpm - 1, 0));
-    end if;
-    if earliest_start.tpm is not null then
-      -- The floor's tokens: a start of the size that interactive callers have lately had, or an even share of the limit.
-      v_share_tokens := least(
-        greatest(
-          v_share_tokens,
-          earliest_start.floor_starts
-            * greatest((lane).interactive_size, earliest_start.tpm / greatest(coalesce(earliest_start.rpm, 60), 1))::bigint
-        ),
-        greatest(
-          floor(earliest_start.tpm * earliest_start.reserve + 1e-6)::bigint,
-          earliest_start.floor_starts::bigint * earliest_start.tpm / greatest(coalesce(earliest_start.rpm, 60), 1)
-        )
-      );
-      v_tpm_batch := greatest(earliest_start.tpm - v_share_tokens, 1);
-    end if;
+  if (limits).rpm = 0 or (limits).tpm = 0 then
+    limit_name := case when (limits).rpm = 0 then 'rpm' else 'tpm' end;
+    start_ms := null;
+    return;
   end if;
-
-  -- Two spans of 65.5 s cover any window: while their sum fits, nothing has to be looked up.
-  if earliest_start.rpm > 600 or earliest_start.rpm is null then
-    v_seen_starts := case v_span - (lane).span_number
-      when 0 then (lane).span_starts + (lane).previous_span_starts
-      when 1 then (lane).span_starts
-      else 0
-    end;
-    v_seen_tokens := case v_span - (lane).span_number
-      when 0 then (lane).span_tokens + (lane).previous_span_tokens
-      when 1 then (lane).span_tokens
-      else 0
-    end;
-    if (lane).span_number > v_span then
-      v_seen_starts := null; -- Booked into a span that has not begun: look it up.
-    end if;
-  end if;
+  v_share := eve.class_share(limits, earliest_start.class, earliest_start.contended);
+  v_day_ends := case
+    when (lane).day_ends_ms > earliest_start.now_ms and (lane).day_ends_ms - earliest_start.now_ms <= 90000000
+      then (lane).day_ends_ms
+    else eve.next_pacific_midnight(earliest_start.now_ms)
+  end;
 
   loop
-    v_before := start_ms;
-
-    -- The day. No start within the guard of midnight: Google may count it in either day.
-    if earliest_start.rpd is not null then
-      v_day_ends := case
-        when (lane).day_ends_ms > earliest_start.now_ms and (lane).day_ends_ms - earliest_start.now_ms <= 90000000
-          then (lane).day_ends_ms
-        else eve.next_pacific_midnight(earliest_start.now_ms)
-      end;
-      if start_ms >= v_day_ends - earliest_start.guard_ms and start_ms < v_day_ends + earliest_start.guard_ms then
-        start_ms := v_day_ends + earliest_start.guard_ms;
+    -- The day. No start within the guard of midnight, before it or after: Google may count it in either day.
+    if (limits).rpd is not null then
+      v_midnight := v_day_ends;
+      if v_day_ends - start_ms > 82000000 then
+        v_midnight := eve.next_pacific_midnight(start_ms - (limits).guard_ms); -- The one that has just been, perhaps.
+      end if;
+      if start_ms between v_midnight - (limits).guard_ms and v_midnight + (limits).guard_ms - 1 then
+        start_ms := v_midnight + (limits).guard_ms;
         limit_name := coalesce(limit_name, 'rpd');
       end if;
-      for v_ahead in 0..1 loop
-        if start_ms < v_day_ends then
-          v_day_starts := case (lane).day_ends_ms when v_day_ends then (lane).day_starts else 0 end;
-          v_day_batch := case (lane).day_ends_ms when v_day_ends then (lane).day_batch_starts else 0 end;
-          -- The lane was last booked yesterday: what it booked ahead counts today.
-          if (lane).day_ends_ms <> v_day_ends and (lane).day_ends_ms > 0
-            and eve.next_pacific_midnight((lane).day_ends_ms) = v_day_ends then
-            v_day_starts := (lane).next_day_starts;
-            v_day_batch := (lane).next_day_batch_starts;
-          end if;
-        else
-          v_day_starts := case (lane).day_ends_ms when v_day_ends then (lane).next_day_starts else 0 end;
-          v_day_batch := case (lane).day_ends_ms when v_day_ends then (lane).next_day_batch_starts else 0 end;
-        end if;
-        day_left := earliest_start.rpd - v_day_starts;
-        if v_batch then
-          day_left := least(
-            day_left,
-            earliest_start.rpd - ceil(earliest_start.rpd * earliest_start.reserve_day - 1e-6)::integer - v_day_batch
-          );
-        end if;
-        exit when day_left > 0;
+      day_left := eve.day_left(lane, limits, earliest_start.class, earliest_start.contended, start_ms, v_day_ends);
+      if day_left < 1 and start_ms < v_day_ends and (limits).rpd > 0 then
+        start_ms := v_day_ends + (limits).guard_ms;
         limit_name := 'rpd';
-        if start_ms >= v_day_ends or earliest_start.rpd = 0 then
-          start_ms := null; -- Tomorrow is full as well, or the limit is zero: nothing to wait for.
-          return;
-        end if;
-        start_ms := v_day_ends + earliest_start.guard_ms;
-      end loop;
+        day_left := eve.day_left(lane, limits, earliest_start.class, earliest_start.contended, start_ms, v_day_ends);
+      end if;
+      if day_left < 1 then
+        limit_name := 'rpd';
+        start_ms := null; -- Tomorrow is full as well, or the limit is zero: nothing to wait for.
+        return;
+      end if;
     end if;
 
-    if earliest_start.rpm = 0 or earliest_start.tpm = 0 then
-      limit_name := case when earliest_start.rpm = 0 then 'rpm' else 'tpm' end;
-      start_ms := null;
-      return;
-    end if;
+    exit when eve.has_room(
+      lane, limits, earliest_start.class, earliest_start.contended, 1, earliest_start.tokens, start_ms
+    );
 
-    exit when earliest_start.rpm is null and earliest_start.tpm is null;
-    if v_seen_starts is not null then
-      used_starts := v_seen_starts;
-      used_tokens := v_seen_tokens;
-      exit when (earliest_start.rpm is null or v_seen_starts < v_rpm_batch)
-        and (earliest_start.tpm is null or v_seen_tokens + earliest_start.tokens <= v_tpm_batch);
-      v_seen_starts := null;
-      v_before := start_ms;
-    end if;
-
-    -- The window that ends here: the newest instant that must have left it for the call to fit. Summed from the newest
-    -- back; the running sums of the oldest row are what the window holds.
+    -- The newest instant that must have left the window for the call to fit. Summed from the newest back; the running sums of
+    -- the oldest row are what the window holds.
     v_at := (start_ms + v_width - 1) / v_width * v_width;
     select running.at_ms, running.by_starts
     into v_blocking, v_by_starts
     from (
       select b.at_ms,
-        (sum(b.starts) over newest_first >= earliest_start.rpm
-          or sum(b.batch_starts) over newest_first >= case when v_batch then v_rpm_batch end) is true as by_starts,
-        (sum(b.tokens) over newest_first + earliest_start.tokens > earliest_start.tpm
-          or (sum(b.batch_tokens) over newest_first > 0
-            and sum(b.batch_tokens) over newest_first + earliest_start.tokens > case when v_batch then v_tpm_batch end)
+        (sum(b.starts) over newest_first >= (limits).rpm
+          or sum(case when v_batch then b.batch_starts else b.starts - b.batch_starts end) over newest_first >= v_share.starts
+        ) is true as by_starts,
+        (sum(b.tokens) over newest_first + earliest_start.tokens > (limits).tpm
+          or sum(case when v_batch then b.batch_tokens else b.tokens - b.batch_tokens end) over newest_first > 0
+            and sum(case when v_batch then b.batch_tokens else b.tokens - b.batch_tokens end) over newest_first
+              + earliest_start.tokens > v_share.tokens
         ) is true as by_tokens
       from eve.lane_buckets b
       where b.lane_id = (lane).id and b.at_ms > v_at - v_window and b.at_ms <= v_at
@@ -277,18 +355,14 @@ begin
     limit 1;
     if found then
       start_ms := v_blocking + v_window;
-      limit_name := case when v_by_starts then 'rpm' else 'tpm' end;
-      continue;
-    end if;
-
-    -- Windows that end at a start booked later. Only when there are such starts.
-    if greatest((lane).interactive_tail_ms, (lane).batch_tail_ms) > start_ms then
+    else
+      -- A window that ends at a start booked later is what is full.
       select later.at_ms, later.by_starts
       into v_blocking, v_by_starts
       from (
         select b.at_ms,
-          (sum(b.starts) over reach >= earliest_start.rpm) is true as by_starts,
-          (sum(b.tokens) over reach + earliest_start.tokens > earliest_start.tpm) is true as by_tokens
+          (sum(b.starts) over reach >= (limits).rpm) is true as by_starts,
+          (sum(b.tokens) over reach + earliest_start.tokens > (limits).tpm) is true as by_tokens
         from eve.lane_buckets b
         where b.lane_id = (lane).id and b.at_ms > v_at - v_window and b.at_ms < v_at + v_window
         window reach as (order by b.at_ms range between v_window - 1 preceding and current row)
@@ -296,14 +370,12 @@ begin
       where later.at_ms > v_at and (later.by_starts or later.by_tokens)
       order by later.at_ms desc
       limit 1;
-      if found then
-        start_ms := v_blocking + 1;
-        limit_name := case when v_by_starts then 'rpm' else 'tpm' end;
-        continue;
+      if not found then
+        raise exception 'no instant fits % tokens on lane %', earliest_start.tokens, (lane).id using errcode = 'EV503';
       end if;
+      start_ms := v_blocking + 1;
     end if;
-
-    exit when start_ms = v_before;
+    limit_name := case when v_by_starts then 'rpm' else 'tpm' end;
   end loop;
 end;
 $$;
@@ -353,59 +425,6 @@ exception
 end;
 $$;
 
--- Opens an alert once; seen again, it only says when.
-create or replace function eve.open_alert(kind text, subject text, severity text, message text)
-returns void
-language sql
-volatile
-set search_path = ''
-as $$
-  insert into eve.alerts as a (kind, subject, severity, message)
-  values (open_alert.kind, open_alert.subject, open_alert.severity, open_alert.message)
-  on conflict (kind, subject) where closed_at is null do update
-  set last_seen_at = now(), message = excluded.message, severity = excluded.severity;
-$$;
-
--- Closes what nobody settled in time: the caller has died. The capacity stays counted at its place in the window, since
--- Google may have counted the call; the books say `expired`. Rows that somebody is settling at this moment are left to him.
-create or replace function eve.expire_leases(lane_id bigint default null, at_most integer default 1000)
-returns integer
-language plpgsql
-volatile
-set search_path = ''
-as $$
-declare
-  v_row eve.inflight;
-  v_now constant timestamptz := eve.clock();
-  v_count integer := 0;
-begin
-  for v_row in
-    select i.*
-    from eve.inflight i
-    where i.lease_until < v_now and (expire_leases.lane_id is null or i.lane_id = expire_leases.lane_id)
-    -- In the order of the counters that they touch, so that two who clear at once cannot wait for each other.
-    order by i.key_id, i.model, i.start_ms
-    limit expire_leases.at_most
-    for update skip locked
-  loop
-    if v_row.state = 'reserved' then
-      insert into eve.attempts (
-        request_no, attempt, lane_id, key_id, model, class, start_ms, bucket_ms, tokens_booked, outcome, dispatched,
-        error_code, settled_at
-      )
-      values (
-        v_row.request_no, v_row.attempt, v_row.lane_id, v_row.key_id, v_row.model, v_row.class, v_row.start_ms,
-        v_row.bucket_ms, v_row.tokens, 'expired', true, 'lease_expired', v_now
-      );
-      perform eve.count_usage(v_row.key_id, v_row.model, v_row.start_ms, v_row.tokens);
-    end if;
-    perform eve.close_request(v_row, 'expired', 'lease_expired');
-    v_count := v_count + 1;
-  end loop;
-  return v_count;
-end;
-$$;
-
 -- Moves a request from the running ones to the audit.
 create or replace function eve.close_request(
   running eve.inflight,
@@ -440,193 +459,6 @@ begin
 end;
 $$;
 
--- Nothing depends on a schedule: whoever takes a lane also closes what died on it. After the buckets, since closing counts
--- usage, and settlements take buckets before counters.
-create or replace function eve.clear_dead(lane_id bigint, now_ms bigint)
-returns void
-language plpgsql
-volatile
-set search_path = ''
-as $$
-begin
-  if exists (
-    select
-    from eve.inflight i
-    where i.lane_id = clear_dead.lane_id and i.lease_until < to_timestamp(clear_dead.now_ms / 1000.0)
-  ) then
-    perform eve.expire_leases(clear_dead.lane_id, 20);
-  end if;
-end;
-$$;
-
--- Takes a slot on one lane, or answers when it could: the one place that writes a booking.
-create or replace function eve.book(
-  lane_id bigint,
-  rpm integer,
-  tpm integer,
-  rpd integer,
-  class text,
-  tokens bigint,
-  guard_ms bigint,
-  floor_starts integer,
-  reserve double precision,
-  reserve_day double precision,
-  latest_wait_ms bigint,
-  out booked boolean,
-  out start_ms bigint,
-  out bucket_ms bigint,
-  out day_ends_ms bigint,
-  out wait_ms bigint,
-  out turn bigint,
-  out used_starts bigint,
-  out used_tokens bigint,
-  out day_left bigint,
-  out limit_name text
-)
-language plpgsql
-volatile
-set search_path = ''
-as $$
-declare
-  v_lane eve.lanes;
-  v_now bigint;
-  v_width constant integer := case when book.rpm <= 600 then 1 else 100 end;
-  v_span bigint;
-  v_minute bigint;
-  v_slot integer;
-  v_batch constant integer := case when book.class = 'batch' then 1 else 0 end;
-  v_fit record;
-begin
-  select * into v_lane from eve.lanes l where l.id = book.lane_id for no key update;
-  -- Nothing depends on a schedule: whoever takes the lane also clears what died on it.
-  v_now := eve.clock_ms();
-  select * into v_fit
-  from eve.earliest_start(
-    v_lane, book.rpm, book.tpm, book.rpd, book.class, book.tokens, v_now, book.guard_ms, book.floor_starts,
-    book.reserve, book.reserve_day, true
-  );
-  start_ms := v_fit.start_ms;
-  wait_ms := start_ms - v_now;
-  limit_name := v_fit.limit_name;
-  day_left := v_fit.day_left - 1;
-  booked := start_ms is not null and wait_ms <= book.latest_wait_ms;
-  if not booked then
-    perform eve.clear_dead(book.lane_id, v_now);
-    return;
-  end if;
-
-  bucket_ms := (start_ms + v_width - 1) / v_width * v_width;
-  turn := v_lane.turns;
-  if v_lane.day_ends_ms <= v_now or v_lane.day_ends_ms - v_now > 90000000 then
-    day_ends_ms := eve.next_pacific_midnight(v_now);
-    if v_lane.day_ends_ms > 0 and eve.next_pacific_midnight(v_lane.day_ends_ms) = day_ends_ms then
-      v_lane.day_starts := v_lane.next_day_starts;
-      v_lane.day_batch_starts := v_lane.next_day_batch_starts;
-    else
-      v_lane.day_starts := 0;
-      v_lane.day_batch_starts := 0;
-    end if;
-    v_lane.next_day_starts := 0;
-    v_lane.next_day_batch_starts := 0;
-    v_lane.day_ends_ms := day_ends_ms;
-  end if;
-  day_ends_ms := v_lane.day_ends_ms;
-  if start_ms < v_lane.day_ends_ms then
-    v_lane.day_starts := v_lane.day_starts + 1;
-    v_lane.day_batch_starts := v_lane.day_batch_starts + v_batch;
-  else
-    v_lane.next_day_starts := v_lane.next_day_starts + 1;
-    v_lane.next_day_batch_starts := v_lane.next_day_batch_starts + v_batch;
-  end if;
-
-  v_span := start_ms >> 16;
-  if v_span = v_lane.span_number then
-    v_lane.span_starts := v_lane.span_starts + 1;
-    v_lane.span_tokens := v_lane.span_tokens + book.tokens;
-  elsif v_span < v_lane.span_number then
-    v_lane.previous_span_starts := v_lane.previous_span_starts + 1;
-    v_lane.previous_span_tokens := v_lane.previous_span_tokens + book.tokens;
-  else
-    v_lane.previous_span_starts := case v_span - v_lane.span_number when 1 then v_lane.span_starts else 0 end;
-    v_lane.previous_span_tokens := case v_span - v_lane.span_number when 1 then v_lane.span_tokens else 0 end;
-    v_lane.span_number := v_span;
-    v_lane.span_starts := 1;
-    v_lane.span_tokens := book.tokens;
-  end if;
-
-  if v_batch = 1 then
-    v_lane.batch_tail_ms := greatest(v_lane.batch_tail_ms, start_ms);
-  else
-    v_lane.interactive_tail_ms := greatest(v_lane.interactive_tail_ms, start_ms);
-    v_lane.interactive_size := greatest(book.tokens, (v_lane.interactive_size * 9 + book.tokens) / 10);
-    -- By the minute in which they came: counted by their starts, callers whom batch makes wait would seem few.
-    v_minute := v_now / 60000;
-    if v_minute > v_lane.minute_number then
-      -- Minutes without a call since then: their places in the ring are empty.
-      for v_gap in greatest(v_lane.minute_number + 1, v_minute - 9)..v_minute loop
-        v_lane.minute_starts[1 + (v_gap % 10)::integer] := 0;
-        v_lane.minute_tokens[1 + (v_gap % 10)::integer] := 0;
-      end loop;
-      v_lane.minute_number := v_minute;
-    end if;
-    v_slot := 1 + (v_minute % 10)::integer;
-    v_lane.minute_starts[v_slot] := v_lane.minute_starts[v_slot] + 1;
-    v_lane.minute_tokens[v_slot] := v_lane.minute_tokens[v_slot] + book.tokens;
-  end if;
-
-  update eve.lanes l
-  set interactive_tail_ms = v_lane.interactive_tail_ms, batch_tail_ms = v_lane.batch_tail_ms,
-    day_ends_ms = v_lane.day_ends_ms, day_starts = v_lane.day_starts, day_batch_starts = v_lane.day_batch_starts,
-    next_day_starts = v_lane.next_day_starts, next_day_batch_starts = v_lane.next_day_batch_starts,
-    span_number = v_lane.span_number, span_starts = v_lane.span_starts, span_tokens = v_lane.span_tokens,
-    previous_span_starts = v_lane.previous_span_starts, previous_span_tokens = v_lane.previous_span_tokens,
-    minute_number = v_lane.minute_number, minute_starts = v_lane.minute_starts, minute_tokens = v_lane.minute_tokens,
-    interactive_size = v_lane.interactive_size, turns = v_lane.turns + 1
-  where l.id = book.lane_id;
-
-  insert into eve.lane_buckets as b (lane_id, at_ms, starts, tokens, batch_starts, batch_tokens)
-  values (book.lane_id, bucket_ms, 1, book.tokens, v_batch, v_batch * book.tokens)
-  on conflict on constraint lane_buckets_pkey do update
-  set starts = b.starts + 1, tokens = b.tokens + excluded.tokens, batch_starts = b.batch_starts + excluded.batch_starts,
-    batch_tokens = b.batch_tokens + excluded.batch_tokens;
-
-  -- Instants that no window reaches any more. Now and then, so that few calls pay for it.
-  if turn % 16 = 0 then
-    delete from eve.lane_buckets b where b.lane_id = book.lane_id and b.at_ms < v_now - 70000;
-  end if;
-
-  perform eve.clear_dead(book.lane_id, v_now);
-
-  if book.rpm <= 600 then
-    select coalesce(sum(b.starts), 0), coalesce(sum(b.tokens), 0)
-    into used_starts, used_tokens
-    from eve.lane_buckets b
-    where b.lane_id = book.lane_id and b.at_ms > start_ms - 60000 - book.guard_ms and b.at_ms <= start_ms;
-  else
-    -- On a fast lane two spans are close enough, and err on the safe side.
-    used_starts := v_lane.span_starts + v_lane.previous_span_starts;
-    used_tokens := v_lane.span_tokens + v_lane.previous_span_tokens;
-  end if;
-end;
-$$;
-
--- Settlement at the reservation's own place in the window. Once no window reaches that place, the row is gone and there is
--- nothing to correct.
-create or replace function eve.adjust_bucket(lane_id bigint, bucket_ms bigint, class text, starts integer, tokens bigint)
-returns void
-language sql
-volatile
-set search_path = ''
-as $$
-  update eve.lane_buckets b
-  set starts = greatest(b.starts + adjust_bucket.starts, 0),
-    tokens = greatest(b.tokens + adjust_bucket.tokens, 0),
-    batch_starts = greatest(b.batch_starts + case adjust_bucket.class when 'batch' then adjust_bucket.starts else 0 end, 0),
-    batch_tokens = greatest(b.batch_tokens + case adjust_bucket.class when 'batch' then adjust_bucket.tokens else 0 end, 0)
-  where b.lane_id = adjust_bucket.lane_id and b.at_ms = adjust_bucket.bucket_ms
-    and (adjust_bucket.starts <> 0 or adjust_bucket.tokens <> 0);
-$$;
-
 create or replace function eve.adjust_budgets(
   consumer_id uuid, token_id uuid, received_at timestamptz, requests integer, tokens bigint
 )
@@ -651,46 +483,6 @@ begin
       tokens_used = greatest(t.tokens_used + adjust_budgets.tokens, 0)
     where t.id = adjust_budgets.token_id;
   end if;
-end;
-$$;
-
--- A booking that was never dispatched: its start, its place in the day and its place in the line are free again. Bookings
--- made behind it keep the times they were told.
-create or replace function eve.give_back(running eve.inflight)
-returns void
-language plpgsql
-volatile
-set search_path = ''
-as $$
-declare
-  v_lane eve.lanes;
-  v_batch constant integer := case (running).class when 'batch' then 1 else 0 end;
-  v_tail bigint;
-begin
-  select * into v_lane from eve.lanes l where l.id = (running).lane_id for no key update;
-  if (case v_batch when 1 then v_lane.batch_tail_ms else v_lane.interactive_tail_ms end) = (running).start_ms then
-    select coalesce(max(i.start_ms), 0)
-    into v_tail
-    from eve.inflight i
-    where i.lane_id = (running).lane_id and i.class = (running).class and i.state = 'reserved'
-      and i.request_no <> (running).request_no;
-  end if;
-  update eve.lanes l
-  set interactive_tail_ms = case when v_batch = 0 and v_tail is not null then v_tail else l.interactive_tail_ms end,
-    batch_tail_ms = case when v_batch = 1 and v_tail is not null then v_tail else l.batch_tail_ms end,
-    day_starts = l.day_starts
-      - case when l.day_ends_ms = (running).day_ends_ms and (running).start_ms < l.day_ends_ms
-          or l.day_ends_ms > (running).day_ends_ms and (running).start_ms >= (running).day_ends_ms then 1 else 0 end,
-    day_batch_starts = l.day_batch_starts
-      - case when l.day_ends_ms = (running).day_ends_ms and (running).start_ms < l.day_ends_ms
-          or l.day_ends_ms > (running).day_ends_ms and (running).start_ms >= (running).day_ends_ms then v_batch else 0 end,
-    next_day_starts = l.next_day_starts
-      - case when l.day_ends_ms = (running).day_ends_ms and (running).start_ms >= l.day_ends_ms then 1 else 0 end,
-    next_day_batch_starts = l.next_day_batch_starts
-      - case when l.day_ends_ms = (running).day_ends_ms and (running).start_ms >= l.day_ends_ms then v_batch else 0 end,
-    span_starts = l.span_starts - case when (running).start_ms >> 16 = l.span_number then 1 else 0 end,
-    span_tokens = l.span_tokens - case when (running).start_ms >> 16 = l.span_number then (running).tokens else 0 end
-  where l.id = (running).lane_id;
 end;
 $$;
 
@@ -777,6 +569,7 @@ $$;
 -- Learns what a model's estimates have to be multiplied by: each step goes a tenth of the way to what the call showed, by
 -- 2 % at the most, so that an outlier moves it as little as any other call; between half and twice. Only some calls teach
 -- (setting learn_one_in), and none waits for another that does.
+-- What is true to the token was counted upstream and teaches nothing.
 create or replace function eve.learn_estimate(model text, request_no bigint, estimated integer, counted integer)
 returns void
 language plpgsql
@@ -786,9 +579,9 @@ as $$
 declare
   v_one_in constant bigint := (select s.value from eve.settings s where s.name = 'learn_one_in');
 begin
-  -- Small prompts are mostly overhead that the estimate does not see.
+  -- Small prompts are mostly overhead that the estimate does not see. What is true to the token was counted, not estimated.
   if v_one_in <= 0 or learn_estimate.request_no % v_one_in <> 0 or learn_estimate.estimated < 20
-    or learn_estimate.counted is null or learn_estimate.counted < 20 then
+    or learn_estimate.counted is null or learn_estimate.counted < 20 or learn_estimate.counted = learn_estimate.estimated then
     return;
   end if;
   update public.google_ai_model_limits m

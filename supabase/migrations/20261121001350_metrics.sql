@@ -424,8 +424,8 @@ as $$
       values ('rpm', l.rpm, l.minute_starts), ('tpm', l.tpm, l.minute_tokens), ('rpd', l.rpd, l.day_starts)
     ) as per (name, allowed, used)
   ), queue as (
-    select i.model, i.class, count(*) filter (where i.state = 'reserved' and i.start_ms > now.ms) as waiting,
-      count(*) filter (where i.state <> 'reserved' or i.start_ms <= now.ms) as running
+    select i.model, i.class, count(*) filter (where i.state = 'waiting' or i.state = 'reserved' and i.start_ms > now.ms) as waiting,
+      count(*) filter (where i.state = 'between' or i.state = 'reserved' and i.start_ms <= now.ms) as running
     from eve.inflight i
     cross join now
     group by i.model, i.class

@@ -53,7 +53,8 @@ declare
 begin
   perform from eve.inflight i order by i.request_no for update;
   update eve.inflight i
-  set start_ms = i.start_ms - v_back, bucket_ms = i.bucket_ms - v_back, lease_until = i.lease_until - v_interval
+  set start_ms = i.start_ms - v_back, bucket_ms = i.bucket_ms - v_back, queued_ms = i.queued_ms - v_back,
+    lease_until = i.lease_until - v_interval
   where i.lease_until > to_timestamp(v_now / 1000.0);
 
   perform from eve.lanes l order by l.id for no key update;
@@ -62,12 +63,13 @@ begin
   update eve.lane_buckets b set at_ms = -b.at_ms - v_back where b.at_ms < 0;
   update eve.lanes l
   set interactive_tail_ms = greatest(l.interactive_tail_ms - v_back, 0),
-    batch_tail_ms = greatest(l.batch_tail_ms - v_back, 0),
+    batch_start_ms = greatest(l.batch_start_ms - v_back, 0),
+    pace_ms = greatest(l.pace_ms - v_back, 0),
+    token_pace_ms = greatest(l.token_pace_ms - v_back, 0),
     blocked_until = case
       when l.blocked_until < 'infinity' and l.blocked_until > to_timestamp(v_now / 1000.0) then l.blocked_until - v_interval
       else l.blocked_until
     end,
-    minute_number = least(l.minute_number, v_now / 60000),
     span_number = v_now >> 16,
     span_starts = recent.starts,
     span_tokens = recent.tokens,
@@ -170,49 +172,6 @@ end;
 $$;
 comment on function eve.follow_clock is 'Notices that the clock has gone back, and moves the books along.';
 
--- As before, and the sweep of all lanes looks at the clock first.
-create or replace function eve.expire_leases(lane_id bigint default null, at_most integer default 1000)
-returns integer
-language plpgsql
-volatile
-set search_path = ''
-as $$
-declare
-  v_row eve.inflight;
-  v_now timestamptz;
-  v_count integer := 0;
-begin
-  if expire_leases.lane_id is null then
-    perform eve.follow_clock();
-  end if;
-  v_now := eve.clock();
-  for v_row in
-    select i.*
-    from eve.inflight i
-    where i.lease_until < v_now and (expire_leases.lane_id is null or i.lane_id = expire_leases.lane_id)
-    -- In the order of the counters that they touch, so that two who clear at once cannot wait for each other.
-    order by i.key_id, i.model, i.start_ms
-    limit expire_leases.at_most
-    for update skip locked
-  loop
-    if v_row.state = 'reserved' then
-      insert into eve.attempts (
-        request_no, attempt, lane_id, key_id, model, class, start_ms, bucket_ms, tokens_booked, outcome, dispatched,
-        error_code, settled_at
-      )
-      values (
-        v_row.request_no, v_row.attempt, v_row.lane_id, v_row.key_id, v_row.model, v_row.class, v_row.start_ms,
-        v_row.bucket_ms, v_row.tokens, 'expired', true, 'lease_expired', v_now
-      );
-      perform eve.count_usage(v_row.key_id, v_row.model, v_row.start_ms, v_row.tokens);
-    end if;
-    perform eve.close_request(v_row, 'expired', 'lease_expired');
-    v_count := v_count + 1;
-  end loop;
-  return v_count;
-end;
-$$;
-
 alter table eve.clock_watch enable row level security;
 revoke all on table eve.clock_watch from public, anon, authenticated, service_role;
 grant select, insert, update, delete on table eve.clock_watch to service_role;
@@ -223,7 +182,7 @@ begin
   for v_function in
     select p.oid::regprocedure as signature
     from pg_catalog.pg_proc p
-    where p.pronamespace = 'eve'::regnamespace and p.proname in ('turn_back', 'follow_clock', 'expire_leases')
+    where p.pronamespace = 'eve'::regnamespace and p.proname in ('turn_back', 'follow_clock')
   loop
     execute format('revoke all on function %s from public, anon, authenticated', v_function.signature);
     execute format('grant execute on function %s to service_role', v_function.signature);

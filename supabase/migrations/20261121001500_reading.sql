@@ -103,9 +103,10 @@ as $$
       where b.lane_id = l.id and b.at_ms > clock.ms - 60000 - clock.guard_ms and b.at_ms <= clock.ms
     ) minute
     cross join lateral (
-      select count(*) filter (where i.start_ms > clock.ms) as queued, count(*) filter (where i.start_ms <= clock.ms) as running
+      select count(*) filter (where i.state = 'waiting' or i.start_ms > clock.ms) as queued,
+        count(*) filter (where i.state = 'reserved' and i.start_ms <= clock.ms) as running
       from eve.inflight i
-      where i.lane_id = l.id and i.state = 'reserved'
+      where i.lane_id = l.id and i.state in ('reserved', 'waiting')
     ) line
     where eve_lane_states.model is null or m.model = eve_lane_states.model
   )

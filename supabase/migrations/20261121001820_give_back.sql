@@ -39,7 +39,7 @@ begin
   select * into v_running
   from eve.inflight i
   where i.consumer_id = v_consumer_id and i.request_id = eve_give_back.request_id and i.call_id = eve_give_back.call_id
-    and i.attempt = eve_give_back.attempt and i.state = 'reserved'
+    and i.attempt = eve_give_back.attempt and i.state in ('reserved', 'waiting')
   for update;
   if not found then
     if clock_timestamp() <= eve_give_back.deadline then
@@ -55,8 +55,9 @@ begin
     v_running.consumer_id, v_running.token_id, v_running.received_at,
     case when v_running.attempt = 1 then -1 else 0 end, -v_running.tokens
   );
-  perform eve.give_back(v_running);
-  perform eve.adjust_bucket(v_running.lane_id, v_running.bucket_ms, v_running.class, -1, -v_running.tokens);
+  if v_running.state = 'reserved' then
+    perform eve.unbook(v_running);
+  end if;
   insert into eve.refusals (
     refused_at, consumer_id, token_id, request_id, attempt, class, door, model, code, limit_name, tokens, retry_after_ms,
     trace_id

@@ -1,4 +1,4 @@
-/** Waiting in line (G4), the interactive share (G5), budgets and fallback models, under a clock that stands. */
+/** Waiting in line (G4), the person first (G5), budgets and fallback models, under a clock that stands. */
 import postgres from "postgres";
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from "vitest";
 import {
@@ -92,68 +92,166 @@ describe("waiting", () => {
   });
 });
 
-describe("the interactive share", () => {
-  test("a person starts at once while 500 notebooks wait", async () => {
-    await addKey(sql, "a");
-    await addModel(sql, "m", { rpm: 30, tpm: 16_000, rpd: 14_400, floor: 1, reserve: 0.2, reserveDay: 0.1 });
-    const batch = await rush(500, { class: "batch", maxWaitMs: 3_600_000, tokens: 100 }, "notebook");
-    expect(granted(batch)).toHaveLength(500);
-    for (let minute = 0; minute < 5; minute++) {
-      expect(await reserve(sql, `person${minute}`, { tokens: 100 })).toMatchObject({
-        status: "granted",
-        wait_ms: 0,
+describe("the person goes first", () => {
+  const patient = { maxWaitMs: 3_600_000, leaseMs: 3_600_000 };
+  /** Batch calls of a notebook that waits for each: some start at once, the others are told when to ask again. */
+  const notebook = async (count: number, options = {}): Promise<Answer[]> => {
+    const answers = [];
+    for (let n = 0; n < count; n++) {
+      answers.push(await reserve(sql, `batch${n}`, { class: "batch", ...patient, ...options }));
+    }
+    return answers;
+  };
+  /** Plays batch as a gateway does: each asks again at its time. Answers the starts until then, in milliseconds from now. */
+  const play = async (
+    waiting: { name: string; answer: Answer }[],
+    ms: number,
+  ): Promise<[string, number][]> => {
+    const began = clock.nowMs();
+    const starts: [string, number][] = [];
+    const line = waiting.filter(({ answer }) => answer.status === "waiting");
+    for (;;) {
+      line.sort((a, b) => Date.parse(a.answer.ask_at) - Date.parse(b.answer.ask_at));
+      const next = line[0];
+      if (next === undefined || Date.parse(next.answer.ask_at) > began + ms) break;
+      await clock.set(Date.parse(next.answer.ask_at));
+      next.answer = await reserve(sql, next.name, {
+        class: "batch",
+        ...patient,
+        requestNo: next.answer.request_no,
       });
-      await clock.advance(60_250);
+      if (next.answer.status === "waiting") continue;
+      starts.push([next.name, clock.nowMs() - began]);
+      line.shift();
+    }
+    await clock.set(began + ms);
+    return starts;
+  };
+  const named = (answers: Answer[]) => answers.map((answer, n) => ({ name: `batch${n}`, answer }));
+
+  test("batch alone uses the whole minute, the first half as it comes and the rest one by one", async () => {
+    await addKey(sql, "a");
+    await addModel(sql, "m", { rpm: 30, batchFloor: 0.1 });
+    const answers = await notebook(60);
+    expect(answers.map((answer) => answer.status)).toEqual([
+      ...Array(16).fill("granted"),
+      ...Array(44).fill("waiting"),
+    ]);
+    const starts = await play(named(answers), 60_000);
+    expect(starts.map(([name]) => name)).toEqual(Array.from({ length: 14 }, (_, n) => `batch${16 + n}`));
+    for (const [n, [, at]] of starts.entries()) {
+      if (n > 0) expect(at - starts[n - 1]![1]).toBeGreaterThan(1_900);
     }
   });
 
-  test("with every key saturated by batch, one person per key still starts at once", async () => {
-    for (const alias of ["a", "b", "c"]) await addKey(sql, alias);
-    await addModel(sql, "m", { rpm: 10, floor: 1, reserve: 0.2 });
-    await rush(100, { class: "batch", maxWaitMs: 3_600_000 }, "notebook");
-    expect(granted(await rush(4, {}, "person"))).toHaveLength(3);
+  test.each([[1, 30], [2, 30], [5, 5]])(
+    "with %i projects of %i starts a minute full of batch a person waits for the next place at most",
+    async (projects, rpm) => {
+      for (let n = 0; n < projects; n++) await addKey(sql, `k${n}`, { project: `p${n}` });
+      await addModel(sql, "m", { rpm, batchFloor: 0.1 });
+      const line = named(await notebook(6 * projects * rpm));
+      await play(line, 120_000);
+      for (let minute = 0; minute < 3; minute++) {
+        const person = await reserve(sql, `person${minute}`, { maxWaitMs: 60_000 });
+        expect(person.status).toBe("granted");
+        expect(person.wait_ms).toBeLessThanOrEqual(Math.ceil(60_500 / (rpm * projects)));
+        await play(line, 17_000);
+      }
+    },
+  );
+
+  test("batch whose place a person took is told a later time, and keeps its place in the line", async () => {
+    await addKey(sql, "a");
+    await addModel(sql, "m", { rpm: 4, batchFloor: 0.1 });
+    const line = named(await notebook(12));
+    await play(line, 70_000);
+    const [next, behind] = line.filter(({ answer }) => answer.status === "waiting");
+    const askAt = Date.parse(next!.answer.ask_at);
+    const person = await reserve(sql, "person", { maxWaitMs: 60_000 });
+    expect(Date.parse(person.start_at)).toBeLessThanOrEqual(askAt);
+    await clock.set(askAt);
+    next!.answer = await reserve(sql, next!.name, {
+      class: "batch",
+      maxWaitMs: 60_000,
+      requestNo: next!.answer.request_no,
+    });
+    expect(next!.answer.status).toBe("waiting");
+    const starts = await play(line, 60_000);
+    expect(starts.slice(0, 2).map(([name]) => name)).toEqual([next!.name, behind!.name]);
   });
 
-  test("batch alone takes all but the floor", async () => {
+  test("interactive callers leave the floor to batch that waits, and the rest is theirs", async () => {
     await addKey(sql, "a");
-    await addModel(sql, "m", { rpm: 30, floor: 1, reserve: 0.2 });
-    expect(granted(await rush(60, { class: "batch" }))).toHaveLength(29);
+    await addModel(sql, "m", { rpm: 10, batchFloor: 0.2 });
+    const line = named(await notebook(30));
+    let served = 0;
+    for (let second = 0; second < 300; second++) {
+      const person = await reserve(sql, `person${second}`, patient);
+      expect(person.status).toBe("granted");
+      served += (await play(line, 1_000)).length;
+    }
+    // Five minutes of persons who ask for six times what there is: batch has its two of ten in each.
+    const started = await sql`
+      select class, count(*)::int as n from eve.inflight
+      where state = 'reserved' and start_ms <= ${clock.nowMs()} and start_ms > ${
+      clock.nowMs() - 240_000
+    } group by class`;
+    const of = Object.fromEntries(started.map((row) => [row.class, row.n]));
+    expect(served).toBeGreaterThanOrEqual(8);
+    expect(of.batch).toBeGreaterThanOrEqual(7);
+    expect(of.interactive).toBeGreaterThanOrEqual(30);
   });
 
-  test("grows to what interactive callers used in the busiest minute of the last ten, up to the reserve", async () => {
+  test("who waits and does not ask is not waited for", async () => {
     await addKey(sql, "a");
-    await addModel(sql, "m", { rpm: 30, floor: 1, reserve: 0.2 });
-    await rush(4, {}, "person");
-    await clock.advance(5 * 60_000);
-    expect(granted(await rush(60, { class: "batch" }, "b1"))).toHaveLength(26);
-    await rush(12, { maxWaitMs: 0 }, "crowd");
-    await clock.advance(5 * 60_000);
-    expect(granted(await rush(60, { class: "batch" }, "b2"))).toHaveLength(26);
-    await clock.advance(11 * 60_000);
-    expect(granted(await rush(60, { class: "batch" }, "b3"))).toHaveLength(29);
+    await addModel(sql, "m", { rpm: 2, batchFloor: 0.1 });
+    const line = named(await notebook(6)).filter(({ answer }) => answer.status === "waiting");
+    const [gone, next] = line;
+    await clock.set(Date.parse(gone!.answer.ask_at) + 1_501);
+    const options = { class: "batch" as const, maxWaitMs: 600_000 };
+    expect(await reserve(sql, next!.name, { ...options, requestNo: next!.answer.request_no })).toMatchObject({
+      status: "granted",
+    });
+    // A minute later the sweep takes it out of the books; then its request may come again.
+    await clock.advance(60_000);
+    await sql`select public.eve_sweep()`;
+    expect(await sql`select count(*)::int as n from eve.inflight where request_id = ${gone!.name}`).toEqual([{
+      n: 0,
+    }]);
   });
 
-  test("the reserve is its upper bound", async () => {
+  test("a wait that is given up costs nothing", async () => {
     await addKey(sql, "a");
-    await addModel(sql, "m", { rpm: 30, floor: 1, reserve: 0.2 });
-    await rush(20, {}, "person");
-    await clock.advance(60_250);
-    expect(granted(await rush(60, { class: "batch" }))).toHaveLength(24);
+    await addModel(sql, "m", { rpm: 1 });
+    await reserve(sql, "first", { class: "batch" });
+    const waiting = await reserve(sql, "waits", { class: "batch", maxWaitMs: 100_000 });
+    expect(waiting.status).toBe("waiting");
+    expect(await cancel(sql, waiting)).toEqual({ status: "settled" });
+    expect(await sql`select sum(starts)::int as n from eve.lane_buckets`).toEqual([{ n: 1 }]);
   });
 
-  test("holds for tokens as well: a person's usual size fits beside saturating batch", async () => {
+  test("a start that its caller comes too late for is given back and booked again", async () => {
     await addKey(sql, "a");
-    await addModel(sql, "m", { rpm: 1000, tpm: 16_000, floor: 1, reserve: 0.2 });
-    await reserve(sql, "earlier", { tokens: 1_500 });
-    await clock.advance(61_000);
-    await rush(200, { class: "batch", tokens: 300, maxWaitMs: 3_600_000 }, "notebook");
-    expect(await reserve(sql, "person", { tokens: 1_400 })).toMatchObject({ status: "granted", wait_ms: 0 });
+    await addModel(sql, "m", { rpm: 2 });
+    await reserve(sql, "first");
+    const late = await reserve(sql, "late");
+    await clock.advance(5_000);
+    const again = await reserve(sql, "late", { maxWaitMs: 60_000, requestNo: late.request_no });
+    expect(again).toMatchObject({ status: "granted", request_no: late.request_no, wait_ms: 0 });
+    expect(Date.parse(again.start_at)).toBe(clock.nowMs());
+    expect(await sql`select sum(starts)::int as n from eve.lane_buckets`).toEqual([{ n: 2 }]);
   });
 
-  test("0 turns a share off", async () => {
+  test("a reserve that the owner sets stays unused by batch", async () => {
     await addKey(sql, "a");
-    await addModel(sql, "m", { rpm: 30, rpd: 20, floor: 0, reserve: 0, reserveDay: 0 });
-    expect(granted(await rush(60, { class: "batch" }))).toHaveLength(20);
+    await addModel(sql, "m", { rpm: 30, reserve: 0.2 });
+    const line = named(await notebook(60));
+    await play(line, 60_000);
+    expect(
+      await sql`select sum(starts)::int as n from eve.lane_buckets where at_ms > ${clock.nowMs() - 60_250}`,
+    )
+      .toEqual([{ n: 24 }]);
+    expect(granted(await rush(6, {}, "person"))).toHaveLength(6);
   });
 
   test("a batch that would eat the whole day leaves the bot its tenth", async () => {

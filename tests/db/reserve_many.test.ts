@@ -53,9 +53,9 @@ async function books(): Promise<unknown[]> {
       "lane_id, at_ms",
     ]]
   ) {
-    // What numbers a row; and of interactive callers the usual size, which decays once for all who come together.
+    // Without what numbers a row.
     const rows = await sql.unsafe(
-      `select to_jsonb(t) - '{id,lane_id,key_id,request_no,interactive_size}'::text[] as row from ${table} t order by ${order}`,
+      `select to_jsonb(t) - '{id,lane_id,key_id,request_no}'::text[] as row from ${table} t order by ${order}`,
     );
     all.push(rows.map(({ row }) => row));
   }
@@ -196,9 +196,8 @@ describe("eve_reserve_many", () => {
       await reserve(database.sql, "again");
       expect(await statuses(calls(5, {}, "next"))).toEqual(Array(5).fill("granted"));
       const [lane] = await database.sql`
-        select span_starts + previous_span_starts as used, (select sum(n) from unnest(minute_starts) n)::int as callers
-        from eve.lanes`;
-      expect(lane).toEqual({ used: "12", callers: 12 });
+        select span_starts + previous_span_starts as used, day_starts from eve.lanes`;
+      expect(lane).toEqual({ used: "12", day_starts: 12 });
     },
   );
 

@@ -286,6 +286,7 @@ create table eve.inflight (
   day_ends_ms bigint not null,
   tokens bigint not null,
   estimated_tokens integer not null default 0,
+  queued_ms bigint,
   lease_until timestamp with time zone not null,
   received_at timestamp with time zone not null,
   wait_ms bigint not null,
@@ -298,13 +299,15 @@ create table eve.inflight (
 ) with (fillfactor=70, autovacuum_vacuum_scale_factor=0.05, autovacuum_vacuum_cost_delay=0);
 alter table eve.inflight enable row level security;
 CREATE INDEX inflight_lane_id_lease_until_idx ON eve.inflight USING btree (lane_id, lease_until);
+CREATE INDEX inflight_waiting_idx ON eve.inflight USING btree (lane_id, queued_ms, request_no) WHERE (state = 'waiting'::text);
 comment on table eve.inflight is 'Requests that are running: one row each, with the reservation of the current attempt. Small, whatever the audit''s size.';
 comment on column eve.inflight.requested_model is 'The model asked for; model is the one that serves.';
-comment on column eve.inflight.state is 'reserved: an attempt holds a slot. between: the last attempt has failed, the next has not been reserved.';
+comment on column eve.inflight.state is 'reserved: an attempt holds a slot. waiting: batch that stands in line and holds none yet. between: the last attempt has failed, the next has not been reserved.';
 comment on column eve.inflight.start_ms is 'The start that the caller was told, in milliseconds since 1970; bucket_ms: the bucket it is booked in.';
 comment on column eve.inflight.day_ends_ms is 'The Pacific midnight that ended the lane''s day at the time of booking: which count to give it back to.';
 comment on column eve.inflight.tokens is 'Input tokens booked, after the model''s factor.';
 comment on column eve.inflight.estimated_tokens is 'The caller''s estimate before the model''s factor: what the factor is learned from.';
+comment on column eve.inflight.queued_ms is 'When batch that waits came, in milliseconds since 1970: its place in line. start_ms is then when it is to ask again.';
 comment on column eve.inflight.lease_until is 'Not settled by then: the caller has died, and the row is closed as expired.';
 comment on column eve.inflight.wait_ms is 'Milliseconds that its attempts waited for their starts, together.';
 comment on column eve.inflight.request_hash is 'Tells a repetition of a request from another request with the same id.';
@@ -392,8 +395,8 @@ create table eve.key_model_blocks (
   constraint key_model_blocks_pkey PRIMARY KEY (key_id, model)
 );
 alter table eve.key_model_blocks enable row level security;
-CREATE TRIGGER forget_routes AFTER INSERT OR DELETE OR UPDATE ON eve.key_model_blocks FOR EACH STATEMENT EXECUTE FUNCTION eve.forget_routes(); -- enabled
-CREATE TRIGGER forget_routes_truncated AFTER TRUNCATE ON eve.key_model_blocks FOR EACH STATEMENT EXECUTE FUNCTION eve.forget_routes(); -- enabled
+CREATE TRIGGER drop_routes AFTER INSERT OR DELETE OR UPDATE ON eve.key_model_blocks FOR EACH ROW EXECUTE FUNCTION eve.drop_routes(); -- enabled
+CREATE TRIGGER drop_routes_truncated AFTER TRUNCATE ON eve.key_model_blocks FOR EACH STATEMENT EXECUTE FUNCTION eve.drop_routes(); -- enabled
 comment on table eve.key_model_blocks is 'A key that may not be used for one model: the model is not on its project, or the project has no quota for it.';
 
 create table eve.key_models (
@@ -429,7 +432,9 @@ create table eve.lanes (
   blocked_until timestamp with time zone,
   blocked_reason text,
   interactive_tail_ms bigint not null default 0,
-  batch_tail_ms bigint not null default 0,
+  batch_start_ms bigint not null default 0,
+  pace_ms bigint not null default 0,
+  token_pace_ms bigint not null default 0,
   day_ends_ms bigint not null default 0,
   day_starts integer not null default 0,
   day_batch_starts integer not null default 0,
@@ -440,10 +445,6 @@ create table eve.lanes (
   span_tokens bigint not null default 0,
   previous_span_starts bigint not null default 0,
   previous_span_tokens bigint not null default 0,
-  minute_number bigint not null default 0,
-  minute_starts integer[] not null default array_fill(0, ARRAY[10]),
-  minute_tokens bigint[] not null default array_fill((0)::bigint, ARRAY[10]),
-  interactive_size bigint not null default 0,
   turns bigint not null default 0,
   next_lease_ms bigint not null default 0,
   constraint lanes_pkey PRIMARY KEY (id),
@@ -454,16 +455,13 @@ comment on table eve.lanes is 'A lane is what Google counts by: one quota projec
 comment on column eve.lanes.quota_project is 'As in google_ai_api_keys.quota_key.';
 comment on column eve.lanes.blocked_until is 'No start before this time, because upstream said so; infinity: until a person unblocks it.';
 comment on column eve.lanes.interactive_tail_ms is 'Start of the last interactive booking: the next one of that class does not start before it.';
-comment on column eve.lanes.batch_tail_ms is 'Start of the last batch booking.';
+comment on column eve.lanes.batch_start_ms is 'Start of the last batch call.';
+comment on column eve.lanes.pace_ms is 'Batch that competes for the lanes of this model starts no earlier: one start interval of all of them after the start before. token_pace_ms: the same for input tokens. The latest of the model''s lanes counts.';
 comment on column eve.lanes.day_ends_ms is 'The next midnight in America/Los_Angeles, as of the last booking.';
 comment on column eve.lanes.day_starts is 'Starts booked in the Pacific day that ends at day_ends_ms; next_day_starts: in the day after it.';
 comment on column eve.lanes.day_batch_starts is 'Those of day_starts that were batch; next_day_batch_starts likewise.';
 comment on column eve.lanes.span_number is 'Number of the 65,536 ms span of the last booking. Two spans cover any window, so if their sum fits, the window does.';
 comment on column eve.lanes.span_starts is 'Starts and tokens of that span; previous_span_*: of everything booked before it that may still count.';
-comment on column eve.lanes.minute_number is 'Minute in which the last interactive caller came: where the ring of ten minutes stands.';
-comment on column eve.lanes.minute_starts is 'Interactive callers admitted in the last ten minutes, by the minute they came: a ring indexed by minute modulo 10.';
-comment on column eve.lanes.minute_tokens is 'Their input tokens, in the same ring.';
-comment on column eve.lanes.interactive_size is 'Tokens of a large interactive call lately: a maximum that decays by a tenth with every call.';
 comment on column eve.lanes.turns is 'Bookings ever made: keys that share a lane take turns by it.';
 comment on column eve.lanes.next_lease_ms is 'No reservation of the lane runs out before this time (milliseconds since 1970), so nobody has to look for one that has.';
 
@@ -613,8 +611,8 @@ create table eve.quota_overrides (
   constraint quota_overrides_pkey PRIMARY KEY (quota_project, model)
 );
 alter table eve.quota_overrides enable row level security;
-CREATE TRIGGER forget_routes AFTER INSERT OR DELETE OR UPDATE ON eve.quota_overrides FOR EACH STATEMENT EXECUTE FUNCTION eve.forget_routes(); -- enabled
-CREATE TRIGGER forget_routes_truncated AFTER TRUNCATE ON eve.quota_overrides FOR EACH STATEMENT EXECUTE FUNCTION eve.forget_routes(); -- enabled
+CREATE TRIGGER drop_routes AFTER INSERT OR DELETE OR UPDATE ON eve.quota_overrides FOR EACH ROW EXECUTE FUNCTION eve.drop_routes(); -- enabled
+CREATE TRIGGER drop_routes_truncated AFTER TRUNCATE ON eve.quota_overrides FOR EACH STATEMENT EXECUTE FUNCTION eve.drop_routes(); -- enabled
 comment on table eve.quota_overrides is 'Limits of one quota project that differ from the model''s row (another tier). The whole row replaces it; null is unlimited.';
 comment on column eve.quota_overrides.quota_project is 'As in google_ai_api_keys.quota_key.';
 comment on column eve.quota_overrides.rpm is 'Requests a minute; tpm: input tokens a minute; rpd: requests a Pacific day.';
@@ -733,38 +731,29 @@ comment on column eve.rollup_progress.hours_frozen_before is 'The same for days,
 
 create table eve.routes (
   model text not null,
-  class text not null,
   lane_id bigint not null,
   served text not null,
   lanes bigint not null,
   stale_ms bigint not null,
-  guard_ms bigint not null,
-  rpm integer,
-  tpm integer,
-  rpd integer,
+  limits eve.lane_limits not null,
   bucket_ms integer not null,
-  estimate_factor double precision not null,
+  interval_ms double precision,
+  token_ms double precision,
   estimate_ceiling double precision not null,
   even_share double precision not null,
-  starts_room bigint not null,
-  tokens_room bigint not null,
-  day_room bigint not null,
   key_ids uuid[] not null,
-  answers text[] not null,
-  limits text[] not null,
-  constraint routes_pkey PRIMARY KEY (model, class, lane_id)
+  answers jsonb[] not null,
+  constraint routes_pkey PRIMARY KEY (model, lane_id)
 ) with (fillfactor=50);
 alter table eve.routes enable row level security;
-comment on table eve.routes is 'Which lanes serve a model that is asked for, as far as that can be said beforehand: the lanes whose keys come first. Drawn up from keys, models and limits, and forgotten when one of them changes.';
+comment on table eve.routes is 'Which lanes serve a model that is asked for, as far as that can be said beforehand: the lanes whose keys come first. Made from keys, models and limits, and dropped when one of them changes.';
 comment on column eve.routes.model is 'The model asked for; served is the one that serves.';
 comment on column eve.routes.lanes is 'How many lanes the model has here.';
-comment on column eve.routes.stale_ms is 'Not believed from then on (milliseconds since 1970): a minute after it was drawn up, or when the block of a key ends.';
+comment on column eve.routes.stale_ms is 'Not believed from then on (milliseconds since 1970): a minute after it was made, or when the block of a key ends.';
 comment on column eve.routes.bucket_ms is 'Width of the lane''s buckets.';
-comment on column eve.routes.estimate_factor is 'The model''s, as it was learned last.';
+comment on column eve.routes.interval_ms is 'As in eve.pool_pace; token_ms likewise.';
 comment on column eve.routes.even_share is 'Tokens a minute over requests a minute: above it tokens are what is scarce.';
-comment on column eve.routes.starts_room is 'What the last two spans may hold for a start of the class to be safe; tokens_room likewise, day_room: the day.';
-comment on column eve.routes.key_ids is 'The lane''s keys, which take turns; answers has what a caller is told of each, as JSON without its end: what differs from call to call comes there.';
-comment on column eve.routes.limits is 'The same of the limits of requests, tokens and requests a day.';
+comment on column eve.routes.key_ids is 'The lane''s keys, which take turns; answers has what a caller is told of each, apart from what differs from call to call.';
 
 create table eve.scoped_tokens (
   id uuid not null default gen_random_uuid(),
@@ -804,8 +793,8 @@ create table eve.settings (
   constraint settings_pkey PRIMARY KEY (name)
 );
 alter table eve.settings enable row level security;
-CREATE TRIGGER forget_routes AFTER INSERT OR DELETE OR UPDATE ON eve.settings FOR EACH STATEMENT EXECUTE FUNCTION eve.forget_routes(); -- enabled
-CREATE TRIGGER forget_routes_truncated AFTER TRUNCATE ON eve.settings FOR EACH STATEMENT EXECUTE FUNCTION eve.forget_routes(); -- enabled
+CREATE TRIGGER drop_routes AFTER INSERT OR DELETE OR UPDATE ON eve.settings FOR EACH ROW EXECUTE FUNCTION eve.drop_routes(); -- enabled
+CREATE TRIGGER drop_routes_truncated AFTER TRUNCATE ON eve.settings FOR EACH STATEMENT EXECUTE FUNCTION eve.drop_routes(); -- enabled
 comment on table eve.settings is 'Numbers that admission reads on every call; a change takes effect on the next one.';
 
 create table eve.stage_providers (
@@ -940,14 +929,14 @@ create table public.google_ai_api_keys (
   constraint google_ai_api_keys_pkey PRIMARY KEY (id)
 );
 alter table public.google_ai_api_keys enable row level security;
+CREATE TRIGGER drop_routes AFTER INSERT OR DELETE OR UPDATE OF id, key_alias, provider, env_var_name, is_active, priority, quota_project, blocked_until ON public.google_ai_api_keys FOR EACH ROW EXECUTE FUNCTION eve.drop_routes(); -- enabled
+CREATE TRIGGER drop_routes_truncated AFTER TRUNCATE ON public.google_ai_api_keys FOR EACH STATEMENT EXECUTE FUNCTION eve.drop_routes(); -- enabled
 CREATE TRIGGER eve_key_alerts_gone AFTER DELETE ON public.google_ai_api_keys FOR EACH ROW EXECUTE FUNCTION eve.key_alerts_over(); -- enabled
 CREATE TRIGGER eve_key_alerts_over AFTER UPDATE OF is_active, blocked_until, blocked_reason ON public.google_ai_api_keys FOR EACH ROW WHEN ((new.is_active AND ((new.blocked_until IS NULL) OR (new.blocked_until <= clock_timestamp())) AND ((NOT COALESCE(old.is_active, false)) OR (old.blocked_until > clock_timestamp()) OR (old.blocked_reason IS NOT NULL)))) EXECUTE FUNCTION eve.key_alerts_over(); -- enabled
 CREATE TRIGGER eve_key_secrets_gone AFTER DELETE ON public.google_ai_api_keys FOR EACH ROW EXECUTE FUNCTION eve.key_secrets_gone(); -- enabled
 CREATE TRIGGER eve_key_switched_off BEFORE UPDATE OF is_active ON public.google_ai_api_keys FOR EACH ROW WHEN ((old.is_active AND (new.is_active IS NOT TRUE) AND (NOT (new.blocked_until IS DISTINCT FROM old.blocked_until)) AND (NOT (new.blocked_reason IS DISTINCT FROM old.blocked_reason)))) EXECUTE FUNCTION eve.key_switched_off(); -- enabled
 CREATE TRIGGER eve_key_switched_on BEFORE UPDATE OF is_active ON public.google_ai_api_keys FOR EACH ROW WHEN ((new.is_active AND (NOT COALESCE(old.is_active, false)) AND (old.blocked_until > clock_timestamp()))) EXECUTE FUNCTION eve.key_switched_on(); -- enabled
 CREATE TRIGGER eve_stage_key_refused AFTER UPDATE OF blocked_until ON public.google_ai_api_keys FOR EACH ROW WHEN (((new.env_var_name ~~ 'stage:%'::text) AND (new.blocked_until = 'infinity'::timestamp with time zone) AND (old.blocked_until IS DISTINCT FROM 'infinity'::timestamp with time zone))) EXECUTE FUNCTION eve.stage_key_refused(); -- enabled
-CREATE TRIGGER forget_routes AFTER INSERT OR DELETE OR UPDATE OF id, key_alias, provider, env_var_name, is_active, priority, quota_project, blocked_until ON public.google_ai_api_keys FOR EACH STATEMENT EXECUTE FUNCTION eve.forget_routes(); -- enabled
-CREATE TRIGGER forget_routes_truncated AFTER TRUNCATE ON public.google_ai_api_keys FOR EACH STATEMENT EXECUTE FUNCTION eve.forget_routes(); -- enabled
 comment on table public.google_ai_api_keys is 'Google AI keys. The secret itself is in the Edge secret store, under env_var_name.';
 comment on column public.google_ai_api_keys.key_alias is 'What people call the key: shown in answers, logs and reports.';
 comment on column public.google_ai_api_keys.provider is 'Whose key it is. google, google_ai and gemini are the same.';
@@ -994,10 +983,12 @@ create table public.google_ai_model_limits (
   max_output_tokens integer,
   image_tokens integer not null default 1120,
   estimate_factor double precision not null default 1,
-  interactive_floor integer not null default 1,
-  interactive_reserve double precision not null default 0.2,
+  interactive_floor integer not null default 0,
+  interactive_reserve double precision not null default 0,
   interactive_reserve_day double precision not null default 0.1,
+  batch_floor double precision not null default 0.1,
   estimate_ceiling double precision not null default 1.4286,
+  constraint google_ai_model_limits_batch_floor_range CHECK (((batch_floor >= (0)::double precision) AND (batch_floor <= (0.9)::double precision))),
   constraint google_ai_model_limits_estimate_ceiling_range CHECK (((estimate_ceiling >= (1)::double precision) AND (estimate_ceiling <= (10)::double precision))),
   constraint google_ai_model_limits_estimate_factor_range CHECK (((estimate_factor >= (0.1)::double precision) AND (estimate_factor <= (10)::double precision))),
   constraint google_ai_model_limits_interactive_floor_range CHECK ((interactive_floor >= 0)),
@@ -1009,9 +1000,8 @@ create table public.google_ai_model_limits (
 );
 alter table public.google_ai_model_limits enable row level security;
 CREATE UNIQUE INDEX google_ai_model_limits_model_key ON public.google_ai_model_limits USING btree (model);
-CREATE TRIGGER forget_routes AFTER INSERT OR DELETE OR UPDATE OF model, provider, is_active, replaced_by, rpm, tpm, rpd, interactive_floor, interactive_reserve, interactive_reserve_day, estimate_ceiling, supports_system, supports_json, supports_tools, supports_thinking, max_output_tokens ON public.google_ai_model_limits FOR EACH STATEMENT EXECUTE FUNCTION eve.forget_routes(); -- enabled
-CREATE TRIGGER forget_routes_truncated AFTER TRUNCATE ON public.google_ai_model_limits FOR EACH STATEMENT EXECUTE FUNCTION eve.forget_routes(); -- enabled
-CREATE TRIGGER tell_routes AFTER UPDATE OF estimate_factor ON public.google_ai_model_limits FOR EACH ROW WHEN ((old.estimate_factor IS DISTINCT FROM new.estimate_factor)) EXECUTE FUNCTION eve.tell_routes(); -- enabled
+CREATE TRIGGER drop_routes AFTER INSERT OR DELETE OR UPDATE OF model, provider, is_active, replaced_by, rpm, tpm, rpd, batch_floor, interactive_floor, interactive_reserve, interactive_reserve_day, estimate_ceiling, supports_system, supports_json, supports_tools, supports_thinking, max_output_tokens ON public.google_ai_model_limits FOR EACH ROW EXECUTE FUNCTION eve.drop_routes(); -- enabled
+CREATE TRIGGER drop_routes_truncated AFTER TRUNCATE ON public.google_ai_model_limits FOR EACH STATEMENT EXECUTE FUNCTION eve.drop_routes(); -- enabled
 comment on table public.google_ai_model_limits is 'Models and their limits per quota project. A limit that is null is unlimited.';
 comment on column public.google_ai_model_limits.model is 'The name that callers ask for, and that upstream is called with.';
 comment on column public.google_ai_model_limits.rpm is 'Requests a minute.';
@@ -1027,9 +1017,10 @@ comment on column public.google_ai_model_limits.supports_thinking is 'Whether th
 comment on column public.google_ai_model_limits.max_output_tokens is 'Most output tokens of one call; null: the model''s own maximum.';
 comment on column public.google_ai_model_limits.image_tokens is 'Tokens an image is taken for in the estimate.';
 comment on column public.google_ai_model_limits.estimate_factor is 'What estimates are multiplied by, learned from settled calls.';
-comment on column public.google_ai_model_limits.interactive_floor is 'Starts a minute that batch always leaves to interactive callers; 0 turns the share off.';
-comment on column public.google_ai_model_limits.interactive_reserve is 'Largest share (0 to 0.9) of a minute that batch leaves to interactive callers.';
+comment on column public.google_ai_model_limits.interactive_floor is 'Starts of a minute that batch leaves unused, come who may; 0 (the default): none.';
+comment on column public.google_ai_model_limits.interactive_reserve is 'Share (0 to 0.9) of a minute that batch leaves unused, come who may; 0 (the default): none.';
 comment on column public.google_ai_model_limits.interactive_reserve_day is 'Share (0 to 0.9) of the day that batch leaves to interactive callers.';
+comment on column public.google_ai_model_limits.batch_floor is 'Share (0 to 0.9) of each minute and of each day that interactive callers leave to batch that waits.';
 comment on column public.google_ai_model_limits.estimate_ceiling is 'The real input tokens are at most so many times the learned estimate: what is booked for a prompt that could be counted and was not. 1.4286 where estimates are at most 30 % too low.';
 
 create table public.google_ai_usage_counters (
@@ -1117,6 +1108,13 @@ comment on column public.token_usage.completion_tokens is 'Output tokens.';
 comment on column public.token_usage.total_tokens is 'All tokens that upstream charges, thinking included.';
 comment on column public.token_usage.request_id is 'The caller''s own id of the request.';
 comment on column public.token_usage.meta is 'Of the gateway''s rows: source, consumer, key_alias, attempt, class, door, estimated.';
+
+create function eve.access_ended(consumer_id uuid, token_id uuid, now_ms bigint)
+  returns text
+  language plpgsql
+  stable
+  security invoker
+  set search_path="";
 
 create function eve.adjust_bucket(
     lane_id bigint,
@@ -1231,16 +1229,13 @@ comment on function eve.blame_of is 'Whose fault a failed attempt is, told by it
 
 create function eve.book(
     lane_id bigint,
-    rpm integer,
-    tpm integer,
-    rpd integer,
+    limits eve.lane_limits,
+    pace eve.pool_pace,
     class text,
+    contended boolean,
     tokens bigint,
-    expected bigint,
-    guard_ms bigint,
-    floor_starts integer,
-    reserve double precision,
-    reserve_day double precision,
+    queued_ms bigint,
+    request_no bigint,
     latest_wait_ms bigint,
     lease_ms integer,
     OUT booked boolean,
@@ -1253,6 +1248,19 @@ create function eve.book(
     OUT used_tokens bigint,
     OUT day_left bigint,
     OUT limit_name text
+  )
+  returns record
+  language plpgsql
+  volatile
+  security invoker
+  set search_path="";
+
+create function eve.book_or_release(
+    best eve.placement,
+    call eve.call,
+    class text,
+    queued_ms bigint,
+    latest_wait_ms bigint
   )
   returns record
   language plpgsql
@@ -1275,6 +1283,13 @@ create function eve.changed_hours(from_at timestamp with time zone, until_at tim
   security invoker
   set search_path="" set enable_seqscan=off set jit=off;
 
+create function eve.check_call(call eve.call)
+  returns void
+  language plpgsql
+  immutable
+  security invoker
+  set search_path="";
+
 create function eve.check_proof(key_id text, proof text)
   returns void
   language plpgsql
@@ -1290,10 +1305,31 @@ create function eve.check_stage_provider(stage_type text, provider_kind text)
   set search_path="";
 comment on function eve.check_stage_provider is 'Says in words what the foreign key of provider_configs refuses.';
 
-create function eve.clear_dead(lane_id bigint, now_ms bigint, new_lease_ms bigint DEFAULT NULL::bigint)
-  returns void
+create function eve.choose_lane(
+    call eve.call,
+    class text,
+    served public.google_ai_model_limits,
+    queued_ms bigint,
+    only_lane bigint,
+    now_ms bigint
+  )
+  returns eve.placement
   language plpgsql
   volatile
+  security invoker
+  set search_path="";
+
+create function eve.class_share(
+    limits eve.lane_limits,
+    class text,
+    contended boolean,
+    OUT starts bigint,
+    OUT tokens bigint,
+    OUT day_starts bigint
+  )
+  returns record
+  language plpgsql
+  immutable
   security invoker
   set search_path="";
 
@@ -1434,6 +1470,20 @@ create function eve.count_usage(key_id uuid, model text, start_ms bigint, tokens
   security invoker
   set search_path="";
 
+create function eve.day_left(
+    lane eve.lanes,
+    limits eve.lane_limits,
+    class text,
+    contended boolean,
+    start_ms bigint,
+    day_ends_ms bigint
+  )
+  returns bigint
+  language plpgsql
+  stable
+  security invoker
+  set search_path="";
+
 create function eve.delete_numbered(
     relation regclass,
     key_column text,
@@ -1468,30 +1518,23 @@ create function eve.delete_oldest(
   security invoker
   set search_path="" set jit=off;
 
-create function eve.draw_route(model text, now_ms bigint)
-  returns void
+create function eve.drop_routes()
+  returns trigger
   language plpgsql
   volatile
-  security invoker
+  security definer
   set search_path="";
 
 create function eve.earliest_start(
     lane eve.lanes,
-    rpm integer,
-    tpm integer,
-    rpd integer,
+    limits eve.lane_limits,
     class text,
+    contended boolean,
     tokens bigint,
     now_ms bigint,
-    guard_ms bigint,
-    floor_starts integer,
-    reserve double precision,
-    reserve_day double precision,
-    after_tail boolean,
+    from_ms bigint,
     OUT start_ms bigint,
     OUT limit_name text,
-    OUT used_starts bigint,
-    OUT used_tokens bigint,
     OUT day_left bigint
   )
   returns record
@@ -1522,6 +1565,13 @@ create function eve.expire_leases(lane_id bigint DEFAULT NULL::bigint, at_most i
   security invoker
   set search_path="";
 
+create function eve.find_request(call eve.call, now_ms bigint, OUT running eve.inflight, OUT answer jsonb)
+  returns record
+  language plpgsql
+  volatile
+  security invoker
+  set search_path="";
+
 create function eve.first_whole_hour(frozen_before timestamp with time zone)
   returns timestamp with time zone
   language sql
@@ -1545,15 +1595,48 @@ create function eve.follow_provider_config()
   set search_path="";
 comment on function eve.follow_provider_config is 'Keeps a stage''s key, model and alias rows, and its history, in step with provider_configs.';
 
-create function eve.forget_routes()
-  returns trigger
-  language plpgsql
-  volatile
-  security definer
-  set search_path="";
-
 create function eve.give_back(running eve.inflight)
   returns void
+  language plpgsql
+  volatile
+  security invoker
+  set search_path="";
+
+create function eve.granted(
+    route jsonb,
+    request_no bigint,
+    attempt integer,
+    class text,
+    capture boolean,
+    tokens bigint,
+    wait_ms bigint,
+    start_ms bigint,
+    lease_ms integer,
+    limits jsonb
+  )
+  returns jsonb
+  language plpgsql
+  immutable
+  security invoker
+  set search_path="";
+
+create function eve.half_empty(lane eve.lanes, limits eve.lane_limits, tokens bigint, now_ms bigint)
+  returns boolean
+  language plpgsql
+  volatile
+  security invoker
+  set search_path="";
+
+create function eve.has_room(
+    lane eve.lanes,
+    limits eve.lane_limits,
+    class text,
+    contended boolean,
+    starts bigint,
+    tokens bigint,
+    at_ms bigint
+  )
+  returns boolean
   language plpgsql
   volatile
   security invoker
@@ -1624,7 +1707,26 @@ create function eve.key_was_rejected(key public.google_ai_api_keys)
   security invoker
   set search_path="";
 
+create function eve.lanes_for(
+    served public.google_ai_model_limits,
+    now_ms bigint,
+    exclude_keys uuid[],
+    avoid_keys uuid[]
+  )
+  returns TABLE(quota_key text, lane_id bigint, limits eve.lane_limits, avoided boolean, priority bigint, key_ids uuid[], aliases text[], env_var_names text[])
+  language plpgsql
+  stable
+  security invoker
+  set search_path="";
+
 create function eve.learn_estimate(model text, request_no bigint, estimated integer, counted integer)
+  returns void
+  language plpgsql
+  volatile
+  security invoker
+  set search_path="";
+
+create function eve.leave_line(running eve.inflight)
   returns void
   language plpgsql
   volatile
@@ -1639,9 +1741,7 @@ create function eve.limit_of(change jsonb, name text, now_value integer)
   set search_path="";
 
 create function eve.limits_json(
-    rpm integer,
-    tpm integer,
-    rpd integer,
+    limits eve.lane_limits,
     used_starts bigint,
     used_tokens bigint,
     day_left bigint,
@@ -1651,6 +1751,31 @@ create function eve.limits_json(
   returns jsonb
   language plpgsql
   immutable
+  security invoker
+  set search_path="";
+
+create function eve.limits_of(
+    served public.google_ai_model_limits,
+    override eve.quota_overrides,
+    guard_ms bigint
+  )
+  returns eve.lane_limits
+  language plpgsql
+  stable
+  security invoker
+  set search_path="";
+
+create function eve.line_before(
+    lane_id bigint,
+    queued_ms bigint,
+    request_no bigint,
+    now_ms bigint,
+    OUT calls bigint,
+    OUT tokens bigint
+  )
+  returns record
+  language plpgsql
+  stable
   security invoker
   set search_path="";
 
@@ -1697,6 +1822,13 @@ create function eve.log_token_usage(
   security invoker
   set search_path="";
 
+create function eve.make_route(requested_model text, now_ms bigint)
+  returns void
+  language plpgsql
+  volatile
+  security invoker
+  set search_path="";
+
 create function eve.metric_bounds(metric text)
   returns double precision[]
   language sql
@@ -1725,10 +1857,32 @@ create function eve.network_of(address text)
   security invoker
   set search_path="";
 
+create function eve.next_pace(pace_ms bigint, now_ms bigint, interval_ms double precision)
+  returns bigint
+  language plpgsql
+  immutable
+  security invoker
+  set search_path="";
+
 create function eve.next_pacific_midnight(ms bigint)
   returns bigint
   language sql
   stable
+  security invoker
+  set search_path="";
+
+create function eve.note_attempt(
+    call eve.call,
+    scope eve.caller_scope,
+    place eve.placement,
+    running eve.inflight,
+    key_id uuid,
+    now_ms bigint,
+    queued_ms bigint
+  )
+  returns bigint
+  language plpgsql
+  volatile
   security invoker
   set search_path="";
 
@@ -1746,10 +1900,30 @@ create function eve.operation_lock(operation text)
   security invoker
   set search_path="";
 
+create function eve.pace_allows(pace eve.pool_pace)
+  returns bigint
+  language plpgsql
+  immutable
+  security invoker
+  set search_path="";
+
 create function eve.pacific_day(ms bigint)
   returns date
   language sql
   stable
+  security invoker
+  set search_path="";
+
+create function eve.place_call(
+    call eve.call,
+    class text,
+    requested_model text,
+    queued_ms bigint,
+    only_lane bigint
+  )
+  returns eve.placement
+  language plpgsql
+  volatile
   security invoker
   set search_path="";
 
@@ -1776,6 +1950,13 @@ create function eve.provider_name(provider text)
   security invoker
   set search_path="";
 
+create function eve.providers_of(served public.google_ai_model_limits)
+  returns text[]
+  language plpgsql
+  immutable
+  security invoker
+  set search_path="";
+
 create function eve.reason_may_pass(reason text)
   returns boolean
   language sql
@@ -1798,19 +1979,12 @@ create function eve.refusal_no_after(at timestamp with time zone)
   set search_path="";
 
 create function eve.refuse(
-    code text,
-    consumer_id uuid,
-    token_id uuid,
-    request_id text,
-    attempt integer,
+    call eve.call,
     class text,
-    door text,
-    model text,
-    tokens bigint,
-    trace_id text,
+    code text,
+    model text DEFAULT NULL::text,
     limit_name text DEFAULT NULL::text,
     wait_ms bigint DEFAULT NULL::bigint,
-    detail text DEFAULT NULL::text,
     limits jsonb DEFAULT NULL::jsonb
   )
   returns jsonb
@@ -1854,6 +2028,17 @@ create function eve.rejected_hashes(key_id uuid)
   security invoker
   set search_path="";
 
+create function eve.release_expired(
+    lane_id bigint,
+    now_ms bigint,
+    new_lease_ms bigint DEFAULT NULL::bigint
+  )
+  returns void
+  language plpgsql
+  volatile
+  security invoker
+  set search_path="";
+
 create function eve.remember_rejected_secret(key_id uuid, secret_hash text)
   returns void
   language plpgsql
@@ -1861,6 +2046,13 @@ create function eve.remember_rejected_secret(key_id uuid, secret_hash text)
   security invoker
   set search_path="";
 comment on function eve.remember_rejected_secret is 'Keeps the hash of a secret that upstream rejected.';
+
+create function eve.repeated(call eve.call, before eve.earlier_request)
+  returns jsonb
+  language plpgsql
+  volatile
+  security invoker
+  set search_path="";
 
 create function eve.report_of(day date)
   returns jsonb
@@ -1896,32 +2088,6 @@ create function eve.request_operation(operation text)
   volatile
   security invoker
   set search_path="";
-
-create function eve.reserve_at_length(
-    request_id text,
-    models text[],
-    tokens integer,
-    consumer_id uuid,
-    class text,
-    max_wait_ms integer,
-    attempt integer,
-    exclude_keys uuid[],
-    avoid_keys uuid[],
-    lease_ms integer,
-    token_id uuid,
-    door text,
-    trace_id text,
-    metadata jsonb,
-    request_hash text,
-    counted boolean,
-    deadline timestamp with time zone,
-    call_id uuid
-  )
-  returns jsonb
-  language plpgsql
-  volatile
-  security invoker
-  set search_path="" set plan_cache_mode=force_generic_plan set enable_seqscan=off set jit=off;
 
 create function eve.retention_batch(
     rule eve.retention,
@@ -1964,6 +2130,38 @@ create function eve.rollup_step(state jsonb, now_at timestamp with time zone)
   security invoker
   set search_path="";
 
+create function eve.room_left(
+    lane eve.lanes,
+    limits eve.lane_limits,
+    class text,
+    contended boolean,
+    wanted_starts bigint,
+    wanted_tokens bigint,
+    at_ms bigint,
+    OUT starts bigint,
+    OUT tokens bigint
+  )
+  returns record
+  language plpgsql
+  volatile
+  security invoker
+  set search_path="";
+
+create function eve.route_answer(
+    requested_model text,
+    served public.google_ai_model_limits,
+    key_id uuid,
+    alias text,
+    env_var_name text,
+    lane_id bigint,
+    quota_project text
+  )
+  returns jsonb
+  language plpgsql
+  stable
+  security invoker
+  set search_path="";
+
 create function eve.routes_lock()
   returns bigint
   language sql
@@ -1971,10 +2169,24 @@ create function eve.routes_lock()
   security invoker
   set search_path="";
 
+create function eve.scope_of(call eve.call, received_ms bigint, now_ms bigint, spends boolean)
+  returns eve.caller_scope
+  language plpgsql
+  volatile
+  security invoker
+  set search_path="";
+
 create function eve.secret_hash(proof text)
   returns text
   language sql
   immutable
+  security invoker
+  set search_path="";
+
+create function eve.served_model(model text)
+  returns public.google_ai_model_limits
+  language plpgsql
+  stable
   security invoker
   set search_path="";
 
@@ -2031,6 +2243,13 @@ create function eve.sweep_step(state jsonb)
   security invoker
   set search_path="";
 
+create function eve.take_budgets(call eve.call, scope eve.caller_scope, tokens bigint, now_ms bigint)
+  returns void
+  language plpgsql
+  volatile
+  security invoker
+  set search_path="";
+
 create function eve.take_issue_turn(subject text, per_minute bigint)
   returns bigint
   language plpgsql
@@ -2045,11 +2264,11 @@ create function eve.take_network_turn(kind text, address text, OUT wait_ms bigin
   security invoker
   set search_path="";
 
-create function eve.tell_routes()
-  returns trigger
+create function eve.too_late(best eve.placement, call eve.call, class text, now_ms bigint)
+  returns eve.placement
   language plpgsql
   volatile
-  security definer
+  security invoker
   set search_path="";
 
 create function eve.turn_back(back_ms bigint)
@@ -2059,6 +2278,13 @@ create function eve.turn_back(back_ms bigint)
   security invoker
   set search_path="";
 comment on function eve.turn_back is 'Moves what admission remembers back in time, as far as the clock went.';
+
+create function eve.unbook(running eve.inflight)
+  returns void
+  language plpgsql
+  volatile
+  security invoker
+  set search_path="";
 
 create function eve.usage_meta(
     consumer_id uuid,
@@ -2071,6 +2297,22 @@ create function eve.usage_meta(
   returns jsonb
   language sql
   stable
+  security invoker
+  set search_path="";
+
+create function eve.with_start(
+    lane eve.lanes,
+    class text,
+    start_ms bigint,
+    tokens bigint,
+    now_ms bigint,
+    lease_ms integer,
+    pace eve.pool_pace,
+    paced boolean
+  )
+  returns eve.lanes
+  language plpgsql
+  volatile
   security invoker
   set search_path="";
 
@@ -2694,23 +2936,24 @@ create function public.eve_reserve(
     metadata jsonb DEFAULT '{}'::jsonb,
     request_hash text DEFAULT NULL::text,
     counted boolean DEFAULT NULL::boolean,
+    request_no bigint DEFAULT NULL::bigint,
     deadline timestamp with time zone DEFAULT NULL::timestamp with time zone,
     call_id uuid DEFAULT NULL::uuid
   )
-  returns json
+  returns jsonb
   language plpgsql
   volatile
   security invoker
-  set search_path="" set statement_timeout=7500ms set plan_cache_mode=force_generic_plan set enable_seqscan=off;
-comment on function public.eve_reserve is 'Reserves a slot for one upstream attempt: all limits and budgets together or nothing. Answers granted, refused, duplicate, or count: have the prompt counted upstream and come again.';
+  set search_path="" set statement_timeout=7500ms set plan_cache_mode=force_generic_plan set enable_seqscan=off set jit=off;
+comment on function public.eve_reserve is 'Reserves a slot for one upstream attempt: all limits and budgets together or nothing. Answers granted, waiting (batch: ask again then), refused, duplicate, or count: have the prompt counted upstream and come again.';
 
 create function public.eve_reserve_many(calls jsonb)
-  returns json
+  returns jsonb
   language plpgsql
   volatile
   security invoker
   set search_path="" set statement_timeout=7500ms set plan_cache_mode=force_generic_plan set enable_seqscan=off set jit=off set enable_hashjoin=off set enable_mergejoin=off set enable_material=off;
-comment on function public.eve_reserve_many is 'Reserves for up to 100 first attempts at once. Answers in the order asked, as eve_reserve does for those that it grants; null: nothing was done, so ask eve_reserve.';
+comment on function public.eve_reserve_many is 'Reserves up to 100 slots that can start at once, in one transaction. Answers in the order asked; null: not a plain case, so ask eve_reserve.';
 
 create function public.eve_rollup(at_most_ms integer DEFAULT 5000)
   returns jsonb

@@ -76,14 +76,13 @@ describe("house rules", () => {
     ],
     [
       // platform_facts reads what the service role may not, takes no argument, and tells names and times. is_administrator
-      // reads auth.users, and tells whether one user is one. forget_routes and tell_routes are
-      // triggers': whoever may change a key or a model changes a table that he cannot reach otherwise, and that is drawn up anew.
+      // reads auth.users, and tells whether one user is one. drop_routes is a trigger's: who may change a key or a model
+      // empties a table that they cannot reach otherwise, and that is made again.
       "no function runs with its owner's rights, but these",
       `select p.oid::regprocedure as object from pg_proc p
        where p.pronamespace in ('public'::regnamespace, 'eve'::regnamespace) and p.prosecdef
          and p.oid::regprocedure::text not in (
-           'eve.platform_facts()', 'eve.is_administrator()', 'eve.is_administrator(uuid)', 'eve.forget_routes()',
-           'eve.tell_routes()'
+           'eve.platform_facts()', 'eve.is_administrator()', 'eve.is_administrator(uuid)', 'eve.drop_routes()'
          )`,
     ],
     [

@@ -130,8 +130,10 @@ describe("limits", () => {
   test("a call that waits starts when it was told to, and Google takes it", async () => {
     await sql`update public.google_ai_model_limits set rpm = 1 where model = 'gemini-3.5-flash'`;
     await sql`update public.google_ai_api_keys set is_active = (key_alias = 'demo-c')`;
-    await sql`insert into eve.lanes (quota_project, model) values ('demo-two', 'gemini-3.5-flash')`;
     await stopClock(sql);
+    await sql`
+      insert into eve.lanes (quota_project, model, span_number, span_starts, span_tokens)
+      values ('demo-two', 'gemini-3.5-flash', (eve.clock_ms() - 59000) >> 16, 1, 1)`;
     // As if the lane's one start had been taken 59 s ago.
     await sql`
       insert into eve.lane_buckets (lane_id, at_ms, starts, tokens, batch_starts, batch_tokens)

@@ -14,6 +14,8 @@ export interface ReserveOptions {
   tokenId?: string | null;
   /** What `tokens` are: true, upstream's count; false, an estimate that could be counted; null, one that cannot. */
   counted?: boolean | null;
+  /** Continues an attempt: batch that was told `waiting` asks again, or a start is booked again. */
+  requestNo?: number | string | null;
 }
 
 // deno-lint-ignore no-explicit-any -- the answers are JSON whose fields the tests look at.
@@ -31,7 +33,7 @@ export async function reserve(
       max_wait_ms => ${options.maxWaitMs ?? 0}, attempt => ${options.attempt ?? 1},
       exclude_keys => ${options.excludeKeys ?? []}, avoid_keys => ${options.avoidKeys ?? []},
       lease_ms => ${options.leaseMs ?? 180_000}, token_id => ${options.tokenId ?? null},
-      counted => ${options.counted ?? null}
+      counted => ${options.counted ?? null}, request_no => ${options.requestNo ?? null}
     ) as answer`;
   return row!.answer;
 }
@@ -135,20 +137,22 @@ export interface ModelOptions {
   rpm?: number | null;
   tpm?: number | null;
   rpd?: number | null;
-  /** Starts a minute that batch leaves to interactive; 0 by default here, so that a test about limits is about limits. */
+  /** Starts a minute that batch leaves unused; 0 by default here, so that a test about limits is about limits. */
   floor?: number;
   reserve?: number;
   reserveDay?: number;
+  /** Share of each minute and day that interactive callers leave to batch that waits; 0 by default here. */
+  batchFloor?: number;
 }
 
 export async function addModel(sql: postgres.Sql, model: string, options: ModelOptions = {}): Promise<void> {
   await sql`
     insert into public.google_ai_model_limits
-      (model, rpm, tpm, rpd, interactive_floor, interactive_reserve, interactive_reserve_day)
+      (model, rpm, tpm, rpd, interactive_floor, interactive_reserve, interactive_reserve_day, batch_floor)
     values (${model}, ${options.rpm ?? null}, ${options.tpm ?? null}, ${options.rpd ?? null}, ${
     options.floor ?? 0
   },
-      ${options.reserve ?? 0}, ${options.reserveDay ?? 0})`;
+      ${options.reserve ?? 0}, ${options.reserveDay ?? 0}, ${options.batchFloor ?? 0})`;
 }
 
 /** Empties the ledger and the model and key rows, so that one database serves many runs. */

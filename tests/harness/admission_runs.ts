@@ -8,6 +8,7 @@ import {
   cancel,
   clearLedger,
   reserve,
+  type ReserveOptions,
   settle,
   type TestClock,
 } from "./admission.ts";
@@ -40,6 +41,7 @@ export interface Plan {
   floor: number;
   reserve: number;
   reserveDay: number;
+  batchFloor: number;
   requestsBudget: number;
   start: number;
   rounds: Round[];
@@ -82,6 +84,7 @@ export const plan: fc.Arbitrary<Plan> = fc.record({
   floor: fc.integer({ min: 0, max: 2 }),
   reserve: fc.constantFrom(0, 0.2),
   reserveDay: fc.constantFrom(0, 0.1),
+  batchFloor: fc.constantFrom(0, 0.1, 0.5),
   requestsBudget: fc.integer({ min: 1, max: 12 }),
   start: fc.constantFrom(...STARTS.map((start) => Date.parse(start))),
   rounds: fc.array(
@@ -105,6 +108,19 @@ export const crowds: fc.Arbitrary<Plan> = plan.map((run) => ({
     operations: operations.map((op) => ({ ...op, scoped: false, kind: op.scoped ? op.kind : "reserve" })),
   })),
 }));
+
+/** Batch that asks again later than this has lost its place in the line. */
+const LATE_MS = 1_500;
+
+interface Waiting {
+  name: string;
+  attempt: number;
+  requestNo: string;
+  lane: string;
+  askMs: number;
+  since: number | null;
+  options: ReserveOptions;
+}
 
 export interface RunOptions {
   sql: postgres.Sql;
@@ -130,6 +146,7 @@ export async function play(plan: Plan, { sql, clock, ...options }: RunOptions): 
     floor: plan.floor,
     reserve: plan.reserve,
     reserveDay: plan.reserveDay,
+    batchFloor: plan.batchFloor,
   });
   const [consumer] =
     await sql`insert into eve.consumers (name, kind) values ('notebook', 'notebook') returning id`;
@@ -142,73 +159,109 @@ export async function play(plan: Plan, { sql, clock, ...options }: RunOptions): 
   const violations: Violation[] = [];
   const granted: Answer[] = [];
   const settled = new Set<string>();
-  /** Whose place in the line is free again: cancelled, or ended before it began, which no caller does on purpose. */
+  /**
+   * Whose place in the line is free again: cancelled, or ended before it began, which no caller does on purpose; and batch that asked
+   * too late at its time, or went over to another lane.
+   */
   const leftLine = new Set<string>();
+  /** Batch that was told to ask again. */
+  let line: Waiting[] = [];
   let number = 0;
   /** Latest start of each class and lane that a later caller must not overtake. */
   const starts: { lane: string; class: string; startMs: number; name: string; round: number }[] = [];
 
+  /** @param since the round in which it came; null: not looked at for its place in the line */
+  const told = (answer: Answer, name: string, options: ReserveOptions, since: number | null) => {
+    if (answer.status === "granted") {
+      granted.push({ ...answer, name, scope: { consumerId: options.consumerId, tokenId: options.tokenId } });
+      if (since === null) return;
+      starts.push({
+        lane: String(answer.lane_id),
+        class: answer.class,
+        startMs: Date.parse(answer.start_at),
+        name,
+        round: since,
+      });
+    } else if (answer.status === "waiting") {
+      line.push({
+        name,
+        attempt: answer.attempt,
+        requestNo: answer.request_no,
+        lane: String(answer.lane_id),
+        askMs: Date.parse(answer.ask_at),
+        since,
+        options,
+      });
+    }
+  };
+
   for (const [round, { advanceMs, operations }] of plan.rounds.entries()) {
     await clock.advance(advanceMs);
-    await Promise.all(operations.map(async (op) => {
-      const picked = granted[Math.floor(op.pick * granted.length)];
-      const scope = op.scoped ? { consumerId: consumer!.id, tokenId: token!.id } : {};
-      if (op.kind === "reserve") {
-        const name = `r${number++}`;
-        const answer = await ask(sql, name, {
-          tokens: op.tokens,
-          class: op.batch ? "batch" : "interactive",
-          maxWaitMs: op.maxWaitMs,
-          leaseMs: op.leaseMs,
-          ...scope,
-        });
-        if (answer.status === "granted") {
-          granted.push({ ...answer, name, scope });
-          starts.push({
-            lane: String(answer.lane_id),
-            class: answer.class,
-            startMs: Date.parse(answer.start_at),
-            name,
-            round,
-          });
-        }
-        return;
+    const due = line.filter(({ askMs }) => askMs <= clock.nowMs());
+    line = line.filter((waiting) => !due.includes(waiting));
+    const again = due.map(async (waiting) => {
+      const { name, attempt, requestNo, lane, askMs, since, options } = waiting;
+      if (clock.nowMs() - askMs > LATE_MS) leftLine.add(name);
+      try {
+        const answer = await ask(sql, name, { ...options, attempt, requestNo });
+        if (String(answer.lane_id) !== lane) leftLine.add(name);
+        told(answer, name, options, since);
+      } catch (error) {
+        // The sweep closed the request: its caller came much too late.
+        if ((error as { code?: string }).code !== "EV404") throw error;
       }
-      if (!picked) return;
-      const id = `${picked.request_no}.${picked.attempt}`;
-      const early = Date.parse(picked.start_at) > clock.nowMs();
-      if (!settled.has(id) && (early || op.kind === "cancel")) leftLine.add(picked.name);
-      const inputTokens = Math.round(picked.tokens * op.realPercent / 100);
-      if (op.kind === "cancel") {
-        settled.add(id);
-        await cancel(sql, picked);
-      } else if (op.kind === "settle" || op.kind === "settle_again") {
-        settled.add(id);
-        await settle(sql, picked, { inputTokens, outputTokens: 5 });
-        if (op.kind === "settle_again") {
-          await settle(sql, picked, { inputTokens: inputTokens + 7, outputTokens: 5 });
-        }
-      } else if (picked.attempt < 3 && !settled.has(id)) {
-        settled.add(id);
-        const { status } = await settle(sql, picked, { outcome: "failed", final: false });
-        if (status !== "settled") return;
-        try {
-          const answer = await ask(sql, picked.name, {
-            tokens: picked.tokens,
-            class: picked.class,
-            attempt: picked.attempt + 1,
+    });
+    await Promise.all([
+      ...again,
+      ...operations.map(async (op) => {
+        const picked = granted[Math.floor(op.pick * granted.length)];
+        const scope = op.scoped ? { consumerId: consumer!.id, tokenId: token!.id } : {};
+        if (op.kind === "reserve") {
+          const name = `r${number++}`;
+          const options: ReserveOptions = {
+            tokens: op.tokens,
+            class: op.batch ? "batch" : "interactive",
             maxWaitMs: op.maxWaitMs,
-            ...picked.scope,
-          });
-          if (answer.status === "granted") {
-            granted.push({ ...answer, name: picked.name, scope: picked.scope });
-          }
-        } catch (error) {
-          // The sweep closed the request between the two calls.
-          if ((error as { code?: string }).code !== "EV404") throw error;
+            leaseMs: op.leaseMs,
+            ...scope,
+          };
+          told(await ask(sql, name, options), name, options, round);
+          return;
         }
-      }
-    }));
+        if (!picked) return;
+        const id = `${picked.request_no}.${picked.attempt}`;
+        const early = Date.parse(picked.start_at) > clock.nowMs();
+        if (!settled.has(id) && (early || op.kind === "cancel")) leftLine.add(picked.name);
+        const inputTokens = Math.round(picked.tokens * op.realPercent / 100);
+        if (op.kind === "cancel") {
+          settled.add(id);
+          await cancel(sql, picked);
+        } else if (op.kind === "settle" || op.kind === "settle_again") {
+          settled.add(id);
+          await settle(sql, picked, { inputTokens, outputTokens: 5 });
+          if (op.kind === "settle_again") {
+            await settle(sql, picked, { inputTokens: inputTokens + 7, outputTokens: 5 });
+          }
+        } else if (picked.attempt < 3 && !settled.has(id)) {
+          settled.add(id);
+          const { status } = await settle(sql, picked, { outcome: "failed", final: false });
+          if (status !== "settled") return;
+          try {
+            const options: ReserveOptions = {
+              tokens: picked.tokens,
+              class: picked.class,
+              attempt: picked.attempt + 1,
+              maxWaitMs: op.maxWaitMs,
+              ...picked.scope,
+            };
+            told(await ask(sql, picked.name, options), picked.name, options, null);
+          } catch (error) {
+            // The sweep closed the request between the two calls.
+            if ((error as { code?: string }).code !== "EV404") throw error;
+          }
+        }
+      }),
+    ]);
   }
 
   const grants = await readGrants(sql);

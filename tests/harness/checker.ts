@@ -195,7 +195,7 @@ export async function checkBudgets(sql: postgres.Sql): Promise<Violation[]> {
         ) r on r.request_no = a.request_no
         where r.token_id = t.id
         union all
-        select i.tokens from eve.inflight i where i.token_id = t.id and i.state = 'reserved'
+        select i.tokens from eve.inflight i where i.token_id = t.id and i.state in ('reserved', 'waiting')
       ) x) as tokens
     from eve.scoped_tokens t`;
   for (const row of rows) {

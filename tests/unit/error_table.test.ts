@@ -19,8 +19,8 @@ describe("the SQL functions and the table of errors agree", () => {
   });
 
   test("every refusal is one that the ledger knows", () => {
-    const called = matches(migrations, /\beve\.refuse\(\s*'([a-z_]+)'/g);
-    const assigned = migrations.split("\n").filter((line) => line.includes("v_refusal_code :=")).join("\n");
+    const called = matches(migrations, /\beve\.refuse\([a-z_]*call, [^,]+, '([a-z_]+)'/g);
+    const assigned = migrations.split("\n").filter((line) => line.includes(".refusal :=")).join("\n");
     const chosen = matches(assigned, /'([a-z]+_[a-z_]+)'/g);
     expect(called.length).toBeGreaterThan(0);
     expect(chosen.length).toBeGreaterThan(0);

@@ -1,15 +1,13 @@
--- public.eve_reserve_many again: what it does is as before, but for a lane whose tokens do not suffice for all of a list: then it
--- takes none of them, and they go by themselves. How it looks: each row by itself, whatever the statistics said when its plans
--- were made, with fewer sorts and joins.
+-- Reserving several slots at once: all that can start at this instant and asks for nothing special. A lane takes all of a list's
+-- calls for it, or none of them.
 --
--- Only what the short way of public.eve_reserve would book is booked, under the same conditions and in the same order of locks.
--- For the rest the answer is null, nothing is written, and the caller asks eve_reserve.
+-- Only what public.eve_reserve would book at once is booked, with the same predicate (eve.has_room) and in the same order of
+-- locks. For the rest the answer is null, nothing is written, and the caller asks eve_reserve.
 --
 -- What was tried. Figures are CPU of the server for each reservation, one connection, without waiting for the disk; by itself one
 -- costs 285 us, the floor of bench:admission 70.
 --   A loop over eve_reserve: 195 in twenties, since each statement is set up for each call all the same.
 --   What is here, five statements for a whole list: 164 in fives, 116 in tens, 88 in twenties; on one lane 135, 88, 64.
---   Answers as jsonb_build_object: 25 more. Text that is put together does.
 --   The list read anew from JSON by each statement in place of arrays: 5 more. Routes looked up anew: 10 more, and what is booked
 --     could lose its route in between.
 --   Windows to number calls and lanes in place of arrays: 10 more.
@@ -18,7 +16,7 @@
 -- Locks: first those of the requests, which are never waited for. Then lanes; only while nothing is in hand is one waited for.
 -- Their rows in the order of their numbers, and buckets likewise, as eve_settle_many takes them.
 create or replace function public.eve_reserve_many(calls jsonb)
-returns json
+returns jsonb
 language plpgsql
 volatile
 set search_path = ''
@@ -40,15 +38,12 @@ declare
   v_plain record;
   v_chosen record;
   v_booked record;
-  v_held_up boolean := false;
+  v_any boolean := false;
   v_waited bigint;
   v_now bigint;
   v_began timestamptz;
   v_span bigint;
-  v_minute bigint;
-  v_slot integer;
   v_told record;
-  v_answers text[];
 begin
   v_count := case when jsonb_typeof(eve_reserve_many.calls) = 'array' then jsonb_array_length(eve_reserve_many.calls) else 0 end;
   if v_count not between 1 and 100 then
@@ -85,14 +80,16 @@ begin
   -- A subtransaction: what turns out to be late must not have been booked.
   begin
     for v_round in 1..2 loop
+      v_now := eve.clock_ms();
       select array_agg(s.asked) as asked, array_agg(s.class) as classes, array_agg(s.capture) as captures,
-        array_agg(s.turns) as turns, array_agg(s.nth) as nths, array_agg(s.expected) as expected, array_agg(s.booked) as tokens,
-        -- With the route as it is now: others may draw up a new one before this is over.
+        array_agg(s.turns) as turns, array_agg(s.nth) as nths, array_agg(s.booked) as tokens, array_agg((s.pace).pace_ms) as paces,
+        array_agg((s.pace).token_pace_ms) as token_paces, array_agg(s.paced) as paced, array_agg(s.contended) as contended,
+        -- With the route as it is now: others may make a new one before this is over.
         array_agg(r.route) as routes
       into v_chosen
       from (
         select g.model, g.class, a.asked, a.capture, a.counted, f.lanes[place.of] as lane_id, f.turns[place.of] as turns,
-          f.even_share, f.starts_left[place.of] as starts_left, f.tokens_left[place.of] as tokens_left, size.expected,
+          f.paced[place.of] as paced, f.starts_left[place.of] as starts_left, f.tokens_left[place.of] as tokens_left, f.even_share, pool.pace, pool.contended, size.expected,
           ceil(size.expected * case when not a.counted then f.estimate_ceiling else 1 end)::bigint as booked,
           -- Which of the lane's calls this is.
           1 + (a.nth - 1) / cardinality(f.lanes) as nth
@@ -104,7 +101,7 @@ begin
             with ordinality as t (model, class, tokens, consumer_id, counted, request_id, asked)
           left join lateral (select b.* from eve.consumers b where b.id = t.consumer_id offset 0) c on true
           where
-            -- Whoever has a budget goes by himself.
+            -- Consumers with a budget go by themselves.
             (
               t.consumer_id is null
               or c.is_active and c.rpm is null and c.requests_per_day is null and c.tokens_per_day is null
@@ -124,25 +121,55 @@ begin
             )
           group by 1, 2
         ) g
+        -- All lanes of the model: how fast batch may go, and whether any waits.
+        cross join lateral (
+          select row(
+              min(o.interval_ms), min(o.token_ms), max(l.pace_ms), max(l.token_pace_ms), max(l.batch_start_ms),
+              min((o.limits).batch_floor)
+            )::eve.pool_pace as pace,
+            bool_or(exists (
+              select
+              from eve.inflight i
+              where i.lane_id = o.lane_id and i.state = 'waiting' and i.start_ms > v_now - 1500
+              offset 0
+            )) as contended
+          from eve.routes o
+          cross join lateral (select b.* from eve.lanes b where b.id = o.lane_id offset 0) l
+          where o.model = g.model
+        ) pool
         -- Of each model as many lanes as it has calls here, the least loaded first, and only such as nobody else is booking at
         -- this moment.
         cross join lateral (
-          select array_agg(free.lane_id) as lanes, array_agg(free.turns) as turns, array_agg(free.starts_left) as starts_left,
-            array_agg(free.tokens_left) as tokens_left, min(free.estimate_factor) as estimate_factor,
-            min(free.estimate_ceiling) as estimate_ceiling, min(free.even_share) as even_share
+          select array_agg(free.lane_id) as lanes, array_agg(free.turns) as turns, array_agg(free.paced) as paced,
+            array_agg(free.starts_left) as starts_left, array_agg(free.tokens_left) as tokens_left, min(free.estimate_factor) as estimate_factor, min(free.estimate_ceiling) as estimate_ceiling,
+            min(free.even_share) as even_share
           from (
             select loaded.*
             from (
-              select o.lane_id, o.lanes, l.turns, l.day_starts, o.estimate_factor, o.estimate_ceiling, o.even_share,
-                l.day_starts - min(l.day_starts) over () as ahead,
-                o.starts_room - l.span_starts - l.previous_span_starts as starts_left,
-                o.tokens_room - l.span_tokens - l.previous_span_tokens as tokens_left
+              select o.lane_id, o.lanes, (l.lane).turns, o.estimate_ceiling, o.even_share, m.estimate_factor, batch.paced,
+                room.starts as starts_left, room.tokens as tokens_left,
+                (l.lane).day_starts - min((l.lane).day_starts) over () as ahead
               from eve.routes o
-              cross join lateral (select b.* from eve.lanes b where b.id = o.lane_id offset 0) l
-              where o.model = g.model and o.class = g.class and l.blocked_until is null
-                and l.span_starts + l.previous_span_starts < o.starts_room
-                and l.span_tokens + l.previous_span_tokens < o.tokens_room
-              order by l.day_starts, l.turns, l.id
+              cross join lateral (select b as lane from eve.lanes b where b.id = o.lane_id offset 0) l
+              cross join lateral (
+                select b.estimate_factor from public.google_ai_model_limits b where b.model = o.served offset 0
+              ) m
+              -- Alone on lanes that are half empty batch goes as it comes; otherwise one by one, and behind nobody who waits.
+              cross join lateral (
+                select case g.class
+                  when 'batch' then not eve.half_empty(l.lane, o.limits, 0, v_now)
+                  else greatest((pool.pace).pace_ms, (pool.pace).token_pace_ms) > v_now - coalesce((pool.pace).interval_ms, 0)
+                end as paced
+              ) batch
+              cross join lateral eve.room_left(l.lane, o.limits, g.class, pool.contended, g.calls, 1, v_now) room
+              where o.model = g.model and (l.lane).blocked_until is null and (l.lane).interactive_tail_ms <= v_now
+                and (room.starts < 1 or room.tokens < 1) is not true
+                and (
+                  g.class = 'interactive'
+                  or not pool.contended
+                    and (not batch.paced or g.calls = 1 and eve.pace_allows(pool.pace) <= v_now)
+                )
+              order by (l.lane).day_starts, (l.lane).turns, (l.lane).id
               offset 0
             ) loaded
             where (loaded.lanes = 1 or loaded.ahead <= 4 or loaded.ahead > 64)
@@ -158,10 +185,10 @@ begin
         ) size
       ) s
       cross join lateral (
-        select b as route from eve.routes b where b.model = s.model and b.class = s.class and b.lane_id = s.lane_id offset 0
+        select b as route from eve.routes b where b.model = s.model and b.lane_id = s.lane_id offset 0
       ) r
       -- As many as fit, as far as can be seen from here.
-      where s.nth <= s.starts_left and s.booked <= s.tokens_left
+      where (s.nth > s.starts_left or s.booked > s.tokens_left) is not true
         -- Otherwise it has to be counted.
         and (s.class = 'interactive' or s.counted is distinct from false or s.expected <= s.even_share);
       exit when v_round = 2 or v_chosen.asked is not null;
@@ -171,11 +198,9 @@ begin
       into v_waited
       from eve.routes r
       join eve.lanes l on l.id = r.lane_id
-      where (r.model, r.class) in (select t.model, t.class from unnest(v_plain.models, v_plain.classes) as t (model, class))
-        and l.blocked_until is null
+      where r.model = any (v_plain.models) and l.blocked_until is null
         -- Or there is nothing to wait for: a refusal holds up nobody.
-        and l.span_starts + l.previous_span_starts < r.starts_room
-        and l.span_tokens + l.previous_span_tokens < r.tokens_room
+        and l.interactive_tail_ms <= v_now and eve.has_room(l, r.limits, 'interactive', false, 1, 0, v_now)
       order by random()
       limit 1;
       exit when not found;
@@ -185,57 +210,60 @@ begin
     v_now := eve.clock_ms();
     v_began := clock_timestamp();
     v_span := v_now >> 16;
-    v_minute := v_now / 60000;
-    v_slot := 1 + (v_minute % 10)::integer;
-    -- Everything that has to be true for these starts at this instant, as in eve_reserve: all calls of a lane or none.
+    -- Everything that has to be true for these starts at this instant: all calls of a lane or none.
     with booked as (
       update eve.lanes l
       set interactive_tail_ms = case when w.persons > 0 then v_now else l.interactive_tail_ms end,
-        batch_tail_ms = case when w.batch > 0 then v_now else l.batch_tail_ms end,
+        batch_start_ms = case when w.batch > 0 then v_now else l.batch_start_ms end,
+        pace_ms = case
+          when w.paced then eve.next_pace(greatest(l.pace_ms, w.pace_ms), v_now, w.interval_ms * w.calls)
+          else l.pace_ms
+        end,
+        token_pace_ms = case
+          when w.paced then eve.next_pace(greatest(l.token_pace_ms, w.token_pace_ms), v_now, w.token_ms * w.tokens)
+          else l.token_pace_ms
+        end,
         day_starts = l.day_starts + w.calls,
         day_batch_starts = l.day_batch_starts + w.batch,
         span_number = v_span,
         span_starts = case l.span_number when v_span then l.span_starts else 0 end + w.calls,
         span_tokens = case l.span_number when v_span then l.span_tokens else 0 end + w.tokens,
-        previous_span_starts = case l.span_number when v_span then l.previous_span_starts else l.span_starts end,
-        previous_span_tokens = case l.span_number when v_span then l.previous_span_tokens else l.span_tokens end,
-        minute_number = case when w.persons > 0 then v_minute else l.minute_number end,
-        minute_starts[v_slot] = case when w.persons = 0 or l.minute_number = v_minute then l.minute_starts[v_slot] else 0 end
-          + w.persons,
-        minute_tokens[v_slot] = case when w.persons = 0 or l.minute_number = v_minute then l.minute_tokens[v_slot] else 0 end
-          + w.expected,
-        -- A maximum that decays by a tenth with every interactive call; with several at once, by a tenth.
-        interactive_size = case
-          when w.persons > 0 then greatest(w.largest, (l.interactive_size * 9 + w.largest) / 10)
-          else l.interactive_size
-        end,
+        previous_span_starts = case v_span - l.span_number when 0 then l.previous_span_starts when 1 then l.span_starts else 0 end,
+        previous_span_tokens = case v_span - l.span_number when 0 then l.previous_span_tokens when 1 then l.span_tokens else 0 end,
         turns = l.turns + w.calls,
         next_lease_ms = least(l.next_lease_ms, v_now + w.lease_ms)
       from (
         select u.lane_id, count(*)::integer as calls, sum(u.tokens)::bigint as tokens, max(u.turns) as turns,
           count(*) filter (where u.class = 'interactive')::integer as persons,
           count(*) filter (where u.class = 'batch')::integer as batch,
-          coalesce(sum(u.expected) filter (where u.class = 'interactive'), 0)::bigint as expected,
-          coalesce(max(u.expected) filter (where u.class = 'interactive'), 0) as largest,
-          min(v_plain.leases[u.asked]) as lease_ms,
-          min(u.stale_ms) as stale_ms, max(u.guard_ms) as guard_ms, min(u.lanes) as lanes, min(u.starts_room) as starts_room,
-          min(u.tokens_room) as tokens_room, min(u.day_room) as day_room
+          min(v_plain.leases[u.asked]) as lease_ms, bool_or(u.paced) as paced, bool_or(u.contended) as contended,
+          min(u.stale_ms) as stale_ms, min(u.lanes) as lanes, max(u.pace_ms) as pace_ms, max(u.token_pace_ms) as token_pace_ms,
+          min(u.interval_ms) as interval_ms, min(u.token_ms) as token_ms, (array_agg(u.limits))[1] as limits
         -- What has no name here is a column of the route.
-        from unnest(v_chosen.asked, v_chosen.turns, v_chosen.expected, v_chosen.tokens, v_chosen.routes)
-          as u (asked, turns, expected, tokens)
+        from unnest(
+          v_chosen.asked, v_chosen.classes, v_chosen.turns, v_chosen.tokens, v_chosen.paces, v_chosen.token_paces, v_chosen.paced,
+          v_chosen.contended, v_chosen.routes
+        ) as u (asked, class, turns, tokens, pace_ms, token_pace_ms, paced, contended)
         group by u.lane_id
         order by u.lane_id
       ) w
       where l.id = w.lane_id
+        -- What was seen when the lane was chosen still holds, nearly: or all who were held up since would load the same one.
         and (w.lanes = 1 or l.turns <= w.turns + 3)
-        and l.interactive_tail_ms <= v_now and l.batch_tail_ms <= v_now and l.next_lease_ms > v_now
-        -- The same span and minute as the booking before, or the next.
-        and l.span_number between v_span - 1 and v_span and l.minute_number between v_minute - 1 and v_minute
-        and l.day_ends_ms > v_now + w.guard_ms and l.day_ends_ms <= v_now + 90000000
+        -- Nobody is booked for later, nobody is to be cleared away, and it is the day of the booking before.
+        and l.interactive_tail_ms <= v_now and l.next_lease_ms > v_now and l.span_number <= v_span
+        and l.day_ends_ms > v_now + (w.limits).guard_ms and l.day_ends_ms <= v_now + 90000000
         and l.blocked_until is null and w.stale_ms > v_now
-        and l.day_starts + w.calls <= w.day_room
-        and case l.span_number when v_span then l.previous_span_starts else 0 end + l.span_starts + w.calls <= w.starts_room
-        and case l.span_number when v_span then l.previous_span_tokens else 0 end + l.span_tokens + w.tokens <= w.tokens_room
+        and (
+          w.persons = 0
+          or (eve.day_left(l, w.limits, 'interactive', w.contended, v_now, l.day_ends_ms) < w.calls) is not true
+            and eve.has_room(l, w.limits, 'interactive', w.contended, w.calls, w.tokens, v_now)
+        )
+        and (
+          w.batch = 0
+          or (eve.day_left(l, w.limits, 'batch', w.contended, v_now, l.day_ends_ms) < w.calls) is not true
+            and eve.has_room(l, w.limits, 'batch', w.contended, w.calls, w.tokens, v_now)
+        )
       returning l.id, l.turns, w.calls, l.day_ends_ms, l.day_starts, l.day_batch_starts,
         l.span_starts + l.previous_span_starts as used_starts, l.span_tokens + l.previous_span_tokens as used_tokens
     )
@@ -245,22 +273,23 @@ begin
       coalesce(bool_or(b.turns / 16 > (b.turns - b.calls) / 16), false) as to_clean
     into v_booked
     from booked b;
+    v_any := v_booked.lanes is not null;
     if clock_timestamp() - v_began > interval '100 milliseconds' then
       -- Somebody held a row meanwhile, and v_now has passed.
-      raise exception 'let go' using errcode = 'EV001';
+      raise exception 'release the lanes' using errcode = 'EV001';
     end if;
   exception
     when sqlstate 'EV001' then
-      v_held_up := true;
+      v_any := false;
   end;
-  if v_held_up or v_booked.lanes is null then
-    return to_json(array_fill(null::text, array[v_count]));
+  if not v_any then
+    return to_jsonb(array_fill(null::text, array[v_count]));
   end if;
 
   insert into eve.lane_buckets as b (lane_id, at_ms, starts, tokens, batch_starts, batch_tokens)
   select u.lane_id, (v_now + u.bucket_ms - 1) / u.bucket_ms * u.bucket_ms, count(*), sum(u.tokens),
     count(*) filter (where u.class = 'batch'), coalesce(sum(u.tokens) filter (where u.class = 'batch'), 0)
-  from unnest(v_chosen.tokens, v_chosen.routes) as u (tokens)
+  from unnest(v_chosen.classes, v_chosen.tokens, v_chosen.routes) as u (class, tokens)
   where u.lane_id = any (v_booked.lanes)
   group by u.lane_id, u.bucket_ms
   order by u.lane_id
@@ -275,8 +304,9 @@ begin
   with taken as materialized (
     select u.*, nextval('eve.request_no') as request_no, booked.place,
       1 + (v_booked.turns[booked.place] - v_booked.calls[booked.place] + u.nth - 1) % cardinality(u.key_ids) as slot
-    from unnest(v_chosen.asked, v_chosen.captures, v_chosen.nths, v_chosen.tokens, v_chosen.routes)
-      as u (asked, capture, nth, tokens)
+    from unnest(
+      v_chosen.asked, v_chosen.classes, v_chosen.captures, v_chosen.nths, v_chosen.tokens, v_chosen.contended, v_chosen.routes
+    ) as u (asked, class, capture, nth, tokens, contended)
     cross join lateral (select array_position(v_booked.lanes, u.lane_id) as place) booked
     where booked.place is not null
   ),
@@ -293,44 +323,35 @@ begin
       v_plain.traces[k.asked], v_plain.metadata[k.asked], v_plain.hashes[k.asked], v_plain.call_ids[k.asked]
     from taken k
   )
-  select array_agg(v_plain.places[k.asked] order by k.asked) as places, array_agg(
-    -- As in eve_reserve.
-    k.answers[k.slot] || ',"request_no":' || k.request_no || ',"capture":' || to_json(k.capture)
-    || ',"start_at":' || to_json(to_timestamp(v_now / 1000::double precision))
-    || ',"lease_until":' || to_json(to_timestamp((v_now + v_plain.leases[k.asked]) / 1000::double precision))
-    || ',"tokens":' || k.tokens
-    || ',"limits":' || k.limits[1]
-    || ',"remaining":' || coalesce((k.rpm - coalesce(exact.starts, v_booked.used_starts[k.place]))::text, 'null')
-    || '},' || k.limits[2]
-    || ',"remaining":' || coalesce((k.tpm - coalesce(exact.tokens, v_booked.used_tokens[k.place]))::text, 'null')
-    || '},' || k.limits[3] || ',"reset_ms":' || v_booked.day_ends[k.place] - v_now
-    || ',"remaining":' || coalesce(
-      least(
-        k.rpd - v_booked.day_starts[k.place],
-        case when k.class = 'batch' and k.rpd is not null then k.day_room - v_booked.day_batch_starts[k.place] end
-      )::text, 'null'
-    ) || '}}}' order by k.asked
-  ) as texts
+  select array_agg(v_plain.places[k.asked]) as places, array_agg(
+    eve.granted(
+      k.answers[k.slot], k.request_no, 1, k.class, k.capture, k.tokens, 0, v_now, v_plain.leases[k.asked],
+      eve.limits_json(
+        k.limits, coalesce(exact.starts, v_booked.used_starts[k.place]), coalesce(exact.tokens, v_booked.used_tokens[k.place]),
+        least(
+          (k.limits).rpd - v_booked.day_starts[k.place],
+          case when k.class = 'batch' then
+            (eve.class_share(k.limits, 'batch', k.contended)).day_starts - v_booked.day_batch_starts[k.place]
+          end
+        ),
+        60000 + (k.limits).guard_ms, v_booked.day_ends[k.place] - v_now
+      )
+    )
+  ) as answers
   into v_told
   from taken k
   -- What is left of a small lane is said exactly.
   left join lateral (
-    select sum(b.starts) as starts, sum(b.tokens) as tokens
+    select sum(b.starts)::bigint as starts, sum(b.tokens)::bigint as tokens
     from eve.lane_buckets b
-    where k.rpm <= 600 and b.lane_id = k.lane_id and b.at_ms > v_now - 60000 - k.guard_ms and b.at_ms <= v_now
+    where (k.limits).rpm <= 600 and b.lane_id = k.lane_id and b.at_ms > v_now - 60000 - (k.limits).guard_ms and b.at_ms <= v_now
   ) exact on true;
-  -- With everything in hand, since that may have been waited for. Whoever still has time asks again by himself.
-  if clock_timestamp() > v_plain.deadline then
-    perform eve.stop_when_late(v_plain.deadline);
-  end if;
-  if cardinality(v_told.places) < v_count then
-    v_answers := array_fill('null'::text, array[v_count]);
-    for v_slot in 1..cardinality(v_told.places) loop
-      v_answers[v_told.places[v_slot]] := v_told.texts[v_slot];
-    end loop;
-  else
-    v_answers := v_told.texts;
-  end if;
-  return ('[' || array_to_string(v_answers, ',') || ']')::json;
+  -- With everything in hand, since that may have been waited for. Who still has time asks again alone.
+  perform eve.stop_when_late(v_plain.deadline);
+  return (
+    select jsonb_agg(v_told.answers[array_position(v_told.places, n::bigint)] order by n)
+    from generate_series(1, v_count) n
+  );
 end;
 $$;
+comment on function public.eve_reserve_many is 'Reserves up to 100 slots that can start at once, in one transaction. Answers in the order asked; null: not a plain case, so ask eve_reserve.';
