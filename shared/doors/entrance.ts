@@ -39,6 +39,7 @@ export interface EntranceOptions {
 export function createEntrance(options: EntranceOptions): (request: Request) => Promise<Response> {
   let house: House | null = null;
   let budget: WorkBudget | null = null;
+  const confirmations: Confirmations = new Map();
   return async (request) => {
     if (request.method === "OPTIONS") return preflight(request);
     const { clock, log } = options;
@@ -51,7 +52,7 @@ export function createEntrance(options: EntranceOptions): (request: Request) => 
     try {
       house ??= options.open();
       budget ??= new WorkBudget(house.maxBodyBytes);
-      response = await receive(house, budget, options, request, arrival);
+      response = await receive(house, { budget, confirmations }, options, request, arrival);
     } catch (thrown) {
       error = asGatewayError(thrown);
       house?.noteError?.(error, arrival.caller);
@@ -82,7 +83,7 @@ interface Arrival {
 
 async function receive(
   house: House,
-  budget: WorkBudget,
+  { budget, confirmations }: { budget: WorkBudget; confirmations: Confirmations },
   { clock, functionName }: EntranceOptions,
   request: Request,
   arrival: Arrival,
@@ -101,7 +102,7 @@ async function receive(
   const { receivedAt, story } = arrival;
   const work = budget.begin(chargedName(caller));
   const context = { caller, signal: request.signal, receivedAt, story, onStreamEnd: () => work.end() };
-  const confirmCaller = confirmation(caller, gateway);
+  const confirmCaller = confirmation(caller, gateway, confirmations);
   let streams = false;
   const visit: Visit = {
     request,
@@ -134,12 +135,26 @@ async function receive(
   }
 }
 
-/** A notebook's token is verified without the database, which alone knows whether it was revoked; the others were just asked for. */
-function confirmation(caller: Caller, gateway: Gateway): () => Promise<void> {
+/** Questions on their way, by token. */
+type Confirmations = Map<string, Promise<unknown>>;
+
+/**
+ * A notebook's token is verified without the database, which alone knows whether it was revoked; the others were just asked
+ * for. Requests that come while the question is on its way share its answer.
+ */
+function confirmation(caller: Caller, gateway: Gateway, confirmations: Confirmations): () => Promise<void> {
   let asked: Promise<unknown> | null = null;
   return async () => {
-    if (caller.kind === "notebook") await (asked ??= gateway.models(caller));
+    const { kind, tokenId } = caller;
+    if (kind !== "notebook" || tokenId === null) return;
+    await (asked ??= confirmations.get(tokenId) ?? ask(tokenId));
   };
+
+  function ask(tokenId: string): Promise<unknown> {
+    const answer = gateway.models(caller).finally(() => confirmations.delete(tokenId));
+    confirmations.set(tokenId, answer);
+    return answer;
+  }
 }
 
 /** The path below the function's own, without a slash at its end: `/` for the function itself. */

@@ -4,7 +4,7 @@ import { servedHeaders } from "./gemini_answer.ts";
 import { geminiContent } from "./gemini_request.ts";
 import { camelContent, camelFields, changed, each } from "./gemini_spelling.ts";
 import { jsonResponse } from "../http/json_response.ts";
-import { invalidRequest, validated } from "./validated.ts";
+import { invalidRequest, listOf, validated } from "./validated.ts";
 
 /** As many as Google takes in one batch, each of which it counts as a request. */
 export const MAX_BATCH = 100;
@@ -19,7 +19,7 @@ const item = z.looseObject({
 }, { error: (issue) => issue.code === "invalid_type" ? "must be a JSON object" : undefined });
 
 const batch = z.looseObject({
-  requests: z.array(item, { error: "must be a list of requests, as embedContent takes them" })
+  requests: listOf(item, { error: "must be a list of requests, as embedContent takes them" })
     .min(1, "must have at least one request")
     .max(MAX_BATCH, `must have at most ${MAX_BATCH} requests`),
 }, { error: (issue) => issue.code === "invalid_type" ? "must be a JSON object" : undefined });

@@ -2,7 +2,7 @@ import { z } from "zod";
 import type { Prompt } from "../contract/content.ts";
 import { compileSchema } from "../schema/compile.ts";
 import { camelFields, camelPrompt } from "./gemini_spelling.ts";
-import { validated } from "./validated.ts";
+import { listOf, validated } from "./validated.ts";
 
 const part = z.looseObject({
   text: z.string().optional(),
@@ -11,18 +11,18 @@ const part = z.looseObject({
 });
 
 /** A turn of the conversation. Open: fields of tomorrow travel upstream. */
-export const geminiContent = z.looseObject({ role: z.string().optional(), parts: z.array(part).optional() });
+export const geminiContent = z.looseObject({ role: z.string().optional(), parts: listOf(part).optional() });
 
 const anyObject = z.record(z.string(), z.unknown());
 
 /** Only what the gateway itself looks at; the rest is between the client and the model. */
 const prompt = z.looseObject({
-  contents: z.array(geminiContent, { error: "must be a list of contents, each with its parts" })
+  contents: listOf(geminiContent, { error: "must be a list of contents, each with its parts" })
     .min(1, "must have at least one content"),
   systemInstruction: geminiContent.optional(),
-  tools: z.array(anyObject).optional(),
+  tools: listOf(anyObject).optional(),
   toolConfig: anyObject.optional(),
-  safetySettings: z.array(anyObject).optional(),
+  safetySettings: listOf(anyObject).optional(),
   generationConfig: anyObject.optional(),
 }, { error: (issue) => issue.code === "invalid_type" ? "must be a JSON object" : undefined });
 

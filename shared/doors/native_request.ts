@@ -4,7 +4,7 @@ import { GatewayError } from "../contract/gateway_error.ts";
 import type { GatewayRequest } from "../contract/request.ts";
 import { stageName } from "../stages/stage_name.ts";
 import { schemaSettings } from "./response_schema.ts";
-import { invalidRequest, validated } from "./validated.ts";
+import { invalidRequest, listOf, validated } from "./validated.ts";
 
 /**
  * How long a start may lie ahead unless the caller says otherwise. With a usual answer on top it stays under the 60 s
@@ -38,11 +38,11 @@ const anyPart = z.preprocess((value) => {
   return { ...rest, inlineData: mime_type === undefined ? data : { ...data, mimeType: mime_type } };
 }, part);
 
-const content = z.looseObject({ role: z.string().optional(), parts: z.array(anyPart).min(1) });
+const content = z.looseObject({ role: z.string().optional(), parts: listOf(anyPart).min(1) });
 
 const message = z.strictObject({
   role: z.enum(["system", "user", "assistant", "model"]),
-  content: z.union([z.string(), z.array(anyPart).min(1)], { error: "must be a text or a list of parts" }),
+  content: z.union([z.string(), listOf(anyPart).min(1)], { error: "must be a text or a list of parts" }),
 });
 
 /** Settings that we know, in our spelling; others go to the model as they are. */
@@ -51,7 +51,7 @@ const generation = z.looseObject({
   top_p: z.number().min(0).max(1).optional(),
   top_k: z.number().int().min(1).optional(),
   max_output_tokens: z.number().int().min(1).optional(),
-  stop: z.union([z.string(), z.array(z.string())], { error: "must be a text or a list of texts" }).optional(),
+  stop: z.union([z.string(), listOf(z.string())], { error: "must be a text or a list of texts" }).optional(),
   seed: z.number().int().optional(),
   presence_penalty: z.number().optional(),
   frequency_penalty: z.number().optional(),
@@ -64,21 +64,21 @@ const generation = z.looseObject({
 const anyObject = z.record(z.string(), z.unknown());
 
 const body = z.strictObject({
-  model: z.union([modelName, z.array(modelName).min(1).max(MAX_MODELS)], {
+  model: z.union([modelName, listOf(modelName).min(1).max(MAX_MODELS)], {
     error: `must be the name of a model, or a list of up to ${MAX_MODELS} names in order of preference`,
   }).optional(),
   stage: z.string().trim().regex(/^[A-Za-z][A-Za-z0-9_]{0,31}$/, "must be the name of a stage, such as POEM")
     .optional(),
   prompt: z.string().optional(),
-  messages: z.array(message).min(1).optional(),
-  contents: z.array(content).min(1).optional(),
+  messages: listOf(message).min(1).optional(),
+  contents: listOf(content).min(1).optional(),
   system: z.string().optional(),
   generation: generation.optional(),
   response_schema: anyObject.optional(),
   schema_repair: z.boolean().default(false),
-  tools: z.array(anyObject).optional(),
+  tools: listOf(anyObject).optional(),
   tool_config: anyObject.optional(),
-  safety_settings: z.array(anyObject).optional(),
+  safety_settings: listOf(anyObject).optional(),
   mode: z.enum(["wait", "no_wait"]).default("wait"),
   max_wait_ms: z.number().int().min(0).optional(),
   class: z.enum(["interactive", "batch"]).default("interactive"),

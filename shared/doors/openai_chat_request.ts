@@ -1,5 +1,5 @@
 import { z } from "zod";
-import { type Fault, invalidRequest, validated } from "./validated.ts";
+import { type Fault, invalidRequest, listOf, validated } from "./validated.ts";
 
 /** As many as Gemini takes; OpenAI takes four. */
 const MAX_STOP_TEXTS = 5;
@@ -25,7 +25,7 @@ function withoutNulls(value: unknown): unknown {
 
 /** A list of parts; a text alone is a list of one. */
 const partsOf = <Part extends z.ZodType>(part: Part) =>
-  z.preprocess((value) => typeof value === "string" ? [{ type: "text", text: value }] : value, z.array(part));
+  z.preprocess((value) => typeof value === "string" ? [{ type: "text", text: value }] : value, listOf(part));
 
 const textPart = z.looseObject({ type: z.literal("text"), text: z.string() });
 const userPart = z.discriminatedUnion("type", [
@@ -87,7 +87,7 @@ const message = z.preprocess(
       content: partsOf(z.discriminatedUnion("type", [textPart, refusalPart])).optional(),
       refusal: z.string().optional(),
       name: speaker,
-      tool_calls: z.array(toolCall).optional(),
+      tool_calls: listOf(toolCall).optional(),
       extra_content: extraContent,
       audio: z.undefined({ error: "sound cannot be said again here" }).optional(),
       function_call: z.undefined({ error: "has been replaced by tool_calls" }).optional(),
@@ -125,7 +125,7 @@ const toolChoice = z.preprocess(
     namedTool,
     z.looseObject({
       type: z.literal("allowed_tools"),
-      allowed_tools: z.looseObject({ mode: z.enum(["auto", "required"]), tools: z.array(namedTool).min(1) }),
+      allowed_tools: z.looseObject({ mode: z.enum(["auto", "required"]), tools: listOf(namedTool).min(1) }),
     }),
   ], { error: "must be none, auto, required, a function or a list of allowed tools" }),
 );
@@ -164,7 +164,7 @@ const modelName = z.string({ error: "must be the name of a model" })
 
 const chat = z.strictObject({
   model: modelName,
-  messages: z.array(message, { error: "must be a list of messages" }).min(
+  messages: listOf(message, { error: "must be a list of messages" }).min(
     1,
     "must hold at least one message",
   ),
@@ -179,7 +179,7 @@ const chat = z.strictObject({
   n: z.number().int().min(1).max(MAX_CHOICES).optional(),
   stop: z.preprocess(
     (value) => typeof value === "string" ? [value] : value,
-    z.array(z.string().min(1), { error: "must be a text or a list of texts" }).max(MAX_STOP_TEXTS),
+    listOf(z.string().min(1), { error: "must be a text or a list of texts" }).max(MAX_STOP_TEXTS),
   ).optional(),
   max_tokens: z.number().int().min(1).optional(),
   max_completion_tokens: z.number().int().min(1).optional(),
@@ -187,7 +187,7 @@ const chat = z.strictObject({
   presence_penalty: z.number().min(-2).max(2).optional(),
   frequency_penalty: z.number().min(-2).max(2).optional(),
   response_format: responseFormat.optional(),
-  tools: z.array(tool).optional(),
+  tools: listOf(tool).optional(),
   tool_choice: toolChoice.optional(),
   parallel_tool_calls: z.boolean().optional(),
   reasoning_effort: z.enum(["none", "minimal", "low", "medium", "high", "xhigh", "max"]).optional(),

@@ -3,7 +3,7 @@ import type { EmbedItem, EmbedResult } from "../contract/embedding.ts";
 import { jsonResponse } from "../http/json_response.ts";
 import { rateLimitHeaders } from "../http/rate_limit_headers.ts";
 import { idHeaders, modelHeaders } from "./openai_headers.ts";
-import { validated } from "./validated.ts";
+import { listOf, validated } from "./validated.ts";
 
 /** As many as Google takes at once; OpenAI takes 2,048. */
 const MAX_TEXTS = 100;
@@ -23,7 +23,7 @@ const embedding = z.strictObject({
     .transform((name) => name.replace(/^models\//, "")),
   input: z.preprocess(
     (value) => typeof value === "string" ? [value] : value,
-    z.array(text, { error: "must be a text or a list of texts" }).min(1, "must hold at least one text")
+    listOf(text, { error: "must be a text or a list of texts" }).min(1, "must hold at least one text")
       .max(MAX_TEXTS, `must hold at most ${MAX_TEXTS} texts`),
   ),
   encoding_format: z.enum(["float", "base64"]).nullish(),

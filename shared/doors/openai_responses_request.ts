@@ -1,7 +1,7 @@
 import { z } from "zod";
 import { GatewayError } from "../contract/gateway_error.ts";
 import { type Chat, decodeChat } from "./openai_chat_request.ts";
-import { type Fault, invalidRequest, validated } from "./validated.ts";
+import { type Fault, invalidRequest, listOf, validated } from "./validated.ts";
 
 type Json = Record<string, unknown>;
 
@@ -18,7 +18,7 @@ const item = z.preprocess(
     z.looseObject({
       type: z.literal("message"),
       role: z.enum(["user", "assistant", "system", "developer"]),
-      content: z.union([z.string(), z.array(z.union([text, image]))]),
+      content: z.union([z.string(), listOf(z.union([text, image]))]),
     }),
     z.looseObject({
       type: z.literal("function_call"),
@@ -34,7 +34,7 @@ const item = z.preprocess(
 /** The fields that chat completions have too, under the same name or another, and those that ask for nothing. */
 const body = z.strictObject({
   model: z.unknown(),
-  input: z.union([z.string(), z.array(item).min(1)], { error: "must be a text or a list of items" }),
+  input: z.union([z.string(), listOf(item).min(1)], { error: "must be a text or a list of items" }),
   instructions: z.string().nullish(),
   stream: z.unknown().optional(),
   temperature: z.unknown().optional(),
@@ -52,7 +52,7 @@ const body = z.strictObject({
     verbosity: z.unknown().optional(),
   })
     .nullish(),
-  tools: z.array(
+  tools: listOf(
     z.looseObject({ type: z.literal("function", { error: "must be function: no other tools are offered" }) }),
   )
     .nullish(),
@@ -61,7 +61,7 @@ const body = z.strictObject({
   store: z.boolean().nullish(),
   previous_response_id: z.null({ error: "answers are not kept here: send what was said in input" })
     .optional(),
-  include: z.array(z.never({ error: "is not offered here" })).nullish(),
+  include: listOf(z.never({ error: "is not offered here" })).nullish(),
   truncation: z.enum(["disabled"], { error: "must be disabled: nothing is left out of a prompt here" })
     .nullish(),
   background: z.literal(false, { error: "must be false" }).nullish(),

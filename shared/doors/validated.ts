@@ -22,7 +22,7 @@ export function validated<Shape extends z.ZodType>(shape: Shape, body: unknown):
 
 function faultsOf(issue: z.core.$ZodIssue): Fault[] {
   if (issue.code === "unrecognized_keys") {
-    return issue.keys.map((key) => ({
+    return issue.keys.slice(0, MAX_FAULTS).map((key) => ({
       field: fieldName([...issue.path, key]),
       problem: "this door knows no such field",
     }));
@@ -32,4 +32,37 @@ function faultsOf(issue: z.core.$ZodIssue): Fault[] {
 
 function lowerFirst(text: string): string {
   return text.charAt(0).toLowerCase() + text.slice(1);
+}
+
+/**
+ * A list that is not looked at beyond the faults that are told: 12,000 empty objects take a tenth of a second of the
+ * processor otherwise, in 36 kB.
+ */
+const List = z.core.$constructor("EveList", (list: z.ZodArray, def: z.core.$ZodArrayDef) => {
+  z.ZodArray.init(list, def);
+  list._zod.parse = (payload, context) => {
+    const items = payload.value as unknown;
+    if (!Array.isArray(items)) {
+      payload.issues.push({ expected: "array", code: "invalid_type", input: items, inst: list });
+      return payload;
+    }
+    const values: unknown[] = payload.value = new Array(items.length);
+    for (let i = 0; i < items.length && payload.issues.length < MAX_FAULTS; i++) {
+      const item = def.element._zod.run({ value: items[i], issues: [] }, context);
+      if (item instanceof Promise) throw new z.core.$ZodAsyncError();
+      payload.issues.push(...z.core.util.prefixIssues(i, item.issues));
+      values[i] = item.value;
+    }
+    return payload;
+  };
+});
+
+/** `z.array`, for lists of which a client may send many. */
+export function listOf<Item extends z.ZodType>(
+  item: Item,
+  params?: { error: string },
+): z.ZodArray<Item> {
+  return new List({ type: "array", element: item, ...z.core.util.normalizeParams(params) }) as z.ZodArray<
+    Item
+  >;
 }

@@ -18,33 +18,41 @@ export interface BodyLimits {
   /** From the first byte to the last. */
   timeoutMs: number;
   clock: Clock;
-  /** Told of bytes before they are kept; may throw. */
+  /** Told of bytes before room is made for them: of all at once where their number is known. May throw. */
   onBytes?: ((count: number) => void) | undefined;
+  /** Shown each piece as it arrives; may throw. */
+  onPiece?: ((piece: Uint8Array) => void) | undefined;
   /** Asked once, before more than `LARGE_BODY_BYTES` are read; may throw. */
   onLarge?: (() => Promise<void>) | undefined;
 }
 
 /**
  * Reads a request's body, at most `maxBytes` of it: what is counted is what arrives, whatever `content-length` claims.
- * @throws GatewayError `body_too_large`, `body_timeout`, what `onBytes` and `onLarge` throw
+ * @throws GatewayError `body_too_large`, `body_timeout`, what `onBytes`, `onPiece` and `onLarge` throw
  */
 export async function readBody(request: Request, limits: BodyLimits): Promise<Uint8Array> {
-  const { maxBytes, onBytes, onLarge } = limits;
+  const { maxBytes, onBytes, onPiece, onLarge } = limits;
   const announced = Number(request.headers.get("content-length") ?? 0);
   // A truthful length saves reading what would be refused anyway.
   if (announced > maxBytes) throw tooLarge(maxBytes);
-  if (isOfKnownLength(request) && announced <= LARGE_BODY_BYTES) {
+  const known = isOfKnownLength(request);
+  if (known && announced <= LARGE_BODY_BYTES) {
     onBytes?.(announced);
-    return await inTime(readWhole(request, maxBytes), limits);
+    const body = await inTime(readWhole(request, maxBytes), limits);
+    onPiece?.(body);
+    return body;
   }
   if (request.body === null) return new Uint8Array();
   const asksFirst = announced > LARGE_BODY_BYTES;
   if (asksFirst) await onLarge?.();
+  if (known) onBytes?.(announced);
 
   const reader = request.body.getReader();
   try {
     return await inTime(
-      readCapped(reader, { maxBytes, onBytes, onLarge: asksFirst ? undefined : onLarge }),
+      known
+        ? readAnnounced(reader, announced, limits)
+        : readCapped(reader, { maxBytes, onBytes, onPiece, onLarge: asksFirst ? undefined : onLarge }),
       limits,
     );
   } catch (error) {
@@ -82,9 +90,27 @@ async function readWhole(request: Request, maxBytes: number): Promise<Uint8Array
   return body;
 }
 
+/** Into one buffer made beforehand: pieces that wait to be joined would be there twice. */
+async function readAnnounced(
+  reader: ReadableStreamDefaultReader<Uint8Array>,
+  announced: number,
+  { maxBytes, onPiece }: BodyLimits,
+): Promise<Uint8Array> {
+  const body = new Uint8Array(announced);
+  let length = 0;
+  while (true) {
+    const { done, value } = await reader.read();
+    if (done) return length === announced ? body : body.subarray(0, length);
+    if (length + value.byteLength > announced) throw tooLarge(maxBytes);
+    onPiece?.(value);
+    body.set(value, length);
+    length += value.byteLength;
+  }
+}
+
 async function readCapped(
   reader: ReadableStreamDefaultReader<Uint8Array>,
-  { maxBytes, onBytes, onLarge }: Pick<BodyLimits, "maxBytes" | "onBytes" | "onLarge">,
+  { maxBytes, onBytes, onPiece, onLarge }: Pick<BodyLimits, "maxBytes" | "onBytes" | "onPiece" | "onLarge">,
 ): Promise<Uint8Array> {
   const chunks: Uint8Array[] = [];
   let length = 0;
@@ -95,6 +121,7 @@ async function readCapped(
     length += value.byteLength;
     if (length > maxBytes) throw tooLarge(maxBytes);
     onBytes?.(value.byteLength);
+    onPiece?.(value);
     chunks.push(value);
     if (length > LARGE_BODY_BYTES && !asked) {
       asked = true;

@@ -1,5 +1,5 @@
 import { GatewayError } from "../contract/gateway_error.ts";
-import { jsonSize } from "./json_size.ts";
+import { JsonMeter, jsonSize } from "./json_size.ts";
 
 /**
  * How deep arrays and objects may nest: Google's own parser stops at 100. What is deeper would overflow the stack of
@@ -19,23 +19,51 @@ export interface JsonAllowance {
   values: number;
 }
 
+/** Counts what a body holds while it arrives, so that one of too many values is never read to its end. */
+export class JsonCount {
+  readonly #meter = new JsonMeter({ values: MAX_JSON_VALUES, depth: MAX_JSON_DEPTH });
+
+  get values(): number {
+    return this.#meter.size.values;
+  }
+
+  /** @throws GatewayError `invalid_json` for what is nested too deeply, `body_too_large` for too many values */
+  add(piece: Uint8Array): void {
+    if (this.#meter.add(piece)) return;
+    if (this.#meter.size.depth > MAX_JSON_DEPTH) {
+      throw invalid(`The body nests deeper than ${MAX_JSON_DEPTH} levels.`);
+    }
+    throw tooManyValues();
+  }
+}
+
 /**
  * Bytes to a JSON value.
- * @param counted is told the number of values before they are made, and may throw
  * @throws GatewayError `invalid_json` for what is no UTF-8, no JSON, or nested too deeply, `body_too_large` for too many values
  */
-export function parseJson(bytes: Uint8Array, counted?: (values: number) => void): unknown {
+export function parseJson(bytes: Uint8Array): unknown {
+  new JsonCount().add(bytes);
+  return parseText(jsonText(bytes));
+}
+
+/**
+ * The text of a body.
+ * @throws GatewayError `invalid_json` for what is no UTF-8, or nothing
+ */
+export function jsonText(bytes: Uint8Array): string {
   if (bytes.byteLength === 0) throw invalid("The body is empty. Send a JSON object.");
-  const size = jsonSize(bytes, { values: MAX_JSON_VALUES, depth: MAX_JSON_DEPTH });
-  if (size.depth > MAX_JSON_DEPTH) throw invalid(`The body nests deeper than ${MAX_JSON_DEPTH} levels.`);
-  if (size.values > MAX_JSON_VALUES) throw tooManyValues();
-  counted?.(size.values);
-  let text: string;
   try {
-    text = new TextDecoder("utf-8", { fatal: true }).decode(bytes);
+    return new TextDecoder("utf-8", { fatal: true }).decode(bytes);
   } catch {
     throw invalid("The body is not valid UTF-8.");
   }
+}
+
+/**
+ * The value of a text whose values have been counted.
+ * @throws GatewayError `invalid_json`
+ */
+export function parseText(text: string): unknown {
   try {
     return JSON.parse(text);
   } catch (error) {

@@ -17,43 +17,80 @@ export interface JsonSize {
 /**
  * What a JSON text would come to, before any of it is made. What is no JSON is measured up to where a parser would stop,
  * or further.
+ */
+export function jsonSize(bytes: Uint8Array, most: JsonSize): JsonSize {
+  const meter = new JsonMeter(most);
+  meter.add(bytes);
+  return meter.size;
+}
+
+/**
+ * The same for a text that arrives in pieces, cut anywhere.
  *
  * One pass over the bytes that keeps nothing, and ends as soon as there is more than `most` of either. Texts, which are most of
  * a large body, are skipped without a look at what is in them.
  */
-export function jsonSize(bytes: Uint8Array, most: JsonSize): JsonSize {
-  const size = { values: 1, depth: 0 };
-  let depth = 0;
-  for (let at = 0; at < bytes.length; at++) {
-    switch (bytes[at]) {
-      case QUOTE:
-        at = endOfText(bytes, at + 1);
-        break;
-      case BRACKET:
-      case BRACE:
-        if (++depth > size.depth) size.depth = depth;
-        if (++size.values > most.values || depth > most.depth) return size;
-        break;
-      case CLOSING_BRACKET:
-      case CLOSING_BRACE:
-        depth--;
-        break;
-      case COMMA:
-      case COLON:
-        if (++size.values > most.values) return size;
-    }
-  }
-  return size;
-}
+export class JsonMeter {
+  readonly size: JsonSize = { values: 1, depth: 0 };
+  readonly #most: JsonSize;
+  #depth = 0;
+  #inText = false;
+  /** At the end of the last piece, within a text, stood an odd number of backslashes. */
+  #escapes = false;
 
-/** Where the text that begins at `start` is closed: at a quote with an even number of backslashes before it. */
-function endOfText(bytes: Uint8Array, start: number): number {
-  for (let from = start;;) {
-    const quote = bytes.indexOf(QUOTE, from);
-    if (quote < 0) return bytes.length;
-    let first = quote;
-    while (first > from && bytes[first - 1] === BACKSLASH) first--;
-    if ((quote - first) % 2 === 0) return quote;
-    from = quote + 1;
+  constructor(most: JsonSize) {
+    this.#most = most;
+  }
+
+  /** False: there is more than there may be. */
+  add(bytes: Uint8Array): boolean {
+    const { size } = this;
+    const most = this.#most;
+    let depth = this.#depth;
+    let at = this.#inText ? this.#afterText(bytes, 0) : 0;
+    for (; at < bytes.length; at++) {
+      switch (bytes[at]) {
+        case QUOTE:
+          at = this.#afterText(bytes, at + 1) - 1;
+          break;
+        case BRACKET:
+        case BRACE:
+          if (++depth > size.depth) size.depth = depth;
+          if (++size.values > most.values || depth > most.depth) return false;
+          break;
+        case CLOSING_BRACKET:
+        case CLOSING_BRACE:
+          depth--;
+          break;
+        case COMMA:
+        case COLON:
+          if (++size.values > most.values) return false;
+      }
+    }
+    this.#depth = depth;
+    return true;
+  }
+
+  /** Behind the quote that closes the text in which `start` stands: one with an even number of backslashes before it. */
+  #afterText(bytes: Uint8Array, start: number): number {
+    for (let from = start;;) {
+      const quote = bytes.indexOf(QUOTE, from);
+      const end = quote < 0 ? bytes.length : quote;
+      let first = end;
+      while (first > from && bytes[first - 1] === BACKSLASH) first--;
+      const carried = first === 0 && this.#inText && this.#escapes ? 1 : 0;
+      const escaped = (end - first + carried) % 2 === 1;
+      if (quote >= 0 && !escaped) {
+        this.#inText = false;
+        this.#escapes = false;
+        return quote + 1;
+      }
+      if (quote < 0) {
+        this.#inText = true;
+        this.#escapes = escaped;
+        return bytes.length;
+      }
+      from = quote + 1;
+    }
   }
 }

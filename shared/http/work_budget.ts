@@ -1,18 +1,19 @@
+import { alarm, type Clock } from "../contract/clock.ts";
 import { GatewayError } from "../contract/gateway_error.ts";
 import { MAX_JSON_VALUES } from "./json.ts";
 
 /**
- * Bytes of bodies that one function instance works on at once. Of the 256 MB that a hosted function has, it takes about
- * 80 by itself; a body in work is there up to three times (its texts, what goes upstream as text and as bytes), and
- * while one is parsed, that one three times more.
+ * How often a body is there while it is worked on: as it came and as text, then as values and as what goes upstream. Of
+ * the 256 MB that a hosted function has, it takes about 80 by itself, and garbage that nobody has collected yet as much
+ * as everything in work.
  */
-const WORK_BYTES = 40 * 1024 * 1024;
-/** Of them, kept for small bodies: whoever sends a prompt is served while others send films. */
-const KEPT_FOR_SMALL_BYTES = 4 * 1024 * 1024;
-/** A body up to here is small: a prompt of 60,000 tokens. */
-const SMALL_BODY_BYTES = 256 * 1024;
+export const BODY_COPIES = 2;
 /** What a value takes beside its bytes: a name in a large object, with its slot, copied twice on its way. */
 export const VALUE_BYTES = 128;
+/** Beside two of the largest bodies, for small ones: whoever sends a prompt is served while others send films. */
+const KEPT_FOR_SMALL_BYTES = 4 * 1024 * 1024;
+/** What a small body takes at most: a prompt of 60,000 tokens, or 4,000 values. */
+const SMALL_WORK_BYTES = 512 * 1024;
 /** When to come back: most requests have ended by then, and one that waits for its start has moved on. */
 const RETRY_AFTER_MS = 2_000;
 
@@ -23,23 +24,29 @@ export interface Work {
    * @throws GatewayError `gateway_busy`
    */
   add(bytes: number): void;
+  /**
+   * Waits for its turn to be parsed, checked and estimated, if it has become a large one: they follow one another, with as
+   * long for everybody else in between as the last one took.
+   */
+  turn(clock: Clock): Promise<void>;
   /** Gives back all of it; safe to call twice. */
   end(): void;
 }
 
 /**
- * The memory that requests take in one function instance, so that it ends in refusals and not in the process's death. One
- * caller may take half of it, so that a single one cannot shut out the others.
+ * The memory that requests take in one function instance, so that it ends in refusals and not in the process's death, and
+ * their turns at its only thread. One caller may take half of the memory, so that a single one cannot shut out the others.
  */
 export class WorkBudget {
   readonly #total: number;
   readonly #callers = new Map<string, number>();
   #taken = 0;
+  #lastTurn: Promise<void> = Promise.resolve();
 
   /** @param maxBodyBytes of one body; the budget has room for two of them, whatever they hold */
   constructor(maxBodyBytes: number) {
-    const largest = maxBodyBytes + MAX_JSON_VALUES * VALUE_BYTES;
-    this.#total = Math.max(WORK_BYTES, 2 * largest + KEPT_FOR_SMALL_BYTES);
+    const largest = maxBodyBytes * BODY_COPIES + MAX_JSON_VALUES * VALUE_BYTES;
+    this.#total = 2 * largest + KEPT_FOR_SMALL_BYTES;
   }
 
   /** Bytes in work at this moment. */
@@ -54,7 +61,7 @@ export class WorkBudget {
     return {
       add: (bytes) => {
         if (over) return;
-        const small = mine + bytes <= SMALL_BODY_BYTES;
+        const small = mine + bytes <= SMALL_WORK_BYTES;
         const callers = this.#callers.get(caller) ?? 0;
         if (
           this.#taken + bytes > this.#total - (small ? 0 : KEPT_FOR_SMALL_BYTES) ||
@@ -65,6 +72,16 @@ export class WorkBudget {
         mine += bytes;
         this.#taken += bytes;
         this.#callers.set(caller, callers + bytes);
+      },
+      turn: async (clock) => {
+        if (mine <= SMALL_WORK_BYTES) return;
+        const before = this.#lastTurn;
+        const { promise, resolve } = Promise.withResolvers<void>();
+        this.#lastTurn = promise;
+        await before;
+        const since = clock.now();
+        // What is done without waiting for anything is over when the first timer rings.
+        alarm(clock, 0, () => alarm(clock, clock.now() - since, resolve));
       },
       end: () => {
         if (over) return;

@@ -302,3 +302,49 @@ test("all tokens of a consumer are one caller, and the project is another", () =
     CONSUMER,
   );
 });
+
+test("large bodies of one token at once: the database is asked about it once, and each is told", async () => {
+  for (const [actor, status] of [["a notebook's token", 429], ["a revoked token", 401]] as const) {
+    let asked = 0;
+    const answer = Promise.withResolvers<void>();
+    const receive = createEntrance({
+      functionName: "llm-invoke",
+      clock,
+      newId: () => crypto.randomUUID(),
+      log: () => {},
+      open: () => ({
+        doors: [nativeDoor({ maxWaitMs: 1_000 })],
+        identify: (request) =>
+          identify(request, {
+            project: PROJECT,
+            tokens: TOKENS,
+            background: () => {},
+            access: { authenticate: () => expect.unreachable(), noteRefusal: () => Promise.resolve(null) },
+          }),
+        gateway: {
+          invoke: () => Promise.reject(new GatewayError("rate_limited")),
+          stream: () => expect.unreachable(),
+          embed: () => expect.unreachable(),
+          countTokens: () => expect.unreachable(),
+          models: async () => {
+            asked++;
+            await answer.promise;
+            if (actor === "a revoked token") throw new GatewayError("token_revoked");
+            return [];
+          },
+        },
+        maxBodyBytes: 10 * 1024 * 1024,
+      }),
+    });
+    const send = () =>
+      receive(request("http://gateway/llm-invoke", ENDPOINTS.native!.large, ACTORS[actor], () => {}, true));
+    const responses = Promise.all(Array.from({ length: 20 }, send));
+    await expect.poll(() => asked).toBe(1);
+    answer.resolve();
+    expect(new Set((await responses).map((response) => response.status))).toEqual(new Set([status]));
+    expect(asked).toBe(1);
+    // The answer is of that moment: who comes later asks anew.
+    expect((await send()).status).toBe(status);
+    expect(asked).toBe(2);
+  }
+});

@@ -1,5 +1,5 @@
 import { cpuUsage } from "node:process";
-import { describe, expect, test } from "vitest";
+import { describe, expect, test, vi } from "vitest";
 import { estimateTokens, textTokens } from "../../../shared/gateway/estimate.ts";
 
 const RUSSIAN =
@@ -60,6 +60,48 @@ describe("estimateTokens", () => {
       expect(Number.isFinite(tokens) && tokens > 0).toBe(true);
     }
     expect(textTokens("a".repeat(100_000))).toBeGreaterThan(20_000);
+  });
+
+  test.each(["one text", "many texts"])("a very long prompt is judged by a sample: %s", (how) => {
+    // Prose of two languages, code and tables, long stretches of each.
+    const long = [
+      RUSSIAN,
+      ENGLISH,
+      "const a = b[c] + 1;\n".repeat(50),
+      "| 17 | 4.5 | 2026-01-01 |\n".repeat(40),
+    ]
+      .map((text) => text.repeat(300)).join("").repeat(3);
+    const texts = how === "one text" ? [long] : long.match(/[^]{1,900}/g)!;
+    const whole = texts.reduce((sum, text) => sum + textTokens(text), 0) + 5;
+    let seed = 1;
+    const random = () => (seed = seed * 48_271 % 2_147_483_647) / 2_147_483_647;
+    for (let n = 0; n < 5; n++) {
+      const estimate = estimateTokens(promptOf(...texts.map((text) => ({ text }))), random);
+      expect(Math.abs(estimate / whole - 1)).toBeLessThan(0.08);
+    }
+    // No more of it is looked at than of a short one.
+    let looked = 0;
+    const slice = vi.spyOn(String.prototype, "slice").mockImplementation(function (this: string, from, to) {
+      const block = this.substring(from ?? 0, to);
+      looked += block.length;
+      return block;
+    });
+    estimateTokens(promptOf({ text: "x ".repeat(4_500_000) }), random);
+    slice.mockRestore();
+    expect(looked).toBeGreaterThan(200_000);
+    expect(looked).toBeLessThan(300_000);
+  });
+
+  test("what is sampled is chosen by chance: nobody hides what is dear between what is looked at", () => {
+    const hidden = Array.from({ length: 2_000 }, (_, n) => (n % 32 === 0 ? "x " : "7,").repeat(2_048)).join(
+      "",
+    );
+    const whole = textTokens(hidden);
+    for (let n = 0; n < 20; n++) {
+      const estimate = estimateTokens(promptOf({ text: hidden }));
+      expect(estimate / whole).toBeGreaterThan(0.8);
+      expect(estimate / whole).toBeLessThan(1.2);
+    }
   });
 
   test("Russian costs more than English of the same length", () => {

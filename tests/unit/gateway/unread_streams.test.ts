@@ -1,4 +1,5 @@
 import { expect, test } from "vitest";
+import { type Caller, chargedName } from "../../../shared/contract/caller.ts";
 import type { Clock } from "../../../shared/contract/clock.ts";
 import type { GatewayEvent } from "../../../shared/contract/events.ts";
 import { eventIteration } from "../../../shared/gateway/event_iteration.ts";
@@ -74,6 +75,32 @@ test("a caller who reads none of many streams keeps a few, and holds nothing ups
   expect(ended).toHaveLength(40 - MOST_UNREAD_STREAMS);
   await expect(notebook.at(-1)!.stream.next()).rejects.toMatchObject({ code: "streams_unread", status: 429 });
 });
+
+const CALLERS: Record<string, Caller[]> = {
+  "the project's key": [{ kind: "project", consumerId: null, tokenId: null, name: "default" }],
+  "a consumer's key": [{ kind: "service", consumerId: "bot", tokenId: null, name: "bot" }],
+  // Another token is no way around it.
+  "a notebook's tokens, all together": ["one", "two", "three"].map((tokenId): Caller => ({
+    kind: "notebook",
+    consumerId: "notes",
+    tokenId,
+    name: tokenId,
+  })),
+};
+
+test.each(Object.entries(CALLERS))(
+  "%s may leave a few unread, and nobody else notices",
+  async (_, callers) => {
+    const { open, pass } = instance();
+    const other = open("somebody else");
+    const streams = Array.from({ length: 30 }, (_, n) => open(chargedName(callers[n % callers.length]!)));
+    for (const { stream } of [...streams, other]) await stream.next();
+    pass(UNREAD_AFTER_MS);
+    await turns();
+    expect(streams.filter(({ holdsUpstream }) => holdsUpstream())).toHaveLength(MOST_UNREAD_STREAMS);
+    expect(other.holdsUpstream()).toBe(true);
+  },
+);
 
 test("who reads, however slowly, may have as many as they like", async () => {
   const { open, pass, ended } = instance();

@@ -86,4 +86,50 @@ describe("readBody", () => {
       status: 408,
     });
   });
+
+  test("room is asked for before anything is read where the length is known, and piece by piece where it is not", async () => {
+    const large = "x".repeat(300_000);
+    const told: (number | string)[] = [];
+    const watched = {
+      ...limits,
+      maxBytes: 1_000_000,
+      onBytes: (count: number) => void told.push(count),
+      onPiece: (piece: Uint8Array) => void told.push(`piece of ${piece.length}`),
+    };
+    const pieces = [large.slice(0, 100_000), large.slice(100_000)];
+    const known = await readBody(chunked(pieces, { "content-length": "300000" }), watched);
+    expect(new TextDecoder().decode(known)).toBe(large);
+    expect(told).toEqual([300_000, "piece of 100000", "piece of 200000"]);
+    told.length = 0;
+    const unknown = await readBody(chunked(pieces), watched);
+    expect(new TextDecoder().decode(unknown)).toBe(large);
+    expect(told).toEqual([100_000, "piece of 100000", 200_000, "piece of 200000"]);
+    told.length = 0;
+    await readBody(
+      new Request("http://gateway/", { method: "POST", body: "small", headers: { "content-length": "5" } }),
+      watched,
+    );
+    expect(told).toEqual([5, "piece of 5"]);
+  });
+
+  test("whoever sees too much in the first piece ends the reading there", async () => {
+    let cancelled = false;
+    const request = chunked(
+      ["x".repeat(300_000), "never read"],
+      { "content-length": "300010" },
+      () => cancelled = true,
+    );
+    const onPiece = () => {
+      throw new Error("seen");
+    };
+    await expect(readBody(request, { ...limits, maxBytes: 1_000_000, onPiece })).rejects.toThrow("seen");
+    expect(cancelled).toBe(true);
+  });
+
+  test.each([299_999, 300_001])("a large length that lies (%i for 300,000) does no harm", async (claimed) => {
+    const request = chunked(["x".repeat(300_000)], { "content-length": String(claimed) });
+    const read = readBody(request, { ...limits, maxBytes: 1_000_000 });
+    if (claimed < 300_000) await expect(read).rejects.toMatchObject({ code: "body_too_large" });
+    else expect((await read).length).toBe(300_000);
+  });
 });

@@ -1,7 +1,13 @@
 import * as fc from "fast-check";
-import { describe, expect, test } from "vitest";
-import { MAX_JSON_VALUES, parseInnerJson, parseJson } from "../../../shared/http/json.ts";
-import { jsonSize } from "../../../shared/http/json_size.ts";
+import { describe, expect, test, vi } from "vitest";
+import {
+  JsonCount,
+  MAX_JSON_DEPTH,
+  MAX_JSON_VALUES,
+  parseInnerJson,
+  parseJson,
+} from "../../../shared/http/json.ts";
+import { JsonMeter, jsonSize } from "../../../shared/http/json_size.ts";
 
 const bytes = (text: string) => new TextEncoder().encode(text);
 const sizeOf = (text: string) => jsonSize(bytes(text), { values: Infinity, depth: Infinity });
@@ -57,6 +63,24 @@ describe("jsonSize", () => {
     }));
   });
 
+  test("a text in pieces counts as the whole one, wherever it is cut", () => {
+    const tricky = fc.string({
+      unit: fc.constantFrom('"', "\\", "[", "]", "{", "}", ",", ":", "ы"),
+      maxLength: 40,
+    });
+    const text = fc.oneof(tricky, fc.array(tricky).map((texts) => JSON.stringify(texts)));
+    fc.assert(
+      fc.property(text, fc.array(fc.nat(60), { maxLength: 6 }), (text, cuts) => {
+        const whole = bytes(text);
+        const meter = new JsonMeter({ values: Infinity, depth: Infinity });
+        const ends = [...cuts, whole.length].sort((a, b) => a - b);
+        ends.forEach((end, n) => meter.add(whole.subarray(ends[n - 1] ?? 0, end)));
+        expect(meter.size).toEqual(sizeOf(text));
+      }),
+      { numRuns: 2_000 },
+    );
+  });
+
   test("any bytes at all are counted without an error, up to the bound and one more", () => {
     fc.assert(fc.property(fc.uint8Array({ maxLength: 200 }), fc.nat(20), (some, most) => {
       expect(jsonSize(some, { values: 1 + most, depth: 9 }).values).toBeLessThanOrEqual(most + 2);
@@ -78,9 +102,23 @@ describe("what a body may hold", () => {
     ["many keys", `{${Array.from({ length: 680_000 }, (_, n) => `"k${n}":1`).join(",")}}`],
     ["objects in objects", `[${'{"a":{}},'.repeat(1_000_000)}1]`],
   ])("9 MB of %s are refused and never made", (_, text) => {
-    let made = false;
-    expect(() => parseJson(bytes(text), () => made = true)).toThrow(tooMany);
-    expect(made).toBe(false);
+    const parse = vi.spyOn(JSON, "parse");
+    try {
+      expect(() => parseJson(bytes(text))).toThrow(tooMany);
+      expect(parse).not.toHaveBeenCalled();
+    } finally {
+      parse.mockRestore();
+    }
+  });
+
+  test("as they arrive: no more is looked at than it takes to see that there are too many", () => {
+    const piece = bytes("[],".repeat(1_000));
+    const count = new JsonCount();
+    count.add(bytes("["));
+    for (let n = 0; n < MAX_JSON_VALUES / 2_000 - 1; n++) count.add(piece);
+    expect(() => count.add(piece)).toThrow(tooMany);
+    const deep = bytes("[".repeat(MAX_JSON_DEPTH + 1));
+    expect(() => new JsonCount().add(deep)).toThrow(expect.objectContaining({ code: "invalid_json" }));
   });
 
   test("nine megabytes of one text are fine", () => {

@@ -1,44 +1,47 @@
 import * as fc from "fast-check";
 import { describe, expect, test } from "vitest";
+import type { Clock } from "../../../shared/contract/clock.ts";
 import { WorkBudget } from "../../../shared/http/work_budget.ts";
 
 const MIB = 1024 * 1024;
+/** Of a budget for bodies of 10 MiB: each of them twice, two of them, 25,000 values in each, and what is kept for small ones. */
+const TOTAL = 44 * MIB + 2 * 25_000 * 128;
 const busy = expect.objectContaining({ code: "gateway_busy", status: 503, retryAfterMs: 2_000 });
 
 describe("the budget of bytes in work", () => {
   test("is refused beyond its end, and given back", () => {
     const budget = new WorkBudget(10 * MIB);
     const first = budget.begin("a");
-    first.add(18 * MIB);
-    budget.begin("b").add(18 * MIB);
-    expect(() => budget.begin("c").add(MIB)).toThrow(busy);
+    first.add(23 * MIB);
+    budget.begin("b").add(23 * MIB);
+    expect(() => budget.begin("c").add(2 * MIB)).toThrow(busy);
     first.end();
     first.end();
-    budget.begin("c").add(MIB);
-    expect(budget.taken).toBe(19 * MIB);
+    budget.begin("c").add(2 * MIB);
+    expect(budget.taken).toBe(25 * MIB);
   });
 
   test("no caller gets more than half of it, under however many requests", () => {
     const budget = new WorkBudget(10 * MIB);
-    for (let n = 0; n < 20; n++) budget.begin("a").add(MIB);
+    for (let n = 0; n < 25; n++) budget.begin("a").add(MIB);
     expect(() => budget.begin("a").add(MIB)).toThrow(busy);
     budget.begin("b").add(10 * MIB);
   });
 
   test("large bodies leave room for small ones", () => {
     const budget = new WorkBudget(10 * MIB);
-    budget.begin("a").add(18 * MIB);
-    budget.begin("b").add(18 * MIB);
+    budget.begin("a").add(23 * MIB);
+    budget.begin("b").add(TOTAL - 27 * MIB);
     const small = budget.begin("c");
-    small.add(200 * 1024);
+    small.add(500 * 1024);
     expect(() => small.add(100 * 1024)).toThrow(busy);
   });
 
   test("has room for the largest body that the settings allow, and another", () => {
     for (const largest of [1_024, 10 * MIB, 64 * MIB]) {
       const budget = new WorkBudget(largest);
-      budget.begin("a").add(largest + 25_000 * 128);
-      budget.begin("b").add(largest + 25_000 * 128);
+      budget.begin("a").add(2 * largest + 25_000 * 128);
+      budget.begin("b").add(2 * largest + 25_000 * 128);
     }
   });
 
@@ -59,12 +62,63 @@ describe("the budget of bytes in work", () => {
             break;
           }
         }
-        expect(budget.taken).toBeLessThanOrEqual(40 * MIB);
+        expect(budget.taken).toBeLessThanOrEqual(TOTAL);
         if (ends) work.end();
         return ends ? [] : [work];
       });
       for (const work of open) work.end();
       expect(budget.taken).toBe(0);
     }));
+  });
+});
+
+/** Time that passes when the test says so. */
+class HandClock implements Clock {
+  time = 0;
+  #alarms: { at: number; ring: () => void }[] = [];
+  now = () => this.time;
+  sleep = () => Promise.reject(new Error("nobody sleeps here"));
+  after(ms: number, ring: () => void): () => void {
+    const one = { at: this.time + ms, ring };
+    this.#alarms.push(one);
+    return () => this.#alarms = this.#alarms.filter((other) => other !== one);
+  }
+  async pass(ms: number): Promise<void> {
+    this.time += ms;
+    const due = this.#alarms.filter(({ at }) => at <= this.time);
+    this.#alarms = this.#alarms.filter(({ at }) => at > this.time);
+    for (const { ring } of due) ring();
+    for (let n = 0; n < 5; n++) await Promise.resolve();
+  }
+}
+
+describe("turns", () => {
+  test("large bodies follow one another, with as long in between as the last one took", async () => {
+    const clock = new HandClock();
+    const budget = new WorkBudget(10 * MIB);
+    const had: string[] = [];
+    const large = (name: string) => {
+      const work = budget.begin(name);
+      work.add(MIB);
+      work.turn(clock).then(() => had.push(name));
+    };
+    large("a");
+    for (let n = 0; n < 5; n++) await Promise.resolve();
+    large("b");
+    // The first one holds the thread for 80 ms, and then the timers ring.
+    await clock.pass(80);
+    expect(had).toEqual(["a"]);
+    await clock.pass(79);
+    expect(had).toEqual(["a"]);
+    await clock.pass(1);
+    expect(had).toEqual(["a", "b"]);
+  });
+
+  test("small ones do not wait", async () => {
+    const clock = new HandClock();
+    const budget = new WorkBudget(10 * MIB);
+    const works = ["a", "b", "c"].map((name) => budget.begin(name));
+    for (const work of works) work.add(500 * 1024);
+    await Promise.all(works.map((work) => work.turn(clock)));
   });
 });
