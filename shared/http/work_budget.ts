@@ -10,7 +10,12 @@ import { MAX_JSON_VALUES } from "./json.ts";
 export const BODY_COPIES = 2;
 /** What a value takes beside its bytes: a name in a large object, with its slot, copied twice on its way. */
 export const VALUE_BYTES = 128;
-/** Beside two of the largest bodies, for small ones: whoever sends a prompt is served while others send films. */
+/**
+ * Room beside one of the largest bodies, as a part of what that one takes: another caller's of 2.5 MiB. Two of the largest
+ * at once, with their garbage, were measured to take more than a hosted function has.
+ */
+const ROOM_BESIDE = 1 / 4;
+/** Kept beside the large bodies for small ones: whoever sends a prompt is served while others send films. */
 const KEPT_FOR_SMALL_BYTES = 4 * 1024 * 1024;
 /** What a small body takes at most: a prompt of 60,000 tokens, or 4,000 values. */
 const SMALL_WORK_BYTES = 512 * 1024;
@@ -35,18 +40,21 @@ export interface Work {
 
 /**
  * The memory that requests take in one function instance, so that it ends in refusals and not in the process's death, and
- * their turns at its only thread. One caller may take half of the memory, so that a single one cannot shut out the others.
+ * their turns at its only thread. One caller may take what one of the
+ * largest bodies takes, so that a single one cannot shut out the others.
  */
 export class WorkBudget {
   readonly #total: number;
+  readonly #perCaller: number;
   readonly #callers = new Map<string, number>();
   #taken = 0;
   #lastTurn: Promise<void> = Promise.resolve();
 
-  /** @param maxBodyBytes of one body; the budget has room for two of them, whatever they hold */
+  /** @param maxBodyBytes of one body; the budget has room for it, whatever it holds, and for a smaller one */
   constructor(maxBodyBytes: number) {
     const largest = maxBodyBytes * BODY_COPIES + MAX_JSON_VALUES * VALUE_BYTES;
-    this.#total = 2 * largest + KEPT_FOR_SMALL_BYTES;
+    this.#perCaller = largest;
+    this.#total = largest * (1 + ROOM_BESIDE) + KEPT_FOR_SMALL_BYTES;
   }
 
   /** Bytes in work at this moment. */
@@ -65,7 +73,7 @@ export class WorkBudget {
         const callers = this.#callers.get(caller) ?? 0;
         if (
           this.#taken + bytes > this.#total - (small ? 0 : KEPT_FOR_SMALL_BYTES) ||
-          callers + bytes > this.#total / 2
+          callers + bytes > this.#perCaller
         ) {
           throw new GatewayError("gateway_busy", { retryAfterMs: RETRY_AFTER_MS });
         }

@@ -4,44 +4,45 @@ import type { Clock } from "../../../shared/contract/clock.ts";
 import { WorkBudget } from "../../../shared/http/work_budget.ts";
 
 const MIB = 1024 * 1024;
-/** Of a budget for bodies of 10 MiB: each of them twice, two of them, 25,000 values in each, and what is kept for small ones. */
-const TOTAL = 44 * MIB + 2 * 25_000 * 128;
+/** What a body of 10 MiB takes at most: twice its length, and 25,000 values. */
+const LARGEST = 20 * MIB + 25_000 * 128;
+/** A quarter more, and what is kept for small ones. */
+const TOTAL = LARGEST * 1.25 + 4 * MIB;
 const busy = expect.objectContaining({ code: "gateway_busy", status: 503, retryAfterMs: 2_000 });
 
 describe("the budget of bytes in work", () => {
   test("is refused beyond its end, and given back", () => {
     const budget = new WorkBudget(10 * MIB);
     const first = budget.begin("a");
-    first.add(23 * MIB);
-    budget.begin("b").add(23 * MIB);
-    expect(() => budget.begin("c").add(2 * MIB)).toThrow(busy);
+    first.add(LARGEST);
+    budget.begin("b").add(LARGEST / 4);
+    expect(() => budget.begin("c").add(MIB)).toThrow(busy);
     first.end();
     first.end();
-    budget.begin("c").add(2 * MIB);
-    expect(budget.taken).toBe(25 * MIB);
+    budget.begin("c").add(MIB);
+    expect(budget.taken).toBe(LARGEST / 4 + MIB);
   });
 
-  test("no caller gets more than half of it, under however many requests", () => {
+  test("no caller gets more than one of the largest takes, under however many requests", () => {
     const budget = new WorkBudget(10 * MIB);
-    for (let n = 0; n < 25; n++) budget.begin("a").add(MIB);
+    for (let n = 0; n < 23; n++) budget.begin("a").add(MIB);
     expect(() => budget.begin("a").add(MIB)).toThrow(busy);
-    budget.begin("b").add(10 * MIB);
+    budget.begin("b").add(5 * MIB);
   });
 
   test("large bodies leave room for small ones", () => {
     const budget = new WorkBudget(10 * MIB);
-    budget.begin("a").add(23 * MIB);
-    budget.begin("b").add(TOTAL - 27 * MIB);
+    budget.begin("a").add(LARGEST);
+    budget.begin("b").add(LARGEST / 4);
     const small = budget.begin("c");
     small.add(500 * 1024);
     expect(() => small.add(100 * 1024)).toThrow(busy);
   });
 
-  test("has room for the largest body that the settings allow, and another", () => {
+  test("has room for the largest body that the settings allow", () => {
     for (const largest of [1_024, 10 * MIB, 64 * MIB]) {
       const budget = new WorkBudget(largest);
       budget.begin("a").add(2 * largest + 25_000 * 128);
-      budget.begin("b").add(2 * largest + 25_000 * 128);
     }
   });
 
