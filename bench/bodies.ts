@@ -32,15 +32,22 @@ const SAMPLE_EVERY_MS = 20;
 const GOAL = 2;
 const MOST_MB = 256;
 
-const repeated = (one: string) => one.repeat(Math.floor(LARGE_BYTES / one.length));
+const repeated = (one: string) =>
+  one.repeat(Math.floor(LARGE_BYTES / one.length));
 const BODIES: Record<string, () => string> = {
   tiny_arrays: () => `{"model":"${MODEL}","prompt":[${repeated("[],")}1]}`,
   keys_680_000: () =>
-    `{"model":"${MODEL}","prompt":{${Array.from({ length: 680_000 }, (_, n) => `"k${n}":1`).join(",")}}}`,
-  empty_objects_below_the_bound: () => `{"model":"${MODEL}","messages":[${"{},".repeat(12_000)}{}]}`,
+    `{"model":"${MODEL}","prompt":{${
+      Array.from({ length: 680_000 }, (_, n) => `"k${n}":1`).join(",")
+    }}}`,
+  empty_objects_below_the_bound: () =>
+    `{"model":"${MODEL}","messages":[${"{},".repeat(12_000)}{}]}`,
   conversation_at_the_bound: () =>
-    `{"model":"${MODEL}","messages":[${Array(4_900).fill('{"role":"user","content":"x"}').join(",")}]}`,
-  long_text: () => `{"model":"${MODEL}","prompt":"${repeated("привет, ")}"}`,
+    `{"model":"${MODEL}","messages":[${
+      Array(4_900).fill('{"role":"user","content":"x"}').join(",")
+    }]}`,
+  long_text: () =>
+    `{"model":"${MODEL}","prompt":"${"привет, ".repeat(LARGE_BYTES / 14)}"}`,
   pictures: () =>
     `{"model":"${MODEL}","contents":[{"parts":[{"text":"?"},{"inlineData":{"mimeType":"image/png","data":"${
       repeated("AAAA")
@@ -64,7 +71,9 @@ async function attack(
         `Content-Type: application/json\r\nContent-Length: ${body.length}\r\nConnection: close\r\n\r\n`,
     );
   const write = async (connection: Deno.Conn, bytes: Uint8Array) => {
-    for (let at = 0; at < bytes.length;) at += await connection.write(bytes.subarray(at, at + PIECE_BYTES));
+    for (let at = 0; at < bytes.length;) {
+      at += await connection.write(bytes.subarray(at, at + PIECE_BYTES));
+    }
   };
   const heads = tokens.map(headOf);
   const send = async (_: unknown, n: number) => {
@@ -73,10 +82,14 @@ async function attack(
       connection = await Deno.connect({ hostname, port: Number(port) });
       const open = connection;
       // Whoever is refused at once is not read to the end.
-      write(open, heads[n % heads.length]!).then(() => write(open, body)).catch(() => {});
+      write(open, heads[n % heads.length]!).then(() => write(open, body)).catch(
+        () => {},
+      );
       const answer = new Uint8Array(4_096);
       const count = await open.read(answer);
-      return /^HTTP\/1\.1 (\d{3})/.exec(new TextDecoder().decode(answer.subarray(0, count ?? 0)))?.[1] ??
+      return /^HTTP\/1\.1 (\d{3})/.exec(
+        new TextDecoder().decode(answer.subarray(0, count ?? 0)),
+      )?.[1] ??
         "closed";
     } catch {
       return "closed";
@@ -92,7 +105,8 @@ async function attack(
   }
 }
 
-const after = (ms: number) => new Promise<void>((resolve) => setTimeout(resolve, ms));
+const after = (ms: number) =>
+  new Promise<void>((resolve) => setTimeout(resolve, ms));
 
 interface Measured {
   calls: number;
@@ -137,14 +151,17 @@ async function bench(quick: boolean): Promise<void> {
     };
     const victim = await add("victim", "service");
     const tokenOf = async (name: string) => {
-      const issued = await fetch(`${stack.url}/functions/v1/issue-kaggle-token`, {
-        method: "POST",
-        headers: { "content-type": "application/json" },
-        body: JSON.stringify({
-          grant_type: "client_credentials",
-          client_secret: await add(name, "notebook"),
-        }),
-      });
+      const issued = await fetch(
+        `${stack.url}/functions/v1/issue-kaggle-token`,
+        {
+          method: "POST",
+          headers: { "content-type": "application/json" },
+          body: JSON.stringify({
+            grant_type: "client_credentials",
+            client_secret: await add(name, "notebook"),
+          }),
+        },
+      );
       return (await issued.json()).access_token;
     };
     const tokens = [await tokenOf("notes"), await tokenOf("more-notes")].join();
@@ -165,7 +182,9 @@ async function bench(quick: boolean): Promise<void> {
           body: JSON.stringify({ model: MODEL, prompt: "Say hello" }),
         });
         const answer = await response.json();
-        return response.ok ? performance.now() - since : failed(`${response.status} ${answer.error?.code}`);
+        return response.ok
+          ? performance.now() - since
+          : failed(`${response.status} ${answer.error?.code}`);
       } catch {
         return failed("closed");
       }
@@ -174,18 +193,20 @@ async function bench(quick: boolean): Promise<void> {
       const restarts = worker.restarts;
       failures = {};
       const answered: Record<string, number> = {};
-      const attacker = kind === null ? null : new Deno.Command(Deno.execPath(), {
-        args: [
-          "run",
-          "-A",
-          `--config=${CHECKOUT}/deno.json`,
-          import.meta.filename!,
-          await address(),
-          tokens,
-          kind,
-        ],
-        stdout: "piped",
-      }).spawn();
+      const attacker = kind === null
+        ? null
+        : new Deno.Command(Deno.execPath(), {
+          args: [
+            "run",
+            "-A",
+            `--config=${CHECKOUT}/deno.json`,
+            import.meta.filename!,
+            await address(),
+            tokens,
+            kind,
+          ],
+          stdout: "piped",
+        }).spawn();
       const began = Promise.withResolvers<void>();
       const heard = attacker?.stdout.pipeThrough(new TextDecoderStream())
         .pipeTo(
