@@ -32,22 +32,15 @@ const SAMPLE_EVERY_MS = 20;
 const GOAL = 2;
 const MOST_MB = 256;
 
-const repeated = (one: string) =>
-  one.repeat(Math.floor(LARGE_BYTES / one.length));
+const repeated = (one: string) => one.repeat(Math.floor(LARGE_BYTES / one.length));
 const BODIES: Record<string, () => string> = {
   tiny_arrays: () => `{"model":"${MODEL}","prompt":[${repeated("[],")}1]}`,
   keys_680_000: () =>
-    `{"model":"${MODEL}","prompt":{${
-      Array.from({ length: 680_000 }, (_, n) => `"k${n}":1`).join(",")
-    }}}`,
-  empty_objects_below_the_bound: () =>
-    `{"model":"${MODEL}","messages":[${"{},".repeat(12_000)}{}]}`,
+    `{"model":"${MODEL}","prompt":{${Array.from({ length: 680_000 }, (_, n) => `"k${n}":1`).join(",")}}}`,
+  empty_objects_below_the_bound: () => `{"model":"${MODEL}","messages":[${"{},".repeat(12_000)}{}]}`,
   conversation_at_the_bound: () =>
-    `{"model":"${MODEL}","messages":[${
-      Array(4_900).fill('{"role":"user","content":"x"}').join(",")
-    }]}`,
-  long_text: () =>
-    `{"model":"${MODEL}","prompt":"${"привет, ".repeat(LARGE_BYTES / 14)}"}`,
+    `{"model":"${MODEL}","messages":[${Array(4_900).fill('{"role":"user","content":"x"}').join(",")}]}`,
+  long_text: () => `{"model":"${MODEL}","prompt":"${"привет, ".repeat(LARGE_BYTES / 14)}"}`,
   pictures: () =>
     `{"model":"${MODEL}","contents":[{"parts":[{"text":"?"},{"inlineData":{"mimeType":"image/png","data":"${
       repeated("AAAA")
@@ -105,8 +98,7 @@ async function attack(
   }
 }
 
-const after = (ms: number) =>
-  new Promise<void>((resolve) => setTimeout(resolve, ms));
+const after = (ms: number) => new Promise<void>((resolve) => setTimeout(resolve, ms));
 
 interface Measured {
   calls: number;
@@ -182,9 +174,7 @@ async function bench(quick: boolean): Promise<void> {
           body: JSON.stringify({ model: MODEL, prompt: "Say hello" }),
         });
         const answer = await response.json();
-        return response.ok
-          ? performance.now() - since
-          : failed(`${response.status} ${answer.error?.code}`);
+        return response.ok ? performance.now() - since : failed(`${response.status} ${answer.error?.code}`);
       } catch {
         return failed("closed");
       }
@@ -193,20 +183,18 @@ async function bench(quick: boolean): Promise<void> {
       const restarts = worker.restarts;
       failures = {};
       const answered: Record<string, number> = {};
-      const attacker = kind === null
-        ? null
-        : new Deno.Command(Deno.execPath(), {
-          args: [
-            "run",
-            "-A",
-            `--config=${CHECKOUT}/deno.json`,
-            import.meta.filename!,
-            await address(),
-            tokens,
-            kind,
-          ],
-          stdout: "piped",
-        }).spawn();
+      const attacker = kind === null ? null : new Deno.Command(Deno.execPath(), {
+        args: [
+          "run",
+          "-A",
+          `--config=${CHECKOUT}/deno.json`,
+          import.meta.filename!,
+          await address(),
+          tokens,
+          kind,
+        ],
+        stdout: "piped",
+      }).spawn();
       const began = Promise.withResolvers<void>();
       const heard = attacker?.stdout.pipeThrough(new TextDecoderStream())
         .pipeTo(
