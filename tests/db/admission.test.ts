@@ -8,6 +8,7 @@ import {
   clearLedger,
   freezeClock,
   reserve,
+  reserveMany,
   settle,
   type TestClock,
 } from "../harness/admission.ts";
@@ -199,6 +200,30 @@ describe("the Pacific day", () => {
     expect(await reserve(sql, "r2", { maxWaitMs: 1000 })).toMatchObject({ wait_ms: 450 });
   });
 
+  test.each([["just after midnight", 10, 240], ["at the end of the guard", 249, 1], [
+    "behind the guard",
+    250,
+    0,
+  ]])(
+    "nor so shortly after it: %s",
+    async (_, afterMs, waitMs) => {
+      await addKey(sql, "a");
+      await addModel(sql, "m", { rpd: 100 });
+      const midnight = Date.parse("2026-11-19T08:00:00Z");
+      await clock.set(midnight - 60_000);
+      // A lane that is known, and one of whose books are yesterday's.
+      await reserve(sql, "before");
+      await clock.set(midnight + afterMs);
+      const calls = [{ requestId: "list" }];
+      const [listed] = await reserveMany(sql, calls);
+      const answer = listed ?? await reserve(sql, "list", { maxWaitMs: 1_000 });
+      expect(answer).toMatchObject({ status: "granted", wait_ms: waitMs });
+      expect(await reserve(sql, "batch", { class: "batch", maxWaitMs: 1_000 })).toMatchObject(
+        waitMs === 0 ? { status: "granted" } : { status: "waiting", wait_ms: waitMs },
+      );
+    },
+  );
+
   test("what was booked ahead into tomorrow counts tomorrow, once tomorrow is today", async () => {
     await addKey(sql, "a");
     await addModel(sql, "m", { rpd: 2 });
@@ -207,6 +232,35 @@ describe("the Pacific day", () => {
     await rush(2, { maxWaitMs: 60_000 }, "ahead");
     await clock.set("2026-11-19T09:00:00Z");
     expect(await reserve(sql, "r")).toMatchObject({ status: "refused", limit: "rpd" });
+  });
+});
+
+describe("routes", () => {
+  const routes = async () => (await sql`select count(*)::int as n from eve.routes`)[0]!.n;
+  beforeEach(async () => {
+    await addKey(sql, "a");
+    await addModel(sql, "m", { rpm: 30 });
+    await reserve(sql, "r");
+    expect(await routes()).toBe(1);
+  });
+
+  test.each<[string, string]>([
+    ["a sweep that finds nothing", "select public.eve_sweep()"],
+    ["statements that change no row", "update public.google_ai_api_keys set is_active = false where false"],
+    ["what is learned about estimates", "update public.google_ai_model_limits set estimate_factor = 1.1"],
+  ])("%s leaves them alone", async (_, statement) => {
+    await sql.unsafe(statement);
+    expect(await routes()).toBe(1);
+  });
+
+  test.each<[string, string]>([
+    ["a key that is switched off", "update public.google_ai_api_keys set is_active = false"],
+    ["a limit that is changed", "update public.google_ai_model_limits set rpm = 5"],
+    ["a floor that is changed", "update public.google_ai_model_limits set batch_floor = 0.5"],
+    ["an override", "insert into eve.quota_overrides (quota_project, model, rpm) values ('x', 'm', 1)"],
+  ])("%s drops them", async (_, statement) => {
+    await sql.unsafe(statement);
+    expect(await routes()).toBe(0);
   });
 });
 
