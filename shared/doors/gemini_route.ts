@@ -16,6 +16,9 @@ export type GeminiRoute =
   /** Under the API's address, and nothing that this gateway offers: files, caches, tuned models, batches. */
   | { kind: "unknown" };
 
+/** As at the other endpoints; Google's own names have some forty characters. */
+const MAX_MODEL_NAME = 200;
+
 /** Clients differ in the version they put before their paths; the gateway answers all of them alike. */
 const OURS = /^\/v1(?:beta)?(?:\/|$)/;
 const MODELS = /^\/v1(?:beta)?\/models(?:\/([^/:]+)(?::([A-Za-z]+))?)?$/;
@@ -28,7 +31,7 @@ export function geminiRoute(path: string): GeminiRoute | null {
   if (whole === undefined) return { kind: "unknown" };
   if (name === undefined) return { kind: "models" };
   const model = decoded(name);
-  if (model === null) return { kind: "unknown" };
+  if (model === null || model.length > MAX_MODEL_NAME) return { kind: "unknown" };
   if (method === undefined) return { kind: "model", model };
   const known = GEMINI_METHODS.find((one) => one === method);
   return known === undefined ? { kind: "unknown" } : { kind: "call", model, method: known };

@@ -124,6 +124,10 @@ begin
     raise exception 'request_id must have 1 to 200 characters' using errcode = 'EV400';
   elsif coalesce(cardinality((call).models), 0) not between 1 and 10 then
     raise exception 'models must name 1 to 10 models' using errcode = 'EV400';
+  elsif exists (select from unnest((call).models) m where m is null or length(m) not between 1 and 200) then
+    raise exception 'the name of a model must have 1 to 200 characters' using errcode = 'EV400';
+  elsif length((call).door) > 40 or length((call).trace_id) > 200 or length((call).request_hash) > 200 then
+    raise exception 'door must have at most 40 characters, trace_id and request_hash 200' using errcode = 'EV400';
   elsif (call).tokens is null or (call).tokens < 0 then
     raise exception 'tokens must be 0 or more' using errcode = 'EV400';
   elsif (call).class is null or (call).class not in ('interactive', 'batch') then

@@ -901,7 +901,9 @@ begin
     from eve.requests r
     where r.received_at >= roll_hour.hour and r.received_at < v_until
     union all
-    select f.consumer_id, f.model, null, f.door, null, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0
+    -- A caller may ask for any name: those that no model has are one row, not a row each for good.
+    select f.consumer_id, case f.code when 'unknown_model' then '(unknown)' else f.model end, null, f.door, null, 0, 1, 0, 0, 0, 0,
+      0, 0, 0, 0, 0
     from eve.refusals f
     where f.refused_at >= roll_hour.hour and f.refused_at < v_until
     union all

@@ -235,6 +235,17 @@ describe("the Pacific day", () => {
   });
 });
 
+test.each<[string, Record<string, unknown>]>([
+  ["a model", { models: ["m".repeat(201)] }],
+  ["one of several models", { models: ["m", "n".repeat(9_000)] }],
+  ["a model without a name", { models: [""] }],
+])("%s longer than what is kept is refused, and leaves no row", async (_, options) => {
+  await addKey(sql, "a");
+  await addModel(sql, "m");
+  await expect(reserve(sql, "r", options)).rejects.toMatchObject({ code: "EV400" });
+  expect(await sql`select count(*)::int as n from eve.refusals`).toEqual([{ n: 0 }]);
+});
+
 describe("routes", () => {
   const routes = async () => (await sql`select count(*)::int as n from eve.routes`)[0]!.n;
   beforeEach(async () => {

@@ -336,6 +336,17 @@ describe("a rollup", () => {
     ).toEqual([{ status: "failed" }, { status: "succeeded" }]);
   });
 
+  test("names that no model has are one row, however many are asked for", async () => {
+    for (let n = 0; n < 5; n++) {
+      await reserve(sql, `misspelt${n}`, { models: [`gemma-${n}-${"x".repeat(180)}`] });
+    }
+    await sql`select public.eve_rollup()`;
+    expect(await sql`select model, sum(refused)::int as refused from eve.usage_hours group by 1`).toEqual([
+      { model: "(unknown)", refused: 5 },
+    ]);
+    expect((await sql`select distinct model from eve.refusals`).length).toBe(5);
+  });
+
   test("for whoever is about to read brings the sums up to now in one call", async () => {
     await calls(10, numbers(31));
     await clock.advance(1);

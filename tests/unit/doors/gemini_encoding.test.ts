@@ -14,6 +14,7 @@ describe("the address", () => {
     ["/v1beta/models/m:batchEmbedContents", { kind: "call", model: "m", method: "batchEmbedContents" }],
     ["/v1beta/models/m:predict", { kind: "unknown" }],
     ["/v1beta/models/%E0%A4%A", { kind: "unknown" }],
+    [`/v1beta/models/${"m".repeat(201)}:generateContent`, { kind: "unknown" }],
     ["/v1beta/tunedModels/m:generateContent", { kind: "unknown" }],
     ["/v1beta/cachedContents", { kind: "unknown" }],
     ["/v1", { kind: "unknown" }],
