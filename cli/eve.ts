@@ -111,7 +111,8 @@ function explain(thrown: unknown): { message: string; exitCode: number } {
 async function isStoppedLocalStack({ url, fetch }: Connection): Promise<boolean> {
   if (!isLoopback(url)) return false;
   try {
-    await (await fetch(url, { signal: AbortSignal.timeout(LOCAL_ANSWER_MS) })).body?.cancel();
+    await (await fetch(url, { redirect: "manual", signal: AbortSignal.timeout(LOCAL_ANSWER_MS) })).body
+      ?.cancel();
     return false;
   } catch (error) {
     return !(error instanceof DOMException);

@@ -328,7 +328,10 @@ class EveGateway:
                 pause = _pause_after(error, tries)
                 # We asked, lost the connection and asked again: the call has failed meanwhile.
                 failed_unseen = tries > 1 and error.code == "request_finished"
-                lost_at = (lost_at or time.monotonic()) if error.code == "connection_failed" else None
+                if error.code != "connection_failed":
+                    lost_at = None
+                elif lost_at is None:
+                    lost_at = time.monotonic()
                 until = deadline if lost_at is None else min(deadline, self._connects_until(begun, lost_at))
                 if not (error.retryable or failed_unseen) or time.monotonic() + pause > until:
                     raise

@@ -1,10 +1,21 @@
 /** A whole stack of its own for a test file: free ports, an empty folder, the emulator as the upstream. */
+import postgres from "postgres";
 import { inject } from "vitest";
 import { freePorts } from "./ports.ts";
 import { removeHomeElsewhere } from "../../local/postgres_place.ts";
 import { type Stack, type StackOptions, startStack } from "../../local/stack.ts";
 import { copyTemplate } from "./cluster_template.ts";
 import { makeTestFolder } from "./folders.ts";
+
+/** A copy's operations are expected to run from now on, and not since its template was made. */
+async function beginNow(databaseUrl: string): Promise<void> {
+  const sql = postgres(databaseUrl, { max: 1, onnotice: () => {} });
+  try {
+    await sql`update eve.maintenance_expected set since = now()`;
+  } finally {
+    await sql.end();
+  }
+}
 
 /** By default a database is as good as down after eight seconds; on a busy machine it may be at work all the same. */
 const RPC_TIMEOUT_MS = "20000";
@@ -34,8 +45,8 @@ export async function startTestStack(options: Partial<StackOptions> = {}): Promi
     await folder.remove();
   };
   try {
-    const template = inject("clusterTemplate");
-    if (template && !options.migrationsFrom) await copyTemplate(template, dataDir);
+    const template = options.migrationsFrom ? undefined : inject("clusterTemplate");
+    if (template) await copyTemplate(template, dataDir);
     const stack = await startStack({
       dataDir,
       port: port!,
@@ -47,6 +58,7 @@ export async function startTestStack(options: Partial<StackOptions> = {}): Promi
       ...options,
       env: { EVE_RPC_TIMEOUT_MS: RPC_TIMEOUT_MS, ...options.env },
     });
+    if (template) await beginNow(stack.databaseUrl);
     return {
       ...stack,
       dataDir,

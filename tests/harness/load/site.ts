@@ -58,6 +58,8 @@ export interface Shape {
   pauseMs: number;
   maxWaitMs: number;
   patienceMs: number;
+  /** Share of bots' and notebooks' calls whose client hangs up; a few unless said. */
+  leaves?: number;
 }
 
 export async function openSite(
@@ -122,14 +124,14 @@ export async function openSite(
           ...common,
           count: shape.bots,
           models: WIDE,
-          leaves: 0.08,
+          leaves: shape.leaves ?? 0.08,
           credential: { authorization: `Bearer ${bot}` },
         },
         notebooks: {
           ...common,
           count: shape.notebooks,
           models: WIDE,
-          leaves: 0.02,
+          leaves: shape.leaves ?? 0.02,
           secret: notebook,
         },
         crowd: {
