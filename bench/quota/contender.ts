@@ -1,5 +1,5 @@
 /** What is compared: ways to decide when a call may go to Google, and with which project's key. */
-import type { Call } from "./load.ts";
+import type { Call, Limits } from "./load.ts";
 import type { Random } from "./random.ts";
 import type { SimulatedTime } from "./simulated_time.ts";
 import type { Upstream } from "./upstream.ts";
@@ -21,8 +21,8 @@ export class Journal {
   /** All that clients have asked for, in that order. */
   readonly wanted: Call[] = [];
   readonly served: Served[] = [];
-  /** Times that a caller was told to come back later. */
-  sentBack = 0;
+  /** Each time that a caller was told to come back later. */
+  readonly sentBack: Call[] = [];
   /** Calls that ended in an error after the contender's own retries; their clients ask again. */
   failed = 0;
   #place = 0;
@@ -39,6 +39,8 @@ export interface World {
   random: Random;
   /** Quota projects, a key each. */
   projects: number;
+  /** Of each of them. */
+  limits: Limits;
 }
 
 export interface Contender {

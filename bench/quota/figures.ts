@@ -3,11 +3,13 @@ import { median, percentile } from "../statistics.ts";
 import type { Served } from "./contender.ts";
 import { overtaken } from "./inversions.ts";
 import type { Start } from "./lane_history.ts";
-import { type Call, JOIN_MS, LIMITS, type Load, type TrafficClass } from "./load.ts";
+import { type Call, type Load, type TrafficClass } from "./load.ts";
 import { bestSchedule, delays, startOf } from "./optimum.ts";
 import type { Run } from "./run.ts";
 
 const MINUTE_MS = 60_000;
+/** Batch spreads what it started at once in its first minute over the second. That is paid once, and no matter of rates. */
+const SPREAD_MS = 2 * MINUTE_MS;
 
 export interface ClassFigures {
   calls: number;
@@ -39,7 +41,7 @@ export interface RunFigures {
 export function figuresOf(load: Load, run: Run, guardMs: number): RunFigures {
   const { journal, projects, startMs, refused } = run;
   const served = journal.served.toSorted((a, b) => a.startedAt - b.startedAt || a.place - b.place);
-  const delayOf = delays(served, projects, MINUTE_MS + guardMs);
+  const delayOf = delays(served, projects, MINUTE_MS + guardMs, load.limits);
   const classes: RunFigures["classes"] = {};
   for (const { class: of, arrivals } of load.classes) {
     const own = served.filter((call) => call.class === of);
@@ -52,8 +54,8 @@ export function figuresOf(load: Load, run: Run, guardMs: number): RunFigures {
     );
     const share = (windowMs: number) =>
       arrivals.kind === "saturating"
-        ? shareOfTime(own, other, startMs, windowMs)
-        : shareOfCalls(run, own, windowMs);
+        ? shareOfTime(load, own, other, startMs + SPREAD_MS, windowMs)
+        : shareOfCalls(load, run, own, windowMs);
     const waits = own.map((call) => call.startedAt - call.wantedAt);
     const late = own.map((call) => delayOf.get(call)!);
     classes[of] = {
@@ -75,45 +77,62 @@ export function figuresOf(load: Load, run: Run, guardMs: number): RunFigures {
     refused_by_emulator: refused,
     inversions: inversions.same_project,
     inversions_on_other_projects: inversions.other_project,
-    sent_back: journal.sentBack,
+    sent_back: journal.sentBack.length,
     failed: journal.failed,
-    share_of_rpm: rounded(later.length / (LIMITS.rpm * minutes)),
+    share_of_rpm: rounded(later.length / (load.limits.rpm * minutes)),
     share_of_tpm: rounded(
-      later.reduce((sum, call) => sum + call.real, 0) / (LIMITS.tpm * minutes),
+      later.reduce((sum, call) => sum + call.real, 0) /
+        (load.limits.tpm * minutes),
     ),
   };
 }
 
-/** The time that the best schedule takes for the same calls in the order of arrival, over the time they took. */
-function shareOfTime(
+/**
+ * The time that the best schedule takes for the same calls in the order of arrival, over the time they took. From an
+ * instant on: what has started before stands where it stood.
+ */
+export function shareOfTime(
+  load: Load,
   own: Served[],
   others: Start[][],
-  startMs: number,
+  sinceMs: number,
   windowMs: number,
 ): number {
-  const inOrder = own.toSorted((a, b) => a.place - b.place);
-  // Somebody is always waiting, from the moment the clients have joined.
+  const later = own.filter((call) => call.startedAt >= sinceMs);
+  const before = others.map((_, lane) =>
+    own.filter((call) => call.startedAt < sinceMs && call.lane === lane).map(
+      startOf,
+    )
+  );
+  // Somebody is always waiting.
   const best = bestSchedule(
-    inOrder.map((call) => ({
+    later.toSorted((a, b) => a.place - b.place).map((call) => ({
       tokens: call.real,
       class: call.class,
-      from: Math.min(call.wantedAt, startMs + JOIN_MS),
+      from: sinceMs,
     })),
     others,
     windowMs,
+    load.limits,
+    before,
   ).sort((a, b) => a - b);
   // Over a minute, so that it does not hang on the very last call.
-  const last = own.findIndex((call) => call.startedAt > own.at(-1)!.startedAt - MINUTE_MS);
-  const since = (sum: number, at: number) => sum + at - startMs;
+  const last = later.findIndex((call) => call.startedAt > later.at(-1)!.startedAt - MINUTE_MS);
+  const since = (sum: number, at: number) => sum + at - sinceMs;
   return best.slice(last).reduce(since, 0) /
-    own.slice(last).map((call) => call.startedAt).reduce(since, 0);
+    later.slice(last).map((call) => call.startedAt).reduce(since, 0);
 }
 
 /**
  * Calls that started, over those that the best schedule would have started, had only they been there. Of those who came in
  * the last minute nothing can be said: whom the limits make wait, they make wait up to a minute.
  */
-function shareOfCalls(run: Run, own: Served[], windowMs: number): number {
+function shareOfCalls(
+  load: Load,
+  run: Run,
+  own: Served[],
+  windowMs: number,
+): number {
   const came = (call: Call) => call.wantedAt < run.endMs - MINUTE_MS;
   const wanted = run.journal.wanted.filter((call) => call.class === own[0]?.class && came(call));
   const best = bestSchedule(
@@ -124,6 +143,7 @@ function shareOfCalls(run: Run, own: Served[], windowMs: number): number {
     })),
     Array.from({ length: run.projects }, () => []),
     windowMs,
+    load.limits,
   );
   return own.filter(came).length / best.filter((at) => at <= run.endMs).length;
 }

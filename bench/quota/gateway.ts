@@ -15,7 +15,7 @@ import {
 } from "../../tests/harness/admission.ts";
 import { makeTestFolder } from "../../tests/harness/folders.ts";
 import type { Contender, World } from "./contender.ts";
-import { type Call, LIMITS, SHARES } from "./load.ts";
+import { type Call, SHARES } from "./load.ts";
 import { between } from "./random.ts";
 
 /** The longest wait that the gateway lets a caller ask for, and its default. */
@@ -91,7 +91,7 @@ export async function gateway(
   await clearLedger(sql);
   // Refusals spread those who come back by chance; the same chance in every run.
   await sql`select setseed(0.5)`;
-  await addModel(sql, "m", { ...LIMITS, ...SHARES });
+  await addModel(sql, "m", { ...world.limits, ...SHARES });
   for (let lane = 0; lane < world.projects; lane++) {
     await addKey(sql, String(lane), { project: `project-${lane}` });
   }
@@ -109,7 +109,7 @@ export async function gateway(
     let counted = false;
     let setback: { grant: Answer; settlement: SettleOptions } | undefined;
     for (let attempt = 1;; attempt++) {
-      const reserveNow = () =>
+      const reserveNow = (requestNo?: string) =>
         ask(() =>
           reserve(sql, requestId, {
             tokens: counted ? call.real : call.estimate,
@@ -117,13 +117,27 @@ export async function gateway(
             class: call.class,
             maxWaitMs: MAX_WAIT_MS - waited,
             attempt,
+            requestNo,
           })
         );
+      const sleep = async (ms: number) => {
+        await time.sleep(ms);
+        waited = Math.min(MAX_WAIT_MS, waited + ms);
+      };
       let grant = await reserveNow();
-      if (grant.status === "count") {
-        await time.sleep(between(random, ...COUNT_MS));
-        counted = true;
-        grant = await reserveNow();
+      let place: number | undefined;
+      let inLine: string | undefined;
+      while (grant.status === "count" || grant.status === "waiting") {
+        if (grant.status === "count") {
+          await time.sleep(between(random, ...COUNT_MS));
+          counted = true;
+        } else {
+          // Batch stands in line from here on, and asks again when it is told to.
+          place ??= journal.nextPlace();
+          inLine = grant.request_no;
+          await sleep(grant.wait_ms);
+        }
+        grant = await reserveNow(inLine);
       }
       if (grant.status !== "granted") {
         if (!setback) return { kind: "sent_back", forMs: grant.retry_after_ms };
@@ -131,15 +145,14 @@ export async function gateway(
         await ask(() => settle(sql, last, { ...settlement, final: true }));
         return { kind: "failed" };
       }
-      const place = journal.nextPlace();
-      await time.sleep(grant.wait_ms);
-      waited = Math.min(MAX_WAIT_MS, waited + grant.wait_ms);
+      place ??= journal.nextPlace();
+      await sleep(grant.wait_ms);
       const lane = Number(grant.key.alias);
       const startedAt = time.now();
       const answer = await upstream.call(lane, call.real, () => {
         journal.served.push({
           ...call,
-          place,
+          place: place!,
           booked: grant.tokens,
           lane,
           startedAt,
@@ -177,7 +190,7 @@ export async function gateway(
         const ending = await request(call, `${call.no}-${repeat}`);
         if (ending.kind === "served") return;
         if (ending.kind === "failed") journal.failed++;
-        else journal.sentBack++;
+        else journal.sentBack.push(call);
         await time.sleep(
           ending.kind === "sent_back" ? ending.forMs : SECOND_MS,
         );

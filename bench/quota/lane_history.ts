@@ -1,5 +1,5 @@
 /** What a lane's windows held at any instant of a run. */
-import { LIMITS, SHARES, type TrafficClass } from "./load.ts";
+import type { Limits, TrafficClass } from "./load.ts";
 
 export interface Start {
   at: number;
@@ -13,14 +13,9 @@ export interface Start {
 interface Sums {
   starts: number;
   tokens: number;
-  batchStarts: number;
-  batchTokens: number;
 }
 
-const NOTHING: Sums = { starts: 0, tokens: 0, batchStarts: 0, batchTokens: 0 };
-const MINUTE_MS = 60_000;
-/** The interactive share follows the busiest minute of this many. */
-const REMEMBERED_MINUTES = 10;
+const NOTHING: Sums = { starts: 0, tokens: 0 };
 
 /** Starts in order, with running sums, so that any window costs two look-ups. */
 export class LaneHistory {
@@ -36,13 +31,10 @@ export class LaneHistory {
   /** `start` must not be before the last one. */
   append(start: Start): void {
     const before = this.#sums.at(-1)!;
-    const batch = start.class === "batch";
     this.starts.push(start);
     this.#sums.push({
       starts: before.starts + 1,
       tokens: before.tokens + start.tokens,
-      batchStarts: before.batchStarts + (batch ? 1 : 0),
-      batchTokens: before.batchTokens + (batch ? start.tokens : 0),
     });
   }
 
@@ -67,86 +59,65 @@ export class LaneHistory {
     return {
       starts: to.starts - from.starts,
       tokens: to.tokens - from.tokens,
-      batchStarts: to.batchStarts - from.batchStarts,
-      batchTokens: to.batchTokens - from.batchTokens,
     };
   }
+}
+
+/** Whether a call fits a window that holds `held`: batch may use all that interactive callers leave. */
+export function fits(
+  held: readonly Sums[],
+  tokens: number,
+  limits: Limits,
+): boolean {
+  const sum = (of: keyof Sums) => held.reduce((total, part) => total + part[of], 0);
+  return sum("starts") + 1 <= limits.rpm &&
+    sum("tokens") + tokens <= limits.tpm;
 }
 
 /**
- * What batch has to leave to interactive callers (guarantee G5): the starts and tokens of their busiest clock minute of the
- * last ten, at least the floor, at most the reserve.
+ * Whether a call of `tokens` that starts at an instant leaves room to the interactive calls that started later: `people` are
+ * all of theirs, `all` what is there by then (of the instant itself, what has a place smaller than the one given).
  */
-export class InteractiveShare {
-  readonly #history: LaneHistory;
-
-  constructor(starts: readonly Start[]) {
-    this.#history = new LaneHistory(
-      starts.filter((start) => start.class === "interactive"),
-    );
-  }
-
-  at(instant: number): { starts: number; tokens: number } {
-    const minute = Math.floor(instant / MINUTE_MS);
-    let starts = 0;
-    let tokens = 0;
-    const first = this.#history.countBefore(
-      (minute - REMEMBERED_MINUTES + 1) * MINUTE_MS,
-    );
-    const end = this.#history.countBefore(instant, Infinity);
-    let largest = 0;
-    for (let from = first; from < end;) {
-      const next = (Math.floor(this.#history.starts[from]!.at / MINUTE_MS) + 1) *
-        MINUTE_MS;
-      const to = Math.min(end, this.#history.countBefore(next));
-      const used = this.#history.between(from, to);
-      starts = Math.max(starts, used.starts);
-      tokens = Math.max(tokens, used.tokens);
-      for (let i = from; i < to; i++) {
-        largest = Math.max(largest, this.#history.starts[i]!.tokens);
-      }
-      from = to;
-    }
-    const even = LIMITS.tpm / LIMITS.rpm;
-    return {
-      starts: Math.max(
-        SHARES.floor,
-        Math.min(starts, Math.floor(LIMITS.rpm * SHARES.reserve)),
-      ),
-      tokens: Math.min(
-        Math.max(tokens, SHARES.floor * Math.max(largest, even)),
-        Math.max(LIMITS.tpm * SHARES.reserve, SHARES.floor * even),
-      ),
-    };
-  }
-}
-
-/** Whether a call fits a window that holds `held`. */
-export function fits(
-  held: Sums,
-  call: { class: TrafficClass; tokens: number },
-  share: { starts: number; tokens: number },
+export function leavesRoom(
+  all: readonly LaneHistory[],
+  people: LaneHistory,
+  tokens: number,
+  at: number,
+  place: number,
+  windowMs: number,
+  limits: Limits,
 ): boolean {
-  if (held.starts + 1 > LIMITS.rpm || held.tokens + call.tokens > LIMITS.tpm) {
-    return false;
+  const first = people.countBefore(at, Infinity);
+  for (let later = first; later < people.starts.length; later++) {
+    const end = people.starts[later]!.at;
+    if (end >= at + windowMs) return true;
+    const held = all.map((history) =>
+      history.between(
+        history.countBefore(end - windowMs, Infinity),
+        history.countBefore(at, place),
+      )
+    );
+    const since = people.between(
+      Math.max(first, people.countBefore(end - windowMs, Infinity)),
+      later + 1,
+    );
+    if (!fits([...held, since], tokens, limits)) return false;
   }
-  if (call.class === "interactive") return true;
-  // A batch of one prompt always passes, or a large one would wait for ever.
-  return held.batchStarts + 1 <= LIMITS.rpm - share.starts &&
-    (held.batchStarts === 0 ||
-      held.batchTokens + call.tokens <= LIMITS.tpm - share.tokens);
+  return true;
 }
 
-/** The next instant after `instant` at which a window can hold less, or the interactive share can shrink. */
+/** The next instant after `instant` at which a window can hold less, or a later start is no longer a later one. */
 export function nextChange(
   histories: readonly LaneHistory[],
   instant: number,
   windowMs: number,
 ): number {
-  let next = (Math.floor(instant / MINUTE_MS) + 1) * MINUTE_MS;
+  let next = Infinity;
   for (const history of histories) {
     const leaving = history.starts[history.countBefore(instant - windowMs, Infinity)];
     if (leaving) next = Math.min(next, leaving.at + windowMs);
+    const coming = history.starts[history.countBefore(instant, Infinity)];
+    if (coming) next = Math.min(next, coming.at);
   }
   return next;
 }

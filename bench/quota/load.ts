@@ -5,13 +5,27 @@ import type { SimulatedTime } from "./simulated_time.ts";
 export type TrafficClass = "interactive" | "batch";
 
 /** The free tier of gemma-4: the lane that the project was built around. */
-export const LIMITS = { rpm: 30, tpm: 16_000, rpd: 14_400 } as const;
+export const LIMITS: Limits = { rpm: 30, tpm: 16_000, rpd: 14_400 };
 
-/** What batch leaves to interactive callers: the defaults of a model's row. */
-export const SHARES = { floor: 1, reserve: 0.2, reserveDay: 0.1 } as const;
+/** Of a quota project. */
+export interface Limits {
+  rpm: number;
+  tpm: number;
+  rpd: number;
+}
+
+/** What the classes leave each other: the defaults of a model's row. */
+export const SHARES = {
+  floor: 0,
+  reserve: 0,
+  reserveDay: 0.1,
+  batchFloor: 0.1,
+} as const;
 
 /** How far an estimate is from the real number of tokens at most, as a share of the real one; uniform. */
 export const ESTIMATE_ERROR = 0.3;
+
+const MINUTE_MS = 60_000;
 
 /** Clients join over this time, so that the first minute begins with a burst, but not with all at one instant. */
 export const JOIN_MS = 5_000;
@@ -21,10 +35,14 @@ export interface ClassLoad {
   /**
    * `saturating`: this many clients a project, each asking for its next call as soon as it has its answer.
    * `poisson`: people, who come whether or not the last one has been served.
+   * `even`: a bot, that comes at regular times, each late by up to half the time between two.
+   * The latter two come so often a project, from one minute of the run to another.
    */
   arrivals: { kind: "saturating"; clients: number } | {
-    kind: "poisson";
+    kind: "poisson" | "even";
     perMinute: number;
+    fromMinute?: number;
+    untilMinute?: number;
   };
   /** Real input tokens of a prompt, uniform. */
   tokens: readonly [least: number, most: number];
@@ -34,6 +52,8 @@ export interface Load {
   name: string;
   /** Simulated minutes. */
   minutes: number;
+  /** Of each quota project. */
+  limits: Limits;
   classes: ClassLoad[];
 }
 
@@ -70,6 +90,7 @@ export function loads(minutes: { requests: number; tokens: number }): Load[] {
   ): Load => ({
     name: `${bound}, ${name}`,
     minutes: minutes[bound],
+    limits: LIMITS,
     classes,
   });
   const saturating = (
@@ -149,12 +170,23 @@ export function startClients(
         }, between(random, 0, JOIN_MS));
       }
     } else {
+      const { kind, fromMinute = 0, untilMinute = Infinity } = of.arrivals;
       const perMinute = of.arrivals.perMinute * projects;
       const client = ++clients;
       const random = seededRandom(seed, client);
+      const startMs = time.now();
+      const period = MINUTE_MS / perMinute;
+      // A bot's first call comes at once, more or less.
+      const phase = kind === "even" ? between(random, 0, Math.min(period / 2, MINUTE_MS / 2)) : 0;
+      let due = startMs + fromMinute * MINUTE_MS;
       time.spawn(async () => {
-        for (;;) {
-          await time.sleep(poissonPause(random, perMinute));
+        for (let n = 0;; n++) {
+          due = kind === "poisson"
+            ? due + poissonPause(random, perMinute)
+            : startMs + fromMinute * MINUTE_MS + phase + n * period +
+              (n === 0 ? 0 : between(random, 0, period / 2));
+          if (due >= startMs + untilMinute * MINUTE_MS) return;
+          await time.sleep(due - time.now());
           const call = callOf(client, of, random);
           time.spawn(() => serve(call));
         }

@@ -1,7 +1,7 @@
 /** What was possible: the schedules that a run is measured against. They know every real number beforehand. */
 import type { Served } from "./contender.ts";
-import { fits, InteractiveShare, LaneHistory, nextChange, type Start } from "./lane_history.ts";
-import type { TrafficClass } from "./load.ts";
+import { fits, LaneHistory, leavesRoom, nextChange, type Start } from "./lane_history.ts";
+import type { Limits, TrafficClass } from "./load.ts";
 
 export interface Wish {
   tokens: number;
@@ -12,18 +12,20 @@ export interface Wish {
 
 /**
  * First come, first served, each on the lane where it can start first, as early as windows of `windowMs` allow. The other
- * class's starts (`others`, one history a lane) stand where they stood. Answers the start of each wish.
+ * class's starts (`others`, one history a lane) stand where they stood, and so do those that the own class has made (`before`).
+ * Answers the start of each wish.
  */
 export function bestSchedule(
   wishes: readonly Wish[],
   others: readonly Start[][],
   windowMs: number,
+  limits: Limits,
+  before: readonly Start[][] = others.map(() => []),
 ): number[] {
-  const lanes = others.map((starts) => ({
-    own: new LaneHistory(),
+  const lanes = others.map((starts, lane) => ({
+    own: new LaneHistory(before[lane]),
     others: new LaneHistory(starts),
-    share: new InteractiveShare(starts),
-    tail: -Infinity,
+    tail: Math.max(-Infinity, ...before[lane]!.map((start) => start.at)),
   }));
   return wishes.map((wish, place) => {
     let best: (typeof lanes)[number] | undefined;
@@ -50,19 +52,24 @@ export function bestSchedule(
     at: number,
     wish: Wish,
   ): boolean {
-    const [own, other] = [lane.own, lane.others].map((history) =>
+    const all = [lane.own, lane.others];
+    const held = all.map((history) =>
       history.between(
         history.countBefore(at - windowMs, Infinity),
         history.countBefore(at, Infinity),
       )
     );
-    const held = {
-      starts: own!.starts + other!.starts,
-      tokens: own!.tokens + other!.tokens,
-      batchStarts: own!.batchStarts + other!.batchStarts,
-      batchTokens: own!.batchTokens + other!.batchTokens,
-    };
-    return fits(held, wish, lane.share.at(at));
+    return fits(held, wish.tokens, limits) &&
+      (wish.class === "interactive" ||
+        leavesRoom(
+          all,
+          lane.others,
+          wish.tokens,
+          at,
+          Infinity,
+          windowMs,
+          limits,
+        ));
   }
 }
 
@@ -75,11 +82,14 @@ export function delays(
   served: readonly Served[],
   lanes: number,
   windowMs: number,
+  limits: Limits,
 ): Map<Served, number> {
   const startsOf = Array.from({ length: lanes }, (): Start[] => []);
   for (const call of served) startsOf[call.lane]!.push(startOf(call));
   const histories = startsOf.map((starts) => new LaneHistory(starts));
-  const shares = startsOf.map((starts) => new InteractiveShare(starts));
+  const people = startsOf.map((starts) =>
+    new LaneHistory(starts.filter((start) => start.class === "interactive"))
+  );
   const tails = {
     interactive: histories.map(() => [] as number[]),
     batch: histories.map(() => [] as number[]),
@@ -88,19 +98,28 @@ export function delays(
   const result = new Map<Served, number>();
   for (const call of served.toSorted((a, b) => a.place - b.place)) {
     let possible = call.startedAt;
-    const wish = { tokens: call.real, class: call.class };
     histories.forEach((history, lane) => {
       // Whom it overtook was not ahead of it.
       const ahead = latestUpTo(tails[call.class][lane]!, call.startedAt);
       let at = Math.max(call.wantedAt, ahead);
       while (at < possible) {
         const first = history.countBefore(at - windowMs, Infinity);
+        const held = history.between(
+          first,
+          history.countBefore(at, call.place),
+        );
         if (
-          fits(
-            history.between(first, history.countBefore(at, call.place)),
-            wish,
-            shares[lane]!.at(at),
-          )
+          fits([held], call.real, limits) &&
+          (call.class === "interactive" ||
+            leavesRoom(
+              [history],
+              people[lane]!,
+              call.real,
+              at,
+              call.place,
+              windowMs,
+              limits,
+            ))
         ) {
           break;
         }

@@ -1,6 +1,7 @@
 /** From runs to what is printed, and whether the goals were met. */
 import { median } from "../statistics.ts";
 import type { ClassFigures, RunFigures } from "./figures.ts";
+import type { TrafficClass } from "./load.ts";
 
 export interface MeasuredRun extends RunFigures {
   load: string;
@@ -8,12 +9,12 @@ export interface MeasuredRun extends RunFigures {
   window: string;
 }
 
-/** Each holds for every run and class of the gateway. */
+/** Each holds for every run and class of the gateway; the delay for interactive callers: batch leaves places free for a moment. */
 const GOALS = {
   share_used_at_least: 0.985,
   refused_by_emulator_at_most: 0,
   inversions_at_most: 0,
-  median_delay_ms_below: 20,
+  interactive_median_delay_ms_below: 20,
 } as const;
 
 /** A goal, the figure of the run that is furthest from it, and whether that one meets it. */
@@ -37,7 +38,8 @@ export interface Summary {
   inversions: number;
   inversions_on_other_projects: number;
   inversions_per_1000_calls: number;
-  median_delay_ms_worst: number;
+  interactive_median_delay_ms_worst: number;
+  batch_median_delay_ms_worst: number;
   median_delay_ms_typical: number;
   /** People beside a saturating batch. */
   people_median_wait_ms: number;
@@ -56,12 +58,15 @@ export function verdictsOn(
   const share = Math.min(...classes.map((figures) => figures.share_used));
   const refused = Math.max(...runs.map((run) => run.refused_by_emulator));
   const inversions = Math.max(...runs.map((run) => run.inversions));
-  const delay = Math.max(...classes.map((figures) => figures.median_delay_ms));
+  const delay = Math.max(
+    0,
+    ...runs.map((run) => run.classes.interactive?.median_delay_ms ?? 0),
+  );
   const {
     share_used_at_least,
     refused_by_emulator_at_most,
     inversions_at_most,
-    median_delay_ms_below,
+    interactive_median_delay_ms_below,
   } = GOALS;
   return {
     share_used_at_least: {
@@ -79,10 +84,10 @@ export function verdictsOn(
       worst: inversions,
       met: inversions <= inversions_at_most,
     },
-    median_delay_ms_below: {
-      goal: median_delay_ms_below,
+    interactive_median_delay_ms_below: {
+      goal: interactive_median_delay_ms_below,
       worst: delay,
-      met: delay < median_delay_ms_below,
+      met: delay < interactive_median_delay_ms_below,
     },
   };
 }
@@ -130,9 +135,8 @@ export function summaryOf(runs: readonly MeasuredRun[]): Summary {
       runs.map((run) => run.inversions_on_other_projects),
     ),
     inversions_per_1000_calls: per1000(inversions),
-    median_delay_ms_worst: Math.max(
-      ...classes.map((figures) => figures.median_delay_ms),
-    ),
+    interactive_median_delay_ms_worst: worstDelay(runs, "interactive"),
+    batch_median_delay_ms_worst: worstDelay(runs, "batch"),
     median_delay_ms_typical: median(
       classes.map((figures) => figures.median_delay_ms),
     ),
@@ -196,6 +200,8 @@ export function table(
   return lines.join("\n");
 }
 
+const worstDelay = (runs: readonly MeasuredRun[], of: TrafficClass): number =>
+  Math.max(0, ...runs.map((run) => run.classes[of]?.median_delay_ms ?? 0));
 const mean = (of: ClassFigures[]): number =>
   rounded(sum(of.map((figures) => figures.share_used)) / of.length, 4);
 const sum = (values: number[]): number => values.reduce((total, value) => total + value, 0);

@@ -42,7 +42,12 @@ export async function run(
     Math.floor(between(seededRandom(seed, SEED.start), 0, MINUTE_MS));
   const endMs = startMs + load.minutes * MINUTE_MS;
   const time = new SimulatedTime(startMs);
-  const upstream = new Upstream(time, seededRandom(seed, SEED.network), shapes);
+  const upstream = new Upstream(
+    time,
+    seededRandom(seed, SEED.network),
+    load.limits,
+    shapes,
+  );
   const journal = new Journal();
   const contender = await make({
     time,
@@ -50,6 +55,7 @@ export async function run(
     journal,
     random: seededRandom(seed, SEED.contender),
     projects,
+    limits: load.limits,
   });
   startClients(load, projects, seed + SEED.clients, time, (call) => {
     journal.wanted.push(call);

@@ -1,6 +1,6 @@
 /** Google, as far as quota is concerned: the emulator's own engine, reached over a network that is late at times. */
 import { Quota, type WindowShape } from "../../local/emulator/quota.ts";
-import { LIMITS } from "./load.ts";
+import type { Limits } from "./load.ts";
 import { between, type Random } from "./random.ts";
 import type { SimulatedTime } from "./simulated_time.ts";
 
@@ -27,6 +27,7 @@ export class Upstream {
   constructor(
     private readonly time: SimulatedTime,
     private readonly random: Random,
+    private readonly limits: Limits,
     shapes: WindowShape[],
   ) {
     this.#quotas = shapes.map((shape) => new Quota(shape, 60_000));
@@ -47,7 +48,7 @@ export class Upstream {
         this.time.now(),
         `project-${lane}`,
         MODEL,
-        LIMITS,
+        this.limits,
         {
           requests: 1,
           tokens,
