@@ -3,7 +3,7 @@ import type { GatewayRequest, InvokeContext } from "../../../shared/contract/req
 import { createGateway } from "../../../shared/gateway/invoke.ts";
 import type { GatewayParts } from "../../../shared/gateway/parts.ts";
 import type { Captured } from "../../../shared/ledger/capture.ts";
-import type { Grant, Refusal, Reservation, ReserveInput } from "../../../shared/ledger/reserve.ts";
+import type { Grant, InLine, Refusal, Reservation, ReserveInput } from "../../../shared/ledger/reserve.ts";
 import type { Settlement } from "../../../shared/ledger/settle.ts";
 import type {
   Provider,
@@ -38,6 +38,11 @@ export class StillClock implements Clock {
     return this.#sleepers.size;
   }
 
+  /** Time passes and nobody is woken, as on a machine that is too busy: whoever is due then is late. */
+  stall(ms: number): void {
+    this.#now += ms;
+  }
+
   /** Moves time on, waking each sleeper at its own instant. */
   async advance(ms: number): Promise<void> {
     const end = this.#now + ms;
@@ -45,7 +50,7 @@ export class StillClock implements Clock {
     for (;;) {
       const [first] = [...this.#sleepers].filter(({ at }) => at <= end).sort((a, b) => a.at - b.at);
       if (first === undefined) break;
-      this.#now = first.at;
+      this.#now = Math.max(this.#now, first.at);
       this.#sleepers.delete(first);
       first.wake();
       await settled();
@@ -89,6 +94,11 @@ export function grantTo(letter: string, attempt: number, more: Partial<Grant> = 
     provider: "google",
   };
   return grant({ key, attempt, ...more });
+}
+
+/** Batch is told to ask again. */
+export function waiting(waitMs: number, more: Partial<InLine> = {}): InLine {
+  return { status: "waiting", requestNo: 12, attempt: 1, model: "gemma-4-31b-it", waitMs, ...more };
 }
 
 export function refusal(more: Partial<Refusal> = {}): Refusal {
