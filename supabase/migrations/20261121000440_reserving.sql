@@ -464,9 +464,10 @@ begin
         where i.state = 'waiting' and i.lane_id = any (v_lane.lane_ids) and i.start_ms > choose_lane.now_ms - 1500
           and i.request_no is distinct from (call).request_no
       );
-      v_pace := row(
+      -- A start that is booked again has had its turn, and its place in the pace.
+      v_pace := case when choose_lane.only_lane is null then row(
         v_lane.interval_ms, v_lane.token_ms, v_lane.pace_ms, v_lane.token_pace_ms, v_lane.batch_start_ms, (served).batch_floor
-      );
+      )::eve.pool_pace end;
     end if;
     v_start := null;
     if v_tokens > (v_lane.limits).tpm then
@@ -928,7 +929,8 @@ begin
     return eve.refuse(v_call, v_scope.class, v_scope.refusal, null, v_scope.limit_name, v_scope.wait_ms);
   end if;
 
-  v_queued := case when v_running.state = 'waiting' then v_running.queued_ms else v_now end;
+  -- A start that is booked again goes before all that wait.
+  v_queued := case v_running.state when 'waiting' then v_running.queued_ms when 'reserved' then 0 else v_now end;
   foreach v_requested in array v_call.models loop
     if v_requested <> all (v_scope.models) then
       v_place := null;

@@ -242,6 +242,24 @@ describe("the person goes first", () => {
     expect(await sql`select sum(starts)::int as n from eve.lane_buckets`).toEqual([{ n: 2 }]);
   });
 
+  test("batch that comes too late for its start is booked again before all that wait, and costs the others no turn", async () => {
+    await addKey(sql, "a");
+    await addModel(sql, "m", { rpm: 30 });
+    const line = named(await notebook(40));
+    await play(line, 20_000);
+    const next = line.find(({ answer }) => answer.status === "waiting")!;
+    const options = { class: "batch" as const, ...patient };
+    while (next.answer.status === "waiting") {
+      await clock.set(Date.parse(next.answer.ask_at));
+      next.answer = await reserve(sql, next.name, { ...options, requestNo: next.answer.request_no });
+    }
+    const [before] = await sql`select max(pace_ms) as pace from eve.lanes`;
+    await clock.advance(400);
+    next.answer = await reserve(sql, next.name, { ...options, requestNo: next.answer.request_no });
+    expect(next.answer).toMatchObject({ status: "granted", wait_ms: 0 });
+    expect(await sql`select max(pace_ms) as pace from eve.lanes`).toEqual([before]);
+  });
+
   test("a reserve that the owner sets stays unused by batch", async () => {
     await addKey(sql, "a");
     await addModel(sql, "m", { rpm: 30, reserve: 0.2 });
