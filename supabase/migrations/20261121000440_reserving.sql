@@ -792,7 +792,7 @@ begin
     set requested_model = (place).requested_model, model = (place).served, attempt = (call).attempt, state = v_state,
       lane_id = (place).lane_id, key_id = note_attempt.key_id, start_ms = (place).start_ms,
       bucket_ms = coalesce((place).bucket_ms, (place).start_ms), day_ends_ms = coalesce((place).day_ends_ms, 0),
-      tokens = (place).tokens, estimated_tokens = (call).tokens,
+      tokens = (place).tokens, estimated_tokens = case when i.state = 'reserved' then i.estimated_tokens else (call).tokens end,
       queued_ms = case when v_state = 'waiting' then note_attempt.queued_ms end, lease_until = v_lease,
       call_id = (call).call_id,
       -- What it waited until now, and what it is to wait.
@@ -921,6 +921,9 @@ begin
     perform eve.unbook(v_running);
     v_only_lane := v_running.lane_id;
     v_call.models := array[v_running.requested_model];
+    -- As it was booked: it is not to be counted first, with its start given back already.
+    v_call.tokens := v_running.tokens;
+    v_call.counted := true;
   end if;
   if v_scope.refusal is not null then
     if not v_spends then

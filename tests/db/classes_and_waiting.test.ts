@@ -242,6 +242,29 @@ describe("the person goes first", () => {
     expect(await sql`select sum(starts)::int as n from eve.lane_buckets`).toEqual([{ n: 2 }]);
   });
 
+  test("a late start is booked again as it was, however scarce tokens are", async () => {
+    await addKey(sql, "a");
+    await addModel(sql, "m", { rpm: 30, tpm: 1_000 });
+    const late = await reserve(sql, "late", { tokens: 300, counted: false });
+    await reserve(sql, "other", { tokens: 500, counted: true });
+    for (let n = 0; n < 3; n++) {
+      await clock.advance(400);
+      const again = await reserve(sql, "late", {
+        tokens: 700,
+        counted: false,
+        maxWaitMs: 60_000,
+        requestNo: late.request_no,
+      });
+      expect(again).toMatchObject({ status: "granted", wait_ms: 0, tokens: late.tokens });
+    }
+    expect(await sql`select sum(starts)::int as starts, sum(tokens)::int as tokens from eve.lane_buckets`)
+      .toEqual([
+        { starts: 2, tokens: 500 + late.tokens },
+      ]);
+    expect(await sql`select day_starts, span_starts::int + previous_span_starts::int as spans from eve.lanes`)
+      .toEqual([{ day_starts: 2, spans: 2 }]);
+  });
+
   test("batch that comes too late for its start is booked again before all that wait, and costs the others no turn", async () => {
     await addKey(sql, "a");
     await addModel(sql, "m", { rpm: 30 });
