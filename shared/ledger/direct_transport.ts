@@ -103,7 +103,9 @@ export function directTransport(options: DirectOptions): DirectTransport {
     });
     const answered = Promise.withResolvers<Awaited<typeof query>>();
     const onAbort = () => {
-      query.cancel();
+      // Only what the server is at. One that is in line has been sent, and will be answered: the driver (3.4.9) would take it
+      // out of the line, and give its answer to whoever stands behind it.
+      if ((query as { active?: boolean }).active) query.cancel();
       answered.reject(signal.reason);
     };
     signal.addEventListener("abort", onAbort, { once: true });

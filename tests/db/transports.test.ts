@@ -211,12 +211,41 @@ describe.each(["rest", "direct", "direct behind a pooler"])("over %s", (name) =>
 });
 
 describe("over a connection", () => {
+  const forever = new AbortController().signal;
+
   test("a call ends with its signal", async () => {
     await database.sql.begin(async (transaction) => {
       await transaction`lock table eve.inflight in access exclusive mode`;
       const call = transports.direct!("eve_sweep", {}, AbortSignal.timeout(200));
       await expect(call).rejects.not.toBeInstanceOf(SqlFailure);
     });
+  });
+
+  test("whoever gives up in line mixes up nobody's answers", async () => {
+    const { call, close } = directTransport({ url: database.url, connections: 1, pooler: false });
+    // The connection stands before calls are in line at it.
+    await call("eve_sweep", {}, forever);
+    const leaving = new AbortController();
+    let first: Promise<unknown>;
+    let second: Promise<unknown>;
+    let others: Promise<unknown>[];
+    await database.sql.begin(async (transaction) => {
+      await transaction`lock table eve.inflight in access exclusive mode`;
+      first = call("eve_sweep", {}, forever);
+      second = call("eve_request_search", {}, leaving.signal);
+      others = Array.from({ length: 3 }, () => call("eve_sweep", {}, forever));
+      await until(async () => {
+        const waiting = await transaction`
+          select from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'`;
+        return waiting.length > 0;
+      });
+      leaving.abort(new Error("left"));
+      await expect(second).rejects.toThrow("left");
+    });
+    const swept = { expired: 0 };
+    expect(await Promise.all([first!, ...others!])).toEqual(Array(4).fill(expect.objectContaining(swept)));
+    expect(await call("eve_sweep", {}, forever)).toMatchObject(swept);
+    await close();
   });
 
   test("calls pass by a connection that is held up", async () => {
@@ -247,7 +276,6 @@ describe("over a connection", () => {
     const [row] = await database.sql`select usename::text, application_name from pg_stat_activity
       where datname = current_database() and application_name = 'eve-gateway' limit 1`;
     expect(row).toEqual({ usename: "postgres", application_name: "eve-gateway" });
-    const forever = new AbortController().signal;
     await expect(transports.direct!("pg_sleep; drop table eve.lanes", {}, forever)).rejects.toThrow(
       "not a name",
     );

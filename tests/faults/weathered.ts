@@ -1,5 +1,5 @@
 /** A stack under load for a test file, and what every fault is followed by: calls are answered again, and the books are right. */
-import { expect } from "vitest";
+import { expect, onTestFailed } from "vitest";
 import { seededRandom } from "../../bench/quota/random.ts";
 import {
   judgeSite,
@@ -71,6 +71,14 @@ export async function survives(
   Object.assign(bench.terms, options.terms);
   const traffic = bench.site.traffic({ ...SHAPE, ...options.shape });
   bench.traffic.push(traffic);
+  const printedBefore = bench.stack.printed.length;
+  onTestFailed(() => {
+    // What the functions say of it themselves.
+    const lines = bench.stack.printed.slice(printedBefore).filter((line) =>
+      /settlement_lost|"internal"/.test(line)
+    );
+    console.error(lines.slice(0, 40).join("\n"));
+  });
   const recoveredMs = await weather(traffic, () => happens(traffic), PATIENCE_MS);
   expect(recoveredMs).toBeLessThan(Infinity);
   const dead = await settled(bench.site, options.stillMs ?? STILL_MS);
