@@ -498,9 +498,12 @@ begin
       if v_batch and v_start is not null then
         v_ahead := eve.line_before(v_lane.lane_id, choose_lane.queued_ms, (call).request_no, choose_lane.now_ms);
         if v_ahead.calls > 0 then
+          -- By half of the time that those ahead will take at most: nobody wakes who sleeps too long when places come free sooner,
+          -- and to ask too early costs a question. bench:quota, tokens, batch only, 1 and 2 projects: 95.6 and 94.9 % used with
+          -- the whole time, 96.1 and 97.2 with half of it, 96.9 and 98.2 with a quarter, which asks twice as often.
           v_start := v_start + greatest(
-            ceil(v_ahead.calls * (60000 + (v_lane.limits).guard_ms)::double precision / (v_lane.limits).rpm),
-            ceil(v_ahead.tokens * (60000 + (v_lane.limits).guard_ms)::double precision / (v_lane.limits).tpm), 1
+            ceil(0.5 * v_ahead.calls * (60000 + (v_lane.limits).guard_ms)::double precision / (v_lane.limits).rpm),
+            ceil(0.5 * v_ahead.tokens * (60000 + (v_lane.limits).guard_ms)::double precision / (v_lane.limits).tpm), 1
           )::bigint;
         end if;
       end if;

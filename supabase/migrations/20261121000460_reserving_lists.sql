@@ -220,7 +220,7 @@ begin
           else l.pace_ms
         end,
         token_pace_ms = case
-          when w.paced then eve.next_pace(greatest(l.token_pace_ms, w.token_pace_ms), v_now, w.token_ms * w.tokens)
+          when w.paced then eve.next_pace(greatest(l.token_pace_ms, w.token_pace_ms), v_now, w.token_ms * w.tokens, 1)
           else l.token_pace_ms
         end,
         day_starts = l.day_starts + w.calls,

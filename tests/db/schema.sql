@@ -1857,7 +1857,12 @@ create function eve.network_of(address text)
   security invoker
   set search_path="";
 
-create function eve.next_pace(pace_ms bigint, now_ms bigint, interval_ms double precision)
+create function eve.next_pace(
+    pace_ms bigint,
+    now_ms bigint,
+    interval_ms double precision,
+    credit double precision DEFAULT 0.5
+  )
   returns bigint
   language plpgsql
   immutable
