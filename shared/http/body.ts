@@ -32,7 +32,8 @@ export interface BodyLimits {
  */
 export async function readBody(request: Request, limits: BodyLimits): Promise<Uint8Array> {
   const { maxBytes, onBytes, onPiece, onLarge } = limits;
-  const announced = Number(request.headers.get("content-length") ?? 0);
+  const claimed = Number(request.headers.get("content-length") ?? 0);
+  const announced = Number.isSafeInteger(claimed) && claimed > 0 ? claimed : 0;
   // A truthful length saves reading what would be refused anyway.
   if (announced > maxBytes) throw tooLarge(maxBytes);
   const known = isOfKnownLength(request);
