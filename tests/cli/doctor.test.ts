@@ -99,7 +99,7 @@ test("it cannot be reached, or the key is not the project's", async () => {
 
 test("a migration is missing", async () => {
   const [row] = await sql`
-    delete from supabase_migrations.schema_migrations where version = '20261121000600' returning *
+    delete from supabase_migrations.schema_migrations where version = '20261122000700' returning *
   `;
   const { code, found } = await whileBroken(
     sql`select`,
@@ -107,7 +107,7 @@ test("a migration is missing", async () => {
   );
   expect([code, found("migrations")]).toEqual([
     1,
-    expect.stringMatching(/^red, 1 of .* are not applied: 20261121000600/),
+    expect.stringMatching(/^red, 1 of .* are not applied: 20261122000700/),
   ]);
 });
 

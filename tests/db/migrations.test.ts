@@ -40,7 +40,7 @@ test("the CLI goes on where the local stack left off", async () => {
   await pushMigrations(applied.url);
   expect(await readCatalog(applied.sql, SCHEMAS)).toEqual(before);
   const listed = await supabaseCli(["migration", "list", `--db-url=${applied.url}`]);
-  expect(listed).toContain("20261121000100");
+  expect(listed).toContain("20261122000100");
 });
 
 test("a migration that fails is named with PostgreSQL's words, and leaves nothing; those before it stay", async () => {

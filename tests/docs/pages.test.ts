@@ -134,7 +134,7 @@ describe("docs/local-stack.md", () => {
 
 describe("docs/adopting-existing-tables.md", () => {
   test("quotes refusals that exist", () => {
-    const migration = readPage("supabase/migrations/20261121000200_adopt_tables.sql").text
+    const migration = readPage("supabase/migrations/20261122000200_adopt_tables.sql").text
       .replaceAll("%", "...");
     const messages = tableNames(section(readPage("docs/adopting-existing-tables.md"), "What stops it"));
     expect(messages.length).toBeGreaterThan(4);

@@ -70,7 +70,7 @@ const job: NonNullable<ProjectFacts["jobs"]>[number] = {
 const project: ProjectFacts = {
   now: NOW,
   server_version: "17.6",
-  migrations: ["20261121000100", "20261121000200"],
+  migrations: ["20261122000100", "20261122000200"],
   extensions: ["pg_cron", "pg_net", "supabase_vault"].map((name) => ({
     name,
     installed: "1.0",
@@ -96,7 +96,7 @@ const HEALTHY: Facts = {
   project,
   clockAheadMs: 40,
   roundTripMs: 90,
-  migrations: ["20261121000100", "20261121000200"],
+  migrations: ["20261122000100", "20261122000200"],
   functions: ["issue-kaggle-token", "llm-invoke", "maintenance"].map((name) => ({
     name,
     state: "answers",
@@ -196,9 +196,9 @@ const REDS: [string, Partial<Facts>, string, RegExp, RegExp][] = [
   ],
   [
     "a migration is missing",
-    of({ migrations: ["20261121000100"] }),
+    of({ migrations: ["20261122000100"] }),
     "migrations",
-    /1 of this checkout's 2 are not applied: 20261121000200/,
+    /1 of this checkout's 2 are not applied: 20261122000200/,
     /npm run deploy/,
   ],
   [

@@ -193,24 +193,6 @@ comment on function public.eve_schedule is 'Makes the jobs of pg_cron those that
 
 do $$
 declare
-  v_function record;
-begin
-  for v_function in
-    select p.oid::regprocedure as signature, p.proname <> 'eve_schedule' as is_granted
-    from pg_catalog.pg_proc p
-    where p.pronamespace = 'eve'::regnamespace and p.proname in ('job_command', 'request_operation')
-      or p.pronamespace = 'public'::regnamespace and p.proname in ('eve_connect', 'eve_schedule')
-  loop
-    execute format('revoke all on function %s from public, anon, authenticated, service_role', v_function.signature);
-    if v_function.is_granted then
-      execute format('grant execute on function %s to service_role', v_function.signature);
-    end if;
-  end loop;
-end;
-$$;
-
-do $$
-declare
   v_extension record;
   v_done jsonb;
 begin

@@ -1,61 +1,6 @@
 -- Jobs: what a stage makes that takes longer than a call (speech, songs, videos). A job is submitted by one call, which is
 -- admitted and booked like any other, and is asked about until it has ended.
 
-set local lock_timeout = '10s';
-
-create table if not exists eve.jobs (
-  id uuid primary key,
-  stage_type text not null,
-  provider_kind text not null,
-  model text not null,
-  key_name text not null,
-  settings jsonb not null default '{}',
-  consumer_id uuid,
-  request_id text not null,
-  request_no bigint not null,
-  state text not null default 'submitting',
-  upstream_id text,
-  result jsonb,
-  error_code text,
-  error_detail text,
-  submitted_at timestamptz not null default now(),
-  checked_at timestamptz,
-  finished_at timestamptz,
-  expires_at timestamptz,
-  constraint jobs_state_known check (state in ('submitting', 'running', 'succeeded', 'failed')),
-  constraint jobs_upstream_named check (state <> 'running' or upstream_id is not null),
-  constraint jobs_result_given check (state <> 'succeeded' or result is not null),
-  constraint jobs_error_given check (state <> 'failed' or error_code is not null)
-);
-create index if not exists jobs_submitted_at_idx on eve.jobs (submitted_at);
-comment on table eve.jobs is 'Speech, songs and videos that are being made or have been. It has no foreign keys: it outlives what it names.';
-comment on column eve.jobs.key_name is 'The env_var_name of the key that submitted it: it is asked about with the same key.';
-comment on column eve.jobs.settings is 'Those of the provider when it was submitted.';
-comment on column eve.jobs.consumer_id is 'Whose it is; null: the project''s own.';
-comment on column eve.jobs.upstream_id is 'By which the provider knows it.';
-comment on column eve.jobs.result is 'Files with their addresses and types.';
-comment on column eve.jobs.expires_at is 'From then on the provider may have deleted the files.';
-
-create table if not exists eve.job_contents (
-  job_id uuid primary key references eve.jobs (id) on delete cascade,
-  mime_type text not null,
-  content bytea not null,
-  constraint job_contents_size check (octet_length(content) <= 8388608)
-);
-comment on table eve.job_contents is 'Files of providers that answer with the file itself. At most 8 MiB each.';
-
-do $$
-declare
-  v_table text;
-begin
-  foreach v_table in array array['eve.jobs', 'eve.job_contents'] loop
-    execute format('alter table %s enable row level security', v_table);
-    execute format('revoke all on table %s from public, anon, authenticated, service_role', v_table);
-    execute format('grant select, insert, update, delete on table %s to service_role', v_table);
-  end loop;
-end;
-$$;
-
 create or replace function public.eve_job_begin(
   id uuid, stage_type text, provider_kind text, model text, key_name text, request_id text, request_no bigint,
   consumer_id uuid default null, settings jsonb default '{}'
@@ -171,19 +116,3 @@ begin
 end;
 $$;
 comment on function public.eve_jobs_tidy is 'Deletes files that have expired and jobs that are older than ninety days.';
-
-do $$
-declare
-  v_function record;
-begin
-  for v_function in
-    select p.oid::regprocedure as signature
-    from pg_catalog.pg_proc p
-    where p.pronamespace = 'public'::regnamespace
-      and p.proname in ('eve_job_begin', 'eve_job_note', 'eve_job', 'eve_job_content', 'eve_jobs_tidy')
-  loop
-    execute format('revoke all on function %s from public, anon, authenticated', v_function.signature);
-    execute format('grant execute on function %s to service_role', v_function.signature);
-  end loop;
-end;
-$$;

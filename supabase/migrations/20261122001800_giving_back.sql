@@ -1,3 +1,7 @@
+-- What nobody settles: starts whose caller has gone, and usage that comes after its lease has expired.
+
+set local lock_timeout = '10s';
+
 -- What was booked for a caller who has not heard of it.
 --
 -- A reservation can be made and its answer lost: the server stood still, the connection broke, the answer came after its time. Then
@@ -86,5 +90,44 @@ end;
 $$;
 comment on function public.eve_give_back is 'Takes back what a call of eve_reserve has booked and its caller has not heard of in time. Answers given_back, nothing, or wait.';
 
-revoke all on function public.eve_give_back(text, uuid, timestamptz, uuid, integer) from public, anon, authenticated;
-grant execute on function public.eve_give_back(text, uuid, timestamptz, uuid, integer) to service_role;
+-- What a call really took, in the counters too, when it is settled after its lease.
+--
+-- A lease that ran out was counted with what had been booked. A settlement that comes later corrects the audit, the window and
+-- the budgets; this corrects public.google_ai_usage_counters. A trigger, since only late settlements ever update an attempt:
+-- those in time insert it, and pay nothing for this.
+
+create or replace function eve.correct_usage()
+returns trigger
+language plpgsql
+volatile
+set search_path = ''
+as $$
+begin
+  update public.google_ai_usage_counters c
+  set tpm_used = greatest(0, least(2147483647, coalesce(c.tpm_used, 0)::bigint + new.input_tokens - old.tokens_booked))::integer,
+    updated_at = now()
+  where c.api_key_id = new.key_id and c.model = new.model
+    and c.minute_bucket = to_timestamp((new.start_ms / 60000 * 60000) / 1000.0);
+  return null;
+exception
+  -- As in eve.count_usage: rules of the table's owner stop no settlement.
+  when integrity_constraint_violation or data_exception or raise_exception then
+    return null;
+end;
+$$;
+comment on function eve.correct_usage() is 'Puts the real tokens of a call that was settled after its lease into google_ai_usage_counters.';
+create or replace trigger attempts_settled_late
+after update of outcome on eve.attempts
+for each row
+when (old.outcome = 'expired' and new.outcome <> 'expired' and new.input_tokens is not null)
+execute function eve.correct_usage();
+
+create or replace function public.eve_sweep(at_most integer default 1000)
+returns jsonb
+language sql
+volatile
+set search_path = ''
+as $$
+  select jsonb_build_object('expired', eve.expire_leases(null, eve_sweep.at_most));
+$$;
+comment on function public.eve_sweep is 'Closes reservations whose callers have died. Every reservation does so for its own lane too.';

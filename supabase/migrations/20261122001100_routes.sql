@@ -31,10 +31,6 @@ comment on column eve.routes.interval_ms is 'As in eve.pool_pace; token_ms likew
 comment on column eve.routes.even_share is 'Tokens a minute over requests a minute: above it tokens are what is scarce.';
 comment on column eve.routes.key_ids is 'The lane''s keys, which take turns; answers has what a caller is told of each, apart from what differs from call to call.';
 
-alter table eve.routes enable row level security;
-revoke all on table eve.routes from public, anon, authenticated, service_role;
-grant select, insert, update, delete on table eve.routes to service_role;
-
 -- A model's row as admission wants it. Hand-made limits may be bigint or numeric.
 create or replace function eve.limits_of(served public.google_ai_model_limits, override eve.quota_overrides, guard_ms bigint)
 returns eve.lane_limits
@@ -165,37 +161,6 @@ begin
 end;
 $$;
 
--- Triggers need no right of their own.
-revoke all on function eve.drop_routes() from public, service_role;
-do $$
-declare
-  v_event record;
-begin
-  for v_event in
-    select *
-    from (values
-      ('public.google_ai_api_keys', 'id, key_alias, provider, env_var_name, is_active, priority, quota_project, blocked_until'),
-      (
-        'public.google_ai_model_limits',
-        'model, provider, is_active, replaced_by, rpm, tpm, rpd, batch_floor, interactive_floor, interactive_reserve, '
-        || 'interactive_reserve_day, estimate_ceiling, supports_system, supports_json, supports_tools, supports_thinking, '
-        || 'max_output_tokens'
-      ),
-      ('eve.quota_overrides', null), ('eve.key_model_blocks', null), ('eve.settings', null)
-    ) as events (relation, columns)
-  loop
-    execute format(
-      'create or replace trigger drop_routes after insert or delete or update%s on %s for each row execute function eve.drop_routes()',
-      ' of ' || v_event.columns, v_event.relation
-    );
-    execute format(
-      'create or replace trigger drop_routes_truncated after truncate on %s for each statement execute function eve.drop_routes()',
-      v_event.relation
-    );
-  end loop;
-end;
-$$;
-
 -- What a caller is told of a key and a model; eve.granted adds what differs from call to call.
 create or replace function eve.route_answer(
   requested_model text, served public.google_ai_model_limits, key_id uuid, alias text, env_var_name text, lane_id bigint,
@@ -289,5 +254,34 @@ begin
     from eve.lanes_for(v_model, make_route.now_ms, '{}', '{}') o
   ) f
   where f.preference = 1 and f.lane_id is not null;
+end;
+$$;
+
+do $$
+declare
+  v_event record;
+begin
+  for v_event in
+    select *
+    from (values
+      ('public.google_ai_api_keys', 'id, key_alias, provider, env_var_name, is_active, priority, quota_project, blocked_until'),
+      (
+        'public.google_ai_model_limits',
+        'model, provider, is_active, replaced_by, rpm, tpm, rpd, batch_floor, interactive_floor, interactive_reserve, '
+        || 'interactive_reserve_day, estimate_ceiling, supports_system, supports_json, supports_tools, supports_thinking, '
+        || 'max_output_tokens'
+      ),
+      ('eve.quota_overrides', null), ('eve.key_model_blocks', null), ('eve.settings', null)
+    ) as events (relation, columns)
+  loop
+    execute format(
+      'create or replace trigger drop_routes after insert or delete or update%s on %s for each row execute function eve.drop_routes()',
+      ' of ' || v_event.columns, v_event.relation
+    );
+    execute format(
+      'create or replace trigger drop_routes_truncated after truncate on %s for each statement execute function eve.drop_routes()',
+      v_event.relation
+    );
+  end loop;
 end;
 $$;

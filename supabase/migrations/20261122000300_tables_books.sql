@@ -8,21 +8,33 @@ set local lock_timeout = '10s';
 create table if not exists eve.settings (
   name text primary key,
   value bigint not null,
-  description text not null
+  description text not null,
+  constraint settings_guard_range check (name <> 'guard_ms' or value between 0 and 5000)
 );
 comment on table eve.settings is 'Numbers that admission reads on every call; a change takes effect on the next one.';
 insert into eve.settings (name, value, description) values
   ('guard_ms', 250, 'Widens the minute window and the edges of the Pacific day by this many milliseconds, for network jitter. 0 to 5000.'),
   ('learn_one_in', 8, 'One settled call in so many teaches its model''s estimate factor; 0: none does.')
 on conflict (name) do nothing;
-do $$
-begin
-  if not exists (select from pg_catalog.pg_constraint where conname = 'settings_guard_range') then
-    alter table eve.settings
-      add constraint settings_guard_range check (name <> 'guard_ms' or value between 0 and 5000);
-  end if;
-end;
-$$;
+insert into eve.settings (name, value, description) values
+  ('issue_per_consumer_minute', 10, 'Tokens that one consumer may ask for in a minute.'),
+  ('issue_per_address_minute', 30, 'Times that one network (an IPv4 address, an IPv6 /64) may ask for a token in a minute, with a right secret or a wrong one; and wrong credentials that it may send elsewhere.'),
+  ('refusal_rows_per_minute', 1000, 'Refused credentials are noted in so many rows a minute; those of further networks are counted together.')
+on conflict (name) do nothing;
+insert into eve.settings (name, value, description) values
+  ('alert_window_s', 600, 'Rates of refusals and of upstream errors are taken over this many seconds.'),
+  ('alert_clear_s', 300, 'A rate has to stay below its threshold for so many seconds before its alert closes.'),
+  ('alert_stale_s', 3600, 'An alert that only a failure reports closes when none has been seen for so many seconds.'),
+  ('alert_refusals_percent', 25, 'Alert when at least so many per cent of the requests of a window are refused for want of quota or keys.'),
+  ('alert_refusals_min', 20, 'Refusals in a window below which their rate says nothing.'),
+  ('alert_upstream_percent', 25, 'Alert when at least so many per cent of a model''s calls in a window fail on upstream''s side.'),
+  ('alert_upstream_min', 10, 'Failed calls in a window below which their rate says nothing.'),
+  ('alert_exhausted_before_hour', 20, 'Alert when a lane''s day is used up before this hour (0 to 24) in Los Angeles; 0: never, 24: always.'),
+  ('alert_tries', 12, 'Tries to tell an alert before it is given up; with the pauses between them about six hours.')
+on conflict (name) do nothing;
+insert into eve.settings (name, value, description) values
+  ('metrics_consumers', 100, 'So many consumers get time series of their own; later ones are counted together as "other".')
+on conflict (name) do nothing;
 
 create table if not exists eve.quota_overrides (
   quota_project text not null,
@@ -89,69 +101,6 @@ create table if not exists eve.lane_buckets (
 comment on table eve.lane_buckets is 'Starts and input tokens of a lane at an instant: a millisecond on lanes of up to 600 starts a minute, a tenth of a second on faster ones.';
 comment on column eve.lane_buckets.at_ms is 'The end of the bucket, in milliseconds since 1970.';
 comment on column eve.lane_buckets.batch_starts is 'Those of starts that were batch; batch_tokens likewise.';
-
-create table if not exists eve.consumers (
-  id uuid primary key default gen_random_uuid(),
-  name text not null,
-  kind text not null,
-  secret_hash text,
-  previous_secret_hash text,
-  previous_secret_until timestamptz,
-  models text[],
-  max_class text not null default 'interactive',
-  requests_per_day integer,
-  tokens_per_day bigint,
-  capture boolean not null default false,
-  is_active boolean not null default true,
-  created_at timestamptz not null default now(),
-  constraint consumers_name_key unique (name),
-  constraint consumers_kind_known check (kind in ('project', 'service', 'notebook')),
-  constraint consumers_max_class_known check (max_class in ('interactive', 'batch')),
-  constraint consumers_budgets_positive check (requests_per_day >= 0 and tokens_per_day >= 0)
-);
-comment on table eve.consumers is 'Who calls. A secret is kept as a hash only.';
-comment on column eve.consumers.kind is 'project: the project''s own secret key. service: calls with a key of its own. notebook: exchanges its secret for scoped tokens.';
-comment on column eve.consumers.previous_secret_hash is 'Accepted until previous_secret_until, so that a secret can be changed without a gap.';
-comment on column eve.consumers.requests_per_day is 'Requests a Pacific day, however many attempts each takes; null: no budget.';
-comment on column eve.consumers.capture is 'Whether what it asks and gets may be kept.';
-comment on column eve.consumers.models is 'Models it may call; null: all.';
-comment on column eve.consumers.max_class is 'The highest traffic class it gets; batch turns its interactive requests into batch.';
-comment on column eve.consumers.tokens_per_day is 'Input and output tokens a Pacific day; null: no budget.';
-insert into eve.consumers (id, name, kind)
-values ('00000000-0000-0000-0000-000000000000', 'project', 'project')
-on conflict do nothing;
-
-create table if not exists eve.consumer_days (
-  consumer_id uuid not null references eve.consumers (id) on delete cascade,
-  day date not null,
-  requests integer not null default 0,
-  tokens bigint not null default 0,
-  primary key (consumer_id, day)
-) with (fillfactor = 50);
-comment on table eve.consumer_days is 'What a consumer with a budget has spent in a Pacific day.';
-comment on column eve.consumer_days.day is 'The day in America/Los_Angeles.';
-comment on column eve.consumer_days.tokens is 'Input and output tokens; the estimate of the input while a call runs.';
-
-create table if not exists eve.scoped_tokens (
-  id uuid primary key default gen_random_uuid(),
-  consumer_id uuid not null references eve.consumers (id) on delete cascade,
-  models text[],
-  class text not null default 'batch',
-  requests_budget integer,
-  tokens_budget bigint,
-  requests_used integer not null default 0,
-  tokens_used bigint not null default 0,
-  issued_at timestamptz not null default now(),
-  expires_at timestamptz not null,
-  revoked_at timestamptz,
-  constraint scoped_tokens_class_known check (class in ('interactive', 'batch')),
-  constraint scoped_tokens_budgets_positive check (requests_budget >= 0 and tokens_budget >= 0)
-) with (fillfactor = 50);
-create index if not exists scoped_tokens_consumer_id_idx on eve.scoped_tokens (consumer_id);
-comment on table eve.scoped_tokens is 'Short-lived tokens of notebooks: the id is the token''s jti. The token itself is kept nowhere.';
-comment on column eve.scoped_tokens.models is 'Models it may be used for, of those its consumer may call; null: all of those.';
-comment on column eve.scoped_tokens.requests_budget is 'Requests in its whole life; tokens_budget: input and output tokens. Null: no budget.';
-comment on column eve.scoped_tokens.revoked_at is 'From then on the next reservation refuses it.';
 
 create sequence if not exists eve.request_no as bigint cache 32;
 comment on sequence eve.request_no is 'Numbers requests in the order they were admitted (nearly: each connection takes 32 at a time).';
@@ -236,7 +185,8 @@ comment on column eve.attempts.tokens_booked is 'Input tokens reserved; input_to
 comment on column eve.attempts.usage_estimated is 'True where upstream did not say what it counted.';
 comment on column eve.attempts.dispatched is 'False: upstream was never called, and the start was given back.';
 comment on column eve.attempts.latency_ms is 'From the call to upstream until its answer had come whole.';
-create index if not exists attempts_settled_at_idx on eve.attempts using brin (settled_at);
+create index if not exists attempts_settled_at_idx on eve.attempts using brin (settled_at) with (autosummarize = on);
+create index if not exists attempts_start_ms_idx on eve.attempts using brin (start_ms) with (autosummarize = on);
 
 create table if not exists eve.requests (
   request_no bigint primary key,
@@ -265,10 +215,11 @@ create table if not exists eve.requests (
   constraint requests_class_known check (class in ('interactive', 'batch')),
   constraint requests_state_known check (state in ('succeeded', 'failed', 'cancelled', 'expired'))
 );
-create index if not exists requests_finished_at_idx on eve.requests using brin (finished_at);
+create index if not exists requests_finished_at_idx on eve.requests using brin (finished_at) with (autosummarize = on);
 comment on table eve.requests is 'Audit: every request that ended. Those still running are in eve.inflight.';
 comment on column eve.requests.key_id is 'The key of the last attempt.';
 comment on column eve.requests.input_tokens is 'Of the last attempt, as are output_tokens and total_tokens; eve.attempts has them all.';
+create index if not exists requests_received_at_idx on eve.requests using brin (received_at) with (autosummarize = on);
 
 create table if not exists eve.request_results (
   request_no bigint primary key,
@@ -295,7 +246,7 @@ create table if not exists eve.refusals (
   trace_id text,
   constraint refusals_class_known check (class in ('interactive', 'batch'))
 );
-create index if not exists refusals_refused_at_idx on eve.refusals using brin (refused_at);
+create index if not exists refusals_refused_at_idx on eve.refusals using brin (refused_at) with (autosummarize = on);
 -- Whoever was refused has this id and nothing else. Of all indexes on it, the one that costs a refusal least.
 create index if not exists refusals_request_id_idx on eve.refusals using hash (request_id);
 comment on table eve.refusals is 'Audit: every reservation that was refused, why, and when it may come back.';
@@ -312,41 +263,3 @@ create table if not exists eve.key_model_blocks (
   primary key (key_id, model)
 );
 comment on table eve.key_model_blocks is 'A key that may not be used for one model: the model is not on its project, or the project has no quota for it.';
-
-create table if not exists eve.alerts (
-  id bigint generated always as identity primary key,
-  kind text not null,
-  subject text not null,
-  severity text not null,
-  message text not null,
-  opened_at timestamptz not null default now(),
-  last_seen_at timestamptz not null default now(),
-  closed_at timestamptz,
-  constraint alerts_severity_known check (severity in ('info', 'warning', 'critical'))
-);
-create unique index if not exists alerts_open_kind_subject_key on eve.alerts (kind, subject) where closed_at is null;
-comment on table eve.alerts is 'What a person should look at: opened once, closed when it is over.';
-comment on column eve.alerts.subject is 'What it is about: a key, a model, a table. Open alerts are unique by kind and subject.';
-
--- The functions run with their caller's rights, so the service role may write here; schema `eve` is not exposed, so it can
--- do so through those functions alone. Row-level security without a policy keeps everybody else out a second time.
-do $$
-declare
-  v_table record;
-begin
-  for v_table in
-    select c.oid::regclass as relation, c.relkind
-    from pg_catalog.pg_class c
-    where c.relnamespace = 'eve'::regnamespace and c.relkind in ('r', 'S') and c.relname not like 'adopt%'
-  loop
-    if v_table.relkind = 'r' then
-      execute format('alter table %s enable row level security', v_table.relation);
-      execute format('revoke all on table %s from public, anon, authenticated, service_role', v_table.relation);
-      execute format('grant select, insert, update, delete on table %s to service_role', v_table.relation);
-    else
-      execute format('revoke all on sequence %s from public, anon, authenticated, service_role', v_table.relation);
-      execute format('grant usage on sequence %s to service_role', v_table.relation);
-    end if;
-  end loop;
-end;
-$$;

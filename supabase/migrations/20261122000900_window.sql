@@ -1,53 +1,27 @@
--- Admission: when may this call start, on which key?
+-- The window: may a call start on this lane now, and if not, when?
 --
--- Time is the database's clock, in milliseconds since 1970; a caller's clock decides nothing.
--- Locks are always taken in this order, so that no two calls can wait for each other: request id (advisory), budgets,
--- one lane, its buckets, counters. A refusal takes no lock on a lane at all.
+-- Sliding windows of a minute over starts and over input tokens, the Pacific day, and the shares of the two classes. eve.has_room
+-- is the one predicate; everything that books asks it. Time is the database's clock, in milliseconds since 1970; a caller's clock
+-- decides nothing.
 
--- The database's clock. A function of its own so that a test can stand on any day of the year.
-create or replace function eve.clock_ms()
-returns bigint
-language plpgsql
-volatile
-set search_path = ''
-as $$
+-- What admission has to know of a lane beside its row: limits (null: unlimited) and how the classes share them.
+do $$
 begin
-  return floor(extract(epoch from clock_timestamp()) * 1000)::bigint;
+  if to_regtype('eve.lane_limits') is null then
+    create type eve.lane_limits as (
+      rpm integer,
+      tpm integer,
+      rpd integer,
+      guard_ms bigint,
+      batch_floor double precision,
+      interactive_floor integer,
+      interactive_reserve double precision,
+      interactive_reserve_day double precision
+    );
+  end if;
 end;
 $$;
-
-create or replace function eve.clock()
-returns timestamptz
-language plpgsql
-volatile
-set search_path = ''
-as $$
-begin
-  return to_timestamp(eve.clock_ms() / 1000.0);
-end;
-$$;
-
--- The Pacific day that holds an instant: Google's daily limits turn over with it.
-create or replace function eve.pacific_day(ms bigint)
-returns date
-language sql
-stable
-set search_path = ''
-as $$
-  select (to_timestamp(pacific_day.ms / 1000.0) at time zone 'America/Los_Angeles')::date;
-$$;
-
--- The first midnight in Los Angeles after an instant. Days have 23, 24 or 25 hours there.
-create or replace function eve.next_pacific_midnight(ms bigint)
-returns bigint
-language sql
-stable
-set search_path = ''
-as $$
-  select floor(
-    extract(epoch from ((eve.pacific_day(next_pacific_midnight.ms) + 1)::timestamp at time zone 'America/Los_Angeles')) * 1000
-  )::bigint;
-$$;
+comment on type eve.lane_limits is 'Limits of a lane (starts and input tokens a minute, starts a Pacific day) and its model''s shares.';
 
 -- A lane for each (quota project, model) that keys and models make possible. Called when a reservation finds one missing,
 -- so that adding a key or a model is adding a row and nothing else.
@@ -72,25 +46,6 @@ as $$
   order by k.quota_key -- Two that add the same lanes at once must not wait for each other.
   on conflict do nothing;
 $$;
-
--- What admission has to know of a lane beside its row: limits (null: unlimited) and how the classes share them.
-do $$
-begin
-  if to_regtype('eve.lane_limits') is null then
-    create type eve.lane_limits as (
-      rpm integer,
-      tpm integer,
-      rpd integer,
-      guard_ms bigint,
-      batch_floor double precision,
-      interactive_floor integer,
-      interactive_reserve double precision,
-      interactive_reserve_day double precision
-    );
-  end if;
-end;
-$$;
-comment on type eve.lane_limits is 'Limits of a lane (starts and input tokens a minute, starts a Pacific day) and its model''s shares.';
 
 -- What one class may hold of a window and of a day. Batch leaves what the model's row keeps back for interactive callers
 -- (of the minute nothing, unless the owner says so). Interactive callers leave the floor to batch, if batch is waiting
@@ -380,221 +335,34 @@ begin
 end;
 $$;
 
--- What a key has spent, for people and older readers: one row per key, model and minute; rpd_used is the day's count so far.
-create or replace function eve.count_usage(key_id uuid, model text, start_ms bigint, tokens bigint)
-returns void
-language plpgsql
-volatile
-set search_path = ''
-as $$
-#variable_conflict use_column
-declare
-  v_minute constant timestamptz := to_timestamp((count_usage.start_ms / 60000 * 60000) / 1000.0);
-  v_day constant date := eve.pacific_day(count_usage.start_ms);
-begin
-  insert into public.google_ai_usage_counters as c
-    (api_key_id, model, minute_bucket, day_bucket, rpm_used, tpm_used, rpd_used, updated_at)
-  select count_usage.key_id, count_usage.model, v_minute, v_day, 1, least(count_usage.tokens, 2147483647)::integer,
-    1 + coalesce(
-      (
-        select max(before.rpd_used)
-        from public.google_ai_usage_counters before
-        where before.api_key_id = count_usage.key_id and before.model = count_usage.model
-          and before.minute_bucket >= v_minute - interval '25 hours' and before.minute_bucket < v_minute
-          and before.day_bucket = v_day
-      ), 0
-    ), now()
-  -- A key may have been deleted while it was in use, and a hand-made foreign key then refuses its rows.
-  where exists (select from public.google_ai_api_keys k where k.id = count_usage.key_id)
-  on conflict (api_key_id, model, minute_bucket) do update
-  set rpm_used = coalesce(c.rpm_used, 0) + 1,
-    tpm_used = least(coalesce(c.tpm_used, 0)::bigint + excluded.tpm_used, 2147483647)::integer,
-    rpd_used = coalesce(c.rpd_used, 0) + 1, updated_at = excluded.updated_at;
-  -- A call that settles after a later minute's first: that minute's count so far includes it.
-  update public.google_ai_usage_counters c
-  set rpd_used = c.rpd_used + 1
-  where c.api_key_id = count_usage.key_id and c.model = count_usage.model and c.minute_bucket > v_minute
-    and c.day_bucket = v_day;
-exception
-  -- The table is its owner's, and so are rules on it that refuse a row. They must not stop a settlement.
-  when integrity_constraint_violation or data_exception or raise_exception then
-    perform eve.open_alert(
-      'usage_counters_refused', 'public.google_ai_usage_counters', 'warning',
-      format('A row for public.google_ai_usage_counters was refused: %s. The attempt itself is in eve.attempts.', sqlerrm)
-    );
-end;
-$$;
-
--- Moves a request from the running ones to the audit.
-create or replace function eve.close_request(
-  running eve.inflight,
-  state text,
-  error_code text default null,
-  input_tokens integer default null,
-  output_tokens integer default null,
-  total_tokens integer default null,
-  finish_reason text default null
-)
-returns void
+-- Whether a lane's window holds less than half of its starts and tokens.
+create or replace function eve.half_empty(lane eve.lanes, limits eve.lane_limits, tokens bigint, now_ms bigint)
+returns boolean
 language plpgsql
 volatile
 set search_path = ''
 as $$
 begin
-  delete from eve.inflight i where i.request_no = (running).request_no;
-  insert into eve.requests (
-    request_no, consumer_id, request_id, token_id, class, door, requested_model, model, key_id, state, attempts, wait_ms,
-    received_at, finished_at, input_tokens, output_tokens, total_tokens, error_code, finish_reason, trace_id, metadata,
-    request_hash
-  )
-  values (
-    (running).request_no, (running).consumer_id, (running).request_id, (running).token_id, (running).class,
-    (running).door, (running).requested_model, (running).model, (running).key_id, close_request.state,
-    (running).attempt, (running).wait_ms, (running).received_at, eve.clock(), close_request.input_tokens,
-    close_request.output_tokens, close_request.total_tokens, close_request.error_code, close_request.finish_reason,
-    (running).trace_id, (running).metadata, (running).request_hash
-  )
-  -- One row that cannot be closed would stop every reservation on its lane.
-  on conflict do nothing;
+  return eve.has_room(
+    lane, limits, 'batch', false, coalesce((limits).rpm / 2, 0) + 1, half_empty.tokens + coalesce((limits).tpm / 2, 0),
+    half_empty.now_ms
+  );
 end;
 $$;
 
-create or replace function eve.adjust_budgets(
-  consumer_id uuid, token_id uuid, received_at timestamptz, requests integer, tokens bigint
-)
+-- Settlement at the reservation's own place in the window. Once no window reaches that place, the row is gone and there is
+-- nothing to correct.
+create or replace function eve.adjust_bucket(lane_id bigint, bucket_ms bigint, class text, starts integer, tokens bigint)
 returns void
-language plpgsql
-volatile
-set search_path = ''
-as $$
-begin
-  if adjust_budgets.requests = 0 and adjust_budgets.tokens = 0 then
-    return;
-  end if;
-  if adjust_budgets.consumer_id <> '00000000-0000-0000-0000-000000000000' then
-    update eve.consumer_days d
-    set requests = greatest(d.requests + adjust_budgets.requests, 0), tokens = greatest(d.tokens + adjust_budgets.tokens, 0)
-    where d.consumer_id = adjust_budgets.consumer_id
-      and d.day = eve.pacific_day(floor(extract(epoch from adjust_budgets.received_at) * 1000)::bigint);
-  end if;
-  if adjust_budgets.token_id is not null then
-    update eve.scoped_tokens t
-    set requests_used = greatest(t.requests_used + adjust_budgets.requests, 0),
-      tokens_used = greatest(t.tokens_used + adjust_budgets.tokens, 0)
-    where t.id = adjust_budgets.token_id;
-  end if;
-end;
-$$;
-
--- What upstream said takes effect in the transaction that settles: {"scope", "for_ms" | "until", "reason"}.
-create or replace function eve.apply_block(running eve.inflight, block jsonb, fallback_reason text)
-returns void
-language plpgsql
-volatile
-set search_path = ''
-as $$
-declare
-  v_now constant timestamptz := eve.clock();
-  v_until timestamptz;
-  v_reason constant text := left(coalesce(apply_block.block ->> 'reason', apply_block.fallback_reason), 200);
-  v_alias text;
-begin
-  v_until := case apply_block.block ->> 'until'
-    when 'forever' then 'infinity'::timestamptz
-    when 'pacific_midnight' then to_timestamp(
-      (eve.next_pacific_midnight(eve.clock_ms()) + (select s.value from eve.settings s where s.name = 'guard_ms')) / 1000.0
-    )
-    else v_now + (apply_block.block ->> 'for_ms')::bigint * interval '1 millisecond'
-  end;
-  if v_until is null then
-    raise exception 'block needs for_ms, or until: pacific_midnight or forever' using errcode = 'EV400';
-  end if;
-  select k.key_alias into v_alias from public.google_ai_api_keys k where k.id = (running).key_id;
-
-  case apply_block.block ->> 'scope'
-    when 'lane' then
-      update eve.lanes l
-      set blocked_until = greatest(l.blocked_until, v_until), blocked_reason = v_reason
-      where l.id = (running).lane_id;
-    when 'key' then
-      update public.google_ai_api_keys k
-      set blocked_until = greatest(k.blocked_until, v_until), blocked_reason = v_reason,
-        is_active = k.is_active and v_until < 'infinity'
-      where k.id = (running).key_id;
-      if v_until = 'infinity' then
-        perform eve.remember_rejected_secret((running).key_id, apply_block.block ->> 'secret_hash');
-      end if;
-      perform eve.open_alert(
-        case v_reason when 'secret_missing' then 'secret_missing' else 'key_disabled' end, (running).key_id::text,
-        case when v_until = 'infinity' then 'critical' else 'warning' end,
-        format('Key %s is not used: %s', coalesce(v_alias, (running).key_id::text), v_reason)
-      );
-    when 'key_model' then
-      insert into eve.key_model_blocks as b (key_id, model, blocked_until, reason)
-      values ((running).key_id, (running).model, v_until, v_reason)
-      on conflict (key_id, model) do update
-      set blocked_until = greatest(b.blocked_until, excluded.blocked_until), reason = excluded.reason;
-      perform eve.open_alert(
-        'model_unavailable', (running).key_id::text || ' ' || (running).model, 'warning',
-        format('Key %s is not used for %s: %s', coalesce(v_alias, (running).key_id::text), (running).model, v_reason)
-      );
-    when 'capability' then
-      -- The model refused a feature that its row says it has: the next call goes without.
-      update public.google_ai_model_limits m
-      set supports_system = m.supports_system and apply_block.block ->> 'capability' <> 'system',
-        supports_json = m.supports_json and apply_block.block ->> 'capability' <> 'json',
-        supports_tools = m.supports_tools and apply_block.block ->> 'capability' <> 'tools'
-      where m.model = (running).model;
-    else
-      raise exception 'block scope must be lane, key, key_model or capability' using errcode = 'EV400';
-  end case;
-end;
-$$;
-
-create or replace function eve.usage_meta(
-  consumer_id uuid, key_id uuid, attempt integer, class text, door text, estimated boolean
-)
-returns jsonb
 language sql
-stable
-set search_path = ''
-as $$
-  select jsonb_build_object(
-    'source', 'eve', 'consumer', (select c.name from eve.consumers c where c.id = usage_meta.consumer_id),
-    'key_alias', (select k.key_alias from public.google_ai_api_keys k where k.id = usage_meta.key_id),
-    'attempt', usage_meta.attempt, 'class', usage_meta.class, 'door', usage_meta.door, 'estimated', usage_meta.estimated
-  );
-$$;
-
--- Learns what a model's estimates have to be multiplied by: each step goes a tenth of the way to what the call showed, by
--- 2 % at the most, so that an outlier moves it as little as any other call; between half and twice. Only some calls teach
--- (setting learn_one_in), and none waits for another that does.
--- What is true to the token was counted upstream and teaches nothing.
-create or replace function eve.learn_estimate(model text, request_no bigint, estimated integer, counted integer)
-returns void
-language plpgsql
 volatile
 set search_path = ''
 as $$
-declare
-  v_one_in constant bigint := (select s.value from eve.settings s where s.name = 'learn_one_in');
-begin
-  -- Small prompts are mostly overhead that the estimate does not see. What is true to the token was counted, not estimated.
-  if v_one_in <= 0 or learn_estimate.request_no % v_one_in <> 0 or learn_estimate.estimated < 20
-    or learn_estimate.counted is null or learn_estimate.counted < 20 or learn_estimate.counted = learn_estimate.estimated then
-    return;
-  end if;
-  update public.google_ai_model_limits m
-  set estimate_factor = greatest(0.5, least(2,
-    m.estimate_factor * exp(
-      greatest(-0.02, least(0.02, 0.1 * ln(learn_estimate.counted / (learn_estimate.estimated * m.estimate_factor))))
-    )
-  ))
-  where m.model in (
-    select free.model
-    from public.google_ai_model_limits free
-    where free.model = learn_estimate.model
-    for update skip locked
-  );
-end;
+  update eve.lane_buckets b
+  set starts = greatest(b.starts + adjust_bucket.starts, 0),
+    tokens = greatest(b.tokens + adjust_bucket.tokens, 0),
+    batch_starts = greatest(b.batch_starts + case adjust_bucket.class when 'batch' then adjust_bucket.starts else 0 end, 0),
+    batch_tokens = greatest(b.batch_tokens + case adjust_bucket.class when 'batch' then adjust_bucket.tokens else 0 end, 0)
+  where b.lane_id = adjust_bucket.lane_id and b.at_ms = adjust_bucket.bucket_ms
+    and (adjust_bucket.starts <> 0 or adjust_bucket.tokens <> 0);
 $$;

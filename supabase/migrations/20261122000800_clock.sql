@@ -1,4 +1,4 @@
--- When the database's clock goes back: its host was corrected, or another host took over.
+-- The database's clock: the one clock there is, its Pacific day, and what happens when it goes back.
 --
 -- Admission remembers instants. Behind a clock that has gone back they lie in the future: nothing wrong is granted, but a lane is
 -- mute until the clock has come that far again. So the sweep looks for moments that were written down and have not come yet: its
@@ -9,31 +9,50 @@
 -- A jump ahead cannot be told from an idle hour by any clock that the database has: the window is forgotten, once
 -- (docs/faults.md).
 
-set local lock_timeout = '10s';
+-- The database's clock. A function of its own so that a test can stand on any day of the year.
+create or replace function eve.clock_ms()
+returns bigint
+language plpgsql
+volatile
+set search_path = ''
+as $$
+begin
+  return floor(extract(epoch from clock_timestamp()) * 1000)::bigint;
+end;
+$$;
 
-create table if not exists eve.clock_watch (
-  id boolean primary key default true,
-  seen_ms bigint not null,
-  jumps integer not null default 0,
-  last_jump_ms bigint,
-  last_jump_at timestamptz,
-  ahead_ms bigint not null default 0,
-  refusal_id bigint not null default 0,
-  request_no bigint not null default 0,
-  constraint clock_watch_one_row check (id)
-);
-comment on table eve.clock_watch is 'The last time that the sweep saw on the database''s clock: one row.';
-comment on column eve.clock_watch.seen_ms is 'Milliseconds since 1970.';
-comment on column eve.clock_watch.jumps is 'How often the clock has gone back by more than a second; last_jump_ms: by how much the last time.';
-comment on column eve.clock_watch.ahead_ms is 'The latest moment that the last jump was noticed by. Rows of the audit up to it are behind us, if they have these numbers or lower.';
-insert into eve.clock_watch (seen_ms) values (eve.clock_ms()) on conflict do nothing;
+create or replace function eve.clock()
+returns timestamptz
+language plpgsql
+volatile
+set search_path = ''
+as $$
+begin
+  return to_timestamp(eve.clock_ms() / 1000.0);
+end;
+$$;
 
-insert into eve.alert_kinds (kind, title, advice) values
-  (
-    'clock_went_back', 'The database''s clock went back',
-    'What admission remembers was moved along, so calls go on after a minute at most. Have the host''s clock kept by NTP. It closes by itself when the clock has kept for an hour.'
-  )
-on conflict (kind) do nothing;
+-- The Pacific day that holds an instant: Google's daily limits turn over with it.
+create or replace function eve.pacific_day(ms bigint)
+returns date
+language sql
+stable
+set search_path = ''
+as $$
+  select (to_timestamp(pacific_day.ms / 1000.0) at time zone 'America/Los_Angeles')::date;
+$$;
+
+-- The first midnight in Los Angeles after an instant. Days have 23, 24 or 25 hours there.
+create or replace function eve.next_pacific_midnight(ms bigint)
+returns bigint
+language sql
+stable
+set search_path = ''
+as $$
+  select floor(
+    extract(epoch from ((eve.pacific_day(next_pacific_midnight.ms) + 1)::timestamp at time zone 'America/Los_Angeles')) * 1000
+  )::bigint;
+$$;
 
 -- Moves what admission remembers back by a number of milliseconds. In the order in which settlements lock: running
 -- requests, lanes, buckets.
@@ -172,20 +191,4 @@ end;
 $$;
 comment on function eve.follow_clock is 'Notices that the clock has gone back, and moves the books along.';
 
-alter table eve.clock_watch enable row level security;
-revoke all on table eve.clock_watch from public, anon, authenticated, service_role;
-grant select, insert, update, delete on table eve.clock_watch to service_role;
-do $$
-declare
-  v_function record;
-begin
-  for v_function in
-    select p.oid::regprocedure as signature
-    from pg_catalog.pg_proc p
-    where p.pronamespace = 'eve'::regnamespace and p.proname in ('turn_back', 'follow_clock')
-  loop
-    execute format('revoke all on function %s from public, anon, authenticated', v_function.signature);
-    execute format('grant execute on function %s to service_role', v_function.signature);
-  end loop;
-end;
-$$;
+insert into eve.clock_watch (seen_ms) values (eve.clock_ms()) on conflict do nothing;

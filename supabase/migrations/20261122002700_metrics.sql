@@ -7,52 +7,10 @@
 -- Tried and dropped: triggers on the audit (a tenth of a reservation's time); sums over the audit (they grow with it, and fall
 -- with retention); a lag of some seconds instead of the snapshot (either late or not exact).
 
-set local lock_timeout = '10s';
-
-create table if not exists eve.metric_sources (
-  source text primary key,
-  counted_until timestamptz not null,
-  looked_at timestamptz not null,
-  snapshot pg_snapshot not null,
-  constraint metric_sources_source_known check (source in ('requests', 'refusals'))
-);
-comment on table eve.metric_sources is 'How far the audit has been counted into eve.metric_counters and eve.metric_histograms.';
-comment on column eve.metric_sources.counted_until is 'Rows dated later have not been counted. It never goes back, whatever the clock does.';
-comment on column eve.metric_sources.looked_at is 'The clock when somebody last looked: rows that have come since are not much older.';
-comment on column eve.metric_sources.snapshot is 'Of rows dated up to counted_until, those that this snapshot saw have been counted.';
 insert into eve.metric_sources (source, counted_until, looked_at, snapshot) values
   ('requests', eve.clock(), eve.clock(), pg_current_snapshot()),
   ('refusals', eve.clock(), eve.clock(), pg_current_snapshot())
 on conflict (source) do nothing;
-
-create table if not exists eve.metric_counters (
-  metric text not null,
-  labels jsonb not null,
-  value double precision not null,
-  primary key (metric, labels)
-);
-comment on table eve.metric_counters is 'Sums since the gateway was installed, by metric and labels. They only grow.';
-
-create table if not exists eve.metric_histograms (
-  metric text not null,
-  labels jsonb not null,
-  counts bigint[] not null,
-  total double precision not null,
-  primary key (metric, labels)
-);
-comment on table eve.metric_histograms is 'Distributions since the gateway was installed. They only grow.';
-comment on column eve.metric_histograms.counts is 'Observations per bucket, the last one being those above every bound of eve.metric_bounds.';
-comment on column eve.metric_histograms.total is 'Sum of what was observed.';
-
-create table if not exists eve.metric_consumers (
-  name text primary key,
-  since timestamptz not null default now()
-);
-comment on table eve.metric_consumers is 'Consumers that have time series of their own; those who come when there are metrics_consumers of them are counted as "other".';
-
-insert into eve.settings (name, value, description) values
-  ('metrics_consumers', 100, 'So many consumers get time series of their own; later ones are counted together as "other".')
-on conflict (name) do nothing;
 
 -- The upper bounds of a histogram's buckets, in its own unit.
 create or replace function eve.metric_bounds(metric text)
@@ -526,19 +484,3 @@ begin
 end;
 $$;
 comment on function public.eve_metrics is 'Counters, histograms and gauges of the gateway: samples [name, labels, value] and histograms [name, labels, bounds, counts, sum].';
-
-do $$
-declare
-  v_name text;
-begin
-  foreach v_name in array array['metric_sources', 'metric_counters', 'metric_histograms', 'metric_consumers'] loop
-    execute format('alter table eve.%I enable row level security', v_name);
-    execute format('revoke all on table eve.%I from public, anon, authenticated, service_role', v_name);
-    execute format('grant select, insert, update, delete on table eve.%I to service_role', v_name);
-  end loop;
-end;
-$$;
-revoke all on function eve.metric_bounds, eve.count_requests, eve.count_refusals, eve.metric_keys, eve.metric_gauges,
-  public.eve_metrics_count, public.eve_metrics from public, anon, authenticated;
-grant execute on function eve.metric_bounds, eve.count_requests, eve.count_refusals, eve.metric_keys, eve.metric_gauges,
-  public.eve_metrics_count, public.eve_metrics to service_role;

@@ -1,4 +1,4 @@
--- Booking a start on a lane, and giving it back.
+-- Booking a start on a lane, giving it back, and the pace and the queue of batch.
 
 -- How fast batch may start on all lanes of a model together, and when the last starts were.
 do $$
@@ -290,38 +290,6 @@ begin
     used_tokens := v_lane.span_tokens + v_lane.previous_span_tokens;
   end if;
 end;
-$$;
-
--- Whether a lane's window holds less than half of its starts and tokens.
-create or replace function eve.half_empty(lane eve.lanes, limits eve.lane_limits, tokens bigint, now_ms bigint)
-returns boolean
-language plpgsql
-volatile
-set search_path = ''
-as $$
-begin
-  return eve.has_room(
-    lane, limits, 'batch', false, coalesce((limits).rpm / 2, 0) + 1, half_empty.tokens + coalesce((limits).tpm / 2, 0),
-    half_empty.now_ms
-  );
-end;
-$$;
-
--- Settlement at the reservation's own place in the window. Once no window reaches that place, the row is gone and there is
--- nothing to correct.
-create or replace function eve.adjust_bucket(lane_id bigint, bucket_ms bigint, class text, starts integer, tokens bigint)
-returns void
-language sql
-volatile
-set search_path = ''
-as $$
-  update eve.lane_buckets b
-  set starts = greatest(b.starts + adjust_bucket.starts, 0),
-    tokens = greatest(b.tokens + adjust_bucket.tokens, 0),
-    batch_starts = greatest(b.batch_starts + case adjust_bucket.class when 'batch' then adjust_bucket.starts else 0 end, 0),
-    batch_tokens = greatest(b.batch_tokens + case adjust_bucket.class when 'batch' then adjust_bucket.tokens else 0 end, 0)
-  where b.lane_id = adjust_bucket.lane_id and b.at_ms = adjust_bucket.bucket_ms
-    and (adjust_bucket.starts <> 0 or adjust_bucket.tokens <> 0);
 $$;
 
 -- A booking that was never dispatched: its start, its place in the day and its place in the line are free again. Bookings

@@ -237,8 +237,3 @@ begin
 end;
 $$;
 comment on function public.eve_settle_many is 'Ends up to 100 running reservations as eve_settle does, in one transaction. Answers in the order asked; null: not a plain end, so ask eve_settle.';
-
-revoke all on function eve.count_calls(uuid, text, bigint, integer, bigint), public.eve_settle_many(jsonb)
-from public, anon, authenticated;
-grant execute on function eve.count_calls(uuid, text, bigint, integer, bigint), public.eve_settle_many(jsonb)
-to service_role;

@@ -1,0 +1,336 @@
+-- Placing a call: the best lane and key for it, booked if it may start.
+
+-- What became of a call on the lanes of one model.
+do $$
+begin
+  if to_regtype('eve.placement') is null then
+    create type eve.placement as (
+      status text,
+      requested_model text,
+      served text,
+      lane_id bigint,
+      quota_key text,
+      limits eve.lane_limits,
+      pace eve.pool_pace,
+      key_ids uuid[],
+      aliases text[],
+      env_var_names text[],
+      lanes bigint,
+      contended boolean,
+      tokens bigint,
+      start_ms bigint,
+      second_ms bigint,
+      bucket_ms bigint,
+      day_ends_ms bigint,
+      wait_ms bigint,
+      turn bigint,
+      used_starts bigint,
+      used_tokens bigint,
+      day_left bigint,
+      refusal text,
+      limit_name text,
+      refusal_wait bigint,
+      refusal_limits jsonb
+    );
+  end if;
+end;
+$$;
+comment on type eve.placement is 'What became of a call on the lanes of one model: granted, waiting, count, refused, or (on the way there) found, missing.';
+
+-- Of the lanes that serve a model the one on which a call can start first. `found` says when, second_ms when the next best could;
+-- `only_lane`: the one that the caller holds already. `missing`: a lane is to be made first; `count`: the prompt is to be counted upstream first.
+create or replace function eve.choose_lane(
+  call eve.call, class text, served public.google_ai_model_limits, queued_ms bigint, only_lane bigint, now_ms bigint
+)
+returns eve.placement
+language plpgsql
+volatile
+set search_path = ''
+as $$
+declare
+  v_batch constant boolean := choose_lane.class = 'batch';
+  -- Upstream's own count is booked as it is. An estimate that could be counted is booked at the most that it may turn out
+  -- to be, until it is settled; an estimate that cannot be counted, at what such estimates have come to.
+  v_expected constant bigint := ceil((call).tokens * case when (call).counted then 1 else (served).estimate_factor end)::bigint;
+  v_tokens constant bigint := case when not (call).counted then ceil(v_expected * (served).estimate_ceiling)::bigint else v_expected end;
+  v_best eve.placement;
+  v_lane record;
+  v_fit record;
+  v_start bigint;
+  v_limit text;
+  v_day_left bigint;
+  v_ahead record;
+  v_contended boolean;
+  v_pace eve.pool_pace;
+  v_too_small integer := 0;
+begin
+  v_best.served := (served).model;
+  v_best.tokens := v_tokens;
+  v_best.lanes := 0;
+  -- In the order of the earliest start that can be told without looking into the window. The first whose real start is no
+  -- later than the next one's bound is the best there is, so seldom more than one window is looked at.
+  for v_lane in
+    select o.*, l as state, l.id is null as missing, count(*) over () as lanes, array_agg(o.lane_id) over () as lane_ids,
+      case when bool_and((o.limits).rpm > 0) over () then (60000 + (o.limits).guard_ms)::double precision / sum((o.limits).rpm) over () end as interval_ms,
+      case when bool_and((o.limits).tpm > 0) over () then (60000 + (o.limits).guard_ms)::double precision / sum((o.limits).tpm) over () end as token_ms,
+      max(l.pace_ms) over () as pace_ms, max(l.token_pace_ms) over () as token_pace_ms, max(l.batch_start_ms) over () as batch_start_ms,
+      greatest(
+        choose_lane.now_ms, case when not v_batch then l.interactive_tail_ms end,
+        case when l.blocked_until > to_timestamp(choose_lane.now_ms / 1000.0) then
+          case
+            when l.blocked_until = 'infinity' then 9223372036854775807
+            else ceil(extract(epoch from l.blocked_until) * 1000)::bigint
+          end
+        end
+      ) as bound_ms
+    from eve.lanes_for(served, choose_lane.now_ms, (call).exclude_keys, (call).avoid_keys) o
+    left join eve.lanes l on l.id = o.lane_id
+    where choose_lane.only_lane is null or o.lane_id = choose_lane.only_lane
+    order by missing desc, bound_ms, o.avoided, o.priority, l.day_starts, l.turns, l.id
+  loop
+    v_best.lanes := v_lane.lanes;
+    if v_lane.missing then
+      v_best.status := 'missing';
+      return v_best;
+    end if;
+    if v_contended is null then
+      v_contended := exists (
+        select
+        from eve.inflight i
+        where i.state = 'waiting' and i.lane_id = any (v_lane.lane_ids) and i.start_ms > choose_lane.now_ms - 1500
+          and i.request_no is distinct from (call).request_no
+      );
+      -- A start that is booked again has had its turn, and its place in the pace.
+      v_pace := case when choose_lane.only_lane is null then row(
+        v_lane.interval_ms, v_lane.token_ms, v_lane.pace_ms, v_lane.token_pace_ms, v_lane.batch_start_ms, (served).batch_floor
+      )::eve.pool_pace end;
+    end if;
+    v_start := null;
+    if v_tokens > (v_lane.limits).tpm then
+      if not (call).counted and v_expected <= (v_lane.limits).tpm * (served).estimate_ceiling then
+        v_best.status := 'count'; -- It may fit after all: only a count can tell.
+      else
+        v_too_small := v_too_small + 1;
+        v_best.refusal_limits := eve.limits_json(v_lane.limits, 0, 0, (v_lane.limits).rpd, 0, 0);
+        continue;
+      end if;
+    elsif v_best.start_ms <= v_lane.bound_ms then
+      v_best.second_ms := least(v_best.second_ms, v_lane.bound_ms);
+      exit;
+    else
+      v_fit := eve.earliest_start(
+        v_lane.state, v_lane.limits, choose_lane.class, v_contended, v_tokens, choose_lane.now_ms,
+        case
+          when not v_batch then (v_lane.state).interactive_tail_ms
+          -- Alone on lanes that are half empty batch goes as it comes; otherwise one by one.
+          when v_contended or not eve.half_empty(v_lane.state, v_lane.limits, v_tokens, choose_lane.now_ms)
+            then eve.pace_allows(v_pace)
+          else 0
+        end
+      );
+      v_start := v_fit.start_ms;
+      v_limit := v_fit.limit_name;
+      v_day_left := v_fit.day_left;
+      if v_batch and v_start is not null then
+        v_ahead := eve.line_before(v_lane.lane_id, choose_lane.queued_ms, (call).request_no, choose_lane.now_ms);
+        if v_ahead.calls > 0 then
+          -- By half of the time that those ahead will take at most: nobody wakes who sleeps too long when places come free sooner,
+          -- and to ask too early costs a question. bench:quota, tokens, batch only, 1 and 2 projects: 95.6 and 94.9 % used with
+          -- the whole time, 96.1 and 97.2 with half of it, 96.9 and 98.2 with a quarter, which asks twice as often.
+          v_start := v_start + greatest(
+            ceil(0.5 * v_ahead.calls * (60000 + (v_lane.limits).guard_ms)::double precision / (v_lane.limits).rpm),
+            ceil(0.5 * v_ahead.tokens * (60000 + (v_lane.limits).guard_ms)::double precision / (v_lane.limits).tpm), 1
+          )::bigint;
+        end if;
+      end if;
+    end if;
+    if v_best.status = 'count' or v_best.start_ms is null and v_start is not null or v_start < v_best.start_ms then
+      v_best.second_ms := v_best.start_ms;
+      v_best.start_ms := v_start;
+      v_best.limit_name := v_limit;
+      v_best.day_left := v_day_left;
+      v_best.lane_id := v_lane.lane_id;
+      v_best.quota_key := v_lane.quota_key;
+      v_best.limits := v_lane.limits;
+      v_best.key_ids := v_lane.key_ids;
+      v_best.aliases := v_lane.aliases;
+      v_best.env_var_names := v_lane.env_var_names;
+      exit when v_best.status = 'count';
+    elsif v_start is not null then
+      v_best.second_ms := least(v_best.second_ms, v_start);
+    elsif v_best.start_ms is null then
+      -- Nothing to wait for on this lane; remembered as the reason if no other lane has one.
+      v_best.limit_name := coalesce(v_best.limit_name, v_limit);
+    end if;
+  end loop;
+
+  v_best.contended := coalesce(v_contended, false);
+  v_best.pace := v_pace;
+  if v_best.status = 'count' then
+    return v_best;
+  elsif v_best.start_ms is not null then
+    v_best.status := 'found';
+    -- Where tokens are what is scarce, callers who have the time are asked to have them counted first: those who wait for tokens,
+    -- and batch with a prompt above an even share of the limit. A booking made on a guess has to be larger than the prompt,
+    -- and what it leaves over is of no use to those who have booked behind it.
+    if not (call).counted
+      and (
+        v_best.start_ms > choose_lane.now_ms
+          and (v_best.limit_name = 'tpm' or v_expected * coalesce((v_best.limits).rpm, 60) > (v_best.limits).tpm)
+        or v_batch and v_expected * coalesce((v_best.limits).rpm, 60) > (v_best.limits).tpm
+      ) then
+      v_best.status := 'count';
+    end if;
+    return v_best;
+  end if;
+  v_best.status := 'refused';
+  if v_best.lanes = 0 then
+    v_best.refusal := 'no_active_key';
+  elsif v_too_small = v_best.lanes then
+    v_best.refusal := 'prompt_too_large';
+    v_best.limit_name := 'tpm';
+  else
+    v_best.refusal := case v_best.limit_name when 'rpd' then 'daily_limit' when 'blocked' then 'lane_blocked' else 'rate_limited' end;
+  end if;
+  return v_best;
+end;
+$$;
+
+-- Why a call that could start at v_best.start_ms is refused: it would be too late. What stands in the way, apart from the line
+-- of those who came before?
+create or replace function eve.too_late(best eve.placement, call eve.call, class text, now_ms bigint)
+returns eve.placement
+language plpgsql
+volatile
+set search_path = ''
+as $$
+declare
+  v_best eve.placement := too_late.best;
+  v_lane eve.lanes;
+  v_fit record;
+  v_used record;
+begin
+  select * into v_lane from eve.lanes l where l.id = v_best.lane_id;
+  v_fit := eve.earliest_start(
+    v_lane, v_best.limits, too_late.class, v_best.contended, v_best.tokens, too_late.now_ms, too_late.now_ms
+  );
+  v_best.status := 'refused';
+  v_best.limit_name := coalesce(v_fit.limit_name, 'queue');
+  v_best.refusal := case v_best.limit_name when 'rpd' then 'daily_limit' when 'blocked' then 'lane_blocked' else 'rate_limited' end;
+  v_best.refusal_wait := v_best.start_ms - too_late.now_ms - (call).max_wait_ms;
+  select coalesce(sum(b.starts), 0)::bigint as starts, coalesce(sum(b.tokens), 0)::bigint as tokens into v_used
+  from eve.lane_buckets b
+  where b.lane_id = v_best.lane_id and b.at_ms > too_late.now_ms - 60000 - (v_best.limits).guard_ms and b.at_ms <= too_late.now_ms;
+  v_best.refusal_limits := eve.limits_json(
+    v_best.limits, v_used.starts, v_used.tokens, v_fit.day_left, v_best.refusal_wait,
+    eve.next_pacific_midnight(too_late.now_ms) - too_late.now_ms
+  );
+  return v_best;
+end;
+$$;
+
+-- eve.book for a call that has several lanes to choose from. Another one may be better by the time this one is ours. Then it must
+-- be released, or two callers that hold a lane each and want the other's would wait for ever: a subtransaction is the way to
+-- release a row lock.
+create or replace function eve.book_or_release(
+  best eve.placement, call eve.call, class text, queued_ms bigint, latest_wait_ms bigint
+)
+returns record
+language plpgsql
+volatile
+set search_path = ''
+as $$
+declare
+  v_booking record;
+begin
+  begin
+    v_booking := eve.book(
+      (best).lane_id, (best).limits, (best).pace, book_or_release.class, (best).contended, (best).tokens, book_or_release.queued_ms,
+      (call).request_no, book_or_release.latest_wait_ms, (call).lease_ms
+    );
+    if not v_booking.booked then
+      raise exception 'release the lane' using errcode = 'EV001';
+    end if;
+  exception
+    when sqlstate 'EV001' then
+      null;
+  end;
+  return v_booking;
+end;
+$$;
+
+-- Books a call on the lanes of one model, or says what becomes of it.
+create or replace function eve.place_call(call eve.call, class text, requested_model text, queued_ms bigint, only_lane bigint)
+returns eve.placement
+language plpgsql
+volatile
+set search_path = ''
+as $$
+declare
+  v_batch constant boolean := place_call.class = 'batch';
+  v_model constant public.google_ai_model_limits := eve.served_model(place_call.requested_model);
+  v_best eve.placement;
+  v_booking record;
+  v_latest bigint;
+  v_now bigint;
+begin
+  if v_model.model is null then
+    v_best.status := 'refused';
+    v_best.refusal := 'unknown_model';
+    v_best.served := place_call.requested_model;
+    v_best.requested_model := place_call.requested_model;
+    return v_best;
+  end if;
+  for v_round in 1..1000 loop
+    v_now := eve.clock_ms();
+    v_best := eve.choose_lane(call, place_call.class, v_model, place_call.queued_ms, place_call.only_lane, v_now);
+    v_best.requested_model := place_call.requested_model;
+    if v_best.status = 'missing' then
+      -- A key or a model has been added: its lane comes into being with its first call.
+      perform eve.ensure_lanes(v_model.model);
+      continue;
+    elsif v_best.status <> 'found' then
+      return v_best;
+    elsif v_best.start_ms - v_now > (call).max_wait_ms then
+      -- Somebody may have started between our look at the clock and our look at the lane; that is no line to wait in.
+      v_now := eve.clock_ms();
+      continue when v_best.start_ms - v_now <= (call).max_wait_ms;
+      return eve.too_late(v_best, call, place_call.class, v_now);
+    elsif v_batch and v_best.start_ms > v_now then
+      v_best.status := 'waiting';
+      v_best.wait_ms := v_best.start_ms - v_now;
+      return v_best;
+    end if;
+    -- Lists and other callers may be at this lane; it may be full by the time that it is ours.
+    v_latest := case
+      when v_batch then 0
+      -- As long as no other lane would start it sooner.
+      when v_best.lanes > 1 and v_round < 4
+        then least((call).max_wait_ms, greatest(v_best.start_ms, coalesce(v_best.second_ms, v_best.start_ms)) - v_now)
+      else (call).max_wait_ms
+    end;
+    if v_best.lanes = 1 then
+      v_booking := eve.book(
+        v_best.lane_id, v_best.limits, v_best.pace, place_call.class, v_best.contended, v_best.tokens, place_call.queued_ms,
+        (call).request_no, v_latest, (call).lease_ms
+      );
+    else
+      v_booking := eve.book_or_release(v_best, call, place_call.class, place_call.queued_ms, v_latest);
+    end if;
+    -- Otherwise somebody was quicker. They have got a slot, so this cannot go on for ever.
+    if v_booking.booked then
+      v_best.status := 'granted';
+      v_best.start_ms := v_booking.start_ms;
+      v_best.bucket_ms := v_booking.bucket_ms;
+      v_best.day_ends_ms := v_booking.day_ends_ms;
+      v_best.wait_ms := v_booking.wait_ms;
+      v_best.turn := v_booking.turn;
+      v_best.used_starts := v_booking.used_starts;
+      v_best.used_tokens := v_booking.used_tokens;
+      v_best.day_left := v_booking.day_left;
+      return v_best;
+    end if;
+  end loop;
+  raise exception 'no lane held still long enough to be taken' using errcode = 'EV503';
+end;
+$$;

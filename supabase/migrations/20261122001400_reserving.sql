@@ -1,0 +1,300 @@
+-- Reserving a start for one attempt: public.eve_reserve, in the order of its steps. With the rights of the caller, who is the
+-- service role.
+--
+-- Locks are always taken in this order, so that no two calls can wait for each other: request id (advisory), running request,
+-- budgets, one lane, its buckets, counters. A refusal, and batch that is told to wait, take no lock on a lane.
+
+-- What a caller is told whose attempt is granted. `route` is what is known of key and model: see eve.route_answer.
+create or replace function eve.granted(
+  route jsonb, request_no bigint, attempt integer, class text, capture boolean, tokens bigint, wait_ms bigint, start_ms bigint,
+  lease_ms integer, limits jsonb
+)
+returns jsonb
+language plpgsql
+immutable
+set search_path = ''
+as $$
+begin
+  return granted.route || jsonb_build_object(
+    'request_no', granted.request_no, 'attempt', granted.attempt, 'class', granted.class, 'capture', granted.capture,
+    'tokens', granted.tokens, 'wait_ms', granted.wait_ms, 'start_at', to_timestamp(granted.start_ms / 1000.0),
+    'lease_until', to_timestamp((granted.start_ms + granted.lease_ms) / 1000.0), 'limits', granted.limits
+  );
+end;
+$$;
+
+-- Takes an attempt that is not to go on out of the running requests: batch that waited and is refused, a start that cannot be booked
+-- again. What it held, and what it took from its budgets, is free again.
+create or replace function eve.leave_line(running eve.inflight)
+returns void
+language plpgsql
+volatile
+set search_path = ''
+as $$
+begin
+  perform eve.adjust_budgets(
+    (running).consumer_id, (running).token_id, (running).received_at, case (running).attempt when 1 then -1 else 0 end,
+    -(running).tokens
+  );
+  if (running).attempt = 1 then
+    delete from eve.inflight i where i.request_no = (running).request_no;
+  else
+    -- The attempt before it has failed; the caller settles the request as that one ended.
+    update eve.inflight i
+    set state = 'between', attempt = i.attempt - 1
+    where i.request_no = (running).request_no;
+  end if;
+end;
+$$;
+
+-- Gives back a start that its caller has come too late for, so that it can be booked again: on the same lane, since a caller that
+-- holds one waits for no other.
+create or replace function eve.unbook(running eve.inflight)
+returns void
+language plpgsql
+volatile
+set search_path = ''
+as $$
+begin
+  perform pg_advisory_xact_lock(1163281713, (running).lane_id::integer);
+  perform eve.give_back(running);
+  perform eve.adjust_bucket((running).lane_id, (running).bucket_ms, (running).class, -1, -(running).tokens);
+end;
+$$;
+
+-- Writes down an attempt that was granted or that waits. Answers the request's number.
+create or replace function eve.note_attempt(
+  call eve.call, scope eve.caller_scope, place eve.placement, running eve.inflight, key_id uuid, now_ms bigint, queued_ms bigint
+)
+returns bigint
+language plpgsql
+volatile
+set search_path = ''
+as $$
+declare
+  v_state constant text := case (place).status when 'granted' then 'reserved' else 'waiting' end;
+  -- Batch that waits is to ask again at its start; some seconds later it counts as gone.
+  v_lease constant timestamptz := to_timestamp(
+    ((place).start_ms + case (place).status when 'granted' then (call).lease_ms else 15000 end) / 1000.0
+  );
+  v_request_no bigint;
+begin
+  if (running).request_no is null then
+    insert into eve.inflight (
+      request_no, consumer_id, request_id, token_id, class, door, requested_model, model, attempt, state, lane_id, key_id,
+      start_ms, bucket_ms, day_ends_ms, tokens, estimated_tokens, queued_ms, lease_until, received_at, wait_ms, trace_id,
+      metadata, request_hash, call_id
+    )
+    values (
+      nextval('eve.request_no'), coalesce((call).consumer_id, '00000000-0000-0000-0000-000000000000'), (call).request_id,
+      (call).token_id, (scope).class, (call).door, (place).requested_model, (place).served, (call).attempt, v_state,
+      (place).lane_id, note_attempt.key_id, (place).start_ms, coalesce((place).bucket_ms, (place).start_ms),
+      coalesce((place).day_ends_ms, 0), (place).tokens, (call).tokens, case when v_state = 'waiting' then note_attempt.queued_ms end, v_lease,
+      to_timestamp(note_attempt.now_ms / 1000.0), coalesce((place).wait_ms, 0), (call).trace_id,
+      coalesce((call).metadata, '{}'), (call).request_hash, (call).call_id
+    )
+    returning request_no into v_request_no;
+  else
+    v_request_no := (running).request_no;
+    update eve.inflight i
+    set requested_model = (place).requested_model, model = (place).served, attempt = (call).attempt, state = v_state,
+      lane_id = (place).lane_id, key_id = note_attempt.key_id, start_ms = (place).start_ms,
+      bucket_ms = coalesce((place).bucket_ms, (place).start_ms), day_ends_ms = coalesce((place).day_ends_ms, 0),
+      tokens = (place).tokens, estimated_tokens = case when i.state = 'reserved' then i.estimated_tokens else (call).tokens end,
+      queued_ms = case when v_state = 'waiting' then note_attempt.queued_ms end, lease_until = v_lease,
+      call_id = (call).call_id,
+      -- What it waited until now, and what it is to wait.
+      wait_ms = case
+        when i.state = 'between' then i.wait_ms
+        else greatest(i.wait_ms - (i.start_ms - note_attempt.now_ms), 0)
+      end + coalesce((place).wait_ms, 0)
+    where i.request_no = v_request_no;
+  end if;
+  return v_request_no;
+end;
+$$;
+
+-- `counted` says what `tokens` are:
+--   null   the caller's estimate, and the caller cannot count: booked times the factor learned for the model
+--   false  the caller's estimate, and the caller can count: asked to where it matters (answer `count`, nothing is written or
+--          taken), otherwise booked at the model's ceiling until it is settled
+--   true   upstream's own count: booked as it is
+-- `request_no` continues an attempt: batch that was told `waiting` asks again with it at its time, and a start that its caller has come
+-- too late for is given back and booked again.
+-- `deadline` is when the caller stops waiting for the answer, by the database's clock: nothing is booked after it. `call_id` names
+-- this call, so that eve_give_back finds what it booked, whether or not the answer was heard.
+create or replace function public.eve_reserve(
+  request_id text,
+  models text[],
+  tokens integer,
+  consumer_id uuid default null,
+  class text default 'interactive',
+  max_wait_ms integer default 0,
+  attempt integer default 1,
+  exclude_keys uuid[] default '{}',
+  avoid_keys uuid[] default '{}',
+  lease_ms integer default 180000,
+  token_id uuid default null,
+  door text default 'native',
+  trace_id text default null,
+  metadata jsonb default '{}',
+  request_hash text default null,
+  counted boolean default null,
+  request_no bigint default null,
+  deadline timestamptz default null,
+  call_id uuid default null
+)
+returns jsonb
+language plpgsql
+volatile
+set search_path = ''
+-- A call that is held up by a lock ends before its caller stops waiting (8 s), rather than stand behind it for nothing. The REST API
+-- sets it when it begins the statement; over a connection the ledger sets it for the session.
+set statement_timeout = '7500ms'
+-- Custom plans would be made anew on nearly every call; planning was a third of its time.
+set plan_cache_mode = 'force_generic_plan'
+-- Plans are often made while the tables are small and kept while they grow.
+set enable_seqscan = 'off'
+set jit = 'off'
+as $$
+declare
+  v_call eve.call := row(
+    eve_reserve.request_id, eve_reserve.models, eve_reserve.tokens, eve_reserve.consumer_id, eve_reserve.class,
+    eve_reserve.max_wait_ms, eve_reserve.attempt, eve_reserve.exclude_keys, eve_reserve.avoid_keys, eve_reserve.lease_ms,
+    eve_reserve.token_id, eve_reserve.door, eve_reserve.trace_id, eve_reserve.metadata, eve_reserve.request_hash,
+    eve_reserve.counted, eve_reserve.request_no, eve_reserve.deadline, eve_reserve.call_id
+  )::eve.call;
+  v_now constant bigint := eve.clock_ms();
+  v_ended text;
+  v_known record;
+  v_running eve.inflight;
+  v_spends boolean;
+  v_scope eve.caller_scope;
+  v_queued bigint;
+  v_only_lane bigint;
+  v_requested text;
+  v_place eve.placement;
+  v_refused eve.placement;
+  v_model public.google_ai_model_limits;
+  v_key integer;
+  v_request_no bigint;
+begin
+  perform eve.check_call(v_call);
+  perform eve.stop_when_late(v_call.deadline);
+  -- A caller that may not call any more is told nothing, not even what it was told before.
+  v_ended := eve.access_ended(v_call.consumer_id, v_call.token_id, v_now);
+  if v_ended is not null then
+    return eve.refuse(v_call, v_call.class, v_ended);
+  end if;
+  v_known := eve.find_request(v_call, v_now);
+  if v_known.answer is not null then
+    return v_known.answer;
+  end if;
+  v_running := v_known.running;
+  v_spends := v_running.request_no is null or v_running.state = 'between';
+  v_scope := eve.scope_of(
+    v_call, coalesce(floor(extract(epoch from v_running.received_at) * 1000)::bigint, v_now), v_now, v_spends
+  );
+  if v_running.state = 'reserved' then
+    perform eve.unbook(v_running);
+    v_only_lane := v_running.lane_id;
+    v_call.models := array[v_running.requested_model];
+    -- As it was booked: it is not to be counted first, with its start given back already.
+    v_call.tokens := v_running.tokens;
+    v_call.counted := true;
+  end if;
+  if v_scope.refusal is not null then
+    if not v_spends then
+      perform eve.leave_line(v_running);
+    end if;
+    return eve.refuse(v_call, v_scope.class, v_scope.refusal, null, v_scope.limit_name, v_scope.wait_ms);
+  end if;
+
+  -- A start that is booked again goes before all that wait.
+  v_queued := case v_running.state when 'waiting' then v_running.queued_ms when 'reserved' then 0 else v_now end;
+  foreach v_requested in array v_call.models loop
+    if v_requested <> all (v_scope.models) then
+      v_place := null;
+      v_place.refusal := 'model_not_allowed';
+      v_place.served := v_requested;
+    else
+      v_place := eve.place_call(v_call, v_scope.class, v_requested, v_queued, v_only_lane);
+      exit when v_place.status in ('granted', 'waiting', 'count');
+      -- A misspelt name is refused, not skipped.
+      if v_place.refusal = 'unknown_model' then
+        v_refused := v_place;
+        exit;
+      end if;
+    end if;
+    -- Of several reasons the one that is over first; else the first.
+    if v_refused.refusal is null or v_refused.refusal_wait > v_place.refusal_wait
+      or v_refused.refusal_wait is null and v_place.refusal_wait is not null then
+      v_refused := v_place;
+    end if;
+    v_place := null;
+  end loop;
+
+  if v_place.status = 'count' then
+    return jsonb_build_object(
+      'status', 'count', 'request_id', v_call.request_id, 'attempt', v_call.attempt, 'model', v_place.served,
+      'requested_model', v_place.requested_model,
+      'key', jsonb_build_object(
+        'id', v_place.key_ids[1], 'alias', v_place.aliases[1], 'env_var_name', v_place.env_var_names[1],
+        'provider', (eve.providers_of(eve.served_model(v_requested)))[1]
+      ),
+      -- What to come with, and counted left out, where counting fails: the most that the estimate may turn out to be.
+      'tokens_if_not_counted', ceil(v_call.tokens * (eve.served_model(v_requested)).estimate_ceiling)::bigint
+    );
+  elsif coalesce(v_place.status, 'refused') = 'refused' then
+    if not v_spends then
+      perform eve.leave_line(v_running);
+    end if;
+    if v_refused.refusal = 'no_active_key' then
+      select ceil(extract(epoch from min(k.blocked_until)) * 1000)::bigint - v_now
+      into v_refused.refusal_wait
+      from public.google_ai_api_keys k
+      where k.is_active and k.blocked_until > to_timestamp(v_now / 1000.0) and k.blocked_until < 'infinity';
+    end if;
+    return eve.refuse(
+      v_call, v_scope.class, v_refused.refusal, v_refused.served, v_refused.limit_name, v_refused.refusal_wait,
+      v_refused.refusal_limits
+    );
+  end if;
+
+  if v_spends then
+    perform eve.take_budgets(v_call, v_scope, v_place.tokens, v_now);
+  elsif v_running.tokens <> v_place.tokens then
+    perform eve.adjust_budgets(
+      v_running.consumer_id, v_running.token_id, v_running.received_at, 0, v_place.tokens - v_running.tokens
+    );
+  end if;
+  -- Keys of one project take turns.
+  v_key := 1 + (coalesce(v_place.turn, 0) % cardinality(v_place.key_ids))::integer;
+  v_request_no := eve.note_attempt(v_call, v_scope, v_place, v_running, v_place.key_ids[v_key], v_now, v_queued);
+  -- With everything in hand, since that may have been waited for.
+  perform eve.stop_when_late(v_call.deadline);
+  if v_place.status = 'waiting' then
+    return jsonb_build_object(
+      'status', 'waiting', 'request_no', v_request_no, 'attempt', v_call.attempt, 'model', v_place.served,
+      'requested_model', v_place.requested_model, 'class', v_scope.class, 'lane_id', v_place.lane_id, 'tokens', v_place.tokens,
+      'wait_ms', v_place.wait_ms, 'ask_at', to_timestamp(v_place.start_ms / 1000.0)
+    );
+  end if;
+  -- For those who come after.
+  perform eve.make_route(v_requested, v_now);
+  v_model := eve.served_model(v_requested);
+  return eve.granted(
+    eve.route_answer(
+      v_requested, v_model, v_place.key_ids[v_key], v_place.aliases[v_key], v_place.env_var_names[v_key], v_place.lane_id,
+      v_place.quota_key
+    ),
+    v_request_no, v_call.attempt, v_scope.class, v_scope.capture, v_place.tokens, v_place.wait_ms, v_place.start_ms,
+    v_call.lease_ms,
+    eve.limits_json(
+      v_place.limits, v_place.used_starts, v_place.used_tokens, v_place.day_left,
+      60000 + (v_place.limits).guard_ms + v_place.wait_ms, v_place.day_ends_ms - v_now
+    )
+  );
+end;
+$$;
+comment on function public.eve_reserve is 'Reserves a slot for one upstream attempt: all limits and budgets together or nothing. Answers granted, waiting (batch: ask again then), refused, duplicate, or count: have the prompt counted upstream and come again.';

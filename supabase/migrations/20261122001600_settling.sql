@@ -1,0 +1,401 @@
+-- Settling an attempt: what it has really used, and how it ended.
+
+-- What a key has spent, for people and older readers: one row per key, model and minute; rpd_used is the day's count so far.
+create or replace function eve.count_usage(key_id uuid, model text, start_ms bigint, tokens bigint)
+returns void
+language plpgsql
+volatile
+set search_path = ''
+as $$
+#variable_conflict use_column
+declare
+  v_minute constant timestamptz := to_timestamp((count_usage.start_ms / 60000 * 60000) / 1000.0);
+  v_day constant date := eve.pacific_day(count_usage.start_ms);
+begin
+  insert into public.google_ai_usage_counters as c
+    (api_key_id, model, minute_bucket, day_bucket, rpm_used, tpm_used, rpd_used, updated_at)
+  select count_usage.key_id, count_usage.model, v_minute, v_day, 1, least(count_usage.tokens, 2147483647)::integer,
+    1 + coalesce(
+      (
+        select max(before.rpd_used)
+        from public.google_ai_usage_counters before
+        where before.api_key_id = count_usage.key_id and before.model = count_usage.model
+          and before.minute_bucket >= v_minute - interval '25 hours' and before.minute_bucket < v_minute
+          and before.day_bucket = v_day
+      ), 0
+    ), now()
+  -- A key may have been deleted while it was in use, and a hand-made foreign key then refuses its rows.
+  where exists (select from public.google_ai_api_keys k where k.id = count_usage.key_id)
+  on conflict (api_key_id, model, minute_bucket) do update
+  set rpm_used = coalesce(c.rpm_used, 0) + 1,
+    tpm_used = least(coalesce(c.tpm_used, 0)::bigint + excluded.tpm_used, 2147483647)::integer,
+    rpd_used = coalesce(c.rpd_used, 0) + 1, updated_at = excluded.updated_at;
+  -- A call that settles after a later minute's first: that minute's count so far includes it.
+  update public.google_ai_usage_counters c
+  set rpd_used = c.rpd_used + 1
+  where c.api_key_id = count_usage.key_id and c.model = count_usage.model and c.minute_bucket > v_minute
+    and c.day_bucket = v_day;
+exception
+  -- The table is its owner's, and so are rules on it that refuse a row. They must not stop a settlement.
+  when integrity_constraint_violation or data_exception or raise_exception then
+    perform eve.open_alert(
+      'usage_counters_refused', 'public.google_ai_usage_counters', 'warning',
+      format('A row for public.google_ai_usage_counters was refused: %s. The attempt itself is in eve.attempts.', sqlerrm)
+    );
+end;
+$$;
+
+-- Moves a request from the running ones to the audit.
+create or replace function eve.close_request(
+  running eve.inflight,
+  state text,
+  error_code text default null,
+  input_tokens integer default null,
+  output_tokens integer default null,
+  total_tokens integer default null,
+  finish_reason text default null
+)
+returns void
+language plpgsql
+volatile
+set search_path = ''
+as $$
+begin
+  delete from eve.inflight i where i.request_no = (running).request_no;
+  insert into eve.requests (
+    request_no, consumer_id, request_id, token_id, class, door, requested_model, model, key_id, state, attempts, wait_ms,
+    received_at, finished_at, input_tokens, output_tokens, total_tokens, error_code, finish_reason, trace_id, metadata,
+    request_hash
+  )
+  values (
+    (running).request_no, (running).consumer_id, (running).request_id, (running).token_id, (running).class,
+    (running).door, (running).requested_model, (running).model, (running).key_id, close_request.state,
+    (running).attempt, (running).wait_ms, (running).received_at, eve.clock(), close_request.input_tokens,
+    close_request.output_tokens, close_request.total_tokens, close_request.error_code, close_request.finish_reason,
+    (running).trace_id, (running).metadata, (running).request_hash
+  )
+  -- One row that cannot be closed would stop every reservation on its lane.
+  on conflict do nothing;
+end;
+$$;
+
+create or replace function eve.adjust_budgets(
+  consumer_id uuid, token_id uuid, received_at timestamptz, requests integer, tokens bigint
+)
+returns void
+language plpgsql
+volatile
+set search_path = ''
+as $$
+begin
+  if adjust_budgets.requests = 0 and adjust_budgets.tokens = 0 then
+    return;
+  end if;
+  if adjust_budgets.consumer_id <> '00000000-0000-0000-0000-000000000000' then
+    update eve.consumer_days d
+    set requests = greatest(d.requests + adjust_budgets.requests, 0), tokens = greatest(d.tokens + adjust_budgets.tokens, 0)
+    where d.consumer_id = adjust_budgets.consumer_id
+      and d.day = eve.pacific_day(floor(extract(epoch from adjust_budgets.received_at) * 1000)::bigint);
+  end if;
+  if adjust_budgets.token_id is not null then
+    update eve.scoped_tokens t
+    set requests_used = greatest(t.requests_used + adjust_budgets.requests, 0),
+      tokens_used = greatest(t.tokens_used + adjust_budgets.tokens, 0)
+    where t.id = adjust_budgets.token_id;
+  end if;
+end;
+$$;
+
+-- What upstream said takes effect in the transaction that settles: {"scope", "for_ms" | "until", "reason"}.
+create or replace function eve.apply_block(running eve.inflight, block jsonb, fallback_reason text)
+returns void
+language plpgsql
+volatile
+set search_path = ''
+as $$
+declare
+  v_now constant timestamptz := eve.clock();
+  v_until timestamptz;
+  v_reason constant text := left(coalesce(apply_block.block ->> 'reason', apply_block.fallback_reason), 200);
+  v_alias text;
+begin
+  v_until := case apply_block.block ->> 'until'
+    when 'forever' then 'infinity'::timestamptz
+    when 'pacific_midnight' then to_timestamp(
+      (eve.next_pacific_midnight(eve.clock_ms()) + (select s.value from eve.settings s where s.name = 'guard_ms')) / 1000.0
+    )
+    else v_now + (apply_block.block ->> 'for_ms')::bigint * interval '1 millisecond'
+  end;
+  if v_until is null then
+    raise exception 'block needs for_ms, or until: pacific_midnight or forever' using errcode = 'EV400';
+  end if;
+  select k.key_alias into v_alias from public.google_ai_api_keys k where k.id = (running).key_id;
+
+  case apply_block.block ->> 'scope'
+    when 'lane' then
+      update eve.lanes l
+      set blocked_until = greatest(l.blocked_until, v_until), blocked_reason = v_reason
+      where l.id = (running).lane_id;
+    when 'key' then
+      update public.google_ai_api_keys k
+      set blocked_until = greatest(k.blocked_until, v_until), blocked_reason = v_reason,
+        is_active = k.is_active and v_until < 'infinity'
+      where k.id = (running).key_id;
+      if v_until = 'infinity' then
+        perform eve.remember_rejected_secret((running).key_id, apply_block.block ->> 'secret_hash');
+      end if;
+      perform eve.open_alert(
+        case v_reason when 'secret_missing' then 'secret_missing' else 'key_disabled' end, (running).key_id::text,
+        case when v_until = 'infinity' then 'critical' else 'warning' end,
+        format('Key %s is not used: %s', coalesce(v_alias, (running).key_id::text), v_reason)
+      );
+    when 'key_model' then
+      insert into eve.key_model_blocks as b (key_id, model, blocked_until, reason)
+      values ((running).key_id, (running).model, v_until, v_reason)
+      on conflict (key_id, model) do update
+      set blocked_until = greatest(b.blocked_until, excluded.blocked_until), reason = excluded.reason;
+      perform eve.open_alert(
+        'model_unavailable', (running).key_id::text || ' ' || (running).model, 'warning',
+        format('Key %s is not used for %s: %s', coalesce(v_alias, (running).key_id::text), (running).model, v_reason)
+      );
+    when 'capability' then
+      -- The model refused a feature that its row says it has: the next call goes without.
+      update public.google_ai_model_limits m
+      set supports_system = m.supports_system and apply_block.block ->> 'capability' <> 'system',
+        supports_json = m.supports_json and apply_block.block ->> 'capability' <> 'json',
+        supports_tools = m.supports_tools and apply_block.block ->> 'capability' <> 'tools'
+      where m.model = (running).model;
+    else
+      raise exception 'block scope must be lane, key, key_model or capability' using errcode = 'EV400';
+  end case;
+end;
+$$;
+
+create or replace function eve.usage_meta(
+  consumer_id uuid, key_id uuid, attempt integer, class text, door text, estimated boolean
+)
+returns jsonb
+language sql
+stable
+set search_path = ''
+as $$
+  select jsonb_build_object(
+    'source', 'eve', 'consumer', (select c.name from eve.consumers c where c.id = usage_meta.consumer_id),
+    'key_alias', (select k.key_alias from public.google_ai_api_keys k where k.id = usage_meta.key_id),
+    'attempt', usage_meta.attempt, 'class', usage_meta.class, 'door', usage_meta.door, 'estimated', usage_meta.estimated
+  );
+$$;
+
+-- Learns what a model's estimates have to be multiplied by: each step goes a tenth of the way to what the call showed, by
+-- 2 % at the most, so that an outlier moves it as little as any other call; between half and twice. Only some calls teach
+-- (setting learn_one_in), and none waits for another that does.
+-- What is true to the token was counted upstream and teaches nothing.
+create or replace function eve.learn_estimate(model text, request_no bigint, estimated integer, counted integer)
+returns void
+language plpgsql
+volatile
+set search_path = ''
+as $$
+declare
+  v_one_in constant bigint := (select s.value from eve.settings s where s.name = 'learn_one_in');
+begin
+  -- Small prompts are mostly overhead that the estimate does not see. What is true to the token was counted, not estimated.
+  if v_one_in <= 0 or learn_estimate.request_no % v_one_in <> 0 or learn_estimate.estimated < 20
+    or learn_estimate.counted is null or learn_estimate.counted < 20 or learn_estimate.counted = learn_estimate.estimated then
+    return;
+  end if;
+  update public.google_ai_model_limits m
+  set estimate_factor = greatest(0.5, least(2,
+    m.estimate_factor * exp(
+      greatest(-0.02, least(0.02, 0.1 * ln(learn_estimate.counted / (learn_estimate.estimated * m.estimate_factor))))
+    )
+  ))
+  where m.model in (
+    select free.model
+    from public.google_ai_model_limits free
+    where free.model = learn_estimate.model
+    for update skip locked
+  );
+end;
+$$;
+
+create or replace function public.eve_settle(
+  request_no bigint,
+  attempt integer,
+  outcome text,
+  final boolean default true,
+  dispatched boolean default true,
+  input_tokens integer default null,
+  output_tokens integer default null,
+  thoughts_tokens integer default null,
+  cached_tokens integer default null,
+  total_tokens integer default null,
+  upstream_status integer default null,
+  error_code text default null,
+  error_detail text default null,
+  finish_reason text default null,
+  block jsonb default null,
+  latency_ms integer default null,
+  usage_estimated boolean default false,
+  result jsonb default null
+)
+returns jsonb
+language plpgsql
+volatile
+set search_path = ''
+-- Custom plans would be made anew on nearly every call; planning was a third of its time.
+set plan_cache_mode = 'force_generic_plan'
+-- Plans are often made while the tables are small and kept while they grow.
+set enable_seqscan = 'off'
+set jit = 'off'
+as $$
+declare
+  v_running eve.inflight;
+  v_before eve.attempts;
+  v_request eve.requests;
+  v_now constant timestamptz := eve.clock();
+  v_total bigint := coalesce(eve_settle.total_tokens, eve_settle.input_tokens + coalesce(eve_settle.output_tokens, 0));
+  v_delta bigint;
+begin
+  if eve_settle.outcome is null or eve_settle.outcome not in ('succeeded', 'failed', 'cancelled') then
+    raise exception 'outcome must be succeeded, failed or cancelled' using errcode = 'EV400';
+  elsif eve_settle.input_tokens < 0 or eve_settle.output_tokens < 0 then
+    raise exception 'tokens must be 0 or more' using errcode = 'EV400';
+  end if;
+
+  select * into v_running from eve.inflight i where i.request_no = eve_settle.request_no for update;
+  if not found or v_running.attempt <> eve_settle.attempt or v_running.state not in ('reserved', 'waiting')
+    or v_running.state = 'waiting' and eve_settle.dispatched then
+    select * into v_before
+    from eve.attempts a
+    where a.request_no = eve_settle.request_no and a.attempt = eve_settle.attempt
+    for update;
+    if found and eve_settle.final and v_running.attempt = eve_settle.attempt and v_running.state = 'between' then
+      -- No attempt followed after all: the request ends as this one did.
+      perform eve.close_request(
+        v_running, v_before.outcome, v_before.error_code, v_before.input_tokens, v_before.output_tokens,
+        v_before.total_tokens, v_before.finish_reason
+      );
+      return jsonb_build_object('status', 'settled');
+    elsif v_before.request_no is null then
+      raise exception 'no reservation % attempt %', eve_settle.request_no, eve_settle.attempt using errcode = 'EV404';
+    elsif v_before.outcome <> 'expired' then
+      return jsonb_build_object('status', 'already_settled', 'outcome', v_before.outcome);
+    end if;
+    -- Late: its lease had run out and it was booked as expired. What really happened is worth knowing. What it held stays
+    -- counted, even if it now says that it called nobody: its place has long been planned with.
+    v_delta := eve_settle.input_tokens - v_before.tokens_booked;
+    select * into v_request from eve.requests r where r.request_no = eve_settle.request_no;
+    perform eve.adjust_budgets(
+      v_request.consumer_id, v_request.token_id, v_request.received_at, 0,
+      coalesce(v_total - v_before.tokens_booked, 0)
+    );
+    perform eve.adjust_bucket(v_before.lane_id, v_before.bucket_ms, v_before.class, 0, v_delta);
+    update eve.attempts a
+    set outcome = eve_settle.outcome, input_tokens = eve_settle.input_tokens,
+      output_tokens = eve_settle.output_tokens, thoughts_tokens = eve_settle.thoughts_tokens,
+      cached_tokens = eve_settle.cached_tokens, total_tokens = v_total, usage_estimated = eve_settle.usage_estimated,
+      upstream_status = eve_settle.upstream_status, error_code = coalesce(eve_settle.error_code, 'settled_late'),
+      error_detail = eve_settle.error_detail, finish_reason = eve_settle.finish_reason,
+      latency_ms = eve_settle.latency_ms, settled_at = v_now
+    where a.request_no = eve_settle.request_no and a.attempt = eve_settle.attempt;
+    update eve.requests r
+    set state = eve_settle.outcome, input_tokens = eve_settle.input_tokens, output_tokens = eve_settle.output_tokens,
+      total_tokens = v_total, error_code = eve_settle.error_code, finish_reason = eve_settle.finish_reason
+    where r.request_no = eve_settle.request_no and r.state = 'expired' and r.attempts = eve_settle.attempt;
+    if v_total is not null then
+      perform eve.log_token_usage(
+        v_before.model, eve_settle.input_tokens, eve_settle.output_tokens, v_total, r.request_id,
+        eve.usage_meta(r.consumer_id, v_before.key_id, eve_settle.attempt, r.class, r.door, eve_settle.usage_estimated)
+      )
+      from eve.requests r
+      where r.request_no = eve_settle.request_no;
+    end if;
+    return jsonb_build_object('status', 'late');
+  end if;
+
+  -- Budgets first, then the lane, then its bucket: the order in which a reservation takes them.
+  v_delta := case
+    when not eve_settle.dispatched then -v_running.tokens
+    else eve_settle.input_tokens - v_running.tokens
+  end;
+  perform eve.adjust_budgets(
+    v_running.consumer_id, v_running.token_id, v_running.received_at,
+    case when not eve_settle.dispatched and eve_settle.final and v_running.attempt = 1 then -1 else 0 end,
+    case
+      when not eve_settle.dispatched then -v_running.tokens
+      when v_total is not null then v_total - v_running.tokens
+      else 0
+    end
+  );
+  if v_running.state = 'waiting' then
+    null; -- It held no place.
+  elsif not eve_settle.dispatched then
+    perform eve.give_back(v_running);
+  elsif v_delta > 0 then
+    -- Under-estimated: the lane's two-span sum must know, or it would let somebody in.
+    update eve.lanes l
+    set span_tokens = l.span_tokens + case when v_running.start_ms >> 16 >= l.span_number then v_delta else 0 end,
+      previous_span_tokens = l.previous_span_tokens
+        + case when v_running.start_ms >> 16 < l.span_number then v_delta else 0 end
+    where l.id = v_running.lane_id;
+  end if;
+  if eve_settle.block is not null then
+    perform eve.apply_block(v_running, eve_settle.block, coalesce(eve_settle.error_code, 'blocked'));
+  end if;
+  if v_running.state = 'reserved' then
+    perform eve.adjust_bucket(
+      v_running.lane_id, v_running.bucket_ms, v_running.class, case when eve_settle.dispatched then 0 else -1 end, v_delta
+    );
+  end if;
+
+  insert into eve.attempts (
+    request_no, attempt, lane_id, key_id, model, class, start_ms, bucket_ms, tokens_booked, input_tokens, output_tokens,
+    thoughts_tokens, cached_tokens, total_tokens, usage_estimated, outcome, dispatched, upstream_status, error_code,
+    error_detail, finish_reason, latency_ms, settled_at
+  )
+  values (
+    v_running.request_no, v_running.attempt, v_running.lane_id, v_running.key_id, v_running.model, v_running.class,
+    v_running.start_ms, v_running.bucket_ms, v_running.tokens, eve_settle.input_tokens, eve_settle.output_tokens,
+    eve_settle.thoughts_tokens, eve_settle.cached_tokens, v_total, eve_settle.usage_estimated, eve_settle.outcome,
+    eve_settle.dispatched, eve_settle.upstream_status, eve_settle.error_code, left(eve_settle.error_detail, 2000),
+    eve_settle.finish_reason, eve_settle.latency_ms, v_now
+  );
+  if eve_settle.dispatched then
+    perform eve.count_usage(
+      v_running.key_id, v_running.model, v_running.start_ms, coalesce(eve_settle.input_tokens, v_running.tokens)
+    );
+  end if;
+
+  if eve_settle.dispatched and not eve_settle.usage_estimated then
+    perform eve.learn_estimate(v_running.model, v_running.request_no, v_running.estimated_tokens, eve_settle.input_tokens);
+  end if;
+
+  if eve_settle.final then
+    perform eve.close_request(
+      v_running, eve_settle.outcome, eve_settle.error_code, eve_settle.input_tokens, eve_settle.output_tokens,
+      v_total::integer, eve_settle.finish_reason
+    );
+    if eve_settle.result is not null then
+      insert into eve.request_results (request_no, result) values (eve_settle.request_no, eve_settle.result)
+      on conflict do nothing;
+    end if;
+  else
+    -- The caller is about to reserve the next attempt. If it dies instead, the row closes by itself.
+    update eve.inflight i
+    set state = 'between', lease_until = greatest(i.lease_until, v_now + interval '120 seconds')
+    where i.request_no = eve_settle.request_no;
+  end if;
+  if v_total is not null then
+    perform eve.log_token_usage(
+      v_running.model, eve_settle.input_tokens, eve_settle.output_tokens, v_total, v_running.request_id,
+      eve.usage_meta(
+        v_running.consumer_id, v_running.key_id, v_running.attempt, v_running.class, v_running.door,
+        eve_settle.usage_estimated
+      )
+    );
+  end if;
+  return jsonb_build_object('status', 'settled');
+end;
+$$;
+comment on function public.eve_settle is 'Ends a reservation: real tokens replace the estimate at its own place in the window. Twice is the same as once; late is harmless.';
