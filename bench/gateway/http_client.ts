@@ -47,7 +47,10 @@ export class Connection {
     this.#now = now;
   }
 
-  static async to(url: string, now = () => performance.now()): Promise<Connection> {
+  static async to(
+    url: string,
+    now = () => performance.now(),
+  ): Promise<Connection> {
     const { hostname, port } = new URL(url);
     const tcp = await Deno.connect({ hostname, port: Number(port) });
     tcp.setNoDelay(true);

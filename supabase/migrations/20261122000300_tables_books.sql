@@ -124,6 +124,7 @@ create table if not exists eve.inflight (
   tokens bigint not null,
   estimated_tokens integer not null default 0,
   queued_ms bigint,
+  any_lane boolean not null default true,
   lease_until timestamptz not null,
   received_at timestamptz not null,
   wait_ms bigint not null,
@@ -136,11 +137,12 @@ create table if not exists eve.inflight (
 ) with (fillfactor = 70, autovacuum_vacuum_scale_factor = 0.05, autovacuum_vacuum_cost_delay = 0);
 -- By it a lane's expired leases are found, and the next that may expire.
 create index if not exists inflight_lane_id_lease_until_idx on eve.inflight (lane_id, lease_until);
--- Batch that waits for a lane, in its order.
-create index if not exists inflight_waiting_idx on eve.inflight (lane_id, queued_ms, request_no) where state = 'waiting';
+-- Batch that waits for a model, in its order.
+create index if not exists inflight_waiting_idx on eve.inflight (model, queued_ms, request_no) where state = 'waiting';
 comment on table eve.inflight is 'Requests that are running: one row each, with the reservation of the current attempt. Small, whatever the audit''s size.';
 comment on column eve.inflight.state is 'reserved: an attempt holds a slot. waiting: batch that stands in line and holds none yet. between: the last attempt has failed, the next has not been reserved.';
 comment on column eve.inflight.queued_ms is 'When batch that waits came, in milliseconds since 1970: its place in line. start_ms is then when it is to ask again.';
+comment on column eve.inflight.any_lane is 'Whether batch that waits may start on any lane of its model; false: some of its keys are excluded, and it waits for this one.';
 comment on column eve.inflight.tokens is 'Input tokens booked, after the model''s factor.';
 comment on column eve.inflight.start_ms is 'The start that the caller was told, in milliseconds since 1970; bucket_ms: the bucket it is booked in.';
 comment on column eve.inflight.day_ends_ms is 'The Pacific midnight that ended the lane''s day at the time of booking: which count to give it back to.';

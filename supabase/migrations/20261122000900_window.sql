@@ -335,8 +335,11 @@ begin
 end;
 $$;
 
--- Whether a lane's window holds less than half of its starts and tokens.
-create or replace function eve.half_empty(lane eve.lanes, limits eve.lane_limits, tokens bigint, now_ms bigint)
+-- Whether batch that is alone may start as it comes: until a quarter of the window's starts or half of its tokens are used. What is
+-- left has to last for a minute, and interactive callers at half of the capacity with batch's floor need 0.6 of it.
+create or replace function eve.may_burst(
+  lane eve.lanes, limits eve.lane_limits, tokens bigint, now_ms bigint, starts bigint default 1
+)
 returns boolean
 language plpgsql
 volatile
@@ -344,8 +347,8 @@ set search_path = ''
 as $$
 begin
   return eve.has_room(
-    lane, limits, 'batch', false, coalesce((limits).rpm / 2, 0) + 1, half_empty.tokens + coalesce((limits).tpm / 2, 0),
-    half_empty.now_ms
+    lane, limits, 'batch', false, coalesce((limits).rpm - (limits).rpm / 4, 0) + may_burst.starts, may_burst.tokens + coalesce((limits).tpm / 2, 0),
+    may_burst.now_ms
   );
 end;
 $$;

@@ -10,12 +10,13 @@ begin
       pace_ms bigint,
       token_pace_ms bigint,
       batch_start_ms bigint,
-      batch_floor double precision
+      batch_floor double precision,
+      spread_ms double precision
     );
   end if;
 end;
 $$;
-comment on type eve.pool_pace is 'Of all lanes that serve a model: the window over their starts a minute, and over their tokens (null: unlimited); the latest pace and batch start of them.';
+comment on type eve.pool_pace is 'Of all lanes that serve a model: the window over their starts a minute, and over their tokens (null: unlimited); the latest pace and batch start of them; spread_ms: as eve.spread_ms says, where batch is paced.';
 
 -- Batch that competes for lanes is paced: one start for each start interval of all the model's lanes together, so that places
 -- come free one by one, and an interactive caller waits for the next one, not for the end of somebody's burst.
@@ -53,6 +54,30 @@ begin
 end;
 $$;
 
+-- How far apart starts on all lanes of a model have to be, in milliseconds, so that the places which are free last until the next
+-- ones fall free: after a burst they do not for a minute, and callers who come towards its end would wait for that long.
+create or replace function eve.spread_ms(lane_ids bigint[], interval_ms double precision, window_ms bigint, now_ms bigint)
+returns double precision
+language sql
+stable
+set search_path = ''
+as $$
+  select greatest(
+    spread_ms.interval_ms,
+    max(
+      (used.at_ms + spread_ms.window_ms - spread_ms.now_ms)
+        -- A tenth to spare; and the first of those that fall free then may be waited for.
+        / greatest(0.9 * (spread_ms.window_ms / spread_ms.interval_ms - used.all_starts + used.freed_before) + 1, 1)
+    )
+  )
+  from (
+    select b.at_ms, sum(b.starts) over () as all_starts,
+      coalesce(sum(b.starts) over (order by b.at_ms groups between unbounded preceding and 1 preceding), 0) as freed_before
+    from eve.lane_buckets b
+    where b.lane_id = any (spread_ms.lane_ids) and b.at_ms > spread_ms.now_ms - spread_ms.window_ms
+  ) used;
+$$;
+
 -- When batch that is paced may start next. Its floor is its own, whatever interactive callers take; a quarter sooner than even,
 -- since it also has to wait for a place.
 create or replace function eve.pace_allows(pace eve.pool_pace)
@@ -72,9 +97,10 @@ begin
 end;
 $$;
 
--- Batch that waits for a lane and came earlier. Who was to ask more than 1.5 s ago and has not is not waited for.
+-- Batch that waits for a lane of a model and came earlier: one line for all lanes, since a place that falls free on any of them is
+-- for the first. Who was to ask more than 1.5 s ago and has not is not waited for.
 create or replace function eve.line_before(
-  lane_id bigint, queued_ms bigint, request_no bigint, now_ms bigint, out calls bigint, out tokens bigint
+  model text, lane_id bigint, queued_ms bigint, request_no bigint, now_ms bigint, out calls bigint, out tokens bigint
 )
 language plpgsql
 stable
@@ -84,7 +110,8 @@ begin
   select count(*), coalesce(sum(i.tokens), 0)
   into calls, tokens
   from eve.inflight i
-  where i.lane_id = line_before.lane_id and i.state = 'waiting' and i.start_ms > line_before.now_ms - 1500
+  where i.model = line_before.model and i.state = 'waiting' and i.start_ms > line_before.now_ms - 1500
+    and (i.any_lane or i.lane_id = line_before.lane_id)
     and (i.queued_ms, i.request_no) < (line_before.queued_ms, coalesce(line_before.request_no, 9223372036854775807));
 end;
 $$;
@@ -177,7 +204,9 @@ begin
     v_lane.interactive_tail_ms := greatest(v_lane.interactive_tail_ms, with_start.start_ms);
   end if;
   if with_start.paced then
-    v_lane.pace_ms := eve.next_pace(greatest((pace).pace_ms, v_lane.pace_ms), with_start.now_ms, (pace).interval_ms);
+    v_lane.pace_ms := eve.next_pace(
+      greatest((pace).pace_ms, v_lane.pace_ms), with_start.now_ms, coalesce((pace).spread_ms, (pace).interval_ms)
+    );
     v_lane.token_pace_ms := eve.next_pace(
       greatest((pace).token_pace_ms, v_lane.token_pace_ms), with_start.now_ms, (pace).token_ms * with_start.tokens, 1
     );
@@ -241,7 +270,7 @@ begin
   limit_name := v_fit.limit_name;
   day_left := v_fit.day_left - 1;
   booked := start_ms is not null and wait_ms <= book.latest_wait_ms
-    and not (v_batch and (eve.line_before(book.lane_id, book.queued_ms, book.request_no, v_now)).calls > 0);
+    and not (v_batch and (eve.line_before(v_lane.model, book.lane_id, book.queued_ms, book.request_no, v_now)).calls > 0);
   if not booked then
     perform eve.release_expired(book.lane_id, v_now);
     return;
@@ -250,9 +279,9 @@ begin
   turn := v_lane.turns;
   v_lane := eve.with_start(
     v_lane, book.class, start_ms, book.tokens, v_now, book.lease_ms, pace,
-    -- Alone on lanes that are half empty batch goes as it comes.
+    -- Alone on lanes that are nearly empty batch goes as it comes.
     case
-      when v_batch then book.contended or not eve.half_empty(v_lane, limits, book.tokens, v_now)
+      when v_batch then book.contended or not eve.may_burst(v_lane, limits, book.tokens, v_now)
       else greatest((pace).pace_ms, (pace).token_pace_ms) > v_now - coalesce((pace).interval_ms, 0)::bigint
     end
   );

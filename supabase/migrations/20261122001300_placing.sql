@@ -97,12 +97,15 @@ begin
       v_contended := exists (
         select
         from eve.inflight i
-        where i.state = 'waiting' and i.lane_id = any (v_lane.lane_ids) and i.start_ms > choose_lane.now_ms - 1500
+        where i.state = 'waiting' and i.model = (served).model and i.start_ms > choose_lane.now_ms - 1500
           and i.request_no is distinct from (call).request_no
       );
       -- A start that is booked again has had its turn, and its place in the pace.
       v_pace := case when choose_lane.only_lane is null then row(
-        v_lane.interval_ms, v_lane.token_ms, v_lane.pace_ms, v_lane.token_pace_ms, v_lane.batch_start_ms, (served).batch_floor
+        v_lane.interval_ms, v_lane.token_ms, v_lane.pace_ms, v_lane.token_pace_ms, v_lane.batch_start_ms, (served).batch_floor,
+        case when v_batch or greatest(v_lane.pace_ms, v_lane.token_pace_ms) > choose_lane.now_ms - v_lane.interval_ms then
+          eve.spread_ms(v_lane.lane_ids, v_lane.interval_ms, 60000 + (v_lane.limits).guard_ms, choose_lane.now_ms)
+        end
       )::eve.pool_pace end;
     end if;
     v_start := null;
@@ -122,8 +125,8 @@ begin
         v_lane.state, v_lane.limits, choose_lane.class, v_contended, v_tokens, choose_lane.now_ms,
         case
           when not v_batch then (v_lane.state).interactive_tail_ms
-          -- Alone on lanes that are half empty batch goes as it comes; otherwise one by one.
-          when v_contended or not eve.half_empty(v_lane.state, v_lane.limits, v_tokens, choose_lane.now_ms)
+          -- Alone on lanes that are nearly empty batch goes as it comes; otherwise one by one.
+          when v_contended or not eve.may_burst(v_lane.state, v_lane.limits, v_tokens, choose_lane.now_ms)
             then eve.pace_allows(v_pace)
           else 0
         end
@@ -132,14 +135,13 @@ begin
       v_limit := v_fit.limit_name;
       v_day_left := v_fit.day_left;
       if v_batch and v_start is not null then
-        v_ahead := eve.line_before(v_lane.lane_id, choose_lane.queued_ms, (call).request_no, choose_lane.now_ms);
+        v_ahead := eve.line_before((served).model, v_lane.lane_id, choose_lane.queued_ms, (call).request_no, choose_lane.now_ms);
         if v_ahead.calls > 0 then
           -- By half of the time that those ahead will take at most: nobody wakes who sleeps too long when places come free sooner,
           -- and to ask too early costs a question. bench:quota, tokens, batch only, 1 and 2 projects: 95.6 and 94.9 % used with
           -- the whole time, 96.1 and 97.2 with half of it, 96.9 and 98.2 with a quarter, which asks twice as often.
           v_start := v_start + greatest(
-            ceil(0.5 * v_ahead.calls * (60000 + (v_lane.limits).guard_ms)::double precision / (v_lane.limits).rpm),
-            ceil(0.5 * v_ahead.tokens * (60000 + (v_lane.limits).guard_ms)::double precision / (v_lane.limits).tpm), 1
+            ceil(0.5 * v_ahead.calls * v_lane.interval_ms), ceil(0.5 * v_ahead.tokens * v_lane.token_ms), 1
           )::bigint;
         end if;
       end if;

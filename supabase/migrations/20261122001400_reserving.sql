@@ -82,15 +82,15 @@ begin
   if (running).request_no is null then
     insert into eve.inflight (
       request_no, consumer_id, request_id, token_id, class, door, requested_model, model, attempt, state, lane_id, key_id,
-      start_ms, bucket_ms, day_ends_ms, tokens, estimated_tokens, queued_ms, lease_until, received_at, wait_ms, trace_id,
+      start_ms, bucket_ms, day_ends_ms, tokens, estimated_tokens, queued_ms, any_lane, lease_until, received_at, wait_ms, trace_id,
       metadata, request_hash, call_id
     )
     values (
       nextval('eve.request_no'), coalesce((call).consumer_id, '00000000-0000-0000-0000-000000000000'), (call).request_id,
       (call).token_id, (scope).class, (call).door, (place).requested_model, (place).served, (call).attempt, v_state,
       (place).lane_id, note_attempt.key_id, (place).start_ms, coalesce((place).bucket_ms, (place).start_ms),
-      coalesce((place).day_ends_ms, 0), (place).tokens, (call).tokens, case when v_state = 'waiting' then note_attempt.queued_ms end, v_lease,
-      to_timestamp(note_attempt.now_ms / 1000.0), coalesce((place).wait_ms, 0), (call).trace_id,
+      coalesce((place).day_ends_ms, 0), (place).tokens, (call).tokens, case when v_state = 'waiting' then note_attempt.queued_ms end,
+      (call).exclude_keys = '{}', v_lease, to_timestamp(note_attempt.now_ms / 1000.0), coalesce((place).wait_ms, 0), (call).trace_id,
       coalesce((call).metadata, '{}'), (call).request_hash, (call).call_id
     )
     returning request_no into v_request_no;
@@ -101,7 +101,8 @@ begin
       lane_id = (place).lane_id, key_id = note_attempt.key_id, start_ms = (place).start_ms,
       bucket_ms = coalesce((place).bucket_ms, (place).start_ms), day_ends_ms = coalesce((place).day_ends_ms, 0),
       tokens = (place).tokens, estimated_tokens = case when i.state = 'reserved' then i.estimated_tokens else (call).tokens end,
-      queued_ms = case when v_state = 'waiting' then note_attempt.queued_ms end, lease_until = v_lease,
+      queued_ms = case when v_state = 'waiting' then note_attempt.queued_ms end, any_lane = (call).exclude_keys = '{}',
+      lease_until = v_lease,
       call_id = (call).call_id,
       -- What it waited until now, and what it is to wait.
       wait_ms = case

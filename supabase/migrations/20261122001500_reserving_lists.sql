@@ -83,7 +83,8 @@ begin
       v_now := eve.clock_ms();
       select array_agg(s.asked) as asked, array_agg(s.class) as classes, array_agg(s.capture) as captures,
         array_agg(s.turns) as turns, array_agg(s.nth) as nths, array_agg(s.booked) as tokens, array_agg((s.pace).pace_ms) as paces,
-        array_agg((s.pace).token_pace_ms) as token_paces, array_agg(s.paced) as paced, array_agg(s.contended) as contended,
+        array_agg((s.pace).token_pace_ms) as token_paces,
+        array_agg(coalesce((s.pace).spread_ms, (s.pace).interval_ms)) as steps, array_agg(s.paced) as paced, array_agg(s.contended) as contended,
         -- With the route as it is now: others may make a new one before this is over.
         array_agg(r.route) as routes
       into v_chosen
@@ -95,6 +96,7 @@ begin
           1 + (a.nth - 1) / cardinality(f.lanes) as nth
         from (
           select t.model, case when c.max_class = 'batch' then 'batch' else t.class end as class, count(*) as calls,
+            sum(count(*)) over (partition by t.model)::bigint as calls_of_model,
             array_agg(t.asked) as asked, array_agg(t.tokens) as tokens, array_agg(t.counted) as counted,
             array_agg(coalesce(c.capture, false)) as captures
           from unnest(v_plain.models, v_plain.classes, v_plain.tokens, v_plain.consumers, v_plain.counted, v_plain.ids)
@@ -125,12 +127,15 @@ begin
         cross join lateral (
           select row(
               min(o.interval_ms), min(o.token_ms), max(l.pace_ms), max(l.token_pace_ms), max(l.batch_start_ms),
-              min((o.limits).batch_floor)
+              min((o.limits).batch_floor),
+              case when g.class = 'batch' or greatest(max(l.pace_ms), max(l.token_pace_ms)) > v_now - min(o.interval_ms) then
+                eve.spread_ms(array_agg(o.lane_id), min(o.interval_ms), 60000 + min((o.limits).guard_ms), v_now)
+              end
             )::eve.pool_pace as pace,
             bool_or(exists (
               select
               from eve.inflight i
-              where i.lane_id = o.lane_id and i.state = 'waiting' and i.start_ms > v_now - 1500
+              where i.model = o.served and i.state = 'waiting' and i.start_ms > v_now - 1500
               offset 0
             )) as contended
           from eve.routes o
@@ -154,10 +159,10 @@ begin
               cross join lateral (
                 select b.estimate_factor from public.google_ai_model_limits b where b.model = o.served offset 0
               ) m
-              -- Alone on lanes that are half empty batch goes as it comes; otherwise one by one, and behind nobody who waits.
+              -- Alone on lanes that are nearly empty batch goes as it comes; otherwise one by one, and behind nobody who waits.
               cross join lateral (
                 select case g.class
-                  when 'batch' then not eve.half_empty(l.lane, o.limits, 0, v_now)
+                  when 'batch' then not eve.may_burst(l.lane, o.limits, 0, v_now, g.calls_of_model)
                   else greatest((pool.pace).pace_ms, (pool.pace).token_pace_ms) > v_now - coalesce((pool.pace).interval_ms, 0)
                 end as paced
               ) batch
@@ -216,7 +221,7 @@ begin
       set interactive_tail_ms = case when w.persons > 0 then v_now else l.interactive_tail_ms end,
         batch_start_ms = case when w.batch > 0 then v_now else l.batch_start_ms end,
         pace_ms = case
-          when w.paced then eve.next_pace(greatest(l.pace_ms, w.pace_ms), v_now, w.interval_ms * w.calls)
+          when w.paced then eve.next_pace(greatest(l.pace_ms, w.pace_ms), v_now, w.step_ms * w.calls)
           else l.pace_ms
         end,
         token_pace_ms = case
@@ -238,12 +243,12 @@ begin
           count(*) filter (where u.class = 'batch')::integer as batch,
           min(v_plain.leases[u.asked]) as lease_ms, bool_or(u.paced) as paced, bool_or(u.contended) as contended,
           min(u.stale_ms) as stale_ms, min(u.lanes) as lanes, max(u.pace_ms) as pace_ms, max(u.token_pace_ms) as token_pace_ms,
-          min(u.interval_ms) as interval_ms, min(u.token_ms) as token_ms, (array_agg(u.limits))[1] as limits
+          max(u.step_ms) as step_ms, min(u.token_ms) as token_ms, (array_agg(u.limits))[1] as limits
         -- What has no name here is a column of the route.
         from unnest(
-          v_chosen.asked, v_chosen.classes, v_chosen.turns, v_chosen.tokens, v_chosen.paces, v_chosen.token_paces, v_chosen.paced,
-          v_chosen.contended, v_chosen.routes
-        ) as u (asked, class, turns, tokens, pace_ms, token_pace_ms, paced, contended)
+          v_chosen.asked, v_chosen.classes, v_chosen.turns, v_chosen.tokens, v_chosen.paces, v_chosen.token_paces, v_chosen.steps,
+          v_chosen.paced, v_chosen.contended, v_chosen.routes
+        ) as u (asked, class, turns, tokens, pace_ms, token_pace_ms, step_ms, paced, contended)
         group by u.lane_id
         order by u.lane_id
       ) w

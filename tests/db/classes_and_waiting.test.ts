@@ -129,16 +129,16 @@ describe("the person goes first", () => {
   };
   const named = (answers: Answer[]) => answers.map((answer, n) => ({ name: `batch${n}`, answer }));
 
-  test("batch alone uses the whole minute, the first half as it comes and the rest one by one", async () => {
+  test("batch alone uses the whole minute, the first quarter as it comes and the rest one by one", async () => {
     await addKey(sql, "a");
     await addModel(sql, "m", { rpm: 30, batchFloor: 0.1 });
     const answers = await notebook(60);
     expect(answers.map((answer) => answer.status)).toEqual([
-      ...Array(16).fill("granted"),
-      ...Array(44).fill("waiting"),
+      ...Array(8).fill("granted"),
+      ...Array(52).fill("waiting"),
     ]);
     const starts = await play(named(answers), 60_000);
-    expect(starts.map(([name]) => name)).toEqual(Array.from({ length: 14 }, (_, n) => `batch${16 + n}`));
+    expect(starts.map(([name]) => name)).toEqual(Array.from({ length: 22 }, (_, n) => `batch${8 + n}`));
     for (const [n, [, at]] of starts.entries()) {
       if (n > 0) expect(at - starts[n - 1]![1]).toBeGreaterThan(1_900);
     }
@@ -159,6 +159,39 @@ describe("the person goes first", () => {
       }
     },
   );
+
+  test.each([[1, 30], [2, 30], [5, 5]])(
+    "with %i projects of %i starts a minute a person who begins together with batch finds a place all through the first minute",
+    async (projects, rpm) => {
+      for (let n = 0; n < projects; n++) await addKey(sql, `k${n}`, { project: `p${n}` });
+      await addModel(sql, "m", { rpm, batchFloor: 0.1 });
+      const line = named(await notebook(3 * projects * rpm));
+      const interval = 60_000 / (projects * rpm);
+      for (let call = 0; call * 2 * interval < 90_000; call++) {
+        const person = await reserve(sql, `person${call}`, { maxWaitMs: 60_000 });
+        expect(person.status).toBe("granted");
+        expect(person.wait_ms, `call ${call}`).toBeLessThanOrEqual(2 * interval);
+        await play(line, 2 * interval);
+      }
+    },
+  );
+
+  test("batch is one line for all projects, and whoever may not use some of them holds up nobody there", async () => {
+    const keys = [await addKey(sql, "a", { project: "p0" }), await addKey(sql, "b", { project: "p1" })];
+    await addModel(sql, "m", { rpm: 4, batchFloor: 0.1 });
+    for (let n = 0; n < 8; n++) await reserve(sql, `person${n}`);
+    const first = await reserve(sql, "first", { class: "batch", ...patient });
+    const second = await reserve(sql, "second", { class: "batch", ...patient });
+    expect([first.status, second.status]).toEqual(["waiting", "waiting"]);
+    expect(second.wait_ms).toBeGreaterThan(first.wait_ms);
+    const picky = await reserve(sql, "picky", { class: "batch", ...patient, excludeKeys: [keys[0]!] });
+    expect(picky.wait_ms).toBeGreaterThan(second.wait_ms);
+    const starts = await play([{ name: "first", answer: first }, { name: "second", answer: second }, {
+      name: "picky",
+      answer: picky,
+    }], 120_000);
+    expect(starts.map(([name]) => name)).toEqual(["first", "second", "picky"]);
+  });
 
   test("batch whose place a person took is told a later time, and keeps its place in the line", async () => {
     await addKey(sql, "a");

@@ -287,6 +287,7 @@ create table eve.inflight (
   tokens bigint not null,
   estimated_tokens integer not null default 0,
   queued_ms bigint,
+  any_lane boolean not null default true,
   lease_until timestamp with time zone not null,
   received_at timestamp with time zone not null,
   wait_ms bigint not null,
@@ -299,7 +300,7 @@ create table eve.inflight (
 ) with (fillfactor=70, autovacuum_vacuum_scale_factor=0.05, autovacuum_vacuum_cost_delay=0);
 alter table eve.inflight enable row level security;
 CREATE INDEX inflight_lane_id_lease_until_idx ON eve.inflight USING btree (lane_id, lease_until);
-CREATE INDEX inflight_waiting_idx ON eve.inflight USING btree (lane_id, queued_ms, request_no) WHERE (state = 'waiting'::text);
+CREATE INDEX inflight_waiting_idx ON eve.inflight USING btree (model, queued_ms, request_no) WHERE (state = 'waiting'::text);
 comment on table eve.inflight is 'Requests that are running: one row each, with the reservation of the current attempt. Small, whatever the audit''s size.';
 comment on column eve.inflight.requested_model is 'The model asked for; model is the one that serves.';
 comment on column eve.inflight.state is 'reserved: an attempt holds a slot. waiting: batch that stands in line and holds none yet. between: the last attempt has failed, the next has not been reserved.';
@@ -308,6 +309,7 @@ comment on column eve.inflight.day_ends_ms is 'The Pacific midnight that ended t
 comment on column eve.inflight.tokens is 'Input tokens booked, after the model''s factor.';
 comment on column eve.inflight.estimated_tokens is 'The caller''s estimate before the model''s factor: what the factor is learned from.';
 comment on column eve.inflight.queued_ms is 'When batch that waits came, in milliseconds since 1970: its place in line. start_ms is then when it is to ask again.';
+comment on column eve.inflight.any_lane is 'Whether batch that waits may start on any lane of its model; false: some of its keys are excluded, and it waits for this one.';
 comment on column eve.inflight.lease_until is 'Not settled by then: the caller has died, and the row is closed as expired.';
 comment on column eve.inflight.wait_ms is 'Milliseconds that its attempts waited for their starts, together.';
 comment on column eve.inflight.request_hash is 'Tells a repetition of a request from another request with the same id.';
@@ -1620,13 +1622,6 @@ create function eve.granted(
   security invoker
   set search_path="";
 
-create function eve.half_empty(lane eve.lanes, limits eve.lane_limits, tokens bigint, now_ms bigint)
-  returns boolean
-  language plpgsql
-  volatile
-  security invoker
-  set search_path="";
-
 create function eve.has_room(
     lane eve.lanes,
     limits eve.lane_limits,
@@ -1766,6 +1761,7 @@ create function eve.limits_of(
   set search_path="";
 
 create function eve.line_before(
+    model text,
     lane_id bigint,
     queued_ms bigint,
     request_no bigint,
@@ -1824,6 +1820,19 @@ create function eve.log_token_usage(
 
 create function eve.make_route(requested_model text, now_ms bigint)
   returns void
+  language plpgsql
+  volatile
+  security invoker
+  set search_path="";
+
+create function eve.may_burst(
+    lane eve.lanes,
+    limits eve.lane_limits,
+    tokens bigint,
+    now_ms bigint,
+    starts bigint DEFAULT 1
+  )
+  returns boolean
   language plpgsql
   volatile
   security invoker
@@ -2191,6 +2200,18 @@ create function eve.secret_hash(proof text)
 create function eve.served_model(model text)
   returns public.google_ai_model_limits
   language plpgsql
+  stable
+  security invoker
+  set search_path="";
+
+create function eve.spread_ms(
+    lane_ids bigint[],
+    interval_ms double precision,
+    window_ms bigint,
+    now_ms bigint
+  )
+  returns double precision
+  language sql
   stable
   security invoker
   set search_path="";

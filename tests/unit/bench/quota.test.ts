@@ -120,6 +120,7 @@ describe("the step of interactive callers", () => {
     rpm: 30,
     projects: 1,
     step: 0.5,
+    quiet_minutes: 3,
     seeds: 1,
     minutes: 11,
   };
@@ -164,7 +165,7 @@ describe("the step of interactive callers", () => {
     });
     expect(figures.share_used).toBe(1);
     expect(missedStepGoals([figures])).toEqual([
-      "30 RPM, 1 project(s), step to 50 %, every window: first_minute: median_wait_intervals 0.5, but 1.5",
+      "30 RPM, 1 project(s), step to 50 % after 3 quiet minutes, every window: first_minute: median_wait_intervals 0.5, but 1.5",
     ]);
   });
 
