@@ -9,6 +9,7 @@
 import postgres from "postgres";
 import { CHECKOUT } from "./paths.ts";
 import { StartRefused } from "./refusal.ts";
+import { unreleasedMigrations } from "./unreleased_migrations.ts";
 
 interface Migration {
   /** The digits before the first `_`. */
@@ -93,5 +94,11 @@ async function pendingMigrations(sql: postgres.Sql, migrations: Migration[]): Pr
   if (!history?.there) return migrations;
   const applied = await sql`select version from supabase_migrations.schema_migrations`;
   const seen = new Set(applied.map((row) => row.version as string));
+  if (unreleasedMigrations(seen).length > 0) {
+    throw new StartRefused(
+      `The database in this data folder was made by an edition of the gateway from before its first release, which cannot be brought up to date.
+Remove it with "npm run reset", which deletes the local data and keys, and start again; or name another folder in EVE_DATA_DIR.`,
+    );
+  }
   return migrations.filter(({ version }) => !seen.has(version));
 }

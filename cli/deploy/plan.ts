@@ -1,4 +1,5 @@
 /** What a deployment will do, made from what the checkout has and what the project has, before anything is done. */
+import { unreleasedMigrations } from "../../local/unreleased_migrations.ts";
 import { functionsIn, migrationsIn } from "./checkout.ts";
 import {
   deployedFunctions,
@@ -68,6 +69,18 @@ function missingSecret({ alias, variable }: KeyVariable): string {
 
 async function pendingFiles(run: RunCli, root: string, target: Target): Promise<string[]> {
   const [history, files] = await Promise.all([migrationHistory(run, target), migrationsIn(root)]);
+  const unreleased = unreleasedMigrations(history.unknown);
+  if (unreleased.length > 0) {
+    throw new DeployRefused(
+      `This database was made by an edition of the gateway from before its first release (migrations ${
+        unreleased[0]
+      } to ${unreleased.at(-1)}), which cannot be brought up to date.
+Deploy to a new project. Or begin again in this one, without what the gateway wrote down in it (your own tables stay, and are adopted): in the SQL editor
+  drop schema eve cascade; delete from supabase_migrations.schema_migrations where version like '20261121%';
+and run this again.
+Nothing was changed.`,
+    );
+  }
   if (history.unknown.length > 0) {
     throw new DeployRefused(
       `The database has migrations that this checkout does not have: ${history.unknown.join(", ")}.

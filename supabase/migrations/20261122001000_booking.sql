@@ -66,8 +66,8 @@ as $$
     spread_ms.interval_ms,
     max(
       (used.at_ms + spread_ms.window_ms - spread_ms.now_ms)
-        -- A tenth to spare; and the first of those that fall free then may be waited for.
-        / greatest(0.9 * (spread_ms.window_ms / spread_ms.interval_ms - used.all_starts + used.freed_before) + 1, 1)
+        -- A tenth of what is free to spare; and the first of those that fall free then may be waited for.
+        / greatest(0.9 * (spread_ms.window_ms / spread_ms.interval_ms - used.all_starts) + used.freed_before + 1, 1)
     )
   )
   from (
@@ -98,17 +98,22 @@ end;
 $$;
 
 -- Batch that waits for a lane of a model and came earlier: one line for all lanes, since a place that falls free on any of them is
--- for the first. Who was to ask more than 1.5 s ago and has not is not waited for.
+-- for the first. Who was to ask more than 1.5 s ago and has not is not waited for. `wait_ms`: for how long to let them go first.
 create or replace function eve.line_before(
-  model text, lane_id bigint, queued_ms bigint, request_no bigint, now_ms bigint, out calls bigint, out tokens bigint
+  model text, lane_id bigint, queued_ms bigint, request_no bigint, now_ms bigint, interval_ms double precision,
+  token_ms double precision, out calls bigint, out wait_ms bigint
 )
 language plpgsql
 stable
 set search_path = ''
 as $$
 begin
-  select count(*), coalesce(sum(i.tokens), 0)
-  into calls, tokens
+  -- Half of the time that they will take at most: nobody wakes who sleeps too long when places come free sooner, and to ask too
+  -- early costs a question. bench:quota, tokens, batch only, 1 and 2 projects: 95.6 and 94.9 % used with the whole time, 96.1 and
+  -- 97.2 with half of it, 96.9 and 98.2 with a quarter, which asks twice as often.
+  select count(*),
+    greatest(ceil(0.5 * count(*) * line_before.interval_ms), ceil(0.5 * sum(i.tokens) * line_before.token_ms), 1)::bigint
+  into calls, wait_ms
   from eve.inflight i
   where i.model = line_before.model and i.state = 'waiting' and i.start_ms > line_before.now_ms - 1500
     and (i.any_lane or i.lane_id = line_before.lane_id)
@@ -270,7 +275,7 @@ begin
   limit_name := v_fit.limit_name;
   day_left := v_fit.day_left - 1;
   booked := start_ms is not null and wait_ms <= book.latest_wait_ms
-    and not (v_batch and (eve.line_before(v_lane.model, book.lane_id, book.queued_ms, book.request_no, v_now)).calls > 0);
+    and not (v_batch and (eve.line_before(v_lane.model, book.lane_id, book.queued_ms, book.request_no, v_now, null, null)).calls > 0);
   if not booked then
     perform eve.release_expired(book.lane_id, v_now);
     return;

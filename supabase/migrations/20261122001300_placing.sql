@@ -37,6 +37,29 @@ end;
 $$;
 comment on type eve.placement is 'What became of a call on the lanes of one model: granted, waiting, count, refused, or (on the way there) found, missing.';
 
+-- Why a call can start on none of a model's lanes, of which so many are too small for it.
+create or replace function eve.without_start(best eve.placement, too_small integer)
+returns eve.placement
+language plpgsql
+immutable
+set search_path = ''
+as $$
+declare
+  v_best eve.placement := without_start.best;
+begin
+  v_best.status := 'refused';
+  if v_best.lanes = 0 then
+    v_best.refusal := 'no_active_key';
+  elsif without_start.too_small = v_best.lanes then
+    v_best.refusal := 'prompt_too_large';
+    v_best.limit_name := 'tpm';
+  else
+    v_best.refusal := case v_best.limit_name when 'rpd' then 'daily_limit' when 'blocked' then 'lane_blocked' else 'rate_limited' end;
+  end if;
+  return v_best;
+end;
+$$;
+
 -- Of the lanes that serve a model the one on which a call can start first. `found` says when, second_ms when the next best could;
 -- `only_lane`: the one that the caller holds already. `missing`: a lane is to be made first; `count`: the prompt is to be counted upstream first.
 create or replace function eve.choose_lane(
@@ -135,14 +158,12 @@ begin
       v_limit := v_fit.limit_name;
       v_day_left := v_fit.day_left;
       if v_batch and v_start is not null then
-        v_ahead := eve.line_before((served).model, v_lane.lane_id, choose_lane.queued_ms, (call).request_no, choose_lane.now_ms);
+        v_ahead := eve.line_before(
+          (served).model, v_lane.lane_id, choose_lane.queued_ms, (call).request_no, choose_lane.now_ms, v_lane.interval_ms,
+          v_lane.token_ms
+        );
         if v_ahead.calls > 0 then
-          -- By half of the time that those ahead will take at most: nobody wakes who sleeps too long when places come free sooner,
-          -- and to ask too early costs a question. bench:quota, tokens, batch only, 1 and 2 projects: 95.6 and 94.9 % used with
-          -- the whole time, 96.1 and 97.2 with half of it, 96.9 and 98.2 with a quarter, which asks twice as often.
-          v_start := v_start + greatest(
-            ceil(0.5 * v_ahead.calls * v_lane.interval_ms), ceil(0.5 * v_ahead.tokens * v_lane.token_ms), 1
-          )::bigint;
+          v_start := v_start + v_ahead.wait_ms;
         end if;
       end if;
     end if;
@@ -185,16 +206,7 @@ begin
     end if;
     return v_best;
   end if;
-  v_best.status := 'refused';
-  if v_best.lanes = 0 then
-    v_best.refusal := 'no_active_key';
-  elsif v_too_small = v_best.lanes then
-    v_best.refusal := 'prompt_too_large';
-    v_best.limit_name := 'tpm';
-  else
-    v_best.refusal := case v_best.limit_name when 'rpd' then 'daily_limit' when 'blocked' then 'lane_blocked' else 'rate_limited' end;
-  end if;
-  return v_best;
+  return eve.without_start(v_best, v_too_small);
 end;
 $$;
 

@@ -1,6 +1,6 @@
 /**
  * What a database's catalog says about its schemas, object by object, in a stable order. Read for two purposes: to compare
- * a database before and after something happened to it, and to print the schema as it is committed (schema.sql).
+ * a database before and after something happened to it, and to print the schema as it is committed (supabase/schema.sql).
  */
 import type postgres from "postgres";
 
@@ -20,7 +20,7 @@ export interface CatalogPart {
   comment: string | null;
 }
 
-/** Everything in the given schemas. Function bodies only with `bodies`: migrations show them already. */
+/** Everything in the given schemas, functions with their bodies only if asked to. */
 export async function readCatalog(
   sql: postgres.Sql,
   schemas: string[],
@@ -34,10 +34,12 @@ export async function readCatalog(
         select oid, nspname from pg_catalog.pg_namespace where nspname = any (${schemas})
       ), relations as (
         select c.*, format('%s.%s', n.nspname, c.relname) as name,
-          case c.relkind when 'v' then 'view' when 'm' then 'materialized view' when 'S' then 'sequence' else 'table' end as word
+          case c.relkind
+            when 'v' then 'view' when 'm' then 'materialized view' when 'S' then 'sequence' when 'c' then 'type' else 'table'
+          end as word
         from pg_catalog.pg_class c
         join rooms n on n.oid = c.relnamespace
-        where c.relkind in ('r', 'p', 'v', 'm', 'S', 'f')
+        where c.relkind in ('r', 'p', 'v', 'm', 'S', 'f', 'c')
           -- The sequence of an identity column is told with its column.
           and not exists (
             select
@@ -60,7 +62,7 @@ export async function readCatalog(
               )
             ], null
           ) as clauses,
-          obj_description(r.oid, 'pg_class') as comment
+          case r.relkind when 'c' then obj_description(r.reltype, 'pg_type') else obj_description(r.oid, 'pg_class') end as comment
         from relations r
         union all
         select r.word || ' ' || r.name, 2, a.attnum, 'column', a.attname::text,
@@ -86,7 +88,7 @@ export async function readCatalog(
         from relations r
         join pg_catalog.pg_attribute a on a.attrelid = r.oid and a.attnum > 0 and not a.attisdropped
         left join pg_catalog.pg_attrdef d on d.adrelid = r.oid and d.adnum = a.attnum
-        where r.relkind in ('r', 'p')
+        where r.relkind in ('r', 'p', 'c')
         union all
         select r.word || ' ' || r.name, 3, 0, 'constraint', c.conname::text, array[pg_get_constraintdef(c.oid)],
           obj_description(c.oid, 'pg_constraint')
@@ -162,20 +164,59 @@ export function factsOf(catalog: CatalogObject[]): string[] {
   );
 }
 
-/** The catalog as SQL to be read by people: complete but for the functions' bodies. */
-export function asSql(catalog: CatalogObject[]): string {
-  return catalog.map((object) => {
-    const itself = object.parts.find((part) => part.kind === "itself")!;
-    const word = object.name.split(" ", 1)[0];
-    if (word === "table") return tableAsSql(object, itself);
-    if (word === "function") {
-      return [`create ${withArgumentsOnLines(object.name)}`, ...itself.clauses.map((clause) => `  ${clause}`)]
-        .join("\n") +
-        ";\n" +
-        commentAsSql(object.name.replace(/\(.*/s, ""), itself.comment);
-    }
-    return `create ${object.name} ${itself.clauses.join(" ")};\n` + commentAsSql(object.name, itself.comment);
-  }).join("\n");
+/** A part of the schema: what one migration makes. */
+export interface Topic {
+  /** The migration's name, without its number. */
+  name: string;
+  /** Names as in CatalogObject, of functions without their arguments. */
+  makes: string[];
+}
+
+/** @param migrations the texts of the migrations in their order, by name */
+export function topicsOf(migrations: readonly { name: string; text: string }[]): Topic[] {
+  const made =
+    /^ *create (?:or replace )?(table|sequence|type|function) (?:if not exists )?((?:eve|public)\.\w+)/gm;
+  return migrations.map(({ name, text }) => ({
+    name,
+    makes: [...text.matchAll(made)].map(([, word, object]) => `${word} ${object}`),
+  }));
+}
+
+/** The catalog as SQL to be read by people: complete, in the order of the topics. @throws Error if an object is of none */
+export function asSql(catalog: CatalogObject[], topics: readonly Topic[]): string {
+  const left = new Set(catalog);
+  const parts = topics.flatMap(({ name, makes }) => {
+    const objects = [...new Set(makes)].flatMap((made) =>
+      catalog.filter((object) => object.name === made || object.name.startsWith(`${made}(`))
+    ).filter((object) => left.delete(object));
+    if (objects.length === 0) return [];
+    return [`-- ${name} ${"-".repeat(116 - name.length)}\n`, ...objects.map(objectAsSql)];
+  });
+  if (left.size > 0) {
+    throw new Error(
+      `No migration makes ${[...left].map(({ name }) => name).join(", ")} in words that are understood`,
+    );
+  }
+  return parts.join("\n");
+}
+
+function objectAsSql(object: CatalogObject): string {
+  const itself = object.parts.find((part) => part.kind === "itself")!;
+  const word = object.name.split(" ", 1)[0];
+  if (word === "table") return tableAsSql(object, itself);
+  if (word === "type") return typeAsSql(object, itself);
+  if (word === "function") {
+    const definition = itself.clauses.find((clause) => clause.startsWith("CREATE OR REPLACE FUNCTION"))!;
+    return `${definition.trimEnd()};\n${commentAsSql(object.name.replace(/\(.*/s, ""), itself.comment)}`;
+  }
+  return `create ${object.name} ${itself.clauses.join(" ")};\n${commentAsSql(object.name, itself.comment)}`;
+}
+
+function typeAsSql(object: CatalogObject, itself: CatalogPart): string {
+  const fields = object.parts.filter(({ kind }) => kind === "column");
+  return `create ${object.name} as (\n${
+    fields.map((field) => `  ${field.name} ${field.clauses.join(" ")}`).join(",\n")
+  }\n);\n${commentAsSql(object.name, itself.comment)}`;
 }
 
 function tableAsSql(object: CatalogObject, itself: CatalogPart): string {
@@ -196,12 +237,6 @@ function tableAsSql(object: CatalogObject, itself: CatalogPart): string {
     commentAsSql(object.name, itself.comment),
     ...of("column").map((column) => commentAsSql(`column ${table}.${column.name}`, column.comment)),
   ].join("");
-}
-
-/** A line for each argument where they would not fit on one. */
-function withArgumentsOnLines(signature: string): string {
-  const [, name, args] = signature.match(/^([^(]*)\((.*)\)$/s)!;
-  return signature.length <= 100 ? signature : `${name}(\n    ${args!.split(", ").join(",\n    ")}\n  )`;
 }
 
 function commentAsSql(subject: string, comment: string | null): string {

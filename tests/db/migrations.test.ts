@@ -43,6 +43,23 @@ test("the CLI goes on where the local stack left off", async () => {
   expect(listed).toContain("20261122000100");
 });
 
+test("a database from before the first release is refused in words, and left as it is", async () => {
+  const database = await cloneDatabase("platform");
+  try {
+    await database.sql.unsafe(`
+      create schema supabase_migrations;
+      create table supabase_migrations.schema_migrations (version text primary key, name text, statements text[]);
+      insert into supabase_migrations.schema_migrations values ('20261121000100', 'foundation', '{}');
+    `).simple();
+    await expect(applyMigrations(database.url)).rejects.toThrow(
+      /before its first release.*\n.*npm run reset/,
+    );
+    expect(await database.sql`select to_regnamespace('eve') as eve`).toEqual([{ eve: null }]);
+  } finally {
+    await database.drop();
+  }
+});
+
 test("a migration that fails is named with PostgreSQL's words, and leaves nothing; those before it stay", async () => {
   const folder = await makeTestFolder();
   const database = await cloneDatabase("platform");

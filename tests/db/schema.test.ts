@@ -2,7 +2,7 @@
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { CHECKOUT } from "../../local/paths.ts";
 import { cloneDatabase, type TestDatabase } from "../harness/database.ts";
-import { asSql, readCatalog } from "./catalog.ts";
+import { asSql, readCatalog, topicsOf } from "./catalog.ts";
 
 let database: TestDatabase;
 beforeAll(async () => {
@@ -11,14 +11,71 @@ beforeAll(async () => {
 afterAll(() => database?.drop());
 
 const HEADER =
-  `-- What the migrations make, for reviewers: a change of the schema shows here. Function bodies are in the migrations.
--- Compared by schema.test.ts; written anew, on purpose, by: npm test -- tests/db/schema.test.ts -u
+  `-- The whole schema as the migrations make it, in their order; what each part is for is said at the head of its migration.
+-- Compared by tests/db/schema.test.ts; written anew, on purpose, by: npm test -- tests/db/schema.test.ts -u
 
 `;
 
 test("it is the committed one (written anew by: npm test -- tests/db/schema.test.ts -u)", async () => {
-  const catalog = await readCatalog(database.sql, ["public", "eve"]);
-  await expect(HEADER + asSql(catalog)).toMatchFileSnapshot(`${CHECKOUT}/tests/db/schema.sql`);
+  const folder = `${CHECKOUT}/supabase/migrations`;
+  const files = [...Deno.readDirSync(folder)].map(({ name }) => name).filter((name) => name.endsWith(".sql"))
+    .sort();
+  const topics = topicsOf(files.map((file) => ({
+    name: file.replace(/^\d+_|\.sql$/g, ""),
+    text: Deno.readTextFileSync(`${folder}/${file}`),
+  })));
+  const catalog = await readCatalog(database.sql, ["public", "eve"], { bodies: true });
+  await expect(HEADER + asSql(catalog, topics)).toMatchFileSnapshot(`${CHECKOUT}/supabase/schema.sql`);
+});
+
+test("a released migration is as it was released", async () => {
+  const listed = (await Deno.readTextFile(`${CHECKOUT}/supabase/migrations.sha256`)).split("\n").filter((
+    line,
+  ) => line !== "");
+  const changed: string[] = [];
+  for (const line of listed) {
+    const [, checksum, file] = /^([0-9a-f]{64}) {2}(migrations\/\d+_\w+\.sql)$/.exec(line)!;
+    const bytes = await Deno.readFile(`${CHECKOUT}/supabase/${file}`).catch(() => new Uint8Array());
+    if (new Uint8Array(await crypto.subtle.digest("SHA-256", bytes)).toHex() !== checksum) {
+      changed.push(file!);
+    }
+  }
+  expect(changed, "a released migration is never edited: add another one (docs/contributing.md)").toEqual([]);
+});
+
+/** To be cut up; none is to be added. */
+const TOO_LONG = [
+  "public.eve_reserve",
+  "public.eve_settle",
+  "eve.count_requests",
+  "public.eve_reserve_many",
+  "public.eve_request_search",
+  "eve.retention_batch",
+  "public.eve_settle_many",
+];
+
+test("every function is defined once, has at most 150 lines, and no migration but adoption's has more than 500", () => {
+  const folder = `${CHECKOUT}/supabase/migrations`;
+  const seen = new Map<string, string>();
+  const wrong: string[] = [];
+  for (const { name: file } of [...Deno.readDirSync(folder)].filter(({ name }) => name.endsWith(".sql"))) {
+    const text = Deno.readTextFileSync(`${folder}/${file}`);
+    const lines = text.split("\n").length - 1;
+    if (lines > 500 && !file.endsWith("_adopt_tables.sql")) wrong.push(`${file} has ${lines} lines`);
+    for (
+      const [definition, name, args] of text.matchAll(
+        /^create (?:or replace )?function ([\w.]+)\s*\(([^$]*?)\)\s*(?:\n|returns).*?^\$\$;$/gms,
+      )
+    ) {
+      const signature = `${name}(${args!.replace(/\s+/g, " ").trim()})`;
+      if (seen.has(signature)) wrong.push(`${signature} is defined in ${seen.get(signature)} and in ${file}`);
+      seen.set(signature, file);
+      const length = definition.split("\n").length;
+      if (length > 150 && !TOO_LONG.includes(name!)) wrong.push(`${name} has ${length} lines`);
+    }
+  }
+  expect(seen.size).toBeGreaterThan(200);
+  expect(wrong).toEqual([]);
 });
 
 describe("house rules", () => {

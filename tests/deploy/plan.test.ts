@@ -214,6 +214,14 @@ describe("what is wrong is said before anything is changed", () => {
     expect(anyway.cli.changes().map((args) => args[0])).toEqual(["functions", "functions"]);
   });
 
+  test("a database from before the first release, which would be migrated by half", async () => {
+    const migrations = [...PARTLY.migrations!, { local: "", remote: "20261121000100" }];
+    const { cli, refused } = await deployTo({ ...PARTLY, migrations }, ["--yes"]);
+    expect(refused).toMatch(/before its first release \(migrations 20261121000100 to 20261121000100\)/);
+    expect(refused).toContain("drop schema eve cascade");
+    expect(cli.changes()).toEqual([]);
+  });
+
   test("a function without its section in the configuration", async () => {
     await Deno.mkdir(`${root}/supabase/functions/forgotten`);
     await Deno.writeTextFile(`${root}/supabase/functions/forgotten/index.ts`, "");

@@ -1,4 +1,5 @@
 /** The doctor's judgement: facts to green, yellow and red, each with what to do. Pure, so that every red has its test. */
+import { unreleasedMigrations } from "../../../local/unreleased_migrations.ts";
 import { isStageName } from "../../../shared/stages/stage_name.ts";
 import type { KeyState, ProjectFacts } from "../../../shared/ledger/reading.ts";
 import { bytes, counted, duration, instant } from "../table.ts";
@@ -152,6 +153,14 @@ function migrations({ migrations: applied, server_version }: ProjectFacts, wante
       name,
       "this database keeps no history of migrations",
       "apply them with npm run deploy, which keeps one.",
+    );
+  }
+  const unreleased = unreleasedMigrations(applied);
+  if (unreleased.length > 0) {
+    return red(
+      name,
+      "this database was made by an edition of the gateway from before its first release, which cannot be brought up to date",
+      "locally: npm run reset, and npm start. A hosted project: npm run deploy says how.",
     );
   }
   const missing = wanted.filter((version) => !applied.includes(version));

@@ -202,6 +202,13 @@ const REDS: [string, Partial<Facts>, string, RegExp, RegExp][] = [
     /npm run deploy/,
   ],
   [
+    "the database is from before the first release",
+    of({ migrations: ["20261121000100", "20261121001900"] }),
+    "migrations",
+    /made by an edition of the gateway from before its first release/,
+    /npm run reset/,
+  ],
+  [
     "the functions' clock is off",
     withFunction("answers", -300_000),
     "function clock",
