@@ -1,6 +1,7 @@
 /** The local stack applies the migrations by itself; what comes of it has to be what a deployment makes. */
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { applyMigrations } from "../../local/database.ts";
+import { CHECKOUT } from "../../local/paths.ts";
 import { pushMigrations, supabaseCli } from "../../local/supabase_cli.ts";
 import { cloneDatabase, type TestDatabase } from "../harness/database.ts";
 import { makeTestFolder } from "../harness/folders.ts";
@@ -82,5 +83,71 @@ test("a migration that fails is named with PostgreSQL's words, and leaves nothin
   } finally {
     await database.drop();
     await folder.remove();
+  }
+});
+
+test("every file can be run again: at once, and over a database that is in use", async () => {
+  const database = await cloneDatabase("platform");
+  try {
+    const folder = `${CHECKOUT}/supabase/migrations`;
+    const files = [...Deno.readDirSync(folder)].map(({ name }) => name).filter((name) =>
+      name.endsWith(".sql")
+    ).sort();
+    const run = async (file: string) => {
+      const text = await Deno.readTextFile(`${folder}/${file}`);
+      await database.sql.begin((sql) => sql.unsafe(text).simple()).catch((error) => {
+        throw new Error(`${file}: ${error.message}`);
+      });
+    };
+    const state = async () => ({
+      catalog: await readCatalog(database.sql, ["public", "eve"]),
+      functions: [
+        ...await database.sql`
+        select oid::regprocedure::text as signature, md5(pg_get_functiondef(oid)) as definition, proacl::text as rights
+        from pg_proc
+        where pronamespace in ('public'::regnamespace, 'eve'::regnamespace) and prokind = 'f'
+        order by 1`,
+      ],
+      triggers: [
+        ...await database.sql`
+        select tgrelid::regclass::text as table, tgname, pg_get_triggerdef(oid) as definition
+        from pg_trigger where not tgisinternal order by 1, 2`,
+      ],
+      settings: [...await database.sql`select * from eve.settings order by name`],
+      retention: [...await database.sql`select * from eve.retention order by table_name`],
+      jobs: [...await database.sql`select jobname, schedule, command from cron.job order by jobname`],
+    });
+    for (const file of files) {
+      await run(file);
+      await run(file);
+    }
+    await database.sql.unsafe(`
+      update eve.settings set value = 3 where name = 'alert_refusals_min';
+      update eve.retention set keep = '60 days' where table_name = 'eve.requests';
+      insert into public.google_ai_api_keys (key_alias, env_var_name) values ('one', 'GOOGLE_API_KEY_ONE');
+      select public.eve_reserve('running', '{gemma-4-31b-it}', 10);
+      select public.eve_reserve('refused', '{no-such-model}', 10);
+      select public.eve_rollup();
+    `).simple();
+    const before = await state();
+    for (const file of files) await run(file);
+    expect(await state()).toEqual(before);
+    expect(await database.sql`select count(*)::integer as n from eve.inflight`).toEqual([{ n: 1 }]);
+  } finally {
+    await database.drop();
+  }
+});
+
+test("the owner's default privileges are what they were before", async () => {
+  const untouched = await cloneDatabase("platform");
+  try {
+    const defaults = ({ sql }: TestDatabase) =>
+      sql`
+        select defaclrole::regrole::text as owner, coalesce(defaclnamespace::regnamespace::text, '') as schema, defaclobjtype as type,
+          defaclacl::text as rights
+        from pg_default_acl order by 1, 2, 3`;
+    expect([...await defaults(applied)]).toEqual([...await defaults(untouched)]);
+  } finally {
+    await untouched.drop();
   }
 });
