@@ -444,6 +444,37 @@ comment on column eve.refusals.limit_name is 'Which limit stood in the way: rpm,
 comment on column eve.refusals.tokens is 'Estimated input tokens, before the model''s factor.';
 comment on column eve.refusals.retry_after_ms is 'When to come back, as it was told; null: coming back does not help.';
 
+create table eve.refusal_minutes (
+  consumer_id uuid not null,
+  minute timestamp with time zone not null,
+  kept integer not null,
+  constraint refusal_minutes_pkey PRIMARY KEY (consumer_id)
+) with (fillfactor=50);
+alter table eve.refusal_minutes enable row level security;
+comment on table eve.refusal_minutes is 'How many refusals of a consumer became a row of eve.refusals in the last minute that had any.';
+
+create table eve.refusal_counts (
+  id bigint not null generated always as identity,
+  minute timestamp with time zone not null,
+  consumer_id uuid not null,
+  code text not null,
+  limit_name text not null,
+  model text not null,
+  class text not null,
+  door text not null,
+  is_first boolean not null,
+  times bigint not null,
+  counted bigint not null default 0,
+  constraint refusal_counts_minute_key UNIQUE (minute, consumer_id, code, limit_name, model, class, door, is_first),
+  constraint refusal_counts_pkey PRIMARY KEY (id)
+) with (fillfactor=50);
+alter table eve.refusal_counts enable row level security;
+comment on table eve.refusal_counts is 'Audit: refusals beyond the setting refusals_kept_a_minute, counted, so that a flood of them does not fill the disk.';
+comment on column eve.refusal_counts.limit_name is 'As in eve.refusals; empty: none.';
+comment on column eve.refusal_counts.model is '(unknown) where there is no such model.';
+comment on column eve.refusal_counts.is_first is 'Whether they were refused at their first attempt.';
+comment on column eve.refusal_counts.counted is 'How many of times are in the metrics.';
+
 create table eve.key_model_blocks (
   key_id uuid not null,
   model text not null,
@@ -647,6 +678,9 @@ create table eve.operations (
   last_started_at timestamp with time zone,
   last_completed_at timestamp with time zone,
   last_succeeded_at timestamp with time zone,
+  logs_all boolean not null default false,
+  idle_runs bigint not null default 0,
+  last_idle_at timestamp with time zone,
   constraint operations_last_status_known CHECK ((last_status = ANY (ARRAY['succeeded'::text, 'failed'::text]))),
   constraint operations_pkey PRIMARY KEY (name),
   constraint operations_runs_in_known CHECK ((runs_in = ANY (ARRAY['sql'::text, 'http'::text]))),
@@ -665,6 +699,9 @@ comment on column eve.operations.ends_at is 'When the run''s time is up; lease_u
 comment on column eve.operations.tables is 'Tables changed so far; done_count: rows, details: facts for the log.';
 comment on column eve.operations.state is 'How far it has come.';
 comment on column eve.operations.last_status is 'How the last run ended that was not skipped: succeeded or failed.';
+comment on column eve.operations.logs_all is 'Whether a run that the schedule began and that changed nothing is a row of the log too, for what it found.';
+comment on column eve.operations.idle_runs is 'How often the schedule found nothing to do: those are counted, and no rows of the log.';
+comment on column eve.operations.last_idle_at is 'When it last found nothing to do.';
 
 create table eve.retention (
   table_name text not null,
@@ -684,6 +721,7 @@ comment on column eve.retention.batch_rows is 'Rows looked at in one transaction
 
 create table eve.rollup_progress (
   only_row boolean not null default true,
+  looked_until timestamp with time zone,
   rolled_until timestamp with time zone,
   frozen_before timestamp with time zone,
   hours_frozen_before timestamp with time zone,
@@ -692,9 +730,63 @@ create table eve.rollup_progress (
 );
 alter table eve.rollup_progress enable row level security;
 comment on table eve.rollup_progress is 'How far the sums have come. One row.';
+comment on column eve.rollup_progress.looked_until is 'What was written to the audit before this time has been looked at: what it changed is summed, or stands in eve.rollup_due.';
 comment on column eve.rollup_progress.rolled_until is 'Everything written to the audit before this time is in eve.usage_hours.';
 comment on column eve.rollup_progress.frozen_before is 'Retention has been at the audit before this time, so hours before it are not summed anew.';
 comment on column eve.rollup_progress.hours_frozen_before is 'The same for days, which are summed from eve.usage_hours.';
+
+create table eve.rollup_due (
+  unit text not null,
+  at timestamp with time zone not null,
+  failed_at timestamp with time zone,
+  error text,
+  constraint rollup_due_pkey PRIMARY KEY (unit, at),
+  constraint rollup_due_unit_known CHECK ((unit = ANY (ARRAY['slice'::text, 'hour'::text, 'day'::text])))
+);
+alter table eve.rollup_due enable row level security;
+comment on table eve.rollup_due is 'What is still to be summed anew: slices of 20 seconds from the audit, hours from their slices, days from their hours.';
+comment on column eve.rollup_due.at is 'Its beginning; of a day, midnight in Los Angeles.';
+comment on column eve.rollup_due.failed_at is 'When it could not be summed, and why in error: it is tried again an hour later, and holds up nothing.';
+
+create table eve.rollup_set_aside (
+  source text not null,
+  number bigint not null,
+  attempt smallint not null,
+  slice timestamp with time zone not null,
+  error text not null,
+  set_aside_at timestamp with time zone not null,
+  constraint rollup_set_aside_pkey PRIMARY KEY (source, number, attempt),
+  constraint rollup_set_aside_source_known CHECK ((source = ANY (ARRAY['requests'::text, 'attempts'::text, 'refusals'::text, 'refusal_counts'::text])))
+);
+alter table eve.rollup_set_aside enable row level security;
+comment on table eve.rollup_set_aside is 'Rows of the audit that cannot be summed, and are left out of the sums until public.eve_rollup_rebuild is asked for.';
+comment on column eve.rollup_set_aside.number is 'Its request_no, or its id; attempt is 0 but for attempts.';
+
+create table eve.usage_slices (
+  slice timestamp with time zone not null,
+  consumer_id uuid not null,
+  model text not null,
+  key_id uuid not null,
+  door text not null,
+  requests bigint not null,
+  succeeded bigint not null,
+  failed bigint not null,
+  cancelled bigint not null,
+  expired bigint not null,
+  refused bigint not null,
+  attempts bigint not null,
+  dispatched bigint not null,
+  upstream_refused bigint not null,
+  input_tokens bigint not null,
+  output_tokens bigint not null,
+  thoughts_tokens bigint not null,
+  cached_tokens bigint not null,
+  wait_ms bigint not null,
+  latency_ms bigint not null,
+  constraint usage_slices_pkey PRIMARY KEY (slice, consumer_id, model, key_id, door)
+);
+alter table eve.usage_slices enable row level security;
+comment on table eve.usage_slices is 'The last hours, summed in slices of 20 seconds, of which eve.usage_hours are the sums. The columns mean the same; no consumer and no key are zeros.';
 
 create table eve.usage_hours (
   id bigint not null generated always as identity,
@@ -725,7 +817,7 @@ alter table eve.usage_hours enable row level security;
 comment on table eve.usage_hours is 'The audit summed by hour, consumer, model, key and door. Made by rollup, and made anew where a late settlement changes an hour.';
 comment on column eve.usage_hours.hour is 'Its beginning. Requests count in the hour they came, refusals when they were refused, attempts and their tokens when they started.';
 comment on column eve.usage_hours.consumer_id is 'Null: the project''s own key.';
-comment on column eve.usage_hours.model is 'The model that served; of a refusal the one that was asked for.';
+comment on column eve.usage_hours.model is 'The model that served; of a refusal the one that was asked for, (unknown) where there is no such model.';
 comment on column eve.usage_hours.key_id is 'Of a request the key of its last attempt; null: none was used.';
 comment on column eve.usage_hours.requests is 'Requests that came and have ended: succeeded, failed, cancelled and expired together.';
 comment on column eve.usage_hours.refused is 'Reservations that were refused.';
@@ -860,6 +952,15 @@ comment on table eve.alert_deliveries is 'What has been told to whom: one row pe
 comment on column eve.alert_deliveries.attempts is 'Tries so far, the one under way included.';
 comment on column eve.alert_deliveries.claimed_until is 'Somebody is telling it; after this time he is taken to have died.';
 comment on column eve.alert_deliveries.last_error is 'Why the last try failed. Holds no secret.';
+
+create table eve.alert_channels (
+  channel text not null,
+  claimed_at timestamp with time zone not null,
+  constraint alert_channels_channel_known CHECK ((channel = ANY (ARRAY['telegram'::text, 'webhook'::text]))),
+  constraint alert_channels_pkey PRIMARY KEY (channel)
+);
+alter table eve.alert_channels enable row level security;
+comment on table eve.alert_channels is 'When the function maintenance, which alone knows what channels are set up, last asked for messages for each.';
 
 create table eve.maintenance_expected (
   operation text not null,
@@ -2259,6 +2360,51 @@ begin
 end;
 $function$;
 
+CREATE OR REPLACE FUNCTION eve.note_refusal(call eve.call, class text, code text, model text, limit_name text, retry_after_ms bigint)
+ RETURNS void
+ LANGUAGE plpgsql
+ SET search_path TO ''
+AS $function$
+declare
+  v_consumer_id constant uuid := coalesce((call).consumer_id, '00000000-0000-0000-0000-000000000000');
+  v_now constant timestamptz := eve.clock();
+  v_minute constant timestamptz := date_trunc('minute', v_now);
+  v_most constant bigint := coalesce((select s.value from eve.settings s where s.name = 'refusals_kept_a_minute'), 30);
+begin
+  -- Looked at first: in a flood nobody queues for this row.
+  if v_most > coalesce(
+    (select m.kept from eve.refusal_minutes m where m.consumer_id = v_consumer_id and m.minute = v_minute), 0
+  ) then
+    insert into eve.refusal_minutes as m (consumer_id, minute, kept)
+    values (v_consumer_id, v_minute, 1)
+    on conflict (consumer_id) do update
+    set minute = excluded.minute, kept = case when m.minute = excluded.minute then m.kept + 1 else 1 end
+    where m.minute <> excluded.minute or m.kept < v_most;
+    if found then
+      insert into eve.refusals (
+        refused_at, consumer_id, token_id, request_id, attempt, class, door, model, code, limit_name, tokens, retry_after_ms,
+        trace_id
+      )
+      values (
+        v_now, v_consumer_id, (call).token_id, left((call).request_id, 200), (call).attempt, note_refusal.class,
+        left((call).door, 40), left(note_refusal.model, 200), note_refusal.code, note_refusal.limit_name, (call).tokens,
+        note_refusal.retry_after_ms, left((call).trace_id, 200)
+      );
+      return;
+    end if;
+  end if;
+  -- Nobody waits for this to be on the disk.
+  perform set_config('synchronous_commit', 'off', true);
+  insert into eve.refusal_counts as c (minute, consumer_id, code, limit_name, model, class, door, is_first, times)
+  values (
+    v_minute, v_consumer_id, note_refusal.code, coalesce(note_refusal.limit_name, ''),
+    coalesce((select m.model from public.google_ai_model_limits m where m.model = note_refusal.model), '(unknown)'),
+    note_refusal.class, left((call).door, 40), (call).attempt = 1, 1
+  )
+  on conflict on constraint refusal_counts_minute_key do update set times = c.times + 1;
+end;
+$function$;
+
 CREATE OR REPLACE FUNCTION eve.refuse(call eve.call, class text, code text, model text DEFAULT NULL::text, limit_name text DEFAULT NULL::text, wait_ms bigint DEFAULT NULL::bigint, limits jsonb DEFAULT NULL::jsonb)
  RETURNS jsonb
  LANGUAGE plpgsql
@@ -2275,15 +2421,7 @@ declare
   end;
   v_model constant text := coalesce(refuse.model, (call).models[1]);
 begin
-  insert into eve.refusals (
-    refused_at, consumer_id, token_id, request_id, attempt, class, door, model, code, limit_name, tokens, retry_after_ms,
-    trace_id
-  )
-  values (
-    eve.clock(), coalesce((call).consumer_id, '00000000-0000-0000-0000-000000000000'), (call).token_id, (call).request_id,
-    (call).attempt, refuse.class, (call).door, v_model, refuse.code, refuse.limit_name, (call).tokens, v_retry_after_ms,
-    (call).trace_id
-  );
+  perform eve.note_refusal(call, refuse.class, refuse.code, v_model, refuse.limit_name, v_retry_after_ms);
   return jsonb_build_object(
     'status', 'refused', 'code', refuse.code, 'limit', refuse.limit_name, 'retry_after_ms', v_retry_after_ms,
     'model', v_model, 'limits', refuse.limits, 'detail', null
@@ -3184,6 +3322,8 @@ begin
     and length(t.request_id) between 1 and 200 and t.class in ('interactive', 'batch') and t.max_wait_ms between 0 and 3600000
     and t.lease_ms between 100 and 3600000 and t.exclude_keys = '{}' and t.avoid_keys = '{}'
     and (t.metadata = '{}' or length(t.metadata::text) <= 16384)
+    -- As eve.check_call has it.
+    and (length(t.door) > 40 or length(t.trace_id) > 200 or length(t.request_hash) > 200) is not true
     and (clock_timestamp() > t.deadline) is not true
     and pg_try_advisory_xact_lock(
       hashtextextended(coalesce(t.consumer_id::text, '00000000-0000-0000-0000-000000000000') || t.request_id, 0)
@@ -4075,6 +4215,7 @@ declare
   v_consumer_id constant uuid := coalesce(eve_give_back.consumer_id, '00000000-0000-0000-0000-000000000000');
   v_running eve.inflight;
   v_before eve.attempts;
+  v_call eve.call;
 begin
   -- If that call is at work at this moment, it is waited for.
   perform pg_advisory_xact_lock(hashtextextended(v_consumer_id::text || eve_give_back.request_id, 0));
@@ -4100,14 +4241,14 @@ begin
   if v_running.state = 'reserved' then
     perform eve.unbook(v_running);
   end if;
-  insert into eve.refusals (
-    refused_at, consumer_id, token_id, request_id, attempt, class, door, model, code, limit_name, tokens, retry_after_ms,
-    trace_id
-  )
-  values (
-    eve.clock(), v_running.consumer_id, v_running.token_id, v_running.request_id, v_running.attempt, v_running.class,
-    v_running.door, v_running.model, 'database_unavailable', null, v_running.estimated_tokens, null, v_running.trace_id
-  );
+  v_call.request_id := v_running.request_id;
+  v_call.consumer_id := v_running.consumer_id;
+  v_call.token_id := v_running.token_id;
+  v_call.attempt := v_running.attempt;
+  v_call.tokens := v_running.estimated_tokens;
+  v_call.door := v_running.door;
+  v_call.trace_id := v_running.trace_id;
+  perform eve.note_refusal(v_call, v_running.class, 'database_unavailable', v_running.model, null, null);
   if v_running.attempt = 1 then
     delete from eve.inflight i where i.request_no = v_running.request_no;
   else
@@ -4974,6 +5115,22 @@ exception
 end;
 $function$;
 
+CREATE OR REPLACE FUNCTION eve.unlog_run(log_id bigint)
+ RETURNS void
+ LANGUAGE plpgsql
+ SET search_path TO ''
+AS $function$
+begin
+  delete from public.google_ai_maintenance_log m where m.id = unlog_run.log_id and m.status = 'running';
+exception
+  -- The table's owner keeps its rows: then this one says how it ended.
+  when integrity_constraint_violation or data_exception or raise_exception or insufficient_privilege then
+    update public.google_ai_maintenance_log m
+    set status = 'succeeded', completed_at = eve.clock()
+    where m.id = unlog_run.log_id;
+end;
+$function$;
+
 CREATE OR REPLACE FUNCTION eve.close_run(operation eve.operations, status text, error text DEFAULT NULL::text, more boolean DEFAULT false)
  RETURNS void
  LANGUAGE plpgsql
@@ -4981,22 +5138,30 @@ CREATE OR REPLACE FUNCTION eve.close_run(operation eve.operations, status text, 
 AS $function$
 declare
   v_now constant timestamptz := eve.clock();
+  -- Nobody's but the schedule's business.
+  v_is_idle constant boolean := close_run.status = 'succeeded' and not close_run.more and (operation).done_count = 0
+    and not (operation).logs_all and (operation).source in ('cron', 'call');
 begin
-  perform eve.log_run(
-    (operation).name, close_run.status, (operation).started_at, (operation).log_id, (operation).tables,
-    (operation).done_count,
-    jsonb_strip_nulls(
-      jsonb_build_object(
-        'run_id', (operation).run_id, 'source', (operation).source, 'error', close_run.error,
-        'more', case when close_run.more then true end
-      )
-    ) || (operation).details,
-    v_now
-  );
+  if not v_is_idle then
+    perform eve.log_run(
+      (operation).name, close_run.status, (operation).started_at, (operation).log_id, (operation).tables,
+      (operation).done_count,
+      jsonb_strip_nulls(
+        jsonb_build_object(
+          'run_id', (operation).run_id, 'source', (operation).source, 'error', close_run.error,
+          'more', case when close_run.more then true end
+        )
+      ) || (operation).details,
+      v_now
+    );
+  else
+    perform eve.unlog_run((operation).log_id);
+  end if;
   update eve.operations o
   set run_id = null, lease_until = null, ends_at = null, log_id = null, state = '{}', last_status = close_run.status,
     last_error = close_run.error, last_started_at = (operation).started_at, last_completed_at = v_now,
-    last_succeeded_at = case close_run.status when 'succeeded' then v_now else o.last_succeeded_at end
+    last_succeeded_at = case close_run.status when 'succeeded' then v_now else o.last_succeeded_at end,
+    idle_runs = o.idle_runs + v_is_idle::integer, last_idle_at = case when v_is_idle then v_now else o.last_idle_at end
   where o.name = (operation).name;
 end;
 $function$;
@@ -5034,10 +5199,13 @@ begin
   end if;
   if v_skipped is not null then
     v_now := eve.clock();
-    perform eve.log_run(
-      begin_run.operation, 'skipped', v_now, completed_at => v_now,
-      details => jsonb_build_object('source', begin_run.source, 'reason', v_skipped)
-    );
+    -- Whoever reads sums asks for a rollup first, and may well do so beside another.
+    if begin_run.source <> 'call' then
+      perform eve.log_run(
+        begin_run.operation, 'skipped', v_now, completed_at => v_now,
+        details => jsonb_build_object('source', begin_run.source, 'reason', v_skipped)
+      );
+    end if;
     return jsonb_build_object('status', 'skipped', 'operation', begin_run.operation, 'reason', v_skipped);
   end if;
 
@@ -5317,9 +5485,8 @@ declare
   v_young_enough constant bigint := 10000;
   v_table constant text := (rule).table_name;
   v_rows constant integer := (rule).batch_rows;
-  v_is_summed constant boolean := v_table in ('eve.requests', 'eve.attempts', 'eve.refusals');
+  v_is_summed constant boolean := v_table in ('eve.requests', 'eve.attempts', 'eve.refusals', 'eve.refusal_counts');
   v_before timestamptz := retention_batch.now_at - (rule).keep;
-  v_rolled_until timestamptz;
   v_relation regclass;
   v_batch record;
   v_young bigint;
@@ -5335,24 +5502,23 @@ begin
     return;
   end if;
   if v_is_summed then
-    -- What has not been summed up yet stays; the hour is for settlements under way. Locked, so that nobody takes the sums
-    -- back while their rows are deleted.
-    select p.rolled_until into v_rolled_until from eve.rollup_progress p for update;
-    if v_rolled_until is null then
+    -- What has not been summed up yet stays.
+    v_before := eve.freeze_sums(v_before);
+    if v_before is null then
       return;
     end if;
-    v_before := least(v_before, v_rolled_until - interval '1 hour');
-    update eve.rollup_progress p
-    set frozen_before = v_before
-    where p.frozen_before is null or p.frozen_before < v_before;
   elsif v_table = 'eve.usage_hours' then
-    update eve.rollup_progress p
-    set hours_frozen_before = v_before
-    where p.hours_frozen_before is null or p.hours_frozen_before < v_before;
+    v_before := eve.freeze_sums(v_before, 'days');
+    if v_before is null then
+      return;
+    end if;
   end if;
 
   case
-    when v_is_summed or v_table in ('eve.request_results', 'eve.captures', 'eve.access_log', 'cron.job_run_details') then
+    when v_table in (
+      'eve.requests', 'eve.attempts', 'eve.refusals', 'eve.request_results', 'eve.captures', 'eve.access_log',
+      'cron.job_run_details'
+    ) then
       select * into v_batch
       from eve.delete_numbered(
         v_relation,
@@ -5385,15 +5551,15 @@ begin
       end if;
       deleted := v_batch.deleted;
     when v_table in (
-      'eve.access_refusals', 'eve.bad_requests', 'eve.scoped_tokens', 'eve.consumer_days', 'eve.alerts', 'eve.usage_hours', 'eve.usage_days',
+      'eve.refusal_counts', 'eve.refusal_minutes', 'eve.rollup_set_aside', 'eve.access_refusals', 'eve.bad_requests',
+      'eve.scoped_tokens', 'eve.consumer_days', 'eve.alerts', 'eve.usage_hours', 'eve.usage_days',
       'public.google_ai_usage_counters', 'public.token_usage', 'public.google_ai_maintenance_log'
     ) then
       select * into v_batch
       from eve.delete_oldest(
         v_relation,
         case v_table
-          when 'eve.access_refusals' then 'minute'
-          when 'eve.bad_requests' then 'minute'
+          when 'eve.rollup_set_aside' then 'set_aside_at'
           when 'eve.scoped_tokens' then 'expires_at'
           when 'eve.consumer_days' then 'day'
           when 'eve.alerts' then 'closed_at'
@@ -5401,7 +5567,8 @@ begin
           when 'eve.usage_days' then 'day'
           when 'public.google_ai_usage_counters' then 'minute_bucket'
           when 'public.token_usage' then 'ts'
-          else 'started_at'
+          when 'public.google_ai_maintenance_log' then 'started_at'
+          else 'minute'
         end,
         v_before, coalesce((retention_batch.after ->> 'at')::timestamptz, '-infinity'), v_rows,
         case v_table
@@ -5478,9 +5645,18 @@ declare
   v_rule eve.retention;
   v_changed text;
   v_count bigint := 0;
+  v_frozen timestamptz;
 begin
   if v_table is null then
     select min(r.table_name) into v_table from eve.retention r;
+    select p.frozen_before into v_frozen from eve.rollup_progress p;
+    perform eve.freeze_sums(max(retention_step.now_at - r.keep))
+    from eve.retention r
+    where r.table_name in ('eve.requests', 'eve.attempts', 'eve.refusals', 'eve.refusal_counts');
+    if exists (select from eve.rollup_progress p where p.frozen_before is distinct from v_frozen) then
+      -- A step of its own, so that rollup does not wait for what is deleted afterwards.
+      return jsonb_build_object('done', false, 'count', 0, 'state', jsonb_build_object('table', v_table));
+    end if;
   end if;
   while v_table is not null and v_changed is null loop
     select * into v_rule from eve.retention r where r.table_name = v_table;
@@ -5521,21 +5697,143 @@ begin
 end;
 $function$;
 
--- rollup --------------------------------------------------------------------------------------------------------------
+-- usage_sums ----------------------------------------------------------------------------------------------------------
 
-CREATE OR REPLACE FUNCTION eve.first_whole_hour(frozen_before timestamp with time zone)
- RETURNS timestamp with time zone
- LANGUAGE sql
- IMMUTABLE
+CREATE OR REPLACE FUNCTION eve.usage_rows(from_at timestamp with time zone, until_at timestamp with time zone)
+ RETURNS TABLE(source text, number bigint, attempt smallint, slice timestamp with time zone, consumer_id uuid, model text, key_id uuid, door text, requests bigint, succeeded bigint, failed bigint, cancelled bigint, expired bigint, refused bigint, attempts bigint, dispatched bigint, upstream_refused bigint, input_tokens bigint, output_tokens bigint, thoughts_tokens bigint, cached_tokens bigint, wait_ms bigint, latency_ms bigint)
+ LANGUAGE plpgsql
+ STABLE
  SET search_path TO ''
+ SET enable_seqscan TO 'off'
+ SET jit TO 'off'
 AS $function$
-  select case
-    when first_whole_hour.frozen_before is null then '-infinity'
-    else to_timestamp(ceil(extract(epoch from first_whole_hour.frozen_before) / 3600) * 3600)
-  end;
+declare
+  v_nobody constant uuid := '00000000-0000-0000-0000-000000000000';
+  v_slice constant interval := '20 seconds';
+begin
+  return query
+  select 'requests'::text, r.request_no, 0::smallint, date_bin(v_slice, r.received_at, 'epoch'), r.consumer_id, left(r.model, 200),
+    coalesce(r.key_id, v_nobody), left(r.door, 40), 1::bigint, (r.state = 'succeeded')::integer::bigint,
+    (r.state = 'failed')::integer::bigint, (r.state = 'cancelled')::integer::bigint, (r.state = 'expired')::integer::bigint,
+    0::bigint, 0::bigint, 0::bigint, 0::bigint, 0::bigint, 0::bigint, 0::bigint, 0::bigint, r.wait_ms, 0::bigint
+  from eve.requests r
+  where r.received_at >= usage_rows.from_at and r.received_at < usage_rows.until_at
+  union all
+  select 'attempts', a.request_no, a.attempt, date_bin(v_slice, to_timestamp(a.start_ms / 1000.0), 'epoch'), r.consumer_id,
+    left(a.model, 200), a.key_id, left(r.door, 40), 0, 0, 0, 0, 0, 0, 1, a.dispatched::integer,
+    coalesce(a.upstream_status = 429, false)::integer, coalesce(a.input_tokens, 0), coalesce(a.output_tokens, 0),
+    coalesce(a.thoughts_tokens, 0), coalesce(a.cached_tokens, 0), 0, coalesce(a.latency_ms, 0)
+  from eve.attempts a
+  -- The attempts of a request count once it has ended, when it is known whose they were. Looked up one by one:
+  -- any other way reads a table of millions for some thousand rows of it.
+  cross join lateral (select q.consumer_id, q.door from eve.requests q where q.request_no = a.request_no offset 0) r
+  where a.start_ms >= floor(extract(epoch from usage_rows.from_at) * 1000)::bigint
+    and a.start_ms < floor(extract(epoch from usage_rows.until_at) * 1000)::bigint
+  union all
+  select 'refusals', f.id, 0::smallint, date_bin(v_slice, f.refused_at, 'epoch'), coalesce(f.consumer_id, v_nobody),
+    coalesce(m.model, '(unknown)'), v_nobody, left(f.door, 40), 0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0
+  from eve.refusals f
+  left join public.google_ai_model_limits m on m.model = f.model
+  where f.refused_at >= usage_rows.from_at and f.refused_at < usage_rows.until_at
+  union all
+  select 'refusal_counts', c.id, 0::smallint, c.minute, c.consumer_id, coalesce(m.model, '(unknown)'), v_nobody, c.door,
+    0, 0, 0, 0, 0, c.times, 0, 0, 0, 0, 0, 0, 0, 0, 0
+  from eve.refusal_counts c
+  left join public.google_ai_model_limits m on m.model = c.model
+  where c.minute >= usage_rows.from_at and c.minute < usage_rows.until_at;
+end;
 $function$;
 
-CREATE OR REPLACE FUNCTION eve.roll_hour(hour timestamp with time zone)
+CREATE OR REPLACE FUNCTION eve.written_slices(from_at timestamp with time zone, until_at timestamp with time zone)
+ RETURNS TABLE(slice timestamp with time zone)
+ LANGUAGE plpgsql
+ STABLE
+ SET search_path TO ''
+ SET enable_seqscan TO 'off'
+ SET jit TO 'off'
+AS $function$
+declare
+  v_slice constant interval := '20 seconds';
+begin
+  return query
+  select date_bin(v_slice, r.received_at, 'epoch')
+  from eve.requests r
+  where r.finished_at >= written_slices.from_at and r.finished_at < written_slices.until_at
+  union
+  select date_bin(v_slice, to_timestamp(a.start_ms / 1000.0), 'epoch')
+  from eve.requests r
+  -- Looked up one by one, as in eve.usage_rows.
+  cross join lateral (select t.start_ms from eve.attempts t where t.request_no = r.request_no offset 0) a
+  where r.finished_at >= written_slices.from_at and r.finished_at < written_slices.until_at
+  union
+  select date_bin(v_slice, late.at, 'epoch')
+  from eve.attempts a
+  cross join lateral (
+    select r.received_at, r.finished_at from eve.requests r where r.request_no = a.request_no offset 0
+  ) r
+  cross join lateral (values (r.received_at), (to_timestamp(a.start_ms / 1000.0))) as late (at)
+  where a.settled_at >= written_slices.from_at and a.settled_at < written_slices.until_at and a.settled_at > r.finished_at
+  union
+  select date_bin(v_slice, f.refused_at, 'epoch')
+  from eve.refusals f
+  where f.refused_at >= written_slices.from_at and f.refused_at < written_slices.until_at
+  union
+  -- Counted until their minute is over.
+  select c.minute
+  from eve.refusal_counts c
+  where c.minute >= written_slices.from_at - interval '1 minute' and c.minute < written_slices.until_at;
+end;
+$function$;
+
+CREATE OR REPLACE FUNCTION eve.rollup_reach(from_at timestamp with time zone, until_at timestamp with time zone, unit interval, written boolean)
+ RETURNS timestamp with time zone
+ LANGUAGE plpgsql
+ STABLE
+ SET search_path TO ''
+ SET enable_seqscan TO 'off'
+ SET enable_indexscan TO 'off'
+ SET jit TO 'off'
+AS $function$
+declare
+  v_most constant integer := 15000;
+  v_until timestamptz := rollup_reach.until_at;
+  v_rows bigint;
+begin
+  loop
+    exit when v_until - rollup_reach.from_at <= rollup_reach.unit;
+    if rollup_reach.written then
+      select (select count(*) from (
+          select from eve.requests r where r.finished_at >= rollup_reach.from_at and r.finished_at < v_until limit v_most
+        ) q) + (select count(*) from (
+          select from eve.attempts a where a.settled_at >= rollup_reach.from_at and a.settled_at < v_until limit v_most
+        ) q) + (select count(*) from (
+          select from eve.refusals f where f.refused_at >= rollup_reach.from_at and f.refused_at < v_until limit v_most
+        ) q)
+      into v_rows;
+    else
+      select (select count(*) from (
+          select from eve.requests r where r.received_at >= rollup_reach.from_at and r.received_at < v_until limit v_most
+        ) q) + (select count(*) from (
+          select
+          from eve.attempts a
+          where a.start_ms >= floor(extract(epoch from rollup_reach.from_at) * 1000)::bigint
+            and a.start_ms < floor(extract(epoch from v_until) * 1000)::bigint
+          limit v_most
+        ) q) + (select count(*) from (
+          select from eve.refusals f where f.refused_at >= rollup_reach.from_at and f.refused_at < v_until limit v_most
+        ) q)
+      into v_rows;
+    end if;
+    exit when v_rows < v_most;
+    v_until := rollup_reach.from_at + greatest(
+      rollup_reach.unit, date_bin(rollup_reach.unit, rollup_reach.from_at + (v_until - rollup_reach.from_at) / 4, rollup_reach.from_at) - rollup_reach.from_at
+    );
+  end loop;
+  return v_until;
+end;
+$function$;
+
+CREATE OR REPLACE FUNCTION eve.roll_slices(from_at timestamp with time zone, until_at timestamp with time zone)
  RETURNS bigint
  LANGUAGE plpgsql
  SET search_path TO ''
@@ -5543,7 +5841,111 @@ CREATE OR REPLACE FUNCTION eve.roll_hour(hour timestamp with time zone)
  SET jit TO 'off'
 AS $function$
 declare
-  v_until constant timestamptz := roll_hour.hour + interval '1 hour';
+  v_count bigint;
+begin
+  with fresh as materialized (
+    select u.slice, u.consumer_id, u.model, u.key_id, u.door, sum(u.requests) as requests, sum(u.succeeded) as succeeded,
+      sum(u.failed) as failed, sum(u.cancelled) as cancelled, sum(u.expired) as expired, sum(u.refused) as refused,
+      sum(u.attempts) as attempts, sum(u.dispatched) as dispatched, sum(u.upstream_refused) as upstream_refused,
+      sum(u.input_tokens) as input_tokens, sum(u.output_tokens) as output_tokens, sum(u.thoughts_tokens) as thoughts_tokens,
+      sum(u.cached_tokens) as cached_tokens, sum(u.wait_ms) as wait_ms, sum(u.latency_ms) as latency_ms
+    from eve.usage_rows(roll_slices.from_at, roll_slices.until_at) u
+    where not exists (
+      select
+      from eve.rollup_set_aside b
+      where b.source = u.source and b.number = u.number and b.attempt = u.attempt
+    )
+    group by u.slice, u.consumer_id, u.model, u.key_id, u.door
+  ), gone as (
+    delete from eve.usage_slices s
+    where s.slice >= roll_slices.from_at and s.slice < roll_slices.until_at
+      and not exists (
+        select
+        from fresh f
+        where f.slice = s.slice and f.consumer_id = s.consumer_id and f.model = s.model and f.key_id = s.key_id
+          and f.door = s.door
+      )
+    returning 1
+  ), changed as (
+    insert into eve.usage_slices as s (
+      slice, consumer_id, model, key_id, door, requests, succeeded, failed, cancelled, expired, refused, attempts, dispatched,
+      upstream_refused, input_tokens, output_tokens, thoughts_tokens, cached_tokens, wait_ms, latency_ms
+    )
+    select f.slice, f.consumer_id, f.model, f.key_id, f.door, f.requests, f.succeeded, f.failed, f.cancelled, f.expired,
+      f.refused, f.attempts, f.dispatched, f.upstream_refused, f.input_tokens, f.output_tokens, f.thoughts_tokens,
+      f.cached_tokens, f.wait_ms, f.latency_ms
+    from fresh f
+    on conflict on constraint usage_slices_pkey do update
+    set requests = excluded.requests, succeeded = excluded.succeeded, failed = excluded.failed,
+      cancelled = excluded.cancelled, expired = excluded.expired, refused = excluded.refused, attempts = excluded.attempts,
+      dispatched = excluded.dispatched, upstream_refused = excluded.upstream_refused, input_tokens = excluded.input_tokens,
+      output_tokens = excluded.output_tokens, thoughts_tokens = excluded.thoughts_tokens,
+      cached_tokens = excluded.cached_tokens, wait_ms = excluded.wait_ms, latency_ms = excluded.latency_ms
+    -- Most of what is looked at again has not changed.
+    where s is distinct from excluded
+    returning 1
+  )
+  select (select count(*) from gone) + (select count(*) from changed) into v_count;
+  return v_count;
+end;
+$function$;
+
+CREATE OR REPLACE FUNCTION eve.set_aside(slice timestamp with time zone)
+ RETURNS integer
+ LANGUAGE plpgsql
+ SET search_path TO ''
+AS $function$
+declare
+  v_row record;
+  v_count integer := 0;
+begin
+  delete from eve.usage_slices s where s.slice = set_aside.slice;
+  for v_row in
+    select u.*
+    from eve.usage_rows(set_aside.slice, set_aside.slice + interval '20 seconds') u
+    where not exists (
+      select
+      from eve.rollup_set_aside b
+      where b.source = u.source and b.number = u.number and b.attempt = u.attempt
+    )
+    order by u.source, u.number, u.attempt
+  loop
+    begin
+      insert into eve.usage_slices as s
+      values (
+        v_row.slice, v_row.consumer_id, v_row.model, v_row.key_id, v_row.door, v_row.requests, v_row.succeeded, v_row.failed,
+        v_row.cancelled, v_row.expired, v_row.refused, v_row.attempts, v_row.dispatched, v_row.upstream_refused,
+        v_row.input_tokens, v_row.output_tokens, v_row.thoughts_tokens, v_row.cached_tokens, v_row.wait_ms, v_row.latency_ms
+      )
+      on conflict on constraint usage_slices_pkey do update
+      set requests = s.requests + excluded.requests, succeeded = s.succeeded + excluded.succeeded,
+        failed = s.failed + excluded.failed, cancelled = s.cancelled + excluded.cancelled,
+        expired = s.expired + excluded.expired, refused = s.refused + excluded.refused,
+        attempts = s.attempts + excluded.attempts, dispatched = s.dispatched + excluded.dispatched,
+        upstream_refused = s.upstream_refused + excluded.upstream_refused,
+        input_tokens = s.input_tokens + excluded.input_tokens, output_tokens = s.output_tokens + excluded.output_tokens,
+        thoughts_tokens = s.thoughts_tokens + excluded.thoughts_tokens,
+        cached_tokens = s.cached_tokens + excluded.cached_tokens, wait_ms = s.wait_ms + excluded.wait_ms,
+        latency_ms = s.latency_ms + excluded.latency_ms;
+    exception
+      when data_exception or integrity_constraint_violation or program_limit_exceeded or raise_exception then
+        insert into eve.rollup_set_aside (source, number, attempt, slice, error, set_aside_at)
+        values (v_row.source, v_row.number, v_row.attempt, set_aside.slice, left(sqlerrm, 500), eve.clock())
+        on conflict do nothing;
+        v_count := v_count + 1;
+    end;
+  end loop;
+  return v_count;
+end;
+$function$;
+
+CREATE OR REPLACE FUNCTION eve.roll_hour(hour timestamp with time zone)
+ RETURNS bigint
+ LANGUAGE plpgsql
+ SET search_path TO ''
+AS $function$
+declare
+  v_nobody constant uuid := '00000000-0000-0000-0000-000000000000';
   v_count bigint;
 begin
   delete from eve.usage_hours h where h.hour = roll_hour.hour;
@@ -5551,35 +5953,13 @@ begin
     hour, consumer_id, model, key_id, door, requests, succeeded, failed, cancelled, expired, refused, attempts, dispatched,
     upstream_refused, input_tokens, output_tokens, thoughts_tokens, cached_tokens, wait_ms, latency_ms
   )
-  select roll_hour.hour, nullif(e.consumer_id, '00000000-0000-0000-0000-000000000000'), e.model, e.key_id, e.door,
-    sum(e.requests), count(*) filter (where e.state = 'succeeded'), count(*) filter (where e.state = 'failed'),
-    count(*) filter (where e.state = 'cancelled'), count(*) filter (where e.state = 'expired'), sum(e.refused),
-    sum(e.attempts), sum(e.dispatched), sum(e.upstream_refused), sum(e.input_tokens), sum(e.output_tokens),
-    sum(e.thoughts_tokens), sum(e.cached_tokens), sum(e.wait_ms), sum(e.latency_ms)
-  from (
-    select r.consumer_id, r.model, r.key_id, r.door, r.state, 1 as requests, 0 as refused, 0 as attempts, 0 as dispatched,
-      0 as upstream_refused, 0::bigint as input_tokens, 0::bigint as output_tokens, 0::bigint as thoughts_tokens,
-      0::bigint as cached_tokens, r.wait_ms, 0::bigint as latency_ms
-    from eve.requests r
-    where r.received_at >= roll_hour.hour and r.received_at < v_until
-    union all
-    -- A caller may ask for any name: those that no model has are one row, not a row each for good.
-    select f.consumer_id, case f.code when 'unknown_model' then '(unknown)' else f.model end, null, f.door, null, 0, 1, 0, 0, 0, 0,
-      0, 0, 0, 0, 0
-    from eve.refusals f
-    where f.refused_at >= roll_hour.hour and f.refused_at < v_until
-    union all
-    select r.consumer_id, a.model, a.key_id, r.door, null, 0, 0, 1, a.dispatched::integer,
-      coalesce(a.upstream_status = 429, false)::integer, coalesce(a.input_tokens, 0), coalesce(a.output_tokens, 0),
-      coalesce(a.thoughts_tokens, 0), coalesce(a.cached_tokens, 0), 0, coalesce(a.latency_ms, 0)
-    from eve.attempts a
-    -- The attempts of a request count once it has ended, when it is known whose they were. Looked up one by one:
-    -- any other way reads a table of millions for some thousand rows of it.
-    cross join lateral (select r.consumer_id, r.door from eve.requests r where r.request_no = a.request_no offset 0) r
-    where a.start_ms >= floor(extract(epoch from roll_hour.hour) * 1000)::bigint
-      and a.start_ms < floor(extract(epoch from v_until) * 1000)::bigint
-  ) e
-  group by e.consumer_id, e.model, e.key_id, e.door;
+  select roll_hour.hour, nullif(s.consumer_id, v_nobody), s.model, nullif(s.key_id, v_nobody), s.door, sum(s.requests),
+    sum(s.succeeded), sum(s.failed), sum(s.cancelled), sum(s.expired), sum(s.refused), sum(s.attempts), sum(s.dispatched),
+    sum(s.upstream_refused), sum(s.input_tokens), sum(s.output_tokens), sum(s.thoughts_tokens), sum(s.cached_tokens),
+    sum(s.wait_ms), sum(s.latency_ms)
+  from eve.usage_slices s
+  where s.slice >= roll_hour.hour and s.slice < roll_hour.hour + interval '1 hour'
+  group by s.consumer_id, s.model, s.key_id, s.door;
   get diagnostics v_count = row_count;
   return v_count;
 end;
@@ -5612,39 +5992,228 @@ begin
 end;
 $function$;
 
-CREATE OR REPLACE FUNCTION eve.changed_hours(from_at timestamp with time zone, until_at timestamp with time zone)
- RETURNS SETOF timestamp with time zone
+-- rollup --------------------------------------------------------------------------------------------------------------
+
+CREATE OR REPLACE FUNCTION eve.first_whole_hour(frozen_before timestamp with time zone)
+ RETURNS timestamp with time zone
  LANGUAGE sql
- STABLE
+ IMMUTABLE
  SET search_path TO ''
- SET enable_seqscan TO 'off'
- SET jit TO 'off'
 AS $function$
-  select h
-  from (
-    select date_trunc('hour', r.received_at, 'UTC') as first_hour, date_trunc('hour', r.finished_at, 'UTC') as last_hour
-    from eve.requests r
-    where r.finished_at >= changed_hours.from_at and r.finished_at < changed_hours.until_at
-    group by 1, 2
-  ) ended
-  cross join lateral generate_series(ended.first_hour, ended.last_hour, interval '1 hour') as h
-  union
-  select unnest(
-    array[
-      date_trunc('hour', to_timestamp(a.start_ms / 1000.0), 'UTC'),
-      case when r.finished_at < a.settled_at then date_trunc('hour', r.received_at, 'UTC') end
-    ]
+  select case
+    when first_whole_hour.frozen_before is null then '-infinity'
+    else to_timestamp(ceil(extract(epoch from first_whole_hour.frozen_before) / 3600) * 3600)
+  end;
+$function$;
+
+CREATE OR REPLACE FUNCTION eve.freeze_sums(before timestamp with time zone, sums text DEFAULT 'hours'::text)
+ RETURNS timestamp with time zone
+ LANGUAGE plpgsql
+ SET search_path TO ''
+AS $function$
+declare
+  v_lock_timeout constant text := current_setting('lock_timeout');
+  v_progress eve.rollup_progress;
+  v_before timestamptz := freeze_sums.before;
+  v_frozen timestamptz;
+begin
+  select * into v_progress from eve.rollup_progress p;
+  if v_before is null or freeze_sums.sums = 'hours' and v_progress.rolled_until is null then
+    return null;
+  end if;
+  if freeze_sums.sums = 'hours' then
+    v_before := least(v_before, v_progress.rolled_until - interval '1 hour');
+    v_frozen := v_progress.frozen_before;
+  else
+    v_frozen := v_progress.hours_frozen_before;
+  end if;
+  if v_frozen >= v_before then
+    return v_before;
+  end if;
+  begin
+    perform set_config('lock_timeout', '2s', true);
+    if freeze_sums.sums = 'hours' then
+      -- As long as nobody has taken the sums back meanwhile.
+      update eve.rollup_progress p
+      set frozen_before = greatest(p.frozen_before, v_before)
+      where p.rolled_until - interval '1 hour' >= v_before;
+    else
+      update eve.rollup_progress p set hours_frozen_before = greatest(p.hours_frozen_before, v_before);
+    end if;
+    if not found then
+      v_before := v_frozen;
+    end if;
+  exception
+    when lock_not_available then
+      v_before := v_frozen;
+  end;
+  perform set_config('lock_timeout', v_lock_timeout, true);
+  return v_before;
+end;
+$function$;
+
+CREATE OR REPLACE FUNCTION eve.note_due(from_at timestamp with time zone, until_at timestamp with time zone, progress eve.rollup_progress)
+ RETURNS void
+ LANGUAGE plpgsql
+ SET search_path TO ''
+AS $function$
+declare
+  v_slice constant interval := '20 seconds';
+begin
+  with touched as materialized (
+    select w.slice, date_trunc('hour', w.slice, 'UTC') as hour
+    from eve.written_slices(note_due.from_at, note_due.until_at) w
+    where date_trunc('hour', w.slice, 'UTC') >= eve.first_whole_hour((progress).frozen_before)
+  ), hours as materialized (
+    select t.hour, max(t.slice) as last_slice,
+      exists (
+        select
+        from eve.usage_slices s
+        where s.slice >= t.hour and s.slice < t.hour + interval '1 hour'
+      ) as has_slices
+    from touched t
+    group by t.hour
   )
-  from eve.attempts a
-  -- Looked up one by one, as in roll_hour.
-  cross join lateral (
-    select r.received_at, r.finished_at from eve.requests r where r.request_no = a.request_no offset 0
-  ) r
-  where a.settled_at >= changed_hours.from_at and a.settled_at < changed_hours.until_at
+  insert into eve.rollup_due as d (unit, at)
+  select 'slice', t.slice
+  from touched t
   union
-  select date_trunc('hour', f.refused_at, 'UTC')
-  from eve.refusals f
-  where f.refused_at >= changed_hours.from_at and f.refused_at < changed_hours.until_at;
+  select 'slice', generate_series(h.hour, least(h.hour + interval '1 hour' - v_slice, greatest(h.last_slice, note_due.until_at)), v_slice)
+  from hours h
+  where not h.has_slices
+  union
+  select 'hour', h.hour
+  from hours h
+  order by 1, 2
+  on conflict (unit, at) do update
+  set failed_at = null, error = null
+  where d.failed_at is not null;
+end;
+$function$;
+
+CREATE OR REPLACE FUNCTION eve.roll_due_slices(from_at timestamp with time zone)
+ RETURNS jsonb
+ LANGUAGE plpgsql
+ SET search_path TO ''
+AS $function$
+declare
+  v_slice constant interval := '20 seconds';
+  v_until timestamptz;
+  v_count bigint;
+begin
+  select max(d.at) + v_slice into v_until
+  from eve.rollup_due d
+  where d.unit = 'slice' and d.at >= roll_due_slices.from_at
+    and d.at < date_trunc('hour', roll_due_slices.from_at, 'UTC') + interval '1 hour';
+  v_until := eve.rollup_reach(roll_due_slices.from_at, v_until, v_slice, false);
+  while v_count is null loop
+    begin
+      v_count := eve.roll_slices(roll_due_slices.from_at, v_until);
+    exception
+      when data_exception or integrity_constraint_violation or program_limit_exceeded or raise_exception then
+        if v_until - roll_due_slices.from_at <= v_slice then
+          perform eve.set_aside(roll_due_slices.from_at);
+          v_count := 1;
+        else
+          v_until := roll_due_slices.from_at
+            + greatest(v_slice, date_bin(v_slice, roll_due_slices.from_at + (v_until - roll_due_slices.from_at) / 2, roll_due_slices.from_at) - roll_due_slices.from_at);
+        end if;
+    end;
+  end loop;
+  return jsonb_build_object('count', v_count, 'until', v_until);
+end;
+$function$;
+
+CREATE OR REPLACE FUNCTION eve.roll_next(progress eve.rollup_progress, now_at timestamp with time zone)
+ RETURNS jsonb
+ LANGUAGE plpgsql
+ SET search_path TO ''
+AS $function$
+declare
+  -- Late settlements come in this time, but for a few.
+  v_keeps_slices constant interval := '3 hours';
+  v_unit text;
+  v_at timestamptz;
+  v_rolled jsonb;
+  v_count bigint := 0;
+begin
+  foreach v_unit in array array['slice', 'hour', 'day'] loop
+    select d.at into v_at
+    from eve.rollup_due d
+    where d.unit = v_unit and d.failed_at is null
+    order by d.at
+    limit 1;
+    exit when found;
+  end loop;
+  if v_at is null then
+    return null;
+  end if;
+  if v_unit = 'slice' then
+    v_rolled := '{}';
+    if date_trunc('hour', v_at, 'UTC') >= eve.first_whole_hour((progress).frozen_before) then
+      v_rolled := eve.roll_due_slices(v_at);
+      v_count := (v_rolled ->> 'count')::bigint;
+    end if;
+    delete from eve.rollup_due d
+    where d.unit = 'slice' and d.at >= v_at and d.at < coalesce((v_rolled ->> 'until')::timestamptz, v_at + interval '20 seconds');
+  else
+    begin
+      if v_unit = 'hour' and v_at >= eve.first_whole_hour((progress).frozen_before) then
+        v_count := eve.roll_hour(v_at);
+        insert into eve.rollup_due (unit, at)
+        values (
+          'day', eve.pacific_day((extract(epoch from v_at) * 1000)::bigint)::timestamp at time zone 'America/Los_Angeles'
+        )
+        on conflict (unit, at) do update set failed_at = null, error = null;
+        if v_at + interval '1 hour' <= roll_next.now_at - v_keeps_slices then
+          delete from eve.usage_slices s where s.slice >= v_at and s.slice < v_at + interval '1 hour';
+        end if;
+      -- A day whose hours are partly gone keeps the sum it has.
+      elsif v_unit = 'day' and v_at >= coalesce((progress).hours_frozen_before, '-infinity') then
+        v_count := eve.roll_day((v_at at time zone 'America/Los_Angeles')::date);
+      end if;
+      delete from eve.rollup_due d where d.unit = v_unit and d.at = v_at;
+    exception
+      when data_exception or integrity_constraint_violation or program_limit_exceeded or raise_exception then
+        update eve.rollup_due d
+        set failed_at = roll_next.now_at, error = left(sqlerrm, 500)
+        where d.unit = v_unit and d.at = v_at;
+    end;
+  end if;
+  return jsonb_build_object('count', v_count, 'unit', v_unit);
+end;
+$function$;
+
+CREATE OR REPLACE FUNCTION eve.rollup_done(until_at timestamp with time zone)
+ RETURNS void
+ LANGUAGE plpgsql
+ SET search_path TO ''
+AS $function$
+declare
+  v_keeps_slices constant interval := '3 hours';
+  v_rows bigint;
+  v_due bigint;
+  v_error text;
+begin
+  update eve.rollup_progress p set rolled_until = greatest(p.rolled_until, rollup_done.until_at);
+  delete from eve.usage_slices s
+  where s.slice < date_trunc('hour', rollup_done.until_at - v_keeps_slices, 'UTC')
+    and not exists (
+      select
+      from eve.rollup_due d
+      where d.unit = 'hour' and d.at = date_trunc('hour', s.slice, 'UTC')
+    );
+  select count(*), min(b.error) into v_rows, v_error from eve.rollup_set_aside b;
+  select count(*), coalesce(v_error, min(d.error)) into v_due, v_error from eve.rollup_due d where d.failed_at is not null;
+  if v_rows + v_due > 0 then
+    perform eve.open_alert(
+      'rollup_set_aside', 'eve.usage_hours', 'warning',
+      format('%s rows of the audit and %s hours and days are not in the sums: %s', v_rows, v_due, v_error)
+    );
+  else
+    perform eve.end_alerts(array['rollup_set_aside'], '');
+  end if;
+end;
 $function$;
 
 CREATE OR REPLACE FUNCTION eve.rollup_step(state jsonb, now_at timestamp with time zone)
@@ -5655,71 +6224,127 @@ AS $function$
 declare
   -- Settlements write their time before they commit. None takes as long as this: the platform cancels it before.
   v_overlap constant interval := '15 minutes';
-  -- How much of the audit is looked through at once.
+  -- How much of the audit is looked through at once, should little be in it.
   v_stretch constant interval := '6 hours';
-  -- A step ends with the first hour or day after so long.
+  -- A step begins nothing more after so long. What it has begun takes some hundred milliseconds.
   v_step_time constant interval := '200 milliseconds';
+  v_instant constant interval := '1 microsecond';
   v_began constant timestamptz := clock_timestamp();
-  v_state jsonb := rollup_step.state;
+  v_looked timestamptz := (rollup_step.state ->> 'looked')::timestamptz;
+  v_hours integer := coalesce((rollup_step.state ->> 'summed')::integer, 0);
   v_progress eve.rollup_progress;
-  v_from timestamptz;
+  v_rolled jsonb;
   v_until timestamptz;
   v_count bigint := 0;
   v_done boolean := false;
 begin
   select * into v_progress from eve.rollup_progress p for update;
-  if v_state ->> 'until' is null then
-    v_from := v_progress.rolled_until - v_overlap;
-    if v_from is null then
-      -- The first rows by number are nearly the oldest.
-      select least(
-        (select r.finished_at from eve.requests r order by r.request_no limit 1),
-        (select a.settled_at from eve.attempts a order by a.request_no, a.attempt limit 1),
-        (select f.refused_at from eve.refusals f order by f.id limit 1), rollup_step.now_at
-      ) - interval '2 days'
-      into v_from;
-    end if;
-    v_until := least(greatest(v_from, v_progress.rolled_until) + v_stretch, rollup_step.now_at);
-    select jsonb_build_object(
-      'until', v_until, 'hours', coalesce(jsonb_agg(c.hour order by c.hour), '[]'),
-      'days', coalesce(jsonb_agg(distinct eve.pacific_day((extract(epoch from c.hour) * 1000)::bigint)), '[]'),
-      'summed', coalesce((v_state ->> 'summed')::integer, 0)
-    )
-    into v_state
-    from eve.changed_hours(v_from, case when v_until < rollup_step.now_at then v_until else 'infinity' end) as c (hour)
-    where c.hour is not null;
+  if v_looked is null then
+    -- The clock may have gone back.
+    v_looked := least(v_progress.looked_until, rollup_step.now_at) - v_overlap;
+    update eve.rollup_due d set failed_at = null where d.failed_at <= rollup_step.now_at - interval '1 hour';
   end if;
-
-  while clock_timestamp() - v_began < v_step_time and not v_done loop
-    if jsonb_array_length(v_state -> 'hours') > 0 then
-      -- An hour that retention has been at keeps the sum it has.
-      if (v_state -> 'hours' ->> 0)::timestamptz >= eve.first_whole_hour(v_progress.frozen_before) then
-        v_count := v_count + eve.roll_hour((v_state -> 'hours' ->> 0)::timestamptz);
-      end if;
-      v_state := v_state || jsonb_build_object('hours', (v_state -> 'hours') - 0, 'summed', (v_state ->> 'summed')::integer + 1);
-    elsif jsonb_array_length(v_state -> 'days') > 0 then
-      -- And so does a day whose hours are partly gone.
-      if ((v_state -> 'days' ->> 0)::date)::timestamp at time zone 'America/Los_Angeles'
-        >= coalesce(v_progress.hours_frozen_before, '-infinity') then
-        v_count := v_count + eve.roll_day((v_state -> 'days' ->> 0)::date);
-      end if;
-      v_state := v_state || jsonb_build_object('days', (v_state -> 'days') - 0);
+  -- Somebody may have taken the sums back.
+  v_looked := least(v_looked, v_progress.looked_until + v_instant);
+  if v_progress.looked_until is null then
+    -- The first rows by number are nearly the oldest.
+    select least(
+      (select r.finished_at from eve.requests r order by r.request_no limit 1),
+      (select a.settled_at from eve.attempts a order by a.request_no, a.attempt limit 1),
+      (select f.refused_at from eve.refusals f order by f.id limit 1), (select min(c.minute) from eve.refusal_counts c),
+      rollup_step.now_at
+    ) - interval '2 days'
+    into v_looked;
+  end if;
+  while not v_done and clock_timestamp() - v_began < v_step_time loop
+    v_rolled := eve.roll_next(v_progress, rollup_step.now_at);
+    if v_rolled is not null then
+      v_count := v_count + (v_rolled ->> 'count')::bigint;
+      v_hours := v_hours + case v_rolled ->> 'unit' when 'hour' then 1 else 0 end;
+    elsif v_looked <= rollup_step.now_at then
+      -- What bears this very instant too.
+      v_until := least(v_looked + v_stretch, rollup_step.now_at + v_instant);
+      v_until := eve.rollup_reach(v_looked, v_until, '1 second', true);
+      perform eve.note_due(v_looked, v_until, v_progress);
+      v_looked := v_until;
+      update eve.rollup_progress p
+      set looked_until = greatest(p.looked_until, least(v_looked, rollup_step.now_at))
+      returning * into v_progress;
     else
-      update eve.rollup_progress p set rolled_until = (v_state ->> 'until')::timestamptz;
-      v_done := (v_state ->> 'until')::timestamptz >= rollup_step.now_at;
-      v_state := jsonb_build_object('summed', v_state -> 'summed', 'rolled_until', v_state -> 'until');
-      exit;
+      perform eve.rollup_done(rollup_step.now_at);
+      v_done := true;
     end if;
   end loop;
   return jsonb_build_object(
     'done', v_done, 'count', v_count, 'tables', array['eve.usage_days', 'eve.usage_hours'],
     'details', jsonb_strip_nulls(
-      jsonb_build_object('hours_summed', v_state -> 'summed', 'rolled_until', v_state -> 'rolled_until')
+      jsonb_build_object('hours_summed', v_hours, 'rolled_until', case when v_done then rollup_step.now_at end)
     ),
-    'state', v_state
+    'state', jsonb_build_object('looked', v_looked, 'summed', v_hours)
   );
 end;
 $function$;
+
+CREATE OR REPLACE FUNCTION public.eve_rollup(at_most_ms integer DEFAULT 5000)
+ RETURNS jsonb
+ LANGUAGE plpgsql
+ SET search_path TO ''
+AS $function$
+declare
+  v_began constant timestamptz := clock_timestamp();
+  v_run constant jsonb := eve.begin_run('rollup', 'call');
+  v_step jsonb;
+begin
+  while v_run ->> 'status' = 'running' loop
+    v_step := eve.step_run((v_run ->> 'run_id')::bigint);
+    exit when (v_step ->> 'done')::boolean;
+    if clock_timestamp() - v_began > eve_rollup.at_most_ms * interval '1 millisecond' then
+      perform public.eve_maintenance_end(
+        (v_run ->> 'run_id')::bigint, 'succeeded', array(select jsonb_array_elements_text(v_step -> 'tables')),
+        (v_step ->> 'count')::bigint, v_step -> 'details', more => true
+      );
+      exit;
+    end if;
+  end loop;
+  return jsonb_strip_nulls(
+    jsonb_build_object(
+      'status', coalesce(v_step ->> 'status', v_run ->> 'status'), 'error', v_step ->> 'error',
+      'rolled_until', (select p.rolled_until from eve.rollup_progress p)
+    )
+  );
+end;
+$function$;
+comment on function public.eve_rollup is 'Sums up what the audit has gained since the last rollup. Says skipped while another rollup is on, and running when it did not come to the end.';
+
+CREATE OR REPLACE FUNCTION public.eve_rollup_rebuild(since timestamp with time zone DEFAULT '-infinity'::timestamp with time zone)
+ RETURNS jsonb
+ LANGUAGE plpgsql
+ SET search_path TO ''
+AS $function$
+declare
+  v_progress eve.rollup_progress;
+  v_from timestamptz;
+begin
+  if eve_rollup_rebuild.since is null then
+    raise exception 'since must be a time' using errcode = 'EV400';
+  end if;
+  select * into v_progress from eve.rollup_progress p for update;
+  v_from := greatest(
+    eve.first_whole_hour(v_progress.frozen_before), date_trunc('hour', eve_rollup_rebuild.since, 'UTC')
+  );
+  delete from eve.rollup_due d where d.at >= v_from;
+  delete from eve.rollup_set_aside b where b.slice >= v_from;
+  delete from eve.usage_slices s where s.slice >= v_from;
+  delete from eve.usage_hours h where h.hour >= v_from;
+  delete from eve.usage_days d
+  where d.day::timestamp at time zone 'America/Los_Angeles' >= greatest(v_from, v_progress.hours_frozen_before);
+  update eve.rollup_progress p set looked_until = nullif(v_from, '-infinity'), rolled_until = nullif(v_from, '-infinity');
+  return jsonb_build_object('from', nullif(v_from, '-infinity'));
+end;
+$function$;
+comment on function public.eve_rollup_rebuild is 'Has the hourly and daily sums made anew from the audit, as far back as the audit goes.';
+
+-- report --------------------------------------------------------------------------------------------------------------
 
 CREATE OR REPLACE FUNCTION eve.report_of(day date)
  RETURNS jsonb
@@ -5780,9 +6405,16 @@ begin
     'refusals', (
       select coalesce(jsonb_object_agg(t.reason, t.times), '{}')
       from (
-        select f.code || coalesce(':' || f.limit_name, '') as reason, count(*) as times
-        from eve.refusals f
-        where f.refused_at >= v_from and f.refused_at < v_until
+        select one.reason, sum(one.times) as times
+        from (
+          select f.code || coalesce(':' || f.limit_name, '') as reason, 1 as times
+          from eve.refusals f
+          where f.refused_at >= v_from and f.refused_at < v_until
+          union all
+          select c.code || coalesce(':' || nullif(c.limit_name, ''), ''), c.times
+          from eve.refusal_counts c
+          where c.minute >= v_from and c.minute < v_until
+        ) one
         group by 1
       ) t
     ),
@@ -5836,62 +6468,6 @@ AS $function$
     'done', true, 'count', 0, 'tables', '{}'::text[], 'details', eve.report_of(eve.pacific_day(eve.clock_ms()) - 1)
   );
 $function$;
-
-CREATE OR REPLACE FUNCTION public.eve_rollup(at_most_ms integer DEFAULT 5000)
- RETURNS jsonb
- LANGUAGE plpgsql
- SET search_path TO ''
-AS $function$
-declare
-  v_began constant timestamptz := clock_timestamp();
-  v_run constant jsonb := eve.begin_run('rollup', 'call');
-  v_step jsonb;
-begin
-  while v_run ->> 'status' = 'running' loop
-    v_step := eve.step_run((v_run ->> 'run_id')::bigint);
-    exit when (v_step ->> 'done')::boolean;
-    if clock_timestamp() - v_began > eve_rollup.at_most_ms * interval '1 millisecond' then
-      perform public.eve_maintenance_end(
-        (v_run ->> 'run_id')::bigint, 'succeeded', array(select jsonb_array_elements_text(v_step -> 'tables')),
-        (v_step ->> 'count')::bigint, v_step -> 'details', more => true
-      );
-      exit;
-    end if;
-  end loop;
-  return jsonb_strip_nulls(
-    jsonb_build_object(
-      'status', coalesce(v_step ->> 'status', v_run ->> 'status'), 'error', v_step ->> 'error',
-      'rolled_until', (select p.rolled_until from eve.rollup_progress p)
-    )
-  );
-end;
-$function$;
-comment on function public.eve_rollup is 'Sums up what the audit has gained since the last rollup. Says skipped while another rollup is on, and running when it did not come to the end.';
-
-CREATE OR REPLACE FUNCTION public.eve_rollup_rebuild(since timestamp with time zone DEFAULT '-infinity'::timestamp with time zone)
- RETURNS jsonb
- LANGUAGE plpgsql
- SET search_path TO ''
-AS $function$
-declare
-  v_progress eve.rollup_progress;
-  v_from timestamptz;
-begin
-  if eve_rollup_rebuild.since is null then
-    raise exception 'since must be a time' using errcode = 'EV400';
-  end if;
-  select * into v_progress from eve.rollup_progress p for update;
-  v_from := greatest(
-    eve.first_whole_hour(v_progress.frozen_before), date_trunc('hour', eve_rollup_rebuild.since, 'UTC')
-  );
-  delete from eve.usage_hours h where h.hour >= v_from;
-  delete from eve.usage_days d
-  where d.day::timestamp at time zone 'America/Los_Angeles' >= greatest(v_from, v_progress.hours_frozen_before);
-  update eve.rollup_progress p set rolled_until = nullif(v_from, '-infinity');
-  return jsonb_build_object('from', nullif(v_from, '-infinity'));
-end;
-$function$;
-comment on function public.eve_rollup_rebuild is 'Has the hourly and daily sums made anew from the audit, as far back as the audit goes.';
 
 CREATE OR REPLACE FUNCTION public.eve_report(day date DEFAULT NULL::date)
  RETURNS jsonb
@@ -6481,11 +7057,23 @@ AS $function$
         eve.clock() - eve.alert_setting('alert_window_s', 600) * interval '1 second' as at
     ) since
     cross join lateral (
-      select count(*) as refused, count(*) filter (where f.code = 'no_active_key') as without_key,
-        mode() within group (order by f.code || coalesce(' (' || f.limit_name || ')', '')) as mostly
-      from eve.refusals f
-      where f.refused_at > since.at and f.attempt = 1
-        and f.code in ('rate_limited', 'daily_limit', 'lane_blocked', 'no_active_key')
+      select coalesce(sum(told.times), 0)::bigint as refused,
+        coalesce(sum(told.times) filter (where told.code = 'no_active_key'), 0) as without_key,
+        (array_agg(told.code || coalesce(' (' || told.limit_name || ')', '') order by told.times desc))[1] as mostly
+      from (
+        select one.code, one.limit_name, sum(one.times) as times
+        from (
+          select f.code, f.limit_name, 1 as times
+          from eve.refusals f
+          where f.refused_at > since.at and f.attempt = 1
+          union all
+          select c.code, nullif(c.limit_name, ''), c.times
+          from eve.refusal_counts c
+          where c.minute > since.at - interval '1 minute' and c.is_first
+        ) one
+        where one.code in ('rate_limited', 'daily_limit', 'lane_blocked', 'no_active_key')
+        group by one.code, one.limit_name
+      ) told
     ) refusals
   ) counted
   where counted.refused >= greatest(eve.alert_setting('alert_refusals_min', 20), 1)
@@ -6552,7 +7140,7 @@ AS $function$
     jsonb_build_object('operation', o.name, 'last_at', ran.last_at, 'schedule', o.schedule, 'within_s', e.within_s)
   from eve.operations o
   join eve.maintenance_expected e on e.operation = o.name
-  cross join lateral (select greatest(o.started_at, o.last_started_at) as last_at) ran
+  cross join lateral (select greatest(o.started_at, o.last_started_at, o.last_idle_at) as last_at) ran
   where o.is_active and o.schedule is not null
     and greatest(ran.last_at, e.since) < eve.clock() - e.within_s * interval '1 second';
 $function$;
@@ -6646,6 +7234,11 @@ begin
   elsif eve_alert_claim.lease_ms is null or eve_alert_claim.lease_ms not between 1000 and 600000 then
     raise exception 'lease_ms must be between 1000 and 600000' using errcode = 'EV400';
   end if;
+  insert into eve.alert_channels as c (channel, claimed_at)
+  values (eve_alert_claim.channel, v_now)
+  on conflict on constraint alert_channels_pkey do update
+  set claimed_at = excluded.claimed_at
+  where c.claimed_at < excluded.claimed_at;
   insert into eve.alert_deliveries (alert_id, channel, event, next_try_at)
   select a.id, eve_alert_claim.channel, 'opened', v_now
   from eve.alerts a
@@ -7026,29 +7619,43 @@ begin
     update eve.metric_sources s
     set counted_until = count_refusals.counted_to, looked_at = eve.clock(), snapshot = pg_current_snapshot()
     where s.source = 'refusals'
+  ), beyond as (
+    -- What was only counted says itself how much of it is in the metrics.
+    update eve.refusal_counts c
+    set counted = c.times
+    from (
+      select r.id, r.counted from eve.refusal_counts r
+      where r.minute > count_refusals.look_from - interval '1 hour' and r.counted < r.times
+      for no key update
+    ) before
+    where c.id = before.id
+    returning c.is_first, c.class, c.door, c.code, c.limit_name, c.model, c.consumer_id, c.times - before.counted as times
   ), fresh as materialized (
-    select f.attempt, f.class, f.door, f.code, coalesce(f.limit_name, '') as limit_name,
+    select f.is_first, f.class, f.door, f.code, coalesce(f.limit_name, '') as limit_name, f.times,
       -- A caller may name any model, and a name is for ever in a time series.
       coalesce(m.model, 'unknown') as model,
-      case
-        when f.consumer_id is null then 'project'
-        else coalesce(c.name, 'removed')
-      end as consumer
-    from eve.refusals f
+      case when f.consumer_id is null then 'project' else coalesce(c.name, 'removed') end as consumer
+    from (
+      select r.attempt = 1 as is_first, r.class, r.door, r.code, r.limit_name, r.model, r.consumer_id, 1::bigint as times
+      from eve.refusals r
+      cross join lateral (
+        -- The transaction that wrote the row, with the epoch that xmin lacks; rows that are asked about are seconds old.
+        select v_epoch | r.xmin::text::bigint as number
+      ) written
+      where r.refused_at > count_refusals.look_from and r.refused_at <= count_refusals.counted_to
+        and (
+          r.refused_at > count_refusals.counted_from
+          or not pg_visible_in_snapshot(
+            greatest(written.number - case when written.number - v_near > 2147483648 then 4294967296 else 0 end, 3)::text::xid8,
+            count_refusals.seen
+          )
+        )
+      union all
+      select b.is_first, b.class, b.door, b.code, b.limit_name, b.model, b.consumer_id, b.times
+      from beyond b
+    ) f
     left join eve.consumers c on c.id = f.consumer_id
     left join public.google_ai_model_limits m on m.model = f.model
-    cross join lateral (
-      -- The transaction that wrote the row, with the epoch that xmin lacks; rows that are asked about are seconds old.
-      select v_epoch | f.xmin::text::bigint as number
-    ) written
-    where f.refused_at > count_refusals.look_from and f.refused_at <= count_refusals.counted_to
-      and (
-        f.refused_at > count_refusals.counted_from
-        or not pg_visible_in_snapshot(
-          greatest(written.number - case when written.number - v_near > 2147483648 then 4294967296 else 0 end, 3)::text::xid8,
-          count_refusals.seen
-        )
-      )
   ), newcomers as (
     insert into eve.metric_consumers (name)
     select n.consumer
@@ -7060,18 +7667,18 @@ begin
   ), gained as (
     select 'eve_refusals_total' as metric,
       jsonb_build_object('code', f.code, 'limit', f.limit_name, 'model', f.model, 'class', f.class) as labels,
-      count(*)::double precision as value
+      sum(f.times)::double precision as value
     from fresh f
     group by f.code, f.limit_name, f.model, f.class
     union all
     -- A later attempt's refusal belongs to a request that has an outcome of its own.
     select 'eve_requests_total',
       jsonb_build_object('outcome', 'refused', 'door', f.door, 'consumer', coalesce(k.name, n.name, 'other'), 'model', f.model),
-      count(*)
+      sum(f.times)
     from fresh f
     left join eve.metric_consumers k on k.name = f.consumer
     left join newcomers n on n.name = f.consumer
-    where f.attempt = 1
+    where f.is_first
     group by f.door, coalesce(k.name, n.name, 'other'), f.model
   ), added as (
     insert into eve.metric_counters as c (metric, labels, value)
@@ -7081,7 +7688,7 @@ begin
     on conflict (metric, labels) do update
     set value = c.value + excluded.value
   )
-  select count(*) into v_count from fresh;
+  select coalesce(sum(f.times), 0) into v_count from fresh f;
   return v_count;
 end;
 $function$;
@@ -8391,6 +8998,13 @@ AS $function$
     ),
     -- Reservations that nobody closed a minute after their lease: the sweep does not run, and no call came by either.
     'overdue', (select count(*) from eve.inflight i where i.lease_until < eve.clock() - interval '1 minute'),
+    -- kept: with a row in eve.refusals; counted: beyond the rate that is kept, in eve.refusal_counts.
+    'refused_last_hour', jsonb_build_object(
+      'kept', (select count(*) from eve.refusals f where f.refused_at > eve.clock() - interval '1 hour'),
+      'counted', (
+        select coalesce(sum(c.times), 0) from eve.refusal_counts c where c.minute > eve.clock() - interval '1 hour'
+      )
+    ),
     -- within_s: the longest time between two starts that is no fault; null: it is not expected to run.
     'operations', (
       select coalesce(
@@ -8399,7 +9013,8 @@ AS $function$
             'operation', o.name, 'runs_in', o.runs_in, 'schedule', o.schedule, 'is_active', o.is_active,
             'within_s', e.within_s, 'expected_since', e.since, 'is_running', o.run_id is not null,
             'last_status', o.last_status, 'last_error', o.last_error, 'last_started_at', o.last_started_at,
-            'last_completed_at', o.last_completed_at, 'last_succeeded_at', o.last_succeeded_at
+            'last_completed_at', o.last_completed_at, 'last_succeeded_at', o.last_succeeded_at,
+            'last_idle_at', o.last_idle_at, 'idle_runs', o.idle_runs
           )
           order by o.name
         ),
@@ -9382,11 +9997,7 @@ CREATE OR REPLACE FUNCTION eve.job_command(operation eve.operations)
  SET search_path TO ''
 AS $function$
   select case (operation).runs_in
-    -- Alerts open and close without HTTP too; telling them needs it.
-    when 'http' then format(
-      'select %seve.request_operation(%L)', case (operation).name when 'alerts' then 'public.eve_alerts_evaluate(), ' else '' end,
-      (operation).name
-    )
+    when 'http' then format('select eve.ask_operation(%L)', (operation).name)
     else btrim(format(
       $command$
 do $eve$
@@ -9465,6 +10076,102 @@ begin
     where o.name = v_operation.name;
   end if;
   return jsonb_build_object('status', 'failed', 'error', v_problem);
+end;
+$function$;
+
+CREATE OR REPLACE FUNCTION eve.alerts_are_due(operation eve.operations, now_at timestamp with time zone)
+ RETURNS boolean
+ LANGUAGE sql
+ STABLE
+ SET search_path TO ''
+AS $function$
+  select ((operation).run_id is null or (operation).lease_until <= alerts_are_due.now_at)
+    and (
+      exists (
+        select
+        from eve.alerts a
+        where greatest(a.opened_at, a.closed_at) > coalesce((operation).last_started_at, '-infinity')
+          or a.closed_at is null and (operation).last_started_at <= alerts_are_due.now_at - interval '1 hour'
+      )
+      or exists (
+        select
+        from eve.alert_deliveries d
+        join eve.alert_channels c on c.channel = d.channel and c.claimed_at >= (operation).last_started_at
+        where d.state = 'pending' and d.next_try_at <= alerts_are_due.now_at
+          and (d.claimed_until is null or d.claimed_until <= alerts_are_due.now_at)
+      )
+      or exists (
+        select
+        from public.google_ai_api_keys k
+        where k.is_active and coalesce(k.env_var_name, '') not like 'stage:%'
+          and k.created_at > coalesce((operation).last_started_at, '-infinity')
+          and not exists (select from eve.key_checks c where c.key_id = k.id)
+      )
+    );
+$function$;
+
+CREATE OR REPLACE FUNCTION eve.operation_is_due(operation text)
+ RETURNS boolean
+ LANGUAGE plpgsql
+ SET search_path TO ''
+AS $function$
+declare
+  -- Less than the time between two runs of key_health.
+  v_fresh constant interval := '10 minutes';
+  v_now constant timestamptz := eve.clock();
+  v_operation eve.operations;
+begin
+  select * into v_operation from eve.operations o where o.name = operation_is_due.operation;
+  -- What failed is tried again, though not every minute.
+  if v_operation.last_status = 'failed' and v_operation.last_completed_at <= v_now - v_fresh then
+    return true;
+  end if;
+  return case v_operation.name
+    when 'alerts' then eve.alerts_are_due(v_operation, v_now)
+    when 'key_health' then exists (
+      select
+      from jsonb_to_recordset(public.eve_key_checks()) as k (id uuid)
+      left join eve.key_checks c on c.key_id = k.id
+      where coalesce(greatest(c.checked_at, case c.outcome when 'works' then c.models_listed_at end), '-infinity') <= v_now - v_fresh
+    )
+    when 'models_sync' then exists (
+      select from jsonb_to_recordset(public.eve_key_checks()) as k (is_active boolean) where k.is_active
+    )
+    -- Once, for stages that the environment sets up; then for those that are set up, and for files that are to be deleted.
+    when 'providers_sync' then v_operation.last_started_at is null
+      or exists (select from public.provider_configs)
+      or exists (select from eve.jobs)
+    else true
+  end;
+end;
+$function$;
+
+CREATE OR REPLACE FUNCTION eve.ask_operation(operation text)
+ RETURNS jsonb
+ LANGUAGE plpgsql
+ SET search_path TO ''
+AS $function$
+declare
+  v_now constant timestamptz := eve.clock();
+begin
+  if ask_operation.operation = 'alerts' then
+    begin
+      -- Kept up where nobody scrapes, so that the first scrape has little to catch up.
+      perform public.eve_metrics_count();
+    exception
+      when others then
+        raise warning 'metrics are not counted: %', sqlerrm;
+    end;
+    perform public.eve_alerts_evaluate();
+  end if;
+  if eve.operation_is_due(ask_operation.operation) then
+    return eve.request_operation(ask_operation.operation);
+  end if;
+  update eve.operations o
+  set idle_runs = o.idle_runs + 1, last_idle_at = v_now,
+    last_succeeded_at = case when o.last_status is distinct from 'failed' then v_now else o.last_succeeded_at end
+  where o.name = ask_operation.operation;
+  return jsonb_build_object('status', 'nothing_due');
 end;
 $function$;
 

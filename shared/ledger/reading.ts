@@ -357,6 +357,8 @@ const facts = z.object({
     opened_at: z.string(),
   })),
   overdue: z.number(),
+  /** Refusals of the last hour: with a row of their own, and beyond the rate that is kept, counted. */
+  refused_last_hour: z.object({ kept: z.number(), counted: z.number() }),
   operations: z.array(z.object({
     operation: z.string(),
     runs_in: z.enum(["sql", "http"]),
@@ -371,6 +373,9 @@ const facts = z.object({
     last_started_at: z.string().nullable(),
     last_completed_at: z.string().nullable(),
     last_succeeded_at: z.string().nullable(),
+    /** When the schedule last found nothing to do, and how often it has. */
+    last_idle_at: z.string().nullable(),
+    idle_runs: z.number(),
   })),
   database_bytes: z.number(),
 });

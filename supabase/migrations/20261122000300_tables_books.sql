@@ -22,6 +22,7 @@ insert into eve.settings (name, value, description) values
   ('refusal_rows_per_minute', 1000, 'Refused credentials are noted in so many rows a minute; those of further networks are counted together.')
 on conflict (name) do nothing;
 insert into eve.settings (name, value, description) values
+  ('refusals_kept_a_minute', 30, 'So many refusals of a consumer in a minute are kept row by row; more are counted, in eve.refusal_counts.'),
   ('alert_window_s', 600, 'Rates of refusals and of upstream errors are taken over this many seconds.'),
   ('alert_clear_s', 300, 'A rate has to stay below its threshold for so many seconds before its alert closes.'),
   ('alert_stale_s', 3600, 'An alert that only a failure reports closes when none has been seen for so many seconds.'),
@@ -255,6 +256,33 @@ comment on table eve.refusals is 'Audit: every reservation that was refused, why
 comment on column eve.refusals.limit_name is 'Which limit stood in the way: rpm, tpm, rpd, queue, blocked, or a budget.';
 comment on column eve.refusals.tokens is 'Estimated input tokens, before the model''s factor.';
 comment on column eve.refusals.retry_after_ms is 'When to come back, as it was told; null: coming back does not help.';
+
+create table if not exists eve.refusal_minutes (
+  consumer_id uuid primary key,
+  minute timestamptz not null,
+  kept integer not null
+) with (fillfactor = 50);
+comment on table eve.refusal_minutes is 'How many refusals of a consumer became a row of eve.refusals in the last minute that had any.';
+
+create table if not exists eve.refusal_counts (
+  id bigint generated always as identity primary key,
+  minute timestamptz not null,
+  consumer_id uuid not null,
+  code text not null,
+  limit_name text not null,
+  model text not null,
+  class text not null,
+  door text not null,
+  is_first boolean not null,
+  times bigint not null,
+  counted bigint not null default 0,
+  constraint refusal_counts_minute_key unique (minute, consumer_id, code, limit_name, model, class, door, is_first)
+) with (fillfactor = 50);
+comment on table eve.refusal_counts is 'Audit: refusals beyond the setting refusals_kept_a_minute, counted, so that a flood of them does not fill the disk.';
+comment on column eve.refusal_counts.limit_name is 'As in eve.refusals; empty: none.';
+comment on column eve.refusal_counts.model is '(unknown) where there is no such model.';
+comment on column eve.refusal_counts.is_first is 'Whether they were refused at their first attempt.';
+comment on column eve.refusal_counts.counted is 'How many of times are in the metrics.';
 
 create table if not exists eve.key_model_blocks (
   key_id uuid not null,

@@ -27,6 +27,9 @@ create table if not exists eve.operations (
   last_started_at timestamptz,
   last_completed_at timestamptz,
   last_succeeded_at timestamptz,
+  logs_all boolean not null default false,
+  idle_runs bigint not null default 0,
+  last_idle_at timestamptz,
   constraint operations_runs_in_known check (runs_in in ('sql', 'http')),
   -- A hosted function has 150 seconds in all on the free plan.
   constraint operations_time_limit_range check (time_limit_ms between 1000 and 120000),
@@ -43,18 +46,19 @@ comment on column eve.operations.source is 'Who asked for it: cron, http or call
 comment on column eve.operations.ends_at is 'When the run''s time is up; lease_until: when it is given up for dead.';
 comment on column eve.operations.tables is 'Tables changed so far; done_count: rows, details: facts for the log.';
 comment on column eve.operations.state is 'How far it has come.';
+comment on column eve.operations.logs_all is 'Whether a run that the schedule began and that changed nothing is a row of the log too, for what it found.';
+comment on column eve.operations.idle_runs is 'How often the schedule found nothing to do: those are counted, and no rows of the log.';
+comment on column eve.operations.last_idle_at is 'When it last found nothing to do.';
 comment on column eve.operations.last_status is 'How the last run ended that was not skipped: succeeded or failed.';
-insert into eve.operations (name, runs_in, schedule, time_limit_ms, description) values
-  ('sweep', 'sql', '* * * * *', 40000, 'Closes reservations whose callers have died, and forgets blocks and old secrets that have ended.'),
-  ('rollup', 'sql', '*/5 * * * *', 50000, 'Sums the audit up by hour and by Pacific day.'),
-  ('retention', 'sql', '17 * * * *', 100000, 'Deletes what is older than eve.retention keeps.'),
-  ('report', 'sql', '20 8 * * *', 60000, 'Yesterday, by the Pacific calendar, in numbers.'),
-  ('key_health', 'http', '*/15 * * * *', 100000, 'Asks upstream whether each key works, at no cost.'),
-  ('models_sync', 'http', '43 */6 * * *', 100000, 'Reads the list of models of each key.'),
-  ('alerts', 'http', '* * * * *', 50000, 'Opens and closes alerts, and delivers them.')
-on conflict (name) do nothing;
-insert into eve.operations (name, runs_in, schedule, time_limit_ms, description) values
-  ('providers_sync', 'http', '29 3 * * *', 100000, 'Asks the provider of each stage about its key and its models.')
+insert into eve.operations (name, runs_in, schedule, time_limit_ms, logs_all, description) values
+  ('sweep', 'sql', '* * * * *', 40000, false, 'Closes reservations whose callers have died, and forgets blocks and old secrets that have ended.'),
+  ('rollup', 'sql', '*/5 * * * *', 50000, false, 'Sums the audit up by hour and by Pacific day.'),
+  ('retention', 'sql', '17 * * * *', 100000, false, 'Deletes what is older than eve.retention keeps.'),
+  ('report', 'sql', '20 8 * * *', 60000, true, 'Yesterday, by the Pacific calendar, in numbers.'),
+  ('key_health', 'http', '*/15 * * * *', 100000, true, 'Asks upstream whether each key works, at no cost.'),
+  ('models_sync', 'http', '43 */6 * * *', 100000, true, 'Reads the list of models of each key.'),
+  ('alerts', 'http', '* * * * *', 50000, false, 'Opens and closes alerts, and delivers them.'),
+  ('providers_sync', 'http', '29 3 * * *', 100000, true, 'Asks the provider of each stage about its key and its models.')
 on conflict (name) do nothing;
 
 create table if not exists eve.retention (
@@ -76,6 +80,9 @@ insert into eve.retention (table_name, keep, at_least, description) values
   ('eve.attempts', '30 days', '2 days', 'Audit: every reservation that ended.'),
   ('eve.requests', '30 days', '2 days', 'Audit: every request that ended. Until then its request_id is taken.'),
   ('eve.refusals', '30 days', '2 days', 'Audit: every reservation that was refused.'),
+  ('eve.refusal_counts', '30 days', '2 days', 'Audit: refusals beyond the rate that is kept row by row, counted.'),
+  ('eve.refusal_minutes', '1 day', '5 minutes', 'How many refusals of a consumer were kept row by row in the last minute.'),
+  ('eve.rollup_set_aside', '400 days', '35 days', 'Which rows of the audit could not be summed.'),
   ('eve.access_log', '400 days', '1 day', 'Audit: what was done to consumers and tokens.'),
   ('eve.access_refusals', '30 days', '1 day', 'Audit: credentials that were refused.'),
   ('eve.scoped_tokens', '30 days', '2 days', 'Tokens of notebooks, counted from their expiry.'),
@@ -95,6 +102,7 @@ on conflict (table_name) do nothing;
 
 create table if not exists eve.rollup_progress (
   only_row boolean primary key default true,
+  looked_until timestamptz,
   rolled_until timestamptz,
   frozen_before timestamptz,
   hours_frozen_before timestamptz,
@@ -102,9 +110,60 @@ create table if not exists eve.rollup_progress (
 );
 insert into eve.rollup_progress (only_row) values (true) on conflict do nothing;
 comment on table eve.rollup_progress is 'How far the sums have come. One row.';
+comment on column eve.rollup_progress.looked_until is 'What was written to the audit before this time has been looked at: what it changed is summed, or stands in eve.rollup_due.';
 comment on column eve.rollup_progress.rolled_until is 'Everything written to the audit before this time is in eve.usage_hours.';
 comment on column eve.rollup_progress.frozen_before is 'Retention has been at the audit before this time, so hours before it are not summed anew.';
 comment on column eve.rollup_progress.hours_frozen_before is 'The same for days, which are summed from eve.usage_hours.';
+
+create table if not exists eve.rollup_due (
+  unit text not null,
+  at timestamptz not null,
+  failed_at timestamptz,
+  error text,
+  primary key (unit, at),
+  constraint rollup_due_unit_known check (unit in ('slice', 'hour', 'day'))
+);
+comment on table eve.rollup_due is 'What is still to be summed anew: slices of 20 seconds from the audit, hours from their slices, days from their hours.';
+comment on column eve.rollup_due.at is 'Its beginning; of a day, midnight in Los Angeles.';
+comment on column eve.rollup_due.failed_at is 'When it could not be summed, and why in error: it is tried again an hour later, and holds up nothing.';
+
+create table if not exists eve.rollup_set_aside (
+  source text not null,
+  number bigint not null,
+  attempt smallint not null,
+  slice timestamptz not null,
+  error text not null,
+  set_aside_at timestamptz not null,
+  primary key (source, number, attempt),
+  constraint rollup_set_aside_source_known check (source in ('requests', 'attempts', 'refusals', 'refusal_counts'))
+);
+comment on table eve.rollup_set_aside is 'Rows of the audit that cannot be summed, and are left out of the sums until public.eve_rollup_rebuild is asked for.';
+comment on column eve.rollup_set_aside.number is 'Its request_no, or its id; attempt is 0 but for attempts.';
+
+create table if not exists eve.usage_slices (
+  slice timestamptz not null,
+  consumer_id uuid not null,
+  model text not null,
+  key_id uuid not null,
+  door text not null,
+  requests bigint not null,
+  succeeded bigint not null,
+  failed bigint not null,
+  cancelled bigint not null,
+  expired bigint not null,
+  refused bigint not null,
+  attempts bigint not null,
+  dispatched bigint not null,
+  upstream_refused bigint not null,
+  input_tokens bigint not null,
+  output_tokens bigint not null,
+  thoughts_tokens bigint not null,
+  cached_tokens bigint not null,
+  wait_ms bigint not null,
+  latency_ms bigint not null,
+  constraint usage_slices_pkey primary key (slice, consumer_id, model, key_id, door)
+);
+comment on table eve.usage_slices is 'The last hours, summed in slices of 20 seconds, of which eve.usage_hours are the sums. The columns mean the same; no consumer and no key are zeros.';
 
 create table if not exists eve.usage_hours (
   id bigint generated always as identity primary key,
@@ -133,7 +192,7 @@ create table if not exists eve.usage_hours (
 comment on table eve.usage_hours is 'The audit summed by hour, consumer, model, key and door. Made by rollup, and made anew where a late settlement changes an hour.';
 comment on column eve.usage_hours.hour is 'Its beginning. Requests count in the hour they came, refusals when they were refused, attempts and their tokens when they started.';
 comment on column eve.usage_hours.consumer_id is 'Null: the project''s own key.';
-comment on column eve.usage_hours.model is 'The model that served; of a refusal the one that was asked for.';
+comment on column eve.usage_hours.model is 'The model that served; of a refusal the one that was asked for, (unknown) where there is no such model.';
 comment on column eve.usage_hours.key_id is 'Of a request the key of its last attempt; null: none was used.';
 comment on column eve.usage_hours.requests is 'Requests that came and have ended: succeeded, failed, cancelled and expired together.';
 comment on column eve.usage_hours.refused is 'Reservations that were refused.';
@@ -223,6 +282,7 @@ insert into eve.alert_kinds (kind, title, advice) values
   ('maintenance_failed', 'Maintenance failed', 'Read details of the run in google_ai_maintenance_log, mend the cause, and run the operation by hand.'),
   ('maintenance_missing', 'Maintenance does not run', 'Check that pg_cron has the eve_ jobs, that Vault holds the URL and the key, and that the function maintenance is deployed.'),
   ('model_vanished', 'Model gone from upstream', 'Name its successor in replaced_by, or choose another model for whatever uses it.'),
+  ('rollup_set_aside', 'Rows left out of the sums', 'See eve.rollup_set_aside and error in eve.rollup_due for why. Mend or delete what they name, then: select public.eve_rollup_rebuild(''<the hour>''). To leave them out for good, delete the rows from eve.rollup_set_aside.'),
   ('provider_key_invalid', 'Provider key refused', 'Make a new key with the provider, and save it in the stage''s configuration.'),
   ('maintenance_log_refused', 'Maintenance not logged', 'A rule on google_ai_maintenance_log refuses the gateway''s rows: see the message, and loosen the rule.'),
   ('usage_counters_refused', 'Usage not counted', 'A rule on google_ai_usage_counters refuses the gateway''s rows: see the message, and loosen the rule.'),
@@ -280,6 +340,13 @@ comment on table eve.alert_deliveries is 'What has been told to whom: one row pe
 comment on column eve.alert_deliveries.attempts is 'Tries so far, the one under way included.';
 comment on column eve.alert_deliveries.claimed_until is 'Somebody is telling it; after this time he is taken to have died.';
 comment on column eve.alert_deliveries.last_error is 'Why the last try failed. Holds no secret.';
+
+create table if not exists eve.alert_channels (
+  channel text primary key,
+  claimed_at timestamptz not null,
+  constraint alert_channels_channel_known check (channel in ('telegram', 'webhook'))
+);
+comment on table eve.alert_channels is 'When the function maintenance, which alone knows what channels are set up, last asked for messages for each.';
 
 create table if not exists eve.maintenance_expected (
   operation text primary key,

@@ -95,6 +95,56 @@ begin
 end;
 $$;
 
+-- Takes a refusal down: a row of the audit, and beyond a rate a count, so that a flood of them fills no disk. Text that callers
+-- chose is cut to what they may send.
+create or replace function eve.note_refusal(
+  call eve.call, class text, code text, model text, limit_name text, retry_after_ms bigint
+)
+returns void
+language plpgsql
+volatile
+set search_path = ''
+as $$
+declare
+  v_consumer_id constant uuid := coalesce((call).consumer_id, '00000000-0000-0000-0000-000000000000');
+  v_now constant timestamptz := eve.clock();
+  v_minute constant timestamptz := date_trunc('minute', v_now);
+  v_most constant bigint := coalesce((select s.value from eve.settings s where s.name = 'refusals_kept_a_minute'), 30);
+begin
+  -- Looked at first: in a flood nobody queues for this row.
+  if v_most > coalesce(
+    (select m.kept from eve.refusal_minutes m where m.consumer_id = v_consumer_id and m.minute = v_minute), 0
+  ) then
+    insert into eve.refusal_minutes as m (consumer_id, minute, kept)
+    values (v_consumer_id, v_minute, 1)
+    on conflict (consumer_id) do update
+    set minute = excluded.minute, kept = case when m.minute = excluded.minute then m.kept + 1 else 1 end
+    where m.minute <> excluded.minute or m.kept < v_most;
+    if found then
+      insert into eve.refusals (
+        refused_at, consumer_id, token_id, request_id, attempt, class, door, model, code, limit_name, tokens, retry_after_ms,
+        trace_id
+      )
+      values (
+        v_now, v_consumer_id, (call).token_id, left((call).request_id, 200), (call).attempt, note_refusal.class,
+        left((call).door, 40), left(note_refusal.model, 200), note_refusal.code, note_refusal.limit_name, (call).tokens,
+        note_refusal.retry_after_ms, left((call).trace_id, 200)
+      );
+      return;
+    end if;
+  end if;
+  -- Nobody waits for this to be on the disk.
+  perform set_config('synchronous_commit', 'off', true);
+  insert into eve.refusal_counts as c (minute, consumer_id, code, limit_name, model, class, door, is_first, times)
+  values (
+    v_minute, v_consumer_id, note_refusal.code, coalesce(note_refusal.limit_name, ''),
+    coalesce((select m.model from public.google_ai_model_limits m where m.model = note_refusal.model), '(unknown)'),
+    note_refusal.class, left((call).door, 40), (call).attempt = 1, 1
+  )
+  on conflict on constraint refusal_counts_minute_key do update set times = c.times + 1;
+end;
+$$;
+
 -- Writes a refusal to the audit and says it. Costs the caller nothing: no slot, no budget, no request_id.
 create or replace function eve.refuse(
   call eve.call, class text, code text, model text default null, limit_name text default null, wait_ms bigint default null,
@@ -116,15 +166,7 @@ declare
   end;
   v_model constant text := coalesce(refuse.model, (call).models[1]);
 begin
-  insert into eve.refusals (
-    refused_at, consumer_id, token_id, request_id, attempt, class, door, model, code, limit_name, tokens, retry_after_ms,
-    trace_id
-  )
-  values (
-    eve.clock(), coalesce((call).consumer_id, '00000000-0000-0000-0000-000000000000'), (call).token_id, (call).request_id,
-    (call).attempt, refuse.class, (call).door, v_model, refuse.code, refuse.limit_name, (call).tokens, v_retry_after_ms,
-    (call).trace_id
-  );
+  perform eve.note_refusal(call, refuse.class, refuse.code, v_model, refuse.limit_name, v_retry_after_ms);
   return jsonb_build_object(
     'status', 'refused', 'code', refuse.code, 'limit', refuse.limit_name, 'retry_after_ms', v_retry_after_ms,
     'model', v_model, 'limits', refuse.limits, 'detail', null

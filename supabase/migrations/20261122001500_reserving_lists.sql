@@ -72,6 +72,8 @@ begin
     and length(t.request_id) between 1 and 200 and t.class in ('interactive', 'batch') and t.max_wait_ms between 0 and 3600000
     and t.lease_ms between 100 and 3600000 and t.exclude_keys = '{}' and t.avoid_keys = '{}'
     and (t.metadata = '{}' or length(t.metadata::text) <= 16384)
+    -- As eve.check_call has it.
+    and (length(t.door) > 40 or length(t.trace_id) > 200 or length(t.request_hash) > 200) is not true
     and (clock_timestamp() > t.deadline) is not true
     and pg_try_advisory_xact_lock(
       hashtextextended(coalesce(t.consumer_id::text, '00000000-0000-0000-0000-000000000000') || t.request_id, 0)

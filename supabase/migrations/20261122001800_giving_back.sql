@@ -37,6 +37,7 @@ declare
   v_consumer_id constant uuid := coalesce(eve_give_back.consumer_id, '00000000-0000-0000-0000-000000000000');
   v_running eve.inflight;
   v_before eve.attempts;
+  v_call eve.call;
 begin
   -- If that call is at work at this moment, it is waited for.
   perform pg_advisory_xact_lock(hashtextextended(v_consumer_id::text || eve_give_back.request_id, 0));
@@ -62,14 +63,14 @@ begin
   if v_running.state = 'reserved' then
     perform eve.unbook(v_running);
   end if;
-  insert into eve.refusals (
-    refused_at, consumer_id, token_id, request_id, attempt, class, door, model, code, limit_name, tokens, retry_after_ms,
-    trace_id
-  )
-  values (
-    eve.clock(), v_running.consumer_id, v_running.token_id, v_running.request_id, v_running.attempt, v_running.class,
-    v_running.door, v_running.model, 'database_unavailable', null, v_running.estimated_tokens, null, v_running.trace_id
-  );
+  v_call.request_id := v_running.request_id;
+  v_call.consumer_id := v_running.consumer_id;
+  v_call.token_id := v_running.token_id;
+  v_call.attempt := v_running.attempt;
+  v_call.tokens := v_running.estimated_tokens;
+  v_call.door := v_running.door;
+  v_call.trace_id := v_running.trace_id;
+  perform eve.note_refusal(v_call, v_running.class, 'database_unavailable', v_running.model, null, null);
   if v_running.attempt = 1 then
     delete from eve.inflight i where i.request_no = v_running.request_no;
   else

@@ -64,6 +64,24 @@ exception
 end;
 $$;
 
+-- Takes the row of a run that found nothing to do out of the log again.
+create or replace function eve.unlog_run(log_id bigint)
+returns void
+language plpgsql
+volatile
+set search_path = ''
+as $$
+begin
+  delete from public.google_ai_maintenance_log m where m.id = unlog_run.log_id and m.status = 'running';
+exception
+  -- The table's owner keeps its rows: then this one says how it ended.
+  when integrity_constraint_violation or data_exception or raise_exception or insufficient_privilege then
+    update public.google_ai_maintenance_log m
+    set status = 'succeeded', completed_at = eve.clock()
+    where m.id = unlog_run.log_id;
+end;
+$$;
+
 -- Ends the run that an operation's row describes.
 create or replace function eve.close_run(operation eve.operations, status text, error text default null, more boolean default false)
 returns void
@@ -73,22 +91,30 @@ set search_path = ''
 as $$
 declare
   v_now constant timestamptz := eve.clock();
+  -- Nobody's but the schedule's business.
+  v_is_idle constant boolean := close_run.status = 'succeeded' and not close_run.more and (operation).done_count = 0
+    and not (operation).logs_all and (operation).source in ('cron', 'call');
 begin
-  perform eve.log_run(
-    (operation).name, close_run.status, (operation).started_at, (operation).log_id, (operation).tables,
-    (operation).done_count,
-    jsonb_strip_nulls(
-      jsonb_build_object(
-        'run_id', (operation).run_id, 'source', (operation).source, 'error', close_run.error,
-        'more', case when close_run.more then true end
-      )
-    ) || (operation).details,
-    v_now
-  );
+  if not v_is_idle then
+    perform eve.log_run(
+      (operation).name, close_run.status, (operation).started_at, (operation).log_id, (operation).tables,
+      (operation).done_count,
+      jsonb_strip_nulls(
+        jsonb_build_object(
+          'run_id', (operation).run_id, 'source', (operation).source, 'error', close_run.error,
+          'more', case when close_run.more then true end
+        )
+      ) || (operation).details,
+      v_now
+    );
+  else
+    perform eve.unlog_run((operation).log_id);
+  end if;
   update eve.operations o
   set run_id = null, lease_until = null, ends_at = null, log_id = null, state = '{}', last_status = close_run.status,
     last_error = close_run.error, last_started_at = (operation).started_at, last_completed_at = v_now,
-    last_succeeded_at = case close_run.status when 'succeeded' then v_now else o.last_succeeded_at end
+    last_succeeded_at = case close_run.status when 'succeeded' then v_now else o.last_succeeded_at end,
+    idle_runs = o.idle_runs + v_is_idle::integer, last_idle_at = case when v_is_idle then v_now else o.last_idle_at end
   where o.name = (operation).name;
 end;
 $$;
@@ -128,10 +154,13 @@ begin
   end if;
   if v_skipped is not null then
     v_now := eve.clock();
-    perform eve.log_run(
-      begin_run.operation, 'skipped', v_now, completed_at => v_now,
-      details => jsonb_build_object('source', begin_run.source, 'reason', v_skipped)
-    );
+    -- Whoever reads sums asks for a rollup first, and may well do so beside another.
+    if begin_run.source <> 'call' then
+      perform eve.log_run(
+        begin_run.operation, 'skipped', v_now, completed_at => v_now,
+        details => jsonb_build_object('source', begin_run.source, 'reason', v_skipped)
+      );
+    end if;
     return jsonb_build_object('status', 'skipped', 'operation', begin_run.operation, 'reason', v_skipped);
   end if;
 

@@ -144,9 +144,8 @@ declare
   v_young_enough constant bigint := 10000;
   v_table constant text := (rule).table_name;
   v_rows constant integer := (rule).batch_rows;
-  v_is_summed constant boolean := v_table in ('eve.requests', 'eve.attempts', 'eve.refusals');
+  v_is_summed constant boolean := v_table in ('eve.requests', 'eve.attempts', 'eve.refusals', 'eve.refusal_counts');
   v_before timestamptz := retention_batch.now_at - (rule).keep;
-  v_rolled_until timestamptz;
   v_relation regclass;
   v_batch record;
   v_young bigint;
@@ -162,24 +161,23 @@ begin
     return;
   end if;
   if v_is_summed then
-    -- What has not been summed up yet stays; the hour is for settlements under way. Locked, so that nobody takes the sums
-    -- back while their rows are deleted.
-    select p.rolled_until into v_rolled_until from eve.rollup_progress p for update;
-    if v_rolled_until is null then
+    -- What has not been summed up yet stays.
+    v_before := eve.freeze_sums(v_before);
+    if v_before is null then
       return;
     end if;
-    v_before := least(v_before, v_rolled_until - interval '1 hour');
-    update eve.rollup_progress p
-    set frozen_before = v_before
-    where p.frozen_before is null or p.frozen_before < v_before;
   elsif v_table = 'eve.usage_hours' then
-    update eve.rollup_progress p
-    set hours_frozen_before = v_before
-    where p.hours_frozen_before is null or p.hours_frozen_before < v_before;
+    v_before := eve.freeze_sums(v_before, 'days');
+    if v_before is null then
+      return;
+    end if;
   end if;
 
   case
-    when v_is_summed or v_table in ('eve.request_results', 'eve.captures', 'eve.access_log', 'cron.job_run_details') then
+    when v_table in (
+      'eve.requests', 'eve.attempts', 'eve.refusals', 'eve.request_results', 'eve.captures', 'eve.access_log',
+      'cron.job_run_details'
+    ) then
       select * into v_batch
       from eve.delete_numbered(
         v_relation,
@@ -212,15 +210,15 @@ begin
       end if;
       deleted := v_batch.deleted;
     when v_table in (
-      'eve.access_refusals', 'eve.bad_requests', 'eve.scoped_tokens', 'eve.consumer_days', 'eve.alerts', 'eve.usage_hours', 'eve.usage_days',
+      'eve.refusal_counts', 'eve.refusal_minutes', 'eve.rollup_set_aside', 'eve.access_refusals', 'eve.bad_requests',
+      'eve.scoped_tokens', 'eve.consumer_days', 'eve.alerts', 'eve.usage_hours', 'eve.usage_days',
       'public.google_ai_usage_counters', 'public.token_usage', 'public.google_ai_maintenance_log'
     ) then
       select * into v_batch
       from eve.delete_oldest(
         v_relation,
         case v_table
-          when 'eve.access_refusals' then 'minute'
-          when 'eve.bad_requests' then 'minute'
+          when 'eve.rollup_set_aside' then 'set_aside_at'
           when 'eve.scoped_tokens' then 'expires_at'
           when 'eve.consumer_days' then 'day'
           when 'eve.alerts' then 'closed_at'
@@ -228,7 +226,8 @@ begin
           when 'eve.usage_days' then 'day'
           when 'public.google_ai_usage_counters' then 'minute_bucket'
           when 'public.token_usage' then 'ts'
-          else 'started_at'
+          when 'public.google_ai_maintenance_log' then 'started_at'
+          else 'minute'
         end,
         v_before, coalesce((retention_batch.after ->> 'at')::timestamptz, '-infinity'), v_rows,
         case v_table
@@ -309,9 +308,18 @@ declare
   v_rule eve.retention;
   v_changed text;
   v_count bigint := 0;
+  v_frozen timestamptz;
 begin
   if v_table is null then
     select min(r.table_name) into v_table from eve.retention r;
+    select p.frozen_before into v_frozen from eve.rollup_progress p;
+    perform eve.freeze_sums(max(retention_step.now_at - r.keep))
+    from eve.retention r
+    where r.table_name in ('eve.requests', 'eve.attempts', 'eve.refusals', 'eve.refusal_counts');
+    if exists (select from eve.rollup_progress p where p.frozen_before is distinct from v_frozen) then
+      -- A step of its own, so that rollup does not wait for what is deleted afterwards.
+      return jsonb_build_object('done', false, 'count', 0, 'state', jsonb_build_object('table', v_table));
+    end if;
   end if;
   while v_table is not null and v_changed is null loop
     select * into v_rule from eve.retention r where r.table_name = v_table;

@@ -226,11 +226,23 @@ as $$
         eve.clock() - eve.alert_setting('alert_window_s', 600) * interval '1 second' as at
     ) since
     cross join lateral (
-      select count(*) as refused, count(*) filter (where f.code = 'no_active_key') as without_key,
-        mode() within group (order by f.code || coalesce(' (' || f.limit_name || ')', '')) as mostly
-      from eve.refusals f
-      where f.refused_at > since.at and f.attempt = 1
-        and f.code in ('rate_limited', 'daily_limit', 'lane_blocked', 'no_active_key')
+      select coalesce(sum(told.times), 0)::bigint as refused,
+        coalesce(sum(told.times) filter (where told.code = 'no_active_key'), 0) as without_key,
+        (array_agg(told.code || coalesce(' (' || told.limit_name || ')', '') order by told.times desc))[1] as mostly
+      from (
+        select one.code, one.limit_name, sum(one.times) as times
+        from (
+          select f.code, f.limit_name, 1 as times
+          from eve.refusals f
+          where f.refused_at > since.at and f.attempt = 1
+          union all
+          select c.code, nullif(c.limit_name, ''), c.times
+          from eve.refusal_counts c
+          where c.minute > since.at - interval '1 minute' and c.is_first
+        ) one
+        where one.code in ('rate_limited', 'daily_limit', 'lane_blocked', 'no_active_key')
+        group by one.code, one.limit_name
+      ) told
     ) refusals
   ) counted
   where counted.refused >= greatest(eve.alert_setting('alert_refusals_min', 20), 1)
@@ -303,7 +315,7 @@ as $$
     jsonb_build_object('operation', o.name, 'last_at', ran.last_at, 'schedule', o.schedule, 'within_s', e.within_s)
   from eve.operations o
   join eve.maintenance_expected e on e.operation = o.name
-  cross join lateral (select greatest(o.started_at, o.last_started_at) as last_at) ran
+  cross join lateral (select greatest(o.started_at, o.last_started_at, o.last_idle_at) as last_at) ran
   where o.is_active and o.schedule is not null
     and greatest(ran.last_at, e.since) < eve.clock() - e.within_s * interval '1 second';
 $$;

@@ -31,6 +31,11 @@ begin
   elsif eve_alert_claim.lease_ms is null or eve_alert_claim.lease_ms not between 1000 and 600000 then
     raise exception 'lease_ms must be between 1000 and 600000' using errcode = 'EV400';
   end if;
+  insert into eve.alert_channels as c (channel, claimed_at)
+  values (eve_alert_claim.channel, v_now)
+  on conflict on constraint alert_channels_pkey do update
+  set claimed_at = excluded.claimed_at
+  where c.claimed_at < excluded.claimed_at;
   insert into eve.alert_deliveries (alert_id, channel, event, next_try_at)
   select a.id, eve_alert_claim.channel, 'opened', v_now
   from eve.alerts a

@@ -202,29 +202,43 @@ begin
     update eve.metric_sources s
     set counted_until = count_refusals.counted_to, looked_at = eve.clock(), snapshot = pg_current_snapshot()
     where s.source = 'refusals'
+  ), beyond as (
+    -- What was only counted says itself how much of it is in the metrics.
+    update eve.refusal_counts c
+    set counted = c.times
+    from (
+      select r.id, r.counted from eve.refusal_counts r
+      where r.minute > count_refusals.look_from - interval '1 hour' and r.counted < r.times
+      for no key update
+    ) before
+    where c.id = before.id
+    returning c.is_first, c.class, c.door, c.code, c.limit_name, c.model, c.consumer_id, c.times - before.counted as times
   ), fresh as materialized (
-    select f.attempt, f.class, f.door, f.code, coalesce(f.limit_name, '') as limit_name,
+    select f.is_first, f.class, f.door, f.code, coalesce(f.limit_name, '') as limit_name, f.times,
       -- A caller may name any model, and a name is for ever in a time series.
       coalesce(m.model, 'unknown') as model,
-      case
-        when f.consumer_id is null then 'project'
-        else coalesce(c.name, 'removed')
-      end as consumer
-    from eve.refusals f
+      case when f.consumer_id is null then 'project' else coalesce(c.name, 'removed') end as consumer
+    from (
+      select r.attempt = 1 as is_first, r.class, r.door, r.code, r.limit_name, r.model, r.consumer_id, 1::bigint as times
+      from eve.refusals r
+      cross join lateral (
+        -- The transaction that wrote the row, with the epoch that xmin lacks; rows that are asked about are seconds old.
+        select v_epoch | r.xmin::text::bigint as number
+      ) written
+      where r.refused_at > count_refusals.look_from and r.refused_at <= count_refusals.counted_to
+        and (
+          r.refused_at > count_refusals.counted_from
+          or not pg_visible_in_snapshot(
+            greatest(written.number - case when written.number - v_near > 2147483648 then 4294967296 else 0 end, 3)::text::xid8,
+            count_refusals.seen
+          )
+        )
+      union all
+      select b.is_first, b.class, b.door, b.code, b.limit_name, b.model, b.consumer_id, b.times
+      from beyond b
+    ) f
     left join eve.consumers c on c.id = f.consumer_id
     left join public.google_ai_model_limits m on m.model = f.model
-    cross join lateral (
-      -- The transaction that wrote the row, with the epoch that xmin lacks; rows that are asked about are seconds old.
-      select v_epoch | f.xmin::text::bigint as number
-    ) written
-    where f.refused_at > count_refusals.look_from and f.refused_at <= count_refusals.counted_to
-      and (
-        f.refused_at > count_refusals.counted_from
-        or not pg_visible_in_snapshot(
-          greatest(written.number - case when written.number - v_near > 2147483648 then 4294967296 else 0 end, 3)::text::xid8,
-          count_refusals.seen
-        )
-      )
   ), newcomers as (
     insert into eve.metric_consumers (name)
     select n.consumer
@@ -236,18 +250,18 @@ begin
   ), gained as (
     select 'eve_refusals_total' as metric,
       jsonb_build_object('code', f.code, 'limit', f.limit_name, 'model', f.model, 'class', f.class) as labels,
-      count(*)::double precision as value
+      sum(f.times)::double precision as value
     from fresh f
     group by f.code, f.limit_name, f.model, f.class
     union all
     -- A later attempt's refusal belongs to a request that has an outcome of its own.
     select 'eve_requests_total',
       jsonb_build_object('outcome', 'refused', 'door', f.door, 'consumer', coalesce(k.name, n.name, 'other'), 'model', f.model),
-      count(*)
+      sum(f.times)
     from fresh f
     left join eve.metric_consumers k on k.name = f.consumer
     left join newcomers n on n.name = f.consumer
-    where f.attempt = 1
+    where f.is_first
     group by f.door, coalesce(k.name, n.name, 'other'), f.model
   ), added as (
     insert into eve.metric_counters as c (metric, labels, value)
@@ -257,7 +271,7 @@ begin
     on conflict (metric, labels) do update
     set value = c.value + excluded.value
   )
-  select count(*) into v_count from fresh;
+  select coalesce(sum(f.times), 0) into v_count from fresh f;
   return v_count;
 end;
 $$;

@@ -132,6 +132,13 @@ as $$
     ),
     -- Reservations that nobody closed a minute after their lease: the sweep does not run, and no call came by either.
     'overdue', (select count(*) from eve.inflight i where i.lease_until < eve.clock() - interval '1 minute'),
+    -- kept: with a row in eve.refusals; counted: beyond the rate that is kept, in eve.refusal_counts.
+    'refused_last_hour', jsonb_build_object(
+      'kept', (select count(*) from eve.refusals f where f.refused_at > eve.clock() - interval '1 hour'),
+      'counted', (
+        select coalesce(sum(c.times), 0) from eve.refusal_counts c where c.minute > eve.clock() - interval '1 hour'
+      )
+    ),
     -- within_s: the longest time between two starts that is no fault; null: it is not expected to run.
     'operations', (
       select coalesce(
@@ -140,7 +147,8 @@ as $$
             'operation', o.name, 'runs_in', o.runs_in, 'schedule', o.schedule, 'is_active', o.is_active,
             'within_s', e.within_s, 'expected_since', e.since, 'is_running', o.run_id is not null,
             'last_status', o.last_status, 'last_error', o.last_error, 'last_started_at', o.last_started_at,
-            'last_completed_at', o.last_completed_at, 'last_succeeded_at', o.last_succeeded_at
+            'last_completed_at', o.last_completed_at, 'last_succeeded_at', o.last_succeeded_at,
+            'last_idle_at', o.last_idle_at, 'idle_runs', o.idle_runs
           )
           order by o.name
         ),

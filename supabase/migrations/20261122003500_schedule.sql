@@ -1,7 +1,7 @@
 -- When maintenance runs: jobs of pg_cron, named eve_ and the operation's name.
 --
--- What is SQL from end to end runs in the database, whether HTTP works or not. The rest asks the function maintenance
--- through pg_net, with the project's URL and a secret key out of Vault (public.eve_connect puts them there).
+-- What is SQL from end to end runs in the database, whether HTTP works or not. The rest asks the database first whether anything is
+-- due, and the function maintenance only then: a free project has 500,000 calls a month. It is asked through pg_net, with the project's URL and a secret key out of Vault (public.eve_connect puts them there).
 --
 -- On a project where pg_cron or pg_net is not enabled, this migration says so and goes on. Enable them, and run:
 --   select public.eve_schedule();
@@ -16,11 +16,7 @@ immutable
 set search_path = ''
 as $$
   select case (operation).runs_in
-    -- Alerts open and close without HTTP too; telling them needs it.
-    when 'http' then format(
-      'select %seve.request_operation(%L)', case (operation).name when 'alerts' then 'public.eve_alerts_evaluate(), ' else '' end,
-      (operation).name
-    )
+    when 'http' then format('select eve.ask_operation(%L)', (operation).name)
     else btrim(format(
       $command$
 do $eve$
@@ -102,6 +98,110 @@ begin
     where o.name = v_operation.name;
   end if;
   return jsonb_build_object('status', 'failed', 'error', v_problem);
+end;
+$$;
+
+-- Whether the function is worth calling for alerts: something has opened or closed since it last looked, a message is due on a
+-- channel that it asked for then, a key is new and nobody has looked for its secret; and once an hour while something is open, for
+-- a channel that has been set up since.
+create or replace function eve.alerts_are_due(operation eve.operations, now_at timestamptz)
+returns boolean
+language sql
+stable
+set search_path = ''
+as $$
+  select ((operation).run_id is null or (operation).lease_until <= alerts_are_due.now_at)
+    and (
+      exists (
+        select
+        from eve.alerts a
+        where greatest(a.opened_at, a.closed_at) > coalesce((operation).last_started_at, '-infinity')
+          or a.closed_at is null and (operation).last_started_at <= alerts_are_due.now_at - interval '1 hour'
+      )
+      or exists (
+        select
+        from eve.alert_deliveries d
+        join eve.alert_channels c on c.channel = d.channel and c.claimed_at >= (operation).last_started_at
+        where d.state = 'pending' and d.next_try_at <= alerts_are_due.now_at
+          and (d.claimed_until is null or d.claimed_until <= alerts_are_due.now_at)
+      )
+      or exists (
+        select
+        from public.google_ai_api_keys k
+        where k.is_active and coalesce(k.env_var_name, '') not like 'stage:%'
+          and k.created_at > coalesce((operation).last_started_at, '-infinity')
+          and not exists (select from eve.key_checks c where c.key_id = k.id)
+      )
+    );
+$$;
+
+-- Whether the function has anything to do for an operation. Keys whose models were listed a moment ago have shown that they work.
+create or replace function eve.operation_is_due(operation text)
+returns boolean
+language plpgsql
+volatile
+set search_path = ''
+as $$
+declare
+  -- Less than the time between two runs of key_health.
+  v_fresh constant interval := '10 minutes';
+  v_now constant timestamptz := eve.clock();
+  v_operation eve.operations;
+begin
+  select * into v_operation from eve.operations o where o.name = operation_is_due.operation;
+  -- What failed is tried again, though not every minute.
+  if v_operation.last_status = 'failed' and v_operation.last_completed_at <= v_now - v_fresh then
+    return true;
+  end if;
+  return case v_operation.name
+    when 'alerts' then eve.alerts_are_due(v_operation, v_now)
+    when 'key_health' then exists (
+      select
+      from jsonb_to_recordset(public.eve_key_checks()) as k (id uuid)
+      left join eve.key_checks c on c.key_id = k.id
+      where coalesce(greatest(c.checked_at, case c.outcome when 'works' then c.models_listed_at end), '-infinity') <= v_now - v_fresh
+    )
+    when 'models_sync' then exists (
+      select from jsonb_to_recordset(public.eve_key_checks()) as k (is_active boolean) where k.is_active
+    )
+    -- Once, for stages that the environment sets up; then for those that are set up, and for files that are to be deleted.
+    when 'providers_sync' then v_operation.last_started_at is null
+      or exists (select from public.provider_configs)
+      or exists (select from eve.jobs)
+    else true
+  end;
+end;
+$$;
+
+-- What cron runs for an operation of the function: what SQL can do of it, and a call only when something is due. A run that found
+-- nothing to do is counted with the operation.
+create or replace function eve.ask_operation(operation text)
+returns jsonb
+language plpgsql
+volatile
+set search_path = ''
+as $$
+declare
+  v_now constant timestamptz := eve.clock();
+begin
+  if ask_operation.operation = 'alerts' then
+    begin
+      -- Kept up where nobody scrapes, so that the first scrape has little to catch up.
+      perform public.eve_metrics_count();
+    exception
+      when others then
+        raise warning 'metrics are not counted: %', sqlerrm;
+    end;
+    perform public.eve_alerts_evaluate();
+  end if;
+  if eve.operation_is_due(ask_operation.operation) then
+    return eve.request_operation(ask_operation.operation);
+  end if;
+  update eve.operations o
+  set idle_runs = o.idle_runs + 1, last_idle_at = v_now,
+    last_succeeded_at = case when o.last_status is distinct from 'failed' then v_now else o.last_succeeded_at end
+  where o.name = ask_operation.operation;
+  return jsonb_build_object('status', 'nothing_due');
 end;
 $$;
 

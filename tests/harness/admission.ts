@@ -158,7 +158,8 @@ export async function addModel(sql: postgres.Sql, model: string, options: ModelO
 /** Empties the ledger and the model and key rows, so that one database serves many runs. */
 export async function clearLedger(sql: postgres.Sql): Promise<void> {
   await sql`
-    truncate eve.inflight, eve.attempts, eve.requests, eve.request_results, eve.refusals, eve.lane_buckets, eve.lanes,
+    truncate eve.inflight, eve.attempts, eve.requests, eve.request_results, eve.refusals, eve.refusal_counts,
+      eve.refusal_minutes, eve.lane_buckets, eve.lanes,
       eve.scoped_tokens, eve.consumer_days, eve.key_model_blocks, eve.alerts, eve.quota_overrides,
       public.google_ai_api_keys, public.google_ai_model_limits, public.google_ai_usage_counters, public.token_usage`;
   await sql`delete from eve.consumers where kind <> 'project'`;

@@ -18,7 +18,7 @@ beforeAll(async () => {
 afterAll(() => database?.drop());
 beforeEach(async () => {
   await clearLedger(sql);
-  await sql`truncate eve.usage_hours, eve.usage_days, eve.access_log, eve.access_refusals, eve.captures`;
+  await sql`truncate eve.usage_hours, eve.usage_days, eve.refusal_counts, eve.rollup_set_aside, eve.access_log, eve.access_refusals, eve.captures`;
   await sql`truncate public.google_ai_maintenance_log, eve.issue_windows`;
   await sql`delete from cron.job_run_details`;
   await sql`update eve.rollup_progress set rolled_until = now(), frozen_before = null, hours_frozen_before = null`;
@@ -74,6 +74,22 @@ describe("every table", () => {
       "eve.bad_requests",
       `insert into eve.bad_requests (minute, code, subject, times)
        values (now() - interval '31 days', 'c', '', 1), (now() - interval '29 days', 'c', '', 1)`,
+    ],
+    [
+      "eve.refusal_minutes",
+      `insert into eve.refusal_minutes (consumer_id, minute, kept)
+       values (gen_random_uuid(), now() - interval '25 hours', 1), (gen_random_uuid(), now(), 1)`,
+    ],
+    [
+      "eve.refusal_counts",
+      `insert into eve.refusal_counts (minute, consumer_id, code, limit_name, model, class, door, is_first, times)
+       select now() - age, '${CONSUMER}', 'c', '', 'm', 'batch', 'native', true, 1
+       from (values (interval '31 days'), (interval '29 days')) v (age)`,
+    ],
+    [
+      "eve.rollup_set_aside",
+      `insert into eve.rollup_set_aside (source, number, attempt, slice, error, set_aside_at)
+       values ('requests', 1, 0, now(), '', now() - interval '401 days'), ('requests', 2, 0, now(), '', now())`,
     ],
     [
       "eve.issue_windows",

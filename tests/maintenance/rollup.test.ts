@@ -12,6 +12,7 @@ import {
 } from "../harness/admission.ts";
 import { cloneDatabase, type TestDatabase } from "../harness/database.ts";
 import { begin, runToEnd, step } from "./run_to_end.ts";
+import { days, expectExact, forgetSums, hours, numbers } from "./sums.ts";
 
 const HOUR = 3_600_000;
 const DAY = 24 * HOUR;
@@ -29,8 +30,8 @@ beforeAll(async () => {
 afterAll(() => database?.drop());
 beforeEach(async () => {
   await clearLedger(sql);
-  await sql`truncate eve.usage_hours, eve.usage_days, public.google_ai_maintenance_log`;
-  await sql`update eve.rollup_progress set rolled_until = null, frozen_before = null, hours_frozen_before = null`;
+  await forgetSums(sql);
+  await sql`truncate public.google_ai_maintenance_log`;
   await sql`update eve.operations set run_id = null, lease_until = null`;
   clock = await freezeClock(sql, START);
   await addKey(sql, "one", { project: "p" });
@@ -41,77 +42,6 @@ beforeEach(async () => {
   const [row] = await sql`insert into eve.consumers (name, kind) values ('bot', 'service') returning id`;
   consumer = row!.id;
 });
-
-const SUMS = [
-  "requests",
-  "succeeded",
-  "failed",
-  "cancelled",
-  "expired",
-  "refused",
-  "attempts",
-  "dispatched",
-  "upstream_refused",
-  "input_tokens",
-  "output_tokens",
-  "thoughts_tokens",
-  "cached_tokens",
-  "wait_ms",
-  "latency_ms",
-];
-const sumsOf = (source: string) =>
-  SUMS.map((name) => `sum(${source}.${name})::integer as ${name}`).join(", ");
-
-/** What the tables hold, in an order of their own. */
-const hours = async () => [
-  ...await sql.unsafe(`
-    select h.hour, h.consumer_id, h.model, h.key_id, h.door, ${sumsOf("h")} from eve.usage_hours h
-    group by 1, 2, 3, 4, 5 order by 1, 2 nulls first, 3, 4 nulls first, 5`),
-];
-const days = async () => [
-  ...await sql.unsafe(`
-    select d.day::text, d.consumer_id, d.model, d.key_id, d.door, ${sumsOf("d")} from eve.usage_days d
-    group by 1, 2, 3, 4, 5 order by 1, 2 nulls first, 3, 4 nulls first, 5`),
-];
-
-/** The same, counted from the audit in the plainest way, by an instant that `trunc` makes of a time. */
-const counted = async (trunc: (time: string) => string, name: string) => [
-  ...await sql.unsafe(`
-    with everything as (
-      select ${
-    trunc("r.received_at")
-  } as ${name}, nullif(r.consumer_id, '00000000-0000-0000-0000-000000000000') as consumer_id,
-        r.model, r.key_id, r.door, 1 as requests, (r.state = 'succeeded')::int as succeeded, (r.state = 'failed')::int as failed,
-        (r.state = 'cancelled')::int as cancelled, (r.state = 'expired')::int as expired, 0 as refused, 0 as attempts,
-        0 as dispatched, 0 as upstream_refused, 0 as input_tokens, 0 as output_tokens, 0 as thoughts_tokens, 0 as cached_tokens,
-        r.wait_ms, 0 as latency_ms
-      from eve.requests r
-      union all
-      select ${
-    trunc("f.refused_at")
-  }, nullif(f.consumer_id, '00000000-0000-0000-0000-000000000000'), f.model, null, f.door,
-        0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0
-      from eve.refusals f
-      union all
-      select ${
-    trunc("to_timestamp(a.start_ms / 1000.0)")
-  }, nullif(r.consumer_id, '00000000-0000-0000-0000-000000000000'),
-        a.model, a.key_id, r.door, 0, 0, 0, 0, 0, 0, 1, a.dispatched::int, coalesce((a.upstream_status = 429)::int, 0),
-        coalesce(a.input_tokens, 0), coalesce(a.output_tokens, 0), coalesce(a.thoughts_tokens, 0), coalesce(a.cached_tokens, 0), 0,
-        coalesce(a.latency_ms, 0)
-      from eve.attempts a join eve.requests r using (request_no)
-    )
-    select e.${name}, e.consumer_id, e.model, e.key_id, e.door, ${sumsOf("e")} from everything e
-    group by 1, 2, 3, 4, 5 order by 1, 2 nulls first, 3, 4 nulls first, 5`),
-];
-const countedHours = () => counted((time) => `date_trunc('hour', ${time})`, "hour");
-const countedDays = () =>
-  counted((time) => `((${time}) at time zone 'America/Los_Angeles')::date::text`, "day");
-
-async function expectExact(): Promise<void> {
-  expect(await hours()).toEqual(await countedHours());
-  expect(await days()).toEqual(await countedDays());
-}
 
 /** Calls of all sorts over some hours; those left open are given back. */
 async function calls(times: number, random: () => number) {
@@ -145,16 +75,6 @@ async function calls(times: number, random: () => number) {
   return open;
 }
 
-/** A plain generator (mulberry32): the same numbers every time. */
-function numbers(seed: number): () => number {
-  return () => {
-    seed = (seed + 0x6d2b79f5) | 0;
-    let t = Math.imul(seed ^ (seed >>> 15), 1 | seed);
-    t = (t + Math.imul(t ^ (t >>> 7), 61 | t)) ^ t;
-    return ((t ^ (t >>> 14)) >>> 0) / 4_294_967_296;
-  };
-}
-
 describe("the sums", () => {
   test.each([1, 2])("are those of the audit, after every run (%i)", async (seed) => {
     const random = numbers(seed);
@@ -162,38 +82,38 @@ describe("the sums", () => {
       await calls(10, random);
       await clock.advance(1);
       expect((await runToEnd(sql, "rollup"))[0].status).toBe("succeeded");
-      await expectExact();
+      await expectExact(sql);
     }
-    expect((await hours()).length).toBeGreaterThan(10);
-    expect(new Set((await days()).map((row) => row.day)).size).toBeGreaterThan(1);
+    expect((await hours(sql)).length).toBeGreaterThan(10);
+    expect(new Set((await days(sql)).map((row) => row.day)).size).toBeGreaterThan(1);
   });
 
   test("are the same however often they are made", async () => {
     await calls(20, numbers(7));
     await clock.advance(1);
     await runToEnd(sql, "rollup");
-    const before = await hours();
+    const before = await hours(sql);
     await runToEnd(sql, "rollup");
-    await sql`update eve.rollup_progress set rolled_until = null`;
+    await sql`update eve.rollup_progress set looked_until = null, rolled_until = null`;
     await runToEnd(sql, "rollup");
-    expect(await hours()).toEqual(before);
-    await expectExact();
+    expect(await hours(sql)).toEqual(before);
+    await expectExact(sql);
   });
 
   test("are made anew from the audit when they are thrown away", async () => {
     await calls(20, numbers(8));
     await clock.advance(1);
     await runToEnd(sql, "rollup");
-    const before = await hours();
+    const before = await hours(sql);
     await sql`update eve.usage_hours set requests = requests + 5`;
     await sql`insert into eve.usage_hours (hour, model, door) values (${new Date(
       START - HOUR,
     )}, 'never', 'd')`;
     await sql`select public.eve_rollup_rebuild()`;
-    expect(await hours()).toEqual([]);
+    expect(await hours(sql)).toEqual([]);
     await runToEnd(sql, "rollup");
-    expect(await hours()).toEqual(before);
-    await expectExact();
+    expect(await hours(sql)).toEqual(before);
+    await expectExact(sql);
   });
 
   test("say who paid: the project's key is nobody's consumer, doors and keys are told apart", async () => {
@@ -204,7 +124,7 @@ describe("the sums", () => {
     });
     await clock.advance(1);
     await runToEnd(sql, "rollup");
-    expect((await hours()).map(({ consumer_id, requests, input_tokens, output_tokens, door }) => ({
+    expect((await hours(sql)).map(({ consumer_id, requests, input_tokens, output_tokens, door }) => ({
       consumer_id,
       requests,
       input_tokens,
@@ -224,7 +144,7 @@ describe("what is settled late", () => {
     await sql`select public.eve_sweep()`;
     await clock.advance(5 * HOUR);
     await runToEnd(sql, "rollup");
-    expect((await hours())[0]).toMatchObject({ expired: 1, succeeded: 0, input_tokens: 0 });
+    expect((await hours(sql))[0]).toMatchObject({ expired: 1, succeeded: 0, input_tokens: 0 });
     for (let n = 0; n < 40; n++) {
       await clock.advance(HOUR);
       await runToEnd(sql, "rollup");
@@ -232,10 +152,10 @@ describe("what is settled late", () => {
     expect(await settle(sql, late, { inputTokens: 42, outputTokens: 8 })).toEqual({ status: "late" });
     await clock.advance(1);
     await runToEnd(sql, "rollup");
-    expect(await hours()).toMatchObject([
+    expect(await hours(sql)).toMatchObject([
       { hour: new Date(START), expired: 0, succeeded: 1, input_tokens: 42, output_tokens: 8 },
     ]);
-    await expectExact();
+    await expectExact(sql);
   });
 
   test("corrects the hour a request came in and the one it started in, where it waited past the full hour", async () => {
@@ -252,7 +172,7 @@ describe("what is settled late", () => {
     await settle(sql, late, { inputTokens: 42 });
     await clock.advance(1);
     await runToEnd(sql, "rollup");
-    expect((await hours()).map(({ hour, requests, succeeded, input_tokens }) => ({
+    expect((await hours(sql)).map(({ hour, requests, succeeded, input_tokens }) => ({
       hour: hour.getTime() - START,
       requests,
       succeeded,
@@ -261,7 +181,7 @@ describe("what is settled late", () => {
       { hour: 0, requests: 2, succeeded: 2, input_tokens: 1 },
       { hour: HOUR, requests: 0, succeeded: 0, input_tokens: 42 },
     ]);
-    await expectExact();
+    await expectExact(sql);
   });
 
   test("counts once where it is settled while a rollup is under way", async () => {
@@ -277,7 +197,7 @@ describe("what is settled late", () => {
     while (!(await step(sql, run_id)).done);
     await clock.advance(1);
     await runToEnd(sql, "rollup");
-    await expectExact();
+    await expectExact(sql);
   });
 });
 
@@ -294,8 +214,8 @@ describe("with retention", () => {
     await runToEnd(sql, "rollup");
     await clock.set(START + 9 * DAY + 30 * 60_000);
     await runToEnd(sql, "rollup");
-    const before = await hours();
-    const daysBefore = await days();
+    const before = await hours(sql);
+    const daysBefore = await days(sql);
     await keepAudit("9 days");
     try {
       await runToEnd(sql, "retention");
@@ -305,8 +225,8 @@ describe("with retention", () => {
       ]);
       await sql`select public.eve_rollup_rebuild()`;
       await runToEnd(sql, "rollup");
-      expect(await hours()).toEqual(before);
-      expect(await days()).toEqual(daysBefore);
+      expect(await hours(sql)).toEqual(before);
+      expect(await days(sql)).toEqual(daysBefore);
     } finally {
       await keepAudit("30 days");
     }
@@ -323,14 +243,14 @@ describe("a rollup", () => {
       create trigger slow after insert on eve.usage_hours for each statement execute function public.slow();
     `).simple();
     const { run_id } = await begin(sql, "rollup");
-    do expect((await step(sql, run_id)).done).toBe(false); while ((await hours()).length === 0);
+    do expect((await step(sql, run_id)).done).toBe(false); while ((await hours(sql)).length === 0);
     const last =
       await sql`select max(received_at) > (select max(hour) + interval '1 hour' from eve.usage_hours) as is_ahead from eve.requests`;
     expect(last).toEqual([{ is_ahead: true }]);
     await sql.unsafe(`drop trigger slow on eve.usage_hours; drop function public.slow`).simple();
     await clock.advance(10 * 60_000);
     expect((await runToEnd(sql, "rollup"))[0].status).toBe("succeeded");
-    await expectExact();
+    await expectExact(sql);
     expect(
       await sql`select status from public.google_ai_maintenance_log where operation = 'rollup' order by id`,
     ).toEqual([{ status: "failed" }, { status: "succeeded" }]);
@@ -353,7 +273,7 @@ describe("a rollup", () => {
     const [row] = await sql`select public.eve_rollup() as answer`;
     expect(row!.answer.status).toBe("succeeded");
     expect(Date.parse(row!.answer.rolled_until)).toBe(clock.nowMs());
-    await expectExact();
+    await expectExact(sql);
   });
 
   test("says so while another one is on", async () => {

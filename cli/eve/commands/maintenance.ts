@@ -27,7 +27,8 @@ export const maintenanceCommands: Command[] = [
         one.is_active ? one.schedule ?? dim("when asked") : yellow("off"),
         one.runs_in === "sql" ? "database" : "function",
         one.is_running ? "running" : statusOf(one.last_status),
-        ago(one.last_started_at),
+        // The schedule may have found nothing to do since.
+        ago([one.last_started_at, one.last_idle_at].filter((at) => at !== null).sort().at(-1) ?? null),
         ago(one.last_succeeded_at),
         one.last_error ?? "",
       ]);

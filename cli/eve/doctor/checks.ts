@@ -52,6 +52,7 @@ export function judge(facts: Facts): Check[] {
     models(facts),
     alerts(project),
     leases(project),
+    refusals(project),
     size(project),
     testCall(facts),
   );
@@ -497,6 +498,18 @@ function alerts({ alerts }: ProjectFacts): Check {
   return critical.length > 0
     ? red(name, `${counted(critical.length, "critical alert")}: ${found}`, todo)
     : yellow(name, `${counted(alerts.length, "open alert")}: ${found}`, todo);
+}
+
+function refusals({ refused_last_hour: { kept, counted: beyond } }: ProjectFacts): Check {
+  const name = "refusals";
+  if (beyond === 0) {
+    return green(name, kept === 0 ? "none in the last hour" : `${counted(kept, "refusal")} in the last hour`);
+  }
+  return yellow(
+    name,
+    `${counted(kept + beyond, "refusal")} in the last hour, ${beyond} of them more than a minute's rows take`,
+    "somebody asks again and again: npm run eve -- usage --by consumer,model --since 1h says who.",
+  );
 }
 
 function leases({ overdue }: ProjectFacts): Check {

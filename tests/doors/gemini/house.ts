@@ -23,6 +23,8 @@ const EMPTIED = [
   "eve.attempts",
   "eve.requests",
   "eve.refusals",
+  "eve.refusal_counts",
+  "eve.refusal_minutes",
   "eve.lane_buckets",
   "eve.lanes",
   "eve.alerts",

@@ -125,6 +125,7 @@ const AUDIT_TABLES = [
   "eve.attempts",
   "eve.requests",
   "eve.refusals",
+  "eve.refusal_counts",
   "public.token_usage",
 ];
 

@@ -57,6 +57,8 @@ const sweep: ProjectFacts["operations"][number] = {
   last_started_at: ago(1),
   last_completed_at: ago(1),
   last_succeeded_at: ago(1),
+  last_idle_at: null,
+  idle_runs: 0,
 };
 
 const job: NonNullable<ProjectFacts["jobs"]>[number] = {
@@ -84,6 +86,7 @@ const project: ProjectFacts = {
   models: 6,
   alerts: [],
   overdue: 0,
+  refused_last_hour: { kept: 0, counted: 0 },
   operations: [sweep, { ...sweep, operation: "key_health", runs_in: "http", schedule: "*/15 * * * *" }],
   database_bytes: 12_000_000,
 };
@@ -395,6 +398,11 @@ describe("yellow, with what to do, when", () => {
       "some scheduled calls fail",
       of({ http_last_hour: { answered: 60, refused: 1, unanswered: 0, last_error: "503" } }),
       "scheduled calls",
+    ],
+    [
+      "more is refused than is kept row by row",
+      of({ refused_last_hour: { kept: 30, counted: 900 } }),
+      "refusals",
     ],
     ["the keys could not be checked", { keysChecked: { done: false, why: "status 500" } }, "key a"],
     [
