@@ -37,7 +37,6 @@ test.each([["one by one", plan, reserve], ["in lists of up to seven", fc.oneof(p
       { numRuns: RUNS, endOnFailure: true },
     );
   },
-  120_000,
 );
 
 /**

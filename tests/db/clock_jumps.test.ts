@@ -10,7 +10,7 @@ import {
   settle,
   type TestClock,
 } from "../harness/admission.ts";
-import { cloneDatabase, type TestDatabase } from "../harness/database.ts";
+import { cloneDatabase, empty, type TestDatabase } from "../harness/database.ts";
 
 let database: TestDatabase;
 let clock: TestClock;
@@ -25,7 +25,7 @@ const NOON = "2026-11-18T20:00:00Z";
 beforeEach(async () => {
   const { sql } = database;
   await clearLedger(sql);
-  await sql`truncate eve.consumer_minutes`;
+  await empty(sql, "eve.consumer_minutes");
   clock = await freezeClock(sql, NOON);
   await addKey(sql, "one");
   await sql`update eve.clock_watch set seen_ms = eve.clock_ms(), jumps = 0, last_jump_at = null,

@@ -9,7 +9,7 @@ import {
   settle,
   type TestClock,
 } from "../harness/admission.ts";
-import { cloneDatabase, type TestDatabase } from "../harness/database.ts";
+import { cloneDatabase, empty, type TestDatabase } from "../harness/database.ts";
 import { mintConsumerSecret } from "../../shared/tokens/consumer_secret.ts";
 
 let database: TestDatabase;
@@ -23,7 +23,7 @@ beforeAll(async () => {
 afterAll(() => database?.drop());
 beforeEach(async () => {
   await clearLedger(sql);
-  await sql`truncate eve.access_log, eve.access_refusals, eve.issue_windows`;
+  await empty(sql, "eve.access_log", "eve.access_refusals", "eve.issue_windows");
   await addModel(sql, "m", { rpm: 100 });
   await addModel(sql, "n");
   await addKey(sql, "one");

@@ -1,10 +1,13 @@
 /** A settlement that comes after its lease, at the moment when somebody else wants the same request or clears its lane. */
 import { afterAll, beforeAll, expect, test } from "vitest";
+import { freezeClock, type TestClock } from "../harness/admission.ts";
 import { cloneDatabase, type TestDatabase } from "../harness/database.ts";
 
 let database: TestDatabase;
+let clock: TestClock;
 beforeAll(async () => {
   database = await cloneDatabase();
+  clock = await freezeClock(database.sql, Date.now());
   await database
     .sql`insert into public.google_ai_api_keys (key_alias, env_var_name) values ('one', 'GOOGLE_API_KEY')`;
 });
@@ -25,7 +28,7 @@ async function reserve(requestId: string, leaseMs = LEASE_MS): Promise<Reserved>
   return row.answer;
 }
 
-const leaseIsOver = () => new Promise((resolve) => setTimeout(resolve, LEASE_MS + 50));
+const leaseIsOver = () => clock.advance(LEASE_MS + 1);
 
 test("a repeated request waits for it, and learns how the first one ended", async () => {
   const { sql } = database;

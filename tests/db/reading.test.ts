@@ -1,7 +1,7 @@
 /** What people look at, as the command line and the console ask for it. */
 import type postgres from "postgres";
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from "vitest";
-import { cloneDatabase, type TestDatabase } from "../harness/database.ts";
+import { cloneDatabase, empty, type TestDatabase } from "../harness/database.ts";
 
 const OTHER = "11111111-1111-1111-1111-111111111111";
 const PROJECT = "00000000-0000-0000-0000-000000000000";
@@ -19,7 +19,16 @@ beforeAll(async () => {
 });
 afterAll(() => database?.drop());
 beforeEach(() =>
-  sql`truncate eve.requests, eve.attempts, eve.refusals, eve.inflight, eve.alerts, eve.usage_hours, eve.usage_days`
+  empty(
+    sql,
+    "eve.inflight",
+    "eve.attempts",
+    "eve.requests",
+    "eve.refusals",
+    "eve.alerts",
+    "eve.usage_hours",
+    "eve.usage_days",
+  )
 );
 
 /** Arguments of type jsonb; the other lists are arrays. */

@@ -2,7 +2,7 @@
 import { afterAll, beforeAll, beforeEach, expect, test } from "vitest";
 import postgres from "postgres";
 import { addKey, addModel, clearLedger, freezeClock, reserve, type TestClock } from "../harness/admission.ts";
-import { cloneDatabase, type TestDatabase } from "../harness/database.ts";
+import { cloneDatabase, empty, type TestDatabase } from "../harness/database.ts";
 import { expectExact, forgetSums } from "../maintenance/sums.ts";
 
 const RATE = 30;
@@ -22,7 +22,7 @@ afterAll(() => database?.drop());
 beforeEach(async () => {
   await clearLedger(sql);
   await forgetSums(sql);
-  await sql`truncate eve.metric_counters, eve.metric_consumers`;
+  await empty(sql, "eve.metric_counters", "eve.metric_consumers");
   await sql`update eve.operations set run_id = null, lease_until = null`;
   await addModel(sql, "m", { rpm: 0 });
   await addKey(sql, "one");

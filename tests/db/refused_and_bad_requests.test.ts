@@ -9,7 +9,7 @@ import {
   settle,
   type TestClock,
 } from "../harness/admission.ts";
-import { cloneDatabase, type TestDatabase } from "../harness/database.ts";
+import { cloneDatabase, empty, type TestDatabase } from "../harness/database.ts";
 
 let database: TestDatabase;
 let sql: TestDatabase["sql"];
@@ -22,7 +22,7 @@ beforeAll(async () => {
 afterAll(() => database?.drop());
 beforeEach(async () => {
   await clearLedger(sql);
-  await sql`truncate eve.bad_requests, eve.metric_counters`;
+  await empty(sql, "eve.bad_requests", "eve.metric_counters");
   await addModel(sql, "m", { rpm: 1 });
   await addKey(sql, "one");
   await clock.advance(3_600_000);

@@ -2,7 +2,7 @@
 import postgres from "postgres";
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from "vitest";
 import { addKey, addModel, clearLedger, freezeClock, reserve } from "../harness/admission.ts";
-import { cloneDatabase, type TestDatabase } from "../harness/database.ts";
+import { cloneDatabase, empty, type TestDatabase } from "../harness/database.ts";
 import { mintConsumerSecret } from "../../shared/tokens/consumer_secret.ts";
 
 /** What a Fernet token looks like; the database never opens one. */
@@ -21,7 +21,7 @@ beforeEach(() => clearLedger(sql));
 afterEach(async () => {
   await sql`delete from public.provider_configs`;
   await sql`delete from public.api_keys`;
-  await sql`truncate eve.provider_history, eve.alerts`;
+  await empty(sql, "eve.provider_history", "eve.alerts");
   await sql`update eve.stages set seeded_at = null`;
   await sql`delete from public.google_ai_api_keys`;
 });

@@ -1,5 +1,6 @@
 /** What tests of admission need: keys and models as rows, a clock that stands still, and the two calls. */
 import type postgres from "postgres";
+import { empty } from "./database.ts";
 
 export interface ReserveOptions {
   models?: string[];
@@ -155,13 +156,31 @@ export async function addModel(sql: postgres.Sql, model: string, options: ModelO
       ${options.reserve ?? 0}, ${options.reserveDay ?? 0}, ${options.batchFloor ?? 0})`;
 }
 
+/** What a run leaves behind, in an order that foreign keys allow. */
+const LEDGER = [
+  "eve.inflight",
+  "eve.attempts",
+  "eve.requests",
+  "eve.request_results",
+  "eve.refusals",
+  "eve.refusal_counts",
+  "eve.refusal_minutes",
+  "eve.lane_buckets",
+  "eve.lanes",
+  "eve.scoped_tokens",
+  "eve.consumer_days",
+  "eve.key_model_blocks",
+  "eve.quota_overrides",
+  "public.google_ai_api_keys",
+  "public.google_ai_model_limits",
+  "public.google_ai_usage_counters",
+  "public.token_usage",
+  "eve.alerts",
+];
+
 /** Empties the ledger and the model and key rows, so that one database serves many runs. */
 export async function clearLedger(sql: postgres.Sql): Promise<void> {
-  await sql`
-    truncate eve.inflight, eve.attempts, eve.requests, eve.request_results, eve.refusals, eve.refusal_counts,
-      eve.refusal_minutes, eve.lane_buckets, eve.lanes,
-      eve.scoped_tokens, eve.consumer_days, eve.key_model_blocks, eve.alerts, eve.quota_overrides,
-      public.google_ai_api_keys, public.google_ai_model_limits, public.google_ai_usage_counters, public.token_usage`;
+  await empty(sql, ...LEDGER);
   await sql`delete from eve.consumers where kind <> 'project'`;
   // Exact figures need estimates that stay what they are.
   await sql`update eve.settings set value = 0 where name = 'learn_one_in'`;

@@ -16,16 +16,22 @@ export interface TestDatabase {
 }
 
 /**
- * Clones a template (about 50 ms). `platform` has the hosted baseline only, for tests of the migrations themselves.
- * Call it in `beforeAll`, and `drop` in `afterAll`.
+ * Clones a template (about 50 ms). `platform` has the hosted baseline only, for tests of the migrations themselves; another
+ * database, to which nobody is connected, may be a template as well. Call it in `beforeAll`, and `drop` in `afterAll`.
  */
-export async function cloneDatabase(template: keyof typeof TEMPLATES = "migrated"): Promise<TestDatabase> {
+export async function cloneDatabase(
+  template: keyof typeof TEMPLATES | Pick<TestDatabase, "name"> = "migrated",
+): Promise<TestDatabase> {
   const { port } = inject("databaseServer");
   const name = `test_${crypto.randomUUID().replaceAll("-", "")}`;
+  const source = typeof template === "string" ? TEMPLATES[template] : template.name;
   const urlFor = (user: string, database: string) =>
     `postgresql://${user}:postgres@127.0.0.1:${port}/${database}`;
   await administer(urlFor("supabase_admin", "postgres"), async (admin) => {
-    await admin.unsafe(`create database ${name} template ${TEMPLATES[template]} owner postgres`);
+    await admin.unsafe(
+      // Its files are copied as they are: the other way writes all of them to the log as well.
+      `create database ${name} template ${source} owner postgres strategy file_copy`,
+    );
   });
   const url = urlFor("postgres", name);
   const sql = postgres(url, { onnotice: () => {} });
@@ -36,6 +42,14 @@ export async function cloneDatabase(template: keyof typeof TEMPLATES = "migrated
     });
   };
   return { name, url, superuserUrl: urlFor("supabase_admin", name), sql, drop };
+}
+
+/**
+ * Deletes the rows of tables, in this order and at once. Between tests there are few of them: that takes a fiftieth of what it
+ * takes to truncate as many tables, which gives each of them and of their indexes a new file.
+ */
+export async function empty(sql: postgres.Sql, ...tables: string[]): Promise<void> {
+  await sql.unsafe(tables.map((table) => `delete from ${table};`).join("\n")).simple();
 }
 
 async function administer(url: string, run: (admin: postgres.Sql) => Promise<void>): Promise<void> {

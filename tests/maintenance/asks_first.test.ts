@@ -2,7 +2,7 @@
 import { Cron } from "croner";
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from "vitest";
 import { addKey, addModel, clearLedger, freezeClock, type TestClock } from "../harness/admission.ts";
-import { cloneDatabase, type TestDatabase } from "../harness/database.ts";
+import { cloneDatabase, empty, type TestDatabase } from "../harness/database.ts";
 
 const MINUTE = 60_000;
 const DAY = 24 * 60 * MINUTE;
@@ -21,8 +21,14 @@ afterAll(() => database?.drop());
 beforeEach(async () => {
   await clearLedger(sql);
   await clock.set(START);
-  await sql`
-    truncate eve.alert_deliveries, eve.alert_channels, eve.key_checks, eve.key_models, public.google_ai_maintenance_log`;
+  await empty(
+    sql,
+    "eve.alert_deliveries",
+    "eve.alert_channels",
+    "eve.key_checks",
+    "eve.key_models",
+    "public.google_ai_maintenance_log",
+  );
   await sql`delete from net.http_request_queue`;
   await sql`
     update eve.operations

@@ -3,7 +3,7 @@ import type postgres from "postgres";
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from "vitest";
 import { secretHash } from "../../shared/secrets/secret_hash.ts";
 import { addKey, addModel, clearLedger } from "../harness/admission.ts";
-import { cloneDatabase, type TestDatabase } from "../harness/database.ts";
+import { cloneDatabase, empty, type TestDatabase } from "../harness/database.ts";
 
 let database: TestDatabase;
 let sql: postgres.Sql;
@@ -17,7 +17,7 @@ beforeAll(async () => {
 afterAll(() => database?.drop());
 beforeEach(async () => {
   await clearLedger(sql);
-  await sql`truncate eve.key_checks, eve.rejected_secrets, eve.key_model_blocks`;
+  await empty(sql, "eve.key_checks", "eve.rejected_secrets", "eve.key_model_blocks");
   key = await addKey(sql, "one");
   await addModel(sql, "m");
   [mistyped, right] = await Promise.all([secretHash(key, "mistyped"), secretHash(key, "right")]);

@@ -2,7 +2,7 @@
 import type postgres from "postgres";
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from "vitest";
 import { addKey, addModel, clearLedger } from "../harness/admission.ts";
-import { cloneDatabase, type TestDatabase } from "../harness/database.ts";
+import { cloneDatabase, empty, type TestDatabase } from "../harness/database.ts";
 
 let database: TestDatabase;
 let sql: postgres.Sql;
@@ -14,7 +14,7 @@ beforeAll(async () => {
 afterAll(() => database?.drop());
 beforeEach(async () => {
   await clearLedger(sql);
-  await sql`truncate eve.key_checks, eve.key_models`;
+  await empty(sql, "eve.key_checks", "eve.key_models");
   key = await addKey(sql, "one");
   await addModel(sql, "m");
 });

@@ -4,7 +4,7 @@ import { afterAll, beforeAll, beforeEach, describe, expect, test } from "vitest"
 import { applyMigrations } from "../../local/database.ts";
 import { CHECKOUT } from "../../local/paths.ts";
 import { addKey, addModel, clearLedger, reserve, settle } from "../harness/admission.ts";
-import { cloneDatabase, type TestDatabase } from "../harness/database.ts";
+import { cloneDatabase, empty, type TestDatabase } from "../harness/database.ts";
 import { type Answer, begin, runToEnd, step } from "./run_to_end.ts";
 
 let database: TestDatabase;
@@ -18,8 +18,17 @@ beforeAll(async () => {
 afterAll(() => database?.drop());
 beforeEach(async () => {
   await clearLedger(sql);
-  await sql`truncate eve.usage_hours, eve.usage_days, eve.refusal_counts, eve.rollup_set_aside, eve.access_log, eve.access_refusals, eve.captures`;
-  await sql`truncate public.google_ai_maintenance_log, eve.issue_windows`;
+  await empty(
+    sql,
+    "eve.usage_hours",
+    "eve.usage_days",
+    "eve.refusal_counts",
+    "eve.rollup_set_aside",
+    "eve.access_log",
+    "eve.access_refusals",
+    "eve.captures",
+  );
+  await empty(sql, "public.google_ai_maintenance_log", "eve.issue_windows");
   await sql`delete from cron.job_run_details`;
   await sql`update eve.rollup_progress set rolled_until = now(), frozen_before = null, hours_frozen_before = null`;
   await sql`update eve.operations set run_id = null, lease_until = null`;

@@ -10,7 +10,7 @@ import {
   settle,
   type TestClock,
 } from "../harness/admission.ts";
-import { cloneDatabase, type TestDatabase } from "../harness/database.ts";
+import { cloneDatabase, empty, type TestDatabase } from "../harness/database.ts";
 import { begin, runToEnd, step } from "./run_to_end.ts";
 import { days, expectExact, forgetSums, hours, numbers } from "./sums.ts";
 
@@ -31,7 +31,7 @@ afterAll(() => database?.drop());
 beforeEach(async () => {
   await clearLedger(sql);
   await forgetSums(sql);
-  await sql`truncate public.google_ai_maintenance_log`;
+  await empty(sql, "public.google_ai_maintenance_log");
   await sql`update eve.operations set run_id = null, lease_until = null`;
   clock = await freezeClock(sql, START);
   await addKey(sql, "one", { project: "p" });

@@ -12,7 +12,7 @@ import {
   settle,
   type TestClock,
 } from "../harness/admission.ts";
-import { cloneDatabase, type TestDatabase } from "../harness/database.ts";
+import { cloneDatabase, empty, type TestDatabase } from "../harness/database.ts";
 import { begin, lastLogged, runToEnd, step } from "./run_to_end.ts";
 import { days, expectExact, forgetSums, hours } from "./sums.ts";
 
@@ -35,7 +35,7 @@ afterAll(() => database?.drop());
 async function startAnew(): Promise<void> {
   await clearLedger(sql);
   await forgetSums(sql);
-  await sql`truncate public.google_ai_maintenance_log`;
+  await empty(sql, "public.google_ai_maintenance_log");
   await sql`update eve.operations set run_id = null, lease_until = null`;
   await clock.set(START);
   await addKey(sql, "one", { project: "p" });

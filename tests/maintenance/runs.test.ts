@@ -1,7 +1,7 @@
 /** Runs of maintenance: logged whatever becomes of them, never two at once, bounded in time, taken up after a death. */
 import postgres from "postgres";
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from "vitest";
-import { cloneDatabase, type TestDatabase } from "../harness/database.ts";
+import { cloneDatabase, empty, type TestDatabase } from "../harness/database.ts";
 import { moveClock, stopClock } from "../harness/database_clock.ts";
 import { holdUp } from "../harness/held_up.ts";
 import { begin, lastLogged, runToEnd, step } from "./run_to_end.ts";
@@ -14,7 +14,7 @@ beforeAll(async () => {
 });
 afterAll(() => database?.drop());
 beforeEach(async () => {
-  await sql`truncate public.google_ai_maintenance_log, public.token_usage`;
+  await empty(sql, "public.google_ai_maintenance_log", "public.token_usage");
   await sql`update eve.operations set run_id = null, lease_until = null, last_error = null, last_status = null`;
   await sql`update eve.retention set batch_rows = 2000`;
 });
@@ -294,8 +294,7 @@ describe("sweep", () => {
     await sql`
       insert into eve.consumers (name, kind, secret_hash, previous_secret_hash, previous_secret_until) values
         ('rotated', 'service', 'new', 'old', now() - interval '1 minute'), ('rotating', 'service', 'new', 'old', now() + interval '1 hour')`;
-    await new Promise((resolve) => setTimeout(resolve, 150));
-    await moveClock(sql, 0);
+    await moveClock(sql, 1_000);
     const [done] = await runToEnd(sql, "sweep");
     expect(done.details).toEqual({ expired: 3, blocks_ended: 1, old_secrets_forgotten: 1 });
     expect(done.tables).toEqual([

@@ -1,6 +1,7 @@
 /** The sums by hour and by day as rollup has made them, and the same counted from the audit in the plainest way. */
 import type postgres from "postgres";
 import { expect } from "vitest";
+import { empty } from "../harness/database.ts";
 
 const SUMS = [
   "requests",
@@ -92,9 +93,16 @@ export function numbers(seed: number): () => number {
 
 /** As if nothing had ever been summed. */
 export async function forgetSums(sql: postgres.Sql): Promise<void> {
-  await sql`
-    truncate eve.usage_hours, eve.usage_days, eve.usage_slices, eve.rollup_due, eve.rollup_set_aside, eve.refusal_counts,
-      eve.refusal_minutes`;
+  await empty(
+    sql,
+    "eve.usage_hours",
+    "eve.usage_days",
+    "eve.usage_slices",
+    "eve.rollup_due",
+    "eve.rollup_set_aside",
+    "eve.refusal_counts",
+    "eve.refusal_minutes",
+  );
   await sql`
     update eve.rollup_progress
     set looked_until = null, rolled_until = null, frozen_before = null, hours_frozen_before = null`;

@@ -9,7 +9,7 @@ import {
   settle,
   type TestClock,
 } from "../../harness/admission.ts";
-import { cloneDatabase, type TestDatabase } from "../../harness/database.ts";
+import { cloneDatabase, empty, type TestDatabase } from "../../harness/database.ts";
 
 let database: TestDatabase;
 let sql: TestDatabase["sql"];
@@ -25,7 +25,7 @@ beforeAll(async () => {
 afterAll(() => database?.drop());
 beforeEach(async () => {
   await clearLedger(sql);
-  await sql`truncate eve.alert_deliveries, public.google_ai_maintenance_log`;
+  await empty(sql, "eve.alert_deliveries", "public.google_ai_maintenance_log");
   await clock.set(NOON);
   await sql`
     update eve.operations

@@ -5,7 +5,7 @@ import { directTransport } from "../../../shared/ledger/direct_transport.ts";
 import { alertChannels, alertsOperation } from "../../../shared/maintenance/alerts.ts";
 import type { OperationContext } from "../../../shared/maintenance/operation.ts";
 import { addKey, addModel, clearLedger, freezeClock, type TestClock } from "../../harness/admission.ts";
-import { cloneDatabase, type TestDatabase } from "../../harness/database.ts";
+import { cloneDatabase, empty, type TestDatabase } from "../../harness/database.ts";
 import { type Receiver, startReceiver } from "../receiver.ts";
 
 const TOKEN = "123456:AAE-a_token";
@@ -31,7 +31,7 @@ beforeEach(async () => {
   receiver = startReceiver();
   logged = [];
   await clearLedger(sql);
-  await sql`truncate eve.alert_deliveries`;
+  await empty(sql, "eve.alert_deliveries");
   await sql`update eve.maintenance_expected set since = 'infinity'`;
   await clock.advance(1_000);
 });

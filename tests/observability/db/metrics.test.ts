@@ -9,7 +9,7 @@ import {
   settle,
   type TestClock,
 } from "../../harness/admission.ts";
-import { cloneDatabase, type TestDatabase } from "../../harness/database.ts";
+import { cloneDatabase, empty, type TestDatabase } from "../../harness/database.ts";
 
 let database: TestDatabase;
 let sql: TestDatabase["sql"];
@@ -23,7 +23,7 @@ beforeAll(async () => {
 afterAll(() => database?.drop());
 beforeEach(async () => {
   await clearLedger(sql);
-  await sql`truncate eve.metric_counters, eve.metric_histograms, eve.metric_consumers`;
+  await empty(sql, "eve.metric_counters", "eve.metric_histograms", "eve.metric_consumers");
   await clock.advance(60_000);
   await count();
 });
