@@ -20,11 +20,13 @@ export interface CheckoutCopy {
   remove(): Promise<void>;
 }
 
-export async function copyCheckout(): Promise<CheckoutCopy> {
+/** @param functions those that the copy has; each is a run of the CLI, which takes two seconds. All, if not given. */
+export async function copyCheckout(functions?: readonly string[]): Promise<CheckoutCopy> {
   const folder = await makeTestFolder();
   const root = `${folder.path}/checkout`;
   for (const part of PARTS) await cp(`${CHECKOUT}/${part}`, `${root}/${part}`, { recursive: true });
   await Deno.symlink(`${CHECKOUT}/node_modules`, `${root}/node_modules`);
+  if (functions) await keepOnly(functions, root);
   return {
     root,
     async write(path, text) {
@@ -33,4 +35,17 @@ export async function copyCheckout(): Promise<CheckoutCopy> {
     },
     remove: () => folder.remove(),
   };
+}
+
+async function keepOnly(functions: readonly string[], root: string): Promise<void> {
+  const config = await Deno.readTextFile(`${root}/supabase/config.toml`);
+  const sections = config.split(/^(?=\[)/m).filter((section) => {
+    const name = /^\[functions\.([\w-]+)\]/.exec(section)?.[1];
+    return name === undefined || functions.includes(name);
+  });
+  await Deno.writeTextFile(`${root}/supabase/config.toml`, sections.join(""));
+  for await (const { name, isDirectory } of Deno.readDir(`${root}/supabase/functions`)) {
+    if (!isDirectory || functions.includes(name)) continue;
+    await Deno.remove(`${root}/supabase/functions/${name}`, { recursive: true });
+  }
 }

@@ -18,7 +18,8 @@ let account: Record<string, string>;
 
 beforeAll(async () => {
   [checkout, folder, database] = await Promise.all([
-    copyCheckout(),
+    // The gateway itself, and the one that the schedule calls.
+    copyCheckout(["llm-invoke", "maintenance"]),
     makeTestFolder(),
     cloneDatabase("platform"),
   ]);

@@ -63,6 +63,11 @@ export function startManagementApi(options: ManagementApiOptions): ManagementApi
       functions.set(upload.slug, live);
       return Response.json(functionFields(live), { status: 201 });
     },
+    // Several at once are uploaded one by one, and go into service together.
+    [`PUT /v1/projects/${ref}/functions`]: async (request) => {
+      const wanted: { slug: string }[] = await request.json();
+      return Response.json({ functions: wanted.map(({ slug }) => functionFields(functions.get(slug)!)) });
+    },
     [`DELETE /v1/projects/${ref}/secrets`]: async (request) => {
       for (const name of await request.json()) secrets.delete(name);
       return new Response(null, { status: 200 });

@@ -30,6 +30,8 @@ let checkout: CheckoutCopy;
 let folder: TestFolder;
 let api: ManagementApi;
 let registry: NpmRegistry;
+/** By function. */
+let uploads: Map<string, Upload>;
 
 beforeAll(async () => {
   [checkout, folder, registry] = await Promise.all([copyCheckout(), makeTestFolder(), startNpmRegistry()]);
@@ -46,6 +48,15 @@ beforeAll(async () => {
     "shared/contract/errors.test.ts",
     "shared/nobody_imports_this.ts",
   ].map((path) => checkout.write(path, path.endsWith(".env") ? `DECOY=${DECOY}\n` : `"${DECOY}";\n`)));
+  const home = `${folder.path}/home`;
+  await Deno.mkdir(home, { recursive: true });
+  const done = await runSupabase(
+    checkout.root,
+    ["functions", "deploy", ...FUNCTIONS, "--use-api", `--remote=${REF}`, "--yes"],
+    await cliAccount(api, home),
+  );
+  expect(done).toMatchObject({ success: true });
+  uploads = new Map(api.uploads.map((upload) => [upload.slug, upload]));
 });
 
 afterAll(async () => {
@@ -59,16 +70,8 @@ test("there is a function to deploy", () => {
 describe.each(FUNCTIONS)("%s", (name) => {
   let upload: Upload;
 
-  beforeAll(async () => {
-    const home = `${folder.path}/home`;
-    await Deno.mkdir(home, { recursive: true });
-    const done = await runSupabase(
-      checkout.root,
-      ["functions", "deploy", name, "--use-api", `--remote=${REF}`, "--yes"],
-      await cliAccount(api, home),
-    );
-    expect(done).toMatchObject({ success: true });
-    upload = api.uploads.at(-1)!;
+  beforeAll(() => {
+    upload = uploads.get(name)!;
   });
 
   test("is uploaded with every file it imports, the import map, and nothing else", async () => {
