@@ -8,6 +8,7 @@ const PARTS = [
   "deno.json",
   "package.json",
   "cli",
+  "local/unreleased_migrations.ts",
   "shared",
   "supabase/config.toml",
   "supabase/functions",
