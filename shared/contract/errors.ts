@@ -246,6 +246,12 @@ export const ERRORS = {
     message:
       "The model's JSON broke off at its length limit. Raise max_output_tokens, or ask for a shorter answer.",
   },
+  answer_too_large: {
+    status: 502,
+    retryable: false,
+    message:
+      "The model's answer is longer than the gateway reads: 16 MiB whole, or in one event of a stream. Ask for a shorter one.",
+  },
   schema_mismatch: {
     status: 502,
     retryable: true,

@@ -69,3 +69,11 @@ export const WRONG_REGION: Diagnosis = {
   block: null,
   code: "upstream_region",
 };
+
+/** The answer is longer than the gateway reads; the next one would be, too, and has a price. */
+export const ANSWER_TOO_LARGE: Diagnosis = {
+  blames: "nobody",
+  retryable: false,
+  block: null,
+  code: "answer_too_large",
+};

@@ -13,7 +13,11 @@ export const MAX_EVENT_CHARS = 16 * 1024 * 1024;
 /** Of what breaks the framing, this much is kept: an error with its details. */
 const MAX_STRAY_CHARS = 65_536;
 
-export class EventTooLong extends Error {}
+export class EventTooLong extends Error {
+  constructor(maxChars: number) {
+    super(`an event of more than ${maxChars} characters`);
+  }
+}
 
 /**
  * Server-sent events (HTML Living Standard, 9.2) out of bytes: any line ending, comments skipped, lines of one event
@@ -51,7 +55,7 @@ export async function* readEvents(
       }
       pending.push(arrived);
       pendingChars += arrived.length;
-      if (pendingChars > maxChars) throw new EventTooLong();
+      if (pendingChars > maxChars) throw new EventTooLong(maxChars);
       if (!done && !/[\r\n]/.test(arrived) && !pending.at(-2)?.endsWith("\r")) continue;
       const rest = pending.join("");
       let from = 0;
@@ -69,7 +73,7 @@ export async function* readEvents(
         } else if (line.text === "data" || line.text.startsWith("data:")) {
           const text = line.text.slice("data:".length).replace(/^ /, "");
           length += text.length;
-          if (length > maxChars) throw new EventTooLong();
+          if (length > maxChars) throw new EventTooLong(maxChars);
           data.push(text);
         }
       }

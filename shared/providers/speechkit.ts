@@ -1,3 +1,4 @@
+import { bytesOf } from "./bounded_body.ts";
 import { callersFault } from "./diagnoses.ts";
 import { jobsAlone, type JobSubmission } from "./job_provider.ts";
 import type { KeyInquiry, KeyInspector } from "./key_inspector.ts";
@@ -118,20 +119,8 @@ export function speechKitProvider(options: SpeechKitOptions = {}): Provider & Ke
 
 async function audioIn(response: Response, { signal, secret }: JobSubmission): Promise<Uint8Array> {
   try {
-    const pieces: Uint8Array[] = [];
-    let length = 0;
-    for await (const piece of response.body ?? []) {
-      length += piece.byteLength;
-      if (length > MAX_AUDIO_BYTES) throw new RangeError("a file that is too large");
-      pieces.push(piece);
-    }
-    if (length === 0) throw new RangeError("an empty file");
-    const bytes = new Uint8Array(length);
-    let at = 0;
-    for (const piece of pieces) {
-      bytes.set(piece, at);
-      at += piece.byteLength;
-    }
+    const bytes = await bytesOf(response, MAX_AUDIO_BYTES);
+    if (bytes.byteLength === 0) throw new RangeError("an empty file");
     return bytes;
   } catch (thrown) {
     signal.throwIfAborted();

@@ -1,4 +1,6 @@
-import { upstreamsFault } from "./diagnoses.ts";
+import { BodyTooLong, bytesOf } from "./bounded_body.ts";
+import { ANSWER_TOO_LARGE, upstreamsFault } from "./diagnoses.ts";
+import { EventTooLong } from "./event_stream.ts";
 import { type Diagnosis, ProviderFailure } from "./provider.ts";
 import { redact } from "./redact.ts";
 import { headOf } from "./response_head.ts";
@@ -32,6 +34,9 @@ export interface UpstreamCall {
   fetch: typeof fetch;
   manners: UpstreamManners;
 }
+
+/** The longest answer that is read: a picture of 10 MB in Base64 fits. A longer one would fill a function's memory. */
+export const MAX_ANSWER_BYTES = 16 * 1024 * 1024;
 
 /** The longest text of an upstream error that is kept or shown. */
 const MAX_MESSAGE_CHARS = 1_000;
@@ -73,12 +78,12 @@ export async function callUpstream(call: UpstreamCall): Promise<Response> {
   }
 }
 
-/** A whole JSON object. @throws as callUpstream; an answer that is none counts as one that broke off */
+/** A whole JSON object. @throws as callUpstream; an answer that is none counts as one that broke off, one that is too long as such */
 export async function jsonFromUpstream(call: UpstreamCall): Promise<Record<string, unknown>> {
   const response = await callUpstream(call);
   let value: unknown;
   try {
-    value = await response.json();
+    value = JSON.parse(new TextDecoder().decode(await bytesOf(response, MAX_ANSWER_BYTES)));
   } catch (thrown) {
     call.signal.throwIfAborted();
     throw connectionFailed(thrown, call.secret);
@@ -87,9 +92,12 @@ export async function jsonFromUpstream(call: UpstreamCall): Promise<Record<strin
   return value;
 }
 
-/** A connection that failed, or an answer that broke off or has another form. */
+/** A connection that failed, or an answer that broke off, has another form, or is longer than is read. */
 export function connectionFailed(thrown: unknown, secret: string): ProviderFailure {
   const said = thrown instanceof Error ? thrown.message : String(thrown);
+  if (thrown instanceof BodyTooLong || thrown instanceof EventTooLong) {
+    return new ProviderFailure(ANSWER_TOO_LARGE, said, null);
+  }
   return new ProviderFailure(upstreamsFault(null), clean(said, secret), null);
 }
 
