@@ -2844,6 +2844,9 @@ begin
         );
         if v_ahead.calls > 0 then
           v_start := v_start + v_ahead.wait_ms;
+        elsif v_limit = 'tpm' and v_start - choose_lane.now_ms between 1 and (call).max_wait_ms then
+          -- Tokens come free sooner than booked, as prompts turn out smaller: the first looks again halfway there.
+          v_start := least(v_start, choose_lane.now_ms + greatest(1000, (v_start - choose_lane.now_ms) / 2));
         end if;
       end if;
     end if;
@@ -7922,7 +7925,7 @@ AS $function$
     when blame_of.error_code in ('upstream_rate_limited', 'upstream_daily_limit') then 'lane'
     when blame_of.error_code in ('upstream_unavailable', 'upstream_timeout') then 'upstream'
     when blame_of.error_code = 'upstream_region' then 'region'
-    when blame_of.error_code in ('content_blocked', 'empty_answer', 'answer_unusable', 'answer_truncated', 'schema_mismatch') then 'model'
+    when blame_of.error_code in ('content_blocked', 'empty_answer', 'answer_unusable', 'answer_truncated', 'answer_too_large', 'schema_mismatch') then 'model'
     when blame_of.error_code in ('upstream_invalid_request', 'prompt_too_large', 'unsupported_feature', 'schema_too_complex', 'client_closed') then 'caller'
     else 'gateway'
   end;
@@ -8658,6 +8661,28 @@ AS $function$
 $function$;
 comment on function public.eve_key_states is 'Every key: whether it is used and why not, what it did today, what its last check found, models it may not serve, and the lanes of its quota project.';
 
+CREATE OR REPLACE FUNCTION eve.require_live_caller(consumer_id uuid, token_id uuid)
+ RETURNS void
+ LANGUAGE plpgsql
+ STABLE
+ SET search_path TO ''
+AS $function$
+begin
+  if require_live_caller.consumer_id is not null
+    and not exists (select from eve.consumers c where c.id = require_live_caller.consumer_id and c.is_active) then
+    raise exception 'consumer % is not there or switched off', require_live_caller.consumer_id using errcode = 'EV403';
+  elsif require_live_caller.token_id is not null
+    and not exists (
+      select
+      from eve.scoped_tokens t
+      where t.id = require_live_caller.token_id and t.consumer_id = require_live_caller.consumer_id and t.revoked_at is null
+        and t.expires_at > eve.clock()
+    ) then
+    raise exception 'token % has ended', require_live_caller.token_id using errcode = 'EV401';
+  end if;
+end;
+$function$;
+
 CREATE OR REPLACE FUNCTION public.eve_models(consumer_id uuid DEFAULT NULL::uuid, token_id uuid DEFAULT NULL::uuid)
  RETURNS jsonb
  LANGUAGE plpgsql
@@ -8665,18 +8690,7 @@ CREATE OR REPLACE FUNCTION public.eve_models(consumer_id uuid DEFAULT NULL::uuid
  SET search_path TO ''
 AS $function$
 begin
-  if eve_models.consumer_id is not null
-    and not exists (select from eve.consumers c where c.id = eve_models.consumer_id and c.is_active) then
-    raise exception 'consumer % is not there or switched off', eve_models.consumer_id using errcode = 'EV403';
-  elsif eve_models.token_id is not null
-    and not exists (
-      select
-      from eve.scoped_tokens t
-      where t.id = eve_models.token_id and t.consumer_id = eve_models.consumer_id and t.revoked_at is null
-        and t.expires_at > eve.clock()
-    ) then
-    raise exception 'token % has ended', eve_models.token_id using errcode = 'EV401';
-  end if;
+  perform eve.require_live_caller(eve_models.consumer_id, eve_models.token_id);
   return (
     select coalesce(
       jsonb_agg(
@@ -9934,21 +9948,37 @@ end;
 $function$;
 comment on function public.eve_job_note is 'Notes how a job stands; one that has ended stays as it ended.';
 
-CREATE OR REPLACE FUNCTION public.eve_job(id uuid, consumer_id uuid DEFAULT NULL::uuid)
+CREATE OR REPLACE FUNCTION eve.job_for(id uuid, consumer_id uuid, token_id uuid)
+ RETURNS SETOF eve.jobs
+ LANGUAGE plpgsql
+ STABLE
+ SET search_path TO ''
+AS $function$
+begin
+  perform eve.require_live_caller(job_for.consumer_id, job_for.token_id);
+  return query
+    select j.*
+    from eve.jobs j
+    left join eve.consumers c on c.id = job_for.consumer_id
+    left join eve.scoped_tokens t on t.id = job_for.token_id
+    where j.id = job_for.id
+      and (job_for.consumer_id is null or j.consumer_id = job_for.consumer_id)
+      and (c.models is null or 'stage:' || j.stage_type = any (c.models))
+      and (t.models is null or 'stage:' || j.stage_type = any (t.models));
+end;
+$function$;
+
+CREATE OR REPLACE FUNCTION public.eve_job(id uuid, consumer_id uuid DEFAULT NULL::uuid, token_id uuid DEFAULT NULL::uuid)
  RETURNS jsonb
  LANGUAGE sql
  STABLE
  SET search_path TO ''
 AS $function$
-  select (
-    select to_jsonb(j)
-    from eve.jobs j
-    where j.id = eve_job.id and (eve_job.consumer_id is null or j.consumer_id = eve_job.consumer_id)
-  );
+  select (select to_jsonb(j) from eve.job_for(eve_job.id, eve_job.consumer_id, eve_job.token_id) j);
 $function$;
-comment on function public.eve_job is 'A job, if it is the consumer''s; any for the project. Null: there is none.';
+comment on function public.eve_job is 'A job, if it is the consumer''s and of a stage that it and its token may use; any for the project. Null: there is none.';
 
-CREATE OR REPLACE FUNCTION public.eve_job_content(id uuid, consumer_id uuid DEFAULT NULL::uuid)
+CREATE OR REPLACE FUNCTION public.eve_job_content(id uuid, consumer_id uuid DEFAULT NULL::uuid, token_id uuid DEFAULT NULL::uuid)
  RETURNS jsonb
  LANGUAGE sql
  STABLE
@@ -9956,9 +9986,8 @@ CREATE OR REPLACE FUNCTION public.eve_job_content(id uuid, consumer_id uuid DEFA
 AS $function$
   select (
     select jsonb_build_object('mime_type', c.mime_type, 'content_base64', encode(c.content, 'base64'))
-    from eve.job_contents c
-    join eve.jobs j on j.id = c.job_id
-    where j.id = eve_job_content.id and (eve_job_content.consumer_id is null or j.consumer_id = eve_job_content.consumer_id)
+    from eve.job_for(eve_job_content.id, eve_job_content.consumer_id, eve_job_content.token_id) j
+    join eve.job_contents c on c.job_id = j.id
   );
 $function$;
 comment on function public.eve_job_content is 'The file of a job whose provider answered with the file itself; null: there is none.';

@@ -28,7 +28,7 @@ export interface JobDeskParts {
 
 export function createJobDesk({ gateway, jobs, newId, now, jobsUrl }: JobDeskParts): JobDesk {
   async function find(id: string, caller: Caller): Promise<JobRow> {
-    const job = await jobs.find(id, caller.consumerId);
+    const job = await jobs.find(id, caller);
     if (job === null) {
       throw new GatewayError("not_found", { message: `There is no job ${id}, or it is not yours.` });
     }
@@ -91,12 +91,12 @@ export function createJobDesk({ gateway, jobs, newId, now, jobsUrl }: JobDeskPar
         return await find(jobOf(step.value), context.caller);
       } catch (thrown) {
         const error = asGatewayError(thrown);
-        gateway.background(closeFailed(id, context.caller, error));
+        gateway.background(closeFailed(id, error));
         throw error;
       }
     },
     async content(id, caller) {
-      const found = await jobs.content(id, caller.consumerId);
+      const found = await jobs.content(id, caller);
       if (found !== null) return found;
       throw new GatewayError("not_found", {
         message: `There is no file of a job ${id} here: it is elsewhere, has expired, or is not yours.`,
@@ -105,9 +105,9 @@ export function createJobDesk({ gateway, jobs, newId, now, jobsUrl }: JobDeskPar
   };
 
   /** A submission that failed after it was written down, whichever attempt wrote it. */
-  async function closeFailed(id: string, caller: Caller, error: GatewayError): Promise<void> {
+  async function closeFailed(id: string, error: GatewayError): Promise<void> {
     try {
-      if (await jobs.find(id, caller.consumerId) === null) return;
+      if (await jobs.find(id, { consumerId: null, tokenId: null }) === null) return;
       await jobs.note({
         id,
         state: "failed",

@@ -408,7 +408,7 @@ export type Database = {
         };
         Returns: Json;
       };
-      "eve_job": { Args: { "consumer_id"?: string; "id": string }; Returns: Json };
+      "eve_job": { Args: { "consumer_id"?: string; "id": string; "token_id"?: string }; Returns: Json };
       "eve_job_begin": {
         Args: {
           "consumer_id"?: string;
@@ -423,7 +423,10 @@ export type Database = {
         };
         Returns: Json;
       };
-      "eve_job_content": { Args: { "consumer_id"?: string; "id": string }; Returns: Json };
+      "eve_job_content": {
+        Args: { "consumer_id"?: string; "id": string; "token_id"?: string };
+        Returns: Json;
+      };
       "eve_job_note": {
         Args: {
           "content_base64"?: string;

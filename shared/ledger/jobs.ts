@@ -1,4 +1,5 @@
 import { z } from "zod";
+import type { Caller } from "../contract/caller.ts";
 import { call } from "./call.ts";
 import type { Transport } from "./transport.ts";
 
@@ -57,14 +58,21 @@ export interface JobNote {
   content?: { mimeType: string; bytes: Uint8Array };
 }
 
+/** Whoever asks about a job. */
+export type JobCaller = Pick<Caller, "consumerId" | "tokenId">;
+
 /** What a stage makes that takes longer than a call. */
 export interface Jobs {
   begin(job: JobToBegin): Promise<void>;
   /** One that has ended stays as it ended; answers how it stands. */
   note(note: JobNote): Promise<JobRow>;
-  /** Null: there is none, or it is another consumer's. */
-  find(id: string, consumerId: string | null): Promise<JobRow | null>;
-  content(id: string, consumerId: string | null): Promise<{ mimeType: string; bytes: Uint8Array } | null>;
+  /**
+   * Null: there is none, it is another consumer's, or of a stage that the consumer or its token may not use.
+   * @throws GatewayError `consumer_disabled`, `token_revoked`
+   */
+  find(id: string, caller: JobCaller): Promise<JobRow | null>;
+  /** The file of one that `find` finds, where the gateway keeps it. */
+  content(id: string, caller: JobCaller): Promise<{ mimeType: string; bytes: Uint8Array } | null>;
   tidy(): Promise<{ lost: number; files: number; jobs: number }>;
 }
 
@@ -100,11 +108,11 @@ export function createJobs(transport: Transport, timeoutMs = JOBS_TIMEOUT_MS): J
         mime_type: content?.mimeType ?? null,
         content_base64: content === undefined ? null : toBase64(content.bytes),
       }, job),
-    find: (id, consumerId) => ask("eve_job", { id, consumer_id: consumerId }, job.nullable()),
-    async content(id, consumerId) {
+    find: (id, caller) => ask("eve_job", { id, ...asCaller(caller) }, job.nullable()),
+    async content(id, caller) {
       const found = await ask(
         "eve_job_content",
-        { id, consumer_id: consumerId },
+        { id, ...asCaller(caller) },
         z.object({ mime_type: z.string(), content_base64: z.string() }).nullable(),
       );
       if (found === null) return null;
@@ -116,6 +124,10 @@ export function createJobs(transport: Transport, timeoutMs = JOBS_TIMEOUT_MS): J
     },
     tidy: () => ask("eve_jobs_tidy", {}, z.object({ lost: z.number(), files: z.number(), jobs: z.number() })),
   };
+}
+
+function asCaller({ consumerId, tokenId }: JobCaller) {
+  return { consumer_id: consumerId, token_id: tokenId };
 }
 
 /** In pieces: a file is too long for the arguments of one call. */

@@ -23,7 +23,7 @@ as $$
     when blame_of.error_code in ('upstream_rate_limited', 'upstream_daily_limit') then 'lane'
     when blame_of.error_code in ('upstream_unavailable', 'upstream_timeout') then 'upstream'
     when blame_of.error_code = 'upstream_region' then 'region'
-    when blame_of.error_code in ('content_blocked', 'empty_answer', 'answer_unusable', 'answer_truncated', 'schema_mismatch') then 'model'
+    when blame_of.error_code in ('content_blocked', 'empty_answer', 'answer_unusable', 'answer_truncated', 'answer_too_large', 'schema_mismatch') then 'model'
     when blame_of.error_code in ('upstream_invalid_request', 'prompt_too_large', 'unsupported_feature', 'schema_too_complex', 'client_closed') then 'caller'
     else 'gateway'
   end;

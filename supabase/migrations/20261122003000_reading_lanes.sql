@@ -183,6 +183,29 @@ as $$
 $$;
 comment on function public.eve_key_states is 'Every key: whether it is used and why not, what it did today, what its last check found, models it may not serve, and the lanes of its quota project.';
 
+-- Who reads without reserving: nothing else would notice that a consumer or its token has ended.
+create or replace function eve.require_live_caller(consumer_id uuid, token_id uuid)
+returns void
+language plpgsql
+stable
+set search_path = ''
+as $$
+begin
+  if require_live_caller.consumer_id is not null
+    and not exists (select from eve.consumers c where c.id = require_live_caller.consumer_id and c.is_active) then
+    raise exception 'consumer % is not there or switched off', require_live_caller.consumer_id using errcode = 'EV403';
+  elsif require_live_caller.token_id is not null
+    and not exists (
+      select
+      from eve.scoped_tokens t
+      where t.id = require_live_caller.token_id and t.consumer_id = require_live_caller.consumer_id and t.revoked_at is null
+        and t.expires_at > eve.clock()
+    ) then
+    raise exception 'token % has ended', require_live_caller.token_id using errcode = 'EV401';
+  end if;
+end;
+$$;
+
 -- The models that a caller may use, with what they take and can do.
 create or replace function public.eve_models(consumer_id uuid default null, token_id uuid default null)
 returns jsonb
@@ -191,18 +214,7 @@ stable
 set search_path = ''
 as $$
 begin
-  if eve_models.consumer_id is not null
-    and not exists (select from eve.consumers c where c.id = eve_models.consumer_id and c.is_active) then
-    raise exception 'consumer % is not there or switched off', eve_models.consumer_id using errcode = 'EV403';
-  elsif eve_models.token_id is not null
-    and not exists (
-      select
-      from eve.scoped_tokens t
-      where t.id = eve_models.token_id and t.consumer_id = eve_models.consumer_id and t.revoked_at is null
-        and t.expires_at > eve.clock()
-    ) then
-    raise exception 'token % has ended', eve_models.token_id using errcode = 'EV401';
-  end if;
+  perform eve.require_live_caller(eve_models.consumer_id, eve_models.token_id);
   return (
     select coalesce(
       jsonb_agg(

@@ -60,22 +60,39 @@ end;
 $$;
 comment on function public.eve_job_note is 'Notes how a job stands; one that has ended stays as it ended.';
 
--- A consumer sees its own jobs, the project all.
-create or replace function public.eve_job(id uuid, consumer_id uuid default null)
+-- The project sees all jobs, a consumer its own, and of those whoever calls for it the ones of stages that it may use now: as with
+-- a kept answer, what came of a stage belongs to a scope (eve.repeated).
+create or replace function eve.job_for(id uuid, consumer_id uuid, token_id uuid)
+returns setof eve.jobs
+language plpgsql
+stable
+set search_path = ''
+as $$
+begin
+  perform eve.require_live_caller(job_for.consumer_id, job_for.token_id);
+  return query
+    select j.*
+    from eve.jobs j
+    left join eve.consumers c on c.id = job_for.consumer_id
+    left join eve.scoped_tokens t on t.id = job_for.token_id
+    where j.id = job_for.id
+      and (job_for.consumer_id is null or j.consumer_id = job_for.consumer_id)
+      and (c.models is null or 'stage:' || j.stage_type = any (c.models))
+      and (t.models is null or 'stage:' || j.stage_type = any (t.models));
+end;
+$$;
+
+create or replace function public.eve_job(id uuid, consumer_id uuid default null, token_id uuid default null)
 returns jsonb
 language sql
 stable
 set search_path = ''
 as $$
-  select (
-    select to_jsonb(j)
-    from eve.jobs j
-    where j.id = eve_job.id and (eve_job.consumer_id is null or j.consumer_id = eve_job.consumer_id)
-  );
+  select (select to_jsonb(j) from eve.job_for(eve_job.id, eve_job.consumer_id, eve_job.token_id) j);
 $$;
-comment on function public.eve_job is 'A job, if it is the consumer''s; any for the project. Null: there is none.';
+comment on function public.eve_job is 'A job, if it is the consumer''s and of a stage that it and its token may use; any for the project. Null: there is none.';
 
-create or replace function public.eve_job_content(id uuid, consumer_id uuid default null)
+create or replace function public.eve_job_content(id uuid, consumer_id uuid default null, token_id uuid default null)
 returns jsonb
 language sql
 stable
@@ -83,9 +100,8 @@ set search_path = ''
 as $$
   select (
     select jsonb_build_object('mime_type', c.mime_type, 'content_base64', encode(c.content, 'base64'))
-    from eve.job_contents c
-    join eve.jobs j on j.id = c.job_id
-    where j.id = eve_job_content.id and (eve_job_content.consumer_id is null or j.consumer_id = eve_job_content.consumer_id)
+    from eve.job_for(eve_job_content.id, eve_job_content.consumer_id, eve_job_content.token_id) j
+    join eve.job_contents c on c.job_id = j.id
   );
 $$;
 comment on function public.eve_job_content is 'The file of a job whose provider answered with the file itself; null: there is none.';

@@ -152,6 +152,55 @@ test("jobs are their consumer's, and nobody else's", async () => {
     .toMatchObject({ job: { status: "succeeded" } });
 });
 
+test("a notebook's token sees the jobs of its stages, of its own consumer, while it is live", async () => {
+  const notebook = async (name: string) =>
+    (await said(await stack.invoke("admin/consumers/add", { name, kind: "notebook" }))).secret as string;
+  const tokenOf = async (secret: string, scope: Record<string, unknown> = {}) => {
+    const issued = await said(
+      await fetch(`${stack.url}/functions/v1/issue-kaggle-token`, {
+        method: "POST",
+        headers: { "content-type": "application/json" },
+        body: JSON.stringify({ grant_type: "client_credentials", client_secret: secret, ...scope }),
+      }),
+    );
+    expect(issued.status, JSON.stringify(issued)).toBe(200);
+    return issued.access_token as string;
+  };
+  const with_ = (token: string, path: string, body?: unknown) =>
+    fetch(`${stack.url}/functions/v1/llm-invoke${path}`, {
+      method: body === undefined ? "GET" : "POST",
+      headers: { authorization: `Bearer ${token}` },
+      body: body === undefined ? undefined : JSON.stringify(body),
+    });
+  const [own, other] = [await notebook("own-jobs"), await notebook("other-jobs")];
+  const voice = await tokenOf(own, { scope: "model:stage:VOICE" });
+  const { job, error } = await said(await with_(voice, "", { stage: "VOICE", prompt: "Моё" }));
+  expect(error).toBeUndefined();
+  const paths = [`/jobs/${job.id}`, `/jobs/${job.id}/content`];
+  const statuses = (token: string) =>
+    Promise.all(paths.map(async (path) => {
+      const response = await with_(token, path);
+      const body = await response.text();
+      return response.ok ? response.status : `${response.status} ${JSON.parse(body).error.code}`;
+    }));
+  expect(await statuses(voice)).toEqual([200, 200]);
+  expect(await statuses(await tokenOf(own))).toEqual([200, 200]);
+  for (
+    const token of [
+      await tokenOf(own, { scope: "model:gemma-4-31b-it" }),
+      await tokenOf(own, { scope: "model:stage:SONG" }),
+      await tokenOf(other),
+    ]
+  ) expect(await statuses(token)).toEqual(["404 not_found", "404 not_found"]);
+  // The consumer's own scope has become narrower since.
+  await stack.invoke("admin/consumers/scope", { name: "own-jobs", models: ["gemma-4-31b-it"] });
+  expect(await statuses(voice)).toEqual(["404 not_found", "404 not_found"]);
+  await stack.invoke("admin/consumers/scope", { name: "own-jobs", models: null });
+  expect(await statuses(voice)).toEqual([200, 200]);
+  await stack.invoke("admin/tokens/revoke", { consumer: "own-jobs" });
+  expect(await statuses(voice)).toEqual(["401 token_revoked", "401 token_revoked"]);
+});
+
 test("what a stage cannot take is refused in words, and costs nothing", async () => {
   expect(await ask({ stage: "VOICE", prompt: "x", stream: true })).toMatchObject({
     status: 400,
