@@ -3,6 +3,7 @@ import type { CountWanted, Reservation, ReserveInput } from "../ledger/reserve.t
 import { leash } from "./deadline.ts";
 import type { GatewayParts } from "./parts.ts";
 import type { Task } from "./task.ts";
+import { within } from "./within.ts";
 
 /**
  * How long upstream has to count a prompt. It takes a tenth of this; whoever is asked for a count would wait for tokens
@@ -39,9 +40,10 @@ export async function admitCounted(
 ): Promise<{ reservation: Exclude<Reservation, CountWanted>; size: Size }> {
   const prompt = task.countable();
   const size = known.size ?? { tokens: task.tokens(), counted: prompt === null ? null : false };
-  const asked = input(size);
   const { rpcTimeoutMs } = parts.times;
-  const reservation = await parts.ledger.reserve(asked, rpcTimeoutMs);
+  const left = await readyToAsk(parts);
+  const asked = input(size);
+  const reservation = await parts.ledger.reserve(asked, left);
   if (reservation.status !== "count") return { reservation, size };
 
   const { requestId } = asked;
@@ -53,6 +55,20 @@ export async function admitCounted(
   const second = await parts.ledger.reserve(input(told), rpcTimeoutMs);
   if (second.status !== "count") return { reservation: second, size: told };
   throw new GatewayError("internal", { detail: "eve_reserve wanted a count twice" });
+}
+
+/**
+ * To connect takes longer than to book, most of all in a process that has just begun: who has not waited for it would take the start
+ * for one that was booked long ago, and too late for it.
+ * @returns what is left of the time for a reservation
+ */
+async function readyToAsk({ ledger, clock, times: { rpcTimeoutMs } }: GatewayParts): Promise<number> {
+  const connecting = ledger.ready?.() ?? null;
+  if (connecting === null) return rpcTimeoutMs;
+  const since = clock.now();
+  // A database that is not there is the reservation's to tell.
+  await within(clock, rpcTimeoutMs / 2, connecting).catch(() => {});
+  return rpcTimeoutMs - (clock.now() - since);
 }
 
 /** Null: it could not be had. The next call of the model will tell the caller why, if it concerns him. */

@@ -22,6 +22,8 @@ export interface DirectTransport {
   call: Transport;
   /** The same, out of the way of `call` where there is more than one connection: for what no client waits for. */
   afterwards: Transport;
+  /** Null: there is a connection to make calls over. Otherwise one is made, unless that is going on already. */
+  ready(): Promise<void> | null;
   /** Closes every connection. */
   close(): Promise<void>;
 }
@@ -54,11 +56,22 @@ const HELD_UP_MS = 50;
 class Link {
   readonly sql: postgres.Sql;
   waiting = 0;
+  /** Since the server's last answer, until the connection ends. */
+  connected = false;
+  #connecting: Promise<void> | null = null;
   /** `performance.now()` of the last answer, or of the call that found nobody in line. */
   #movedAt = 0;
 
-  constructor(sql: postgres.Sql) {
-    this.sql = sql;
+  constructor(connect: (onClose: () => void) => postgres.Sql) {
+    this.sql = connect(() => this.connected = false);
+  }
+
+  connect(): Promise<void> {
+    return this.#connecting ??= this.sql.unsafe("select 1", [], { prepare: false }).then(() => {
+      this.connected = true;
+    }).finally(() => {
+      this.#connecting = null;
+    });
   }
 
   get free(): boolean {
@@ -112,6 +125,7 @@ export function directTransport(options: DirectOptions): DirectTransport {
     query.then(answered.resolve, answered.reject);
     try {
       const [row] = await answered.promise;
+      link.connected = true;
       return row?.answer;
     } catch (thrown) {
       signal.throwIfAborted();
@@ -127,6 +141,7 @@ export function directTransport(options: DirectOptions): DirectTransport {
   return {
     call: from(links),
     afterwards: from(links.toReversed()),
+    ready: () => links[0] === undefined || links[0].connected ? null : links[0].connect(),
     close: async () => {
       await Promise.all(links.map(({ sql }) => sql.end({ timeout: 5 })));
     },
@@ -135,23 +150,26 @@ export function directTransport(options: DirectOptions): DirectTransport {
 
 function open({ url, connections, pooler, statementTimeoutMs }: DirectOptions): Link[] {
   return Array.from({ length: connections }, () =>
-    new Link(postgres(url, {
-      max: 1,
-      prepare: !pooler,
-      // Types of one's own would cost a query for each connection, and our functions have none.
-      fetch_types: false,
-      connect_timeout: CONNECT_TIMEOUT_S,
-      backoff: () => RECONNECT_S,
-      idle_timeout: IDLE_TIMEOUT_S,
-      max_lifetime: MAX_LIFETIME_S,
-      connection: {
-        application_name: "eve-gateway",
-        ...(!pooler && { role: "service_role" }),
-        ...(!pooler && statementTimeoutMs !== undefined && { statement_timeout: statementTimeoutMs }),
-      },
-      types: AS_THEY_ARE,
-      onnotice: () => {},
-    })));
+    new Link((onclose) =>
+      postgres(url, {
+        max: 1,
+        prepare: !pooler,
+        // Types of one's own would cost a query for each connection, and our functions have none.
+        fetch_types: false,
+        connect_timeout: CONNECT_TIMEOUT_S,
+        backoff: () => RECONNECT_S,
+        idle_timeout: IDLE_TIMEOUT_S,
+        max_lifetime: MAX_LIFETIME_S,
+        connection: {
+          application_name: "eve-gateway",
+          ...(!pooler && { role: "service_role" }),
+          ...(!pooler && statementTimeoutMs !== undefined && { statement_timeout: statementTimeoutMs }),
+        },
+        types: AS_THEY_ARE,
+        onnotice: () => {},
+        onclose,
+      })
+    ));
 }
 
 /** The first that is free, else the one with the shortest line. */

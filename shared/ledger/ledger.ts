@@ -12,6 +12,11 @@ import type { Transport } from "./transport.ts";
 /** The books: who may start when, and what became of it. */
 export interface Ledger {
   /**
+   * Null: `reserve` is asked at once. Otherwise the way to the database is being made, and rejects if it cannot be: who tells by the
+   * time from question to answer when something was booked asks after that. Absent: there is nothing to be made.
+   */
+  ready?(): Promise<void> | null;
+  /**
    * Books a start, or says why not. What is booked and not heard of within `withinMs` is given back, so that the same request
    * may come again.
    */
@@ -30,6 +35,7 @@ export interface LedgerOptions {
   clock?: Clock;
   /** Keeps the process until this is done; where nobody has to be told, it goes on by itself. */
   background?: (work: Promise<void>) => void;
+  ready?: Ledger["ready"];
 }
 
 /** @param afterwards for what no client waits for; the same transport where there is but one way */
@@ -37,7 +43,7 @@ export function createLedger(
   transport: Transport,
   timeoutMs = LEDGER_TIMEOUT_MS,
   afterwards: Transport = transport,
-  { clock = systemClock, background = () => {} }: LedgerOptions = {},
+  { clock = systemClock, background = () => {}, ready }: LedgerOptions = {},
 ): Ledger & { leave(): void } {
   const { reserve, leave } = reserveInTime({
     send: reserveTogether(transport, timeoutMs),
@@ -47,6 +53,7 @@ export function createLedger(
     newId: () => crypto.randomUUID(),
   });
   return {
+    ready,
     reserve: (input, withinMs = timeoutMs) => reserve(input, withinMs),
     /** The process ends: what has been asked for and not been answered is given back. */
     leave,

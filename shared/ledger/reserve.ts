@@ -193,6 +193,34 @@ const duplicate = z.object({
 
 export const reservation = z.discriminatedUnion("status", [granted, waiting, refused, duplicate, count]);
 
+/** What the database answers to a booking. */
+const EXAMPLE = {
+  status: "granted",
+  request_no: 1,
+  attempt: 1,
+  model: "m",
+  requested_model: "m",
+  replaced: false,
+  key: { id: "k", alias: "k", env_var_name: "K", provider: "google" },
+  quota_project: "p",
+  wait_ms: 0,
+  tokens: 1,
+  limits: {
+    requests: { limit: 1, remaining: 1, reset_ms: 1 },
+    tokens: { limit: 1, remaining: 1, reset_ms: 1 },
+    requests_day: { limit: 1, remaining: 1, reset_ms: 1 },
+  },
+};
+
+/**
+ * A schema is compiled when it is first used. That of a grant is better compiled before there is one: between the booking of a
+ * start and the start nothing should be done that can be done before.
+ * @returns whether it took the example
+ */
+export function compileReservation(): boolean {
+  return reservation.safeParse(EXAMPLE).success;
+}
+
 export type Grant = z.output<typeof granted>;
 export type Refusal = z.output<typeof refused>;
 export type Duplicate = z.output<typeof duplicate>;

@@ -281,6 +281,23 @@ describe("over a connection", () => {
     );
   });
 
+  test("who is to know when a connection is there is told, once it is and until it has gone", async () => {
+    const { call, ready, close } = directTransport({ url: database.url, connections: 2, pooler: false });
+    const connecting = ready();
+    expect(connecting).toBeInstanceOf(Promise);
+    expect(ready()).toBe(connecting);
+    await connecting;
+    expect(ready()).toBeNull();
+    const pids = await database.sql`
+      select pg_terminate_backend(pid) from pg_stat_activity
+      where datname = current_database() and application_name = 'eve-gateway' and query = 'select 1'`;
+    expect(pids).not.toHaveLength(0);
+    await until(() => Promise.resolve(ready() !== null));
+    await expect(call("eve_sweep", {}, forever)).resolves.toMatchObject({ expired: 0 });
+    expect(ready()).toBeNull();
+    await close();
+  });
+
   test("a database that is not there is no SqlFailure, since nobody spoke", async () => {
     const free = Deno.listen({ port: 0, hostname: "127.0.0.1" });
     const { port } = free.addr as Deno.NetAddr;

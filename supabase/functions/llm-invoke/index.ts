@@ -19,6 +19,7 @@ import { directTransport } from "../../../shared/ledger/direct_transport.ts";
 import { createJobs } from "../../../shared/ledger/jobs.ts";
 import { createKeySecrets } from "../../../shared/ledger/key_secrets.ts";
 import { createLedger, LEDGER_TIMEOUT_MS } from "../../../shared/ledger/ledger.ts";
+import { compileReservation } from "../../../shared/ledger/reserve.ts";
 import { rpcTransport } from "../../../shared/ledger/rpc_transport.ts";
 import { createStages } from "../../../shared/ledger/stages.ts";
 import { providerCatalogue } from "../../../shared/providers/catalogue.ts";
@@ -58,7 +59,13 @@ function open() {
     statementTimeoutMs: Math.ceil(settings.rpcTimeoutMs * 15 / 16),
   });
   const transport = direct?.call ?? rpcTransport({ url: project.url, secretKey: databaseKey });
-  const ledger = createLedger(transport, LEDGER_TIMEOUT_MS, direct?.afterwards, { background });
+  const ledger = createLedger(transport, LEDGER_TIMEOUT_MS, direct?.afterwards, {
+    background,
+    ready: direct?.ready,
+  });
+  // Beside the credential and the body of the request that has woken us; it is told by its reservation if this fails.
+  ledger.ready?.()?.catch(() => {});
+  compileReservation();
   // The runtime is about to end this process.
   addEventListener("beforeunload", ledger.leave);
   const access = createAccess(transport);

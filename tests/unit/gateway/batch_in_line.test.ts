@@ -223,6 +223,36 @@ describe("a start that comes too late", () => {
     expect(set.reserved).toHaveLength(2);
   });
 
+  describe("while the database is being connected to", () => {
+    test("is none: what was booked after that is sent, and not booked again", async () => {
+      let connecting: Promise<void> | null = null;
+      const set: ReturnType<typeof stage> = stage({
+        ready: () => connecting ??= set.clock.sleep(900),
+        reservations: [grant()],
+      });
+      const call = set.invoke();
+      await set.clock.advance(899);
+      expect(set.reserved).toHaveLength(0);
+      await set.clock.advance(1);
+      await call;
+      expect(set.reserved).toHaveLength(1);
+      expect(set.logged).toEqual([]);
+      expect(set.within).toEqual([8_000 - 900]);
+      expect(set.clock.asleep).toBe(0);
+    });
+
+    test.each<[string, () => Promise<void>, number]>([
+      ["fails", () => Promise.reject(new Error("refused")), 0],
+      ["does not come to an end", () => new Promise(() => {}), 4_000],
+    ])("and that %s: the reservation tells, within the time that is left", async (_, ready, afterMs) => {
+      const set = stage({ ready, reservations: [down] });
+      const call = caught(set.invoke());
+      await set.clock.advance(afterMs);
+      expect(await call).toMatchObject({ code: "database_unavailable" });
+      expect(set.within).toEqual([8_000 - afterMs]);
+    });
+  });
+
   test("is booked again twice at the most; then it is sent", async () => {
     const again = grant({ waitMs: 1_000 });
     const set = stage({ reservations: [again, again, again] });

@@ -169,6 +169,8 @@ export interface StageOptions {
   countTokens?: (call: ProviderCall) => Promise<number>;
   embed?: (call: ProviderEmbedCall) => Promise<ProviderEmbedding>;
   settle?: (settlement: Settlement) => Promise<"settled">;
+  /** The way to the database, before each reservation. */
+  ready?: () => Promise<void> | null;
   secrets?: Record<string, string>;
 }
 
@@ -199,6 +201,7 @@ export function stage(options: StageOptions) {
   };
   const parts: GatewayParts = {
     ledger: {
+      ready: options.ready,
       reserve: (input, withinMs) => {
         reserved.push(structuredClone(input));
         within.push(withinMs);

@@ -1,6 +1,6 @@
 import { describe, expect, test } from "vitest";
 import { createLedger } from "../../../shared/ledger/ledger.ts";
-import type { ReserveInput } from "../../../shared/ledger/reserve.ts";
+import { compileReservation, type ReserveInput } from "../../../shared/ledger/reserve.ts";
 import type { Settlement } from "../../../shared/ledger/settle.ts";
 import { SqlFailure, type Transport } from "../../../shared/ledger/transport.ts";
 
@@ -71,6 +71,10 @@ const SETTLEMENT: Settlement = {
 
 const answering = (answer: unknown) => createLedger(() => Promise.resolve(answer));
 const failing = (error: unknown) => createLedger(() => Promise.reject(error));
+
+test("what is compiled before the first reservation is the schema of a grant", () => {
+  expect(compileReservation()).toBe(true);
+});
 
 describe("reserve", () => {
   test("calls the function by its arguments' names", async () => {
