@@ -145,6 +145,8 @@ async function forward(
   worker: SupervisedProcess,
   departures: Departures,
 ): Promise<Response> {
+  // One that is to start late starts now; one that went down is started again by itself.
+  if (!worker.url) await worker.start();
   if (!worker.url) return unavailable(worker);
   const target = worker.url + url.pathname.slice("/functions/v1".length) + url.search;
   const headers = withoutHopByHop(request.headers);

@@ -33,6 +33,8 @@ export interface StackOptions {
   env?: Record<string, string>;
   /** The folder with the functions; the checkout's if not given. */
   functionsDir?: string;
+  /** Functions that start at their first request, as hosted ones do; the others start with the stack. For tests. */
+  startLate?: readonly string[];
   /** The configuration whose import map the functions use; the checkout's if not given. */
   denoConfig?: string;
   /** The folder that holds `supabase/migrations`; the checkout if not given. */
@@ -218,7 +220,9 @@ async function bringUp(
   await allOrThrow([
     startDatabase(),
     emulator?.start(),
-    ...[...functions.values()].map((process) => process.start()),
+    ...[...functions].map(([name, process]) =>
+      options.startLate?.includes(name) ? undefined : process.start()
+    ),
   ]);
   opened.origin = openOrigin(port, {
     port,

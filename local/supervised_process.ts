@@ -56,8 +56,12 @@ export class SupervisedProcess {
     this.name = spec.name;
   }
 
-  /** Starts it. Resolves when it listens, or when the first try has failed (it is then tried again in the background). */
+  /**
+   * Starts it. Resolves when it listens, or when the first try has failed (it is then tried again in the background), or
+   * at once if it was stopped before.
+   */
   async start(): Promise<void> {
+    if (this.#stopping) return;
     this.#ended ??= this.#superviseUntilStopped();
     await this.#firstStart.promise;
   }

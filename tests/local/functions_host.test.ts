@@ -14,24 +14,26 @@ let functions: Map<string, SupervisedProcess>;
 let origin: Origin;
 let base: string;
 
-beforeAll(async () => {
-  folder = await makeTestFolder();
-  functions = await functionProcesses({
+const log = (line: string) => void logged.push(line);
+
+/** The functions, not started yet, and an origin in front of them. */
+async function host() {
+  const functions = await functionProcesses({
     functionsDir: `${CHECKOUT}/tests/local/functions`,
     denoConfig: `${CHECKOUT}/deno.json`,
     entriesDir: folder.path,
     env: { GOOGLE_API_KEY_DEMO_A: "demo-key-a" },
     output: (name, line) => printed.push(`[${name}] ${line}`),
-    log: (line) => logged.push(line),
+    log,
   });
   const [port] = freePorts(1);
-  base = `http://127.0.0.1:${port}/functions/v1`;
-  origin = startOrigin({
-    port: port!,
-    functions,
-    api: () => new Response("api"),
-    log: (line) => logged.push(line),
-  });
+  const origin = startOrigin({ port: port!, functions, api: () => new Response("api"), log });
+  return { functions, origin, base: `http://127.0.0.1:${port}/functions/v1` };
+}
+
+beforeAll(async () => {
+  folder = await makeTestFolder();
+  ({ functions, origin, base } = await host());
   await Promise.all([...functions.values()].map((process) => process.start()));
 });
 
@@ -170,6 +172,20 @@ describe("a function", () => {
     expect(echo.pid).not.toBe(before);
     expect((await fetch(`${base}/echo/request`)).status).toBe(201);
     expect(logged.join("\n")).toMatch(/function echo was ended by SIGKILL/);
+  });
+
+  test("that nobody has started starts at its first request, and all who come meanwhile wait for it", async () => {
+    const late = await host();
+    const echo = late.functions.get("echo")!;
+    try {
+      const answers = await Promise.all([1, 2, 3].map(() => fetch(`${late.base}/echo/request`)));
+      expect(answers.map(({ status }) => status)).toEqual([201, 201, 201]);
+      await Promise.all(answers.map(({ body }) => body?.cancel()));
+      expect(echo.restarts).toBe(0);
+    } finally {
+      await echo.stop();
+      await late.origin.shutdown();
+    }
   });
 
   test("finishes its background work when it is asked to end", async () => {

@@ -18,7 +18,10 @@ let invoke: string;
 beforeAll(async () => {
   // To the function itself, and from it to the database: what is tried here is not this process, which plays all the others.
   // A busy machine is no reason to be refused.
-  all = await startWithActors({ env: { EVE_LEDGER_TRANSPORT: "direct", EVE_RPC_TIMEOUT_MS: "60000" } });
+  all = await startWithActors({
+    env: { EVE_LEDGER_TRANSPORT: "direct", EVE_RPC_TIMEOUT_MS: "60000" },
+    startLate: [],
+  });
   invoke = `${all.stack.functions.get("llm-invoke")!.url}/llm-invoke`;
 });
 afterAll(() => all?.stop());
