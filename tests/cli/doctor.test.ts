@@ -218,8 +218,11 @@ test("the database takes nothing down", async () => {
   };
   await settle("on");
   try {
-    const { code, found } = await examine({ args: ["--no-call"] });
-    expect([code, found("writing")]).toEqual([1, expect.stringMatching(/^red, .*read-only transaction/)]);
+    // Until it has been noticed everywhere which connections are gone.
+    await expect.poll(async () => {
+      const { code, found } = await examine({ args: ["--no-call"] });
+      return [code, found("writing")];
+    }).toEqual([1, expect.stringMatching(/^red, .*read-only transaction/)]);
   } finally {
     // This connection, too, is an older one.
     await settle("off");

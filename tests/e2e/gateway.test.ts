@@ -1,6 +1,8 @@
 /** The gateway as its callers meet it: over HTTP, through the real stack, with Google AI played by the emulator. */
 import postgres from "postgres";
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from "vitest";
+import { LEFT_BEHIND } from "../doors/gemini/house.ts";
+import { empty } from "../harness/database.ts";
 import { checkBooks, checkLimits, readGrants } from "../harness/checker.ts";
 import { moveClock, stopClock } from "../harness/database_clock.ts";
 import { until } from "../harness/patience.ts";
@@ -19,7 +21,7 @@ afterAll(async () => {
 });
 beforeEach(async () => {
   await settled();
-  await sql`truncate eve.inflight, eve.attempts, eve.requests, eve.refusals, eve.lane_buckets, eve.lanes, eve.alerts, eve.key_model_blocks, public.token_usage, public.google_ai_usage_counters`;
+  await empty(sql, ...LEFT_BEHIND);
   await sql`update public.google_ai_api_keys set is_active = true, blocked_until = null, blocked_reason = null`;
   await moveClock(sql, 0);
   await control("reset", {});

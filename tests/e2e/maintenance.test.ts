@@ -1,6 +1,7 @@
 /** The function maintenance over HTTP, through the real stack, with Google AI played by the emulator. */
 import postgres from "postgres";
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from "vitest";
+import { empty } from "../harness/database.ts";
 import { holdUp } from "../harness/held_up.ts";
 import { until } from "../harness/patience.ts";
 import { startTestStack, type TestStack } from "../harness/stack.ts";
@@ -17,7 +18,7 @@ afterAll(async () => {
 });
 beforeEach(async () => {
   await fetch(`${stack.emulatorUrl}/__control/faults`, { method: "DELETE" });
-  await sql`truncate public.google_ai_maintenance_log`;
+  await empty(sql, "public.google_ai_maintenance_log");
   await sql`update eve.operations set run_id = null, lease_until = null`;
   await sql`update public.google_ai_api_keys set is_active = true, blocked_until = null, blocked_reason = null`;
 });

@@ -1,6 +1,6 @@
 /** A mistyped key and then the right one, on a whole stack: upstream is the emulator, which rejects what it does not know. */
 import postgres from "postgres";
-import { afterAll, beforeAll, expect, inject, test, vi } from "vitest";
+import { afterAll, beforeAll, expect, inject, test } from "vitest";
 import { freePorts } from "../../local/ports.ts";
 import { removeHomeElsewhere } from "../../local/postgres_place.ts";
 import { type Stack, startStack } from "../../local/stack.ts";
@@ -84,7 +84,7 @@ async function rejectedWithAnother() {
 test("the right secret after a mistyped one is all it takes", async () => {
   await begin(MISTYPED);
   expect(await ask()).toBe("key_rejected");
-  await vi.waitFor(async () => expect(await states()).toEqual([REJECTED, REJECTED, REJECTED]));
+  await expect.poll(states).toEqual([REJECTED, REJECTED, REJECTED]);
   expect(await ask()).toBe("no_active_key");
   const kept = JSON.stringify(await sql`select * from eve.rejected_secrets`);
   expect(kept).toMatch(/[0-9a-f]{64}/);

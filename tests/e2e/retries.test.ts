@@ -48,7 +48,7 @@ const blockedLanes = () =>
       select max(a.settled_at) from eve.attempts a where a.lane_id = l.id and a.outcome = 'failed'
     ))::float8 as seconds,
     abs(extract(epoch from l.blocked_until) * 1000 - eve.next_pacific_midnight(eve.clock_ms())) < 1000 as until_midnight
-  from eve.lanes l where l.blocked_until > now()`;
+  from eve.lanes l where l.blocked_until is not null`;
 const barredModels = () =>
   sql`
   select k.key_alias, b.model, b.reason

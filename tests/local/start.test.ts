@@ -67,9 +67,7 @@ test("what it prints ends with a line of its own that says ready; what functions
   expect(lines.at(-1)).toBe("ready");
   expect(lines.filter((line) => line.includes("request_ended"))).toEqual([]);
   const log = /What the functions print is in (\S+)/.exec(lines.join("\n"))![1]!;
-  await vi.waitFor(async () =>
-    expect(await Deno.readTextFile(log)).toMatch(/\[llm-invoke\] .*request_ended/)
-  );
+  await expect.poll(() => Deno.readTextFile(log)).toMatch(/\[llm-invoke\] .*request_ended/);
 });
 
 test("the console's address answers, whether it is built yet or not", async () => {

@@ -1,6 +1,7 @@
 /** The whole stack as an outsider meets it: every way in, with every credential that must not open it. */
-import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { afterAll, beforeAll, describe, expect, onTestFinished, test } from "vitest";
 import type postgres from "postgres";
+import { moveClock, stopClock } from "../harness/database_clock.ts";
 import { until } from "../harness/patience.ts";
 import type { TestStack } from "../harness/stack.ts";
 import { type Actors, claimsOf, MODEL, startWithActors } from "./actors.ts";
@@ -299,8 +300,9 @@ describe("one consumer's affairs", () => {
     expect(row!.spent).toBeLessThanOrEqual(100);
   });
 
-  // The reservation does not ask eve.consumer_minute_wait yet.
   test("are those of its own minute", async () => {
+    await stopClock(sql);
+    onTestFinished(() => moveClock(sql, 0));
     const key = secrets.slow = await add("slow", "service", { rpm: 3 });
     const statuses = [];
     for (let n = 0; n < 5; n++) statuses.push((await ask(key, { prompt: `Say ${n}` })).status);

@@ -3,6 +3,7 @@ import postgres from "postgres";
 import type { FaultSpec } from "../../../local/emulator/faults.ts";
 import type { Stats } from "../../../local/emulator/control.ts";
 import { moveClock, stopClock } from "../../harness/database_clock.ts";
+import { empty } from "../../harness/database.ts";
 import { until } from "../../harness/patience.ts";
 import { startTestStack, type TestStack } from "../../harness/stack.ts";
 
@@ -16,7 +17,7 @@ export const PNG =
   "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg==";
 
 /** Everything that requests leave behind, in an order that foreign keys allow. */
-const EMPTIED = [
+export const LEFT_BEHIND = [
   "eve.captures",
   "eve.request_results",
   "eve.inflight",
@@ -87,15 +88,13 @@ export async function openHouse(): Promise<House> {
       try {
         await settled();
       } finally {
-        // Whatever a test left open fails the next one, and that one only. To delete a few rows is faster than to truncate.
+        // Whatever a test left open fails the next one, and that one only.
         await letClockGo();
-        await sql.begin(async (all) => {
-          for (const table of EMPTIED) await all.unsafe(`delete from ${table}`);
-          await all`
-            update public.google_ai_api_keys
-            set is_active = true, blocked_until = null, blocked_reason = null
-            where not is_active or blocked_until is not null`;
-        });
+        await empty(sql, ...LEFT_BEHIND);
+        await sql`
+          update public.google_ai_api_keys
+          set is_active = true, blocked_until = null, blocked_reason = null
+          where not is_active or blocked_until is not null`;
         await control("reset", {});
       }
     },
