@@ -27,6 +27,9 @@ as $$
 declare
   v_nobody constant uuid := '00000000-0000-0000-0000-000000000000';
   v_slice constant interval := '20 seconds';
+  -- Once, and not for every row that is compared with them.
+  v_from_ms constant bigint := floor(extract(epoch from usage_rows.from_at) * 1000);
+  v_until_ms constant bigint := floor(extract(epoch from usage_rows.until_at) * 1000);
 begin
   return query
   select 'requests'::text, r.request_no, 0::smallint, date_bin(v_slice, r.received_at, 'epoch'), r.consumer_id, left(r.model, 200),
@@ -44,8 +47,7 @@ begin
   -- The attempts of a request count once it has ended, when it is known whose they were. Looked up one by one:
   -- any other way reads a table of millions for some thousand rows of it.
   cross join lateral (select q.consumer_id, q.door from eve.requests q where q.request_no = a.request_no offset 0) r
-  where a.start_ms >= floor(extract(epoch from usage_rows.from_at) * 1000)::bigint
-    and a.start_ms < floor(extract(epoch from usage_rows.until_at) * 1000)::bigint
+  where a.start_ms >= v_from_ms and a.start_ms < v_until_ms
   union all
   select 'refusals', f.id, 0::smallint, date_bin(v_slice, f.refused_at, 'epoch'), coalesce(f.consumer_id, v_nobody),
     coalesce(m.model, '(unknown)'), v_nobody, left(f.door, 40), 0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0
@@ -105,7 +107,7 @@ end;
 $$;
 
 -- How far to read from an instant, so that a step reads at most some ten thousand rows: until_at, or a part of the way there, of
--- which the least is `unit`. By when rows were written, or by when they count.
+-- which the least is `unit`. By when rows were written, or by when they count. Reaches further as long as little is there.
 create or replace function eve.rollup_reach(from_at timestamptz, until_at timestamptz, unit interval, written boolean)
 returns timestamptz
 language plpgsql
@@ -118,38 +120,40 @@ set jit = 'off'
 as $$
 declare
   v_most constant integer := 15000;
-  v_until timestamptz := rollup_reach.until_at;
-  v_rows bigint;
+  v_reach interval := rollup_reach.unit;
+  v_until timestamptz := rollup_reach.from_at;
+  v_next timestamptz;
+  v_until_ms bigint;
+  v_next_ms bigint;
+  v_rows bigint := 0;
 begin
-  loop
-    exit when v_until - rollup_reach.from_at <= rollup_reach.unit;
+  while v_until < rollup_reach.until_at loop
+    v_next := least(rollup_reach.from_at + v_reach, rollup_reach.until_at);
     if rollup_reach.written then
-      select (select count(*) from (
-          select from eve.requests r where r.finished_at >= rollup_reach.from_at and r.finished_at < v_until limit v_most
+      select v_rows + (select count(*) from (
+          select from eve.requests r where r.finished_at >= v_until and r.finished_at < v_next limit v_most
         ) q) + (select count(*) from (
-          select from eve.attempts a where a.settled_at >= rollup_reach.from_at and a.settled_at < v_until limit v_most
+          select from eve.attempts a where a.settled_at >= v_until and a.settled_at < v_next limit v_most
         ) q) + (select count(*) from (
-          select from eve.refusals f where f.refused_at >= rollup_reach.from_at and f.refused_at < v_until limit v_most
+          select from eve.refusals f where f.refused_at >= v_until and f.refused_at < v_next limit v_most
         ) q)
       into v_rows;
     else
-      select (select count(*) from (
-          select from eve.requests r where r.received_at >= rollup_reach.from_at and r.received_at < v_until limit v_most
+      v_until_ms := floor(extract(epoch from v_until) * 1000);
+      v_next_ms := floor(extract(epoch from v_next) * 1000);
+      select v_rows + (select count(*) from (
+          select from eve.requests r where r.received_at >= v_until and r.received_at < v_next limit v_most
         ) q) + (select count(*) from (
-          select
-          from eve.attempts a
-          where a.start_ms >= floor(extract(epoch from rollup_reach.from_at) * 1000)::bigint
-            and a.start_ms < floor(extract(epoch from v_until) * 1000)::bigint
-          limit v_most
+          select from eve.attempts a where a.start_ms >= v_until_ms and a.start_ms < v_next_ms limit v_most
         ) q) + (select count(*) from (
-          select from eve.refusals f where f.refused_at >= rollup_reach.from_at and f.refused_at < v_until limit v_most
+          select from eve.refusals f where f.refused_at >= v_until and f.refused_at < v_next limit v_most
         ) q)
       into v_rows;
     end if;
-    exit when v_rows < v_most;
-    v_until := rollup_reach.from_at + greatest(
-      rollup_reach.unit, date_bin(rollup_reach.unit, rollup_reach.from_at + (v_until - rollup_reach.from_at) / 4, rollup_reach.from_at) - rollup_reach.from_at
-    );
+    exit when v_rows > v_most and v_until > rollup_reach.from_at;
+    v_until := v_next;
+    exit when v_rows > v_most;
+    v_reach := v_reach * 3;
   end loop;
   return v_until;
 end;

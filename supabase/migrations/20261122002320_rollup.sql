@@ -292,7 +292,7 @@ begin
     elsif v_looked <= rollup_step.now_at then
       -- What bears this very instant too.
       v_until := least(v_looked + v_stretch, rollup_step.now_at + v_instant);
-      v_until := eve.rollup_reach(v_looked, v_until, '1 second', true);
+      v_until := eve.rollup_reach(v_looked, v_until, '5 seconds', true);
       perform eve.note_due(v_looked, v_until, v_progress);
       v_looked := v_until;
       update eve.rollup_progress p

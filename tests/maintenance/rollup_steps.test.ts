@@ -148,6 +148,25 @@ async function busyHour(hour: number, perSecond: number): Promise<void> {
     where r.request_id like 'busy%'`;
 }
 
+test("a settlement that commits after the run that looked through its time is in the next", async () => {
+  const grant = await reserve(sql, "slow to commit");
+  const other = postgres(database.url, { max: 1, onnotice: () => {} });
+  try {
+    await other.begin(async (transaction) => {
+      await settle(transaction as unknown as postgres.Sql, grant, { inputTokens: 9 });
+      await clock.advance(5 * MINUTE);
+      await runToEnd(sql, "rollup");
+      expect(await hours(sql)).toEqual([]);
+    });
+  } finally {
+    await other.end();
+  }
+  await clock.advance(5 * MINUTE);
+  await runToEnd(sql, "rollup");
+  expect(await hours(sql)).toHaveLength(1);
+  await expectExact(sql);
+});
+
 describe("an hour with more than a step can take", () => {
   test("goes on after a run that was killed, and no step begins it again", async () => {
     await busyHour(START, 10);
