@@ -122,7 +122,7 @@ describe("whatever happens between two steps", () => {
         await expectExact(sql);
         expect(await sql`select from eve.rollup_due`).toHaveLength(0);
       }),
-      { numRuns: 25 },
+      { numRuns: 15 },
     );
   });
 });
