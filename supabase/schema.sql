@@ -5713,6 +5713,9 @@ AS $function$
 declare
   v_nobody constant uuid := '00000000-0000-0000-0000-000000000000';
   v_slice constant interval := '20 seconds';
+  -- Once, and not for every row that is compared with them.
+  v_from_ms constant bigint := floor(extract(epoch from usage_rows.from_at) * 1000);
+  v_until_ms constant bigint := floor(extract(epoch from usage_rows.until_at) * 1000);
 begin
   return query
   select 'requests'::text, r.request_no, 0::smallint, date_bin(v_slice, r.received_at, 'epoch'), r.consumer_id, left(r.model, 200),
@@ -5730,8 +5733,7 @@ begin
   -- The attempts of a request count once it has ended, when it is known whose they were. Looked up one by one:
   -- any other way reads a table of millions for some thousand rows of it.
   cross join lateral (select q.consumer_id, q.door from eve.requests q where q.request_no = a.request_no offset 0) r
-  where a.start_ms >= floor(extract(epoch from usage_rows.from_at) * 1000)::bigint
-    and a.start_ms < floor(extract(epoch from usage_rows.until_at) * 1000)::bigint
+  where a.start_ms >= v_from_ms and a.start_ms < v_until_ms
   union all
   select 'refusals', f.id, 0::smallint, date_bin(v_slice, f.refused_at, 'epoch'), coalesce(f.consumer_id, v_nobody),
     coalesce(m.model, '(unknown)'), v_nobody, left(f.door, 40), 0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0
@@ -5799,38 +5801,40 @@ CREATE OR REPLACE FUNCTION eve.rollup_reach(from_at timestamp with time zone, un
 AS $function$
 declare
   v_most constant integer := 15000;
-  v_until timestamptz := rollup_reach.until_at;
-  v_rows bigint;
+  v_reach interval := rollup_reach.unit;
+  v_until timestamptz := rollup_reach.from_at;
+  v_next timestamptz;
+  v_until_ms bigint;
+  v_next_ms bigint;
+  v_rows bigint := 0;
 begin
-  loop
-    exit when v_until - rollup_reach.from_at <= rollup_reach.unit;
+  while v_until < rollup_reach.until_at loop
+    v_next := least(rollup_reach.from_at + v_reach, rollup_reach.until_at);
     if rollup_reach.written then
-      select (select count(*) from (
-          select from eve.requests r where r.finished_at >= rollup_reach.from_at and r.finished_at < v_until limit v_most
+      select v_rows + (select count(*) from (
+          select from eve.requests r where r.finished_at >= v_until and r.finished_at < v_next limit v_most
         ) q) + (select count(*) from (
-          select from eve.attempts a where a.settled_at >= rollup_reach.from_at and a.settled_at < v_until limit v_most
+          select from eve.attempts a where a.settled_at >= v_until and a.settled_at < v_next limit v_most
         ) q) + (select count(*) from (
-          select from eve.refusals f where f.refused_at >= rollup_reach.from_at and f.refused_at < v_until limit v_most
+          select from eve.refusals f where f.refused_at >= v_until and f.refused_at < v_next limit v_most
         ) q)
       into v_rows;
     else
-      select (select count(*) from (
-          select from eve.requests r where r.received_at >= rollup_reach.from_at and r.received_at < v_until limit v_most
+      v_until_ms := floor(extract(epoch from v_until) * 1000);
+      v_next_ms := floor(extract(epoch from v_next) * 1000);
+      select v_rows + (select count(*) from (
+          select from eve.requests r where r.received_at >= v_until and r.received_at < v_next limit v_most
         ) q) + (select count(*) from (
-          select
-          from eve.attempts a
-          where a.start_ms >= floor(extract(epoch from rollup_reach.from_at) * 1000)::bigint
-            and a.start_ms < floor(extract(epoch from v_until) * 1000)::bigint
-          limit v_most
+          select from eve.attempts a where a.start_ms >= v_until_ms and a.start_ms < v_next_ms limit v_most
         ) q) + (select count(*) from (
-          select from eve.refusals f where f.refused_at >= rollup_reach.from_at and f.refused_at < v_until limit v_most
+          select from eve.refusals f where f.refused_at >= v_until and f.refused_at < v_next limit v_most
         ) q)
       into v_rows;
     end if;
-    exit when v_rows < v_most;
-    v_until := rollup_reach.from_at + greatest(
-      rollup_reach.unit, date_bin(rollup_reach.unit, rollup_reach.from_at + (v_until - rollup_reach.from_at) / 4, rollup_reach.from_at) - rollup_reach.from_at
-    );
+    exit when v_rows > v_most and v_until > rollup_reach.from_at;
+    v_until := v_next;
+    exit when v_rows > v_most;
+    v_reach := v_reach * 3;
   end loop;
   return v_until;
 end;
@@ -6267,7 +6271,7 @@ begin
     elsif v_looked <= rollup_step.now_at then
       -- What bears this very instant too.
       v_until := least(v_looked + v_stretch, rollup_step.now_at + v_instant);
-      v_until := eve.rollup_reach(v_looked, v_until, '1 second', true);
+      v_until := eve.rollup_reach(v_looked, v_until, '5 seconds', true);
       perform eve.note_due(v_looked, v_until, v_progress);
       v_looked := v_until;
       update eve.rollup_progress p
