@@ -110,7 +110,7 @@ create table if not exists eve.rollup_progress (
 );
 insert into eve.rollup_progress (only_row) values (true) on conflict do nothing;
 comment on table eve.rollup_progress is 'How far the sums have come. One row.';
-comment on column eve.rollup_progress.looked_until is 'What was written to the audit before this time has been looked at: what it changed is summed, or stands in eve.rollup_due.';
+comment on column eve.rollup_progress.looked_until is 'What was written to the audit before this time has been looked through for good: what it changed is summed, or stands in eve.rollup_due.';
 comment on column eve.rollup_progress.rolled_until is 'Everything written to the audit before this time is in eve.usage_hours.';
 comment on column eve.rollup_progress.frozen_before is 'Retention has been at the audit before this time, so hours before it are not summed anew.';
 comment on column eve.rollup_progress.hours_frozen_before is 'The same for days, which are summed from eve.usage_hours.';

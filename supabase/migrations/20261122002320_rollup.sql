@@ -268,12 +268,12 @@ declare
 begin
   select * into v_progress from eve.rollup_progress p for update;
   if v_looked is null then
-    -- The clock may have gone back.
-    v_looked := least(v_progress.looked_until, rollup_step.now_at) - v_overlap;
     update eve.rollup_due d set failed_at = null where d.failed_at <= rollup_step.now_at - interval '1 hour';
   end if;
-  -- Somebody may have taken the sums back.
-  v_looked := least(v_looked, v_progress.looked_until + v_instant);
+  -- From where it has been looked through for good; also where somebody has taken the sums back meanwhile, or the clock has gone back.
+  if v_looked is null or v_progress.looked_until is distinct from (rollup_step.state ->> 'looked_until')::timestamptz then
+    v_looked := least(v_progress.looked_until, rollup_step.now_at - v_overlap);
+  end if;
   if v_progress.looked_until is null then
     -- The first rows by number are nearly the oldest.
     select least(
@@ -296,7 +296,7 @@ begin
       perform eve.note_due(v_looked, v_until, v_progress);
       v_looked := v_until;
       update eve.rollup_progress p
-      set looked_until = greatest(p.looked_until, least(v_looked, rollup_step.now_at))
+      set looked_until = greatest(p.looked_until, least(v_looked, rollup_step.now_at - v_overlap))
       returning * into v_progress;
     else
       perform eve.rollup_done(rollup_step.now_at);
@@ -308,7 +308,7 @@ begin
     'details', jsonb_strip_nulls(
       jsonb_build_object('hours_summed', v_hours, 'rolled_until', case when v_done then rollup_step.now_at end)
     ),
-    'state', jsonb_build_object('looked', v_looked, 'summed', v_hours)
+    'state', jsonb_build_object('looked', v_looked, 'looked_until', v_progress.looked_until, 'summed', v_hours)
   );
 end;
 $$;
