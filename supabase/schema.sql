@@ -50,6 +50,7 @@ CREATE TRIGGER eve_key_secrets_gone AFTER DELETE ON public.google_ai_api_keys FO
 CREATE TRIGGER eve_key_switched_off BEFORE UPDATE OF is_active ON public.google_ai_api_keys FOR EACH ROW WHEN ((old.is_active AND (new.is_active IS NOT TRUE) AND (NOT (new.blocked_until IS DISTINCT FROM old.blocked_until)) AND (NOT (new.blocked_reason IS DISTINCT FROM old.blocked_reason)))) EXECUTE FUNCTION eve.key_switched_off(); -- enabled
 CREATE TRIGGER eve_key_switched_on BEFORE UPDATE OF is_active ON public.google_ai_api_keys FOR EACH ROW WHEN ((new.is_active AND (NOT COALESCE(old.is_active, false)) AND (old.blocked_until > clock_timestamp()))) EXECUTE FUNCTION eve.key_switched_on(); -- enabled
 CREATE TRIGGER eve_stage_key_refused AFTER UPDATE OF blocked_until ON public.google_ai_api_keys FOR EACH ROW WHEN (((new.env_var_name ~~ 'stage:%'::text) AND (new.blocked_until = 'infinity'::timestamp with time zone) AND (old.blocked_until IS DISTINCT FROM 'infinity'::timestamp with time zone))) EXECUTE FUNCTION eve.stage_key_refused(); -- enabled
+CREATE TRIGGER lock_routes BEFORE INSERT OR DELETE OR UPDATE OF id, key_alias, provider, env_var_name, is_active, priority, quota_project, blocked_until OR TRUNCATE ON public.google_ai_api_keys FOR EACH STATEMENT EXECUTE FUNCTION eve.lock_routes(); -- enabled
 comment on table public.google_ai_api_keys is 'Google AI keys. The secret itself is in the Edge secret store, under env_var_name.';
 comment on column public.google_ai_api_keys.key_alias is 'What people call the key: shown in answers, logs and reports.';
 comment on column public.google_ai_api_keys.provider is 'Whose key it is. google, google_ai and gemini are the same.';
@@ -98,6 +99,7 @@ alter table public.google_ai_model_limits enable row level security;
 CREATE UNIQUE INDEX google_ai_model_limits_model_key ON public.google_ai_model_limits USING btree (model);
 CREATE TRIGGER drop_routes AFTER INSERT OR DELETE OR UPDATE OF model, provider, is_active, replaced_by, rpm, tpm, rpd, batch_floor, interactive_floor, interactive_reserve, interactive_reserve_day, estimate_ceiling, supports_system, supports_json, supports_tools, supports_thinking, max_output_tokens ON public.google_ai_model_limits FOR EACH ROW EXECUTE FUNCTION eve.drop_routes(); -- enabled
 CREATE TRIGGER drop_routes_truncated AFTER TRUNCATE ON public.google_ai_model_limits FOR EACH STATEMENT EXECUTE FUNCTION eve.drop_routes(); -- enabled
+CREATE TRIGGER lock_routes BEFORE INSERT OR DELETE OR UPDATE OF model, provider, is_active, replaced_by, rpm, tpm, rpd, batch_floor, interactive_floor, interactive_reserve, interactive_reserve_day, estimate_ceiling, supports_system, supports_json, supports_tools, supports_thinking, max_output_tokens OR TRUNCATE ON public.google_ai_model_limits FOR EACH STATEMENT EXECUTE FUNCTION eve.lock_routes(); -- enabled
 comment on table public.google_ai_model_limits is 'Models and their limits per quota project. A limit that is null is unlimited.';
 comment on column public.google_ai_model_limits.model is 'The name that callers ask for, and that upstream is called with.';
 comment on column public.google_ai_model_limits.rpm is 'Requests a minute.';
@@ -205,11 +207,14 @@ create table eve.settings (
   value bigint not null,
   description text not null,
   constraint settings_guard_range CHECK (((name <> 'guard_ms'::text) OR ((value >= 0) AND (value <= 5000)))),
-  constraint settings_pkey PRIMARY KEY (name)
+  constraint settings_max_output_positive CHECK (((name <> 'default_max_output_tokens'::text) OR ((value >= 1) AND (value <= 2147483647)))),
+  constraint settings_pkey PRIMARY KEY (name),
+  constraint settings_waiting_share_range CHECK (((name <> 'waiting_share_percent'::text) OR ((value >= 0) AND (value <= 100))))
 );
 alter table eve.settings enable row level security;
 CREATE TRIGGER drop_routes AFTER INSERT OR DELETE OR UPDATE ON eve.settings FOR EACH ROW EXECUTE FUNCTION eve.drop_routes(); -- enabled
 CREATE TRIGGER drop_routes_truncated AFTER TRUNCATE ON eve.settings FOR EACH STATEMENT EXECUTE FUNCTION eve.drop_routes(); -- enabled
+CREATE TRIGGER lock_routes BEFORE INSERT OR DELETE OR UPDATE OR TRUNCATE ON eve.settings FOR EACH STATEMENT EXECUTE FUNCTION eve.lock_routes(); -- enabled
 comment on table eve.settings is 'Numbers that admission reads on every call; a change takes effect on the next one.';
 
 create table eve.quota_overrides (
@@ -226,6 +231,7 @@ create table eve.quota_overrides (
 alter table eve.quota_overrides enable row level security;
 CREATE TRIGGER drop_routes AFTER INSERT OR DELETE OR UPDATE ON eve.quota_overrides FOR EACH ROW EXECUTE FUNCTION eve.drop_routes(); -- enabled
 CREATE TRIGGER drop_routes_truncated AFTER TRUNCATE ON eve.quota_overrides FOR EACH STATEMENT EXECUTE FUNCTION eve.drop_routes(); -- enabled
+CREATE TRIGGER lock_routes BEFORE INSERT OR DELETE OR UPDATE OR TRUNCATE ON eve.quota_overrides FOR EACH STATEMENT EXECUTE FUNCTION eve.lock_routes(); -- enabled
 comment on table eve.quota_overrides is 'Limits of one quota project that differ from the model''s row (another tier). The whole row replaces it; null is unlimited.';
 comment on column eve.quota_overrides.quota_project is 'As in google_ai_api_keys.quota_key.';
 comment on column eve.quota_overrides.rpm is 'Requests a minute; tpm: input tokens a minute; rpd: requests a Pacific day.';
@@ -305,6 +311,7 @@ create table eve.inflight (
   day_ends_ms bigint not null,
   tokens bigint not null,
   estimated_tokens integer not null default 0,
+  output_tokens integer not null default 0,
   queued_ms bigint,
   any_lane boolean not null default true,
   lease_until timestamp with time zone not null,
@@ -327,6 +334,7 @@ comment on column eve.inflight.start_ms is 'The start that the caller was told, 
 comment on column eve.inflight.day_ends_ms is 'The Pacific midnight that ended the lane''s day at the time of booking: which count to give it back to.';
 comment on column eve.inflight.tokens is 'Input tokens booked, after the model''s factor.';
 comment on column eve.inflight.estimated_tokens is 'The caller''s estimate before the model''s factor: what the factor is learned from.';
+comment on column eve.inflight.output_tokens is 'Tokens of the answer that are reserved in the budgets of its consumer and its token; 0 where neither has one.';
 comment on column eve.inflight.queued_ms is 'When batch that waits came, in milliseconds since 1970: its place in line. start_ms is then when it is to ask again.';
 comment on column eve.inflight.any_lane is 'Whether batch that waits may start on any lane of its model; false: some of its keys are excluded, and it waits for this one.';
 comment on column eve.inflight.lease_until is 'Not settled by then: the caller has died, and the row is closed as expired.';
@@ -344,6 +352,7 @@ create table eve.attempts (
   start_ms bigint not null,
   bucket_ms bigint not null,
   tokens_booked bigint not null,
+  output_booked integer,
   input_tokens integer,
   output_tokens integer,
   thoughts_tokens integer,
@@ -369,6 +378,7 @@ CREATE TRIGGER attempts_settled_late AFTER UPDATE OF outcome ON eve.attempts FOR
 comment on table eve.attempts is 'Audit: every reservation that ended, and how. Written once, when it is settled or has expired.';
 comment on column eve.attempts.start_ms is 'When upstream was to be called: milliseconds since 1970, the database''s clock.';
 comment on column eve.attempts.tokens_booked is 'Input tokens reserved; input_tokens are the real ones.';
+comment on column eve.attempts.output_booked is 'Tokens of the answer that stay reserved in a budget, since nobody knows how many there were; null: none.';
 comment on column eve.attempts.usage_estimated is 'True where upstream did not say what it counted.';
 comment on column eve.attempts.dispatched is 'False: upstream was never called, and the start was given back.';
 comment on column eve.attempts.latency_ms is 'From the call to upstream until its answer had come whole.';
@@ -486,6 +496,7 @@ create table eve.key_model_blocks (
 alter table eve.key_model_blocks enable row level security;
 CREATE TRIGGER drop_routes AFTER INSERT OR DELETE OR UPDATE ON eve.key_model_blocks FOR EACH ROW EXECUTE FUNCTION eve.drop_routes(); -- enabled
 CREATE TRIGGER drop_routes_truncated AFTER TRUNCATE ON eve.key_model_blocks FOR EACH STATEMENT EXECUTE FUNCTION eve.drop_routes(); -- enabled
+CREATE TRIGGER lock_routes BEFORE INSERT OR DELETE OR UPDATE OR TRUNCATE ON eve.key_model_blocks FOR EACH STATEMENT EXECUTE FUNCTION eve.lock_routes(); -- enabled
 comment on table eve.key_model_blocks is 'A key that may not be used for one model: the model is not on its project, or the project has no quota for it.';
 
 -- tables_access -------------------------------------------------------------------------------------------------------
@@ -528,7 +539,7 @@ comment on column eve.consumers.models is 'Models it may call; null: all.';
 comment on column eve.consumers.max_class is 'The highest traffic class it gets; batch turns its interactive requests into batch.';
 comment on column eve.consumers.requests_per_day is 'Requests a Pacific day, however many attempts each takes; null: no budget.';
 comment on column eve.consumers.tokens_per_day is 'Input and output tokens a Pacific day; null: no budget.';
-comment on column eve.consumers.capture is 'Whether what it asks and gets may be kept.';
+comment on column eve.consumers.capture is 'Whether what it asks and gets is kept; a request may say no. Nothing else allows it.';
 comment on column eve.consumers.key_id is 'The public part of its secret, by which it is found.';
 comment on column eve.consumers.rpm is 'Requests it may begin in any minute; null: no limit of its own.';
 comment on column eve.consumers.token_ttl_s is 'The longest life of a token issued to it, in seconds: 60 to 86400.';
@@ -544,7 +555,7 @@ create table eve.consumer_days (
 alter table eve.consumer_days enable row level security;
 comment on table eve.consumer_days is 'What a consumer with a budget has spent in a Pacific day.';
 comment on column eve.consumer_days.day is 'The day in America/Los_Angeles.';
-comment on column eve.consumer_days.tokens is 'Input and output tokens; the estimate of the input while a call runs.';
+comment on column eve.consumer_days.tokens is 'Input and output tokens; while a call runs, the estimate of its input and the longest answer that it may get.';
 
 create table eve.scoped_tokens (
   id uuid not null default gen_random_uuid(),
@@ -1276,6 +1287,10 @@ begin
     lease_until = i.lease_until - v_interval
   where i.lease_until > to_timestamp(v_now / 1000.0);
 
+  perform from eve.consumer_minutes m order by m.consumer_id for no key update;
+  delete from eve.consumer_minutes m where m.second > v_now / 1000;
+
+  perform eve.lock_lane(l.id) from (select b.id from eve.lanes b order by b.id) l;
   perform from eve.lanes l order by l.id for no key update;
   -- Twice, since an instant may already be taken by one that is still to be moved.
   update eve.lane_buckets b set at_ms = -b.at_ms where b.at_ms > 0;
@@ -1320,7 +1335,7 @@ begin
   ) recent
   where recent.id = l.id;
 
-  delete from eve.consumer_minutes m where m.second > v_now / 1000;
+  perform from eve.issue_windows w where w.minute > v_now / 60000 order by w.subject for no key update;
   update eve.issue_windows w set minute = v_now / 60000 where w.minute > v_now / 60000;
 end;
 $function$;
@@ -1574,6 +1589,7 @@ declare
   v_midnight bigint;
   v_blocking bigint;
   v_by_starts boolean;
+  v_looks integer := 0;
   v_at bigint;
 begin
   start_ms := greatest(earliest_start.now_ms, earliest_start.from_ms);
@@ -1664,6 +1680,9 @@ begin
       where later.at_ms > v_at and (later.by_starts or later.by_tokens)
       order by later.at_ms desc
       limit 1;
+      -- Without a booking's lock somebody may have given back, since has_room looked, what stood in the way.
+      v_looks := v_looks + 1;
+      continue when not found and v_looks < 100;
       if not found then
         raise exception 'no instant fits % tokens on lane %', earliest_start.tokens, (lane).id using errcode = 'EV503';
       end if;
@@ -1889,7 +1908,45 @@ begin
 end;
 $function$;
 
-CREATE OR REPLACE FUNCTION eve.book(lane_id bigint, limits eve.lane_limits, pace eve.pool_pace, class text, contended boolean, tokens bigint, queued_ms bigint, request_no bigint, latest_wait_ms bigint, lease_ms integer, OUT booked boolean, OUT start_ms bigint, OUT bucket_ms bigint, OUT day_ends_ms bigint, OUT wait_ms bigint, OUT turn bigint, OUT used_starts bigint, OUT used_tokens bigint, OUT day_left bigint, OUT limit_name text)
+CREATE OR REPLACE FUNCTION eve.lock_lane(lane_id bigint)
+ RETURNS void
+ LANGUAGE plpgsql
+ SET search_path TO ''
+AS $function$
+begin
+  perform pg_advisory_xact_lock(1163281713, lock_lane.lane_id::integer);
+end;
+$function$;
+
+CREATE OR REPLACE FUNCTION eve.share_wait(lane_id bigint, limits eve.lane_limits, consumer_id uuid, class text, tokens bigint, now_ms bigint)
+ RETURNS bigint
+ LANGUAGE plpgsql
+ SET search_path TO ''
+AS $function$
+declare
+  v_share constant double precision := (
+    select s.value / 100.0 from eve.settings s where s.name = 'waiting_share_percent' and s.value > 0
+  );
+  v_ahead record;
+begin
+  if v_share is null then
+    return null;
+  end if;
+  select count(*) as starts, coalesce(sum(i.tokens), 0) as tokens, min(i.start_ms) as first_ms
+  into v_ahead
+  from eve.inflight i
+  where i.lane_id = share_wait.lane_id and i.lease_until > to_timestamp(share_wait.now_ms / 1000.0)
+    and i.consumer_id = share_wait.consumer_id and i.class = share_wait.class and i.state = 'reserved'
+    and i.start_ms > share_wait.now_ms;
+  if v_ahead.starts >= greatest(floor((limits).rpm * v_share + 1e-6), 1)
+    or v_ahead.starts > 0 and v_ahead.tokens + share_wait.tokens > (limits).tpm * v_share then
+    return v_ahead.first_ms - share_wait.now_ms;
+  end if;
+  return null;
+end;
+$function$;
+
+CREATE OR REPLACE FUNCTION eve.book(lane_id bigint, limits eve.lane_limits, pace eve.pool_pace, class text, contended boolean, tokens bigint, queued_ms bigint, request_no bigint, consumer_id uuid, latest_wait_ms bigint, lease_ms integer, OUT booked boolean, OUT start_ms bigint, OUT bucket_ms bigint, OUT day_ends_ms bigint, OUT wait_ms bigint, OUT turn bigint, OUT used_starts bigint, OUT used_tokens bigint, OUT day_left bigint, OUT limit_name text)
  RETURNS record
  LANGUAGE plpgsql
  SET search_path TO ''
@@ -1901,25 +1958,35 @@ declare
   v_batch constant boolean := book.class = 'batch';
   v_fit record;
 begin
-  -- As for lists, which look at no row before they have this: so bookings do not wait for each other's rows.
-  perform pg_advisory_xact_lock(1163281713, book.lane_id::integer);
-  select * into v_lane from eve.lanes l where l.id = book.lane_id for no key update;
-  v_now := eve.clock_ms();
-  select * into v_fit
-  from eve.earliest_start(
-    v_lane, limits, book.class, book.contended, book.tokens, v_now, case when v_batch then 0 else v_lane.interactive_tail_ms end
-  );
-  start_ms := v_fit.start_ms;
-  wait_ms := start_ms - v_now;
-  limit_name := v_fit.limit_name;
-  day_left := v_fit.day_left - 1;
-  booked := start_ms is not null and wait_ms <= book.latest_wait_ms
-    and not (v_batch and (eve.line_before(v_lane.model, book.lane_id, book.queued_ms, book.request_no, v_now, null, null)).calls > 0);
-  if not booked then
-    perform eve.release_expired(book.lane_id, v_now);
-    return;
-  end if;
+  -- A subtransaction, which writes nothing and so costs no number: what it has locked is free again where nothing is booked.
+  begin
+    perform eve.lock_lane(book.lane_id);
+    select * into v_lane from eve.lanes l where l.id = book.lane_id;
+    v_now := eve.clock_ms();
+    select * into v_fit
+    from eve.earliest_start(
+      v_lane, limits, book.class, book.contended, book.tokens, v_now, case when v_batch then 0 else v_lane.interactive_tail_ms end
+    );
+    start_ms := v_fit.start_ms;
+    wait_ms := start_ms - v_now;
+    limit_name := v_fit.limit_name;
+    day_left := v_fit.day_left - 1;
+    booked := start_ms is not null and wait_ms <= book.latest_wait_ms
+      and not (v_batch and (eve.line_before(v_lane.model, book.lane_id, book.queued_ms, book.request_no, v_now, null, null)).calls > 0)
+      and (
+        wait_ms <= 0
+        or eve.share_wait(book.lane_id, limits, book.consumer_id, book.class, book.tokens, v_now) is null
+      );
+    if not booked then
+      raise exception 'release the lane' using errcode = 'EV001';
+    end if;
+  exception
+    when sqlstate 'EV001' then
+      return;
+  end;
 
+  -- Only settlements can have changed it since, and they keep to themselves what they change.
+  select * into v_lane from eve.lanes l where l.id = book.lane_id for no key update;
   turn := v_lane.turns;
   v_lane := eve.with_start(
     v_lane, book.class, start_ms, book.tokens, v_now, book.lease_ms, pace,
@@ -1975,6 +2042,7 @@ declare
   v_batch constant integer := case (running).class when 'batch' then 1 else 0 end;
   v_tail bigint;
 begin
+  perform eve.lock_lane((running).lane_id);
   select * into v_lane from eve.lanes l where l.id = (running).lane_id for no key update;
   if v_batch = 0 and v_lane.interactive_tail_ms = (running).start_ms then
     select coalesce(max(i.start_ms), 0)
@@ -1998,61 +2066,6 @@ begin
     span_starts = l.span_starts - case when (running).start_ms >> 16 = l.span_number then 1 else 0 end,
     span_tokens = l.span_tokens - case when (running).start_ms >> 16 = l.span_number then (running).tokens else 0 end
   where l.id = (running).lane_id;
-end;
-$function$;
-
-CREATE OR REPLACE FUNCTION eve.expire_leases(lane_id bigint DEFAULT NULL::bigint, at_most integer DEFAULT 1000)
- RETURNS integer
- LANGUAGE plpgsql
- SET search_path TO ''
-AS $function$
-declare
-  v_row eve.inflight;
-  v_now timestamptz;
-  v_count integer := 0;
-begin
-  if expire_leases.lane_id is null then
-    perform eve.follow_clock();
-  end if;
-  v_now := eve.clock();
-  for v_row in
-    select i.*
-    from eve.inflight i
-    where i.lease_until < v_now
-      -- Who names a lane may hold it, and budgets come before lanes: batch that waits is left to the sweep.
-      and (expire_leases.lane_id is null or i.lane_id = expire_leases.lane_id and i.state <> 'waiting')
-    -- In the order of the counters that they touch, so that two who close at once cannot wait for each other.
-    order by i.key_id, i.model, i.start_ms
-    limit expire_leases.at_most
-    for update skip locked
-  loop
-    if v_row.state = 'reserved' then
-      insert into eve.attempts (
-        request_no, attempt, lane_id, key_id, model, class, start_ms, bucket_ms, tokens_booked, outcome, dispatched,
-        error_code, settled_at
-      )
-      values (
-        v_row.request_no, v_row.attempt, v_row.lane_id, v_row.key_id, v_row.model, v_row.class, v_row.start_ms,
-        v_row.bucket_ms, v_row.tokens, 'expired', true, 'lease_expired', v_now
-      );
-      perform eve.count_usage(v_row.key_id, v_row.model, v_row.start_ms, v_row.tokens);
-    elsif v_row.state = 'waiting' then
-      insert into eve.attempts (
-        request_no, attempt, lane_id, key_id, model, class, start_ms, bucket_ms, tokens_booked, outcome, dispatched,
-        error_code, settled_at
-      )
-      values (
-        v_row.request_no, v_row.attempt, v_row.lane_id, v_row.key_id, v_row.model, v_row.class, v_row.start_ms,
-        v_row.bucket_ms, v_row.tokens, 'expired', false, 'lease_expired', v_now
-      );
-      perform eve.adjust_budgets(
-        v_row.consumer_id, v_row.token_id, v_row.received_at, case v_row.attempt when 1 then -1 else 0 end, -v_row.tokens
-      );
-    end if;
-    perform eve.close_request(v_row, 'expired', 'lease_expired');
-    v_count := v_count + 1;
-  end loop;
-  return v_count;
 end;
 $function$;
 
@@ -2185,6 +2198,18 @@ AS $function$
   select 7310035118461046649;
 $function$;
 
+CREATE OR REPLACE FUNCTION eve.lock_routes()
+ RETURNS trigger
+ LANGUAGE plpgsql
+ SET search_path TO ''
+AS $function$
+begin
+  -- eve.routes_lock(), which whoever may change a key has no right to call.
+  perform pg_advisory_xact_lock(7310035118461046649);
+  return null;
+end;
+$function$;
+
 CREATE OR REPLACE FUNCTION eve.drop_routes()
  RETURNS trigger
  LANGUAGE plpgsql
@@ -2192,7 +2217,6 @@ CREATE OR REPLACE FUNCTION eve.drop_routes()
  SET search_path TO ''
 AS $function$
 begin
-  perform pg_advisory_xact_lock(eve.routes_lock());
   delete from eve.routes;
   return null;
 end;
@@ -2308,7 +2332,8 @@ create type eve.call as (
   counted boolean,
   request_no bigint,
   deadline timestamp with time zone,
-  call_id uuid
+  call_id uuid,
+  max_output_tokens integer
 );
 comment on type eve.call is 'The arguments of public.eve_reserve, which explains them.';
 
@@ -2330,11 +2355,13 @@ create type eve.caller_scope as (
   capture boolean,
   day date,
   counts_minute boolean,
+  tokens_left bigint,
+  tokens_limit text,
   refusal text,
   limit_name text,
   wait_ms bigint
 );
-comment on type eve.caller_scope is 'What a caller may. day: its budget''s Pacific day, null without a budget; counts_minute: it has a limit of requests a minute.';
+comment on type eve.caller_scope is 'What a caller may. day: its budget''s Pacific day, null without a budget; counts_minute: it has a limit of requests a minute; tokens_left: what this attempt may take of its budgets of tokens (tokens_limit: of which), null without one.';
 
 CREATE OR REPLACE FUNCTION eve.limits_json(limits eve.lane_limits, used_starts bigint, used_tokens bigint, day_left bigint, reset_ms bigint, day_reset_ms bigint)
  RETURNS jsonb
@@ -2457,8 +2484,8 @@ begin
     raise exception 'the name of a model must have 1 to 200 characters' using errcode = 'EV400';
   elsif length((call).door) > 40 or length((call).trace_id) > 200 or length((call).request_hash) > 200 then
     raise exception 'door must have at most 40 characters, trace_id and request_hash 200' using errcode = 'EV400';
-  elsif (call).tokens is null or (call).tokens < 0 then
-    raise exception 'tokens must be 0 or more' using errcode = 'EV400';
+  elsif (call).tokens is null or (call).tokens < 0 or (call).max_output_tokens < 0 then
+    raise exception 'tokens and max_output_tokens must be 0 or more' using errcode = 'EV400';
   elsif (call).class is null or (call).class not in ('interactive', 'batch') then
     raise exception 'class must be interactive or batch' using errcode = 'EV400';
   elsif (call).max_wait_ms is null or (call).max_wait_ms not between 0 and 3600000 then
@@ -2555,97 +2582,6 @@ begin
 end;
 $function$;
 
-CREATE OR REPLACE FUNCTION eve.scope_of(call eve.call, received_ms bigint, now_ms bigint, spends boolean)
- RETURNS eve.caller_scope
- LANGUAGE plpgsql
- SET search_path TO ''
-AS $function$
-declare
-  v_scope eve.caller_scope;
-  v_consumer record;
-  v_token record;
-  v_spent record;
-begin
-  v_scope.class := (call).class;
-  v_scope.capture := false;
-  v_scope.counts_minute := false;
-  if coalesce((call).consumer_id, '00000000-0000-0000-0000-000000000000') <> '00000000-0000-0000-0000-000000000000' then
-    select c.is_active, c.models, c.max_class, c.requests_per_day, c.tokens_per_day, c.capture, c.rpm
-    into v_consumer
-    from eve.consumers c
-    where c.id = (call).consumer_id;
-    if not found or not v_consumer.is_active then
-      v_scope.refusal := 'consumer_disabled';
-      return v_scope;
-    end if;
-    v_scope.models := v_consumer.models;
-    v_scope.capture := v_consumer.capture;
-    if v_consumer.max_class = 'batch' then
-      v_scope.class := 'batch';
-    end if;
-    if v_consumer.rpm is not null and (call).attempt = 1 and scope_of.spends then
-      v_scope.wait_ms := eve.consumer_minute_wait((call).consumer_id, v_consumer.rpm, scope_of.now_ms);
-      if v_scope.wait_ms > 0 then
-        v_scope.refusal := 'rate_limited';
-        v_scope.limit_name := 'consumer_rpm';
-        return v_scope;
-      end if;
-      v_scope.counts_minute := true;
-    end if;
-    if scope_of.spends and (v_consumer.requests_per_day is not null or v_consumer.tokens_per_day is not null) then
-      -- A request belongs to the day it came in, whatever the day of its later attempts.
-      v_scope.day := eve.pacific_day(scope_of.received_ms);
-      insert into eve.consumer_days (consumer_id, day) values ((call).consumer_id, v_scope.day) on conflict do nothing;
-      select d.requests, d.tokens into v_spent
-      from eve.consumer_days d
-      where d.consumer_id = (call).consumer_id and d.day = v_scope.day
-      for update;
-      if (call).attempt = 1 and v_spent.requests >= v_consumer.requests_per_day then
-        v_scope.limit_name := 'consumer_requests';
-      elsif v_spent.tokens + (call).tokens > v_consumer.tokens_per_day then
-        v_scope.limit_name := 'consumer_tokens';
-      end if;
-      if v_scope.limit_name is not null then
-        v_scope.refusal := 'budget_exhausted';
-        v_scope.wait_ms := eve.next_pacific_midnight(scope_of.now_ms) - scope_of.now_ms;
-        return v_scope;
-      end if;
-    end if;
-  end if;
-  if (call).token_id is not null then
-    select t.models, t.class, t.requests_budget, t.tokens_budget, t.requests_used, t.tokens_used,
-      t.revoked_at is not null or t.expires_at <= to_timestamp(scope_of.now_ms / 1000.0) as ended
-    into v_token
-    from eve.scoped_tokens t
-    where t.id = (call).token_id and t.consumer_id = (call).consumer_id
-    for update;
-    if not found or v_token.ended then
-      v_scope.refusal := 'token_revoked';
-      return v_scope;
-    elsif scope_of.spends and (call).attempt = 1 and v_token.requests_used >= v_token.requests_budget then
-      v_scope.limit_name := 'token_requests';
-    elsif scope_of.spends and v_token.tokens_used + (call).tokens > v_token.tokens_budget then
-      v_scope.limit_name := 'token_tokens';
-    end if;
-    if v_scope.limit_name is not null then
-      v_scope.refusal := 'budget_exhausted';
-      v_scope.wait_ms := null;
-      return v_scope;
-    end if;
-    if v_token.class = 'batch' then
-      v_scope.class := 'batch';
-    end if;
-    if v_token.models is not null then
-      v_scope.models := case
-        when v_scope.models is null then v_token.models
-        else array(select m from unnest(v_token.models) m where m = any (v_scope.models))
-      end;
-    end if;
-  end if;
-  return v_scope;
-end;
-$function$;
-
 CREATE OR REPLACE FUNCTION eve.access_ended(consumer_id uuid, token_id uuid, now_ms bigint)
  RETURNS text
  LANGUAGE plpgsql
@@ -2663,6 +2599,168 @@ begin
         where t.id = access_ended.token_id and t.consumer_id = access_ended.consumer_id and t.revoked_at is null
           and t.expires_at > to_timestamp(access_ended.now_ms / 1000.0)
       ) then 'token_revoked'
+  end;
+end;
+$function$;
+
+-- budgets -------------------------------------------------------------------------------------------------------------
+
+CREATE OR REPLACE FUNCTION eve.lock_budgets(token_ids uuid[], consumer_ids uuid[], days date[])
+ RETURNS void
+ LANGUAGE plpgsql
+ SET search_path TO ''
+AS $function$
+begin
+  perform
+  from eve.scoped_tokens t
+  where t.id = any (lock_budgets.token_ids)
+  order by t.id
+  for no key update;
+  perform
+  from eve.consumer_days d
+  where (d.consumer_id, d.day) in (select * from unnest(lock_budgets.consumer_ids, lock_budgets.days))
+  order by d.consumer_id, d.day
+  for no key update;
+end;
+$function$;
+
+CREATE OR REPLACE FUNCTION eve.consumer_scope(call eve.call, consumer eve.consumers, day date, now_ms bigint, spends boolean, held_tokens bigint)
+ RETURNS eve.caller_scope
+ LANGUAGE plpgsql
+ SET search_path TO ''
+AS $function$
+declare
+  v_scope eve.caller_scope;
+  v_spent record;
+begin
+  v_scope.class := case (consumer).max_class when 'batch' then 'batch' else (call).class end;
+  v_scope.capture := coalesce((consumer).capture, false);
+  v_scope.counts_minute := false;
+  v_scope.models := (consumer).models;
+  if (consumer).rpm is not null and (call).attempt = 1 and consumer_scope.spends then
+    v_scope.wait_ms := eve.consumer_minute_wait((consumer).id, (consumer).rpm, consumer_scope.now_ms);
+    if v_scope.wait_ms > 0 then
+      v_scope.refusal := 'rate_limited';
+      v_scope.limit_name := 'consumer_rpm';
+      return v_scope;
+    end if;
+    v_scope.counts_minute := true;
+  end if;
+  if consumer_scope.day is null then
+    return v_scope;
+  end if;
+  v_scope.day := consumer_scope.day;
+  select d.requests, d.tokens into v_spent
+  from eve.consumer_days d
+  where d.consumer_id = (consumer).id and d.day = consumer_scope.day;
+  if consumer_scope.spends and (call).attempt = 1 and v_spent.requests >= (consumer).requests_per_day then
+    v_scope.refusal := 'budget_exhausted';
+    v_scope.limit_name := 'consumer_requests';
+    v_scope.wait_ms := eve.next_pacific_midnight(consumer_scope.now_ms) - consumer_scope.now_ms;
+  elsif (consumer).tokens_per_day is not null then
+    v_scope.tokens_left := (consumer).tokens_per_day - v_spent.tokens + consumer_scope.held_tokens;
+    v_scope.tokens_limit := 'consumer_tokens';
+  end if;
+  return v_scope;
+end;
+$function$;
+
+CREATE OR REPLACE FUNCTION eve.scope_of(call eve.call, running eve.inflight, now_ms bigint)
+ RETURNS eve.caller_scope
+ LANGUAGE plpgsql
+ SET search_path TO ''
+AS $function$
+declare
+  v_consumer_id constant uuid := coalesce((call).consumer_id, '00000000-0000-0000-0000-000000000000');
+  v_spends constant boolean := (running).request_no is null or (running).state = 'between';
+  v_held constant bigint := case when v_spends then 0 else (running).tokens + (running).output_tokens end;
+  v_scope eve.caller_scope;
+  v_consumer eve.consumers;
+  v_day date;
+  v_token record;
+begin
+  select * into v_consumer from eve.consumers c where c.id = v_consumer_id;
+  if v_consumer_id <> '00000000-0000-0000-0000-000000000000' then
+    if v_consumer.id is null or not v_consumer.is_active then
+      v_scope.class := (call).class;
+      v_scope.refusal := 'consumer_disabled';
+      return v_scope;
+    end if;
+    if v_consumer.requests_per_day is not null or v_consumer.tokens_per_day is not null then
+      -- A request belongs to the day it came in, whatever the day of its later attempts.
+      v_day := eve.pacific_day(coalesce(floor(extract(epoch from (running).received_at) * 1000)::bigint, scope_of.now_ms));
+      -- A new row looks at its consumer's, which whoever changes that holds: before anything is in hand that they want.
+      if not exists (select from eve.consumer_days d where d.consumer_id = v_consumer_id and d.day = v_day) then
+        insert into eve.consumer_days (consumer_id, day) values (v_consumer_id, v_day) on conflict do nothing;
+      end if;
+    end if;
+    if v_consumer.rpm is not null and not exists (select from eve.consumer_minutes m where m.consumer_id = v_consumer_id) then
+      perform eve.consumer_minute_wait(v_consumer_id, v_consumer.rpm, scope_of.now_ms);
+    end if;
+  else
+    -- The project itself has no limits of its own.
+    v_consumer.models := null;
+    v_consumer.max_class := null;
+    v_consumer.rpm := null;
+  end if;
+  if (call).token_id is not null then
+    select t.models, t.class, t.requests_budget, t.tokens_budget, t.requests_used, t.tokens_used,
+      t.revoked_at is not null or t.expires_at <= to_timestamp(scope_of.now_ms / 1000.0) as ended
+    into v_token
+    from eve.scoped_tokens t
+    where t.id = (call).token_id and t.consumer_id = (call).consumer_id
+    for no key update;
+  end if;
+  if v_day is not null then
+    perform from eve.consumer_days d where d.consumer_id = v_consumer_id and d.day = v_day for no key update;
+  end if;
+
+  v_scope := eve.consumer_scope(call, v_consumer, v_day, scope_of.now_ms, v_spends, v_held);
+  if (call).token_id is null or v_scope.refusal is not null then
+    return v_scope;
+  elsif v_token is null or v_token.ended then
+    v_scope.refusal := 'token_revoked';
+    return v_scope;
+  elsif v_spends and (call).attempt = 1 and v_token.requests_used >= v_token.requests_budget then
+    v_scope.refusal := 'budget_exhausted';
+    v_scope.limit_name := 'token_requests';
+    v_scope.wait_ms := null;
+    return v_scope;
+  elsif v_token.tokens_budget is not null
+    and (v_scope.tokens_left <= v_token.tokens_budget - v_token.tokens_used + v_held) is not true then
+    v_scope.tokens_left := v_token.tokens_budget - v_token.tokens_used + v_held;
+    v_scope.tokens_limit := 'token_tokens';
+  end if;
+  if v_token.class = 'batch' then
+    v_scope.class := 'batch';
+  end if;
+  if v_token.models is not null then
+    v_scope.models := case
+      when v_scope.models is null then v_token.models
+      else array(select m from unnest(v_token.models) m where m = any (v_scope.models))
+    end;
+  end if;
+  return v_scope;
+end;
+$function$;
+
+CREATE OR REPLACE FUNCTION eve.budget_wait(call eve.call, tokens_limit text, now_ms bigint)
+ RETURNS bigint
+ LANGUAGE plpgsql
+ STABLE
+ SET search_path TO ''
+AS $function$
+begin
+  return case
+    when exists (
+      select
+      from eve.inflight i
+      where i.consumer_id = (call).consumer_id and i.request_id <> (call).request_id and i.output_tokens > 0
+        and i.lease_until > to_timestamp(budget_wait.now_ms / 1000.0)
+        and (budget_wait.tokens_limit = 'consumer_tokens' or i.token_id = (call).token_id)
+    ) then 2000
+    when budget_wait.tokens_limit = 'consumer_tokens'
+      then eve.next_pacific_midnight(budget_wait.now_ms) - budget_wait.now_ms
   end;
 end;
 $function$;
@@ -2716,6 +2814,7 @@ create type eve.placement as (
   used_starts bigint,
   used_tokens bigint,
   day_left bigint,
+  output_tokens bigint,
   refusal text,
   limit_name text,
   refusal_wait bigint,
@@ -2738,10 +2837,57 @@ begin
   elsif without_start.too_small = v_best.lanes then
     v_best.refusal := 'prompt_too_large';
     v_best.limit_name := 'tpm';
+  elsif v_best.refusal_wait is not null then
+    v_best.refusal := 'too_many_waiting';
+    v_best.limit_name := 'waiting_share';
   else
     v_best.refusal := case v_best.limit_name when 'rpd' then 'daily_limit' when 'blocked' then 'lane_blocked' else 'rate_limited' end;
   end if;
   return v_best;
+end;
+$function$;
+
+CREATE OR REPLACE FUNCTION eve.size_of(call eve.call, served public.google_ai_model_limits, OUT expected bigint, OUT booked bigint)
+ RETURNS record
+ LANGUAGE plpgsql
+ IMMUTABLE
+ SET search_path TO ''
+AS $function$
+begin
+  -- Upstream's own count is booked as it is. An estimate that could be counted is booked at the most that it may turn out
+  -- to be, until it is settled; an estimate that cannot be counted, at what such estimates have come to.
+  expected := ceil((call).tokens * case when (call).counted then 1 else (served).estimate_factor end)::bigint;
+  booked := case when not (call).counted then ceil(expected * (served).estimate_ceiling)::bigint else expected end;
+end;
+$function$;
+
+CREATE OR REPLACE FUNCTION eve.wait_for_share(call eve.call, lane_id bigint, limits eve.lane_limits, tokens bigint, start_ms bigint, now_ms bigint)
+ RETURNS bigint
+ LANGUAGE plpgsql
+ SET search_path TO ''
+AS $function$
+begin
+  if wait_for_share.start_ms - wait_for_share.now_ms > (call).max_wait_ms then
+    return null;
+  end if;
+  return eve.share_wait(
+    wait_for_share.lane_id, limits, coalesce((call).consumer_id, '00000000-0000-0000-0000-000000000000'), 'interactive',
+    wait_for_share.tokens, wait_for_share.now_ms
+  );
+end;
+$function$;
+
+CREATE OR REPLACE FUNCTION eve.counts_first(best eve.placement, class text, expected bigint, now_ms bigint)
+ RETURNS boolean
+ LANGUAGE plpgsql
+ IMMUTABLE
+ SET search_path TO ''
+AS $function$
+declare
+  v_large constant boolean := counts_first.expected * coalesce(((best).limits).rpm, 60) > ((best).limits).tpm;
+begin
+  return (best).start_ms > counts_first.now_ms and ((best).limit_name = 'tpm' or v_large)
+    or counts_first.class = 'batch' and v_large;
 end;
 $function$;
 
@@ -2752,10 +2898,9 @@ CREATE OR REPLACE FUNCTION eve.choose_lane(call eve.call, class text, served pub
 AS $function$
 declare
   v_batch constant boolean := choose_lane.class = 'batch';
-  -- Upstream's own count is booked as it is. An estimate that could be counted is booked at the most that it may turn out
-  -- to be, until it is settled; an estimate that cannot be counted, at what such estimates have come to.
-  v_expected constant bigint := ceil((call).tokens * case when (call).counted then 1 else (served).estimate_factor end)::bigint;
-  v_tokens constant bigint := case when not (call).counted then ceil(v_expected * (served).estimate_ceiling)::bigint else v_expected end;
+  v_size constant record := eve.size_of(call, served);
+  v_expected constant bigint := v_size.expected;
+  v_tokens constant bigint := v_size.booked;
   v_best eve.placement;
   v_lane record;
   v_fit record;
@@ -2766,6 +2911,7 @@ declare
   v_contended boolean;
   v_pace eve.pool_pace;
   v_too_small integer := 0;
+  v_share_wait bigint;
 begin
   v_best.served := (served).model;
   v_best.tokens := v_tokens;
@@ -2837,6 +2983,11 @@ begin
       v_start := v_fit.start_ms;
       v_limit := v_fit.limit_name;
       v_day_left := v_fit.day_left;
+      if not v_batch and v_start > choose_lane.now_ms and choose_lane.only_lane is null then
+        v_share_wait := eve.wait_for_share(call, v_lane.lane_id, v_lane.limits, v_tokens, v_start, choose_lane.now_ms);
+        v_best.refusal_wait := least(v_best.refusal_wait, v_share_wait);
+        v_start := case when v_share_wait is null then v_start end;
+      end if;
       if v_batch and v_start is not null then
         v_ahead := eve.line_before(
           (served).model, v_lane.lane_id, choose_lane.queued_ms, (call).request_no, choose_lane.now_ms, v_lane.interval_ms,
@@ -2876,15 +3027,7 @@ begin
     return v_best;
   elsif v_best.start_ms is not null then
     v_best.status := 'found';
-    -- Where tokens are what is scarce, callers who have the time are asked to have them counted first: those who wait for tokens,
-    -- and batch with a prompt above an even share of the limit. A booking made on a guess has to be larger than the prompt,
-    -- and what it leaves over is of no use to those who have booked behind it.
-    if not (call).counted
-      and (
-        v_best.start_ms > choose_lane.now_ms
-          and (v_best.limit_name = 'tpm' or v_expected * coalesce((v_best.limits).rpm, 60) > (v_best.limits).tpm)
-        or v_batch and v_expected * coalesce((v_best.limits).rpm, 60) > (v_best.limits).tpm
-      ) then
+    if not (call).counted and eve.counts_first(v_best, choose_lane.class, v_expected, choose_lane.now_ms) then
       v_best.status := 'count';
     end if;
     return v_best;
@@ -2923,39 +3066,45 @@ begin
 end;
 $function$;
 
-CREATE OR REPLACE FUNCTION eve.book_or_release(best eve.placement, call eve.call, class text, queued_ms bigint, latest_wait_ms bigint)
- RETURNS record
+CREATE OR REPLACE FUNCTION eve.output_of(call eve.call, scope eve.caller_scope, served public.google_ai_model_limits, now_ms bigint)
+ RETURNS eve.placement
  LANGUAGE plpgsql
+ STABLE
  SET search_path TO ''
 AS $function$
 declare
-  v_booking record;
+  v_place eve.placement;
+  v_size constant record := eve.size_of(call, served);
+  v_wanted constant bigint := coalesce(
+    (call).max_output_tokens, (served).max_output_tokens,
+    (select s.value from eve.settings s where s.name = 'default_max_output_tokens')
+  );
 begin
-  begin
-    v_booking := eve.book(
-      (best).lane_id, (best).limits, (best).pace, book_or_release.class, (best).contended, (best).tokens, book_or_release.queued_ms,
-      (call).request_no, book_or_release.latest_wait_ms, (call).lease_ms
-    );
-    if not v_booking.booked then
-      raise exception 'release the lane' using errcode = 'EV001';
-    end if;
-  exception
-    when sqlstate 'EV001' then
-      null;
-  end;
-  return v_booking;
+  v_place.served := (served).model;
+  if (scope).tokens_left >= v_size.booked + least(v_wanted, 1) then
+    v_place.output_tokens := least(v_wanted, (scope).tokens_left - v_size.booked);
+  elsif not (call).counted and (scope).tokens_left >= v_size.expected / (served).estimate_ceiling + least(v_wanted, 1) then
+    v_place.status := 'count';
+  else
+    v_place.status := 'refused';
+    v_place.refusal := 'budget_exhausted';
+    v_place.limit_name := (scope).tokens_limit;
+    v_place.refusal_wait := eve.budget_wait(call, (scope).tokens_limit, output_of.now_ms);
+  end if;
+  return v_place;
 end;
 $function$;
 
-CREATE OR REPLACE FUNCTION eve.place_call(call eve.call, class text, requested_model text, queued_ms bigint, only_lane bigint)
+CREATE OR REPLACE FUNCTION eve.place_call(call eve.call, scope eve.caller_scope, requested_model text, queued_ms bigint, only_lane bigint)
  RETURNS eve.placement
  LANGUAGE plpgsql
  SET search_path TO ''
 AS $function$
 declare
-  v_batch constant boolean := place_call.class = 'batch';
+  v_batch constant boolean := (scope).class = 'batch';
   v_model constant public.google_ai_model_limits := eve.served_model(place_call.requested_model);
   v_best eve.placement;
+  v_output eve.placement;
   v_booking record;
   v_latest bigint;
   v_now bigint;
@@ -2967,10 +3116,21 @@ begin
     v_best.requested_model := place_call.requested_model;
     return v_best;
   end if;
+  if (scope).tokens_left is not null then
+    v_output := eve.output_of(call, scope, v_model, eve.clock_ms());
+  end if;
+  if v_output.status = 'refused' then
+    v_output.requested_model := place_call.requested_model;
+    return v_output;
+  end if;
   for v_round in 1..1000 loop
     v_now := eve.clock_ms();
-    v_best := eve.choose_lane(call, place_call.class, v_model, place_call.queued_ms, place_call.only_lane, v_now);
+    v_best := eve.choose_lane(call, (scope).class, v_model, place_call.queued_ms, place_call.only_lane, v_now);
     v_best.requested_model := place_call.requested_model;
+    v_best.output_tokens := v_output.output_tokens;
+    if v_best.status = 'found' and v_output.status = 'count' then
+      v_best.status := 'count';
+    end if;
     if v_best.status = 'missing' then
       -- A key or a model has been added: its lane comes into being with its first call.
       perform eve.ensure_lanes(v_model.model);
@@ -2981,7 +3141,7 @@ begin
       -- Somebody may have started between our look at the clock and our look at the lane; that is no line to wait in.
       v_now := eve.clock_ms();
       continue when v_best.start_ms - v_now <= (call).max_wait_ms;
-      return eve.too_late(v_best, call, place_call.class, v_now);
+      return eve.too_late(v_best, call, (scope).class, v_now);
     elsif v_batch and v_best.start_ms > v_now then
       v_best.status := 'waiting';
       v_best.wait_ms := v_best.start_ms - v_now;
@@ -2995,14 +3155,12 @@ begin
         then least((call).max_wait_ms, greatest(v_best.start_ms, coalesce(v_best.second_ms, v_best.start_ms)) - v_now)
       else (call).max_wait_ms
     end;
-    if v_best.lanes = 1 then
-      v_booking := eve.book(
-        v_best.lane_id, v_best.limits, v_best.pace, place_call.class, v_best.contended, v_best.tokens, place_call.queued_ms,
-        (call).request_no, v_latest, (call).lease_ms
-      );
-    else
-      v_booking := eve.book_or_release(v_best, call, place_call.class, place_call.queued_ms, v_latest);
-    end if;
+    v_booking := eve.book(
+      v_best.lane_id, v_best.limits, v_best.pace, (scope).class, v_best.contended, v_best.tokens, place_call.queued_ms,
+      (call).request_no,
+      case when place_call.only_lane is null then coalesce((call).consumer_id, '00000000-0000-0000-0000-000000000000') end,
+      v_latest, (call).lease_ms
+    );
     -- Otherwise somebody was quicker. They have got a slot, so this cannot go on for ever.
     if v_booking.booked then
       v_best.status := 'granted';
@@ -3023,7 +3181,7 @@ $function$;
 
 -- reserving -----------------------------------------------------------------------------------------------------------
 
-CREATE OR REPLACE FUNCTION eve.granted(route jsonb, request_no bigint, attempt integer, class text, capture boolean, tokens bigint, wait_ms bigint, start_ms bigint, lease_ms integer, limits jsonb)
+CREATE OR REPLACE FUNCTION eve.granted(route jsonb, request_no bigint, attempt integer, class text, capture boolean, tokens bigint, wait_ms bigint, start_ms bigint, lease_ms integer, limits jsonb, max_output_tokens bigint DEFAULT NULL::bigint)
  RETURNS jsonb
  LANGUAGE plpgsql
  IMMUTABLE
@@ -3034,7 +3192,11 @@ begin
     'request_no', granted.request_no, 'attempt', granted.attempt, 'class', granted.class, 'capture', granted.capture,
     'tokens', granted.tokens, 'wait_ms', granted.wait_ms, 'start_at', to_timestamp(granted.start_ms / 1000.0),
     'lease_until', to_timestamp((granted.start_ms + granted.lease_ms) / 1000.0), 'limits', granted.limits
-  );
+  )
+    || case
+      when granted.max_output_tokens > 0 then jsonb_build_object('max_output_tokens', granted.max_output_tokens)
+      else '{}'
+    end;
 end;
 $function$;
 
@@ -3046,7 +3208,7 @@ AS $function$
 begin
   perform eve.adjust_budgets(
     (running).consumer_id, (running).token_id, (running).received_at, case (running).attempt when 1 then -1 else 0 end,
-    -(running).tokens
+    -(running).tokens - (running).output_tokens
   );
   if (running).attempt = 1 then
     delete from eve.inflight i where i.request_no = (running).request_no;
@@ -3065,7 +3227,6 @@ CREATE OR REPLACE FUNCTION eve.unbook(running eve.inflight)
  SET search_path TO ''
 AS $function$
 begin
-  perform pg_advisory_xact_lock(1163281713, (running).lane_id::integer);
   perform eve.give_back(running);
   perform eve.adjust_bucket((running).lane_id, (running).bucket_ms, (running).class, -1, -(running).tokens);
 end;
@@ -3087,15 +3248,16 @@ begin
   if (running).request_no is null then
     insert into eve.inflight (
       request_no, consumer_id, request_id, token_id, class, door, requested_model, model, attempt, state, lane_id, key_id,
-      start_ms, bucket_ms, day_ends_ms, tokens, estimated_tokens, queued_ms, any_lane, lease_until, received_at, wait_ms, trace_id,
-      metadata, request_hash, call_id
+      start_ms, bucket_ms, day_ends_ms, tokens, estimated_tokens, output_tokens, queued_ms, any_lane, lease_until, received_at,
+      wait_ms, trace_id, metadata, request_hash, call_id
     )
     values (
       nextval('eve.request_no'), coalesce((call).consumer_id, '00000000-0000-0000-0000-000000000000'), (call).request_id,
       (call).token_id, (scope).class, (call).door, (place).requested_model, (place).served, (call).attempt, v_state,
       (place).lane_id, note_attempt.key_id, (place).start_ms, coalesce((place).bucket_ms, (place).start_ms),
-      coalesce((place).day_ends_ms, 0), (place).tokens, (call).tokens, case when v_state = 'waiting' then note_attempt.queued_ms end,
-      (call).exclude_keys = '{}', v_lease, to_timestamp(note_attempt.now_ms / 1000.0), coalesce((place).wait_ms, 0), (call).trace_id,
+      coalesce((place).day_ends_ms, 0), (place).tokens, (call).tokens, coalesce((place).output_tokens, 0),
+      case when v_state = 'waiting' then note_attempt.queued_ms end, (call).exclude_keys = '{}', v_lease,
+      to_timestamp(note_attempt.now_ms / 1000.0), coalesce((place).wait_ms, 0), (call).trace_id,
       coalesce((call).metadata, '{}'), (call).request_hash, (call).call_id
     )
     returning request_no into v_request_no;
@@ -3105,7 +3267,8 @@ begin
     set requested_model = (place).requested_model, model = (place).served, attempt = (call).attempt, state = v_state,
       lane_id = (place).lane_id, key_id = note_attempt.key_id, start_ms = (place).start_ms,
       bucket_ms = coalesce((place).bucket_ms, (place).start_ms), day_ends_ms = coalesce((place).day_ends_ms, 0),
-      tokens = (place).tokens, estimated_tokens = case when i.state = 'reserved' then i.estimated_tokens else (call).tokens end,
+      tokens = (place).tokens, output_tokens = coalesce((place).output_tokens, 0),
+      estimated_tokens = case when i.state = 'reserved' then i.estimated_tokens else (call).tokens end,
       queued_ms = case when v_state = 'waiting' then note_attempt.queued_ms end, any_lane = (call).exclude_keys = '{}',
       lease_until = v_lease,
       call_id = (call).call_id,
@@ -3120,11 +3283,12 @@ begin
 end;
 $function$;
 
-CREATE OR REPLACE FUNCTION public.eve_reserve(request_id text, models text[], tokens integer, consumer_id uuid DEFAULT NULL::uuid, class text DEFAULT 'interactive'::text, max_wait_ms integer DEFAULT 0, attempt integer DEFAULT 1, exclude_keys uuid[] DEFAULT '{}'::uuid[], avoid_keys uuid[] DEFAULT '{}'::uuid[], lease_ms integer DEFAULT 180000, token_id uuid DEFAULT NULL::uuid, door text DEFAULT 'native'::text, trace_id text DEFAULT NULL::text, metadata jsonb DEFAULT '{}'::jsonb, request_hash text DEFAULT NULL::text, counted boolean DEFAULT NULL::boolean, request_no bigint DEFAULT NULL::bigint, deadline timestamp with time zone DEFAULT NULL::timestamp with time zone, call_id uuid DEFAULT NULL::uuid)
+CREATE OR REPLACE FUNCTION public.eve_reserve(request_id text, models text[], tokens integer, consumer_id uuid DEFAULT NULL::uuid, class text DEFAULT 'interactive'::text, max_wait_ms integer DEFAULT 0, attempt integer DEFAULT 1, exclude_keys uuid[] DEFAULT '{}'::uuid[], avoid_keys uuid[] DEFAULT '{}'::uuid[], lease_ms integer DEFAULT 180000, token_id uuid DEFAULT NULL::uuid, door text DEFAULT 'native'::text, trace_id text DEFAULT NULL::text, metadata jsonb DEFAULT '{}'::jsonb, request_hash text DEFAULT NULL::text, counted boolean DEFAULT NULL::boolean, request_no bigint DEFAULT NULL::bigint, deadline timestamp with time zone DEFAULT NULL::timestamp with time zone, call_id uuid DEFAULT NULL::uuid, max_output_tokens integer DEFAULT NULL::integer)
  RETURNS jsonb
  LANGUAGE plpgsql
  SET search_path TO ''
  SET statement_timeout TO '7500ms'
+ SET lock_timeout TO '3s'
  SET plan_cache_mode TO 'force_generic_plan'
  SET enable_seqscan TO 'off'
  SET jit TO 'off'
@@ -3134,7 +3298,7 @@ declare
     eve_reserve.request_id, eve_reserve.models, eve_reserve.tokens, eve_reserve.consumer_id, eve_reserve.class,
     eve_reserve.max_wait_ms, eve_reserve.attempt, eve_reserve.exclude_keys, eve_reserve.avoid_keys, eve_reserve.lease_ms,
     eve_reserve.token_id, eve_reserve.door, eve_reserve.trace_id, eve_reserve.metadata, eve_reserve.request_hash,
-    eve_reserve.counted, eve_reserve.request_no, eve_reserve.deadline, eve_reserve.call_id
+    eve_reserve.counted, eve_reserve.request_no, eve_reserve.deadline, eve_reserve.call_id, eve_reserve.max_output_tokens
   )::eve.call;
   v_now constant bigint := eve.clock_ms();
   v_ended text;
@@ -3164,9 +3328,7 @@ begin
   end if;
   v_running := v_known.running;
   v_spends := v_running.request_no is null or v_running.state = 'between';
-  v_scope := eve.scope_of(
-    v_call, coalesce(floor(extract(epoch from v_running.received_at) * 1000)::bigint, v_now), v_now, v_spends
-  );
+  v_scope := eve.scope_of(v_call, v_running, v_now);
   if v_running.state = 'reserved' then
     perform eve.unbook(v_running);
     v_only_lane := v_running.lane_id;
@@ -3190,7 +3352,7 @@ begin
       v_place.refusal := 'model_not_allowed';
       v_place.served := v_requested;
     else
-      v_place := eve.place_call(v_call, v_scope.class, v_requested, v_queued, v_only_lane);
+      v_place := eve.place_call(v_call, v_scope, v_requested, v_queued, v_only_lane);
       exit when v_place.status in ('granted', 'waiting', 'count');
       -- A misspelt name is refused, not skipped.
       if v_place.refusal = 'unknown_model' then
@@ -3234,10 +3396,11 @@ begin
   end if;
 
   if v_spends then
-    perform eve.take_budgets(v_call, v_scope, v_place.tokens, v_now);
-  elsif v_running.tokens <> v_place.tokens then
+    perform eve.take_budgets(v_call, v_scope, v_place.tokens + coalesce(v_place.output_tokens, 0), v_now);
+  else
     perform eve.adjust_budgets(
-      v_running.consumer_id, v_running.token_id, v_running.received_at, 0, v_place.tokens - v_running.tokens
+      v_running.consumer_id, v_running.token_id, v_running.received_at, 0,
+      v_place.tokens + coalesce(v_place.output_tokens, 0) - v_running.tokens - v_running.output_tokens
     );
   end if;
   -- Keys of one project take turns.
@@ -3265,7 +3428,8 @@ begin
     eve.limits_json(
       v_place.limits, v_place.used_starts, v_place.used_tokens, v_place.day_left,
       60000 + (v_place.limits).guard_ms + v_place.wait_ms, v_place.day_ends_ms - v_now
-    )
+    ),
+    v_place.output_tokens
   );
 end;
 $function$;
@@ -3278,6 +3442,7 @@ CREATE OR REPLACE FUNCTION public.eve_reserve_many(calls jsonb)
  LANGUAGE plpgsql
  SET search_path TO ''
  SET statement_timeout TO '7500ms'
+ SET lock_timeout TO '1s'
  SET plan_cache_mode TO 'force_generic_plan'
  SET enable_seqscan TO 'off'
  SET jit TO 'off'
@@ -3291,8 +3456,11 @@ declare
   v_plain record;
   v_chosen record;
   v_booked record;
+  v_capture constant boolean := (select c.capture from eve.consumers c where c.id = v_project);
   v_any boolean := false;
+  v_over boolean := false;
   v_waited bigint;
+  v_only bigint[];
   v_now bigint;
   v_began timestamptz;
   v_span bigint;
@@ -3332,16 +3500,23 @@ begin
       hashtextextended(coalesce(t.consumer_id::text, '00000000-0000-0000-0000-000000000000') || t.request_id, 0)
     );
 
-  -- A subtransaction: what turns out to be late must not have been booked.
-  begin
-    for v_round in 1..2 loop
+  for v_round in 1..3 loop
+    -- A subtransaction: what it has locked and not booked is free again, and what turns out to be late has not been booked.
+    begin
+      if v_waited is not null then
+        perform eve.lock_lane(v_waited);
+      end if;
       v_now := eve.clock_ms();
-      select array_agg(s.asked) as asked, array_agg(s.class) as classes, array_agg(s.capture) as captures,
-        array_agg(s.turns) as turns, array_agg(s.nth) as nths, array_agg(s.booked) as tokens, array_agg((s.pace).pace_ms) as paces,
-        array_agg((s.pace).token_pace_ms) as token_paces,
-        array_agg(coalesce((s.pace).spread_ms, (s.pace).interval_ms)) as steps, array_agg(s.paced) as paced, array_agg(s.contended) as contended,
+      select array_agg(s.asked) filter (where fit.fits) as asked, array_agg(s.class) filter (where fit.fits) as classes,
+        array_agg(s.capture) filter (where fit.fits) as captures, array_agg(s.turns) filter (where fit.fits) as turns,
+        array_agg(s.nth) filter (where fit.fits) as nths, array_agg(s.booked) filter (where fit.fits) as tokens,
+        array_agg((s.pace).pace_ms) filter (where fit.fits) as paces,
+        array_agg((s.pace).token_pace_ms) filter (where fit.fits) as token_paces,
+        array_agg(coalesce((s.pace).spread_ms, (s.pace).interval_ms)) filter (where fit.fits) as steps,
+        array_agg(s.paced) filter (where fit.fits) as paced, array_agg(s.contended) filter (where fit.fits) as contended,
         -- With the route as it is now: others may make a new one before this is over.
-        array_agg(r.route) as routes
+        array_agg(r.route) filter (where fit.fits) as routes,
+        count(distinct s.lane_id) as locked
       into v_chosen
       from (
         select g.model, g.class, a.asked, a.capture, a.counted, f.lanes[place.of] as lane_id, f.turns[place.of] as turns,
@@ -3353,7 +3528,7 @@ begin
           select t.model, case when c.max_class = 'batch' then 'batch' else t.class end as class, count(*) as calls,
             sum(count(*)) over (partition by t.model)::bigint as calls_of_model,
             array_agg(t.asked) as asked, array_agg(t.tokens) as tokens, array_agg(t.counted) as counted,
-            array_agg(coalesce(c.capture, false)) as captures
+            array_agg(coalesce(c.capture, v_capture)) as captures
           from unnest(v_plain.models, v_plain.classes, v_plain.tokens, v_plain.consumers, v_plain.counted, v_plain.ids)
             with ordinality as t (model, class, tokens, consumer_id, counted, request_id, asked)
           left join lateral (select b.* from eve.consumers b where b.id = t.consumer_id offset 0) c on true
@@ -3422,7 +3597,12 @@ begin
                 end as paced
               ) batch
               cross join lateral eve.room_left(l.lane, o.limits, g.class, pool.contended, g.calls, 1, v_now) room
-              where o.model = g.model and (l.lane).blocked_until is null and (l.lane).interactive_tail_ms <= v_now
+              where o.model = g.model and (v_only is null or o.lane_id = any (v_only))
+                -- What has to hold when it is booked, too: no lane is locked for nothing.
+                and (l.lane).blocked_until is null and (l.lane).interactive_tail_ms <= v_now and o.stale_ms > v_now
+                and (l.lane).next_lease_ms > v_now and (l.lane).span_number <= v_now >> 16
+                and (l.lane).day_ends_ms > v_now + (o.limits).guard_ms and (l.lane).day_ends_ms <= v_now + 90000000
+                and ((l.lane).day_starts < (o.limits).rpd) is not false
                 and (room.starts < 1 or room.tokens < 1) is not true
                 and (
                   g.class = 'interactive'
@@ -3444,104 +3624,117 @@ begin
           select ceil(a.tokens * case when a.counted then 1 else f.estimate_factor end)::bigint as expected
         ) size
       ) s
-      cross join lateral (
+      left join lateral (
         select b as route from eve.routes b where b.model = s.model and b.lane_id = s.lane_id offset 0
-      ) r
-      -- As many as fit, as far as can be seen from here.
-      where (s.nth > s.starts_left or s.booked > s.tokens_left) is not true
-        -- Otherwise it has to be counted.
-        and (s.class = 'interactive' or s.counted is distinct from false or s.expected <= s.even_share);
-      exit when v_round = 2 or v_chosen.asked is not null;
-
-      -- Somebody is at each of the lanes. With none in hand one may be waited for.
-      select r.lane_id
-      into v_waited
-      from eve.routes r
-      join eve.lanes l on l.id = r.lane_id
-      where r.model = any (v_plain.models) and l.blocked_until is null
-        -- Or there is nothing to wait for: a refusal holds up nobody.
-        and l.interactive_tail_ms <= v_now and eve.has_room(l, r.limits, 'interactive', false, 1, 0, v_now)
-      order by random()
-      limit 1;
-      exit when not found;
-      perform pg_advisory_xact_lock(1163281713, v_waited::integer);
-    end loop;
-
-    v_now := eve.clock_ms();
-    v_began := clock_timestamp();
-    v_span := v_now >> 16;
-    -- Everything that has to be true for these starts at this instant: all calls of a lane or none.
-    with booked as (
-      update eve.lanes l
-      set interactive_tail_ms = case when w.persons > 0 then v_now else l.interactive_tail_ms end,
-        batch_start_ms = case when w.batch > 0 then v_now else l.batch_start_ms end,
-        pace_ms = case
-          when w.paced then eve.next_pace(greatest(l.pace_ms, w.pace_ms), v_now, w.step_ms * w.calls)
-          else l.pace_ms
-        end,
-        token_pace_ms = case
-          when w.paced then eve.next_pace(greatest(l.token_pace_ms, w.token_pace_ms), v_now, w.token_ms * w.tokens, 1)
-          else l.token_pace_ms
-        end,
-        day_starts = l.day_starts + w.calls,
-        day_batch_starts = l.day_batch_starts + w.batch,
-        span_number = v_span,
-        span_starts = case l.span_number when v_span then l.span_starts else 0 end + w.calls,
-        span_tokens = case l.span_number when v_span then l.span_tokens else 0 end + w.tokens,
-        previous_span_starts = case v_span - l.span_number when 0 then l.previous_span_starts when 1 then l.span_starts else 0 end,
-        previous_span_tokens = case v_span - l.span_number when 0 then l.previous_span_tokens when 1 then l.span_tokens else 0 end,
-        turns = l.turns + w.calls,
-        next_lease_ms = least(l.next_lease_ms, v_now + w.lease_ms)
-      from (
-        select u.lane_id, count(*)::integer as calls, sum(u.tokens)::bigint as tokens, max(u.turns) as turns,
-          count(*) filter (where u.class = 'interactive')::integer as persons,
-          count(*) filter (where u.class = 'batch')::integer as batch,
-          min(v_plain.leases[u.asked]) as lease_ms, bool_or(u.paced) as paced, bool_or(u.contended) as contended,
-          min(u.stale_ms) as stale_ms, min(u.lanes) as lanes, max(u.pace_ms) as pace_ms, max(u.token_pace_ms) as token_pace_ms,
-          max(u.step_ms) as step_ms, min(u.token_ms) as token_ms, (array_agg(u.limits))[1] as limits
-        -- What has no name here is a column of the route.
-        from unnest(
-          v_chosen.asked, v_chosen.classes, v_chosen.turns, v_chosen.tokens, v_chosen.paces, v_chosen.token_paces, v_chosen.steps,
-          v_chosen.paced, v_chosen.contended, v_chosen.routes
-        ) as u (asked, class, turns, tokens, pace_ms, token_pace_ms, step_ms, paced, contended)
-        group by u.lane_id
-        order by u.lane_id
-      ) w
-      where l.id = w.lane_id
-        -- What was seen when the lane was chosen still holds, nearly: or all who were held up since would load the same one.
-        and (w.lanes = 1 or l.turns <= w.turns + 3)
-        -- Nobody is booked for later, nobody is to be cleared away, and it is the day of the booking before.
-        and l.interactive_tail_ms <= v_now and l.next_lease_ms > v_now and l.span_number <= v_span
-        and l.day_ends_ms > v_now + (w.limits).guard_ms and l.day_ends_ms <= v_now + 90000000
-        and l.blocked_until is null and w.stale_ms > v_now
-        and (
-          w.persons = 0
-          or (eve.day_left(l, w.limits, 'interactive', w.contended, v_now, l.day_ends_ms) < w.calls) is not true
-            and eve.has_room(l, w.limits, 'interactive', w.contended, w.calls, w.tokens, v_now)
+      ) r on true
+      cross join lateral (
+        -- As many as fit, as far as can be seen from here.
+        select (r.route).model is not null and (s.nth > s.starts_left or s.booked > s.tokens_left) is not true
+          -- Otherwise it has to be counted.
+          and (s.class = 'interactive' or s.counted is distinct from false or s.expected <= s.even_share) as fits
+      ) fit;
+      if v_chosen.asked is not null then
+        v_now := eve.clock_ms();
+        v_began := clock_timestamp();
+        v_span := v_now >> 16;
+        -- Everything that has to be true for these starts at this instant: all calls of a lane or none.
+        with booked as (
+          update eve.lanes l
+          set interactive_tail_ms = case when w.persons > 0 then v_now else l.interactive_tail_ms end,
+            batch_start_ms = case when w.batch > 0 then v_now else l.batch_start_ms end,
+            pace_ms = case
+              when w.paced then eve.next_pace(greatest(l.pace_ms, w.pace_ms), v_now, w.step_ms * w.calls)
+              else l.pace_ms
+            end,
+            token_pace_ms = case
+              when w.paced then eve.next_pace(greatest(l.token_pace_ms, w.token_pace_ms), v_now, w.token_ms * w.tokens, 1)
+              else l.token_pace_ms
+            end,
+            day_starts = l.day_starts + w.calls,
+            day_batch_starts = l.day_batch_starts + w.batch,
+            span_number = v_span,
+            span_starts = case l.span_number when v_span then l.span_starts else 0 end + w.calls,
+            span_tokens = case l.span_number when v_span then l.span_tokens else 0 end + w.tokens,
+            previous_span_starts = case v_span - l.span_number when 0 then l.previous_span_starts when 1 then l.span_starts else 0 end,
+            previous_span_tokens = case v_span - l.span_number when 0 then l.previous_span_tokens when 1 then l.span_tokens else 0 end,
+            turns = l.turns + w.calls,
+            next_lease_ms = least(l.next_lease_ms, v_now + w.lease_ms)
+          from (
+            select u.lane_id, count(*)::integer as calls, sum(u.tokens)::bigint as tokens, max(u.turns) as turns,
+              count(*) filter (where u.class = 'interactive')::integer as persons,
+              count(*) filter (where u.class = 'batch')::integer as batch,
+              min(v_plain.leases[u.asked]) as lease_ms, bool_or(u.paced) as paced, bool_or(u.contended) as contended,
+              min(u.stale_ms) as stale_ms, min(u.lanes) as lanes, max(u.pace_ms) as pace_ms, max(u.token_pace_ms) as token_pace_ms,
+              max(u.step_ms) as step_ms, min(u.token_ms) as token_ms, (array_agg(u.limits))[1] as limits
+            -- What has no name here is a column of the route.
+            from unnest(
+              v_chosen.asked, v_chosen.classes, v_chosen.turns, v_chosen.tokens, v_chosen.paces, v_chosen.token_paces, v_chosen.steps,
+              v_chosen.paced, v_chosen.contended, v_chosen.routes
+            ) as u (asked, class, turns, tokens, pace_ms, token_pace_ms, step_ms, paced, contended)
+            group by u.lane_id
+            order by u.lane_id
+          ) w
+          where l.id = w.lane_id
+            -- What was seen when the lane was chosen still holds, nearly: or all who were held up since would load the same one.
+            and (w.lanes = 1 or l.turns <= w.turns + 3)
+            -- Nobody is booked for later, nobody is to be cleared away, and it is the day of the booking before.
+            and l.interactive_tail_ms <= v_now and l.next_lease_ms > v_now and l.span_number <= v_span
+            and l.day_ends_ms > v_now + (w.limits).guard_ms and l.day_ends_ms <= v_now + 90000000
+            and l.blocked_until is null and w.stale_ms > v_now
+            and (
+              w.persons = 0
+              or (eve.day_left(l, w.limits, 'interactive', w.contended, v_now, l.day_ends_ms) < w.calls) is not true
+                and eve.has_room(l, w.limits, 'interactive', w.contended, w.calls, w.tokens, v_now)
+            )
+            and (
+              w.batch = 0
+              or (eve.day_left(l, w.limits, 'batch', w.contended, v_now, l.day_ends_ms) < w.calls) is not true
+                and eve.has_room(l, w.limits, 'batch', w.contended, w.calls, w.tokens, v_now)
+            )
+          returning l.id, l.turns, w.calls, l.day_ends_ms, l.day_starts, l.day_batch_starts,
+            l.span_starts + l.previous_span_starts as used_starts, l.span_tokens + l.previous_span_tokens as used_tokens
         )
-        and (
-          w.batch = 0
-          or (eve.day_left(l, w.limits, 'batch', w.contended, v_now, l.day_ends_ms) < w.calls) is not true
-            and eve.has_room(l, w.limits, 'batch', w.contended, w.calls, w.tokens, v_now)
-        )
-      returning l.id, l.turns, w.calls, l.day_ends_ms, l.day_starts, l.day_batch_starts,
-        l.span_starts + l.previous_span_starts as used_starts, l.span_tokens + l.previous_span_tokens as used_tokens
-    )
-    select array_agg(b.id) as lanes, array_agg(b.turns) as turns, array_agg(b.calls) as calls, array_agg(b.day_ends_ms) as day_ends,
-      array_agg(b.day_starts) as day_starts, array_agg(b.day_batch_starts) as day_batch_starts,
-      array_agg(b.used_starts) as used_starts, array_agg(b.used_tokens) as used_tokens,
-      coalesce(bool_or(b.turns / 16 > (b.turns - b.calls) / 16), false) as to_clean
-    into v_booked
-    from booked b;
-    v_any := v_booked.lanes is not null;
-    if clock_timestamp() - v_began > interval '100 milliseconds' then
-      -- Somebody held a row meanwhile, and v_now has passed.
-      raise exception 'release the lanes' using errcode = 'EV001';
+        select array_agg(b.id) as lanes, array_agg(b.turns) as turns, array_agg(b.calls) as calls, array_agg(b.day_ends_ms) as day_ends,
+          array_agg(b.day_starts) as day_starts, array_agg(b.day_batch_starts) as day_batch_starts,
+          array_agg(b.used_starts) as used_starts, array_agg(b.used_tokens) as used_tokens,
+          coalesce(bool_or(b.turns / 16 > (b.turns - b.calls) / 16), false) as to_clean
+        into v_booked
+        from booked b;
+        v_over := clock_timestamp() - v_began > interval '100 milliseconds';
+        v_any := not v_over and cardinality(v_booked.lanes) = v_chosen.locked;
+      end if;
+      if not v_any and v_chosen.locked > 0 then
+        raise exception 'release the lanes' using errcode = 'EV001';
+      end if;
+    exception
+      when sqlstate 'EV001' then
+        null;
+      when lock_not_available then
+        v_over := true;
+    end;
+    -- Held up: somebody had a row meanwhile, and v_now has passed.
+    exit when v_any or v_over;
+    if v_chosen.asked is not null then
+      -- Once more, with the lanes that could be booked alone.
+      v_only := v_booked.lanes;
+      exit when v_only is null or v_round = 3;
+      v_waited := null;
+      continue;
     end if;
-  exception
-    when sqlstate 'EV001' then
-      v_any := false;
-  end;
+
+    -- Somebody is at each of the lanes. With none in hand one may be waited for.
+    exit when v_waited is not null;
+    select r.lane_id
+    into v_waited
+    from eve.routes r
+    join eve.lanes l on l.id = r.lane_id
+    where r.model = any (v_plain.models) and l.blocked_until is null
+      -- Or there is nothing to wait for: a refusal holds up nobody.
+      and l.interactive_tail_ms <= v_now and eve.has_room(l, r.limits, 'interactive', false, 1, 0, v_now)
+    order by random()
+    limit 1;
+    exit when not found;
+  end loop;
   if not v_any then
     return to_jsonb(array_fill(null::text, array[v_count]));
   end if;
@@ -3649,8 +3842,15 @@ begin
   -- A call that settles after a later minute's first: that minute's count so far includes it.
   update public.google_ai_usage_counters c
   set rpd_used = c.rpd_used + 1
-  where c.api_key_id = count_usage.key_id and c.model = count_usage.model and c.minute_bucket > v_minute
-    and c.day_bucket = v_day;
+  from (
+    select l.api_key_id, l.model, l.minute_bucket
+    from public.google_ai_usage_counters l
+    where l.api_key_id = count_usage.key_id and l.model = count_usage.model and l.minute_bucket > v_minute
+      and l.day_bucket = v_day
+    order by l.minute_bucket
+    for no key update
+  ) later
+  where c.api_key_id = later.api_key_id and c.model = later.model and c.minute_bucket = later.minute_bucket;
 exception
   -- The table is its owner's, and so are rules on it that refuse a row. They must not stop a settlement.
   when integrity_constraint_violation or data_exception or raise_exception then
@@ -3685,7 +3885,29 @@ begin
 end;
 $function$;
 
-CREATE OR REPLACE FUNCTION eve.adjust_budgets(consumer_id uuid, token_id uuid, received_at timestamp with time zone, requests integer, tokens bigint)
+CREATE OR REPLACE FUNCTION eve.close_as_before(running eve.inflight)
+ RETURNS void
+ LANGUAGE plpgsql
+ SET search_path TO ''
+AS $function$
+declare
+  v_running eve.inflight := close_as_before.running;
+  v_before eve.attempts;
+begin
+  select * into v_before
+  from eve.attempts a
+  where a.request_no = v_running.request_no and a.attempt = v_running.attempt - 1;
+  v_running.attempt := v_before.attempt;
+  v_running.key_id := v_before.key_id;
+  v_running.model := v_before.model;
+  perform eve.close_request(
+    v_running, v_before.outcome, v_before.error_code, v_before.input_tokens, v_before.output_tokens, v_before.total_tokens,
+    v_before.finish_reason
+  );
+end;
+$function$;
+
+CREATE OR REPLACE FUNCTION eve.adjust_budgets(consumer_id uuid, token_id uuid, received_at timestamp with time zone, requests integer, tokens bigint, gave_up boolean DEFAULT false)
  RETURNS void
  LANGUAGE plpgsql
  SET search_path TO ''
@@ -3694,17 +3916,17 @@ begin
   if adjust_budgets.requests = 0 and adjust_budgets.tokens = 0 then
     return;
   end if;
+  if adjust_budgets.token_id is not null then
+    update eve.scoped_tokens t
+    set requests_used = greatest(t.requests_used + case when adjust_budgets.gave_up then 0 else adjust_budgets.requests end, 0),
+      tokens_used = greatest(t.tokens_used + adjust_budgets.tokens, 0)
+    where t.id = adjust_budgets.token_id;
+  end if;
   if adjust_budgets.consumer_id <> '00000000-0000-0000-0000-000000000000' then
     update eve.consumer_days d
     set requests = greatest(d.requests + adjust_budgets.requests, 0), tokens = greatest(d.tokens + adjust_budgets.tokens, 0)
     where d.consumer_id = adjust_budgets.consumer_id
       and d.day = eve.pacific_day(floor(extract(epoch from adjust_budgets.received_at) * 1000)::bigint);
-  end if;
-  if adjust_budgets.token_id is not null then
-    update eve.scoped_tokens t
-    set requests_used = greatest(t.requests_used + adjust_budgets.requests, 0),
-      tokens_used = greatest(t.tokens_used + adjust_budgets.tokens, 0)
-    where t.id = adjust_budgets.token_id;
   end if;
 end;
 $function$;
@@ -3817,6 +4039,7 @@ CREATE OR REPLACE FUNCTION public.eve_settle(request_no bigint, attempt integer,
  RETURNS jsonb
  LANGUAGE plpgsql
  SET search_path TO ''
+ SET lock_timeout TO '3s'
  SET plan_cache_mode TO 'force_generic_plan'
  SET enable_seqscan TO 'off'
  SET jit TO 'off'
@@ -3827,6 +4050,8 @@ declare
   v_request eve.requests;
   v_now constant timestamptz := eve.clock();
   v_total bigint := coalesce(eve_settle.total_tokens, eve_settle.input_tokens + coalesce(eve_settle.output_tokens, 0));
+  -- Whether it may have written an answer of which nobody knows how long it was: a refusal by upstream has none.
+  v_wrote constant boolean := v_total is null and eve_settle.dispatched and coalesce(eve_settle.upstream_status, 0) < 400;
   v_delta bigint;
 begin
   if eve_settle.outcome is null or eve_settle.outcome not in ('succeeded', 'failed', 'cancelled') then
@@ -3860,12 +4085,16 @@ begin
     select * into v_request from eve.requests r where r.request_no = eve_settle.request_no;
     perform eve.adjust_budgets(
       v_request.consumer_id, v_request.token_id, v_request.received_at, 0,
-      coalesce(v_total - v_before.tokens_booked, 0)
+      case
+        when v_total is not null then v_total - v_before.tokens_booked - coalesce(v_before.output_booked, 0)
+        when v_wrote then 0
+        else -coalesce(v_before.output_booked, 0)
+      end
     );
     perform eve.adjust_bucket(v_before.lane_id, v_before.bucket_ms, v_before.class, 0, v_delta);
     update eve.attempts a
-    set outcome = eve_settle.outcome, input_tokens = eve_settle.input_tokens,
-      output_tokens = eve_settle.output_tokens, thoughts_tokens = eve_settle.thoughts_tokens,
+    set outcome = eve_settle.outcome, output_booked = case when v_wrote then a.output_booked end,
+      input_tokens = eve_settle.input_tokens, output_tokens = eve_settle.output_tokens, thoughts_tokens = eve_settle.thoughts_tokens,
       cached_tokens = eve_settle.cached_tokens, total_tokens = v_total, usage_estimated = eve_settle.usage_estimated,
       upstream_status = eve_settle.upstream_status, error_code = coalesce(eve_settle.error_code, 'settled_late'),
       error_detail = eve_settle.error_detail, finish_reason = eve_settle.finish_reason,
@@ -3895,10 +4124,12 @@ begin
     v_running.consumer_id, v_running.token_id, v_running.received_at,
     case when not eve_settle.dispatched and eve_settle.final and v_running.attempt = 1 then -1 else 0 end,
     case
-      when not eve_settle.dispatched then -v_running.tokens
-      when v_total is not null then v_total - v_running.tokens
-      else 0
-    end
+      when not eve_settle.dispatched then -v_running.tokens - v_running.output_tokens
+      when v_total is not null then v_total - v_running.tokens - v_running.output_tokens
+      when v_wrote then 0
+      else -v_running.output_tokens
+    end,
+    v_running.state = 'reserved' and eve_settle.outcome = 'cancelled'
   );
   if v_running.state = 'waiting' then
     null; -- It held no place.
@@ -3922,14 +4153,14 @@ begin
   end if;
 
   insert into eve.attempts (
-    request_no, attempt, lane_id, key_id, model, class, start_ms, bucket_ms, tokens_booked, input_tokens, output_tokens,
-    thoughts_tokens, cached_tokens, total_tokens, usage_estimated, outcome, dispatched, upstream_status, error_code,
+    request_no, attempt, lane_id, key_id, model, class, start_ms, bucket_ms, tokens_booked, output_booked, input_tokens,
+    output_tokens, thoughts_tokens, cached_tokens, total_tokens, usage_estimated, outcome, dispatched, upstream_status, error_code,
     error_detail, finish_reason, latency_ms, settled_at
   )
   values (
     v_running.request_no, v_running.attempt, v_running.lane_id, v_running.key_id, v_running.model, v_running.class,
-    v_running.start_ms, v_running.bucket_ms, v_running.tokens, eve_settle.input_tokens, eve_settle.output_tokens,
-    eve_settle.thoughts_tokens, eve_settle.cached_tokens, v_total, eve_settle.usage_estimated, eve_settle.outcome,
+    v_running.start_ms, v_running.bucket_ms, v_running.tokens, case when v_wrote then nullif(v_running.output_tokens, 0) end,
+    eve_settle.input_tokens, eve_settle.output_tokens, eve_settle.thoughts_tokens, eve_settle.cached_tokens, v_total, eve_settle.usage_estimated, eve_settle.outcome,
     eve_settle.dispatched, eve_settle.upstream_status, eve_settle.error_code, left(eve_settle.error_detail, 2000),
     eve_settle.finish_reason, eve_settle.latency_ms, v_now
   );
@@ -3939,11 +4170,9 @@ begin
     );
   end if;
 
-  if eve_settle.dispatched and not eve_settle.usage_estimated then
-    perform eve.learn_estimate(v_running.model, v_running.request_no, v_running.estimated_tokens, eve_settle.input_tokens);
-  end if;
-
-  if eve_settle.final then
+  if eve_settle.final and v_running.state = 'waiting' and v_running.attempt > 1 then
+    perform eve.close_as_before(v_running);
+  elsif eve_settle.final then
     perform eve.close_request(
       v_running, eve_settle.outcome, eve_settle.error_code, eve_settle.input_tokens, eve_settle.output_tokens,
       v_total::integer, eve_settle.finish_reason
@@ -3966,6 +4195,9 @@ begin
         eve_settle.usage_estimated
       )
     );
+  end if;
+  if eve_settle.dispatched and not eve_settle.usage_estimated then
+    perform eve.learn_estimate(v_running.model, v_running.request_no, v_running.estimated_tokens, eve_settle.input_tokens);
   end if;
   return jsonb_build_object('status', 'settled');
 end;
@@ -4006,8 +4238,15 @@ begin
   -- Calls that settle after a later minute's first: that minute's count so far includes them.
   update public.google_ai_usage_counters c
   set rpd_used = c.rpd_used + count_calls.calls
-  where c.api_key_id = count_calls.key_id and c.model = count_calls.model and c.minute_bucket > v_minute
-    and c.day_bucket = v_day;
+  from (
+    select l.api_key_id, l.model, l.minute_bucket
+    from public.google_ai_usage_counters l
+    where l.api_key_id = count_calls.key_id and l.model = count_calls.model and l.minute_bucket > v_minute
+      and l.day_bucket = v_day
+    order by l.minute_bucket
+    for no key update
+  ) later
+  where c.api_key_id = later.api_key_id and c.model = later.model and c.minute_bucket = later.minute_bucket;
 end;
 $function$;
 
@@ -4015,6 +4254,7 @@ CREATE OR REPLACE FUNCTION public.eve_settle_many(settlements jsonb)
  RETURNS jsonb
  LANGUAGE plpgsql
  SET search_path TO ''
+ SET lock_timeout TO '3s'
  SET plan_cache_mode TO 'force_generic_plan'
  SET enable_seqscan TO 'off'
  SET jit TO 'off'
@@ -4037,8 +4277,7 @@ begin
   -- the last half second, ends with its lease and keeps its estimate, as if the function had died before it settled.
   perform set_config('synchronous_commit', 'off', true);
 
-  -- Everything that others take too is taken in one order: running requests, budgets, lanes, buckets, counters. A
-  -- reservation has the same order and no more than one lane, so nobody waits in a circle.
+  -- Everything that others take too is taken in the order of public.eve_reserve.
   select array_agg(running.request_no), coalesce(bool_or(running.has_budget), false),
     coalesce(bool_or(running.has_result), false)
   into v_numbers, v_budgets, v_results
@@ -4059,11 +4298,16 @@ begin
   ) running;
 
   insert into eve.attempts (
-    request_no, attempt, lane_id, key_id, model, class, start_ms, bucket_ms, tokens_booked, input_tokens, output_tokens,
-    thoughts_tokens, cached_tokens, total_tokens, usage_estimated, outcome, dispatched, upstream_status, error_code,
+    request_no, attempt, lane_id, key_id, model, class, start_ms, bucket_ms, tokens_booked, output_booked, input_tokens,
+    output_tokens, thoughts_tokens, cached_tokens, total_tokens, usage_estimated, outcome, dispatched, upstream_status, error_code,
     error_detail, finish_reason, latency_ms, settled_at
   )
   select i.request_no, i.attempt, i.lane_id, i.key_id, i.model, i.class, i.start_ms, i.bucket_ms, i.tokens,
+    -- As in eve_settle: of these answers nobody knows how long they were.
+    case
+      when t.total_tokens is null and t.input_tokens is null and coalesce(t.upstream_status, 0) < 400
+        then nullif(i.output_tokens, 0)
+    end,
     t.input_tokens, t.output_tokens, t.thoughts_tokens, t.cached_tokens,
     coalesce(t.total_tokens, t.input_tokens + coalesce(t.output_tokens, 0)), coalesce(t.usage_estimated, false), t.outcome,
     true, t.upstream_status, t.error_code, left(t.error_detail, 2000), t.finish_reason, t.latency_ms, v_now
@@ -4096,7 +4340,6 @@ begin
   end if;
 
   perform
-    case when not a.usage_estimated then eve.learn_estimate(i.model, i.request_no, i.estimated_tokens, a.input_tokens) end,
     case
       when a.total_tokens is not null then
         eve.log_token_usage(
@@ -4116,15 +4359,21 @@ begin
 
   -- From here on others may be kept waiting, so it comes last.
   if v_budgets then
+    perform eve.lock_budgets(array_agg(i.token_id), array_agg(i.consumer_id), array_agg(
+      eve.pacific_day(floor(extract(epoch from i.received_at) * 1000)::bigint)
+    ))
+    from eve.inflight i
+    where i.request_no = any (v_numbers) and (i.consumer_id <> v_project or i.token_id is not null);
     perform eve.adjust_budgets(spent.consumer_id, spent.token_id, spent.received_at, 0, spent.tokens::bigint)
     from (
-      select i.consumer_id, i.token_id, min(i.received_at) as received_at, sum(a.total_tokens - i.tokens) as tokens
+      select i.consumer_id, i.token_id, min(i.received_at) as received_at,
+        sum(
+          coalesce(a.total_tokens, i.tokens + coalesce(a.output_booked, 0)) - i.tokens - i.output_tokens
+        ) as tokens
       from eve.inflight i
       join eve.attempts a on a.request_no = i.request_no and a.attempt = i.attempt
-      where i.request_no = any (v_numbers) and a.total_tokens is not null
-        and (i.consumer_id <> v_project or i.token_id is not null)
+      where i.request_no = any (v_numbers) and (i.consumer_id <> v_project or i.token_id is not null)
       group by i.consumer_id, i.token_id, eve.pacific_day(floor(extract(epoch from i.received_at) * 1000)::bigint)
-      order by i.consumer_id, i.token_id, min(i.received_at)
     ) spent;
   end if;
 
@@ -4191,6 +4440,10 @@ begin
     perform eve.count_calls(v_used.key_id, v_used.model, v_used.start_ms, v_used.calls, v_used.tokens);
   end loop;
 
+  perform eve.learn_estimate(i.model, i.request_no, i.estimated_tokens, a.input_tokens)
+  from eve.inflight i
+  join eve.attempts a on a.request_no = i.request_no and a.attempt = i.attempt
+  where i.request_no = any (v_numbers) and not a.usage_estimated;
   delete from eve.inflight i where i.request_no = any (v_numbers);
 
   return (
@@ -4210,6 +4463,7 @@ CREATE OR REPLACE FUNCTION public.eve_give_back(request_id text, call_id uuid, d
  RETURNS jsonb
  LANGUAGE plpgsql
  SET search_path TO ''
+ SET lock_timeout TO '3s'
  SET plan_cache_mode TO 'force_generic_plan'
  SET enable_seqscan TO 'off'
  SET jit TO 'off'
@@ -4217,7 +4471,6 @@ AS $function$
 declare
   v_consumer_id constant uuid := coalesce(eve_give_back.consumer_id, '00000000-0000-0000-0000-000000000000');
   v_running eve.inflight;
-  v_before eve.attempts;
   v_call eve.call;
 begin
   -- If that call is at work at this moment, it is waited for.
@@ -4239,7 +4492,7 @@ begin
   -- As eve_settle does for what was not sent, and in its order of locks.
   perform eve.adjust_budgets(
     v_running.consumer_id, v_running.token_id, v_running.received_at,
-    case when v_running.attempt = 1 then -1 else 0 end, -v_running.tokens
+    case when v_running.attempt = 1 then -1 else 0 end, -v_running.tokens - v_running.output_tokens
   );
   if v_running.state = 'reserved' then
     perform eve.unbook(v_running);
@@ -4256,21 +4509,103 @@ begin
     delete from eve.inflight i where i.request_no = v_running.request_no;
   else
     -- The attempts before it were sent: the request ends as the last of them did.
-    select * into v_before
-    from eve.attempts a
-    where a.request_no = v_running.request_no and a.attempt = v_running.attempt - 1;
-    v_running.attempt := v_before.attempt;
-    v_running.key_id := v_before.key_id;
-    v_running.model := v_before.model;
-    perform eve.close_request(
-      v_running, v_before.outcome, v_before.error_code, v_before.input_tokens, v_before.output_tokens, v_before.total_tokens,
-      v_before.finish_reason
-    );
+    perform eve.close_as_before(v_running);
   end if;
   return jsonb_build_object('status', 'given_back');
 end;
 $function$;
 comment on function public.eve_give_back is 'Takes back what a call of eve_reserve has booked and its caller has not heard of in time. Answers given_back, nothing, or wait.';
+
+CREATE OR REPLACE FUNCTION eve.expire_waiting(at_most integer)
+ RETURNS integer
+ LANGUAGE plpgsql
+ SET search_path TO ''
+AS $function$
+declare
+  v_now constant timestamptz := eve.clock();
+  v_gone record;
+  v_row eve.inflight;
+begin
+  select array_agg(i.request_no) as numbers, array_agg(i.token_id) as tokens, array_agg(i.consumer_id) as consumers,
+    array_agg(eve.pacific_day(floor(extract(epoch from i.received_at) * 1000)::bigint)) as days
+  into v_gone
+  from (
+    select w.*
+    from eve.inflight w
+    where w.lease_until < v_now and w.state = 'waiting'
+    limit expire_waiting.at_most
+    for update skip locked
+  ) i;
+  perform eve.lock_budgets(v_gone.tokens, v_gone.consumers, v_gone.days);
+  for v_row in select i.* from eve.inflight i where i.request_no = any (v_gone.numbers) order by i.request_no loop
+    insert into eve.attempts (
+      request_no, attempt, lane_id, key_id, model, class, start_ms, bucket_ms, tokens_booked, outcome, dispatched,
+      error_code, settled_at
+    )
+    values (
+      v_row.request_no, v_row.attempt, v_row.lane_id, v_row.key_id, v_row.model, v_row.class, v_row.start_ms,
+      v_row.bucket_ms, v_row.tokens, 'expired', false, 'lease_expired', v_now
+    );
+    perform eve.adjust_budgets(
+      v_row.consumer_id, v_row.token_id, v_row.received_at, case v_row.attempt when 1 then -1 else 0 end,
+      -v_row.tokens - v_row.output_tokens
+    );
+    if v_row.attempt = 1 then
+      perform eve.close_request(v_row, 'expired', 'lease_expired');
+    else
+      perform eve.close_as_before(v_row);
+    end if;
+  end loop;
+  return coalesce(cardinality(v_gone.numbers), 0);
+end;
+$function$;
+
+CREATE OR REPLACE FUNCTION eve.expire_leases(lane_id bigint DEFAULT NULL::bigint, at_most integer DEFAULT 1000)
+ RETURNS integer
+ LANGUAGE plpgsql
+ SET search_path TO ''
+AS $function$
+declare
+  v_row eve.inflight;
+  v_now timestamptz;
+  v_count integer := 0;
+begin
+  if expire_leases.lane_id is null then
+    -- Who has moved the books holds all lanes, and what follows comes before lanes: the next sweep does it.
+    if eve.follow_clock() > 0 then
+      return 0;
+    end if;
+    v_count := eve.expire_waiting(expire_leases.at_most);
+  end if;
+  v_now := eve.clock();
+  for v_row in
+    select i.*
+    from eve.inflight i
+    where i.lease_until < v_now
+      -- Who names a lane may hold it, and budgets come before lanes: batch that waits is left to the sweep.
+      and (expire_leases.lane_id is null or i.lane_id = expire_leases.lane_id) and i.state <> 'waiting'
+    -- In the order of the counters that they touch, so that two who close at once cannot wait for each other.
+    order by i.key_id, i.model, i.start_ms
+    limit expire_leases.at_most
+    for update skip locked
+  loop
+    if v_row.state = 'reserved' then
+      insert into eve.attempts (
+        request_no, attempt, lane_id, key_id, model, class, start_ms, bucket_ms, tokens_booked, output_booked, outcome,
+        dispatched, error_code, settled_at
+      )
+      values (
+        v_row.request_no, v_row.attempt, v_row.lane_id, v_row.key_id, v_row.model, v_row.class, v_row.start_ms,
+        v_row.bucket_ms, v_row.tokens, nullif(v_row.output_tokens, 0), 'expired', true, 'lease_expired', v_now
+      );
+      perform eve.count_usage(v_row.key_id, v_row.model, v_row.start_ms, v_row.tokens);
+    end if;
+    perform eve.close_request(v_row, 'expired', 'lease_expired');
+    v_count := v_count + 1;
+  end loop;
+  return v_count;
+end;
+$function$;
 
 CREATE OR REPLACE FUNCTION eve.correct_usage()
  RETURNS trigger
@@ -4296,6 +4631,7 @@ CREATE OR REPLACE FUNCTION public.eve_sweep(at_most integer DEFAULT 1000)
  RETURNS jsonb
  LANGUAGE sql
  SET search_path TO ''
+ SET lock_timeout TO '3s'
 AS $function$
   select jsonb_build_object('expired', eve.expire_leases(null, eve_sweep.at_most));
 $function$;
@@ -4987,7 +5323,14 @@ begin
   for v_token in
     update eve.scoped_tokens t
     set revoked_at = eve.clock(), revoked_reason = left(eve_token_revoke.reason, 500)
-    where (t.id = eve_token_revoke.token_id or t.consumer_id = v_consumer.id)
+    -- In the order in which settlements take them.
+    where t.id in (
+        select o.id
+        from eve.scoped_tokens o
+        where o.id = eve_token_revoke.token_id or o.consumer_id = v_consumer.id
+        order by o.id
+        for no key update
+      )
       and t.revoked_at is null and t.expires_at > eve.clock()
     returning t.id, t.consumer_id
   loop
@@ -6575,6 +6918,8 @@ begin
     or eve_key_checked.outcome not in ('works', 'rejected', 'secret_missing', 'unclear') then
     raise exception 'outcome must be works, rejected, secret_missing or unclear' using errcode = 'EV400';
   end if;
+  -- Before the row, as statements that change it take it (eve.lock_routes).
+  perform pg_advisory_xact_lock(eve.routes_lock());
   select coalesce(k.key_alias, k.id::text) as alias, coalesce(k.is_active, false) as is_active, k.blocked_until,
     k.blocked_reason, eve.key_was_rejected(k) as was_rejected
   into v_key
@@ -6854,6 +7199,8 @@ begin
   if eve_key_secret_changed.secret_hash is null or eve_key_secret_changed.secret_hash !~ '^[0-9a-f]{64}$' then
     raise exception 'secret_hash must be 64 hexadecimal digits' using errcode = 'EV400';
   end if;
+  -- Before the row, as statements that change it take it (eve.lock_routes).
+  perform pg_advisory_xact_lock(eve.routes_lock());
   select k.* into v_key
   from public.google_ai_api_keys k
   where k.id = eve_key_secret_changed.key_id
@@ -8804,6 +9151,8 @@ begin
     raise exception 'no key has the quota project %; there are %', eve_limits_set.quota_project,
       coalesce((select string_agg(distinct k.quota_key, ', ') from public.google_ai_api_keys k), 'none') using errcode = 'EV400';
   end if;
+  -- Before the rows, as statements that change them take it (eve.lock_routes).
+  perform pg_advisory_xact_lock(eve.routes_lock());
   -- In one order, so that two that change the same rows cannot wait for each other.
   for v_change in
     select c.value from jsonb_array_elements(eve_limits_set.changes) c order by c.value ->> 'model'

@@ -64,6 +64,7 @@ _SAME_ID = frozenset(
         "rate_limited",
         "daily_limit",
         "lane_blocked",
+        "too_many_waiting",
         "database_unavailable",
         "request_running",
         "body_timeout",

@@ -124,20 +124,6 @@ export const readingRoutes = [
 
   route(
     "GET",
-    "/bad-requests",
-    z.strictObject({
-      consumer: text.optional(),
-      since: text.optional(),
-      until: text.optional(),
-      limit: number.optional(),
-    }),
-    async ({ office }, { limit: atMost, ...asked }) => ({
-      bad_requests: await office.reading.badRequests({ ...asked, atMost }),
-    }),
-  ),
-
-  route(
-    "GET",
     "/alerts",
     z.strictObject({
       state: z.enum(["open", "closed", "all"]).optional(),

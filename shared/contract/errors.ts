@@ -147,6 +147,12 @@ export const ERRORS = {
     retryable: true,
     message: "Upstream asked us to pause this model. Come back after `retry-after`, or use another model.",
   },
+  too_many_waiting: {
+    status: 429,
+    retryable: true,
+    message:
+      "You have as many starts of this model booked ahead as one consumer may. Come back after `retry-after`, when one of them has begun.",
+  },
   budget_exhausted: {
     status: 429,
     retryable: false,

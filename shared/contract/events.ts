@@ -5,6 +5,14 @@ import type { GatewayResult } from "./result.ts";
 /** What can be told about a call while it runs. A door that streams turns these into its clients' frames. */
 export type GatewayEvent =
   | { type: "queued"; attempt: number; model: string; waitMs: number }
-  | { type: "started"; attempt: number; model: string; keyAlias: string; limits: Limits | null }
+  | {
+    type: "started";
+    attempt: number;
+    model: string;
+    keyAlias: string;
+    limits: Limits | null;
+    /** As in the result. */
+    outputLoweredTo?: number | null;
+  }
   | { type: "delta"; chunk: Answer }
   | { type: "done"; result: GatewayResult };

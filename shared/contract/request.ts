@@ -22,7 +22,7 @@ export interface Asked {
   traceId: string | null;
   /** Keys that are not to serve it: those that are not its stage's. Absent: any key of the model's provider may. */
   excludeKeys?: readonly string[];
-  /** Keep what was asked and answered, for debugging. Null or absent: as the consumer's row says. */
+  /** False: what was asked and answered is not kept, whatever the consumer's row says. It is kept only where that row allows it. */
   capture?: boolean | null;
 }
 

@@ -37,6 +37,8 @@ export interface GatewayResult {
   verdict: AnswerVerdict;
   finishReason: string | null;
   usage: Usage;
+  /** Tokens that the caller's budget left for the answer, where that was less than it might have had. Null or absent: it was not. */
+  outputLoweredTo?: number | null;
   keyAlias: string;
   attempts: number;
   /** Milliseconds spent waiting for booked starts, over all attempts. */

@@ -2,6 +2,7 @@ import { GatewayError } from "../contract/gateway_error.ts";
 import type { Limits } from "../contract/limits.ts";
 import type { GatewayResult } from "../contract/result.ts";
 import { jsonResponse } from "../http/json_response.ts";
+import { outputLimitHeader } from "../http/output_limit_header.ts";
 import { rateLimitHeaders } from "../http/rate_limit_headers.ts";
 import { encoded, type GeminiEncoding } from "./gemini_encoding.ts";
 
@@ -31,14 +32,25 @@ export function silentlyEmpty({ verdict, limits, model }: GatewayResult): Gatewa
 
 export function resultHeaders(result: GatewayResult): Record<string, string> {
   return {
-    ...servedHeaders(result.limits, result.replaced ? result.model : null),
+    ...servedHeaders(result.limits, result.replaced ? result.model : null, result.outputLoweredTo),
     ...(result.replayed && { "x-eve-replayed": "true" }),
     // What status 200 hides: a block, an answer cut off, JSON that breaks its schema.
     ...(!result.verdict.ok && { "x-eve-verdict": result.verdict.code }),
   };
 }
 
-/** @param model the model that served, where it is not the one that was asked for */
-export function servedHeaders(limits: Limits | null, model: string | null): Record<string, string> {
-  return { ...rateLimitHeaders(limits), ...(model !== null && { "x-eve-model": model }) };
+/**
+ * @param model the model that served, where it is not the one that was asked for
+ * @param loweredTo the most that the answer could have, where it was less than was asked for
+ */
+export function servedHeaders(
+  limits: Limits | null,
+  model: string | null,
+  loweredTo: number | null = null,
+): Record<string, string> {
+  return {
+    ...rateLimitHeaders(limits),
+    ...(model !== null && { "x-eve-model": model }),
+    ...outputLimitHeader(loweredTo),
+  };
 }

@@ -107,6 +107,7 @@ const LIMIT_OF_CODE: Readonly<Partial<Record<ErrorCode, LimitName>>> = {
   rate_limited: "rpm",
   upstream_rate_limited: "rpm",
   lane_blocked: "rpm",
+  too_many_waiting: "rpm",
 };
 
 function quotaFailure({ code, details, limits, model }: GatewayError) {

@@ -84,7 +84,7 @@ const ARRAY: Framing = {
 class Chunks {
   readonly #events: AsyncIterator<GatewayEvent>;
   readonly #encoding: GeminiEncoding;
-  #started: { model: string; limits: Limits | null } | null = null;
+  #started: { model: string; limits: Limits | null; outputLoweredTo?: number | null } | null = null;
   #result: GatewayResult | null = null;
   #some = false;
 
@@ -129,8 +129,8 @@ class Chunks {
     if (this.#result !== null) return resultHeaders(this.#result);
     // What was never started is an answer from the books.
     if (this.#started === null) return { "x-eve-replayed": "true" };
-    const { model, limits } = this.#started;
-    return servedHeaders(limits, model === asked ? null : model);
+    const { model, limits, outputLoweredTo } = this.#started;
+    return servedHeaders(limits, model === asked ? null : model, outputLoweredTo);
   }
 
   /** The client has gone: upstream need not go on. */

@@ -6,6 +6,7 @@ import type { Usage } from "../contract/usage.ts";
 import { errorHeaders } from "../http/error_headers.ts";
 import { errorJson } from "../http/error_json.ts";
 import { jsonResponse } from "../http/json_response.ts";
+import { outputLimitHeader } from "../http/output_limit_header.ts";
 import { rateLimitHeaders } from "../http/rate_limit_headers.ts";
 
 /**
@@ -37,6 +38,7 @@ export function factsOf(result: GatewayResult) {
     model: result.model,
     finish_reason: result.finishReason,
     usage: usageJson(result.usage),
+    ...(result.outputLoweredTo != null && { max_output_tokens: result.outputLoweredTo }),
     key_alias: result.keyAlias,
     attempts: result.attempts,
     wait_ms: result.waitMs,
@@ -61,9 +63,12 @@ export function refuseNative(error: GatewayError, requestId: string): Response {
   return jsonResponse(error.status, { error: errorJson(error, requestId) }, requestId, errorHeaders(error));
 }
 
-/** Says which model served where it is not the one that was asked for. */
+/** Says which model served where it is not the one that was asked for, and an answer that could not be as long as was asked for. */
 function modelHeaders(result: GatewayResult): Record<string, string> {
-  return result.replaced ? { "x-eve-model": result.model } : {};
+  return {
+    ...(result.replaced && { "x-eve-model": result.model }),
+    ...outputLimitHeader(result.outputLoweredTo),
+  };
 }
 
 export function usageJson(usage: Usage) {

@@ -70,6 +70,7 @@ function framesOf(event: GatewayEvent, { requestId, now }: NativeStreamOptions):
         attempt: event.attempt,
         model: event.model,
         key_alias: event.keyAlias,
+        ...(event.outputLoweredTo != null && { max_output_tokens: event.outputLoweredTo }),
         limits: event.limits === null ? null : limitsJson(event.limits),
       });
     case "delta": {

@@ -15,6 +15,7 @@ const OPENAI_CODES: Partial<Record<ErrorCode, string>> = {
   prompt_too_large: "context_length_exceeded",
   rate_limited: "rate_limit_exceeded",
   lane_blocked: "rate_limit_exceeded",
+  too_many_waiting: "rate_limit_exceeded",
   upstream_rate_limited: "rate_limit_exceeded",
   daily_limit: "insufficient_quota",
   upstream_daily_limit: "insufficient_quota",

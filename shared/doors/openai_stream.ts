@@ -69,7 +69,7 @@ class Telling {
   readonly #events: AsyncIterator<GatewayEvent>;
   readonly #terms: StreamTerms;
   readonly #choices = new Map<number, Choice>();
-  #started: { model: string; limits: Limits | null } | null = null;
+  #started: { model: string; limits: Limits | null; outputLoweredTo?: number | null } | null = null;
   #result: GatewayResult | null = null;
   #over = false;
 
@@ -98,11 +98,12 @@ class Telling {
   /** What is known when the first frame is. */
   headers(): Record<string, string> {
     if (this.#result !== null) return resultHeaders(this.#result);
-    const { model, limits } = this.#started ?? { model: this.#terms.model, limits: null };
+    const { model, limits, outputLoweredTo } = this.#started ??
+      { model: this.#terms.model, limits: null, outputLoweredTo: null };
     return {
       ...idHeaders(this.#terms.requestId),
       ...rateLimitHeaders(limits),
-      ...modelHeaders({ model, replaced: model !== this.#terms.model }),
+      ...modelHeaders({ model, replaced: model !== this.#terms.model, outputLoweredTo }),
     };
   }
 

@@ -7,6 +7,7 @@ import { checkJson, type JsonWish, jsonWish } from "./answer_check.ts";
 import { estimateTokens } from "./estimate.ts";
 import { fitToModel, unfenced } from "./fit.ts";
 import { Gathered } from "./gathered.ts";
+import { outputAsked, outputLoweredTo, withOutputLimit } from "./output_limit.ts";
 import { resultToKeep } from "./recorded_result.ts";
 import { type Call, type Ended, inOnePiece, type Served, type Task } from "./task.ts";
 import { UsageMeter } from "./usage_meter.ts";
@@ -38,6 +39,8 @@ export class AnswerTask implements Task<Answer> {
 
   models = () => this.#models;
   tokens = () => this.#tokens;
+  maxOutput = () => outputAsked(this.#prompt);
+  outputLoweredTo = (grant: Grant) => outputLoweredTo(this.#prompt, grant);
   countable = () => this.#prompt;
   question = () => this.#prompt;
 
@@ -45,7 +48,8 @@ export class AnswerTask implements Task<Answer> {
     const lacking = this.#lacking.get(grant.model);
     const capabilities = { ...grant.capabilities };
     for (const capability of lacking ?? []) capabilities[capability] = false;
-    const prompt = fitToModel(this.#prompt, capabilities, grant.model);
+    const limited = withOutputLimit(this.#prompt, grant.maxOutputTokens);
+    const prompt = fitToModel(limited, capabilities, grant.model);
     const check = (served: Served<Answer>, whole = true) => whole ? checkJson(this.#wish, served) : served;
     if (this.#streams) return streamed(prompt, grant, check);
     return inOnePiece(async (provider, to) => {
@@ -96,6 +100,7 @@ export function resultOf(request: GatewayRequest, { grant, served, waitMs }: End
     verdict: served.verdict,
     finishReason: served.finishReason,
     usage: served.usage,
+    outputLoweredTo: outputLoweredTo(request.prompt, grant),
     keyAlias: grant.key.alias,
     attempts: grant.attempt,
     waitMs,

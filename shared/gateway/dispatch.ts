@@ -103,7 +103,8 @@ export async function* dispatch<Value>(
   if (lateMs > 0) return { kind: "too_late", lateMs };
   const destination = { model: grant.model, ...access };
   const begin = (signal: AbortSignal) => call(provider, { ...destination, signal });
-  const outcome = yield* callModel(parts, begin, grant, context.signal, deadline, progress);
+  const told = { ...grant, outputLoweredTo: task.outputLoweredTo(grant) };
+  const outcome = yield* callModel(parts, begin, told, context.signal, deadline, progress);
   return await withRejectedSecret(outcome, grant, access.secret);
 }
 
@@ -148,7 +149,7 @@ export async function waitUntil(
 async function* callModel<Value>(
   parts: GatewayParts,
   begin: (signal: AbortSignal) => ReturnType<Call<Value>>,
-  grant: Grant,
+  grant: Grant & { outputLoweredTo: number | null },
   client: AbortSignal,
   deadline: Deadline,
   progress: Progress,
@@ -170,6 +171,7 @@ async function* callModel<Value>(
       model: grant.model,
       keyAlias: grant.key.alias,
       limits: grant.limits,
+      outputLoweredTo: grant.outputLoweredTo,
     };
     for (;;) {
       // Raced, so that a provider that is slow to notice the signal holds up neither the client nor the settlement.

@@ -20,6 +20,8 @@ export class EmbedTask implements Task<Embedding> {
 
   models = () => this.asked.models;
   tokens = () => this.#tokens;
+  maxOutput = () => 0;
+  outputLoweredTo = () => null;
   countable = () => null;
   question = () => this.#item;
   without = () => false;

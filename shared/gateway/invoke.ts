@@ -22,10 +22,15 @@ export function createGateway(parts: GatewayParts): Gateway {
       requireKind(request.models, "answers");
       const task = new AnswerTask(request, { streams: false, hash: await hashOf(request) });
       const journey = serve(parts, task, context);
-      for (;;) {
-        const step = await journey.next();
-        if (!step.done) context.onEvent?.(step.value);
-        else return "status" in step.value ? replay(request, step.value) : resultOf(request, step.value);
+      try {
+        for (;;) {
+          const step = await journey.next();
+          if (!step.done) context.onEvent?.(step.value);
+          else return "status" in step.value ? replay(request, step.value) : resultOf(request, step.value);
+        }
+      } finally {
+        // Where a listener throws, what runs upstream is ended and settled. After its own end this does nothing.
+        await journey.return(undefined as never).catch(() => {});
       }
     },
     stream: (request, context) =>

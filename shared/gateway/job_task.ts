@@ -37,6 +37,8 @@ export class JobTask implements Task<JobProgress> {
 
   models = () => this.asked.models;
   tokens = () => this.#tokens;
+  maxOutput = () => 0;
+  outputLoweredTo = () => null;
   countable = () => null;
   question = () => this.asked.prompt;
   without = () => false;

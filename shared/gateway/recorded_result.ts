@@ -26,12 +26,14 @@ const kept = z.object({
   keyAlias: z.string(),
   attempts: z.number(),
   waitMs: z.number(),
+  outputLoweredTo: z.number().nullable().optional(),
 });
 
 /** What is kept of an answer: only for a client that chose the id and can therefore ask again, only successes. */
 export function resultToKeep(request: GatewayRequest, result: GatewayResult): unknown {
   if (!request.idIsClients || !result.verdict.ok) return null;
   const { model, requestedModel, replaced, answer, finishReason, usage, keyAlias, attempts, waitMs } = result;
+  const { outputLoweredTo } = result;
   const record: z.input<typeof kept> = {
     version: 1,
     model,
@@ -43,6 +45,7 @@ export function resultToKeep(request: GatewayRequest, result: GatewayResult): un
     keyAlias,
     attempts,
     waitMs,
+    outputLoweredTo,
   };
   return JSON.stringify(record).length <= MAX_KEPT_CHARS ? record : null;
 }

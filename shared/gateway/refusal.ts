@@ -44,6 +44,8 @@ function messageOf(
       return `${model}: the limit of ${amount(limits, limit)} is used up. ${comeBack}, or use another model.`;
     case "lane_blocked":
       return `${model}: upstream asked us to pause. ${comeBack}, or use another model.`;
+    case "too_many_waiting":
+      return `${model}: you have as many starts booked ahead as one consumer may. ${comeBack}, when one of them has begun, or use another model.`;
     case "prompt_too_large":
       return `The prompt has about ${tokens} tokens, and ${model} takes at most ${
         amount(limits, "tpm")

@@ -210,6 +210,7 @@ function reserveInput<Value>(
     requestId: asked.id,
     models: task.models(),
     ...size,
+    maxOutputTokens: task.maxOutput(),
     consumerId: context.caller.consumerId,
     tokenId: context.caller.tokenId,
     class: asked.class,
@@ -327,7 +328,8 @@ async function settleAndCapture<Value>(
   ended: Ended<Value> | undefined,
 ): Promise<void> {
   await settleReliably(parts, task.asked.id, settlement);
-  if (ended === undefined || !(task.asked.capture ?? ended.grant.capture)) return;
+  // Only the owner allows it, in the consumer's row; a caller may ask for less.
+  if (ended === undefined || !ended.grant.capture || task.asked.capture === false) return;
   try {
     await parts.ledger.capture({
       requestNo: settlement.requestNo,

@@ -60,6 +60,10 @@ export interface Task<Value> {
   models(): string[];
   /** Estimated input tokens. */
   tokens(): number;
+  /** The most that the model may write, in tokens; null: the caller leaves it to the model; 0: it writes nothing. */
+  maxOutput(): number | null;
+  /** What the answer is lowered to by the budget that the grant came from; null: it is not. */
+  outputLoweredTo(grant: Grant): number | null;
   /** What upstream can be asked to count; null: it counts no such thing. */
   countable(): Prompt | null;
   /** Tells repetitions from other requests with the same id; null where ids are ours. */

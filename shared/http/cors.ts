@@ -14,6 +14,7 @@ const EXPOSED_HEADERS = [
   "x-request-id",
   "x-should-retry",
   "x-eve-request-id",
+  "x-eve-max-output-tokens",
   "x-eve-model",
   "x-eve-replayed",
   "x-eve-stage",

@@ -562,6 +562,7 @@ export type Database = {
           "door"?: string;
           "exclude_keys"?: (string)[];
           "lease_ms"?: number;
+          "max_output_tokens"?: number;
           "max_wait_ms"?: number;
           "metadata"?: Json;
           "models": (string)[];

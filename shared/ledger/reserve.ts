@@ -16,6 +16,8 @@ export interface ReserveInput {
    * be `count` then. Null: an estimate, and nobody can count.
    */
   counted: boolean | null;
+  /** The most that the model may write, in tokens, thoughts included; null or absent: the model's own limit; 0: it writes nothing. */
+  maxOutputTokens?: number | null;
   consumerId: string | null;
   tokenId: string | null;
   class: TrafficClass;
@@ -79,6 +81,7 @@ const granted = z.object({
   quota_project: z.string(),
   wait_ms: z.number().nonnegative(),
   tokens: z.number().int(),
+  max_output_tokens: z.number().int().positive().nullish(),
   limits,
   capabilities: capabilities.prefault({}),
   capture: z.boolean().nullish(),
@@ -100,6 +103,8 @@ const granted = z.object({
   waitMs: row.wait_ms,
   /** Booked input tokens: the estimate after the model's factor. */
   tokens: row.tokens,
+  /** What the caller's budgets leave for the answer, in tokens, thoughts included; null: no budget bounds it. */
+  maxOutputTokens: row.max_output_tokens ?? null,
   limits: row.limits,
   capabilities: row.capabilities,
   /** Whether the consumer's row wants prompt and answer kept. */
@@ -114,6 +119,7 @@ export const REFUSAL_CODES = [
   "rate_limited",
   "daily_limit",
   "lane_blocked",
+  "too_many_waiting",
   "budget_exhausted",
   "consumer_disabled",
   "token_revoked",
@@ -255,6 +261,7 @@ export function reserveArguments(input: ReserveCall): Record<string, unknown> {
     request_id: input.requestId,
     models: input.models,
     tokens: input.tokens,
+    max_output_tokens: input.maxOutputTokens ?? null,
     consumer_id: input.consumerId,
     class: input.class,
     max_wait_ms: input.maxWaitMs,

@@ -9,12 +9,16 @@ create table if not exists eve.settings (
   name text primary key,
   value bigint not null,
   description text not null,
-  constraint settings_guard_range check (name <> 'guard_ms' or value between 0 and 5000)
+  constraint settings_guard_range check (name <> 'guard_ms' or value between 0 and 5000),
+  constraint settings_waiting_share_range check (name <> 'waiting_share_percent' or value between 0 and 100),
+  constraint settings_max_output_positive check (name <> 'default_max_output_tokens' or value between 1 and 2147483647)
 );
 comment on table eve.settings is 'Numbers that admission reads on every call; a change takes effect on the next one.';
 insert into eve.settings (name, value, description) values
   ('guard_ms', 250, 'Widens the minute window and the edges of the Pacific day by this many milliseconds, for network jitter. 0 to 5000.'),
-  ('learn_one_in', 8, 'One settled call in so many teaches its model''s estimate factor; 0: none does.')
+  ('learn_one_in', 8, 'One settled call in so many teaches its model''s estimate factor; 0: none does.'),
+  ('waiting_share_percent', 50, 'Of the starts and tokens that a lane has in a minute, so many percent may be booked ahead for one consumer, at least one start; 0: any number.'),
+  ('default_max_output_tokens', 8192, 'What a consumer or token with a budget of tokens may get as an answer where neither the request nor the model''s row says how much.')
 on conflict (name) do nothing;
 insert into eve.settings (name, value, description) values
   ('issue_per_consumer_minute', 10, 'Tokens that one consumer may ask for in a minute.'),
@@ -124,6 +128,7 @@ create table if not exists eve.inflight (
   day_ends_ms bigint not null,
   tokens bigint not null,
   estimated_tokens integer not null default 0,
+  output_tokens integer not null default 0,
   queued_ms bigint,
   any_lane boolean not null default true,
   lease_until timestamptz not null,
@@ -150,6 +155,7 @@ comment on column eve.inflight.day_ends_ms is 'The Pacific midnight that ended t
 comment on column eve.inflight.wait_ms is 'Milliseconds that its attempts waited for their starts, together.';
 comment on column eve.inflight.requested_model is 'The model asked for; model is the one that serves.';
 comment on column eve.inflight.request_hash is 'Tells a repetition of a request from another request with the same id.';
+comment on column eve.inflight.output_tokens is 'Tokens of the answer that are reserved in the budgets of its consumer and its token; 0 where neither has one.';
 comment on column eve.inflight.estimated_tokens is 'The caller''s estimate before the model''s factor: what the factor is learned from.';
 comment on column eve.inflight.call_id is 'Which call of eve_reserve made the reservation of the current attempt: by it eve_give_back knows its own.';
 comment on column eve.inflight.lease_until is 'Not settled by then: the caller has died, and the row is closed as expired.';
@@ -164,6 +170,7 @@ create table if not exists eve.attempts (
   start_ms bigint not null,
   bucket_ms bigint not null,
   tokens_booked bigint not null,
+  output_booked integer,
   input_tokens integer,
   output_tokens integer,
   thoughts_tokens integer,
@@ -185,6 +192,7 @@ create table if not exists eve.attempts (
 comment on table eve.attempts is 'Audit: every reservation that ended, and how. Written once, when it is settled or has expired.';
 comment on column eve.attempts.start_ms is 'When upstream was to be called: milliseconds since 1970, the database''s clock.';
 comment on column eve.attempts.tokens_booked is 'Input tokens reserved; input_tokens are the real ones.';
+comment on column eve.attempts.output_booked is 'Tokens of the answer that stay reserved in a budget, since nobody knows how many there were; null: none.';
 comment on column eve.attempts.usage_estimated is 'True where upstream did not say what it counted.';
 comment on column eve.attempts.dispatched is 'False: upstream was never called, and the start was given back.';
 comment on column eve.attempts.latency_ms is 'From the call to upstream until its answer had come whole.';

@@ -35,7 +35,7 @@ comment on table eve.consumers is 'Who calls. A secret is kept as a hash only.';
 comment on column eve.consumers.kind is 'project: the project''s own secret key. service: calls with a key of its own. notebook: exchanges its secret for scoped tokens.';
 comment on column eve.consumers.previous_secret_hash is 'Accepted until previous_secret_until, so that a secret can be changed without a gap.';
 comment on column eve.consumers.requests_per_day is 'Requests a Pacific day, however many attempts each takes; null: no budget.';
-comment on column eve.consumers.capture is 'Whether what it asks and gets may be kept.';
+comment on column eve.consumers.capture is 'Whether what it asks and gets is kept; a request may say no. Nothing else allows it.';
 comment on column eve.consumers.models is 'Models it may call; null: all.';
 comment on column eve.consumers.max_class is 'The highest traffic class it gets; batch turns its interactive requests into batch.';
 comment on column eve.consumers.tokens_per_day is 'Input and output tokens a Pacific day; null: no budget.';
@@ -58,7 +58,7 @@ create table if not exists eve.consumer_days (
 ) with (fillfactor = 50);
 comment on table eve.consumer_days is 'What a consumer with a budget has spent in a Pacific day.';
 comment on column eve.consumer_days.day is 'The day in America/Los_Angeles.';
-comment on column eve.consumer_days.tokens is 'Input and output tokens; the estimate of the input while a call runs.';
+comment on column eve.consumer_days.tokens is 'Input and output tokens; while a call runs, the estimate of its input and the longest answer that it may get.';
 
 create table if not exists eve.scoped_tokens (
   id uuid primary key default gen_random_uuid(),

@@ -54,8 +54,8 @@ as $$
   )::bigint;
 $$;
 
--- Moves what admission remembers back by a number of milliseconds. In the order in which settlements lock: running
--- requests, lanes, buckets.
+-- Moves what admission remembers back by a number of milliseconds. In the order of locks of public.eve_reserve: running requests,
+-- budgets, lanes, buckets.
 create or replace function eve.turn_back(back_ms bigint)
 returns void
 language plpgsql
@@ -76,6 +76,10 @@ begin
     lease_until = i.lease_until - v_interval
   where i.lease_until > to_timestamp(v_now / 1000.0);
 
+  perform from eve.consumer_minutes m order by m.consumer_id for no key update;
+  delete from eve.consumer_minutes m where m.second > v_now / 1000;
+
+  perform eve.lock_lane(l.id) from (select b.id from eve.lanes b order by b.id) l;
   perform from eve.lanes l order by l.id for no key update;
   -- Twice, since an instant may already be taken by one that is still to be moved.
   update eve.lane_buckets b set at_ms = -b.at_ms where b.at_ms > 0;
@@ -120,7 +124,7 @@ begin
   ) recent
   where recent.id = l.id;
 
-  delete from eve.consumer_minutes m where m.second > v_now / 1000;
+  perform from eve.issue_windows w where w.minute > v_now / 60000 order by w.subject for no key update;
   update eve.issue_windows w set minute = v_now / 60000 where w.minute > v_now / 60000;
 end;
 $$;

@@ -235,6 +235,7 @@ declare
   v_midnight bigint;
   v_blocking bigint;
   v_by_starts boolean;
+  v_looks integer := 0;
   v_at bigint;
 begin
   start_ms := greatest(earliest_start.now_ms, earliest_start.from_ms);
@@ -325,6 +326,9 @@ begin
       where later.at_ms > v_at and (later.by_starts or later.by_tokens)
       order by later.at_ms desc
       limit 1;
+      -- Without a booking's lock somebody may have given back, since has_room looked, what stood in the way.
+      v_looks := v_looks + 1;
+      continue when not found and v_looks < 100;
       if not found then
         raise exception 'no instant fits % tokens on lane %', earliest_start.tokens, (lane).id using errcode = 'EV503';
       end if;

@@ -121,7 +121,7 @@ begin
 end;
 $$;
 
--- Nothing depends on a schedule: whoever takes a lane also closes what expired on it. After the buckets, since closing counts
+-- Nothing depends on a schedule: whoever books on a lane also closes what expired on it. After the buckets, since closing counts
 -- usage, and settlements take buckets before counters. The lane is the caller's, so no other reservation of it is being made;
 -- the caller's own lease ends at new_lease_ms.
 create or replace function eve.release_expired(lane_id bigint, now_ms bigint, new_lease_ms bigint default null)
@@ -227,8 +227,57 @@ begin
 end;
 $$;
 
+-- The lock that whoever books a start on a lane, or gives one back, has until its transaction ends. It comes before the lane's row,
+-- and lists look at no row before they have it: so those who book do not wait for each other's rows.
+create or replace function eve.lock_lane(lane_id bigint)
+returns void
+language plpgsql
+volatile
+set search_path = ''
+as $$
+begin
+  perform pg_advisory_xact_lock(1163281713, lock_lane.lane_id::integer);
+end;
+$$;
+
+-- How long a consumer has to wait until it may book another start ahead on a lane; null: it may. It has as many starts, or tokens, of
+-- those that are yet to come as one consumer may have: waiting_share_percent of what the lane has in a minute, at least one start. So
+-- nobody who keeps connections open can fill the coming minutes for everybody else. Starts at once do not count, so one that is
+-- alone still has the whole lane; and batch, which stands in line, books nothing ahead.
+create or replace function eve.share_wait(
+  lane_id bigint, limits eve.lane_limits, consumer_id uuid, class text, tokens bigint, now_ms bigint
+)
+returns bigint
+language plpgsql
+volatile
+set search_path = ''
+as $$
+declare
+  v_share constant double precision := (
+    select s.value / 100.0 from eve.settings s where s.name = 'waiting_share_percent' and s.value > 0
+  );
+  v_ahead record;
+begin
+  if v_share is null then
+    return null;
+  end if;
+  select count(*) as starts, coalesce(sum(i.tokens), 0) as tokens, min(i.start_ms) as first_ms
+  into v_ahead
+  from eve.inflight i
+  where i.lane_id = share_wait.lane_id and i.lease_until > to_timestamp(share_wait.now_ms / 1000.0)
+    and i.consumer_id = share_wait.consumer_id and i.class = share_wait.class and i.state = 'reserved'
+    and i.start_ms > share_wait.now_ms;
+  if v_ahead.starts >= greatest(floor((limits).rpm * v_share + 1e-6), 1)
+    or v_ahead.starts > 0 and v_ahead.tokens + share_wait.tokens > (limits).tpm * v_share then
+    return v_ahead.first_ms - share_wait.now_ms;
+  end if;
+  return null;
+end;
+$$;
+
 -- Takes a slot on one lane, or answers when it could: the one place that writes a booking, apart from lists. `queued_ms` and
--- `request_no` are batch's place in line; `latest_wait_ms` is 0 for batch, which never books ahead.
+-- `request_no` are batch's place in line; `latest_wait_ms` is 0 for batch, which never books ahead. `consumer_id`: whose share of
+-- the starts to come it is; null: its start is booked again, and was counted. Where nothing is booked, the lane is free again.
 create or replace function eve.book(
   lane_id bigint,
   limits eve.lane_limits,
@@ -238,6 +287,7 @@ create or replace function eve.book(
   tokens bigint,
   queued_ms bigint,
   request_no bigint,
+  consumer_id uuid,
   latest_wait_ms bigint,
   lease_ms integer,
   out booked boolean,
@@ -262,25 +312,35 @@ declare
   v_batch constant boolean := book.class = 'batch';
   v_fit record;
 begin
-  -- As for lists, which look at no row before they have this: so bookings do not wait for each other's rows.
-  perform pg_advisory_xact_lock(1163281713, book.lane_id::integer);
-  select * into v_lane from eve.lanes l where l.id = book.lane_id for no key update;
-  v_now := eve.clock_ms();
-  select * into v_fit
-  from eve.earliest_start(
-    v_lane, limits, book.class, book.contended, book.tokens, v_now, case when v_batch then 0 else v_lane.interactive_tail_ms end
-  );
-  start_ms := v_fit.start_ms;
-  wait_ms := start_ms - v_now;
-  limit_name := v_fit.limit_name;
-  day_left := v_fit.day_left - 1;
-  booked := start_ms is not null and wait_ms <= book.latest_wait_ms
-    and not (v_batch and (eve.line_before(v_lane.model, book.lane_id, book.queued_ms, book.request_no, v_now, null, null)).calls > 0);
-  if not booked then
-    perform eve.release_expired(book.lane_id, v_now);
-    return;
-  end if;
+  -- A subtransaction, which writes nothing and so costs no number: what it has locked is free again where nothing is booked.
+  begin
+    perform eve.lock_lane(book.lane_id);
+    select * into v_lane from eve.lanes l where l.id = book.lane_id;
+    v_now := eve.clock_ms();
+    select * into v_fit
+    from eve.earliest_start(
+      v_lane, limits, book.class, book.contended, book.tokens, v_now, case when v_batch then 0 else v_lane.interactive_tail_ms end
+    );
+    start_ms := v_fit.start_ms;
+    wait_ms := start_ms - v_now;
+    limit_name := v_fit.limit_name;
+    day_left := v_fit.day_left - 1;
+    booked := start_ms is not null and wait_ms <= book.latest_wait_ms
+      and not (v_batch and (eve.line_before(v_lane.model, book.lane_id, book.queued_ms, book.request_no, v_now, null, null)).calls > 0)
+      and (
+        wait_ms <= 0
+        or eve.share_wait(book.lane_id, limits, book.consumer_id, book.class, book.tokens, v_now) is null
+      );
+    if not booked then
+      raise exception 'release the lane' using errcode = 'EV001';
+    end if;
+  exception
+    when sqlstate 'EV001' then
+      return;
+  end;
 
+  -- Only settlements can have changed it since, and they keep to themselves what they change.
+  select * into v_lane from eve.lanes l where l.id = book.lane_id for no key update;
   turn := v_lane.turns;
   v_lane := eve.with_start(
     v_lane, book.class, start_ms, book.tokens, v_now, book.lease_ms, pace,
@@ -339,6 +399,7 @@ declare
   v_batch constant integer := case (running).class when 'batch' then 1 else 0 end;
   v_tail bigint;
 begin
+  perform eve.lock_lane((running).lane_id);
   select * into v_lane from eve.lanes l where l.id = (running).lane_id for no key update;
   if v_batch = 0 and v_lane.interactive_tail_ms = (running).start_ms then
     select coalesce(max(i.start_ms), 0)
@@ -362,64 +423,5 @@ begin
     span_starts = l.span_starts - case when (running).start_ms >> 16 = l.span_number then 1 else 0 end,
     span_tokens = l.span_tokens - case when (running).start_ms >> 16 = l.span_number then (running).tokens else 0 end
   where l.id = (running).lane_id;
-end;
-$$;
-
--- Closes what nobody settled in time: its caller has died. The capacity stays counted at its place in the window, since
--- Google may have counted the call; the books say `expired`. Batch that waited held none: it leaves the line, and its budgets are
--- free again. Rows that somebody is settling at this moment are left to them. The sweep of all lanes looks at the clock first.
-create or replace function eve.expire_leases(lane_id bigint default null, at_most integer default 1000)
-returns integer
-language plpgsql
-volatile
-set search_path = ''
-as $$
-declare
-  v_row eve.inflight;
-  v_now timestamptz;
-  v_count integer := 0;
-begin
-  if expire_leases.lane_id is null then
-    perform eve.follow_clock();
-  end if;
-  v_now := eve.clock();
-  for v_row in
-    select i.*
-    from eve.inflight i
-    where i.lease_until < v_now
-      -- Who names a lane may hold it, and budgets come before lanes: batch that waits is left to the sweep.
-      and (expire_leases.lane_id is null or i.lane_id = expire_leases.lane_id and i.state <> 'waiting')
-    -- In the order of the counters that they touch, so that two who close at once cannot wait for each other.
-    order by i.key_id, i.model, i.start_ms
-    limit expire_leases.at_most
-    for update skip locked
-  loop
-    if v_row.state = 'reserved' then
-      insert into eve.attempts (
-        request_no, attempt, lane_id, key_id, model, class, start_ms, bucket_ms, tokens_booked, outcome, dispatched,
-        error_code, settled_at
-      )
-      values (
-        v_row.request_no, v_row.attempt, v_row.lane_id, v_row.key_id, v_row.model, v_row.class, v_row.start_ms,
-        v_row.bucket_ms, v_row.tokens, 'expired', true, 'lease_expired', v_now
-      );
-      perform eve.count_usage(v_row.key_id, v_row.model, v_row.start_ms, v_row.tokens);
-    elsif v_row.state = 'waiting' then
-      insert into eve.attempts (
-        request_no, attempt, lane_id, key_id, model, class, start_ms, bucket_ms, tokens_booked, outcome, dispatched,
-        error_code, settled_at
-      )
-      values (
-        v_row.request_no, v_row.attempt, v_row.lane_id, v_row.key_id, v_row.model, v_row.class, v_row.start_ms,
-        v_row.bucket_ms, v_row.tokens, 'expired', false, 'lease_expired', v_now
-      );
-      perform eve.adjust_budgets(
-        v_row.consumer_id, v_row.token_id, v_row.received_at, case v_row.attempt when 1 then -1 else 0 end, -v_row.tokens
-      );
-    end if;
-    perform eve.close_request(v_row, 'expired', 'lease_expired');
-    v_count := v_count + 1;
-  end loop;
-  return v_count;
 end;
 $$;

@@ -145,6 +145,20 @@ as $$
   select 7310035118461046649;
 $$;
 
+-- Before a statement looks at a row that routes depend on, so that two who change several rows cannot wait for each other.
+create or replace function eve.lock_routes()
+returns trigger
+language plpgsql
+volatile
+set search_path = ''
+as $$
+begin
+  -- eve.routes_lock(), which whoever may change a key has no right to call.
+  perform pg_advisory_xact_lock(7310035118461046649);
+  return null;
+end;
+$$;
+
 -- For each row: a statement that changes none, as the sweep's mostly are, drops nothing. With its owner's rights: whoever may
 -- change a key has no right in this schema.
 create or replace function eve.drop_routes()
@@ -155,7 +169,6 @@ security definer
 set search_path = ''
 as $$
 begin
-  perform pg_advisory_xact_lock(eve.routes_lock());
   delete from eve.routes;
   return null;
 end;
@@ -274,6 +287,10 @@ begin
       ('eve.quota_overrides', null), ('eve.key_model_blocks', null), ('eve.settings', null)
     ) as events (relation, columns)
   loop
+    execute format(
+      'create or replace trigger lock_routes before insert or delete or truncate or update%s on %s for each statement execute function eve.lock_routes()',
+      ' of ' || v_event.columns, v_event.relation
+    );
     execute format(
       'create or replace trigger drop_routes after insert or delete or update%s on %s for each row execute function eve.drop_routes()',
       ' of ' || v_event.columns, v_event.relation

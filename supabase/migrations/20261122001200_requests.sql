@@ -23,7 +23,8 @@ begin
       counted boolean,
       request_no bigint,
       deadline timestamptz,
-      call_id uuid
+      call_id uuid,
+      max_output_tokens integer
     );
   end if;
 end;
@@ -59,6 +60,8 @@ begin
       capture boolean,
       day date,
       counts_minute boolean,
+      tokens_left bigint,
+      tokens_limit text,
       refusal text,
       limit_name text,
       wait_ms bigint
@@ -66,7 +69,7 @@ begin
   end if;
 end;
 $$;
-comment on type eve.caller_scope is 'What a caller may. day: its budget''s Pacific day, null without a budget; counts_minute: it has a limit of requests a minute.';
+comment on type eve.caller_scope is 'What a caller may. day: its budget''s Pacific day, null without a budget; counts_minute: it has a limit of requests a minute; tokens_left: what this attempt may take of its budgets of tokens (tokens_limit: of which), null without one.';
 
 -- What a lane may do in a minute and a day, and what is left of it after a booking. reset_ms: until the limit is whole again.
 create or replace function eve.limits_json(
@@ -205,8 +208,8 @@ begin
     raise exception 'the name of a model must have 1 to 200 characters' using errcode = 'EV400';
   elsif length((call).door) > 40 or length((call).trace_id) > 200 or length((call).request_hash) > 200 then
     raise exception 'door must have at most 40 characters, trace_id and request_hash 200' using errcode = 'EV400';
-  elsif (call).tokens is null or (call).tokens < 0 then
-    raise exception 'tokens must be 0 or more' using errcode = 'EV400';
+  elsif (call).tokens is null or (call).tokens < 0 or (call).max_output_tokens < 0 then
+    raise exception 'tokens and max_output_tokens must be 0 or more' using errcode = 'EV400';
   elsif (call).class is null or (call).class not in ('interactive', 'batch') then
     raise exception 'class must be interactive or batch' using errcode = 'EV400';
   elsif (call).max_wait_ms is null or (call).max_wait_ms not between 0 and 3600000 then
@@ -309,100 +312,6 @@ begin
 end;
 $$;
 
--- Who calls, and what they may still spend. Budget rows are locked here, before any lane. `spends`: false where a booking of
--- this attempt has already taken its budgets.
-create or replace function eve.scope_of(call eve.call, received_ms bigint, now_ms bigint, spends boolean)
-returns eve.caller_scope
-language plpgsql
-volatile
-set search_path = ''
-as $$
-declare
-  v_scope eve.caller_scope;
-  v_consumer record;
-  v_token record;
-  v_spent record;
-begin
-  v_scope.class := (call).class;
-  v_scope.capture := false;
-  v_scope.counts_minute := false;
-  if coalesce((call).consumer_id, '00000000-0000-0000-0000-000000000000') <> '00000000-0000-0000-0000-000000000000' then
-    select c.is_active, c.models, c.max_class, c.requests_per_day, c.tokens_per_day, c.capture, c.rpm
-    into v_consumer
-    from eve.consumers c
-    where c.id = (call).consumer_id;
-    if not found or not v_consumer.is_active then
-      v_scope.refusal := 'consumer_disabled';
-      return v_scope;
-    end if;
-    v_scope.models := v_consumer.models;
-    v_scope.capture := v_consumer.capture;
-    if v_consumer.max_class = 'batch' then
-      v_scope.class := 'batch';
-    end if;
-    if v_consumer.rpm is not null and (call).attempt = 1 and scope_of.spends then
-      v_scope.wait_ms := eve.consumer_minute_wait((call).consumer_id, v_consumer.rpm, scope_of.now_ms);
-      if v_scope.wait_ms > 0 then
-        v_scope.refusal := 'rate_limited';
-        v_scope.limit_name := 'consumer_rpm';
-        return v_scope;
-      end if;
-      v_scope.counts_minute := true;
-    end if;
-    if scope_of.spends and (v_consumer.requests_per_day is not null or v_consumer.tokens_per_day is not null) then
-      -- A request belongs to the day it came in, whatever the day of its later attempts.
-      v_scope.day := eve.pacific_day(scope_of.received_ms);
-      insert into eve.consumer_days (consumer_id, day) values ((call).consumer_id, v_scope.day) on conflict do nothing;
-      select d.requests, d.tokens into v_spent
-      from eve.consumer_days d
-      where d.consumer_id = (call).consumer_id and d.day = v_scope.day
-      for update;
-      if (call).attempt = 1 and v_spent.requests >= v_consumer.requests_per_day then
-        v_scope.limit_name := 'consumer_requests';
-      elsif v_spent.tokens + (call).tokens > v_consumer.tokens_per_day then
-        v_scope.limit_name := 'consumer_tokens';
-      end if;
-      if v_scope.limit_name is not null then
-        v_scope.refusal := 'budget_exhausted';
-        v_scope.wait_ms := eve.next_pacific_midnight(scope_of.now_ms) - scope_of.now_ms;
-        return v_scope;
-      end if;
-    end if;
-  end if;
-  if (call).token_id is not null then
-    select t.models, t.class, t.requests_budget, t.tokens_budget, t.requests_used, t.tokens_used,
-      t.revoked_at is not null or t.expires_at <= to_timestamp(scope_of.now_ms / 1000.0) as ended
-    into v_token
-    from eve.scoped_tokens t
-    where t.id = (call).token_id and t.consumer_id = (call).consumer_id
-    for update;
-    if not found or v_token.ended then
-      v_scope.refusal := 'token_revoked';
-      return v_scope;
-    elsif scope_of.spends and (call).attempt = 1 and v_token.requests_used >= v_token.requests_budget then
-      v_scope.limit_name := 'token_requests';
-    elsif scope_of.spends and v_token.tokens_used + (call).tokens > v_token.tokens_budget then
-      v_scope.limit_name := 'token_tokens';
-    end if;
-    if v_scope.limit_name is not null then
-      v_scope.refusal := 'budget_exhausted';
-      v_scope.wait_ms := null;
-      return v_scope;
-    end if;
-    if v_token.class = 'batch' then
-      v_scope.class := 'batch';
-    end if;
-    if v_token.models is not null then
-      v_scope.models := case
-        when v_scope.models is null then v_token.models
-        else array(select m from unnest(v_token.models) m where m = any (v_scope.models))
-      end;
-    end if;
-  end if;
-  return v_scope;
-end;
-$$;
-
 -- Why a caller may not call any more; null: it may.
 create or replace function eve.access_ended(consumer_id uuid, token_id uuid, now_ms bigint)
 returns text
@@ -422,31 +331,5 @@ begin
           and t.expires_at > to_timestamp(access_ended.now_ms / 1000.0)
       ) then 'token_revoked'
   end;
-end;
-$$;
-
--- Takes what an attempt costs from the budgets of its consumer and its token. Their rows are locked by eve.scope_of.
-create or replace function eve.take_budgets(call eve.call, scope eve.caller_scope, tokens bigint, now_ms bigint)
-returns void
-language plpgsql
-volatile
-set search_path = ''
-as $$
-declare
-  v_requests constant integer := case (call).attempt when 1 then 1 else 0 end;
-begin
-  if (call).token_id is not null then
-    update eve.scoped_tokens t
-    set requests_used = t.requests_used + v_requests, tokens_used = t.tokens_used + take_budgets.tokens
-    where t.id = (call).token_id;
-  end if;
-  if (scope).counts_minute then
-    perform eve.consumer_minute_take((call).consumer_id, take_budgets.now_ms);
-  end if;
-  if (scope).day is not null then
-    update eve.consumer_days d
-    set requests = d.requests + v_requests, tokens = d.tokens + take_budgets.tokens
-    where d.consumer_id = (call).consumer_id and d.day = (scope).day;
-  end if;
 end;
 $$;

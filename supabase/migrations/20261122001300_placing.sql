@@ -27,6 +27,7 @@ begin
       used_starts bigint,
       used_tokens bigint,
       day_left bigint,
+      output_tokens bigint,
       refusal text,
       limit_name text,
       refusal_wait bigint,
@@ -53,10 +54,67 @@ begin
   elsif without_start.too_small = v_best.lanes then
     v_best.refusal := 'prompt_too_large';
     v_best.limit_name := 'tpm';
+  elsif v_best.refusal_wait is not null then
+    v_best.refusal := 'too_many_waiting';
+    v_best.limit_name := 'waiting_share';
   else
     v_best.refusal := case v_best.limit_name when 'rpd' then 'daily_limit' when 'blocked' then 'lane_blocked' else 'rate_limited' end;
   end if;
   return v_best;
+end;
+$$;
+
+-- How many input tokens a call is expected to have on a model, and how many are booked for it.
+create or replace function eve.size_of(
+  call eve.call, served public.google_ai_model_limits, out expected bigint, out booked bigint
+)
+language plpgsql
+immutable
+set search_path = ''
+as $$
+begin
+  -- Upstream's own count is booked as it is. An estimate that could be counted is booked at the most that it may turn out
+  -- to be, until it is settled; an estimate that cannot be counted, at what such estimates have come to.
+  expected := ceil((call).tokens * case when (call).counted then 1 else (served).estimate_factor end)::bigint;
+  booked := case when not (call).counted then ceil(expected * (served).estimate_ceiling)::bigint else expected end;
+end;
+$$;
+
+-- How long a call that could start on a lane at start_ms, within the time that it may wait, has to wait until its consumer's share of
+-- the starts to come lets it be booked; null: it does. See eve.share_wait.
+create or replace function eve.wait_for_share(
+  call eve.call, lane_id bigint, limits eve.lane_limits, tokens bigint, start_ms bigint, now_ms bigint
+)
+returns bigint
+language plpgsql
+volatile
+set search_path = ''
+as $$
+begin
+  if wait_for_share.start_ms - wait_for_share.now_ms > (call).max_wait_ms then
+    return null;
+  end if;
+  return eve.share_wait(
+    wait_for_share.lane_id, limits, coalesce((call).consumer_id, '00000000-0000-0000-0000-000000000000'), 'interactive',
+    wait_for_share.tokens, wait_for_share.now_ms
+  );
+end;
+$$;
+
+-- Where tokens are what is scarce, callers who have the time are asked to have them counted first: those who wait for tokens, and
+-- batch with a prompt above an even share of the limit. A booking made on a guess has to be larger than the prompt, and what it
+-- leaves over is of no use to those who have booked behind it.
+create or replace function eve.counts_first(best eve.placement, class text, expected bigint, now_ms bigint)
+returns boolean
+language plpgsql
+immutable
+set search_path = ''
+as $$
+declare
+  v_large constant boolean := counts_first.expected * coalesce(((best).limits).rpm, 60) > ((best).limits).tpm;
+begin
+  return (best).start_ms > counts_first.now_ms and ((best).limit_name = 'tpm' or v_large)
+    or counts_first.class = 'batch' and v_large;
 end;
 $$;
 
@@ -72,10 +130,9 @@ set search_path = ''
 as $$
 declare
   v_batch constant boolean := choose_lane.class = 'batch';
-  -- Upstream's own count is booked as it is. An estimate that could be counted is booked at the most that it may turn out
-  -- to be, until it is settled; an estimate that cannot be counted, at what such estimates have come to.
-  v_expected constant bigint := ceil((call).tokens * case when (call).counted then 1 else (served).estimate_factor end)::bigint;
-  v_tokens constant bigint := case when not (call).counted then ceil(v_expected * (served).estimate_ceiling)::bigint else v_expected end;
+  v_size constant record := eve.size_of(call, served);
+  v_expected constant bigint := v_size.expected;
+  v_tokens constant bigint := v_size.booked;
   v_best eve.placement;
   v_lane record;
   v_fit record;
@@ -86,6 +143,7 @@ declare
   v_contended boolean;
   v_pace eve.pool_pace;
   v_too_small integer := 0;
+  v_share_wait bigint;
 begin
   v_best.served := (served).model;
   v_best.tokens := v_tokens;
@@ -157,6 +215,11 @@ begin
       v_start := v_fit.start_ms;
       v_limit := v_fit.limit_name;
       v_day_left := v_fit.day_left;
+      if not v_batch and v_start > choose_lane.now_ms and choose_lane.only_lane is null then
+        v_share_wait := eve.wait_for_share(call, v_lane.lane_id, v_lane.limits, v_tokens, v_start, choose_lane.now_ms);
+        v_best.refusal_wait := least(v_best.refusal_wait, v_share_wait);
+        v_start := case when v_share_wait is null then v_start end;
+      end if;
       if v_batch and v_start is not null then
         v_ahead := eve.line_before(
           (served).model, v_lane.lane_id, choose_lane.queued_ms, (call).request_no, choose_lane.now_ms, v_lane.interval_ms,
@@ -196,15 +259,7 @@ begin
     return v_best;
   elsif v_best.start_ms is not null then
     v_best.status := 'found';
-    -- Where tokens are what is scarce, callers who have the time are asked to have them counted first: those who wait for tokens,
-    -- and batch with a prompt above an even share of the limit. A booking made on a guess has to be larger than the prompt,
-    -- and what it leaves over is of no use to those who have booked behind it.
-    if not (call).counted
-      and (
-        v_best.start_ms > choose_lane.now_ms
-          and (v_best.limit_name = 'tpm' or v_expected * coalesce((v_best.limits).rpm, 60) > (v_best.limits).tpm)
-        or v_batch and v_expected * coalesce((v_best.limits).rpm, 60) > (v_best.limits).tpm
-      ) then
+    if not (call).counted and eve.counts_first(v_best, choose_lane.class, v_expected, choose_lane.now_ms) then
       v_best.status := 'count';
     end if;
     return v_best;
@@ -246,47 +301,54 @@ begin
 end;
 $$;
 
--- eve.book for a call that has several lanes to choose from. Another one may be better by the time this one is ours. Then it must
--- be released, or two callers that hold a lane each and want the other's would wait for ever: a subtransaction is the way to
--- release a row lock.
-create or replace function eve.book_or_release(
-  best eve.placement, call eve.call, class text, queued_ms bigint, latest_wait_ms bigint
+-- What a call may write on a model where a budget bounds it: as much as it asks for, else the model's own limit or the usual one,
+-- but no more than the budget has left beside its input. `refused`: not one token is left for an answer;
+-- `count`: a count of the prompt could change that.
+create or replace function eve.output_of(
+  call eve.call, scope eve.caller_scope, served public.google_ai_model_limits, now_ms bigint
 )
-returns record
+returns eve.placement
 language plpgsql
-volatile
+stable
 set search_path = ''
 as $$
 declare
-  v_booking record;
+  v_place eve.placement;
+  v_size constant record := eve.size_of(call, served);
+  v_wanted constant bigint := coalesce(
+    (call).max_output_tokens, (served).max_output_tokens,
+    (select s.value from eve.settings s where s.name = 'default_max_output_tokens')
+  );
 begin
-  begin
-    v_booking := eve.book(
-      (best).lane_id, (best).limits, (best).pace, book_or_release.class, (best).contended, (best).tokens, book_or_release.queued_ms,
-      (call).request_no, book_or_release.latest_wait_ms, (call).lease_ms
-    );
-    if not v_booking.booked then
-      raise exception 'release the lane' using errcode = 'EV001';
-    end if;
-  exception
-    when sqlstate 'EV001' then
-      null;
-  end;
-  return v_booking;
+  v_place.served := (served).model;
+  if (scope).tokens_left >= v_size.booked + least(v_wanted, 1) then
+    v_place.output_tokens := least(v_wanted, (scope).tokens_left - v_size.booked);
+  elsif not (call).counted and (scope).tokens_left >= v_size.expected / (served).estimate_ceiling + least(v_wanted, 1) then
+    v_place.status := 'count';
+  else
+    v_place.status := 'refused';
+    v_place.refusal := 'budget_exhausted';
+    v_place.limit_name := (scope).tokens_limit;
+    v_place.refusal_wait := eve.budget_wait(call, (scope).tokens_limit, output_of.now_ms);
+  end if;
+  return v_place;
 end;
 $$;
 
 -- Books a call on the lanes of one model, or says what becomes of it.
-create or replace function eve.place_call(call eve.call, class text, requested_model text, queued_ms bigint, only_lane bigint)
+create or replace function eve.place_call(
+  call eve.call, scope eve.caller_scope, requested_model text, queued_ms bigint, only_lane bigint
+)
 returns eve.placement
 language plpgsql
 volatile
 set search_path = ''
 as $$
 declare
-  v_batch constant boolean := place_call.class = 'batch';
+  v_batch constant boolean := (scope).class = 'batch';
   v_model constant public.google_ai_model_limits := eve.served_model(place_call.requested_model);
   v_best eve.placement;
+  v_output eve.placement;
   v_booking record;
   v_latest bigint;
   v_now bigint;
@@ -298,10 +360,21 @@ begin
     v_best.requested_model := place_call.requested_model;
     return v_best;
   end if;
+  if (scope).tokens_left is not null then
+    v_output := eve.output_of(call, scope, v_model, eve.clock_ms());
+  end if;
+  if v_output.status = 'refused' then
+    v_output.requested_model := place_call.requested_model;
+    return v_output;
+  end if;
   for v_round in 1..1000 loop
     v_now := eve.clock_ms();
-    v_best := eve.choose_lane(call, place_call.class, v_model, place_call.queued_ms, place_call.only_lane, v_now);
+    v_best := eve.choose_lane(call, (scope).class, v_model, place_call.queued_ms, place_call.only_lane, v_now);
     v_best.requested_model := place_call.requested_model;
+    v_best.output_tokens := v_output.output_tokens;
+    if v_best.status = 'found' and v_output.status = 'count' then
+      v_best.status := 'count';
+    end if;
     if v_best.status = 'missing' then
       -- A key or a model has been added: its lane comes into being with its first call.
       perform eve.ensure_lanes(v_model.model);
@@ -312,7 +385,7 @@ begin
       -- Somebody may have started between our look at the clock and our look at the lane; that is no line to wait in.
       v_now := eve.clock_ms();
       continue when v_best.start_ms - v_now <= (call).max_wait_ms;
-      return eve.too_late(v_best, call, place_call.class, v_now);
+      return eve.too_late(v_best, call, (scope).class, v_now);
     elsif v_batch and v_best.start_ms > v_now then
       v_best.status := 'waiting';
       v_best.wait_ms := v_best.start_ms - v_now;
@@ -326,14 +399,12 @@ begin
         then least((call).max_wait_ms, greatest(v_best.start_ms, coalesce(v_best.second_ms, v_best.start_ms)) - v_now)
       else (call).max_wait_ms
     end;
-    if v_best.lanes = 1 then
-      v_booking := eve.book(
-        v_best.lane_id, v_best.limits, v_best.pace, place_call.class, v_best.contended, v_best.tokens, place_call.queued_ms,
-        (call).request_no, v_latest, (call).lease_ms
-      );
-    else
-      v_booking := eve.book_or_release(v_best, call, place_call.class, place_call.queued_ms, v_latest);
-    end if;
+    v_booking := eve.book(
+      v_best.lane_id, v_best.limits, v_best.pace, (scope).class, v_best.contended, v_best.tokens, place_call.queued_ms,
+      (call).request_no,
+      case when place_call.only_lane is null then coalesce((call).consumer_id, '00000000-0000-0000-0000-000000000000') end,
+      v_latest, (call).lease_ms
+    );
     -- Otherwise somebody was quicker. They have got a slot, so this cannot go on for ever.
     if v_booking.booked then
       v_best.status := 'granted';

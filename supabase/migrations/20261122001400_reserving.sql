@@ -1,13 +1,22 @@
 -- Reserving a start for one attempt: public.eve_reserve, in the order of its steps. With the rights of the caller, who is the
 -- service role.
 --
--- Locks are always taken in this order, so that no two calls can wait for each other: request id (advisory), running request,
--- budgets, one lane, its buckets, counters. A refusal, and batch that is told to wait, take no lock on a lane.
+-- Locks. All that write take them in this order, so that no two can wait for each other:
+--   1  the request's id (advisory). A list only tries.
+--   2  running requests (eve.inflight), by number. Those who close others' skip what is locked.
+--   3  budgets: tokens by id, days by consumer and day (eve.lock_budgets), then the consumer's minute
+--   4  one lane: its advisory lock (eve.lock_lane), then its row. Several by number; a list tries them, and waits for one only while
+--      it has none in hand. Whoever books nothing keeps none: a refusal, batch that is told to wait, a lane that a list passed over.
+--   5  routes, then keys and models: what a settlement blocks (eve.apply_block) and owners change
+--   6  buckets, by lane and instant
+--   7  counters, by key, model and minute
+--   8  what nobody waits for: the audit, a model's learned factor and the routes, which are drawn anew only if nobody else is at them
+-- Nobody waits for a lock for longer than lock_timeout: then the answer is `database_unavailable` (55P03), and everything is undone.
 
 -- What a caller is told whose attempt is granted. `route` is what is known of key and model: see eve.route_answer.
 create or replace function eve.granted(
   route jsonb, request_no bigint, attempt integer, class text, capture boolean, tokens bigint, wait_ms bigint, start_ms bigint,
-  lease_ms integer, limits jsonb
+  lease_ms integer, limits jsonb, max_output_tokens bigint default null
 )
 returns jsonb
 language plpgsql
@@ -19,7 +28,11 @@ begin
     'request_no', granted.request_no, 'attempt', granted.attempt, 'class', granted.class, 'capture', granted.capture,
     'tokens', granted.tokens, 'wait_ms', granted.wait_ms, 'start_at', to_timestamp(granted.start_ms / 1000.0),
     'lease_until', to_timestamp((granted.start_ms + granted.lease_ms) / 1000.0), 'limits', granted.limits
-  );
+  )
+    || case
+      when granted.max_output_tokens > 0 then jsonb_build_object('max_output_tokens', granted.max_output_tokens)
+      else '{}'
+    end;
 end;
 $$;
 
@@ -34,7 +47,7 @@ as $$
 begin
   perform eve.adjust_budgets(
     (running).consumer_id, (running).token_id, (running).received_at, case (running).attempt when 1 then -1 else 0 end,
-    -(running).tokens
+    -(running).tokens - (running).output_tokens
   );
   if (running).attempt = 1 then
     delete from eve.inflight i where i.request_no = (running).request_no;
@@ -56,7 +69,6 @@ volatile
 set search_path = ''
 as $$
 begin
-  perform pg_advisory_xact_lock(1163281713, (running).lane_id::integer);
   perform eve.give_back(running);
   perform eve.adjust_bucket((running).lane_id, (running).bucket_ms, (running).class, -1, -(running).tokens);
 end;
@@ -82,15 +94,16 @@ begin
   if (running).request_no is null then
     insert into eve.inflight (
       request_no, consumer_id, request_id, token_id, class, door, requested_model, model, attempt, state, lane_id, key_id,
-      start_ms, bucket_ms, day_ends_ms, tokens, estimated_tokens, queued_ms, any_lane, lease_until, received_at, wait_ms, trace_id,
-      metadata, request_hash, call_id
+      start_ms, bucket_ms, day_ends_ms, tokens, estimated_tokens, output_tokens, queued_ms, any_lane, lease_until, received_at,
+      wait_ms, trace_id, metadata, request_hash, call_id
     )
     values (
       nextval('eve.request_no'), coalesce((call).consumer_id, '00000000-0000-0000-0000-000000000000'), (call).request_id,
       (call).token_id, (scope).class, (call).door, (place).requested_model, (place).served, (call).attempt, v_state,
       (place).lane_id, note_attempt.key_id, (place).start_ms, coalesce((place).bucket_ms, (place).start_ms),
-      coalesce((place).day_ends_ms, 0), (place).tokens, (call).tokens, case when v_state = 'waiting' then note_attempt.queued_ms end,
-      (call).exclude_keys = '{}', v_lease, to_timestamp(note_attempt.now_ms / 1000.0), coalesce((place).wait_ms, 0), (call).trace_id,
+      coalesce((place).day_ends_ms, 0), (place).tokens, (call).tokens, coalesce((place).output_tokens, 0),
+      case when v_state = 'waiting' then note_attempt.queued_ms end, (call).exclude_keys = '{}', v_lease,
+      to_timestamp(note_attempt.now_ms / 1000.0), coalesce((place).wait_ms, 0), (call).trace_id,
       coalesce((call).metadata, '{}'), (call).request_hash, (call).call_id
     )
     returning request_no into v_request_no;
@@ -100,7 +113,8 @@ begin
     set requested_model = (place).requested_model, model = (place).served, attempt = (call).attempt, state = v_state,
       lane_id = (place).lane_id, key_id = note_attempt.key_id, start_ms = (place).start_ms,
       bucket_ms = coalesce((place).bucket_ms, (place).start_ms), day_ends_ms = coalesce((place).day_ends_ms, 0),
-      tokens = (place).tokens, estimated_tokens = case when i.state = 'reserved' then i.estimated_tokens else (call).tokens end,
+      tokens = (place).tokens, output_tokens = coalesce((place).output_tokens, 0),
+      estimated_tokens = case when i.state = 'reserved' then i.estimated_tokens else (call).tokens end,
       queued_ms = case when v_state = 'waiting' then note_attempt.queued_ms end, any_lane = (call).exclude_keys = '{}',
       lease_until = v_lease,
       call_id = (call).call_id,
@@ -120,6 +134,8 @@ $$;
 --   false  the caller's estimate, and the caller can count: asked to where it matters (answer `count`, nothing is written or
 --          taken), otherwise booked at the model's ceiling until it is settled
 --   true   upstream's own count: booked as it is
+-- `max_output_tokens` is the longest answer that the request allows, thoughts included; null: it does not say; 0: it has none. Budgets of
+-- tokens reserve it, lowered to what they have left: then the answer has `max_output_tokens`, and the model may write no more.
 -- `request_no` continues an attempt: batch that was told `waiting` asks again with it at its time, and a start that its caller has come
 -- too late for is given back and booked again.
 -- `deadline` is when the caller stops waiting for the answer, by the database's clock: nothing is booked after it. `call_id` names
@@ -143,7 +159,8 @@ create or replace function public.eve_reserve(
   counted boolean default null,
   request_no bigint default null,
   deadline timestamptz default null,
-  call_id uuid default null
+  call_id uuid default null,
+  max_output_tokens integer default null
 )
 returns jsonb
 language plpgsql
@@ -152,6 +169,8 @@ set search_path = ''
 -- A call that is held up by a lock ends before its caller stops waiting (8 s), rather than stand behind it for nothing. The REST API
 -- sets it when it begins the statement; over a connection the ledger sets it for the session.
 set statement_timeout = '7500ms'
+-- Locks are held for milliseconds. Who has one for longer is held up itself, and those behind it give up while their callers still wait.
+set lock_timeout = '3s'
 -- Custom plans would be made anew on nearly every call; planning was a third of its time.
 set plan_cache_mode = 'force_generic_plan'
 -- Plans are often made while the tables are small and kept while they grow.
@@ -163,7 +182,7 @@ declare
     eve_reserve.request_id, eve_reserve.models, eve_reserve.tokens, eve_reserve.consumer_id, eve_reserve.class,
     eve_reserve.max_wait_ms, eve_reserve.attempt, eve_reserve.exclude_keys, eve_reserve.avoid_keys, eve_reserve.lease_ms,
     eve_reserve.token_id, eve_reserve.door, eve_reserve.trace_id, eve_reserve.metadata, eve_reserve.request_hash,
-    eve_reserve.counted, eve_reserve.request_no, eve_reserve.deadline, eve_reserve.call_id
+    eve_reserve.counted, eve_reserve.request_no, eve_reserve.deadline, eve_reserve.call_id, eve_reserve.max_output_tokens
   )::eve.call;
   v_now constant bigint := eve.clock_ms();
   v_ended text;
@@ -193,9 +212,7 @@ begin
   end if;
   v_running := v_known.running;
   v_spends := v_running.request_no is null or v_running.state = 'between';
-  v_scope := eve.scope_of(
-    v_call, coalesce(floor(extract(epoch from v_running.received_at) * 1000)::bigint, v_now), v_now, v_spends
-  );
+  v_scope := eve.scope_of(v_call, v_running, v_now);
   if v_running.state = 'reserved' then
     perform eve.unbook(v_running);
     v_only_lane := v_running.lane_id;
@@ -219,7 +236,7 @@ begin
       v_place.refusal := 'model_not_allowed';
       v_place.served := v_requested;
     else
-      v_place := eve.place_call(v_call, v_scope.class, v_requested, v_queued, v_only_lane);
+      v_place := eve.place_call(v_call, v_scope, v_requested, v_queued, v_only_lane);
       exit when v_place.status in ('granted', 'waiting', 'count');
       -- A misspelt name is refused, not skipped.
       if v_place.refusal = 'unknown_model' then
@@ -263,10 +280,11 @@ begin
   end if;
 
   if v_spends then
-    perform eve.take_budgets(v_call, v_scope, v_place.tokens, v_now);
-  elsif v_running.tokens <> v_place.tokens then
+    perform eve.take_budgets(v_call, v_scope, v_place.tokens + coalesce(v_place.output_tokens, 0), v_now);
+  else
     perform eve.adjust_budgets(
-      v_running.consumer_id, v_running.token_id, v_running.received_at, 0, v_place.tokens - v_running.tokens
+      v_running.consumer_id, v_running.token_id, v_running.received_at, 0,
+      v_place.tokens + coalesce(v_place.output_tokens, 0) - v_running.tokens - v_running.output_tokens
     );
   end if;
   -- Keys of one project take turns.
@@ -294,7 +312,8 @@ begin
     eve.limits_json(
       v_place.limits, v_place.used_starts, v_place.used_tokens, v_place.day_left,
       60000 + (v_place.limits).guard_ms + v_place.wait_ms, v_place.day_ends_ms - v_now
-    )
+    ),
+    v_place.output_tokens
   );
 end;
 $$;

@@ -13,8 +13,9 @@
 --   Windows to number calls and lanes in place of arrays: 10 more.
 --   Plain joins and anti joins: with eve.inflight or eve.lanes thought to be small, each list read them from end to end.
 
--- Locks: first those of the requests, which are never waited for. Then lanes; only while nothing is in hand is one waited for.
--- Their rows in the order of their numbers, and buckets likewise, as eve_settle_many takes them.
+-- Locks, in the order of public.eve_reserve: first those of the requests, which are never waited for. Then lanes; only while none is in
+-- hand is one waited for, and what is not booked is released. Their rows in the order of their numbers, and buckets likewise, as
+-- eve_settle_many takes them.
 create or replace function public.eve_reserve_many(calls jsonb)
 returns jsonb
 language plpgsql
@@ -22,6 +23,8 @@ volatile
 set search_path = ''
 -- As for eve_reserve.
 set statement_timeout = '7500ms'
+-- Who waits so long for a lane had better ask alone, for any lane.
+set lock_timeout = '1s'
 set plan_cache_mode = 'force_generic_plan'
 set enable_seqscan = 'off'
 set jit = 'off'
@@ -38,8 +41,11 @@ declare
   v_plain record;
   v_chosen record;
   v_booked record;
+  v_capture constant boolean := (select c.capture from eve.consumers c where c.id = v_project);
   v_any boolean := false;
+  v_over boolean := false;
   v_waited bigint;
+  v_only bigint[];
   v_now bigint;
   v_began timestamptz;
   v_span bigint;
@@ -79,16 +85,23 @@ begin
       hashtextextended(coalesce(t.consumer_id::text, '00000000-0000-0000-0000-000000000000') || t.request_id, 0)
     );
 
-  -- A subtransaction: what turns out to be late must not have been booked.
-  begin
-    for v_round in 1..2 loop
+  for v_round in 1..3 loop
+    -- A subtransaction: what it has locked and not booked is free again, and what turns out to be late has not been booked.
+    begin
+      if v_waited is not null then
+        perform eve.lock_lane(v_waited);
+      end if;
       v_now := eve.clock_ms();
-      select array_agg(s.asked) as asked, array_agg(s.class) as classes, array_agg(s.capture) as captures,
-        array_agg(s.turns) as turns, array_agg(s.nth) as nths, array_agg(s.booked) as tokens, array_agg((s.pace).pace_ms) as paces,
-        array_agg((s.pace).token_pace_ms) as token_paces,
-        array_agg(coalesce((s.pace).spread_ms, (s.pace).interval_ms)) as steps, array_agg(s.paced) as paced, array_agg(s.contended) as contended,
+      select array_agg(s.asked) filter (where fit.fits) as asked, array_agg(s.class) filter (where fit.fits) as classes,
+        array_agg(s.capture) filter (where fit.fits) as captures, array_agg(s.turns) filter (where fit.fits) as turns,
+        array_agg(s.nth) filter (where fit.fits) as nths, array_agg(s.booked) filter (where fit.fits) as tokens,
+        array_agg((s.pace).pace_ms) filter (where fit.fits) as paces,
+        array_agg((s.pace).token_pace_ms) filter (where fit.fits) as token_paces,
+        array_agg(coalesce((s.pace).spread_ms, (s.pace).interval_ms)) filter (where fit.fits) as steps,
+        array_agg(s.paced) filter (where fit.fits) as paced, array_agg(s.contended) filter (where fit.fits) as contended,
         -- With the route as it is now: others may make a new one before this is over.
-        array_agg(r.route) as routes
+        array_agg(r.route) filter (where fit.fits) as routes,
+        count(distinct s.lane_id) as locked
       into v_chosen
       from (
         select g.model, g.class, a.asked, a.capture, a.counted, f.lanes[place.of] as lane_id, f.turns[place.of] as turns,
@@ -100,7 +113,7 @@ begin
           select t.model, case when c.max_class = 'batch' then 'batch' else t.class end as class, count(*) as calls,
             sum(count(*)) over (partition by t.model)::bigint as calls_of_model,
             array_agg(t.asked) as asked, array_agg(t.tokens) as tokens, array_agg(t.counted) as counted,
-            array_agg(coalesce(c.capture, false)) as captures
+            array_agg(coalesce(c.capture, v_capture)) as captures
           from unnest(v_plain.models, v_plain.classes, v_plain.tokens, v_plain.consumers, v_plain.counted, v_plain.ids)
             with ordinality as t (model, class, tokens, consumer_id, counted, request_id, asked)
           left join lateral (select b.* from eve.consumers b where b.id = t.consumer_id offset 0) c on true
@@ -169,7 +182,12 @@ begin
                 end as paced
               ) batch
               cross join lateral eve.room_left(l.lane, o.limits, g.class, pool.contended, g.calls, 1, v_now) room
-              where o.model = g.model and (l.lane).blocked_until is null and (l.lane).interactive_tail_ms <= v_now
+              where o.model = g.model and (v_only is null or o.lane_id = any (v_only))
+                -- What has to hold when it is booked, too: no lane is locked for nothing.
+                and (l.lane).blocked_until is null and (l.lane).interactive_tail_ms <= v_now and o.stale_ms > v_now
+                and (l.lane).next_lease_ms > v_now and (l.lane).span_number <= v_now >> 16
+                and (l.lane).day_ends_ms > v_now + (o.limits).guard_ms and (l.lane).day_ends_ms <= v_now + 90000000
+                and ((l.lane).day_starts < (o.limits).rpd) is not false
                 and (room.starts < 1 or room.tokens < 1) is not true
                 and (
                   g.class = 'interactive'
@@ -191,104 +209,117 @@ begin
           select ceil(a.tokens * case when a.counted then 1 else f.estimate_factor end)::bigint as expected
         ) size
       ) s
-      cross join lateral (
+      left join lateral (
         select b as route from eve.routes b where b.model = s.model and b.lane_id = s.lane_id offset 0
-      ) r
-      -- As many as fit, as far as can be seen from here.
-      where (s.nth > s.starts_left or s.booked > s.tokens_left) is not true
-        -- Otherwise it has to be counted.
-        and (s.class = 'interactive' or s.counted is distinct from false or s.expected <= s.even_share);
-      exit when v_round = 2 or v_chosen.asked is not null;
-
-      -- Somebody is at each of the lanes. With none in hand one may be waited for.
-      select r.lane_id
-      into v_waited
-      from eve.routes r
-      join eve.lanes l on l.id = r.lane_id
-      where r.model = any (v_plain.models) and l.blocked_until is null
-        -- Or there is nothing to wait for: a refusal holds up nobody.
-        and l.interactive_tail_ms <= v_now and eve.has_room(l, r.limits, 'interactive', false, 1, 0, v_now)
-      order by random()
-      limit 1;
-      exit when not found;
-      perform pg_advisory_xact_lock(1163281713, v_waited::integer);
-    end loop;
-
-    v_now := eve.clock_ms();
-    v_began := clock_timestamp();
-    v_span := v_now >> 16;
-    -- Everything that has to be true for these starts at this instant: all calls of a lane or none.
-    with booked as (
-      update eve.lanes l
-      set interactive_tail_ms = case when w.persons > 0 then v_now else l.interactive_tail_ms end,
-        batch_start_ms = case when w.batch > 0 then v_now else l.batch_start_ms end,
-        pace_ms = case
-          when w.paced then eve.next_pace(greatest(l.pace_ms, w.pace_ms), v_now, w.step_ms * w.calls)
-          else l.pace_ms
-        end,
-        token_pace_ms = case
-          when w.paced then eve.next_pace(greatest(l.token_pace_ms, w.token_pace_ms), v_now, w.token_ms * w.tokens, 1)
-          else l.token_pace_ms
-        end,
-        day_starts = l.day_starts + w.calls,
-        day_batch_starts = l.day_batch_starts + w.batch,
-        span_number = v_span,
-        span_starts = case l.span_number when v_span then l.span_starts else 0 end + w.calls,
-        span_tokens = case l.span_number when v_span then l.span_tokens else 0 end + w.tokens,
-        previous_span_starts = case v_span - l.span_number when 0 then l.previous_span_starts when 1 then l.span_starts else 0 end,
-        previous_span_tokens = case v_span - l.span_number when 0 then l.previous_span_tokens when 1 then l.span_tokens else 0 end,
-        turns = l.turns + w.calls,
-        next_lease_ms = least(l.next_lease_ms, v_now + w.lease_ms)
-      from (
-        select u.lane_id, count(*)::integer as calls, sum(u.tokens)::bigint as tokens, max(u.turns) as turns,
-          count(*) filter (where u.class = 'interactive')::integer as persons,
-          count(*) filter (where u.class = 'batch')::integer as batch,
-          min(v_plain.leases[u.asked]) as lease_ms, bool_or(u.paced) as paced, bool_or(u.contended) as contended,
-          min(u.stale_ms) as stale_ms, min(u.lanes) as lanes, max(u.pace_ms) as pace_ms, max(u.token_pace_ms) as token_pace_ms,
-          max(u.step_ms) as step_ms, min(u.token_ms) as token_ms, (array_agg(u.limits))[1] as limits
-        -- What has no name here is a column of the route.
-        from unnest(
-          v_chosen.asked, v_chosen.classes, v_chosen.turns, v_chosen.tokens, v_chosen.paces, v_chosen.token_paces, v_chosen.steps,
-          v_chosen.paced, v_chosen.contended, v_chosen.routes
-        ) as u (asked, class, turns, tokens, pace_ms, token_pace_ms, step_ms, paced, contended)
-        group by u.lane_id
-        order by u.lane_id
-      ) w
-      where l.id = w.lane_id
-        -- What was seen when the lane was chosen still holds, nearly: or all who were held up since would load the same one.
-        and (w.lanes = 1 or l.turns <= w.turns + 3)
-        -- Nobody is booked for later, nobody is to be cleared away, and it is the day of the booking before.
-        and l.interactive_tail_ms <= v_now and l.next_lease_ms > v_now and l.span_number <= v_span
-        and l.day_ends_ms > v_now + (w.limits).guard_ms and l.day_ends_ms <= v_now + 90000000
-        and l.blocked_until is null and w.stale_ms > v_now
-        and (
-          w.persons = 0
-          or (eve.day_left(l, w.limits, 'interactive', w.contended, v_now, l.day_ends_ms) < w.calls) is not true
-            and eve.has_room(l, w.limits, 'interactive', w.contended, w.calls, w.tokens, v_now)
+      ) r on true
+      cross join lateral (
+        -- As many as fit, as far as can be seen from here.
+        select (r.route).model is not null and (s.nth > s.starts_left or s.booked > s.tokens_left) is not true
+          -- Otherwise it has to be counted.
+          and (s.class = 'interactive' or s.counted is distinct from false or s.expected <= s.even_share) as fits
+      ) fit;
+      if v_chosen.asked is not null then
+        v_now := eve.clock_ms();
+        v_began := clock_timestamp();
+        v_span := v_now >> 16;
+        -- Everything that has to be true for these starts at this instant: all calls of a lane or none.
+        with booked as (
+          update eve.lanes l
+          set interactive_tail_ms = case when w.persons > 0 then v_now else l.interactive_tail_ms end,
+            batch_start_ms = case when w.batch > 0 then v_now else l.batch_start_ms end,
+            pace_ms = case
+              when w.paced then eve.next_pace(greatest(l.pace_ms, w.pace_ms), v_now, w.step_ms * w.calls)
+              else l.pace_ms
+            end,
+            token_pace_ms = case
+              when w.paced then eve.next_pace(greatest(l.token_pace_ms, w.token_pace_ms), v_now, w.token_ms * w.tokens, 1)
+              else l.token_pace_ms
+            end,
+            day_starts = l.day_starts + w.calls,
+            day_batch_starts = l.day_batch_starts + w.batch,
+            span_number = v_span,
+            span_starts = case l.span_number when v_span then l.span_starts else 0 end + w.calls,
+            span_tokens = case l.span_number when v_span then l.span_tokens else 0 end + w.tokens,
+            previous_span_starts = case v_span - l.span_number when 0 then l.previous_span_starts when 1 then l.span_starts else 0 end,
+            previous_span_tokens = case v_span - l.span_number when 0 then l.previous_span_tokens when 1 then l.span_tokens else 0 end,
+            turns = l.turns + w.calls,
+            next_lease_ms = least(l.next_lease_ms, v_now + w.lease_ms)
+          from (
+            select u.lane_id, count(*)::integer as calls, sum(u.tokens)::bigint as tokens, max(u.turns) as turns,
+              count(*) filter (where u.class = 'interactive')::integer as persons,
+              count(*) filter (where u.class = 'batch')::integer as batch,
+              min(v_plain.leases[u.asked]) as lease_ms, bool_or(u.paced) as paced, bool_or(u.contended) as contended,
+              min(u.stale_ms) as stale_ms, min(u.lanes) as lanes, max(u.pace_ms) as pace_ms, max(u.token_pace_ms) as token_pace_ms,
+              max(u.step_ms) as step_ms, min(u.token_ms) as token_ms, (array_agg(u.limits))[1] as limits
+            -- What has no name here is a column of the route.
+            from unnest(
+              v_chosen.asked, v_chosen.classes, v_chosen.turns, v_chosen.tokens, v_chosen.paces, v_chosen.token_paces, v_chosen.steps,
+              v_chosen.paced, v_chosen.contended, v_chosen.routes
+            ) as u (asked, class, turns, tokens, pace_ms, token_pace_ms, step_ms, paced, contended)
+            group by u.lane_id
+            order by u.lane_id
+          ) w
+          where l.id = w.lane_id
+            -- What was seen when the lane was chosen still holds, nearly: or all who were held up since would load the same one.
+            and (w.lanes = 1 or l.turns <= w.turns + 3)
+            -- Nobody is booked for later, nobody is to be cleared away, and it is the day of the booking before.
+            and l.interactive_tail_ms <= v_now and l.next_lease_ms > v_now and l.span_number <= v_span
+            and l.day_ends_ms > v_now + (w.limits).guard_ms and l.day_ends_ms <= v_now + 90000000
+            and l.blocked_until is null and w.stale_ms > v_now
+            and (
+              w.persons = 0
+              or (eve.day_left(l, w.limits, 'interactive', w.contended, v_now, l.day_ends_ms) < w.calls) is not true
+                and eve.has_room(l, w.limits, 'interactive', w.contended, w.calls, w.tokens, v_now)
+            )
+            and (
+              w.batch = 0
+              or (eve.day_left(l, w.limits, 'batch', w.contended, v_now, l.day_ends_ms) < w.calls) is not true
+                and eve.has_room(l, w.limits, 'batch', w.contended, w.calls, w.tokens, v_now)
+            )
+          returning l.id, l.turns, w.calls, l.day_ends_ms, l.day_starts, l.day_batch_starts,
+            l.span_starts + l.previous_span_starts as used_starts, l.span_tokens + l.previous_span_tokens as used_tokens
         )
-        and (
-          w.batch = 0
-          or (eve.day_left(l, w.limits, 'batch', w.contended, v_now, l.day_ends_ms) < w.calls) is not true
-            and eve.has_room(l, w.limits, 'batch', w.contended, w.calls, w.tokens, v_now)
-        )
-      returning l.id, l.turns, w.calls, l.day_ends_ms, l.day_starts, l.day_batch_starts,
-        l.span_starts + l.previous_span_starts as used_starts, l.span_tokens + l.previous_span_tokens as used_tokens
-    )
-    select array_agg(b.id) as lanes, array_agg(b.turns) as turns, array_agg(b.calls) as calls, array_agg(b.day_ends_ms) as day_ends,
-      array_agg(b.day_starts) as day_starts, array_agg(b.day_batch_starts) as day_batch_starts,
-      array_agg(b.used_starts) as used_starts, array_agg(b.used_tokens) as used_tokens,
-      coalesce(bool_or(b.turns / 16 > (b.turns - b.calls) / 16), false) as to_clean
-    into v_booked
-    from booked b;
-    v_any := v_booked.lanes is not null;
-    if clock_timestamp() - v_began > interval '100 milliseconds' then
-      -- Somebody held a row meanwhile, and v_now has passed.
-      raise exception 'release the lanes' using errcode = 'EV001';
+        select array_agg(b.id) as lanes, array_agg(b.turns) as turns, array_agg(b.calls) as calls, array_agg(b.day_ends_ms) as day_ends,
+          array_agg(b.day_starts) as day_starts, array_agg(b.day_batch_starts) as day_batch_starts,
+          array_agg(b.used_starts) as used_starts, array_agg(b.used_tokens) as used_tokens,
+          coalesce(bool_or(b.turns / 16 > (b.turns - b.calls) / 16), false) as to_clean
+        into v_booked
+        from booked b;
+        v_over := clock_timestamp() - v_began > interval '100 milliseconds';
+        v_any := not v_over and cardinality(v_booked.lanes) = v_chosen.locked;
+      end if;
+      if not v_any and v_chosen.locked > 0 then
+        raise exception 'release the lanes' using errcode = 'EV001';
+      end if;
+    exception
+      when sqlstate 'EV001' then
+        null;
+      when lock_not_available then
+        v_over := true;
+    end;
+    -- Held up: somebody had a row meanwhile, and v_now has passed.
+    exit when v_any or v_over;
+    if v_chosen.asked is not null then
+      -- Once more, with the lanes that could be booked alone.
+      v_only := v_booked.lanes;
+      exit when v_only is null or v_round = 3;
+      v_waited := null;
+      continue;
     end if;
-  exception
-    when sqlstate 'EV001' then
-      v_any := false;
-  end;
+
+    -- Somebody is at each of the lanes. With none in hand one may be waited for.
+    exit when v_waited is not null;
+    select r.lane_id
+    into v_waited
+    from eve.routes r
+    join eve.lanes l on l.id = r.lane_id
+    where r.model = any (v_plain.models) and l.blocked_until is null
+      -- Or there is nothing to wait for: a refusal holds up nobody.
+      and l.interactive_tail_ms <= v_now and eve.has_room(l, r.limits, 'interactive', false, 1, 0, v_now)
+    order by random()
+    limit 1;
+    exit when not found;
+  end loop;
   if not v_any then
     return to_jsonb(array_fill(null::text, array[v_count]));
   end if;

@@ -33,8 +33,15 @@ begin
   -- A call that settles after a later minute's first: that minute's count so far includes it.
   update public.google_ai_usage_counters c
   set rpd_used = c.rpd_used + 1
-  where c.api_key_id = count_usage.key_id and c.model = count_usage.model and c.minute_bucket > v_minute
-    and c.day_bucket = v_day;
+  from (
+    select l.api_key_id, l.model, l.minute_bucket
+    from public.google_ai_usage_counters l
+    where l.api_key_id = count_usage.key_id and l.model = count_usage.model and l.minute_bucket > v_minute
+      and l.day_bucket = v_day
+    order by l.minute_bucket
+    for no key update
+  ) later
+  where c.api_key_id = later.api_key_id and c.model = later.model and c.minute_bucket = later.minute_bucket;
 exception
   -- The table is its owner's, and so are rules on it that refuse a row. They must not stop a settlement.
   when integrity_constraint_violation or data_exception or raise_exception then
@@ -79,8 +86,35 @@ begin
 end;
 $$;
 
+-- Ends a request whose last attempt never came to anything (batch that has left the line, a start that was given back unheard): as
+-- the attempt before it ended.
+create or replace function eve.close_as_before(running eve.inflight)
+returns void
+language plpgsql
+volatile
+set search_path = ''
+as $$
+declare
+  v_running eve.inflight := close_as_before.running;
+  v_before eve.attempts;
+begin
+  select * into v_before
+  from eve.attempts a
+  where a.request_no = v_running.request_no and a.attempt = v_running.attempt - 1;
+  v_running.attempt := v_before.attempt;
+  v_running.key_id := v_before.key_id;
+  v_running.model := v_before.model;
+  perform eve.close_request(
+    v_running, v_before.outcome, v_before.error_code, v_before.input_tokens, v_before.output_tokens, v_before.total_tokens,
+    v_before.finish_reason
+  );
+end;
+$$;
+
+-- Corrects what a call has taken from its budgets. `gave_up`: a start that was booked and that its caller gave up before it came:
+-- the token keeps the request, or its holder could book and give up for as long as it lives.
 create or replace function eve.adjust_budgets(
-  consumer_id uuid, token_id uuid, received_at timestamptz, requests integer, tokens bigint
+  consumer_id uuid, token_id uuid, received_at timestamptz, requests integer, tokens bigint, gave_up boolean default false
 )
 returns void
 language plpgsql
@@ -91,17 +125,17 @@ begin
   if adjust_budgets.requests = 0 and adjust_budgets.tokens = 0 then
     return;
   end if;
+  if adjust_budgets.token_id is not null then
+    update eve.scoped_tokens t
+    set requests_used = greatest(t.requests_used + case when adjust_budgets.gave_up then 0 else adjust_budgets.requests end, 0),
+      tokens_used = greatest(t.tokens_used + adjust_budgets.tokens, 0)
+    where t.id = adjust_budgets.token_id;
+  end if;
   if adjust_budgets.consumer_id <> '00000000-0000-0000-0000-000000000000' then
     update eve.consumer_days d
     set requests = greatest(d.requests + adjust_budgets.requests, 0), tokens = greatest(d.tokens + adjust_budgets.tokens, 0)
     where d.consumer_id = adjust_budgets.consumer_id
       and d.day = eve.pacific_day(floor(extract(epoch from adjust_budgets.received_at) * 1000)::bigint);
-  end if;
-  if adjust_budgets.token_id is not null then
-    update eve.scoped_tokens t
-    set requests_used = greatest(t.requests_used + adjust_budgets.requests, 0),
-      tokens_used = greatest(t.tokens_used + adjust_budgets.tokens, 0)
-    where t.id = adjust_budgets.token_id;
   end if;
 end;
 $$;
@@ -243,6 +277,8 @@ returns jsonb
 language plpgsql
 volatile
 set search_path = ''
+-- As for eve_reserve. Whoever settles asks again.
+set lock_timeout = '3s'
 -- Custom plans would be made anew on nearly every call; planning was a third of its time.
 set plan_cache_mode = 'force_generic_plan'
 -- Plans are often made while the tables are small and kept while they grow.
@@ -255,6 +291,8 @@ declare
   v_request eve.requests;
   v_now constant timestamptz := eve.clock();
   v_total bigint := coalesce(eve_settle.total_tokens, eve_settle.input_tokens + coalesce(eve_settle.output_tokens, 0));
+  -- Whether it may have written an answer of which nobody knows how long it was: a refusal by upstream has none.
+  v_wrote constant boolean := v_total is null and eve_settle.dispatched and coalesce(eve_settle.upstream_status, 0) < 400;
   v_delta bigint;
 begin
   if eve_settle.outcome is null or eve_settle.outcome not in ('succeeded', 'failed', 'cancelled') then
@@ -288,12 +326,16 @@ begin
     select * into v_request from eve.requests r where r.request_no = eve_settle.request_no;
     perform eve.adjust_budgets(
       v_request.consumer_id, v_request.token_id, v_request.received_at, 0,
-      coalesce(v_total - v_before.tokens_booked, 0)
+      case
+        when v_total is not null then v_total - v_before.tokens_booked - coalesce(v_before.output_booked, 0)
+        when v_wrote then 0
+        else -coalesce(v_before.output_booked, 0)
+      end
     );
     perform eve.adjust_bucket(v_before.lane_id, v_before.bucket_ms, v_before.class, 0, v_delta);
     update eve.attempts a
-    set outcome = eve_settle.outcome, input_tokens = eve_settle.input_tokens,
-      output_tokens = eve_settle.output_tokens, thoughts_tokens = eve_settle.thoughts_tokens,
+    set outcome = eve_settle.outcome, output_booked = case when v_wrote then a.output_booked end,
+      input_tokens = eve_settle.input_tokens, output_tokens = eve_settle.output_tokens, thoughts_tokens = eve_settle.thoughts_tokens,
       cached_tokens = eve_settle.cached_tokens, total_tokens = v_total, usage_estimated = eve_settle.usage_estimated,
       upstream_status = eve_settle.upstream_status, error_code = coalesce(eve_settle.error_code, 'settled_late'),
       error_detail = eve_settle.error_detail, finish_reason = eve_settle.finish_reason,
@@ -323,10 +365,12 @@ begin
     v_running.consumer_id, v_running.token_id, v_running.received_at,
     case when not eve_settle.dispatched and eve_settle.final and v_running.attempt = 1 then -1 else 0 end,
     case
-      when not eve_settle.dispatched then -v_running.tokens
-      when v_total is not null then v_total - v_running.tokens
-      else 0
-    end
+      when not eve_settle.dispatched then -v_running.tokens - v_running.output_tokens
+      when v_total is not null then v_total - v_running.tokens - v_running.output_tokens
+      when v_wrote then 0
+      else -v_running.output_tokens
+    end,
+    v_running.state = 'reserved' and eve_settle.outcome = 'cancelled'
   );
   if v_running.state = 'waiting' then
     null; -- It held no place.
@@ -350,14 +394,14 @@ begin
   end if;
 
   insert into eve.attempts (
-    request_no, attempt, lane_id, key_id, model, class, start_ms, bucket_ms, tokens_booked, input_tokens, output_tokens,
-    thoughts_tokens, cached_tokens, total_tokens, usage_estimated, outcome, dispatched, upstream_status, error_code,
+    request_no, attempt, lane_id, key_id, model, class, start_ms, bucket_ms, tokens_booked, output_booked, input_tokens,
+    output_tokens, thoughts_tokens, cached_tokens, total_tokens, usage_estimated, outcome, dispatched, upstream_status, error_code,
     error_detail, finish_reason, latency_ms, settled_at
   )
   values (
     v_running.request_no, v_running.attempt, v_running.lane_id, v_running.key_id, v_running.model, v_running.class,
-    v_running.start_ms, v_running.bucket_ms, v_running.tokens, eve_settle.input_tokens, eve_settle.output_tokens,
-    eve_settle.thoughts_tokens, eve_settle.cached_tokens, v_total, eve_settle.usage_estimated, eve_settle.outcome,
+    v_running.start_ms, v_running.bucket_ms, v_running.tokens, case when v_wrote then nullif(v_running.output_tokens, 0) end,
+    eve_settle.input_tokens, eve_settle.output_tokens, eve_settle.thoughts_tokens, eve_settle.cached_tokens, v_total, eve_settle.usage_estimated, eve_settle.outcome,
     eve_settle.dispatched, eve_settle.upstream_status, eve_settle.error_code, left(eve_settle.error_detail, 2000),
     eve_settle.finish_reason, eve_settle.latency_ms, v_now
   );
@@ -367,11 +411,9 @@ begin
     );
   end if;
 
-  if eve_settle.dispatched and not eve_settle.usage_estimated then
-    perform eve.learn_estimate(v_running.model, v_running.request_no, v_running.estimated_tokens, eve_settle.input_tokens);
-  end if;
-
-  if eve_settle.final then
+  if eve_settle.final and v_running.state = 'waiting' and v_running.attempt > 1 then
+    perform eve.close_as_before(v_running);
+  elsif eve_settle.final then
     perform eve.close_request(
       v_running, eve_settle.outcome, eve_settle.error_code, eve_settle.input_tokens, eve_settle.output_tokens,
       v_total::integer, eve_settle.finish_reason
@@ -394,6 +436,9 @@ begin
         eve_settle.usage_estimated
       )
     );
+  end if;
+  if eve_settle.dispatched and not eve_settle.usage_estimated then
+    perform eve.learn_estimate(v_running.model, v_running.request_no, v_running.estimated_tokens, eve_settle.input_tokens);
   end if;
   return jsonb_build_object('status', 'settled');
 end;

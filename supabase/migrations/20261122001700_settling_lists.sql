@@ -36,8 +36,15 @@ begin
   -- Calls that settle after a later minute's first: that minute's count so far includes them.
   update public.google_ai_usage_counters c
   set rpd_used = c.rpd_used + count_calls.calls
-  where c.api_key_id = count_calls.key_id and c.model = count_calls.model and c.minute_bucket > v_minute
-    and c.day_bucket = v_day;
+  from (
+    select l.api_key_id, l.model, l.minute_bucket
+    from public.google_ai_usage_counters l
+    where l.api_key_id = count_calls.key_id and l.model = count_calls.model and l.minute_bucket > v_minute
+      and l.day_bucket = v_day
+    order by l.minute_bucket
+    for no key update
+  ) later
+  where c.api_key_id = later.api_key_id and c.model = later.model and c.minute_bucket = later.minute_bucket;
 end;
 $$;
 
@@ -47,6 +54,7 @@ language plpgsql
 volatile
 set search_path = ''
 -- As for eve_settle.
+set lock_timeout = '3s'
 set plan_cache_mode = 'force_generic_plan'
 set enable_seqscan = 'off'
 set jit = 'off'
@@ -71,8 +79,7 @@ begin
   -- the last half second, ends with its lease and keeps its estimate, as if the function had died before it settled.
   perform set_config('synchronous_commit', 'off', true);
 
-  -- Everything that others take too is taken in one order: running requests, budgets, lanes, buckets, counters. A
-  -- reservation has the same order and no more than one lane, so nobody waits in a circle.
+  -- Everything that others take too is taken in the order of public.eve_reserve.
   select array_agg(running.request_no), coalesce(bool_or(running.has_budget), false),
     coalesce(bool_or(running.has_result), false)
   into v_numbers, v_budgets, v_results
@@ -93,11 +100,16 @@ begin
   ) running;
 
   insert into eve.attempts (
-    request_no, attempt, lane_id, key_id, model, class, start_ms, bucket_ms, tokens_booked, input_tokens, output_tokens,
-    thoughts_tokens, cached_tokens, total_tokens, usage_estimated, outcome, dispatched, upstream_status, error_code,
+    request_no, attempt, lane_id, key_id, model, class, start_ms, bucket_ms, tokens_booked, output_booked, input_tokens,
+    output_tokens, thoughts_tokens, cached_tokens, total_tokens, usage_estimated, outcome, dispatched, upstream_status, error_code,
     error_detail, finish_reason, latency_ms, settled_at
   )
   select i.request_no, i.attempt, i.lane_id, i.key_id, i.model, i.class, i.start_ms, i.bucket_ms, i.tokens,
+    -- As in eve_settle: of these answers nobody knows how long they were.
+    case
+      when t.total_tokens is null and t.input_tokens is null and coalesce(t.upstream_status, 0) < 400
+        then nullif(i.output_tokens, 0)
+    end,
     t.input_tokens, t.output_tokens, t.thoughts_tokens, t.cached_tokens,
     coalesce(t.total_tokens, t.input_tokens + coalesce(t.output_tokens, 0)), coalesce(t.usage_estimated, false), t.outcome,
     true, t.upstream_status, t.error_code, left(t.error_detail, 2000), t.finish_reason, t.latency_ms, v_now
@@ -130,7 +142,6 @@ begin
   end if;
 
   perform
-    case when not a.usage_estimated then eve.learn_estimate(i.model, i.request_no, i.estimated_tokens, a.input_tokens) end,
     case
       when a.total_tokens is not null then
         eve.log_token_usage(
@@ -150,15 +161,21 @@ begin
 
   -- From here on others may be kept waiting, so it comes last.
   if v_budgets then
+    perform eve.lock_budgets(array_agg(i.token_id), array_agg(i.consumer_id), array_agg(
+      eve.pacific_day(floor(extract(epoch from i.received_at) * 1000)::bigint)
+    ))
+    from eve.inflight i
+    where i.request_no = any (v_numbers) and (i.consumer_id <> v_project or i.token_id is not null);
     perform eve.adjust_budgets(spent.consumer_id, spent.token_id, spent.received_at, 0, spent.tokens::bigint)
     from (
-      select i.consumer_id, i.token_id, min(i.received_at) as received_at, sum(a.total_tokens - i.tokens) as tokens
+      select i.consumer_id, i.token_id, min(i.received_at) as received_at,
+        sum(
+          coalesce(a.total_tokens, i.tokens + coalesce(a.output_booked, 0)) - i.tokens - i.output_tokens
+        ) as tokens
       from eve.inflight i
       join eve.attempts a on a.request_no = i.request_no and a.attempt = i.attempt
-      where i.request_no = any (v_numbers) and a.total_tokens is not null
-        and (i.consumer_id <> v_project or i.token_id is not null)
+      where i.request_no = any (v_numbers) and (i.consumer_id <> v_project or i.token_id is not null)
       group by i.consumer_id, i.token_id, eve.pacific_day(floor(extract(epoch from i.received_at) * 1000)::bigint)
-      order by i.consumer_id, i.token_id, min(i.received_at)
     ) spent;
   end if;
 
@@ -225,6 +242,10 @@ begin
     perform eve.count_calls(v_used.key_id, v_used.model, v_used.start_ms, v_used.calls, v_used.tokens);
   end loop;
 
+  perform eve.learn_estimate(i.model, i.request_no, i.estimated_tokens, a.input_tokens)
+  from eve.inflight i
+  join eve.attempts a on a.request_no = i.request_no and a.attempt = i.attempt
+  where i.request_no = any (v_numbers) and not a.usage_estimated;
   delete from eve.inflight i where i.request_no = any (v_numbers);
 
   return (

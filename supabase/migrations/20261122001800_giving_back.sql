@@ -29,6 +29,7 @@ language plpgsql
 volatile
 set search_path = ''
 -- As for eve_settle.
+set lock_timeout = '3s'
 set plan_cache_mode = 'force_generic_plan'
 set enable_seqscan = 'off'
 set jit = 'off'
@@ -36,7 +37,6 @@ as $$
 declare
   v_consumer_id constant uuid := coalesce(eve_give_back.consumer_id, '00000000-0000-0000-0000-000000000000');
   v_running eve.inflight;
-  v_before eve.attempts;
   v_call eve.call;
 begin
   -- If that call is at work at this moment, it is waited for.
@@ -58,7 +58,7 @@ begin
   -- As eve_settle does for what was not sent, and in its order of locks.
   perform eve.adjust_budgets(
     v_running.consumer_id, v_running.token_id, v_running.received_at,
-    case when v_running.attempt = 1 then -1 else 0 end, -v_running.tokens
+    case when v_running.attempt = 1 then -1 else 0 end, -v_running.tokens - v_running.output_tokens
   );
   if v_running.state = 'reserved' then
     perform eve.unbook(v_running);
@@ -75,21 +75,109 @@ begin
     delete from eve.inflight i where i.request_no = v_running.request_no;
   else
     -- The attempts before it were sent: the request ends as the last of them did.
-    select * into v_before
-    from eve.attempts a
-    where a.request_no = v_running.request_no and a.attempt = v_running.attempt - 1;
-    v_running.attempt := v_before.attempt;
-    v_running.key_id := v_before.key_id;
-    v_running.model := v_before.model;
-    perform eve.close_request(
-      v_running, v_before.outcome, v_before.error_code, v_before.input_tokens, v_before.output_tokens, v_before.total_tokens,
-      v_before.finish_reason
-    );
+    perform eve.close_as_before(v_running);
   end if;
   return jsonb_build_object('status', 'given_back');
 end;
 $$;
 comment on function public.eve_give_back is 'Takes back what a call of eve_reserve has booked and its caller has not heard of in time. Answers given_back, nothing, or wait.';
+
+-- Takes batch out of the line whose caller has gone: it held no start, and its budgets are free again.
+create or replace function eve.expire_waiting(at_most integer)
+returns integer
+language plpgsql
+volatile
+set search_path = ''
+as $$
+declare
+  v_now constant timestamptz := eve.clock();
+  v_gone record;
+  v_row eve.inflight;
+begin
+  select array_agg(i.request_no) as numbers, array_agg(i.token_id) as tokens, array_agg(i.consumer_id) as consumers,
+    array_agg(eve.pacific_day(floor(extract(epoch from i.received_at) * 1000)::bigint)) as days
+  into v_gone
+  from (
+    select w.*
+    from eve.inflight w
+    where w.lease_until < v_now and w.state = 'waiting'
+    limit expire_waiting.at_most
+    for update skip locked
+  ) i;
+  perform eve.lock_budgets(v_gone.tokens, v_gone.consumers, v_gone.days);
+  for v_row in select i.* from eve.inflight i where i.request_no = any (v_gone.numbers) order by i.request_no loop
+    insert into eve.attempts (
+      request_no, attempt, lane_id, key_id, model, class, start_ms, bucket_ms, tokens_booked, outcome, dispatched,
+      error_code, settled_at
+    )
+    values (
+      v_row.request_no, v_row.attempt, v_row.lane_id, v_row.key_id, v_row.model, v_row.class, v_row.start_ms,
+      v_row.bucket_ms, v_row.tokens, 'expired', false, 'lease_expired', v_now
+    );
+    perform eve.adjust_budgets(
+      v_row.consumer_id, v_row.token_id, v_row.received_at, case v_row.attempt when 1 then -1 else 0 end,
+      -v_row.tokens - v_row.output_tokens
+    );
+    if v_row.attempt = 1 then
+      perform eve.close_request(v_row, 'expired', 'lease_expired');
+    else
+      perform eve.close_as_before(v_row);
+    end if;
+  end loop;
+  return coalesce(cardinality(v_gone.numbers), 0);
+end;
+$$;
+
+-- Closes what nobody settled in time: its caller has died. The capacity stays counted at its place in the window, since
+-- Google may have counted the call, and so do its budgets; the books say `expired`. Rows that somebody is settling at this moment are
+-- left to them. The sweep of all lanes looks at the clock first, and then at the line.
+create or replace function eve.expire_leases(lane_id bigint default null, at_most integer default 1000)
+returns integer
+language plpgsql
+volatile
+set search_path = ''
+as $$
+declare
+  v_row eve.inflight;
+  v_now timestamptz;
+  v_count integer := 0;
+begin
+  if expire_leases.lane_id is null then
+    -- Who has moved the books holds all lanes, and what follows comes before lanes: the next sweep does it.
+    if eve.follow_clock() > 0 then
+      return 0;
+    end if;
+    v_count := eve.expire_waiting(expire_leases.at_most);
+  end if;
+  v_now := eve.clock();
+  for v_row in
+    select i.*
+    from eve.inflight i
+    where i.lease_until < v_now
+      -- Who names a lane may hold it, and budgets come before lanes: batch that waits is left to the sweep.
+      and (expire_leases.lane_id is null or i.lane_id = expire_leases.lane_id) and i.state <> 'waiting'
+    -- In the order of the counters that they touch, so that two who close at once cannot wait for each other.
+    order by i.key_id, i.model, i.start_ms
+    limit expire_leases.at_most
+    for update skip locked
+  loop
+    if v_row.state = 'reserved' then
+      insert into eve.attempts (
+        request_no, attempt, lane_id, key_id, model, class, start_ms, bucket_ms, tokens_booked, output_booked, outcome,
+        dispatched, error_code, settled_at
+      )
+      values (
+        v_row.request_no, v_row.attempt, v_row.lane_id, v_row.key_id, v_row.model, v_row.class, v_row.start_ms,
+        v_row.bucket_ms, v_row.tokens, nullif(v_row.output_tokens, 0), 'expired', true, 'lease_expired', v_now
+      );
+      perform eve.count_usage(v_row.key_id, v_row.model, v_row.start_ms, v_row.tokens);
+    end if;
+    perform eve.close_request(v_row, 'expired', 'lease_expired');
+    v_count := v_count + 1;
+  end loop;
+  return v_count;
+end;
+$$;
 
 -- What a call really took, in the counters too, when it is settled after its lease.
 --
@@ -128,6 +216,8 @@ returns jsonb
 language sql
 volatile
 set search_path = ''
+-- As for eve_settle. The next sweep comes soon.
+set lock_timeout = '3s'
 as $$
   select jsonb_build_object('expired', eve.expire_leases(null, eve_sweep.at_most));
 $$;

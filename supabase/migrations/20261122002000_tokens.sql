@@ -356,7 +356,14 @@ begin
   for v_token in
     update eve.scoped_tokens t
     set revoked_at = eve.clock(), revoked_reason = left(eve_token_revoke.reason, 500)
-    where (t.id = eve_token_revoke.token_id or t.consumer_id = v_consumer.id)
+    -- In the order in which settlements take them.
+    where t.id in (
+        select o.id
+        from eve.scoped_tokens o
+        where o.id = eve_token_revoke.token_id or o.consumer_id = v_consumer.id
+        order by o.id
+        for no key update
+      )
       and t.revoked_at is null and t.expires_at > eve.clock()
     returning t.id, t.consumer_id
   loop

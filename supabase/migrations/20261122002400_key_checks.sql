@@ -102,6 +102,8 @@ begin
     or eve_key_checked.outcome not in ('works', 'rejected', 'secret_missing', 'unclear') then
     raise exception 'outcome must be works, rejected, secret_missing or unclear' using errcode = 'EV400';
   end if;
+  -- Before the row, as statements that change it take it (eve.lock_routes).
+  perform pg_advisory_xact_lock(eve.routes_lock());
   select coalesce(k.key_alias, k.id::text) as alias, coalesce(k.is_active, false) as is_active, k.blocked_until,
     k.blocked_reason, eve.key_was_rejected(k) as was_rejected
   into v_key
@@ -414,6 +416,8 @@ begin
   if eve_key_secret_changed.secret_hash is null or eve_key_secret_changed.secret_hash !~ '^[0-9a-f]{64}$' then
     raise exception 'secret_hash must be 64 hexadecimal digits' using errcode = 'EV400';
   end if;
+  -- Before the row, as statements that change it take it (eve.lock_routes).
+  perform pg_advisory_xact_lock(eve.routes_lock());
   select k.* into v_key
   from public.google_ai_api_keys k
   where k.id = eve_key_secret_changed.key_id

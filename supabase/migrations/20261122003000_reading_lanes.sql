@@ -329,6 +329,8 @@ begin
     raise exception 'no key has the quota project %; there are %', eve_limits_set.quota_project,
       coalesce((select string_agg(distinct k.quota_key, ', ') from public.google_ai_api_keys k), 'none') using errcode = 'EV400';
   end if;
+  -- Before the rows, as statements that change them take it (eve.lock_routes).
+  perform pg_advisory_xact_lock(eve.routes_lock());
   -- In one order, so that two that change the same rows cannot wait for each other.
   for v_change in
     select c.value from jsonb_array_elements(eve_limits_set.changes) c order by c.value ->> 'model'

@@ -138,53 +138,6 @@ describe.skipIf(!CAN_RUN)("the console", () => {
     await detail.getByRole("button", { name: "Close" }).click();
   });
 
-  test("a refused request is found by the id that its caller has, with the limit and when to come back", async () => {
-    const said: string[] = [];
-    const database = postgres(stack.databaseUrl, { max: 1 });
-    try {
-      await database`update public.google_ai_model_limits set rpd = 1 where model = 'gemini-2.5-flash'`;
-      // One for each of the keys' projects, and one more.
-      for (let n = 0; n < 4; n++) {
-        const asked = {
-          model: "gemini-2.5-flash",
-          prompt: "Hello",
-          mode: "no_wait",
-          request_id: `wanted-${n}`,
-        };
-        const answer = await (await stack.invoke("llm-invoke", asked)).json();
-        said.push(answer.error?.code ?? "served");
-      }
-      await database`update public.google_ai_model_limits set rpd = 20 where model = 'gemini-2.5-flash'`;
-    } finally {
-      await database.end();
-    }
-    expect(said.at(-1)).toBe("daily_limit");
-    await open("Requests");
-    await page.getByLabel("Request id").fill("wanted-3");
-    await page.getByRole("button", { name: "Open request wanted-3" }).click();
-    const detail = page.getByRole("dialog", { name: "Refused request wanted-3" });
-    await detail.getByText("refused: daily_limit").first().waitFor();
-    await detail.getByText(/gemini-2\.5-flash · limit rpd · told to come back after/).waitFor();
-    await detail.getByRole("button", { name: "Close" }).click();
-    await page.getByLabel("Request id").fill("");
-  });
-
-  test("requests that were refused as wrong are counted beside the usage", async () => {
-    for (
-      const body of [{ model: "gemma-4-31b-it" }, { model: "gemma-4-31b-it", prompt: "x", colour: "red" }]
-    ) {
-      expect((await stack.invoke("llm-invoke", body)).status).toBe(400);
-    }
-    await open("Usage");
-    const row = page.getByRole("region", { name: "Refused as wrong" }).getByRole("row")
-      .filter({ hasText: "invalid_request" });
-    await expect.poll(async () => {
-      await page.reload();
-      await page.getByRole("heading", { name: "Refused as wrong" }).waitFor();
-      return await row.count() === 0 ? [] : await row.getByRole("cell").allTextContents();
-    }).toEqual(["project", "2", expect.stringMatching(/\d/), expect.stringMatching(/\d/)]);
-  });
-
   test("quota shows what the calls used", async () => {
     await open("Quota");
     const lanes = page.getByRole("region", { name: /^gemma-4-31b-it/ });

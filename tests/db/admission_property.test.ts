@@ -88,8 +88,33 @@ describe("the checker catches", () => {
     [
       "a budget that is not taken with the slot",
       "eve.scope_of",
-      "where t.id = (call).token_id and t.consumer_id = (call).consumer_id\n    for update",
+      "where t.id = (call).token_id and t.consumer_id = (call).consumer_id\n    for no key update",
       "where t.id = (call).token_id and t.consumer_id = (call).consumer_id",
+    ],
+    [
+      "a budget that reserves no answer",
+      "public.eve_reserve",
+      "v_place.tokens + coalesce(v_place.output_tokens, 0), v_now",
+      "v_place.tokens, v_now",
+    ],
+    [
+      "an answer that may be longer than its budget",
+      "eve.output_of",
+      "least(v_wanted, (scope).tokens_left - v_size.booked)",
+      "v_wanted",
+      { tokensBudget: 700, rpm: null, tpm: null, rpd: null },
+    ],
+    [
+      "a settlement that keeps the answer that it reserved",
+      "public.eve_settle",
+      "v_total - v_running.tokens - v_running.output_tokens",
+      "v_total - v_running.tokens",
+    ],
+    [
+      "a day that is not given what a token is given",
+      "eve.adjust_budgets",
+      "tokens = greatest(d.tokens + adjust_budgets.tokens, 0)",
+      "tokens = d.tokens",
     ],
     [
       "batch that waits and takes its budget again at its start",

@@ -378,13 +378,16 @@ describe("budgets", () => {
 
   test("a token's tokens follow what was really used", async () => {
     const scope = await token({ tokens: 1000 });
-    const first = await reserve(sql, "r1", { ...scope, tokens: 800 });
+    const first = await reserve(sql, "r1", { ...scope, tokens: 800, maxOutput: 100 });
     expect(await reserve(sql, "r2", { ...scope, tokens: 300 })).toMatchObject({
       code: "budget_exhausted",
       limit: "token_tokens",
     });
     await settle(sql, first, { inputTokens: 500, outputTokens: 100 });
-    expect(await reserve(sql, "r3", { ...scope, tokens: 400 })).toMatchObject({ status: "granted" });
+    expect(await reserve(sql, "r3", { ...scope, tokens: 300 })).toMatchObject({
+      status: "granted",
+      max_output_tokens: 100,
+    });
     expect(await reserve(sql, "r4", { ...scope, tokens: 1 })).toMatchObject({ code: "budget_exhausted" });
   });
 
@@ -395,10 +398,31 @@ describe("budgets", () => {
     expect(await sql`select requests_used from eve.scoped_tokens`).toEqual([{ requests_used: 1 }]);
   });
 
-  test("a cancelled request gives its budget back", async () => {
-    const scope = await token({ requests: 1, tokens: 100 });
-    await cancel(sql, await reserve(sql, "r1", { ...scope, tokens: 100 }));
-    expect(await reserve(sql, "r2", { ...scope, tokens: 100 })).toMatchObject({ status: "granted" });
+  test("a cancelled request gives its tokens back; a token keeps the request that it booked and gave up", async () => {
+    await sql`update eve.consumers set requests_per_day = 3 where id = ${consumer}`;
+    const scope = await token({ requests: 2, tokens: 100 });
+    await cancel(sql, await reserve(sql, "r1", { ...scope, tokens: 90 }));
+    expect(await sql`select requests_used, tokens_used::int from eve.scoped_tokens`).toEqual([
+      { requests_used: 1, tokens_used: 0 },
+    ]);
+    expect(await sql`select requests, tokens::int from eve.consumer_days`).toEqual([{
+      requests: 0,
+      tokens: 0,
+    }]);
+    await cancel(sql, await reserve(sql, "r2", { ...scope, tokens: 90 }));
+    expect(await reserve(sql, "r3", { ...scope, tokens: 90 })).toMatchObject({ limit: "token_requests" });
+  });
+
+  test("what failed before it was sent, and batch that leaves the line, cost a token no request", async () => {
+    await sql`update public.google_ai_model_limits set rpm = 1`;
+    const scope = await token({ requests: 1 });
+    const unsent = await reserve(sql, "r1", scope);
+    await settle(sql, unsent, { outcome: "failed", dispatched: false });
+    await reserve(sql, "full", {});
+    const waiting = await reserve(sql, "r2", { ...scope, class: "batch", maxWaitMs: 100_000 });
+    expect(waiting.status).toBe("waiting");
+    await cancel(sql, waiting);
+    expect(await sql`select requests_used from eve.scoped_tokens`).toEqual([{ requests_used: 0 }]);
   });
 
   test("a consumer's day is a Pacific day", async () => {

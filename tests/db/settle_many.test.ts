@@ -148,6 +148,7 @@ describe("eve_settle_many", () => {
         models: [upTo(2) === 0 ? "m" : "n"],
         tokens: 1 + upTo(60),
         class: upTo(3) === 0 ? "batch" : "interactive",
+        maxOutput: upTo(4) === 0 ? 0 : 1 + upTo(200),
         consumerId: scoped > 0 ? consumerId : null,
         tokenId: scoped > 1 ? tokenId : null,
       };
@@ -225,7 +226,7 @@ describe("eve_settle_many", () => {
           Array.from({ length: 5 }, (_, n) =>
             reserve(sql, `${name}-${round}-${n}`, {
               models: [n % 2 === 0 ? "m" : "n"],
-              ...(n > 2 && { consumerId, tokenId }),
+              ...(n > 2 && { consumerId, tokenId, maxOutput: 100 }),
             })),
         );
         const list = grants.map((grant) => told(grant, { input_tokens: 30 }));

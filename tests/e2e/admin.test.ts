@@ -356,27 +356,6 @@ describe("what the pages read and do", () => {
     expect(JSON.stringify(await admin("/consumers"))).not.toContain(secret);
   });
 
-  test("what was refused is found by its request_id, and what was wrong is counted", async () => {
-    const refused = await stack.invoke("llm-invoke", {
-      model: "no-such-model",
-      prompt: "Hello",
-      request_id: "refused-once",
-    });
-    expect((await refused.json()).error.code).toBe("unknown_model");
-    const { requests } = await admin("/requests?request_id=refused-once");
-    expect(requests).toMatchObject([{ request_no: null, state: "refused", consumer: "project" }]);
-    expect(await admin(`/requests/detail?request_id=refused-once&consumer=${requests[0].consumer_id}`))
-      .toMatchObject({
-        status: 200,
-        error_code: "unknown_model",
-        refusals: [{ error_code: "unknown_model" }],
-      });
-    expect((await stack.invoke("llm-invoke", { prompt: "Hello" })).status).toBe(400);
-    await expect.poll(async () => (await admin("/bad-requests?consumer=project")).bad_requests)
-      .toMatchObject([{ code: "invalid_request", consumer: "project", times: 1 }]);
-    expect(await admin("/bad-requests?colour=red")).toMatchObject({ status: 400 });
-  });
-
   test("usage, tokens and alerts answer", async () => {
     expect(await admin("/usage?by=day,model")).toMatchObject({ status: 200, by: ["day", "model"] });
     expect(await admin("/tokens")).toMatchObject({ tokens: [] });

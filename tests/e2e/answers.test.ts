@@ -23,6 +23,8 @@ beforeAll(async () => {
   });
   stack = await startTestStack({ googleApiBaseUrl: `http://127.0.0.1:${upstream.addr.port}` });
   sql = postgres(stack.databaseUrl, { max: 1, onnotice: () => {} });
+  // More calls than a minute has, and none of them is about that.
+  await sql`update public.google_ai_model_limits set rpm = 300 where model = ${MODEL}`;
 });
 afterAll(async () => {
   await sql?.end({ timeout: 5 });
@@ -222,12 +224,18 @@ describe("prompts and answers", () => {
     ["native", (capture) => native({ capture })],
     ["OpenAI", (capture) => asked("openai/v1/chat/completions", { model: MODEL, messages }, capture)],
     ["Gemini", (capture) => asked(`v1beta/models/${MODEL}:generateContent`, { contents }, capture)],
-  ])("%s: are kept where the request asks for it, and nowhere else", async (_, ask) => {
-    script = [good, good];
+  ])("%s: are kept where the caller's row allows it and the request does not say no", async (_, ask) => {
+    script = [good, good, good];
     await sql`delete from eve.captures`;
-    await (await ask(undefined)).body?.cancel();
-    await booked();
+    await sql`update eve.consumers set capture = false where kind = 'project'`;
     await (await ask(true)).body?.cancel();
+    await booked();
+    await sql`update eve.consumers set capture = true where kind = 'project'`;
+    await (await ask(false)).body?.cancel();
+    await booked();
+    const last = await ask(undefined);
+    expect([last.status, last.status === 200 ? "" : await last.clone().text()]).toEqual([200, ""]);
+    await last.body?.cancel();
     // It is kept after the books are closed.
     await expect.poll(kept).not.toEqual([]);
     const [one, ...more] = await kept();

@@ -17,6 +17,8 @@ export interface ReserveOptions {
   counted?: boolean | null;
   /** Continues an attempt: batch that was told `waiting` asks again, or a start is booked again. */
   requestNo?: number | string | null;
+  /** The longest answer; null: the request does not say; 0: it has none. */
+  maxOutput?: number | null;
 }
 
 // deno-lint-ignore no-explicit-any -- the answers are JSON whose fields the tests look at.
@@ -34,7 +36,8 @@ export async function reserve(
       max_wait_ms => ${options.maxWaitMs ?? 0}, attempt => ${options.attempt ?? 1},
       exclude_keys => ${options.excludeKeys ?? []}, avoid_keys => ${options.avoidKeys ?? []},
       lease_ms => ${options.leaseMs ?? 180_000}, token_id => ${options.tokenId ?? null},
-      counted => ${options.counted ?? null}, request_no => ${options.requestNo ?? null}
+      counted => ${options.counted ?? null}, request_no => ${options.requestNo ?? null},
+      max_output_tokens => ${options.maxOutput ?? null}
     ) as answer`;
   return row!.answer;
 }
@@ -100,6 +103,7 @@ export interface SettleOptions {
   outputTokens?: number | null;
   block?: Record<string, string | number> | null;
   errorCode?: string | null;
+  upstreamStatus?: number | null;
 }
 
 export async function settle(
@@ -114,7 +118,9 @@ export async function settle(
   },
       final => ${options.final ?? true}, dispatched => ${options.dispatched ?? true},
       input_tokens => ${options.inputTokens ?? null}, output_tokens => ${options.outputTokens ?? null},
-      error_code => ${options.errorCode ?? null}, block => ${options.block ? sql.json(options.block) : null}
+      upstream_status => ${options.upstreamStatus ?? null}, error_code => ${
+    options.errorCode ?? null
+  }, block => ${options.block ? sql.json(options.block) : null}
     ) as answer`;
   return row!.answer;
 }
@@ -184,6 +190,8 @@ export async function clearLedger(sql: postgres.Sql): Promise<void> {
   await sql`delete from eve.consumers where kind <> 'project'`;
   // Exact figures need estimates that stay what they are.
   await sql`update eve.settings set value = 0 where name = 'learn_one_in'`;
+  // Lines of one consumer are as long as a test needs them; waiting_share.test.ts is about the share.
+  await sql`update eve.settings set value = 0 where name = 'waiting_share_percent'`;
   // The next test's clock may stand before this one's: no jump that the sweep should follow.
   await sql`update eve.clock_watch set seen_ms = 0`;
 }

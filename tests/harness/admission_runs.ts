@@ -25,6 +25,8 @@ export interface Operation {
   maxWaitMs: number;
   leaseMs: number;
   scoped: boolean;
+  /** The longest answer that is asked for; null: the request does not say; 0: it has none. */
+  maxOutput: number | null;
 }
 
 export interface Round {
@@ -43,6 +45,8 @@ export interface Plan {
   reserveDay: number;
   batchFloor: number;
   requestsBudget: number;
+  /** Of the token in its life; its consumer has half as many again each day. */
+  tokensBudget: number;
   start: number;
   rounds: Round[];
 }
@@ -62,6 +66,7 @@ const operation: fc.Arbitrary<Operation> = fc.record({
   maxWaitMs: fc.constantFrom(0, 0, 5_000, 60_000, 120_000),
   leaseMs: fc.constantFrom(1_000, 30_000, 180_000),
   scoped: fc.boolean(),
+  maxOutput: fc.constantFrom(null, 0, 20, 300),
 });
 
 /** Midnights in Los Angeles at both changes of the clocks, and an ordinary one. */
@@ -86,6 +91,7 @@ export const plan: fc.Arbitrary<Plan> = fc.record({
   reserveDay: fc.constantFrom(0, 0.1),
   batchFloor: fc.constantFrom(0, 0.1, 0.5),
   requestsBudget: fc.integer({ min: 1, max: 12 }),
+  tokensBudget: fc.integer({ min: 100, max: 4_000 }),
   start: fc.constantFrom(...STARTS.map((start) => Date.parse(start))),
   rounds: fc.array(
     fc.record({
@@ -148,13 +154,15 @@ export async function play(plan: Plan, { sql, clock, ...options }: RunOptions): 
     reserveDay: plan.reserveDay,
     batchFloor: plan.batchFloor,
   });
-  const [consumer] =
-    await sql`insert into eve.consumers (name, kind) values ('notebook', 'notebook') returning id`;
+  const [consumer] = await sql`
+    insert into eve.consumers (name, kind, tokens_per_day)
+    values ('notebook', 'notebook', ${Math.ceil(plan.tokensBudget * 1.5)}) returning id`;
   const [token] = await sql`
-    insert into eve.scoped_tokens (consumer_id, class, requests_budget, expires_at)
+    insert into eve.scoped_tokens (consumer_id, class, requests_budget, tokens_budget, expires_at)
     values (${
     consumer!.id
-  }, 'interactive', ${plan.requestsBudget}, now() + interval '10 years') returning id`;
+  }, 'interactive', ${plan.requestsBudget}, ${plan.tokensBudget}, now() + interval '10 years')
+    returning id`;
 
   const violations: Violation[] = [];
   const granted: Answer[] = [];
@@ -173,7 +181,8 @@ export async function play(plan: Plan, { sql, clock, ...options }: RunOptions): 
   /** @param since the round in which it came; null: not looked at for its place in the line */
   const told = (answer: Answer, name: string, options: ReserveOptions, since: number | null) => {
     if (answer.status === "granted") {
-      granted.push({ ...answer, name, scope: { consumerId: options.consumerId, tokenId: options.tokenId } });
+      const { consumerId, tokenId, maxOutput } = options;
+      granted.push({ ...answer, name, scope: { consumerId, tokenId, maxOutput } });
       if (since === null) return;
       starts.push({
         lane: String(answer.lane_id),
@@ -223,6 +232,7 @@ export async function play(plan: Plan, { sql, clock, ...options }: RunOptions): 
             class: op.batch ? "batch" : "interactive",
             maxWaitMs: op.maxWaitMs,
             leaseMs: op.leaseMs,
+            maxOutput: op.maxOutput,
             ...scope,
           };
           told(await ask(sql, name, options), name, options, round);
@@ -238,7 +248,10 @@ export async function play(plan: Plan, { sql, clock, ...options }: RunOptions): 
           await cancel(sql, picked);
         } else if (op.kind === "settle" || op.kind === "settle_again") {
           settled.add(id);
-          await settle(sql, picked, { inputTokens, outputTokens: 5 });
+          // No longer than it may be, where a budget says so.
+          const most = picked.max_output_tokens ?? (picked.scope.tokenId ? 0 : 50);
+          const outputTokens = Math.floor(most * op.realPercent / 180);
+          await settle(sql, picked, { inputTokens, outputTokens });
           if (op.kind === "settle_again") {
             await settle(sql, picked, { inputTokens: inputTokens + 7, outputTokens: 5 });
           }
@@ -267,7 +280,13 @@ export async function play(plan: Plan, { sql, clock, ...options }: RunOptions): 
   const grants = await readGrants(sql);
   violations.push(...checkLimits(grants, () => plan));
   violations.push(...await checkBooks(sql, grants));
-  violations.push(...await checkBudgets(sql));
+  const reserved = new Map(
+    granted.map((answer) => [
+      `${answer.request_no}.${answer.attempt}`,
+      answer.tokens + (answer.max_output_tokens ?? 0),
+    ]),
+  );
+  violations.push(...await checkBudgets(sql, reserved));
   violations.push(...overtaken(starts.filter((start) => !leftLine.has(start.name))));
   violations.push(...unknownGrants(granted, grants));
   return violations;

@@ -174,51 +174,103 @@ export async function checkBooks(sql: postgres.Sql, grants: Grant[]): Promise<Vi
   return violations;
 }
 
-/** Budgets are never overspent, and hold what the audit says was spent. */
-export async function checkBudgets(sql: postgres.Sql): Promise<Violation[]> {
-  const violations: Violation[] = [];
-  const rows = await sql`
-    select t.id, t.requests_budget, t.tokens_budget, t.requests_used, t.tokens_used,
-      (select count(distinct x.request_no) from (
-        select r.request_no from eve.requests r
-        where r.token_id = t.id and exists (
-          select from eve.attempts a where a.request_no = r.request_no and (a.dispatched or a.attempt > 1)
-        )
-        union all
-        select i.request_no from eve.inflight i where i.token_id = t.id
-      ) x) as requests,
-      (select coalesce(sum(x.tokens), 0) from (
-        select case when not a.dispatched then 0 else coalesce(a.total_tokens, a.tokens_booked) end as tokens
-        from eve.attempts a
-        join (
-          select request_no, token_id from eve.requests union all select request_no, token_id from eve.inflight
-        ) r on r.request_no = a.request_no
-        where r.token_id = t.id
-        union all
-        select i.tokens from eve.inflight i where i.token_id = t.id and i.state in ('reserved', 'waiting')
-      ) x) as tokens
-    from eve.scoped_tokens t`;
-  for (const row of rows) {
-    if (row.requests_budget !== null && Number(row.requests) > row.requests_budget) {
-      violations.push({
-        guarantee: "G2",
-        what: `token ${row.id}: ${row.requests} requests, budget ${row.requests_budget}`,
-      });
+interface Spender {
+  consumer: string;
+  token: string | null;
+  day: string;
+  running: boolean;
+}
+
+/**
+ * Budgets are never overspent, and hold what the audit says was spent: those of tokens in their lives and of consumers in their
+ * Pacific days.
+ * @param reserved what attempts (`request_no.attempt`) have reserved, input and answer, as their callers were told: with it also that
+ *   tokens were never overspent but by what a call took beyond its reservation
+ */
+export async function checkBudgets(sql: postgres.Sql, reserved?: Map<string, number>): Promise<Violation[]> {
+  const requests = await sql`
+    select request_no, consumer_id, token_id, received_at, false as running, 0 as attempt, 0 as tokens from eve.requests
+    union all
+    select request_no, consumer_id, token_id, received_at, true, attempt,
+      case when state in ('reserved', 'waiting') then tokens + output_tokens else 0 end
+    from eve.inflight`;
+  const attempts = await sql`
+    select request_no, attempt, tokens_booked, output_booked, total_tokens, outcome, dispatched from eve.attempts`;
+  const spenders = new Map<string, Spender>();
+  const spent = { tokens: new Map<string, number>(), requests: new Map<string, Set<string>>() };
+  const certain = new Map<string, number>();
+  const keysOf = (
+    { consumer, token, day }: Spender,
+  ) => [`${consumer} ${day}`, ...(token === null ? [] : [token])];
+  const add = (requestNo: string, attempt: number, tokens: number) => {
+    const spender = spenders.get(requestNo);
+    if (spender === undefined) return;
+    for (const key of keysOf(spender)) {
+      spent.tokens.set(key, (spent.tokens.get(key) ?? 0) + tokens);
+      const most = reserved?.get(`${requestNo}.${attempt}`) ?? tokens;
+      certain.set(key, (certain.get(key) ?? 0) + Math.min(tokens, most));
     }
-    if (Number(row.requests) !== Number(row.requests_used)) {
-      violations.push({
-        guarantee: "G2",
-        what: `token ${row.id}: ${row.requests_used} requests booked, audit says ${row.requests}`,
-      });
-    }
-    if (Number(row.tokens) !== Number(row.tokens_used)) {
-      violations.push({
-        guarantee: "G2",
-        what: `token ${row.id}: ${row.tokens_used} tokens booked, audit says ${row.tokens}`,
-      });
+  };
+  const count = (requestNo: string, key: string) => {
+    spent.requests.set(key, (spent.requests.get(key) ?? new Set()).add(requestNo));
+  };
+  for (const row of requests) {
+    spenders.set(String(row.request_no), {
+      consumer: row.consumer_id,
+      token: row.token_id,
+      day: pacificDay.format(row.received_at),
+      running: row.running,
+    });
+  }
+  for (const [requestNo, spender] of spenders) {
+    if (spender.running) { for (const key of keysOf(spender)) count(requestNo, key); }
+  }
+  for (const row of requests) {
+    if (Number(row.tokens) > 0) add(String(row.request_no), row.attempt, Number(row.tokens));
+  }
+  for (const row of attempts) {
+    const requestNo = String(row.request_no);
+    const spender = spenders.get(requestNo);
+    if (spender === undefined) continue;
+    const told = row.total_tokens ?? Number(row.tokens_booked) + (row.output_booked ?? 0);
+    add(requestNo, row.attempt, row.dispatched ? told : 0);
+    const [day, token] = keysOf(spender);
+    if (row.dispatched || row.attempt > 1) count(requestNo, day!);
+    // A token is charged for what it gave up, too.
+    if (token !== undefined && (row.dispatched || row.attempt > 1 || row.outcome === "cancelled")) {
+      count(requestNo, token);
     }
   }
-  return violations;
+
+  const budgets = await sql`
+    select t.id::text as key, 'token ' || t.id as name, t.requests_budget, t.tokens_budget, t.requests_used, t.tokens_used
+    from eve.scoped_tokens t
+    union all
+    select d.consumer_id || ' ' || d.day, 'consumer ' || c.name || ' on ' || d.day, c.requests_per_day, c.tokens_per_day, d.requests,
+      d.tokens
+    from eve.consumer_days d
+    join eve.consumers c on c.id = d.consumer_id`;
+  return budgets.flatMap((row) => {
+    const found = {
+      requests: spent.requests.get(row.key)?.size ?? 0,
+      tokens: spent.tokens.get(row.key) ?? 0,
+      certain: certain.get(row.key) ?? 0,
+    };
+    const wrong: string[] = [];
+    if (row.requests_budget !== null && found.requests > row.requests_budget) {
+      wrong.push(`${found.requests} requests, budget ${row.requests_budget}`);
+    }
+    if (reserved !== undefined && row.tokens_budget !== null && found.certain > Number(row.tokens_budget)) {
+      wrong.push(`${found.certain} tokens, budget ${row.tokens_budget}`);
+    }
+    if (found.requests !== Number(row.requests_used)) {
+      wrong.push(`${row.requests_used} requests booked, audit says ${found.requests}`);
+    }
+    if (found.tokens !== Number(row.tokens_used)) {
+      wrong.push(`${row.tokens_used} tokens booked, audit says ${found.tokens}`);
+    }
+    return wrong.map((what) => ({ guarantee: "G2" as const, what: `${row.name}: ${what}` }));
+  });
 }
 
 export function groupBy<T>(items: T[], keyOf: (item: T) => string): Map<string, T[]> {

@@ -553,6 +553,7 @@ function testCall({ call, functions }: Facts): Check {
     "rate_limited",
     "daily_limit",
     "lane_blocked",
+    "too_many_waiting",
     "upstream_unavailable",
     "upstream_timeout",
     "content_blocked",

@@ -100,7 +100,6 @@ export interface RequestRow {
   wait_ms: number | null;
   attempts: number;
   consumer: string | null;
-  consumer_id: string | null;
   class: "interactive" | "batch";
   door: string;
   requested_model: string;
@@ -148,14 +147,7 @@ export interface RequestDetail extends RequestRow {
   running:
     | { attempt: number; state: string; start_at: string; lease_until: string; tokens_booked: number }
     | null;
-  refusals: {
-    at: string;
-    attempt: number;
-    model: string;
-    error_code: string;
-    limit: string | null;
-    retry_after_ms: number | null;
-  }[];
+  refusals: { at: string; attempt: number; model: string; error_code: string; limit: string | null }[];
   capture: { prompt: unknown; answer: unknown; captured_at: string } | null;
   answer_kept: boolean;
 }
@@ -224,18 +216,6 @@ export interface UsageAnswer {
   complete_until: string | null;
   rows: (UsageFigures & { day?: string; hour?: string; consumer?: string | null; model?: string })[];
   totals: UsageFigures;
-}
-
-/** Requests that were refused for what they are, and are nowhere but in these sums. */
-export interface BadRequestsAnswer {
-  bad_requests: {
-    code: string;
-    /** Null: nobody had been recognised yet. */
-    consumer: string | null;
-    times: number;
-    first_at: string;
-    last_at: string;
-  }[];
 }
 
 export interface Job {

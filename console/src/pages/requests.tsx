@@ -43,7 +43,6 @@ export default function RequestsPage({ requestNo }: { requestNo: string | undefi
   const [, navigate] = useLocation();
   const [filter, setFilter] = useState<Filter>({ request_id: "", consumer: "", model: "", outcome: null });
   const [asked] = useDebouncedValue(filter, PAUSE_MS);
-  const [refused, setRefused] = useState<RequestRow | null>(null);
   const requests = useInfiniteQuery({
     queryKey: ["requests", asked],
     queryFn: ({ signal, pageParam }) =>
@@ -107,15 +106,16 @@ export default function RequestsPage({ requestNo }: { requestNo: string | undefi
                   <Table.Td>{format.duration(row.wait_ms)}</Table.Td>
                   <Table.Td>{format.duration(row.duration_ms)}</Table.Td>
                   <Table.Td>
-                    <Button
-                      variant="subtle"
-                      size="compact-xs"
-                      onClick={() =>
-                        row.request_no === null ? setRefused(row) : navigate(`/requests/${row.request_no}`)}
-                      aria-label={t("requests.open", { id: row.request_id })}
-                    >
-                      {row.request_id}
-                    </Button>
+                    {row.request_no === null ? <Code>{row.request_id}</Code> : (
+                      <Button
+                        variant="subtle"
+                        size="compact-xs"
+                        onClick={() => navigate(`/requests/${row.request_no}`)}
+                        aria-label={t("requests.open", { id: row.request_id })}
+                      >
+                        {row.request_id}
+                      </Button>
+                    )}
                   </Table.Td>
                 </Table.Tr>
               ))}
@@ -142,34 +142,19 @@ export default function RequestsPage({ requestNo }: { requestNo: string | undefi
         title={t("requests.one", { no: requestNo })}
         closeButtonProps={{ "aria-label": t("close") }}
       >
-        {requestNo !== undefined && <OneRequest which={{ request_no: requestNo }} />}
-      </Drawer>
-      <Drawer
-        opened={refused !== null}
-        onClose={() => setRefused(null)}
-        position="right"
-        size="lg"
-        title={t("requests.one_refused", { id: refused?.request_id })}
-        closeButtonProps={{ "aria-label": t("close") }}
-      >
-        {refused !== null && (
-          <OneRequest which={{ request_id: refused.request_id, consumer: refused.consumer_id }} />
-        )}
+        {requestNo !== undefined && <OneRequest requestNo={requestNo} />}
       </Drawer>
     </Page>
   );
 }
 
-/** @param which by its number, or one that has none by the id that its caller has */
-function OneRequest(
-  { which }: { which: { request_no: string } | { request_id: string; consumer: string | null } },
-) {
+function OneRequest({ requestNo }: { requestNo: string }) {
   const { t } = useTranslation();
   const format = useFormat();
   const { api } = useConsole();
   const detail = useQuery({
-    queryKey: ["requests", "one", which],
-    queryFn: ({ signal }) => api.get<RequestDetail>("/requests/detail", which, signal),
+    queryKey: ["requests", "one", requestNo],
+    queryFn: ({ signal }) => api.get<RequestDetail>("/requests/detail", { request_no: requestNo }, signal),
     refetchInterval: (query) => query.state.data?.state === "running" ? EVERY_MS.requests : false,
   });
   return (
@@ -179,25 +164,15 @@ function OneRequest(
           <Facts request={request} />
           <Title order={3} size="h5">{t("requests.attempts")}</Title>
           <Timeline bulletSize={14} lineWidth={2} active={request.tries.length}>
-            {request.request_no !== null && (
-              <Timeline.Item title={t("requests.received")}>
-                <Text size="xs" c="dimmed">{format.time(request.at)}</Text>
-              </Timeline.Item>
-            )}
+            <Timeline.Item title={t("requests.received")}>
+              <Text size="xs" c="dimmed">{format.time(request.at)}</Text>
+            </Timeline.Item>
             {request.refusals.map((refusal) => (
               <Timeline.Item
                 key={refusal.at}
                 title={`${t("requests.state.refused")}: ${refusal.error_code}`}
                 color="yellow"
               >
-                <Text size="sm">
-                  {[
-                    refusal.model,
-                    refusal.limit && t("requests.limit", { limit: refusal.limit }),
-                    refusal.retry_after_ms !== null &&
-                    t("requests.retry_after", { after: format.duration(refusal.retry_after_ms) }),
-                  ].filter(Boolean).join(" · ")}
-                </Text>
                 <Text size="xs" c="dimmed">{format.time(refusal.at)}</Text>
               </Timeline.Item>
             ))}

@@ -1,8 +1,8 @@
-import { Group, SegmentedControl, SimpleGrid, Stack, Table, Text, Title } from "@mantine/core";
+import { Group, SegmentedControl, SimpleGrid, Stack, Table, Text } from "@mantine/core";
 import { useQuery } from "@tanstack/react-query";
 import { lazy, Suspense, useMemo, useState } from "react";
 import { useTranslation } from "react-i18next";
-import type { BadRequestsAnswer, UsageAnswer, UsageSplit } from "../api/shapes.ts";
+import type { UsageAnswer, UsageSplit } from "../api/shapes.ts";
 import { useConsole } from "../console_context.tsx";
 import { useFormat } from "../i18n/format.ts";
 import { Page } from "../parts/page.tsx";
@@ -130,53 +130,6 @@ export default function UsagePage() {
           );
         }}
       </Loaded>
-      <BadRequests since={since} />
     </Page>
-  );
-}
-
-function BadRequests({ since }: { since: string }) {
-  const { t } = useTranslation();
-  const format = useFormat();
-  const { api } = useConsole();
-  const bad = useQuery({
-    queryKey: ["bad-requests", since],
-    queryFn: ({ signal }) => api.get<BadRequestsAnswer>("/bad-requests", { since }, signal),
-    refetchInterval: EVERY_MS.slow,
-  });
-  return (
-    <Stack gap="xs" component="section" aria-label={t("usage.bad.title")}>
-      <Title order={2} size="h4">{t("usage.bad.title")}</Title>
-      <Text size="sm" c="dimmed">{t("usage.bad.about")}</Text>
-      <Loaded query={bad}>
-        {({ bad_requests: rows }) =>
-          rows.length === 0 ? <Text size="sm">{t("usage.bad.none")}</Text> : (
-            <Table.ScrollContainer minWidth={600} scrollAreaProps={{ viewportProps: { tabIndex: 0 } }}>
-              <Table aria-label={t("usage.bad.title")}>
-                <Table.Thead>
-                  <Table.Tr>
-                    <Table.Th>{t("usage.bad.code")}</Table.Th>
-                    <Table.Th>{t("usage.split.consumer")}</Table.Th>
-                    <Table.Th ta="right">{t("usage.bad.times")}</Table.Th>
-                    <Table.Th>{t("usage.bad.first_at")}</Table.Th>
-                    <Table.Th>{t("usage.bad.last_at")}</Table.Th>
-                  </Table.Tr>
-                </Table.Thead>
-                <Table.Tbody>
-                  {rows.map((row) => (
-                    <Table.Tr key={`${row.code} ${row.consumer}`}>
-                      <Table.Th scope="row">{row.code}</Table.Th>
-                      <Table.Td>{row.consumer ?? t("usage.bad.nobody")}</Table.Td>
-                      <Table.Td ta="right">{format.number(row.times)}</Table.Td>
-                      <Table.Td>{format.time(row.first_at)}</Table.Td>
-                      <Table.Td>{format.time(row.last_at)}</Table.Td>
-                    </Table.Tr>
-                  ))}
-                </Table.Tbody>
-              </Table>
-            </Table.ScrollContainer>
-          )}
-      </Loaded>
-    </Stack>
   );
 }

@@ -50,6 +50,7 @@ const EXPECTED = new Set([
   "no_active_key",
   "rate_limited",
   "lane_blocked",
+  "too_many_waiting",
   "token_revoked",
   "request_running",
   "request_finished",

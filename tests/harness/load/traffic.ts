@@ -66,6 +66,7 @@ const REPEATABLE = new Set([
   "upstream_rate_limited",
   "rate_limited",
   "lane_blocked",
+  "too_many_waiting",
   "deadline_exceeded",
   "request_running",
   "empty_answer",

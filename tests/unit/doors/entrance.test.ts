@@ -55,6 +55,16 @@ describe("an answer at the native door", () => {
     expect(headers.get("x-ratelimit-limit-requests")).toBeNull();
   });
 
+  test("says how long the answer could be, where a budget allowed less than was asked for", async () => {
+    const lowered = front(() => Promise.resolve({ ...RESULT, outputLoweredTo: 64 }));
+    const response = await lowered.post(ASK);
+    expect(response.headers.get("x-eve-max-output-tokens")).toBe("64");
+    expect(await response.json()).toMatchObject({ max_output_tokens: 64 });
+    const whole = await front().post(ASK);
+    expect(whole.headers.get("x-eve-max-output-tokens")).toBeNull();
+    expect(await whole.json()).not.toHaveProperty("max_output_tokens");
+  });
+
   test("the gateway learns who calls and when the client leaves", async () => {
     const client = new AbortController();
     const leaving = front((_, { signal, caller }) =>

@@ -12,6 +12,7 @@ const FOLDERS: Record<string, string> = {
   retries: "tests/e2e",
   slow_readers: "tests/e2e",
   gateway: "tests/e2e",
+  output_limit: "tests/unit/gateway",
 };
 
 function sourceOf(file: string): string {

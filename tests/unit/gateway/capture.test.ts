@@ -1,4 +1,4 @@
-/** Prompts and answers that are kept for debugging: only where somebody asked for it. */
+/** Prompts and answers that are kept for debugging: only where the consumer's row allows it. */
 import { describe, expect, test } from "vitest";
 import { ProviderFailure } from "../../../shared/providers/provider.ts";
 import { ANSWER, grant, REQUEST, stage } from "./stage.ts";
@@ -11,13 +11,11 @@ const captured = async (asked: boolean | null, consumers: boolean) => {
 };
 
 describe("capture", () => {
-  test("is off unless it is asked for", async () => {
-    expect(await captured(null, false)).toEqual([]);
-  });
-
   test.each([
-    ["the request asks", true, false, 1],
-    ["the consumer's row asks", null, true, 1],
+    ["nobody asks", null, false, 0],
+    ["the request asks and its consumer's row does not allow it", true, false, 0],
+    ["the consumer's row allows it", null, true, 1],
+    ["both ask", true, true, 1],
     ["the request says no to its consumer's row", false, true, 0],
   ])("where %s", async (_, asked, consumers, kept) => {
     const all = await captured(asked, consumers);
@@ -28,7 +26,7 @@ describe("capture", () => {
   });
 
   test("of a stream has its pieces put together", async () => {
-    const set = stage({ reservations: [grant()] });
+    const set = stage({ reservations: [grant({ capture: true })] });
     for await (const _ of set.gateway.stream({ ...REQUEST, capture: true }, set.context()));
     await Promise.all(set.background);
     expect(set.captured).toMatchObject([
@@ -37,7 +35,7 @@ describe("capture", () => {
   });
 
   test("that fails is logged, and the answer goes out all the same", async () => {
-    const set = stage({ reservations: [grant()] });
+    const set = stage({ reservations: [grant({ capture: true })] });
     set.parts.ledger.capture = () => Promise.reject(new Error("disk full"));
     expect(await set.invoke({ capture: true })).toMatchObject({ verdict: { ok: true } });
     await Promise.all(set.background);
@@ -53,7 +51,7 @@ describe("capture", () => {
       code: "upstream_invalid_request",
     } as const;
     const set = stage({
-      reservations: [grant()],
+      reservations: [grant({ capture: true })],
       generate: () => Promise.reject(new ProviderFailure(diagnosis, "no", 400)),
     });
     await expect(set.invoke({ capture: true })).rejects.toMatchObject({ code: "upstream_invalid_request" });

@@ -38,6 +38,29 @@ const firstFails = (diagnosis: Diagnosis) => (_: unknown, attempt: number) =>
     : Promise.resolve(ANSWER);
 const caught = (promise: Promise<unknown>) => promise.then(() => expect.unreachable(), (error) => error);
 
+describe("a listener that throws", () => {
+  test.each(["queued", "started"] as const)("at %s ends the call, settled once", async (at) => {
+    const set = stage({
+      reservations: [grant({ waitMs: 500 })],
+      generate: ({ signal }) =>
+        new Promise((_, reject) => signal.addEventListener("abort", () => reject(signal.reason))),
+    });
+    const call = caught(set.invoke({}, {
+      onEvent: ({ type }) => {
+        if (type === at) throw new Error("the listener's own fault");
+      },
+    }));
+    await set.clock.advance(500);
+    expect(await call).toMatchObject({ message: "the listener's own fault" });
+    await Promise.all(set.background);
+    expect(set.settlements).toEqual([
+      expect.objectContaining({ outcome: "cancelled", dispatched: at === "started", final: true }),
+    ]);
+    expect(set.calls.map(({ signal }) => signal.aborted)).toEqual(at === "started" ? [true] : []);
+    expect(set.clock.asleep).toBe(0);
+  });
+});
+
 describe("a request that goes well", () => {
   test("is reserved once, called once, answered, and settled with the tokens really used", async () => {
     const set = stage({ reservations: [grant()] });

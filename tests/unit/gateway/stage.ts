@@ -74,6 +74,7 @@ export function grant(more: Partial<Grant> = {}): Grant {
     quotaProject: "demo-one",
     waitMs: 0,
     tokens: 10,
+    maxOutputTokens: null,
     limits: {
       requests: { limit: 30, remaining: 29, resetMs: 60_000 },
       tokens: { limit: 16_000, remaining: 15_990, resetMs: 60_000 },

@@ -91,6 +91,7 @@ describe("reserve", () => {
       consumer_id: null,
       class: "interactive",
       max_wait_ms: 0,
+      max_output_tokens: null,
       attempt: 1,
       exclude_keys: ["k2"],
       avoid_keys: [],

@@ -1,0 +1,292 @@
+/** Locks: their order, who keeps none, and how long anybody waits for one. With connections of their own, as callers have. */
+import postgres from "postgres";
+import { afterAll, beforeAll, beforeEach, describe, expect, test } from "vitest";
+import {
+  addKey,
+  addModel,
+  type Answer,
+  cancel,
+  clearLedger,
+  freezeClock,
+  reserve,
+  reserveMany,
+  settle,
+  type TestClock,
+} from "../harness/admission.ts";
+import { checkBudgets } from "../harness/checker.ts";
+import { cloneDatabase, type TestDatabase } from "../harness/database.ts";
+
+const CALLERS = 16;
+/** Each is some forty statements of sixteen callers. */
+const ROUNDS = 12;
+
+let db: TestDatabase;
+let sql: postgres.Sql;
+let clock: TestClock;
+
+beforeAll(async () => {
+  db = await cloneDatabase();
+  sql = postgres(db.url, { max: CALLERS + 4, onnotice: () => {} });
+  clock = await freezeClock(sql);
+});
+afterAll(async () => {
+  await sql?.end({ timeout: 5 });
+  await db?.drop();
+});
+beforeEach(async () => {
+  await clearLedger(sql);
+  await clock.set("2026-11-18T12:00:00Z");
+});
+
+/** Runs in a transaction that stays open until `release` is called. */
+function open<Value>(run: (sql: postgres.Sql) => Promise<Value>) {
+  const ran = Promise.withResolvers<Value>();
+  const held = Promise.withResolvers<void>();
+  const over = sql.begin(async (transaction) => {
+    run(transaction as unknown as postgres.Sql).then(ran.resolve, ran.reject);
+    await ran.promise.catch(() => {});
+    await held.promise;
+  }).catch(() => {});
+  return {
+    answer: ran.promise,
+    release: async () => {
+      held.resolve();
+      await over;
+    },
+  };
+}
+
+/** Until so many statements stand before a lock of this database. */
+const untilWaiting = (count: number) =>
+  expect.poll(async () => {
+    const [row] = await sql`
+      select count(*)::int as n from pg_stat_activity
+      where datname = current_database() and wait_event_type = 'Lock'`;
+    return row!.n;
+  }, { interval: 5 }).toBe(count);
+
+/** Lanes that somebody else could book at this moment. */
+const freeLanes = async (): Promise<string[]> => {
+  const rows = await sql.begin((transaction) =>
+    transaction`
+      select free.model
+      from (select l.id, l.model from eve.lanes l for no key update skip locked) free
+      where pg_try_advisory_xact_lock(1163281713, free.id::integer)
+      order by free.model`
+  );
+  return rows.map(({ model }) => model);
+};
+
+describe("who books nothing keeps no lane", () => {
+  test.each([
+    ["a refusal", 3, { maxWaitMs: 0 }, "refused"],
+    ["a refusal on a fast lane", 700, { maxWaitMs: 0 }, "refused"],
+    ["batch that is told to wait", 3, { class: "batch", maxWaitMs: 100_000 }, "waiting"],
+  ])("%s, though it found the lane full only when it had it", async (_, rpm, options, status) => {
+    await addKey(sql, "a");
+    await addModel(sql, "m", { rpm });
+    await Promise.all(Array.from({ length: rpm - 1 }, (_, n) => reserve(sql, `r${n}`)));
+    const last = await open((sql) => reserve(sql, "last"));
+    expect(await last.answer).toMatchObject({ status: "granted" });
+    // What `last` has booked is not to be seen yet.
+    const late = open((sql) => reserve(sql, "late", options as never));
+    await untilWaiting(1);
+    await last.release();
+    const { answer, release } = await late;
+    expect(await answer).toMatchObject({ status });
+    expect(await freeLanes()).toEqual(["m"]);
+    await release();
+  });
+
+  test("a list, of lanes that it has passed over", async () => {
+    await addKey(sql, "a");
+    await addModel(sql, "m", { rpm: 100 });
+    await addModel(sql, "n", { rpm: 10, tpm: 1_000 });
+    for (const model of ["m", "n"]) {
+      await cancel(sql, await reserve(sql, `route ${model}`, { models: [model] }));
+    }
+    const list = await open((sql) =>
+      reserveMany(sql, [
+        { requestId: "plain", models: ["m"] },
+        // To be counted first: nothing is booked.
+        { requestId: "counted", models: ["n"], class: "batch", tokens: 300, counted: false },
+      ])
+    );
+    const answers = await list.answer;
+    expect(answers[1]).toBeNull();
+    const free = await freeLanes();
+    await list.release();
+    expect(free).toContain("n");
+    expect(await freeLanes()).toEqual(["m", "n"]);
+    const again = await reserveMany(sql, [{ requestId: "again", models: ["m"] }]);
+    expect(again).toMatchObject([{ status: "granted" }]);
+  });
+});
+
+describe("nobody waits for a lock for long", () => {
+  test("every function that callers wait for says how long", async () => {
+    const rows = await sql`
+      select p.proname, (select split_part(c, '=', 2) from unnest(p.proconfig) c where c like 'lock_timeout=%') as timeout
+      from pg_proc p
+      where p.proname in ('eve_reserve', 'eve_reserve_many', 'eve_settle', 'eve_settle_many', 'eve_give_back', 'eve_sweep')
+      order by 1`;
+    expect(Object.fromEntries(rows.map(({ proname, timeout }) => [proname, timeout]))).toEqual({
+      eve_give_back: "3s",
+      eve_reserve: "3s",
+      eve_reserve_many: "1s",
+      eve_settle: "3s",
+      eve_settle_many: "3s",
+      eve_sweep: "3s",
+    });
+  });
+
+  test("then nothing is booked, and the same request may come again", async () => {
+    await addKey(sql, "a");
+    await addModel(sql, "m", { rpm: 100 });
+    const grant = await reserve(sql, "first");
+    const holder = await open(async (sql) => {
+      await sql`select pg_advisory_xact_lock(1163281713, id::integer) from eve.lanes`;
+      await sql`select from eve.inflight for update`;
+    });
+    await holder.answer;
+    const caught = (promise: Promise<unknown>) => promise.catch(({ code }) => code);
+    expect(
+      await Promise.all([
+        caught(reserve(sql, "late")),
+        caught(settle(sql, grant, { inputTokens: 10 })),
+        caught(reserveMany(sql, [{ requestId: "l1" }, { requestId: "l2" }])),
+      ]),
+    ).toEqual(["55P03", "55P03", [null, null]]);
+    await holder.release();
+    expect(await sql`select request_id from eve.inflight`).toEqual([{ request_id: "first" }]);
+    expect(await reserve(sql, "late")).toMatchObject({ status: "granted" });
+    expect(await settle(sql, grant, { inputTokens: 10 })).toEqual({ status: "settled" });
+  });
+});
+
+describe("no two wait for each other", () => {
+  /** A number below `end`, the same in every run. */
+  const below = (seed: number) => {
+    let last = seed;
+    return (end: number) => {
+      last = (last * 1_103_515_245 + 12_345) % 2_147_483_648;
+      return Math.floor(last / 2_147_483_648 * end);
+    };
+  };
+
+  test(`${CALLERS} callers for ${ROUNDS} rounds, while time passes, routes age and leases end`, async () => {
+    const keys: string[] = [];
+    for (const [alias, project] of [["a", "one"], ["b", "one"], ["c", "two"], ["d", "three"]] as const) {
+      keys.push(await addKey(sql, alias, { project }));
+    }
+    await addModel(sql, "m", { rpm: 400, tpm: 100_000 });
+    await addModel(sql, "n", { rpm: 700 });
+    await addModel(sql, "slow", { rpm: 2 });
+    await sql`update eve.settings set value = 1 where name = 'learn_one_in'`;
+    const scopes: { consumerId: string; tokenId?: string }[] = [];
+    for (const name of ["one", "two"]) {
+      const [consumer] = await sql`
+        insert into eve.consumers (name, kind, requests_per_day, tokens_per_day, rpm)
+        values (${name}, 'notebook', 100000, 100000000, 5000) returning id`;
+      scopes.push({ consumerId: consumer!.id });
+      for (let n = 0; n < 2; n++) {
+        const [token] = await sql`
+          insert into eve.scoped_tokens (consumer_id, class, tokens_budget, expires_at)
+          values (${consumer!.id}, 'interactive', 100000000, '2027-06-01') returning id`;
+        scopes.push({ consumerId: consumer!.id, tokenId: token!.id });
+      }
+    }
+
+    const codes: Record<string, number> = {};
+    const tried = async <Value>(promise: Promise<Value>): Promise<Value | null> => {
+      try {
+        return await promise;
+      } catch (thrown) {
+        const { code, message, where } = thrown as { code?: string; message: string; where?: string };
+        const name = code === "EV404" ? code : `${code} ${message} ${where}`;
+        codes[name] = (codes[name] ?? 0) + 1;
+        return null;
+      }
+    };
+    const settleMany = (grants: Answer[], input: number) =>
+      tried(sql`
+        select public.eve_settle_many(${
+        sql.json(grants.map((grant) => ({
+          request_no: Number(grant.request_no),
+          attempt: grant.attempt,
+          outcome: "succeeded",
+          final: true,
+          dispatched: true,
+          input_tokens: input,
+          output_tokens: 5,
+          usage_estimated: false,
+        })) as never)
+      })`);
+    const blocks: Record<string, string | number>[] = [
+      { scope: "lane", for_ms: 500, reason: "test" },
+      { scope: "key", for_ms: 500, reason: "test" },
+      { scope: "key_model", for_ms: 500, reason: "test" },
+      { scope: "capability", capability: "tools", for_ms: 0, reason: "test" },
+    ];
+    const model = (n: number) => [["m", "n", "slow"][n % 7 === 6 ? 2 : n % 2]!];
+
+    const caller = async (place: number) => {
+      const upTo = below(place + 1);
+      for (let round = 0; round < ROUNDS; round++) {
+        const name = `${place}.${round}`;
+        // Time passes for everybody: routes are a minute old, leases end, and the day and the minute move on.
+        if (place === 0) await clock.advance(25_000 + upTo(20_000));
+        const many = await tried(reserveMany(
+          sql,
+          Array.from({ length: 6 }, (_, n) => ({
+            requestId: `${name}.many${n}`,
+            models: model(upTo(7)),
+            tokens: 40,
+            leaseMs: n === 0 ? 1_000 : 60_000,
+          })),
+        ));
+        const grants = (many ?? []).filter((grant) => grant?.status === "granted");
+        const whose = Array.from({ length: 3 }, () => scopes[upTo(scopes.length)]);
+        const singles = await Promise.all(
+          Array.from({ length: 3 }, (_, n) =>
+            tried(reserve(sql, `${name}.one${n}`, {
+              ...whose[n],
+              models: model(upTo(7)),
+              tokens: 40,
+              maxOutput: 50,
+              class: upTo(3) === 0 ? "batch" : "interactive",
+              maxWaitMs: upTo(2) * 90_000,
+              leaseMs: upTo(4) === 0 ? 1_000 : 60_000,
+            }))),
+        );
+        const [first, second, third] = singles.map((one) => one?.status === "granted" ? one : null);
+        const ended = [...grants, ...(first ? [first] : [])].sort(() => upTo(3) - 1);
+        await Promise.all([
+          ended.length > 0 && settleMany(ended, 60 + upTo(40)),
+          second &&
+          tried(settle(sql, second, { outcome: "failed", inputTokens: 90, block: blocks[upTo(4)]! })),
+          third && (upTo(2) === 0 ? tried(cancel(sql, third)) : tried(
+            settle(sql, third, { outcome: "failed", final: false, inputTokens: 90 }).then(() =>
+              reserve(sql, `${name}.one2`, { ...whose[2], models: model(0), attempt: 2, maxOutput: 50 })
+            ),
+          )),
+          upTo(3) === 0 && tried(sql`select public.eve_sweep()`),
+          upTo(5) === 0 && tried(
+            sql`
+            select public.eve_limits_set(${
+              sql.json([{ model: "n", rpm: 700 + round }, { model: "m", rpm: 400 + round }])
+            })`,
+          ),
+          upTo(5) === 0 &&
+          tried(sql`update public.google_ai_api_keys set priority = priority where id = ${keys[upTo(4)]!}`),
+          upTo(9) === 0 && tried(sql`select public.eve_token_revoke(consumer => 'two')`),
+        ]);
+      }
+    };
+    await Promise.all(Array.from({ length: CALLERS }, (_, place) => caller(place)));
+    // A request may have ended with its lease; a token may have been revoked.
+    const { EV404: _, ...others } = codes;
+    expect(others).toEqual({});
+    expect(await checkBudgets(sql)).toEqual([]);
+  }, 120_000);
+});
