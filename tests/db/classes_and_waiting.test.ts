@@ -263,6 +263,31 @@ describe("the person goes first", () => {
     expect(await sql`select sum(starts)::int as n from eve.lane_buckets`).toEqual([{ n: 1 }]);
   });
 
+  test.each([
+    ["is given up", (waiting: Answer) => cancel(sql, waiting)],
+    ["does not ask again", async () => {
+      await clock.advance(200_000);
+      await sql`select public.eve_sweep()`;
+    }],
+  ])("a second attempt that waits and %s ends its request as the first attempt ended", async (_, leave) => {
+    await addKey(sql, "a");
+    await addModel(sql, "m", { rpm: 1 });
+    const options = { class: "batch" as const, maxWaitMs: 100_000 };
+    const first = await reserve(sql, "r", options);
+    await settle(sql, first, { outcome: "failed", final: false, errorCode: "upstream_unavailable" });
+    const waiting = await reserve(sql, "r", { ...options, attempt: 2 });
+    expect(waiting).toMatchObject({ status: "waiting", attempt: 2 });
+    await leave(waiting);
+    // As the gateway says it, whichever comes first.
+    expect(await settle(sql, first, { outcome: "failed", errorCode: "upstream_unavailable" })).toMatchObject({
+      status: "already_settled",
+    });
+    expect(await sql`select state, error_code, attempts::int from eve.requests`).toEqual([
+      { state: "failed", error_code: "upstream_unavailable", attempts: 1 },
+    ]);
+    expect(await sql`select from eve.inflight`).toHaveLength(0);
+  });
+
   test("a start that its caller comes too late for is given back and booked again", async () => {
     await addKey(sql, "a");
     await addModel(sql, "m", { rpm: 2 });
