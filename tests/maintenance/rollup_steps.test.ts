@@ -73,7 +73,7 @@ describe("whatever happens between two steps", () => {
     },
     {
       weight: 3,
-      arbitrary: fc.record({ do: fc.constant("steps" as const), steps: fc.integer({ min: 0, max: 3 }) }),
+      arbitrary: fc.record({ do: fc.constant("steps" as const), steps: fc.integer({ min: 0, max: 12 }) }),
     },
   );
 
