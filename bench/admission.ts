@@ -210,8 +210,8 @@ async function fillAudit(sql: postgres.Sql): Promise<void> {
       now() - i * (interval '30 days' / ${AUDIT_ROWS}), now() - i * (interval '30 days' / ${AUDIT_ROWS}), 100, 50, 150, '{}'
     from generate_series(1, ${AUDIT_ROWS}) i`;
   await sql`
-    insert into eve.attempts (request_no, attempt, lane_id, key_id, model, class, start_ms, bucket_ms, tokens_booked, input_tokens,
-      outcome, dispatched, settled_at)
+    insert into eve.earlier_attempts (request_no, attempt, lane_id, key_id, model, class, start_ms, bucket_after_ms, tokens_booked,
+      input_tokens, outcome, dispatched, settled_at)
     select -i, 1, 1, gen_random_uuid(), 'm1', 'batch', 0, 0, 100, 100, 'succeeded', true, now() - i * (interval '30 days' / ${AUDIT_ROWS})
     from generate_series(1, ${AUDIT_ROWS}) i`;
   await sql`

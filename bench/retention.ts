@@ -245,12 +245,12 @@ const FILL: Record<
     ),
   attempts: (sql, old, all) =>
     sql.unsafe(
-      `insert into eve.attempts (
-        request_no, attempt, lane_id, key_id, model, class, start_ms, bucket_ms, tokens_booked, input_tokens, output_tokens,
+      `insert into eve.earlier_attempts (
+        request_no, attempt, lane_id, key_id, model, class, start_ms, bucket_after_ms, tokens_booked, input_tokens, output_tokens,
         total_tokens, outcome, dispatched, latency_ms, settled_at
       )
       select n, 1, 1, '00000000-0000-0000-0000-000000000000', 'm0', 'batch', floor(extract(epoch from at) * 1000),
-        floor(extract(epoch from at) * 1000), 100, 90, 30, 120, 'succeeded', true, 900, at
+        0, 100, 90, 30, 120, 'succeeded', true, 900, at
       from (select n, ${AT("at")} from generate_series(1, $2::bigint) n) rows`,
       [old, all],
     ),

@@ -123,8 +123,8 @@ async function measure(url: string) {
   const isExact = await exact();
   const nothing = await rollUp(sql);
   await sql`
-    update eve.attempts set outcome = 'failed', input_tokens = 1, settled_at = now()
-    where request_no = ${Math.round(ROWS.requests / 3)} and attempt = 1`;
+    update eve.requests set state = 'failed', input_tokens = 1, settled_at = now()
+    where request_no = ${Math.round(ROWS.requests / 3)}`;
   const late = await rollUp(sql);
   const isStillExact = await exact();
   await sql.end();
@@ -165,25 +165,29 @@ async function fill(url: string): Promise<void> {
   await sql.unsafe(`
     insert into eve.requests (
       request_no, consumer_id, request_id, class, door, requested_model, model, key_id, state, attempts, wait_ms, received_at,
-      finished_at, input_tokens, output_tokens, total_tokens, finish_reason, metadata
+      finished_at, start_ms, bucket_after_ms, lane_id, tokens_booked, dispatched, usage_estimated, latency_ms, input_tokens,
+      output_tokens, total_tokens, finish_reason, metadata
     )
     select n, ${consumer}, lpad(n::text, 12, '0'), 'batch', 'native', 'm' || n % ${MODELS}, 'm' || n % ${MODELS},
-      md5('key' || n % ${KEYS})::uuid, 'succeeded', 1, n % 100, at, at + interval '900 ms', 90, 30, 120, 'STOP', '{}'
+      md5('key' || n % ${KEYS})::uuid, 'succeeded', 1 + (n < ${
+    ROWS.attempts - ROWS.requests
+  })::integer, n % 100, at,
+      at + interval '900 ms', floor(extract(epoch from at) * 1000), 0, 1, 100, true, false, 800, 90, 30, 120, 'STOP', '{}'
     from (select n, ${at(ROWS.requests)} as at from generate_series(0, ${ROWS.requests - 1}) n) rows
     order by n`);
   say(`eve.requests: ${ROWS.requests}`);
   await sql.unsafe(`
-    insert into eve.attempts (
-      request_no, attempt, lane_id, key_id, model, class, start_ms, bucket_ms, tokens_booked, input_tokens, output_tokens,
-      total_tokens, outcome, dispatched, latency_ms, settled_at
+    insert into eve.earlier_attempts (
+      request_no, attempt, lane_id, key_id, model, class, start_ms, bucket_after_ms, tokens_booked, input_tokens,
+      output_tokens, total_tokens, outcome, dispatched, latency_ms, settled_at
     )
-    select n % ${ROWS.requests}, 1 + n / ${ROWS.requests}, 1, md5('key' || n % ${KEYS})::uuid, 'm' || n % ${MODELS}, 'batch',
-      floor(extract(epoch from at) * 1000), floor(extract(epoch from at) * 1000), 100, 90, 30, 120, 'succeeded', true, 800,
+    select n, 1, 1, md5('key' || n % ${KEYS})::uuid, 'm' || n % ${MODELS}, 'batch',
+      floor(extract(epoch from at) * 1000), 0, 100, 90, 30, 120, 'succeeded', true, 800,
       at + interval '900 ms'
-    from (select n, ${HOUR} + n % ${ROWS.requests} * interval '3600 seconds' / ${ROWS.requests} as at from generate_series(0, ${
-    ROWS.attempts - 1
+    from (select n, ${HOUR} + n * interval '3600 seconds' / ${ROWS.requests} as at from generate_series(0, ${
+    ROWS.attempts - ROWS.requests - 1
   }) n) rows
-    order by n % ${ROWS.requests}`);
+    order by n`);
   say(`eve.attempts: ${ROWS.attempts}`);
   await sql.unsafe(`
     insert into eve.refusals (refused_at, consumer_id, request_id, attempt, class, door, model, code, limit_name, tokens)

@@ -1,26 +1,64 @@
 /**
- * `npm run bench:storage`: what a request leaves in the database, table by table, in bytes. A database is made from the
- * migrations, thousands of requests are reserved and settled in it, it is vacuumed, and the tables are weighed.
+ * `npm run bench:storage -- [--json] [--quick] [--days N]`: what a call leaves in the database and what it makes it write.
+ *
+ * A database is made from the migrations, calls are reserved and settled in it, it is vacuumed, and the tables are weighed, with
+ * their indexes. The time is simulated: two lanes with the row that ships for Gemma (30 a minute), as many calls as they serve.
+ * Beside the bytes kept: bytes of write-ahead log, transaction ids, and row versions (rows inserted and updated; rows deleted are
+ * told by themselves, since a deletion makes no version). WAL is counted after a checkpoint and a warm-up, so without the pages
+ * that are written whole once after each checkpoint.
+ *
+ *   alone     one call after another, as at a few calls a second: eve_reserve, then eve_settle_many with a list of one
+ *   in_lists  ten that come at once: eve_reserve_many and eve_settle_many
+ *   with_id   as alone, by callers who choose their ids: these are kept for a while, so that a repetition is known
+ *   refused   one refusal after another
+ *
+ * With `--days 60`: so many days of both lanes at their full 14,400 calls, with retention and rollup as they run by themselves.
+ * A sample of each day's calls goes through the functions; the rest are rows of that sample again, with other numbers, ids, times
+ * and tokens, inserted in bulk (`calls_through_functions` and `rows_in_bulk` say how many). Tables are vacuumed when autovacuum
+ * would: a fifth of the rows dead. Goal: the database stays under 250 MB.
  */
 import postgres from "postgres";
 import { applyMigrations, applyPlatform } from "../local/database.ts";
 import { freePorts } from "../local/ports.ts";
 import { startCluster } from "../local/postgres.ts";
 import { removeHomeElsewhere } from "../local/postgres_place.ts";
+import { days, DAYS_GOAL_MB } from "./storage/days.ts";
+import { Site } from "./storage/site.ts";
 
-const QUICK = Deno.args.includes("--quick");
-const REQUESTS = QUICK ? 2_000 : 20_000;
-/** Each in a transaction of its own, as over the REST API. */
-const CONNECTIONS = 4;
-const MODEL = "weighed";
+const quick = Deno.args.includes("--quick");
+const json = Deno.args.includes("--json");
+const dayCount = wholeNumberAfter("--days");
+const CALLS = quick ? 1_000 : 5_000;
+const REFUSALS = quick ? 1_000 : 5_000;
+/** Pages that a checkpoint has left behind are written whole once: by these, which are not measured. */
+const WARM_UP = 300;
+const LIST = 10;
+const BETWEEN_VACUUMS = 500;
 
-interface Weight {
-  table: string;
+/** Of an ordinary call: one attempt, whose id the gateway made. */
+const GOALS = {
+  bytes: 600,
+  bytes_without_token_usage: 400,
+  wal_bytes: 1_200,
+  transaction_ids: 2,
+  row_versions: 5,
+};
+
+const tell = json ? console.error : console.log;
+
+interface Cost {
   bytes: number;
+  bytes_without_token_usage: number;
+  bytes_by_table: Record<string, number>;
+  wal_bytes: number;
+  transaction_ids: number;
+  row_versions: number;
+  rows_deleted: number;
+  row_versions_by_table: Record<string, number>;
 }
 
-async function withDatabase<Result>(
-  run: (url: string) => Promise<Result>,
+async function withSite<Result>(
+  run: (site: Site) => Promise<Result>,
 ): Promise<Result> {
   const folder = await Deno.makeTempDir({ prefix: "eve-gateway-storage-" });
   try {
@@ -33,8 +71,22 @@ async function withDatabase<Result>(
     });
     try {
       await applyPlatform(cluster.superuserUrl());
+      const admin = postgres(cluster.superuserUrl(), {
+        max: 1,
+        onnotice: () => {},
+      });
+      // What vacuums write is not the calls'.
+      await admin`alter system set autovacuum = off`;
+      await admin`select pg_reload_conf()`;
       await applyMigrations(cluster.url());
-      return await run(cluster.url());
+      const site = await Site.open(cluster.url());
+      try {
+        await admin`checkpoint`;
+        return await run(site);
+      } finally {
+        await site.close();
+        await admin.end();
+      }
     } finally {
       await cluster.stop();
       await removeHomeElsewhere(folder);
@@ -44,100 +96,141 @@ async function withDatabase<Result>(
   }
 }
 
-/** Every table of ours with its indexes and what is kept apart from it, after a vacuum. */
-async function weigh(sql: postgres.Sql): Promise<Map<string, number>> {
-  await sql`vacuum analyze`;
-  const rows = await sql<Weight[]>`
-    select c.oid::regclass::text as table, pg_total_relation_size(c.oid)::float8 as bytes
-    from pg_class c
-    where c.relnamespace in ('eve'::regnamespace, 'public'::regnamespace) and c.relkind = 'r'
-  `;
-  return new Map(rows.map(({ table, bytes }) => [table, bytes]));
-}
-
-async function difference(
-  sql: postgres.Sql,
-  each: (place: number) => Promise<unknown>,
-): Promise<Weight[]> {
-  const before = await weigh(sql);
-  let next = 0;
-  await Promise.all(Array.from({ length: CONNECTIONS }, async () => {
-    while (next < REQUESTS) await each(next++);
-  }));
-  const after = await weigh(sql);
-  return [...after].map(([table, bytes]) => ({
-    table,
-    bytes: (bytes - (before.get(table) ?? 0)) / REQUESTS,
-  }))
-    .filter(({ bytes }) => bytes >= 1).sort((a, b) => b.bytes - a.bytes);
-}
-
-const { empty, succeeded, refused } = await withDatabase(async (url) => {
-  const sql = postgres(url, { max: CONNECTIONS, onnotice: () => {} });
-  try {
-    const [size] = await sql`select pg_database_size(current_database())::float8 as bytes`;
-    await sql`insert into public.google_ai_model_limits (model, rpm, tpm, rpd) values (${MODEL}, null, null, null)`;
-    await sql`
-      insert into public.google_ai_api_keys (key_alias, env_var_name, quota_project)
-      values ('one', 'GOOGLE_API_KEY_ONE', 'one')
-    `;
-    const reserve = async (place: number) => {
-      const [row] = await sql`
-        select public.eve_reserve(
-          ${crypto.randomUUID()}, ${[MODEL]}, ${400 + place % 500}, trace_id => md5(${place}::text),
-          request_hash => encode(sha256(${String(place)}::text::bytea), 'hex')
-        ) as answer
-      `;
-      return row!.answer;
-    };
-    const succeeded = await difference(sql, async (place) => {
-      const { request_no } = await reserve(place);
-      await sql`
-        select public.eve_settle(
-          ${request_no}, 1, 'succeeded', input_tokens => ${410 + place % 500}, output_tokens => 180,
-          total_tokens => ${
-        590 + place % 500
-      }, upstream_status => 200, finish_reason => 'STOP', latency_ms => 1800
-        )
-      `;
-    });
-    await sql`update public.google_ai_model_limits set rpd = 0 where model = ${MODEL}`;
-    return {
-      empty: size!.bytes as number,
-      succeeded,
-      refused: await difference(sql, reserve),
-    };
-  } finally {
-    await sql.end();
+/** What `count` calls cost, each, of which `step` are made at a time. */
+async function cost(
+  site: Site,
+  count: number,
+  step: number,
+  make: (first: number) => Promise<void>,
+): Promise<Cost> {
+  for (let place = 0; place < WARM_UP; place += step) await make(place);
+  await site.vacuum();
+  const bytesBefore = await site.weigh();
+  const before = await site.written();
+  let vacuumWal = 0;
+  for (let place = 0; place < count; place += step) {
+    await make(WARM_UP + place);
+    // Every so often, as autovacuum would: or rows of calls that have long ended would be weighed.
+    if ((place + step) % BETWEEN_VACUUMS === 0) {
+      vacuumWal += await site.vacuumRunning();
+    }
   }
-});
+  const after = await site.written();
+  await site.vacuum();
+  const bytesAfter = await site.weigh();
+  const each = (
+    from: Map<string, number>,
+    to: Map<string, number>,
+    digits: number,
+  ) =>
+    Object.fromEntries(
+      [...to].map(([name, value]) => [name, round((value - (from.get(name) ?? 0)) / count, digits)] as const)
+        .filter(([, value]) => value > 0).sort((a, b) => b[1] - a[1]),
+    );
+  const byTable = each(bytesBefore, bytesAfter, 0);
+  const bytes = sum(Object.values(byTable));
+  const versions = each(before.versions, after.versions, 2);
+  return {
+    bytes,
+    bytes_without_token_usage: bytes - (byTable["token_usage"] ?? 0),
+    bytes_by_table: byTable,
+    wal_bytes: Math.round(
+      (after.walBytes - before.walBytes - vacuumWal) / count,
+    ),
+    transaction_ids: round(
+      (after.transactionId - before.transactionId) / count,
+      2,
+    ),
+    row_versions: round(sum(Object.values(versions)), 2),
+    rows_deleted: round((after.deleted - before.deleted) / count, 2),
+    row_versions_by_table: versions,
+  };
+}
 
-const total = (weights: Weight[]) => weights.reduce((sum, { bytes }) => sum + bytes, 0);
-const show = (weights: Weight[]) =>
-  weights.map(({ table, bytes }) => `  ${table.padEnd(36)} ${Math.round(bytes).toString().padStart(6)}`)
-    .join("\n");
-const tell = Deno.args.includes("--json") ? console.error : console.log;
-tell(
-  `Bytes that a request leaves, of ${REQUESTS} with one attempt:\n${show(succeeded)}`,
-);
-tell(
-  `  ${"in all".padEnd(36)} ${Math.round(total(succeeded)).toString().padStart(6)}\n`,
-);
-tell(`Bytes that a refusal leaves:\n${show(refused)}\n`);
-tell(`An empty gateway: ${(empty / 1e6).toFixed(1)} MB\n`);
+async function perCall() {
+  const alone = await withSite(async (site) => ({
+    empty_bytes: await site.databaseBytes(),
+    cost: await cost(site, CALLS, 1, (place) => site.call(place)),
+  }));
+  const inLists = await withSite((site) => cost(site, CALLS, LIST, (place) => site.calls(place, LIST)));
+  const withId = await withSite((site) => cost(site, CALLS, 1, (place) => site.call(place, true)));
+  const refused = await withSite(async (site) => {
+    await site.closeLanes();
+    return await cost(site, REFUSALS, 1, (place) => site.refusedCall(place));
+  });
+  return {
+    empty_bytes: alone.empty_bytes,
+    alone: alone.cost,
+    in_lists: inLists,
+    with_id: withId,
+    refused,
+  };
+}
 
-const rounded = (weights: Weight[]) =>
-  Object.fromEntries(
-    weights.map(({ table, bytes }) => [table, Math.round(bytes)]),
+function show(name: string, cost: Cost): void {
+  tell(
+    `${name}: ${cost.bytes} bytes kept (${cost.bytes_without_token_usage} without token_usage), ` +
+      `${cost.wal_bytes} of WAL, ${cost.transaction_ids} transaction ids, ${cost.row_versions} row versions`,
   );
-console.log(JSON.stringify({
-  figures: {
-    requests: REQUESTS,
-    empty_bytes: empty,
-    bytes_a_request: rounded(succeeded),
-    bytes_a_refusal: rounded(refused),
-  },
-  ratios: {},
-  goals: {},
-  met: true,
-}));
+  for (const [table, bytes] of Object.entries(cost.bytes_by_table)) {
+    tell(`  ${table.padEnd(36)} ${String(bytes).padStart(6)}`);
+  }
+  tell(`  versions: ${JSON.stringify(cost.row_versions_by_table)}\n`);
+}
+
+function wholeNumberAfter(flag: string): number | null {
+  const place = Deno.args.indexOf(flag);
+  if (place < 0) return null;
+  const value = Number(Deno.args[place + 1]);
+  if (!Number.isInteger(value) || value < 1) {
+    console.error(`${flag} needs a whole number.`);
+    Deno.exit(2);
+  }
+  return value;
+}
+
+function round(value: number, digits: number): number {
+  return Math.round(value * 10 ** digits) / 10 ** digits;
+}
+
+function sum(values: number[]): number {
+  return values.reduce((total, value) => total + value, 0);
+}
+
+if (dayCount !== null) {
+  const figures = await withSite((site) => days(site, dayCount, quick, tell));
+  const met = { largest_mb: figures.largest_mb < DAYS_GOAL_MB };
+  console.log(JSON.stringify({
+    bench: "storage",
+    figures,
+    ratios: {},
+    goals: { largest_mb: DAYS_GOAL_MB },
+    met_by_goal: met,
+    met: met.largest_mb,
+  }));
+} else {
+  const figures = await perCall();
+  for (const name of ["alone", "in_lists", "with_id", "refused"] as const) {
+    show(name, figures[name]);
+  }
+  tell(`An empty gateway: ${(figures.empty_bytes / 1e6).toFixed(1)} MB\n`);
+  const metBy = (cost: Cost) =>
+    Object.fromEntries(
+      Object.entries(GOALS).map((
+        [name, goal],
+      ) => [name, cost[name as keyof typeof GOALS] <= goal]),
+    );
+  const metByGoal = {
+    alone: metBy(figures.alone),
+    in_lists: metBy(figures.in_lists),
+  };
+  console.log(JSON.stringify({
+    bench: "storage",
+    calls: CALLS,
+    figures,
+    ratios: {},
+    goals: GOALS,
+    met_by_goal: metByGoal,
+    met: Object.values(metByGoal).every((goals) => Object.values(goals).every((met) => met)),
+  }));
+}

@@ -179,9 +179,9 @@ comment on column public.token_usage.prompt_tokens is 'Input tokens.';
 comment on column public.token_usage.completion_tokens is 'Output tokens.';
 comment on column public.token_usage.total_tokens is 'All tokens that upstream charges, thinking included.';
 comment on column public.token_usage.request_id is 'The caller''s own id of the request.';
-comment on column public.token_usage.meta is 'Of the gateway''s rows: source, consumer, key_alias, attempt, class, door, estimated.';
+comment on column public.token_usage.meta is 'Of the gateway''s rows: source, consumer, key_alias; attempt, where it was not the first; estimated, where upstream told no tokens.';
 
-CREATE OR REPLACE FUNCTION eve.log_token_usage(model text, prompt_tokens integer, completion_tokens integer, total_tokens bigint, request_id text, meta jsonb)
+CREATE OR REPLACE FUNCTION eve.insert_token_usage(model text, prompt_tokens integer, completion_tokens integer, total_tokens bigint, request_id text, meta jsonb)
  RETURNS void
  LANGUAGE plpgsql
  SET search_path TO ''
@@ -189,14 +189,8 @@ AS $function$
 #variable_conflict use_column
 begin
   insert into public.token_usage as t (model, prompt_tokens, completion_tokens, total_tokens, request_id, meta)
-  values (log_token_usage.model, log_token_usage.prompt_tokens, log_token_usage.completion_tokens, log_token_usage.total_tokens, log_token_usage.request_id, log_token_usage.meta)
+  values (insert_token_usage.model, insert_token_usage.prompt_tokens, insert_token_usage.completion_tokens, insert_token_usage.total_tokens, insert_token_usage.request_id, insert_token_usage.meta)
   on conflict do nothing;
-exception
-  when integrity_constraint_violation or data_exception or raise_exception then
-    perform eve.open_alert(
-      'token_usage_refused', 'public.token_usage', 'warning',
-      format('A row for public.token_usage was refused: %s. The attempt itself is in eve.attempts.', sqlerrm)
-    );
 end;
 $function$;
 
@@ -342,10 +336,7 @@ comment on column eve.inflight.wait_ms is 'Milliseconds that its attempts waited
 comment on column eve.inflight.request_hash is 'Tells a repetition of a request from another request with the same id.';
 comment on column eve.inflight.call_id is 'Which call of eve_reserve made the reservation of the current attempt: by it eve_give_back knows its own.';
 
-create table eve.attempts (
-  request_no bigint not null,
-  attempt smallint not null,
-  lane_id bigint not null,
+create table eve.key_model_blocks (
   key_id uuid not null,
   model text not null,
   class text not null,
@@ -358,13 +349,6 @@ create table eve.attempts (
   thoughts_tokens integer,
   cached_tokens integer,
   total_tokens integer,
-  usage_estimated boolean not null default false,
-  outcome text not null,
-  dispatched boolean not null,
-  upstream_status integer,
-  error_code text,
-  error_detail text,
-  finish_reason text,
   latency_ms integer,
   settled_at timestamp with time zone not null,
   constraint attempts_class_known CHECK ((class = ANY (ARRAY['interactive'::text, 'batch'::text]))),
@@ -386,37 +370,253 @@ comment on column eve.attempts.latency_ms is 'From the call to upstream until it
 create table eve.requests (
   request_no bigint not null,
   consumer_id uuid not null,
-  request_id text not null,
+  key_id uuid,
   token_id uuid,
+  request_id text not null,
   class text not null,
   door text not null,
   requested_model text not null,
   model text not null,
-  key_id uuid,
   state text not null,
-  attempts smallint not null,
-  wait_ms bigint not null,
-  received_at timestamp with time zone not null,
-  finished_at timestamp with time zone not null,
-  input_tokens integer,
-  output_tokens integer,
-  total_tokens integer,
   error_code text,
+  error_detail text,
   finish_reason text,
   trace_id text,
   metadata jsonb not null,
-  request_hash text,
   constraint requests_class_known CHECK ((class = ANY (ARRAY['interactive'::text, 'batch'::text]))),
-  constraint requests_consumer_id_request_id_key UNIQUE (consumer_id, request_id),
-  constraint requests_pkey PRIMARY KEY (request_no),
+  constraint requests_pkey PRIMARY KEY (finished_at, request_no),
   constraint requests_state_known CHECK ((state = ANY (ARRAY['succeeded'::text, 'failed'::text, 'cancelled'::text, 'expired'::text])))
 );
 alter table eve.requests enable row level security;
-CREATE INDEX requests_finished_at_idx ON eve.requests USING brin (finished_at) WITH (autosummarize='on');
-CREATE INDEX requests_received_at_idx ON eve.requests USING brin (received_at) WITH (autosummarize='on');
-comment on table eve.requests is 'Audit: every request that ended. Those still running are in eve.inflight.';
+CREATE INDEX requests_received_at_idx ON ONLY eve.requests USING brin (received_at) WITH (autosummarize='on');
+CREATE INDEX requests_request_id_idx ON ONLY eve.requests USING hash (request_id);
+CREATE INDEX requests_request_no_idx ON ONLY eve.requests USING btree (request_no);
+CREATE INDEX requests_settled_at_idx ON ONLY eve.requests USING btree (settled_at) WHERE (settled_at IS NOT NULL);
+CREATE INDEX requests_start_ms_idx ON ONLY eve.requests USING brin (start_ms) WITH (autosummarize='on');
+CREATE TRIGGER requests_settled_late AFTER UPDATE OF state ON eve.requests FOR EACH ROW WHEN (((old.state = 'expired'::text) AND (new.state <> 'expired'::text) AND (new.input_tokens IS NOT NULL))) EXECUTE FUNCTION eve.correct_usage(); -- enabled
+comment on table eve.requests is 'Audit: every request that ended, with its last attempt. Those still running are in eve.inflight.';
+comment on column eve.requests.written_by is 'The transaction that wrote the row: by it eve.count_requests knows what it has counted.';
+comment on column eve.requests.settled_at is 'When the last attempt was settled, where that was after its lease; null: at finished_at.';
+comment on column eve.requests.lane_id is 'Null: the last attempt is in eve.earlier_attempts, as another one was to follow it.';
+comment on column eve.requests.input_tokens is 'Of the last attempt, as are the other tokens; eve.attempts has them all.';
+comment on column eve.requests.bucket_after_ms is 'The bucket that the start is booked in ends so many milliseconds after it.';
 comment on column eve.requests.key_id is 'The key of the last attempt.';
-comment on column eve.requests.input_tokens is 'Of the last attempt, as are output_tokens and total_tokens; eve.attempts has them all.';
+
+create table eve.requests_default (
+  request_no bigint not null,
+  received_at timestamp with time zone not null,
+  finished_at timestamp with time zone not null,
+  written_by xid8 not null default pg_current_xact_id(),
+  start_ms bigint,
+  settled_at timestamp with time zone,
+  wait_ms bigint not null,
+  lane_id integer,
+  tokens_booked integer,
+  input_tokens integer,
+  output_tokens integer,
+  thoughts_tokens integer,
+  cached_tokens integer,
+  total_tokens integer,
+  latency_ms integer,
+  attempts smallint not null,
+  bucket_after_ms smallint,
+  upstream_status smallint,
+  usage_estimated boolean,
+  dispatched boolean,
+  consumer_id uuid not null,
+  key_id uuid,
+  token_id uuid,
+  request_id text not null,
+  class text not null,
+  door text not null,
+  requested_model text not null,
+  model text not null,
+  state text not null,
+  error_code text,
+  error_detail text,
+  finish_reason text,
+  trace_id text,
+  metadata jsonb not null,
+  constraint requests_class_known CHECK ((class = ANY (ARRAY['interactive'::text, 'batch'::text]))),
+  constraint requests_default_pkey PRIMARY KEY (finished_at, request_no),
+  constraint requests_state_known CHECK ((state = ANY (ARRAY['succeeded'::text, 'failed'::text, 'cancelled'::text, 'expired'::text])))
+);
+alter table eve.requests_default enable row level security;
+CREATE INDEX requests_default_received_at_idx ON eve.requests_default USING brin (received_at) WITH (autosummarize='on');
+CREATE INDEX requests_default_request_id_idx ON eve.requests_default USING hash (request_id);
+CREATE INDEX requests_default_request_no_idx ON eve.requests_default USING btree (request_no);
+CREATE INDEX requests_default_settled_at_idx ON eve.requests_default USING btree (settled_at) WHERE (settled_at IS NOT NULL);
+CREATE INDEX requests_default_start_ms_idx ON eve.requests_default USING brin (start_ms) WITH (autosummarize='on');
+CREATE TRIGGER requests_settled_late AFTER UPDATE OF state ON eve.requests_default FOR EACH ROW WHEN (((old.state = 'expired'::text) AND (new.state <> 'expired'::text) AND (new.input_tokens IS NOT NULL))) EXECUTE FUNCTION eve.correct_usage(); -- enabled
+comment on table eve.requests_default is 'Requests that ended on a day without a partition of its own.';
+
+create table eve.earlier_attempts (
+  request_no bigint not null,
+  settled_at timestamp with time zone not null,
+  start_ms bigint not null,
+  lane_id integer not null,
+  tokens_booked integer not null,
+  input_tokens integer,
+  output_tokens integer,
+  thoughts_tokens integer,
+  cached_tokens integer,
+  total_tokens integer,
+  latency_ms integer,
+  attempt smallint not null,
+  bucket_after_ms smallint not null,
+  upstream_status smallint,
+  usage_estimated boolean not null default false,
+  dispatched boolean not null,
+  key_id uuid not null,
+  model text not null,
+  class text not null,
+  outcome text not null,
+  error_code text,
+  error_detail text,
+  finish_reason text,
+  constraint earlier_attempts_class_known CHECK ((class = ANY (ARRAY['interactive'::text, 'batch'::text]))),
+  constraint earlier_attempts_outcome_known CHECK ((outcome = ANY (ARRAY['succeeded'::text, 'failed'::text, 'cancelled'::text, 'expired'::text]))),
+  constraint earlier_attempts_pkey PRIMARY KEY (request_no, attempt, settled_at)
+);
+alter table eve.earlier_attempts enable row level security;
+CREATE INDEX earlier_attempts_settled_at_idx ON ONLY eve.earlier_attempts USING brin (settled_at) WITH (autosummarize='on');
+CREATE INDEX earlier_attempts_start_ms_idx ON ONLY eve.earlier_attempts USING brin (start_ms) WITH (autosummarize='on');
+comment on table eve.earlier_attempts is 'Audit: attempts that another one was to follow. Each request''s last one is in eve.requests.';
+
+create table eve.earlier_attempts_default (
+  request_no bigint not null,
+  settled_at timestamp with time zone not null,
+  start_ms bigint not null,
+  lane_id integer not null,
+  tokens_booked integer not null,
+  input_tokens integer,
+  output_tokens integer,
+  thoughts_tokens integer,
+  cached_tokens integer,
+  total_tokens integer,
+  latency_ms integer,
+  attempt smallint not null,
+  bucket_after_ms smallint not null,
+  upstream_status smallint,
+  usage_estimated boolean not null default false,
+  dispatched boolean not null,
+  key_id uuid not null,
+  model text not null,
+  class text not null,
+  outcome text not null,
+  error_code text,
+  error_detail text,
+  finish_reason text,
+  constraint earlier_attempts_class_known CHECK ((class = ANY (ARRAY['interactive'::text, 'batch'::text]))),
+  constraint earlier_attempts_default_pkey PRIMARY KEY (request_no, attempt, settled_at),
+  constraint earlier_attempts_outcome_known CHECK ((outcome = ANY (ARRAY['succeeded'::text, 'failed'::text, 'cancelled'::text, 'expired'::text])))
+);
+alter table eve.earlier_attempts_default enable row level security;
+CREATE INDEX earlier_attempts_default_settled_at_idx ON eve.earlier_attempts_default USING brin (settled_at) WITH (autosummarize='on');
+CREATE INDEX earlier_attempts_default_start_ms_idx ON eve.earlier_attempts_default USING brin (start_ms) WITH (autosummarize='on');
+comment on table eve.earlier_attempts_default is 'Attempts of days without a partition of their own.';
+
+create view eve.attempts with (security_invoker=on) as  SELECT r.request_no,
+    r.attempts AS attempt,
+    (r.lane_id)::bigint AS lane_id,
+    r.key_id,
+    r.model,
+    r.class,
+    r.start_ms,
+    (r.start_ms + r.bucket_after_ms) AS bucket_ms,
+    (r.tokens_booked)::bigint AS tokens_booked,
+    r.input_tokens,
+    r.output_tokens,
+    r.thoughts_tokens,
+    r.cached_tokens,
+    r.total_tokens,
+    r.usage_estimated,
+    r.state AS outcome,
+    r.dispatched,
+    (r.upstream_status)::integer AS upstream_status,
+    r.error_code,
+    r.error_detail,
+    r.finish_reason,
+    r.latency_ms,
+    r.finished_at AS settled_at,
+    r.consumer_id,
+    r.door
+   FROM eve.requests r
+  WHERE ((r.lane_id IS NOT NULL) AND (r.settled_at IS NULL))
+UNION ALL
+ SELECT r.request_no,
+    r.attempts AS attempt,
+    (r.lane_id)::bigint AS lane_id,
+    r.key_id,
+    r.model,
+    r.class,
+    r.start_ms,
+    (r.start_ms + r.bucket_after_ms) AS bucket_ms,
+    (r.tokens_booked)::bigint AS tokens_booked,
+    r.input_tokens,
+    r.output_tokens,
+    r.thoughts_tokens,
+    r.cached_tokens,
+    r.total_tokens,
+    r.usage_estimated,
+    r.state AS outcome,
+    r.dispatched,
+    (r.upstream_status)::integer AS upstream_status,
+    COALESCE(r.error_code, 'settled_late'::text) AS error_code,
+    r.error_detail,
+    r.finish_reason,
+    r.latency_ms,
+    r.settled_at,
+    r.consumer_id,
+    r.door
+   FROM eve.requests r
+  WHERE ((r.lane_id IS NOT NULL) AND (r.settled_at IS NOT NULL))
+UNION ALL
+ SELECT e.request_no,
+    e.attempt,
+    (e.lane_id)::bigint AS lane_id,
+    e.key_id,
+    e.model,
+    e.class,
+    e.start_ms,
+    (e.start_ms + e.bucket_after_ms) AS bucket_ms,
+    (e.tokens_booked)::bigint AS tokens_booked,
+    e.input_tokens,
+    e.output_tokens,
+    e.thoughts_tokens,
+    e.cached_tokens,
+    e.total_tokens,
+    e.usage_estimated,
+    e.outcome,
+    e.dispatched,
+    (e.upstream_status)::integer AS upstream_status,
+    e.error_code,
+    e.error_detail,
+    e.finish_reason,
+    e.latency_ms,
+    e.settled_at,
+    NULL::uuid AS consumer_id,
+    NULL::text AS door
+   FROM eve.earlier_attempts e;;
+comment on view eve.attempts is 'Audit: every reservation that ended, and how.';
+
+create table eve.request_keys (
+  consumer_id uuid not null,
+  request_id text not null,
+  request_no bigint not null,
+  ended_at timestamp with time zone not null,
+  state text not null,
+  attempts smallint not null,
+  requested_model text not null,
+  class text not null,
+  request_hash text not null,
+  error_code text,
+  constraint request_keys_pkey PRIMARY KEY (consumer_id, request_id)
+);
+alter table eve.request_keys enable row level security;
+CREATE INDEX request_keys_ended_at_idx ON eve.request_keys USING brin (ended_at);
+comment on table eve.request_keys is 'Requests that have ended and whose callers chose their ids, as they may come again. For as long as eve.retention keeps it.';
+comment on column eve.request_keys.request_hash is 'Tells a repetition of a request from another request with the same id. A request without one bears an id that the gateway made, and is not here.';
 
 create table eve.request_results (
   request_no bigint not null,
@@ -428,31 +628,60 @@ alter table eve.request_results enable row level security;
 CREATE INDEX request_results_kept_at_idx ON eve.request_results USING brin (kept_at);
 comment on table eve.request_results is 'Answers kept so that a repeated request_id gets the same one. Only where the caller asked for it.';
 
+create sequence eve.refusal_no as bigint start 1 increment 1 cache 32;
+comment on sequence eve.refusal_no is 'Numbers refusals nearly in their order: each connection takes 32 at a time.';
+
 create table eve.refusals (
-  id bigint not null generated always as identity (cache 32),
+  id bigint not null default nextval('eve.refusal_no'::regclass),
   refused_at timestamp with time zone not null,
+  written_by xid8 not null default pg_current_xact_id(),
+  tokens bigint not null,
+  retry_after_ms bigint,
+  attempt smallint not null,
   consumer_id uuid,
   token_id uuid,
   request_id text not null,
-  attempt smallint not null,
   class text not null,
   door text not null,
   model text not null,
   code text not null,
   limit_name text,
-  tokens bigint not null,
-  retry_after_ms bigint,
   trace_id text,
   constraint refusals_class_known CHECK ((class = ANY (ARRAY['interactive'::text, 'batch'::text]))),
-  constraint refusals_pkey PRIMARY KEY (id)
+  constraint refusals_pkey PRIMARY KEY (refused_at, id)
 );
 alter table eve.refusals enable row level security;
-CREATE INDEX refusals_refused_at_idx ON eve.refusals USING brin (refused_at) WITH (autosummarize='on');
-CREATE INDEX refusals_request_id_idx ON eve.refusals USING hash (request_id);
+CREATE INDEX refusals_id_idx ON ONLY eve.refusals USING btree (id);
+CREATE INDEX refusals_request_id_idx ON ONLY eve.refusals USING hash (request_id);
 comment on table eve.refusals is 'Audit: every reservation that was refused, why, and when it may come back.';
-comment on column eve.refusals.limit_name is 'Which limit stood in the way: rpm, tpm, rpd, queue, blocked, or a budget.';
+comment on column eve.refusals.written_by is 'The transaction that wrote the row: by it eve.count_refusals knows what it has counted.';
 comment on column eve.refusals.tokens is 'Estimated input tokens, before the model''s factor.';
 comment on column eve.refusals.retry_after_ms is 'When to come back, as it was told; null: coming back does not help.';
+comment on column eve.refusals.limit_name is 'Which limit stood in the way: rpm, tpm, rpd, queue, blocked, or a budget.';
+
+create table eve.refusals_default (
+  id bigint not null default nextval('eve.refusal_no'::regclass),
+  refused_at timestamp with time zone not null,
+  written_by xid8 not null default pg_current_xact_id(),
+  tokens bigint not null,
+  retry_after_ms bigint,
+  attempt smallint not null,
+  consumer_id uuid,
+  token_id uuid,
+  request_id text not null,
+  class text not null,
+  door text not null,
+  model text not null,
+  code text not null,
+  limit_name text,
+  trace_id text,
+  constraint refusals_class_known CHECK ((class = ANY (ARRAY['interactive'::text, 'batch'::text]))),
+  constraint refusals_default_pkey PRIMARY KEY (refused_at, id)
+);
+alter table eve.refusals_default enable row level security;
+CREATE INDEX refusals_default_id_idx ON eve.refusals_default USING btree (id);
+CREATE INDEX refusals_default_request_id_idx ON eve.refusals_default USING hash (request_id);
+comment on table eve.refusals_default is 'Refusals of days without a partition of their own.';
 
 create table eve.refusal_minutes (
   consumer_id uuid not null,
@@ -485,13 +714,12 @@ comment on column eve.refusal_counts.model is '(unknown) where there is no such 
 comment on column eve.refusal_counts.is_first is 'Whether they were refused at their first attempt.';
 comment on column eve.refusal_counts.counted is 'How many of times are in the metrics.';
 
-create table eve.key_model_blocks (
-  key_id uuid not null,
-  model text not null,
-  blocked_until timestamp with time zone not null,
-  reason text not null,
-  created_at timestamp with time zone not null default now(),
-  constraint key_model_blocks_pkey PRIMARY KEY (key_id, model)
+create table eve.audit_trimmed (
+  only_row boolean not null default true,
+  trimmed_before timestamp with time zone not null default '-infinity'::timestamp with time zone,
+  token_usage_before timestamp with time zone not null default '-infinity'::timestamp with time zone,
+  constraint audit_trimmed_has_one_row CHECK (only_row),
+  constraint audit_trimmed_pkey PRIMARY KEY (only_row)
 );
 alter table eve.key_model_blocks enable row level security;
 CREATE TRIGGER drop_routes AFTER INSERT OR DELETE OR UPDATE ON eve.key_model_blocks FOR EACH ROW EXECUTE FUNCTION eve.drop_routes(); -- enabled
@@ -2347,7 +2575,7 @@ create type eve.earlier_request as (
   error_code text,
   result jsonb
 );
-comment on type eve.earlier_request is 'A request that was made before under the same id: of eve.inflight or eve.requests.';
+comment on type eve.earlier_request is 'A request that was made before under the same id: of eve.inflight or eve.request_keys.';
 
 create type eve.caller_scope as (
   class text,
@@ -2566,11 +2794,11 @@ begin
       running.request_no, 'running', running.attempt, running.request_hash, running.requested_model, running.class, null, null
     );
   else
-    select r.request_no, r.state, r.attempts, r.request_hash, r.requested_model, r.class, r.error_code, kept.result
+    select k.request_no, k.state, k.attempts, k.request_hash, k.requested_model, k.class, k.error_code, kept.result
     into v_before
-    from eve.requests r
-    left join eve.request_results kept on kept.request_no = r.request_no
-    where r.consumer_id = v_consumer_id and r.request_id = (call).request_id;
+    from eve.request_keys k
+    left join eve.request_results kept on kept.request_no = k.request_no
+    where k.consumer_id = v_consumer_id and k.request_id = (call).request_id;
     if not found then
       if (call).attempt > 1 or (call).request_no is not null then
         raise exception 'attempt % of a request that is not running', (call).attempt using errcode = 'EV404';
@@ -3547,7 +3775,7 @@ begin
             )
             and not exists (
               select
-              from eve.requests q
+              from eve.request_keys q
               where q.consumer_id = coalesce(t.consumer_id, v_project) and q.request_id = t.request_id
               offset 0
             )
@@ -3809,6 +4037,145 @@ end;
 $function$;
 comment on function public.eve_reserve_many is 'Reserves up to 100 slots that can start at once, in one transaction. Answers in the order asked; null: not a plain case, so ask eve_reserve.';
 
+-- ending --------------------------------------------------------------------------------------------------------------
+
+CREATE OR REPLACE FUNCTION eve.ended_attempt(running eve.inflight, state text, dispatched boolean, error_code text)
+ RETURNS eve.requests
+ LANGUAGE plpgsql
+ SET search_path TO ''
+AS $function$
+declare
+  v_ended eve.requests;
+begin
+  v_ended.state := ended_attempt.state;
+  v_ended.dispatched := ended_attempt.dispatched;
+  v_ended.error_code := ended_attempt.error_code;
+  v_ended.lane_id := (running).lane_id;
+  v_ended.start_ms := (running).start_ms;
+  v_ended.bucket_after_ms := (running).bucket_ms - (running).start_ms;
+  v_ended.tokens_booked := least((running).tokens, 2147483647);
+  v_ended.usage_estimated := false;
+  return v_ended;
+end;
+$function$;
+
+CREATE OR REPLACE FUNCTION eve.ended_as(before eve.earlier_attempts)
+ RETURNS eve.requests
+ LANGUAGE plpgsql
+ SET search_path TO ''
+AS $function$
+declare
+  v_ended eve.requests;
+begin
+  v_ended.state := (before).outcome;
+  v_ended.error_code := (before).error_code;
+  v_ended.input_tokens := (before).input_tokens;
+  v_ended.output_tokens := (before).output_tokens;
+  v_ended.total_tokens := (before).total_tokens;
+  v_ended.finish_reason := (before).finish_reason;
+  return v_ended;
+end;
+$function$;
+
+CREATE OR REPLACE FUNCTION eve.close_request(running eve.inflight, ended eve.requests)
+ RETURNS void
+ LANGUAGE plpgsql
+ SET search_path TO ''
+AS $function$
+declare
+  v_now constant timestamptz := eve.clock();
+begin
+  delete from eve.inflight i where i.request_no = (running).request_no;
+  insert into eve.requests (
+    request_no, received_at, finished_at, start_ms, wait_ms, lane_id, tokens_booked, input_tokens, output_tokens,
+    thoughts_tokens, cached_tokens, total_tokens, latency_ms, attempts, bucket_after_ms, upstream_status, usage_estimated,
+    dispatched, consumer_id, key_id, token_id, request_id, class, door, requested_model, model, state, error_code,
+    error_detail, finish_reason, trace_id, metadata
+  )
+  values (
+    (running).request_no, (running).received_at, v_now, (ended).start_ms, (running).wait_ms, (ended).lane_id,
+    (ended).tokens_booked, (ended).input_tokens, (ended).output_tokens, (ended).thoughts_tokens, (ended).cached_tokens,
+    (ended).total_tokens, (ended).latency_ms, (running).attempt, (ended).bucket_after_ms, (ended).upstream_status,
+    (ended).usage_estimated, (ended).dispatched, (running).consumer_id, (running).key_id, (running).token_id,
+    (running).request_id, (running).class, (running).door, (running).requested_model, (running).model, (ended).state,
+    (ended).error_code, (ended).error_detail, (ended).finish_reason, (running).trace_id, (running).metadata
+  );
+  if (running).request_hash is not null then
+    insert into eve.request_keys as k (
+      consumer_id, request_id, request_no, ended_at, state, attempts, requested_model, class, request_hash, error_code
+    )
+    values (
+      (running).consumer_id, (running).request_id, (running).request_no, v_now, (ended).state, (running).attempt,
+      (running).requested_model, (running).class, (running).request_hash, (ended).error_code
+    )
+    -- One row that cannot be closed would stop every reservation on its lane.
+    on conflict do nothing;
+  end if;
+end;
+$function$;
+
+CREATE OR REPLACE FUNCTION eve.note_earlier_attempt(running eve.inflight, ended eve.requests)
+ RETURNS void
+ LANGUAGE sql
+ SET search_path TO ''
+AS $function$
+  insert into eve.earlier_attempts (
+    request_no, settled_at, start_ms, lane_id, tokens_booked, input_tokens, output_tokens, thoughts_tokens, cached_tokens,
+    total_tokens, latency_ms, attempt, bucket_after_ms, upstream_status, usage_estimated, dispatched, key_id, model, class,
+    outcome, error_code, error_detail, finish_reason
+  )
+  values (
+    (running).request_no, eve.clock(), (ended).start_ms, (ended).lane_id, (ended).tokens_booked, (ended).input_tokens,
+    (ended).output_tokens, (ended).thoughts_tokens, (ended).cached_tokens, (ended).total_tokens, (ended).latency_ms,
+    (running).attempt, (ended).bucket_after_ms, (ended).upstream_status, (ended).usage_estimated, (ended).dispatched,
+    (running).key_id, (running).model, (running).class, (ended).state, (ended).error_code, (ended).error_detail,
+    (ended).finish_reason
+  );
+$function$;
+
+CREATE OR REPLACE FUNCTION eve.writes_token_usage()
+ RETURNS boolean
+ LANGUAGE sql
+ STABLE
+ SET search_path TO ''
+AS $function$
+  select coalesce((select s.value from eve.settings s where s.name = 'token_usage_rows'), 1) <> 0;
+$function$;
+
+CREATE OR REPLACE FUNCTION eve.log_token_usage(model text, prompt_tokens integer, completion_tokens integer, total_tokens bigint, request_id text, meta jsonb)
+ RETURNS void
+ LANGUAGE plpgsql
+ SET search_path TO ''
+AS $function$
+begin
+  perform eve.insert_token_usage(
+    log_token_usage.model, log_token_usage.prompt_tokens, log_token_usage.completion_tokens, log_token_usage.total_tokens,
+    log_token_usage.request_id, log_token_usage.meta
+  )
+  where eve.writes_token_usage();
+exception
+  when integrity_constraint_violation or data_exception or raise_exception then
+    perform eve.open_alert(
+      'token_usage_refused', 'public.token_usage', 'warning',
+      format('A row for public.token_usage was refused: %s. The attempt itself is in eve.attempts.', sqlerrm)
+    );
+end;
+$function$;
+
+CREATE OR REPLACE FUNCTION eve.usage_meta(consumer_id uuid, key_id uuid, attempt integer, estimated boolean)
+ RETURNS jsonb
+ LANGUAGE sql
+ STABLE
+ SET search_path TO ''
+AS $function$
+  select jsonb_build_object(
+      'source', 'eve', 'consumer', (select c.name from eve.consumers c where c.id = usage_meta.consumer_id),
+      'key_alias', (select k.key_alias from public.google_ai_api_keys k where k.id = usage_meta.key_id)
+    )
+    || case when usage_meta.attempt > 1 then jsonb_build_object('attempt', usage_meta.attempt) else '{}' end
+    || case when usage_meta.estimated then '{"estimated": true}' else '{}'::jsonb end;
+$function$;
+
 -- settling ------------------------------------------------------------------------------------------------------------
 
 CREATE OR REPLACE FUNCTION eve.count_usage(key_id uuid, model text, start_ms bigint, tokens bigint)
@@ -3994,19 +4361,6 @@ begin
 end;
 $function$;
 
-CREATE OR REPLACE FUNCTION eve.usage_meta(consumer_id uuid, key_id uuid, attempt integer, class text, door text, estimated boolean)
- RETURNS jsonb
- LANGUAGE sql
- STABLE
- SET search_path TO ''
-AS $function$
-  select jsonb_build_object(
-    'source', 'eve', 'consumer', (select c.name from eve.consumers c where c.id = usage_meta.consumer_id),
-    'key_alias', (select k.key_alias from public.google_ai_api_keys k where k.id = usage_meta.key_id),
-    'attempt', usage_meta.attempt, 'class', usage_meta.class, 'door', usage_meta.door, 'estimated', usage_meta.estimated
-  );
-$function$;
-
 CREATE OR REPLACE FUNCTION eve.learn_estimate(model text, request_no bigint, estimated integer, counted integer)
  RETURNS void
  LANGUAGE plpgsql
@@ -4035,6 +4389,54 @@ begin
 end;
 $function$;
 
+CREATE OR REPLACE FUNCTION eve.settle_ended(request_no bigint, attempt integer, outcome text, input_tokens integer, output_tokens integer, thoughts_tokens integer, cached_tokens integer, total_tokens bigint, upstream_status integer, error_code text, error_detail text, finish_reason text, latency_ms integer, usage_estimated boolean)
+ RETURNS jsonb
+ LANGUAGE plpgsql
+ SET search_path TO ''
+AS $function$
+declare
+  v_before eve.requests;
+begin
+  select * into v_before
+  from eve.requests r
+  where r.request_no = settle_ended.request_no and r.attempts = settle_ended.attempt and r.lane_id is not null
+  for update;
+  if not found then
+    raise exception 'no reservation % attempt %', settle_ended.request_no, settle_ended.attempt using errcode = 'EV404';
+  elsif v_before.state <> 'expired' then
+    return jsonb_build_object('status', 'already_settled', 'outcome', v_before.state);
+  end if;
+  perform eve.adjust_budgets(
+    v_before.consumer_id, v_before.token_id, v_before.received_at, 0,
+    coalesce(settle_ended.total_tokens - v_before.tokens_booked, 0)
+  );
+  perform eve.adjust_bucket(
+    v_before.lane_id, v_before.start_ms + v_before.bucket_after_ms, v_before.class, 0,
+    settle_ended.input_tokens - v_before.tokens_booked
+  );
+  update eve.requests r
+  set state = settle_ended.outcome, settled_at = eve.clock(), input_tokens = settle_ended.input_tokens,
+    output_tokens = settle_ended.output_tokens, thoughts_tokens = settle_ended.thoughts_tokens,
+    cached_tokens = settle_ended.cached_tokens, total_tokens = settle_ended.total_tokens,
+    usage_estimated = settle_ended.usage_estimated, upstream_status = settle_ended.upstream_status,
+    error_code = settle_ended.error_code, error_detail = left(settle_ended.error_detail, 2000),
+    finish_reason = settle_ended.finish_reason, latency_ms = settle_ended.latency_ms
+  where r.finished_at = v_before.finished_at and r.request_no = v_before.request_no;
+  update eve.request_keys k
+  set state = settle_ended.outcome, error_code = settle_ended.error_code
+  where k.consumer_id = v_before.consumer_id and k.request_id = v_before.request_id
+    and k.request_no = v_before.request_no;
+  if settle_ended.total_tokens is not null then
+    perform eve.log_token_usage(
+      v_before.model, settle_ended.input_tokens, settle_ended.output_tokens, settle_ended.total_tokens,
+      v_before.request_id,
+      eve.usage_meta(v_before.consumer_id, v_before.key_id, settle_ended.attempt, settle_ended.usage_estimated)
+    );
+  end if;
+  return jsonb_build_object('status', 'late');
+end;
+$function$;
+
 CREATE OR REPLACE FUNCTION public.eve_settle(request_no bigint, attempt integer, outcome text, final boolean DEFAULT true, dispatched boolean DEFAULT true, input_tokens integer DEFAULT NULL::integer, output_tokens integer DEFAULT NULL::integer, thoughts_tokens integer DEFAULT NULL::integer, cached_tokens integer DEFAULT NULL::integer, total_tokens integer DEFAULT NULL::integer, upstream_status integer DEFAULT NULL::integer, error_code text DEFAULT NULL::text, error_detail text DEFAULT NULL::text, finish_reason text DEFAULT NULL::text, block jsonb DEFAULT NULL::jsonb, latency_ms integer DEFAULT NULL::integer, usage_estimated boolean DEFAULT false, result jsonb DEFAULT NULL::jsonb)
  RETURNS jsonb
  LANGUAGE plpgsql
@@ -4046,8 +4448,8 @@ CREATE OR REPLACE FUNCTION public.eve_settle(request_no bigint, attempt integer,
 AS $function$
 declare
   v_running eve.inflight;
-  v_before eve.attempts;
-  v_request eve.requests;
+  v_before eve.earlier_attempts;
+  v_ended eve.requests;
   v_now constant timestamptz := eve.clock();
   v_total bigint := coalesce(eve_settle.total_tokens, eve_settle.input_tokens + coalesce(eve_settle.output_tokens, 0));
   -- Whether it may have written an answer of which nobody knows how long it was: a refusal by upstream has none.
@@ -4064,19 +4466,13 @@ begin
   if not found or v_running.attempt <> eve_settle.attempt or v_running.state not in ('reserved', 'waiting')
     or v_running.state = 'waiting' and eve_settle.dispatched then
     select * into v_before
-    from eve.attempts a
-    where a.request_no = eve_settle.request_no and a.attempt = eve_settle.attempt
-    for update;
+    from eve.earlier_attempts a
+    where a.request_no = eve_settle.request_no and a.attempt = eve_settle.attempt;
     if found and eve_settle.final and v_running.attempt = eve_settle.attempt and v_running.state = 'between' then
       -- No attempt followed after all: the request ends as this one did.
-      perform eve.close_request(
-        v_running, v_before.outcome, v_before.error_code, v_before.input_tokens, v_before.output_tokens,
-        v_before.total_tokens, v_before.finish_reason
-      );
+      perform eve.close_request(v_running, eve.ended_as(v_before));
       return jsonb_build_object('status', 'settled');
-    elsif v_before.request_no is null then
-      raise exception 'no reservation % attempt %', eve_settle.request_no, eve_settle.attempt using errcode = 'EV404';
-    elsif v_before.outcome <> 'expired' then
+    elsif found then
       return jsonb_build_object('status', 'already_settled', 'outcome', v_before.outcome);
     end if;
     -- Late: its lease had run out and it was booked as expired. What really happened is worth knowing. What it held stays
@@ -4182,6 +4578,7 @@ begin
       on conflict do nothing;
     end if;
   else
+    perform eve.note_earlier_attempt(v_running, v_ended);
     -- The caller is about to reserve the next attempt. If it dies instead, the row closes by itself.
     update eve.inflight i
     set state = 'between', lease_until = greatest(i.lease_until, v_now + interval '120 seconds')
@@ -4190,10 +4587,7 @@ begin
   if v_total is not null then
     perform eve.log_token_usage(
       v_running.model, eve_settle.input_tokens, eve_settle.output_tokens, v_total, v_running.request_id,
-      eve.usage_meta(
-        v_running.consumer_id, v_running.key_id, v_running.attempt, v_running.class, v_running.door,
-        eve_settle.usage_estimated
-      )
+      eve.usage_meta(v_running.consumer_id, v_running.key_id, v_running.attempt, eve_settle.usage_estimated)
     );
   end if;
   if eve_settle.dispatched and not eve_settle.usage_estimated then
@@ -4267,7 +4661,11 @@ declare
   v_numbers bigint[];
   v_budgets boolean;
   v_results boolean;
+  v_keys boolean;
+  -- As they were written. Read from here: a plan over eve.requests would lock each of its partitions.
+  v_ended eve.requests[];
   v_used record;
+  v_token_usage constant boolean := eve.writes_token_usage();
 begin
   if jsonb_typeof(eve_settle_many.settlements) is distinct from 'array'
     or jsonb_array_length(eve_settle_many.settlements) not between 1 and 100 then
@@ -4279,11 +4677,11 @@ begin
 
   -- Everything that others take too is taken in the order of public.eve_reserve.
   select array_agg(running.request_no), coalesce(bool_or(running.has_budget), false),
-    coalesce(bool_or(running.has_result), false)
-  into v_numbers, v_budgets, v_results
+    coalesce(bool_or(running.has_result), false), coalesce(bool_or(running.has_key), false)
+  into v_numbers, v_budgets, v_results, v_keys
   from (
     select i.request_no, i.consumer_id <> v_project or i.token_id is not null as has_budget,
-      t.result <> 'null' as has_result
+      t.result <> 'null' as has_result, i.request_hash is not null as has_key
     from jsonb_to_recordset(eve_settle_many.settlements) as t (
       request_no bigint, attempt integer, outcome text, final boolean, dispatched boolean, input_tokens integer,
       output_tokens integer, block jsonb, result jsonb
@@ -4341,20 +4739,15 @@ begin
 
   perform
     case
-      when a.total_tokens is not null then
-        eve.log_token_usage(
+      when a.total_tokens is not null and v_token_usage then
+        -- A rule of the owner's that refuses the row is an error here, as in eve.count_calls.
+        eve.insert_token_usage(
           i.model, a.input_tokens, a.output_tokens, a.total_tokens, i.request_id,
-          jsonb_build_object(
-            'source', 'eve', 'consumer', c.name, 'key_alias', k.key_alias, 'attempt', i.attempt, 'class', i.class,
-            'door', i.door, 'estimated', a.usage_estimated
-          )
+          eve.usage_meta(i.consumer_id, i.key_id, i.attempt, a.usage_estimated)
         )
     end
-  from eve.inflight i
-  join eve.attempts a on a.request_no = i.request_no and a.attempt = i.attempt
-  left join eve.consumers c on c.id = i.consumer_id
-  left join public.google_ai_api_keys k on k.id = i.key_id
-  where i.request_no = any (v_numbers)
+  from unnest(v_ended) a
+  join eve.inflight i on i.request_no = a.request_no
   order by i.request_no;
 
   -- From here on others may be kept waiting, so it comes last.
@@ -4381,10 +4774,9 @@ begin
   perform
   from eve.lanes l
   where l.id in (
-    select i.lane_id
-    from eve.inflight i
-    join eve.attempts a on a.request_no = i.request_no and a.attempt = i.attempt
-    where i.request_no = any (v_numbers) and a.input_tokens > a.tokens_booked
+    select a.lane_id
+    from unnest(v_ended) a
+    where a.input_tokens > a.tokens_booked
   )
   order by l.id
   for no key update;
@@ -4394,10 +4786,9 @@ begin
     from (
       select a.lane_id, sum(a.input_tokens - a.tokens_booked) as tokens,
         coalesce(sum(a.input_tokens - a.tokens_booked) filter (where a.start_ms >> 16 < held.span_number), 0) as before
-      from eve.inflight i
-      join eve.attempts a on a.request_no = i.request_no and a.attempt = i.attempt
+      from unnest(v_ended) a
       join eve.lanes held on held.id = a.lane_id
-      where i.request_no = any (v_numbers) and a.input_tokens > a.tokens_booked
+      where a.input_tokens > a.tokens_booked
       group by a.lane_id
     ) more
     where l.id = more.lane_id;
@@ -4406,10 +4797,9 @@ begin
   perform
   from eve.lane_buckets b
   where (b.lane_id, b.at_ms) in (
-    select a.lane_id, a.bucket_ms
-    from eve.inflight i
-    join eve.attempts a on a.request_no = i.request_no and a.attempt = i.attempt
-    where i.request_no = any (v_numbers) and a.input_tokens <> a.tokens_booked
+    select a.lane_id, a.start_ms + a.bucket_after_ms
+    from unnest(v_ended) a
+    where a.input_tokens <> a.tokens_booked
   )
   order by b.lane_id, b.at_ms
   for no key update;
@@ -4417,12 +4807,11 @@ begin
     update eve.lane_buckets b
     set tokens = greatest(b.tokens + more.tokens, 0), batch_tokens = greatest(b.batch_tokens + more.batch_tokens, 0)
     from (
-      select a.lane_id, a.bucket_ms, sum(a.input_tokens - a.tokens_booked) as tokens,
+      select a.lane_id, a.start_ms + a.bucket_after_ms as bucket_ms, sum(a.input_tokens - a.tokens_booked) as tokens,
         coalesce(sum(a.input_tokens - a.tokens_booked) filter (where a.class = 'batch'), 0) as batch_tokens
-      from eve.inflight i
-      join eve.attempts a on a.request_no = i.request_no and a.attempt = i.attempt
-      where i.request_no = any (v_numbers) and a.input_tokens <> a.tokens_booked
-      group by a.lane_id, a.bucket_ms
+      from unnest(v_ended) a
+      where a.input_tokens <> a.tokens_booked
+      group by 1, 2
     ) more
     where b.lane_id = more.lane_id and b.at_ms = more.bucket_ms;
   end if;
@@ -4431,9 +4820,7 @@ begin
   for v_used in
     select a.key_id, a.model, a.start_ms / 60000 * 60000 as start_ms, count(*)::integer as calls,
       sum(coalesce(a.input_tokens, a.tokens_booked))::bigint as tokens
-    from eve.inflight i
-    join eve.attempts a on a.request_no = i.request_no and a.attempt = i.attempt
-    where i.request_no = any (v_numbers)
+    from unnest(v_ended) a
     group by 1, 2, 3
     order by 1, 2, 3
   loop
@@ -5756,6 +6143,183 @@ end;
 $function$;
 comment on function public.eve_maintenance_end is 'Ends a run and completes its row in the log. Answers lost for a run that had been given up for dead.';
 
+-- audit_days ----------------------------------------------------------------------------------------------------------
+
+CREATE OR REPLACE FUNCTION eve.relation_bytes(relation regclass)
+ RETURNS bigint
+ LANGUAGE sql
+ STABLE
+ SET search_path TO ''
+AS $function$
+  select coalesce(
+    (select sum(pg_total_relation_size(t.relid)) from pg_partition_tree(relation_bytes.relation) t where t.isleaf),
+    pg_total_relation_size(relation_bytes.relation)
+  )::bigint;
+$function$;
+
+CREATE OR REPLACE FUNCTION eve.audit_partitions()
+ RETURNS TABLE(table_name text, parent text, name text, day date)
+ LANGUAGE sql
+ STABLE
+ SET search_path TO ''
+AS $function$
+  select case p.relname when 'earlier_attempts' then 'eve.attempts' else 'eve.' || p.relname end, p.relname, c.relname,
+    to_date(right(c.relname, 8), 'YYYYMMDD')
+  from pg_catalog.pg_inherits i
+  join pg_catalog.pg_class c on c.oid = i.inhrelid
+  join pg_catalog.pg_class p on p.oid = i.inhparent
+  where i.inhparent in ('eve.requests'::regclass, 'eve.earlier_attempts'::regclass, 'eve.refusals'::regclass)
+    and c.relname ~ '_[0-9]{8}$';
+$function$;
+
+CREATE OR REPLACE FUNCTION eve.make_partitions(now_at timestamp with time zone)
+ RETURNS integer
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO ''
+ SET lock_timeout TO '250ms'
+AS $function$
+declare
+  v_wanted record;
+  v_is_taken boolean;
+  v_made integer := 0;
+begin
+  for v_wanted in
+    select p.parent, p.time_column, p.parent || '_' || to_char(d.day, 'YYYYMMDD') as name,
+      d.day::timestamp at time zone 'UTC' as begins, (d.day + 1)::timestamp at time zone 'UTC' as ends
+    from (values ('requests', 'finished_at'), ('earlier_attempts', 'settled_at'), ('refusals', 'refused_at')) as p (parent, time_column)
+    cross join lateral (
+      select (make_partitions.now_at at time zone 'UTC')::date + ahead as day from generate_series(0, 3) ahead
+    ) d
+    order by d.day, p.parent
+  loop
+    continue when to_regclass(format('eve.%I', v_wanted.name)) is not null;
+    execute format(
+      'select exists (select from eve.%I t where t.%I >= $1 and t.%I < $2)', v_wanted.parent || '_default',
+      v_wanted.time_column, v_wanted.time_column
+    )
+    into v_is_taken
+    using v_wanted.begins, v_wanted.ends;
+    continue when v_is_taken;
+    begin
+      execute format('create table eve.%I (like eve.%I including all)', v_wanted.name, v_wanted.parent);
+      execute format('alter table eve.%I enable row level security', v_wanted.name);
+      execute format('revoke all on table eve.%I from public, anon, authenticated, service_role', v_wanted.name);
+      execute format(
+        'alter table eve.%I attach partition eve.%I for values from (%L) to (%L)', v_wanted.parent, v_wanted.name,
+        v_wanted.begins, v_wanted.ends
+      );
+      v_made := v_made + 1;
+    exception
+      when lock_not_available or check_violation then
+        null; -- Somebody reads for long, or has just written a row of that day.
+    end;
+  end loop;
+  return v_made;
+end;
+$function$;
+
+CREATE OR REPLACE FUNCTION eve.drop_partition(table_name text, before timestamp with time zone)
+ RETURNS bigint
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO ''
+ SET lock_timeout TO '250ms'
+AS $function$
+declare
+  v_before constant timestamptz := least(
+    drop_partition.before, eve.clock() - (select r.at_least from eve.retention r where r.table_name = drop_partition.table_name),
+    (select p.rolled_until - interval '1 hour' from eve.rollup_progress p)
+  );
+  v_name text;
+  v_rows bigint;
+begin
+  -- `least` passes over what is null.
+  if not exists (select from eve.rollup_progress p where p.rolled_until is not null) then
+    return null;
+  end if;
+  select p.name into v_name
+  from eve.audit_partitions() p
+  where p.table_name = drop_partition.table_name and (p.day + 1)::timestamp at time zone 'UTC' <= v_before
+  order by p.day
+  limit 1;
+  if v_name is null then
+    return null;
+  end if;
+  execute format('select count(*) from eve.%I', v_name) into v_rows;
+  execute format('drop table eve.%I', v_name);
+  return v_rows;
+exception
+  when lock_not_available then
+    return null;
+end;
+$function$;
+
+CREATE OR REPLACE FUNCTION eve.kept_bytes()
+ RETURNS bigint
+ LANGUAGE sql
+ STABLE
+ SET search_path TO ''
+AS $function$
+  select (
+    (
+      select coalesce(sum(pg_total_relation_size(c.oid)), 0)
+      from pg_catalog.pg_class c
+      where c.relkind in ('r', 'm')
+        and (
+          c.relnamespace in ('eve'::regnamespace, 'pg_catalog'::regnamespace)
+          or c.oid in ('public.google_ai_usage_counters'::regclass, 'public.google_ai_maintenance_log'::regclass)
+        )
+    )
+    + least(
+      pg_total_relation_size('public.token_usage'::regclass),
+      (
+        select coalesce(sum(d.dispatched), 0) * 250
+        from eve.usage_days d
+        cross join eve.audit_trimmed t
+        where t.trimmed_before = '-infinity' or d.day >= (t.trimmed_before at time zone 'America/Los_Angeles')::date
+      )
+    )
+  )::bigint;
+$function$;
+comment on function eve.kept_bytes is 'How much of the disk the gateway takes.';
+
+CREATE OR REPLACE FUNCTION eve.trim_audit(now_at timestamp with time zone)
+ RETURNS boolean
+ LANGUAGE plpgsql
+ SET search_path TO ''
+ SET enable_seqscan TO 'off'
+ SET jit TO 'off'
+AS $function$
+declare
+  v_most constant numeric := (select s.value from eve.settings s where s.name = 'audit_max_mb') * 1000000.0;
+  v_before constant timestamptz := (select t.trimmed_before from eve.audit_trimmed t);
+  v_oldest timestamptz;
+  v_day_ends timestamptz;
+begin
+  if v_most is null or eve.kept_bytes() <= v_most * 0.95 then
+    return false;
+  end if;
+  select least(
+    (select min(r.finished_at) from eve.requests r where r.finished_at >= v_before),
+    (select min(f.refused_at) from eve.refusals f where f.refused_at >= v_before),
+    case
+      when exists (select from eve.retention r where r.table_name = 'public.token_usage' and r.keep is not null)
+        then (select min(u.ts) from public.token_usage u where u.ts >= v_before)
+    end
+  )
+  into v_oldest;
+  v_day_ends := date_trunc('day', v_oldest, 'UTC') + interval '1 day';
+  if v_day_ends is null
+    or v_day_ends > trim_audit.now_at - (select max(r.at_least) from eve.retention r where r.table_name in ('eve.requests', 'eve.attempts', 'eve.refusals'))
+    or not exists (select from eve.rollup_progress p where p.rolled_until - interval '1 hour' >= v_day_ends) then
+    return false;
+  end if;
+  update eve.audit_trimmed t set trimmed_before = v_day_ends;
+  return true;
+end;
+$function$;
+
 -- retention -----------------------------------------------------------------------------------------------------------
 
 CREATE OR REPLACE FUNCTION eve.delete_numbered(relation regclass, key_column text, old text, before timestamp with time zone, after bigint, at_most integer, OUT deleted bigint, OUT seen bigint, OUT last_key bigint)
@@ -5832,6 +6396,14 @@ declare
   v_table constant text := (rule).table_name;
   v_rows constant integer := (rule).batch_rows;
   v_is_summed constant boolean := v_table in ('eve.requests', 'eve.attempts', 'eve.refusals', 'eve.refusal_counts');
+  -- Of the audit's days most go with their partitions; the rows of the others are here.
+  v_rows_of constant text := case v_table
+    when 'eve.requests' then 'eve.requests_default'
+    when 'eve.attempts' then 'eve.earlier_attempts_default'
+    when 'eve.refusals' then 'eve.refusals_default'
+    else v_table
+  end;
+  v_trimmed constant timestamptz := (select t.trimmed_before from eve.audit_trimmed t);
   v_before timestamptz := retention_batch.now_at - (rule).keep;
   v_relation regclass;
   v_batch record;
@@ -5842,14 +6414,14 @@ begin
   select c.oid into v_relation
   from pg_catalog.pg_class c
   join pg_catalog.pg_namespace n on n.oid = c.relnamespace
-  where n.nspname = split_part(v_table, '.', 1) and c.relname = split_part(v_table, '.', 2)
+  where n.nspname = split_part(v_rows_of, '.', 1) and c.relname = split_part(v_rows_of, '.', 2)
     and has_schema_privilege(n.oid, 'usage') and has_table_privilege(c.oid, 'delete');
   if v_relation is null or v_before is null then
     return;
   end if;
   if v_is_summed then
     -- What has not been summed up yet stays.
-    v_before := eve.freeze_sums(v_before);
+    v_before := eve.freeze_sums(greatest(v_before, v_trimmed));
     if v_before is null then
       return;
     end if;
@@ -5858,6 +6430,15 @@ begin
     if v_before is null then
       return;
     end if;
+  end if;
+
+  if v_rows_of <> v_table then
+    deleted := eve.drop_partition(v_table, v_before);
+    if deleted is not null then
+      next_after := coalesce(retention_batch.after, '{}');
+      return;
+    end if;
+    deleted := 0;
   end if;
 
   case
@@ -5897,7 +6478,7 @@ begin
       end if;
       deleted := v_batch.deleted;
     when v_table in (
-      'eve.refusal_counts', 'eve.refusal_minutes', 'eve.rollup_set_aside', 'eve.access_refusals', 'eve.bad_requests',
+      'eve.refusal_counts', 'eve.refusal_minutes', 'eve.rollup_set_aside', 'eve.access_refusals', 'eve.bad_requests', 'eve.request_keys',
       'eve.scoped_tokens', 'eve.consumer_days', 'eve.alerts', 'eve.usage_hours', 'eve.usage_days',
       'public.google_ai_usage_counters', 'public.token_usage', 'public.google_ai_maintenance_log'
     ) then
@@ -5906,6 +6487,7 @@ begin
         v_relation,
         case v_table
           when 'eve.rollup_set_aside' then 'set_aside_at'
+          when 'eve.request_keys' then 'ended_at'
           when 'eve.scoped_tokens' then 'expires_at'
           when 'eve.consumer_days' then 'day'
           when 'eve.alerts' then 'closed_at'
@@ -5928,6 +6510,23 @@ begin
         next_after := jsonb_build_object('at', v_batch.last_at);
       end if;
       deleted := v_batch.deleted;
+      if v_table = 'public.token_usage' and next_after is null and v_trimmed > v_before then
+        -- Younger ones that had to go for their size, but for those of other programs. Tables made by hand hold text or json.
+        select * into v_batch
+        from eve.delete_oldest(
+          v_relation, 'ts', v_trimmed,
+          coalesce(
+            (retention_batch.after ->> 'own')::timestamptz, (select t.token_usage_before from eve.audit_trimmed t)
+          ),
+          v_rows, 't.meta::text ~ ''"source": ?"eve"'''
+        );
+        deleted := deleted + v_batch.deleted;
+        if v_batch.seen >= v_rows then
+          next_after := jsonb_build_object('own', v_batch.last_at, 'at', retention_batch.after ->> 'at');
+        else
+          update eve.audit_trimmed t set token_usage_before = v_trimmed where t.token_usage_before < v_trimmed;
+        end if;
+      end if;
     when v_table = 'eve.issue_windows' then
       delete from eve.issue_windows w
       where w.subject in (
@@ -5992,16 +6591,23 @@ declare
   v_changed text;
   v_count bigint := 0;
   v_frozen timestamptz;
+  -- Something had to go for its size; whether that was enough is seen when it has gone.
+  v_trims boolean := coalesce((retention_step.state ->> 'trims')::boolean, false);
 begin
   if v_table is null then
+    perform eve.make_partitions(retention_step.now_at);
+    v_trims := eve.trim_audit(retention_step.now_at);
     select min(r.table_name) into v_table from eve.retention r;
     select p.frozen_before into v_frozen from eve.rollup_progress p;
-    perform eve.freeze_sums(max(retention_step.now_at - r.keep))
+    perform eve.freeze_sums(greatest(max(retention_step.now_at - r.keep), (select t.trimmed_before from eve.audit_trimmed t)))
     from eve.retention r
     where r.table_name in ('eve.requests', 'eve.attempts', 'eve.refusals', 'eve.refusal_counts');
     if exists (select from eve.rollup_progress p where p.frozen_before is distinct from v_frozen) then
       -- A step of its own, so that rollup does not wait for what is deleted afterwards.
-      return jsonb_build_object('done', false, 'count', 0, 'state', jsonb_build_object('table', v_table));
+      return jsonb_build_object(
+        'done', false, 'count', 0,
+        'state', jsonb_build_object('table', v_table, 'deleted', v_deleted, 'refused', v_refused, 'trims', v_trims)
+      );
     end if;
   end if;
   while v_table is not null and v_changed is null loop
@@ -6028,17 +6634,17 @@ begin
     end if;
   end loop;
   return jsonb_build_object(
-    'done', v_table is null, 'count', v_count, 'tables', array_remove(array[v_changed], null),
+    'done', v_table is null and not v_trims, 'count', v_count, 'tables', array_remove(array[v_changed], null),
     'details', jsonb_build_object('deleted', v_deleted),
     'error', case
-      when v_table is null and v_refused <> '{}' then (
+      when v_table is null and not v_trims and v_refused <> '{}' then (
         select string_agg(format('%s keeps its rows: %s', r.key, r.value), '; ' order by r.key)
           || '. Mend that, or set keep to null in eve.retention.'
         from jsonb_each_text(v_refused) r
       )
     end,
     'state', jsonb_strip_nulls(jsonb_build_object('table', v_table, 'after', v_after))
-      || jsonb_build_object('deleted', v_deleted, 'refused', v_refused)
+      || jsonb_build_object('deleted', v_deleted, 'refused', v_refused, 'trims', v_trims and v_table is not null)
   );
 end;
 $function$;
@@ -6068,8 +6674,8 @@ begin
   from eve.requests r
   where r.received_at >= usage_rows.from_at and r.received_at < usage_rows.until_at
   union all
-  select 'attempts', a.request_no, a.attempt, date_bin(v_slice, to_timestamp(a.start_ms / 1000.0), 'epoch'), r.consumer_id,
-    left(a.model, 200), a.key_id, left(r.door, 40), 0, 0, 0, 0, 0, 0, 1, a.dispatched::integer,
+  select 'attempts', a.request_no, a.attempt, date_bin(v_slice, to_timestamp(a.start_ms / 1000.0), 'epoch'),
+    coalesce(a.consumer_id, r.consumer_id), left(a.model, 200), a.key_id, left(coalesce(a.door, r.door), 40), 0, 0, 0, 0, 0, 0, 1, a.dispatched::integer,
     coalesce(a.upstream_status = 429, false)::integer, coalesce(a.input_tokens, 0), coalesce(a.output_tokens, 0),
     coalesce(a.thoughts_tokens, 0), coalesce(a.cached_tokens, 0), 0, coalesce(a.latency_ms, 0)
   from eve.attempts a
@@ -6108,19 +6714,21 @@ begin
   from eve.requests r
   where r.finished_at >= written_slices.from_at and r.finished_at < written_slices.until_at
   union
-  select date_bin(v_slice, to_timestamp(a.start_ms / 1000.0), 'epoch')
+  select date_bin(v_slice, to_timestamp(r.start_ms / 1000.0), 'epoch')
+  from eve.requests r
+  where r.finished_at >= written_slices.from_at and r.finished_at < written_slices.until_at and r.start_ms is not null
+  union
+  select date_bin(v_slice, to_timestamp(e.start_ms / 1000.0), 'epoch')
   from eve.requests r
   -- Looked up one by one, as in eve.usage_rows.
-  cross join lateral (select t.start_ms from eve.attempts t where t.request_no = r.request_no offset 0) a
+  cross join lateral (select t.start_ms from eve.earlier_attempts t where t.request_no = r.request_no offset 0) e
   where r.finished_at >= written_slices.from_at and r.finished_at < written_slices.until_at
+    and (r.attempts > 1 or r.lane_id is null)
   union
   select date_bin(v_slice, late.at, 'epoch')
-  from eve.attempts a
-  cross join lateral (
-    select r.received_at, r.finished_at from eve.requests r where r.request_no = a.request_no offset 0
-  ) r
-  cross join lateral (values (r.received_at), (to_timestamp(a.start_ms / 1000.0))) as late (at)
-  where a.settled_at >= written_slices.from_at and a.settled_at < written_slices.until_at and a.settled_at > r.finished_at
+  from eve.requests r
+  cross join lateral (values (r.received_at), (to_timestamp(r.start_ms / 1000.0))) as late (at)
+  where r.settled_at >= written_slices.from_at and r.settled_at < written_slices.until_at
   union
   select date_bin(v_slice, f.refused_at, 'epoch')
   from eve.refusals f
@@ -6600,7 +7208,7 @@ begin
     -- The first rows by number are nearly the oldest.
     select least(
       (select r.finished_at from eve.requests r order by r.request_no limit 1),
-      (select a.settled_at from eve.attempts a order by a.request_no, a.attempt limit 1),
+      (select e.settled_at from eve.earlier_attempts e order by e.request_no, e.attempt limit 1),
       (select f.refused_at from eve.refusals f order by f.id limit 1), (select min(c.minute) from eve.refusal_counts c),
       rollup_step.now_at
     ) - interval '2 days'
@@ -7499,6 +8107,23 @@ AS $function$
     and greatest(ran.last_at, e.since) < eve.clock() - e.within_s * interval '1 second';
 $function$;
 
+CREATE OR REPLACE FUNCTION eve.alert_disk()
+ RETURNS TABLE(kind text, subject text, severity text, message text, details jsonb)
+ LANGUAGE sql
+ SET search_path TO ''
+AS $function$
+  select 'disk_nearly_full', 'database', case when size.bytes >= size.disk * 0.95 then 'critical' else 'warning' end,
+    format(
+      'The database takes %s of %s MB, %s of them the gateway''s', round(size.bytes / 1000000), round(size.disk / 1000000),
+      round(eve.kept_bytes() / 1000000.0)
+    ),
+    jsonb_build_object('bytes', size.bytes, 'disk_bytes', size.disk)
+  from (
+    select pg_database_size(current_database())::numeric as bytes, eve.alert_setting('disk_mb', 500) * 1000000.0 as disk
+  ) size
+  where size.bytes >= size.disk * 0.8;
+$function$;
+
 CREATE OR REPLACE FUNCTION public.eve_alerts_evaluate(missing_secrets uuid[] DEFAULT NULL::uuid[])
  RETURNS jsonb
  LANGUAGE plpgsql
@@ -7523,6 +8148,8 @@ begin
     select * from eve.alert_upstream()
     union all
     select * from eve.alert_maintenance()
+    union all
+    select * from eve.alert_disk()
   ), seen as (
     insert into eve.alerts as a (kind, subject, severity, message, details, opened_at, last_seen_at)
     select c.kind, left(c.subject, 500), c.severity, left(c.message, 2000), c.details, v_now, v_now
@@ -7537,7 +8164,7 @@ begin
       and not exists (select from current c where c.kind = a.kind and left(c.subject, 500) = a.subject)
       and case
         -- A settlement may have opened it since this statement began to look.
-        when a.kind in ('key_disabled', 'model_unavailable', 'lane_exhausted', 'maintenance_failed', 'maintenance_missing')
+        when a.kind in ('key_disabled', 'model_unavailable', 'lane_exhausted', 'maintenance_failed', 'maintenance_missing', 'disk_nearly_full')
           then a.last_seen_at < v_now
         -- Nobody has looked for the secret: only the end of the key's block says something.
         when a.kind = 'secret_missing' then a.last_seen_at < v_now
@@ -7814,8 +8441,6 @@ CREATE OR REPLACE FUNCTION eve.count_requests(counted_from timestamp with time z
  SET jit TO 'off'
 AS $function$
 declare
-  v_near constant bigint := pg_snapshot_xmax(pg_current_snapshot())::text::bigint;
-  v_epoch constant bigint := v_near >> 32 << 32;
   v_places constant bigint := eve.alert_setting('metrics_consumers', 100) - (select count(*) from eve.metric_consumers);
   v_count integer;
 begin
@@ -7825,21 +8450,15 @@ begin
     set counted_until = count_requests.counted_to, looked_at = eve.clock(), snapshot = pg_current_snapshot()
     where s.source = 'requests'
   ), fresh as materialized (
-    select r.request_no, r.door, r.model, r.class, r.state, r.wait_ms, r.received_at, r.finished_at,
-      coalesce(c.name, 'removed') as consumer
+    select r.request_no, r.door, r.model, r.class, r.state, r.wait_ms, r.received_at, r.finished_at, r.settled_at, r.lane_id,
+      r.key_id, r.attempts, r.error_code, r.dispatched, r.tokens_booked, r.input_tokens, r.output_tokens, r.thoughts_tokens,
+      r.cached_tokens, r.usage_estimated, r.latency_ms, coalesce(c.name, 'removed') as consumer
     from eve.requests r
     left join eve.consumers c on c.id = r.consumer_id
-    cross join lateral (
-      -- The transaction that wrote the row, with the epoch that xmin lacks; rows that are asked about are seconds old.
-      select v_epoch | r.xmin::text::bigint as number
-    ) written
     where r.finished_at > count_requests.look_from and r.finished_at <= count_requests.counted_to
       and (
         r.finished_at > count_requests.counted_from
-        or not pg_visible_in_snapshot(
-          greatest(written.number - case when written.number - v_near > 2147483648 then 4294967296 else 0 end, 3)::text::xid8,
-          count_requests.seen
-        )
+        or not pg_visible_in_snapshot(r.written_by, count_requests.seen)
       )
   ), newcomers as (
     insert into eve.metric_consumers (name)
@@ -7850,31 +8469,41 @@ begin
     limit greatest(v_places, 0)
     returning name
   ), named as materialized (
-    select f.request_no, f.door, f.model, f.class, f.state, f.wait_ms, f.received_at, f.finished_at,
-      coalesce(k.name, n.name, 'other') as consumer
+    select f.*, coalesce(k.name, n.name, 'other') as named
     from fresh f
     left join eve.metric_consumers k on k.name = f.consumer
     left join newcomers n on n.name = f.consumer
   ), tries as materialized (
-    select f.consumer, a.model, a.key_id, a.outcome, a.error_code, a.dispatched, a.input_tokens, a.output_tokens,
-      a.thoughts_tokens, a.cached_tokens, a.latency_ms,
+    select a.*,
       case
         when a.dispatched and not a.usage_estimated and a.input_tokens > 0 then a.tokens_booked::double precision / a.input_tokens
       end as estimate_ratio
-    from named f
-    cross join lateral (
-      -- Looked up one by one: how many requests are new, no statistics tell.
-      select *
-      from eve.attempts t
-      where t.request_no = f.request_no
-      offset 0
+    from (
+      select f.named as consumer, f.model, f.key_id, f.state as outcome,
+        case when f.settled_at is null then f.error_code else coalesce(f.error_code, 'settled_late') end as error_code,
+        f.dispatched, f.tokens_booked, f.input_tokens, f.output_tokens, f.thoughts_tokens, f.cached_tokens, f.usage_estimated,
+        f.latency_ms
+      from named f
+      where f.lane_id is not null
+      union all
+      select f.named, e.model, e.key_id, e.outcome, e.error_code, e.dispatched, e.tokens_booked, e.input_tokens,
+        e.output_tokens, e.thoughts_tokens, e.cached_tokens, e.usage_estimated, e.latency_ms
+      from named f
+      cross join lateral (
+        -- Looked up one by one: how many requests are new, no statistics tell.
+        select *
+        from eve.earlier_attempts t
+        where t.request_no = f.request_no
+        offset 0
+      ) e
+      where f.attempts > 1 or f.lane_id is null
     ) a
   ), gained as (
     select 'eve_requests_total' as metric,
-      jsonb_build_object('outcome', f.state, 'door', f.door, 'consumer', f.consumer, 'model', f.model) as labels,
+      jsonb_build_object('outcome', f.state, 'door', f.door, 'consumer', f.named, 'model', f.model) as labels,
       count(*)::double precision as value
     from named f
-    group by f.state, f.door, f.consumer, f.model
+    group by f.state, f.door, f.named, f.model
     union all
     select 'eve_attempts_total',
       jsonb_build_object(
@@ -7964,8 +8593,6 @@ CREATE OR REPLACE FUNCTION eve.count_refusals(counted_from timestamp with time z
  SET jit TO 'off'
 AS $function$
 declare
-  v_near constant bigint := pg_snapshot_xmax(pg_current_snapshot())::text::bigint;
-  v_epoch constant bigint := v_near >> 32 << 32;
   v_places constant bigint := eve.alert_setting('metrics_consumers', 100) - (select count(*) from eve.metric_consumers);
   v_count integer;
 begin
@@ -7992,17 +8619,10 @@ begin
     from (
       select r.attempt = 1 as is_first, r.class, r.door, r.code, r.limit_name, r.model, r.consumer_id, 1::bigint as times
       from eve.refusals r
-      cross join lateral (
-        -- The transaction that wrote the row, with the epoch that xmin lacks; rows that are asked about are seconds old.
-        select v_epoch | r.xmin::text::bigint as number
-      ) written
       where r.refused_at > count_refusals.look_from and r.refused_at <= count_refusals.counted_to
         and (
           r.refused_at > count_refusals.counted_from
-          or not pg_visible_in_snapshot(
-            greatest(written.number - case when written.number - v_near > 2147483648 then 4294967296 else 0 end, 3)::text::xid8,
-            count_refusals.seen
-          )
+          or not pg_visible_in_snapshot(r.written_by, count_refusals.seen)
         )
       union all
       select b.is_first, b.class, b.door, b.code, b.limit_name, b.model, b.consumer_id, b.times
@@ -8220,12 +8840,13 @@ AS $function$
   from public.google_ai_model_limits m
   where m.is_active and m.replaced_by is null
   union all
-  select 'eve_table_bytes', jsonb_build_object('table', c.oid::regclass::text), pg_total_relation_size(c.oid)
-  from pg_catalog.pg_class c
-  where c.oid in (
-    'eve.requests'::regclass, 'eve.attempts'::regclass, 'eve.refusals'::regclass, 'eve.request_results'::regclass,
-    'public.google_ai_usage_counters'::regclass, 'public.token_usage'::regclass
-  )
+  select 'eve_table_bytes', jsonb_build_object('table', weighed.name), eve.relation_bytes(weighed.name::regclass)
+  from unnest(
+    array[
+      'eve.requests', 'eve.earlier_attempts', 'eve.refusals', 'eve.request_results', 'public.google_ai_usage_counters',
+      'public.token_usage'
+    ]
+  ) as weighed (name)
   union all
   select 'eve_metrics_behind_seconds', '{}', greatest(max(extract(epoch from eve.clock() - s.counted_until)), 0)
   from eve.metric_sources s;
@@ -8452,6 +9073,8 @@ CREATE OR REPLACE FUNCTION public.eve_request_detail(request_no bigint DEFAULT N
  LANGUAGE plpgsql
  STABLE
  SET search_path TO ''
+ SET enable_seqscan TO 'off'
+ SET jit TO 'off'
 AS $function$
 declare
   v_consumer_id constant uuid := eve.consumer_id_of(eve_request_detail.consumer);
@@ -8530,16 +9153,13 @@ begin
             'at', f.refused_at, 'attempt', f.attempt, 'model', f.model, 'error_code', f.code, 'limit', f.limit_name,
             'retry_after_ms', f.retry_after_ms
           )
-          order by f.refused_at
+          order by f.refused_at, f.id
         ),
         '[]'
       )
       from eve.refusals f
       where f.request_id = v_request.request_id and f.consumer_id = v_request.consumer_id
         and f.refused_at between v_request.received_at - interval '1 hour' and coalesce(v_request.finished_at, eve.clock())
-        -- The same bounds by number, since only numbers have an index that is always current.
-        and f.id >= (select eve.refusal_no_after(v_request.received_at - interval '3 hours') - 256)
-        and f.id < (select eve.refusal_no_after(coalesce(v_request.finished_at, eve.clock())))
     ),
     'capture', (
       select jsonb_build_object('prompt', c.prompt, 'answer', c.answer, 'captured_at', c.captured_at)
@@ -8553,64 +9173,6 @@ $function$;
 comment on function public.eve_request_detail is 'One request with all its attempts, waits, refusals, who is to blame, and what was captured of it; or, by its request_id, one that was refused, with its refusals.';
 
 -- reading_search ------------------------------------------------------------------------------------------------------
-
-CREATE OR REPLACE FUNCTION eve.request_no_after(at timestamp with time zone)
- RETURNS bigint
- LANGUAGE plpgsql
- STABLE
- SET search_path TO ''
-AS $function$
-declare
-  v_low bigint;
-  v_high bigint;
-  v_middle bigint;
-  v_found timestamptz;
-begin
-  select min(r.request_no), max(r.request_no) into v_low, v_high from eve.requests r;
-  v_high := v_high + 1;
-  while v_high - v_low > 256 loop
-    v_middle := (v_low + v_high) / 2;
-    select r.finished_at into v_found
-    from eve.requests r
-    where r.request_no >= v_middle
-    order by r.request_no
-    limit 1;
-    if v_found > request_no_after.at + interval '1 hour' then
-      v_high := v_middle;
-    else
-      v_low := v_middle;
-    end if;
-  end loop;
-  return v_high;
-end;
-$function$;
-
-CREATE OR REPLACE FUNCTION eve.refusal_no_after(at timestamp with time zone)
- RETURNS bigint
- LANGUAGE plpgsql
- STABLE
- SET search_path TO ''
-AS $function$
-declare
-  v_low bigint;
-  v_high bigint;
-  v_middle bigint;
-  v_found timestamptz;
-begin
-  select min(r.id), max(r.id) into v_low, v_high from eve.refusals r;
-  v_high := v_high + 1;
-  while v_high - v_low > 256 loop
-    v_middle := (v_low + v_high) / 2;
-    select r.refused_at into v_found from eve.refusals r where r.id >= v_middle order by r.id limit 1;
-    if v_found > refusal_no_after.at + interval '1 hour' then
-      v_high := v_middle;
-    else
-      v_low := v_middle;
-    end if;
-  end loop;
-  return v_high;
-end;
-$function$;
 
 CREATE OR REPLACE FUNCTION public.eve_request_search(request_id text DEFAULT NULL::text, consumer text DEFAULT NULL::text, model text DEFAULT NULL::text, key text DEFAULT NULL::text, outcome text DEFAULT NULL::text, error_code text DEFAULT NULL::text, since timestamp with time zone DEFAULT NULL::timestamp with time zone, until timestamp with time zone DEFAULT NULL::timestamp with time zone, before bigint DEFAULT NULL::bigint, at_most integer DEFAULT 50)
  RETURNS jsonb
@@ -8626,11 +9188,14 @@ declare
   v_at_most constant integer := least(greatest(eve_request_search.at_most, 1), 1000);
   v_consumer_id constant uuid := eve.consumer_id_of(eve_request_search.consumer);
   v_key_id constant uuid := eve.key_id_of(eve_request_search.key);
-  v_before bigint := eve_request_search.before;
+  -- The end of the page before, and what is looked at from there.
+  v_before bigint := coalesce(eve_request_search.before, 9223372036854775807);
+  v_before_at timestamptz := 'infinity';
+  v_since constant timestamptz := coalesce(eve_request_search.since, '-infinity');
+  v_until constant timestamptz := coalesce(eve_request_search.until, 'infinity');
   v_found jsonb := '[]';
   v_running jsonb := '[]';
   v_last bigint;
-  v_end_at timestamptz;
 begin
   if eve_request_search.outcome is not null
     and eve_request_search.outcome not in ('succeeded', 'failed', 'cancelled', 'expired', 'running', 'refused') then
@@ -8638,57 +9203,52 @@ begin
   end if;
 
   if eve_request_search.outcome = 'refused' and eve_request_search.request_id is null then
-    v_before := coalesce(
-      v_before, case when eve_request_search.until is not null then eve.refusal_no_after(eve_request_search.until) end,
-      9223372036854775807
-    );
-    select coalesce(jsonb_agg(found.one order by found.id desc), '[]'), case when count(*) = v_at_most then min(found.id) end
+    if eve_request_search.before is not null then
+      v_before_at := coalesce(
+        (select f.refused_at from eve.refusals f where f.id <= v_before order by f.id desc limit 1), '-infinity'
+      );
+    end if;
+    select coalesce(jsonb_agg(found.one order by found.refused_at desc, found.id desc), '[]'),
+      case when count(*) = v_at_most then (array_agg(found.id order by found.refused_at, found.id))[1] end
     into v_found, v_last
     from (
-      select r.id, eve.refusal_json(r) as one
+      select r.id, r.refused_at, eve.refusal_json(r) as one
       from (
-        select * from eve.refusals f where f.id < v_before order by f.id desc limit v_scan
+        select *
+        from eve.refusals f
+        where (f.refused_at, f.id) < (v_before_at, v_before) and f.refused_at <= v_before_at and f.refused_at >= v_since
+          and f.refused_at < v_until
+        order by f.refused_at desc, f.id desc
+        limit v_scan
       ) r
       where (v_consumer_id is null or r.consumer_id = v_consumer_id)
         and (eve_request_search.model is null or r.model = eve_request_search.model)
         and (eve_request_search.error_code is null or r.code = eve_request_search.error_code)
-        and (eve_request_search.since is null or r.refused_at >= eve_request_search.since)
-        and (eve_request_search.until is null or r.refused_at < eve_request_search.until)
         and v_key_id is null
-      order by r.id desc
+      order by r.refused_at desc, r.id desc
       limit v_at_most
     ) found;
     if v_last is null then
-      select f.id, f.refused_at into v_last, v_end_at
+      select f.id into v_last
       from eve.refusals f
-      where f.id < v_before
-      order by f.id desc
+      where (f.refused_at, f.id) < (v_before_at, v_before) and f.refused_at <= v_before_at and f.refused_at >= v_since
+        and f.refused_at < v_until
+      order by f.refused_at desc, f.id desc
       offset v_scan - 1
       limit 1;
     end if;
   elsif eve_request_search.request_id is not null and coalesce(eve_request_search.outcome, '') <> 'running' then
-    -- By its id: a probe of the unique index for each consumer that there ever was.
-    with recursive callers as (
-      (select r.consumer_id from eve.requests r order by r.consumer_id limit 1)
-      union all
-      select (
-        select r.consumer_id from eve.requests r where r.consumer_id > c.consumer_id order by r.consumer_id limit 1
-      )
-      from callers c
-      where c.consumer_id is not null
-    )
-    select coalesce(jsonb_agg(eve.request_json(r) order by r.request_no desc), '[]')
+    select coalesce(jsonb_agg(eve.request_json(r) order by r.finished_at desc, r.request_no desc), '[]')
     into v_found
-    from callers c
-    join eve.requests r on r.consumer_id = c.consumer_id and r.request_id = eve_request_search.request_id
-    where (v_consumer_id is null or r.consumer_id = v_consumer_id)
+    from eve.requests r
+    where r.request_id = eve_request_search.request_id and (v_consumer_id is null or r.consumer_id = v_consumer_id)
       and (eve_request_search.outcome is null or r.state = eve_request_search.outcome);
     -- Those of later attempts are told with their request.
     if coalesce(eve_request_search.outcome, 'refused') = 'refused' then
-      select v_found || coalesce(jsonb_agg(found.one order by found.id desc), '[]')
+      select v_found || coalesce(jsonb_agg(found.one order by found.refused_at desc, found.id desc), '[]')
       into v_found
       from (
-        select f.id, eve.refusal_json(f) as one
+        select f.id, f.refused_at, eve.refusal_json(f) as one
         from eve.refusals f
         where f.request_id = eve_request_search.request_id
           and (f.attempt = 1 or eve_request_search.outcome = 'refused')
@@ -8698,54 +9258,58 @@ begin
           and (eve_request_search.since is null or f.refused_at >= eve_request_search.since)
           and (eve_request_search.until is null or f.refused_at < eve_request_search.until)
           and v_key_id is null
-        order by f.id desc
+        order by f.refused_at desc, f.id desc
         limit v_at_most
       ) found;
     end if;
   elsif coalesce(eve_request_search.outcome, '') <> 'running' then
-    v_before := coalesce(
-      v_before, case when eve_request_search.until is not null then eve.request_no_after(eve_request_search.until) end,
-      9223372036854775807
-    );
-    select coalesce(jsonb_agg(found.one order by found.request_no desc), '[]'),
-      case when count(*) = v_at_most then min(found.request_no) end
+    if eve_request_search.before is not null then
+      v_before_at := coalesce(
+        (select q.finished_at from eve.requests q where q.request_no <= v_before order by q.request_no desc limit 1), '-infinity'
+      );
+    end if;
+    -- Whatever came before `until` has ended within an hour of it.
+    v_before_at := least(v_before_at, v_until + interval '1 hour');
+    select coalesce(jsonb_agg(found.one order by found.finished_at desc, found.request_no desc), '[]'),
+      case when count(*) = v_at_most then (array_agg(found.request_no order by found.finished_at, found.request_no))[1] end
     into v_found, v_last
     from (
-      select r.request_no, eve.request_json(r) as one
+      select r.request_no, r.finished_at, eve.request_json(r) as one
       from (
-        select * from eve.requests q where q.request_no < v_before order by q.request_no desc limit v_scan
+        select *
+        from eve.requests q
+        where (q.finished_at, q.request_no) < (v_before_at, v_before) and q.finished_at <= v_before_at
+          and q.finished_at >= v_since
+        order by q.finished_at desc, q.request_no desc
+        limit v_scan
       ) r
       where (v_consumer_id is null or r.consumer_id = v_consumer_id)
         and (eve_request_search.model is null or eve_request_search.model in (r.model, r.requested_model))
         and (v_key_id is null or r.key_id = v_key_id)
         and (eve_request_search.outcome is null or r.state = eve_request_search.outcome)
         and (eve_request_search.error_code is null or r.error_code = eve_request_search.error_code)
-        and (eve_request_search.since is null or r.received_at >= eve_request_search.since)
-        and (eve_request_search.until is null or r.received_at < eve_request_search.until)
-      order by r.request_no desc
+        and r.received_at >= v_since and r.received_at < v_until
+      order by r.finished_at desc, r.request_no desc
       limit v_at_most
     ) found;
     if v_last is null then
-      select q.request_no, q.finished_at into v_last, v_end_at
+      select q.request_no into v_last
       from eve.requests q
-      where q.request_no < v_before
-      order by q.request_no desc
+      where (q.finished_at, q.request_no) < (v_before_at, v_before) and q.finished_at <= v_before_at
+        and q.finished_at >= v_since
+      order by q.finished_at desc, q.request_no desc
       offset v_scan - 1
       limit 1;
     end if;
-  end if;
-  -- Everything before it is older than an hour before `since`: there is nothing more to find.
-  if v_end_at < eve_request_search.since - interval '1 hour' then
-    v_last := null;
   end if;
 
   -- Those that run, on the first page. The table is small.
   if eve_request_search.before is null and coalesce(eve_request_search.outcome, 'running') = 'running'
     and eve_request_search.error_code is null then
-    select coalesce(jsonb_agg(found.one order by found.request_no desc), '[]')
+    select coalesce(jsonb_agg(found.one order by found.received_at desc, found.request_no desc), '[]')
     into v_running
     from (
-      select i.request_no, eve.request_json(eve.as_request(i)) as one
+      select i.request_no, i.received_at, eve.request_json(eve.as_request(i)) as one
       from eve.inflight i
       where (eve_request_search.request_id is null or i.request_id = eve_request_search.request_id)
         and (v_consumer_id is null or i.consumer_id = v_consumer_id)
@@ -8753,7 +9317,7 @@ begin
         and (v_key_id is null or i.key_id = v_key_id)
         and (eve_request_search.since is null or i.received_at >= eve_request_search.since)
         and (eve_request_search.until is null or i.received_at < eve_request_search.until)
-      order by i.request_no desc
+      order by i.received_at desc, i.request_no desc
       limit v_at_most
     ) found;
   end if;
@@ -8772,8 +9336,6 @@ CREATE OR REPLACE FUNCTION public.eve_tail(after jsonb DEFAULT NULL::jsonb, at_m
  SET jit TO 'off'
 AS $function$
 declare
-  -- Numbers that were handed out long before their row: calls that waited for minutes, and connections' numbers in hand.
-  v_reach constant integer := 10000;
   v_at_most constant integer := least(greatest(eve_tail.at_most, 1), 10000);
   v_since constant timestamptz := (eve_tail.after ->> 'at')::timestamptz - interval '2 seconds';
   v_request_no bigint;
@@ -8786,28 +9348,35 @@ begin
   select coalesce(max(r.request_no), 0) into v_request_no from eve.requests r;
   select coalesce(max(f.id), 0) into v_refusal_no from eve.refusals f;
   with ended as (
-    select eve.request_json(r) as one, r.finished_at as at
-    from eve.requests r
-    where eve_tail.after is not null and r.request_no > (eve_tail.after ->> 'request_no')::bigint - v_reach
-      and r.finished_at > v_since
-    union all
     (
-      select eve.request_json(r), r.finished_at
+      select eve.request_json(r) as one, r.finished_at as at, r.request_no as number
       from eve.requests r
-      where eve_tail.after is null
-      order by r.request_no desc
+      where eve_tail.after is not null and r.finished_at > v_since
+      order by r.finished_at, r.request_no
       limit v_at_most
     )
     union all
-    select eve.refusal_json(f), f.refused_at
-    from eve.refusals f
-    where eve_tail.after is not null and f.id > (eve_tail.after ->> 'refusal_no')::bigint - v_reach and f.refused_at > v_since
+    (
+      select eve.request_json(r), r.finished_at, r.request_no
+      from eve.requests r
+      where eve_tail.after is null
+      order by r.finished_at desc, r.request_no desc
+      limit v_at_most
+    )
     union all
     (
-      select eve.refusal_json(f), f.refused_at
+      select eve.refusal_json(f), f.refused_at, f.id
+      from eve.refusals f
+      where eve_tail.after is not null and f.refused_at > v_since
+      order by f.refused_at, f.id
+      limit v_at_most
+    )
+    union all
+    (
+      select eve.refusal_json(f), f.refused_at, f.id
       from eve.refusals f
       where eve_tail.after is null
-      order by f.id desc
+      order by f.refused_at desc, f.id desc
       limit v_at_most
     )
   ), page as (
@@ -8817,7 +9386,9 @@ begin
     order by case when eve_tail.after is null then extract(epoch from ended.at) * -1 else extract(epoch from ended.at) end
     limit v_at_most
   )
-  select coalesce(jsonb_agg(page.one order by page.at), '[]'), count(*), max(page.at) into v_events, v_count, v_last from page;
+  select coalesce(jsonb_agg(page.one order by page.at, page.number), '[]'), count(*), max(page.at)
+  into v_events, v_count, v_last
+  from page;
   return jsonb_build_object(
     'events', v_events,
     'cursor', jsonb_build_object(

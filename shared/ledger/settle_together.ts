@@ -21,7 +21,8 @@ const answers = z.array(settledAnswer.nullable());
  * load settlements compete with reservations for the same database, and a client waits for those.
  *
  * One that fails fails no other: then each goes by itself. Not held up are settlements that somebody waits for, that give a
- * slot back, that block a key, or that keep an answer for a client who may repeat his request at once.
+ * slot back, that block a key, or that keep an answer for a client who may repeat his request at once. One that nobody joins goes
+ * as a list of one, which takes one transaction id where `eve_settle`, prepared for rules on the owner's tables, takes three.
  */
 export function settleTogether(
   transport: Transport,
@@ -42,9 +43,7 @@ export function settleTogether(
     timer = undefined;
     const all = waiting.sort((one, other) => one.asked.requestNo - other.asked.requestNo);
     waiting = [];
-    const [only] = all;
-    if (all.length === 1) alone(only!.asked).then(only!.resolve, only!.reject);
-    else void askTogether(all, { together, alone });
+    void askTogether(all, { together, alone });
   };
 
   return (settlement) => {

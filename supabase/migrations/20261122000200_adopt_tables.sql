@@ -788,15 +788,14 @@ begin
 end;
 $$;
 
--- The row of public.token_usage for one settled attempt, in the shape that this deployment's table has. A row that its
--- owner's own rules refuse must not stop a settlement: the books are in eve.attempts, and an alert says so.
+-- The row of public.token_usage for one settled attempt, in the shape that this deployment's table has.
 do $$
 declare
-  v_request_id text := 'log_token_usage.request_id';
-  v_meta text := 'log_token_usage.meta';
+  v_request_id text := 'insert_token_usage.request_id';
+  v_meta text := 'insert_token_usage.meta';
   v_conflict text := 'do nothing';
-  v_prompt text := 'log_token_usage.prompt_tokens';
-  v_completion text := 'log_token_usage.completion_tokens';
+  v_prompt text := 'insert_token_usage.prompt_tokens';
+  v_completion text := 'insert_token_usage.completion_tokens';
   v_column record;
 begin
   for v_column in
@@ -811,20 +810,20 @@ begin
     where a.attrelid = 'public.token_usage'::regclass and a.attname in ('prompt_tokens', 'completion_tokens', 'request_id')
   loop
     if v_column.attname = 'prompt_tokens' and v_column.attnotnull then
-      v_prompt := 'coalesce(log_token_usage.prompt_tokens, 0)';
+      v_prompt := 'coalesce(insert_token_usage.prompt_tokens, 0)';
     elsif v_column.attname = 'completion_tokens' and v_column.attnotnull then
-      v_completion := 'coalesce(log_token_usage.completion_tokens, 0)';
+      v_completion := 'coalesce(insert_token_usage.completion_tokens, 0)';
     elsif v_column.attname = 'request_id' and v_column.atttypid = 'uuid'::regtype then
       -- Callers choose request ids. One that is not a uuid gets the same uuid every time, and stands in meta as it is.
       v_request_id := format(
-        'case when log_token_usage.request_id ~ %L then log_token_usage.request_id else md5(log_token_usage.request_id) end::uuid',
+        'case when insert_token_usage.request_id ~ %L then insert_token_usage.request_id else md5(insert_token_usage.request_id) end::uuid',
         '^[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}$'
       );
     elsif v_column.attname = 'request_id' and v_column.atttypmod >= 0 then
-      v_request_id := format('log_token_usage.request_id::%s', format_type(v_column.atttypid, v_column.atttypmod));
+      v_request_id := format('insert_token_usage.request_id::%s', format_type(v_column.atttypid, v_column.atttypmod));
     end if;
-    if v_column.attname = 'request_id' and v_request_id <> 'log_token_usage.request_id' then
-      v_meta := 'log_token_usage.meta || jsonb_build_object(''request_id'', log_token_usage.request_id)';
+    if v_column.attname = 'request_id' and v_request_id <> 'insert_token_usage.request_id' then
+      v_meta := 'insert_token_usage.meta || jsonb_build_object(''request_id'', insert_token_usage.request_id)';
     end if;
     if v_column.attname = 'request_id' and v_column.is_unique then
       -- One row a request: a second attempt adds to it.
@@ -836,7 +835,7 @@ begin
   end loop;
   execute format(
     $sql$
-create or replace function eve.log_token_usage(
+create or replace function eve.insert_token_usage(
   model text, prompt_tokens integer, completion_tokens integer, total_tokens bigint, request_id text, meta jsonb
 )
 returns void
@@ -847,14 +846,8 @@ as $function$
 #variable_conflict use_column
 begin
   insert into public.token_usage as t (model, prompt_tokens, completion_tokens, total_tokens, request_id, meta)
-  values (log_token_usage.model, %s, %s, log_token_usage.total_tokens, %s, %s)
+  values (insert_token_usage.model, %s, %s, insert_token_usage.total_tokens, %s, %s)
   on conflict %s;
-exception
-  when integrity_constraint_violation or data_exception or raise_exception then
-    perform eve.open_alert(
-      'token_usage_refused', 'public.token_usage', 'warning',
-      format('A row for public.token_usage was refused: %%s. The attempt itself is in eve.attempts.', sqlerrm)
-    );
 end;
 $function$
     $sql$,
@@ -915,7 +908,7 @@ begin
       ('token_usage', 'completion_tokens', 'Output tokens.'),
       ('token_usage', 'total_tokens', 'All tokens that upstream charges, thinking included.'),
       ('token_usage', 'request_id', 'The caller''s own id of the request.'),
-      ('token_usage', 'meta', 'Of the gateway''s rows: source, consumer, key_alias, attempt, class, door, estimated.')
+      ('token_usage', 'meta', 'Of the gateway''s rows: source, consumer, key_alias; attempt, where it was not the first; estimated, where upstream told no tokens.')
     ) as wanted (table_name, column_name, text)
     left join pg_catalog.pg_attribute a
       on a.attrelid = ('public.' || wanted.table_name)::regclass and a.attname = wanted.column_name

@@ -78,7 +78,8 @@ insert into eve.retention (table_name, keep, at_least, description) values
   ('eve.request_results', '7 days', '1 day', 'Answers kept for repeated request ids.'),
   ('eve.captures', '7 days', '1 minute', 'Prompts and answers kept for debugging.'),
   ('eve.attempts', '30 days', '2 days', 'Audit: every reservation that ended.'),
-  ('eve.requests', '30 days', '2 days', 'Audit: every request that ended. Until then its request_id is taken.'),
+  ('eve.requests', '30 days', '2 days', 'Audit: every request that ended.'),
+  ('eve.request_keys', '7 days', '1 hour', 'Ids that callers chose. Until then a request_id is taken.'),
   ('eve.refusals', '30 days', '2 days', 'Audit: every reservation that was refused.'),
   ('eve.refusal_counts', '30 days', '2 days', 'Audit: refusals beyond the rate that is kept row by row, counted.'),
   ('eve.refusal_minutes', '1 day', '5 minutes', 'How many refusals of a consumer were kept row by row in the last minute.'),
@@ -284,6 +285,7 @@ insert into eve.alert_kinds (kind, title, advice) values
   ('model_vanished', 'Model gone from upstream', 'Name its successor in replaced_by, or choose another model for whatever uses it.'),
   ('rollup_set_aside', 'Rows left out of the sums', 'See eve.rollup_set_aside and error in eve.rollup_due for why. Mend or delete what they name, then: select public.eve_rollup_rebuild(''<the hour>''). To leave them out for good, delete the rows from eve.rollup_set_aside.'),
   ('provider_key_invalid', 'Provider key refused', 'Make a new key with the provider, and save it in the stage''s configuration.'),
+  ('disk_nearly_full', 'Disk nearly full', 'See what takes the room with bench:storage and docs/cost.md: let the audit take less (audit_max_mb), keep less (eve.retention), or get a larger disk and say so in disk_mb.'),
   ('maintenance_log_refused', 'Maintenance not logged', 'A rule on google_ai_maintenance_log refuses the gateway''s rows: see the message, and loosen the rule.'),
   ('usage_counters_refused', 'Usage not counted', 'A rule on google_ai_usage_counters refuses the gateway''s rows: see the message, and loosen the rule.'),
   ('token_usage_refused', 'Token usage not written', 'A rule on token_usage refuses the gateway''s rows: see the message, and loosen the rule.')

@@ -48,7 +48,7 @@ begin
   end if;
 end;
 $$;
-comment on type eve.earlier_request is 'A request that was made before under the same id: of eve.inflight or eve.requests.';
+comment on type eve.earlier_request is 'A request that was made before under the same id: of eve.inflight or eve.request_keys.';
 
 -- What a caller may: its class, its models, and what it takes from which budget. `refusal` says why it may not.
 do $$
@@ -296,11 +296,11 @@ begin
       running.request_no, 'running', running.attempt, running.request_hash, running.requested_model, running.class, null, null
     );
   else
-    select r.request_no, r.state, r.attempts, r.request_hash, r.requested_model, r.class, r.error_code, kept.result
+    select k.request_no, k.state, k.attempts, k.request_hash, k.requested_model, k.class, k.error_code, kept.result
     into v_before
-    from eve.requests r
-    left join eve.request_results kept on kept.request_no = r.request_no
-    where r.consumer_id = v_consumer_id and r.request_id = (call).request_id;
+    from eve.request_keys k
+    left join eve.request_results kept on kept.request_no = k.request_no
+    where k.consumer_id = v_consumer_id and k.request_id = (call).request_id;
     if not found then
       if (call).attempt > 1 or (call).request_no is not null then
         raise exception 'attempt % of a request that is not running', (call).attempt using errcode = 'EV404';

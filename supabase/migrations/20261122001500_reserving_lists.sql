@@ -132,7 +132,7 @@ begin
             )
             and not exists (
               select
-              from eve.requests q
+              from eve.request_keys q
               where q.consumer_id = coalesce(t.consumer_id, v_project) and q.request_id = t.request_id
               offset 0
             )

@@ -52,40 +52,6 @@ exception
 end;
 $$;
 
--- Moves a request from the running ones to the audit.
-create or replace function eve.close_request(
-  running eve.inflight,
-  state text,
-  error_code text default null,
-  input_tokens integer default null,
-  output_tokens integer default null,
-  total_tokens integer default null,
-  finish_reason text default null
-)
-returns void
-language plpgsql
-volatile
-set search_path = ''
-as $$
-begin
-  delete from eve.inflight i where i.request_no = (running).request_no;
-  insert into eve.requests (
-    request_no, consumer_id, request_id, token_id, class, door, requested_model, model, key_id, state, attempts, wait_ms,
-    received_at, finished_at, input_tokens, output_tokens, total_tokens, error_code, finish_reason, trace_id, metadata,
-    request_hash
-  )
-  values (
-    (running).request_no, (running).consumer_id, (running).request_id, (running).token_id, (running).class,
-    (running).door, (running).requested_model, (running).model, (running).key_id, close_request.state,
-    (running).attempt, (running).wait_ms, (running).received_at, eve.clock(), close_request.input_tokens,
-    close_request.output_tokens, close_request.total_tokens, close_request.error_code, close_request.finish_reason,
-    (running).trace_id, (running).metadata, (running).request_hash
-  )
-  -- One row that cannot be closed would stop every reservation on its lane.
-  on conflict do nothing;
-end;
-$$;
-
 -- Ends a request whose last attempt never came to anything (batch that has left the line, a start that was given back unheard): as
 -- the attempt before it ended.
 create or replace function eve.close_as_before(running eve.inflight)
@@ -96,18 +62,15 @@ set search_path = ''
 as $$
 declare
   v_running eve.inflight := close_as_before.running;
-  v_before eve.attempts;
+  v_before eve.earlier_attempts;
 begin
   select * into v_before
-  from eve.attempts a
+  from eve.earlier_attempts a
   where a.request_no = v_running.request_no and a.attempt = v_running.attempt - 1;
   v_running.attempt := v_before.attempt;
   v_running.key_id := v_before.key_id;
   v_running.model := v_before.model;
-  perform eve.close_request(
-    v_running, v_before.outcome, v_before.error_code, v_before.input_tokens, v_before.output_tokens, v_before.total_tokens,
-    v_before.finish_reason
-  );
+  perform eve.close_request(v_running, eve.ended_as(v_before));
 end;
 $$;
 
@@ -205,21 +168,6 @@ begin
 end;
 $$;
 
-create or replace function eve.usage_meta(
-  consumer_id uuid, key_id uuid, attempt integer, class text, door text, estimated boolean
-)
-returns jsonb
-language sql
-stable
-set search_path = ''
-as $$
-  select jsonb_build_object(
-    'source', 'eve', 'consumer', (select c.name from eve.consumers c where c.id = usage_meta.consumer_id),
-    'key_alias', (select k.key_alias from public.google_ai_api_keys k where k.id = usage_meta.key_id),
-    'attempt', usage_meta.attempt, 'class', usage_meta.class, 'door', usage_meta.door, 'estimated', usage_meta.estimated
-  );
-$$;
-
 -- Learns what a model's estimates have to be multiplied by: each step goes a tenth of the way to what the call showed, by
 -- 2 % at the most, so that an outlier moves it as little as any other call; between half and twice. Only some calls teach
 -- (setting learn_one_in), and none waits for another that does.
@@ -250,6 +198,67 @@ begin
     where free.model = learn_estimate.model
     for update skip locked
   );
+end;
+$$;
+
+-- A settlement of an attempt that has ended already. Late is one whose lease had run out, so that it was booked as expired: what
+-- really happened is worth knowing. What it held stays counted, even if it now says that it called nobody: its place has long
+-- been planned with.
+create or replace function eve.settle_ended(
+  request_no bigint, attempt integer, outcome text, input_tokens integer, output_tokens integer, thoughts_tokens integer,
+  cached_tokens integer, total_tokens bigint, upstream_status integer, error_code text, error_detail text,
+  finish_reason text, latency_ms integer, usage_estimated boolean, wrote boolean
+)
+returns jsonb
+language plpgsql
+volatile
+set search_path = ''
+as $$
+declare
+  v_before eve.requests;
+begin
+  select * into v_before
+  from eve.requests r
+  where r.request_no = settle_ended.request_no and r.attempts = settle_ended.attempt and r.lane_id is not null
+  for update;
+  if not found then
+    raise exception 'no reservation % attempt %', settle_ended.request_no, settle_ended.attempt using errcode = 'EV404';
+  elsif v_before.state <> 'expired' then
+    return jsonb_build_object('status', 'already_settled', 'outcome', v_before.state);
+  end if;
+  perform eve.adjust_budgets(
+    v_before.consumer_id, v_before.token_id, v_before.received_at, 0,
+    case
+      when settle_ended.total_tokens is not null
+        then settle_ended.total_tokens - v_before.tokens_booked - coalesce(v_before.output_booked, 0)
+      when settle_ended.wrote then 0
+      else -coalesce(v_before.output_booked, 0)
+    end
+  );
+  perform eve.adjust_bucket(
+    v_before.lane_id, v_before.start_ms + v_before.bucket_after_ms, v_before.class, 0,
+    settle_ended.input_tokens - v_before.tokens_booked
+  );
+  update eve.requests r
+  set state = settle_ended.outcome, output_booked = case when settle_ended.wrote then r.output_booked end, settled_at = eve.clock(), input_tokens = settle_ended.input_tokens,
+    output_tokens = settle_ended.output_tokens, thoughts_tokens = settle_ended.thoughts_tokens,
+    cached_tokens = settle_ended.cached_tokens, total_tokens = settle_ended.total_tokens,
+    usage_estimated = settle_ended.usage_estimated, upstream_status = settle_ended.upstream_status,
+    error_code = settle_ended.error_code, error_detail = left(settle_ended.error_detail, 2000),
+    finish_reason = settle_ended.finish_reason, latency_ms = settle_ended.latency_ms
+  where r.finished_at = v_before.finished_at and r.request_no = v_before.request_no;
+  update eve.request_keys k
+  set state = settle_ended.outcome, error_code = settle_ended.error_code
+  where k.consumer_id = v_before.consumer_id and k.request_id = v_before.request_id
+    and k.request_no = v_before.request_no;
+  if settle_ended.total_tokens is not null then
+    perform eve.log_token_usage(
+      v_before.model, settle_ended.input_tokens, settle_ended.output_tokens, settle_ended.total_tokens,
+      v_before.request_id,
+      eve.usage_meta(v_before.consumer_id, v_before.key_id, settle_ended.attempt, settle_ended.usage_estimated)
+    );
+  end if;
+  return jsonb_build_object('status', 'late');
 end;
 $$;
 
@@ -287,8 +296,8 @@ set jit = 'off'
 as $$
 declare
   v_running eve.inflight;
-  v_before eve.attempts;
-  v_request eve.requests;
+  v_before eve.earlier_attempts;
+  v_ended eve.requests;
   v_now constant timestamptz := eve.clock();
   v_total bigint := coalesce(eve_settle.total_tokens, eve_settle.input_tokens + coalesce(eve_settle.output_tokens, 0));
   -- Whether it may have written an answer of which nobody knows how long it was: a refusal by upstream has none.
@@ -305,55 +314,20 @@ begin
   if not found or v_running.attempt <> eve_settle.attempt or v_running.state not in ('reserved', 'waiting')
     or v_running.state = 'waiting' and eve_settle.dispatched then
     select * into v_before
-    from eve.attempts a
-    where a.request_no = eve_settle.request_no and a.attempt = eve_settle.attempt
-    for update;
+    from eve.earlier_attempts a
+    where a.request_no = eve_settle.request_no and a.attempt = eve_settle.attempt;
     if found and eve_settle.final and v_running.attempt = eve_settle.attempt and v_running.state = 'between' then
       -- No attempt followed after all: the request ends as this one did.
-      perform eve.close_request(
-        v_running, v_before.outcome, v_before.error_code, v_before.input_tokens, v_before.output_tokens,
-        v_before.total_tokens, v_before.finish_reason
-      );
+      perform eve.close_request(v_running, eve.ended_as(v_before));
       return jsonb_build_object('status', 'settled');
-    elsif v_before.request_no is null then
-      raise exception 'no reservation % attempt %', eve_settle.request_no, eve_settle.attempt using errcode = 'EV404';
-    elsif v_before.outcome <> 'expired' then
+    elsif found then
       return jsonb_build_object('status', 'already_settled', 'outcome', v_before.outcome);
     end if;
-    -- Late: its lease had run out and it was booked as expired. What really happened is worth knowing. What it held stays
-    -- counted, even if it now says that it called nobody: its place has long been planned with.
-    v_delta := eve_settle.input_tokens - v_before.tokens_booked;
-    select * into v_request from eve.requests r where r.request_no = eve_settle.request_no;
-    perform eve.adjust_budgets(
-      v_request.consumer_id, v_request.token_id, v_request.received_at, 0,
-      case
-        when v_total is not null then v_total - v_before.tokens_booked - coalesce(v_before.output_booked, 0)
-        when v_wrote then 0
-        else -coalesce(v_before.output_booked, 0)
-      end
+    return eve.settle_ended(
+      eve_settle.request_no, eve_settle.attempt, eve_settle.outcome, eve_settle.input_tokens, eve_settle.output_tokens,
+      eve_settle.thoughts_tokens, eve_settle.cached_tokens, v_total, eve_settle.upstream_status, eve_settle.error_code,
+      eve_settle.error_detail, eve_settle.finish_reason, eve_settle.latency_ms, eve_settle.usage_estimated, v_wrote
     );
-    perform eve.adjust_bucket(v_before.lane_id, v_before.bucket_ms, v_before.class, 0, v_delta);
-    update eve.attempts a
-    set outcome = eve_settle.outcome, output_booked = case when v_wrote then a.output_booked end,
-      input_tokens = eve_settle.input_tokens, output_tokens = eve_settle.output_tokens, thoughts_tokens = eve_settle.thoughts_tokens,
-      cached_tokens = eve_settle.cached_tokens, total_tokens = v_total, usage_estimated = eve_settle.usage_estimated,
-      upstream_status = eve_settle.upstream_status, error_code = coalesce(eve_settle.error_code, 'settled_late'),
-      error_detail = eve_settle.error_detail, finish_reason = eve_settle.finish_reason,
-      latency_ms = eve_settle.latency_ms, settled_at = v_now
-    where a.request_no = eve_settle.request_no and a.attempt = eve_settle.attempt;
-    update eve.requests r
-    set state = eve_settle.outcome, input_tokens = eve_settle.input_tokens, output_tokens = eve_settle.output_tokens,
-      total_tokens = v_total, error_code = eve_settle.error_code, finish_reason = eve_settle.finish_reason
-    where r.request_no = eve_settle.request_no and r.state = 'expired' and r.attempts = eve_settle.attempt;
-    if v_total is not null then
-      perform eve.log_token_usage(
-        v_before.model, eve_settle.input_tokens, eve_settle.output_tokens, v_total, r.request_id,
-        eve.usage_meta(r.consumer_id, v_before.key_id, eve_settle.attempt, r.class, r.door, eve_settle.usage_estimated)
-      )
-      from eve.requests r
-      where r.request_no = eve_settle.request_no;
-    end if;
-    return jsonb_build_object('status', 'late');
   end if;
 
   -- Budgets first, then the lane, then its bucket: the order in which a reservation takes them.
@@ -393,18 +367,20 @@ begin
     );
   end if;
 
-  insert into eve.attempts (
-    request_no, attempt, lane_id, key_id, model, class, start_ms, bucket_ms, tokens_booked, output_booked, input_tokens,
-    output_tokens, thoughts_tokens, cached_tokens, total_tokens, usage_estimated, outcome, dispatched, upstream_status, error_code,
-    error_detail, finish_reason, latency_ms, settled_at
-  )
-  values (
-    v_running.request_no, v_running.attempt, v_running.lane_id, v_running.key_id, v_running.model, v_running.class,
-    v_running.start_ms, v_running.bucket_ms, v_running.tokens, case when v_wrote then nullif(v_running.output_tokens, 0) end,
-    eve_settle.input_tokens, eve_settle.output_tokens, eve_settle.thoughts_tokens, eve_settle.cached_tokens, v_total, eve_settle.usage_estimated, eve_settle.outcome,
-    eve_settle.dispatched, eve_settle.upstream_status, eve_settle.error_code, left(eve_settle.error_detail, 2000),
-    eve_settle.finish_reason, eve_settle.latency_ms, v_now
-  );
+  v_ended := eve.ended_attempt(v_running, eve_settle.outcome, eve_settle.dispatched, eve_settle.error_code);
+  v_ended.input_tokens := eve_settle.input_tokens;
+  v_ended.output_tokens := eve_settle.output_tokens;
+  v_ended.thoughts_tokens := eve_settle.thoughts_tokens;
+  v_ended.cached_tokens := eve_settle.cached_tokens;
+  v_ended.total_tokens := v_total;
+  v_ended.usage_estimated := eve_settle.usage_estimated;
+  v_ended.upstream_status := eve_settle.upstream_status;
+  v_ended.error_detail := left(eve_settle.error_detail, 2000);
+  v_ended.finish_reason := eve_settle.finish_reason;
+  v_ended.latency_ms := eve_settle.latency_ms;
+  if v_wrote then
+    v_ended.output_booked := nullif(v_running.output_tokens, 0);
+  end if;
   if eve_settle.dispatched then
     perform eve.count_usage(
       v_running.key_id, v_running.model, v_running.start_ms, coalesce(eve_settle.input_tokens, v_running.tokens)
@@ -412,17 +388,16 @@ begin
   end if;
 
   if eve_settle.final and v_running.state = 'waiting' and v_running.attempt > 1 then
+    perform eve.note_earlier_attempt(v_running, v_ended);
     perform eve.close_as_before(v_running);
   elsif eve_settle.final then
-    perform eve.close_request(
-      v_running, eve_settle.outcome, eve_settle.error_code, eve_settle.input_tokens, eve_settle.output_tokens,
-      v_total::integer, eve_settle.finish_reason
-    );
+    perform eve.close_request(v_running, v_ended);
     if eve_settle.result is not null then
       insert into eve.request_results (request_no, result) values (eve_settle.request_no, eve_settle.result)
       on conflict do nothing;
     end if;
   else
+    perform eve.note_earlier_attempt(v_running, v_ended);
     -- The caller is about to reserve the next attempt. If it dies instead, the row closes by itself.
     update eve.inflight i
     set state = 'between', lease_until = greatest(i.lease_until, v_now + interval '120 seconds')
@@ -431,10 +406,7 @@ begin
   if v_total is not null then
     perform eve.log_token_usage(
       v_running.model, eve_settle.input_tokens, eve_settle.output_tokens, v_total, v_running.request_id,
-      eve.usage_meta(
-        v_running.consumer_id, v_running.key_id, v_running.attempt, v_running.class, v_running.door,
-        eve_settle.usage_estimated
-      )
+      eve.usage_meta(v_running.consumer_id, v_running.key_id, v_running.attempt, eve_settle.usage_estimated)
     );
   end if;
   if eve_settle.dispatched and not eve_settle.usage_estimated then

@@ -106,21 +106,14 @@ begin
   ) i;
   perform eve.lock_budgets(v_gone.tokens, v_gone.consumers, v_gone.days);
   for v_row in select i.* from eve.inflight i where i.request_no = any (v_gone.numbers) order by i.request_no loop
-    insert into eve.attempts (
-      request_no, attempt, lane_id, key_id, model, class, start_ms, bucket_ms, tokens_booked, outcome, dispatched,
-      error_code, settled_at
-    )
-    values (
-      v_row.request_no, v_row.attempt, v_row.lane_id, v_row.key_id, v_row.model, v_row.class, v_row.start_ms,
-      v_row.bucket_ms, v_row.tokens, 'expired', false, 'lease_expired', v_now
-    );
     perform eve.adjust_budgets(
       v_row.consumer_id, v_row.token_id, v_row.received_at, case v_row.attempt when 1 then -1 else 0 end,
       -v_row.tokens - v_row.output_tokens
     );
     if v_row.attempt = 1 then
-      perform eve.close_request(v_row, 'expired', 'lease_expired');
+      perform eve.close_request(v_row, eve.ended_attempt(v_row, 'expired', false, 'lease_expired'));
     else
+      perform eve.note_earlier_attempt(v_row, eve.ended_attempt(v_row, 'expired', false, 'lease_expired'));
       perform eve.close_as_before(v_row);
     end if;
   end loop;
@@ -139,6 +132,7 @@ set search_path = ''
 as $$
 declare
   v_row eve.inflight;
+  v_ended eve.requests;
   v_now timestamptz;
   v_count integer := 0;
 begin
@@ -162,17 +156,15 @@ begin
     for update skip locked
   loop
     if v_row.state = 'reserved' then
-      insert into eve.attempts (
-        request_no, attempt, lane_id, key_id, model, class, start_ms, bucket_ms, tokens_booked, output_booked, outcome,
-        dispatched, error_code, settled_at
-      )
-      values (
-        v_row.request_no, v_row.attempt, v_row.lane_id, v_row.key_id, v_row.model, v_row.class, v_row.start_ms,
-        v_row.bucket_ms, v_row.tokens, nullif(v_row.output_tokens, 0), 'expired', true, 'lease_expired', v_now
-      );
+      v_ended := eve.ended_attempt(v_row, 'expired', true, 'lease_expired');
+      v_ended.output_booked := nullif(v_row.output_tokens, 0);
       perform eve.count_usage(v_row.key_id, v_row.model, v_row.start_ms, v_row.tokens);
+    else
+      v_ended := null;
+      v_ended.state := 'expired';
+      v_ended.error_code := 'lease_expired';
     end if;
-    perform eve.close_request(v_row, 'expired', 'lease_expired');
+    perform eve.close_request(v_row, v_ended);
     v_count := v_count + 1;
   end loop;
   return v_count;
@@ -205,10 +197,10 @@ exception
 end;
 $$;
 comment on function eve.correct_usage() is 'Puts the real tokens of a call that was settled after its lease into google_ai_usage_counters.';
-create or replace trigger attempts_settled_late
-after update of outcome on eve.attempts
+create or replace trigger requests_settled_late
+after update of state on eve.requests
 for each row
-when (old.outcome = 'expired' and new.outcome <> 'expired' and new.input_tokens is not null)
+when (old.state = 'expired' and new.state <> 'expired' and new.input_tokens is not null)
 execute function eve.correct_usage();
 
 create or replace function public.eve_sweep(at_most integer default 1000)

@@ -145,6 +145,14 @@ declare
   v_table constant text := (rule).table_name;
   v_rows constant integer := (rule).batch_rows;
   v_is_summed constant boolean := v_table in ('eve.requests', 'eve.attempts', 'eve.refusals', 'eve.refusal_counts');
+  -- Of the audit's days most go with their partitions; the rows of the others are here.
+  v_rows_of constant text := case v_table
+    when 'eve.requests' then 'eve.requests_default'
+    when 'eve.attempts' then 'eve.earlier_attempts_default'
+    when 'eve.refusals' then 'eve.refusals_default'
+    else v_table
+  end;
+  v_trimmed constant timestamptz := (select t.trimmed_before from eve.audit_trimmed t);
   v_before timestamptz := retention_batch.now_at - (rule).keep;
   v_relation regclass;
   v_batch record;
@@ -155,14 +163,14 @@ begin
   select c.oid into v_relation
   from pg_catalog.pg_class c
   join pg_catalog.pg_namespace n on n.oid = c.relnamespace
-  where n.nspname = split_part(v_table, '.', 1) and c.relname = split_part(v_table, '.', 2)
+  where n.nspname = split_part(v_rows_of, '.', 1) and c.relname = split_part(v_rows_of, '.', 2)
     and has_schema_privilege(n.oid, 'usage') and has_table_privilege(c.oid, 'delete');
   if v_relation is null or v_before is null then
     return;
   end if;
   if v_is_summed then
     -- What has not been summed up yet stays.
-    v_before := eve.freeze_sums(v_before);
+    v_before := eve.freeze_sums(greatest(v_before, v_trimmed));
     if v_before is null then
       return;
     end if;
@@ -171,6 +179,15 @@ begin
     if v_before is null then
       return;
     end if;
+  end if;
+
+  if v_rows_of <> v_table then
+    deleted := eve.drop_partition(v_table, v_before);
+    if deleted is not null then
+      next_after := coalesce(retention_batch.after, '{}');
+      return;
+    end if;
+    deleted := 0;
   end if;
 
   case
@@ -210,7 +227,7 @@ begin
       end if;
       deleted := v_batch.deleted;
     when v_table in (
-      'eve.refusal_counts', 'eve.refusal_minutes', 'eve.rollup_set_aside', 'eve.access_refusals', 'eve.bad_requests',
+      'eve.refusal_counts', 'eve.refusal_minutes', 'eve.rollup_set_aside', 'eve.access_refusals', 'eve.bad_requests', 'eve.request_keys',
       'eve.scoped_tokens', 'eve.consumer_days', 'eve.alerts', 'eve.usage_hours', 'eve.usage_days',
       'public.google_ai_usage_counters', 'public.token_usage', 'public.google_ai_maintenance_log'
     ) then
@@ -219,6 +236,7 @@ begin
         v_relation,
         case v_table
           when 'eve.rollup_set_aside' then 'set_aside_at'
+          when 'eve.request_keys' then 'ended_at'
           when 'eve.scoped_tokens' then 'expires_at'
           when 'eve.consumer_days' then 'day'
           when 'eve.alerts' then 'closed_at'
@@ -241,6 +259,23 @@ begin
         next_after := jsonb_build_object('at', v_batch.last_at);
       end if;
       deleted := v_batch.deleted;
+      if v_table = 'public.token_usage' and next_after is null and v_trimmed > v_before then
+        -- Younger ones that had to go for their size, but for those of other programs. Tables made by hand hold text or json.
+        select * into v_batch
+        from eve.delete_oldest(
+          v_relation, 'ts', v_trimmed,
+          coalesce(
+            (retention_batch.after ->> 'own')::timestamptz, (select t.token_usage_before from eve.audit_trimmed t)
+          ),
+          v_rows, 't.meta::text ~ ''"source": ?"eve"'''
+        );
+        deleted := deleted + v_batch.deleted;
+        if v_batch.seen >= v_rows then
+          next_after := jsonb_build_object('own', v_batch.last_at, 'at', retention_batch.after ->> 'at');
+        else
+          update eve.audit_trimmed t set token_usage_before = v_trimmed where t.token_usage_before < v_trimmed;
+        end if;
+      end if;
     when v_table = 'eve.issue_windows' then
       delete from eve.issue_windows w
       where w.subject in (
@@ -309,16 +344,23 @@ declare
   v_changed text;
   v_count bigint := 0;
   v_frozen timestamptz;
+  -- Something had to go for its size; whether that was enough is seen when it has gone.
+  v_trims boolean := coalesce((retention_step.state ->> 'trims')::boolean, false);
 begin
   if v_table is null then
+    perform eve.make_partitions(retention_step.now_at);
+    v_trims := eve.trim_audit(retention_step.now_at);
     select min(r.table_name) into v_table from eve.retention r;
     select p.frozen_before into v_frozen from eve.rollup_progress p;
-    perform eve.freeze_sums(max(retention_step.now_at - r.keep))
+    perform eve.freeze_sums(greatest(max(retention_step.now_at - r.keep), (select t.trimmed_before from eve.audit_trimmed t)))
     from eve.retention r
     where r.table_name in ('eve.requests', 'eve.attempts', 'eve.refusals', 'eve.refusal_counts');
     if exists (select from eve.rollup_progress p where p.frozen_before is distinct from v_frozen) then
       -- A step of its own, so that rollup does not wait for what is deleted afterwards.
-      return jsonb_build_object('done', false, 'count', 0, 'state', jsonb_build_object('table', v_table));
+      return jsonb_build_object(
+        'done', false, 'count', 0,
+        'state', jsonb_build_object('table', v_table, 'deleted', v_deleted, 'refused', v_refused, 'trims', v_trims)
+      );
     end if;
   end if;
   while v_table is not null and v_changed is null loop
@@ -345,17 +387,17 @@ begin
     end if;
   end loop;
   return jsonb_build_object(
-    'done', v_table is null, 'count', v_count, 'tables', array_remove(array[v_changed], null),
+    'done', v_table is null and not v_trims, 'count', v_count, 'tables', array_remove(array[v_changed], null),
     'details', jsonb_build_object('deleted', v_deleted),
     'error', case
-      when v_table is null and v_refused <> '{}' then (
+      when v_table is null and not v_trims and v_refused <> '{}' then (
         select string_agg(format('%s keeps its rows: %s', r.key, r.value), '; ' order by r.key)
           || '. Mend that, or set keep to null in eve.retention.'
         from jsonb_each_text(v_refused) r
       )
     end,
     'state', jsonb_strip_nulls(jsonb_build_object('table', v_table, 'after', v_after))
-      || jsonb_build_object('deleted', v_deleted, 'refused', v_refused)
+      || jsonb_build_object('deleted', v_deleted, 'refused', v_refused, 'trims', v_trims and v_table is not null)
   );
 end;
 $$;

@@ -39,15 +39,17 @@ begin
   from eve.requests r
   where r.received_at >= usage_rows.from_at and r.received_at < usage_rows.until_at
   union all
-  select 'attempts', a.request_no, a.attempt, date_bin(v_slice, to_timestamp(a.start_ms / 1000.0), 'epoch'), r.consumer_id,
-    left(a.model, 200), a.key_id, left(r.door, 40), 0, 0, 0, 0, 0, 0, 1, a.dispatched::integer,
+  select 'attempts', a.request_no, a.attempt, date_bin(v_slice, to_timestamp(a.start_ms / 1000.0), 'epoch'),
+    coalesce(a.consumer_id, r.consumer_id), left(a.model, 200), a.key_id, left(coalesce(a.door, r.door), 40), 0, 0, 0, 0, 0, 0, 1, a.dispatched::integer,
     coalesce(a.upstream_status = 429, false)::integer, coalesce(a.input_tokens, 0), coalesce(a.output_tokens, 0),
     coalesce(a.thoughts_tokens, 0), coalesce(a.cached_tokens, 0), 0, coalesce(a.latency_ms, 0)
   from eve.attempts a
-  -- The attempts of a request count once it has ended, when it is known whose they were. Looked up one by one:
-  -- any other way reads a table of millions for some thousand rows of it.
-  cross join lateral (select q.consumer_id, q.door from eve.requests q where q.request_no = a.request_no offset 0) r
-  where a.start_ms >= v_from_ms and a.start_ms < v_until_ms
+  -- The attempts of a request count once it has ended, when it is known whose they were. Those before the last are looked up one
+  -- by one: any other way reads a table of millions for some thousand rows of it.
+  left join lateral (
+    select q.consumer_id, q.door from eve.requests q where a.consumer_id is null and q.request_no = a.request_no offset 0
+  ) r on true
+  where a.start_ms >= v_from_ms and a.start_ms < v_until_ms and coalesce(a.consumer_id, r.consumer_id) is not null
   union all
   select 'refusals', f.id, 0::smallint, date_bin(v_slice, f.refused_at, 'epoch'), coalesce(f.consumer_id, v_nobody),
     coalesce(m.model, '(unknown)'), v_nobody, left(f.door, 40), 0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0
@@ -81,19 +83,21 @@ begin
   from eve.requests r
   where r.finished_at >= written_slices.from_at and r.finished_at < written_slices.until_at
   union
-  select date_bin(v_slice, to_timestamp(a.start_ms / 1000.0), 'epoch')
+  select date_bin(v_slice, to_timestamp(r.start_ms / 1000.0), 'epoch')
+  from eve.requests r
+  where r.finished_at >= written_slices.from_at and r.finished_at < written_slices.until_at and r.start_ms is not null
+  union
+  select date_bin(v_slice, to_timestamp(e.start_ms / 1000.0), 'epoch')
   from eve.requests r
   -- Looked up one by one, as in eve.usage_rows.
-  cross join lateral (select t.start_ms from eve.attempts t where t.request_no = r.request_no offset 0) a
+  cross join lateral (select t.start_ms from eve.earlier_attempts t where t.request_no = r.request_no offset 0) e
   where r.finished_at >= written_slices.from_at and r.finished_at < written_slices.until_at
+    and (r.attempts > 1 or r.lane_id is null)
   union
   select date_bin(v_slice, late.at, 'epoch')
-  from eve.attempts a
-  cross join lateral (
-    select r.received_at, r.finished_at from eve.requests r where r.request_no = a.request_no offset 0
-  ) r
-  cross join lateral (values (r.received_at), (to_timestamp(a.start_ms / 1000.0))) as late (at)
-  where a.settled_at >= written_slices.from_at and a.settled_at < written_slices.until_at and a.settled_at > r.finished_at
+  from eve.requests r
+  cross join lateral (values (r.received_at), (to_timestamp(r.start_ms / 1000.0))) as late (at)
+  where r.settled_at >= written_slices.from_at and r.settled_at < written_slices.until_at
   union
   select date_bin(v_slice, f.refused_at, 'epoch')
   from eve.refusals f

@@ -278,7 +278,7 @@ begin
     -- The first rows by number are nearly the oldest.
     select least(
       (select r.finished_at from eve.requests r order by r.request_no limit 1),
-      (select a.settled_at from eve.attempts a order by a.request_no, a.attempt limit 1),
+      (select e.settled_at from eve.earlier_attempts e order by e.request_no, e.attempt limit 1),
       (select f.refused_at from eve.refusals f order by f.id limit 1), (select min(c.minute) from eve.refusal_counts c),
       rollup_step.now_at
     ) - interval '2 days'

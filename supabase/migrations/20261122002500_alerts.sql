@@ -320,6 +320,25 @@ as $$
     and greatest(ran.last_at, e.since) < eve.clock() - e.within_s * interval '1 second';
 $$;
 
+-- A database that is near the end of its disk. A full one takes no reservation any more.
+create or replace function eve.alert_disk()
+returns table (kind text, subject text, severity text, message text, details jsonb)
+language sql
+volatile
+set search_path = ''
+as $$
+  select 'disk_nearly_full', 'database', case when size.bytes >= size.disk * 0.95 then 'critical' else 'warning' end,
+    format(
+      'The database takes %s of %s MB, %s of them the gateway''s', round(size.bytes / 1000000), round(size.disk / 1000000),
+      round(eve.kept_bytes() / 1000000.0)
+    ),
+    jsonb_build_object('bytes', size.bytes, 'disk_bytes', size.disk)
+  from (
+    select pg_database_size(current_database())::numeric as bytes, eve.alert_setting('disk_mb', 500) * 1000000.0 as disk
+  ) size
+  where size.bytes >= size.disk * 0.8;
+$$;
+
 -- Looks at everything there is to look at: opens what is new, closes what is over. Run every minute; two at once do the work
 -- of one. missing_secrets: active keys whose secret was looked for in vain; null: nobody has looked.
 create or replace function public.eve_alerts_evaluate(missing_secrets uuid[] default null)
@@ -347,6 +366,8 @@ begin
     select * from eve.alert_upstream()
     union all
     select * from eve.alert_maintenance()
+    union all
+    select * from eve.alert_disk()
   ), seen as (
     insert into eve.alerts as a (kind, subject, severity, message, details, opened_at, last_seen_at)
     select c.kind, left(c.subject, 500), c.severity, left(c.message, 2000), c.details, v_now, v_now
@@ -361,7 +382,7 @@ begin
       and not exists (select from current c where c.kind = a.kind and left(c.subject, 500) = a.subject)
       and case
         -- A settlement may have opened it since this statement began to look.
-        when a.kind in ('key_disabled', 'model_unavailable', 'lane_exhausted', 'maintenance_failed', 'maintenance_missing')
+        when a.kind in ('key_disabled', 'model_unavailable', 'lane_exhausted', 'maintenance_failed', 'maintenance_missing', 'disk_nearly_full')
           then a.last_seen_at < v_now
         -- Nobody has looked for the secret: only the end of the key's block says something.
         when a.kind = 'secret_missing' then a.last_seen_at < v_now

@@ -39,8 +39,6 @@ set enable_seqscan = 'off'
 set jit = 'off'
 as $$
 declare
-  v_near constant bigint := pg_snapshot_xmax(pg_current_snapshot())::text::bigint;
-  v_epoch constant bigint := v_near >> 32 << 32;
   v_places constant bigint := eve.alert_setting('metrics_consumers', 100) - (select count(*) from eve.metric_consumers);
   v_count integer;
 begin
@@ -50,21 +48,15 @@ begin
     set counted_until = count_requests.counted_to, looked_at = eve.clock(), snapshot = pg_current_snapshot()
     where s.source = 'requests'
   ), fresh as materialized (
-    select r.request_no, r.door, r.model, r.class, r.state, r.wait_ms, r.received_at, r.finished_at,
-      coalesce(c.name, 'removed') as consumer
+    select r.request_no, r.door, r.model, r.class, r.state, r.wait_ms, r.received_at, r.finished_at, r.settled_at, r.lane_id,
+      r.key_id, r.attempts, r.error_code, r.dispatched, r.tokens_booked, r.input_tokens, r.output_tokens, r.thoughts_tokens,
+      r.cached_tokens, r.usage_estimated, r.latency_ms, coalesce(c.name, 'removed') as consumer
     from eve.requests r
     left join eve.consumers c on c.id = r.consumer_id
-    cross join lateral (
-      -- The transaction that wrote the row, with the epoch that xmin lacks; rows that are asked about are seconds old.
-      select v_epoch | r.xmin::text::bigint as number
-    ) written
     where r.finished_at > count_requests.look_from and r.finished_at <= count_requests.counted_to
       and (
         r.finished_at > count_requests.counted_from
-        or not pg_visible_in_snapshot(
-          greatest(written.number - case when written.number - v_near > 2147483648 then 4294967296 else 0 end, 3)::text::xid8,
-          count_requests.seen
-        )
+        or not pg_visible_in_snapshot(r.written_by, count_requests.seen)
       )
   ), newcomers as (
     insert into eve.metric_consumers (name)
@@ -75,31 +67,41 @@ begin
     limit greatest(v_places, 0)
     returning name
   ), named as materialized (
-    select f.request_no, f.door, f.model, f.class, f.state, f.wait_ms, f.received_at, f.finished_at,
-      coalesce(k.name, n.name, 'other') as consumer
+    select f.*, coalesce(k.name, n.name, 'other') as named
     from fresh f
     left join eve.metric_consumers k on k.name = f.consumer
     left join newcomers n on n.name = f.consumer
   ), tries as materialized (
-    select f.consumer, a.model, a.key_id, a.outcome, a.error_code, a.dispatched, a.input_tokens, a.output_tokens,
-      a.thoughts_tokens, a.cached_tokens, a.latency_ms,
+    select a.*,
       case
         when a.dispatched and not a.usage_estimated and a.input_tokens > 0 then a.tokens_booked::double precision / a.input_tokens
       end as estimate_ratio
-    from named f
-    cross join lateral (
-      -- Looked up one by one: how many requests are new, no statistics tell.
-      select *
-      from eve.attempts t
-      where t.request_no = f.request_no
-      offset 0
+    from (
+      select f.named as consumer, f.model, f.key_id, f.state as outcome,
+        case when f.settled_at is null then f.error_code else coalesce(f.error_code, 'settled_late') end as error_code,
+        f.dispatched, f.tokens_booked, f.input_tokens, f.output_tokens, f.thoughts_tokens, f.cached_tokens, f.usage_estimated,
+        f.latency_ms
+      from named f
+      where f.lane_id is not null
+      union all
+      select f.named, e.model, e.key_id, e.outcome, e.error_code, e.dispatched, e.tokens_booked, e.input_tokens,
+        e.output_tokens, e.thoughts_tokens, e.cached_tokens, e.usage_estimated, e.latency_ms
+      from named f
+      cross join lateral (
+        -- Looked up one by one: how many requests are new, no statistics tell.
+        select *
+        from eve.earlier_attempts t
+        where t.request_no = f.request_no
+        offset 0
+      ) e
+      where f.attempts > 1 or f.lane_id is null
     ) a
   ), gained as (
     select 'eve_requests_total' as metric,
-      jsonb_build_object('outcome', f.state, 'door', f.door, 'consumer', f.consumer, 'model', f.model) as labels,
+      jsonb_build_object('outcome', f.state, 'door', f.door, 'consumer', f.named, 'model', f.model) as labels,
       count(*)::double precision as value
     from named f
-    group by f.state, f.door, f.consumer, f.model
+    group by f.state, f.door, f.named, f.model
     union all
     select 'eve_attempts_total',
       jsonb_build_object(
@@ -193,8 +195,6 @@ set enable_seqscan = 'off'
 set jit = 'off'
 as $$
 declare
-  v_near constant bigint := pg_snapshot_xmax(pg_current_snapshot())::text::bigint;
-  v_epoch constant bigint := v_near >> 32 << 32;
   v_places constant bigint := eve.alert_setting('metrics_consumers', 100) - (select count(*) from eve.metric_consumers);
   v_count integer;
 begin
@@ -221,17 +221,10 @@ begin
     from (
       select r.attempt = 1 as is_first, r.class, r.door, r.code, r.limit_name, r.model, r.consumer_id, 1::bigint as times
       from eve.refusals r
-      cross join lateral (
-        -- The transaction that wrote the row, with the epoch that xmin lacks; rows that are asked about are seconds old.
-        select v_epoch | r.xmin::text::bigint as number
-      ) written
       where r.refused_at > count_refusals.look_from and r.refused_at <= count_refusals.counted_to
         and (
           r.refused_at > count_refusals.counted_from
-          or not pg_visible_in_snapshot(
-            greatest(written.number - case when written.number - v_near > 2147483648 then 4294967296 else 0 end, 3)::text::xid8,
-            count_refusals.seen
-          )
+          or not pg_visible_in_snapshot(r.written_by, count_refusals.seen)
         )
       union all
       select b.is_first, b.class, b.door, b.code, b.limit_name, b.model, b.consumer_id, b.times
@@ -456,12 +449,13 @@ as $$
   from public.google_ai_model_limits m
   where m.is_active and m.replaced_by is null
   union all
-  select 'eve_table_bytes', jsonb_build_object('table', c.oid::regclass::text), pg_total_relation_size(c.oid)
-  from pg_catalog.pg_class c
-  where c.oid in (
-    'eve.requests'::regclass, 'eve.attempts'::regclass, 'eve.refusals'::regclass, 'eve.request_results'::regclass,
-    'public.google_ai_usage_counters'::regclass, 'public.token_usage'::regclass
-  )
+  select 'eve_table_bytes', jsonb_build_object('table', weighed.name), eve.relation_bytes(weighed.name::regclass)
+  from unnest(
+    array[
+      'eve.requests', 'eve.earlier_attempts', 'eve.refusals', 'eve.request_results', 'public.google_ai_usage_counters',
+      'public.token_usage'
+    ]
+  ) as weighed (name)
   union all
   select 'eve_metrics_behind_seconds', '{}', greatest(max(extract(epoch from eve.clock() - s.counted_until)), 0)
   from eve.metric_sources s;

@@ -206,6 +206,9 @@ returns jsonb
 language plpgsql
 stable
 set search_path = ''
+-- As eve_request_search: the tables are large.
+set enable_seqscan = 'off'
+set jit = 'off'
 as $$
 declare
   v_consumer_id constant uuid := eve.consumer_id_of(eve_request_detail.consumer);
@@ -284,16 +287,13 @@ begin
             'at', f.refused_at, 'attempt', f.attempt, 'model', f.model, 'error_code', f.code, 'limit', f.limit_name,
             'retry_after_ms', f.retry_after_ms
           )
-          order by f.refused_at
+          order by f.refused_at, f.id
         ),
         '[]'
       )
       from eve.refusals f
       where f.request_id = v_request.request_id and f.consumer_id = v_request.consumer_id
         and f.refused_at between v_request.received_at - interval '1 hour' and coalesce(v_request.finished_at, eve.clock())
-        -- The same bounds by number, since only numbers have an index that is always current.
-        and f.id >= (select eve.refusal_no_after(v_request.received_at - interval '3 hours') - 256)
-        and f.id < (select eve.refusal_no_after(coalesce(v_request.finished_at, eve.clock())))
     ),
     'capture', (
       select jsonb_build_object('prompt', c.prompt, 'answer', c.answer, 'captured_at', c.captured_at)

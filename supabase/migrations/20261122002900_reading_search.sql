@@ -1,72 +1,11 @@
 -- Reading the audit: requests and refusals by what they are, and the newest as they come.
 
--- The number from which on everything was numbered after `at`, less what a connection may have kept in hand for an hour:
--- a binary search over the primary key, some twenty probes whatever the table's size. Null: the table is empty.
-create or replace function eve.request_no_after(at timestamptz)
-returns bigint
-language plpgsql
-stable
-set search_path = ''
-as $$
-declare
-  v_low bigint;
-  v_high bigint;
-  v_middle bigint;
-  v_found timestamptz;
-begin
-  select min(r.request_no), max(r.request_no) into v_low, v_high from eve.requests r;
-  v_high := v_high + 1;
-  while v_high - v_low > 256 loop
-    v_middle := (v_low + v_high) / 2;
-    select r.finished_at into v_found
-    from eve.requests r
-    where r.request_no >= v_middle
-    order by r.request_no
-    limit 1;
-    if v_found > request_no_after.at + interval '1 hour' then
-      v_high := v_middle;
-    else
-      v_low := v_middle;
-    end if;
-  end loop;
-  return v_high;
-end;
-$$;
-
-create or replace function eve.refusal_no_after(at timestamptz)
-returns bigint
-language plpgsql
-stable
-set search_path = ''
-as $$
-declare
-  v_low bigint;
-  v_high bigint;
-  v_middle bigint;
-  v_found timestamptz;
-begin
-  select min(r.id), max(r.id) into v_low, v_high from eve.refusals r;
-  v_high := v_high + 1;
-  while v_high - v_low > 256 loop
-    v_middle := (v_low + v_high) / 2;
-    select r.refused_at into v_found from eve.refusals r where r.id >= v_middle order by r.id limit 1;
-    if v_found > refusal_no_after.at + interval '1 hour' then
-      v_high := v_middle;
-    else
-      v_low := v_middle;
-    end if;
-  end loop;
-  return v_high;
-end;
-$$;
-
--- Requests, the newest first. At most 100,000 rows are looked at in one call (about 0.1 s), whatever is asked for; `next_before`
--- says where to go on, and null that there is nothing more. So a rare thing in a large audit takes several calls, of which
--- none is long.
+-- Requests, the newest first: by the time they ended, and those of one instant by their numbers. At most 100,000 rows are looked at
+-- in one call (about 0.1 s), whatever is asked for; `next_before` says where to go on, and null that there is nothing more. So a
+-- rare thing in a large audit takes several calls, of which none is long.
 --
--- Tried and dropped: an index on received_at or on request_id (every settled call would write it for the few times that
--- somebody looks), and the brin index on finished_at (its newest pages are summarised only by the next vacuum, and until
--- then each look reads all of them).
+-- Tried and dropped: the order of the numbers alone, which connections take 32 at a time (one row stood 719 places off), and an
+-- index on received_at (another one that every settled call would write; a request is received at most an hour before it ends).
 create or replace function public.eve_request_search(
   request_id text default null,
   consumer text default null,
@@ -83,7 +22,7 @@ returns jsonb
 language plpgsql
 stable
 set search_path = ''
--- The scan goes along the primary key, backwards, and stops.
+-- The scan goes along the index by time, backwards, and stops.
 set enable_seqscan = 'off'
 set enable_bitmapscan = 'off'
 set jit = 'off'
@@ -93,11 +32,14 @@ declare
   v_at_most constant integer := least(greatest(eve_request_search.at_most, 1), 1000);
   v_consumer_id constant uuid := eve.consumer_id_of(eve_request_search.consumer);
   v_key_id constant uuid := eve.key_id_of(eve_request_search.key);
-  v_before bigint := eve_request_search.before;
+  -- The end of the page before, and what is looked at from there.
+  v_before bigint := coalesce(eve_request_search.before, 9223372036854775807);
+  v_before_at timestamptz := 'infinity';
+  v_since constant timestamptz := coalesce(eve_request_search.since, '-infinity');
+  v_until constant timestamptz := coalesce(eve_request_search.until, 'infinity');
   v_found jsonb := '[]';
   v_running jsonb := '[]';
   v_last bigint;
-  v_end_at timestamptz;
 begin
   if eve_request_search.outcome is not null
     and eve_request_search.outcome not in ('succeeded', 'failed', 'cancelled', 'expired', 'running', 'refused') then
@@ -105,57 +47,52 @@ begin
   end if;
 
   if eve_request_search.outcome = 'refused' and eve_request_search.request_id is null then
-    v_before := coalesce(
-      v_before, case when eve_request_search.until is not null then eve.refusal_no_after(eve_request_search.until) end,
-      9223372036854775807
-    );
-    select coalesce(jsonb_agg(found.one order by found.id desc), '[]'), case when count(*) = v_at_most then min(found.id) end
+    if eve_request_search.before is not null then
+      v_before_at := coalesce(
+        (select f.refused_at from eve.refusals f where f.id <= v_before order by f.id desc limit 1), '-infinity'
+      );
+    end if;
+    select coalesce(jsonb_agg(found.one order by found.refused_at desc, found.id desc), '[]'),
+      case when count(*) = v_at_most then (array_agg(found.id order by found.refused_at, found.id))[1] end
     into v_found, v_last
     from (
-      select r.id, eve.refusal_json(r) as one
+      select r.id, r.refused_at, eve.refusal_json(r) as one
       from (
-        select * from eve.refusals f where f.id < v_before order by f.id desc limit v_scan
+        select *
+        from eve.refusals f
+        where (f.refused_at, f.id) < (v_before_at, v_before) and f.refused_at <= v_before_at and f.refused_at >= v_since
+          and f.refused_at < v_until
+        order by f.refused_at desc, f.id desc
+        limit v_scan
       ) r
       where (v_consumer_id is null or r.consumer_id = v_consumer_id)
         and (eve_request_search.model is null or r.model = eve_request_search.model)
         and (eve_request_search.error_code is null or r.code = eve_request_search.error_code)
-        and (eve_request_search.since is null or r.refused_at >= eve_request_search.since)
-        and (eve_request_search.until is null or r.refused_at < eve_request_search.until)
         and v_key_id is null
-      order by r.id desc
+      order by r.refused_at desc, r.id desc
       limit v_at_most
     ) found;
     if v_last is null then
-      select f.id, f.refused_at into v_last, v_end_at
+      select f.id into v_last
       from eve.refusals f
-      where f.id < v_before
-      order by f.id desc
+      where (f.refused_at, f.id) < (v_before_at, v_before) and f.refused_at <= v_before_at and f.refused_at >= v_since
+        and f.refused_at < v_until
+      order by f.refused_at desc, f.id desc
       offset v_scan - 1
       limit 1;
     end if;
   elsif eve_request_search.request_id is not null and coalesce(eve_request_search.outcome, '') <> 'running' then
-    -- By its id: a probe of the unique index for each consumer that there ever was.
-    with recursive callers as (
-      (select r.consumer_id from eve.requests r order by r.consumer_id limit 1)
-      union all
-      select (
-        select r.consumer_id from eve.requests r where r.consumer_id > c.consumer_id order by r.consumer_id limit 1
-      )
-      from callers c
-      where c.consumer_id is not null
-    )
-    select coalesce(jsonb_agg(eve.request_json(r) order by r.request_no desc), '[]')
+    select coalesce(jsonb_agg(eve.request_json(r) order by r.finished_at desc, r.request_no desc), '[]')
     into v_found
-    from callers c
-    join eve.requests r on r.consumer_id = c.consumer_id and r.request_id = eve_request_search.request_id
-    where (v_consumer_id is null or r.consumer_id = v_consumer_id)
+    from eve.requests r
+    where r.request_id = eve_request_search.request_id and (v_consumer_id is null or r.consumer_id = v_consumer_id)
       and (eve_request_search.outcome is null or r.state = eve_request_search.outcome);
     -- Those of later attempts are told with their request.
     if coalesce(eve_request_search.outcome, 'refused') = 'refused' then
-      select v_found || coalesce(jsonb_agg(found.one order by found.id desc), '[]')
+      select v_found || coalesce(jsonb_agg(found.one order by found.refused_at desc, found.id desc), '[]')
       into v_found
       from (
-        select f.id, eve.refusal_json(f) as one
+        select f.id, f.refused_at, eve.refusal_json(f) as one
         from eve.refusals f
         where f.request_id = eve_request_search.request_id
           and (f.attempt = 1 or eve_request_search.outcome = 'refused')
@@ -165,54 +102,58 @@ begin
           and (eve_request_search.since is null or f.refused_at >= eve_request_search.since)
           and (eve_request_search.until is null or f.refused_at < eve_request_search.until)
           and v_key_id is null
-        order by f.id desc
+        order by f.refused_at desc, f.id desc
         limit v_at_most
       ) found;
     end if;
   elsif coalesce(eve_request_search.outcome, '') <> 'running' then
-    v_before := coalesce(
-      v_before, case when eve_request_search.until is not null then eve.request_no_after(eve_request_search.until) end,
-      9223372036854775807
-    );
-    select coalesce(jsonb_agg(found.one order by found.request_no desc), '[]'),
-      case when count(*) = v_at_most then min(found.request_no) end
+    if eve_request_search.before is not null then
+      v_before_at := coalesce(
+        (select q.finished_at from eve.requests q where q.request_no <= v_before order by q.request_no desc limit 1), '-infinity'
+      );
+    end if;
+    -- Whatever came before `until` has ended within an hour of it.
+    v_before_at := least(v_before_at, v_until + interval '1 hour');
+    select coalesce(jsonb_agg(found.one order by found.finished_at desc, found.request_no desc), '[]'),
+      case when count(*) = v_at_most then (array_agg(found.request_no order by found.finished_at, found.request_no))[1] end
     into v_found, v_last
     from (
-      select r.request_no, eve.request_json(r) as one
+      select r.request_no, r.finished_at, eve.request_json(r) as one
       from (
-        select * from eve.requests q where q.request_no < v_before order by q.request_no desc limit v_scan
+        select *
+        from eve.requests q
+        where (q.finished_at, q.request_no) < (v_before_at, v_before) and q.finished_at <= v_before_at
+          and q.finished_at >= v_since
+        order by q.finished_at desc, q.request_no desc
+        limit v_scan
       ) r
       where (v_consumer_id is null or r.consumer_id = v_consumer_id)
         and (eve_request_search.model is null or eve_request_search.model in (r.model, r.requested_model))
         and (v_key_id is null or r.key_id = v_key_id)
         and (eve_request_search.outcome is null or r.state = eve_request_search.outcome)
         and (eve_request_search.error_code is null or r.error_code = eve_request_search.error_code)
-        and (eve_request_search.since is null or r.received_at >= eve_request_search.since)
-        and (eve_request_search.until is null or r.received_at < eve_request_search.until)
-      order by r.request_no desc
+        and r.received_at >= v_since and r.received_at < v_until
+      order by r.finished_at desc, r.request_no desc
       limit v_at_most
     ) found;
     if v_last is null then
-      select q.request_no, q.finished_at into v_last, v_end_at
+      select q.request_no into v_last
       from eve.requests q
-      where q.request_no < v_before
-      order by q.request_no desc
+      where (q.finished_at, q.request_no) < (v_before_at, v_before) and q.finished_at <= v_before_at
+        and q.finished_at >= v_since
+      order by q.finished_at desc, q.request_no desc
       offset v_scan - 1
       limit 1;
     end if;
-  end if;
-  -- Everything before it is older than an hour before `since`: there is nothing more to find.
-  if v_end_at < eve_request_search.since - interval '1 hour' then
-    v_last := null;
   end if;
 
   -- Those that run, on the first page. The table is small.
   if eve_request_search.before is null and coalesce(eve_request_search.outcome, 'running') = 'running'
     and eve_request_search.error_code is null then
-    select coalesce(jsonb_agg(found.one order by found.request_no desc), '[]')
+    select coalesce(jsonb_agg(found.one order by found.received_at desc, found.request_no desc), '[]')
     into v_running
     from (
-      select i.request_no, eve.request_json(eve.as_request(i)) as one
+      select i.request_no, i.received_at, eve.request_json(eve.as_request(i)) as one
       from eve.inflight i
       where (eve_request_search.request_id is null or i.request_id = eve_request_search.request_id)
         and (v_consumer_id is null or i.consumer_id = v_consumer_id)
@@ -220,7 +161,7 @@ begin
         and (v_key_id is null or i.key_id = v_key_id)
         and (eve_request_search.since is null or i.received_at >= eve_request_search.since)
         and (eve_request_search.until is null or i.received_at < eve_request_search.until)
-      order by i.request_no desc
+      order by i.received_at desc, i.request_no desc
       limit v_at_most
     ) found;
   end if;
@@ -230,7 +171,7 @@ $$;
 comment on function public.eve_request_search is 'Requests that run or have ended, the newest first, or refusals (outcome refused, or by their request_id). A page and where the next one begins; a call looks at 100,000 rows at most, so a page may be empty and not the last.';
 
 -- What has ended or was refused since the cursor, the oldest first; without a cursor the last few. Cheap enough to be asked
--- every second: it reads what was numbered lately and nothing else. Rows become visible a moment after the time that they
+-- every second: it reads what was written lately and nothing else. Rows become visible a moment after the time that they
 -- bear, so two seconds are read again each time: whoever asks must drop what he has seen.
 create or replace function public.eve_tail(after jsonb default null, at_most integer default 1000)
 returns jsonb
@@ -242,8 +183,6 @@ set enable_bitmapscan = 'off'
 set jit = 'off'
 as $$
 declare
-  -- Numbers that were handed out long before their row: calls that waited for minutes, and connections' numbers in hand.
-  v_reach constant integer := 10000;
   v_at_most constant integer := least(greatest(eve_tail.at_most, 1), 10000);
   v_since constant timestamptz := (eve_tail.after ->> 'at')::timestamptz - interval '2 seconds';
   v_request_no bigint;
@@ -256,28 +195,35 @@ begin
   select coalesce(max(r.request_no), 0) into v_request_no from eve.requests r;
   select coalesce(max(f.id), 0) into v_refusal_no from eve.refusals f;
   with ended as (
-    select eve.request_json(r) as one, r.finished_at as at
-    from eve.requests r
-    where eve_tail.after is not null and r.request_no > (eve_tail.after ->> 'request_no')::bigint - v_reach
-      and r.finished_at > v_since
-    union all
     (
-      select eve.request_json(r), r.finished_at
+      select eve.request_json(r) as one, r.finished_at as at, r.request_no as number
       from eve.requests r
-      where eve_tail.after is null
-      order by r.request_no desc
+      where eve_tail.after is not null and r.finished_at > v_since
+      order by r.finished_at, r.request_no
       limit v_at_most
     )
     union all
-    select eve.refusal_json(f), f.refused_at
-    from eve.refusals f
-    where eve_tail.after is not null and f.id > (eve_tail.after ->> 'refusal_no')::bigint - v_reach and f.refused_at > v_since
+    (
+      select eve.request_json(r), r.finished_at, r.request_no
+      from eve.requests r
+      where eve_tail.after is null
+      order by r.finished_at desc, r.request_no desc
+      limit v_at_most
+    )
     union all
     (
-      select eve.refusal_json(f), f.refused_at
+      select eve.refusal_json(f), f.refused_at, f.id
+      from eve.refusals f
+      where eve_tail.after is not null and f.refused_at > v_since
+      order by f.refused_at, f.id
+      limit v_at_most
+    )
+    union all
+    (
+      select eve.refusal_json(f), f.refused_at, f.id
       from eve.refusals f
       where eve_tail.after is null
-      order by f.id desc
+      order by f.refused_at desc, f.id desc
       limit v_at_most
     )
   ), page as (
@@ -287,7 +233,9 @@ begin
     order by case when eve_tail.after is null then extract(epoch from ended.at) * -1 else extract(epoch from ended.at) end
     limit v_at_most
   )
-  select coalesce(jsonb_agg(page.one order by page.at), '[]'), count(*), max(page.at) into v_events, v_count, v_last from page;
+  select coalesce(jsonb_agg(page.one order by page.at, page.number), '[]'), count(*), max(page.at)
+  into v_events, v_count, v_last
+  from page;
   return jsonb_build_object(
     'events', v_events,
     'cursor', jsonb_build_object(

@@ -13,7 +13,7 @@ begin
   for v_object in
     select c.oid::regclass as relation, c.relkind
     from pg_catalog.pg_class c
-    where c.relkind in ('r', 'p', 'S')
+    where c.relkind in ('r', 'p', 'v', 'S')
       and (
         c.relnamespace = 'eve'::regnamespace and c.relname !~ '^adopt(ed_rows|ion_warnings)'
         or c.oid in (
@@ -24,6 +24,9 @@ begin
     if v_object.relkind = 'S' then
       execute format('revoke all on sequence %s from public, anon, authenticated, service_role', v_object.relation);
       execute format('grant usage on sequence %s to service_role', v_object.relation);
+    elsif v_object.relkind = 'v' then
+      execute format('revoke all on table %s from public, anon, authenticated, service_role', v_object.relation);
+      execute format('grant select on table %s to service_role', v_object.relation);
     else
       execute format('alter table %s enable row level security', v_object.relation);
       execute format('revoke all on table %s from public, anon, authenticated, service_role', v_object.relation);

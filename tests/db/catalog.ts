@@ -175,7 +175,7 @@ export interface Topic {
 /** @param migrations the texts of the migrations in their order, by name */
 export function topicsOf(migrations: readonly { name: string; text: string }[]): Topic[] {
   const made =
-    /^ *create (?:or replace )?(table|sequence|type|function) (?:if not exists )?((?:eve|public)\.\w+)/gm;
+    /^ *create (?:or replace )?(table|view|sequence|type|function) (?:if not exists )?((?:eve|public)\.\w+)/gm;
   return migrations.map(({ name, text }) => ({
     name,
     makes: [...text.matchAll(made)].map(([, word, object]) => `${word} ${object}`),

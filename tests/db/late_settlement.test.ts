@@ -23,7 +23,7 @@ const LEASE_MS = 100;
 
 async function reserve(requestId: string, leaseMs = LEASE_MS): Promise<Reserved> {
   const [row] = await database.sql<[{ answer: Reserved }]>`
-    select public.eve_reserve(${requestId}, '{gemma-4-31b-it}', 10, lease_ms => ${leaseMs}) as answer
+    select public.eve_reserve(${requestId}, '{gemma-4-31b-it}', 10, lease_ms => ${leaseMs}, request_hash => 'same') as answer
   `;
   return row.answer;
 }

@@ -182,7 +182,7 @@ describe("service_role", () => {
       for (
         const attempt of [
           "truncate public.token_usage",
-          "truncate eve.attempts",
+          "truncate eve.earlier_attempts",
           "drop table public.token_usage",
           "create table eve.mine (id int)",
           "create table public.mine (id int)",

@@ -22,7 +22,8 @@ beforeEach(() =>
   empty(
     sql,
     "eve.inflight",
-    "eve.attempts",
+    "eve.earlier_attempts",
+    "eve.request_keys",
     "eve.requests",
     "eve.refusals",
     "eve.alerts",
@@ -164,6 +165,42 @@ describe("requests", () => {
       before = page.next_before;
     } while (before !== null);
     expect(seen).toEqual(Array.from({ length: 25 }, (_, place) => 25 - place));
+  });
+
+  test("are told the newest first, however they are numbered: connections take 32 numbers at a time", async () => {
+    const ages = [7, 3, 9, 1, 8, 2, 6, 2, 5, 4];
+    await insertRequests(ages.map((minutesAgo, n) => ({ no: 1000 - n * 64, minutesAgo })));
+    for (const [n, minutesAgo] of ages.entries()) {
+      await sql`
+        insert into eve.refusals (id, refused_at, request_id, attempt, class, door, model, code, tokens)
+        values (${1000 - n * 64}, now() - ${minutesAgo} * interval '1 minute', ${
+        "f" + n
+      }, 1, 'batch', 'native', 'm',
+          'rate_limited', 1)`;
+    }
+    for (const filter of [{}, { outcome: "refused" }]) {
+      const seen: string[] = [];
+      let before: number | null | undefined;
+      while (before !== null) {
+        const page: { requests: { at: string }[]; next_before: number | null } = await ask(
+          "eve_request_search",
+          { ...filter, ...(before !== undefined && { before }), at_most: 3 },
+        );
+        seen.push(...page.requests.map(({ at }) => at));
+        before = page.next_before;
+      }
+      expect(seen).toHaveLength(ages.length);
+      expect(seen).toEqual([...seen].sort().reverse());
+    }
+    const { events } = await ask("eve_tail", { at_most: 6 });
+    expect(events.map(({ at }: { at: string }) => at)).toEqual(
+      events.map(({ at }: { at: string }) => at).sort(),
+    );
+    expect(events).toHaveLength(6);
+    const youngest = new Set(
+      events.map(({ at }: { at: string }) => Math.round((Date.now() - Date.parse(at)) / 60_000)),
+    );
+    expect([...youngest].sort()).toEqual([1, 2]);
   });
 
   test("are found by what is known of them", async () => {
@@ -431,7 +468,7 @@ test("no look reads more than a bounded piece of a large audit, and none reads i
         const [row] = await transaction<{ seq_scans: number; rows: number }[]>`
           select sum(t.seq_scan)::integer as seq_scans, sum(t.idx_tup_fetch + t.seq_tup_read)::integer as rows
           from pg_stat_xact_user_tables t
-          where t.schemaname = 'eve' and t.relname in ('requests', 'attempts', 'refusals')
+          where t.schemaname = 'eve' and t.relname ~ '^(requests|earlier_attempts|refusals)'
         `;
         return row!;
       };

@@ -79,6 +79,7 @@ async function books(sql: postgres.Sql): Promise<Record<string, unknown>> {
       ["eve.inflight", "request_no"],
       ["eve.attempts", "request_no, attempt"],
       ["eve.requests", "request_no"],
+      ["eve.request_keys", "request_no"],
       ["eve.request_results", "request_no"],
       ["eve.lanes", "id"],
       ["eve.lane_buckets", "lane_id, at_ms"],
@@ -91,7 +92,7 @@ async function books(sql: postgres.Sql): Promise<Record<string, unknown>> {
     ]
   ) {
     const rows = await sql.unsafe(
-      `select to_jsonb(t) - '{id,updated_at,ts,kept_at}'::text[] as row from ${table} t order by ${order}`,
+      `select to_jsonb(t) - '{id,updated_at,ts,kept_at,ended_at,written_by}'::text[] as row from ${table} t order by ${order}`,
     );
     all[table!] = rows.map(({ row }) => row);
   }

@@ -52,10 +52,14 @@ test("the functions host is killed: its calls are lost and say so, and their lea
 test.each([
   [
     "a token too many",
-    "update eve.attempts set input_tokens = input_tokens + 1 where outcome = 'succeeded'",
+    "update eve.requests set input_tokens = input_tokens + 1 where state = 'succeeded'",
     /books: .+ tokens, upstream counted/,
   ],
-  ["a call that nobody booked", "delete from eve.attempts where outcome = 'succeeded'", /unbooked: /],
+  [
+    "a call that nobody booked",
+    "update eve.requests set lane_id = null where state = 'succeeded'",
+    /unbooked: /,
+  ],
   [
     "an answer that counts as a failure",
     "update eve.requests set state = 'failed' where state = 'succeeded'",
@@ -67,7 +71,7 @@ test.each([
     "update public.google_ai_usage_counters set rpm_used = rpm_used + 1",
     /usage counters/,
   ],
-  ["a window over its limit", "update eve.attempts set model = 'gemini-3.5-flash'", /G1: /],
+  ["a window over its limit", "update eve.requests set model = 'gemini-3.5-flash'", /G1: /],
 ])("the verdict sees %s", async (_, tamper, seen) => {
   const { sql } = bench.site;
   let violations: string[] = [];

@@ -176,5 +176,5 @@ test.each(["rest", "direct"])("over %s: no start is lost, and what failed may co
   }
   await sql`delete from eve.inflight`;
   await sql`delete from eve.lane_buckets`;
-  await sql`delete from eve.attempts`;
+  await sql`delete from eve.requests`;
 });

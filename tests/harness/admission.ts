@@ -24,6 +24,9 @@ export interface ReserveOptions {
 // deno-lint-ignore no-explicit-any -- the answers are JSON whose fields the tests look at.
 export type Answer = any;
 
+/** Of callers who choose their ids, as all of them do here: the same id is the same request. */
+const hashOf = (requestId: string) => `hash of ${requestId}`;
+
 export async function reserve(
   sql: postgres.Sql,
   requestId: string,
@@ -36,7 +39,9 @@ export async function reserve(
       max_wait_ms => ${options.maxWaitMs ?? 0}, attempt => ${options.attempt ?? 1},
       exclude_keys => ${options.excludeKeys ?? []}, avoid_keys => ${options.avoidKeys ?? []},
       lease_ms => ${options.leaseMs ?? 180_000}, token_id => ${options.tokenId ?? null},
-      counted => ${options.counted ?? null}, request_no => ${options.requestNo ?? null},
+      request_hash => ${hashOf(requestId)}, counted => ${options.counted ?? null}, request_no => ${
+    options.requestNo ?? null
+  },
       max_output_tokens => ${options.maxOutput ?? null}
     ) as answer`;
   return row!.answer;
@@ -62,7 +67,7 @@ export async function reserveMany(
     door: "native",
     trace_id: null,
     metadata: {},
-    request_hash: null,
+    request_hash: hashOf(requestId),
     counted: options.counted ?? null,
   }));
   const [row] = await sql`select public.eve_reserve_many(${sql.json(args as never)}) as answers`;
@@ -165,8 +170,9 @@ export async function addModel(sql: postgres.Sql, model: string, options: ModelO
 /** What a run leaves behind, in an order that foreign keys allow. */
 const LEDGER = [
   "eve.inflight",
-  "eve.attempts",
+  "eve.earlier_attempts",
   "eve.requests",
+  "eve.request_keys",
   "eve.request_results",
   "eve.refusals",
   "eve.refusal_counts",

@@ -27,6 +27,7 @@ beforeEach(async () => {
     "eve.access_log",
     "eve.access_refusals",
     "eve.captures",
+    "eve.request_keys",
   );
   await empty(sql, "public.google_ai_maintenance_log", "eve.issue_windows");
   await sql`delete from cron.job_run_details`;
@@ -49,8 +50,8 @@ async function audit(days: number[]): Promise<void> {
       now() - d * interval '1 day', '{}'
     from unnest(${days}::int[]) with ordinality as a (d, n)`;
   await sql`
-    insert into eve.attempts
-      (request_no, attempt, lane_id, key_id, model, class, start_ms, bucket_ms, tokens_booked, outcome, dispatched, settled_at)
+    insert into eve.earlier_attempts
+      (request_no, attempt, lane_id, key_id, model, class, start_ms, bucket_after_ms, tokens_booked, outcome, dispatched, settled_at)
     select r.request_no, n, 1, gen_random_uuid(), 'm', 'batch', 0, 0, 1, 'succeeded', true, r.finished_at
     from eve.requests r, generate_series(1, 2) n`;
   await sql`
@@ -99,6 +100,13 @@ describe("every table", () => {
       "eve.rollup_set_aside",
       `insert into eve.rollup_set_aside (source, number, attempt, slice, error, set_aside_at)
        values ('requests', 1, 0, now(), '', now() - interval '401 days'), ('requests', 2, 0, now(), '', now())`,
+    ],
+    [
+      "eve.request_keys",
+      `insert into eve.request_keys
+         (consumer_id, request_id, request_no, ended_at, state, attempts, requested_model, class, request_hash)
+       select '${CONSUMER}', id, 1, now() - age, 'succeeded', 1, 'm', 'batch', 'h'
+       from (values ('old', interval '8 days'), ('young', interval '6 days')) v (id, age)`,
     ],
     [
       "eve.issue_windows",
@@ -243,7 +251,7 @@ describe("what counts stays", () => {
     await settle(sql, grant, { outcome: "failed", final: false });
     const [token] = await sql`
       insert into eve.scoped_tokens (consumer_id, expires_at) values (${CONSUMER}, now() - interval '60 days') returning id`;
-    await sql`update eve.attempts set settled_at = now() - interval '60 days'`;
+    await sql`update eve.earlier_attempts set settled_at = now() - interval '60 days'`;
     await sql`update eve.inflight set token_id = ${token!.id}`;
     expect((await runToEnd(sql, "retention"))[0].count).toBe(0);
     await sql`delete from eve.inflight`;

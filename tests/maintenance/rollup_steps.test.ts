@@ -139,8 +139,8 @@ async function busyHour(hour: number, perSecond: number): Promise<void> {
       from generate_series(0, ${3600 * perSecond - 1}::int) n
     ) calls`;
   await sql`
-    insert into eve.attempts
-      (request_no, attempt, lane_id, key_id, model, class, start_ms, bucket_ms, tokens_booked, input_tokens, outcome, dispatched,
+    insert into eve.earlier_attempts
+      (request_no, attempt, lane_id, key_id, model, class, start_ms, bucket_after_ms, tokens_booked, input_tokens, outcome, dispatched,
         settled_at)
     select r.request_no, 1, 1, k.id, 'm', 'batch', extract(epoch from r.received_at) * 1000, 0, 1, 3, 'succeeded', true,
       r.finished_at

@@ -122,7 +122,7 @@ async function emptyAudit(site: Site): Promise<void> {
 }
 
 const AUDIT_TABLES = [
-  "eve.attempts",
+  "eve.earlier_attempts",
   "eve.requests",
   "eve.refusals",
   "eve.refusal_counts",

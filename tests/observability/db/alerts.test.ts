@@ -271,6 +271,25 @@ describe("rates", () => {
   });
 });
 
+test("a disk that is nearly full is an alert, calls go on, and it closes when there is room", async () => {
+  await addKey(sql, "one");
+  await addModel(sql, "m");
+  const [size] = await sql`select pg_database_size(current_database())::float8 / 1000000 as mb`;
+  const disk = (mb: number) => sql`update eve.settings set value = ${Math.ceil(mb)} where name = 'disk_mb'`;
+  try {
+    await disk(size!.mb * 1.12);
+    await evaluate();
+    expect(await open()).toEqual([{ kind: "disk_nearly_full", subject: "database", severity: "warning" }]);
+    await disk(size!.mb * 0.9);
+    await evaluate();
+    expect(await open()).toEqual([{ kind: "disk_nearly_full", subject: "database", severity: "critical" }]);
+    expect(await callOnce()).toMatchObject({ status: "granted" });
+  } finally {
+    await disk(500);
+  }
+  expect(await evaluate()).toMatchObject({ closed: 1, open: 0 });
+});
+
 describe("maintenance", () => {
   beforeEach(() =>
     sql`update eve.maintenance_expected set since = eve.clock() where operation in ('sweep', 'alerts')`
