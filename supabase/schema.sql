@@ -339,10 +339,29 @@ comment on column eve.inflight.call_id is 'Which call of eve_reserve made the re
 create table eve.key_model_blocks (
   key_id uuid not null,
   model text not null,
-  class text not null,
-  start_ms bigint not null,
-  bucket_ms bigint not null,
-  tokens_booked bigint not null,
+  blocked_until timestamp with time zone not null,
+  reason text not null,
+  created_at timestamp with time zone not null default now(),
+  constraint key_model_blocks_pkey PRIMARY KEY (key_id, model)
+);
+alter table eve.key_model_blocks enable row level security;
+CREATE TRIGGER drop_routes AFTER INSERT OR DELETE OR UPDATE ON eve.key_model_blocks FOR EACH ROW EXECUTE FUNCTION eve.drop_routes(); -- enabled
+CREATE TRIGGER drop_routes_truncated AFTER TRUNCATE ON eve.key_model_blocks FOR EACH STATEMENT EXECUTE FUNCTION eve.drop_routes(); -- enabled
+CREATE TRIGGER lock_routes BEFORE INSERT OR DELETE OR UPDATE OR TRUNCATE ON eve.key_model_blocks FOR EACH STATEMENT EXECUTE FUNCTION eve.lock_routes(); -- enabled
+comment on table eve.key_model_blocks is 'A key that may not be used for one model: the model is not on its project, or the project has no quota for it.';
+
+-- tables_audit --------------------------------------------------------------------------------------------------------
+
+create table eve.requests (
+  request_no bigint not null,
+  received_at timestamp with time zone not null,
+  finished_at timestamp with time zone not null,
+  written_by xid8 not null default pg_current_xact_id(),
+  start_ms bigint,
+  settled_at timestamp with time zone,
+  wait_ms bigint not null,
+  lane_id integer,
+  tokens_booked integer,
   output_booked integer,
   input_tokens integer,
   output_tokens integer,
@@ -350,25 +369,11 @@ create table eve.key_model_blocks (
   cached_tokens integer,
   total_tokens integer,
   latency_ms integer,
-  settled_at timestamp with time zone not null,
-  constraint attempts_class_known CHECK ((class = ANY (ARRAY['interactive'::text, 'batch'::text]))),
-  constraint attempts_outcome_known CHECK ((outcome = ANY (ARRAY['succeeded'::text, 'failed'::text, 'cancelled'::text, 'expired'::text]))),
-  constraint attempts_pkey PRIMARY KEY (request_no, attempt)
-);
-alter table eve.attempts enable row level security;
-CREATE INDEX attempts_settled_at_idx ON eve.attempts USING brin (settled_at) WITH (autosummarize='on');
-CREATE INDEX attempts_start_ms_idx ON eve.attempts USING brin (start_ms) WITH (autosummarize='on');
-CREATE TRIGGER attempts_settled_late AFTER UPDATE OF outcome ON eve.attempts FOR EACH ROW WHEN (((old.outcome = 'expired'::text) AND (new.outcome <> 'expired'::text) AND (new.input_tokens IS NOT NULL))) EXECUTE FUNCTION eve.correct_usage(); -- enabled
-comment on table eve.attempts is 'Audit: every reservation that ended, and how. Written once, when it is settled or has expired.';
-comment on column eve.attempts.start_ms is 'When upstream was to be called: milliseconds since 1970, the database''s clock.';
-comment on column eve.attempts.tokens_booked is 'Input tokens reserved; input_tokens are the real ones.';
-comment on column eve.attempts.output_booked is 'Tokens of the answer that stay reserved in a budget, since nobody knows how many there were; null: none.';
-comment on column eve.attempts.usage_estimated is 'True where upstream did not say what it counted.';
-comment on column eve.attempts.dispatched is 'False: upstream was never called, and the start was given back.';
-comment on column eve.attempts.latency_ms is 'From the call to upstream until its answer had come whole.';
-
-create table eve.requests (
-  request_no bigint not null,
+  attempts smallint not null,
+  bucket_after_ms smallint,
+  upstream_status smallint,
+  usage_estimated boolean,
+  dispatched boolean,
   consumer_id uuid not null,
   key_id uuid,
   token_id uuid,
@@ -412,6 +417,7 @@ create table eve.requests_default (
   wait_ms bigint not null,
   lane_id integer,
   tokens_booked integer,
+  output_booked integer,
   input_tokens integer,
   output_tokens integer,
   thoughts_tokens integer,
@@ -456,6 +462,7 @@ create table eve.earlier_attempts (
   start_ms bigint not null,
   lane_id integer not null,
   tokens_booked integer not null,
+  output_booked integer,
   input_tokens integer,
   output_tokens integer,
   thoughts_tokens integer,
@@ -489,6 +496,7 @@ create table eve.earlier_attempts_default (
   start_ms bigint not null,
   lane_id integer not null,
   tokens_booked integer not null,
+  output_booked integer,
   input_tokens integer,
   output_tokens integer,
   thoughts_tokens integer,
@@ -525,6 +533,7 @@ create view eve.attempts with (security_invoker=on) as  SELECT r.request_no,
     r.start_ms,
     (r.start_ms + r.bucket_after_ms) AS bucket_ms,
     (r.tokens_booked)::bigint AS tokens_booked,
+    r.output_booked,
     r.input_tokens,
     r.output_tokens,
     r.thoughts_tokens,
@@ -553,6 +562,7 @@ UNION ALL
     r.start_ms,
     (r.start_ms + r.bucket_after_ms) AS bucket_ms,
     (r.tokens_booked)::bigint AS tokens_booked,
+    r.output_booked,
     r.input_tokens,
     r.output_tokens,
     r.thoughts_tokens,
@@ -581,6 +591,7 @@ UNION ALL
     e.start_ms,
     (e.start_ms + e.bucket_after_ms) AS bucket_ms,
     (e.tokens_booked)::bigint AS tokens_booked,
+    e.output_booked,
     e.input_tokens,
     e.output_tokens,
     e.thoughts_tokens,
@@ -721,11 +732,10 @@ create table eve.audit_trimmed (
   constraint audit_trimmed_has_one_row CHECK (only_row),
   constraint audit_trimmed_pkey PRIMARY KEY (only_row)
 );
-alter table eve.key_model_blocks enable row level security;
-CREATE TRIGGER drop_routes AFTER INSERT OR DELETE OR UPDATE ON eve.key_model_blocks FOR EACH ROW EXECUTE FUNCTION eve.drop_routes(); -- enabled
-CREATE TRIGGER drop_routes_truncated AFTER TRUNCATE ON eve.key_model_blocks FOR EACH STATEMENT EXECUTE FUNCTION eve.drop_routes(); -- enabled
-CREATE TRIGGER lock_routes BEFORE INSERT OR DELETE OR UPDATE OR TRUNCATE ON eve.key_model_blocks FOR EACH STATEMENT EXECUTE FUNCTION eve.lock_routes(); -- enabled
-comment on table eve.key_model_blocks is 'A key that may not be used for one model: the model is not on its project, or the project has no quota for it.';
+alter table eve.audit_trimmed enable row level security;
+comment on table eve.audit_trimmed is 'What had to go for its size, before its time. One row.';
+comment on column eve.audit_trimmed.trimmed_before is 'The audit before this time has gone, and the gateway''s rows of public.token_usage go.';
+comment on column eve.audit_trimmed.token_usage_before is 'As far as those have gone.';
 
 -- tables_access -------------------------------------------------------------------------------------------------------
 
@@ -4087,15 +4097,15 @@ declare
 begin
   delete from eve.inflight i where i.request_no = (running).request_no;
   insert into eve.requests (
-    request_no, received_at, finished_at, start_ms, wait_ms, lane_id, tokens_booked, input_tokens, output_tokens,
+    request_no, received_at, finished_at, start_ms, wait_ms, lane_id, tokens_booked, output_booked, input_tokens, output_tokens,
     thoughts_tokens, cached_tokens, total_tokens, latency_ms, attempts, bucket_after_ms, upstream_status, usage_estimated,
     dispatched, consumer_id, key_id, token_id, request_id, class, door, requested_model, model, state, error_code,
     error_detail, finish_reason, trace_id, metadata
   )
   values (
     (running).request_no, (running).received_at, v_now, (ended).start_ms, (running).wait_ms, (ended).lane_id,
-    (ended).tokens_booked, (ended).input_tokens, (ended).output_tokens, (ended).thoughts_tokens, (ended).cached_tokens,
-    (ended).total_tokens, (ended).latency_ms, (running).attempt, (ended).bucket_after_ms, (ended).upstream_status,
+    (ended).tokens_booked, (ended).output_booked, (ended).input_tokens, (ended).output_tokens, (ended).thoughts_tokens,
+    (ended).cached_tokens, (ended).total_tokens, (ended).latency_ms, (running).attempt, (ended).bucket_after_ms, (ended).upstream_status,
     (ended).usage_estimated, (ended).dispatched, (running).consumer_id, (running).key_id, (running).token_id,
     (running).request_id, (running).class, (running).door, (running).requested_model, (running).model, (ended).state,
     (ended).error_code, (ended).error_detail, (ended).finish_reason, (running).trace_id, (running).metadata
@@ -4120,12 +4130,12 @@ CREATE OR REPLACE FUNCTION eve.note_earlier_attempt(running eve.inflight, ended 
  SET search_path TO ''
 AS $function$
   insert into eve.earlier_attempts (
-    request_no, settled_at, start_ms, lane_id, tokens_booked, input_tokens, output_tokens, thoughts_tokens, cached_tokens,
+    request_no, settled_at, start_ms, lane_id, tokens_booked, output_booked, input_tokens, output_tokens, thoughts_tokens, cached_tokens,
     total_tokens, latency_ms, attempt, bucket_after_ms, upstream_status, usage_estimated, dispatched, key_id, model, class,
     outcome, error_code, error_detail, finish_reason
   )
   values (
-    (running).request_no, eve.clock(), (ended).start_ms, (ended).lane_id, (ended).tokens_booked, (ended).input_tokens,
+    (running).request_no, eve.clock(), (ended).start_ms, (ended).lane_id, (ended).tokens_booked, (ended).output_booked, (ended).input_tokens,
     (ended).output_tokens, (ended).thoughts_tokens, (ended).cached_tokens, (ended).total_tokens, (ended).latency_ms,
     (running).attempt, (ended).bucket_after_ms, (ended).upstream_status, (ended).usage_estimated, (ended).dispatched,
     (running).key_id, (running).model, (running).class, (ended).state, (ended).error_code, (ended).error_detail,
@@ -4228,30 +4238,6 @@ exception
 end;
 $function$;
 
-CREATE OR REPLACE FUNCTION eve.close_request(running eve.inflight, state text, error_code text DEFAULT NULL::text, input_tokens integer DEFAULT NULL::integer, output_tokens integer DEFAULT NULL::integer, total_tokens integer DEFAULT NULL::integer, finish_reason text DEFAULT NULL::text)
- RETURNS void
- LANGUAGE plpgsql
- SET search_path TO ''
-AS $function$
-begin
-  delete from eve.inflight i where i.request_no = (running).request_no;
-  insert into eve.requests (
-    request_no, consumer_id, request_id, token_id, class, door, requested_model, model, key_id, state, attempts, wait_ms,
-    received_at, finished_at, input_tokens, output_tokens, total_tokens, error_code, finish_reason, trace_id, metadata,
-    request_hash
-  )
-  values (
-    (running).request_no, (running).consumer_id, (running).request_id, (running).token_id, (running).class,
-    (running).door, (running).requested_model, (running).model, (running).key_id, close_request.state,
-    (running).attempt, (running).wait_ms, (running).received_at, eve.clock(), close_request.input_tokens,
-    close_request.output_tokens, close_request.total_tokens, close_request.error_code, close_request.finish_reason,
-    (running).trace_id, (running).metadata, (running).request_hash
-  )
-  -- One row that cannot be closed would stop every reservation on its lane.
-  on conflict do nothing;
-end;
-$function$;
-
 CREATE OR REPLACE FUNCTION eve.close_as_before(running eve.inflight)
  RETURNS void
  LANGUAGE plpgsql
@@ -4259,18 +4245,15 @@ CREATE OR REPLACE FUNCTION eve.close_as_before(running eve.inflight)
 AS $function$
 declare
   v_running eve.inflight := close_as_before.running;
-  v_before eve.attempts;
+  v_before eve.earlier_attempts;
 begin
   select * into v_before
-  from eve.attempts a
+  from eve.earlier_attempts a
   where a.request_no = v_running.request_no and a.attempt = v_running.attempt - 1;
   v_running.attempt := v_before.attempt;
   v_running.key_id := v_before.key_id;
   v_running.model := v_before.model;
-  perform eve.close_request(
-    v_running, v_before.outcome, v_before.error_code, v_before.input_tokens, v_before.output_tokens, v_before.total_tokens,
-    v_before.finish_reason
-  );
+  perform eve.close_request(v_running, eve.ended_as(v_before));
 end;
 $function$;
 
@@ -4389,7 +4372,7 @@ begin
 end;
 $function$;
 
-CREATE OR REPLACE FUNCTION eve.settle_ended(request_no bigint, attempt integer, outcome text, input_tokens integer, output_tokens integer, thoughts_tokens integer, cached_tokens integer, total_tokens bigint, upstream_status integer, error_code text, error_detail text, finish_reason text, latency_ms integer, usage_estimated boolean)
+CREATE OR REPLACE FUNCTION eve.settle_ended(request_no bigint, attempt integer, outcome text, input_tokens integer, output_tokens integer, thoughts_tokens integer, cached_tokens integer, total_tokens bigint, upstream_status integer, error_code text, error_detail text, finish_reason text, latency_ms integer, usage_estimated boolean, wrote boolean)
  RETURNS jsonb
  LANGUAGE plpgsql
  SET search_path TO ''
@@ -4408,14 +4391,19 @@ begin
   end if;
   perform eve.adjust_budgets(
     v_before.consumer_id, v_before.token_id, v_before.received_at, 0,
-    coalesce(settle_ended.total_tokens - v_before.tokens_booked, 0)
+    case
+      when settle_ended.total_tokens is not null
+        then settle_ended.total_tokens - v_before.tokens_booked - coalesce(v_before.output_booked, 0)
+      when settle_ended.wrote then 0
+      else -coalesce(v_before.output_booked, 0)
+    end
   );
   perform eve.adjust_bucket(
     v_before.lane_id, v_before.start_ms + v_before.bucket_after_ms, v_before.class, 0,
     settle_ended.input_tokens - v_before.tokens_booked
   );
   update eve.requests r
-  set state = settle_ended.outcome, settled_at = eve.clock(), input_tokens = settle_ended.input_tokens,
+  set state = settle_ended.outcome, output_booked = case when settle_ended.wrote then r.output_booked end, settled_at = eve.clock(), input_tokens = settle_ended.input_tokens,
     output_tokens = settle_ended.output_tokens, thoughts_tokens = settle_ended.thoughts_tokens,
     cached_tokens = settle_ended.cached_tokens, total_tokens = settle_ended.total_tokens,
     usage_estimated = settle_ended.usage_estimated, upstream_status = settle_ended.upstream_status,
@@ -4475,40 +4463,11 @@ begin
     elsif found then
       return jsonb_build_object('status', 'already_settled', 'outcome', v_before.outcome);
     end if;
-    -- Late: its lease had run out and it was booked as expired. What really happened is worth knowing. What it held stays
-    -- counted, even if it now says that it called nobody: its place has long been planned with.
-    v_delta := eve_settle.input_tokens - v_before.tokens_booked;
-    select * into v_request from eve.requests r where r.request_no = eve_settle.request_no;
-    perform eve.adjust_budgets(
-      v_request.consumer_id, v_request.token_id, v_request.received_at, 0,
-      case
-        when v_total is not null then v_total - v_before.tokens_booked - coalesce(v_before.output_booked, 0)
-        when v_wrote then 0
-        else -coalesce(v_before.output_booked, 0)
-      end
+    return eve.settle_ended(
+      eve_settle.request_no, eve_settle.attempt, eve_settle.outcome, eve_settle.input_tokens, eve_settle.output_tokens,
+      eve_settle.thoughts_tokens, eve_settle.cached_tokens, v_total, eve_settle.upstream_status, eve_settle.error_code,
+      eve_settle.error_detail, eve_settle.finish_reason, eve_settle.latency_ms, eve_settle.usage_estimated, v_wrote
     );
-    perform eve.adjust_bucket(v_before.lane_id, v_before.bucket_ms, v_before.class, 0, v_delta);
-    update eve.attempts a
-    set outcome = eve_settle.outcome, output_booked = case when v_wrote then a.output_booked end,
-      input_tokens = eve_settle.input_tokens, output_tokens = eve_settle.output_tokens, thoughts_tokens = eve_settle.thoughts_tokens,
-      cached_tokens = eve_settle.cached_tokens, total_tokens = v_total, usage_estimated = eve_settle.usage_estimated,
-      upstream_status = eve_settle.upstream_status, error_code = coalesce(eve_settle.error_code, 'settled_late'),
-      error_detail = eve_settle.error_detail, finish_reason = eve_settle.finish_reason,
-      latency_ms = eve_settle.latency_ms, settled_at = v_now
-    where a.request_no = eve_settle.request_no and a.attempt = eve_settle.attempt;
-    update eve.requests r
-    set state = eve_settle.outcome, input_tokens = eve_settle.input_tokens, output_tokens = eve_settle.output_tokens,
-      total_tokens = v_total, error_code = eve_settle.error_code, finish_reason = eve_settle.finish_reason
-    where r.request_no = eve_settle.request_no and r.state = 'expired' and r.attempts = eve_settle.attempt;
-    if v_total is not null then
-      perform eve.log_token_usage(
-        v_before.model, eve_settle.input_tokens, eve_settle.output_tokens, v_total, r.request_id,
-        eve.usage_meta(r.consumer_id, v_before.key_id, eve_settle.attempt, r.class, r.door, eve_settle.usage_estimated)
-      )
-      from eve.requests r
-      where r.request_no = eve_settle.request_no;
-    end if;
-    return jsonb_build_object('status', 'late');
   end if;
 
   -- Budgets first, then the lane, then its bucket: the order in which a reservation takes them.
@@ -4548,18 +4507,20 @@ begin
     );
   end if;
 
-  insert into eve.attempts (
-    request_no, attempt, lane_id, key_id, model, class, start_ms, bucket_ms, tokens_booked, output_booked, input_tokens,
-    output_tokens, thoughts_tokens, cached_tokens, total_tokens, usage_estimated, outcome, dispatched, upstream_status, error_code,
-    error_detail, finish_reason, latency_ms, settled_at
-  )
-  values (
-    v_running.request_no, v_running.attempt, v_running.lane_id, v_running.key_id, v_running.model, v_running.class,
-    v_running.start_ms, v_running.bucket_ms, v_running.tokens, case when v_wrote then nullif(v_running.output_tokens, 0) end,
-    eve_settle.input_tokens, eve_settle.output_tokens, eve_settle.thoughts_tokens, eve_settle.cached_tokens, v_total, eve_settle.usage_estimated, eve_settle.outcome,
-    eve_settle.dispatched, eve_settle.upstream_status, eve_settle.error_code, left(eve_settle.error_detail, 2000),
-    eve_settle.finish_reason, eve_settle.latency_ms, v_now
-  );
+  v_ended := eve.ended_attempt(v_running, eve_settle.outcome, eve_settle.dispatched, eve_settle.error_code);
+  v_ended.input_tokens := eve_settle.input_tokens;
+  v_ended.output_tokens := eve_settle.output_tokens;
+  v_ended.thoughts_tokens := eve_settle.thoughts_tokens;
+  v_ended.cached_tokens := eve_settle.cached_tokens;
+  v_ended.total_tokens := v_total;
+  v_ended.usage_estimated := eve_settle.usage_estimated;
+  v_ended.upstream_status := eve_settle.upstream_status;
+  v_ended.error_detail := left(eve_settle.error_detail, 2000);
+  v_ended.finish_reason := eve_settle.finish_reason;
+  v_ended.latency_ms := eve_settle.latency_ms;
+  if v_wrote then
+    v_ended.output_booked := nullif(v_running.output_tokens, 0);
+  end if;
   if eve_settle.dispatched then
     perform eve.count_usage(
       v_running.key_id, v_running.model, v_running.start_ms, coalesce(eve_settle.input_tokens, v_running.tokens)
@@ -4567,12 +4528,10 @@ begin
   end if;
 
   if eve_settle.final and v_running.state = 'waiting' and v_running.attempt > 1 then
+    perform eve.note_earlier_attempt(v_running, v_ended);
     perform eve.close_as_before(v_running);
   elsif eve_settle.final then
-    perform eve.close_request(
-      v_running, eve_settle.outcome, eve_settle.error_code, eve_settle.input_tokens, eve_settle.output_tokens,
-      v_total::integer, eve_settle.finish_reason
-    );
+    perform eve.close_request(v_running, v_ended);
     if eve_settle.result is not null then
       insert into eve.request_results (request_no, result) values (eve_settle.request_no, eve_settle.result)
       on conflict do nothing;
@@ -4695,40 +4654,45 @@ begin
     for update of i
   ) running;
 
-  insert into eve.attempts (
-    request_no, attempt, lane_id, key_id, model, class, start_ms, bucket_ms, tokens_booked, output_booked, input_tokens,
-    output_tokens, thoughts_tokens, cached_tokens, total_tokens, usage_estimated, outcome, dispatched, upstream_status, error_code,
-    error_detail, finish_reason, latency_ms, settled_at
+  with written as (
+    insert into eve.requests as r (
+      request_no, received_at, finished_at, start_ms, wait_ms, lane_id, tokens_booked, output_booked, input_tokens, output_tokens,
+      thoughts_tokens, cached_tokens, total_tokens, latency_ms, attempts, bucket_after_ms, upstream_status, usage_estimated,
+      dispatched, consumer_id, key_id, token_id, request_id, class, door, requested_model, model, state, error_code,
+      error_detail, finish_reason, trace_id, metadata
+    )
+    select i.request_no, i.received_at, v_now, i.start_ms, i.wait_ms, i.lane_id, least(i.tokens, 2147483647),
+      -- As in eve_settle: of these answers nobody knows how long they were.
+      case
+        when t.total_tokens is null and t.input_tokens is null and coalesce(t.upstream_status, 0) < 400
+          then nullif(i.output_tokens, 0)
+      end,
+      t.input_tokens, t.output_tokens, t.thoughts_tokens, t.cached_tokens,
+      coalesce(t.total_tokens, t.input_tokens + coalesce(t.output_tokens, 0)), t.latency_ms, i.attempt,
+      i.bucket_ms - i.start_ms, t.upstream_status, coalesce(t.usage_estimated, false), true, i.consumer_id, i.key_id,
+      i.token_id, i.request_id, i.class, i.door, i.requested_model, i.model, t.outcome, t.error_code,
+      left(t.error_detail, 2000), t.finish_reason, i.trace_id, i.metadata
+    from jsonb_to_recordset(eve_settle_many.settlements) as t (
+      request_no bigint, outcome text, input_tokens integer, output_tokens integer, thoughts_tokens integer,
+      cached_tokens integer, total_tokens integer, usage_estimated boolean, upstream_status integer, error_code text,
+      error_detail text, finish_reason text, latency_ms integer
+    )
+    join eve.inflight i on i.request_no = t.request_no
+    where t.request_no = any (v_numbers)
+    returning r
   )
-  select i.request_no, i.attempt, i.lane_id, i.key_id, i.model, i.class, i.start_ms, i.bucket_ms, i.tokens,
-    -- As in eve_settle: of these answers nobody knows how long they were.
-    case
-      when t.total_tokens is null and t.input_tokens is null and coalesce(t.upstream_status, 0) < 400
-        then nullif(i.output_tokens, 0)
-    end,
-    t.input_tokens, t.output_tokens, t.thoughts_tokens, t.cached_tokens,
-    coalesce(t.total_tokens, t.input_tokens + coalesce(t.output_tokens, 0)), coalesce(t.usage_estimated, false), t.outcome,
-    true, t.upstream_status, t.error_code, left(t.error_detail, 2000), t.finish_reason, t.latency_ms, v_now
-  from jsonb_to_recordset(eve_settle_many.settlements) as t (
-    request_no bigint, outcome text, input_tokens integer, output_tokens integer, thoughts_tokens integer,
-    cached_tokens integer, total_tokens integer, usage_estimated boolean, upstream_status integer, error_code text,
-    error_detail text, finish_reason text, latency_ms integer
-  )
-  join eve.inflight i on i.request_no = t.request_no
-  where t.request_no = any (v_numbers);
-
-  insert into eve.requests (
-    request_no, consumer_id, request_id, token_id, class, door, requested_model, model, key_id, state, attempts, wait_ms,
-    received_at, finished_at, input_tokens, output_tokens, total_tokens, error_code, finish_reason, trace_id, metadata,
-    request_hash
-  )
-  select i.request_no, i.consumer_id, i.request_id, i.token_id, i.class, i.door, i.requested_model, i.model, i.key_id,
-    a.outcome, i.attempt, i.wait_ms, i.received_at, v_now, a.input_tokens, a.output_tokens, a.total_tokens, a.error_code,
-    a.finish_reason, i.trace_id, i.metadata, i.request_hash
-  from eve.inflight i
-  join eve.attempts a on a.request_no = i.request_no and a.attempt = i.attempt
-  where i.request_no = any (v_numbers)
-  on conflict do nothing;
+  select array_agg(w.r) into v_ended from written w;
+  if v_keys then
+    insert into eve.request_keys as k (
+      consumer_id, request_id, request_no, ended_at, state, attempts, requested_model, class, request_hash, error_code
+    )
+    select i.consumer_id, i.request_id, i.request_no, v_now, a.state, i.attempt, i.requested_model, i.class, i.request_hash,
+      a.error_code
+    from unnest(v_ended) a
+    join eve.inflight i on i.request_no = a.request_no
+    where i.request_hash is not null
+    on conflict do nothing;
+  end if;
   if v_results then
     insert into eve.request_results (request_no, result)
     select t.request_no, t.result
@@ -4763,9 +4727,9 @@ begin
         sum(
           coalesce(a.total_tokens, i.tokens + coalesce(a.output_booked, 0)) - i.tokens - i.output_tokens
         ) as tokens
-      from eve.inflight i
-      join eve.attempts a on a.request_no = i.request_no and a.attempt = i.attempt
-      where i.request_no = any (v_numbers) and (i.consumer_id <> v_project or i.token_id is not null)
+      from unnest(v_ended) a
+      join eve.inflight i on i.request_no = a.request_no
+      where (i.consumer_id <> v_project or i.token_id is not null)
       group by i.consumer_id, i.token_id, eve.pacific_day(floor(extract(epoch from i.received_at) * 1000)::bigint)
     ) spent;
   end if;
@@ -4828,8 +4792,8 @@ begin
   end loop;
 
   perform eve.learn_estimate(i.model, i.request_no, i.estimated_tokens, a.input_tokens)
-  from eve.inflight i
-  join eve.attempts a on a.request_no = i.request_no and a.attempt = i.attempt
+  from unnest(v_ended) a
+  join eve.inflight i on i.request_no = a.request_no
   where i.request_no = any (v_numbers) and not a.usage_estimated;
   delete from eve.inflight i where i.request_no = any (v_numbers);
 
@@ -4925,21 +4889,14 @@ begin
   ) i;
   perform eve.lock_budgets(v_gone.tokens, v_gone.consumers, v_gone.days);
   for v_row in select i.* from eve.inflight i where i.request_no = any (v_gone.numbers) order by i.request_no loop
-    insert into eve.attempts (
-      request_no, attempt, lane_id, key_id, model, class, start_ms, bucket_ms, tokens_booked, outcome, dispatched,
-      error_code, settled_at
-    )
-    values (
-      v_row.request_no, v_row.attempt, v_row.lane_id, v_row.key_id, v_row.model, v_row.class, v_row.start_ms,
-      v_row.bucket_ms, v_row.tokens, 'expired', false, 'lease_expired', v_now
-    );
     perform eve.adjust_budgets(
       v_row.consumer_id, v_row.token_id, v_row.received_at, case v_row.attempt when 1 then -1 else 0 end,
       -v_row.tokens - v_row.output_tokens
     );
     if v_row.attempt = 1 then
-      perform eve.close_request(v_row, 'expired', 'lease_expired');
+      perform eve.close_request(v_row, eve.ended_attempt(v_row, 'expired', false, 'lease_expired'));
     else
+      perform eve.note_earlier_attempt(v_row, eve.ended_attempt(v_row, 'expired', false, 'lease_expired'));
       perform eve.close_as_before(v_row);
     end if;
   end loop;
@@ -4954,6 +4911,7 @@ CREATE OR REPLACE FUNCTION eve.expire_leases(lane_id bigint DEFAULT NULL::bigint
 AS $function$
 declare
   v_row eve.inflight;
+  v_ended eve.requests;
   v_now timestamptz;
   v_count integer := 0;
 begin
@@ -4977,17 +4935,15 @@ begin
     for update skip locked
   loop
     if v_row.state = 'reserved' then
-      insert into eve.attempts (
-        request_no, attempt, lane_id, key_id, model, class, start_ms, bucket_ms, tokens_booked, output_booked, outcome,
-        dispatched, error_code, settled_at
-      )
-      values (
-        v_row.request_no, v_row.attempt, v_row.lane_id, v_row.key_id, v_row.model, v_row.class, v_row.start_ms,
-        v_row.bucket_ms, v_row.tokens, nullif(v_row.output_tokens, 0), 'expired', true, 'lease_expired', v_now
-      );
+      v_ended := eve.ended_attempt(v_row, 'expired', true, 'lease_expired');
+      v_ended.output_booked := nullif(v_row.output_tokens, 0);
       perform eve.count_usage(v_row.key_id, v_row.model, v_row.start_ms, v_row.tokens);
+    else
+      v_ended := null;
+      v_ended.state := 'expired';
+      v_ended.error_code := 'lease_expired';
     end if;
-    perform eve.close_request(v_row, 'expired', 'lease_expired');
+    perform eve.close_request(v_row, v_ended);
     v_count := v_count + 1;
   end loop;
   return v_count;
@@ -6679,10 +6635,12 @@ begin
     coalesce(a.upstream_status = 429, false)::integer, coalesce(a.input_tokens, 0), coalesce(a.output_tokens, 0),
     coalesce(a.thoughts_tokens, 0), coalesce(a.cached_tokens, 0), 0, coalesce(a.latency_ms, 0)
   from eve.attempts a
-  -- The attempts of a request count once it has ended, when it is known whose they were. Looked up one by one:
-  -- any other way reads a table of millions for some thousand rows of it.
-  cross join lateral (select q.consumer_id, q.door from eve.requests q where q.request_no = a.request_no offset 0) r
-  where a.start_ms >= v_from_ms and a.start_ms < v_until_ms
+  -- The attempts of a request count once it has ended, when it is known whose they were. Those before the last are looked up one
+  -- by one: any other way reads a table of millions for some thousand rows of it.
+  left join lateral (
+    select q.consumer_id, q.door from eve.requests q where a.consumer_id is null and q.request_no = a.request_no offset 0
+  ) r on true
+  where a.start_ms >= v_from_ms and a.start_ms < v_until_ms and coalesce(a.consumer_id, r.consumer_id) is not null
   union all
   select 'refusals', f.id, 0::smallint, date_bin(v_slice, f.refused_at, 'epoch'), coalesce(f.consumer_id, v_nobody),
     coalesce(m.model, '(unknown)'), v_nobody, left(f.door, 40), 0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0
