@@ -9602,6 +9602,18 @@ end;
 $function$;
 comment on function public.eve_models is 'The models that a consumer, or the holder of a token, may use.';
 
+CREATE OR REPLACE FUNCTION eve.shares_of(model public.google_ai_model_limits)
+ RETURNS jsonb
+ LANGUAGE sql
+ IMMUTABLE
+ SET search_path TO ''
+AS $function$
+  select jsonb_build_object(
+    'batch_floor', (model).batch_floor, 'interactive_floor', (model).interactive_floor,
+    'interactive_reserve', (model).interactive_reserve, 'interactive_reserve_day', (model).interactive_reserve_day
+  );
+$function$;
+
 CREATE OR REPLACE FUNCTION public.eve_limits()
  RETURNS jsonb
  LANGUAGE sql
@@ -9613,7 +9625,7 @@ AS $function$
       select coalesce(
         jsonb_agg(
           jsonb_build_object(
-            'model', m.model, 'rpm', m.rpm, 'tpm', m.tpm, 'rpd', m.rpd, 'is_active', m.is_active,
+            'model', m.model, 'rpm', m.rpm, 'tpm', m.tpm, 'rpd', m.rpd, 'shares', eve.shares_of(m), 'is_active', m.is_active,
             'replaced_by', m.replaced_by, 'updated_at', m.updated_at
           )
           order by m.model
@@ -9661,6 +9673,35 @@ begin
 end;
 $function$;
 
+CREATE OR REPLACE FUNCTION eve.with_shares(model public.google_ai_model_limits, change jsonb)
+ RETURNS public.google_ai_model_limits
+ LANGUAGE plpgsql
+ IMMUTABLE
+ SET search_path TO ''
+AS $function$
+declare
+  v_model public.google_ai_model_limits := with_shares.model;
+  v_name text;
+begin
+  foreach v_name in array array['batch_floor', 'interactive_reserve', 'interactive_reserve_day'] loop
+    if with_shares.change ? v_name and (
+      jsonb_typeof(with_shares.change -> v_name) <> 'number' or (with_shares.change ->> v_name)::numeric not between 0 and 0.9
+    ) then
+      raise exception '% of % must be a share from 0 to 0.9', v_name, v_model.model using errcode = 'EV400';
+    end if;
+  end loop;
+  v_model.batch_floor := coalesce((with_shares.change ->> 'batch_floor')::double precision, v_model.batch_floor);
+  v_model.interactive_reserve := coalesce((with_shares.change ->> 'interactive_reserve')::double precision, v_model.interactive_reserve);
+  v_model.interactive_reserve_day := coalesce(
+    (with_shares.change ->> 'interactive_reserve_day')::double precision, v_model.interactive_reserve_day
+  );
+  v_model.interactive_floor := coalesce(
+    eve.limit_of(with_shares.change, 'interactive_floor', v_model.interactive_floor), v_model.interactive_floor
+  );
+  return v_model;
+end;
+$function$;
+
 CREATE OR REPLACE FUNCTION public.eve_limits_set(changes jsonb, quota_project text DEFAULT NULL::text, add_models boolean DEFAULT false, notes text DEFAULT NULL::text)
  RETURNS jsonb
  LANGUAGE plpgsql
@@ -9671,6 +9712,7 @@ declare
   v_name text;
   v_model public.google_ai_model_limits;
   v_override eve.quota_overrides;
+  v_shared public.google_ai_model_limits;
   v_after jsonb := '[]';
 begin
   if jsonb_typeof(eve_limits_set.changes) is distinct from 'array' or jsonb_array_length(eve_limits_set.changes) not between 1 and 1000 then
@@ -9690,6 +9732,10 @@ begin
     if v_name is null or v_name !~ '^[A-Za-z0-9][A-Za-z0-9._/-]{0,127}$' then
       raise exception '% is not a name of a model', coalesce(v_name, 'nothing') using errcode = 'EV400';
     end if;
+    if eve_limits_set.quota_project is not null
+      and v_change ?| array['batch_floor', 'interactive_floor', 'interactive_reserve', 'interactive_reserve_day'] then
+      raise exception 'shares are of a model, in all quota projects' using errcode = 'EV400';
+    end if;
     select * into v_model from public.google_ai_model_limits m where m.model = v_name for update;
     if not found then
       if eve_limits_set.quota_project is not null or not eve_limits_set.add_models then
@@ -9701,8 +9747,10 @@ begin
       )
       returning * into v_model;
     elsif eve_limits_set.quota_project is null then
+      v_shared := eve.with_shares(v_model, v_change);
       update public.google_ai_model_limits m
-      set rpm = eve.limit_of(v_change, 'rpm', m.rpm::integer), tpm = eve.limit_of(v_change, 'tpm', m.tpm::integer),
+      set batch_floor = v_shared.batch_floor, interactive_floor = v_shared.interactive_floor,
+        interactive_reserve = v_shared.interactive_reserve, interactive_reserve_day = v_shared.interactive_reserve_day, rpm = eve.limit_of(v_change, 'rpm', m.rpm::integer), tpm = eve.limit_of(v_change, 'tpm', m.tpm::integer),
         rpd = eve.limit_of(v_change, 'rpd', m.rpd::integer), updated_at = eve.clock()
       where m.model = v_name
       returning * into v_model;
@@ -9732,7 +9780,8 @@ begin
       'quota_project', eve_limits_set.quota_project, 'model', v_name,
       'rpm', case when eve_limits_set.quota_project is null then v_model.rpm else v_override.rpm end,
       'tpm', case when eve_limits_set.quota_project is null then v_model.tpm else v_override.tpm end,
-      'rpd', case when eve_limits_set.quota_project is null then v_model.rpd else v_override.rpd end
+      'rpd', case when eve_limits_set.quota_project is null then v_model.rpd else v_override.rpd end,
+      'shares', eve.shares_of(v_model)
     );
   end loop;
   return v_after;

@@ -22,6 +22,17 @@ export function readLimit(given: Given, name: string): number | null | undefined
   throw misuse(`--${name} must be a whole number, or none for no limit, not ${text}.`);
 }
 
+/** A share, given in per cent from 0 to 90, as a number from 0 to 0.9. Undefined: the option is absent. */
+export function readShare(given: Given, name: string): number | undefined {
+  const text = given.option(name);
+  if (text === undefined) return undefined;
+  const percent = /^(\d{1,2}(?:\.\d{1,3})?)%?$/.exec(text)?.[1];
+  if (percent === undefined || Number(percent) > 90) {
+    throw misuse(`--${name} must be per cent from 0 to 90, not ${text}.`);
+  }
+  return Number((Number(percent) / 100).toFixed(5));
+}
+
 /** A whole number. Undefined: the option is absent. */
 export function readNumber(given: Given, name: string): number | undefined {
   const text = given.option(name);

@@ -5,6 +5,7 @@ import { route } from "./route.ts";
 /** A query has texts alone. */
 const number = z.string().regex(/^\d{1,15}$/, "must be a whole number").transform(Number);
 const text = z.string().trim().min(1).max(200);
+const share = z.number().min(0).max(0.9).optional();
 const limit = z.number().int().min(0).max(2_147_483_647).nullish();
 
 /** What the pages show. The answers are those of the database's reading functions, by the names of the columns. */
@@ -46,7 +47,16 @@ export const readingRoutes = [
     "POST",
     "/limits/set",
     z.strictObject({
-      changes: z.array(z.strictObject({ model: text, rpm: limit, tpm: limit, rpd: limit })).min(1).max(1_000),
+      changes: z.array(z.strictObject({
+        model: text,
+        rpm: limit,
+        tpm: limit,
+        rpd: limit,
+        batch_floor: share,
+        interactive_floor: z.number().int().min(0).max(2_147_483_647).optional(),
+        interactive_reserve: share,
+        interactive_reserve_day: share,
+      })).min(1).max(1_000),
       quota_project: text.nullish(),
     }),
     async ({ office, administrator }, { changes, quota_project }) => ({

@@ -231,10 +231,23 @@ const limitValues = {
   tpm: z.number().nullable(),
   rpd: z.number().nullable(),
 };
+/** How a model's minute and day are shared between the classes: three shares from 0 to 0.9, and starts a minute. */
+const shares = z.object({
+  /** Of each minute and day, what interactive callers leave to batch that waits. */
+  batch_floor: z.number(),
+  /** Starts of each minute that batch leaves unused. */
+  interactive_floor: z.number(),
+  /** The share of each minute that batch leaves unused. */
+  interactive_reserve: z.number(),
+  /** The share of each day that batch leaves to interactive callers. */
+  interactive_reserve_day: z.number(),
+});
+export type Shares = z.output<typeof shares>;
 const limits = z.object({
   models: z.array(z.object({
     model: z.string(),
     ...limitValues,
+    shares,
     is_active: z.boolean(),
     replaced_by: z.string().nullable(),
     updated_at: z.string().nullable(),
@@ -250,15 +263,20 @@ const limits = z.object({
 });
 export type LimitsNow = z.output<typeof limits>;
 
-/** A limit that is absent stays as it is; null is no limit. */
-export interface LimitChange {
+/** A limit that is absent stays as it is; null is no limit. Shares are of the model, in all quota projects. */
+export interface LimitChange extends Partial<Shares> {
   model: string;
   rpm?: number | null;
   tpm?: number | null;
   rpd?: number | null;
 }
 
-const changedLimit = z.object({ quota_project: z.string().nullable(), model: z.string(), ...limitValues });
+const changedLimit = z.object({
+  quota_project: z.string().nullable(),
+  model: z.string(),
+  ...limitValues,
+  shares,
+});
 export type ChangedLimit = z.output<typeof changedLimit>;
 
 export const USAGE_BY = ["day", "hour", "consumer", "model", "key", "door"] as const;

@@ -247,6 +247,19 @@ $$;
 comment on function public.eve_models is 'The models that a consumer, or the holder of a token, may use.';
 
 -- Limits as they are: the models' rows, and what differs per quota project.
+-- How a model's minute and day are shared between the classes, as eve_limits_set takes it.
+create or replace function eve.shares_of(model public.google_ai_model_limits)
+returns jsonb
+language sql
+immutable
+set search_path = ''
+as $$
+  select jsonb_build_object(
+    'batch_floor', (model).batch_floor, 'interactive_floor', (model).interactive_floor,
+    'interactive_reserve', (model).interactive_reserve, 'interactive_reserve_day', (model).interactive_reserve_day
+  );
+$$;
+
 create or replace function public.eve_limits()
 returns jsonb
 language sql
@@ -258,7 +271,7 @@ as $$
       select coalesce(
         jsonb_agg(
           jsonb_build_object(
-            'model', m.model, 'rpm', m.rpm, 'tpm', m.tpm, 'rpd', m.rpd, 'is_active', m.is_active,
+            'model', m.model, 'rpm', m.rpm, 'tpm', m.tpm, 'rpd', m.rpd, 'shares', eve.shares_of(m), 'is_active', m.is_active,
             'replaced_by', m.replaced_by, 'updated_at', m.updated_at
           )
           order by m.model
@@ -307,6 +320,36 @@ begin
 end;
 $$;
 
+-- A model's row with the shares that a row of eve_limits_set names.
+create or replace function eve.with_shares(model public.google_ai_model_limits, change jsonb)
+returns public.google_ai_model_limits
+language plpgsql
+immutable
+set search_path = ''
+as $$
+declare
+  v_model public.google_ai_model_limits := with_shares.model;
+  v_name text;
+begin
+  foreach v_name in array array['batch_floor', 'interactive_reserve', 'interactive_reserve_day'] loop
+    if with_shares.change ? v_name and (
+      jsonb_typeof(with_shares.change -> v_name) <> 'number' or (with_shares.change ->> v_name)::numeric not between 0 and 0.9
+    ) then
+      raise exception '% of % must be a share from 0 to 0.9', v_name, v_model.model using errcode = 'EV400';
+    end if;
+  end loop;
+  v_model.batch_floor := coalesce((with_shares.change ->> 'batch_floor')::double precision, v_model.batch_floor);
+  v_model.interactive_reserve := coalesce((with_shares.change ->> 'interactive_reserve')::double precision, v_model.interactive_reserve);
+  v_model.interactive_reserve_day := coalesce(
+    (with_shares.change ->> 'interactive_reserve_day')::double precision, v_model.interactive_reserve_day
+  );
+  v_model.interactive_floor := coalesce(
+    eve.limit_of(with_shares.change, 'interactive_floor', v_model.interactive_floor), v_model.interactive_floor
+  );
+  return v_model;
+end;
+$$;
+
 create or replace function public.eve_limits_set(
   changes jsonb, quota_project text default null, add_models boolean default false, notes text default null
 )
@@ -320,6 +363,7 @@ declare
   v_name text;
   v_model public.google_ai_model_limits;
   v_override eve.quota_overrides;
+  v_shared public.google_ai_model_limits;
   v_after jsonb := '[]';
 begin
   if jsonb_typeof(eve_limits_set.changes) is distinct from 'array' or jsonb_array_length(eve_limits_set.changes) not between 1 and 1000 then
@@ -339,6 +383,10 @@ begin
     if v_name is null or v_name !~ '^[A-Za-z0-9][A-Za-z0-9._/-]{0,127}$' then
       raise exception '% is not a name of a model', coalesce(v_name, 'nothing') using errcode = 'EV400';
     end if;
+    if eve_limits_set.quota_project is not null
+      and v_change ?| array['batch_floor', 'interactive_floor', 'interactive_reserve', 'interactive_reserve_day'] then
+      raise exception 'shares are of a model, in all quota projects' using errcode = 'EV400';
+    end if;
     select * into v_model from public.google_ai_model_limits m where m.model = v_name for update;
     if not found then
       if eve_limits_set.quota_project is not null or not eve_limits_set.add_models then
@@ -350,8 +398,10 @@ begin
       )
       returning * into v_model;
     elsif eve_limits_set.quota_project is null then
+      v_shared := eve.with_shares(v_model, v_change);
       update public.google_ai_model_limits m
-      set rpm = eve.limit_of(v_change, 'rpm', m.rpm::integer), tpm = eve.limit_of(v_change, 'tpm', m.tpm::integer),
+      set batch_floor = v_shared.batch_floor, interactive_floor = v_shared.interactive_floor,
+        interactive_reserve = v_shared.interactive_reserve, interactive_reserve_day = v_shared.interactive_reserve_day, rpm = eve.limit_of(v_change, 'rpm', m.rpm::integer), tpm = eve.limit_of(v_change, 'tpm', m.tpm::integer),
         rpd = eve.limit_of(v_change, 'rpd', m.rpd::integer), updated_at = eve.clock()
       where m.model = v_name
       returning * into v_model;
@@ -381,7 +431,8 @@ begin
       'quota_project', eve_limits_set.quota_project, 'model', v_name,
       'rpm', case when eve_limits_set.quota_project is null then v_model.rpm else v_override.rpm end,
       'tpm', case when eve_limits_set.quota_project is null then v_model.tpm else v_override.tpm end,
-      'rpd', case when eve_limits_set.quota_project is null then v_model.rpd else v_override.rpd end
+      'rpd', case when eve_limits_set.quota_project is null then v_model.rpd else v_override.rpd end,
+      'shares', eve.shares_of(v_model)
     );
   end loop;
   return v_after;

@@ -164,7 +164,7 @@ test("a key that is off says why and what to do; one that is deleted leaves its 
 
 test("limits are listed and set, and the next reservation knows", async () => {
   expect((await run("limits", "list")).said).toMatch(/gemma-4-31b-it +30 +16,000 +14,400/);
-  expect(await json("limits", "set", "gemma-4-31b-it", "--rpm", "99", "--tpm", "none")).toEqual({
+  expect(await json("limits", "set", "gemma-4-31b-it", "--rpm", "99", "--tpm", "none")).toMatchObject({
     model: "gemma-4-31b-it",
     quota_project: null,
     rpm: 99,
@@ -237,6 +237,38 @@ test("a model is asked, and a refusal explained", async () => {
   );
   const refused = await run("invoke", "--model", "gpt-9", "Hello");
   expect([refused.code, refused.said]).toEqual([1, expect.stringMatching(/^unknown_model: /)]);
+});
+
+test("how the classes share a model's minute and day is set, in per cent, and the next reservation knows", async () => {
+  const shares = {
+    batch_floor: 0.1,
+    interactive_floor: 0,
+    interactive_reserve: 0,
+    interactive_reserve_day: 0.1,
+  };
+  const set = (...options: string[]) => json("limits", "set", "gemma-4-26b-a4b-it", ...options);
+  expect(await set("--batch-floor", "20", "--interactive-reserve-day", "33.3%", "--interactive-floor", "2"))
+    .toMatchObject({
+      shares: { ...shares, batch_floor: 0.2, interactive_reserve_day: 0.333, interactive_floor: 2 },
+    });
+  expect((await json("limits", "list")).models).toContainEqual(
+    expect.objectContaining({
+      model: "gemma-4-26b-a4b-it",
+      shares: expect.objectContaining({ batch_floor: 0.2 }),
+    }),
+  );
+  expect((await run("limits", "set", "gemma-4-26b-a4b-it", "--batch-floor", "10")).said).toContain(
+    "leave batch that waits 10 %",
+  );
+  expect((await run("limits", "set", "gemma-4-26b-a4b-it", "--batch-floor", "95")).complained).toMatch(
+    /0 to 90/,
+  );
+  expect(
+    (await run("limits", "set", "gemini-3.5-flash", "--quota-project", "demo-two", "--batch-floor", "5"))
+      .complained,
+  )
+    .toMatch(/^Shares are of a model/);
+  expect(await set("--interactive-reserve-day", "10", "--interactive-floor", "0")).toMatchObject({ shares });
 });
 
 test("limits of a quota project are its own until they are cleared", async () => {
@@ -321,6 +353,7 @@ test("an answer is shown while it is made", async () => {
 });
 
 test("requests are found and shown with their attempts, blame, refusals and captured text", async () => {
+  await sql`update eve.consumers set capture = true where name = 'project'`;
   await fetch(`${stack.emulatorUrl}/__control/faults`, {
     method: "POST",
     body: JSON.stringify({ kind: "status", error: "overloaded", times: 1 }),

@@ -1,10 +1,10 @@
-import type { LimitsNow } from "../../../shared/ledger/reading.ts";
+import type { LimitsNow, Shares } from "../../../shared/ledger/reading.ts";
 import type { Command } from "../command.ts";
 import { CliFailure, EXIT, misuse } from "../failure.ts";
 import { changesOf, type ImportPlan, type Limits, planImport } from "../limits/plan.ts";
 import { readLimitsTable } from "../limits/table.ts";
 import { bold, count, counted, dim, green, red, table, yellow } from "../table.ts";
-import { readLimit } from "../values.ts";
+import { readLimit, readNumber, readShare } from "../values.ts";
 
 const QUOTA_PROJECT = {
   value: "NAME",
@@ -31,12 +31,23 @@ export const limitCommands: Command[] = [
       rpm: { value: "N", help: "requests a minute, or none for no limit" },
       tpm: { value: "N", help: "input tokens a minute" },
       rpd: { value: "N", help: "requests a Pacific day" },
+      "batch-floor": {
+        value: "PERCENT",
+        help: "of each minute and day, what interactive callers leave to batch that waits",
+      },
+      "interactive-floor": { value: "N", help: "starts of each minute that batch leaves unused" },
+      "interactive-reserve": { value: "PERCENT", help: "of each minute, what batch leaves unused" },
+      "interactive-reserve-day": {
+        value: "PERCENT",
+        help: "of each day, what batch leaves to interactive callers",
+      },
       "quota-project": QUOTA_PROJECT,
       notes: { value: "TEXT", help: "with --quota-project: a note for people" },
     },
     examples: [
       "limits set gemma-4-31b-it --rpm 30 --tpm 16000 --rpd 14400",
       "limits set gemma-4-31b-it --tpm none",
+      "limits set gemma-4-31b-it --batch-floor 20 --interactive-reserve-day 30",
       'limits set gemini-3.5-flash --quota-project events-2 --rpm 1000 --rpd 10000 --notes "paid, tier 1"',
     ],
     async run(given, { connect }) {
@@ -45,9 +56,13 @@ export const limitCommands: Command[] = [
         rpm: readLimit(given, "rpm"),
         tpm: readLimit(given, "tpm"),
         rpd: readLimit(given, "rpd"),
+        batch_floor: readShare(given, "batch-floor"),
+        interactive_floor: readNumber(given, "interactive-floor"),
+        interactive_reserve: readShare(given, "interactive-reserve"),
+        interactive_reserve_day: readShare(given, "interactive-reserve-day"),
       };
       if (Object.values(wanted).every((value) => value === undefined)) {
-        throw misuse("Give at least one of --rpm, --tpm and --rpd.");
+        throw misuse("Give at least one of --rpm, --tpm, --rpd and the shares (limits set --help).");
       }
       const quotaProject = given.option("quota-project");
       if (quotaProject === undefined && given.option("notes") !== undefined) {
@@ -60,7 +75,12 @@ export const limitCommands: Command[] = [
       });
       if (row === undefined) throw new CliFailure("The project answered with no limits.");
       const whose = quotaProject === undefined ? model : `${model} in ${quotaProject}`;
-      return { json: row, text: `${whose}: ${inWords(row)}.` };
+      return {
+        json: row,
+        text: `${whose}: ${inWords(row)}.${
+          quotaProject === undefined ? ` ${sharesInWords(row.shares)}` : ""
+        }`,
+      };
     },
   },
   {
@@ -127,6 +147,19 @@ would change, and changes all of it or nothing with --yes; a line that cannot be
     },
   },
 ];
+
+const percent = (share: number) => `${Number((100 * share).toFixed(3))} %`;
+
+const sharesInWords = (shares: Shares) =>
+  `Interactive callers leave batch that waits ${percent(shares.batch_floor)}; batch leaves them ${
+    percent(shares.interactive_reserve_day)
+  } of the day${
+    shares.interactive_reserve > 0 || shares.interactive_floor > 0
+      ? `, and ${
+        percent(shares.interactive_reserve)
+      } of each minute, at least ${shares.interactive_floor} starts`
+      : ""
+  }.`;
 
 const inWords = ({ rpm, tpm, rpd }: Limits) =>
   `${count(rpm)} requests and ${count(tpm)} input tokens a minute, ${count(rpd)} requests a day`

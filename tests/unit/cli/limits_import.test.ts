@@ -193,6 +193,12 @@ describe("what would change", () => {
       tpm: 250_000,
       rpd: 20,
       is_active: true,
+      shares: {
+        batch_floor: 0.1,
+        interactive_floor: 0,
+        interactive_reserve: 0,
+        interactive_reserve_day: 0.1,
+      },
       replaced_by: null,
       updated_at: null,
     })),
