@@ -3470,6 +3470,75 @@ begin
 end;
 $function$;
 
+CREATE OR REPLACE FUNCTION eve.wait_for_key(now_ms bigint)
+ RETURNS bigint
+ LANGUAGE plpgsql
+ STABLE
+ SET search_path TO ''
+AS $function$
+begin
+  return (
+    select ceil(extract(epoch from min(k.blocked_until)) * 1000)::bigint - now_ms
+    from public.google_ai_api_keys k
+    where k.is_active and k.blocked_until > to_timestamp(now_ms / 1000.0) and k.blocked_until < 'infinity'
+  );
+end;
+$function$;
+
+CREATE OR REPLACE FUNCTION eve.place_on_first(call eve.call, scope eve.caller_scope, queued_ms bigint, only_lane bigint)
+ RETURNS eve.placement
+ LANGUAGE plpgsql
+ SET search_path TO ''
+AS $function$
+declare
+  v_requested text;
+  v_place eve.placement;
+  v_refused eve.placement;
+begin
+  foreach v_requested in array (call).models loop
+    if v_requested <> all ((scope).models) then
+      v_place := null;
+      v_place.status := 'refused';
+      v_place.refusal := 'model_not_allowed';
+      v_place.served := v_requested;
+    else
+      v_place := eve.place_call(call, scope, v_requested, place_on_first.queued_ms, place_on_first.only_lane);
+      -- A misspelt name is refused, not skipped.
+      if v_place.status <> 'refused' or v_place.refusal = 'unknown_model' then
+        return v_place;
+      end if;
+    end if;
+    if v_refused.refusal is null or v_refused.refusal_wait > v_place.refusal_wait
+      or v_refused.refusal_wait is null and v_place.refusal_wait is not null then
+      v_refused := v_place;
+    end if;
+  end loop;
+  return v_refused;
+end;
+$function$;
+
+CREATE OR REPLACE FUNCTION eve.ask_to_count(call eve.call, place eve.placement)
+ RETURNS jsonb
+ LANGUAGE plpgsql
+ STABLE
+ SET search_path TO ''
+AS $function$
+declare
+  v_model constant public.google_ai_model_limits := eve.served_model((place).requested_model);
+begin
+  return jsonb_build_object(
+    'status', 'count', 'request_id', (call).request_id, 'attempt', (call).attempt, 'model', (place).served,
+    'requested_model', (place).requested_model,
+    'key', jsonb_build_object(
+      'id', (place).key_ids[1], 'alias', (place).aliases[1], 'env_var_name', (place).env_var_names[1],
+      'provider', (eve.providers_of(v_model))[1]
+    ),
+    -- What to come with, and counted left out, where counting fails: the most that the estimate may turn out to be.
+    'tokens_if_not_counted', ceil((call).tokens * v_model.estimate_ceiling)::bigint
+  );
+end;
+$function$;
+
 CREATE OR REPLACE FUNCTION eve.note_attempt(call eve.call, scope eve.caller_scope, place eve.placement, running eve.inflight, key_id uuid, now_ms bigint, queued_ms bigint)
  RETURNS bigint
  LANGUAGE plpgsql
@@ -3546,9 +3615,7 @@ declare
   v_scope eve.caller_scope;
   v_queued bigint;
   v_only_lane bigint;
-  v_requested text;
   v_place eve.placement;
-  v_refused eve.placement;
   v_model public.google_ai_model_limits;
   v_key integer;
   v_request_no bigint;
@@ -3584,52 +3651,18 @@ begin
 
   -- A start that is booked again goes before all that wait.
   v_queued := case v_running.state when 'waiting' then v_running.queued_ms when 'reserved' then 0 else v_now end;
-  foreach v_requested in array v_call.models loop
-    if v_requested <> all (v_scope.models) then
-      v_place := null;
-      v_place.refusal := 'model_not_allowed';
-      v_place.served := v_requested;
-    else
-      v_place := eve.place_call(v_call, v_scope, v_requested, v_queued, v_only_lane);
-      exit when v_place.status in ('granted', 'waiting', 'count');
-      -- A misspelt name is refused, not skipped.
-      if v_place.refusal = 'unknown_model' then
-        v_refused := v_place;
-        exit;
-      end if;
-    end if;
-    -- Of several reasons the one that is over first; else the first.
-    if v_refused.refusal is null or v_refused.refusal_wait > v_place.refusal_wait
-      or v_refused.refusal_wait is null and v_place.refusal_wait is not null then
-      v_refused := v_place;
-    end if;
-    v_place := null;
-  end loop;
-
+  v_place := eve.place_on_first(v_call, v_scope, v_queued, v_only_lane);
   if v_place.status = 'count' then
-    return jsonb_build_object(
-      'status', 'count', 'request_id', v_call.request_id, 'attempt', v_call.attempt, 'model', v_place.served,
-      'requested_model', v_place.requested_model,
-      'key', jsonb_build_object(
-        'id', v_place.key_ids[1], 'alias', v_place.aliases[1], 'env_var_name', v_place.env_var_names[1],
-        'provider', (eve.providers_of(eve.served_model(v_requested)))[1]
-      ),
-      -- What to come with, and counted left out, where counting fails: the most that the estimate may turn out to be.
-      'tokens_if_not_counted', ceil(v_call.tokens * (eve.served_model(v_requested)).estimate_ceiling)::bigint
-    );
-  elsif coalesce(v_place.status, 'refused') = 'refused' then
+    return eve.ask_to_count(v_call, v_place);
+  elsif v_place.status = 'refused' then
     if not v_spends then
       perform eve.leave_line(v_running);
     end if;
-    if v_refused.refusal = 'no_active_key' then
-      select ceil(extract(epoch from min(k.blocked_until)) * 1000)::bigint - v_now
-      into v_refused.refusal_wait
-      from public.google_ai_api_keys k
-      where k.is_active and k.blocked_until > to_timestamp(v_now / 1000.0) and k.blocked_until < 'infinity';
+    if v_place.refusal = 'no_active_key' then
+      v_place.refusal_wait := eve.wait_for_key(v_now);
     end if;
     return eve.refuse(
-      v_call, v_scope.class, v_refused.refusal, v_refused.served, v_refused.limit_name, v_refused.refusal_wait,
-      v_refused.refusal_limits
+      v_call, v_scope.class, v_place.refusal, v_place.served, v_place.limit_name, v_place.refusal_wait, v_place.refusal_limits
     );
   end if;
 
@@ -3654,11 +3687,11 @@ begin
     );
   end if;
   -- For those who come after.
-  perform eve.make_route(v_requested, v_now);
-  v_model := eve.served_model(v_requested);
+  perform eve.make_route(v_place.requested_model, v_now);
+  v_model := eve.served_model(v_place.requested_model);
   return eve.granted(
     eve.route_answer(
-      v_requested, v_model, v_place.key_ids[v_key], v_place.aliases[v_key], v_place.env_var_names[v_key], v_place.lane_id,
+      v_place.requested_model, v_model, v_place.key_ids[v_key], v_place.aliases[v_key], v_place.env_var_names[v_key], v_place.lane_id,
       v_place.quota_key
     ),
     v_request_no, v_call.attempt, v_scope.class, v_scope.capture, v_place.tokens, v_place.wait_ms, v_place.start_ms,
@@ -3673,44 +3706,51 @@ end;
 $function$;
 comment on function public.eve_reserve is 'Reserves a slot for one upstream attempt: all limits and budgets together or nothing. Answers granted, waiting (batch: ask again then), refused, duplicate, or count: have the prompt counted upstream and come again.';
 
--- reserving_lists -----------------------------------------------------------------------------------------------------
+-- lists ---------------------------------------------------------------------------------------------------------------
 
-CREATE OR REPLACE FUNCTION public.eve_reserve_many(calls jsonb)
- RETURNS jsonb
+create type eve.list_calls as (
+  places bigint[],
+  ids text[],
+  models text[],
+  classes text[],
+  tokens integer[],
+  consumers uuid[],
+  leases integer[],
+  counted boolean[],
+  doors text[],
+  traces text[],
+  metadata jsonb[],
+  hashes text[],
+  call_ids uuid[],
+  deadline timestamp with time zone
+);
+comment on type eve.list_calls is 'The plain calls of a list: one element for each in every array. places: where in the list it stands, from 1. deadline: the first of theirs.';
+
+create type eve.list_choice as (
+  asked bigint[],
+  classes text[],
+  captures boolean[],
+  turns bigint[],
+  nths bigint[],
+  tokens bigint[],
+  paces bigint[],
+  token_paces bigint[],
+  steps double precision[],
+  paced boolean[],
+  contended boolean[],
+  routes eve.routes[],
+  locked bigint
+);
+comment on type eve.list_choice is 'Plain calls of a list that a lane seems to have room for: one element for each in every array (null: there is none). asked: which of eve.list_calls; nths: which of its lane''s calls it is, from 1; tokens: to be booked; turns: its lane''s when it was chosen; paces, token_paces, steps: as eve.pool_pace says; routes: lane and key, as they were then. locked: how many lanes are locked for them.';
+
+CREATE OR REPLACE FUNCTION eve.read_list(calls jsonb)
+ RETURNS eve.list_calls
  LANGUAGE plpgsql
  SET search_path TO ''
- SET statement_timeout TO '7500ms'
- SET lock_timeout TO '1s'
- SET plan_cache_mode TO 'force_generic_plan'
- SET enable_seqscan TO 'off'
- SET jit TO 'off'
- SET enable_hashjoin TO 'off'
- SET enable_mergejoin TO 'off'
- SET enable_material TO 'off'
 AS $function$
 declare
-  v_project constant uuid := '00000000-0000-0000-0000-000000000000';
-  v_count integer;
-  v_plain record;
-  v_chosen record;
-  v_booked record;
-  v_capture constant boolean := (select c.capture from eve.consumers c where c.id = v_project);
-  v_any boolean := false;
-  v_over boolean := false;
-  v_waited bigint;
-  v_only bigint[];
-  v_now bigint;
-  v_began timestamptz;
-  v_span bigint;
-  v_told record;
+  v_plain eve.list_calls;
 begin
-  v_count := case when jsonb_typeof(eve_reserve_many.calls) = 'array' then jsonb_array_length(eve_reserve_many.calls) else 0 end;
-  if v_count not between 1 and 100 then
-    raise exception 'calls must be a list of 1 to 100' using errcode = 'EV400';
-  end if;
-
-  -- Plain ones, each with the lock that makes the same request twice at once come one after the other. What they find is looked
-  -- at by a later statement, which sees what the one before has written.
   select array_agg(t.place) as places, array_agg(t.request_id) as ids, array_agg(t.models[1]) as models,
     array_agg(t.class) as classes, array_agg(t.tokens) as tokens, array_agg(t.consumer_id) as consumers,
     array_agg(t.lease_ms) as leases, array_agg(t.counted) as counted, array_agg(t.door) as doors,
@@ -3718,7 +3758,7 @@ begin
     array_agg(t.call_id) as call_ids, min(t.deadline) as deadline
   into v_plain
   from rows from (
-    jsonb_to_recordset(eve_reserve_many.calls) as (
+    jsonb_to_recordset(read_list.calls) as (
       request_id text, models text[], tokens integer, consumer_id uuid, class text, max_wait_ms integer, attempt integer,
       exclude_keys uuid[], avoid_keys uuid[], lease_ms integer, token_id uuid, metadata jsonb, counted boolean, door text,
       trace_id text, request_hash text, deadline timestamptz, call_id uuid
@@ -3737,7 +3777,378 @@ begin
     and pg_try_advisory_xact_lock(
       hashtextextended(coalesce(t.consumer_id::text, '00000000-0000-0000-0000-000000000000') || t.request_id, 0)
     );
+  return v_plain;
+end;
+$function$;
 
+CREATE OR REPLACE FUNCTION eve.choose_for_list(plain eve.list_calls, only_lanes bigint[], now_ms bigint)
+ RETURNS eve.list_choice
+ LANGUAGE plpgsql
+ SET search_path TO ''
+AS $function$
+declare
+  v_project constant uuid := '00000000-0000-0000-0000-000000000000';
+  v_chosen eve.list_choice;
+begin
+  select array_agg(s.asked) filter (where fit.fits) as asked, array_agg(s.class) filter (where fit.fits) as classes,
+    array_agg(s.capture) filter (where fit.fits) as captures, array_agg(s.turns) filter (where fit.fits) as turns,
+    array_agg(s.nth) filter (where fit.fits) as nths, array_agg(s.booked) filter (where fit.fits) as tokens,
+    array_agg((s.pace).pace_ms) filter (where fit.fits) as paces,
+    array_agg((s.pace).token_pace_ms) filter (where fit.fits) as token_paces,
+    array_agg(coalesce((s.pace).spread_ms, (s.pace).interval_ms)) filter (where fit.fits) as steps,
+    array_agg(s.paced) filter (where fit.fits) as paced, array_agg(s.contended) filter (where fit.fits) as contended,
+    -- With the route as it is now: others may make a new one before this is over.
+    array_agg(r.route) filter (where fit.fits) as routes,
+    count(distinct s.lane_id) as locked
+  into v_chosen
+  from (
+    select g.model, g.class, a.asked, a.capture, a.counted, f.lanes[place.of] as lane_id, f.turns[place.of] as turns,
+      f.paced[place.of] as paced, f.starts_left[place.of] as starts_left, f.tokens_left[place.of] as tokens_left, f.even_share,
+      pool.pace, pool.contended, size.expected,
+      ceil(size.expected * case when not a.counted then f.estimate_ceiling else 1 end)::bigint as booked,
+      -- Which of the lane's calls this is.
+      1 + (a.nth - 1) / cardinality(f.lanes) as nth
+    from (
+      -- By model and class.
+      select t.model, case when c.max_class = 'batch' then 'batch' else t.class end as class, count(*) as calls,
+        sum(count(*)) over (partition by t.model)::bigint as calls_of_model,
+        array_agg(t.asked) as asked, array_agg(t.tokens) as tokens, array_agg(t.counted) as counted,
+        array_agg(coalesce(c.capture, (select b.capture from eve.consumers b where b.id = v_project))) as captures
+      from unnest(plain.models, plain.classes, plain.tokens, plain.consumers, plain.counted, plain.ids)
+        with ordinality as t (model, class, tokens, consumer_id, counted, request_id, asked)
+      left join lateral (select b.* from eve.consumers b where b.id = t.consumer_id offset 0) c on true
+      where
+        -- Consumers with a budget go by themselves.
+        (
+          t.consumer_id is null
+          or c.is_active and c.rpm is null and c.requests_per_day is null and c.tokens_per_day is null
+            and (c.models is null or t.model = any (c.models))
+        )
+        and not exists (
+          select
+          from eve.inflight i
+          where i.consumer_id = coalesce(t.consumer_id, v_project) and i.request_id = t.request_id
+          offset 0
+        )
+        and not exists (
+          select
+          from eve.request_keys q
+          where q.consumer_id = coalesce(t.consumer_id, v_project) and q.request_id = t.request_id
+          offset 0
+        )
+      group by 1, 2
+    ) g
+    -- All lanes of the model: how fast batch may go, and whether any waits.
+    cross join lateral (
+      select row(
+          min(o.interval_ms), min(o.token_ms), max(l.pace_ms), max(l.token_pace_ms), max(l.batch_start_ms),
+          min((o.limits).batch_floor),
+          case when g.class = 'batch' or greatest(max(l.pace_ms), max(l.token_pace_ms)) > now_ms - min(o.interval_ms) then
+            eve.spread_ms(array_agg(o.lane_id), min(o.interval_ms), 60000 + min((o.limits).guard_ms), now_ms)
+          end
+        )::eve.pool_pace as pace,
+        bool_or(exists (
+          select
+          from eve.inflight i
+          where i.model = o.served and i.state = 'waiting' and i.start_ms > now_ms - 1500
+          offset 0
+        )) as contended
+      from eve.routes o
+      cross join lateral (select b.* from eve.lanes b where b.id = o.lane_id offset 0) l
+      where o.model = g.model
+    ) pool
+    -- Of each model as many lanes as it has calls here, the least loaded first, and only such as nobody else is booking at
+    -- this moment.
+    cross join lateral (
+      select array_agg(free.lane_id) as lanes, array_agg(free.turns) as turns, array_agg(free.paced) as paced,
+        array_agg(free.starts_left) as starts_left, array_agg(free.tokens_left) as tokens_left,
+        min(free.estimate_factor) as estimate_factor, min(free.estimate_ceiling) as estimate_ceiling,
+        min(free.even_share) as even_share
+      from (
+        select loaded.*
+        from (
+          select o.lane_id, o.lanes, (l.lane).turns, o.estimate_ceiling, o.even_share, m.estimate_factor, batch.paced,
+            room.starts as starts_left, room.tokens as tokens_left,
+            (l.lane).day_starts - min((l.lane).day_starts) over () as ahead
+          from eve.routes o
+          cross join lateral (select b as lane from eve.lanes b where b.id = o.lane_id offset 0) l
+          cross join lateral (
+            select b.estimate_factor from public.google_ai_model_limits b where b.model = o.served offset 0
+          ) m
+          -- Alone on lanes that are nearly empty batch goes as it comes; otherwise one by one, and behind nobody who waits.
+          cross join lateral (
+            select case g.class
+              when 'batch' then not eve.may_burst(l.lane, o.limits, 0, now_ms, g.calls_of_model)
+              else greatest((pool.pace).pace_ms, (pool.pace).token_pace_ms) > now_ms - coalesce((pool.pace).interval_ms, 0)
+            end as paced
+          ) batch
+          cross join lateral eve.room_left(l.lane, o.limits, g.class, pool.contended, g.calls, 1, now_ms) room
+          where o.model = g.model and (only_lanes is null or o.lane_id = any (only_lanes))
+            -- What has to hold when it is booked, too: no lane is locked for nothing.
+            and (l.lane).blocked_until is null and (l.lane).interactive_tail_ms <= now_ms and o.stale_ms > now_ms
+            and (l.lane).next_lease_ms > now_ms and (l.lane).span_number <= now_ms >> 16
+            and (l.lane).day_ends_ms > now_ms + (o.limits).guard_ms and (l.lane).day_ends_ms <= now_ms + 90000000
+            and ((l.lane).day_starts < (o.limits).rpd) is not false
+            and (room.starts < 1 or room.tokens < 1) is not true
+            and (
+              g.class = 'interactive'
+              or not pool.contended
+                and (not batch.paced or g.calls = 1 and eve.pace_allows(pool.pace) <= now_ms)
+            )
+          order by (l.lane).day_starts, (l.lane).turns, (l.lane).id
+          offset 0
+        ) loaded
+        where (loaded.lanes = 1 or loaded.ahead <= 4 or loaded.ahead > 64)
+          and pg_try_advisory_xact_lock(1163281713, loaded.lane_id::integer)
+        limit g.calls
+      ) free
+    ) f
+    cross join lateral unnest(g.asked, g.tokens, g.counted, g.captures)
+      with ordinality as a (asked, tokens, counted, capture, nth)
+    cross join lateral (select 1 + (a.nth - 1) % cardinality(f.lanes) as of) place
+    cross join lateral (
+      select ceil(a.tokens * case when a.counted then 1 else f.estimate_factor end)::bigint as expected
+    ) size
+  ) s
+  left join lateral (
+    select b as route from eve.routes b where b.model = s.model and b.lane_id = s.lane_id offset 0
+  ) r on true
+  cross join lateral (
+    -- As many as fit, as far as can be seen from here.
+    select (r.route).model is not null and (s.nth > s.starts_left or s.booked > s.tokens_left) is not true
+      -- Otherwise it has to be counted.
+      and (s.class = 'interactive' or s.counted is distinct from false or s.expected <= s.even_share) as fits
+  ) fit;
+  return v_chosen;
+end;
+$function$;
+
+CREATE OR REPLACE FUNCTION eve.lane_to_wait_for(models text[], now_ms bigint)
+ RETURNS bigint
+ LANGUAGE plpgsql
+ SET search_path TO ''
+AS $function$
+begin
+  return (
+    select r.lane_id
+    from eve.routes r
+    join eve.lanes l on l.id = r.lane_id
+    where r.model = any (lane_to_wait_for.models) and l.blocked_until is null
+      -- Or there is nothing to wait for: a refusal holds up nobody.
+      and l.interactive_tail_ms <= now_ms and eve.has_room(l, r.limits, 'interactive', false, 1, 0, now_ms)
+    order by random()
+    limit 1
+  );
+end;
+$function$;
+
+-- reserving_lists -----------------------------------------------------------------------------------------------------
+
+create type eve.list_booking as (
+  lanes bigint[],
+  turns bigint[],
+  calls integer[],
+  day_ends bigint[],
+  day_starts integer[],
+  day_batch_starts integer[],
+  used_starts bigint[],
+  used_tokens bigint[],
+  to_clean boolean
+);
+comment on type eve.list_booking is 'Lanes that were booked for a list: one element for each in every array (null: there is none), as each is afterwards. calls: how many of the list it took; used_starts, used_tokens: in its last two spans. to_clean: it is time to delete old buckets.';
+
+CREATE OR REPLACE FUNCTION eve.book_list(plain eve.list_calls, chosen eve.list_choice, now_ms bigint)
+ RETURNS eve.list_booking
+ LANGUAGE plpgsql
+ SET search_path TO ''
+AS $function$
+declare
+  v_span constant bigint := book_list.now_ms >> 16;
+  v_booked eve.list_booking;
+begin
+  with booked as (
+    update eve.lanes l
+    set interactive_tail_ms = case when w.persons > 0 then now_ms else l.interactive_tail_ms end,
+      batch_start_ms = case when w.batch > 0 then now_ms else l.batch_start_ms end,
+      pace_ms = case
+        when w.paced then eve.next_pace(greatest(l.pace_ms, w.pace_ms), now_ms, w.step_ms * w.calls)
+        else l.pace_ms
+      end,
+      token_pace_ms = case
+        when w.paced then eve.next_pace(greatest(l.token_pace_ms, w.token_pace_ms), now_ms, w.token_ms * w.tokens, 1)
+        else l.token_pace_ms
+      end,
+      day_starts = l.day_starts + w.calls,
+      day_batch_starts = l.day_batch_starts + w.batch,
+      span_number = v_span,
+      span_starts = case l.span_number when v_span then l.span_starts else 0 end + w.calls,
+      span_tokens = case l.span_number when v_span then l.span_tokens else 0 end + w.tokens,
+      previous_span_starts = case v_span - l.span_number when 0 then l.previous_span_starts when 1 then l.span_starts else 0 end,
+      previous_span_tokens = case v_span - l.span_number when 0 then l.previous_span_tokens when 1 then l.span_tokens else 0 end,
+      turns = l.turns + w.calls,
+      next_lease_ms = least(l.next_lease_ms, now_ms + w.lease_ms)
+    from (
+      select u.lane_id, count(*)::integer as calls, sum(u.tokens)::bigint as tokens, max(u.turns) as turns,
+        count(*) filter (where u.class = 'interactive')::integer as persons,
+        count(*) filter (where u.class = 'batch')::integer as batch,
+        min(plain.leases[u.asked]) as lease_ms, bool_or(u.paced) as paced, bool_or(u.contended) as contended,
+        min(u.stale_ms) as stale_ms, min(u.lanes) as lanes, max(u.pace_ms) as pace_ms, max(u.token_pace_ms) as token_pace_ms,
+        max(u.step_ms) as step_ms, min(u.token_ms) as token_ms, (array_agg(u.limits))[1] as limits
+      -- What has no name here is a column of the route.
+      from unnest(
+        chosen.asked, chosen.classes, chosen.turns, chosen.tokens, chosen.paces, chosen.token_paces, chosen.steps,
+        chosen.paced, chosen.contended, chosen.routes
+      ) as u (asked, class, turns, tokens, pace_ms, token_pace_ms, step_ms, paced, contended)
+      group by u.lane_id
+      order by u.lane_id
+    ) w
+    where l.id = w.lane_id
+      -- What was seen when the lane was chosen still holds, nearly: or all who were held up since would load the same one.
+      and (w.lanes = 1 or l.turns <= w.turns + 3)
+      -- Nobody is booked for later, nobody is to be cleared away, and it is the day of the booking before.
+      and l.interactive_tail_ms <= now_ms and l.next_lease_ms > now_ms and l.span_number <= v_span
+      and l.day_ends_ms > now_ms + (w.limits).guard_ms and l.day_ends_ms <= now_ms + 90000000
+      and l.blocked_until is null and w.stale_ms > now_ms
+      and (
+        w.persons = 0
+        or (eve.day_left(l, w.limits, 'interactive', w.contended, now_ms, l.day_ends_ms) < w.calls) is not true
+          and eve.has_room(l, w.limits, 'interactive', w.contended, w.calls, w.tokens, now_ms)
+      )
+      and (
+        w.batch = 0
+        or (eve.day_left(l, w.limits, 'batch', w.contended, now_ms, l.day_ends_ms) < w.calls) is not true
+          and eve.has_room(l, w.limits, 'batch', w.contended, w.calls, w.tokens, now_ms)
+      )
+    returning l.id, l.turns, w.calls, l.day_ends_ms, l.day_starts, l.day_batch_starts,
+      l.span_starts + l.previous_span_starts as used_starts, l.span_tokens + l.previous_span_tokens as used_tokens
+  )
+  select array_agg(b.id) as lanes, array_agg(b.turns) as turns, array_agg(b.calls) as calls, array_agg(b.day_ends_ms) as day_ends,
+    array_agg(b.day_starts) as day_starts, array_agg(b.day_batch_starts) as day_batch_starts,
+    array_agg(b.used_starts) as used_starts, array_agg(b.used_tokens) as used_tokens,
+    coalesce(bool_or(b.turns / 16 > (b.turns - b.calls) / 16), false) as to_clean
+  into v_booked
+  from booked b;
+  return v_booked;
+end;
+$function$;
+
+CREATE OR REPLACE FUNCTION eve.fill_buckets(chosen eve.list_choice, booked eve.list_booking, now_ms bigint)
+ RETURNS void
+ LANGUAGE plpgsql
+ SET search_path TO ''
+AS $function$
+begin
+  insert into eve.lane_buckets as b (lane_id, at_ms, starts, tokens, batch_starts, batch_tokens)
+  select u.lane_id, (now_ms + u.bucket_ms - 1) / u.bucket_ms * u.bucket_ms, count(*), sum(u.tokens),
+    count(*) filter (where u.class = 'batch'), coalesce(sum(u.tokens) filter (where u.class = 'batch'), 0)
+  from unnest(chosen.classes, chosen.tokens, chosen.routes) as u (class, tokens)
+  where u.lane_id = any (booked.lanes)
+  group by u.lane_id, u.bucket_ms
+  order by u.lane_id
+  on conflict on constraint lane_buckets_pkey do update
+  set starts = b.starts + excluded.starts, tokens = b.tokens + excluded.tokens,
+    batch_starts = b.batch_starts + excluded.batch_starts, batch_tokens = b.batch_tokens + excluded.batch_tokens;
+  if booked.to_clean then
+    -- Instants that no window reaches any more.
+    delete from eve.lane_buckets b where b.lane_id = any (booked.lanes) and b.at_ms < now_ms - 70000;
+  end if;
+end;
+$function$;
+
+CREATE OR REPLACE FUNCTION eve.note_list(plain eve.list_calls, chosen eve.list_choice, booked eve.list_booking, now_ms bigint, calls_in_list integer)
+ RETURNS jsonb
+ LANGUAGE plpgsql
+ SET search_path TO ''
+AS $function$
+declare
+  v_project constant uuid := '00000000-0000-0000-0000-000000000000';
+  v_places bigint[];
+  v_answers jsonb[];
+begin
+  with taken as materialized (
+    select u.*, nextval('eve.request_no') as request_no, lane.place,
+      1 + (booked.turns[lane.place] - booked.calls[lane.place] + u.nth - 1) % cardinality(u.key_ids) as slot
+    from unnest(
+      chosen.asked, chosen.classes, chosen.captures, chosen.nths, chosen.tokens, chosen.contended, chosen.routes
+    ) as u (asked, class, capture, nth, tokens, contended)
+    cross join lateral (select array_position(booked.lanes, u.lane_id) as place) lane
+    where lane.place is not null
+  ),
+  written as (
+    insert into eve.inflight (
+      request_no, consumer_id, request_id, token_id, class, door, requested_model, model, attempt, state, lane_id, key_id,
+      start_ms, bucket_ms, day_ends_ms, tokens, estimated_tokens, lease_until, received_at, wait_ms, trace_id, metadata,
+      request_hash, call_id
+    )
+    select k.request_no, coalesce(plain.consumers[k.asked], v_project), plain.ids[k.asked], null, k.class,
+      plain.doors[k.asked], k.model, k.served, 1, 'reserved', k.lane_id, k.key_ids[k.slot], now_ms,
+      (now_ms + k.bucket_ms - 1) / k.bucket_ms * k.bucket_ms, booked.day_ends[k.place], k.tokens, plain.tokens[k.asked],
+      to_timestamp((now_ms + plain.leases[k.asked]) / 1000::double precision), to_timestamp(now_ms / 1000::double precision), 0,
+      plain.traces[k.asked], plain.metadata[k.asked], plain.hashes[k.asked], plain.call_ids[k.asked]
+    from taken k
+  )
+  select array_agg(plain.places[k.asked]) as places, array_agg(
+    eve.granted(
+      k.answers[k.slot], k.request_no, 1, k.class, k.capture, k.tokens, 0, now_ms, plain.leases[k.asked],
+      eve.limits_json(
+        k.limits, coalesce(exact.starts, booked.used_starts[k.place]), coalesce(exact.tokens, booked.used_tokens[k.place]),
+        least(
+          (k.limits).rpd - booked.day_starts[k.place],
+          case when k.class = 'batch' then
+            (eve.class_share(k.limits, 'batch', k.contended)).day_starts - booked.day_batch_starts[k.place]
+          end
+        ),
+        60000 + (k.limits).guard_ms, booked.day_ends[k.place] - now_ms
+      )
+    )
+  ) as answers
+  into v_places, v_answers
+  from taken k
+  -- What is left of a small lane is said exactly.
+  left join lateral (
+    select sum(b.starts)::bigint as starts, sum(b.tokens)::bigint as tokens
+    from eve.lane_buckets b
+    where (k.limits).rpm <= 600 and b.lane_id = k.lane_id and b.at_ms > now_ms - 60000 - (k.limits).guard_ms and b.at_ms <= now_ms
+  ) exact on true;
+  return (
+    select jsonb_agg(v_answers[array_position(v_places, n::bigint)] order by n)
+    from generate_series(1, calls_in_list) n
+  );
+end;
+$function$;
+
+CREATE OR REPLACE FUNCTION public.eve_reserve_many(calls jsonb)
+ RETURNS jsonb
+ LANGUAGE plpgsql
+ SET search_path TO ''
+ SET statement_timeout TO '7500ms'
+ SET lock_timeout TO '1s'
+ SET plan_cache_mode TO 'force_generic_plan'
+ SET enable_seqscan TO 'off'
+ SET jit TO 'off'
+ SET enable_hashjoin TO 'off'
+ SET enable_mergejoin TO 'off'
+ SET enable_material TO 'off'
+AS $function$
+declare
+  v_count constant integer := case
+    when jsonb_typeof(eve_reserve_many.calls) = 'array' then jsonb_array_length(eve_reserve_many.calls) else 0
+  end;
+  v_plain eve.list_calls;
+  v_chosen eve.list_choice;
+  v_booked eve.list_booking;
+  v_any boolean := false;
+  v_over boolean := false;
+  v_waited bigint;
+  v_only bigint[];
+  v_now bigint;
+  v_began timestamptz;
+  v_answers jsonb;
+begin
+  if v_count not between 1 and 100 then
+    raise exception 'calls must be a list of 1 to 100' using errcode = 'EV400';
+  end if;
+  v_plain := eve.read_list(eve_reserve_many.calls);
   for v_round in 1..3 loop
     -- A subtransaction: what it has locked and not booked is free again, and what turns out to be late has not been booked.
     begin
@@ -3745,199 +4156,11 @@ begin
         perform eve.lock_lane(v_waited);
       end if;
       v_now := eve.clock_ms();
-      select array_agg(s.asked) filter (where fit.fits) as asked, array_agg(s.class) filter (where fit.fits) as classes,
-        array_agg(s.capture) filter (where fit.fits) as captures, array_agg(s.turns) filter (where fit.fits) as turns,
-        array_agg(s.nth) filter (where fit.fits) as nths, array_agg(s.booked) filter (where fit.fits) as tokens,
-        array_agg((s.pace).pace_ms) filter (where fit.fits) as paces,
-        array_agg((s.pace).token_pace_ms) filter (where fit.fits) as token_paces,
-        array_agg(coalesce((s.pace).spread_ms, (s.pace).interval_ms)) filter (where fit.fits) as steps,
-        array_agg(s.paced) filter (where fit.fits) as paced, array_agg(s.contended) filter (where fit.fits) as contended,
-        -- With the route as it is now: others may make a new one before this is over.
-        array_agg(r.route) filter (where fit.fits) as routes,
-        count(distinct s.lane_id) as locked
-      into v_chosen
-      from (
-        select g.model, g.class, a.asked, a.capture, a.counted, f.lanes[place.of] as lane_id, f.turns[place.of] as turns,
-          f.paced[place.of] as paced, f.starts_left[place.of] as starts_left, f.tokens_left[place.of] as tokens_left, f.even_share, pool.pace, pool.contended, size.expected,
-          ceil(size.expected * case when not a.counted then f.estimate_ceiling else 1 end)::bigint as booked,
-          -- Which of the lane's calls this is.
-          1 + (a.nth - 1) / cardinality(f.lanes) as nth
-        from (
-          select t.model, case when c.max_class = 'batch' then 'batch' else t.class end as class, count(*) as calls,
-            sum(count(*)) over (partition by t.model)::bigint as calls_of_model,
-            array_agg(t.asked) as asked, array_agg(t.tokens) as tokens, array_agg(t.counted) as counted,
-            array_agg(coalesce(c.capture, v_capture)) as captures
-          from unnest(v_plain.models, v_plain.classes, v_plain.tokens, v_plain.consumers, v_plain.counted, v_plain.ids)
-            with ordinality as t (model, class, tokens, consumer_id, counted, request_id, asked)
-          left join lateral (select b.* from eve.consumers b where b.id = t.consumer_id offset 0) c on true
-          where
-            -- Consumers with a budget go by themselves.
-            (
-              t.consumer_id is null
-              or c.is_active and c.rpm is null and c.requests_per_day is null and c.tokens_per_day is null
-                and (c.models is null or t.model = any (c.models))
-            )
-            and not exists (
-              select
-              from eve.inflight i
-              where i.consumer_id = coalesce(t.consumer_id, v_project) and i.request_id = t.request_id
-              offset 0
-            )
-            and not exists (
-              select
-              from eve.request_keys q
-              where q.consumer_id = coalesce(t.consumer_id, v_project) and q.request_id = t.request_id
-              offset 0
-            )
-          group by 1, 2
-        ) g
-        -- All lanes of the model: how fast batch may go, and whether any waits.
-        cross join lateral (
-          select row(
-              min(o.interval_ms), min(o.token_ms), max(l.pace_ms), max(l.token_pace_ms), max(l.batch_start_ms),
-              min((o.limits).batch_floor),
-              case when g.class = 'batch' or greatest(max(l.pace_ms), max(l.token_pace_ms)) > v_now - min(o.interval_ms) then
-                eve.spread_ms(array_agg(o.lane_id), min(o.interval_ms), 60000 + min((o.limits).guard_ms), v_now)
-              end
-            )::eve.pool_pace as pace,
-            bool_or(exists (
-              select
-              from eve.inflight i
-              where i.model = o.served and i.state = 'waiting' and i.start_ms > v_now - 1500
-              offset 0
-            )) as contended
-          from eve.routes o
-          cross join lateral (select b.* from eve.lanes b where b.id = o.lane_id offset 0) l
-          where o.model = g.model
-        ) pool
-        -- Of each model as many lanes as it has calls here, the least loaded first, and only such as nobody else is booking at
-        -- this moment.
-        cross join lateral (
-          select array_agg(free.lane_id) as lanes, array_agg(free.turns) as turns, array_agg(free.paced) as paced,
-            array_agg(free.starts_left) as starts_left, array_agg(free.tokens_left) as tokens_left, min(free.estimate_factor) as estimate_factor, min(free.estimate_ceiling) as estimate_ceiling,
-            min(free.even_share) as even_share
-          from (
-            select loaded.*
-            from (
-              select o.lane_id, o.lanes, (l.lane).turns, o.estimate_ceiling, o.even_share, m.estimate_factor, batch.paced,
-                room.starts as starts_left, room.tokens as tokens_left,
-                (l.lane).day_starts - min((l.lane).day_starts) over () as ahead
-              from eve.routes o
-              cross join lateral (select b as lane from eve.lanes b where b.id = o.lane_id offset 0) l
-              cross join lateral (
-                select b.estimate_factor from public.google_ai_model_limits b where b.model = o.served offset 0
-              ) m
-              -- Alone on lanes that are nearly empty batch goes as it comes; otherwise one by one, and behind nobody who waits.
-              cross join lateral (
-                select case g.class
-                  when 'batch' then not eve.may_burst(l.lane, o.limits, 0, v_now, g.calls_of_model)
-                  else greatest((pool.pace).pace_ms, (pool.pace).token_pace_ms) > v_now - coalesce((pool.pace).interval_ms, 0)
-                end as paced
-              ) batch
-              cross join lateral eve.room_left(l.lane, o.limits, g.class, pool.contended, g.calls, 1, v_now) room
-              where o.model = g.model and (v_only is null or o.lane_id = any (v_only))
-                -- What has to hold when it is booked, too: no lane is locked for nothing.
-                and (l.lane).blocked_until is null and (l.lane).interactive_tail_ms <= v_now and o.stale_ms > v_now
-                and (l.lane).next_lease_ms > v_now and (l.lane).span_number <= v_now >> 16
-                and (l.lane).day_ends_ms > v_now + (o.limits).guard_ms and (l.lane).day_ends_ms <= v_now + 90000000
-                and ((l.lane).day_starts < (o.limits).rpd) is not false
-                and (room.starts < 1 or room.tokens < 1) is not true
-                and (
-                  g.class = 'interactive'
-                  or not pool.contended
-                    and (not batch.paced or g.calls = 1 and eve.pace_allows(pool.pace) <= v_now)
-                )
-              order by (l.lane).day_starts, (l.lane).turns, (l.lane).id
-              offset 0
-            ) loaded
-            where (loaded.lanes = 1 or loaded.ahead <= 4 or loaded.ahead > 64)
-              and pg_try_advisory_xact_lock(1163281713, loaded.lane_id::integer)
-            limit g.calls
-          ) free
-        ) f
-        cross join lateral unnest(g.asked, g.tokens, g.counted, g.captures)
-          with ordinality as a (asked, tokens, counted, capture, nth)
-        cross join lateral (select 1 + (a.nth - 1) % cardinality(f.lanes) as of) place
-        cross join lateral (
-          select ceil(a.tokens * case when a.counted then 1 else f.estimate_factor end)::bigint as expected
-        ) size
-      ) s
-      left join lateral (
-        select b as route from eve.routes b where b.model = s.model and b.lane_id = s.lane_id offset 0
-      ) r on true
-      cross join lateral (
-        -- As many as fit, as far as can be seen from here.
-        select (r.route).model is not null and (s.nth > s.starts_left or s.booked > s.tokens_left) is not true
-          -- Otherwise it has to be counted.
-          and (s.class = 'interactive' or s.counted is distinct from false or s.expected <= s.even_share) as fits
-      ) fit;
+      v_chosen := eve.choose_for_list(v_plain, v_only, v_now);
       if v_chosen.asked is not null then
         v_now := eve.clock_ms();
         v_began := clock_timestamp();
-        v_span := v_now >> 16;
-        -- Everything that has to be true for these starts at this instant: all calls of a lane or none.
-        with booked as (
-          update eve.lanes l
-          set interactive_tail_ms = case when w.persons > 0 then v_now else l.interactive_tail_ms end,
-            batch_start_ms = case when w.batch > 0 then v_now else l.batch_start_ms end,
-            pace_ms = case
-              when w.paced then eve.next_pace(greatest(l.pace_ms, w.pace_ms), v_now, w.step_ms * w.calls)
-              else l.pace_ms
-            end,
-            token_pace_ms = case
-              when w.paced then eve.next_pace(greatest(l.token_pace_ms, w.token_pace_ms), v_now, w.token_ms * w.tokens, 1)
-              else l.token_pace_ms
-            end,
-            day_starts = l.day_starts + w.calls,
-            day_batch_starts = l.day_batch_starts + w.batch,
-            span_number = v_span,
-            span_starts = case l.span_number when v_span then l.span_starts else 0 end + w.calls,
-            span_tokens = case l.span_number when v_span then l.span_tokens else 0 end + w.tokens,
-            previous_span_starts = case v_span - l.span_number when 0 then l.previous_span_starts when 1 then l.span_starts else 0 end,
-            previous_span_tokens = case v_span - l.span_number when 0 then l.previous_span_tokens when 1 then l.span_tokens else 0 end,
-            turns = l.turns + w.calls,
-            next_lease_ms = least(l.next_lease_ms, v_now + w.lease_ms)
-          from (
-            select u.lane_id, count(*)::integer as calls, sum(u.tokens)::bigint as tokens, max(u.turns) as turns,
-              count(*) filter (where u.class = 'interactive')::integer as persons,
-              count(*) filter (where u.class = 'batch')::integer as batch,
-              min(v_plain.leases[u.asked]) as lease_ms, bool_or(u.paced) as paced, bool_or(u.contended) as contended,
-              min(u.stale_ms) as stale_ms, min(u.lanes) as lanes, max(u.pace_ms) as pace_ms, max(u.token_pace_ms) as token_pace_ms,
-              max(u.step_ms) as step_ms, min(u.token_ms) as token_ms, (array_agg(u.limits))[1] as limits
-            -- What has no name here is a column of the route.
-            from unnest(
-              v_chosen.asked, v_chosen.classes, v_chosen.turns, v_chosen.tokens, v_chosen.paces, v_chosen.token_paces, v_chosen.steps,
-              v_chosen.paced, v_chosen.contended, v_chosen.routes
-            ) as u (asked, class, turns, tokens, pace_ms, token_pace_ms, step_ms, paced, contended)
-            group by u.lane_id
-            order by u.lane_id
-          ) w
-          where l.id = w.lane_id
-            -- What was seen when the lane was chosen still holds, nearly: or all who were held up since would load the same one.
-            and (w.lanes = 1 or l.turns <= w.turns + 3)
-            -- Nobody is booked for later, nobody is to be cleared away, and it is the day of the booking before.
-            and l.interactive_tail_ms <= v_now and l.next_lease_ms > v_now and l.span_number <= v_span
-            and l.day_ends_ms > v_now + (w.limits).guard_ms and l.day_ends_ms <= v_now + 90000000
-            and l.blocked_until is null and w.stale_ms > v_now
-            and (
-              w.persons = 0
-              or (eve.day_left(l, w.limits, 'interactive', w.contended, v_now, l.day_ends_ms) < w.calls) is not true
-                and eve.has_room(l, w.limits, 'interactive', w.contended, w.calls, w.tokens, v_now)
-            )
-            and (
-              w.batch = 0
-              or (eve.day_left(l, w.limits, 'batch', w.contended, v_now, l.day_ends_ms) < w.calls) is not true
-                and eve.has_room(l, w.limits, 'batch', w.contended, w.calls, w.tokens, v_now)
-            )
-          returning l.id, l.turns, w.calls, l.day_ends_ms, l.day_starts, l.day_batch_starts,
-            l.span_starts + l.previous_span_starts as used_starts, l.span_tokens + l.previous_span_tokens as used_tokens
-        )
-        select array_agg(b.id) as lanes, array_agg(b.turns) as turns, array_agg(b.calls) as calls, array_agg(b.day_ends_ms) as day_ends,
-          array_agg(b.day_starts) as day_starts, array_agg(b.day_batch_starts) as day_batch_starts,
-          array_agg(b.used_starts) as used_starts, array_agg(b.used_tokens) as used_tokens,
-          coalesce(bool_or(b.turns / 16 > (b.turns - b.calls) / 16), false) as to_clean
-        into v_booked
-        from booked b;
+        v_booked := eve.book_list(v_plain, v_chosen, v_now);
         v_over := clock_timestamp() - v_began > interval '100 milliseconds';
         v_any := not v_over and cardinality(v_booked.lanes) = v_chosen.locked;
       end if;
@@ -3962,87 +4185,18 @@ begin
 
     -- Somebody is at each of the lanes. With none in hand one may be waited for.
     exit when v_waited is not null;
-    select r.lane_id
-    into v_waited
-    from eve.routes r
-    join eve.lanes l on l.id = r.lane_id
-    where r.model = any (v_plain.models) and l.blocked_until is null
-      -- Or there is nothing to wait for: a refusal holds up nobody.
-      and l.interactive_tail_ms <= v_now and eve.has_room(l, r.limits, 'interactive', false, 1, 0, v_now)
-    order by random()
-    limit 1;
-    exit when not found;
+    v_waited := eve.lane_to_wait_for(v_plain.models, v_now);
+    exit when v_waited is null;
   end loop;
   if not v_any then
     return to_jsonb(array_fill(null::text, array[v_count]));
   end if;
 
-  insert into eve.lane_buckets as b (lane_id, at_ms, starts, tokens, batch_starts, batch_tokens)
-  select u.lane_id, (v_now + u.bucket_ms - 1) / u.bucket_ms * u.bucket_ms, count(*), sum(u.tokens),
-    count(*) filter (where u.class = 'batch'), coalesce(sum(u.tokens) filter (where u.class = 'batch'), 0)
-  from unnest(v_chosen.classes, v_chosen.tokens, v_chosen.routes) as u (class, tokens)
-  where u.lane_id = any (v_booked.lanes)
-  group by u.lane_id, u.bucket_ms
-  order by u.lane_id
-  on conflict on constraint lane_buckets_pkey do update
-  set starts = b.starts + excluded.starts, tokens = b.tokens + excluded.tokens,
-    batch_starts = b.batch_starts + excluded.batch_starts, batch_tokens = b.batch_tokens + excluded.batch_tokens;
-  if v_booked.to_clean then
-    -- Instants that no window reaches any more.
-    delete from eve.lane_buckets b where b.lane_id = any (v_booked.lanes) and b.at_ms < v_now - 70000;
-  end if;
-
-  with taken as materialized (
-    select u.*, nextval('eve.request_no') as request_no, booked.place,
-      1 + (v_booked.turns[booked.place] - v_booked.calls[booked.place] + u.nth - 1) % cardinality(u.key_ids) as slot
-    from unnest(
-      v_chosen.asked, v_chosen.classes, v_chosen.captures, v_chosen.nths, v_chosen.tokens, v_chosen.contended, v_chosen.routes
-    ) as u (asked, class, capture, nth, tokens, contended)
-    cross join lateral (select array_position(v_booked.lanes, u.lane_id) as place) booked
-    where booked.place is not null
-  ),
-  written as (
-    insert into eve.inflight (
-      request_no, consumer_id, request_id, token_id, class, door, requested_model, model, attempt, state, lane_id, key_id,
-      start_ms, bucket_ms, day_ends_ms, tokens, estimated_tokens, lease_until, received_at, wait_ms, trace_id, metadata,
-      request_hash, call_id
-    )
-    select k.request_no, coalesce(v_plain.consumers[k.asked], v_project), v_plain.ids[k.asked], null, k.class,
-      v_plain.doors[k.asked], k.model, k.served, 1, 'reserved', k.lane_id, k.key_ids[k.slot], v_now,
-      (v_now + k.bucket_ms - 1) / k.bucket_ms * k.bucket_ms, v_booked.day_ends[k.place], k.tokens, v_plain.tokens[k.asked],
-      to_timestamp((v_now + v_plain.leases[k.asked]) / 1000::double precision), to_timestamp(v_now / 1000::double precision), 0,
-      v_plain.traces[k.asked], v_plain.metadata[k.asked], v_plain.hashes[k.asked], v_plain.call_ids[k.asked]
-    from taken k
-  )
-  select array_agg(v_plain.places[k.asked]) as places, array_agg(
-    eve.granted(
-      k.answers[k.slot], k.request_no, 1, k.class, k.capture, k.tokens, 0, v_now, v_plain.leases[k.asked],
-      eve.limits_json(
-        k.limits, coalesce(exact.starts, v_booked.used_starts[k.place]), coalesce(exact.tokens, v_booked.used_tokens[k.place]),
-        least(
-          (k.limits).rpd - v_booked.day_starts[k.place],
-          case when k.class = 'batch' then
-            (eve.class_share(k.limits, 'batch', k.contended)).day_starts - v_booked.day_batch_starts[k.place]
-          end
-        ),
-        60000 + (k.limits).guard_ms, v_booked.day_ends[k.place] - v_now
-      )
-    )
-  ) as answers
-  into v_told
-  from taken k
-  -- What is left of a small lane is said exactly.
-  left join lateral (
-    select sum(b.starts)::bigint as starts, sum(b.tokens)::bigint as tokens
-    from eve.lane_buckets b
-    where (k.limits).rpm <= 600 and b.lane_id = k.lane_id and b.at_ms > v_now - 60000 - (k.limits).guard_ms and b.at_ms <= v_now
-  ) exact on true;
+  perform eve.fill_buckets(v_chosen, v_booked, v_now);
+  v_answers := eve.note_list(v_plain, v_chosen, v_booked, v_now, v_count);
   -- With everything in hand, since that may have been waited for. Who still has time asks again alone.
   perform eve.stop_when_late(v_plain.deadline);
-  return (
-    select jsonb_agg(v_told.answers[array_position(v_told.places, n::bigint)] order by n)
-    from generate_series(1, v_count) n
-  );
+  return v_answers;
 end;
 $function$;
 comment on function public.eve_reserve_many is 'Reserves up to 100 slots that can start at once, in one transaction. Answers in the order asked; null: not a plain case, so ask eve_reserve.';

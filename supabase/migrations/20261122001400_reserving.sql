@@ -74,6 +74,80 @@ begin
 end;
 $$;
 
+-- How long until a key is used again that upstream would not take for a while; null: none is.
+create or replace function eve.wait_for_key(now_ms bigint)
+returns bigint
+language plpgsql
+stable
+set search_path = ''
+as $$
+begin
+  return (
+    select ceil(extract(epoch from min(k.blocked_until)) * 1000)::bigint - now_ms
+    from public.google_ai_api_keys k
+    where k.is_active and k.blocked_until > to_timestamp(now_ms / 1000.0) and k.blocked_until < 'infinity'
+  );
+end;
+$$;
+
+-- Places a call on the first of its models that takes it: granted, waiting, or to be counted first. Otherwise it is refused for that of
+-- several reasons which is over first; else for the first.
+create or replace function eve.place_on_first(call eve.call, scope eve.caller_scope, queued_ms bigint, only_lane bigint)
+returns eve.placement
+language plpgsql
+volatile
+set search_path = ''
+as $$
+declare
+  v_requested text;
+  v_place eve.placement;
+  v_refused eve.placement;
+begin
+  foreach v_requested in array (call).models loop
+    if v_requested <> all ((scope).models) then
+      v_place := null;
+      v_place.status := 'refused';
+      v_place.refusal := 'model_not_allowed';
+      v_place.served := v_requested;
+    else
+      v_place := eve.place_call(call, scope, v_requested, place_on_first.queued_ms, place_on_first.only_lane);
+      -- A misspelt name is refused, not skipped.
+      if v_place.status <> 'refused' or v_place.refusal = 'unknown_model' then
+        return v_place;
+      end if;
+    end if;
+    if v_refused.refusal is null or v_refused.refusal_wait > v_place.refusal_wait
+      or v_refused.refusal_wait is null and v_place.refusal_wait is not null then
+      v_refused := v_place;
+    end if;
+  end loop;
+  return v_refused;
+end;
+$$;
+
+-- What a caller is told whose prompt is to be counted upstream: by whom.
+create or replace function eve.ask_to_count(call eve.call, place eve.placement)
+returns jsonb
+language plpgsql
+stable
+set search_path = ''
+as $$
+declare
+  v_model constant public.google_ai_model_limits := eve.served_model((place).requested_model);
+begin
+  return jsonb_build_object(
+    'status', 'count', 'request_id', (call).request_id, 'attempt', (call).attempt, 'model', (place).served,
+    'requested_model', (place).requested_model,
+    'key', jsonb_build_object(
+      'id', (place).key_ids[1], 'alias', (place).aliases[1], 'env_var_name', (place).env_var_names[1],
+      'provider', (eve.providers_of(v_model))[1]
+    ),
+    -- What to come with, and counted left out, where counting fails: the most that the estimate may turn out to be.
+    'tokens_if_not_counted', ceil((call).tokens * v_model.estimate_ceiling)::bigint
+  );
+end;
+$$;
+
 -- Writes down an attempt that was granted or that waits. Answers the request's number.
 create or replace function eve.note_attempt(
   call eve.call, scope eve.caller_scope, place eve.placement, running eve.inflight, key_id uuid, now_ms bigint, queued_ms bigint
@@ -192,9 +266,7 @@ declare
   v_scope eve.caller_scope;
   v_queued bigint;
   v_only_lane bigint;
-  v_requested text;
   v_place eve.placement;
-  v_refused eve.placement;
   v_model public.google_ai_model_limits;
   v_key integer;
   v_request_no bigint;
@@ -230,52 +302,18 @@ begin
 
   -- A start that is booked again goes before all that wait.
   v_queued := case v_running.state when 'waiting' then v_running.queued_ms when 'reserved' then 0 else v_now end;
-  foreach v_requested in array v_call.models loop
-    if v_requested <> all (v_scope.models) then
-      v_place := null;
-      v_place.refusal := 'model_not_allowed';
-      v_place.served := v_requested;
-    else
-      v_place := eve.place_call(v_call, v_scope, v_requested, v_queued, v_only_lane);
-      exit when v_place.status in ('granted', 'waiting', 'count');
-      -- A misspelt name is refused, not skipped.
-      if v_place.refusal = 'unknown_model' then
-        v_refused := v_place;
-        exit;
-      end if;
-    end if;
-    -- Of several reasons the one that is over first; else the first.
-    if v_refused.refusal is null or v_refused.refusal_wait > v_place.refusal_wait
-      or v_refused.refusal_wait is null and v_place.refusal_wait is not null then
-      v_refused := v_place;
-    end if;
-    v_place := null;
-  end loop;
-
+  v_place := eve.place_on_first(v_call, v_scope, v_queued, v_only_lane);
   if v_place.status = 'count' then
-    return jsonb_build_object(
-      'status', 'count', 'request_id', v_call.request_id, 'attempt', v_call.attempt, 'model', v_place.served,
-      'requested_model', v_place.requested_model,
-      'key', jsonb_build_object(
-        'id', v_place.key_ids[1], 'alias', v_place.aliases[1], 'env_var_name', v_place.env_var_names[1],
-        'provider', (eve.providers_of(eve.served_model(v_requested)))[1]
-      ),
-      -- What to come with, and counted left out, where counting fails: the most that the estimate may turn out to be.
-      'tokens_if_not_counted', ceil(v_call.tokens * (eve.served_model(v_requested)).estimate_ceiling)::bigint
-    );
-  elsif coalesce(v_place.status, 'refused') = 'refused' then
+    return eve.ask_to_count(v_call, v_place);
+  elsif v_place.status = 'refused' then
     if not v_spends then
       perform eve.leave_line(v_running);
     end if;
-    if v_refused.refusal = 'no_active_key' then
-      select ceil(extract(epoch from min(k.blocked_until)) * 1000)::bigint - v_now
-      into v_refused.refusal_wait
-      from public.google_ai_api_keys k
-      where k.is_active and k.blocked_until > to_timestamp(v_now / 1000.0) and k.blocked_until < 'infinity';
+    if v_place.refusal = 'no_active_key' then
+      v_place.refusal_wait := eve.wait_for_key(v_now);
     end if;
     return eve.refuse(
-      v_call, v_scope.class, v_refused.refusal, v_refused.served, v_refused.limit_name, v_refused.refusal_wait,
-      v_refused.refusal_limits
+      v_call, v_scope.class, v_place.refusal, v_place.served, v_place.limit_name, v_place.refusal_wait, v_place.refusal_limits
     );
   end if;
 
@@ -300,11 +338,11 @@ begin
     );
   end if;
   -- For those who come after.
-  perform eve.make_route(v_requested, v_now);
-  v_model := eve.served_model(v_requested);
+  perform eve.make_route(v_place.requested_model, v_now);
+  v_model := eve.served_model(v_place.requested_model);
   return eve.granted(
     eve.route_answer(
-      v_requested, v_model, v_place.key_ids[v_key], v_place.aliases[v_key], v_place.env_var_names[v_key], v_place.lane_id,
+      v_place.requested_model, v_model, v_place.key_ids[v_key], v_place.aliases[v_key], v_place.env_var_names[v_key], v_place.lane_id,
       v_place.quota_key
     ),
     v_request_no, v_call.attempt, v_scope.class, v_scope.capture, v_place.tokens, v_place.wait_ms, v_place.start_ms,

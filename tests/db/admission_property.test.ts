@@ -39,6 +39,17 @@ test.each([["one by one", plan, reserve], ["in lists of up to seven", fc.oneof(p
   },
 );
 
+/** Steps of public.eve_reserve_many. */
+const OF_LISTS = /^eve\.(.*_list|fill_buckets)$/;
+
+type Sabotage = [
+  name: string,
+  fns: string | string[],
+  from: string | RegExp,
+  to: string,
+  limits?: Partial<Plan>,
+];
+
 /**
  * Functions of the SQL, each with a text in it and what breaks it; with `limits`, in plans where what is broken is what is
  * scarce: others come to it too seldom for a test that must fail every time.
@@ -130,56 +141,58 @@ describe("the checker catches", () => {
     ],
     [
       "a list that starts more than fit",
-      "public.eve_reserve_many",
       // Where lanes are looked at, and where they are booked.
+      ["eve.choose_for_list", "eve.book_list"],
       /s\.nth > s\.starts_left or|and eve\.has_room\(l, w\.limits, .*\)$/gm,
       "",
       { rpm: 5, tpm: null, rpd: null, projects: 1 },
     ],
     [
       "a list that takes more tokens than fit",
-      "public.eve_reserve_many",
+      ["eve.choose_for_list", "eve.book_list"],
       /or s\.booked > s\.tokens_left|and eve\.has_room\(l, w\.limits, .*\)$/gm,
       "",
       { rpm: null, tpm: 800, rpd: null, projects: 1 },
     ],
     [
       "a list that knows no day",
-      "public.eve_reserve_many",
+      "eve.book_list",
       "l.day_ends_ms) < w.calls) is not true",
       "l.day_ends_ms) < w.calls) is not null",
       { rpm: null, tpm: null, rpd: 20, reserveDay: 0 },
     ],
     [
       "a list that forgets the span before",
-      "public.eve_reserve_many",
+      "eve.book_list",
       "when 1 then l.span_starts else 0 end",
       "else 0 end",
       { rpm: 10, tpm: null, rpd: null, projects: 1 },
     ],
     [
       "a list that keeps one start in its books",
-      "public.eve_reserve_many",
+      "eve.fill_buckets",
       "u.bucket_ms, count(*), sum(u.tokens)",
       "u.bucket_ms, 1, sum(u.tokens)",
     ],
-  ] as [name: string, fn: string, from: string | RegExp, to: string, limits?: Partial<Plan>][])("%s", async (
+  ] as Sabotage[])("%s", async (
     _name,
-    fn,
+    fns,
     from,
     to,
     limits,
   ) => {
-    const [{ source }] = await sql`
-      select pg_get_functiondef(p.oid) as source from pg_proc p
-      where p.pronamespace::regnamespace::text || '.' || p.proname = ${fn}` as unknown as [
-      { source: string },
-    ];
-    const broken = source.replaceAll(from, to);
-    expect(broken).not.toBe(source);
+    const sources = await sql<{ name: string; source: string }[]>`
+      select p.pronamespace::regnamespace::text || '.' || p.proname as name, pg_get_functiondef(p.oid) as source
+      from pg_proc p
+      where p.pronamespace::regnamespace::text || '.' || p.proname = any (${[fns].flat()})`;
+    const broken = sources.map(({ source }) => source.replaceAll(from, to));
+    expect(sources.map(({ name }) => name).sort()).toEqual([fns].flat().sort());
+    sources.forEach(({ source }, i) => expect(broken[i]).not.toBe(source));
     try {
-      await sql.unsafe(broken);
-      const [plans, asked] = fn.endsWith("_many") ? [crowds, gathered(7)] : [plan, reserve];
+      for (const text of broken) await sql.unsafe(text);
+      const [plans, asked] = sources.some(({ name }) => OF_LISTS.test(name))
+        ? [crowds, gathered(7)]
+        : [plan, reserve];
       const { failed } = await fc.check(
         fc.asyncProperty(
           plans,
@@ -189,7 +202,7 @@ describe("the checker catches", () => {
       );
       expect(failed).toBe(true);
     } finally {
-      await sql.unsafe(source);
+      for (const { source } of sources) await sql.unsafe(source);
     }
   });
 });
