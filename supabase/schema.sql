@@ -4579,6 +4579,31 @@ begin
 end;
 $function$;
 
+CREATE OR REPLACE FUNCTION eve.end_attempt(running eve.inflight, ended eve.requests, final boolean, result jsonb, now_at timestamp with time zone)
+ RETURNS void
+ LANGUAGE plpgsql
+ SET search_path TO ''
+AS $function$
+begin
+  if end_attempt.final and (running).state = 'waiting' and (running).attempt > 1 then
+    perform eve.note_earlier_attempt(running, ended);
+    perform eve.close_as_before(running);
+  elsif end_attempt.final then
+    perform eve.close_request(running, ended);
+    if end_attempt.result is not null then
+      insert into eve.request_results (request_no, result) values ((running).request_no, end_attempt.result)
+      on conflict do nothing;
+    end if;
+  else
+    perform eve.note_earlier_attempt(running, ended);
+    -- The caller is about to reserve the next attempt. If it dies instead, the row closes by itself.
+    update eve.inflight i
+    set state = 'between', lease_until = greatest(i.lease_until, end_attempt.now_at + interval '120 seconds')
+    where i.request_no = (running).request_no;
+  end if;
+end;
+$function$;
+
 CREATE OR REPLACE FUNCTION public.eve_settle(request_no bigint, attempt integer, outcome text, final boolean DEFAULT true, dispatched boolean DEFAULT true, input_tokens integer DEFAULT NULL::integer, output_tokens integer DEFAULT NULL::integer, thoughts_tokens integer DEFAULT NULL::integer, cached_tokens integer DEFAULT NULL::integer, total_tokens integer DEFAULT NULL::integer, upstream_status integer DEFAULT NULL::integer, error_code text DEFAULT NULL::text, error_detail text DEFAULT NULL::text, finish_reason text DEFAULT NULL::text, block jsonb DEFAULT NULL::jsonb, latency_ms integer DEFAULT NULL::integer, usage_estimated boolean DEFAULT false, result jsonb DEFAULT NULL::jsonb)
  RETURNS jsonb
  LANGUAGE plpgsql
@@ -4681,22 +4706,7 @@ begin
     );
   end if;
 
-  if eve_settle.final and v_running.state = 'waiting' and v_running.attempt > 1 then
-    perform eve.note_earlier_attempt(v_running, v_ended);
-    perform eve.close_as_before(v_running);
-  elsif eve_settle.final then
-    perform eve.close_request(v_running, v_ended);
-    if eve_settle.result is not null then
-      insert into eve.request_results (request_no, result) values (eve_settle.request_no, eve_settle.result)
-      on conflict do nothing;
-    end if;
-  else
-    perform eve.note_earlier_attempt(v_running, v_ended);
-    -- The caller is about to reserve the next attempt. If it dies instead, the row closes by itself.
-    update eve.inflight i
-    set state = 'between', lease_until = greatest(i.lease_until, v_now + interval '120 seconds')
-    where i.request_no = eve_settle.request_no;
-  end if;
+  perform eve.end_attempt(v_running, v_ended, eve_settle.final, eve_settle.result, v_now);
   if v_total is not null then
     perform eve.log_token_usage(
       v_running.model, eve_settle.input_tokens, eve_settle.output_tokens, v_total, v_running.request_id,
@@ -4757,6 +4767,127 @@ begin
 end;
 $function$;
 
+CREATE OR REPLACE FUNCTION eve.write_ended(settlements jsonb, numbers bigint[], now_at timestamp with time zone)
+ RETURNS eve.requests[]
+ LANGUAGE plpgsql
+ SET search_path TO ''
+AS $function$
+declare
+  v_ended eve.requests[];
+begin
+  with written as (
+    insert into eve.requests as r (
+      request_no, received_at, finished_at, start_ms, wait_ms, lane_id, tokens_booked, output_booked, input_tokens, output_tokens,
+      thoughts_tokens, cached_tokens, total_tokens, latency_ms, attempts, bucket_after_ms, upstream_status, usage_estimated,
+      dispatched, consumer_id, key_id, token_id, request_id, class, door, requested_model, model, state, error_code,
+      error_detail, finish_reason, trace_id, metadata
+    )
+    select i.request_no, i.received_at, write_ended.now_at, i.start_ms, i.wait_ms, i.lane_id, least(i.tokens, 2147483647),
+      -- As in eve_settle: of these answers nobody knows how long they were.
+      case
+        when t.total_tokens is null and t.input_tokens is null and coalesce(t.upstream_status, 0) < 400
+          then nullif(i.output_tokens, 0)
+      end,
+      t.input_tokens, t.output_tokens, t.thoughts_tokens, t.cached_tokens,
+      coalesce(t.total_tokens, t.input_tokens + coalesce(t.output_tokens, 0)), t.latency_ms, i.attempt,
+      i.bucket_ms - i.start_ms, t.upstream_status, coalesce(t.usage_estimated, false), true, i.consumer_id, i.key_id,
+      i.token_id, i.request_id, i.class, i.door, i.requested_model, i.model, t.outcome, t.error_code,
+      left(t.error_detail, 2000), t.finish_reason, i.trace_id, i.metadata
+    from jsonb_to_recordset(write_ended.settlements) as t (
+      request_no bigint, outcome text, input_tokens integer, output_tokens integer, thoughts_tokens integer,
+      cached_tokens integer, total_tokens integer, usage_estimated boolean, upstream_status integer, error_code text,
+      error_detail text, finish_reason text, latency_ms integer
+    )
+    join eve.inflight i on i.request_no = t.request_no
+    where t.request_no = any (write_ended.numbers)
+    returning r
+  )
+  select array_agg(w.r) into v_ended from written w;
+  return v_ended;
+end;
+$function$;
+
+CREATE OR REPLACE FUNCTION eve.settle_budgets(ended eve.requests[], numbers bigint[])
+ RETURNS void
+ LANGUAGE plpgsql
+ SET search_path TO ''
+AS $function$
+declare
+  v_project constant uuid := '00000000-0000-0000-0000-000000000000';
+begin
+  perform eve.lock_budgets(array_agg(i.token_id), array_agg(i.consumer_id), array_agg(
+    eve.pacific_day(floor(extract(epoch from i.received_at) * 1000)::bigint)
+  ))
+  from eve.inflight i
+  where i.request_no = any (settle_budgets.numbers) and (i.consumer_id <> v_project or i.token_id is not null);
+  perform eve.adjust_budgets(spent.consumer_id, spent.token_id, spent.received_at, 0, spent.tokens::bigint)
+  from (
+    select i.consumer_id, i.token_id, min(i.received_at) as received_at,
+      sum(
+        coalesce(a.total_tokens, i.tokens + coalesce(a.output_booked, 0)) - i.tokens - i.output_tokens
+      ) as tokens
+    from unnest(ended) a
+    join eve.inflight i on i.request_no = a.request_no
+    where (i.consumer_id <> v_project or i.token_id is not null)
+    group by i.consumer_id, i.token_id, eve.pacific_day(floor(extract(epoch from i.received_at) * 1000)::bigint)
+  ) spent;
+end;
+$function$;
+
+CREATE OR REPLACE FUNCTION eve.correct_windows(ended eve.requests[])
+ RETURNS void
+ LANGUAGE plpgsql
+ SET search_path TO ''
+AS $function$
+begin
+  -- Under-estimated: the lane's two-span sum must know, or it would let somebody in.
+  perform
+  from eve.lanes l
+  where l.id in (
+    select a.lane_id
+    from unnest(ended) a
+    where a.input_tokens > a.tokens_booked
+  )
+  order by l.id
+  for no key update;
+  if found then
+    update eve.lanes l
+    set span_tokens = l.span_tokens + more.tokens - more.before, previous_span_tokens = l.previous_span_tokens + more.before
+    from (
+      select a.lane_id, sum(a.input_tokens - a.tokens_booked) as tokens,
+        coalesce(sum(a.input_tokens - a.tokens_booked) filter (where a.start_ms >> 16 < held.span_number), 0) as before
+      from unnest(ended) a
+      join eve.lanes held on held.id = a.lane_id
+      where a.input_tokens > a.tokens_booked
+      group by a.lane_id
+    ) more
+    where l.id = more.lane_id;
+  end if;
+
+  perform
+  from eve.lane_buckets b
+  where (b.lane_id, b.at_ms) in (
+    select a.lane_id, a.start_ms + a.bucket_after_ms
+    from unnest(ended) a
+    where a.input_tokens <> a.tokens_booked
+  )
+  order by b.lane_id, b.at_ms
+  for no key update;
+  if found then
+    update eve.lane_buckets b
+    set tokens = greatest(b.tokens + more.tokens, 0), batch_tokens = greatest(b.batch_tokens + more.batch_tokens, 0)
+    from (
+      select a.lane_id, a.start_ms + a.bucket_after_ms as bucket_ms, sum(a.input_tokens - a.tokens_booked) as tokens,
+        coalesce(sum(a.input_tokens - a.tokens_booked) filter (where a.class = 'batch'), 0) as batch_tokens
+      from unnest(ended) a
+      where a.input_tokens <> a.tokens_booked
+      group by 1, 2
+    ) more
+    where b.lane_id = more.lane_id and b.at_ms = more.bucket_ms;
+  end if;
+end;
+$function$;
+
 CREATE OR REPLACE FUNCTION public.eve_settle_many(settlements jsonb)
  RETURNS jsonb
  LANGUAGE plpgsql
@@ -4808,34 +4939,7 @@ begin
     for update of i
   ) running;
 
-  with written as (
-    insert into eve.requests as r (
-      request_no, received_at, finished_at, start_ms, wait_ms, lane_id, tokens_booked, output_booked, input_tokens, output_tokens,
-      thoughts_tokens, cached_tokens, total_tokens, latency_ms, attempts, bucket_after_ms, upstream_status, usage_estimated,
-      dispatched, consumer_id, key_id, token_id, request_id, class, door, requested_model, model, state, error_code,
-      error_detail, finish_reason, trace_id, metadata
-    )
-    select i.request_no, i.received_at, v_now, i.start_ms, i.wait_ms, i.lane_id, least(i.tokens, 2147483647),
-      -- As in eve_settle: of these answers nobody knows how long they were.
-      case
-        when t.total_tokens is null and t.input_tokens is null and coalesce(t.upstream_status, 0) < 400
-          then nullif(i.output_tokens, 0)
-      end,
-      t.input_tokens, t.output_tokens, t.thoughts_tokens, t.cached_tokens,
-      coalesce(t.total_tokens, t.input_tokens + coalesce(t.output_tokens, 0)), t.latency_ms, i.attempt,
-      i.bucket_ms - i.start_ms, t.upstream_status, coalesce(t.usage_estimated, false), true, i.consumer_id, i.key_id,
-      i.token_id, i.request_id, i.class, i.door, i.requested_model, i.model, t.outcome, t.error_code,
-      left(t.error_detail, 2000), t.finish_reason, i.trace_id, i.metadata
-    from jsonb_to_recordset(eve_settle_many.settlements) as t (
-      request_no bigint, outcome text, input_tokens integer, output_tokens integer, thoughts_tokens integer,
-      cached_tokens integer, total_tokens integer, usage_estimated boolean, upstream_status integer, error_code text,
-      error_detail text, finish_reason text, latency_ms integer
-    )
-    join eve.inflight i on i.request_no = t.request_no
-    where t.request_no = any (v_numbers)
-    returning r
-  )
-  select array_agg(w.r) into v_ended from written w;
+  v_ended := eve.write_ended(eve_settle_many.settlements, v_numbers, v_now);
   if v_keys then
     insert into eve.request_keys as k (
       consumer_id, request_id, request_no, ended_at, state, attempts, requested_model, class, request_hash, error_code
@@ -4870,69 +4974,10 @@ begin
 
   -- From here on others may be kept waiting, so it comes last.
   if v_budgets then
-    perform eve.lock_budgets(array_agg(i.token_id), array_agg(i.consumer_id), array_agg(
-      eve.pacific_day(floor(extract(epoch from i.received_at) * 1000)::bigint)
-    ))
-    from eve.inflight i
-    where i.request_no = any (v_numbers) and (i.consumer_id <> v_project or i.token_id is not null);
-    perform eve.adjust_budgets(spent.consumer_id, spent.token_id, spent.received_at, 0, spent.tokens::bigint)
-    from (
-      select i.consumer_id, i.token_id, min(i.received_at) as received_at,
-        sum(
-          coalesce(a.total_tokens, i.tokens + coalesce(a.output_booked, 0)) - i.tokens - i.output_tokens
-        ) as tokens
-      from unnest(v_ended) a
-      join eve.inflight i on i.request_no = a.request_no
-      where (i.consumer_id <> v_project or i.token_id is not null)
-      group by i.consumer_id, i.token_id, eve.pacific_day(floor(extract(epoch from i.received_at) * 1000)::bigint)
-    ) spent;
+    perform eve.settle_budgets(v_ended, v_numbers);
   end if;
 
-  -- Under-estimated: the lane's two-span sum must know, or it would let somebody in.
-  perform
-  from eve.lanes l
-  where l.id in (
-    select a.lane_id
-    from unnest(v_ended) a
-    where a.input_tokens > a.tokens_booked
-  )
-  order by l.id
-  for no key update;
-  if found then
-    update eve.lanes l
-    set span_tokens = l.span_tokens + more.tokens - more.before, previous_span_tokens = l.previous_span_tokens + more.before
-    from (
-      select a.lane_id, sum(a.input_tokens - a.tokens_booked) as tokens,
-        coalesce(sum(a.input_tokens - a.tokens_booked) filter (where a.start_ms >> 16 < held.span_number), 0) as before
-      from unnest(v_ended) a
-      join eve.lanes held on held.id = a.lane_id
-      where a.input_tokens > a.tokens_booked
-      group by a.lane_id
-    ) more
-    where l.id = more.lane_id;
-  end if;
-
-  perform
-  from eve.lane_buckets b
-  where (b.lane_id, b.at_ms) in (
-    select a.lane_id, a.start_ms + a.bucket_after_ms
-    from unnest(v_ended) a
-    where a.input_tokens <> a.tokens_booked
-  )
-  order by b.lane_id, b.at_ms
-  for no key update;
-  if found then
-    update eve.lane_buckets b
-    set tokens = greatest(b.tokens + more.tokens, 0), batch_tokens = greatest(b.batch_tokens + more.batch_tokens, 0)
-    from (
-      select a.lane_id, a.start_ms + a.bucket_after_ms as bucket_ms, sum(a.input_tokens - a.tokens_booked) as tokens,
-        coalesce(sum(a.input_tokens - a.tokens_booked) filter (where a.class = 'batch'), 0) as batch_tokens
-      from unnest(v_ended) a
-      where a.input_tokens <> a.tokens_booked
-      group by 1, 2
-    ) more
-    where b.lane_id = more.lane_id and b.at_ms = more.bucket_ms;
-  end if;
+  perform eve.correct_windows(v_ended);
 
   -- In the order in which those who clear dead reservations take the counters.
   for v_used in

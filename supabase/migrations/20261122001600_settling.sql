@@ -262,6 +262,35 @@ begin
 end;
 $$;
 
+-- Writes down how an attempt ended: with its request, or, if another one is to follow, by itself.
+create or replace function eve.end_attempt(
+  running eve.inflight, ended eve.requests, final boolean, result jsonb, now_at timestamptz
+)
+returns void
+language plpgsql
+volatile
+set search_path = ''
+as $$
+begin
+  if end_attempt.final and (running).state = 'waiting' and (running).attempt > 1 then
+    perform eve.note_earlier_attempt(running, ended);
+    perform eve.close_as_before(running);
+  elsif end_attempt.final then
+    perform eve.close_request(running, ended);
+    if end_attempt.result is not null then
+      insert into eve.request_results (request_no, result) values ((running).request_no, end_attempt.result)
+      on conflict do nothing;
+    end if;
+  else
+    perform eve.note_earlier_attempt(running, ended);
+    -- The caller is about to reserve the next attempt. If it dies instead, the row closes by itself.
+    update eve.inflight i
+    set state = 'between', lease_until = greatest(i.lease_until, end_attempt.now_at + interval '120 seconds')
+    where i.request_no = (running).request_no;
+  end if;
+end;
+$$;
+
 create or replace function public.eve_settle(
   request_no bigint,
   attempt integer,
@@ -387,22 +416,7 @@ begin
     );
   end if;
 
-  if eve_settle.final and v_running.state = 'waiting' and v_running.attempt > 1 then
-    perform eve.note_earlier_attempt(v_running, v_ended);
-    perform eve.close_as_before(v_running);
-  elsif eve_settle.final then
-    perform eve.close_request(v_running, v_ended);
-    if eve_settle.result is not null then
-      insert into eve.request_results (request_no, result) values (eve_settle.request_no, eve_settle.result)
-      on conflict do nothing;
-    end if;
-  else
-    perform eve.note_earlier_attempt(v_running, v_ended);
-    -- The caller is about to reserve the next attempt. If it dies instead, the row closes by itself.
-    update eve.inflight i
-    set state = 'between', lease_until = greatest(i.lease_until, v_now + interval '120 seconds')
-    where i.request_no = eve_settle.request_no;
-  end if;
+  perform eve.end_attempt(v_running, v_ended, eve_settle.final, eve_settle.result, v_now);
   if v_total is not null then
     perform eve.log_token_usage(
       v_running.model, eve_settle.input_tokens, eve_settle.output_tokens, v_total, v_running.request_id,

@@ -48,6 +48,133 @@ begin
 end;
 $$;
 
+-- Moves what ended to the audit: settlements whose requests have these numbers. Answers the rows.
+create or replace function eve.write_ended(settlements jsonb, numbers bigint[], now_at timestamptz)
+returns eve.requests[]
+language plpgsql
+volatile
+set search_path = ''
+as $$
+declare
+  v_ended eve.requests[];
+begin
+  with written as (
+    insert into eve.requests as r (
+      request_no, received_at, finished_at, start_ms, wait_ms, lane_id, tokens_booked, output_booked, input_tokens, output_tokens,
+      thoughts_tokens, cached_tokens, total_tokens, latency_ms, attempts, bucket_after_ms, upstream_status, usage_estimated,
+      dispatched, consumer_id, key_id, token_id, request_id, class, door, requested_model, model, state, error_code,
+      error_detail, finish_reason, trace_id, metadata
+    )
+    select i.request_no, i.received_at, write_ended.now_at, i.start_ms, i.wait_ms, i.lane_id, least(i.tokens, 2147483647),
+      -- As in eve_settle: of these answers nobody knows how long they were.
+      case
+        when t.total_tokens is null and t.input_tokens is null and coalesce(t.upstream_status, 0) < 400
+          then nullif(i.output_tokens, 0)
+      end,
+      t.input_tokens, t.output_tokens, t.thoughts_tokens, t.cached_tokens,
+      coalesce(t.total_tokens, t.input_tokens + coalesce(t.output_tokens, 0)), t.latency_ms, i.attempt,
+      i.bucket_ms - i.start_ms, t.upstream_status, coalesce(t.usage_estimated, false), true, i.consumer_id, i.key_id,
+      i.token_id, i.request_id, i.class, i.door, i.requested_model, i.model, t.outcome, t.error_code,
+      left(t.error_detail, 2000), t.finish_reason, i.trace_id, i.metadata
+    from jsonb_to_recordset(write_ended.settlements) as t (
+      request_no bigint, outcome text, input_tokens integer, output_tokens integer, thoughts_tokens integer,
+      cached_tokens integer, total_tokens integer, usage_estimated boolean, upstream_status integer, error_code text,
+      error_detail text, finish_reason text, latency_ms integer
+    )
+    join eve.inflight i on i.request_no = t.request_no
+    where t.request_no = any (write_ended.numbers)
+    returning r
+  )
+  select array_agg(w.r) into v_ended from written w;
+  return v_ended;
+end;
+$$;
+
+-- Corrects the budgets of those who have one, in the order of public.eve_reserve.
+create or replace function eve.settle_budgets(ended eve.requests[], numbers bigint[])
+returns void
+language plpgsql
+volatile
+set search_path = ''
+as $$
+declare
+  v_project constant uuid := '00000000-0000-0000-0000-000000000000';
+begin
+  perform eve.lock_budgets(array_agg(i.token_id), array_agg(i.consumer_id), array_agg(
+    eve.pacific_day(floor(extract(epoch from i.received_at) * 1000)::bigint)
+  ))
+  from eve.inflight i
+  where i.request_no = any (settle_budgets.numbers) and (i.consumer_id <> v_project or i.token_id is not null);
+  perform eve.adjust_budgets(spent.consumer_id, spent.token_id, spent.received_at, 0, spent.tokens::bigint)
+  from (
+    select i.consumer_id, i.token_id, min(i.received_at) as received_at,
+      sum(
+        coalesce(a.total_tokens, i.tokens + coalesce(a.output_booked, 0)) - i.tokens - i.output_tokens
+      ) as tokens
+    from unnest(ended) a
+    join eve.inflight i on i.request_no = a.request_no
+    where (i.consumer_id <> v_project or i.token_id is not null)
+    group by i.consumer_id, i.token_id, eve.pacific_day(floor(extract(epoch from i.received_at) * 1000)::bigint)
+  ) spent;
+end;
+$$;
+
+-- Corrects what lanes and their buckets hold by what was used.
+create or replace function eve.correct_windows(ended eve.requests[])
+returns void
+language plpgsql
+volatile
+set search_path = ''
+as $$
+begin
+  -- Under-estimated: the lane's two-span sum must know, or it would let somebody in.
+  perform
+  from eve.lanes l
+  where l.id in (
+    select a.lane_id
+    from unnest(ended) a
+    where a.input_tokens > a.tokens_booked
+  )
+  order by l.id
+  for no key update;
+  if found then
+    update eve.lanes l
+    set span_tokens = l.span_tokens + more.tokens - more.before, previous_span_tokens = l.previous_span_tokens + more.before
+    from (
+      select a.lane_id, sum(a.input_tokens - a.tokens_booked) as tokens,
+        coalesce(sum(a.input_tokens - a.tokens_booked) filter (where a.start_ms >> 16 < held.span_number), 0) as before
+      from unnest(ended) a
+      join eve.lanes held on held.id = a.lane_id
+      where a.input_tokens > a.tokens_booked
+      group by a.lane_id
+    ) more
+    where l.id = more.lane_id;
+  end if;
+
+  perform
+  from eve.lane_buckets b
+  where (b.lane_id, b.at_ms) in (
+    select a.lane_id, a.start_ms + a.bucket_after_ms
+    from unnest(ended) a
+    where a.input_tokens <> a.tokens_booked
+  )
+  order by b.lane_id, b.at_ms
+  for no key update;
+  if found then
+    update eve.lane_buckets b
+    set tokens = greatest(b.tokens + more.tokens, 0), batch_tokens = greatest(b.batch_tokens + more.batch_tokens, 0)
+    from (
+      select a.lane_id, a.start_ms + a.bucket_after_ms as bucket_ms, sum(a.input_tokens - a.tokens_booked) as tokens,
+        coalesce(sum(a.input_tokens - a.tokens_booked) filter (where a.class = 'batch'), 0) as batch_tokens
+      from unnest(ended) a
+      where a.input_tokens <> a.tokens_booked
+      group by 1, 2
+    ) more
+    where b.lane_id = more.lane_id and b.at_ms = more.bucket_ms;
+  end if;
+end;
+$$;
+
 create or replace function public.eve_settle_many(settlements jsonb)
 returns jsonb
 language plpgsql
@@ -103,34 +230,7 @@ begin
     for update of i
   ) running;
 
-  with written as (
-    insert into eve.requests as r (
-      request_no, received_at, finished_at, start_ms, wait_ms, lane_id, tokens_booked, output_booked, input_tokens, output_tokens,
-      thoughts_tokens, cached_tokens, total_tokens, latency_ms, attempts, bucket_after_ms, upstream_status, usage_estimated,
-      dispatched, consumer_id, key_id, token_id, request_id, class, door, requested_model, model, state, error_code,
-      error_detail, finish_reason, trace_id, metadata
-    )
-    select i.request_no, i.received_at, v_now, i.start_ms, i.wait_ms, i.lane_id, least(i.tokens, 2147483647),
-      -- As in eve_settle: of these answers nobody knows how long they were.
-      case
-        when t.total_tokens is null and t.input_tokens is null and coalesce(t.upstream_status, 0) < 400
-          then nullif(i.output_tokens, 0)
-      end,
-      t.input_tokens, t.output_tokens, t.thoughts_tokens, t.cached_tokens,
-      coalesce(t.total_tokens, t.input_tokens + coalesce(t.output_tokens, 0)), t.latency_ms, i.attempt,
-      i.bucket_ms - i.start_ms, t.upstream_status, coalesce(t.usage_estimated, false), true, i.consumer_id, i.key_id,
-      i.token_id, i.request_id, i.class, i.door, i.requested_model, i.model, t.outcome, t.error_code,
-      left(t.error_detail, 2000), t.finish_reason, i.trace_id, i.metadata
-    from jsonb_to_recordset(eve_settle_many.settlements) as t (
-      request_no bigint, outcome text, input_tokens integer, output_tokens integer, thoughts_tokens integer,
-      cached_tokens integer, total_tokens integer, usage_estimated boolean, upstream_status integer, error_code text,
-      error_detail text, finish_reason text, latency_ms integer
-    )
-    join eve.inflight i on i.request_no = t.request_no
-    where t.request_no = any (v_numbers)
-    returning r
-  )
-  select array_agg(w.r) into v_ended from written w;
+  v_ended := eve.write_ended(eve_settle_many.settlements, v_numbers, v_now);
   if v_keys then
     insert into eve.request_keys as k (
       consumer_id, request_id, request_no, ended_at, state, attempts, requested_model, class, request_hash, error_code
@@ -165,69 +265,10 @@ begin
 
   -- From here on others may be kept waiting, so it comes last.
   if v_budgets then
-    perform eve.lock_budgets(array_agg(i.token_id), array_agg(i.consumer_id), array_agg(
-      eve.pacific_day(floor(extract(epoch from i.received_at) * 1000)::bigint)
-    ))
-    from eve.inflight i
-    where i.request_no = any (v_numbers) and (i.consumer_id <> v_project or i.token_id is not null);
-    perform eve.adjust_budgets(spent.consumer_id, spent.token_id, spent.received_at, 0, spent.tokens::bigint)
-    from (
-      select i.consumer_id, i.token_id, min(i.received_at) as received_at,
-        sum(
-          coalesce(a.total_tokens, i.tokens + coalesce(a.output_booked, 0)) - i.tokens - i.output_tokens
-        ) as tokens
-      from unnest(v_ended) a
-      join eve.inflight i on i.request_no = a.request_no
-      where (i.consumer_id <> v_project or i.token_id is not null)
-      group by i.consumer_id, i.token_id, eve.pacific_day(floor(extract(epoch from i.received_at) * 1000)::bigint)
-    ) spent;
+    perform eve.settle_budgets(v_ended, v_numbers);
   end if;
 
-  -- Under-estimated: the lane's two-span sum must know, or it would let somebody in.
-  perform
-  from eve.lanes l
-  where l.id in (
-    select a.lane_id
-    from unnest(v_ended) a
-    where a.input_tokens > a.tokens_booked
-  )
-  order by l.id
-  for no key update;
-  if found then
-    update eve.lanes l
-    set span_tokens = l.span_tokens + more.tokens - more.before, previous_span_tokens = l.previous_span_tokens + more.before
-    from (
-      select a.lane_id, sum(a.input_tokens - a.tokens_booked) as tokens,
-        coalesce(sum(a.input_tokens - a.tokens_booked) filter (where a.start_ms >> 16 < held.span_number), 0) as before
-      from unnest(v_ended) a
-      join eve.lanes held on held.id = a.lane_id
-      where a.input_tokens > a.tokens_booked
-      group by a.lane_id
-    ) more
-    where l.id = more.lane_id;
-  end if;
-
-  perform
-  from eve.lane_buckets b
-  where (b.lane_id, b.at_ms) in (
-    select a.lane_id, a.start_ms + a.bucket_after_ms
-    from unnest(v_ended) a
-    where a.input_tokens <> a.tokens_booked
-  )
-  order by b.lane_id, b.at_ms
-  for no key update;
-  if found then
-    update eve.lane_buckets b
-    set tokens = greatest(b.tokens + more.tokens, 0), batch_tokens = greatest(b.batch_tokens + more.batch_tokens, 0)
-    from (
-      select a.lane_id, a.start_ms + a.bucket_after_ms as bucket_ms, sum(a.input_tokens - a.tokens_booked) as tokens,
-        coalesce(sum(a.input_tokens - a.tokens_booked) filter (where a.class = 'batch'), 0) as batch_tokens
-      from unnest(v_ended) a
-      where a.input_tokens <> a.tokens_booked
-      group by 1, 2
-    ) more
-    where b.lane_id = more.lane_id and b.at_ms = more.bucket_ms;
-  end if;
+  perform eve.correct_windows(v_ended);
 
   -- In the order in which those who clear dead reservations take the counters.
   for v_used in
