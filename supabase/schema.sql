@@ -6539,7 +6539,7 @@ begin
 end;
 $function$;
 
-CREATE OR REPLACE FUNCTION eve.retention_batch(rule eve.retention, now_at timestamp with time zone, after jsonb, OUT deleted bigint, OUT next_after jsonb)
+CREATE OR REPLACE FUNCTION eve.retention_by_number(relation regclass, table_name text, before timestamp with time zone, at_most integer, after jsonb, OUT deleted bigint, OUT next_after jsonb)
  RETURNS record
  LANGUAGE plpgsql
  SET search_path TO ''
@@ -6548,6 +6548,108 @@ declare
   -- After so many rows in a row that are young, the rest of a numbered table is young too. Numbers are handed to connections
   -- 32 at a time, so a few young rows stand among old ones.
   v_young_enough constant bigint := 10000;
+  v_batch record;
+  v_young bigint;
+begin
+  select * into v_batch
+  from eve.delete_numbered(
+    retention_by_number.relation,
+    case retention_by_number.table_name
+      when 'eve.refusals' then 'id'
+      when 'eve.access_log' then 'id'
+      when 'cron.job_run_details' then 'runid'
+      else 'request_no'
+    end,
+    case retention_by_number.table_name
+      when 'eve.requests' then 't.finished_at < $1'
+      when 'eve.attempts' then
+        't.settled_at < $1 and not exists (select from eve.inflight i where i.request_no = t.request_no)'
+      when 'eve.refusals' then 't.refused_at < $1'
+      when 'eve.request_results' then 't.kept_at < $1'
+      when 'eve.captures' then 't.captured_at < $1'
+      when 'eve.access_log' then 't.at < $1'
+      -- A job's history is its owner's, so only our own jobs'.
+      else $old$coalesce(t.end_time, t.start_time) < $1
+        and t.jobid in (select j.jobid from cron.job j where j.jobname like 'eve\_%')$old$
+    end,
+    retention_by_number.before, coalesce((retention_by_number.after ->> 'number')::bigint, 0), retention_by_number.at_most
+  );
+  v_young := case v_batch.deleted
+    when 0 then coalesce((retention_by_number.after ->> 'young')::bigint, 0) + v_batch.seen
+    else 0
+  end;
+  if v_batch.seen >= retention_by_number.at_most and v_young < v_young_enough then
+    next_after := jsonb_build_object('number', v_batch.last_key, 'young', v_young);
+  end if;
+  deleted := v_batch.deleted;
+end;
+$function$;
+
+CREATE OR REPLACE FUNCTION eve.retention_by_age(relation regclass, table_name text, before timestamp with time zone, trimmed_before timestamp with time zone, at_most integer, after jsonb, OUT deleted bigint, OUT next_after jsonb)
+ RETURNS record
+ LANGUAGE plpgsql
+ SET search_path TO ''
+AS $function$
+declare
+  v_batch record;
+begin
+  select * into v_batch
+  from eve.delete_oldest(
+    retention_by_age.relation,
+    case retention_by_age.table_name
+      when 'eve.rollup_set_aside' then 'set_aside_at'
+      when 'eve.request_keys' then 'ended_at'
+      when 'eve.scoped_tokens' then 'expires_at'
+      when 'eve.consumer_days' then 'day'
+      when 'eve.alerts' then 'closed_at'
+      when 'eve.usage_hours' then 'hour'
+      when 'eve.usage_days' then 'day'
+      when 'public.google_ai_usage_counters' then 'minute_bucket'
+      when 'public.token_usage' then 'ts'
+      when 'public.google_ai_maintenance_log' then 'started_at'
+      else 'minute'
+    end,
+    retention_by_age.before, coalesce((retention_by_age.after ->> 'at')::timestamptz, '-infinity'), retention_by_age.at_most,
+    case retention_by_age.table_name
+      when 'eve.scoped_tokens' then 'not exists (select from eve.inflight i where i.token_id = t.id)'
+      -- Our own rows say who asked for the run; columns made by hand hold text or json.
+      when 'public.google_ai_maintenance_log' then 't.status <> ''running'' and to_jsonb(t.details) ? ''source'''
+      else 'true'
+    end
+  );
+  if v_batch.seen >= retention_by_age.at_most then
+    next_after := jsonb_build_object('at', v_batch.last_at);
+  end if;
+  deleted := v_batch.deleted;
+  if retention_by_age.table_name = 'public.token_usage' and next_after is null
+    and retention_by_age.trimmed_before > retention_by_age.before then
+    -- Younger ones that had to go for their size, but for those of other programs. Tables made by hand hold text or json.
+    select * into v_batch
+    from eve.delete_oldest(
+      retention_by_age.relation, 'ts', retention_by_age.trimmed_before,
+      coalesce(
+        (retention_by_age.after ->> 'own')::timestamptz, (select t.token_usage_before from eve.audit_trimmed t)
+      ),
+      retention_by_age.at_most, 't.meta::text ~ ''"source": ?"eve"'''
+    );
+    deleted := deleted + v_batch.deleted;
+    if v_batch.seen >= retention_by_age.at_most then
+      next_after := jsonb_build_object('own', v_batch.last_at, 'at', retention_by_age.after ->> 'at');
+    else
+      update eve.audit_trimmed t
+      set token_usage_before = retention_by_age.trimmed_before
+      where t.token_usage_before < retention_by_age.trimmed_before;
+    end if;
+  end if;
+end;
+$function$;
+
+CREATE OR REPLACE FUNCTION eve.retention_batch(rule eve.retention, now_at timestamp with time zone, after jsonb, OUT deleted bigint, OUT next_after jsonb)
+ RETURNS record
+ LANGUAGE plpgsql
+ SET search_path TO ''
+AS $function$
+declare
   v_table constant text := (rule).table_name;
   v_rows constant integer := (rule).batch_rows;
   v_is_summed constant boolean := v_table in ('eve.requests', 'eve.attempts', 'eve.refusals', 'eve.refusal_counts');
@@ -6562,7 +6664,6 @@ declare
   v_before timestamptz := retention_batch.now_at - (rule).keep;
   v_relation regclass;
   v_batch record;
-  v_young bigint;
 begin
   deleted := 0;
   -- Not to_regclass, which fails where one may not enter the schema.
@@ -6601,87 +6702,17 @@ begin
       'eve.requests', 'eve.attempts', 'eve.refusals', 'eve.request_results', 'eve.captures', 'eve.access_log',
       'cron.job_run_details'
     ) then
-      select * into v_batch
-      from eve.delete_numbered(
-        v_relation,
-        case v_table
-          when 'eve.refusals' then 'id'
-          when 'eve.access_log' then 'id'
-          when 'cron.job_run_details' then 'runid'
-          else 'request_no'
-        end,
-        case v_table
-          when 'eve.requests' then 't.finished_at < $1'
-          when 'eve.attempts' then
-            't.settled_at < $1 and not exists (select from eve.inflight i where i.request_no = t.request_no)'
-          when 'eve.refusals' then 't.refused_at < $1'
-          when 'eve.request_results' then 't.kept_at < $1'
-          when 'eve.captures' then 't.captured_at < $1'
-          when 'eve.access_log' then 't.at < $1'
-          -- A job's history is its owner's, so only our own jobs'.
-          else $old$coalesce(t.end_time, t.start_time) < $1
-            and t.jobid in (select j.jobid from cron.job j where j.jobname like 'eve\_%')$old$
-        end,
-        v_before, coalesce((retention_batch.after ->> 'number')::bigint, 0), v_rows
-      );
-      v_young := case v_batch.deleted
-        when 0 then coalesce((retention_batch.after ->> 'young')::bigint, 0) + v_batch.seen
-        else 0
-      end;
-      if v_batch.seen >= v_rows and v_young < v_young_enough then
-        next_after := jsonb_build_object('number', v_batch.last_key, 'young', v_young);
-      end if;
+      v_batch := eve.retention_by_number(v_relation, v_table, v_before, v_rows, retention_batch.after);
       deleted := v_batch.deleted;
+      next_after := v_batch.next_after;
     when v_table in (
       'eve.refusal_counts', 'eve.refusal_minutes', 'eve.rollup_set_aside', 'eve.access_refusals', 'eve.bad_requests', 'eve.request_keys',
       'eve.scoped_tokens', 'eve.consumer_days', 'eve.alerts', 'eve.usage_hours', 'eve.usage_days',
       'public.google_ai_usage_counters', 'public.token_usage', 'public.google_ai_maintenance_log'
     ) then
-      select * into v_batch
-      from eve.delete_oldest(
-        v_relation,
-        case v_table
-          when 'eve.rollup_set_aside' then 'set_aside_at'
-          when 'eve.request_keys' then 'ended_at'
-          when 'eve.scoped_tokens' then 'expires_at'
-          when 'eve.consumer_days' then 'day'
-          when 'eve.alerts' then 'closed_at'
-          when 'eve.usage_hours' then 'hour'
-          when 'eve.usage_days' then 'day'
-          when 'public.google_ai_usage_counters' then 'minute_bucket'
-          when 'public.token_usage' then 'ts'
-          when 'public.google_ai_maintenance_log' then 'started_at'
-          else 'minute'
-        end,
-        v_before, coalesce((retention_batch.after ->> 'at')::timestamptz, '-infinity'), v_rows,
-        case v_table
-          when 'eve.scoped_tokens' then 'not exists (select from eve.inflight i where i.token_id = t.id)'
-          -- Our own rows say who asked for the run; columns made by hand hold text or json.
-          when 'public.google_ai_maintenance_log' then 't.status <> ''running'' and to_jsonb(t.details) ? ''source'''
-          else 'true'
-        end
-      );
-      if v_batch.seen >= v_rows then
-        next_after := jsonb_build_object('at', v_batch.last_at);
-      end if;
+      v_batch := eve.retention_by_age(v_relation, v_table, v_before, v_trimmed, v_rows, retention_batch.after);
       deleted := v_batch.deleted;
-      if v_table = 'public.token_usage' and next_after is null and v_trimmed > v_before then
-        -- Younger ones that had to go for their size, but for those of other programs. Tables made by hand hold text or json.
-        select * into v_batch
-        from eve.delete_oldest(
-          v_relation, 'ts', v_trimmed,
-          coalesce(
-            (retention_batch.after ->> 'own')::timestamptz, (select t.token_usage_before from eve.audit_trimmed t)
-          ),
-          v_rows, 't.meta::text ~ ''"source": ?"eve"'''
-        );
-        deleted := deleted + v_batch.deleted;
-        if v_batch.seen >= v_rows then
-          next_after := jsonb_build_object('own', v_batch.last_at, 'at', retention_batch.after ->> 'at');
-        else
-          update eve.audit_trimmed t set token_usage_before = v_trimmed where t.token_usage_before < v_trimmed;
-        end if;
-      end if;
+      next_after := v_batch.next_after;
     when v_table = 'eve.issue_windows' then
       delete from eve.issue_windows w
       where w.subject in (
@@ -8574,6 +8605,143 @@ end;
 $function$;
 comment on function public.eve_alert_close is 'Closes an alert by hand; twice is the same as once. What still holds is opened again.';
 
+-- gauges --------------------------------------------------------------------------------------------------------------
+
+CREATE OR REPLACE FUNCTION eve.metric_keys()
+ RETURNS TABLE(id uuid, key text, quota_key text, state text)
+ LANGUAGE sql
+ SET search_path TO ''
+AS $function$
+  select k.id,
+    coalesce(k.key_alias, k.id::text)
+      || case row_number() over (partition by coalesce(k.key_alias, k.id::text) order by k.created_at, k.id) when 1 then '' else '#' || k.id end,
+    k.quota_key,
+    case
+      when k.is_active is not true then 'off'
+      when k.blocked_until > eve.clock() then 'blocked'
+      else 'active'
+    end
+  from public.google_ai_api_keys k;
+$function$;
+
+CREATE OR REPLACE FUNCTION eve.metric_gauges()
+ RETURNS TABLE(metric text, labels jsonb, value double precision)
+ LANGUAGE sql
+ SET search_path TO ''
+ SET jit TO 'off'
+AS $function$
+  with now as materialized (
+    select eve.clock_ms() as ms, coalesce((select s.value from eve.settings s where s.name = 'guard_ms'), 250) as guard_ms
+  ), keys as materialized (
+    select * from eve.metric_keys()
+  ), projects as materialized (
+    select k.quota_key, case when k.quota_key like 'key:%' then 'key:' || min(k.key) else k.quota_key end as name
+    from keys k
+    where k.state <> 'off'
+    group by k.quota_key
+  ), lanes as materialized (
+    select jsonb_build_object('quota_project', p.name, 'model', l.model) as labels, limits.rpm, limits.tpm, limits.rpd,
+      coalesce(used.starts, 0) as minute_starts, coalesce(used.tokens, 0) as minute_tokens,
+      case
+        when l.day_ends_ms > now.ms then l.day_starts
+        when eve.next_pacific_midnight(l.day_ends_ms) > now.ms then l.next_day_starts
+        else 0
+      end as day_starts,
+      coalesce(l.blocked_until > eve.clock(), false) as blocked
+    from now
+    cross join eve.lanes l
+    join projects p on p.quota_key = l.quota_project
+    join public.google_ai_model_limits m on m.model = l.model and m.is_active
+    left join eve.quota_overrides o on o.quota_project = l.quota_project and o.model = l.model
+    cross join lateral (
+      select (case when o.model is null then m.rpm else o.rpm end)::integer as rpm,
+        (case when o.model is null then m.tpm else o.tpm end)::integer as tpm,
+        (case when o.model is null then m.rpd else o.rpd end)::integer as rpd
+    ) limits
+    left join lateral (
+      select sum(b.starts) as starts, sum(b.tokens) as tokens
+      from eve.lane_buckets b
+      where b.lane_id = l.id and b.at_ms > now.ms - 60000 - now.guard_ms and b.at_ms <= now.ms
+    ) used on true
+  ), lane_limits as (
+    select l.labels || jsonb_build_object('limit', per.name) as labels, per.allowed, per.used
+    from lanes l
+    cross join lateral (
+      values ('rpm', l.rpm, l.minute_starts), ('tpm', l.tpm, l.minute_tokens), ('rpd', l.rpd, l.day_starts)
+    ) as per (name, allowed, used)
+  ), queue as (
+    select i.model, i.class, count(*) filter (where i.state = 'waiting' or i.state = 'reserved' and i.start_ms > now.ms) as waiting,
+      count(*) filter (where i.state = 'between' or i.state = 'reserved' and i.start_ms <= now.ms) as running
+    from eve.inflight i
+    cross join now
+    group by i.model, i.class
+  ), places as (
+    -- Every model and class has a line, so that an empty queue reads 0; and so has one that is still served though switched off.
+    select m.model, c.class
+    from public.google_ai_model_limits m
+    cross join (values ('interactive'), ('batch')) as c (class)
+    where m.is_active and m.replaced_by is null
+    union
+    select q.model, q.class
+    from queue q
+  )
+  select 'eve_lane_limit', l.labels, l.allowed::double precision from lane_limits l where l.allowed is not null
+  union all
+  select 'eve_lane_used', l.labels, l.used from lane_limits l
+  union all
+  select 'eve_lane_remaining', l.labels, greatest(l.allowed - l.used, 0) from lane_limits l where l.allowed is not null
+  union all
+  select 'eve_lane_blocked', l.labels, l.blocked::integer from lanes l
+  union all
+  select 'eve_queue_length', jsonb_build_object('model', p.model, 'class', p.class), coalesce(q.waiting, 0)
+  from places p
+  left join queue q on q.model = p.model and q.class = p.class
+  union all
+  select 'eve_requests_running', jsonb_build_object('model', p.model, 'class', p.class), coalesce(q.running, 0)
+  from places p
+  left join queue q on q.model = p.model and q.class = p.class
+  union all
+  select 'eve_key_state', jsonb_build_object('key', k.key, 'quota_project', case when k.quota_key like 'key:%' then 'key:' || k.key else k.quota_key end, 'state', s.state),
+    (s.state = k.state)::integer
+  from keys k
+  cross join (values ('active'), ('blocked'), ('off')) as s (state)
+  union all
+  select 'eve_alerts_open', jsonb_build_object('kind', k.kind, 'severity', s.severity), count(a.id)
+  from (select kind from eve.alert_kinds union select kind from eve.alerts where closed_at is null) k
+  cross join (values ('info'), ('warning'), ('critical')) as s (severity)
+  left join eve.alerts a on a.closed_at is null and a.kind = k.kind and a.severity = s.severity
+  group by k.kind, s.severity
+  union all
+  select 'eve_alert_deliveries', jsonb_build_object('channel', c.channel, 'state', s.state), count(d.id)
+  from (values ('telegram'), ('webhook')) as c (channel)
+  cross join (values ('pending'), ('told'), ('given_up')) as s (state)
+  left join eve.alert_deliveries d on d.channel = c.channel and d.state = s.state
+  group by c.channel, s.state
+  union all
+  select 'eve_maintenance_age_seconds', jsonb_build_object('operation', o.name),
+    greatest(extract(epoch from eve.clock() - o.last_succeeded_at), 0)
+  from eve.operations o
+  where o.last_succeeded_at is not null
+  union all
+  select 'eve_maintenance_failed', jsonb_build_object('operation', o.name), (o.last_status is not distinct from 'failed')::integer
+  from eve.operations o
+  union all
+  select 'eve_estimate_factor', jsonb_build_object('model', m.model), m.estimate_factor
+  from public.google_ai_model_limits m
+  where m.is_active and m.replaced_by is null
+  union all
+  select 'eve_table_bytes', jsonb_build_object('table', weighed.name), eve.relation_bytes(weighed.name::regclass)
+  from unnest(
+    array[
+      'eve.requests', 'eve.earlier_attempts', 'eve.refusals', 'eve.request_results', 'public.google_ai_usage_counters',
+      'public.token_usage'
+    ]
+  ) as weighed (name)
+  union all
+  select 'eve_metrics_behind_seconds', '{}', greatest(max(extract(epoch from eve.clock() - s.counted_until)), 0)
+  from eve.metric_sources s;
+$function$;
+
 -- metrics -------------------------------------------------------------------------------------------------------------
 
 CREATE OR REPLACE FUNCTION eve.metric_bounds(metric text)
@@ -8588,6 +8756,30 @@ AS $function$
     when 'eve_request_duration_seconds' then array[0.1, 0.25, 0.5, 1, 2, 3, 5, 8, 12, 20, 30, 60, 120, 300]
     when 'eve_estimate_ratio' then array[0.5, 0.7, 0.8, 0.9, 0.95, 1, 1.05, 1.1, 1.2, 1.3, 1.5, 2]
   end::double precision[];
+$function$;
+
+CREATE OR REPLACE FUNCTION eve.metric_labels(metric text, first text, second text)
+ RETURNS jsonb
+ LANGUAGE sql
+ IMMUTABLE
+ SET search_path TO ''
+AS $function$
+  select case metric_labels.metric
+    when 'eve_wait_seconds' then jsonb_build_object('class', metric_labels.first, 'model', metric_labels.second)
+    when 'eve_request_duration_seconds' then jsonb_build_object('outcome', metric_labels.first, 'door', metric_labels.second)
+    when 'eve_upstream_duration_seconds' then jsonb_build_object('outcome', metric_labels.first, 'model', metric_labels.second)
+    else jsonb_build_object('model', metric_labels.second)
+  end;
+$function$;
+
+CREATE OR REPLACE FUNCTION eve.metric_sum(one bigint[], other bigint[])
+ RETURNS bigint[]
+ LANGUAGE sql
+ IMMUTABLE
+ SET search_path TO ''
+AS $function$
+  select array_agg(coalesce(pair.one, 0) + coalesce(pair.other, 0) order by pair.place)
+  from unnest(metric_sum.one, metric_sum.other) with ordinality as pair (one, other, place);
 $function$;
 
 CREATE OR REPLACE FUNCTION eve.count_requests(counted_from timestamp with time zone, counted_to timestamp with time zone, look_from timestamp with time zone, seen pg_snapshot)
@@ -8714,12 +8906,7 @@ begin
   ), spread as (
     insert into eve.metric_histograms as h (metric, labels, counts, total)
     select p.metric,
-      case p.metric
-        when 'eve_wait_seconds' then jsonb_build_object('class', p.first, 'model', p.second)
-        when 'eve_request_duration_seconds' then jsonb_build_object('outcome', p.first, 'door', p.second)
-        when 'eve_upstream_duration_seconds' then jsonb_build_object('outcome', p.first, 'model', p.second)
-        else jsonb_build_object('model', p.second)
-      end as labels,
+      eve.metric_labels(p.metric, p.first, p.second) as labels,
       (
         select array_agg(coalesce(q.times, 0)::bigint order by place.bucket)
         from generate_series(0, cardinality(eve.metric_bounds(p.metric))) as place (bucket)
@@ -8731,11 +8918,7 @@ begin
     group by p.metric, p.first, p.second
     order by 1, 2
     on conflict (metric, labels) do update
-    set counts = (
-        select array_agg(coalesce(pair.before, 0) + coalesce(pair.gained, 0) order by pair.place)
-        from unnest(h.counts, excluded.counts) with ordinality as pair (before, gained, place)
-      ),
-      total = h.total + excluded.total
+    set counts = eve.metric_sum(h.counts, excluded.counts), total = h.total + excluded.total
   )
   select count(*) into v_count from fresh;
   return v_count;
@@ -8873,141 +9056,6 @@ begin
 end;
 $function$;
 comment on function public.eve_metrics_count is 'Adds to the counters what the audit has gained since the last time.';
-
-CREATE OR REPLACE FUNCTION eve.metric_keys()
- RETURNS TABLE(id uuid, key text, quota_key text, state text)
- LANGUAGE sql
- SET search_path TO ''
-AS $function$
-  select k.id,
-    coalesce(k.key_alias, k.id::text)
-      || case row_number() over (partition by coalesce(k.key_alias, k.id::text) order by k.created_at, k.id) when 1 then '' else '#' || k.id end,
-    k.quota_key,
-    case
-      when k.is_active is not true then 'off'
-      when k.blocked_until > eve.clock() then 'blocked'
-      else 'active'
-    end
-  from public.google_ai_api_keys k;
-$function$;
-
-CREATE OR REPLACE FUNCTION eve.metric_gauges()
- RETURNS TABLE(metric text, labels jsonb, value double precision)
- LANGUAGE sql
- SET search_path TO ''
- SET jit TO 'off'
-AS $function$
-  with now as materialized (
-    select eve.clock_ms() as ms, coalesce((select s.value from eve.settings s where s.name = 'guard_ms'), 250) as guard_ms
-  ), keys as materialized (
-    select * from eve.metric_keys()
-  ), projects as materialized (
-    select k.quota_key, case when k.quota_key like 'key:%' then 'key:' || min(k.key) else k.quota_key end as name
-    from keys k
-    where k.state <> 'off'
-    group by k.quota_key
-  ), lanes as materialized (
-    select jsonb_build_object('quota_project', p.name, 'model', l.model) as labels, limits.rpm, limits.tpm, limits.rpd,
-      coalesce(used.starts, 0) as minute_starts, coalesce(used.tokens, 0) as minute_tokens,
-      case
-        when l.day_ends_ms > now.ms then l.day_starts
-        when eve.next_pacific_midnight(l.day_ends_ms) > now.ms then l.next_day_starts
-        else 0
-      end as day_starts,
-      coalesce(l.blocked_until > eve.clock(), false) as blocked
-    from now
-    cross join eve.lanes l
-    join projects p on p.quota_key = l.quota_project
-    join public.google_ai_model_limits m on m.model = l.model and m.is_active
-    left join eve.quota_overrides o on o.quota_project = l.quota_project and o.model = l.model
-    cross join lateral (
-      select (case when o.model is null then m.rpm else o.rpm end)::integer as rpm,
-        (case when o.model is null then m.tpm else o.tpm end)::integer as tpm,
-        (case when o.model is null then m.rpd else o.rpd end)::integer as rpd
-    ) limits
-    left join lateral (
-      select sum(b.starts) as starts, sum(b.tokens) as tokens
-      from eve.lane_buckets b
-      where b.lane_id = l.id and b.at_ms > now.ms - 60000 - now.guard_ms and b.at_ms <= now.ms
-    ) used on true
-  ), lane_limits as (
-    select l.labels || jsonb_build_object('limit', per.name) as labels, per.allowed, per.used
-    from lanes l
-    cross join lateral (
-      values ('rpm', l.rpm, l.minute_starts), ('tpm', l.tpm, l.minute_tokens), ('rpd', l.rpd, l.day_starts)
-    ) as per (name, allowed, used)
-  ), queue as (
-    select i.model, i.class, count(*) filter (where i.state = 'waiting' or i.state = 'reserved' and i.start_ms > now.ms) as waiting,
-      count(*) filter (where i.state = 'between' or i.state = 'reserved' and i.start_ms <= now.ms) as running
-    from eve.inflight i
-    cross join now
-    group by i.model, i.class
-  ), places as (
-    -- Every model and class has a line, so that an empty queue reads 0; and so has one that is still served though switched off.
-    select m.model, c.class
-    from public.google_ai_model_limits m
-    cross join (values ('interactive'), ('batch')) as c (class)
-    where m.is_active and m.replaced_by is null
-    union
-    select q.model, q.class
-    from queue q
-  )
-  select 'eve_lane_limit', l.labels, l.allowed::double precision from lane_limits l where l.allowed is not null
-  union all
-  select 'eve_lane_used', l.labels, l.used from lane_limits l
-  union all
-  select 'eve_lane_remaining', l.labels, greatest(l.allowed - l.used, 0) from lane_limits l where l.allowed is not null
-  union all
-  select 'eve_lane_blocked', l.labels, l.blocked::integer from lanes l
-  union all
-  select 'eve_queue_length', jsonb_build_object('model', p.model, 'class', p.class), coalesce(q.waiting, 0)
-  from places p
-  left join queue q on q.model = p.model and q.class = p.class
-  union all
-  select 'eve_requests_running', jsonb_build_object('model', p.model, 'class', p.class), coalesce(q.running, 0)
-  from places p
-  left join queue q on q.model = p.model and q.class = p.class
-  union all
-  select 'eve_key_state', jsonb_build_object('key', k.key, 'quota_project', case when k.quota_key like 'key:%' then 'key:' || k.key else k.quota_key end, 'state', s.state),
-    (s.state = k.state)::integer
-  from keys k
-  cross join (values ('active'), ('blocked'), ('off')) as s (state)
-  union all
-  select 'eve_alerts_open', jsonb_build_object('kind', k.kind, 'severity', s.severity), count(a.id)
-  from (select kind from eve.alert_kinds union select kind from eve.alerts where closed_at is null) k
-  cross join (values ('info'), ('warning'), ('critical')) as s (severity)
-  left join eve.alerts a on a.closed_at is null and a.kind = k.kind and a.severity = s.severity
-  group by k.kind, s.severity
-  union all
-  select 'eve_alert_deliveries', jsonb_build_object('channel', c.channel, 'state', s.state), count(d.id)
-  from (values ('telegram'), ('webhook')) as c (channel)
-  cross join (values ('pending'), ('told'), ('given_up')) as s (state)
-  left join eve.alert_deliveries d on d.channel = c.channel and d.state = s.state
-  group by c.channel, s.state
-  union all
-  select 'eve_maintenance_age_seconds', jsonb_build_object('operation', o.name),
-    greatest(extract(epoch from eve.clock() - o.last_succeeded_at), 0)
-  from eve.operations o
-  where o.last_succeeded_at is not null
-  union all
-  select 'eve_maintenance_failed', jsonb_build_object('operation', o.name), (o.last_status is not distinct from 'failed')::integer
-  from eve.operations o
-  union all
-  select 'eve_estimate_factor', jsonb_build_object('model', m.model), m.estimate_factor
-  from public.google_ai_model_limits m
-  where m.is_active and m.replaced_by is null
-  union all
-  select 'eve_table_bytes', jsonb_build_object('table', weighed.name), eve.relation_bytes(weighed.name::regclass)
-  from unnest(
-    array[
-      'eve.requests', 'eve.earlier_attempts', 'eve.refusals', 'eve.request_results', 'public.google_ai_usage_counters',
-      'public.token_usage'
-    ]
-  ) as weighed (name)
-  union all
-  select 'eve_metrics_behind_seconds', '{}', greatest(max(extract(epoch from eve.clock() - s.counted_until)), 0)
-  from eve.metric_sources s;
-$function$;
 
 CREATE OR REPLACE FUNCTION public.eve_metrics()
  RETURNS jsonb
@@ -9331,6 +9379,53 @@ comment on function public.eve_request_detail is 'One request with all its attem
 
 -- reading_search ------------------------------------------------------------------------------------------------------
 
+CREATE OR REPLACE FUNCTION eve.search_refusals(consumer_id uuid, model text, key_id uuid, error_code text, since timestamp with time zone, until timestamp with time zone, before bigint, at_most integer, scan integer, OUT refusals jsonb, OUT next_before bigint)
+ RETURNS record
+ LANGUAGE plpgsql
+ STABLE
+ SET search_path TO ''
+AS $function$
+declare
+  v_before constant bigint := coalesce(search_refusals.before, 9223372036854775807);
+  v_before_at timestamptz := 'infinity';
+begin
+  if search_refusals.before is not null then
+    v_before_at := coalesce(
+      (select f.refused_at from eve.refusals f where f.id <= v_before order by f.id desc limit 1), '-infinity'
+    );
+  end if;
+  select coalesce(jsonb_agg(page.one order by page.refused_at desc, page.id desc), '[]'),
+    case when count(*) = search_refusals.at_most then (array_agg(page.id order by page.refused_at, page.id))[1] end
+  into refusals, next_before
+  from (
+    select r.id, r.refused_at, eve.refusal_json(r) as one
+    from (
+      select *
+      from eve.refusals f
+      where (f.refused_at, f.id) < (v_before_at, v_before) and f.refused_at <= v_before_at
+          and f.refused_at >= search_refusals.since and f.refused_at < search_refusals.until
+      order by f.refused_at desc, f.id desc
+      limit search_refusals.scan
+    ) r
+    where (search_refusals.consumer_id is null or r.consumer_id = search_refusals.consumer_id)
+      and (search_refusals.model is null or r.model = search_refusals.model)
+      and (search_refusals.error_code is null or r.code = search_refusals.error_code)
+      and search_refusals.key_id is null
+    order by r.refused_at desc, r.id desc
+    limit search_refusals.at_most
+  ) page;
+  if next_before is null then
+    select f.id into next_before
+    from eve.refusals f
+    where (f.refused_at, f.id) < (v_before_at, v_before) and f.refused_at <= v_before_at
+      and f.refused_at >= search_refusals.since and f.refused_at < search_refusals.until
+    order by f.refused_at desc, f.id desc
+    offset search_refusals.scan - 1
+    limit 1;
+  end if;
+end;
+$function$;
+
 CREATE OR REPLACE FUNCTION public.eve_request_search(request_id text DEFAULT NULL::text, consumer text DEFAULT NULL::text, model text DEFAULT NULL::text, key text DEFAULT NULL::text, outcome text DEFAULT NULL::text, error_code text DEFAULT NULL::text, since timestamp with time zone DEFAULT NULL::timestamp with time zone, until timestamp with time zone DEFAULT NULL::timestamp with time zone, before bigint DEFAULT NULL::bigint, at_most integer DEFAULT 50)
  RETURNS jsonb
  LANGUAGE plpgsql
@@ -9360,40 +9455,11 @@ begin
   end if;
 
   if eve_request_search.outcome = 'refused' and eve_request_search.request_id is null then
-    if eve_request_search.before is not null then
-      v_before_at := coalesce(
-        (select f.refused_at from eve.refusals f where f.id <= v_before order by f.id desc limit 1), '-infinity'
-      );
-    end if;
-    select coalesce(jsonb_agg(found.one order by found.refused_at desc, found.id desc), '[]'),
-      case when count(*) = v_at_most then (array_agg(found.id order by found.refused_at, found.id))[1] end
-    into v_found, v_last
-    from (
-      select r.id, r.refused_at, eve.refusal_json(r) as one
-      from (
-        select *
-        from eve.refusals f
-        where (f.refused_at, f.id) < (v_before_at, v_before) and f.refused_at <= v_before_at and f.refused_at >= v_since
-          and f.refused_at < v_until
-        order by f.refused_at desc, f.id desc
-        limit v_scan
-      ) r
-      where (v_consumer_id is null or r.consumer_id = v_consumer_id)
-        and (eve_request_search.model is null or r.model = eve_request_search.model)
-        and (eve_request_search.error_code is null or r.code = eve_request_search.error_code)
-        and v_key_id is null
-      order by r.refused_at desc, r.id desc
-      limit v_at_most
-    ) found;
-    if v_last is null then
-      select f.id into v_last
-      from eve.refusals f
-      where (f.refused_at, f.id) < (v_before_at, v_before) and f.refused_at <= v_before_at and f.refused_at >= v_since
-        and f.refused_at < v_until
-      order by f.refused_at desc, f.id desc
-      offset v_scan - 1
-      limit 1;
-    end if;
+    select page.refusals, page.next_before into v_found, v_last
+    from eve.search_refusals(
+      v_consumer_id, eve_request_search.model, v_key_id, eve_request_search.error_code, v_since, v_until,
+      eve_request_search.before, v_at_most, v_scan
+    ) page;
   elsif eve_request_search.request_id is not null and coalesce(eve_request_search.outcome, '') <> 'running' then
     select coalesce(jsonb_agg(eve.request_json(r) order by r.finished_at desc, r.request_no desc), '[]')
     into v_found

@@ -129,6 +129,118 @@ begin
 end;
 $$;
 
+-- A batch of a table whose rows are numbered nearly in the order of their age.
+create or replace function eve.retention_by_number(
+  relation regclass, table_name text, before timestamptz, at_most integer, after jsonb, out deleted bigint, out next_after jsonb
+)
+language plpgsql
+volatile
+set search_path = ''
+as $$
+declare
+  -- After so many rows in a row that are young, the rest of a numbered table is young too. Numbers are handed to connections
+  -- 32 at a time, so a few young rows stand among old ones.
+  v_young_enough constant bigint := 10000;
+  v_batch record;
+  v_young bigint;
+begin
+  select * into v_batch
+  from eve.delete_numbered(
+    retention_by_number.relation,
+    case retention_by_number.table_name
+      when 'eve.refusals' then 'id'
+      when 'eve.access_log' then 'id'
+      when 'cron.job_run_details' then 'runid'
+      else 'request_no'
+    end,
+    case retention_by_number.table_name
+      when 'eve.requests' then 't.finished_at < $1'
+      when 'eve.attempts' then
+        't.settled_at < $1 and not exists (select from eve.inflight i where i.request_no = t.request_no)'
+      when 'eve.refusals' then 't.refused_at < $1'
+      when 'eve.request_results' then 't.kept_at < $1'
+      when 'eve.captures' then 't.captured_at < $1'
+      when 'eve.access_log' then 't.at < $1'
+      -- A job's history is its owner's, so only our own jobs'.
+      else $old$coalesce(t.end_time, t.start_time) < $1
+        and t.jobid in (select j.jobid from cron.job j where j.jobname like 'eve\_%')$old$
+    end,
+    retention_by_number.before, coalesce((retention_by_number.after ->> 'number')::bigint, 0), retention_by_number.at_most
+  );
+  v_young := case v_batch.deleted
+    when 0 then coalesce((retention_by_number.after ->> 'young')::bigint, 0) + v_batch.seen
+    else 0
+  end;
+  if v_batch.seen >= retention_by_number.at_most and v_young < v_young_enough then
+    next_after := jsonb_build_object('number', v_batch.last_key, 'young', v_young);
+  end if;
+  deleted := v_batch.deleted;
+end;
+$$;
+
+-- A batch of a table that is looked through by a time.
+create or replace function eve.retention_by_age(
+  relation regclass, table_name text, before timestamptz, trimmed_before timestamptz, at_most integer, after jsonb,
+  out deleted bigint, out next_after jsonb
+)
+language plpgsql
+volatile
+set search_path = ''
+as $$
+declare
+  v_batch record;
+begin
+  select * into v_batch
+  from eve.delete_oldest(
+    retention_by_age.relation,
+    case retention_by_age.table_name
+      when 'eve.rollup_set_aside' then 'set_aside_at'
+      when 'eve.request_keys' then 'ended_at'
+      when 'eve.scoped_tokens' then 'expires_at'
+      when 'eve.consumer_days' then 'day'
+      when 'eve.alerts' then 'closed_at'
+      when 'eve.usage_hours' then 'hour'
+      when 'eve.usage_days' then 'day'
+      when 'public.google_ai_usage_counters' then 'minute_bucket'
+      when 'public.token_usage' then 'ts'
+      when 'public.google_ai_maintenance_log' then 'started_at'
+      else 'minute'
+    end,
+    retention_by_age.before, coalesce((retention_by_age.after ->> 'at')::timestamptz, '-infinity'), retention_by_age.at_most,
+    case retention_by_age.table_name
+      when 'eve.scoped_tokens' then 'not exists (select from eve.inflight i where i.token_id = t.id)'
+      -- Our own rows say who asked for the run; columns made by hand hold text or json.
+      when 'public.google_ai_maintenance_log' then 't.status <> ''running'' and to_jsonb(t.details) ? ''source'''
+      else 'true'
+    end
+  );
+  if v_batch.seen >= retention_by_age.at_most then
+    next_after := jsonb_build_object('at', v_batch.last_at);
+  end if;
+  deleted := v_batch.deleted;
+  if retention_by_age.table_name = 'public.token_usage' and next_after is null
+    and retention_by_age.trimmed_before > retention_by_age.before then
+    -- Younger ones that had to go for their size, but for those of other programs. Tables made by hand hold text or json.
+    select * into v_batch
+    from eve.delete_oldest(
+      retention_by_age.relation, 'ts', retention_by_age.trimmed_before,
+      coalesce(
+        (retention_by_age.after ->> 'own')::timestamptz, (select t.token_usage_before from eve.audit_trimmed t)
+      ),
+      retention_by_age.at_most, 't.meta::text ~ ''"source": ?"eve"'''
+    );
+    deleted := deleted + v_batch.deleted;
+    if v_batch.seen >= retention_by_age.at_most then
+      next_after := jsonb_build_object('own', v_batch.last_at, 'at', retention_by_age.after ->> 'at');
+    else
+      update eve.audit_trimmed t
+      set token_usage_before = retention_by_age.trimmed_before
+      where t.token_usage_before < retention_by_age.trimmed_before;
+    end if;
+  end if;
+end;
+$$;
+
 -- One batch of one table. `after` is where the batch before it ended: null at first, and null again in `next_after` when the
 -- table is done. Tables that are not there, or that whoever runs this may not change, are done at once.
 create or replace function eve.retention_batch(
@@ -139,9 +251,6 @@ volatile
 set search_path = ''
 as $$
 declare
-  -- After so many rows in a row that are young, the rest of a numbered table is young too. Numbers are handed to connections
-  -- 32 at a time, so a few young rows stand among old ones.
-  v_young_enough constant bigint := 10000;
   v_table constant text := (rule).table_name;
   v_rows constant integer := (rule).batch_rows;
   v_is_summed constant boolean := v_table in ('eve.requests', 'eve.attempts', 'eve.refusals', 'eve.refusal_counts');
@@ -156,7 +265,6 @@ declare
   v_before timestamptz := retention_batch.now_at - (rule).keep;
   v_relation regclass;
   v_batch record;
-  v_young bigint;
 begin
   deleted := 0;
   -- Not to_regclass, which fails where one may not enter the schema.
@@ -195,87 +303,17 @@ begin
       'eve.requests', 'eve.attempts', 'eve.refusals', 'eve.request_results', 'eve.captures', 'eve.access_log',
       'cron.job_run_details'
     ) then
-      select * into v_batch
-      from eve.delete_numbered(
-        v_relation,
-        case v_table
-          when 'eve.refusals' then 'id'
-          when 'eve.access_log' then 'id'
-          when 'cron.job_run_details' then 'runid'
-          else 'request_no'
-        end,
-        case v_table
-          when 'eve.requests' then 't.finished_at < $1'
-          when 'eve.attempts' then
-            't.settled_at < $1 and not exists (select from eve.inflight i where i.request_no = t.request_no)'
-          when 'eve.refusals' then 't.refused_at < $1'
-          when 'eve.request_results' then 't.kept_at < $1'
-          when 'eve.captures' then 't.captured_at < $1'
-          when 'eve.access_log' then 't.at < $1'
-          -- A job's history is its owner's, so only our own jobs'.
-          else $old$coalesce(t.end_time, t.start_time) < $1
-            and t.jobid in (select j.jobid from cron.job j where j.jobname like 'eve\_%')$old$
-        end,
-        v_before, coalesce((retention_batch.after ->> 'number')::bigint, 0), v_rows
-      );
-      v_young := case v_batch.deleted
-        when 0 then coalesce((retention_batch.after ->> 'young')::bigint, 0) + v_batch.seen
-        else 0
-      end;
-      if v_batch.seen >= v_rows and v_young < v_young_enough then
-        next_after := jsonb_build_object('number', v_batch.last_key, 'young', v_young);
-      end if;
+      v_batch := eve.retention_by_number(v_relation, v_table, v_before, v_rows, retention_batch.after);
       deleted := v_batch.deleted;
+      next_after := v_batch.next_after;
     when v_table in (
       'eve.refusal_counts', 'eve.refusal_minutes', 'eve.rollup_set_aside', 'eve.access_refusals', 'eve.bad_requests', 'eve.request_keys',
       'eve.scoped_tokens', 'eve.consumer_days', 'eve.alerts', 'eve.usage_hours', 'eve.usage_days',
       'public.google_ai_usage_counters', 'public.token_usage', 'public.google_ai_maintenance_log'
     ) then
-      select * into v_batch
-      from eve.delete_oldest(
-        v_relation,
-        case v_table
-          when 'eve.rollup_set_aside' then 'set_aside_at'
-          when 'eve.request_keys' then 'ended_at'
-          when 'eve.scoped_tokens' then 'expires_at'
-          when 'eve.consumer_days' then 'day'
-          when 'eve.alerts' then 'closed_at'
-          when 'eve.usage_hours' then 'hour'
-          when 'eve.usage_days' then 'day'
-          when 'public.google_ai_usage_counters' then 'minute_bucket'
-          when 'public.token_usage' then 'ts'
-          when 'public.google_ai_maintenance_log' then 'started_at'
-          else 'minute'
-        end,
-        v_before, coalesce((retention_batch.after ->> 'at')::timestamptz, '-infinity'), v_rows,
-        case v_table
-          when 'eve.scoped_tokens' then 'not exists (select from eve.inflight i where i.token_id = t.id)'
-          -- Our own rows say who asked for the run; columns made by hand hold text or json.
-          when 'public.google_ai_maintenance_log' then 't.status <> ''running'' and to_jsonb(t.details) ? ''source'''
-          else 'true'
-        end
-      );
-      if v_batch.seen >= v_rows then
-        next_after := jsonb_build_object('at', v_batch.last_at);
-      end if;
+      v_batch := eve.retention_by_age(v_relation, v_table, v_before, v_trimmed, v_rows, retention_batch.after);
       deleted := v_batch.deleted;
-      if v_table = 'public.token_usage' and next_after is null and v_trimmed > v_before then
-        -- Younger ones that had to go for their size, but for those of other programs. Tables made by hand hold text or json.
-        select * into v_batch
-        from eve.delete_oldest(
-          v_relation, 'ts', v_trimmed,
-          coalesce(
-            (retention_batch.after ->> 'own')::timestamptz, (select t.token_usage_before from eve.audit_trimmed t)
-          ),
-          v_rows, 't.meta::text ~ ''"source": ?"eve"'''
-        );
-        deleted := deleted + v_batch.deleted;
-        if v_batch.seen >= v_rows then
-          next_after := jsonb_build_object('own', v_batch.last_at, 'at', retention_batch.after ->> 'at');
-        else
-          update eve.audit_trimmed t set token_usage_before = v_trimmed where t.token_usage_before < v_trimmed;
-        end if;
-      end if;
+      next_after := v_batch.next_after;
     when v_table = 'eve.issue_windows' then
       delete from eve.issue_windows w
       where w.subject in (

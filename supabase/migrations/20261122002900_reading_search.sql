@@ -1,5 +1,56 @@
 -- Reading the audit: requests and refusals by what they are, and the newest as they come.
 
+-- A page of refusals, the newest first, out of the next `scan` rows. `next_before`: where the next page begins; null: there
+-- is none.
+create or replace function eve.search_refusals(
+  consumer_id uuid, model text, key_id uuid, error_code text, since timestamptz, until timestamptz, before bigint, at_most integer,
+  scan integer, out refusals jsonb, out next_before bigint
+)
+language plpgsql
+stable
+set search_path = ''
+as $$
+declare
+  v_before constant bigint := coalesce(search_refusals.before, 9223372036854775807);
+  v_before_at timestamptz := 'infinity';
+begin
+  if search_refusals.before is not null then
+    v_before_at := coalesce(
+      (select f.refused_at from eve.refusals f where f.id <= v_before order by f.id desc limit 1), '-infinity'
+    );
+  end if;
+  select coalesce(jsonb_agg(page.one order by page.refused_at desc, page.id desc), '[]'),
+    case when count(*) = search_refusals.at_most then (array_agg(page.id order by page.refused_at, page.id))[1] end
+  into refusals, next_before
+  from (
+    select r.id, r.refused_at, eve.refusal_json(r) as one
+    from (
+      select *
+      from eve.refusals f
+      where (f.refused_at, f.id) < (v_before_at, v_before) and f.refused_at <= v_before_at
+          and f.refused_at >= search_refusals.since and f.refused_at < search_refusals.until
+      order by f.refused_at desc, f.id desc
+      limit search_refusals.scan
+    ) r
+    where (search_refusals.consumer_id is null or r.consumer_id = search_refusals.consumer_id)
+      and (search_refusals.model is null or r.model = search_refusals.model)
+      and (search_refusals.error_code is null or r.code = search_refusals.error_code)
+      and search_refusals.key_id is null
+    order by r.refused_at desc, r.id desc
+    limit search_refusals.at_most
+  ) page;
+  if next_before is null then
+    select f.id into next_before
+    from eve.refusals f
+    where (f.refused_at, f.id) < (v_before_at, v_before) and f.refused_at <= v_before_at
+      and f.refused_at >= search_refusals.since and f.refused_at < search_refusals.until
+    order by f.refused_at desc, f.id desc
+    offset search_refusals.scan - 1
+    limit 1;
+  end if;
+end;
+$$;
+
 -- Requests, the newest first: by the time they ended, and those of one instant by their numbers. At most 100,000 rows are looked at
 -- in one call (about 0.1 s), whatever is asked for; `next_before` says where to go on, and null that there is nothing more. So a
 -- rare thing in a large audit takes several calls, of which none is long.
@@ -47,40 +98,11 @@ begin
   end if;
 
   if eve_request_search.outcome = 'refused' and eve_request_search.request_id is null then
-    if eve_request_search.before is not null then
-      v_before_at := coalesce(
-        (select f.refused_at from eve.refusals f where f.id <= v_before order by f.id desc limit 1), '-infinity'
-      );
-    end if;
-    select coalesce(jsonb_agg(found.one order by found.refused_at desc, found.id desc), '[]'),
-      case when count(*) = v_at_most then (array_agg(found.id order by found.refused_at, found.id))[1] end
-    into v_found, v_last
-    from (
-      select r.id, r.refused_at, eve.refusal_json(r) as one
-      from (
-        select *
-        from eve.refusals f
-        where (f.refused_at, f.id) < (v_before_at, v_before) and f.refused_at <= v_before_at and f.refused_at >= v_since
-          and f.refused_at < v_until
-        order by f.refused_at desc, f.id desc
-        limit v_scan
-      ) r
-      where (v_consumer_id is null or r.consumer_id = v_consumer_id)
-        and (eve_request_search.model is null or r.model = eve_request_search.model)
-        and (eve_request_search.error_code is null or r.code = eve_request_search.error_code)
-        and v_key_id is null
-      order by r.refused_at desc, r.id desc
-      limit v_at_most
-    ) found;
-    if v_last is null then
-      select f.id into v_last
-      from eve.refusals f
-      where (f.refused_at, f.id) < (v_before_at, v_before) and f.refused_at <= v_before_at and f.refused_at >= v_since
-        and f.refused_at < v_until
-      order by f.refused_at desc, f.id desc
-      offset v_scan - 1
-      limit 1;
-    end if;
+    select page.refusals, page.next_before into v_found, v_last
+    from eve.search_refusals(
+      v_consumer_id, eve_request_search.model, v_key_id, eve_request_search.error_code, v_since, v_until,
+      eve_request_search.before, v_at_most, v_scan
+    ) page;
   elsif eve_request_search.request_id is not null and coalesce(eve_request_search.outcome, '') <> 'running' then
     select coalesce(jsonb_agg(eve.request_json(r) order by r.finished_at desc, r.request_no desc), '[]')
     into v_found
