@@ -8,7 +8,6 @@
 -- costs 285 us, the floor of bench:admission 70.
 --   A loop over eve_reserve: 195 in twenties, since each statement is set up for each call all the same.
 --   What is here, five statements for a whole list: 164 in fives, 116 in tens, 88 in twenties; on one lane 135, 88, 64.
---   Those that may be made grouped by a function of its own, before lanes are looked for: 5 % more in fives.
 --   The list read anew from JSON by each statement in place of arrays: 5 more. Routes looked up anew: 10 more, and what is booked
 --     could lose its route in between.
 --   Windows to number calls and lanes in place of arrays: 10 more.
