@@ -6327,6 +6327,25 @@ AS $function$
     and c.relname ~ '_[0-9]{8}$';
 $function$;
 
+CREATE OR REPLACE FUNCTION eve.lock_at_once(tables text, mode text)
+ RETURNS boolean
+ LANGUAGE plpgsql
+ SET search_path TO ''
+AS $function$
+begin
+  for v_try in 1..5 loop
+    begin
+      execute format('lock table %s in %s mode nowait', lock_at_once.tables, lock_at_once.mode);
+      return true;
+    exception
+      when lock_not_available then
+        perform pg_sleep(0.05);
+    end;
+  end loop;
+  return false;
+end;
+$function$;
+
 CREATE OR REPLACE FUNCTION eve.make_partitions(now_at timestamp with time zone)
  RETURNS integer
  LANGUAGE plpgsql
@@ -6337,6 +6356,7 @@ AS $function$
 declare
   v_wanted record;
   v_is_taken boolean;
+  v_is_locked boolean := false;
   v_made integer := 0;
 begin
   for v_wanted in
@@ -6356,6 +6376,13 @@ begin
     into v_is_taken
     using v_wanted.begins, v_wanted.ends;
     continue when v_is_taken;
+    if not v_is_locked then
+      -- What attaching takes, of all three.
+      v_is_locked := eve.lock_at_once(
+        'only eve.requests_default, only eve.earlier_attempts_default, only eve.refusals_default', 'access exclusive'
+      );
+      exit when not v_is_locked;
+    end if;
     begin
       execute format('create table eve.%I (like eve.%I including all)', v_wanted.name, v_wanted.parent);
       execute format('alter table eve.%I enable row level security', v_wanted.name);
@@ -6399,6 +6426,11 @@ begin
   order by p.day
   limit 1;
   if v_name is null then
+    return null;
+  end if;
+  if not eve.lock_at_once(
+    (select format('only eve.%I, eve.%I', p.parent, p.name) from eve.audit_partitions() p where p.name = v_name), 'access exclusive'
+  ) then
     return null;
   end if;
   execute format('select count(*) from eve.%I', v_name) into v_rows;

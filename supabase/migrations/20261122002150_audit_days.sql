@@ -30,6 +30,28 @@ as $$
     and c.relname ~ '_[0-9]{8}$';
 $$;
 
+-- Takes locks on tables at once or not at all; false: somebody has had one of them for a while. Whoever waited for a table with
+-- another one in hand would wait in a circle with a reader of both, and the reader might be the one to be ended.
+create or replace function eve.lock_at_once(tables text, mode text)
+returns boolean
+language plpgsql
+volatile
+set search_path = ''
+as $$
+begin
+  for v_try in 1..5 loop
+    begin
+      execute format('lock table %s in %s mode nowait', lock_at_once.tables, lock_at_once.mode);
+      return true;
+    exception
+      when lock_not_available then
+        perform pg_sleep(0.05);
+    end;
+  end loop;
+  return false;
+end;
+$$;
+
 -- Makes the partitions of today and the next three days in UTC. A day of which the default partition holds rows already stays
 -- there. With the rights of the migrations' owner, because only a table's owner may add a partition to it, and whoever runs
 -- maintenance over the REST API is not; it takes nothing but a time.
@@ -47,6 +69,7 @@ as $$
 declare
   v_wanted record;
   v_is_taken boolean;
+  v_is_locked boolean := false;
   v_made integer := 0;
 begin
   for v_wanted in
@@ -66,6 +89,13 @@ begin
     into v_is_taken
     using v_wanted.begins, v_wanted.ends;
     continue when v_is_taken;
+    if not v_is_locked then
+      -- What attaching takes, of all three.
+      v_is_locked := eve.lock_at_once(
+        'only eve.requests_default, only eve.earlier_attempts_default, only eve.refusals_default', 'access exclusive'
+      );
+      exit when not v_is_locked;
+    end if;
     begin
       execute format('create table eve.%I (like eve.%I including all)', v_wanted.name, v_wanted.parent);
       execute format('alter table eve.%I enable row level security', v_wanted.name);
@@ -113,6 +143,11 @@ begin
   order by p.day
   limit 1;
   if v_name is null then
+    return null;
+  end if;
+  if not eve.lock_at_once(
+    (select format('only eve.%I, eve.%I', p.parent, p.name) from eve.audit_partitions() p where p.name = v_name), 'access exclusive'
+  ) then
     return null;
   end if;
   execute format('select count(*) from eve.%I', v_name) into v_rows;

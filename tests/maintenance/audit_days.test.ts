@@ -1,5 +1,5 @@
 /** The audit's days: partitions made ahead and dropped when they are old, or when there is no room for more of them. */
-import type postgres from "postgres";
+import postgres from "postgres";
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from "vitest";
 import {
   addKey,
@@ -43,6 +43,7 @@ beforeEach(async () => {
   await clock.set(FIRST_DAY);
 });
 
+const cloneConnection = () => postgres(database.url, { max: 1, onnotice: () => {} });
 const partitions = async () =>
   (await sql`select name from eve.audit_partitions() order by parent, day`).map(
     (row) => row.name as string,
@@ -190,6 +191,23 @@ describe("partitions", () => {
     await runToEnd(sql, "retention");
     expect(await partitions()).not.toContain("requests_20261118");
   });
+});
+
+test("making partitions holds no table while somebody reads another: neither waits for the other in a circle", async () => {
+  await sql.begin(async (reader) => {
+    await reader`select from eve.refusals`;
+    const other = cloneConnection();
+    try {
+      await other.begin(async (maker) => {
+        expect((await maker`select eve.make_partitions(eve.clock()) as made`)[0]!.made).toBe(0);
+        await reader`set local lock_timeout = '50ms'`;
+        await reader`select from eve.requests`;
+      });
+    } finally {
+      await other.end();
+    }
+  });
+  expect((await sql`select eve.make_partitions(eve.clock()) as made`)[0]!.made).toBe(12);
 });
 
 describe("no more than audit_max_mb", () => {
