@@ -10,11 +10,7 @@
  * Goal: p99 of a reservation with retention running is less than double the p99 without.
  */
 import postgres from "postgres";
-import { applyMigrations, applyPlatform } from "../local/database.ts";
-import { freePorts } from "../local/ports.ts";
-import { startCluster } from "../local/postgres.ts";
-import { removeHomeElsewhere } from "../local/postgres_place.ts";
-import { makeTestFolder } from "../tests/harness/folders.ts";
+import { withFilledCluster } from "./filled_cluster.ts";
 import { percentile } from "./statistics.ts";
 
 const GOAL_RATIO = 2;
@@ -277,36 +273,6 @@ function sleep(ms: number): Promise<void> {
   return new Promise((resolve) => setTimeout(resolve, ms));
 }
 
-const folder = await makeTestFolder();
-let met = false;
-try {
-  const [port] = freePorts(1);
-  const filling = await startCluster({
-    dataDir: folder.path,
-    port: port!,
-    durable: false,
-  });
-  let filledMs = 0;
-  try {
-    await applyPlatform(filling.superuserUrl());
-    await applyMigrations(filling.url());
-    filledMs = await timed(() => fill(filling.url()));
-  } finally {
-    await filling.stop();
-  }
-  say(`filled in ${Math.round(filledMs / 1_000)} s`);
-  const cluster = await startCluster({ dataDir: folder.path, port: port! });
-  try {
-    const figures = await measureAll(cluster.url());
-    met = figures.met;
-    console.log(
-      json ? JSON.stringify(figures) : JSON.stringify(figures, null, 2),
-    );
-  } finally {
-    await cluster.stop();
-  }
-} finally {
-  await removeHomeElsewhere(folder.path);
-  await folder.remove();
-}
-Deno.exit(met ? 0 : 1);
+const measured = await withFilledCluster(fill, measureAll);
+console.log(json ? JSON.stringify(measured) : JSON.stringify(measured, null, 2));
+Deno.exit(measured.met ? 0 : 1);

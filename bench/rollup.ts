@@ -10,11 +10,7 @@
  * exact.
  */
 import postgres from "postgres";
-import { applyMigrations, applyPlatform } from "../local/database.ts";
-import { freePorts } from "../local/ports.ts";
-import { startCluster } from "../local/postgres.ts";
-import { removeHomeElsewhere } from "../local/postgres_place.ts";
-import { makeTestFolder } from "../tests/harness/folders.ts";
+import { withFilledCluster } from "./filled_cluster.ts";
 import { percentile } from "./statistics.ts";
 
 const GOAL_STEP_MS = 2_000;
@@ -199,36 +195,6 @@ async function fill(url: string): Promise<void> {
   await sql.end();
 }
 
-const folder = await makeTestFolder();
-let met = false;
-try {
-  const [port] = freePorts(1);
-  const filling = await startCluster({
-    dataDir: folder.path,
-    port: port!,
-    durable: false,
-  });
-  const began = performance.now();
-  try {
-    await applyPlatform(filling.superuserUrl());
-    await applyMigrations(filling.url());
-    await fill(filling.url());
-  } finally {
-    await filling.stop();
-  }
-  say(`filled in ${Math.round((performance.now() - began) / 1_000)} s`);
-  const cluster = await startCluster({ dataDir: folder.path, port: port! });
-  try {
-    const measured = await measure(cluster.url());
-    met = measured.met;
-    console.log(
-      json ? JSON.stringify(measured) : JSON.stringify(measured, null, 2),
-    );
-  } finally {
-    await cluster.stop();
-  }
-} finally {
-  await removeHomeElsewhere(folder.path);
-  await folder.remove();
-}
-Deno.exit(met ? 0 : 1);
+const measured = await withFilledCluster(fill, measure);
+console.log(json ? JSON.stringify(measured) : JSON.stringify(measured, null, 2));
+Deno.exit(measured.met ? 0 : 1);

@@ -3060,6 +3060,15 @@ create type eve.placement as (
 );
 comment on type eve.placement is 'What became of a call on the lanes of one model: granted, waiting, count, refused, or (on the way there) found, missing.';
 
+CREATE OR REPLACE FUNCTION eve.refusal_by(limit_name text)
+ RETURNS text
+ LANGUAGE sql
+ IMMUTABLE
+ SET search_path TO ''
+AS $function$
+  select case refusal_by.limit_name when 'rpd' then 'daily_limit' when 'blocked' then 'lane_blocked' else 'rate_limited' end;
+$function$;
+
 CREATE OR REPLACE FUNCTION eve.without_start(best eve.placement, too_small integer)
  RETURNS eve.placement
  LANGUAGE plpgsql
@@ -3079,7 +3088,7 @@ begin
     v_best.refusal := 'too_many_waiting';
     v_best.limit_name := 'waiting_share';
   else
-    v_best.refusal := case v_best.limit_name when 'rpd' then 'daily_limit' when 'blocked' then 'lane_blocked' else 'rate_limited' end;
+    v_best.refusal := eve.refusal_by(v_best.limit_name);
   end if;
   return v_best;
 end;
@@ -3233,9 +3242,6 @@ begin
         );
         if v_ahead.calls > 0 then
           v_start := v_start + v_ahead.wait_ms;
-        elsif v_limit = 'tpm' and v_start - choose_lane.now_ms between 1 and (call).max_wait_ms then
-          -- Tokens come free sooner than booked, as prompts turn out smaller: the first looks again halfway there.
-          v_start := least(v_start, choose_lane.now_ms + greatest(1000, (v_start - choose_lane.now_ms) / 2));
         end if;
       end if;
     end if;
@@ -3291,7 +3297,7 @@ begin
   );
   v_best.status := 'refused';
   v_best.limit_name := coalesce(v_fit.limit_name, 'queue');
-  v_best.refusal := case v_best.limit_name when 'rpd' then 'daily_limit' when 'blocked' then 'lane_blocked' else 'rate_limited' end;
+  v_best.refusal := eve.refusal_by(v_best.limit_name);
   v_best.refusal_wait := v_best.start_ms - too_late.now_ms - (call).max_wait_ms;
   select coalesce(sum(b.starts), 0)::bigint as starts, coalesce(sum(b.tokens), 0)::bigint as tokens into v_used
   from eve.lane_buckets b
@@ -6327,15 +6333,17 @@ AS $function$
     and c.relname ~ '_[0-9]{8}$';
 $function$;
 
-CREATE OR REPLACE FUNCTION eve.lock_at_once(tables text, mode text)
+CREATE OR REPLACE FUNCTION eve.lock_at_once(tables regclass[])
  RETURNS boolean
  LANGUAGE plpgsql
  SET search_path TO ''
 AS $function$
+declare
+  v_tables constant text := (select string_agg('only ' || t, ', ' order by place) from unnest(lock_at_once.tables) with ordinality as u (t, place));
 begin
   for v_try in 1..5 loop
     begin
-      execute format('lock table %s in %s mode nowait', lock_at_once.tables, lock_at_once.mode);
+      execute format('lock table %s in access exclusive mode nowait', v_tables);
       return true;
     exception
       when lock_not_available then
@@ -6379,7 +6387,7 @@ begin
     if not v_is_locked then
       -- What attaching takes, of all three.
       v_is_locked := eve.lock_at_once(
-        'only eve.requests_default, only eve.earlier_attempts_default, only eve.refusals_default', 'access exclusive'
+        array['eve.requests_default', 'eve.earlier_attempts_default', 'eve.refusals_default']::regclass[]
       );
       exit when not v_is_locked;
     end if;
@@ -6429,7 +6437,9 @@ begin
     return null;
   end if;
   if not eve.lock_at_once(
-    (select format('only eve.%I, eve.%I', p.parent, p.name) from eve.audit_partitions() p where p.name = v_name), 'access exclusive'
+    (
+      select array[format('eve.%I', p.parent), format('eve.%I', p.name)]::regclass[] from eve.audit_partitions() p where p.name = v_name
+    )
   ) then
     return null;
   end if;
@@ -10038,12 +10048,9 @@ begin
       if eve_limits_set.quota_project is not null or not eve_limits_set.add_models then
         raise exception 'there is no model named % in google_ai_model_limits', v_name using errcode = 'EV400';
       end if;
-      insert into public.google_ai_model_limits (model, rpm, tpm, rpd)
-      values (
-        v_name, eve.limit_of(v_change, 'rpm', null), eve.limit_of(v_change, 'tpm', null), eve.limit_of(v_change, 'rpd', null)
-      )
-      returning * into v_model;
-    elsif eve_limits_set.quota_project is null then
+      insert into public.google_ai_model_limits (model) values (v_name) returning * into v_model;
+    end if;
+    if eve_limits_set.quota_project is null then
       v_shared := eve.with_shares(v_model, v_change);
       update public.google_ai_model_limits m
       set batch_floor = v_shared.batch_floor, interactive_floor = v_shared.interactive_floor,

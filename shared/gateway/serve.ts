@@ -182,9 +182,9 @@ async function nextReservation<Value>(
   requestNo: number | undefined,
 ): Promise<Booking> {
   const { parts, task, context, size } = journey;
-  const askedAt = { now: 0 };
+  let askedAt = 0;
   const input = (size: Size) => {
-    askedAt.now = parts.clock.now();
+    askedAt = parts.clock.now();
     return { ...reserveInput(journey, attempt, size), ...(requestNo !== undefined && { requestNo }) };
   };
   const { reservation, size: known } = await admitCounted({
@@ -195,7 +195,7 @@ async function nextReservation<Value>(
     input,
   });
   journey.size = known;
-  journey.bookedAt = (askedAt.now + parts.clock.now()) / 2;
+  journey.bookedAt = (askedAt + parts.clock.now()) / 2;
   return reservation;
 }
 

@@ -38,6 +38,16 @@ end;
 $$;
 comment on type eve.placement is 'What became of a call on the lanes of one model: granted, waiting, count, refused, or (on the way there) found, missing.';
 
+-- The code of a refusal that a limit of a lane is the reason of.
+create or replace function eve.refusal_by(limit_name text)
+returns text
+language sql
+immutable
+set search_path = ''
+as $$
+  select case refusal_by.limit_name when 'rpd' then 'daily_limit' when 'blocked' then 'lane_blocked' else 'rate_limited' end;
+$$;
+
 -- Why a call can start on none of a model's lanes, of which so many are too small for it.
 create or replace function eve.without_start(best eve.placement, too_small integer)
 returns eve.placement
@@ -58,7 +68,7 @@ begin
     v_best.refusal := 'too_many_waiting';
     v_best.limit_name := 'waiting_share';
   else
-    v_best.refusal := case v_best.limit_name when 'rpd' then 'daily_limit' when 'blocked' then 'lane_blocked' else 'rate_limited' end;
+    v_best.refusal := eve.refusal_by(v_best.limit_name);
   end if;
   return v_best;
 end;
@@ -227,9 +237,6 @@ begin
         );
         if v_ahead.calls > 0 then
           v_start := v_start + v_ahead.wait_ms;
-        elsif v_limit = 'tpm' and v_start - choose_lane.now_ms between 1 and (call).max_wait_ms then
-          -- Tokens come free sooner than booked, as prompts turn out smaller: the first looks again halfway there.
-          v_start := least(v_start, choose_lane.now_ms + greatest(1000, (v_start - choose_lane.now_ms) / 2));
         end if;
       end if;
     end if;
@@ -288,7 +295,7 @@ begin
   );
   v_best.status := 'refused';
   v_best.limit_name := coalesce(v_fit.limit_name, 'queue');
-  v_best.refusal := case v_best.limit_name when 'rpd' then 'daily_limit' when 'blocked' then 'lane_blocked' else 'rate_limited' end;
+  v_best.refusal := eve.refusal_by(v_best.limit_name);
   v_best.refusal_wait := v_best.start_ms - too_late.now_ms - (call).max_wait_ms;
   select coalesce(sum(b.starts), 0)::bigint as starts, coalesce(sum(b.tokens), 0)::bigint as tokens into v_used
   from eve.lane_buckets b

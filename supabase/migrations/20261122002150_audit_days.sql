@@ -30,18 +30,20 @@ as $$
     and c.relname ~ '_[0-9]{8}$';
 $$;
 
--- Takes locks on tables at once or not at all; false: somebody has had one of them for a while. Whoever waited for a table with
+-- Locks tables against everybody, at once or not at all; false: somebody has had one of them for a while. Whoever waited for a table with
 -- another one in hand would wait in a circle with a reader of both, and the reader might be the one to be ended.
-create or replace function eve.lock_at_once(tables text, mode text)
+create or replace function eve.lock_at_once(tables regclass[])
 returns boolean
 language plpgsql
 volatile
 set search_path = ''
 as $$
+declare
+  v_tables constant text := (select string_agg('only ' || t, ', ' order by place) from unnest(lock_at_once.tables) with ordinality as u (t, place));
 begin
   for v_try in 1..5 loop
     begin
-      execute format('lock table %s in %s mode nowait', lock_at_once.tables, lock_at_once.mode);
+      execute format('lock table %s in access exclusive mode nowait', v_tables);
       return true;
     exception
       when lock_not_available then
@@ -92,7 +94,7 @@ begin
     if not v_is_locked then
       -- What attaching takes, of all three.
       v_is_locked := eve.lock_at_once(
-        'only eve.requests_default, only eve.earlier_attempts_default, only eve.refusals_default', 'access exclusive'
+        array['eve.requests_default', 'eve.earlier_attempts_default', 'eve.refusals_default']::regclass[]
       );
       exit when not v_is_locked;
     end if;
@@ -146,7 +148,9 @@ begin
     return null;
   end if;
   if not eve.lock_at_once(
-    (select format('only eve.%I, eve.%I', p.parent, p.name) from eve.audit_partitions() p where p.name = v_name), 'access exclusive'
+    (
+      select array[format('eve.%I', p.parent), format('eve.%I', p.name)]::regclass[] from eve.audit_partitions() p where p.name = v_name
+    )
   ) then
     return null;
   end if;

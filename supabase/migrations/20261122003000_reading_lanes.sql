@@ -246,7 +246,6 @@ end;
 $$;
 comment on function public.eve_models is 'The models that a consumer, or the holder of a token, may use.';
 
--- Limits as they are: the models' rows, and what differs per quota project.
 -- How a model's minute and day are shared between the classes, as eve_limits_set takes it.
 create or replace function eve.shares_of(model public.google_ai_model_limits)
 returns jsonb
@@ -260,6 +259,7 @@ as $$
   );
 $$;
 
+-- Limits as they are: the models' rows, and what differs per quota project.
 create or replace function public.eve_limits()
 returns jsonb
 language sql
@@ -392,12 +392,9 @@ begin
       if eve_limits_set.quota_project is not null or not eve_limits_set.add_models then
         raise exception 'there is no model named % in google_ai_model_limits', v_name using errcode = 'EV400';
       end if;
-      insert into public.google_ai_model_limits (model, rpm, tpm, rpd)
-      values (
-        v_name, eve.limit_of(v_change, 'rpm', null), eve.limit_of(v_change, 'tpm', null), eve.limit_of(v_change, 'rpd', null)
-      )
-      returning * into v_model;
-    elsif eve_limits_set.quota_project is null then
+      insert into public.google_ai_model_limits (model) values (v_name) returning * into v_model;
+    end if;
+    if eve_limits_set.quota_project is null then
       v_shared := eve.with_shares(v_model, v_change);
       update public.google_ai_model_limits m
       set batch_floor = v_shared.batch_floor, interactive_floor = v_shared.interactive_floor,

@@ -397,6 +397,21 @@ describe("changes", () => {
       });
   });
 
+  test("of a new model set its shares along with its limits", async () => {
+    await ask("eve_limits_set", {
+      changes: [{ model: "gemma-new", rpm: 12, rpd: 500, batch_floor: 0.25, interactive_floor: 2 }],
+      add_models: true,
+    });
+    const { models } = await ask("eve_limits");
+    expect(models.find((row: { model: string }) => row.model === "gemma-new")).toMatchObject({
+      rpm: 12,
+      tpm: null,
+      rpd: 500,
+      shares: { batch_floor: 0.25, interactive_floor: 2 },
+    });
+    await sql`delete from public.google_ai_model_limits where model = 'gemma-new'`;
+  });
+
   test("of an alert: closed twice is closed once", async () => {
     await sql`insert into eve.alerts (kind, subject, severity, message) values ('key_disabled', 'x', 'critical', 'Key x')`;
     const { alerts } = await ask("eve_alert_list");
