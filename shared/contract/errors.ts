@@ -276,6 +276,44 @@ export const ERRORS = {
     message: "The model cannot do what the request needs. Use another model, or leave the feature out.",
   },
 
+  // Where files are kept.
+  storage_unavailable: {
+    status: 503,
+    retryable: true,
+    message: "The storage of files does not answer. Try again.",
+  },
+  storage_misconfigured: {
+    status: 500,
+    retryable: false,
+    message:
+      "The storage of files refuses the gateway. The owner will find in the function's log which setting to check.",
+  },
+  storage_failed: {
+    status: 502,
+    retryable: false,
+    message: "The storage of files answered something unexpected. Tell the owner the request id.",
+  },
+  storage_key_invalid: {
+    status: 400,
+    retryable: false,
+    message: "The storage key holds what not every store takes. Use letters, digits, `-`, `_`, `.` and `/`.",
+  },
+  object_not_found: {
+    status: 404,
+    retryable: false,
+    message: "There is no such file.",
+  },
+  file_too_large: {
+    status: 413,
+    retryable: false,
+    message: "Size of file exceeds limit. `details` has both sizes; send a smaller file.",
+  },
+  content_mismatch: {
+    status: 400,
+    retryable: false,
+    message: "The bytes are not those that were announced: hash, size or parts differ. Send the file again.",
+  },
+
   // The gateway itself.
   deadline_exceeded: {
     status: 504,

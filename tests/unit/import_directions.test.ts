@@ -2,7 +2,7 @@ import { describe, expect, test } from "vitest";
 
 /**
  * How high a room stands. It imports from rooms below its own and from itself: functions -> admin -> doors | gateway | identity |
- * maintenance -> stages -> providers | ledger | tokens | secrets | schema | http -> contract.
+ * maintenance -> stages | media -> providers | ledger | tokens | secrets | schema | http -> contract.
  */
 const HEIGHT: Readonly<Record<string, number>> = {
   functions: 3,
@@ -12,6 +12,7 @@ const HEIGHT: Readonly<Record<string, number>> = {
   identity: 2,
   maintenance: 2,
   stages: 1.5,
+  media: 1.5,
   providers: 1,
   ledger: 1,
   tokens: 1,
