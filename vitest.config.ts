@@ -42,7 +42,7 @@ export default defineConfig({
       // Whole stacks: each has a database server of its own.
       project("stack", [
         "tests/e2e",
-        "tests/doors",
+        "tests/endpoints",
         "tests/security",
         "tests/local",
         "tests/docs",

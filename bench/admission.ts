@@ -12,8 +12,8 @@
  * A ratio is calls a second over the floor's, each the median of its turns. The goals are held against `eve`.
  */
 import postgres from "postgres";
-import { createLedger } from "../shared/ledger/ledger.ts";
-import { directTransport } from "../shared/ledger/direct_transport.ts";
+import { createLedger } from "../shared/database/admission/ledger.ts";
+import { directTransport } from "../shared/database/transport/direct_transport.ts";
 import { applyMigrations, applyPlatform } from "../local/database.ts";
 import { freePorts } from "../local/ports.ts";
 import { startCluster } from "../local/postgres.ts";

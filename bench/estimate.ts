@@ -5,10 +5,10 @@
  * file that the weights were fitted on (other languages apart, which are split in halves). `error` is the estimate over the count, less one;
  * `under` its negative part. Beside it what `characters / 4` makes of the same texts. Goal for each kind: mean error below
  * 8 %, 95th percentile of under-estimates below 10 %. `--fit` fits the weights anew on the other texts and writes them to
- * shared/gateway/text_weights.ts first; `--fixture` writes the counts of some texts of our own, which a test compares.
+ * shared/gateway/estimate/token_weights.ts first; `--fixture` writes the counts of some texts of our own, which a test compares.
  */
 import { CHECKOUT } from "../local/paths.ts";
-import { countShapes, flatten } from "../shared/gateway/text_shapes.ts";
+import { countShapes, flatten } from "../shared/gateway/estimate/token_features.ts";
 import { type Kind, type Sample, samplesOf } from "./estimate/corpus.ts";
 import { asModule, fit } from "./estimate/fit.ts";
 import { installTexts } from "./estimate/install.ts";
@@ -24,7 +24,7 @@ const KINDS_WITH_GOALS: readonly Kind[] = [
   "code",
   "json",
 ];
-const WEIGHTS_FILE = `${CHECKOUT}/shared/gateway/text_weights.ts`;
+const WEIGHTS_FILE = `${CHECKOUT}/shared/gateway/estimate/token_weights.ts`;
 const FIXTURE_FILE = `${CHECKOUT}/tests/fixtures/gemma_tokens.json`;
 /** The samples overlap. */
 const FIXTURE_ONE_IN = 4;
@@ -56,7 +56,7 @@ async function writeFixture(): Promise<void> {
 }
 
 async function asShipped(): Promise<Estimate> {
-  return (await import("../shared/gateway/estimate.ts")).textTokens;
+  return (await import("../shared/gateway/estimate/estimate.ts")).textTokens;
 }
 
 /** Without a look at the weights there are: they may be of other shapes. */

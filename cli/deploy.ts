@@ -8,7 +8,7 @@ import { connectSchedule } from "./deploy/connect_schedule.ts";
 import { readOptions, USAGE } from "./deploy/options.ts";
 import { describePlan, makePlan, type Plan } from "./deploy/plan.ts";
 import { targetOf } from "./deploy/project.ts";
-import { DeployRefused } from "./deploy/refusal.ts";
+import { DeployRefused } from "./deploy/deploy_error.ts";
 import { parseSecretsFile } from "./deploy/secrets_file.ts";
 import { runSteps, stepsOf } from "./deploy/steps.ts";
 import { type RunCli, supabaseCli } from "./deploy/supabase_cli.ts";

@@ -1,4 +1,4 @@
-/** How the origin tells a function's process that the client of a call has gone: see departures.ts for why it has to. */
+/** How the origin tells a function's process that the client of a call has gone: see disconnects.ts for why it has to. */
 
 /** Each call's number, in a header that the origin sets. */
 export const CALL_HEADER = "x-local-call";

@@ -8,7 +8,7 @@
  */
 import postgres from "postgres";
 import { CHECKOUT } from "./paths.ts";
-import { StartRefused } from "./refusal.ts";
+import { StartRefused } from "./start_error.ts";
 import { unreleasedMigrations } from "./unreleased_migrations.ts";
 
 interface Migration {

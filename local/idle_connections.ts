@@ -3,7 +3,7 @@
  * closed when it had none for too long. Deno's server (2.9.6) waits for a head without an end: whoever has sent half of one
  * holds a connection for as long as they like, and the server offers no way to close it.
  */
-import { alarm, type Clock } from "../shared/contract/clock.ts";
+import { alarm, type Clock } from "../shared/runtime/clock.ts";
 
 /** How long a connection may be without a request, its first or its next: Node's servers wait 60 s for a head, and 5 s between two. */
 export const IDLE_TIMEOUT_MS = 30_000;

@@ -1,7 +1,7 @@
 /** `npm start`: brings the stack up, shows that it works, and keeps it up until it is told to end. */
 import { FIRST_FUNCTION, firstCall } from "./first_call.ts";
 import { CHECKOUT } from "./paths.ts";
-import { StartRefused } from "./refusal.ts";
+import { StartRefused } from "./start_error.ts";
 import { overriddenSecrets, settingsFromEnvironment } from "./settings.ts";
 import { type Stack, startStack } from "./stack.ts";
 

@@ -6,7 +6,7 @@ import { statfs } from "node:fs/promises";
 import { eachLine } from "./lines.ts";
 import { type Account, serverAccount } from "./postgres_account.ts";
 import { type Place, possibleClusters, preparePlace } from "./postgres_place.ts";
-import { diskFull, refusalForFolder, StartRefused } from "./refusal.ts";
+import { diskFull, refusalForFolder, StartRefused } from "./start_error.ts";
 
 export interface ClusterOptions {
   /** An existing folder; the cluster becomes a folder in it, or elsewhere when the server's account cannot enter it. */

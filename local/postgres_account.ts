@@ -2,7 +2,7 @@
  * Who runs the database server. PostgreSQL refuses to run as root, so root lends it an unprivileged account; everybody
  * else runs it as themselves.
  */
-import { StartRefused } from "./refusal.ts";
+import { StartRefused } from "./start_error.ts";
 
 /** An account given to `Deno.Command`. */
 export interface Account {

@@ -4,7 +4,7 @@
  */
 import { fromFileUrl } from "./paths.ts";
 import type { Account } from "./postgres_account.ts";
-import { StartRefused } from "./refusal.ts";
+import { StartRefused } from "./start_error.ts";
 
 export interface Place {
   /** The cluster's data directory; may not exist yet. */

@@ -1,8 +1,8 @@
 /** What the environment says about the local stack. Every name is in the README. */
-import { STAGE_VARIABLES } from "../shared/stages/kinds.ts";
-import { keptSecrets } from "./kept_secrets.ts";
+import { STAGE_VARIABLES } from "../shared/stages/provider_definitions.ts";
+import { keptSecrets } from "./stored_secrets.ts";
 import { CHECKOUT } from "./paths.ts";
-import { StartRefused } from "./refusal.ts";
+import { StartRefused } from "./start_error.ts";
 import { DEFAULT_PORT, type StackOptions } from "./stack.ts";
 
 /** The three ports in a row must all exist. */

@@ -1,6 +1,6 @@
 /**
  * The TypeScript types of what the database exposes, as the Supabase CLI generates them. `npm run types` writes them to
- * shared/ledger/database_types.ts from a database that it makes for the purpose; a test compares the two.
+ * shared/database/database_types.ts from a database that it makes for the purpose; a test compares the two.
  */
 import postgres from "postgres";
 import { applyMigrations, applyPlatform } from "./database.ts";
@@ -11,7 +11,7 @@ import { removeHomeElsewhere } from "./postgres_place.ts";
 import { supabaseCli } from "./supabase_cli.ts";
 
 /** Where the types are committed. */
-export const TYPES_FILE = `${CHECKOUT}/shared/ledger/database_types.ts`;
+export const TYPES_FILE = `${CHECKOUT}/shared/database/database_types.ts`;
 
 const HEADER = "// Generated from the migrations by `npm run types`. A test compares it; do not edit it.\n\n";
 

@@ -1,11 +1,11 @@
-/** The weights of shared/gateway/text_weights.ts, fitted: the least squares of relative errors, none below zero. */
+/** The weights of shared/gateway/estimate/token_weights.ts, fitted: the least squares of relative errors, none below zero. */
 import {
   countShapes,
   flatten,
   type Shape,
   SHAPE_COUNTS,
   unflatten,
-} from "../../shared/gateway/text_shapes.ts";
+} from "../../shared/gateway/estimate/token_features.ts";
 import type { CountTokens } from "./tokenizer.ts";
 import type { Sample } from "./corpus.ts";
 
@@ -110,7 +110,7 @@ export function fit(
 /** The weights as the module that the gateway imports. */
 export function asModule(weights: Record<Shape, number[]>): string {
   const rows = Object.entries(weights).map(([shape, values]) => `  ${shape}: [${values.join(", ")}],`);
-  return `import { flatten } from "./text_shapes.ts";
+  return `import { flatten } from "./token_features.ts";
 
 /**
  * Tokens that each shape costs, fitted on the real Gemma tokenizer, by length where there are several. Made by

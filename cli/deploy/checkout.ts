@@ -1,5 +1,5 @@
 /** What this checkout has to deploy. */
-import { DeployRefused } from "./refusal.ts";
+import { DeployRefused } from "./deploy_error.ts";
 
 /** The functions in `supabase/functions`, sorted. Each must have its section in `supabase/config.toml`. */
 export async function functionsIn(root: string): Promise<string[]> {

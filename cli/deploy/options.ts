@@ -1,6 +1,6 @@
 /** What the user may say on the command line of `npm run deploy`. */
 import { parseArgs } from "node:util";
-import { DeployRefused } from "./refusal.ts";
+import { DeployRefused } from "./deploy_error.ts";
 
 export interface DeployOptions {
   /** The project to deploy to; without it, the one that `supabase link` remembered. */

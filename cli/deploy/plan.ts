@@ -10,7 +10,7 @@ import {
   type Project,
   type Target,
 } from "./project.ts";
-import { DeployRefused } from "./refusal.ts";
+import { DeployRefused } from "./deploy_error.ts";
 import type { RunCli } from "./supabase_cli.ts";
 
 export interface Plan {

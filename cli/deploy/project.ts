@@ -1,6 +1,6 @@
 /** What is on the project now. Everything here only reads. */
 import { z } from "zod";
-import { DeployRefused } from "./refusal.ts";
+import { DeployRefused } from "./deploy_error.ts";
 import type { Finished, RunCli } from "./supabase_cli.ts";
 
 export interface Target {

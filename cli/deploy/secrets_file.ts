@@ -4,7 +4,7 @@
  * all of that without an error. A key that is silently half set costs an evening, so only what can be read in one
  * way is accepted here.
  */
-import { DeployRefused } from "./refusal.ts";
+import { DeployRefused } from "./deploy_error.ts";
 
 const LINE = /^([^=]*)=(.*)$/;
 const NAME = /^[A-Za-z_][A-Za-z0-9_]*$/;

@@ -1,7 +1,7 @@
 /** Doing what the plan says. Every step may be done again without harm, so the way on from a failure is the same command. */
 import type { Plan } from "./plan.ts";
 import { adoptionWarnings, type Target } from "./project.ts";
-import { DeployRefused } from "./refusal.ts";
+import { DeployRefused } from "./deploy_error.ts";
 import type { RunCli } from "./supabase_cli.ts";
 
 export interface Step {

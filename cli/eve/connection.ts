@@ -1,9 +1,9 @@
 import { createClient, type SupabaseClient } from "@supabase/supabase-js";
 import { dataDirFromEnvironment } from "../../local/settings.ts";
-import { type Admin, createAdmin } from "../../shared/ledger/admin.ts";
-import type { Database } from "../../shared/ledger/database_types.ts";
-import { createReading, type Reading } from "../../shared/ledger/reading.ts";
-import { rpcTransport } from "../../shared/ledger/rpc_transport.ts";
+import { type Admin, createAdmin } from "../../shared/database/admin.ts";
+import type { Database } from "../../shared/database/database_types.ts";
+import { createReading, type Reading } from "../../shared/database/reading.ts";
+import { rpcTransport } from "../../shared/database/transport/rpc_transport.ts";
 import { unreachable } from "./failure.ts";
 import { profilesPath, readProfiles, secretKeyOf, type Variables } from "./profiles.ts";
 

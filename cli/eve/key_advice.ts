@@ -1,6 +1,6 @@
 /** Why a key is not used, and what to do about it: the same words for every command that looks at keys. */
 import { SEEDED_OFF } from "../../local/seeded_notes.ts";
-import type { KeyState } from "../../shared/ledger/reading.ts";
+import type { KeyState } from "../../shared/database/reading.ts";
 import { isStageName } from "../../shared/stages/stage_name.ts";
 import { isLoopback } from "./connection.ts";
 import { instant } from "./table.ts";

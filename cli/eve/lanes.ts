@@ -1,4 +1,4 @@
-import type { LaneState } from "../../shared/ledger/reading.ts";
+import type { LaneState } from "../../shared/database/reading.ts";
 import { count, green, instant, red, table, yellow } from "./table.ts";
 
 /** Lanes as a table: what is left of the minute and of the day, of how much. */

@@ -1,5 +1,5 @@
 /** Times on the command line. They are the database's: its clock says what now is, and days are Pacific, as Google's. */
-import type { DatabaseClock } from "../../shared/ledger/reading.ts";
+import type { DatabaseClock } from "../../shared/database/reading.ts";
 import { misuse } from "./failure.ts";
 
 const UNIT_MS: Readonly<Record<string, number>> = { m: 60_000, h: 3_600_000, d: 86_400_000, w: 604_800_000 };

@@ -1,5 +1,5 @@
 /** Requests in lines and blocks, for people. */
-import type { RequestDetail, RequestRow } from "../../shared/ledger/reading.ts";
+import type { RequestDetail, RequestRow } from "../../shared/database/reading.ts";
 import { bold, count, dim, duration, exactly, green, pairs, red, shortened, table, yellow } from "./table.ts";
 
 export function stateOf({ state }: Pick<RequestRow, "state">): string {

@@ -3,7 +3,7 @@
  */
 
 import { answer, usage } from "./answer.ts";
-import { Catalogue } from "./catalogue.ts";
+import { Catalogue } from "./model_registry.ts";
 import { ConnectionCut, sendError, sendOne, sendStream } from "./delivery.ts";
 import { DEFAULT_DIMENSIONS, embed } from "./embedding.ts";
 import {

@@ -1,4 +1,4 @@
--- Stand-in for the extension pg_net: the same queue and signatures. local/net_requests.ts sends what
+-- Stand-in for the extension pg_net: the same queue and signatures. local/pg_net_worker.ts sends what
 -- is in it.
 
 create schema if not exists net;

@@ -1,8 +1,8 @@
-import type { Clock } from "../contract/clock.ts";
+import type { Clock } from "../runtime/clock.ts";
 import { asGatewayError, GatewayError } from "../contract/gateway_error.ts";
-import type { Log } from "../contract/log.ts";
-import { pathWithin } from "../doors/entrance.ts";
-import { refuseNative } from "../doors/native_answer.ts";
+import type { Log } from "../runtime/log.ts";
+import { pathWithin } from "../endpoints/router.ts";
+import { refuseNative } from "../endpoints/native/answer.ts";
 import { readJsonBody } from "../http/json_body.ts";
 import { jsonResponse } from "../http/json_response.ts";
 import { WorkBudget } from "../http/work_budget.ts";

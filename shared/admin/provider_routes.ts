@@ -1,8 +1,8 @@
 import { z } from "zod";
-import type { StageRow } from "../ledger/stages.ts";
+import type { StageRow } from "../database/stages.ts";
 import { GatewayError } from "../contract/gateway_error.ts";
 import { fallbackOf } from "../stages/environment.ts";
-import { seedFromEnvironment } from "../stages/first_run.ts";
+import { seedFromEnvironment } from "../stages/seed.ts";
 import { refreshStage } from "../stages/refresh.ts";
 import { poolSecretOf } from "../stages/pool.ts";
 import { type Office, route, type Visit } from "./route.ts";

@@ -1,5 +1,5 @@
 import { z } from "zod";
-import { REQUEST_STATES, USAGE_BY } from "../ledger/reading.ts";
+import { REQUEST_STATES, USAGE_BY } from "../database/reading.ts";
 import { route } from "./route.ts";
 
 /** A query has texts alone. */

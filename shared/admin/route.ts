@@ -1,14 +1,14 @@
 import type { z } from "zod";
-import { validated } from "../doors/validated.ts";
+import { validated } from "../endpoints/validated.ts";
 import type { Administrator } from "../contract/administrator.ts";
-import type { Background } from "../gateway/background.ts";
-import type { Admin } from "../ledger/admin.ts";
-import type { Ledger } from "../ledger/ledger.ts";
-import type { Reading } from "../ledger/reading.ts";
-import type { Stages } from "../ledger/stages.ts";
-import type { Seal } from "../secrets/seal.ts";
+import type { Background } from "../runtime/background.ts";
+import type { Admin } from "../database/admin.ts";
+import type { Ledger } from "../database/admission/ledger.ts";
+import type { Reading } from "../database/reading.ts";
+import type { Stages } from "../database/stages.ts";
+import type { Seal } from "../secrets/key_encryption.ts";
 import type { ReadVariable } from "../stages/environment.ts";
-import type { Inspectors } from "../stages/look.ts";
+import type { Inspectors } from "../stages/probe.ts";
 
 /** What stands behind the admin API. */
 export interface Office {

@@ -1,11 +1,11 @@
 import { GatewayError } from "../contract/gateway_error.ts";
-import { invalidRequest } from "../doors/validated.ts";
-import type { SealedKey, StageRow } from "../ledger/stages.ts";
+import { invalidRequest } from "../endpoints/validated.ts";
+import type { SealedKey, StageRow } from "../database/stages.ts";
 import { factsOfKey } from "../secrets/key_facts.ts";
-import { type KeptKey, keptKeys, KeyEnteredForElsewhere, type KeyUse } from "../stages/kept_keys.ts";
+import { type KeptKey, keptKeys, KeyEnteredForElsewhere, type KeyUse } from "../stages/stored_keys.ts";
 import { bindingOf, environmentKeyMayGo } from "../stages/key_binding.ts";
-import { PROVIDER_KINDS, type ProviderKind } from "../stages/kinds.ts";
-import { lookAt, type Looked } from "../stages/look.ts";
+import { PROVIDER_KINDS, type ProviderKind } from "../stages/provider_definitions.ts";
+import { lookAt, type Looked } from "../stages/probe.ts";
 import { poolSecretOf, quotaProjectOf } from "../stages/pool.ts";
 import type { Office } from "./route.ts";
 

@@ -1,7 +1,7 @@
 import type { Caller } from "./caller.ts";
 import type { Prompt } from "./content.ts";
 import type { GatewayEvent } from "./events.ts";
-import type { RequestStory } from "./request_story.ts";
+import type { Trace } from "./trace.ts";
 
 export type DoorName = "native" | "openai" | "gemini";
 export type TrafficClass = "interactive" | "batch";
@@ -33,6 +33,15 @@ export interface GatewayRequest extends Asked {
   schemaRepair?: boolean;
 }
 
+/** Where a call reports how it ended: one line for each is written when all of them have. */
+export interface CallLog {
+  readonly trace: Trace;
+  /** A call begins that `end` will report. */
+  begin(): void;
+  /** @param attributes of the call's line: no secret, and nothing that a user wrote */
+  end(attributes: Record<string, unknown>): void;
+}
+
 /** The circumstances of a call: who, since when, and until when it is of use. */
 export interface InvokeContext {
   caller: Caller;
@@ -43,6 +52,6 @@ export interface InvokeContext {
   onEvent?: (event: GatewayEvent) => void;
   /** Called once, when a stream has ended, however it did. */
   onStreamEnd?: () => void;
-  /** What the log is told of it. */
-  story?: RequestStory;
+  /** The canonical log line of the HTTP request that the call is part of. */
+  story?: CallLog;
 }

@@ -1,9 +1,9 @@
 import type { Caller } from "../contract/caller.ts";
-import type { Clock } from "../contract/clock.ts";
+import type { Clock } from "../runtime/clock.ts";
 import type { GatewayError } from "../contract/gateway_error.ts";
-import type { Log } from "../contract/log.ts";
-import type { BadRequestCount, CountBadRequests } from "../ledger/bad_requests.ts";
-import type { Background } from "./background.ts";
+import type { Log } from "../runtime/log.ts";
+import type { BadRequestCount, CountBadRequests } from "../database/bad_requests.ts";
+import type { Background } from "../runtime/background.ts";
 
 /** What is refused within this is counted with one question to the database. */
 const GATHER_MS = 1_000;

@@ -1,10 +1,10 @@
-import type { Clock } from "../contract/clock.ts";
+import type { Clock } from "../runtime/clock.ts";
 import { asGatewayError } from "../contract/gateway_error.ts";
-import type { Log } from "../contract/log.ts";
-import type { KeySecrets } from "../ledger/key_secrets.ts";
-import type { Ledger } from "../ledger/ledger.ts";
+import type { Log } from "../runtime/log.ts";
+import type { KeySecrets } from "../database/key_secrets.ts";
+import type { Ledger } from "../database/admission/ledger.ts";
 import { secretHash } from "../secrets/secret_hash.ts";
-import type { ResolveSecret } from "./secrets.ts";
+import type { ResolveSecret } from "../runtime/secrets.ts";
 
 /** One instance asks so often at most: requests without a key may come by the hundred, and its own secrets never change. */
 const LOOK_EVERY_MS = 5_000;

@@ -1,11 +1,11 @@
 import type { Embedding, EmbedItem, EmbedRequest, EmbedResult } from "../contract/embedding.ts";
 import { GatewayError } from "../contract/gateway_error.ts";
 import type { InvokeContext } from "../contract/request.ts";
-import { EmbedTask } from "./embed_task.ts";
-import { itemId } from "./item_id.ts";
-import type { GatewayParts } from "./parts.ts";
+import { EmbedTask } from "./tasks/embedding_task.ts";
+import { itemId } from "./admission/item_id.ts";
+import type { GatewayParts } from "./dependencies.ts";
 import { serve } from "./serve.ts";
-import type { Ended } from "./task.ts";
+import type { Ended } from "./tasks/task.ts";
 
 /** What Google takes in one batch as well. */
 export const MAX_EMBED_ITEMS = 100;

@@ -3,16 +3,16 @@ import { chargedName } from "../contract/caller.ts";
 import type { Gateway } from "../contract/gateway.ts";
 import { GatewayError } from "../contract/gateway_error.ts";
 import type { GatewayRequest, InvokeContext } from "../contract/request.ts";
-import { AnswerTask, resultOf } from "./answer_task.ts";
+import { AnswerTask, resultOf } from "./tasks/chat_task.ts";
 import { embedAll } from "./embed.ts";
-import { estimateTokens } from "./estimate.ts";
-import { eventIteration } from "./event_iteration.ts";
+import { estimateTokens } from "./estimate/estimate.ts";
+import { eventIteration } from "./streams/event_iteration.ts";
 import { requireKind } from "./model_kind.ts";
-import type { GatewayParts } from "./parts.ts";
-import { replay } from "./recorded_result.ts";
-import { requestHash } from "./request_hash.ts";
+import type { GatewayParts } from "./dependencies.ts";
+import { replay } from "./answers/recorded_result.ts";
+import { requestHash } from "./admission/request_hash.ts";
 import { serve } from "./serve.ts";
-import { UnreadStreams } from "./unread_streams.ts";
+import { UnreadStreams } from "./streams/unread_streams.ts";
 
 /** The gateway, put together from its parts. */
 export function createGateway(parts: GatewayParts): Gateway {

@@ -1,10 +1,17 @@
 import type { GatewayEvent } from "../contract/events.ts";
 import { asGatewayError, type GatewayError } from "../contract/gateway_error.ts";
 import type { InvokeContext } from "../contract/request.ts";
-import type { CountWanted, Duplicate, Grant, InLine, Reservation, ReserveInput } from "../ledger/reserve.ts";
-import type { Settlement } from "../ledger/settle.ts";
-import { admitCounted, type Size } from "./admit_counted.ts";
-import { type Deadline, deadlineFrom } from "./deadline.ts";
+import type {
+  CountWanted,
+  Duplicate,
+  Grant,
+  InLine,
+  Reservation,
+  ReserveInput,
+} from "../database/admission/reserve.ts";
+import type { Settlement } from "../database/admission/settle.ts";
+import { admitCounted, type Size } from "./admission/admit_counted.ts";
+import { type Deadline, deadlineFrom } from "./attempts/linked_abort.ts";
 import {
   dispatch,
   type Outcome,
@@ -13,16 +20,16 @@ import {
   type Unanswered,
   waitUntil,
   walkedAway,
-} from "./dispatch.ts";
-import { errorOf, withRefusal } from "./outcome_error.ts";
-import type { GatewayParts } from "./parts.ts";
-import { refusalError } from "./refusal.ts";
-import { type Ending, factsOf } from "./request_facts.ts";
-import { LEAST_TIME_MS, MAX_ATTEMPTS, type NextStep, nextStep } from "./retry.ts";
-import { settleReliably } from "./settle_reliably.ts";
-import { cancelled, settlementOf } from "./settlement.ts";
-import type { Ended, Task } from "./task.ts";
-import { within } from "./within.ts";
+} from "./attempts/dispatch.ts";
+import { errorOf, withRefusal } from "./attempts/outcome_error.ts";
+import type { GatewayParts } from "./dependencies.ts";
+import { refusalError } from "./admission/refusal.ts";
+import { type Ending, factsOf } from "./log_attributes.ts";
+import { LEAST_TIME_MS, MAX_ATTEMPTS, type NextStep, nextStep } from "./attempts/retry.ts";
+import { settleReliably } from "./attempts/settle_reliably.ts";
+import { cancelled, settlementOf } from "./attempts/settlement.ts";
+import type { Ended, Task } from "./tasks/task.ts";
+import { within } from "../runtime/with_timeout.ts";
 
 /** From the end of a call that took all of its time until its reservation counts as abandoned: time to settle, with repeats. */
 const LEASE_SLACK_MS = 60_000;

@@ -1,11 +1,5 @@
-import { alarm, type Clock } from "../contract/clock.ts";
+import { alarm, type Clock } from "../runtime/clock.ts";
 import { GatewayError } from "../contract/gateway_error.ts";
-
-/**
- * The largest body read by default: 10 MiB. Google takes 20 MB inline; a function has 256 MB and 2 s of CPU, and a body
- * is held as bytes, as text and as values at once.
- */
-export const DEFAULT_MAX_BODY_BYTES = 10 * 1024 * 1024;
 
 /** How long a body may take to arrive: 10 MiB in 30 s is 2.8 Mbit/s. */
 export const BODY_TIMEOUT_MS = 30_000;

@@ -1,4 +1,4 @@
-import type { Clock } from "../contract/clock.ts";
+import type { Clock } from "../runtime/clock.ts";
 import { BODY_TIMEOUT_MS, LARGE_BODY_BYTES, readBody } from "./body.ts";
 import { JsonCount, jsonText, parseText } from "./json.ts";
 import { BODY_COPIES, VALUE_BYTES, type Work } from "./work_budget.ts";

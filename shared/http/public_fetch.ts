@@ -1,4 +1,4 @@
-import type { Clock } from "../contract/clock.ts";
+import type { Clock } from "../runtime/clock.ts";
 import { type Connect, pinnedGet } from "./pinned_get.ts";
 import { isAddress, isPublicAddress, isPublicHost } from "./public_address.ts";
 

@@ -1,4 +1,4 @@
-import { alarm, type Clock } from "../contract/clock.ts";
+import { alarm, type Clock } from "../runtime/clock.ts";
 import { GatewayError } from "../contract/gateway_error.ts";
 import { MAX_JSON_VALUES } from "./json.ts";
 

@@ -1,7 +1,7 @@
 import { z } from "zod";
 import type { Administrator } from "../contract/administrator.ts";
 import { GatewayError } from "../contract/gateway_error.ts";
-import type { Stages } from "../ledger/stages.ts";
+import type { Stages } from "../database/stages.ts";
 import { looksLikeJwt } from "../tokens/verify.ts";
 import { type Credential, extractCredentials, notValid } from "./credentials.ts";
 import { type ProjectKeys, verifyProjectKey } from "./project_keys.ts";

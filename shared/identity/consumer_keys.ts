@@ -1,5 +1,5 @@
 import { GatewayError } from "../contract/gateway_error.ts";
-import type { Access } from "../ledger/access.ts";
+import type { Access } from "../database/access.ts";
 import { readConsumerSecret } from "../tokens/consumer_secret.ts";
 import { type Credential, notValid } from "./credentials.ts";
 import { tooManyWrong } from "./wrong_credentials.ts";

@@ -1,6 +1,6 @@
 import type { Caller } from "../contract/caller.ts";
 import { GatewayError } from "../contract/gateway_error.ts";
-import type { Access } from "../ledger/access.ts";
+import type { Access } from "../database/access.ts";
 import { looksLikeConsumerSecret } from "../tokens/consumer_secret.ts";
 import type { TokenRules } from "../tokens/token_rules.ts";
 import { looksLikeJwt } from "../tokens/verify.ts";

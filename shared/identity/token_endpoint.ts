@@ -1,13 +1,13 @@
-import type { Clock } from "../contract/clock.ts";
+import type { Clock } from "../runtime/clock.ts";
 import { asGatewayError, GatewayError } from "../contract/gateway_error.ts";
-import type { Log } from "../contract/log.ts";
-import { RequestStory } from "../contract/request_story.ts";
+import type { Log } from "../runtime/log.ts";
+import { RequestStory } from "../runtime/canonical_log_line.ts";
 import { BODY_TIMEOUT_MS, readBody } from "../http/body.ts";
 import { preflight } from "../http/cors.ts";
 import { jsonResponse } from "../http/json_response.ts";
 import { retryHeaders } from "../http/rate_limit_headers.ts";
 import { traceOf } from "../http/trace.ts";
-import type { Access, Issue, Proof } from "../ledger/access.ts";
+import type { Access, Issue, Proof } from "../database/access.ts";
 import { looksLikeConsumerSecret, readConsumerSecret } from "../tokens/consumer_secret.ts";
 import { formatScope } from "../tokens/scope.ts";
 import { signToken } from "../tokens/sign.ts";

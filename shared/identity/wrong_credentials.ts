@@ -1,5 +1,5 @@
 import { GatewayError } from "../contract/gateway_error.ts";
-import type { Access } from "../ledger/access.ts";
+import type { Access } from "../database/access.ts";
 import { addressOf } from "./address.ts";
 
 /** Too many wrong credentials came from the caller's network: when a right one does, it is let in all the same. */

@@ -1,4 +1,4 @@
-import type { AlertChannelName, AlertMessage } from "../ledger/alerts.ts";
+import type { AlertChannelName, AlertMessage } from "../database/alerts.ts";
 
 /** A way to reach a person. */
 export interface AlertChannel {

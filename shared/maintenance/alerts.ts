@@ -5,8 +5,8 @@ import {
   evaluateAlerts,
   listNeededSecrets,
   noteAlertMessage,
-} from "../ledger/alerts.ts";
-import { countMetrics } from "../ledger/metrics.ts";
+} from "../database/alerts.ts";
+import { countMetrics } from "../database/metrics.ts";
 import type { AlertChannel } from "./alert_channel.ts";
 import type { Operation, OperationContext, OperationReport } from "./operation.ts";
 import { telegramChannel } from "./telegram_channel.ts";

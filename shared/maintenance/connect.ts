@@ -1,4 +1,4 @@
-import { createMaintenanceLedger } from "../ledger/maintenance.ts";
+import { createMaintenanceLedger } from "../database/maintenance.ts";
 import type { OperationContext } from "./operation.ts";
 
 /**

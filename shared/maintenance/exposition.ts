@@ -1,4 +1,4 @@
-import type { MetricDescription } from "./metric_catalogue.ts";
+import type { MetricDescription } from "./metric_registry.ts";
 
 /** A value with its labels. */
 export interface Sample {

@@ -1,4 +1,4 @@
-import { createMaintenanceLedger, type KeyToCheck, type KeyVerdict } from "../ledger/maintenance.ts";
+import { createMaintenanceLedger, type KeyToCheck, type KeyVerdict } from "../database/maintenance.ts";
 import type { KeyInspector } from "../providers/key_inspector.ts";
 import { ProviderFailure } from "../providers/provider.ts";
 import { secretHash } from "../secrets/secret_hash.ts";

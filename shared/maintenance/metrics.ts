@@ -1,8 +1,8 @@
 import { GatewayError } from "../contract/gateway_error.ts";
-import type { Log } from "../contract/log.ts";
+import type { Log } from "../runtime/log.ts";
 import { VERSION } from "../contract/version.ts";
-import { type GatewayMetrics, readMetrics } from "../ledger/metrics.ts";
-import type { Transport } from "../ledger/transport.ts";
+import { type GatewayMetrics, readMetrics } from "../database/metrics.ts";
+import type { Transport } from "../database/transport/transport.ts";
 import {
   CONTENT_TYPES,
   exposition,
@@ -11,7 +11,7 @@ import {
   type HistogramSample,
   type Sample,
 } from "./exposition.ts";
-import { isMetricName, type MetricDescription, type MetricName, METRICS } from "./metric_catalogue.ts";
+import { isMetricName, type MetricDescription, type MetricName, METRICS } from "./metric_registry.ts";
 
 /** What a person makes up is shorter; what a generator makes is longer. */
 const MIN_KEY_CHARS = 16;

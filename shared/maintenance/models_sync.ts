@@ -1,4 +1,4 @@
-import { createMaintenanceLedger } from "../ledger/maintenance.ts";
+import { createMaintenanceLedger } from "../database/maintenance.ts";
 import { ProviderFailure } from "../providers/provider.ts";
 import type { Operation } from "./operation.ts";
 import { overKeys } from "./over_keys.ts";

@@ -1,6 +1,6 @@
-import type { Clock } from "../contract/clock.ts";
-import type { Log } from "../contract/log.ts";
-import type { Transport } from "../ledger/transport.ts";
+import type { Clock } from "../runtime/clock.ts";
+import type { Log } from "../runtime/log.ts";
+import type { Transport } from "../database/transport/transport.ts";
 import type { KeyInspector } from "../providers/key_inspector.ts";
 
 /** One thing that the schedule does, over HTTP. Locking, the log's row and the time bound are around it, not in it. */
@@ -17,7 +17,7 @@ export interface Operation {
 export interface OperationContext {
   /** Its number, as in google_ai_maintenance_log.details. */
   runId: number;
-  /** Calls SQL functions. They are named in shared/ledger alone: hand it to a function of that room. */
+  /** Calls SQL functions. They are named in shared/database alone: hand it to a function of that room. */
   call: Transport;
   clock: Clock;
   log: Log;

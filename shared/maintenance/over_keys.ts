@@ -1,4 +1,4 @@
-import type { KeyToCheck } from "../ledger/maintenance.ts";
+import type { KeyToCheck } from "../database/maintenance.ts";
 import type { OperationContext } from "./operation.ts";
 
 /** Upstream is asked about so many keys at once: quick for a few dozen, and no burst. */

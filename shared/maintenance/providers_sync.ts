@@ -1,9 +1,9 @@
-import { createJobs } from "../ledger/jobs.ts";
-import { createReading } from "../ledger/reading.ts";
-import { createStages, type StageRow } from "../ledger/stages.ts";
-import type { Seal } from "../secrets/seal.ts";
+import { createJobs } from "../database/jobs.ts";
+import { createReading } from "../database/reading.ts";
+import { createStages, type StageRow } from "../database/stages.ts";
+import type { Seal } from "../secrets/key_encryption.ts";
 import type { ReadVariable } from "../stages/environment.ts";
-import { seedFromEnvironment } from "../stages/first_run.ts";
+import { seedFromEnvironment } from "../stages/seed.ts";
 import { poolSecretOf } from "../stages/pool.ts";
 import { refreshStage } from "../stages/refresh.ts";
 import type { Operation } from "./operation.ts";

@@ -1,6 +1,6 @@
-import { alarm } from "../contract/clock.ts";
+import { alarm } from "../runtime/clock.ts";
 import { asGatewayError, type GatewayError } from "../contract/gateway_error.ts";
-import { createMaintenanceLedger } from "../ledger/maintenance.ts";
+import { createMaintenanceLedger } from "../database/maintenance.ts";
 import type { Operation, OperationContext, OperationReport } from "./operation.ts";
 
 /** Everything of a context that is there before a run is. */

@@ -1,4 +1,4 @@
-import type { AlertMessage } from "../ledger/alerts.ts";
+import type { AlertMessage } from "../database/alerts.ts";
 import { redact } from "../providers/redact.ts";
 import { type AlertChannel, cut, post, type Telling } from "./alert_channel.ts";
 

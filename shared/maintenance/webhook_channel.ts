@@ -1,4 +1,4 @@
-import type { AlertMessage } from "../ledger/alerts.ts";
+import type { AlertMessage } from "../database/alerts.ts";
 import { type AlertChannel, post, retryAfterMs } from "./alert_channel.ts";
 
 export interface WebhookOptions {

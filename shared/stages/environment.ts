@@ -1,4 +1,4 @@
-import { PROVIDER_KINDS } from "./kinds.ts";
+import { PROVIDER_KINDS } from "./provider_definitions.ts";
 
 /** Reads one variable of the environment. */
 export type ReadVariable = (name: string) => string | undefined;

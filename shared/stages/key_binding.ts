@@ -1,7 +1,7 @@
 import type { ProviderSettings } from "../providers/provider.ts";
-import type { KeyBinding } from "../secrets/seal.ts";
+import type { KeyBinding } from "../secrets/key_encryption.ts";
 import type { ReadVariable } from "./environment.ts";
-import { PROVIDER_KINDS } from "./kinds.ts";
+import { PROVIDER_KINDS } from "./provider_definitions.ts";
 
 /**
  * Where a kind of provider is called with these settings: for each of its settings that is an address, the origin of the

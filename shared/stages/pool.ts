@@ -1,4 +1,4 @@
-import type { Reading } from "../ledger/reading.ts";
+import type { Reading } from "../database/reading.ts";
 import { factsOfKey } from "../secrets/key_facts.ts";
 
 /** The keys whose secrets are in the environment. */

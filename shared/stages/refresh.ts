@@ -1,11 +1,11 @@
-import type { Noted, StageRow, Stages } from "../ledger/stages.ts";
-import type { Seal } from "../secrets/seal.ts";
+import type { Noted, StageRow, Stages } from "../database/stages.ts";
+import type { Seal } from "../secrets/key_encryption.ts";
 import { asGatewayError } from "../contract/gateway_error.ts";
 import type { ReadVariable } from "./environment.ts";
 import { environmentKeyMayGo } from "./key_binding.ts";
-import { keptKeys, KeyEnteredForElsewhere } from "./kept_keys.ts";
-import { PROVIDER_KINDS } from "./kinds.ts";
-import { type Inspectors, lookAt, type Looked } from "./look.ts";
+import { keptKeys, KeyEnteredForElsewhere } from "./stored_keys.ts";
+import { PROVIDER_KINDS } from "./provider_definitions.ts";
+import { type Inspectors, lookAt, type Looked } from "./probe.ts";
 
 export interface RefreshParts {
   stages: Pick<Stages, "list" | "credential" | "note">;

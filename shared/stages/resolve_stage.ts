@@ -1,8 +1,8 @@
 import { GatewayError } from "../contract/gateway_error.ts";
-import type { Produces, Stage, Stages } from "../ledger/stages.ts";
-import type { Seal } from "../secrets/seal.ts";
+import type { Produces, Stage, Stages } from "../database/stages.ts";
+import type { Seal } from "../secrets/key_encryption.ts";
 import { fallbackOf, type ReadVariable } from "./environment.ts";
-import { seedFromEnvironment } from "./first_run.ts";
+import { seedFromEnvironment } from "./seed.ts";
 import { stageName } from "./stage_name.ts";
 
 /** Who serves a stage, and what a call of it must know. */

@@ -2,8 +2,8 @@ import type { Gateway } from "../contract/gateway.ts";
 import { GatewayError } from "../contract/gateway_error.ts";
 import type { GatewayEvent } from "../contract/events.ts";
 import type { Asked, InvokeContext } from "../contract/request.ts";
-import type { Stages } from "../ledger/stages.ts";
-import { PROVIDER_KINDS } from "./kinds.ts";
+import type { Stages } from "../database/stages.ts";
+import { PROVIDER_KINDS } from "./provider_definitions.ts";
 import type { ResolveStage } from "./resolve_stage.ts";
 import { isStageName, stageTypeOf } from "./stage_name.ts";
 

@@ -1,15 +1,15 @@
 /** Both ways to the database do the same: the REST API in front of a real one, and a connection to it. */
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { type Api, startApi } from "../../local/api.ts";
-import { systemClock } from "../../shared/contract/clock.ts";
+import { systemClock } from "../../shared/runtime/clock.ts";
 import { until } from "../harness/patience.ts";
-import { createLedger } from "../../shared/ledger/ledger.ts";
-import { directTransport } from "../../shared/ledger/direct_transport.ts";
-import type { ReserveInput } from "../../shared/ledger/reserve.ts";
-import { rpcTransport } from "../../shared/ledger/rpc_transport.ts";
-import type { Settlement } from "../../shared/ledger/settle.ts";
-import { SqlFailure, type Transport } from "../../shared/ledger/transport.ts";
-import { cancelled } from "../../shared/gateway/settlement.ts";
+import { createLedger } from "../../shared/database/admission/ledger.ts";
+import { directTransport } from "../../shared/database/transport/direct_transport.ts";
+import type { ReserveInput } from "../../shared/database/admission/reserve.ts";
+import { rpcTransport } from "../../shared/database/transport/rpc_transport.ts";
+import type { Settlement } from "../../shared/database/admission/settle.ts";
+import { SqlFailure, type Transport } from "../../shared/database/transport/transport.ts";
+import { cancelled } from "../../shared/gateway/attempts/settlement.ts";
 import { cloneDatabase, type TestDatabase } from "../harness/database.ts";
 
 const KEYS = {

@@ -12,6 +12,6 @@ test("the committed types are those of the migrations", async () => {
   const committed = await Deno.readTextFile(TYPES_FILE);
   expect(
     await databaseTypes(database.url),
-    "shared/ledger/database_types.ts is not what the migrations make: run `npm run types` and commit it",
+    "shared/database/database_types.ts is not what the migrations make: run `npm run types` and commit it",
   ).toBe(committed);
 });

@@ -3,7 +3,7 @@ import { afterAll, beforeAll, expect, test } from "vitest";
 import { readOptions, USAGE } from "../../cli/deploy/options.ts";
 import { CHECKOUT } from "../../local/paths.ts";
 import { ERRORS } from "../../shared/contract/errors.ts";
-import { readSettings } from "../../shared/gateway/settings.ts";
+import { readSettings } from "../../shared/runtime/settings.ts";
 import { cloneDatabase, type TestDatabase } from "../harness/database.ts";
 
 const PAGE = await Deno.readTextFile(`${CHECKOUT}/docs/deploy.md`);

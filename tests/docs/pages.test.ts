@@ -101,7 +101,7 @@ describe("docs/adding-keys-and-models.md", () => {
   const page = readPage("docs/adding-keys-and-models.md");
 
   test("explains every reason for which a key is switched off", async () => {
-    const source = await Deno.readTextFile(`${CHECKOUT}/shared/providers/google_errors.ts`);
+    const source = await Deno.readTextFile(`${CHECKOUT}/shared/providers/google/errors.ts`);
     const lists = /const KEY_REASONS[^]*?\n};|const KEY_MESSAGES[^]*?\n\];/g;
     const reasons = [...source.matchAll(lists)].flatMap(([list]) =>
       [...list.matchAll(/"([a-z]+_[a-z]+)"/g)].map((match) => match[1]!)

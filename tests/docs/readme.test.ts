@@ -1,7 +1,7 @@
 /** The README's examples run as they stand, and its tables say what is so. */
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { CHECKOUT } from "../../local/paths.ts";
-import { readSettings } from "../../shared/gateway/settings.ts";
+import { readSettings } from "../../shared/runtime/settings.ts";
 import { SIGNING_KEYS_VARIABLE } from "../../shared/tokens/signing_keys.ts";
 import { makeTestFolder, type TestFolder } from "../harness/folders.ts";
 import { startTestStack, type TestStack } from "../harness/stack.ts";
@@ -93,7 +93,7 @@ describe("the first call", () => {
 
 describe("the tables", () => {
   test("the request's fields are those of the door", async () => {
-    const source = await Deno.readTextFile(`${CHECKOUT}/shared/doors/native_request.ts`);
+    const source = await Deno.readTextFile(`${CHECKOUT}/shared/endpoints/native/request.ts`);
     const body = /const body = z\.strictObject\(\{\n([^]*?)\n\}/.exec(source)![1]!;
     const fields = [...body.matchAll(/^ {2}([a-z_]+):/gm)].map((match) => match[1]!);
     expect(fields.length).toBeGreaterThan(10);
@@ -126,7 +126,7 @@ describe("the tables", () => {
     const ofStack = (await read("local/settings.ts")).matchAll(
       /\b(EVE_[A-Z_]+|GOOGLE_API_[A-Z]+(_[A-Z]+)*)/g,
     );
-    const ofFunction = (await read("shared/gateway/settings.ts")).matchAll(/^ {2}([A-Z]+(?:_[A-Z]+)+):/gm);
+    const ofFunction = (await read("shared/runtime/settings.ts")).matchAll(/^ {2}([A-Z]+(?:_[A-Z]+)+):/gm);
     for (const [, name] of [...ofStack, ...ofFunction]) expect(names).toContain(name);
     expect(names).toContain(SIGNING_KEYS_VARIABLE);
 

@@ -4,7 +4,7 @@ import postgres from "postgres";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { connect } from "../../cli/eve/connection.ts";
 import { eve } from "../../cli/eve.ts";
-import { createSeal } from "../../shared/secrets/seal.ts";
+import { createSeal } from "../../shared/secrets/key_encryption.ts";
 import { fakeOpenAi } from "../fakes/openai_api.ts";
 import { type FakeServer, serveFake } from "../fakes/fake_api.ts";
 import { startTestStack, type TestStack } from "../harness/stack.ts";

@@ -1,7 +1,7 @@
 /** The gateway as its callers meet it: over HTTP, through the real stack, with Google AI played by the emulator. */
 import postgres from "postgres";
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from "vitest";
-import { LEFT_BEHIND } from "../doors/gemini/house.ts";
+import { LEFT_BEHIND } from "../endpoints/gemini/gemini_stack.ts";
 import { empty } from "../harness/database.ts";
 import { checkBooks, checkLimits, readGrants } from "../harness/checker.ts";
 import { moveClock, stopClock } from "../harness/database_clock.ts";

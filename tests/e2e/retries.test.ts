@@ -2,7 +2,7 @@
 import postgres from "postgres";
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from "vitest";
 import type { FaultSpec } from "../../local/emulator/faults.ts";
-import { closeHouse, GEMMA, type House, openHouse } from "../doors/gemini/house.ts";
+import { closeHouse, GEMMA, type House, openHouse } from "../endpoints/gemini/gemini_stack.ts";
 
 let house: House;
 let sql: postgres.Sql;

@@ -1,8 +1,8 @@
 /** Consumers and notebooks as they meet the gateway: over HTTP, with nothing but their own credential. */
 import postgres from "postgres";
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, onTestFinished, test } from "vitest";
-import { createAdmin } from "../../shared/ledger/admin.ts";
-import { rpcTransport } from "../../shared/ledger/rpc_transport.ts";
+import { createAdmin } from "../../shared/database/admin.ts";
+import { rpcTransport } from "../../shared/database/transport/rpc_transport.ts";
 import { mintConsumerSecret } from "../../shared/tokens/consumer_secret.ts";
 import { empty } from "../harness/database.ts";
 import { moveClock, stopClock } from "../harness/database_clock.ts";

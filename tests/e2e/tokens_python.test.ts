@@ -1,8 +1,8 @@
 /** The Python helper's own tests, by every Python that is here, against the running stack. */
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { CHECKOUT } from "../../local/paths.ts";
-import { createAdmin } from "../../shared/ledger/admin.ts";
-import { rpcTransport } from "../../shared/ledger/rpc_transport.ts";
+import { createAdmin } from "../../shared/database/admin.ts";
+import { rpcTransport } from "../../shared/database/transport/rpc_transport.ts";
 import { mintConsumerSecret } from "../../shared/tokens/consumer_secret.ts";
 import { startTestStack, type TestStack } from "../harness/stack.ts";
 

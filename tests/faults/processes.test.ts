@@ -4,7 +4,7 @@ import { judgeSite } from "../harness/load/site.ts";
 import { TROUBLES } from "../harness/load/troubles.ts";
 import { outcomeOf } from "../harness/load/traffic.ts";
 import { PATIENCE_MS } from "../harness/patience.ts";
-import { type Bench, codesOf, startBench, survives } from "./weathered.ts";
+import { type Bench, codesOf, startBench, survives } from "./stack_under_load.ts";
 
 let bench: Bench;
 beforeAll(async () => {

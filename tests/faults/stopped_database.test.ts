@@ -6,12 +6,12 @@ import { applyMigrations, applyPlatform } from "../../local/database.ts";
 import { freePorts } from "../harness/ports.ts";
 import { type Cluster, startCluster } from "../../local/postgres.ts";
 import { removeHomeElsewhere } from "../../local/postgres_place.ts";
-import { cancelled } from "../../shared/gateway/settlement.ts";
-import { directTransport } from "../../shared/ledger/direct_transport.ts";
-import { createLedger } from "../../shared/ledger/ledger.ts";
-import type { ReserveInput } from "../../shared/ledger/reserve.ts";
-import { rpcTransport } from "../../shared/ledger/rpc_transport.ts";
-import type { Transport } from "../../shared/ledger/transport.ts";
+import { cancelled } from "../../shared/gateway/attempts/settlement.ts";
+import { directTransport } from "../../shared/database/transport/direct_transport.ts";
+import { createLedger } from "../../shared/database/admission/ledger.ts";
+import type { ReserveInput } from "../../shared/database/admission/reserve.ts";
+import { rpcTransport } from "../../shared/database/transport/rpc_transport.ts";
+import type { Transport } from "../../shared/database/transport/transport.ts";
 import { makeTestFolder, type TestFolder } from "../harness/folders.ts";
 
 const KEYS = {

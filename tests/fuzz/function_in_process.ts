@@ -1,17 +1,17 @@
 /** llm-invoke as it is deployed, in this process: only the database, the clock and the network are stand-ins. */
-import type { Clock } from "../../shared/contract/clock.ts";
-import { createEntrance } from "../../shared/doors/entrance.ts";
-import { geminiDoor } from "../../shared/doors/gemini.ts";
-import { nativeDoor } from "../../shared/doors/native.ts";
-import { openaiDoor } from "../../shared/doors/openai.ts";
+import type { Clock } from "../../shared/runtime/clock.ts";
+import { createEntrance } from "../../shared/endpoints/router.ts";
+import { geminiDoor } from "../../shared/endpoints/gemini/endpoint.ts";
+import { nativeDoor } from "../../shared/endpoints/native/endpoint.ts";
+import { openaiDoor } from "../../shared/endpoints/openai/endpoint.ts";
 import { createGateway } from "../../shared/gateway/invoke.ts";
 import { identify } from "../../shared/identity/identify.ts";
-import { gigachatProvider } from "../../shared/providers/gigachat.ts";
-import { googleProvider } from "../../shared/providers/google.ts";
-import { openaiProvider } from "../../shared/providers/openai.ts";
-import { yandexGptProvider } from "../../shared/providers/yandexgpt.ts";
+import { gigachatProvider } from "../../shared/providers/gigachat/provider.ts";
+import { googleProvider } from "../../shared/providers/google/provider.ts";
+import { openaiProvider } from "../../shared/providers/openai/provider.ts";
+import { yandexGptProvider } from "../../shared/providers/yandex/yandexgpt.ts";
 import { tokenRules } from "../../shared/tokens/token_rules.ts";
-import { grant } from "../unit/gateway/stage.ts";
+import { grant } from "../unit/gateway/gateway_fixture.ts";
 
 export const PROVIDERS = ["google", "openai", "gigachat", "yandexgpt"] as const;
 export type ProviderName = typeof PROVIDERS[number];

@@ -1,6 +1,6 @@
 /** What a client notices of the functions host: it passes everything on, and functions may do no more than hosted ones. */
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import { type Origin, startOrigin } from "../../local/origin.ts";
+import { type Origin, startOrigin } from "../../local/reverse_proxy.ts";
 import { functionProcesses } from "../../local/functions_host.ts";
 import { CHECKOUT } from "../../local/paths.ts";
 import { freePorts } from "../harness/ports.ts";

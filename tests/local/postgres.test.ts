@@ -4,7 +4,7 @@ import { afterAll, beforeAll, expect, test } from "vitest";
 import { freePorts } from "../harness/ports.ts";
 import { type Cluster, startCluster } from "../../local/postgres.ts";
 import { ELSEWHERE_NOTE, removeHomeElsewhere } from "../../local/postgres_place.ts";
-import { StartRefused } from "../../local/refusal.ts";
+import { StartRefused } from "../../local/start_error.ts";
 import { makeTestFolder, type TestFolder } from "../harness/folders.ts";
 
 /** One folder for all: each test leaves a cluster behind, as a run would, and the next one has to cope with it. */

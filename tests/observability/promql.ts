@@ -1,5 +1,5 @@
 /** What a PromQL expression asks for, as far as a test needs to know: metrics and labels, found by their form. */
-import { METRICS } from "../../shared/maintenance/metric_catalogue.ts";
+import { METRICS } from "../../shared/maintenance/metric_registry.ts";
 
 /** Labels that Prometheus itself adds. */
 const ADDED = ["job", "instance"];

@@ -3,8 +3,8 @@ import { base64url, SignJWT } from "jose";
 import postgres from "postgres";
 import { expect } from "vitest";
 import type { StackOptions } from "../../local/stack.ts";
-import { createAdmin } from "../../shared/ledger/admin.ts";
-import { rpcTransport } from "../../shared/ledger/rpc_transport.ts";
+import { createAdmin } from "../../shared/database/admin.ts";
+import { rpcTransport } from "../../shared/database/transport/rpc_transport.ts";
 import { mintConsumerSecret } from "../../shared/tokens/consumer_secret.ts";
 import { startTestStack, type TestStack } from "../harness/stack.ts";
 

@@ -3,10 +3,10 @@
  * the environment, which nobody typed, to the provider's own address or one of the environment.
  */
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from "vitest";
-import { ADMIN_SECRET_VARIABLE, createSeal } from "../../shared/secrets/seal.ts";
+import { ADMIN_SECRET_VARIABLE, createSeal } from "../../shared/secrets/key_encryption.ts";
 import { bindingOf } from "../../shared/stages/key_binding.ts";
-import { PROVIDER_KINDS } from "../../shared/stages/kinds.ts";
-import { providerCatalogue } from "../../shared/providers/catalogue.ts";
+import { PROVIDER_KINDS } from "../../shared/stages/provider_definitions.ts";
+import { providerCatalogue } from "../../shared/providers/registry.ts";
 import { connect } from "../../cli/eve/connection.ts";
 import { eve } from "../../cli/eve.ts";
 import { asFetch, type FakeServer, serveFake } from "../fakes/fake_api.ts";

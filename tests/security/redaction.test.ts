@@ -2,7 +2,7 @@
 import { Buffer } from "node:buffer";
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
-import { diagnosed } from "../../shared/providers/google_failure.ts";
+import { diagnosed } from "../../shared/providers/google/failure.ts";
 import { ProviderFailure } from "../../shared/providers/provider.ts";
 import { redact } from "../../shared/providers/redact.ts";
 import { callUpstream } from "../../shared/providers/upstream.ts";

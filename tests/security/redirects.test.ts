@@ -7,11 +7,11 @@ import { connect } from "../../cli/eve/connection.ts";
 import { callFunction } from "../../cli/eve/function_call.ts";
 import type { Prompt } from "../../shared/contract/content.ts";
 import { identifyAdministrator } from "../../shared/identity/administrator.ts";
-import type { AlertMessage } from "../../shared/ledger/alerts.ts";
-import { rpcTransport } from "../../shared/ledger/rpc_transport.ts";
+import type { AlertMessage } from "../../shared/database/alerts.ts";
+import { rpcTransport } from "../../shared/database/transport/rpc_transport.ts";
 import { telegramChannel } from "../../shared/maintenance/telegram_channel.ts";
 import { webhookChannel } from "../../shared/maintenance/webhook_channel.ts";
-import { providerCatalogue, type ProviderName } from "../../shared/providers/catalogue.ts";
+import { providerCatalogue, type ProviderName } from "../../shared/providers/registry.ts";
 import { type FakeServer, serveFake } from "../fakes/fake_api.ts";
 
 const SECRET = "a-key-that-goes-nowhere-else";

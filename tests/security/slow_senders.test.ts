@@ -2,11 +2,11 @@
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { IDLE_TIMEOUT_MS } from "../../local/idle_connections.ts";
 import { functionProcesses } from "../../local/functions_host.ts";
-import { type Origin, startOrigin } from "../../local/origin.ts";
+import { type Origin, startOrigin } from "../../local/reverse_proxy.ts";
 import { CHECKOUT } from "../../local/paths.ts";
 import { freePorts } from "../harness/ports.ts";
 import type { SupervisedProcess } from "../../local/supervised_process.ts";
-import type { Clock } from "../../shared/contract/clock.ts";
+import type { Clock } from "../../shared/runtime/clock.ts";
 import { BODY_TIMEOUT_MS } from "../../shared/http/body.ts";
 import { makeTestFolder, type TestFolder } from "../harness/folders.ts";
 

@@ -1,6 +1,6 @@
 import { describe, expect, test } from "vitest";
 import { codeOfSqlstate, type ErrorCode, errorRow, ERRORS } from "../../shared/contract/errors.ts";
-import { REFUSAL_CODES } from "../../shared/ledger/reserve.ts";
+import { REFUSAL_CODES } from "../../shared/database/admission/reserve.ts";
 
 const root = new URL("../../", import.meta.url);
 const migrations = [...Deno.readDirSync(new URL("supabase/migrations/", root))]

@@ -1,24 +1,25 @@
 import { describe, expect, test } from "vitest";
 
 /**
- * How high a room stands. It imports from rooms below its own and from itself: functions -> admin -> doors | gateway | identity |
- * maintenance -> stages | media -> providers | ledger | tokens | secrets | schema | http -> contract.
+ * How high a room stands. It imports from rooms below its own and from itself: functions -> admin -> endpoints | gateway | identity |
+ * maintenance -> stages | media -> providers | database | tokens | secrets | schema | http -> runtime -> contract.
  */
 const HEIGHT: Readonly<Record<string, number>> = {
   functions: 3,
   admin: 2.5,
-  doors: 2,
+  endpoints: 2,
   gateway: 2,
   identity: 2,
   maintenance: 2,
   stages: 1.5,
   media: 1.5,
   providers: 1,
-  ledger: 1,
+  database: 1,
   tokens: 1,
   secrets: 1,
   schema: 1,
   http: 1,
+  runtime: 0.5,
   contract: 0,
 };
 
@@ -42,7 +43,7 @@ function sourcesIn(folder: string): Source[] {
   return found;
 }
 
-/** `shared/doors/native.ts` -> doors; everything in supabase/functions -> functions. */
+/** `shared/endpoints/native/endpoint.ts` -> endpoints; everything in supabase/functions -> functions. */
 function roomOf(path: string): string | undefined {
   if (path.startsWith("supabase/functions/")) return "functions";
   const room = /^shared\/([a-z]+)\//.exec(path)?.[1];
@@ -68,8 +69,8 @@ function faultsOf({ path, text }: Source): string[] {
 
   for (const specifier of importsOf(text)) {
     if (!specifier.startsWith(".")) {
-      if (specifier === "@google/generative-ai" && path !== "shared/providers/google.ts") {
-        faults.push(`${path}: only shared/providers/google.ts knows ${specifier}`);
+      if (specifier === "@google/generative-ai" && path !== "shared/providers/google/provider.ts") {
+        faults.push(`${path}: only shared/providers/google/provider.ts knows ${specifier}`);
       }
       continue;
     }
@@ -89,8 +90,8 @@ function faultsOf({ path, text }: Source): string[] {
   if (/\bDeno\s*\./.test(code) && !/^supabase\/functions\/[^/]+\/index\.ts$/.test(path)) {
     faults.push(`${path}: uses Deno, which only a function's index.ts may`);
   }
-  if (/["'`]eve_[a-z_]+["'`]/.test(code) && room !== "ledger") {
-    faults.push(`${path}: names a SQL function, which only the ledger may`);
+  if (/["'`]eve_[a-z_]+["'`]/.test(code) && room !== "database") {
+    faults.push(`${path}: names a SQL function, which only the database room may`);
   }
   return faults;
 }
@@ -111,20 +112,20 @@ describe("imports point one way", () => {
     [
       "an import upwards",
       "shared/contract/a.ts",
-      'import { b } from "../doors/b.ts";',
-      "contract imports from doors",
+      'import { b } from "../endpoints/b.ts";',
+      "contract imports from endpoints",
     ],
     [
       "an import sideways",
-      "shared/doors/a.ts",
+      "shared/endpoints/a.ts",
       'export * from "../gateway/b.ts";',
-      "doors imports from gateway",
+      "endpoints imports from gateway",
     ],
     [
       "one over several lines",
       "shared/http/a.ts",
-      'import {\n  type B,\n  c,\n} from "../ledger/b.ts";',
-      "http imports from ledger",
+      'import {\n  type B,\n  c,\n} from "../database/b.ts";',
+      "http imports from database",
     ],
     ["a lost ending", "shared/http/a.ts", 'import { b } from "../contract/b";', "lacks .ts"],
     ["a way out", "shared/http/a.ts", 'import "../../local/b.ts";', "out of the house"],
@@ -133,9 +134,9 @@ describe("imports point one way", () => {
     ["a SQL function", "shared/gateway/a.ts", 'call("eve_reserve");', "SQL function"],
     [
       "the library",
-      "shared/doors/a.ts",
+      "shared/endpoints/a.ts",
       'import { x } from "@google/generative-ai";',
-      "only shared/providers/google",
+      "only shared/providers/google/provider.ts",
     ],
     ["a stray file", "shared/utils/a.ts", "", "in no room"],
   ])("%s would be found", (_, path, text, fault) => {

@@ -1,4 +1,4 @@
-import type { AlertDetail, AlertRow } from "../../../shared/ledger/reading.ts";
+import type { AlertDetail, AlertRow } from "../../../shared/database/reading.ts";
 import type { Command } from "../command.ts";
 import { EXIT, misuse } from "../failure.ts";
 import { bold, green, instant, pairs, red, table, yellow } from "../table.ts";

@@ -1,4 +1,4 @@
-import type { ConsumerRow } from "../../../shared/ledger/admin.ts";
+import type { ConsumerRow } from "../../../shared/database/admin.ts";
 import { mintConsumerSecret } from "../../../shared/tokens/consumer_secret.ts";
 import type { Command, Outcome } from "../command.ts";
 import type { Connection } from "../connection.ts";

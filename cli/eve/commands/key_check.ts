@@ -1,4 +1,4 @@
-import type { KeyState } from "../../../shared/ledger/reading.ts";
+import type { KeyState } from "../../../shared/database/reading.ts";
 import { isStageName } from "../../../shared/stages/stage_name.ts";
 import type { Command } from "../command.ts";
 import { CliFailure, EXIT } from "../failure.ts";

@@ -1,6 +1,6 @@
-import { forgetSecret, keepSecret, keptSecretsFile } from "../../../local/kept_secrets.ts";
-import { isReservedName } from "../../../shared/gateway/secrets.ts";
-import type { KeyState } from "../../../shared/ledger/reading.ts";
+import { forgetSecret, keepSecret, keptSecretsFile } from "../../../local/stored_secrets.ts";
+import { isReservedName } from "../../../shared/runtime/secrets.ts";
+import type { KeyState } from "../../../shared/database/reading.ts";
 import { isStageName } from "../../../shared/stages/stage_name.ts";
 import type { Command, Surroundings } from "../command.ts";
 import { type Connection, isLoopback } from "../connection.ts";

@@ -1,5 +1,5 @@
-import { isReservedName } from "../../../shared/gateway/secrets.ts";
-import type { KeyState } from "../../../shared/ledger/reading.ts";
+import { isReservedName } from "../../../shared/runtime/secrets.ts";
+import type { KeyState } from "../../../shared/database/reading.ts";
 import type { Command } from "../command.ts";
 import type { Connection } from "../connection.ts";
 import { CliFailure, misuse } from "../failure.ts";

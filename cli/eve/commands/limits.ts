@@ -1,4 +1,4 @@
-import type { LimitsNow, Shares } from "../../../shared/ledger/reading.ts";
+import type { LimitsNow, Shares } from "../../../shared/database/reading.ts";
 import type { Command } from "../command.ts";
 import { CliFailure, EXIT, misuse } from "../failure.ts";
 import { changesOf, type ImportPlan, type Limits, planImport } from "../limits/plan.ts";

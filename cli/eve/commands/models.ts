@@ -1,5 +1,5 @@
 import { isEmbeddingModel } from "../../../shared/contract/embedding.ts";
-import type { Tables } from "../../../shared/ledger/database_types.ts";
+import type { Tables } from "../../../shared/database/database_types.ts";
 import type { Command } from "../command.ts";
 import { CliFailure, misuse } from "../failure.ts";
 import { answered } from "../rows.ts";

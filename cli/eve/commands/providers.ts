@@ -1,6 +1,6 @@
-import { createStages, type Stages } from "../../../shared/ledger/stages.ts";
-import { rpcTransport } from "../../../shared/ledger/rpc_transport.ts";
-import { ADMIN_SECRET_VARIABLE, createSeal } from "../../../shared/secrets/seal.ts";
+import { createStages, type Stages } from "../../../shared/database/stages.ts";
+import { rpcTransport } from "../../../shared/database/transport/rpc_transport.ts";
+import { ADMIN_SECRET_VARIABLE, createSeal } from "../../../shared/secrets/key_encryption.ts";
 import type { Command } from "../command.ts";
 import type { Connection } from "../connection.ts";
 import { dim, green, red, table, yellow } from "../table.ts";

@@ -1,4 +1,4 @@
-import { REQUEST_STATES, type RequestFilter, type RequestRow } from "../../../shared/ledger/reading.ts";
+import { REQUEST_STATES, type RequestFilter, type RequestRow } from "../../../shared/database/reading.ts";
 import type { Command, Given, Surroundings } from "../command.ts";
 import type { Connection } from "../connection.ts";
 import { misuse } from "../failure.ts";

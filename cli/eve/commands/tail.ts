@@ -1,4 +1,4 @@
-import type { RequestRow, TailCursor } from "../../../shared/ledger/reading.ts";
+import type { RequestRow, TailCursor } from "../../../shared/database/reading.ts";
 import { GatewayError } from "../../../shared/contract/gateway_error.ts";
 import type { Command } from "../command.ts";
 import { misuse } from "../failure.ts";

@@ -1,4 +1,4 @@
-import { type Reading, type Usage, USAGE_BY, type UsageBy } from "../../../shared/ledger/reading.ts";
+import { type Reading, type Usage, USAGE_BY, type UsageBy } from "../../../shared/database/reading.ts";
 import { bar } from "../chart.ts";
 import type { Command, Given, Surroundings } from "../command.ts";
 import { csv } from "../csv.ts";

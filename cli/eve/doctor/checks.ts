@@ -1,7 +1,7 @@
 /** The doctor's judgement: facts to green, yellow and red, each with what to do. Pure, so that every red has its test. */
 import { unreleasedMigrations } from "../../../local/unreleased_migrations.ts";
 import { isStageName } from "../../../shared/stages/stage_name.ts";
-import type { KeyState, ProjectFacts } from "../../../shared/ledger/reading.ts";
+import type { KeyState, ProjectFacts } from "../../../shared/database/reading.ts";
 import { bytes, counted, duration, instant } from "../table.ts";
 import { isLoopback } from "../connection.ts";
 import { howToSet } from "../key_advice.ts";

@@ -1,9 +1,9 @@
-import { systemClock as clock } from "../../../shared/contract/clock.ts";
-import { createLog } from "../../../shared/contract/log.ts";
-import { readSettings } from "../../../shared/gateway/settings.ts";
+import { systemClock as clock } from "../../../shared/runtime/clock.ts";
+import { createLog } from "../../../shared/runtime/log.ts";
+import { readSettings } from "../../../shared/runtime/settings.ts";
 import { createTokenEndpoint } from "../../../shared/identity/token_endpoint.ts";
-import { createAccess } from "../../../shared/ledger/access.ts";
-import { rpcTransport } from "../../../shared/ledger/rpc_transport.ts";
+import { createAccess } from "../../../shared/database/access.ts";
+import { rpcTransport } from "../../../shared/database/transport/rpc_transport.ts";
 import { readSigningKeys, SIGNING_KEYS_VARIABLE } from "../../../shared/tokens/signing_keys.ts";
 import { tokenRules } from "../../../shared/tokens/token_rules.ts";
 

@@ -64,7 +64,7 @@ const EXPECTED = new Set([
   "database_unavailable",
   "worker_unavailable",
 ]);
-/** What the place in front of the function says while there is none (local/origin.ts). */
+/** What the place in front of the function says while there is none (local/reverse_proxy.ts). */
 const ORIGIN_CODES = new Set(["worker_unavailable"]);
 
 const WORDS = "amber birch cedar delta ember fjord grove heron islet juniper kelp larch maple north"

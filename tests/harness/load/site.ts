@@ -1,8 +1,8 @@
 /** A stack with callers enrolled and limits that a short run can reach, in the database and at the emulator alike. */
 import postgres from "postgres";
 import type { Stack, StackOptions } from "../../../local/stack.ts";
-import { createAdmin } from "../../../shared/ledger/admin.ts";
-import { rpcTransport } from "../../../shared/ledger/rpc_transport.ts";
+import { createAdmin } from "../../../shared/database/admin.ts";
+import { rpcTransport } from "../../../shared/database/transport/rpc_transport.ts";
 import { mintConsumerSecret } from "../../../shared/tokens/consumer_secret.ts";
 import type { LaneLimits } from "../checker.ts";
 import { outcomeOf, Traffic, type TrafficOptions } from "./traffic.ts";

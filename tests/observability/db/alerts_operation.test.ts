@@ -1,7 +1,7 @@
 /** The operation `alerts` on a real database: each message arrives once, whoever fails, hangs or runs at the same time. */
 import { afterAll, afterEach, beforeAll, beforeEach, expect, test } from "vitest";
-import { systemClock } from "../../../shared/contract/clock.ts";
-import { directTransport } from "../../../shared/ledger/direct_transport.ts";
+import { systemClock } from "../../../shared/runtime/clock.ts";
+import { directTransport } from "../../../shared/database/transport/direct_transport.ts";
 import { alertChannels, alertsOperation } from "../../../shared/maintenance/alerts.ts";
 import type { OperationContext } from "../../../shared/maintenance/operation.ts";
 import { addKey, addModel, clearLedger, freezeClock, type TestClock } from "../../harness/admission.ts";

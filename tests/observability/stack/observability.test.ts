@@ -1,7 +1,7 @@
 /** What an operator sees of a running gateway: figures, alerts, lines of the log. Everything is real but Google and Telegram. */
 import postgres from "postgres";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import { METRICS } from "../../../shared/maintenance/metric_catalogue.ts";
+import { METRICS } from "../../../shared/maintenance/metric_registry.ts";
 import { until as patiently } from "../../harness/patience.ts";
 import { startTestStack, type TestStack } from "../../harness/stack.ts";
 import { type Prometheus, startPrometheus } from "../prometheus.ts";

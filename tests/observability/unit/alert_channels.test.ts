@@ -1,6 +1,6 @@
 /** Telling a person: what is sent, and what each way of failing means. The receivers are real servers. */
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
-import type { AlertMessage } from "../../../shared/ledger/alerts.ts";
+import type { AlertMessage } from "../../../shared/database/alerts.ts";
 import { type AlertChannel, cut, retryAfterMs } from "../../../shared/maintenance/alert_channel.ts";
 import { alertChannels } from "../../../shared/maintenance/alerts.ts";
 import { htmlOf } from "../../../shared/maintenance/telegram_channel.ts";

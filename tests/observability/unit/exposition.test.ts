@@ -1,7 +1,7 @@
 /** The page that Prometheus reads: to the letter of both formats, and judged by Prometheus's own tool. */
 import { describe, expect, test } from "vitest";
 import { exposition, type Family } from "../../../shared/maintenance/exposition.ts";
-import { METRICS } from "../../../shared/maintenance/metric_catalogue.ts";
+import { METRICS } from "../../../shared/maintenance/metric_registry.ts";
 import { familiesOf } from "../../../shared/maintenance/metrics.ts";
 import { promtool, withoutPromtool } from "../promtool.ts";
 

@@ -1,7 +1,7 @@
 /** The lines of the log, and when they are written. */
 import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
-import { createLog } from "../../../shared/contract/log.ts";
-import { RequestStory } from "../../../shared/contract/request_story.ts";
+import { createLog } from "../../../shared/runtime/log.ts";
+import { RequestStory } from "../../../shared/runtime/canonical_log_line.ts";
 import { VERSION } from "../../../shared/contract/version.ts";
 
 describe("a line", () => {

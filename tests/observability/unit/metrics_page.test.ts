@@ -2,8 +2,8 @@
 import { describe, expect, test } from "vitest";
 import { GatewayError } from "../../../shared/contract/gateway_error.ts";
 import { VERSION } from "../../../shared/contract/version.ts";
-import { SqlFailure, type Transport } from "../../../shared/ledger/transport.ts";
-import { METRICS } from "../../../shared/maintenance/metric_catalogue.ts";
+import { SqlFailure, type Transport } from "../../../shared/database/transport/transport.ts";
+import { METRICS } from "../../../shared/maintenance/metric_registry.ts";
 import { metricsHandler } from "../../../shared/maintenance/metrics.ts";
 import { promtool, withoutPromtool } from "../promtool.ts";
 

@@ -1,6 +1,6 @@
 /** The dashboard and the rules ask for what is there, and Prometheus's own tool understands them. */
 import { describe, expect, test } from "vitest";
-import { METRICS } from "../../../shared/maintenance/metric_catalogue.ts";
+import { METRICS } from "../../../shared/maintenance/metric_registry.ts";
 import { faultsOf, filledIn, labelsOfSeries, readDashboard } from "../promql.ts";
 import { promtool, withoutPromtool } from "../promtool.ts";
 

@@ -3,7 +3,7 @@ import { describe, expect, test } from "vitest";
 import { judge, verdict } from "../../../cli/eve/doctor/checks.ts";
 import type { Facts } from "../../../cli/eve/doctor/facts.ts";
 import { CHECKOUT } from "../../../local/paths.ts";
-import type { KeyState, LaneState, ProjectFacts } from "../../../shared/ledger/reading.ts";
+import type { KeyState, LaneState, ProjectFacts } from "../../../shared/database/reading.ts";
 
 const NOW = "2026-11-21T12:00:00.000Z";
 const ago = (minutes: number) => new Date(Date.parse(NOW) - minutes * 60_000).toISOString();

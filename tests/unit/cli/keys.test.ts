@@ -3,10 +3,10 @@ import { describe, expect, test } from "vitest";
 import { eve, type Place } from "../../../cli/eve.ts";
 import type { Connection } from "../../../cli/eve/connection.ts";
 import { troubleOf } from "../../../cli/eve/key_advice.ts";
-import { keepSecret } from "../../../local/kept_secrets.ts";
+import { keepSecret } from "../../../local/stored_secrets.ts";
 import { overriddenSecrets, settingsFromEnvironment } from "../../../local/settings.ts";
 import { SEEDED_OFF } from "../../../local/seeded_notes.ts";
-import type { KeyState } from "../../../shared/ledger/reading.ts";
+import type { KeyState } from "../../../shared/database/reading.ts";
 
 const LOCAL = "http://127.0.0.1:54321";
 const REF = "abcdefghijklmnopqrst";

@@ -1,9 +1,9 @@
 /** JSON that was asked for, checked. */
 import { describe, expect, test } from "vitest";
 import type { Answer, Part, Prompt } from "../../../shared/contract/content.ts";
-import { checkJson, jsonWish } from "../../../shared/gateway/answer_check.ts";
-import type { Served } from "../../../shared/gateway/task.ts";
-import { ANSWER } from "./stage.ts";
+import { checkJson, jsonWish } from "../../../shared/gateway/answers/answer_check.ts";
+import type { Served } from "../../../shared/gateway/tasks/task.ts";
+import { ANSWER } from "./gateway_fixture.ts";
 
 const served = (parts: Part[], finishReason = "STOP"): Served<Answer> => ({
   value: { candidates: [{ content: { role: "model", parts }, finishReason }] },

@@ -2,9 +2,9 @@
 import { describe, expect, test } from "vitest";
 import type { GatewayEvent } from "../../../shared/contract/events.ts";
 import { GatewayError } from "../../../shared/contract/gateway_error.ts";
-import type { Reservation } from "../../../shared/ledger/reserve.ts";
+import type { Reservation } from "../../../shared/database/admission/reserve.ts";
 import { type Diagnosis, ProviderFailure } from "../../../shared/providers/provider.ts";
-import { ANSWER, grant, grantTo, refusal, REQUEST, settled, stage, waiting } from "./stage.ts";
+import { ANSWER, grant, grantTo, refusal, REQUEST, settled, stage, waiting } from "./gateway_fixture.ts";
 
 const BAD_KEY: Diagnosis = {
   blames: "key",

@@ -1,7 +1,7 @@
 /** Prompts and answers that are kept for debugging: only where the consumer's row allows it. */
 import { describe, expect, test } from "vitest";
 import { ProviderFailure } from "../../../shared/providers/provider.ts";
-import { ANSWER, grant, REQUEST, stage } from "./stage.ts";
+import { ANSWER, grant, REQUEST, stage } from "./gateway_fixture.ts";
 
 const captured = async (asked: boolean | null, consumers: boolean) => {
   const set = stage({ reservations: [grant({ capture: consumers })] });

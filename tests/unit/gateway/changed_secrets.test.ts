@@ -1,8 +1,8 @@
 import { describe, expect, test } from "vitest";
 import { usingChangedSecrets } from "../../../shared/gateway/changed_secrets.ts";
-import type { AwaitingSecret } from "../../../shared/ledger/key_secrets.ts";
-import type { Ledger } from "../../../shared/ledger/ledger.ts";
-import type { Reservation, ReserveInput } from "../../../shared/ledger/reserve.ts";
+import type { AwaitingSecret } from "../../../shared/database/key_secrets.ts";
+import type { Ledger } from "../../../shared/database/admission/ledger.ts";
+import type { Reservation, ReserveInput } from "../../../shared/database/admission/reserve.ts";
 import { secretHash } from "../../../shared/secrets/secret_hash.ts";
 
 const INPUT = { requestId: "r" } as ReserveInput;

@@ -1,9 +1,9 @@
 /** A prompt that is counted upstream before it is booked. */
 import { describe, expect, test } from "vitest";
-import { COUNT_TIMEOUT_MS } from "../../../shared/gateway/admit_counted.ts";
+import { COUNT_TIMEOUT_MS } from "../../../shared/gateway/admission/admit_counted.ts";
 import { type Diagnosis, ProviderFailure } from "../../../shared/providers/provider.ts";
-import type { CountWanted } from "../../../shared/ledger/reserve.ts";
-import { ANSWER, grant, grantTo, refusal, REQUEST, settled, stage } from "./stage.ts";
+import type { CountWanted } from "../../../shared/database/admission/reserve.ts";
+import { ANSWER, grant, grantTo, refusal, REQUEST, settled, stage } from "./gateway_fixture.ts";
 
 const COUNT: CountWanted = {
   status: "count",

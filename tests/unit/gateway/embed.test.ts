@@ -1,9 +1,9 @@
 /** Embeddings: each text a call of its own, all or nothing. */
 import { describe, expect, test } from "vitest";
 import type { EmbedItem, EmbedRequest } from "../../../shared/contract/embedding.ts";
-import { itemId, MAX_REQUEST_ID_CHARS } from "../../../shared/gateway/item_id.ts";
+import { itemId, MAX_REQUEST_ID_CHARS } from "../../../shared/gateway/admission/item_id.ts";
 import { type Diagnosis, ProviderFailure } from "../../../shared/providers/provider.ts";
-import { grant, REQUEST, settled, stage, type StageOptions } from "./stage.ts";
+import { grant, REQUEST, settled, stage, type StageOptions } from "./gateway_fixture.ts";
 
 const { prompt: _, ...ASKED } = REQUEST;
 const textOf = (item: EmbedItem) => String(item.content.parts?.[0]?.text);

@@ -1,6 +1,6 @@
 import { cpuUsage } from "node:process";
 import { describe, expect, test, vi } from "vitest";
-import { estimateTokens, textTokens } from "../../../shared/gateway/estimate.ts";
+import { estimateTokens, textTokens } from "../../../shared/gateway/estimate/estimate.ts";
 
 const RUSSIAN =
   "Джазовый вечер в парке Горького: живая музыка, лекция о Дюке Эллингтоне и танцы до полуночи. ".repeat(10);

@@ -1,9 +1,9 @@
 import { describe, expect, test } from "vitest";
 import { GatewayError } from "../../../shared/contract/gateway_error.ts";
-import type { Reservation } from "../../../shared/ledger/reserve.ts";
+import type { Reservation } from "../../../shared/database/admission/reserve.ts";
 import { type Diagnosis, ProviderFailure } from "../../../shared/providers/provider.ts";
 import { secretHash } from "../../../shared/secrets/secret_hash.ts";
-import { ANSWER, grant, grantTo, refusal, settled, stage } from "./stage.ts";
+import { ANSWER, grant, grantTo, refusal, settled, stage } from "./gateway_fixture.ts";
 
 const OVERLOADED: Diagnosis = {
   blames: "nobody",
@@ -497,7 +497,7 @@ describe("a database that fails", () => {
   });
 
   test("a reservation is not waited for longer than the settings say", async () => {
-    // That it is given up then, and given back: tests/unit/ledger/reserve_in_time.test.ts.
+    // That it is given up then, and given back: tests/unit/database/reserve_in_time.test.ts.
     const set = stage({ reservations: [grant()] });
     await set.invoke();
     expect(set.within).toEqual([8_000]);

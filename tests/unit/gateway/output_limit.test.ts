@@ -2,11 +2,15 @@
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import type { GenerationConfig } from "../../../shared/contract/content.ts";
-import { outputAsked, outputLoweredTo, withOutputLimit } from "../../../shared/gateway/output_limit.ts";
-import { chatBody } from "../../../shared/providers/openai_request.ts";
-import { gigachatBody } from "../../../shared/providers/gigachat_request.ts";
-import { completionBody } from "../../../shared/providers/yandexgpt_request.ts";
-import { ANSWER, grant, REQUEST, stage } from "./stage.ts";
+import {
+  outputAsked,
+  outputLoweredTo,
+  withOutputLimit,
+} from "../../../shared/gateway/answers/output_limit.ts";
+import { chatBody } from "../../../shared/providers/openai/request.ts";
+import { gigachatBody } from "../../../shared/providers/gigachat/request.ts";
+import { completionBody } from "../../../shared/providers/yandex/yandexgpt_request.ts";
+import { ANSWER, grant, REQUEST, stage } from "./gateway_fixture.ts";
 
 const prompt = (generationConfig?: GenerationConfig) => ({ ...REQUEST.prompt, generationConfig });
 const capabilities = grant().capabilities;

@@ -1,7 +1,7 @@
 /** What a caller is told who found no room: advice that they have not followed already. */
 import { expect, test } from "vitest";
-import { refusalError } from "../../../shared/gateway/refusal.ts";
-import type { Refusal } from "../../../shared/ledger/reserve.ts";
+import { refusalError } from "../../../shared/gateway/admission/refusal.ts";
+import type { Refusal } from "../../../shared/database/admission/reserve.ts";
 
 const limits = {
   requests: { limit: 30, remaining: 0, resetMs: 0 },

@@ -1,7 +1,7 @@
 /** An answer that breaks its schema, sent back to the model once. */
 import { describe, expect, test } from "vitest";
 import type { ProviderAnswer } from "../../../shared/providers/provider.ts";
-import { ANSWER, grant, grantTo, refusal, REQUEST, stage, type StageOptions } from "./stage.ts";
+import { ANSWER, grant, grantTo, refusal, REQUEST, stage, type StageOptions } from "./gateway_fixture.ts";
 
 const SCHEMA = { type: "object", properties: { title: { type: "string" } }, required: ["title"] };
 const prompt = {

@@ -1,7 +1,7 @@
 import { describe, expect, test } from "vitest";
 import { GatewayError } from "../../../shared/contract/gateway_error.ts";
-import type { Outcome } from "../../../shared/gateway/dispatch.ts";
-import { nextStep } from "../../../shared/gateway/retry.ts";
+import type { Outcome } from "../../../shared/gateway/attempts/dispatch.ts";
+import { nextStep } from "../../../shared/gateway/attempts/retry.ts";
 import { type Diagnosis, ProviderFailure } from "../../../shared/providers/provider.ts";
 
 const failed = (diagnosis: Partial<Diagnosis>): Outcome => ({

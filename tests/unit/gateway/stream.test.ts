@@ -1,13 +1,13 @@
 import { describe, expect, test } from "vitest";
 import type { GatewayEvent } from "../../../shared/contract/events.ts";
-import { textTokens } from "../../../shared/gateway/estimate.ts";
+import { textTokens } from "../../../shared/gateway/estimate/estimate.ts";
 import {
   type Diagnosis,
   type ProviderChunk,
   type ProviderEnd,
   ProviderFailure,
 } from "../../../shared/providers/provider.ts";
-import { ANSWER, chunksOf, grant, grantTo, refusal, REQUEST, settled, stage } from "./stage.ts";
+import { ANSWER, chunksOf, grant, grantTo, refusal, REQUEST, settled, stage } from "./gateway_fixture.ts";
 
 const OVERLOADED: Diagnosis = {
   blames: "nobody",

@@ -1,13 +1,13 @@
 import { expect, test } from "vitest";
 import { type Caller, chargedName } from "../../../shared/contract/caller.ts";
-import type { Clock } from "../../../shared/contract/clock.ts";
+import type { Clock } from "../../../shared/runtime/clock.ts";
 import type { GatewayEvent } from "../../../shared/contract/events.ts";
-import { eventIteration } from "../../../shared/gateway/event_iteration.ts";
+import { eventIteration } from "../../../shared/gateway/streams/event_iteration.ts";
 import {
   MOST_UNREAD_STREAMS,
   UNREAD_AFTER_MS,
   UnreadStreams,
-} from "../../../shared/gateway/unread_streams.ts";
+} from "../../../shared/gateway/streams/unread_streams.ts";
 
 /** Time goes on when the test says so. */
 function testClock() {

@@ -1,5 +1,5 @@
 import { describe, expect, test } from "vitest";
-import { systemClock } from "../../../shared/contract/clock.ts";
+import { systemClock } from "../../../shared/runtime/clock.ts";
 import { readBody } from "../../../shared/http/body.ts";
 
 const limits = { maxBytes: 10, timeoutMs: 1_000, clock: systemClock };

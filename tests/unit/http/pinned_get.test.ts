@@ -1,6 +1,6 @@
 import * as fc from "fast-check";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import { systemClock } from "../../../shared/contract/clock.ts";
+import { systemClock } from "../../../shared/runtime/clock.ts";
 import { type Connect, type Connection, type Endpoint, pinnedGet } from "../../../shared/http/pinned_get.ts";
 import { fetchPublic } from "../../../shared/http/public_fetch.ts";
 

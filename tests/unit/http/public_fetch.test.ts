@@ -1,5 +1,5 @@
 import { describe, expect, test } from "vitest";
-import { systemClock } from "../../../shared/contract/clock.ts";
+import { systemClock } from "../../../shared/runtime/clock.ts";
 import { isPublicAddress, isPublicHost } from "../../../shared/http/public_address.ts";
 import { fetchPublic, type PublicFetchOptions } from "../../../shared/http/public_fetch.ts";
 

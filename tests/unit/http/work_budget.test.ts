@@ -1,6 +1,6 @@
 import * as fc from "fast-check";
 import { describe, expect, test } from "vitest";
-import type { Clock } from "../../../shared/contract/clock.ts";
+import type { Clock } from "../../../shared/runtime/clock.ts";
 import { WorkBudget } from "../../../shared/http/work_budget.ts";
 
 const MIB = 1024 * 1024;

@@ -1,7 +1,7 @@
 /** An upstream that never stops talking: no more of it is read than an answer may have. */
 import { afterEach, describe, expect, test } from "vitest";
 import { BodyTooLong, bytesOf } from "../../../shared/providers/bounded_body.ts";
-import { googleProvider } from "../../../shared/providers/google.ts";
+import { googleProvider } from "../../../shared/providers/google/provider.ts";
 import { ProviderFailure } from "../../../shared/providers/provider.ts";
 import { MAX_ANSWER_BYTES } from "../../../shared/providers/upstream.ts";
 

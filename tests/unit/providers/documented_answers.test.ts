@@ -2,12 +2,12 @@
 import { expect, test } from "vitest";
 import { CHECKOUT } from "../../../local/paths.ts";
 import { type Answer, textOf } from "../../../shared/contract/content.ts";
-import { judgeAnswer, usageOf } from "../../../shared/providers/google_answer.ts";
-import { answerOfCompletion } from "../../../shared/providers/openai_answer.ts";
+import { judgeAnswer, usageOf } from "../../../shared/contract/answer_verdict.ts";
+import { answerOfCompletion } from "../../../shared/providers/openai/answer.ts";
 import { pikaProvider } from "../../../shared/providers/pika.ts";
-import { speechKitProvider } from "../../../shared/providers/speechkit.ts";
+import { speechKitProvider } from "../../../shared/providers/yandex/speechkit.ts";
 import { sunoProvider } from "../../../shared/providers/suno.ts";
-import { answerOfResult } from "../../../shared/providers/yandexgpt_answer.ts";
+import { answerOfResult } from "../../../shared/providers/yandex/yandexgpt_answer.ts";
 import { asFetch } from "../../fakes/fake_api.ts";
 
 // deno-lint-ignore no-explicit-any -- bodies as they are documented.

@@ -1,6 +1,6 @@
 /** GigaChat's access token: fetched once, shared until shortly before it ends, and replaced when it is refused. */
 import { beforeEach, describe, expect, test } from "vitest";
-import { gigachatProvider } from "../../../shared/providers/gigachat.ts";
+import { gigachatProvider } from "../../../shared/providers/gigachat/provider.ts";
 import { ProviderFailure } from "../../../shared/providers/provider.ts";
 import { trustingFetch } from "../../../shared/providers/trusting_fetch.ts";
 import { asFetch } from "../../fakes/fake_api.ts";

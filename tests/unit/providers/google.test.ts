@@ -1,6 +1,6 @@
 import { afterEach, describe, expect, test } from "vitest";
 import type { Prompt } from "../../../shared/contract/content.ts";
-import { googleProvider } from "../../../shared/providers/google.ts";
+import { googleProvider } from "../../../shared/providers/google/provider.ts";
 import { ProviderFailure } from "../../../shared/providers/provider.ts";
 
 const SECRET = "not-a-real-key";

@@ -1,5 +1,5 @@
 import { describe, expect, test } from "vitest";
-import { finishReasonOf, judgeAnswer, usageOf } from "../../../shared/providers/google_answer.ts";
+import { finishReasonOf, judgeAnswer, usageOf } from "../../../shared/contract/answer_verdict.ts";
 
 const said = (text: string, finishReason = "STOP") => ({
   candidates: [{ content: { role: "model", parts: [{ text }] }, finishReason }],

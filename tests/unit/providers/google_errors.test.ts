@@ -1,5 +1,5 @@
 import { describe, expect, test } from "vitest";
-import { diagnoseGoogleError } from "../../../shared/providers/google_errors.ts";
+import { diagnoseGoogleError } from "../../../shared/providers/google/errors.ts";
 
 /**
  * Error bodies in the form that Google documents (`google.rpc.Status` with its details), built from that documentation and

@@ -1,5 +1,5 @@
 import { expect, test } from "vitest";
-import { googleKeyInspector } from "../../../shared/providers/google_keys.ts";
+import { googleKeyInspector } from "../../../shared/providers/google/keys.ts";
 import { ProviderFailure } from "../../../shared/providers/provider.ts";
 
 const SECRET = "a-key-that-nobody-may-see";

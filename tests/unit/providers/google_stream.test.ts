@@ -1,7 +1,7 @@
 import { afterEach, describe, expect, test } from "vitest";
 import { type Emulator, type FaultSpec, startEmulator } from "../../../local/emulator/emulator.ts";
 import { textOf } from "../../../shared/contract/content.ts";
-import { googleProvider } from "../../../shared/providers/google.ts";
+import { googleProvider } from "../../../shared/providers/google/provider.ts";
 import { stillAt, until } from "../../harness/patience.ts";
 import { type ProviderChunk, type ProviderEnd, ProviderFailure } from "../../../shared/providers/provider.ts";
 

@@ -2,7 +2,7 @@
 import { describe, expect, test } from "vitest";
 import { pikaProvider } from "../../../shared/providers/pika.ts";
 import { ProviderFailure } from "../../../shared/providers/provider.ts";
-import { speechKitProvider } from "../../../shared/providers/speechkit.ts";
+import { speechKitProvider } from "../../../shared/providers/yandex/speechkit.ts";
 import { sunoProvider } from "../../../shared/providers/suno.ts";
 import { asFetch } from "../../fakes/fake_api.ts";
 import { fakeFal, fakeSpeechKit, fakeSuno, SPOKEN } from "../../fakes/job_apis.ts";

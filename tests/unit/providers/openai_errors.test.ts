@@ -1,7 +1,7 @@
 /** Errors of OpenAI's API, by the bodies that its reference and compatible servers give. */
 import { expect, test } from "vitest";
-import { diagnoseOpenAiError, OPENAI_MANNERS } from "../../../shared/providers/openai_errors.ts";
-import { diagnoseYandexError, YANDEX_MANNERS } from "../../../shared/providers/yandex_errors.ts";
+import { diagnoseOpenAiError, OPENAI_MANNERS } from "../../../shared/providers/openai/errors.ts";
+import { diagnoseYandexError, YANDEX_MANNERS } from "../../../shared/providers/yandex/errors.ts";
 
 const openai = (
   status: number,

@@ -1,6 +1,6 @@
 /** A server whose root is in no store: trusted by the calls that are told of its root, and by no others. */
 import { afterAll, beforeAll, expect, test } from "vitest";
-import { gigachatProvider } from "../../../shared/providers/gigachat.ts";
+import { gigachatProvider } from "../../../shared/providers/gigachat/provider.ts";
 import { trustingFetch } from "../../../shared/providers/trusting_fetch.ts";
 import { fakeGigachat } from "../../fakes/gigachat_api.ts";
 

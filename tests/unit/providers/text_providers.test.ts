@@ -1,11 +1,11 @@
 /** What every provider of text must do, each against a fake of its API that refuses what the real one refuses. */
 import { describe, expect, test } from "vitest";
 import { type Answer, type Prompt, textOf } from "../../../shared/contract/content.ts";
-import { gigachatProvider } from "../../../shared/providers/gigachat.ts";
+import { gigachatProvider } from "../../../shared/providers/gigachat/provider.ts";
 import type { KeyInspector } from "../../../shared/providers/key_inspector.ts";
-import { openaiProvider } from "../../../shared/providers/openai.ts";
+import { openaiProvider } from "../../../shared/providers/openai/provider.ts";
 import { type Provider, ProviderFailure, type ProviderSettings } from "../../../shared/providers/provider.ts";
-import { yandexGptProvider } from "../../../shared/providers/yandexgpt.ts";
+import { yandexGptProvider } from "../../../shared/providers/yandex/yandexgpt.ts";
 import { asFetch } from "../../fakes/fake_api.ts";
 import { fakeGigachat } from "../../fakes/gigachat_api.ts";
 import { fakeOpenAi } from "../../fakes/openai_api.ts";

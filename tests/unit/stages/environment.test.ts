@@ -1,10 +1,10 @@
 /** What the environment holds for stages, and which settings of a provider are taken. */
 import { describe, expect, test } from "vitest";
-import type { StageRow } from "../../../shared/ledger/stages.ts";
-import { createSeal } from "../../../shared/secrets/seal.ts";
+import type { StageRow } from "../../../shared/database/stages.ts";
+import { createSeal } from "../../../shared/secrets/key_encryption.ts";
 import { fallbackOf, providerInEnvironment } from "../../../shared/stages/environment.ts";
-import { seedFromEnvironment } from "../../../shared/stages/first_run.ts";
-import { PROVIDER_KINDS, STAGE_VARIABLES } from "../../../shared/stages/kinds.ts";
+import { seedFromEnvironment } from "../../../shared/stages/seed.ts";
+import { PROVIDER_KINDS, STAGE_VARIABLES } from "../../../shared/stages/provider_definitions.ts";
 
 const from = (variables: Record<string, string>) => (name: string) => variables[name];
 const POEM = ["yandexgpt", "gemini", "openai", "gigachat"];

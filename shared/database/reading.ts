@@ -1,0 +1,519 @@
+/** What people look at: keys, lanes, requests, alerts, limits, and facts for a check. Names are those of the SQL answers. */
+import { z } from "zod";
+import { GatewayError } from "../contract/gateway_error.ts";
+import { call } from "./transport/call.ts";
+import type { Transport } from "./transport/transport.ts";
+
+const instants = z.object({
+  now: z.string(),
+  /** `2026-11-21`: the day in America/Los_Angeles, by which Google counts. */
+  pacific_day: z.string(),
+  pacific_day_begins: z.string(),
+  pacific_day_ends: z.string(),
+});
+export type DatabaseClock = z.output<typeof instants>;
+
+const gauge = z.object({
+  /** Null: unlimited, then `remaining` is null too. */
+  limit: z.number().nullable(),
+  used: z.number(),
+  remaining: z.number().nullable(),
+});
+
+const lane = z.object({
+  quota_project: z.string(),
+  model: z.string(),
+  keys: z.array(z.string().nullable()),
+  state: z.enum(["open", "minute_used_up", "day_used_up", "paused", "no_quota", "no_key"]),
+  blocked_until: z.string().nullable(),
+  blocked_reason: z.string().nullable(),
+  limits_from: z.enum(["model", "override"]),
+  requests: gauge,
+  tokens: gauge,
+  requests_day: gauge.extend({ resets_at: z.string() }),
+  /** Booked for later. */
+  queued: z.number(),
+  running: z.number(),
+});
+export type LaneState = z.output<typeof lane>;
+
+const key = z.object({
+  id: z.string(),
+  alias: z.string().nullable(),
+  provider: z.string(),
+  env_var_name: z.string().nullable(),
+  quota_project: z.string().nullable(),
+  /** The quota project, or `key:` and the key's id where none is named. */
+  quota_key: z.string(),
+  priority: z.number().nullable(),
+  notes: z.string().nullable(),
+  is_active: z.boolean(),
+  state: z.enum(["on", "off", "blocked", "no_secret_name"]),
+  /** `infinity`: until a person switches it on. */
+  blocked_until: z.string().nullable(),
+  blocked_reason: z.string().nullable(),
+  created_at: z.string().nullable(),
+  last_used_at: z.string().nullable(),
+  today: z.object({ requests: z.number(), input_tokens: z.number() }),
+  /** What the last check (operation key_health) found; null: it was never checked. */
+  check: z.object({
+    checked_at: z.string(),
+    /** unclear: upstream could not be asked, or said nothing about the key. */
+    outcome: z.enum(["works", "rejected", "secret_missing", "unclear"]),
+    reason: z.string().nullable(),
+    detail: z.string().nullable(),
+    works_since: z.string().nullable(),
+  }).nullable(),
+  blocked_models: z.array(
+    z.object({ model: z.string(), blocked_until: z.string(), reason: z.string() }),
+  ),
+  lanes: z.array(lane),
+});
+export type KeyState = z.output<typeof key>;
+
+export const REQUEST_STATES = [
+  "succeeded",
+  "failed",
+  "cancelled",
+  "expired",
+  "running",
+  "refused",
+] as const;
+
+const request = z.object({
+  /** Null for a refusal, which has `refusal_no` instead. */
+  request_no: z.number().nullable(),
+  refusal_no: z.number().nullable(),
+  request_id: z.string(),
+  state: z.enum(REQUEST_STATES),
+  at: z.string(),
+  finished_at: z.string().nullable(),
+  duration_ms: z.number().nullable(),
+  wait_ms: z.number(),
+  attempts: z.number(),
+  consumer: z.string().nullable(),
+  consumer_id: z.string().nullable(),
+  token_id: z.string().nullable(),
+  class: z.string(),
+  door: z.string(),
+  requested_model: z.string(),
+  model: z.string(),
+  key: z.string().nullable(),
+  input_tokens: z.number().nullable(),
+  output_tokens: z.number().nullable(),
+  total_tokens: z.number().nullable(),
+  error_code: z.string().nullable(),
+  finish_reason: z.string().nullable(),
+  limit: z.string().nullable(),
+  retry_after_ms: z.number().nullable(),
+  trace_id: z.string().nullable(),
+});
+export type RequestRow = z.output<typeof request>;
+
+const requestPage = z.object({
+  requests: z.array(request),
+  /** Where the next page begins; null: there is nothing more. */
+  next_before: z.number().nullable(),
+});
+export type RequestPage = z.output<typeof requestPage>;
+
+export interface RequestFilter {
+  requestId?: string;
+  consumer?: string;
+  model?: string;
+  key?: string;
+  outcome?: (typeof REQUEST_STATES)[number];
+  errorCode?: string;
+  since?: string;
+  until?: string;
+  /** The `next_before` of the page before. */
+  before?: number;
+  /** 1 to 1,000. */
+  atMost?: number;
+}
+
+const attempt = z.object({
+  attempt: z.number(),
+  model: z.string(),
+  key: z.string(),
+  quota_project: z.string().nullable(),
+  start_at: z.string(),
+  /** From the time it was asked for until its start. */
+  wait_ms: z.number(),
+  latency_ms: z.number().nullable(),
+  settled_at: z.string(),
+  outcome: z.string(),
+  dispatched: z.boolean(),
+  tokens_booked: z.number(),
+  input_tokens: z.number().nullable(),
+  output_tokens: z.number().nullable(),
+  thoughts_tokens: z.number().nullable(),
+  cached_tokens: z.number().nullable(),
+  total_tokens: z.number().nullable(),
+  usage_estimated: z.boolean(),
+  upstream_status: z.number().nullable(),
+  error_code: z.string().nullable(),
+  error_detail: z.string().nullable(),
+  /** key, key_model, lane, upstream, region, model, caller or gateway; null: it did not fail. */
+  blame: z.string().nullable(),
+  finish_reason: z.string().nullable(),
+});
+
+const requestDetail = request.extend({
+  metadata: z.unknown(),
+  tries: z.array(attempt),
+  running: z.object({
+    attempt: z.number(),
+    state: z.string(),
+    start_at: z.string(),
+    lease_until: z.string(),
+    tokens_booked: z.number(),
+  }).nullable(),
+  refusals: z.array(z.object({
+    at: z.string(),
+    attempt: z.number(),
+    model: z.string(),
+    error_code: z.string(),
+    limit: z.string().nullable(),
+    retry_after_ms: z.number().nullable(),
+  })),
+  capture: z.object({ prompt: z.unknown(), answer: z.unknown(), captured_at: z.string() }).nullable(),
+  /** Whether the answer was kept for a repetition of the same request_id. */
+  answer_kept: z.boolean(),
+});
+export type RequestDetail = z.output<typeof requestDetail>;
+
+const badRequest = z.object({
+  code: z.string(),
+  /** Null: nobody had been recognised yet. */
+  consumer: z.string().nullable(),
+  times: z.number(),
+  /** Beginnings of minutes. */
+  first_at: z.string(),
+  last_at: z.string(),
+});
+export type BadRequests = z.output<typeof badRequest>;
+
+const cursor = z.object({ request_no: z.number(), refusal_no: z.number(), at: z.string() });
+export type TailCursor = z.output<typeof cursor>;
+const tail = z.object({ events: z.array(request), cursor });
+
+/** Columns that later versions add are passed on as they are. */
+const alert = z.looseObject({
+  id: z.number(),
+  kind: z.string(),
+  subject: z.string(),
+  severity: z.enum(["info", "warning", "critical"]),
+  message: z.string(),
+  opened_at: z.string(),
+  last_seen_at: z.string(),
+  closed_at: z.string().nullable(),
+  title: z.string(),
+  /** What to do about it. */
+  advice: z.string().nullable(),
+});
+export type AlertRow = z.output<typeof alert>;
+
+const alertDetail = alert.extend({
+  deliveries: z.array(z.object({
+    channel: z.string(),
+    event: z.string(),
+    state: z.string(),
+    attempts: z.number(),
+    told_at: z.string().nullable(),
+    last_error: z.string().nullable(),
+  })),
+});
+export type AlertDetail = z.output<typeof alertDetail>;
+
+const limitValues = {
+  rpm: z.number().nullable(),
+  tpm: z.number().nullable(),
+  rpd: z.number().nullable(),
+};
+/** How a model's minute and day are shared between the classes: three shares from 0 to 0.9, and starts a minute. */
+const shares = z.object({
+  /** Of each minute and day, what interactive callers leave to batch that waits. */
+  batch_floor: z.number(),
+  /** Starts of each minute that batch leaves unused. */
+  interactive_floor: z.number(),
+  /** The share of each minute that batch leaves unused. */
+  interactive_reserve: z.number(),
+  /** The share of each day that batch leaves to interactive callers. */
+  interactive_reserve_day: z.number(),
+});
+export type Shares = z.output<typeof shares>;
+const limits = z.object({
+  models: z.array(z.object({
+    model: z.string(),
+    ...limitValues,
+    shares,
+    is_active: z.boolean(),
+    replaced_by: z.string().nullable(),
+    updated_at: z.string().nullable(),
+  })),
+  overrides: z.array(z.object({
+    quota_project: z.string(),
+    model: z.string(),
+    ...limitValues,
+    notes: z.string().nullable(),
+    updated_at: z.string(),
+  })),
+  quota_projects: z.array(z.string()),
+});
+export type LimitsNow = z.output<typeof limits>;
+
+/** A limit that is absent stays as it is; null is no limit. Shares are of the model, in all quota projects. */
+export interface LimitChange extends Partial<Shares> {
+  model: string;
+  rpm?: number | null;
+  tpm?: number | null;
+  rpd?: number | null;
+}
+
+const changedLimit = z.object({
+  quota_project: z.string().nullable(),
+  model: z.string(),
+  ...limitValues,
+  shares,
+});
+export type ChangedLimit = z.output<typeof changedLimit>;
+
+export const USAGE_BY = ["day", "hour", "consumer", "model", "key", "door"] as const;
+export type UsageBy = (typeof USAGE_BY)[number];
+
+const usageFigures = z.object({
+  /** Those that came and have ended: succeeded, failed, cancelled and expired together. */
+  requests: z.number(),
+  succeeded: z.number(),
+  failed: z.number(),
+  cancelled: z.number(),
+  expired: z.number(),
+  refused: z.number(),
+  attempts: z.number(),
+  /** Attempts that called upstream. */
+  dispatched: z.number(),
+  /** Attempts that upstream answered with 429. */
+  upstream_refused: z.number(),
+  input_tokens: z.number(),
+  output_tokens: z.number(),
+  thoughts_tokens: z.number(),
+  cached_tokens: z.number(),
+  /** Milliseconds that requests waited, together; latency_ms: that upstream took. */
+  wait_ms: z.number(),
+  latency_ms: z.number(),
+});
+export type UsageFigures = z.output<typeof usageFigures>;
+
+const usage = z.object({
+  by: z.array(z.enum(USAGE_BY)),
+  since: z.string(),
+  until: z.string().nullable(),
+  /** Everything that was written before this time is in it; null: nothing was summed yet. */
+  complete_until: z.string().nullable(),
+  rows: z.array(usageFigures.extend({
+    day: z.string().optional(),
+    hour: z.string().optional(),
+    consumer: z.string().optional(),
+    model: z.string().optional(),
+    key: z.string().nullable().optional(),
+    door: z.string().optional(),
+  })),
+  totals: usageFigures,
+});
+export type Usage = z.output<typeof usage>;
+
+export interface UsageFilter {
+  by: readonly UsageBy[];
+  since?: string;
+  until?: string;
+  consumer?: string;
+  model?: string;
+  key?: string;
+  /** 1 to 10,000. */
+  atMost?: number;
+}
+
+const facts = z.object({
+  now: z.string(),
+  server_version: z.string(),
+  /** Versions, in order; null: this database keeps no history. */
+  migrations: z.array(z.string()).nullable(),
+  extensions: z.array(z.object({
+    name: z.string(),
+    installed: z.string().nullable(),
+    available: z.string().nullable(),
+    schema: z.boolean(),
+  })),
+  /** Null: there is no schedule. */
+  jobs: z.array(z.object({
+    name: z.string(),
+    schedule: z.string(),
+    active: z.boolean(),
+    last: z.object({
+      status: z.string(),
+      message: z.string().nullable(),
+      started_at: z.string().nullable(),
+      ended_at: z.string().nullable(),
+    }).nullable(),
+    last_ok_at: z.string().nullable(),
+  })).nullable(),
+  http_last_hour: z.object({
+    answered: z.number(),
+    refused: z.number(),
+    unanswered: z.number(),
+    last_error: z.string().nullable(),
+  }).nullable(),
+  vault_names: z.array(z.string()).nullable(),
+  settings: z.record(z.string(), z.number()),
+  models: z.number(),
+  alerts: z.array(z.object({
+    id: z.number(),
+    kind: z.string(),
+    severity: z.string(),
+    message: z.string(),
+    opened_at: z.string(),
+  })),
+  overdue: z.number(),
+  /** Refusals of the last hour: with a row of their own, and beyond the rate that is kept, counted. */
+  refused_last_hour: z.object({ kept: z.number(), counted: z.number() }),
+  operations: z.array(z.object({
+    operation: z.string(),
+    runs_in: z.enum(["sql", "http"]),
+    schedule: z.string().nullable(),
+    is_active: z.boolean(),
+    /** Seconds from one start to the next that are no fault yet; null: it is not expected. */
+    within_s: z.number().nullable(),
+    expected_since: z.string().nullable(),
+    is_running: z.boolean(),
+    last_status: z.string().nullable(),
+    last_error: z.string().nullable(),
+    last_started_at: z.string().nullable(),
+    last_completed_at: z.string().nullable(),
+    last_succeeded_at: z.string().nullable(),
+    /** When the schedule last found nothing to do, and how often it has. */
+    last_idle_at: z.string().nullable(),
+    idle_runs: z.number(),
+  })),
+  database_bytes: z.number(),
+});
+export type ProjectFacts = z.output<typeof facts>;
+
+/** @throws GatewayError `invalid_argument` for names that are unknown and values out of bounds, with a message for people */
+export interface Reading {
+  now(): Promise<DatabaseClock>;
+  keys(): Promise<KeyState[]>;
+  lanes(filter?: { quotaProject?: string; model?: string }): Promise<LaneState[]>;
+  /** The newest first. A page may be empty and not the last: a call looks at 100,000 rows at most. */
+  requests(filter: RequestFilter): Promise<RequestPage>;
+  /** What was refused with 400 and the like, by code and consumer, the most frequent first. */
+  badRequests(
+    filter: { since?: string; until?: string; consumer?: string; atMost?: number },
+  ): Promise<BadRequests[]>;
+  request(which: { requestNo: number } | { requestId: string; consumer?: string }): Promise<RequestDetail>;
+  /** Tells the last two seconds before the cursor again. */
+  tail(after: TailCursor | null, atMost: number): Promise<z.output<typeof tail>>;
+  alerts(
+    filter: { state?: "open" | "closed" | "all"; kind?: string; before?: number; atMost?: number },
+  ): Promise<{ alerts: AlertRow[]; next_before: number | null }>;
+  alert(id: number): Promise<AlertDetail>;
+  closeAlert(id: number): Promise<AlertRow>;
+  limits(): Promise<LimitsNow>;
+  /** All or none. */
+  setLimits(
+    changes: readonly LimitChange[],
+    where?: { quotaProject?: string; addModels?: boolean; notes?: string },
+  ): Promise<ChangedLimit[]>;
+  clearLimits(quotaProject: string, model?: string): Promise<string[]>;
+  usage(filter: UsageFilter): Promise<Usage>;
+  /** Brings the sums up to now, for some seconds. False: there is more to sum, or somebody else is at it: come again. */
+  rollUp(): Promise<boolean>;
+  facts(): Promise<ProjectFacts>;
+}
+
+/** A person waits. */
+const READING_TIMEOUT_MS = 15_000;
+
+export function createReading(transport: Transport, timeoutMs = READING_TIMEOUT_MS): Reading {
+  const ask = <Shape extends z.ZodType>(name: string, args: Record<string, unknown>, shape: Shape) =>
+    call(transport, name, args, shape, timeoutMs);
+  return {
+    now: () => ask("eve_now", {}, instants),
+    keys: () => ask("eve_key_states", {}, z.array(key)),
+    lanes: ({ quotaProject, model } = {}) =>
+      ask("eve_lane_states", { quota_project: quotaProject ?? null, model: model ?? null }, z.array(lane)),
+    requests: (filter) =>
+      ask("eve_request_search", {
+        request_id: filter.requestId ?? null,
+        consumer: filter.consumer ?? null,
+        model: filter.model ?? null,
+        key: filter.key ?? null,
+        outcome: filter.outcome ?? null,
+        error_code: filter.errorCode ?? null,
+        since: filter.since ?? null,
+        until: filter.until ?? null,
+        before: filter.before ?? null,
+        ...(filter.atMost !== undefined && { at_most: filter.atMost }),
+      }, requestPage),
+    badRequests: ({ since, until, consumer, atMost }) =>
+      ask("eve_bad_requests", {
+        since: since ?? null,
+        until: until ?? null,
+        consumer: consumer ?? null,
+        ...(atMost !== undefined && { at_most: atMost }),
+      }, z.array(badRequest)),
+    request: (which) =>
+      ask(
+        "eve_request_detail",
+        "requestNo" in which
+          ? { request_no: which.requestNo }
+          : { request_id: which.requestId, consumer: which.consumer ?? null },
+        requestDetail,
+      ),
+    tail: (after, atMost) => ask("eve_tail", { after, at_most: atMost }, tail),
+    alerts: ({ state = "open", kind, before, atMost = 100 }) =>
+      ask(
+        "eve_alert_list",
+        { state, kind: kind ?? null, before: before ?? null, at_most: atMost },
+        z.object({ alerts: z.array(alert), next_before: z.number().nullable() }),
+      ),
+    alert: (id) => ask("eve_alert_detail", { id }, alertDetail),
+    closeAlert: (id) => ask("eve_alert_close", { id }, alert),
+    limits: () => ask("eve_limits", {}, limits),
+    setLimits: (changes, { quotaProject, addModels = false, notes } = {}) =>
+      ask("eve_limits_set", {
+        changes,
+        quota_project: quotaProject ?? null,
+        add_models: addModels,
+        notes: notes ?? null,
+      }, z.array(changedLimit)),
+    clearLimits: async (quotaProject, model) => {
+      const { cleared } = await ask(
+        "eve_limits_clear",
+        { quota_project: quotaProject, model: model ?? null },
+        z.object({ cleared: z.array(z.string()) }),
+      );
+      return cleared;
+    },
+    usage: (filter) =>
+      ask("eve_usage", {
+        by: filter.by,
+        since: filter.since ?? null,
+        until: filter.until ?? null,
+        consumer: filter.consumer ?? null,
+        model: filter.model ?? null,
+        key: filter.key ?? null,
+        ...(filter.atMost !== undefined && { at_most: filter.atMost }),
+      }, usage),
+    rollUp: async () => {
+      const { status, error } = await ask(
+        "eve_rollup",
+        {},
+        z.object({ status: z.string(), error: z.string().optional() }),
+      );
+      if (status === "failed") throw new GatewayError("internal", { detail: `eve_rollup: ${error}` });
+      return status === "succeeded";
+    },
+    facts: () => ask("eve_doctor", {}, facts),
+  };
+}

@@ -1,0 +1,115 @@
+import type { Prompt } from "../../contract/content.ts";
+import { GatewayError } from "../../contract/gateway_error.ts";
+import type { Asked } from "../../contract/request.ts";
+import { jsonResponse } from "../../http/json_response.ts";
+import { traceIdOf } from "../../http/trace.ts";
+import type { Door, Visit } from "../endpoint.ts";
+import { eveOptions } from "../eve_options.ts";
+import { encodeGemini } from "./answer.ts";
+import { encodeEmbeddings, geminiEmbedBatch, geminiEmbedItem } from "./embedding.ts";
+import { geminiEncoding } from "./encoding.ts";
+import { refuseGemini } from "./error.ts";
+import { geminiModel, geminiModels } from "./models.ts";
+import { geminiCountedPrompt, geminiPrompt } from "./request.ts";
+import { type GeminiRoute, geminiRoute } from "./route.ts";
+import { streamGemini } from "./stream.ts";
+import { geminiWaitMs } from "./wait.ts";
+
+const METHODS: Readonly<Record<GeminiRoute["kind"], readonly string[]>> = {
+  call: ["POST"],
+  model: ["GET"],
+  models: ["GET"],
+  // Every one of them is answered by `not_found`, which says more than `method_not_allowed`.
+  unknown: ["GET", "POST", "PATCH", "PUT", "DELETE"],
+};
+
+/** The Gemini API, on `/v1beta` and `/v1`. @param maxWaitMs the most that a caller may ask to wait */
+export function geminiDoor({ maxWaitMs }: { maxWaitMs: number }): Door {
+  return {
+    name: "gemini",
+    methodsAt: (path) => {
+      const route = geminiRoute(path);
+      return route === null ? null : METHODS[route.kind];
+    },
+    async answer(visit) {
+      const route = geminiRoute(visit.path);
+      switch (route?.kind) {
+        case "call":
+          return await call(visit, route, maxWaitMs);
+        case "model":
+          return await describe(visit, route.model);
+        case "models":
+          return jsonResponse(200, geminiModels(await visit.models(), visit.request.url), visit.requestId);
+        default:
+          throw new GatewayError("not_found", {
+            message:
+              `The gateway offers nothing at ${visit.path}. Of the Gemini API it has the models, generateContent, streamGenerateContent, countTokens, embedContent and batchEmbedContents; OpenAI's API is under /openai/v1.`,
+          });
+      }
+    },
+    refuse: refuseGemini,
+  };
+}
+
+async function call(
+  visit: Visit,
+  { model, method }: Extract<GeminiRoute, { kind: "call" }>,
+  maxWaitMs: number,
+): Promise<Response> {
+  const encoding = geminiEncoding(visit.request.url);
+  const asked = askedOf(visit, model, maxWaitMs);
+  const body = await visit.readJson();
+  const withPrompt = (prompt: Prompt) => ({ ...asked, prompt });
+  switch (method) {
+    case "generateContent":
+      return encodeGemini(await visit.invoke(withPrompt(geminiPrompt(body))), encoding);
+    case "streamGenerateContent":
+      return await streamGemini(visit.stream(withPrompt(geminiPrompt(body))), {
+        model,
+        requestId: asked.id,
+        encoding,
+      });
+    case "countTokens": {
+      const { totalTokens } = await visit.countTokens(withPrompt(geminiCountedPrompt(body)));
+      return jsonResponse(200, { totalTokens }, asked.id);
+    }
+    case "embedContent":
+      return encodeEmbeddings(
+        await visit.embed({ ...asked, items: [geminiEmbedItem(body, model)] }),
+        false,
+      );
+    case "batchEmbedContents":
+      return encodeEmbeddings(await visit.embed({ ...asked, items: geminiEmbedBatch(body, model) }), true);
+  }
+}
+
+/** What the address and the `x-eve-*` options say about a call. From here on it goes by the client's id, if it has one. */
+function askedOf(visit: Visit, model: string, maxWaitMs: number): Asked {
+  const { request } = visit;
+  const options = eveOptions(request, { maxWaitMs, defaultWaitMs: geminiWaitMs(request) });
+  const id = options.requestId ?? visit.requestId;
+  visit.adoptRequestId(id);
+  return {
+    id,
+    idIsClients: options.requestId !== null,
+    door: "gemini",
+    models: [model],
+    class: options.class,
+    maxWaitMs: options.maxWaitMs,
+    metadata: {},
+    traceId: traceIdOf(request),
+    capture: options.capture,
+  };
+}
+
+async function describe(visit: Visit, model: string): Promise<Response> {
+  const info = (await visit.models()).find((one) => one.model === model);
+  if (info === undefined) {
+    throw new GatewayError("unknown_model", {
+      message:
+        `models/${model} is not found, or not for this caller. List the models to see which there are.`,
+      model,
+    });
+  }
+  return jsonResponse(200, geminiModel(info), visit.requestId);
+}

@@ -1,0 +1,95 @@
+import { partsOf, textOf } from "../../contract/content.ts";
+import { GatewayError } from "../../contract/gateway_error.ts";
+import type { Gauge, Limits } from "../../contract/limits.ts";
+import type { GatewayResult } from "../../contract/result.ts";
+import type { Usage } from "../../contract/usage.ts";
+import { errorHeaders } from "../../http/error_headers.ts";
+import { errorJson } from "../../http/error_json.ts";
+import { jsonResponse } from "../../http/json_response.ts";
+import { outputLimitHeader } from "../../http/output_limit_header.ts";
+import { rateLimitHeaders } from "../../http/rate_limit_headers.ts";
+
+/**
+ * A result as the native door's JSON.
+ * @param more facts that only some answers have
+ * @throws GatewayError `content_blocked`, `empty_answer`, `answer_unusable` for what is no answer, with what there is of it
+ */
+export function encodeNative(result: GatewayResult, more: Record<string, unknown> = {}): Response {
+  const error = verdictError(result);
+  if (error !== null) throw error;
+  const body = {
+    request_id: result.requestId,
+    text: textOf(result.answer),
+    parts: partsOf(result.answer),
+    ...factsOf(result),
+    ...more,
+    limits: result.limits === null ? null : limitsJson(result.limits),
+  };
+  return jsonResponse(200, body, result.requestId, {
+    ...rateLimitHeaders(result.limits),
+    ...modelHeaders(result),
+    ...(result.replayed && { "x-eve-replayed": "true" }),
+  });
+}
+
+/** What is told of every call that a model answered, whatever the answer is worth. */
+export function factsOf(result: GatewayResult) {
+  return {
+    model: result.model,
+    finish_reason: result.finishReason,
+    usage: usageJson(result.usage),
+    ...(result.outputLoweredTo != null && { max_output_tokens: result.outputLoweredTo }),
+    key_alias: result.keyAlias,
+    attempts: result.attempts,
+    wait_ms: result.waitMs,
+  };
+}
+
+/** What came back as the error that it is, with what there is of an answer; null for an answer. */
+export function verdictError(result: GatewayResult): GatewayError | null {
+  if (result.verdict.ok) return null;
+  const { code, reason } = result.verdict;
+  return new GatewayError(code, {
+    // More of the same would be cut off at the same place.
+    ...(reason === "MAX_TOKENS" && { retryable: false }),
+    details: { reason, text: textOf(result.answer), ...factsOf(result) },
+    limits: result.limits,
+    headers: modelHeaders(result),
+  });
+}
+
+/** An error as the native door's JSON. */
+export function refuseNative(error: GatewayError, requestId: string): Response {
+  return jsonResponse(error.status, { error: errorJson(error, requestId) }, requestId, errorHeaders(error));
+}
+
+/** Says which model served where it is not the one that was asked for, and an answer that could not be as long as was asked for. */
+function modelHeaders(result: GatewayResult): Record<string, string> {
+  return {
+    ...(result.replaced && { "x-eve-model": result.model }),
+    ...outputLimitHeader(result.outputLoweredTo),
+  };
+}
+
+export function usageJson(usage: Usage) {
+  return {
+    input_tokens: usage.inputTokens,
+    output_tokens: usage.outputTokens,
+    thoughts_tokens: usage.thoughtsTokens,
+    cached_tokens: usage.cachedTokens,
+    total_tokens: usage.totalTokens,
+    estimated: usage.estimated,
+  };
+}
+
+export function limitsJson(limits: Limits) {
+  return {
+    requests: gaugeJson(limits.requests),
+    tokens: gaugeJson(limits.tokens),
+    requests_day: gaugeJson(limits.requestsDay),
+  };
+}
+
+function gaugeJson({ limit, remaining, resetMs }: Gauge) {
+  return { limit, remaining, reset_ms: resetMs };
+}

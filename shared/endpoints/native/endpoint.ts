@@ -1,0 +1,116 @@
+import type { Clock } from "../../runtime/clock.ts";
+import { GatewayError } from "../../contract/gateway_error.ts";
+import type { GatewayRequest } from "../../contract/request.ts";
+import { traceIdOf } from "../../http/trace.ts";
+import type { JobDesk } from "../../stages/job_service.ts";
+import type { ResolveStage, ServedStage } from "../../stages/resolve_stage.ts";
+import { isStageName, stageTypeOf } from "../../stages/stage_name.ts";
+import type { Door, Visit } from "../endpoint.ts";
+import { encodeNative, refuseNative } from "./answer.ts";
+import { encodeContent, encodeJob, jobPath } from "./jobs.ts";
+import { decodeNative } from "./request.ts";
+import { streamNative } from "./stream.ts";
+import { invalidRequest } from "../validated.ts";
+
+const METHODS = ["POST"] as const;
+const JOB_METHODS = ["GET"] as const;
+
+export interface NativeDoorOptions {
+  /** The most that a caller may ask to wait. */
+  maxWaitMs: number;
+  /** Milliseconds since the epoch. */
+  now?: () => number;
+  /** Who serves a stage. Absent: there are no stages here. */
+  resolveStage?: ResolveStage;
+  /** Where stages that make no text hand in their jobs. Absent: there are none. */
+  jobs?: NativeJobs;
+}
+
+export interface NativeJobs {
+  desk: JobDesk;
+  /** Where this function tells of jobs, without their ids. */
+  url: string;
+  clock: Clock;
+}
+
+/** The gateway's own JSON, at the function's root: whole, or as a stream of events. */
+export function nativeDoor({ maxWaitMs, now = Date.now, resolveStage, jobs }: NativeDoorOptions): Door {
+  return {
+    name: "native",
+    methodsAt: (path) => path === "/" ? METHODS : jobs && jobPath(path) !== null ? JOB_METHODS : null,
+    async answer(visit) {
+      const job = jobPath(visit.path);
+      if (job !== null && jobs !== undefined) return await ofJob(visit, jobs, job);
+      const { request, stream } = decodeNative(await visit.readJson(), {
+        newId: visit.requestId,
+        traceId: traceIdOf(visit.request),
+        maxWaitMs,
+      });
+      visit.adoptRequestId(request.id);
+      const stage = await stageOf(request);
+      if (stage === null) return await ofModel(visit, request, stream);
+      const { stageType, source, providerKind } = stage;
+      const staged = { ...request, models: [stage.model], excludeKeys: stage.excludeKeys };
+      if (stage.produces !== "text") return withStage(await submitted(visit, staged, stage, stream), stage);
+      const facts = { stage: { stage_type: stageType, source, provider_kind: providerKind } };
+      return withStage(await ofModel(visit, staged, stream, facts), stage);
+    },
+    refuse: refuseNative,
+  };
+
+  /** Null: the request names models. A stage among models is refused by the gateway, which knows stages too. */
+  async function stageOf({ models: [name, ...others] }: GatewayRequest): Promise<ServedStage | null> {
+    if (name === undefined || others.length > 0 || !isStageName(name)) return null;
+    if (resolveStage === undefined) {
+      throw new GatewayError("unknown_stage", { message: "This gateway has no stages." });
+    }
+    return await resolveStage(stageTypeOf(name));
+  }
+
+  async function submitted(
+    visit: Visit,
+    request: GatewayRequest,
+    stage: ServedStage,
+    stream: boolean,
+  ): Promise<Response> {
+    if (jobs === undefined) {
+      throw new GatewayError("unknown_stage", { message: `This gateway makes no ${stage.produces}.` });
+    }
+    if (stream) {
+      throw invalidRequest([{
+        field: "stream",
+        problem: `a ${stage.produces} is a job: leave this out, and ask for the job`,
+      }]);
+    }
+    const { caller, requestId, request: { signal } } = visit;
+    const context = { caller, signal, receivedAt: jobs.clock.now() };
+    const job = await jobs.desk.submit(request, stage, context);
+    return encodeJob(job, { requestId, jobsUrl: jobs.url, status: 202 });
+  }
+
+  async function ofJob(
+    { caller, requestId }: Visit,
+    { desk, url }: NativeJobs,
+    { id, content }: { id: string; content: boolean },
+  ): Promise<Response> {
+    if (content) return encodeContent(await desk.content(id, caller), requestId);
+    return encodeJob(await desk.find(id, caller), { requestId, jobsUrl: url });
+  }
+
+  async function ofModel(
+    visit: Visit,
+    request: GatewayRequest,
+    stream: boolean,
+    facts: Record<string, unknown> = {},
+  ): Promise<Response> {
+    if (stream) return await streamNative(visit.stream(request), { requestId: request.id, now });
+    return encodeNative(await visit.invoke(request), facts);
+  }
+}
+
+/** Says which stage it was, and whether a person or the environment chose what serves it. */
+function withStage(response: Response, { stageType, source }: ServedStage): Response {
+  response.headers.set("x-eve-stage", stageType);
+  response.headers.set("x-eve-stage-source", source);
+  return response;
+}

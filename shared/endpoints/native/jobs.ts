@@ -1,0 +1,70 @@
+import { CORS_HEADERS } from "../../http/cors.ts";
+import { jsonResponse } from "../../http/json_response.ts";
+import type { JobRow } from "../../database/jobs.ts";
+
+/** How soon to ask again: a song takes a minute or two, a video longer. */
+const ASK_AGAIN_S = 3;
+
+const PATH = /^\/jobs\/([0-9a-f-]{36})(\/content)?$/;
+
+/** Null: the path is no job's. */
+export function jobPath(path: string): { id: string; content: boolean } | null {
+  const [, id, content] = PATH.exec(path) ?? [];
+  return id === undefined ? null : { id, content: content !== undefined };
+}
+
+/** A job as the native door's JSON: 202 when it has just been handed in and goes on. */
+export function encodeJob(
+  job: JobRow,
+  { requestId, jobsUrl, status = 200 }: { requestId: string; jobsUrl: string; status?: number },
+): Response {
+  const url = `${jobsUrl}/${job.id}`;
+  const goesOn = job.state === "running" || job.state === "submitting";
+  return jsonResponse(
+    goesOn ? status : 200,
+    {
+      job: {
+        id: job.id,
+        status: goesOn ? "running" : job.state,
+        url,
+        stage: job.stage_type,
+        provider_kind: job.provider_kind,
+        model: job.model,
+        request_id: job.request_id,
+        submitted_at: job.submitted_at,
+        finished_at: job.finished_at,
+        result: job.result === null ? null : {
+          files: job.result.files.map((file) => ({
+            // A file that the gateway keeps itself is fetched with the credential that may see the job.
+            url: file.url ?? `${url}/content`,
+            mime_type: file.mime_type,
+            title: file.title ?? null,
+            duration_s: file.duration_s ?? null,
+          })),
+          expires_at: job.expires_at,
+        },
+        error: job.error_code === null
+          ? null
+          : { code: job.error_code, message: job.error_detail ?? job.error_code },
+      },
+    },
+    requestId,
+    goesOn ? { "retry-after": String(ASK_AGAIN_S) } : {},
+  );
+}
+
+export function encodeContent(
+  { mimeType, bytes }: { mimeType: string; bytes: Uint8Array },
+  requestId: string,
+): Response {
+  return new Response(bytes.slice(), {
+    headers: {
+      ...CORS_HEADERS,
+      "content-type": mimeType,
+      "cache-control": "private, max-age=3600",
+      // It came from elsewhere: a browser shall take it for nothing but what it is said to be.
+      "x-content-type-options": "nosniff",
+      "x-eve-request-id": requestId,
+    },
+  });
+}

@@ -1,0 +1,97 @@
+import { partsOf, textOf } from "../../contract/content.ts";
+import type { GatewayEvent } from "../../contract/events.ts";
+import { asGatewayError } from "../../contract/gateway_error.ts";
+import type { GatewayResult } from "../../contract/result.ts";
+import { errorJson } from "../../http/error_json.ts";
+import { EVENT_STREAM, streamedResponse } from "../../http/streamed_response.ts";
+import { factsOf, limitsJson, usageJson, verdictError } from "./answer.ts";
+
+export interface NativeStreamOptions {
+  requestId: string;
+  /** Milliseconds since the epoch: tells a queued client when to expect its start. */
+  now: () => number;
+}
+
+/**
+ * A call as server-sent events with names: `queued`, `started`, `delta`, then `usage` and `done`, or `error`.
+ *
+ * The response begins with the first `queued` or `delta`. What fails before it is thrown, and answered with its own status;
+ * what fails later is the `error` event that ends the stream. A client that leaves ends the call, and one that reads
+ * slowly slows it.
+ */
+export async function streamNative(
+  events: AsyncIterable<GatewayEvent>,
+  options: NativeStreamOptions,
+): Promise<Response> {
+  const iterator = events[Symbol.asyncIterator]();
+  const bytes = new TextEncoder();
+  let ready = "";
+  for (let began = false; !began;) {
+    const step = await iterator.next();
+    if (step.done) break;
+    ready += framesOf(step.value, options);
+    began = step.value.type !== "started";
+  }
+  const body = new ReadableStream<Uint8Array>({
+    async pull(controller) {
+      try {
+        while (ready === "") {
+          const step = await iterator.next();
+          if (step.done) return controller.close();
+          ready = framesOf(step.value, options);
+        }
+        controller.enqueue(bytes.encode(ready));
+        ready = "";
+      } catch (thrown) {
+        controller.enqueue(
+          bytes.encode(frame("error", errorJson(asGatewayError(thrown), options.requestId))),
+        );
+        controller.close();
+      }
+    },
+    async cancel() {
+      await iterator.return?.();
+    },
+  }, { highWaterMark: 0 });
+  return streamedResponse(body, EVENT_STREAM, options.requestId);
+}
+
+function framesOf(event: GatewayEvent, { requestId, now }: NativeStreamOptions): string {
+  switch (event.type) {
+    case "queued":
+      return frame("queued", {
+        attempt: event.attempt,
+        model: event.model,
+        wait_ms: event.waitMs,
+        expected_start: new Date(now() + event.waitMs).toISOString(),
+      });
+    case "started":
+      return frame("started", {
+        attempt: event.attempt,
+        model: event.model,
+        key_alias: event.keyAlias,
+        ...(event.outputLoweredTo != null && { max_output_tokens: event.outputLoweredTo }),
+        limits: event.limits === null ? null : limitsJson(event.limits),
+      });
+    case "delta": {
+      const parts = partsOf(event.chunk);
+      // The last chunks often carry figures alone.
+      return parts.length === 0 ? "" : frame("delta", { text: textOf(event.chunk), parts });
+    }
+    case "done":
+      return frame("usage", usageJson(event.result.usage)) + endOf(event.result, requestId);
+  }
+}
+
+function endOf(result: GatewayResult, requestId: string): string {
+  const error = verdictError(result);
+  if (error !== null) return frame("error", errorJson(error, requestId));
+  return frame("done", {
+    request_id: result.requestId,
+    ...factsOf(result),
+    limits: result.limits === null ? null : limitsJson(result.limits),
+    replayed: result.replayed,
+  });
+}
+
+const frame = (event: string, data: unknown) => `event: ${event}\ndata: ${JSON.stringify(data)}\n\n`;

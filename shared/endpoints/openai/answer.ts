@@ -1,0 +1,92 @@
+import type { Candidate } from "../../contract/content.ts";
+import type { GatewayResult } from "../../contract/result.ts";
+import { jsonResponse } from "../../http/json_response.ts";
+import { rateLimitHeaders } from "../../http/rate_limit_headers.ts";
+import { judgeAnswer } from "../../contract/answer_verdict.ts";
+import { finishReasonOf, unanswerable } from "./finish.ts";
+import { idHeaders, modelHeaders } from "./headers.ts";
+import { extraContent, saidIn } from "./said.ts";
+import { usageJson } from "./usage.ts";
+
+export interface AnswerTerms {
+  /** Seconds since the epoch. */
+  created: number;
+  /** A fresh id of letters, digits and `-`. */
+  newId: () => string;
+  /** False: of several calls made together only the first is handed out. */
+  parallelCalls: boolean;
+  /** True: an answer that breaks its schema is an error. */
+  strictSchema: boolean;
+}
+
+/**
+ * A result as a chat completion.
+ * @throws GatewayError `empty_answer`, `answer_unusable`, `schema_mismatch`
+ */
+export function encodeCompletion(result: GatewayResult, terms: AnswerTerms): Response {
+  const error = unanswerable(result, terms.strictSchema);
+  if (error !== null) throw error;
+  const body = {
+    id: completionId(result.requestId),
+    object: "chat.completion",
+    created: terms.created,
+    model: result.model,
+    choices: choicesOf(result, terms),
+    usage: usageJson(result.usage),
+  };
+  return jsonResponse(200, body, result.requestId, resultHeaders(result));
+}
+
+export function completionId(requestId: string): string {
+  return `chatcmpl-${requestId}`;
+}
+
+export function resultHeaders(result: GatewayResult): Record<string, string> {
+  return {
+    ...idHeaders(result.requestId),
+    ...rateLimitHeaders(result.limits),
+    ...modelHeaders(result),
+    ...(result.replayed && { "x-eve-replayed": "true" }),
+  };
+}
+
+/** A prompt that was blocked has no candidate, and still one choice: the one that says so. */
+function choicesOf(result: GatewayResult, terms: AnswerTerms) {
+  const candidates = result.answer.candidates ?? [];
+  if (candidates.length <= 1) return [choiceOf(candidates[0] ?? {}, 0, result.verdict, terms)];
+  return candidates.flatMap((candidate, index) => {
+    const verdict = judgeAnswer({ candidates: [candidate] });
+    if (!verdict.ok && verdict.code === "answer_unusable") return [];
+    return [choiceOf(candidate, index, verdict, terms)];
+  });
+}
+
+function choiceOf(
+  candidate: Candidate,
+  index: number,
+  verdict: GatewayResult["verdict"],
+  { newId, parallelCalls }: AnswerTerms,
+) {
+  const said = saidIn(candidate.content?.parts ?? [], newId);
+  const calls = parallelCalls ? said.calls : said.calls.slice(0, 1);
+  const silent = said.text === "" && (calls.length > 0 || !verdict.ok);
+  return {
+    index,
+    message: {
+      role: "assistant",
+      content: silent ? null : said.text,
+      refusal: null,
+      ...(said.reasoning !== "" && { reasoning_content: said.reasoning }),
+      ...(calls.length > 0 && { tool_calls: calls }),
+      ...(said.signature !== null && { extra_content: extraContent(said.signature) }),
+    },
+    logprobs: null,
+    finish_reason: finishReasonOf(candidate, verdict, calls.length),
+    native_finish_reason: nativeReason(candidate, verdict),
+  };
+}
+
+/** Upstream's own word for the end: OpenAI's does not tell one filter from another. */
+export function nativeReason(candidate: Candidate, verdict: GatewayResult["verdict"]): string | null {
+  return candidate.finishReason ?? (verdict.ok ? null : verdict.reason);
+}

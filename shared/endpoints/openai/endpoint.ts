@@ -1,0 +1,192 @@
+import type { Clock } from "../../runtime/clock.ts";
+import type { Prompt } from "../../contract/content.ts";
+import { GatewayError } from "../../contract/gateway_error.ts";
+import type { Asked } from "../../contract/request.ts";
+import { jsonResponse } from "../../http/json_response.ts";
+import type { Connect } from "../../http/pinned_get.ts";
+import { traceIdOf } from "../../http/trace.ts";
+import type { Door, Visit } from "../endpoint.ts";
+import { eveOptions } from "../eve_options.ts";
+import { encodeCompletion } from "./answer.ts";
+import { type Chat, decodeChat } from "./chat_request.ts";
+import { decodeEmbeddings, embedItems, encodeEmbeddings } from "./embeddings.ts";
+import { refuseOpenai } from "./error.ts";
+import { idHeaders } from "./headers.ts";
+import { fetchLinks } from "./media.ts";
+import { modelList, modelNamed } from "./models.ts";
+import { promptOf } from "./prompt.ts";
+import { encodeResponse, streamResponse } from "./responses.ts";
+import { type DecodedResponses, decodeResponses } from "./responses_request.ts";
+import { streamCompletion } from "./stream.ts";
+
+export interface OpenaiDoorOptions {
+  /**
+   * The most that a caller may ask to wait, in ms, and what they wait unless they say otherwise: OpenAI's clients sit
+   * through ten minutes, and answer a refusal with tries of their own.
+   */
+  maxWaitMs: number;
+  clock: Clock;
+  /** For pictures behind links. */
+  fetch: typeof fetch;
+  /** The addresses of a name; absent where the runtime cannot tell. */
+  resolve?: ((host: string) => Promise<string[]>) | undefined;
+  /** Connects to an address; absent where the runtime cannot. */
+  connect?: Connect | undefined;
+  /** Milliseconds since the epoch. */
+  now: () => number;
+  /** A fresh id of letters, digits and `-`, for tool calls. */
+  newId: () => string;
+}
+
+const BASE = "/openai/v1";
+const POST = ["POST"] as const;
+const GET = ["GET"] as const;
+/** Of addresses that do not exist, which are answered like any others: credentials first. */
+const ANY = ["GET", "POST", "PUT", "PATCH", "DELETE"] as const;
+
+type Serve = (visit: Visit) => Promise<Response>;
+
+/** OpenAI's API at `/openai/v1`. */
+export function openaiDoor(options: OpenaiDoorOptions): Door {
+  const serves: Record<string, { methods: readonly string[]; serve: Serve }> = {
+    "/chat/completions": { methods: POST, serve: (visit) => completeChat(visit, options) },
+    "/responses": { methods: POST, serve: (visit) => respond(visit, options) },
+    "/embeddings": { methods: POST, serve: (visit) => embed(visit, options) },
+    "/models": { methods: GET, serve: listModels },
+  };
+  const at = (path: string) => {
+    const rest = path.slice(BASE.length);
+    return serves[rest] ?? (rest.startsWith("/models/") ? { methods: GET, serve: showModel } : undefined);
+  };
+  return {
+    name: "openai",
+    methodsAt: (path) => path === "/openai" || path.startsWith("/openai/") ? at(path)?.methods ?? ANY : null,
+    answer(visit) {
+      const found = visit.path.startsWith(`${BASE}/`) ? at(visit.path) : undefined;
+      if (found === undefined) {
+        throw new GatewayError("not_found", {
+          message: `There is nothing at this address. The base URL ends in ${BASE}; served are ${
+            [...Object.keys(serves), "/models/{id}"].join(", ")
+          }.`,
+          details: { path: visit.path },
+        });
+      }
+      return found.serve(visit);
+    },
+    refuse: refuseOpenai,
+  };
+}
+
+async function completeChat(visit: Visit, options: OpenaiDoorOptions): Promise<Response> {
+  const { chat, request, terms } = await chatRequest(
+    visit,
+    options,
+    (json) => ({ chat: decodeChat(json), rename: (thrown) => thrown }),
+  );
+  if (!chat.stream) return encodeCompletion(await visit.invoke(request), terms);
+  return await streamCompletion(visit.stream(request), {
+    ...terms,
+    includeUsage: chat.stream_options?.include_usage === true,
+  });
+}
+
+async function respond(visit: Visit, options: OpenaiDoorOptions): Promise<Response> {
+  const { chat, request, terms } = await chatRequest(visit, options, decodeResponses);
+  if (!chat.stream) return encodeResponse(await visit.invoke(request), terms);
+  return await streamResponse(visit.stream(request), terms);
+}
+
+/** A chat completion's body, or what is one in other words, as a request. */
+async function chatRequest(
+  visit: Visit,
+  options: OpenaiDoorOptions,
+  decode: (json: unknown) => DecodedResponses,
+) {
+  const asked = askedOf(visit, options);
+  const { chat, rename } = decode(await visit.readJson());
+  const prompt = await promptFrom(chat, options, visit).catch((thrown) => {
+    throw rename(thrown);
+  });
+  const strictSchema = chat.response_format?.type === "json_schema" &&
+    chat.response_format.json_schema.strict === true;
+  const request = {
+    ...asked,
+    models: [chat.model],
+    prompt,
+    metadata: metadataOf(chat),
+    schemaRepair: strictSchema,
+  };
+  const terms = {
+    requestId: request.id,
+    model: chat.model,
+    created: Math.floor(options.now() / 1000),
+    newId: options.newId,
+    parallelCalls: chat.parallel_tool_calls !== false,
+    strictSchema,
+  };
+  return { chat, request, terms };
+}
+
+async function promptFrom(chat: Chat, options: OpenaiDoorOptions, visit: Visit): Promise<Prompt> {
+  return promptOf(chat, await fetchLinks(chat.messages, options, visit));
+}
+
+async function embed(visit: Visit, options: OpenaiDoorOptions): Promise<Response> {
+  const asked = askedOf(visit, options);
+  const body = decodeEmbeddings(await visit.readJson());
+  const result = await visit.embed({
+    ...asked,
+    models: [body.model],
+    items: embedItems(body),
+    metadata: typeof body.user === "string" ? { user: body.user } : {},
+  });
+  return encodeEmbeddings(result, body);
+}
+
+async function listModels(visit: Visit): Promise<Response> {
+  return jsonResponse(200, modelList(await visit.models()), visit.requestId, idHeaders(visit.requestId));
+}
+
+async function showModel(visit: Visit): Promise<Response> {
+  const name = decoded(visit.path.slice(`${BASE}/models/`.length));
+  return jsonResponse(
+    200,
+    modelNamed(await visit.models(), name),
+    visit.requestId,
+    idHeaders(visit.requestId),
+  );
+}
+
+/** What a request says to the gateway itself. From here on it goes by the client's id, if it brings one. */
+function askedOf(visit: Visit, { maxWaitMs }: OpenaiDoorOptions): Omit<Asked, "models" | "metadata"> {
+  const eve = eveOptions(visit.request, { maxWaitMs, defaultWaitMs: maxWaitMs });
+  if (eve.requestId !== null) visit.adoptRequestId(eve.requestId);
+  return {
+    id: visit.requestId,
+    idIsClients: eve.requestId !== null,
+    door: "openai",
+    class: eve.class,
+    maxWaitMs: eve.maxWaitMs,
+    traceId: traceIdOf(visit.request),
+    capture: eve.capture,
+  };
+}
+
+/** Kept with the request's record: who it was for, in the client's own words. */
+function metadataOf(
+  { user, safety_identifier, metadata }: Chat,
+): Record<string, unknown> {
+  return {
+    ...metadata,
+    ...(user !== undefined && { user }),
+    ...(safety_identifier !== undefined && { safety_identifier }),
+  };
+}
+
+function decoded(text: string): string {
+  try {
+    return decodeURIComponent(text);
+  } catch {
+    return text;
+  }
+}

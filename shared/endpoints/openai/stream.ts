@@ -1,0 +1,208 @@
+import type { Candidate } from "../../contract/content.ts";
+import type { GatewayEvent } from "../../contract/events.ts";
+import { asGatewayError, GatewayError } from "../../contract/gateway_error.ts";
+import type { Limits } from "../../contract/limits.ts";
+import type { AnswerVerdict, GatewayResult } from "../../contract/result.ts";
+import { rateLimitHeaders } from "../../http/rate_limit_headers.ts";
+import { EVENT_STREAM, streamedResponse } from "../../http/streamed_response.ts";
+import { judgeAnswer } from "../../contract/answer_verdict.ts";
+import { type AnswerTerms, completionId, nativeReason, resultHeaders } from "./answer.ts";
+import { openaiError } from "./error.ts";
+import { finishReasonOf, unanswerable } from "./finish.ts";
+import { idHeaders, modelHeaders } from "./headers.ts";
+import { extraContent, saidIn } from "./said.ts";
+import { usageJson } from "./usage.ts";
+
+export interface StreamTerms extends AnswerTerms {
+  requestId: string;
+  /** The model that was asked for. */
+  model: string;
+  /** A chunk with the usage before the end, and a null in all others. */
+  includeUsage: boolean;
+}
+
+/**
+ * A stream of `chat.completion.chunk`s, each as soon as there is something to say, ended by `[DONE]`.
+ *
+ * The response begins with the first thing said, so whatever fails before it is thrown, and answered as any error is. What
+ * fails later is a last frame with `error`, and no `[DONE]`. A client that leaves ends the call, and one that reads
+ * slowly slows it.
+ */
+export async function streamCompletion(
+  events: AsyncIterable<GatewayEvent>,
+  terms: StreamTerms,
+): Promise<Response> {
+  const telling = new Telling(events, terms);
+  let first: string | null = await telling.next();
+  const bytes = new TextEncoder();
+  const body = new ReadableStream<Uint8Array>({
+    async pull(controller) {
+      try {
+        const frames = first ?? await telling.next();
+        first = null;
+        if (frames === null) return controller.close();
+        controller.enqueue(bytes.encode(frames));
+      } catch (thrown) {
+        controller.enqueue(bytes.encode(frame(openaiError(asGatewayError(thrown), terms.requestId))));
+        controller.close();
+      }
+    },
+    cancel: () => telling.leave(),
+  }, { highWaterMark: 0 });
+  return streamedResponse(body, EVENT_STREAM, terms.requestId, telling.headers());
+}
+
+const frame = (json: unknown) => `data: ${JSON.stringify(json)}\n\n`;
+const DONE = "data: [DONE]\n\n";
+
+/** What has been told of one choice. */
+interface Choice {
+  calls: number;
+  /** Whether a word of text was said, which is not a thought. */
+  spoke: boolean;
+  /** The last that upstream said of it, without its parts. */
+  ended: Candidate;
+}
+
+/** A call's events as frames. */
+class Telling {
+  readonly #events: AsyncIterator<GatewayEvent>;
+  readonly #terms: StreamTerms;
+  readonly #choices = new Map<number, Choice>();
+  #started: { model: string; limits: Limits | null; outputLoweredTo?: number | null } | null = null;
+  #result: GatewayResult | null = null;
+  #over = false;
+
+  constructor(events: AsyncIterable<GatewayEvent>, terms: StreamTerms) {
+    this.#events = events[Symbol.asyncIterator]();
+    this.#terms = terms;
+  }
+
+  /** The next frames that say something; null after the last. Throws what ended the call. */
+  async next(): Promise<string | null> {
+    while (!this.#over) {
+      const step = await this.#events.next();
+      if (step.done) {
+        this.#over = true;
+        return this.#end();
+      }
+      const event = step.value;
+      if (event.type === "started") this.#started = event;
+      if (event.type === "done") this.#result = event.result;
+      const frames = event.type === "delta" ? this.#tell(event.chunk.candidates ?? []) : "";
+      if (frames !== "") return frames;
+    }
+    return null;
+  }
+
+  /** What is known when the first frame is. */
+  headers(): Record<string, string> {
+    if (this.#result !== null) return resultHeaders(this.#result);
+    const { model, limits, outputLoweredTo } = this.#started ??
+      { model: this.#terms.model, limits: null, outputLoweredTo: null };
+    return {
+      ...idHeaders(this.#terms.requestId),
+      ...rateLimitHeaders(limits),
+      ...modelHeaders({ model, replaced: model !== this.#terms.model, outputLoweredTo }),
+    };
+  }
+
+  /** The client has gone: upstream need not go on. */
+  async leave(): Promise<void> {
+    await this.#events.return?.();
+  }
+
+  #tell(candidates: Candidate[]): string {
+    return candidates.map((candidate, position) => {
+      const index = typeof candidate.index === "number" ? candidate.index : position;
+      const { content, ...ended } = candidate;
+      const { text, reasoning, calls, signature } = saidIn(content?.parts ?? [], this.#terms.newId);
+      const known = this.#choices.get(index);
+      const before = known?.calls ?? 0;
+      const allowed = this.#terms.parallelCalls ? calls : calls.slice(0, before === 0 ? 1 : 0);
+      const toolCalls = allowed.map((call, i) => ({ index: before + i, ...call }));
+      const spoke = (known?.spoke ?? false) || text !== "";
+      // As OpenAI says it: a message that begins with a call has no content, and that is null.
+      const silent = before === 0 && toolCalls.length > 0 && !spoke;
+      const says = text !== "" || reasoning !== "" || toolCalls.length > 0;
+      if (known === undefined && !says && ended.finishReason === undefined) return "";
+      this.#choices.set(index, {
+        calls: before + toolCalls.length,
+        spoke,
+        ended: ended.finishReason === undefined ? known?.ended ?? {} : ended,
+      });
+      if (!says && signature === null) return "";
+      const delta = {
+        ...(reasoning !== "" && { reasoning_content: reasoning }),
+        ...(text !== "" && { content: text }),
+        ...(silent && { content: null }),
+        ...(toolCalls.length > 0 && { tool_calls: toolCalls }),
+        ...(signature !== null && { extra_content: extraContent(signature) }),
+      };
+      if (this.#isOpen(index)) return this.#chunk(index, delta);
+      if (silent) return this.#open(index, delta);
+      return this.#open(index) + this.#chunk(index, delta);
+    }).join("");
+  }
+
+  readonly #opened = new Set<number>();
+
+  #isOpen(index: number): boolean {
+    return this.#opened.has(index);
+  }
+
+  #open(index: number, delta: Record<string, unknown> = {}): string {
+    this.#opened.add(index);
+    return this.#chunk(index, { role: "assistant", content: "", refusal: null, ...delta });
+  }
+
+  #end(): string {
+    const result = this.#result;
+    if (result === null) throw new GatewayError("internal", { detail: "the stream ended without a result" });
+    const error = unanswerable(result, this.#terms.strictSchema);
+    if (error !== null) throw error;
+    // The answer to a request that was answered before comes in one piece, with the result.
+    const whole = this.#choices.size === 0 ? this.#tell(result.answer.candidates ?? []) : "";
+    if (this.#choices.size === 0) this.#choices.set(0, { calls: 0, spoke: false, ended: {} });
+    const ends = [...this.#choices].map(([index, choice]) => this.#close(index, choice, result)).join("");
+    const usage = this.#terms.includeUsage
+      ? frame({ ...this.#head(), choices: [], usage: usageJson(result.usage) })
+      : "";
+    return whole + ends + usage + DONE;
+  }
+
+  #close(index: number, { calls, ended }: Choice, result: GatewayResult): string {
+    const verdict: AnswerVerdict = this.#choices.size === 1
+      ? result.verdict
+      : filtered(judgeAnswer({ candidates: [ended] }));
+    const open = this.#isOpen(index) ? "" : this.#open(index);
+    return open + this.#chunk(index, {}, {
+      finish_reason: finishReasonOf(ended, verdict, calls),
+      native_finish_reason: nativeReason(ended, verdict),
+    });
+  }
+
+  #chunk(index: number, delta: unknown, end: Record<string, unknown> = { finish_reason: null }): string {
+    const { includeUsage } = this.#terms;
+    return frame({
+      ...this.#head(),
+      choices: [{ index, delta, logprobs: null, ...end }],
+      ...(includeUsage && { usage: null }),
+    });
+  }
+
+  #head() {
+    const { requestId, created, model } = this.#terms;
+    return {
+      id: completionId(requestId),
+      object: "chat.completion.chunk",
+      created,
+      model: this.#result?.model ?? this.#started?.model ?? model,
+    };
+  }
+}
+
+/** Of one choice among several only a filter is told here: its parts are gone, so it looks empty. */
+function filtered(verdict: AnswerVerdict): AnswerVerdict {
+  return !verdict.ok && verdict.code === "content_blocked" ? verdict : { ok: true };
+}

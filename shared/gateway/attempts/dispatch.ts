@@ -1,0 +1,238 @@
+import { asGatewayError, GatewayError } from "../../contract/gateway_error.ts";
+import type { Block } from "../../contract/block.ts";
+import type { GatewayEvent } from "../../contract/events.ts";
+import type { InvokeContext } from "../../contract/request.ts";
+import type { Usage } from "../../contract/usage.ts";
+import type { Grant } from "../../database/admission/reserve.ts";
+import { ProviderFailure } from "../../providers/provider.ts";
+import { type Deadline, type Ending, leash } from "./linked_abort.ts";
+import type { GatewayParts } from "../dependencies.ts";
+import { secretHash } from "../../secrets/secret_hash.ts";
+import { isStageName } from "../../stages/stage_name.ts";
+import type { Call, Destination, Served, Task } from "../tasks/task.ts";
+
+/** How long a key whose secret is not set is left alone: long enough to spare callers, short enough to mend itself. */
+export const SECRET_MISSING_BLOCK_MS = 600_000;
+
+/** How one attempt ended that brought no answer. */
+export type Unanswered =
+  /**
+   * Upstream refused, or the connection failed. `used`: what had been used when part of the answer was out already.
+   * `rejectedSecret`: the hash of the secret that upstream will not take any more.
+   */
+  | {
+    kind: "failed";
+    failure: ProviderFailure;
+    latencyMs: number;
+    used: Usage | null;
+    rejectedSecret?: string;
+  }
+  /** The client left, or time ran out. `dispatched`: after upstream had been called. */
+  | { kind: "broken_off"; how: Ending; dispatched: boolean; latencyMs: number | null; used: Usage | null }
+  /** Upstream was never called, because of our own set-up or because the model cannot do what is asked. */
+  | { kind: "not_sent"; error: GatewayError; block: Block | null };
+
+/** The start that was booked has passed by more than the guard: to send now could be one call too many in Google's minute. */
+export interface TooLate {
+  kind: "too_late";
+  lateMs: number;
+}
+
+/** How one attempt ended. */
+export type Outcome<Value = unknown> =
+  /** Upstream answered with status 200, be it a success or not. */
+  | { kind: "answered"; served: Served<Value>; latencyMs: number }
+  | Unanswered;
+
+/** How far an attempt has come: what is to be settled if whoever follows it walks away. */
+export interface Progress {
+  /** `Clock.now()` when upstream was called; null: not yet. */
+  calledAt: number | null;
+  /** What has been used; null: nothing of the answer has gone out yet. */
+  usageSoFar: (() => Usage) | null;
+}
+
+/** The attempt as it stands, for a follower that has walked away. */
+export function walkedAway({ calledAt, usageSoFar }: Progress, now: number): Unanswered {
+  return {
+    kind: "broken_off",
+    how: "client_closed",
+    dispatched: calledAt !== null,
+    latencyMs: calledAt === null ? null : Math.round(now - calledAt),
+    used: usageSoFar?.() ?? null,
+  };
+}
+
+/**
+ * Carries out a granted attempt: waits for its start, finds the secret, calls the model. Never throws.
+ * @param startsAt `Clock.now()` of the booked start
+ * @param latestAt not sent after it, but `too_late`
+ */
+export async function* dispatch<Value>(
+  parts: GatewayParts,
+  task: Task<Value>,
+  grant: Grant,
+  { startsAt, latestAt }: { startsAt: number; latestAt: number },
+  context: InvokeContext,
+  deadline: Deadline,
+  progress: Progress,
+): AsyncGenerator<GatewayEvent, Outcome<Value> | TooLate, void> {
+  if (grant.waitMs > 0) {
+    yield { type: "queued", attempt: grant.attempt, model: grant.model, waitMs: grant.waitMs };
+    const how = await waitUntil(parts, startsAt, context.signal, deadline);
+    if (how !== null) return { kind: "broken_off", how, dispatched: false, latencyMs: null, used: null };
+  }
+  if (context.signal.aborted) {
+    return { kind: "broken_off", how: "client_closed", dispatched: false, latencyMs: null, used: null };
+  }
+  const provider = parts.providers[grant.key.provider];
+  if (provider === undefined) return unknownProvider(grant);
+  let access: Pick<Destination, "secret" | "settings"> | null;
+  let call: Call<Value>;
+  try {
+    const { envVarName } = grant.key;
+    access = isStageName(envVarName) && parts.keptKeys !== undefined
+      ? await parts.keptKeys(envVarName, { provider: grant.key.provider })
+      : secretAlone(parts.secrets(envVarName));
+    if (access === null) return secretMissing(grant);
+    call = task.prepare(grant);
+  } catch (thrown) {
+    return { kind: "not_sent", error: asGatewayError(thrown), block: null };
+  }
+  const lateMs = parts.clock.now() - latestAt;
+  if (lateMs > 0) return { kind: "too_late", lateMs };
+  const destination = { model: grant.model, ...access };
+  const begin = (signal: AbortSignal) => call(provider, { ...destination, signal });
+  const told = { ...grant, outputLoweredTo: task.outputLoweredTo(grant) };
+  const outcome = yield* callModel(parts, begin, told, context.signal, deadline, progress);
+  return await withRejectedSecret(outcome, grant, access.secret);
+}
+
+/** A key that upstream rejects is off until it has another secret: so the books are told which it was, by its hash. */
+async function withRejectedSecret<Value>(
+  outcome: Outcome<Value>,
+  { key }: Grant,
+  secret: string,
+): Promise<Outcome<Value>> {
+  const block = outcome.kind === "failed" ? outcome.failure.diagnosis.block : null;
+  if (outcome.kind !== "failed" || block?.scope !== "key" || !("until" in block.lasts)) return outcome;
+  // A stage's key is entered anew with its stage.
+  if (isStageName(key.envVarName)) return outcome;
+  return { ...outcome, rejectedSecret: await secretHash(key.id, secret) };
+}
+
+function secretAlone(secret: string | null): { secret: string } | null {
+  return secret === null ? null : { secret };
+}
+
+/**
+ * Null: the time has come.
+ * @param at `Clock.now()`
+ */
+export async function waitUntil(
+  parts: GatewayParts,
+  at: number,
+  client: AbortSignal,
+  deadline: Deadline,
+): Promise<Ending | null> {
+  const rope = leash(parts.clock, client, deadline.left());
+  try {
+    await parts.clock.sleep(Math.max(0, at - parts.clock.now()), rope.signal);
+    return null;
+  } catch {
+    return rope.ended() ?? "timed_out";
+  } finally {
+    rope.release();
+  }
+}
+
+async function* callModel<Value>(
+  parts: GatewayParts,
+  begin: (signal: AbortSignal) => ReturnType<Call<Value>>,
+  grant: Grant & { outputLoweredTo: number | null },
+  client: AbortSignal,
+  deadline: Deadline,
+  progress: Progress,
+): AsyncGenerator<GatewayEvent, Outcome<Value>, void> {
+  const since = parts.clock.now();
+  const latencyMs = () => Math.round(parts.clock.now() - since);
+  const used = () => progress.usageSoFar?.() ?? null;
+  const rope = leash(parts.clock, client, Math.min(parts.times.upstreamTimeoutMs, deadline.left()));
+  progress.calledAt = since;
+  const pieces = begin(rope.signal);
+  let over = false;
+  try {
+    // The call is on its way before anybody is told, so that a slow listener does not delay a start that was booked.
+    let next = pieces.next();
+    next.catch(() => {});
+    yield {
+      type: "started",
+      attempt: grant.attempt,
+      model: grant.model,
+      keyAlias: grant.key.alias,
+      limits: grant.limits,
+      outputLoweredTo: grant.outputLoweredTo,
+    };
+    for (;;) {
+      // Raced, so that a provider that is slow to notice the signal holds up neither the client nor the settlement.
+      const step = await Promise.race([next, rope.broken]);
+      if (step.done) {
+        over = true;
+        return { kind: "answered", served: step.value, latencyMs: latencyMs() };
+      }
+      progress.usageSoFar = step.value.usageSoFar;
+      yield { type: "delta", chunk: step.value.chunk };
+      next = pieces.next();
+    }
+  } catch (thrown) {
+    const how = rope.ended();
+    over = how === null;
+    return how === null
+      ? { kind: "failed", failure: asFailure(thrown), latencyMs: latencyMs(), used: used() }
+      : { kind: "broken_off", how, dispatched: true, latencyMs: latencyMs(), used: used() };
+  } finally {
+    // Also where a listener leaves between two pieces: then nobody waits for the next one.
+    if (!over) {
+      rope.cut();
+      void pieces.return(undefined as never).catch(() => {});
+    }
+    rope.release();
+  }
+}
+
+/** A provider that throws anything else has a fault of its own: nobody is blamed and nothing is repeated. */
+function asFailure(thrown: unknown): ProviderFailure {
+  if (thrown instanceof ProviderFailure) return thrown;
+  const said = thrown instanceof Error ? `${thrown.name}: ${thrown.message}` : String(thrown);
+  return new ProviderFailure(
+    { blames: "nobody", retryable: false, block: null, code: "internal" },
+    said,
+    null,
+  );
+}
+
+function secretMissing(grant: Grant): Unanswered {
+  return {
+    kind: "not_sent",
+    error: new GatewayError("secret_missing", {
+      message:
+        `The secret of key ${grant.key.alias} is not set. The owner should set the secret that its env_var_name names; until then the key is left alone for ${
+          SECRET_MISSING_BLOCK_MS / 60_000
+        } minutes at a time.`,
+      detail: `no secret named ${JSON.stringify(grant.key.envVarName)}`,
+    }),
+    block: { scope: "key", lasts: { forMs: SECRET_MISSING_BLOCK_MS }, reason: "secret_missing" },
+  };
+}
+
+function unknownProvider(grant: Grant): Unanswered {
+  return {
+    kind: "not_sent",
+    error: new GatewayError("gateway_misconfigured", {
+      detail: `key ${grant.key.alias} is of provider ${
+        JSON.stringify(grant.key.provider)
+      }, which this version lacks`,
+    }),
+    block: null,
+  };
+}

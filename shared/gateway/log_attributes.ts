@@ -1,0 +1,75 @@
+import { asGatewayError } from "../contract/gateway_error.ts";
+import type { InvokeContext } from "../contract/request.ts";
+import type { Facts } from "../runtime/canonical_log_line.ts";
+import type { Duplicate } from "../database/admission/reserve.ts";
+import type { Ended, Task } from "./tasks/task.ts";
+
+/** How a request ended, for the log. */
+export type Ending =
+  | { kind: "ended"; ended: Ended<unknown> }
+  | { kind: "duplicate"; duplicate: Duplicate }
+  | { kind: "failed"; thrown: unknown }
+  /** Whoever followed it has gone. */
+  | { kind: "left" };
+
+/** A model's name is the caller's word, and a word is short. */
+const MAX_NAME_CHARS = 100;
+
+/** OpenTelemetry's names for providers (https://opentelemetry.io/docs/specs/semconv/registry/attributes/gen-ai/). */
+const PROVIDERS: Readonly<Record<string, string>> = { google: "gcp.gemini", openai: "openai" };
+
+/** What the log tells of a request: by OpenTelemetry's names for generative AI where it has any, by ours elsewhere. */
+export function factsOf<Value>(task: Task<Value>, { caller }: InvokeContext, ending: Ending): Facts {
+  const { asked } = task;
+  return {
+    request_id: asked.id,
+    "gen_ai.operation.name": task.operation,
+    "gen_ai.request.model": asked.models[0]?.slice(0, MAX_NAME_CHARS),
+    "eve.door": asked.door,
+    "eve.class": asked.class,
+    "eve.consumer": caller.name,
+    ...endingFacts(ending),
+  };
+}
+
+function endingFacts(ending: Ending): Facts {
+  switch (ending.kind) {
+    case "ended": {
+      const { grant, served, waitMs } = ending.ended;
+      const { usage, verdict, finishReason } = served;
+      const { provider, alias } = grant.key;
+      return {
+        "eve.outcome": verdict.ok ? "succeeded" : "failed",
+        "error.type": verdict.ok ? undefined : verdict.code,
+        "gen_ai.provider.name": PROVIDERS[provider] ?? provider,
+        "gen_ai.response.model": grant.model,
+        "gen_ai.response.finish_reasons": finishReason === null ? undefined : [finishReason],
+        "gen_ai.usage.input_tokens": usage.inputTokens,
+        // As OpenTelemetry counts them: what was thought was put out too.
+        "gen_ai.usage.output_tokens": usage.outputTokens === null
+          ? undefined
+          : usage.outputTokens + (usage.thoughtsTokens ?? 0),
+        "gen_ai.usage.cache_read.input_tokens": usage.cachedTokens ?? undefined,
+        "eve.usage_estimated": usage.estimated || undefined,
+        "eve.request_no": grant.requestNo,
+        "eve.key": alias,
+        "eve.quota_project": grant.quotaProject,
+        "eve.attempts": grant.attempt,
+        "eve.wait_ms": waitMs,
+      };
+    }
+    case "duplicate":
+      return { "eve.outcome": "repeated", "eve.first_outcome": ending.duplicate.state };
+    case "failed": {
+      const { code, model, retryAfterMs } = asGatewayError(ending.thrown);
+      return {
+        "eve.outcome": code === "client_closed" ? "cancelled" : "failed",
+        "error.type": code,
+        "gen_ai.response.model": model ?? undefined,
+        "eve.retry_after_ms": retryAfterMs ?? undefined,
+      };
+    }
+    case "left":
+      return { "eve.outcome": "cancelled", "error.type": "client_closed" };
+  }
+}

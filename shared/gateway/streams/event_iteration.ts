@@ -1,0 +1,146 @@
+import { alarm, type Clock } from "../../runtime/clock.ts";
+import type { GatewayEvent } from "../../contract/events.ts";
+import { GatewayError } from "../../contract/gateway_error.ts";
+import { UNREAD_AFTER_MS, type UnreadStreams } from "./unread_streams.ts";
+
+export interface Followed {
+  /** Starts the journey; the signal is the one that ends it. */
+  begin: (signal: AbortSignal) => AsyncGenerator<GatewayEvent, void, void>;
+  /** Aborts when the client has gone. */
+  client: AbortSignal;
+  clock: Clock;
+  /** After this, a reader who has stopped pulling has been waited for long enough. */
+  timeoutMs: number;
+  /** Counts those whose reader has stopped pulling; one too many is ended. */
+  unread: UnreadStreams;
+  /** Who is charged for it, by any name that is theirs alone. */
+  caller: string;
+  /** Called once, when it has ended, however. */
+  onEnd?: (() => void) | undefined;
+}
+
+/**
+ * A journey's events for one reader.
+ *
+ * Until the answer begins, the journey goes on by itself, so that a reader who dawdles over `queued` delays no start that
+ * was booked; from then on it goes on as the reader pulls. It ends, settled, however the reader leaves: by `return()`,
+ * by hanging up while a piece is awaited or while none is, or by never coming back. A caller who leaves several unread
+ * keeps a few of them, each until its time is up.
+ */
+export function eventIteration(followed: Followed): AsyncIterable<GatewayEvent> {
+  return { [Symbol.asyncIterator]: () => new EventIterator(followed) };
+}
+
+class EventIterator implements AsyncIterator<GatewayEvent, undefined> {
+  readonly #ready: GatewayEvent[] = [];
+  readonly #leave = new AbortController();
+  readonly #silence: () => void;
+  readonly #journey: AsyncGenerator<GatewayEvent, void, void>;
+  readonly #followed: Followed;
+  /** Stops looking for a reader who does not come back. */
+  #readerIsBack: (() => void) | null = null;
+  #countedUnread = false;
+  #pump: Promise<void> | null = null;
+  #over = false;
+  #error: unknown = null;
+  #wake = Promise.withResolvers<void>();
+
+  constructor(followed: Followed) {
+    const { begin, client, clock, timeoutMs } = followed;
+    this.#followed = followed;
+    this.#journey = begin(this.#leave.signal);
+    client.addEventListener("abort", this.#onClientGone, { once: true });
+    if (client.aborted) this.#leave.abort(client.reason);
+    this.#silence = alarm(clock, timeoutMs, this.#onTimeUp);
+  }
+
+  async next(): Promise<IteratorResult<GatewayEvent, undefined>> {
+    this.#isRead();
+    for (;;) {
+      const event = this.#ready.shift();
+      if (event !== undefined) {
+        if (!this.#over) this.#readerIsBack = alarm(this.#followed.clock, UNREAD_AFTER_MS, this.#onUnread);
+        return { done: false, value: event };
+      }
+      if (this.#over) {
+        const error = this.#error;
+        this.#error = null;
+        if (error !== null) throw error;
+        return { done: true, value: undefined };
+      }
+      this.#pump ??= this.#run();
+      await this.#wake.promise;
+      this.#wake = Promise.withResolvers();
+    }
+  }
+
+  async return(): Promise<IteratorResult<GatewayEvent, undefined>> {
+    await this.#abandon(null);
+    return { done: true, value: undefined };
+  }
+
+  /** While a piece is awaited, the journey knows its own deadlines. */
+  #onTimeUp = () => {
+    if (this.#pump === null) void this.#abandon(new GatewayError("deadline_exceeded"));
+  };
+
+  #onClientGone = () => void this.#abandon(new GatewayError("client_closed"));
+
+  #onUnread = () => {
+    this.#readerIsBack = null;
+    if (this.#over) return;
+    const { unread, caller } = this.#followed;
+    this.#countedUnread = unread.add(caller);
+    if (!this.#countedUnread) void this.#abandon(new GatewayError("streams_unread"));
+  };
+
+  #isRead(): void {
+    this.#readerIsBack?.();
+    this.#readerIsBack = null;
+    if (!this.#countedUnread) return;
+    this.#countedUnread = false;
+    this.#followed.unread.remove(this.#followed.caller);
+  }
+
+  /** Goes on up to the next piece of the answer, or to the end. */
+  async #run(): Promise<void> {
+    try {
+      for (;;) {
+        const step = await this.#journey.next();
+        if (step.done) {
+          this.#end(null);
+          return;
+        }
+        this.#ready.push(step.value);
+        this.#wake.resolve();
+        if (step.value.type === "delta") return;
+      }
+    } catch (thrown) {
+      this.#end(thrown);
+    } finally {
+      this.#pump = null;
+    }
+  }
+
+  #end(error: unknown): void {
+    if (this.#over) return;
+    this.#over = true;
+    this.#error = error;
+    this.#silence();
+    this.#isRead();
+    this.#followed.client.removeEventListener("abort", this.#onClientGone);
+    this.#followed.onEnd?.();
+    this.#wake.resolve();
+  }
+
+  /** Ends what runs upstream. The journey, wherever it stands, comes to its end and settles. */
+  async #abandon(error: unknown): Promise<void> {
+    if (this.#over) return;
+    const pump = this.#pump;
+    this.#leave.abort(new DOMException("the reader has left", "AbortError"));
+    // A piece that is awaited comes back with the error that the abort makes of it.
+    if (pump !== null && error !== null) return;
+    this.#end(error);
+    await this.#journey.return().catch(() => {});
+  }
+}

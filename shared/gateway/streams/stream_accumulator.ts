@@ -1,0 +1,60 @@
+import type { Answer, Candidate, Part } from "../../contract/content.ts";
+
+/**
+ * The most of a streamed answer that is put together, in characters of JSON: as much as is kept for repeated requests and
+ * captures. A stream may be longer than memory is wide.
+ */
+export const MAX_GATHERED_CHARS = 262_144;
+
+/** The chunks of a stream, put together to the answer that `generateContent` would have given. */
+export class Gathered {
+  #candidates = new Map<number, Candidate>();
+  #rest: Answer = {};
+  #chars = 0;
+
+  /** False: it was too much, and the parts are gone. */
+  get whole(): boolean {
+    return this.#chars <= MAX_GATHERED_CHARS;
+  }
+
+  add(chunk: Answer): void {
+    const { candidates = [], ...rest } = chunk;
+    Object.assign(this.#rest, rest);
+    for (const [place, candidate] of candidates.entries()) {
+      const index = typeof candidate.index === "number" ? candidate.index : place;
+      const { content, ...facts } = candidate;
+      const known = this.#candidates.get(index) ?? { content: { role: "model", parts: [] } };
+      Object.assign(known, facts);
+      this.#candidates.set(index, known);
+      const parts = known.content?.parts ?? [];
+      for (const part of content?.parts ?? []) this.#append(parts, part);
+    }
+    if (!this.whole) {
+      for (const candidate of this.#candidates.values()) candidate.content = { role: "model", parts: [] };
+    }
+  }
+
+  answer(): Answer {
+    return this.#candidates.size === 0
+      ? this.#rest
+      : { candidates: [...this.#candidates.values()], ...this.#rest };
+  }
+
+  #append(parts: Part[], part: Part): void {
+    if (!this.whole) return;
+    const last = parts.at(-1);
+    if (last !== undefined && isPlain(last) && isPlain(part) && last.thought === part.thought) {
+      last.text = `${last.text}${part.text}`;
+      this.#chars += part.text?.length ?? 0;
+    } else {
+      parts.push({ ...part });
+      this.#chars += isPlain(part) ? part.text?.length ?? 0 : JSON.stringify(part).length;
+    }
+  }
+}
+
+/** Text or thought and nothing else: a signature belongs to the part that it came with. */
+function isPlain(part: Part): boolean {
+  return typeof part.text === "string" &&
+    Object.keys(part).every((key) => key === "text" || key === "thought");
+}

@@ -1,0 +1,146 @@
+import type { Capability } from "../../contract/block.ts";
+import type { Answer } from "../../contract/content.ts";
+import type { GatewayRequest } from "../../contract/request.ts";
+import type { GatewayResult } from "../../contract/result.ts";
+import type { Grant } from "../../database/admission/reserve.ts";
+import { checkJson, type JsonWish, jsonWish } from "../answers/answer_check.ts";
+import { estimateTokens } from "../estimate/estimate.ts";
+import { fitToModel, unfenced } from "../answers/prompt_adaptation.ts";
+import { Gathered } from "../streams/stream_accumulator.ts";
+import { outputAsked, outputLoweredTo, withOutputLimit } from "../answers/output_limit.ts";
+import { resultToKeep } from "../answers/recorded_result.ts";
+import { type Call, type Ended, inOnePiece, type Served, type Task } from "./task.ts";
+import { UsageMeter } from "../estimate/usage_meter.ts";
+
+/** A request for an answer, whole or as a stream. */
+export class AnswerTask implements Task<Answer> {
+  readonly asked: GatewayRequest;
+  readonly operation = "chat";
+  readonly hash: string | null;
+  readonly #streams: boolean;
+  readonly #wish: JsonWish | null;
+  #prompt;
+  #models;
+  #tokens: number;
+  /** One repair is made; a model that breaks its schema twice would do so a third time. */
+  #repaired = false;
+  /** Features that models have refused while this request ran; the database learns of them at the same time. */
+  #lacking = new Map<string, Set<Capability>>();
+
+  constructor(request: GatewayRequest, options: { streams: boolean; hash: string | null }) {
+    this.asked = request;
+    this.hash = options.hash;
+    this.#streams = options.streams;
+    this.#prompt = request.prompt;
+    this.#models = request.models;
+    this.#tokens = estimateTokens(request.prompt);
+    this.#wish = jsonWish(request.prompt);
+  }
+
+  models = () => this.#models;
+  tokens = () => this.#tokens;
+  maxOutput = () => outputAsked(this.#prompt);
+  outputLoweredTo = (grant: Grant) => outputLoweredTo(this.#prompt, grant);
+  countable = () => this.#prompt;
+  question = () => this.#prompt;
+
+  prepare(grant: Grant): Call<Answer> {
+    const lacking = this.#lacking.get(grant.model);
+    const capabilities = { ...grant.capabilities };
+    for (const capability of lacking ?? []) capabilities[capability] = false;
+    const limited = withOutputLimit(this.#prompt, grant.maxOutputTokens);
+    const prompt = fitToModel(limited, capabilities, grant.model);
+    const check = (served: Served<Answer>, whole = true) => whole ? checkJson(this.#wish, served) : served;
+    if (this.#streams) return streamed(prompt, grant, check);
+    return inOnePiece(async (provider, to) => {
+      const { answer: value, usage, ...rest } = await provider.generate({ ...to, prompt });
+      const answer = capabilities.json ? value : unfenced(value);
+      return check({ ...rest, value: answer, usage: usage ?? estimateOf(grant, answer) });
+    });
+  }
+
+  /** System text and JSON mode can be put into words; tools cannot, but another of the client's models may have them. */
+  without(capability: Capability, model: string): boolean {
+    const lacking = this.#lacking.get(model) ?? new Set();
+    if (lacking.has(capability)) return false;
+    this.#lacking.set(model, lacking.add(capability));
+    if (capability !== "tools") return true;
+    const others = this.#models.filter((other) => other !== model);
+    if (others.length === 0 || others.length === this.#models.length) return false;
+    this.#models = others;
+    return true;
+  }
+
+  mend({ value, verdict }: Served<Answer>): boolean {
+    if (verdict.ok || verdict.code !== "schema_mismatch" || this.asked.schemaRepair !== true) return false;
+    if (this.#repaired) return false;
+    const given = value.candidates?.[0]?.content;
+    if (given === undefined) return false;
+    const instruction =
+      `That answer does not match the JSON schema: ${verdict.reason}. Answer again with the whole JSON, corrected, and nothing else.`;
+    this.#prompt = {
+      ...this.#prompt,
+      contents: [...this.asked.prompt.contents, given, { role: "user", parts: [{ text: instruction }] }],
+    };
+    this.#tokens = estimateTokens(this.#prompt);
+    this.#repaired = true;
+    return true;
+  }
+
+  keep = (ended: Ended<Answer>) => resultToKeep(this.asked, resultOf(this.asked, ended));
+}
+
+export function resultOf(request: GatewayRequest, { grant, served, waitMs }: Ended<Answer>): GatewayResult {
+  return {
+    requestId: request.id,
+    model: grant.model,
+    requestedModel: grant.requestedModel,
+    replaced: grant.replaced,
+    answer: served.value,
+    verdict: served.verdict,
+    finishReason: served.finishReason,
+    usage: served.usage,
+    outputLoweredTo: outputLoweredTo(request.prompt, grant),
+    keyAlias: grant.key.alias,
+    attempts: grant.attempt,
+    waitMs,
+    limits: grant.limits,
+    replayed: false,
+  };
+}
+
+function streamed(
+  prompt: GatewayRequest["prompt"],
+  grant: Grant,
+  check: (served: Served<Answer>, whole: boolean) => Served<Answer>,
+): Call<Answer> {
+  return async function* (provider, to) {
+    const meter = new UsageMeter(grant.tokens);
+    const gathered = new Gathered();
+    const usageSoFar = () => meter.estimate();
+    const chunks = provider.stream({ ...to, prompt });
+    try {
+      for (;;) {
+        const step = await chunks.next();
+        if (step.done) {
+          const { usage, ...rest } = step.value;
+          const value = gathered.answer();
+          return check({ ...rest, value, usage: usage ?? usageSoFar() }, gathered.whole);
+        }
+        const { answer, usage } = step.value;
+        meter.add(answer, usage);
+        gathered.add(answer);
+        yield { chunk: answer, usageSoFar };
+      }
+    } finally {
+      await chunks.return(undefined as never).catch(() => {});
+    }
+  };
+}
+
+/** Upstream told no figures: what was booked, and the weight of what it wrote. */
+function estimateOf(grant: Grant, answer: Answer) {
+  const meter = new UsageMeter(grant.tokens);
+  meter.add(answer, null);
+  return meter.estimate();
+}

@@ -1,0 +1,103 @@
+import { GatewayError } from "../../contract/gateway_error.ts";
+import type { GatewayRequest } from "../../contract/request.ts";
+import type { Jobs } from "../../database/jobs.ts";
+import type { Grant } from "../../database/admission/reserve.ts";
+import { callersFault } from "../../providers/diagnoses.ts";
+import type { JobProgress } from "../../providers/job_provider.ts";
+import { ProviderFailure } from "../../providers/provider.ts";
+import type { ServedStage } from "../../stages/resolve_stage.ts";
+import { estimateTokens } from "../estimate/estimate.ts";
+import { type Call, type Ended, inOnePiece, type Task } from "./task.ts";
+
+export interface JobTerms {
+  id: string;
+  stage: ServedStage;
+  consumerId: string | null;
+  hash: string | null;
+  jobs: Pick<Jobs, "begin">;
+  callbackUrl: string;
+}
+
+/** The submission of a job: admitted, booked and settled like a call, and over when upstream has taken it. */
+export class JobTask implements Task<JobProgress> {
+  readonly asked: GatewayRequest;
+  readonly operation = "generate_content";
+  readonly hash: string | null;
+  readonly #terms: JobTerms;
+  readonly #text: string;
+  readonly #tokens: number;
+
+  constructor(request: GatewayRequest, terms: JobTerms) {
+    this.asked = request;
+    this.hash = terms.hash;
+    this.#terms = terms;
+    this.#text = textOf(request);
+    this.#tokens = estimateTokens(request.prompt);
+  }
+
+  models = () => this.asked.models;
+  tokens = () => this.#tokens;
+  maxOutput = () => 0;
+  outputLoweredTo = () => null;
+  countable = () => null;
+  question = () => this.asked.prompt;
+  without = () => false;
+  mend = () => false;
+  /** Whoever asks again with the same id gets the same job. */
+  keep = (_ended: Ended<JobProgress>) =>
+    this.asked.idIsClients ? { version: 1, job_id: this.#terms.id } : null;
+
+  prepare(grant: Grant): Call<JobProgress> {
+    const { id, stage, consumerId, jobs, callbackUrl } = this.#terms;
+    return inOnePiece(async (provider, to) => {
+      if (provider.jobs === undefined) {
+        throw new ProviderFailure(
+          callersFault("unsupported_feature"),
+          `${stage.providerKind} makes no jobs`,
+          null,
+        );
+      }
+      // Written down first: what upstream has taken, and wants to be paid for, must not be lost.
+      await jobs.begin({
+        id,
+        stageType: stage.stageType,
+        providerKind: stage.providerKind,
+        model: grant.model,
+        keyName: grant.key.envVarName,
+        settings: { ...to.settings },
+        requestId: this.asked.id,
+        requestNo: grant.requestNo,
+        consumerId,
+      });
+      const options = this.asked.prompt.generationConfig ?? {};
+      const value = await provider.jobs.submit({ ...to, text: this.#text, options, callbackUrl });
+      return {
+        value,
+        verdict: value.state === "failed"
+          ? { ok: false, code: value.code, reason: value.reason }
+          : { ok: true },
+        finishReason: null,
+        usage: {
+          inputTokens: grant.tokens,
+          outputTokens: 0,
+          thoughtsTokens: null,
+          cachedTokens: null,
+          totalTokens: grant.tokens,
+          estimated: true,
+        },
+      };
+    });
+  }
+}
+
+/** What is to be said, sung or shown: every text of the prompt. Anything else these providers do not take. */
+function textOf({ prompt }: GatewayRequest): string {
+  const parts = prompt.contents.flatMap(({ parts = [] }) => parts);
+  const other = parts.find((part) => typeof part.text !== "string");
+  if (other !== undefined || prompt.systemInstruction !== undefined || prompt.tools !== undefined) {
+    throw new GatewayError("unsupported_feature", {
+      message: "This stage takes text alone: leave instructions, tools and other parts out.",
+    });
+  }
+  return parts.map(({ text }) => text).join("\n");
+}

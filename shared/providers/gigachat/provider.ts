@@ -1,0 +1,117 @@
+import { callersFault } from "../diagnoses.ts";
+import { gigachatBody } from "./request.ts";
+import { GIGACHAT_AUTH_URL, GIGACHAT_SCOPE, tokenStore } from "./token.ts";
+import { finishReasonOf, judgeAnswer, usageOf } from "../../contract/answer_verdict.ts";
+import { type KeyInquiry, type KeyInspector, MAX_LISTED_MODELS } from "../key_inspector.ts";
+import { upstreamModel } from "../model_name.ts";
+import { answerOfCompletion } from "../openai/answer.ts";
+import { OPENAI_MANNERS } from "../openai/errors.ts";
+import { streamCompletion } from "../openai/stream.ts";
+import { type Provider, type ProviderCall, ProviderFailure } from "../provider.ts";
+import { connectionFailed, jsonFromUpstream, recordsIn, type UpstreamCall } from "../upstream.ts";
+
+export const GIGACHAT_BASE_URL = "https://gigachat.devices.sberbank.ru/api/v1";
+
+export interface GigachatOptions {
+  baseUrl?: string;
+  authUrl?: string;
+  scope?: string;
+  /** Must trust the root certificate that GigaChat's servers use, which is in no browser's store. */
+  fetch?: typeof fetch;
+  now?: () => number;
+}
+
+/**
+ * Sber's GigaChat. The key is the authorisation key of a project; calls go with an access token, fetched with it once and
+ * shared until shortly before it ends.
+ */
+export function gigachatProvider(options: GigachatOptions = {}): Provider & KeyInspector {
+  const request = options.fetch ?? fetch;
+  const tokens = tokenStore({ fetch: request, now: options.now });
+
+  /** Makes a call with a token, and once more with a new one if that was refused: it may have been taken back. */
+  async function withToken<Value>(
+    { secret, settings, signal }: KeyInquiry,
+    path: string,
+    body: unknown,
+    send: (call: UpstreamCall) => Promise<Value>,
+  ): Promise<Value> {
+    const key = {
+      credentials: secret,
+      scope: settings?.scope ?? options.scope ?? GIGACHAT_SCOPE,
+      authUrl: settings?.auth_url ?? options.authUrl ?? GIGACHAT_AUTH_URL,
+    };
+    const base = (settings?.base_url ?? options.baseUrl ?? GIGACHAT_BASE_URL).replace(/\/+$/, "");
+    for (let again = true;; again = false) {
+      const token = await tokens.token({ ...key, signal });
+      try {
+        return await send({
+          url: `${base}${path}`,
+          headers: { authorization: `Bearer ${token}` },
+          body,
+          secret: token,
+          signal,
+          fetch: request,
+          manners: OPENAI_MANNERS,
+        });
+      } catch (thrown) {
+        if (!again || !(thrown instanceof ProviderFailure) || thrown.upstreamStatus !== 401) throw thrown;
+        tokens.forget(key, token);
+      }
+    }
+  }
+
+  const bodyOf = ({ prompt, model }: ProviderCall) => gigachatBody(prompt, upstreamModel(model, "gigachat"));
+
+  return {
+    async generate(call) {
+      const answer = answerOfCompletion(
+        await withToken(call, "/chat/completions", bodyOf(call), jsonFromUpstream),
+      );
+      return {
+        answer,
+        verdict: judgeAnswer(answer),
+        finishReason: finishReasonOf(answer),
+        usage: usageOf(answer),
+      };
+    },
+    async *stream(call) {
+      const body = { ...bodyOf(call), stream: true };
+      // The first piece tells whether the token was taken; what follows is the stream itself.
+      const { pieces, first } = await withToken(call, "/chat/completions", body, async (upstream) => {
+        const pieces = streamCompletion(upstream);
+        return { pieces, first: await pieces.next() };
+      });
+      try {
+        let step = first;
+        while (!step.done) {
+          yield step.value;
+          step = await pieces.next();
+        }
+        return step.value;
+      } finally {
+        await pieces.return(undefined as never).catch(() => {});
+      }
+    },
+    embed() {
+      return Promise.reject(
+        new ProviderFailure(
+          callersFault("unsupported_feature"),
+          "the gateway asks GigaChat for no embeddings",
+          null,
+        ),
+      );
+    },
+    async listModels(inquiry) {
+      const body = await withToken(inquiry, "/models", undefined, jsonFromUpstream);
+      if (!Array.isArray(body.data)) throw connectionFailed("a list of models without data", inquiry.secret);
+      const names = recordsIn(body.data).map(({ id }) => id).filter((id): id is string =>
+        typeof id === "string"
+      );
+      return [...new Set(names)].slice(0, MAX_LISTED_MODELS);
+    },
+    async checkKey(inquiry) {
+      await withToken(inquiry, "/models", undefined, jsonFromUpstream);
+    },
+  };
+}

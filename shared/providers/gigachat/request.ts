@@ -1,0 +1,76 @@
+import type { Content, Part, Prompt } from "../../contract/content.ts";
+import { callersFault } from "../diagnoses.ts";
+import { present, textsOf, toolsIn } from "../openai/request.ts";
+import { ProviderFailure } from "../provider.ts";
+import { isRecord } from "../upstream.ts";
+
+type Message = Record<string, unknown>;
+
+/**
+ * A prompt as the body of GigaChat's `chat/completions`: OpenAI's of the time before tools, with `functions` and one
+ * `function_call` a turn. It takes texts alone.
+ * @throws ProviderFailure `unsupported_feature`
+ */
+export function gigachatBody(prompt: Prompt, model: string): Record<string, unknown> {
+  const config = prompt.generationConfig ?? {};
+  const system = textsOf(prompt.systemInstruction);
+  const functions = (prompt.tools ?? []).flatMap(toolsIn).map((tool) => tool.function);
+  return {
+    model,
+    messages: [
+      // The system's message stands first, or GigaChat refuses the request.
+      ...(system === "" ? [] : [{ role: "system", content: system }]),
+      ...prompt.contents.flatMap(messagesOf),
+    ],
+    ...present({
+      temperature: config.temperature,
+      top_p: config.topP,
+      max_tokens: config.maxOutputTokens,
+      functions: functions.length > 0 ? functions : undefined,
+      function_call: functions.length > 0 ? functionCall(prompt.toolConfig) : undefined,
+    }),
+  };
+}
+
+function messagesOf({ role, parts = [] }: Content): Message[] {
+  const spoken = parts.filter((part) => part.thought !== true);
+  return role === "model" ? [assistantMessage(spoken)] : userMessages(spoken);
+}
+
+function assistantMessage(parts: Part[]): Message {
+  const called = parts.find((part) => isRecord(part.functionCall));
+  const { name, args } = (called?.functionCall ?? {}) as Record<string, unknown>;
+  return {
+    role: "assistant",
+    content: parts.map((part) => part.text ?? "").join(""),
+    ...(called !== undefined && { function_call: { name, arguments: args ?? {} } }),
+    ...(called?.thoughtSignature !== undefined && { functions_state_id: called.thoughtSignature }),
+  };
+}
+
+function userMessages(parts: Part[]): Message[] {
+  const messages: Message[] = [];
+  let text = "";
+  for (const part of parts) {
+    if (isRecord(part.functionResponse)) {
+      const { name, response } = part.functionResponse;
+      messages.push({ role: "function", name, content: JSON.stringify(response ?? {}) });
+    } else if (typeof part.text === "string") text += part.text;
+    else {
+      throw new ProviderFailure(
+        callersFault("unsupported_feature"),
+        `this provider takes text alone, and no ${Object.keys(part).join(", ")}`,
+        null,
+      );
+    }
+  }
+  return text === "" ? messages : [...messages, { role: "user", content: text }];
+}
+
+function functionCall(toolConfig: Prompt["toolConfig"]): unknown {
+  const config = toolConfig?.functionCallingConfig;
+  if (!isRecord(config)) return "auto";
+  const allowed = Array.isArray(config.allowedFunctionNames) ? config.allowedFunctionNames : [];
+  if (config.mode === "NONE") return "none";
+  return config.mode === "ANY" && allowed.length === 1 ? { name: allowed[0] } : "auto";
+}

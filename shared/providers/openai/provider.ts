@@ -1,0 +1,99 @@
+import { finishReasonOf, judgeAnswer, usageOf } from "../../contract/answer_verdict.ts";
+import { type KeyInquiry, type KeyInspector, MAX_LISTED_MODELS } from "../key_inspector.ts";
+import { upstreamModel } from "../model_name.ts";
+import { answerOfCompletion } from "./answer.ts";
+import { OPENAI_MANNERS } from "./errors.ts";
+import { chatBody, textsOf } from "./request.ts";
+import { streamCompletion } from "./stream.ts";
+import type { Provider, ProviderCall, ProviderSettings } from "../provider.ts";
+import { connectionFailed, isRecord, jsonFromUpstream, recordsIn, type UpstreamCall } from "../upstream.ts";
+
+export const OPENAI_BASE_URL = "https://api.openai.com/v1";
+
+export interface OpenAiOptions {
+  /** Base of the API, its version included. A setting `base_url` goes before it. */
+  baseUrl?: string;
+  fetch?: typeof fetch;
+}
+
+/** OpenAI's API, or any server that speaks it: chat completions, embeddings, the list of models. */
+export function openaiProvider(options: OpenAiOptions = {}): Provider & KeyInspector {
+  const baseOf = (settings: ProviderSettings | undefined) =>
+    (settings?.base_url ?? options.baseUrl ?? OPENAI_BASE_URL).replace(/\/+$/, "");
+
+  function callOf(
+    path: string,
+    { secret, settings, signal }: KeyInquiry,
+    body?: unknown,
+  ): UpstreamCall {
+    return {
+      url: `${baseOf(settings)}${path}`,
+      headers: { authorization: `Bearer ${secret}` },
+      body,
+      secret,
+      signal,
+      fetch: options.fetch ?? fetch,
+      manners: OPENAI_MANNERS,
+    };
+  }
+
+  function completion(call: ProviderCall, more: Record<string, unknown> = {}): UpstreamCall {
+    const isOpenAis = new URL(baseOf(call.settings)).host === new URL(OPENAI_BASE_URL).host;
+    const body = chatBody(call.prompt, upstreamModel(call.model, "openai"), {
+      maxTokensField: isOpenAis ? "max_completion_tokens" : "max_tokens",
+    });
+    return callOf("/chat/completions", call, { ...body, ...more });
+  }
+
+  async function listModels(inquiry: KeyInquiry): Promise<string[]> {
+    const body = await jsonFromUpstream(callOf("/models", inquiry));
+    if (!Array.isArray(body.data)) throw connectionFailed("a list of models without data", inquiry.secret);
+    const names = recordsIn(body.data).map(({ id }) => id).filter((id): id is string =>
+      typeof id === "string"
+    );
+    return [...new Set(names)].slice(0, MAX_LISTED_MODELS);
+  }
+
+  return {
+    async generate(call) {
+      const body = await jsonFromUpstream(completion(call));
+      const answer = answerOfCompletion(body);
+      return {
+        answer,
+        verdict: judgeAnswer(answer),
+        finishReason: finishReasonOf(answer),
+        usage: usageOf(answer),
+      };
+    },
+    stream: (call) =>
+      streamCompletion(completion(call, { stream: true, stream_options: { include_usage: true } })),
+    async embed(call) {
+      const { model, item, secret } = call;
+      const body = await jsonFromUpstream(callOf("/embeddings", call, {
+        model: upstreamModel(model, "openai"),
+        input: textsOf(item.content),
+        ...(item.outputDimensionality !== undefined && { dimensions: item.outputDimensionality }),
+      }));
+      const values = recordsIn(body.data)[0]?.embedding;
+      if (!Array.isArray(values)) throw connectionFailed("an answer without an embedding", secret);
+      const used = isRecord(body.usage) ? body.usage.prompt_tokens : undefined;
+      return {
+        embedding: { values },
+        usage: typeof used === "number"
+          ? {
+            inputTokens: used,
+            outputTokens: null,
+            thoughtsTokens: null,
+            cachedTokens: null,
+            totalTokens: used,
+            estimated: false,
+          }
+          : null,
+      };
+    },
+    listModels,
+    checkKey: async (inquiry) => {
+      await listModels(inquiry);
+    },
+  };
+}

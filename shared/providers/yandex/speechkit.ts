@@ -1,0 +1,129 @@
+import { bytesOf } from "../bounded_body.ts";
+import { callersFault } from "../diagnoses.ts";
+import { jobsAlone, type JobSubmission } from "../job_provider.ts";
+import type { KeyInquiry, KeyInspector } from "../key_inspector.ts";
+import { upstreamModel } from "../model_name.ts";
+import { type Provider, ProviderFailure } from "../provider.ts";
+import { callUpstream, connectionFailed } from "../upstream.ts";
+import { YANDEX_MANNERS } from "./errors.ts";
+
+export const SPEECHKIT_BASE_URL = "https://tts.api.cloud.yandex.net";
+
+/** The API takes so many characters at once. */
+const MAX_TEXT_CHARS = 5_000;
+/** As much as is kept; 5,000 characters read slowly are some 5 MB of MP3. */
+const MAX_AUDIO_BYTES = 8 * 1024 * 1024;
+/** How long the gateway keeps the file: time enough to fetch it, and not a store. */
+const KEPT_MS = 7 * 86_400_000;
+
+/** Voices of API v1 (the documentation's list); a voice takes the place of a model. */
+const VOICES = [
+  "alena",
+  "alexander",
+  "amira",
+  "dasha",
+  "ermil",
+  "filipp",
+  "jane",
+  "john",
+  "julia",
+  "kirill",
+  "lera",
+  "madirus",
+  "marina",
+  "masha",
+  "omazh",
+  "zahar",
+];
+
+const TYPES: Readonly<Record<string, string>> = {
+  mp3: "audio/mpeg",
+  oggopus: "audio/ogg",
+  lpcm: "audio/L16",
+};
+const OPTIONS = ["lang", "emotion", "speed", "sampleRateHertz"];
+
+export interface SpeechKitOptions {
+  baseUrl?: string;
+  fetch?: typeof fetch;
+  now?: () => number;
+}
+
+/** Yandex SpeechKit, synthesis by API v1: the answer is the file itself, so a job has ended when it is submitted. */
+export function speechKitProvider(options: SpeechKitOptions = {}): Provider & KeyInspector {
+  const now = options.now ?? Date.now;
+
+  function synthesize(
+    { secret, settings, signal }: KeyInquiry,
+    fields: Record<string, string>,
+  ): Promise<Response> {
+    const base = (settings?.base_url ?? options.baseUrl ?? SPEECHKIT_BASE_URL).replace(/\/+$/, "");
+    return callUpstream({
+      url: `${base}/speech/v1/tts:synthesize`,
+      headers: { authorization: `Api-Key ${secret}`, accept: "*/*" },
+      body: new URLSearchParams(fields),
+      secret,
+      signal,
+      fetch: options.fetch ?? fetch,
+      manners: YANDEX_MANNERS,
+    });
+  }
+
+  async function submit(call: JobSubmission) {
+    if (call.text.length > MAX_TEXT_CHARS) {
+      throw new ProviderFailure(
+        callersFault("prompt_too_large"),
+        `SpeechKit takes at most ${MAX_TEXT_CHARS} characters at once`,
+        null,
+      );
+    }
+    const wanted = String(call.options.format ?? "mp3");
+    const format = wanted in TYPES ? wanted : "mp3";
+    const chosen = Object.entries(call.options).filter(([name, value]) =>
+      OPTIONS.includes(name) && (typeof value === "string" || typeof value === "number")
+    );
+    const response = await synthesize(call, {
+      lang: "ru-RU",
+      ...Object.fromEntries(chosen.map(([name, value]) => [name, String(value)])),
+      text: call.text,
+      voice: String(call.options.voice ?? upstreamModel(call.model, "speechkit")),
+      format,
+    });
+    const bytes = await audioIn(response, call);
+    return {
+      state: "succeeded" as const,
+      files: [{ url: null, mimeType: TYPES[format]!, content: bytes }],
+      expiresAt: now() + KEPT_MS,
+    };
+  }
+
+  return {
+    ...jobsAlone({
+      submit,
+      poll: ({ secret }) =>
+        Promise.reject(connectionFailed("a job of SpeechKit has ended when it is submitted", secret)),
+    }, "SpeechKit"),
+    listModels: () => Promise.resolve(VOICES),
+    async checkKey(inquiry) {
+      // Nothing to say costs nothing: a good key is told that the text is missing, a bad one that it is bad.
+      try {
+        const response = await synthesize(inquiry, { voice: VOICES[0]! });
+        await response.body?.cancel();
+      } catch (thrown) {
+        if (thrown instanceof ProviderFailure && thrown.diagnosis.blames === "caller") return;
+        throw thrown;
+      }
+    },
+  };
+}
+
+async function audioIn(response: Response, { signal, secret }: JobSubmission): Promise<Uint8Array> {
+  try {
+    const bytes = await bytesOf(response, MAX_AUDIO_BYTES);
+    if (bytes.byteLength === 0) throw new RangeError("an empty file");
+    return bytes;
+  } catch (thrown) {
+    signal.throwIfAborted();
+    throw connectionFailed(thrown, secret);
+  }
+}

@@ -1,0 +1,176 @@
+import type { Answer, Part } from "../../contract/content.ts";
+import { callersFault } from "../diagnoses.ts";
+import { AnswerSoFar, finishReasonOf, judgeAnswer, usageOf } from "../../contract/answer_verdict.ts";
+import { readJsonLines } from "../json_lines.ts";
+import { type KeyInquiry, type KeyInspector, MAX_LISTED_MODELS } from "../key_inspector.ts";
+import { upstreamModel } from "../model_name.ts";
+import {
+  type Provider,
+  type ProviderCall,
+  type ProviderChunk,
+  type ProviderEnd,
+  ProviderFailure,
+} from "../provider.ts";
+import {
+  callUpstream,
+  clean,
+  connectionFailed,
+  isRecord,
+  jsonFromUpstream,
+  recordsIn,
+  type UpstreamCall,
+} from "../upstream.ts";
+import { YANDEX_MANNERS } from "./errors.ts";
+import { answerOfResult } from "./yandexgpt_answer.ts";
+import { completionBody, modelUri } from "./yandexgpt_request.ts";
+
+export const YANDEX_BASE_URL = "https://llm.api.cloud.yandex.net";
+
+/** Where the list cannot be had: the models of the documentation. */
+const KNOWN_MODELS = ["yandexgpt-lite", "yandexgpt", "yandexgpt/rc", "yandexgpt-lite/rc"];
+/** Counting tokens is free of charge, and refuses a bad key as every call does. */
+const CHECKED_WITH = "yandexgpt-lite";
+
+export interface YandexGptOptions {
+  baseUrl?: string;
+  folderId?: string;
+  fetch?: typeof fetch;
+}
+
+/** YandexGPT by its own API (Foundation Models, text generation), with the API key of a service account. */
+export function yandexGptProvider(options: YandexGptOptions = {}): Provider & KeyInspector {
+  function callOf(path: string, { secret, settings, signal }: KeyInquiry, body?: unknown): UpstreamCall {
+    const base = (settings?.base_url ?? options.baseUrl ?? YANDEX_BASE_URL).replace(/\/+$/, "");
+    return {
+      url: `${base}${path}`,
+      headers: { authorization: `Api-Key ${secret}`, "x-folder-id": folderOf(settings) },
+      body,
+      secret,
+      signal,
+      fetch: options.fetch ?? fetch,
+      manners: YANDEX_MANNERS,
+    };
+  }
+
+  /** @throws ProviderFailure that blames nobody's key: our own set-up lacks it */
+  function folderOf(settings: KeyInquiry["settings"]): string {
+    const folder = settings?.folder_id ?? options.folderId;
+    if (folder) return folder;
+    throw new ProviderFailure(
+      { blames: "nobody", retryable: false, block: null, code: "gateway_misconfigured" },
+      "YandexGPT needs a folder: the setting folder_id, or YANDEX_FOLDER_ID",
+      null,
+    );
+  }
+
+  const uriOf = (model: string, inquiry: KeyInquiry) =>
+    modelUri(upstreamModel(model, "yandexgpt"), folderOf(inquiry.settings));
+
+  const completion = (call: ProviderCall, stream: boolean) =>
+    callOf(
+      "/foundationModels/v1/completion",
+      call,
+      completionBody(call.prompt, uriOf(call.model, call), stream),
+    );
+
+  async function checkKey(inquiry: KeyInquiry): Promise<void> {
+    await jsonFromUpstream(callOf("/foundationModels/v1/tokenizeCompletion", inquiry, {
+      modelUri: uriOf(CHECKED_WITH, inquiry),
+      messages: [{ role: "user", text: "?" }],
+    }));
+  }
+
+  return {
+    async generate(call) {
+      const answer = answerOfResult(resultIn(await jsonFromUpstream(completion(call, false)), call));
+      return {
+        answer,
+        verdict: judgeAnswer(answer),
+        finishReason: finishReasonOf(answer),
+        usage: usageOf(answer),
+      };
+    },
+    stream: (call) => streamed(completion(call, true)),
+    embed() {
+      return Promise.reject(
+        new ProviderFailure(
+          callersFault("unsupported_feature"),
+          "the gateway asks YandexGPT for no embeddings",
+          null,
+        ),
+      );
+    },
+    checkKey,
+    async listModels(inquiry) {
+      let body: Record<string, unknown>;
+      try {
+        body = await jsonFromUpstream(callOf("/v1/models", inquiry));
+      } catch (thrown) {
+        // Not every folder has the list; whether the key is good has been asked apart from it.
+        if (thrown instanceof ProviderFailure && thrown.upstreamStatus === 404) return KNOWN_MODELS;
+        throw thrown;
+      }
+      const names = recordsIn(body.data).map(({ id }) => nameIn(id)).filter((name) => name !== null);
+      return names.length === 0 ? KNOWN_MODELS : [...new Set(names)].slice(0, MAX_LISTED_MODELS);
+    },
+  };
+}
+
+/** `gpt://b1g.../yandexgpt-lite/latest` is `yandexgpt-lite`; another version keeps its name. Others than texts' are left out. */
+function nameIn(id: unknown): string | null {
+  const name = typeof id === "string" ? /^gpt:\/\/[^/]+\/(.+)$/.exec(id)?.[1] : undefined;
+  return name === undefined ? null : name.replace(/\/latest$/, "");
+}
+
+function resultIn(body: unknown, { secret }: { secret: string }): Record<string, unknown> {
+  if (isRecord(body) && isRecord(body.result)) return body.result;
+  throw connectionFailed("an answer without a result", secret);
+}
+
+/** Lines of JSON, each with the whole text so far: what is new in each is handed on. */
+async function* streamed(call: UpstreamCall): AsyncGenerator<ProviderChunk, ProviderEnd, void> {
+  const { secret, signal } = call;
+  const response = await callUpstream(call);
+  const soFar = new AnswerSoFar();
+  let told = "";
+  try {
+    for await (const line of readJsonLines(response.body ?? new Blob().stream())) {
+      if (isRecord(line) && line.error !== undefined) throw errorInStream(line, call);
+      const whole = answerOfResult(resultIn(line, call));
+      const { answer, text } = newIn(whole, told);
+      told = text;
+      soFar.add(answer);
+      yield { answer, usage: usageOf(answer) };
+    }
+  } catch (thrown) {
+    signal.throwIfAborted();
+    throw thrown instanceof ProviderFailure ? thrown : connectionFailed(thrown, secret);
+  }
+  signal.throwIfAborted();
+  if (!soFar.ended) throw connectionFailed("the stream ended before the answer did", secret);
+  return { verdict: soFar.verdict(), finishReason: soFar.finishReason, usage: soFar.usage };
+}
+
+function newIn(whole: Answer, told: string): { answer: Answer; text: string } {
+  const [first, ...others] = whole.candidates ?? [];
+  const parts = first?.content?.parts ?? [];
+  const text = parts.map((part) => part.text ?? "").join("");
+  // What was told cannot be taken back: a filter that empties the text at the end is told by its reason.
+  const fresh = text.startsWith(told) ? text.slice(told.length) : "";
+  const rest = parts.filter((part: Part) => part.text === undefined);
+  const content = { role: "model", parts: [...(fresh === "" ? [] : [{ text: fresh }]), ...rest] };
+  return {
+    answer: { ...whole, candidates: first === undefined ? [] : [{ ...first, content }, ...others] },
+    text: text.startsWith(told) ? text : told,
+  };
+}
+
+function errorInStream(body: Record<string, unknown>, { manners, secret }: UpstreamCall): ProviderFailure {
+  const message = manners.messageIn(body) ?? "an error without a message";
+  const status = isRecord(body.error) && typeof body.error.httpCode === "number" ? body.error.httpCode : 500;
+  return new ProviderFailure(
+    manners.diagnose({ status, body, message, headers: new Headers() }),
+    clean(message, secret),
+    status,
+  );
+}

@@ -1,0 +1,66 @@
+import type { CallLog } from "../contract/request.ts";
+import type { Clock } from "./clock.ts";
+import type { Log } from "./log.ts";
+import type { Trace } from "../contract/trace.ts";
+
+/** Fields of a line of the log. */
+export type Facts = Record<string, unknown>;
+
+/**
+ * What the log tells of one HTTP request: one line, written when it has been answered and everything that it set going has
+ * ended. An answer that is streamed is answered first and ends later; most end first. A request for many embeddings is one
+ * line for each, since each is a call of its own.
+ */
+export class RequestStory implements CallLog {
+  readonly trace: Trace;
+  readonly #log: Log;
+  readonly #clock: Clock;
+  readonly #receivedAt: number;
+  #answer: { status: number; facts: Facts } | null = null;
+  #running = 0;
+  #ended: Facts[] = [];
+
+  constructor(parts: { trace: Trace; log: Log; clock: Clock; receivedAt: number }) {
+    this.trace = parts.trace;
+    this.#log = parts.log;
+    this.#clock = parts.clock;
+    this.#receivedAt = parts.receivedAt;
+  }
+
+  /** A call begins that `end` will tell of. */
+  begin(): void {
+    this.#running++;
+  }
+
+  end(facts: Facts): void {
+    this.#running--;
+    this.#ended.push(facts);
+    this.#tellIfOver();
+  }
+
+  /** The response is ready, be it an answer or an error. */
+  answer(status: number, facts: Facts): void {
+    this.#answer = { status, facts };
+    this.#tellIfOver();
+  }
+
+  #tellIfOver(): void {
+    if (this.#answer === null || this.#running > 0) return;
+    const { status, facts } = this.#answer;
+    for (const ended of this.#ended.length > 0 ? this.#ended : [{}]) {
+      const { traceId, spanId, parentSpanId } = this.trace;
+      // A stream has its status before it has failed.
+      const failed = status < 400 && ended["eve.outcome"] === "failed";
+      this.#log(status >= 500 ? "error" : failed ? "warn" : "info", "request_ended", {
+        trace_id: traceId,
+        span_id: spanId,
+        parent_span_id: parentSpanId ?? undefined,
+        ...facts,
+        ...ended,
+        "http.response.status_code": status,
+        "eve.duration_ms": Math.round(this.#clock.now() - this.#receivedAt),
+      });
+    }
+    this.#ended = [];
+  }
+}

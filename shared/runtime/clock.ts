@@ -1,0 +1,55 @@
+import { Alarms } from "./coalesced_timers.ts";
+
+/** Time as the gateway sees it: only spans matter here, because instants are the database's business. */
+export interface Clock {
+  /** Milliseconds from an arbitrary origin, never going back. */
+  now(): number;
+  /** Resolves after `ms` (0 or more); rejects with the signal's reason as soon as it aborts. */
+  sleep(ms: number, signal?: AbortSignal): Promise<void>;
+  /** As `alarm`, for clocks that can do it at less cost than a sleep. */
+  after?(ms: number, ring: () => void): () => void;
+}
+
+/**
+ * Calls `ring` after `ms`, unless what it gives back is called first. Every request sets a few that never ring, so they
+ * must cost little: a sleep that is broken off makes a signal, a listener and an error, each time.
+ */
+export function alarm(clock: Clock, ms: number, ring: () => void): () => void {
+  if (clock.after !== undefined) return clock.after(ms, ring);
+  const off = new AbortController();
+  clock.sleep(ms, off.signal).then(ring, () => {});
+  return () => off.abort();
+}
+
+/** Timeouts that settings and constants name: few lengths, each set with every request. */
+const LONG_MS = 1_000;
+const MOST_LENGTHS = 32;
+const lengths = new Map<number, Alarms>();
+
+function after(ms: number, ring: () => void): () => void {
+  let alarms = lengths.get(ms);
+  if (alarms === undefined && ms >= LONG_MS && Number.isInteger(ms) && lengths.size < MOST_LENGTHS) {
+    lengths.set(ms, alarms = new Alarms(ms));
+  }
+  if (alarms !== undefined) return alarms.add(ring);
+  const timer = setTimeout(ring, ms);
+  return () => clearTimeout(timer);
+}
+
+export const systemClock: Clock = {
+  now: () => performance.now(),
+  after,
+  sleep: (ms, signal) =>
+    new Promise((resolve, reject) => {
+      if (signal?.aborted) return reject(signal.reason);
+      const onAbort = () => {
+        clearTimeout(timer);
+        reject(signal?.reason);
+      };
+      const timer = setTimeout(() => {
+        signal?.removeEventListener("abort", onAbort);
+        resolve();
+      }, ms);
+      signal?.addEventListener("abort", onAbort, { once: true });
+    }),
+};

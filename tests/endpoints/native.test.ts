@@ -1,0 +1,211 @@
+/** The gateway's own JSON as the README shows it, over HTTP against the running stack. */
+import { afterAll, beforeAll, beforeEach, describe, expect, test } from "vitest";
+import { readEvents } from "../../shared/providers/event_stream.ts";
+import {
+  closeHouse,
+  EMBEDDING,
+  GEMMA,
+  type House,
+  leftEarly,
+  openHouse,
+  PNG,
+  SIGNING,
+} from "./gemini/gemini_stack.ts";
+
+let house: House;
+beforeAll(async () => {
+  house = await openHouse();
+});
+afterAll(() => closeHouse(house));
+beforeEach(() => house.clear());
+
+const call = (body: object, init?: RequestInit) =>
+  house.stack.invoke("llm-invoke", { model: GEMMA, ...body }, init);
+const ask = async (body: object) => {
+  const response = await call(body);
+  const answer = await response.json();
+  expect(answer.error).toBeUndefined();
+  return answer;
+};
+const lastBody = async () => (await house.bodies()).at(-1) as Record<string, unknown>;
+
+describe("a conversation", () => {
+  test("as a prompt, as messages or as contents, with system texts", async () => {
+    const wanted = { role: "user", parts: [{ text: "Reply with exactly: концерт" }] };
+    const asked = [
+      { prompt: "Reply with exactly: концерт", system: "Кратко." },
+      {
+        messages: [
+          { role: "system", content: "Кратко." },
+          { role: "user", content: "Reply with exactly: концерт" },
+        ],
+      },
+      { contents: [wanted], system: "Кратко." },
+    ];
+    for (const body of asked) {
+      expect(await ask(body)).toMatchObject({ text: "концерт", finish_reason: "STOP", attempts: 1 });
+      expect(await lastBody()).toMatchObject({
+        contents: [wanted],
+        systemInstruction: { parts: [{ text: "Кратко." }] },
+      });
+    }
+  });
+
+  test("with a picture", async () => {
+    const content = [{ text: "What is this?" }, { inline_data: { mime_type: "image/png", data: PNG } }];
+    const { usage } = await ask({ messages: [{ role: "user", content }] });
+    expect(usage.input_tokens).toBeGreaterThan(250);
+  });
+
+  test("thoughts are among the parts, and not in the text", async () => {
+    const { text, parts } = await ask({
+      model: SIGNING,
+      prompt: "Hello",
+      generation: { thinking_level: "high", include_thoughts: true },
+    });
+    const thoughts = parts.filter(({ thought }: { thought?: boolean }) => thought);
+    expect(thoughts.length).toBeGreaterThan(0);
+    expect(text).not.toContain(thoughts[0].text);
+  });
+
+  test("calls tools in two turns, signatures included", async () => {
+    const tools = [{
+      functionDeclarations: [{
+        name: "find_events",
+        description: "Looks up events",
+        parameters: { type: "object", properties: { date: { type: "string" } }, required: ["date"] },
+      }],
+    }];
+    const contents: object[] = [{ role: "user", parts: [{ text: "Use find_events for 5 мая 2027 года" }] }];
+    const first = await ask({
+      model: SIGNING,
+      contents,
+      tools,
+      tool_config: { functionCallingConfig: { mode: "ANY" } },
+    });
+    const called = first.parts.find((part: { functionCall?: object }) => part.functionCall);
+    expect(called.functionCall.name).toBe("find_events");
+    expect(called.thoughtSignature).toEqual(expect.any(String));
+    contents.push({ role: "model", parts: first.parts });
+    contents.push({
+      role: "user",
+      parts: [{ functionResponse: { name: "find_events", response: { found: "Лекция" } } }],
+    });
+    expect((await ask({ model: SIGNING, contents, tools })).text).toContain("Лекция");
+  });
+});
+
+describe("settings", () => {
+  test("go upstream in Google's spelling, those of tomorrow as they are", async () => {
+    await ask({
+      prompt: "Hello",
+      generation: { temperature: 0, top_p: 0.9, top_k: 20, stop: "#", seed: 7, max_output_tokens: 500 },
+      safety_settings: [{ category: "HARM_CATEGORY_HARASSMENT", threshold: "BLOCK_NONE" }],
+    });
+    expect(await lastBody()).toMatchObject({
+      generationConfig: {
+        temperature: 0,
+        topP: 0.9,
+        topK: 20,
+        stopSequences: ["#"],
+        seed: 7,
+        maxOutputTokens: 500,
+      },
+      safetySettings: [{ category: "HARM_CATEGORY_HARASSMENT", threshold: "BLOCK_NONE" }],
+    });
+  });
+
+  test("a schema makes the text JSON of that form", async () => {
+    const { text } = await ask({
+      prompt: "Концерт 14 февраля в 19:00 в Доме офицеров, билеты от 600 рублей. Дай JSON.",
+      response_schema: {
+        type: "object",
+        properties: { date: { type: "string" }, price: { type: "string" } },
+        required: ["date", "price"],
+      },
+    });
+    expect(JSON.parse(text)).toEqual({ date: expect.any(String), price: expect.any(String) });
+  });
+});
+
+describe("a stream", () => {
+  test("tells its start, the text piece by piece, the usage and the end", async () => {
+    const response = await call({ prompt: "Write 60 words about a concert", stream: true });
+    expect(response.headers.get("content-type")).toContain("text/event-stream");
+    const names: string[] = [];
+    for (const [, name] of (await response.text()).matchAll(/^event: (\w+)$/gm)) names.push(name!);
+    expect(names[0]).toBe("started");
+    expect(names.filter((name) => name === "delta").length).toBeGreaterThan(3);
+    expect(names.slice(-2)).toEqual(["usage", "done"]);
+  });
+
+  test("that its reader leaves ends upstream, and the books say so", async () => {
+    const leaving = new AbortController();
+    const response = await call({ prompt: "Write 3000 words about a concert", stream: true }, {
+      signal: leaving.signal,
+    });
+    for await (const _ of readEvents(response.body!)) break;
+    leaving.abort();
+    await leftEarly(house);
+  });
+});
+
+describe("the choice of a place", () => {
+  test("of several models the first that can start is taken", async () => {
+    await house.sql`update public.google_ai_model_limits set rpm = 0 where model = ${SIGNING}`;
+    try {
+      expect((await ask({ model: [SIGNING, GEMMA], prompt: "Hello", mode: "no_wait" })).model).toBe(GEMMA);
+    } finally {
+      await house.sql`update public.google_ai_model_limits set rpm = 5 where model = ${SIGNING}`;
+    }
+  });
+
+  test("no_wait is refused at once, wait waits no longer than it may", async () => {
+    // Two lanes with five starts each.
+    for (let n = 0; n < 10; n++) await ask({ model: SIGNING, prompt: "Hello" });
+    for (const terms of [{ mode: "no_wait" }, { max_wait_ms: 2_000 }]) {
+      const response = await call({ model: SIGNING, prompt: "Hello", ...terms });
+      expect(response.status).toBe(429);
+      // Refused when it came, and not once the two seconds were over: the figure is of that moment.
+      expect(Number(response.headers.get("retry-after"))).toBeGreaterThan(2);
+      expect((await response.json()).error).toMatchObject({ code: "rate_limited", retryable: true });
+    }
+  });
+
+  test("class, metadata and the request's id are in the books", async () => {
+    await ask({ prompt: "Hello", class: "batch", metadata: { post: 7 }, request_id: "festival-1" });
+    await house.requests();
+    expect(await house.sql`select class, metadata, request_id, door from eve.requests`).toEqual([
+      { class: "batch", metadata: { post: 7 }, request_id: "festival-1", door: "native" },
+    ]);
+  });
+
+  test("asked again under its id it is answered from the books, and another question under it is refused", async () => {
+    const first = await ask({ prompt: "Hello", request_id: "once" });
+    await house.requests();
+    const again = await call({ prompt: "Hello", request_id: "once" });
+    expect(again.headers.get("x-eve-replayed")).toBe("true");
+    expect((await again.json()).text).toBe(first.text);
+    const other = await call({ prompt: "Something else", request_id: "once" });
+    expect([other.status, (await other.json()).error.code]).toEqual([409, "request_id_reused"]);
+    expect((await house.stats()).received.byMethod.generateContent).toBe(1);
+  });
+});
+
+describe("what cannot be", () => {
+  test.each<[string, object, number, string]>([
+    ["a field that is not in the table", { prompt: "x", temperatur: 1 }, 400, "invalid_request"],
+    ["a model that only embeds", { model: EMBEDDING, prompt: "x" }, 400, "unsupported_feature"],
+    ["a prompt that can never pass", { prompt: "слово ".repeat(20_000) }, 413, "prompt_too_large"],
+    [
+      "a repair of a stream",
+      { prompt: "x", response_schema: {}, schema_repair: true, stream: true },
+      400,
+      "invalid_request",
+    ],
+  ])("%s is told at once, by its name", async (_, body, status, code) => {
+    const response = await call(body);
+    expect([response.status, (await response.json()).error.code]).toEqual([status, code]);
+    expect((await house.stats()).received.total).toBe(0);
+  });
+});

@@ -1,0 +1,91 @@
+import { expect } from "vitest";
+import { systemClock } from "../../../shared/runtime/clock.ts";
+import type { Gateway } from "../../../shared/contract/gateway.ts";
+import type { GatewayRequest, InvokeContext } from "../../../shared/contract/request.ts";
+import type { GatewayResult } from "../../../shared/contract/result.ts";
+import { createEntrance, type House } from "../../../shared/endpoints/router.ts";
+import { nativeDoor } from "../../../shared/endpoints/native/endpoint.ts";
+
+export const RESULT: GatewayResult = {
+  requestId: "r1",
+  model: "gemma-4-31b-it",
+  requestedModel: "gemma-4-31b-it",
+  replaced: false,
+  answer: {
+    candidates: [{
+      content: {
+        role: "model",
+        parts: [{ text: "Hmm", thought: true }, { text: "Концерт", thoughtSignature: "AA==" }],
+      },
+      finishReason: "STOP",
+    }],
+  },
+  verdict: { ok: true },
+  finishReason: "STOP",
+  usage: {
+    inputTokens: 9,
+    outputTokens: 3,
+    thoughtsTokens: 2,
+    cachedTokens: null,
+    totalTokens: 14,
+    estimated: false,
+  },
+  keyAlias: "demo-a",
+  attempts: 1,
+  waitMs: 0,
+  limits: {
+    requests: { limit: 30, remaining: 29, resetMs: 60_000 },
+    tokens: { limit: 16_000, remaining: 15_990, resetMs: 60_000 },
+    requestsDay: { limit: null, remaining: null, resetMs: null },
+  },
+  replayed: false,
+};
+
+export const ID = "00000000-0000-4000-8000-000000000000";
+
+/** The entrance with its native door, and a gateway behind it that answers what the test says. */
+export function front(
+  answer: (request: GatewayRequest, context: InvokeContext) => Promise<GatewayResult> = (request) =>
+    Promise.resolve({ ...RESULT, requestId: request.id }),
+  house: Partial<House> = {},
+  behind: Partial<Gateway> = {},
+) {
+  const asked: GatewayRequest[] = [];
+  const logged: [string, Record<string, unknown>][] = [];
+  const receive = createEntrance({
+    functionName: "llm-invoke",
+    clock: systemClock,
+    newId: () => ID,
+    log: (_level, event, fields) => void logged.push([event, fields]),
+    open: () => ({
+      doors: [nativeDoor({ maxWaitMs: 100_000 })],
+      identify: () => Promise.resolve({ kind: "project", consumerId: null, tokenId: null, name: "default" }),
+      gateway: {
+        invoke: (request, context) => {
+          asked.push(request);
+          return answer(request, context);
+        },
+        stream: () => expect.unreachable("the door streamed"),
+        embed: () => expect.unreachable("the door embedded"),
+        countTokens: () => expect.unreachable("the door counted tokens"),
+        models: () => expect.unreachable("the door listed models"),
+        ...behind,
+      },
+      maxBodyBytes: 100_000,
+      ...house,
+    }),
+  });
+  return {
+    asked,
+    logged,
+    receive,
+    /** Posts a body, as it is if it is a text, else as JSON. */
+    post: (body: unknown, path = "/llm-invoke") =>
+      receive(
+        new Request(`http://gateway${path}`, {
+          method: "POST",
+          body: typeof body === "string" ? body : JSON.stringify(body),
+        }),
+      ),
+  };
+}
