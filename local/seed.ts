@@ -44,7 +44,7 @@ export const DEMO_KEYS: readonly SeedKey[] = [
   },
 ];
 
-/** The variable of a real key, as the README names it. */
+/** The variable of a real key, as docs/settings.md names it. */
 export const REAL_KEY_VARIABLE = "GOOGLE_API_KEY";
 
 const SEEDED_FILE = "seeded.json";

@@ -1,4 +1,4 @@
-/** What the environment says about the local stack. Every name is in the README. */
+/** What the environment says about the local stack. Every name is in docs/settings.md. */
 import { STAGE_VARIABLES } from "../shared/stages/provider_definitions.ts";
 import { keptSecrets } from "./stored_secrets.ts";
 import { CHECKOUT } from "./paths.ts";

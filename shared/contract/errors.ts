@@ -1,5 +1,5 @@
 /**
- * Every error that a caller can meet, in one table: the README's table, the classes and the SQL `errcode`s are compared
+ * Every error that a caller can meet, in one table: the table of docs/errors.md, the classes and the SQL `errcode`s are compared
  * with it by tests.
  *
  * `retryable` says whether the same request may succeed later without anybody changing anything. `sqlstate` is the

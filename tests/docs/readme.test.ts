@@ -1,4 +1,4 @@
-/** The README's examples run as they stand, and its tables say what is so. */
+/** The examples of the README and of the pages that it points to run as they stand, and their tables say what is so. */
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { CHECKOUT } from "../../local/paths.ts";
 import { readSettings } from "../../shared/runtime/settings.ts";
@@ -7,11 +7,15 @@ import { makeTestFolder, type TestFolder } from "../harness/folders.ts";
 import { startTestStack, type TestStack } from "../harness/stack.ts";
 import { codeBlocks, readPage, section, tableNames } from "./pages.ts";
 
-const README = readPage("README.md");
-const FIRST_CALL = section(README, "A first call");
-const [LOAD_ENVIRONMENT, CURL] = codeBlocks(FIRST_CALL, "sh") as [string, string];
-const [SUPABASE_JS] = codeBlocks(FIRST_CALL, "js") as [string];
+const FIRST_CALL = section(readPage("README.md"), "A first call");
+const [CURL] = codeBlocks(FIRST_CALL, "sh") as [string];
+const [LOAD_ENVIRONMENT] = CURL.split("\n") as [string];
 const [PYTHON] = codeBlocks(FIRST_CALL, "python") as [string];
+const [TYPESCRIPT, CLIENTS] = codeBlocks(FIRST_CALL, "ts") as [string, string];
+const NATIVE = readPage("docs/native.md");
+const EXAMPLES = section(NATIVE, "Examples");
+const [SCHEMA] = codeBlocks(EXAMPLES, "js") as [string];
+const [PATIENT] = codeBlocks(EXAMPLES, "python") as [string];
 
 let stack: TestStack;
 /** Stands in for the checkout: the examples are run in it, and find `.local/env`. */
@@ -32,7 +36,7 @@ afterAll(async () => {
   await folder?.remove();
 });
 
-/** Runs a script of the shell after the README's line that loads the environment; answers what it printed. */
+/** Runs a script of the shell after the line that loads the environment; answers what it printed. */
 async function shell(script: string): Promise<string> {
   const done = await new Deno.Command("sh", {
     args: ["-c", `${LOAD_ENVIRONMENT}\n${script}`],
@@ -52,6 +56,16 @@ function has(program: string): boolean {
   }
 }
 
+/** Runs a program of JavaScript or TypeScript as the page tells to; answers what it printed. */
+async function deno(name: string, program: string): Promise<string> {
+  await Deno.writeTextFile(`${folder.path}/${name}`, program);
+  return await shell(`"${Deno.execPath()}" run -A --cached-only --config "${CHECKOUT}/deno.json" ${name}`);
+}
+
+test("the README is a page, not a reference", () => {
+  expect(readPage("README.md").text.split("\n").length).toBeLessThan(160);
+});
+
 describe("the first call", () => {
   test.skipIf(!has("curl"))("with curl", async () => {
     const answer = JSON.parse(await shell(CURL));
@@ -60,44 +74,64 @@ describe("the first call", () => {
     expect(answer.text).toBe("Hello");
   });
 
-  test.skipIf(!has("curl"))("with the wire of OpenAI, and with Gemini's", async () => {
-    const [openai, gemini] = codeBlocks(section(README, "Clients that you have already"), "sh");
+  test.skipIf(!has("python3"))("with Python", async () => {
+    await Deno.writeTextFile(`${folder.path}/first_call.py`, PYTHON);
+    expect(await shell("python3 first_call.py")).toBe("Hello\n");
+  });
+
+  test("with TypeScript", async () => {
+    expect(await deno("first-call.ts", TYPESCRIPT)).toBe("Hello\n");
+  });
+
+  test("with OpenAI's client, and with Google's", async () => {
+    const calls = `
+      const model = "gemma-4-31b-it", question = "Say hello in one word.";
+      const messages = [{ role: "user", content: question }];
+      console.log((await openai.chat.completions.create({ model, messages })).choices[0].message.content);
+      console.log((await google.models.generateContent({ model, contents: question })).text);
+    `;
+    expect(await deno("clients.ts", CLIENTS + calls)).toBe("Hello\nHello\n");
+  });
+});
+
+describe("docs/endpoints.md", () => {
+  test.skipIf(!has("curl"))("calls with the wire of OpenAI, and with Gemini's", async () => {
+    const [openai, gemini] = codeBlocks(readPage("docs/endpoints.md"), "sh");
     expect(JSON.parse(await shell(openai!))).toMatchObject({
       object: "chat.completion",
       choices: [{ finish_reason: "stop" }],
     });
     expect(JSON.parse(await shell(gemini!))).toMatchObject({ candidates: [{ finishReason: "STOP" }] });
   });
+});
 
-  test("with supabase-js", async () => {
-    await Deno.writeTextFile(`${folder.path}/first-call.mjs`, SUPABASE_JS);
-    const printed = await shell(
-      `"${Deno.execPath()}" run -A --cached-only --config "${CHECKOUT}/deno.json" first-call.mjs`,
-    );
+describe("docs/native.md", () => {
+  test("asks for JSON of a schema with supabase-js", async () => {
+    const printed = await deno("schema.mjs", SCHEMA);
     expect(printed).toContain("Вечер романса");
     expect(printed).toMatch(/by demo-[abc]/);
   });
 
-  test.skipIf(!has("python3"))("with Python, also after errors that pass", async () => {
-    await Deno.writeTextFile(`${folder.path}/first_call.py`, PYTHON);
-    expect(await shell("python3 first_call.py")).toMatch(/\S+ \d+ \d+\n$/);
+  test.skipIf(!has("python3"))("calls with Python, also after errors that pass", async () => {
+    await Deno.writeTextFile(`${folder.path}/patient.py`, PATIENT);
+    expect(await shell("python3 patient.py")).toMatch(/\S+ \d+ \d+\n$/);
 
     const overloaded = { kind: "status", error: "overloaded", times: 3 };
     await fetch(`${stack.emulatorUrl}/__control/faults`, {
       method: "POST",
       body: JSON.stringify([overloaded]),
     });
-    expect(await shell("python3 first_call.py")).toMatch(/\S+ \d+ \d+\n$/);
+    expect(await shell("python3 patient.py")).toMatch(/\S+ \d+ \d+\n$/);
   });
 });
 
 describe("the tables", () => {
-  test("the request's fields are those of the door", async () => {
+  test("the request's fields are those of the endpoint", async () => {
     const source = await Deno.readTextFile(`${CHECKOUT}/shared/endpoints/native/request.ts`);
     const body = /const body = z\.strictObject\(\{\n([^]*?)\n\}/.exec(source)![1]!;
     const fields = [...body.matchAll(/^ {2}([a-z_]+):/gm)].map((match) => match[1]!);
     expect(fields.length).toBeGreaterThan(10);
-    const documented = section(README, "The request");
+    const documented = section(NATIVE, "The request");
     expect(tableNames(documented)).toEqual(fields);
     const settings = /const generation = z\.looseObject\(\{\n([^]*?)\n\}\)/.exec(source)![1]!;
     for (const [, setting] of settings.matchAll(/^ {2}([a-z_]+):/gm)) {
@@ -108,7 +142,7 @@ describe("the tables", () => {
   test("the answer's fields and headers are those that come", async () => {
     const response = await stack.invoke("llm-invoke", { model: "gemma-4-31b-it", prompt: "Say hello." });
     const answer = await response.json();
-    const documented = section(README, "The answer");
+    const documented = section(NATIVE, "The answer");
     const names = tableNames(documented);
     expect(names.filter((name) => !/-/.test(name)).sort()).toEqual(Object.keys(answer).sort());
     for (const field of [...Object.keys(answer.usage), ...Object.keys(answer.limits)]) {
@@ -120,7 +154,7 @@ describe("the tables", () => {
   });
 
   test("the environment's variables are those that are read, with their defaults", async () => {
-    const documented = section(README, "Environment");
+    const documented = readPage("docs/settings.md");
     const names = new Set(tableNames(documented));
     const read = async (path: string) => await Deno.readTextFile(`${CHECKOUT}/${path}`);
     const ofStack = (await read("local/settings.ts")).matchAll(
@@ -140,10 +174,10 @@ describe("the tables", () => {
     expect(numbers).toEqual(expect.arrayContaining(defaults));
   });
 
-  test("the rooms are there, and every room is on the map", async () => {
-    const rooms = tableNames(section(README, "Map of rooms"));
-    for (const room of rooms) expect((await Deno.stat(`${CHECKOUT}/${room}`)).isDirectory, room).toBe(true);
+  test("the folders are there, and every one of shared/ is on the map", async () => {
+    const folders = tableNames(section(readPage("docs/contributing.md"), "Map of folders"));
+    for (const name of folders) expect((await Deno.stat(`${CHECKOUT}/${name}`)).isDirectory, name).toBe(true);
     const inShared = [...Deno.readDirSync(`${CHECKOUT}/shared`)].map(({ name }) => `shared/${name}/`);
-    expect(rooms.filter((room) => room.startsWith("shared/")).sort()).toEqual(inShared.sort());
+    expect(folders.filter((name) => name.startsWith("shared/")).sort()).toEqual(inShared.sort());
   });
 });

@@ -1,7 +1,7 @@
 import type { SupabaseClient } from "@supabase/supabase-js";
 import type { Config } from "../config.ts";
 
-/** What a call to the gateway came to when it failed. `code` is one of the README's table, or `unreachable`. */
+/** What a call to the gateway came to when it failed. `code` is one of the table in docs/errors.md, or `unreachable`. */
 export class ApiError extends Error {
   constructor(
     readonly status: number,
