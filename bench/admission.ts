@@ -249,7 +249,7 @@ function ledger(url: string, connections: number): Contender {
         excludeKeys: [],
         avoidKeys: [],
         leaseMs: 180_000,
-        door: "native",
+        endpoint: "native",
         traceId: null,
         metadata: {},
         requestHash: null,

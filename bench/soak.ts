@@ -1,7 +1,7 @@
 /**
  * `npm run soak -- [--minutes N] [--seed S] [--json]`: mixed load with random faults, ending in a verdict.
  *
- * The whole local stack runs with PostgreSQL durable: bots (all three doors, streams, clients that hang up), notebooks that
+ * The whole local stack runs with PostgreSQL durable: bots (all three endpoints, streams, clients that hang up), notebooks that
  * fetch tokens of a minute's life at issue-kaggle-token, and a crowd before a model that is always full. Every few seconds
  * something breaks (tests/harness/load/troubles.ts) and is left to recover by itself. In the end all leases have run
  * out, and the independent checker, which shares nothing with the SQL, reads the books and lays them beside the emulator's journal,

@@ -15,7 +15,7 @@ import { type RunCli, supabaseCli } from "./deploy/supabase_cli.ts";
 import { safeForTerminal } from "./eve/terminal.ts";
 
 /** What a deployment needs from outside, for a test to hold it still. */
-export interface Surroundings {
+export interface DeployDependencies {
   /** The checkout, without a trailing slash. */
   root: string;
   /** Makes the function that runs the CLI and blots the hidden values out of what it prints. */
@@ -28,20 +28,20 @@ export interface Surroundings {
 }
 
 /** Deploys, or throws DeployRefused with what is wrong and what to do. */
-export async function deploy(args: string[], surroundings: Surroundings): Promise<void> {
-  const { root, say } = surroundings;
+export async function deploy(args: string[], dependencies: DeployDependencies): Promise<void> {
+  const { root, say } = dependencies;
   const options = readOptions(args);
   if (options.help) return say(USAGE);
   const secrets = options.secretsFile === undefined ? undefined : await readSecrets(options.secretsFile);
   const target = targetOf(options, Deno.env.get("PGSSLMODE"));
   const password = Deno.env.get("PGPASSWORD");
-  const run = surroundings.cli([...secrets?.values ?? [], ...password === undefined ? [] : [password]]);
+  const run = dependencies.cli([...secrets?.values ?? [], ...password === undefined ? [] : [password]]);
 
   const plan = await makePlan(run, { root, target, functionsOnly: options.functionsOnly, secrets });
   describePlan(plan).forEach(say);
   say("");
   if (options.dryRun) return say("Dry run: nothing was changed.");
-  if (!options.yes) confirm(surroundings.ask);
+  if (!options.yes) confirm(dependencies.ask);
   await runSteps(run, stepsOf(plan, target), say);
   say("");
   if (plan.functions.some(({ name }) => name === "maintenance")) {
@@ -51,7 +51,7 @@ export async function deploy(args: string[], surroundings: Surroundings): Promis
       run,
       target,
       ref,
-      fetch: surroundings.fetch ?? fetch,
+      fetch: dependencies.fetch ?? fetch,
       sleep,
     })).forEach(say);
     say("");
@@ -82,7 +82,7 @@ function invocationFolder(): string {
   return Deno.env.get("INIT_CWD") ?? Deno.cwd();
 }
 
-function confirm(ask: Surroundings["ask"]): void {
+function confirm(ask: DeployDependencies["ask"]): void {
   const answer = ask("Go on?");
   if (answer === undefined) {
     throw new DeployRefused("There is nobody to ask here (no terminal): add --yes. Nothing was changed.");

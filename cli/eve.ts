@@ -3,7 +3,7 @@ import { CHECKOUT } from "../local/paths.ts";
 import { GatewayError } from "../shared/contract/gateway_error.ts";
 import { supabaseCli } from "./deploy/supabase_cli.ts";
 import { readCommandLine } from "./eve/arguments.ts";
-import type { Surroundings } from "./eve/command.ts";
+import type { CommandDependencies } from "./eve/command.ts";
 import { COMMANDS } from "./eve/commands.ts";
 import { connectFromEnvironment, type Connection, isLoopback } from "./eve/connection.ts";
 import { CliFailure, EXIT, unreachable } from "./eve/failure.ts";
@@ -12,7 +12,7 @@ import { readSecret } from "./eve/secret_prompt.ts";
 import { coloured } from "./eve/table.ts";
 import { safeForTerminal } from "./eve/terminal.ts";
 
-export interface Place extends Partial<Surroundings> {
+export interface Place extends Partial<CommandDependencies> {
   /** A line for the standard output. */
   say: (text: string) => void;
   /** A line for the standard error. */

@@ -24,7 +24,7 @@ export interface Outcome {
 }
 
 /** What a command may use of the place where it was started. */
-export interface Surroundings {
+export interface CommandDependencies {
   /** The project, by its profile, by the environment, or the local stack. */
   connect(): Connection;
   /** A line of the answer, now; for commands that do not end by themselves. */
@@ -64,5 +64,5 @@ export interface Command {
   /** Without `npm run eve --`. */
   examples: readonly string[];
   /** What it has to say at the end; nothing when it has said everything by itself. */
-  run(given: Given, around: Surroundings): Promise<Outcome | undefined>;
+  run(given: Given, around: CommandDependencies): Promise<Outcome | undefined>;
 }

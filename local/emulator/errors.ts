@@ -186,7 +186,7 @@ function scriptedQuota(limit: LimitName): (at: ErrorContext) => GoogleError {
 }
 
 /**
- * Bodies by name. `counted` tells whether Google has used up quota by the time it says so: what is refused at the door
+ * Bodies by name. `counted` tells whether Google has used up quota by the time it says so: what is refused before any work
  * has not, what fails inside has.
  */
 export const ERRORS = {

@@ -59,7 +59,7 @@ const common = {
   skip: z.int().nonnegative().default(0),
   /** Waits this long before anything else happens. */
   delayMs: z.int().nonnegative().max(MAX_DELAY_MS).optional(),
-  /** Whether the request uses quota; unless said, what fails at Google's door does not and what fails inside does. */
+  /** Whether the request uses quota; unless said, what fails before any work does not, and what fails later does. */
   counted: z.boolean().optional(),
 };
 

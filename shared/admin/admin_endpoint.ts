@@ -2,7 +2,7 @@ import type { Clock } from "../runtime/clock.ts";
 import { asGatewayError, GatewayError } from "../contract/gateway_error.ts";
 import type { Log } from "../runtime/log.ts";
 import { pathWithin } from "../endpoints/router.ts";
-import { refuseNative } from "../endpoints/native/answer.ts";
+import { nativeErrorResponse } from "../endpoints/native/answer.ts";
 import { readJsonBody } from "../http/json_body.ts";
 import { jsonResponse } from "../http/json_response.ts";
 import { WorkBudget } from "../http/work_budget.ts";
@@ -11,13 +11,13 @@ import { type AllowedOrigins, forOrigin, preflightFor } from "./origins.ts";
 import { playgroundRoutes } from "./playground_routes.ts";
 import { providerRoutes } from "./provider_routes.ts";
 import { readingRoutes } from "./reading_routes.ts";
-import type { Office, Route } from "./route.ts";
+import type { AdminDependencies, Route } from "./route.ts";
 
 export interface AdminEndpointOptions {
   /** The first part of every path, as hosted functions see it. */
   functionName: string;
-  /** Puts the office together, at the first request; a failure is answered, and tried again by the next request. */
-  open: () => Office;
+  /** Puts the dependencies together, at the first request; a failure is answered, and tried again by the next request. */
+  open: () => AdminDependencies;
   /** Which pages in a browser may call. */
   origins: () => AllowedOrigins;
   clock: Clock;
@@ -40,34 +40,34 @@ const ROUTES: readonly Route[] = [
  * provider; a consumer's secret is in the one answer that made it.
  */
 export function createAdminEndpoint(options: AdminEndpointOptions): (request: Request) => Promise<Response> {
-  let office: Office | null = null;
+  let dependencies: AdminDependencies | null = null;
   const budget = new WorkBudget(MAX_BODY_BYTES);
   return async (request) => {
     const origins = options.origins();
     if (request.method === "OPTIONS") return preflightFor(request, origins);
     const requestId = options.newId();
     try {
-      office ??= options.open();
-      return forOrigin(await receive(request, office, budget, options, requestId), request, origins);
+      dependencies ??= options.open();
+      return forOrigin(await receive(request, dependencies, budget, options, requestId), request, origins);
     } catch (thrown) {
       const error = asGatewayError(thrown);
       if (error.status >= 500) {
         const { code, detail } = error;
         options.log("error", "admin_request_failed", { request_id: requestId, code, detail });
       }
-      return forOrigin(refuseNative(error, requestId), request, origins);
+      return forOrigin(nativeErrorResponse(error, requestId), request, origins);
     }
   };
 }
 
 async function receive(
   request: Request,
-  office: Office,
+  dependencies: AdminDependencies,
   budget: WorkBudget,
   { clock, functionName, log }: AdminEndpointOptions,
   requestId: string,
 ): Promise<Response> {
-  const administrator = await office.identify(request);
+  const administrator = await dependencies.identify(request);
   const path = pathWithin(functionName, request.url);
   const here = ROUTES.filter((each) => rest(each.path, path) !== null);
   if (here.length === 0) throw new GatewayError("not_found", { details: { path } });
@@ -88,8 +88,8 @@ async function receive(
         administrator: administrator.id ?? "project",
       });
     }
-    const visit = { office, administrator, requestId, signal: request.signal };
-    const answer = await route.serve(visit, asked, rest(route.path, path) ?? "");
+    const context = { dependencies, administrator, requestId, signal: request.signal };
+    const answer = await route.serve(context, asked, rest(route.path, path) ?? "");
     return answer instanceof Response ? answer : jsonResponse(200, answer, requestId);
   } finally {
     work.end();

@@ -22,17 +22,17 @@ const GRACE_S = 86_400;
 
 /** Consumers and their tokens. A secret is in the one answer that made it, and nowhere else. */
 export const consumerRoutes = [
-  route("GET", "/consumers", z.strictObject({ name: name.optional() }), async ({ office }, asked) => ({
-    consumers: await office.admin.consumers(asked.name),
+  route("GET", "/consumers", z.strictObject({ name: name.optional() }), async ({ dependencies }, asked) => ({
+    consumers: await dependencies.admin.consumers(asked.name),
   })),
 
   route(
     "POST",
     "/consumers/add",
     z.strictObject({ name, kind: z.enum(["service", "notebook"]), ...scope }),
-    async ({ office }, asked) => {
+    async ({ dependencies }, asked) => {
       const secret = await mintConsumerSecret(asked.kind);
-      const consumer = await office.admin.addConsumer({
+      const consumer = await dependencies.admin.addConsumer({
         keyId: secret.keyId,
         proof: secret.proof,
         name: asked.name,
@@ -52,13 +52,13 @@ export const consumerRoutes = [
     "POST",
     "/consumers/rotate",
     z.strictObject({ name, grace_s: z.number().int().min(0).max(2_592_000).default(GRACE_S) }),
-    async ({ office }, asked) => {
-      const [known] = await office.admin.consumers(asked.name);
+    async ({ dependencies }, asked) => {
+      const [known] = await dependencies.admin.consumers(asked.name);
       if (known === undefined) {
         throw new GatewayError("not_found", { message: `There is no consumer named ${asked.name}.` });
       }
       const secret = await mintConsumerSecret(known.kind, known.key_id ?? undefined);
-      const consumer = await office.admin.rotateConsumer(asked.name, secret.proof, asked.grace_s);
+      const consumer = await dependencies.admin.rotateConsumer(asked.name, secret.proof, asked.grace_s);
       return { consumer, secret: secret.text };
     },
   ),
@@ -67,18 +67,18 @@ export const consumerRoutes = [
     "POST",
     "/consumers/enable",
     z.strictObject({ name, enabled: z.boolean() }),
-    async ({ office }, asked) => ({
-      consumer: await office.admin.enableConsumer(asked.name, asked.enabled),
+    async ({ dependencies }, asked) => ({
+      consumer: await dependencies.admin.enableConsumer(asked.name, asked.enabled),
     }),
   ),
 
-  route("POST", "/consumers/scope", z.strictObject({ name, ...scope }), async ({ office }, asked) => {
+  route("POST", "/consumers/scope", z.strictObject({ name, ...scope }), async ({ dependencies }, asked) => {
     const { name: consumer, ...changes } = asked;
-    return { consumer: await office.admin.scopeConsumer(consumer, changes) };
+    return { consumer: await dependencies.admin.scopeConsumer(consumer, changes) };
   }),
 
-  route("POST", "/consumers/remove", z.strictObject({ name }), async ({ office }, asked) => {
-    await office.admin.removeConsumer(asked.name);
+  route("POST", "/consumers/remove", z.strictObject({ name }), async ({ dependencies }, asked) => {
+    await dependencies.admin.removeConsumer(asked.name);
     return { removed: asked.name };
   }),
 
@@ -90,8 +90,8 @@ export const consumerRoutes = [
       ended: z.enum(["true", "false"]).default("false"),
       limit: number.optional(),
     }),
-    async ({ office }, asked) => ({
-      tokens: await office.admin.tokens({
+    async ({ dependencies }, asked) => ({
+      tokens: await dependencies.admin.tokens({
         consumer: asked.consumer,
         includeEnded: asked.ended === "true",
         atMost: asked.limit,
@@ -106,8 +106,8 @@ export const consumerRoutes = [
       z.strictObject({ token_id: z.uuid(), reason: z.string().max(200).optional() }),
       z.strictObject({ consumer: name, reason: z.string().max(200).optional() }),
     ], { error: "send token_id or consumer" }),
-    async ({ office }, asked) => ({
-      revoked: await office.admin.revokeTokens({
+    async ({ dependencies }, asked) => ({
+      revoked: await dependencies.admin.revokeTokens({
         ...("token_id" in asked ? { tokenId: asked.token_id } : { consumer: asked.consumer }),
         reason: asked.reason,
       }),

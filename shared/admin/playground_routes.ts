@@ -13,8 +13,8 @@ export const playgroundRoutes = [
     "POST",
     "/invoke",
     z.looseObject({ metadata: z.record(z.string(), z.unknown()).optional() }),
-    async ({ office, administrator, signal }, asked) => {
-      const response = await office.invoke("", {
+    async ({ dependencies, administrator, signal }, asked) => {
+      const response = await dependencies.invoke("", {
         method: "POST",
         headers: { "content-type": "application/json" },
         body: JSON.stringify({
@@ -27,13 +27,13 @@ export const playgroundRoutes = [
     },
   ),
 
-  route("GET", "/jobs/*", z.strictObject({}), async ({ office, signal }, _asked, id) => {
-    return passedOn(await office.invoke(`/jobs/${encodeURIComponent(id)}`, { signal }));
+  route("GET", "/jobs/*", z.strictObject({}), async ({ dependencies, signal }, _asked, id) => {
+    return passedOn(await dependencies.invoke(`/jobs/${encodeURIComponent(id)}`, { signal }));
   }),
 
   // A file that the gateway keeps: a page cannot put a credential into an element's address.
-  route("GET", "/job-content/*", z.strictObject({}), async ({ office, signal }, _asked, id) => {
-    return passedOn(await office.invoke(`/jobs/${encodeURIComponent(id)}/content`, { signal }));
+  route("GET", "/job-content/*", z.strictObject({}), async ({ dependencies, signal }, _asked, id) => {
+    return passedOn(await dependencies.invoke(`/jobs/${encodeURIComponent(id)}/content`, { signal }));
   }),
 ];
 

@@ -5,7 +5,7 @@ import { fallbackOf } from "../stages/environment.ts";
 import { seedFromEnvironment } from "../stages/seed.ts";
 import { refreshStage } from "../stages/refresh.ts";
 import { poolSecretOf } from "../stages/pool.ts";
-import { type Office, route, type Visit } from "./route.ts";
+import { type AdminDependencies, type AdminRequest, route } from "./route.ts";
 import { saveStage } from "./save_stage.ts";
 
 const stageType = z.string().trim().min(1).max(32).transform((name) => name.toUpperCase());
@@ -23,12 +23,16 @@ export const providerRoutes = [
     ({ administrator: { kind, id, email } }) => Promise.resolve({ kind, id, email, administrator: true }),
   ),
 
-  route("GET", "/providers", z.strictObject({ stage_type: stageType.optional() }), async (visit, asked) => {
-    const encryption = encryptionOf(visit.office);
+  route("GET", "/providers", z.strictObject({ stage_type: stageType.optional() }), async (context, asked) => {
+    const encryption = encryptionOf(context.dependencies);
     if (encryption.ready) {
-      await seedFromEnvironment(visit.office.stages, visit.office.seal(), visit.office.read);
+      await seedFromEnvironment(
+        context.dependencies.stages,
+        context.dependencies.seal(),
+        context.dependencies.read,
+      );
     }
-    return { stages: await shown(visit.office, asked.stage_type), encryption };
+    return { stages: await shown(context.dependencies, asked.stage_type), encryption };
   }),
 
   route(
@@ -46,9 +50,9 @@ export const providerRoutes = [
       quota_project: z.string().trim().min(1).max(100).nullish(),
       remove_key: z.boolean().optional(),
     }),
-    async ({ office, administrator, signal }, asked) => {
+    async ({ dependencies, administrator, signal }, asked) => {
       const saved = await saveStage(
-        office,
+        dependencies,
         {
           stageType: asked.stage_type,
           providerKind: asked.provider_kind,
@@ -61,7 +65,7 @@ export const providerRoutes = [
         administrator.name,
         signal,
       );
-      return { stage: withFallback(office, saved) };
+      return { stage: withFallback(dependencies, saved) };
     },
   ),
 
@@ -69,15 +73,17 @@ export const providerRoutes = [
     "POST",
     "/providers/refresh",
     z.strictObject({ stage_type: stageType.optional() }),
-    async ({ office, administrator, signal }, asked) => {
-      const rows = await office.stages.list(asked.stage_type);
+    async ({ dependencies, administrator, signal }, asked) => {
+      const rows = await dependencies.stages.list(asked.stage_type);
       if (asked.stage_type !== undefined && rows[0]?.config == null) throw notSetUp(asked.stage_type);
       const until = AbortSignal.any([signal, AbortSignal.timeout(REFRESH_ALL_TIMEOUT_MS)]);
       const results = await Promise.all(
-        rows.filter(isSetUp).map((row) => refreshStage(refreshing(office), row, administrator.name, until)),
+        rows.filter(isSetUp).map((row) =>
+          refreshStage(refreshing(dependencies), row, administrator.name, until)
+        ),
       );
       return {
-        stages: await shown(office, asked.stage_type),
+        stages: await shown(dependencies, asked.stage_type),
         results: results.map(({ stageType, status, ...facts }) => ({
           stage_type: stageType,
           outcome: status,
@@ -91,8 +97,11 @@ export const providerRoutes = [
     "POST",
     "/providers/remove",
     z.strictObject({ stage_type: stageType }),
-    async ({ office, administrator }, asked) => ({
-      stage: withFallback(office, await office.stages.remove(asked.stage_type, administrator.name)),
+    async ({ dependencies, administrator }, asked) => ({
+      stage: withFallback(
+        dependencies,
+        await dependencies.stages.remove(asked.stage_type, administrator.name),
+      ),
     }),
   ),
 
@@ -100,8 +109,8 @@ export const providerRoutes = [
     "GET",
     "/providers/history",
     z.strictObject({ stage_type: stageType.optional(), limit: number.optional(), before: number.optional() }),
-    async ({ office }, asked) => ({
-      history: await office.stages.history({
+    async ({ dependencies }, asked) => ({
+      history: await dependencies.stages.history({
         stageType: asked.stage_type,
         atMost: asked.limit,
         before: asked.before,
@@ -113,14 +122,16 @@ export const providerRoutes = [
     "GET",
     "/providers/keys",
     z.strictObject({ stage_type: stageType.optional() }),
-    async ({ office }: Visit, asked) => ({ keys: await office.stages.keys(asked.stage_type) }),
+    async ({ dependencies }: AdminRequest, asked) => ({
+      keys: await dependencies.stages.keys(asked.stage_type),
+    }),
   ),
 ];
 
 /** Whether keys can be kept at all, and if not, why: for the page to say before somebody types one. */
-function encryptionOf(office: Office): { ready: boolean; problem: string | null } {
+function encryptionOf(dependencies: AdminDependencies): { ready: boolean; problem: string | null } {
   try {
-    office.seal();
+    dependencies.seal();
     return { ready: true, problem: null };
   } catch (thrown) {
     if (thrown instanceof GatewayError) return { ready: false, problem: thrown.publicMessage };
@@ -128,29 +139,29 @@ function encryptionOf(office: Office): { ready: boolean; problem: string | null 
   }
 }
 
-export function refreshing(office: Office) {
+export function refreshing(dependencies: AdminDependencies) {
   return {
-    stages: office.stages,
-    seal: office.seal,
-    inspectors: office.inspectors,
-    read: office.read,
-    poolSecret: (provider: string) => poolSecretOf(office, provider),
+    stages: dependencies.stages,
+    seal: dependencies.seal,
+    inspectors: dependencies.inspectors,
+    read: dependencies.read,
+    poolSecret: (provider: string) => poolSecretOf(dependencies, provider),
   };
 }
 
-async function shown(office: Office, stageType: string | undefined) {
-  const rows = await office.stages.list(stageType);
+async function shown(dependencies: AdminDependencies, stageType: string | undefined) {
+  const rows = await dependencies.stages.list(stageType);
   if (stageType !== undefined && rows.length === 0) {
     throw new GatewayError("not_found", { message: `There is no stage ${stageType}.` });
   }
-  return rows.map((row) => withFallback(office, row));
+  return rows.map((row) => withFallback(dependencies, row));
 }
 
 /** With what serves the stage while nobody has set it up. */
-function withFallback(office: Office, row: StageRow) {
+function withFallback(dependencies: AdminDependencies, row: StageRow) {
   const fallback = row.config !== null
     ? null
-    : fallbackOf(row.provider_kinds.map(({ kind }) => kind), office.read);
+    : fallbackOf(row.provider_kinds.map(({ kind }) => kind), dependencies.read);
   return {
     ...row,
     environment: fallback === null

@@ -14,7 +14,7 @@ export const readingRoutes = [
     "GET",
     "/lanes",
     z.strictObject({ quota_project: text.optional(), model: text.optional() }),
-    async ({ office: { reading } }, asked) => {
+    async ({ dependencies: { reading } }, asked) => {
       const [now, lanes] = await Promise.all([
         reading.now(),
         reading.lanes({ quotaProject: asked.quota_project, model: asked.model }),
@@ -23,10 +23,15 @@ export const readingRoutes = [
     },
   ),
 
-  route("GET", "/keys", z.strictObject({}), async ({ office }) => ({ keys: await office.reading.keys() })),
+  route(
+    "GET",
+    "/keys",
+    z.strictObject({}),
+    async ({ dependencies }) => ({ keys: await dependencies.reading.keys() }),
+  ),
 
-  route("GET", "/models", z.strictObject({}), async ({ office }) => {
-    const models = await office.models({ consumerId: null, tokenId: null });
+  route("GET", "/models", z.strictObject({}), async ({ dependencies }) => {
+    const models = await dependencies.models({ consumerId: null, tokenId: null });
     return {
       models: models.map((each) => ({
         model: each.model,
@@ -41,7 +46,7 @@ export const readingRoutes = [
     };
   }),
 
-  route("GET", "/limits", z.strictObject({}), ({ office }) => office.reading.limits()),
+  route("GET", "/limits", z.strictObject({}), ({ dependencies }) => dependencies.reading.limits()),
 
   route(
     "POST",
@@ -59,8 +64,8 @@ export const readingRoutes = [
       })).min(1).max(1_000),
       quota_project: text.nullish(),
     }),
-    async ({ office, administrator }, { changes, quota_project }) => ({
-      changed: await office.reading.setLimits(changes, {
+    async ({ dependencies, administrator }, { changes, quota_project }) => ({
+      changed: await dependencies.reading.setLimits(changes, {
         quotaProject: quota_project ?? undefined,
         ...(quota_project && { notes: `set by ${administrator.name}` }),
       }),
@@ -82,8 +87,8 @@ export const readingRoutes = [
       before: number.optional(),
       limit: number.optional(),
     }),
-    ({ office }, asked) =>
-      office.reading.requests({
+    ({ dependencies }, asked) =>
+      dependencies.reading.requests({
         requestId: asked.request_id,
         consumer: asked.consumer,
         model: asked.model,
@@ -104,8 +109,8 @@ export const readingRoutes = [
       z.strictObject({ request_no: number }),
       z.strictObject({ request_id: text, consumer: text.optional() }),
     ], { error: "send request_no, or request_id and, where several used it, consumer" }),
-    ({ office }, asked) =>
-      office.reading.request(
+    ({ dependencies }, asked) =>
+      dependencies.reading.request(
         "request_no" in asked
           ? { requestNo: asked.request_no }
           : { requestId: asked.request_id, consumer: asked.consumer },
@@ -125,10 +130,10 @@ export const readingRoutes = [
       key: text.optional(),
       limit: number.optional(),
     }),
-    async ({ office }, { limit: atMost, ...asked }) => {
+    async ({ dependencies }, { limit: atMost, ...asked }) => {
       // What could not be summed in time is missing, and complete_until says so.
-      await office.reading.rollUp().catch(() => false);
-      return await office.reading.usage({ ...asked, atMost });
+      await dependencies.reading.rollUp().catch(() => false);
+      return await dependencies.reading.usage({ ...asked, atMost });
     },
   ),
 
@@ -141,13 +146,13 @@ export const readingRoutes = [
       before: number.optional(),
       limit: number.optional(),
     }),
-    ({ office }, { limit: atMost, ...asked }) => office.reading.alerts({ ...asked, atMost }),
+    ({ dependencies }, { limit: atMost, ...asked }) => dependencies.reading.alerts({ ...asked, atMost }),
   ),
 
   route(
     "POST",
     "/alerts/close",
     z.strictObject({ id: z.number().int().positive() }),
-    async ({ office }, { id }) => ({ alert: await office.reading.closeAlert(id) }),
+    async ({ dependencies }, { id }) => ({ alert: await dependencies.reading.closeAlert(id) }),
   ),
 ];

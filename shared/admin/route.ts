@@ -11,7 +11,7 @@ import type { ReadVariable } from "../stages/environment.ts";
 import type { Inspectors } from "../stages/probe.ts";
 
 /** What stands behind the admin API. */
-export interface Office {
+export interface AdminDependencies {
   identify(request: Request): Promise<Administrator>;
   stages: Stages;
   reading: Reading;
@@ -31,8 +31,8 @@ export interface Office {
 }
 
 /** One request, its sender already known to be an administrator. */
-export interface Visit {
-  office: Office;
+export interface AdminRequest {
+  dependencies: AdminDependencies;
   administrator: Administrator;
   requestId: string;
   /** Aborts when the client has gone. */
@@ -45,7 +45,7 @@ export interface Route {
   /** Below the function's own; a last part of `*` stands for anything. */
   path: string;
   /** Answers what becomes the JSON of the response, or the response itself. Throws GatewayError. */
-  serve(visit: Visit, asked: unknown, rest: string): Promise<unknown>;
+  serve(context: AdminRequest, asked: unknown, rest: string): Promise<unknown>;
 }
 
 /** A route whose body, or whose query, has this shape. */
@@ -53,7 +53,7 @@ export function route<Shape extends z.ZodType>(
   method: Route["method"],
   path: string,
   shape: Shape,
-  serve: (visit: Visit, asked: z.output<Shape>, rest: string) => Promise<unknown>,
+  serve: (context: AdminRequest, asked: z.output<Shape>, rest: string) => Promise<unknown>,
 ): Route {
-  return { method, path, serve: (visit, asked, rest) => serve(visit, validated(shape, asked), rest) };
+  return { method, path, serve: (context, asked, rest) => serve(context, validated(shape, asked), rest) };
 }

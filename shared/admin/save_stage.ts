@@ -7,7 +7,7 @@ import { bindingOf, environmentKeyMayGo } from "../stages/key_binding.ts";
 import { PROVIDER_KINDS, type ProviderKind } from "../stages/provider_definitions.ts";
 import { lookAt, type Looked } from "../stages/probe.ts";
 import { poolSecretOf, quotaProjectOf } from "../stages/pool.ts";
-import type { Office } from "./route.ts";
+import type { AdminDependencies } from "./route.ts";
 
 export interface StageWish {
   stageType: string;
@@ -32,41 +32,44 @@ const MAX_OFFERED = 10;
  * @throws GatewayError `not_found`, `invalid_request`, `invalid_argument`, `gateway_misconfigured`
  */
 export async function saveStage(
-  office: Office,
+  dependencies: AdminDependencies,
   wish: StageWish,
   actor: string,
   signal: AbortSignal,
 ): Promise<StageRow> {
-  const [row] = await office.stages.list(wish.stageType);
+  const [row] = await dependencies.stages.list(wish.stageType);
   if (row === undefined) {
     throw new GatewayError("not_found", { message: `There is no stage ${wish.stageType}.` });
   }
   const kind = kindFor(row, wish.providerKind);
   const before = row.config?.provider_kind === wish.providerKind ? row.config : null;
-  const settings = checkedSettings(kind, wish.settings ?? before?.settings ?? {}, office.allowPrivate);
+  const settings = checkedSettings(kind, wish.settings ?? before?.settings ?? {}, dependencies.allowPrivate);
   const key = wish.apiKey === null ? null : {
-    token: await office.seal().close(wish.apiKey, bindingOf(wish.providerKind, settings, office.read)),
+    token: await dependencies.seal().close(
+      wish.apiKey,
+      bindingOf(wish.providerKind, settings, dependencies.read),
+    ),
     ...await factsOfKey(wish.apiKey),
   };
-  const secret = await secretToAskWith(office, wish, before !== null, kind, settings);
+  const secret = await secretToAskWith(dependencies, wish, before !== null, kind, settings);
   const looked: Looked = secret === null
     ? {
       status: "error",
       reason: "the provider could not be asked: there is no key to ask with",
       models: null,
     }
-    : await lookAt(office.inspectors, wish.providerKind, { secret: secret.secret, settings }, signal);
+    : await lookAt(dependencies.inspectors, wish.providerKind, { secret: secret.secret, settings }, signal);
   const { status, reason } = secret?.isPools && looked.status === "invalid"
     ? { ...looked, status: "error" as const }
     : looked;
-  return await office.stages.save({
+  return await dependencies.stages.save({
     stageType: wish.stageType,
     providerKind: wish.providerKind,
     model: modelFor(wish.model, before?.model ?? null, kind, looked.models),
     actor,
     key,
     settings,
-    quotaProject: wish.quotaProject ?? await knownQuotaProject(office, kind, key),
+    quotaProject: wish.quotaProject ?? await knownQuotaProject(dependencies, kind, key),
     models: looked.models,
     status,
     statusReason: reason,
@@ -111,7 +114,7 @@ function checkedSettings(
 }
 
 async function secretToAskWith(
-  office: Office,
+  dependencies: AdminDependencies,
   wish: StageWish,
   sameKind: boolean,
   kind: ProviderKind,
@@ -119,18 +122,25 @@ async function secretToAskWith(
 ): Promise<{ secret: string; isPools: boolean } | null> {
   if (wish.apiKey !== null) return { secret: wish.apiKey, isPools: false };
   if (sameKind && !wish.removeKey) {
-    const kept = await keptKey(office, wish.stageType, { provider: kind.provider, settings });
+    const kept = await keptKey(dependencies, wish.stageType, { provider: kind.provider, settings });
     if (kept !== null) return { secret: kept.secret, isPools: false };
   }
-  if (!environmentKeyMayGo(wish.providerKind, settings, office.read)) return null;
-  const pools = await poolSecretOf(office, kind.provider);
+  if (!environmentKeyMayGo(wish.providerKind, settings, dependencies.read)) return null;
+  const pools = await poolSecretOf(dependencies, kind.provider);
   return pools === null ? null : { secret: pools, isPools: true };
 }
 
 /** @throws GatewayError `invalid_request` where it was entered for another address */
-async function keptKey(office: Office, stageType: string, use: KeyUse): Promise<KeptKey | null> {
+async function keptKey(
+  dependencies: AdminDependencies,
+  stageType: string,
+  use: KeyUse,
+): Promise<KeptKey | null> {
   try {
-    return await keptKeys(office.stages, office.seal, office.read)(`stage:${stageType}`, use);
+    return await keptKeys(dependencies.stages, dependencies.seal, dependencies.read)(
+      `stage:${stageType}`,
+      use,
+    );
   } catch (thrown) {
     if (!(thrown instanceof KeyEnteredForElsewhere)) throw thrown;
     throw invalidRequest([{ field: "api_key", problem: thrown.problem }]);
@@ -159,9 +169,9 @@ function modelFor(
 
 /** A key that the pool has too is counted with it. */
 async function knownQuotaProject(
-  office: Office,
+  dependencies: AdminDependencies,
   kind: ProviderKind,
   key: SealedKey | null,
 ): Promise<string | null> {
-  return key === null ? null : await quotaProjectOf(office, kind.provider, key.fingerprint);
+  return key === null ? null : await quotaProjectOf(dependencies, kind.provider, key.fingerprint);
 }

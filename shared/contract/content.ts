@@ -3,7 +3,7 @@
  * (`contents`, `parts`, `tools`, `generationConfig`, `usageMetadata`).
  *
  * Every type is open: fields that nobody here knows (thought signatures, new part kinds) pass through untouched, so the
- * Gemini door and the Google provider lose nothing.
+ * Gemini endpoint and the Google provider lose nothing.
  */
 
 export interface InlineData {

@@ -2,7 +2,7 @@ import type { Answer } from "./content.ts";
 import type { Limits } from "./limits.ts";
 import type { GatewayResult } from "./result.ts";
 
-/** What can be told about a call while it runs. A door that streams turns these into its clients' frames. */
+/** What happens to a call while it runs. An endpoint that streams turns these into its clients' frames. */
 export type GatewayEvent =
   | { type: "queued"; attempt: number; model: string; waitMs: number }
   | {

@@ -12,7 +12,7 @@ export interface TokenCount {
   estimated: boolean;
 }
 
-/** What stands behind every door. All of it throws GatewayErrors and nothing else. */
+/** What stands behind every endpoint. All of it throws GatewayErrors and nothing else. */
 export interface Gateway {
   invoke(request: GatewayRequest, context: InvokeContext): Promise<GatewayResult>;
   /**

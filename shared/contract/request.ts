@@ -3,15 +3,15 @@ import type { Prompt } from "./content.ts";
 import type { GatewayEvent } from "./events.ts";
 import type { Trace } from "./trace.ts";
 
-export type DoorName = "native" | "openai" | "gemini";
+export type EndpointName = "native" | "openai" | "gemini";
 export type TrafficClass = "interactive" | "batch";
 
-/** What every call brings, whatever it asks of a model and whichever door it came through. */
+/** What every call brings, whatever it asks of a model and whichever endpoint it came through. */
 export interface Asked {
   id: string;
   /** True: the client chose the id, so it may ask again with it and the answer is kept for that. */
   idIsClients: boolean;
-  door: DoorName;
+  endpoint: EndpointName;
   /** In order of preference; at least one. */
   models: string[];
   class: TrafficClass;

@@ -5,7 +5,7 @@ import type { Usage } from "./usage.ts";
 
 /**
  * Whether what came back can be called an answer. A safety block, an empty candidate and a broken tool call all arrive
- * with status 200; each door says so in its clients' own way, and none passes them off as a success.
+ * with status 200; each endpoint says so in its clients' own way, and none passes them off as a success.
  */
 export type AnswerVerdict =
   | { ok: true }

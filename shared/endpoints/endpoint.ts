@@ -4,11 +4,11 @@ import type { GatewayEvent } from "../contract/events.ts";
 import type { TokenCount } from "../contract/gateway.ts";
 import type { GatewayError } from "../contract/gateway_error.ts";
 import type { ModelInfo } from "../contract/model_info.ts";
-import type { DoorName, GatewayRequest } from "../contract/request.ts";
+import type { EndpointName, GatewayRequest } from "../contract/request.ts";
 import type { GatewayResult } from "../contract/result.ts";
 
-/** One request at a door, its caller already known. */
-export interface Visit {
+/** One request at an endpoint, its caller already known. */
+export interface RequestContext {
   request: Request;
   /** Below the function's own: `/` or `/openai/v1/models`. */
   path: string;
@@ -35,12 +35,12 @@ export interface Visit {
 }
 
 /** A way in: one wire format, translated to the contract and back. */
-export interface Door {
-  name: DoorName;
-  /** Methods that the door serves at `path`; null if the path is not its own. */
+export interface Endpoint {
+  name: EndpointName;
+  /** Methods that the endpoint serves at `path`; null if the path is not its own. */
   methodsAt(path: string): readonly string[] | null;
-  /** Throws GatewayError; whatever it throws is answered by `refuse`. */
-  answer(visit: Visit): Promise<Response>;
-  /** An error as this door's clients expect it. */
-  refuse(error: GatewayError, requestId: string): Response;
+  /** Throws GatewayError; whatever it throws is answered by `errorResponse`. */
+  answer(context: RequestContext): Promise<Response>;
+  /** An error as this endpoint's clients expect it. */
+  errorResponse(error: GatewayError, requestId: string): Response;
 }

@@ -8,12 +8,12 @@ import { preflight } from "../http/cors.ts";
 import { readJsonBody } from "../http/json_body.ts";
 import { traceOf, traceResponse } from "../http/trace.ts";
 import { WorkBudget } from "../http/work_budget.ts";
-import type { Door, Visit } from "./endpoint.ts";
-import { refuseNative } from "./native/answer.ts";
+import type { Endpoint, RequestContext } from "./endpoint.ts";
+import { nativeErrorResponse } from "./native/answer.ts";
 
-/** What stands behind the doors. */
-export interface House {
-  doors: readonly Door[];
+/** What stands behind the endpoints. */
+export interface RouterDependencies {
+  endpoints: readonly Endpoint[];
   /** Throws GatewayError for whoever may not come in. */
   identify(request: Request): Promise<Caller>;
   gateway: Gateway;
@@ -22,22 +22,22 @@ export interface House {
   noteError?(error: GatewayError, caller: Caller | null): void;
 }
 
-export interface EntranceOptions {
+export interface RouterOptions {
   /** The first part of every path, as hosted functions see it. */
   functionName: string;
-  /** Puts the house together, at the first request; a failure is answered, and tried again by the next request. */
-  open: () => House;
+  /** Puts the dependencies together, at the first request; a failure is answered, and tried again by the next request. */
+  open: () => RouterDependencies;
   clock: Clock;
   newId: () => string;
   log: Log;
 }
 
 /**
- * Where every request comes in: finds its door, learns who calls, and answers whatever goes wrong in that door's own form.
+ * Where every request comes in: finds its endpoint, learns who calls, and answers whatever goes wrong in that endpoint's own form.
  * Nothing of the body is read before the caller is known.
  */
-export function createEntrance(options: EntranceOptions): (request: Request) => Promise<Response> {
-  let house: House | null = null;
+export function createRouter(options: RouterOptions): (request: Request) => Promise<Response> {
+  let dependencies: RouterDependencies | null = null;
   let budget: WorkBudget | null = null;
   const confirmations: Confirmations = new Map();
   return async (request) => {
@@ -46,23 +46,29 @@ export function createEntrance(options: EntranceOptions): (request: Request) => 
     const receivedAt = clock.now();
     const trace = traceOf(request);
     const story = new RequestStory({ trace, log, clock, receivedAt });
-    const arrival: Arrival = { requestId: options.newId(), receivedAt, door: null, caller: null, story };
+    const received: ReceivedRequest = {
+      requestId: options.newId(),
+      receivedAt,
+      endpoint: null,
+      caller: null,
+      story,
+    };
     let error: GatewayError | null = null;
     let response: Response;
     try {
-      house ??= options.open();
-      budget ??= new WorkBudget(house.maxBodyBytes);
-      response = await receive(house, { budget, confirmations }, options, request, arrival);
+      dependencies ??= options.open();
+      budget ??= new WorkBudget(dependencies.maxBodyBytes);
+      response = await receive(dependencies, { budget, confirmations }, options, request, received);
     } catch (thrown) {
       error = asGatewayError(thrown);
-      house?.noteError?.(error, arrival.caller);
-      response = (arrival.door?.refuse ?? refuseNative)(error, arrival.requestId);
+      dependencies?.noteError?.(error, received.caller);
+      response = (received.endpoint?.errorResponse ?? nativeErrorResponse)(error, received.requestId);
     }
     if (trace.parentSpanId !== null) response.headers.set("traceresponse", traceResponse(trace));
     story.answer(response.status, {
-      request_id: arrival.requestId,
-      "eve.door": arrival.door?.name,
-      "eve.consumer": arrival.caller?.name,
+      request_id: received.requestId,
+      "eve.door": received.endpoint?.name,
+      "eve.consumer": received.caller?.name,
       "eve.outcome": error === null ? "succeeded" : "failed",
       "error.type": error?.code,
       // What a client did wrong may repeat its words.
@@ -73,59 +79,60 @@ export function createEntrance(options: EntranceOptions): (request: Request) => 
 }
 
 /** What an error response needs to know, learned on the way in. */
-interface Arrival {
+interface ReceivedRequest {
   requestId: string;
   receivedAt: number;
-  door: Door | null;
+  endpoint: Endpoint | null;
   caller: Caller | null;
   story: RequestStory;
 }
 
 async function receive(
-  house: House,
+  dependencies: RouterDependencies,
   { budget, confirmations }: { budget: WorkBudget; confirmations: Confirmations },
-  { clock, functionName }: EntranceOptions,
+  { clock, functionName }: RouterOptions,
   request: Request,
-  arrival: Arrival,
+  received: ReceivedRequest,
 ): Promise<Response> {
   const path = pathWithin(functionName, request.url);
-  const door = house.doors.find((candidate) => candidate.methodsAt(path) !== null);
-  if (door === undefined) throw new GatewayError("not_found", { details: { path } });
-  arrival.door = door;
-  const methods = door.methodsAt(path) ?? [];
+  const endpoint = dependencies.endpoints.find((candidate) => candidate.methodsAt(path) !== null);
+  if (endpoint === undefined) throw new GatewayError("not_found", { details: { path } });
+  received.endpoint = endpoint;
+  const methods = endpoint.methodsAt(path) ?? [];
   if (!methods.includes(request.method)) {
     throw new GatewayError("method_not_allowed", { headers: { allow: [...methods, "OPTIONS"].join(", ") } });
   }
-  const caller = await house.identify(request);
-  arrival.caller = caller;
-  const { gateway } = house;
-  const { receivedAt, story } = arrival;
+  const caller = await dependencies.identify(request);
+  received.caller = caller;
+  const { gateway } = dependencies;
+  const { receivedAt, story } = received;
   const work = budget.begin(chargedName(caller));
-  const context = { caller, signal: request.signal, receivedAt, story, onStreamEnd: () => work.end() };
+  const invokeContext = { caller, signal: request.signal, receivedAt, story, onStreamEnd: () => work.end() };
   const confirmCaller = confirmation(caller, gateway, confirmations);
   let streams = false;
-  const visit: Visit = {
+  const context: RequestContext = {
     request,
     path,
     caller,
-    requestId: arrival.requestId,
+    requestId: received.requestId,
     adoptRequestId: (id) => {
-      arrival.requestId = id;
-      visit.requestId = id;
+      received.requestId = id;
+      context.requestId = id;
     },
-    readJson: () => readJsonBody(request, { maxBytes: house.maxBodyBytes, clock, work, confirmCaller }),
+    readJson: () =>
+      readJsonBody(request, { maxBytes: dependencies.maxBodyBytes, clock, work, confirmCaller }),
     confirmCaller,
-    invoke: (asked) => gateway.invoke(asked, context),
+    invoke: (asked) => gateway.invoke(asked, invokeContext),
     stream: (asked) => {
       streams = true;
-      return gateway.stream(asked, context);
+      return gateway.stream(asked, invokeContext);
     },
-    embed: (asked) => gateway.embed(asked, context),
+    embed: (asked) => gateway.embed(asked, invokeContext),
     countTokens: (asked) => gateway.countTokens(asked, caller),
     models: () => gateway.models(caller),
   };
   try {
-    return await door.answer(visit);
+    return await endpoint.answer(context);
   } catch (thrown) {
     streams = false;
     throw thrown;

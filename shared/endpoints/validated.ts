@@ -24,7 +24,7 @@ function faultsOf(issue: z.core.$ZodIssue): Fault[] {
   if (issue.code === "unrecognized_keys") {
     return issue.keys.slice(0, MAX_FAULTS).map((key) => ({
       field: fieldName([...issue.path, key]),
-      problem: "this door knows no such field",
+      problem: "this endpoint knows no such field",
     }));
   }
   return [{ field: fieldName(issue.path), problem: lowerFirst(issue.message) }];

@@ -226,7 +226,7 @@ function reserveInput<Value>(
     excludeKeys: journey.excludeKeys,
     avoidKeys: journey.avoidKeys,
     leaseMs: parts.times.upstreamTimeoutMs + LEASE_SLACK_MS,
-    door: asked.door,
+    endpoint: asked.endpoint,
     traceId: asked.traceId,
     metadata: asked.metadata,
     requestHash: task.hash,

@@ -1,7 +1,7 @@
 import type { GatewayError } from "../contract/gateway_error.ts";
 import { rateLimitHeaders, retryHeaders } from "./rate_limit_headers.ts";
 
-/** The headers of an error response, the same at every door: limits, time to come back, and what the error itself carries. */
+/** The headers of an error response, the same at every endpoint: limits, time to come back, and what the error itself carries. */
 export function errorHeaders(error: GatewayError): Record<string, string> {
   return {
     ...rateLimitHeaders(error.limits),

@@ -17,7 +17,7 @@ import { asOauthRefusal, OauthRefusal } from "./oauth_refusal.ts";
 import { type ProjectKeys, verifyProjectKey } from "./project_keys.ts";
 import { readTokenRequest, type TokenRequest } from "./token_request.ts";
 
-export interface TokenOffice {
+export interface TokenEndpointDependencies {
   project: ProjectKeys;
   tokens: TokenRules;
   access: Pick<Access, "issueToken" | "noteRefusal">;
@@ -26,8 +26,8 @@ export interface TokenOffice {
 export interface TokenEndpointOptions {
   /** The first part of every path, as hosted functions see it. */
   functionName: string;
-  /** Puts the office together, at the first request; a failure is answered, and tried again by the next request. */
-  open: () => TokenOffice;
+  /** Puts the dependencies together, at the first request; a failure is answered, and tried again by the next request. */
+  open: () => TokenEndpointDependencies;
   clock: Clock;
   newId: () => string;
   log: Log;
@@ -47,7 +47,7 @@ const NO_CACHE = { pragma: "no-cache" };
  * the project's secret key and a consumer's name, for a token that ends by itself.
  */
 export function createTokenEndpoint(options: TokenEndpointOptions): (request: Request) => Promise<Response> {
-  let office: TokenOffice | null = null;
+  let dependencies: TokenEndpointDependencies | null = null;
   return async (request) => {
     if (request.method === "OPTIONS") return preflight(request);
     const requestId = options.newId();
@@ -55,8 +55,8 @@ export function createTokenEndpoint(options: TokenEndpointOptions): (request: Re
     const trace = traceOf(request);
     const story = new RequestStory({ trace, log, clock, receivedAt: clock.now() });
     try {
-      office ??= options.open();
-      const response = await answer(request, office, options, requestId);
+      dependencies ??= options.open();
+      const response = await answer(request, dependencies, options, requestId);
       story.answer(response.status, { request_id: requestId, "eve.outcome": "succeeded" });
       return response;
     } catch (thrown) {
@@ -75,7 +75,7 @@ export function createTokenEndpoint(options: TokenEndpointOptions): (request: Re
 
 async function answer(
   request: Request,
-  { project, tokens, access }: TokenOffice,
+  { project, tokens, access }: TokenEndpointDependencies,
   { clock, functionName }: TokenEndpointOptions,
   requestId: string,
 ): Promise<Response> {

@@ -2,7 +2,7 @@
  * Every metric of the gateway: what the page declares, what docs/metrics.md describes, and what dashboards and rules may ask
  * for; tests compare them. The values come from SQL (eve_metrics), which must name no other.
  *
- * Labels take few values: outcomes, doors and codes are lists of ours, models and keys are rows of the owner's, and consumers
+ * Labels take few values: outcomes, endpoints and codes are lists of ours, models and keys are rows of the owner's, and consumers
  * beyond the setting metrics_consumers are one. Nothing that a caller writes is a label.
  */
 export interface MetricDescription {

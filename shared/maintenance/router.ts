@@ -10,12 +10,12 @@ import { parseJson } from "../http/json.ts";
 import { jsonResponse } from "../http/json_response.ts";
 import { connectSchedule } from "./connect.ts";
 import type { Operation } from "./operation.ts";
-import { runOperation, type RunOutcome, type Surroundings } from "./run_operation.ts";
+import { type OperationDependencies, runOperation, type RunOutcome } from "./run_operation.ts";
 
 /** What the function is made of. */
-export interface Works {
+export interface MaintenanceDependencies {
   operations: readonly Operation[];
-  surroundings: Omit<Surroundings, "clock" | "log">;
+  operationDependencies: Omit<OperationDependencies, "clock" | "log">;
   /** This project, as the schedule is to call it. */
   project: { url: string; secretKey: string };
   /** Throws GatewayError for whoever does not carry the project's secret key. */
@@ -26,11 +26,11 @@ export interface Works {
   background: (work: Promise<void>) => void;
 }
 
-export interface MaintenanceEntranceOptions {
+export interface MaintenanceRouterOptions {
   /** The first part of every path, as hosted functions see it. */
   functionName: string;
-  /** Puts the works together, at the first request; a failure is answered, and tried again by the next request. */
-  open: () => Works;
+  /** Puts the dependencies together, at the first request; a failure is answered, and tried again by the next request. */
+  open: () => MaintenanceDependencies;
   clock: Clock;
   newId: () => string;
   log: Log;
@@ -52,36 +52,37 @@ const runBody = z.strictObject({
  * `POST /<operation>` runs an operation and answers how it went: 200 with `succeeded` or `skipped`, an error with `failed`.
  * `POST /connect` stores where the schedule finds this function, `GET /metrics` shows the figures.
  */
-export function createMaintenanceEntrance(
-  options: MaintenanceEntranceOptions,
+export function createMaintenanceRouter(
+  options: MaintenanceRouterOptions,
 ): (request: Request) => Promise<Response> {
   const { functionName, clock, log } = options;
-  let works: Works | null = null;
-  const app = new Hono<{ Variables: { requestId: string; works: Works } }>().basePath(`/${functionName}`);
+  let dependencies: MaintenanceDependencies | null = null;
+  const app = new Hono<{ Variables: { requestId: string; dependencies: MaintenanceDependencies } }>()
+    .basePath(`/${functionName}`);
 
   // For paths that there are not, too: a stranger learns nothing.
   app.use("*", async (context, next) => {
     context.set("requestId", options.newId());
-    works ??= options.open();
-    context.set("works", works);
+    dependencies ??= options.open();
+    context.set("dependencies", dependencies);
     // The figures look at their own credential, which may be another one.
-    const looksItself = works.metrics !== undefined && context.req.method === "GET" &&
+    const looksItself = dependencies.metrics !== undefined && context.req.method === "GET" &&
       context.req.path === `/${functionName}${METRICS_PATH}`;
-    if (!looksItself) await works.authorise(context.req.raw);
+    if (!looksItself) await dependencies.authorise(context.req.raw);
     await next();
   });
   app.get(METRICS_PATH, async (context) => {
-    const { metrics } = context.get("works");
+    const { metrics } = context.get("dependencies");
     if (metrics === undefined) throw new GatewayError("not_found");
     return await metrics(context.req.raw);
   });
   app.post("/connect", async (context) => {
-    const { project, surroundings } = context.get("works");
-    const done = await connectSchedule(surroundings, project);
+    const { project, operationDependencies } = context.get("dependencies");
+    const done = await connectSchedule(operationDependencies, project);
     return jsonResponse(200, { status: "connected", ...done }, context.get("requestId"));
   });
   app.post("/:operation", async (context) => {
-    const { operations, surroundings, background } = context.get("works");
+    const { operations, operationDependencies, background } = context.get("dependencies");
     const name = context.req.param("operation");
     const operation = operations.find((one) => one.name === name);
     if (operation === undefined) {
@@ -93,7 +94,7 @@ export function createMaintenanceEntrance(
     }
     const { source, time_limit_ms } = await readRunBody(context.req.raw, clock);
     const run = runOperation(operation, { source, timeLimitMs: time_limit_ms ?? null }, {
-      ...surroundings,
+      ...operationDependencies,
       clock,
       log,
     });

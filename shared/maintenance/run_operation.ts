@@ -4,7 +4,7 @@ import { createMaintenanceLedger } from "../database/maintenance.ts";
 import type { Operation, OperationContext, OperationReport } from "./operation.ts";
 
 /** Everything of a context that is there before a run is. */
-export type Surroundings = Omit<OperationContext, "runId" | "deadline">;
+export type OperationDependencies = Omit<OperationContext, "runId" | "deadline">;
 
 export interface RunRequest {
   /** Who asks, for the log: `cron`, `http`, or what a person says. */
@@ -26,10 +26,10 @@ export type RunOutcome =
 export async function runOperation(
   operation: Operation,
   { source, timeLimitMs }: RunRequest,
-  surroundings: Surroundings,
+  operationDependencies: OperationDependencies,
 ): Promise<RunOutcome> {
-  const { clock, log } = surroundings;
-  const ledger = createMaintenanceLedger(surroundings.call);
+  const { clock, log } = operationDependencies;
+  const ledger = createMaintenanceLedger(operationDependencies.call);
   const begun = await ledger.begin(operation.name, source, timeLimitMs);
   if (begun.status === "skipped") {
     log("info", "maintenance_skipped", { operation: operation.name, reason: begun.reason });
@@ -45,7 +45,7 @@ export async function runOperation(
   );
   try {
     const report = await operation.run({
-      ...surroundings,
+      ...operationDependencies,
       runId,
       deadline: { signal: timeUp.signal, leftMs: () => Math.max(0, endsAt - clock.now()) },
     });

@@ -1,6 +1,6 @@
 /**
  * A stage as a model: `stage:POEM`. It is one in google_ai_model_limits, replaced by the model that serves the stage, so the
- * scope of consumers and the audit know it, and clients of every door may ask for it.
+ * scope of consumers and the audit know it, and clients of every endpoint may ask for it.
  */
 const PREFIX = "stage:";
 

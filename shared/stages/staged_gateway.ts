@@ -8,7 +8,7 @@ import type { ResolveStage } from "./resolve_stage.ts";
 import { isStageName, stageTypeOf } from "./stage_name.ts";
 
 /**
- * A gateway that knows stages: where `stage:POEM` stands for a model, at whichever door, the stage is looked up, and its key
+ * A gateway that knows stages: where `stage:POEM` stands for a model, at whichever endpoint, the stage is looked up, and its key
  * alone serves. And a consumer who names the model of another provider is not served by a stage's key: that is there for its
  * stage, and often paid for. Requests for Google's models go straight through.
  */

@@ -3,7 +3,7 @@ import postgres from "postgres";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { parseSecretsFile } from "../../cli/deploy/secrets_file.ts";
 import { eve } from "../../cli/eve.ts";
-import type { Surroundings } from "../../cli/eve/command.ts";
+import type { CommandDependencies } from "../../cli/eve/command.ts";
 import { connect, connectFromEnvironment } from "../../cli/eve/connection.ts";
 import { CHECKOUT } from "../../local/paths.ts";
 import { readSigningKeys } from "../../shared/tokens/signing_keys.ts";
@@ -29,7 +29,7 @@ const hasPython = Deno.env.has("CI") || await new Deno.Command("python3", { args
 const run = (...args: string[]) => runIn({}, ...args);
 
 /** The same with some of the surroundings made for it. */
-async function runIn(around: Partial<Surroundings>, ...args: string[]) {
+async function runIn(around: Partial<CommandDependencies>, ...args: string[]) {
   const said: string[] = [];
   const complained: string[] = [];
   const code = await eve(args, {
@@ -208,7 +208,9 @@ test("a model is switched off and on, and gets a successor", async () => {
 
 test("a project is found by its profile", async () => {
   const file = `${stack.dataDir}/profiles.json`;
-  const around: Partial<Surroundings> = { variable: (name) => name === "EVE_PROFILES" ? file : undefined };
+  const around: Partial<CommandDependencies> = {
+    variable: (name) => name === "EVE_PROFILES" ? file : undefined,
+  };
   const secret = `${stack.dataDir}/secret`;
   await Deno.writeTextFile(secret, stack.keys.secret, { mode: 0o600 });
   await runIn(around, "profiles", "add", "mine", "--url", stack.url, "--key-file", secret);
@@ -300,7 +302,7 @@ test("limits of a quota project are its own until they are cleared", async () =>
 
 test("limits are imported all together or not at all, after they were shown", async () => {
   const table = "Model\tRPM\tTPM\tRPD\nGemini 2.5 Flash\t10\t250,000\t250\nVeo 9\t1\t-\t1\n";
-  const reading = (text: string): Partial<Surroundings> => ({ read: () => Promise.resolve(text) });
+  const reading = (text: string): Partial<CommandDependencies> => ({ read: () => Promise.resolve(text) });
   const shown = await runIn(reading(table), "limits", "import", "-");
   expect(shown.code).toBe(0);
   expect(shown.said).toMatch(/gemini-2.5-flash +5 → 10 +250,000 +20 → 250/);

@@ -57,7 +57,7 @@ const ask = (more: Partial<ReserveInput> = {}): ReserveInput => ({
   excludeKeys: [],
   avoidKeys: [],
   leaseMs: 180_000,
-  door: "native",
+  endpoint: "native",
   traceId: null,
   metadata: {},
   requestHash: null,

@@ -1,4 +1,4 @@
-/** What came with status 200 and is no answer, or not the one that was asked for, through every door. */
+/** What came with status 200 and is no answer, or not the one that was asked for, through every endpoint. */
 import postgres from "postgres";
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from "vitest";
 import type { Answer, Part } from "../../shared/contract/content.ts";
@@ -169,7 +169,7 @@ describe.each([
     expect(await booked()).toMatchObject({ state: "failed", error_code: verdict });
   });
 
-  test("as a stream: the same, in each door's form", async () => {
+  test("as a stream: the same, in each endpoint's form", async () => {
     script = [answer, answer, answer];
     const one = await (await native({ ...asked.native, stream: true })).text();
     expect(one).toMatch(new RegExp(`event: error\ndata: .*"${verdict}"`));

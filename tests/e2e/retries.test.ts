@@ -2,35 +2,40 @@
 import postgres from "postgres";
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from "vitest";
 import type { FaultSpec } from "../../local/emulator/faults.ts";
-import { closeHouse, GEMMA, type House, openHouse } from "../endpoints/gemini/gemini_stack.ts";
+import {
+  closeTestGateway,
+  GEMMA,
+  openTestGateway,
+  type TestGateway,
+} from "../endpoints/gemini/gemini_stack.ts";
 
-let house: House;
+let gateway: TestGateway;
 let sql: postgres.Sql;
 
 beforeAll(async () => {
-  house = await openHouse();
-  sql = house.sql;
+  gateway = await openTestGateway();
+  sql = gateway.sql;
   // Keys a and b are of one quota project, c is of another.
   await sql`
     update public.google_ai_api_keys
     set priority = case key_alias when 'demo-a' then 1 when 'demo-b' then 2 else 3 end`;
 });
-afterAll(() => closeHouse(house));
+afterAll(() => closeTestGateway(gateway));
 beforeEach(async () => {
-  await house.clear();
+  await gateway.clear();
   await sql`update public.google_ai_model_limits set supports_system = true, supports_json = true, supports_tools = true`;
 });
 
 const ask = (body: Record<string, unknown> = {}) =>
-  house.stack.invoke("llm-invoke", { model: GEMMA, prompt: "Hello", ...body });
+  gateway.stack.invoke("llm-invoke", { model: GEMMA, prompt: "Hello", ...body });
 
 /** A fault for the key that comes first. */
 const fault = (error: string, more: Partial<Extract<FaultSpec, { kind: "status" }>> = {}) =>
-  house.faults({ kind: "status", error, match: { key: "demo-key-a" }, ...more } as FaultSpec);
+  gateway.faults({ kind: "status", error, match: { key: "demo-key-a" }, ...more } as FaultSpec);
 
 /** The keys of the attempts, once all is settled. */
 async function keysTried(): Promise<string[]> {
-  await house.requests();
+  await gateway.requests();
   const rows = await sql`
     select k.key_alias
     from eve.attempts a join public.google_ai_api_keys k on k.id = a.key_id
@@ -87,11 +92,11 @@ describe("a quota that Google says is used up", () => {
   });
 
   test("on every lane: 429 with the earliest time to come back", async () => {
-    await house.faults(
+    await gateway.faults(
       { kind: "status", error: "quota_minute_requests", retryMs: 40_000, match: { project: "demo-one" } },
       { kind: "status", error: "quota_minute_requests", retryMs: 20_000, match: { project: "demo-two" } },
     );
-    await house.stoppingClock();
+    await gateway.stoppingClock();
     const response = await ask({ mode: "no_wait" });
     expect(response.status).toBe(429);
     expect(Number(response.headers.get("retry-after"))).toBeGreaterThanOrEqual(20);
@@ -145,7 +150,7 @@ describe("an overload, a break-down, a connection that fails", () => {
     ["deadline_exceeded", { kind: "status", error: "deadline_exceeded" }],
     ["a connection that closes", { kind: "disconnect" }],
   ])("%s: nobody is blamed, and another key is tried after a pause", async (_, spec) => {
-    await house.faults({ ...spec, match: { key: "demo-key-a" } });
+    await gateway.faults({ ...spec, match: { key: "demo-key-a" } });
     expect((await ask()).status).toBe(200);
     const [first, second, ...more] = await keysTried();
     expect(first).toBe("demo-a");
@@ -155,7 +160,7 @@ describe("an overload, a break-down, a connection that fails", () => {
   });
 
   test("that does not end: three attempts on three keys, each with a reservation, then the error", async () => {
-    await house.faults({ kind: "status", error: "overloaded", times: null });
+    await gateway.faults({ kind: "status", error: "overloaded", times: null });
     const response = await ask();
     expect(response.status).toBe(503);
     expect((await response.json()).error).toMatchObject({ code: "upstream_unavailable", retryable: true });
@@ -198,11 +203,11 @@ describe("a feature that the model refuses", () => {
   ])("%s: asked once more without it, and never again with it", async (error, body, field, expected) => {
     await fault(error);
     await (await ask({ prompt: "Say one", ...body })).body?.cancel();
-    await house.requests();
+    await gateway.requests();
     expect(await flags()).toMatchObject(expected);
     await (await ask({ prompt: "Say two", ...body })).body?.cancel();
-    await house.requests();
-    const sent = (await house.bodies()).map((one) => JSON.stringify(one).includes(field));
+    await gateway.requests();
+    const sent = (await gateway.bodies()).map((one) => JSON.stringify(one).includes(field));
     expect(sent).toEqual([true, false, false]);
   });
 
@@ -210,20 +215,20 @@ describe("a feature that the model refuses", () => {
     await fault("tools_disabled");
     const tools = [{ function_declarations: [{ name: "find_events", description: "Finds events" }] }];
     const body = { contents: [{ role: "user", parts: [{ text: "Hello" }] }], tools };
-    const first = await house.fetch(`/v1beta/models/${GEMMA}:generateContent`, body);
+    const first = await gateway.fetch(`/v1beta/models/${GEMMA}:generateContent`, body);
     expect(first.status).toBe(400);
     await first.body?.cancel();
-    await house.requests();
+    await gateway.requests();
     expect(await flags()).toMatchObject({ supports_tools: false });
-    const second = await house.fetch(`/v1beta/models/${GEMMA}:generateContent`, body);
+    const second = await gateway.fetch(`/v1beta/models/${GEMMA}:generateContent`, body);
     expect(second.status).toBe(400);
     await second.body?.cancel();
-    expect((await house.stats()).received.byMethod.generateContent).toBe(1);
+    expect((await gateway.stats()).received.byMethod.generateContent).toBe(1);
   });
 });
 
 test("nothing is asked again once a stream's first byte has gone out", async () => {
-  await house.faults({ kind: "broken_stream" });
+  await gateway.faults({ kind: "broken_stream" });
   const response = await ask({ prompt: "Write 60 words about a concert", stream: true });
   expect(response.status).toBe(200);
   const text = await response.text();

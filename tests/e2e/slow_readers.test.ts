@@ -1,4 +1,4 @@
-/** A reader who takes his time, through every door: upstream waits for him, and memory does not fill up. */
+/** A reader who takes his time, through every endpoint: upstream waits for him, and memory does not fill up. */
 import postgres from "postgres";
 import { afterAll, afterEach, beforeAll, describe, expect, test } from "vitest";
 import { stillAt } from "../harness/patience.ts";
@@ -73,7 +73,7 @@ describe.each([
   ["OpenAI", "/openai/v1/chat/completions", { model: MODEL, messages, stream: true }],
   ["Gemini", `/v1beta/models/${MODEL}:streamGenerateContent?alt=sse`, { contents }],
   ["Gemini, as one array,", `/v1beta/models/${MODEL}:streamGenerateContent`, { contents }],
-])("the %s door", (_, path, body) => {
+])("the %s endpoint", (_, path, body) => {
   test("holds upstream back while its client does not read, and ends it when he leaves", async () => {
     const before = await residentBytes();
     const leaving = new AbortController();

@@ -122,7 +122,7 @@ describe("a stage in place of a model", () => {
     });
   });
 
-  test("is a model at OpenAI's door", async () => {
+  test("is a model at OpenAI's endpoint", async () => {
     const client = new OpenAI({
       baseURL: `${stack.url}/functions/v1/llm-invoke/openai/v1`,
       apiKey: stack.keys.secret,

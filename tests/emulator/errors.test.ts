@@ -181,7 +181,7 @@ test("a gateway's error page is HTML", async () => {
   expect(await answer.text()).toContain("Error 502 (Server Error)!!1");
 });
 
-test("what is refused at the door uses no quota, what fails inside does", async () => {
+test("what is refused at the endpoint uses no quota, what fails inside does", async () => {
   const one = await emulator({ models: [{ name: GEMMA, limits: { rpm: null } }] });
   const cost = async (error: "quota_bare" | "project_denied" | "internal" | "deadline_exceeded") => {
     const before = one.control.stats().admitted.total;

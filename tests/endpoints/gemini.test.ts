@@ -1,21 +1,21 @@
-/** The Gemini door as existing clients meet it: theirs are the requests, ours the running stack. */
+/** The Gemini endpoint as existing clients meet it: theirs are the requests, ours the running stack. */
 import { afterAll, beforeAll, beforeEach } from "vitest";
 import { aiSdk } from "./gemini/ai_sdk.ts";
 import { googleGenai } from "./gemini/google_genai.ts";
 import { googleGenerativeAi } from "./gemini/google_generative_ai.ts";
-import { closeHouse, type House, openHouse } from "./gemini/gemini_stack.ts";
+import { closeTestGateway, openTestGateway, type TestGateway } from "./gemini/gemini_stack.ts";
 import { rest } from "./gemini/rest.ts";
 
-let opened: House;
-const house = () => opened;
+let opened: TestGateway;
+const gateway = () => opened;
 
 beforeAll(async () => {
-  opened = await openHouse();
+  opened = await openTestGateway();
 });
-afterAll(() => closeHouse(opened));
+afterAll(() => closeTestGateway(opened));
 beforeEach(() => opened.clear());
 
-googleGenai(house);
-googleGenerativeAi(house);
-aiSdk(house);
-rest(house);
+googleGenai(gateway);
+googleGenerativeAi(gateway);
+aiSdk(gateway);
+rest(gateway);

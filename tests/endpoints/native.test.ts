@@ -2,32 +2,32 @@
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from "vitest";
 import { readEvents } from "../../shared/providers/event_stream.ts";
 import {
-  closeHouse,
+  closeTestGateway,
   EMBEDDING,
   GEMMA,
-  type House,
   leftEarly,
-  openHouse,
+  openTestGateway,
   PNG,
   SIGNING,
+  type TestGateway,
 } from "./gemini/gemini_stack.ts";
 
-let house: House;
+let gateway: TestGateway;
 beforeAll(async () => {
-  house = await openHouse();
+  gateway = await openTestGateway();
 });
-afterAll(() => closeHouse(house));
-beforeEach(() => house.clear());
+afterAll(() => closeTestGateway(gateway));
+beforeEach(() => gateway.clear());
 
 const call = (body: object, init?: RequestInit) =>
-  house.stack.invoke("llm-invoke", { model: GEMMA, ...body }, init);
+  gateway.stack.invoke("llm-invoke", { model: GEMMA, ...body }, init);
 const ask = async (body: object) => {
   const response = await call(body);
   const answer = await response.json();
   expect(answer.error).toBeUndefined();
   return answer;
 };
-const lastBody = async () => (await house.bodies()).at(-1) as Record<string, unknown>;
+const lastBody = async () => (await gateway.bodies()).at(-1) as Record<string, unknown>;
 
 describe("a conversation", () => {
   test("as a prompt, as messages or as contents, with system texts", async () => {
@@ -146,17 +146,17 @@ describe("a stream", () => {
     });
     for await (const _ of readEvents(response.body!)) break;
     leaving.abort();
-    await leftEarly(house);
+    await leftEarly(gateway);
   });
 });
 
 describe("the choice of a place", () => {
   test("of several models the first that can start is taken", async () => {
-    await house.sql`update public.google_ai_model_limits set rpm = 0 where model = ${SIGNING}`;
+    await gateway.sql`update public.google_ai_model_limits set rpm = 0 where model = ${SIGNING}`;
     try {
       expect((await ask({ model: [SIGNING, GEMMA], prompt: "Hello", mode: "no_wait" })).model).toBe(GEMMA);
     } finally {
-      await house.sql`update public.google_ai_model_limits set rpm = 5 where model = ${SIGNING}`;
+      await gateway.sql`update public.google_ai_model_limits set rpm = 5 where model = ${SIGNING}`;
     }
   });
 
@@ -174,21 +174,21 @@ describe("the choice of a place", () => {
 
   test("class, metadata and the request's id are in the books", async () => {
     await ask({ prompt: "Hello", class: "batch", metadata: { post: 7 }, request_id: "festival-1" });
-    await house.requests();
-    expect(await house.sql`select class, metadata, request_id, door from eve.requests`).toEqual([
+    await gateway.requests();
+    expect(await gateway.sql`select class, metadata, request_id, door from eve.requests`).toEqual([
       { class: "batch", metadata: { post: 7 }, request_id: "festival-1", door: "native" },
     ]);
   });
 
   test("asked again under its id it is answered from the books, and another question under it is refused", async () => {
     const first = await ask({ prompt: "Hello", request_id: "once" });
-    await house.requests();
+    await gateway.requests();
     const again = await call({ prompt: "Hello", request_id: "once" });
     expect(again.headers.get("x-eve-replayed")).toBe("true");
     expect((await again.json()).text).toBe(first.text);
     const other = await call({ prompt: "Something else", request_id: "once" });
     expect([other.status, (await other.json()).error.code]).toEqual([409, "request_id_reused"]);
-    expect((await house.stats()).received.byMethod.generateContent).toBe(1);
+    expect((await gateway.stats()).received.byMethod.generateContent).toBe(1);
   });
 });
 
@@ -206,6 +206,6 @@ describe("what cannot be", () => {
   ])("%s is told at once, by its name", async (_, body, status, code) => {
     const response = await call(body);
     expect([response.status, (await response.json()).error.code]).toEqual([status, code]);
-    expect((await house.stats()).received.total).toBe(0);
+    expect((await gateway.stats()).received.total).toBe(0);
   });
 });

@@ -1,19 +1,19 @@
-/** The OpenAI door as existing clients meet it: theirs are the requests, ours the running stack. */
+/** The OpenAI endpoint as existing clients meet it: theirs are the requests, ours the running stack. */
 import { afterAll, beforeAll, beforeEach } from "vitest";
-import { closeHouse, type House, openHouse } from "./gemini/gemini_stack.ts";
+import { closeTestGateway, openTestGateway, type TestGateway } from "./gemini/gemini_stack.ts";
 import { aiSdk } from "./openai/ai_sdk.ts";
 import { openaiClient } from "./openai/openai_client.ts";
 import { scanner } from "./openai/scanner.ts";
 
-let opened: House;
-const house = () => opened;
+let opened: TestGateway;
+const gateway = () => opened;
 
 beforeAll(async () => {
-  opened = await openHouse();
+  opened = await openTestGateway();
 });
-afterAll(() => closeHouse(opened));
+afterAll(() => closeTestGateway(opened));
 beforeEach(() => opened.clear());
 
-openaiClient(house);
-aiSdk(house);
-scanner(house);
+openaiClient(gateway);
+aiSdk(gateway);
+scanner(gateway);

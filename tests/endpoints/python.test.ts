@@ -5,45 +5,45 @@ import { createAdmin } from "../../shared/database/admin.ts";
 import { rpcTransport } from "../../shared/database/transport/rpc_transport.ts";
 import { CHECKOUT } from "../../local/paths.ts";
 import { PACKAGES_PYTHON } from "../harness/python.ts";
-import { closeHouse, type House, openHouse } from "./gemini/gemini_stack.ts";
+import { closeTestGateway, openTestGateway, type TestGateway } from "./gemini/gemini_stack.ts";
 
 const FOLDER = `${CHECKOUT}/tests/endpoints/python`;
 const FILES = ["openai_package", "google_genai_package", "google_generativeai_package", "supabase_package"];
 
 describe.skipIf(PACKAGES_PYTHON === null)("Python's packages", () => {
-  let house: House;
+  let gateway: TestGateway;
   let token: string;
   /** Stands before the stack for tests in which a second must not be over too soon: see `busy_for_a_second`. */
   let front: Deno.HttpServer<Deno.NetAddr>;
   beforeAll(async () => {
-    house = await openHouse();
+    gateway = await openTestGateway();
     const { text, keyId, proof } = await mintConsumerSecret("service");
-    await createAdmin(rpcTransport({ url: house.stack.url, secretKey: house.key }))
+    await createAdmin(rpcTransport({ url: gateway.stack.url, secretKey: gateway.key }))
       .addConsumer({ name: "python", kind: "service", keyId, proof });
     token = text;
     let stopping = fetch;
     front = Deno.serve({ port: 0, hostname: "127.0.0.1", onListen: () => {} }, async (request) => {
       const { pathname, search } = new URL(request.url);
-      if (pathname !== "/stop") return await stopping(`${house.stack.url}${pathname}${search}`, request);
-      stopping = await house.stoppingClock();
+      if (pathname !== "/stop") return await stopping(`${gateway.stack.url}${pathname}${search}`, request);
+      stopping = await gateway.stoppingClock();
       return new Response();
     });
   });
   afterAll(async () => {
     await front?.shutdown();
-    await closeHouse(house);
+    await closeTestGateway(gateway);
   });
 
   describe.each(FILES)("%s", (file) => {
     let said: string;
     beforeAll(async () => {
-      await house.clear();
+      await gateway.clear();
       const { stderr } = await new Deno.Command(PACKAGES_PYTHON!, {
         args: ["-m", "unittest", "--verbose", "--buffer", file],
         cwd: FOLDER,
         env: {
-          EVE_GATEWAY_URL: house.stack.url,
-          EVE_EMULATOR_URL: house.stack.emulatorUrl!,
+          EVE_GATEWAY_URL: gateway.stack.url,
+          EVE_EMULATOR_URL: gateway.stack.emulatorUrl!,
           EVE_FRONT_URL: `http://127.0.0.1:${front.addr.port}`,
           EVE_TOKEN: token,
           PYTHONDONTWRITEBYTECODE: "1",

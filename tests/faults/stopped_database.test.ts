@@ -97,7 +97,7 @@ const ask = (requestId: string): ReserveInput => ({
   excludeKeys: [],
   avoidKeys: [],
   leaseMs: 600_000,
-  door: "native",
+  endpoint: "native",
   traceId: null,
   metadata: {},
   requestHash: requestId,

@@ -1,9 +1,9 @@
 /** llm-invoke as it is deployed, in this process: only the database, the clock and the network are stand-ins. */
 import type { Clock } from "../../shared/runtime/clock.ts";
-import { createEntrance } from "../../shared/endpoints/router.ts";
-import { geminiDoor } from "../../shared/endpoints/gemini/endpoint.ts";
-import { nativeDoor } from "../../shared/endpoints/native/endpoint.ts";
-import { openaiDoor } from "../../shared/endpoints/openai/endpoint.ts";
+import { createRouter } from "../../shared/endpoints/router.ts";
+import { geminiEndpoint } from "../../shared/endpoints/gemini/endpoint.ts";
+import { nativeEndpoint } from "../../shared/endpoints/native/endpoint.ts";
+import { openaiEndpoint } from "../../shared/endpoints/openai/endpoint.ts";
 import { createGateway } from "../../shared/gateway/invoke.ts";
 import { identify } from "../../shared/identity/identify.ts";
 import { gigachatProvider } from "../../shared/providers/gigachat/provider.ts";
@@ -97,16 +97,16 @@ export function functionInProcess(provider: ProviderName, upstream: typeof fetch
   return {
     logged,
     afterwards,
-    receive: createEntrance({
+    receive: createRouter({
       functionName: "llm-invoke",
       clock,
       newId,
       log,
       open: () => ({
-        doors: [
-          nativeDoor({ maxWaitMs: 100_000, now: () => 0 }),
-          geminiDoor({ maxWaitMs: 100_000 }),
-          openaiDoor({
+        endpoints: [
+          nativeEndpoint({ maxWaitMs: 100_000, now: () => 0 }),
+          geminiEndpoint({ maxWaitMs: 100_000 }),
+          openaiEndpoint({
             maxWaitMs: 100_000,
             clock,
             fetch: upstream,

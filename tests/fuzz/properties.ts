@@ -358,15 +358,18 @@ const upstreams = PROVIDERS.flatMap((provider) =>
       fc.asyncProperty(
         upstreamOf(provider),
         fc.constantFrom("", "/openai/v1/chat/completions", "/openai/v1/responses", "gemini"),
-        async (upstream, door) => {
-          const path = door === "gemini"
+        async (upstream, endpoint) => {
+          const path = endpoint === "gemini"
             ? `/v1beta/models/${MODEL}:${stream ? "streamGenerateContent?alt=sse" : "generateContent"}`
-            : door;
-          const asked = door === ""
+            : endpoint;
+          const asked = endpoint === ""
             ? { model: MODEL, prompt: "Hello", stream }
-            : door === "gemini"
+            : endpoint === "gemini"
             ? samples.GENERATE[0]
-            : { ...(door.endsWith("responses") ? samples.RESPONSES[0] : samples.CHAT[0]) as object, stream };
+            : {
+              ...(endpoint.endsWith("responses") ? samples.RESPONSES[0] : samples.CHAT[0]) as object,
+              stream,
+            };
           const bytes = new TextEncoder().encode(JSON.stringify(asked));
           mustBeEmpty(await faultsOf(provider, fetchOf(upstream), path, { bytes, headers: {} }));
         },

@@ -101,7 +101,7 @@ describe("the functions", () => {
     }
   });
 
-  test("a token does what it is for in every door", async () => {
+  test("a token does what it is for in every endpoint", async () => {
     for (const way of WAYS.filter(([, path]) => !path.includes("embed"))) {
       const { status, text } = await call(way, { authorization: `Bearer ${secrets.token}` });
       expect.soft(status, `${way[0]} ${way[1]}: ${text}`).toBe(200);

@@ -4,13 +4,13 @@ import { createAdminEndpoint } from "../../shared/admin/admin_endpoint.ts";
 import { chargedName } from "../../shared/contract/caller.ts";
 import { systemClock as clock } from "../../shared/runtime/clock.ts";
 import { GatewayError } from "../../shared/contract/gateway_error.ts";
-import { createEntrance } from "../../shared/endpoints/router.ts";
-import { geminiDoor } from "../../shared/endpoints/gemini/endpoint.ts";
-import { nativeDoor } from "../../shared/endpoints/native/endpoint.ts";
-import { openaiDoor } from "../../shared/endpoints/openai/endpoint.ts";
+import { createRouter } from "../../shared/endpoints/router.ts";
+import { geminiEndpoint } from "../../shared/endpoints/gemini/endpoint.ts";
+import { nativeEndpoint } from "../../shared/endpoints/native/endpoint.ts";
+import { openaiEndpoint } from "../../shared/endpoints/openai/endpoint.ts";
 import { identify } from "../../shared/identity/identify.ts";
 import { requireSecretKey } from "../../shared/identity/require_secret_key.ts";
-import { createMaintenanceEntrance } from "../../shared/maintenance/router.ts";
+import { createMaintenanceRouter } from "../../shared/maintenance/router.ts";
 import { mintConsumerSecret } from "../../shared/tokens/consumer_secret.ts";
 import { signToken } from "../../shared/tokens/sign.ts";
 import { tokenRules } from "../../shared/tokens/token_rules.ts";
@@ -116,16 +116,16 @@ function request(
 
 async function effectsOf(actor: Actor, path: string, body: unknown, known = true) {
   const { effects, note } = recorder();
-  const receive = createEntrance({
+  const receive = createRouter({
     functionName: "llm-invoke",
     clock,
     newId: () => crypto.randomUUID(),
     log: () => {},
     open: () => ({
-      doors: [
-        nativeDoor({ maxWaitMs: 1_000 }),
-        geminiDoor({ maxWaitMs: 1_000 }),
-        openaiDoor({
+      endpoints: [
+        nativeEndpoint({ maxWaitMs: 1_000 }),
+        geminiEndpoint({ maxWaitMs: 1_000 }),
+        openaiEndpoint({
           maxWaitMs: 1_000,
           clock,
           now: Date.now,
@@ -272,7 +272,7 @@ test("the administrators' API reads nobody's body but theirs", async () => {
 
 test("maintenance reads nobody's body but the project's", async () => {
   const { effects, note } = recorder();
-  const receive = createMaintenanceEntrance({
+  const receive = createMaintenanceRouter({
     functionName: "maintenance",
     open: () =>
       ({
@@ -310,13 +310,13 @@ test("large bodies of one token at once: the database is asked about it once, an
     let known = 0;
     const allKnown = Promise.withResolvers<void>();
     const answer = Promise.withResolvers<void>();
-    const receive = createEntrance({
+    const receive = createRouter({
       functionName: "llm-invoke",
       clock,
       newId: () => crypto.randomUUID(),
       log: () => {},
       open: () => ({
-        doors: [nativeDoor({ maxWaitMs: 1_000 })],
+        endpoints: [nativeEndpoint({ maxWaitMs: 1_000 })],
         identify: async (request) => {
           const caller = await identify(request, {
             project: PROJECT,

@@ -1,4 +1,4 @@
-import type { Command, Outcome, Surroundings } from "../command.ts";
+import type { Command, CommandDependencies, Outcome } from "../command.ts";
 import type { Connection } from "../connection.ts";
 import { CliFailure, EXIT, misuse } from "../failure.ts";
 import { callFunction, type FunctionAnswer, postToFunction } from "../function_call.ts";
@@ -55,7 +55,7 @@ async function stream(
   connection: Connection,
   body: unknown,
   key: string | undefined,
-  { say, write, progress, json, signal }: Surroundings,
+  { say, write, progress, json, signal }: CommandDependencies,
 ): Promise<Outcome | undefined> {
   const response = await postToFunction(connection, "llm-invoke", body, { key, signal });
   if (!response.ok || response.body === null) {
@@ -79,7 +79,7 @@ async function stream(
   return undefined;
 }
 
-// deno-lint-ignore no-explicit-any -- the native door's answer, shown as it is.
+// deno-lint-ignore no-explicit-any -- the native endpoint's answer, shown as it is.
 function noteOf({ model, key_alias, usage, wait_ms }: any): string {
   return `${model} by ${key_alias}, ${usage.input_tokens} + ${usage.output_tokens} tokens, waited ${wait_ms} ms`;
 }

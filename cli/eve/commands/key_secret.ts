@@ -2,7 +2,7 @@ import { forgetSecret, keepSecret, keptSecretsFile } from "../../../local/stored
 import { isReservedName } from "../../../shared/runtime/secrets.ts";
 import type { KeyState } from "../../../shared/database/reading.ts";
 import { isStageName } from "../../../shared/stages/stage_name.ts";
-import type { Command, Surroundings } from "../command.ts";
+import type { Command, CommandDependencies } from "../command.ts";
 import { type Connection, isLoopback } from "../connection.ts";
 import { CliFailure, misuse } from "../failure.ts";
 import { answered } from "../rows.ts";
@@ -120,7 +120,12 @@ function placeOf(
   throw new CliFailure(`Which project ${url} is cannot be told from its address. ${byHand(name, "REF")}`);
 }
 
-function keepLocally(folder: string, name: string, secret: string, { variable }: Surroundings): string {
+function keepLocally(
+  folder: string,
+  name: string,
+  secret: string,
+  { variable }: CommandDependencies,
+): string {
   keepSecret(folder, name, secret);
   const overridden = variable(name) === undefined
     ? ""
@@ -135,7 +140,7 @@ async function setHosted(
   ref: string,
   name: string,
   secret: string,
-  { supabase }: Surroundings,
+  { supabase }: CommandDependencies,
 ): Promise<string> {
   const file = await Deno.makeTempFile({ prefix: "eve-secret-" });
   try {

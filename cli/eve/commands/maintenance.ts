@@ -1,4 +1,4 @@
-import type { Command, Outcome, Surroundings } from "../command.ts";
+import type { Command, CommandDependencies, Outcome } from "../command.ts";
 import type { Connection } from "../connection.ts";
 import { EXIT, misuse } from "../failure.ts";
 import { callFunction, refused } from "../function_call.ts";
@@ -135,7 +135,7 @@ export async function runOperation(
   connection: Connection,
   operation: string,
   atMost: number,
-  { progress, signal }: Pick<Surroundings, "progress" | "signal">,
+  { progress, signal }: Pick<CommandDependencies, "progress" | "signal">,
 ): Promise<Outcome> {
   const reports: Record<string, unknown>[] = [];
   let rows = 0;

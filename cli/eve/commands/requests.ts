@@ -1,5 +1,5 @@
 import { REQUEST_STATES, type RequestFilter, type RequestRow } from "../../../shared/database/reading.ts";
-import type { Command, Given, Surroundings } from "../command.ts";
+import type { Command, CommandDependencies, Given } from "../command.ts";
 import type { Connection } from "../connection.ts";
 import { misuse } from "../failure.ts";
 import { readInstant } from "../period.ts";
@@ -129,7 +129,7 @@ async function readFilter(
 async function search(
   filter: RequestFilter & { atMost: number },
   { reading }: Connection,
-  { progress, signal }: Pick<Surroundings, "progress" | "signal">,
+  { progress, signal }: Pick<CommandDependencies, "progress" | "signal">,
 ): Promise<{ requests: RequestRow[]; next: number | null }> {
   const requests: RequestRow[] = [];
   let before = filter.before;

@@ -1,6 +1,6 @@
 import { type Reading, type Usage, USAGE_BY, type UsageBy } from "../../../shared/database/reading.ts";
 import { bar } from "../chart.ts";
-import type { Command, Given, Surroundings } from "../command.ts";
+import type { Command, CommandDependencies, Given } from "../command.ts";
 import { csv } from "../csv.ts";
 import { CliFailure, misuse } from "../failure.ts";
 import { pacificHour, readInstant } from "../period.ts";
@@ -89,7 +89,7 @@ function readBy(given: Given): UsageBy[] {
   return names as UsageBy[];
 }
 
-async function rollUp(reading: Reading, { progress, sleep, signal }: Surroundings): Promise<void> {
+async function rollUp(reading: Reading, { progress, sleep, signal }: CommandDependencies): Promise<void> {
   for (let tries = 1; !await reading.rollUp(); tries += 1) {
     if (tries === ROLLUP_TRIES || signal.aborted) {
       throw new CliFailure(

@@ -5,7 +5,7 @@ import { CHECKOUT } from "../../../local/paths.ts";
 import { GatewayError } from "../../../shared/contract/gateway_error.ts";
 import type { KeyState, LaneState, ProjectFacts } from "../../../shared/database/reading.ts";
 import { DEFAULT_MODEL } from "../commands/invoke.ts";
-import type { Surroundings } from "../command.ts";
+import type { CommandDependencies } from "../command.ts";
 import type { Connection } from "../connection.ts";
 import { callFunction } from "../function_call.ts";
 
@@ -84,7 +84,7 @@ const TEST_WAIT_MS = 15_000;
 export async function lookAt(
   connection: Connection,
   { testCall, model }: LookOptions,
-  { progress, now, signal }: Pick<Surroundings, "progress" | "now" | "signal">,
+  { progress, now, signal }: Pick<CommandDependencies, "progress" | "now" | "signal">,
 ): Promise<Facts> {
   const migrations = [...(await migrationsIn(CHECKOUT)).keys()].sort();
   const names = await functionsIn(CHECKOUT);

@@ -113,7 +113,7 @@ export const en = {
     tokens: "Tokens in / out",
     wait: "Waited",
     duration: "Took",
-    door: "Door and class",
+    door: "Endpoint and class",
     trace: "Trace",
     project_key: "project key",
     open: "Open request {{id}}",

@@ -127,7 +127,7 @@ export const ru: Texts<typeof en> & {
     tokens: "Токены туда / обратно",
     wait: "Ожидание",
     duration: "Длительность",
-    door: "Дверь и класс",
+    door: "Точка входа и класс",
     trace: "Трассировка",
     project_key: "ключ проекта",
     open: "Открыть запрос {{id}}",

@@ -1,7 +1,7 @@
 import { z } from "zod";
 import type { ErrorCode } from "../../contract/errors.ts";
 import type { Gauge, Limits } from "../../contract/limits.ts";
-import type { DoorName, TrafficClass } from "../../contract/request.ts";
+import type { EndpointName, TrafficClass } from "../../contract/request.ts";
 import { call } from "../transport/call.ts";
 import type { Transport } from "../transport/transport.ts";
 
@@ -31,7 +31,7 @@ export interface ReserveInput {
   avoidKeys: string[];
   /** From the granted start; after it the reservation counts as abandoned. */
   leaseMs: number;
-  door: DoorName;
+  endpoint: EndpointName;
   traceId: string | null;
   metadata: Record<string, unknown>;
   /** Tells a repetition of a request from another request with the same id. */
@@ -270,7 +270,7 @@ export function reserveArguments(input: ReserveCall): Record<string, unknown> {
     avoid_keys: input.avoidKeys,
     lease_ms: input.leaseMs,
     token_id: input.tokenId,
-    door: input.door,
+    door: input.endpoint,
     trace_id: input.traceId,
     metadata: input.metadata,
     request_hash: input.requestHash,

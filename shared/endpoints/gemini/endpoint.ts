@@ -3,12 +3,12 @@ import { GatewayError } from "../../contract/gateway_error.ts";
 import type { Asked } from "../../contract/request.ts";
 import { jsonResponse } from "../../http/json_response.ts";
 import { traceIdOf } from "../../http/trace.ts";
-import type { Door, Visit } from "../endpoint.ts";
+import type { Endpoint, RequestContext } from "../endpoint.ts";
 import { eveOptions } from "../eve_options.ts";
 import { encodeGemini } from "./answer.ts";
 import { encodeEmbeddings, geminiEmbedBatch, geminiEmbedItem } from "./embedding.ts";
 import { geminiEncoding } from "./encoding.ts";
-import { refuseGemini } from "./error.ts";
+import { geminiErrorResponse } from "./error.ts";
 import { geminiModel, geminiModels } from "./models.ts";
 import { geminiCountedPrompt, geminiPrompt } from "./request.ts";
 import { type GeminiRoute, geminiRoute } from "./route.ts";
@@ -24,75 +24,79 @@ const METHODS: Readonly<Record<GeminiRoute["kind"], readonly string[]>> = {
 };
 
 /** The Gemini API, on `/v1beta` and `/v1`. @param maxWaitMs the most that a caller may ask to wait */
-export function geminiDoor({ maxWaitMs }: { maxWaitMs: number }): Door {
+export function geminiEndpoint({ maxWaitMs }: { maxWaitMs: number }): Endpoint {
   return {
     name: "gemini",
     methodsAt: (path) => {
       const route = geminiRoute(path);
       return route === null ? null : METHODS[route.kind];
     },
-    async answer(visit) {
-      const route = geminiRoute(visit.path);
+    async answer(context) {
+      const route = geminiRoute(context.path);
       switch (route?.kind) {
         case "call":
-          return await call(visit, route, maxWaitMs);
+          return await call(context, route, maxWaitMs);
         case "model":
-          return await describe(visit, route.model);
+          return await describe(context, route.model);
         case "models":
-          return jsonResponse(200, geminiModels(await visit.models(), visit.request.url), visit.requestId);
+          return jsonResponse(
+            200,
+            geminiModels(await context.models(), context.request.url),
+            context.requestId,
+          );
         default:
           throw new GatewayError("not_found", {
             message:
-              `The gateway offers nothing at ${visit.path}. Of the Gemini API it has the models, generateContent, streamGenerateContent, countTokens, embedContent and batchEmbedContents; OpenAI's API is under /openai/v1.`,
+              `The gateway offers nothing at ${context.path}. Of the Gemini API it has the models, generateContent, streamGenerateContent, countTokens, embedContent and batchEmbedContents; OpenAI's API is under /openai/v1.`,
           });
       }
     },
-    refuse: refuseGemini,
+    errorResponse: geminiErrorResponse,
   };
 }
 
 async function call(
-  visit: Visit,
+  context: RequestContext,
   { model, method }: Extract<GeminiRoute, { kind: "call" }>,
   maxWaitMs: number,
 ): Promise<Response> {
-  const encoding = geminiEncoding(visit.request.url);
-  const asked = askedOf(visit, model, maxWaitMs);
-  const body = await visit.readJson();
+  const encoding = geminiEncoding(context.request.url);
+  const asked = askedOf(context, model, maxWaitMs);
+  const body = await context.readJson();
   const withPrompt = (prompt: Prompt) => ({ ...asked, prompt });
   switch (method) {
     case "generateContent":
-      return encodeGemini(await visit.invoke(withPrompt(geminiPrompt(body))), encoding);
+      return encodeGemini(await context.invoke(withPrompt(geminiPrompt(body))), encoding);
     case "streamGenerateContent":
-      return await streamGemini(visit.stream(withPrompt(geminiPrompt(body))), {
+      return await streamGemini(context.stream(withPrompt(geminiPrompt(body))), {
         model,
         requestId: asked.id,
         encoding,
       });
     case "countTokens": {
-      const { totalTokens } = await visit.countTokens(withPrompt(geminiCountedPrompt(body)));
+      const { totalTokens } = await context.countTokens(withPrompt(geminiCountedPrompt(body)));
       return jsonResponse(200, { totalTokens }, asked.id);
     }
     case "embedContent":
       return encodeEmbeddings(
-        await visit.embed({ ...asked, items: [geminiEmbedItem(body, model)] }),
+        await context.embed({ ...asked, items: [geminiEmbedItem(body, model)] }),
         false,
       );
     case "batchEmbedContents":
-      return encodeEmbeddings(await visit.embed({ ...asked, items: geminiEmbedBatch(body, model) }), true);
+      return encodeEmbeddings(await context.embed({ ...asked, items: geminiEmbedBatch(body, model) }), true);
   }
 }
 
 /** What the address and the `x-eve-*` options say about a call. From here on it goes by the client's id, if it has one. */
-function askedOf(visit: Visit, model: string, maxWaitMs: number): Asked {
-  const { request } = visit;
+function askedOf(context: RequestContext, model: string, maxWaitMs: number): Asked {
+  const { request } = context;
   const options = eveOptions(request, { maxWaitMs, defaultWaitMs: geminiWaitMs(request) });
-  const id = options.requestId ?? visit.requestId;
-  visit.adoptRequestId(id);
+  const id = options.requestId ?? context.requestId;
+  context.adoptRequestId(id);
   return {
     id,
     idIsClients: options.requestId !== null,
-    door: "gemini",
+    endpoint: "gemini",
     models: [model],
     class: options.class,
     maxWaitMs: options.maxWaitMs,
@@ -102,8 +106,8 @@ function askedOf(visit: Visit, model: string, maxWaitMs: number): Asked {
   };
 }
 
-async function describe(visit: Visit, model: string): Promise<Response> {
-  const info = (await visit.models()).find((one) => one.model === model);
+async function describe(context: RequestContext, model: string): Promise<Response> {
+  const info = (await context.models()).find((one) => one.model === model);
   if (info === undefined) {
     throw new GatewayError("unknown_model", {
       message:
@@ -111,5 +115,5 @@ async function describe(visit: Visit, model: string): Promise<Response> {
       model,
     });
   }
-  return jsonResponse(200, geminiModel(info), visit.requestId);
+  return jsonResponse(200, geminiModel(info), context.requestId);
 }

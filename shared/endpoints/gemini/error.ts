@@ -69,7 +69,7 @@ export function geminiError(error: GatewayError, requestId: string): GeminiError
   };
 }
 
-export function refuseGemini(error: GatewayError, requestId: string): Response {
+export function geminiErrorResponse(error: GatewayError, requestId: string): Response {
   // Never inside an array, although Google does that to streams without `alt=sse`: Python's client breaks on a list
   // ("'list' object has no attribute 'get'") before it has read what was wrong.
   return jsonResponse(error.status, geminiError(error, requestId), requestId, errorHeaders(error));
@@ -131,7 +131,7 @@ function limitIn(details: unknown): LimitName | null {
   return limit === "rpm" || limit === "tpm" || limit === "rpd" ? limit : null;
 }
 
-/** The fields that were wrong, where the door's own check found them. */
+/** The fields that were wrong, where the endpoint's own check found them. */
 function badRequest({ code, details }: GatewayError) {
   if (code !== "invalid_request" || !Array.isArray(details)) return [];
   const fieldViolations = details.map(({ field, problem }) => ({ field, description: problem }));

@@ -1,4 +1,4 @@
-/** What can be asked of a model at this door. */
+/** What can be asked of a model at this endpoint. */
 export const GEMINI_METHODS = [
   "generateContent",
   "streamGenerateContent",

@@ -10,7 +10,7 @@ import { outputLimitHeader } from "../../http/output_limit_header.ts";
 import { rateLimitHeaders } from "../../http/rate_limit_headers.ts";
 
 /**
- * A result as the native door's JSON.
+ * A result as the native endpoint's JSON.
  * @param more facts that only some answers have
  * @throws GatewayError `content_blocked`, `empty_answer`, `answer_unusable` for what is no answer, with what there is of it
  */
@@ -58,8 +58,8 @@ export function verdictError(result: GatewayResult): GatewayError | null {
   });
 }
 
-/** An error as the native door's JSON. */
-export function refuseNative(error: GatewayError, requestId: string): Response {
+/** An error as the native endpoint's JSON. */
+export function nativeErrorResponse(error: GatewayError, requestId: string): Response {
   return jsonResponse(error.status, { error: errorJson(error, requestId) }, requestId, errorHeaders(error));
 }
 

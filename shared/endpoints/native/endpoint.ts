@@ -5,8 +5,8 @@ import { traceIdOf } from "../../http/trace.ts";
 import type { JobDesk } from "../../stages/job_service.ts";
 import type { ResolveStage, ServedStage } from "../../stages/resolve_stage.ts";
 import { isStageName, stageTypeOf } from "../../stages/stage_name.ts";
-import type { Door, Visit } from "../endpoint.ts";
-import { encodeNative, refuseNative } from "./answer.ts";
+import type { Endpoint, RequestContext } from "../endpoint.ts";
+import { encodeNative, nativeErrorResponse } from "./answer.ts";
 import { encodeContent, encodeJob, jobPath } from "./jobs.ts";
 import { decodeNative } from "./request.ts";
 import { streamNative } from "./stream.ts";
@@ -15,7 +15,7 @@ import { invalidRequest } from "../validated.ts";
 const METHODS = ["POST"] as const;
 const JOB_METHODS = ["GET"] as const;
 
-export interface NativeDoorOptions {
+export interface NativeEndpointOptions {
   /** The most that a caller may ask to wait. */
   maxWaitMs: number;
   /** Milliseconds since the epoch. */
@@ -34,28 +34,30 @@ export interface NativeJobs {
 }
 
 /** The gateway's own JSON, at the function's root: whole, or as a stream of events. */
-export function nativeDoor({ maxWaitMs, now = Date.now, resolveStage, jobs }: NativeDoorOptions): Door {
+export function nativeEndpoint(
+  { maxWaitMs, now = Date.now, resolveStage, jobs }: NativeEndpointOptions,
+): Endpoint {
   return {
     name: "native",
     methodsAt: (path) => path === "/" ? METHODS : jobs && jobPath(path) !== null ? JOB_METHODS : null,
-    async answer(visit) {
-      const job = jobPath(visit.path);
-      if (job !== null && jobs !== undefined) return await ofJob(visit, jobs, job);
-      const { request, stream } = decodeNative(await visit.readJson(), {
-        newId: visit.requestId,
-        traceId: traceIdOf(visit.request),
+    async answer(context) {
+      const job = jobPath(context.path);
+      if (job !== null && jobs !== undefined) return await ofJob(context, jobs, job);
+      const { request, stream } = decodeNative(await context.readJson(), {
+        newId: context.requestId,
+        traceId: traceIdOf(context.request),
         maxWaitMs,
       });
-      visit.adoptRequestId(request.id);
+      context.adoptRequestId(request.id);
       const stage = await stageOf(request);
-      if (stage === null) return await ofModel(visit, request, stream);
+      if (stage === null) return await ofModel(context, request, stream);
       const { stageType, source, providerKind } = stage;
       const staged = { ...request, models: [stage.model], excludeKeys: stage.excludeKeys };
-      if (stage.produces !== "text") return withStage(await submitted(visit, staged, stage, stream), stage);
+      if (stage.produces !== "text") return withStage(await submitted(context, staged, stage, stream), stage);
       const facts = { stage: { stage_type: stageType, source, provider_kind: providerKind } };
-      return withStage(await ofModel(visit, staged, stream, facts), stage);
+      return withStage(await ofModel(context, staged, stream, facts), stage);
     },
-    refuse: refuseNative,
+    errorResponse: nativeErrorResponse,
   };
 
   /** Null: the request names models. A stage among models is refused by the gateway, which knows stages too. */
@@ -68,7 +70,7 @@ export function nativeDoor({ maxWaitMs, now = Date.now, resolveStage, jobs }: Na
   }
 
   async function submitted(
-    visit: Visit,
+    context: RequestContext,
     request: GatewayRequest,
     stage: ServedStage,
     stream: boolean,
@@ -82,14 +84,14 @@ export function nativeDoor({ maxWaitMs, now = Date.now, resolveStage, jobs }: Na
         problem: `a ${stage.produces} is a job: leave this out, and ask for the job`,
       }]);
     }
-    const { caller, requestId, request: { signal } } = visit;
-    const context = { caller, signal, receivedAt: jobs.clock.now() };
-    const job = await jobs.desk.submit(request, stage, context);
+    const { caller, requestId, request: { signal } } = context;
+    const invokeContext = { caller, signal, receivedAt: jobs.clock.now() };
+    const job = await jobs.desk.submit(request, stage, invokeContext);
     return encodeJob(job, { requestId, jobsUrl: jobs.url, status: 202 });
   }
 
   async function ofJob(
-    { caller, requestId }: Visit,
+    { caller, requestId }: RequestContext,
     { desk, url }: NativeJobs,
     { id, content }: { id: string; content: boolean },
   ): Promise<Response> {
@@ -98,13 +100,13 @@ export function nativeDoor({ maxWaitMs, now = Date.now, resolveStage, jobs }: Na
   }
 
   async function ofModel(
-    visit: Visit,
+    context: RequestContext,
     request: GatewayRequest,
     stream: boolean,
     facts: Record<string, unknown> = {},
   ): Promise<Response> {
-    if (stream) return await streamNative(visit.stream(request), { requestId: request.id, now });
-    return encodeNative(await visit.invoke(request), facts);
+    if (stream) return await streamNative(context.stream(request), { requestId: request.id, now });
+    return encodeNative(await context.invoke(request), facts);
   }
 }
 

@@ -13,7 +13,7 @@ export function jobPath(path: string): { id: string; content: boolean } | null {
   return id === undefined ? null : { id, content: content !== undefined };
 }
 
-/** A job as the native door's JSON: 202 when it has just been handed in and goes on. */
+/** A job as the native endpoint's JSON: 202 when it has just been handed in and goes on. */
 export function encodeJob(
   job: JobRow,
   { requestId, jobsUrl, status = 200 }: { requestId: string; jobsUrl: string; status?: number },

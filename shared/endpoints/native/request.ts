@@ -116,7 +116,7 @@ export function decodeNative(json: unknown, terms: NativeTerms): NativeAsked {
   const request: GatewayRequest = {
     id: asked.request_id ?? terms.newId,
     idIsClients: asked.request_id !== undefined,
-    door: "native",
+    endpoint: "native",
     models: modelsOf(asked),
     prompt: promptOf(asked),
     class: asked.class,

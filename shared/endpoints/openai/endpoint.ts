@@ -5,12 +5,12 @@ import type { Asked } from "../../contract/request.ts";
 import { jsonResponse } from "../../http/json_response.ts";
 import type { Connect } from "../../http/pinned_get.ts";
 import { traceIdOf } from "../../http/trace.ts";
-import type { Door, Visit } from "../endpoint.ts";
+import type { Endpoint, RequestContext } from "../endpoint.ts";
 import { eveOptions } from "../eve_options.ts";
 import { encodeCompletion } from "./answer.ts";
 import { type Chat, decodeChat } from "./chat_request.ts";
 import { decodeEmbeddings, embedItems, encodeEmbeddings } from "./embeddings.ts";
-import { refuseOpenai } from "./error.ts";
+import { openaiErrorResponse } from "./error.ts";
 import { idHeaders } from "./headers.ts";
 import { fetchLinks } from "./media.ts";
 import { modelList, modelNamed } from "./models.ts";
@@ -19,7 +19,7 @@ import { encodeResponse, streamResponse } from "./responses.ts";
 import { type DecodedResponses, decodeResponses } from "./responses_request.ts";
 import { streamCompletion } from "./stream.ts";
 
-export interface OpenaiDoorOptions {
+export interface OpenaiEndpointOptions {
   /**
    * The most that a caller may ask to wait, in ms, and what they wait unless they say otherwise: OpenAI's clients sit
    * through ten minutes, and answer a refusal with tries of their own.
@@ -44,14 +44,14 @@ const GET = ["GET"] as const;
 /** Of addresses that do not exist, which are answered like any others: credentials first. */
 const ANY = ["GET", "POST", "PUT", "PATCH", "DELETE"] as const;
 
-type Serve = (visit: Visit) => Promise<Response>;
+type Serve = (context: RequestContext) => Promise<Response>;
 
 /** OpenAI's API at `/openai/v1`. */
-export function openaiDoor(options: OpenaiDoorOptions): Door {
+export function openaiEndpoint(options: OpenaiEndpointOptions): Endpoint {
   const serves: Record<string, { methods: readonly string[]; serve: Serve }> = {
-    "/chat/completions": { methods: POST, serve: (visit) => completeChat(visit, options) },
-    "/responses": { methods: POST, serve: (visit) => respond(visit, options) },
-    "/embeddings": { methods: POST, serve: (visit) => embed(visit, options) },
+    "/chat/completions": { methods: POST, serve: (context) => completeChat(context, options) },
+    "/responses": { methods: POST, serve: (context) => respond(context, options) },
+    "/embeddings": { methods: POST, serve: (context) => embed(context, options) },
     "/models": { methods: GET, serve: listModels },
   };
   const at = (path: string) => {
@@ -61,50 +61,50 @@ export function openaiDoor(options: OpenaiDoorOptions): Door {
   return {
     name: "openai",
     methodsAt: (path) => path === "/openai" || path.startsWith("/openai/") ? at(path)?.methods ?? ANY : null,
-    answer(visit) {
-      const found = visit.path.startsWith(`${BASE}/`) ? at(visit.path) : undefined;
+    answer(context) {
+      const found = context.path.startsWith(`${BASE}/`) ? at(context.path) : undefined;
       if (found === undefined) {
         throw new GatewayError("not_found", {
           message: `There is nothing at this address. The base URL ends in ${BASE}; served are ${
             [...Object.keys(serves), "/models/{id}"].join(", ")
           }.`,
-          details: { path: visit.path },
+          details: { path: context.path },
         });
       }
-      return found.serve(visit);
+      return found.serve(context);
     },
-    refuse: refuseOpenai,
+    errorResponse: openaiErrorResponse,
   };
 }
 
-async function completeChat(visit: Visit, options: OpenaiDoorOptions): Promise<Response> {
+async function completeChat(context: RequestContext, options: OpenaiEndpointOptions): Promise<Response> {
   const { chat, request, terms } = await chatRequest(
-    visit,
+    context,
     options,
     (json) => ({ chat: decodeChat(json), rename: (thrown) => thrown }),
   );
-  if (!chat.stream) return encodeCompletion(await visit.invoke(request), terms);
-  return await streamCompletion(visit.stream(request), {
+  if (!chat.stream) return encodeCompletion(await context.invoke(request), terms);
+  return await streamCompletion(context.stream(request), {
     ...terms,
     includeUsage: chat.stream_options?.include_usage === true,
   });
 }
 
-async function respond(visit: Visit, options: OpenaiDoorOptions): Promise<Response> {
-  const { chat, request, terms } = await chatRequest(visit, options, decodeResponses);
-  if (!chat.stream) return encodeResponse(await visit.invoke(request), terms);
-  return await streamResponse(visit.stream(request), terms);
+async function respond(context: RequestContext, options: OpenaiEndpointOptions): Promise<Response> {
+  const { chat, request, terms } = await chatRequest(context, options, decodeResponses);
+  if (!chat.stream) return encodeResponse(await context.invoke(request), terms);
+  return await streamResponse(context.stream(request), terms);
 }
 
 /** A chat completion's body, or what is one in other words, as a request. */
 async function chatRequest(
-  visit: Visit,
-  options: OpenaiDoorOptions,
+  context: RequestContext,
+  options: OpenaiEndpointOptions,
   decode: (json: unknown) => DecodedResponses,
 ) {
-  const asked = askedOf(visit, options);
-  const { chat, rename } = decode(await visit.readJson());
-  const prompt = await promptFrom(chat, options, visit).catch((thrown) => {
+  const asked = askedOf(context, options);
+  const { chat, rename } = decode(await context.readJson());
+  const prompt = await promptFrom(chat, options, context).catch((thrown) => {
     throw rename(thrown);
   });
   const strictSchema = chat.response_format?.type === "json_schema" &&
@@ -127,14 +127,18 @@ async function chatRequest(
   return { chat, request, terms };
 }
 
-async function promptFrom(chat: Chat, options: OpenaiDoorOptions, visit: Visit): Promise<Prompt> {
-  return promptOf(chat, await fetchLinks(chat.messages, options, visit));
+async function promptFrom(
+  chat: Chat,
+  options: OpenaiEndpointOptions,
+  context: RequestContext,
+): Promise<Prompt> {
+  return promptOf(chat, await fetchLinks(chat.messages, options, context));
 }
 
-async function embed(visit: Visit, options: OpenaiDoorOptions): Promise<Response> {
-  const asked = askedOf(visit, options);
-  const body = decodeEmbeddings(await visit.readJson());
-  const result = await visit.embed({
+async function embed(context: RequestContext, options: OpenaiEndpointOptions): Promise<Response> {
+  const asked = askedOf(context, options);
+  const body = decodeEmbeddings(await context.readJson());
+  const result = await context.embed({
     ...asked,
     models: [body.model],
     items: embedItems(body),
@@ -143,31 +147,39 @@ async function embed(visit: Visit, options: OpenaiDoorOptions): Promise<Response
   return encodeEmbeddings(result, body);
 }
 
-async function listModels(visit: Visit): Promise<Response> {
-  return jsonResponse(200, modelList(await visit.models()), visit.requestId, idHeaders(visit.requestId));
-}
-
-async function showModel(visit: Visit): Promise<Response> {
-  const name = decoded(visit.path.slice(`${BASE}/models/`.length));
+async function listModels(context: RequestContext): Promise<Response> {
   return jsonResponse(
     200,
-    modelNamed(await visit.models(), name),
-    visit.requestId,
-    idHeaders(visit.requestId),
+    modelList(await context.models()),
+    context.requestId,
+    idHeaders(context.requestId),
+  );
+}
+
+async function showModel(context: RequestContext): Promise<Response> {
+  const name = decoded(context.path.slice(`${BASE}/models/`.length));
+  return jsonResponse(
+    200,
+    modelNamed(await context.models(), name),
+    context.requestId,
+    idHeaders(context.requestId),
   );
 }
 
 /** What a request says to the gateway itself. From here on it goes by the client's id, if it brings one. */
-function askedOf(visit: Visit, { maxWaitMs }: OpenaiDoorOptions): Omit<Asked, "models" | "metadata"> {
-  const eve = eveOptions(visit.request, { maxWaitMs, defaultWaitMs: maxWaitMs });
-  if (eve.requestId !== null) visit.adoptRequestId(eve.requestId);
+function askedOf(
+  context: RequestContext,
+  { maxWaitMs }: OpenaiEndpointOptions,
+): Omit<Asked, "models" | "metadata"> {
+  const eve = eveOptions(context.request, { maxWaitMs, defaultWaitMs: maxWaitMs });
+  if (eve.requestId !== null) context.adoptRequestId(eve.requestId);
   return {
-    id: visit.requestId,
+    id: context.requestId,
     idIsClients: eve.requestId !== null,
-    door: "openai",
+    endpoint: "openai",
     class: eve.class,
     maxWaitMs: eve.maxWaitMs,
-    traceId: traceIdOf(visit.request),
+    traceId: traceIdOf(context.request),
     capture: eve.capture,
   };
 }

@@ -42,7 +42,7 @@ export function openaiError(error: GatewayError, requestId: string) {
   };
 }
 
-export function refuseOpenai(error: GatewayError, requestId: string): Response {
+export function openaiErrorResponse(error: GatewayError, requestId: string): Response {
   return jsonResponse(error.status, openaiError(error, requestId), requestId, {
     ...idHeaders(requestId),
     ...errorHeaders(error),

@@ -3,7 +3,7 @@ import type { InlineData } from "../../contract/content.ts";
 import { GatewayError } from "../../contract/gateway_error.ts";
 import type { Connect } from "../../http/pinned_get.ts";
 import { fetchPublic, FetchRefused } from "../../http/public_fetch.ts";
-import type { Visit } from "../endpoint.ts";
+import type { RequestContext } from "../endpoint.ts";
 import type { Message, UserPart } from "./chat_request.ts";
 import { invalidRequest } from "../validated.ts";
 
@@ -45,7 +45,7 @@ const isLink = (url: string) => /^https?:/i.test(url);
 export async function fetchLinks(
   messages: Message[],
   links: Links,
-  { confirmCaller, request: { signal } }: Pick<Visit, "confirmCaller" | "request">,
+  { confirmCaller, request: { signal } }: Pick<RequestContext, "confirmCaller" | "request">,
 ): Promise<LinkedMedia> {
   const places = new Map<string, string>();
   messages.forEach((message, i) => {
@@ -97,9 +97,9 @@ export function inlineData(
     case "image_url": {
       const { url } = part.image_url;
       const field = `${place}.image_url.url`;
-      if (isLink(url)) return linked(url) ?? refuse(field, "was not fetched");
+      if (isLink(url)) return linked(url) ?? invalidField(field, "was not fetched");
       const data = dataOf(url, field);
-      if (!data.mimeType.startsWith("image/")) refuse(field, `is no image but ${data.mimeType}`);
+      if (!data.mimeType.startsWith("image/")) invalidField(field, `is no image but ${data.mimeType}`);
       return data;
     }
     case "input_audio":
@@ -115,13 +115,13 @@ function dataOf(url: string, field: string): { mimeType: string; data: string } 
   const head = /^data:([\w.+-]+\/[\w.+-]+)(?:;[\w.+-]+=[^;,]*)*;base64$/i.exec(
     url.slice(0, Math.max(0, comma)),
   );
-  if (head?.[1] === undefined) refuse(field, "must be an http(s) link or data:<type>;base64,<data>");
+  if (head?.[1] === undefined) invalidField(field, "must be an http(s) link or data:<type>;base64,<data>");
   const data = url.slice(comma + 1);
-  if (!/^[A-Za-z0-9+/_-]+={0,2}$/.test(data)) refuse(field, "does not hold base64");
+  if (!/^[A-Za-z0-9+/_-]+={0,2}$/.test(data)) invalidField(field, "does not hold base64");
   return { mimeType: head[1].toLowerCase(), data };
 }
 
-function refuse(field: string, problem: string): never {
+function invalidField(field: string, problem: string): never {
   throw invalidRequest([{ field, problem }]);
 }
 

@@ -48,7 +48,7 @@ function partsOfMessage(message: Record<string, unknown>): Part[] {
 
 /**
  * `function_call`, the form before there were tools, which GigaChat has kept: its arguments are an object, and what it wants to
- * have back with the result travels as the call's signature, which every door hands on.
+ * have back with the result travels as the call's signature, which every endpoint hands on.
  */
 export function functionCallPart(message: Record<string, unknown>): Part[] {
   if (!isRecord(message.function_call)) return [];

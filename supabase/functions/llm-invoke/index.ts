@@ -1,9 +1,9 @@
 import { systemClock } from "../../../shared/runtime/clock.ts";
 import { createLog } from "../../../shared/runtime/log.ts";
-import { createEntrance } from "../../../shared/endpoints/router.ts";
-import { geminiDoor } from "../../../shared/endpoints/gemini/endpoint.ts";
-import { nativeDoor } from "../../../shared/endpoints/native/endpoint.ts";
-import { openaiDoor } from "../../../shared/endpoints/openai/endpoint.ts";
+import { createRouter } from "../../../shared/endpoints/router.ts";
+import { geminiEndpoint } from "../../../shared/endpoints/gemini/endpoint.ts";
+import { nativeEndpoint } from "../../../shared/endpoints/native/endpoint.ts";
+import { openaiEndpoint } from "../../../shared/endpoints/openai/endpoint.ts";
 import { badRequestCounter } from "../../../shared/gateway/bad_requests.ts";
 import { edgeBackground as background } from "../../../shared/runtime/background.ts";
 import { createJobDesk } from "../../../shared/gateway/job_service.ts";
@@ -90,13 +90,13 @@ function open() {
   const gateway = createGateway(parts);
   const jobsUrl = `${project.url}/functions/v1/llm-invoke/jobs`;
   const desk = createJobDesk({ gateway: parts, jobs: createJobs(transport), newId, now: Date.now, jobsUrl });
-  const doors = [
-    nativeDoor({ maxWaitMs, resolveStage, jobs: { desk, url: jobsUrl, clock } }),
-    geminiDoor({ maxWaitMs }),
-    openaiDoor({ maxWaitMs, clock, fetch, resolve, connect, now: Date.now, newId }),
+  const endpoints = [
+    nativeEndpoint({ maxWaitMs, resolveStage, jobs: { desk, url: jobsUrl, clock } }),
+    geminiEndpoint({ maxWaitMs }),
+    openaiEndpoint({ maxWaitMs, clock, fetch, resolve, connect, now: Date.now, newId }),
   ];
   return {
-    doors,
+    endpoints,
     identify: (request: Request) => identify(request, { project, tokens, access, background }),
     gateway: stagedGateway(gateway, resolveStage, stages),
     maxBodyBytes,
@@ -105,5 +105,5 @@ function open() {
 }
 
 export default {
-  fetch: createEntrance({ functionName: "llm-invoke", open, clock, newId, log }),
+  fetch: createRouter({ functionName: "llm-invoke", open, clock, newId, log }),
 };

@@ -8,7 +8,7 @@ import { countingWrong } from "../../../shared/identity/wrong_credentials.ts";
 import { createAccess } from "../../../shared/database/access.ts";
 import { rpcTransport } from "../../../shared/database/transport/rpc_transport.ts";
 import { alertChannels, alertsOperation } from "../../../shared/maintenance/alerts.ts";
-import { createMaintenanceEntrance } from "../../../shared/maintenance/router.ts";
+import { createMaintenanceRouter } from "../../../shared/maintenance/router.ts";
 import { keyHealth } from "../../../shared/maintenance/key_health.ts";
 import { metricsHandler } from "../../../shared/maintenance/metrics.ts";
 import { modelsSync } from "../../../shared/maintenance/models_sync.ts";
@@ -31,7 +31,7 @@ function open() {
   const stages = providersSync({ seal: () => createSeal(variable(ADMIN_SECRET_VARIABLE)), read: variable });
   return {
     operations: [...SQL_OPERATIONS, keyHealth, modelsSync, alerts, stages],
-    surroundings: {
+    operationDependencies: {
       call,
       fetch,
       secrets: environmentSecrets(variable),
@@ -52,5 +52,5 @@ function open() {
 const newId = () => crypto.randomUUID();
 
 export default {
-  fetch: createMaintenanceEntrance({ functionName: "maintenance", open, clock, newId, log }),
+  fetch: createMaintenanceRouter({ functionName: "maintenance", open, clock, newId, log }),
 };

@@ -12,14 +12,22 @@ import {
   tool,
 } from "ai";
 import { describe, expect, test } from "vitest";
-import { BUSY_FOR_A_SECOND, EMBEDDING, GEMMA, type House, leftEarly, PNG, SIGNING } from "./gemini_stack.ts";
+import {
+  BUSY_FOR_A_SECOND,
+  EMBEDDING,
+  GEMMA,
+  leftEarly,
+  PNG,
+  SIGNING,
+  type TestGateway,
+} from "./gemini_stack.ts";
 
 /** Longer than the two seconds that this client would pause of its own accord. */
 const BUSY_FOR_THREE_SECONDS = { ...BUSY_FOR_A_SECOND, retryMs: 3_000 };
 
-export function aiSdk(house: () => House): void {
-  const provider = (apiKey = house().key, headers: Record<string, string> = {}, through = fetch) =>
-    createGoogleGenerativeAI({ apiKey, baseURL: `${house().baseUrl}/v1beta`, headers, fetch: through });
+export function aiSdk(gateway: () => TestGateway): void {
+  const provider = (apiKey = gateway().key, headers: Record<string, string> = {}, through = fetch) =>
+    createGoogleGenerativeAI({ apiKey, baseURL: `${gateway().baseUrl}/v1beta`, headers, fetch: through });
 
   describe("@ai-sdk/google", () => {
     test("generates, thoughts apart from the text", async () => {
@@ -52,7 +60,7 @@ export function aiSdk(house: () => House): void {
         abortSignal: leaving.signal,
       });
       for await (const _ of textStream) leaving.abort();
-      await leftEarly(house());
+      await leftEarly(gateway());
     });
 
     test("calls tools in two turns, signatures included", async () => {
@@ -104,7 +112,7 @@ export function aiSdk(house: () => House): void {
         }],
       });
       expect(text).toBeTruthy();
-      expect(JSON.stringify(await house().bodies())).toContain(PNG);
+      expect(JSON.stringify(await gateway().bodies())).toContain(PNG);
     });
 
     test("embeds one text, and many", async () => {
@@ -126,8 +134,8 @@ export function aiSdk(house: () => House): void {
     });
 
     test("comes back after a 429 when it was told to", async () => {
-      await house().faults(BUSY_FOR_THREE_SECONDS);
-      const stopping = await house().stoppingClock();
+      await gateway().faults(BUSY_FOR_THREE_SECONDS);
+      const stopping = await gateway().stoppingClock();
       const calls: { from: number; to: number; told: number }[] = [];
       const { text } = await generateText({
         model: provider(undefined, { "x-eve-mode": "no_wait" }, async (...request) => {
@@ -146,11 +154,11 @@ export function aiSdk(house: () => House): void {
       expect(refused!.told).toBeGreaterThan(2_500);
       // Timers may fire a millisecond early.
       expect(served!.from - refused!.to).toBeGreaterThan(refused!.told - 5);
-      expect((await house().stats()).faults.total).toBe(2);
+      expect((await gateway().stats()).faults.total).toBe(2);
     });
 
     test("meets an error in the middle of a stream as an error", async () => {
-      await house().faults({ kind: "mid_stream_error", afterChunks: 2, error: "overloaded" });
+      await gateway().faults({ kind: "mid_stream_error", afterChunks: 2, error: "overloaded" });
       const errors: unknown[] = [];
       const { fullStream } = streamText({
         model: provider()(GEMMA),

@@ -1,4 +1,4 @@
-/** What the tests of the Gemini door share: one running stack, whose books and whose emulator can be looked into. */
+/** What the tests of the Gemini endpoint share: one running stack, whose books and whose emulator can be looked into. */
 import postgres from "postgres";
 import type { FaultSpec } from "../../../local/emulator/faults.ts";
 import type { Stats } from "../../../local/emulator/control.ts";
@@ -35,7 +35,7 @@ export const LEFT_BEHIND = [
   "public.google_ai_usage_counters",
 ];
 
-export interface House {
+export interface TestGateway {
   stack: TestStack;
   sql: postgres.Sql;
   /** What clients take as their base URL, without a version. */
@@ -61,7 +61,7 @@ export interface House {
   ): Promise<Response>;
 }
 
-export async function openHouse(): Promise<House> {
+export async function openTestGateway(): Promise<TestGateway> {
   // Enough of a pause that a client can leave in the middle of a stream.
   const stack = await startTestStack({ emulator: { chunkDelayMs: 15 } });
   const sql = postgres(stack.databaseUrl, { max: 2, onnotice: () => {} });
@@ -129,9 +129,9 @@ export async function openHouse(): Promise<House> {
   };
 }
 
-export async function closeHouse(house: House | undefined): Promise<void> {
-  await house?.sql.end({ timeout: 5 });
-  await house?.stack.stop();
+export async function closeTestGateway(gateway: TestGateway | undefined): Promise<void> {
+  await gateway?.sql.end({ timeout: 5 });
+  await gateway?.stack.stop();
 }
 
 /** Both quota projects say that their minute is used up, and a second later they no longer do. */
@@ -143,17 +143,17 @@ export const BUSY_FOR_A_SECOND: FaultSpec = {
 };
 
 /** Upstream has noticed that nobody listens any more, and the books say so. */
-export const leftEarly = (house: House) => letGo(house, "streams");
+export const leftEarly = (gateway: TestGateway) => letGo(gateway, "streams");
 
 /** A client leaves while upstream has not said a word yet: upstream notices, and the books say so. */
-export async function leftWaiting(house: House, leave: () => void): Promise<void> {
-  await until(async () => (await house.stats()).inFlight === 1, "upstream was not called");
+export async function leftWaiting(gateway: TestGateway, leave: () => void): Promise<void> {
+  await until(async () => (await gateway.stats()).inFlight === 1, "upstream was not called");
   leave();
-  await letGo(house, "waiting");
+  await letGo(gateway, "waiting");
 }
 
-async function letGo(house: House, when: "streams" | "waiting"): Promise<void> {
-  await until(async () => (await house.stats()).aborted[when] === 1, "upstream goes on");
-  const [request] = await house.requests();
+async function letGo(gateway: TestGateway, when: "streams" | "waiting"): Promise<void> {
+  await until(async () => (await gateway.stats()).aborted[when] === 1, "upstream goes on");
+  const [request] = await gateway.requests();
   if (request?.state !== "cancelled") throw new Error(`the books say ${request?.state}`);
 }

@@ -1,11 +1,19 @@
 /** `@google/genai`, Google's client of today, with another base URL and nothing else. */
 import { ApiError, FunctionCallingConfigMode, GoogleGenAI, type HttpOptions, Type } from "@google/genai";
 import { describe, expect, test } from "vitest";
-import { BUSY_FOR_A_SECOND, EMBEDDING, GEMMA, type House, leftEarly, PNG, SIGNING } from "./gemini_stack.ts";
+import {
+  BUSY_FOR_A_SECOND,
+  EMBEDDING,
+  GEMMA,
+  leftEarly,
+  PNG,
+  SIGNING,
+  type TestGateway,
+} from "./gemini_stack.ts";
 
-export function googleGenai(house: () => House): void {
-  const client = (options: HttpOptions = {}, apiKey = house().key) =>
-    new GoogleGenAI({ apiKey, httpOptions: { baseUrl: house().baseUrl, ...options } });
+export function googleGenai(gateway: () => TestGateway): void {
+  const client = (options: HttpOptions = {}, apiKey = gateway().key) =>
+    new GoogleGenAI({ apiKey, httpOptions: { baseUrl: gateway().baseUrl, ...options } });
   const errorOf = async (answer: Promise<unknown>) => {
     const error = await answer.then(() => expect.unreachable(), (thrown) => thrown as ApiError);
     expect(error).toBeInstanceOf(ApiError);
@@ -24,7 +32,7 @@ export function googleGenai(house: () => House): void {
       expect(response.usageMetadata?.totalTokenCount).toBeGreaterThan(0);
       expect(response.modelVersion).toBe(GEMMA);
       expect(response.responseId).toBeTruthy();
-      expect(await house().requests()).toEqual([{ state: "succeeded", error_code: null, door: "gemini" }]);
+      expect(await gateway().requests()).toEqual([{ state: "succeeded", error_code: null, door: "gemini" }]);
     });
 
     test("streams, each chunk by itself", async () => {
@@ -41,7 +49,7 @@ export function googleGenai(house: () => House): void {
       expect(texts.filter((text) => text !== "").length).toBeGreaterThan(3);
       expect(texts.join("").split(" ")).toHaveLength(60);
       expect(last?.candidates?.[0]?.finishReason).toBe("STOP");
-      const [used] = await house().sql`select total_tokens from public.token_usage`;
+      const [used] = await gateway().sql`select total_tokens from public.token_usage`;
       expect(used?.total_tokens ?? last?.usageMetadata?.totalTokenCount).toBe(
         last?.usageMetadata?.totalTokenCount,
       );
@@ -58,7 +66,7 @@ export function googleGenai(house: () => House): void {
         for await (const _ of stream) leaving.abort();
       })();
       await expect(reading).rejects.toThrow();
-      await leftEarly(house());
+      await leftEarly(gateway());
     });
 
     test("chats", async () => {
@@ -150,8 +158,8 @@ export function googleGenai(house: () => House): void {
         contents: "Концерт в парке",
       });
       expect(totalTokens).toBeGreaterThan(2);
-      expect(await house().requests()).toEqual([]);
-      expect((await house().stats()).received.total).toBe(0);
+      expect(await gateway().requests()).toEqual([]);
+      expect((await gateway().stats()).received.total).toBe(0);
     });
 
     test("lists models in pages, and describes one", async () => {
@@ -166,7 +174,7 @@ export function googleGenai(house: () => House): void {
         inputTokenLimit: 16_000,
         supportedActions: expect.arrayContaining(["generateContent"]),
       });
-      expect((await house().stats()).received.total).toBe(0);
+      expect((await gateway().stats()).received.total).toBe(0);
     });
 
     test("is refused for a bad key, once and for good", async () => {
@@ -194,8 +202,8 @@ export function googleGenai(house: () => House): void {
     });
 
     test("comes back after a 429", async () => {
-      await house().faults(BUSY_FOR_A_SECOND);
-      const stopping = await house().stoppingClock();
+      await gateway().faults(BUSY_FOR_A_SECOND);
+      const stopping = await gateway().stoppingClock();
       const statuses: number[] = [];
       const response = await client({
         headers: { "x-eve-mode": "no_wait" },
@@ -216,19 +224,19 @@ export function googleGenai(house: () => House): void {
         client().models.generateContent({ model: GEMMA, contents: "концерт ".repeat(20_000) }),
       );
       expect(error).toMatchObject({ code: 413, status: "INVALID_ARGUMENT" });
-      expect((await house().stats()).received.total).toBe(0);
+      expect((await gateway().stats()).received.total).toBe(0);
     });
 
     test("sees a block as Google shows it, and the books know it as one", async () => {
-      await house().faults({ kind: "safety_block", where: "prompt", reason: "PROHIBITED_CONTENT" });
+      await gateway().faults({ kind: "safety_block", where: "prompt", reason: "PROHIBITED_CONTENT" });
       const response = await client().models.generateContent({ model: GEMMA, contents: "Hello" });
       expect(response.promptFeedback?.blockReason).toBe("PROHIBITED_CONTENT");
       expect(response.text).toBeUndefined();
-      expect(await house().requests()).toMatchObject([{ state: "failed", error_code: "content_blocked" }]);
+      expect(await gateway().requests()).toMatchObject([{ state: "failed", error_code: "content_blocked" }]);
     });
 
     test("meets an error in the middle of a stream as an error", async () => {
-      await house().faults({ kind: "mid_stream_error", afterChunks: 2, error: "overloaded" });
+      await gateway().faults({ kind: "mid_stream_error", afterChunks: 2, error: "overloaded" });
       const texts: string[] = [];
       const reading = (async () => {
         const stream = await client().models.generateContentStream({
@@ -239,7 +247,7 @@ export function googleGenai(house: () => House): void {
       })();
       await expect(reading).rejects.toMatchObject({ status: 503 });
       expect(texts).toHaveLength(2);
-      expect(await house().requests()).toMatchObject([{ state: "failed" }]);
+      expect(await gateway().requests()).toMatchObject([{ state: "failed" }]);
     });
   });
 }

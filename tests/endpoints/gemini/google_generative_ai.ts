@@ -8,16 +8,24 @@ import {
   SchemaType,
 } from "@google/generative-ai";
 import { describe, expect, test } from "vitest";
-import { BUSY_FOR_A_SECOND, EMBEDDING, GEMMA, type House, leftEarly, PNG, SIGNING } from "./gemini_stack.ts";
+import {
+  BUSY_FOR_A_SECOND,
+  EMBEDDING,
+  GEMMA,
+  leftEarly,
+  PNG,
+  SIGNING,
+  type TestGateway,
+} from "./gemini_stack.ts";
 
-export function googleGenerativeAi(house: () => House): void {
+export function googleGenerativeAi(gateway: () => TestGateway): void {
   const model = (
     params: ModelParams = { model: GEMMA },
     headers: Record<string, string> = {},
-    key = house().key,
+    key = gateway().key,
   ) =>
     new GoogleGenerativeAI(key).getGenerativeModel(params, {
-      baseUrl: house().baseUrl,
+      baseUrl: gateway().baseUrl,
       customHeaders: headers,
     });
   const refusal = async (answer: Promise<unknown>): Promise<GoogleGenerativeAIFetchError> => {
@@ -57,7 +65,7 @@ export function googleGenerativeAi(house: () => House): void {
         for await (const _ of stream) leaving.abort();
       })();
       await expect(reading).rejects.toThrow();
-      await leftEarly(house());
+      await leftEarly(gateway());
     });
 
     test("chats, calling tools in two turns with their signatures", async () => {
@@ -129,8 +137,8 @@ export function googleGenerativeAi(house: () => House): void {
     });
 
     test("reads from a 429 when to come back", async () => {
-      await house().faults(BUSY_FOR_A_SECOND);
-      await house().stoppingClock();
+      await gateway().faults(BUSY_FOR_A_SECOND);
+      await gateway().stoppingClock();
       const error = await refusal(
         model({ model: GEMMA }, { "x-eve-mode": "no_wait" }).generateContent("Hello"),
       );
@@ -145,7 +153,7 @@ export function googleGenerativeAi(house: () => House): void {
     });
 
     test("throws for a block when the text is asked for", async () => {
-      await house().faults({ kind: "safety_block", where: "candidate", reason: "SAFETY" });
+      await gateway().faults({ kind: "safety_block", where: "candidate", reason: "SAFETY" });
       const { response } = await model(QUIET).generateContent("Hello");
       expect(() => response.text()).toThrow(GoogleGenerativeAIResponseError);
     });

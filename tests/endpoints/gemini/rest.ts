@@ -1,27 +1,27 @@
 /** The API without a client library: scripts, and what older libraries put on the wire. */
 import { describe, expect, test } from "vitest";
-import { BUSY_FOR_A_SECOND, EMBEDDING, GEMMA, type House, leftEarly } from "./gemini_stack.ts";
+import { BUSY_FOR_A_SECOND, EMBEDDING, GEMMA, leftEarly, type TestGateway } from "./gemini_stack.ts";
 import { until } from "../../harness/patience.ts";
 
 const asking = (text: string) => ({ contents: [{ role: "user", parts: [{ text }] }] });
 const generate = `/v1beta/models/${GEMMA}:generateContent`;
 const stream = `/v1beta/models/${GEMMA}:streamGenerateContent`;
 
-export function rest(house: () => House): void {
+export function rest(gateway: () => TestGateway): void {
   const bare = (path: string, headers: Record<string, string> = {}) =>
-    fetch(`${house().baseUrl}${path}`, {
+    fetch(`${gateway().baseUrl}${path}`, {
       method: "POST",
       headers: { "content-type": "application/json", ...headers },
       body: JSON.stringify(asking("Reply with exactly: да")),
     });
-  const everythingPrinted = () => [...house().stack.printed, ...house().stack.logged].join("\n");
+  const everythingPrinted = () => [...gateway().stack.printed, ...gateway().stack.logged].join("\n");
 
   describe("REST", () => {
     test.skipIf(!hasPython())("a notebook asks with Python's standard library", async () => {
-      await house().faults(BUSY_FOR_A_SECOND);
+      await gateway().faults(BUSY_FOR_A_SECOND);
       const { stdout, stderr, success } = await new Deno.Command("python3", {
         args: [new URL("notebook.py", import.meta.url).pathname],
-        env: { GEMINI_BASE_URL: house().baseUrl, GEMINI_API_KEY: house().key },
+        env: { GEMINI_BASE_URL: gateway().baseUrl, GEMINI_API_KEY: gateway().key },
       }).output();
       expect(new TextDecoder().decode(stderr)).toBe("");
       expect(success).toBe(true);
@@ -33,7 +33,7 @@ export function rest(house: () => House): void {
     });
 
     test("takes the key as x-goog-api-key, as ?key= and as Bearer", async () => {
-      const { key } = house();
+      const { key } = gateway();
       for (
         const [query, headers] of [
           ["", { "x-goog-api-key": key }],
@@ -45,11 +45,11 @@ export function rest(house: () => House): void {
     });
 
     test("a bad key beside a good one is refused, and no key is ever printed or repeated", async () => {
-      const { key } = house();
+      const { key } = gateway();
       const refused = await bare(`${generate}?key=AIza-not-a-key`, { "x-goog-api-key": key });
       expect(refused.status).toBe(401);
       expect(await refused.text()).not.toContain("AIza-not-a-key");
-      await house().faults({ kind: "status", error: "invalid_argument" });
+      await gateway().faults({ kind: "status", error: "invalid_argument" });
       const failed = await bare(`${generate}?key=${key}`);
       expect(failed.status).toBe(400);
       expect(await failed.text()).not.toContain(key);
@@ -62,7 +62,7 @@ export function rest(house: () => House): void {
     });
 
     test("without alt=sse a stream is one JSON array", async () => {
-      const response = await house().fetch(stream, asking("Write 60 words about a concert"));
+      const response = await gateway().fetch(stream, asking("Write 60 words about a concert"));
       expect(response.headers.get("content-type")).toContain("application/json");
       const chunks = await response.json();
       expect(chunks.length).toBeGreaterThan(3);
@@ -70,7 +70,7 @@ export function rest(house: () => House): void {
     });
 
     test("with alt=sse it is frames of data, without comments and without an end mark", async () => {
-      const response = await house().fetch(`${stream}?alt=sse`, asking("Write 60 words about a concert"));
+      const response = await gateway().fetch(`${stream}?alt=sse`, asking("Write 60 words about a concert"));
       expect(response.headers.get("content-type")).toBe("text/event-stream");
       const frames = (await response.text()).split("\r\n\r\n");
       expect(frames.pop()).toBe("");
@@ -80,70 +80,78 @@ export function rest(house: () => House): void {
     test("the first chunk is there long before the last", async () => {
       const leaving = new AbortController();
       // More than a busy machine sends before it is asked whether it still does.
-      const response = await house().fetch(`${stream}?alt=sse`, asking("Write 3000 words about a concert"), {
-        signal: leaving.signal,
-      });
+      const response = await gateway().fetch(
+        `${stream}?alt=sse`,
+        asking("Write 3000 words about a concert"),
+        {
+          signal: leaving.signal,
+        },
+      );
       expect((await response.body!.getReader().read()).done).toBe(false);
-      expect((await house().stats()).inFlight).toBe(1);
+      expect((await gateway().stats()).inFlight).toBe(1);
       leaving.abort();
-      await leftEarly(house());
+      await leftEarly(gateway());
     });
 
     test("a client that closes the connection is noticed upstream", async () => {
       const leaving = new AbortController();
-      const response = await house().fetch(`${stream}?alt=sse`, asking("Write 3000 words about a concert"), {
-        signal: leaving.signal,
-      });
+      const response = await gateway().fetch(
+        `${stream}?alt=sse`,
+        asking("Write 3000 words about a concert"),
+        {
+          signal: leaving.signal,
+        },
+      );
       const reader = response.body!.getReader();
       await reader.read();
       leaving.abort();
-      await leftEarly(house());
+      await leftEarly(gateway());
     });
 
     test("a client that leaves before anything was said is noticed too", async () => {
       for (const path of [generate, stream]) {
-        await house().clear();
-        await house().faults({ kind: "hang" });
+        await gateway().clear();
+        await gateway().faults({ kind: "hang" });
         const leaving = new AbortController();
-        const asked = house().fetch(path, asking("Hello"), { signal: leaving.signal });
-        await until(async () => (await house().stats()).inFlight === 1, "nothing was asked upstream");
+        const asked = gateway().fetch(path, asking("Hello"), { signal: leaving.signal });
+        await until(async () => (await gateway().stats()).inFlight === 1, "nothing was asked upstream");
         leaving.abort();
         await expect(asked).rejects.toThrow();
-        await until(async () => (await house().stats()).aborted.waiting === 1, "upstream still waits");
-        expect(await house().requests()).toMatchObject([{ state: "cancelled" }]);
+        await until(async () => (await gateway().stats()).aborted.waiting === 1, "upstream still waits");
+        expect(await gateway().requests()).toMatchObject([{ state: "cancelled" }]);
       }
     });
 
     test("an error in the middle of an array stream is its last element", async () => {
-      await house().faults({ kind: "mid_stream_error", afterChunks: 2, error: "overloaded" });
-      const chunks = await (await house().fetch(stream, asking("Write 200 words about a concert"))).json();
+      await gateway().faults({ kind: "mid_stream_error", afterChunks: 2, error: "overloaded" });
+      const chunks = await (await gateway().fetch(stream, asking("Write 200 words about a concert"))).json();
       expect(chunks).toHaveLength(3);
       expect(chunks[2].error).toMatchObject({ code: 503, status: "UNAVAILABLE" });
     });
 
     test("an error before the first chunk is an error for every client, not an array", async () => {
-      await house().faults({ kind: "status", error: "invalid_argument" });
-      const response = await house().fetch(stream, asking("Hello"));
+      await gateway().faults({ kind: "status", error: "invalid_argument" });
+      const response = await gateway().fetch(stream, asking("Hello"));
       expect(response.status).toBe(400);
       expect((await response.json()).error).toMatchObject({ code: 400, status: "INVALID_ARGUMENT" });
     });
 
     test("enums are numbers for older clients that ask for them", async () => {
       const query = "?%24alt=json%3Benum-encoding%3Dint";
-      const whole = await (await house().fetch(`${generate}${query}`, asking("Hello"))).json();
+      const whole = await (await gateway().fetch(`${generate}${query}`, asking("Hello"))).json();
       expect(whole.candidates[0].finishReason).toBe(1);
       // They send them so, too.
       const settings = { safetySettings: [{ category: 7, threshold: 4 }] };
-      expect((await house().fetch(`${generate}${query}`, { ...asking("Hello"), ...settings })).status).toBe(
+      expect((await gateway().fetch(`${generate}${query}`, { ...asking("Hello"), ...settings })).status).toBe(
         200,
       );
       expect(whole.usageMetadata.promptTokensDetails[0].modality).toBe(1);
-      const chunks = await (await house().fetch(`${stream}${query}`, asking("Hello"))).json();
+      const chunks = await (await gateway().fetch(`${stream}${query}`, asking("Hello"))).json();
       expect(chunks.at(-1).candidates[0].finishReason).toBe(1);
     });
 
     test("snake_case and single messages mean the same", async () => {
-      const response = await house().fetch(`/v1/models/${GEMMA}:generateContent`, {
+      const response = await gateway().fetch(`/v1/models/${GEMMA}:generateContent`, {
         contents: { parts: { text: "Reply with exactly: концерт" } },
         system_instruction: { parts: { text: "Кратко." } },
         generation_config: { max_output_tokens: 500, thinking_config: { thinking_level: "MINIMAL" } },
@@ -161,46 +169,46 @@ export function rest(house: () => House): void {
         cachedContent: "cachedContents/festival",
         serviceTier: "standard",
       };
-      expect((await house().fetch(generate, body)).status).toBe(200);
-      expect(await house().bodies()).toEqual([body]);
+      expect((await gateway().fetch(generate, body)).status).toBe(200);
+      expect(await gateway().bodies()).toEqual([body]);
     });
 
     test("fields of which nobody here knows go upstream too", async () => {
-      const response = await house().fetch(generate, { ...asking("Hello"), labels: { team: "events" } });
+      const response = await gateway().fetch(generate, { ...asking("Hello"), labels: { team: "events" } });
       // Google AI refuses this one, Vertex takes it: it is theirs to say.
       expect(response.status).toBe(400);
       expect((await response.json()).error.message).toContain("labels");
-      expect(await house().bodies()).toMatchObject([{ ...asking("Hello"), labels: { team: "events" } }]);
+      expect(await gateway().bodies()).toMatchObject([{ ...asking("Hello"), labels: { team: "events" } }]);
     });
 
     test("a successor serves for a model that has left, and the answer says so", async () => {
-      const response = await house().fetch("/v1beta/models/gemma-3-27b:generateContent", asking("Hello"));
+      const response = await gateway().fetch("/v1beta/models/gemma-3-27b:generateContent", asking("Hello"));
       expect(response.status).toBe(200);
       expect(response.headers.get("x-eve-model")).toBe(GEMMA);
       expect((await response.json()).modelVersion).toBe(GEMMA);
     });
 
     test("a request asked twice under one id is answered once", async () => {
-      const ask = () => house().fetch(`${generate}?x-eve-request-id=event-42`, asking("Hello"));
+      const ask = () => gateway().fetch(`${generate}?x-eve-request-id=event-42`, asking("Hello"));
       const first = await (await ask()).json();
-      await house().requests();
+      await gateway().requests();
       const second = await ask();
       expect(second.headers.get("x-eve-replayed")).toBe("true");
       expect(await second.json()).toEqual(first);
-      expect((await house().stats()).received.total).toBe(1);
+      expect((await gateway().stats()).received.total).toBe(1);
     });
 
     test("a stream asked twice under one id comes back in one piece", async () => {
       const ask = () =>
-        house().fetch(`${stream}?x-eve-request-id=event-42`, asking("Reply with exactly: да"));
+        gateway().fetch(`${stream}?x-eve-request-id=event-42`, asking("Reply with exactly: да"));
       expect((await (await ask()).json()).length).toBeGreaterThan(1);
-      await house().requests();
+      await gateway().requests();
       const second = await ask();
       expect(second.headers.get("x-eve-replayed")).toBe("true");
       const chunks = await second.json();
       expect(chunks).toHaveLength(1);
       expect(chunks[0].candidates[0].content.parts.at(-1).text).toBe("да");
-      expect((await house().stats()).received.total).toBe(1);
+      expect((await gateway().stats()).received.total).toBe(1);
     });
 
     test("a model asked for what it cannot do goes on doing what it can", async () => {
@@ -212,56 +220,60 @@ export function rest(house: () => House): void {
           [EMBEDDING, "streamGenerateContent", asking("Hello")],
         ] as const
       ) {
-        const refused = await house().fetch(`/v1beta/models/${model}:${method}`, body);
+        const refused = await gateway().fetch(`/v1beta/models/${model}:${method}`, body);
         expect(refused.status).toBe(400);
         expect((await refused.json()).error.message).toContain(model);
       }
       // At Google that is a 404, which would have switched the model off.
-      expect((await house().stats()).received.total).toBe(0);
-      expect((await house().fetch(generate, asking("Hello"))).status).toBe(200);
-      expect((await house().fetch(`/v1beta/models/${EMBEDDING}:embedContent`, { content })).status).toBe(200);
+      expect((await gateway().stats()).received.total).toBe(0);
+      expect((await gateway().fetch(generate, asking("Hello"))).status).toBe(200);
+      expect((await gateway().fetch(`/v1beta/models/${EMBEDDING}:embedContent`, { content })).status).toBe(
+        200,
+      );
     });
 
     test("unless it says otherwise a call waits for a place under the limits", async () => {
-      await house().faults(BUSY_FOR_A_SECOND);
+      await gateway().faults(BUSY_FOR_A_SECOND);
       const since = performance.now();
-      const response = await house().fetch(generate, asking("Hello"));
+      const response = await gateway().fetch(generate, asking("Hello"));
       expect(response.status).toBe(200);
       expect(performance.now() - since).toBeGreaterThan(900);
-      await house().requests();
-      const [request] = await house().sql`select max(attempt)::int as attempts from eve.attempts`;
+      await gateway().requests();
+      const [request] = await gateway().sql`select max(attempt)::int as attempts from eve.attempts`;
       expect(request!.attempts).toBe(3);
     });
 
     test("a body that is too large is refused with 413", async () => {
-      const response = await house().fetch(generate, asking("x".repeat(11 * 1024 * 1024)));
+      const response = await gateway().fetch(generate, asking("x".repeat(11 * 1024 * 1024)));
       expect(response.status).toBe(413);
       expect((await response.json()).error).toMatchObject({ code: 413, status: "INVALID_ARGUMENT" });
     });
 
     test("a batch of embeddings counts as many requests as it has texts", async () => {
       const texts = ["концерт", "лекция", "выставка"];
-      const response = await house().fetch(`/v1beta/models/${EMBEDDING}:batchEmbedContents`, {
+      const response = await gateway().fetch(`/v1beta/models/${EMBEDDING}:batchEmbedContents`, {
         requests: texts.map((text) => ({ model: `models/${EMBEDDING}`, content: { parts: [{ text }] } })),
       });
       expect((await response.json()).embeddings).toHaveLength(3);
-      await house().requests();
-      const [booked] = await house().sql`select sum(starts)::int as starts from eve.lane_buckets`;
+      await gateway().requests();
+      const [booked] = await gateway().sql`select sum(starts)::int as starts from eve.lane_buckets`;
       expect(booked!.starts).toBe(3);
     });
 
     test("counting tokens and listing models use no quota", async () => {
-      expect((await house().fetch(`/v1beta/models/${GEMMA}:countTokens`, asking("Hello"))).status).toBe(200);
-      expect((await house().fetch("/v1beta/models")).status).toBe(200);
-      expect((await house().fetch(`/v1/models/${GEMMA}`)).status).toBe(200);
-      expect((await house().stats()).received.total).toBe(0);
-      expect(await house().sql`select * from eve.lane_buckets`).toEqual([]);
+      expect((await gateway().fetch(`/v1beta/models/${GEMMA}:countTokens`, asking("Hello"))).status).toBe(
+        200,
+      );
+      expect((await gateway().fetch("/v1beta/models")).status).toBe(200);
+      expect((await gateway().fetch(`/v1/models/${GEMMA}`)).status).toBe(200);
+      expect((await gateway().stats()).received.total).toBe(0);
+      expect(await gateway().sql`select * from eve.lane_buckets`).toEqual([]);
     });
 
     test("an empty answer without a reason is an error, and an unknown model is not found", async () => {
-      await house().faults({ kind: "empty_answer", shape: "no_parts", times: 3 });
-      expect((await house().fetch(generate, asking("Hello"))).status).toBe(502);
-      const unknown = await house().fetch("/v1beta/models/gemini-0:generateContent", asking("Hello"));
+      await gateway().faults({ kind: "empty_answer", shape: "no_parts", times: 3 });
+      expect((await gateway().fetch(generate, asking("Hello"))).status).toBe(502);
+      const unknown = await gateway().fetch("/v1beta/models/gemini-0:generateContent", asking("Hello"));
       expect(unknown.status).toBe(404);
       expect((await unknown.json()).error.status).toBe("NOT_FOUND");
     });

@@ -16,18 +16,18 @@ import {
   BUSY_FOR_A_SECOND,
   EMBEDDING,
   GEMMA,
-  type House,
   leftEarly,
   PNG,
   SIGNING,
+  type TestGateway,
 } from "../gemini/gemini_stack.ts";
 
-export function aiSdk(house: () => House): void {
-  const provider = (apiKey = house().key, headers: Record<string, string> = {}) =>
+export function aiSdk(gateway: () => TestGateway): void {
+  const provider = (apiKey = gateway().key, headers: Record<string, string> = {}) =>
     createOpenAICompatible({
       name: "eve",
       apiKey,
-      baseURL: `${house().baseUrl}/openai/v1`,
+      baseURL: `${gateway().baseUrl}/openai/v1`,
       headers,
       includeUsage: true,
       supportsStructuredOutputs: true,
@@ -63,7 +63,7 @@ export function aiSdk(house: () => House): void {
         abortSignal: leaving.signal,
       });
       for await (const _ of textStream) leaving.abort();
-      await leftEarly(house());
+      await leftEarly(gateway());
     });
 
     const finds = (what: string) =>
@@ -126,7 +126,7 @@ export function aiSdk(house: () => House): void {
         }],
       });
       expect(text).toBeTruthy();
-      expect(JSON.stringify(await house().bodies())).toContain(PNG);
+      expect(JSON.stringify(await gateway().bodies())).toContain(PNG);
     });
 
     test("embeds one text, and many", async () => {
@@ -149,18 +149,18 @@ export function aiSdk(house: () => House): void {
     });
 
     test("comes back after a 429 when it was told to", async () => {
-      await house().faults(BUSY_FOR_A_SECOND);
+      await gateway().faults(BUSY_FOR_A_SECOND);
       const { text } = await generateText({
         model: provider(undefined, { "x-eve-mode": "no_wait" })(GEMMA),
         prompt: "Reply with exactly: yes",
         maxRetries: 2,
       });
       expect(text).toBe("yes");
-      expect((await house().stats()).faults.total).toBe(2);
+      expect((await gateway().stats()).faults.total).toBe(2);
     });
 
     test("meets an error in the middle of a stream as an error", async () => {
-      await house().faults({ kind: "mid_stream_error", afterChunks: 2, error: "overloaded" });
+      await gateway().faults({ kind: "mid_stream_error", afterChunks: 2, error: "overloaded" });
       const errors: unknown[] = [];
       const { fullStream } = streamText({
         model: provider()(GEMMA),

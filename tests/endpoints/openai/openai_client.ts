@@ -8,11 +8,11 @@ import {
   BUSY_FOR_A_SECOND,
   EMBEDDING,
   GEMMA,
-  type House,
   leftEarly,
   leftWaiting,
   PNG,
   SIGNING,
+  type TestGateway,
 } from "../gemini/gemini_stack.ts";
 
 /** Elsewhere Deno's server does not tell that a waiting client has left: see local/disconnects.ts. */
@@ -38,12 +38,17 @@ const tool = (name: string, field: string): OpenAI.ChatCompletionFunctionTool =>
 const TOOLS = [tool("find_events", "date"), tool("find_weather", "city")];
 const ASKS_FOR_BOTH = "Use find_events and find_weather for 5 мая 2027 года";
 
-export function openaiClient(house: () => House): void {
+export function openaiClient(gateway: () => TestGateway): void {
   const client = (options: ConstructorParameters<typeof OpenAI>[0] = {}) =>
-    new OpenAI({ apiKey: house().key, baseURL: `${house().baseUrl}/openai/v1`, maxRetries: 0, ...options });
+    new OpenAI({
+      apiKey: gateway().key,
+      baseURL: `${gateway().baseUrl}/openai/v1`,
+      maxRetries: 0,
+      ...options,
+    });
   const ask = (content: string, more: Partial<OpenAI.ChatCompletionCreateParamsNonStreaming> = {}) =>
     client().chat.completions.create({ model: GEMMA, messages: [{ role: "user", content }], ...more });
-  const lastBody = async () => (await house().bodies()).at(-1) as Record<string, Record<string, unknown>>;
+  const lastBody = async () => (await gateway().bodies()).at(-1) as Record<string, Record<string, unknown>>;
 
   describe("openai", () => {
     test("chats over several turns, with system and developer messages", async () => {
@@ -101,8 +106,8 @@ export function openaiClient(house: () => House): void {
         frequencyPenalty: -0.5,
         thinkingConfig: { thinkingLevel: "MINIMAL" },
       });
-      await house().requests();
-      const [row] = await house().sql`select metadata from eve.requests`;
+      await gateway().requests();
+      const [row] = await gateway().sql`select metadata from eve.requests`;
       expect(row?.metadata).toEqual({ user: "person-1" });
     });
 
@@ -145,33 +150,33 @@ export function openaiClient(house: () => House): void {
         stream: true,
       });
       for await (const _ of stream) break;
-      await leftEarly(house());
+      await leftEarly(gateway());
     });
 
     noticed("leaves before the answer, and upstream is let go", async () => {
-      await house().faults({ kind: "delay", delayMs: 5_000 });
+      await gateway().faults({ kind: "delay", delayMs: 5_000 });
       const leaving = new AbortController();
       const asked = client().chat.completions.create(
         { model: GEMMA, messages: [{ role: "user", content: "Hello" }] },
         { signal: leaving.signal },
       ).catch((thrown) => thrown);
-      await leftWaiting(house(), () => leaving.abort());
+      await leftWaiting(gateway(), () => leaving.abort());
       expect(await asked).toBeInstanceOf(OpenAI.APIUserAbortError);
     });
 
     noticed("leaves a stream before its first byte, and upstream is let go", async () => {
-      await house().faults({ kind: "delay", delayMs: 5_000 });
+      await gateway().faults({ kind: "delay", delayMs: 5_000 });
       const leaving = new AbortController();
       const asked = client().chat.completions.create(
         { model: GEMMA, messages: [{ role: "user", content: "Hello" }], stream: true },
         { signal: leaving.signal },
       ).catch((thrown) => thrown);
-      await leftWaiting(house(), () => leaving.abort());
+      await leftWaiting(gateway(), () => leaving.abort());
       expect(await asked).toBeInstanceOf(OpenAI.APIUserAbortError);
     });
 
     noticed("gives up after its own timeout, and upstream is let go", async () => {
-      await house().faults({ kind: "hang" });
+      await gateway().faults({ kind: "hang" });
       vi.useFakeTimers({ toFake: ["setTimeout", "clearTimeout"] });
       onTestFinished(() => void vi.useRealTimers());
       const asked = client({ timeout: 600 }).chat.completions.create({
@@ -179,7 +184,7 @@ export function openaiClient(house: () => House): void {
         // More than one packet.
         messages: [{ role: "user", content: "Концерт. ".repeat(3_000) }],
       }).catch((thrown) => thrown);
-      await leftWaiting(house(), () => vi.advanceTimersByTime(600));
+      await leftWaiting(gateway(), () => vi.advanceTimersByTime(600));
       expect(await asked).toBeInstanceOf(OpenAI.APIConnectionTimeoutError);
     });
 
@@ -313,7 +318,7 @@ export function openaiClient(house: () => House): void {
         });
       expect((await show(`data:image/png;base64,${PNG}`)).choices[0]?.message.content).toBeTruthy();
       expect(JSON.stringify(await lastBody())).toContain(PNG);
-      const error = await show(`${house().stack.url}/image.png`).catch((thrown) => thrown);
+      const error = await show(`${gateway().stack.url}/image.png`).catch((thrown) => thrown);
       expect(error).toBeInstanceOf(OpenAI.BadRequestError);
       expect(error.param).toBe("messages[0].content[1].image_url.url");
     });
@@ -354,21 +359,21 @@ export function openaiClient(house: () => House): void {
     });
 
     test("comes back after a 429 when it was told to", async () => {
-      await house().faults(BUSY_FOR_A_SECOND);
-      const fetch = await house().stoppingClock();
+      await gateway().faults(BUSY_FOR_A_SECOND);
+      const fetch = await gateway().stoppingClock();
       const since = Date.now();
       const answer = await client({ fetch, maxRetries: 2, defaultHeaders: { "x-eve-mode": "no_wait" } })
         .chat.completions
         .create({ model: GEMMA, messages: [{ role: "user", content: "Reply with exactly: yes" }] });
       expect(answer.choices[0]?.message.content).toBe("yes");
       expect(Date.now() - since).toBeGreaterThan(900);
-      expect((await house().requests()).length).toBeGreaterThan(1);
+      expect((await gateway().requests()).length).toBeGreaterThan(1);
     });
 
     test("waits inside the gateway unless it says otherwise", async () => {
-      await house().faults(BUSY_FOR_A_SECOND);
+      await gateway().faults(BUSY_FOR_A_SECOND);
       expect((await ask("Reply with exactly: yes")).choices[0]?.message.content).toBe("yes");
-      expect(await house().requests()).toHaveLength(1);
+      expect(await gateway().requests()).toHaveLength(1);
     });
 
     test("is told at once that something is too large", async () => {
@@ -385,21 +390,21 @@ export function openaiClient(house: () => House): void {
     });
 
     test("sees a filter as content_filter, and nothing as an error", async () => {
-      await house().faults({ kind: "safety_block", where: "candidate" });
+      await gateway().faults({ kind: "safety_block", where: "candidate" });
       expect((await ask("Hello")).choices[0]?.finish_reason).toBe("content_filter");
-      await house().faults({ kind: "safety_block", where: "prompt", reason: "PROHIBITED_CONTENT" });
+      await gateway().faults({ kind: "safety_block", where: "prompt", reason: "PROHIBITED_CONTENT" });
       expect((await ask("Hello")).choices[0]).toMatchObject({
         finish_reason: "content_filter",
         native_finish_reason: "PROHIBITED_CONTENT",
       });
-      await house().faults({ kind: "empty_answer", times: 3 });
+      await gateway().faults({ kind: "empty_answer", times: 3 });
       const error = await ask("Hello").catch((thrown) => thrown);
       expect(error).toBeInstanceOf(OpenAI.InternalServerError);
       expect(error.code).toBe("empty_answer");
     });
 
     test("meets an error in the middle of a stream as an error", async () => {
-      await house().faults({ kind: "mid_stream_error", afterChunks: 2, error: "overloaded" });
+      await gateway().faults({ kind: "mid_stream_error", afterChunks: 2, error: "overloaded" });
       const stream = await client().chat.completions.create({
         model: GEMMA,
         messages: [{ role: "user", content: "Write 200 words about a concert" }],

@@ -1,27 +1,27 @@
 /** `compatcanary`, which probes servers that say they are compatible with OpenAI. */
 import { describe, expect, test } from "vitest";
 import { CHECKOUT } from "../../../local/paths.ts";
-import { GEMMA, type House, SIGNING } from "../gemini/gemini_stack.ts";
+import { GEMMA, SIGNING, type TestGateway } from "../gemini/gemini_stack.ts";
 
 interface Report {
   summary: { passes: number; warnings: number; failures: number };
   results: { id: string; status: string; summary: string }[];
 }
 
-export function scanner(house: () => House): void {
+export function scanner(gateway: () => TestGateway): void {
   describe("compatcanary", () => {
     test.each([GEMMA, SIGNING])("finds nothing wrong with %s", async (model) => {
       const scan = await new Deno.Command("node", {
         args: [
           `${CHECKOUT}/node_modules/compatcanary/src/cli.js`,
           "scan",
-          ...["--base-url", `${house().baseUrl}/openai/v1`],
+          ...["--base-url", `${gateway().baseUrl}/openai/v1`],
           ...["--model", model],
           ...["--profile", "modern"],
           ...["--format", "json"],
           ...["--fail-on", "any"],
         ],
-        env: { OPENAI_API_KEY: house().key },
+        env: { OPENAI_API_KEY: gateway().key },
       }).output();
       const report: Report = JSON.parse(new TextDecoder().decode(scan.stdout));
       expect(report.results.filter(({ status }) => status !== "pass")).toEqual([]);

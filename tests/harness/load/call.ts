@@ -1,16 +1,16 @@
 /**
- * One call as a client makes it, through any of the three doors, whose right answer is known beforehand: the emulated model
+ * One call as a client makes it, through any of the three endpoints, whose right answer is known beforehand: the emulated model
  * repeats what it is told to say. So a wrong answer is seen as one, also one that stops too early without saying so.
  */
 import { errorRow, isErrorCode } from "../../../shared/contract/errors.ts";
 
-export const DOORS = ["native", "openai", "gemini"] as const;
-export type Door = (typeof DOORS)[number];
+export const ENDPOINTS = ["native", "openai", "gemini"] as const;
+export type Endpoint = (typeof ENDPOINTS)[number];
 
 export interface Order {
   /** The request id; stands in the prompt too, by which the emulator's journal is matched. */
   id: string;
-  door: Door;
+  endpoint: Endpoint;
   stream: boolean;
   model: string;
   /** Words in the answer, and so roughly tokens both ways. */
@@ -129,7 +129,7 @@ async function placed(
     const replayed = response.headers.get("x-eve-replayed") === "true";
     return order.stream
       ? await readStream(order, response, replayed)
-      : judge(order, wholeText(order.door, await response.json()), replayed);
+      : judge(order, wholeText(order.endpoint, await response.json()), replayed);
   } catch (error) {
     if (leaves.signal.aborted) return { kind: "left" };
     if (forgotten.aborted) {
@@ -147,9 +147,9 @@ async function placed(
 function wireOf(
   order: Order,
 ): { path: string; headers: Record<string, string>; body: unknown } {
-  const { door, id, stream, model, maxWaitMs } = order;
+  const { endpoint, id, stream, model, maxWaitMs } = order;
   const prompt = `Say: ${expectedText(order)}`;
-  if (door === "native") {
+  if (endpoint === "native") {
     const mode = maxWaitMs === 0 ? { mode: "no_wait" } : { mode: "wait", max_wait_ms: maxWaitMs };
     return {
       path: "",
@@ -171,7 +171,7 @@ function wireOf(
       ? { "x-eve-mode": "no_wait" }
       : { "x-eve-mode": "wait", "x-eve-max-wait-ms": String(maxWaitMs) }),
   };
-  return door === "openai"
+  return endpoint === "openai"
     ? {
       path: "/openai/v1/chat/completions",
       headers,
@@ -187,8 +187,8 @@ function wireOf(
 // deno-lint-ignore no-explicit-any -- wire formats of three APIs, of which a few fields are looked at.
 type Json = any;
 
-function wholeText(door: Door, body: Json): string {
-  switch (door) {
+function wholeText(endpoint: Endpoint, body: Json): string {
+  switch (endpoint) {
     case "native":
       return body.text;
     case "openai":
@@ -211,7 +211,7 @@ function judge(order: Order, text: string, replayed: boolean): Answered {
   };
 }
 
-/** Reads to the end, and knows of each door by what a stream that is whole ends. */
+/** Reads to the end, and knows of each endpoint by what a stream that is whole ends. */
 async function readStream(
   order: Order,
   response: Response,
@@ -221,19 +221,19 @@ async function readStream(
   let whole = false;
   try {
     for await (const { event, data } of serverSentEvents(response.body!)) {
-      if (order.door === "openai" && data === "[DONE]") {
+      if (order.endpoint === "openai" && data === "[DONE]") {
         whole = true;
         continue;
       }
       const json: Json = JSON.parse(data);
       if (json.error !== undefined || event === "error") {
         return checkedError(
-          codeIn(order.door === "native" ? { error: json } : json),
+          codeIn(order.endpoint === "native" ? { error: json } : json),
           response,
           true,
         );
       }
-      switch (order.door) {
+      switch (order.endpoint) {
         case "native":
           if (event === "delta") text += json.text;
           whole ||= event === "done";
@@ -298,7 +298,7 @@ function refusalOf(text: string, response: Response): Answered {
   return checkedError(codeIn(json), response, false);
 }
 
-/** Our own code, where each door keeps it. */
+/** Our own code, where each endpoint keeps it. */
 function codeIn(json: Json): string {
   const { error } = json;
   if (error === undefined) return String(json.code);

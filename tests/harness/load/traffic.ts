@@ -2,7 +2,7 @@
  * The callers that DESIGN.md's system has: bots whose people wait for an answer, and notebooks that work through a pile. Both
  * repeat what is safe to repeat under the same request id, as the clients that we hand out do.
  */
-import { type Answered, type Door, DOORS, type Order, place } from "./call.ts";
+import { type Answered, type Endpoint, ENDPOINTS, type Order, place } from "./call.ts";
 
 /** One call of a caller, with all the tries that it took. */
 export interface CallRecord {
@@ -163,7 +163,7 @@ export class Traffic {
     const pick = <Item>(items: readonly Item[]): Item => items[Math.floor(random() * items.length)]!;
     return {
       id: `${who}-${this.#options.number}-${this.#calls++}`,
-      door: pick<Door>(DOORS),
+      endpoint: pick<Endpoint>(ENDPOINTS),
       stream: random() < 0.5,
       model: pick(callers.models),
       words: Math.floor(WORDS.least + random() * (WORDS.most - WORDS.least)),

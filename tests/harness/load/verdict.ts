@@ -343,6 +343,6 @@ function told(records: readonly CallRecord[]) {
   return { calls: records.length, refused, ...count };
 }
 
-function describe({ order: { id, door, stream } }: CallRecord): string {
-  return `${id} (${door}${stream ? ", stream" : ""})`;
+function describe({ order: { id, endpoint, stream } }: CallRecord): string {
+  return `${id} (${endpoint}${stream ? ", stream" : ""})`;
 }

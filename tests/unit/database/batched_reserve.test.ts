@@ -21,7 +21,7 @@ const input = (requestId: string, more: Partial<ReserveCall> = {}): ReserveCall 
   excludeKeys: [],
   avoidKeys: [],
   leaseMs: 1_000,
-  door: "native",
+  endpoint: "native",
   traceId: null,
   metadata: {},
   requestHash: null,

@@ -16,7 +16,7 @@ const ASK: ReserveInput = {
   excludeKeys: [],
   avoidKeys: [],
   leaseMs: 180_000,
-  door: "native",
+  endpoint: "native",
   traceId: null,
   metadata: {},
   requestHash: null,

@@ -5,7 +5,7 @@ import { GatewayError } from "../../../shared/contract/gateway_error.ts";
 import type { ModelInfo } from "../../../shared/contract/model_info.ts";
 import type { GatewayRequest } from "../../../shared/contract/request.ts";
 import type { GatewayResult } from "../../../shared/contract/result.ts";
-import { geminiDoor } from "../../../shared/endpoints/gemini/endpoint.ts";
+import { geminiEndpoint } from "../../../shared/endpoints/gemini/endpoint.ts";
 import { front, ID, RESULT } from "./router_fixture.ts";
 
 const MODEL = "gemma-4-31b-it";
@@ -17,12 +17,12 @@ interface Init {
   headers?: Record<string, string>;
 }
 
-/** The Gemini door with a gateway behind it. */
-function door(
+/** The Gemini endpoint with a gateway behind it. */
+function endpoint(
   answer?: (request: GatewayRequest) => Promise<GatewayResult>,
   behind: Partial<Gateway> = {},
 ) {
-  const { asked, receive } = front(answer, { doors: [geminiDoor({ maxWaitMs: 100_000 })] }, behind);
+  const { asked, receive } = front(answer, { endpoints: [geminiEndpoint({ maxWaitMs: 100_000 })] }, behind);
   return {
     asked,
     ask: (path: string, { method, body, headers }: Init = {}) =>
@@ -50,7 +50,7 @@ describe("generateContent", () => {
       usageMetadata: { promptTokenCount: 3, serviceTier: "x" },
       responseId: "r",
     };
-    const { ask, asked } = door(() => Promise.resolve({ ...RESULT, answer }));
+    const { ask, asked } = endpoint(() => Promise.resolve({ ...RESULT, answer }));
     const response = await ask(generate, { body: { ...PROMPT, labels: { team: "a" } } });
     expect(response.status).toBe(200);
     expect(await response.json()).toEqual(answer);
@@ -58,7 +58,7 @@ describe("generateContent", () => {
     expect(asked).toEqual([{
       id: ID,
       idIsClients: false,
-      door: "gemini",
+      endpoint: "gemini",
       models: [MODEL],
       class: "interactive",
       maxWaitMs: 30_000,
@@ -79,7 +79,7 @@ describe("generateContent", () => {
     ["", { "x-server-timeout": "600" }, { maxWaitMs: 30_000 }],
     ["", { "x-server-timeout": "soon" }, { maxWaitMs: 30_000 }],
   ])("%s %j", async (query, headers, expected) => {
-    const { ask, asked } = door();
+    const { ask, asked } = endpoint();
     const response = await ask(`${generate}${query}`, { body: PROMPT, headers });
     expect(response.status).toBe(200);
     expect(asked[0]).toMatchObject(expected);
@@ -91,7 +91,7 @@ describe("generateContent", () => {
     async (reason) => {
       const code = reason === "SAFETY" ? "content_blocked" : "empty_answer";
       const answer = { candidates: [{ finishReason: reason }] };
-      const { ask } = door(() =>
+      const { ask } = endpoint(() =>
         Promise.resolve({
           ...RESULT,
           answer,
@@ -110,7 +110,7 @@ describe("generateContent", () => {
   );
 
   test("an empty answer that tells no reason is none", async () => {
-    const { ask } = door(() =>
+    const { ask } = endpoint(() =>
       Promise.resolve({ ...RESULT, verdict: { ok: false, code: "empty_answer", reason: "STOP" } })
     );
     const response = await ask(generate, { body: PROMPT });
@@ -132,7 +132,7 @@ describe("models", () => {
     createdAt: null,
     ...more,
   });
-  const { ask } = door(undefined, {
+  const { ask } = endpoint(undefined, {
     models: () =>
       Promise.resolve([
         info(MODEL),
@@ -184,7 +184,7 @@ describe("models", () => {
 describe("embeddings", () => {
   function embedder() {
     const embedded: EmbedRequest[] = [];
-    const { ask } = door(undefined, {
+    const { ask } = endpoint(undefined, {
       embed: (request) => {
         embedded.push(request);
         return Promise.resolve({
@@ -247,7 +247,7 @@ describe("embeddings", () => {
 });
 
 test("tokens are counted without a call", async () => {
-  const { ask, asked } = door(undefined, {
+  const { ask, asked } = endpoint(undefined, {
     countTokens: ({ prompt }) => {
       expect(prompt).toEqual(PROMPT);
       return Promise.resolve({ totalTokens: 7, estimated: true });
@@ -276,7 +276,7 @@ describe("what goes wrong is told in Google's form", () => {
     ],
     ["a body above the cap", generate, { body: { contents: "x".repeat(100_001) } }, 413, "INVALID_ARGUMENT"],
   ])("%s", async (_, path, init, status, name) => {
-    const { ask, asked } = door();
+    const { ask, asked } = endpoint();
     const response = await ask(path, init);
     expect(response.status).toBe(status);
     expect((await response.json()).error).toMatchObject({
@@ -290,7 +290,7 @@ describe("what goes wrong is told in Google's form", () => {
   });
 
   test("a stream that fails before its first chunk is an error, not a stream", async () => {
-    const { ask } = door(undefined, {
+    const { ask } = endpoint(undefined, {
       stream: async function* () {
         yield await Promise.reject(new GatewayError("rate_limited", { retryAfterMs: 5_000 }));
       },

@@ -1,7 +1,7 @@
 import { describe, expect, test } from "vitest";
 import { type ErrorCode, ERRORS } from "../../../shared/contract/errors.ts";
 import { GatewayError } from "../../../shared/contract/gateway_error.ts";
-import { geminiError, refuseGemini } from "../../../shared/endpoints/gemini/error.ts";
+import { geminiError, geminiErrorResponse } from "../../../shared/endpoints/gemini/error.ts";
 import { RESULT } from "./router_fixture.ts";
 
 const detail = (error: GatewayError, type: string) =>
@@ -41,7 +41,7 @@ describe("a limit that is reached", () => {
   });
 
   test("is told as Google tells it, with the time to come back", async () => {
-    const response = refuseGemini(refused, "r1");
+    const response = geminiErrorResponse(refused, "r1");
     expect(response.status).toBe(429);
     expect(response.headers.get("retry-after")).toBe("31");
     expect(await response.json()).toEqual({
@@ -97,7 +97,7 @@ describe("a limit that is reached", () => {
 test("a bad credential is 401 with Google's own reason, and a challenge", () => {
   const error = new GatewayError("credential_invalid");
   expect(detail(error, "ErrorInfo")).toMatchObject({ reason: "API_KEY_INVALID" });
-  const response = refuseGemini(error, "r1");
+  const response = geminiErrorResponse(error, "r1");
   expect(response.status).toBe(401);
   expect(response.headers.get("www-authenticate")).toContain("Bearer");
 });

@@ -222,8 +222,8 @@ describe("what is wrong is named", () => {
     const { publicMessage, details } = faultOf({ temprature: 1, streams: true });
     expect(publicMessage).toContain("temprature");
     expect(details).toEqual([
-      { field: "temprature", problem: "this door knows no such field" },
-      { field: "streams", problem: "this door knows no such field" },
+      { field: "temprature", problem: "this endpoint knows no such field" },
+      { field: "streams", problem: "this endpoint knows no such field" },
     ]);
   });
 

@@ -20,7 +20,7 @@ const delta = (text: string, more: object = {}): GatewayEvent => ({
 });
 const DONE: GatewayEvent = { type: "done", result: RESULT };
 
-/** A door before a gateway that tells this; a GatewayError is thrown. */
+/** An endpoint before a gateway that tells this; a GatewayError is thrown. */
 function telling(...story: (GatewayEvent | GatewayError)[]) {
   const seen = { pulled: 0, left: false };
   const stream: Gateway["stream"] = () => ({
@@ -48,7 +48,7 @@ function eventsOf(text: string): [string, Record<string, unknown>][] {
   });
 }
 
-describe("a stream at the native door", () => {
+describe("a stream at the native endpoint", () => {
   test("tells the wait with the expected start, the start, the text, the usage and the end, in this order", async () => {
     const before = Date.now();
     const response = await telling(

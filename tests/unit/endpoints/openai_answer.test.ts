@@ -4,7 +4,7 @@ import { GatewayError } from "../../../shared/contract/gateway_error.ts";
 import { ID, RESULT } from "./router_fixture.ts";
 import { NOW, openaiFront, resultOf } from "./openai_fixture.ts";
 
-/** What the door makes of an answer with these candidates. */
+/** What the endpoint makes of an answer with these candidates. */
 async function completion(
   candidates: Candidate[] | undefined,
   verdict = RESULT.verdict,

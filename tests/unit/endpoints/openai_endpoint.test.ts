@@ -16,7 +16,7 @@ describe("what the gateway is asked", () => {
     expect(asked).toEqual([{
       id: ID,
       idIsClients: false,
-      door: "openai",
+      endpoint: "openai",
       models: ["gemma-4-31b-it"],
       prompt: { contents: [{ role: "user", parts: [{ text: "?" }] }] },
       class: "interactive",
@@ -186,7 +186,7 @@ describe("embeddings", () => {
     const two = await (await embed({ input: ["a", "b"], dimensions: 2, user: "u1" })).json();
     expect(two.data.map(({ index }: { index: number }) => index)).toEqual([0, 1]);
     expect(asked[1]).toMatchObject({
-      door: "openai",
+      endpoint: "openai",
       metadata: { user: "u1" },
       items: [
         { content: { parts: [{ text: "a" }] }, outputDimensionality: 2 },

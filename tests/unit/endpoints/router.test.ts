@@ -5,7 +5,7 @@ import { front, ID, RESULT } from "./router_fixture.ts";
 
 const ASK = { model: "gemma-4-31b-it", prompt: "Что сегодня?" };
 
-describe("an answer at the native door", () => {
+describe("an answer at the native endpoint", () => {
   test("has everything the README promises", async () => {
     const response = await front().post(ASK);
     expect(response.status).toBe(200);
@@ -106,7 +106,7 @@ describe("what is no answer is never a 200", () => {
   });
 });
 
-describe("an error at the native door", () => {
+describe("an error at the native endpoint", () => {
   test("has a code, a message, the request's id and whether to retry", async () => {
     const refusing = front(() =>
       Promise.reject(
@@ -159,7 +159,7 @@ describe("an error at the native door", () => {
     let opened = 0;
     const { receive } = front(undefined, {});
     const broken = front(undefined, {
-      get doors(): never {
+      get endpoints(): never {
         opened++;
         throw new GatewayError("gateway_misconfigured", { detail: "settings: EVE_MAX_WAIT_MS: ..." });
       },
@@ -181,11 +181,11 @@ describe("bad input never reaches the gateway", () => {
     ["an empty prompt", '{"model":"m","prompt":" "}', "empty_prompt", 400],
     ["a body above the cap", `"${"x".repeat(100_001)}"`, "body_too_large", 413],
   ])("%s", async (_, body, code, status) => {
-    const door = front();
-    const response = await door.post(body);
+    const endpoint = front();
+    const response = await endpoint.post(body);
     expect(response.status).toBe(status);
     expect((await response.json()).error).toMatchObject({ code, request_id: ID });
-    expect(door.asked).toHaveLength(0);
+    expect(endpoint.asked).toHaveLength(0);
   });
 
   test("who may not come in is refused before a byte of the body is read", async () => {
@@ -201,7 +201,7 @@ describe("bad input never reaches the gateway", () => {
   });
 });
 
-describe("the way to a door", () => {
+describe("routing", () => {
   test.each([
     ["http://x/llm-invoke", "/"],
     ["http://x/llm-invoke/", "/"],
@@ -216,7 +216,7 @@ describe("the way to a door", () => {
     expect(response.headers.get("allow")).toBe("POST, OPTIONS");
   });
 
-  test("a path without a door is not found", async () => {
+  test("a path without an endpoint is not found", async () => {
     const response = await front().post(ASK, "/llm-invoke/openai/v2/chat");
     expect(response.status).toBe(404);
     expect((await response.json()).error.code).toBe("not_found");

@@ -3,8 +3,8 @@ import { systemClock } from "../../../shared/runtime/clock.ts";
 import type { Gateway } from "../../../shared/contract/gateway.ts";
 import type { GatewayRequest, InvokeContext } from "../../../shared/contract/request.ts";
 import type { GatewayResult } from "../../../shared/contract/result.ts";
-import { createEntrance, type House } from "../../../shared/endpoints/router.ts";
-import { nativeDoor } from "../../../shared/endpoints/native/endpoint.ts";
+import { createRouter, type RouterDependencies } from "../../../shared/endpoints/router.ts";
+import { nativeEndpoint } from "../../../shared/endpoints/native/endpoint.ts";
 
 export const RESULT: GatewayResult = {
   requestId: "r1",
@@ -43,36 +43,36 @@ export const RESULT: GatewayResult = {
 
 export const ID = "00000000-0000-4000-8000-000000000000";
 
-/** The entrance with its native door, and a gateway behind it that answers what the test says. */
+/** The router with its native endpoint, and a gateway behind it that answers what the test says. */
 export function front(
   answer: (request: GatewayRequest, context: InvokeContext) => Promise<GatewayResult> = (request) =>
     Promise.resolve({ ...RESULT, requestId: request.id }),
-  house: Partial<House> = {},
+  dependencies: Partial<RouterDependencies> = {},
   behind: Partial<Gateway> = {},
 ) {
   const asked: GatewayRequest[] = [];
   const logged: [string, Record<string, unknown>][] = [];
-  const receive = createEntrance({
+  const receive = createRouter({
     functionName: "llm-invoke",
     clock: systemClock,
     newId: () => ID,
     log: (_level, event, fields) => void logged.push([event, fields]),
     open: () => ({
-      doors: [nativeDoor({ maxWaitMs: 100_000 })],
+      endpoints: [nativeEndpoint({ maxWaitMs: 100_000 })],
       identify: () => Promise.resolve({ kind: "project", consumerId: null, tokenId: null, name: "default" }),
       gateway: {
         invoke: (request, context) => {
           asked.push(request);
           return answer(request, context);
         },
-        stream: () => expect.unreachable("the door streamed"),
-        embed: () => expect.unreachable("the door embedded"),
-        countTokens: () => expect.unreachable("the door counted tokens"),
-        models: () => expect.unreachable("the door listed models"),
+        stream: () => expect.unreachable("the endpoint streamed"),
+        embed: () => expect.unreachable("the endpoint embedded"),
+        countTokens: () => expect.unreachable("the endpoint counted tokens"),
+        models: () => expect.unreachable("the endpoint listed models"),
         ...behind,
       },
       maxBodyBytes: 100_000,
-      ...house,
+      ...dependencies,
     }),
   });
   return {

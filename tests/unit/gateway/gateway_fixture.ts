@@ -159,7 +159,7 @@ export async function* chunksOf(...texts: string[]): AsyncGenerator<ProviderChun
 export const REQUEST: GatewayRequest = {
   id: "r1",
   idIsClients: false,
-  door: "native",
+  endpoint: "native",
   models: ["gemma-4-31b-it"],
   prompt: { contents: [{ role: "user", parts: [{ text: "Что сегодня?" }] }] },
   class: "interactive",

@@ -83,7 +83,7 @@ describe("the project's secret key", () => {
   });
 });
 
-/** Every place where the clients of some door put their key. */
+/** Every place where the clients of some endpoint put their key. */
 const PLACES: [string, (key: string) => Promise<Caller>][] = [
   ["as a Bearer token", (key) => who({ authorization: `Bearer ${key}` })],
   ["as apikey", (key) => who({ apikey: key })],

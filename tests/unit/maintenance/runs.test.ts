@@ -14,7 +14,7 @@ function database(answers: Record<string, (() => unknown)[]>) {
   const asked: { name: string; args: Record<string, unknown> }[] = [];
   return {
     asked,
-    surroundings: {
+    operationDependencies: {
       call: (name: string, args: Readonly<Record<string, unknown>>) => {
         asked.push({ name, args });
         const next = answers[name]?.length === 1 ? answers[name][0] : answers[name]?.shift();
@@ -37,7 +37,7 @@ const begun = (limitMs: number, runsIn = "http") => () => ({
 });
 const ended = () => ({ status: "succeeded" });
 const run = (operation: Operation, base: ReturnType<typeof database>) =>
-  runOperation(operation, { source: "test", timeLimitMs: null }, base.surroundings);
+  runOperation(operation, { source: "test", timeLimitMs: null }, base.operationDependencies);
 const operation = (work: Operation["run"]): Operation => ({ name: "it", run: work });
 
 describe("a run", () => {
