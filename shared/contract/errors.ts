@@ -298,6 +298,11 @@ export const ERRORS = {
     retryable: false,
     message: "The storage key holds what not every store takes. Use letters, digits, `-`, `_`, `.` and `/`.",
   },
+  storage_full: {
+    status: 507,
+    retryable: false,
+    message: "The storage of files is full. Delete what is not needed, or ask the owner for more room.",
+  },
   object_not_found: {
     status: 404,
     retryable: false,

@@ -7,27 +7,39 @@ const MAX_KEY_BYTES = 1_024;
 const FORBIDDEN = /[:*?"<>|!\\\u0000-\u001f\u007f\ufffe\uffff]/u;
 
 /**
+ * The key as it is, if a URL can name it: for objects that others may have put.
+ * @throws GatewayError `storage_key_invalid`, its message naming what is wrong
+ */
+export function addressableKey(key: string): string {
+  return orThrow(key, unaddressable(key));
+}
+
+/**
  * The key as it is, if every store takes it: 1 to 1,024 bytes of UTF-8, none of `: * ? " < > | ! \` and no control character,
  * no `/` at an end or twice in a row, and no part that is `.` or `..`, which URLs resolve.
  * @throws GatewayError `storage_key_invalid`, its message naming what is wrong
  */
 export function checkedKey(key: string): string {
-  const wrong = faultOf(key);
+  return orThrow(key, unaddressable(key) ?? unusual(key));
+}
+
+function orThrow(key: string, wrong: string | null): string {
   if (wrong !== null) throw new GatewayError("storage_key_invalid", { message: `The storage key ${wrong}.` });
   return key;
 }
 
-function faultOf(key: string): string | null {
+function unaddressable(key: string): string | null {
   if (key === "") return "is empty";
   if (!key.isWellFormed()) return "holds half of a character";
   if (new TextEncoder().encode(key).byteLength > MAX_KEY_BYTES) return `has more than ${MAX_KEY_BYTES} bytes`;
+  const part = key.split("/").find((part) => part === "." || part === "..");
+  return part === undefined ? null : `holds the part ${part}, which addresses resolve`;
+}
+
+function unusual(key: string): string | null {
   const forbidden = FORBIDDEN.exec(key)?.[0];
   if (forbidden !== undefined) return `holds ${JSON.stringify(forbidden)}, which not every store takes`;
-  for (const part of key.split("/")) {
-    if (part === "") return "begins or ends with a slash, or holds two in a row";
-    if (part === "." || part === "..") return `holds the part ${part}, which addresses resolve`;
-  }
-  return null;
+  return key.split("/").includes("") ? "begins or ends with a slash, or holds two in a row" : null;
 }
 
 /** A part of a key that comes from outside: a tenant, a model, a schema version. */

@@ -6,7 +6,9 @@
  * - `storage_unavailable`: no answer, too late, broken off, or the store is busy; it was tried again within the call's time
  * - `storage_misconfigured`: the store answers, and refuses us: keys, bucket, region or address are wrong
  * - `storage_failed`: an answer that makes no sense, or that no setting explains
- * - `storage_key_invalid`: a key that not every store takes, see `object_key.ts`
+ * - `storage_full`: it takes no more
+ * - `storage_key_invalid`: a key that not every store takes, see `object_key.ts`; reading and deleting take also those that
+ *   other programs chose, unless no URL can name them
  * - `object_not_found`, `file_too_large`, `content_mismatch` where an operation names them
  * No error holds a secret, a presigned URL, or what the store said beyond its code and its request id.
  */
@@ -191,10 +193,11 @@ export interface MultipartUploads {
     object: { contentType: string; contentEncoding?: "gzip" },
     call?: StoreCall,
   ): Promise<MultipartUpload>;
-  /** An address for one part of exactly that hash and length; its answer has the `etag` that `complete` wants. Parts but the last have 5 MiB or more. */
+  /** An address for one part of exactly that hash (where the store holds to it) and length; its answer has the `etag` that `complete` wants. Parts but the last have 5 MiB or more. */
   presignPart(
     upload: MultipartUpload,
     part: { partNumber: number; sha256: string; sizeBytes: number; expiresIn: number },
+    call?: StoreCall,
   ): Promise<PresignedRequest>;
   /** The parts that have arrived, all of them, by number. @throws GatewayError also `object_not_found`: no such upload */
   parts(upload: MultipartUpload, call?: StoreCall): Promise<(UploadedPart & { sizeBytes: number })[]>;
