@@ -1,8 +1,6 @@
 import { z } from "zod";
 import { GatewayError } from "../contract/gateway_error.ts";
-
-/** Reads one variable of the environment. */
-export type ReadVariable = (name: string) => string | undefined;
+import type { ReadVariable } from "../runtime/settings.ts";
 
 export interface S3Settings {
   /** Without a slash at its end. It may have a path, as Supabase Storage's `/storage/v1/s3`. */

@@ -1,4 +1,4 @@
-import { alarm, type Clock } from "../../contract/clock.ts";
+import { alarm, type Clock } from "../../runtime/clock.ts";
 import { GatewayError } from "../../contract/gateway_error.ts";
 import { headOf } from "../../providers/response_head.ts";
 import { sha256Of } from "../hash.ts";
@@ -101,7 +101,7 @@ async function sent(
 ): Promise<Refusal | null> {
   for (let tries = 1;; tries++) {
     const timer = new AbortController();
-    const silence = alarm(clock, Math.min(timeoutMs, TIMEOUT_MS), () => timer.abort());
+    const clearTimer = alarm(clock, Math.min(timeoutMs, TIMEOUT_MS), () => timer.abort());
     let refusal: Refusal;
     try {
       const response = await fetch(url, { method, headers, body, redirect: "manual", signal: timer.signal });
@@ -114,7 +114,7 @@ async function sent(
       if (tries < TRIES) continue;
       throw new GatewayError("storage_unavailable", { detail: "S3 probe: no answer" });
     } finally {
-      silence();
+      clearTimer();
     }
     if (!passes(refusal)) return refusal;
     if (tries >= TRIES) throw refusalError("probe", refusal);

@@ -1,4 +1,4 @@
-import { alarm, type Clock } from "../../contract/clock.ts";
+import { alarm, type Clock } from "../../runtime/clock.ts";
 import { GatewayError } from "../../contract/gateway_error.ts";
 import { BodyTooLong, bytesOf } from "../../providers/bounded_body.ts";
 import { headOf } from "../../providers/response_head.ts";
@@ -85,7 +85,7 @@ export function createTransport(signer: Signer, dependencies: S3Dependencies): S
   ): Promise<Attempt<Value>> {
     const { operation, method, body, sha256 = EMPTY_SHA256 } = request;
     const timer = new AbortController();
-    const silence = alarm(clock, timeoutMs, () => timer.abort());
+    const clearTimer = alarm(clock, timeoutMs, () => timer.abort());
     const both = AbortSignal.any([signal, timer.signal]);
     try {
       const signed = await signer.header(request, sha256);
@@ -127,7 +127,7 @@ export function createTransport(signer: Signer, dependencies: S3Dependencies): S
       if (thrown instanceof GatewayError) return { done: false, error: thrown, again: false };
       return { done: false, error: unavailable(operation, reasonOf(thrown)), again: true };
     } finally {
-      silence();
+      clearTimer();
     }
   }
 
@@ -235,7 +235,7 @@ export function watchedBody(
     async pull(controller) {
       const late = Promise.withResolvers<never>();
       late.promise.catch(() => {});
-      const silence = alarm(
+      const clearTimer = alarm(
         clock,
         SILENCE_TIMEOUT_MS,
         () => late.reject(unavailable(operation, `nothing more within ${SILENCE_TIMEOUT_MS} ms`)),
@@ -252,7 +252,7 @@ export function watchedBody(
         if (signal?.aborted) throw signal.reason;
         throw thrown instanceof GatewayError ? thrown : unavailable(operation, reasonOf(thrown));
       } finally {
-        silence();
+        clearTimer();
         signal?.removeEventListener("abort", onAbort);
       }
     },
