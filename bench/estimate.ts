@@ -8,7 +8,7 @@
  * shared/gateway/estimate/token_weights.ts first; `--fixture` writes the counts of some texts of our own, which a test compares.
  */
 import { CHECKOUT } from "../local/paths.ts";
-import { countShapes, flatten } from "../shared/gateway/estimate/token_features.ts";
+import { countFeatures, flatten } from "../shared/gateway/estimate/token_features.ts";
 import { type Kind, type Sample, samplesOf } from "./estimate/corpus.ts";
 import { asModule, fit } from "./estimate/fit.ts";
 import { installTexts } from "./estimate/install.ts";
@@ -59,14 +59,14 @@ async function asShipped(): Promise<Estimate> {
   return (await import("../shared/gateway/estimate/estimate.ts")).textTokens;
 }
 
-/** Without a look at the weights there are: they may be of other shapes. */
+/** Without a look at the weights there are: they may be of other features. */
 async function fitAnew(): Promise<Estimate> {
   const weights = fit(samplesOf("train"), count);
   await Deno.writeTextFile(WEIGHTS_FILE, asModule(weights));
   say(`wrote ${WEIGHTS_FILE}; format it with deno fmt`);
   const flat = flatten(weights);
   return (text) =>
-    countShapes(text).reduce(
+    countFeatures(text).reduce(
       (sum, times, place) => sum + times * flat[place]!,
       0,
     );

@@ -50,7 +50,7 @@ export class ConnectionPool {
     let reserved: postgres.ReservedSql;
     try {
       // A client that is asked to lend before it is connected never answers, unless it reads types first.
-      if (!slot.connected) await within(CONNECT_MS, slot.client.unsafe("select 1"));
+      if (!slot.connected) await withTimeout(CONNECT_MS, slot.client.unsafe("select 1"));
       slot.connected = true;
       reserved = await slot.client.reserve();
     } catch (error) {
@@ -63,7 +63,7 @@ export class ConnectionPool {
       unsafe: async (text, parameters) => {
         if (slot.broken) throw new ConnectionLost();
         try {
-          return await within(QUERY_MS, reserved.unsafe(text, parameters as never[]));
+          return await withTimeout(QUERY_MS, reserved.unsafe(text, parameters as never[]));
         } catch (error) {
           if (!isAboutTheQuery(error)) slot.broken = true;
           throw error;
@@ -114,7 +114,7 @@ export class ConnectionPool {
   }
 }
 
-async function within<Value>(ms: number, promise: PromiseLike<Value>): Promise<Value> {
+async function withTimeout<Value>(ms: number, promise: PromiseLike<Value>): Promise<Value> {
   const { promise: tooLong, reject } = Promise.withResolvers<never>();
   const timer = setTimeout(() => reject(new ConnectionLost()), ms);
   try {

@@ -23,7 +23,7 @@ interface Watched {
   onGone: () => void;
 }
 
-export class Departures {
+export class Disconnects {
   readonly #port: number;
   readonly #readTable: () => Promise<string>;
   readonly #watched = new Set<Watched>();

@@ -3,7 +3,7 @@
  * closed when it had none for too long. Deno's server (2.9.6) waits for a head without an end: whoever has sent half of one
  * holds a connection for as long as they like, and the server offers no way to close it.
  */
-import { alarm, type Clock } from "../shared/runtime/clock.ts";
+import { type Clock, setTimer } from "../shared/runtime/clock.ts";
 
 /** How long a connection may be without a request, its first or its next: Node's servers wait 60 s for a head, and 5 s between two. */
 export const IDLE_TIMEOUT_MS = 30_000;
@@ -93,7 +93,7 @@ export class IdleConnections {
   #wait(one: Passed): void {
     if (this.#passed.get(one.server.localAddr.port) !== one) return;
     one.stopWaiting();
-    one.stopWaiting = alarm(this.#options.clock, IDLE_TIMEOUT_MS, () => this.#end(one));
+    one.stopWaiting = setTimer(this.#options.clock, IDLE_TIMEOUT_MS, () => this.#end(one));
   }
 
   #end(one: Passed): void {

@@ -4,7 +4,7 @@
  */
 import { PollingClient } from "./polling_client.ts";
 
-export interface NetRequestsOptions {
+export interface PgNetWorkerOptions {
   databaseUrl: string;
   log: (line: string) => void;
 }
@@ -37,8 +37,8 @@ interface Answer {
   error_msg: string | null;
 }
 
-export class NetRequests {
-  readonly #options: NetRequestsOptions;
+export class PgNetWorker {
+  readonly #options: PgNetWorkerOptions;
   readonly #client: PollingClient;
   readonly #stop = new AbortController();
   readonly #underWay = new Set<Promise<void>>();
@@ -46,7 +46,7 @@ export class NetRequests {
   #timer: ReturnType<typeof setTimeout> | undefined;
   #clearedAt = 0;
 
-  constructor(options: NetRequestsOptions) {
+  constructor(options: PgNetWorkerOptions) {
     this.#options = options;
     this.#client = new PollingClient(options.databaseUrl, 2);
   }

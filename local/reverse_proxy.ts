@@ -5,12 +5,12 @@
 import { type Clock, systemClock } from "../shared/runtime/clock.ts";
 import { asGatewayError } from "../shared/contract/gateway_error.ts";
 import { BODY_TIMEOUT_MS, readBody } from "../shared/http/body.ts";
-import { CALL_HEADER, DEPARTED_PATH } from "./call_number.ts";
-import { Departures } from "./disconnects.ts";
+import { CALL_HEADER, DISCONNECTED_PATH } from "./call_number.ts";
+import { Disconnects } from "./disconnects.ts";
 import { IdleConnections } from "./idle_connections.ts";
 import type { SupervisedProcess } from "./supervised_process.ts";
 
-export interface OriginOptions {
+export interface ReverseProxyOptions {
   port: number;
   functions: Map<string, SupervisedProcess>;
   /** Answers `/rest/v1` and `/auth/v1`. */
@@ -22,7 +22,7 @@ export interface OriginOptions {
   clock?: Clock;
 }
 
-export interface Origin {
+export interface ReverseProxy {
   /** Takes no more connections, and resolves when those that there are have ended. */
   shutdown(): Promise<void>;
 }
@@ -53,7 +53,7 @@ const HOP_BY_HOP = [
 const NOT_FORWARDED = new Set(["CONNECT", "TRACE", "TRACK"]);
 
 /** Starts listening on 127.0.0.1. Throws Deno.errors.AddrInUse when the port is taken. */
-export function startOrigin(options: OriginOptions): Origin {
+export function startReverseProxy(options: ReverseProxyOptions): ReverseProxy {
   const clock = options.clock ?? systemClock;
   const server: Deno.HttpServer<Deno.NetAddr> = Deno.serve({
     hostname: "127.0.0.1",
@@ -68,7 +68,7 @@ export function startOrigin(options: OriginOptions): Origin {
     info.completed.then(end, end);
     return route(request, info.remoteAddr, { ...options, clock }, departures);
   });
-  const departures = new Departures(server.addr.port);
+  const departures = new Disconnects(server.addr.port);
   let connections: IdleConnections;
   try {
     connections = new IdleConnections({ port: options.port, serverPort: server.addr.port, clock });
@@ -88,8 +88,8 @@ export function startOrigin(options: OriginOptions): Origin {
 function route(
   request: Request,
   client: Deno.NetAddr,
-  options: OriginOptions & { clock: Clock },
-  departures: Departures,
+  options: ReverseProxyOptions & { clock: Clock },
+  departures: Disconnects,
 ): Response | Promise<Response> {
   // Before the address is looked at: that of a CONNECT is another server's.
   if (NOT_FORWARDED.has(request.method)) {
@@ -122,7 +122,7 @@ function route(
 async function ofApi(
   request: Request,
   client: Deno.NetAddr,
-  { api, clock }: OriginOptions & { clock: Clock },
+  { api, clock }: ReverseProxyOptions & { clock: Clock },
 ): Promise<Response> {
   if (request.body === null) return await api(request, client.hostname);
   const limits = { maxBytes: MAX_API_BODY_BYTES, timeoutMs: BODY_TIMEOUT_MS, clock };
@@ -143,7 +143,7 @@ async function forward(
   url: URL,
   client: Deno.NetAddr,
   worker: SupervisedProcess,
-  departures: Departures,
+  departures: Disconnects,
 ): Promise<Response> {
   // One that is to start late starts now; one that went down is started again by itself.
   if (!worker.url) await worker.start();
@@ -202,7 +202,7 @@ async function forward(
 let calls = 0;
 
 function endCall(workerUrl: string, call: string): void {
-  fetch(workerUrl + DEPARTED_PATH, { method: "DELETE", headers: { [CALL_HEADER]: call } })
+  fetch(workerUrl + DISCONNECTED_PATH, { method: "DELETE", headers: { [CALL_HEADER]: call } })
     .then((response) => response.body?.cancel(), () => {});
 }
 

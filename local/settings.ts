@@ -1,6 +1,6 @@
 /** What the environment says about the local stack. Every name is in docs/settings.md. */
 import { STAGE_VARIABLES } from "../shared/stages/provider_definitions.ts";
-import { keptSecrets } from "./stored_secrets.ts";
+import { storedSecrets } from "./stored_secrets.ts";
 import { CHECKOUT } from "./paths.ts";
 import { StartRefused } from "./start_error.ts";
 import { DEFAULT_PORT, type StackOptions } from "./stack.ts";
@@ -24,7 +24,7 @@ export function dataDirFromEnvironment(): string {
 
 /** Names of secrets that were set with `keys set`, and of which the environment has others: those are used. */
 export function overriddenSecrets(): string[] {
-  return Object.entries(keptSecrets(dataDirFromEnvironment()))
+  return Object.entries(storedSecrets(dataDirFromEnvironment()))
     .filter(([name, kept]) => (Deno.env.get(name) ?? kept) !== kept)
     .map(([name]) => name);
 }
@@ -34,7 +34,7 @@ export function overriddenSecrets(): string[] {
  * that makes no sense.
  */
 export function settingsFromEnvironment(): StackOptions {
-  const kept = keptSecrets(dataDirFromEnvironment());
+  const kept = storedSecrets(dataDirFromEnvironment());
   const variables: Record<string, string> = { ...kept, ...Deno.env.toObject() };
   const secret = variables.GOOGLE_API_KEY;
   const alias = variables.GOOGLE_API_LOCALNAME || "local";

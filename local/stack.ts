@@ -6,10 +6,10 @@ import { CONSOLE_PATH, type ConsoleSite, consoleSite } from "./console.ts";
 import { type DemoAdministrator, demoAdministrator } from "./demo_administrator.ts";
 import { lockFolder, lockNote } from "./folder_lock.ts";
 import { functionProcesses, runtimeVariables } from "./functions_host.ts";
-import { KeptDatabase } from "./supervised_postgres.ts";
+import { SupervisedPostgres } from "./supervised_postgres.ts";
 import { type ProjectKeys, projectKeys } from "./keys.ts";
-import { NetRequests } from "./pg_net_worker.ts";
-import { type Origin, type OriginOptions, startOrigin } from "./reverse_proxy.ts";
+import { PgNetWorker } from "./pg_net_worker.ts";
+import { type ReverseProxy, type ReverseProxyOptions, startReverseProxy } from "./reverse_proxy.ts";
 import { CHECKOUT } from "./paths.ts";
 import { portIsFree, portObstacle } from "./ports.ts";
 import { endLeftoverServer, portTaken } from "./postgres.ts";
@@ -59,7 +59,7 @@ export interface Stack {
   keys: ProjectKeys;
   /** As `postgres`, who owns the database. */
   databaseUrl: string;
-  database: KeptDatabase;
+  database: SupervisedPostgres;
   /** Undefined when another upstream is used. */
   emulatorUrl: string | undefined;
   emulator: SupervisedProcess | undefined;
@@ -129,7 +129,7 @@ async function bringUp(
 
   cleanups.push(() => state.remove());
 
-  const database = new KeptDatabase(
+  const database = new SupervisedPostgres(
     { dataDir, port: port + 1, durable: options.durable, log: (line) => output("postgres", line) },
     log,
     () => state.save(),
@@ -181,7 +181,7 @@ async function bringUp(
 
   const opened: {
     api?: Api;
-    origin?: Origin;
+    origin?: ReverseProxy;
     administrator?: DemoAdministrator;
     schedule?: { stop(): Promise<void> }[];
   } = {};
@@ -269,7 +269,7 @@ async function buildInBackground(
 
 /** What pg_cron and pg_net do on a hosted project, beside their stand-ins. */
 function startSchedule(databaseUrl: string, log: (line: string) => void): { stop(): Promise<void> }[] {
-  const parts = [new CronJobs({ databaseUrl, log }), new NetRequests({ databaseUrl, log })];
+  const parts = [new CronJobs({ databaseUrl, log }), new PgNetWorker({ databaseUrl, log })];
   for (const part of parts) part.start();
   return parts;
 }
@@ -349,9 +349,9 @@ function realKey(key: { secret: string; alias: string }): SeedKey {
   };
 }
 
-function openOrigin(port: number, options: OriginOptions): Origin {
+function openOrigin(port: number, options: ReverseProxyOptions): ReverseProxy {
   try {
-    return startOrigin(options);
+    return startReverseProxy(options);
   } catch (error) {
     throw error instanceof Deno.errors.AddrInUse ? portTaken(port) : error;
   }

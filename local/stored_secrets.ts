@@ -7,12 +7,12 @@ import { z } from "zod";
 const FILE = "key_secrets.json";
 const shape = z.record(z.string(), z.string());
 
-export const keptSecretsFile = (dataDir: string): string => `${dataDir}/${FILE}`;
+export const storedSecretsFile = (dataDir: string): string => `${dataDir}/${FILE}`;
 
 /** By the name of the variable. A file that was spoilt is none. */
-export function keptSecrets(dataDir: string): Record<string, string> {
+export function storedSecrets(dataDir: string): Record<string, string> {
   try {
-    return shape.parse(JSON.parse(Deno.readTextFileSync(keptSecretsFile(dataDir))));
+    return shape.parse(JSON.parse(Deno.readTextFileSync(storedSecretsFile(dataDir))));
   } catch {
     return {};
   }
@@ -20,12 +20,12 @@ export function keptSecrets(dataDir: string): Record<string, string> {
 
 /** @throws as writing a file does */
 export function keepSecret(dataDir: string, name: string, secret: string): void {
-  write(dataDir, { ...keptSecrets(dataDir), [name]: secret });
+  write(dataDir, { ...storedSecrets(dataDir), [name]: secret });
 }
 
 /** False: there was none. */
 export function forgetSecret(dataDir: string, name: string): boolean {
-  const { [name]: gone, ...others } = keptSecrets(dataDir);
+  const { [name]: gone, ...others } = storedSecrets(dataDir);
   if (gone === undefined) return false;
   write(dataDir, others);
   return true;
@@ -33,7 +33,7 @@ export function forgetSecret(dataDir: string, name: string): boolean {
 
 /** Under another name first: a reader never sees half a file. */
 function write(dataDir: string, secrets: Record<string, string>): void {
-  const path = keptSecretsFile(dataDir);
+  const path = storedSecretsFile(dataDir);
   const text = `${JSON.stringify(secrets, undefined, 2)}\n`;
   Deno.writeTextFileSync(`${path}.new`, text, { mode: 0o600 });
   Deno.renameSync(`${path}.new`, path);

@@ -4,7 +4,7 @@ import { type Cluster, type ClusterOptions, startCluster } from "./postgres.ts";
 /** Recovery itself takes a second or so; this keeps a server that cannot start from being tried in a busy loop. */
 const RESTART_PAUSE_MS = 500;
 
-export class KeptDatabase {
+export class SupervisedPostgres {
   readonly #options: ClusterOptions;
   readonly #log: (line: string) => void;
   readonly #changed: () => void;

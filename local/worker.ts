@@ -3,7 +3,7 @@
  * calls the module's `fetch`, and an end that waits for background work. Imported before the function's module.
  */
 import "./exit_with_parent.ts";
-import { CALL_HEADER, DEPARTED_PATH } from "./call_number.ts";
+import { CALL_HEADER, DISCONNECTED_PATH } from "./call_number.ts";
 
 /** A function's module. */
 export interface FunctionModule {
@@ -70,7 +70,7 @@ function departing(handle: Handle): Handle {
   return async (request) => {
     const call = request.headers.get(CALL_HEADER);
     if (call === null) return await handle(request);
-    if (request.method === "DELETE" && request.url.endsWith(DEPARTED_PATH)) {
+    if (request.method === "DELETE" && request.url.endsWith(DISCONNECTED_PATH)) {
       calls.get(call)?.abort(new DOMException("The client has gone.", "AbortError"));
       return new Response(null, { status: 204 });
     }

@@ -1,16 +1,16 @@
 /** The weights of shared/gateway/estimate/token_weights.ts, fitted: the least squares of relative errors, none below zero. */
 import {
-  countShapes,
+  countFeatures,
+  FEATURE_COUNTS,
   flatten,
-  type Shape,
-  SHAPE_COUNTS,
+  type TokenFeature,
   unflatten,
 } from "../../shared/gateway/estimate/token_features.ts";
 import type { CountTokens } from "./tokenizer.ts";
 import type { Sample } from "./corpus.ts";
 
 /**
- * How strongly weights hold on to where they begin, and to their neighbours in a row by length: a shape that is rare in the
+ * How strongly weights hold on to where they begin, and to their neighbours in a row by length: a feature that is rare in the
  * samples shall not get a weight that only fits those few.
  */
 const TOWARDS_START = 0.02;
@@ -31,8 +31,8 @@ const MARGIN = 1.01;
 
 /** What costs tokens by itself costs at least this, however little the samples say about it. */
 const LEAST = 0.2;
-/** Shapes that come on top of another one, and may add nothing. */
-const ADDITIONS = new Set<Shape>([
+/** TokenFeatures that come on top of another one, and may add nothing. */
+const ADDITIONS = new Set<TokenFeature>([
   "glued",
   "cyrillicTitle",
   "cyrillicGlued",
@@ -41,13 +41,13 @@ const ADDITIONS = new Set<Shape>([
   "accent",
 ]);
 
-/** Rows of shapes by length. */
-const BY_LENGTH: Shape[] = ["word", "title", "capitals", "cyrillic"];
+/** Rows of features by length. */
+const BY_LENGTH: TokenFeature[] = ["word", "title", "capitals", "cyrillic"];
 
 export function fit(
   samples: Sample[],
   count: CountTokens,
-): Record<Shape, number[]> {
+): Record<TokenFeature, number[]> {
   const sizes = new Map<string, number>();
   const groupOf = ({ kind, group }: Sample) => `${kind}/${group}`;
   for (const sample of samples) {
@@ -55,7 +55,7 @@ export function fit(
   }
 
   const start = flatten(startingPoint());
-  const n = SHAPE_COUNTS;
+  const n = FEATURE_COUNTS;
   // The normal equations, A x = b.
   const A = new Float64Array(n * n);
   const b = new Float64Array(n);
@@ -64,7 +64,7 @@ export function fit(
     const weight = share * GROUP_WEIGHT /
       Math.max(LEAST_GROUP, sizes.get(groupOf(sample))!);
     const tokens = count(sample.text);
-    const row = countShapes(sample.text).map((value) => value * Math.sqrt(weight) / tokens);
+    const row = countFeatures(sample.text).map((value) => value * Math.sqrt(weight) / tokens);
     for (let i = 0; i < n; i++) {
       if (row[i] === 0) continue;
       b[i]! += row[i]! * Math.sqrt(weight);
@@ -98,9 +98,9 @@ export function fit(
     }
   }
   const weights = unflatten(x);
-  for (const shape of Object.keys(weights) as Shape[]) {
-    const least = ADDITIONS.has(shape) ? 0 : LEAST;
-    weights[shape] = weights[shape].map((value) =>
+  for (const feature of Object.keys(weights) as TokenFeature[]) {
+    const least = ADDITIONS.has(feature) ? 0 : LEAST;
+    weights[feature] = weights[feature].map((value) =>
       Math.max(least, Math.round(value * MARGIN * 1_000) / 1_000)
     );
   }
@@ -108,12 +108,12 @@ export function fit(
 }
 
 /** The weights as the module that the gateway imports. */
-export function asModule(weights: Record<Shape, number[]>): string {
-  const rows = Object.entries(weights).map(([shape, values]) => `  ${shape}: [${values.join(", ")}],`);
+export function asModule(weights: Record<TokenFeature, number[]>): string {
+  const rows = Object.entries(weights).map(([feature, values]) => `  ${feature}: [${values.join(", ")}],`);
   return `import { flatten } from "./token_features.ts";
 
 /**
- * Tokens that each shape costs, fitted on the real Gemma tokenizer, by length where there are several. Made by
+ * Tokens that each feature costs, fitted on the real Gemma tokenizer, by length where there are several. Made by
  * \`npm run bench:estimate -- --fit\`; docs/estimates.md says how good they are.
  */
 export const WEIGHTS = flatten({
@@ -123,17 +123,17 @@ ${rows.join("\n")}
 }
 
 /** What a tokenizer with a large vocabulary may be expected to do. */
-function startingPoint(): Record<Shape, number[]> {
-  const start = unflatten(new Float64Array(SHAPE_COUNTS).fill(0.5));
+function startingPoint(): Record<TokenFeature, number[]> {
+  const start = unflatten(new Float64Array(FEATURE_COUNTS).fill(0.5));
   const byLength = (known: number, slope: number) => (_: number, place: number) =>
     1 + Math.max(0, place + 1 - known) * slope;
   start.word = start.word.map(byLength(9, 0.12));
   start.title = start.title.map(byLength(8, 0.12));
   start.capitals = start.capitals.map(byLength(3, 0.25));
   start.cyrillic = start.cyrillic.map(byLength(4, 0.17));
-  const few: Shape[] = ["glued", "cyrillicGlued", "cyrillicTitle"];
-  for (const shape of few) start[shape] = start[shape].map(() => 0.1);
-  const one: Shape[] = [
+  const few: TokenFeature[] = ["glued", "cyrillicGlued", "cyrillicTitle"];
+  for (const feature of few) start[feature] = start[feature].map(() => 0.1);
+  const one: TokenFeature[] = [
     "digit",
     "digitAfterSpace",
     "lineBreaks",
@@ -145,7 +145,7 @@ function startingPoint(): Record<Shape, number[]> {
     "ruler",
     "symbol",
   ];
-  for (const shape of one) start[shape] = [1];
+  for (const feature of one) start[feature] = [1];
   start.marks4 = [2];
   // A script without pieces of its own goes byte by byte.
   start.other = [1];
@@ -154,7 +154,7 @@ function startingPoint(): Record<Shape, number[]> {
 
 function rowsByLength(): number[][] {
   const places = unflatten(
-    Float64Array.from({ length: SHAPE_COUNTS }, (_, place) => place),
+    Float64Array.from({ length: FEATURE_COUNTS }, (_, place) => place),
   );
-  return BY_LENGTH.map((shape) => places[shape]);
+  return BY_LENGTH.map((feature) => places[feature]);
 }

@@ -104,7 +104,7 @@ export async function gateway(
   };
 
   /** How the gateway's three attempts end. `sent_back`: nothing was reserved, come back then. */
-  const request = async (call: Call, requestId: string): Promise<Ending> => {
+  const request = async (call: Call, requestId: string): Promise<CallEnd> => {
     let waited = 0;
     let counted = false;
     let setback: { grant: Answer; settlement: SettleOptions } | undefined;
@@ -199,7 +199,7 @@ export async function gateway(
   };
 }
 
-type Ending = { kind: "served" } | { kind: "failed" } | {
+type CallEnd = { kind: "served" } | { kind: "failed" } | {
   kind: "sent_back";
   forMs: number;
 };

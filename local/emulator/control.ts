@@ -54,7 +54,7 @@ export function controlOf(api: EmulatedApi): EmulatorControl {
   return {
     stats(last) {
       const now = api.now();
-      const limits = (project: string, model: string) => api.catalogue.limits(project, model);
+      const limits = (project: string, model: string) => api.registry.limits(project, model);
       return {
         now,
         window: api.quota.window,
@@ -71,8 +71,8 @@ export function controlOf(api: EmulatedApi): EmulatorControl {
     faults: () => api.faults.list(),
     clearFaults: () => api.faults.clear(),
     setLimits({ model, project, ...limits }) {
-      api.catalogue.setLimits(project ?? null, model, limits);
-      return api.catalogue.limits(project ?? "", model);
+      api.registry.setLimits(project ?? null, model, limits);
+      return api.registry.limits(project ?? "", model);
     },
     setWindow: (shape) => api.quota.setWindow(shape),
     reset(options = {}) {

@@ -3,7 +3,7 @@
  */
 
 import { answer, usage } from "./answer.ts";
-import { Catalogue } from "./model_registry.ts";
+import { ModelRegistry } from "./model_registry.ts";
 import { ConnectionCut, sendError, sendOne, sendStream } from "./delivery.ts";
 import { DEFAULT_DIMENSIONS, embed } from "./embedding.ts";
 import {
@@ -54,21 +54,21 @@ interface Call {
 }
 
 export class EmulatedApi {
-  readonly catalogue: Catalogue;
+  readonly registry: ModelRegistry;
   readonly faults = new FaultQueue();
   readonly journal: Journal;
   readonly quota: Quota;
   #serial = 0;
 
   constructor(private readonly settings: Settings, readonly now: () => number) {
-    this.catalogue = new Catalogue(settings);
+    this.registry = new ModelRegistry(settings);
     this.journal = new Journal(settings.keepAdmitted, settings.keepRequests);
     this.quota = new Quota(settings.window, settings.minuteMs);
   }
 
   /** Limits and window are again what the emulator was started with. */
   restoreLimits(): void {
-    this.catalogue.restore();
+    this.registry.restore();
     this.quota.setWindow(this.settings.window);
   }
 
@@ -136,7 +136,7 @@ export class EmulatedApi {
   ): Promise<void> {
     const row = this.#keyRow(key);
     const project = row?.project ?? "";
-    const projectNumber = this.catalogue.projectNumber(project);
+    const projectNumber = this.registry.projectNumber(project);
     const at: ErrorContext = { ...route, projectNumber, key };
     if (key === "") {
       throw errorNamed(exchange.header("authorization") ? "unauthenticated" : "api_key_missing", at);
@@ -145,7 +145,7 @@ export class EmulatedApi {
     if (row.error) throw errorNamed(row.error, at);
     const call: Call = { exchange, route, encoding, at, project, key, body, seen };
     if (route.method === "listModels") return await this.#listModels(call);
-    const model = this.catalogue.model(route.model);
+    const model = this.registry.model(route.model);
     if (!model) throw errorNamed("model_not_found", at);
     if (route.method === "getModel") return await this.#getModel(call, model);
     if (!model.methods.includes(route.method)) throw errorNamed("model_not_found", at);
@@ -171,7 +171,7 @@ export class EmulatedApi {
     const free = this.faults.take(target, (fault) => cost === null || !usesQuota(fault));
     if (free || cost === null) return this.#met(free);
     const now = this.now();
-    const limits = this.catalogue.limits(project, route.model);
+    const limits = this.registry.limits(project, route.model);
     const violations = this.quota.admit(
       now,
       project,
@@ -188,7 +188,7 @@ export class EmulatedApi {
       );
       throw quotaExceeded(violations, route.model, this.#retryMs(violations, now), {
         embeds: /embed/i.test(at.method),
-        tier: this.catalogue.tier(project),
+        tier: this.registry.tier(project),
       });
     }
     this.journal.admitted({
@@ -321,7 +321,7 @@ export class EmulatedApi {
     const { searchParams } = call.exchange.url;
     const size = Math.min(MAX_PAGE, Number(searchParams.get("pageSize")) || DEFAULT_PAGE);
     const start = Number(searchParams.get("pageToken")) || 0;
-    const { listed } = this.catalogue;
+    const { listed } = this.registry;
     await this.#answerWith(call, null, () => ({
       models: listed.slice(start, start + size).map(modelResource),
       ...(start + size < listed.length ? { nextPageToken: String(start + size) } : {}),

@@ -15,7 +15,7 @@ export class CallerGone extends Error {
 export class BodyTooLarge extends Error {}
 
 /** What Google's front end adds to every answer. */
-const HEADERS = { vary: "Origin, X-Origin, Referer", server: "scaffolding on HTTPServer2" };
+const HEADERS = { vary: "ReverseProxy, X-ReverseProxy, Referer", server: "scaffolding on HTTPServer2" };
 
 export class Exchange {
   /** Aborted when the caller leaves before the whole answer was written. */

@@ -7,7 +7,7 @@ import type { Tier } from "./errors.ts";
 import { type Limits, type ModelRow, modelRows } from "./models.ts";
 import type { Settings } from "./options.ts";
 
-export class Catalogue {
+export class ModelRegistry {
   #models: ModelRow[] = [];
   /** By project, then by model. */
   #ownLimits: Record<string, Record<string, Partial<Limits>>> = {};

@@ -28,7 +28,7 @@ export const providerRoutes = [
     if (encryption.ready) {
       await seedFromEnvironment(
         context.dependencies.stages,
-        context.dependencies.seal(),
+        context.dependencies.encryption(),
         context.dependencies.read,
       );
     }
@@ -131,7 +131,7 @@ export const providerRoutes = [
 /** Whether keys can be kept at all, and if not, why: for the page to say before somebody types one. */
 function encryptionOf(dependencies: AdminDependencies): { ready: boolean; problem: string | null } {
   try {
-    dependencies.seal();
+    dependencies.encryption();
     return { ready: true, problem: null };
   } catch (thrown) {
     if (thrown instanceof GatewayError) return { ready: false, problem: thrown.publicMessage };
@@ -142,7 +142,7 @@ function encryptionOf(dependencies: AdminDependencies): { ready: boolean; proble
 export function refreshing(dependencies: AdminDependencies) {
   return {
     stages: dependencies.stages,
-    seal: dependencies.seal,
+    encryption: dependencies.encryption,
     inspectors: dependencies.inspectors,
     read: dependencies.read,
     poolSecret: (provider: string) => poolSecretOf(dependencies, provider),

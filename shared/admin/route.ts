@@ -6,7 +6,7 @@ import type { Admin } from "../database/admin.ts";
 import type { Ledger } from "../database/admission/ledger.ts";
 import type { Reading } from "../database/reading.ts";
 import type { Stages } from "../database/stages.ts";
-import type { Seal } from "../secrets/key_encryption.ts";
+import type { KeyEncryption } from "../secrets/key_encryption.ts";
 import type { ReadVariable } from "../stages/environment.ts";
 import type { Inspectors } from "../stages/probe.ts";
 
@@ -18,7 +18,7 @@ export interface AdminDependencies {
   admin: Admin;
   models: Ledger["models"];
   /** @throws GatewayError `gateway_misconfigured` without ADMIN_SECRET_KEY */
-  seal: () => Seal;
+  encryption: () => KeyEncryption;
   inspectors: Inspectors;
   read: ReadVariable;
   /** Secrets of the pool, by the variable that holds them. */

@@ -1,11 +1,11 @@
 import { GatewayError } from "../contract/gateway_error.ts";
 import { invalidRequest } from "../endpoints/validated.ts";
-import type { SealedKey, StageRow } from "../database/stages.ts";
+import type { EncryptedKey, StageRow } from "../database/stages.ts";
 import { factsOfKey } from "../secrets/key_facts.ts";
-import { type KeptKey, keptKeys, KeyEnteredForElsewhere, type KeyUse } from "../stages/stored_keys.ts";
+import { KeyEnteredForElsewhere, type KeyUse, type StoredKey, storedKeys } from "../stages/stored_keys.ts";
 import { bindingOf, environmentKeyMayGo } from "../stages/key_binding.ts";
-import { PROVIDER_KINDS, type ProviderKind } from "../stages/provider_definitions.ts";
-import { lookAt, type Looked } from "../stages/probe.ts";
+import { PROVIDER_DEFINITIONS, type ProviderDefinition } from "../stages/provider_definitions.ts";
+import { probe, type ProbeResult } from "../stages/probe.ts";
 import { poolSecretOf, quotaProjectOf } from "../stages/pool.ts";
 import type { AdminDependencies } from "./route.ts";
 
@@ -45,40 +45,40 @@ export async function saveStage(
   const before = row.config?.provider_kind === wish.providerKind ? row.config : null;
   const settings = checkedSettings(kind, wish.settings ?? before?.settings ?? {}, dependencies.allowPrivate);
   const key = wish.apiKey === null ? null : {
-    token: await dependencies.seal().close(
+    token: await dependencies.encryption().encrypt(
       wish.apiKey,
       bindingOf(wish.providerKind, settings, dependencies.read),
     ),
     ...await factsOfKey(wish.apiKey),
   };
   const secret = await secretToAskWith(dependencies, wish, before !== null, kind, settings);
-  const looked: Looked = secret === null
+  const probed: ProbeResult = secret === null
     ? {
       status: "error",
       reason: "the provider could not be asked: there is no key to ask with",
       models: null,
     }
-    : await lookAt(dependencies.inspectors, wish.providerKind, { secret: secret.secret, settings }, signal);
-  const { status, reason } = secret?.isPools && looked.status === "invalid"
-    ? { ...looked, status: "error" as const }
-    : looked;
+    : await probe(dependencies.inspectors, wish.providerKind, { secret: secret.secret, settings }, signal);
+  const { status, reason } = secret?.isPools && probed.status === "invalid"
+    ? { ...probed, status: "error" as const }
+    : probed;
   return await dependencies.stages.save({
     stageType: wish.stageType,
     providerKind: wish.providerKind,
-    model: modelFor(wish.model, before?.model ?? null, kind, looked.models),
+    model: modelFor(wish.model, before?.model ?? null, kind, probed.models),
     actor,
     key,
     settings,
     quotaProject: wish.quotaProject ?? await knownQuotaProject(dependencies, kind, key),
-    models: looked.models,
+    models: probed.models,
     status,
     statusReason: reason,
     removeKey: wish.removeKey,
   });
 }
 
-function kindFor(row: StageRow, providerKind: string): ProviderKind {
-  const kind = PROVIDER_KINDS[providerKind];
+function kindFor(row: StageRow, providerKind: string): ProviderDefinition {
+  const kind = PROVIDER_DEFINITIONS[providerKind];
   const allowed = row.provider_kinds.map((each) => each.kind);
   if (kind !== undefined && allowed.includes(providerKind)) return kind;
   throw invalidRequest([{
@@ -90,7 +90,7 @@ function kindFor(row: StageRow, providerKind: string): ProviderKind {
 }
 
 function checkedSettings(
-  kind: ProviderKind,
+  kind: ProviderDefinition,
   settings: Record<string, string>,
   allowPrivate: boolean,
 ): Record<string, string> {
@@ -117,12 +117,12 @@ async function secretToAskWith(
   dependencies: AdminDependencies,
   wish: StageWish,
   sameKind: boolean,
-  kind: ProviderKind,
+  kind: ProviderDefinition,
   settings: Record<string, string>,
 ): Promise<{ secret: string; isPools: boolean } | null> {
   if (wish.apiKey !== null) return { secret: wish.apiKey, isPools: false };
   if (sameKind && !wish.removeKey) {
-    const kept = await keptKey(dependencies, wish.stageType, { provider: kind.provider, settings });
+    const kept = await storedKey(dependencies, wish.stageType, { provider: kind.provider, settings });
     if (kept !== null) return { secret: kept.secret, isPools: false };
   }
   if (!environmentKeyMayGo(wish.providerKind, settings, dependencies.read)) return null;
@@ -131,13 +131,13 @@ async function secretToAskWith(
 }
 
 /** @throws GatewayError `invalid_request` where it was entered for another address */
-async function keptKey(
+async function storedKey(
   dependencies: AdminDependencies,
   stageType: string,
   use: KeyUse,
-): Promise<KeptKey | null> {
+): Promise<StoredKey | null> {
   try {
-    return await keptKeys(dependencies.stages, dependencies.seal, dependencies.read)(
+    return await storedKeys(dependencies.stages, dependencies.encryption, dependencies.read)(
       `stage:${stageType}`,
       use,
     );
@@ -150,7 +150,7 @@ async function keptKey(
 function modelFor(
   wanted: string | null,
   before: string | null,
-  kind: ProviderKind,
+  kind: ProviderDefinition,
   offered: string[] | null,
 ): string {
   if (offered === null || offered.length === 0) return wanted ?? before ?? kind.defaultModel;
@@ -170,8 +170,8 @@ function modelFor(
 /** A key that the pool has too is counted with it. */
 async function knownQuotaProject(
   dependencies: AdminDependencies,
-  kind: ProviderKind,
-  key: SealedKey | null,
+  kind: ProviderDefinition,
+  key: EncryptedKey | null,
 ): Promise<string | null> {
   return key === null ? null : await quotaProjectOf(dependencies, kind.provider, key.fingerprint);
 }

@@ -1,6 +1,6 @@
 import type { Answer, Candidate, Part } from "./content.ts";
 import type { AnswerVerdict } from "./result.ts";
-import type { Usage } from "./usage.ts";
+import type { TokenUsage } from "./usage.ts";
 
 /** The model came to an end, or to the length it was allowed. */
 const FINISHED = new Set(["STOP", "MAX_TOKENS", "FINISH_REASON_UNSPECIFIED"]);
@@ -55,7 +55,7 @@ function saysSomething(part: Part): boolean {
 /** What a stream has brought, without keeping it: enough to judge it by. */
 export class AnswerSoFar {
   /** What was reported last: each chunk tells the sum so far. */
-  usage: Usage | null = null;
+  usage: TokenUsage | null = null;
   #blockReason: string | undefined;
   /** By candidate: why it ended, and whether it said anything. */
   #candidates = new Map<number, { finishReason?: string; says: boolean }>();
@@ -95,7 +95,7 @@ export class AnswerSoFar {
 }
 
 /** `usageMetadata` in our words; null if it is missing. Tool results in the prompt count as input too. */
-export function usageOf(answer: Answer): Usage | null {
+export function usageOf(answer: Answer): TokenUsage | null {
   const said = answer.usageMetadata;
   const prompt = count(said?.promptTokenCount);
   if (said === undefined || prompt === null) return null;

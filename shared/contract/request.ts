@@ -53,5 +53,5 @@ export interface InvokeContext {
   /** Called once, when a stream has ended, however it did. */
   onStreamEnd?: () => void;
   /** The canonical log line of the HTTP request that the call is part of. */
-  story?: CallLog;
+  logLine?: CallLog;
 }

@@ -1,7 +1,7 @@
 import type { Answer } from "./content.ts";
 import type { ErrorCode } from "./errors.ts";
 import type { Limits } from "./limits.ts";
-import type { Usage } from "./usage.ts";
+import type { TokenUsage } from "./usage.ts";
 
 /**
  * Whether what came back can be called an answer. A safety block, an empty candidate and a broken tool call all arrive
@@ -36,7 +36,7 @@ export interface GatewayResult {
   answer: Answer;
   verdict: AnswerVerdict;
   finishReason: string | null;
-  usage: Usage;
+  usage: TokenUsage;
   /** Tokens that the caller's budget left for the answer, where that was less than it might have had. Null or absent: it was not. */
   outputLoweredTo?: number | null;
   keyAlias: string;

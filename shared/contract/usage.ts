@@ -1,5 +1,5 @@
 /** Tokens of one call. Null: upstream did not say. */
-export interface Usage {
+export interface TokenUsage {
   /** What upstream counts against tokens per minute: prompt, cached part and tool results included. */
   inputTokens: number;
   /** The visible answer, without thoughts. */

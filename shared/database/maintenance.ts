@@ -21,7 +21,7 @@ export interface Step {
   pauseMs: number;
 }
 
-export interface Ending {
+export interface OperationEnd {
   runId: number;
   status: "succeeded" | "failed";
   tables: string[];
@@ -64,7 +64,7 @@ export interface ModelNews {
 export interface MaintenanceLedger {
   begin(operation: string, source: string, timeLimitMs: number | null): Promise<Begun>;
   step(runId: number): Promise<Step>;
-  end(ending: Ending): Promise<"succeeded" | "failed" | "lost">;
+  end(ending: OperationEnd): Promise<"succeeded" | "failed" | "lost">;
   keysToCheck(): Promise<KeyToCheck[]>;
   keyChecked(verdict: KeyVerdict): Promise<"enabled" | "disabled" | "none">;
   modelsSeen(keyId: string, models: readonly string[]): Promise<ModelNews>;

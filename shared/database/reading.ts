@@ -321,7 +321,7 @@ const usage = z.object({
   })),
   totals: usageFigures,
 });
-export type Usage = z.output<typeof usage>;
+export type UsageReport = z.output<typeof usage>;
 
 export interface UsageFilter {
   by: readonly UsageBy[];
@@ -425,7 +425,7 @@ export interface Reading {
     where?: { quotaProject?: string; addModels?: boolean; notes?: string },
   ): Promise<ChangedLimit[]>;
   clearLimits(quotaProject: string, model?: string): Promise<string[]>;
-  usage(filter: UsageFilter): Promise<Usage>;
+  usage(filter: UsageFilter): Promise<UsageReport>;
   /** Brings the sums up to now, for some seconds. False: there is more to sum, or somebody else is at it: come again. */
   rollUp(): Promise<boolean>;
   facts(): Promise<ProjectFacts>;

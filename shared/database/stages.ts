@@ -77,7 +77,7 @@ const credential = z.object({
 }).nullable();
 
 /** A key as it is kept, with what its provider's calls need beside it. */
-export type KeptCredential = NonNullable<z.output<typeof credential>>;
+export type StoredCredential = NonNullable<z.output<typeof credential>>;
 
 const noted = z.discriminatedUnion("status", [
   z.object({ status: z.literal("overtaken") }),
@@ -102,7 +102,7 @@ const change = z.object({
   after: z.record(z.string(), z.unknown()).nullable(),
 });
 
-const keptKey = z.object({
+const storedKey = z.object({
   id: z.number(),
   stage_type: z.string(),
   provider_kind: z.string(),
@@ -116,7 +116,7 @@ const keptKey = z.object({
 const ciphertext = z.object({ place: z.string(), id: z.string(), token: z.string() });
 
 /** A key, encrypted, with what is kept of it beside. */
-export interface SealedKey {
+export interface EncryptedKey {
   token: string;
   fingerprint: string;
   lastFour: string;
@@ -128,7 +128,7 @@ export interface StageToSave {
   model: string;
   actor: string;
   /** Null: the one that is there stays, if the provider is the same. */
-  key: SealedKey | null;
+  key: EncryptedKey | null;
   /** Null: those that are there stay, if the provider is the same. */
   settings: Record<string, string> | null;
   /** Null: as `settings`. */
@@ -140,7 +140,7 @@ export interface StageToSave {
   removeKey: boolean;
 }
 
-export interface Look {
+export interface ProbeNote {
   stageType: string;
   /** Of the key that was used: what was learned about another one is not noted. */
   keyFingerprint: string | null;
@@ -172,10 +172,10 @@ export interface Stages {
   /** Lets the environment serve a stage that nobody has set up; says which keys are not the stage's. */
   fromEnvironment(input: StageFromEnvironment): Promise<{ excludeKeys: string[] }>;
   /** The key behind an `env_var_name` such as `stage:POEM`; null: there is none. */
-  credential(name: string): Promise<KeptCredential | null>;
+  credential(name: string): Promise<StoredCredential | null>;
   /** @throws GatewayError `invalid_argument` where the provider may not serve the stage, or lacks a key */
   save(input: StageToSave): Promise<StageRow>;
-  note(look: Look): Promise<Noted>;
+  note(look: ProbeNote): Promise<Noted>;
   remove(stageType: string, actor: string): Promise<StageRow>;
   /** Fills stages that were never set up; answers which. */
   seed(
@@ -185,7 +185,7 @@ export interface Stages {
     filter: { stageType?: string; atMost?: number; before?: number },
   ): Promise<z.output<typeof change>[]>;
   /** Every key that was ever entered, by its last four characters. */
-  keys(stageType?: string): Promise<z.output<typeof keptKey>[]>;
+  keys(stageType?: string): Promise<z.output<typeof storedKey>[]>;
   ciphertexts(): Promise<z.output<typeof ciphertext>[]>;
   /** Replaces those tokens that are still the ones that were read; answers how many. */
   reencrypt(
@@ -246,7 +246,7 @@ export function createStages(transport: Transport, timeoutMs = STAGES_TIMEOUT_MS
         { stage_type: stageType ?? null, at_most: atMost, before_id: before ?? null },
         z.array(change),
       ),
-    keys: (stageType) => ask("eve_provider_keys", { stage_type: stageType ?? null }, z.array(keptKey)),
+    keys: (stageType) => ask("eve_provider_keys", { stage_type: stageType ?? null }, z.array(storedKey)),
     ciphertexts: () => ask("eve_provider_ciphertexts", {}, z.array(ciphertext)),
     reencrypt: async (tokens, actor) =>
       (await ask("eve_provider_reencrypt", { tokens, actor }, z.object({ changed: z.number() }))).changed,

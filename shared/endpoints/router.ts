@@ -3,7 +3,7 @@ import type { Clock } from "../runtime/clock.ts";
 import type { Gateway } from "../contract/gateway.ts";
 import { asGatewayError, GatewayError } from "../contract/gateway_error.ts";
 import type { Log } from "../runtime/log.ts";
-import { RequestStory } from "../runtime/canonical_log_line.ts";
+import { CanonicalLogLine } from "../runtime/canonical_log_line.ts";
 import { preflight } from "../http/cors.ts";
 import { readJsonBody } from "../http/json_body.ts";
 import { traceOf, traceResponse } from "../http/trace.ts";
@@ -45,13 +45,13 @@ export function createRouter(options: RouterOptions): (request: Request) => Prom
     const { clock, log } = options;
     const receivedAt = clock.now();
     const trace = traceOf(request);
-    const story = new RequestStory({ trace, log, clock, receivedAt });
+    const logLine = new CanonicalLogLine({ trace, log, clock, receivedAt });
     const received: ReceivedRequest = {
       requestId: options.newId(),
       receivedAt,
       endpoint: null,
       caller: null,
-      story,
+      logLine,
     };
     let error: GatewayError | null = null;
     let response: Response;
@@ -65,7 +65,7 @@ export function createRouter(options: RouterOptions): (request: Request) => Prom
       response = (received.endpoint?.errorResponse ?? nativeErrorResponse)(error, received.requestId);
     }
     if (trace.parentSpanId !== null) response.headers.set("traceresponse", traceResponse(trace));
-    story.answer(response.status, {
+    logLine.responded(response.status, {
       request_id: received.requestId,
       "eve.door": received.endpoint?.name,
       "eve.consumer": received.caller?.name,
@@ -84,7 +84,7 @@ interface ReceivedRequest {
   receivedAt: number;
   endpoint: Endpoint | null;
   caller: Caller | null;
-  story: RequestStory;
+  logLine: CanonicalLogLine;
 }
 
 async function receive(
@@ -105,9 +105,15 @@ async function receive(
   const caller = await dependencies.identify(request);
   received.caller = caller;
   const { gateway } = dependencies;
-  const { receivedAt, story } = received;
+  const { receivedAt, logLine } = received;
   const work = budget.begin(chargedName(caller));
-  const invokeContext = { caller, signal: request.signal, receivedAt, story, onStreamEnd: () => work.end() };
+  const invokeContext = {
+    caller,
+    signal: request.signal,
+    receivedAt,
+    logLine,
+    onStreamEnd: () => work.end(),
+  };
   const confirmCaller = confirmation(caller, gateway, confirmations);
   let streams = false;
   const context: RequestContext = {

@@ -16,7 +16,7 @@ const ELSEWHERE_UNKNOWN: ReadonlySet<string> = new Set([
   "body_too_large",
 ]);
 
-export interface BadRequestParts {
+export interface BadRequestDependencies {
   count: CountBadRequests;
   clock: Clock;
   background: Background;
@@ -28,7 +28,7 @@ export interface BadRequestParts {
  * waits for the database nor fails: what cannot be handed over is logged and forgotten.
  */
 export function badRequestCounter(
-  { count, clock, background, log }: BadRequestParts,
+  { count, clock, background, log }: BadRequestDependencies,
 ): (error: GatewayError, caller: Caller | null) => void {
   let gathered = new Map<string, BadRequestCount>();
 

@@ -2,18 +2,18 @@ import type { Clock } from "../runtime/clock.ts";
 import type { Log } from "../runtime/log.ts";
 import type { Ledger } from "../database/admission/ledger.ts";
 import type { Provider } from "../providers/provider.ts";
-import type { ResolveKeptKey } from "../stages/stored_keys.ts";
+import type { ResolveStoredKey } from "../stages/stored_keys.ts";
 import type { Background } from "../runtime/background.ts";
 import type { ResolveSecret } from "../runtime/secrets.ts";
 
 /** What the gateway is put together from. */
-export interface GatewayParts {
+export interface GatewayDependencies {
   ledger: Ledger;
   /** By the name in a key's `provider`. */
   providers: Readonly<Record<string, Provider>>;
   secrets: ResolveSecret;
   /** Keys that stages have of their own. Absent: there are none. */
-  keptKeys?: ResolveKeptKey;
+  storedKeys?: ResolveStoredKey;
   clock: Clock;
   /** 0 up to 1. */
   random: () => number;

@@ -1,9 +1,9 @@
 import type { Embedding, EmbedItem, EmbedRequest, EmbedResult } from "../contract/embedding.ts";
 import { GatewayError } from "../contract/gateway_error.ts";
 import type { InvokeContext } from "../contract/request.ts";
-import { EmbedTask } from "./tasks/embedding_task.ts";
+import { EmbeddingTask } from "./tasks/embedding_task.ts";
 import { itemId } from "./admission/item_id.ts";
-import type { GatewayParts } from "./dependencies.ts";
+import type { GatewayDependencies } from "./dependencies.ts";
 import { serve } from "./serve.ts";
 import type { Ended } from "./tasks/task.ts";
 
@@ -19,7 +19,7 @@ const SIDE_BY_SIDE = 4;
  * @throws GatewayError
  */
 export async function embedAll(
-  parts: GatewayParts,
+  dependencies: GatewayDependencies,
   request: EmbedRequest,
   context: InvokeContext,
 ): Promise<EmbedResult> {
@@ -38,7 +38,7 @@ export async function embedAll(
   const worker = async () => {
     for (let index = next++; index < items.length; index = next++) {
       const id = items.length === 1 ? request.id : await itemId(request.id, index + 1);
-      done[index] = await embedOne(parts, { ...request, id }, items[index] as EmbedItem, each);
+      done[index] = await embedOne(dependencies, { ...request, id }, items[index] as EmbedItem, each);
     }
   };
   const workers = Array.from({ length: Math.min(SIDE_BY_SIDE, items.length) }, worker);
@@ -54,14 +54,14 @@ export async function embedAll(
 }
 
 async function embedOne(
-  parts: GatewayParts,
+  dependencies: GatewayDependencies,
   request: EmbedRequest,
   item: EmbedItem,
   context: InvokeContext,
 ): Promise<Ended<Embedding>> {
-  const journey = serve(parts, new EmbedTask(request, item), context);
-  let step = await journey.next();
-  while (!step.done) step = await journey.next();
+  const run = serve(dependencies, new EmbeddingTask(request, item), context);
+  let step = await run.next();
+  while (!step.done) step = await run.next();
   if (!("status" in step.value)) return step.value;
   const { state, attempts } = step.value;
   throw new GatewayError(state === "running" ? "request_running" : "request_finished", {

@@ -3,34 +3,34 @@ import { chargedName } from "../contract/caller.ts";
 import type { Gateway } from "../contract/gateway.ts";
 import { GatewayError } from "../contract/gateway_error.ts";
 import type { GatewayRequest, InvokeContext } from "../contract/request.ts";
-import { AnswerTask, resultOf } from "./tasks/chat_task.ts";
+import { ChatTask, resultOf } from "./tasks/chat_task.ts";
 import { embedAll } from "./embed.ts";
 import { estimateTokens } from "./estimate/estimate.ts";
 import { eventIteration } from "./streams/event_iteration.ts";
 import { requireKind } from "./model_kind.ts";
-import type { GatewayParts } from "./dependencies.ts";
+import type { GatewayDependencies } from "./dependencies.ts";
 import { replay } from "./answers/recorded_result.ts";
 import { requestHash } from "./admission/request_hash.ts";
 import { serve } from "./serve.ts";
 import { UnreadStreams } from "./streams/unread_streams.ts";
 
-/** The gateway, put together from its parts. */
-export function createGateway(parts: GatewayParts): Gateway {
+/** The gateway, put together from its dependencies. */
+export function createGateway(dependencies: GatewayDependencies): Gateway {
   const unread = new UnreadStreams();
   return {
     async invoke(request, context) {
       requireKind(request.models, "answers");
-      const task = new AnswerTask(request, { streams: false, hash: await hashOf(request) });
-      const journey = serve(parts, task, context);
+      const task = new ChatTask(request, { streams: false, hash: await hashOf(request) });
+      const run = serve(dependencies, task, context);
       try {
         for (;;) {
-          const step = await journey.next();
+          const step = await run.next();
           if (!step.done) context.onEvent?.(step.value);
           else return "status" in step.value ? replay(request, step.value) : resultOf(request, step.value);
         }
       } finally {
         // Where a listener throws, what runs upstream is ended and settled. After its own end this does nothing.
-        await journey.return(undefined as never).catch(() => {});
+        await run.return(undefined as never).catch(() => {});
       }
     },
     stream: (request, context) =>
@@ -39,25 +39,25 @@ export function createGateway(parts: GatewayParts): Gateway {
           if (unread.isFull(chargedName(context.caller))) {
             return refusedAtOnce(new GatewayError("streams_unread"));
           }
-          return streamOf(parts, request, { ...context, signal });
+          return streamOf(dependencies, request, { ...context, signal });
         },
         client: context.signal,
-        clock: parts.clock,
-        timeoutMs: parts.times.requestTimeoutMs,
+        clock: dependencies.clock,
+        timeoutMs: dependencies.times.requestTimeoutMs,
         unread,
         caller: chargedName(context.caller),
         onEnd: context.onStreamEnd,
       }),
     async embed(request, context) {
       requireKind(request.models, "embeddings");
-      return await embedAll(parts, request, context);
+      return await embedAll(dependencies, request, context);
     },
     async countTokens({ prompt }, { consumerId, tokenId }) {
       // It reserves nothing, so nothing else would notice that a consumer or its token has ended.
-      if (consumerId !== null) await parts.ledger.models({ consumerId, tokenId });
+      if (consumerId !== null) await dependencies.ledger.models({ consumerId, tokenId });
       return { totalTokens: estimateTokens(prompt), estimated: true };
     },
-    models: ({ consumerId, tokenId }) => parts.ledger.models({ consumerId, tokenId }),
+    models: ({ consumerId, tokenId }) => dependencies.ledger.models({ consumerId, tokenId }),
   };
 }
 
@@ -67,13 +67,13 @@ async function* refusedAtOnce(error: GatewayError): AsyncGenerator<GatewayEvent,
 }
 
 async function* streamOf(
-  parts: GatewayParts,
+  dependencies: GatewayDependencies,
   request: GatewayRequest,
   context: InvokeContext,
 ): AsyncGenerator<GatewayEvent, void, void> {
   requireKind(request.models, "answers");
-  const task = new AnswerTask(request, { streams: true, hash: await hashOf(request) });
-  const ended = yield* serve(parts, task, context);
+  const task = new ChatTask(request, { streams: true, hash: await hashOf(request) });
+  const ended = yield* serve(dependencies, task, context);
   if ("status" in ended) {
     // Seen before: the answer that was kept, in one piece.
     const result = replay(request, ended);

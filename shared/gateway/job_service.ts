@@ -4,10 +4,10 @@ import type { JobFile, JobRow, Jobs } from "../database/jobs.ts";
 import type { JobProgress, MadeFile } from "../providers/job_provider.ts";
 import type { Duplicate } from "../database/admission/reserve.ts";
 import { ProviderFailure, type ProviderSettings } from "../providers/provider.ts";
-import type { JobDesk } from "../stages/job_service.ts";
+import type { JobService } from "../stages/job_service.ts";
 import { isStageName } from "../stages/stage_name.ts";
 import { JobTask } from "./tasks/job_task.ts";
-import type { GatewayParts } from "./dependencies.ts";
+import type { GatewayDependencies } from "./dependencies.ts";
 import { requestHash } from "./admission/request_hash.ts";
 import { serve } from "./serve.ts";
 
@@ -16,8 +16,8 @@ const POLLED_EVERY_MS = 2_000;
 /** Somebody waits for the answer, and may ask again. */
 const POLL_TIMEOUT_MS = 15_000;
 
-export interface JobDeskParts {
-  gateway: GatewayParts;
+export interface JobServiceDependencies {
+  gateway: GatewayDependencies;
   jobs: Jobs;
   newId: () => string;
   /** Milliseconds since 1970. */
@@ -26,7 +26,7 @@ export interface JobDeskParts {
   jobsUrl: string;
 }
 
-export function createJobDesk({ gateway, jobs, newId, now, jobsUrl }: JobDeskParts): JobDesk {
+export function createJobService({ gateway, jobs, newId, now, jobsUrl }: JobServiceDependencies): JobService {
   async function find(id: string, caller: Caller): Promise<JobRow> {
     const job = await jobs.find(id, caller);
     if (job === null) {
@@ -64,7 +64,7 @@ export function createJobDesk({ gateway, jobs, newId, now, jobsUrl }: JobDeskPar
     { key_name, provider_kind, settings }: JobRow,
   ): Promise<{ secret: string; settings?: ProviderSettings } | null> {
     if (isStageName(key_name)) {
-      return await gateway.keptKeys?.(key_name, { provider: provider_kind, settings }) ?? null;
+      return await gateway.storedKeys?.(key_name, { provider: provider_kind, settings }) ?? null;
     }
     const secret = gateway.secrets(key_name);
     return secret === null ? null : { secret };
@@ -83,10 +83,10 @@ export function createJobDesk({ gateway, jobs, newId, now, jobsUrl }: JobDeskPar
         jobs,
         callbackUrl: `${jobsUrl}/${id}/callback`,
       });
-      const journey = serve(gateway, task, context);
+      const run = serve(gateway, task, context);
       try {
-        let step = await journey.next();
-        while (!step.done) step = await journey.next();
+        let step = await run.next();
+        while (!step.done) step = await run.next();
         if (!("status" in step.value)) return await jobs.note(noteOf(id, step.value.served.value));
         return await find(jobOf(step.value), context.caller);
       } catch (thrown) {

@@ -1,11 +1,11 @@
 import { asGatewayError } from "../contract/gateway_error.ts";
 import type { InvokeContext } from "../contract/request.ts";
-import type { Facts } from "../runtime/canonical_log_line.ts";
+import type { LogAttributes } from "../runtime/canonical_log_line.ts";
 import type { Duplicate } from "../database/admission/reserve.ts";
 import type { Ended, Task } from "./tasks/task.ts";
 
 /** How a request ended, for the log. */
-export type Ending =
+export type RunEnd =
   | { kind: "ended"; ended: Ended<unknown> }
   | { kind: "duplicate"; duplicate: Duplicate }
   | { kind: "failed"; thrown: unknown }
@@ -19,7 +19,11 @@ const MAX_NAME_CHARS = 100;
 const PROVIDERS: Readonly<Record<string, string>> = { google: "gcp.gemini", openai: "openai" };
 
 /** What the log tells of a request: by OpenTelemetry's names for generative AI where it has any, by ours elsewhere. */
-export function factsOf<Value>(task: Task<Value>, { caller }: InvokeContext, ending: Ending): Facts {
+export function attributesOf<Value>(
+  task: Task<Value>,
+  { caller }: InvokeContext,
+  runEnd: RunEnd,
+): LogAttributes {
   const { asked } = task;
   return {
     request_id: asked.id,
@@ -28,14 +32,14 @@ export function factsOf<Value>(task: Task<Value>, { caller }: InvokeContext, end
     "eve.door": asked.endpoint,
     "eve.class": asked.class,
     "eve.consumer": caller.name,
-    ...endingFacts(ending),
+    ...endAttributes(runEnd),
   };
 }
 
-function endingFacts(ending: Ending): Facts {
-  switch (ending.kind) {
+function endAttributes(runEnd: RunEnd): LogAttributes {
+  switch (runEnd.kind) {
     case "ended": {
-      const { grant, served, waitMs } = ending.ended;
+      const { grant, served, waitMs } = runEnd.ended;
       const { usage, verdict, finishReason } = served;
       const { provider, alias } = grant.key;
       return {
@@ -59,9 +63,9 @@ function endingFacts(ending: Ending): Facts {
       };
     }
     case "duplicate":
-      return { "eve.outcome": "repeated", "eve.first_outcome": ending.duplicate.state };
+      return { "eve.outcome": "repeated", "eve.first_outcome": runEnd.duplicate.state };
     case "failed": {
-      const { code, model, retryAfterMs } = asGatewayError(ending.thrown);
+      const { code, model, retryAfterMs } = asGatewayError(runEnd.thrown);
       return {
         "eve.outcome": code === "client_closed" ? "cancelled" : "failed",
         "error.type": code,

@@ -11,7 +11,7 @@ import type {
 } from "../database/admission/reserve.ts";
 import type { Settlement } from "../database/admission/settle.ts";
 import { admitCounted, type Size } from "./admission/admit_counted.ts";
-import { type Deadline, deadlineFrom } from "./attempts/linked_abort.ts";
+import { deadlineFrom, type RequestDeadline } from "./attempts/linked_abort.ts";
 import {
   dispatch,
   type Outcome,
@@ -22,14 +22,14 @@ import {
   walkedAway,
 } from "./attempts/dispatch.ts";
 import { errorOf, withRefusal } from "./attempts/outcome_error.ts";
-import type { GatewayParts } from "./dependencies.ts";
+import type { GatewayDependencies } from "./dependencies.ts";
 import { refusalError } from "./admission/refusal.ts";
-import { type Ending, factsOf } from "./log_attributes.ts";
+import { attributesOf, type RunEnd } from "./log_attributes.ts";
 import { LEAST_TIME_MS, MAX_ATTEMPTS, type NextStep, nextStep } from "./attempts/retry.ts";
 import { settleReliably } from "./attempts/settle_reliably.ts";
 import { cancelled, settlementOf } from "./attempts/settlement.ts";
 import type { Ended, Task } from "./tasks/task.ts";
-import { within } from "../runtime/with_timeout.ts";
+import { withTimeout } from "../runtime/with_timeout.ts";
 
 /** From the end of a call that took all of its time until its reservation counts as abandoned: time to settle, with repeats. */
 const LEASE_SLACK_MS = 60_000;
@@ -46,11 +46,11 @@ type Booking = Exclude<Reservation, CountWanted>;
 type Settled = Exclude<Booking, InLine>;
 
 /** What is known of a request while its attempts go on. */
-interface Journey<Value> {
-  parts: GatewayParts;
+interface Run<Value> {
+  dependencies: GatewayDependencies;
   task: Task<Value>;
   context: InvokeContext;
-  deadline: Deadline;
+  deadline: RequestDeadline;
   waitedMs: number;
   excludeKeys: string[];
   avoidKeys: string[];
@@ -61,9 +61,9 @@ interface Journey<Value> {
 }
 
 /** An attempt that has been settled as one that another follows, and what the request comes to if none does. */
-interface Setback<Value> {
+interface FailedAttempt<Value> {
   settlement: Settlement;
-  instead: { error: GatewayError } | { ended: Ended<Value> };
+  fallback: { error: GatewayError } | { ended: Ended<Value> };
 }
 
 /**
@@ -75,66 +75,66 @@ interface Setback<Value> {
  * @throws GatewayError where the request fails
  */
 export async function* serve<Value>(
-  parts: GatewayParts,
+  dependencies: GatewayDependencies,
   task: Task<Value>,
   context: InvokeContext,
 ): AsyncGenerator<GatewayEvent, Ended<Value> | Duplicate, void> {
-  const journey: Journey<Value> = {
-    parts,
+  const run: Run<Value> = {
+    dependencies,
     task,
     context,
-    deadline: deadlineFrom(parts.clock, context.receivedAt, parts.times.requestTimeoutMs),
+    deadline: deadlineFrom(dependencies.clock, context.receivedAt, dependencies.times.requestTimeoutMs),
     waitedMs: 0,
     excludeKeys: [...(task.asked.excludeKeys ?? [])],
     avoidKeys: [],
     size: null,
     bookedAt: 0,
   };
-  let setback: Setback<Value> | null = null;
-  let ending: Ending = { kind: "left" };
-  context.story?.begin();
+  let failedAttempt: FailedAttempt<Value> | null = null;
+  let runEnd: RunEnd = { kind: "left" };
+  context.logLine?.begin();
   try {
     for (let attempt = 1;; attempt++) {
-      let reservation: Settled | null = yield* admitted(journey, attempt, setback);
-      let ended: Ended<Value> | Setback<Value> | TooLate | null = null;
+      let reservation: Settled | null = yield* admitted(run, attempt, failedAttempt);
+      let ended: Ended<Value> | FailedAttempt<Value> | TooLate | null = null;
       for (let left = MAX_REBOOKINGS; reservation?.status === "granted"; left--) {
-        ended = yield* runAttempt(journey, reservation, left > 0);
+        ended = yield* runAttempt(run, reservation, left > 0);
         if (!isTooLate(ended)) break;
-        reservation = yield* admitted(journey, attempt, setback, reservation);
+        reservation = yield* admitted(run, attempt, failedAttempt, reservation);
         ended = null;
       }
       if (ended !== null && !isTooLate(ended)) {
         if ("served" in ended) {
-          ending = { kind: "ended", ended };
+          runEnd = { kind: "ended", ended };
           return ended;
         }
-        setback = ended;
-      } else if (setback !== null) {
-        closeAfter(journey, setback);
-        if ("ended" in setback.instead) {
-          ending = { kind: "ended", ended: setback.instead.ended };
-          return setback.instead.ended;
+        failedAttempt = ended;
+      } else if (failedAttempt !== null) {
+        closeAfter(run, failedAttempt);
+        if ("ended" in failedAttempt.fallback) {
+          runEnd = { kind: "ended", ended: failedAttempt.fallback.ended };
+          return failedAttempt.fallback.ended;
         }
-        const { error } = setback.instead;
+        const { error } = failedAttempt.fallback;
         throw reservation?.status === "refused" ? withRefusal(error, reservation) : error;
       } else if (reservation?.status === "refused") {
-        const tokens = journey.size?.counted === true ? journey.size.tokens : task.tokens();
-        const { requestTimeoutMs } = parts.times;
+        const tokens = run.size?.counted === true ? run.size.tokens : task.tokens();
+        const { requestTimeoutMs } = dependencies.times;
         throw refusalError(reservation, tokens, { maxWaitMs: task.asked.maxWaitMs, requestTimeoutMs });
       } else if (reservation?.status === "duplicate") {
-        ending = { kind: "duplicate", duplicate: reservation };
+        runEnd = { kind: "duplicate", duplicate: reservation };
         return reservation;
       }
     }
   } catch (thrown) {
-    ending = { kind: "failed", thrown };
+    runEnd = { kind: "failed", thrown };
     throw thrown;
   } finally {
-    context.story?.end(factsOf(task, context, ending));
+    context.logLine?.end(attributesOf(task, context, runEnd));
   }
 }
 
-function isTooLate<Value>(ended: Ended<Value> | Setback<Value> | TooLate): ended is TooLate {
+function isTooLate<Value>(ended: Ended<Value> | FailedAttempt<Value> | TooLate): ended is TooLate {
   return "kind" in ended;
 }
 
@@ -145,23 +145,23 @@ function isTooLate<Value>(ended: Ended<Value> | Setback<Value> | TooLate): ended
  * @param held what this attempt holds already, and no longer when this ends without a grant: a start that came too late
  */
 async function* admitted<Value>(
-  journey: Journey<Value>,
+  run: Run<Value>,
   attempt: number,
-  setback: Setback<Value> | null,
+  failedAttempt: FailedAttempt<Value> | null,
   held: Pick<Grant, "requestNo" | "attempt"> | null = null,
 ): AsyncGenerator<GatewayEvent, Settled | null, void> {
-  const { parts, context, deadline } = journey;
+  const { dependencies, context, deadline } = run;
   let inHand = held;
   try {
     for (;;) {
-      const reservation: Booking = await nextReservation(journey, attempt, inHand?.requestNo);
+      const reservation: Booking = await nextReservation(run, attempt, inHand?.requestNo);
       inHand = null;
       if (reservation.status !== "waiting") return reservation;
       inHand = reservation;
       const { model, waitMs } = reservation;
-      const askAt = parts.clock.now() + waitMs;
+      const askAt = dependencies.clock.now() + waitMs;
       yield { type: "queued", attempt, model, waitMs };
-      const how = await waitUntil(parts, askAt, context.signal, deadline);
+      const how = await waitUntil(dependencies, askAt, context.signal, deadline);
       if (how !== null) {
         const outcome: Unanswered = {
           kind: "broken_off",
@@ -172,47 +172,47 @@ async function* admitted<Value>(
         };
         throw errorOf(outcome, reservation);
       }
-      journey.waitedMs += waitMs;
+      run.waitedMs += waitMs;
     }
   } catch (thrown) {
-    if (setback === null) throw thrown;
+    if (failedAttempt === null) throw thrown;
     return null;
   } finally {
     // Whoever follows has left, the time is up, or the database did not answer: the place in the line is free again.
-    if (inHand !== null) settleLater(journey, cancelled(inHand));
+    if (inHand !== null) settleLater(run, cancelled(inHand));
   }
 }
 
 async function nextReservation<Value>(
-  journey: Journey<Value>,
+  run: Run<Value>,
   attempt: number,
   requestNo: number | undefined,
 ): Promise<Booking> {
-  const { parts, task, context, size } = journey;
+  const { dependencies, task, context, size } = run;
   let askedAt = 0;
   const input = (size: Size) => {
-    askedAt = parts.clock.now();
-    return { ...reserveInput(journey, attempt, size), ...(requestNo !== undefined && { requestNo }) };
+    askedAt = dependencies.clock.now();
+    return { ...reserveInput(run, attempt, size), ...(requestNo !== undefined && { requestNo }) };
   };
   const { reservation, size: known } = await admitCounted({
-    parts,
+    dependencies,
     task,
     client: context.signal,
     size,
     input,
   });
-  journey.size = known;
-  journey.bookedAt = (askedAt + parts.clock.now()) / 2;
+  run.size = known;
+  run.bookedAt = (askedAt + dependencies.clock.now()) / 2;
   return reservation;
 }
 
 function reserveInput<Value>(
-  { parts, task, context, ...journey }: Journey<Value>,
+  { dependencies, task, context, ...run }: Run<Value>,
   attempt: number,
   size: Size,
 ): ReserveInput {
   const { asked } = task;
-  const timeToWait = Math.min(asked.maxWaitMs - journey.waitedMs, journey.deadline.left() - LEAST_TIME_MS);
+  const timeToWait = Math.min(asked.maxWaitMs - run.waitedMs, run.deadline.left() - LEAST_TIME_MS);
   return {
     requestId: asked.id,
     models: task.models(),
@@ -223,9 +223,9 @@ function reserveInput<Value>(
     class: asked.class,
     maxWaitMs: Math.max(0, Math.floor(timeToWait)),
     attempt,
-    excludeKeys: journey.excludeKeys,
-    avoidKeys: journey.avoidKeys,
-    leaseMs: parts.times.upstreamTimeoutMs + LEASE_SLACK_MS,
+    excludeKeys: run.excludeKeys,
+    avoidKeys: run.avoidKeys,
+    leaseMs: dependencies.times.upstreamTimeoutMs + LEASE_SLACK_MS,
     endpoint: asked.endpoint,
     traceId: asked.traceId,
     metadata: asked.metadata,
@@ -233,138 +233,142 @@ function reserveInput<Value>(
   };
 }
 
-/** What the request came to, or the setback after which another attempt is to follow. Throws when it ends in an error. */
+/** What the request came to, or the failed attempt after which another attempt is to follow. Throws when it ends in an error. */
 async function* runAttempt<Value>(
-  journey: Journey<Value>,
+  run: Run<Value>,
   grant: Grant,
   mayRebook: boolean,
-): AsyncGenerator<GatewayEvent, Ended<Value> | Setback<Value> | TooLate, void> {
-  const { parts, task, context, deadline } = journey;
+): AsyncGenerator<GatewayEvent, Ended<Value> | FailedAttempt<Value> | TooLate, void> {
+  const { dependencies, task, context, deadline } = run;
   const progress: Progress = { calledAt: null, usageSoFar: null };
   const start = {
-    startsAt: parts.clock.now() + grant.waitMs,
-    latestAt: mayRebook ? journey.bookedAt + grant.waitMs + LATEST_START_MS : Infinity,
+    startsAt: dependencies.clock.now() + grant.waitMs,
+    latestAt: mayRebook ? run.bookedAt + grant.waitMs + LATEST_START_MS : Infinity,
   };
   let outcome: Outcome<Value> | TooLate | null = null;
   try {
-    outcome = yield* dispatch(parts, task, grant, start, context, deadline, progress);
+    outcome = yield* dispatch(dependencies, task, grant, start, context, deadline, progress);
   } finally {
     if (outcome === null) {
-      settleLater(journey, settlementOf(grant, walkedAway(progress, parts.clock.now()), true));
+      settleLater(run, settlementOf(grant, walkedAway(progress, dependencies.clock.now()), true));
     }
   }
-  journey.waitedMs += grant.waitMs;
+  run.waitedMs += grant.waitMs;
   if (outcome.kind === "too_late") {
-    parts.log("warn", "start_too_late", {
+    dependencies.log("warn", "start_too_late", {
       request_id: task.asked.id,
       model: grant.model,
       late_ms: Math.round(outcome.lateMs + LATEST_START_MS),
     });
     return outcome;
   }
-  if (outcome.kind !== "answered") return await afterFailure(journey, grant, outcome);
+  if (outcome.kind !== "answered") return await afterFailure(run, grant, outcome);
 
-  const ended: Ended<Value> = { grant, served: outcome.served, waitMs: Math.round(journey.waitedMs) };
+  const ended: Ended<Value> = { grant, served: outcome.served, waitMs: Math.round(run.waitedMs) };
   const timeIsLeft = grant.attempt < MAX_ATTEMPTS && deadline.left() >= LEAST_TIME_MS &&
     !context.signal.aborted;
-  if (timeIsLeft && progress.usageSoFar === null && task.mend(outcome.served)) {
+  if (timeIsLeft && progress.usageSoFar === null && task.repair(outcome.served)) {
     // The prompt has grown.
-    journey.size = null;
-    const setback = { settlement: settlementOf(grant, outcome, false), instead: { ended } };
-    if (await settledBetween(journey, setback)) return setback;
+    run.size = null;
+    const failedAttempt = { settlement: settlementOf(grant, outcome, false), fallback: { ended } };
+    if (await settledBetween(run, failedAttempt)) return failedAttempt;
     return ended;
   }
-  settleLater(journey, settlementOf(grant, outcome, true, task.keep(ended)), ended);
+  settleLater(run, settlementOf(grant, outcome, true, task.resultToStore(ended)), ended);
   return ended;
 }
 
 async function afterFailure<Value>(
-  journey: Journey<Value>,
+  run: Run<Value>,
   grant: Grant,
   outcome: Exclude<Outcome<Value>, { kind: "answered" }>,
-): Promise<Setback<Value>> {
-  const { parts, task } = journey;
+): Promise<FailedAttempt<Value>> {
+  const { dependencies, task } = run;
   const error = errorOf(outcome, grant);
-  logSetback(journey, grant, error, outcome);
+  logFailedAttempt(run, grant, error, outcome);
   const step: NextStep = nextStep({
     outcome,
     attempt: grant.attempt,
-    leftMs: journey.deadline.left(),
-    upstreamTimeoutMs: parts.times.upstreamTimeoutMs,
-    random: parts.random,
+    leftMs: run.deadline.left(),
+    upstreamTimeoutMs: dependencies.times.upstreamTimeoutMs,
+    random: dependencies.random,
     without: (capability) => task.without(capability, grant.model),
   });
   // The pause comes before the settlement: a client that leaves meanwhile finds the request still open, to be closed here.
-  if (!step.again || !await pause(journey, step.pauseMs)) {
-    settleLater(journey, settlementOf(grant, outcome, true));
+  if (!step.again || !await pause(run, step.pauseMs)) {
+    settleLater(run, settlementOf(grant, outcome, true));
     throw error;
   }
-  if (step.key === "exclude") journey.excludeKeys.push(grant.key.id);
-  if (step.key === "avoid") journey.avoidKeys.push(grant.key.id);
-  const setback = { settlement: settlementOf(grant, outcome, false), instead: { error } };
-  if (await settledBetween(journey, setback)) return setback;
+  if (step.key === "exclude") run.excludeKeys.push(grant.key.id);
+  if (step.key === "avoid") run.avoidKeys.push(grant.key.id);
+  const failedAttempt = { settlement: settlementOf(grant, outcome, false), fallback: { error } };
+  if (await settledBetween(run, failedAttempt)) return failedAttempt;
   throw error;
 }
 
 /** Settles before the next reservation, whose key and lane depend on it. False: it failed, and the request is closed. */
-async function settledBetween<Value>(journey: Journey<Value>, setback: Setback<Value>): Promise<boolean> {
-  const { parts } = journey;
+async function settledBetween<Value>(run: Run<Value>, failedAttempt: FailedAttempt<Value>): Promise<boolean> {
+  const { dependencies } = run;
   try {
-    await within(parts.clock, parts.times.rpcTimeoutMs, parts.ledger.settle(setback.settlement));
+    await withTimeout(
+      dependencies.clock,
+      dependencies.times.rpcTimeoutMs,
+      dependencies.ledger.settle(failedAttempt.settlement),
+    );
     return true;
   } catch {
-    closeAfter(journey, setback);
+    closeAfter(run, failedAttempt);
     return false;
   }
 }
 
 /** False: the client has gone. */
-async function pause<Value>(journey: Journey<Value>, ms: number): Promise<boolean> {
-  const { signal } = journey.context;
-  if (ms > 0) await journey.parts.clock.sleep(ms, signal).catch(() => {});
+async function pause<Value>(run: Run<Value>, ms: number): Promise<boolean> {
+  const { signal } = run.context;
+  if (ms > 0) await run.dependencies.clock.sleep(ms, signal).catch(() => {});
   return !signal.aborted;
 }
 
-function settleLater<Value>(journey: Journey<Value>, settlement: Settlement, ended?: Ended<Value>): void {
-  journey.parts.background(settleAndCapture(journey, settlement, ended));
+function settleLater<Value>(run: Run<Value>, settlement: Settlement, ended?: Ended<Value>): void {
+  run.dependencies.background(settleAndCapture(run, settlement, ended));
 }
 
 async function settleAndCapture<Value>(
-  { parts, task }: Journey<Value>,
+  { dependencies, task }: Run<Value>,
   settlement: Settlement,
   ended: Ended<Value> | undefined,
 ): Promise<void> {
-  await settleReliably(parts, task.asked.id, settlement);
+  await settleReliably(dependencies, task.asked.id, settlement);
   // Only the owner allows it, in the consumer's row; a caller may ask for less.
   if (ended === undefined || !ended.grant.capture || task.asked.capture === false) return;
   try {
-    await parts.ledger.capture({
+    await dependencies.ledger.capture({
       requestNo: settlement.requestNo,
       prompt: task.question(),
       answer: ended.served.value,
     });
   } catch (thrown) {
     const { code, detail } = asGatewayError(thrown);
-    parts.log("warn", "capture_lost", { request_id: task.asked.id, code, detail });
+    dependencies.log("warn", "capture_lost", { request_id: task.asked.id, code, detail });
   }
 }
 
 /** No attempt follows after all: the request, held open for one, ends as its last attempt did. */
-function closeAfter<Value>(journey: Journey<Value>, { settlement, instead }: Setback<Value>): void {
-  settleLater(journey, { ...settlement, final: true }, "ended" in instead ? instead.ended : undefined);
+function closeAfter<Value>(run: Run<Value>, { settlement, fallback }: FailedAttempt<Value>): void {
+  settleLater(run, { ...settlement, final: true }, "ended" in fallback ? fallback.ended : undefined);
 }
 
-function logSetback<Value>(
-  { parts, task, context }: Journey<Value>,
+function logFailedAttempt<Value>(
+  { dependencies, task, context }: Run<Value>,
   grant: Grant,
   error: GatewayError,
   outcome: Unanswered,
 ): void {
   const failure = outcome.kind === "failed" ? outcome.failure : null;
-  parts.log("warn", "attempt_failed", {
+  dependencies.log("warn", "attempt_failed", {
     request_id: task.asked.id,
-    trace_id: context.story?.trace.traceId,
-    span_id: context.story?.trace.spanId,
+    trace_id: context.logLine?.trace.traceId,
+    span_id: context.logLine?.trace.spanId,
     "gen_ai.operation.name": task.operation,
     "gen_ai.request.model": grant.model,
     "error.type": error.code,
@@ -372,7 +376,7 @@ function logSetback<Value>(
     "eve.request_no": grant.requestNo,
     "eve.attempt": grant.attempt,
     "eve.key": grant.key.alias,
-    // What upstream says about the caller's request may repeat parts of it. The audit has it.
-    detail: failure?.diagnosis.blames === "caller" ? undefined : error.detail,
+    // What upstream says about the caller's request may repeat dependencies of it. The audit has it.
+    detail: failure?.diagnosis.fault === "caller" ? undefined : error.detail,
   });
 }

@@ -1,4 +1,4 @@
-import { alarm, type Clock } from "../runtime/clock.ts";
+import { type Clock, setTimer } from "../runtime/clock.ts";
 import { GatewayError } from "../contract/gateway_error.ts";
 
 /** How long a body may take to arrive: 10 MiB in 30 s is 2.8 Mbit/s. */
@@ -58,7 +58,7 @@ export async function readBody(request: Request, limits: BodyLimits): Promise<Ui
 
 async function inTime(body: Promise<Uint8Array>, { clock, timeoutMs }: BodyLimits): Promise<Uint8Array> {
   const arrived = Promise.withResolvers<Uint8Array>();
-  const silence = alarm(
+  const clearTimer = setTimer(
     clock,
     timeoutMs,
     () => arrived.reject(new GatewayError("body_timeout", { details: { timeout_ms: timeoutMs } })),
@@ -67,7 +67,7 @@ async function inTime(body: Promise<Uint8Array>, { clock, timeoutMs }: BodyLimit
   try {
     return await arrived.promise;
   } finally {
-    silence();
+    clearTimer();
   }
 }
 

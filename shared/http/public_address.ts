@@ -28,7 +28,7 @@ const CLOSED_NAMES =
 /** Whether an IP address, in any of its spellings, is one of the public internet. What is no address is not. */
 export function isPublicAddress(address: string): boolean {
   const v4 = v4Of(address);
-  if (v4 !== null) return CLOSED_V4.every(([network, bits]) => !within(v4, network, bits));
+  if (v4 !== null) return CLOSED_V4.every(([network, bits]) => !withTimeout(v4, network, bits));
   const groups = v6Groups(address);
   return groups !== null && isPublicV6(groups);
 }
@@ -55,7 +55,7 @@ function v4Of(text: string): number | null {
   return bytes.reduce((value, byte) => value * 256 + byte, 0);
 }
 
-function within(address: number, network: string, bits: number): boolean {
+function withTimeout(address: number, network: string, bits: number): boolean {
   const size = 2 ** (32 - bits);
   return Math.floor(address / size) === Math.floor((v4Of(network) ?? 0) / size);
 }

@@ -1,4 +1,4 @@
-import { alarm, type Clock } from "../runtime/clock.ts";
+import { type Clock, setTimer } from "../runtime/clock.ts";
 import { GatewayError } from "../contract/gateway_error.ts";
 import { MAX_JSON_VALUES } from "./json.ts";
 
@@ -89,7 +89,7 @@ export class WorkBudget {
         await before;
         const since = clock.now();
         // What is done without waiting for anything is over when the first timer rings.
-        alarm(clock, 0, () => alarm(clock, clock.now() - since, resolve));
+        setTimer(clock, 0, () => setTimer(clock, clock.now() - since, resolve));
       },
       end: () => {
         if (over) return;

@@ -1,7 +1,7 @@
 import type { Clock } from "../runtime/clock.ts";
 import { asGatewayError, GatewayError } from "../contract/gateway_error.ts";
 import type { Log } from "../runtime/log.ts";
-import { RequestStory } from "../runtime/canonical_log_line.ts";
+import { CanonicalLogLine } from "../runtime/canonical_log_line.ts";
 import { BODY_TIMEOUT_MS, readBody } from "../http/body.ts";
 import { preflight } from "../http/cors.ts";
 import { jsonResponse } from "../http/json_response.ts";
@@ -53,16 +53,16 @@ export function createTokenEndpoint(options: TokenEndpointOptions): (request: Re
     const requestId = options.newId();
     const { log, clock } = options;
     const trace = traceOf(request);
-    const story = new RequestStory({ trace, log, clock, receivedAt: clock.now() });
+    const logLine = new CanonicalLogLine({ trace, log, clock, receivedAt: clock.now() });
     try {
       dependencies ??= options.open();
       const response = await answer(request, dependencies, options, requestId);
-      story.answer(response.status, { request_id: requestId, "eve.outcome": "succeeded" });
+      logLine.responded(response.status, { request_id: requestId, "eve.outcome": "succeeded" });
       return response;
     } catch (thrown) {
       const error = thrown instanceof OauthRefusal ? null : asGatewayError(thrown);
       const refusal = thrown instanceof OauthRefusal ? thrown : asOauthRefusal(asGatewayError(thrown));
-      story.answer(refusal.status, {
+      logLine.responded(refusal.status, {
         request_id: requestId,
         "eve.outcome": "failed",
         "error.type": error?.code ?? refusal.code,

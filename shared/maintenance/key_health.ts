@@ -68,8 +68,8 @@ async function check(
     return verdict("works");
   } catch (thrown) {
     if (!(thrown instanceof ProviderFailure)) return verdict("unclear", "no_answer");
-    const { blames, block, code } = thrown.diagnosis;
-    if (blames === "key") return verdict("rejected", block?.reason ?? "key_invalid", thrown.message);
+    const { fault, block, code } = thrown.diagnosis;
+    if (fault === "key") return verdict("rejected", block?.reason ?? "key_invalid", thrown.message);
     return verdict("unclear", code, thrown.message);
   }
 }

@@ -68,7 +68,7 @@ function formatFor(request: Request): ExpositionFormat {
   return /application\/openmetrics-text/i.test(accept) ? "openmetrics" : "prometheus";
 }
 
-/** What SQL told, under the descriptions of the catalogue. What it does not know is left out and logged, not a reason to show nothing. */
+/** What SQL told, under the descriptions of the registry. What it does not know is left out and logged, not a reason to show nothing. */
 export function familiesOf({ samples, histograms }: GatewayMetrics, log: Log): Family[] {
   const own: Partial<Record<MetricName, Sample[]>> = {
     eve_build_info: [{ labels: { version: VERSION }, value: 1 }],

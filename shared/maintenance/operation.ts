@@ -24,13 +24,13 @@ export interface OperationContext {
   fetch: typeof fetch;
   /** The secret behind a name out of the database; null if it is not set. */
   secrets: (envVarName: string) => string | null;
-  deadline: Deadline;
+  deadline: OperationDeadline;
   /** By the name in google_ai_api_keys.provider, in lower case; spellings of Google's are under `google`. */
   providers: Readonly<Record<string, KeyInspector>>;
 }
 
 /** The end of a run's time. */
-export interface Deadline {
+export interface OperationDeadline {
   /** Aborts when the time is up. */
   signal: AbortSignal;
   /** Milliseconds left, 0 at the end. */

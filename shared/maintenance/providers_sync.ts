@@ -1,16 +1,16 @@
 import { createJobs } from "../database/jobs.ts";
 import { createReading } from "../database/reading.ts";
 import { createStages, type StageRow } from "../database/stages.ts";
-import type { Seal } from "../secrets/key_encryption.ts";
+import type { KeyEncryption } from "../secrets/key_encryption.ts";
 import type { ReadVariable } from "../stages/environment.ts";
 import { seedFromEnvironment } from "../stages/seed.ts";
 import { poolSecretOf } from "../stages/pool.ts";
 import { refreshStage } from "../stages/refresh.ts";
 import type { Operation } from "./operation.ts";
 
-export interface ProvidersSyncParts {
+export interface ProvidersSyncDependencies {
   /** @throws GatewayError without ADMIN_SECRET_KEY */
-  seal: () => Seal;
+  encryption: () => KeyEncryption;
   read: ReadVariable;
 }
 
@@ -21,16 +21,16 @@ const AT_ONCE = 4;
  * Fills stages that were never set up out of the environment, and asks the provider of every other one about its key and its
  * models: see refreshStage. Tidies up jobs that are over. What is wrong with a provider or a key is noted with the stage, and no failure of the run.
  */
-export function providersSync({ seal, read }: ProvidersSyncParts): Operation {
+export function providersSync({ encryption, read }: ProvidersSyncDependencies): Operation {
   return {
     name: "providers_sync",
     async run({ call, providers, secrets, log, deadline }) {
       const stages = createStages(call);
       const pool = { reading: createReading(call), secrets };
-      const seeded = isReady(seal) ? await seedFromEnvironment(stages, seal(), read) : [];
-      const parts = {
+      const seeded = isReady(encryption) ? await seedFromEnvironment(stages, encryption(), read) : [];
+      const dependencies = {
         stages,
-        seal,
+        encryption,
         inspectors: providers,
         read,
         poolSecret: (provider: string) => poolSecretOf(pool, provider),
@@ -40,7 +40,7 @@ export function providersSync({ seal, read }: ProvidersSyncParts): Operation {
       const replaced: Record<string, string> = {};
       const worker = async () => {
         for (let row = waiting.shift(); row !== undefined; row = waiting.shift()) {
-          const noted = await refreshStage(parts, row, "providers_sync", deadline.signal);
+          const noted = await refreshStage(dependencies, row, "providers_sync", deadline.signal);
           found[row.stage_type] = noted.status === "noted" ? noted.config_status : noted.status;
           if (noted.status === "noted" && noted.replaced) {
             replaced[row.stage_type] = noted.model;
@@ -72,9 +72,9 @@ function isSetUp(row: StageRow): row is StageRow & { config: NonNullable<StageRo
   return row.config !== null;
 }
 
-function isReady(seal: () => Seal): boolean {
+function isReady(encryption: () => KeyEncryption): boolean {
   try {
-    seal();
+    encryption();
     return true;
   } catch {
     return false;

@@ -1,4 +1,4 @@
-import { alarm } from "../runtime/clock.ts";
+import { setTimer } from "../runtime/clock.ts";
 import { asGatewayError, type GatewayError } from "../contract/gateway_error.ts";
 import { createMaintenanceLedger } from "../database/maintenance.ts";
 import type { Operation, OperationContext, OperationReport } from "./operation.ts";
@@ -38,7 +38,7 @@ export async function runOperation(
   const { runId, runsIn, endsInMs } = begun;
   const endsAt = clock.now() + endsInMs;
   const timeUp = new AbortController();
-  const stopAlarm = alarm(
+  const stopTimer = setTimer(
     clock,
     endsInMs,
     () => timeUp.abort(new DOMException("time is up", "TimeoutError")),
@@ -78,6 +78,6 @@ export async function runOperation(
     await ledger.end({ ...ending, status: "failed", error: said }).catch(() => {});
     return { status: "failed", runId, error };
   } finally {
-    stopAlarm();
+    stopTimer();
   }
 }

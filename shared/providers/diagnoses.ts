@@ -13,7 +13,7 @@ export const UNEXPLAINED_DENIAL_MS = 600_000;
 /** The key is of no use, for anything. */
 export function badKey(reason: string): Diagnosis {
   return {
-    blames: "key",
+    fault: "key",
     retryable: true,
     block: { scope: "key", lasts: { until: "forever" }, reason },
     code: "key_rejected",
@@ -23,7 +23,7 @@ export function badKey(reason: string): Diagnosis {
 /** The key is good, but not for this model. */
 export function noSuchModel(reason: string, lasts: Lasting): Diagnosis {
   return {
-    blames: "key_model",
+    fault: "key_model",
     retryable: true,
     block: { scope: "key_model", lasts, reason },
     code: "model_unavailable",
@@ -34,7 +34,7 @@ export function noSuchModel(reason: string, lasts: Lasting): Diagnosis {
 export function quotaUsedUp(afterMs: number | null): Diagnosis {
   const forMs = Math.min(LONGEST_BLOCK_MS, Math.max(SHORTEST_BLOCK_MS, afterMs ?? BARE_QUOTA_BLOCK_MS));
   return {
-    blames: "lane",
+    fault: "lane",
     retryable: true,
     block: { scope: "lane", lasts: { forMs }, reason: "upstream_minute_quota" },
     code: "upstream_rate_limited",
@@ -44,7 +44,7 @@ export function quotaUsedUp(afterMs: number | null): Diagnosis {
 /** Upstream is overloaded or broken, or did not answer in time. */
 export function upstreamsFault(status: number | null): Diagnosis {
   const code = status === 408 || status === 504 ? "upstream_timeout" : "upstream_unavailable";
-  return { blames: "nobody", retryable: true, block: null, code };
+  return { fault: "nobody", retryable: true, block: null, code };
 }
 
 /** The request cannot be served, by whichever key. */
@@ -54,7 +54,7 @@ export function callersFault(
   capability?: Diagnosis["capability"],
 ): Diagnosis {
   return {
-    blames: "caller",
+    fault: "caller",
     retryable: false,
     block: null,
     code,
@@ -64,7 +64,7 @@ export function callersFault(
 
 /** Upstream does not serve where this gateway runs. */
 export const WRONG_REGION: Diagnosis = {
-  blames: "region",
+  fault: "region",
   retryable: false,
   block: null,
   code: "upstream_region",
@@ -72,7 +72,7 @@ export const WRONG_REGION: Diagnosis = {
 
 /** The answer is longer than the gateway reads; the next one would be, too, and has a price. */
 export const ANSWER_TOO_LARGE: Diagnosis = {
-  blames: "nobody",
+  fault: "nobody",
   retryable: false,
   block: null,
   code: "answer_too_large",

@@ -4,7 +4,7 @@ import type { ProviderSettings } from "./provider.ts";
 export interface KeyInspector {
   /**
    * Whether upstream accepts the key: resolves when it does.
-   * @throws ProviderFailure whose diagnosis says whose fault it is; one that blames the key says that the key is of no use
+   * @throws ProviderFailure whose diagnosis says whose fault it is; one that fault the key says that the key is of no use
    * @throws the signal's reason when it aborts
    */
   checkKey(inquiry: KeyInquiry): Promise<void>;

@@ -13,11 +13,11 @@ import { type Diagnosis, type Provider, ProviderFailure } from "./provider.ts";
 import {
   clean,
   connectionFailed,
+  type ErrorMapping,
   isRecord,
   jsonFromUpstream,
   recordsIn,
   retryAfterMs,
-  type UpstreamManners,
   type UpstreamRefusal,
 } from "./upstream.ts";
 
@@ -61,7 +61,7 @@ export function pikaProvider(options: PikaOptions = {}): Provider & KeyInspector
       secret,
       signal,
       fetch: options.fetch ?? fetch,
-      manners: MANNERS,
+      errorMapping: ERROR_MAPPING,
     });
   }
 
@@ -84,7 +84,7 @@ export function pikaProvider(options: PikaOptions = {}): Provider & KeyInspector
       result = await ask(requests, inquiry);
     } catch (thrown) {
       // It has ended, and its answer is an error: of the request, since the queue itself answers.
-      if (!(thrown instanceof ProviderFailure) || thrown.diagnosis.blames !== "caller") throw thrown;
+      if (!(thrown instanceof ProviderFailure) || thrown.diagnosis.fault !== "caller") throw thrown;
       const blocked = thrown.diagnosis.code === "content_blocked";
       return {
         state: "failed",
@@ -120,7 +120,7 @@ function appOf(model: string): string {
   return model.split("/").slice(0, 2).join("/");
 }
 
-const MANNERS: UpstreamManners = {
+const ERROR_MAPPING: ErrorMapping = {
   // {"detail": "..."} or {"detail": [{"loc", "msg", "type"}]}
   messageIn(body) {
     if (!isRecord(body)) return null;

@@ -3,7 +3,7 @@ import type { Answer, Prompt } from "../contract/content.ts";
 import type { Embedding, EmbedItem } from "../contract/embedding.ts";
 import type { ErrorCode } from "../contract/errors.ts";
 import type { AnswerVerdict } from "../contract/result.ts";
-import type { Usage } from "../contract/usage.ts";
+import type { TokenUsage } from "../contract/usage.ts";
 import type { JobProvider } from "./job_provider.ts";
 
 /** What a provider's calls need beside a key: `base_url`, `folder_id`, `scope`, `voice`. No secret. */
@@ -27,14 +27,14 @@ export interface ProviderAnswer {
   verdict: AnswerVerdict;
   finishReason: string | null;
   /** Null: upstream reported none. */
-  usage: Usage | null;
+  usage: TokenUsage | null;
 }
 
 /** A piece of a streamed answer. */
 export interface ProviderChunk {
   answer: Answer;
   /** The call's usage up to here; null: this chunk says nothing about it. */
-  usage: Usage | null;
+  usage: TokenUsage | null;
 }
 
 /** What is known when a stream has come to its end. */
@@ -47,7 +47,7 @@ export interface ProviderEmbedCall extends Omit<ProviderCall, "prompt"> {
 export interface ProviderEmbedding {
   embedding: Embedding;
   /** Null: upstream reported none, as embedding models mostly do. */
-  usage: Usage | null;
+  usage: TokenUsage | null;
 }
 
 /**
@@ -80,7 +80,7 @@ export type Blame = "key" | "key_model" | "lane" | "nobody" | "caller" | "region
 
 /** A failure, understood. */
 export interface Diagnosis {
-  blames: Blame;
+  fault: Blame;
   /** Whether another attempt, perhaps with another key, may succeed. */
   retryable: boolean;
   block: Block | null;

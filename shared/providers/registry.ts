@@ -15,7 +15,7 @@ export const GIGACHAT_ROOTS_VARIABLE = "GIGACHAT_CA_CERT";
 
 export type ProviderName = "google" | "openai" | "yandexgpt" | "gigachat" | "speechkit" | "suno" | "pika";
 
-export interface CatalogueOptions {
+export interface RegistryOptions {
   /** Where Google's API is; undefined: at Google. */
   googleBaseUrl: string | undefined;
   /** Reads one variable of the environment. */
@@ -28,8 +28,8 @@ export interface CatalogueOptions {
  * Every provider that this version knows, by the name in a key's `provider`. What the environment says of them is where they
  * are and what their calls need; a stage's own settings go before it.
  */
-export function providerCatalogue(
-  { googleBaseUrl, read, createClient }: CatalogueOptions,
+export function providerRegistry(
+  { googleBaseUrl, read, createClient }: RegistryOptions,
 ): Record<ProviderName, Provider & KeyInspector> {
   const value = (name: string) => read(name)?.trim() || undefined;
   const google = { baseUrl: googleBaseUrl };

@@ -13,11 +13,11 @@ import { type Diagnosis, type Provider, ProviderFailure } from "./provider.ts";
 import {
   clean,
   connectionFailed,
+  type ErrorMapping,
   isRecord,
   jsonFromUpstream,
   recordsIn,
   type UpstreamCall,
-  type UpstreamManners,
 } from "./upstream.ts";
 
 /** Suno has no API of its own for developers; this one sells access to it, and is the form that others copy. */
@@ -50,12 +50,12 @@ export function sunoProvider(options: SunoOptions = {}): Provider & KeyInspector
       secret,
       signal,
       fetch: options.fetch ?? fetch,
-      manners: MANNERS,
+      errorMapping: ERROR_MAPPING,
     };
     const said = await jsonFromUpstream(call);
     if (said.code === 200) return said.data;
     const status = typeof said.code === "number" ? said.code : 500;
-    const message = MANNERS.messageIn(said) ?? `code ${status}`;
+    const message = ERROR_MAPPING.messageIn(said) ?? `code ${status}`;
     throw new ProviderFailure(
       diagnose(status),
       clean(message, secret),
@@ -131,7 +131,7 @@ function songsOf(task: Record<string, unknown>, now: number): JobProgress | null
   return files.length === 0 ? null : { state: "succeeded", files, expiresAt: now + KEPT_MS };
 }
 
-const MANNERS: UpstreamManners = {
+const ERROR_MAPPING: ErrorMapping = {
   messageIn: (body) => isRecord(body) && typeof body.msg === "string" ? body.msg : null,
   diagnose: ({ status }) => diagnose(status),
 };

@@ -16,7 +16,7 @@ export interface UpstreamRefusal {
 }
 
 /** How one upstream says no. */
-export interface UpstreamManners {
+export interface ErrorMapping {
   /** What the body of an error says to people; null: it has not the form that is expected. */
   messageIn(body: unknown): string | null;
   diagnose(refusal: UpstreamRefusal): Diagnosis;
@@ -32,7 +32,7 @@ export interface UpstreamCall {
   secret: string;
   signal: AbortSignal;
   fetch: typeof fetch;
-  manners: UpstreamManners;
+  errorMapping: ErrorMapping;
 }
 
 /** The longest answer that is read: a picture of 10 MB in Base64 fits. A longer one would fill a function's memory. */
@@ -47,7 +47,7 @@ const MAX_MESSAGE_CHARS = 1_000;
  * @throws the signal's reason when it aborts
  */
 export async function callUpstream(call: UpstreamCall): Promise<Response> {
-  const { url, body, secret, signal, manners } = call;
+  const { url, body, secret, signal, errorMapping } = call;
   signal.throwIfAborted();
   try {
     const form = body instanceof URLSearchParams;
@@ -65,10 +65,10 @@ export async function callUpstream(call: UpstreamCall): Promise<Response> {
     if (response.ok) return response;
     const text = await headOf(response);
     const parsed = parsedOr(text);
-    const message = manners.messageIn(parsed) ?? text;
+    const message = errorMapping.messageIn(parsed) ?? text;
     const { status, headers } = response;
     throw new ProviderFailure(
-      manners.diagnose({ status, body: parsed, message, headers }),
+      errorMapping.diagnose({ status, body: parsed, message, headers }),
       clean(message, secret) || `status ${status} without a message`,
       status,
     );

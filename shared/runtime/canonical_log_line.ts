@@ -4,21 +4,21 @@ import type { Log } from "./log.ts";
 import type { Trace } from "../contract/trace.ts";
 
 /** Fields of a line of the log. */
-export type Facts = Record<string, unknown>;
+export type LogAttributes = Record<string, unknown>;
 
 /**
  * What the log tells of one HTTP request: one line, written when it has been answered and everything that it set going has
  * ended. An answer that is streamed is answered first and ends later; most end first. A request for many embeddings is one
  * line for each, since each is a call of its own.
  */
-export class RequestStory implements CallLog {
+export class CanonicalLogLine implements CallLog {
   readonly trace: Trace;
   readonly #log: Log;
   readonly #clock: Clock;
   readonly #receivedAt: number;
-  #answer: { status: number; facts: Facts } | null = null;
+  #answer: { status: number; attributes: LogAttributes } | null = null;
   #running = 0;
-  #ended: Facts[] = [];
+  #ended: LogAttributes[] = [];
 
   constructor(parts: { trace: Trace; log: Log; clock: Clock; receivedAt: number }) {
     this.trace = parts.trace;
@@ -32,21 +32,21 @@ export class RequestStory implements CallLog {
     this.#running++;
   }
 
-  end(facts: Facts): void {
+  end(attributes: LogAttributes): void {
     this.#running--;
-    this.#ended.push(facts);
+    this.#ended.push(attributes);
     this.#tellIfOver();
   }
 
   /** The response is ready, be it an answer or an error. */
-  answer(status: number, facts: Facts): void {
-    this.#answer = { status, facts };
+  responded(status: number, attributes: LogAttributes): void {
+    this.#answer = { status, attributes };
     this.#tellIfOver();
   }
 
   #tellIfOver(): void {
     if (this.#answer === null || this.#running > 0) return;
-    const { status, facts } = this.#answer;
+    const { status, attributes } = this.#answer;
     for (const ended of this.#ended.length > 0 ? this.#ended : [{}]) {
       const { traceId, spanId, parentSpanId } = this.trace;
       // A stream has its status before it has failed.
@@ -55,7 +55,7 @@ export class RequestStory implements CallLog {
         trace_id: traceId,
         span_id: spanId,
         parent_span_id: parentSpanId ?? undefined,
-        ...facts,
+        ...attributes,
         ...ended,
         "http.response.status_code": status,
         "eve.duration_ms": Math.round(this.#clock.now() - this.#receivedAt),

@@ -1,4 +1,4 @@
-import { Alarms } from "./coalesced_timers.ts";
+import { CoalescedTimers } from "./coalesced_timers.ts";
 
 /** Time as the gateway sees it: only spans matter here, because instants are the database's business. */
 export interface Clock {
@@ -6,33 +6,33 @@ export interface Clock {
   now(): number;
   /** Resolves after `ms` (0 or more); rejects with the signal's reason as soon as it aborts. */
   sleep(ms: number, signal?: AbortSignal): Promise<void>;
-  /** As `alarm`, for clocks that can do it at less cost than a sleep. */
-  after?(ms: number, ring: () => void): () => void;
+  /** As `setTimer`, for clocks that can do it at less cost than a sleep. */
+  after?(ms: number, fire: () => void): () => void;
 }
 
 /**
- * Calls `ring` after `ms`, unless what it gives back is called first. Every request sets a few that never ring, so they
+ * Calls `fire` after `ms`, unless what it gives back is called first. Every request sets a few that never fire, so they
  * must cost little: a sleep that is broken off makes a signal, a listener and an error, each time.
  */
-export function alarm(clock: Clock, ms: number, ring: () => void): () => void {
-  if (clock.after !== undefined) return clock.after(ms, ring);
+export function setTimer(clock: Clock, ms: number, fire: () => void): () => void {
+  if (clock.after !== undefined) return clock.after(ms, fire);
   const off = new AbortController();
-  clock.sleep(ms, off.signal).then(ring, () => {});
+  clock.sleep(ms, off.signal).then(fire, () => {});
   return () => off.abort();
 }
 
 /** Timeouts that settings and constants name: few lengths, each set with every request. */
 const LONG_MS = 1_000;
 const MOST_LENGTHS = 32;
-const lengths = new Map<number, Alarms>();
+const lengths = new Map<number, CoalescedTimers>();
 
-function after(ms: number, ring: () => void): () => void {
-  let alarms = lengths.get(ms);
-  if (alarms === undefined && ms >= LONG_MS && Number.isInteger(ms) && lengths.size < MOST_LENGTHS) {
-    lengths.set(ms, alarms = new Alarms(ms));
+function after(ms: number, fire: () => void): () => void {
+  let timers = lengths.get(ms);
+  if (timers === undefined && ms >= LONG_MS && Number.isInteger(ms) && lengths.size < MOST_LENGTHS) {
+    lengths.set(ms, timers = new CoalescedTimers(ms));
   }
-  if (alarms !== undefined) return alarms.add(ring);
-  const timer = setTimeout(ring, ms);
+  if (timers !== undefined) return timers.add(fire);
+  const timer = setTimeout(fire, ms);
   return () => clearTimeout(timer);
 }
 

@@ -1,31 +1,30 @@
-/** An alarm that has been set. */
-interface Alarm {
+interface Timer {
   /** `performance.now()`. */
   at: number;
-  ring: () => void;
+  fire: () => void;
 }
 
 /**
- * Alarms of one length each, with one timer of the runtime's for all that are set: they ring in the order in which they
- * were set. Every request sets several that never ring, and a timer of its own costs each some microseconds, twice.
+ * Timers of one length each, with one timer of the runtime's for all that are set: they fire in the order in which they
+ * were set. Every request sets several that never fire, and a timer of its own costs each some microseconds, twice.
  */
-export class Alarms {
+export class CoalescedTimers {
   readonly #ms: number;
-  /** In the order in which they ring. */
-  readonly #set = new Set<Alarm>();
+  /** In the order in which they fire. */
+  readonly #set = new Set<Timer>();
   #running = false;
 
-  /** @param ms how long after it is set each of them rings; a whole number */
+  /** @param ms how long after it is set each of them fires; a whole number */
   constructor(ms: number) {
     this.#ms = ms;
   }
 
-  /** Sets one; what it gives back switches it off. */
-  add(ring: () => void): () => void {
-    const alarm = { at: performance.now() + this.#ms, ring };
-    this.#set.add(alarm);
+  /** Sets one. @returns what clears it */
+  add(fire: () => void): () => void {
+    const timer = { at: performance.now() + this.#ms, fire };
+    this.#set.add(timer);
     if (!this.#running) this.#wait(this.#ms);
-    return () => void this.#set.delete(alarm);
+    return () => void this.#set.delete(timer);
   }
 
   #wait(ms: number): void {
@@ -35,12 +34,12 @@ export class Alarms {
 
   #onTime = () => {
     this.#running = false;
-    for (const alarm of this.#set) {
-      const early = alarm.at - performance.now();
+    for (const timer of this.#set) {
+      const early = timer.at - performance.now();
       // The others were set later. One that throws must not keep them from being waited for.
       if (early > 0) return this.#wait(early);
-      this.#set.delete(alarm);
-      queueMicrotask(alarm.ring);
+      this.#set.delete(timer);
+      queueMicrotask(timer.fire);
     }
   };
 }

@@ -217,7 +217,7 @@ class Compiler {
   node(schema: unknown, place: Place): SchemaNode {
     const node: SchemaNode = { place };
     this.#nodes.set(pointerTo(place), node);
-    this.#within("schemas", this.#nodes.size, place);
+    this.#withTimeout("schemas", this.#nodes.size, place);
     if (typeof schema === "boolean") {
       if (!schema) node.never = true;
       return node;
@@ -225,7 +225,7 @@ class Compiler {
     if (typeof schema !== "object" || schema === null || Array.isArray(schema)) {
       throw new SchemaFault(place, "must be a schema: an object, true or false");
     }
-    this.#within("depth", ++this.#depth, place);
+    this.#withTimeout("depth", ++this.#depth, place);
     const given = schema as Json;
     const known = new Map<string, string>();
     for (const word of Object.keys(given)) {
@@ -273,7 +273,7 @@ class Compiler {
   /** A value of an enum. */
   value(value: unknown, place: Place): string {
     return canonical(value, (_, chars) => {
-      this.#within("values", ++this.#values, place);
+      this.#withTimeout("values", ++this.#values, place);
       this.#spendChars(chars, place);
     });
   }
@@ -285,7 +285,7 @@ class Compiler {
       let pattern = this.#compiled.get(text);
       if (pattern === undefined) {
         pattern = compilePattern(text);
-        this.#within("patterns", this.#patterns += pattern.size, place);
+        this.#withTimeout("patterns", this.#patterns += pattern.size, place);
         this.#compiled.set(text, pattern);
       }
       use(pattern);
@@ -297,14 +297,14 @@ class Compiler {
 
   refer(from: SchemaNode, reference: string, place: Place): void {
     this.#references.push({ from, to: pointerIn(reference), place });
-    this.#within("references", this.#references.length, place);
+    this.#withTimeout("references", this.#references.length, place);
   }
 
   #spendChars(chars: number, place: Place): void {
-    this.#within("chars", this.#chars += chars + 1, place);
+    this.#withTimeout("chars", this.#chars += chars + 1, place);
   }
 
-  #within(limit: keyof typeof SCHEMA_LIMITS, used: number, place: Place): void {
+  #withTimeout(limit: keyof typeof SCHEMA_LIMITS, used: number, place: Place): void {
     if (used > SCHEMA_LIMITS[limit]) throw new SchemaFault(place, TOO_MUCH[limit]);
   }
 }

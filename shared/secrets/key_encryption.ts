@@ -27,28 +27,28 @@ export interface BoundKey {
   binding: KeyBinding | null;
 }
 
-/** Encrypts and decrypts what is kept in the database. */
-export interface Seal {
-  /** With the first secret. What a key is bound to is encrypted along with it, so that whoever writes to the database cannot change it. */
-  close(text: string, binding?: KeyBinding): Promise<string>;
+/** Encrypts and decrypts what is stored in the database. */
+export interface KeyEncryption {
+  /** With the first secret. What a key is bound to is encrypted along with it, so that nobody who writes to the database can change it. */
+  encrypt(text: string, binding?: KeyBinding): Promise<string>;
   /**
    * With any of the secrets; the key alone.
    * @throws GatewayError `gateway_misconfigured`: the token was made with a secret that is no longer there
    */
-  open(token: string): Promise<string>;
-  /** The key and what it is bound to. @throws as `open` */
-  openBound(token: string): Promise<BoundKey>;
-  /** The same content, encrypted with the first secret; null: it is already. @throws as `open` */
+  decrypt(token: string): Promise<string>;
+  /** The key and what it is bound to. @throws as `decrypt` */
+  decryptBound(token: string): Promise<BoundKey>;
+  /** The same content, encrypted with the first secret; null: it is already. @throws as `decrypt` */
   renew(token: string): Promise<string | null>;
 }
 
 /**
- * A seal of ADMIN_SECRET_KEY: one secret, or several with commas between them. The first encrypts and all decrypt
- * (`MultiFernet` of Python's cryptography): rotate by putting a new one in front, encrypting everything anew, and dropping
+ * Encryption with ADMIN_SECRET_KEY: one secret, or several with commas between them. The first encrypts and all decrypt
+ * (`MultiFernet` of Python's cryptography): rotate by putting a new one in front, encrypting everything again, and dropping
  * the old one.
  * @throws GatewayError `gateway_misconfigured`; it repeats nothing of the value
  */
-export function createSeal(text: string | undefined): Seal {
+export function createKeyEncryption(text: string | undefined): KeyEncryption {
   const secrets = (text ?? "").split(",").map((each) => each.trim()).filter((each) => each !== "");
   if (secrets.length === 0) {
     throw misconfigured(
@@ -65,7 +65,7 @@ export function createSeal(text: string | undefined): Seal {
   const keys = () => derived ??= Promise.all(secrets.map(deriveKey));
 
   /** The message, and which of the secrets it was encrypted with. */
-  async function openWith(token: string): Promise<{ message: Uint8Array<ArrayBuffer>; place: number }> {
+  async function decryptAny(token: string): Promise<{ message: Uint8Array<ArrayBuffer>; place: number }> {
     for (const [place, key] of (await keys()).entries()) {
       try {
         return { message: await fernetDecrypt(key, token), place };
@@ -74,22 +74,22 @@ export function createSeal(text: string | undefined): Seal {
       }
     }
     throw misconfigured(
-      `A key in the database was encrypted with another ${ADMIN_SECRET_VARIABLE}. Put the secret of that time behind the present one, with a comma between them, or enter the provider's key anew.`,
+      `A key in the database was encrypted with another ${ADMIN_SECRET_VARIABLE}. Put the secret of that time behind the present one, with a comma between them, or enter the provider's key again.`,
     );
   }
   const first = async () => (await keys())[0]!;
-  const openBound = async (token: string) =>
-    boundKeyIn(new TextDecoder().decode((await openWith(token)).message));
+  const decryptBound = async (token: string) =>
+    boundKeyIn(new TextDecoder().decode((await decryptAny(token)).message));
 
   return {
-    async close(text, binding) {
+    async encrypt(text, binding) {
       const message = binding === undefined ? text : `${text}\n${JSON.stringify(binding)}`;
       return await fernetEncrypt(await first(), new TextEncoder().encode(message));
     },
-    open: async (token) => (await openBound(token)).key,
-    openBound,
+    decrypt: async (token) => (await decryptBound(token)).key,
+    decryptBound,
     async renew(token) {
-      const { message, place } = await openWith(token);
+      const { message, place } = await decryptAny(token);
       return place === 0 ? null : await fernetEncrypt(await first(), message);
     },
   };

@@ -1,4 +1,4 @@
-import { PROVIDER_KINDS } from "./provider_definitions.ts";
+import { PROVIDER_DEFINITIONS } from "./provider_definitions.ts";
 
 /** Reads one variable of the environment. */
 export type ReadVariable = (name: string) => string | undefined;
@@ -15,7 +15,7 @@ export interface EnvironmentProvider {
 
 /** Null: no key of that kind is set, or something that its calls need is missing. */
 export function providerInEnvironment(kind: string, read: ReadVariable): EnvironmentProvider | null {
-  const facts = PROVIDER_KINDS[kind];
+  const facts = PROVIDER_DEFINITIONS[kind];
   if (facts === undefined) return null;
   const value = (name: string) => read(name)?.trim() || undefined;
   const variable = facts.keyVariables.find((name) => value(name) !== undefined);
@@ -53,6 +53,6 @@ export function fallbackOf(kinds: readonly string[], read: ReadVariable): Fallba
     if (found !== null) return { providerKind: kind, model: found.model, variable: found.variable };
   }
   if (!kinds.includes("gemini")) return null;
-  const { modelVariable, defaultModel } = PROVIDER_KINDS.gemini!;
+  const { modelVariable, defaultModel } = PROVIDER_DEFINITIONS.gemini!;
   return { providerKind: "gemini", model: read(modelVariable)?.trim() || defaultModel, variable: null };
 }

@@ -4,7 +4,7 @@ import type { JobRow } from "../database/jobs.ts";
 import type { ServedStage } from "./resolve_stage.ts";
 
 /** Where jobs are handed in and asked about. All of it throws GatewayErrors and nothing else. */
-export interface JobDesk {
+export interface JobService {
   /** Admitted like a call; the job goes on by itself. */
   submit(request: GatewayRequest, stage: ServedStage, context: InvokeContext): Promise<JobRow>;
   /** As it stands now; upstream is asked if that is not known. @throws GatewayError `not_found` */

@@ -1,7 +1,7 @@
 import type { ProviderSettings } from "../providers/provider.ts";
 import type { KeyBinding } from "../secrets/key_encryption.ts";
 import type { ReadVariable } from "./environment.ts";
-import { PROVIDER_KINDS } from "./provider_definitions.ts";
+import { PROVIDER_DEFINITIONS } from "./provider_definitions.ts";
 
 /**
  * Where a kind of provider is called with these settings: for each of its settings that is an address, the origin of the
@@ -9,7 +9,7 @@ import { PROVIDER_KINDS } from "./provider_definitions.ts";
  */
 export function bindingOf(kind: string, settings: ProviderSettings, read: ReadVariable): KeyBinding {
   const origins: Record<string, string> = {};
-  for (const [name, rule] of Object.entries(PROVIDER_KINDS[kind]?.settings ?? {})) {
+  for (const [name, rule] of Object.entries(PROVIDER_DEFINITIONS[kind]?.settings ?? {})) {
     if (rule.ownAddress === undefined) continue;
     origins[name] = originOf(settings[name] ?? (read(rule.variable)?.trim() || rule.ownAddress));
   }

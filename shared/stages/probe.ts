@@ -1,10 +1,10 @@
 import type { ConfigStatus } from "../database/stages.ts";
 import type { KeyInspector } from "../providers/key_inspector.ts";
 import { ProviderFailure, type ProviderSettings } from "../providers/provider.ts";
-import { PROVIDER_KINDS } from "./provider_definitions.ts";
+import { PROVIDER_DEFINITIONS } from "./provider_definitions.ts";
 
 /** What a provider says of a key, in the words of provider_configs. */
-export interface Looked {
+export interface ProbeResult {
   status: Extract<ConfigStatus, "active" | "invalid" | "error">;
   reason: string | null;
   /** Null: it gave no list. */
@@ -15,7 +15,7 @@ export interface Looked {
 export type Inspectors = Readonly<Record<string, KeyInspector | undefined>>;
 
 /** A list of models comes in a second; a provider that needs longer is as good as silent. */
-const LOOK_TIMEOUT_MS = 15_000;
+const PROBE_TIMEOUT_MS = 15_000;
 /** As the table keeps it: enough to know what to do. */
 const MAX_REASON_CHARS = 300;
 
@@ -23,18 +23,18 @@ const MAX_REASON_CHARS = 300;
  * Asks a provider whether it accepts a key, and which models it offers. A key that is refused is `invalid`; everything else
  * that goes wrong is an `error` of the provider's, which says nothing about the key.
  */
-export async function lookAt(
+export async function probe(
   inspectors: Inspectors,
   kind: string,
   key: { secret: string; settings: ProviderSettings },
   signal: AbortSignal,
-): Promise<Looked> {
-  const facts = PROVIDER_KINDS[kind];
+): Promise<ProbeResult> {
+  const facts = PROVIDER_DEFINITIONS[kind];
   const inspector = facts && inspectors[facts.provider];
   if (facts === undefined || inspector === undefined) {
     return { status: "error", reason: `this version does not know the provider ${kind}`, models: null };
   }
-  const inquiry = { ...key, signal: AbortSignal.any([signal, AbortSignal.timeout(LOOK_TIMEOUT_MS)]) };
+  const inquiry = { ...key, signal: AbortSignal.any([signal, AbortSignal.timeout(PROBE_TIMEOUT_MS)]) };
   try {
     // A list that is ours says nothing about the key.
     if (!facts.listsAll) await inspector.checkKey(inquiry);
@@ -44,9 +44,9 @@ export async function lookAt(
     signal.throwIfAborted();
     const said = thrown instanceof Error && !(thrown instanceof DOMException)
       ? thrown.message
-      : `no answer within ${LOOK_TIMEOUT_MS / 1000} s`;
+      : `no answer within ${PROBE_TIMEOUT_MS / 1000} s`;
     const reason = said.slice(0, MAX_REASON_CHARS) || "no reason given";
-    const isKeys = thrown instanceof ProviderFailure && thrown.diagnosis.blames === "key";
+    const isKeys = thrown instanceof ProviderFailure && thrown.diagnosis.fault === "key";
     return { status: isKeys ? "invalid" : "error", reason, models: null };
   }
 }

@@ -27,7 +27,7 @@ export interface SettingTerms {
 }
 
 /** What is known of a kind of provider without asking it; what it may serve is the database's to say. */
-export interface ProviderKind {
+export interface ProviderDefinition {
   /** As in a key's `provider`, and among the gateway's providers. */
   provider: string;
   /** Variables that may hold its key; the first that is set does. */
@@ -65,7 +65,7 @@ const plain = (variable: string, required: boolean, form: RegExp, says: string):
 const folder = (required: boolean) =>
   plain("YANDEX_FOLDER_ID", required, /^[\w-]{1,50}$/, "must be a folder's id, such as b1g...");
 
-export const PROVIDER_KINDS: Readonly<Record<string, ProviderKind>> = {
+export const PROVIDER_DEFINITIONS: Readonly<Record<string, ProviderDefinition>> = {
   gemini: {
     provider: "google",
     keyVariables: ["GEMINI_API_KEY"],
@@ -136,7 +136,7 @@ export const PROVIDER_KINDS: Readonly<Record<string, ProviderKind>> = {
 /** Every variable of the environment that stages may be filled from: what a local stack hands on to its functions. */
 export const STAGE_VARIABLES: readonly string[] = [
   ...new Set(
-    Object.values(PROVIDER_KINDS).flatMap(({ keyVariables, modelVariable, settings }) => [
+    Object.values(PROVIDER_DEFINITIONS).flatMap(({ keyVariables, modelVariable, settings }) => [
       ...keyVariables,
       modelVariable,
       ...Object.values(settings).map(({ variable }) => variable),

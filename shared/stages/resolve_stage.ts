@@ -1,6 +1,6 @@
 import { GatewayError } from "../contract/gateway_error.ts";
 import type { Produces, Stage, Stages } from "../database/stages.ts";
-import type { Seal } from "../secrets/key_encryption.ts";
+import type { KeyEncryption } from "../secrets/key_encryption.ts";
 import { fallbackOf, type ReadVariable } from "./environment.ts";
 import { seedFromEnvironment } from "./seed.ts";
 import { stageName } from "./stage_name.ts";
@@ -20,10 +20,10 @@ export interface ServedStage {
 
 export type ResolveStage = (stageType: string) => Promise<ServedStage>;
 
-export interface StageParts {
+export interface StageDependencies {
   stages: Pick<Stages, "find" | "fromEnvironment" | "list" | "seed">;
   /** @throws GatewayError without ADMIN_SECRET_KEY */
-  seal: () => Seal;
+  encryption: () => KeyEncryption;
   read: ReadVariable;
 }
 
@@ -33,7 +33,7 @@ export interface StageParts {
  * environment serves it directly.
  * @throws GatewayError `unknown_stage`, `stage_not_set_up`
  */
-export function stageResolver({ stages, seal, read }: StageParts): ResolveStage {
+export function stageResolver({ stages, encryption, read }: StageDependencies): ResolveStage {
   return async (stageType) => {
     let stage = await stages.find(stageType);
     if (stage.status === "not_set_up" && !stage.seeded && await hasSeeded(stage.stage_type)) {
@@ -60,9 +60,9 @@ export function stageResolver({ stages, seal, read }: StageParts): ResolveStage 
   };
 
   async function hasSeeded(stageType: string): Promise<boolean> {
-    let opened: Seal;
+    let opened: KeyEncryption;
     try {
-      opened = seal();
+      opened = encryption();
     } catch {
       return false;
     }

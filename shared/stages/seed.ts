@@ -1,6 +1,6 @@
 import type { Stages } from "../database/stages.ts";
 import { factsOfKey } from "../secrets/key_facts.ts";
-import type { Seal } from "../secrets/key_encryption.ts";
+import type { KeyEncryption } from "../secrets/key_encryption.ts";
 import { bindingOf } from "./key_binding.ts";
 import { providerInEnvironment, type ReadVariable } from "./environment.ts";
 
@@ -11,7 +11,7 @@ import { providerInEnvironment, type ReadVariable } from "./environment.ts";
  */
 export async function seedFromEnvironment(
   stages: Pick<Stages, "list" | "seed">,
-  seal: Seal,
+  encryption: KeyEncryption,
   read: ReadVariable,
 ): Promise<string[]> {
   const configs = [];
@@ -26,7 +26,7 @@ export async function seedFromEnvironment(
       providerKind: found.providerKind,
       model: found.model,
       key: {
-        token: await seal.close(found.secret, bindingOf(found.providerKind, found.settings, read)),
+        token: await encryption.encrypt(found.secret, bindingOf(found.providerKind, found.settings, read)),
         ...await factsOfKey(found.secret),
       },
       settings: found.settings,

@@ -3,7 +3,7 @@ import { GatewayError } from "../contract/gateway_error.ts";
 import type { GatewayEvent } from "../contract/events.ts";
 import type { Asked, InvokeContext } from "../contract/request.ts";
 import type { Stages } from "../database/stages.ts";
-import { PROVIDER_KINDS } from "./provider_definitions.ts";
+import { PROVIDER_DEFINITIONS } from "./provider_definitions.ts";
 import type { ResolveStage } from "./resolve_stage.ts";
 import { isStageName, stageTypeOf } from "./stage_name.ts";
 
@@ -47,7 +47,7 @@ function isReady({ models, excludeKeys }: Asked, { caller }: InvokeContext): boo
 /** Google's models have no provider before their names; those of the others do. */
 function isOtherProviders(model: string): boolean {
   const [kind, ...rest] = model.split("/");
-  return rest.length > 0 && kind !== undefined && kind in PROVIDER_KINDS;
+  return rest.length > 0 && kind !== undefined && kind in PROVIDER_DEFINITIONS;
 }
 
 async function ofItsStage<Request extends Asked>(request: Request, resolve: ResolveStage): Promise<Request> {

@@ -1,13 +1,13 @@
 import { GatewayError } from "../contract/gateway_error.ts";
 import type { ProviderSettings } from "../providers/provider.ts";
 import type { Stages } from "../database/stages.ts";
-import type { BoundKey, KeyBinding, Seal } from "../secrets/key_encryption.ts";
+import type { BoundKey, KeyBinding, KeyEncryption } from "../secrets/key_encryption.ts";
 import type { ReadVariable } from "./environment.ts";
 import { bindingOf, differenceOf } from "./key_binding.ts";
-import { PROVIDER_KINDS } from "./provider_definitions.ts";
+import { PROVIDER_DEFINITIONS } from "./provider_definitions.ts";
 
 /** A key with what its provider's calls need beside it. */
-export interface KeptKey {
+export interface StoredKey {
   secret: string;
   settings: ProviderSettings;
 }
@@ -24,7 +24,7 @@ export interface KeyUse {
  * The key behind an `env_var_name` that is no variable but a stage's (`stage:POEM`), to be sent where it was entered for; null:
  * there is none.
  */
-export type ResolveKeptKey = (name: string, use: KeyUse) => Promise<KeptKey | null>;
+export type ResolveStoredKey = (name: string, use: KeyUse) => Promise<StoredKey | null>;
 
 /** As many keys as stages could reasonably have; beyond that the oldest is forgotten. */
 const MAX_OPENED = 64;
@@ -51,11 +51,11 @@ export class KeyEnteredForElsewhere extends GatewayError {
  * @throws GatewayError `gateway_misconfigured` where ADMIN_SECRET_KEY does not open it, `database_unavailable`
  * @throws KeyEnteredForElsewhere
  */
-export function keptKeys(
+export function storedKeys(
   stages: Pick<Stages, "credential">,
-  seal: () => Seal,
+  encryption: () => KeyEncryption,
   read: ReadVariable,
-): ResolveKeptKey {
+): ResolveStoredKey {
   const opened = new Map<string, BoundKey>();
   return async (name, use) => {
     const kept = await stages.credential(name);
@@ -63,7 +63,7 @@ export function keptKeys(
     const token = kept.api_key_encrypted;
     let bound = opened.get(token);
     if (bound === undefined) {
-      bound = await seal().openBound(token);
+      bound = await encryption().decryptBound(token);
       const [oldest] = opened.keys();
       if (opened.size >= MAX_OPENED && oldest !== undefined) opened.delete(oldest);
       opened.set(token, bound);
@@ -86,7 +86,7 @@ function problemWith(
     return "is needed again: nothing says for which address the one that is kept was entered";
   }
   const { providerKind } = binding;
-  if (PROVIDER_KINDS[providerKind]?.provider !== provider) {
+  if (PROVIDER_DEFINITIONS[providerKind]?.provider !== provider) {
     return `is needed again: the one that is kept was entered for ${providerKind}, not for ${provider}`;
   }
   const difference = differenceOf(binding, bindingOf(providerKind, settings, read));

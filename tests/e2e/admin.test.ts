@@ -4,7 +4,7 @@ import postgres from "postgres";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { connect } from "../../cli/eve/connection.ts";
 import { eve } from "../../cli/eve.ts";
-import { createSeal } from "../../shared/secrets/key_encryption.ts";
+import { createKeyEncryption } from "../../shared/secrets/key_encryption.ts";
 import { fakeOpenAi } from "../fakes/openai_api.ts";
 import { type FakeServer, serveFake } from "../fakes/fake_api.ts";
 import { startTestStack, type TestStack } from "../harness/stack.ts";
@@ -267,7 +267,7 @@ describe("a new ADMIN_SECRET_KEY", () => {
     expect(kept).toBeGreaterThan(1);
     expect(renewed).toBe(kept);
     const [row] = await sql`select api_key_encrypted from public.provider_configs`;
-    expect(await createSeal(newSecret).open(row!.api_key_encrypted)).toBe("sk-good");
+    expect(await createKeyEncryption(newSecret).decrypt(row!.api_key_encrypted)).toBe("sk-good");
     expect((await run("another-secret-of-more-than-22-characters")).said).toContain(
       "another ADMIN_SECRET_KEY",
     );

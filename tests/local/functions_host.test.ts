@@ -1,6 +1,6 @@
 /** What a client notices of the functions host: it passes everything on, and functions may do no more than hosted ones. */
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import { type Origin, startOrigin } from "../../local/reverse_proxy.ts";
+import { type ReverseProxy, startReverseProxy } from "../../local/reverse_proxy.ts";
 import { functionProcesses } from "../../local/functions_host.ts";
 import { CHECKOUT } from "../../local/paths.ts";
 import { freePorts } from "../harness/ports.ts";
@@ -11,7 +11,7 @@ const logged: string[] = [];
 const printed: string[] = [];
 let folder: TestFolder;
 let functions: Map<string, SupervisedProcess>;
-let origin: Origin;
+let origin: ReverseProxy;
 let base: string;
 
 const log = (line: string) => void logged.push(line);
@@ -27,7 +27,7 @@ async function host() {
     log,
   });
   const [port] = freePorts(1);
-  const origin = startOrigin({ port: port!, functions, api: () => new Response("api"), log });
+  const origin = startReverseProxy({ port: port!, functions, api: () => new Response("api"), log });
   return { functions, origin, base: `http://127.0.0.1:${port}/functions/v1` };
 }
 

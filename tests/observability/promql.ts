@@ -4,7 +4,7 @@ import { METRICS } from "../../shared/maintenance/metric_registry.ts";
 /** Labels that Prometheus itself adds. */
 const ADDED = ["job", "instance"];
 
-/** The metric of the catalogue that a series belongs to, and the labels that it has. */
+/** The metric of the registry that a series belongs to, and the labels that it has. */
 export function labelsOfSeries(series: string): string[] | null {
   const all: Record<string, { type: string; labels: readonly string[] }> = METRICS;
   const plain = all[series];

@@ -3,10 +3,10 @@
  * the environment, which nobody typed, to the provider's own address or one of the environment.
  */
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from "vitest";
-import { ADMIN_SECRET_VARIABLE, createSeal } from "../../shared/secrets/key_encryption.ts";
+import { ADMIN_SECRET_VARIABLE, createKeyEncryption } from "../../shared/secrets/key_encryption.ts";
 import { bindingOf } from "../../shared/stages/key_binding.ts";
-import { PROVIDER_KINDS } from "../../shared/stages/provider_definitions.ts";
-import { providerCatalogue } from "../../shared/providers/registry.ts";
+import { PROVIDER_DEFINITIONS } from "../../shared/stages/provider_definitions.ts";
+import { providerRegistry } from "../../shared/providers/registry.ts";
 import { connect } from "../../cli/eve/connection.ts";
 import { eve } from "../../cli/eve.ts";
 import { asFetch, type FakeServer, serveFake } from "../fakes/fake_api.ts";
@@ -72,7 +72,7 @@ beforeAll(async () => {
   own = recorder();
   entered = recorder();
   elsewhere = recorder();
-  const addresses = Object.values(PROVIDER_KINDS).flatMap(({ settings }) =>
+  const addresses = Object.values(PROVIDER_DEFINITIONS).flatMap(({ settings }) =>
     Object.values(settings).filter(({ ownAddress }) => ownAddress !== undefined).map(({ variable }) =>
       [variable, variable.endsWith("AUTH_URL") ? `${own.url}/oauth` : own.url] as const
     )
@@ -270,9 +270,9 @@ describe.each(KINDS)("a key that was entered for $kind", ({ stage, kind, more, a
   });
 
   test("without a word about where it was entered for, is asked for again", async () => {
-    const seal = createSeal(actors.stack.keys.adminSecretKey);
+    const encryption = createKeyEncryption(actors.stack.keys.adminSecretKey);
     await actors.sql`
-      update public.provider_configs set api_key_encrypted = ${await seal.close(
+      update public.provider_configs set api_key_encrypted = ${await encryption.encrypt(
       KEY,
     )} where stage_type = ${stage}`;
     entered.came.length = 0;
@@ -366,12 +366,12 @@ describe("what a key is bound to is where its provider is called", () => {
           return Response.json({ access_token: "token", expires_at: Date.now() + 1_800_000, data: [] });
         });
         try {
-          const provider = providerCatalogue({
+          const provider = providerRegistry({
             googleBaseUrl: undefined,
             read,
             createClient: () => undefined,
           })[
-            PROVIDER_KINDS[kind]!.provider as "openai"
+            PROVIDER_DEFINITIONS[kind]!.provider as "openai"
           ];
           await provider.checkKey({ secret: "key", settings, signal }).catch(() => {});
         } finally {

@@ -172,9 +172,9 @@ test("errors of every upstream, and Google's, go through it", async () => {
     secret,
     signal: new AbortController().signal,
     fetch: () => Promise.resolve(new Response(body, { status: 400 })),
-    manners: {
+    errorMapping: {
       messageIn: () => null,
-      diagnose: () => ({ blames: "nobody", retryable: false, block: null, code: "internal" }),
+      diagnose: () => ({ fault: "nobody", retryable: false, block: null, code: "internal" }),
     },
   }).catch((error) => error);
   expect(answered).toBeInstanceOf(ProviderFailure);

@@ -11,7 +11,7 @@ import type { AlertMessage } from "../../shared/database/alerts.ts";
 import { rpcTransport } from "../../shared/database/transport/rpc_transport.ts";
 import { telegramChannel } from "../../shared/maintenance/telegram_channel.ts";
 import { webhookChannel } from "../../shared/maintenance/webhook_channel.ts";
-import { providerCatalogue, type ProviderName } from "../../shared/providers/registry.ts";
+import { type ProviderName, providerRegistry } from "../../shared/providers/registry.ts";
 import { type FakeServer, serveFake } from "../fakes/fake_api.ts";
 
 const SECRET = "a-key-that-goes-nowhere-else";
@@ -56,11 +56,11 @@ beforeEach(() => {
 });
 
 /** As the functions have them, every address in the environment being that of `here`. */
-function catalogue(environment: Record<string, string> = {}) {
+function registry(environment: Record<string, string> = {}) {
   const read = (name: string) =>
     environment[name] ??
       (/_(BASE|AUTH)_URL$/.test(name) ? here.url : name === "YANDEX_FOLDER_ID" ? "b1g" : undefined);
-  return providerCatalogue({
+  return providerRegistry({
     googleBaseUrl: here.url,
     read,
     createClient: () => {
@@ -69,7 +69,7 @@ function catalogue(environment: Record<string, string> = {}) {
   });
 }
 
-const PROVIDERS = Object.keys(providerCatalogue({
+const PROVIDERS = Object.keys(providerRegistry({
   googleBaseUrl: undefined,
   read: () => undefined,
   createClient: () => undefined,
@@ -97,7 +97,7 @@ const ASKED = [
 ] as const;
 
 async function ask(name: ProviderName, what: typeof ASKED[number], environment?: Record<string, string>) {
-  const provider = catalogue(environment)[name];
+  const provider = registry(environment)[name];
   const call = { model: MODELS[name], secret: SECRET, prompt: PROMPT, signal };
   const job = { model: call.model, secret: SECRET, signal };
   switch (what) {

@@ -2,7 +2,7 @@
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { IDLE_TIMEOUT_MS } from "../../local/idle_connections.ts";
 import { functionProcesses } from "../../local/functions_host.ts";
-import { type Origin, startOrigin } from "../../local/reverse_proxy.ts";
+import { type ReverseProxy, startReverseProxy } from "../../local/reverse_proxy.ts";
 import { CHECKOUT } from "../../local/paths.ts";
 import { freePorts } from "../harness/ports.ts";
 import type { SupervisedProcess } from "../../local/supervised_process.ts";
@@ -12,7 +12,7 @@ import { makeTestFolder, type TestFolder } from "../harness/folders.ts";
 
 let folder: TestFolder;
 let functions: Map<string, SupervisedProcess>;
-let origin: Origin;
+let origin: ReverseProxy;
 let port: number;
 
 let now = 0;
@@ -47,7 +47,7 @@ beforeAll(async () => {
   });
   await functions.get("echo")!.start();
   [port] = freePorts(1) as [number];
-  origin = startOrigin({
+  origin = startReverseProxy({
     port,
     functions,
     api: async (request) => new Response(`api: ${await request.text()}`),

@@ -1,4 +1,4 @@
-import { forgetSecret, keepSecret, keptSecretsFile } from "../../../local/stored_secrets.ts";
+import { forgetSecret, keepSecret, storedSecretsFile } from "../../../local/stored_secrets.ts";
 import { isReservedName } from "../../../shared/runtime/secrets.ts";
 import type { KeyState } from "../../../shared/database/reading.ts";
 import { isStageName } from "../../../shared/stages/stage_name.ts";
@@ -132,7 +132,7 @@ function keepLocally(
     : ` ${name} is set in this shell, too: unset it, since the environment goes before.`;
   const google = name === "GOOGLE_API_KEY" ? " It then asks Google, not the emulator." : "";
   return `It is in ${
-    keptSecretsFile(folder)
+    storedSecretsFile(folder)
   }, and the local stack uses it from its next start on: end it with Ctrl-C, then npm start.${google}${overridden}`;
 }
 

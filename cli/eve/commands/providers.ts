@@ -1,6 +1,6 @@
 import { createStages, type Stages } from "../../../shared/database/stages.ts";
 import { rpcTransport } from "../../../shared/database/transport/rpc_transport.ts";
-import { ADMIN_SECRET_VARIABLE, createSeal } from "../../../shared/secrets/key_encryption.ts";
+import { ADMIN_SECRET_VARIABLE, createKeyEncryption } from "../../../shared/secrets/key_encryption.ts";
 import type { Command } from "../command.ts";
 import type { Connection } from "../connection.ts";
 import { dim, green, red, table, yellow } from "../table.ts";
@@ -48,12 +48,12 @@ export const providerCommands: Command[] = [
     options: {},
     examples: ["providers reencrypt"],
     async run(_given, { connect, variable, progress }) {
-      const seal = createSeal(variable(ADMIN_SECRET_VARIABLE));
+      const encryption = createKeyEncryption(variable(ADMIN_SECRET_VARIABLE));
       const stages = stagesOf(connect());
       const kept = await stages.ciphertexts();
       const outdated = [];
       for (const each of kept) {
-        const replacement = await seal.renew(each.token);
+        const replacement = await encryption.renew(each.token);
         if (replacement !== null) outdated.push({ ...each, replacement });
       }
       let renewed = 0;

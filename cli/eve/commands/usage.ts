@@ -1,4 +1,4 @@
-import { type Reading, type Usage, USAGE_BY, type UsageBy } from "../../../shared/database/reading.ts";
+import { type Reading, USAGE_BY, type UsageBy, type UsageReport } from "../../../shared/database/reading.ts";
 import { bar } from "../chart.ts";
 import type { Command, CommandDependencies, Given } from "../command.ts";
 import { csv } from "../csv.ts";
@@ -102,7 +102,7 @@ async function rollUp(reading: Reading, { progress, sleep, signal }: CommandDepe
 }
 
 /** Names of a row, in the order that was asked for. */
-function namesOf(row: Usage["rows"][number], by: readonly UsageBy[]): string[] {
+function namesOf(row: UsageReport["rows"][number], by: readonly UsageBy[]): string[] {
   return by.map((name) => {
     const value = row[name];
     if (value === undefined || value === null) return name === "key" ? "none" : "";
@@ -114,12 +114,12 @@ function namesOf(row: Usage["rows"][number], by: readonly UsageBy[]): string[] {
 const shortId = (text: string) => text.replace(/^([0-9a-f]{8})(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/, "$1 (gone)");
 
 /** The sums are by the hour: what was asked for from its middle is counted from its beginning. */
-function wholeHours(since: string, usage: Usage): string {
+function wholeHours(since: string, usage: UsageReport): string {
   if (Date.parse(since) === Date.parse(usage.since)) return "";
   return `\n${dim("The sums are of whole hours; `requests list` and `tail` know the minutes.")}`;
 }
 
-function asText(usage: Usage, measure: keyof typeof MEASURES, width: number, atMost: number): string {
+function asText(usage: UsageReport, measure: keyof typeof MEASURES, width: number, atMost: number): string {
   const { rows } = usage;
   const period = `${instant(usage.since)} to ${usage.until === null ? "now" : instant(usage.until)}`;
   if (rows.length === 0) return `Nothing was asked from ${period}.`;
@@ -144,13 +144,13 @@ function asText(usage: Usage, measure: keyof typeof MEASURES, width: number, atM
   return `${dim(period)}\n${drawn.join("\n")}${more}`;
 }
 
-function measured(row: Usage["totals"], measure: keyof typeof MEASURES): number {
+function measured(row: UsageReport["totals"], measure: keyof typeof MEASURES): number {
   return measure === "tokens" ? row.input_tokens + row.output_tokens + row.thoughts_tokens : row[measure];
 }
 
 /** The headings, a line for each row, and one for all together. */
-function linesOf({ rows, totals, by }: Usage, withMeans: boolean): string[] {
-  const figures = (row: Usage["totals"]) => [
+function linesOf({ rows, totals, by }: UsageReport, withMeans: boolean): string[] {
+  const figures = (row: UsageReport["totals"]) => [
     count(row.requests),
     row.failed + row.expired === 0 ? "" : red(count(row.failed + row.expired)),
     row.refused === 0 ? "" : yellow(count(row.refused)),
@@ -180,7 +180,7 @@ function linesOf({ rows, totals, by }: Usage, withMeans: boolean): string[] {
   ).split("\n");
 }
 
-function asCsv({ rows, by }: Usage): string {
+function asCsv({ rows, by }: UsageReport): string {
   const figures = [
     "requests",
     "succeeded",

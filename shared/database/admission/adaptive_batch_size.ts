@@ -15,7 +15,7 @@ const STANDING_MS = 20;
 const IDLE_MS = 200;
 
 /** Tells a queue that stands from a burst that passes, by how many wait whenever a list is made up. */
-export class StandingQueue {
+export class AdaptiveBatchSize {
   readonly #now: () => number;
   #stands = false;
   /** Since when what is seen says the contrary without a break. */
@@ -32,7 +32,7 @@ export class StandingQueue {
   }
 
   /** How many may go in the list that is made up now, of so many who wait. */
-  mostTogether(waiting: number): number {
+  next(waiting: number): number {
     const at = this.#now();
     const gap = at - this.#seenAt;
     this.#seenAt = at;

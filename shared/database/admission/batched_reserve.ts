@@ -1,12 +1,12 @@
 import { z } from "zod";
 import { call } from "../transport/call.ts";
 import { type Reservation, reservation, reserve, reserveArguments, type ReserveCall } from "./reserve.ts";
-import { StandingQueue } from "./adaptive_batch_size.ts";
-import { askTogether, type Waiting } from "./batcher.ts";
+import { AdaptiveBatchSize } from "./adaptive_batch_size.ts";
+import { runBatch, type Waiting } from "./batcher.ts";
 import type { Transport } from "../transport/transport.ts";
 
 /**
- * Turns of the microtask queue. Those of a queue who have just been answered and ask again at once are waited for so long, or
+ * Turns of the microtask batchSize. Those of a queue who have just been answered and ask again at once are waited for so long, or
  * they would for ever go in another list than those who stood behind them.
  */
 const COMING_BACK_TURNS = 10;
@@ -15,10 +15,10 @@ const COMING_BACK_TURNS = 10;
 const HELD_UP_MS = 20;
 
 /** What could not be reserved together is not tried again for so long: the lane is full, or the caller has a budget. */
-const APART_MS = 100;
+const COOLDOWN_MS = 100;
 
 /** Callers and models remembered at most as such. */
-const MOST_APART = 1_000;
+const MAX_COOLDOWNS = 1_000;
 
 /** In the order asked; null: ask for it by itself. Here, since a schema is compiled when it is first used. */
 const answers = z.array(reservation.nullable());
@@ -31,27 +31,27 @@ const answers = z.array(reservation.nullable());
  * The answers are those that each would have got by itself, and one that fails fails no other. Not held up are retries, and
  * callers with a scoped token, whose budget is looked at one by one.
  */
-export function reserveTogether(
+export function batchedReserve(
   transport: Transport,
   timeoutMs: number,
   now: () => number = () => performance.now(),
 ): (input: ReserveCall) => Promise<Reservation> {
   let waiting: Waiting<ReserveCall, Reservation>[] = [];
   let underWay = false;
-  const queue = new StandingQueue(now);
-  const apart = new Map<string, number>();
+  const batchSize = new AdaptiveBatchSize(now);
+  const cooldowns = new Map<string, number>();
 
   const alone = (input: ReserveCall) => reserve(transport, input, timeoutMs);
   const together = (asked: ReserveCall[]) =>
     call(transport, "eve_reserve_many", { calls: asked.map(reserveArguments) }, answers, timeoutMs);
-  const keepApart = (input: ReserveCall) => {
-    if (apart.size >= MOST_APART) apart.clear();
-    apart.set(kind(input), now() + APART_MS);
+  const startCooldown = (input: ReserveCall) => {
+    if (cooldowns.size >= MAX_COOLDOWNS) cooldowns.clear();
+    cooldowns.set(kind(input), now() + COOLDOWN_MS);
   };
-  const goesApart = (input: ReserveCall) => {
-    const until = apart.get(kind(input));
+  const coolsDown = (input: ReserveCall) => {
+    const until = cooldowns.get(kind(input));
     if (until === undefined || until > now()) return until !== undefined;
-    apart.delete(kind(input));
+    cooldowns.delete(kind(input));
     return false;
   };
 
@@ -59,7 +59,7 @@ export function reserveTogether(
     if (underWay) return;
     waiting = waiting.filter(({ asked }) => !asked.over);
     if (waiting.length === 0) return;
-    const most = queue.mostTogether(waiting.length);
+    const most = batchSize.next(waiting.length);
     const all = waiting.slice(0, most);
     waiting = waiting.slice(most);
     underWay = true;
@@ -68,7 +68,7 @@ export function reserveTogether(
       if (over) return;
       over = true;
       clearTimeout(heldUp);
-      if (queue.stands) await turns(COMING_BACK_TURNS);
+      if (batchSize.stands) await turns(COMING_BACK_TURNS);
       underWay = false;
       void go();
     };
@@ -76,13 +76,13 @@ export function reserveTogether(
     const [only] = all;
     if (all.length === 1) await alone(only!.asked).then(only!.resolve, only!.reject);
     else {
-      for (const place of await askTogether(all, { together, alone })) keepApart(all[place]!.asked);
+      for (const place of await runBatch(all, { together, alone })) startCooldown(all[place]!.asked);
     }
     next();
   };
 
   return (input) => {
-    if (!isPlain(input) || goesApart(input)) return alone(input);
+    if (!isPlain(input) || coolsDown(input)) return alone(input);
     return new Promise((resolve, reject) => {
       waiting.push({ asked: input, resolve, reject });
       // Not before those who come at this very moment are there too: they may have had their last answers together.
@@ -100,7 +100,7 @@ function isPlain({ attempt, requestNo, tokenId, excludeKeys, avoidKeys }: Reserv
     avoidKeys.length === 0;
 }
 
-/** What has a reason to be apart in common. */
+/** What has a reason to be cooldowns in common. */
 function kind({ consumerId, models, class: trafficClass }: ReserveCall): string {
   return `${consumerId ?? ""} ${trafficClass} ${models[0] ?? ""}`;
 }

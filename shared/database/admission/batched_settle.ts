@@ -1,7 +1,7 @@
 import { z } from "zod";
 import { call } from "../transport/call.ts";
 import { settle, settleArguments, type Settled, settledAnswer, type Settlement } from "./settle.ts";
-import { askTogether, type Waiting } from "./batcher.ts";
+import { runBatch, type Waiting } from "./batcher.ts";
 import type { Transport } from "../transport/transport.ts";
 
 /**
@@ -24,7 +24,7 @@ const answers = z.array(settledAnswer.nullable());
  * slot back, that block a key, or that keep an answer for a client who may repeat his request at once. One that nobody joins goes
  * as a list of one, which takes one transaction id where `eve_settle`, prepared for rules on the owner's tables, takes three.
  */
-export function settleTogether(
+export function batchedSettle(
   transport: Transport,
   timeoutMs: number,
 ): (settlement: Settlement) => Promise<Settled> {
@@ -43,7 +43,7 @@ export function settleTogether(
     timer = undefined;
     const all = waiting.sort((one, other) => one.asked.requestNo - other.asked.requestNo);
     waiting = [];
-    void askTogether(all, { together, alone });
+    void runBatch(all, { together, alone });
   };
 
   return (settlement) => {

@@ -8,7 +8,7 @@ export interface Waiting<Asked, Answer> {
   reject: (thrown: unknown) => void;
 }
 
-export interface Ways<Asked, Answer> {
+export interface BatchStrategies<Asked, Answer> {
   /** One call for all of them, answered in their order; null: this one has to be asked for by itself. */
   together: (asked: Asked[]) => Promise<(Answer | null)[]>;
   alone: (asked: Asked) => Promise<Answer>;
@@ -22,9 +22,9 @@ const AWAY = /^(08|53|57|PGRST00)/;
  * @returns the places of those that could not be had together, when the call for all has been answered; those who wait for
  *   one by itself may have to wait on
  */
-export async function askTogether<Asked, Answer>(
+export async function runBatch<Asked, Answer>(
   waiting: Waiting<Asked, Answer>[],
-  { together, alone }: Ways<Asked, Answer>,
+  { together, alone }: BatchStrategies<Asked, Answer>,
 ): Promise<number[]> {
   const askAlone = ({ asked, resolve, reject }: Waiting<Asked, Answer>) =>
     void alone(asked).then(resolve, reject);

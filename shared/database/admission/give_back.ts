@@ -1,5 +1,5 @@
 import { z } from "zod";
-import { alarm, type Clock } from "../../runtime/clock.ts";
+import { type Clock, setTimer } from "../../runtime/clock.ts";
 import { call } from "../transport/call.ts";
 import type { ReserveCall, ReserveInput } from "./reserve.ts";
 import type { Transport } from "../transport/transport.ts";
@@ -112,7 +112,7 @@ export class GiveBack {
 
   #pause(ms: number): Promise<void> {
     return new Promise((resolve) => {
-      const off = alarm(this.#options.clock, ms, resolve);
+      const off = setTimer(this.#options.clock, ms, resolve);
       this.#wake = () => {
         off();
         resolve();

@@ -4,9 +4,9 @@ import { capture, type Captured } from "../capture.ts";
 import { listModels, type ModelsFor } from "../models.ts";
 import type { Reservation, ReserveInput } from "./reserve.ts";
 import { reserveInTime } from "./reserve_in_time.ts";
-import { reserveTogether } from "./batched_reserve.ts";
+import { batchedReserve } from "./batched_reserve.ts";
 import type { Settled, Settlement } from "./settle.ts";
-import { settleTogether } from "./batched_settle.ts";
+import { batchedSettle } from "./batched_settle.ts";
 import type { Transport } from "../transport/transport.ts";
 
 /** The books: who may start when, and what became of it. */
@@ -46,7 +46,7 @@ export function createLedger(
   { clock = systemClock, background = () => {}, ready }: LedgerOptions = {},
 ): Ledger & { leave(): void } {
   const { reserve, leave } = reserveInTime({
-    send: reserveTogether(transport, timeoutMs),
+    send: batchedReserve(transport, timeoutMs),
     transport: afterwards,
     clock,
     background,
@@ -57,7 +57,7 @@ export function createLedger(
     reserve: (input, withinMs = timeoutMs) => reserve(input, withinMs),
     /** The process ends: what has been asked for and not been answered is given back. */
     leave,
-    settle: settleTogether(afterwards, timeoutMs),
+    settle: batchedSettle(afterwards, timeoutMs),
     models: (caller) => listModels(transport, caller, timeoutMs),
     capture: (captured) => capture(afterwards, captured, timeoutMs),
   };

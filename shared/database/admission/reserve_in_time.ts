@@ -1,4 +1,4 @@
-import { alarm, type Clock } from "../../runtime/clock.ts";
+import { type Clock, setTimer } from "../../runtime/clock.ts";
 import { GatewayError } from "../../contract/gateway_error.ts";
 import { DatabaseClock } from "./database_clock.ts";
 import { GiveBack } from "./give_back.ts";
@@ -39,7 +39,7 @@ export function reserveInTime({ send, clock, newId, ...options }: InTimeOptions)
 
   const attempt = async (call: ReserveCall, withinMs: number): Promise<Reservation> => {
     const first = Promise.withResolvers<Reservation>();
-    const off = alarm(clock, withinMs, () => {
+    const off = setTimer(clock, withinMs, () => {
       call.over = true;
       first.reject(
         new GatewayError("database_unavailable", { detail: `reserve took longer than ${withinMs} ms` }),

@@ -1,5 +1,5 @@
 import type { z } from "zod";
-import { alarm, systemClock } from "../../runtime/clock.ts";
+import { setTimer, systemClock } from "../../runtime/clock.ts";
 import { GatewayError } from "../../contract/gateway_error.ts";
 import { jsonbSafe } from "./jsonb_safe.ts";
 import { asLedgerError } from "./database_error.ts";
@@ -19,7 +19,7 @@ export async function call<Shape extends z.ZodType>(
   let said: unknown;
   // Not `AbortSignal.timeout`: its timer would stay for the whole time, long after the call.
   const giveUp = new AbortController();
-  const silence = alarm(
+  const clearTimer = setTimer(
     systemClock,
     timeoutMs,
     () => giveUp.abort(new DOMException(`no answer within ${timeoutMs} ms`, "TimeoutError")),
@@ -29,7 +29,7 @@ export async function call<Shape extends z.ZodType>(
   } catch (thrown) {
     throw asLedgerError(thrown, sqlFunction);
   } finally {
-    silence();
+    clearTimer();
   }
   const answer = shape.safeParse(said);
   if (answer.success) return answer.data;

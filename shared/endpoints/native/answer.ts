@@ -2,7 +2,7 @@ import { partsOf, textOf } from "../../contract/content.ts";
 import { GatewayError } from "../../contract/gateway_error.ts";
 import type { Gauge, Limits } from "../../contract/limits.ts";
 import type { GatewayResult } from "../../contract/result.ts";
-import type { Usage } from "../../contract/usage.ts";
+import type { TokenUsage } from "../../contract/usage.ts";
 import { errorHeaders } from "../../http/error_headers.ts";
 import { errorJson } from "../../http/error_json.ts";
 import { jsonResponse } from "../../http/json_response.ts";
@@ -71,7 +71,7 @@ function modelHeaders(result: GatewayResult): Record<string, string> {
   };
 }
 
-export function usageJson(usage: Usage) {
+export function usageJson(usage: TokenUsage) {
   return {
     input_tokens: usage.inputTokens,
     output_tokens: usage.outputTokens,

@@ -2,7 +2,7 @@ import type { Clock } from "../../runtime/clock.ts";
 import { GatewayError } from "../../contract/gateway_error.ts";
 import type { GatewayRequest } from "../../contract/request.ts";
 import { traceIdOf } from "../../http/trace.ts";
-import type { JobDesk } from "../../stages/job_service.ts";
+import type { JobService } from "../../stages/job_service.ts";
 import type { ResolveStage, ServedStage } from "../../stages/resolve_stage.ts";
 import { isStageName, stageTypeOf } from "../../stages/stage_name.ts";
 import type { Endpoint, RequestContext } from "../endpoint.ts";
@@ -27,7 +27,7 @@ export interface NativeEndpointOptions {
 }
 
 export interface NativeJobs {
-  desk: JobDesk;
+  desk: JobService;
   /** Where this function tells of jobs, without their ids. */
   url: string;
   clock: Clock;

@@ -3,7 +3,7 @@ import type { GatewayResult } from "../../contract/result.ts";
 import { jsonResponse } from "../../http/json_response.ts";
 import { rateLimitHeaders } from "../../http/rate_limit_headers.ts";
 import { judgeAnswer } from "../../contract/answer_verdict.ts";
-import { finishReasonOf, unanswerable } from "./finish.ts";
+import { openaiFinishReason, unanswerable } from "./finish.ts";
 import { idHeaders, modelHeaders } from "./headers.ts";
 import { extraContent, saidIn } from "./said.ts";
 import { usageJson } from "./usage.ts";
@@ -81,7 +81,7 @@ function choiceOf(
       ...(said.signature !== null && { extra_content: extraContent(said.signature) }),
     },
     logprobs: null,
-    finish_reason: finishReasonOf(candidate, verdict, calls.length),
+    finish_reason: openaiFinishReason(candidate, verdict, calls.length),
     native_finish_reason: nativeReason(candidate, verdict),
   };
 }

@@ -17,7 +17,7 @@ import { modelList, modelNamed } from "./models.ts";
 import { promptOf } from "./prompt.ts";
 import { encodeResponse, streamResponse } from "./responses.ts";
 import { type DecodedResponses, decodeResponses } from "./responses_request.ts";
-import { streamCompletion } from "./stream.ts";
+import { encodeCompletionStream } from "./stream.ts";
 
 export interface OpenaiEndpointOptions {
   /**
@@ -84,7 +84,7 @@ async function completeChat(context: RequestContext, options: OpenaiEndpointOpti
     (json) => ({ chat: decodeChat(json), rename: (thrown) => thrown }),
   );
   if (!chat.stream) return encodeCompletion(await context.invoke(request), terms);
-  return await streamCompletion(context.stream(request), {
+  return await encodeCompletionStream(context.stream(request), {
     ...terms,
     includeUsage: chat.stream_options?.include_usage === true,
   });

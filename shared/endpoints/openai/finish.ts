@@ -6,7 +6,11 @@ import { modelHeaders } from "./headers.ts";
 export type FinishReason = "stop" | "length" | "tool_calls" | "content_filter";
 
 /** How one candidate ended, in OpenAI's words, which have none for a break-down. */
-export function finishReasonOf(candidate: Candidate, verdict: AnswerVerdict, calls: number): FinishReason {
+export function openaiFinishReason(
+  candidate: Candidate,
+  verdict: AnswerVerdict,
+  calls: number,
+): FinishReason {
   if (!verdict.ok && verdict.code === "content_blocked") return "content_filter";
   if (candidate.finishReason === "MAX_TOKENS") return "length";
   return calls > 0 ? "tool_calls" : "stop";

@@ -8,7 +8,7 @@ import { EVENT_STREAM, streamedResponse } from "../../http/streamed_response.ts"
 import { judgeAnswer } from "../../contract/answer_verdict.ts";
 import { type AnswerTerms, completionId, nativeReason, resultHeaders } from "./answer.ts";
 import { openaiError } from "./error.ts";
-import { finishReasonOf, unanswerable } from "./finish.ts";
+import { openaiFinishReason, unanswerable } from "./finish.ts";
 import { idHeaders, modelHeaders } from "./headers.ts";
 import { extraContent, saidIn } from "./said.ts";
 import { usageJson } from "./usage.ts";
@@ -28,7 +28,7 @@ export interface StreamTerms extends AnswerTerms {
  * fails later is a last frame with `error`, and no `[DONE]`. A client that leaves ends the call, and one that reads
  * slowly slows it.
  */
-export async function streamCompletion(
+export async function encodeCompletionStream(
   events: AsyncIterable<GatewayEvent>,
   terms: StreamTerms,
 ): Promise<Response> {
@@ -177,7 +177,7 @@ class Telling {
       : filtered(judgeAnswer({ candidates: [ended] }));
     const open = this.#isOpen(index) ? "" : this.#open(index);
     return open + this.#chunk(index, {}, {
-      finish_reason: finishReasonOf(ended, verdict, calls),
+      finish_reason: openaiFinishReason(ended, verdict, calls),
       native_finish_reason: nativeReason(ended, verdict),
     });
   }

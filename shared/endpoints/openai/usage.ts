@@ -1,7 +1,7 @@
-import type { Usage } from "../../contract/usage.ts";
+import type { TokenUsage } from "../../contract/usage.ts";
 
 /** Tokens as OpenAI counts them: thoughts are part of the completion. `estimated` is there when we had to count ourselves. */
-export function usageJson(usage: Usage) {
+export function usageJson(usage: TokenUsage) {
   const thoughts = usage.thoughtsTokens ?? 0;
   const completion = (usage.outputTokens ?? 0) + thoughts;
   return {

@@ -1,9 +1,9 @@
 import { asGatewayError, GatewayError } from "../../contract/gateway_error.ts";
 import type { CountWanted, Reservation, ReserveInput } from "../../database/admission/reserve.ts";
-import { leash } from "../attempts/linked_abort.ts";
-import type { GatewayParts } from "../dependencies.ts";
+import { linkAbort } from "../attempts/linked_abort.ts";
+import type { GatewayDependencies } from "../dependencies.ts";
 import type { Task } from "../tasks/task.ts";
-import { within } from "../../runtime/with_timeout.ts";
+import { withTimeout } from "../../runtime/with_timeout.ts";
 
 /**
  * How long upstream has to count a prompt. It takes a tenth of this; whoever is asked for a count would wait for tokens
@@ -20,7 +20,7 @@ export interface Size {
 }
 
 export interface Admission {
-  parts: GatewayParts;
+  dependencies: GatewayDependencies;
   task: Task<unknown>;
   /** Aborts when the client has gone. */
   client: AbortSignal;
@@ -36,23 +36,23 @@ export interface Admission {
  * @throws GatewayError as the ledger does, `database_unavailable` after `rpcTimeoutMs`; `client_closed` if the client leaves while upstream counts
  */
 export async function admitCounted(
-  { parts, task, client, input, ...known }: Admission,
+  { dependencies, task, client, input, ...known }: Admission,
 ): Promise<{ reservation: Exclude<Reservation, CountWanted>; size: Size }> {
   const prompt = task.countable();
   const size = known.size ?? { tokens: task.tokens(), counted: prompt === null ? null : false };
-  const { rpcTimeoutMs } = parts.times;
-  const left = await readyToAsk(parts);
+  const { rpcTimeoutMs } = dependencies.times;
+  const left = await readyToAsk(dependencies);
   const asked = input(size);
-  const reservation = await parts.ledger.reserve(asked, left);
+  const reservation = await dependencies.ledger.reserve(asked, left);
   if (reservation.status !== "count") return { reservation, size };
 
   const { requestId } = asked;
-  const count = await countUpstream(parts, task, client, reservation, requestId);
+  const count = await countUpstream(dependencies, task, client, reservation, requestId);
   if (client.aborted) throw new GatewayError("client_closed");
   const told: Size = count === null
     ? { tokens: reservation.tokensIfNotCounted, counted: null }
     : { tokens: count, counted: true };
-  const second = await parts.ledger.reserve(input(told), rpcTimeoutMs);
+  const second = await dependencies.ledger.reserve(input(told), rpcTimeoutMs);
   if (second.status !== "count") return { reservation: second, size: told };
   throw new GatewayError("internal", { detail: "eve_reserve wanted a count twice" });
 }
@@ -62,41 +62,41 @@ export async function admitCounted(
  * for one that was booked long ago, and too late for it.
  * @returns what is left of the time for a reservation
  */
-async function readyToAsk({ ledger, clock, times: { rpcTimeoutMs } }: GatewayParts): Promise<number> {
+async function readyToAsk({ ledger, clock, times: { rpcTimeoutMs } }: GatewayDependencies): Promise<number> {
   const connecting = ledger.ready?.() ?? null;
   if (connecting === null) return rpcTimeoutMs;
   const since = clock.now();
   // A database that is not there is the reservation's to tell.
-  await within(clock, rpcTimeoutMs / 2, connecting).catch(() => {});
+  await withTimeout(clock, rpcTimeoutMs / 2, connecting).catch(() => {});
   return rpcTimeoutMs - (clock.now() - since);
 }
 
 /** Null: it could not be had. The next call of the model will tell the caller why, if it concerns him. */
 async function countUpstream(
-  parts: GatewayParts,
+  dependencies: GatewayDependencies,
   task: Task<unknown>,
   client: AbortSignal,
   { model, key }: CountWanted,
   requestId: string,
 ): Promise<number | null> {
   const prompt = task.countable();
-  const provider = parts.providers[key.provider];
-  const secret = parts.secrets(key.envVarName);
+  const provider = dependencies.providers[key.provider];
+  const secret = dependencies.secrets(key.envVarName);
   if (prompt === null || provider?.countTokens === undefined || secret === null) return null;
-  const since = parts.clock.now();
-  const rope = leash(parts.clock, client, COUNT_TIMEOUT_MS);
+  const since = dependencies.clock.now();
+  const linked = linkAbort(dependencies.clock, client, COUNT_TIMEOUT_MS);
   const facts = { request_id: requestId, model, key_alias: key.alias, estimated: task.tokens() };
-  const latency = () => Math.round(parts.clock.now() - since);
+  const latency = () => Math.round(dependencies.clock.now() - since);
   try {
-    const counting = provider.countTokens({ model, secret, prompt, signal: rope.signal });
-    const counted = await Promise.race([counting, rope.broken]);
-    parts.log("info", "tokens_counted", { ...facts, counted, latency_ms: latency() });
+    const counting = provider.countTokens({ model, secret, prompt, signal: linked.signal });
+    const counted = await Promise.race([counting, linked.broken]);
+    dependencies.log("info", "tokens_counted", { ...facts, counted, latency_ms: latency() });
     return counted;
   } catch (thrown) {
-    const detail = rope.ended() ?? asGatewayError(thrown).detail;
-    parts.log("warn", "count_failed", { ...facts, detail, latency_ms: latency() });
+    const detail = linked.ended() ?? asGatewayError(thrown).detail;
+    dependencies.log("warn", "count_failed", { ...facts, detail, latency_ms: latency() });
     return null;
   } finally {
-    rope.release();
+    linked.release();
   }
 }

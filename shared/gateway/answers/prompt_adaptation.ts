@@ -6,7 +6,7 @@ import type { Capabilities } from "../../database/admission/reserve.ts";
  * A prompt as the chosen model can take it: what the model lacks is expressed in words where words can do it.
  * @throws GatewayError `unsupported_feature` for tools on a model without them
  */
-export function fitToModel(prompt: Prompt, capabilities: Capabilities, model: string): Prompt {
+export function adaptPrompt(prompt: Prompt, capabilities: Capabilities, model: string): Prompt {
   let fitted = prompt;
   if (!capabilities.tools && (prompt.tools?.length ?? 0) > 0) {
     throw new GatewayError("unsupported_feature", {

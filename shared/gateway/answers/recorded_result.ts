@@ -30,7 +30,7 @@ const kept = z.object({
 });
 
 /** What is kept of an answer: only for a client that chose the id and can therefore ask again, only successes. */
-export function resultToKeep(request: GatewayRequest, result: GatewayResult): unknown {
+export function resultToStore(request: GatewayRequest, result: GatewayResult): unknown {
   if (!request.idIsClients || !result.verdict.ok) return null;
   const { model, requestedModel, replaced, answer, finishReason, usage, keyAlias, attempts, waitMs } = result;
   const { outputLoweredTo } = result;

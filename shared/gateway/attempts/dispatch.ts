@@ -2,11 +2,11 @@ import { asGatewayError, GatewayError } from "../../contract/gateway_error.ts";
 import type { Block } from "../../contract/block.ts";
 import type { GatewayEvent } from "../../contract/events.ts";
 import type { InvokeContext } from "../../contract/request.ts";
-import type { Usage } from "../../contract/usage.ts";
+import type { TokenUsage } from "../../contract/usage.ts";
 import type { Grant } from "../../database/admission/reserve.ts";
 import { ProviderFailure } from "../../providers/provider.ts";
-import { type Deadline, type Ending, leash } from "./linked_abort.ts";
-import type { GatewayParts } from "../dependencies.ts";
+import { type AbortCause, linkAbort, type RequestDeadline } from "./linked_abort.ts";
+import type { GatewayDependencies } from "../dependencies.ts";
 import { secretHash } from "../../secrets/secret_hash.ts";
 import { isStageName } from "../../stages/stage_name.ts";
 import type { Call, Destination, Served, Task } from "../tasks/task.ts";
@@ -24,11 +24,17 @@ export type Unanswered =
     kind: "failed";
     failure: ProviderFailure;
     latencyMs: number;
-    used: Usage | null;
+    used: TokenUsage | null;
     rejectedSecret?: string;
   }
   /** The client left, or time ran out. `dispatched`: after upstream had been called. */
-  | { kind: "broken_off"; how: Ending; dispatched: boolean; latencyMs: number | null; used: Usage | null }
+  | {
+    kind: "broken_off";
+    how: AbortCause;
+    dispatched: boolean;
+    latencyMs: number | null;
+    used: TokenUsage | null;
+  }
   /** Upstream was never called, because of our own set-up or because the model cannot do what is asked. */
   | { kind: "not_sent"; error: GatewayError; block: Block | null };
 
@@ -49,7 +55,7 @@ export interface Progress {
   /** `Clock.now()` when upstream was called; null: not yet. */
   calledAt: number | null;
   /** What has been used; null: nothing of the answer has gone out yet. */
-  usageSoFar: (() => Usage) | null;
+  usageSoFar: (() => TokenUsage) | null;
 }
 
 /** The attempt as it stands, for a follower that has walked away. */
@@ -69,42 +75,42 @@ export function walkedAway({ calledAt, usageSoFar }: Progress, now: number): Una
  * @param latestAt not sent after it, but `too_late`
  */
 export async function* dispatch<Value>(
-  parts: GatewayParts,
+  dependencies: GatewayDependencies,
   task: Task<Value>,
   grant: Grant,
   { startsAt, latestAt }: { startsAt: number; latestAt: number },
   context: InvokeContext,
-  deadline: Deadline,
+  deadline: RequestDeadline,
   progress: Progress,
 ): AsyncGenerator<GatewayEvent, Outcome<Value> | TooLate, void> {
   if (grant.waitMs > 0) {
     yield { type: "queued", attempt: grant.attempt, model: grant.model, waitMs: grant.waitMs };
-    const how = await waitUntil(parts, startsAt, context.signal, deadline);
+    const how = await waitUntil(dependencies, startsAt, context.signal, deadline);
     if (how !== null) return { kind: "broken_off", how, dispatched: false, latencyMs: null, used: null };
   }
   if (context.signal.aborted) {
     return { kind: "broken_off", how: "client_closed", dispatched: false, latencyMs: null, used: null };
   }
-  const provider = parts.providers[grant.key.provider];
+  const provider = dependencies.providers[grant.key.provider];
   if (provider === undefined) return unknownProvider(grant);
   let access: Pick<Destination, "secret" | "settings"> | null;
   let call: Call<Value>;
   try {
     const { envVarName } = grant.key;
-    access = isStageName(envVarName) && parts.keptKeys !== undefined
-      ? await parts.keptKeys(envVarName, { provider: grant.key.provider })
-      : secretAlone(parts.secrets(envVarName));
+    access = isStageName(envVarName) && dependencies.storedKeys !== undefined
+      ? await dependencies.storedKeys(envVarName, { provider: grant.key.provider })
+      : secretAlone(dependencies.secrets(envVarName));
     if (access === null) return secretMissing(grant);
     call = task.prepare(grant);
   } catch (thrown) {
     return { kind: "not_sent", error: asGatewayError(thrown), block: null };
   }
-  const lateMs = parts.clock.now() - latestAt;
+  const lateMs = dependencies.clock.now() - latestAt;
   if (lateMs > 0) return { kind: "too_late", lateMs };
   const destination = { model: grant.model, ...access };
   const begin = (signal: AbortSignal) => call(provider, { ...destination, signal });
   const told = { ...grant, outputLoweredTo: task.outputLoweredTo(grant) };
-  const outcome = yield* callModel(parts, begin, told, context.signal, deadline, progress);
+  const outcome = yield* callModel(dependencies, begin, told, context.signal, deadline, progress);
   return await withRejectedSecret(outcome, grant, access.secret);
 }
 
@@ -130,36 +136,40 @@ function secretAlone(secret: string | null): { secret: string } | null {
  * @param at `Clock.now()`
  */
 export async function waitUntil(
-  parts: GatewayParts,
+  dependencies: GatewayDependencies,
   at: number,
   client: AbortSignal,
-  deadline: Deadline,
-): Promise<Ending | null> {
-  const rope = leash(parts.clock, client, deadline.left());
+  deadline: RequestDeadline,
+): Promise<AbortCause | null> {
+  const linked = linkAbort(dependencies.clock, client, deadline.left());
   try {
-    await parts.clock.sleep(Math.max(0, at - parts.clock.now()), rope.signal);
+    await dependencies.clock.sleep(Math.max(0, at - dependencies.clock.now()), linked.signal);
     return null;
   } catch {
-    return rope.ended() ?? "timed_out";
+    return linked.ended() ?? "timed_out";
   } finally {
-    rope.release();
+    linked.release();
   }
 }
 
 async function* callModel<Value>(
-  parts: GatewayParts,
+  dependencies: GatewayDependencies,
   begin: (signal: AbortSignal) => ReturnType<Call<Value>>,
   grant: Grant & { outputLoweredTo: number | null },
   client: AbortSignal,
-  deadline: Deadline,
+  deadline: RequestDeadline,
   progress: Progress,
 ): AsyncGenerator<GatewayEvent, Outcome<Value>, void> {
-  const since = parts.clock.now();
-  const latencyMs = () => Math.round(parts.clock.now() - since);
+  const since = dependencies.clock.now();
+  const latencyMs = () => Math.round(dependencies.clock.now() - since);
   const used = () => progress.usageSoFar?.() ?? null;
-  const rope = leash(parts.clock, client, Math.min(parts.times.upstreamTimeoutMs, deadline.left()));
+  const linked = linkAbort(
+    dependencies.clock,
+    client,
+    Math.min(dependencies.times.upstreamTimeoutMs, deadline.left()),
+  );
   progress.calledAt = since;
-  const pieces = begin(rope.signal);
+  const pieces = begin(linked.signal);
   let over = false;
   try {
     // The call is on its way before anybody is told, so that a slow listener does not delay a start that was booked.
@@ -175,7 +185,7 @@ async function* callModel<Value>(
     };
     for (;;) {
       // Raced, so that a provider that is slow to notice the signal holds up neither the client nor the settlement.
-      const step = await Promise.race([next, rope.broken]);
+      const step = await Promise.race([next, linked.broken]);
       if (step.done) {
         over = true;
         return { kind: "answered", served: step.value, latencyMs: latencyMs() };
@@ -185,7 +195,7 @@ async function* callModel<Value>(
       next = pieces.next();
     }
   } catch (thrown) {
-    const how = rope.ended();
+    const how = linked.ended();
     over = how === null;
     return how === null
       ? { kind: "failed", failure: asFailure(thrown), latencyMs: latencyMs(), used: used() }
@@ -193,10 +203,10 @@ async function* callModel<Value>(
   } finally {
     // Also where a listener leaves between two pieces: then nobody waits for the next one.
     if (!over) {
-      rope.cut();
+      linked.abort();
       void pieces.return(undefined as never).catch(() => {});
     }
-    rope.release();
+    linked.release();
   }
 }
 
@@ -205,7 +215,7 @@ function asFailure(thrown: unknown): ProviderFailure {
   if (thrown instanceof ProviderFailure) return thrown;
   const said = thrown instanceof Error ? `${thrown.name}: ${thrown.message}` : String(thrown);
   return new ProviderFailure(
-    { blames: "nobody", retryable: false, block: null, code: "internal" },
+    { fault: "nobody", retryable: false, block: null, code: "internal" },
     said,
     null,
   );

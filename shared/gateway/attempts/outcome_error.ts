@@ -12,7 +12,7 @@ export function errorOf(
   const facts = { model: grant.model, limits: grant.limits ?? null };
   switch (outcome.kind) {
     case "not_sent":
-      return with_(outcome.error, facts);
+      return copyWith(outcome.error, facts);
     case "broken_off":
       return new GatewayError(brokenOffCode(outcome), { ...facts, details: { attempts: grant.attempt } });
     case "failed":
@@ -28,14 +28,14 @@ export function errorOf(
 
 /** The last attempt's error, with the time to come back that the refusal of a further one told. */
 export function withRefusal(error: GatewayError, refusal: Refusal): GatewayError {
-  return with_(error, {
+  return copyWith(error, {
     retryAfterMs: refusal.retryAfterMs ?? error.retryAfterMs,
     limits: refusal.limits ?? error.limits,
     detail: `${error.detail ?? error.code}; no further attempt: ${refusal.code}`,
   });
 }
 
-function with_(error: GatewayError, fields: GatewayErrorFields): GatewayError {
+function copyWith(error: GatewayError, fields: GatewayErrorFields): GatewayError {
   return new GatewayError(error.code, {
     message: error.publicMessage,
     detail: error.detail ?? undefined,
@@ -51,7 +51,7 @@ function with_(error: GatewayError, fields: GatewayErrorFields): GatewayError {
 
 /** What upstream says about the request is for its author; what it says about our keys is not. */
 function messageOf(failure: ProviderFailure): string | undefined {
-  return failure.diagnosis.blames === "caller"
+  return failure.diagnosis.fault === "caller"
     ? `The model refused the request: ${failure.message}`
     : undefined;
 }

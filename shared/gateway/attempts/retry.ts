@@ -56,10 +56,10 @@ export function nextStep(situation: Situation): NextStep {
           : { again: false };
       }
       if (!diagnosis.retryable) return { again: false };
-      if (diagnosis.blames === "key" || diagnosis.blames === "key_model") {
+      if (diagnosis.fault === "key" || diagnosis.fault === "key_model") {
         return { again: true, key: "exclude", pauseMs: 0 };
       }
-      if (diagnosis.blames === "lane") return { again: true, key: "any", pauseMs: 0 };
+      if (diagnosis.fault === "lane") return { again: true, key: "any", pauseMs: 0 };
       const pauseMs = Math.round(random() * BACKOFF_BASE_MS * 2 ** (attempt - 1));
       return pauseMs + LEAST_TIME_MS > leftMs ? { again: false } : { again: true, key: "avoid", pauseMs };
     }

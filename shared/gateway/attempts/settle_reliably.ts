@@ -1,7 +1,7 @@
 import { asGatewayError, GatewayError } from "../../contract/gateway_error.ts";
 import type { Settlement } from "../../database/admission/settle.ts";
-import type { GatewayParts } from "../dependencies.ts";
-import { TookTooLong, within } from "../../runtime/with_timeout.ts";
+import type { GatewayDependencies } from "../dependencies.ts";
+import { TookTooLong, withTimeout } from "../../runtime/with_timeout.ts";
 
 /**
  * Pauses before each try, in ms. A settlement may be repeated freely, so the first repetitions come soon, for a connection that
@@ -16,26 +16,30 @@ const FINAL_CODES = new Set(["unknown_reservation", "invalid_argument"]);
 
 /** Settles, however often it takes. Never throws: what cannot be settled is logged and left to its lease. */
 export async function settleReliably(
-  parts: GatewayParts,
+  dependencies: GatewayDependencies,
   requestId: string,
   settlement: Settlement,
 ): Promise<void> {
   let tries = 0;
   for (const pauseMs of PAUSES_MS) {
-    if (pauseMs > 0) await parts.clock.sleep(pauseMs);
+    if (pauseMs > 0) await dependencies.clock.sleep(pauseMs);
     tries++;
     try {
       // One that hangs, on a connection that died without a word, is not waited for: the next may find the database well.
-      await within(parts.clock, parts.times.rpcTimeoutMs, parts.ledger.settle(settlement));
+      await withTimeout(
+        dependencies.clock,
+        dependencies.times.rpcTimeoutMs,
+        dependencies.ledger.settle(settlement),
+      );
       return;
     } catch (thrown) {
       const error = thrown instanceof TookTooLong
         ? new GatewayError("database_unavailable", {
-          detail: `settle took longer than ${parts.times.rpcTimeoutMs} ms`,
+          detail: `settle took longer than ${dependencies.times.rpcTimeoutMs} ms`,
         })
         : asGatewayError(thrown);
       if (tries < PAUSES_MS.length && !FINAL_CODES.has(error.code)) continue;
-      parts.log("error", "settlement_lost", {
+      dependencies.log("error", "settlement_lost", {
         request_id: requestId,
         request_no: settlement.requestNo,
         attempt: settlement.attempt,

@@ -1,5 +1,5 @@
 import type { Block } from "../../contract/block.ts";
-import type { Usage } from "../../contract/usage.ts";
+import type { TokenUsage } from "../../contract/usage.ts";
 import type { Grant } from "../../database/admission/reserve.ts";
 import type { Settlement } from "../../database/admission/settle.ts";
 import type { ProviderFailure } from "../../providers/provider.ts";
@@ -102,7 +102,7 @@ export function cancelled(grant: Pick<Grant, "requestNo" | "attempt">): Settleme
   };
 }
 
-function tokens(usage: Usage): Partial<Settlement> {
+function tokens(usage: TokenUsage): Partial<Settlement> {
   const { inputTokens, outputTokens, thoughtsTokens, cachedTokens, totalTokens } = usage;
   return {
     inputTokens,

@@ -1,5 +1,5 @@
 import type { Content, InlineData, Part, Prompt } from "../../contract/content.ts";
-import { countShapes } from "./token_features.ts";
+import { countFeatures } from "./token_features.ts";
 import { WEIGHTS } from "./token_weights.ts";
 
 /** The markers around one turn (`<start_of_turn>user\n` ... `<end_of_turn>\n`). */
@@ -150,9 +150,9 @@ function imageTokens(resolution: unknown): number | null {
   return typeof known === "string" ? IMAGE_TOKENS[known] ?? null : null;
 }
 
-/** Tokens of a text, by the shapes that it is made of. */
+/** Tokens of a text, by the features that it is made of. */
 export function textTokens(text: string): number {
-  const counts = countShapes(text);
+  const counts = countFeatures(text);
   let tokens = 0;
   for (let place = 0; place < counts.length; place++) {
     tokens += counts[place]! * WEIGHTS[place]!;

@@ -12,7 +12,7 @@ const MAX_CAPITALS = 12;
 /** Lengths in five steps, for what depends on them only roughly: 1, 2 to 3, 4 to 6, 7 to 9, 10 and more. */
 const STEPS = 5;
 
-/** Each shape and how many counts it has; where there are several, they are by length, from 1 on or in STEPS. */
+/** Each feature and how many counts it has; where there are several, they are by length, from 1 on or in STEPS. */
 const COUNTS = {
   /** Latin words in small letters; the parts of `camelCase` are words of their own. */
   word: MAX_WORD,
@@ -82,44 +82,44 @@ const COUNTS = {
   other: 1,
 } as const;
 
-export type Shape = keyof typeof COUNTS;
+export type TokenFeature = keyof typeof COUNTS;
 
-/** Where each shape's counts begin. */
-const AT = {} as Record<Shape, number>;
+/** Where each feature's counts begin. */
+const AT = {} as Record<TokenFeature, number>;
 let size = 0;
-for (const shape of Object.keys(COUNTS) as Shape[]) {
-  AT[shape] = size;
-  size += COUNTS[shape];
+for (const feature of Object.keys(COUNTS) as TokenFeature[]) {
+  AT[feature] = size;
+  size += COUNTS[feature];
 }
 
 /** How many counts a text comes to. */
-export const SHAPE_COUNTS = size;
+export const FEATURE_COUNTS = size;
 
-/** A value for each count, as one flat row. @throws RangeError if a shape has too many or too few */
+/** A value for each count, as one flat row. @throws RangeError if a feature has too many or too few */
 export function flatten(
-  values: Readonly<Record<Shape, readonly number[]>>,
+  values: Readonly<Record<TokenFeature, readonly number[]>>,
 ): Float64Array {
-  const flat = new Float64Array(SHAPE_COUNTS);
-  for (const shape of Object.keys(COUNTS) as Shape[]) {
-    if (values[shape].length !== COUNTS[shape]) {
-      throw new RangeError(`${shape} has ${COUNTS[shape]} counts`);
+  const flat = new Float64Array(FEATURE_COUNTS);
+  for (const feature of Object.keys(COUNTS) as TokenFeature[]) {
+    if (values[feature].length !== COUNTS[feature]) {
+      throw new RangeError(`${feature} has ${COUNTS[feature]} counts`);
     }
-    flat.set(values[shape], AT[shape]);
+    flat.set(values[feature], AT[feature]);
   }
   return flat;
 }
 
 /** The reverse of `flatten`. */
-export function unflatten(flat: ArrayLike<number>): Record<Shape, number[]> {
-  const shapes = Object.keys(COUNTS) as Shape[];
+export function unflatten(flat: ArrayLike<number>): Record<TokenFeature, number[]> {
+  const features = Object.keys(COUNTS) as TokenFeature[];
   return Object.fromEntries(
-    shapes.map((
-      shape,
+    features.map((
+      feature,
     ) => [
-      shape,
-      Array.from({ length: COUNTS[shape] }, (_, i) => flat[AT[shape] + i] ?? 0),
+      feature,
+      Array.from({ length: COUNTS[feature] }, (_, i) => flat[AT[feature] + i] ?? 0),
     ]),
-  ) as Record<Shape, number[]>;
+  ) as Record<TokenFeature, number[]>;
 }
 
 // Classes of characters. Below LETTER_END are those of which alphanumeric runs are made.
@@ -217,13 +217,13 @@ const RULER_LEAST = 4;
 const BLANKS_A_TOKEN = 31;
 const MARKS_A_TOKEN = 16;
 
-/** How often each shape is in a text. */
-export function countShapes(text: string): Float64Array {
-  return new ShapeCounter(text).counts;
+/** How often each feature is in a text. */
+export function countFeatures(text: string): Float64Array {
+  return new FeatureCounter(text).counts;
 }
 
-class ShapeCounter {
-  readonly counts = new Float64Array(SHAPE_COUNTS);
+class FeatureCounter {
+  readonly counts = new Float64Array(FEATURE_COUNTS);
   readonly #text: string;
 
   constructor(text: string) {
@@ -244,8 +244,8 @@ class ShapeCounter {
         at++;
       } else {
         at = this.#endOf(kind, from);
-        const shape = kind === LINE ? AT.lineBreaks : kind === TAB ? AT.tabs : AT.carriageReturn;
-        this.#add(shape, Math.ceil((at - from) / BLANKS_A_TOKEN));
+        const feature = kind === LINE ? AT.lineBreaks : kind === TAB ? AT.tabs : AT.carriageReturn;
+        this.#add(feature, Math.ceil((at - from) / BLANKS_A_TOKEN));
       }
       before = this.#kindAt(at - 1);
     }
@@ -341,8 +341,8 @@ class ShapeCounter {
     }
   }
 
-  #word(shape: number, longest: number, length: number): void {
-    this.#add(shape + Math.min(length, longest) - 1);
+  #word(feature: number, longest: number, length: number): void {
+    this.#add(feature + Math.min(length, longest) - 1);
     if (length > longest) this.#add(AT.coded, length - longest);
   }
 

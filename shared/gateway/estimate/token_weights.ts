@@ -1,7 +1,7 @@
 import { flatten } from "./token_features.ts";
 
 /**
- * Tokens that each shape costs, fitted on the real Gemma tokenizer, by length where there are several. Made by
+ * Tokens that each feature costs, fitted on the real Gemma tokenizer, by length where there are several. Made by
  * `npm run bench:estimate -- --fit`; docs/estimates.md says how good they are.
  */
 export const WEIGHTS = flatten({

@@ -1,11 +1,11 @@
 import { type Answer, partsOf } from "../../contract/content.ts";
-import type { Usage } from "../../contract/usage.ts";
+import type { TokenUsage } from "../../contract/usage.ts";
 import { textTokens } from "./estimate.ts";
 
 /** Counts what a call uses while it runs: upstream's own figures where there are any, the weight of what it wrote else. */
 export class UsageMeter {
   #booked: number;
-  #reported: Usage | null = null;
+  #reported: TokenUsage | null = null;
   #answered = 0;
   #thought = 0;
 
@@ -14,7 +14,7 @@ export class UsageMeter {
     this.#booked = booked;
   }
 
-  add(answer: Answer, reported: Usage | null): void {
+  add(answer: Answer, reported: TokenUsage | null): void {
     this.#reported = reported ?? this.#reported;
     for (const part of partsOf(answer)) {
       if (typeof part.text !== "string") continue;
@@ -24,7 +24,7 @@ export class UsageMeter {
   }
 
   /** For a call that ended, but not in the way that lets upstream have the last word. Always marked as an estimate. */
-  estimate(): Usage {
+  estimate(): TokenUsage {
     const reported = this.#reported;
     const inputTokens = reported?.inputTokens ?? this.#booked;
     const outputTokens = Math.max(reported?.outputTokens ?? 0, Math.ceil(this.#answered));

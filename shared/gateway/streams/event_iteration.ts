@@ -1,10 +1,10 @@
-import { alarm, type Clock } from "../../runtime/clock.ts";
+import { type Clock, setTimer } from "../../runtime/clock.ts";
 import type { GatewayEvent } from "../../contract/events.ts";
 import { GatewayError } from "../../contract/gateway_error.ts";
 import { UNREAD_AFTER_MS, type UnreadStreams } from "./unread_streams.ts";
 
 export interface Followed {
-  /** Starts the journey; the signal is the one that ends it. */
+  /** Starts the run; the signal is the one that ends it. */
   begin: (signal: AbortSignal) => AsyncGenerator<GatewayEvent, void, void>;
   /** Aborts when the client has gone. */
   client: AbortSignal;
@@ -20,9 +20,9 @@ export interface Followed {
 }
 
 /**
- * A journey's events for one reader.
+ * A run's events for one reader.
  *
- * Until the answer begins, the journey goes on by itself, so that a reader who dawdles over `queued` delays no start that
+ * Until the answer begins, the run goes on by itself, so that a reader who dawdles over `queued` delays no start that
  * was booked; from then on it goes on as the reader pulls. It ends, settled, however the reader leaves: by `return()`,
  * by hanging up while a piece is awaited or while none is, or by never coming back. A caller who leaves several unread
  * keeps a few of them, each until its time is up.
@@ -34,8 +34,8 @@ export function eventIteration(followed: Followed): AsyncIterable<GatewayEvent> 
 class EventIterator implements AsyncIterator<GatewayEvent, undefined> {
   readonly #ready: GatewayEvent[] = [];
   readonly #leave = new AbortController();
-  readonly #silence: () => void;
-  readonly #journey: AsyncGenerator<GatewayEvent, void, void>;
+  readonly #clearTimer: () => void;
+  readonly #run: AsyncGenerator<GatewayEvent, void, void>;
   readonly #followed: Followed;
   /** Stops looking for a reader who does not come back. */
   #readerIsBack: (() => void) | null = null;
@@ -48,10 +48,10 @@ class EventIterator implements AsyncIterator<GatewayEvent, undefined> {
   constructor(followed: Followed) {
     const { begin, client, clock, timeoutMs } = followed;
     this.#followed = followed;
-    this.#journey = begin(this.#leave.signal);
+    this.#run = begin(this.#leave.signal);
     client.addEventListener("abort", this.#onClientGone, { once: true });
     if (client.aborted) this.#leave.abort(client.reason);
-    this.#silence = alarm(clock, timeoutMs, this.#onTimeUp);
+    this.#clearTimer = setTimer(clock, timeoutMs, this.#onTimeUp);
   }
 
   async next(): Promise<IteratorResult<GatewayEvent, undefined>> {
@@ -59,7 +59,7 @@ class EventIterator implements AsyncIterator<GatewayEvent, undefined> {
     for (;;) {
       const event = this.#ready.shift();
       if (event !== undefined) {
-        if (!this.#over) this.#readerIsBack = alarm(this.#followed.clock, UNREAD_AFTER_MS, this.#onUnread);
+        if (!this.#over) this.#readerIsBack = setTimer(this.#followed.clock, UNREAD_AFTER_MS, this.#onUnread);
         return { done: false, value: event };
       }
       if (this.#over) {
@@ -68,7 +68,7 @@ class EventIterator implements AsyncIterator<GatewayEvent, undefined> {
         if (error !== null) throw error;
         return { done: true, value: undefined };
       }
-      this.#pump ??= this.#run();
+      this.#pump ??= this.#advance();
       await this.#wake.promise;
       this.#wake = Promise.withResolvers();
     }
@@ -79,7 +79,7 @@ class EventIterator implements AsyncIterator<GatewayEvent, undefined> {
     return { done: true, value: undefined };
   }
 
-  /** While a piece is awaited, the journey knows its own deadlines. */
+  /** While a piece is awaited, the run knows its own deadlines. */
   #onTimeUp = () => {
     if (this.#pump === null) void this.#abandon(new GatewayError("deadline_exceeded"));
   };
@@ -103,10 +103,10 @@ class EventIterator implements AsyncIterator<GatewayEvent, undefined> {
   }
 
   /** Goes on up to the next piece of the answer, or to the end. */
-  async #run(): Promise<void> {
+  async #advance(): Promise<void> {
     try {
       for (;;) {
-        const step = await this.#journey.next();
+        const step = await this.#run.next();
         if (step.done) {
           this.#end(null);
           return;
@@ -126,14 +126,14 @@ class EventIterator implements AsyncIterator<GatewayEvent, undefined> {
     if (this.#over) return;
     this.#over = true;
     this.#error = error;
-    this.#silence();
+    this.#clearTimer();
     this.#isRead();
     this.#followed.client.removeEventListener("abort", this.#onClientGone);
     this.#followed.onEnd?.();
     this.#wake.resolve();
   }
 
-  /** Ends what runs upstream. The journey, wherever it stands, comes to its end and settles. */
+  /** Ends what runs upstream. The run, wherever it stands, comes to its end and settles. */
   async #abandon(error: unknown): Promise<void> {
     if (this.#over) return;
     const pump = this.#pump;
@@ -141,6 +141,6 @@ class EventIterator implements AsyncIterator<GatewayEvent, undefined> {
     // A piece that is awaited comes back with the error that the abort makes of it.
     if (pump !== null && error !== null) return;
     this.#end(error);
-    await this.#journey.return().catch(() => {});
+    await this.#run.return().catch(() => {});
   }
 }

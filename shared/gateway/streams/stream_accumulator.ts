@@ -4,17 +4,17 @@ import type { Answer, Candidate, Part } from "../../contract/content.ts";
  * The most of a streamed answer that is put together, in characters of JSON: as much as is kept for repeated requests and
  * captures. A stream may be longer than memory is wide.
  */
-export const MAX_GATHERED_CHARS = 262_144;
+export const MAX_ACCUMULATED_CHARS = 262_144;
 
 /** The chunks of a stream, put together to the answer that `generateContent` would have given. */
-export class Gathered {
+export class StreamAccumulator {
   #candidates = new Map<number, Candidate>();
   #rest: Answer = {};
   #chars = 0;
 
   /** False: it was too much, and the parts are gone. */
   get whole(): boolean {
-    return this.#chars <= MAX_GATHERED_CHARS;
+    return this.#chars <= MAX_ACCUMULATED_CHARS;
   }
 
   add(chunk: Answer): void {

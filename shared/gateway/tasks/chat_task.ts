@@ -5,15 +5,15 @@ import type { GatewayResult } from "../../contract/result.ts";
 import type { Grant } from "../../database/admission/reserve.ts";
 import { checkJson, type JsonWish, jsonWish } from "../answers/answer_check.ts";
 import { estimateTokens } from "../estimate/estimate.ts";
-import { fitToModel, unfenced } from "../answers/prompt_adaptation.ts";
-import { Gathered } from "../streams/stream_accumulator.ts";
+import { adaptPrompt, unfenced } from "../answers/prompt_adaptation.ts";
+import { StreamAccumulator } from "../streams/stream_accumulator.ts";
 import { outputAsked, outputLoweredTo, withOutputLimit } from "../answers/output_limit.ts";
-import { resultToKeep } from "../answers/recorded_result.ts";
+import { resultToStore } from "../answers/recorded_result.ts";
 import { type Call, type Ended, inOnePiece, type Served, type Task } from "./task.ts";
 import { UsageMeter } from "../estimate/usage_meter.ts";
 
 /** A request for an answer, whole or as a stream. */
-export class AnswerTask implements Task<Answer> {
+export class ChatTask implements Task<Answer> {
   readonly asked: GatewayRequest;
   readonly operation = "chat";
   readonly hash: string | null;
@@ -49,7 +49,7 @@ export class AnswerTask implements Task<Answer> {
     const capabilities = { ...grant.capabilities };
     for (const capability of lacking ?? []) capabilities[capability] = false;
     const limited = withOutputLimit(this.#prompt, grant.maxOutputTokens);
-    const prompt = fitToModel(limited, capabilities, grant.model);
+    const prompt = adaptPrompt(limited, capabilities, grant.model);
     const check = (served: Served<Answer>, whole = true) => whole ? checkJson(this.#wish, served) : served;
     if (this.#streams) return streamed(prompt, grant, check);
     return inOnePiece(async (provider, to) => {
@@ -71,7 +71,7 @@ export class AnswerTask implements Task<Answer> {
     return true;
   }
 
-  mend({ value, verdict }: Served<Answer>): boolean {
+  repair({ value, verdict }: Served<Answer>): boolean {
     if (verdict.ok || verdict.code !== "schema_mismatch" || this.asked.schemaRepair !== true) return false;
     if (this.#repaired) return false;
     const given = value.candidates?.[0]?.content;
@@ -87,7 +87,7 @@ export class AnswerTask implements Task<Answer> {
     return true;
   }
 
-  keep = (ended: Ended<Answer>) => resultToKeep(this.asked, resultOf(this.asked, ended));
+  resultToStore = (ended: Ended<Answer>) => resultToStore(this.asked, resultOf(this.asked, ended));
 }
 
 export function resultOf(request: GatewayRequest, { grant, served, waitMs }: Ended<Answer>): GatewayResult {
@@ -116,7 +116,7 @@ function streamed(
 ): Call<Answer> {
   return async function* (provider, to) {
     const meter = new UsageMeter(grant.tokens);
-    const gathered = new Gathered();
+    const accumulator = new StreamAccumulator();
     const usageSoFar = () => meter.estimate();
     const chunks = provider.stream({ ...to, prompt });
     try {
@@ -124,12 +124,12 @@ function streamed(
         const step = await chunks.next();
         if (step.done) {
           const { usage, ...rest } = step.value;
-          const value = gathered.answer();
-          return check({ ...rest, value, usage: usage ?? usageSoFar() }, gathered.whole);
+          const value = accumulator.answer();
+          return check({ ...rest, value, usage: usage ?? usageSoFar() }, accumulator.whole);
         }
         const { answer, usage } = step.value;
         meter.add(answer, usage);
-        gathered.add(answer);
+        accumulator.add(answer);
         yield { chunk: answer, usageSoFar };
       }
     } finally {

@@ -4,7 +4,7 @@ import { estimateTokens } from "../estimate/estimate.ts";
 import { type Call, inOnePiece, type Task } from "./task.ts";
 
 /** One text to embed. */
-export class EmbedTask implements Task<Embedding> {
+export class EmbeddingTask implements Task<Embedding> {
   readonly asked: EmbedRequest;
   readonly operation = "embeddings";
   readonly #item: EmbedItem;
@@ -25,8 +25,8 @@ export class EmbedTask implements Task<Embedding> {
   countable = () => null;
   question = () => this.#item;
   without = () => false;
-  mend = () => false;
-  keep = () => null;
+  repair = () => false;
+  resultToStore = () => null;
 
   prepare(grant: Grant): Call<Embedding> {
     const item = this.#item;

@@ -42,9 +42,9 @@ export class JobTask implements Task<JobProgress> {
   countable = () => null;
   question = () => this.asked.prompt;
   without = () => false;
-  mend = () => false;
+  repair = () => false;
   /** Whoever asks again with the same id gets the same job. */
-  keep = (_ended: Ended<JobProgress>) =>
+  resultToStore = (_ended: Ended<JobProgress>) =>
     this.asked.idIsClients ? { version: 1, job_id: this.#terms.id } : null;
 
   prepare(grant: Grant): Call<JobProgress> {

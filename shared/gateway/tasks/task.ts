@@ -1,7 +1,7 @@
 import type { Answer, Prompt } from "../../contract/content.ts";
 import type { Asked } from "../../contract/request.ts";
 import type { AnswerVerdict } from "../../contract/result.ts";
-import type { Usage } from "../../contract/usage.ts";
+import type { TokenUsage } from "../../contract/usage.ts";
 import type { Capability } from "../../contract/block.ts";
 import type { Grant } from "../../database/admission/reserve.ts";
 import type { Provider, ProviderSettings } from "../../providers/provider.ts";
@@ -11,7 +11,7 @@ export interface Served<Value> {
   value: Value;
   verdict: AnswerVerdict;
   finishReason: string | null;
-  usage: Usage;
+  usage: TokenUsage;
 }
 
 /** Where a call goes. */
@@ -27,7 +27,7 @@ export interface Destination {
 /** A piece for the client, with what the call has used so far, should it end here. */
 export interface Delta {
   chunk: Answer;
-  usageSoFar: () => Usage;
+  usageSoFar: () => TokenUsage;
 }
 
 /** Makes the call; what it yields goes to the client at once. Throws as providers do. */
@@ -76,9 +76,9 @@ export interface Task<Value> {
   /** After a model refused a feature: true if it is worth asking again, without the feature or without the model. */
   without(capability: Capability, model: string): boolean;
   /** After an answer that is none: true if the task has changed itself so that asking again makes sense. */
-  mend(served: Served<Value>): boolean;
+  repair(served: Served<Value>): boolean;
   /** What to keep for a repetition of the request; null: nothing. */
-  keep(ended: Ended<Value>): unknown;
+  resultToStore(ended: Ended<Value>): unknown;
   /** What was asked, for capture. */
   question(): unknown;
 }

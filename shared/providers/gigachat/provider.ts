@@ -5,8 +5,8 @@ import { finishReasonOf, judgeAnswer, usageOf } from "../../contract/answer_verd
 import { type KeyInquiry, type KeyInspector, MAX_LISTED_MODELS } from "../key_inspector.ts";
 import { upstreamModel } from "../model_name.ts";
 import { answerOfCompletion } from "../openai/answer.ts";
-import { OPENAI_MANNERS } from "../openai/errors.ts";
-import { streamCompletion } from "../openai/stream.ts";
+import { OPENAI_ERROR_MAPPING } from "../openai/errors.ts";
+import { readCompletionStream } from "../openai/stream.ts";
 import { type Provider, type ProviderCall, ProviderFailure } from "../provider.ts";
 import { connectionFailed, jsonFromUpstream, recordsIn, type UpstreamCall } from "../upstream.ts";
 
@@ -52,7 +52,7 @@ export function gigachatProvider(options: GigachatOptions = {}): Provider & KeyI
           secret: token,
           signal,
           fetch: request,
-          manners: OPENAI_MANNERS,
+          errorMapping: OPENAI_ERROR_MAPPING,
         });
       } catch (thrown) {
         if (!again || !(thrown instanceof ProviderFailure) || thrown.upstreamStatus !== 401) throw thrown;
@@ -79,7 +79,7 @@ export function gigachatProvider(options: GigachatOptions = {}): Provider & KeyI
       const body = { ...bodyOf(call), stream: true };
       // The first piece tells whether the token was taken; what follows is the stream itself.
       const { pieces, first } = await withToken(call, "/chat/completions", body, async (upstream) => {
-        const pieces = streamCompletion(upstream);
+        const pieces = readCompletionStream(upstream);
         return { pieces, first: await pieces.next() };
       });
       try {

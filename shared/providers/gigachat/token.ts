@@ -2,10 +2,10 @@ import { badKey, callersFault, quotaUsedUp, upstreamsFault } from "../diagnoses.
 import type { Diagnosis } from "../provider.ts";
 import {
   connectionFailed,
+  type ErrorMapping,
   isRecord,
   jsonFromUpstream,
   retryAfterMs,
-  type UpstreamManners,
   type UpstreamRefusal,
 } from "../upstream.ts";
 
@@ -60,7 +60,7 @@ export function tokenStore(
       secret: credentials,
       signal: AbortSignal.timeout(FETCH_TIMEOUT_MS),
       fetch: options.fetch,
-      manners: AUTH_MANNERS,
+      errorMapping: AUTH_ERROR_MAPPING,
     });
     const { access_token, expires_at } = body;
     if (typeof access_token !== "string" || typeof expires_at !== "number") {
@@ -100,7 +100,7 @@ function orAborted<Value>(promise: Promise<Value>, signal: AbortSignal): Promise
   });
 }
 
-const AUTH_MANNERS: UpstreamManners = {
+const AUTH_ERROR_MAPPING: ErrorMapping = {
   // {"code": 6, "message": "credentials doesn't match db data"}
   messageIn: (body) => isRecord(body) && typeof body.message === "string" ? body.message : null,
   diagnose: diagnoseAuthError,

@@ -55,7 +55,7 @@ export function diagnoseGoogleError(error: GoogleError): Diagnosis {
   const { status, message } = error;
   // Before anything else: this one comes as a 400 that looks like the caller's, and is about where we run.
   if (REGION.test(message)) {
-    return { blames: "region", retryable: false, block: null, code: "upstream_region" };
+    return { fault: "region", retryable: false, block: null, code: "upstream_region" };
   }
 
   const keyReason = KEY_REASONS[errorInfoReason(error.details)] ??
@@ -73,7 +73,7 @@ export function diagnoseGoogleError(error: GoogleError): Diagnosis {
       return quotaUsedUp(error);
     case 408:
     case 504:
-      return { blames: "nobody", retryable: true, block: null, code: "upstream_timeout" };
+      return { fault: "nobody", retryable: true, block: null, code: "upstream_timeout" };
   }
   // No redirect is followed: whoever sends one is not the API.
   if (status >= 500 || status < 400) return upstreamsFault(null);
@@ -89,10 +89,10 @@ function deniedModel(message: string): Diagnosis {
 function callersFault(message: string): Diagnosis {
   const capability = CAPABILITIES.find(([pattern]) => pattern.test(message))?.[1];
   if (capability !== undefined) {
-    return { blames: "caller", retryable: false, block: null, code: "unsupported_feature", capability };
+    return { fault: "caller", retryable: false, block: null, code: "unsupported_feature", capability };
   }
   const code = TOO_MANY_TOKENS.test(message) ? "prompt_too_large" : "upstream_invalid_request";
-  return { blames: "caller", retryable: false, block: null, code };
+  return { fault: "caller", retryable: false, block: null, code };
 }
 
 function quotaUsedUp({ message, details }: GoogleError): Diagnosis {
@@ -110,7 +110,7 @@ function quotaUsedUp({ message, details }: GoogleError): Diagnosis {
   // The day first: a daily refusal carries a short, meaningless retryDelay.
   if (quotaIds.some((id) => id.includes("PerDay"))) {
     return {
-      blames: "lane",
+      fault: "lane",
       retryable: true,
       block: { scope: "lane", lasts: { until: "pacific_midnight" }, reason: "upstream_daily_quota" },
       code: "upstream_daily_limit",
@@ -118,7 +118,7 @@ function quotaUsedUp({ message, details }: GoogleError): Diagnosis {
   }
   const delay = retryDelayMs(details) ?? BARE_MINUTE_BLOCK_MS;
   return {
-    blames: "lane",
+    fault: "lane",
     retryable: true,
     block: {
       scope: "lane",

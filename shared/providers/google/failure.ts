@@ -1,8 +1,8 @@
 import { diagnoseGoogleError, type GoogleError } from "./errors.ts";
 import { ProviderFailure } from "../provider.ts";
-import { clean, isRecord, type UpstreamManners } from "../upstream.ts";
+import { clean, type ErrorMapping, isRecord } from "../upstream.ts";
 
-export const GOOGLE_MANNERS: UpstreamManners = {
+export const GOOGLE_ERROR_MAPPING: ErrorMapping = {
   messageIn: (body) => errorIn(body)?.message ?? null,
   diagnose: ({ status, body, message }) =>
     diagnoseGoogleError({ status, message, details: errorIn(body)?.details ?? [] }),

@@ -1,4 +1,4 @@
-import { diagnosed, errorIn, GOOGLE_MANNERS } from "./failure.ts";
+import { diagnosed, errorIn, GOOGLE_ERROR_MAPPING } from "./failure.ts";
 import { callUpstream, jsonFromUpstream, type UpstreamCall } from "../upstream.ts";
 
 /** One call of a model's method over the wire. */
@@ -38,6 +38,6 @@ function upstreamCall({ baseUrl, model, method, secret, body, signal }: GoogleCa
     secret,
     signal,
     fetch,
-    manners: GOOGLE_MANNERS,
+    errorMapping: GOOGLE_ERROR_MAPPING,
   };
 }

@@ -1,4 +1,4 @@
-import { GOOGLE_MANNERS } from "./failure.ts";
+import { GOOGLE_ERROR_MAPPING } from "./failure.ts";
 import { GOOGLE_ORIGIN } from "./fetch.ts";
 import type { GoogleOptions } from "./provider.ts";
 import { type KeyInquiry, type KeyInspector, MAX_LISTED_MODELS } from "../key_inspector.ts";
@@ -23,7 +23,7 @@ export function googleKeyInspector(options: GoogleOptions & { fetch?: typeof fet
       signal,
       // Not taken before it is needed: a test, or a wrapper around it, may have put another one in its place.
       fetch: options.fetch ?? fetch,
-      manners: GOOGLE_MANNERS,
+      errorMapping: GOOGLE_ERROR_MAPPING,
     });
   };
   return {

@@ -9,7 +9,7 @@ import {
 } from "../diagnoses.ts";
 import type { Capability } from "../../contract/block.ts";
 import type { Diagnosis } from "../provider.ts";
-import { isRecord, retryAfterMs, type UpstreamManners, type UpstreamRefusal } from "../upstream.ts";
+import { type ErrorMapping, isRecord, retryAfterMs, type UpstreamRefusal } from "../upstream.ts";
 
 /** `error.code` values that decide more than the status does. */
 const CODES: Readonly<Record<string, () => Diagnosis>> = {
@@ -45,7 +45,7 @@ const LACKS: readonly (readonly [RegExp, Capability])[] = [
   [/(does not|doesn't) support.*'?system'?/i, "system"],
 ];
 
-export const OPENAI_MANNERS: UpstreamManners = {
+export const OPENAI_ERROR_MAPPING: ErrorMapping = {
   // {"error": {"message", "type", "param", "code"}}; some compatible servers say {"error": "..."} or {"message": "..."}.
   messageIn(body) {
     if (!isRecord(body)) return null;

@@ -2,9 +2,9 @@ import { finishReasonOf, judgeAnswer, usageOf } from "../../contract/answer_verd
 import { type KeyInquiry, type KeyInspector, MAX_LISTED_MODELS } from "../key_inspector.ts";
 import { upstreamModel } from "../model_name.ts";
 import { answerOfCompletion } from "./answer.ts";
-import { OPENAI_MANNERS } from "./errors.ts";
+import { OPENAI_ERROR_MAPPING } from "./errors.ts";
 import { chatBody, textsOf } from "./request.ts";
-import { streamCompletion } from "./stream.ts";
+import { readCompletionStream } from "./stream.ts";
 import type { Provider, ProviderCall, ProviderSettings } from "../provider.ts";
 import { connectionFailed, isRecord, jsonFromUpstream, recordsIn, type UpstreamCall } from "../upstream.ts";
 
@@ -33,7 +33,7 @@ export function openaiProvider(options: OpenAiOptions = {}): Provider & KeyInspe
       secret,
       signal,
       fetch: options.fetch ?? fetch,
-      manners: OPENAI_MANNERS,
+      errorMapping: OPENAI_ERROR_MAPPING,
     };
   }
 
@@ -66,7 +66,7 @@ export function openaiProvider(options: OpenAiOptions = {}): Provider & KeyInspe
       };
     },
     stream: (call) =>
-      streamCompletion(completion(call, { stream: true, stream_options: { include_usage: true } })),
+      readCompletionStream(completion(call, { stream: true, stream_options: { include_usage: true } })),
     async embed(call) {
       const { model, item, secret } = call;
       const body = await jsonFromUpstream(callOf("/embeddings", call, {

@@ -20,7 +20,7 @@ interface PendingCall {
 }
 
 /** `chat/completions` with `stream`: chunks until `[DONE]`. A call of a tool is told when it is whole. */
-export async function* streamCompletion(
+export async function* readCompletionStream(
   call: UpstreamCall,
 ): AsyncGenerator<ProviderChunk, ProviderEnd, void> {
   const { secret, signal } = call;
@@ -48,9 +48,12 @@ export async function* streamCompletion(
   return { verdict: soFar.verdict(), finishReason: soFar.finishReason, usage: soFar.usage };
 }
 
-function errorInStream(body: Record<string, unknown>, { manners, secret }: UpstreamCall): ProviderFailure {
-  const message = manners.messageIn(body) ?? "an error without a message";
-  const diagnosis = manners.diagnose({ status: 500, body, message, headers: new Headers() });
+function errorInStream(
+  body: Record<string, unknown>,
+  { errorMapping, secret }: UpstreamCall,
+): ProviderFailure {
+  const message = errorMapping.messageIn(body) ?? "an error without a message";
+  const diagnosis = errorMapping.diagnose({ status: 500, body, message, headers: new Headers() });
   return new ProviderFailure(diagnosis, clean(message, secret), null);
 }
 

@@ -7,9 +7,9 @@ import {
   upstreamsFault,
 } from "../diagnoses.ts";
 import type { Diagnosis } from "../provider.ts";
-import { isRecord, retryAfterMs, type UpstreamManners, type UpstreamRefusal } from "../upstream.ts";
+import { type ErrorMapping, isRecord, retryAfterMs, type UpstreamRefusal } from "../upstream.ts";
 
-export const YANDEX_MANNERS: UpstreamManners = {
+export const YANDEX_ERROR_MAPPING: ErrorMapping = {
   // {"error": {"grpcCode", "httpCode", "message", "httpStatus", "details"}}; {"code", "message", "details"} of the API gateway;
   // {"error_code", "error_message"} of SpeechKit.
   messageIn(body) {

@@ -5,7 +5,7 @@ import type { KeyInquiry, KeyInspector } from "../key_inspector.ts";
 import { upstreamModel } from "../model_name.ts";
 import { type Provider, ProviderFailure } from "../provider.ts";
 import { callUpstream, connectionFailed } from "../upstream.ts";
-import { YANDEX_MANNERS } from "./errors.ts";
+import { YANDEX_ERROR_MAPPING } from "./errors.ts";
 
 export const SPEECHKIT_BASE_URL = "https://tts.api.cloud.yandex.net";
 
@@ -65,7 +65,7 @@ export function speechKitProvider(options: SpeechKitOptions = {}): Provider & Ke
       secret,
       signal,
       fetch: options.fetch ?? fetch,
-      manners: YANDEX_MANNERS,
+      errorMapping: YANDEX_ERROR_MAPPING,
     });
   }
 
@@ -110,7 +110,7 @@ export function speechKitProvider(options: SpeechKitOptions = {}): Provider & Ke
         const response = await synthesize(inquiry, { voice: VOICES[0]! });
         await response.body?.cancel();
       } catch (thrown) {
-        if (thrown instanceof ProviderFailure && thrown.diagnosis.blames === "caller") return;
+        if (thrown instanceof ProviderFailure && thrown.diagnosis.fault === "caller") return;
         throw thrown;
       }
     },

@@ -20,7 +20,7 @@ import {
   recordsIn,
   type UpstreamCall,
 } from "../upstream.ts";
-import { YANDEX_MANNERS } from "./errors.ts";
+import { YANDEX_ERROR_MAPPING } from "./errors.ts";
 import { answerOfResult } from "./yandexgpt_answer.ts";
 import { completionBody, modelUri } from "./yandexgpt_request.ts";
 
@@ -48,16 +48,16 @@ export function yandexGptProvider(options: YandexGptOptions = {}): Provider & Ke
       secret,
       signal,
       fetch: options.fetch ?? fetch,
-      manners: YANDEX_MANNERS,
+      errorMapping: YANDEX_ERROR_MAPPING,
     };
   }
 
-  /** @throws ProviderFailure that blames nobody's key: our own set-up lacks it */
+  /** @throws ProviderFailure that fault nobody's key: our own set-up lacks it */
   function folderOf(settings: KeyInquiry["settings"]): string {
     const folder = settings?.folder_id ?? options.folderId;
     if (folder) return folder;
     throw new ProviderFailure(
-      { blames: "nobody", retryable: false, block: null, code: "gateway_misconfigured" },
+      { fault: "nobody", retryable: false, block: null, code: "gateway_misconfigured" },
       "YandexGPT needs a folder: the setting folder_id, or YANDEX_FOLDER_ID",
       null,
     );
@@ -165,11 +165,14 @@ function newIn(whole: Answer, told: string): { answer: Answer; text: string } {
   };
 }
 
-function errorInStream(body: Record<string, unknown>, { manners, secret }: UpstreamCall): ProviderFailure {
-  const message = manners.messageIn(body) ?? "an error without a message";
+function errorInStream(
+  body: Record<string, unknown>,
+  { errorMapping, secret }: UpstreamCall,
+): ProviderFailure {
+  const message = errorMapping.messageIn(body) ?? "an error without a message";
   const status = isRecord(body.error) && typeof body.error.httpCode === "number" ? body.error.httpCode : 500;
   return new ProviderFailure(
-    manners.diagnose({ status, body, message, headers: new Headers() }),
+    errorMapping.diagnose({ status, body, message, headers: new Headers() }),
     clean(message, secret),
     status,
   );

@@ -13,8 +13,8 @@ import { createLedger } from "../../../shared/database/admission/ledger.ts";
 import { createReading } from "../../../shared/database/reading.ts";
 import { rpcTransport } from "../../../shared/database/transport/rpc_transport.ts";
 import { createStages } from "../../../shared/database/stages.ts";
-import { providerCatalogue } from "../../../shared/providers/registry.ts";
-import { ADMIN_SECRET_VARIABLE, createSeal } from "../../../shared/secrets/key_encryption.ts";
+import { providerRegistry } from "../../../shared/providers/registry.ts";
+import { ADMIN_SECRET_VARIABLE, createKeyEncryption } from "../../../shared/secrets/key_encryption.ts";
 import { ALLOW_PRIVATE_VARIABLE } from "../../../shared/stages/provider_definitions.ts";
 
 const variable = (name: string) => Deno.env.get(name);
@@ -38,8 +38,8 @@ function open() {
     reading: createReading(transport),
     admin: createAdmin(transport),
     models: createLedger(transport).models,
-    seal: () => createSeal(variable(ADMIN_SECRET_VARIABLE)),
-    inspectors: providerCatalogue({ googleBaseUrl, read: variable, createClient }),
+    encryption: () => createKeyEncryption(variable(ADMIN_SECRET_VARIABLE)),
+    inspectors: providerRegistry({ googleBaseUrl, read: variable, createClient }),
     read: variable,
     secrets: environmentSecrets(variable),
     allowPrivate: variable(ALLOW_PRIVATE_VARIABLE) === "true",

@@ -6,7 +6,7 @@ import { nativeEndpoint } from "../../../shared/endpoints/native/endpoint.ts";
 import { openaiEndpoint } from "../../../shared/endpoints/openai/endpoint.ts";
 import { badRequestCounter } from "../../../shared/gateway/bad_requests.ts";
 import { edgeBackground as background } from "../../../shared/runtime/background.ts";
-import { createJobDesk } from "../../../shared/gateway/job_service.ts";
+import { createJobService } from "../../../shared/gateway/job_service.ts";
 import { createGateway } from "../../../shared/gateway/invoke.ts";
 import { usingChangedSecrets } from "../../../shared/gateway/changed_secrets.ts";
 import { environmentSecrets } from "../../../shared/runtime/secrets.ts";
@@ -22,9 +22,9 @@ import { createLedger, LEDGER_TIMEOUT_MS } from "../../../shared/database/admiss
 import { compileReservation } from "../../../shared/database/admission/reserve.ts";
 import { rpcTransport } from "../../../shared/database/transport/rpc_transport.ts";
 import { createStages } from "../../../shared/database/stages.ts";
-import { providerCatalogue } from "../../../shared/providers/registry.ts";
-import { ADMIN_SECRET_VARIABLE, createSeal } from "../../../shared/secrets/key_encryption.ts";
-import { keptKeys } from "../../../shared/stages/stored_keys.ts";
+import { providerRegistry } from "../../../shared/providers/registry.ts";
+import { ADMIN_SECRET_VARIABLE, createKeyEncryption } from "../../../shared/secrets/key_encryption.ts";
+import { storedKeys } from "../../../shared/stages/stored_keys.ts";
 import { stageResolver } from "../../../shared/stages/resolve_stage.ts";
 import { stagedGateway } from "../../../shared/stages/staged_gateway.ts";
 import { readSigningKeys, SIGNING_KEYS_VARIABLE } from "../../../shared/tokens/signing_keys.ts";
@@ -70,17 +70,17 @@ function open() {
   addEventListener("beforeunload", ledger.leave);
   const access = createAccess(transport);
   const tokens = tokenRules(project.url, readSigningKeys(variable(SIGNING_KEYS_VARIABLE)));
-  const providers = providerCatalogue({ googleBaseUrl, read: variable, createClient });
+  const providers = providerRegistry({ googleBaseUrl, read: variable, createClient });
   const stages = createStages(transport);
-  const seal = () => createSeal(variable(ADMIN_SECRET_VARIABLE));
-  const resolveStage = stageResolver({ stages, seal, read: variable });
+  const encryption = () => createKeyEncryption(variable(ADMIN_SECRET_VARIABLE));
+  const resolveStage = stageResolver({ stages, encryption, read: variable });
   const secrets = environmentSecrets(variable);
   const keys = createKeySecrets(transport, settings.rpcTimeoutMs);
   const parts = {
     ledger: usingChangedSecrets(ledger, { keys, secrets, clock, log }),
     providers,
     secrets,
-    keptKeys: keptKeys(stages, seal, variable),
+    storedKeys: storedKeys(stages, encryption, variable),
     clock,
     random: Math.random,
     background,
@@ -89,7 +89,13 @@ function open() {
   };
   const gateway = createGateway(parts);
   const jobsUrl = `${project.url}/functions/v1/llm-invoke/jobs`;
-  const desk = createJobDesk({ gateway: parts, jobs: createJobs(transport), newId, now: Date.now, jobsUrl });
+  const desk = createJobService({
+    gateway: parts,
+    jobs: createJobs(transport),
+    newId,
+    now: Date.now,
+    jobsUrl,
+  });
   const endpoints = [
     nativeEndpoint({ maxWaitMs, resolveStage, jobs: { desk, url: jobsUrl, clock } }),
     geminiEndpoint({ maxWaitMs }),

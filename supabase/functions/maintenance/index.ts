@@ -14,8 +14,8 @@ import { metricsHandler } from "../../../shared/maintenance/metrics.ts";
 import { modelsSync } from "../../../shared/maintenance/models_sync.ts";
 import { SQL_OPERATIONS } from "../../../shared/maintenance/sql_operation.ts";
 import { providersSync } from "../../../shared/maintenance/providers_sync.ts";
-import { providerCatalogue } from "../../../shared/providers/registry.ts";
-import { ADMIN_SECRET_VARIABLE, createSeal } from "../../../shared/secrets/key_encryption.ts";
+import { providerRegistry } from "../../../shared/providers/registry.ts";
+import { ADMIN_SECRET_VARIABLE, createKeyEncryption } from "../../../shared/secrets/key_encryption.ts";
 
 const variable = (name: string) => Deno.env.get(name);
 const createClient = (options: { caCerts: string[] }) => Deno.createHttpClient(options);
@@ -28,14 +28,17 @@ function open() {
   const authorise = (request: Request) =>
     countingWrong(request, "maintenance", access, () => requireSecretKey(request, project));
   const alerts = alertsOperation(alertChannels(variable, new URL(project.url).host));
-  const stages = providersSync({ seal: () => createSeal(variable(ADMIN_SECRET_VARIABLE)), read: variable });
+  const stages = providersSync({
+    encryption: () => createKeyEncryption(variable(ADMIN_SECRET_VARIABLE)),
+    read: variable,
+  });
   return {
     operations: [...SQL_OPERATIONS, keyHealth, modelsSync, alerts, stages],
     operationDependencies: {
       call,
       fetch,
       secrets: environmentSecrets(variable),
-      providers: providerCatalogue({ googleBaseUrl, read: variable, createClient }),
+      providers: providerRegistry({ googleBaseUrl, read: variable, createClient }),
     },
     project: { url: project.url, secretKey: databaseKey },
     authorise,

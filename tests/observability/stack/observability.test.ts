@@ -153,7 +153,7 @@ describe("the metrics page", () => {
     });
   });
 
-  test("shows every metric of the catalogue, by its type, and OpenMetrics to who asks for it", async () => {
+  test("shows every metric of the registry, by its type, and OpenMetrics to who asks for it", async () => {
     const page = await (await scrape()).text();
     for (const [name, { type }] of Object.entries(METRICS)) {
       expect(page).toContain(`# TYPE ${name} ${type}\n`);

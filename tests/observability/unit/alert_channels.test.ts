@@ -264,7 +264,7 @@ describe("settings", () => {
     for (const secret of [TOKEN, "s3cr3t", "a/../b"]) expect(problems.join()).not.toContain(secret);
   });
 
-  test("one channel that is set up wrong does not silence the other", () => {
+  test("one channel that is set up wrong does not clearTimer the other", () => {
     const { channels, problems } = read({
       EVE_TELEGRAM_CHAT_ID: "1",
       EVE_ALERT_WEBHOOK_URL: "https://example/",

@@ -99,7 +99,7 @@ describe("what the format forbids is found here and not by the scraper", () => {
   });
 });
 
-describe("the catalogue", () => {
+describe("the registry", () => {
   /** One series of every metric. */
   const everything = exposition(
     familiesOf({

@@ -1,7 +1,7 @@
 /** The lines of the log, and when they are written. */
 import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
 import { createLog } from "../../../shared/runtime/log.ts";
-import { RequestStory } from "../../../shared/runtime/canonical_log_line.ts";
+import { CanonicalLogLine } from "../../../shared/runtime/canonical_log_line.ts";
 import { VERSION } from "../../../shared/contract/version.ts";
 
 describe("a line", () => {
@@ -41,12 +41,12 @@ describe("a line", () => {
   });
 });
 
-describe("the story of a request", () => {
+describe("the logLine of a request", () => {
   let lines: [string, string, Record<string, unknown>][];
-  const story = () => {
+  const logLine = () => {
     lines = [];
     let now = 0;
-    return new RequestStory({
+    return new CanonicalLogLine({
       trace: { traceId: "t", spanId: "s", parentSpanId: null },
       log: (...line) => void lines.push(line),
       clock: { now: () => now += 10, sleep: () => Promise.resolve() },
@@ -55,11 +55,11 @@ describe("the story of a request", () => {
   };
 
   test("of an answer in one piece is told when it is answered", () => {
-    const told = story();
+    const told = logLine();
     told.begin();
     told.end({ "eve.outcome": "succeeded", "eve.attempts": 2 });
     expect(lines).toEqual([]);
-    told.answer(200, { request_id: "r", "eve.outcome": "failed" });
+    told.responded(200, { request_id: "r", "eve.outcome": "failed" });
     expect(lines).toEqual([["info", "request_ended", {
       trace_id: "t",
       span_id: "s",
@@ -73,27 +73,27 @@ describe("the story of a request", () => {
   });
 
   test("of a stream is told when it is over, a broken one as a warning", () => {
-    const told = story();
+    const told = logLine();
     told.begin();
-    told.answer(200, { request_id: "r" });
+    told.responded(200, { request_id: "r" });
     expect(lines).toEqual([]);
     told.end({ "eve.outcome": "failed", "error.type": "upstream_unavailable" });
     expect(lines).toMatchObject([["warn", "request_ended", { "error.type": "upstream_unavailable" }]]);
   });
 
   test("of many embeddings is a line each", () => {
-    const told = story();
+    const told = logLine();
     for (const _ of [1, 2, 3]) told.begin();
     for (const id of ["r.1", "r.2", "r.3"]) told.end({ request_id: id });
-    told.answer(200, { request_id: "r" });
+    told.responded(200, { request_id: "r" });
     expect(lines.map(([, , { request_id }]) => request_id)).toEqual(["r.1", "r.2", "r.3"]);
   });
 
   test("of who was not let in is told at once, what went wrong inside as an error", () => {
-    const refused = story();
-    refused.answer(401, { "error.type": "credential_missing" });
+    const refused = logLine();
+    refused.responded(401, { "error.type": "credential_missing" });
     expect(lines).toMatchObject([["info", "request_ended", { "error.type": "credential_missing" }]]);
-    story().answer(500, {});
+    logLine().responded(500, {});
     expect(lines).toMatchObject([["error", "request_ended", {}]]);
   });
 });

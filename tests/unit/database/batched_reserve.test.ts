@@ -1,6 +1,6 @@
 import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
 import type { ReserveCall } from "../../../shared/database/admission/reserve.ts";
-import { reserveTogether } from "../../../shared/database/admission/batched_reserve.ts";
+import { batchedReserve } from "../../../shared/database/admission/batched_reserve.ts";
 import { PATIENCE_MS } from "../../harness/patience.ts";
 import { SqlFailure } from "../../../shared/database/transport/transport.ts";
 
@@ -39,7 +39,7 @@ function stage(answer: (sqlFunction: string, args: Args) => unknown = allRefused
   const asked: [string, unknown][] = [];
   const gates: (() => void)[] = [];
   let now = 0;
-  const reserve = reserveTogether(
+  const reserve = batchedReserve(
     async (sqlFunction, args) => {
       const list = args.calls as Args[] | undefined;
       asked.push([sqlFunction, list?.map(({ request_id }) => request_id) ?? args.request_id]);

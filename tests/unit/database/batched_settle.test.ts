@@ -1,7 +1,7 @@
 import { describe, expect, test } from "vitest";
 import { cancelled } from "../../../shared/gateway/attempts/settlement.ts";
 import type { Settlement } from "../../../shared/database/admission/settle.ts";
-import { settleTogether } from "../../../shared/database/admission/batched_settle.ts";
+import { batchedSettle } from "../../../shared/database/admission/batched_settle.ts";
 import { SqlFailure } from "../../../shared/database/transport/transport.ts";
 import { PATIENCE_MS } from "../../harness/patience.ts";
 import { grant } from "../gateway/gateway_fixture.ts";
@@ -19,7 +19,7 @@ type Args = Readonly<Record<string, unknown>>;
 /** A database that remembers what it was asked. */
 function stage(answer: (sqlFunction: string, args: Args) => unknown) {
   const asked: [string, unknown][] = [];
-  const settle = settleTogether((sqlFunction, args) => {
+  const settle = batchedSettle((sqlFunction, args) => {
     const list = args.settlements as Args[] | undefined;
     asked.push([sqlFunction, list?.map(({ request_no }) => request_no) ?? args.request_no]);
     return new Promise((resolve) => resolve(answer(sqlFunction, args)));

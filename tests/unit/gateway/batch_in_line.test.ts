@@ -7,7 +7,7 @@ import { type Diagnosis, ProviderFailure } from "../../../shared/providers/provi
 import { ANSWER, grant, grantTo, refusal, REQUEST, settled, stage, waiting } from "./gateway_fixture.ts";
 
 const BAD_KEY: Diagnosis = {
-  blames: "key",
+  fault: "key",
   retryable: true,
   block: { scope: "key", lasts: { forMs: 60_000 }, reason: "key_quota" },
   code: "key_rejected",

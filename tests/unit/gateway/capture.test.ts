@@ -45,7 +45,7 @@ describe("capture", () => {
 
   test("of a request that brought no answer is none", async () => {
     const diagnosis = {
-      blames: "caller",
+      fault: "caller",
       retryable: false,
       block: null,
       code: "upstream_invalid_request",

@@ -12,7 +12,7 @@ const COUNT: CountWanted = {
   tokensIfNotCounted: 15,
 };
 const OVERLOADED: Diagnosis = {
-  blames: "nobody",
+  fault: "nobody",
   retryable: true,
   block: null,
   code: "upstream_unavailable",

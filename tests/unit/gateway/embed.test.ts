@@ -67,7 +67,7 @@ describe("an id as long as ids may be", () => {
 
 test("the first that fails ends the others, and each is settled", async () => {
   const bad: Diagnosis = {
-    blames: "caller",
+    fault: "caller",
     retryable: false,
     block: null,
     code: "upstream_invalid_request",

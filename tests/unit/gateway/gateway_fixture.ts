@@ -1,7 +1,7 @@
 import type { Clock } from "../../../shared/runtime/clock.ts";
 import type { GatewayRequest, InvokeContext } from "../../../shared/contract/request.ts";
 import { createGateway } from "../../../shared/gateway/invoke.ts";
-import type { GatewayParts } from "../../../shared/gateway/dependencies.ts";
+import type { GatewayDependencies } from "../../../shared/gateway/dependencies.ts";
 import type { Captured } from "../../../shared/database/capture.ts";
 import type {
   Grant,
@@ -206,7 +206,7 @@ export function stage(options: StageOptions) {
     countTokens: options.countTokens,
     embed: (call) => options.embed?.(call) ?? Promise.resolve({ embedding: { values: [1, 0] }, usage: null }),
   };
-  const parts: GatewayParts = {
+  const parts: GatewayDependencies = {
     ledger: {
       ready: options.ready,
       reserve: (input, withinMs) => {

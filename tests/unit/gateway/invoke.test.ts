@@ -6,25 +6,25 @@ import { secretHash } from "../../../shared/secrets/secret_hash.ts";
 import { ANSWER, grant, grantTo, refusal, settled, stage } from "./gateway_fixture.ts";
 
 const OVERLOADED: Diagnosis = {
-  blames: "nobody",
+  fault: "nobody",
   retryable: true,
   block: null,
   code: "upstream_unavailable",
 };
 const BAD_KEY: Diagnosis = {
-  blames: "key",
+  fault: "key",
   retryable: true,
   block: { scope: "key", lasts: { until: "forever" }, reason: "key_invalid" },
   code: "key_rejected",
 };
 const LANE_FULL: Diagnosis = {
-  blames: "lane",
+  fault: "lane",
   retryable: true,
   block: { scope: "lane", lasts: { forMs: 29_000 }, reason: "upstream_minute_quota" },
   code: "upstream_rate_limited",
 };
 const CALLERS: Diagnosis = {
-  blames: "caller",
+  fault: "caller",
   retryable: false,
   block: null,
   code: "upstream_invalid_request",

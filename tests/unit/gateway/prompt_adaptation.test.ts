@@ -1,6 +1,6 @@
 import { describe, expect, test } from "vitest";
 import { type Prompt, textOf } from "../../../shared/contract/content.ts";
-import { fitToModel, unfenced } from "../../../shared/gateway/answers/prompt_adaptation.ts";
+import { adaptPrompt, unfenced } from "../../../shared/gateway/answers/prompt_adaptation.ts";
 
 const ALL = { system: true, json: true, tools: true, thinking: true, maxOutputTokens: null };
 const PROMPT: Prompt = {
@@ -17,13 +17,13 @@ const PROMPT: Prompt = {
   aFieldOfTomorrow: 1,
 };
 
-describe("fitToModel", () => {
+describe("adaptPrompt", () => {
   test("a model that can do it all gets the prompt as it is", () => {
-    expect(fitToModel(PROMPT, ALL, "m")).toEqual(PROMPT);
+    expect(adaptPrompt(PROMPT, ALL, "m")).toEqual(PROMPT);
   });
 
   test("without system instructions the system text leads the first user turn", () => {
-    const fitted = fitToModel(PROMPT, { ...ALL, system: false }, "m");
+    const fitted = adaptPrompt(PROMPT, { ...ALL, system: false }, "m");
     expect(fitted.systemInstruction).toBeUndefined();
     expect(fitted.contents[1]?.parts).toEqual([{ text: "Отвечай кратко." }, { text: "Когда концерт?" }]);
     expect(fitted.contents[0]).toEqual(PROMPT.contents[0]);
@@ -31,19 +31,19 @@ describe("fitToModel", () => {
   });
 
   test("without JSON mode the schema is asked for in words, the other settings stay", () => {
-    const fitted = fitToModel(PROMPT, { ...ALL, json: false }, "m");
+    const fitted = adaptPrompt(PROMPT, { ...ALL, json: false }, "m");
     expect(fitted.generationConfig).toEqual({ temperature: 0 });
     expect(JSON.stringify(fitted.systemInstruction)).toContain("date");
   });
 
   test("without either, both end up in the user's turn", () => {
-    const fitted = fitToModel(PROMPT, { ...ALL, system: false, json: false }, "m");
+    const fitted = adaptPrompt(PROMPT, { ...ALL, system: false, json: false }, "m");
     expect(fitted.contents[1]?.parts).toHaveLength(3);
   });
 
   test("tools are refused by name, since words cannot replace them", () => {
     const withTools = { ...PROMPT, tools: [{ functionDeclarations: [] }] };
-    expect(() => fitToModel(withTools, { ...ALL, tools: false }, "gemma-3-27b-it")).toThrow(
+    expect(() => adaptPrompt(withTools, { ...ALL, tools: false }, "gemma-3-27b-it")).toThrow(
       expect.objectContaining({
         code: "unsupported_feature",
         publicMessage: expect.stringContaining("gemma-3-27b-it"),
@@ -53,7 +53,7 @@ describe("fitToModel", () => {
 
   test("the caller's prompt is not changed", () => {
     const before = structuredClone(PROMPT);
-    fitToModel(PROMPT, { ...ALL, system: false, json: false }, "m");
+    adaptPrompt(PROMPT, { ...ALL, system: false, json: false }, "m");
     expect(PROMPT).toEqual(before);
   });
 });

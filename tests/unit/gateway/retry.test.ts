@@ -9,7 +9,7 @@ const failed = (diagnosis: Partial<Diagnosis>): Outcome => ({
   latencyMs: 1,
   used: null,
   failure: new ProviderFailure(
-    { blames: "nobody", retryable: true, block: null, code: "upstream_unavailable", ...diagnosis },
+    { fault: "nobody", retryable: true, block: null, code: "upstream_unavailable", ...diagnosis },
     "",
     503,
   ),
@@ -52,14 +52,14 @@ const next = (outcome: Outcome, more: Partial<Parameters<typeof nextStep>[0]> = 
 
 describe("nextStep", () => {
   test("a key that is bad, and one bad for this model, are left out at once", () => {
-    for (const blames of ["key", "key_model"] as const) {
-      expect(next(failed({ blames }))).toEqual({ again: true, key: "exclude", pauseMs: 0 });
+    for (const fault of ["key", "key_model"] as const) {
+      expect(next(failed({ fault }))).toEqual({ again: true, key: "exclude", pauseMs: 0 });
     }
     expect(next(secretMissing)).toEqual({ again: true, key: "exclude", pauseMs: 0 });
   });
 
   test("a lane that is full needs no pause: its block sends the next attempt elsewhere, or makes it wait", () => {
-    expect(next(failed({ blames: "lane" }))).toEqual({ again: true, key: "any", pauseMs: 0 });
+    expect(next(failed({ fault: "lane" }))).toEqual({ again: true, key: "any", pauseMs: 0 });
   });
 
   test("an overload is waited out, longer each time and at random, then another key first", () => {
@@ -70,10 +70,10 @@ describe("nextStep", () => {
 
   test.each<[string, Outcome, Partial<Parameters<typeof nextStep>[0]>]>([
     ["the third attempt", failed({}), { attempt: 3 }],
-    ["no time left", failed({ blames: "key" }), { leftMs: 1_999 }],
+    ["no time left", failed({ fault: "key" }), { leftMs: 1_999 }],
     ["a pause that would eat the time", failed({}), { leftMs: 2_100 }],
-    ["the caller's fault", failed({ blames: "caller", retryable: false }), {}],
-    ["our region", failed({ blames: "region", retryable: false }), {}],
+    ["the caller's fault", failed({ fault: "caller", retryable: false }), {}],
+    ["our region", failed({ fault: "region", retryable: false }), {}],
     ["a feature that the model lacks", unsupported, {}],
     ["a client that has gone", clientGone, {}],
     ["a call that took all of its time, with less of it left", timedOut, { leftMs: 59_999 }],

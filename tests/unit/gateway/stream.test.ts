@@ -10,7 +10,7 @@ import {
 import { ANSWER, chunksOf, grant, grantTo, refusal, REQUEST, settled, stage } from "./gateway_fixture.ts";
 
 const OVERLOADED: Diagnosis = {
-  blames: "nobody",
+  fault: "nobody",
   retryable: true,
   block: null,
   code: "upstream_unavailable",

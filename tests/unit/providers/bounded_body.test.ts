@@ -77,7 +77,7 @@ describe("Google", () => {
     expect(thrown).toBeInstanceOf(ProviderFailure);
     return (thrown as ProviderFailure).diagnosis;
   };
-  const tooLarge = { code: "answer_too_large", retryable: false, blames: "nobody", block: null };
+  const tooLarge = { code: "answer_too_large", retryable: false, fault: "nobody", block: null };
 
   test("answers without end: the call fails with a code of its own, and is not tried again", async () => {
     const { stream, seen } = endless();

@@ -80,5 +80,5 @@ test("a refusal of SpeechKit", async () => {
   const provider = speechKitProvider({
     fetch: asFetch(() => Response.json(body("speechkit/unauthorized"), { status: 401 })),
   });
-  await expect(provider.checkKey(inquiry)).rejects.toMatchObject({ diagnosis: { blames: "key" } });
+  await expect(provider.checkKey(inquiry)).rejects.toMatchObject({ diagnosis: { fault: "key" } });
 });

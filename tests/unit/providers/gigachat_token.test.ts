@@ -74,11 +74,11 @@ describe("a token", () => {
     expect((await provider.generate(call())).verdict).toEqual({ ok: true });
   });
 
-  test("of another scope blames the key, and says why", async () => {
+  test("of another scope fault the key, and says why", async () => {
     const failure = await provider.generate(call({ settings: { scope: "GIGACHAT_API_B2B" } })).catch((e) =>
       e
     );
-    expect(failure.diagnosis).toMatchObject({ blames: "key", block: { reason: "key_restricted" } });
+    expect(failure.diagnosis).toMatchObject({ fault: "key", block: { reason: "key_restricted" } });
     expect(failure.message).toContain("scope");
   });
 

@@ -130,7 +130,7 @@ describe("what comes back", () => {
     };
     const failure = await failureAt(upstream(() => Response.json({ error })));
     expect(failure.upstreamStatus).toBe(503);
-    expect(failure.diagnosis).toMatchObject({ blames: "nobody", retryable: true });
+    expect(failure.diagnosis).toMatchObject({ fault: "nobody", retryable: true });
   });
 
   test("every error of the fixtures is understood as the classification says, through the library too", async () => {
@@ -169,20 +169,20 @@ describe("what comes back", () => {
     ["a body that is no JSON", () => new Response("oops")],
     ["a body that breaks off", () => new Response('{"candidates":[{"content"')],
     ["an empty body", () => new Response("")],
-  ])("%s blames nobody and may be retried", async (_, answer) => {
+  ])("%s fault nobody and may be retried", async (_, answer) => {
     expect((await failureAt(upstream(answer))).diagnosis).toEqual({
-      blames: "nobody",
+      fault: "nobody",
       retryable: true,
       block: null,
       code: "upstream_unavailable",
     });
   });
 
-  test("an upstream that is not there blames nobody", async () => {
+  test("an upstream that is not there fault nobody", async () => {
     const free = Deno.listen({ port: 0, hostname: "127.0.0.1" });
     const { port } = free.addr as Deno.NetAddr;
     free.close();
-    expect((await failureAt(`http://127.0.0.1:${port}`)).diagnosis.blames).toBe("nobody");
+    expect((await failureAt(`http://127.0.0.1:${port}`)).diagnosis.fault).toBe("nobody");
   });
 });
 

@@ -23,16 +23,16 @@ describe("a Google error is taken for what it is", () => {
     expect(diagnoseGoogleError({ status, message, details })).toEqual(diagnosis);
   });
 
-  test("every kind of blame has a case", () => {
-    const blamed = new Set(fixtures.map(({ fixture }) => (fixture.diagnosis as { blames: string }).blames));
-    expect([...blamed].sort()).toEqual(["caller", "key", "key_model", "lane", "nobody", "region"]);
+  test("every fault has a case", () => {
+    const faults = new Set(fixtures.map(({ fixture }) => (fixture.diagnosis as { fault: string }).fault));
+    expect([...faults].sort()).toEqual(["caller", "key", "key_model", "lane", "nobody", "region"]);
   });
 });
 
 describe("bodies that break the form", () => {
   test("a limit that only begins with a zero is not a limit of zero", () => {
     const message = "Quota exceeded for metric: x, limit: 0.5, model: y";
-    expect(diagnoseGoogleError({ status: 429, message, details: [] }).blames).toBe("lane");
+    expect(diagnoseGoogleError({ status: 429, message, details: [] }).fault).toBe("lane");
   });
 
   test.each([
@@ -56,12 +56,12 @@ describe("bodies that break the form", () => {
 
   test("the advice to check one's billing, which every 429 gives, disables no key", () => {
     const message = "You exceeded your current quota, please check your plan and billing details.";
-    expect(diagnoseGoogleError({ status: 429, message, details: [] }).blames).toBe("lane");
+    expect(diagnoseGoogleError({ status: 429, message, details: [] }).fault).toBe("lane");
   });
 
-  test("a status from a proxy between us and Google blames nobody", () => {
+  test("a status from a proxy between us and Google fault nobody", () => {
     expect(diagnoseGoogleError({ status: 502, message: "", details: [] })).toMatchObject({
-      blames: "nobody",
+      fault: "nobody",
       retryable: true,
     });
   });

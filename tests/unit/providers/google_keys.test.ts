@@ -58,7 +58,7 @@ test.each([
   ["a list of lists", [[]]],
 ])("%s is no list of models, and says nothing about the key", async (_, body) => {
   const failure = await thrown(inspector({ body }).keys.listModels({ secret: SECRET, signal }));
-  expect(failure.diagnosis.blames).toBe("nobody");
+  expect(failure.diagnosis.fault).toBe("nobody");
 });
 
 test.each([
@@ -69,13 +69,13 @@ test.each([
   ["400_api_key_invalid", "key", "key_invalid"],
   ["400_region", "region", undefined],
   ["503_overloaded", "nobody", undefined],
-])("%s blames: %s (%s)", async (name, blames, reason) => {
+])("%s fault: %s (%s)", async (name, fault, reason) => {
   const file = new URL(`../../fixtures/google/errors/${name}.json`, import.meta.url);
   const fixture = JSON.parse(await Deno.readTextFile(file));
   const body = fixture.body ?? fixture;
   const { keys } = inspector({ status: Number(name.slice(0, 3)), body });
   const { diagnosis, message } = await thrown(keys.checkKey({ secret: SECRET, signal }));
-  expect([diagnosis.blames, diagnosis.block?.reason]).toEqual([blames, reason]);
+  expect([diagnosis.fault, diagnosis.block?.reason]).toEqual([fault, reason]);
   expect(message).not.toContain(SECRET);
 });
 

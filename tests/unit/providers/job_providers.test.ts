@@ -51,10 +51,10 @@ describe("SpeechKit", () => {
     await provider.checkKey({ secret: "AQVN-voice", signal });
     expect(fake.seen).toHaveLength(spoken);
     expect((await failureOf(provider.checkKey({ secret: "wrong", signal }))).diagnosis).toMatchObject({
-      blames: "key",
+      fault: "key",
     });
     expect((await failureOf(provider.jobs!.submit(submission("speechkit/alena", "wrong")))).diagnosis)
-      .toMatchObject({ blames: "key" });
+      .toMatchObject({ fault: "key" });
   });
 
   test("refuses what is too long before it is sent", async () => {
@@ -129,7 +129,7 @@ describe("Suno", () => {
   test("reads errors that come with status 200", async () => {
     await provider.checkKey({ secret: "suno-good", signal });
     expect((await failureOf(provider.checkKey({ secret: "wrong", signal }))).diagnosis).toMatchObject({
-      blames: "key",
+      fault: "key",
       block: { reason: "key_invalid" },
     });
     fake.keys.set("suno-poor", 0);
@@ -140,7 +140,7 @@ describe("Suno", () => {
         .diagnosis.code,
     ).toBe("prompt_too_large");
     expect((await failureOf(provider.jobs!.submit(submission("suno/V1", "suno-good")))).diagnosis)
-      .toMatchObject({ blames: "caller" });
+      .toMatchObject({ fault: "caller" });
   });
 });
 
@@ -190,13 +190,13 @@ describe("Pika", () => {
     expect(await poll(id)).toMatchObject({ state: "failed", code: "content_blocked" });
     fake.requests.set(id, { status: "COMPLETED", result: {} });
     expect(await poll(id)).toMatchObject({ state: "failed", code: "answer_unusable" });
-    expect((await failureOf(poll("gone"))).diagnosis.blames).toBe("key_model");
+    expect((await failureOf(poll("gone"))).diagnosis.fault).toBe("key_model");
   });
 
   test("knows a good key, a bad one, and one without credit", async () => {
     await provider.checkKey({ secret, signal });
     expect((await failureOf(provider.checkKey({ secret: "wrong", signal }))).diagnosis).toMatchObject({
-      blames: "key",
+      fault: "key",
     });
     fake.keys.set("poor:key", "locked");
     expect((await failureOf(provider.jobs!.submit(submission(model, "poor:key")))).diagnosis).toMatchObject({

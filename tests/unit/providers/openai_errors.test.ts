@@ -1,7 +1,7 @@
 /** Errors of OpenAI's API, by the bodies that its reference and compatible servers give. */
 import { expect, test } from "vitest";
-import { diagnoseOpenAiError, OPENAI_MANNERS } from "../../../shared/providers/openai/errors.ts";
-import { diagnoseYandexError, YANDEX_MANNERS } from "../../../shared/providers/yandex/errors.ts";
+import { diagnoseOpenAiError, OPENAI_ERROR_MAPPING } from "../../../shared/providers/openai/errors.ts";
+import { diagnoseYandexError, YANDEX_ERROR_MAPPING } from "../../../shared/providers/yandex/errors.ts";
 
 const openai = (
   status: number,
@@ -12,7 +12,7 @@ const openai = (
   return diagnoseOpenAiError({
     status,
     body,
-    message: OPENAI_MANNERS.messageIn(body) ?? "",
+    message: OPENAI_ERROR_MAPPING.messageIn(body) ?? "",
     headers: new Headers(headers),
   });
 };
@@ -79,8 +79,8 @@ test.each([
   ["an error of its own", 500, { message: "The server had an error" }, "nobody", "upstream_unavailable"],
   ["a slow model", 504, {}, "nobody", "upstream_timeout"],
   ["a redirect", 302, {}, "nobody", "upstream_unavailable"],
-])("OpenAI: %s", (_, status, error, blames, code) => {
-  expect(openai(status, error)).toMatchObject({ blames, code });
+])("OpenAI: %s", (_, status, error, fault, code) => {
+  expect(openai(status, error)).toMatchObject({ fault, code });
 });
 
 test.each([
@@ -110,14 +110,14 @@ test.each([
       headers as Record<string, string>,
     ),
   )
-    .toMatchObject({ blames: "lane", block: { scope: "lane", lasts: { forMs } } });
+    .toMatchObject({ fault: "lane", block: { scope: "lane", lasts: { forMs } } });
 });
 
 const yandex = (status: number, body: unknown) =>
   diagnoseYandexError({
     status,
     body,
-    message: YANDEX_MANNERS.messageIn(body) ?? "",
+    message: YANDEX_ERROR_MAPPING.messageIn(body) ?? "",
     headers: new Headers(),
   });
 
@@ -184,6 +184,6 @@ test.each([
     "upstream_invalid_request",
   ],
   ["an error of its own", 500, { error: "internal" }, "nobody", "upstream_unavailable"],
-])("Yandex: %s", (_, status, body, blames, code) => {
-  expect(yandex(status, body)).toMatchObject({ blames, code });
+])("Yandex: %s", (_, status, body, fault, code) => {
+  expect(yandex(status, body)).toMatchObject({ fault, code });
 });

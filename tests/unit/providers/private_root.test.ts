@@ -96,7 +96,7 @@ test.skipIf(!hasOpenSsl && !Deno.env.get("CI"))(
       expect((await through(pem).generate(call)).verdict).toEqual({ ok: true });
     }
     await expect(through(undefined).generate(call)).rejects.toMatchObject({
-      diagnosis: { blames: "nobody", code: "upstream_unavailable" },
+      diagnosis: { fault: "nobody", code: "upstream_unavailable" },
     });
   },
 );

@@ -251,7 +251,7 @@ describe.each(Object.entries(SCENES))("%s", (_, scene) => {
     ) {
       const failure = await failureOf(asking());
       expect(failure.diagnosis).toMatchObject({
-        blames: "key",
+        fault: "key",
         code: "key_rejected",
         block: { scope: "key", lasts: { until: "forever" } },
       });
@@ -264,7 +264,7 @@ describe.each(Object.entries(SCENES))("%s", (_, scene) => {
     const [kind] = s.model.split("/");
     expect((await failureOf(s.provider.generate({ ...callOf(s), model: `${kind}/nope` }))).diagnosis)
       .toMatchObject({
-        blames: "key_model",
+        fault: "key_model",
         code: "model_unavailable",
       });
   });
@@ -273,7 +273,7 @@ describe.each(Object.entries(SCENES))("%s", (_, scene) => {
     const s = scene();
     s.limit();
     expect((await failureOf(s.provider.generate(callOf(s)))).diagnosis).toMatchObject({
-      blames: "lane",
+      fault: "lane",
       retryable: true,
       code: "upstream_rate_limited",
       block: { scope: "lane" },
@@ -287,7 +287,7 @@ describe.each(Object.entries(SCENES))("%s", (_, scene) => {
       (await failureOf(s.provider.generate(callOf(s, { contents: [{ role: "user", parts: [audio] }] }))))
         .diagnosis,
     )
-      .toMatchObject({ blames: "caller", code: "unsupported_feature", block: null });
+      .toMatchObject({ fault: "caller", code: "unsupported_feature", block: null });
     expect(
       (await failureOf(s.provider.generate(callOf(s, { ...HELLO, tools: [{ googleSearch: {} }] }))))
         .diagnosis,

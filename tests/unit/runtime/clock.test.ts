@@ -1,6 +1,6 @@
 import { afterEach, beforeEach, expect, test, vi } from "vitest";
-import { Alarms } from "../../../shared/runtime/coalesced_timers.ts";
-import { alarm, type Clock, systemClock } from "../../../shared/runtime/clock.ts";
+import { CoalescedTimers } from "../../../shared/runtime/coalesced_timers.ts";
+import { type Clock, setTimer, systemClock } from "../../../shared/runtime/clock.ts";
 
 // The runtime's clock and timers, moved by hand.
 beforeEach(() => void vi.useFakeTimers({ toFake: ["setTimeout", "clearTimeout", "performance"] }));
@@ -31,8 +31,8 @@ test.each([["the system's", systemClock], ["one that only sleeps", sleepsOnly]])
   "an alarm rings once its time has come, and not after it was switched off: %s",
   async (_, clock) => {
     const rung: string[] = [];
-    const off = alarm(clock, 10, () => rung.push("switched off"));
-    alarm(clock, 10, () => rung.push("left on"));
+    const off = setTimer(clock, 10, () => rung.push("switched off"));
+    setTimer(clock, 10, () => rung.push("left on"));
     off();
     await pass(9);
     expect(rung).toEqual([]);
@@ -43,7 +43,7 @@ test.each([["the system's", systemClock], ["one that only sleeps", sleepsOnly]])
 
 test("alarms of one length ring in turn, but for those that were switched off meanwhile", async () => {
   const rung: number[] = [];
-  const alarms = new Alarms(30);
+  const alarms = new CoalescedTimers(30);
   const offs = [0, 1, 2].map((n) => alarms.add(() => rung.push(n)));
   await pass(15);
   const last = alarms.add(() => rung.push(3));

@@ -1,45 +1,45 @@
-/** The seal of ADMIN_SECRET_KEY, rotation, and Python's `cryptography` reading and writing the same tokens. */
+/** The encryption of ADMIN_SECRET_KEY, rotation, and Python's `cryptography` reading and writing the same tokens. */
 import { describe, expect, test } from "vitest";
 import { GatewayError } from "../../../shared/contract/gateway_error.ts";
 import { factsOfKey } from "../../../shared/secrets/key_facts.ts";
-import { createSeal, DERIVATION } from "../../../shared/secrets/key_encryption.ts";
+import { createKeyEncryption, DERIVATION } from "../../../shared/secrets/key_encryption.ts";
 
 const NEW = "new-secret-of-more-than-22-characters";
 const OLD = "old-secret-of-more-than-22-characters";
 const KEY = "sk-ключ-1234";
 
-describe("a seal", () => {
-  test("opens what it closed", async () => {
-    const seal = createSeal(NEW);
-    expect(await seal.open(await seal.close(KEY))).toBe(KEY);
+describe("encryption", () => {
+  test("decrypts what it encrypted", async () => {
+    const encryption = createKeyEncryption(NEW);
+    expect(await encryption.decrypt(await encryption.encrypt(KEY))).toBe(KEY);
   });
 
-  test("of several secrets closes with the first and opens with all", async () => {
-    const before = await createSeal(OLD).close(KEY);
-    const both = createSeal(` ${NEW} , ${OLD},`);
-    expect(await both.open(before)).toBe(KEY);
+  test("of several secrets encrypts with the first and decrypts with all", async () => {
+    const before = await createKeyEncryption(OLD).encrypt(KEY);
+    const both = createKeyEncryption(` ${NEW} , ${OLD},`);
+    expect(await both.decrypt(before)).toBe(KEY);
     const renewed = await both.renew(before);
-    expect(await createSeal(NEW).open(renewed!)).toBe(KEY);
+    expect(await createKeyEncryption(NEW).decrypt(renewed!)).toBe(KEY);
     expect(await both.renew(renewed!)).toBeNull();
-    expect(await createSeal(NEW).open(await both.close(KEY))).toBe(KEY);
+    expect(await createKeyEncryption(NEW).decrypt(await both.encrypt(KEY))).toBe(KEY);
   });
 
   test("without the secret of that time says what to do, and nothing of the secret or the key", async () => {
-    const before = await createSeal(OLD).close(KEY);
-    const failed = await createSeal(NEW).open(before).catch((error) => error);
+    const before = await createKeyEncryption(OLD).encrypt(KEY);
+    const failed = await createKeyEncryption(NEW).decrypt(before).catch((error) => error);
     expect(failed).toBeInstanceOf(GatewayError);
     expect(failed).toMatchObject({ code: "gateway_misconfigured" });
-    expect(failed.message).toContain("enter the provider's key anew");
+    expect(failed.message).toContain("enter the provider's key again");
     expect(failed.message).not.toContain(NEW);
   });
 
   test.each([undefined, "", " , "])("of %j says that it is not set", (text) => {
-    expect(() => createSeal(text)).toThrow("ADMIN_SECRET_KEY is not set");
+    expect(() => createKeyEncryption(text)).toThrow("ADMIN_SECRET_KEY is not set");
   });
 
   test("of a short secret, even beside a long one, is refused", () => {
     for (const text of ["short", `${NEW},short`]) {
-      expect(() => createSeal(text)).toThrow("at least 22 characters");
+      expect(() => createKeyEncryption(text)).toThrow("at least 22 characters");
     }
   });
 });
@@ -99,11 +99,11 @@ test.skipIf(!hasCryptography && !Deno.env.get("CI"))(
   async () => {
     expect(hasCryptography, "python3-cryptography is not installed").toBe(true);
     expect(DERIVATION).toEqual({ salt: "eve-gateway", info: "fernet:provider-keys:v1", bytes: 32 });
-    const token = await createSeal(OLD).close(KEY);
+    const token = await createKeyEncryption(OLD).encrypt(KEY);
     const said = await python(JSON.stringify({ secrets: [NEW, OLD], token, text: "написано Питоном" }));
     const { opened, closed, rotated } = JSON.parse(said!);
     expect(opened).toBe(KEY);
-    expect(await createSeal(NEW).open(closed)).toBe("написано Питоном");
-    expect(await createSeal(NEW).open(rotated)).toBe(KEY);
+    expect(await createKeyEncryption(NEW).decrypt(closed)).toBe("написано Питоном");
+    expect(await createKeyEncryption(NEW).decrypt(rotated)).toBe(KEY);
   },
 );

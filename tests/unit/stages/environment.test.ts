@@ -1,10 +1,10 @@
 /** What the environment holds for stages, and which settings of a provider are taken. */
 import { describe, expect, test } from "vitest";
 import type { StageRow } from "../../../shared/database/stages.ts";
-import { createSeal } from "../../../shared/secrets/key_encryption.ts";
+import { createKeyEncryption } from "../../../shared/secrets/key_encryption.ts";
 import { fallbackOf, providerInEnvironment } from "../../../shared/stages/environment.ts";
 import { seedFromEnvironment } from "../../../shared/stages/seed.ts";
-import { PROVIDER_KINDS, STAGE_VARIABLES } from "../../../shared/stages/provider_definitions.ts";
+import { PROVIDER_DEFINITIONS, STAGE_VARIABLES } from "../../../shared/stages/provider_definitions.ts";
 
 const from = (variables: Record<string, string>) => (name: string) => variables[name];
 const POEM = ["yandexgpt", "gemini", "openai", "gigachat"];
@@ -56,7 +56,7 @@ describe("a provider in the environment", () => {
 });
 
 test("the first run fills what was never set up, with keys that are encrypted", async () => {
-  const seal = createSeal("a-secret-of-more-than-22-characters");
+  const encryption = createKeyEncryption("a-secret-of-more-than-22-characters");
   const row = (stage_type: string, kinds: string[], config: unknown = null) =>
     ({
       stage_type,
@@ -73,20 +73,22 @@ test("the first run fills what was never set up, with keys that are encrypted", 
       return Promise.resolve(configs.map(({ stageType }) => stageType));
     },
   };
-  expect(await seedFromEnvironment(stages, seal, from({ OPENAI_API_KEY: "sk-12345678" }))).toEqual(["POEM"]);
+  expect(await seedFromEnvironment(stages, encryption, from({ OPENAI_API_KEY: "sk-12345678" }))).toEqual([
+    "POEM",
+  ]);
   expect(seeded).toMatchObject([{
     stageType: "POEM",
     providerKind: "openai",
     key: { lastFour: "5678" },
     settings: {},
   }]);
-  expect(await seal.open(seeded[0]!.key!.token)).toBe("sk-12345678");
+  expect(await encryption.decrypt(seeded[0]!.key!.token)).toBe("sk-12345678");
   expect(JSON.stringify(seeded)).not.toContain("sk-12345678");
 });
 
 describe("a base URL", () => {
   const problem = (value: string, allowPrivate = false) =>
-    PROVIDER_KINDS.openai!.settings.base_url!.problem(value, { allowPrivate });
+    PROVIDER_DEFINITIONS.openai!.settings.base_url!.problem(value, { allowPrivate });
 
   test.each(["https://api.deepseek.com/v1", "https://openrouter.ai/api/v1/"])("%s is taken", (url) => {
     expect(problem(url)).toBeNull();
