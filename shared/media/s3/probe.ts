@@ -1,4 +1,4 @@
-import { alarm, type Clock } from "../../runtime/clock.ts";
+import { type Clock, setTimer } from "../../runtime/clock.ts";
 import { GatewayError } from "../../contract/gateway_error.ts";
 import { headOf } from "../../providers/response_head.ts";
 import { sha256Of } from "../hash.ts";
@@ -101,7 +101,7 @@ async function sent(
 ): Promise<Refusal | null> {
   for (let tries = 1;; tries++) {
     const timer = new AbortController();
-    const clearTimer = alarm(clock, Math.min(timeoutMs, TIMEOUT_MS), () => timer.abort());
+    const clearTimer = setTimer(clock, Math.min(timeoutMs, TIMEOUT_MS), () => timer.abort());
     let refusal: Refusal;
     try {
       const response = await fetch(url, { method, headers, body, redirect: "manual", signal: timer.signal });

@@ -1,4 +1,4 @@
-import { alarm, type Clock } from "../../runtime/clock.ts";
+import { type Clock, setTimer } from "../../runtime/clock.ts";
 import { GatewayError } from "../../contract/gateway_error.ts";
 import { BodyTooLong, bytesOf } from "../../providers/bounded_body.ts";
 import { headOf } from "../../providers/response_head.ts";
@@ -85,7 +85,7 @@ export function createTransport(signer: Signer, dependencies: S3Dependencies): S
   ): Promise<Attempt<Value>> {
     const { operation, method, body, sha256 = EMPTY_SHA256 } = request;
     const timer = new AbortController();
-    const clearTimer = alarm(clock, timeoutMs, () => timer.abort());
+    const clearTimer = setTimer(clock, timeoutMs, () => timer.abort());
     const both = AbortSignal.any([signal, timer.signal]);
     try {
       const signed = await signer.header(request, sha256);
@@ -235,7 +235,7 @@ export function watchedBody(
     async pull(controller) {
       const late = Promise.withResolvers<never>();
       late.promise.catch(() => {});
-      const clearTimer = alarm(
+      const clearTimer = setTimer(
         clock,
         SILENCE_TIMEOUT_MS,
         () => late.reject(unavailable(operation, `nothing more within ${SILENCE_TIMEOUT_MS} ms`)),
