@@ -39,6 +39,8 @@ export default defineConfig({
         isolate: false,
       }),
       project("db", ["tests/db", "tests/deploy", "tests/maintenance", "tests/observability/db"], DATABASE),
+      // Stores of files, real ones, without a stack.
+      project("storage", ["tests/storage"], { globalSetup: ["tests/harness/stores_left_out.ts"] }),
       // Whole stacks: each has a database server of its own.
       project("stack", [
         "tests/e2e",

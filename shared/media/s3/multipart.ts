@@ -2,7 +2,7 @@ import { GatewayError } from "../../contract/gateway_error.ts";
 import { addressableKey, checkedKey } from "../object_key.ts";
 import type { MultipartUploads, StoreCall, UploadedPart } from "../object_store.ts";
 import { checkedExpiry, checkedLimit, checkSize, hashHeaders } from "./arguments.ts";
-import { dateOf, keyDecoder, unquoted } from "./answers.ts";
+import { dateOf, unquoted } from "./answers.ts";
 import type { S3Abilities } from "./probe.ts";
 import type { Signer } from "./sign.ts";
 import { discard, failed, type S3Request, type Send, xmlOf } from "./transport.ts";
@@ -103,15 +103,32 @@ export function multipartOf(
           await xmlOf(response, "multipart_complete", "CompleteMultipartUploadResult");
           return true as const;
         },
-        // The answer to an earlier attempt may have been lost: then the upload is gone, and its object is there.
-        refused: async ({ code }) =>
-          code === "NoSuchUpload" && await isThere(key) ? true as const : undefined,
+        refused: async ({ status, code }) => {
+          // RGW says 500 where there is no such upload.
+          if (code !== "NoSuchUpload" && (status !== 500 || await isOpen())) return;
+          // The answer to an earlier attempt may have been lost: then the upload is gone, and its object is there.
+          if (await isThere()) return true as const;
+          throw new GatewayError("object_not_found", { detail: "S3 multipart_complete: no such upload" });
+        },
       });
 
-      async function isThere(key: string): Promise<boolean> {
-        const head = { operation: "head", method: "HEAD", key: addressableKey(key) };
-        return await send<boolean>(head, call, {
-          read: () => true,
+      async function isOpen(): Promise<boolean> {
+        const request = {
+          operation: "multipart_parts",
+          method: "GET",
+          key: addressableKey(key),
+          query: { uploadId },
+        };
+        return await send<boolean>(request, call, {
+          read: discard,
+          refused: ({ code }) => code === "NoSuchUpload" ? false : undefined,
+        });
+      }
+
+      async function isThere(): Promise<boolean> {
+        const request = { operation: "head", method: "HEAD", key: addressableKey(key) };
+        return await send<boolean>(request, call, {
+          read: discard,
           refused: ({ status }) => status === 404 ? false : undefined,
         });
       }
@@ -132,27 +149,26 @@ export function multipartOf(
 
     async list({ prefix = "", limit = 1_000, cursor = null } = {}, call = {}) {
       const query: Record<string, string> = {
+        // Not with `encoding-type`: RGW encodes the keys and does not say so.
         uploads: "",
         "max-uploads": String(checkedLimit(limit)),
-        "encoding-type": "url",
         ...(prefix === "" ? {} : { prefix }),
         ...(cursor === null ? {} : readCursor(cursor)),
       };
       const page = await send({ operation: "multipart_list", method: "GET", query }, call, {
         read: (response) => xmlOf(response, "multipart_list", "ListMultipartUploadsResult"),
       });
-      const decode = keyDecoder(page.value("EncodingType"));
       const uploads = page.all("Upload").map((upload) => {
         const [key, uploadId] = [upload.value("Key"), upload.value("UploadId")];
         if (key === null || uploadId === null) throw failed("multipart_list", "an upload without key or id");
-        return { key: decode(key), uploadId, startedAt: dateOf(upload.value("Initiated")) };
+        return { key, uploadId, startedAt: dateOf(upload.value("Initiated")) };
       });
       if (page.value("IsTruncated") !== "true") return { uploads, cursor: null };
       const next = page.value("NextKeyMarker");
       if (next === null) {
         throw failed("multipart_list", "a page that is not the last, and no way to the next");
       }
-      const markers = [decode(next), page.value("NextUploadIdMarker") ?? ""];
+      const markers = [next, page.value("NextUploadIdMarker") ?? ""];
       return { uploads, cursor: JSON.stringify(markers) };
     },
   };

@@ -92,6 +92,8 @@ const MEANING: Readonly<Record<string, ErrorCode>> = {
 const ADVICE: Readonly<Record<string, string>> = {
   NoSuchBucket: "there is no bucket of the name in S3_BUCKET_NAME",
   InvalidAccessKeyId: "S3_ACCESS_KEY_ID is not known to the store",
+  // Versity's word for it.
+  XAdminUserNotFound: "S3_ACCESS_KEY_ID is not known to the store",
   SignatureDoesNotMatch: "S3_SECRET_ACCESS_KEY does not belong to S3_ACCESS_KEY_ID, or S3_REGION is wrong",
   AccessDenied: "the key may not do this in the bucket",
   AuthorizationHeaderMalformed: "S3_REGION is wrong",
@@ -104,7 +106,8 @@ export function refusalError(operation: string, refusal: Refusal): GatewayError 
   const redirected = status >= 300 && status < 400;
   const advice = redirected
     ? "a redirect, which is not followed: S3_ENDPOINT_URL or S3_REGION is another bucket's"
-    : ADVICE[code ?? ""];
+    : ADVICE[code ?? ""] ??
+      (status === 404 && code === null ? "S3_ENDPOINT_URL is no address of S3" : undefined);
   return new GatewayError(meaningOf(refusal), {
     retryAfterMs,
     detail: `S3 ${operation}: status ${status}${code === null ? "" : ` ${code}`}` +
@@ -118,8 +121,8 @@ function meaningOf(refusal: Refusal): ErrorCode {
   if (known !== undefined) return known;
   if (passes(refusal)) return "storage_unavailable";
   if (status >= 300 && status < 400 || status === 401 || status === 403) return "storage_misconfigured";
-  // Without a word for it: a HEAD's answer has none.
-  if (status === 404 && code === null) return "object_not_found";
+  // Known ones are above, and HEAD, whose answer has no word for it, looks at the status itself: so this is about more than a key.
+  if (status === 404) return "storage_misconfigured";
   if (status === 413) return "file_too_large";
   if (status === 416) return "invalid_request";
   if (status === 507) return "storage_full";

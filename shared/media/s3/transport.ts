@@ -124,7 +124,9 @@ export function createTransport(signer: Signer, dependencies: S3Dependencies): S
           again: true,
         };
       }
-      if (thrown instanceof GatewayError) return { done: false, error: thrown, again: false };
+      if (thrown instanceof GatewayError) {
+        return { done: false, error: thrown, again: thrown.code === "storage_unavailable" };
+      }
       return { done: false, error: unavailable(operation, reasonOf(thrown)), again: true };
     } finally {
       clearTimer();
