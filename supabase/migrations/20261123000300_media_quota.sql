@@ -1,0 +1,374 @@
+-- Media within its limits: room is taken before a byte is sent, on the counters in all, of the tenant and of the kind together or not
+-- at all; what has arrived turns it into use; what is deleted gives it back.
+--
+-- Order of locks, kept by everything that writes here: objects by (tenant_id, file_sha256), or passing over those that somebody holds;
+-- then their references, their aliases and their rows in the spool; then counters: the spool's, tenants by id, kinds by name, and the
+-- total last, since everybody wants it.
+
+set local lock_timeout = '10s';
+
+create or replace function eve.media_limit(name text)
+returns bigint
+language sql
+stable
+set search_path = ''
+as $$
+  select l.limit_bytes from eve.media_limits l where l.name = media_limit.name;
+$$;
+
+create or replace function eve.media_tenant_limit(tenant_id text)
+returns bigint
+language sql
+stable
+set search_path = ''
+as $$
+  select coalesce(
+    (select t.storage_limit_bytes from eve.tenants t where t.id = media_tenant_limit.tenant_id), eve.media_limit('tenant')
+  );
+$$;
+
+-- Locks the counters that an object of this tenant and kind counts on, in their order.
+create or replace function eve.media_lock_counters(tenant_id text, kind text)
+returns void
+language plpgsql
+volatile
+set search_path = ''
+as $$
+begin
+  perform
+  from eve.media_counters c
+  where (c.scope, c.subject) in (('tenant', media_lock_counters.tenant_id), ('kind', media_lock_counters.kind), ('total', ''))
+  order by array_position('{tenant,kind,total}', c.scope)
+  for no key update;
+end;
+$$;
+
+-- Changes them; whoever calls has locked them, unless what it locks is one row.
+create or replace function eve.media_count(tenant_id text, kind text, used bigint, reserved bigint, objects integer)
+returns void
+language sql
+volatile
+set search_path = ''
+as $$
+  update eve.media_counters c
+  -- A row that somebody deleted by hand counts on until the reconciliation: less than nothing is never stored.
+  set used_bytes = greatest(c.used_bytes + media_count.used, 0),
+    reserved_bytes = greatest(c.reserved_bytes + media_count.reserved, 0),
+    objects = greatest(c.objects + media_count.objects, 0)
+  where (c.scope, c.subject) in (('tenant', media_count.tenant_id), ('kind', media_count.kind), ('total', ''));
+$$;
+
+-- Which limit has no room for so many bytes more: null, or {"limit", "limit_bytes", "used_bytes", "asked_bytes"}, the narrowest first.
+-- used_bytes holds what is reserved, too.
+create or replace function eve.media_no_room(tenant_id text, kind text, bytes bigint, in_spool boolean)
+returns jsonb
+language sql
+volatile
+set search_path = ''
+as $$
+  select jsonb_build_object(
+    'limit', c.scope, 'limit_bytes', l.bytes, 'used_bytes', c.used_bytes + c.reserved_bytes, 'asked_bytes', media_no_room.bytes
+  )
+  from eve.media_counters c
+  cross join lateral (
+    select case c.scope
+      when 'tenant' then eve.media_tenant_limit(media_no_room.tenant_id)
+      when 'kind' then eve.media_limit(media_no_room.kind)
+      else eve.media_limit(c.scope)
+    end as bytes
+  ) l
+  where (
+      (c.scope, c.subject) in (('tenant', media_no_room.tenant_id), ('kind', media_no_room.kind), ('total', ''))
+      or c.scope = 'spool' and media_no_room.in_spool
+    )
+    and media_no_room.bytes > 0 and c.used_bytes + c.reserved_bytes + media_no_room.bytes > l.bytes
+  order by array_position('{spool,tenant,kind,total}', c.scope)
+  limit 1;
+$$;
+
+create or replace function eve.media_quota_refusal(tenant_id text, kind text, no_room jsonb)
+returns jsonb
+language sql
+immutable
+set search_path = ''
+as $$
+  select eve.refused(
+    'storage_quota_exceeded',
+    format(
+      'The limit %s of %s bytes is used up: %s are in use or reserved, and %s more were asked for. Delete what is not needed, or ask the gateway''s owner for a higher limit.',
+      case no_room ->> 'limit'
+        when 'tenant' then format('of the tenant %s', media_quota_refusal.tenant_id)
+        when 'kind' then format('of the kind %s', media_quota_refusal.kind)
+        when 'spool' then 'of what is kept in the database'
+        else 'in all'
+      end,
+      no_room ->> 'limit_bytes', no_room ->> 'used_bytes', no_room ->> 'asked_bytes'
+    ),
+    no_room || jsonb_build_object('tenant_id', media_quota_refusal.tenant_id, 'kind', media_quota_refusal.kind)
+  );
+$$;
+
+create or replace function eve.media_json(object public.media_objects)
+returns jsonb
+language sql
+stable
+set search_path = ''
+as $$
+  select jsonb_build_object(
+    'tenant_id', (object).tenant_id, 'sha256', (object).file_sha256, 'kind', (object).kind, 'mime_type', (object).mime_type,
+    'size_bytes', (object).size_bytes, 'stored_bytes', eve.media_bytes(media_json.object),
+    'content_encoding', (object).content_encoding, 's3_key', (object).s3_key, 'stored_in', (object).stored_in,
+    'state', (object).state, 'refs_count', (object).refs_count, 'metadata', (object).metadata,
+    'first_seen_at', (object).first_seen_at, 'last_seen_at', (object).last_seen_at, 'expires_at', (object).expires_at
+  );
+$$;
+
+-- Notes who uses an object and under which key; its row is locked. `links`: {"key", "metadata", "ref_kind", "ref_id"}, each or none.
+create or replace function eve.media_link(tenant_id text, file_sha256 text, links jsonb)
+returns void
+language plpgsql
+volatile
+set search_path = ''
+as $$
+begin
+  if media_link.links ->> 'key' is not null then
+    insert into eve.media_aliases as a (tenant_id, key, file_sha256, metadata)
+    values (
+      media_link.tenant_id, media_link.links ->> 'key', media_link.file_sha256,
+      coalesce(media_link.links -> 'metadata', '{}')
+    )
+    on conflict on constraint media_aliases_pkey do update
+    set file_sha256 = excluded.file_sha256, metadata = excluded.metadata;
+  end if;
+  if media_link.links ->> 'ref_kind' is not null and media_link.links ->> 'ref_id' is not null then
+    insert into eve.media_references (tenant_id, file_sha256, ref_kind, ref_id)
+    values (
+      media_link.tenant_id, media_link.file_sha256, media_link.links ->> 'ref_kind', media_link.links ->> 'ref_id'
+    )
+    on conflict do nothing;
+  end if;
+end;
+$$;
+
+-- What a caller says of a file, held to its bounds.
+create or replace function eve.media_check_file(file_sha256 text, size_bytes bigint, stored_bytes bigint, mime_type text, kind text, name text)
+returns void
+language plpgsql
+immutable
+set search_path = ''
+as $$
+begin
+  if media_check_file.file_sha256 is null or media_check_file.file_sha256 !~ '^[0-9a-f]{64}$' then
+    raise exception 'sha256 must have 64 hexadecimal digits, in lower case' using errcode = 'EV400';
+  elsif media_check_file.size_bytes is null or media_check_file.size_bytes < 0 or media_check_file.stored_bytes < 0 then
+    raise exception 'size_bytes must be a number of bytes' using errcode = 'EV400';
+  elsif media_check_file.kind is null or media_check_file.kind not in ('media', 'vision', 'crawl') then
+    raise exception 'kind must be media, vision or crawl' using errcode = 'EV400';
+  elsif media_check_file.mime_type is null or length(media_check_file.mime_type) not between 3 and 255 then
+    raise exception 'mime_type must be a MIME type of at most 255 characters' using errcode = 'EV400';
+  elsif media_check_file.name is null or octet_length(media_check_file.name) not between 1 and 400 then
+    raise exception 'name must be the rest of the storage key, of 1 to 400 bytes' using errcode = 'EV400';
+  end if;
+end;
+$$;
+
+-- The reservation of an object that is reserved already, or whose deletion nobody goes on with, becomes one of these bytes; its row is
+-- locked. Null, or what there is no room for.
+create or replace function eve.media_reserve_again(
+  object public.media_objects, size_bytes bigint, stored_bytes bigint, mime_type text, content_encoding text, expires_at timestamptz
+)
+returns jsonb
+language plpgsql
+volatile
+set search_path = ''
+as $$
+declare
+  v_held constant bigint := eve.media_bytes(media_reserve_again.object);
+  v_was_used constant boolean := (object).counts_as = 'used';
+  v_no_room jsonb;
+begin
+  perform eve.media_lock_counters((object).tenant_id, (object).kind);
+  v_no_room := eve.media_no_room((object).tenant_id, (object).kind, media_reserve_again.stored_bytes - v_held, false);
+  if v_no_room is not null then
+    return v_no_room;
+  end if;
+  update public.media_objects o
+  set state = 'reserved', counts_as = 'reserved', size_bytes = media_reserve_again.size_bytes,
+    stored_bytes = media_reserve_again.stored_bytes, mime_type = media_reserve_again.mime_type,
+    content_encoding = media_reserve_again.content_encoding, last_seen_at = eve.clock(),
+    expires_at = greatest(media_reserve_again.expires_at, case when not v_was_used then o.expires_at end)
+  where o.tenant_id = (object).tenant_id and o.file_sha256 = (object).file_sha256;
+  perform eve.media_count(
+    (object).tenant_id, (object).kind, case when v_was_used then -v_held else 0 end,
+    media_reserve_again.stored_bytes - case when v_was_used then 0 else v_held end,
+    case when v_was_used then -1 else 0 end
+  );
+  return null;
+end;
+$$;
+
+-- Takes room for a file before any of it is sent. Answers {"status", "object"}: `present`, it is stored already and the links are noted;
+-- `reserved`, it may be sent within ttl_s; or a refusal. name: the key's part behind kind and tenant. in_spool: it will be kept in the
+-- database, whose limit counts as well. Twice is the same as once: uploads of one file share its reservation.
+create or replace function public.eve_media_reserve(
+  actor jsonb, tenant_id text, file_sha256 text, size_bytes bigint, stored_bytes bigint, mime_type text, kind text, name text,
+  content_encoding text default null, metadata jsonb default '{}', links jsonb default '{}', in_spool boolean default false,
+  ttl_s integer default null
+)
+returns jsonb
+language plpgsql
+volatile
+set search_path = ''
+as $$
+declare
+  -- A delete of an object that has begun takes less.
+  v_soon_ms constant integer := 1000;
+  v_who constant jsonb := eve.tenant_of_actor(eve_media_reserve.actor, eve_media_reserve.tenant_id, 'media');
+  v_tenant constant text := v_who ->> 'tenant_id';
+  v_now constant timestamptz := eve.clock();
+  v_expires_at constant timestamptz := v_now + make_interval(
+    secs => least(coalesce(eve_media_reserve.ttl_s, eve.alert_setting('upload_keep_s', 86400)), 604800)
+  );
+  v_object public.media_objects;
+  v_no_room jsonb;
+begin
+  if v_tenant is null then
+    return v_who;
+  end if;
+  perform eve.media_check_file(
+    eve_media_reserve.file_sha256, eve_media_reserve.size_bytes, eve_media_reserve.stored_bytes, eve_media_reserve.mime_type,
+    eve_media_reserve.kind, eve_media_reserve.name
+  );
+  -- Again where the row that stood in the way is gone once its holder lets go.
+  loop
+    select * into v_object
+    from public.media_objects o
+    where o.tenant_id = v_tenant and o.file_sha256 = eve_media_reserve.file_sha256
+    for update;
+    exit when found;
+    -- Without a lock: a crowd that is over the limit stands before nobody's door.
+    v_no_room := eve.media_no_room(v_tenant, eve_media_reserve.kind, eve_media_reserve.stored_bytes, eve_media_reserve.in_spool);
+    if v_no_room is not null then
+      return eve.media_quota_refusal(v_tenant, eve_media_reserve.kind, v_no_room);
+    end if;
+    insert into public.media_objects as o (
+      tenant_id, file_sha256, size_bytes, stored_bytes, mime_type, content_encoding, kind, s3_key, metadata, state, counts_as,
+      stored_in, first_seen_at, last_seen_at, expires_at
+    )
+    values (
+      v_tenant, eve_media_reserve.file_sha256, eve_media_reserve.size_bytes, eve_media_reserve.stored_bytes,
+      eve_media_reserve.mime_type, eve_media_reserve.content_encoding, eve_media_reserve.kind,
+      format('%s/%s/%s', eve_media_reserve.kind, v_tenant, eve_media_reserve.name), coalesce(eve_media_reserve.metadata, '{}'),
+      'reserved', 'reserved', case when eve_media_reserve.in_spool then 'postgres' else 's3' end, v_now, v_now, v_expires_at
+    )
+    on conflict do nothing
+    returning * into v_object;
+    continue when not found;
+    perform eve.media_lock_counters(v_tenant, eve_media_reserve.kind);
+    v_no_room := eve.media_no_room(v_tenant, eve_media_reserve.kind, eve_media_reserve.stored_bytes, false);
+    if v_no_room is not null then
+      delete from public.media_objects o where o.tenant_id = v_tenant and o.file_sha256 = eve_media_reserve.file_sha256;
+      return eve.media_quota_refusal(v_tenant, eve_media_reserve.kind, v_no_room);
+    end if;
+    perform eve.media_count(v_tenant, eve_media_reserve.kind, 0, eve_media_reserve.stored_bytes, 0);
+    return jsonb_build_object('status', 'reserved', 'object', eve.media_json(v_object));
+  end loop;
+
+  if v_object.state = 'deleting' and v_object.expires_at > v_now then
+    return eve.refused('upload_busy', null, null, greatest(
+      v_soon_ms, ceil(extract(epoch from v_object.expires_at - v_now) * 1000)::bigint
+    ));
+  elsif v_object.state in ('reserved', 'deleting') then
+    v_no_room := eve.media_reserve_again(
+      v_object, eve_media_reserve.size_bytes, eve_media_reserve.stored_bytes, eve_media_reserve.mime_type,
+      eve_media_reserve.content_encoding, v_expires_at
+    );
+    if v_no_room is not null then
+      return eve.media_quota_refusal(v_tenant, v_object.kind, v_no_room);
+    end if;
+    select * into v_object
+    from public.media_objects o
+    where o.tenant_id = v_tenant and o.file_sha256 = eve_media_reserve.file_sha256;
+    return jsonb_build_object('status', 'reserved', 'object', eve.media_json(v_object));
+  end if;
+  update public.media_objects o
+  set last_seen_at = v_now
+  where o.tenant_id = v_tenant and o.file_sha256 = eve_media_reserve.file_sha256
+  returning * into v_object;
+  perform eve.media_link(v_tenant, eve_media_reserve.file_sha256, eve_media_reserve.links);
+  return jsonb_build_object('status', 'present', 'object', eve.media_json(v_object));
+end;
+$$;
+comment on function public.eve_media_reserve is 'Takes room for a file before any of it is sent, or says that it is there already, or which limit is used up.';
+
+-- Says that an object is there, with so many bytes: its reservation becomes use. state: `verified` where its content is known to have
+-- its hash, else `stored`. Answers {"status", "object"}: `stored`, or `gone` where there is no reservation any more. Twice is the same as once.
+create or replace function public.eve_media_stored(
+  tenant_id text, file_sha256 text, state text, stored_bytes bigint, stored_in text default 's3', links jsonb default '{}',
+  mime_type text default null
+)
+returns jsonb
+language plpgsql
+volatile
+set search_path = ''
+as $$
+declare
+  v_object public.media_objects;
+  v_reserved bigint;
+begin
+  if eve_media_stored.state is null or eve_media_stored.state not in ('stored', 'verified') then
+    raise exception 'state must be stored or verified' using errcode = 'EV400';
+  end if;
+  select * into v_object
+  from public.media_objects o
+  where o.tenant_id = eve_media_stored.tenant_id and o.file_sha256 = eve_media_stored.file_sha256
+  for update;
+  if not found or v_object.state = 'deleting' then
+    return jsonb_build_object('status', 'gone');
+  end if;
+  v_reserved := eve.media_bytes(v_object);
+  perform eve.media_link(v_object.tenant_id, v_object.file_sha256, eve_media_stored.links);
+  if v_object.state = 'reserved' then
+    update public.media_objects o
+    set state = eve_media_stored.state, counts_as = 'used', stored_bytes = eve_media_stored.stored_bytes,
+      stored_in = eve_media_stored.stored_in, mime_type = coalesce(eve_media_stored.mime_type, o.mime_type), expires_at = null,
+      last_seen_at = eve.clock()
+    where o.tenant_id = v_object.tenant_id and o.file_sha256 = v_object.file_sha256;
+    perform eve.media_lock_counters(v_object.tenant_id, v_object.kind);
+    perform eve.media_count(v_object.tenant_id, v_object.kind, eve_media_stored.stored_bytes, -v_reserved, 1);
+  elsif v_object.state = 'stored' and eve_media_stored.state = 'verified' then
+    update public.media_objects o
+    set state = 'verified'
+    where o.tenant_id = v_object.tenant_id and o.file_sha256 = v_object.file_sha256;
+  end if;
+  select * into v_object
+  from public.media_objects o
+  where o.tenant_id = v_object.tenant_id and o.file_sha256 = v_object.file_sha256;
+  return jsonb_build_object('status', 'stored', 'object', eve.media_json(v_object));
+end;
+$$;
+comment on function public.eve_media_stored is 'Says that an object is there: its reservation becomes use.';
+
+-- Sets the limits that nobody has set yet out of the environment, in bytes by the names of eve.media_limits; the rows rule from then on,
+-- and what the environment says otherwise is kept for whoever compares. default_tenant: made, and the default, if there is none but `default`.
+create or replace function public.eve_media_seed(limits jsonb default '{}', default_tenant text default null)
+returns jsonb
+language plpgsql
+volatile
+set search_path = ''
+as $$
+begin
+  update eve.media_limits l
+  set limit_bytes = case when l.env_bytes is null then (eve_media_seed.limits ->> l.name)::bigint else l.limit_bytes end,
+    env_bytes = (eve_media_seed.limits ->> l.name)::bigint
+  where eve_media_seed.limits ->> l.name is not null and l.env_bytes is distinct from (eve_media_seed.limits ->> l.name)::bigint;
+  if eve_media_seed.default_tenant is not null
+    and not exists (select from eve.tenants t where t.id = eve_media_seed.default_tenant) then
+    perform public.eve_tenant_save(
+      eve_media_seed.default_tenant, is_default => eve.default_tenant() is not distinct from 'default'
+    );
+  end if;
+  return jsonb_build_object('status', 'seeded', 'default_tenant', eve.default_tenant());
+end;
+$$;
+comment on function public.eve_media_seed is 'Sets limits and the default tenant out of the environment, the first time; the rows rule from then on.';

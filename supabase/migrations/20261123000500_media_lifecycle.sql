@@ -1,0 +1,367 @@
+-- What leaves: by itself after its time without use, in an emergency, or because somebody said so. The registry goes first: an object
+-- is marked as deleting, then it is deleted where it is stored, then its row goes and its bytes are free again. Whoever dies in between
+-- leaves a mark, and the next run goes on with it.
+--
+-- A mark ends (expires_at), and whoever made it must not delete from the store after that: from then on the same content may be
+-- uploaded again, or another run may take the mark over.
+
+set local lock_timeout = '10s';
+
+-- What the bucket has to delete.
+create or replace function eve.media_to_delete(object public.media_objects)
+returns jsonb
+language sql
+immutable
+set search_path = ''
+as $$
+  select jsonb_build_object(
+    'tenant_id', (object).tenant_id, 'sha256', (object).file_sha256, 's3_key', (object).s3_key, 'stored_in', (object).stored_in,
+    'bytes', eve.media_bytes(media_to_delete.object)
+  );
+$$;
+
+-- Marks objects that nobody refers to as deleting, those without use for the longest time first: at most so many, and no more than are
+-- needed for so many bytes. kind null: uploads whose time is over, and deletions that nobody goes on with. Objects that somebody holds
+-- are passed over.
+create or replace function public.eve_media_claim(
+  kind text default null, min_age_s bigint default 0, at_most integer default 500, need_bytes bigint default null, lease_s integer default 120
+)
+returns jsonb
+language plpgsql
+volatile
+set search_path = ''
+as $$
+declare
+  v_now constant timestamptz := eve.clock();
+  v_most constant integer := least(greatest(eve_media_claim.at_most, 1), 1000);
+  v_lease constant timestamptz := v_now + make_interval(secs => least(greatest(eve_media_claim.lease_s, 30), 600));
+  v_claimed jsonb;
+begin
+  if eve_media_claim.kind is null then
+    with over as materialized (
+      select o.tenant_id, o.file_sha256
+      from public.media_objects o
+      where o.state in ('reserved', 'deleting') and o.expires_at <= v_now
+      order by o.expires_at
+      limit v_most
+      for update skip locked
+    ), marked as (
+      update public.media_objects o
+      set state = 'deleting', expires_at = v_lease
+      from over
+      where o.tenant_id = over.tenant_id and o.file_sha256 = over.file_sha256
+      returning eve.media_to_delete(o) as one
+    )
+    select jsonb_agg(m.one) into v_claimed from marked m;
+  else
+    with unused as materialized (
+      select o.tenant_id, o.file_sha256, o.last_seen_at, eve.media_bytes(o) as bytes
+      from public.media_objects o
+      where o.kind = eve_media_claim.kind and o.refs_count = 0 and o.state in ('stored', 'verified')
+        and o.last_seen_at <= v_now - make_interval(secs => greatest(eve_media_claim.min_age_s, 0))
+      order by o.last_seen_at
+      limit v_most
+      for update skip locked
+    ), needed as (
+      select u.*, coalesce(
+        sum(u.bytes) over (order by u.last_seen_at, u.tenant_id, u.file_sha256 rows between unbounded preceding and 1 preceding), 0
+      ) as before
+      from unused u
+    ), marked as (
+      update public.media_objects o
+      set state = 'deleting', expires_at = v_lease
+      from needed n
+      where o.tenant_id = n.tenant_id and o.file_sha256 = n.file_sha256
+        and (eve_media_claim.need_bytes is null or n.before < eve_media_claim.need_bytes)
+      returning eve.media_to_delete(o) as one
+    )
+    select jsonb_agg(m.one) into v_claimed from marked m;
+  end if;
+  return coalesce(v_claimed, '[]');
+end;
+$$;
+comment on function public.eve_media_claim is 'Marks objects that are to be deleted, and hands them to whoever deletes them.';
+
+-- What eve_media_claim would take: {"objects", "bytes", "oldest_at"}.
+create or replace function public.eve_media_claimable(kind text, min_age_s bigint default 0, need_bytes bigint default null)
+returns jsonb
+language sql
+stable
+set search_path = ''
+as $$
+  with needed as (
+    select o.last_seen_at, eve.media_bytes(o) as bytes,
+      coalesce(sum(eve.media_bytes(o)) over (order by o.last_seen_at, o.tenant_id, o.file_sha256 rows between unbounded preceding and 1 preceding), 0) as before
+    from public.media_objects o
+    where o.kind = eve_media_claimable.kind and o.refs_count = 0 and o.state in ('stored', 'verified')
+      and o.last_seen_at <= eve.clock() - make_interval(secs => greatest(eve_media_claimable.min_age_s, 0))
+  )
+  select jsonb_build_object('objects', count(*), 'bytes', coalesce(sum(n.bytes), 0), 'oldest_at', min(n.last_seen_at))
+  from needed n
+  where eve_media_claimable.need_bytes is null or n.before < eve_media_claimable.need_bytes;
+$$;
+comment on function public.eve_media_claimable is 'What a clean-up would delete; nothing is changed.';
+
+-- Drops one use of an object, or the key that it was asked for by; without any left, marks it as deleting. {"status": "deleting",
+-- "delete": {..}}, `kept`, `none`, or a refusal.
+create or replace function public.eve_media_delete(
+  actor jsonb, tenant_id text, name text, ref_kind text default null, ref_id text default null, lease_s integer default 120
+)
+returns jsonb
+language plpgsql
+volatile
+set search_path = ''
+as $$
+declare
+  v_who constant jsonb := eve.tenant_of_actor(eve_media_delete.actor, eve_media_delete.tenant_id, 'media');
+  v_tenant constant text := v_who ->> 'tenant_id';
+  v_object public.media_objects;
+  v_by_alias boolean;
+begin
+  if v_tenant is null then
+    return v_who;
+  end if;
+  v_object := eve.media_named(v_tenant, left(eve_media_delete.name, 1100));
+  select * into v_object
+  from public.media_objects o
+  where o.tenant_id = v_tenant and o.file_sha256 = v_object.file_sha256
+  for update;
+  if not found or v_object.state not in ('stored', 'verified') then
+    return jsonb_build_object('status', 'none', 'tenant_id', v_tenant);
+  end if;
+  delete from eve.media_references r
+  where r.tenant_id = v_tenant and r.file_sha256 = v_object.file_sha256 and r.ref_kind = eve_media_delete.ref_kind
+    and r.ref_id = eve_media_delete.ref_id;
+  delete from eve.media_aliases a
+  where a.tenant_id = v_tenant and a.file_sha256 = v_object.file_sha256 and a.key = eve_media_delete.name;
+  v_by_alias := found;
+  select * into v_object
+  from public.media_objects o
+  where o.tenant_id = v_tenant and o.file_sha256 = v_object.file_sha256;
+  if v_object.refs_count > 0 or v_by_alias and exists (
+    select from eve.media_aliases a where a.tenant_id = v_tenant and a.file_sha256 = v_object.file_sha256
+  ) then
+    return jsonb_build_object('status', 'kept', 'object', eve.media_json(v_object));
+  end if;
+  update public.media_objects o
+  set state = 'deleting', expires_at = eve.clock() + make_interval(secs => least(greatest(eve_media_delete.lease_s, 30), 600))
+  where o.tenant_id = v_tenant and o.file_sha256 = v_object.file_sha256
+  returning * into v_object;
+  return jsonb_build_object('status', 'deleting', 'delete', eve.media_to_delete(v_object), 'object', eve.media_json(v_object));
+end;
+$$;
+comment on function public.eve_media_delete is 'Drops a use of an object; the last one marks it as deleting.';
+
+-- An object that has failed: what arrived is another content, or it never came. Marks it as deleting, whoever refers to it.
+create or replace function public.eve_media_failed(tenant_id text, file_sha256 text, reason text default null, lease_s integer default 120)
+returns jsonb
+language plpgsql
+volatile
+set search_path = ''
+as $$
+declare
+  v_object public.media_objects;
+begin
+  update public.media_objects o
+  set state = 'deleting', expires_at = eve.clock() + make_interval(secs => least(greatest(eve_media_failed.lease_s, 30), 600))
+  where o.tenant_id = eve_media_failed.tenant_id and o.file_sha256 = eve_media_failed.file_sha256
+    and (o.state = 'reserved' or o.state = 'stored' and o.refs_count = 0)
+  returning * into v_object;
+  if not found then
+    return jsonb_build_object('status', 'none');
+  end if;
+  return jsonb_build_object('status', 'deleting', 'delete', eve.media_to_delete(v_object));
+end;
+$$;
+comment on function public.eve_media_failed is 'Gives up an upload: it is to be deleted where it is stored, and its room to be given back.';
+
+-- Changes the counters by several objects' bytes at once, in their order.
+create or replace function eve.media_uncount(objects public.media_objects[])
+returns void
+language plpgsql
+volatile
+set search_path = ''
+as $$
+declare
+  v_change record;
+begin
+  for v_change in
+    select s.scope, s.subject, s.used, s.reserved, s.objects
+    from (
+      select case when grouping(o.tenant_id) = 0 then 'tenant' when grouping(o.kind) = 0 then 'kind' else 'total' end as scope,
+        coalesce(o.tenant_id, o.kind, '') as subject,
+        coalesce(sum(eve.media_bytes(o)) filter (where o.counts_as = 'used'), 0)::bigint as used,
+        coalesce(sum(eve.media_bytes(o)) filter (where o.counts_as = 'reserved'), 0)::bigint as reserved,
+        count(*) filter (where o.counts_as = 'used') as objects
+      from unnest(media_uncount.objects) o
+      group by grouping sets ((o.tenant_id), (o.kind), ())
+    ) s
+    order by array_position('{tenant,kind,total}', s.scope), s.subject
+  loop
+    update eve.media_counters c
+    set used_bytes = greatest(c.used_bytes - v_change.used, 0), reserved_bytes = greatest(c.reserved_bytes - v_change.reserved, 0),
+      objects = greatest(c.objects - v_change.objects, 0)
+    where c.scope = v_change.scope and c.subject = v_change.subject;
+  end loop;
+end;
+$$;
+
+-- Objects that are deleted where they were stored: their rows go, with their aliases and what the database holds of them, and their
+-- bytes are free. items: [{"tenant_id", "sha256"}]; what is not marked as deleting any more stays. {"objects", "bytes"}.
+create or replace function public.eve_media_deleted(items jsonb)
+returns jsonb
+language plpgsql
+volatile
+set search_path = ''
+as $$
+declare
+  v_gone public.media_objects[];
+begin
+  perform
+  from public.media_objects o
+  join jsonb_to_recordset(eve_media_deleted.items) as i (tenant_id text, sha256 text)
+    on i.tenant_id = o.tenant_id and i.sha256 = o.file_sha256
+  where o.state = 'deleting'
+  order by o.tenant_id, o.file_sha256
+  for update of o;
+  -- Of a content that turned out to be another one; nothing else with references comes so far.
+  delete from eve.media_references r
+  using jsonb_to_recordset(eve_media_deleted.items) as i (tenant_id text, sha256 text)
+  where r.tenant_id = i.tenant_id and r.file_sha256 = i.sha256
+    and exists (
+      select from public.media_objects o where o.tenant_id = r.tenant_id and o.file_sha256 = r.file_sha256 and o.state = 'deleting'
+    );
+  with gone as (
+    delete from public.media_objects o
+    using jsonb_to_recordset(eve_media_deleted.items) as i (tenant_id text, sha256 text)
+    where o.tenant_id = i.tenant_id and o.file_sha256 = i.sha256 and o.state = 'deleting'
+    returning o.*
+  )
+  select array_agg(g::public.media_objects) into v_gone from gone g;
+  if v_gone is null then
+    return jsonb_build_object('objects', 0, 'bytes', 0);
+  end if;
+  perform public.eve_media_spool_delete(array(select o.s3_key from unnest(v_gone) o where o.s3_key is not null));
+  perform eve.media_uncount(v_gone);
+  return (
+    select jsonb_build_object('objects', count(*), 'bytes', coalesce(sum(eve.media_bytes(o)), 0)) from unnest(v_gone) o
+  );
+end;
+$$;
+comment on function public.eve_media_deleted is 'Says that objects are deleted where they were stored: their rows go and their bytes are free.';
+
+-- Objects of which it is not known that their content has their hash, the oldest first.
+create or replace function public.eve_media_unproven(at_most integer default 50)
+returns jsonb
+language sql
+stable
+set search_path = ''
+as $$
+  select coalesce(jsonb_agg(u.one), '[]')
+  from (
+    select eve.media_to_delete(o) || jsonb_build_object('mime_type', o.mime_type, 'content_encoding', o.content_encoding) as one
+    from public.media_objects o
+    where o.state = 'stored' and o.s3_key is not null
+    order by o.last_seen_at
+    limit least(greatest(eve_media_unproven.at_most, 1), 1000)
+  ) u;
+$$;
+comment on function public.eve_media_unproven is 'Objects whose content is still to be read and hashed.';
+
+-- Compares a page of a bucket's listing with the registry: keys between `after` (not itself) and `until`. listed: [{"key", "size_bytes"}].
+-- {"unknown": keys that the registry does not have, "missing": objects that the bucket does not have, "resized": of another size}.
+create or replace function public.eve_media_compare(listed jsonb, after text, until text, seen_before timestamptz)
+returns jsonb
+language sql
+stable
+set search_path = ''
+as $$
+  with bucket as materialized (
+    select l.key, l.size_bytes from jsonb_to_recordset(eve_media_compare.listed) as l (key text, size_bytes bigint)
+  ), known as materialized (
+    select o.s3_key, o.tenant_id, o.file_sha256, eve.media_bytes(o) as bytes, o.state, o.stored_in, o.first_seen_at
+    from public.media_objects o
+    where o.s3_key collate "C" > coalesce(eve_media_compare.after, '')
+      and (eve_media_compare.until is null or o.s3_key collate "C" <= eve_media_compare.until)
+  )
+  select jsonb_build_object(
+    'unknown', coalesce(
+      (
+        select jsonb_agg(jsonb_build_object('key', b.key, 'size_bytes', b.size_bytes))
+        from bucket b
+        where not exists (select from known k where k.s3_key = b.key)
+      ), '[]'
+    ),
+    'missing', coalesce(
+      (
+        select jsonb_agg(jsonb_build_object('key', k.s3_key, 'tenant_id', k.tenant_id, 'sha256', k.file_sha256, 'size_bytes', k.bytes))
+        from known k
+        where k.state in ('stored', 'verified') and k.stored_in = 's3'
+          and coalesce(k.first_seen_at, '-infinity') < eve_media_compare.seen_before
+          and not exists (select from bucket b where b.key = k.s3_key)
+      ), '[]'
+    ),
+    'resized', coalesce(
+      (
+        select jsonb_agg(jsonb_build_object('key', k.s3_key, 'size_bytes', k.bytes, 'listed_bytes', b.size_bytes))
+        from known k
+        join bucket b on b.key = k.s3_key
+        where k.state in ('stored', 'verified') and k.bytes <> b.size_bytes
+      ), '[]'
+    )
+  );
+$$;
+comment on function public.eve_media_compare is 'What is in a page of the bucket''s listing or in the registry, and not in the other.';
+
+-- Counts everything anew. While it holds all counters, whoever has changed an object and not yet counted it is waiting for them, and
+-- adds to what is found here: what they have done is not seen yet. [{"scope", "subject", "was", "is"}], of those that were wrong.
+create or replace function public.eve_media_recount()
+returns jsonb
+language plpgsql
+volatile
+set search_path = ''
+as $$
+declare
+  v_wrong jsonb;
+begin
+  perform
+  from eve.media_counters c
+  order by array_position('{spool,tenant,kind,total}', c.scope), c.subject
+  for update;
+  with actual as materialized (
+    select case when grouping(o.tenant_id) = 0 then 'tenant' when grouping(o.kind) = 0 then 'kind' else 'total' end as scope,
+      coalesce(o.tenant_id, o.kind, '') as subject,
+      coalesce(sum(eve.media_bytes(o)) filter (where o.counts_as = 'used'), 0)::bigint as used,
+      coalesce(sum(eve.media_bytes(o)) filter (where o.counts_as = 'reserved'), 0)::bigint as reserved,
+      count(*) filter (where o.counts_as = 'used') as objects
+    from public.media_objects o
+    group by grouping sets ((o.tenant_id), (o.kind), ())
+    union all
+    select 'spool', '', coalesce(sum(s.size_bytes), 0)::bigint, 0, count(*) from eve.media_spool s
+  ), wrong as (
+    select c.scope, c.subject, c.used_bytes as was_used, c.reserved_bytes as was_reserved, c.objects as was_objects,
+      coalesce(a.used, 0) as used, coalesce(a.reserved, 0) as reserved, coalesce(a.objects, 0) as objects
+    from eve.media_counters c
+    left join actual a on a.scope = c.scope and a.subject = c.subject
+    where (c.used_bytes, c.reserved_bytes, c.objects) is distinct from
+      (coalesce(a.used, 0)::bigint, coalesce(a.reserved, 0)::bigint, coalesce(a.objects, 0)::bigint)
+  ), mended as (
+    update eve.media_counters c
+    set used_bytes = w.used, reserved_bytes = w.reserved, objects = w.objects
+    from wrong w
+    where c.scope = w.scope and c.subject = w.subject
+  )
+  select jsonb_agg(
+    jsonb_build_object(
+      'scope', w.scope, 'subject', w.subject,
+      'was', jsonb_build_object('used_bytes', w.was_used, 'reserved_bytes', w.was_reserved, 'objects', w.was_objects),
+      'is', jsonb_build_object('used_bytes', w.used, 'reserved_bytes', w.reserved, 'objects', w.objects)
+    )
+    order by w.scope, w.subject
+  )
+  into v_wrong
+  from wrong w;
+  return coalesce(v_wrong, '[]');
+end;
+$$;
+comment on function public.eve_media_recount is 'Counts all objects anew, repairs the counters, and says which were wrong.';

@@ -1,0 +1,179 @@
+/** Tenants and scopes, by actor: each asks with the role it has, and the state is looked at after every refusal. */
+import postgres from "postgres";
+import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { cloneDatabase, type TestDatabase } from "../harness/database.ts";
+import { mediaCalls, PROJECT, shaOf } from "../harness/media.ts";
+import { mintConsumerSecret } from "../../shared/tokens/consumer_secret.ts";
+
+let db: TestDatabase;
+let sql: TestDatabase["sql"];
+const ANN = "a0000000-0000-4000-8000-000000000001";
+const BOB = "b0000000-0000-4000-8000-000000000002";
+const ids: Record<string, string> = {};
+
+async function addConsumer(name: string, kind: "service" | "notebook", scopes: string[], tenant: string | null) {
+  const secret = await mintConsumerSecret(kind);
+  await sql`select public.eve_consumer_add(${name}, ${kind}, key_id => ${secret.keyId}, proof => ${secret.proof})`;
+  await sql`select public.eve_consumer_access(${name}, ${scopes}::text[], ${tenant})`;
+  ids[name] = (await sql`select id from eve.consumers where name = ${name}`)[0]!.id;
+  return secret;
+}
+
+async function issue(name: string) {
+  const [row] = await sql`select public.eve_issue_token(consumer => ${name}) as token`;
+  return row!.token.token_id as string;
+}
+
+beforeAll(async () => {
+  db = await cloneDatabase();
+  sql = db.sql;
+  await sql`select public.eve_tenant_save('acme'), public.eve_tenant_save('other')`;
+  await sql`select public.eve_tenant_member('acme', ${ANN})`;
+  await addConsumer("bot", "service", ["llm", "media"], "acme");
+  await addConsumer("talker", "service", ["llm"], "acme");
+  await addConsumer("notebook", "notebook", ["llm", "media"], "acme");
+  const { reserve, stored } = mediaCalls(sql);
+  for (const tenant_id of ["acme", "other"]) {
+    await reserve(shaOf(1), 1000, { tenant_id });
+    await stored(shaOf(1), 1000, { tenant_id });
+  }
+});
+afterAll(() => db?.drop());
+
+const consumer = (name: string, token_id?: string) => ({ kind: "consumer", consumer_id: ids[name], token_id });
+const user = (user_id: string) => ({ kind: "user", user_id });
+
+describe("who may act for which tenant", () => {
+  const find = (actor: Record<string, unknown>, tenant: string | null) => mediaCalls(sql, actor).find(shaOf(1), tenant);
+  const found = (tenant_id: string) => ({ status: "found", object: { tenant_id } });
+
+  test("the project for all", async () => {
+    expect(await find(PROJECT, "acme")).toMatchObject(found("acme"));
+    expect(await find(PROJECT, "other")).toMatchObject(found("other"));
+    expect(await find(PROJECT, "nobody")).toMatchObject({ code: "unknown_tenant" });
+    expect(await find(PROJECT, null)).toMatchObject({ status: "none", tenant_id: "default" });
+  });
+
+  test("a consumer with the scope media for its own, said or not", async () => {
+    expect(await find(consumer("bot"), null)).toMatchObject(found("acme"));
+    expect(await find(consumer("bot"), "acme")).toMatchObject(found("acme"));
+    // Whether there is such a tenant is not told.
+    for (const tenant of ["other", "nobody"]) {
+      expect(await find(consumer("bot"), tenant)).toEqual({ status: "refused", code: "tenant_not_allowed" });
+    }
+  });
+
+  test("a consumer without the scope for none", async () => {
+    expect(await find(consumer("talker"), null)).toMatchObject({ code: "credential_insufficient" });
+    expect(await mediaCalls(sql, consumer("talker")).reserve(shaOf(2), 10)).toMatchObject({ code: "credential_insufficient" });
+    expect(await sql`select from public.media_objects where file_sha256 = ${shaOf(2)}`).toHaveLength(0);
+  });
+
+  test("a token as far as it and its consumer do, until either is ended", async () => {
+    const token = await issue("notebook");
+    expect(await sql`select scopes from eve.scoped_tokens where id = ${token}`).toEqual([{ scopes: ["llm", "media"] }]);
+    expect(await find(consumer("notebook", token), null)).toMatchObject(found("acme"));
+    await sql`select public.eve_consumer_access('notebook', '{llm}')`;
+    expect(await find(consumer("notebook", token), null)).toMatchObject({ code: "credential_insufficient" });
+    const narrow = await issue("notebook");
+    await sql`select public.eve_consumer_access('notebook', '{llm,media}')`;
+    expect(await find(consumer("notebook", narrow), null)).toMatchObject({ code: "credential_insufficient" });
+    await sql`select public.eve_token_revoke(token_id => ${token})`;
+    expect(await find(consumer("notebook", token), null)).toMatchObject({ code: "token_revoked" });
+    // Another consumer's token is no token.
+    expect(await find(consumer("bot", narrow), null)).toMatchObject({ code: "token_revoked" });
+  });
+
+  test("one issued before there were scopes has llm alone", async () => {
+    const token = await issue("notebook");
+    await sql`update eve.scoped_tokens set scopes = null where id = ${token}`;
+    expect(await find(consumer("notebook", token), null)).toMatchObject({ code: "credential_insufficient" });
+  });
+
+  test("a consumer that is switched off for none", async () => {
+    await sql`update eve.consumers set is_active = false where name = 'bot'`;
+    expect(await find(consumer("bot"), null)).toEqual({ status: "refused", code: "consumer_disabled" });
+    await sql`update eve.consumers set is_active = true where name = 'bot'`;
+  });
+
+  test("a signed-in user for those they are a member of", async () => {
+    expect(await find(user(ANN), null)).toMatchObject(found("acme"));
+    expect(await find(user(ANN), "other")).toEqual({ status: "refused", code: "tenant_not_allowed" });
+    expect(await find(user(BOB), null)).toEqual({ status: "refused", code: "tenant_not_allowed" });
+    expect(await find(user(BOB), "acme")).toEqual({ status: "refused", code: "tenant_not_allowed" });
+  });
+
+  test("what is for the project is for nobody else", async () => {
+    for (const actor of [consumer("bot"), user(ANN)]) {
+      const [row] = await sql`select public.eve_storage_stats(${sql.json(actor as never)}) as answer`;
+      expect(row!.answer).toMatchObject({ code: "credential_insufficient" });
+    }
+    const [row] = await sql`select public.eve_storage_stats(${sql.json(PROJECT)}) as answer`;
+    expect(row!.answer.tenants.map(({ tenant_id }: { tenant_id: string }) => tenant_id)).toEqual(["acme", "default", "other"]);
+  });
+
+  test("nobody deletes another tenant's", async () => {
+    for (const actor of [consumer("bot"), user(ANN)]) {
+      expect(await mediaCalls(sql, actor).remove(shaOf(1), { tenant_id: "other" })).toMatchObject({ code: "tenant_not_allowed" });
+    }
+    expect(await sql`select state from public.media_objects where tenant_id = 'other'`).toEqual([{ state: "verified" }]);
+  });
+});
+
+test("scopes and tenants that there are not are no one's", async () => {
+  await expect(sql`select public.eve_consumer_access('bot', '{llm,root}')`).rejects.toMatchObject({ code: "EV400" });
+  await expect(sql`select public.eve_consumer_access('bot', '{}')`).rejects.toMatchObject({ code: "EV400" });
+  await expect(sql`select public.eve_consumer_access('bot', '{llm}', 'nobody')`).rejects.toMatchObject({ code: "EV400" });
+  await expect(sql`select public.eve_tenant_save('../x')`).rejects.toMatchObject({ code: "EV400" });
+  expect((await sql`select scopes, tenant_id from eve.consumers where name = 'bot'`)[0]).toEqual({
+    scopes: ["llm", "media"],
+    tenant_id: "acme",
+  });
+});
+
+describe("row-level security, with the role that the REST API takes on", () => {
+  async function as<Value>(role: string, sub: string | null, run: (sql: postgres.TransactionSql) => Promise<Value>) {
+    const url = new URL(db.url);
+    url.username = "authenticator";
+    const pool = postgres(url.href, { max: 1, onnotice: () => {} });
+    try {
+      return await pool.begin(async (transaction) => {
+        await transaction.unsafe(`set local role ${role}`);
+        await transaction`select set_config('request.jwt.claims', ${JSON.stringify({ sub, role })}, true)`;
+        return await run(transaction);
+      });
+    } finally {
+      await pool.end();
+    }
+  }
+  const tenants = (transaction: postgres.TransactionSql) =>
+    transaction`select tenant_id from public.media_objects order by tenant_id`.then((rows) => rows.map((row) => row.tenant_id));
+
+  test("a member sees their tenant's objects, and no other's", async () => {
+    expect(await as("authenticated", ANN, tenants)).toEqual(["acme"]);
+    expect(await as("authenticated", BOB, tenants)).toEqual([]);
+    expect(await as("authenticated", null, tenants)).toEqual([]);
+  });
+
+  test("the service role sees all; who is not signed in may not ask", async () => {
+    expect(await as("service_role", null, tenants)).toEqual(["acme", "other"]);
+    await expect(as("anon", null, tenants)).rejects.toMatchObject({ code: "42501" });
+  });
+
+  test.each([
+    "update public.media_objects set refs_count = 0",
+    "delete from public.media_objects",
+    "insert into public.media_objects (file_sha256) values (repeat('a', 64))",
+    "select stored_in from public.media_objects",
+    "select from eve.tenants",
+    "select from eve.tenant_members",
+    "insert into eve.tenant_members values ('other', '" + ANN + "')",
+    "select from eve.media_spool",
+    "select eve.member_tenants()",
+    `select public.eve_media_find('{"kind": "project"}', 'other', 'x')`,
+  ])("a member may not: %s", async (statement) => {
+    await expect(as("authenticated", ANN, (transaction) => transaction.unsafe(statement))).rejects.toMatchObject({ code: "42501" });
+    expect(await sql`select from public.media_objects`).toHaveLength(2);
+    expect(await sql`select from eve.tenant_members`).toHaveLength(1);
+  });
+});
