@@ -757,6 +757,8 @@ create table eve.consumers (
   rpm integer,
   token_ttl_s integer not null default 7200,
   secret_changed_at timestamp with time zone,
+  tenant_id text,
+  scopes text[] not null default '{llm}'::text[],
   constraint consumers_budgets_positive CHECK (((requests_per_day >= 0) AND (tokens_per_day >= 0))),
   constraint consumers_key_id_form CHECK ((key_id ~ '^[0-9a-f]{16}$'::text)),
   constraint consumers_kind_known CHECK ((kind = ANY (ARRAY['project'::text, 'service'::text, 'notebook'::text]))),
@@ -764,10 +766,13 @@ create table eve.consumers (
   constraint consumers_name_key UNIQUE (name),
   constraint consumers_pkey PRIMARY KEY (id),
   constraint consumers_rpm_positive CHECK ((rpm > 0)),
+  constraint consumers_scopes_known CHECK (((scopes <@ '{llm,media,chats,vision,intake}'::text[]) AND ((cardinality(scopes) >= 1) AND (cardinality(scopes) <= 5)))),
+  constraint consumers_tenant_id_fkey FOREIGN KEY (tenant_id) REFERENCES eve.tenants(id),
   constraint consumers_token_ttl_range CHECK (((token_ttl_s >= 60) AND (token_ttl_s <= 86400)))
 );
 alter table eve.consumers enable row level security;
 CREATE UNIQUE INDEX consumers_key_id_key ON eve.consumers USING btree (key_id);
+CREATE INDEX consumers_tenant_id_idx ON eve.consumers USING btree (tenant_id);
 comment on table eve.consumers is 'Who calls. A secret is kept as a hash only.';
 comment on column eve.consumers.kind is 'project: the project''s own secret key. service: calls with a key of its own. notebook: exchanges its secret for scoped tokens.';
 comment on column eve.consumers.secret_hash is 'SHA-256, in hex, over the proof of the secret (see eve.secret_hash).';
@@ -781,6 +786,8 @@ comment on column eve.consumers.capture is 'Whether what it asks and gets is kep
 comment on column eve.consumers.key_id is 'The public part of its secret, by which it is found.';
 comment on column eve.consumers.rpm is 'Requests it may begin in any minute; null: no limit of its own.';
 comment on column eve.consumers.token_ttl_s is 'The longest life of a token issued to it, in seconds: 60 to 86400.';
+comment on column eve.consumers.tenant_id is 'Whose it is; null: the default tenant''s.';
+comment on column eve.consumers.scopes is 'What it may use: llm, media, chats, vision, intake.';
 
 create table eve.consumer_days (
   consumer_id uuid not null,
@@ -810,6 +817,7 @@ create table eve.scoped_tokens (
   address text,
   issued_for text,
   revoked_reason text,
+  scopes text[],
   constraint scoped_tokens_budgets_positive CHECK (((requests_budget >= 0) AND (tokens_budget >= 0))),
   constraint scoped_tokens_class_known CHECK ((class = ANY (ARRAY['interactive'::text, 'batch'::text]))),
   constraint scoped_tokens_consumer_id_fkey FOREIGN KEY (consumer_id) REFERENCES eve.consumers(id) ON DELETE CASCADE,
@@ -818,12 +826,14 @@ create table eve.scoped_tokens (
 alter table eve.scoped_tokens enable row level security;
 CREATE INDEX scoped_tokens_consumer_id_idx ON eve.scoped_tokens USING btree (consumer_id);
 CREATE INDEX scoped_tokens_expires_at_idx ON eve.scoped_tokens USING btree (expires_at);
+CREATE TRIGGER eve_token_carries_scopes BEFORE INSERT ON eve.scoped_tokens FOR EACH ROW EXECUTE FUNCTION eve.token_carries_scopes(); -- enabled
 comment on table eve.scoped_tokens is 'Short-lived tokens of notebooks: the id is the token''s jti. The token itself is kept nowhere.';
 comment on column eve.scoped_tokens.models is 'Models it may be used for, of those its consumer may call; null: all of those.';
 comment on column eve.scoped_tokens.requests_budget is 'Requests in its whole life; tokens_budget: input and output tokens. Null: no budget.';
 comment on column eve.scoped_tokens.revoked_at is 'From then on the next reservation refuses it.';
 comment on column eve.scoped_tokens.address is 'Where it was asked for.';
 comment on column eve.scoped_tokens.issued_for is 'What it was issued for: enrolment_secret or project_key.';
+comment on column eve.scoped_tokens.scopes is 'Of its consumer''s scopes those that it carries; null, in tokens from before there were scopes: llm.';
 
 create table eve.access_log (
   id bigint not null generated always as identity (cache 32),
@@ -11518,3 +11528,1572 @@ begin
 end;
 $function$;
 comment on function public.eve_schedule is 'Makes the jobs of pg_cron those that eve.operations names. Run it after a change there, and after enabling pg_cron or pg_net.';
+
+-- tenants -------------------------------------------------------------------------------------------------------------
+
+create table eve.tenants (
+  id text not null,
+  name text,
+  is_default boolean not null default false,
+  storage_limit_bytes bigint,
+  created_at timestamp with time zone not null default now(),
+  constraint tenants_id_form CHECK ((id ~ '^[A-Za-z0-9_-][A-Za-z0-9._-]{0,62}$'::text)),
+  constraint tenants_name_length CHECK ((length(name) <= 200)),
+  constraint tenants_pkey PRIMARY KEY (id),
+  constraint tenants_storage_limit_positive CHECK ((storage_limit_bytes >= 0))
+);
+alter table eve.tenants enable row level security;
+CREATE UNIQUE INDEX tenants_is_default_key ON eve.tenants USING btree (is_default) WHERE is_default;
+CREATE TRIGGER eve_media_counter_of_tenant AFTER INSERT ON eve.tenants FOR EACH ROW EXECUTE FUNCTION eve.media_counter_of_tenant(); -- enabled
+comment on table eve.tenants is 'Whose things are kept apart from others''.';
+comment on column eve.tenants.is_default is 'Whose a thing is when nobody says: one row.';
+comment on column eve.tenants.storage_limit_bytes is 'Bytes of media it may keep; null: the limit tenant of eve.media_limits.';
+
+create table eve.tenant_members (
+  tenant_id text not null,
+  user_id uuid not null,
+  added_at timestamp with time zone not null default now(),
+  constraint tenant_members_pkey PRIMARY KEY (tenant_id, user_id),
+  constraint tenant_members_tenant_id_fkey FOREIGN KEY (tenant_id) REFERENCES eve.tenants(id) ON DELETE CASCADE
+);
+alter table eve.tenant_members enable row level security;
+CREATE INDEX tenant_members_user_id_idx ON eve.tenant_members USING btree (user_id);
+comment on table eve.tenant_members is 'Signed-in users (auth.users) who may act for a tenant.';
+
+CREATE OR REPLACE FUNCTION eve.token_carries_scopes()
+ RETURNS trigger
+ LANGUAGE plpgsql
+ SET search_path TO ''
+AS $function$
+begin
+  new.scopes := coalesce(new.scopes, (select c.scopes from eve.consumers c where c.id = new.consumer_id));
+  return new;
+end;
+$function$;
+
+CREATE OR REPLACE FUNCTION eve.refused(code text, message text DEFAULT NULL::text, details jsonb DEFAULT NULL::jsonb, retry_after_ms bigint DEFAULT NULL::bigint)
+ RETURNS jsonb
+ LANGUAGE sql
+ IMMUTABLE
+ SET search_path TO ''
+AS $function$
+  select jsonb_strip_nulls(
+    jsonb_build_object(
+      'status', 'refused', 'code', refused.code, 'message', refused.message, 'details', refused.details,
+      'retry_after_ms', refused.retry_after_ms
+    )
+  );
+$function$;
+
+CREATE OR REPLACE FUNCTION eve.default_tenant()
+ RETURNS text
+ LANGUAGE sql
+ STABLE
+ SET search_path TO ''
+AS $function$
+  select t.id from eve.tenants t where t.is_default;
+$function$;
+
+CREATE OR REPLACE FUNCTION eve.refusal_of_consumer(consumer eve.consumers, token_id uuid, scope text)
+ RETURNS jsonb
+ LANGUAGE plpgsql
+ STABLE
+ SET search_path TO ''
+AS $function$
+declare
+  v_scopes text[] := (consumer).scopes;
+begin
+  if (consumer).id is null or not (consumer).is_active then
+    return eve.refused('consumer_disabled');
+  end if;
+  if refusal_of_consumer.token_id is not null then
+    select coalesce(t.scopes, '{llm}') into v_scopes
+    from eve.scoped_tokens t
+    where t.id = refusal_of_consumer.token_id and t.consumer_id = (consumer).id and t.revoked_at is null
+      and t.expires_at > eve.clock();
+    if not found then
+      return eve.refused('token_revoked');
+    end if;
+  end if;
+  if refusal_of_consumer.scope <> all (v_scopes) or refusal_of_consumer.scope <> all ((consumer).scopes) then
+    return eve.refused(
+      'credential_insufficient',
+      format('This needs the scope %s, which the consumer%s does not have. Ask the gateway''s owner for it.',
+        refusal_of_consumer.scope, case when refusal_of_consumer.token_id is null then '' else ' or its token' end)
+    );
+  end if;
+  return null;
+end;
+$function$;
+
+CREATE OR REPLACE FUNCTION eve.tenant_of_actor(actor jsonb, tenant_id text, scope text)
+ RETURNS jsonb
+ LANGUAGE plpgsql
+ STABLE
+ SET search_path TO ''
+AS $function$
+declare
+  v_kind constant text := tenant_of_actor.actor ->> 'kind';
+  v_asked constant text := nullif(tenant_of_actor.tenant_id, '');
+  v_user constant uuid := (tenant_of_actor.actor ->> 'user_id')::uuid;
+  v_consumer eve.consumers;
+  v_refusal jsonb;
+  v_tenant text;
+begin
+  if v_kind = 'project' or v_kind = 'user' and eve.is_administrator(v_user) then
+    v_tenant := coalesce(v_asked, eve.default_tenant());
+    if not exists (select from eve.tenants t where t.id = v_tenant) then
+      return eve.refused('unknown_tenant', format('There is no tenant %s.', left(v_tenant, 64)));
+    end if;
+    return jsonb_build_object('tenant_id', v_tenant, 'project', true);
+  elsif v_kind = 'consumer' then
+    select * into v_consumer from eve.consumers c where c.id = (tenant_of_actor.actor ->> 'consumer_id')::uuid;
+    v_refusal := eve.refusal_of_consumer(v_consumer, (tenant_of_actor.actor ->> 'token_id')::uuid, tenant_of_actor.scope);
+    if v_refusal is not null then
+      return v_refusal;
+    end if;
+    v_tenant := coalesce(v_consumer.tenant_id, eve.default_tenant());
+    if v_asked <> v_tenant then
+      return eve.refused('tenant_not_allowed');
+    end if;
+  elsif v_kind = 'user' then
+    -- Without a word the tenant that they were added to first.
+    select m.tenant_id into v_tenant
+    from eve.tenant_members m
+    where m.user_id = v_user and m.tenant_id = coalesce(v_asked, m.tenant_id)
+    order by m.added_at, m.tenant_id
+    limit 1;
+    if not found then
+      return eve.refused('tenant_not_allowed');
+    end if;
+  else
+    raise exception 'an actor has the kind project, consumer or user' using errcode = 'EV500';
+  end if;
+  return jsonb_build_object('tenant_id', v_tenant, 'project', false);
+end;
+$function$;
+comment on function eve.tenant_of_actor is 'The tenant that somebody acts for, or why they may not.';
+
+CREATE OR REPLACE FUNCTION eve.member_tenants()
+ RETURNS SETOF text
+ LANGUAGE sql
+ STABLE SECURITY DEFINER
+ SET search_path TO ''
+AS $function$
+  select m.tenant_id from eve.tenant_members m where m.user_id = (select auth.uid());
+$function$;
+comment on function eve.member_tenants is 'The tenants that the signed-in user is a member of. For row-level security.';
+
+CREATE OR REPLACE FUNCTION public.eve_tenants()
+ RETURNS jsonb
+ LANGUAGE sql
+ STABLE
+ SET search_path TO ''
+AS $function$
+  select coalesce(
+    jsonb_agg(
+      jsonb_build_object(
+        'id', t.id, 'name', t.name, 'is_default', t.is_default, 'storage_limit_bytes', t.storage_limit_bytes,
+        'created_at', t.created_at,
+        'members', (select count(*) from eve.tenant_members m where m.tenant_id = t.id),
+        'consumers', (select count(*) from eve.consumers c where c.tenant_id = t.id)
+      )
+      order by t.id
+    ),
+    '[]'
+  )
+  from eve.tenants t;
+$function$;
+comment on function public.eve_tenants is 'All tenants.';
+
+CREATE OR REPLACE FUNCTION public.eve_tenant_save(id text, name text DEFAULT NULL::text, storage_limit_bytes bigint DEFAULT NULL::bigint, is_default boolean DEFAULT false)
+ RETURNS jsonb
+ LANGUAGE plpgsql
+ SET search_path TO ''
+AS $function$
+begin
+  if eve_tenant_save.id is null or eve_tenant_save.id !~ '^[A-Za-z0-9_-][A-Za-z0-9._-]{0,62}$' then
+    raise exception 'a tenant''s id has 1 to 63 letters, digits or . _ -, and does not begin with a dot' using errcode = 'EV400';
+  elsif length(eve_tenant_save.name) > 200 or eve_tenant_save.storage_limit_bytes < 0 then
+    raise exception 'name must have at most 200 characters, and storage_limit_bytes must not be negative' using errcode = 'EV400';
+  end if;
+  if eve_tenant_save.is_default then
+    update eve.tenants t set is_default = false where t.is_default and t.id <> eve_tenant_save.id;
+  end if;
+  insert into eve.tenants as t (id, name, storage_limit_bytes, is_default)
+  values (
+    eve_tenant_save.id, eve_tenant_save.name, eve_tenant_save.storage_limit_bytes, coalesce(eve_tenant_save.is_default, false)
+  )
+  on conflict on constraint tenants_pkey do update
+  set name = excluded.name, storage_limit_bytes = excluded.storage_limit_bytes,
+    is_default = t.is_default or excluded.is_default;
+  return jsonb_build_object('status', 'saved', 'id', eve_tenant_save.id);
+end;
+$function$;
+comment on function public.eve_tenant_save is 'Adds a tenant, or changes one: what is left out is cleared, except that the default tenant stays it until another one becomes it.';
+
+CREATE OR REPLACE FUNCTION public.eve_tenant_member(tenant_id text, user_id uuid, is_member boolean DEFAULT true)
+ RETURNS jsonb
+ LANGUAGE plpgsql
+ SET search_path TO ''
+AS $function$
+begin
+  if eve_tenant_member.user_id is null or not exists (select from eve.tenants t where t.id = eve_tenant_member.tenant_id) then
+    raise exception 'give a user''s id, and a tenant that there is' using errcode = 'EV400';
+  elsif eve_tenant_member.is_member then
+    insert into eve.tenant_members (tenant_id, user_id) values (eve_tenant_member.tenant_id, eve_tenant_member.user_id)
+    on conflict do nothing;
+  else
+    delete from eve.tenant_members m
+    where m.tenant_id = eve_tenant_member.tenant_id and m.user_id = eve_tenant_member.user_id;
+  end if;
+  return jsonb_build_object('status', 'saved');
+end;
+$function$;
+comment on function public.eve_tenant_member is 'Adds a signed-in user to a tenant, or takes them out of it.';
+
+CREATE OR REPLACE FUNCTION public.eve_consumer_access(name text, scopes text[] DEFAULT NULL::text[], tenant_id text DEFAULT NULL::text)
+ RETURNS jsonb
+ LANGUAGE plpgsql
+ SET search_path TO ''
+AS $function$
+declare
+  v_consumer eve.consumers := eve.consumer_named(eve_consumer_access.name);
+begin
+  if not coalesce(eve_consumer_access.scopes, '{llm}') <@ '{llm,media,chats,vision,intake}'
+    or cardinality(eve_consumer_access.scopes) not between 1 and 5 then
+    raise exception 'scopes are one or more of llm, media, chats, vision, intake' using errcode = 'EV400';
+  elsif eve_consumer_access.tenant_id is not null
+    and not exists (select from eve.tenants t where t.id = eve_consumer_access.tenant_id) then
+    raise exception 'there is no tenant %', left(eve_consumer_access.tenant_id, 64) using errcode = 'EV400';
+  end if;
+  update eve.consumers c
+  set scopes = coalesce(
+      (select array_agg(distinct s order by s) from unnest(eve_consumer_access.scopes) s), c.scopes
+    ),
+    tenant_id = coalesce(eve_consumer_access.tenant_id, c.tenant_id)
+  where c.id = v_consumer.id
+  returning c.* into v_consumer;
+  perform eve.log_access(
+    'consumer_scoped', v_consumer,
+    details => jsonb_build_object('scopes', v_consumer.scopes, 'tenant_id', v_consumer.tenant_id)
+  );
+  return jsonb_build_object(
+    'status', 'saved', 'name', v_consumer.name, 'scopes', v_consumer.scopes,
+    'tenant_id', coalesce(v_consumer.tenant_id, eve.default_tenant())
+  );
+end;
+$function$;
+comment on function public.eve_consumer_access is 'Sets what a consumer may use (scopes) and whose it is (tenant); what is left out stays.';
+
+CREATE OR REPLACE FUNCTION public.eve_consumer_accesses()
+ RETURNS jsonb
+ LANGUAGE sql
+ STABLE
+ SET search_path TO ''
+AS $function$
+  select coalesce(
+    jsonb_object_agg(
+      c.name, jsonb_build_object('scopes', c.scopes, 'tenant_id', coalesce(c.tenant_id, eve.default_tenant()))
+    ),
+    '{}'
+  )
+  from eve.consumers c
+  where c.kind <> 'project';
+$function$;
+comment on function public.eve_consumer_accesses is 'The scopes and the tenant of each consumer, by its name.';
+
+-- media_tables --------------------------------------------------------------------------------------------------------
+
+create table public.media_objects (
+  tenant_id text not null default 'default'::text,
+  file_sha256 text not null,
+  size_bytes bigint,
+  stored_bytes bigint,
+  mime_type text,
+  content_encoding text,
+  kind text not null default 'media'::text,
+  s3_key text,
+  metadata jsonb not null default '{}'::jsonb,
+  refs_count integer not null default 0,
+  state text not null default 'stored'::text,
+  counts_as text not null default 'used'::text,
+  stored_in text not null default 's3'::text,
+  first_seen_at timestamp with time zone default now(),
+  last_seen_at timestamp with time zone default now(),
+  expires_at timestamp with time zone,
+  constraint media_objects_counts_as_known CHECK ((counts_as = ANY (ARRAY['reserved'::text, 'used'::text]))),
+  constraint media_objects_kind_known CHECK ((kind = ANY (ARRAY['media'::text, 'vision'::text, 'crawl'::text]))),
+  constraint media_objects_metadata_size CHECK ((length((metadata)::text) <= 16384)),
+  constraint media_objects_mime_type_length CHECK ((length(mime_type) <= 255)),
+  constraint media_objects_pkey PRIMARY KEY (tenant_id, file_sha256),
+  constraint media_objects_sha256_form CHECK ((file_sha256 ~ '^[0-9a-f]{64}$'::text)),
+  constraint media_objects_sizes_positive CHECK (((size_bytes >= 0) AND (stored_bytes >= 0))),
+  constraint media_objects_state_known CHECK ((state = ANY (ARRAY['reserved'::text, 'stored'::text, 'verified'::text, 'deleting'::text]))),
+  constraint media_objects_stored_in_known CHECK ((stored_in = ANY (ARRAY['s3'::text, 'postgres'::text]))),
+  constraint media_objects_tenant_id_fkey FOREIGN KEY (tenant_id) REFERENCES eve.tenants(id)
+);
+alter table public.media_objects enable row level security;
+CREATE INDEX media_objects_expires_at_idx ON public.media_objects USING btree (expires_at) WHERE (state = ANY (ARRAY['reserved'::text, 'deleting'::text]));
+CREATE INDEX media_objects_kind_last_seen_at_idx ON public.media_objects USING btree (kind, last_seen_at) WHERE ((refs_count = 0) AND (state = ANY (ARRAY['stored'::text, 'verified'::text])));
+CREATE INDEX media_objects_s3_key_idx ON public.media_objects USING btree (s3_key COLLATE "C");
+CREATE INDEX media_objects_tenant_id_s3_key_idx ON public.media_objects USING btree (tenant_id, s3_key COLLATE "C");
+CREATE INDEX media_objects_unproven_idx ON public.media_objects USING btree (last_seen_at) WHERE (state = 'stored'::text);
+create policy media_objects_read on public.media_objects as permissive for select to authenticated using (tenant_id IN ( SELECT eve.member_tenants() AS member_tenants));
+comment on table public.media_objects is 'What is stored, once per tenant and content. Written by the gateway; its members read their tenant''s.';
+comment on column public.media_objects.file_sha256 is 'Of the file as it came, 64 hexadecimal digits.';
+comment on column public.media_objects.size_bytes is 'Of the file as it came.';
+comment on column public.media_objects.stored_bytes is 'As stored, packed or not: what limits count. Null: size_bytes.';
+comment on column public.media_objects.content_encoding is 'gzip, or null.';
+comment on column public.media_objects.kind is 'media, vision or crawl: what limits and lifecycle go by.';
+comment on column public.media_objects.s3_key is 'Its key in the bucket or in eve.media_spool.';
+comment on column public.media_objects.refs_count is 'Rows of eve.media_references; with any it is never deleted.';
+comment on column public.media_objects.state is 'reserved: room is taken, nothing is stored for sure. stored: it is there with its size. verified: and its content has the hash. deleting: the object goes, then the row.';
+comment on column public.media_objects.counts_as is 'Whether its bytes are in used_bytes or in reserved_bytes of eve.media_counters.';
+comment on column public.media_objects.stored_in is 's3, or postgres: in eve.media_spool.';
+comment on column public.media_objects.last_seen_at is 'When it was last uploaded or read.';
+comment on column public.media_objects.expires_at is 'While reserved: when the reservation ends. While deleting: until then whoever began deletes it alone.';
+
+CREATE OR REPLACE FUNCTION eve.media_bytes(object public.media_objects)
+ RETURNS bigint
+ LANGUAGE sql
+ IMMUTABLE
+ SET search_path TO ''
+AS $function$
+  select greatest(coalesce((media_bytes.object).stored_bytes, (media_bytes.object).size_bytes, 0), 0);
+$function$;
+comment on function eve.media_bytes is 'The bytes that an object counts for.';
+
+create table eve.media_references (
+  tenant_id text not null,
+  file_sha256 text not null,
+  ref_kind text not null,
+  ref_id text not null,
+  created_at timestamp with time zone not null default now(),
+  constraint media_references_id_length CHECK (((length(ref_id) >= 1) AND (length(ref_id) <= 200))),
+  constraint media_references_kind_form CHECK ((ref_kind ~ '^[a-z][a-z0-9_]{0,39}$'::text)),
+  constraint media_references_object_fkey FOREIGN KEY (tenant_id, file_sha256) REFERENCES public.media_objects(tenant_id, file_sha256),
+  constraint media_references_pkey PRIMARY KEY (tenant_id, file_sha256, ref_kind, ref_id)
+);
+alter table eve.media_references enable row level security;
+CREATE INDEX media_references_ref_kind_ref_id_idx ON eve.media_references USING btree (ref_kind, ref_id);
+CREATE TRIGGER eve_media_count_references AFTER INSERT OR DELETE ON eve.media_references FOR EACH ROW EXECUTE FUNCTION eve.media_count_references(); -- enabled
+comment on table eve.media_references is 'What uses an object: as long as there is a row, the object stays.';
+comment on column eve.media_references.ref_kind is 'What sort of thing uses it, such as chat_message; adopted: a use counted before the gateway came.';
+
+create table eve.media_aliases (
+  tenant_id text not null,
+  key text not null,
+  file_sha256 text not null,
+  metadata jsonb not null default '{}'::jsonb,
+  created_at timestamp with time zone not null default now(),
+  constraint media_aliases_key_size CHECK (((octet_length(key) >= 1) AND (octet_length(key) <= 1024))),
+  constraint media_aliases_metadata_size CHECK ((length((metadata)::text) <= 16384)),
+  constraint media_aliases_object_fkey FOREIGN KEY (tenant_id, file_sha256) REFERENCES public.media_objects(tenant_id, file_sha256) ON DELETE CASCADE,
+  constraint media_aliases_pkey PRIMARY KEY (tenant_id, key)
+);
+alter table eve.media_aliases enable row level security;
+CREATE INDEX media_aliases_key_idx ON eve.media_aliases USING btree (tenant_id, key COLLATE "C");
+CREATE INDEX media_aliases_object_idx ON eve.media_aliases USING btree (tenant_id, file_sha256);
+comment on table eve.media_aliases is 'Keys that programs choose: each points to an object, and goes with it.';
+
+CREATE OR REPLACE FUNCTION eve.media_count_references()
+ RETURNS trigger
+ LANGUAGE plpgsql
+ SET search_path TO ''
+AS $function$
+begin
+  if tg_op = 'INSERT' then
+    update public.media_objects o
+    set refs_count = o.refs_count + 1
+    where o.tenant_id = new.tenant_id and o.file_sha256 = new.file_sha256;
+  else
+    update public.media_objects o
+    set refs_count = greatest(o.refs_count - 1, 0)
+    where o.tenant_id = old.tenant_id and o.file_sha256 = old.file_sha256;
+  end if;
+  return null;
+end;
+$function$;
+
+create table eve.media_counters (
+  scope text not null,
+  subject text not null,
+  used_bytes bigint not null default 0,
+  reserved_bytes bigint not null default 0,
+  objects bigint not null default 0,
+  constraint media_counters_pkey PRIMARY KEY (scope, subject),
+  constraint media_counters_scope_known CHECK ((scope = ANY (ARRAY['tenant'::text, 'kind'::text, 'total'::text, 'spool'::text])))
+) with (fillfactor=30);
+alter table eve.media_counters enable row level security;
+comment on table eve.media_counters is 'Bytes and objects in all (total), by kind and by tenant; spool: bytes in eve.media_spool.';
+comment on column eve.media_counters.subject is 'The tenant''s id or the kind; empty for total and spool.';
+comment on column eve.media_counters.used_bytes is 'Of objects that are stored; reserved_bytes: of uploads that are not.';
+
+create table eve.media_limits (
+  name text not null,
+  limit_bytes bigint not null,
+  variable text,
+  env_bytes bigint,
+  description text not null,
+  constraint media_limits_name_known CHECK ((name = ANY (ARRAY['total'::text, 'emergency'::text, 'tenant'::text, 'media'::text, 'vision'::text, 'crawl'::text, 'spool'::text]))),
+  constraint media_limits_pkey PRIMARY KEY (name),
+  constraint media_limits_positive CHECK ((limit_bytes >= 0))
+);
+alter table eve.media_limits enable row level security;
+comment on table eve.media_limits is 'How much media there may be, in bytes (1 GB is 10^9). A change takes effect with the next upload.';
+comment on column eve.media_limits.variable is 'The variable of the environment that sets it at the first run; env_bytes: what that said last.';
+
+CREATE OR REPLACE FUNCTION eve.media_counter_of_tenant()
+ RETURNS trigger
+ LANGUAGE plpgsql
+ SET search_path TO ''
+AS $function$
+begin
+  insert into eve.media_counters (scope, subject) values ('tenant', new.id) on conflict do nothing;
+  return null;
+end;
+$function$;
+
+create table eve.media_spool (
+  key text not null,
+  seq bigint not null generated always as identity,
+  body bytea not null,
+  size_bytes bigint not null,
+  sha256 text not null,
+  content_type text not null,
+  content_encoding text,
+  created_at timestamp with time zone not null default now(),
+  tries integer not null default 0,
+  next_try_at timestamp with time zone not null default now(),
+  claimed_until timestamp with time zone,
+  last_error text,
+  constraint media_spool_key_size CHECK (((octet_length(key) >= 1) AND (octet_length(key) <= 1024))),
+  constraint media_spool_pkey PRIMARY KEY (key),
+  constraint media_spool_sha256_form CHECK ((sha256 ~ '^[0-9a-f]{64}$'::text))
+);
+alter table eve.media_spool enable row level security;
+CREATE INDEX media_spool_seq_idx ON eve.media_spool USING btree (seq);
+comment on table eve.media_spool is 'Objects that are kept in the database: where there is no S3, and while S3 is away.';
+comment on column eve.media_spool.seq is 'The order in which they came and go to S3.';
+comment on column eve.media_spool.sha256 is 'Of body, packed or not.';
+
+-- media_quota ---------------------------------------------------------------------------------------------------------
+
+CREATE OR REPLACE FUNCTION eve.media_limit(name text)
+ RETURNS bigint
+ LANGUAGE sql
+ STABLE
+ SET search_path TO ''
+AS $function$
+  select l.limit_bytes from eve.media_limits l where l.name = media_limit.name;
+$function$;
+
+CREATE OR REPLACE FUNCTION eve.media_tenant_limit(tenant_id text)
+ RETURNS bigint
+ LANGUAGE sql
+ STABLE
+ SET search_path TO ''
+AS $function$
+  select coalesce(
+    (select t.storage_limit_bytes from eve.tenants t where t.id = media_tenant_limit.tenant_id), eve.media_limit('tenant')
+  );
+$function$;
+
+CREATE OR REPLACE FUNCTION eve.media_lock_counters(tenant_id text, kind text)
+ RETURNS void
+ LANGUAGE plpgsql
+ SET search_path TO ''
+AS $function$
+begin
+  perform
+  from eve.media_counters c
+  where (c.scope, c.subject) in (('tenant', media_lock_counters.tenant_id), ('kind', media_lock_counters.kind), ('total', ''))
+  order by array_position('{tenant,kind,total}', c.scope)
+  for no key update;
+end;
+$function$;
+
+CREATE OR REPLACE FUNCTION eve.media_count(tenant_id text, kind text, used bigint, reserved bigint, objects integer)
+ RETURNS void
+ LANGUAGE sql
+ SET search_path TO ''
+AS $function$
+  update eve.media_counters c
+  -- A row that somebody deleted by hand counts on until the reconciliation: less than nothing is never stored.
+  set used_bytes = greatest(c.used_bytes + media_count.used, 0),
+    reserved_bytes = greatest(c.reserved_bytes + media_count.reserved, 0),
+    objects = greatest(c.objects + media_count.objects, 0)
+  where (c.scope, c.subject) in (('tenant', media_count.tenant_id), ('kind', media_count.kind), ('total', ''));
+$function$;
+
+CREATE OR REPLACE FUNCTION eve.media_no_room(tenant_id text, kind text, bytes bigint, in_spool boolean)
+ RETURNS jsonb
+ LANGUAGE sql
+ SET search_path TO ''
+AS $function$
+  select jsonb_build_object(
+    'limit', c.scope, 'limit_bytes', l.bytes, 'used_bytes', c.used_bytes + c.reserved_bytes, 'asked_bytes', media_no_room.bytes
+  )
+  from eve.media_counters c
+  cross join lateral (
+    select case c.scope
+      when 'tenant' then eve.media_tenant_limit(media_no_room.tenant_id)
+      when 'kind' then eve.media_limit(media_no_room.kind)
+      else eve.media_limit(c.scope)
+    end as bytes
+  ) l
+  where (
+      (c.scope, c.subject) in (('tenant', media_no_room.tenant_id), ('kind', media_no_room.kind), ('total', ''))
+      or c.scope = 'spool' and media_no_room.in_spool
+    )
+    and media_no_room.bytes > 0 and c.used_bytes + c.reserved_bytes + media_no_room.bytes > l.bytes
+  order by array_position('{spool,tenant,kind,total}', c.scope)
+  limit 1;
+$function$;
+
+CREATE OR REPLACE FUNCTION eve.media_quota_refusal(tenant_id text, kind text, no_room jsonb)
+ RETURNS jsonb
+ LANGUAGE sql
+ IMMUTABLE
+ SET search_path TO ''
+AS $function$
+  select eve.refused(
+    'storage_quota_exceeded',
+    format(
+      'The limit %s of %s bytes is used up: %s are in use or reserved, and %s more were asked for. Delete what is not needed, or ask the gateway''s owner for a higher limit.',
+      case no_room ->> 'limit'
+        when 'tenant' then format('of the tenant %s', media_quota_refusal.tenant_id)
+        when 'kind' then format('of the kind %s', media_quota_refusal.kind)
+        when 'spool' then 'of what is kept in the database'
+        else 'in all'
+      end,
+      no_room ->> 'limit_bytes', no_room ->> 'used_bytes', no_room ->> 'asked_bytes'
+    ),
+    no_room || jsonb_build_object('tenant_id', media_quota_refusal.tenant_id, 'kind', media_quota_refusal.kind)
+  );
+$function$;
+
+CREATE OR REPLACE FUNCTION eve.media_json(object public.media_objects)
+ RETURNS jsonb
+ LANGUAGE sql
+ STABLE
+ SET search_path TO ''
+AS $function$
+  select jsonb_build_object(
+    'tenant_id', (object).tenant_id, 'sha256', (object).file_sha256, 'kind', (object).kind, 'mime_type', (object).mime_type,
+    'size_bytes', (object).size_bytes, 'stored_bytes', eve.media_bytes(media_json.object),
+    'content_encoding', (object).content_encoding, 's3_key', (object).s3_key, 'stored_in', (object).stored_in,
+    'state', (object).state, 'refs_count', (object).refs_count, 'metadata', (object).metadata,
+    'first_seen_at', (object).first_seen_at, 'last_seen_at', (object).last_seen_at, 'expires_at', (object).expires_at
+  );
+$function$;
+
+CREATE OR REPLACE FUNCTION eve.media_link(tenant_id text, file_sha256 text, links jsonb)
+ RETURNS void
+ LANGUAGE plpgsql
+ SET search_path TO ''
+AS $function$
+begin
+  if media_link.links ->> 'key' is not null then
+    insert into eve.media_aliases as a (tenant_id, key, file_sha256, metadata)
+    values (
+      media_link.tenant_id, media_link.links ->> 'key', media_link.file_sha256,
+      coalesce(media_link.links -> 'metadata', '{}')
+    )
+    on conflict on constraint media_aliases_pkey do update
+    set file_sha256 = excluded.file_sha256, metadata = excluded.metadata;
+  end if;
+  if media_link.links ->> 'ref_kind' is not null and media_link.links ->> 'ref_id' is not null then
+    insert into eve.media_references (tenant_id, file_sha256, ref_kind, ref_id)
+    values (
+      media_link.tenant_id, media_link.file_sha256, media_link.links ->> 'ref_kind', media_link.links ->> 'ref_id'
+    )
+    on conflict do nothing;
+  end if;
+end;
+$function$;
+
+CREATE OR REPLACE FUNCTION eve.media_check_file(file_sha256 text, size_bytes bigint, stored_bytes bigint, mime_type text, kind text, name text)
+ RETURNS void
+ LANGUAGE plpgsql
+ IMMUTABLE
+ SET search_path TO ''
+AS $function$
+begin
+  if media_check_file.file_sha256 is null or media_check_file.file_sha256 !~ '^[0-9a-f]{64}$' then
+    raise exception 'sha256 must have 64 hexadecimal digits, in lower case' using errcode = 'EV400';
+  elsif media_check_file.size_bytes is null or media_check_file.size_bytes < 0 or media_check_file.stored_bytes < 0 then
+    raise exception 'size_bytes must be a number of bytes' using errcode = 'EV400';
+  elsif media_check_file.kind is null or media_check_file.kind not in ('media', 'vision', 'crawl') then
+    raise exception 'kind must be media, vision or crawl' using errcode = 'EV400';
+  elsif media_check_file.mime_type is null or length(media_check_file.mime_type) not between 3 and 255 then
+    raise exception 'mime_type must be a MIME type of at most 255 characters' using errcode = 'EV400';
+  elsif media_check_file.name is null or octet_length(media_check_file.name) not between 1 and 400 then
+    raise exception 'name must be the rest of the storage key, of 1 to 400 bytes' using errcode = 'EV400';
+  end if;
+end;
+$function$;
+
+CREATE OR REPLACE FUNCTION eve.media_reserve_again(object public.media_objects, size_bytes bigint, stored_bytes bigint, mime_type text, content_encoding text, expires_at timestamp with time zone)
+ RETURNS jsonb
+ LANGUAGE plpgsql
+ SET search_path TO ''
+AS $function$
+declare
+  v_held constant bigint := eve.media_bytes(media_reserve_again.object);
+  v_was_used constant boolean := (object).counts_as = 'used';
+  v_no_room jsonb;
+begin
+  perform eve.media_lock_counters((object).tenant_id, (object).kind);
+  v_no_room := eve.media_no_room((object).tenant_id, (object).kind, media_reserve_again.stored_bytes - v_held, false);
+  if v_no_room is not null then
+    return v_no_room;
+  end if;
+  update public.media_objects o
+  set state = 'reserved', counts_as = 'reserved', size_bytes = media_reserve_again.size_bytes,
+    stored_bytes = media_reserve_again.stored_bytes, mime_type = media_reserve_again.mime_type,
+    content_encoding = media_reserve_again.content_encoding, last_seen_at = eve.clock(),
+    expires_at = greatest(media_reserve_again.expires_at, case when not v_was_used then o.expires_at end)
+  where o.tenant_id = (object).tenant_id and o.file_sha256 = (object).file_sha256;
+  perform eve.media_count(
+    (object).tenant_id, (object).kind, case when v_was_used then -v_held else 0 end,
+    media_reserve_again.stored_bytes - case when v_was_used then 0 else v_held end,
+    case when v_was_used then -1 else 0 end
+  );
+  return null;
+end;
+$function$;
+
+CREATE OR REPLACE FUNCTION public.eve_media_reserve(actor jsonb, tenant_id text, file_sha256 text, size_bytes bigint, stored_bytes bigint, mime_type text, kind text, name text, content_encoding text DEFAULT NULL::text, metadata jsonb DEFAULT '{}'::jsonb, links jsonb DEFAULT '{}'::jsonb, in_spool boolean DEFAULT false, ttl_s integer DEFAULT NULL::integer)
+ RETURNS jsonb
+ LANGUAGE plpgsql
+ SET search_path TO ''
+AS $function$
+declare
+  -- A delete of an object that has begun takes less.
+  v_soon_ms constant integer := 1000;
+  v_who constant jsonb := eve.tenant_of_actor(eve_media_reserve.actor, eve_media_reserve.tenant_id, 'media');
+  v_tenant constant text := v_who ->> 'tenant_id';
+  v_now constant timestamptz := eve.clock();
+  v_expires_at constant timestamptz := v_now + make_interval(
+    secs => least(coalesce(eve_media_reserve.ttl_s, eve.alert_setting('upload_keep_s', 86400)), 604800)
+  );
+  v_object public.media_objects;
+  v_no_room jsonb;
+begin
+  if v_tenant is null then
+    return v_who;
+  end if;
+  perform eve.media_check_file(
+    eve_media_reserve.file_sha256, eve_media_reserve.size_bytes, eve_media_reserve.stored_bytes, eve_media_reserve.mime_type,
+    eve_media_reserve.kind, eve_media_reserve.name
+  );
+  -- Again where the row that stood in the way is gone once its holder lets go.
+  loop
+    select * into v_object
+    from public.media_objects o
+    where o.tenant_id = v_tenant and o.file_sha256 = eve_media_reserve.file_sha256
+    for update;
+    exit when found;
+    -- Without a lock: a crowd that is over the limit stands before nobody's door.
+    v_no_room := eve.media_no_room(v_tenant, eve_media_reserve.kind, eve_media_reserve.stored_bytes, eve_media_reserve.in_spool);
+    if v_no_room is not null then
+      return eve.media_quota_refusal(v_tenant, eve_media_reserve.kind, v_no_room);
+    end if;
+    insert into public.media_objects as o (
+      tenant_id, file_sha256, size_bytes, stored_bytes, mime_type, content_encoding, kind, s3_key, metadata, state, counts_as,
+      stored_in, first_seen_at, last_seen_at, expires_at
+    )
+    values (
+      v_tenant, eve_media_reserve.file_sha256, eve_media_reserve.size_bytes, eve_media_reserve.stored_bytes,
+      eve_media_reserve.mime_type, eve_media_reserve.content_encoding, eve_media_reserve.kind,
+      format('%s/%s/%s', eve_media_reserve.kind, v_tenant, eve_media_reserve.name), coalesce(eve_media_reserve.metadata, '{}'),
+      'reserved', 'reserved', case when eve_media_reserve.in_spool then 'postgres' else 's3' end, v_now, v_now, v_expires_at
+    )
+    on conflict do nothing
+    returning * into v_object;
+    continue when not found;
+    perform eve.media_lock_counters(v_tenant, eve_media_reserve.kind);
+    v_no_room := eve.media_no_room(v_tenant, eve_media_reserve.kind, eve_media_reserve.stored_bytes, false);
+    if v_no_room is not null then
+      delete from public.media_objects o where o.tenant_id = v_tenant and o.file_sha256 = eve_media_reserve.file_sha256;
+      return eve.media_quota_refusal(v_tenant, eve_media_reserve.kind, v_no_room);
+    end if;
+    perform eve.media_count(v_tenant, eve_media_reserve.kind, 0, eve_media_reserve.stored_bytes, 0);
+    return jsonb_build_object('status', 'reserved', 'object', eve.media_json(v_object));
+  end loop;
+
+  if v_object.state = 'deleting' and v_object.expires_at > v_now then
+    return eve.refused('upload_busy', null, null, greatest(
+      v_soon_ms, ceil(extract(epoch from v_object.expires_at - v_now) * 1000)::bigint
+    ));
+  elsif v_object.state in ('reserved', 'deleting') then
+    v_no_room := eve.media_reserve_again(
+      v_object, eve_media_reserve.size_bytes, eve_media_reserve.stored_bytes, eve_media_reserve.mime_type,
+      eve_media_reserve.content_encoding, v_expires_at
+    );
+    if v_no_room is not null then
+      return eve.media_quota_refusal(v_tenant, v_object.kind, v_no_room);
+    end if;
+    select * into v_object
+    from public.media_objects o
+    where o.tenant_id = v_tenant and o.file_sha256 = eve_media_reserve.file_sha256;
+    return jsonb_build_object('status', 'reserved', 'object', eve.media_json(v_object));
+  end if;
+  update public.media_objects o
+  set last_seen_at = v_now
+  where o.tenant_id = v_tenant and o.file_sha256 = eve_media_reserve.file_sha256
+  returning * into v_object;
+  perform eve.media_link(v_tenant, eve_media_reserve.file_sha256, eve_media_reserve.links);
+  return jsonb_build_object('status', 'present', 'object', eve.media_json(v_object));
+end;
+$function$;
+comment on function public.eve_media_reserve is 'Takes room for a file before any of it is sent, or says that it is there already, or which limit is used up.';
+
+CREATE OR REPLACE FUNCTION public.eve_media_stored(tenant_id text, file_sha256 text, state text, stored_bytes bigint, stored_in text DEFAULT 's3'::text, links jsonb DEFAULT '{}'::jsonb, mime_type text DEFAULT NULL::text)
+ RETURNS jsonb
+ LANGUAGE plpgsql
+ SET search_path TO ''
+AS $function$
+declare
+  v_object public.media_objects;
+  v_reserved bigint;
+begin
+  if eve_media_stored.state is null or eve_media_stored.state not in ('stored', 'verified') then
+    raise exception 'state must be stored or verified' using errcode = 'EV400';
+  end if;
+  select * into v_object
+  from public.media_objects o
+  where o.tenant_id = eve_media_stored.tenant_id and o.file_sha256 = eve_media_stored.file_sha256
+  for update;
+  if not found or v_object.state = 'deleting' then
+    return jsonb_build_object('status', 'gone');
+  end if;
+  v_reserved := eve.media_bytes(v_object);
+  perform eve.media_link(v_object.tenant_id, v_object.file_sha256, eve_media_stored.links);
+  if v_object.state = 'reserved' then
+    update public.media_objects o
+    set state = eve_media_stored.state, counts_as = 'used', stored_bytes = eve_media_stored.stored_bytes,
+      stored_in = eve_media_stored.stored_in, mime_type = coalesce(eve_media_stored.mime_type, o.mime_type), expires_at = null,
+      last_seen_at = eve.clock()
+    where o.tenant_id = v_object.tenant_id and o.file_sha256 = v_object.file_sha256;
+    perform eve.media_lock_counters(v_object.tenant_id, v_object.kind);
+    perform eve.media_count(v_object.tenant_id, v_object.kind, eve_media_stored.stored_bytes, -v_reserved, 1);
+  elsif v_object.state = 'stored' and eve_media_stored.state = 'verified' then
+    update public.media_objects o
+    set state = 'verified'
+    where o.tenant_id = v_object.tenant_id and o.file_sha256 = v_object.file_sha256;
+  end if;
+  select * into v_object
+  from public.media_objects o
+  where o.tenant_id = v_object.tenant_id and o.file_sha256 = v_object.file_sha256;
+  return jsonb_build_object('status', 'stored', 'object', eve.media_json(v_object));
+end;
+$function$;
+comment on function public.eve_media_stored is 'Says that an object is there: its reservation becomes use.';
+
+CREATE OR REPLACE FUNCTION public.eve_media_seed(limits jsonb DEFAULT '{}'::jsonb, default_tenant text DEFAULT NULL::text)
+ RETURNS jsonb
+ LANGUAGE plpgsql
+ SET search_path TO ''
+AS $function$
+begin
+  update eve.media_limits l
+  set limit_bytes = case when l.env_bytes is null then (eve_media_seed.limits ->> l.name)::bigint else l.limit_bytes end,
+    env_bytes = (eve_media_seed.limits ->> l.name)::bigint
+  where eve_media_seed.limits ->> l.name is not null and l.env_bytes is distinct from (eve_media_seed.limits ->> l.name)::bigint;
+  if eve_media_seed.default_tenant is not null
+    and not exists (select from eve.tenants t where t.id = eve_media_seed.default_tenant) then
+    perform public.eve_tenant_save(
+      eve_media_seed.default_tenant, is_default => eve.default_tenant() is not distinct from 'default'
+    );
+  end if;
+  return jsonb_build_object('status', 'seeded', 'default_tenant', eve.default_tenant());
+end;
+$function$;
+comment on function public.eve_media_seed is 'Sets limits and the default tenant out of the environment, the first time; the rows rule from then on.';
+
+-- media_reading -------------------------------------------------------------------------------------------------------
+
+CREATE OR REPLACE FUNCTION eve.media_named(tenant_id text, name text)
+ RETURNS public.media_objects
+ LANGUAGE plpgsql
+ STABLE
+ SET search_path TO ''
+AS $function$
+declare
+  v_object public.media_objects;
+begin
+  if media_named.name ~ '^[0-9a-f]{64}$' then
+    select * into v_object
+    from public.media_objects o
+    where o.tenant_id = media_named.tenant_id and o.file_sha256 = media_named.name;
+    if found then
+      return v_object;
+    end if;
+  end if;
+  select o.* into v_object
+  from eve.media_aliases a
+  join public.media_objects o on o.tenant_id = a.tenant_id and o.file_sha256 = a.file_sha256
+  where a.tenant_id = media_named.tenant_id and a.key = media_named.name;
+  if not found then
+    select * into v_object
+    from public.media_objects o
+    where o.tenant_id = media_named.tenant_id and o.s3_key collate "C" = media_named.name
+    order by o.file_sha256
+    limit 1;
+  end if;
+  return v_object;
+end;
+$function$;
+comment on function eve.media_named is 'An object of a tenant by its hash or by a key.';
+
+CREATE OR REPLACE FUNCTION public.eve_media_find(actor jsonb, tenant_id text, name text, uses boolean DEFAULT false, unfinished boolean DEFAULT false)
+ RETURNS jsonb
+ LANGUAGE plpgsql
+ SET search_path TO ''
+AS $function$
+declare
+  -- A picture that is looked at all day is written to once an hour.
+  v_often constant interval := '1 hour';
+  v_who constant jsonb := eve.tenant_of_actor(eve_media_find.actor, eve_media_find.tenant_id, 'media');
+  v_object public.media_objects;
+begin
+  if v_who ->> 'tenant_id' is null then
+    return v_who;
+  end if;
+  v_object := eve.media_named(v_who ->> 'tenant_id', left(eve_media_find.name, 1100));
+  if v_object.tenant_id is null or v_object.state not in ('stored', 'verified') and not (eve_media_find.unfinished and v_object.state = 'reserved') then
+    return jsonb_build_object('status', 'none', 'tenant_id', v_who ->> 'tenant_id');
+  end if;
+  if eve_media_find.uses and v_object.last_seen_at < eve.clock() - v_often then
+    update public.media_objects o
+    set last_seen_at = eve.clock()
+    where o.tenant_id = v_object.tenant_id and o.file_sha256 = v_object.file_sha256 and o.state in ('stored', 'verified');
+  end if;
+  return jsonb_build_object('status', 'found', 'object', eve.media_json(v_object)) || coalesce(
+    (
+      select jsonb_build_object('alias', jsonb_build_object('key', a.key, 'metadata', a.metadata, 'created_at', a.created_at))
+      from eve.media_aliases a
+      where a.tenant_id = v_object.tenant_id and a.key = eve_media_find.name
+    ),
+    '{}'
+  );
+end;
+$function$;
+comment on function public.eve_media_find is 'An object of a tenant, for whoever may act for it.';
+
+CREATE OR REPLACE FUNCTION public.eve_media_list(actor jsonb, tenant_id text, prefix text DEFAULT ''::text, kind text DEFAULT NULL::text, aliases boolean DEFAULT false, after text DEFAULT NULL::text, at_most integer DEFAULT 100)
+ RETURNS jsonb
+ LANGUAGE plpgsql
+ SET search_path TO ''
+AS $function$
+declare
+  v_who constant jsonb := eve.tenant_of_actor(eve_media_list.actor, eve_media_list.tenant_id, 'media');
+  v_tenant constant text := v_who ->> 'tenant_id';
+  v_most constant integer := least(greatest(eve_media_list.at_most, 1), 1000);
+  v_prefix constant text := coalesce(left(eve_media_list.prefix, 1024), '');
+  -- Behind every key that begins so, by bytes: no character stands behind this one.
+  v_end constant text := v_prefix || U&'\+10FFFF';
+  v_after constant text := coalesce(eve_media_list.after, '');
+  v_entries jsonb;
+begin
+  if v_tenant is null then
+    return v_who;
+  end if;
+  if eve_media_list.aliases or v_prefix <> '' and v_prefix !~ '^(m|me|med|medi|media|v|vi|vis|visi|visio|vision|c|cr|cra|craw|crawl)(/|$)' then
+    select jsonb_agg(jsonb_build_object('key', page.key, 'metadata', page.metadata, 'object', page.object) order by page.key collate "C")
+    into v_entries
+    from (
+      select a.key, a.metadata, eve.media_json(o) as object
+      from eve.media_aliases a
+      join public.media_objects o on o.tenant_id = a.tenant_id and o.file_sha256 = a.file_sha256
+      where a.tenant_id = v_tenant and a.key collate "C" > v_after and a.key collate "C" >= v_prefix and a.key collate "C" < v_end
+        and o.state in ('stored', 'verified') and (eve_media_list.kind is null or o.kind = eve_media_list.kind)
+      order by a.key collate "C"
+      limit v_most + 1
+    ) page;
+  else
+    select jsonb_agg(jsonb_build_object('key', page.key, 'object', page.object) order by page.key collate "C")
+    into v_entries
+    from (
+      select o.s3_key as key, eve.media_json(o) as object
+      from public.media_objects o
+      where o.tenant_id = v_tenant and o.s3_key collate "C" > v_after and o.s3_key collate "C" >= v_prefix
+        and o.s3_key collate "C" < v_end
+        and o.state in ('stored', 'verified') and (eve_media_list.kind is null or o.kind = eve_media_list.kind)
+      order by o.s3_key collate "C"
+      limit v_most + 1
+    ) page;
+  end if;
+  v_entries := coalesce(v_entries, '[]');
+  if jsonb_array_length(v_entries) > v_most then
+    v_entries := v_entries - v_most;
+    return jsonb_build_object(
+      'status', 'listed', 'tenant_id', v_tenant, 'entries', v_entries, 'next', v_entries -> (v_most - 1) ->> 'key'
+    );
+  end if;
+  return jsonb_build_object('status', 'listed', 'tenant_id', v_tenant, 'entries', v_entries, 'next', null);
+end;
+$function$;
+comment on function public.eve_media_list is 'A page of a tenant''s objects, or of the keys that its programs chose.';
+
+CREATE OR REPLACE FUNCTION eve.media_counter_json(scope text, subject text, limit_bytes bigint)
+ RETURNS jsonb
+ LANGUAGE sql
+ STABLE
+ SET search_path TO ''
+AS $function$
+  select jsonb_build_object(
+    'limit_bytes', media_counter_json.limit_bytes, 'used_bytes', c.used_bytes, 'reserved_bytes', c.reserved_bytes,
+    'free_bytes', greatest(media_counter_json.limit_bytes - c.used_bytes - c.reserved_bytes, 0), 'objects', c.objects
+  )
+  from eve.media_counters c
+  where c.scope = media_counter_json.scope and c.subject = media_counter_json.subject;
+$function$;
+
+CREATE OR REPLACE FUNCTION public.eve_storage_quota(actor jsonb, tenant_id text DEFAULT NULL::text)
+ RETURNS jsonb
+ LANGUAGE plpgsql
+ STABLE
+ SET search_path TO ''
+AS $function$
+declare
+  v_who constant jsonb := eve.tenant_of_actor(eve_storage_quota.actor, eve_storage_quota.tenant_id, 'media');
+  v_tenant constant text := v_who ->> 'tenant_id';
+begin
+  if v_tenant is null then
+    return v_who;
+  end if;
+  return jsonb_build_object(
+    'status', 'known', 'tenant_id', v_tenant,
+    'total', eve.media_counter_json('total', '', eve.media_limit('total')),
+    'tenant', eve.media_counter_json('tenant', v_tenant, eve.media_tenant_limit(v_tenant)),
+    'kinds', (
+      select jsonb_object_agg(k, eve.media_counter_json('kind', k, eve.media_limit(k))) from unnest('{media,vision,crawl}'::text[]) k
+    ),
+    'spool', eve.media_counter_json('spool', '', eve.media_limit('spool')),
+    'emergency_threshold_bytes', eve.media_limit('emergency')
+  );
+end;
+$function$;
+comment on function public.eve_storage_quota is 'The limits that hold for a tenant, and what is used of each.';
+
+CREATE OR REPLACE FUNCTION public.eve_storage_usage(actor jsonb, tenant_id text)
+ RETURNS jsonb
+ LANGUAGE plpgsql
+ STABLE
+ SET search_path TO ''
+AS $function$
+declare
+  v_who constant jsonb := eve.tenant_of_actor(eve_storage_usage.actor, eve_storage_usage.tenant_id, 'media');
+  v_tenant constant text := v_who ->> 'tenant_id';
+begin
+  if v_tenant is null then
+    return v_who;
+  end if;
+  return jsonb_build_object('status', 'known', 'tenant_id', v_tenant)
+    || eve.media_counter_json('tenant', v_tenant, eve.media_tenant_limit(v_tenant))
+    || jsonb_build_object(
+      'kinds', (
+        select jsonb_object_agg(
+          k, (
+            select jsonb_build_object(
+              'objects', count(*), 'used_bytes', coalesce(sum(eve.media_bytes(o)), 0),
+              'without_references_bytes', coalesce(sum(eve.media_bytes(o)) filter (where o.refs_count = 0), 0)
+            )
+            from public.media_objects o
+            where o.tenant_id = v_tenant and o.kind = k and o.counts_as = 'used'
+          )
+        )
+        from unnest('{media,vision,crawl}'::text[]) k
+      )
+    );
+end;
+$function$;
+comment on function public.eve_storage_usage is 'What a tenant keeps, by kind.';
+
+CREATE OR REPLACE FUNCTION public.eve_storage_check(actor jsonb, tenant_id text, size_bytes bigint, kind text DEFAULT 'media'::text, in_spool boolean DEFAULT false)
+ RETURNS jsonb
+ LANGUAGE plpgsql
+ STABLE
+ SET search_path TO ''
+AS $function$
+declare
+  v_who constant jsonb := eve.tenant_of_actor(eve_storage_check.actor, eve_storage_check.tenant_id, 'media');
+  v_tenant constant text := v_who ->> 'tenant_id';
+  v_no_room jsonb;
+begin
+  if v_tenant is null then
+    return v_who;
+  end if;
+  perform eve.media_check_file(repeat('0', 64), eve_storage_check.size_bytes, 0, 'any/any', eve_storage_check.kind, 'any');
+  v_no_room := eve.media_no_room(v_tenant, eve_storage_check.kind, eve_storage_check.size_bytes, eve_storage_check.in_spool);
+  return jsonb_build_object(
+    'status', 'checked', 'tenant_id', v_tenant, 'content_type', eve_storage_check.kind, 'size_bytes', eve_storage_check.size_bytes,
+    'allowed', v_no_room is null
+  ) || coalesce(jsonb_build_object('refused_by', v_no_room), '{}');
+end;
+$function$;
+comment on function public.eve_storage_check is 'Whether a file of a size would have room.';
+
+CREATE OR REPLACE FUNCTION public.eve_storage_stats(actor jsonb)
+ RETURNS jsonb
+ LANGUAGE plpgsql
+ STABLE
+ SET search_path TO ''
+AS $function$
+declare
+  v_who constant jsonb := eve.tenant_of_actor(eve_storage_stats.actor, null, 'media');
+begin
+  if not coalesce((v_who ->> 'project')::boolean, false) then
+    return case
+      when v_who ->> 'code' is not null then v_who
+      else eve.refused('credential_insufficient', 'This is for the project''s secret key and for administrators.')
+    end;
+  end if;
+  return public.eve_storage_quota(eve_storage_stats.actor, null) - 'tenant' - 'tenant_id' || jsonb_build_object(
+    'tenants', (
+      select coalesce(
+        jsonb_agg(
+          jsonb_build_object('tenant_id', t.id) || eve.media_counter_json('tenant', t.id, eve.media_tenant_limit(t.id)) order by t.id
+        ), '[]'
+      )
+      from eve.tenants t
+    ),
+    'limits', (
+      select jsonb_agg(
+        jsonb_build_object('name', l.name, 'limit_bytes', l.limit_bytes, 'variable', l.variable, 'env_bytes', l.env_bytes) order by l.name
+      )
+      from eve.media_limits l
+    ),
+    'unfinished', (select count(*) from public.media_objects o where o.state = 'reserved'),
+    'unproven', (select count(*) from public.media_objects o where o.state = 'stored'),
+    'deleting', (select count(*) from public.media_objects o where o.state = 'deleting'),
+    'spooled', (
+      select jsonb_build_object('objects', count(*), 'oldest_at', min(s.created_at), 'tries', coalesce(max(s.tries), 0)) from eve.media_spool s
+    )
+  );
+end;
+$function$;
+comment on function public.eve_storage_stats is 'All that is stored, by kind and by tenant, against the limits; for the project alone.';
+
+-- media_lifecycle -----------------------------------------------------------------------------------------------------
+
+CREATE OR REPLACE FUNCTION eve.media_to_delete(object public.media_objects)
+ RETURNS jsonb
+ LANGUAGE sql
+ IMMUTABLE
+ SET search_path TO ''
+AS $function$
+  select jsonb_build_object(
+    'tenant_id', (object).tenant_id, 'sha256', (object).file_sha256, 's3_key', (object).s3_key, 'stored_in', (object).stored_in,
+    'bytes', eve.media_bytes(media_to_delete.object)
+  );
+$function$;
+
+CREATE OR REPLACE FUNCTION public.eve_media_claim(kind text DEFAULT NULL::text, min_age_s bigint DEFAULT 0, at_most integer DEFAULT 500, need_bytes bigint DEFAULT NULL::bigint, lease_s integer DEFAULT 120)
+ RETURNS jsonb
+ LANGUAGE plpgsql
+ SET search_path TO ''
+AS $function$
+declare
+  v_now constant timestamptz := eve.clock();
+  v_most constant integer := least(greatest(eve_media_claim.at_most, 1), 1000);
+  v_lease constant timestamptz := v_now + make_interval(secs => least(greatest(eve_media_claim.lease_s, 30), 600));
+  v_claimed jsonb;
+begin
+  if eve_media_claim.kind is null then
+    with over as materialized (
+      select o.tenant_id, o.file_sha256
+      from public.media_objects o
+      where o.state in ('reserved', 'deleting') and o.expires_at <= v_now
+      order by o.expires_at
+      limit v_most
+      for update skip locked
+    ), marked as (
+      update public.media_objects o
+      set state = 'deleting', expires_at = v_lease
+      from over
+      where o.tenant_id = over.tenant_id and o.file_sha256 = over.file_sha256
+      returning eve.media_to_delete(o) as one
+    )
+    select jsonb_agg(m.one) into v_claimed from marked m;
+  else
+    with unused as materialized (
+      select o.tenant_id, o.file_sha256, o.last_seen_at, eve.media_bytes(o) as bytes
+      from public.media_objects o
+      where o.kind = eve_media_claim.kind and o.refs_count = 0 and o.state in ('stored', 'verified')
+        and o.last_seen_at <= v_now - make_interval(secs => greatest(eve_media_claim.min_age_s, 0))
+      order by o.last_seen_at
+      limit v_most
+      for update skip locked
+    ), needed as (
+      select u.*, coalesce(
+        sum(u.bytes) over (order by u.last_seen_at, u.tenant_id, u.file_sha256 rows between unbounded preceding and 1 preceding), 0
+      ) as before
+      from unused u
+    ), marked as (
+      update public.media_objects o
+      set state = 'deleting', expires_at = v_lease
+      from needed n
+      where o.tenant_id = n.tenant_id and o.file_sha256 = n.file_sha256
+        and (eve_media_claim.need_bytes is null or n.before < eve_media_claim.need_bytes)
+      returning eve.media_to_delete(o) as one
+    )
+    select jsonb_agg(m.one) into v_claimed from marked m;
+  end if;
+  return coalesce(v_claimed, '[]');
+end;
+$function$;
+comment on function public.eve_media_claim is 'Marks objects that are to be deleted, and hands them to whoever deletes them.';
+
+CREATE OR REPLACE FUNCTION public.eve_media_claimable(kind text, min_age_s bigint DEFAULT 0, need_bytes bigint DEFAULT NULL::bigint)
+ RETURNS jsonb
+ LANGUAGE sql
+ STABLE
+ SET search_path TO ''
+AS $function$
+  with needed as (
+    select o.last_seen_at, eve.media_bytes(o) as bytes,
+      coalesce(sum(eve.media_bytes(o)) over (order by o.last_seen_at, o.tenant_id, o.file_sha256 rows between unbounded preceding and 1 preceding), 0) as before
+    from public.media_objects o
+    where o.kind = eve_media_claimable.kind and o.refs_count = 0 and o.state in ('stored', 'verified')
+      and o.last_seen_at <= eve.clock() - make_interval(secs => greatest(eve_media_claimable.min_age_s, 0))
+  )
+  select jsonb_build_object('objects', count(*), 'bytes', coalesce(sum(n.bytes), 0), 'oldest_at', min(n.last_seen_at))
+  from needed n
+  where eve_media_claimable.need_bytes is null or n.before < eve_media_claimable.need_bytes;
+$function$;
+comment on function public.eve_media_claimable is 'What a clean-up would delete; nothing is changed.';
+
+CREATE OR REPLACE FUNCTION public.eve_media_delete(actor jsonb, tenant_id text, name text, ref_kind text DEFAULT NULL::text, ref_id text DEFAULT NULL::text, lease_s integer DEFAULT 120)
+ RETURNS jsonb
+ LANGUAGE plpgsql
+ SET search_path TO ''
+AS $function$
+declare
+  v_who constant jsonb := eve.tenant_of_actor(eve_media_delete.actor, eve_media_delete.tenant_id, 'media');
+  v_tenant constant text := v_who ->> 'tenant_id';
+  v_object public.media_objects;
+  v_by_alias boolean;
+begin
+  if v_tenant is null then
+    return v_who;
+  end if;
+  v_object := eve.media_named(v_tenant, left(eve_media_delete.name, 1100));
+  select * into v_object
+  from public.media_objects o
+  where o.tenant_id = v_tenant and o.file_sha256 = v_object.file_sha256
+  for update;
+  if not found or v_object.state not in ('stored', 'verified') then
+    return jsonb_build_object('status', 'none', 'tenant_id', v_tenant);
+  end if;
+  delete from eve.media_references r
+  where r.tenant_id = v_tenant and r.file_sha256 = v_object.file_sha256 and r.ref_kind = eve_media_delete.ref_kind
+    and r.ref_id = eve_media_delete.ref_id;
+  delete from eve.media_aliases a
+  where a.tenant_id = v_tenant and a.file_sha256 = v_object.file_sha256 and a.key = eve_media_delete.name;
+  v_by_alias := found;
+  select * into v_object
+  from public.media_objects o
+  where o.tenant_id = v_tenant and o.file_sha256 = v_object.file_sha256;
+  if v_object.refs_count > 0 or v_by_alias and exists (
+    select from eve.media_aliases a where a.tenant_id = v_tenant and a.file_sha256 = v_object.file_sha256
+  ) then
+    return jsonb_build_object('status', 'kept', 'object', eve.media_json(v_object));
+  end if;
+  update public.media_objects o
+  set state = 'deleting', expires_at = eve.clock() + make_interval(secs => least(greatest(eve_media_delete.lease_s, 30), 600))
+  where o.tenant_id = v_tenant and o.file_sha256 = v_object.file_sha256
+  returning * into v_object;
+  return jsonb_build_object('status', 'deleting', 'delete', eve.media_to_delete(v_object), 'object', eve.media_json(v_object));
+end;
+$function$;
+comment on function public.eve_media_delete is 'Drops a use of an object; the last one marks it as deleting.';
+
+CREATE OR REPLACE FUNCTION public.eve_media_failed(tenant_id text, file_sha256 text, reason text DEFAULT NULL::text, lease_s integer DEFAULT 120)
+ RETURNS jsonb
+ LANGUAGE plpgsql
+ SET search_path TO ''
+AS $function$
+declare
+  v_object public.media_objects;
+begin
+  update public.media_objects o
+  set state = 'deleting', expires_at = eve.clock() + make_interval(secs => least(greatest(eve_media_failed.lease_s, 30), 600))
+  where o.tenant_id = eve_media_failed.tenant_id and o.file_sha256 = eve_media_failed.file_sha256
+    and (o.state = 'reserved' or o.state = 'stored' and o.refs_count = 0)
+  returning * into v_object;
+  if not found then
+    return jsonb_build_object('status', 'none');
+  end if;
+  return jsonb_build_object('status', 'deleting', 'delete', eve.media_to_delete(v_object));
+end;
+$function$;
+comment on function public.eve_media_failed is 'Gives up an upload: it is to be deleted where it is stored, and its room to be given back.';
+
+CREATE OR REPLACE FUNCTION eve.media_uncount(objects public.media_objects[])
+ RETURNS void
+ LANGUAGE plpgsql
+ SET search_path TO ''
+AS $function$
+declare
+  v_change record;
+begin
+  for v_change in
+    select s.scope, s.subject, s.used, s.reserved, s.objects
+    from (
+      select case when grouping(o.tenant_id) = 0 then 'tenant' when grouping(o.kind) = 0 then 'kind' else 'total' end as scope,
+        coalesce(o.tenant_id, o.kind, '') as subject,
+        coalesce(sum(eve.media_bytes(o)) filter (where o.counts_as = 'used'), 0)::bigint as used,
+        coalesce(sum(eve.media_bytes(o)) filter (where o.counts_as = 'reserved'), 0)::bigint as reserved,
+        count(*) filter (where o.counts_as = 'used') as objects
+      from unnest(media_uncount.objects) o
+      group by grouping sets ((o.tenant_id), (o.kind), ())
+    ) s
+    order by array_position('{tenant,kind,total}', s.scope), s.subject
+  loop
+    update eve.media_counters c
+    set used_bytes = greatest(c.used_bytes - v_change.used, 0), reserved_bytes = greatest(c.reserved_bytes - v_change.reserved, 0),
+      objects = greatest(c.objects - v_change.objects, 0)
+    where c.scope = v_change.scope and c.subject = v_change.subject;
+  end loop;
+end;
+$function$;
+
+CREATE OR REPLACE FUNCTION public.eve_media_deleted(items jsonb)
+ RETURNS jsonb
+ LANGUAGE plpgsql
+ SET search_path TO ''
+AS $function$
+declare
+  v_gone public.media_objects[];
+begin
+  perform
+  from public.media_objects o
+  join jsonb_to_recordset(eve_media_deleted.items) as i (tenant_id text, sha256 text)
+    on i.tenant_id = o.tenant_id and i.sha256 = o.file_sha256
+  where o.state = 'deleting'
+  order by o.tenant_id, o.file_sha256
+  for update of o;
+  -- Of a content that turned out to be another one; nothing else with references comes so far.
+  delete from eve.media_references r
+  using jsonb_to_recordset(eve_media_deleted.items) as i (tenant_id text, sha256 text)
+  where r.tenant_id = i.tenant_id and r.file_sha256 = i.sha256
+    and exists (
+      select from public.media_objects o where o.tenant_id = r.tenant_id and o.file_sha256 = r.file_sha256 and o.state = 'deleting'
+    );
+  with gone as (
+    delete from public.media_objects o
+    using jsonb_to_recordset(eve_media_deleted.items) as i (tenant_id text, sha256 text)
+    where o.tenant_id = i.tenant_id and o.file_sha256 = i.sha256 and o.state = 'deleting'
+    returning o.*
+  )
+  select array_agg(g::public.media_objects) into v_gone from gone g;
+  if v_gone is null then
+    return jsonb_build_object('objects', 0, 'bytes', 0);
+  end if;
+  perform public.eve_media_spool_delete(array(select o.s3_key from unnest(v_gone) o where o.s3_key is not null));
+  perform eve.media_uncount(v_gone);
+  return (
+    select jsonb_build_object('objects', count(*), 'bytes', coalesce(sum(eve.media_bytes(o)), 0)) from unnest(v_gone) o
+  );
+end;
+$function$;
+comment on function public.eve_media_deleted is 'Says that objects are deleted where they were stored: their rows go and their bytes are free.';
+
+CREATE OR REPLACE FUNCTION public.eve_media_unproven(at_most integer DEFAULT 50)
+ RETURNS jsonb
+ LANGUAGE sql
+ STABLE
+ SET search_path TO ''
+AS $function$
+  select coalesce(jsonb_agg(u.one), '[]')
+  from (
+    select eve.media_to_delete(o) || jsonb_build_object('mime_type', o.mime_type, 'content_encoding', o.content_encoding) as one
+    from public.media_objects o
+    where o.state = 'stored' and o.s3_key is not null
+    order by o.last_seen_at
+    limit least(greatest(eve_media_unproven.at_most, 1), 1000)
+  ) u;
+$function$;
+comment on function public.eve_media_unproven is 'Objects whose content is still to be read and hashed.';
+
+CREATE OR REPLACE FUNCTION public.eve_media_compare(listed jsonb, after text, until text, seen_before timestamp with time zone)
+ RETURNS jsonb
+ LANGUAGE sql
+ STABLE
+ SET search_path TO ''
+AS $function$
+  with bucket as materialized (
+    select l.key, l.size_bytes from jsonb_to_recordset(eve_media_compare.listed) as l (key text, size_bytes bigint)
+  ), known as materialized (
+    select o.s3_key, o.tenant_id, o.file_sha256, eve.media_bytes(o) as bytes, o.state, o.stored_in, o.first_seen_at
+    from public.media_objects o
+    where o.s3_key collate "C" > coalesce(eve_media_compare.after, '')
+      and (eve_media_compare.until is null or o.s3_key collate "C" <= eve_media_compare.until)
+  )
+  select jsonb_build_object(
+    'unknown', coalesce(
+      (
+        select jsonb_agg(jsonb_build_object('key', b.key, 'size_bytes', b.size_bytes))
+        from bucket b
+        where not exists (select from known k where k.s3_key = b.key)
+      ), '[]'
+    ),
+    'missing', coalesce(
+      (
+        select jsonb_agg(jsonb_build_object('key', k.s3_key, 'tenant_id', k.tenant_id, 'sha256', k.file_sha256, 'size_bytes', k.bytes))
+        from known k
+        where k.state in ('stored', 'verified') and k.stored_in = 's3'
+          and coalesce(k.first_seen_at, '-infinity') < eve_media_compare.seen_before
+          and not exists (select from bucket b where b.key = k.s3_key)
+      ), '[]'
+    ),
+    'resized', coalesce(
+      (
+        select jsonb_agg(jsonb_build_object('key', k.s3_key, 'size_bytes', k.bytes, 'listed_bytes', b.size_bytes))
+        from known k
+        join bucket b on b.key = k.s3_key
+        where k.state in ('stored', 'verified') and k.bytes <> b.size_bytes
+      ), '[]'
+    )
+  );
+$function$;
+comment on function public.eve_media_compare is 'What is in a page of the bucket''s listing or in the registry, and not in the other.';
+
+CREATE OR REPLACE FUNCTION public.eve_media_recount()
+ RETURNS jsonb
+ LANGUAGE plpgsql
+ SET search_path TO ''
+AS $function$
+declare
+  v_wrong jsonb;
+begin
+  perform
+  from eve.media_counters c
+  order by array_position('{spool,tenant,kind,total}', c.scope), c.subject
+  for update;
+  with actual as materialized (
+    select case when grouping(o.tenant_id) = 0 then 'tenant' when grouping(o.kind) = 0 then 'kind' else 'total' end as scope,
+      coalesce(o.tenant_id, o.kind, '') as subject,
+      coalesce(sum(eve.media_bytes(o)) filter (where o.counts_as = 'used'), 0)::bigint as used,
+      coalesce(sum(eve.media_bytes(o)) filter (where o.counts_as = 'reserved'), 0)::bigint as reserved,
+      count(*) filter (where o.counts_as = 'used') as objects
+    from public.media_objects o
+    group by grouping sets ((o.tenant_id), (o.kind), ())
+    union all
+    select 'spool', '', coalesce(sum(s.size_bytes), 0)::bigint, 0, count(*) from eve.media_spool s
+  ), wrong as (
+    select c.scope, c.subject, c.used_bytes as was_used, c.reserved_bytes as was_reserved, c.objects as was_objects,
+      coalesce(a.used, 0) as used, coalesce(a.reserved, 0) as reserved, coalesce(a.objects, 0) as objects
+    from eve.media_counters c
+    left join actual a on a.scope = c.scope and a.subject = c.subject
+    where (c.used_bytes, c.reserved_bytes, c.objects) is distinct from
+      (coalesce(a.used, 0)::bigint, coalesce(a.reserved, 0)::bigint, coalesce(a.objects, 0)::bigint)
+  ), mended as (
+    update eve.media_counters c
+    set used_bytes = w.used, reserved_bytes = w.reserved, objects = w.objects
+    from wrong w
+    where c.scope = w.scope and c.subject = w.subject
+  )
+  select jsonb_agg(
+    jsonb_build_object(
+      'scope', w.scope, 'subject', w.subject,
+      'was', jsonb_build_object('used_bytes', w.was_used, 'reserved_bytes', w.was_reserved, 'objects', w.was_objects),
+      'is', jsonb_build_object('used_bytes', w.used, 'reserved_bytes', w.reserved, 'objects', w.objects)
+    )
+    order by w.scope, w.subject
+  )
+  into v_wrong
+  from wrong w;
+  return coalesce(v_wrong, '[]');
+end;
+$function$;
+comment on function public.eve_media_recount is 'Counts all objects anew, repairs the counters, and says which were wrong.';
+
+-- media_spool ---------------------------------------------------------------------------------------------------------
+
+CREATE OR REPLACE FUNCTION public.eve_media_spool_put(key text, body text, sha256 text, content_type text, content_encoding text DEFAULT NULL::text)
+ RETURNS jsonb
+ LANGUAGE plpgsql
+ SET search_path TO ''
+AS $function$
+declare
+  v_body constant bytea := decode(eve_media_spool_put.body, 'base64');
+  v_limit constant bigint := eve.media_limit('spool');
+  v_used bigint;
+begin
+  if eve_media_spool_put.key is null or octet_length(eve_media_spool_put.key) not between 1 and 1024 then
+    raise exception 'key must have 1 to 1024 bytes' using errcode = 'EV400';
+  elsif encode(sha256(v_body), 'hex') is distinct from eve_media_spool_put.sha256 then
+    return eve.refused('content_mismatch');
+  end if;
+  insert into eve.media_spool (key, body, size_bytes, sha256, content_type, content_encoding)
+  values (
+    eve_media_spool_put.key, v_body, length(v_body), eve_media_spool_put.sha256, left(eve_media_spool_put.content_type, 255),
+    eve_media_spool_put.content_encoding
+  )
+  on conflict on constraint media_spool_pkey do nothing;
+  if not found then
+    return jsonb_build_object('status', 'stored', 'created', false);
+  end if;
+  update eve.media_counters c
+  set used_bytes = c.used_bytes + length(v_body), objects = c.objects + 1
+  where c.scope = 'spool'
+  returning c.used_bytes - length(v_body) into v_used;
+  if v_used + length(v_body) > v_limit then
+    delete from eve.media_spool s where s.key = eve_media_spool_put.key;
+    update eve.media_counters c
+    set used_bytes = c.used_bytes - length(v_body), objects = c.objects - 1
+    where c.scope = 'spool';
+    return eve.media_quota_refusal(
+      null, null, jsonb_build_object('limit', 'spool', 'limit_bytes', v_limit, 'used_bytes', v_used, 'asked_bytes', length(v_body))
+    );
+  end if;
+  return jsonb_build_object('status', 'stored', 'created', true);
+end;
+$function$;
+comment on function public.eve_media_spool_put is 'Keeps an object in the database, as long as there is room for it.';
+
+CREATE OR REPLACE FUNCTION public.eve_media_spool_get(key text, start integer DEFAULT 0, length integer DEFAULT NULL::integer)
+ RETURNS jsonb
+ LANGUAGE sql
+ STABLE
+ SET search_path TO ''
+AS $function$
+  select jsonb_build_object(
+    'size_bytes', s.size_bytes, 'sha256', s.sha256, 'content_type', s.content_type, 'content_encoding', s.content_encoding,
+    'created_at', s.created_at,
+    'body', case
+      when eve_media_spool_get.length is null or eve_media_spool_get.length > 0 then translate(
+        encode(
+          substring(s.body from eve_media_spool_get.start + 1 for coalesce(eve_media_spool_get.length, s.size_bytes::integer)), 'base64'
+        ), E'\n', ''
+      )
+    end
+  )
+  from eve.media_spool s
+  where s.key = eve_media_spool_get.key;
+$function$;
+comment on function public.eve_media_spool_get is 'An object that the database holds, or a piece of it; with length 0 its facts alone.';
+
+CREATE OR REPLACE FUNCTION public.eve_media_spool_delete(keys text[])
+ RETURNS jsonb
+ LANGUAGE plpgsql
+ SET search_path TO ''
+AS $function$
+declare
+  v_bytes bigint;
+  v_objects bigint;
+begin
+  perform
+  from eve.media_spool s
+  where s.key = any (eve_media_spool_delete.keys)
+  order by s.key
+  for update;
+  with gone as (
+    delete from eve.media_spool s
+    where s.key = any (eve_media_spool_delete.keys)
+    returning s.size_bytes
+  )
+  select coalesce(sum(g.size_bytes), 0), count(*) into v_bytes, v_objects from gone g;
+  if v_objects > 0 then
+    update eve.media_counters c
+    set used_bytes = greatest(c.used_bytes - v_bytes, 0), objects = greatest(c.objects - v_objects, 0)
+    where c.scope = 'spool';
+  end if;
+  return jsonb_build_object('objects', v_objects, 'bytes', v_bytes);
+end;
+$function$;
+comment on function public.eve_media_spool_delete is 'Deletes objects that the database holds.';
+
+CREATE OR REPLACE FUNCTION public.eve_media_spool_list(prefix text DEFAULT ''::text, after text DEFAULT ''::text, at_most integer DEFAULT 1000)
+ RETURNS jsonb
+ LANGUAGE sql
+ STABLE
+ SET search_path TO ''
+AS $function$
+  select coalesce(jsonb_agg(to_jsonb(l) order by l.key collate "C"), '[]')
+  from (
+    select s.key, s.size_bytes, s.created_at
+    from eve.media_spool s
+    where s.key collate "C" > coalesce(eve_media_spool_list.after, '') and starts_with(s.key, coalesce(eve_media_spool_list.prefix, ''))
+    order by s.key collate "C"
+    limit least(greatest(eve_media_spool_list.at_most, 1), 1000)
+  ) l;
+$function$;
+comment on function public.eve_media_spool_list is 'Objects that the database holds, in the order of their keys'' bytes.';
+
+CREATE OR REPLACE FUNCTION public.eve_media_spool_next(lease_s integer DEFAULT 120)
+ RETURNS jsonb
+ LANGUAGE plpgsql
+ SET search_path TO ''
+AS $function$
+declare
+  v_now constant timestamptz := eve.clock();
+  v_next eve.media_spool;
+begin
+  -- Not the next one that is free: the order is that in which they came.
+  select * into v_next
+  from eve.media_spool s
+  where s.seq = (select min(f.seq) from eve.media_spool f)
+  for update skip locked;
+  if not found or v_next.claimed_until > v_now or v_next.next_try_at > v_now then
+    return null;
+  end if;
+  update eve.media_spool s
+  set claimed_until = v_now + make_interval(secs => least(greatest(eve_media_spool_next.lease_s, 10), 600)), tries = s.tries + 1
+  where s.key = v_next.key;
+  return jsonb_build_object(
+    'key', v_next.key, 'size_bytes', v_next.size_bytes, 'sha256', v_next.sha256, 'content_type', v_next.content_type,
+    'content_encoding', v_next.content_encoding, 'created_at', v_next.created_at, 'tries', v_next.tries + 1
+  );
+end;
+$function$;
+comment on function public.eve_media_spool_next is 'The next object that is to move to S3.';
+
+CREATE OR REPLACE FUNCTION public.eve_media_spool_moved(key text)
+ RETURNS jsonb
+ LANGUAGE plpgsql
+ SET search_path TO ''
+AS $function$
+declare
+  v_object record;
+begin
+  select o.tenant_id, o.file_sha256, o.state into v_object
+  from public.media_objects o
+  where o.s3_key collate "C" = eve_media_spool_moved.key
+  order by o.tenant_id, o.file_sha256
+  limit 1
+  for update;
+  if not found then
+    perform public.eve_media_spool_delete(array[eve_media_spool_moved.key]);
+    return jsonb_build_object('status', 'gone');
+  elsif v_object.state = 'deleting' then
+    -- Whoever deletes it does so in both places.
+    return jsonb_build_object('status', 'deleting');
+  end if;
+  update public.media_objects o
+  set stored_in = 's3'
+  where o.tenant_id = v_object.tenant_id and o.file_sha256 = v_object.file_sha256;
+  perform public.eve_media_spool_delete(array[eve_media_spool_moved.key]);
+  return jsonb_build_object('status', 'moved');
+end;
+$function$;
+comment on function public.eve_media_spool_moved is 'Says that an object is in S3 now: the database holds it no longer.';
+
+CREATE OR REPLACE FUNCTION public.eve_media_spool_failed(key text, error text, wait_s integer)
+ RETURNS jsonb
+ LANGUAGE sql
+ SET search_path TO ''
+AS $function$
+  update eve.media_spool s
+  set claimed_until = null, last_error = left(eve_media_spool_failed.error, 500),
+    next_try_at = eve.clock() + make_interval(secs => least(greatest(eve_media_spool_failed.wait_s, 0), 3600))
+  where s.key = eve_media_spool_failed.key;
+  select jsonb_build_object('status', 'noted');
+$function$;
+comment on function public.eve_media_spool_failed is 'S3 did not take an object: when to try again.';

@@ -318,6 +318,34 @@ export const ERRORS = {
     retryable: false,
     message: "The bytes are not those that were announced: hash, size or parts differ. Send the file again.",
   },
+  storage_quota_exceeded: {
+    status: 507,
+    retryable: false,
+    message:
+      "A limit of what may be stored is used up. `details` has the limit, what is used and what was asked for; delete what is not needed, or ask the owner for more.",
+  },
+  upload_busy: {
+    status: 409,
+    retryable: true,
+    message: "This file is being deleted at this moment. Send it again after `retry-after`.",
+  },
+  media_type_mismatch: {
+    status: 415,
+    retryable: false,
+    message:
+      "The file is not of the type that was declared. `details` has both types; declare the type that it has.",
+  },
+  unknown_tenant: {
+    status: 404,
+    retryable: false,
+    message: "There is no such tenant. Leave `tenant_id` out, or ask the owner which tenants there are.",
+  },
+  tenant_not_allowed: {
+    status: 403,
+    retryable: false,
+    message:
+      "You may not act for this tenant. Leave `tenant_id` out, or ask the owner to add you to the tenant.",
+  },
 
   // The gateway itself.
   deadline_exceeded: {

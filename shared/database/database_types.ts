@@ -238,6 +238,64 @@ export type Database = {
         };
         Relationships: [];
       };
+      "media_objects": {
+        Row: {
+          "content_encoding": string | null;
+          "counts_as": string;
+          "expires_at": string | null;
+          "file_sha256": string;
+          "first_seen_at": string | null;
+          "kind": string;
+          "last_seen_at": string | null;
+          "metadata": NonNullable<Json>;
+          "mime_type": string | null;
+          "refs_count": number;
+          "s3_key": string | null;
+          "size_bytes": number | null;
+          "state": string;
+          "stored_bytes": number | null;
+          "stored_in": string;
+          "tenant_id": string;
+        };
+        ComputedFields: never;
+        Insert: {
+          "content_encoding"?: string | null;
+          "counts_as"?: string;
+          "expires_at"?: string | null;
+          "file_sha256": string;
+          "first_seen_at"?: string | null;
+          "kind"?: string;
+          "last_seen_at"?: string | null;
+          "metadata"?: NonNullable<Json>;
+          "mime_type"?: string | null;
+          "refs_count"?: number;
+          "s3_key"?: string | null;
+          "size_bytes"?: number | null;
+          "state"?: string;
+          "stored_bytes"?: number | null;
+          "stored_in"?: string;
+          "tenant_id"?: string;
+        };
+        Update: {
+          "content_encoding"?: string | null;
+          "counts_as"?: string;
+          "expires_at"?: string | null;
+          "file_sha256"?: string;
+          "first_seen_at"?: string | null;
+          "kind"?: string;
+          "last_seen_at"?: string | null;
+          "metadata"?: NonNullable<Json>;
+          "mime_type"?: string | null;
+          "refs_count"?: number;
+          "s3_key"?: string | null;
+          "size_bytes"?: number | null;
+          "state"?: string;
+          "stored_bytes"?: number | null;
+          "stored_in"?: string;
+          "tenant_id"?: string;
+        };
+        Relationships: [];
+      };
       "provider_configs": {
         Row: {
           "api_key_encrypted": string | null;
@@ -362,6 +420,11 @@ export type Database = {
       };
       "eve_capture": { Args: { "answer"?: Json; "prompt": Json; "request_no": number }; Returns: Json };
       "eve_connect": { Args: { "project_url": string; "secret_key": string }; Returns: Json };
+      "eve_consumer_access": {
+        Args: { "name": string; "scopes"?: (string)[]; "tenant_id"?: string };
+        Returns: Json;
+      };
+      "eve_consumer_accesses": { Args: Record<PropertyKey, never>; Returns: Json };
       "eve_consumer_add": {
         Args: {
           "key_id": string;
@@ -484,6 +547,114 @@ export type Database = {
         Returns: Json;
       };
       "eve_maintenance_step": { Args: { "run_id": number }; Returns: Json };
+      "eve_media_claim": {
+        Args: {
+          "at_most"?: number;
+          "kind"?: string;
+          "lease_s"?: number;
+          "min_age_s"?: number;
+          "need_bytes"?: number;
+        };
+        Returns: Json;
+      };
+      "eve_media_claimable": {
+        Args: { "kind": string; "min_age_s"?: number; "need_bytes"?: number };
+        Returns: Json;
+      };
+      "eve_media_compare": {
+        Args: { "after": string; "listed": Json; "seen_before": string; "until": string };
+        Returns: Json;
+      };
+      "eve_media_delete": {
+        Args: {
+          "actor": Json;
+          "lease_s"?: number;
+          "name": string;
+          "ref_id"?: string;
+          "ref_kind"?: string;
+          "tenant_id": string;
+        };
+        Returns: Json;
+      };
+      "eve_media_deleted": { Args: { "items": Json }; Returns: Json };
+      "eve_media_failed": {
+        Args: { "file_sha256": string; "lease_s"?: number; "reason"?: string; "tenant_id": string };
+        Returns: Json;
+      };
+      "eve_media_find": {
+        Args: {
+          "actor": Json;
+          "name": string;
+          "tenant_id": string;
+          "unfinished"?: boolean;
+          "uses"?: boolean;
+        };
+        Returns: Json;
+      };
+      "eve_media_list": {
+        Args: {
+          "actor": Json;
+          "after"?: string;
+          "aliases"?: boolean;
+          "at_most"?: number;
+          "kind"?: string;
+          "prefix"?: string;
+          "tenant_id": string;
+        };
+        Returns: Json;
+      };
+      "eve_media_recount": { Args: Record<PropertyKey, never>; Returns: Json };
+      "eve_media_reserve": {
+        Args: {
+          "actor": Json;
+          "content_encoding"?: string;
+          "file_sha256": string;
+          "in_spool"?: boolean;
+          "kind": string;
+          "links"?: Json;
+          "metadata"?: Json;
+          "mime_type": string;
+          "name": string;
+          "size_bytes": number;
+          "stored_bytes": number;
+          "tenant_id": string;
+          "ttl_s"?: number;
+        };
+        Returns: Json;
+      };
+      "eve_media_seed": { Args: { "default_tenant"?: string; "limits"?: Json }; Returns: Json };
+      "eve_media_spool_delete": { Args: { "keys": (string)[] }; Returns: Json };
+      "eve_media_spool_failed": { Args: { "error": string; "key": string; "wait_s": number }; Returns: Json };
+      "eve_media_spool_get": { Args: { "key": string; "length"?: number; "start"?: number }; Returns: Json };
+      "eve_media_spool_list": {
+        Args: { "after"?: string; "at_most"?: number; "prefix"?: string };
+        Returns: Json;
+      };
+      "eve_media_spool_moved": { Args: { "key": string }; Returns: Json };
+      "eve_media_spool_next": { Args: { "lease_s"?: number }; Returns: Json };
+      "eve_media_spool_put": {
+        Args: {
+          "body": string;
+          "content_encoding"?: string;
+          "content_type": string;
+          "key": string;
+          "sha256": string;
+        };
+        Returns: Json;
+      };
+      "eve_media_stored": {
+        Args: {
+          "file_sha256": string;
+          "links"?: Json;
+          "mime_type"?: string;
+          "state": string;
+          "stored_bytes": number;
+          "stored_in"?: string;
+          "tenant_id": string;
+        };
+        Returns: Json;
+      };
+      "eve_media_unproven": { Args: { "at_most"?: number }; Returns: Json };
       "eve_metrics": { Args: Record<PropertyKey, never>; Returns: Json };
       "eve_metrics_count": { Args: Record<PropertyKey, never>; Returns: Json };
       "eve_models": { Args: { "consumer_id"?: string; "token_id"?: string }; Returns: Json };
@@ -610,8 +781,30 @@ export type Database = {
         Returns: Json;
       };
       "eve_stage_keys": { Args: Record<PropertyKey, never>; Returns: Json };
+      "eve_storage_check": {
+        Args: {
+          "actor": Json;
+          "in_spool"?: boolean;
+          "kind"?: string;
+          "size_bytes": number;
+          "tenant_id": string;
+        };
+        Returns: Json;
+      };
+      "eve_storage_quota": { Args: { "actor": Json; "tenant_id"?: string }; Returns: Json };
+      "eve_storage_stats": { Args: { "actor": Json }; Returns: Json };
+      "eve_storage_usage": { Args: { "actor": Json; "tenant_id": string }; Returns: Json };
       "eve_sweep": { Args: { "at_most"?: number }; Returns: Json };
       "eve_tail": { Args: { "after"?: Json; "at_most"?: number }; Returns: Json };
+      "eve_tenant_member": {
+        Args: { "is_member"?: boolean; "tenant_id": string; "user_id": string };
+        Returns: Json;
+      };
+      "eve_tenant_save": {
+        Args: { "id": string; "is_default"?: boolean; "name"?: string; "storage_limit_bytes"?: number };
+        Returns: Json;
+      };
+      "eve_tenants": { Args: Record<PropertyKey, never>; Returns: Json };
       "eve_token_revoke": {
         Args: { "consumer"?: string; "reason"?: string; "token_id"?: string };
         Returns: Json;

@@ -4,14 +4,7 @@ import postgres from "postgres";
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from "vitest";
 import { freezeClock, type TestClock } from "../harness/admission.ts";
 import { cloneDatabase, empty, type TestDatabase } from "../harness/database.ts";
-import {
-  countersOf,
-  expectExactCounters,
-  mediaCalls,
-  PROJECT,
-  setLimit,
-  shaOf,
-} from "../harness/media.ts";
+import { countersOf, expectExactCounters, mediaCalls, PROJECT, setLimit, shaOf } from "../harness/media.ts";
 
 let db: TestDatabase;
 let sql: postgres.Sql;
@@ -43,7 +36,11 @@ describe("a reservation", () => {
     const { reserve, stored } = media();
     expect(await reserve(shaOf(1), 1000)).toMatchObject({
       status: "reserved",
-      object: { tenant_id: "default", state: "reserved", s3_key: `media/default/${shaOf(1).slice(0, 2)}/${shaOf(1)}.bin` },
+      object: {
+        tenant_id: "default",
+        state: "reserved",
+        s3_key: `media/default/${shaOf(1).slice(0, 2)}/${shaOf(1)}.bin`,
+      },
     });
     expect(await countersOf(sql)).toEqual({
       "kind media": [0, 1000, 0],
@@ -125,9 +122,10 @@ describe("under concurrency", () => {
     );
     expect(answers.filter(({ status }) => status === "stored")).toHaveLength(20);
     expect(answers.filter(({ code }) => code === "storage_quota_exceeded")).toHaveLength(30);
-    expect(await sql`select count(*)::int as n, sum(stored_bytes)::int as bytes from public.media_objects`).toEqual([
-      { n: 20, bytes: 20_000 },
-    ]);
+    expect(await sql`select count(*)::int as n, sum(stored_bytes)::int as bytes from public.media_objects`)
+      .toEqual([
+        { n: 20, bytes: 20_000 },
+      ]);
     expect((await countersOf(sql))["total "]).toEqual([20_000, 0, 20]);
     await expectExactCounters(sql);
   });
@@ -248,7 +246,9 @@ describe("whoever dies in between", () => {
     // Holds what it has locked until it is killed.
     const killed = dying.unsafe(`
       begin;
-      select public.eve_media_reserve('{"kind": "project"}', null, '${shaOf(1)}', 1000, 1000, 'a/b', 'media', 'x');
+      select public.eve_media_reserve('{"kind": "project"}', null, '${
+      shaOf(1)
+    }', 1000, 1000, 'a/b', 'media', 'x');
       select pg_sleep(600)`).simple().catch((error) => error);
     const asleep = () =>
       sql`select pid from pg_stat_activity where datname = current_database() and wait_event = 'PgSleep'`;
@@ -257,7 +257,9 @@ describe("whoever dies in between", () => {
     // Another one waits for its counters.
     const waiting = reserve(shaOf(2), 500);
     await expect.poll(async () =>
-      (await sql`select count(*)::int as n from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'`)[0]!.n
+      (await sql`select count(*)::int as n from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'`)[
+        0
+      ]!.n
     ).toBeGreaterThan(0);
     await sql`select pg_terminate_backend(${pid})`;
     expect(await waiting).toMatchObject({ status: "reserved" });

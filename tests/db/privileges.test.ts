@@ -85,10 +85,12 @@ test("they are the committed ones (written anew by: npm test -- tests/db/privile
 
 /** What a signed-in user's client may ask for, though row-level security shows it to administrators alone. */
 const READ_BY_ADMINISTRATORS = ["public.api_keys", "public.provider_configs"];
+/** And what it shows to members of the row's tenant: the column that nobody else may ask for (tests/db/tenants.test.ts has the rest). */
+const READ_BY_MEMBERS: Readonly<Record<string, string>> = { "public.media_objects": "stored_in" };
 /** Callable by nobody's client: policies call it, and its schema is closed. */
-const IN_POLICIES = ["eve.is_administrator()"];
+const IN_POLICIES = ["eve.is_administrator()", "eve.member_tenants()"];
 
-test("columns are granted apart from their tables in two, to signed-in users, to read, and never a key", async () => {
+test("columns are granted apart from their tables in three, to signed-in users, to read, and never a key", async () => {
   const granted = await database.sql<{ relation: string; columns: string[]; grants: string[] }[]>`
     select c.relnamespace::regnamespace || '.' || c.relname as relation,
       array_agg(a.attname::text order by a.attname) as columns,
@@ -100,10 +102,13 @@ test("columns are granted apart from their tables in two, to signed-in users, to
     group by 1
     order by 1
   `;
-  expect(granted.map(({ relation }) => relation)).toEqual(READ_BY_ADMINISTRATORS);
-  for (const { columns, grants } of granted) {
+  expect(granted.map(({ relation }) => relation)).toEqual(
+    [...READ_BY_ADMINISTRATORS, ...Object.keys(READ_BY_MEMBERS)].sort(),
+  );
+  for (const { relation, columns, grants } of granted) {
     expect(grants).toEqual(["authenticated SELECT"]);
     expect(columns).not.toContain("api_key_encrypted");
+    expect(columns).not.toContain(READ_BY_MEMBERS[relation]);
   }
 });
 
@@ -123,8 +128,14 @@ describe.each(["anon", "authenticated"])("%s, signed in as the REST API does it"
           }
           await expect.soft(sql.unsafe(`update ${name} set stage_type = 'X'`)).rejects.toMatchObject(REFUSED);
         }
+        const hidden = role === "authenticated" ? READ_BY_MEMBERS[name] : undefined;
+        if (hidden !== undefined) {
+          for (const all of [`select * from ${name}`, `select ${hidden} from ${name}`]) {
+            await expect.soft(sql.unsafe(all), `${role}: ${all}`).rejects.toMatchObject(REFUSED);
+          }
+        }
         const attempts = relkind === "S" ? [`select nextval('${name}')`, `select setval('${name}', 1)`] : [
-          ...(role === "authenticated" && READ_BY_ADMINISTRATORS.includes(name)
+          ...(hidden !== undefined || role === "authenticated" && READ_BY_ADMINISTRATORS.includes(name)
             ? []
             : [`select from ${name}`]),
           `insert into ${name} default values`,

@@ -11,7 +11,12 @@ const ANN = "a0000000-0000-4000-8000-000000000001";
 const BOB = "b0000000-0000-4000-8000-000000000002";
 const ids: Record<string, string> = {};
 
-async function addConsumer(name: string, kind: "service" | "notebook", scopes: string[], tenant: string | null) {
+async function addConsumer(
+  name: string,
+  kind: "service" | "notebook",
+  scopes: string[],
+  tenant: string | null,
+) {
   const secret = await mintConsumerSecret(kind);
   await sql`select public.eve_consumer_add(${name}, ${kind}, key_id => ${secret.keyId}, proof => ${secret.proof})`;
   await sql`select public.eve_consumer_access(${name}, ${scopes}::text[], ${tenant})`;
@@ -40,11 +45,16 @@ beforeAll(async () => {
 });
 afterAll(() => db?.drop());
 
-const consumer = (name: string, token_id?: string) => ({ kind: "consumer", consumer_id: ids[name], token_id });
+const consumer = (name: string, token_id?: string) => ({
+  kind: "consumer",
+  consumer_id: ids[name],
+  token_id,
+});
 const user = (user_id: string) => ({ kind: "user", user_id });
 
 describe("who may act for which tenant", () => {
-  const find = (actor: Record<string, unknown>, tenant: string | null) => mediaCalls(sql, actor).find(shaOf(1), tenant);
+  const find = (actor: Record<string, unknown>, tenant: string | null) =>
+    mediaCalls(sql, actor).find(shaOf(1), tenant);
   const found = (tenant_id: string) => ({ status: "found", object: { tenant_id } });
 
   test("the project for all", async () => {
@@ -65,13 +75,17 @@ describe("who may act for which tenant", () => {
 
   test("a consumer without the scope for none", async () => {
     expect(await find(consumer("talker"), null)).toMatchObject({ code: "credential_insufficient" });
-    expect(await mediaCalls(sql, consumer("talker")).reserve(shaOf(2), 10)).toMatchObject({ code: "credential_insufficient" });
+    expect(await mediaCalls(sql, consumer("talker")).reserve(shaOf(2), 10)).toMatchObject({
+      code: "credential_insufficient",
+    });
     expect(await sql`select from public.media_objects where file_sha256 = ${shaOf(2)}`).toHaveLength(0);
   });
 
   test("a token as far as it and its consumer do, until either is ended", async () => {
     const token = await issue("notebook");
-    expect(await sql`select scopes from eve.scoped_tokens where id = ${token}`).toEqual([{ scopes: ["llm", "media"] }]);
+    expect(await sql`select scopes from eve.scoped_tokens where id = ${token}`).toEqual([{
+      scopes: ["llm", "media"],
+    }]);
     expect(await find(consumer("notebook", token), null)).toMatchObject(found("acme"));
     await sql`select public.eve_consumer_access('notebook', '{llm}')`;
     expect(await find(consumer("notebook", token), null)).toMatchObject({ code: "credential_insufficient" });
@@ -109,21 +123,33 @@ describe("who may act for which tenant", () => {
       expect(row!.answer).toMatchObject({ code: "credential_insufficient" });
     }
     const [row] = await sql`select public.eve_storage_stats(${sql.json(PROJECT)}) as answer`;
-    expect(row!.answer.tenants.map(({ tenant_id }: { tenant_id: string }) => tenant_id)).toEqual(["acme", "default", "other"]);
+    expect(row!.answer.tenants.map(({ tenant_id }: { tenant_id: string }) => tenant_id)).toEqual([
+      "acme",
+      "default",
+      "other",
+    ]);
   });
 
   test("nobody deletes another tenant's", async () => {
     for (const actor of [consumer("bot"), user(ANN)]) {
-      expect(await mediaCalls(sql, actor).remove(shaOf(1), { tenant_id: "other" })).toMatchObject({ code: "tenant_not_allowed" });
+      expect(await mediaCalls(sql, actor).remove(shaOf(1), { tenant_id: "other" })).toMatchObject({
+        code: "tenant_not_allowed",
+      });
     }
-    expect(await sql`select state from public.media_objects where tenant_id = 'other'`).toEqual([{ state: "verified" }]);
+    expect(await sql`select state from public.media_objects where tenant_id = 'other'`).toEqual([{
+      state: "verified",
+    }]);
   });
 });
 
 test("scopes and tenants that there are not are no one's", async () => {
-  await expect(sql`select public.eve_consumer_access('bot', '{llm,root}')`).rejects.toMatchObject({ code: "EV400" });
+  await expect(sql`select public.eve_consumer_access('bot', '{llm,root}')`).rejects.toMatchObject({
+    code: "EV400",
+  });
   await expect(sql`select public.eve_consumer_access('bot', '{}')`).rejects.toMatchObject({ code: "EV400" });
-  await expect(sql`select public.eve_consumer_access('bot', '{llm}', 'nobody')`).rejects.toMatchObject({ code: "EV400" });
+  await expect(sql`select public.eve_consumer_access('bot', '{llm}', 'nobody')`).rejects.toMatchObject({
+    code: "EV400",
+  });
   await expect(sql`select public.eve_tenant_save('../x')`).rejects.toMatchObject({ code: "EV400" });
   expect((await sql`select scopes, tenant_id from eve.consumers where name = 'bot'`)[0]).toEqual({
     scopes: ["llm", "media"],
@@ -132,7 +158,11 @@ test("scopes and tenants that there are not are no one's", async () => {
 });
 
 describe("row-level security, with the role that the REST API takes on", () => {
-  async function as<Value>(role: string, sub: string | null, run: (sql: postgres.TransactionSql) => Promise<Value>) {
+  async function as<Value>(
+    role: string,
+    sub: string | null,
+    run: (sql: postgres.TransactionSql) => Promise<Value>,
+  ) {
     const url = new URL(db.url);
     url.username = "authenticator";
     const pool = postgres(url.href, { max: 1, onnotice: () => {} });
@@ -147,7 +177,9 @@ describe("row-level security, with the role that the REST API takes on", () => {
     }
   }
   const tenants = (transaction: postgres.TransactionSql) =>
-    transaction`select tenant_id from public.media_objects order by tenant_id`.then((rows) => rows.map((row) => row.tenant_id));
+    transaction`select tenant_id from public.media_objects order by tenant_id`.then((rows) =>
+      rows.map((row) => row.tenant_id)
+    );
 
   test("a member sees their tenant's objects, and no other's", async () => {
     expect(await as("authenticated", ANN, tenants)).toEqual(["acme"]);
@@ -172,7 +204,8 @@ describe("row-level security, with the role that the REST API takes on", () => {
     "select eve.member_tenants()",
     `select public.eve_media_find('{"kind": "project"}', 'other', 'x')`,
   ])("a member may not: %s", async (statement) => {
-    await expect(as("authenticated", ANN, (transaction) => transaction.unsafe(statement))).rejects.toMatchObject({ code: "42501" });
+    await expect(as("authenticated", ANN, (transaction) => transaction.unsafe(statement))).rejects
+      .toMatchObject({ code: "42501" });
     expect(await sql`select from public.media_objects`).toHaveLength(2);
     expect(await sql`select from eve.tenant_members`).toHaveLength(1);
   });

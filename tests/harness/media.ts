@@ -12,7 +12,8 @@ export type Answer = any;
 
 export function mediaCalls(sql: postgres.Sql, actor: Record<string, unknown> = PROJECT) {
   const json = (value: unknown) => sql.json(value as postgres.JSONValue);
-  const only = async (query: postgres.PendingQuery<postgres.Row[]>): Promise<Answer> => (await query)[0]!.answer;
+  const only = async (query: postgres.PendingQuery<postgres.Row[]>): Promise<Answer> =>
+    (await query)[0]!.answer;
   return {
     reserve: (
       sha: string,
@@ -28,7 +29,9 @@ export function mediaCalls(sql: postgres.Sql, actor: Record<string, unknown> = P
       only(sql`
         select public.eve_media_reserve(
           ${json(actor)}, ${tenant_id}, ${sha}, ${bytes}, ${bytes}, 'application/octet-stream', ${kind},
-          ${`${sha.slice(0, 2)}/${sha}.bin`}, links => ${json(links)}, in_spool => ${in_spool}, ttl_s => ${ttl_s}
+          ${`${sha.slice(0, 2)}/${sha}.bin`}, links => ${
+        json(links)
+      }, in_spool => ${in_spool}, ttl_s => ${ttl_s}
         ) as answer`),
     stored: (
       sha: string,
@@ -41,14 +44,21 @@ export function mediaCalls(sql: postgres.Sql, actor: Record<string, unknown> = P
       } = {},
     ) =>
       only(
-        sql`select public.eve_media_stored(${tenant_id}, ${sha}, ${state}, ${bytes}, ${stored_in}, ${json(links)}) as answer`,
+        sql`select public.eve_media_stored(${tenant_id}, ${sha}, ${state}, ${bytes}, ${stored_in}, ${
+          json(links)
+        }) as answer`,
       ),
     find: (name: string, tenant_id: string | null = null, uses = false) =>
       only(sql`select public.eve_media_find(${json(actor)}, ${tenant_id}, ${name}, ${uses}) as answer`),
-    list: (options: { tenant_id?: string; prefix?: string; after?: string; at_most?: number; aliases?: boolean } = {}) =>
+    list: (
+      options: { tenant_id?: string; prefix?: string; after?: string; at_most?: number; aliases?: boolean } =
+        {},
+    ) =>
       only(sql`
         select public.eve_media_list(
-          ${json(actor)}, ${options.tenant_id ?? null}, ${options.prefix ?? ""}, null, ${options.aliases ?? false},
+          ${json(actor)}, ${options.tenant_id ?? null}, ${options.prefix ?? ""}, null, ${
+        options.aliases ?? false
+      },
           ${options.after ?? null}, ${options.at_most ?? 100}
         ) as answer`),
     remove: (
@@ -58,11 +68,17 @@ export function mediaCalls(sql: postgres.Sql, actor: Record<string, unknown> = P
         ref_kind?: string | null;
         ref_id?: string | null;
       } = {},
-    ) => only(sql`select public.eve_media_delete(${json(actor)}, ${tenant_id}, ${name}, ${ref_kind}, ${ref_id}) as answer`),
+    ) =>
+      only(
+        sql`select public.eve_media_delete(${
+          json(actor)
+        }, ${tenant_id}, ${name}, ${ref_kind}, ${ref_id}) as answer`,
+      ),
     claim: (kind: string | null, min_age_s: number, at_most: number, need_bytes: number | null = null) =>
       only(sql`select public.eve_media_claim(${kind}, ${min_age_s}, ${at_most}, ${need_bytes}) as answer`),
     deleted: (items: Answer[]) => only(sql`select public.eve_media_deleted(${json(items)}) as answer`),
-    fail: (tenant_id: string, sha: string) => only(sql`select public.eve_media_failed(${tenant_id}, ${sha}) as answer`),
+    fail: (tenant_id: string, sha: string) =>
+      only(sql`select public.eve_media_failed(${tenant_id}, ${sha}) as answer`),
     recount: () => only(sql`select public.eve_media_recount() as answer`),
   };
 }
@@ -80,7 +96,9 @@ export async function countersOf(sql: postgres.Sql): Promise<Record<string, numb
     from eve.media_counters
     where scope = 'total' or (used_bytes, reserved_bytes, objects) <> (0, 0, 0)
     order by 1`;
-  return Object.fromEntries(rows.map(({ name, used, reserved, objects }) => [name, [used, reserved, objects]]));
+  return Object.fromEntries(
+    rows.map(({ name, used, reserved, objects }) => [name, [used, reserved, objects]]),
+  );
 }
 
 /** What the counters say is what the rows add up to, by a sum of its own. */
@@ -100,6 +118,8 @@ export async function expectExactCounters(sql: postgres.Sql): Promise<void> {
     for (const name of ["total ", `tenant ${tenant_id}`, `kind ${kind}`]) add(name, counts_as, bytes);
   }
   for (const { bytes } of spooled) add("spool ", "used", bytes);
-  const nonZero = Object.fromEntries(Object.entries(sums).filter(([name, sum]) => name === "total " || sum.some((n) => n !== 0)));
+  const nonZero = Object.fromEntries(
+    Object.entries(sums).filter(([name, sum]) => name === "total " || sum.some((n) => n !== 0)),
+  );
   expect(await countersOf(sql)).toEqual(nonZero);
 }

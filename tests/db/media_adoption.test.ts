@@ -1,0 +1,135 @@
+/** The migrations over a media_objects that somebody made by hand: nothing gets lost, and what is lacking is added. */
+import { afterEach, describe, expect, test } from "vitest";
+import { applyMigrations } from "../../local/database.ts";
+import { cloneDatabase, type TestDatabase } from "../harness/database.ts";
+import { countersOf, expectExactCounters, mediaCalls, shaOf } from "../harness/media.ts";
+
+let db: TestDatabase | undefined;
+afterEach(async () => {
+  await db?.drop();
+  db = undefined;
+});
+
+/** A database as somebody has it, with the migrations over it. */
+async function adopted(byHand: string): Promise<TestDatabase> {
+  db = await cloneDatabase("platform");
+  await db.sql.unsafe(byHand).simple();
+  await applyMigrations(db.url);
+  return db;
+}
+
+const TABLE = `
+  create table public.media_objects (
+    file_sha256 text primary key,
+    s3_key text not null,
+    mime text,
+    size bigint,
+    refs_count integer default 1,
+    owner text,
+    created_at timestamptz default '2026-01-01'
+  );
+  insert into public.media_objects (file_sha256, s3_key, mime, size, refs_count, owner) values
+    ('${shaOf(1)}', 'old/1.jpg', 'image/jpeg', 100, 2, 'ann'),
+    ('${shaOf(2)}', 'old/2.png', 'image/png', 250, 0, null);
+`;
+
+describe("a hand-made media_objects", () => {
+  test("keeps its rows, columns and values, and gets a key by tenant and hash", async () => {
+    const { sql } = await adopted(TABLE);
+    expect(
+      await sql`select tenant_id, file_sha256, s3_key, mime, size::int, owner, created_at from public.media_objects order by 2`,
+    ).toEqual([
+      {
+        tenant_id: "default",
+        file_sha256: shaOf(1),
+        s3_key: "old/1.jpg",
+        mime: "image/jpeg",
+        size: 100,
+        owner: "ann",
+        created_at: new Date("2026-01-01"),
+      },
+      {
+        tenant_id: "default",
+        file_sha256: shaOf(2),
+        s3_key: "old/2.png",
+        mime: "image/png",
+        size: 250,
+        owner: null,
+        created_at: new Date("2026-01-01"),
+      },
+    ]);
+    expect(
+      await sql`
+        select array_agg(a.attname::text order by a.attname) as key
+        from pg_constraint c join pg_attribute a on a.attrelid = c.conrelid and a.attnum = any (c.conkey)
+        where c.conrelid = 'public.media_objects'::regclass and c.contype = 'p'`,
+    ).toEqual([{ key: ["file_sha256", "tenant_id"] }]);
+    // What it knew under other names.
+    expect(
+      await sql`select mime_type, size_bytes::int, state, first_seen_at from public.media_objects order by file_sha256 limit 1`,
+    ).toEqual([{
+      mime_type: "image/jpeg",
+      size_bytes: 100,
+      state: "stored",
+      first_seen_at: new Date("2026-01-01"),
+    }]);
+    expect((await countersOf(sql))["total "]).toEqual([350, 0, 2]);
+    await expectExactCounters(sql);
+    // And is found by its own key.
+    expect(await mediaCalls(sql).find("old/2.png")).toMatchObject({
+      status: "found",
+      object: { sha256: shaOf(2) },
+    });
+  });
+
+  test("keeps what it counted as used, and a program that writes as before goes on", async () => {
+    const { sql } = await adopted(TABLE);
+    expect(await sql`select file_sha256, ref_kind, ref_id from eve.media_references order by ref_id`).toEqual(
+      [
+        { file_sha256: shaOf(1), ref_kind: "adopted", ref_id: "1" },
+        { file_sha256: shaOf(1), ref_kind: "adopted", ref_id: "2" },
+      ],
+    );
+    await sql`insert into public.media_objects (file_sha256, s3_key, mime, size) values (${
+      shaOf(3)
+    }, 'old/3', 'a/b', 7)`;
+    expect(await mediaCalls(sql).remove(shaOf(1))).toMatchObject({ status: "kept" });
+    expect(await mediaCalls(sql).find(shaOf(3))).toMatchObject({ status: "found" });
+  });
+
+  test("where it counted no uses, nothing of it leaves by itself", async () => {
+    const { sql } = await adopted(
+      `create table public.media_objects (file_sha256 char(64) primary key, tenant_id uuid);
+       insert into public.media_objects values ('${shaOf(1)}', 'a0000000-0000-4000-8000-000000000001');`,
+    );
+    expect(await sql`select tenant_id, refs_count from public.media_objects`).toEqual([
+      { tenant_id: "a0000000-0000-4000-8000-000000000001", refs_count: 1 },
+    ]);
+    expect(await sql`select id from eve.tenants order by id`).toEqual([
+      { id: "a0000000-0000-4000-8000-000000000001" },
+      { id: "default" },
+    ]);
+    await sql`update public.media_objects set last_seen_at = '2020-01-01'`;
+    expect(await mediaCalls(sql).claim("media", 0, 10)).toEqual([]);
+  });
+
+  test.each([
+    [
+      "bytes as its key",
+      "create table public.media_objects (file_sha256 bytea primary key)",
+      /file_sha256 .* has type bytea/,
+    ],
+    [
+      "another's reference to its key",
+      `${TABLE} create table public.posts (id int, picture text references public.media_objects)`,
+      /posts refers to public.media_objects/,
+    ],
+    [
+      "a view of that name",
+      "create view public.media_objects as select 1 as file_sha256",
+      /not an ordinary table/,
+    ],
+  ])("%s stops the migration with what to do", async (_, byHand, message) => {
+    await expect(adopted(byHand)).rejects.toThrow(message);
+  });
+});
