@@ -64,6 +64,7 @@ describe.skipIf(!CAN_RUN)("the console", () => {
     const other = await openPage(browser);
     await signIn(other.page, stack.console!.url, { email: "admin@example.com", password: "wrong" });
     await other.page.getByText("E-mail or password is wrong.").waitFor();
+    expect(await other.page.getByRole("button", { name: "Sign in" }).isVisible()).toBe(true);
     await other.page.context().close();
   });
 
@@ -93,6 +94,7 @@ describe.skipIf(!CAN_RUN)("the console", () => {
     const history = page.getByRole("dialog", { name: "History of POEM" });
     await history.getByText("Configured").waitFor();
     await history.getByText("admin@example.com").first().waitFor();
+    expect(await history.textContent()).not.toContain("demo-key-c");
     await history.getByRole("button", { name: "Close" }).click();
   });
 
@@ -108,6 +110,8 @@ describe.skipIf(!CAN_RUN)("the console", () => {
     await stage("POEM").getByRole("button", { name: "Refresh" }).click();
     await stage("POEM").getByText("warning", { exact: true }).waitFor();
     await stage("POEM").getByText(/gemini-of-yesterday/).first().waitFor();
+    const serving = await stack.invoke("llm-invoke", { stage: "POEM", prompt: "Say hello." });
+    expect(await stage("POEM").textContent()).toContain((await serving.json()).model);
     await open("Alerts");
     await page.getByRole("article", { name: /model_vanished/ }).waitFor();
   });
@@ -148,6 +152,8 @@ describe.skipIf(!CAN_RUN)("the console", () => {
   test("usage sums them up", async () => {
     await open("Usage");
     await page.getByRole("rowheader", { name: "Σ" }).waitFor();
+    const sums = page.getByRole("row").filter({ has: page.getByRole("rowheader", { name: "Σ" }) });
+    expect(await sums.getByRole("cell").first().textContent()).toMatch(/^[1-9]/);
   });
 
   test("the playground streams an answer from a stage and from a model side by side", async () => {

@@ -41,7 +41,7 @@ const statuses = (answers: { status: string }[]) =>
     {},
   );
 
-describe("limits", () => {
+describe("[G1.limits] limits", () => {
   test("200 callers at once get exactly the 30 starts of the minute, the rest a clean refusal", async () => {
     await addKey(sql, "a");
     await addModel(sql, "m", { rpm: 30 });
@@ -99,7 +99,7 @@ describe("limits", () => {
     expect(await reserve(sql, "r4", { tokens: 1 })).toMatchObject({ status: "refused", limit: "tpm" });
   });
 
-  test("a prompt that no lane can ever take is refused at once, and coming back does not help", async () => {
+  test("[edge.too-large] a prompt that no lane can ever take is refused at once, and coming back does not help", async () => {
     await addKey(sql, "a");
     await addModel(sql, "m", { tpm: 1000 });
     expect(await reserve(sql, "r", { tokens: 1001, maxWaitMs: 100_000 })).toMatchObject({
@@ -131,7 +131,7 @@ describe("limits", () => {
     });
   });
 
-  test("limits changed in the table hold for the next reservation, downwards too", async () => {
+  test("[edge.limits-changed] limits changed in the table hold for the next reservation, downwards too", async () => {
     await addKey(sql, "a");
     await addModel(sql, "m", { rpm: 5 });
     expect(statuses(await rush(5))).toEqual({ granted: 5 });
@@ -161,7 +161,7 @@ describe("limits", () => {
   });
 });
 
-describe("the Pacific day", () => {
+describe("[G1.day] the Pacific day", () => {
   test.each([
     // The day that loses an hour, the day that gains one, and one that does neither.
     ["spring forward", "2026-03-08T12:00:00Z", "2026-03-09T07:00:00Z"],
@@ -195,7 +195,7 @@ describe("the Pacific day", () => {
     expect(statuses(await rush(10))).toEqual({ granted: 4, refused: 6 });
   });
 
-  test("nothing starts so close to midnight that Google may count it in the other day", async () => {
+  test("[edge.midnight] nothing starts so close to midnight that Google may count it in the other day", async () => {
     await addKey(sql, "a");
     await addModel(sql, "m", { rpd: 100 });
     const midnight = Date.parse("2026-11-19T08:00:00Z");
@@ -279,7 +279,7 @@ describe("routes", () => {
   });
 });
 
-describe("refusals", () => {
+describe("[G3.refusals] refusals", () => {
   test("consume nothing: refused calls do not push the next start back", async () => {
     await addKey(sql, "a");
     await addModel(sql, "m", { rpm: 1, tpm: 100, rpd: 2 });
@@ -337,7 +337,7 @@ describe("refusals", () => {
   });
 });
 
-describe("settling", () => {
+describe("[G6.settling] settling", () => {
   beforeEach(async () => {
     await addKey(sql, "a");
     await addModel(sql, "m", { rpm: 600, tpm: 1000 });
@@ -357,7 +357,7 @@ describe("settling", () => {
     expect(await reserve(sql, "r2", { tokens: 100 })).toMatchObject({ status: "refused", limit: "tpm" });
   });
 
-  test("twice is the same as once", async () => {
+  test("[edge.settled-twice] twice is the same as once", async () => {
     const grant = await reserve(sql, "r1", { tokens: 900 });
     expect(await settle(sql, grant, { inputTokens: 500 })).toEqual({ status: "settled" });
     expect(await settle(sql, grant, { inputTokens: 500 })).toMatchObject({ status: "already_settled" });
@@ -456,7 +456,7 @@ describe("the estimate's factor", () => {
   });
 });
 
-describe("cancelling", () => {
+describe("[G7.cancelling] cancelling", () => {
   test("before dispatch gives back the start, the tokens and the day", async () => {
     await addKey(sql, "a");
     await addModel(sql, "m", { rpm: 1, tpm: 100, rpd: 1 });
@@ -487,7 +487,7 @@ describe("cancelling", () => {
   });
 });
 
-describe("leases", () => {
+describe("[G6.leases] leases", () => {
   beforeEach(async () => {
     await addKey(sql, "a");
     await addModel(sql, "m", { rpm: 2 });
@@ -512,7 +512,7 @@ describe("leases", () => {
     expect(await sql`select count(*)::int as n from eve.inflight`).toEqual([{ n: 0 }]);
   });
 
-  test("settling late tells the truth and harms nothing", async () => {
+  test("[edge.late-settlement] settling late tells the truth and harms nothing", async () => {
     const grant = await reserve(sql, "slow", { tokens: 50, leaseMs: 10_000 });
     await clock.advance(10_001);
     await sql`select public.eve_sweep()`;
@@ -537,7 +537,7 @@ describe("leases", () => {
   });
 });
 
-describe("the same request_id", () => {
+describe("[G2.same-request] the same request_id", () => {
   beforeEach(async () => {
     await addKey(sql, "a");
     await addModel(sql, "m", { rpm: 100 });
@@ -605,7 +605,7 @@ describe("the same request_id", () => {
   });
 });
 
-describe("the choice of key", () => {
+describe("[edge.choice-of-key] the choice of key", () => {
   test("five equal keys of five projects share a thousand calls within 5 %", async () => {
     for (const alias of ["a", "b", "c", "d", "e"]) await addKey(sql, alias, { project: alias });
     await addModel(sql, "m", { rpm: 1000 });
@@ -682,7 +682,7 @@ describe("the choice of key", () => {
     });
   });
 
-  test("a key added while the system runs takes its share at once", async () => {
+  test("[edge.new-key] a key added while the system runs takes its share at once", async () => {
     await addKey(sql, "a");
     await addModel(sql, "m", { rpm: 2 });
     expect(statuses(await rush(3))).toEqual({ granted: 2, refused: 1 });
@@ -691,7 +691,7 @@ describe("the choice of key", () => {
   });
 });
 
-describe("what upstream said", () => {
+describe("[edge.blocked] what upstream said", () => {
   test("a blocked lane starts nothing until then, on this model and project alone", async () => {
     await addKey(sql, "a", { project: "one" });
     await addKey(sql, "b", { project: "two", priority: 200 });

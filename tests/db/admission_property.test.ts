@@ -28,7 +28,7 @@ afterAll(async () => {
 });
 
 test.each([["one by one", plan, reserve], ["in lists of up to seven", fc.oneof(plan, crowds), gathered(7)]])(
-  "no window, day, budget or book is ever wrong, with reservations %s",
+  "[G.random] no window, day, budget or book is ever wrong, with reservations %s",
   async (_, plans, reserve) => {
     await fc.assert(
       fc.asyncProperty(plans, async (run) => {
@@ -54,7 +54,7 @@ type Sabotage = [
  * Functions of the SQL, each with a text in it and what breaks it; with `limits`, in plans where what is broken is what is
  * scarce: others come to it too seldom for a test that must fail every time.
  */
-describe("the checker catches", () => {
+describe("[G.checker] the checker catches", () => {
   test.each([
     ["a window one second short", "eve.room_left", "60000 + (limits).guard_ms", "58749 + (limits).guard_ms"],
     ["a window that forgets its newest start", "eve.room_left", "b.at_ms <= v_at;", "b.at_ms < v_at;"],

@@ -58,7 +58,7 @@ const used = async () => {
   return row as unknown as { day: number; token: number };
 };
 
-describe("a budget of tokens", () => {
+describe("[G2.tokens] a budget of tokens", () => {
   test.each([["a consumer's day", { day: 1_000 }], ["a token's life", { token: 1_000 }], [
     "both",
     { day: 1_500, token: 1_000 },

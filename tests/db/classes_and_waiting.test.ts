@@ -36,7 +36,7 @@ const rush = (count: number, options = {}, name = "r"): Promise<Answer[]> =>
   Promise.all(Array.from({ length: count }, (_, n) => reserve(sql, `${name}${n}`, options)));
 const granted = (answers: Answer[]) => answers.filter((answer) => answer.status === "granted");
 
-describe("waiting", () => {
+describe("[G4.waiting] waiting", () => {
   beforeEach(async () => {
     await addKey(sql, "a");
   });
@@ -92,7 +92,7 @@ describe("waiting", () => {
   });
 });
 
-describe("the person goes first", () => {
+describe("[G5.person-first] the person goes first", () => {
   const patient = { maxWaitMs: 3_600_000, leaseMs: 3_600_000 };
   /** Batch calls of a notebook that waits for each: some start at once, the others are told when to ask again. */
   const notebook = async (count: number, options = {}): Promise<Answer[]> => {
@@ -235,7 +235,7 @@ describe("the person goes first", () => {
     expect(of.interactive).toBeGreaterThanOrEqual(30);
   });
 
-  test("who waits and does not ask is not waited for", async () => {
+  test("[edge.silent-batch] who waits and does not ask is not waited for", async () => {
     await addKey(sql, "a");
     await addModel(sql, "m", { rpm: 2, batchFloor: 0.1 });
     const line = named(await notebook(6)).filter(({ answer }) => answer.status === "waiting");
@@ -288,7 +288,7 @@ describe("the person goes first", () => {
     expect(await sql`select from eve.inflight`).toHaveLength(0);
   });
 
-  test("a start that its caller comes too late for is given back and booked again", async () => {
+  test("[edge.late-start] a start that its caller comes too late for is given back and booked again", async () => {
     await addKey(sql, "a");
     await addModel(sql, "m", { rpm: 2 });
     await reserve(sql, "first");
@@ -368,7 +368,7 @@ describe("the person goes first", () => {
   });
 });
 
-describe("budgets", () => {
+describe("[G2.budgets] budgets", () => {
   let consumer: string;
   const token = async (
     budget: { requests?: number; tokens?: number; class?: string; expires?: string; models?: string[] },
@@ -423,7 +423,7 @@ describe("budgets", () => {
     expect(await sql`select requests_used from eve.scoped_tokens`).toEqual([{ requests_used: 1 }]);
   });
 
-  test("a cancelled request gives its tokens back; a token keeps the request that it booked and gave up", async () => {
+  test("[security.booking] a cancelled request gives its tokens back; a token keeps the request that it booked and gave up", async () => {
     await sql`update eve.consumers set requests_per_day = 3 where id = ${consumer}`;
     const scope = await token({ requests: 2, tokens: 100 });
     await cancel(sql, await reserve(sql, "r1", { ...scope, tokens: 90 }));

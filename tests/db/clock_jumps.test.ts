@@ -44,7 +44,7 @@ async function use(count: number, name = "r"): Promise<Answer[]> {
 
 const granted = (answers: Answer[]) => answers.filter((answer) => answer.status === "granted").length;
 
-describe.each([[HOUR_MS], [90_000], [7 * 24 * HOUR_MS]])("back by %i ms", (backMs) => {
+describe.each([[HOUR_MS], [90_000], [7 * 24 * HOUR_MS]])("[fault.clock-jumps] back by %i ms", (backMs) => {
   test("the window keeps what is in it, and empties in its time", async () => {
     await addModel(database.sql, "m", { rpm: 5 });
     expect(granted(await use(5))).toBe(5);

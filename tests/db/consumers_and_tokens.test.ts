@@ -59,7 +59,7 @@ const events = async () => (await sql`select event from eve.access_log order by 
 const refusals = () =>
   sql`select place, code, address, subject, times from eve.access_refusals order by code, subject`;
 
-describe("a secret", () => {
+describe("[security.database-read security.guessing] a secret", () => {
   test("is known by its proof, and what is kept is neither", async () => {
     const { secret, consumer } = await add("bot", { kind: "service" });
     expect(await authenticate(secret)).toEqual({
@@ -371,7 +371,7 @@ describe("a request_id that another token of the same consumer has used", () => 
   });
 });
 
-describe("asking for tokens", () => {
+describe("[security.enrolment-leak] asking for tokens", () => {
   test("ends at ten a minute for a consumer, and opens again", async () => {
     const { secret } = await add("notes");
     for (let n = 0; n < 10; n++) expect(await issue(secret)).toMatchObject({ status: "issued" });
@@ -393,7 +393,7 @@ describe("asking for tokens", () => {
   });
 });
 
-describe("wrong secrets of one network", () => {
+describe("[security.wrong-credentials] wrong secrets of one network", () => {
   const wrong = () => ({ keyId: "0".repeat(16), proof: "0".repeat(64) });
   const askToken = ({ keyId, proof }: { keyId: string; proof: string }, address: string | null) =>
     call("eve_issue_token", { key_id: keyId, proof, address });

@@ -30,7 +30,7 @@ async function reserve(requestId: string, leaseMs = LEASE_MS): Promise<Reserved>
 
 const leaseIsOver = () => clock.advance(LEASE_MS + 1);
 
-test("a repeated request waits for it, and learns how the first one ended", async () => {
+test("[G6.late] a repeated request waits for it, and learns how the first one ended", async () => {
   const { sql } = database;
   const first = await reserve("twice");
   await leaseIsOver();
@@ -49,13 +49,13 @@ test("a repeated request waits for it, and learns how the first one ended", asyn
   expect(await sql`select request_no from eve.inflight`).toEqual([]);
 });
 
-test("the lane goes on being served", async () => {
+test("[G6.late] the lane goes on being served", async () => {
   await leaseIsOver();
   expect(await reserve("another", 600_000)).toMatchObject({ status: "granted" });
   expect(await database.sql`select public.eve_sweep() as swept`).toMatchObject([{ swept: { expired: 0 } }]);
 });
 
-test("the counters that other readers know tell the real tokens too, once", async () => {
+test("[G6.late] the counters that other readers know tell the real tokens too, once", async () => {
   const { sql } = database;
   await leaseIsOver();
   await sql`select public.eve_sweep()`;
@@ -71,7 +71,7 @@ test("the counters that other readers know tell the real tokens too, once", asyn
   }
 });
 
-test("a settlement that comes late and knows nothing leaves the counters as they were", async () => {
+test("[G6.late] a settlement that comes late and knows nothing leaves the counters as they were", async () => {
   const { sql } = database;
   await leaseIsOver();
   await sql`select public.eve_sweep()`;

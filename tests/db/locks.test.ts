@@ -77,7 +77,7 @@ const freeLanes = async (): Promise<string[]> => {
   return rows.map(({ model }) => model);
 };
 
-describe("who books nothing keeps no lane", () => {
+describe("[edge.refusals-lock-nothing] who books nothing keeps no lane", () => {
   test.each([
     ["a refusal", 3, { maxWaitMs: 0 }, "refused"],
     ["a refusal on a fast lane", 700, { maxWaitMs: 0 }, "refused"],
@@ -123,7 +123,7 @@ describe("who books nothing keeps no lane", () => {
   });
 });
 
-describe("nobody waits for a lock for long", () => {
+describe("[fault.lock-held] nobody waits for a lock for long", () => {
   test("every function that callers wait for says how long", async () => {
     const rows = await sql`
       select p.proname, (select split_part(c, '=', 2) from unnest(p.proconfig) c where c like 'lock_timeout=%') as timeout
@@ -164,7 +164,7 @@ describe("nobody waits for a lock for long", () => {
   });
 });
 
-describe("no two wait for each other", () => {
+describe("[G2.deadlocks] no two wait for each other", () => {
   /** A number below `end`, the same in every run. */
   const below = (seed: number) => {
     let last = seed;

@@ -112,45 +112,49 @@ test("columns are granted apart from their tables in three, to signed-in users, 
   }
 });
 
-describe.each(["anon", "authenticated"])("%s, signed in as the REST API does it", (role) => {
-  test("reads and writes no table, view or sequence", async () => {
-    const relations = await database.sql<{ name: string; relkind: string }[]>`
+describe.each(["anon", "authenticated"])(
+  "[security.project-user] %s, signed in as the REST API does it",
+  (role) => {
+    test("reads and writes no table, view or sequence", async () => {
+      const relations = await database.sql<{ name: string; relkind: string }[]>`
       select format('%I.%I', relnamespace::regnamespace, relname) as name, relkind
       from pg_catalog.pg_class
       where relnamespace in ('public'::regnamespace, 'eve'::regnamespace) and relkind in ('r', 'p', 'v', 'm', 'S')
     `;
-    expect(relations.length).toBeGreaterThan(20);
-    await as(role, async (sql) => {
-      for (const { name, relkind } of relations) {
-        if (role === "authenticated" && READ_BY_ADMINISTRATORS.includes(name)) {
-          for (const all of [`select * from ${name}`, `select api_key_encrypted from ${name}`]) {
-            await expect.soft(sql.unsafe(all), `${role}: ${all}`).rejects.toMatchObject(REFUSED);
+      expect(relations.length).toBeGreaterThan(20);
+      await as(role, async (sql) => {
+        for (const { name, relkind } of relations) {
+          if (role === "authenticated" && READ_BY_ADMINISTRATORS.includes(name)) {
+            for (const all of [`select * from ${name}`, `select api_key_encrypted from ${name}`]) {
+              await expect.soft(sql.unsafe(all), `${role}: ${all}`).rejects.toMatchObject(REFUSED);
+            }
+            await expect.soft(sql.unsafe(`update ${name} set stage_type = 'X'`)).rejects.toMatchObject(
+              REFUSED,
+            );
           }
-          await expect.soft(sql.unsafe(`update ${name} set stage_type = 'X'`)).rejects.toMatchObject(REFUSED);
-        }
-        const hidden = role === "authenticated" ? READ_BY_MEMBERS[name] : undefined;
-        if (hidden !== undefined) {
-          for (const all of [`select * from ${name}`, `select ${hidden} from ${name}`]) {
-            await expect.soft(sql.unsafe(all), `${role}: ${all}`).rejects.toMatchObject(REFUSED);
+          const hidden = role === "authenticated" ? READ_BY_MEMBERS[name] : undefined;
+          if (hidden !== undefined) {
+            for (const all of [`select * from ${name}`, `select ${hidden} from ${name}`]) {
+              await expect.soft(sql.unsafe(all), `${role}: ${all}`).rejects.toMatchObject(REFUSED);
+            }
+          }
+          const attempts = relkind === "S" ? [`select nextval('${name}')`, `select setval('${name}', 1)`] : [
+            ...(hidden !== undefined || role === "authenticated" && READ_BY_ADMINISTRATORS.includes(name)
+              ? []
+              : [`select from ${name}`]),
+            `insert into ${name} default values`,
+            `delete from ${name}`,
+            `truncate ${name}`,
+          ];
+          for (const attempt of attempts) {
+            await expect.soft(sql.unsafe(attempt), `${role}: ${attempt}`).rejects.toMatchObject(REFUSED);
           }
         }
-        const attempts = relkind === "S" ? [`select nextval('${name}')`, `select setval('${name}', 1)`] : [
-          ...(hidden !== undefined || role === "authenticated" && READ_BY_ADMINISTRATORS.includes(name)
-            ? []
-            : [`select from ${name}`]),
-          `insert into ${name} default values`,
-          `delete from ${name}`,
-          `truncate ${name}`,
-        ];
-        for (const attempt of attempts) {
-          await expect.soft(sql.unsafe(attempt), `${role}: ${attempt}`).rejects.toMatchObject(REFUSED);
-        }
-      }
+      });
     });
-  });
 
-  test("executes no function", async () => {
-    const functions = await database.sql<{ call: string }[]>`
+    test("executes no function", async () => {
+      const functions = await database.sql<{ call: string }[]>`
       select format(
         '%I.%I(%s)', p.pronamespace::regnamespace, p.proname,
         (select string_agg('null::' || format_type(t.type, null), ', ' order by t.place) from unnest(p.proargtypes) with ordinality as t (type, place))
@@ -158,21 +162,22 @@ describe.each(["anon", "authenticated"])("%s, signed in as the REST API does it"
       from pg_catalog.pg_proc p
       where p.pronamespace in ('public'::regnamespace, 'eve'::regnamespace) and p.prorettype <> 'trigger'::regtype
     `;
-    expect(functions.length).toBeGreaterThan(15);
-    await as(role, async (sql) => {
-      for (const { call } of functions) {
-        await expect.soft(sql.unsafe(`select ${call}`), `${role}: ${call}`).rejects.toMatchObject(REFUSED);
-      }
+      expect(functions.length).toBeGreaterThan(15);
+      await as(role, async (sql) => {
+        for (const { call } of functions) {
+          await expect.soft(sql.unsafe(`select ${call}`), `${role}: ${call}`).rejects.toMatchObject(REFUSED);
+        }
+      });
     });
-  });
 
-  test("makes nothing", () =>
-    as(role, async (sql) => {
-      for (const room of ["public", "eve"]) {
-        await expect(sql.unsafe(`create table ${room}.mine (id int)`)).rejects.toMatchObject(REFUSED);
-      }
-    }));
-});
+    test("makes nothing", () =>
+      as(role, async (sql) => {
+        for (const room of ["public", "eve"]) {
+          await expect(sql.unsafe(`create table ${room}.mine (id int)`)).rejects.toMatchObject(REFUSED);
+        }
+      }));
+  },
+);
 
 describe("service_role", () => {
   test("reserves, settles and sweeps", () =>

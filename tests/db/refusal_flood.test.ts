@@ -86,14 +86,14 @@ const everywhere = (times: number) => ({
   report: times,
 });
 
-test("ten thousand in a minute leave as many rows as the rate says, and are in every sum", async () => {
+test("[security.refusal-flood] ten thousand in a minute leave as many rows as the rate says, and are in every sum", async () => {
   await refuse(FLOOD, "m", null);
   expect(await kept()).toBe(RATE);
   expect((await sql`select from eve.refusal_counts`).length).toBe(1);
   expect(await told()).toEqual(everywhere(FLOOD));
 });
 
-test("a revoked token's are counted likewise, and random names are one row of the counts and of the sums", async () => {
+test("[security.refusal-flood] a revoked token's are counted likewise, and random names are one row of the counts and of the sums", async () => {
   const bot = await addConsumer("bot");
   const [token] = await sql`
     insert into eve.scoped_tokens (consumer_id, expires_at, revoked_at)

@@ -62,7 +62,7 @@ async function books(): Promise<unknown[]> {
   return all;
 }
 
-describe("eve_reserve_many", () => {
+describe("[G2.lists] eve_reserve_many", () => {
   // Batch goes as it comes for a quarter of the minute; beyond it, one by one.
   test.each([[1, 1_000], [30, 1_000], [30, 200]])(
     "leaves the same books as one after the other (%i calls, %i a minute)",

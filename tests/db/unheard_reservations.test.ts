@@ -134,7 +134,7 @@ async function withLaneHeld<Value>(
   return await answer;
 }
 
-describe("the deadline", () => {
+describe("[edge.unheard] the deadline", () => {
   const caught = (promise: Promise<unknown>) => promise.catch(({ code, detail }) => ({ code, detail }));
   const late = { code: "EV503", detail: expect.stringMatching(/^\d{13}$/) };
 
@@ -206,7 +206,7 @@ describe("the deadline", () => {
   });
 });
 
-describe("giving back", () => {
+describe("[edge.unheard] giving back", () => {
   const callId = crypto.randomUUID();
 
   test.each<[string, () => Promise<unknown>, () => string | null]>([

@@ -47,7 +47,7 @@ const rush = (count: number, name: string, options: ReserveOptions = {}): Promis
 const granted = (answers: Answer[]) => answers.filter(({ status }) => status === "granted");
 const ahead = (answers: Answer[]) => granted(answers).filter(({ wait_ms }) => wait_ms > 0);
 
-describe("a consumer's share of the starts to come", () => {
+describe("[G4.share security.booking] a consumer's share of the starts to come", () => {
   test("is half of what a lane has in a minute; the rest finds another consumer, who came after", async () => {
     for (const project of ["one", "two", "three"]) await addKey(sql, project, { project });
     await addModel(sql, "m", { rpm: 10 });

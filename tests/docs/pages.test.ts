@@ -26,7 +26,7 @@ async function exists(path: string): Promise<boolean> {
   return await Deno.stat(`${CHECKOUT}/${path}`).then(() => true, () => false);
 }
 
-describe.each(PAGES)("$path", (page) => {
+describe.each([...PAGES, readPage("tests/README.md"), readPage("bench/README.md")])("$path", (page) => {
   test("its links lead somewhere", async () => {
     for (const [, target] of page.text.matchAll(/\]\(([^)\s]+)\)/g)) {
       if (/^https:\/\//.test(target!)) continue;
@@ -76,10 +76,12 @@ describe("the SQL", () => {
   test("there is some", () => expect(statements.length).toBeGreaterThan(8));
 
   test.each(statements)("of $path runs: $statement", async ({ statement }) => {
-    await sql.begin(async (transaction) => {
+    const ran = sql.begin(async (transaction) => {
       await transaction.unsafe(statement);
       await transaction`rollback and chain`;
+      return "to its end";
     });
+    await expect(ran).resolves.toBe("to its end");
   });
 });
 

@@ -62,7 +62,7 @@ const openaiStage = (more: Record<string, unknown> = {}) => ({
   ...more,
 });
 
-describe("who comes in", () => {
+describe("[security.administrator-page] who comes in", () => {
   test("an administrator, and the secret key", async () => {
     expect(await admin("/me")).toMatchObject({
       status: 200,
@@ -133,7 +133,7 @@ describe("a stage", () => {
     expect(stages[1]).toMatchObject({ config: null, environment: null });
   });
 
-  test("is saved with its models, and never shows its key again", async () => {
+  test("[security.administrator-page] is saved with its models, and never shows its key again", async () => {
     const { status, stage } = await admin("/providers/update", openaiStage());
     expect(status).toBe(200);
     expect(stage.config).toMatchObject({
@@ -279,7 +279,7 @@ describe("a new ADMIN_SECRET_KEY", () => {
   });
 });
 
-describe("row-level security, with the console's own client", () => {
+describe("[security.project-user] row-level security, with the console's own client", () => {
   const clientOf = (token: string) =>
     createClient(stack.url, stack.keys.publishable, {
       auth: { persistSession: false },

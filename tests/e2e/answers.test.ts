@@ -135,7 +135,7 @@ describe.each([
     gemini: 200,
   },
 ])("$what", ({ answer, asked = nothing, verdict, ...expected }) => {
-  test("native: an error that says why", async () => {
+  test("[native.schema native.blocks] native: an error that says why", async () => {
     script = [answer];
     const response = await native(asked.native);
     const { error } = await response.json();
@@ -169,7 +169,7 @@ describe.each([
     expect(await booked()).toMatchObject({ state: "failed", error_code: verdict });
   });
 
-  test("as a stream: the same, in each endpoint's form", async () => {
+  test("[native.blocks] as a stream: the same, in each endpoint's form", async () => {
     script = [answer, answer, answer];
     const one = await (await native({ ...asked.native, stream: true })).text();
     expect(one).toMatch(new RegExp(`event: error\ndata: .*"${verdict}"`));
@@ -200,7 +200,7 @@ describe("an answer that breaks its schema, with a repair asked for", () => {
   test.each<[string, () => Promise<Response>]>([
     ["native", () => native({ ...schemaFor(true).native, schema_repair: true })],
     ["OpenAI, where strict asks for it,", () => openai(schemaFor(true).openai)],
-  ])("%s: comes back right, from a second attempt", async (_, ask) => {
+  ])("[native.schema-repair] %s: comes back right, from a second attempt", async (_, ask) => {
     script = [broken, right];
     const response = await ask();
     expect(response.status).toBe(200);
@@ -208,7 +208,7 @@ describe("an answer that breaks its schema, with a repair asked for", () => {
     expect(await booked()).toMatchObject({ state: "succeeded", attempts: 2 });
   });
 
-  test("that does not help: an error after the second attempt", async () => {
+  test("[native.schema-repair] that does not help: an error after the second attempt", async () => {
     script = [broken, broken, right];
     const response = await openai(schemaFor(true).openai);
     expect([response.status, (await response.json()).error.code]).toEqual([502, "schema_mismatch"]);
@@ -224,25 +224,28 @@ describe("prompts and answers", () => {
     ["native", (capture) => native({ capture })],
     ["OpenAI", (capture) => asked("openai/v1/chat/completions", { model: MODEL, messages }, capture)],
     ["Gemini", (capture) => asked(`v1beta/models/${MODEL}:generateContent`, { contents }, capture)],
-  ])("%s: are kept where the caller's row allows it and the request does not say no", async (_, ask) => {
-    script = [good, good, good];
-    await sql`delete from eve.captures`;
-    await sql`update eve.consumers set capture = false where kind = 'project'`;
-    await (await ask(true)).body?.cancel();
-    await booked();
-    await sql`update eve.consumers set capture = true where kind = 'project'`;
-    await (await ask(false)).body?.cancel();
-    await booked();
-    const last = await ask(undefined);
-    expect([last.status, last.status === 200 ? "" : await last.clone().text()]).toEqual([200, ""]);
-    await last.body?.cancel();
-    // It is kept after the books are closed.
-    await expect.poll(kept).not.toEqual([]);
-    const [one, ...more] = await kept();
-    expect(more).toEqual([]);
-    expect(JSON.stringify(one)).toContain("Концерт в семь");
-    expect(JSON.stringify(one)).toContain("Хорошо");
-  });
+  ])(
+    "[native.capture] %s: are kept where the caller's row allows it and the request does not say no",
+    async (_, ask) => {
+      script = [good, good, good];
+      await sql`delete from eve.captures`;
+      await sql`update eve.consumers set capture = false where kind = 'project'`;
+      await (await ask(true)).body?.cancel();
+      await booked();
+      await sql`update eve.consumers set capture = true where kind = 'project'`;
+      await (await ask(false)).body?.cancel();
+      await booked();
+      const last = await ask(undefined);
+      expect([last.status, last.status === 200 ? "" : await last.clone().text()]).toEqual([200, ""]);
+      await last.body?.cancel();
+      // It is kept after the books are closed.
+      await expect.poll(kept).not.toEqual([]);
+      const [one, ...more] = await kept();
+      expect(more).toEqual([]);
+      expect(JSON.stringify(one)).toContain("Концерт в семь");
+      expect(JSON.stringify(one)).toContain("Хорошо");
+    },
+  );
 
   const asked = (path: string, body: object, capture: boolean | undefined) =>
     stack.invoke(`llm-invoke/${path}`, body, {

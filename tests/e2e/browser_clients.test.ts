@@ -51,7 +51,7 @@ describe.skipIf(!CAN_RUN)("in Chromium", () => {
   const inPage = <T>(script: (given: Given) => Promise<T>): Promise<T> =>
     page.evaluate(script, { address, key: stack.keys.secret, model: "gemma-4-31b-it" });
 
-  test("openai's stream() streams, tools too", async () => {
+  test("[openai.browser] openai's stream() streams, tools too", async () => {
     const { pieces, text, called } = await inPage(async ({ address, key, model }) => {
       const { OpenAI } = globalThis as unknown as Packages;
       const client = new OpenAI({
@@ -85,7 +85,7 @@ describe.skipIf(!CAN_RUN)("in Chromium", () => {
     expect(called).toEqual(["find_weather"]);
   });
 
-  test("openai's parse() answers an object", async () => {
+  test("[openai.browser] openai's parse() answers an object", async () => {
     const parsed = await inPage(async ({ address, key, model }) => {
       const { OpenAI, z, zodResponseFormat } = globalThis as unknown as Packages;
       const client = new OpenAI({
@@ -106,7 +106,7 @@ describe.skipIf(!CAN_RUN)("in Chromium", () => {
     });
   });
 
-  test("errors are read, with their ids, and what there is not is not found", async () => {
+  test("[openai.browser] errors are read, with their ids, and what there is not is not found", async () => {
     const [refused, missing] = await inPage(async ({ address, key, model }) => {
       const { OpenAI } = globalThis as unknown as Packages;
       const client = (apiKey: string) =>
@@ -126,7 +126,7 @@ describe.skipIf(!CAN_RUN)("in Chromium", () => {
     expect(missing).toMatchObject({ status: 404, requestID: expect.any(String) });
   });
 
-  test("@google/genai generates and streams", async () => {
+  test("[gemini.browser] @google/genai generates and streams", async () => {
     const { text, streamed } = await inPage(async ({ address, key, model }) => {
       const { GoogleGenAI } = globalThis as unknown as Packages;
       const { models } = new GoogleGenAI({ apiKey: key, httpOptions: { baseUrl: address } });
@@ -149,7 +149,7 @@ describe("in Firefox, which counts user-agent among the headers to be asked for"
     ["POST", "/v1beta/models/gemma-4-31b-it:generateContent", "user-agent,x-goog-api-client,x-goog-api-key"],
     ["POST", "/openai/v1/chat/completions", "authorization,user-agent,x-stainless-helper-method"],
     ["DELETE", "/openai/v1/files/file-1", "authorization,user-agent"],
-  ])("%s %s may carry %s", async (method, path, names) => {
+  ])("[openai.browser gemini.browser] %s %s may carry %s", async (method, path, names) => {
     const response = await fetch(`${address}${path}`, {
       method: "OPTIONS",
       headers: {

@@ -129,7 +129,7 @@ describe("limits", () => {
     expect(await checkBooks(sql, grants)).toEqual([]);
   });
 
-  test("a call that waits starts when it was told to, and Google takes it", async () => {
+  test("[native.waiting] a call that waits starts when it was told to, and Google takes it", async () => {
     await sql`update public.google_ai_model_limits set rpm = 1 where model = 'gemini-3.5-flash'`;
     await sql`update public.google_ai_api_keys set is_active = (key_alias = 'demo-c')`;
     await stopClock(sql);
@@ -155,7 +155,7 @@ describe("a prompt above an even share of the tokens, from batch", () => {
     (await (await fetch(`${stack.emulatorUrl}/__control/requests`)).json())
       .map(({ method }: { method: string }) => method);
 
-  test("is counted by Google first, and booked as counted", async () => {
+  test("[native.class] is counted by Google first, and booked as counted", async () => {
     const response = await ask({ prompt: PROMPT, class: "batch" });
     expect(response.status).toBe(200);
     const { usage } = await response.json();
@@ -230,7 +230,7 @@ describe("bad input: a code, a status, what to do, and no reservation left", () 
     expect((await response.json()).error.code).toBe("no_active_key");
   });
 
-  test("a secret that is missing is that key's error: the next key answers, the key is marked, nothing is spent", async () => {
+  test("[edge.secret-missing] a secret that is missing is that key's error: the next key answers, the key is marked, nothing is spent", async () => {
     await sql`update public.google_ai_api_keys set env_var_name = 'NOT_SET', priority = 1 where key_alias = 'demo-a'`;
     const response = await ask({});
     expect(response.status).toBe(200);
@@ -251,7 +251,7 @@ describe("bad input: a code, a status, what to do, and no reservation left", () 
   });
 });
 
-describe("crashes", () => {
+describe("[G6.crashes] crashes", () => {
   test("the functions host killed in the middle of 20 calls loses no row and leaves nothing open past its lease", async () => {
     await sql`update public.google_ai_api_keys set env_var_name = 'GOOGLE_API_KEY_' || upper(replace(key_alias, '-', '_'))`;
     await control("faults", { kind: "hang", times: 20 });

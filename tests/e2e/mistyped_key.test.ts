@@ -81,7 +81,7 @@ async function rejectedWithAnother() {
   }
 }
 
-test("the right secret after a mistyped one is all it takes", async () => {
+test("[fault.key-mistyped] the right secret after a mistyped one is all it takes", async () => {
   await begin(MISTYPED);
   expect(await ask()).toBe("key_rejected");
   await expect.poll(states).toEqual([REJECTED, REJECTED, REJECTED]);
@@ -103,7 +103,7 @@ test("the right secret after a mistyped one is all it takes", async () => {
   expect(await sql`select from eve.alerts where closed_at is null`).toHaveLength(0);
 });
 
-test("a function with another secret needs nobody to tell it: the request that finds no key is served", async () => {
+test("[fault.key-mistyped] a function with another secret needs nobody to tell it: the request that finds no key is served", async () => {
   await rejectedWithAnother();
   expect(await ask()).toBe(200);
   expect(await states()).toEqual([ON, ON, ON]);

@@ -66,7 +66,7 @@ describe("a quota that Google says is used up", () => {
     ["quota_minute_tokens", { retryMs: 7_500 }, 7.5],
     ["quota_bare", {}, 60],
   ])(
-    "%s: the lane pauses for as long as Google said, and another lane answers",
+    "[native.upstream-errors] %s: the lane pauses for as long as Google said, and another lane answers",
     async (error, more, seconds) => {
       await fault(error, more);
       expect((await ask()).status).toBe(200);
@@ -115,7 +115,7 @@ test.each([
   ["key_address_restricted", "key_restricted"],
   ["prepayment_depleted", "credits_depleted"],
 ])(
-  "%s: the key is off with that reason and an alert, and the next key answers at once",
+  "[native.upstream-errors] %s: the key is off with that reason and an alert, and the next key answers at once",
   async (error, reason) => {
     await fault(error);
     const response = await ask();
@@ -149,15 +149,18 @@ describe("an overload, a break-down, a connection that fails", () => {
     ["bad_gateway", { kind: "status", error: "bad_gateway" }],
     ["deadline_exceeded", { kind: "status", error: "deadline_exceeded" }],
     ["a connection that closes", { kind: "disconnect" }],
-  ])("%s: nobody is blamed, and another key is tried after a pause", async (_, spec) => {
-    await gateway.faults({ ...spec, match: { key: "demo-key-a" } });
-    expect((await ask()).status).toBe(200);
-    const [first, second, ...more] = await keysTried();
-    expect(first).toBe("demo-a");
-    expect(second).not.toBe("demo-a");
-    expect(more).toEqual([]);
-    expect([await inactiveKeys(), await blockedLanes(), await barredModels()]).toEqual([[], [], []]);
-  });
+  ])(
+    "[native.upstream-errors] %s: nobody is blamed, and another key is tried after a pause",
+    async (_, spec) => {
+      await gateway.faults({ ...spec, match: { key: "demo-key-a" } });
+      expect((await ask()).status).toBe(200);
+      const [first, second, ...more] = await keysTried();
+      expect(first).toBe("demo-a");
+      expect(second).not.toBe("demo-a");
+      expect(more).toEqual([]);
+      expect([await inactiveKeys(), await blockedLanes(), await barredModels()]).toEqual([[], [], []]);
+    },
+  );
 
   test("that does not end: three attempts on three keys, each with a reservation, then the error", async () => {
     await gateway.faults({ kind: "status", error: "overloaded", times: null });
@@ -227,7 +230,7 @@ describe("a feature that the model refuses", () => {
   });
 });
 
-test("nothing is asked again once a stream's first byte has gone out", async () => {
+test("[native.stream-error] nothing is asked again once a stream's first byte has gone out", async () => {
   await gateway.faults({ kind: "broken_stream" });
   const response = await ask({ prompt: "Write 60 words about a concert", stream: true });
   expect(response.status).toBe(200);

@@ -68,7 +68,7 @@ const ask = (headers: Record<string, string>, body: Record<string, unknown> = {}
 
 const codeOf = async (response: Response) => [response.status, (await response.json()).error?.code];
 
-describe("a token", () => {
+describe("[security.token-leak] a token", () => {
   test("is issued in OAuth's form, and kept by no cache", async () => {
     const { status, headers, body } = await askToken({
       client_secret: notebook,
@@ -302,7 +302,7 @@ describe("nobody else gets one", () => {
     expect([response.status, response.headers.get("allow")]).toEqual([405, "POST, OPTIONS"]);
   });
 
-  test("who asks too often: told when to come back", async () => {
+  test("[security.enrolment-leak] who asks too often: told when to come back", async () => {
     await stopClock(sql);
     onTestFinished(() => moveClock(sql, 0));
     for (let n = 0; n < 30; n++) await askToken({ client_secret: notebook.slice(0, -2) });
@@ -432,7 +432,7 @@ test("requests that make no sense are counted, by code and by who sent them", as
   );
 });
 
-describe("wrong secrets from all over an IPv6 /64", () => {
+describe("[security.wrong-credentials] wrong secrets from all over an IPv6 /64", () => {
   // Forty guesses within one minute, however long they take here.
   beforeEach(() => stopClock(sql));
   afterEach(() => moveClock(sql, 0));

@@ -15,7 +15,7 @@ beforeAll(async () => {
 });
 afterAll(() => stack?.stop());
 
-describe.skipIf(PYTHONS.length === 0)("the Python helper", () => {
+describe.skipIf(PYTHONS.length === 0)("[security.notebook] the Python helper", () => {
   test.each(PYTHONS)("passes its tests under %s", async (python) => {
     const secret = await mintConsumerSecret("notebook");
     const admin = createAdmin(rpcTransport({ url: stack.url, secretKey: stack.keys.secret }));

@@ -30,7 +30,7 @@ const ask = async (body: object) => {
 const lastBody = async () => (await gateway.bodies()).at(-1) as Record<string, unknown>;
 
 describe("a conversation", () => {
-  test("as a prompt, as messages or as contents, with system texts", async () => {
+  test("[native.text] as a prompt, as messages or as contents, with system texts", async () => {
     const wanted = { role: "user", parts: [{ text: "Reply with exactly: концерт" }] };
     const asked = [
       { prompt: "Reply with exactly: концерт", system: "Кратко." },
@@ -51,13 +51,13 @@ describe("a conversation", () => {
     }
   });
 
-  test("with a picture", async () => {
+  test("[native.pictures] with a picture", async () => {
     const content = [{ text: "What is this?" }, { inline_data: { mime_type: "image/png", data: PNG } }];
     const { usage } = await ask({ messages: [{ role: "user", content }] });
     expect(usage.input_tokens).toBeGreaterThan(250);
   });
 
-  test("thoughts are among the parts, and not in the text", async () => {
+  test("[native.thoughts] thoughts are among the parts, and not in the text", async () => {
     const { text, parts } = await ask({
       model: SIGNING,
       prompt: "Hello",
@@ -68,7 +68,7 @@ describe("a conversation", () => {
     expect(text).not.toContain(thoughts[0].text);
   });
 
-  test("calls tools in two turns, signatures included", async () => {
+  test("[native.tools] calls tools in two turns, signatures included", async () => {
     const tools = [{
       functionDeclarations: [{
         name: "find_events",
@@ -96,7 +96,7 @@ describe("a conversation", () => {
 });
 
 describe("settings", () => {
-  test("go upstream in Google's spelling, those of tomorrow as they are", async () => {
+  test("[native.generation] go upstream in Google's spelling, those of tomorrow as they are", async () => {
     await ask({
       prompt: "Hello",
       generation: { temperature: 0, top_p: 0.9, top_k: 20, stop: "#", seed: 7, max_output_tokens: 500 },
@@ -115,7 +115,7 @@ describe("settings", () => {
     });
   });
 
-  test("a schema makes the text JSON of that form", async () => {
+  test("[native.schema] a schema makes the text JSON of that form", async () => {
     const { text } = await ask({
       prompt: "Концерт 14 февраля в 19:00 в Доме офицеров, билеты от 600 рублей. Дай JSON.",
       response_schema: {
@@ -129,7 +129,7 @@ describe("settings", () => {
 });
 
 describe("a stream", () => {
-  test("tells its start, the text piece by piece, the usage and the end", async () => {
+  test("[native.stream] tells its start, the text piece by piece, the usage and the end", async () => {
     const response = await call({ prompt: "Write 60 words about a concert", stream: true });
     expect(response.headers.get("content-type")).toContain("text/event-stream");
     const names: string[] = [];
@@ -139,7 +139,7 @@ describe("a stream", () => {
     expect(names.slice(-2)).toEqual(["usage", "done"]);
   });
 
-  test("that its reader leaves ends upstream, and the books say so", async () => {
+  test("[native.leaving] that its reader leaves ends upstream, and the books say so", async () => {
     const leaving = new AbortController();
     const response = await call({ prompt: "Write 3000 words about a concert", stream: true }, {
       signal: leaving.signal,
@@ -151,7 +151,7 @@ describe("a stream", () => {
 });
 
 describe("the choice of a place", () => {
-  test("of several models the first that can start is taken", async () => {
+  test("[native.model] of several models the first that can start is taken", async () => {
     await gateway.sql`update public.google_ai_model_limits set rpm = 0 where model = ${SIGNING}`;
     try {
       expect((await ask({ model: [SIGNING, GEMMA], prompt: "Hello", mode: "no_wait" })).model).toBe(GEMMA);
@@ -160,7 +160,7 @@ describe("the choice of a place", () => {
     }
   });
 
-  test("no_wait is refused at once, wait waits no longer than it may", async () => {
+  test("[native.waiting] no_wait is refused at once, wait waits no longer than it may", async () => {
     // Two lanes with five starts each.
     for (let n = 0; n < 10; n++) await ask({ model: SIGNING, prompt: "Hello" });
     for (const terms of [{ mode: "no_wait" }, { max_wait_ms: 2_000 }]) {
@@ -172,7 +172,7 @@ describe("the choice of a place", () => {
     }
   });
 
-  test("class, metadata and the request's id are in the books", async () => {
+  test("[native.class native.metadata] class, metadata and the request's id are in the books", async () => {
     await ask({ prompt: "Hello", class: "batch", metadata: { post: 7 }, request_id: "festival-1" });
     await gateway.requests();
     expect(await gateway.sql`select class, metadata, request_id, door from eve.requests`).toEqual([
@@ -180,7 +180,7 @@ describe("the choice of a place", () => {
     ]);
   });
 
-  test("asked again under its id it is answered from the books, and another question under it is refused", async () => {
+  test("[native.request-id] asked again under its id it is answered from the books, and another question under it is refused", async () => {
     const first = await ask({ prompt: "Hello", request_id: "once" });
     await gateway.requests();
     const again = await call({ prompt: "Hello", request_id: "once" });
@@ -203,7 +203,7 @@ describe("what cannot be", () => {
       400,
       "invalid_request",
     ],
-  ])("%s is told at once, by its name", async (_, body, status, code) => {
+  ])("[native.invalid] %s is told at once, by its name", async (_, body, status, code) => {
     const response = await call(body);
     expect([response.status, (await response.json()).error.code]).toEqual([status, code]);
     expect((await gateway.stats()).received.total).toBe(0);

@@ -25,7 +25,7 @@ const nothingInFlight = (keyAlias: string | null = null) =>
   }, "calls that began before are still under way");
 const emulator = async () => await (await fetch(`${bench.stack.emulatorUrl}/__control/stats?last=0`)).json();
 
-test("the database stands still, connections open: callers are told in time", async () => {
+test("[fault.database-stopped] the database stands still, connections open: callers are told in time", async () => {
   // In time: while it stands still.
   await survives(bench, (traffic) =>
     TROUBLES.database_silent.run(
@@ -34,11 +34,11 @@ test("the database stands still, connections open: callers are told in time", as
     ));
 });
 
-test("the audit's disk is full: answers go out, and the books are written when there is room", async () => {
+test("[fault.disk-full] the audit's disk is full: answers go out, and the books are written when there is room", async () => {
   await survives(bench, (traffic) => TROUBLES.audit_full.run(bench.site, () => met(traffic, 5, answered)));
 });
 
-test("limits go down and up: the next reservation knows", async () => {
+test("[fault.limits-changed] limits go down and up: the next reservation knows", async () => {
   let startedMeanwhile = -1;
   await survives(bench, async (traffic) => {
     const { sql } = bench.site;
@@ -92,7 +92,7 @@ test("limits go down and up: the next reservation knows", async () => {
   expect(startedMeanwhile).toBe(0);
 });
 
-test("upstream hangs: calls are broken off in time and stay counted", async () => {
+test("[fault.upstream-hangs] upstream hangs: calls are broken off in time and stay counted", async () => {
   const hung = async () => {
     const [row] = await bench.site.sql`
       select count(*)::int as n, bool_and(dispatched) as counted
@@ -108,7 +108,7 @@ test("upstream hangs: calls are broken off in time and stay counted", async () =
   expect(await hung()).toEqual({ n: expect.any(Number), counted: true });
 });
 
-test("upstream is overloaded, and answers nonsense", async () => {
+test("[fault.upstream-overloaded fault.upstream-broken] upstream is overloaded, and answers nonsense", async () => {
   const faults = async () => (await emulator()).faults.total;
   const records = await survives(bench, async (traffic) => {
     await TROUBLES.upstream_overloaded.run(
@@ -122,7 +122,7 @@ test("upstream is overloaded, and answers nonsense", async () => {
   expect(codesOf(records)).toMatchObject({ upstream_unavailable: expect.any(Number) });
 });
 
-test("a key is rejected: it is not asked again, and the others serve", async () => {
+test("[fault.key-rejected] a key is rejected: it is not asked again, and the others serve", async () => {
   const { sql } = bench.site;
   const isActive = async () => {
     const [key] = await sql`select is_active from public.google_ai_api_keys where key_alias = 'demo-c'`;
@@ -151,7 +151,7 @@ test("a key is rejected: it is not asked again, and the others serve", async () 
   expect(later).toBe(off);
 });
 
-test("every key is switched off: nothing is sent, and it is said", async () => {
+test("[fault.keys-off] every key is switched off: nothing is sent, and it is said", async () => {
   let sent = -1;
   const records = await survives(bench, (traffic) =>
     TROUBLES.keys_off.run(bench.site, async () => {
@@ -164,7 +164,7 @@ test("every key is switched off: nothing is sent, and it is said", async () => {
   expect(codesOf(records)).toMatchObject({ no_active_key: expect.any(Number) });
 });
 
-test("the notebooks' tokens are revoked: they fetch others", async () => {
+test("[fault.tokens-revoked] the notebooks' tokens are revoked: they fetch others", async () => {
   const { sql } = bench.site;
   const count = async (query: string) => Number((await sql.unsafe(query))[0]!.n);
   // Beyond what is kept row by row they are counted.
@@ -180,7 +180,7 @@ test("the notebooks' tokens are revoked: they fetch others", async () => {
   });
 });
 
-test("the database's clock jumps an hour ahead and back again: calls go on, with the schedule's sweep as the only hand", async () => {
+test("[fault.clock-jumps] the database's clock jumps an hour ahead and back again: calls go on, with the schedule's sweep as the only hand", async () => {
   const { sql } = bench.site;
   await survives(bench, async (traffic) => {
     await moveClock(sql, 3_600_000);

@@ -12,18 +12,18 @@ beforeAll(async () => {
 });
 afterAll(() => bench?.stop());
 
-test("PostgreSQL is restarted: callers are told, and it is found again", async () => {
+test("[fault.database-restarted] PostgreSQL is restarted: callers are told, and it is found again", async () => {
   const records = await survives(bench, () => TROUBLES.postgres_restarted.run(bench.site));
   expect(Object.keys(codesOf(records))).toEqual(
     expect.not.arrayContaining(["no_active_key", "upstream_unavailable", "worker_unavailable"]),
   );
 });
 
-test("PostgreSQL is killed: what was committed is there", async () => {
+test("[fault.database-restarted] PostgreSQL is killed: what was committed is there", async () => {
   await survives(bench, () => TROUBLES.postgres_killed.run(bench.site));
 });
 
-test("the database is gone for ten seconds: what was being answered is settled when it is back", async () => {
+test("[fault.database-gone] the database is gone for ten seconds: what was being answered is settled when it is back", async () => {
   const records = await survives(bench, () => TROUBLES.database_gone.run(bench.site, 10_000), {
     shape: { patienceMs: PATIENCE_MS },
   });
@@ -33,7 +33,7 @@ test("the database is gone for ten seconds: what was being answered is settled w
     .toBeGreaterThan(0);
 });
 
-test("the functions host is killed: its calls are lost and say so, and their leases end them", async () => {
+test("[fault.function-killed] the functions host is killed: its calls are lost and say so, and their leases end them", async () => {
   const records = await survives(bench, () => TROUBLES.worker_killed.run(bench.site), {
     terms: { killed: true },
     stillMs: 3_000,

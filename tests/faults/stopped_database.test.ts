@@ -103,78 +103,81 @@ const ask = (requestId: string): ReserveInput => ({
   requestHash: requestId,
 });
 
-test.each(["rest", "direct"])("over %s: no start is lost, and what failed may come again", async (name) => {
-  const transport = transportOf(name);
-  /** Of reservations that are asked for and neither answered nor given up. */
-  const asking = new Set<AbortSignal>();
-  const counting: Transport = async (name, args, signal) => {
-    if (!name.startsWith("eve_reserve")) return await transport(name, args, signal);
-    const over = () => asking.delete(signal);
-    asking.add(signal);
-    signal.addEventListener("abort", over);
-    return await transport(name, args, signal).finally(over);
-  };
-  const background: Promise<void>[] = [];
-  const ledger = createLedger(counting, TIMEOUT_MS, undefined, {
-    background: (work) => void background.push(work),
-  });
-  const failed: string[] = [];
-  const sent: string[] = [];
-  const busy = Promise.withResolvers<void>();
-  let stopped = false;
-  const settlements: Promise<unknown>[] = [];
+test.each(["rest", "direct"])(
+  "[fault.database-stopped] over %s: no start is lost, and what failed may come again",
+  async (name) => {
+    const transport = transportOf(name);
+    /** Of reservations that are asked for and neither answered nor given up. */
+    const asking = new Set<AbortSignal>();
+    const counting: Transport = async (name, args, signal) => {
+      if (!name.startsWith("eve_reserve")) return await transport(name, args, signal);
+      const over = () => asking.delete(signal);
+      asking.add(signal);
+      signal.addEventListener("abort", over);
+      return await transport(name, args, signal).finally(over);
+    };
+    const background: Promise<void>[] = [];
+    const ledger = createLedger(counting, TIMEOUT_MS, undefined, {
+      background: (work) => void background.push(work),
+    });
+    const failed: string[] = [];
+    const sent: string[] = [];
+    const busy = Promise.withResolvers<void>();
+    let stopped = false;
+    const settlements: Promise<unknown>[] = [];
 
-  // A caller asks, is granted, calls and settles, again and again, until it fails.
-  const caller = async () => {
-    for (;;) {
-      const requestId = crypto.randomUUID();
-      try {
-        const grant = await ledger.reserve(ask(requestId), WITHIN_MS);
-        if (grant.status !== "granted") throw new Error(JSON.stringify(grant));
-        sent.push(requestId);
-        if (sent.length >= 40) busy.resolve();
-        if (!stopped) {
-          settlements.push(
-            ledger.settle({ ...cancelled(grant), outcome: "succeeded", dispatched: true, inputTokens: 10 })
-              .catch(() => {}),
-          );
+    // A caller asks, is granted, calls and settles, again and again, until it fails.
+    const caller = async () => {
+      for (;;) {
+        const requestId = crypto.randomUUID();
+        try {
+          const grant = await ledger.reserve(ask(requestId), WITHIN_MS);
+          if (grant.status !== "granted") throw new Error(JSON.stringify(grant));
+          sent.push(requestId);
+          if (sent.length >= 40) busy.resolve();
+          if (!stopped) {
+            settlements.push(
+              ledger.settle({ ...cancelled(grant), outcome: "succeeded", dispatched: true, inputTokens: 10 })
+                .catch(() => {}),
+            );
+          }
+        } catch (thrown) {
+          expect(thrown).toMatchObject({ code: "database_unavailable" });
+          // On a machine that is busy a call may fail before anything is stopped.
+          failed.push(requestId);
+          if (stopped) return;
         }
-      } catch (thrown) {
-        expect(thrown).toMatchObject({ code: "database_unavailable" });
-        // On a machine that is busy a call may fail before anything is stopped.
-        failed.push(requestId);
-        if (stopped) return;
       }
-    }
-  };
-  const callers = Array.from({ length: CALLERS }, caller);
-  await busy.promise;
-  goOn = await stop();
-  stopped = true;
-  await Promise.all(callers);
-  expect(failed.length).toBeGreaterThanOrEqual(CALLERS);
-  // What they asked over is given up too: whatever the server says now, nobody hears it.
-  await expect.poll(() => background.length).toBeGreaterThan(0);
-  await expect.poll(() => asking.size).toBe(0);
-  goOn();
+    };
+    const callers = Array.from({ length: CALLERS }, caller);
+    await busy.promise;
+    goOn = await stop();
+    stopped = true;
+    await Promise.all(callers);
+    expect(failed.length).toBeGreaterThanOrEqual(CALLERS);
+    // What they asked over is given up too: whatever the server says now, nobody hears it.
+    await expect.poll(() => background.length).toBeGreaterThan(0);
+    await expect.poll(() => asking.size).toBe(0);
+    goOn();
 
-  await Promise.all(background);
-  await Promise.all(settlements);
-  const lost = await sql`select request_id from eve.inflight where request_id = any (${failed})`;
-  expect(lost.map(({ request_id }) => request_id)).toEqual([]);
-  // Each start that counts is one that a caller was told of.
-  const counted = await sql`
+    await Promise.all(background);
+    await Promise.all(settlements);
+    const lost = await sql`select request_id from eve.inflight where request_id = any (${failed})`;
+    expect(lost.map(({ request_id }) => request_id)).toEqual([]);
+    // Each start that counts is one that a caller was told of.
+    const counted = await sql`
     select request_id from eve.inflight union all select request_id from eve.requests where request_id = any (${sent})`;
-  expect(counted.map(({ request_id }) => request_id).sort()).toEqual([...sent].sort());
-  const [row] = await sql`select sum(starts)::int as starts from eve.lane_buckets`;
-  const [all] = await sql`
+    expect(counted.map(({ request_id }) => request_id).sort()).toEqual([...sent].sort());
+    const [row] = await sql`select sum(starts)::int as starts from eve.lane_buckets`;
+    const [all] = await sql`
     select (select count(*)::int from eve.inflight) + (select count(*)::int from eve.attempts where dispatched) as n`;
-  expect(row!.starts).toBe(all!.n);
+    expect(row!.starts).toBe(all!.n);
 
-  for (const requestId of failed) {
-    expect(await ledger.reserve(ask(requestId), 10_000)).toMatchObject({ status: "granted" });
-  }
-  await sql`delete from eve.inflight`;
-  await sql`delete from eve.lane_buckets`;
-  await sql`delete from eve.requests`;
-});
+    for (const requestId of failed) {
+      expect(await ledger.reserve(ask(requestId), 10_000)).toMatchObject({ status: "granted" });
+    }
+    await sql`delete from eve.inflight`;
+    await sql`delete from eve.lane_buckets`;
+    await sql`delete from eve.requests`;
+  },
+);

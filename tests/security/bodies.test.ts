@@ -96,7 +96,7 @@ function watchMemory() {
   };
 }
 
-describe.each(BODIES)("50 bodies at once: %s", (name, make) => {
+describe.each(BODIES)("[security.bodies] 50 bodies at once: %s", (name, make) => {
   test("by a notebook's token: each is answered, the others are served, and the process lives", async () => {
     const before = process();
     const memory = watchMemory();
@@ -123,7 +123,7 @@ describe.each(BODIES)("50 bodies at once: %s", (name, make) => {
   });
 });
 
-test("by a revoked token: none of them is read", async () => {
+test("[security.bodies] by a revoked token: none of them is read", async () => {
   const before = process();
   const body = text(`{"model":"${MODEL}","prompt":[${repeated("[],")}1]}`);
   const seen = await Promise.all(

@@ -101,7 +101,7 @@ describe("the functions", () => {
     }
   });
 
-  test("a token does what it is for in every endpoint", async () => {
+  test("[security.token-leak] a token does what it is for in every endpoint", async () => {
     for (const way of WAYS.filter(([, path]) => !path.includes("embed"))) {
       const { status, text } = await call(way, { authorization: `Bearer ${secrets.token}` });
       expect.soft(status, `${way[0]} ${way[1]}: ${text}`).toBe(200);
@@ -115,7 +115,7 @@ describe("the functions", () => {
     expect(JSON.parse(text).data.map((one: { id: string }) => one.id)).toEqual([MODEL]);
   });
 
-  test("a wrong secret and an unknown consumer read alike", async () => {
+  test("[security.guessing] a wrong secret and an unknown consumer read alike", async () => {
     const [wrong, unknown] = await Promise.all(
       [secrets.service!.replace(/.{4}$/, "0000"), `eve_service_${"0".repeat(16)}_${"0".repeat(64)}`].map((
         key,
@@ -135,7 +135,7 @@ describe("the functions", () => {
     expect((await call(WAYS[0]!, { apikey: secrets.service! })).status).toBe(200);
   });
 
-  test("an image's address leads to nowhere inside", async () => {
+  test("[security.prompt] an image's address leads to nowhere inside", async () => {
     let visited = 0;
     const inside = Deno.serve({ hostname: "127.0.0.1", port: 0, onListen: () => {} }, () => {
       visited++;
@@ -174,7 +174,7 @@ describe("the functions", () => {
     await inside.shutdown();
   });
 
-  test("text that means something elsewhere means nothing here", async () => {
+  test("[security.prompt] text that means something elsewhere means nothing here", async () => {
     const nasty = [
       "'; drop table eve.requests; --",
       '" or ""="',
@@ -322,7 +322,7 @@ test("Vault holds the project's address and key, and roles of the REST API but t
   expect(readers).toEqual([{ role: "service_role" }]);
 });
 
-describe("the REST API", () => {
+describe("[security.project-user] the REST API", () => {
   test("shows and does nothing, whoever asks", async () => {
     const tables = await sql<{ name: string; column: string }[]>`
       select distinct on (c.oid) c.relname as name, a.attname as column
@@ -381,7 +381,7 @@ describe("the REST API", () => {
   });
 });
 
-test("no secret of all this is in any table, any log or any answer", async () => {
+test("[security.database-read] no secret of all this is in any table, any log or any answer", async () => {
   await settled();
   // Taken before the tables are searched: those searches write what they look for into the statement log.
   const log = printed.join("\n");

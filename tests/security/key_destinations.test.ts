@@ -119,7 +119,7 @@ async function useEveryWay(stage: string): Promise<void> {
 
 const askAgain = { status: 400, error: { code: "invalid_request", details: [{ field: "api_key" }] } };
 
-describe("a key of the environment", () => {
+describe("[security.addresses] a key of the environment", () => {
   test("serves, and goes to where the environment says", async () => {
     const { stages } = await call("/admin/providers");
     expect(stages.map(({ config }: { config: { updated_by: string } }) => config.updated_by)).toEqual(
@@ -178,144 +178,147 @@ describe("a key of the environment", () => {
   });
 });
 
-describe.each(KINDS)("a key that was entered for $kind", ({ stage, kind, more, addresses }) => {
-  const KEY = `typed-${kind}-key-0123456789`;
-  const settings = (server: Recorder, path = "") => ({
-    ...more,
-    ...Object.fromEntries(addresses.map((name) => [name, at(server, name, path)])),
-  });
-  const save = (body: Record<string, unknown> = {}) =>
-    update({ stage_type: stage, provider_kind: kind, api_key: KEY, settings: settings(entered), ...body });
-
-  beforeEach(async () => {
-    // Other stages call the same servers.
-    await actors.sql`delete from public.provider_configs`;
-    expect((await save()).status).toBe(200);
-  });
-
-  test("goes to its address, and stays while nothing but the path is changed", async () => {
-    expect(await save({ api_key: undefined, settings: settings(entered, "/v2") })).toMatchObject({
-      status: 200,
+describe.each(KINDS)(
+  "[security.addresses] a key that was entered for $kind",
+  ({ stage, kind, more, addresses }) => {
+    const KEY = `typed-${kind}-key-0123456789`;
+    const settings = (server: Recorder, path = "") => ({
+      ...more,
+      ...Object.fromEntries(addresses.map((name) => [name, at(server, name, path)])),
     });
-    await useEveryWay(stage);
-    expect(entered.came.some((text) => text.includes(KEY))).toBe(true);
-  });
+    const save = (body: Record<string, unknown> = {}) =>
+      update({ stage_type: stage, provider_kind: kind, api_key: KEY, settings: settings(entered), ...body });
 
-  test.each(addresses)(
-    "is asked for again when %s is changed, and goes nowhere meanwhile",
-    async (setting) => {
-      const wanted = { ...settings(entered), [setting]: at(elsewhere, setting) };
-      const before = await configOf(stage);
-      const answer = await save({ api_key: undefined, settings: wanted });
-      expect(answer).toMatchObject(askAgain);
-      expect(answer.error.details[0].problem).toBe(
-        `is needed again: the one that is kept was entered for ${setting} ${entered.url}, and is not sent to ${elsewhere.url}`,
-      );
-      await useEveryWay(stage);
-      expect(elsewhere.came).toEqual([]);
-      expect((await configOf(stage)).settings).toEqual(before.settings);
-      // With a key it goes: with that one.
-      expect(await save({ api_key: "another-key-0123456789", settings: wanted })).toMatchObject({
+    beforeEach(async () => {
+      // Other stages call the same servers.
+      await actors.sql`delete from public.provider_configs`;
+      expect((await save()).status).toBe(200);
+    });
+
+    test("goes to its address, and stays while nothing but the path is changed", async () => {
+      expect(await save({ api_key: undefined, settings: settings(entered, "/v2") })).toMatchObject({
         status: 200,
       });
-      expect(elsewhere.came.join()).not.toContain(KEY);
-    },
-  );
-
-  test.each(addresses)(
-    "is asked for again when %s is taken away, and the environment's would hold",
-    async (setting) => {
-      const { [setting]: _, ...wanted } = settings(entered);
-      expect(await save({ api_key: undefined, settings: wanted })).toMatchObject(askAgain);
       await useEveryWay(stage);
-      expect(own.came.join()).not.toContain(KEY);
-    },
-  );
+      expect(entered.came.some((text) => text.includes(KEY))).toBe(true);
+    });
 
-  test.each(addresses)(
-    "is not sent when %s is changed in the database, and the stage says why",
-    async (setting) => {
-      const wanted = { ...settings(entered), [setting]: at(elsewhere, setting) };
-      await actors.sql`
+    test.each(addresses)(
+      "is asked for again when %s is changed, and goes nowhere meanwhile",
+      async (setting) => {
+        const wanted = { ...settings(entered), [setting]: at(elsewhere, setting) };
+        const before = await configOf(stage);
+        const answer = await save({ api_key: undefined, settings: wanted });
+        expect(answer).toMatchObject(askAgain);
+        expect(answer.error.details[0].problem).toBe(
+          `is needed again: the one that is kept was entered for ${setting} ${entered.url}, and is not sent to ${elsewhere.url}`,
+        );
+        await useEveryWay(stage);
+        expect(elsewhere.came).toEqual([]);
+        expect((await configOf(stage)).settings).toEqual(before.settings);
+        // With a key it goes: with that one.
+        expect(await save({ api_key: "another-key-0123456789", settings: wanted })).toMatchObject({
+          status: 200,
+        });
+        expect(elsewhere.came.join()).not.toContain(KEY);
+      },
+    );
+
+    test.each(addresses)(
+      "is asked for again when %s is taken away, and the environment's would hold",
+      async (setting) => {
+        const { [setting]: _, ...wanted } = settings(entered);
+        expect(await save({ api_key: undefined, settings: wanted })).toMatchObject(askAgain);
+        await useEveryWay(stage);
+        expect(own.came.join()).not.toContain(KEY);
+      },
+    );
+
+    test.each(addresses)(
+      "is not sent when %s is changed in the database, and the stage says why",
+      async (setting) => {
+        const wanted = { ...settings(entered), [setting]: at(elsewhere, setting) };
+        await actors.sql`
       update public.provider_configs set settings = ${actors.sql.json(wanted)} where stage_type = ${stage}`;
-      const answer = await call("/llm-invoke", { stage, prompt: "Hello" }, "project");
-      expect(answer).toMatchObject({
-        status: 500,
-        error: { code: "gateway_misconfigured", message: expect.stringContaining("enter the key again") },
-      });
-      expect(JSON.stringify(answer), "callers are not told addresses").not.toContain(elsewhere.url);
-      await useEveryWay(stage);
-      expect(elsewhere.came).toEqual([]);
-      expect(await configOf(stage)).toMatchObject({
-        status: "error",
-        status_reason: expect.stringContaining(`entered for ${setting} ${entered.url}`),
-      });
-      // Whoever sees that in the console and saves it as it stands is asked too.
-      expect(await update({ stage_type: stage, provider_kind: kind })).toMatchObject(askAgain);
-      expect(elsewhere.came).toEqual([]);
-    },
-  );
+        const answer = await call("/llm-invoke", { stage, prompt: "Hello" }, "project");
+        expect(answer).toMatchObject({
+          status: 500,
+          error: { code: "gateway_misconfigured", message: expect.stringContaining("enter the key again") },
+        });
+        expect(JSON.stringify(answer), "callers are not told addresses").not.toContain(elsewhere.url);
+        await useEveryWay(stage);
+        expect(elsewhere.came).toEqual([]);
+        expect(await configOf(stage)).toMatchObject({
+          status: "error",
+          status_reason: expect.stringContaining(`entered for ${setting} ${entered.url}`),
+        });
+        // Whoever sees that in the console and saves it as it stands is asked too.
+        expect(await update({ stage_type: stage, provider_kind: kind })).toMatchObject(askAgain);
+        expect(elsewhere.came).toEqual([]);
+      },
+    );
 
-  test("brought back from the time of another address, is not sent to the present one", async () => {
-    await save({ api_key: "the-present-key-0123456789", settings: settings(elsewhere) });
-    elsewhere.came.length = 0;
-    await actors.sql`
+    test("brought back from the time of another address, is not sent to the present one", async () => {
+      await save({ api_key: "the-present-key-0123456789", settings: settings(elsewhere) });
+      elsewhere.came.length = 0;
+      await actors.sql`
       update public.provider_configs c
       set (api_key_encrypted, key_fingerprint, key_last_four) =
         (select k.api_key_encrypted, k.fingerprint, k.last_four from public.api_keys k
         where k.stage_type = c.stage_type and k.used_until is not null order by k.id desc limit 1)
       where c.stage_type = ${stage}`;
-    await useEveryWay(stage);
-    expect(elsewhere.came).toEqual([]);
-  });
+      await useEveryWay(stage);
+      expect(elsewhere.came).toEqual([]);
+    });
 
-  test("without a word about where it was entered for, is asked for again", async () => {
-    const encryption = createKeyEncryption(actors.stack.keys.adminSecretKey);
-    await actors.sql`
+    test("without a word about where it was entered for, is asked for again", async () => {
+      const encryption = createKeyEncryption(actors.stack.keys.adminSecretKey);
+      await actors.sql`
       update public.provider_configs set api_key_encrypted = ${await encryption.encrypt(
-      KEY,
-    )} where stage_type = ${stage}`;
-    entered.came.length = 0;
-    await useEveryWay(stage);
-    expect(entered.came).toEqual([]);
-    expect(await save({ api_key: undefined })).toMatchObject(askAgain);
-    await save();
-    await useEveryWay(stage);
-    // GigaChat's goes out for an access token, which is kept.
-    expect(entered.came.join()).toMatch(new RegExp(`${KEY}|token-for-`));
-  });
+        KEY,
+      )} where stage_type = ${stage}`;
+      entered.came.length = 0;
+      await useEveryWay(stage);
+      expect(entered.came).toEqual([]);
+      expect(await save({ api_key: undefined })).toMatchObject(askAgain);
+      await save();
+      await useEveryWay(stage);
+      // GigaChat's goes out for an access token, which is kept.
+      expect(entered.came.join()).toMatch(new RegExp(`${KEY}|token-for-`));
+    });
 
-  test("is bound as before once it is encrypted anew", async () => {
-    const secret = actors.stack.keys.adminSecretKey;
-    const run = (secrets: string) =>
-      eve(["providers", "reencrypt", "--json"], {
-        say: () => {},
-        complain: () => {},
-        connect: () => connect(actors.stack.url, actors.stack.keys.secret),
-        variable: (name) => name === ADMIN_SECRET_VARIABLE ? secrets : undefined,
-      });
-    const other = "another-secret-of-more-than-22-characters";
-    expect(await run(`${other},${secret}`)).toBe(0);
-    expect(await run(`${secret},${other}`)).toBe(0);
-    expect(await save({ api_key: undefined, settings: settings(elsewhere) })).toMatchObject(askAgain);
-    expect(await save({ api_key: undefined })).toMatchObject({ status: 200 });
-    expect(elsewhere.came).toEqual([]);
-  });
+    test("is bound as before once it is encrypted anew", async () => {
+      const secret = actors.stack.keys.adminSecretKey;
+      const run = (secrets: string) =>
+        eve(["providers", "reencrypt", "--json"], {
+          say: () => {},
+          complain: () => {},
+          connect: () => connect(actors.stack.url, actors.stack.keys.secret),
+          variable: (name) => name === ADMIN_SECRET_VARIABLE ? secrets : undefined,
+        });
+      const other = "another-secret-of-more-than-22-characters";
+      expect(await run(`${other},${secret}`)).toBe(0);
+      expect(await run(`${secret},${other}`)).toBe(0);
+      expect(await save({ api_key: undefined, settings: settings(elsewhere) })).toMatchObject(askAgain);
+      expect(await save({ api_key: undefined })).toMatchObject({ status: 200 });
+      expect(elsewhere.came).toEqual([]);
+    });
 
-  test("is led nowhere by anybody else", async () => {
-    const wish = { stage_type: stage, provider_kind: kind, settings: settings(elsewhere) };
-    for (
-      const actor of ["ordinary user", "notebook token", "revoked token", "consumer key", "nobody"] as const
-    ) {
-      expect([401, 403], actor).toContain((await update(wish, actor)).status);
-      expect([401, 403], actor).toContain((await update({ ...wish, api_key: "somebody-s" }, actor)).status);
-    }
-    await useEveryWay(stage);
-    expect(elsewhere.came).toEqual([]);
-  });
-});
+    test("is led nowhere by anybody else", async () => {
+      const wish = { stage_type: stage, provider_kind: kind, settings: settings(elsewhere) };
+      for (
+        const actor of ["ordinary user", "notebook token", "revoked token", "consumer key", "nobody"] as const
+      ) {
+        expect([401, 403], actor).toContain((await update(wish, actor)).status);
+        expect([401, 403], actor).toContain((await update({ ...wish, api_key: "somebody-s" }, actor)).status);
+      }
+      await useEveryWay(stage);
+      expect(elsewhere.came).toEqual([]);
+    });
+  },
+);
 
-describe("a job", () => {
+describe("[security.addresses] a job", () => {
   test("is asked about with the key of its time, or not at all", async () => {
     const save = (key: string, server: Recorder) =>
       update({

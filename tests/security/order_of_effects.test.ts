@@ -225,7 +225,7 @@ test.each(Object.entries(ENDPOINTS))("%s: no question is asked where none is nee
   expect(small.effects).toEqual(["identity", "body", "gateway"]);
 });
 
-test("pictures behind links are fetched for callers who are welcome, and for nobody else", async () => {
+test("[security.links] pictures behind links are fetched for callers who are welcome, and for nobody else", async () => {
   const path = "/openai/v1/chat/completions";
   for (const actor of STRANGERS) {
     expect.soft((await effectsOf(actor, path, linked)).effects, actor).toEqual(["identity"]);

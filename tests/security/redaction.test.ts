@@ -74,7 +74,7 @@ function pieceOf(secret: string, text: string): string | null {
   return null;
 }
 
-describe.each(Object.entries(FORMS))("a key %s", (_, form) => {
+describe.each(Object.entries(FORMS))("[security.repeated-key] a key %s", (_, form) => {
   test("is found, whole and cut at 12 characters or more from either end, whatever stands around it", () => {
     fc.assert(
       fc.property(
@@ -163,7 +163,7 @@ describe("work is bounded", () => {
   });
 });
 
-test("errors of every upstream, and Google's, go through it", async () => {
+test("[security.repeated-key] errors of every upstream, and Google's, go through it", async () => {
   const secret = "a-key-that-nobody-may-see";
   const body = `no ${btoa(secret)} and no ${secret.slice(0, 14)}`;
   const answered = await callUpstream({

@@ -162,7 +162,7 @@ const OTHERS: Record<string, () => Promise<unknown>> = {
     await connect(here.url, SECRET).tables.from("google_ai_api_keys").select("*"),
 };
 
-describe.each([301, 302, 303, 307, 308])("a redirect with %i", (code) => {
+describe.each([301, 302, 303, 307, 308])("[security.redirects] a redirect with %i", (code) => {
   beforeEach(() => {
     status = code;
   });
@@ -196,7 +196,7 @@ describe.each([301, 302, 303, 307, 308])("a redirect with %i", (code) => {
   });
 });
 
-describe("no call is forgotten", () => {
+describe("[security.redirects] no call is forgotten", () => {
   const root = new URL("../../", import.meta.url);
 
   function sourcesIn(folder: string): string[] {

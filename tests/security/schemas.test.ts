@@ -71,7 +71,7 @@ const ATTACKS: [string, string, Schema][] = [
 ];
 
 describe.each(Object.keys(WAYS))("in %s", (field) => {
-  test.each(ATTACKS)("%s is refused at once, by its place", async (_, place, schema) => {
+  test.each(ATTACKS)("[security.schema] %s is refused at once, by its place", async (_, place, schema) => {
     const { status, text } = await WAYS[field]!(schema);
     expect({ status, text }).toEqual({ status: 400, text: expect.stringContaining(`${field}${place}`) });
   });
@@ -99,7 +99,7 @@ test.each(Object.keys(WAYS))(
   },
 );
 
-test("expressions and formats that made JavaScript's engine try for ever are done with", async () => {
+test("[security.schema] expressions and formats that made JavaScript's engine try for ever are done with", async () => {
   const long = `${"x".repeat(5_000)}!`;
   const ask = WAYS["response_schema"]!;
   expect((await ask(answeredWith(long, { type: "string", pattern: "^(x+x+)+y$" }))).text).toContain(

@@ -87,7 +87,7 @@ test.each([
   ["nothing", ""],
   ["half a head", "GET / HTTP/1.1\r\nHost: eve\r\nX-"],
   ["half a line", "G"],
-])("%s holds a connection no longer than the time-out", async (_, text) => {
+])("[security.slow] %s holds a connection no longer than the time-out", async (_, text) => {
   const connection = await connected(text);
   await waitingFor(IDLE_TIMEOUT_MS);
   pass(IDLE_TIMEOUT_MS - 1);

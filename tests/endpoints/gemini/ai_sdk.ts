@@ -30,7 +30,7 @@ export function aiSdk(gateway: () => TestGateway): void {
     createGoogleGenerativeAI({ apiKey, baseURL: `${gateway().baseUrl}/v1beta`, headers, fetch: through });
 
   describe("@ai-sdk/google", () => {
-    test("generates, thoughts apart from the text", async () => {
+    test("[gemini.generate] generates, thoughts apart from the text", async () => {
       const { text, reasoningText, finishReason, usage } = await generateText({
         model: provider()(GEMMA),
         prompt: "Reply with exactly: концерт",
@@ -41,7 +41,7 @@ export function aiSdk(gateway: () => TestGateway): void {
       expect(usage.totalTokens).toBeGreaterThan(0);
     });
 
-    test("streams", async () => {
+    test("[gemini.stream] streams", async () => {
       const { textStream } = streamText({
         model: provider()(GEMMA),
         prompt: "Write 60 words about a concert",
@@ -52,7 +52,7 @@ export function aiSdk(gateway: () => TestGateway): void {
       expect(pieces.join("").split(" ")).toHaveLength(60);
     });
 
-    test("leaves a stream, and upstream is let go", async () => {
+    test("[gemini.leaving] leaves a stream, and upstream is let go", async () => {
       const leaving = new AbortController();
       const { textStream } = streamText({
         model: provider()(GEMMA),
@@ -63,7 +63,7 @@ export function aiSdk(gateway: () => TestGateway): void {
       await leftEarly(gateway());
     });
 
-    test("calls tools in two turns, signatures included", async () => {
+    test("[gemini.tools] calls tools in two turns, signatures included", async () => {
       const { text, steps } = await generateText({
         model: provider()(SIGNING),
         prompt: "Use find_events for 5 мая 2027 года",
@@ -84,7 +84,7 @@ export function aiSdk(gateway: () => TestGateway): void {
       expect(text).toContain("Лекция 2027-05-05");
     });
 
-    test("gets an object of a schema", async () => {
+    test("[gemini.schema] gets an object of a schema", async () => {
       const { output } = await generateText({
         model: provider()(GEMMA),
         prompt: "Концерт 14 февраля в 19:00 в Доме офицеров",
@@ -99,7 +99,7 @@ export function aiSdk(gateway: () => TestGateway): void {
       expect(output).toEqual({ date: expect.any(String) });
     });
 
-    test("sends an image", async () => {
+    test("[gemini.images] sends an image", async () => {
       const { text } = await generateText({
         model: provider()(GEMMA),
         messages: [{
@@ -115,7 +115,7 @@ export function aiSdk(gateway: () => TestGateway): void {
       expect(JSON.stringify(await gateway().bodies())).toContain(PNG);
     });
 
-    test("embeds one text, and many", async () => {
+    test("[gemini.embed] embeds one text, and many", async () => {
       const model = provider().embeddingModel(EMBEDDING);
       const { embedding } = await embed({ model, value: "концерт" });
       const { embeddings } = await embedMany({ model, values: ["концерт", "лекция"] });
@@ -123,7 +123,7 @@ export function aiSdk(gateway: () => TestGateway): void {
       expect(embeddings[0]).toEqual(embedding);
     });
 
-    test("is refused for a bad key, and does not try again", async () => {
+    test("[gemini.bad-key] is refused for a bad key, and does not try again", async () => {
       const error = await generateText({
         model: provider("AIza-not-a-key")(GEMMA),
         prompt: "Hello",
@@ -133,7 +133,7 @@ export function aiSdk(gateway: () => TestGateway): void {
       expect(error).toMatchObject({ statusCode: 401, isRetryable: false });
     });
 
-    test("comes back after a 429 when it was told to", async () => {
+    test("[gemini.quota] comes back after a 429 when it was told to", async () => {
       await gateway().faults(BUSY_FOR_THREE_SECONDS);
       const stopping = await gateway().stoppingClock();
       const calls: { from: number; to: number; told: number }[] = [];
@@ -157,7 +157,7 @@ export function aiSdk(gateway: () => TestGateway): void {
       expect((await gateway().stats()).faults.total).toBe(2);
     });
 
-    test("meets an error in the middle of a stream as an error", async () => {
+    test("[gemini.stream-error] meets an error in the middle of a stream as an error", async () => {
       await gateway().faults({ kind: "mid_stream_error", afterChunks: 2, error: "overloaded" });
       const errors: unknown[] = [];
       const { fullStream } = streamText({

@@ -1,4 +1,5 @@
 /** What the tests of the Gemini endpoint share: one running stack, whose books and whose emulator can be looked into. */
+import { expect } from "vitest";
 import postgres from "postgres";
 import type { FaultSpec } from "../../../local/emulator/faults.ts";
 import type { Stats } from "../../../local/emulator/control.ts";
@@ -155,5 +156,5 @@ export async function leftWaiting(gateway: TestGateway, leave: () => void): Prom
 async function letGo(gateway: TestGateway, when: "streams" | "waiting"): Promise<void> {
   await until(async () => (await gateway.stats()).aborted[when] === 1, "upstream goes on");
   const [request] = await gateway.requests();
-  if (request?.state !== "cancelled") throw new Error(`the books say ${request?.state}`);
+  expect(request?.state, "in the books").toBe("cancelled");
 }

@@ -21,7 +21,7 @@ export function googleGenai(gateway: () => TestGateway): void {
   };
 
   describe("@google/genai", () => {
-    test.each(["v1beta", "v1"])("generates on /%s", async (apiVersion) => {
+    test.each(["v1beta", "v1"])("[gemini.generate] generates on /%s", async (apiVersion) => {
       const response = await client({ apiVersion }).models.generateContent({
         model: GEMMA,
         contents: "Reply with exactly: концерт",
@@ -35,7 +35,7 @@ export function googleGenai(gateway: () => TestGateway): void {
       expect(await gateway().requests()).toEqual([{ state: "succeeded", error_code: null, door: "gemini" }]);
     });
 
-    test("streams, each chunk by itself", async () => {
+    test("[gemini.stream] streams, each chunk by itself", async () => {
       const stream = await client().models.generateContentStream({
         model: GEMMA,
         contents: "Write 60 words about a concert",
@@ -55,7 +55,7 @@ export function googleGenai(gateway: () => TestGateway): void {
       );
     });
 
-    test("leaves a stream, and upstream is let go", async () => {
+    test("[gemini.leaving] leaves a stream, and upstream is let go", async () => {
       const leaving = new AbortController();
       const stream = await client().models.generateContentStream({
         model: GEMMA,
@@ -69,7 +69,7 @@ export function googleGenai(gateway: () => TestGateway): void {
       await leftEarly(gateway());
     });
 
-    test("chats", async () => {
+    test("[gemini.chats] chats", async () => {
       const chat = client().chats.create({ model: GEMMA });
       await chat.sendMessage({ message: "Say concert" });
       const second = await chat.sendMessage({ message: "And what did I say first?" });
@@ -77,7 +77,7 @@ export function googleGenai(gateway: () => TestGateway): void {
       expect(chat.getHistory()).toHaveLength(4);
     });
 
-    test("calls tools in two turns, thought signatures unharmed", async () => {
+    test("[gemini.tools] calls tools in two turns, thought signatures unharmed", async () => {
       const tools = [{
         functionDeclarations: [{
           name: "find_events",
@@ -112,7 +112,7 @@ export function googleGenai(gateway: () => TestGateway): void {
       expect(answered.text).toContain("Лекция");
     });
 
-    test("gets JSON of a schema", async () => {
+    test("[gemini.schema] gets JSON of a schema", async () => {
       const response = await client().models.generateContent({
         model: GEMMA,
         contents: "Концерт 14 февраля в 19:00 в Доме офицеров, билеты от 600 рублей.",
@@ -128,7 +128,7 @@ export function googleGenai(gateway: () => TestGateway): void {
       expect(JSON.parse(response.text!)).toEqual({ date: expect.any(String), price: expect.any(String) });
     });
 
-    test("sends an image", async () => {
+    test("[gemini.images] sends an image", async () => {
       const response = await client().models.generateContent({
         model: GEMMA,
         contents: [{
@@ -140,7 +140,7 @@ export function googleGenai(gateway: () => TestGateway): void {
       );
     });
 
-    test("embeds several texts", async () => {
+    test("[gemini.batch-embed] embeds several texts", async () => {
       const response = await client().models.embedContent({
         model: EMBEDDING,
         contents: ["концерт", "лекция", "концерт"],
@@ -152,7 +152,7 @@ export function googleGenai(gateway: () => TestGateway): void {
       expect(lecture).not.toEqual(concert);
     });
 
-    test("counts tokens, which costs nothing", async () => {
+    test("[gemini.count] counts tokens, which costs nothing", async () => {
       const { totalTokens } = await client().models.countTokens({
         model: GEMMA,
         contents: "Концерт в парке",
@@ -162,7 +162,7 @@ export function googleGenai(gateway: () => TestGateway): void {
       expect((await gateway().stats()).received.total).toBe(0);
     });
 
-    test("lists models in pages, and describes one", async () => {
+    test("[gemini.models] lists models in pages, and describes one", async () => {
       const names: (string | undefined)[] = [];
       for await (const model of await client().models.list({ config: { pageSize: 2 } })) {
         names.push(model.name);
@@ -177,7 +177,7 @@ export function googleGenai(gateway: () => TestGateway): void {
       expect((await gateway().stats()).received.total).toBe(0);
     });
 
-    test("is refused for a bad key, once and for good", async () => {
+    test("[gemini.bad-key] is refused for a bad key, once and for good", async () => {
       let calls = 0;
       const error = await errorOf(
         client({
@@ -194,14 +194,14 @@ export function googleGenai(gateway: () => TestGateway): void {
       expect(calls).toBe(1);
     });
 
-    test("is told what upstream finds wrong", async () => {
+    test("[gemini.invalid] is told what upstream finds wrong", async () => {
       const error = await errorOf(
         client().models.generateContent({ model: GEMMA, contents: "Hello", config: { temperature: 99 } }),
       );
       expect(error).toMatchObject({ code: 400, status: "INVALID_ARGUMENT", message: /temperature/i });
     });
 
-    test("comes back after a 429", async () => {
+    test("[gemini.quota] comes back after a 429", async () => {
       await gateway().faults(BUSY_FOR_A_SECOND);
       const stopping = await gateway().stoppingClock();
       const statuses: number[] = [];
@@ -219,7 +219,7 @@ export function googleGenai(gateway: () => TestGateway): void {
       expect(statuses.at(-1)).toBe(200);
     });
 
-    test("is told at once that a prompt can never pass", async () => {
+    test("[gemini.too-large] is told at once that a prompt can never pass", async () => {
       const error = await errorOf(
         client().models.generateContent({ model: GEMMA, contents: "концерт ".repeat(20_000) }),
       );
@@ -227,7 +227,7 @@ export function googleGenai(gateway: () => TestGateway): void {
       expect((await gateway().stats()).received.total).toBe(0);
     });
 
-    test("sees a block as Google shows it, and the books know it as one", async () => {
+    test("[gemini.blocked] sees a block as Google shows it, and the books know it as one", async () => {
       await gateway().faults({ kind: "safety_block", where: "prompt", reason: "PROHIBITED_CONTENT" });
       const response = await client().models.generateContent({ model: GEMMA, contents: "Hello" });
       expect(response.promptFeedback?.blockReason).toBe("PROHIBITED_CONTENT");
@@ -235,7 +235,7 @@ export function googleGenai(gateway: () => TestGateway): void {
       expect(await gateway().requests()).toMatchObject([{ state: "failed", error_code: "content_blocked" }]);
     });
 
-    test("meets an error in the middle of a stream as an error", async () => {
+    test("[gemini.stream-error] meets an error in the middle of a stream as an error", async () => {
       await gateway().faults({ kind: "mid_stream_error", afterChunks: 2, error: "overloaded" });
       const texts: string[] = [];
       const reading = (async () => {

@@ -40,13 +40,13 @@ export function googleGenerativeAi(gateway: () => TestGateway): void {
   const QUIET = { model: "gemini-3.5-flash-lite" };
 
   describe("@google/generative-ai", () => {
-    test("generates", async () => {
+    test("[gemini.generate] generates", async () => {
       const { response } = await model(QUIET).generateContent("Reply with exactly: концерт");
       expect(response.text()).toBe("концерт");
       expect(response.usageMetadata?.totalTokenCount).toBeGreaterThan(0);
     });
 
-    test("streams, and puts the whole together", async () => {
+    test("[gemini.stream] streams, and puts the whole together", async () => {
       const { stream, response } = await model(QUIET).generateContentStream("Write 60 words about a concert");
       let chunks = 0;
       for await (const _ of stream) chunks++;
@@ -54,7 +54,7 @@ export function googleGenerativeAi(gateway: () => TestGateway): void {
       expect((await response).text().split(" ")).toHaveLength(60);
     });
 
-    test("leaves a stream, and upstream is let go", async () => {
+    test("[gemini.leaving] leaves a stream, and upstream is let go", async () => {
       const leaving = new AbortController();
       const { stream, response } = await model(QUIET).generateContentStream(
         "Write 3000 words about a concert",
@@ -68,7 +68,7 @@ export function googleGenerativeAi(gateway: () => TestGateway): void {
       await leftEarly(gateway());
     });
 
-    test("chats, calling tools in two turns with their signatures", async () => {
+    test("[gemini.tools] chats, calling tools in two turns with their signatures", async () => {
       const chat = model({
         model: SIGNING,
         tools: [{
@@ -91,7 +91,7 @@ export function googleGenerativeAi(gateway: () => TestGateway): void {
       expect(answered.response.text()).toContain("Лекция");
     });
 
-    test("gets JSON of a schema", async () => {
+    test("[gemini.schema] gets JSON of a schema", async () => {
       const { response } = await model({
         ...QUIET,
         generationConfig: {
@@ -106,7 +106,7 @@ export function googleGenerativeAi(gateway: () => TestGateway): void {
       expect(JSON.parse(response.text())).toEqual({ title: expect.any(String) });
     });
 
-    test("sends an image", async () => {
+    test("[gemini.images] sends an image", async () => {
       const { response } = await model(QUIET).generateContent([
         "What is this?",
         { inlineData: { mimeType: "image/png", data: PNG } },
@@ -116,7 +116,7 @@ export function googleGenerativeAi(gateway: () => TestGateway): void {
       });
     });
 
-    test("embeds one text, and a batch", async () => {
+    test("[gemini.embed] embeds one text, and a batch", async () => {
       const { embedding } = await model({ model: EMBEDDING }).embedContent("концерт");
       const batch = await model({ model: EMBEDDING }).batchEmbedContents({
         requests: ["концерт", "лекция"].map((text) => ({ content: { role: "user", parts: [{ text }] } })),
@@ -125,18 +125,18 @@ export function googleGenerativeAi(gateway: () => TestGateway): void {
       expect(batch.embeddings[0]!.values).toEqual(embedding.values);
     });
 
-    test("counts tokens", async () => {
+    test("[gemini.count] counts tokens", async () => {
       expect((await model().countTokens("Концерт в парке")).totalTokens).toBeGreaterThan(2);
     });
 
-    test("is refused for a bad key", async () => {
+    test("[gemini.bad-key] is refused for a bad key", async () => {
       const error = await refusal(model(QUIET, {}, "AIza-not-a-key").generateContent("Hello"));
       expect(error.status).toBe(401);
       expect(error.errorDetails?.[0]).toMatchObject({ reason: "API_KEY_INVALID" });
       expect(error.message).not.toContain("AIza-not-a-key");
     });
 
-    test("reads from a 429 when to come back", async () => {
+    test("[gemini.quota] reads from a 429 when to come back", async () => {
       await gateway().faults(BUSY_FOR_A_SECOND);
       await gateway().stoppingClock();
       const error = await refusal(
@@ -152,7 +152,7 @@ export function googleGenerativeAi(gateway: () => TestGateway): void {
       );
     });
 
-    test("throws for a block when the text is asked for", async () => {
+    test("[gemini.blocked] throws for a block when the text is asked for", async () => {
       await gateway().faults({ kind: "safety_block", where: "candidate", reason: "SAFETY" });
       const { response } = await model(QUIET).generateContent("Hello");
       expect(() => response.text()).toThrow(GoogleGenerativeAIResponseError);

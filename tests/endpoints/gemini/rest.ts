@@ -17,7 +17,7 @@ export function rest(gateway: () => TestGateway): void {
   const everythingPrinted = () => [...gateway().stack.printed, ...gateway().stack.logged].join("\n");
 
   describe("REST", () => {
-    test.skipIf(!hasPython())("a notebook asks with Python's standard library", async () => {
+    test.skipIf(!hasPython())("[gemini.quota] a notebook asks with Python's standard library", async () => {
       await gateway().faults(BUSY_FOR_A_SECOND);
       const { stdout, stderr, success } = await new Deno.Command("python3", {
         args: [new URL("notebook.py", import.meta.url).pathname],
@@ -32,7 +32,7 @@ export function rest(gateway: () => TestGateway): void {
       });
     });
 
-    test("takes the key as x-goog-api-key, as ?key= and as Bearer", async () => {
+    test("[gemini.key-places] takes the key as x-goog-api-key, as ?key= and as Bearer", async () => {
       const { key } = gateway();
       for (
         const [query, headers] of [
@@ -44,7 +44,7 @@ export function rest(gateway: () => TestGateway): void {
       ) expect((await bare(`${generate}${query}`, headers)).status).toBe(200);
     });
 
-    test("a bad key beside a good one is refused, and no key is ever printed or repeated", async () => {
+    test("[gemini.key-places] a bad key beside a good one is refused, and no key is ever printed or repeated", async () => {
       const { key } = gateway();
       const refused = await bare(`${generate}?key=AIza-not-a-key`, { "x-goog-api-key": key });
       expect(refused.status).toBe(401);
@@ -61,7 +61,7 @@ export function rest(gateway: () => TestGateway): void {
       expect(everythingPrinted()).not.toContain(key);
     });
 
-    test("without alt=sse a stream is one JSON array", async () => {
+    test("[gemini.array-stream] without alt=sse a stream is one JSON array", async () => {
       const response = await gateway().fetch(stream, asking("Write 60 words about a concert"));
       expect(response.headers.get("content-type")).toContain("application/json");
       const chunks = await response.json();
@@ -69,7 +69,7 @@ export function rest(gateway: () => TestGateway): void {
       expect(chunks.at(-1).candidates[0].finishReason).toBe("STOP");
     });
 
-    test("with alt=sse it is frames of data, without comments and without an end mark", async () => {
+    test("[gemini.stream] with alt=sse it is frames of data, without comments and without an end mark", async () => {
       const response = await gateway().fetch(`${stream}?alt=sse`, asking("Write 60 words about a concert"));
       expect(response.headers.get("content-type")).toBe("text/event-stream");
       const frames = (await response.text()).split("\r\n\r\n");
@@ -77,7 +77,7 @@ export function rest(gateway: () => TestGateway): void {
       for (const frame of frames) expect(frame).toMatch(/^data: \{.*\}$/);
     });
 
-    test("the first chunk is there long before the last", async () => {
+    test("[gemini.stream] the first chunk is there long before the last", async () => {
       const leaving = new AbortController();
       // More than a busy machine sends before it is asked whether it still does.
       const response = await gateway().fetch(
@@ -93,7 +93,7 @@ export function rest(gateway: () => TestGateway): void {
       await leftEarly(gateway());
     });
 
-    test("a client that closes the connection is noticed upstream", async () => {
+    test("[gemini.leaving] a client that closes the connection is noticed upstream", async () => {
       const leaving = new AbortController();
       const response = await gateway().fetch(
         `${stream}?alt=sse`,
@@ -108,7 +108,7 @@ export function rest(gateway: () => TestGateway): void {
       await leftEarly(gateway());
     });
 
-    test("a client that leaves before anything was said is noticed too", async () => {
+    test("[gemini.leaving] a client that leaves before anything was said is noticed too", async () => {
       for (const path of [generate, stream]) {
         await gateway().clear();
         await gateway().faults({ kind: "hang" });
@@ -122,21 +122,21 @@ export function rest(gateway: () => TestGateway): void {
       }
     });
 
-    test("an error in the middle of an array stream is its last element", async () => {
+    test("[gemini.stream-error] an error in the middle of an array stream is its last element", async () => {
       await gateway().faults({ kind: "mid_stream_error", afterChunks: 2, error: "overloaded" });
       const chunks = await (await gateway().fetch(stream, asking("Write 200 words about a concert"))).json();
       expect(chunks).toHaveLength(3);
       expect(chunks[2].error).toMatchObject({ code: 503, status: "UNAVAILABLE" });
     });
 
-    test("an error before the first chunk is an error for every client, not an array", async () => {
+    test("[gemini.early-error] an error before the first chunk is an error for every client, not an array", async () => {
       await gateway().faults({ kind: "status", error: "invalid_argument" });
       const response = await gateway().fetch(stream, asking("Hello"));
       expect(response.status).toBe(400);
       expect((await response.json()).error).toMatchObject({ code: 400, status: "INVALID_ARGUMENT" });
     });
 
-    test("enums are numbers for older clients that ask for them", async () => {
+    test("[gemini.int-enums] enums are numbers for older clients that ask for them", async () => {
       const query = "?%24alt=json%3Benum-encoding%3Dint";
       const whole = await (await gateway().fetch(`${generate}${query}`, asking("Hello"))).json();
       expect(whole.candidates[0].finishReason).toBe(1);
@@ -150,7 +150,7 @@ export function rest(gateway: () => TestGateway): void {
       expect(chunks.at(-1).candidates[0].finishReason).toBe(1);
     });
 
-    test("snake_case and single messages mean the same", async () => {
+    test("[gemini.snake-case] snake_case and single messages mean the same", async () => {
       const response = await gateway().fetch(`/v1/models/${GEMMA}:generateContent`, {
         contents: { parts: { text: "Reply with exactly: концерт" } },
         system_instruction: { parts: { text: "Кратко." } },
@@ -160,7 +160,7 @@ export function rest(gateway: () => TestGateway): void {
       expect(answer.candidates[0].content.parts.at(-1).text).toBe("концерт");
     });
 
-    test("what goes upstream is what the client sent", async () => {
+    test("[gemini.unknown-fields] what goes upstream is what the client sent", async () => {
       const body = {
         ...asking("Hello"),
         safetySettings: [{ category: "HARM_CATEGORY_HARASSMENT", threshold: "BLOCK_NONE" }],
@@ -173,7 +173,7 @@ export function rest(gateway: () => TestGateway): void {
       expect(await gateway().bodies()).toEqual([body]);
     });
 
-    test("fields of which nobody here knows go upstream too", async () => {
+    test("[gemini.unknown-fields] fields of which nobody here knows go upstream too", async () => {
       const response = await gateway().fetch(generate, { ...asking("Hello"), labels: { team: "events" } });
       // Google AI refuses this one, Vertex takes it: it is theirs to say.
       expect(response.status).toBe(400);
@@ -181,14 +181,14 @@ export function rest(gateway: () => TestGateway): void {
       expect(await gateway().bodies()).toMatchObject([{ ...asking("Hello"), labels: { team: "events" } }]);
     });
 
-    test("a successor serves for a model that has left, and the answer says so", async () => {
+    test("[gemini.successor] a successor serves for a model that has left, and the answer says so", async () => {
       const response = await gateway().fetch("/v1beta/models/gemma-3-27b:generateContent", asking("Hello"));
       expect(response.status).toBe(200);
       expect(response.headers.get("x-eve-model")).toBe(GEMMA);
       expect((await response.json()).modelVersion).toBe(GEMMA);
     });
 
-    test("a request asked twice under one id is answered once", async () => {
+    test("[gemini.repeated] a request asked twice under one id is answered once", async () => {
       const ask = () => gateway().fetch(`${generate}?x-eve-request-id=event-42`, asking("Hello"));
       const first = await (await ask()).json();
       await gateway().requests();
@@ -198,7 +198,7 @@ export function rest(gateway: () => TestGateway): void {
       expect((await gateway().stats()).received.total).toBe(1);
     });
 
-    test("a stream asked twice under one id comes back in one piece", async () => {
+    test("[gemini.repeated] a stream asked twice under one id comes back in one piece", async () => {
       const ask = () =>
         gateway().fetch(`${stream}?x-eve-request-id=event-42`, asking("Reply with exactly: да"));
       expect((await (await ask()).json()).length).toBeGreaterThan(1);
@@ -211,7 +211,7 @@ export function rest(gateway: () => TestGateway): void {
       expect((await gateway().stats()).received.total).toBe(1);
     });
 
-    test("a model asked for what it cannot do goes on doing what it can", async () => {
+    test("[gemini.capability] a model asked for what it cannot do goes on doing what it can", async () => {
       const content = asking("Hello").contents[0];
       for (
         const [model, method, body] of [
@@ -232,7 +232,7 @@ export function rest(gateway: () => TestGateway): void {
       );
     });
 
-    test("unless it says otherwise a call waits for a place under the limits", async () => {
+    test("[gemini.waiting] unless it says otherwise a call waits for a place under the limits", async () => {
       await gateway().faults(BUSY_FOR_A_SECOND);
       const since = performance.now();
       const response = await gateway().fetch(generate, asking("Hello"));
@@ -243,13 +243,13 @@ export function rest(gateway: () => TestGateway): void {
       expect(request!.attempts).toBe(3);
     });
 
-    test("a body that is too large is refused with 413", async () => {
+    test("[gemini.too-large] a body that is too large is refused with 413", async () => {
       const response = await gateway().fetch(generate, asking("x".repeat(11 * 1024 * 1024)));
       expect(response.status).toBe(413);
       expect((await response.json()).error).toMatchObject({ code: 413, status: "INVALID_ARGUMENT" });
     });
 
-    test("a batch of embeddings counts as many requests as it has texts", async () => {
+    test("[gemini.batch-embed] a batch of embeddings counts as many requests as it has texts", async () => {
       const texts = ["концерт", "лекция", "выставка"];
       const response = await gateway().fetch(`/v1beta/models/${EMBEDDING}:batchEmbedContents`, {
         requests: texts.map((text) => ({ model: `models/${EMBEDDING}`, content: { parts: [{ text }] } })),
@@ -260,7 +260,7 @@ export function rest(gateway: () => TestGateway): void {
       expect(booked!.starts).toBe(3);
     });
 
-    test("counting tokens and listing models use no quota", async () => {
+    test("[gemini.models] counting tokens and listing models use no quota", async () => {
       expect((await gateway().fetch(`/v1beta/models/${GEMMA}:countTokens`, asking("Hello"))).status).toBe(
         200,
       );
@@ -270,7 +270,7 @@ export function rest(gateway: () => TestGateway): void {
       expect(await gateway().sql`select * from eve.lane_buckets`).toEqual([]);
     });
 
-    test("an empty answer without a reason is an error, and an unknown model is not found", async () => {
+    test("[gemini.empty] an empty answer without a reason is an error, and an unknown model is not found", async () => {
       await gateway().faults({ kind: "empty_answer", shape: "no_parts", times: 3 });
       expect((await gateway().fetch(generate, asking("Hello"))).status).toBe(502);
       const unknown = await gateway().fetch("/v1beta/models/gemini-0:generateContent", asking("Hello"));

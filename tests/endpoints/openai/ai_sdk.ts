@@ -34,7 +34,7 @@ export function aiSdk(gateway: () => TestGateway): void {
     });
 
   describe("@ai-sdk/openai-compatible", () => {
-    test("generates, thoughts apart from the text", async () => {
+    test("[openai.chat] generates, thoughts apart from the text", async () => {
       const { text, reasoningText, finishReason, usage } = await generateText({
         model: provider()(GEMMA),
         prompt: "Reply with exactly: концерт",
@@ -45,7 +45,7 @@ export function aiSdk(gateway: () => TestGateway): void {
       expect(usage.totalTokens).toBeGreaterThan(0);
     });
 
-    test("streams, thoughts apart from the text", async () => {
+    test("[openai.stream] streams, thoughts apart from the text", async () => {
       const result = streamText({ model: provider()(GEMMA), prompt: "Write 60 words about a concert" });
       const pieces: string[] = [];
       for await (const piece of result.textStream) pieces.push(piece);
@@ -55,7 +55,7 @@ export function aiSdk(gateway: () => TestGateway): void {
       expect(await result.reasoningText).toContain("The user wants");
     });
 
-    test("leaves a stream, and upstream is let go", async () => {
+    test("[openai.leaving] leaves a stream, and upstream is let go", async () => {
       const leaving = new AbortController();
       const { textStream } = streamText({
         model: provider()(GEMMA),
@@ -79,7 +79,7 @@ export function aiSdk(gateway: () => TestGateway): void {
     const tools = { find_events: finds("Лекция"), find_weather: finds("Ясно") };
     const prompt = "Use find_events and find_weather for 5 мая 2027 года";
 
-    test("calls tools in two turns, two at once, signatures included", async () => {
+    test("[openai.tools] calls tools in two turns, two at once, signatures included", async () => {
       const { text, steps } = await generateText({
         model: provider()(SIGNING),
         prompt,
@@ -91,13 +91,13 @@ export function aiSdk(gateway: () => TestGateway): void {
       expect(text).toContain("Лекция 2027-05-05");
     });
 
-    test("calls tools in two turns of a stream", async () => {
+    test("[openai.tools] calls tools in two turns of a stream", async () => {
       const result = streamText({ model: provider()(SIGNING), prompt, tools, stopWhen: stepCountIs(3) });
       expect(await result.text).toContain("Лекция 2027-05-05");
       expect(await result.steps).toHaveLength(2);
     });
 
-    test("gets an object of a schema", async () => {
+    test("[openai.schema] gets an object of a schema", async () => {
       const { output } = await generateText({
         model: provider()(GEMMA),
         prompt: "Концерт 14 февраля в 19:00 в Доме офицеров",
@@ -113,7 +113,7 @@ export function aiSdk(gateway: () => TestGateway): void {
       expect(output).toEqual({ date: expect.any(String) });
     });
 
-    test("sends an image", async () => {
+    test("[openai.media] sends an image", async () => {
       const { text } = await generateText({
         model: provider()(GEMMA),
         messages: [{
@@ -129,7 +129,7 @@ export function aiSdk(gateway: () => TestGateway): void {
       expect(JSON.stringify(await gateway().bodies())).toContain(PNG);
     });
 
-    test("embeds one text, and many", async () => {
+    test("[openai.embeddings] embeds one text, and many", async () => {
       const model = provider().embeddingModel(EMBEDDING);
       const { embedding } = await embed({ model, value: "концерт" });
       const { embeddings } = await embedMany({ model, values: ["концерт", "лекция"] });
@@ -137,7 +137,7 @@ export function aiSdk(gateway: () => TestGateway): void {
       expect(embeddings[0]).toEqual(embedding);
     });
 
-    test("is refused for a bad key, and does not try again", async () => {
+    test("[openai.bad-key] is refused for a bad key, and does not try again", async () => {
       const error = await generateText({
         model: provider("sk-not-a-key")(GEMMA),
         prompt: "Hello",
@@ -148,7 +148,7 @@ export function aiSdk(gateway: () => TestGateway): void {
       expect(error).toMatchObject({ statusCode: 401, isRetryable: false });
     });
 
-    test("comes back after a 429 when it was told to", async () => {
+    test("[openai.quota] comes back after a 429 when it was told to", async () => {
       await gateway().faults(BUSY_FOR_A_SECOND);
       const { text } = await generateText({
         model: provider(undefined, { "x-eve-mode": "no_wait" })(GEMMA),
@@ -159,7 +159,7 @@ export function aiSdk(gateway: () => TestGateway): void {
       expect((await gateway().stats()).faults.total).toBe(2);
     });
 
-    test("meets an error in the middle of a stream as an error", async () => {
+    test("[openai.stream-error] meets an error in the middle of a stream as an error", async () => {
       await gateway().faults({ kind: "mid_stream_error", afterChunks: 2, error: "overloaded" });
       const errors: unknown[] = [];
       const { fullStream } = streamText({

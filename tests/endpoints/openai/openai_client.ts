@@ -51,7 +51,7 @@ export function openaiClient(gateway: () => TestGateway): void {
   const lastBody = async () => (await gateway().bodies()).at(-1) as Record<string, Record<string, unknown>>;
 
   describe("openai", () => {
-    test("chats over several turns, with system and developer messages", async () => {
+    test("[openai.system] chats over several turns, with system and developer messages", async () => {
       const answer = await client().chat.completions.create({
         model: GEMMA,
         messages: [
@@ -72,7 +72,7 @@ export function openaiClient(gateway: () => TestGateway): void {
       expect(contents).toHaveLength(3);
     });
 
-    test("parses an event from a post", async () => {
+    test("[openai.chat openai.json] parses an event from a post", async () => {
       const answer = await ask(
         "Извлеки событие и верни JSON с полями title, date, place, price.\n\n" +
           "Концерт группы «Бульвар» 12 июля 2026 в 20:00, бар «Форма». Вход 500 ₽",
@@ -84,7 +84,7 @@ export function openaiClient(gateway: () => TestGateway): void {
       });
     });
 
-    test("hands on how to answer", async () => {
+    test("[openai.sampling] hands on how to answer", async () => {
       await ask("Hello", {
         temperature: 0.3,
         top_p: 0.8,
@@ -111,20 +111,20 @@ export function openaiClient(gateway: () => TestGateway): void {
       expect(row?.metadata).toEqual({ user: "person-1" });
     });
 
-    test("is told by the model itself that it makes one choice only", async () => {
+    test("[openai.candidates] is told by the model itself that it makes one choice only", async () => {
       const error = await ask("Hello", { n: 2 }).catch((thrown) => thrown);
       expect(error).toBeInstanceOf(OpenAI.BadRequestError);
       expect(error.message).toContain("Multiple candidates");
     });
 
-    test("stops at a stop text, and at max_tokens", async () => {
+    test("[openai.sampling] stops at a stop text, and at max_tokens", async () => {
       const stopped = await ask("Reply with exactly: one two three", { stop: " two" });
       expect(stopped.choices[0]?.message.content).toBe("one");
       const cut = await ask("Write 500 words", { max_tokens: 120 });
       expect(cut.choices[0]?.finish_reason).toBe("length");
     });
 
-    test("streams, with the usage at the end", async () => {
+    test("[openai.stream] streams, with the usage at the end", async () => {
       const stream = await client().chat.completions.create({
         model: GEMMA,
         messages: [{ role: "user", content: "Write 60 words about a concert" }],
@@ -143,7 +143,7 @@ export function openaiClient(gateway: () => TestGateway): void {
       expect(chunks.at(-1)).toMatchObject({ choices: [], usage: { prompt_tokens: expect.any(Number) } });
     });
 
-    test("leaves a stream, and upstream is let go", async () => {
+    test("[openai.leaving] leaves a stream, and upstream is let go", async () => {
       const stream = await client().chat.completions.create({
         model: GEMMA,
         messages: [{ role: "user", content: "Write 3000 words about a concert" }],
@@ -153,7 +153,7 @@ export function openaiClient(gateway: () => TestGateway): void {
       await leftEarly(gateway());
     });
 
-    noticed("leaves before the answer, and upstream is let go", async () => {
+    noticed("[openai.leaving] leaves before the answer, and upstream is let go", async () => {
       await gateway().faults({ kind: "delay", delayMs: 5_000 });
       const leaving = new AbortController();
       const asked = client().chat.completions.create(
@@ -164,7 +164,7 @@ export function openaiClient(gateway: () => TestGateway): void {
       expect(await asked).toBeInstanceOf(OpenAI.APIUserAbortError);
     });
 
-    noticed("leaves a stream before its first byte, and upstream is let go", async () => {
+    noticed("[openai.leaving] leaves a stream before its first byte, and upstream is let go", async () => {
       await gateway().faults({ kind: "delay", delayMs: 5_000 });
       const leaving = new AbortController();
       const asked = client().chat.completions.create(
@@ -175,7 +175,7 @@ export function openaiClient(gateway: () => TestGateway): void {
       expect(await asked).toBeInstanceOf(OpenAI.APIUserAbortError);
     });
 
-    noticed("gives up after its own timeout, and upstream is let go", async () => {
+    noticed("[openai.leaving] gives up after its own timeout, and upstream is let go", async () => {
       await gateway().faults({ kind: "hang" });
       vi.useFakeTimers({ toFake: ["setTimeout", "clearTimeout"] });
       onTestFinished(() => void vi.useRealTimers());
@@ -188,7 +188,7 @@ export function openaiClient(gateway: () => TestGateway): void {
       expect(await asked).toBeInstanceOf(OpenAI.APIConnectionTimeoutError);
     });
 
-    test("calls tools in two turns, two at once, signatures included", async () => {
+    test("[openai.tools] calls tools in two turns, two at once, signatures included", async () => {
       const messages: Message[] = [{ role: "user", content: ASKS_FOR_BOTH }];
       const first = await client().chat.completions.create({ model: SIGNING, messages, tools: TOOLS });
       const message = first.choices[0]!.message;
@@ -202,7 +202,7 @@ export function openaiClient(gateway: () => TestGateway): void {
       expect(second.choices[0]?.message.content).toContain("Лекция");
     });
 
-    test("keeps signatures even if a client drops the fields it does not know", async () => {
+    test("[openai.signatures] keeps signatures even if a client drops the fields it does not know", async () => {
       const messages: Message[] = [{ role: "user", content: ASKS_FOR_BOTH }];
       const first = await client().chat.completions.create({ model: SIGNING, messages, tools: TOOLS });
       const calls = (first.choices[0]!.message.tool_calls ?? []).map((call) => {
@@ -227,7 +227,7 @@ export function openaiClient(gateway: () => TestGateway): void {
       ]);
     });
 
-    test("continues a conversation whose tools were called elsewhere", async () => {
+    test("[openai.signatures] continues a conversation whose tools were called elsewhere", async () => {
       const answer = await client().chat.completions.create({
         model: SIGNING,
         tools: TOOLS,
@@ -247,7 +247,7 @@ export function openaiClient(gateway: () => TestGateway): void {
       expect(answer.choices[0]?.message.content).toContain("nothing");
     });
 
-    test("runs its own loop of tools over a stream", async () => {
+    test("[openai.tools] runs its own loop of tools over a stream", async () => {
       const runner = client().chat.completions.runTools({
         model: SIGNING,
         stream: true,
@@ -266,7 +266,7 @@ export function openaiClient(gateway: () => TestGateway): void {
       expect(await runner.finalContent()).toContain("says Лекция");
     });
 
-    test("chooses tools: none, one by name, or any", async () => {
+    test("[openai.tool-choice] chooses tools: none, one by name, or any", async () => {
       const call = async (tool_choice: OpenAI.ChatCompletionToolChoiceOption) => {
         const answer = await ask("Hello", { tools: TOOLS, tool_choice });
         return answer.choices[0]?.message.tool_calls?.map((one) =>
@@ -278,14 +278,14 @@ export function openaiClient(gateway: () => TestGateway): void {
       expect(await call("required")).toHaveLength(1);
     });
 
-    test("gets one call at a time if it wants no parallel ones", async () => {
+    test("[openai.one-tool-call] gets one call at a time if it wants no parallel ones", async () => {
       const answer = await ask(ASKS_FOR_BOTH, { model: SIGNING, tools: TOOLS, parallel_tool_calls: false });
       expect(answer.choices[0]?.message.tool_calls).toHaveLength(1);
     });
 
     const Event = z.object({ title: z.string(), date: z.string(), tags: z.array(z.string()) });
 
-    test("gets an object of a strict schema", async () => {
+    test("[openai.schema] gets an object of a strict schema", async () => {
       const answer = await client().chat.completions.parse({
         model: GEMMA,
         messages: [{ role: "user", content: "Концерт группы «Бульвар» 12 июля 2026 в 20:00" }],
@@ -297,7 +297,7 @@ export function openaiClient(gateway: () => TestGateway): void {
       });
     });
 
-    test("learns that an object was cut off", async () => {
+    test("[openai.cut-off] learns that an object was cut off", async () => {
       const error = await client().chat.completions.parse({
         model: GEMMA,
         messages: [{ role: "user", content: "Концерт группы «Бульвар» 12 июля 2026 в 20:00" }],
@@ -307,7 +307,7 @@ export function openaiClient(gateway: () => TestGateway): void {
       expect(error).toBeInstanceOf(LengthFinishReasonError);
     });
 
-    test("sends an image, but none behind a private link", async () => {
+    test("[openai.media] sends an image, but none behind a private link", async () => {
       const show = (url: string) =>
         client().chat.completions.create({
           model: GEMMA,
@@ -323,7 +323,7 @@ export function openaiClient(gateway: () => TestGateway): void {
       expect(error.param).toBe("messages[0].content[1].image_url.url");
     });
 
-    test("embeds one text, and many", async () => {
+    test("[openai.embeddings] embeds one text, and many", async () => {
       const one = await client().embeddings.create({ model: EMBEDDING, input: "концерт" });
       // The client asks for base64 by itself and decodes it.
       const many = await client().embeddings.create({
@@ -338,7 +338,7 @@ export function openaiClient(gateway: () => TestGateway): void {
       expect(short.data[0]?.embedding).toHaveLength(256);
     });
 
-    test("lists the models, and shows one", async () => {
+    test("[openai.models] lists the models, and shows one", async () => {
       const ids = [];
       for await (const model of client().models.list()) ids.push(model.id);
       expect(ids).toEqual(expect.arrayContaining([GEMMA, SIGNING, EMBEDDING]));
@@ -350,7 +350,7 @@ export function openaiClient(gateway: () => TestGateway): void {
       });
     });
 
-    test("is refused for a bad key, and does not try again", async () => {
+    test("[openai.bad-key] is refused for a bad key, and does not try again", async () => {
       const error = await client({ apiKey: "sk-not-a-key", maxRetries: 3 }).models.list().catch((thrown) =>
         thrown
       );
@@ -358,7 +358,7 @@ export function openaiClient(gateway: () => TestGateway): void {
       expect(error).toMatchObject({ status: 401, code: "invalid_api_key" });
     });
 
-    test("comes back after a 429 when it was told to", async () => {
+    test("[openai.quota] comes back after a 429 when it was told to", async () => {
       await gateway().faults(BUSY_FOR_A_SECOND);
       const fetch = await gateway().stoppingClock();
       const since = Date.now();
@@ -370,26 +370,26 @@ export function openaiClient(gateway: () => TestGateway): void {
       expect((await gateway().requests()).length).toBeGreaterThan(1);
     });
 
-    test("waits inside the gateway unless it says otherwise", async () => {
+    test("[openai.quota] waits inside the gateway unless it says otherwise", async () => {
       await gateway().faults(BUSY_FOR_A_SECOND);
       expect((await ask("Reply with exactly: yes")).choices[0]?.message.content).toBe("yes");
       expect(await gateway().requests()).toHaveLength(1);
     });
 
-    test("is told at once that something is too large", async () => {
+    test("[openai.too-large] is told at once that something is too large", async () => {
       const body = await ask("x".repeat(11_000_000), {}).catch((thrown) => thrown);
       expect([body.status, body.code]).toEqual([413, "body_too_large"]);
       const prompt = await ask("слово ".repeat(20_000)).catch((thrown) => thrown);
       expect([prompt.status, prompt.code]).toEqual([413, "context_length_exceeded"]);
     });
 
-    test("is told what is not supported, by its name", async () => {
+    test("[openai.unsupported] is told what is not supported, by its name", async () => {
       const error = await ask("Hello", { logprobs: true }).catch((thrown) => thrown);
       expect(error).toBeInstanceOf(OpenAI.BadRequestError);
       expect(error.param).toBe("logprobs");
     });
 
-    test("sees a filter as content_filter, and nothing as an error", async () => {
+    test("[openai.blocked] sees a filter as content_filter, and nothing as an error", async () => {
       await gateway().faults({ kind: "safety_block", where: "candidate" });
       expect((await ask("Hello")).choices[0]?.finish_reason).toBe("content_filter");
       await gateway().faults({ kind: "safety_block", where: "prompt", reason: "PROHIBITED_CONTENT" });
@@ -403,7 +403,7 @@ export function openaiClient(gateway: () => TestGateway): void {
       expect(error.code).toBe("empty_answer");
     });
 
-    test("meets an error in the middle of a stream as an error", async () => {
+    test("[openai.stream-error] meets an error in the middle of a stream as an error", async () => {
       await gateway().faults({ kind: "mid_stream_error", afterChunks: 2, error: "overloaded" });
       const stream = await client().chat.completions.create({
         model: GEMMA,
@@ -419,7 +419,7 @@ export function openaiClient(gateway: () => TestGateway): void {
       expect(pieces).toBeGreaterThan(1);
     });
 
-    test("calls tools in two turns of the Responses API, signatures included", async () => {
+    test("[openai.responses] calls tools in two turns of the Responses API, signatures included", async () => {
       const tools = TOOLS.map(({ function: { name, description, parameters } }) => ({
         type: "function" as const,
         name,
@@ -445,7 +445,7 @@ export function openaiClient(gateway: () => TestGateway): void {
       expect(second.output_text).toContain("Лекция");
     });
 
-    test("streams the Responses API, and gets an object of a schema from it", async () => {
+    test("[openai.responses] streams the Responses API, and gets an object of a schema from it", async () => {
       const stream = client().responses.stream({
         model: GEMMA,
         input: "Концерт группы «Бульвар» 12 июля 2026 в 20:00",
@@ -473,7 +473,7 @@ export function openaiClient(gateway: () => TestGateway): void {
       expect(response.usage?.total_tokens).toBeGreaterThan(0);
     });
 
-    test("is told what the Responses API does not offer, by its name", async () => {
+    test("[openai.responses] is told what the Responses API does not offer, by its name", async () => {
       const param = (more: Record<string, unknown>) =>
         client().responses.create({ model: GEMMA, input: "Hello", ...more }).catch((thrown) => thrown.param);
       expect(await param({ previous_response_id: "resp_1" })).toBe("previous_response_id");
@@ -485,7 +485,7 @@ export function openaiClient(gateway: () => TestGateway): void {
         );
     });
 
-    test("reads the limits in the headers it knows", async () => {
+    test("[openai.limits] reads the limits in the headers it knows", async () => {
       const { response, request_id } = await client().chat.completions
         .create({ model: GEMMA, messages: [{ role: "user", content: "Hello" }] }).withResponse();
       expect(response.headers.get("x-ratelimit-limit-requests")).toBe("30");

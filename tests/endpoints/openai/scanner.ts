@@ -10,22 +10,25 @@ interface Report {
 
 export function scanner(gateway: () => TestGateway): void {
   describe("compatcanary", () => {
-    test.each([GEMMA, SIGNING])("finds nothing wrong with %s", async (model) => {
-      const scan = await new Deno.Command("node", {
-        args: [
-          `${CHECKOUT}/node_modules/compatcanary/src/cli.js`,
-          "scan",
-          ...["--base-url", `${gateway().baseUrl}/openai/v1`],
-          ...["--model", model],
-          ...["--profile", "modern"],
-          ...["--format", "json"],
-          ...["--fail-on", "any"],
-        ],
-        env: { OPENAI_API_KEY: gateway().key },
-      }).output();
-      const report: Report = JSON.parse(new TextDecoder().decode(scan.stdout));
-      expect(report.results.filter(({ status }) => status !== "pass")).toEqual([]);
-      expect([scan.code, report.summary.passes]).toEqual([0, 7]);
-    });
+    test.each([GEMMA, SIGNING])(
+      "[openai.chat openai.responses] finds nothing wrong with %s",
+      async (model) => {
+        const scan = await new Deno.Command("node", {
+          args: [
+            `${CHECKOUT}/node_modules/compatcanary/src/cli.js`,
+            "scan",
+            ...["--base-url", `${gateway().baseUrl}/openai/v1`],
+            ...["--model", model],
+            ...["--profile", "modern"],
+            ...["--format", "json"],
+            ...["--fail-on", "any"],
+          ],
+          env: { OPENAI_API_KEY: gateway().key },
+        }).output();
+        const report: Report = JSON.parse(new TextDecoder().decode(scan.stdout));
+        expect(report.results.filter(({ status }) => status !== "pass")).toEqual([]);
+        expect([scan.code, report.summary.passes]).toEqual([0, 7]);
+      },
+    );
   });
 }

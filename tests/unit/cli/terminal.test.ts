@@ -14,7 +14,7 @@ const DANGEROUS =
   /[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff]|[\u{e0000}-\u{e007f}]|\p{Cs}/u;
 const withoutLineEnds = (text: string) => text.replaceAll("\r\n", "\n");
 
-describe("text for a terminal", () => {
+describe("[security.terminal] text for a terminal", () => {
   test.each<[string, string, string]>([
     ["a title", "\x1b]0;owned\x07", "\\u001b]0;owned\\u0007"],
     ["a cleared screen", "gemma\x1b[2J\x1b[1;1H", "gemma\\u001b[2J\\u001b[1;1H"],
@@ -66,7 +66,7 @@ describe("text for a terminal", () => {
   });
 });
 
-describe("the command line", () => {
+describe("[security.terminal] the command line", () => {
   const EVIL = "gemma\x1b]0;owned\x07\x9b2J\u202eslave\rok";
   const event = {
     at: "2026-11-22T10:00:00Z",

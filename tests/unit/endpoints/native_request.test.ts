@@ -21,7 +21,7 @@ describe("the three ways to ask", () => {
     expect(ask().prompt).toEqual({ contents: [{ role: "user", parts: [{ text: "Что сегодня?" }] }] });
   });
 
-  test("messages: system ones become the system instruction, assistants the model", () => {
+  test("[native.text] messages: system ones become the system instruction, assistants the model", () => {
     const { prompt } = decode({
       model: "m",
       system: "Кратко.",
@@ -48,7 +48,7 @@ describe("the three ways to ask", () => {
     });
   });
 
-  test("contents pass through whole, fields of tomorrow included", () => {
+  test("[native.text] contents pass through whole, fields of tomorrow included", () => {
     const contents = [
       { role: "user", parts: [{ text: "a", aFieldOfTomorrow: 1 }] },
       { role: "model", parts: [{ functionCall: { name: "f" }, thoughtSignature: "AA==" }], another: true },
@@ -86,14 +86,14 @@ describe("an empty prompt is told as such", () => {
     expect(fault({ model: "m", ...body })).toMatchObject({ code: "empty_prompt", status: 400 });
   });
 
-  test("a picture alone is a prompt", () => {
+  test("[native.pictures] a picture alone is a prompt", () => {
     const parts = [{ inlineData: { mimeType: "image/png", data: "AA==" } }];
     expect(decode({ model: "m", contents: [{ parts }] }).prompt.contents).toEqual([{ parts }]);
   });
 });
 
 describe("settings", () => {
-  test("come out in the API's spelling; unknown ones go through", () => {
+  test("[native.generation] come out in the API's spelling; unknown ones go through", () => {
     const { prompt } = ask({
       generation: {
         temperature: 0.2,
@@ -188,7 +188,7 @@ describe("the wait", () => {
 });
 
 describe("names", () => {
-  test("a model or several, in order, with or without the API's prefix", () => {
+  test("[native.model] a model or several, in order, with or without the API's prefix", () => {
     expect(ask().models).toEqual(["gemma-4-31b-it"]);
     expect(ask({ model: ["models/a", "b", "a"] }).models).toEqual(["a", "b"]);
   });
@@ -218,7 +218,7 @@ describe("names", () => {
 });
 
 describe("what is wrong is named", () => {
-  test("unknown fields, each by its name", () => {
+  test("[native.invalid] unknown fields, each by its name", () => {
     const { publicMessage, details } = faultOf({ temprature: 1, streams: true });
     expect(publicMessage).toContain("temprature");
     expect(details).toEqual([
@@ -227,7 +227,7 @@ describe("what is wrong is named", () => {
     ]);
   });
 
-  test("a field deep inside, by its place", () => {
+  test("[native.invalid] a field deep inside, by its place", () => {
     const messages = [{ role: "user", content: "a" }, { role: "wizard", content: "b" }];
     expect(fault({ model: "m", messages }).details).toEqual([
       expect.objectContaining({ field: "messages[1].role" }),

@@ -49,7 +49,7 @@ function eventsOf(text: string): [string, Record<string, unknown>][] {
 }
 
 describe("a stream at the native endpoint", () => {
-  test("tells the wait with the expected start, the start, the text, the usage and the end, in this order", async () => {
+  test("[native.stream] tells the wait with the expected start, the start, the text, the usage and the end, in this order", async () => {
     const before = Date.now();
     const response = await telling(
       QUEUED,
@@ -83,7 +83,7 @@ describe("a stream at the native endpoint", () => {
     }
   });
 
-  test("what fails later is the last event", async () => {
+  test("[native.stream-error] what fails later is the last event", async () => {
     const response = await telling(STARTED, delta("Кон"), new GatewayError("upstream_unavailable"))
       .post({ ...ASK, request_id: "event-42" });
     const events = eventsOf(await response.text());
@@ -134,7 +134,7 @@ describe("options of the body", () => {
     expect(decode({ capture: true }).request.capture).toBe(true);
   });
 
-  test("a repair needs a schema to repair to, and an answer that can be taken back", () => {
+  test("[native.schema-repair] a repair needs a schema to repair to, and an answer that can be taken back", () => {
     const schema = { type: "object" };
     expect(decode({ response_schema: schema, schema_repair: true }).request.schemaRepair).toBe(true);
     expect(() => decode({ schema_repair: true })).toThrow("response_schema");

@@ -83,7 +83,7 @@ describe("a chat completion", () => {
     expect(body.choices[0].message.tool_calls).toHaveLength(1);
   });
 
-  test("several choices, each with its own end", async () => {
+  test("[openai.candidates] several choices, each with its own end", async () => {
     const { body } = await completion([
       said([{ text: "a" }]),
       said([{ text: "b" }], "MAX_TOKENS"),
@@ -97,7 +97,7 @@ describe("a chat completion", () => {
     ]);
   });
 
-  test("usage that we counted ourselves is marked", async () => {
+  test("[openai.stream-usage] usage that we counted ourselves is marked", async () => {
     const usage = { ...RESULT.usage, outputTokens: null, thoughtsTokens: null, estimated: true };
     const { chat } = openaiFront({ invoke: () => Promise.resolve({ ...RESULT, usage }) });
     expect((await (await chat()).json()).usage).toMatchObject({
@@ -145,7 +145,7 @@ describe("what is no answer is reported as what it is", () => {
     expect(body.choices[0].message.content).toBe(content);
   });
 
-  test("JSON that was cut off ends with length", async () => {
+  test("[openai.cut-off] JSON that was cut off ends with length", async () => {
     const { body } = await completion([said([{ text: '{"title": "Конц' }], "MAX_TOKENS")]);
     expect(body.choices[0]).toMatchObject({
       finish_reason: "length",
@@ -153,7 +153,7 @@ describe("what is no answer is reported as what it is", () => {
     });
   });
 
-  test("JSON that breaks its schema is an error if the schema is strict", async () => {
+  test("[openai.schema] JSON that breaks its schema is an error if the schema is strict", async () => {
     const verdict = { ok: false, code: "schema_mismatch", reason: "title: missing" } as typeof RESULT.verdict;
     const format = (strict: boolean) => ({
       response_format: {
@@ -171,7 +171,7 @@ describe("what is no answer is reported as what it is", () => {
     ["empty_answer", "STOP"],
     ["empty_answer", "NO_CANDIDATES"],
     ["answer_unusable", "MALFORMED_FUNCTION_CALL"],
-  ])("%s for %s is an error that clients try again", async (code, reason) => {
+  ])("[openai.empty] %s for %s is an error that clients try again", async (code, reason) => {
     const { status, body, headers } = await completion(
       [],
       { ok: false, code, reason } as typeof RESULT.verdict,

@@ -5,7 +5,7 @@ import { ID, RESULT } from "./router_fixture.ts";
 import { openaiFront } from "./openai_fixture.ts";
 
 describe("what the gateway is asked", () => {
-  test("unless the client says otherwise: to wait as long as it may", async () => {
+  test("[openai.metadata] unless the client says otherwise: to wait as long as it may", async () => {
     const { chat, asked } = openaiFront({
       invoke: (request) => {
         asked.push(request);
@@ -62,7 +62,7 @@ describe("pictures behind links", () => {
   const message = (url: string) => [{ role: "user", content: [{ type: "image_url", image_url: { url } }] }];
   const png = () => new Response(new Uint8Array([1, 2, 3]), { headers: { "content-type": "image/png" } });
 
-  test("are fetched once each and go along as data", async () => {
+  test("[openai.image-links] are fetched once each and go along as data", async () => {
     const visited: string[] = [];
     const { chat, asked } = openaiFront({
       invoke: (request) => {
@@ -84,7 +84,7 @@ describe("pictures behind links", () => {
   test.each([
     ["http://169.254.169.254/latest/meta-data", "public host"],
     ["https://example.com/page", "text/html"],
-  ])("%s is refused by its place", async (url, why) => {
+  ])("[openai.image-links] %s is refused by its place", async (url, why) => {
     const { chat } = openaiFront(
       {},
       () => Promise.resolve(new Response("<html>", { headers: { "content-type": "text/html" } })),
@@ -97,7 +97,7 @@ describe("pictures behind links", () => {
     });
   });
 
-  test("no more of them than a function bears", async () => {
+  test("[openai.image-links] no more of them than a function bears", async () => {
     const many = Array.from({ length: 17 }, (_, i) => message(`https://example.com/${i}.png`)[0]);
     expect((await openaiFront({}, () => Promise.resolve(png())).chat({ messages: many })).status).toBe(400);
     const big = () => new Response(new Uint8Array(6_000_000), { headers: { "content-type": "image/png" } });
@@ -210,21 +210,27 @@ describe("embeddings", () => {
     { input: "a", dimensions: 0 },
     { input: "a", truncate: true },
     {},
-  ])("%j is refused", async (more) => expect((await embedding().embed(more)).status).toBe(400));
+  ])(
+    "[openai.embeddings] %j is refused",
+    async (more) => expect((await embedding().embed(more)).status).toBe(400),
+  );
 });
 
 describe("addresses", () => {
   const { receive, ask } = openaiFront();
 
-  test.each(["/nothing", "/chat", "/audio/speech"])("%s is none, in OpenAI's words", async (path) => {
-    const response = await ask(path, {});
-    expect(response.status).toBe(404);
-    expect((await response.json()).error).toMatchObject({
-      type: "invalid_request_error",
-      code: "not_found",
-      message: expect.stringContaining("/openai/v1"),
-    });
-  });
+  test.each(["/nothing", "/chat", "/audio/speech"])(
+    "[openai.not-found] %s is none, in OpenAI's words",
+    async (path) => {
+      const response = await ask(path, {});
+      expect(response.status).toBe(404);
+      expect((await response.json()).error).toMatchObject({
+        type: "invalid_request_error",
+        code: "not_found",
+        message: expect.stringContaining("/openai/v1"),
+      });
+    },
+  );
 
   test("a base URL without /v1 is told so", async () => {
     const response = await receive(

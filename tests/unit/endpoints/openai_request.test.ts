@@ -49,13 +49,13 @@ describe("messages", () => {
     });
   });
 
-  test("a speaker's name stands before the words", () => {
+  test("[openai.speaker] a speaker's name stands before the words", () => {
     expect(turns([{ role: "user", name: "Anna", content: "Hi" }])).toEqual([
       { role: "user", parts: [{ text: "Anna:" }, { text: "Hi" }] },
     ]);
   });
 
-  test("the name of an assistant is not said: the model would go on with it", () => {
+  test("[openai.speaker] the name of an assistant is not said: the model would go on with it", () => {
     const named = { role: "assistant", name: "model", content: "4" };
     expect(turns([...HELLO, named, ...HELLO])[1]).toEqual({ role: "model", parts: [{ text: "4" }] });
   });
@@ -90,7 +90,7 @@ describe("parts that are not text", () => {
   const user = (...content: unknown[]) => [{ role: "user", content }];
   const image = (url: string, more = {}) => ({ type: "image_url", image_url: { url, ...more } });
 
-  test("pictures as data and behind links, sound and files", () => {
+  test("[openai.media] pictures as data and behind links, sound and files", () => {
     expect(
       turns(user(
         { type: "text", text: "What?" },
@@ -108,7 +108,7 @@ describe("parts that are not text", () => {
     ]);
   });
 
-  test("the finest detail that is asked for counts for all", () => {
+  test("[openai.image-detail] the finest detail that is asked for counts for all", () => {
     const resolution = (...details: (string | undefined)[]) =>
       prompt({ messages: user(...details.map((detail) => image("data:image/png;base64,AAAA", { detail }))) })
         .generationConfig?.mediaResolution;
@@ -287,13 +287,13 @@ describe("tools", () => {
     [named("f"), { mode: "ANY", allowedFunctionNames: ["f"] }],
     [allowed("required", "f", "g"), { mode: "ANY", allowedFunctionNames: ["f", "g"] }],
     [allowed("auto", "g"), { mode: "VALIDATED", allowedFunctionNames: ["g"] }],
-  ])("the choice %j calls by %j", (tool_choice, config) => {
+  ])("[openai.tool-choice] the choice %j calls by %j", (tool_choice, config) => {
     expect(prompt({ tools: [tool("f", plain), tool("g")], tool_choice }).toolConfig).toEqual(
       config && { functionCallingConfig: config },
     );
   });
 
-  test("a strict function is held to its schema", () => {
+  test("[openai.strict-tools] a strict function is held to its schema", () => {
     expect(prompt({ tools: [tool("f", closed, { strict: true })] }).toolConfig).toEqual({
       functionCallingConfig: { mode: "VALIDATED" },
     });
@@ -314,7 +314,7 @@ describe("tools", () => {
 });
 
 describe("how to answer", () => {
-  test("settings in upstream's words", () => {
+  test("[openai.sampling openai.ignored] settings in upstream's words", () => {
     expect(
       prompt({
         temperature: 0.2,
@@ -348,7 +348,7 @@ describe("how to answer", () => {
     });
   });
 
-  test("max_tokens is its older name", () => {
+  test("[openai.output-limit] max_tokens is its older name", () => {
     expect(prompt({ max_tokens: 5 }).generationConfig).toEqual({ maxOutputTokens: 5 });
     expect(prompt({ max_tokens: 5, max_completion_tokens: 5 }).generationConfig).toEqual({
       maxOutputTokens: 5,
@@ -369,11 +369,11 @@ describe("how to answer", () => {
     ["models/gemini-3.5-flash", "xhigh", { thinkingLevel: "HIGH" }],
     ["gemini-2.5-flash", "none", { thinkingBudget: 0 }],
     ["gemini-2.5-flash", "medium", { thinkingBudget: 8_192 }],
-  ])("%s with the effort %s thinks %j", (model, reasoning_effort, thinkingConfig) => {
+  ])("[openai.reasoning] %s with the effort %s thinks %j", (model, reasoning_effort, thinkingConfig) => {
     expect(prompt({ model, reasoning_effort }).generationConfig).toEqual({ thinkingConfig });
   });
 
-  test("what Google's own endpoint takes in extra_body goes before the effort", () => {
+  test("[openai.thinking-config] what Google's own endpoint takes in extra_body goes before the effort", () => {
     const extra_body = { google: { thinking_config: { thinking_level: "low", include_thoughts: true } } };
     expect(prompt({ reasoning_effort: "high", extra_body }).generationConfig).toEqual({
       thinkingConfig: { thinkingLevel: "LOW", includeThoughts: true },
@@ -435,7 +435,7 @@ describe("what cannot be honoured is refused by its name", () => {
     { model: "" },
     { model: "a\r\nx: 1" },
     { model: 5 },
-  ])("%j", (more) => {
+  ])("[openai.unsupported] %j", (more) => {
     const [field] = Object.keys(more);
     expect(faults(more)).toEqual([field]);
   });

@@ -72,7 +72,7 @@ describe("a stream", () => {
     await response.body?.cancel();
   });
 
-  test("with include_usage the last chunk tells it, and the others have a null", async () => {
+  test("[openai.stream-usage] with include_usage the last chunk tells it, and the others have a null", async () => {
     const frames = await told([piece([{ text: "a" }], STOP)], RESULT, {
       stream_options: { include_usage: true },
     }) as {
@@ -116,7 +116,7 @@ describe("a stream", () => {
     ]);
   });
 
-  test("the first chunk of a tool call has null as content, unless something was said", async () => {
+  test("[openai.tools] the first chunk of a tool call has null as content, unless something was said", async () => {
     const calls = { tool_calls: [expect.objectContaining({ index: 0 })] };
     const call: Part = { functionCall: { name: "f" } };
     expect(await deltas([piece([{ text: "Hmm", thought: true }]), piece([call], STOP)])).toEqual([
@@ -208,7 +208,7 @@ describe("a stream that comes to no good end", () => {
 });
 
 describe("the reader decides", () => {
-  test("nothing is pulled ahead of a slow one", async () => {
+  test("[openai.stream] nothing is pulled ahead of a slow one", async () => {
     const source = streaming(Array.from({ length: 50 }, () => piece([{ text: "a" }])), RESULT);
     const response = await openaiFront(source).chat({ stream: true });
     const reader = response.body!.getReader();

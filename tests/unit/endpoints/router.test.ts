@@ -34,7 +34,7 @@ describe("an answer at the native endpoint", () => {
     });
   });
 
-  test("tells the limits in headers, and whose id it goes by", async () => {
+  test("[native.headers] tells the limits in headers, and whose id it goes by", async () => {
     const { headers } = await front().post({ ...ASK, request_id: "event-42" });
     expect(headers.get("x-ratelimit-limit-requests")).toBe("30");
     expect(headers.get("x-ratelimit-remaining-tokens")).toBe("15990");
@@ -45,7 +45,7 @@ describe("an answer at the native endpoint", () => {
     expect(headers.get("access-control-allow-origin")).toBe("*");
   });
 
-  test("names a successor, and a replay", async () => {
+  test("[native.headers] names a successor, and a replay", async () => {
     const { headers } = await front(() =>
       Promise.resolve({ ...RESULT, replaced: true, limits: null, replayed: true })
     )
@@ -55,7 +55,7 @@ describe("an answer at the native endpoint", () => {
     expect(headers.get("x-ratelimit-limit-requests")).toBeNull();
   });
 
-  test("says how long the answer could be, where a budget allowed less than was asked for", async () => {
+  test("[native.budget] says how long the answer could be, where a budget allowed less than was asked for", async () => {
     const lowered = front(() => Promise.resolve({ ...RESULT, outputLoweredTo: 64 }));
     const response = await lowered.post(ASK);
     expect(response.headers.get("x-eve-max-output-tokens")).toBe("64");

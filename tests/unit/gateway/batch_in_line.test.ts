@@ -31,7 +31,7 @@ function batch(set: ReturnType<typeof stage>, maxWaitMs = 30_000) {
 const asked = (set: ReturnType<typeof stage>) =>
   set.reserved.map(({ attempt, requestNo, maxWaitMs }) => ({ attempt, requestNo, maxWaitMs }));
 
-describe("batch in line", () => {
+describe("[G4.in-line] batch in line", () => {
   test("sleeps until its time and asks again, each time with less left to wait, until it is granted", async () => {
     const set = stage({
       reservations: [waiting(4_000), waiting(1_500), waiting(500), grant({ waitMs: 20 })],
@@ -74,7 +74,7 @@ describe("batch in line", () => {
     expect(set.settlements).toHaveLength(0);
   });
 
-  test("leaves its place when the client leaves, and nothing is sent", async () => {
+  test("[edge.left-before] leaves its place when the client leaves, and nothing is sent", async () => {
     const set = stage({ reservations: [waiting(4_000), waiting(1_000, { requestNo: 13 })] });
     const call = caught(batch(set).answer);
     await set.clock.advance(4_500);
@@ -171,7 +171,7 @@ describe("a second attempt in line", () => {
   });
 });
 
-describe("a start that comes too late", () => {
+describe("[edge.late-start] a start that comes too late", () => {
   /** Sleeps until just before the start at `ms`, and through it by `lateMs`. */
   const oversleep = async (set: ReturnType<typeof stage>, ms: number, lateMs: number) => {
     await set.clock.advance(ms - 1);

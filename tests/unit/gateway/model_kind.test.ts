@@ -11,7 +11,7 @@ describe("a model asked for what it cannot do at all", () => {
   });
 
   test("any other is not", () => {
-    requireKind(["gemma-4-31b-it", "gemini-3.5-flash"], "answers");
-    requireKind(["gemini-embedding-001"], "embeddings");
+    expect(() => requireKind(["gemma-4-31b-it", "gemini-3.5-flash"], "answers")).not.toThrow();
+    expect(() => requireKind(["gemini-embedding-001"], "embeddings")).not.toThrow();
   });
 });

@@ -66,7 +66,7 @@ describe("the longest answer", () => {
       .toMatchObject({ thinkingConfig: { thinkingBudget: -1 } });
   });
 
-  test("reaches every kind of provider in its own words", () => {
+  test("[native.budget] reaches every kind of provider in its own words", () => {
     const limited = withOutputLimit(prompt({ maxOutputTokens: 900 }), 70);
     expect(chatBody(limited, "m", { maxTokensField: "max_tokens" }).max_tokens).toBe(70);
     expect(chatBody(limited, "m", { maxTokensField: "max_completion_tokens" }).max_completion_tokens).toBe(

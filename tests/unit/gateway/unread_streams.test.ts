@@ -63,7 +63,7 @@ const turns = async () => {
   for (let n = 0; n < 20; n++) await Promise.resolve();
 };
 
-test("a caller who reads none of many streams keeps a few, and holds nothing upstream with the others", async () => {
+test("[security.slow] a caller who reads none of many streams keeps a few, and holds nothing upstream with the others", async () => {
   const { open, pass, ended } = instance();
   const notebook = Array.from({ length: 40 }, () => open("notebook"));
   const bot = Array.from({ length: MOST_UNREAD_STREAMS }, () => open("bot"));

@@ -211,7 +211,7 @@ describe.skipIf(!hasOpenSsl && !Deno.env.get("CI"))("over TLS, a name that chang
     return { fetched, asked };
   }
 
-  test("is connected to where it was judged, and nowhere else", async () => {
+  test("[security.links] is connected to where it was judged, and nowhere else", async () => {
     const { fetched, asked } = await rebound(`https://${NAME}/a.png`);
     expect(new TextDecoder().decode(fetched.bytes)).toBe("PNG");
     expect(asked).toEqual([{ address: PUBLIC, port: 443, tlsName: NAME }]);

@@ -22,7 +22,7 @@ function endless() {
   return { stream, seen };
 }
 
-describe("a body", () => {
+describe("[security.endless-answer] a body", () => {
   test("that has no end is read to its bound and left", async () => {
     const { stream, seen } = endless();
     await expect(bytesOf(new Response(stream), 1_000_000)).rejects.toThrow(BodyTooLong);
@@ -52,7 +52,7 @@ describe("a body", () => {
   });
 });
 
-describe("Google", () => {
+describe("[security.endless-answer] Google", () => {
   let server: Deno.HttpServer<Deno.NetAddr> | undefined;
   afterEach(() => server?.shutdown());
 

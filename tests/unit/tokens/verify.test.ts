@@ -88,7 +88,7 @@ describe("a token that was issued", () => {
   });
 });
 
-describe("refused", () => {
+describe("[security.forged-token] refused", () => {
   test("nothing, before it is spoilt: the tests below would show it", async () => {
     expect(await verifyAt(await forge())).toMatchObject({ valid: true });
   });

@@ -1,0 +1,80 @@
+/** What every test must be, and what docs/ may say of tests. */
+import { describe, expect, test } from "vitest";
+import { GEMINI_METHODS } from "../../shared/endpoints/gemini/route.ts";
+import { allPages, readPage, section, tableNames } from "../docs/pages.ts";
+import { idsIn, readTests } from "../harness/test_sources.ts";
+
+const TESTS = readTests();
+const PAGES = allPages();
+
+test("every test expects something", () => {
+  expect(TESTS.filter(({ kind }) => kind === "test").length).toBeGreaterThan(1_500);
+  expect(TESTS.filter(({ asserts }) => !asserts).map(({ at, title }) => `${at} ${title}`)).toEqual([]);
+});
+
+test("none is switched off, and none runs alone", () => {
+  expect(TESTS.filter(({ off }) => off).map(({ at }) => at)).toEqual([]);
+});
+
+describe("ids", () => {
+  const ofTests = new Set(TESTS.flatMap(({ ids }) => ids));
+  const ofDocs = new Set(PAGES.flatMap(({ text }) => idsIn(text)));
+
+  test("that docs/ names are those of tests, all of them", () => {
+    expect(ofDocs.size).toBeGreaterThan(100);
+    expect([...ofDocs].filter((id) => !ofTests.has(id)), "no test has them").toEqual([]);
+    expect([...ofTests].filter((id) => !ofDocs.has(id)), "no page names them").toEqual([]);
+  });
+
+  test("are written as ids are", () => {
+    const odd = TESTS.filter(({ title }) => /^\[[^\]]*\.[^\]]*\]/.test(title)).map(({ at, title }) =>
+      `${at} ${title}`
+    );
+    expect(odd).toEqual([]);
+  });
+
+  test.each([
+    ["native.md", "What is supported", 15],
+    ["openai.md", "What is supported", 30],
+    ["gemini.md", "What is supported", 20],
+    ["faults.md", "What was broken", 14],
+    ["architecture.md", "What happens when", 20],
+  ])("stand in every row of docs/%s, %s", (name, heading, least) => {
+    const { text } = section(readPage(`docs/${name}`), heading);
+    const rows = text.split("\n").filter((line) =>
+      /^\| (?!wh(at|en) +\||-)/.test(line) && line.split(" | ").length > 2
+    );
+    expect(rows.length).toBeGreaterThanOrEqual(least);
+    expect(rows.filter((row) => idsIn(row.split(" | ").at(-1)!).length === 0)).toEqual([]);
+  });
+
+  test.each([
+    ["openai", "tests/endpoints/openai/", 35],
+    ["gemini", "tests/endpoints/gemini/", 50],
+  ])("of %s are on every test of its clients", (topic, folder, least) => {
+    const clients = TESTS.filter(({ at, kind }) => kind === "test" && at.startsWith(folder));
+    expect(clients.length).toBeGreaterThan(least);
+    const bare = clients.filter(({ ids }) => !ids.some((id) => id.startsWith(`${topic}.`)));
+    expect(bare.map(({ at, title }) => `${at} ${title}`)).toEqual([]);
+  });
+});
+
+describe("rows", () => {
+  const rowsOf = (name: string, heading: string) =>
+    section(readPage(`docs/${name}`), heading).text.split("\n").filter((line) => line.startsWith("| "));
+
+  test("of docs/native.md have every field of the request", () => {
+    const fields = tableNames(section(readPage("docs/native.md"), "The request"));
+    const rows = rowsOf("native.md", "What is supported");
+    expect(fields.length).toBeGreaterThan(15);
+    // `stage` has a page of its own.
+    expect(fields.filter((field) => field !== "stage" && !rows.some((row) => row.includes(`\`${field}\``))))
+      .toEqual([]);
+  });
+
+  test.each([...GEMINI_METHODS])("of docs/gemini.md have %s", (method) => {
+    expect(rowsOf("gemini.md", "What is supported").some((row) => row.startsWith(`| \`${method}`))).toBe(
+      true,
+    );
+  });
+});
