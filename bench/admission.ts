@@ -2,10 +2,10 @@
  * `npm run bench:admission -- [--json] [--quick]`: what a reservation costs.
  *
  * Ways to decide "may this call start?" take turns on the same server in the same run, with as many callers as connections,
- * each of whom asks again as soon as he is answered:
+ * each of whom asks again as soon as it is answered:
  *   eve        the gateway's own ledger on its direct transport: limits, choice of lane and key, budgets, idempotency, audit;
  *              those who come at the same time are reserved together, as they are in one instance of the function
- *   eve_alone  the same, each by himself on a connection of his own, as callers in as many instances do (public.eve_reserve)
+ *   eve_alone  the same, each by itself on a connection of its own, as callers in as many instances do (public.eve_reserve)
  *   bare       the floor: `update ... where three counters are below their limits returning`, one row per lane
  *   rlf        rate-limiter-flexible's PostgreSQL limiter, three counters (a call each, as it offers no other way)
  * on one hot lane and on 100 lanes (20 models on 5 projects), over 1 and 20 connections, with 30 days of audit present.
@@ -222,7 +222,7 @@ async function fillAudit(sql: postgres.Sql): Promise<void> {
   await sql`checkpoint`.catch(() => {}); // Only a superuser may; without it the first turns pay for the flush.
 }
 
-/** Each caller on a connection of his own. */
+/** Each caller on a connection of its own. */
 function each(call: Call): Open {
   return (url, connections) => {
     const sql = postgres(url, { max: connections, onnotice: () => {} });
@@ -289,7 +289,7 @@ async function compare(
   );
 }
 
-/** One caller by himself. */
+/** One caller alone. */
 async function turn(
   url: string,
   open: Open,
@@ -298,7 +298,7 @@ async function turn(
   return (await compare(url, { open }, 1, pick)).open!;
 }
 
-/** Closed loop: each caller asks again as soon as he has his answer. */
+/** Closed loop: each caller asks again as soon as it has its answer. */
 async function load(
   ask: (lane: number) => Promise<unknown>,
   callers: number,

@@ -87,7 +87,7 @@ async function attack(
       connection = await Deno.connect({ hostname, port: Number(port) });
       const open = connection;
       let answered = false;
-      // Whoever is refused at once is not read to the end.
+      // A request that is refused at once is not read to the end.
       write(open, heads[n % heads.length]!).then(() => write(open, body, () => !answered)).catch(
         () => {},
       );
@@ -132,7 +132,7 @@ interface Measured {
   /** What the function had of the processors meanwhile, which says more than times do beside other programs; null: unknown. */
   cpu_ms: number | null;
   restarts: number;
-  /** What the victim was told instead of an answer. */
+  /** The error that the victim got instead of an answer. */
   failed_with: Record<string, number>;
   /** Bodies sent, by the status that they were answered with. */
   answered: Record<string, number>;

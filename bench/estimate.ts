@@ -4,7 +4,7 @@
  * Texts of 1,000 characters in English, Russian, code and JSON (and, without a goal, in fifty other languages), none of them out of a
  * file that the weights were fitted on (other languages apart, which are split in halves). `error` is the estimate over the count, less one;
  * `under` its negative part. Beside it what `characters / 4` makes of the same texts. Goal for each kind: mean error below
- * 8 %, 95th percentile of under-estimates below 10 %. `--fit` fits the weights anew on the other texts and writes them to
+ * 8 %, 95th percentile of under-estimates below 10 %. `--fit` fits the weights again on the other texts and writes them to
  * shared/gateway/estimate/token_weights.ts first; `--fixture` writes the counts of some texts of our own, which a test compares.
  */
 import { CHECKOUT } from "../local/paths.ts";

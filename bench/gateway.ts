@@ -10,7 +10,7 @@
  * - `straight`: the upstream alone.
  * - `eve`: the function at its own address, as Portkey is at its own; `EVE_LEDGER_TRANSPORT=direct`. The goals are about it.
  * - `eve_rest`: the same over the REST API, the default; the local one is @supabase/lite, a stand-in.
- * - `eve_origin`: `eve` through the local stack's origin, which stands for the proxies in front of a hosted function.
+ * - `eve_origin`: `eve` through the local stack's reverse proxy, which stands for the proxies in front of a hosted function.
  * - `eve_no_books`: `eve`, where to reserve is one guarded update and to settle is nothing: what a durable reservation costs
  *   at least, whatever is written down.
  * - `portkey`: `@portkey-ai/gateway`.
@@ -55,7 +55,7 @@ const TURNS_ASIDE = quick ? 1 : 2;
 /** Before the first turn, so that programs that compile as they run have done so by then. */
 const WARM_UP_MS = quick ? 1_500 : 5_000;
 const WARM_UP_CALLERS = 8;
-/** What a gateway still does once it has answered is not to weigh on whoever comes next. */
+/** What a gateway still does after its answer must not slow down the next contender. */
 const PAUSE_MS = 150;
 
 /** Above this many other programs for each core the figures are of little worth, and say so. */

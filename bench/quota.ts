@@ -21,7 +21,7 @@
  *   has its room. People do not saturate: their share is calls started over calls that the best
  *   schedule would have started, had it only them to serve; who came in the last minute is left out.
  *   More than 1 is possible where Google's window is laxer than any 60 s: twice the limit fits around the edge of a fixed minute, and
- *   whoever uses that gains up to a minute's worth a run. Whoever counts on it is refused by a sliding window.
+ *   a client that uses that gains up to a minute's worth a run, and is refused if the window slides.
  * - share_used_within_guard: the same against windows of 60 s and the guard (250 ms). The difference between the two is what the
  *   guard costs: 250 / 60,250 = 0.4 %. It is paid to have no refusals, so the goal for share_used includes it.
  * - refused_by_emulator: calls answered with 429. A run against several windows at once is one run as long as none refuses.

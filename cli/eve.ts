@@ -83,7 +83,7 @@ function guarded(place: Place): Place {
 /** One Ctrl-C arrives several times (from the terminal, from npm, from the launcher); a later one is impatience. */
 const IMPATIENT_AFTER_MS = 1_500;
 
-/** A refused connection is told at once. */
+/** A refused connection is reported at once. */
 const LOCAL_ANSWER_MS = 2_000;
 
 /** What a printer and an old terminal agree on. */
@@ -93,7 +93,7 @@ function explain(thrown: unknown): { message: string; exitCode: number } {
   if (thrown instanceof CliFailure) return thrown;
   if (thrown instanceof GatewayError) {
     const { code, detail } = thrown;
-    // The owner may see what a caller may not; what concerns him is not what concerns a caller.
+    // The owner may see what a caller may not, and needs other advice.
     const why = detail === null ? "" : ` (${detail})`;
     if (code === "database_unavailable") {
       return unreachable(`The project does not answer${why}. Is the address right, and the project running?`);

@@ -1,8 +1,8 @@
 /**
- * Connections that are handed out one by one, and thrown away when they break.
+ * Connections that are lent one by one, and discarded when they break.
  *
  * The driver (postgres 3.4.9) cannot lend a connection safely: one that closes while it is lent out is put back among the open
- * ones when it is released, and what is sent over it then either waits for ever or throws where nobody can catch it,
+ * ones when it is released, and what is sent over it then either waits forever or throws where nobody can catch it,
  * which ends the process. So each connection here is a client of the driver's own, and none is used again after an error
  * that was not the query's.
  */
@@ -21,7 +21,7 @@ export interface PoolOptions {
   connections: number;
 }
 
-/** A server that is coming up can leave a client waiting for ever; after this another one is tried. */
+/** A server that is starting can leave a client waiting forever; after this another one is tried. */
 const CONNECT_MS = 6_000;
 /** Longer than any caller waits for an answer. A query that has not answered by then was sent into nowhere. */
 const QUERY_MS = 60_000;

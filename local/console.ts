@@ -159,7 +159,7 @@ export function serveConsole(folder: string, config: ConsoleConfig): (request: R
   return async (request) => await app.fetch(request);
 }
 
-/** The same for the same sources, whoever has checked them out and when. */
+/** The same for the same sources, wherever and whenever they were checked out. */
 async function fingerprint(): Promise<string> {
   const paths = [...SINGLE_FILES];
   for (const folder of ["src", "public"]) await list(folder, paths);

@@ -16,7 +16,7 @@ export interface CronJobsOptions {
 
 /** How often the jobs are looked at: fine enough for a schedule of `1 seconds`. */
 const TICK_MS = 500;
-/** How long running jobs may take to finish once they are told to; then they are broken off, as when the server ends. */
+/** How long running jobs may take to finish once they are asked to; then they are interrupted, as when the server ends. */
 const FINISH_MS = 3_000;
 /** pg_cron's own limit, `cron.max_running_jobs`. */
 const MAX_AT_ONCE = 32;

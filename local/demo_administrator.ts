@@ -20,7 +20,7 @@ export interface DemoAdministratorOptions {
   publishableKey: string;
 }
 
-/** Signs the demo administrator up unless he is known, and gives him his role. */
+/** Signs the demo administrator up if there is none, and grants the role. */
 export async function demoAdministrator(options: DemoAdministratorOptions): Promise<DemoAdministrator> {
   const path = `${options.dataDir}/${FILE}`;
   const kept = parse(await Deno.readTextFile(path).catch(() => ""));
@@ -28,7 +28,7 @@ export async function demoAdministrator(options: DemoAdministratorOptions): Prom
   await Deno.writeTextFile(path, `${JSON.stringify(administrator)}\n`, { mode: 0o600 });
   const database = postgres(options.superuserUrl, { max: 1, onnotice: () => {} });
   try {
-    // Nobody knows the password of one whose file is gone.
+    // Without its file the password is lost.
     if (!kept) await database`delete from auth.users where email = ${EMAIL}`;
     const known = await database`select from auth.users where email = ${administrator.email}`;
     if (known.length === 0) {

@@ -1,14 +1,14 @@
 /**
- * Clients who have gone while their answer is awaited.
+ * Clients that disconnect while their answer is awaited.
  *
  * Deno's server (2.9.6) tells a handler that its client has closed the connection only in two cases: the response has
  * begun, or the body had come in the same packet as the head. Most clients send the two apart, and a call that waits for
- * a model would go on for nobody. So the origin looks for itself: a connection that its client has closed is in state
+ * a model would go on for nobody. So the reverse proxy checks for itself: a connection that its client has closed is in state
  * CLOSE_WAIT or gone from the kernel's table. On systems without /proc/net/tcp nothing is noticed beyond what Deno tells;
  * a hosted project has its own servers, and none of this.
  */
 
-/** Clients that are answered sooner are never looked for; one who leaves is noticed within twice this. */
+/** Clients that are answered sooner are never checked; one that leaves is noticed within twice this. */
 const LOOK_EVERY_MS = 250;
 const CONNECTIONS = "/proc/net/tcp";
 /** The states, as `tcp_states.h` numbers them, in which the other side may still be there. */

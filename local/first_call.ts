@@ -13,7 +13,7 @@ export const FIRST_FUNCTION = "llm-invoke";
 /** Short, so that the line that repeats it is one that a terminal shows whole. */
 const BODY = { model: MODEL, prompt: "Say hello in one word." };
 
-/** The origin's own answers: there is no function that would have seen the call. */
+/** The reverse proxy's own answers: no function has seen the call. */
 const NO_FUNCTION = ["not_found", "worker_unavailable"];
 
 /** Of a stack that has just started, they are about the key that it was started with. */

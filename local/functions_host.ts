@@ -37,7 +37,7 @@ export async function functionNames(functionsDir: string): Promise<string[]> {
   return names.sort();
 }
 
-/** How Deno is told to run a function: with the rights and the memory that it has on the platform. */
+/** Deno's arguments for a function: with the rights and the memory that it has on the platform. */
 export function functionArguments(denoConfig: string, entry: string): string[] {
   return [
     "run",
@@ -76,8 +76,8 @@ export async function functionProcesses(options: FunctionsOptions): Promise<Map<
 }
 
 /**
- * Static imports need no permission, computed ones do: so the module that joins a function and its surroundings is
- * written out. The surroundings come first, since a function may use `EdgeRuntime` while it loads.
+ * Static imports need no permission, computed ones do: so the module that joins a function and its environment
+ * (worker.ts) is written out. The environment comes first, since a function may use `EdgeRuntime` while it loads.
  */
 function entryModule(name: string, index: string): string {
   const here = new URL("./worker.ts", import.meta.url).href;

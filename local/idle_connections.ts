@@ -1,6 +1,6 @@
 /**
  * Connections of clients, each passed on to an HTTP server of this process as long as it has a request in progress, and
- * closed when it had none for too long. Deno's server (2.9.6) waits for a head without an end: whoever has sent half of one
+ * closed when it had none for too long. Deno's server (2.9.6) waits for a head without an end: a client that has sent half of one
  * holds a connection for as long as they like, and the server offers no way to close it.
  */
 import { type Clock, setTimer } from "../shared/runtime/clock.ts";

@@ -1,4 +1,4 @@
-/** Hands over a stream's text line by line, the unfinished last line included. Resolves at the stream's end. */
+/** Passes on a stream's text line by line, the unfinished last line included. Resolves at the stream's end. */
 export async function eachLine(
   stream: ReadableStream<Uint8Array>,
   take: (line: string) => void,

@@ -99,7 +99,7 @@ async function present(stack: Stack, dataDir: string, lastWords: string[]): Prom
   console.log("ready");
 }
 
-/** Without it nothing is served that anybody came for. */
+/** Without it nothing useful is served. */
 function noFunction(dataDir: string, lastWords: string[]): string {
   const words = lastWords.map((line) => `  ${line}`).join("\n");
   return `The function ${FIRST_FUNCTION} does not start: run npm ci if a package is missing. It says:\n${words}\n` +

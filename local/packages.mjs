@@ -49,7 +49,7 @@ export async function installIfNeeded(wanted) {
     const startedAt = Date.now();
     if (!wanted.background) say("Installing packages ...");
     // npm ci begins by emptying node_modules, which a stack that runs from it would not survive; so what is only
-    // incomplete is completed. What may be half written, or is of other versions, is made anew.
+    // incomplete is completed. What may be half written, or is of other versions, is made again.
     const complete = !lock.interrupted && installed(folder, false);
     const command = complete
       ? ["install", "--no-save", "--include=dev"]
@@ -59,7 +59,7 @@ export async function installIfNeeded(wanted) {
     if (!wanted.background) say(`Installed in ${Math.round((Date.now() - startedAt) / 1000)} s.`);
     lock.release();
   } catch (error) {
-    // Whoever comes next sees that this was not finished.
+    // So the next process sees that this was not finished.
     lock.abandon();
     throw new Error(`npm ci failed: ${error.message}`);
   }

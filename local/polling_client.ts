@@ -1,7 +1,7 @@
-/** A client for whoever asks the database again and again, and must go on when the database has been away. */
+/** A client for polling the database, which goes on after the database could not be reached. */
 import postgres from "postgres";
 
-/** One look at the database takes milliseconds. After this it has hung, as a query does whose connection broke under it. */
+/** One poll takes milliseconds. After this it has hung, as a query does whose connection broke under it. */
 const LOOK_MS = 10_000;
 const CONNECT_TIMEOUT_S = 5;
 
@@ -20,14 +20,14 @@ export class PollingClient {
     return this.#sql;
   }
 
-  /** Runs one look. After one that failed or hung, the next has new connections: the driver's may not come back. */
+  /** Runs one poll. After one that failed or hung, the next has new connections: the driver's may not come back. */
   async look(run: () => Promise<void>): Promise<void> {
     const { promise: hung, reject } = Promise.withResolvers<never>();
     const timer = setTimeout(() => reject(new Error("the database does not answer")), LOOK_MS);
     try {
       await Promise.race([run(), hung]);
     } catch {
-      // A database that is down has nothing to tell; it comes back.
+      // While the database is down there is nothing to do; it comes back.
       const broken = this.#sql;
       this.#sql = this.#connect();
       broken.end({ timeout: 0 }).catch(() => {});

@@ -26,7 +26,7 @@ export interface ClusterOptions {
 export interface OtherServer {
   /** The folder with `bin/postgres` and `bin/initdb`. */
   binaries: string;
-  /** What `initdb` is told about the locale: the built-in one came with PostgreSQL 17. */
+  /** The arguments of `initdb` for the locale: the built-in one came with PostgreSQL 17. */
   localeArgs: string[];
   /** Settings beside those of every local cluster. */
   settings: Record<string, string>;
@@ -40,7 +40,7 @@ export interface Cluster {
   url(database?: string): string;
   /** A connection string for the superuser. */
   superuserUrl(database?: string): string;
-  /** Resolves when the server has ended, whoever ended it. */
+  /** Resolves when the server has ended for any reason. */
   exited: Promise<void>;
   /** Ends the server: open transactions are rolled back, committed ones are on disk. Safe to call twice. */
   stop(): Promise<void>;

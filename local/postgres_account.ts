@@ -1,6 +1,6 @@
 /**
- * Who runs the database server. PostgreSQL refuses to run as root, so root lends it an unprivileged account; everybody
- * else runs it as themselves.
+ * Who runs the database server. PostgreSQL refuses to run as root, so root runs it under an unprivileged account;
+ * other users run it under their own.
  */
 import { StartRefused } from "./start_error.ts";
 

@@ -1,4 +1,4 @@
-/** The whole local system in one call: database, API, functions and the Google AI emulator behind one origin. */
+/** The whole local system in one call: database, API, functions and the Google AI emulator behind one reverse proxy. */
 import { type Api, startApi } from "./api.ts";
 import { CronJobs } from "./cron_jobs.ts";
 import { applyMigrations, applyPlatform } from "./database.ts";
@@ -21,7 +21,7 @@ import { connectSchedule } from "./vault.ts";
 export interface StackOptions {
   /** Everything the stack keeps; created if missing. */
   dataDir: string;
-  /** The origin's port; the database listens on the next one, the emulator on the one after that. */
+  /** The reverse proxy's port; the database listens on the next one, the emulator on the one after that. */
   port?: number;
   /** A real key of Google's: the stack then talks to Google instead of the emulator. */
   googleApiKey?: { secret: string; alias: string };
@@ -54,7 +54,7 @@ export interface StackOptions {
 }
 
 export interface Stack {
-  /** The origin, without a trailing slash. */
+  /** The reverse proxy's address, without a trailing slash. */
   url: string;
   keys: ProjectKeys;
   /** As `postgres`, who owns the database. */
@@ -82,7 +82,7 @@ export interface StackConsole {
 
 /** The Supabase CLI's own, so that clients' examples fit. */
 export const DEFAULT_PORT = 54321;
-/** The origin's, the database's and the emulator's. */
+/** The reverse proxy's, the database's and the emulator's. */
 const PORTS_IN_A_ROW = 3;
 /** The parts of a stack that was killed notice it at once and are gone within about a second; on a busy machine, later. */
 const LEFTOVERS_END_MS = 30_000;

@@ -1,10 +1,10 @@
 /** The Supabase CLI of this checkout, working on a local database. It is a development package: `npm start` does without. */
 import { CHECKOUT } from "./paths.ts";
 
-/** Applying everything takes seconds; a lock held by somebody else must not hang it for ever. */
+/** Applying everything takes seconds; a lock held by somebody else must not block it forever. */
 const TIMEOUT_MS = 120_000;
 
-/** No reports, no update checks: this has to work offline, and what runs here is nobody else's business. */
+/** No reports, no update checks: this has to work offline, and nothing is reported about what runs here. */
 const QUIET = {
   SUPABASE_TELEMETRY_DISABLED: "1",
   DO_NOT_TRACK: "1",

@@ -26,7 +26,7 @@ export interface ProcessSpec {
 const FIRST_PAUSE_MS = 100;
 /** A function whose file is broken is tried again this often: soon after it is repaired, yet no busy loop. */
 const LONGEST_PAUSE_MS = 5_000;
-/** Whoever served this long is not in a crash loop. */
+/** A process that ran this long is not in a crash loop. */
 const STEADY_MS = 10_000;
 /** Importing everything takes a second on a slow machine; the first start also compiles. */
 const START_TIMEOUT_MS = 60_000;

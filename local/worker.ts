@@ -1,5 +1,5 @@
 /**
- * What surrounds one function in its own process, as the hosted runtime does: the `EdgeRuntime` global, a server that
+ * The environment of one function in its own process, as the hosted runtime has it: the `EdgeRuntime` global, a server that
  * calls the module's `fetch`, and an end that waits for background work. Imported before the function's module.
  */
 import "./exit_with_parent.ts";
@@ -62,7 +62,7 @@ Object.defineProperty(globalThis, "EdgeRuntime", {
 type Handle = (request: Request) => Response | Promise<Response>;
 
 /**
- * A handler whose requests' signals also abort when the origin says that the client has gone: Deno's own does so only
+ * A handler whose requests' signals also abort when the reverse proxy says that the client has gone: Deno's own does so only
  * once the response has begun, or if the whole request came in one packet.
  */
 function departing(handle: Handle): Handle {
@@ -77,7 +77,7 @@ function departing(handle: Handle): Handle {
     const gone = new AbortController();
     const { signal } = request;
     signal.addEventListener("abort", () => gone.abort(signal.reason), { once: true });
-    // A request made anew would have its body copied.
+    // Making a new request would copy its body.
     Object.defineProperty(request, "signal", { value: gone.signal });
     calls.set(call, gone);
     try {

@@ -65,7 +65,7 @@ export function straight({ url }: Upstream): Contender {
 export interface Eve {
   /** At the function's own address, as a function is reached behind its platform. */
   function: Contender;
-  /** At the local stack's origin, which stands for the platform's own proxies. */
+  /** At the local stack's reverse proxy, which stands for the platform's own proxies. */
   origin: Contender;
   /** What the function's process sees, for others like it. */
   environment: Record<string, string>;

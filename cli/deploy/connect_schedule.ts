@@ -25,7 +25,7 @@ const keysAnswer = z.object({
   keys: z.array(z.object({ api_key: z.string().nullish(), type: z.string().nullish() })),
 });
 
-/** Connects, and says what came of it. Never throws: the gateway serves without a schedule, and the next run connects it. */
+/** Connects, and says how it went. Never throws: the gateway serves without a schedule, and the next run connects it. */
 export async function connectSchedule(options: ConnectOptions): Promise<string[]> {
   const address = `https://${options.ref}.supabase.co/functions/v1/maintenance/connect`;
   let why: string;

@@ -7,7 +7,7 @@ export interface DeployOptions {
   projectRef?: string;
   /** A file of NAME=value lines that become the secrets of the project's functions. */
   secretsFile?: string;
-  /** Where to reach the database, without a password, when the CLI shall not work that out from the project. */
+  /** Where to reach the database, without a password, where the CLI must not derive it from the project. */
   dbUrl?: string;
   /** Leaves the database as it is: to put older functions back over a newer schema. */
   functionsOnly: boolean;

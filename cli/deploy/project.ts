@@ -10,7 +10,7 @@ export interface Target {
   database: string;
 }
 
-/** How the CLI is told where to go. `sslMode` is the user's own choice for connections, as in PGSSLMODE. */
+/** The arguments that tell the CLI where to connect. `sslMode` is the user's own choice for connections, as in PGSSLMODE. */
 export function targetOf(options: { projectRef?: string; dbUrl?: string }, sslMode?: string): Target {
   const project = options.projectRef === undefined ? "--remote" : `--remote=${options.projectRef}`;
   const database = options.dbUrl === undefined ? project : `--remote=${encrypted(options.dbUrl, sslMode)}`;

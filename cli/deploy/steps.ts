@@ -12,7 +12,7 @@ export interface Step {
   /** What a failure of this step means. */
   onFailure: string;
   args: string[];
-  /** What the CLI did not tell of it. Asked for after a failure as well: a part may have been done. */
+  /** What the CLI did not report of it. Asked for after a failure as well: a part may have been done. */
   untold?: (run: RunCli) => Promise<string[]>;
 }
 

@@ -94,7 +94,7 @@ export function connect(url: string, secretKey: string, name = url): Connection 
     reading: createReading(transport),
     tables: createClient<Database>(base, secretKey, {
       auth: { persistSession: false, autoRefreshToken: false, detectSessionInUrl: false },
-      // The key stands in a header that a redirect would carry along.
+      // The key is in a header, which a redirect would send on.
       global: { fetch: (input, init) => fetch(input, { ...init, redirect: "manual" }) },
     }),
     fetch,

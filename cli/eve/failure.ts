@@ -1,5 +1,5 @@
 /**
- * What the shell is told. 0: it was done, and nothing is wrong. 1: it could not be done, or something wrong was found.
+ * Exit codes. 0: it was done, and nothing is wrong. 1: it could not be done, or something wrong was found.
  * 2: the command line makes no sense. 3: the project could not be reached or did not let us in. 130: ended with Ctrl-C.
  */
 export const EXIT = { done: 0, failed: 1, usage: 2, unreachable: 3, interrupted: 130 } as const;

@@ -1,5 +1,5 @@
 /**
- * How tests and the curious look into the emulator and change it: as a handle in the same process, and over HTTP under
+ * How tests and users inspect and change the emulator: as a handle in the same process, and over HTTP under
  * `/__control/`. It is no part of the Gemini API, and no header of a request ever changes how that request fares.
  */
 

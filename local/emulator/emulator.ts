@@ -1,6 +1,6 @@
 /**
- * A stand-in for the Google AI (Gemini) API on one's own machine, to develop against without a key and to lose against
- * in tests: it enforces limits per project and model by itself and shares no code with the gateway.
+ * A stand-in for the Google AI (Gemini) API on one's own machine, to develop against without a key, and to be refused
+ * by in tests: it enforces limits per project and model by itself and shares no code with the gateway.
  */
 
 import { createServer } from "node:http";

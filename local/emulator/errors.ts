@@ -1,5 +1,5 @@
 /**
- * Every way the Gemini API is known to say no, word for word, as of 2026.
+ * Every error that the Gemini API is known to answer, word for word, as of 2026.
  *
  * Sources: google.rpc.Code, google.rpc.error_details.proto, and bodies quoted in public issue trackers.
  */

@@ -1,11 +1,11 @@
 /**
- * One HTTP request and its answer, over node:http: the one server in Deno that can close a connection without a word
- * and that tells a caller who left from one who was served.
+ * One HTTP request and its answer, over node:http: the one server in Deno that can close a connection without an
+ * answer and that distinguishes a caller who left from one who was served.
  */
 
 import type { IncomingMessage, ServerResponse } from "node:http";
 
-/** The caller left, or the emulator stops: there is nobody to answer. */
+/** The caller left, or the emulator stops: no answer is needed. */
 export class CallerGone extends Error {
   constructor() {
     super("the caller has gone");

@@ -1,5 +1,5 @@
 /**
- * Trouble on request: a queue of scripted faults, each for the next requests that it matches.
+ * Faults on request: a queue of scripted faults, each for the next requests that it matches.
  */
 
 import { z } from "zod";

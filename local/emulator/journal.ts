@@ -41,7 +41,7 @@ export interface Counts {
     byMethod: Record<string, number>;
   };
   admitted: { total: number; byKey: Record<string, number>; byModel: Record<string, number>; tokens: number };
-  /** Refused for want of quota; a request that breaks several limits counts once, by the longest lasting. */
+  /** Refused for lack of quota; a request that breaks several limits counts once, by the longest lasting. */
   refused: {
     total: number;
     byLimit: Record<LimitName | "zero", number>;

@@ -1,7 +1,7 @@
 /**
  * Google's side of the limits: what has been used per project and model, and whether one more request fits.
  *
- * Nobody documents the shape of the minute window, so there are three to lose against. A window holds what was used
+ * Nobody documents the shape of the minute window, so there are three to choose from. A window holds what was used
  * and learns the limit only when it is asked, so limits may change while it runs.
  */
 

@@ -16,7 +16,7 @@ import type { AdminDependencies, Route } from "./route.ts";
 export interface AdminEndpointOptions {
   /** The first part of every path, as hosted functions see it. */
   functionName: string;
-  /** Puts the dependencies together, at the first request; a failure is answered, and tried again by the next request. */
+  /** Makes the dependencies at the first request; a failure is answered, and the next request tries again. */
   open: () => AdminDependencies;
   /** Which pages in a browser may call. */
   origins: () => AllowedOrigins;
@@ -96,7 +96,7 @@ async function receive(
   }
 }
 
-/** What stands where a route has `*`, nothing where it has none; null: the path is not the route's. */
+/** The part of the path in the place of a route's `*`, empty where the route has none; null: the path is not the route's. */
 function rest(route: string, path: string): string | null {
   if (!route.endsWith("/*")) return route === path ? "" : null;
   const head = route.slice(0, -1);

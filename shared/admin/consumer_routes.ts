@@ -17,7 +17,7 @@ const scope = {
   token_ttl_s: z.number().int().min(60).max(86_400).optional(),
 };
 
-/** How long the secret before stays valid, if nobody says: a day, in which programs can be given the new one. */
+/** How long the previous secret stays valid by default: a day, in which programs can be given the new one. */
 const GRACE_S = 86_400;
 
 /** Consumers and their tokens. A secret is in the one answer that made it, and nowhere else. */

@@ -22,7 +22,7 @@ function mayCall(origin: string, allowed: AllowedOrigins): boolean {
 
 /**
  * A response for the page that asked. Unlike llm-invoke, whose callers have a key of their own in every header, this API is
- * used with the session that a browser keeps: a page elsewhere shall not read an answer, whatever it gets hold of.
+ * used with the session that a browser keeps: a page elsewhere must not be able to read an answer.
  */
 export function forOrigin(response: Response, request: Request, allowed: AllowedOrigins): Response {
   const origin = request.headers.get("origin");

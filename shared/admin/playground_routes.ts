@@ -31,7 +31,7 @@ export const playgroundRoutes = [
     return passedOn(await dependencies.invoke(`/jobs/${encodeURIComponent(id)}`, { signal }));
   }),
 
-  // A file that the gateway keeps: a page cannot put a credential into an element's address.
+  // A file that the gateway stores: a page cannot put a credential into an element's address.
   route("GET", "/job-content/*", z.strictObject({}), async ({ dependencies, signal }, _asked, id) => {
     return passedOn(await dependencies.invoke(`/jobs/${encodeURIComponent(id)}/content`, { signal }));
   }),

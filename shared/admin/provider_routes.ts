@@ -128,7 +128,7 @@ export const providerRoutes = [
   ),
 ];
 
-/** Whether keys can be kept at all, and if not, why: for the page to say before somebody types one. */
+/** Whether keys can be stored at all, and if not, why: the page says so before anyone types one. */
 function encryptionOf(dependencies: AdminDependencies): { ready: boolean; problem: string | null } {
   try {
     dependencies.encryption();

@@ -10,7 +10,7 @@ import type { KeyEncryption } from "../secrets/key_encryption.ts";
 import type { ReadVariable } from "../stages/environment.ts";
 import type { Inspectors } from "../stages/probe.ts";
 
-/** What stands behind the admin API. */
+/** What the admin API works with. */
 export interface AdminDependencies {
   identify(request: Request): Promise<Administrator>;
   stages: Stages;

@@ -22,7 +22,7 @@ export interface StageWish {
   removeKey: boolean;
 }
 
-/** Of what a provider offers instead, a page would not show more. */
+/** How many of the models that a provider offers instead are named: a page would not show more. */
 const MAX_OFFERED = 10;
 
 /**

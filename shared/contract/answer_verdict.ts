@@ -5,7 +5,7 @@ import type { TokenUsage } from "./usage.ts";
 /** The model came to an end, or to the length it was allowed. */
 const FINISHED = new Set(["STOP", "MAX_TOKENS", "FINISH_REASON_UNSPECIFIED"]);
 
-/** Its filters ended it. Every other reason is a break-down: OTHER, LANGUAGE, MALFORMED_FUNCTION_CALL, ... */
+/** Its filters ended it. Every other reason is a failure: OTHER, LANGUAGE, MALFORMED_FUNCTION_CALL, ... */
 const FILTERED = new Set([
   "SAFETY",
   "RECITATION",
@@ -52,9 +52,9 @@ function saysSomething(part: Part): boolean {
   return Object.keys(part).some((field) => !NOT_CONTENT.has(field));
 }
 
-/** What a stream has brought, without keeping it: enough to judge it by. */
+/** What a stream has brought so far, without its text: enough to judge it by. */
 export class AnswerSoFar {
-  /** What was reported last: each chunk tells the sum so far. */
+  /** What was reported last: each chunk reports the sum so far. */
   usage: TokenUsage | null = null;
   #blockReason: string | undefined;
   /** By candidate: why it ended, and whether it said anything. */

@@ -4,7 +4,7 @@ export type Capability = "system" | "json" | "tools";
 /** For how long. */
 export type Lasting = { forMs: number } | { until: "pacific_midnight" | "forever" };
 
-/** What shall not be used, and for how long, because of what upstream said. */
+/** What must not be used, and for how long, because of what upstream said. */
 export type Block =
   | {
     /** `lane`: a quota project's model. `key`: a key altogether. `key_model`: a key for one model. */

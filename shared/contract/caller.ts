@@ -10,7 +10,7 @@ export interface Caller {
   name: string;
 }
 
-/** Whoever is charged for a call, by a name that is theirs alone: all tokens of a consumer are one caller. */
+/** A unique name for the one who is charged for a call: all tokens of a consumer are one caller. */
 export function chargedName({ consumerId }: Caller): string {
   return consumerId ?? "project";
 }

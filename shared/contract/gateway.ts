@@ -12,11 +12,11 @@ export interface TokenCount {
   estimated: boolean;
 }
 
-/** What stands behind every endpoint. All of it throws GatewayErrors and nothing else. */
+/** What every endpoint calls. All of it throws GatewayErrors and nothing else. */
 export interface Gateway {
   invoke(request: GatewayRequest, context: InvokeContext): Promise<GatewayResult>;
   /**
-   * The same, told as it happens: `queued`, `started`, `delta`s, and `done` at the end.
+   * The same as a stream of events: `queued`, `started`, `delta`s, and `done` at the end.
    *
    * It throws where the request fails, be it before the first `delta` or after. Nothing runs ahead of its reader: upstream
    * is read as the iteration is pulled. Leaving the iteration (`return()`) ends the call upstream and settles.

@@ -48,7 +48,7 @@ export class GatewayError extends Error {
   }
 }
 
-/** Whatever was thrown, as a GatewayError: what is not one becomes the fixed `internal`, its text kept for the log. */
+/** Anything that was thrown, as a GatewayError: what is not one becomes the fixed `internal`, its text kept for the log. */
 export function asGatewayError(thrown: unknown): GatewayError {
   if (thrown instanceof GatewayError) return thrown;
   const detail = thrown instanceof Error ? `${thrown.name}: ${thrown.message}` : String(thrown);

@@ -1,6 +1,6 @@
 import { GatewayError } from "./gateway_error.ts";
 
-/** More than these would not help anybody mend the request. */
+/** A list of more would not help anyone to correct the request. */
 export const MAX_FAULTS = 20;
 
 export interface Fault {
@@ -9,7 +9,7 @@ export interface Fault {
   problem: string;
 }
 
-/** @param found how many faults there are, where not all of them are told */
+/** @param found how many faults there are, where not all of them are listed */
 export function invalidRequest(faults: Fault[], found = faults.length): GatewayError {
   const [first] = faults;
   const others = Math.max(found, faults.length) - 1;

@@ -1,6 +1,6 @@
 type Schema = Record<string, unknown>;
 
-/** Words whose values are schemas: one, a list, or by name. */
+/** Keywords whose values are schemas: one, a list, or by name. */
 const ONE = new Set([
   "items",
   "additionalProperties",

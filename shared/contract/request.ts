@@ -6,7 +6,7 @@ import type { Trace } from "./trace.ts";
 export type EndpointName = "native" | "openai" | "gemini";
 export type TrafficClass = "interactive" | "batch";
 
-/** What every call brings, whatever it asks of a model and whichever endpoint it came through. */
+/** What every call has, whatever it asks of a model and whichever endpoint it came through. */
 export interface Asked {
   id: string;
   /** True: the client chose the id, so it may ask again with it and the answer is kept for that. */

@@ -5,7 +5,7 @@ import type { TokenUsage } from "./usage.ts";
 
 /**
  * Whether what came back can be called an answer. A safety block, an empty candidate and a broken tool call all arrive
- * with status 200; each endpoint says so in its clients' own way, and none passes them off as a success.
+ * with status 200; each endpoint says so in its clients' own way, and none reports them as a success.
  */
 export type AnswerVerdict =
   | { ok: true }
@@ -32,7 +32,7 @@ export interface GatewayResult {
   /** The model that was asked for (of a list: the one that was booked), before any successor took its place. */
   requestedModel: string;
   replaced: boolean;
-  /** At the end of a stream: the deltas put together, without the parts if they are too much to keep. */
+  /** At the end of a stream: the deltas joined, without the parts if they are too much to keep. */
   answer: Answer;
   verdict: AnswerVerdict;
   finishReason: string | null;

@@ -12,13 +12,13 @@ export interface Proof {
 export type Authentication =
   | { status: "known"; consumerId: string; name: string; kind: "service" | "notebook" }
   | { status: "refused"; code: "credential_invalid" | "consumer_disabled" }
-  /** Wrong, and one of too many that came from the same network. */
+  /** Wrong, and one of too many wrong ones from the same network. */
   | { status: "refused"; code: "rate_limited"; retryAfterMs: number | null };
 
 export interface IssueInput {
   /** Null: the project's own key asks, for `consumer`. */
   proof: Proof | null;
-  /** The consumer's name; beside a proof it must be the name of who holds it. */
+  /** The consumer's name; beside a proof it must be the holder's name. */
   consumer: string | null;
   address: string | null;
   models: string[] | null;
@@ -48,7 +48,7 @@ export type Issue =
     retryAfterMs: number | null;
   };
 
-/** Who comes in, and with what. Every refusal is counted in the audit by the same call. */
+/** Who may call, and with what. Every refusal is counted in the audit by the same call. */
 export interface Access {
   authenticate(proof: Proof, address: string | null): Promise<Authentication>;
   issueToken(input: IssueInput): Promise<Issue>;

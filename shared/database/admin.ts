@@ -24,7 +24,7 @@ const consumer = z.object({
   live_tokens: z.number(),
 });
 
-/** A consumer as the database tells of it; the names are those of its columns. */
+/** A consumer as the database returns it; the names are those of its columns. */
 export type ConsumerRow = z.output<typeof consumer>;
 
 const scopedToken = z.object({
@@ -77,10 +77,10 @@ export interface Admin {
   addConsumer(input: NewConsumer): Promise<ConsumerRow>;
   /** All, or the one of that name, if there is one. */
   consumers(name?: string): Promise<ConsumerRow[]>;
-  /** The secret before stays valid for `graceSeconds`: 0 to 2,592,000. */
+  /** The previous secret stays valid for `graceSeconds`: 0 to 2,592,000. */
   rotateConsumer(name: string, proof: string, graceSeconds: number): Promise<ConsumerRow>;
   enableConsumer(name: string, enabled: boolean): Promise<ConsumerRow>;
-  /** Changes what is named and nothing else; null takes a bound away. The next reservation knows. */
+  /** Changes what is named and nothing else; null removes a bound. It holds from the next reservation. */
   scopeConsumer(name: string, changes: ScopeChanges): Promise<ConsumerRow>;
   removeConsumer(name: string): Promise<void>;
   /** The newest first. */
@@ -93,7 +93,7 @@ export interface Admin {
   connectSchedule(projectUrl: string, secretKey: string): Promise<string[]>;
 }
 
-/** A person waits. */
+/** A person waits for it. */
 const ADMIN_TIMEOUT_MS = 15_000;
 
 export function createAdmin(transport: Transport, timeoutMs = ADMIN_TIMEOUT_MS): Admin {

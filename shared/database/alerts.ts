@@ -18,7 +18,7 @@ const evaluation = z.object({
 
 /**
  * Opens alerts for what is wrong, and closes those that are over.
- * @param missingSecrets ids of active keys whose secret was looked for in vain; null: nobody has looked
+ * @param missingSecrets ids of active keys whose secret was not found; null: nobody has looked
  */
 export function evaluateAlerts(transport: Transport, missingSecrets: string[] | null) {
   const args = { missing_secrets: missingSecrets };
@@ -50,7 +50,7 @@ const message = z.object({
   opened_at: z.string(),
   closed_at: z.string().nullable(),
 }).transform((row) => ({
-  /** Of the message: the same alert has another one on each channel, and another when it closes. */
+  /** Of the message: an alert has one for each channel, and others when it closes. */
   deliveryId: row.delivery_id,
   event: row.event,
   /** 1 for the first try. */
@@ -93,7 +93,7 @@ export interface AlertMessageTold {
 
 const noted = z.object({ state: z.string() });
 
-/** Notes how telling went; the database decides when it is tried again. */
+/** Records whether the message was sent; the database decides when to try again. */
 export async function noteAlertMessage(transport: Transport, told: AlertMessageTold): Promise<string> {
   const args = {
     delivery_id: told.deliveryId,

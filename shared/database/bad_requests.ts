@@ -18,7 +18,7 @@ export interface BadRequestCount {
 
 export type CountBadRequests = (counts: readonly BadRequestCount[]) => Promise<void>;
 
-/** Adds to the counts of requests that were refused for what they are. */
+/** Adds to the counts of requests that were refused as invalid. */
 export function countBadRequests(transport: Transport): CountBadRequests {
   return async (counts) => {
     const rows = counts.map(({ code, caller, times }) => ({

@@ -8,7 +8,7 @@ export interface Captured {
   answer: unknown;
 }
 
-/** Keeps what was asked and answered beside its request. The database caps both; what is longer is kept as its head. */
+/** Stores what was asked and answered beside its request. The database caps both; of what is longer it keeps the beginning. */
 export async function capture(transport: Transport, captured: Captured, timeoutMs: number): Promise<void> {
   const args = { request_no: captured.requestNo, prompt: captured.prompt, answer: captured.answer };
   await call(transport, "eve_capture", args, z.unknown(), timeoutMs);

@@ -58,10 +58,10 @@ export interface JobNote {
   content?: { mimeType: string; bytes: Uint8Array };
 }
 
-/** Whoever asks about a job. */
+/** The caller who asks about a job. */
 export type JobCaller = Pick<Caller, "consumerId" | "tokenId">;
 
-/** What a stage makes that takes longer than a call. */
+/** Work of a stage that takes longer than a call. */
 export interface Jobs {
   begin(job: JobToBegin): Promise<void>;
   /** One that has ended stays as it ended; answers how it stands. */

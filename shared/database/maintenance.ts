@@ -9,7 +9,7 @@ export type Begun =
 
 export interface Step {
   done: boolean;
-  /** `lost`: the run had been given up for dead, and is not this one's any more. */
+  /** `lost`: the run's lease had expired, and another process may have begun it again. */
   status: "running" | "succeeded" | "failed" | "lost";
   /** Of the whole run so far, as are the other facts. */
   count: number;

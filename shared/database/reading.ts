@@ -382,7 +382,7 @@ const facts = z.object({
     runs_in: z.enum(["sql", "http"]),
     schedule: z.string().nullable(),
     is_active: z.boolean(),
-    /** Seconds from one start to the next that are no fault yet; null: it is not expected. */
+    /** Seconds from one start to the next that are still normal; null: it is not expected. */
     within_s: z.number().nullable(),
     expected_since: z.string().nullable(),
     is_running: z.boolean(),
@@ -426,12 +426,12 @@ export interface Reading {
   ): Promise<ChangedLimit[]>;
   clearLimits(quotaProject: string, model?: string): Promise<string[]>;
   usage(filter: UsageFilter): Promise<UsageReport>;
-  /** Brings the sums up to now, for some seconds. False: there is more to sum, or somebody else is at it: come again. */
+  /** Brings the sums up to now, for some seconds. False: there is more to sum, or another process is doing it: try again. */
   rollUp(): Promise<boolean>;
   facts(): Promise<ProjectFacts>;
 }
 
-/** A person waits. */
+/** A person waits for it. */
 const READING_TIMEOUT_MS = 15_000;
 
 export function createReading(transport: Transport, timeoutMs = READING_TIMEOUT_MS): Reading {

@@ -43,7 +43,7 @@ const stageRow = z.object({
   config: config.nullable(),
 });
 
-/** A stage as the database tells of it, without its key; the names are those of its columns. */
+/** A stage as the database returns it, without its key; the names are those of its columns. */
 export type StageRow = z.output<typeof stageRow>;
 
 const stage = z.discriminatedUnion("status", [
@@ -169,7 +169,7 @@ export interface Stages {
   find(stageType: string): Promise<Stage>;
   /** The keys that are there for a stage. */
   ownKeys(): Promise<string[]>;
-  /** Lets the environment serve a stage that nobody has set up; says which keys are not the stage's. */
+  /** Lets the environment serve a stage that nobody has set up; returns the keys that are not the stage's. */
   fromEnvironment(input: StageFromEnvironment): Promise<{ excludeKeys: string[] }>;
   /** The key behind an `env_var_name` such as `stage:POEM`; null: there is none. */
   credential(name: string): Promise<StoredCredential | null>;
@@ -177,7 +177,7 @@ export interface Stages {
   save(input: StageToSave): Promise<StageRow>;
   note(look: ProbeNote): Promise<Noted>;
   remove(stageType: string, actor: string): Promise<StageRow>;
-  /** Fills stages that were never set up; answers which. */
+  /** Fills stages that were never set up; returns which. */
   seed(
     configs: Omit<StageToSave, "actor" | "models" | "status" | "statusReason" | "removeKey">[],
   ): Promise<string[]>;
@@ -196,7 +196,7 @@ export interface Stages {
   isAdministrator(userId: string): Promise<boolean>;
 }
 
-/** A call of a model waits for it; a person does. */
+/** A call of a model waits for it, or a person. */
 const STAGES_TIMEOUT_MS = 8_000;
 
 export function createStages(transport: Transport, timeoutMs = STAGES_TIMEOUT_MS): Stages {

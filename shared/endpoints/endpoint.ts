@@ -20,13 +20,13 @@ export interface RequestContext {
   /** The body as JSON, capped. Throws GatewayError. */
   readJson(): Promise<unknown>;
   /**
-   * Makes sure that the caller is still welcome, where the credential alone does not tell: once for a request, and before
-   * anything is done for them that costs more than the question. Throws GatewayError.
+   * Makes sure that the caller may still call, where the credential alone does not show it: once per request, and
+   * before any work that costs more than the question. Throws GatewayError.
    */
   confirmCaller(): Promise<void>;
   /** Hands the request to the gateway. Throws GatewayError. */
   invoke(request: GatewayRequest): Promise<GatewayResult>;
-  /** The same, told as it happens; see `Gateway.stream`. Its iteration throws GatewayErrors. */
+  /** The same as a stream of events; see `Gateway.stream`. Its iteration throws GatewayErrors. */
   stream(request: GatewayRequest): AsyncIterable<GatewayEvent>;
   embed(request: EmbedRequest): Promise<EmbedResult>;
   countTokens(request: GatewayRequest): Promise<TokenCount>;
@@ -34,7 +34,7 @@ export interface RequestContext {
   models(): Promise<ModelInfo[]>;
 }
 
-/** A way in: one wire format, translated to the contract and back. */
+/** One client wire format, translated to the contract and back. */
 export interface Endpoint {
   name: EndpointName;
   /** Methods that the endpoint serves at `path`; null if the path is not its own. */

@@ -2,7 +2,7 @@ import { z } from "zod";
 import type { TrafficClass } from "../contract/request.ts";
 import { type Fault, invalidRequest } from "./validated.ts";
 
-/** What a caller may say to the gateway itself where the body belongs to another API. */
+/** What a caller may ask of the gateway itself where the body belongs to another API. */
 export interface EveOptions {
   /** How long the start may lie ahead, in ms. 0: now or never. */
   maxWaitMs: number;
@@ -16,7 +16,7 @@ export interface EveOptions {
 export interface EveTerms {
   /** The most that a caller may ask to wait, in ms. */
   maxWaitMs: number;
-  /** For callers that do not say. */
+  /** For callers that do not set it. */
   defaultWaitMs: number;
 }
 

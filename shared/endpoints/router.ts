@@ -11,21 +11,21 @@ import { WorkBudget } from "../http/work_budget.ts";
 import type { Endpoint, RequestContext } from "./endpoint.ts";
 import { nativeErrorResponse } from "./native/answer.ts";
 
-/** What stands behind the endpoints. */
+/** What the router works with. */
 export interface RouterDependencies {
   endpoints: readonly Endpoint[];
-  /** Throws GatewayError for whoever may not come in. */
+  /** Throws GatewayError for a caller who may not call. */
   identify(request: Request): Promise<Caller>;
   gateway: Gateway;
   maxBodyBytes: number;
-  /** Hears of every error that is answered; null: nobody was recognised. Must neither throw nor wait. */
+  /** Is given every error that is answered; caller null: nobody was recognised. Must neither throw nor wait. */
   noteError?(error: GatewayError, caller: Caller | null): void;
 }
 
 export interface RouterOptions {
   /** The first part of every path, as hosted functions see it. */
   functionName: string;
-  /** Puts the dependencies together, at the first request; a failure is answered, and tried again by the next request. */
+  /** Makes the dependencies at the first request; a failure is answered, and the next request tries again. */
   open: () => RouterDependencies;
   clock: Clock;
   newId: () => string;
@@ -33,7 +33,7 @@ export interface RouterOptions {
 }
 
 /**
- * Where every request comes in: finds its endpoint, learns who calls, and answers whatever goes wrong in that endpoint's own form.
+ * Takes every request: finds its endpoint, identifies the caller, and answers errors in that endpoint's own form.
  * Nothing of the body is read before the caller is known.
  */
 export function createRouter(options: RouterOptions): (request: Request) => Promise<Response> {
@@ -78,7 +78,7 @@ export function createRouter(options: RouterOptions): (request: Request) => Prom
   };
 }
 
-/** What an error response needs to know, learned on the way in. */
+/** What an error response needs, learned while the request is received. */
 interface ReceivedRequest {
   requestId: string;
   receivedAt: number;
@@ -143,17 +143,17 @@ async function receive(
     streams = false;
     throw thrown;
   } finally {
-    // What was asked is needed until the last piece of a stream has gone.
+    // The request is needed until the last piece of a stream has gone.
     if (!streams) work.end();
   }
 }
 
-/** Questions on their way, by token. */
+/** Questions under way, by token. */
 type Confirmations = Map<string, Promise<unknown>>;
 
 /**
- * A notebook's token is verified without the database, which alone knows whether it was revoked; the others were just asked
- * for. Requests that come while the question is on its way share its answer.
+ * A notebook's token is verified without the database, which alone knows whether it was revoked; the other
+ * credentials were checked there just now. Requests that come while the question is under way share its answer.
  */
 function confirmation(caller: Caller, gateway: Gateway, confirmations: Confirmations): () => Promise<void> {
   let asked: Promise<unknown> | null = null;

@@ -8,8 +8,8 @@ export { type Fault, invalidRequest };
  * @throws GatewayError `invalid_request`, naming each field that does not
  */
 export function validated<Shape extends z.ZodType>(shape: Shape, body: unknown): z.output<Shape> {
-  // As `safeParse`, but for the issues: a body of a hundred kilobytes may have tens of thousands, and to word them all
-  // takes a second in which nobody else is served.
+  // Like `safeParse`, but with few issues: a body of a hundred kilobytes may have tens of thousands, and formatting
+  // them all takes a second in which nobody else is served.
   const context = { async: false as const };
   const parsed = shape._zod.run({ value: body, issues: [] }, context);
   if (parsed instanceof Promise) throw new z.core.$ZodAsyncError();
@@ -35,7 +35,7 @@ function lowerFirst(text: string): string {
 }
 
 /**
- * A list that is not looked at beyond the faults that are told: 12,000 empty objects take a tenth of a second of the
+ * A list that is not checked beyond the faults that are reported: 12,000 empty objects take a tenth of a second of the
  * processor otherwise, in 36 kB.
  */
 const List = z.core.$constructor("EveList", (list: z.ZodArray, def: z.core.$ZodArrayDef) => {

@@ -5,10 +5,10 @@ import type { Log } from "../runtime/log.ts";
 import type { BadRequestCount, CountBadRequests } from "../database/bad_requests.ts";
 import type { Background } from "../runtime/background.ts";
 
-/** What is refused within this is counted with one question to the database. */
+/** Refusals within this time are counted with one call of the database. */
 const GATHER_MS = 1_000;
 
-/** Besides 400s: what is refused before anything else could write it down. */
+/** Besides 400s: what is refused before anything else could record it. */
 const ELSEWHERE_UNKNOWN: ReadonlySet<string> = new Set([
   "not_found",
   "method_not_allowed",
@@ -24,8 +24,8 @@ export interface BadRequestDependencies {
 }
 
 /**
- * Counts requests that are refused for what they are, by code and consumer, and hands the counts over once a second. Neither
- * waits for the database nor fails: what cannot be handed over is logged and forgotten.
+ * Counts requests that are refused as invalid, by code and consumer, and sends the counts to the database once a
+ * second. Neither waits for the database nor fails: counts that cannot be sent are logged and dropped.
  */
 export function badRequestCounter(
   { count, clock, background, log }: BadRequestDependencies,

@@ -6,11 +6,11 @@ import type { Ledger } from "../database/admission/ledger.ts";
 import { secretHash } from "../secrets/secret_hash.ts";
 import type { ResolveSecret } from "../runtime/secrets.ts";
 
-/** One instance asks so often at most: requests without a key may come by the hundred, and its own secrets never change. */
+/** One instance asks at most once in this time: requests without a key may come by the hundred, and its own secrets never change. */
 const LOOK_EVERY_MS = 5_000;
 
 /**
- * Puts keys into use again whose secret is now another than those that upstream has rejected.
+ * Enables keys again whose secret is now another than those that upstream has rejected.
  * @returns their aliases
  */
 export async function useChangedSecrets(keys: KeySecrets, secrets: ResolveSecret): Promise<string[]> {
@@ -31,7 +31,7 @@ interface Parts {
   log: Log;
 }
 
-/** The same ledger, but that a refusal for want of a key is asked about once more where a key has another secret by now. */
+/** The same ledger, but a reservation that is refused for lack of a key is tried once more if a key has another secret by now. */
 export function usingChangedSecrets(ledger: Ledger, { keys, secrets, clock, log }: Parts): Ledger {
   let lookedAt = -Infinity;
   let looking: Promise<boolean> | null = null;
@@ -50,7 +50,7 @@ export function usingChangedSecrets(ledger: Ledger, { keys, secrets, clock, log 
     }
   }
 
-  /** Whether a key has come back. Requests that come together share one look. */
+  /** Whether a key can be used again. Requests that come at the same time share one check. */
   function hasChanged(): Promise<boolean> {
     if (looking !== null) return looking;
     if (clock.now() - lookedAt < LOOK_EVERY_MS) return Promise.resolve(false);

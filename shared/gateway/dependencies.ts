@@ -6,13 +6,13 @@ import type { ResolveStoredKey } from "../stages/stored_keys.ts";
 import type { Background } from "../runtime/background.ts";
 import type { ResolveSecret } from "../runtime/secrets.ts";
 
-/** What the gateway is put together from. */
+/** What the gateway works with. */
 export interface GatewayDependencies {
   ledger: Ledger;
   /** By the name in a key's `provider`. */
   providers: Readonly<Record<string, Provider>>;
   secrets: ResolveSecret;
-  /** Keys that stages have of their own. Absent: there are none. */
+  /** Keys that belong to stages. Absent: there are none. */
   storedKeys?: ResolveStoredKey;
   clock: Clock;
   /** 0 up to 1. */
@@ -24,7 +24,7 @@ export interface GatewayDependencies {
     requestTimeoutMs: number;
     /** For one call of a model. */
     upstreamTimeoutMs: number;
-    /** How long the database is waited for while a client waits too. */
+    /** The timeout of a database call that a client waits for. */
     rpcTimeoutMs: number;
   };
 }

@@ -10,7 +10,7 @@ import type { Ended } from "./tasks/task.ts";
 /** What Google takes in one batch as well. */
 export const MAX_EMBED_ITEMS = 100;
 
-/** Texts of one request that are under way at once: a batch shall not crowd out everybody else on the lane. */
+/** Texts of one request that are under way at once: a batch must not crowd out other callers of the lane. */
 const SIDE_BY_SIDE = 4;
 
 /**

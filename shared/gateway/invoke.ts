@@ -29,7 +29,7 @@ export function createGateway(dependencies: GatewayDependencies): Gateway {
           else return "status" in step.value ? replay(request, step.value) : resultOf(request, step.value);
         }
       } finally {
-        // Where a listener throws, what runs upstream is ended and settled. After its own end this does nothing.
+        // Where a listener throws, the call upstream is ended and settled. After the run's own end this does nothing.
         await run.return(undefined as never).catch(() => {});
       }
     },
@@ -75,7 +75,7 @@ async function* streamOf(
   const task = new ChatTask(request, { streams: true, hash: await hashOf(request) });
   const ended = yield* serve(dependencies, task, context);
   if ("status" in ended) {
-    // Seen before: the answer that was kept, in one piece.
+    // Seen before: the stored answer, in one piece.
     const result = replay(request, ended);
     yield { type: "delta", chunk: result.answer };
     yield { type: "done", result };

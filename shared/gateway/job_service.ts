@@ -11,7 +11,7 @@ import type { GatewayDependencies } from "./dependencies.ts";
 import { requestHash } from "./admission/request_hash.ts";
 import { serve } from "./serve.ts";
 
-/** Upstream is asked about a job no more often, however often its owner asks. */
+/** The least time between two questions to upstream about a job, however often its owner asks. */
 const POLLED_EVERY_MS = 2_000;
 /** Somebody waits for the answer, and may ask again. */
 const POLL_TIMEOUT_MS = 15_000;
@@ -22,7 +22,7 @@ export interface JobServiceDependencies {
   newId: () => string;
   /** Milliseconds since 1970. */
   now: () => number;
-  /** Where a job is told of, without its id. */
+  /** The address of a job, without its id. */
   jobsUrl: string;
 }
 
@@ -38,7 +38,7 @@ export function createJobService({ gateway, jobs, newId, now, jobsUrl }: JobServ
   }
 
   async function poll(job: JobRow): Promise<JobRow> {
-    // The books name a provider as its keys do; every kind that makes jobs is named alike.
+    // In the database a provider has the name that its keys have; providers that make jobs have one name in both places.
     const provider = gateway.providers[job.provider_kind]?.jobs;
     if (provider === undefined || job.upstream_id === null) return job;
     try {
@@ -52,7 +52,7 @@ export function createJobService({ gateway, jobs, newId, now, jobsUrl }: JobServ
       });
       return await jobs.note(noteOf(job.id, progress));
     } catch (thrown) {
-      // Nothing new is known of the job: whoever asks is told how it stood, and may ask again.
+      // Nothing new is known of the job: the caller gets the last known state, and may ask again.
       const detail = thrown instanceof ProviderFailure ? thrown.message : asGatewayError(thrown).detail;
       gateway.log("warn", "job_poll_failed", { job_id: job.id, stage: job.stage_type, detail });
       return job;

@@ -9,16 +9,16 @@ export type RunEnd =
   | { kind: "ended"; ended: Ended<unknown> }
   | { kind: "duplicate"; duplicate: Duplicate }
   | { kind: "failed"; thrown: unknown }
-  /** Whoever followed it has gone. */
+  /** The reader of its events has left. */
   | { kind: "left" };
 
-/** A model's name is the caller's word, and a word is short. */
+/** A model's name is the caller's text, so it is cut. */
 const MAX_NAME_CHARS = 100;
 
 /** OpenTelemetry's names for providers (https://opentelemetry.io/docs/specs/semconv/registry/attributes/gen-ai/). */
 const PROVIDERS: Readonly<Record<string, string>> = { google: "gcp.gemini", openai: "openai" };
 
-/** What the log tells of a request: by OpenTelemetry's names for generative AI where it has any, by ours elsewhere. */
+/** The attributes of a request's log line: by OpenTelemetry's names for generative AI where it has any, by ours elsewhere. */
 export function attributesOf<Value>(
   task: Task<Value>,
   { caller }: InvokeContext,
@@ -49,7 +49,7 @@ function endAttributes(runEnd: RunEnd): LogAttributes {
         "gen_ai.response.model": grant.model,
         "gen_ai.response.finish_reasons": finishReason === null ? undefined : [finishReason],
         "gen_ai.usage.input_tokens": usage.inputTokens,
-        // As OpenTelemetry counts them: what was thought was put out too.
+        // As OpenTelemetry counts them: thoughts are output too.
         "gen_ai.usage.output_tokens": usage.outputTokens === null
           ? undefined
           : usage.outputTokens + (usage.thoughtsTokens ?? 0),

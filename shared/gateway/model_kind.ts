@@ -2,7 +2,7 @@ import { isEmbeddingModel } from "../contract/embedding.ts";
 import { GatewayError } from "../contract/gateway_error.ts";
 
 /**
- * Refuses a model that cannot do at all what is asked, before anything is booked. Upstream would answer 404 as if it did not
+ * Refuses a model that is of the wrong kind for the request, before anything is booked. Upstream would answer 404 as if it did not
  * have the model, and one such answer switches the model off for the key: a single mistaken client would take it from
  * everybody.
  * @throws GatewayError `unsupported_feature`

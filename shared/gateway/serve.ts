@@ -39,13 +39,13 @@ const LEASE_SLACK_MS = 60_000;
  * is late by less cannot fall into another minute of Google's.
  */
 const LATEST_START_MS = 250;
-/** An attempt's start is booked again so often; then it goes as it is. A machine that is late every time would go on for ever. */
+/** How often an attempt's start is booked again; then it is sent as it is. A machine that is late every time would go on forever. */
 const MAX_REBOOKINGS = 2;
 
 type Booking = Exclude<Reservation, CountWanted>;
 type Settled = Exclude<Booking, InLine>;
 
-/** What is known of a request while its attempts go on. */
+/** The state of a request while its attempts go on. */
 interface Run<Value> {
   dependencies: GatewayDependencies;
   task: Task<Value>;
@@ -60,18 +60,18 @@ interface Run<Value> {
   bookedAt: number;
 }
 
-/** An attempt that has been settled as one that another follows, and what the request comes to if none does. */
+/** An attempt that has been settled as one that another follows, and how the request ends if none does. */
 interface FailedAttempt<Value> {
   settlement: Settlement;
   fallback: { error: GatewayError } | { ended: Ended<Value> };
 }
 
 /**
- * The way of every request: admit, call a model, settle, and try again where that makes sense.
+ * Serves a request: admit, call a model, settle, and try again where that makes sense.
  *
  * Every reservation that is granted is settled exactly once: after the response has gone when the request ends with it,
- * before the next reservation otherwise. Whoever follows the events may walk away at any of them (`return()`); the attempt
- * under way is then broken off and settled.
+ * before the next reservation otherwise. The reader of the events may leave at any of them (`return()`); the attempt
+ * under way is then aborted and settled.
  * @throws GatewayError where the request fails
  */
 export async function* serve<Value>(
@@ -139,10 +139,10 @@ function isTooLate<Value>(ended: Ended<Value> | FailedAttempt<Value> | TooLate):
 }
 
 /**
- * The attempt's reservation, once it is there: batch may have to stand in line for it, and asks again each time that it is told to.
- * Null: it failed, and an earlier attempt has something to tell.
+ * The attempt's reservation: a batch call may have to queue for it, and asks again each time that the database says
+ * when. Null: it failed, and the request ends as an earlier attempt did.
  *
- * @param held what this attempt holds already, and no longer when this ends without a grant: a start that came too late
+ * @param held the reservation that this attempt already holds, because its start came too late; it is released if this ends without a grant
  */
 async function* admitted<Value>(
   run: Run<Value>,
@@ -178,7 +178,7 @@ async function* admitted<Value>(
     if (failedAttempt === null) throw thrown;
     return null;
   } finally {
-    // Whoever follows has left, the time is up, or the database did not answer: the place in the line is free again.
+    // The reader has left, the time is up, or the database did not answer: the place in the queue is given back.
     if (inHand !== null) settleLater(run, cancelled(inHand));
   }
 }
@@ -233,7 +233,7 @@ function reserveInput<Value>(
   };
 }
 
-/** What the request came to, or the failed attempt after which another attempt is to follow. Throws when it ends in an error. */
+/** The request's end, or the failed attempt that another one is to follow. Throws when it ends in an error. */
 async function* runAttempt<Value>(
   run: Run<Value>,
   grant: Grant,
@@ -294,7 +294,7 @@ async function afterFailure<Value>(
     random: dependencies.random,
     without: (capability) => task.without(capability, grant.model),
   });
-  // The pause comes before the settlement: a client that leaves meanwhile finds the request still open, to be closed here.
+  // The pause comes before the settlement: if the client leaves meanwhile the request is still open, and is closed here.
   if (!step.again || !await pause(run, step.pauseMs)) {
     settleLater(run, settlementOf(grant, outcome, true));
     throw error;
@@ -376,7 +376,7 @@ function logFailedAttempt<Value>(
     "eve.request_no": grant.requestNo,
     "eve.attempt": grant.attempt,
     "eve.key": grant.key.alias,
-    // What upstream says about the caller's request may repeat dependencies of it. The audit has it.
+    // What upstream says about the caller's request may repeat parts of it. The audit has it.
     detail: failure?.diagnosis.fault === "caller" ? undefined : error.detail,
   });
 }

@@ -1,6 +1,6 @@
 import { CORS_HEADERS } from "./cors.ts";
 
-/** What stands above every answer to a call: readable from any origin, the request's id, never cached, since it answers one caller. */
+/** The headers of every answer to a call: readable from any origin, the request's id, never cached, since it answers one caller. */
 export function answerHeaders(
   contentType: string,
   requestId: string,

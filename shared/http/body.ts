@@ -4,7 +4,7 @@ import { GatewayError } from "../contract/gateway_error.ts";
 /** How long a body may take to arrive: 10 MiB in 30 s is 2.8 Mbit/s. */
 export const BODY_TIMEOUT_MS = 30_000;
 
-/** From here on a body is worth a question before it is read: prompts without pictures are smaller. */
+/** Above this the caller is confirmed before the body is read: prompts without pictures are smaller. */
 export const LARGE_BODY_BYTES = 256 * 1024;
 
 export interface BodyLimits {
@@ -12,7 +12,7 @@ export interface BodyLimits {
   /** From the first byte to the last. */
   timeoutMs: number;
   clock: Clock;
-  /** Told of bytes before room is made for them: of all at once where their number is known. May throw. */
+  /** Called with the number of bytes before memory is taken for them: once for all where the number is known. May throw. */
   onBytes?: ((count: number) => void) | undefined;
   /** Shown each piece as it arrives; may throw. */
   onPiece?: ((piece: Uint8Array) => void) | undefined;
@@ -85,7 +85,7 @@ async function readWhole(request: Request, maxBytes: number): Promise<Uint8Array
   return body;
 }
 
-/** Into one buffer made beforehand: pieces that wait to be joined would be there twice. */
+/** Into one buffer allocated beforehand: pieces that are joined at the end would take the memory twice. */
 async function readAnnounced(
   reader: ReadableStreamDefaultReader<Uint8Array>,
   announced: number,

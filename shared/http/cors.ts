@@ -22,13 +22,13 @@ const EXPOSED_HEADERS = [
   "x-eve-verdict",
 ].join(", ");
 
-/** Also those that no path has: a browser then hears our 404 or 405 and does not report a network error. */
+/** Also those that no path has: a browser then gets our 404 or 405 and does not report a network error. */
 const ALLOWED_METHODS = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS";
 
 /** A day: browsers cap it themselves (Chromium at two hours). */
 const PREFLIGHT_MAX_AGE_S = 86_400;
 
-/** For those who ask by hand, without naming headers. */
+/** For preflights that name no headers. */
 const USUAL_HEADERS = "authorization, apikey, x-goog-api-key, content-type";
 
 /** Some five times what an SDK sends beside its own headers. The answer is never longer than the question. */
@@ -47,7 +47,7 @@ export const CORS_HEADERS: Readonly<Record<string, string>> = {
 };
 
 /**
- * The answer to a browser's preflight. It allows whatever headers are asked for: SDKs add their own with every release
+ * The answer to a browser's preflight. It allows all headers that are asked for: SDKs add their own with every release
  * (`x-stainless-*`), Firefox counts `user-agent` among them, and we act on none that we do not know. What is not a short
  * list of header names is not repeated.
  */

@@ -1,6 +1,6 @@
 import type { GatewayError } from "../contract/gateway_error.ts";
 
-/** An error as the gateway's own JSON tells it: what may leave, never the detail. */
+/** An error as the gateway's own JSON: the public fields, never the detail. */
 export function errorJson(error: GatewayError, requestId: string) {
   return {
     code: error.code,

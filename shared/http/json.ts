@@ -3,7 +3,7 @@ import { JsonMeter, jsonSize } from "./json_size.ts";
 
 /**
  * How deep arrays and objects may nest: Google's own parser stops at 100. What is deeper would overflow the stack of
- * whatever walks it later, `JSON.stringify` included.
+ * code that walks it later, `JSON.stringify` included.
  */
 export const MAX_JSON_DEPTH = 100;
 

@@ -8,7 +8,7 @@ export interface JsonBodyTerms {
   clock: Clock;
   /** What the request may take of the instance's memory, and of its time. */
   work: Work;
-  /** Asks whether the caller, whose credential has been verified, is still welcome. Absent: that is known already. */
+  /** Asks whether the caller, whose credential has been verified, may still call. Absent: that is known already. */
   confirmCaller?: (() => Promise<void>) | undefined;
 }
 

@@ -15,7 +15,7 @@ export interface JsonSize {
 }
 
 /**
- * What a JSON text would come to, before any of it is made. What is no JSON is measured up to where a parser would stop,
+ * The size of a JSON text's value, before it is parsed. What is no JSON is measured up to where a parser would stop,
  * or further.
  */
 export function jsonSize(bytes: Uint8Array, most: JsonSize): JsonSize {
@@ -35,7 +35,7 @@ export class JsonMeter {
   readonly #most: JsonSize;
   #depth = 0;
   #inText = false;
-  /** At the end of the last piece, within a text, stood an odd number of backslashes. */
+  /** The last piece ended within a text, with an odd number of backslashes. */
   #escapes = false;
 
   constructor(most: JsonSize) {

@@ -22,7 +22,7 @@ const MAX_LINE_BYTES = 4 * 1024;
 
 /**
  * A GET over a connection to one of `addresses`, tried in order, with the URL's own name towards the server and in its
- * certificate. `fetch` would look the name up once more, and whoever owns the name could give another address by then.
+ * certificate. `fetch` would resolve the name once more, and its owner could return another address by then.
  *
  * HTTP/1.1 (RFC 9112), one request to a connection, no redirects, no compression. Throws what the connection throws, and
  * Error for what is no HTTP.
@@ -117,7 +117,7 @@ async function headFrom(reader: ByteReader): Promise<{ status: number; headers: 
       if (colon < 1) throw new Error("the answer has a header without a name");
       headers.append(text.slice(0, colon), text.slice(colon + 1).trim());
     }
-    // What comes before the answer itself (RFC 9110, 15.2).
+    // Interim responses before the answer itself (RFC 9110, 15.2).
     if (status >= 200) return { status, headers };
   }
 }

@@ -7,7 +7,7 @@ export const MAX_REDIRECTS = 3;
 /** Longer than any link that a person would share. */
 const MAX_URL_CHARS = 4_096;
 
-/** A URL from outside that is not fetched, or whose answer is of no use. The message is for whoever sent it. */
+/** A URL from outside that is not fetched, or whose answer is of no use. The message is for the caller who sent it. */
 export class FetchRefused extends Error {
   constructor(message: string) {
     super(message);
@@ -18,7 +18,7 @@ export class FetchRefused extends Error {
 export interface PublicFetchOptions {
   fetch: typeof fetch;
   clock: Clock;
-  /** The addresses of a name. Absent: the runtime cannot tell, and only the name itself is judged. */
+  /** The addresses of a name. Absent: the runtime cannot resolve them, and only the name itself is judged. */
   resolve?: ((host: string) => Promise<string[]>) | undefined;
   /** Connects to an address that was judged. Absent: `fetch` looks the name up once more. */
   connect?: Connect | undefined;
@@ -27,7 +27,7 @@ export interface PublicFetchOptions {
   signal: AbortSignal;
   /** Of the body; asked again at each piece, so several fetches may share one allowance. */
   mayTake(bytes: number): boolean;
-  /** Whether a media type is welcome. */
+  /** Whether a media type is accepted. */
   accepts(mimeType: string): boolean;
 }
 
@@ -37,11 +37,12 @@ export interface Fetched {
 }
 
 /**
- * Fetches what a user's URL leads to: http or https on its usual port, a public host, without credentials; every redirect is
- * judged anew. Nothing of the caller's request travels along.
+ * Fetches what a user's URL leads to: http or https on its usual port, a public host, without credentials; every
+ * redirect is judged again. Nothing of the caller's request is sent.
  *
- * Where the runtime can (`resolve` and `connect`), what is connected to is the very address that was judged, so that a name
- * gains nothing by another answer a moment later. Where it cannot, its own network rules are the last line.
+ * Where the runtime can (`resolve` and `connect`), what is connected to is the very address that was judged, so that
+ * a name that resolves differently a moment later gains nothing. Where it cannot, the runtime's own network rules are
+ * the last defence.
  * @throws FetchRefused
  * @throws the signal's reason when it aborts
  */
@@ -56,7 +57,7 @@ export async function fetchPublic(url: string, options: PublicFetchOptions): Pro
     () => {},
   );
   try {
-    // Raced: a name server that does not answer cannot be told to stop.
+    // Raced: a lookup at a name server that does not answer cannot be aborted.
     return await Promise.race([followed(url, options, ended.signal), aborted(ended.signal)]);
   } catch (thrown) {
     options.signal.throwIfAborted();

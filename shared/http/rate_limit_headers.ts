@@ -19,7 +19,7 @@ function gaugeHeaders(name: string, gauge: Gauge): Record<string, string> {
 }
 
 /**
- * When to come back: `retry-after` in whole seconds, rounded up so that nobody is early (RFC 9110, 10.2.3), and
+ * When to come back: `retry-after` in whole seconds, rounded up so that no client is early (RFC 9110, 10.2.3), and
  * `retry-after-ms`, which OpenAI's clients prefer. Nothing where no time is known.
  */
 export function retryHeaders(retryAfterMs: number | null): Record<string, string> {

@@ -3,7 +3,7 @@ import { GatewayError } from "../contract/gateway_error.ts";
 import { MAX_JSON_VALUES } from "./json.ts";
 
 /**
- * How often a body is there while it is worked on: as it came and as text, then as values and as what goes upstream. Of
+ * How many copies of a body are in memory while it is worked on: as it came and as text, then as values and as what goes upstream. Of
  * the 256 MB that a hosted function has, it takes about 80 by itself, and garbage that nobody has collected yet as much
  * as everything in work.
  */
@@ -15,7 +15,7 @@ export const VALUE_BYTES = 128;
  * at once, with their garbage, were measured to take more than a hosted function has.
  */
 const ROOM_BESIDE = 1 / 4;
-/** Kept beside the large bodies for small ones: whoever sends a prompt is served while others send films. */
+/** Reserved beside the large bodies for small ones: a caller who sends a prompt is served while others send films. */
 const KEPT_FOR_SMALL_BYTES = 4 * 1024 * 1024;
 /** What a small body takes at most: a prompt of 60,000 tokens, or 4,000 values. */
 const SMALL_WORK_BYTES = 512 * 1024;
@@ -31,7 +31,7 @@ export interface Work {
   add(bytes: number): void;
   /**
    * Waits for its turn to be parsed, checked and estimated, if it has become a large one: they follow one another, with as
-   * long for everybody else in between as the last one took.
+   * long a pause for all other callers in between as the last one took.
    */
   turn(clock: Clock): Promise<void>;
   /** Gives back all of it; safe to call twice. */
@@ -39,9 +39,9 @@ export interface Work {
 }
 
 /**
- * The memory that requests take in one function instance, so that it ends in refusals and not in the process's death, and
- * their turns at its only thread. One caller may take what one of the
- * largest bodies takes, so that a single one cannot shut out the others.
+ * The memory that requests take in one function instance, so that overload ends in errors and not in the process's
+ * end, and their turns at its only thread. One caller may take what one of the largest bodies takes, so that a single
+ * one cannot shut out the others.
  */
 export class WorkBudget {
   readonly #total: number;
@@ -62,7 +62,7 @@ export class WorkBudget {
     return this.#taken;
   }
 
-  /** @param caller whoever is charged, by any name that is theirs alone */
+  /** @param caller a unique name of the one who is charged */
   begin(caller: string): Work {
     let mine = 0;
     let over = false;
@@ -88,7 +88,7 @@ export class WorkBudget {
         this.#lastTurn = promise;
         await before;
         const since = clock.now();
-        // What is done without waiting for anything is over when the first timer rings.
+        // Work that waits for nothing is over when the first timer fires.
         setTimer(clock, 0, () => setTimer(clock, clock.now() - since, resolve));
       },
       end: () => {

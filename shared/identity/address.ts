@@ -2,9 +2,9 @@
 const MAX_ADDRESS_CHARS = 64;
 
 /**
- * Where a request came from, as told by what stands before the function; null if nobody says. Hosted projects are behind
+ * The address that a request came from, as the proxy before the function reports it; null if none does. Hosted projects are behind
  * Cloudflare, which sets `cf-connecting-ip` itself. Elsewhere it is the last entry of `x-forwarded-for`: the nearest proxy
- * wrote that one, while those before it may be the caller's own words.
+ * wrote that one, while the caller may have written those before it.
  */
 export function addressOf(request: Request): string | null {
   const said = request.headers.get("cf-connecting-ip") ??

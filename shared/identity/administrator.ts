@@ -8,20 +8,20 @@ import { type ProjectKeys, verifyProjectKey } from "./project_keys.ts";
 
 export interface AdministratorTerms {
   project: ProjectKeys;
-  /** With which the Auth API is asked. */
+  /** The key with which the Auth API is called. */
   apiKey: string;
   stages: Pick<Stages, "isAdministrator">;
   fetch: typeof fetch;
 }
 
-/** The Auth API answers from its own database; a person waits. */
+/** The Auth API answers from its own database; a person waits for it. */
 const AUTH_TIMEOUT_MS = 8_000;
 
 const user = z.object({ id: z.uuid(), email: z.string().nullish() });
 
 /**
- * Who sent a request, if it is an administrator: a signed-in user whose row says so at this moment, or the project's secret
- * key. A session is verified by the Auth API, so one that was ended is refused even if its token has not expired.
+ * The administrator who sent a request: a signed-in user whose row says so at this moment, or the holder of the
+ * project's secret key. A session is verified by the Auth API, so one that was ended is refused even if its token has not expired.
  * @throws GatewayError `credential_missing`, `credential_invalid`, `credential_insufficient`, `database_unavailable`
  */
 export async function identifyAdministrator(

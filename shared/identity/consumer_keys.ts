@@ -10,7 +10,7 @@ export interface VerifiedConsumer {
   name: string;
 }
 
-/** Stands in for a malformed secret, so that it costs what a wrong one costs. Nobody's: no consumer has such an id. */
+/** Takes the place of a malformed secret, so that it costs what a wrong one costs. No consumer has such an id. */
 const NOBODY = { keyId: "none", proof: "0".repeat(64) };
 
 /**
@@ -25,7 +25,7 @@ export async function verifyConsumerSecret(
 ): Promise<VerifiedConsumer> {
   const secret = await readConsumerSecret(credential.value);
   const found = await access.authenticate(secret ?? NOBODY, address);
-  // A disabled consumer is told so only where the secret is right.
+  // That a consumer is disabled is said only where the secret is right.
   if (found.status === "refused" && found.code === "consumer_disabled") throw new GatewayError(found.code);
   if (found.status === "refused" && found.code === "rate_limited") throw tooManyWrong(found.retryAfterMs);
   if (found.status === "refused" || found.kind !== secret?.kind) throw notValid(credential.from);

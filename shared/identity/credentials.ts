@@ -47,7 +47,7 @@ function parameters(url: string, name: string): string[] {
   return url.includes("?") ? new URL(url).searchParams.getAll(name) : [];
 }
 
-/** How each place is called towards the caller. */
+/** The name of each place in messages for the caller. */
 const PLACES: Readonly<Record<Credential["from"], string>> = {
   "authorization": "`Authorization`",
   "x-goog-api-key": "`x-goog-api-key`",

@@ -15,11 +15,11 @@ export interface Authorities {
   project: ProjectKeys;
   tokens: TokenRules;
   access: Pick<Access, "authenticate" | "noteRefusal">;
-  /** Lets the audit's note of an expired token be written after the response has gone. */
+  /** So that the audit of an expired token is written after the response has gone. */
   background: (task: Promise<void>) => void;
 }
 
-/** How the audit calls the function. */
+/** The function's name in the audit. */
 const PLACE = "llm-invoke";
 
 type Verified = VerifiedKey | VerifiedConsumer | VerifiedToken;
@@ -43,7 +43,7 @@ async function verify(
   { project, tokens, access, background }: Authorities,
   request: Request,
 ): Promise<Verified> {
-  // The database counts those that it refuses itself.
+  // The database itself counts the credentials that it refuses.
   if (looksLikeConsumerSecret(credential.value)) {
     return await verifyConsumerSecret(credential, access, addressOf(request));
   }

@@ -46,7 +46,7 @@ export class OauthRefusal extends Error {
   }
 }
 
-/** An error of the gateway's other rooms in this form. */
+/** An error of the gateway's other modules in this form. */
 export function asOauthRefusal(error: GatewayError): OauthRefusal {
   const code: OauthCode = error.status < 500
     ? error.status === 401 ? "invalid_client" : "invalid_request"

@@ -48,7 +48,7 @@ export async function verifyProjectKey(credential: Credential, keys: ProjectKeys
   throw notValid(credential.from);
 }
 
-/** Takes the same time wherever two texts differ. It tells their lengths apart, which are no secret. */
+/** Takes the same time wherever two texts differ. It shows their lengths, which are no secret. */
 function equalInConstantTime(one: string, other: string): boolean {
   if (one.length !== other.length) return false;
   let difference = 0;

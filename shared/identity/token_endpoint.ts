@@ -26,7 +26,7 @@ export interface TokenEndpointDependencies {
 export interface TokenEndpointOptions {
   /** The first part of every path, as hosted functions see it. */
   functionName: string;
-  /** Puts the dependencies together, at the first request; a failure is answered, and tried again by the next request. */
+  /** Makes the dependencies at the first request; a failure is answered, and the next request tries again. */
   open: () => TokenEndpointDependencies;
   clock: Clock;
   newId: () => string;
@@ -36,10 +36,10 @@ export interface TokenEndpointOptions {
 /** A request is a handful of short parameters. */
 const MAX_BODY_BYTES = 64 * 1024;
 
-/** What stands in for a malformed secret, so that it costs what a wrong one costs. */
+/** Takes the place of a malformed secret, so that it costs what a wrong one costs. */
 const NOBODY: Proof = { keyId: "none", proof: "0".repeat(64) };
 
-/** RFC 6749, 5.1: whatever holds a token is kept by no cache. `jsonResponse` says `no-store` already. */
+/** RFC 6749, 5.1: no cache may store an answer with a token. `jsonResponse` says `no-store` already. */
 const NO_CACHE = { pragma: "no-cache" };
 
 /**
@@ -168,7 +168,7 @@ function refusalOf(issue: Extract<Issue, { status: "refused" }>): OauthRefusal {
   }
 }
 
-/** By one consumer, or with wrong secrets by one network. */
+/** From one consumer, or with wrong secrets from one network. */
 function tooMany(retryAfterMs: number | null): OauthRefusal {
   return new OauthRefusal(
     "temporarily_unavailable",

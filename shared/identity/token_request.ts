@@ -60,7 +60,7 @@ function readParameters(contentType: string, body: Uint8Array): Parameters {
     );
   }
   const form = new URLSearchParams(new TextDecoder().decode(body));
-  // RFC 6749, 3.2. To look for each name would take a second for the 30,000 that such a body has room for.
+  // RFC 6749, 3.2. To search for each name would take a second for the 30,000 that such a body has room for.
   if (new Set(form.keys()).size < form.size) {
     throw new OauthRefusal("invalid_request", "a parameter is there twice");
   }

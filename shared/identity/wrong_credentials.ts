@@ -2,7 +2,7 @@ import { GatewayError } from "../contract/gateway_error.ts";
 import type { Access } from "../database/access.ts";
 import { addressOf } from "./address.ts";
 
-/** Too many wrong credentials came from the caller's network: when a right one does, it is let in all the same. */
+/** Too many wrong credentials came from the caller's network. A right one is accepted all the same. */
 export function tooManyWrong(retryAfterMs: number | null): GatewayError {
   return new GatewayError("rate_limited", {
     message:

@@ -1,15 +1,15 @@
 import type { AlertChannelName, AlertMessage } from "../database/alerts.ts";
 
-/** A way to reach a person. */
+/** A way to send messages to a person. */
 export interface AlertChannel {
   name: AlertChannelName;
-  /** Tells one message. Throws nothing but the signal's reason: a failure is answered. */
+  /** Sends one message. Throws nothing but the signal's reason: a failure is returned. */
   tell(message: AlertMessage, call: ChannelCall): Promise<Telling>;
 }
 
 export interface ChannelCall {
   fetch: typeof fetch;
-  /** Ends the call for good. */
+  /** Ends the call. */
   signal: AbortSignal;
   /** How long an answer may take; absent: 10 s. */
   timeoutMs?: number;
@@ -29,7 +29,7 @@ export type Telling =
 
 /** A channel that has not answered by then is down for now; the message is tried again. */
 const ANSWER_TIMEOUT_MS = 10_000;
-/** What a channel says about a failure is a line or two. */
+/** The longest description of a failure: a channel writes a line or two. */
 const MAX_ANSWER_BYTES = 16_384;
 
 export interface ChannelAnswer {
@@ -41,7 +41,7 @@ export interface ChannelAnswer {
 
 /**
  * Posts JSON and reads the answer. Redirects are not followed: what is sent is for the address that was configured.
- * @returns a failed telling where no answer came
+ * @returns a failed delivery where no answer came
  * @throws the signal's reason when it aborts
  */
 export async function post(
@@ -62,7 +62,7 @@ export async function post(
     return { status: response.status, headers: response.headers, text: await beginningOf(response) };
   } catch {
     signal.throwIfAborted();
-    // What was thrown names the address, and with it the token in it.
+    // The thrown error names the address, and with it the token in it.
     const error = timeout.aborted
       ? `no answer within ${timeoutMs / 1000} s`
       : "it could not be reached, or broke off";
@@ -96,7 +96,7 @@ export function retryAfterMs(headers: Headers, nowMs: number): number | null {
   return Number.isFinite(ms) ? Math.max(0, ms) : null;
 }
 
-/** `text` of at most `length` UTF-16 units, an ellipsis telling that it was cut; never through a character. */
+/** `text` of at most `length` UTF-16 units, with an ellipsis where it was cut; never through a character. */
 export function cut(text: string, length: number): string {
   if (text.length <= length) return text;
   const kept = text.slice(0, length - 1);

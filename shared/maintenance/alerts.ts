@@ -12,16 +12,16 @@ import type { Operation, OperationContext, OperationReport } from "./operation.t
 import { telegramChannel } from "./telegram_channel.ts";
 import { webhookChannel } from "./webhook_channel.ts";
 
-/** Longer than telling one message can take: until then nobody else tells it. */
+/** Longer than sending one message can take: until then no other run sends it. */
 const CLAIM_MS = 60_000;
-/** Telling one message, the database included. With less left, the rest is for the next run. */
+/** Time to send one message, the database included. With less left, the rest is for the next run. */
 const TIME_FOR_ONE_MS = 13_000;
 /** Telegram takes some thirty a second, a person fewer. What is more waits for the next run. */
 const MAX_MESSAGES_A_RUN = 20;
 
 const TELEGRAM_API = "https://api.telegram.org";
 
-/** Who is told, as the environment says. */
+/** Where alerts are sent, as the environment says. */
 export interface AlertChannels {
   channels: AlertChannel[];
   /** What is wrong with the settings, in words for the owner. */
@@ -69,8 +69,8 @@ export function alertChannels(
 }
 
 /**
- * The operation `alerts`: opens what is wrong, closes what is over, tells both to whoever is to be told. Telling fails for one
- * message or one channel alone and is tried again by a later run; the run fails only where the database or the settings do.
+ * The operation `alerts`: opens what is wrong, closes what is over, and sends both to the channels. Sending fails for
+ * one message or one channel alone and is tried again by a later run; the run fails only where the database or the settings do.
  */
 export function alertsOperation({ channels, problems }: AlertChannels): Operation {
   return {
@@ -107,7 +107,7 @@ export function alertsOperation({ channels, problems }: AlertChannels): Operatio
   };
 }
 
-/** Keeps the counters up where nobody scrapes, so that the first scrape has little to catch up. */
+/** Keeps the counters up to date where nobody scrapes, so that the first scrape has little to catch up. */
 async function countedMetrics({ call, log }: OperationContext): Promise<number> {
   try {
     return await countMetrics(call);

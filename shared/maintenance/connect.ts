@@ -2,8 +2,8 @@ import { createMaintenanceLedger } from "../database/maintenance.ts";
 import type { OperationContext } from "./operation.ts";
 
 /**
- * Tells the schedule where this project's functions are, and with which key it may call them: both go into Vault. The
- * function knows them from its own environment, so that nobody has to pass a key along. Done once, and again after a change
+ * Stores where this project's functions are, and with which key the schedule may call them: both go into Vault. The
+ * function knows them from its own environment, so that nobody has to pass a key on. Done once, and again after a change
  * of the key.
  */
 export async function connectSchedule(

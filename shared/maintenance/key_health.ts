@@ -7,7 +7,7 @@ import { overKeys } from "./over_keys.ts";
 
 /**
  * Asks upstream about every key. One that upstream rejects is switched off, one whose secret is not set is marked; one that
- * was off for a reason that has passed, or whose secret is another one than upstream rejected, comes back. Which reasons may pass is the database's to say.
+ * was off for a reason that has passed, or whose secret is another one than upstream rejected, comes back. The database decides which reasons may pass.
  */
 export const keyHealth: Operation = {
   name: "key_health",

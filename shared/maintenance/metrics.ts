@@ -13,7 +13,7 @@ import {
 } from "./exposition.ts";
 import { isMetricName, type MetricDescription, type MetricName, METRICS } from "./metric_registry.ts";
 
-/** What a person makes up is shorter; what a generator makes is longer. */
+/** A key that a person makes up is shorter; one from a generator is longer. */
 const MIN_KEY_CHARS = 16;
 const MAX_KEY_CHARS = 8_192;
 
@@ -21,14 +21,14 @@ export interface MetricsDeps {
   call: Transport;
   /** `EVE_METRICS_KEY`: opens this page and nothing else. Null: only the project's secret key does. */
   metricsKey: string | null;
-  /** Throws a GatewayError for whoever does not carry the project's secret key. */
+  /** Throws a GatewayError for a request without the project's secret key. */
   authorise(request: Request): Promise<void>;
   log: Log;
 }
 
 /**
- * `GET .../metrics`: the figures for Prometheus, in its text form, or in OpenMetrics' for those who accept that. Whoever wires
- * it answers what it throws.
+ * `GET .../metrics`: the figures for Prometheus, in its text form, or in OpenMetrics' for those who accept that. The
+ * caller of this function answers what it throws.
  * @throws GatewayError as `authorise` and the ledger do; `gateway_misconfigured` for an EVE_METRICS_KEY that is too short
  */
 export function metricsHandler(deps: MetricsDeps): (request: Request) => Promise<Response> {
@@ -42,7 +42,7 @@ export function metricsHandler(deps: MetricsDeps): (request: Request) => Promise
   };
 }
 
-/** Whether the request carries the key of this page. Compared by digests, so that time tells nothing of it. */
+/** Whether the request carries the key of this page. Compared by digests, so that the time it takes reveals nothing. */
 async function opensMetrics(request: Request, metricsKey: string | null): Promise<boolean> {
   if (metricsKey === null) return false;
   if (metricsKey.length < MIN_KEY_CHARS) {
@@ -68,7 +68,7 @@ function formatFor(request: Request): ExpositionFormat {
   return /application\/openmetrics-text/i.test(accept) ? "openmetrics" : "prometheus";
 }
 
-/** What SQL told, under the descriptions of the registry. What it does not know is left out and logged, not a reason to show nothing. */
+/** What SQL returned, with the descriptions of the registry. A metric that the registry does not know is left out and logged, not a reason to show nothing. */
 export function familiesOf({ samples, histograms }: GatewayMetrics, log: Log): Family[] {
   const own: Partial<Record<MetricName, Sample[]>> = {
     eve_build_info: [{ labels: { version: VERSION }, value: 1 }],

@@ -4,7 +4,7 @@ import type { Operation } from "./operation.ts";
 import { overKeys } from "./over_keys.ts";
 
 /**
- * Reads the list of models of every key in use, takes down what appeared and what vanished, and compares the lists with the
+ * Reads the list of models of every key in use, records what appeared and what vanished, and compares the lists with the
  * rows of google_ai_model_limits. Rows are the owner's: none is changed here.
  */
 export const modelsSync: Operation = {

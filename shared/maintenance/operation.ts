@@ -3,13 +3,13 @@ import type { Log } from "../runtime/log.ts";
 import type { Transport } from "../database/transport/transport.ts";
 import type { KeyInspector } from "../providers/key_inspector.ts";
 
-/** One thing that the schedule does, over HTTP. Locking, the log's row and the time bound are around it, not in it. */
+/** One operation that the schedule calls over HTTP. Locking, the log's row and the time limit are around it, not in it. */
 export interface Operation {
   /** Its name in the route, in the lock and in google_ai_maintenance_log. */
   name: string;
   /**
-   * Does a piece of it, in bounded time, and says what was done. May be cut off at any point and started again: what was
-   * done stays done, and doing it again does no harm. Whatever it throws is logged as a failed run.
+   * Does a piece of it, in bounded time, and says what was done. May be interrupted at any point and started again:
+   * what was done stays done, and doing it again does no harm. What it throws is logged as a failed run.
    */
   run(context: OperationContext): Promise<OperationReport>;
 }
@@ -17,7 +17,7 @@ export interface Operation {
 export interface OperationContext {
   /** Its number, as in google_ai_maintenance_log.details. */
   runId: number;
-  /** Calls SQL functions. They are named in shared/database alone: hand it to a function of that room. */
+  /** Calls SQL functions. They are named in shared/database alone: pass it to a function of that folder. */
   call: Transport;
   clock: Clock;
   log: Log;
@@ -37,7 +37,7 @@ export interface OperationDeadline {
   leftMs(): number;
 }
 
-/** What a run did: it becomes the run's row in google_ai_maintenance_log and the answer to whoever asked for it. */
+/** What a run did: it becomes the run's row in google_ai_maintenance_log and the answer to the request. */
 export interface OperationReport {
   /** Tables that were changed, with their schema. */
   tables: string[];

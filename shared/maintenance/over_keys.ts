@@ -1,9 +1,9 @@
 import type { KeyToCheck } from "../database/maintenance.ts";
 import type { OperationContext } from "./operation.ts";
 
-/** Upstream is asked about so many keys at once: quick for a few dozen, and no burst. */
+/** How many keys upstream is asked about at the same time: quick for a few dozen, and no burst. */
 const AT_ONCE = 4;
-/** One question that nobody answers must not use up the time of all. */
+/** One question without an answer must not use up the time of all. */
 const ANSWER_MS = 20_000;
 
 /**

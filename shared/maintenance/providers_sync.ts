@@ -14,12 +14,12 @@ export interface ProvidersSyncDependencies {
   read: ReadVariable;
 }
 
-/** Providers are asked about so many stages at once: there are a handful. */
+/** How many stages providers are asked about at the same time: there are a handful. */
 const AT_ONCE = 4;
 
 /**
  * Fills stages that were never set up out of the environment, and asks the provider of every other one about its key and its
- * models: see refreshStage. Tidies up jobs that are over. What is wrong with a provider or a key is noted with the stage, and no failure of the run.
+ * models: see refreshStage. Cleans up jobs that have ended. What is wrong with a provider or a key is noted with the stage, and no failure of the run.
  */
 export function providersSync({ encryption, read }: ProvidersSyncDependencies): Operation {
   return {

@@ -12,24 +12,24 @@ import { connectSchedule } from "./connect.ts";
 import type { Operation } from "./operation.ts";
 import { type OperationDependencies, runOperation, type RunOutcome } from "./run_operation.ts";
 
-/** What the function is made of. */
+/** What the function works with. */
 export interface MaintenanceDependencies {
   operations: readonly Operation[];
   operationDependencies: Omit<OperationDependencies, "clock" | "log">;
   /** This project, as the schedule is to call it. */
   project: { url: string; secretKey: string };
-  /** Throws GatewayError for whoever does not carry the project's secret key. */
+  /** Throws GatewayError for a request without the project's secret key. */
   authorise(request: Request): Promise<void>;
-  /** Answers `GET /metrics`, and looks at its credential itself; absent: there are none. */
+  /** Answers `GET /metrics`, and checks its credential itself; absent: there are no metrics. */
   metrics?: (request: Request) => Promise<Response>;
-  /** Lets a run go on when whoever asked for it has gone. The promise must not reject. */
+  /** Lets a run go on when the client has gone. The promise must not reject. */
   background: (work: Promise<void>) => void;
 }
 
 export interface MaintenanceRouterOptions {
   /** The first part of every path, as hosted functions see it. */
   functionName: string;
-  /** Puts the dependencies together, at the first request; a failure is answered, and tried again by the next request. */
+  /** Makes the dependencies at the first request; a failure is answered, and the next request tries again. */
   open: () => MaintenanceDependencies;
   clock: Clock;
   newId: () => string;
@@ -41,7 +41,7 @@ const MAX_BODY_BYTES = 16 * 1024;
 
 const METRICS_PATH = "/metrics";
 
-/** What may be said about a run. */
+/** The body of a request for a run. */
 const runBody = z.strictObject({
   /** Who asks, for the log. */
   source: z.string().regex(/^[\w .:-]{1,40}$/, "1 to 40 letters, digits, blanks or _ . : -").default("http"),
@@ -60,12 +60,12 @@ export function createMaintenanceRouter(
   const app = new Hono<{ Variables: { requestId: string; dependencies: MaintenanceDependencies } }>()
     .basePath(`/${functionName}`);
 
-  // For paths that there are not, too: a stranger learns nothing.
+  // Also for paths that do not exist: a stranger learns nothing.
   app.use("*", async (context, next) => {
     context.set("requestId", options.newId());
     dependencies ??= options.open();
     context.set("dependencies", dependencies);
-    // The figures look at their own credential, which may be another one.
+    // The metrics check their own credential, which may be another one.
     const looksItself = dependencies.metrics !== undefined && context.req.method === "GET" &&
       context.req.path === `/${functionName}${METRICS_PATH}`;
     if (!looksItself) await dependencies.authorise(context.req.raw);
@@ -148,7 +148,7 @@ function outcomeResponse(operation: string, outcome: RunOutcome, requestId: stri
     }
     case "failed": {
       const { error, runId, status } = outcome;
-      // Whoever holds the project's secret key may read why: the log says the same.
+      // The holder of the project's secret key may read why: the log says the same.
       const why = error.detail ?? error.publicMessage;
       const body = {
         operation,

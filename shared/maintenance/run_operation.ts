@@ -3,7 +3,7 @@ import { asGatewayError, type GatewayError } from "../contract/gateway_error.ts"
 import { createMaintenanceLedger } from "../database/maintenance.ts";
 import type { Operation, OperationContext, OperationReport } from "./operation.ts";
 
-/** Everything of a context that is there before a run is. */
+/** Everything of a context that exists before a run. */
 export type OperationDependencies = Omit<OperationContext, "runId" | "deadline">;
 
 export interface RunRequest {
@@ -49,7 +49,7 @@ export async function runOperation(
       runId,
       deadline: { signal: timeUp.signal, leftMs: () => Math.max(0, endsAt - clock.now()) },
     });
-    // The database has closed a run of its own steps already, unless time ran out between two of them.
+    // A run that is SQL from end to end has already been closed by the database, unless time ran out between two steps.
     if (runsIn === "http" || report.more) {
       await ledger.end({ runId, status: "succeeded", error: null, ...report });
     }
@@ -74,7 +74,7 @@ export async function runOperation(
       detail: said,
     });
     const ending = { runId, tables: [], count: 0, details: { code: error.code }, more: false };
-    // Should the database be away just now: the lease ends by itself, and the next run closes this one as failed.
+    // If the database cannot be reached now, the lease expires, and the next run closes this one as failed.
     await ledger.end({ ...ending, status: "failed", error: said }).catch(() => {});
     return { status: "failed", runId, error };
   } finally {

@@ -2,7 +2,7 @@ import { GatewayError } from "../contract/gateway_error.ts";
 import { createMaintenanceLedger } from "../database/maintenance.ts";
 import type { Operation } from "./operation.ts";
 
-/** An operation that is SQL from end to end: the function only asks for step after step, as cron does in the database. */
+/** An operation that is SQL from end to end: the function only calls step after step, as cron does in the database. */
 export function sqlOperation(name: string): Operation {
   return {
     name,

@@ -9,7 +9,7 @@ export interface TelegramOptions {
   chatId: string;
   /** `https://api.telegram.org`, or a Bot API server of one's own. */
   baseUrl: string;
-  /** Which gateway speaks: several may share a chat. */
+  /** The name of this gateway: several may share a chat. */
   gateway: string;
 }
 
@@ -20,7 +20,7 @@ const MAX_LINE_CHARS = 500;
 const SIGNS = { critical: "🔴", warning: "🟠", info: "🔵" } as const;
 
 /**
- * Tells alerts by Telegram's Bot API.
+ * Sends alerts with Telegram's Bot API.
  * https://core.telegram.org/bots/api#sendmessage
  */
 export function telegramChannel({ token, chatId, baseUrl, gateway }: TelegramOptions): AlertChannel {
@@ -33,7 +33,7 @@ export function telegramChannel({ token, chatId, baseUrl, gateway }: TelegramOpt
         text: htmlOf(message, gateway),
         parse_mode: "HTML",
         link_preview_options: { is_disabled: true },
-        // What is over, or merely good to know, need not ring.
+        // Messages that something is over, or merely good to know, are sent without a sound.
         disable_notification: message.event === "closed" || message.severity === "info",
       });
       const answer = await post(url, body, {}, call);

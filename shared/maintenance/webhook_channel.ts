@@ -6,7 +6,7 @@ export interface WebhookOptions {
   url: string;
   /** Signs what is sent: `whsec_` and base64, or any text. Null: unsigned. */
   secret: string | null;
-  /** Which gateway speaks. */
+  /** The name of this gateway. */
   gateway: string;
   /** Milliseconds since 1970. */
   now: () => number;
@@ -16,12 +16,12 @@ export interface WebhookOptions {
 const ABOUT_THE_MESSAGE = new Set([400, 413, 415, 422]);
 
 /**
- * Tells alerts as JSON to any address, signed as https://www.standardwebhooks.com says: a receiver checks
+ * Sends alerts as JSON to any address, signed as https://www.standardwebhooks.com says: a receiver checks
  * `webhook-signature` over `webhook-id`.`webhook-timestamp`.body, and knows by `webhook-id` what it has had before.
  */
 export function webhookChannel({ url, secret, gateway, now }: WebhookOptions): AlertChannel {
   const key = secret === null ? null : importKey(secret);
-  // Whoever signs first hears of it; until then nobody need.
+  // A wrong secret is reported at the first signature, not before.
   key?.catch(() => {});
   return {
     name: "webhook",

@@ -7,7 +7,7 @@ export class BodyTooLong extends Error {
 /**
  * A response's body, at most `maxBytes` of it: what is counted is what arrives, unpacked. Of one that is longer, or says that it is,
  * no more is read.
- * @throws BodyTooLong, and whatever the body's reader throws
+ * @throws BodyTooLong, and what the body's reader throws
  */
 export async function bytesOf(response: Response, maxBytes: number): Promise<Uint8Array<ArrayBuffer>> {
   const announced = announcedBytes(response);

@@ -1,13 +1,13 @@
 import type { Lasting } from "../contract/block.ts";
 import type { Diagnosis } from "./provider.ts";
 
-/** A refusal for want of quota that names no time: a whole minute. */
+/** A refusal for lack of quota that names no time: a whole minute. */
 const BARE_QUOTA_BLOCK_MS = 60_000;
 /** A time of less than a second would only repeat the refusal. */
 const SHORTEST_BLOCK_MS = 1_000;
-/** Nobody is told to stay away for longer than this on the word of a header. */
+/** The longest block that a header may cause. */
 const LONGEST_BLOCK_MS = 86_400_000;
-/** A 403 that nothing explains: out of the way for a while, not for good. */
+/** A 403 without an explanation: the key is not used for a while, and then tried again. */
 export const UNEXPLAINED_DENIAL_MS = 600_000;
 
 /** The key is of no use, for anything. */
@@ -47,7 +47,7 @@ export function upstreamsFault(status: number | null): Diagnosis {
   return { fault: "nobody", retryable: true, block: null, code };
 }
 
-/** The request cannot be served, by whichever key. */
+/** The request cannot be served, with any key. */
 export function callersFault(
   code: "upstream_invalid_request" | "prompt_too_large" | "content_blocked" | "unsupported_feature" =
     "upstream_invalid_request",
@@ -70,7 +70,7 @@ export const WRONG_REGION: Diagnosis = {
   code: "upstream_region",
 };
 
-/** The answer is longer than the gateway reads; the next one would be, too, and has a price. */
+/** The answer is longer than the gateway reads; the next one would be too, and would cost money. */
 export const ANSWER_TOO_LARGE: Diagnosis = {
   fault: "nobody",
   retryable: false,

@@ -2,7 +2,7 @@
 export type StreamPiece =
   /** The data of one event. */
   | { kind: "data"; text: string }
-  /** What is no event at all, from there to the stream's end: Google breaks its framing with bare JSON to report errors. */
+  /** Bytes that are no event, from there to the stream's end: Google breaks its framing with bare JSON to report errors. */
   | { kind: "stray"; text: string };
 
 /**
@@ -24,14 +24,14 @@ export class EventTooLong extends Error {
  * joined. Only `data` matters here. What the stream ends on without an empty line is given too: it may be whole.
  *
  * Reads no further than it is asked: a slow reader slows the sender. Leaving the iteration cancels the body.
- * @throws EventTooLong above `maxChars`, and whatever the body's reader throws
+ * @throws EventTooLong above `maxChars`, and what the body's reader throws
  */
 export async function* readEvents(
   body: ReadableStream<Uint8Array>,
   maxChars = MAX_EVENT_CHARS,
 ): AsyncGenerator<StreamPiece, void, void> {
   const reader = body.getReader();
-  // Some versions of Deno take the mark away also where a later piece begins with it.
+  // Some versions of Deno remove the byte order mark also where a later piece begins with it.
   const decoder = new TextDecoder("utf-8", { ignoreBOM: true });
   let begun = false;
   // A line that is still coming, piece by piece: joined once, when its end is there.

@@ -13,7 +13,7 @@ export interface MadeFile {
   content?: Uint8Array;
 }
 
-/** How a job stands. */
+/** The state of a job. */
 export type JobProgress =
   | { state: "running"; upstreamId: string }
   | {
@@ -32,7 +32,7 @@ export interface JobSubmission {
   text: string;
   /** The provider's own settings of the job: voice, style, length. Those that it does not know are left out. */
   options: Readonly<Record<string, unknown>>;
-  /** For upstreams that insist on one; whatever arrives there is not believed. */
+  /** For upstreams that require one; what arrives there is not trusted. */
   callbackUrl: string;
   signal: AbortSignal;
 }
@@ -41,15 +41,15 @@ export interface JobInquiry extends Omit<JobSubmission, "text" | "options" | "ca
   upstreamId: string;
 }
 
-/** An upstream that makes something that takes longer than a call. */
+/** An upstream whose work takes longer than a call. */
 export interface JobProvider {
   /** @throws ProviderFailure, and the signal's reason when it aborts */
   submit(submission: JobSubmission): Promise<JobProgress>;
-  /** @throws as `submit`: then nothing is known that was not known before */
+  /** @throws as `submit`: the job's state is then unknown */
   poll(inquiry: JobInquiry): Promise<JobProgress>;
 }
 
-/** A provider that makes jobs alone. */
+/** A provider that makes nothing but jobs. */
 export function jobsAlone(jobs: JobProvider, name: string): Provider {
   const refuse = () =>
     Promise.reject(

@@ -7,11 +7,11 @@ const MAX_LINE_CHARS = 4 * 1024 * 1024;
  */
 export async function* readJsonLines(body: ReadableStream<Uint8Array>): AsyncGenerator<unknown, void, void> {
   const reader = body.getReader();
-  // Some versions of Deno take the mark away also where a later piece begins with it.
+  // Some versions of Deno remove the byte order mark also where a later piece begins with it.
   const decoder = new TextDecoder("utf-8", { ignoreBOM: true });
   let begun = false;
   let rest = "";
-  /** Where the line end is looked for: what came before has none. */
+  /** Where the search for the line end begins: what came before has none. */
   let searched = 0;
   try {
     for (;;) {

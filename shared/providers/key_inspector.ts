@@ -4,7 +4,7 @@ import type { ProviderSettings } from "./provider.ts";
 export interface KeyInspector {
   /**
    * Whether upstream accepts the key: resolves when it does.
-   * @throws ProviderFailure whose diagnosis says whose fault it is; one that fault the key says that the key is of no use
+   * @throws ProviderFailure whose diagnosis says whose fault it is; `fault: "key"` says that the key cannot be used
    * @throws the signal's reason when it aborts
    */
   checkKey(inquiry: KeyInquiry): Promise<void>;
@@ -23,5 +23,5 @@ export interface KeyInquiry {
   signal: AbortSignal;
 }
 
-/** Google lists some sixty. What goes on for longer than this is no list of models. */
+/** Google lists some sixty. A longer list is not believed. */
 export const MAX_LISTED_MODELS = 2_000;

@@ -51,7 +51,7 @@ export interface ProviderEmbedding {
 }
 
 /**
- * The seam to an upstream: contract in, contract out. Nothing outside this room knows an upstream's URLs, headers or errors.
+ * The interface to an upstream: contract in, contract out. Nothing outside this folder knows an upstream's URLs, headers or errors.
  */
 export interface Provider {
   /**
@@ -75,10 +75,10 @@ export interface Provider {
   jobs?: JobProvider;
 }
 
-/** Whose fault a failure is, which decides who is spared from now on. */
+/** What a failure is the fault of, which decides what is not used from now on. */
 export type Blame = "key" | "key_model" | "lane" | "nobody" | "caller" | "region";
 
-/** A failure, understood. */
+/** What a failure means. */
 export interface Diagnosis {
   fault: Blame;
   /** Whether another attempt, perhaps with another key, may succeed. */

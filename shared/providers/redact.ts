@@ -5,9 +5,9 @@ const NAMED_KEY = /api_key:[^\s'",}]+/g;
 const PIECE_CHARS = 12;
 /** Of a key that is shorter than this, what looks like its base64 may be anything: it is found as it is written. */
 const MIN_ENCODED_CHARS = 8;
-/** What is longer is cut: nobody reads on, and no upstream decides how long we search. */
+/** What is longer is cut: nobody reads further, and no upstream decides how long we search. */
 const MAX_SEARCHED_CHARS = 16_384;
-/** Base64 of percent-encoding, or percent-encoding of base64; three times is somebody's purpose, and there are other ways. */
+/** Base64 of percent-encoding, or percent-encoding of base64; three levels would be on purpose, and then there are other ways. */
 const TIMES_ENCODED = 2;
 
 /**

@@ -1,4 +1,4 @@
-/** Error bodies are small; of anything longer, the head says what it is. */
+/** Error bodies are small; of anything longer, the beginning is enough. */
 const MAX_ERROR_BYTES = 65_536;
 
 /** The beginning of a refusal's body as text; what follows is not waited for. */

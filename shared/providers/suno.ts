@@ -20,7 +20,7 @@ import {
   type UpstreamCall,
 } from "./upstream.ts";
 
-/** Suno has no API of its own for developers; this one sells access to it, and is the form that others copy. */
+/** Suno has no API of its own for developers; this one sells access to it, and others copy its format. */
 export const SUNO_BASE_URL = "https://api.sunoapi.org";
 
 const MODELS = ["V5", "V4_5PLUS", "V4_5", "V4", "V3_5"];
@@ -73,7 +73,7 @@ export function sunoProvider(options: SunoOptions = {}): Provider & KeyInspector
       customMode: custom,
       instrumental: call.options.instrumental === true,
       model: upstreamModel(call.model, "suno"),
-      // It wants one. The gateway asks by itself, and believes no callback.
+      // The API requires a callback. The gateway polls, and trusts no callback.
       callBackUrl: call.callbackUrl,
     });
     const id = isRecord(data) ? data.taskId : undefined;
@@ -93,7 +93,7 @@ export function sunoProvider(options: SunoOptions = {}): Provider & KeyInspector
         return songsOf(data, now()) ??
           { state: "failed", code: "answer_unusable", reason: "no song came out" };
       case "CALLBACK_EXCEPTION":
-        // Nobody listened to the callback; the songs may be there all the same.
+        // The callback failed; the songs may be there all the same.
         return songsOf(data, now()) ?? { state: "running", upstreamId };
       case "SENSITIVE_WORD_ERROR":
         return { state: "failed", code: "content_blocked", reason: "SENSITIVE_WORD_ERROR" };

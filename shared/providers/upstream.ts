@@ -5,7 +5,7 @@ import { type Diagnosis, ProviderFailure } from "./provider.ts";
 import { redact } from "./redact.ts";
 import { headOf } from "./response_head.ts";
 
-/** What an upstream said no with. */
+/** The error response of an upstream. */
 export interface UpstreamRefusal {
   status: number;
   /** Parsed, if it is JSON; the text else. */
@@ -15,7 +15,7 @@ export interface UpstreamRefusal {
   headers: Headers;
 }
 
-/** How one upstream says no. */
+/** How one upstream's error responses are read. */
 export interface ErrorMapping {
   /** What the body of an error says to people; null: it has not the form that is expected. */
   messageIn(body: unknown): string | null;
@@ -28,7 +28,7 @@ export interface UpstreamCall {
   headers: Record<string, string>;
   /** Sent as JSON, or as a form if it is one. */
   body?: unknown;
-  /** What may stand in what upstream says and goes no further. */
+  /** Secrets that upstream's text may contain and that are removed from it. */
   secret: string;
   signal: AbortSignal;
   fetch: typeof fetch;
@@ -42,7 +42,7 @@ export const MAX_ANSWER_BYTES = 16 * 1024 * 1024;
 const MAX_MESSAGE_CHARS = 1_000;
 
 /**
- * Calls an upstream, and gives the response back once its status says success. Follows no redirect: the key would go along.
+ * Calls an upstream, and gives the response back once its status says success. Follows no redirect: the key would be sent on.
  * @throws ProviderFailure for a refusal or a connection that failed
  * @throws the signal's reason when it aborts
  */

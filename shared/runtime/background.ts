@@ -6,8 +6,8 @@ interface EdgeRuntimeGlobal {
 }
 
 /**
- * Hosted functions stop when the response is out unless told what is still running; elsewhere the process stays, and
- * nothing has to be said.
+ * Hosted functions stop after the response unless the runtime is told what is still running; elsewhere the process
+ * stays, and nothing has to be done.
  */
 export const edgeBackground: Background = (work) => {
   (globalThis as EdgeRuntimeGlobal).EdgeRuntime?.waitUntil?.(work);

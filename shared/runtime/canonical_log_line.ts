@@ -7,7 +7,7 @@ import type { Trace } from "../contract/trace.ts";
 export type LogAttributes = Record<string, unknown>;
 
 /**
- * What the log tells of one HTTP request: one line, written when it has been answered and everything that it set going has
+ * The canonical log line of one HTTP request: written when it has been answered and everything that it started has
  * ended. An answer that is streamed is answered first and ends later; most end first. A request for many embeddings is one
  * line for each, since each is a call of its own.
  */
@@ -27,7 +27,7 @@ export class CanonicalLogLine implements CallLog {
     this.#receivedAt = parts.receivedAt;
   }
 
-  /** A call begins that `end` will tell of. */
+  /** A call begins that `end` will report. */
   begin(): void {
     this.#running++;
   }
@@ -49,7 +49,7 @@ export class CanonicalLogLine implements CallLog {
     const { status, attributes } = this.#answer;
     for (const ended of this.#ended.length > 0 ? this.#ended : [{}]) {
       const { traceId, spanId, parentSpanId } = this.trace;
-      // A stream has its status before it has failed.
+      // A stream has sent its status before it fails.
       const failed = status < 400 && ended["eve.outcome"] === "failed";
       this.#log(status >= 500 ? "error" : failed ? "warn" : "info", "request_ended", {
         trace_id: traceId,

@@ -1,6 +1,6 @@
 import { CoalescedTimers } from "./coalesced_timers.ts";
 
-/** Time as the gateway sees it: only spans matter here, because instants are the database's business. */
+/** Time as the gateway sees it: only spans matter here, since the database decides about instants. */
 export interface Clock {
   /** Milliseconds from an arbitrary origin, never going back. */
   now(): number;
@@ -11,8 +11,8 @@ export interface Clock {
 }
 
 /**
- * Calls `fire` after `ms`, unless what it gives back is called first. Every request sets a few that never fire, so they
- * must cost little: a sleep that is broken off makes a signal, a listener and an error, each time.
+ * Calls `fire` after `ms`. Every request sets a few timers that never fire, so they must cost little: a sleep that is
+ * aborted makes a signal, a listener and an error, each time. @returns what clears the timer
  */
 export function setTimer(clock: Clock, ms: number, fire: () => void): () => void {
   if (clock.after !== undefined) return clock.after(ms, fire);

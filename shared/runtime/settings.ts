@@ -19,7 +19,7 @@ const DEFAULT_REQUEST_TIMEOUT_MS = 140_000;
 const DEFAULT_MAX_WAIT_MS = 100_000;
 /** A thinking model may be silent this long; the rest of the request's time bounds it as well. */
 const DEFAULT_UPSTREAM_TIMEOUT_MS = 120_000;
-/** A reservation takes milliseconds; after this the database is as good as down, and the client should know. */
+/** A reservation takes milliseconds; after this the database counts as down, and the client gets an error. */
 const DEFAULT_RPC_TIMEOUT_MS = 8_000;
 /**
  * Connections that one isolate holds at most, with the direct transport. A call occupies one for a few milliseconds, and

@@ -8,7 +8,7 @@ import { canonical, type SchemaNode, type TypeName } from "./schema_node.ts";
  */
 
 /**
- * Steps of one check; a step is a keyword of weight held against a value. An answer of 100,000 characters against a schema of
+ * Steps of one check; a step is one keyword checked against a value. An answer of 100,000 characters against a schema of
  * some hundred properties takes some ten thousand.
  */
 export const MAX_STEPS = 1_000_000;
@@ -16,7 +16,7 @@ export const MAX_STEPS = 1_000_000;
 /** How deep a check may go, values and references together: each level takes some of the stack. */
 const MAX_CHECK_DEPTH = 500;
 
-/** Characters that are looked at in one step where each is looked at once. */
+/** Characters that are checked in one step where each is checked once. */
 const CHARS_A_STEP = 32;
 
 /** Names that are looked up in one step. */
@@ -41,7 +41,7 @@ export type Checked =
     | { outcome: "given_up" }
   );
 
-/** Holds a value against a schema, in a bounded number of steps whatever both are. */
+/** Checks a value against a schema, in a bounded number of steps whatever both are. */
 export function checkValue(schema: SchemaNode, value: unknown, maxSteps = MAX_STEPS): Checked {
   const check = new Check(maxSteps);
   try {
@@ -61,7 +61,7 @@ type At = { up: At; step: string | number; depth: number } | null;
 
 interface Fault {
   at: At;
-  /** Put into words only where they are told: most faults are of alternatives that did not fit. */
+  /** Formatted only where they are reported: most faults are of alternatives that did not match. */
   problem: () => string;
 }
 
@@ -277,7 +277,7 @@ class Check {
   }
 }
 
-/** Null if one fits; else the fault of the one that came furthest, as it is probably the one that was meant. */
+/** Null if one matches; else the fault of the one that came furthest, as it is probably the one that was meant. */
 function anyOf(
   alternatives: SchemaNode[],
   faultOf: (inner: SchemaNode) => Fault | null,
@@ -318,7 +318,7 @@ function ofNumber(node: SchemaNode, value: number, at: At): Fault | null {
   return null;
 }
 
-/** 0.3 is a multiple of 0.1 to whoever writes either, and not quite to a computer. */
+/** 0.3 is a multiple of 0.1 for people, and not quite in binary. */
 function isMultiple(value: number, of: number): boolean {
   const quotient = value / of;
   return Math.abs(quotient - Math.round(quotient)) <= 1e-9 * Math.max(1, Math.abs(quotient));

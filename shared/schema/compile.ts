@@ -14,7 +14,7 @@ export const SCHEMA_LIMITS = {
   depth: 32,
   /** `$ref`s. */
   references: 1_000,
-  /** Schemas that one value is held against at once, references followed: alternatives of alternatives multiply. */
+  /** Schemas that one value is checked against at once, references followed: alternatives of alternatives multiply. */
   atOnce: 1_000,
   /** Values in all enums. */
   values: 10_000,
@@ -34,8 +34,8 @@ class SchemaFault extends Error {
 
 /**
  * A schema that a caller sends, read for checking answers against it. Keywords that say what an answer must be are those
- * of the table below; those that only describe it are passed over; any other is refused, since a keyword that is not
- * understood would be checked by nobody. Gemini's spelling (types in capitals, numbers as texts, snake case, `nullable`) is
+ * of the table below; those that only describe it are ignored; any other is refused, since a keyword that is not
+ * understood would not be checked. Gemini's spelling (types in capitals, numbers as texts, snake case, `nullable`) is
  * read as well.
  * @param field where the request has it
  * @throws GatewayError `invalid_request`, naming the place in the schema
@@ -321,7 +321,7 @@ const TOO_MUCH: Record<keyof typeof SCHEMA_LIMITS, string> = {
 };
 
 /**
- * How many schemas a value is held against that meets this one.
+ * How many schemas a value is checked against when it is checked against this one.
  * @param counted those known; 0: being counted
  */
 function heldAtOnce(node: SchemaNode, counted: Map<SchemaNode, number>, depth = 0): number {

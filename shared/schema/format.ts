@@ -1,6 +1,5 @@
 /**
- * The formats that are checked, those that OpenAI's strict schemas and Gemini's know. Others say something to the model
- * alone (`int32`, `enum`, `password`), as JSON Schema has it. None of the expressions has two ways to match a text.
+ * The formats that are checked, those that OpenAI's strict schemas and Gemini's know. Others are for the model only (`int32`, `enum`, `password`), as JSON Schema has it. None of the expressions has two ways to match a text.
  */
 const FORMATS: Readonly<Record<string, (text: string) => boolean>> = {
   "date-time": (text) =>

@@ -17,7 +17,7 @@ export interface Pattern {
 
 /**
  * A regular expression of JSON Schema, run by RE2, which takes time in proportion to the text whatever the expression:
- * JavaScript's own engine tries all ways there are, and a caller's expression over a model's text can make that a lifetime.
+ * JavaScript's own engine backtracks, and a caller's expression over a model's text can make that endless.
  * What RE2 cannot do (looking around, referring back) is refused. Its `\s` and `.` know ASCII's white space and line ends.
  * @throws PatternFault
  */

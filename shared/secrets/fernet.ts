@@ -4,15 +4,15 @@ import { fromBase64Url, toBase64Url } from "./base64url.ts";
  * Fernet, version 0x80, by its specification (github.com/fernet/spec): AES-128-CBC and HMAC-SHA256 over
  * version ‖ timestamp ‖ IV ‖ ciphertext, in base64url with padding. WebCrypto does the cryptography.
  *
- * The one package on npm (`fernet`) brings an AES of its own out of a library that has ended, so this is written here and held
- * to the published vectors and to Python's `cryptography` in both directions.
+ * The one package on npm (`fernet`) brings an AES of its own out of a library that is not maintained any more, so
+ * this is written here and tested with the published vectors and with Python's `cryptography` in both directions.
  */
 export interface FernetKey {
   signing: CryptoKey;
   encryption: CryptoKey;
 }
 
-/** The token is not one, was altered, or is another key's. Which of them is not said: nobody should be able to ask. */
+/** The token is not one, was altered, or is another key's. Which of them is not said, so that nobody can use the answer as an oracle. */
 export class InvalidToken extends Error {
   constructor() {
     super("not a valid token of this key");
@@ -59,7 +59,7 @@ export async function importFernetKey(bytes: Uint8Array<ArrayBuffer>): Promise<F
   return { signing, encryption };
 }
 
-/** @param mint given by tests alone: an IV that comes twice tells that two messages begin alike */
+/** @param mint given by tests alone: an IV that is used twice shows that two messages begin alike */
 export async function fernetEncrypt(
   key: FernetKey,
   message: Uint8Array<ArrayBuffer>,

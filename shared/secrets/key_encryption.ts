@@ -11,10 +11,10 @@ export const ADMIN_SECRET_VARIABLE = "ADMIN_SECRET_KEY";
  */
 export const DERIVATION = { salt: "eve-gateway", info: "fernet:provider-keys:v1", bytes: 32 } as const;
 
-/** 128 bits in base64 have 22 characters; what is shorter has been typed by a person. */
+/** 128 bits in base64 have 22 characters; a shorter one was typed by a person. */
 const MIN_SECRET_CHARS = 22;
 
-/** What a key was entered for: the one kind of provider, and the one origin for each setting that is an address. */
+/** What a key was entered for: one kind of provider, and one origin for each setting that is an address. */
 export interface KeyBinding {
   providerKind: string;
   /** Such as `{"base_url": "https://api.openai.com"}`. */

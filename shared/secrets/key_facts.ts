@@ -1,4 +1,4 @@
-/** What is kept and shown of a key that is itself shown to nobody. */
+/** What is stored and shown of a key, which itself is never shown. */
 export interface KeyFacts {
   /** The first 32 hexadecimal digits of its SHA-256: tells keys apart, and says nothing about a key that was made at random. */
   fingerprint: string;

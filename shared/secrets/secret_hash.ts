@@ -1,9 +1,9 @@
 const utf8 = new TextEncoder();
 
 /**
- * By what a key's secret is known again without being kept: HMAC-SHA-256 under the key's id, in hexadecimal. Two keys with the same
- * secret have different hashes. It is not reversible for what a provider makes as a key, which is random; whoever reads the
- * hash can tell whether a guess is right, as they could by asking the provider.
+ * Recognises a key's secret without storing it: HMAC-SHA-256 under the key's id, in hexadecimal. Two keys with the same
+ * secret have different hashes. It is not reversible for what a provider makes as a key, which is random; a reader of
+ * the hash can check whether a guess is right, as they could by asking the provider.
  */
 export async function secretHash(keyId: string, secret: string): Promise<string> {
   const algorithm = { name: "HMAC", hash: "SHA-256" };

@@ -35,7 +35,7 @@ export function providerInEnvironment(kind: string, read: ReadVariable): Environ
   };
 }
 
-/** What serves a stage that nobody has set up. */
+/** What serves a stage that has not been set up. */
 export interface Fallback {
   providerKind: string;
   model: string;

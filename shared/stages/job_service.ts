@@ -3,12 +3,12 @@ import type { GatewayRequest, InvokeContext } from "../contract/request.ts";
 import type { JobRow } from "../database/jobs.ts";
 import type { ServedStage } from "./resolve_stage.ts";
 
-/** Where jobs are handed in and asked about. All of it throws GatewayErrors and nothing else. */
+/** Submits jobs and answers about them. All of it throws GatewayErrors and nothing else. */
 export interface JobService {
   /** Admitted like a call; the job goes on by itself. */
   submit(request: GatewayRequest, stage: ServedStage, context: InvokeContext): Promise<JobRow>;
-  /** As it stands now; upstream is asked if that is not known. @throws GatewayError `not_found` */
+  /** Its present state; upstream is asked if that is not known. @throws GatewayError `not_found` */
   find(id: string, caller: Caller): Promise<JobRow>;
-  /** The file that the gateway keeps itself. @throws GatewayError `not_found` */
+  /** The file that the gateway stores itself. @throws GatewayError `not_found` */
   content(id: string, caller: Caller): Promise<{ mimeType: string; bytes: Uint8Array }>;
 }

@@ -33,13 +33,13 @@ export function differenceOf(
 
 /**
  * Whether a key out of the environment may be sent where these settings lead: to the provider's own address, or to one that
- * the environment names too. Settings come from the database, which nobody asked when the key was put there.
+ * the environment names too. Settings come from the database, which had no part in putting the key there.
  */
 export function environmentKeyMayGo(kind: string, settings: ProviderSettings, read: ReadVariable): boolean {
   return differenceOf(bindingOf(kind, {}, read), bindingOf(kind, settings, read)) === null;
 }
 
-/** Of what is no URL, nothing that a URL could have. */
+/** Of a text that is no URL, a value that no URL can have. */
 function originOf(text: string): string {
   return URL.canParse(text) ? new URL(text).origin : `not a URL: ${text}`;
 }

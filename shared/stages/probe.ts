@@ -14,7 +14,7 @@ export interface ProbeResult {
 /** By the name in a key's `provider`. */
 export type Inspectors = Readonly<Record<string, KeyInspector | undefined>>;
 
-/** A list of models comes in a second; a provider that needs longer is as good as silent. */
+/** A list of models comes in a second; a provider that needs longer counts as not answering. */
 const PROBE_TIMEOUT_MS = 15_000;
 /** As the table keeps it: enough to know what to do. */
 const MAX_REASON_CHARS = 300;
@@ -36,7 +36,7 @@ export async function probe(
   }
   const inquiry = { ...key, signal: AbortSignal.any([signal, AbortSignal.timeout(PROBE_TIMEOUT_MS)]) };
   try {
-    // A list that is ours says nothing about the key.
+    // Our own list says nothing about the key.
     if (!facts.listsAll) await inspector.checkKey(inquiry);
     const models = await inspector.listModels(inquiry);
     return { status: "active", reason: null, models: models.toSorted(byName) };

@@ -16,7 +16,7 @@ export interface RefreshDependencies {
   poolSecret: (provider: string) => Promise<string | null>;
 }
 
-/** What a look at a stage's provider came to. */
+/** The result of probing a stage's provider. */
 export type Refreshed = { stageType: string } & Noted;
 
 /**
@@ -59,7 +59,7 @@ async function looking(
       return { status: "error", reason: "the pool has no key that could be asked with", models: null };
     }
     const probed = await probe(dependencies.inspectors, kind, { secret, settings: config.settings }, signal);
-    // The key is the pool's, whose health is watched elsewhere.
+    // The key belongs to the pool, whose health is checked elsewhere.
     return probed.status === "invalid" ? { ...probed, status: "error" } : probed;
   }
   let kept;

@@ -5,7 +5,7 @@ import { fallbackOf, type ReadVariable } from "./environment.ts";
 import { seedFromEnvironment } from "./seed.ts";
 import { stageName } from "./stage_name.ts";
 
-/** Who serves a stage, and what a call of it must know. */
+/** What serves a stage, and what a call of it needs to know. */
 export interface ServedStage {
   stageType: string;
   produces: Produces;
@@ -28,9 +28,9 @@ export interface StageDependencies {
 }
 
 /**
- * Looks a stage up, anew for every call: what a person saves serves the next one. A stage that was never set up is filled
- * out of the environment first, where a key can be kept; without ADMIN_SECRET_KEY, and once a person has taken it away, the
- * environment serves it directly.
+ * Looks a stage up, again for every call: what a person saves serves the next one. A stage that was never set up is filled
+ * out of the environment first, where a key can be kept; without ADMIN_SECRET_KEY, and once a person has removed it,
+ * the environment serves it directly.
  * @throws GatewayError `unknown_stage`, `stage_not_set_up`
  */
 export function stageResolver({ stages, encryption, read }: StageDependencies): ResolveStage {

@@ -38,7 +38,7 @@ export function stagedGateway(
   }
 }
 
-/** Nothing has to be looked up, or that has been done. */
+/** There is no stage to look up, or it has been looked up. */
 function isReady({ models, excludeKeys }: Asked, { caller }: InvokeContext): boolean {
   if (excludeKeys !== undefined) return true;
   return !models.some(isStageName) && (caller.consumerId === null || !models.some(isOtherProviders));

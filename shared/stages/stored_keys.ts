@@ -26,7 +26,7 @@ export interface KeyUse {
  */
 export type ResolveStoredKey = (name: string, use: KeyUse) => Promise<StoredKey | null>;
 
-/** As many keys as stages could reasonably have; beyond that the oldest is forgotten. */
+/** As many keys as stages could reasonably have; beyond that the oldest is dropped. */
 const MAX_OPENED = 64;
 
 /** A key is there, and was not entered for where it would go. */
@@ -46,9 +46,9 @@ export class KeyEnteredForElsewhere extends GatewayError {
 
 /**
  * Keys out of provider_configs. The row is read at every call, so that a key that a person has changed serves at once; what
- * was decrypted once is not decrypted again. Where a key may go was encrypted with it, so whoever changes the row leads it
- * nowhere else.
- * @throws GatewayError `gateway_misconfigured` where ADMIN_SECRET_KEY does not open it, `database_unavailable`
+ * was decrypted once is not decrypted again. Where a key may go was encrypted with it, so a change of the row cannot
+ * send it anywhere else.
+ * @throws GatewayError `gateway_misconfigured` where ADMIN_SECRET_KEY does not decrypt it, `database_unavailable`
  * @throws KeyEnteredForElsewhere
  */
 export function storedKeys(

@@ -2,7 +2,7 @@
 const CONSUMER_SECRET = /^eve_(service|notebook)_([0-9a-f]{16})_([0-9a-f]{64})$/;
 
 const KEY_ID_BYTES = 8;
-/** 256 random bits: nobody guesses them, however fast they can be tried. */
+/** 256 random bits: they cannot be guessed, however fast they can be tried. */
 const SECRET_BYTES = 32;
 
 export type ConsumerKind = "service" | "notebook";
@@ -20,7 +20,7 @@ export function looksLikeConsumerSecret(credential: string): boolean {
   return /^eve_(service|notebook)_/.test(credential);
 }
 
-/** A new secret for a consumer. `text` is shown once and kept by nobody but its holder. */
+/** A new secret for a consumer. `text` is shown once and stored by its holder alone. */
 export async function mintConsumerSecret(
   kind: ConsumerKind,
   keyId = randomHex(KEY_ID_BYTES),
@@ -29,7 +29,7 @@ export async function mintConsumerSecret(
   return { kind, keyId, proof: await prove(keyId, secret), text: `eve_${kind}_${keyId}_${secret}` };
 }
 
-/** Reads a consumer's secret; null for what has not its form. */
+/** Reads a consumer's secret; null for a text of another form. */
 export async function readConsumerSecret(text: string): Promise<ConsumerSecret | null> {
   const [, kind, keyId, secret] = CONSUMER_SECRET.exec(text) ?? [];
   if (kind === undefined || keyId === undefined || secret === undefined) return null;

@@ -15,7 +15,7 @@ export function looksLikeJwt(credential: string): boolean {
 }
 
 /**
- * Whether a token is ours and its time has come and not passed. What it may still do is the database's to say: it knows
+ * Whether a token is ours and its time has come and not passed. The database decides what it may still do: it knows
  * what was spent and what was revoked. @param now only for tests
  */
 export async function verifyToken(token: string, rules: TokenRules, now?: Date): Promise<TokenVerdict> {

@@ -439,7 +439,7 @@ test("what ends is told while it ends, once, and Ctrl-C ends it in order", async
   await refused.body?.cancel();
   const seen = () => lines.map((line) => JSON.parse(line)).filter((row) => row.request_id.startsWith(id));
   await until(() => seen().length >= 2);
-  // The last seconds are told again and again by the database, and by us once.
+  // The database reports the last seconds again and again, and we do so once.
   const then = looks;
   await until(() => looks > then + 3);
   expect(seen().map((row) => row.state).sort()).toEqual(["refused", "succeeded"]);

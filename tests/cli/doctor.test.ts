@@ -60,7 +60,7 @@ async function examine(
   };
 }
 
-/** Breaks something, looks, and mends it. */
+/** Breaks something, looks, and repairs it. */
 async function whileBroken(
   broken: postgres.PendingQuery<postgres.Row[]>,
   mend: () => postgres.PendingQuery<postgres.Row[]>,

@@ -502,7 +502,7 @@ describe("[security.wrong-credentials] wrong secrets of one network", () => {
       expect(refusals).toBeLessThanOrEqual(50 + 4);
       expect(windows).toBeLessThanOrEqual(50 + 2);
       expect(await sql`select sum(times)::int as times from eve.access_refusals`).toEqual([{ times: 600 }]);
-      // Whoever is right is not held up by the crowd.
+      // A right secret is not delayed by the crowd.
       const notes = await add("notes");
       expect(await askToken(notes.secret, "203.0.113.99")).toMatchObject({ status: "issued" });
       await clock.advance(60_000);

@@ -193,7 +193,7 @@ describe("[G2.lists] eve_reserve_many", () => {
       await clock.advance(ms - 20_000);
       expect(await statuses(calls(5))).toEqual(Array(5).fill("granted"));
       await clock.advance(20_000);
-      // Routes are drawn up anew every minute.
+      // Routes are computed again every minute.
       await reserve(database.sql, "again");
       expect(await statuses(calls(5, {}, "next"))).toEqual(Array(5).fill("granted"));
       const [lane] = await database.sql`

@@ -148,7 +148,7 @@ describe("a stage that is set up", () => {
       key: { alias: "stage-poem" },
       model: "gemini-3.5-flash",
     });
-    // Whoever names the model is served by the pool first.
+    // A caller that names the model is served by the pool first.
     expect(await reserve(sql, "b", { models: ["gemini-3.5-flash"] })).toMatchObject({
       key: { alias: "pool" },
     });

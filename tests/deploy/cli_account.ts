@@ -6,7 +6,7 @@ export const ACCESS_TOKEN = `sbp_${"0".repeat(40)}`;
 
 /**
  * Environment variables for the CLI. `home` is an existing folder: the CLI keeps files there, and must not find those of
- * whoever runs the tests.
+ * the user who runs the tests.
  */
 export async function cliAccount(
   api: Pick<ManagementApi, "url">,

@@ -1,4 +1,4 @@
-/** A reader who takes his time, through every endpoint: upstream waits for him, and memory does not fill up. */
+/** Slow readers, through every endpoint: upstream waits for him, and memory does not fill up. */
 import postgres from "postgres";
 import { afterAll, afterEach, beforeAll, describe, expect, test } from "vitest";
 import { stillAt } from "../harness/patience.ts";

@@ -14,7 +14,7 @@ const PNG_MAGIC = [0x89, 0x50, 0x4e, 0x47];
 const ANY = pythonThat("pass");
 /** The one with the packages too, where they are: it sees Debian's as well. */
 const PLOTTING = pythonThat("import matplotlib", PACKAGES_PYTHON === null ? [] : [PACKAGES_PYTHON]);
-/** CI installs it, see .ci/run: a test that is skipped there would prove nothing for ever. */
+/** CI installs it, see .ci/run: a test that is skipped there would never prove anything. */
 const SKIPPED = PLOTTING === undefined && !Deno.env.get("CI");
 const WHY = SKIPPED ? " (skipped: no Python here has matplotlib; apt-get install python3-matplotlib)" : "";
 

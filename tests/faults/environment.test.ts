@@ -80,13 +80,13 @@ test("[fault.limits-changed] limits go down and up: the next reservation knows",
       join eve.lanes l on l.id = came.lane_id and l.model in ${sql(WIDE)} and l.quota_project = 'demo-one'
       where came.received_at > to_timestamp(${changed!.ms}::float8 / 1000)`;
     startedMeanwhile = row!.n;
-    // Upstream first, or calls that the gateway lets go meet the lower limit there.
+    // Upstream first, or calls that the gateway releases meet the lower limit there.
     for (const model of WIDE) {
       await control(bench.site, "limits", { model, ...WIDE_LIMITS });
       await setLimits(bench.site, model, WIDE_LIMITS);
     }
   }, {
-    // Whoever leaves is through, and upstream may take note of his call only when its limit is the lower one.
+    // A client that leaves has been let through, and upstream may count its call only when its limit is the lower one.
     shape: { bots: 10, pauseMs: 150, leaves: 0 },
   });
   expect(startedMeanwhile).toBe(0);

@@ -90,7 +90,7 @@ export async function survives(
 }
 
 /**
- * Reservations left to their lease although their caller was not told that something had gone wrong. There are rightly some
+ * Reservations left to their lease although their caller got no error. There are rightly some
  * where the gateway died, or where the database did between booking a start and saying so.
  */
 async function unexplained({ site, terms }: Bench, records: readonly CallRecord[]): Promise<string[]> {

@@ -107,7 +107,7 @@ async function applyBaseline(cluster: Cluster): Promise<void> {
     for (const name of names.sort()) {
       await superuser.unsafe(await Deno.readTextFile(`${folder}/${name}`)).simple();
     }
-    // What a hosted project does for whoever enables the extension.
+    // What a hosted project does when the extension is enabled.
     await superuser.unsafe(`
       create extension pg_cron;
       grant usage on schema cron to postgres with grant option;

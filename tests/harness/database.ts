@@ -11,7 +11,7 @@ export interface TestDatabase {
   superuserUrl: string;
   /** A pool of connections as `postgres`. */
   sql: postgres.Sql;
-  /** Closes the pool and removes the database, whoever is still connected. */
+  /** Closes the pool and removes the database, even if clients are still connected. */
   drop(): Promise<void>;
 }
 

@@ -1,4 +1,4 @@
-/** A statement that stands still at a table's trigger until it is let go, in the place of one that is slow. */
+/** A statement that is blocked at a table's trigger until it is released, in the place of one that is slow. */
 import postgres from "postgres";
 import { until } from "./patience.ts";
 

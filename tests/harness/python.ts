@@ -14,7 +14,7 @@ function isInstalled(): boolean {
 
 /**
  * Null: the packages are not there, and tests with them are left out. CI installs them, so there it is never null: a test
- * that is skipped in CI would prove nothing for ever.
+ * that is skipped in CI would never prove anything.
  */
 export const PACKAGES_PYTHON: string | null = isInstalled() || Deno.env.get("CI") !== undefined
   ? `${PLACE}/bin/python`

@@ -16,7 +16,7 @@ let base: string;
 
 const log = (line: string) => void logged.push(line);
 
-/** The functions, not started yet, and an origin in front of them. */
+/** The functions, not started yet, and a reverse proxy in front of them. */
 async function host() {
   const functions = await functionProcesses({
     functionsDir: `${CHECKOUT}/tests/local/functions`,

@@ -125,7 +125,7 @@ test("an installation that was killed in the middle is made anew", async () => {
   const asked = Promise.withResolvers<void>();
   const stuck = inFrontOfTheRegistry(() => {
     asked.resolve();
-    // Half of a package, for ever.
+    // Half of a package, and no end.
     return new Response(new ReadableStream({ start: (out) => out.enqueue(new Uint8Array(100)) }));
   });
   await linesOf(install());

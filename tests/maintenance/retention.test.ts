@@ -367,7 +367,7 @@ describe("batches", () => {
     try {
       await holder.begin(async (transaction) => {
         await transaction`select from public.token_usage order by id limit 3 for update`;
-        // Whoever waited for them would wait for the end of this transaction.
+        // A run that waited for them would wait for the end of this transaction.
         expect((await runToEnd(sql, "retention"))[0].count).toBe(7);
       });
     } finally {

@@ -1,4 +1,4 @@
-/** Bodies made to end the process, sent at once by whoever may send any, beside somebody who wants to be served. */
+/** Bodies made to end the process, sent at once by every kind of caller, beside one who wants to be served. */
 import { afterAll, beforeAll, describe, expect, test, vi } from "vitest";
 import { type Actors, MODEL, startWithActors } from "./actors.ts";
 
@@ -57,7 +57,7 @@ const VALID = ["a conversation, as long as it may be", "one long text", "picture
 /** The long text is longer than any prompt may be. */
 const ANSWERS_TO_VALID = ["200 served", "413 prompt_too_large", "429 rate_limited"];
 
-/** The status, and the gateway's code; whoever is not heard out may see the connection close instead. */
+/** The status, and the gateway's code; a client whose body is not read to the end may see the connection close instead. */
 async function send(body: BodyInit, headers: Record<string, string>): Promise<string> {
   try {
     const response = await fetch(invoke, {

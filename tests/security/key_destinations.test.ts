@@ -1,5 +1,5 @@
 /**
- * Where a kept key goes: to the address that it was entered for, whoever changes the address, and by whichever way. And a key of
+ * Where a stored key is sent: to the address that it was entered for, even if the address is changed, in any way. And a key of
  * the environment, which nobody typed, to the provider's own address or one of the environment.
  */
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from "vitest";
@@ -252,7 +252,7 @@ describe.each(KINDS)(
           status: "error",
           status_reason: expect.stringContaining(`entered for ${setting} ${entered.url}`),
         });
-        // Whoever sees that in the console and saves it as it stands is asked too.
+        // An administrator who sees that in the console and saves it unchanged is asked too.
         expect(await update({ stage_type: stage, provider_kind: kind })).toMatchObject(askAgain);
         expect(elsewhere.came).toEqual([]);
       },

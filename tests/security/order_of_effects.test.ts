@@ -353,7 +353,7 @@ test("large bodies of one token at once: the database is asked about it once, an
     answer.resolve();
     expect(new Set((await responses).map((response) => response.status))).toEqual(new Set([status]));
     expect(asked).toBe(1);
-    // The answer is of that moment: who comes later asks anew.
+    // The answer holds for that moment: a later request asks again.
     expect((await send()).status).toBe(status);
     expect(asked).toBe(2);
   }

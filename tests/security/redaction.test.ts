@@ -7,7 +7,7 @@ import { ProviderFailure } from "../../shared/providers/provider.ts";
 import { redact } from "../../shared/providers/redact.ts";
 import { callUpstream } from "../../shared/providers/upstream.ts";
 
-/** So many characters of a key are as good as none to whoever guesses, and enough to tell keys apart. */
+/** This many characters of a key do not help to guess it, and are enough to tell keys apart. */
 const TOO_MANY = 12;
 
 const LETTERS = [..."ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789"];
@@ -47,7 +47,7 @@ const FORMS: Record<string, Form> = {
   "in base64 twice": (text, prefix) => base64(base64(prefix + text)),
 };
 
-/** Everything that can be read out of a text, by the same means as whoever finds it in a log has. */
+/** Everything that can be read out of a text, by the means that a finder of a log has. */
 function* readings(text: string, depth = 2): Generator<string> {
   yield text;
   if (depth === 0) return;

@@ -30,7 +30,7 @@ function pass(ms: number) {
   now += ms;
   for (const one of [...alarms]) if (one.at <= now && alarms.delete(one)) one.ring();
 }
-/** Resolves when an alarm of this length has been set. */
+/** Resolves when a timer of this length has been set. */
 const waitingFor = (ms: number, count = 1) =>
   expect.poll(() => [...alarms].filter(({ at }) => at === now + ms).length, { interval: 5 })
     .toBe(count);

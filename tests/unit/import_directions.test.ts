@@ -60,12 +60,12 @@ function importsOf(text: string): string[] {
   return [...statements, ...bare].map((match) => match[1] ?? "");
 }
 
-/** Everything in a file of the shared rooms or of a function that breaks the rules of the house. */
+/** Everything in a file of shared/ or of a function that breaks the rules of imports. */
 function faultsOf({ path, text }: Source): string[] {
   const faults: string[] = [];
   const code = withoutComments(text);
   const room = roomOf(path);
-  if (room === undefined) return [`${path}: in no room of the house`];
+  if (room === undefined) return [`${path}: in no room of shared/`];
 
   for (const specifier of importsOf(text)) {
     if (!specifier.startsWith(".")) {
@@ -79,7 +79,7 @@ function faultsOf({ path, text }: Source): string[] {
     }
     const target = new URL(specifier, new URL(path, "file:///")).pathname.slice(1);
     const other = roomOf(target);
-    if (other === undefined) faults.push(`${path}: ${specifier} leads out of the house`);
+    if (other === undefined) faults.push(`${path}: ${specifier} leads out of shared/`);
     else if (other !== room && (HEIGHT[other] ?? 0) >= (HEIGHT[room] ?? 0)) {
       faults.push(`${path}: ${room} imports from ${other}`);
     }
@@ -104,7 +104,7 @@ describe("imports point one way", () => {
     expect(sources.flatMap(({ text }) => importsOf(text)).length).toBeGreaterThan(100);
   });
 
-  test("no file breaks the rules of the house", () => {
+  test("no file breaks the rules", () => {
     expect(sources.flatMap(faultsOf)).toEqual([]);
   });
 
@@ -128,7 +128,7 @@ describe("imports point one way", () => {
       "http imports from database",
     ],
     ["a lost ending", "shared/http/a.ts", 'import { b } from "../contract/b";', "lacks .ts"],
-    ["a way out", "shared/http/a.ts", 'import "../../local/b.ts";', "out of the house"],
+    ["a way out", "shared/http/a.ts", 'import "../../local/b.ts";', "out of shared"],
     ["a dynamic import", "shared/http/a.ts", 'await import("../contract/b.ts");', "dynamically"],
     ["the runtime's own", "shared/gateway/a.ts", 'Deno.env.get("X");', "uses Deno"],
     ["a SQL function", "shared/gateway/a.ts", 'call("eve_reserve");', "SQL function"],

@@ -83,7 +83,7 @@ export const modelCommands: Command[] = [
 
 type Model = Pick<Tables<"google_ai_model_limits">, "model" | "is_active" | "replaced_by">;
 
-/** What whoever asks for it gets from now on, and for those that it serves for. */
+/** What callers that ask for it get from now on, and callers of the models that it replaces. */
 function whatItMeans({ model, is_active, replaced_by }: Model, all: readonly Model[]): string {
   const state = `${model} is ${is_active ? "on" : "off"}`;
   const successor = all.find((one) => one.model === replaced_by);

@@ -10,7 +10,7 @@ const POLL_MS = 1_000;
 const RETRY_MS = 3_000;
 const LINES_BY_DEFAULT = 10;
 const PAGE = 5_000;
-/** Those that the database tells again are of its last two seconds. */
+/** The database repeats those of its last two seconds. */
 const REMEMBERED = 20_000;
 
 export const tailCommand: Command = {
@@ -45,7 +45,7 @@ export const tailCommand: Command = {
       try {
         page = await reading.tail(cursor, cursor === null ? Math.max(lines, 1) : PAGE);
       } catch (thrown) {
-        // The first time it is the user's to mend; later it passes.
+        // The first time the user has to fix it; later it passes.
         if (cursor === null || !(thrown instanceof GatewayError) || !thrown.retryable) throw thrown;
         progress("The project does not answer; trying again ...");
         await sleep(RETRY_MS);

@@ -110,7 +110,7 @@ function namesOf(row: UsageReport["rows"][number], by: readonly UsageBy[]): stri
   });
 }
 
-/** A consumer or a key that is gone has but its id left. */
+/** Of a consumer or a key that was removed only the id is left. */
 const shortId = (text: string) => text.replace(/^([0-9a-f]{8})(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/, "$1 (gone)");
 
 /** The sums are by the hour: what was asked for from its middle is counted from its beginning. */

@@ -15,7 +15,7 @@ export interface FunctionFacts {
   /** answers: it is ours and it works. absent: it is not deployed. refuses: it does not take the key. broken: anything else. */
   state: "answers" | "absent" | "refuses" | "broken";
   detail: string | null;
-  /** Milliseconds by which its clock is ahead of the database's, to a second or two; null: it did not tell. */
+  /** Milliseconds by which its clock is ahead of the database's, to a second or two; null: unknown. */
   clockAheadMs: number | null;
 }
 
@@ -32,7 +32,7 @@ export interface CallFacts {
 /** The folder that the local stack keeps its data in. */
 export interface FolderFacts {
   path: string;
-  /** Null: this system does not tell. */
+  /** Null: this system does not say. */
   freeBytes: number | null;
   /** Why nothing can be written to it; null: it can. */
   problem: string | null;
@@ -238,7 +238,7 @@ async function askFunction(
 async function checkKeys(connection: Connection, signal: AbortSignal): Promise<Facts["keysChecked"]> {
   const { status, body } = await callFunction(connection, "maintenance/key_health", {}, { signal });
   if (body?.status === "succeeded") return { done: true, why: null };
-  // Somebody else is at it at this moment: what he finds will do.
+  // Another run is doing it at this moment: its result is as good.
   if (body?.status === "skipped") return { done: true, why: null };
   return { done: false, why: String(body?.error?.message ?? body?.error ?? `status ${status}`) };
 }

@@ -9,7 +9,7 @@ export interface Row {
 /** Under a Markdown heading. */
 const RULE = /^:?-{2,}:?$/;
 
-/** Rows with anything in them. The form is told by what there is most of: bars around lines, tabs, semicolons, commas. */
+/** Rows with anything in them. The form is recognised by what there is most of: bars around lines, tabs, semicolons, commas. */
 export function cellsOf(text: string): Row[] {
   const clean = text.replace(/^\uFEFF/, "").replaceAll(/\r\n?/g, "\n");
   const rows = isMarkdown(clean) ? markdownRows(clean) : separatedRows(clean, separatorOf(clean));

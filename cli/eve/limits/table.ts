@@ -99,7 +99,7 @@ function readRow(
   // A title between rows, such as "Text-out models".
   if (others.length === 0) return undefined;
   const wrong = (message: string) => ({ problems: [{ line: row.line, message }] });
-  // A comma within a number that stands in no quotes makes cells of it.
+  // A comma in a number without quotes splits it into cells.
   if (
     row.cells.length > header.cells.length && row.cells.slice(header.cells.length).some((one) => one !== "")
   ) {

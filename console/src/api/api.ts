@@ -1,7 +1,7 @@
 import type { SupabaseClient } from "@supabase/supabase-js";
 import type { Config } from "../config.ts";
 
-/** What a call to the gateway came to when it failed. `code` is one of the table in docs/errors.md, or `unreachable`. */
+/** How a call to the gateway failed. `code` is one of the table in docs/errors.md, or `unreachable`. */
 export class ApiError extends Error {
   constructor(
     readonly status: number,
@@ -16,7 +16,7 @@ export class ApiError extends Error {
 
 export type Query = Record<string, string | number | boolean | null | undefined>;
 
-/** The admin function of the project, called as whoever is signed in. */
+/** The admin function of the project, called as the signed-in user. */
 export interface Api {
   get<Answer>(path: string, query?: Query, signal?: AbortSignal): Promise<Answer>;
   post<Answer>(path: string, body?: unknown): Promise<Answer>;

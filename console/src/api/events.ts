@@ -5,7 +5,7 @@ interface Usage {
   output_tokens: number | null;
 }
 
-/** What llm-invoke's own stream tells; other names may be added and are passed over by who does not know them. */
+/** The events of llm-invoke's own stream; other names may be added, and clients ignore those that they do not know. */
 export type StreamEvent =
   | { type: "queued"; wait_ms: number; expected_start: string }
   | { type: "started"; model: string }
@@ -14,7 +14,7 @@ export type StreamEvent =
   | { type: "done"; model: string; attempts: number }
   | { type: "error"; code: string; message: string };
 
-/** The events of a response as they arrive; breaking off the loop ends the call. */
+/** The events of a response as they arrive; leaving the loop ends the call. */
 export async function* readEvents(response: Response): AsyncGenerator<StreamEvent> {
   if (!response.body) return;
   const frames = response.body.pipeThrough(new TextDecoderStream()).pipeThrough(

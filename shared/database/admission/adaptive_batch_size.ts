@@ -1,24 +1,24 @@
-/** A transaction of more would keep others from its lanes for long. */
+/** A larger transaction would lock its lanes for too long. */
 const MOST_TOGETHER = 32;
 
 /**
- * At most so many of a burst: who is reserved together calls upstream together and comes back together, and a crowd that
- * comes back at one moment waits for its own members. bench:gateway with fifty callers and an upstream
+ * The limit during a burst: calls that are reserved together call upstream together and come back together, and a
+ * crowd that comes back at one moment waits for itself. bench:gateway with fifty callers and an upstream
  * that takes 50 ms: lists of up to 32 added 12 ms at the median, of 8 or fewer 4.
  */
 const OF_A_BURST = 8;
 
-/** More than a burst's list have been waiting for so long: no burst, but a queue, which only longer lists make shorter. */
+/** When more calls than a burst's batch have been waiting for this long, it is not a burst but a standing queue, which only larger batches shorten. */
 const STANDING_MS = 20;
 
-/** After such a pause a queue is a thing of the past; a disk that is slow for once makes shorter ones. */
+/** After a pause of this length there is no queue any more; a disk that is slow for a moment makes shorter pauses. */
 const IDLE_MS = 200;
 
-/** Tells a queue that stands from a burst that passes, by how many wait whenever a list is made up. */
+/** Chooses the size of the next batch: small for a burst that passes, large for a queue that stands, judged by how many wait each time. */
 export class AdaptiveBatchSize {
   readonly #now: () => number;
   #stands = false;
-  /** Since when what is seen says the contrary without a break. */
+  /** Since when every observation has contradicted the present judgement. */
   #since = -Infinity;
   #seenAt = -Infinity;
 
@@ -31,7 +31,7 @@ export class AdaptiveBatchSize {
     return this.#stands;
   }
 
-  /** How many may go in the list that is made up now, of so many who wait. */
+  /** How many of those who wait may go in the next batch. */
   next(waiting: number): number {
     const at = this.#now();
     const gap = at - this.#seenAt;

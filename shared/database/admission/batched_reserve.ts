@@ -6,30 +6,30 @@ import { runBatch, type Waiting } from "./batcher.ts";
 import type { Transport } from "../transport/transport.ts";
 
 /**
- * Turns of the microtask batchSize. Those of a queue who have just been answered and ask again at once are waited for so long, or
- * they would for ever go in another list than those who stood behind them.
+ * Turns of the microtask queue. Callers of a standing queue who have just been answered and ask again at once are
+ * waited for that long; otherwise they would always go in another batch than those who stood behind them.
  */
 const COMING_BACK_TURNS = 10;
 
-/** A call that takes longer is held up, by a lock or a network: others need not stand behind it. */
+/** A call that takes longer is blocked by a lock or the network: the next batch does not wait for it. */
 const HELD_UP_MS = 20;
 
-/** What could not be reserved together is not tried again for so long: the lane is full, or the caller has a budget. */
+/** How long callers whose call did not fit into a batch are reserved one by one: the lane is full, or the caller has a budget. */
 const COOLDOWN_MS = 100;
 
-/** Callers and models remembered at most as such. */
+/** Cooldowns remembered at most. */
 const MAX_COOLDOWNS = 1_000;
 
 /** In the order asked; null: ask for it by itself. Here, since a schema is compiled when it is first used. */
 const answers = z.array(reservation.nullable());
 
 /**
- * Reserves, together with what else has come while the last reservations were under way: one round trip, one transaction and
- * one hold of a lane for all of them. Who comes alone goes at once and by himself, so nobody waits for company. Measured with
+ * Reserves in batches: calls that arrive while a reservation is under way share the next one, with one round trip,
+ * one transaction and one lock of the lane. A call that arrives alone goes at once, so nobody waits for others. Measured with
  * twenty callers: two to three times the reservations a second; with two calls under way at a time, a tenth less than with one.
  *
- * The answers are those that each would have got by itself, and one that fails fails no other. Not held up are retries, and
- * callers with a scoped token, whose budget is looked at one by one.
+ * Each gets the answer that it would have got by itself, and one that fails fails no other. Retries, and callers with
+ * a scoped token, whose budgets are checked one by one, are not batched.
  */
 export function batchedReserve(
   transport: Transport,
@@ -85,7 +85,7 @@ export function batchedReserve(
     if (!isPlain(input) || coolsDown(input)) return alone(input);
     return new Promise((resolve, reject) => {
       waiting.push({ asked: input, resolve, reject });
-      // Not before those who come at this very moment are there too: they may have had their last answers together.
+      // In a microtask, so that calls made at the same moment are in the batch too: they may have had their last answers together.
       if (waiting.length === 1) queueMicrotask(go);
     });
   };
@@ -100,7 +100,7 @@ function isPlain({ attempt, requestNo, tokenId, excludeKeys, avoidKeys }: Reserv
     avoidKeys.length === 0;
 }
 
-/** What has a reason to be cooldowns in common. */
+/** The key of a cooldown: what calls with the same reason to be reserved one by one have in common. */
 function kind({ consumerId, models, class: trafficClass }: ReserveCall): string {
   return `${consumerId ?? ""} ${trafficClass} ${models[0] ?? ""}`;
 }

@@ -5,23 +5,24 @@ import { runBatch, type Waiting } from "./batcher.ts";
 import type { Transport } from "../transport/transport.ts";
 
 /**
- * How long a settlement waits for others to go with. Nobody waits for it: the answer is with the client. What it corrects,
+ * How long a settlement waits for others to share its batch. Nobody waits for it: the client has its answer. What it corrects,
  * an estimate, has stood for the whole call, and stands a fortieth of a second longer.
  */
 const GATHER_MS = 25;
 
-/** Goes at once when so many are together: a transaction that holds rows for long would keep reservations waiting. */
+/** A batch of this size goes at once: a transaction that locks rows for long would keep reservations waiting. */
 const MOST_TOGETHER = 64;
 
 /** In the order asked. Here, since a schema is compiled when it is first used. */
 const answers = z.array(settledAnswer.nullable());
 
 /**
- * Settles, together with what else ends at about the same time: one round trip and one transaction for all of them. Under
+ * Settles in batches of what ends at about the same time: one round trip and one transaction for all of them. Under
  * load settlements compete with reservations for the same database, and a client waits for those.
  *
- * One that fails fails no other: then each goes by itself. Not held up are settlements that somebody waits for, that give a
- * slot back, that block a key, or that keep an answer for a client who may repeat his request at once. One that nobody joins goes
+ * One that fails fails no other: then each goes by itself. Settlements that somebody waits for, that give a slot
+ * back, that block a key, or that store an answer for a client who may repeat the request at once are not batched.
+ * One that nobody joins goes
  * as a list of one, which takes one transaction id where `eve_settle`, prepared for rules on the owner's tables, takes three.
  */
 export function batchedSettle(

@@ -1,7 +1,7 @@
 import { GatewayError } from "../../contract/gateway_error.ts";
 import { SqlFailure } from "../transport/transport.ts";
 
-/** What somebody asked for, and how he is told. */
+/** A call that waits for its batch, and how it is answered. */
 export interface Waiting<Asked, Answer> {
   asked: Asked;
   resolve: (answer: Answer) => void;
@@ -9,18 +9,18 @@ export interface Waiting<Asked, Answer> {
 }
 
 export interface BatchStrategies<Asked, Answer> {
-  /** One call for all of them, answered in their order; null: this one has to be asked for by itself. */
+  /** One call for all of them, answered in their order; null: this one has to be called by itself. */
   together: (asked: Asked[]) => Promise<(Answer | null)[]>;
   alone: (asked: Asked) => Promise<Answer>;
 }
 
-/** Connection, resources, operator; PostgREST without a connection. A deadlock is none: alone, nobody is in its circle. */
+/** Connection, resources, operator; PostgREST without a connection. A deadlock is not among them: a call by itself cannot be in one. */
 const AWAY = /^(08|53|57|PGRST00)/;
 
 /**
- * Asks for several things in one call, and for each by itself where that does not do. One that fails fails no other.
- * @returns the places of those that could not be had together, when the call for all has been answered; those who wait for
- *   one by itself may have to wait on
+ * Makes one call for a whole batch, and one for each by itself where that does not work. One that fails fails no
+ * other. @returns the indexes of those that the batch could not answer, as soon as the call for all has been
+ * answered; their own calls may still be under way
  */
 export async function runBatch<Asked, Answer>(
   waiting: Waiting<Asked, Answer>[],
@@ -48,7 +48,7 @@ export async function runBatch<Asked, Answer>(
   }
 }
 
-/** A database that cannot be reached, or takes no more calls, is as far away from each of them. */
+/** Whether the database cannot be reached or takes no more calls: then calls one by one would fail as well. */
 function isAway(thrown: unknown): boolean {
   if (!(thrown instanceof GatewayError) || thrown.code !== "database_unavailable") return false;
   return !(thrown.cause instanceof SqlFailure) || AWAY.test(thrown.cause.sqlstate);

@@ -1,6 +1,6 @@
 /**
- * The database's clock, as far as it is known here. It begins as ours, and is corrected when the database tells its time: by
- * as much as is certain and no more, since the answer may have been under way for any part of the time between.
+ * The database's clock, as far as it is known here. It starts as ours, and is corrected when the database sends its
+ * time: by as much as is certain and no more, since the answer may have been under way for any part of the time between.
  */
 export class DatabaseClock {
   readonly #ours: () => number;
@@ -24,7 +24,7 @@ export class DatabaseClock {
 
   /**
    * @param told what the database's clock showed at some moment since `since`, a value of `ours()`
-   * @returns whether that was news
+   * @returns whether that changed anything
    */
   learn(told: number, since: number): boolean {
     const before = this.#ahead;

@@ -6,7 +6,7 @@ import type { Transport } from "../transport/transport.ts";
 
 /** A try that hangs, on a connection that died without a word, is not waited for. */
 const TRY_MS = 5_000;
-/** Between two tries while the database does not answer: the first, and the longest. Whatever it answers ends the pause. */
+/** Between two tries while the database does not answer: the first pause, and the longest. Any answer of the database ends the pause. */
 const FIRST_PAUSE_MS = 250;
 const LONGEST_PAUSE_MS = 5_000;
 /** Remembered at most; a lease ends what is beyond. */
@@ -27,13 +27,14 @@ interface Unheard {
 export interface GiveBackOptions {
   transport: Transport;
   clock: Clock;
-  /** Keeps the process until this is done, where somebody has to be told. */
+  /** Keeps the process alive until this is done, where the runtime has to be told. */
   background: (work: Promise<void>) => void;
 }
 
 /**
- * Gives back what may have been booked by calls whose answers nobody has heard in time: tells the database which they were,
- * until it has answered or their leases have ended. The migration `give_back` says what else stands against lost starts.
+ * Gives back what may have been booked by calls whose answers did not arrive in time: tells the database which they
+ * were, until it has answered or their leases have expired. The migration `giving_back` says what else guards against
+ * lost starts.
  */
 export class GiveBack {
   readonly #options: GiveBackOptions;
@@ -58,7 +59,7 @@ export class GiveBack {
     this.#options.background(this.#work());
   }
 
-  /** The database has answered somebody: it is there, so it is told at once. */
+  /** The database has answered some other call: it is reachable, so this is sent at once. */
   heard(): void {
     if (this.#goesOn) this.#wake();
   }
@@ -79,7 +80,7 @@ export class GiveBack {
       for (const one of [...this.#unheard.values()]) {
         const { callId } = one.call;
         this.#unheard.delete(callId);
-        // Whom others wait for is not gone while he is asked about: to the end of the line.
+        // A call that others wait for stays in the list while it is asked about: it moves to the end.
         this.#unheard.set(callId, one);
         let waitMs: number | null;
         try {
@@ -103,7 +104,7 @@ export class GiveBack {
     this.#goesOn = false;
   }
 
-  /** Milliseconds until it is to be told again; 0: never. */
+  /** Milliseconds until the database is told again; 0: never. */
   async #tell({ call: { requestId, callId, deadline, consumerId, attempt } }: Unheard): Promise<number> {
     const args = { request_id: requestId, call_id: callId, deadline, consumer_id: consumerId, attempt };
     const said = await call(this.#options.transport, "eve_give_back", args, answer, TRY_MS);

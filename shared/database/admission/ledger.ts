@@ -9,22 +9,23 @@ import type { Settled, Settlement } from "./settle.ts";
 import { batchedSettle } from "./batched_settle.ts";
 import type { Transport } from "../transport/transport.ts";
 
-/** The books: who may start when, and what became of it. */
+/** Admission's record: who may start when, and how it ended. */
 export interface Ledger {
   /**
-   * Null: `reserve` is asked at once. Otherwise the way to the database is being made, and rejects if it cannot be: who tells by the
-   * time from question to answer when something was booked asks after that. Absent: there is nothing to be made.
+   * Null: `reserve` can be called at once. Otherwise a connection to the database is being opened, and the promise
+   * rejects if that fails: a caller that estimates from the round trip when something was booked waits for it first.
+   * Absent: there is nothing to connect.
    */
   ready?(): Promise<void> | null;
   /**
-   * Books a start, or says why not. What is booked and not heard of within `withinMs` is given back, so that the same request
-   * may come again.
+   * Books a start, or says why not. A booking whose answer does not arrive within `withinMs` is given back, so that
+   * the same request may come again.
    */
   reserve(input: ReserveInput, withinMs?: number): Promise<Reservation>;
   settle(settlement: Settlement): Promise<Settled>;
   /** The models that a caller may use. */
   models(caller: ModelsFor): Promise<ModelInfo[]>;
-  /** Keeps what was asked and answered, for debugging. */
+  /** Stores what was asked and answered, for debugging. */
   capture(captured: Captured): Promise<void>;
 }
 
@@ -33,12 +34,12 @@ export const LEDGER_TIMEOUT_MS = 30_000;
 
 export interface LedgerOptions {
   clock?: Clock;
-  /** Keeps the process until this is done; where nobody has to be told, it goes on by itself. */
+  /** Keeps the process alive until this is done; where the runtime does not have to be told, the work goes on by itself. */
   background?: (work: Promise<void>) => void;
   ready?: Ledger["ready"];
 }
 
-/** @param afterwards for what no client waits for; the same transport where there is but one way */
+/** @param afterwards for what no client waits for; the same transport where there is only one */
 export function createLedger(
   transport: Transport,
   timeoutMs = LEDGER_TIMEOUT_MS,

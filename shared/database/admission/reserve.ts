@@ -27,7 +27,7 @@ export interface ReserveInput {
   attempt: number;
   /** Keys that are of no use for this request any more. */
   excludeKeys: string[];
-  /** Keys to take only if there is no other: they failed through nobody's fault. */
+  /** Keys to take only if there is no other: their calls failed and no key was at fault. */
   avoidKeys: string[];
   /** From the granted start; after it the reservation counts as abandoned. */
   leaseMs: number;
@@ -140,7 +140,7 @@ const count = z.object({
   model: row.model,
   /** A key of the lane that would be booked: its model counts as that lane's does. */
   key: { alias: row.key.alias, envVarName: row.key.env_var_name ?? "", provider: row.key.provider },
-  /** What to come with if nobody can count: the most that the estimate may turn out to be. */
+  /** What to reserve if nobody can count: the most that the estimate may turn out to be. */
   tokensIfNotCounted: row.tokens_if_not_counted,
 }));
 
@@ -155,7 +155,7 @@ const refused = z.object({
 }).transform((row) => ({
   status: row.status,
   code: row.code,
-  /** Which limit stood in the way: `rpm`, `tpm`, `rpd`, ... */
+  /** Which limit was in the way: `rpm`, `tpm`, `rpd`, ... */
   limit: row.limit ?? null,
   /** Null: coming back does not help. */
   retryAfterMs: row.retry_after_ms ?? null,
@@ -189,7 +189,7 @@ const duplicate = z.object({
 }).transform((row) => ({
   status: row.status,
   state: row.state,
-  /** The answer that was kept, as it was given to `settle`; null if none was. */
+  /** The stored answer, as it was given to `settle`; null if none was stored. */
   result: row.result ?? null,
   attempts: row.attempts ?? null,
   errorCode: row.error_code ?? null,
@@ -232,7 +232,7 @@ export type Refusal = z.output<typeof refused>;
 export type Duplicate = z.output<typeof duplicate>;
 /** Nothing has been booked or written: the prompt is to be counted upstream first. */
 export type CountWanted = z.output<typeof count>;
-/** Batch that stands in line: nothing is booked yet, and it keeps its place as long as it asks again in time. */
+/** A batch call in the queue: nothing is booked yet, and it keeps its place as long as it asks again in time. */
 export type InLine = z.output<typeof waiting>;
 export type Reservation = Grant | InLine | Refusal | Duplicate | CountWanted;
 export type Capabilities = Grant["capabilities"];
@@ -245,7 +245,7 @@ export interface ReserveCall extends ReserveInput {
   deadline: string;
   /** It may have reached the database. */
   sent?: boolean;
-  /** Nobody waits for it any more. */
+  /** No caller waits for it any more. */
   over?: boolean;
 }
 
@@ -254,7 +254,7 @@ export function reserve(transport: Transport, input: ReserveCall, timeoutMs: num
   return call(transport, "eve_reserve", reserveArguments(input), reservation, timeoutMs);
 }
 
-/** A reservation in the words of the database, to be sent now. */
+/** A reservation as the SQL function's arguments, to be sent now. */
 export function reserveArguments(input: ReserveCall): Record<string, unknown> {
   input.sent = true;
   return {

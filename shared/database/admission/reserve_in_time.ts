@@ -5,7 +5,7 @@ import { GiveBack } from "./give_back.ts";
 import type { Reservation, ReserveCall, ReserveInput } from "./reserve.ts";
 import { SqlFailure, type Transport } from "../transport/transport.ts";
 
-/** The function that raised the error has undone what it did. Those of a connection or a server that ends do not say so. */
+/** Errors that the function itself raised, and which undid what it did. Those of a connection or a server that ends do not say so. */
 const UNDONE = /^(?!08|57P)[0-9A-Z]{5}$/;
 
 /** With this eve_reserve says that it was too late, and what its clock shows. */
@@ -29,8 +29,8 @@ export interface InTime {
 }
 
 /**
- * Reserves within a time, and leaves nothing behind: the database books nothing after it, and a booking that was not heard of
- * in time is given back. So a request whose reservation failed may come again.
+ * Reserves within a time limit, and leaves nothing behind: the database books nothing after it, and a booking whose
+ * answer did not arrive in time is given back. So a request whose reservation failed may come again.
  */
 export function reserveInTime({ send, clock, newId, ...options }: InTimeOptions): InTime {
   const giveBack = new GiveBack({ ...options, clock });
@@ -46,8 +46,8 @@ export function reserveInTime({ send, clock, newId, ...options }: InTimeOptions)
       );
     });
     underWay.add(call);
-    // The same request may have been asked for before, and not been heard of: then that goes first. No turn is lost where there
-    // is nothing of the kind: who asks again at once is to be in the next list (batched_reserve.ts).
+    // The same request may have been asked for before, without an answer: that is given back first. Where there is no
+    // such thing no microtask turn is lost: a caller that asks again at once has to be in the next batch (batched_reserve.ts).
     const before = giveBack.clear(call);
     (before === null ? send(call) : before.then(() => send(call))).then(first.resolve, first.reject);
     try {
@@ -76,7 +76,7 @@ export function reserveInTime({ send, clock, newId, ...options }: InTimeOptions)
           return await attempt(call, left);
         } catch (thrown) {
           const told = timeTold(thrown);
-          // Late by a clock that was not known here: once more, by that clock.
+          // It was late by the database's clock, which was not known here: tried once more, by that clock.
           const news = told !== null && databaseClock.learn(told, since);
           if (repeated || !news || ends <= clock.now()) throw thrown;
         }

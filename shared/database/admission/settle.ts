@@ -42,7 +42,7 @@ export async function settle(
   return (await call(transport, "eve_settle", settleArguments(settlement), settledAnswer, timeoutMs)).status;
 }
 
-/** A settlement in the words of the database. */
+/** A settlement as the SQL function's arguments. */
 export function settleArguments(settlement: Settlement): Record<string, unknown> {
   const { block } = settlement;
   return {

@@ -12,8 +12,8 @@ export interface DirectOptions {
    */
   pooler: boolean;
   /**
-   * A statement that takes longer is ended by the server: less than its callers wait, so that nothing goes on for those who
-   * have gone. Not behind a pooler, whose sessions are others' too.
+   * A statement that takes longer is ended by the server: less than its callers wait, so that nothing runs for
+   * callers who have gone. Not behind a pooler, whose sessions are others' too.
    */
   statementTimeoutMs?: number;
 }
@@ -34,7 +34,7 @@ const CONNECT_TIMEOUT_S = 5;
 const RECONNECT_S = 0.2;
 /** A connection that is not used goes back, since the project has few of them. */
 const IDLE_TIMEOUT_S = 20;
-/** After this a connection is made anew, so that none outlives a failover for long. */
+/** After this a connection is replaced, so that none outlives a failover for long. */
 const MAX_LIFETIME_S = 1_800;
 
 /** Names come from our own code; the check keeps it that way. */
@@ -47,19 +47,19 @@ const AS_THEY_ARE = {
   jsonb: { to: 3802, from: [3802], serialize: String, parse: (text: string): unknown => JSON.parse(text) },
 };
 
-/** Calls in line at one connection before another is used: ten milliseconds of a server that does little else. */
+/** Calls queued on one connection before another is used: ten milliseconds of a server that does little else. */
 const LINE = 24;
-/** A connection that has not answered for so long is held up, by a lock or a network: others need not stand behind it. */
+/** A connection that has not answered for this long is blocked, by a lock or the network: others need not queue behind it. */
 const HELD_UP_MS = 50;
 
-/** One connection, opened by its first call, and what is in line there. */
+/** One connection, opened by its first call, and the calls queued on it. */
 class Link {
   readonly sql: postgres.Sql;
   waiting = 0;
   /** Since the server's last answer, until the connection ends. */
   connected = false;
   #connecting: Promise<void> | null = null;
-  /** `performance.now()` of the last answer, or of the call that found nobody in line. */
+  /** `performance.now()` of the last answer, or of the call that found the queue empty. */
   #movedAt = 0;
 
   constructor(connect: (onClose: () => void) => postgres.Sql) {
@@ -91,10 +91,9 @@ class Link {
 
 /**
  * Calls SQL functions over a connection to the database, in one round trip and without the REST API in between. The same
- * functions with the same rights: as `service_role`, whoever the connection string says.
+ * functions with the same rights: as `service_role`, whatever the connection string says.
  *
- * Calls stand in line at one connection as long as the line is short, and are sent without waiting for each other's
- * answers: measured with ten callers, four connections taken in turns cost the server 40 % more time for each call, in
+ * Calls queue on one connection as long as its queue is short, and are sent without waiting for each other's answers: measured with ten callers, four connections taken in turns cost the server 40 % more time for each call, in
  * cold caches and in waking each other at a lane's lock.
  */
 export function directTransport(options: DirectOptions): DirectTransport {
@@ -116,8 +115,8 @@ export function directTransport(options: DirectOptions): DirectTransport {
     });
     const answered = Promise.withResolvers<Awaited<typeof query>>();
     const onAbort = () => {
-      // Only what the server is at. One that is in line has been sent, and will be answered: the driver (3.4.9) would take it
-      // out of the line, and give its answer to whoever stands behind it.
+      // Only the call that the server works on. One that is queued has been sent, and will be answered: the driver
+      // (3.4.9) would take it out of the queue, and give its answer to the next one.
       if ((query as { active?: boolean }).active) query.cancel();
       answered.reject(signal.reason);
     };
@@ -172,7 +171,7 @@ function open({ url, connections, pooler, statementTimeoutMs }: DirectOptions): 
     ));
 }
 
-/** The first that is free, else the one with the shortest line. */
+/** The first that is free, else the one with the shortest queue. */
 function chosen(links: readonly Link[]): Link {
   const [first, ...others] = links;
   if (first === undefined) throw new Error("a transport without connections");

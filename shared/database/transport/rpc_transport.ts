@@ -11,7 +11,7 @@ export interface RpcOptions {
 
 /** Calls SQL functions over the project's REST API with supabase-js. Stateless: it costs no database connection. */
 export function rpcTransport(options: RpcOptions): Transport {
-  // The key stands in a header that a redirect would carry along.
+  // The key is in a header, which a redirect would send on.
   const request: typeof fetch = (input, init) =>
     (options.fetch ?? fetch)(input, { ...init, redirect: "manual" });
   const client = createClient(options.url, options.secretKey, {
@@ -21,7 +21,7 @@ export function rpcTransport(options: RpcOptions): Transport {
   return async (sqlFunction, args, signal) => {
     const { data, error, status } = await client.rpc(sqlFunction, args).abortSignal(signal);
     if (error === null) return data;
-    // supabase-js resolves a failed connection too: then there is no status, and nobody who answered.
+    // supabase-js resolves a failed connection too: then there is no status, since nothing answered.
     if (status === 0) throw new Error(`REST API not reached: ${error.message}`);
     throw new SqlFailure(error.code ?? "", error.message ?? "", status, error.details ?? null);
   };

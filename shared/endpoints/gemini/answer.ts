@@ -8,7 +8,7 @@ import { encoded, type GeminiEncoding } from "./encoding.ts";
 
 /**
  * A result as `generateContent` answers: the model's own body, whole.
- * @throws GatewayError `empty_answer` where that body would not tell that it is none
+ * @throws GatewayError `empty_answer` where that body would not show that there is no answer
  */
 export function encodeGemini(result: GatewayResult, encoding: GeminiEncoding): Response {
   const silent = silentlyEmpty(result);
@@ -17,7 +17,7 @@ export function encodeGemini(result: GatewayResult, encoding: GeminiEncoding): R
 }
 
 /**
- * An answer with nothing in it and nothing that says why, as an error; null for every other. A block, a break-down or a
+ * An answer with nothing in it and nothing that says why, as an error; null for every other. A block, a failure or a
  * length that was too short stays status 200: `promptFeedback` and `finishReason` say it, and Google's clients look there.
  */
 export function silentlyEmpty({ verdict, limits, model }: GatewayResult): GatewayError | null {

@@ -7,8 +7,9 @@ export interface GeminiEncoding {
   /** True: a stream as server-sent events; false: as one JSON array, which clients made before them expect. */
   sse: boolean;
   /**
-   * Enums as numbers. Who asks for that is google-generativeai or made like it, and knows no thoughts: it drops the mark
-   * `thought` and takes what Gemma thought for the answer's beginning, so that no JSON can be read. It gets none.
+   * Enums as numbers. Clients that ask for it are google-generativeai or made like it, and do not know thoughts: they
+   * drop the mark `thought` and take Gemma's thoughts for the answer's beginning, so that no JSON can be read. They
+   * get no thoughts.
    */
   numericEnums: boolean;
 }

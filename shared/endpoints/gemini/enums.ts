@@ -2,7 +2,7 @@
  * Enums as numbers, for clients that ask for them (`enum-encoding=int`).
  *
  * They ask with reason: the Python parser of protobuf 3.21 (4.21 on PyPI) throws the whole answer away at an enum name that
- * it does not know, even when told to ignore unknown fields, and takes any number. So no name may be left standing: one
+ * it does not know, even when told to ignore unknown fields, and takes any number. So no name may be left: one
  * without a number here becomes the enum's "other", or 0, "unspecified".
  *
  * The numbers are those of google.ai.generativelanguage.v1beta.

@@ -36,7 +36,7 @@ const NAMES_BY_CODE: Readonly<Partial<Record<ErrorCode, string>>> = {
 
 /**
  * Reasons that Google's clients know. A bad credential is 401 here and 400 at Google; neither is repeated by any client,
- * 401 is what everything between us and a client understands, and the reason is Google's for whoever looks at that.
+ * 401 is what everything between us and a client understands, and the reason is Google's, for clients that look at it.
  */
 const REASONS: Readonly<Partial<Record<ErrorCode, string>>> = {
   credential_missing: "API_KEY_INVALID",

@@ -2,8 +2,8 @@
 const TYPES = ["TYPE_UNSPECIFIED", "STRING", "NUMBER", "INTEGER", "BOOLEAN", "ARRAY", "OBJECT", "NULL"];
 
 /**
- * A `responseSchema` with its types by name. Clients that want enums as numbers also send them so, and whoever checks an
- * answer against its schema knows the names.
+ * A `responseSchema` with its types by name. Clients that want enums as numbers also send them so, and the check of
+ * an answer against its schema needs the names.
  */
 export function namedTypes(schema: unknown): unknown {
   if (Array.isArray(schema)) return schema.map(namedTypes);

@@ -2,7 +2,7 @@ import { namedTypes } from "./schema.ts";
 
 /**
  * The API reads its fields in camelCase and in snake_case, and a single message where a list is expected (scripts over
- * REST use all of it). Inside the gateway there is one spelling, so that whoever looks for a field finds it. Nothing is
+ * REST use all of it). Inside the gateway there is one spelling, so that a field is found under one name. Nothing is
  * lost: fields that nobody here knows keep their values, and where both spellings are present both go on, for upstream
  * to refuse.
  */

@@ -20,7 +20,7 @@ export interface GeminiStreamOptions {
  * heartbeats, because Google's older client takes them for broken data.
  *
  * The response begins with the first chunk, so whatever fails before it is thrown and answered as any error is. What fails
- * later is the stream's last frame. A client that leaves ends the iteration, and one that reads slowly slows it.
+ * later is the stream's last frame. A client that leaves ends the iteration, and one that reads slowly slows it down.
  */
 export async function streamGemini(
   events: AsyncIterable<GatewayEvent>,
@@ -46,8 +46,8 @@ export async function streamGemini(
         text = JSON.stringify(encoded(chunk, encoding));
       } catch (thrown) {
         const error = JSON.stringify(geminiError(asGatewayError(thrown), requestId));
-        // google-generativeai passes over an error among the chunks, and would take the half for the whole. Over an array
-        // without an end it raises "Unfinished stream", with this frame.
+        // google-generativeai ignores an error among the chunks, and would take half an answer for the whole. For an
+        // array without an end it raises "Unfinished stream", with this frame.
         const end = encoding.numericEnums ? "" : framing.end;
         controller.enqueue(bytes.encode(framing.frame(error, sent) + end));
         return controller.close();
@@ -60,7 +60,7 @@ export async function streamGemini(
   return streamedResponse(body, framing.contentType, requestId, headers);
 }
 
-/** How the chunks of a stream are put one after the other. */
+/** How the chunks of a stream are joined. */
 interface Framing {
   contentType: string;
   frame(json: string, index: number): string;
@@ -80,7 +80,7 @@ const ARRAY: Framing = {
   end: "]",
 };
 
-/** The answers among a call's events, and what the other events told. */
+/** The answers among a call's events, and what the other events reported. */
 class Chunks {
   readonly #events: AsyncIterator<GatewayEvent>;
   readonly #encoding: GeminiEncoding;
@@ -127,7 +127,7 @@ class Chunks {
   /** What is known by the first chunk. */
   headers(asked: string): Record<string, string> {
     if (this.#result !== null) return resultHeaders(this.#result);
-    // What was never started is an answer from the books.
+    // What was never started is a stored answer.
     if (this.#started === null) return { "x-eve-replayed": "true" };
     const { model, limits, outputLoweredTo } = this.#started;
     return servedHeaders(limits, model === asked ? null : model, outputLoweredTo);

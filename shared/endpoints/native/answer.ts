@@ -12,7 +12,7 @@ import { rateLimitHeaders } from "../../http/rate_limit_headers.ts";
 /**
  * A result as the native endpoint's JSON.
  * @param more facts that only some answers have
- * @throws GatewayError `content_blocked`, `empty_answer`, `answer_unusable` for what is no answer, with what there is of it
+ * @throws GatewayError `content_blocked`, `empty_answer`, `answer_unusable` for what is no answer, with the part of it that there is
  */
 export function encodeNative(result: GatewayResult, more: Record<string, unknown> = {}): Response {
   const error = verdictError(result);
@@ -32,7 +32,7 @@ export function encodeNative(result: GatewayResult, more: Record<string, unknown
   });
 }
 
-/** What is told of every call that a model answered, whatever the answer is worth. */
+/** The fields of every call that a model answered, usable or not. */
 export function factsOf(result: GatewayResult) {
   return {
     model: result.model,
@@ -45,7 +45,7 @@ export function factsOf(result: GatewayResult) {
   };
 }
 
-/** What came back as the error that it is, with what there is of an answer; null for an answer. */
+/** The error for what is no answer, with the part of it that there is; null for an answer. */
 export function verdictError(result: GatewayResult): GatewayError | null {
   if (result.verdict.ok) return null;
   const { code, reason } = result.verdict;

@@ -22,13 +22,13 @@ export interface NativeEndpointOptions {
   now?: () => number;
   /** Who serves a stage. Absent: there are no stages here. */
   resolveStage?: ResolveStage;
-  /** Where stages that make no text hand in their jobs. Absent: there are none. */
+  /** Where stages that make no text submit their jobs. Absent: there are none. */
   jobs?: NativeJobs;
 }
 
 export interface NativeJobs {
   desk: JobService;
-  /** Where this function tells of jobs, without their ids. */
+  /** The address at which this function answers about jobs, without their ids. */
   url: string;
   clock: Clock;
 }

@@ -13,7 +13,7 @@ export function jobPath(path: string): { id: string; content: boolean } | null {
   return id === undefined ? null : { id, content: content !== undefined };
 }
 
-/** A job as the native endpoint's JSON: 202 when it has just been handed in and goes on. */
+/** A job as the native endpoint's JSON: 202 when it has just been submitted and goes on. */
 export function encodeJob(
   job: JobRow,
   { requestId, jobsUrl, status = 200 }: { requestId: string; jobsUrl: string; status?: number },
@@ -35,7 +35,7 @@ export function encodeJob(
         finished_at: job.finished_at,
         result: job.result === null ? null : {
           files: job.result.files.map((file) => ({
-            // A file that the gateway keeps itself is fetched with the credential that may see the job.
+            // A file that the gateway stores itself is fetched with the credential that may see the job.
             url: file.url ?? `${url}/content`,
             mime_type: file.mime_type,
             title: file.title ?? null,
@@ -62,7 +62,7 @@ export function encodeContent(
       ...CORS_HEADERS,
       "content-type": mimeType,
       "cache-control": "private, max-age=3600",
-      // It came from elsewhere: a browser shall take it for nothing but what it is said to be.
+      // It came from elsewhere: a browser must not guess another type than the declared one.
       "x-content-type-options": "nosniff",
       "x-eve-request-id": requestId,
     },

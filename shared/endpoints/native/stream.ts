@@ -8,7 +8,7 @@ import { factsOf, limitsJson, usageJson, verdictError } from "./answer.ts";
 
 export interface NativeStreamOptions {
   requestId: string;
-  /** Milliseconds since the epoch: tells a queued client when to expect its start. */
+  /** Milliseconds since the epoch: for the time at which a queued client can expect its start. */
   now: () => number;
 }
 
@@ -17,7 +17,7 @@ export interface NativeStreamOptions {
  *
  * The response begins with the first `queued` or `delta`. What fails before it is thrown, and answered with its own status;
  * what fails later is the `error` event that ends the stream. A client that leaves ends the call, and one that reads
- * slowly slows it.
+ * slowly slows it down.
  */
 export async function streamNative(
   events: AsyncIterable<GatewayEvent>,

@@ -13,7 +13,7 @@ export interface AnswerTerms {
   created: number;
   /** A fresh id of letters, digits and `-`. */
   newId: () => string;
-  /** False: of several calls made together only the first is handed out. */
+  /** False: of several calls made together only the first is returned. */
   parallelCalls: boolean;
   /** True: an answer that breaks its schema is an error. */
   strictSchema: boolean;
@@ -86,7 +86,7 @@ function choiceOf(
   };
 }
 
-/** Upstream's own word for the end: OpenAI's does not tell one filter from another. */
+/** Upstream's own word for the end: OpenAI's does not distinguish one filter from another. */
 export function nativeReason(candidate: Candidate, verdict: GatewayResult["verdict"]): string | null {
   return candidate.finishReason ?? (verdict.ok ? null : verdict.reason);
 }

@@ -17,7 +17,7 @@ const NAME = /^[a-zA-Z0-9_-]{1,64}$/;
 
 const anyObject = z.record(z.string(), z.unknown());
 
-/** Fields that are null say nothing: clients send them for everything that they know and do not use. */
+/** Fields that are null count as absent: clients send them for everything that they know and do not use. */
 function withoutNulls(value: unknown): unknown {
   if (typeof value !== "object" || value === null || Array.isArray(value)) return value;
   return Object.fromEntries(Object.entries(value).filter(([, field]) => field !== null));
@@ -81,7 +81,7 @@ const message = z.preprocess(
       tool_call_id: z.string(),
       name: speaker,
     }),
-    // Open: clients hand back the messages they were given, with whatever a server had hung on them.
+    // Open: clients send back the messages they were given, with everything that a server had added to them.
     z.looseObject({
       role: z.literal("assistant"),
       content: partsOf(z.discriminatedUnion("type", [textPart, refusalPart])).optional(),

@@ -21,14 +21,14 @@ import { encodeCompletionStream } from "./stream.ts";
 
 export interface OpenaiEndpointOptions {
   /**
-   * The most that a caller may ask to wait, in ms, and what they wait unless they say otherwise: OpenAI's clients sit
-   * through ten minutes, and answer a refusal with tries of their own.
+   * The most that a caller may ask to wait, in ms, and what they wait unless they say otherwise: OpenAI's clients
+   * wait for ten minutes, and retry by themselves after an error.
    */
   maxWaitMs: number;
   clock: Clock;
   /** For pictures behind links. */
   fetch: typeof fetch;
-  /** The addresses of a name; absent where the runtime cannot tell. */
+  /** The addresses of a name; absent where the runtime cannot resolve them. */
   resolve?: ((host: string) => Promise<string[]>) | undefined;
   /** Connects to an address; absent where the runtime cannot. */
   connect?: Connect | undefined;
@@ -96,7 +96,7 @@ async function respond(context: RequestContext, options: OpenaiEndpointOptions):
   return await streamResponse(context.stream(request), terms);
 }
 
-/** A chat completion's body, or what is one in other words, as a request. */
+/** A chat completion's body, or an equivalent one, as a request. */
 async function chatRequest(
   context: RequestContext,
   options: OpenaiEndpointOptions,
@@ -166,7 +166,7 @@ async function showModel(context: RequestContext): Promise<Response> {
   );
 }
 
-/** What a request says to the gateway itself. From here on it goes by the client's id, if it brings one. */
+/** What a request asks of the gateway itself. From here on it has the client's id, if it brings one. */
 function askedOf(
   context: RequestContext,
   { maxWaitMs }: OpenaiEndpointOptions,

@@ -51,8 +51,8 @@ export function openaiErrorResponse(error: GatewayError, requestId: string): Res
 }
 
 /**
- * OpenAI's clients repeat every 408, 409, 429 and 5xx by themselves. They are told not to where it would be in vain, or where
- * they would come back long before the time.
+ * OpenAI's clients repeat every 408, 409, 429 and 5xx by themselves. A header tells them not to where it would not
+ * help, or where they would come back long before the time.
  */
 function retryAdvice({ status, retryable, retryAfterMs }: GatewayError): Record<string, string> {
   if (status !== 408 && status !== 409 && status !== 429 && status < 500) return {};

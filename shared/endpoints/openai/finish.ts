@@ -5,7 +5,7 @@ import { modelHeaders } from "./headers.ts";
 
 export type FinishReason = "stop" | "length" | "tool_calls" | "content_filter";
 
-/** How one candidate ended, in OpenAI's words, which have none for a break-down. */
+/** How one candidate ended, in OpenAI's words, which have none for a failure of the model. */
 export function openaiFinishReason(
   candidate: Candidate,
   verdict: AnswerVerdict,
@@ -17,7 +17,7 @@ export function openaiFinishReason(
 }
 
 /**
- * The error for a result that OpenAI's finish reasons cannot tell: an empty answer, a broken tool call, JSON that breaks a
+ * The error for a result that OpenAI's finish reasons cannot express: an empty answer, a broken tool call, JSON that breaks a
  * strict schema. Null for all others: what was filtered is `content_filter`, what did not fit is `length`, even if nothing
  * of it is left.
  */

@@ -11,7 +11,7 @@ import { invalidRequest } from "../validated.ts";
 const MAX_LINKED_IMAGES = 16;
 /** For all of them together: what Google takes inline, and what a function's memory bears as bytes and as base64. */
 const MAX_LINKED_BYTES = 10 * 1024 * 1024;
-/** They are fetched before the request is admitted; a picture that takes longer is on a server that is down. */
+/** For all of them: they are fetched before the request is admitted, and a picture that takes longer is on a server that is down. */
 const FETCH_TIMEOUT_MS = 10_000;
 
 /** Pictures that Gemini reads. */
@@ -32,14 +32,14 @@ export interface Links {
   connect?: Connect | undefined;
 }
 
-/** Finds what stands behind a link of the request. */
+/** Finds the content of a link of the request. */
 export type LinkedMedia = (url: string) => InlineData | undefined;
 
 const isLink = (url: string) => /^https?:/i.test(url);
 
 /**
- * Everything that the messages' picture links lead to, fetched at once; each link once, and none for a caller who is not
- * known to be welcome at this moment.
+ * The content of all picture links of the messages, fetched at the same time; each link once, and none before it is
+ * confirmed that the caller may still call.
  * @throws GatewayError `invalid_request`, naming the link; `client_closed`, what `confirmCaller` throws
  */
 export async function fetchLinks(

@@ -61,7 +61,7 @@ export function promptTurns(
   return { contents, ...(system.length > 0 && { systemInstruction: { parts: system } }) };
 }
 
-/** A turn without a word is no turn: upstream refuses it. */
+/** An empty turn is left out: upstream refuses it. */
 function push(contents: Content[], role: "user" | "model", parts: Part[]): void {
   if (parts.length > 0) contents.push({ role, parts });
 }
@@ -118,7 +118,7 @@ function callPart(call: ToolCall, place: string, allowance: JsonAllowance): Part
 }
 
 function argumentsOf(call: ToolCall, place: string, allowance: JsonAllowance): Record<string, unknown> {
-  // Some clients write no arguments as no text.
+  // Some clients write an empty text for no arguments.
   if (call.function.arguments.trim() === "") return {};
   const value = parseInnerJson(call.function.arguments, allowance);
   if (!isObject(value)) throw fault(`${place}.function.arguments`, "must be a JSON object, as text");

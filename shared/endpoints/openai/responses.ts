@@ -17,7 +17,7 @@ interface ResponseTerms extends AnswerTerms {
 }
 
 /**
- * A result as a response of the Responses API; thoughts are not handed out here.
+ * A result as a response of the Responses API; thoughts are not returned here.
  * @throws GatewayError `empty_answer`, `answer_unusable`, `schema_mismatch`
  */
 export function encodeResponse(result: GatewayResult, terms: ResponseTerms): Response {

@@ -57,7 +57,7 @@ const body = z.strictObject({
   )
     .nullish(),
   tool_choice: z.unknown().optional(),
-  // Answers are not kept here: whoever wants to go on sends what was said.
+  // Answers are not stored here: a client that continues a conversation sends what was said.
   store: z.boolean().nullish(),
   previous_response_id: z.null({ error: "answers are not kept here: send what was said in input" })
     .optional(),

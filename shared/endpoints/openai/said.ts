@@ -1,7 +1,7 @@
 import type { Part } from "../../contract/content.ts";
 import { toolCallId } from "./tool_call_id.ts";
 
-/** As Google's own OpenAI endpoint hands out signatures. */
+/** The field in which Google's own OpenAI endpoint returns signatures. */
 export interface ExtraContent {
   google: { thought_signature: string };
 }

@@ -24,9 +24,9 @@ export interface StreamTerms extends AnswerTerms {
 /**
  * A stream of `chat.completion.chunk`s, each as soon as there is something to say, ended by `[DONE]`.
  *
- * The response begins with the first thing said, so whatever fails before it is thrown, and answered as any error is. What
+ * The response begins with the first thing said, so what fails before it is thrown, and answered as any error is. What
  * fails later is a last frame with `error`, and no `[DONE]`. A client that leaves ends the call, and one that reads
- * slowly slows it.
+ * slowly slows it down.
  */
 export async function encodeCompletionStream(
   events: AsyncIterable<GatewayEvent>,
@@ -55,7 +55,7 @@ export async function encodeCompletionStream(
 const frame = (json: unknown) => `data: ${JSON.stringify(json)}\n\n`;
 const DONE = "data: [DONE]\n\n";
 
-/** What has been told of one choice. */
+/** What has been sent of one choice. */
 interface Choice {
   calls: number;
   /** Whether a word of text was said, which is not a thought. */
@@ -202,7 +202,7 @@ class Telling {
   }
 }
 
-/** Of one choice among several only a filter is told here: its parts are gone, so it looks empty. */
+/** Of one choice among several only a filter is reported here: its parts are gone, so it looks empty. */
 function filtered(verdict: AnswerVerdict): AnswerVerdict {
   return !verdict.ok && verdict.code === "content_blocked" ? verdict : { ok: true };
 }

@@ -1,8 +1,8 @@
 /**
- * The ids of tool calls, as OpenAI's clients see them and hand them back.
+ * The ids of tool calls, as OpenAI's clients see them and send them back.
  *
  * Upstream signs its calls (`thoughtSignature`) and wants the signature back with them. It travels in `extra_content`, as
- * on Google's own OpenAI endpoint; a client that drops unknown fields still hands back the id, so the id carries it too:
+ * on Google's own OpenAI endpoint; a client that drops unknown fields still sends back the id, so the id carries it too:
  * `call_<id>` or `call_<id>__sig__<signature>`, of letters, digits, `-` and `_` only, which every client takes.
  */
 const PREFIX = "call_";

@@ -1,6 +1,6 @@
 import type { TokenUsage } from "../../contract/usage.ts";
 
-/** Tokens as OpenAI counts them: thoughts are part of the completion. `estimated` is there when we had to count ourselves. */
+/** Tokens as OpenAI counts them: thoughts are part of the completion. `estimated` is present when the gateway had to count itself. */
 export function usageJson(usage: TokenUsage) {
   const thoughts = usage.thoughtsTokens ?? 0;
   const completion = (usage.outputTokens ?? 0) + thoughts;

@@ -6,8 +6,8 @@ import type { Task } from "../tasks/task.ts";
 import { withTimeout } from "../../runtime/with_timeout.ts";
 
 /**
- * How long upstream has to count a prompt. It takes a tenth of this; whoever is asked for a count would wait for tokens
- * anyway, and books without one after that.
+ * How long upstream has to count a prompt. It takes a tenth of this; a caller whose prompt is to be counted would
+ * wait for tokens anyway, and books without a count after that.
  */
 export const COUNT_TIMEOUT_MS = 2_000;
 
@@ -26,7 +26,7 @@ export interface Admission {
   client: AbortSignal;
   /** What is known of the prompt's size; null: nothing yet. */
   size: Size | null;
-  /** Made anew for each call, since a count takes some of the time that the client would wait. */
+  /** Made for each call, since a count takes some of the time that the client would wait. */
   input: (size: Size) => ReserveInput;
 }
 
@@ -58,20 +58,20 @@ export async function admitCounted(
 }
 
 /**
- * To connect takes longer than to book, most of all in a process that has just begun: who has not waited for it would take the start
- * for one that was booked long ago, and too late for it.
+ * Connecting takes longer than booking, most of all in a process that has just started: without waiting for it first,
+ * the start would seem to have been booked long ago, and to be too late.
  * @returns what is left of the time for a reservation
  */
 async function readyToAsk({ ledger, clock, times: { rpcTimeoutMs } }: GatewayDependencies): Promise<number> {
   const connecting = ledger.ready?.() ?? null;
   if (connecting === null) return rpcTimeoutMs;
   const since = clock.now();
-  // A database that is not there is the reservation's to tell.
+  // A database that cannot be reached is reported by the reservation.
   await withTimeout(clock, rpcTimeoutMs / 2, connecting).catch(() => {});
   return rpcTimeoutMs - (clock.now() - since);
 }
 
-/** Null: it could not be had. The next call of the model will tell the caller why, if it concerns him. */
+/** Null: there is no count. The next call of the model reports the reason, if it concerns the caller. */
 async function countUpstream(
   dependencies: GatewayDependencies,
   task: Task<unknown>,

@@ -62,7 +62,7 @@ function messageOf(
   }
 }
 
-/** Advice that would have helped: who did wait is not told to, and nobody to wait longer than a request lasts. */
+/** Advice that would help: a caller who did wait is not told to wait, and nobody is told to wait longer than a request lasts. */
 function orWait(retryAfterMs: number | null, { maxWaitMs, requestTimeoutMs }: Waited): string {
   if (maxWaitMs === 0) return `, or ask with mode "wait"`;
   const longer = retryAfterMs !== null && retryAfterMs > maxWaitMs && retryAfterMs < requestTimeoutMs;

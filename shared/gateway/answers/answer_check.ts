@@ -9,7 +9,7 @@ export interface JsonWish {
   schema: SchemaNode | null;
 }
 
-/** The longest account of what breaks a schema; the first fault is the one that helps. */
+/** The longest description of what breaks a schema; the first fault is the one that helps. */
 const MAX_REASON_CHARS = 300;
 
 /**

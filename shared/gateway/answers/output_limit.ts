@@ -1,7 +1,7 @@
 import type { GenerationConfig, Prompt } from "../../contract/content.ts";
 import type { Grant } from "../../database/admission/reserve.ts";
 
-/** The database's numbers end here. */
+/** The largest integer of the database. */
 const MOST = 2_147_483_647;
 
 /** How much a prompt lets the model write, all candidates together; null: it does not say. Thoughts count as written. */

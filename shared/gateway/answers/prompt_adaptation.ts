@@ -3,7 +3,7 @@ import { GatewayError } from "../../contract/gateway_error.ts";
 import type { Capabilities } from "../../database/admission/reserve.ts";
 
 /**
- * A prompt as the chosen model can take it: what the model lacks is expressed in words where words can do it.
+ * A prompt adapted to the chosen model: a feature that the model lacks is replaced by an instruction where that is possible.
  * @throws GatewayError `unsupported_feature` for tools on a model without them
  */
 export function adaptPrompt(prompt: Prompt, capabilities: Capabilities, model: string): Prompt {
@@ -60,8 +60,8 @@ export function unfenced(answer: Answer): Answer {
   return { ...answer, candidates: [{ ...first, content }, ...others] };
 }
 
-/** What stands in the one code fence that a text is; undefined: it is none. Without a regular expression over all of it, as there
- * are too many ways to divide a long run of white space. */
+/** The content of a text that is one code fence; undefined: it is not. Without a regular expression over all of it,
+ * since a long run of white space would make it backtrack. */
 function insideFence(text: string): string | undefined {
   const trimmed = text.trim();
   const begin = /^```(?:json)?[^\S\n]*\n/i.exec(trimmed)?.[0].length;

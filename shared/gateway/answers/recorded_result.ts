@@ -29,7 +29,7 @@ const kept = z.object({
   outputLoweredTo: z.number().nullable().optional(),
 });
 
-/** What is kept of an answer: only for a client that chose the id and can therefore ask again, only successes. */
+/** What is stored of an answer: only for a client that chose the id and can therefore ask again, only successes. */
 export function resultToStore(request: GatewayRequest, result: GatewayResult): unknown {
   if (!request.idIsClients || !result.verdict.ok) return null;
   const { model, requestedModel, replaced, answer, finishReason, usage, keyAlias, attempts, waitMs } = result;

@@ -11,7 +11,7 @@ import { secretHash } from "../../secrets/secret_hash.ts";
 import { isStageName } from "../../stages/stage_name.ts";
 import type { Call, Destination, Served, Task } from "../tasks/task.ts";
 
-/** How long a key whose secret is not set is left alone: long enough to spare callers, short enough to mend itself. */
+/** How long a key whose secret is not set is left alone: long enough to spare callers, short enough to recover by itself. */
 export const SECRET_MISSING_BLOCK_MS = 600_000;
 
 /** How one attempt ended that brought no answer. */
@@ -50,7 +50,7 @@ export type Outcome<Value = unknown> =
   | { kind: "answered"; served: Served<Value>; latencyMs: number }
   | Unanswered;
 
-/** How far an attempt has come: what is to be settled if whoever follows it walks away. */
+/** How far an attempt has come: what is settled if the reader of its events leaves. */
 export interface Progress {
   /** `Clock.now()` when upstream was called; null: not yet. */
   calledAt: number | null;
@@ -58,7 +58,7 @@ export interface Progress {
   usageSoFar: (() => TokenUsage) | null;
 }
 
-/** The attempt as it stands, for a follower that has walked away. */
+/** The attempt as it stands, for a reader that has left. */
 export function walkedAway({ calledAt, usageSoFar }: Progress, now: number): Unanswered {
   return {
     kind: "broken_off",
@@ -114,7 +114,7 @@ export async function* dispatch<Value>(
   return await withRejectedSecret(outcome, grant, access.secret);
 }
 
-/** A key that upstream rejects is off until it has another secret: so the books are told which it was, by its hash. */
+/** A key that upstream rejects is off until it has another secret: so its hash is settled with the block. */
 async function withRejectedSecret<Value>(
   outcome: Outcome<Value>,
   { key }: Grant,
@@ -122,7 +122,7 @@ async function withRejectedSecret<Value>(
 ): Promise<Outcome<Value>> {
   const block = outcome.kind === "failed" ? outcome.failure.diagnosis.block : null;
   if (outcome.kind !== "failed" || block?.scope !== "key" || !("until" in block.lasts)) return outcome;
-  // A stage's key is entered anew with its stage.
+  // A stage's key is entered again with its stage.
   if (isStageName(key.envVarName)) return outcome;
   return { ...outcome, rejectedSecret: await secretHash(key.id, secret) };
 }
@@ -172,7 +172,7 @@ async function* callModel<Value>(
   const pieces = begin(linked.signal);
   let over = false;
   try {
-    // The call is on its way before anybody is told, so that a slow listener does not delay a start that was booked.
+    // The call is under way before the event is sent, so that a slow reader does not delay a start that was booked.
     let next = pieces.next();
     next.catch(() => {});
     yield {
@@ -184,7 +184,7 @@ async function* callModel<Value>(
       outputLoweredTo: grant.outputLoweredTo,
     };
     for (;;) {
-      // Raced, so that a provider that is slow to notice the signal holds up neither the client nor the settlement.
+      // Raced, so that a provider that is slow to notice the signal delays neither the client nor the settlement.
       const step = await Promise.race([next, linked.broken]);
       if (step.done) {
         over = true;
@@ -201,7 +201,7 @@ async function* callModel<Value>(
       ? { kind: "failed", failure: asFailure(thrown), latencyMs: latencyMs(), used: used() }
       : { kind: "broken_off", how, dispatched: true, latencyMs: latencyMs(), used: used() };
   } finally {
-    // Also where a listener leaves between two pieces: then nobody waits for the next one.
+    // Also where a reader leaves between two pieces: then nobody waits for the next one.
     if (!over) {
       linked.abort();
       void pieces.return(undefined as never).catch(() => {});
@@ -210,7 +210,7 @@ async function* callModel<Value>(
   }
 }
 
-/** A provider that throws anything else has a fault of its own: nobody is blamed and nothing is repeated. */
+/** A provider that throws anything else has a bug: nobody is at fault and nothing is repeated. */
 function asFailure(thrown: unknown): ProviderFailure {
   if (thrown instanceof ProviderFailure) return thrown;
   const said = thrown instanceof Error ? `${thrown.name}: ${thrown.message}` : String(thrown);

@@ -11,22 +11,22 @@ export function deadlineFrom(clock: Clock, since: number, timeoutMs: number): Re
   return { left: () => Math.max(0, since + timeoutMs - clock.now()) };
 }
 
-/** Why a call was broken off by us. */
+/** Why we ended a call. */
 export type AbortCause = "client_closed" | "timed_out";
 
 export interface LinkedAbort {
   signal: AbortSignal;
-  /** Rejects with the signal's reason when it aborts; nobody has to be listening. */
+  /** Rejects with the signal's reason when it aborts; no handler is needed. */
   broken: Promise<never>;
   /** Null while nothing has ended the call. */
   ended(): AbortCause | null;
   /** Aborts the signal, as if the client had gone. */
   abort(): void;
-  /** Stops the timer and lets go of the client's signal. */
+  /** Clears the timer and removes the listener from the client's signal. */
   release(): void;
 }
 
-/** A signal that aborts when the client has gone or when `ms` have passed, and knows which of the two it was. */
+/** A signal linked to the client's: it aborts when the client has gone or when `ms` have passed, and tells which of the two it was. */
 export function linkAbort(clock: Clock, client: AbortSignal, ms: number): LinkedAbort {
   const controller = new AbortController();
   const broken = Promise.withResolvers<never>();

@@ -4,7 +4,7 @@ import type { ProviderFailure } from "../../providers/provider.ts";
 import type { Unanswered } from "./dispatch.ts";
 import { brokenOffCode } from "./settlement.ts";
 
-/** An attempt that brought no answer, as the error that its caller gets. */
+/** The caller's error for an attempt that brought no answer. */
 export function errorOf(
   outcome: Unanswered,
   grant: Pick<Grant, "model" | "attempt"> & Partial<Pick<Grant, "limits" | "key">>,
@@ -26,7 +26,7 @@ export function errorOf(
   }
 }
 
-/** The last attempt's error, with the time to come back that the refusal of a further one told. */
+/** The last attempt's error, with the time to come back that the refusal of a further one named. */
 export function withRefusal(error: GatewayError, refusal: Refusal): GatewayError {
   return copyWith(error, {
     retryAfterMs: refusal.retryAfterMs ?? error.retryAfterMs,

@@ -7,7 +7,7 @@ export const MAX_ATTEMPTS = 3;
 /** With less time than this left, another attempt would only make the caller wait for the same error. */
 export const LEAST_TIME_MS = 2_000;
 
-/** Back-off when nobody is to blame: full jitter up to 500 ms, then 1 s: an overload passes in seconds, and a person waits. */
+/** Back-off when no key or lane is at fault: full jitter up to 500 ms, then 1 s: an overload passes in seconds, and a person waits. */
 const BACKOFF_BASE_MS = 500;
 
 export type NextStep =
@@ -48,7 +48,7 @@ export function nextStep(situation: Situation): NextStep {
         : { again: false };
     case "failed": {
       const { diagnosis } = outcome.failure;
-      // Part of the answer is with the client: another attempt would begin it anew.
+      // The client has part of the answer: another attempt would start it again.
       if (outcome.used !== null) return { again: false };
       if (diagnosis.capability !== undefined) {
         return situation.without(diagnosis.capability)

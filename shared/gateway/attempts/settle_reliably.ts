@@ -6,12 +6,12 @@ import { TookTooLong, withTimeout } from "../../runtime/with_timeout.ts";
 /**
  * Pauses before each try, in ms. A settlement may be repeated freely, so the first repetitions come soon, for a connection that
  * dropped, and the others go on for as long as a lease does after its call (60 s): a database that is restarted, or
- * whose disk is full until somebody makes room, still learns what was used. After the last try the lease ends the
- * reservation, with its estimate standing.
+ * whose disk is full until somebody makes room, still records what was used. After the last try the reservation
+ * expires with its lease, and its estimate counts.
  */
 const PAUSES_MS = [0, 250, 1_000, 2_000, 4_000, ...Array<number>(10).fill(5_000)];
 
-/** Errors that a repetition would only meet again. */
+/** Errors that a repetition would only get again. */
 const FINAL_CODES = new Set(["unknown_reservation", "invalid_argument"]);
 
 /** Settles, however often it takes. Never throws: what cannot be settled is logged and left to its lease. */
@@ -25,7 +25,7 @@ export async function settleReliably(
     if (pauseMs > 0) await dependencies.clock.sleep(pauseMs);
     tries++;
     try {
-      // One that hangs, on a connection that died without a word, is not waited for: the next may find the database well.
+      // A try that hangs, on a connection that died silently, is not waited for: the next one may succeed.
       await withTimeout(
         dependencies.clock,
         dependencies.times.rpcTimeoutMs,

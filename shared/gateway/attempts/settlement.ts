@@ -5,7 +5,7 @@ import type { Settlement } from "../../database/admission/settle.ts";
 import type { ProviderFailure } from "../../providers/provider.ts";
 import type { Outcome } from "./dispatch.ts";
 
-/** What the books are told about an attempt. Pure. */
+/** What is settled for an attempt. Pure. */
 export function settlementOf(
   grant: Grant,
   outcome: Outcome,
@@ -68,7 +68,7 @@ export function brokenOffCode(outcome: Extract<Outcome, { kind: "broken_off" }>)
   return outcome.dispatched ? "upstream_timeout" : "deadline_exceeded";
 }
 
-/** What is spared from now on; a feature that the model refused is remembered with the model. */
+/** What is not used from now on; a feature that the model refused is recorded with the model. */
 function blockOf(
   { diagnosis: { block, capability } }: ProviderFailure,
   secretHash: string | undefined,

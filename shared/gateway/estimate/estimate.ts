@@ -38,7 +38,7 @@ const SIGNATURE_CHARS_PER_TOKEN = 4;
 
 /**
  * Characters of a prompt's texts that are counted wholly: 60,000 tokens. Of longer prompts one block in so many is, chosen
- * by chance: to count nine megabytes takes a quarter of a second, in which nobody else is served, and what is rare
+ * at random: to count nine megabytes takes a quarter of a second, in which nobody else is served, and what is rare
  * enough to be missed in a sample of 64 blocks makes no difference of more than some percent.
  */
 const COUNTED_CHARS = 256 * 1024;

@@ -210,7 +210,7 @@ const CODED_CHARS_PER_CHANGE = 5;
 const CODED_LETTERS_LEAST_CHARS = 16;
 const CODED_LETTERS_PER_CHANGE = 4;
 
-/** One mark so many times in a row is a line that somebody drew. */
+/** One mark this many times in a row is a drawn line. */
 const RULER_LEAST = 4;
 
 /** How much of a row of the same character one token takes, at most. */

@@ -9,21 +9,22 @@ export interface Followed {
   /** Aborts when the client has gone. */
   client: AbortSignal;
   clock: Clock;
-  /** After this, a reader who has stopped pulling has been waited for long enough. */
+  /** How long a reader who has stopped pulling is waited for. */
   timeoutMs: number;
   /** Counts those whose reader has stopped pulling; one too many is ended. */
   unread: UnreadStreams;
-  /** Who is charged for it, by any name that is theirs alone. */
+  /** A unique name of the one who is charged for it. */
   caller: string;
-  /** Called once, when it has ended, however. */
+  /** Called once, when it has ended in any way. */
   onEnd?: (() => void) | undefined;
 }
 
 /**
  * A run's events for one reader.
  *
- * Until the answer begins, the run goes on by itself, so that a reader who dawdles over `queued` delays no start that
- * was booked; from then on it goes on as the reader pulls. It ends, settled, however the reader leaves: by `return()`,
+ * Until the answer begins, the run goes on by itself, so that a reader who is slow to take `queued` delays no start
+ * that was booked; from then on it goes on as the reader pulls. It ends, and is settled, in whichever way the reader
+ * leaves: by `return()`,
  * by hanging up while a piece is awaited or while none is, or by never coming back. A caller who leaves several unread
  * keeps a few of them, each until its time is up.
  */
@@ -37,7 +38,7 @@ class EventIterator implements AsyncIterator<GatewayEvent, undefined> {
   readonly #clearTimer: () => void;
   readonly #run: AsyncGenerator<GatewayEvent, void, void>;
   readonly #followed: Followed;
-  /** Stops looking for a reader who does not come back. */
+  /** Clears the timer for a reader who does not come back. */
   #readerIsBack: (() => void) | null = null;
   #countedUnread = false;
   #pump: Promise<void> | null = null;
@@ -79,7 +80,7 @@ class EventIterator implements AsyncIterator<GatewayEvent, undefined> {
     return { done: true, value: undefined };
   }
 
-  /** While a piece is awaited, the run knows its own deadlines. */
+  /** While a piece is awaited, the run's own deadlines hold. */
   #onTimeUp = () => {
     if (this.#pump === null) void this.#abandon(new GatewayError("deadline_exceeded"));
   };
@@ -133,12 +134,12 @@ class EventIterator implements AsyncIterator<GatewayEvent, undefined> {
     this.#wake.resolve();
   }
 
-  /** Ends what runs upstream. The run, wherever it stands, comes to its end and settles. */
+  /** Ends the call upstream. The run ends from wherever it is, and settles. */
   async #abandon(error: unknown): Promise<void> {
     if (this.#over) return;
     const pump = this.#pump;
     this.#leave.abort(new DOMException("the reader has left", "AbortError"));
-    // A piece that is awaited comes back with the error that the abort makes of it.
+    // A piece that is awaited fails with the error that the abort causes.
     if (pump !== null && error !== null) return;
     this.#end(error);
     await this.#run.return().catch(() => {});

@@ -1,12 +1,12 @@
 import type { Answer, Candidate, Part } from "../../contract/content.ts";
 
 /**
- * The most of a streamed answer that is put together, in characters of JSON: as much as is kept for repeated requests and
- * captures. A stream may be longer than memory is wide.
+ * The most of a streamed answer that is accumulated, in characters of JSON: as much as is stored for repeated
+ * requests and captures. A stream may be larger than memory.
  */
 export const MAX_ACCUMULATED_CHARS = 262_144;
 
-/** The chunks of a stream, put together to the answer that `generateContent` would have given. */
+/** Accumulates the chunks of a stream to the answer that `generateContent` would have given. */
 export class StreamAccumulator {
   #candidates = new Map<number, Candidate>();
   #rest: Answer = {};

@@ -1,4 +1,4 @@
-/** A reader who has not come back for so long is not reading: the slowest that do take a piece a second. */
+/** A reader who has not come back for this long is not reading: the slowest readers take a piece a second. */
 export const UNREAD_AFTER_MS = 5_000;
 /** Streams that one caller may leave unread in one function instance: each holds a call upstream and its sockets. */
 export const MOST_UNREAD_STREAMS = 8;

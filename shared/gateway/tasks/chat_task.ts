@@ -138,7 +138,7 @@ function streamed(
   };
 }
 
-/** Upstream told no figures: what was booked, and the weight of what it wrote. */
+/** Usage where upstream reported none: what was booked, and an estimate of what it wrote. */
 function estimateOf(grant: Grant, answer: Answer) {
   const meter = new UsageMeter(grant.tokens);
   meter.add(answer, null);

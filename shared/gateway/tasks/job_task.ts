@@ -43,7 +43,7 @@ export class JobTask implements Task<JobProgress> {
   question = () => this.asked.prompt;
   without = () => false;
   repair = () => false;
-  /** Whoever asks again with the same id gets the same job. */
+  /** A client that asks again with the same id gets the same job. */
   resultToStore = (_ended: Ended<JobProgress>) =>
     this.asked.idIsClients ? { version: 1, job_id: this.#terms.id } : null;
 

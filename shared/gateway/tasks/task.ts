@@ -56,7 +56,7 @@ export interface Task<Value> {
   readonly asked: Asked;
   /** OpenTelemetry's `gen_ai.operation.name`. */
   readonly operation: "chat" | "embeddings" | "generate_content";
-  /** In order of preference; those that proved unable are gone. */
+  /** In order of preference, without those that turned out to lack a feature. */
   models(): string[];
   /** Estimated input tokens. */
   tokens(): number;
@@ -69,15 +69,15 @@ export interface Task<Value> {
   /** Tells repetitions from other requests with the same id; null where ids are ours. */
   readonly hash: string | null;
   /**
-   * The call, fitted to the model that was granted.
+   * The call, adapted to the model that was granted.
    * @throws GatewayError `unsupported_feature` where the model cannot do what is asked
    */
   prepare(grant: Grant): Call<Value>;
   /** After a model refused a feature: true if it is worth asking again, without the feature or without the model. */
   without(capability: Capability, model: string): boolean;
-  /** After an answer that is none: true if the task has changed itself so that asking again makes sense. */
+  /** After an unusable answer: true if the task has changed its prompt so that asking again makes sense. */
   repair(served: Served<Value>): boolean;
-  /** What to keep for a repetition of the request; null: nothing. */
+  /** What to store for a repetition of the request; null: nothing. */
   resultToStore(ended: Ended<Value>): unknown;
   /** What was asked, for capture. */
   question(): unknown;

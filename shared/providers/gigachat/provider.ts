@@ -29,7 +29,7 @@ export function gigachatProvider(options: GigachatOptions = {}): Provider & KeyI
   const request = options.fetch ?? fetch;
   const tokens = tokenStore({ fetch: request, now: options.now });
 
-  /** Makes a call with a token, and once more with a new one if that was refused: it may have been taken back. */
+  /** Makes a call with a token, and once more with a new one if that was refused: it may have been revoked. */
   async function withToken<Value>(
     { secret, settings, signal }: KeyInquiry,
     path: string,
@@ -77,7 +77,7 @@ export function gigachatProvider(options: GigachatOptions = {}): Provider & KeyI
     },
     async *stream(call) {
       const body = { ...bodyOf(call), stream: true };
-      // The first piece tells whether the token was taken; what follows is the stream itself.
+      // The first piece shows whether the token was accepted; what follows is the stream itself.
       const { pieces, first } = await withToken(call, "/chat/completions", body, async (upstream) => {
         const pieces = readCompletionStream(upstream);
         return { pieces, first: await pieces.next() };

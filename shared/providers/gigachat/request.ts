@@ -7,8 +7,8 @@ import { isRecord } from "../upstream.ts";
 type Message = Record<string, unknown>;
 
 /**
- * A prompt as the body of GigaChat's `chat/completions`: OpenAI's of the time before tools, with `functions` and one
- * `function_call` a turn. It takes texts alone.
+ * A prompt as the body of GigaChat's `chat/completions`: OpenAI's format from before tools, with `functions` and one
+ * `function_call` a turn. It takes texts only.
  * @throws ProviderFailure `unsupported_feature`
  */
 export function gigachatBody(prompt: Prompt, model: string): Record<string, unknown> {
@@ -18,7 +18,7 @@ export function gigachatBody(prompt: Prompt, model: string): Record<string, unkn
   return {
     model,
     messages: [
-      // The system's message stands first, or GigaChat refuses the request.
+      // The system message comes first, or GigaChat refuses the request.
       ...(system === "" ? [] : [{ role: "system", content: system }]),
       ...prompt.contents.flatMap(messagesOf),
     ],

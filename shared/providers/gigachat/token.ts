@@ -12,9 +12,9 @@ import {
 export const GIGACHAT_AUTH_URL = "https://ngw.devices.sberbank.ru:9443/api/v2/oauth";
 export const GIGACHAT_SCOPE = "GIGACHAT_API_PERS";
 
-/** A token lives thirty minutes. One that ends while a call is on its way would fail it: so it is dropped a minute before. */
+/** A token lives thirty minutes. One that expires during a call would fail it: so it is dropped a minute before. */
 const DROPPED_BEFORE_END_MS = 60_000;
-/** For a token that is fetched for several callers at once; none of them may break it off for the others. */
+/** For a token that is fetched for several callers at once; none of them may abort it for the others. */
 const FETCH_TIMEOUT_MS = 15_000;
 
 export interface TokenInquiry {
@@ -31,7 +31,7 @@ export interface TokenStore {
    * @throws ProviderFailure, and the signal's reason when it aborts
    */
   token(inquiry: TokenInquiry): Promise<string>;
-  /** Forgets a token that upstream has refused. */
+  /** Drops a token that upstream has refused. */
   forget(inquiry: Omit<TokenInquiry, "signal">, token: string): void;
 }
 
@@ -90,7 +90,7 @@ export function tokenStore(
   };
 }
 
-/** Who leaves does not wait on, and does not end what others wait for. */
+/** A caller who leaves stops waiting, and does not abort what others wait for. */
 function orAborted<Value>(promise: Promise<Value>, signal: AbortSignal): Promise<Value> {
   return new Promise((resolve, reject) => {
     const leave = () => reject(signal.reason);

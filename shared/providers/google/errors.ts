@@ -13,7 +13,7 @@ const BARE_MINUTE_BLOCK_MS = 60_000;
 /** Google's `retryDelay` can be "0s"; less than a second would only repeat the refusal. */
 const SHORTEST_BLOCK_MS = 1_000;
 
-/** `google.rpc.ErrorInfo.reason` values that say the key itself is of no use. */
+/** `google.rpc.ErrorInfo.reason` values that say the key itself cannot be used. */
 const KEY_REASONS: Readonly<Record<string, string>> = {
   API_KEY_INVALID: "key_invalid",
   API_KEY_EXPIRED: "key_invalid",
@@ -48,7 +48,7 @@ const DEPLETED = /credits? (is|are) depleted/i;
 const TOO_MANY_TOKENS = /input token count .*exceeds the maximum/i;
 
 /**
- * What a Google error means: who is to blame, what to spare and for how long, and whether to go on. Pure; the cases are
+ * What a Google error means: who is at fault, what not to use and for how long, and whether to try again. Pure; the cases are
  * those of tests/fixtures/google/errors.
  */
 export function diagnoseGoogleError(error: GoogleError): Diagnosis {
@@ -75,7 +75,7 @@ export function diagnoseGoogleError(error: GoogleError): Diagnosis {
     case 504:
       return { fault: "nobody", retryable: true, block: null, code: "upstream_timeout" };
   }
-  // No redirect is followed: whoever sends one is not the API.
+  // No redirect is followed: a server that sends one is not the API.
   if (status >= 500 || status < 400) return upstreamsFault(null);
   return callersFault(message);
 }

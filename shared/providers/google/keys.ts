@@ -21,7 +21,7 @@ export function googleKeyInspector(options: GoogleOptions & { fetch?: typeof fet
       headers: { "x-goog-api-key": secret },
       secret,
       signal,
-      // Not taken before it is needed: a test, or a wrapper around it, may have put another one in its place.
+      // Read when it is needed, not before: a test, or a wrapper, may have replaced it.
       fetch: options.fetch ?? fetch,
       errorMapping: GOOGLE_ERROR_MAPPING,
     });

@@ -21,7 +21,7 @@ export async function* streamFromGoogle(
   });
   const soFar = new AnswerSoFar();
   try {
-    // A body that is missing is one that ends at once.
+    // A missing body counts as one that ends at once.
     for await (const piece of readEvents(response.body ?? new Blob().stream())) {
       const chunk: unknown = JSON.parse(piece.text);
       const error = errorIn(chunk);
@@ -36,7 +36,7 @@ export async function* streamFromGoogle(
     throw thrown instanceof ProviderFailure ? thrown : connectionFailed(thrown, secret);
   }
   signal.throwIfAborted();
-  // A connection that closes in an orderly way looks like the end, and is none without a reason to finish.
+  // A connection that closes in an orderly way looks like the end; without a finish reason it is not.
   if (!soFar.ended) throw connectionFailed("the stream ended before the answer did", secret);
   return { verdict: soFar.verdict(), finishReason: soFar.finishReason, usage: soFar.usage };
 }

@@ -48,7 +48,7 @@ function partsOfMessage(message: Record<string, unknown>): Part[] {
 
 /**
  * `function_call`, the form before there were tools, which GigaChat has kept: its arguments are an object, and what it wants to
- * have back with the result travels as the call's signature, which every endpoint hands on.
+ * have back with the result travels as the call's signature, which every endpoint passes on.
  */
 export function functionCallPart(message: Record<string, unknown>): Part[] {
   if (!isRecord(message.function_call)) return [];
@@ -83,7 +83,7 @@ export function usageMetadata(usage: unknown): Pick<Answer, "usageMetadata"> {
   return {
     usageMetadata: {
       promptTokenCount: usage.prompt_tokens,
-      // OpenAI counts thoughts among what was written; here they stand apart.
+      // OpenAI counts thoughts among what was written; here they are counted separately.
       candidatesTokenCount: written === undefined ? undefined : Math.max(0, written - (thoughts ?? 0)),
       thoughtsTokenCount: thoughts,
       cachedContentTokenCount: inside("prompt_tokens_details", "cached_tokens"),

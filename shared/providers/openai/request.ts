@@ -12,7 +12,7 @@ export interface ChatDialect {
 }
 
 /**
- * A prompt as the body of `chat/completions`. What the format has no word for is left out (`topK`, safety settings); parts that
+ * A prompt as the body of `chat/completions`. What the format cannot express is left out (`topK`, safety settings); parts that
  * it cannot carry are refused.
  * @throws ProviderFailure `unsupported_feature`
  */
@@ -128,7 +128,7 @@ export function textsOf(content: Content | undefined): string {
   return (content?.parts ?? []).map((part) => part.text ?? "").join("\n");
 }
 
-/** Declarations of functions; tools that run at Google (search, code execution) are nobody else's. */
+/** Declarations of functions; tools that run at Google (search, code execution) exist nowhere else. */
 export function toolsIn(tool: Tool): Record<string, unknown>[] {
   const others = Object.keys(tool).filter((field) => !/^function_?declarations$/i.test(field));
   if (others.length > 0) {

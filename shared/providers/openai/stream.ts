@@ -19,7 +19,7 @@ interface PendingCall {
   arguments: string;
 }
 
-/** `chat/completions` with `stream`: chunks until `[DONE]`. A call of a tool is told when it is whole. */
+/** `chat/completions` with `stream`: chunks until `[DONE]`. A call of a tool is passed on when it is complete. */
 export async function* readCompletionStream(
   call: UpstreamCall,
 ): AsyncGenerator<ProviderChunk, ProviderEnd, void> {

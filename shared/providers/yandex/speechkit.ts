@@ -9,11 +9,11 @@ import { YANDEX_ERROR_MAPPING } from "./errors.ts";
 
 export const SPEECHKIT_BASE_URL = "https://tts.api.cloud.yandex.net";
 
-/** The API takes so many characters at once. */
+/** The most characters that the API takes at once. */
 const MAX_TEXT_CHARS = 5_000;
-/** As much as is kept; 5,000 characters read slowly are some 5 MB of MP3. */
+/** The largest file that is stored; 5,000 characters read slowly are some 5 MB of MP3. */
 const MAX_AUDIO_BYTES = 8 * 1024 * 1024;
-/** How long the gateway keeps the file: time enough to fetch it, and not a store. */
+/** How long the gateway stores the file: enough to fetch it. */
 const KEPT_MS = 7 * 86_400_000;
 
 /** Voices of API v1 (the documentation's list); a voice takes the place of a model. */
@@ -105,7 +105,7 @@ export function speechKitProvider(options: SpeechKitOptions = {}): Provider & Ke
     }, "SpeechKit"),
     listModels: () => Promise.resolve(VOICES),
     async checkKey(inquiry) {
-      // Nothing to say costs nothing: a good key is told that the text is missing, a bad one that it is bad.
+      // A request without a text costs nothing: the error for a good key is that the text is missing, for a bad one that the key is bad.
       try {
         const response = await synthesize(inquiry, { voice: VOICES[0]! });
         await response.body?.cancel();

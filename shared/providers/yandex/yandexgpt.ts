@@ -52,7 +52,7 @@ export function yandexGptProvider(options: YandexGptOptions = {}): Provider & Ke
     };
   }
 
-  /** @throws ProviderFailure that fault nobody's key: our own set-up lacks it */
+  /** @throws ProviderFailure with no key at fault: our own set-up lacks it */
   function folderOf(settings: KeyInquiry["settings"]): string {
     const folder = settings?.folder_id ?? options.folderId;
     if (folder) return folder;
@@ -106,7 +106,7 @@ export function yandexGptProvider(options: YandexGptOptions = {}): Provider & Ke
       try {
         body = await jsonFromUpstream(callOf("/v1/models", inquiry));
       } catch (thrown) {
-        // Not every folder has the list; whether the key is good has been asked apart from it.
+        // Not every folder has the list; whether the key is good has been asked separately.
         if (thrown instanceof ProviderFailure && thrown.upstreamStatus === 404) return KNOWN_MODELS;
         throw thrown;
       }
@@ -127,7 +127,7 @@ function resultIn(body: unknown, { secret }: { secret: string }): Record<string,
   throw connectionFailed("an answer without a result", secret);
 }
 
-/** Lines of JSON, each with the whole text so far: what is new in each is handed on. */
+/** Lines of JSON, each with the whole text so far: what is new in each is passed on. */
 async function* streamed(call: UpstreamCall): AsyncGenerator<ProviderChunk, ProviderEnd, void> {
   const { secret, signal } = call;
   const response = await callUpstream(call);
@@ -155,7 +155,7 @@ function newIn(whole: Answer, told: string): { answer: Answer; text: string } {
   const [first, ...others] = whole.candidates ?? [];
   const parts = first?.content?.parts ?? [];
   const text = parts.map((part) => part.text ?? "").join("");
-  // What was told cannot be taken back: a filter that empties the text at the end is told by its reason.
+  // What was sent cannot be taken back: a filter that empties the text at the end is reported by its finish reason.
   const fresh = text.startsWith(told) ? text.slice(told.length) : "";
   const rest = parts.filter((part: Part) => part.text === undefined);
   const content = { role: "model", parts: [...(fresh === "" ? [] : [{ text: fresh }]), ...rest] };

@@ -1,6 +1,6 @@
 /**
  * One call as a client makes it, through any of the three endpoints, whose right answer is known beforehand: the emulated model
- * repeats what it is told to say. So a wrong answer is seen as one, also one that stops too early without saying so.
+ * repeats what the prompt tells it to say. So a wrong answer is seen as one, also one that stops too early without saying so.
  */
 import { errorRow, isErrorCode } from "../../../shared/contract/errors.ts";
 

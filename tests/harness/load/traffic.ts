@@ -222,7 +222,7 @@ export class Traffic {
   }
 }
 
-/** What has begun to arrive is not begun anew by itself: people have read it. */
+/** An answer that has begun to arrive is not started again by itself: people have read it. */
 function mayRepeat(answer: Answered): boolean {
   if (answer.kind === "lost") return !answer.midway;
   return answer.kind === "refused" && !answer.midway &&

@@ -1,4 +1,4 @@
-/** The operation `alerts` on a real database: each message arrives once, whoever fails, hangs or runs at the same time. */
+/** The operation `alerts` on a real database: each message arrives once, whatever fails, hangs or runs at the same time. */
 import { afterAll, afterEach, beforeAll, beforeEach, expect, test } from "vitest";
 import { systemClock } from "../../../shared/runtime/clock.ts";
 import { directTransport } from "../../../shared/database/transport/direct_transport.ts";

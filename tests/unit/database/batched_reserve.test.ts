@@ -177,7 +177,7 @@ describe("reservations", () => {
     test("is joined by those who were answered and ask again at once", async () => {
       const { ask, all, settled } = await standing();
       const backAgain = async () => {
-        // As through the rooms between the ledger and whoever asks.
+        // As through the layers between the ledger and its caller.
         for (let n = 0; n < 5; n++) await undefined;
         ask(1);
       };

@@ -44,7 +44,7 @@ export class StillClock implements Clock {
     return this.#sleepers.size;
   }
 
-  /** Time passes and nobody is woken, as on a machine that is too busy: whoever is due then is late. */
+  /** Time passes and nobody is woken, as on a machine that is too busy: sleepers that are due then are late. */
   stall(ms: number): void {
     this.#now += ms;
   }

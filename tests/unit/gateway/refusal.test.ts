@@ -1,4 +1,4 @@
-/** What a caller is told who found no room: advice that they have not followed already. */
+/** The advice for a refused caller: none that they have already followed. */
 import { expect, test } from "vitest";
 import { refusalError } from "../../../shared/gateway/admission/refusal.ts";
 import type { Refusal } from "../../../shared/database/admission/reserve.ts";

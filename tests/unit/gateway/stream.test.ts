@@ -33,7 +33,7 @@ async function told(events: AsyncIterator<GatewayEvent>) {
 }
 const typesOf = (events: GatewayEvent[]) => events.map(({ type }) => type);
 
-/** Chunks that a test gives out by hand; `ended` tells whether the gateway has let go of them. */
+/** Chunks that a test gives out by hand; `ended` tells whether the gateway has closed them. */
 function byHand() {
   const state = { ended: false, pulled: 0 };
   const waiting: ((chunk: ProviderChunk) => void)[] = [];

@@ -65,7 +65,7 @@ function ticks(mark: string): ReadableStream<Uint8Array> {
   });
 }
 
-/** Tells somebody outside, so that a test can see it even when this process has ended; the second time once he answers. */
+/** Tells somebody outside, so that a test can see it even when this process has ended; the second time once they answer. */
 async function afterwards(tell: string): Promise<void> {
   await (await fetch(tell, { method: "POST" })).body?.cancel();
   await (await fetch(tell, { method: "POST" })).body?.cancel();
