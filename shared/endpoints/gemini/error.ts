@@ -17,6 +17,7 @@ const STATUS_NAMES: Readonly<Record<number, string>> = {
   408: "DEADLINE_EXCEEDED",
   409: "ABORTED",
   413: "INVALID_ARGUMENT",
+  415: "INVALID_ARGUMENT",
   422: "INVALID_ARGUMENT",
   429: "RESOURCE_EXHAUSTED",
   499: "CANCELLED",
@@ -24,6 +25,7 @@ const STATUS_NAMES: Readonly<Record<number, string>> = {
   502: "UNAVAILABLE",
   503: "UNAVAILABLE",
   504: "DEADLINE_EXCEEDED",
+  507: "RESOURCE_EXHAUSTED",
 };
 
 /** Codes whose status says less than `google.rpc.Code` can. */
