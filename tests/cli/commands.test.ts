@@ -104,7 +104,7 @@ test("a token is issued and revoked, and stops at the next call", async () => {
 
 test("a signing key is one that the functions take", async () => {
   const { said } = await run("tokens", "signing-key");
-  // As the README says, the line goes into the file of secrets as it is.
+  // As docs/deploy.md says, the line goes into the file of secrets as it is.
   const secrets = parseSecretsFile(said.split("\n")[0]!, "secrets.env");
   const value = secrets.get("EVE_TOKEN_SIGNING_KEYS");
   expect(readSigningKeys(value)).toMatchObject([{ kid: expect.stringMatching(/^\d{8}T\d{6}$/) }]);

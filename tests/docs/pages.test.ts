@@ -88,6 +88,14 @@ describe("the SQL", () => {
 describe("docs/how-it-works.md", () => {
   const page = readPage("docs/how-it-works.md");
 
+  test("has every file of the migrations, in their order", () => {
+    const files = [...Deno.readDirSync(`${CHECKOUT}/supabase/migrations`)].map(({ name }) => name).sort();
+    const table = section(page, "The files").text.split("| file in")[1];
+    expect(tableNames({ path: page.path, text: table ?? "" })).toEqual(
+      files.map((name) => name.replace(/^\d+_(\w+)\.sql$/, "$1")),
+    );
+  });
+
   test("lists tables that the migrations make", () => {
     const migrations = [...Deno.readDirSync(`${CHECKOUT}/supabase/migrations`)]
       .map(({ name }) => Deno.readTextFileSync(`${CHECKOUT}/supabase/migrations/${name}`)).join("\n");

@@ -562,5 +562,5 @@ function testCall({ call, functions }: Facts): Check {
     call.message === null ? "" : `, ${call.message}`
   }`;
   if (passes.includes(call.code ?? "")) return yellow(name, found, "look again when that is over.");
-  return red(name, found, "docs/errors.md says what to do about the code.");
+  return red(name, found, "the table of errors (docs/errors.md) says what to do about the code.");
 }
