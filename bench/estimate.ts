@@ -36,7 +36,7 @@ const say = (line: string) => json ? console.error(line) : console.log(line);
 
 await installTexts(say);
 const count = await gemmaTokenizer();
-const estimate = Deno.args.includes("--fit") ? await fitAnew() : await asShipped();
+const estimate = Deno.args.includes("--fit") ? await fitAgain() : await asShipped();
 if (Deno.args.includes("--fixture")) await writeFixture();
 const outcome = report(samplesOf("test"), count, estimate);
 console.log(JSON.stringify(outcome, null, json ? 0 : 2));
@@ -60,7 +60,7 @@ async function asShipped(): Promise<Estimate> {
 }
 
 /** Without a look at the weights there are: they may be of other features. */
-async function fitAnew(): Promise<Estimate> {
+async function fitAgain(): Promise<Estimate> {
   const weights = fit(samplesOf("train"), count);
   await Deno.writeTextFile(WEIGHTS_FILE, asModule(weights));
   say(`wrote ${WEIGHTS_FILE}; format it with deno fmt`);

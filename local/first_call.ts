@@ -64,7 +64,7 @@ export async function firstCall(
           message ?? JSON.stringify(answer)
         }`,
         ...(KEY_TROUBLE.includes(code ?? "") ? [KEY_ADVICE] : []),
-        `The stack serves all the same. Repeat the call once this is mended:`,
+        `The stack serves all the same. Repeat the call once this is fixed:`,
         repeatWithCurl(stack),
       ],
     };

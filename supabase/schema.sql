@@ -1,5 +1,5 @@
 -- The whole schema as the migrations make it, in their order; what each part is for is said at the head of its migration.
--- Compared by tests/db/schema.test.ts; written anew, on purpose, by: npm test -- tests/db/schema.test.ts -u
+-- Compared by tests/db/schema.test.ts; written again, on purpose, by: npm test -- tests/db/schema.test.ts -u
 
 -- adopt_tables --------------------------------------------------------------------------------------------------------
 

@@ -107,7 +107,7 @@ export async function gateway(
   const request = async (call: Call, requestId: string): Promise<CallEnd> => {
     let waited = 0;
     let counted = false;
-    let setback: { grant: Answer; settlement: SettleOptions } | undefined;
+    let failedAttempt: { grant: Answer; settlement: SettleOptions } | undefined;
     for (let attempt = 1;; attempt++) {
       const reserveNow = (requestNo?: string) =>
         ask(() =>
@@ -140,8 +140,8 @@ export async function gateway(
         grant = await reserveNow(inLine);
       }
       if (grant.status !== "granted") {
-        if (!setback) return { kind: "sent_back", forMs: grant.retry_after_ms };
-        const { grant: last, settlement } = setback;
+        if (!failedAttempt) return { kind: "sent_back", forMs: grant.retry_after_ms };
+        const { grant: last, settlement } = failedAttempt;
         await ask(() => settle(sql, last, { ...settlement, final: true }));
         return { kind: "failed" };
       }
@@ -180,7 +180,7 @@ export async function gateway(
       const final = attempt === MAX_ATTEMPTS;
       await ask(() => settle(sql, grant, { ...settlement, final }));
       if (final) return { kind: "failed" };
-      setback = { grant, settlement };
+      failedAttempt = { grant, settlement };
     }
   };
 

@@ -137,7 +137,7 @@ export function loads(minutes: { requests: number; tokens: number }): Load[] {
 
 /**
  * Lets the load's clients loose. `serve` resolves when the client has its answer. The n-th prompt of a client is the
- * same whoever serves it.
+ * same for each contender.
  */
 export function startClients(
   load: Load,

@@ -70,7 +70,7 @@ function connectToLocalStack(): Connection {
   const read = (name: string) => new RegExp(`^${name}=(.+)$`, "m").exec(text)?.[1];
   const [url, key] = [read("SUPABASE_URL"), read("SUPABASE_SECRET_KEY")];
   if (url === undefined || key === undefined) {
-    throw unreachable(`${file} names no project. Start the local stack anew with \`npm start\`.`);
+    throw unreachable(`${file} names no project. Start the local stack again with \`npm start\`.`);
   }
   return { ...connect(url, key, "the local stack"), folder: dataDirFromEnvironment() };
 }

@@ -59,13 +59,13 @@ export function troubleOf(key: KeyState, url: string): Trouble | null {
           }
           : { why: "it was switched off by hand", todo: enable };
       }
-      return { why: because(reason), todo: mend(reason, howToSet(key, url), enable, called) };
+      return { why: because(reason), todo: adviceFor(reason, howToSet(key, url), enable, called) };
     case "blocked":
       if (reason === "secret_missing") {
         return { why: `no secret is named ${key.env_var_name}`, todo: howToSet(key, url) };
       }
       return key.blocked_until === "infinity"
-        ? { why: because(reason), todo: mend(reason, howToSet(key, url), enable, called) }
+        ? { why: because(reason), todo: adviceFor(reason, howToSet(key, url), enable, called) }
         : {
           why: because(reason),
           todo: `nothing: it is used again at ${instant(key.blocked_until)}; sooner with ${enable}`,
@@ -79,9 +79,9 @@ function because(reason: string | null): string {
   return words === undefined ? reason : `${words} (${reason})`;
 }
 
-function mend(reason: string | null, set: string, enable: string, called: string): string {
+function adviceFor(reason: string | null, set: string, enable: string, called: string): string {
   if (reason === "credits_depleted") return `top them up, then ${enable}; or another key: ${set}`;
   return PASSING.includes(reason ?? "")
-    ? `mend it there; then it comes back within 15 minutes, or at once with npm run eve -- keys test ${called}`
+    ? `fix it there; then it comes back within 15 minutes, or at once with npm run eve -- keys test ${called}`
     : `another key, or this one typed right: ${set}. With another secret it is used again by itself`;
 }

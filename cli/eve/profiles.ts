@@ -53,7 +53,7 @@ export function readProfiles(path: string): Map<string, Profile> {
   try {
     value = JSON.parse(text);
   } catch {
-    throw new CliFailure(`${path} is not JSON. Correct it, or remove it and add the profiles anew.`);
+    throw new CliFailure(`${path} is not JSON. Correct it, or remove it and add the profiles again.`);
   }
   const read = file.safeParse(value);
   if (read.success) return new Map(Object.entries(read.data));

@@ -1,6 +1,6 @@
 import type { z } from "zod";
 import { validated } from "../endpoints/validated.ts";
-import type { Administrator } from "../contract/administrator.ts";
+import type { Administrator } from "../contract/caller.ts";
 import type { Background } from "../runtime/background.ts";
 import type { Admin } from "../database/admin.ts";
 import type { Ledger } from "../database/admission/ledger.ts";

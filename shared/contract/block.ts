@@ -12,8 +12,8 @@ export type Block =
     lasts: Lasting;
     /** Stable, snake_case; kept with the block. */
     reason: string;
-    /** Of the secret that upstream rejected (secrets/secret_hash.ts), where that is what a key is blocked for. */
+    /** Of the secret that upstream rejected (secrets/key_facts.ts), where that is what a key is blocked for. */
     secretHash?: string;
   }
-  /** The model, whoever calls it, is no longer asked for this feature. */
+  /** The model is no longer asked, for any caller, for this feature. */
   | { scope: "capability"; capability: Capability; reason: string };

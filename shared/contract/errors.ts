@@ -169,7 +169,7 @@ export const ERRORS = {
     status: 409,
     retryable: false,
     message:
-      "A request with this request_id has ended and its answer was not kept. `details` says how; use a new id to ask anew.",
+      "A request with this request_id has ended and its answer was not kept. `details` says how; use a new id to ask again.",
   },
   request_id_reused: {
     status: 409,

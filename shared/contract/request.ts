@@ -1,6 +1,5 @@
 import type { Caller } from "./caller.ts";
 import type { Prompt } from "./content.ts";
-import type { GatewayEvent } from "./events.ts";
 import type { Trace } from "./trace.ts";
 
 export type EndpointName = "native" | "openai" | "gemini";
@@ -49,7 +48,6 @@ export interface InvokeContext {
   signal: AbortSignal;
   /** `Clock.now()` when the request arrived; the deadline counts from here. */
   receivedAt: number;
-  onEvent?: (event: GatewayEvent) => void;
   /** Called once, when a stream has ended, however it did. */
   onStreamEnd?: () => void;
   /** The canonical log line of the HTTP request that the call is part of. */

@@ -7,7 +7,6 @@ const EVALUATE_TIMEOUT_MS = 15_000;
 const TIMEOUT_MS = 8_000;
 
 export type AlertChannelName = "telegram" | "webhook";
-export type AlertEvent = "opened" | "closed";
 
 const evaluation = z.object({
   status: z.enum(["evaluated", "busy"]),

@@ -3,7 +3,7 @@ import { asGatewayError } from "../contract/gateway_error.ts";
 import type { Log } from "../runtime/log.ts";
 import type { KeySecrets } from "../database/key_secrets.ts";
 import type { Ledger } from "../database/admission/ledger.ts";
-import { secretHash } from "../secrets/secret_hash.ts";
+import { secretHash } from "../secrets/key_facts.ts";
 import type { ResolveSecret } from "../runtime/secrets.ts";
 
 /** One instance asks at most once in this time: requests without a key may come by the hundred, and its own secrets never change. */

@@ -2,7 +2,7 @@ import type { Embedding, EmbedItem, EmbedRequest, EmbedResult } from "../contrac
 import { GatewayError } from "../contract/gateway_error.ts";
 import type { InvokeContext } from "../contract/request.ts";
 import { EmbeddingTask } from "./tasks/embedding_task.ts";
-import { itemId } from "./admission/item_id.ts";
+import { itemId } from "./admission/request_identity.ts";
 import type { GatewayDependencies } from "./dependencies.ts";
 import { serve } from "./serve.ts";
 import type { Ended } from "./tasks/task.ts";

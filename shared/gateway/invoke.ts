@@ -10,7 +10,7 @@ import { eventIteration } from "./streams/event_iteration.ts";
 import { requireKind } from "./model_kind.ts";
 import type { GatewayDependencies } from "./dependencies.ts";
 import { replay } from "./answers/recorded_result.ts";
-import { requestHash } from "./admission/request_hash.ts";
+import { requestHash } from "./admission/request_identity.ts";
 import { serve } from "./serve.ts";
 import { UnreadStreams } from "./streams/unread_streams.ts";
 
@@ -22,16 +22,9 @@ export function createGateway(dependencies: GatewayDependencies): Gateway {
       requireKind(request.models, "answers");
       const task = new ChatTask(request, { streams: false, hash: await hashOf(request) });
       const run = serve(dependencies, task, context);
-      try {
-        for (;;) {
-          const step = await run.next();
-          if (!step.done) context.onEvent?.(step.value);
-          else return "status" in step.value ? replay(request, step.value) : resultOf(request, step.value);
-        }
-      } finally {
-        // Where a listener throws, the call upstream is ended and settled. After the run's own end this does nothing.
-        await run.return(undefined as never).catch(() => {});
-      }
+      let step = await run.next();
+      while (!step.done) step = await run.next();
+      return "status" in step.value ? replay(request, step.value) : resultOf(request, step.value);
     },
     stream: (request, context) =>
       eventIteration({

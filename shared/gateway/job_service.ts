@@ -8,7 +8,7 @@ import type { JobService } from "../stages/job_service.ts";
 import { isStageName } from "../stages/stage_name.ts";
 import { JobTask } from "./tasks/job_task.ts";
 import type { GatewayDependencies } from "./dependencies.ts";
-import { requestHash } from "./admission/request_hash.ts";
+import { requestHash } from "./admission/request_identity.ts";
 import { serve } from "./serve.ts";
 
 /** The least time between two questions to upstream about a job, however often its owner asks. */

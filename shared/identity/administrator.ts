@@ -1,5 +1,5 @@
 import { z } from "zod";
-import type { Administrator } from "../contract/administrator.ts";
+import type { Administrator } from "../contract/caller.ts";
 import { GatewayError } from "../contract/gateway_error.ts";
 import type { Stages } from "../database/stages.ts";
 import { looksLikeJwt } from "../tokens/verify.ts";
@@ -82,7 +82,7 @@ async function administratorOfSession(
   if (!await stages.isAdministrator(id)) {
     throw new GatewayError("credential_insufficient", {
       message:
-        'You are signed in, but not as an administrator. Whoever owns the project can make you one: app_metadata must say {"role": "admin"}.',
+        'You are signed in, but not as an administrator. The owner of the project can make you one: app_metadata must say {"role": "admin"}.',
     });
   }
   return { kind: "user", id, email, name: email ?? id };

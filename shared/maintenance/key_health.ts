@@ -1,7 +1,7 @@
 import { createMaintenanceLedger, type KeyToCheck, type KeyVerdict } from "../database/maintenance.ts";
 import type { KeyInspector } from "../providers/key_inspector.ts";
 import { ProviderFailure } from "../providers/provider.ts";
-import { secretHash } from "../secrets/secret_hash.ts";
+import { secretHash } from "../secrets/key_facts.ts";
 import type { Operation, OperationContext } from "./operation.ts";
 import { overKeys } from "./over_keys.ts";
 

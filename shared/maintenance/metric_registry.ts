@@ -99,7 +99,7 @@ export const METRICS = {
   },
   eve_key_state: {
     type: "gauge",
-    help: "1 for the state that a key is in: active, blocked (for a while, or until a person mends it), off.",
+    help: "1 for the state that a key is in: active, blocked (for a while, or until a person fixes it), off.",
     labels: ["key", "quota_project", "state"],
   },
   eve_alerts_open: {

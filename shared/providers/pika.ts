@@ -8,8 +8,6 @@ import {
 } from "./diagnoses.ts";
 import { type JobInquiry, type JobProgress, jobsAlone, type JobSubmission, known } from "./job_provider.ts";
 import type { KeyInquiry, KeyInspector } from "./key_inspector.ts";
-import { upstreamModel } from "./model_name.ts";
-import { type Diagnosis, type Provider, ProviderFailure } from "./provider.ts";
 import {
   clean,
   connectionFailed,
@@ -18,8 +16,10 @@ import {
   jsonFromUpstream,
   recordsIn,
   retryAfterMs,
+  upstreamModel,
   type UpstreamRefusal,
 } from "./upstream.ts";
+import { type Diagnosis, type Provider, ProviderFailure } from "./provider.ts";
 
 export const FAL_BASE_URL = "https://queue.fal.run";
 

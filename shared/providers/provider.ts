@@ -76,11 +76,11 @@ export interface Provider {
 }
 
 /** What a failure is the fault of, which decides what is not used from now on. */
-export type Blame = "key" | "key_model" | "lane" | "nobody" | "caller" | "region";
+export type Fault = "key" | "key_model" | "lane" | "nobody" | "caller" | "region";
 
 /** What a failure means. */
 export interface Diagnosis {
-  fault: Blame;
+  fault: Fault;
   /** Whether another attempt, perhaps with another key, may succeed. */
   retryable: boolean;
   block: Block | null;

@@ -8,8 +8,6 @@ import {
 } from "./diagnoses.ts";
 import { type JobInquiry, type JobProgress, jobsAlone, type JobSubmission, known } from "./job_provider.ts";
 import type { KeyInquiry, KeyInspector } from "./key_inspector.ts";
-import { upstreamModel } from "./model_name.ts";
-import { type Diagnosis, type Provider, ProviderFailure } from "./provider.ts";
 import {
   clean,
   connectionFailed,
@@ -18,7 +16,9 @@ import {
   jsonFromUpstream,
   recordsIn,
   type UpstreamCall,
+  upstreamModel,
 } from "./upstream.ts";
+import { type Diagnosis, type Provider, ProviderFailure } from "./provider.ts";
 
 /** Suno has no API of its own for developers; this one sells access to it, and others copy its format. */
 export const SUNO_BASE_URL = "https://api.sunoapi.org";

@@ -63,14 +63,14 @@ async function examine(
 /** Breaks something, looks, and repairs it. */
 async function whileBroken(
   broken: postgres.PendingQuery<postgres.Row[]>,
-  mend: () => postgres.PendingQuery<postgres.Row[]>,
+  repair: () => postgres.PendingQuery<postgres.Row[]>,
   options: Parameters<typeof examine>[0] = { args: ["--no-call"] },
 ): Promise<Verdict> {
   await broken;
   try {
     return await examine(options);
   } finally {
-    await mend();
+    await repair();
   }
 }
 

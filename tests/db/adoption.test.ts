@@ -616,7 +616,7 @@ test("a day that was missing is filled in, and the row as it was is kept", async
   }
 });
 
-test("what adoption warns of can be read afterwards, by whoever saw nothing of it go by", async () => {
+test("what adoption warns of can be read afterwards, by those who did not see it", async () => {
   const database = await cloneDatabase("platform");
   const notices: string[] = [];
   const sql = postgres(database.url, { max: 1, onnotice: ({ message }) => void notices.push(message!) });

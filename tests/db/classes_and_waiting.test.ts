@@ -176,7 +176,7 @@ describe("[G5.person-first] the person goes first", () => {
     },
   );
 
-  test("batch is one line for all projects, and whoever may not use some of them holds up nobody there", async () => {
+  test("batch is one line for all projects, and a caller who may not use some of them delays nobody there", async () => {
     const keys = [await addKey(sql, "a", { project: "p0" }), await addKey(sql, "b", { project: "p1" })];
     await addModel(sql, "m", { rpm: 4, batchFloor: 0.1 });
     for (let n = 0; n < 8; n++) await reserve(sql, `person${n}`);

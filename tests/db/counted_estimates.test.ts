@@ -133,7 +133,7 @@ describe("who is asked to count", () => {
       });
   });
 
-  test("whoever waits for requests with a small prompt is not", async () => {
+  test("a caller who waits for requests with a small prompt is not", async () => {
     await reserve(sql, "first", { tokens: 1, counted: true });
     await reserve(sql, "second", { tokens: 1, counted: true });
     expect(

@@ -18,13 +18,13 @@ beforeAll(async () => {
 afterAll(() => database?.drop());
 
 const HEADER = `What the API's roles may do with everything in public and eve.
-Compared by privileges.test.ts; written anew, on purpose, by: npm test -- tests/db/privileges.test.ts -u
+Compared by privileges.test.ts; written again, on purpose, by: npm test -- tests/db/privileges.test.ts -u
 
 r select, a insert, w update, d delete, D truncate, x references, t trigger, m maintain, U usage, C create, X execute, - nothing
 
 `;
 
-test("they are the committed ones (written anew by: npm test -- tests/db/privileges.test.ts -u)", async () => {
+test("they are the committed ones (written again by: npm test -- tests/db/privileges.test.ts -u)", async () => {
   const rows = await database.sql<{ object: string; rights: string[] }[]>`
     with rooms as (
       select oid, nspname from pg_catalog.pg_namespace where nspname in ('public', 'eve')

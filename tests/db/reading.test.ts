@@ -427,7 +427,7 @@ describe("changes", () => {
   });
 });
 
-test("whoever only looks can do so where nothing can be written, as on a read replica", async () => {
+test("reading works where nothing can be written, as on a read replica", async () => {
   await insertRequests([{ no: 1, minutesAgo: 1 }]);
   await sql.begin("read only", async (transaction) => {
     for (

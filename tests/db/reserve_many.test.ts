@@ -153,7 +153,7 @@ describe("[G2.lists] eve_reserve_many", () => {
     return row!.id;
   }
 
-  test("a consumer's class and capture are his", async () => {
+  test("a consumer's class and capture are its own", async () => {
     await world(1);
     const consumerId = await consumer({ max_class: "batch", capture: true });
     const [mine, projects] = await reserveMany(database.sql, [{ requestId: "a", consumerId }, {
@@ -225,7 +225,7 @@ describe("[G2.lists] eve_reserve_many", () => {
     ).toEqual([{ n: 10 }, { n: 10 }]);
   });
 
-  test("goes together with single reservations and settlements, without waiting in a circle", async () => {
+  test("runs beside single reservations and settlements without a deadlock", async () => {
     const { sql } = database;
     await world(3);
     await addModel(sql, "n", { rpm: 100_000 });

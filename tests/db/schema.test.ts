@@ -12,7 +12,7 @@ afterAll(() => database?.drop());
 
 const HEADER =
   `-- The whole schema as the migrations make it, in their order; what each part is for is said at the head of its migration.
--- Compared by tests/db/schema.test.ts; written anew, on purpose, by: npm test -- tests/db/schema.test.ts -u
+-- Compared by tests/db/schema.test.ts; written again, on purpose, by: npm test -- tests/db/schema.test.ts -u
 
 `;
 
@@ -25,7 +25,7 @@ const migrations = [...Deno.readDirSync(`${CHECKOUT}/supabase/migrations`)].map(
     text: Deno.readTextFileSync(`${CHECKOUT}/supabase/migrations/${file}`),
   }));
 
-test("it is the committed one (written anew by: npm test -- tests/db/schema.test.ts -u)", async () => {
+test("it is the committed one (written again by: npm test -- tests/db/schema.test.ts -u)", async () => {
   const topics = topicsOf(migrations);
   const catalog = await readCatalog(database.sql, ["public", "eve"], { bodies: true });
   await expect(HEADER + asSql(catalog, topics)).toMatchFileSnapshot(`${CHECKOUT}/supabase/schema.sql`);
@@ -68,7 +68,7 @@ test("every function is defined once, has at most 150 lines, and no migration bu
   expect(wrong).toEqual([]);
 });
 
-describe("house rules", () => {
+describe("rules of the schema", () => {
   const violations: [rule: string, query: string][] = [
     [
       "row level security is on for every table",

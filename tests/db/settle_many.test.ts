@@ -217,7 +217,7 @@ describe("eve_settle_many", () => {
     },
   );
 
-  test("goes together with reservations on the same lanes, without waiting in a circle", async () => {
+  test("runs beside reservations on the same lanes without a deadlock", async () => {
     const { sql } = database;
     const { consumerId, tokenId } = await world();
     let undetected = 0;

@@ -237,7 +237,7 @@ describe("keys", () => {
     })).rejects.toMatchObject({ code: "23514" });
   });
 
-  test("are encrypted anew if they are still the same", async () => {
+  test("are encrypted again if they are still the same", async () => {
     await save("POEM", "openai", "gpt-5-mini", "sk-one");
     const before = await call("eve_provider_ciphertexts");
     expect(before).toHaveLength(2);

@@ -197,7 +197,7 @@ describe.each(["rest", "direct", "direct behind a pooler"])("over %s", (name) =>
     await expect(ledger().reserve(ask({ models: [] }))).rejects.toMatchObject({ code: "invalid_argument" });
   });
 
-  test("a function that is not there is the owner's to mend", async () => {
+  test("a function that is not there is the owner's to fix", async () => {
     const thrown = await transports[name]!("eve_no_such_thing", {}, forever).catch((error) => error);
     expect(thrown).toBeInstanceOf(SqlFailure);
     expect((thrown as SqlFailure).sqlstate).toMatch(/^(42883|PGRST202)$/);
@@ -221,7 +221,7 @@ describe("over a connection", () => {
     });
   });
 
-  test("whoever gives up in line mixes up nobody's answers", async () => {
+  test("a caller who gives up in the queue mixes up nobody's answers", async () => {
     const { call, close } = directTransport({ url: database.url, connections: 1, pooler: false });
     // The connection stands before calls are in line at it.
     await call("eve_sweep", {}, forever);

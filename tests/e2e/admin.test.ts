@@ -94,7 +94,7 @@ describe("[security.administrator-page] who comes in", () => {
       .toMatchObject({ status });
   });
 
-  test("whoever has lost the role is out at once", async () => {
+  test("a user who has lost the role is refused at once", async () => {
     await sql`update auth.users set raw_app_meta_data = '{}' where email = 'ann@example.com'`;
     expect(await admin("/me")).toMatchObject({ status: 403 });
     await sql`update auth.users set raw_app_meta_data = '{"role": "admin"}' where email = 'ann@example.com'`;
@@ -248,7 +248,7 @@ describe("a stage", () => {
 });
 
 describe("a new ADMIN_SECRET_KEY", () => {
-  test("is taken up by a command: every kept key is encrypted anew, and opens with the new secret alone", async () => {
+  test("is applied by a command: every stored key is encrypted again, and decrypts with the new secret alone", async () => {
     await admin("/providers/update", openaiStage());
     const newSecret = "a-new-secret-of-more-than-22-characters";
     const run = async (secret: string) => {

@@ -192,7 +192,7 @@ describe("what is SQL", () => {
     );
   });
 
-  test("goes on when whoever asked for it has gone", async () => {
+  test("goes on when the client that asked for it has gone", async () => {
     const gone = new AbortController();
     await sql.unsafe(`
       insert into eve.refusals (refused_at, request_id, attempt, class, door, model, code, tokens)

@@ -4,7 +4,7 @@ import { afterAll, beforeAll, expect, inject, test } from "vitest";
 import { freePorts } from "../../local/ports.ts";
 import { removeHomeElsewhere } from "../../local/postgres_place.ts";
 import { type Stack, startStack } from "../../local/stack.ts";
-import { secretHash } from "../../shared/secrets/secret_hash.ts";
+import { secretHash } from "../../shared/secrets/key_facts.ts";
 import { copyTemplate } from "../harness/cluster_template.ts";
 import { makeTestFolder, type TestFolder } from "../harness/folders.ts";
 

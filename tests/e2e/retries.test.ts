@@ -150,7 +150,7 @@ describe("an overload, a break-down, a connection that fails", () => {
     ["deadline_exceeded", { kind: "status", error: "deadline_exceeded" }],
     ["a connection that closes", { kind: "disconnect" }],
   ])(
-    "[native.upstream-errors] %s: nobody is blamed, and another key is tried after a pause",
+    "[native.upstream-errors] %s: nobody is at fault, and another key is tried after a pause",
     async (_, spec) => {
       await gateway.faults({ ...spec, match: { key: "demo-key-a" } });
       expect((await ask()).status).toBe(200);

@@ -1,4 +1,4 @@
-/** Slow readers, through every endpoint: upstream waits for him, and memory does not fill up. */
+/** Slow readers, through every endpoint: upstream waits for them, and memory does not fill up. */
 import postgres from "postgres";
 import { afterAll, afterEach, beforeAll, describe, expect, test } from "vitest";
 import { stillAt } from "../harness/patience.ts";
@@ -74,7 +74,7 @@ describe.each([
   ["Gemini", `/v1beta/models/${MODEL}:streamGenerateContent?alt=sse`, { contents }],
   ["Gemini, as one array,", `/v1beta/models/${MODEL}:streamGenerateContent`, { contents }],
 ])("the %s endpoint", (_, path, body) => {
-  test("[native.stream] holds upstream back while its client does not read, and ends it when he leaves", async () => {
+  test("[native.stream] holds upstream back while its client does not read, and ends it when they leave", async () => {
     const before = await residentBytes();
     const leaving = new AbortController();
     const response = await stack.invoke(`llm-invoke${path}`, body, { signal: leaving.signal });

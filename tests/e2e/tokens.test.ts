@@ -456,7 +456,7 @@ describe("[security.wrong-credentials] wrong secrets from all over an IPv6 /64",
   test.each([
     ["a notebook's, for a token", () => secret("eve_notebook")],
     ["the project's, for a token", () => "sb_secret_" + "0".repeat(31)],
-  ])("%s: 30 a minute, and its neighbour gets his token", async (_, wrong) => {
+  ])("%s: 30 a minute, and its neighbour gets a token", async (_, wrong) => {
     await empty(sql, "eve.access_refusals");
     await guesses(async (from) =>
       (await askToken({ client_secret: wrong(), client_id: "notes" }, from)).status

@@ -151,7 +151,7 @@ describe("partitions", () => {
       .toEqual([{ requests: 1, input_tokens: 9 }]);
   });
 
-  test("cannot be dropped early by whoever may ask for it", async () => {
+  test("cannot be dropped early by those who may ask for it", async () => {
     await runToEnd(sql, "retention");
     await rollUp();
     expect(
@@ -193,7 +193,7 @@ describe("partitions", () => {
   });
 });
 
-test("making partitions holds no table while somebody reads another: neither waits for the other in a circle", async () => {
+test("making partitions holds no table while somebody reads another: there is no deadlock", async () => {
   await sql.begin(async (reader) => {
     await reader`select from eve.refusals`;
     const other = cloneConnection();

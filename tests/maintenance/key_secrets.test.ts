@@ -1,7 +1,7 @@
 /** A key that upstream has rejected, and what brings it back: the database's side. */
 import type postgres from "postgres";
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from "vitest";
-import { secretHash } from "../../shared/secrets/secret_hash.ts";
+import { secretHash } from "../../shared/secrets/key_facts.ts";
 import { addKey, addModel, clearLedger } from "../harness/admission.ts";
 import { cloneDatabase, empty, type TestDatabase } from "../harness/database.ts";
 

@@ -83,7 +83,7 @@ describe("a key", () => {
     },
   );
 
-  test("that was blamed for worse while it was asked stays off", async () => {
+  test("that was disabled for a worse reason meanwhile stays off", async () => {
     await putOff("service_disabled");
     await sql`select public.eve_key_checks()`;
     await putOff("key_leaked");

@@ -191,7 +191,7 @@ describe("every table", () => {
     expect(rules.map((row) => row.table_name)).toEqual(known.sort());
   });
 
-  test("those that are kept for ever, that there are not, or that are nobody's are passed over", async () => {
+  test("tables that are kept forever, do not exist or belong to nobody are passed over", async () => {
     await sql`insert into eve.usage_days (day, model, door) values (current_date - 3000, 'm', 'd')`;
     await sql`insert into eve.retention (table_name, keep, at_least, description) values ('eve.later', '1 day', '1 day', '')`;
     const [job] = await sql`select cron.schedule('somebody_elses', '* * * * *', 'select 1') as jobid`;

@@ -100,7 +100,7 @@ describe("the sums", () => {
     await expectExact(sql);
   });
 
-  test("are made anew from the audit when they are thrown away", async () => {
+  test("are made again from the audit when they are thrown away", async () => {
     await calls(20, numbers(8));
     await clock.advance(1);
     await runToEnd(sql, "rollup");
@@ -267,7 +267,7 @@ describe("a rollup", () => {
     expect((await sql`select distinct model from eve.refusals`).length).toBe(5);
   });
 
-  test("for whoever is about to read brings the sums up to now in one call", async () => {
+  test("for a reader brings the sums up to now in one call", async () => {
     await calls(10, numbers(31));
     await clock.advance(1);
     const [row] = await sql`select public.eve_rollup() as answer`;

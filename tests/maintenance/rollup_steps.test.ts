@@ -32,7 +32,7 @@ beforeAll(async () => {
 });
 afterAll(() => database?.drop());
 
-async function startAnew(): Promise<void> {
+async function startOver(): Promise<void> {
   await clearLedger(sql);
   await forgetSums(sql);
   await empty(sql, "public.google_ai_maintenance_log");
@@ -44,7 +44,7 @@ async function startAnew(): Promise<void> {
   const [row] = await sql`insert into eve.consumers (name, kind) values ('bot', 'service') returning id`;
   consumer = row!.id;
 }
-beforeEach(startAnew);
+beforeEach(startOver);
 
 /** The function that runs is dead: what it held runs out, and another one may begin. */
 const died = () => sql`update eve.operations set lease_until = eve.clock() where name = 'rollup'`;
@@ -80,7 +80,7 @@ describe("whatever happens between two steps", () => {
   test("the sums are those of a plain count", async () => {
     await fc.assert(
       fc.asyncProperty(fc.array(deed, { minLength: 5, maxLength: 40 }), async (deeds: Deed[]) => {
-        await startAnew();
+        await startOver();
         const open: Answer[] = [];
         let number = 0;
         for (const one of deeds) {
@@ -211,7 +211,7 @@ describe("an hour with more than a step can take", () => {
     await expectExact(sql);
   });
 
-  test("that is settled late long afterwards is made anew from all of its slices", async () => {
+  test("that is settled late long afterwards is made again from all of its slices", async () => {
     const late = await reserve(sql, "late", { leaseMs: 1_000 });
     await busyHour(START, 1);
     await clock.advance(5_000);
@@ -257,7 +257,7 @@ describe("what cannot be summed", () => {
     expect((await runToEnd(sql, "retention"))[0].details.deleted).toMatchObject({ "eve.requests": 4 });
   });
 
-  test("is summed once it is mended and the sums are made anew, and the alert closes", async () => {
+  test("is summed once it is fixed and the sums are made again, and the alert closes", async () => {
     for (const id of ["a", "b"]) await settle(sql, await reserve(sql, id), { inputTokens: 10 });
     await fillsTheSum("a");
     await fillsTheSum("b");

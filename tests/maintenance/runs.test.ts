@@ -223,7 +223,7 @@ describe("a run that dies", () => {
     });
   });
 
-  test("and comes back from the dead finds its place taken", async () => {
+  test("and goes on after its lease has expired finds its place taken", async () => {
     const { run_id } = await begin(sql, "retention");
     await leaseRunsOut("retention");
     const next = await begin(sql, "retention");

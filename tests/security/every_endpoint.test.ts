@@ -323,7 +323,7 @@ test("Vault holds the project's address and key, and roles of the REST API but t
 });
 
 describe("[security.project-user] the REST API", () => {
-  test("shows and does nothing, whoever asks", async () => {
+  test("shows and does nothing, for any caller", async () => {
     const tables = await sql<{ name: string; column: string }[]>`
       select distinct on (c.oid) c.relname as name, a.attname as column
       from pg_catalog.pg_class c

@@ -287,7 +287,7 @@ describe.each(KINDS)(
       expect(entered.came.join()).toMatch(new RegExp(`${KEY}|token-for-`));
     });
 
-    test("is bound as before once it is encrypted anew", async () => {
+    test("is bound as before once it is encrypted again", async () => {
       const secret = actors.stack.keys.adminSecretKey;
       const run = (secrets: string) =>
         eve(["providers", "reencrypt", "--json"], {

@@ -16,23 +16,23 @@ let origin: ReverseProxy;
 let port: number;
 
 let now = 0;
-const alarms = new Set<{ at: number; ring: () => void }>();
+const timers = new Set<{ at: number; fire: () => void }>();
 const clock: Clock = {
   now: () => now,
   sleep: () => expect.unreachable("nothing here sleeps"),
-  after(ms, ring) {
-    const one = { at: now + ms, ring };
-    alarms.add(one);
-    return () => void alarms.delete(one);
+  after(ms, fire) {
+    const one = { at: now + ms, fire };
+    timers.add(one);
+    return () => void timers.delete(one);
   },
 };
 function pass(ms: number) {
   now += ms;
-  for (const one of [...alarms]) if (one.at <= now && alarms.delete(one)) one.ring();
+  for (const one of [...timers]) if (one.at <= now && timers.delete(one)) one.fire();
 }
 /** Resolves when a timer of this length has been set. */
 const waitingFor = (ms: number, count = 1) =>
-  expect.poll(() => [...alarms].filter(({ at }) => at === now + ms).length, { interval: 5 })
+  expect.poll(() => [...timers].filter(({ at }) => at === now + ms).length, { interval: 5 })
     .toBe(count);
 
 beforeAll(async () => {
@@ -91,7 +91,7 @@ test.each([
   const connection = await connected(text);
   await waitingFor(IDLE_TIMEOUT_MS);
   pass(IDLE_TIMEOUT_MS - 1);
-  expect([...alarms]).toHaveLength(1);
+  expect([...timers]).toHaveLength(1);
   pass(1);
   expect(await rest(connection)).toBe("");
 });
@@ -107,7 +107,7 @@ test("half a head after a whole request holds it no longer either", async () => 
 
 test("a request in progress is not idle, however long it takes", async () => {
   const connection = await connected(`GET /functions/v1/echo/hang?mark=slow HTTP/1.1\r\nHost: eve\r\n\r\n`);
-  await expect.poll(() => alarms.size, { interval: 5 }).toBe(0);
+  await expect.poll(() => timers.size, { interval: 5 }).toBe(0);
   pass(10 * IDLE_TIMEOUT_MS);
   await say(connection, "");
   connection.close();
@@ -122,7 +122,7 @@ test("a connection serves one request after the other", async () => {
     pass(IDLE_TIMEOUT_MS - 1);
   }
   connection.close();
-  await expect.poll(() => alarms.size, { interval: 5 }).toBe(0);
+  await expect.poll(() => timers.size, { interval: 5 }).toBe(0);
 });
 
 test("half a body to the REST API is given up", async () => {
@@ -160,7 +160,7 @@ test.each([
   },
 );
 
-test("a refusal is read by whoever still sends", async () => {
+test("a refusal reaches a client that is still sending", async () => {
   const connection = await connected(
     "POST /nothing HTTP/1.1\r\nHost: eve\r\nContent-Length: 5000000\r\n\r\n",
   );

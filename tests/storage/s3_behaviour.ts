@@ -46,7 +46,7 @@ export function behavesAsS3(newBucket: () => Promise<S3Settings>): void {
       ["a wrong secret", { secretAccessKey: "wrong-Secret/1" }, "S3_SECRET_ACCESS_KEY"],
       ["an unknown key", { accessKeyId: "nobody:knows" }, "S3_ACCESS_KEY_ID"],
       ["no such bucket", { bucket: "no-such-bucket" }, "S3_BUCKET_NAME"],
-    ])("%s is the owner's to mend, and the log says what", async (_, wrong, advice) => {
+    ])("%s is the owner's to fix, and the log says what", async (_, wrong, advice) => {
       const other = storeOf({ ...settings, ...wrong });
       const refusal = { code: "storage_misconfigured", detail: expect.stringContaining(advice) };
       await expect(other.ping()).rejects.toMatchObject(refusal);

@@ -64,7 +64,7 @@ export const keyDeleteCommand: Command = {
   about:
     `The next reservation takes another key; calls under way end as they would. The audit, the usage and the sums keep what
 the key did, under its id. Its secret stays where it is, except on the local stack, where one that \`keys set\` has kept goes,
-too. What a quota project used today stays counted while another key is of that project: to Google, a key that is added anew
+too. What a quota project used today stays counted while another key is of that project: to Google, a key that is added again
 has used no less.`,
   arguments: ["ALIAS"],
   options: { yes: { help: "do it" } },

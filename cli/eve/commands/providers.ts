@@ -64,7 +64,7 @@ export const providerCommands: Command[] = [
       const overtaken = outdated.length - renewed;
       return {
         json: { kept: kept.length, renewed, overtaken },
-        text: `${renewed} of ${kept.length} keys were encrypted anew${
+        text: `${renewed} of ${kept.length} keys were encrypted again${
           overtaken === 0
             ? ""
             : `; ${overtaken} changed meanwhile: run it again before you drop the old secret`

@@ -109,7 +109,7 @@ function folder({ folder }: Facts): Check | null {
     return red(
       name,
       `the disk of ${path} is full${problem === null ? free : ` (${problem})`}`,
-      "free some space, then start the stack anew: npm start.",
+      "free some space, then start the stack again: npm start.",
     );
   }
   if (problem !== null) {
@@ -169,7 +169,7 @@ function migrations({ migrations: applied, server_version }: ProjectFacts, wante
     return red(
       name,
       `${missing.length} of this checkout's ${wanted.length} are not applied: ${missing.join(", ")}`,
-      "run npm run deploy; locally, start the stack anew.",
+      "run npm run deploy; locally, start the stack again.",
     );
   }
   // Others may live in the same project; only what is newer than ours can be an upgrade that this checkout lacks.
@@ -284,7 +284,7 @@ function jobs({ jobs, operations, now }: ProjectFacts): Check {
         `${job.name} failed at ${instant(job.last!.ended_at)}: ${job.last!.message ?? "no reason given"}`
       )
         .join("; "),
-      "read the reason and mend it; then run the operation by hand: npm run eve -- maintenance run OPERATION",
+      "read the reason and fix it; then run the operation by hand: npm run eve -- maintenance run OPERATION",
     );
   }
   const minutely = found.filter(({ one, job }) => one.schedule === "* * * * *" && job?.last === null);
@@ -351,7 +351,7 @@ function operations({ operations, now }: ProjectFacts): Check {
     return red(
       name,
       failed.map((one) => `${one.operation} failed: ${one.last_error ?? "no reason given"}`).join("; "),
-      "mend the cause, then: npm run eve -- maintenance run OPERATION",
+      "fix the cause, then: npm run eve -- maintenance run OPERATION",
     );
   }
   const late = operations.filter((one) => {
@@ -412,14 +412,14 @@ function secret(key: KeyState, { url, keysChecked: { done, why } }: Facts): Chec
       `upstream rejects it: ${key.check?.reason ?? key.blocked_reason}`,
       `make a new key, and set it: ${
         howToSet(key, url)
-      }. With another secret it is used again by itself; with this one, once it is mended, after npm run eve -- keys enable ${called}`,
+      }. With another secret it is used again by itself; with this one, once it is fixed, after npm run eve -- keys enable ${called}`,
     );
   }
   if (!done) {
     return yellow(
       name,
       `it could not be checked: ${why ?? "no reason given"}`,
-      "mend what the other checks say, then look again.",
+      "fix what the other checks say, then look again.",
     );
   }
   if (key.check?.outcome === "unclear") {
@@ -545,7 +545,7 @@ function testCall({ call, functions }: Facts): Check {
       "no call was made",
       possible
         ? "leave --no-call away to make one; it needs a key and a model."
-        : "mend the function llm-invoke first.",
+        : "fix the function llm-invoke first.",
     );
   }
   if (call.ok) return green(name, `${call.model} answered by ${call.key} in ${duration(call.latencyMs)}`);

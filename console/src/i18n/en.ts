@@ -70,7 +70,7 @@ export const en = {
       changed: "Changed",
       status_changed: "Status changed",
       model_vanished: "Model vanished",
-      reencrypted: "Encrypted anew",
+      reencrypted: "Encrypted again",
       removed: "Removed",
     },
   },

@@ -26,7 +26,7 @@ export async function runBatch<Asked, Answer>(
   waiting: Waiting<Asked, Answer>[],
   { together, alone }: BatchStrategies<Asked, Answer>,
 ): Promise<number[]> {
-  const askAlone = ({ asked, resolve, reject }: Waiting<Asked, Answer>) =>
+  const callAlone = ({ asked, resolve, reject }: Waiting<Asked, Answer>) =>
     void alone(asked).then(resolve, reject);
   try {
     const answers = await together(waiting.map(({ asked }) => asked));
@@ -38,12 +38,12 @@ export async function runBatch<Asked, Answer>(
         continue;
       }
       left.push(place);
-      askAlone(one);
+      callAlone(one);
     }
     return left;
   } catch (thrown) {
     if (isAway(thrown)) { for (const { reject } of waiting) reject(thrown); }
-    else waiting.forEach(askAlone);
+    else waiting.forEach(callAlone);
     return [];
   }
 }

@@ -2,7 +2,7 @@ import { GatewayError } from "../../contract/gateway_error.ts";
 import type { Limits } from "../../contract/limits.ts";
 import type { GatewayResult } from "../../contract/result.ts";
 import { jsonResponse } from "../../http/json_response.ts";
-import { outputLimitHeader } from "../../http/output_limit_header.ts";
+import { outputLimitHeader } from "../../http/answer_headers.ts";
 import { rateLimitHeaders } from "../../http/rate_limit_headers.ts";
 import { encoded, type GeminiEncoding } from "./encoding.ts";
 

@@ -6,7 +6,7 @@ import type { TokenUsage } from "../../contract/usage.ts";
 import { errorHeaders } from "../../http/error_headers.ts";
 import { errorJson } from "../../http/error_json.ts";
 import { jsonResponse } from "../../http/json_response.ts";
-import { outputLimitHeader } from "../../http/output_limit_header.ts";
+import { outputLimitHeader } from "../../http/answer_headers.ts";
 import { rateLimitHeaders } from "../../http/rate_limit_headers.ts";
 
 /**

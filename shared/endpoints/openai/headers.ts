@@ -1,5 +1,5 @@
 import type { GatewayResult } from "../../contract/result.ts";
-import { outputLimitHeader } from "../../http/output_limit_header.ts";
+import { outputLimitHeader } from "../../http/answer_headers.ts";
 
 /** Says which model served where it is not the one that was asked for, and an answer that could not be as long as was asked for. */
 export function modelHeaders(

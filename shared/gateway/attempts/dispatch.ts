@@ -7,7 +7,7 @@ import type { Grant } from "../../database/admission/reserve.ts";
 import { ProviderFailure } from "../../providers/provider.ts";
 import { type AbortCause, linkAbort, type RequestDeadline } from "./linked_abort.ts";
 import type { GatewayDependencies } from "../dependencies.ts";
-import { secretHash } from "../../secrets/secret_hash.ts";
+import { secretHash } from "../../secrets/key_facts.ts";
 import { isStageName } from "../../stages/stage_name.ts";
 import type { Call, Destination, Served, Task } from "../tasks/task.ts";
 

@@ -3,12 +3,17 @@ import { gigachatBody } from "./request.ts";
 import { GIGACHAT_AUTH_URL, GIGACHAT_SCOPE, tokenStore } from "./token.ts";
 import { finishReasonOf, judgeAnswer, usageOf } from "../../contract/answer_verdict.ts";
 import { type KeyInquiry, type KeyInspector, MAX_LISTED_MODELS } from "../key_inspector.ts";
-import { upstreamModel } from "../model_name.ts";
+import {
+  connectionFailed,
+  jsonFromUpstream,
+  recordsIn,
+  type UpstreamCall,
+  upstreamModel,
+} from "../upstream.ts";
 import { answerOfCompletion } from "../openai/answer.ts";
 import { OPENAI_ERROR_MAPPING } from "../openai/errors.ts";
 import { readCompletionStream } from "../openai/stream.ts";
 import { type Provider, type ProviderCall, ProviderFailure } from "../provider.ts";
-import { connectionFailed, jsonFromUpstream, recordsIn, type UpstreamCall } from "../upstream.ts";
 
 export const GIGACHAT_BASE_URL = "https://gigachat.devices.sberbank.ru/api/v1";
 

@@ -1,12 +1,18 @@
 import { finishReasonOf, judgeAnswer, usageOf } from "../../contract/answer_verdict.ts";
 import { type KeyInquiry, type KeyInspector, MAX_LISTED_MODELS } from "../key_inspector.ts";
-import { upstreamModel } from "../model_name.ts";
+import {
+  connectionFailed,
+  isRecord,
+  jsonFromUpstream,
+  recordsIn,
+  type UpstreamCall,
+  upstreamModel,
+} from "../upstream.ts";
 import { answerOfCompletion } from "./answer.ts";
 import { OPENAI_ERROR_MAPPING } from "./errors.ts";
 import { chatBody, textsOf } from "./request.ts";
 import { readCompletionStream } from "./stream.ts";
 import type { Provider, ProviderCall, ProviderSettings } from "../provider.ts";
-import { connectionFailed, isRecord, jsonFromUpstream, recordsIn, type UpstreamCall } from "../upstream.ts";
 
 export const OPENAI_BASE_URL = "https://api.openai.com/v1";
 

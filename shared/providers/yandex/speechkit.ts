@@ -2,9 +2,8 @@ import { bytesOf } from "../bounded_body.ts";
 import { callersFault } from "../diagnoses.ts";
 import { jobsAlone, type JobSubmission } from "../job_provider.ts";
 import type { KeyInquiry, KeyInspector } from "../key_inspector.ts";
-import { upstreamModel } from "../model_name.ts";
+import { callUpstream, connectionFailed, upstreamModel } from "../upstream.ts";
 import { type Provider, ProviderFailure } from "../provider.ts";
-import { callUpstream, connectionFailed } from "../upstream.ts";
 import { YANDEX_ERROR_MAPPING } from "./errors.ts";
 
 export const SPEECHKIT_BASE_URL = "https://tts.api.cloud.yandex.net";

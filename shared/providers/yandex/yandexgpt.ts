@@ -3,14 +3,6 @@ import { callersFault } from "../diagnoses.ts";
 import { AnswerSoFar, finishReasonOf, judgeAnswer, usageOf } from "../../contract/answer_verdict.ts";
 import { readJsonLines } from "../json_lines.ts";
 import { type KeyInquiry, type KeyInspector, MAX_LISTED_MODELS } from "../key_inspector.ts";
-import { upstreamModel } from "../model_name.ts";
-import {
-  type Provider,
-  type ProviderCall,
-  type ProviderChunk,
-  type ProviderEnd,
-  ProviderFailure,
-} from "../provider.ts";
 import {
   callUpstream,
   clean,
@@ -19,7 +11,15 @@ import {
   jsonFromUpstream,
   recordsIn,
   type UpstreamCall,
+  upstreamModel,
 } from "../upstream.ts";
+import {
+  type Provider,
+  type ProviderCall,
+  type ProviderChunk,
+  type ProviderEnd,
+  ProviderFailure,
+} from "../provider.ts";
 import { YANDEX_ERROR_MAPPING } from "./errors.ts";
 import { answerOfResult } from "./yandexgpt_answer.ts";
 import { completionBody, modelUri } from "./yandexgpt_request.ts";

@@ -52,7 +52,7 @@ export function aiSdk(gateway: () => TestGateway): void {
       expect(pieces.join("").split(" ")).toHaveLength(60);
     });
 
-    test("[gemini.leaving] leaves a stream, and upstream is let go", async () => {
+    test("[gemini.leaving] leaves a stream, and the call upstream ends", async () => {
       const leaving = new AbortController();
       const { textStream } = streamText({
         model: provider()(GEMMA),

@@ -55,7 +55,7 @@ export function googleGenai(gateway: () => TestGateway): void {
       );
     });
 
-    test("[gemini.leaving] leaves a stream, and upstream is let go", async () => {
+    test("[gemini.leaving] leaves a stream, and the call upstream ends", async () => {
       const leaving = new AbortController();
       const stream = await client().models.generateContentStream({
         model: GEMMA,

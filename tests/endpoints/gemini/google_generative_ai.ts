@@ -54,7 +54,7 @@ export function googleGenerativeAi(gateway: () => TestGateway): void {
       expect((await response).text().split(" ")).toHaveLength(60);
     });
 
-    test("[gemini.leaving] leaves a stream, and upstream is let go", async () => {
+    test("[gemini.leaving] leaves a stream, and the call upstream ends", async () => {
       const leaving = new AbortController();
       const { stream, response } = await model(QUIET).generateContentStream(
         "Write 3000 words about a concert",

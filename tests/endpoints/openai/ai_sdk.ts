@@ -55,7 +55,7 @@ export function aiSdk(gateway: () => TestGateway): void {
       expect(await result.reasoningText).toContain("The user wants");
     });
 
-    test("[openai.leaving] leaves a stream, and upstream is let go", async () => {
+    test("[openai.leaving] leaves a stream, and the call upstream ends", async () => {
       const leaving = new AbortController();
       const { textStream } = streamText({
         model: provider()(GEMMA),

@@ -143,7 +143,7 @@ export function openaiClient(gateway: () => TestGateway): void {
       expect(chunks.at(-1)).toMatchObject({ choices: [], usage: { prompt_tokens: expect.any(Number) } });
     });
 
-    test("[openai.leaving] leaves a stream, and upstream is let go", async () => {
+    test("[openai.leaving] leaves a stream, and the call upstream ends", async () => {
       const stream = await client().chat.completions.create({
         model: GEMMA,
         messages: [{ role: "user", content: "Write 3000 words about a concert" }],
@@ -153,7 +153,7 @@ export function openaiClient(gateway: () => TestGateway): void {
       await leftEarly(gateway());
     });
 
-    noticed("[openai.leaving] leaves before the answer, and upstream is let go", async () => {
+    noticed("[openai.leaving] leaves before the answer, and the call upstream ends", async () => {
       await gateway().faults({ kind: "delay", delayMs: 5_000 });
       const leaving = new AbortController();
       const asked = client().chat.completions.create(
@@ -164,18 +164,21 @@ export function openaiClient(gateway: () => TestGateway): void {
       expect(await asked).toBeInstanceOf(OpenAI.APIUserAbortError);
     });
 
-    noticed("[openai.leaving] leaves a stream before its first byte, and upstream is let go", async () => {
-      await gateway().faults({ kind: "delay", delayMs: 5_000 });
-      const leaving = new AbortController();
-      const asked = client().chat.completions.create(
-        { model: GEMMA, messages: [{ role: "user", content: "Hello" }], stream: true },
-        { signal: leaving.signal },
-      ).catch((thrown) => thrown);
-      await leftWaiting(gateway(), () => leaving.abort());
-      expect(await asked).toBeInstanceOf(OpenAI.APIUserAbortError);
-    });
+    noticed(
+      "[openai.leaving] leaves a stream before its first byte, and the call upstream ends",
+      async () => {
+        await gateway().faults({ kind: "delay", delayMs: 5_000 });
+        const leaving = new AbortController();
+        const asked = client().chat.completions.create(
+          { model: GEMMA, messages: [{ role: "user", content: "Hello" }], stream: true },
+          { signal: leaving.signal },
+        ).catch((thrown) => thrown);
+        await leftWaiting(gateway(), () => leaving.abort());
+        expect(await asked).toBeInstanceOf(OpenAI.APIUserAbortError);
+      },
+    );
 
-    noticed("[openai.leaving] gives up after its own timeout, and upstream is let go", async () => {
+    noticed("[openai.leaving] gives up after its own timeout, and the call upstream ends", async () => {
       await gateway().faults({ kind: "hang" });
       vi.useFakeTimers({ toFake: ["setTimeout", "clearTimeout"] });
       onTestFinished(() => void vi.useRealTimers());

@@ -117,7 +117,7 @@ describe("a key that upstream rejected", () => {
     expect(await open()).toEqual([]);
   });
 
-  test("whoever may write key rows need have no rights in schema eve", async () => {
+  test("a role that may write key rows needs no rights in schema eve", async () => {
     await clock.advance(1_000);
     await sql.begin(async (transaction) => {
       await transaction`grant select, update on public.google_ai_api_keys to authenticated`;
@@ -414,7 +414,7 @@ describe("telling", () => {
     expect(claims.filter((one) => one !== null).map((one) => one.subject).sort()).toEqual(["a", "b", "c"]);
   });
 
-  test("whoever dies while telling is followed by another", async () => {
+  test("a run that dies while sending is followed by another", async () => {
     await openOne("a");
     await claim();
     await clock.advance(59_000);

@@ -174,7 +174,7 @@ describe("counters", () => {
     });
   });
 
-  test("go on after the clock has gone back, and count nothing anew when it comes there again", async () => {
+  test("go on after the clock has gone back, and count nothing again when it comes there again", async () => {
     await callOnce();
     await count();
     await clock.advance(-3_600_000);

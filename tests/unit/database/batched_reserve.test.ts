@@ -86,7 +86,7 @@ describe("reservations", () => {
     expect(await answer).toMatchObject({ status: "refused", retryAfterMs: 7 });
   });
 
-  test("those who come while others are under way go together, and each has the answer to what he asked", async () => {
+  test("calls that come while others are under way share a batch, and each gets its own answer", async () => {
     const { asked, reserve, answerAll } = stage((sqlFunction, { calls, request_id }) => {
       const one = (id: unknown) => ({ ...refused, detail: String(id) });
       return sqlFunction === "eve_reserve"

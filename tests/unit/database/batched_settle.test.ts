@@ -17,7 +17,7 @@ const settlement = (requestNo: number, more: Partial<Settlement> = {}): Settleme
 type Args = Readonly<Record<string, unknown>>;
 
 /** A database that remembers what it was asked. */
-function stage(answer: (sqlFunction: string, args: Args) => unknown) {
+function scriptedGateway(answer: (sqlFunction: string, args: Args) => unknown) {
   const asked: [string, unknown][] = [];
   const settle = batchedSettle((sqlFunction, args) => {
     const list = args.settlements as Args[] | undefined;
@@ -33,7 +33,7 @@ const allSettled = (sqlFunction: string, { settlements }: Args) =>
 
 describe("settlements that end at about the same time", () => {
   test("go together, in the order of their numbers, and each learns how it went", async () => {
-    const { asked, settle } = stage((_, { settlements }) =>
+    const { asked, settle } = scriptedGateway((_, { settlements }) =>
       (settlements as Args[]).map(({ request_no }) => ({ status: request_no === 2 ? "late" : "settled" }))
     );
     expect(await Promise.all([3, 1, 2].map((n) => settle(settlement(n))))).toEqual([
@@ -45,13 +45,13 @@ describe("settlements that end at about the same time", () => {
   });
 
   test("one alone goes as a list of one, which takes fewer transaction ids", async () => {
-    const { asked, settle } = stage(allSettled);
+    const { asked, settle } = scriptedGateway(allSettled);
     expect(await settle(settlement(7))).toBe("settled");
     expect(asked).toEqual([["eve_settle_many", [7]]]);
   });
 
   test("no more than 64 are held back", async () => {
-    const { asked, settle } = stage(allSettled);
+    const { asked, settle } = scriptedGateway(allSettled);
     await Promise.all(Array.from({ length: 70 }, (_, n) => settle(settlement(n))));
     expect(asked.map(([, numbers]) => (numbers as number[]).length)).toEqual([64, 6]);
   });
@@ -62,7 +62,7 @@ describe("settlements that end at about the same time", () => {
     ["a slot that comes back", { dispatched: false, outcome: "cancelled" }],
     ["a key that is to be spared", { block: { scope: "key", lasts: { forMs: 1 }, reason: "key_invalid" } }],
   ])("what somebody waits for goes at once: %s", async (_, more) => {
-    const { asked, settle } = stage(allSettled);
+    const { asked, settle } = scriptedGateway(allSettled);
     const other = settle(settlement(1));
     const urgent = settle(settlement(2, more));
     expect(asked).toEqual([["eve_settle", 2]]);
@@ -71,7 +71,7 @@ describe("settlements that end at about the same time", () => {
   });
 
   test("those that do not simply end are settled one by one", async () => {
-    const { asked, settle } = stage((sqlFunction) =>
+    const { asked, settle } = scriptedGateway((sqlFunction) =>
       sqlFunction === "eve_settle" ? { status: "already_settled" } : [settled, null]
     );
     expect(await Promise.all([1, 2].map((n) => settle(settlement(n))))).toEqual([
@@ -84,7 +84,7 @@ describe("settlements that end at about the same time", () => {
 
 describe("one that fails", () => {
   test("fails no other", async () => {
-    const { settle } = stage((sqlFunction, { request_no }) => {
+    const { settle } = scriptedGateway((sqlFunction, { request_no }) => {
       if (sqlFunction === "eve_settle_many") throw new SqlFailure("40P01", "deadlock detected");
       if (request_no === 2) throw new SqlFailure("EV404", "no reservation 2 attempt 1");
       return settled;
@@ -95,7 +95,7 @@ describe("one that fails", () => {
   });
 
   test("a database without the function settles one by one", async () => {
-    const { settle } = stage((sqlFunction) => {
+    const { settle } = scriptedGateway((sqlFunction) => {
       if (sqlFunction === "eve_settle_many") throw new SqlFailure("PGRST202", "not found", 404);
       return settled;
     });
@@ -103,7 +103,7 @@ describe("one that fails", () => {
   });
 
   test("a database that is away is not asked for each of them", async () => {
-    const { asked, settle } = stage(() => {
+    const { asked, settle } = scriptedGateway(() => {
       throw new Error("connection refused");
     });
     const all = await Promise.allSettled([1, 2, 3].map((n) => settle(settlement(n))));

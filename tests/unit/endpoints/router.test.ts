@@ -155,7 +155,7 @@ describe("an error at the native endpoint", () => {
     }]]);
   });
 
-  test("of the owner's set-up is logged and answered, until it is mended", async () => {
+  test("of the owner's set-up is logged and answered, until it is fixed", async () => {
     let opened = 0;
     const { receive } = front(undefined, {});
     const broken = front(undefined, {

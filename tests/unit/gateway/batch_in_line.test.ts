@@ -4,7 +4,16 @@ import type { GatewayEvent } from "../../../shared/contract/events.ts";
 import { GatewayError } from "../../../shared/contract/gateway_error.ts";
 import type { Reservation } from "../../../shared/database/admission/reserve.ts";
 import { type Diagnosis, ProviderFailure } from "../../../shared/providers/provider.ts";
-import { ANSWER, grant, grantTo, refusal, REQUEST, settled, stage, waiting } from "./gateway_fixture.ts";
+import {
+  ANSWER,
+  grant,
+  grantTo,
+  refusal,
+  REQUEST,
+  scriptedGateway,
+  settled,
+  waiting,
+} from "./gateway_fixture.ts";
 
 const BAD_KEY: Diagnosis = {
   fault: "key",
@@ -21,19 +30,19 @@ const firstFails = (_: unknown, attempt: number) =>
     : Promise.resolve(ANSWER);
 
 /** Calls as batch; `events` fills with what its caller is told: the type, and how long is to be waited. */
-function batch(set: ReturnType<typeof stage>, maxWaitMs = 30_000) {
+function batch(set: ReturnType<typeof scriptedGateway>, maxWaitMs = 30_000) {
   const events: [string, number | null][] = [];
   const onEvent = (event: GatewayEvent) =>
     void events.push([event.type, "waitMs" in event ? event.waitMs : null]);
-  return { events, answer: set.invoke({ class: "batch", maxWaitMs }, { onEvent }) };
+  return { events, answer: set.follow({ class: "batch", maxWaitMs }, onEvent) };
 }
 
-const asked = (set: ReturnType<typeof stage>) =>
+const asked = (set: ReturnType<typeof scriptedGateway>) =>
   set.reserved.map(({ attempt, requestNo, maxWaitMs }) => ({ attempt, requestNo, maxWaitMs }));
 
 describe("[G4.in-line] batch in line", () => {
   test("sleeps until its time and asks again, each time with less left to wait, until it is granted", async () => {
-    const set = stage({
+    const set = scriptedGateway({
       reservations: [waiting(4_000), waiting(1_500), waiting(500), grant({ waitMs: 20 })],
     });
     const { answer, events } = batch(set);
@@ -66,7 +75,7 @@ describe("[G4.in-line] batch in line", () => {
   });
 
   test("refused there gets that error, and has nothing to give back", async () => {
-    const set = stage({ reservations: [waiting(4_000), refusal({ retryAfterMs: 9_000 })] });
+    const set = scriptedGateway({ reservations: [waiting(4_000), refusal({ retryAfterMs: 9_000 })] });
     const call = caught(batch(set).answer);
     await set.clock.advance(4_000);
     expect(await call).toMatchObject({ code: "rate_limited", status: 429, retryAfterMs: 9_000 });
@@ -75,7 +84,7 @@ describe("[G4.in-line] batch in line", () => {
   });
 
   test("[edge.left-before] leaves its place when the client leaves, and nothing is sent", async () => {
-    const set = stage({ reservations: [waiting(4_000), waiting(1_000, { requestNo: 13 })] });
+    const set = scriptedGateway({ reservations: [waiting(4_000), waiting(1_000, { requestNo: 13 })] });
     const call = caught(batch(set).answer);
     await set.clock.advance(4_500);
     set.client.abort();
@@ -93,8 +102,8 @@ describe("[G4.in-line] batch in line", () => {
     expect(set.clock.asleep).toBe(0);
   });
 
-  test("leaves its place when whoever follows the events walks away", async () => {
-    const set = stage({ reservations: [waiting(4_000)] });
+  test("leaves its place when the reader of the events leaves", async () => {
+    const set = scriptedGateway({ reservations: [waiting(4_000)] });
     const events = set.gateway.stream({ ...REQUEST, class: "batch" }, set.context())[Symbol.asyncIterator]();
     expect((await events.next()).value).toMatchObject({ type: "queued", waitMs: 4_000 });
     await events.return?.();
@@ -105,7 +114,7 @@ describe("[G4.in-line] batch in line", () => {
   });
 
   test("does not stand there longer than its request has time", async () => {
-    const set = stage({ reservations: [waiting(200_000)] });
+    const set = scriptedGateway({ reservations: [waiting(200_000)] });
     const call = caught(batch(set, 100_000).answer);
     await set.clock.advance(140_000);
     expect(await call).toMatchObject({ code: "deadline_exceeded" });
@@ -114,7 +123,7 @@ describe("[G4.in-line] batch in line", () => {
   });
 
   test("gives its place back when the database fails as it asks again", async () => {
-    const set = stage({ reservations: [waiting(4_000), down] });
+    const set = scriptedGateway({ reservations: [waiting(4_000), down] });
     const call = caught(batch(set).answer);
     await set.clock.advance(4_000);
     expect(await call).toMatchObject({ code: "database_unavailable", status: 503 });
@@ -127,7 +136,7 @@ describe("[G4.in-line] batch in line", () => {
 
 describe("a second attempt in line", () => {
   test("asks again as itself, and counts its wait with the first one's", async () => {
-    const set = stage({
+    const set = scriptedGateway({
       reservations: [
         waiting(1_000),
         grant(),
@@ -157,7 +166,7 @@ describe("a second attempt in line", () => {
     ["refused", refusal()],
     ["not answered by the database", down],
   ])("%s there: the first one's error is told, and the request closed", async (_, second) => {
-    const set = stage({
+    const set = scriptedGateway({
       reservations: [grant(), waiting(2_000, { attempt: 2 }), second],
       generate: firstFails,
     });
@@ -173,14 +182,14 @@ describe("a second attempt in line", () => {
 
 describe("[edge.late-start] a start that comes too late", () => {
   /** Sleeps until just before the start at `ms`, and through it by `lateMs`. */
-  const oversleep = async (set: ReturnType<typeof stage>, ms: number, lateMs: number) => {
+  const oversleep = async (set: ReturnType<typeof scriptedGateway>, ms: number, lateMs: number) => {
     await set.clock.advance(ms - 1);
     set.clock.stall(1 + lateMs);
     await set.clock.advance(0);
   };
 
   test("by no more than the guard goes as it is", async () => {
-    const set = stage({ reservations: [grant({ waitMs: 5_000 })] });
+    const set = scriptedGateway({ reservations: [grant({ waitMs: 5_000 })] });
     const call = set.invoke();
     await oversleep(set, 5_000, 250);
     expect(await call).toMatchObject({ waitMs: 5_000 });
@@ -189,7 +198,7 @@ describe("[edge.late-start] a start that comes too late", () => {
   });
 
   test("is not sent but booked again, as the same attempt", async () => {
-    const set = stage({ reservations: [grant({ waitMs: 5_000 }), grant({ waitMs: 700 })] });
+    const set = scriptedGateway({ reservations: [grant({ waitMs: 5_000 }), grant({ waitMs: 700 })] });
     const call = set.invoke();
     await oversleep(set, 5_000, 251);
     expect(set.calls).toHaveLength(0);
@@ -213,7 +222,7 @@ describe("[edge.late-start] a start that comes too late", () => {
       await set.clock.sleep(ms);
       return grant();
     };
-    const set: ReturnType<typeof stage> = stage({ reservations: [slow(502), slow(500)] });
+    const set: ReturnType<typeof scriptedGateway> = scriptedGateway({ reservations: [slow(502), slow(500)] });
     const call = set.invoke();
     await set.clock.advance(502);
     expect(set.calls).toHaveLength(0);
@@ -226,7 +235,7 @@ describe("[edge.late-start] a start that comes too late", () => {
   describe("while the database is being connected to", () => {
     test("is none: what was booked after that is sent, and not booked again", async () => {
       let connecting: Promise<void> | null = null;
-      const set: ReturnType<typeof stage> = stage({
+      const set: ReturnType<typeof scriptedGateway> = scriptedGateway({
         ready: () => connecting ??= set.clock.sleep(900),
         reservations: [grant()],
       });
@@ -245,7 +254,7 @@ describe("[edge.late-start] a start that comes too late", () => {
       ["fails", () => Promise.reject(new Error("refused")), 0],
       ["does not come to an end", () => new Promise(() => {}), 4_000],
     ])("and that %s: the reservation tells, within the time that is left", async (_, ready, afterMs) => {
-      const set = stage({ ready, reservations: [down] });
+      const set = scriptedGateway({ ready, reservations: [down] });
       const call = caught(set.invoke());
       await set.clock.advance(afterMs);
       expect(await call).toMatchObject({ code: "database_unavailable" });
@@ -255,7 +264,7 @@ describe("[edge.late-start] a start that comes too late", () => {
 
   test("is booked again twice at the most; then it is sent", async () => {
     const again = grant({ waitMs: 1_000 });
-    const set = stage({ reservations: [again, again, again] });
+    const set = scriptedGateway({ reservations: [again, again, again] });
     const call = set.invoke();
     for (let n = 0; n < 2; n++) {
       await oversleep(set, 1_000, 400);
@@ -270,7 +279,7 @@ describe("[edge.late-start] a start that comes too late", () => {
   });
 
   test("may have to stand in line then", async () => {
-    const set = stage({
+    const set = scriptedGateway({
       reservations: [waiting(1_000), grant({ waitMs: 100 }), waiting(2_000), grant({ waitMs: 30 })],
     });
     const { answer, events } = batch(set);
@@ -289,7 +298,9 @@ describe("[edge.late-start] a start that comes too late", () => {
   });
 
   test("and finds no other is refused, and has nothing to give back", async () => {
-    const set = stage({ reservations: [grant({ waitMs: 1_000 }), refusal({ retryAfterMs: 9_000 })] });
+    const set = scriptedGateway({
+      reservations: [grant({ waitMs: 1_000 }), refusal({ retryAfterMs: 9_000 })],
+    });
     const call = caught(set.invoke());
     await oversleep(set, 1_000, 300);
     expect(await call).toMatchObject({ code: "rate_limited", retryAfterMs: 9_000 });
@@ -298,7 +309,7 @@ describe("[edge.late-start] a start that comes too late", () => {
   });
 
   test("is given back when the database does not answer then", async () => {
-    const set = stage({ reservations: [grant({ waitMs: 1_000 }), down] });
+    const set = scriptedGateway({ reservations: [grant({ waitMs: 1_000 }), down] });
     const call = caught(set.invoke());
     await oversleep(set, 1_000, 300);
     expect(await call).toMatchObject({ code: "database_unavailable" });

@@ -1,10 +1,10 @@
 /** Prompts and answers that are kept for debugging: only where the consumer's row allows it. */
 import { describe, expect, test } from "vitest";
 import { ProviderFailure } from "../../../shared/providers/provider.ts";
-import { ANSWER, grant, REQUEST, stage } from "./gateway_fixture.ts";
+import { ANSWER, grant, REQUEST, scriptedGateway } from "./gateway_fixture.ts";
 
 const captured = async (asked: boolean | null, consumers: boolean) => {
-  const set = stage({ reservations: [grant({ capture: consumers })] });
+  const set = scriptedGateway({ reservations: [grant({ capture: consumers })] });
   await set.invoke({ capture: asked });
   await Promise.all(set.background);
   return set.captured;
@@ -26,7 +26,7 @@ describe("capture", () => {
   });
 
   test("of a stream has its pieces put together", async () => {
-    const set = stage({ reservations: [grant({ capture: true })] });
+    const set = scriptedGateway({ reservations: [grant({ capture: true })] });
     for await (const _ of set.gateway.stream({ ...REQUEST, capture: true }, set.context()));
     await Promise.all(set.background);
     expect(set.captured).toMatchObject([
@@ -35,7 +35,7 @@ describe("capture", () => {
   });
 
   test("that fails is logged, and the answer goes out all the same", async () => {
-    const set = stage({ reservations: [grant({ capture: true })] });
+    const set = scriptedGateway({ reservations: [grant({ capture: true })] });
     set.parts.ledger.capture = () => Promise.reject(new Error("disk full"));
     expect(await set.invoke({ capture: true })).toMatchObject({ verdict: { ok: true } });
     await Promise.all(set.background);
@@ -50,7 +50,7 @@ describe("capture", () => {
       block: null,
       code: "upstream_invalid_request",
     } as const;
-    const set = stage({
+    const set = scriptedGateway({
       reservations: [grant({ capture: true })],
       generate: () => Promise.reject(new ProviderFailure(diagnosis, "no", 400)),
     });

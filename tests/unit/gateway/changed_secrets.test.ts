@@ -3,7 +3,7 @@ import { usingChangedSecrets } from "../../../shared/gateway/changed_secrets.ts"
 import type { AwaitingSecret } from "../../../shared/database/key_secrets.ts";
 import type { Ledger } from "../../../shared/database/admission/ledger.ts";
 import type { Reservation, ReserveInput } from "../../../shared/database/admission/reserve.ts";
-import { secretHash } from "../../../shared/secrets/secret_hash.ts";
+import { secretHash } from "../../../shared/secrets/key_facts.ts";
 
 const INPUT = { requestId: "r" } as ReserveInput;
 const NO_KEY = { status: "refused", code: "no_active_key" } as Reservation;

@@ -3,7 +3,7 @@ import { describe, expect, test } from "vitest";
 import { COUNT_TIMEOUT_MS } from "../../../shared/gateway/admission/admit_counted.ts";
 import { type Diagnosis, ProviderFailure } from "../../../shared/providers/provider.ts";
 import type { CountWanted } from "../../../shared/database/admission/reserve.ts";
-import { ANSWER, grant, grantTo, refusal, REQUEST, settled, stage } from "./gateway_fixture.ts";
+import { ANSWER, grant, grantTo, refusal, REQUEST, scriptedGateway, settled } from "./gateway_fixture.ts";
 
 const COUNT: CountWanted = {
   status: "count",
@@ -22,7 +22,7 @@ const SCHEMA = { type: "object", required: ["title"], properties: { title: { typ
 describe("where the ledger wants a count", () => {
   test("upstream counts with that lane's key, and the count is booked", async () => {
     const asked: unknown[] = [];
-    const set = stage({
+    const set = scriptedGateway({
       reservations: [COUNT, grant()],
       countTokens: ({ model, secret, prompt }) => {
         asked.push([model, secret, prompt]);
@@ -41,7 +41,7 @@ describe("where the ledger wants a count", () => {
   });
 
   test("the second reservation waits for less, by what the count took", async () => {
-    const set = stage({
+    const set = scriptedGateway({
       reservations: [COUNT, grant()],
       countTokens: async () => {
         await set.clock.sleep(700);
@@ -54,7 +54,7 @@ describe("where the ledger wants a count", () => {
     expect(set.reserved[0]!.maxWaitMs - set.reserved[1]!.maxWaitMs).toBe(700);
   });
 
-  test.each<[string, Parameters<typeof stage>[0]]>([
+  test.each<[string, Parameters<typeof scriptedGateway>[0]]>([
     ["fails", {
       reservations: [],
       countTokens: () => Promise.reject(new ProviderFailure(OVERLOADED, "busy", 503)),
@@ -62,7 +62,7 @@ describe("where the ledger wants a count", () => {
     ["cannot count", { reservations: [] }],
     ["has no secret", { reservations: [], secrets: {}, countTokens: () => Promise.resolve(1) }],
   ])("an upstream that %s: the most that the estimate may be is booked", async (_, options) => {
-    const set = stage({ ...options, reservations: [COUNT, refusal()] });
+    const set = scriptedGateway({ ...options, reservations: [COUNT, refusal()] });
     await expect(set.invoke()).rejects.toMatchObject({ code: "rate_limited" });
     expect(set.reserved.map(({ tokens, counted }) => [tokens, counted])).toEqual([
       [expect.any(Number), false],
@@ -72,7 +72,7 @@ describe("where the ledger wants a count", () => {
 
   test("a count that takes too long is not waited for", async () => {
     const signals: AbortSignal[] = [];
-    const set = stage({
+    const set = scriptedGateway({
       reservations: [COUNT, grant()],
       countTokens: ({ signal }) => {
         signals.push(signal);
@@ -88,7 +88,7 @@ describe("where the ledger wants a count", () => {
   });
 
   test("a client who leaves while upstream counts books nothing", async () => {
-    const set = stage({ reservations: [COUNT], countTokens: () => new Promise(() => {}) });
+    const set = scriptedGateway({ reservations: [COUNT], countTokens: () => new Promise(() => {}) });
     const answer = set.invoke();
     answer.catch(() => {});
     await settled();
@@ -99,7 +99,7 @@ describe("where the ledger wants a count", () => {
   });
 
   test("a refusal of the counted prompt tells the count", async () => {
-    const set = stage({
+    const set = scriptedGateway({
       reservations: [COUNT, refusal({ code: "prompt_too_large", limit: "tpm", retryAfterMs: null })],
       countTokens: () => Promise.resolve(16_321),
     });
@@ -111,7 +111,7 @@ describe("where the ledger wants a count", () => {
 
   test("it is counted once for all attempts", async () => {
     let counts = 0;
-    const set = stage({
+    const set = scriptedGateway({
       reservations: [COUNT, grant(), grantTo("b", 2)],
       countTokens: () => Promise.resolve(320 + ++counts),
       generate: (_, attempt) =>
@@ -129,7 +129,7 @@ describe("where the ledger wants a count", () => {
   });
 
   test("a prompt that a repair made longer is another prompt", async () => {
-    const set = stage({
+    const set = scriptedGateway({
       reservations: [COUNT, grant(), grantTo("b", 2)],
       countTokens: () => Promise.resolve(321),
     });
@@ -141,7 +141,10 @@ describe("where the ledger wants a count", () => {
 });
 
 test("a stream is counted too, and embeddings never are", async () => {
-  const set = stage({ reservations: [COUNT, grant(), grant()], countTokens: () => Promise.resolve(321) });
+  const set = scriptedGateway({
+    reservations: [COUNT, grant(), grant()],
+    countTokens: () => Promise.resolve(321),
+  });
   for await (const _ of set.gateway.stream(REQUEST, set.context()));
   expect(set.reserved[1]).toMatchObject({ tokens: 321, counted: true });
   const items = [{ content: { parts: [{ text: "Что сегодня?" }] } }];

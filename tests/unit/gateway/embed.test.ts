@@ -1,9 +1,9 @@
 /** Embeddings: each text a call of its own, all or nothing. */
 import { describe, expect, test } from "vitest";
 import type { EmbedItem, EmbedRequest } from "../../../shared/contract/embedding.ts";
-import { itemId, MAX_REQUEST_ID_CHARS } from "../../../shared/gateway/admission/item_id.ts";
+import { itemId, MAX_REQUEST_ID_CHARS } from "../../../shared/gateway/admission/request_identity.ts";
 import { type Diagnosis, ProviderFailure } from "../../../shared/providers/provider.ts";
-import { grant, REQUEST, settled, stage, type StageOptions } from "./gateway_fixture.ts";
+import { grant, REQUEST, scriptedGateway, type ScriptedGatewayOptions, settled } from "./gateway_fixture.ts";
 
 const { prompt: _, ...ASKED } = REQUEST;
 const textOf = (item: EmbedItem) => String(item.content.parts?.[0]?.text);
@@ -16,8 +16,12 @@ const request = (texts: string[], more: Partial<EmbedRequest> = {}): EmbedReques
 const letters = (count: number) => Array.from({ length: count }, (_, n) => `text ${n}`);
 const granted = (count: number) => Array.from({ length: count }, (_, n) => grant({ requestNo: n + 1 }));
 
-function embed(texts: string[], options: Partial<StageOptions> = {}, more: Partial<EmbedRequest> = {}) {
-  const set = stage({ reservations: granted(texts.length), ...options });
+function embed(
+  texts: string[],
+  options: Partial<ScriptedGatewayOptions> = {},
+  more: Partial<EmbedRequest> = {},
+) {
+  const set = scriptedGateway({ reservations: granted(texts.length), ...options });
   return { set, result: set.gateway.embed(request(texts, more), set.context()) };
 }
 

@@ -1,6 +1,10 @@
 import type { Clock } from "../../../shared/runtime/clock.ts";
 import type { GatewayRequest, InvokeContext } from "../../../shared/contract/request.ts";
+import type { GatewayEvent } from "../../../shared/contract/events.ts";
 import { createGateway } from "../../../shared/gateway/invoke.ts";
+import { serve } from "../../../shared/gateway/serve.ts";
+import { replay } from "../../../shared/gateway/answers/recorded_result.ts";
+import { ChatTask, resultOf } from "../../../shared/gateway/tasks/chat_task.ts";
 import type { GatewayDependencies } from "../../../shared/gateway/dependencies.ts";
 import type { Captured } from "../../../shared/database/capture.ts";
 import type {
@@ -168,7 +172,7 @@ export const REQUEST: GatewayRequest = {
   traceId: null,
 };
 
-export interface StageOptions {
+export interface ScriptedGatewayOptions {
   /** What the ledger answers, one by one; a function is called. */
   reservations: (Reservation | (() => Promise<Reservation>))[];
   generate?: (call: ProviderCall, attempt: number) => Promise<ProviderAnswer>;
@@ -182,7 +186,7 @@ export interface StageOptions {
 }
 
 /** The gateway with nothing real around it: a scripted ledger and provider, and time that stands still. */
-export function stage(options: StageOptions) {
+export function scriptedGateway(options: ScriptedGatewayOptions) {
   const clock = new StillClock();
   const reserved: ReserveInput[] = [];
   const within: (number | undefined)[] = [];
@@ -257,5 +261,15 @@ export function stage(options: StageOptions) {
     background,
     invoke: (request: Partial<GatewayRequest> = {}, more: Partial<InvokeContext> = {}) =>
       gateway.invoke({ ...REQUEST, ...request }, context(more)),
+    /** A call's result, and the events of its run as they come. */
+    follow: async (more: Partial<GatewayRequest>, onEvent: (event: GatewayEvent) => void) => {
+      const request = { ...REQUEST, ...more };
+      const run = serve(parts, new ChatTask(request, { streams: false, hash: null }), context());
+      for (;;) {
+        const step = await run.next();
+        if (!step.done) onEvent(step.value);
+        else return "status" in step.value ? replay(request, step.value) : resultOf(request, step.value);
+      }
+    },
   };
 }

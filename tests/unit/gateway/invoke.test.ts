@@ -2,8 +2,8 @@ import { describe, expect, test } from "vitest";
 import { GatewayError } from "../../../shared/contract/gateway_error.ts";
 import type { Reservation } from "../../../shared/database/admission/reserve.ts";
 import { type Diagnosis, ProviderFailure } from "../../../shared/providers/provider.ts";
-import { secretHash } from "../../../shared/secrets/secret_hash.ts";
-import { ANSWER, grant, grantTo, refusal, settled, stage } from "./gateway_fixture.ts";
+import { secretHash } from "../../../shared/secrets/key_facts.ts";
+import { ANSWER, grant, grantTo, refusal, scriptedGateway, settled } from "./gateway_fixture.ts";
 
 const OVERLOADED: Diagnosis = {
   fault: "nobody",
@@ -38,32 +38,9 @@ const firstFails = (diagnosis: Diagnosis) => (_: unknown, attempt: number) =>
     : Promise.resolve(ANSWER);
 const caught = (promise: Promise<unknown>) => promise.then(() => expect.unreachable(), (error) => error);
 
-describe("a listener that throws", () => {
-  test.each(["queued", "started"] as const)("at %s ends the call, settled once", async (at) => {
-    const set = stage({
-      reservations: [grant({ waitMs: 500 })],
-      generate: ({ signal }) =>
-        new Promise((_, reject) => signal.addEventListener("abort", () => reject(signal.reason))),
-    });
-    const call = caught(set.invoke({}, {
-      onEvent: ({ type }) => {
-        if (type === at) throw new Error("the listener's own fault");
-      },
-    }));
-    await set.clock.advance(500);
-    expect(await call).toMatchObject({ message: "the listener's own fault" });
-    await Promise.all(set.background);
-    expect(set.settlements).toEqual([
-      expect.objectContaining({ outcome: "cancelled", dispatched: at === "started", final: true }),
-    ]);
-    expect(set.calls.map(({ signal }) => signal.aborted)).toEqual(at === "started" ? [true] : []);
-    expect(set.clock.asleep).toBe(0);
-  });
-});
-
 describe("a request that goes well", () => {
   test("is reserved once, called once, answered, and settled with the tokens really used", async () => {
-    const set = stage({ reservations: [grant()] });
+    const set = scriptedGateway({ reservations: [grant()] });
     const result = await set.invoke({ metadata: { stage: "POEM" } });
     expect(result).toMatchObject({
       model: "gemma-4-31b-it",
@@ -102,7 +79,7 @@ describe("a request that goes well", () => {
 
   test("the answer does not wait for the settlement, which the runtime is told about", async () => {
     const never = Promise.withResolvers<"settled">();
-    const set = stage({ reservations: [grant()], settle: () => never.promise });
+    const set = scriptedGateway({ reservations: [grant()], settle: () => never.promise });
     await set.invoke();
     expect(set.background).toHaveLength(1);
     never.resolve("settled");
@@ -111,7 +88,7 @@ describe("a request that goes well", () => {
 
   test("a settlement that fails is repeated; one that cannot be had is logged", async () => {
     let tries = 0;
-    const set = stage({
+    const set = scriptedGateway({
       reservations: [grant()],
       settle: () =>
         ++tries < 3 ? Promise.reject(new GatewayError("database_unavailable")) : Promise.resolve("settled"),
@@ -122,7 +99,7 @@ describe("a request that goes well", () => {
     expect(tries).toBe(3);
     expect(set.logged).toEqual([]);
 
-    const lost = stage({
+    const lost = scriptedGateway({
       reservations: [grant()],
       settle: () => Promise.reject(new GatewayError("database_unavailable")),
     });
@@ -138,7 +115,7 @@ describe("a request that goes well", () => {
 
   test("a settlement that hangs is not waited for: it is repeated", async () => {
     let tries = 0;
-    const set = stage({
+    const set = scriptedGateway({
       reservations: [grant()],
       settle: () => ++tries === 1 ? new Promise(() => {}) : Promise.resolve("settled"),
     });
@@ -150,7 +127,7 @@ describe("a request that goes well", () => {
   });
 
   test("without figures from upstream the books get an estimate, marked as one", async () => {
-    const set = stage({
+    const set = scriptedGateway({
       reservations: [grant()],
       generate: () => Promise.resolve({ ...ANSWER, usage: null }),
     });
@@ -162,7 +139,7 @@ describe("a request that goes well", () => {
 
   test("a successor serves under its own name", async () => {
     const replaced = grant({ requestedModel: "gemma-3-27b", replaced: true });
-    const set = stage({ reservations: [replaced] });
+    const set = scriptedGateway({ reservations: [replaced] });
     expect(await set.invoke({ models: ["gemma-3-27b"] })).toMatchObject({
       model: "gemma-4-31b-it",
       requestedModel: "gemma-3-27b",
@@ -173,7 +150,10 @@ describe("a request that goes well", () => {
 
   test("a block by the model's filters comes back as what it is, and is not booked as a success", async () => {
     const verdict = { ok: false, code: "content_blocked", reason: "SAFETY" } as const;
-    const set = stage({ reservations: [grant()], generate: () => Promise.resolve({ ...ANSWER, verdict }) });
+    const set = scriptedGateway({
+      reservations: [grant()],
+      generate: () => Promise.resolve({ ...ANSWER, verdict }),
+    });
     expect(await set.invoke({ idIsClients: true })).toMatchObject({ verdict });
     expect(set.settlements).toEqual([expect.objectContaining({
       outcome: "failed",
@@ -187,9 +167,9 @@ describe("a request that goes well", () => {
 
 describe("waiting", () => {
   test("the call starts at the booked time, not before", async () => {
-    const set = stage({ reservations: [grant({ waitMs: 5_000 })] });
+    const set = scriptedGateway({ reservations: [grant({ waitMs: 5_000 })] });
     const events: string[] = [];
-    const call = set.invoke({}, { onEvent: ({ type }) => events.push(type) });
+    const call = set.follow({}, ({ type }) => events.push(type));
     await set.clock.advance(4_999);
     expect(set.calls).toHaveLength(0);
     expect(events).toEqual(["queued"]);
@@ -199,7 +179,7 @@ describe("waiting", () => {
   });
 
   test("a client that leaves meanwhile gives its slot back at once", async () => {
-    const set = stage({ reservations: [grant({ waitMs: 5_000 })] });
+    const set = scriptedGateway({ reservations: [grant({ waitMs: 5_000 })] });
     const call = caught(set.invoke());
     await set.clock.advance(1_000);
     set.client.abort();
@@ -212,7 +192,7 @@ describe("waiting", () => {
   });
 
   test("a client that left during the reservation is not called for", async () => {
-    const set = stage({ reservations: [grant()] });
+    const set = scriptedGateway({ reservations: [grant()] });
     set.client.abort();
     expect(await caught(set.invoke())).toMatchObject({ code: "client_closed" });
     expect(set.calls).toHaveLength(0);
@@ -220,7 +200,7 @@ describe("waiting", () => {
   });
 
   test("no more wait is asked for than the request has time left", async () => {
-    const set = stage({ reservations: [refusal()] });
+    const set = scriptedGateway({ reservations: [refusal()] });
     await caught(set.invoke({ maxWaitMs: 100_000 }, { receivedAt: -100_000 }));
     expect(set.reserved[0]?.maxWaitMs).toBe(38_000);
   });
@@ -228,7 +208,7 @@ describe("waiting", () => {
 
 describe("a refusal", () => {
   test("calls nobody, settles nothing, and says which limit and when to come back", async () => {
-    const set = stage({ reservations: [refusal()] });
+    const set = scriptedGateway({ reservations: [refusal()] });
     const error = await caught(set.invoke());
     expect(error).toMatchObject({ code: "rate_limited", status: 429, retryable: true, retryAfterMs: 31_000 });
     expect(error.publicMessage).toContain("30 requests a minute");
@@ -252,19 +232,21 @@ describe("a refusal", () => {
       ["model_not_allowed", 403],
     ] as const,
   )("%s answers %d", async (code, status) => {
-    const set = stage({ reservations: [refusal({ code, limit: null, retryAfterMs: null, limits: null })] });
+    const set = scriptedGateway({
+      reservations: [refusal({ code, limit: null, retryAfterMs: null, limits: null })],
+    });
     expect(await caught(set.invoke())).toMatchObject({ code, status, retryAfterMs: null, retryable: false });
   });
 
   test("keys that are only paused are worth coming back for", async () => {
-    const set = stage({
+    const set = scriptedGateway({
       reservations: [refusal({ code: "no_active_key", limit: null, retryAfterMs: 600_000 })],
     });
     expect(await caught(set.invoke())).toMatchObject({ status: 503, retryable: true, retryAfterMs: 600_000 });
   });
 
   test("a prompt that can never pass is told its size and the limit", async () => {
-    const set = stage({
+    const set = scriptedGateway({
       reservations: [refusal({ code: "prompt_too_large", limit: "tpm", retryAfterMs: null })],
     });
     const { publicMessage } = await caught(set.invoke());
@@ -274,7 +256,7 @@ describe("a refusal", () => {
 
 describe("an upstream that fails", () => {
   test("a bad key is blocked before the next attempt, which leaves it out", async () => {
-    const set = stage({ reservations: [grant(), grantTo("b", 2)], generate: firstFails(BAD_KEY) });
+    const set = scriptedGateway({ reservations: [grant(), grantTo("b", 2)], generate: firstFails(BAD_KEY) });
     expect(await set.invoke()).toMatchObject({ attempts: 2, keyAlias: "demo-b" });
     expect(set.settlements).toEqual([
       expect.objectContaining({
@@ -300,7 +282,7 @@ describe("an upstream that fails", () => {
 
   test("the next attempt is reserved only after the block has taken effect", async () => {
     const settling = Promise.withResolvers<"settled">();
-    const set = stage({
+    const set = scriptedGateway({
       reservations: [grant(), grantTo("b", 2)],
       generate: firstFails(BAD_KEY),
       settle: ({ final }) => final ? Promise.resolve("settled") : settling.promise,
@@ -314,7 +296,10 @@ describe("an upstream that fails", () => {
   });
 
   test("an overload is waited out, and another key preferred", async () => {
-    const set = stage({ reservations: [grant(), grantTo("b", 2)], generate: firstFails(OVERLOADED) });
+    const set = scriptedGateway({
+      reservations: [grant(), grantTo("b", 2)],
+      generate: firstFails(OVERLOADED),
+    });
     const call = set.invoke();
     await set.clock.advance(249);
     expect(set.reserved).toHaveLength(1);
@@ -324,7 +309,7 @@ describe("an upstream that fails", () => {
   });
 
   test("after three attempts the last error is the answer, each attempt in the books", async () => {
-    const set = stage({
+    const set = scriptedGateway({
       reservations: [grant(), grantTo("b", 2), grantTo("c", 3)],
       generate: failing(OVERLOADED),
     });
@@ -338,7 +323,7 @@ describe("an upstream that fails", () => {
   });
 
   test("what the model says of the request reaches its author; what it says of our keys does not", async () => {
-    const callers = stage({
+    const callers = scriptedGateway({
       reservations: [grant()],
       generate: failing(CALLERS, 400, "Please use a valid role"),
     });
@@ -347,7 +332,7 @@ describe("an upstream that fails", () => {
       status: 400,
       publicMessage: expect.stringContaining("Please use a valid role"),
     });
-    const ours = stage({
+    const ours = scriptedGateway({
       reservations: [grant(), refusal({ code: "no_active_key" })],
       generate: failing(BAD_KEY, 400, "API key not valid in project 12345"),
     });
@@ -357,7 +342,7 @@ describe("an upstream that fails", () => {
   });
 
   test("when no further attempt is granted, the failure is told with the time to come back, and the request closed", async () => {
-    const set = stage({
+    const set = scriptedGateway({
       reservations: [grant(), refusal({ code: "lane_blocked" })],
       generate: failing(LANE_FULL, 429),
     });
@@ -370,7 +355,7 @@ describe("an upstream that fails", () => {
   });
 
   test("a full lane may be waited for within what is left of the wait", async () => {
-    const set = stage({
+    const set = scriptedGateway({
       reservations: [grant({ waitMs: 10_000 }), grant({ attempt: 2, waitMs: 15_000 })],
       generate: firstFails(LANE_FULL),
     });
@@ -381,7 +366,7 @@ describe("an upstream that fails", () => {
   });
 
   test("a client that leaves during the pause gets no further attempt, and the request is closed", async () => {
-    const set = stage({ reservations: [grant()], generate: failing(OVERLOADED) });
+    const set = scriptedGateway({ reservations: [grant()], generate: failing(OVERLOADED) });
     const call = caught(set.invoke());
     await set.clock.advance(100);
     set.client.abort();
@@ -391,7 +376,10 @@ describe("an upstream that fails", () => {
   });
 
   test("a fault in the provider itself is settled too, and repeated by nobody", async () => {
-    const set = stage({ reservations: [grant()], generate: () => Promise.reject(new TypeError("a bug")) });
+    const set = scriptedGateway({
+      reservations: [grant()],
+      generate: () => Promise.reject(new TypeError("a bug")),
+    });
     expect(await caught(set.invoke())).toMatchObject({ code: "internal", status: 500 });
     expect(set.settlements).toEqual([
       expect.objectContaining({ outcome: "failed", final: true, errorCode: "internal" }),
@@ -401,7 +389,7 @@ describe("an upstream that fails", () => {
 
 describe("a secret that is not set", () => {
   test("blocks the key for a while, gives the slot back, and the next key serves", async () => {
-    const set = stage({ reservations: [grant(), grantTo("b", 2)], secrets: { KEY_B: "secret-b" } });
+    const set = scriptedGateway({ reservations: [grant(), grantTo("b", 2)], secrets: { KEY_B: "secret-b" } });
     expect(await set.invoke()).toMatchObject({ keyAlias: "demo-b", attempts: 2 });
     expect(set.settlements[0]).toMatchObject({
       outcome: "failed",
@@ -414,8 +402,8 @@ describe("a secret that is not set", () => {
     expect(set.calls).toHaveLength(1);
   });
 
-  test("of every key is the owner's to mend: 503, naming the key", async () => {
-    const set = stage({
+  test("of every key is the owner's to fix: 503, naming the key", async () => {
+    const set = scriptedGateway({
       reservations: [grant(), refusal({ code: "no_active_key", retryAfterMs: null })],
       secrets: {},
     });
@@ -429,7 +417,7 @@ describe("a secret that is not set", () => {
 describe("a model that cannot do what is asked", () => {
   test("gives the slot back and says so", async () => {
     const capabilities = { ...grant().capabilities, tools: false };
-    const set = stage({ reservations: [grant({ capabilities })] });
+    const set = scriptedGateway({ reservations: [grant({ capabilities })] });
     const prompt = { contents: [{ parts: [{ text: "?" }] }], tools: [{ functionDeclarations: [] }] };
     expect(await caught(set.invoke({ prompt }))).toMatchObject({ code: "unsupported_feature", status: 400 });
     expect(set.settlements).toEqual([expect.objectContaining({ dispatched: false, final: true })]);
@@ -437,7 +425,7 @@ describe("a model that cannot do what is asked", () => {
 
   test("gets the system text in the user's turn", async () => {
     const capabilities = { ...grant().capabilities, system: false };
-    const set = stage({ reservations: [grant({ capabilities })] });
+    const set = scriptedGateway({ reservations: [grant({ capabilities })] });
     await set.invoke({
       prompt: {
         contents: [{ role: "user", parts: [{ text: "?" }] }],
@@ -454,7 +442,7 @@ describe("the end of time", () => {
   const hanging = () => new Promise<never>(() => {});
 
   test("a client that leaves aborts upstream, and what was sent stays counted", async () => {
-    const set = stage({ reservations: [grant()], generate: hanging });
+    const set = scriptedGateway({ reservations: [grant()], generate: hanging });
     const call = caught(set.invoke());
     await settled();
     set.client.abort();
@@ -467,7 +455,7 @@ describe("the end of time", () => {
   });
 
   test("an upstream that hangs is given up after its time, though it ignores the signal", async () => {
-    const set = stage({ reservations: [grant()], generate: hanging });
+    const set = scriptedGateway({ reservations: [grant()], generate: hanging });
     const call = caught(set.invoke());
     await set.clock.advance(120_000);
     expect(await call).toMatchObject({ code: "upstream_timeout", status: 504 });
@@ -476,7 +464,7 @@ describe("the end of time", () => {
   });
 
   test("the whole request's time counts from its arrival", async () => {
-    const set = stage({ reservations: [grant()], generate: hanging });
+    const set = scriptedGateway({ reservations: [grant()], generate: hanging });
     const call = caught(set.invoke({}, { receivedAt: -130_000 }));
     await set.clock.advance(10_000);
     expect(await call).toMatchObject({ code: "upstream_timeout" });
@@ -487,7 +475,7 @@ describe("a database that fails", () => {
   const down = () => Promise.reject<Reservation>(new GatewayError("database_unavailable"));
 
   test("at the reservation: 503, and nobody is called", async () => {
-    const set = stage({ reservations: [down] });
+    const set = scriptedGateway({ reservations: [down] });
     expect(await caught(set.invoke())).toMatchObject({
       code: "database_unavailable",
       status: 503,
@@ -498,19 +486,19 @@ describe("a database that fails", () => {
 
   test("a reservation is not waited for longer than the settings say", async () => {
     // That it is given up then, and given back: tests/unit/database/reserve_in_time.test.ts.
-    const set = stage({ reservations: [grant()] });
+    const set = scriptedGateway({ reservations: [grant()] });
     await set.invoke();
     expect(set.within).toEqual([8_000]);
   });
 
   test("before a second attempt: the first one's error is told, and the request closed", async () => {
-    const set = stage({ reservations: [grant(), down], generate: failing(BAD_KEY) });
+    const set = scriptedGateway({ reservations: [grant(), down], generate: failing(BAD_KEY) });
     expect(await caught(set.invoke())).toMatchObject({ code: "key_rejected" });
     expect(set.settlements.map(({ attempt, final }) => [attempt, final])).toEqual([[1, false], [1, true]]);
   });
 
   test("at the settlement between two attempts: no second one, since its block might not hold", async () => {
-    const set = stage({
+    const set = scriptedGateway({
       reservations: [grant()],
       generate: failing(BAD_KEY),
       settle: ({ final }) =>
@@ -535,24 +523,26 @@ describe("a request id that has been seen before", () => {
     }) as Reservation;
 
   test("gets the same answer again, without a call", async () => {
-    const first = stage({ reservations: [grant()] });
+    const first = scriptedGateway({ reservations: [grant()] });
     const answer = await first.invoke({ idIsClients: true });
     const kept = first.settlements[0]?.result;
     expect(kept).not.toBeNull();
 
-    const second = stage({ reservations: [duplicate({ result: JSON.parse(JSON.stringify(kept)) })] });
+    const second = scriptedGateway({
+      reservations: [duplicate({ result: JSON.parse(JSON.stringify(kept)) })],
+    });
     expect(await second.invoke({ idIsClients: true })).toEqual({ ...answer, limits: null, replayed: true });
     expect(second.calls).toHaveLength(0);
     expect(second.settlements).toHaveLength(0);
   });
 
   test("an answer is kept only for a client that chose the id, and only up to a size", async () => {
-    const ours = stage({ reservations: [grant()] });
+    const ours = scriptedGateway({ reservations: [grant()] });
     await ours.invoke();
     expect(ours.settlements[0]?.result).toBeNull();
 
     const long = { candidates: [{ content: { parts: [{ text: "x".repeat(300_000) }] } }] };
-    const large = stage({
+    const large = scriptedGateway({
       reservations: [grant()],
       generate: () => Promise.resolve({ ...ANSWER, answer: long }),
     });
@@ -568,14 +558,14 @@ describe("a request id that has been seen before", () => {
     ["kept by another version", { result: { version: 2 } }, "request_finished"],
     ["of another prompt", { sameRequest: false, result: {} }, "request_id_reused"],
   ])("%s", async (_, more, code) => {
-    const set = stage({ reservations: [duplicate(more)] });
+    const set = scriptedGateway({ reservations: [duplicate(more)] });
     const error = await caught(set.invoke({ idIsClients: true }));
     expect(error).toMatchObject({ code, status: 409, details: { state: more.state ?? "succeeded" } });
     expect(set.calls).toHaveLength(0);
   });
 
   test("its hash tells repetitions from other requests", async () => {
-    const set = stage({ reservations: [refusal(), refusal(), refusal()] });
+    const set = scriptedGateway({ reservations: [refusal(), refusal(), refusal()] });
     const prompt = { contents: [{ role: "user", parts: [{ text: "другой" }] }] };
     await caught(set.invoke({ idIsClients: true }));
     await caught(set.invoke({ idIsClients: true }));
@@ -588,7 +578,7 @@ describe("a request id that has been seen before", () => {
 });
 
 test("no secret and no word of the prompt is in the log or in what is settled", async () => {
-  const set = stage({
+  const set = scriptedGateway({
     reservations: [grant(), grantTo("b", 2), refusal()],
     generate: failing(BAD_KEY),
   });

@@ -10,7 +10,7 @@ import {
 import { chatBody } from "../../../shared/providers/openai/request.ts";
 import { gigachatBody } from "../../../shared/providers/gigachat/request.ts";
 import { completionBody } from "../../../shared/providers/yandex/yandexgpt_request.ts";
-import { ANSWER, grant, REQUEST, stage } from "./gateway_fixture.ts";
+import { ANSWER, grant, REQUEST, scriptedGateway } from "./gateway_fixture.ts";
 
 const prompt = (generationConfig?: GenerationConfig) => ({ ...REQUEST.prompt, generationConfig });
 const capabilities = grant().capabilities;
@@ -92,7 +92,7 @@ describe("the caller is told", () => {
   });
 
   test("what goes upstream is what the grant allows, and the reservation what was asked for", async () => {
-    const set = stage({ reservations: [grant({ maxOutputTokens: 64 })] });
+    const set = scriptedGateway({ reservations: [grant({ maxOutputTokens: 64 })] });
     const result = await set.invoke({ prompt: prompt({ maxOutputTokens: 500 }) });
     expect(set.reserved).toMatchObject([{ maxOutputTokens: 500 }]);
     expect(set.calls[0]!.prompt.generationConfig).toEqual({ maxOutputTokens: 64 });
@@ -100,7 +100,7 @@ describe("the caller is told", () => {
   });
 
   test("so is a stream's start", async () => {
-    const set = stage({ reservations: [grant({ maxOutputTokens: 64 })] });
+    const set = scriptedGateway({ reservations: [grant({ maxOutputTokens: 64 })] });
     const told: unknown[] = [];
     const request = { ...REQUEST, prompt: prompt({ maxOutputTokens: 500 }) };
     for await (const event of set.gateway.stream(request, set.context())) {
@@ -112,7 +112,7 @@ describe("the caller is told", () => {
   });
 
   test("an embedding writes nothing, and reserves nothing for it", async () => {
-    const set = stage({ reservations: [grant()] });
+    const set = scriptedGateway({ reservations: [grant()] });
     await set.gateway.embed({
       ...REQUEST,
       models: ["gemini-embedding-001"],

@@ -1,7 +1,15 @@
 /** An answer that breaks its schema, sent back to the model once. */
 import { describe, expect, test } from "vitest";
 import type { ProviderAnswer } from "../../../shared/providers/provider.ts";
-import { ANSWER, grant, grantTo, refusal, REQUEST, stage, type StageOptions } from "./gateway_fixture.ts";
+import {
+  ANSWER,
+  grant,
+  grantTo,
+  refusal,
+  REQUEST,
+  scriptedGateway,
+  type ScriptedGatewayOptions,
+} from "./gateway_fixture.ts";
 
 const SCHEMA = { type: "object", properties: { title: { type: "string" } }, required: ["title"] };
 const prompt = {
@@ -14,8 +22,8 @@ const saying = (text: string): ProviderAnswer => ({
 });
 
 /** What the model says at each attempt. */
-function asking(texts: string[], options: Partial<StageOptions> = {}, schemaRepair = true) {
-  const set = stage({
+function asking(texts: string[], options: Partial<ScriptedGatewayOptions> = {}, schemaRepair = true) {
+  const set = scriptedGateway({
     reservations: [grant(), grantTo("b", 2), grantTo("c", 3)],
     generate: (_, attempt) => Promise.resolve(saying(texts[attempt - 1] ?? "{}")),
     ...options,
@@ -42,7 +50,7 @@ describe("with a repair asked for", () => {
     ]);
   });
 
-  test("one that is no better is told as it is; the model is not asked for ever", async () => {
+  test("one that is no better is reported as it is; the model is not asked again and again", async () => {
     const { set, result } = asking(["{}", "{}", "{}"]);
     expect(await result).toMatchObject({ verdict: { ok: false, code: "schema_mismatch" } });
     expect(set.calls).toHaveLength(2);

@@ -7,7 +7,16 @@ import {
   type ProviderEnd,
   ProviderFailure,
 } from "../../../shared/providers/provider.ts";
-import { ANSWER, chunksOf, grant, grantTo, refusal, REQUEST, settled, stage } from "./gateway_fixture.ts";
+import {
+  ANSWER,
+  chunksOf,
+  grant,
+  grantTo,
+  refusal,
+  REQUEST,
+  scriptedGateway,
+  settled,
+} from "./gateway_fixture.ts";
 
 const OVERLOADED: Diagnosis = {
   fault: "nobody",
@@ -17,7 +26,7 @@ const OVERLOADED: Diagnosis = {
 };
 const overloaded = () => new ProviderFailure(OVERLOADED, "said upstream", 503);
 
-type Set = ReturnType<typeof stage>;
+type Set = ReturnType<typeof scriptedGateway>;
 const open = (set: Set, more = {}) =>
   set.gateway.stream({ ...REQUEST, ...more }, set.context())[Symbol.asyncIterator]();
 
@@ -63,7 +72,7 @@ function byHand() {
 
 describe("a stream that goes well", () => {
   test("tells its start, each piece and the whole, and is settled with the last chunk's usage", async () => {
-    const set = stage({ reservations: [grant()] });
+    const set = scriptedGateway({ reservations: [grant()] });
     const { seen } = await told(open(set));
     expect(typesOf(seen)).toEqual(["started", "delta", "delta", "done"]);
     const done = seen.at(-1);
@@ -80,7 +89,7 @@ describe("a stream that goes well", () => {
   });
 
   test("without figures usage is estimated, and marked so", async () => {
-    const set = stage({
+    const set = scriptedGateway({
       reservations: [grant()],
       async *stream() {
         for await (const { answer } of chunksOf("Кон", "церт")) yield { answer, usage: null };
@@ -94,10 +103,10 @@ describe("a stream that goes well", () => {
   });
 
   test("a repeated id gets the kept answer in one piece, with its end", async () => {
-    const first = stage({ reservations: [grant()] });
+    const first = scriptedGateway({ reservations: [grant()] });
     await told(open(first, { idIsClients: true }));
     const kept = first.settlements[0]?.result;
-    const second = stage({
+    const second = scriptedGateway({
       reservations: [{
         status: "duplicate",
         state: "succeeded",
@@ -115,7 +124,7 @@ describe("a stream that goes well", () => {
 
   test("an answer too long to keep is passed on whole and kept by nobody", async () => {
     const long = Array.from({ length: 30 }, () => "x".repeat(10_000));
-    const set = stage({ reservations: [grant()], stream: () => chunksOf(...long) });
+    const set = scriptedGateway({ reservations: [grant()], stream: () => chunksOf(...long) });
     const { seen } = await told(open(set, { idIsClients: true }));
     expect(seen.filter(({ type }) => type === "delta")).toHaveLength(30);
     const done = seen.at(-1);
@@ -125,7 +134,7 @@ describe("a stream that goes well", () => {
 
 describe("a start that lies ahead", () => {
   test("is told at once, and kept although nobody reads on", async () => {
-    const set = stage({ reservations: [grant({ waitMs: 5_000 })] });
+    const set = scriptedGateway({ reservations: [grant({ waitMs: 5_000 })] });
     const events = open(set);
     expect((await events.next()).value).toMatchObject({ type: "queued", waitMs: 5_000 });
     await set.clock.advance(4_999);
@@ -136,7 +145,7 @@ describe("a start that lies ahead", () => {
   });
 
   test("a reader who leaves meanwhile gives the slot back", async () => {
-    const set = stage({ reservations: [grant({ waitMs: 5_000 })] });
+    const set = scriptedGateway({ reservations: [grant({ waitMs: 5_000 })] });
     const events = open(set);
     await events.next();
     await events.return?.();
@@ -150,7 +159,7 @@ describe("a start that lies ahead", () => {
 
 describe("before the first piece a stream is repeated like any other call", () => {
   test("the reader sees the second start, and one answer", async () => {
-    const set = stage({
+    const set = scriptedGateway({
       reservations: [grant(), grantTo("b", 2)],
       stream: (_, attempt) => attempt === 1 ? failing([]) : chunksOf("Концерт"),
     });
@@ -161,7 +170,7 @@ describe("before the first piece a stream is repeated like any other call", () =
   });
 
   test("a refusal is thrown, and nothing told", async () => {
-    const { seen, error } = await told(open(stage({ reservations: [refusal()] })));
+    const { seen, error } = await told(open(scriptedGateway({ reservations: [refusal()] })));
     expect(seen).toEqual([]);
     expect(error).toMatchObject({ code: "rate_limited", status: 429 });
   });
@@ -177,7 +186,7 @@ async function* failing(texts: string[]): AsyncGenerator<ProviderChunk, Provider
 
 describe("after the first piece nothing is repeated", () => {
   test("the error reaches the reader, and what was used is settled as an estimate", async () => {
-    const set = stage({ reservations: [grant()], stream: () => failing(["Концерт в парке"]) });
+    const set = scriptedGateway({ reservations: [grant()], stream: () => failing(["Концерт в парке"]) });
     const { seen, error } = await told(open(set));
     expect(typesOf(seen)).toEqual(["started", "delta"]);
     expect(error).toMatchObject({ code: "upstream_unavailable" });
@@ -197,7 +206,7 @@ describe("after the first piece nothing is repeated", () => {
 
   test("upstream's own figures count as far as they came", async () => {
     const usage = { ...ANSWER.usage!, inputTokens: 7, outputTokens: 40 };
-    const set = stage({
+    const set = scriptedGateway({
       reservations: [grant()],
       async *stream() {
         yield { answer: {}, usage };
@@ -211,7 +220,7 @@ describe("after the first piece nothing is repeated", () => {
 
   test("a stream that stands still is given up at the attempt's deadline", async () => {
     const hand = byHand();
-    const set = stage({ reservations: [grant()], stream: ({ signal }) => hand.stream(signal) });
+    const set = scriptedGateway({ reservations: [grant()], stream: ({ signal }) => hand.stream(signal) });
     const events = told(open(set));
     await hand.give("Кон");
     await set.clock.advance(120_000);
@@ -233,7 +242,7 @@ describe("a reader that leaves", () => {
 
   async function begun() {
     const hand = byHand();
-    const set = stage({ reservations: [grant()], stream: ({ signal }) => hand.stream(signal) });
+    const set = scriptedGateway({ reservations: [grant()], stream: ({ signal }) => hand.stream(signal) });
     const events = open(set);
     await events.next();
     const first = events.next();
@@ -292,7 +301,7 @@ describe("a reader that leaves", () => {
   });
 
   test("a client's signal that aborts after the end, as some servers do, changes nothing", async () => {
-    const set = stage({ reservations: [grant()] });
+    const set = scriptedGateway({ reservations: [grant()] });
     await told(open(set));
     set.client.abort();
     await settled();
@@ -302,7 +311,7 @@ describe("a reader that leaves", () => {
 
 test("upstream is read no faster than the reader pulls", async () => {
   const hand = byHand();
-  const set = stage({ reservations: [grant()], stream: ({ signal }) => hand.stream(signal) });
+  const set = scriptedGateway({ reservations: [grant()], stream: ({ signal }) => hand.stream(signal) });
   const events = open(set);
   await events.next();
   const first = events.next();

@@ -12,21 +12,21 @@ import {
 /** Time goes on when the test says so. */
 function testClock() {
   let now = 0;
-  const alarms = new Set<{ at: number; ring: () => void }>();
+  const timers = new Set<{ at: number; fire: () => void }>();
   const clock: Clock = {
     now: () => now,
     sleep: () => expect.unreachable("nothing here sleeps"),
-    after(ms, ring) {
-      const one = { at: now + ms, ring };
-      alarms.add(one);
-      return () => void alarms.delete(one);
+    after(ms, fire) {
+      const one = { at: now + ms, fire };
+      timers.add(one);
+      return () => void timers.delete(one);
     },
   };
   return {
     clock,
     pass(ms: number) {
       now += ms;
-      for (const one of [...alarms]) if (one.at <= now && alarms.delete(one)) one.ring();
+      for (const one of [...timers]) if (one.at <= now && timers.delete(one)) one.fire();
     },
   };
 }
@@ -38,7 +38,7 @@ function instance() {
   const ended: string[] = [];
   const open = (caller: string) => {
     let upstream = true;
-    async function* journey(): AsyncGenerator<GatewayEvent, void, void> {
+    async function* run(): AsyncGenerator<GatewayEvent, void, void> {
       try {
         for (;;) yield { type: "delta", chunk: {} };
       } finally {
@@ -46,7 +46,7 @@ function instance() {
       }
     }
     const stream = eventIteration({
-      begin: () => journey(),
+      begin: () => run(),
       client: new AbortController().signal,
       clock,
       timeoutMs: 140_000,

@@ -112,7 +112,7 @@ describe("readBody", () => {
     expect(told).toEqual([5, "piece of 5"]);
   });
 
-  test("whoever sees too much in the first piece ends the reading there", async () => {
+  test("a check that sees too much in the first piece ends the reading there", async () => {
     let cancelled = false;
     const request = chunked(
       ["x".repeat(300_000), "never read"],

@@ -39,7 +39,7 @@ describe("rateLimitHeaders", () => {
   });
 });
 
-test("whoever keeps to retry-after is never early", () => {
+test("a client that keeps to retry-after is never early", () => {
   expect(retryHeaders(1_001)).toEqual({ "retry-after": "2", "retry-after-ms": "1001" });
   expect(retryHeaders(0)).toEqual({ "retry-after": "0", "retry-after-ms": "0" });
   expect(retryHeaders(null)).toEqual({});

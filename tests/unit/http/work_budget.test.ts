@@ -76,19 +76,19 @@ describe("[security.bodies] the budget of bytes in work", () => {
 /** Time that passes when the test says so. */
 class HandClock implements Clock {
   time = 0;
-  #alarms: { at: number; ring: () => void }[] = [];
+  #timers: { at: number; fire: () => void }[] = [];
   now = () => this.time;
   sleep = () => Promise.reject(new Error("nobody sleeps here"));
-  after(ms: number, ring: () => void): () => void {
-    const one = { at: this.time + ms, ring };
-    this.#alarms.push(one);
-    return () => this.#alarms = this.#alarms.filter((other) => other !== one);
+  after(ms: number, fire: () => void): () => void {
+    const one = { at: this.time + ms, fire };
+    this.#timers.push(one);
+    return () => this.#timers = this.#timers.filter((other) => other !== one);
   }
   async pass(ms: number): Promise<void> {
     this.time += ms;
-    const due = this.#alarms.filter(({ at }) => at <= this.time);
-    this.#alarms = this.#alarms.filter(({ at }) => at > this.time);
-    for (const { ring } of due) ring();
+    const due = this.#timers.filter(({ at }) => at <= this.time);
+    this.#timers = this.#timers.filter(({ at }) => at > this.time);
+    for (const { fire } of due) fire();
     for (let n = 0; n < 5; n++) await Promise.resolve();
   }
 }
@@ -106,7 +106,7 @@ describe("turns", () => {
     large("a");
     for (let n = 0; n < 5; n++) await Promise.resolve();
     large("b");
-    // The first one holds the thread for 80 ms, and then the timers ring.
+    // The first one holds the thread for 80 ms, and then the timers fire.
     await clock.pass(80);
     expect(had).toEqual(["a"]);
     await clock.pass(79);

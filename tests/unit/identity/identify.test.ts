@@ -237,7 +237,7 @@ describe("where too many wrong credentials came from the same network", () => {
     });
   });
 
-  test("whoever has a right one is let in, and an expired token is told as that", async () => {
+  test("a caller with a right one is accepted, and an expired token is reported as that", async () => {
     await expect(crowded(() => who({ apikey: SECRET }))).resolves.toMatchObject({ kind: "project" });
     await expect(crowded(() => who({ apikey: SERVICE.text }))).resolves.toMatchObject({ kind: "service" });
     const token = await tokenFor();

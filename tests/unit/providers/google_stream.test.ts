@@ -130,7 +130,7 @@ describe("a stream that fails", () => {
     },
   );
 
-  test("with a key that upstream rejects, the key is blamed and not repeated", async () => {
+  test("with a key that upstream rejects, the key is at fault and not repeated", async () => {
     const { thrown } = await drained(stream(await emulator(), undefined, "no-such-key"));
     expect(thrown).toMatchObject({ upstreamStatus: 400, diagnosis: { fault: "key", code: "key_rejected" } });
     expect(Deno.inspect(thrown, { depth: 10 })).not.toContain("no-such-key");

@@ -239,7 +239,7 @@ describe.each(Object.entries(SCENES))("%s", (_, scene) => {
     await s.provider.checkKey({ secret: s.secret, settings: s.settings, signal });
   });
 
-  test("a key that is refused is blamed, wherever it shows, and repeated nowhere", async () => {
+  test("a key that is refused is at fault, wherever it shows, and repeated nowhere", async () => {
     const s = scene();
     const wrong = { ...callOf(s), secret: "d3Jvbmcta2V5" };
     for (

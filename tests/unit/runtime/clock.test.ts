@@ -28,34 +28,34 @@ test("sleeps for as long as it is told, and no longer than its signal lasts", as
 const sleepsOnly: Clock = { now: systemClock.now, sleep: systemClock.sleep };
 
 test.each([["the system's", systemClock], ["one that only sleeps", sleepsOnly]])(
-  "an alarm rings once its time has come, and not after it was switched off: %s",
+  "a timer fires once its time has come, and not after it was cleared: %s",
   async (_, clock) => {
-    const rung: string[] = [];
-    const off = setTimer(clock, 10, () => rung.push("switched off"));
-    setTimer(clock, 10, () => rung.push("left on"));
+    const fired: string[] = [];
+    const off = setTimer(clock, 10, () => fired.push("switched off"));
+    setTimer(clock, 10, () => fired.push("left on"));
     off();
     await pass(9);
-    expect(rung).toEqual([]);
+    expect(fired).toEqual([]);
     await pass(1);
-    expect(rung).toEqual(["left on"]);
+    expect(fired).toEqual(["left on"]);
   },
 );
 
-test("alarms of one length ring in turn, but for those that were switched off meanwhile", async () => {
-  const rung: number[] = [];
-  const alarms = new CoalescedTimers(30);
-  const offs = [0, 1, 2].map((n) => alarms.add(() => rung.push(n)));
+test("timers of one length fire in order, without those that were cleared meanwhile", async () => {
+  const fired: number[] = [];
+  const timers = new CoalescedTimers(30);
+  const clears = [0, 1, 2].map((n) => timers.add(() => fired.push(n)));
   await pass(15);
-  const last = alarms.add(() => rung.push(3));
-  offs[1]!();
+  const last = timers.add(() => fired.push(3));
+  clears[1]!();
   await pass(14);
-  expect(rung).toEqual([]);
+  expect(fired).toEqual([]);
   await pass(1);
-  expect(rung).toEqual([0, 2]);
+  expect(fired).toEqual([0, 2]);
   last();
   await pass(100);
-  expect(rung).toEqual([0, 2]);
-  alarms.add(() => rung.push(4));
+  expect(fired).toEqual([0, 2]);
+  timers.add(() => fired.push(4));
   await pass(30);
-  expect(rung).toEqual([0, 2, 4]);
+  expect(fired).toEqual([0, 2, 4]);
 });

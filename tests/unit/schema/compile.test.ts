@@ -138,7 +138,7 @@ describe("references", () => {
       $ref: "#/$defs/a",
       $defs: { a: { anyOf: [{ $ref: "#/$defs/b" }] }, b: { not: { $ref: "#/$defs/a" } } },
     }, "schema.$defs.a"],
-  ])("%j runs in a circle", (schema, field) => {
+  ])("%j refers to itself", (schema, field) => {
     expect(faultOf(schema)).toEqual({ field, problem: expect.stringContaining("itself") });
   });
 });
