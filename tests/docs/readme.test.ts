@@ -63,7 +63,7 @@ async function deno(name: string, program: string): Promise<string> {
 }
 
 test("the README is a page, not a reference", () => {
-  expect(readPage("README.md").text.split("\n").length).toBeLessThan(160);
+  expect(readPage("README.md").text.split("\n").length).toBeLessThan(150);
 });
 
 describe("the first call", () => {
