@@ -380,14 +380,14 @@ create table eve.requests (
   request_id text not null,
   class text not null,
   door text not null,
-  requested_model text not null,
+  requested_model text,
   model text not null,
   state text not null,
   error_code text,
   error_detail text,
   finish_reason text,
   trace_id text,
-  metadata jsonb not null,
+  metadata jsonb,
   constraint requests_class_known CHECK ((class = ANY (ARRAY['interactive'::text, 'batch'::text]))),
   constraint requests_pkey PRIMARY KEY (finished_at, request_no),
   constraint requests_state_known CHECK ((state = ANY (ARRAY['succeeded'::text, 'failed'::text, 'cancelled'::text, 'expired'::text])))
@@ -406,6 +406,8 @@ comment on column eve.requests.lane_id is 'Null: the last attempt is in eve.earl
 comment on column eve.requests.input_tokens is 'Of the last attempt, as are the other tokens; eve.attempts has them all.';
 comment on column eve.requests.bucket_after_ms is 'The bucket that the start is booked in ends so many milliseconds after it.';
 comment on column eve.requests.key_id is 'The key of the last attempt.';
+comment on column eve.requests.requested_model is 'The model asked for, where it is another one than model, which served; else null.';
+comment on column eve.requests.metadata is 'What the caller sent along; null: nothing.';
 
 create table eve.requests_default (
   request_no bigint not null,
@@ -435,14 +437,14 @@ create table eve.requests_default (
   request_id text not null,
   class text not null,
   door text not null,
-  requested_model text not null,
+  requested_model text,
   model text not null,
   state text not null,
   error_code text,
   error_detail text,
   finish_reason text,
   trace_id text,
-  metadata jsonb not null,
+  metadata jsonb,
   constraint requests_class_known CHECK ((class = ANY (ARRAY['interactive'::text, 'batch'::text]))),
   constraint requests_default_pkey PRIMARY KEY (finished_at, request_no),
   constraint requests_state_known CHECK ((state = ANY (ARRAY['succeeded'::text, 'failed'::text, 'cancelled'::text, 'expired'::text])))
@@ -2256,11 +2258,15 @@ begin
     previous_span_tokens = v_lane.previous_span_tokens, turns = v_lane.turns, next_lease_ms = v_lane.next_lease_ms
   where l.id = book.lane_id;
 
-  insert into eve.lane_buckets as b (lane_id, at_ms, starts, tokens, batch_starts, batch_tokens)
-  values (book.lane_id, bucket_ms, 1, book.tokens, v_batch::integer, v_batch::integer * book.tokens)
-  on conflict on constraint lane_buckets_pkey do update
-  set starts = b.starts + 1, tokens = b.tokens + excluded.tokens, batch_starts = b.batch_starts + excluded.batch_starts,
-    batch_tokens = b.batch_tokens + excluded.batch_tokens;
+  -- Nobody else adds buckets to the lane now. `on conflict` writes a fifth more to the log, for every call.
+  update eve.lane_buckets b
+  set starts = b.starts + 1, tokens = b.tokens + book.tokens, batch_starts = b.batch_starts + v_batch::integer,
+    batch_tokens = b.batch_tokens + v_batch::integer * book.tokens
+  where b.lane_id = book.lane_id and b.at_ms = bucket_ms;
+  if not found then
+    insert into eve.lane_buckets (lane_id, at_ms, starts, tokens, batch_starts, batch_tokens)
+    values (book.lane_id, bucket_ms, 1, book.tokens, v_batch::integer, v_batch::integer * book.tokens);
+  end if;
   -- Instants that no window reaches any more. Now and then, so that few calls pay for it.
   if turn % 16 = 0 then
     delete from eve.lane_buckets b where b.lane_id = book.lane_id and b.at_ms < v_now - 70000;
@@ -4277,8 +4283,9 @@ begin
     (ended).tokens_booked, (ended).output_booked, (ended).input_tokens, (ended).output_tokens, (ended).thoughts_tokens,
     (ended).cached_tokens, (ended).total_tokens, (ended).latency_ms, (running).attempt, (ended).bucket_after_ms, (ended).upstream_status,
     (ended).usage_estimated, (ended).dispatched, (running).consumer_id, (running).key_id, (running).token_id,
-    (running).request_id, (running).class, (running).door, (running).requested_model, (running).model, (ended).state,
-    (ended).error_code, (ended).error_detail, (ended).finish_reason, (running).trace_id, (running).metadata
+    (running).request_id, (running).class, (running).door, nullif((running).requested_model, (running).model), (running).model,
+    (ended).state, (ended).error_code, (ended).error_detail, (ended).finish_reason, (running).trace_id,
+    nullif((running).metadata, '{}')
   );
   if (running).request_hash is not null then
     insert into eve.request_keys as k (
@@ -4342,15 +4349,14 @@ exception
 end;
 $function$;
 
-CREATE OR REPLACE FUNCTION eve.usage_meta(consumer_id uuid, key_id uuid, attempt integer, estimated boolean)
+CREATE OR REPLACE FUNCTION eve.usage_meta(consumer_id uuid, attempt integer, estimated boolean)
  RETURNS jsonb
  LANGUAGE sql
  STABLE
  SET search_path TO ''
 AS $function$
   select jsonb_build_object(
-      'source', 'eve', 'consumer', (select c.name from eve.consumers c where c.id = usage_meta.consumer_id),
-      'key_alias', (select k.key_alias from public.google_ai_api_keys k where k.id = usage_meta.key_id)
+      'source', 'eve', 'consumer', (select c.name from eve.consumers c where c.id = usage_meta.consumer_id)
     )
     || case when usage_meta.attempt > 1 then jsonb_build_object('attempt', usage_meta.attempt) else '{}' end
     || case when usage_meta.estimated then '{"estimated": true}' else '{}'::jsonb end;
@@ -4358,48 +4364,66 @@ $function$;
 
 -- settling ------------------------------------------------------------------------------------------------------------
 
-CREATE OR REPLACE FUNCTION eve.count_usage(key_id uuid, model text, start_ms bigint, tokens bigint)
+CREATE OR REPLACE FUNCTION eve.count_calls(key_id uuid, model text, start_ms bigint, calls integer, tokens bigint)
  RETURNS void
  LANGUAGE plpgsql
  SET search_path TO ''
 AS $function$
 #variable_conflict use_column
 declare
-  v_minute constant timestamptz := to_timestamp((count_usage.start_ms / 60000 * 60000) / 1000.0);
-  v_day constant date := eve.pacific_day(count_usage.start_ms);
+  v_minute constant timestamptz := to_timestamp((count_calls.start_ms / 60000 * 60000) / 1000.0);
+  v_day constant date := eve.pacific_day(count_calls.start_ms);
 begin
-  insert into public.google_ai_usage_counters as c
-    (api_key_id, model, minute_bucket, day_bucket, rpm_used, tpm_used, rpd_used, updated_at)
-  select count_usage.key_id, count_usage.model, v_minute, v_day, 1, least(count_usage.tokens, 2147483647)::integer,
-    1 + coalesce(
-      (
-        select max(before.rpd_used)
-        from public.google_ai_usage_counters before
-        where before.api_key_id = count_usage.key_id and before.model = count_usage.model
-          and before.minute_bucket >= v_minute - interval '25 hours' and before.minute_bucket < v_minute
-          and before.day_bucket = v_day
-      ), 0
-    ), now()
-  -- A key may have been deleted while it was in use, and a hand-made foreign key then refuses its rows.
-  where exists (select from public.google_ai_api_keys k where k.id = count_usage.key_id)
-  on conflict (api_key_id, model, minute_bucket) do update
-  set rpm_used = coalesce(c.rpm_used, 0) + 1,
-    tpm_used = least(coalesce(c.tpm_used, 0)::bigint + excluded.tpm_used, 2147483647)::integer,
-    rpd_used = coalesce(c.rpd_used, 0) + 1, updated_at = excluded.updated_at;
-  -- A call that settles after a later minute's first: that minute's count so far includes it.
+  -- Nearly always the row is there: `on conflict` alone would write a lock of it to the log as well.
+  for v_try in 1..2 loop
+    update public.google_ai_usage_counters c
+    set rpm_used = coalesce(c.rpm_used, 0) + count_calls.calls,
+      tpm_used = least(coalesce(c.tpm_used, 0)::bigint + count_calls.tokens, 2147483647)::integer,
+      rpd_used = coalesce(c.rpd_used, 0) + count_calls.calls, updated_at = now()
+    where c.api_key_id = count_calls.key_id and c.model = count_calls.model and c.minute_bucket = v_minute;
+    exit when found;
+    insert into public.google_ai_usage_counters
+      (api_key_id, model, minute_bucket, day_bucket, rpm_used, tpm_used, rpd_used, updated_at)
+    select count_calls.key_id, count_calls.model, v_minute, v_day, count_calls.calls,
+      least(count_calls.tokens, 2147483647)::integer,
+      count_calls.calls + coalesce(
+        (
+          select max(before.rpd_used)
+          from public.google_ai_usage_counters before
+          where before.api_key_id = count_calls.key_id and before.model = count_calls.model
+            and before.minute_bucket >= v_minute - interval '25 hours' and before.minute_bucket < v_minute
+            and before.day_bucket = v_day
+        ), 0
+      ), now()
+    -- A key may have been deleted while it was in use, and a hand-made foreign key then refuses its rows.
+    where exists (select from public.google_ai_api_keys k where k.id = count_calls.key_id)
+    on conflict (api_key_id, model, minute_bucket) do nothing;
+    exit when found;
+    -- Somebody else has just made it, or the key is gone.
+  end loop;
+  -- Calls that settle after a later minute's first: that minute's count so far includes them.
   update public.google_ai_usage_counters c
-  set rpd_used = c.rpd_used + 1
+  set rpd_used = c.rpd_used + count_calls.calls
   from (
     select l.api_key_id, l.model, l.minute_bucket
     from public.google_ai_usage_counters l
-    where l.api_key_id = count_usage.key_id and l.model = count_usage.model and l.minute_bucket > v_minute
+    where l.api_key_id = count_calls.key_id and l.model = count_calls.model and l.minute_bucket > v_minute
       and l.day_bucket = v_day
     order by l.minute_bucket
     for no key update
   ) later
   where c.api_key_id = later.api_key_id and c.model = later.model and c.minute_bucket = later.minute_bucket;
+end;
+$function$;
+
+CREATE OR REPLACE FUNCTION eve.count_usage(key_id uuid, model text, start_ms bigint, tokens bigint)
+ RETURNS void
+ LANGUAGE plpgsql
+ SET search_path TO ''
+AS $function$
+begin
+  perform eve.count_calls(count_usage.key_id, count_usage.model, count_usage.start_ms, 1, count_usage.tokens);
 exception
-  -- The table is its owner's, and so are rules on it that refuse a row. They must not stop a settlement.
   when integrity_constraint_violation or data_exception or raise_exception then
     perform eve.open_alert(
       'usage_counters_refused', 'public.google_ai_usage_counters', 'warning',
@@ -4588,7 +4612,7 @@ begin
     perform eve.log_token_usage(
       v_before.model, settle_ended.input_tokens, settle_ended.output_tokens, settle_ended.total_tokens,
       v_before.request_id,
-      eve.usage_meta(v_before.consumer_id, v_before.key_id, settle_ended.attempt, settle_ended.usage_estimated)
+      eve.usage_meta(v_before.consumer_id, settle_ended.attempt, settle_ended.usage_estimated)
     );
   end if;
   return jsonb_build_object('status', 'late');
@@ -4726,7 +4750,7 @@ begin
   if v_total is not null then
     perform eve.log_token_usage(
       v_running.model, eve_settle.input_tokens, eve_settle.output_tokens, v_total, v_running.request_id,
-      eve.usage_meta(v_running.consumer_id, v_running.key_id, v_running.attempt, eve_settle.usage_estimated)
+      eve.usage_meta(v_running.consumer_id, v_running.attempt, eve_settle.usage_estimated)
     );
   end if;
   if eve_settle.dispatched and not eve_settle.usage_estimated then
@@ -4738,50 +4762,6 @@ $function$;
 comment on function public.eve_settle is 'Ends a reservation: real tokens replace the estimate at its own place in the window. Twice is the same as once; late is harmless.';
 
 -- settling_lists ------------------------------------------------------------------------------------------------------
-
-CREATE OR REPLACE FUNCTION eve.count_calls(key_id uuid, model text, start_ms bigint, calls integer, tokens bigint)
- RETURNS void
- LANGUAGE plpgsql
- SET search_path TO ''
-AS $function$
-#variable_conflict use_column
-declare
-  v_minute constant timestamptz := to_timestamp((count_calls.start_ms / 60000 * 60000) / 1000.0);
-  v_day constant date := eve.pacific_day(count_calls.start_ms);
-begin
-  insert into public.google_ai_usage_counters as c
-    (api_key_id, model, minute_bucket, day_bucket, rpm_used, tpm_used, rpd_used, updated_at)
-  select count_calls.key_id, count_calls.model, v_minute, v_day, count_calls.calls,
-    least(count_calls.tokens, 2147483647)::integer,
-    count_calls.calls + coalesce(
-      (
-        select max(before.rpd_used)
-        from public.google_ai_usage_counters before
-        where before.api_key_id = count_calls.key_id and before.model = count_calls.model
-          and before.minute_bucket >= v_minute - interval '25 hours' and before.minute_bucket < v_minute
-          and before.day_bucket = v_day
-      ), 0
-    ), now()
-  -- A key may have been deleted while it was in use, and a hand-made foreign key then refuses its rows.
-  where exists (select from public.google_ai_api_keys k where k.id = count_calls.key_id)
-  on conflict (api_key_id, model, minute_bucket) do update
-  set rpm_used = coalesce(c.rpm_used, 0) + excluded.rpm_used,
-    tpm_used = least(coalesce(c.tpm_used, 0)::bigint + excluded.tpm_used, 2147483647)::integer,
-    rpd_used = coalesce(c.rpd_used, 0) + excluded.rpm_used, updated_at = excluded.updated_at;
-  -- Calls that settle after a later minute's first: that minute's count so far includes them.
-  update public.google_ai_usage_counters c
-  set rpd_used = c.rpd_used + count_calls.calls
-  from (
-    select l.api_key_id, l.model, l.minute_bucket
-    from public.google_ai_usage_counters l
-    where l.api_key_id = count_calls.key_id and l.model = count_calls.model and l.minute_bucket > v_minute
-      and l.day_bucket = v_day
-    order by l.minute_bucket
-    for no key update
-  ) later
-  where c.api_key_id = later.api_key_id and c.model = later.model and c.minute_bucket = later.minute_bucket;
-end;
-$function$;
 
 CREATE OR REPLACE FUNCTION eve.write_ended(settlements jsonb, numbers bigint[], now_at timestamp with time zone)
  RETURNS eve.requests[]
@@ -4807,8 +4787,8 @@ begin
       t.input_tokens, t.output_tokens, t.thoughts_tokens, t.cached_tokens,
       coalesce(t.total_tokens, t.input_tokens + coalesce(t.output_tokens, 0)), t.latency_ms, i.attempt,
       i.bucket_ms - i.start_ms, t.upstream_status, coalesce(t.usage_estimated, false), true, i.consumer_id, i.key_id,
-      i.token_id, i.request_id, i.class, i.door, i.requested_model, i.model, t.outcome, t.error_code,
-      left(t.error_detail, 2000), t.finish_reason, i.trace_id, i.metadata
+      i.token_id, i.request_id, i.class, i.door, nullif(i.requested_model, i.model), i.model, t.outcome, t.error_code,
+      left(t.error_detail, 2000), t.finish_reason, i.trace_id, nullif(i.metadata, '{}')
     from jsonb_to_recordset(write_ended.settlements) as t (
       request_no bigint, outcome text, input_tokens integer, output_tokens integer, thoughts_tokens integer,
       cached_tokens integer, total_tokens integer, usage_estimated boolean, upstream_status integer, error_code text,
@@ -4856,17 +4836,17 @@ CREATE OR REPLACE FUNCTION eve.correct_windows(ended eve.requests[])
  SET search_path TO ''
 AS $function$
 begin
-  -- Under-estimated: the lane's two-span sum must know, or it would let somebody in.
+  -- Under-estimated: the lane's two-span sum must know, or it would let somebody in. Several are locked in their order first.
   perform
   from eve.lanes l
-  where l.id in (
+  where cardinality(ended) > 1 and l.id in (
     select a.lane_id
     from unnest(ended) a
     where a.input_tokens > a.tokens_booked
   )
   order by l.id
   for no key update;
-  if found then
+  if found or cardinality(ended) = 1 then
     update eve.lanes l
     set span_tokens = l.span_tokens + more.tokens - more.before, previous_span_tokens = l.previous_span_tokens + more.before
     from (
@@ -4882,14 +4862,14 @@ begin
 
   perform
   from eve.lane_buckets b
-  where (b.lane_id, b.at_ms) in (
+  where cardinality(ended) > 1 and (b.lane_id, b.at_ms) in (
     select a.lane_id, a.start_ms + a.bucket_after_ms
     from unnest(ended) a
     where a.input_tokens <> a.tokens_booked
   )
   order by b.lane_id, b.at_ms
   for no key update;
-  if found then
+  if found or cardinality(ended) = 1 then
     update eve.lane_buckets b
     set tokens = greatest(b.tokens + more.tokens, 0), batch_tokens = greatest(b.batch_tokens + more.batch_tokens, 0)
     from (
@@ -4981,7 +4961,7 @@ begin
         -- A rule of the owner's that refuses the row is an error here, as in eve.count_calls.
         eve.insert_token_usage(
           i.model, a.input_tokens, a.output_tokens, a.total_tokens, i.request_id,
-          eve.usage_meta(i.consumer_id, i.key_id, i.attempt, a.usage_estimated)
+          eve.usage_meta(i.consumer_id, i.attempt, a.usage_estimated)
         )
     end
   from unnest(v_ended) a
@@ -6409,6 +6389,12 @@ begin
         'alter table eve.%I attach partition eve.%I for values from (%L) to (%L)', v_wanted.parent, v_wanted.name,
         v_wanted.begins, v_wanted.ends
       );
+      -- The first range of an empty table counts as summarized, and each row would write its summary anew: 144 bytes of log a call.
+      perform brin_desummarize_range(i.indexrelid, 0)
+      from pg_catalog.pg_index i
+      join pg_catalog.pg_class c on c.oid = i.indexrelid
+      join pg_catalog.pg_am m on m.oid = c.relam and m.amname = 'brin'
+      where i.indrelid = format('eve.%I', v_wanted.name)::regclass;
       v_made := v_made + 1;
     exception
       when lock_not_available or check_violation then
@@ -9225,7 +9211,8 @@ AS $function$
     ),
     'consumer_id', (request_json.request).consumer_id, 'token_id', (request_json.request).token_id,
     'class', (request_json.request).class, 'door', (request_json.request).door,
-    'requested_model', (request_json.request).requested_model, 'model', (request_json.request).model,
+    'requested_model', coalesce((request_json.request).requested_model, (request_json.request).model),
+    'model', (request_json.request).model,
     'key', coalesce(
       (select k.key_alias from public.google_ai_api_keys k where k.id = (request_json.request).key_id),
       (request_json.request).key_id::text
@@ -9370,7 +9357,7 @@ begin
     v_request := eve.as_request(v_running);
   end if;
   return eve.request_json(v_request) || jsonb_build_object(
-    'metadata', v_request.metadata,
+    'metadata', coalesce(v_request.metadata, '{}'),
     'tries', (
       select coalesce(
         jsonb_agg(

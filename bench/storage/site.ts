@@ -32,6 +32,7 @@ export class Site {
     await site
       .sql`alter table public.token_usage alter column ts set default eve.clock()`;
     await site.setClock(site.#nowMs);
+    await site.sql`select eve.make_partitions(eve.clock())`;
     for (let lane = 1; lane <= LANES; lane++) {
       await site.sql`
         insert into public.google_ai_api_keys (key_alias, env_var_name, quota_project)

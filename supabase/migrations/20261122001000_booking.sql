@@ -362,11 +362,15 @@ begin
     previous_span_tokens = v_lane.previous_span_tokens, turns = v_lane.turns, next_lease_ms = v_lane.next_lease_ms
   where l.id = book.lane_id;
 
-  insert into eve.lane_buckets as b (lane_id, at_ms, starts, tokens, batch_starts, batch_tokens)
-  values (book.lane_id, bucket_ms, 1, book.tokens, v_batch::integer, v_batch::integer * book.tokens)
-  on conflict on constraint lane_buckets_pkey do update
-  set starts = b.starts + 1, tokens = b.tokens + excluded.tokens, batch_starts = b.batch_starts + excluded.batch_starts,
-    batch_tokens = b.batch_tokens + excluded.batch_tokens;
+  -- Nobody else adds buckets to the lane now. `on conflict` writes a fifth more to the log, for every call.
+  update eve.lane_buckets b
+  set starts = b.starts + 1, tokens = b.tokens + book.tokens, batch_starts = b.batch_starts + v_batch::integer,
+    batch_tokens = b.batch_tokens + v_batch::integer * book.tokens
+  where b.lane_id = book.lane_id and b.at_ms = bucket_ms;
+  if not found then
+    insert into eve.lane_buckets (lane_id, at_ms, starts, tokens, batch_starts, batch_tokens)
+    values (book.lane_id, bucket_ms, 1, book.tokens, v_batch::integer, v_batch::integer * book.tokens);
+  end if;
   -- Instants that no window reaches any more. Now and then, so that few calls pay for it.
   if turn % 16 = 0 then
     delete from eve.lane_buckets b where b.lane_id = book.lane_id and b.at_ms < v_now - 70000;

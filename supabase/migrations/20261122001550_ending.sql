@@ -64,8 +64,9 @@ begin
     (ended).tokens_booked, (ended).output_booked, (ended).input_tokens, (ended).output_tokens, (ended).thoughts_tokens,
     (ended).cached_tokens, (ended).total_tokens, (ended).latency_ms, (running).attempt, (ended).bucket_after_ms, (ended).upstream_status,
     (ended).usage_estimated, (ended).dispatched, (running).consumer_id, (running).key_id, (running).token_id,
-    (running).request_id, (running).class, (running).door, (running).requested_model, (running).model, (ended).state,
-    (ended).error_code, (ended).error_detail, (ended).finish_reason, (running).trace_id, (running).metadata
+    (running).request_id, (running).class, (running).door, nullif((running).requested_model, (running).model), (running).model,
+    (ended).state, (ended).error_code, (ended).error_detail, (ended).finish_reason, (running).trace_id,
+    nullif((running).metadata, '{}')
   );
   if (running).request_hash is not null then
     insert into eve.request_keys as k (
@@ -137,15 +138,15 @@ exception
 end;
 $$;
 
-create or replace function eve.usage_meta(consumer_id uuid, key_id uuid, attempt integer, estimated boolean)
+-- Slim: the key and the rest are in eve.requests, by request_id.
+create or replace function eve.usage_meta(consumer_id uuid, attempt integer, estimated boolean)
 returns jsonb
 language sql
 stable
 set search_path = ''
 as $$
   select jsonb_build_object(
-      'source', 'eve', 'consumer', (select c.name from eve.consumers c where c.id = usage_meta.consumer_id),
-      'key_alias', (select k.key_alias from public.google_ai_api_keys k where k.id = usage_meta.key_id)
+      'source', 'eve', 'consumer', (select c.name from eve.consumers c where c.id = usage_meta.consumer_id)
     )
     || case when usage_meta.attempt > 1 then jsonb_build_object('attempt', usage_meta.attempt) else '{}' end
     || case when usage_meta.estimated then '{"estimated": true}' else '{}'::jsonb end;

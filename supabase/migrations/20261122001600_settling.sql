@@ -1,7 +1,8 @@
 -- Settling an attempt: what it has really used, and how it ended.
 
--- What a key has spent, for people and older readers: one row per key, model and minute; rpd_used is the day's count so far.
-create or replace function eve.count_usage(key_id uuid, model text, start_ms bigint, tokens bigint)
+-- What a key has spent, for people and older readers: one row per key, model and minute; rpd_used is the day's count so far. `calls`
+-- of one key and model that started in the same minute. A rule of the owner's that refuses the row is an error here.
+create or replace function eve.count_calls(key_id uuid, model text, start_ms bigint, calls integer, tokens bigint)
 returns void
 language plpgsql
 volatile
@@ -9,41 +10,61 @@ set search_path = ''
 as $$
 #variable_conflict use_column
 declare
-  v_minute constant timestamptz := to_timestamp((count_usage.start_ms / 60000 * 60000) / 1000.0);
-  v_day constant date := eve.pacific_day(count_usage.start_ms);
+  v_minute constant timestamptz := to_timestamp((count_calls.start_ms / 60000 * 60000) / 1000.0);
+  v_day constant date := eve.pacific_day(count_calls.start_ms);
 begin
-  insert into public.google_ai_usage_counters as c
-    (api_key_id, model, minute_bucket, day_bucket, rpm_used, tpm_used, rpd_used, updated_at)
-  select count_usage.key_id, count_usage.model, v_minute, v_day, 1, least(count_usage.tokens, 2147483647)::integer,
-    1 + coalesce(
-      (
-        select max(before.rpd_used)
-        from public.google_ai_usage_counters before
-        where before.api_key_id = count_usage.key_id and before.model = count_usage.model
-          and before.minute_bucket >= v_minute - interval '25 hours' and before.minute_bucket < v_minute
-          and before.day_bucket = v_day
-      ), 0
-    ), now()
-  -- A key may have been deleted while it was in use, and a hand-made foreign key then refuses its rows.
-  where exists (select from public.google_ai_api_keys k where k.id = count_usage.key_id)
-  on conflict (api_key_id, model, minute_bucket) do update
-  set rpm_used = coalesce(c.rpm_used, 0) + 1,
-    tpm_used = least(coalesce(c.tpm_used, 0)::bigint + excluded.tpm_used, 2147483647)::integer,
-    rpd_used = coalesce(c.rpd_used, 0) + 1, updated_at = excluded.updated_at;
-  -- A call that settles after a later minute's first: that minute's count so far includes it.
+  -- Nearly always the row is there: `on conflict` alone would write a lock of it to the log as well.
+  for v_try in 1..2 loop
+    update public.google_ai_usage_counters c
+    set rpm_used = coalesce(c.rpm_used, 0) + count_calls.calls,
+      tpm_used = least(coalesce(c.tpm_used, 0)::bigint + count_calls.tokens, 2147483647)::integer,
+      rpd_used = coalesce(c.rpd_used, 0) + count_calls.calls, updated_at = now()
+    where c.api_key_id = count_calls.key_id and c.model = count_calls.model and c.minute_bucket = v_minute;
+    exit when found;
+    insert into public.google_ai_usage_counters
+      (api_key_id, model, minute_bucket, day_bucket, rpm_used, tpm_used, rpd_used, updated_at)
+    select count_calls.key_id, count_calls.model, v_minute, v_day, count_calls.calls,
+      least(count_calls.tokens, 2147483647)::integer,
+      count_calls.calls + coalesce(
+        (
+          select max(before.rpd_used)
+          from public.google_ai_usage_counters before
+          where before.api_key_id = count_calls.key_id and before.model = count_calls.model
+            and before.minute_bucket >= v_minute - interval '25 hours' and before.minute_bucket < v_minute
+            and before.day_bucket = v_day
+        ), 0
+      ), now()
+    -- A key may have been deleted while it was in use, and a hand-made foreign key then refuses its rows.
+    where exists (select from public.google_ai_api_keys k where k.id = count_calls.key_id)
+    on conflict (api_key_id, model, minute_bucket) do nothing;
+    exit when found;
+    -- Somebody else has just made it, or the key is gone.
+  end loop;
+  -- Calls that settle after a later minute's first: that minute's count so far includes them.
   update public.google_ai_usage_counters c
-  set rpd_used = c.rpd_used + 1
+  set rpd_used = c.rpd_used + count_calls.calls
   from (
     select l.api_key_id, l.model, l.minute_bucket
     from public.google_ai_usage_counters l
-    where l.api_key_id = count_usage.key_id and l.model = count_usage.model and l.minute_bucket > v_minute
+    where l.api_key_id = count_calls.key_id and l.model = count_calls.model and l.minute_bucket > v_minute
       and l.day_bucket = v_day
     order by l.minute_bucket
     for no key update
   ) later
   where c.api_key_id = later.api_key_id and c.model = later.model and c.minute_bucket = later.minute_bucket;
+end;
+$$;
+
+-- One call. The table is its owner's, and so are rules on it that refuse a row: they must not stop a settlement.
+create or replace function eve.count_usage(key_id uuid, model text, start_ms bigint, tokens bigint)
+returns void
+language plpgsql
+volatile
+set search_path = ''
+as $$
+begin
+  perform eve.count_calls(count_usage.key_id, count_usage.model, count_usage.start_ms, 1, count_usage.tokens);
 exception
-  -- The table is its owner's, and so are rules on it that refuse a row. They must not stop a settlement.
   when integrity_constraint_violation or data_exception or raise_exception then
     perform eve.open_alert(
       'usage_counters_refused', 'public.google_ai_usage_counters', 'warning',
@@ -255,7 +276,7 @@ begin
     perform eve.log_token_usage(
       v_before.model, settle_ended.input_tokens, settle_ended.output_tokens, settle_ended.total_tokens,
       v_before.request_id,
-      eve.usage_meta(v_before.consumer_id, v_before.key_id, settle_ended.attempt, settle_ended.usage_estimated)
+      eve.usage_meta(v_before.consumer_id, settle_ended.attempt, settle_ended.usage_estimated)
     );
   end if;
   return jsonb_build_object('status', 'late');
@@ -420,7 +441,7 @@ begin
   if v_total is not null then
     perform eve.log_token_usage(
       v_running.model, eve_settle.input_tokens, eve_settle.output_tokens, v_total, v_running.request_id,
-      eve.usage_meta(v_running.consumer_id, v_running.key_id, v_running.attempt, eve_settle.usage_estimated)
+      eve.usage_meta(v_running.consumer_id, v_running.attempt, eve_settle.usage_estimated)
     );
   end if;
   if eve_settle.dispatched and not eve_settle.usage_estimated then

@@ -1,53 +1,6 @@
 -- Settling several attempts at once. Under load settlements compete with reservations for the database, and clients wait for
 -- those: by the row, a settlement costs a fifth of what eve_settle costs by the call.
 
--- As eve.count_usage, for several calls of one key and model that started in the same minute. A rule of the owner's that
--- refuses the row is an error here: eve_settle knows what to do about it.
-create or replace function eve.count_calls(key_id uuid, model text, start_ms bigint, calls integer, tokens bigint)
-returns void
-language plpgsql
-volatile
-set search_path = ''
-as $$
-#variable_conflict use_column
-declare
-  v_minute constant timestamptz := to_timestamp((count_calls.start_ms / 60000 * 60000) / 1000.0);
-  v_day constant date := eve.pacific_day(count_calls.start_ms);
-begin
-  insert into public.google_ai_usage_counters as c
-    (api_key_id, model, minute_bucket, day_bucket, rpm_used, tpm_used, rpd_used, updated_at)
-  select count_calls.key_id, count_calls.model, v_minute, v_day, count_calls.calls,
-    least(count_calls.tokens, 2147483647)::integer,
-    count_calls.calls + coalesce(
-      (
-        select max(before.rpd_used)
-        from public.google_ai_usage_counters before
-        where before.api_key_id = count_calls.key_id and before.model = count_calls.model
-          and before.minute_bucket >= v_minute - interval '25 hours' and before.minute_bucket < v_minute
-          and before.day_bucket = v_day
-      ), 0
-    ), now()
-  -- A key may have been deleted while it was in use, and a hand-made foreign key then refuses its rows.
-  where exists (select from public.google_ai_api_keys k where k.id = count_calls.key_id)
-  on conflict (api_key_id, model, minute_bucket) do update
-  set rpm_used = coalesce(c.rpm_used, 0) + excluded.rpm_used,
-    tpm_used = least(coalesce(c.tpm_used, 0)::bigint + excluded.tpm_used, 2147483647)::integer,
-    rpd_used = coalesce(c.rpd_used, 0) + excluded.rpm_used, updated_at = excluded.updated_at;
-  -- Calls that settle after a later minute's first: that minute's count so far includes them.
-  update public.google_ai_usage_counters c
-  set rpd_used = c.rpd_used + count_calls.calls
-  from (
-    select l.api_key_id, l.model, l.minute_bucket
-    from public.google_ai_usage_counters l
-    where l.api_key_id = count_calls.key_id and l.model = count_calls.model and l.minute_bucket > v_minute
-      and l.day_bucket = v_day
-    order by l.minute_bucket
-    for no key update
-  ) later
-  where c.api_key_id = later.api_key_id and c.model = later.model and c.minute_bucket = later.minute_bucket;
-end;
-$$;
-
 -- Moves what ended to the audit: settlements whose requests have these numbers. Answers the rows.
 create or replace function eve.write_ended(settlements jsonb, numbers bigint[], now_at timestamptz)
 returns eve.requests[]
@@ -74,8 +27,8 @@ begin
       t.input_tokens, t.output_tokens, t.thoughts_tokens, t.cached_tokens,
       coalesce(t.total_tokens, t.input_tokens + coalesce(t.output_tokens, 0)), t.latency_ms, i.attempt,
       i.bucket_ms - i.start_ms, t.upstream_status, coalesce(t.usage_estimated, false), true, i.consumer_id, i.key_id,
-      i.token_id, i.request_id, i.class, i.door, i.requested_model, i.model, t.outcome, t.error_code,
-      left(t.error_detail, 2000), t.finish_reason, i.trace_id, i.metadata
+      i.token_id, i.request_id, i.class, i.door, nullif(i.requested_model, i.model), i.model, t.outcome, t.error_code,
+      left(t.error_detail, 2000), t.finish_reason, i.trace_id, nullif(i.metadata, '{}')
     from jsonb_to_recordset(write_ended.settlements) as t (
       request_no bigint, outcome text, input_tokens integer, output_tokens integer, thoughts_tokens integer,
       cached_tokens integer, total_tokens integer, usage_estimated boolean, upstream_status integer, error_code text,
@@ -127,17 +80,17 @@ volatile
 set search_path = ''
 as $$
 begin
-  -- Under-estimated: the lane's two-span sum must know, or it would let somebody in.
+  -- Under-estimated: the lane's two-span sum must know, or it would let somebody in. Several are locked in their order first.
   perform
   from eve.lanes l
-  where l.id in (
+  where cardinality(ended) > 1 and l.id in (
     select a.lane_id
     from unnest(ended) a
     where a.input_tokens > a.tokens_booked
   )
   order by l.id
   for no key update;
-  if found then
+  if found or cardinality(ended) = 1 then
     update eve.lanes l
     set span_tokens = l.span_tokens + more.tokens - more.before, previous_span_tokens = l.previous_span_tokens + more.before
     from (
@@ -153,14 +106,14 @@ begin
 
   perform
   from eve.lane_buckets b
-  where (b.lane_id, b.at_ms) in (
+  where cardinality(ended) > 1 and (b.lane_id, b.at_ms) in (
     select a.lane_id, a.start_ms + a.bucket_after_ms
     from unnest(ended) a
     where a.input_tokens <> a.tokens_booked
   )
   order by b.lane_id, b.at_ms
   for no key update;
-  if found then
+  if found or cardinality(ended) = 1 then
     update eve.lane_buckets b
     set tokens = greatest(b.tokens + more.tokens, 0), batch_tokens = greatest(b.batch_tokens + more.batch_tokens, 0)
     from (
@@ -256,7 +209,7 @@ begin
         -- A rule of the owner's that refuses the row is an error here, as in eve.count_calls.
         eve.insert_token_usage(
           i.model, a.input_tokens, a.output_tokens, a.total_tokens, i.request_id,
-          eve.usage_meta(i.consumer_id, i.key_id, i.attempt, a.usage_estimated)
+          eve.usage_meta(i.consumer_id, i.attempt, a.usage_estimated)
         )
     end
   from unnest(v_ended) a

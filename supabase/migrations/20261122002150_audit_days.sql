@@ -106,6 +106,12 @@ begin
         'alter table eve.%I attach partition eve.%I for values from (%L) to (%L)', v_wanted.parent, v_wanted.name,
         v_wanted.begins, v_wanted.ends
       );
+      -- The first range of an empty table counts as summarized, and each row would write its summary anew: 144 bytes of log a call.
+      perform brin_desummarize_range(i.indexrelid, 0)
+      from pg_catalog.pg_index i
+      join pg_catalog.pg_class c on c.oid = i.indexrelid
+      join pg_catalog.pg_am m on m.oid = c.relam and m.amname = 'brin'
+      where i.indrelid = format('eve.%I', v_wanted.name)::regclass;
       v_made := v_made + 1;
     exception
       when lock_not_available or check_violation then

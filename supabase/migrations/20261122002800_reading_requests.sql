@@ -96,7 +96,8 @@ as $$
     ),
     'consumer_id', (request_json.request).consumer_id, 'token_id', (request_json.request).token_id,
     'class', (request_json.request).class, 'door', (request_json.request).door,
-    'requested_model', (request_json.request).requested_model, 'model', (request_json.request).model,
+    'requested_model', coalesce((request_json.request).requested_model, (request_json.request).model),
+    'model', (request_json.request).model,
     'key', coalesce(
       (select k.key_alias from public.google_ai_api_keys k where k.id = (request_json.request).key_id),
       (request_json.request).key_id::text
@@ -247,7 +248,7 @@ begin
     v_request := eve.as_request(v_running);
   end if;
   return eve.request_json(v_request) || jsonb_build_object(
-    'metadata', v_request.metadata,
+    'metadata', coalesce(v_request.metadata, '{}'),
     'tries', (
       select coalesce(
         jsonb_agg(

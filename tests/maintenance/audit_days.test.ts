@@ -313,7 +313,7 @@ describe("public.token_usage", () => {
       {
         request_id: "again",
         total_tokens: 12,
-        meta: { source: "eve", consumer: "project", key_alias: "one" },
+        meta: { source: "eve", consumer: "project" },
       },
     ]);
   });
