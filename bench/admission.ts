@@ -204,7 +204,7 @@ async function prepare(sql: postgres.Sql): Promise<void> {
 async function fillAudit(sql: postgres.Sql): Promise<void> {
   say(`writing ${AUDIT_ROWS} audit rows ...`);
   await sql`
-    insert into eve.requests (request_no, consumer_id, request_id, class, door, requested_model, model, state, attempts, wait_ms,
+    insert into eve.requests (request_no, consumer_id, request_id, class, endpoint, requested_model, model, state, attempts, wait_ms,
       received_at, finished_at, input_tokens, output_tokens, total_tokens, metadata)
     select -i, '00000000-0000-0000-0000-000000000000', gen_random_uuid()::text, 'batch', 'native', 'm1', 'm1', 'succeeded', 1, 0,
       now() - i * (interval '30 days' / ${AUDIT_ROWS}), now() - i * (interval '30 days' / ${AUDIT_ROWS}), 100, 50, 150, '{}'
@@ -215,7 +215,7 @@ async function fillAudit(sql: postgres.Sql): Promise<void> {
     select -i, 1, 1, gen_random_uuid(), 'm1', 'batch', 0, 0, 100, 100, 'succeeded', true, now() - i * (interval '30 days' / ${AUDIT_ROWS})
     from generate_series(1, ${AUDIT_ROWS}) i`;
   await sql`
-    insert into eve.refusals (refused_at, request_id, attempt, class, door, model, code, tokens)
+    insert into eve.refusals (refused_at, request_id, attempt, class, endpoint, model, code, tokens)
     select now() - i * (interval '30 days' / ${AUDIT_ROWS}), 'r' || i, 1, 'batch', 'native', 'm1', 'rate_limited', 100
     from generate_series(1, ${AUDIT_ROWS}) i`;
   await sql`vacuum analyze`;

@@ -231,7 +231,7 @@ const FILL: Record<
   requests: (sql, old, all) =>
     sql.unsafe(
       `insert into eve.requests (
-        request_no, consumer_id, request_id, class, door, requested_model, model, state, attempts, wait_ms, received_at,
+        request_no, consumer_id, request_id, class, endpoint, requested_model, model, state, attempts, wait_ms, received_at,
         finished_at, input_tokens, output_tokens, total_tokens, finish_reason, metadata
       )
       select n, '00000000-0000-0000-0000-000000000000', lpad(n::text, 12, '0'), 'batch', 'native', 'm0', 'm0', 'succeeded',
@@ -252,7 +252,7 @@ const FILL: Record<
     ),
   refusals: (sql, old, all) =>
     sql.unsafe(
-      `insert into eve.refusals (refused_at, request_id, attempt, class, door, model, code, limit_name, tokens)
+      `insert into eve.refusals (refused_at, request_id, attempt, class, endpoint, model, code, limit_name, tokens)
       select at, lpad(n::text, 12, '0'), 1, 'batch', 'native', 'm0', 'rate_limited', 'rpm', 100
       from (select n, ${AT("at")} from generate_series(1, $2::bigint) n) rows`,
       [old, all],

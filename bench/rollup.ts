@@ -160,7 +160,7 @@ async function fill(url: string): Promise<void> {
   const at = (of: number) => `${HOUR} + n * interval '3600 seconds' / ${of}`;
   await sql.unsafe(`
     insert into eve.requests (
-      request_no, consumer_id, request_id, class, door, requested_model, model, key_id, state, attempts, wait_ms, received_at,
+      request_no, consumer_id, request_id, class, endpoint, requested_model, model, key_id, state, attempts, wait_ms, received_at,
       finished_at, start_ms, bucket_after_ms, lane_id, tokens_booked, dispatched, usage_estimated, latency_ms, input_tokens,
       output_tokens, total_tokens, finish_reason, metadata
     )
@@ -186,7 +186,7 @@ async function fill(url: string): Promise<void> {
     order by n`);
   say(`eve.attempts: ${ROWS.attempts}`);
   await sql.unsafe(`
-    insert into eve.refusals (refused_at, consumer_id, request_id, attempt, class, door, model, code, limit_name, tokens)
+    insert into eve.refusals (refused_at, consumer_id, request_id, attempt, class, endpoint, model, code, limit_name, tokens)
     select at, ${consumer}, lpad(n::text, 12, '0'), 1, 'batch', 'native', 'm' || n % ${MODELS}, 'rate_limited', 'rpm', 100
     from (select n, ${at(ROWS.refusals)} as at from generate_series(0, ${ROWS.refusals - 1}) n) rows
     order by n`);

@@ -293,7 +293,7 @@ create table eve.inflight (
   request_id text not null,
   token_id uuid,
   class text not null,
-  door text not null,
+  endpoint text not null,
   requested_model text not null,
   model text not null,
   attempt smallint not null,
@@ -323,13 +323,13 @@ CREATE INDEX inflight_lane_id_lease_until_idx ON eve.inflight USING btree (lane_
 CREATE INDEX inflight_waiting_idx ON eve.inflight USING btree (model, queued_ms, request_no) WHERE (state = 'waiting'::text);
 comment on table eve.inflight is 'Requests that are running: one row each, with the reservation of the current attempt. Small, whatever the audit''s size.';
 comment on column eve.inflight.requested_model is 'The model asked for; model is the one that serves.';
-comment on column eve.inflight.state is 'reserved: an attempt holds a slot. waiting: batch that stands in line and holds none yet. between: the last attempt has failed, the next has not been reserved.';
+comment on column eve.inflight.state is 'reserved: an attempt holds a slot. waiting: batch that waits in the queue and holds none yet. between: the last attempt has failed, the next has not been reserved.';
 comment on column eve.inflight.start_ms is 'The start that the caller was told, in milliseconds since 1970; bucket_ms: the bucket it is booked in.';
 comment on column eve.inflight.day_ends_ms is 'The Pacific midnight that ended the lane''s day at the time of booking: which count to give it back to.';
 comment on column eve.inflight.tokens is 'Input tokens booked, after the model''s factor.';
 comment on column eve.inflight.estimated_tokens is 'The caller''s estimate before the model''s factor: what the factor is learned from.';
 comment on column eve.inflight.output_tokens is 'Tokens of the answer that are reserved in the budgets of its consumer and its token; 0 where neither has one.';
-comment on column eve.inflight.queued_ms is 'When batch that waits came, in milliseconds since 1970: its place in line. start_ms is then when it is to ask again.';
+comment on column eve.inflight.queued_ms is 'When batch that waits came, in milliseconds since 1970: its place in the queue. start_ms is then when it is to ask again.';
 comment on column eve.inflight.any_lane is 'Whether batch that waits may start on any lane of its model; false: some of its keys are excluded, and it waits for this one.';
 comment on column eve.inflight.lease_until is 'Not settled by then: the caller has died, and the row is closed as expired.';
 comment on column eve.inflight.wait_ms is 'Milliseconds that its attempts waited for their starts, together.';
@@ -379,7 +379,7 @@ create table eve.requests (
   token_id uuid,
   request_id text not null,
   class text not null,
-  door text not null,
+  endpoint text not null,
   requested_model text,
   model text not null,
   state text not null,
@@ -436,7 +436,7 @@ create table eve.requests_default (
   token_id uuid,
   request_id text not null,
   class text not null,
-  door text not null,
+  endpoint text not null,
   requested_model text,
   model text not null,
   state text not null,
@@ -551,7 +551,7 @@ create view eve.attempts with (security_invoker=on) as  SELECT r.request_no,
     r.latency_ms,
     r.finished_at AS settled_at,
     r.consumer_id,
-    r.door
+    r.endpoint
    FROM eve.requests r
   WHERE ((r.lane_id IS NOT NULL) AND (r.settled_at IS NULL))
 UNION ALL
@@ -580,7 +580,7 @@ UNION ALL
     r.latency_ms,
     r.settled_at,
     r.consumer_id,
-    r.door
+    r.endpoint
    FROM eve.requests r
   WHERE ((r.lane_id IS NOT NULL) AND (r.settled_at IS NOT NULL))
 UNION ALL
@@ -609,7 +609,7 @@ UNION ALL
     e.latency_ms,
     e.settled_at,
     NULL::uuid AS consumer_id,
-    NULL::text AS door
+    NULL::text AS endpoint
    FROM eve.earlier_attempts e;;
 comment on view eve.attempts is 'Audit: every reservation that ended, and how.';
 
@@ -655,7 +655,7 @@ create table eve.refusals (
   token_id uuid,
   request_id text not null,
   class text not null,
-  door text not null,
+  endpoint text not null,
   model text not null,
   code text not null,
   limit_name text,
@@ -683,7 +683,7 @@ create table eve.refusals_default (
   token_id uuid,
   request_id text not null,
   class text not null,
-  door text not null,
+  endpoint text not null,
   model text not null,
   code text not null,
   limit_name text,
@@ -713,11 +713,11 @@ create table eve.refusal_counts (
   limit_name text not null,
   model text not null,
   class text not null,
-  door text not null,
+  endpoint text not null,
   is_first boolean not null,
   times bigint not null,
   counted bigint not null default 0,
-  constraint refusal_counts_minute_key UNIQUE (minute, consumer_id, code, limit_name, model, class, door, is_first),
+  constraint refusal_counts_minute_key UNIQUE (minute, consumer_id, code, limit_name, model, class, endpoint, is_first),
   constraint refusal_counts_pkey PRIMARY KEY (id)
 ) with (fillfactor=50);
 alter table eve.refusal_counts enable row level security;
@@ -993,7 +993,7 @@ alter table eve.rollup_progress enable row level security;
 comment on table eve.rollup_progress is 'How far the sums have come. One row.';
 comment on column eve.rollup_progress.looked_until is 'What was written to the audit before this time has been looked through for good: what it changed is summed, or stands in eve.rollup_due.';
 comment on column eve.rollup_progress.rolled_until is 'Everything written to the audit before this time is in eve.usage_hours.';
-comment on column eve.rollup_progress.frozen_before is 'Retention has been at the audit before this time, so hours before it are not summed anew.';
+comment on column eve.rollup_progress.frozen_before is 'Retention has been at the audit before this time, so hours before it are not summed again.';
 comment on column eve.rollup_progress.hours_frozen_before is 'The same for days, which are summed from eve.usage_hours.';
 
 create table eve.rollup_due (
@@ -1005,7 +1005,7 @@ create table eve.rollup_due (
   constraint rollup_due_unit_known CHECK ((unit = ANY (ARRAY['slice'::text, 'hour'::text, 'day'::text])))
 );
 alter table eve.rollup_due enable row level security;
-comment on table eve.rollup_due is 'What is still to be summed anew: slices of 20 seconds from the audit, hours from their slices, days from their hours.';
+comment on table eve.rollup_due is 'What is still to be summed again: slices of 20 seconds from the audit, hours from their slices, days from their hours.';
 comment on column eve.rollup_due.at is 'Its beginning; of a day, midnight in Los Angeles.';
 comment on column eve.rollup_due.failed_at is 'When it could not be summed, and why in error: it is tried again an hour later, and holds up nothing.';
 
@@ -1028,7 +1028,7 @@ create table eve.usage_slices (
   consumer_id uuid not null,
   model text not null,
   key_id uuid not null,
-  door text not null,
+  endpoint text not null,
   requests bigint not null,
   succeeded bigint not null,
   failed bigint not null,
@@ -1044,7 +1044,7 @@ create table eve.usage_slices (
   cached_tokens bigint not null,
   wait_ms bigint not null,
   latency_ms bigint not null,
-  constraint usage_slices_pkey PRIMARY KEY (slice, consumer_id, model, key_id, door)
+  constraint usage_slices_pkey PRIMARY KEY (slice, consumer_id, model, key_id, endpoint)
 );
 alter table eve.usage_slices enable row level security;
 comment on table eve.usage_slices is 'The last hours, summed in slices of 20 seconds, of which eve.usage_hours are the sums. The columns mean the same; no consumer and no key are zeros.';
@@ -1055,7 +1055,7 @@ create table eve.usage_hours (
   consumer_id uuid,
   model text not null,
   key_id uuid,
-  door text not null,
+  endpoint text not null,
   requests bigint not null default 0,
   succeeded bigint not null default 0,
   failed bigint not null default 0,
@@ -1071,11 +1071,11 @@ create table eve.usage_hours (
   cached_tokens bigint not null default 0,
   wait_ms bigint not null default 0,
   latency_ms bigint not null default 0,
-  constraint usage_hours_hour_consumer_model_key_door_key UNIQUE NULLS NOT DISTINCT (hour, consumer_id, model, key_id, door),
+  constraint usage_hours_hour_consumer_model_key_door_key UNIQUE NULLS NOT DISTINCT (hour, consumer_id, model, key_id, endpoint),
   constraint usage_hours_pkey PRIMARY KEY (id)
 );
 alter table eve.usage_hours enable row level security;
-comment on table eve.usage_hours is 'The audit summed by hour, consumer, model, key and door. Made by rollup, and made anew where a late settlement changes an hour.';
+comment on table eve.usage_hours is 'The audit summed by hour, consumer, model, key and endpoint. Made by rollup, and made again where a late settlement changes an hour.';
 comment on column eve.usage_hours.hour is 'Its beginning. Requests count in the hour they came, refusals when they were refused, attempts and their tokens when they started.';
 comment on column eve.usage_hours.consumer_id is 'Null: the project''s own key.';
 comment on column eve.usage_hours.model is 'The model that served; of a refusal the one that was asked for, (unknown) where there is no such model.';
@@ -1092,7 +1092,7 @@ create table eve.usage_days (
   consumer_id uuid,
   model text not null,
   key_id uuid,
-  door text not null,
+  endpoint text not null,
   requests bigint not null default 0,
   succeeded bigint not null default 0,
   failed bigint not null default 0,
@@ -1108,7 +1108,7 @@ create table eve.usage_days (
   cached_tokens bigint not null default 0,
   wait_ms bigint not null default 0,
   latency_ms bigint not null default 0,
-  constraint usage_days_day_consumer_model_key_door_key UNIQUE NULLS NOT DISTINCT (day, consumer_id, model, key_id, door),
+  constraint usage_days_day_consumer_model_key_door_key UNIQUE NULLS NOT DISTINCT (day, consumer_id, model, key_id, endpoint),
   constraint usage_days_pkey PRIMARY KEY (id)
 );
 alter table eve.usage_days enable row level security;
@@ -1211,7 +1211,7 @@ alter table eve.alert_deliveries enable row level security;
 CREATE INDEX alert_deliveries_pending_idx ON eve.alert_deliveries USING btree (channel, next_try_at) WHERE (state = 'pending'::text);
 comment on table eve.alert_deliveries is 'What has been told to whom: one row per alert, channel and event.';
 comment on column eve.alert_deliveries.attempts is 'Tries so far, the one under way included.';
-comment on column eve.alert_deliveries.claimed_until is 'Somebody is telling it; after this time he is taken to have died.';
+comment on column eve.alert_deliveries.claimed_until is 'Somebody is telling it; after this time they are taken to have died.';
 comment on column eve.alert_deliveries.last_error is 'Why the last try failed. Holds no secret.';
 
 create table eve.alert_channels (
@@ -2040,7 +2040,7 @@ begin
 end;
 $function$;
 
-CREATE OR REPLACE FUNCTION eve.line_before(model text, lane_id bigint, queued_ms bigint, request_no bigint, now_ms bigint, interval_ms double precision, token_ms double precision, OUT calls bigint, OUT wait_ms bigint)
+CREATE OR REPLACE FUNCTION eve.queued_before(model text, lane_id bigint, queued_ms bigint, request_no bigint, now_ms bigint, interval_ms double precision, token_ms double precision, OUT calls bigint, OUT wait_ms bigint)
  RETURNS record
  LANGUAGE plpgsql
  STABLE
@@ -2051,12 +2051,12 @@ begin
   -- early costs a question. bench:quota, tokens, batch only, 1 and 2 projects: 95.6 and 94.9 % used with the whole time, 96.1 and
   -- 97.2 with half of it, 96.9 and 98.2 with a quarter, which asks twice as often.
   select count(*),
-    greatest(ceil(0.5 * count(*) * line_before.interval_ms), ceil(0.5 * sum(i.tokens) * line_before.token_ms), 1)::bigint
+    greatest(ceil(0.5 * count(*) * queued_before.interval_ms), ceil(0.5 * sum(i.tokens) * queued_before.token_ms), 1)::bigint
   into calls, wait_ms
   from eve.inflight i
-  where i.model = line_before.model and i.state = 'waiting' and i.start_ms > line_before.now_ms - 1500
-    and (i.any_lane or i.lane_id = line_before.lane_id)
-    and (i.queued_ms, i.request_no) < (line_before.queued_ms, coalesce(line_before.request_no, 9223372036854775807));
+  where i.model = queued_before.model and i.state = 'waiting' and i.start_ms > queued_before.now_ms - 1500
+    and (i.any_lane or i.lane_id = queued_before.lane_id)
+    and (i.queued_ms, i.request_no) < (queued_before.queued_ms, coalesce(queued_before.request_no, 9223372036854775807));
 end;
 $function$;
 
@@ -2222,7 +2222,7 @@ begin
     limit_name := v_fit.limit_name;
     day_left := v_fit.day_left - 1;
     booked := start_ms is not null and wait_ms <= book.latest_wait_ms
-      and not (v_batch and (eve.line_before(v_lane.model, book.lane_id, book.queued_ms, book.request_no, v_now, null, null)).calls > 0)
+      and not (v_batch and (eve.queued_before(v_lane.model, book.lane_id, book.queued_ms, book.request_no, v_now, null, null)).calls > 0)
       and (
         wait_ms <= 0
         or eve.share_wait(book.lane_id, limits, book.consumer_id, book.class, book.tokens, v_now) is null
@@ -2458,7 +2458,7 @@ CREATE OR REPLACE FUNCTION eve.lock_routes()
  SET search_path TO ''
 AS $function$
 begin
-  -- eve.routes_lock(), which whoever may change a key has no right to call.
+  -- eve.routes_lock(), which anyone who may change a key has no right to call.
   perform pg_advisory_xact_lock(7310035118461046649);
   return null;
 end;
@@ -2579,7 +2579,7 @@ create type eve.call as (
   avoid_keys uuid[],
   lease_ms integer,
   token_id uuid,
-  door text,
+  endpoint text,
   trace_id text,
   metadata jsonb,
   request_hash text,
@@ -2663,12 +2663,12 @@ begin
     where m.minute <> excluded.minute or m.kept < v_most;
     if found then
       insert into eve.refusals (
-        refused_at, consumer_id, token_id, request_id, attempt, class, door, model, code, limit_name, tokens, retry_after_ms,
+        refused_at, consumer_id, token_id, request_id, attempt, class, endpoint, model, code, limit_name, tokens, retry_after_ms,
         trace_id
       )
       values (
         v_now, v_consumer_id, (call).token_id, left((call).request_id, 200), (call).attempt, note_refusal.class,
-        left((call).door, 40), left(note_refusal.model, 200), note_refusal.code, note_refusal.limit_name, (call).tokens,
+        left((call).endpoint, 40), left(note_refusal.model, 200), note_refusal.code, note_refusal.limit_name, (call).tokens,
         note_refusal.retry_after_ms, left((call).trace_id, 200)
       );
       return;
@@ -2676,11 +2676,11 @@ begin
   end if;
   -- Nobody waits for this to be on the disk.
   perform set_config('synchronous_commit', 'off', true);
-  insert into eve.refusal_counts as c (minute, consumer_id, code, limit_name, model, class, door, is_first, times)
+  insert into eve.refusal_counts as c (minute, consumer_id, code, limit_name, model, class, endpoint, is_first, times)
   values (
     v_minute, v_consumer_id, note_refusal.code, coalesce(note_refusal.limit_name, ''),
     coalesce((select m.model from public.google_ai_model_limits m where m.model = note_refusal.model), '(unknown)'),
-    note_refusal.class, left((call).door, 40), (call).attempt = 1, 1
+    note_refusal.class, left((call).endpoint, 40), (call).attempt = 1, 1
   )
   on conflict on constraint refusal_counts_minute_key do update set times = c.times + 1;
 end;
@@ -2736,7 +2736,7 @@ begin
     raise exception 'models must name 1 to 10 models' using errcode = 'EV400';
   elsif exists (select from unnest((call).models) m where m is null or length(m) not between 1 and 200) then
     raise exception 'the name of a model must have 1 to 200 characters' using errcode = 'EV400';
-  elsif length((call).door) > 40 or length((call).trace_id) > 200 or length((call).request_hash) > 200 then
+  elsif length((call).endpoint) > 40 or length((call).trace_id) > 200 or length((call).request_hash) > 200 then
     raise exception 'door must have at most 40 characters, trace_id and request_hash 200' using errcode = 'EV400';
   elsif (call).tokens is null or (call).tokens < 0 or (call).max_output_tokens < 0 then
     raise exception 'tokens and max_output_tokens must be 0 or more' using errcode = 'EV400';
@@ -2796,7 +2796,7 @@ declare
   v_before eve.earlier_request;
 begin
   perform pg_advisory_xact_lock(hashtextextended(v_consumer_id::text || (call).request_id, 0));
-  -- Whoever settles or closes it at this moment is waited for; then it has ended, and the answer is below.
+  -- Anyone who settles or closes it at this moment is waited for; then it has ended, and the answer is below.
   select * into running
   from eve.inflight i
   where i.consumer_id = v_consumer_id and i.request_id = (call).request_id
@@ -2807,7 +2807,7 @@ begin
       running := null;
     elsif running.request_no is distinct from (call).request_no then
       -- It waited for a caller that has gone, and was never sent: this is the same request again.
-      perform eve.leave_line(running);
+      perform eve.leave_queue(running);
       select * into running from eve.inflight i where i.request_no = (running).request_no;
     end if;
   end if;
@@ -2943,7 +2943,7 @@ begin
     if v_consumer.requests_per_day is not null or v_consumer.tokens_per_day is not null then
       -- A request belongs to the day it came in, whatever the day of its later attempts.
       v_day := eve.pacific_day(coalesce(floor(extract(epoch from (running).received_at) * 1000)::bigint, scope_of.now_ms));
-      -- A new row looks at its consumer's, which whoever changes that holds: before anything is in hand that they want.
+      -- A new row looks at its consumer's, which anyone who changes that holds: before anything is in hand that they want.
       if not exists (select from eve.consumer_days d where d.consumer_id = v_consumer_id and d.day = v_day) then
         insert into eve.consumer_days (consumer_id, day) values (v_consumer_id, v_day) on conflict do nothing;
       end if;
@@ -3252,7 +3252,7 @@ begin
         v_start := case when v_share_wait is null then v_start end;
       end if;
       if v_batch and v_start is not null then
-        v_ahead := eve.line_before(
+        v_ahead := eve.queued_before(
           (served).model, v_lane.lane_id, choose_lane.queued_ms, (call).request_no, choose_lane.now_ms, v_lane.interval_ms,
           v_lane.token_ms
         );
@@ -3460,7 +3460,7 @@ begin
 end;
 $function$;
 
-CREATE OR REPLACE FUNCTION eve.leave_line(running eve.inflight)
+CREATE OR REPLACE FUNCTION eve.leave_queue(running eve.inflight)
  RETURNS void
  LANGUAGE plpgsql
  SET search_path TO ''
@@ -3576,13 +3576,13 @@ declare
 begin
   if (running).request_no is null then
     insert into eve.inflight (
-      request_no, consumer_id, request_id, token_id, class, door, requested_model, model, attempt, state, lane_id, key_id,
+      request_no, consumer_id, request_id, token_id, class, endpoint, requested_model, model, attempt, state, lane_id, key_id,
       start_ms, bucket_ms, day_ends_ms, tokens, estimated_tokens, output_tokens, queued_ms, any_lane, lease_until, received_at,
       wait_ms, trace_id, metadata, request_hash, call_id
     )
     values (
       nextval('eve.request_no'), coalesce((call).consumer_id, '00000000-0000-0000-0000-000000000000'), (call).request_id,
-      (call).token_id, (scope).class, (call).door, (place).requested_model, (place).served, (call).attempt, v_state,
+      (call).token_id, (scope).class, (call).endpoint, (place).requested_model, (place).served, (call).attempt, v_state,
       (place).lane_id, note_attempt.key_id, (place).start_ms, coalesce((place).bucket_ms, (place).start_ms),
       coalesce((place).day_ends_ms, 0), (place).tokens, (call).tokens, coalesce((place).output_tokens, 0),
       case when v_state = 'waiting' then note_attempt.queued_ms end, (call).exclude_keys = '{}', v_lease,
@@ -3612,7 +3612,7 @@ begin
 end;
 $function$;
 
-CREATE OR REPLACE FUNCTION public.eve_reserve(request_id text, models text[], tokens integer, consumer_id uuid DEFAULT NULL::uuid, class text DEFAULT 'interactive'::text, max_wait_ms integer DEFAULT 0, attempt integer DEFAULT 1, exclude_keys uuid[] DEFAULT '{}'::uuid[], avoid_keys uuid[] DEFAULT '{}'::uuid[], lease_ms integer DEFAULT 180000, token_id uuid DEFAULT NULL::uuid, door text DEFAULT 'native'::text, trace_id text DEFAULT NULL::text, metadata jsonb DEFAULT '{}'::jsonb, request_hash text DEFAULT NULL::text, counted boolean DEFAULT NULL::boolean, request_no bigint DEFAULT NULL::bigint, deadline timestamp with time zone DEFAULT NULL::timestamp with time zone, call_id uuid DEFAULT NULL::uuid, max_output_tokens integer DEFAULT NULL::integer)
+CREATE OR REPLACE FUNCTION public.eve_reserve(request_id text, models text[], tokens integer, consumer_id uuid DEFAULT NULL::uuid, class text DEFAULT 'interactive'::text, max_wait_ms integer DEFAULT 0, attempt integer DEFAULT 1, exclude_keys uuid[] DEFAULT '{}'::uuid[], avoid_keys uuid[] DEFAULT '{}'::uuid[], lease_ms integer DEFAULT 180000, token_id uuid DEFAULT NULL::uuid, endpoint text DEFAULT 'native'::text, trace_id text DEFAULT NULL::text, metadata jsonb DEFAULT '{}'::jsonb, request_hash text DEFAULT NULL::text, counted boolean DEFAULT NULL::boolean, request_no bigint DEFAULT NULL::bigint, deadline timestamp with time zone DEFAULT NULL::timestamp with time zone, call_id uuid DEFAULT NULL::uuid, max_output_tokens integer DEFAULT NULL::integer)
  RETURNS jsonb
  LANGUAGE plpgsql
  SET search_path TO ''
@@ -3626,7 +3626,7 @@ declare
   v_call eve.call := row(
     eve_reserve.request_id, eve_reserve.models, eve_reserve.tokens, eve_reserve.consumer_id, eve_reserve.class,
     eve_reserve.max_wait_ms, eve_reserve.attempt, eve_reserve.exclude_keys, eve_reserve.avoid_keys, eve_reserve.lease_ms,
-    eve_reserve.token_id, eve_reserve.door, eve_reserve.trace_id, eve_reserve.metadata, eve_reserve.request_hash,
+    eve_reserve.token_id, eve_reserve.endpoint, eve_reserve.trace_id, eve_reserve.metadata, eve_reserve.request_hash,
     eve_reserve.counted, eve_reserve.request_no, eve_reserve.deadline, eve_reserve.call_id, eve_reserve.max_output_tokens
   )::eve.call;
   v_now constant bigint := eve.clock_ms();
@@ -3666,7 +3666,7 @@ begin
   end if;
   if v_scope.refusal is not null then
     if not v_spends then
-      perform eve.leave_line(v_running);
+      perform eve.leave_queue(v_running);
     end if;
     return eve.refuse(v_call, v_scope.class, v_scope.refusal, null, v_scope.limit_name, v_scope.wait_ms);
   end if;
@@ -3678,7 +3678,7 @@ begin
     return eve.ask_to_count(v_call, v_place);
   elsif v_place.status = 'refused' then
     if not v_spends then
-      perform eve.leave_line(v_running);
+      perform eve.leave_queue(v_running);
     end if;
     if v_place.refusal = 'no_active_key' then
       v_place.refusal_wait := eve.wait_for_key(v_now);
@@ -3739,7 +3739,7 @@ create type eve.list_calls as (
   consumers uuid[],
   leases integer[],
   counted boolean[],
-  doors text[],
+  endpoints text[],
   traces text[],
   metadata jsonb[],
   hashes text[],
@@ -3775,26 +3775,26 @@ declare
 begin
   select array_agg(t.place) as places, array_agg(t.request_id) as ids, array_agg(t.models[1]) as models,
     array_agg(t.class) as classes, array_agg(t.tokens) as tokens, array_agg(t.consumer_id) as consumers,
-    array_agg(t.lease_ms) as leases, array_agg(t.counted) as counted, array_agg(t.door) as doors,
+    array_agg(t.lease_ms) as leases, array_agg(t.counted) as counted, array_agg(t.endpoint) as endpoints,
     array_agg(t.trace_id) as traces, array_agg(t.metadata) as metadata, array_agg(t.request_hash) as hashes,
     array_agg(t.call_id) as call_ids, min(t.deadline) as deadline
   into v_plain
   from rows from (
     jsonb_to_recordset(read_list.calls) as (
       request_id text, models text[], tokens integer, consumer_id uuid, class text, max_wait_ms integer, attempt integer,
-      exclude_keys uuid[], avoid_keys uuid[], lease_ms integer, token_id uuid, metadata jsonb, counted boolean, door text,
+      exclude_keys uuid[], avoid_keys uuid[], lease_ms integer, token_id uuid, metadata jsonb, counted boolean, endpoint text,
       trace_id text, request_hash text, deadline timestamptz, call_id uuid
     )
   ) with ordinality as t (
     request_id, models, tokens, consumer_id, class, max_wait_ms, attempt, exclude_keys, avoid_keys, lease_ms, token_id, metadata,
-    counted, door, trace_id, request_hash, deadline, call_id, place
+    counted, endpoint, trace_id, request_hash, deadline, call_id, place
   )
   where t.attempt = 1 and t.token_id is null and t.tokens >= 0 and cardinality(t.models) between 1 and 10
     and length(t.request_id) between 1 and 200 and t.class in ('interactive', 'batch') and t.max_wait_ms between 0 and 3600000
     and t.lease_ms between 100 and 3600000 and t.exclude_keys = '{}' and t.avoid_keys = '{}'
     and (t.metadata = '{}' or length(t.metadata::text) <= 16384)
     -- As eve.check_call has it.
-    and (length(t.door) > 40 or length(t.trace_id) > 200 or length(t.request_hash) > 200) is not true
+    and (length(t.endpoint) > 40 or length(t.trace_id) > 200 or length(t.request_hash) > 200) is not true
     and (clock_timestamp() > t.deadline) is not true
     and pg_try_advisory_xact_lock(
       hashtextextended(coalesce(t.consumer_id::text, '00000000-0000-0000-0000-000000000000') || t.request_id, 0)
@@ -4098,12 +4098,12 @@ begin
   ),
   written as (
     insert into eve.inflight (
-      request_no, consumer_id, request_id, token_id, class, door, requested_model, model, attempt, state, lane_id, key_id,
+      request_no, consumer_id, request_id, token_id, class, endpoint, requested_model, model, attempt, state, lane_id, key_id,
       start_ms, bucket_ms, day_ends_ms, tokens, estimated_tokens, lease_until, received_at, wait_ms, trace_id, metadata,
       request_hash, call_id
     )
     select k.request_no, coalesce(plain.consumers[k.asked], v_project), plain.ids[k.asked], null, k.class,
-      plain.doors[k.asked], k.model, k.served, 1, 'reserved', k.lane_id, k.key_ids[k.slot], now_ms,
+      plain.endpoints[k.asked], k.model, k.served, 1, 'reserved', k.lane_id, k.key_ids[k.slot], now_ms,
       (now_ms + k.bucket_ms - 1) / k.bucket_ms * k.bucket_ms, booked.day_ends[k.place], k.tokens, plain.tokens[k.asked],
       to_timestamp((now_ms + plain.leases[k.asked]) / 1000::double precision), to_timestamp(now_ms / 1000::double precision), 0,
       plain.traces[k.asked], plain.metadata[k.asked], plain.hashes[k.asked], plain.call_ids[k.asked]
@@ -4275,7 +4275,7 @@ begin
   insert into eve.requests (
     request_no, received_at, finished_at, start_ms, wait_ms, lane_id, tokens_booked, output_booked, input_tokens, output_tokens,
     thoughts_tokens, cached_tokens, total_tokens, latency_ms, attempts, bucket_after_ms, upstream_status, usage_estimated,
-    dispatched, consumer_id, key_id, token_id, request_id, class, door, requested_model, model, state, error_code,
+    dispatched, consumer_id, key_id, token_id, request_id, class, endpoint, requested_model, model, state, error_code,
     error_detail, finish_reason, trace_id, metadata
   )
   values (
@@ -4283,7 +4283,7 @@ begin
     (ended).tokens_booked, (ended).output_booked, (ended).input_tokens, (ended).output_tokens, (ended).thoughts_tokens,
     (ended).cached_tokens, (ended).total_tokens, (ended).latency_ms, (running).attempt, (ended).bucket_after_ms, (ended).upstream_status,
     (ended).usage_estimated, (ended).dispatched, (running).consumer_id, (running).key_id, (running).token_id,
-    (running).request_id, (running).class, (running).door, nullif((running).requested_model, (running).model), (running).model,
+    (running).request_id, (running).class, (running).endpoint, nullif((running).requested_model, (running).model), (running).model,
     (ended).state, (ended).error_code, (ended).error_detail, (ended).finish_reason, (running).trace_id,
     nullif((running).metadata, '{}')
   );
@@ -4597,8 +4597,8 @@ begin
     settle_ended.input_tokens - v_before.tokens_booked
   );
   update eve.requests r
-  set state = settle_ended.outcome, output_booked = case when settle_ended.wrote then r.output_booked end, settled_at = eve.clock(), input_tokens = settle_ended.input_tokens,
-    output_tokens = settle_ended.output_tokens, thoughts_tokens = settle_ended.thoughts_tokens,
+  set state = settle_ended.outcome, output_booked = case when settle_ended.wrote then r.output_booked end,
+    settled_at = eve.clock(), input_tokens = settle_ended.input_tokens, output_tokens = settle_ended.output_tokens, thoughts_tokens = settle_ended.thoughts_tokens,
     cached_tokens = settle_ended.cached_tokens, total_tokens = settle_ended.total_tokens,
     usage_estimated = settle_ended.usage_estimated, upstream_status = settle_ended.upstream_status,
     error_code = settle_ended.error_code, error_detail = left(settle_ended.error_detail, 2000),
@@ -4775,7 +4775,7 @@ begin
     insert into eve.requests as r (
       request_no, received_at, finished_at, start_ms, wait_ms, lane_id, tokens_booked, output_booked, input_tokens, output_tokens,
       thoughts_tokens, cached_tokens, total_tokens, latency_ms, attempts, bucket_after_ms, upstream_status, usage_estimated,
-      dispatched, consumer_id, key_id, token_id, request_id, class, door, requested_model, model, state, error_code,
+      dispatched, consumer_id, key_id, token_id, request_id, class, endpoint, requested_model, model, state, error_code,
       error_detail, finish_reason, trace_id, metadata
     )
     select i.request_no, i.received_at, write_ended.now_at, i.start_ms, i.wait_ms, i.lane_id, least(i.tokens, 2147483647),
@@ -4787,7 +4787,7 @@ begin
       t.input_tokens, t.output_tokens, t.thoughts_tokens, t.cached_tokens,
       coalesce(t.total_tokens, t.input_tokens + coalesce(t.output_tokens, 0)), t.latency_ms, i.attempt,
       i.bucket_ms - i.start_ms, t.upstream_status, coalesce(t.usage_estimated, false), true, i.consumer_id, i.key_id,
-      i.token_id, i.request_id, i.class, i.door, nullif(i.requested_model, i.model), i.model, t.outcome, t.error_code,
+      i.token_id, i.request_id, i.class, i.endpoint, nullif(i.requested_model, i.model), i.model, t.outcome, t.error_code,
       left(t.error_detail, 2000), t.finish_reason, i.trace_id, nullif(i.metadata, '{}')
     from jsonb_to_recordset(write_ended.settlements) as t (
       request_no bigint, outcome text, input_tokens integer, output_tokens integer, thoughts_tokens integer,
@@ -5048,7 +5048,7 @@ begin
   v_call.token_id := v_running.token_id;
   v_call.attempt := v_running.attempt;
   v_call.tokens := v_running.estimated_tokens;
-  v_call.door := v_running.door;
+  v_call.endpoint := v_running.endpoint;
   v_call.trace_id := v_running.trace_id;
   perform eve.note_refusal(v_call, v_running.class, 'database_unavailable', v_running.model, null, null);
   if v_running.attempt = 1 then
@@ -6083,7 +6083,7 @@ begin
   end if;
   if v_skipped is not null then
     v_now := eve.clock();
-    -- Whoever reads sums asks for a rollup first, and may well do so beside another.
+    -- Anyone who reads sums asks for a rollup first, and may well do so beside another.
     if begin_run.source <> 'call' then
       perform eve.log_run(
         begin_run.operation, 'skipped', v_now, completed_at => v_now,
@@ -6389,7 +6389,7 @@ begin
         'alter table eve.%I attach partition eve.%I for values from (%L) to (%L)', v_wanted.parent, v_wanted.name,
         v_wanted.begins, v_wanted.ends
       );
-      -- The first range of an empty table counts as summarized, and each row would write its summary anew: 144 bytes of log a call.
+      -- The first range of an empty table counts as summarized, and each row would write its summary again: 144 bytes of log a call.
       perform brin_desummarize_range(i.indexrelid, 0)
       from pg_catalog.pg_index i
       join pg_catalog.pg_class c on c.oid = i.indexrelid
@@ -6876,7 +6876,7 @@ $function$;
 -- usage_sums ----------------------------------------------------------------------------------------------------------
 
 CREATE OR REPLACE FUNCTION eve.usage_rows(from_at timestamp with time zone, until_at timestamp with time zone)
- RETURNS TABLE(source text, number bigint, attempt smallint, slice timestamp with time zone, consumer_id uuid, model text, key_id uuid, door text, requests bigint, succeeded bigint, failed bigint, cancelled bigint, expired bigint, refused bigint, attempts bigint, dispatched bigint, upstream_refused bigint, input_tokens bigint, output_tokens bigint, thoughts_tokens bigint, cached_tokens bigint, wait_ms bigint, latency_ms bigint)
+ RETURNS TABLE(source text, number bigint, attempt smallint, slice timestamp with time zone, consumer_id uuid, model text, key_id uuid, endpoint text, requests bigint, succeeded bigint, failed bigint, cancelled bigint, expired bigint, refused bigint, attempts bigint, dispatched bigint, upstream_refused bigint, input_tokens bigint, output_tokens bigint, thoughts_tokens bigint, cached_tokens bigint, wait_ms bigint, latency_ms bigint)
  LANGUAGE plpgsql
  STABLE
  SET search_path TO ''
@@ -6892,31 +6892,31 @@ declare
 begin
   return query
   select 'requests'::text, r.request_no, 0::smallint, date_bin(v_slice, r.received_at, 'epoch'), r.consumer_id, left(r.model, 200),
-    coalesce(r.key_id, v_nobody), left(r.door, 40), 1::bigint, (r.state = 'succeeded')::integer::bigint,
+    coalesce(r.key_id, v_nobody), left(r.endpoint, 40), 1::bigint, (r.state = 'succeeded')::integer::bigint,
     (r.state = 'failed')::integer::bigint, (r.state = 'cancelled')::integer::bigint, (r.state = 'expired')::integer::bigint,
     0::bigint, 0::bigint, 0::bigint, 0::bigint, 0::bigint, 0::bigint, 0::bigint, 0::bigint, r.wait_ms, 0::bigint
   from eve.requests r
   where r.received_at >= usage_rows.from_at and r.received_at < usage_rows.until_at
   union all
   select 'attempts', a.request_no, a.attempt, date_bin(v_slice, to_timestamp(a.start_ms / 1000.0), 'epoch'),
-    coalesce(a.consumer_id, r.consumer_id), left(a.model, 200), a.key_id, left(coalesce(a.door, r.door), 40), 0, 0, 0, 0, 0, 0, 1, a.dispatched::integer,
+    coalesce(a.consumer_id, r.consumer_id), left(a.model, 200), a.key_id, left(coalesce(a.endpoint, r.endpoint), 40), 0, 0, 0, 0, 0, 0, 1, a.dispatched::integer,
     coalesce(a.upstream_status = 429, false)::integer, coalesce(a.input_tokens, 0), coalesce(a.output_tokens, 0),
     coalesce(a.thoughts_tokens, 0), coalesce(a.cached_tokens, 0), 0, coalesce(a.latency_ms, 0)
   from eve.attempts a
   -- The attempts of a request count once it has ended, when it is known whose they were. Those before the last are looked up one
   -- by one: any other way reads a table of millions for some thousand rows of it.
   left join lateral (
-    select q.consumer_id, q.door from eve.requests q where a.consumer_id is null and q.request_no = a.request_no offset 0
+    select q.consumer_id, q.endpoint from eve.requests q where a.consumer_id is null and q.request_no = a.request_no offset 0
   ) r on true
   where a.start_ms >= v_from_ms and a.start_ms < v_until_ms and coalesce(a.consumer_id, r.consumer_id) is not null
   union all
   select 'refusals', f.id, 0::smallint, date_bin(v_slice, f.refused_at, 'epoch'), coalesce(f.consumer_id, v_nobody),
-    coalesce(m.model, '(unknown)'), v_nobody, left(f.door, 40), 0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0
+    coalesce(m.model, '(unknown)'), v_nobody, left(f.endpoint, 40), 0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0
   from eve.refusals f
   left join public.google_ai_model_limits m on m.model = f.model
   where f.refused_at >= usage_rows.from_at and f.refused_at < usage_rows.until_at
   union all
-  select 'refusal_counts', c.id, 0::smallint, c.minute, c.consumer_id, coalesce(m.model, '(unknown)'), v_nobody, c.door,
+  select 'refusal_counts', c.id, 0::smallint, c.minute, c.consumer_id, coalesce(m.model, '(unknown)'), v_nobody, c.endpoint,
     0, 0, 0, 0, 0, c.times, 0, 0, 0, 0, 0, 0, 0, 0, 0
   from eve.refusal_counts c
   left join public.google_ai_model_limits m on m.model = c.model
@@ -7028,7 +7028,7 @@ declare
   v_count bigint;
 begin
   with fresh as materialized (
-    select u.slice, u.consumer_id, u.model, u.key_id, u.door, sum(u.requests) as requests, sum(u.succeeded) as succeeded,
+    select u.slice, u.consumer_id, u.model, u.key_id, u.endpoint, sum(u.requests) as requests, sum(u.succeeded) as succeeded,
       sum(u.failed) as failed, sum(u.cancelled) as cancelled, sum(u.expired) as expired, sum(u.refused) as refused,
       sum(u.attempts) as attempts, sum(u.dispatched) as dispatched, sum(u.upstream_refused) as upstream_refused,
       sum(u.input_tokens) as input_tokens, sum(u.output_tokens) as output_tokens, sum(u.thoughts_tokens) as thoughts_tokens,
@@ -7039,7 +7039,7 @@ begin
       from eve.rollup_set_aside b
       where b.source = u.source and b.number = u.number and b.attempt = u.attempt
     )
-    group by u.slice, u.consumer_id, u.model, u.key_id, u.door
+    group by u.slice, u.consumer_id, u.model, u.key_id, u.endpoint
   ), gone as (
     delete from eve.usage_slices s
     where s.slice >= roll_slices.from_at and s.slice < roll_slices.until_at
@@ -7047,15 +7047,15 @@ begin
         select
         from fresh f
         where f.slice = s.slice and f.consumer_id = s.consumer_id and f.model = s.model and f.key_id = s.key_id
-          and f.door = s.door
+          and f.endpoint = s.endpoint
       )
     returning 1
   ), changed as (
     insert into eve.usage_slices as s (
-      slice, consumer_id, model, key_id, door, requests, succeeded, failed, cancelled, expired, refused, attempts, dispatched,
+      slice, consumer_id, model, key_id, endpoint, requests, succeeded, failed, cancelled, expired, refused, attempts, dispatched,
       upstream_refused, input_tokens, output_tokens, thoughts_tokens, cached_tokens, wait_ms, latency_ms
     )
-    select f.slice, f.consumer_id, f.model, f.key_id, f.door, f.requests, f.succeeded, f.failed, f.cancelled, f.expired,
+    select f.slice, f.consumer_id, f.model, f.key_id, f.endpoint, f.requests, f.succeeded, f.failed, f.cancelled, f.expired,
       f.refused, f.attempts, f.dispatched, f.upstream_refused, f.input_tokens, f.output_tokens, f.thoughts_tokens,
       f.cached_tokens, f.wait_ms, f.latency_ms
     from fresh f
@@ -7097,7 +7097,7 @@ begin
     begin
       insert into eve.usage_slices as s
       values (
-        v_row.slice, v_row.consumer_id, v_row.model, v_row.key_id, v_row.door, v_row.requests, v_row.succeeded, v_row.failed,
+        v_row.slice, v_row.consumer_id, v_row.model, v_row.key_id, v_row.endpoint, v_row.requests, v_row.succeeded, v_row.failed,
         v_row.cancelled, v_row.expired, v_row.refused, v_row.attempts, v_row.dispatched, v_row.upstream_refused,
         v_row.input_tokens, v_row.output_tokens, v_row.thoughts_tokens, v_row.cached_tokens, v_row.wait_ms, v_row.latency_ms
       )
@@ -7134,16 +7134,16 @@ declare
 begin
   delete from eve.usage_hours h where h.hour = roll_hour.hour;
   insert into eve.usage_hours (
-    hour, consumer_id, model, key_id, door, requests, succeeded, failed, cancelled, expired, refused, attempts, dispatched,
+    hour, consumer_id, model, key_id, endpoint, requests, succeeded, failed, cancelled, expired, refused, attempts, dispatched,
     upstream_refused, input_tokens, output_tokens, thoughts_tokens, cached_tokens, wait_ms, latency_ms
   )
-  select roll_hour.hour, nullif(s.consumer_id, v_nobody), s.model, nullif(s.key_id, v_nobody), s.door, sum(s.requests),
+  select roll_hour.hour, nullif(s.consumer_id, v_nobody), s.model, nullif(s.key_id, v_nobody), s.endpoint, sum(s.requests),
     sum(s.succeeded), sum(s.failed), sum(s.cancelled), sum(s.expired), sum(s.refused), sum(s.attempts), sum(s.dispatched),
     sum(s.upstream_refused), sum(s.input_tokens), sum(s.output_tokens), sum(s.thoughts_tokens), sum(s.cached_tokens),
     sum(s.wait_ms), sum(s.latency_ms)
   from eve.usage_slices s
   where s.slice >= roll_hour.hour and s.slice < roll_hour.hour + interval '1 hour'
-  group by s.consumer_id, s.model, s.key_id, s.door;
+  group by s.consumer_id, s.model, s.key_id, s.endpoint;
   get diagnostics v_count = row_count;
   return v_count;
 end;
@@ -7161,16 +7161,16 @@ declare
 begin
   delete from eve.usage_days d where d.day = roll_day.day;
   insert into eve.usage_days (
-    day, consumer_id, model, key_id, door, requests, succeeded, failed, cancelled, expired, refused, attempts, dispatched,
+    day, consumer_id, model, key_id, endpoint, requests, succeeded, failed, cancelled, expired, refused, attempts, dispatched,
     upstream_refused, input_tokens, output_tokens, thoughts_tokens, cached_tokens, wait_ms, latency_ms
   )
-  select roll_day.day, h.consumer_id, h.model, h.key_id, h.door, sum(h.requests), sum(h.succeeded), sum(h.failed),
+  select roll_day.day, h.consumer_id, h.model, h.key_id, h.endpoint, sum(h.requests), sum(h.succeeded), sum(h.failed),
     sum(h.cancelled), sum(h.expired), sum(h.refused), sum(h.attempts), sum(h.dispatched), sum(h.upstream_refused),
     sum(h.input_tokens), sum(h.output_tokens), sum(h.thoughts_tokens), sum(h.cached_tokens), sum(h.wait_ms),
     sum(h.latency_ms)
   from eve.usage_hours h
   where h.hour >= v_from and h.hour < v_until
-  group by h.consumer_id, h.model, h.key_id, h.door;
+  group by h.consumer_id, h.model, h.key_id, h.endpoint;
   get diagnostics v_count = row_count;
   return v_count;
 end;
@@ -7526,7 +7526,7 @@ begin
   return jsonb_build_object('from', nullif(v_from, '-infinity'));
 end;
 $function$;
-comment on function public.eve_rollup_rebuild is 'Has the hourly and daily sums made anew from the audit, as far back as the audit goes.';
+comment on function public.eve_rollup_rebuild is 'Has the hourly and daily sums made again from the audit, as far back as the audit goes.';
 
 -- report --------------------------------------------------------------------------------------------------------------
 
@@ -7934,7 +7934,7 @@ begin
   update eve.alerts a
   set closed_at = eve.clock()
   where a.kind = 'model_vanished' and a.closed_at is null and a.subject <> all (v_vanished)
-    -- Those about stages are closed by whoever opened them.
+    -- Those about stages are closed by anyone who opened them.
     and not starts_with(a.subject, 'stage:');
   return jsonb_build_object('vanished', to_jsonb(v_vanished), 'unlisted', to_jsonb(v_unlisted));
 end;
@@ -7990,7 +7990,7 @@ begin
   delete from eve.rejected_secrets r where r.key_id = old.id;
   return null;
 exception
-  -- Whoever may delete the key's row need not be let into schema eve. What stays says nothing of any secret in use.
+  -- Anyone who may delete the key's row need not be let into schema eve. What stays says nothing of any secret in use.
   when insufficient_privilege then
     return null;
 end;
@@ -8138,7 +8138,7 @@ begin
   );
   return null;
 exception
-  -- Whoever may write the key's row need not be let into schema eve: the next evaluation sees it as well.
+  -- Anyone who may write the key's row need not be let into schema eve: the next evaluation sees it as well.
   when insufficient_privilege then
     return null;
 end;
@@ -8399,7 +8399,7 @@ begin
           then a.last_seen_at <= v_now - eve.alert_setting('alert_clear_s', 300) * interval '1 second'
         when a.kind in ('usage_counters_refused', 'token_usage_refused', 'maintenance_log_refused')
           then a.last_seen_at <= v_now - eve.alert_setting('alert_stale_s', 3600) * interval '1 second'
-        -- Whoever opened it closes it.
+        -- Anyone who opened it closes it.
         else false
       end
     returning 1
@@ -8837,7 +8837,7 @@ begin
     set counted_until = count_requests.counted_to, looked_at = eve.clock(), snapshot = pg_current_snapshot()
     where s.source = 'requests'
   ), fresh as materialized (
-    select r.request_no, r.door, r.model, r.class, r.state, r.wait_ms, r.received_at, r.finished_at, r.settled_at, r.lane_id,
+    select r.request_no, r.endpoint, r.model, r.class, r.state, r.wait_ms, r.received_at, r.finished_at, r.settled_at, r.lane_id,
       r.key_id, r.attempts, r.error_code, r.dispatched, r.tokens_booked, r.input_tokens, r.output_tokens, r.thoughts_tokens,
       r.cached_tokens, r.usage_estimated, r.latency_ms, coalesce(c.name, 'removed') as consumer
     from eve.requests r
@@ -8887,10 +8887,10 @@ begin
     ) a
   ), gained as (
     select 'eve_requests_total' as metric,
-      jsonb_build_object('outcome', f.state, 'door', f.door, 'consumer', f.named, 'model', f.model) as labels,
+      jsonb_build_object('outcome', f.state, 'door', f.endpoint, 'consumer', f.named, 'model', f.model) as labels,
       count(*)::double precision as value
     from named f
-    group by f.state, f.door, f.named, f.model
+    group by f.state, f.endpoint, f.named, f.model
     union all
     select 'eve_attempts_total',
       jsonb_build_object(
@@ -8924,7 +8924,7 @@ begin
     select 'eve_wait_seconds' as metric, f.class as first, f.model as second, f.wait_ms / 1000.0 as value
     from named f
     union all
-    select 'eve_request_duration_seconds', f.state, f.door, extract(epoch from f.finished_at - f.received_at)
+    select 'eve_request_duration_seconds', f.state, f.endpoint, extract(epoch from f.finished_at - f.received_at)
     from named f
     union all
     select 'eve_upstream_duration_seconds', t.outcome, t.model, t.latency_ms / 1000.0
@@ -8988,14 +8988,14 @@ begin
       for no key update
     ) before
     where c.id = before.id
-    returning c.is_first, c.class, c.door, c.code, c.limit_name, c.model, c.consumer_id, c.times - before.counted as times
+    returning c.is_first, c.class, c.endpoint, c.code, c.limit_name, c.model, c.consumer_id, c.times - before.counted as times
   ), fresh as materialized (
-    select f.is_first, f.class, f.door, f.code, coalesce(f.limit_name, '') as limit_name, f.times,
+    select f.is_first, f.class, f.endpoint, f.code, coalesce(f.limit_name, '') as limit_name, f.times,
       -- A caller may name any model, and a name is for ever in a time series.
       coalesce(m.model, 'unknown') as model,
       case when f.consumer_id is null then 'project' else coalesce(c.name, 'removed') end as consumer
     from (
-      select r.attempt = 1 as is_first, r.class, r.door, r.code, r.limit_name, r.model, r.consumer_id, 1::bigint as times
+      select r.attempt = 1 as is_first, r.class, r.endpoint, r.code, r.limit_name, r.model, r.consumer_id, 1::bigint as times
       from eve.refusals r
       where r.refused_at > count_refusals.look_from and r.refused_at <= count_refusals.counted_to
         and (
@@ -9003,7 +9003,7 @@ begin
           or not pg_visible_in_snapshot(r.written_by, count_refusals.seen)
         )
       union all
-      select b.is_first, b.class, b.door, b.code, b.limit_name, b.model, b.consumer_id, b.times
+      select b.is_first, b.class, b.endpoint, b.code, b.limit_name, b.model, b.consumer_id, b.times
       from beyond b
     ) f
     left join eve.consumers c on c.id = f.consumer_id
@@ -9025,13 +9025,13 @@ begin
     union all
     -- A later attempt's refusal belongs to a request that has an outcome of its own.
     select 'eve_requests_total',
-      jsonb_build_object('outcome', 'refused', 'door', f.door, 'consumer', coalesce(k.name, n.name, 'other'), 'model', f.model),
+      jsonb_build_object('outcome', 'refused', 'door', f.endpoint, 'consumer', coalesce(k.name, n.name, 'other'), 'model', f.model),
       sum(f.times)
     from fresh f
     left join eve.metric_consumers k on k.name = f.consumer
     left join newcomers n on n.name = f.consumer
     where f.is_first
-    group by f.door, coalesce(k.name, n.name, 'other'), f.model
+    group by f.endpoint, coalesce(k.name, n.name, 'other'), f.model
   ), added as (
     insert into eve.metric_counters as c (metric, labels, value)
     select g.metric, g.labels, g.value
@@ -9062,7 +9062,7 @@ declare
   v_refusals integer := 0;
   v_behind boolean := true;
 begin
-  -- Whoever counts at this moment counts for us too.
+  -- Anyone who counts at this moment counts for us too.
   if not pg_try_advisory_xact_lock(hashtextextended('eve_metrics_count', 0)) then
     return jsonb_build_object('status', 'busy');
   end if;
@@ -9210,7 +9210,7 @@ AS $function$
       (request_json.request).consumer_id::text
     ),
     'consumer_id', (request_json.request).consumer_id, 'token_id', (request_json.request).token_id,
-    'class', (request_json.request).class, 'door', (request_json.request).door,
+    'class', (request_json.request).class, 'door', (request_json.request).endpoint,
     'requested_model', coalesce((request_json.request).requested_model, (request_json.request).model),
     'model', (request_json.request).model,
     'key', coalesce(
@@ -9252,7 +9252,7 @@ AS $function$
       (refusal_json.refusal).consumer_id::text
     ),
     'consumer_id', (refusal_json.refusal).consumer_id, 'token_id', (refusal_json.refusal).token_id,
-    'class', (refusal_json.refusal).class, 'door', (refusal_json.refusal).door,
+    'class', (refusal_json.refusal).class, 'door', (refusal_json.refusal).endpoint,
     'requested_model', (refusal_json.refusal).model, 'model', (refusal_json.refusal).model, 'key', null,
     'input_tokens', (refusal_json.refusal).tokens, 'output_tokens', null, 'total_tokens', null,
     'error_code', (refusal_json.refusal).code, 'finish_reason', null, 'limit', (refusal_json.refusal).limit_name,
@@ -10304,12 +10304,12 @@ begin
     select coalesce(p.hours_frozen_before, '-infinity') as before from eve.rollup_progress p
   ), pieces as (
     select h.hour, eve.pacific_day((extract(epoch from h.hour) * 1000)::bigint) as day, h.consumer_id, h.model, h.key_id,
-      h.door, h.requests, h.succeeded, h.failed, h.cancelled, h.expired, h.refused, h.attempts, h.dispatched,
+      h.endpoint, h.requests, h.succeeded, h.failed, h.cancelled, h.expired, h.refused, h.attempts, h.dispatched,
       h.upstream_refused, h.input_tokens, h.output_tokens, h.thoughts_tokens, h.cached_tokens, h.wait_ms, h.latency_ms
     from eve.usage_hours h
     where h.hour >= v_since and h.hour < v_until
     union all
-    select null, d.day, d.consumer_id, d.model, d.key_id, d.door, d.requests, d.succeeded, d.failed, d.cancelled, d.expired,
+    select null, d.day, d.consumer_id, d.model, d.key_id, d.endpoint, d.requests, d.succeeded, d.failed, d.cancelled, d.expired,
       d.refused, d.attempts, d.dispatched, d.upstream_refused, d.input_tokens, d.output_tokens, d.thoughts_tokens,
       d.cached_tokens, d.wait_ms, d.latency_ms
     from eve.usage_days d
@@ -10324,7 +10324,7 @@ begin
       case when 'consumer' = any (eve_usage.by) then coalesce(p.consumer_id, '00000000-0000-0000-0000-000000000000') end as consumer_id,
       case when 'model' = any (eve_usage.by) then p.model end as model,
       case when 'key' = any (eve_usage.by) then p.key_id end as key_id,
-      case when 'door' = any (eve_usage.by) then p.door end as door,
+      case when 'door' = any (eve_usage.by) then p.endpoint end as endpoint,
       p.requests, p.succeeded, p.failed, p.cancelled, p.expired, p.refused, p.attempts, p.dispatched, p.upstream_refused,
       p.input_tokens, p.output_tokens, p.thoughts_tokens, p.cached_tokens, p.wait_ms, p.latency_ms
     from pieces p
@@ -10334,8 +10334,8 @@ begin
       and (v_key_id is null or p.key_id = v_key_id)
       and (v_hourly or p.hour is null or p.day::timestamp at time zone 'America/Los_Angeles' >= frozen.before)
   ), sums as (
-    select grouping(h.day, h.hour, h.consumer_id, h.model, h.key_id, h.door) = 63 as is_total, h.day, h.hour, h.consumer_id,
-      h.model, h.key_id, h.door,
+    select grouping(h.day, h.hour, h.consumer_id, h.model, h.key_id, h.endpoint) = 63 as is_total, h.day, h.hour, h.consumer_id,
+      h.model, h.key_id, h.endpoint,
       jsonb_build_object(
         'requests', coalesce(sum(h.requests), 0), 'succeeded', coalesce(sum(h.succeeded), 0),
         'failed', coalesce(sum(h.failed), 0), 'cancelled', coalesce(sum(h.cancelled), 0),
@@ -10348,7 +10348,7 @@ begin
       ) as figures,
       sum(h.requests) as requests
     from hours h
-    group by grouping sets ((h.day, h.hour, h.consumer_id, h.model, h.key_id, h.door), ())
+    group by grouping sets ((h.day, h.hour, h.consumer_id, h.model, h.key_id, h.endpoint), ())
   )
   select
     (select t.figures from sums t where t.is_total),
@@ -10356,7 +10356,7 @@ begin
       select coalesce(jsonb_agg(page.one order by page.place), '[]')
       from (
         select
-          row_number() over (order by s.day, s.hour, s.requests desc, s.model, s.key_id, s.consumer_id, s.door) as place,
+          row_number() over (order by s.day, s.hour, s.requests desc, s.model, s.key_id, s.consumer_id, s.endpoint) as place,
           case when 'day' = any (eve_usage.by) then jsonb_build_object('day', s.day) else '{}' end
           || case when v_hourly then jsonb_build_object('hour', s.hour) else '{}' end
           || case when 'consumer' = any (eve_usage.by) then jsonb_build_object(
@@ -10366,7 +10366,7 @@ begin
           || case when 'key' = any (eve_usage.by) then jsonb_build_object(
             'key', coalesce((select k.key_alias from public.google_ai_api_keys k where k.id = s.key_id), s.key_id::text)
           ) else '{}' end
-          || case when 'door' = any (eve_usage.by) then jsonb_build_object('door', s.door) else '{}' end
+          || case when 'door' = any (eve_usage.by) then jsonb_build_object('door', s.endpoint) else '{}' end
           || s.figures as one
         from sums s
         where not s.is_total
@@ -10381,7 +10381,7 @@ begin
   );
 end;
 $function$;
-comment on function public.eve_usage is 'Requests, refusals, attempts, tokens and times summed by day (Pacific), hour, consumer, model, key and door. Complete up to complete_until; call eve_rollup before.';
+comment on function public.eve_usage is 'Requests, refusals, attempts, tokens and times summed by day (Pacific), hour, consumer, model, key and endpoint. Complete up to complete_until; call eve_rollup before.';
 
 -- stages --------------------------------------------------------------------------------------------------------------
 
@@ -10876,7 +10876,7 @@ begin
       );
     end if;
   elsif eve_provider_save.api_key_encrypted is not null then
-    -- The same key entered anew: whoever does so means it to work.
+    -- The same key entered again: anyone who does so means it to work.
     update public.google_ai_api_keys u
     set is_active = true, blocked_until = null, blocked_reason = null
     where u.env_var_name = 'stage:' || v_new.stage_type;
@@ -10914,7 +10914,7 @@ declare
 begin
   perform set_config('eve.actor', left(eve_provider_checked.actor, 200), true);
   select * into v_config from public.provider_configs c where c.stage_type = eve_provider_checked.stage_type for update;
-  -- Whoever saved another key or removed the stage meanwhile knows better.
+  -- Anyone who saved another key or removed the stage meanwhile knows better.
   if v_config.stage_type is null
     or v_config.key_fingerprint is distinct from eve_provider_checked.key_fingerprint then
     return jsonb_build_object('status', 'overtaken');
@@ -11096,7 +11096,7 @@ AS $function$
     from public.api_keys k
   ) t;
 $function$;
-comment on function public.eve_provider_ciphertexts is 'Every encrypted key, to be encrypted anew.';
+comment on function public.eve_provider_ciphertexts is 'Every encrypted key, to be encrypted again.';
 
 CREATE OR REPLACE FUNCTION public.eve_provider_reencrypt(tokens jsonb, actor text)
  RETURNS jsonb

@@ -94,13 +94,13 @@ async function copySample(
     insert into eve.requests (
       request_no, received_at, finished_at, start_ms, settled_at, wait_ms, lane_id, tokens_booked, input_tokens,
       output_tokens, thoughts_tokens, cached_tokens, total_tokens, latency_ms, attempts, bucket_after_ms, upstream_status,
-      usage_estimated, dispatched, consumer_id, key_id, token_id, request_id, class, door, requested_model, model, state,
+      usage_estimated, dispatched, consumer_id, key_id, token_id, request_id, class, endpoint, requested_model, model, state,
       error_code, error_detail, finish_reason, trace_id, metadata
     )
     select nextval('eve.request_no'), to_timestamp(at.ms / 1000.0), to_timestamp(at.ms / 1000.0), at.ms, s.settled_at,
       s.wait_ms, s.lane_id, s.tokens_booked, s.input_tokens, s.output_tokens, s.thoughts_tokens, s.cached_tokens,
       s.total_tokens, s.latency_ms, s.attempts, s.bucket_after_ms, s.upstream_status, s.usage_estimated, s.dispatched,
-      s.consumer_id, s.key_id, s.token_id, gen_random_uuid()::text, s.class, s.door, s.requested_model, s.model, s.state,
+      s.consumer_id, s.key_id, s.token_id, gen_random_uuid()::text, s.class, s.endpoint, s.requested_model, s.model, s.state,
       s.error_code, s.error_detail, s.finish_reason, md5(n::text), s.metadata
     from generate_series(1, ${count}::int) n
     cross join lateral (select (${fromMs}::float8 + ${lastsMs}::float8 * n / ${count + 1})::bigint as ms) at

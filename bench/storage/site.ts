@@ -78,7 +78,7 @@ export class Site {
       exclude_keys: [],
       avoid_keys: [],
       lease_ms: 180_000,
-      door: "native",
+      endpoint: "native",
       metadata: {},
       trace_id: crypto.randomUUID().replaceAll("-", ""),
       call_id: crypto.randomUUID(),

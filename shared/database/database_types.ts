@@ -730,7 +730,7 @@ export type Database = {
           "consumer_id"?: string;
           "counted"?: boolean;
           "deadline"?: string;
-          "door"?: string;
+          "endpoint"?: string;
           "exclude_keys"?: (string)[];
           "lease_ms"?: number;
           "max_output_tokens"?: number;

@@ -300,7 +300,7 @@ begin
           hint = format('It must be one of %s (S: text, N: number, D: date and time, B: boolean). Convert it and run the migrations again.', v_column.kinds);
     end if;
 
-    -- A computed column cannot be written. It keeps its values, and a trigger goes on computing it for whoever does not.
+    -- A computed column cannot be written. It keeps its values, and a trigger goes on computing it for anyone who does not.
     if v_column.attgenerated <> '' and v_column.kinds is not null and v_column.attname not in ('ts', 'at') then
       execute format(
         $sql$
@@ -966,7 +966,7 @@ begin
     execute format('revoke all on table %s from public, anon, authenticated, service_role', v_table);
     execute format('grant select, insert, update, delete on table %s to service_role', v_table);
 
-    -- The sequences behind their ids. Whoever may insert into a table with a serial column must be allowed to count it on.
+    -- The sequences behind their ids. Anyone who may insert into a table with a serial column must be allowed to count it on.
     for v_sequence in
       select s.oid::regclass
       from pg_catalog.pg_class s

@@ -113,7 +113,7 @@ create table if not exists eve.inflight (
   request_id text not null,
   token_id uuid,
   class text not null,
-  door text not null,
+  endpoint text not null,
   requested_model text not null,
   model text not null,
   attempt smallint not null,
@@ -135,7 +135,7 @@ create table if not exists eve.inflight (
   metadata jsonb not null,
   request_hash text,
   call_id uuid,
-  -- No checks of class and state: the functions alone write them, and PostgreSQL plans a check anew for every insert.
+  -- No checks of class and state: the functions alone write them, and PostgreSQL plans a check again for every insert.
   constraint inflight_consumer_id_request_id_key unique (consumer_id, request_id)
 ) with (fillfactor = 70, autovacuum_vacuum_scale_factor = 0.05, autovacuum_vacuum_cost_delay = 0);
 -- By it a lane's expired leases are found, and the next that may expire.
@@ -143,8 +143,8 @@ create index if not exists inflight_lane_id_lease_until_idx on eve.inflight (lan
 -- Batch that waits for a model, in its order.
 create index if not exists inflight_waiting_idx on eve.inflight (model, queued_ms, request_no) where state = 'waiting';
 comment on table eve.inflight is 'Requests that are running: one row each, with the reservation of the current attempt. Small, whatever the audit''s size.';
-comment on column eve.inflight.state is 'reserved: an attempt holds a slot. waiting: batch that stands in line and holds none yet. between: the last attempt has failed, the next has not been reserved.';
-comment on column eve.inflight.queued_ms is 'When batch that waits came, in milliseconds since 1970: its place in line. start_ms is then when it is to ask again.';
+comment on column eve.inflight.state is 'reserved: an attempt holds a slot. waiting: batch that waits in the queue and holds none yet. between: the last attempt has failed, the next has not been reserved.';
+comment on column eve.inflight.queued_ms is 'When batch that waits came, in milliseconds since 1970: its place in the queue. start_ms is then when it is to ask again.';
 comment on column eve.inflight.any_lane is 'Whether batch that waits may start on any lane of its model; false: some of its keys are excluded, and it waits for this one.';
 comment on column eve.inflight.tokens is 'Input tokens booked, after the model''s factor.';
 comment on column eve.inflight.start_ms is 'The start that the caller was told, in milliseconds since 1970; bucket_ms: the bucket it is booked in.';

@@ -39,7 +39,7 @@ create table if not exists eve.requests (
   token_id uuid,
   request_id text not null,
   class text not null,
-  door text not null,
+  endpoint text not null,
   requested_model text,
   model text not null,
   state text not null,
@@ -122,7 +122,7 @@ select r.request_no, r.attempts as attempt, r.lane_id::bigint as lane_id, r.key_
   r.start_ms + r.bucket_after_ms as bucket_ms, r.tokens_booked::bigint as tokens_booked, r.output_booked, r.input_tokens, r.output_tokens,
   r.thoughts_tokens, r.cached_tokens, r.total_tokens, r.usage_estimated, r.state as outcome, r.dispatched,
   r.upstream_status::integer as upstream_status, r.error_code, r.error_detail, r.finish_reason, r.latency_ms,
-  r.finished_at as settled_at, r.consumer_id, r.door
+  r.finished_at as settled_at, r.consumer_id, r.endpoint
 from eve.requests r
 where r.lane_id is not null and r.settled_at is null
 union all
@@ -130,7 +130,7 @@ union all
 select r.request_no, r.attempts, r.lane_id::bigint, r.key_id, r.model, r.class, r.start_ms, r.start_ms + r.bucket_after_ms,
   r.tokens_booked::bigint, r.output_booked, r.input_tokens, r.output_tokens, r.thoughts_tokens, r.cached_tokens, r.total_tokens,
   r.usage_estimated, r.state, r.dispatched, r.upstream_status::integer, coalesce(r.error_code, 'settled_late'),
-  r.error_detail, r.finish_reason, r.latency_ms, r.settled_at, r.consumer_id, r.door
+  r.error_detail, r.finish_reason, r.latency_ms, r.settled_at, r.consumer_id, r.endpoint
 from eve.requests r
 where r.lane_id is not null and r.settled_at is not null
 union all
@@ -146,7 +146,7 @@ comment on column eve.attempts.output_booked is 'Tokens of the answer that stay 
 comment on column eve.attempts.usage_estimated is 'True where upstream did not say what it counted.';
 comment on column eve.attempts.dispatched is 'False: upstream was never called, and the start was given back.';
 comment on column eve.attempts.latency_ms is 'From the call to upstream until its answer had come whole.';
-comment on column eve.attempts.consumer_id is 'Of a request''s last attempt, as is door; of those before it null, eve.requests has them.';
+comment on column eve.attempts.consumer_id is 'Of a request''s last attempt, as is endpoint; of those before it null, eve.requests has them.';
 
 create table if not exists eve.request_keys (
   consumer_id uuid not null,
@@ -187,7 +187,7 @@ create table if not exists eve.refusals (
   token_id uuid,
   request_id text not null,
   class text not null,
-  door text not null,
+  endpoint text not null,
   model text not null,
   code text not null,
   limit_name text,
@@ -197,7 +197,7 @@ create table if not exists eve.refusals (
 ) partition by range (refused_at);
 create table if not exists eve.refusals_default partition of eve.refusals default;
 create index if not exists refusals_id_idx on eve.refusals (id);
--- Whoever was refused has this id and nothing else.
+-- Anyone who was refused has this id and nothing else.
 create index if not exists refusals_request_id_idx on eve.refusals using hash (request_id);
 comment on table eve.refusals is 'Audit: every reservation that was refused, why, and when it may come back.';
 comment on table eve.refusals_default is 'Refusals of days without a partition of their own.';
@@ -221,11 +221,11 @@ create table if not exists eve.refusal_counts (
   limit_name text not null,
   model text not null,
   class text not null,
-  door text not null,
+  endpoint text not null,
   is_first boolean not null,
   times bigint not null,
   counted bigint not null default 0,
-  constraint refusal_counts_minute_key unique (minute, consumer_id, code, limit_name, model, class, door, is_first)
+  constraint refusal_counts_minute_key unique (minute, consumer_id, code, limit_name, model, class, endpoint, is_first)
 ) with (fillfactor = 50);
 comment on table eve.refusal_counts is 'Audit: refusals beyond the setting refusals_kept_a_minute, counted, so that a flood of them does not fill the disk.';
 comment on column eve.refusal_counts.limit_name is 'As in eve.refusals; empty: none.';

@@ -1,6 +1,6 @@
 -- Who may call besides the project itself: consumers with a secret, and the short-lived tokens of notebooks.
 --
--- A secret never reaches the database. Whoever holds one sends its id and a proof, which is a digest of the secret; the
+-- A secret never reaches the database. Anyone who holds one sends its id and a proof, which is a digest of the secret; the
 -- database keeps a digest of that proof. So neither a statement log nor a copy of these tables lets anybody in.
 
 set local lock_timeout = '10s';

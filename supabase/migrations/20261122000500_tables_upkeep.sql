@@ -113,7 +113,7 @@ insert into eve.rollup_progress (only_row) values (true) on conflict do nothing;
 comment on table eve.rollup_progress is 'How far the sums have come. One row.';
 comment on column eve.rollup_progress.looked_until is 'What was written to the audit before this time has been looked through for good: what it changed is summed, or stands in eve.rollup_due.';
 comment on column eve.rollup_progress.rolled_until is 'Everything written to the audit before this time is in eve.usage_hours.';
-comment on column eve.rollup_progress.frozen_before is 'Retention has been at the audit before this time, so hours before it are not summed anew.';
+comment on column eve.rollup_progress.frozen_before is 'Retention has been at the audit before this time, so hours before it are not summed again.';
 comment on column eve.rollup_progress.hours_frozen_before is 'The same for days, which are summed from eve.usage_hours.';
 
 create table if not exists eve.rollup_due (
@@ -124,7 +124,7 @@ create table if not exists eve.rollup_due (
   primary key (unit, at),
   constraint rollup_due_unit_known check (unit in ('slice', 'hour', 'day'))
 );
-comment on table eve.rollup_due is 'What is still to be summed anew: slices of 20 seconds from the audit, hours from their slices, days from their hours.';
+comment on table eve.rollup_due is 'What is still to be summed again: slices of 20 seconds from the audit, hours from their slices, days from their hours.';
 comment on column eve.rollup_due.at is 'Its beginning; of a day, midnight in Los Angeles.';
 comment on column eve.rollup_due.failed_at is 'When it could not be summed, and why in error: it is tried again an hour later, and holds up nothing.';
 
@@ -146,7 +146,7 @@ create table if not exists eve.usage_slices (
   consumer_id uuid not null,
   model text not null,
   key_id uuid not null,
-  door text not null,
+  endpoint text not null,
   requests bigint not null,
   succeeded bigint not null,
   failed bigint not null,
@@ -162,7 +162,7 @@ create table if not exists eve.usage_slices (
   cached_tokens bigint not null,
   wait_ms bigint not null,
   latency_ms bigint not null,
-  constraint usage_slices_pkey primary key (slice, consumer_id, model, key_id, door)
+  constraint usage_slices_pkey primary key (slice, consumer_id, model, key_id, endpoint)
 );
 comment on table eve.usage_slices is 'The last hours, summed in slices of 20 seconds, of which eve.usage_hours are the sums. The columns mean the same; no consumer and no key are zeros.';
 
@@ -172,7 +172,7 @@ create table if not exists eve.usage_hours (
   consumer_id uuid,
   model text not null,
   key_id uuid,
-  door text not null,
+  endpoint text not null,
   requests bigint not null default 0,
   succeeded bigint not null default 0,
   failed bigint not null default 0,
@@ -188,9 +188,9 @@ create table if not exists eve.usage_hours (
   cached_tokens bigint not null default 0,
   wait_ms bigint not null default 0,
   latency_ms bigint not null default 0,
-  constraint usage_hours_hour_consumer_model_key_door_key unique nulls not distinct (hour, consumer_id, model, key_id, door)
+  constraint usage_hours_hour_consumer_model_key_door_key unique nulls not distinct (hour, consumer_id, model, key_id, endpoint)
 );
-comment on table eve.usage_hours is 'The audit summed by hour, consumer, model, key and door. Made by rollup, and made anew where a late settlement changes an hour.';
+comment on table eve.usage_hours is 'The audit summed by hour, consumer, model, key and endpoint. Made by rollup, and made again where a late settlement changes an hour.';
 comment on column eve.usage_hours.hour is 'Its beginning. Requests count in the hour they came, refusals when they were refused, attempts and their tokens when they started.';
 comment on column eve.usage_hours.consumer_id is 'Null: the project''s own key.';
 comment on column eve.usage_hours.model is 'The model that served; of a refusal the one that was asked for, (unknown) where there is no such model.';
@@ -207,7 +207,7 @@ create table if not exists eve.usage_days (
   consumer_id uuid,
   model text not null,
   key_id uuid,
-  door text not null,
+  endpoint text not null,
   requests bigint not null default 0,
   succeeded bigint not null default 0,
   failed bigint not null default 0,
@@ -223,7 +223,7 @@ create table if not exists eve.usage_days (
   cached_tokens bigint not null default 0,
   wait_ms bigint not null default 0,
   latency_ms bigint not null default 0,
-  constraint usage_days_day_consumer_model_key_door_key unique nulls not distinct (day, consumer_id, model, key_id, door)
+  constraint usage_days_day_consumer_model_key_door_key unique nulls not distinct (day, consumer_id, model, key_id, endpoint)
 );
 comment on table eve.usage_days is 'eve.usage_hours summed by the day in America/Los_Angeles. The columns mean the same.';
 
@@ -340,7 +340,7 @@ create table if not exists eve.alert_deliveries (
 create index if not exists alert_deliveries_pending_idx on eve.alert_deliveries (channel, next_try_at) where state = 'pending';
 comment on table eve.alert_deliveries is 'What has been told to whom: one row per alert, channel and event.';
 comment on column eve.alert_deliveries.attempts is 'Tries so far, the one under way included.';
-comment on column eve.alert_deliveries.claimed_until is 'Somebody is telling it; after this time he is taken to have died.';
+comment on column eve.alert_deliveries.claimed_until is 'Somebody is telling it; after this time they are taken to have died.';
 comment on column eve.alert_deliveries.last_error is 'Why the last try failed. Holds no secret.';
 
 create table if not exists eve.alert_channels (

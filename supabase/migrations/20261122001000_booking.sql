@@ -99,7 +99,7 @@ $$;
 
 -- Batch that waits for a lane of a model and came earlier: one line for all lanes, since a place that falls free on any of them is
 -- for the first. Who was to ask more than 1.5 s ago and has not is not waited for. `wait_ms`: for how long to let them go first.
-create or replace function eve.line_before(
+create or replace function eve.queued_before(
   model text, lane_id bigint, queued_ms bigint, request_no bigint, now_ms bigint, interval_ms double precision,
   token_ms double precision, out calls bigint, out wait_ms bigint
 )
@@ -112,16 +112,16 @@ begin
   -- early costs a question. bench:quota, tokens, batch only, 1 and 2 projects: 95.6 and 94.9 % used with the whole time, 96.1 and
   -- 97.2 with half of it, 96.9 and 98.2 with a quarter, which asks twice as often.
   select count(*),
-    greatest(ceil(0.5 * count(*) * line_before.interval_ms), ceil(0.5 * sum(i.tokens) * line_before.token_ms), 1)::bigint
+    greatest(ceil(0.5 * count(*) * queued_before.interval_ms), ceil(0.5 * sum(i.tokens) * queued_before.token_ms), 1)::bigint
   into calls, wait_ms
   from eve.inflight i
-  where i.model = line_before.model and i.state = 'waiting' and i.start_ms > line_before.now_ms - 1500
-    and (i.any_lane or i.lane_id = line_before.lane_id)
-    and (i.queued_ms, i.request_no) < (line_before.queued_ms, coalesce(line_before.request_no, 9223372036854775807));
+  where i.model = queued_before.model and i.state = 'waiting' and i.start_ms > queued_before.now_ms - 1500
+    and (i.any_lane or i.lane_id = queued_before.lane_id)
+    and (i.queued_ms, i.request_no) < (queued_before.queued_ms, coalesce(queued_before.request_no, 9223372036854775807));
 end;
 $$;
 
--- Nothing depends on a schedule: whoever books on a lane also closes what expired on it. After the buckets, since closing counts
+-- Nothing depends on a schedule: anyone who books on a lane also closes what expired on it. After the buckets, since closing counts
 -- usage, and settlements take buckets before counters. The lane is the caller's, so no other reservation of it is being made;
 -- the caller's own lease ends at new_lease_ms.
 create or replace function eve.release_expired(lane_id bigint, now_ms bigint, new_lease_ms bigint default null)
@@ -227,7 +227,7 @@ begin
 end;
 $$;
 
--- The lock that whoever books a start on a lane, or gives one back, has until its transaction ends. It comes before the lane's row,
+-- The lock that anyone who books a start on a lane, or gives one back, has until its transaction ends. It comes before the lane's row,
 -- and lists look at no row before they have it: so those who book do not wait for each other's rows.
 create or replace function eve.lock_lane(lane_id bigint)
 returns void
@@ -243,7 +243,7 @@ $$;
 -- How long a consumer has to wait until it may book another start ahead on a lane; null: it may. It has as many starts, or tokens, of
 -- those that are yet to come as one consumer may have: waiting_share_percent of what the lane has in a minute, at least one start. So
 -- nobody who keeps connections open can fill the coming minutes for everybody else. Starts at once do not count, so one that is
--- alone still has the whole lane; and batch, which stands in line, books nothing ahead.
+-- alone still has the whole lane; and batch, which waits in the queue, books nothing ahead.
 create or replace function eve.share_wait(
   lane_id bigint, limits eve.lane_limits, consumer_id uuid, class text, tokens bigint, now_ms bigint
 )
@@ -276,7 +276,7 @@ end;
 $$;
 
 -- Takes a slot on one lane, or answers when it could: the one place that writes a booking, apart from lists. `queued_ms` and
--- `request_no` are batch's place in line; `latest_wait_ms` is 0 for batch, which never books ahead. `consumer_id`: whose share of
+-- `request_no` are batch's place in the queue; `latest_wait_ms` is 0 for batch, which never books ahead. `consumer_id`: whose share of
 -- the starts to come it is; null: its start is booked again, and was counted. Where nothing is booked, the lane is free again.
 create or replace function eve.book(
   lane_id bigint,
@@ -326,7 +326,7 @@ begin
     limit_name := v_fit.limit_name;
     day_left := v_fit.day_left - 1;
     booked := start_ms is not null and wait_ms <= book.latest_wait_ms
-      and not (v_batch and (eve.line_before(v_lane.model, book.lane_id, book.queued_ms, book.request_no, v_now, null, null)).calls > 0)
+      and not (v_batch and (eve.queued_before(v_lane.model, book.lane_id, book.queued_ms, book.request_no, v_now, null, null)).calls > 0)
       and (
         wait_ms <= 0
         or eve.share_wait(book.lane_id, limits, book.consumer_id, book.class, book.tokens, v_now) is null
@@ -390,7 +390,7 @@ begin
 end;
 $$;
 
--- A booking that was never dispatched: its start, its place in the day and its place in the line are free again. Bookings
+-- A booking that was never dispatched: its start, its place in the day and its place in the queue are free again. Bookings
 -- made behind it keep the times they were told.
 create or replace function eve.give_back(running eve.inflight)
 returns void

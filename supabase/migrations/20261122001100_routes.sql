@@ -153,13 +153,13 @@ volatile
 set search_path = ''
 as $$
 begin
-  -- eve.routes_lock(), which whoever may change a key has no right to call.
+  -- eve.routes_lock(), which anyone who may change a key has no right to call.
   perform pg_advisory_xact_lock(7310035118461046649);
   return null;
 end;
 $$;
 
--- For each row: a statement that changes none, as the sweep's mostly are, drops nothing. With its owner's rights: whoever may
+-- For each row: a statement that changes none, as the sweep's mostly are, drops nothing. With its owner's rights: anyone who may
 -- change a key has no right in this schema.
 create or replace function eve.drop_routes()
 returns trigger

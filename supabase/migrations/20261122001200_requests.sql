@@ -16,7 +16,7 @@ begin
       avoid_keys uuid[],
       lease_ms integer,
       token_id uuid,
-      door text,
+      endpoint text,
       trace_id text,
       metadata jsonb,
       request_hash text,
@@ -125,12 +125,12 @@ begin
     where m.minute <> excluded.minute or m.kept < v_most;
     if found then
       insert into eve.refusals (
-        refused_at, consumer_id, token_id, request_id, attempt, class, door, model, code, limit_name, tokens, retry_after_ms,
+        refused_at, consumer_id, token_id, request_id, attempt, class, endpoint, model, code, limit_name, tokens, retry_after_ms,
         trace_id
       )
       values (
         v_now, v_consumer_id, (call).token_id, left((call).request_id, 200), (call).attempt, note_refusal.class,
-        left((call).door, 40), left(note_refusal.model, 200), note_refusal.code, note_refusal.limit_name, (call).tokens,
+        left((call).endpoint, 40), left(note_refusal.model, 200), note_refusal.code, note_refusal.limit_name, (call).tokens,
         note_refusal.retry_after_ms, left((call).trace_id, 200)
       );
       return;
@@ -138,11 +138,11 @@ begin
   end if;
   -- Nobody waits for this to be on the disk.
   perform set_config('synchronous_commit', 'off', true);
-  insert into eve.refusal_counts as c (minute, consumer_id, code, limit_name, model, class, door, is_first, times)
+  insert into eve.refusal_counts as c (minute, consumer_id, code, limit_name, model, class, endpoint, is_first, times)
   values (
     v_minute, v_consumer_id, note_refusal.code, coalesce(note_refusal.limit_name, ''),
     coalesce((select m.model from public.google_ai_model_limits m where m.model = note_refusal.model), '(unknown)'),
-    note_refusal.class, left((call).door, 40), (call).attempt = 1, 1
+    note_refusal.class, left((call).endpoint, 40), (call).attempt = 1, 1
   )
   on conflict on constraint refusal_counts_minute_key do update set times = c.times + 1;
 end;
@@ -206,7 +206,7 @@ begin
     raise exception 'models must name 1 to 10 models' using errcode = 'EV400';
   elsif exists (select from unnest((call).models) m where m is null or length(m) not between 1 and 200) then
     raise exception 'the name of a model must have 1 to 200 characters' using errcode = 'EV400';
-  elsif length((call).door) > 40 or length((call).trace_id) > 200 or length((call).request_hash) > 200 then
+  elsif length((call).endpoint) > 40 or length((call).trace_id) > 200 or length((call).request_hash) > 200 then
     raise exception 'door must have at most 40 characters, trace_id and request_hash 200' using errcode = 'EV400';
   elsif (call).tokens is null or (call).tokens < 0 or (call).max_output_tokens < 0 then
     raise exception 'tokens and max_output_tokens must be 0 or more' using errcode = 'EV400';
@@ -272,7 +272,7 @@ declare
   v_before eve.earlier_request;
 begin
   perform pg_advisory_xact_lock(hashtextextended(v_consumer_id::text || (call).request_id, 0));
-  -- Whoever settles or closes it at this moment is waited for; then it has ended, and the answer is below.
+  -- Anyone who settles or closes it at this moment is waited for; then it has ended, and the answer is below.
   select * into running
   from eve.inflight i
   where i.consumer_id = v_consumer_id and i.request_id = (call).request_id
@@ -283,7 +283,7 @@ begin
       running := null;
     elsif running.request_no is distinct from (call).request_no then
       -- It waited for a caller that has gone, and was never sent: this is the same request again.
-      perform eve.leave_line(running);
+      perform eve.leave_queue(running);
       select * into running from eve.inflight i where i.request_no = (running).request_no;
     end if;
   end if;

@@ -96,7 +96,7 @@ begin
     if v_consumer.requests_per_day is not null or v_consumer.tokens_per_day is not null then
       -- A request belongs to the day it came in, whatever the day of its later attempts.
       v_day := eve.pacific_day(coalesce(floor(extract(epoch from (running).received_at) * 1000)::bigint, scope_of.now_ms));
-      -- A new row looks at its consumer's, which whoever changes that holds: before anything is in hand that they want.
+      -- A new row looks at its consumer's, which anyone who changes that holds: before anything is in hand that they want.
       if not exists (select from eve.consumer_days d where d.consumer_id = v_consumer_id and d.day = v_day) then
         insert into eve.consumer_days (consumer_id, day) values (v_consumer_id, v_day) on conflict do nothing;
       end if;

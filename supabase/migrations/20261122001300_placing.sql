@@ -231,7 +231,7 @@ begin
         v_start := case when v_share_wait is null then v_start end;
       end if;
       if v_batch and v_start is not null then
-        v_ahead := eve.line_before(
+        v_ahead := eve.queued_before(
           (served).model, v_lane.lane_id, choose_lane.queued_ms, (call).request_no, choose_lane.now_ms, v_lane.interval_ms,
           v_lane.token_ms
         );
@@ -275,7 +275,7 @@ begin
 end;
 $$;
 
--- Why a call that could start at v_best.start_ms is refused: it would be too late. What stands in the way, apart from the line
+-- Why a call that could start at v_best.start_ms is refused: it would be too late. What stands in the way, apart from the queue
 -- of those who came before?
 create or replace function eve.too_late(best eve.placement, call eve.call, class text, now_ms bigint)
 returns eve.placement

@@ -6,11 +6,11 @@
 --   2  running requests (eve.inflight), by number. Those who close others' skip what is locked.
 --   3  budgets: tokens by id, days by consumer and day (eve.lock_budgets), then the consumer's minute
 --   4  one lane: its advisory lock (eve.lock_lane), then its row. Several by number; a list tries them, and waits for one only while
---      it has none in hand. Whoever books nothing keeps none: a refusal, batch that is told to wait, a lane that a list passed over.
+--      it has none in hand. Anyone who books nothing keeps none: a refusal, batch that is told to wait, a lane that a list passed over.
 --   5  routes, then keys and models: what a settlement blocks (eve.apply_block) and owners change
 --   6  buckets, by lane and instant
 --   7  counters, by key, model and minute
---   8  what nobody waits for: the audit, a model's learned factor and the routes, which are drawn anew only if nobody else is at them
+--   8  what nobody waits for: the audit, a model's learned factor and the routes, which are drawn again only if nobody else is at them
 -- Nobody waits for a lock for longer than lock_timeout: then the answer is `database_unavailable` (55P03), and everything is undone.
 
 -- What a caller is told whose attempt is granted. `route` is what is known of key and model: see eve.route_answer.
@@ -38,7 +38,7 @@ $$;
 
 -- Takes an attempt that is not to go on out of the running requests: batch that waited and is refused, a start that cannot be booked
 -- again. What it held, and what it took from its budgets, is free again.
-create or replace function eve.leave_line(running eve.inflight)
+create or replace function eve.leave_queue(running eve.inflight)
 returns void
 language plpgsql
 volatile
@@ -167,13 +167,13 @@ declare
 begin
   if (running).request_no is null then
     insert into eve.inflight (
-      request_no, consumer_id, request_id, token_id, class, door, requested_model, model, attempt, state, lane_id, key_id,
+      request_no, consumer_id, request_id, token_id, class, endpoint, requested_model, model, attempt, state, lane_id, key_id,
       start_ms, bucket_ms, day_ends_ms, tokens, estimated_tokens, output_tokens, queued_ms, any_lane, lease_until, received_at,
       wait_ms, trace_id, metadata, request_hash, call_id
     )
     values (
       nextval('eve.request_no'), coalesce((call).consumer_id, '00000000-0000-0000-0000-000000000000'), (call).request_id,
-      (call).token_id, (scope).class, (call).door, (place).requested_model, (place).served, (call).attempt, v_state,
+      (call).token_id, (scope).class, (call).endpoint, (place).requested_model, (place).served, (call).attempt, v_state,
       (place).lane_id, note_attempt.key_id, (place).start_ms, coalesce((place).bucket_ms, (place).start_ms),
       coalesce((place).day_ends_ms, 0), (place).tokens, (call).tokens, coalesce((place).output_tokens, 0),
       case when v_state = 'waiting' then note_attempt.queued_ms end, (call).exclude_keys = '{}', v_lease,
@@ -226,7 +226,7 @@ create or replace function public.eve_reserve(
   avoid_keys uuid[] default '{}',
   lease_ms integer default 180000,
   token_id uuid default null,
-  door text default 'native',
+  endpoint text default 'native',
   trace_id text default null,
   metadata jsonb default '{}',
   request_hash text default null,
@@ -245,7 +245,7 @@ set search_path = ''
 set statement_timeout = '7500ms'
 -- Locks are held for milliseconds. Who has one for longer is held up itself, and those behind it give up while their callers still wait.
 set lock_timeout = '3s'
--- Custom plans would be made anew on nearly every call; planning was a third of its time.
+-- Custom plans would be made again on nearly every call; planning was a third of its time.
 set plan_cache_mode = 'force_generic_plan'
 -- Plans are often made while the tables are small and kept while they grow.
 set enable_seqscan = 'off'
@@ -255,7 +255,7 @@ declare
   v_call eve.call := row(
     eve_reserve.request_id, eve_reserve.models, eve_reserve.tokens, eve_reserve.consumer_id, eve_reserve.class,
     eve_reserve.max_wait_ms, eve_reserve.attempt, eve_reserve.exclude_keys, eve_reserve.avoid_keys, eve_reserve.lease_ms,
-    eve_reserve.token_id, eve_reserve.door, eve_reserve.trace_id, eve_reserve.metadata, eve_reserve.request_hash,
+    eve_reserve.token_id, eve_reserve.endpoint, eve_reserve.trace_id, eve_reserve.metadata, eve_reserve.request_hash,
     eve_reserve.counted, eve_reserve.request_no, eve_reserve.deadline, eve_reserve.call_id, eve_reserve.max_output_tokens
   )::eve.call;
   v_now constant bigint := eve.clock_ms();
@@ -295,7 +295,7 @@ begin
   end if;
   if v_scope.refusal is not null then
     if not v_spends then
-      perform eve.leave_line(v_running);
+      perform eve.leave_queue(v_running);
     end if;
     return eve.refuse(v_call, v_scope.class, v_scope.refusal, null, v_scope.limit_name, v_scope.wait_ms);
   end if;
@@ -307,7 +307,7 @@ begin
     return eve.ask_to_count(v_call, v_place);
   elsif v_place.status = 'refused' then
     if not v_spends then
-      perform eve.leave_line(v_running);
+      perform eve.leave_queue(v_running);
     end if;
     if v_place.refusal = 'no_active_key' then
       v_place.refusal_wait := eve.wait_for_key(v_now);

@@ -14,7 +14,7 @@ begin
       consumers uuid[],
       leases integer[],
       counted boolean[],
-      doors text[],
+      endpoints text[],
       traces text[],
       metadata jsonb[],
       hashes text[],
@@ -64,26 +64,26 @@ declare
 begin
   select array_agg(t.place) as places, array_agg(t.request_id) as ids, array_agg(t.models[1]) as models,
     array_agg(t.class) as classes, array_agg(t.tokens) as tokens, array_agg(t.consumer_id) as consumers,
-    array_agg(t.lease_ms) as leases, array_agg(t.counted) as counted, array_agg(t.door) as doors,
+    array_agg(t.lease_ms) as leases, array_agg(t.counted) as counted, array_agg(t.endpoint) as endpoints,
     array_agg(t.trace_id) as traces, array_agg(t.metadata) as metadata, array_agg(t.request_hash) as hashes,
     array_agg(t.call_id) as call_ids, min(t.deadline) as deadline
   into v_plain
   from rows from (
     jsonb_to_recordset(read_list.calls) as (
       request_id text, models text[], tokens integer, consumer_id uuid, class text, max_wait_ms integer, attempt integer,
-      exclude_keys uuid[], avoid_keys uuid[], lease_ms integer, token_id uuid, metadata jsonb, counted boolean, door text,
+      exclude_keys uuid[], avoid_keys uuid[], lease_ms integer, token_id uuid, metadata jsonb, counted boolean, endpoint text,
       trace_id text, request_hash text, deadline timestamptz, call_id uuid
     )
   ) with ordinality as t (
     request_id, models, tokens, consumer_id, class, max_wait_ms, attempt, exclude_keys, avoid_keys, lease_ms, token_id, metadata,
-    counted, door, trace_id, request_hash, deadline, call_id, place
+    counted, endpoint, trace_id, request_hash, deadline, call_id, place
   )
   where t.attempt = 1 and t.token_id is null and t.tokens >= 0 and cardinality(t.models) between 1 and 10
     and length(t.request_id) between 1 and 200 and t.class in ('interactive', 'batch') and t.max_wait_ms between 0 and 3600000
     and t.lease_ms between 100 and 3600000 and t.exclude_keys = '{}' and t.avoid_keys = '{}'
     and (t.metadata = '{}' or length(t.metadata::text) <= 16384)
     -- As eve.check_call has it.
-    and (length(t.door) > 40 or length(t.trace_id) > 200 or length(t.request_hash) > 200) is not true
+    and (length(t.endpoint) > 40 or length(t.trace_id) > 200 or length(t.request_hash) > 200) is not true
     and (clock_timestamp() > t.deadline) is not true
     and pg_try_advisory_xact_lock(
       hashtextextended(coalesce(t.consumer_id::text, '00000000-0000-0000-0000-000000000000') || t.request_id, 0)

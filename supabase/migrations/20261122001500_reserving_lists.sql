@@ -8,7 +8,7 @@
 -- costs 285 us, the floor of bench:admission 70.
 --   A loop over eve_reserve: 195 in twenties, since each statement is set up for each call all the same.
 --   What is here, five statements for a whole list: 164 in fives, 116 in tens, 88 in twenties; on one lane 135, 88, 64.
---   The list read anew from JSON by each statement in place of arrays: 5 more. Routes looked up anew: 10 more, and what is booked
+--   The list read again from JSON by each statement in place of arrays: 5 more. Routes looked up again: 10 more, and what is booked
 --     could lose its route in between.
 --   Windows to number calls and lanes in place of arrays: 10 more.
 --   Plain joins and anti joins: with eve.inflight or eve.lanes thought to be small, each list read them from end to end.
@@ -162,12 +162,12 @@ begin
   ),
   written as (
     insert into eve.inflight (
-      request_no, consumer_id, request_id, token_id, class, door, requested_model, model, attempt, state, lane_id, key_id,
+      request_no, consumer_id, request_id, token_id, class, endpoint, requested_model, model, attempt, state, lane_id, key_id,
       start_ms, bucket_ms, day_ends_ms, tokens, estimated_tokens, lease_until, received_at, wait_ms, trace_id, metadata,
       request_hash, call_id
     )
     select k.request_no, coalesce(plain.consumers[k.asked], v_project), plain.ids[k.asked], null, k.class,
-      plain.doors[k.asked], k.model, k.served, 1, 'reserved', k.lane_id, k.key_ids[k.slot], now_ms,
+      plain.endpoints[k.asked], k.model, k.served, 1, 'reserved', k.lane_id, k.key_ids[k.slot], now_ms,
       (now_ms + k.bucket_ms - 1) / k.bucket_ms * k.bucket_ms, booked.day_ends[k.place], k.tokens, plain.tokens[k.asked],
       to_timestamp((now_ms + plain.leases[k.asked]) / 1000::double precision), to_timestamp(now_ms / 1000::double precision), 0,
       plain.traces[k.asked], plain.metadata[k.asked], plain.hashes[k.asked], plain.call_ids[k.asked]

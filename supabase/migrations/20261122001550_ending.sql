@@ -56,7 +56,7 @@ begin
   insert into eve.requests (
     request_no, received_at, finished_at, start_ms, wait_ms, lane_id, tokens_booked, output_booked, input_tokens, output_tokens,
     thoughts_tokens, cached_tokens, total_tokens, latency_ms, attempts, bucket_after_ms, upstream_status, usage_estimated,
-    dispatched, consumer_id, key_id, token_id, request_id, class, door, requested_model, model, state, error_code,
+    dispatched, consumer_id, key_id, token_id, request_id, class, endpoint, requested_model, model, state, error_code,
     error_detail, finish_reason, trace_id, metadata
   )
   values (
@@ -64,7 +64,7 @@ begin
     (ended).tokens_booked, (ended).output_booked, (ended).input_tokens, (ended).output_tokens, (ended).thoughts_tokens,
     (ended).cached_tokens, (ended).total_tokens, (ended).latency_ms, (running).attempt, (ended).bucket_after_ms, (ended).upstream_status,
     (ended).usage_estimated, (ended).dispatched, (running).consumer_id, (running).key_id, (running).token_id,
-    (running).request_id, (running).class, (running).door, nullif((running).requested_model, (running).model), (running).model,
+    (running).request_id, (running).class, (running).endpoint, nullif((running).requested_model, (running).model), (running).model,
     (ended).state, (ended).error_code, (ended).error_detail, (ended).finish_reason, (running).trace_id,
     nullif((running).metadata, '{}')
   );

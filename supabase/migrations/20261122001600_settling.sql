@@ -73,7 +73,7 @@ exception
 end;
 $$;
 
--- Ends a request whose last attempt never came to anything (batch that has left the line, a start that was given back unheard): as
+-- Ends a request whose last attempt never came to anything (batch that has left the queue, a start that was given back unheard): as
 -- the attempt before it ended.
 create or replace function eve.close_as_before(running eve.inflight)
 returns void
@@ -261,8 +261,8 @@ begin
     settle_ended.input_tokens - v_before.tokens_booked
   );
   update eve.requests r
-  set state = settle_ended.outcome, output_booked = case when settle_ended.wrote then r.output_booked end, settled_at = eve.clock(), input_tokens = settle_ended.input_tokens,
-    output_tokens = settle_ended.output_tokens, thoughts_tokens = settle_ended.thoughts_tokens,
+  set state = settle_ended.outcome, output_booked = case when settle_ended.wrote then r.output_booked end,
+    settled_at = eve.clock(), input_tokens = settle_ended.input_tokens, output_tokens = settle_ended.output_tokens, thoughts_tokens = settle_ended.thoughts_tokens,
     cached_tokens = settle_ended.cached_tokens, total_tokens = settle_ended.total_tokens,
     usage_estimated = settle_ended.usage_estimated, upstream_status = settle_ended.upstream_status,
     error_code = settle_ended.error_code, error_detail = left(settle_ended.error_detail, 2000),
@@ -336,9 +336,9 @@ returns jsonb
 language plpgsql
 volatile
 set search_path = ''
--- As for eve_reserve. Whoever settles asks again.
+-- As for eve_reserve. Anyone who settles asks again.
 set lock_timeout = '3s'
--- Custom plans would be made anew on nearly every call; planning was a third of its time.
+-- Custom plans would be made again on nearly every call; planning was a third of its time.
 set plan_cache_mode = 'force_generic_plan'
 -- Plans are often made while the tables are small and kept while they grow.
 set enable_seqscan = 'off'

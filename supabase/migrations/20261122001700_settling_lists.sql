@@ -15,7 +15,7 @@ begin
     insert into eve.requests as r (
       request_no, received_at, finished_at, start_ms, wait_ms, lane_id, tokens_booked, output_booked, input_tokens, output_tokens,
       thoughts_tokens, cached_tokens, total_tokens, latency_ms, attempts, bucket_after_ms, upstream_status, usage_estimated,
-      dispatched, consumer_id, key_id, token_id, request_id, class, door, requested_model, model, state, error_code,
+      dispatched, consumer_id, key_id, token_id, request_id, class, endpoint, requested_model, model, state, error_code,
       error_detail, finish_reason, trace_id, metadata
     )
     select i.request_no, i.received_at, write_ended.now_at, i.start_ms, i.wait_ms, i.lane_id, least(i.tokens, 2147483647),
@@ -27,7 +27,7 @@ begin
       t.input_tokens, t.output_tokens, t.thoughts_tokens, t.cached_tokens,
       coalesce(t.total_tokens, t.input_tokens + coalesce(t.output_tokens, 0)), t.latency_ms, i.attempt,
       i.bucket_ms - i.start_ms, t.upstream_status, coalesce(t.usage_estimated, false), true, i.consumer_id, i.key_id,
-      i.token_id, i.request_id, i.class, i.door, nullif(i.requested_model, i.model), i.model, t.outcome, t.error_code,
+      i.token_id, i.request_id, i.class, i.endpoint, nullif(i.requested_model, i.model), i.model, t.outcome, t.error_code,
       left(t.error_detail, 2000), t.finish_reason, i.trace_id, nullif(i.metadata, '{}')
     from jsonb_to_recordset(write_ended.settlements) as t (
       request_no bigint, outcome text, input_tokens integer, output_tokens integer, thoughts_tokens integer,

@@ -68,7 +68,7 @@ begin
   v_call.token_id := v_running.token_id;
   v_call.attempt := v_running.attempt;
   v_call.tokens := v_running.estimated_tokens;
-  v_call.door := v_running.door;
+  v_call.endpoint := v_running.endpoint;
   v_call.trace_id := v_running.trace_id;
   perform eve.note_refusal(v_call, v_running.class, 'database_unavailable', v_running.model, null, null);
   if v_running.attempt = 1 then
@@ -82,7 +82,7 @@ end;
 $$;
 comment on function public.eve_give_back is 'Takes back what a call of eve_reserve has booked and its caller has not heard of in time. Answers given_back, nothing, or wait.';
 
--- Takes batch out of the line whose caller has gone: it held no start, and its budgets are free again.
+-- Takes batch out of the queue whose caller has gone: it held no start, and its budgets are free again.
 create or replace function eve.expire_waiting(at_most integer)
 returns integer
 language plpgsql
@@ -123,7 +123,7 @@ $$;
 
 -- Closes what nobody settled in time: its caller has died. The capacity stays counted at its place in the window, since
 -- Google may have counted the call, and so do its budgets; the books say `expired`. Rows that somebody is settling at this moment are
--- left to them. The sweep of all lanes looks at the clock first, and then at the line.
+-- left to them. The sweep of all lanes looks at the clock first, and then at the queue.
 create or replace function eve.expire_leases(lane_id bigint default null, at_most integer default 1000)
 returns integer
 language plpgsql

@@ -1,7 +1,7 @@
--- The short-lived tokens of notebooks, and the limits on whoever shows a wrong credential or a bad request.
+-- The short-lived tokens of notebooks, and the limits on anyone who shows a wrong credential or a bad request.
 
 -- The network that an address belongs to, which is what refusals are counted by: an IPv4 address itself, also where it is
--- written as IPv6; of IPv6 the /64, since whoever has one address has all of those. Empty: not an address.
+-- written as IPv6; of IPv6 the /64, since anyone who has one address has all of those. Empty: not an address.
 create or replace function eve.network_of(address text)
 returns text
 language plpgsql
@@ -399,7 +399,7 @@ $$;
 comment on function public.eve_log_refused_token is 'Counts a credential that was refused without asking the database; says whether its network has sent too many.';
 
 -- Requests that were answered 400, or likewise before anything else could be written down of them: counted by code, consumer and
--- minute, so that whoever sends nonsense is seen, and a flood of it fills nothing. The functions count for a second in memory and
+-- minute, so that anyone who sends nonsense is seen, and a flood of it fills nothing. The functions count for a second in memory and
 -- add that in one call.
 
 create or replace function public.eve_count_bad_requests(counts jsonb)

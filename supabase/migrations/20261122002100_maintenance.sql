@@ -5,11 +5,11 @@
 -- the next run goes on from there. What needs no HTTP is SQL from end to end and runs from cron as it does when the function
 -- asks for it; both go through eve.begin_run and eve.step_run.
 --
--- Two runs of one operation never overlap: whoever begins or steps holds the operation's advisory lock for that transaction,
+-- Two runs of one operation never overlap: anyone who begins or steps holds the operation's advisory lock for that transaction,
 -- and the run itself holds a lease in the operation's row. A lease is written with an end, a little after the run's own, so
 -- that a run which died does not hold it for ever: the next one closes it as failed and begins.
 
--- Held by whoever begins, steps or ends a run of an operation, until its transaction ends.
+-- Held by anyone who begins, steps or ends a run of an operation, until its transaction ends.
 create or replace function eve.operation_lock(operation text)
 returns bigint
 language sql
@@ -154,7 +154,7 @@ begin
   end if;
   if v_skipped is not null then
     v_now := eve.clock();
-    -- Whoever reads sums asks for a rollup first, and may well do so beside another.
+    -- Anyone who reads sums asks for a rollup first, and may well do so beside another.
     if begin_run.source <> 'call' then
       perform eve.log_run(
         begin_run.operation, 'skipped', v_now, completed_at => v_now,
@@ -242,7 +242,7 @@ end;
 $$;
 
 -- One step of a run that is SQL from end to end: {"done", "status", "operation", "count", "tables", "details", "pause_ms"}.
--- Whoever steps waits pause_ms before the next one, which leaves the database to others half of the time. Status is running,
+-- Anyone who steps waits pause_ms before the next one, which leaves the database to others half of the time. Status is running,
 -- succeeded, failed, or lost when the run is not the operation's any more.
 create or replace function eve.step_run(run_id bigint)
 returns jsonb

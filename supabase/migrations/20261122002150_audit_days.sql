@@ -30,7 +30,7 @@ as $$
     and c.relname ~ '_[0-9]{8}$';
 $$;
 
--- Locks tables against everybody, at once or not at all; false: somebody has had one of them for a while. Whoever waited for a table with
+-- Locks tables against everybody, at once or not at all; false: somebody has had one of them for a while. Anyone who waited for a table with
 -- another one in hand would wait in a circle with a reader of both, and the reader might be the one to be ended.
 create or replace function eve.lock_at_once(tables regclass[])
 returns boolean
@@ -55,7 +55,7 @@ end;
 $$;
 
 -- Makes the partitions of today and the next three days in UTC. A day of which the default partition holds rows already stays
--- there. With the rights of the migrations' owner, because only a table's owner may add a partition to it, and whoever runs
+-- there. With the rights of the migrations' owner, because only a table's owner may add a partition to it, and anyone who runs
 -- maintenance over the REST API is not; it takes nothing but a time.
 --
 -- A table is made first and attached then, which holds up readers for an instant and nobody who writes (`create table ...
@@ -106,7 +106,7 @@ begin
         'alter table eve.%I attach partition eve.%I for values from (%L) to (%L)', v_wanted.parent, v_wanted.name,
         v_wanted.begins, v_wanted.ends
       );
-      -- The first range of an empty table counts as summarized, and each row would write its summary anew: 144 bytes of log a call.
+      -- The first range of an empty table counts as summarized, and each row would write its summary again: 144 bytes of log a call.
       perform brin_desummarize_range(i.indexrelid, 0)
       from pg_catalog.pg_index i
       join pg_catalog.pg_class c on c.oid = i.indexrelid

@@ -25,7 +25,7 @@ begin
 end;
 $$;
 -- The tables that existing deployments have filled by hand: what is older there than would be kept is the owner's, and stays
--- until he says otherwise.
+-- until they say otherwise.
 do $$
 declare
   v_rule record;
@@ -242,7 +242,7 @@ end;
 $$;
 
 -- One batch of one table. `after` is where the batch before it ended: null at first, and null again in `next_after` when the
--- table is done. Tables that are not there, or that whoever runs this may not change, are done at once.
+-- table is done. Tables that are not there, or that anyone who runs this may not change, are done at once.
 create or replace function eve.retention_batch(
   rule eve.retention, now_at timestamptz, after jsonb, out deleted bigint, out next_after jsonb
 )
@@ -365,7 +365,7 @@ end;
 $$;
 
 -- Goes through the tables by name until a batch has deleted something. State: the table that it has come to, and where in
--- it. An owner's own rules may keep rows of his tables from being deleted; the other tables are cleared all the same, and
+-- it. An owner's own rules may keep rows of their tables from being deleted; the other tables are cleared all the same, and
 -- the run fails at its end with what was refused.
 create or replace function eve.retention_step(state jsonb, now_at timestamptz)
 returns jsonb

@@ -1,6 +1,6 @@
 -- The audit in sums: what counts where, and the sums of slices, hours and Pacific days.
 --
--- An hour may hold millions of rows, so it is summed in slices of 20 seconds, each whole and anew: the same however often it is
+-- An hour may hold millions of rows, so it is summed in slices of 20 seconds, each whole and again: the same however often it is
 -- done, and what is settled late corrects the slice that it belongs to. An hour is the sum of its slices, a day of its hours.
 --
 -- Tried and dropped: hours whole and at once (5.5 s for 360,000 rows, from the beginning after each run that was cut); adding what
@@ -13,7 +13,7 @@
 -- that no model has are one.
 create or replace function eve.usage_rows(from_at timestamptz, until_at timestamptz)
 returns table (
-  source text, number bigint, attempt smallint, slice timestamptz, consumer_id uuid, model text, key_id uuid, door text,
+  source text, number bigint, attempt smallint, slice timestamptz, consumer_id uuid, model text, key_id uuid, endpoint text,
   requests bigint, succeeded bigint, failed bigint, cancelled bigint, expired bigint, refused bigint, attempts bigint,
   dispatched bigint, upstream_refused bigint, input_tokens bigint, output_tokens bigint, thoughts_tokens bigint,
   cached_tokens bigint, wait_ms bigint, latency_ms bigint
@@ -33,31 +33,31 @@ declare
 begin
   return query
   select 'requests'::text, r.request_no, 0::smallint, date_bin(v_slice, r.received_at, 'epoch'), r.consumer_id, left(r.model, 200),
-    coalesce(r.key_id, v_nobody), left(r.door, 40), 1::bigint, (r.state = 'succeeded')::integer::bigint,
+    coalesce(r.key_id, v_nobody), left(r.endpoint, 40), 1::bigint, (r.state = 'succeeded')::integer::bigint,
     (r.state = 'failed')::integer::bigint, (r.state = 'cancelled')::integer::bigint, (r.state = 'expired')::integer::bigint,
     0::bigint, 0::bigint, 0::bigint, 0::bigint, 0::bigint, 0::bigint, 0::bigint, 0::bigint, r.wait_ms, 0::bigint
   from eve.requests r
   where r.received_at >= usage_rows.from_at and r.received_at < usage_rows.until_at
   union all
   select 'attempts', a.request_no, a.attempt, date_bin(v_slice, to_timestamp(a.start_ms / 1000.0), 'epoch'),
-    coalesce(a.consumer_id, r.consumer_id), left(a.model, 200), a.key_id, left(coalesce(a.door, r.door), 40), 0, 0, 0, 0, 0, 0, 1, a.dispatched::integer,
+    coalesce(a.consumer_id, r.consumer_id), left(a.model, 200), a.key_id, left(coalesce(a.endpoint, r.endpoint), 40), 0, 0, 0, 0, 0, 0, 1, a.dispatched::integer,
     coalesce(a.upstream_status = 429, false)::integer, coalesce(a.input_tokens, 0), coalesce(a.output_tokens, 0),
     coalesce(a.thoughts_tokens, 0), coalesce(a.cached_tokens, 0), 0, coalesce(a.latency_ms, 0)
   from eve.attempts a
   -- The attempts of a request count once it has ended, when it is known whose they were. Those before the last are looked up one
   -- by one: any other way reads a table of millions for some thousand rows of it.
   left join lateral (
-    select q.consumer_id, q.door from eve.requests q where a.consumer_id is null and q.request_no = a.request_no offset 0
+    select q.consumer_id, q.endpoint from eve.requests q where a.consumer_id is null and q.request_no = a.request_no offset 0
   ) r on true
   where a.start_ms >= v_from_ms and a.start_ms < v_until_ms and coalesce(a.consumer_id, r.consumer_id) is not null
   union all
   select 'refusals', f.id, 0::smallint, date_bin(v_slice, f.refused_at, 'epoch'), coalesce(f.consumer_id, v_nobody),
-    coalesce(m.model, '(unknown)'), v_nobody, left(f.door, 40), 0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0
+    coalesce(m.model, '(unknown)'), v_nobody, left(f.endpoint, 40), 0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0
   from eve.refusals f
   left join public.google_ai_model_limits m on m.model = f.model
   where f.refused_at >= usage_rows.from_at and f.refused_at < usage_rows.until_at
   union all
-  select 'refusal_counts', c.id, 0::smallint, c.minute, c.consumer_id, coalesce(m.model, '(unknown)'), v_nobody, c.door,
+  select 'refusal_counts', c.id, 0::smallint, c.minute, c.consumer_id, coalesce(m.model, '(unknown)'), v_nobody, c.endpoint,
     0, 0, 0, 0, 0, c.times, 0, 0, 0, 0, 0, 0, 0, 0, 0
   from eve.refusal_counts c
   left join public.google_ai_model_limits m on m.model = c.model
@@ -178,7 +178,7 @@ declare
   v_count bigint;
 begin
   with fresh as materialized (
-    select u.slice, u.consumer_id, u.model, u.key_id, u.door, sum(u.requests) as requests, sum(u.succeeded) as succeeded,
+    select u.slice, u.consumer_id, u.model, u.key_id, u.endpoint, sum(u.requests) as requests, sum(u.succeeded) as succeeded,
       sum(u.failed) as failed, sum(u.cancelled) as cancelled, sum(u.expired) as expired, sum(u.refused) as refused,
       sum(u.attempts) as attempts, sum(u.dispatched) as dispatched, sum(u.upstream_refused) as upstream_refused,
       sum(u.input_tokens) as input_tokens, sum(u.output_tokens) as output_tokens, sum(u.thoughts_tokens) as thoughts_tokens,
@@ -189,7 +189,7 @@ begin
       from eve.rollup_set_aside b
       where b.source = u.source and b.number = u.number and b.attempt = u.attempt
     )
-    group by u.slice, u.consumer_id, u.model, u.key_id, u.door
+    group by u.slice, u.consumer_id, u.model, u.key_id, u.endpoint
   ), gone as (
     delete from eve.usage_slices s
     where s.slice >= roll_slices.from_at and s.slice < roll_slices.until_at
@@ -197,15 +197,15 @@ begin
         select
         from fresh f
         where f.slice = s.slice and f.consumer_id = s.consumer_id and f.model = s.model and f.key_id = s.key_id
-          and f.door = s.door
+          and f.endpoint = s.endpoint
       )
     returning 1
   ), changed as (
     insert into eve.usage_slices as s (
-      slice, consumer_id, model, key_id, door, requests, succeeded, failed, cancelled, expired, refused, attempts, dispatched,
+      slice, consumer_id, model, key_id, endpoint, requests, succeeded, failed, cancelled, expired, refused, attempts, dispatched,
       upstream_refused, input_tokens, output_tokens, thoughts_tokens, cached_tokens, wait_ms, latency_ms
     )
-    select f.slice, f.consumer_id, f.model, f.key_id, f.door, f.requests, f.succeeded, f.failed, f.cancelled, f.expired,
+    select f.slice, f.consumer_id, f.model, f.key_id, f.endpoint, f.requests, f.succeeded, f.failed, f.cancelled, f.expired,
       f.refused, f.attempts, f.dispatched, f.upstream_refused, f.input_tokens, f.output_tokens, f.thoughts_tokens,
       f.cached_tokens, f.wait_ms, f.latency_ms
     from fresh f
@@ -249,7 +249,7 @@ begin
     begin
       insert into eve.usage_slices as s
       values (
-        v_row.slice, v_row.consumer_id, v_row.model, v_row.key_id, v_row.door, v_row.requests, v_row.succeeded, v_row.failed,
+        v_row.slice, v_row.consumer_id, v_row.model, v_row.key_id, v_row.endpoint, v_row.requests, v_row.succeeded, v_row.failed,
         v_row.cancelled, v_row.expired, v_row.refused, v_row.attempts, v_row.dispatched, v_row.upstream_refused,
         v_row.input_tokens, v_row.output_tokens, v_row.thoughts_tokens, v_row.cached_tokens, v_row.wait_ms, v_row.latency_ms
       )
@@ -287,16 +287,16 @@ declare
 begin
   delete from eve.usage_hours h where h.hour = roll_hour.hour;
   insert into eve.usage_hours (
-    hour, consumer_id, model, key_id, door, requests, succeeded, failed, cancelled, expired, refused, attempts, dispatched,
+    hour, consumer_id, model, key_id, endpoint, requests, succeeded, failed, cancelled, expired, refused, attempts, dispatched,
     upstream_refused, input_tokens, output_tokens, thoughts_tokens, cached_tokens, wait_ms, latency_ms
   )
-  select roll_hour.hour, nullif(s.consumer_id, v_nobody), s.model, nullif(s.key_id, v_nobody), s.door, sum(s.requests),
+  select roll_hour.hour, nullif(s.consumer_id, v_nobody), s.model, nullif(s.key_id, v_nobody), s.endpoint, sum(s.requests),
     sum(s.succeeded), sum(s.failed), sum(s.cancelled), sum(s.expired), sum(s.refused), sum(s.attempts), sum(s.dispatched),
     sum(s.upstream_refused), sum(s.input_tokens), sum(s.output_tokens), sum(s.thoughts_tokens), sum(s.cached_tokens),
     sum(s.wait_ms), sum(s.latency_ms)
   from eve.usage_slices s
   where s.slice >= roll_hour.hour and s.slice < roll_hour.hour + interval '1 hour'
-  group by s.consumer_id, s.model, s.key_id, s.door;
+  group by s.consumer_id, s.model, s.key_id, s.endpoint;
   get diagnostics v_count = row_count;
   return v_count;
 end;
@@ -315,16 +315,16 @@ declare
 begin
   delete from eve.usage_days d where d.day = roll_day.day;
   insert into eve.usage_days (
-    day, consumer_id, model, key_id, door, requests, succeeded, failed, cancelled, expired, refused, attempts, dispatched,
+    day, consumer_id, model, key_id, endpoint, requests, succeeded, failed, cancelled, expired, refused, attempts, dispatched,
     upstream_refused, input_tokens, output_tokens, thoughts_tokens, cached_tokens, wait_ms, latency_ms
   )
-  select roll_day.day, h.consumer_id, h.model, h.key_id, h.door, sum(h.requests), sum(h.succeeded), sum(h.failed),
+  select roll_day.day, h.consumer_id, h.model, h.key_id, h.endpoint, sum(h.requests), sum(h.succeeded), sum(h.failed),
     sum(h.cancelled), sum(h.expired), sum(h.refused), sum(h.attempts), sum(h.dispatched), sum(h.upstream_refused),
     sum(h.input_tokens), sum(h.output_tokens), sum(h.thoughts_tokens), sum(h.cached_tokens), sum(h.wait_ms),
     sum(h.latency_ms)
   from eve.usage_hours h
   where h.hour >= v_from and h.hour < v_until
-  group by h.consumer_id, h.model, h.key_id, h.door;
+  group by h.consumer_id, h.model, h.key_id, h.endpoint;
   get diagnostics v_count = row_count;
   return v_count;
 end;

@@ -2,7 +2,7 @@
 --
 -- What is still to be summed stands in eve.rollup_due; a step, which is a transaction, does as much of it as fits into its time. A
 -- run that is killed loses its last step, and the next one goes on with what is due. Slices are kept for some hours; should an hour
--- change that has none any more, all of them are made anew.
+-- change that has none any more, all of them are made again.
 
 -- The beginning of the first hour that retention has not been at.
 create or replace function eve.first_whole_hour(frozen_before timestamptz)
@@ -17,7 +17,7 @@ as $$
   end;
 $$;
 
--- Sums of before a time stay as they are from now on: whoever deletes rows that they are made of asks first, and deletes no
+-- Sums of before a time stay as they are from now on: anyone who deletes rows that they are made of asks first, and deletes no
 -- further than the answer; null: nothing. `sums`: hours, made of the audit, of which as much is answered as has been summed, less
 -- an hour for settlements under way; or days, made of hours. Rollup holds the row while it sums, so it is waited for, but not for
 -- long: then the answer is what was frozen before.
@@ -313,7 +313,7 @@ begin
 end;
 $$;
 
--- Brings the sums up to now in one transaction, for whoever is about to read them: {"status", "rolled_until"}.
+-- Brings the sums up to now in one transaction, for anyone who is about to read them: {"status", "rolled_until"}.
 create or replace function public.eve_rollup(at_most_ms integer default 5000)
 returns jsonb
 language plpgsql
@@ -346,7 +346,7 @@ end;
 $$;
 comment on function public.eve_rollup is 'Sums up what the audit has gained since the last rollup. Says skipped while another rollup is on, and running when it did not come to the end.';
 
--- Throws the sums since a time away, so that the next rollup makes them anew from the audit. What retention has been at stays.
+-- Throws the sums since a time away, so that the next rollup makes them again from the audit. What retention has been at stays.
 create or replace function public.eve_rollup_rebuild(since timestamptz default '-infinity')
 returns jsonb
 language plpgsql
@@ -374,4 +374,4 @@ begin
   return jsonb_build_object('from', nullif(v_from, '-infinity'));
 end;
 $$;
-comment on function public.eve_rollup_rebuild is 'Has the hourly and daily sums made anew from the audit, as far back as the audit goes.';
+comment on function public.eve_rollup_rebuild is 'Has the hourly and daily sums made again from the audit, as far back as the audit goes.';

@@ -26,7 +26,7 @@ as $$
   end;
 $$;
 
--- Whether upstream's rejection is what keeps a key from being used. Whoever switches a key off by hand leaves no reason with it
+-- Whether upstream's rejection is what keeps a key from being used. Anyone who switches a key off by hand leaves no reason with it
 -- (eve.key_switched_off).
 create or replace function eve.key_was_rejected(key public.google_ai_api_keys)
 returns boolean
@@ -290,7 +290,7 @@ begin
   update eve.alerts a
   set closed_at = eve.clock()
   where a.kind = 'model_vanished' and a.closed_at is null and a.subject <> all (v_vanished)
-    -- Those about stages are closed by whoever opened them.
+    -- Those about stages are closed by anyone who opened them.
     and not starts_with(a.subject, 'stage:');
   return jsonb_build_object('vanished', to_jsonb(v_vanished), 'unlisted', to_jsonb(v_unlisted));
 end;
@@ -300,7 +300,7 @@ comment on function public.eve_models_compared is 'Says which models that should
 -- A key whose secret has changed is used again.
 --
 -- Upstream rejects a secret, not the row that names it: a mistyped one, say, that is put right the next minute. So the hash of
--- what was rejected is kept, and whoever finds another secret under the key's env_var_name says so. Three do: the gateway, when a
+-- what was rejected is kept, and anyone who finds another secret under the key's env_var_name says so. Three do: the gateway, when a
 -- request finds no key; the maintenance operation key_health, once that secret works; the local stack as it starts. What a person
 -- has switched off stays off.
 
@@ -334,7 +334,7 @@ end;
 $$;
 comment on function eve.remember_rejected_secret is 'Keeps the hash of a secret that upstream rejected.';
 
--- Whoever switches a key off means it, whatever it was blocked for: without the reason nothing switches it on again. The gateway's
+-- Anyone who switches a key off means it, whatever it was blocked for: without the reason nothing switches it on again. The gateway's
 -- own hand is known by its changing blocked_until in the same breath.
 create or replace function eve.key_switched_off()
 returns trigger
@@ -366,7 +366,7 @@ begin
   delete from eve.rejected_secrets r where r.key_id = old.id;
   return null;
 exception
-  -- Whoever may delete the key's row need not be let into schema eve. What stays says nothing of any secret in use.
+  -- Anyone who may delete the key's row need not be let into schema eve. What stays says nothing of any secret in use.
   when insufficient_privilege then
     return null;
 end;
@@ -402,7 +402,7 @@ as $$
 $$;
 comment on function public.eve_keys_awaiting_secrets is 'The keys that another secret would put into use again, with the hashes of those that upstream has rejected.';
 
--- Whoever calls this has found a secret with this hash: {"change": "enabled" | "none"}.
+-- Anyone who calls this has found a secret with this hash: {"change": "enabled" | "none"}.
 create or replace function public.eve_key_secret_changed(key_id uuid, secret_hash text)
 returns jsonb
 language plpgsql

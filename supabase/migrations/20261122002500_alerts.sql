@@ -94,7 +94,7 @@ begin
   );
   return null;
 exception
-  -- Whoever may write the key's row need not be let into schema eve: the next evaluation sees it as well.
+  -- Anyone who may write the key's row need not be let into schema eve: the next evaluation sees it as well.
   when insufficient_privilege then
     return null;
 end;
@@ -202,7 +202,7 @@ as $$
 $$;
 
 -- Refusals for want of quota or keys, as a part of all requests of the window. What a caller may not do (a revoked token, a
--- spent budget, a model that is not there) is his own affair and does not count.
+-- spent budget, a model that is not there) is the caller's own affair and does not count.
 create or replace function eve.alert_refusals()
 returns table (kind text, subject text, severity text, message text, details jsonb)
 language sql
@@ -391,7 +391,7 @@ begin
           then a.last_seen_at <= v_now - eve.alert_setting('alert_clear_s', 300) * interval '1 second'
         when a.kind in ('usage_counters_refused', 'token_usage_refused', 'maintenance_log_refused')
           then a.last_seen_at <= v_now - eve.alert_setting('alert_stale_s', 3600) * interval '1 second'
-        -- Whoever opened it closes it.
+        -- Anyone who opened it closes it.
         else false
       end
     returning 1

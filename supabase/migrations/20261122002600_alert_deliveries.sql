@@ -1,6 +1,6 @@
 -- Alerts as they are told and read: which are to be sent where, which have been, and lists of them.
 
--- The secrets that active keys need, for whoever can look whether they are set. A stage's key has no variable: its secret is in
+-- The secrets that active keys need, for anyone who can look whether they are set. A stage's key has no variable: its secret is in
 -- provider_configs (20261121001600), and providers_sync looks after it.
 create or replace function public.eve_alert_secrets()
 returns jsonb

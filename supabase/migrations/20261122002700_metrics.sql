@@ -75,7 +75,7 @@ begin
     set counted_until = count_requests.counted_to, looked_at = eve.clock(), snapshot = pg_current_snapshot()
     where s.source = 'requests'
   ), fresh as materialized (
-    select r.request_no, r.door, r.model, r.class, r.state, r.wait_ms, r.received_at, r.finished_at, r.settled_at, r.lane_id,
+    select r.request_no, r.endpoint, r.model, r.class, r.state, r.wait_ms, r.received_at, r.finished_at, r.settled_at, r.lane_id,
       r.key_id, r.attempts, r.error_code, r.dispatched, r.tokens_booked, r.input_tokens, r.output_tokens, r.thoughts_tokens,
       r.cached_tokens, r.usage_estimated, r.latency_ms, coalesce(c.name, 'removed') as consumer
     from eve.requests r
@@ -125,10 +125,10 @@ begin
     ) a
   ), gained as (
     select 'eve_requests_total' as metric,
-      jsonb_build_object('outcome', f.state, 'door', f.door, 'consumer', f.named, 'model', f.model) as labels,
+      jsonb_build_object('outcome', f.state, 'door', f.endpoint, 'consumer', f.named, 'model', f.model) as labels,
       count(*)::double precision as value
     from named f
-    group by f.state, f.door, f.named, f.model
+    group by f.state, f.endpoint, f.named, f.model
     union all
     select 'eve_attempts_total',
       jsonb_build_object(
@@ -162,7 +162,7 @@ begin
     select 'eve_wait_seconds' as metric, f.class as first, f.model as second, f.wait_ms / 1000.0 as value
     from named f
     union all
-    select 'eve_request_duration_seconds', f.state, f.door, extract(epoch from f.finished_at - f.received_at)
+    select 'eve_request_duration_seconds', f.state, f.endpoint, extract(epoch from f.finished_at - f.received_at)
     from named f
     union all
     select 'eve_upstream_duration_seconds', t.outcome, t.model, t.latency_ms / 1000.0
@@ -230,14 +230,14 @@ begin
       for no key update
     ) before
     where c.id = before.id
-    returning c.is_first, c.class, c.door, c.code, c.limit_name, c.model, c.consumer_id, c.times - before.counted as times
+    returning c.is_first, c.class, c.endpoint, c.code, c.limit_name, c.model, c.consumer_id, c.times - before.counted as times
   ), fresh as materialized (
-    select f.is_first, f.class, f.door, f.code, coalesce(f.limit_name, '') as limit_name, f.times,
+    select f.is_first, f.class, f.endpoint, f.code, coalesce(f.limit_name, '') as limit_name, f.times,
       -- A caller may name any model, and a name is for ever in a time series.
       coalesce(m.model, 'unknown') as model,
       case when f.consumer_id is null then 'project' else coalesce(c.name, 'removed') end as consumer
     from (
-      select r.attempt = 1 as is_first, r.class, r.door, r.code, r.limit_name, r.model, r.consumer_id, 1::bigint as times
+      select r.attempt = 1 as is_first, r.class, r.endpoint, r.code, r.limit_name, r.model, r.consumer_id, 1::bigint as times
       from eve.refusals r
       where r.refused_at > count_refusals.look_from and r.refused_at <= count_refusals.counted_to
         and (
@@ -245,7 +245,7 @@ begin
           or not pg_visible_in_snapshot(r.written_by, count_refusals.seen)
         )
       union all
-      select b.is_first, b.class, b.door, b.code, b.limit_name, b.model, b.consumer_id, b.times
+      select b.is_first, b.class, b.endpoint, b.code, b.limit_name, b.model, b.consumer_id, b.times
       from beyond b
     ) f
     left join eve.consumers c on c.id = f.consumer_id
@@ -267,13 +267,13 @@ begin
     union all
     -- A later attempt's refusal belongs to a request that has an outcome of its own.
     select 'eve_requests_total',
-      jsonb_build_object('outcome', 'refused', 'door', f.door, 'consumer', coalesce(k.name, n.name, 'other'), 'model', f.model),
+      jsonb_build_object('outcome', 'refused', 'door', f.endpoint, 'consumer', coalesce(k.name, n.name, 'other'), 'model', f.model),
       sum(f.times)
     from fresh f
     left join eve.metric_consumers k on k.name = f.consumer
     left join newcomers n on n.name = f.consumer
     where f.is_first
-    group by f.door, coalesce(k.name, n.name, 'other'), f.model
+    group by f.endpoint, coalesce(k.name, n.name, 'other'), f.model
   ), added as (
     insert into eve.metric_counters as c (metric, labels, value)
     select g.metric, g.labels, g.value
@@ -307,7 +307,7 @@ declare
   v_refusals integer := 0;
   v_behind boolean := true;
 begin
-  -- Whoever counts at this moment counts for us too.
+  -- Anyone who counts at this moment counts for us too.
   if not pg_try_advisory_xact_lock(hashtextextended('eve_metrics_count', 0)) then
     return jsonb_build_object('status', 'busy');
   end if;

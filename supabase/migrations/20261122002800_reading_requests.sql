@@ -95,7 +95,7 @@ as $$
       (request_json.request).consumer_id::text
     ),
     'consumer_id', (request_json.request).consumer_id, 'token_id', (request_json.request).token_id,
-    'class', (request_json.request).class, 'door', (request_json.request).door,
+    'class', (request_json.request).class, 'door', (request_json.request).endpoint,
     'requested_model', coalesce((request_json.request).requested_model, (request_json.request).model),
     'model', (request_json.request).model,
     'key', coalesce(
@@ -138,7 +138,7 @@ as $$
       (refusal_json.refusal).consumer_id::text
     ),
     'consumer_id', (refusal_json.refusal).consumer_id, 'token_id', (refusal_json.refusal).token_id,
-    'class', (refusal_json.refusal).class, 'door', (refusal_json.refusal).door,
+    'class', (refusal_json.refusal).class, 'door', (refusal_json.refusal).endpoint,
     'requested_model', (refusal_json.refusal).model, 'model', (refusal_json.refusal).model, 'key', null,
     'input_tokens', (refusal_json.refusal).tokens, 'output_tokens', null, 'total_tokens', null,
     'error_code', (refusal_json.refusal).code, 'finish_reason', null, 'limit', (refusal_json.refusal).limit_name,

@@ -194,7 +194,7 @@ comment on function public.eve_request_search is 'Requests that run or have ende
 
 -- What has ended or was refused since the cursor, the oldest first; without a cursor the last few. Cheap enough to be asked
 -- every second: it reads what was written lately and nothing else. Rows become visible a moment after the time that they
--- bear, so two seconds are read again each time: whoever asks must drop what he has seen.
+-- bear, so two seconds are read again each time: anyone who asks must drop what he has seen.
 create or replace function public.eve_tail(after jsonb default null, at_most integer default 1000)
 returns jsonb
 language plpgsql

@@ -162,7 +162,7 @@ as $$
 $$;
 comment on function public.eve_doctor is 'Facts for a check of the whole project: clock, migrations, extensions, jobs and their last runs, answers to scheduled calls, alerts, maintenance.';
 
--- Sums of the audit by any of day (Pacific), hour, consumer, model, key and door. They come from the rollups, which keep what
+-- Sums of the audit by any of day (Pacific), hour, consumer, model, key and endpoint. They come from the rollups, which keep what
 -- retention has long deleted; bring those up to now with public.eve_rollup first, and the sums are of everything that has
 -- ended. Whole hours are counted: `since` is taken down to the hour and `until` up.
 create or replace function public.eve_usage(
@@ -203,12 +203,12 @@ begin
     select coalesce(p.hours_frozen_before, '-infinity') as before from eve.rollup_progress p
   ), pieces as (
     select h.hour, eve.pacific_day((extract(epoch from h.hour) * 1000)::bigint) as day, h.consumer_id, h.model, h.key_id,
-      h.door, h.requests, h.succeeded, h.failed, h.cancelled, h.expired, h.refused, h.attempts, h.dispatched,
+      h.endpoint, h.requests, h.succeeded, h.failed, h.cancelled, h.expired, h.refused, h.attempts, h.dispatched,
       h.upstream_refused, h.input_tokens, h.output_tokens, h.thoughts_tokens, h.cached_tokens, h.wait_ms, h.latency_ms
     from eve.usage_hours h
     where h.hour >= v_since and h.hour < v_until
     union all
-    select null, d.day, d.consumer_id, d.model, d.key_id, d.door, d.requests, d.succeeded, d.failed, d.cancelled, d.expired,
+    select null, d.day, d.consumer_id, d.model, d.key_id, d.endpoint, d.requests, d.succeeded, d.failed, d.cancelled, d.expired,
       d.refused, d.attempts, d.dispatched, d.upstream_refused, d.input_tokens, d.output_tokens, d.thoughts_tokens,
       d.cached_tokens, d.wait_ms, d.latency_ms
     from eve.usage_days d
@@ -223,7 +223,7 @@ begin
       case when 'consumer' = any (eve_usage.by) then coalesce(p.consumer_id, '00000000-0000-0000-0000-000000000000') end as consumer_id,
       case when 'model' = any (eve_usage.by) then p.model end as model,
       case when 'key' = any (eve_usage.by) then p.key_id end as key_id,
-      case when 'door' = any (eve_usage.by) then p.door end as door,
+      case when 'door' = any (eve_usage.by) then p.endpoint end as endpoint,
       p.requests, p.succeeded, p.failed, p.cancelled, p.expired, p.refused, p.attempts, p.dispatched, p.upstream_refused,
       p.input_tokens, p.output_tokens, p.thoughts_tokens, p.cached_tokens, p.wait_ms, p.latency_ms
     from pieces p
@@ -233,8 +233,8 @@ begin
       and (v_key_id is null or p.key_id = v_key_id)
       and (v_hourly or p.hour is null or p.day::timestamp at time zone 'America/Los_Angeles' >= frozen.before)
   ), sums as (
-    select grouping(h.day, h.hour, h.consumer_id, h.model, h.key_id, h.door) = 63 as is_total, h.day, h.hour, h.consumer_id,
-      h.model, h.key_id, h.door,
+    select grouping(h.day, h.hour, h.consumer_id, h.model, h.key_id, h.endpoint) = 63 as is_total, h.day, h.hour, h.consumer_id,
+      h.model, h.key_id, h.endpoint,
       jsonb_build_object(
         'requests', coalesce(sum(h.requests), 0), 'succeeded', coalesce(sum(h.succeeded), 0),
         'failed', coalesce(sum(h.failed), 0), 'cancelled', coalesce(sum(h.cancelled), 0),
@@ -247,7 +247,7 @@ begin
       ) as figures,
       sum(h.requests) as requests
     from hours h
-    group by grouping sets ((h.day, h.hour, h.consumer_id, h.model, h.key_id, h.door), ())
+    group by grouping sets ((h.day, h.hour, h.consumer_id, h.model, h.key_id, h.endpoint), ())
   )
   select
     (select t.figures from sums t where t.is_total),
@@ -255,7 +255,7 @@ begin
       select coalesce(jsonb_agg(page.one order by page.place), '[]')
       from (
         select
-          row_number() over (order by s.day, s.hour, s.requests desc, s.model, s.key_id, s.consumer_id, s.door) as place,
+          row_number() over (order by s.day, s.hour, s.requests desc, s.model, s.key_id, s.consumer_id, s.endpoint) as place,
           case when 'day' = any (eve_usage.by) then jsonb_build_object('day', s.day) else '{}' end
           || case when v_hourly then jsonb_build_object('hour', s.hour) else '{}' end
           || case when 'consumer' = any (eve_usage.by) then jsonb_build_object(
@@ -265,7 +265,7 @@ begin
           || case when 'key' = any (eve_usage.by) then jsonb_build_object(
             'key', coalesce((select k.key_alias from public.google_ai_api_keys k where k.id = s.key_id), s.key_id::text)
           ) else '{}' end
-          || case when 'door' = any (eve_usage.by) then jsonb_build_object('door', s.door) else '{}' end
+          || case when 'door' = any (eve_usage.by) then jsonb_build_object('door', s.endpoint) else '{}' end
           || s.figures as one
         from sums s
         where not s.is_total
@@ -280,4 +280,4 @@ begin
   );
 end;
 $$;
-comment on function public.eve_usage is 'Requests, refusals, attempts, tokens and times summed by day (Pacific), hour, consumer, model, key and door. Complete up to complete_until; call eve_rollup before.';
+comment on function public.eve_usage is 'Requests, refusals, attempts, tokens and times summed by day (Pacific), hour, consumer, model, key and endpoint. Complete up to complete_until; call eve_rollup before.';

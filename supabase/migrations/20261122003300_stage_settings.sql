@@ -125,7 +125,7 @@ begin
       );
     end if;
   elsif eve_provider_save.api_key_encrypted is not null then
-    -- The same key entered anew: whoever does so means it to work.
+    -- The same key entered again: anyone who does so means it to work.
     update public.google_ai_api_keys u
     set is_active = true, blocked_until = null, blocked_reason = null
     where u.env_var_name = 'stage:' || v_new.stage_type;
@@ -174,7 +174,7 @@ declare
 begin
   perform set_config('eve.actor', left(eve_provider_checked.actor, 200), true);
   select * into v_config from public.provider_configs c where c.stage_type = eve_provider_checked.stage_type for update;
-  -- Whoever saved another key or removed the stage meanwhile knows better.
+  -- Anyone who saved another key or removed the stage meanwhile knows better.
   if v_config.stage_type is null
     or v_config.key_fingerprint is distinct from eve_provider_checked.key_fingerprint then
     return jsonb_build_object('status', 'overtaken');
@@ -360,7 +360,7 @@ as $$
     from public.api_keys k
   ) t;
 $$;
-comment on function public.eve_provider_ciphertexts is 'Every encrypted key, to be encrypted anew.';
+comment on function public.eve_provider_ciphertexts is 'Every encrypted key, to be encrypted again.';
 
 create or replace function public.eve_provider_reencrypt(tokens jsonb, actor text)
 returns jsonb

@@ -60,7 +60,7 @@ end;
 $$;
 comment on function public.eve_job_note is 'Notes how a job stands; one that has ended stays as it ended.';
 
--- The project sees all jobs, a consumer its own, and of those whoever calls for it the ones of stages that it may use now: as with
+-- The project sees all jobs, a consumer its own, and of those anyone who calls for it the ones of stages that it may use now: as with
 -- a kept answer, what came of a stage belongs to a scope (eve.repeated).
 create or replace function eve.job_for(id uuid, consumer_id uuid, token_id uuid)
 returns setof eve.jobs

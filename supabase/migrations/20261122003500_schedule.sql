@@ -249,7 +249,7 @@ end;
 $$;
 comment on function public.eve_connect is 'Puts the project''s URL and a secret key into Vault, where the schedule finds them.';
 
--- Makes cron's jobs those of eve.operations: {"scheduled": [..], "missing": [extensions that are not enabled]}. For whoever
+-- Makes cron's jobs those of eve.operations: {"scheduled": [..], "missing": [extensions that are not enabled]}. For anyone who
 -- owns the database: cron runs a job as the role that scheduled it.
 create or replace function public.eve_schedule()
 returns jsonb

@@ -36,7 +36,7 @@ begin
   for v_object in
     select
       p.oid::regprocedure as signature,
-      -- Triggers fire without it; and what runs when is the business of whoever deploys.
+      -- Triggers fire without it; and what runs when is the business of anyone who deploys.
       p.prorettype <> 'trigger'::regtype and p.proname <> 'eve_schedule' as is_granted
     from pg_catalog.pg_proc p
     where p.prokind = 'f'
@@ -53,7 +53,7 @@ begin
 end;
 $$;
 
--- Policies call it with the rights of whoever reads. The schema stays closed, so it cannot be called by name.
+-- Policies call it with the rights of anyone who reads. The schema stays closed, so it cannot be called by name.
 grant execute on function eve.is_administrator() to authenticated;
 
 -- What a signed-in user's own client may ask for: every column but the keys; and row-level security shows the rows to

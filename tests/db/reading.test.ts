@@ -53,7 +53,7 @@ const insertRequests = (
 ) =>
   sql`
     insert into eve.requests (
-      request_no, consumer_id, request_id, class, door, requested_model, model, state, attempts, wait_ms, received_at,
+      request_no, consumer_id, request_id, class, endpoint, requested_model, model, state, attempts, wait_ms, received_at,
       finished_at, metadata, error_code
     )
     select r.no, coalesce(r.consumer, ${PROJECT})::uuid, coalesce(r.id, 'r' || r.no), 'batch', 'native', 'gemma-4-31b-it',
@@ -172,7 +172,7 @@ describe("requests", () => {
     await insertRequests(ages.map((minutesAgo, n) => ({ no: 1000 - n * 64, minutesAgo })));
     for (const [n, minutesAgo] of ages.entries()) {
       await sql`
-        insert into eve.refusals (id, refused_at, request_id, attempt, class, door, model, code, tokens)
+        insert into eve.refusals (id, refused_at, request_id, attempt, class, endpoint, model, code, tokens)
         values (${1000 - n * 64}, now() - ${minutesAgo} * interval '1 minute', ${
         "f" + n
       }, 1, 'batch', 'native', 'm',
@@ -349,12 +349,12 @@ describe("usage", () => {
 
   test("of days whose hours are gone is told once", async () => {
     await sql`
-      insert into eve.usage_days (day, model, door, requests)
+      insert into eve.usage_days (day, model, endpoint, requests)
       values ('2025-01-10', 'm', 'native', 10), ('2025-01-11', 'm', 'native', 20), ('2025-01-12', 'm', 'native', 40)
     `;
     // Retention took the hours before noon of the 11th.
     await sql`
-      insert into eve.usage_hours (hour, model, door, requests)
+      insert into eve.usage_hours (hour, model, endpoint, requests)
       values ('2025-01-11 21:00Z', 'm', 'native', 8), ('2025-01-12 10:00Z', 'm', 'native', 40)
     `;
     await sql`update eve.rollup_progress set hours_frozen_before = '2025-01-11 20:00Z'`;
@@ -450,7 +450,7 @@ test("reading works where nothing can be written, as on a read replica", async (
 test("no look reads more than a bounded piece of a large audit, and none reads it from end to end", async () => {
   await sql`
     insert into eve.requests (
-      request_no, consumer_id, request_id, class, door, requested_model, model, state, attempts, wait_ms, received_at,
+      request_no, consumer_id, request_id, class, endpoint, requested_model, model, state, attempts, wait_ms, received_at,
       finished_at, metadata
     )
     select g, ${PROJECT}, 'r' || g, 'batch', 'native', 'm', 'm', 'succeeded', 1, 0, now() - (150000 - g) * interval '1 second',
@@ -458,7 +458,7 @@ test("no look reads more than a bounded piece of a large audit, and none reads i
     from generate_series(1, 150000) g
   `;
   await sql`
-    insert into eve.refusals (refused_at, consumer_id, request_id, attempt, class, door, model, code, tokens)
+    insert into eve.refusals (refused_at, consumer_id, request_id, attempt, class, endpoint, model, code, tokens)
     select now() - (20000 - g) * interval '7 seconds', ${PROJECT}, 'r' || g, 1, 'batch', 'native', 'm', 'rate_limited', 10
     from generate_series(1, 20000) g
   `;

@@ -168,17 +168,17 @@ test("text of callers is cut to what they may send, though the database is asked
   await sql`
     select eve.note_refusal(
       jsonb_populate_record(null::eve.call, jsonb_build_object(
-        'request_id', repeat('r', 9000), 'door', repeat('d', 9000), 'trace_id', repeat('t', 9000), 'attempt', 1, 'tokens', 1
+        'request_id', repeat('r', 9000), 'endpoint', repeat('d', 9000), 'trace_id', repeat('t', 9000), 'attempt', 1, 'tokens', 1
       )), 'batch', 'unknown_model', repeat('m', 9000), null, null
     )`;
   expect(
     await sql`
-    select length(request_id) as id, length(door) as door, length(trace_id) as trace, length(model) as model from eve.refusals`,
+    select length(request_id) as id, length(endpoint) as endpoint, length(trace_id) as trace, length(model) as model from eve.refusals`,
   )
-    .toEqual([{ id: 200, door: 40, trace: 200, model: 200 }]);
+    .toEqual([{ id: 200, endpoint: 40, trace: 200, model: 200 }]);
 });
 
-test.each(["door", "trace_id", "request_hash"])(
+test.each(["endpoint", "trace_id", "request_hash"])(
   "a list takes no %s that is longer than a call by itself may have, and neither writes it down",
   async (name) => {
     await sql`update public.google_ai_model_limits set rpm = null`;
@@ -195,7 +195,7 @@ test.each(["door", "trace_id", "request_hash"])(
       lease_ms: 1_000,
       token_id: null,
       metadata: {},
-      door: "native",
+      endpoint: "native",
       [name]: "x".repeat(9_000),
     };
     // A route is made by a call that goes by itself.

@@ -105,7 +105,7 @@ describe("a refused request", () => {
 
   test("is looked up by an index, however many there are", async () => {
     await sql`
-      insert into eve.refusals (refused_at, request_id, attempt, class, door, model, code, tokens)
+      insert into eve.refusals (refused_at, request_id, attempt, class, endpoint, model, code, tokens)
       select now(), 'r' || n, 1, 'batch', 'native', 'm', 'rate_limited', 1 from generate_series(1, 20000) n`;
     const plan = await sql`explain select * from eve.refusals f where f.request_id = 'r7'`;
     expect(plan.map((line) => line["QUERY PLAN"]).join("\n")).toMatch(/refusals_\w*request_id_idx/);

@@ -61,7 +61,7 @@ async function reserveMany(requestIds: string[], options: Options = {}): Promise
     avoid_keys: [],
     lease_ms: 180_000,
     token_id: null,
-    door: "native",
+    endpoint: "native",
     trace_id: null,
     metadata: {},
     request_hash: null,

@@ -195,7 +195,7 @@ describe("what is SQL", () => {
   test("goes on when the client that asked for it has gone", async () => {
     const gone = new AbortController();
     await sql.unsafe(`
-      insert into eve.refusals (refused_at, request_id, attempt, class, door, model, code, tokens)
+      insert into eve.refusals (refused_at, request_id, attempt, class, endpoint, model, code, tokens)
       values (now() - interval '1 minute', 'r', 1, 'batch', 'native', 'm', 'rate_limited', 1);
     `).simple();
     const held = await holdUp(stack.databaseUrl, "after insert on eve.usage_hours");

@@ -175,8 +175,8 @@ describe("the choice of a place", () => {
   test("[native.class native.metadata] class, metadata and the request's id are in the books", async () => {
     await ask({ prompt: "Hello", class: "batch", metadata: { post: 7 }, request_id: "festival-1" });
     await gateway.requests();
-    expect(await gateway.sql`select class, metadata, request_id, door from eve.requests`).toEqual([
-      { class: "batch", metadata: { post: 7 }, request_id: "festival-1", door: "native" },
+    expect(await gateway.sql`select class, metadata, request_id, endpoint from eve.requests`).toEqual([
+      { class: "batch", metadata: { post: 7 }, request_id: "festival-1", endpoint: "native" },
     ]);
   });
 

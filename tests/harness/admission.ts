@@ -64,7 +64,7 @@ export async function reserveMany(
     avoid_keys: options.avoidKeys ?? [],
     lease_ms: options.leaseMs ?? 180_000,
     token_id: options.tokenId ?? null,
-    door: "native",
+    endpoint: "native",
     trace_id: null,
     metadata: {},
     request_hash: hashOf(requestId),

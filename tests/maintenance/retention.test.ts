@@ -44,7 +44,7 @@ const left = async (table: string, order = "1") =>
 async function audit(days: number[]): Promise<void> {
   await sql`
     insert into eve.requests
-      (request_no, consumer_id, request_id, class, door, requested_model, model, state, attempts, wait_ms, received_at,
+      (request_no, consumer_id, request_id, class, endpoint, requested_model, model, state, attempts, wait_ms, received_at,
         finished_at, metadata)
     select n, ${CONSUMER}, 'r' || n, 'batch', 'native', 'm', 'm', 'succeeded', 2, 0, now() - d * interval '1 day',
       now() - d * interval '1 day', '{}'
@@ -55,7 +55,7 @@ async function audit(days: number[]): Promise<void> {
     select r.request_no, n, 1, gen_random_uuid(), 'm', 'batch', 0, 0, 1, 'succeeded', true, r.finished_at
     from eve.requests r, generate_series(1, 2) n`;
   await sql`
-    insert into eve.refusals (refused_at, request_id, attempt, class, door, model, code, tokens)
+    insert into eve.refusals (refused_at, request_id, attempt, class, endpoint, model, code, tokens)
     select now() - d * interval '1 day', 'r', 1, 'batch', 'native', 'm', 'rate_limited', 1
     from unnest(${days}::int[]) with ordinality as a (d, n) order by n`;
 }
@@ -92,7 +92,7 @@ describe("every table", () => {
     ],
     [
       "eve.refusal_counts",
-      `insert into eve.refusal_counts (minute, consumer_id, code, limit_name, model, class, door, is_first, times)
+      `insert into eve.refusal_counts (minute, consumer_id, code, limit_name, model, class, endpoint, is_first, times)
        select now() - age, '${CONSUMER}', 'c', '', 'm', 'batch', 'native', true, 1
        from (values (interval '31 days'), (interval '29 days')) v (age)`,
     ],
@@ -136,7 +136,7 @@ describe("every table", () => {
     ],
     [
       "eve.usage_hours",
-      `insert into eve.usage_hours (hour, model, door) values (now() - interval '401 days', 'm', 'd'), (now(), 'm', 'd')`,
+      `insert into eve.usage_hours (hour, model, endpoint) values (now() - interval '401 days', 'm', 'd'), (now(), 'm', 'd')`,
     ],
     [
       "public.google_ai_usage_counters",
@@ -192,7 +192,7 @@ describe("every table", () => {
   });
 
   test("tables that are kept forever, do not exist or belong to nobody are passed over", async () => {
-    await sql`insert into eve.usage_days (day, model, door) values (current_date - 3000, 'm', 'd')`;
+    await sql`insert into eve.usage_days (day, model, endpoint) values (current_date - 3000, 'm', 'd')`;
     await sql`insert into eve.retention (table_name, keep, at_least, description) values ('eve.later', '1 day', '1 day', '')`;
     const [job] = await sql`select cron.schedule('somebody_elses', '* * * * *', 'select 1') as jobid`;
     await sql`

@@ -106,7 +106,7 @@ describe("the sums", () => {
     await runToEnd(sql, "rollup");
     const before = await hours(sql);
     await sql`update eve.usage_hours set requests = requests + 5`;
-    await sql`insert into eve.usage_hours (hour, model, door) values (${new Date(
+    await sql`insert into eve.usage_hours (hour, model, endpoint) values (${new Date(
       START - HOUR,
     )}, 'never', 'd')`;
     await sql`select public.eve_rollup_rebuild()`;
@@ -124,15 +124,15 @@ describe("the sums", () => {
     });
     await clock.advance(1);
     await runToEnd(sql, "rollup");
-    expect((await hours(sql)).map(({ consumer_id, requests, input_tokens, output_tokens, door }) => ({
+    expect((await hours(sql)).map(({ consumer_id, requests, input_tokens, output_tokens, endpoint }) => ({
       consumer_id,
       requests,
       input_tokens,
       output_tokens,
-      door,
+      endpoint,
     }))).toEqual([
-      { consumer_id: null, requests: 1, input_tokens: 10, output_tokens: 4, door: "native" },
-      { consumer_id: consumer, requests: 1, input_tokens: 20, output_tokens: 5, door: "native" },
+      { consumer_id: null, requests: 1, input_tokens: 10, output_tokens: 4, endpoint: "native" },
+      { consumer_id: consumer, requests: 1, input_tokens: 20, output_tokens: 5, endpoint: "native" },
     ]);
   });
 });

@@ -131,7 +131,7 @@ describe("whatever happens between two steps", () => {
 async function busyHour(hour: number, perSecond: number): Promise<void> {
   await sql`
     insert into eve.requests
-      (request_no, consumer_id, request_id, class, door, requested_model, model, state, attempts, wait_ms, received_at,
+      (request_no, consumer_id, request_id, class, endpoint, requested_model, model, state, attempts, wait_ms, received_at,
         finished_at, metadata)
     select 1000000 + n, '00000000-0000-0000-0000-000000000000', 'busy' || n, 'batch', 'native', 'm', 'm', 'succeeded', 1, 0, at, at, '{}'
     from (

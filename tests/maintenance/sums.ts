@@ -26,12 +26,12 @@ const sumsOf = (source: string) =>
 /** What the tables hold, in an order of their own. */
 export const hours = async (sql: postgres.Sql) => [
   ...await sql.unsafe(`
-    select h.hour, h.consumer_id, h.model, h.key_id, h.door, ${sumsOf("h")} from eve.usage_hours h
+    select h.hour, h.consumer_id, h.model, h.key_id, h.endpoint, ${sumsOf("h")} from eve.usage_hours h
     group by 1, 2, 3, 4, 5 order by 1, 2 nulls first, 3, 4 nulls first, 5`),
 ];
 export const days = async (sql: postgres.Sql) => [
   ...await sql.unsafe(`
-    select d.day::text, d.consumer_id, d.model, d.key_id, d.door, ${sumsOf("d")} from eve.usage_days d
+    select d.day::text, d.consumer_id, d.model, d.key_id, d.endpoint, ${sumsOf("d")} from eve.usage_days d
     group by 1, 2, 3, 4, 5 order by 1, 2 nulls first, 3, 4 nulls first, 5`),
 ];
 
@@ -42,7 +42,7 @@ const counted = async (sql: postgres.Sql, trunc: (time: string) => string, name:
       select ${
     trunc("r.received_at")
   } as ${name}, nullif(r.consumer_id, '00000000-0000-0000-0000-000000000000') as consumer_id,
-        r.model, r.key_id, r.door, 1 as requests, (r.state = 'succeeded')::int as succeeded, (r.state = 'failed')::int as failed,
+        r.model, r.key_id, r.endpoint, 1 as requests, (r.state = 'succeeded')::int as succeeded, (r.state = 'failed')::int as failed,
         (r.state = 'cancelled')::int as cancelled, (r.state = 'expired')::int as expired, 0 as refused, 0 as attempts,
         0 as dispatched, 0 as upstream_refused, 0 as input_tokens, 0 as output_tokens, 0 as thoughts_tokens, 0 as cached_tokens,
         r.wait_ms, 0 as latency_ms
@@ -50,25 +50,25 @@ const counted = async (sql: postgres.Sql, trunc: (time: string) => string, name:
       union all
       select ${
     trunc("f.refused_at")
-  }, nullif(f.consumer_id, '00000000-0000-0000-0000-000000000000'), coalesce((select m.model from public.google_ai_model_limits m where m.model = f.model), '(unknown)'), null, f.door,
+  }, nullif(f.consumer_id, '00000000-0000-0000-0000-000000000000'), coalesce((select m.model from public.google_ai_model_limits m where m.model = f.model), '(unknown)'), null, f.endpoint,
         0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0
       from eve.refusals f
       union all
       select ${
     trunc("c.minute")
-  }, nullif(c.consumer_id, '00000000-0000-0000-0000-000000000000'), c.model, null, c.door,
+  }, nullif(c.consumer_id, '00000000-0000-0000-0000-000000000000'), c.model, null, c.endpoint,
         0, 0, 0, 0, 0, c.times, 0, 0, 0, 0, 0, 0, 0, 0, 0
       from eve.refusal_counts c
       union all
       select ${
     trunc("to_timestamp(a.start_ms / 1000.0)")
   }, nullif(r.consumer_id, '00000000-0000-0000-0000-000000000000'),
-        a.model, a.key_id, r.door, 0, 0, 0, 0, 0, 0, 1, a.dispatched::int, coalesce((a.upstream_status = 429)::int, 0),
+        a.model, a.key_id, r.endpoint, 0, 0, 0, 0, 0, 0, 1, a.dispatched::int, coalesce((a.upstream_status = 429)::int, 0),
         coalesce(a.input_tokens, 0), coalesce(a.output_tokens, 0), coalesce(a.thoughts_tokens, 0), coalesce(a.cached_tokens, 0), 0,
         coalesce(a.latency_ms, 0)
       from eve.attempts a join eve.requests r using (request_no)
     )
-    select e.${name}, e.consumer_id, e.model, e.key_id, e.door, ${sumsOf("e")} from everything e
+    select e.${name}, e.consumer_id, e.model, e.key_id, e.endpoint, ${sumsOf("e")} from everything e
     group by 1, 2, 3, 4, 5 order by 1, 2 nulls first, 3, 4 nulls first, 5`),
 ];
 export const countedHours = (sql: postgres.Sql) =>

@@ -270,7 +270,7 @@ export function reserveArguments(input: ReserveCall): Record<string, unknown> {
     avoid_keys: input.avoidKeys,
     lease_ms: input.leaseMs,
     token_id: input.tokenId,
-    door: input.endpoint,
+    endpoint: input.endpoint,
     trace_id: input.traceId,
     metadata: input.metadata,
     request_hash: input.requestHash,

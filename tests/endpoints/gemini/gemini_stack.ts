@@ -54,7 +54,7 @@ export interface TestGateway {
   /** Bodies that reached the emulator, oldest first. */
   bodies(): Promise<Record<string, unknown>[]>;
   /** How the requests ended in the books, oldest first; answers go out before they are settled. */
-  requests(): Promise<{ state: string; error_code: string | null; door: string }[]>;
+  requests(): Promise<{ state: string; error_code: string | null; endpoint: string }[]>;
   fetch(
     path: string,
     body?: unknown,
@@ -118,7 +118,7 @@ export async function openTestGateway(): Promise<TestGateway> {
       (await control("requests")).map(({ body }: { body: string }) => JSON.parse(body || "{}")),
     async requests() {
       await settled();
-      return await sql`select state, error_code, door from eve.requests order by received_at`;
+      return await sql`select state, error_code, endpoint from eve.requests order by received_at`;
     },
     fetch: (path, body, { headers, signal } = {}) =>
       fetch(`${baseUrl}${path}`, {

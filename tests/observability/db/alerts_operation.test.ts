@@ -195,7 +195,7 @@ test("a setting that makes no sense fails the run, after everything else was don
 
 test("keeps the counters up", async () => {
   await sql`
-    insert into eve.refusals (refused_at, request_id, attempt, class, door, model, code, tokens)
+    insert into eve.refusals (refused_at, request_id, attempt, class, endpoint, model, code, tokens)
     values (eve.clock(), 'r', 1, 'batch', 'native', 'm', 'unknown_model', 1)`;
   expect(await run({})).toMatchObject({ tables: ["eve.metric_counters", "eve.metric_histograms"] });
 });

@@ -98,7 +98,7 @@ describe("counters", () => {
     await reserve(sql, newCall(), { consumerId: bot });
     await reserve(sql, newCall(), { models: [`made-up-${calls}`] });
 
-    // consumer door model outcome
+    // consumer endpoint model outcome
     expect(await samples("eve_requests_total")).toEqual({
       "project native m succeeded": 1,
       "bot native m succeeded": 1,
@@ -367,7 +367,7 @@ test("no series is told twice, whatever the keys are called", async () => {
 
 test("a scrape costs no more when the audit is large", async () => {
   await sql`
-    insert into eve.requests (request_no, consumer_id, request_id, class, door, requested_model, model, state, attempts, wait_ms,
+    insert into eve.requests (request_no, consumer_id, request_id, class, endpoint, requested_model, model, state, attempts, wait_ms,
       received_at, finished_at, metadata)
     select n, '00000000-0000-0000-0000-000000000000', 'old-' || n, 'batch', 'native', 'm', 'm', 'succeeded', 1, 0,
       eve.clock() - interval '2 days', eve.clock() - interval '1 day', '{}'

@@ -97,7 +97,7 @@ describe("reserve", () => {
       avoid_keys: [],
       lease_ms: 180_000,
       token_id: null,
-      door: "native",
+      endpoint: "native",
       trace_id: null,
       metadata: { stage: "poem" },
       request_hash: null,
