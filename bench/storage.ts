@@ -145,7 +145,9 @@ async function cost(
     bytes,
     bytes_without_token_usage: bytes - (byTable["token_usage"] ?? 0),
     bytes_by_table: byTable,
-    running_bytes_in_all: sum(RUNNING.map((name) => (bytesAfter.get(name) ?? 0) - (bytesBefore.get(name) ?? 0))),
+    running_bytes_in_all: sum(
+      RUNNING.map((name) => (bytesAfter.get(name) ?? 0) - (bytesBefore.get(name) ?? 0)),
+    ),
     wal_bytes: Math.round(
       (after.walBytes - before.walBytes - vacuumWal) / count,
     ),

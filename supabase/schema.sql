@@ -2737,7 +2737,7 @@ begin
   elsif exists (select from unnest((call).models) m where m is null or length(m) not between 1 and 200) then
     raise exception 'the name of a model must have 1 to 200 characters' using errcode = 'EV400';
   elsif length((call).endpoint) > 40 or length((call).trace_id) > 200 or length((call).request_hash) > 200 then
-    raise exception 'door must have at most 40 characters, trace_id and request_hash 200' using errcode = 'EV400';
+    raise exception 'endpoint must have at most 40 characters, trace_id and request_hash 200' using errcode = 'EV400';
   elsif (call).tokens is null or (call).tokens < 0 or (call).max_output_tokens < 0 then
     raise exception 'tokens and max_output_tokens must be 0 or more' using errcode = 'EV400';
   elsif (call).class is null or (call).class not in ('interactive', 'batch') then

@@ -32,7 +32,11 @@ export function googleGenai(gateway: () => TestGateway): void {
       expect(response.usageMetadata?.totalTokenCount).toBeGreaterThan(0);
       expect(response.modelVersion).toBe(GEMMA);
       expect(response.responseId).toBeTruthy();
-      expect(await gateway().requests()).toEqual([{ state: "succeeded", error_code: null, endpoint: "gemini" }]);
+      expect(await gateway().requests()).toEqual([{
+        state: "succeeded",
+        error_code: null,
+        endpoint: "gemini",
+      }]);
     });
 
     test("[gemini.stream] streams, each chunk by itself", async () => {
