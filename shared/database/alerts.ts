@@ -67,7 +67,7 @@ const message = z.object({
   closedAt: row.closed_at,
 }));
 
-/** Something to tell a person. */
+/** A message for a person. */
 export type AlertMessage = z.output<typeof message>;
 
 /** The next message for a channel, which nobody else is given for `leaseMs`; null: there is none. */
@@ -80,7 +80,7 @@ export function claimAlertMessage(
   return call(transport, "eve_alert_claim", args, message.nullable(), TIMEOUT_MS);
 }
 
-export interface AlertMessageTold {
+export interface AlertDelivery {
   deliveryId: number;
   /** Null: it arrived. Otherwise why not; no secret, since it is kept. */
   error: string | null;
@@ -93,13 +93,13 @@ export interface AlertMessageTold {
 const noted = z.object({ state: z.string() });
 
 /** Records whether the message was sent; the database decides when to try again. */
-export async function noteAlertMessage(transport: Transport, told: AlertMessageTold): Promise<string> {
+export async function noteAlertMessage(transport: Transport, delivery: AlertDelivery): Promise<string> {
   const args = {
-    delivery_id: told.deliveryId,
-    succeeded: told.error === null,
-    error: told.error,
-    retry_after_ms: told.retryAfterMs,
-    whole_channel: told.wholeChannel,
+    delivery_id: delivery.deliveryId,
+    succeeded: delivery.error === null,
+    error: delivery.error,
+    retry_after_ms: delivery.retryAfterMs,
+    whole_channel: delivery.wholeChannel,
   };
   return (await call(transport, "eve_alert_told", args, noted, TIMEOUT_MS)).state;
 }

@@ -14,12 +14,12 @@ import { admitCounted, type Size } from "./admission/admit_counted.ts";
 import { deadlineFrom, type RequestDeadline } from "./attempts/linked_abort.ts";
 import {
   dispatch,
+  leftByReader,
   type Outcome,
   type Progress,
   type TooLate,
   type Unanswered,
   waitUntil,
-  walkedAway,
 } from "./attempts/dispatch.ts";
 import { errorOf, withRefusal } from "./attempts/outcome_error.ts";
 import type { GatewayDependencies } from "./dependencies.ts";
@@ -250,7 +250,7 @@ async function* runAttempt<Value>(
     outcome = yield* dispatch(dependencies, task, grant, start, context, deadline, progress);
   } finally {
     if (outcome === null) {
-      settleLater(run, settlementOf(grant, walkedAway(progress, dependencies.clock.now()), true));
+      settleLater(run, settlementOf(grant, leftByReader(progress, dependencies.clock.now()), true));
     }
   }
   run.waitedMs += grant.waitMs;

@@ -4,7 +4,7 @@ import type { AlertChannelName, AlertMessage } from "../database/alerts.ts";
 export interface AlertChannel {
   name: AlertChannelName;
   /** Sends one message. Throws nothing but the signal's reason: a failure is returned. */
-  tell(message: AlertMessage, call: ChannelCall): Promise<Telling>;
+  send(message: AlertMessage, call: ChannelCall): Promise<Delivery>;
 }
 
 export interface ChannelCall {
@@ -15,7 +15,7 @@ export interface ChannelCall {
   timeoutMs?: number;
 }
 
-export type Telling =
+export type Delivery =
   | { ok: true }
   | {
     ok: false;
@@ -49,7 +49,7 @@ export async function post(
   body: string,
   headers: Record<string, string>,
   { fetch, signal, timeoutMs = ANSWER_TIMEOUT_MS }: ChannelCall,
-): Promise<ChannelAnswer | Extract<Telling, { ok: false }>> {
+): Promise<ChannelAnswer | Extract<Delivery, { ok: false }>> {
   const timeout = AbortSignal.timeout(timeoutMs);
   try {
     const response = await fetch(url, {

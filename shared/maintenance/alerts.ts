@@ -81,11 +81,11 @@ export function alertsOperation({ channels, problems }: AlertChannels): Operatio
         context.call,
         await missingSecrets(context),
       );
-      const tellings = await Promise.all(channels.map((channel) => tellAll(channel, context)));
+      const counts = await Promise.all(channels.map((channel) => sendAll(channel, context)));
       if (problems.length > 0) {
         throw new GatewayError("gateway_misconfigured", { detail: `alerts: ${problems.join("; ")}` });
       }
-      const told = tellings.reduce((sum, telling) => sum + telling.told, 0);
+      const told = counts.reduce((sum, { told }) => sum + told, 0);
       const report: OperationReport = {
         tables: [
           ...(opened + closed > 0 ? ["eve.alerts"] : []),
@@ -98,9 +98,9 @@ export function alertsOperation({ channels, problems }: AlertChannels): Operatio
           opened,
           closed,
           open,
-          channels: Object.fromEntries(channels.map(({ name }, place) => [name, tellings[place]])),
+          channels: Object.fromEntries(channels.map(({ name }, place) => [name, counts[place]])),
         },
-        more: tellings.some(({ more }) => more),
+        more: counts.some(({ more }) => more),
       };
       return report;
     },
@@ -124,37 +124,37 @@ async function missingSecrets({ call, secrets }: OperationContext): Promise<stri
   return needed.filter(({ envVarName }) => secrets(envVarName) === null).map(({ keyId }) => keyId);
 }
 
-interface Tellings {
+interface DeliveryCounts {
   told: number;
   failed: number;
   /** Something is left for the next run. */
   more: boolean;
 }
 
-async function tellAll(channel: AlertChannel, context: OperationContext): Promise<Tellings> {
+async function sendAll(channel: AlertChannel, context: OperationContext): Promise<DeliveryCounts> {
   const { call, deadline } = context;
-  const tellings: Tellings = { told: 0, failed: 0, more: false };
-  while (tellings.told + tellings.failed < MAX_MESSAGES_A_RUN && deadline.leftMs() >= TIME_FOR_ONE_MS) {
+  const counts: DeliveryCounts = { told: 0, failed: 0, more: false };
+  while (counts.told + counts.failed < MAX_MESSAGES_A_RUN && deadline.leftMs() >= TIME_FOR_ONE_MS) {
     const message = await claimAlertMessage(call, channel.name, CLAIM_MS);
-    if (message === null) return tellings;
-    if (await tellOne(channel, message, context)) tellings.told++;
-    else tellings.failed++;
+    if (message === null) return counts;
+    if (await sendOne(channel, message, context)) counts.told++;
+    else counts.failed++;
   }
-  return { ...tellings, more: true };
+  return { ...counts, more: true };
 }
 
-async function tellOne(
+async function sendOne(
   channel: AlertChannel,
   message: AlertMessage,
   { call, fetch, deadline, log }: OperationContext,
 ): Promise<boolean> {
-  const telling = await channel.tell(message, { fetch, signal: deadline.signal });
+  const delivery = await channel.send(message, { fetch, signal: deadline.signal });
   const { deliveryId } = message;
-  if (telling.ok) {
+  if (delivery.ok) {
     await noteAlertMessage(call, { deliveryId, error: null, retryAfterMs: null, wholeChannel: false });
     return true;
   }
-  const { error, retryAfterMs, wholeChannel } = telling;
+  const { error, retryAfterMs, wholeChannel } = delivery;
   const state = await noteAlertMessage(call, { deliveryId, error, retryAfterMs, wholeChannel });
   log(state === "given_up" ? "error" : "warn", "alert_not_told", {
     channel: channel.name,

@@ -1,6 +1,6 @@
 import type { AlertMessage } from "../database/alerts.ts";
 import { redact } from "../providers/redact.ts";
-import { type AlertChannel, cut, post, type Telling } from "./alert_channel.ts";
+import { type AlertChannel, cut, type Delivery, post } from "./alert_channel.ts";
 
 export interface TelegramOptions {
   /** From @BotFather. It is part of the address, so no address is ever written down. */
@@ -27,7 +27,7 @@ export function telegramChannel({ token, chatId, baseUrl, gateway }: TelegramOpt
   const url = `${baseUrl}/bot${token}/sendMessage`;
   return {
     name: "telegram",
-    async tell(message, call) {
+    async send(message, call) {
       const body = JSON.stringify({
         chat_id: chatId,
         text: htmlOf(message, gateway),
@@ -37,12 +37,12 @@ export function telegramChannel({ token, chatId, baseUrl, gateway }: TelegramOpt
         disable_notification: message.event === "closed" || message.severity === "info",
       });
       const answer = await post(url, body, {}, call);
-      return "ok" in answer ? answer : tellingOf(answer, token);
+      return "ok" in answer ? answer : deliveryOf(answer, token);
     },
   };
 }
 
-function tellingOf({ status, text }: { status: number; text: string }, token: string): Telling {
+function deliveryOf({ status, text }: { status: number; text: string }, token: string): Delivery {
   const { ok, description, parameters } = saidBy(text);
   if (status === 200 && ok) return { ok: true };
   const moved = typeof parameters?.migrate_to_chat_id === "number"

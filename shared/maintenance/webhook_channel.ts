@@ -25,7 +25,7 @@ export function webhookChannel({ url, secret, gateway, now }: WebhookOptions): A
   key?.catch(() => {});
   return {
     name: "webhook",
-    async tell(message, call) {
+    async send(message, call) {
       const body = JSON.stringify(bodyOf(message, gateway));
       const id = `alert_${message.alertId}_${message.event}`;
       const timestamp = String(Math.floor(now() / 1000));

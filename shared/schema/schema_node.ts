@@ -64,7 +64,7 @@ export function heldBeside(node: SchemaNode): SchemaNode[] {
 
 /**
  * A value as a text that equal values share, whatever the order of their fields.
- * @param spend is told of each value inside, with how deep it is and how many characters it has
+ * @param spend is called for each value inside, with how deep it is and how many characters it has
  */
 export function canonical(value: unknown, spend: (depth: number, chars: number) => void, depth = 0): string {
   spend(depth, typeof value === "string" ? value.length : 0);

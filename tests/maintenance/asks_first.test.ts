@@ -151,7 +151,7 @@ describe("alerts", () => {
   });
   const openOne = () => sql`select eve.open_alert('model_vanished', 'gone', 'warning', 'gone')`;
 
-  test("are told within a minute of opening and of closing, and asked about once", async () => {
+  test("are sent within a minute of opening and of closing, and asked about once", async () => {
     await openOne();
     await job("alerts");
     expect(await asked()).toEqual(["alerts"]);
@@ -165,7 +165,7 @@ describe("alerts", () => {
     expect(await asked()).toEqual(["alerts"]);
   });
 
-  test("that were not told are asked about when the next try is due, as long as there is such a channel", async () => {
+  test("that were not sent are asked about when the next try is due, as long as there is such a channel", async () => {
     await openOne();
     await clock.advance(1);
     await answer("alerts", { channels: ["webhook"], settled: false });

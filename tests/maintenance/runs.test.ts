@@ -131,7 +131,7 @@ describe("two runs", () => {
     ]);
   });
 
-  test("the second is told at once, even while the first is in the middle of a step", async () => {
+  test("the second is refused at once, even while the first is in the middle of a step", async () => {
     await oldUsage(10);
     const held = await holdUp(database.url, "after delete on public.token_usage");
     let stepping: Promise<unknown>;

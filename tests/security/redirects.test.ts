@@ -141,10 +141,10 @@ const ALERT: AlertMessage = {
 const OTHERS: Record<string, () => Promise<unknown>> = {
   "the webhook's channel": () =>
     webhookChannel({ url: `${here.url}/${SECRET}`, secret: SECRET, gateway: "here", now: Date.now })
-      .tell(ALERT, { fetch, signal }),
+      .send(ALERT, { fetch, signal }),
   "Telegram's channel": () =>
     telegramChannel({ token: SECRET, chatId: "1", baseUrl: here.url, gateway: "here" })
-      .tell(ALERT, { fetch, signal }),
+      .send(ALERT, { fetch, signal }),
   "the REST API's client": () =>
     rpcTransport({ url: here.url, secretKey: SECRET })("eve_models", {}, signal).catch(() => {}),
   "the Auth API's client": () =>

@@ -10,7 +10,7 @@ export const keyTestCommand: Command = {
   name: "keys test",
   summary: "ask upstream whether keys work; it costs no quota",
   about:
-    "Has the function check every key (operation key_health) and tells what it found, of all keys or of those that\n" +
+    "Has the function check every key (operation key_health) and shows what it found, of all keys or of those that\n" +
     "are named. A key whose passing trouble is over, or that has another secret than upstream rejected, is switched on by\n" +
     "it; one that upstream rejects is switched off.\n" +
     "It ends with 1 if one of them does not work.",

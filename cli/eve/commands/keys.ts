@@ -20,7 +20,7 @@ export const keyCommands: Command[] = [
     name: "keys list",
     summary: "the Google AI keys, their state, and what is left of their quota",
     about:
-      "Quota belongs to the quota project, so what is left is told by quota project and model. A * marks limits\n" +
+      "Quota belongs to the quota project, so what is left is shown by quota project and model. A * marks limits\n" +
       "of its own (see limits list).",
     arguments: [],
     options: { all: { help: "models that nobody has used today too" } },

@@ -144,7 +144,7 @@ export async function runOperation(
     const answer = await callFunction(connection, `maintenance/${encodeURIComponent(operation)}`, {}, {
       signal,
     });
-    // A run that failed is told with its report.
+    // A run that failed is shown with its report.
     if (answer.body?.status === undefined) throw refused(answer, "The function maintenance");
     reports.push(answer.body);
     rows += Number(answer.body.count ?? 0);

@@ -29,7 +29,7 @@ export const requestCommands: Command[] = [
       since: { value: "TIME", help: "30m, 24h, 7d, today, yesterday, 2026-11-21, 2026-11-21T08:00Z" },
       until: { value: "TIME", help: "likewise" },
       limit: { value: "N", help: `how many, up to ${count(AT_MOST)}; ${BY_DEFAULT} by default` },
-      before: { value: "NO", help: "go on from here: what an earlier page told" },
+      before: { value: "NO", help: "go on from here: what an earlier page showed" },
     },
     examples: [
       "requests list",

@@ -204,9 +204,9 @@ function clock({ clockAheadMs, roundTripMs }: Facts): Check {
 
 function functionClock(functions: readonly FunctionFacts[]): Check {
   const name = "function clock";
-  const told = functions.map(({ clockAheadMs }) => clockAheadMs).filter((ahead) => ahead !== null);
-  if (told.length === 0) return green(name, "the functions do not tell their time");
-  const off = Math.max(Math.max(...told.map(Math.abs)) - HEADER_ERROR_MS, 0);
+  const reported = functions.map(({ clockAheadMs }) => clockAheadMs).filter((ahead) => ahead !== null);
+  if (reported.length === 0) return green(name, "the functions do not tell their time");
+  const off = Math.max(Math.max(...reported.map(Math.abs)) - HEADER_ERROR_MS, 0);
   const words = `the functions are ${duration(off)} off the database`;
   if (off > CLOCK_RED_MS) {
     return red(

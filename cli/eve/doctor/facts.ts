@@ -215,9 +215,9 @@ async function askFunction(
 ): Promise<FunctionFacts> {
   try {
     const { status, headers, body } = await callFunction(connection, name, {}, { signal });
-    const told = Date.parse(headers.get("date") ?? "");
+    const reported = Date.parse(headers.get("date") ?? "");
     // The header is cut to the second.
-    const clockAheadMs = Number.isNaN(told) ? null : told + 500 - databaseNow();
+    const clockAheadMs = Number.isNaN(reported) ? null : reported + 500 - databaseNow();
     const said = typeof body?.error === "string" ? body.error : body?.error?.code ?? body?.code ?? null;
     const detail = `status ${status}${said === null ? "" : `, ${said}`}`;
     const found = (state: FunctionFacts["state"]) => ({ name, state, detail, clockAheadMs });

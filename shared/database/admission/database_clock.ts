@@ -23,12 +23,12 @@ export class DatabaseClock {
   }
 
   /**
-   * @param told what the database's clock showed at some moment since `since`, a value of `ours()`
+   * @param shown what the database's clock showed at some moment since `since`, a value of `ours()`
    * @returns whether that changed anything
    */
-  learn(told: number, since: number): boolean {
+  learn(shown: number, since: number): boolean {
     const before = this.#ahead;
-    this.#ahead = Math.min(Math.max(before, told - this.#ours()), told - since);
+    this.#ahead = Math.min(Math.max(before, shown - this.#ours()), shown - since);
     return this.#ahead !== before;
   }
 }

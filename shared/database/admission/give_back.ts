@@ -84,7 +84,7 @@ export class GiveBack {
         this.#unheard.set(callId, one);
         let waitMs: number | null;
         try {
-          waitMs = await this.#tell(one);
+          waitMs = await this.#send(one);
           pause = FIRST_PAUSE_MS;
         } catch {
           waitMs = null;
@@ -105,7 +105,7 @@ export class GiveBack {
   }
 
   /** Milliseconds until the database is told again; 0: never. */
-  async #tell({ call: { requestId, callId, deadline, consumerId, attempt } }: Unheard): Promise<number> {
+  async #send({ call: { requestId, callId, deadline, consumerId, attempt } }: Unheard): Promise<number> {
     const args = { request_id: requestId, call_id: callId, deadline, consumer_id: consumerId, attempt };
     const said = await call(this.#options.transport, "eve_give_back", args, answer, TRY_MS);
     return said.status === "wait" ? Math.max(1, said.wait_ms) : 0;

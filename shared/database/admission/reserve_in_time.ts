@@ -75,9 +75,9 @@ export function reserveInTime({ send, clock, newId, ...options }: InTimeOptions)
         try {
           return await attempt(call, left);
         } catch (thrown) {
-          const told = timeTold(thrown);
+          const databaseTime = databaseTimeIn(thrown);
           // It was late by the database's clock, which was not known here: tried once more, by that clock.
-          const news = told !== null && databaseClock.learn(told, since);
+          const news = databaseTime !== null && databaseClock.learn(databaseTime, since);
           if (repeated || !news || ends <= clock.now()) throw thrown;
         }
       }
@@ -97,7 +97,7 @@ function isUndone(thrown: unknown): boolean {
 }
 
 /** Milliseconds since 1970; null: it was not about being late. */
-function timeTold(thrown: unknown): number | null {
+function databaseTimeIn(thrown: unknown): number | null {
   const { sqlstate, detail } = failure(thrown) ?? {};
   return sqlstate === TOO_LATE && /^\d+$/.test(detail ?? "") ? Number(detail) : null;
 }

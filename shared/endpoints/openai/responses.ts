@@ -39,24 +39,24 @@ export async function streamResponse(
   events: AsyncIterable<GatewayEvent>,
   terms: ResponseTerms,
 ): Promise<Response> {
-  const telling = tell(events, terms);
-  let first = await telling.next();
+  const frames = encodeEvents(events, terms);
+  let first = await frames.next();
   const bytes = new TextEncoder();
   const body = new ReadableStream<Uint8Array>({
     async pull(controller) {
-      const step = first ?? await telling.next();
+      const step = first ?? await frames.next();
       first = undefined!;
       if (step.done) return controller.close();
       controller.enqueue(bytes.encode(step.value));
     },
     cancel: async () => {
-      await telling.return();
+      await frames.return();
     },
   }, { highWaterMark: 0 });
   return streamedResponse(body, EVENT_STREAM, terms.requestId, idHeaders(terms.requestId));
 }
 
-async function* tell(
+async function* encodeEvents(
   events: AsyncIterable<GatewayEvent>,
   terms: ResponseTerms,
 ): AsyncGenerator<string, void> {

@@ -32,13 +32,13 @@ export async function encodeCompletionStream(
   events: AsyncIterable<GatewayEvent>,
   terms: StreamTerms,
 ): Promise<Response> {
-  const telling = new Telling(events, terms);
-  let first: string | null = await telling.next();
+  const encoder = new FrameEncoder(events, terms);
+  let first: string | null = await encoder.next();
   const bytes = new TextEncoder();
   const body = new ReadableStream<Uint8Array>({
     async pull(controller) {
       try {
-        const frames = first ?? await telling.next();
+        const frames = first ?? await encoder.next();
         first = null;
         if (frames === null) return controller.close();
         controller.enqueue(bytes.encode(frames));
@@ -47,9 +47,9 @@ export async function encodeCompletionStream(
         controller.close();
       }
     },
-    cancel: () => telling.leave(),
+    cancel: () => encoder.leave(),
   }, { highWaterMark: 0 });
-  return streamedResponse(body, EVENT_STREAM, terms.requestId, telling.headers());
+  return streamedResponse(body, EVENT_STREAM, terms.requestId, encoder.headers());
 }
 
 const frame = (json: unknown) => `data: ${JSON.stringify(json)}\n\n`;
@@ -65,7 +65,7 @@ interface Choice {
 }
 
 /** A call's events as frames. */
-class Telling {
+class FrameEncoder {
   readonly #events: AsyncIterator<GatewayEvent>;
   readonly #terms: StreamTerms;
   readonly #choices = new Map<number, Choice>();
@@ -89,7 +89,7 @@ class Telling {
       const event = step.value;
       if (event.type === "started") this.#started = event;
       if (event.type === "done") this.#result = event.result;
-      const frames = event.type === "delta" ? this.#tell(event.chunk.candidates ?? []) : "";
+      const frames = event.type === "delta" ? this.#framesOf(event.chunk.candidates ?? []) : "";
       if (frames !== "") return frames;
     }
     return null;
@@ -112,7 +112,7 @@ class Telling {
     await this.#events.return?.();
   }
 
-  #tell(candidates: Candidate[]): string {
+  #framesOf(candidates: Candidate[]): string {
     return candidates.map((candidate, position) => {
       const index = typeof candidate.index === "number" ? candidate.index : position;
       const { content, ...ended } = candidate;
@@ -162,7 +162,7 @@ class Telling {
     const error = unanswerable(result, this.#terms.strictSchema);
     if (error !== null) throw error;
     // The answer to a request that was answered before comes in one piece, with the result.
-    const whole = this.#choices.size === 0 ? this.#tell(result.answer.candidates ?? []) : "";
+    const whole = this.#choices.size === 0 ? this.#framesOf(result.answer.candidates ?? []) : "";
     if (this.#choices.size === 0) this.#choices.set(0, { calls: 0, spoke: false, ended: {} });
     const ends = [...this.#choices].map(([index, choice]) => this.#close(index, choice, result)).join("");
     const usage = this.#terms.includeUsage

@@ -49,11 +49,11 @@ export async function admitCounted(
   const { requestId } = asked;
   const count = await countUpstream(dependencies, task, client, reservation, requestId);
   if (client.aborted) throw new GatewayError("client_closed");
-  const told: Size = count === null
+  const counted: Size = count === null
     ? { tokens: reservation.tokensIfNotCounted, counted: null }
     : { tokens: count, counted: true };
-  const second = await dependencies.ledger.reserve(input(told), rpcTimeoutMs);
-  if (second.status !== "count") return { reservation: second, size: told };
+  const second = await dependencies.ledger.reserve(input(counted), rpcTimeoutMs);
+  if (second.status !== "count") return { reservation: second, size: counted };
   throw new GatewayError("internal", { detail: "eve_reserve wanted a count twice" });
 }
 

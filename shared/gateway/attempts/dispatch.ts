@@ -59,7 +59,7 @@ export interface Progress {
 }
 
 /** The attempt as it stands, for a reader that has left. */
-export function walkedAway({ calledAt, usageSoFar }: Progress, now: number): Unanswered {
+export function leftByReader({ calledAt, usageSoFar }: Progress, now: number): Unanswered {
   return {
     kind: "broken_off",
     how: "client_closed",
@@ -109,8 +109,8 @@ export async function* dispatch<Value>(
   if (lateMs > 0) return { kind: "too_late", lateMs };
   const destination = { model: grant.model, ...access };
   const begin = (signal: AbortSignal) => call(provider, { ...destination, signal });
-  const told = { ...grant, outputLoweredTo: task.outputLoweredTo(grant) };
-  const outcome = yield* callModel(dependencies, begin, told, context.signal, deadline, progress);
+  const granted = { ...grant, outputLoweredTo: task.outputLoweredTo(grant) };
+  const outcome = yield* callModel(dependencies, begin, granted, context.signal, deadline, progress);
   return await withRejectedSecret(outcome, grant, access.secret);
 }
 

@@ -23,7 +23,7 @@ export const YANDEX_ERROR_MAPPING: ErrorMapping = {
   diagnose: diagnoseYandexError,
 };
 
-/** What an error of Yandex Cloud means. Its statuses are those of gRPC, told over HTTP. Pure. */
+/** What an error of Yandex Cloud means. Its statuses are those of gRPC, carried over HTTP. Pure. */
 export function diagnoseYandexError({ status, message, headers, body }: UpstreamRefusal): Diagnosis {
   const code = isRecord(body) && typeof body.error_code === "string" ? body.error_code : "";
   if (status === 401 || code === "UNAUTHORIZED") return badKey("key_invalid");

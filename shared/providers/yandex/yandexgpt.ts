@@ -132,13 +132,13 @@ async function* streamed(call: UpstreamCall): AsyncGenerator<ProviderChunk, Prov
   const { secret, signal } = call;
   const response = await callUpstream(call);
   const soFar = new AnswerSoFar();
-  let told = "";
+  let sent = "";
   try {
     for await (const line of readJsonLines(response.body ?? new Blob().stream())) {
       if (isRecord(line) && line.error !== undefined) throw errorInStream(line, call);
       const whole = answerOfResult(resultIn(line, call));
-      const { answer, text } = newIn(whole, told);
-      told = text;
+      const { answer, text } = newIn(whole, sent);
+      sent = text;
       soFar.add(answer);
       yield { answer, usage: usageOf(answer) };
     }
@@ -151,17 +151,17 @@ async function* streamed(call: UpstreamCall): AsyncGenerator<ProviderChunk, Prov
   return { verdict: soFar.verdict(), finishReason: soFar.finishReason, usage: soFar.usage };
 }
 
-function newIn(whole: Answer, told: string): { answer: Answer; text: string } {
+function newIn(whole: Answer, sent: string): { answer: Answer; text: string } {
   const [first, ...others] = whole.candidates ?? [];
   const parts = first?.content?.parts ?? [];
   const text = parts.map((part) => part.text ?? "").join("");
   // What was sent cannot be taken back: a filter that empties the text at the end is reported by its finish reason.
-  const fresh = text.startsWith(told) ? text.slice(told.length) : "";
+  const fresh = text.startsWith(sent) ? text.slice(sent.length) : "";
   const rest = parts.filter((part: Part) => part.text === undefined);
   const content = { role: "model", parts: [...(fresh === "" ? [] : [{ text: fresh }]), ...rest] };
   return {
     answer: { ...whole, candidates: first === undefined ? [] : [{ ...first, content }, ...others] },
-    text: text.startsWith(told) ? text : told,
+    text: text.startsWith(sent) ? text : sent,
   };
 }
 

@@ -9,7 +9,7 @@ const STATUSES: Readonly<Record<string, string>> = {
   ALTERNATIVE_STATUS_TOOL_CALLS: "STOP",
 };
 
-/** The `result` of a completion as the contract's answer. In a stream each tells the whole text so far. */
+/** The `result` of a completion as the contract's answer. In a stream each has the whole text so far. */
 export function answerOfResult(result: Record<string, unknown>): Answer {
   return {
     candidates: recordsIn(result.alternatives).map((alternative, index): Candidate => {

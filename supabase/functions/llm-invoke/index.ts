@@ -36,7 +36,7 @@ const variable = (name: string) => Deno.env.get(name);
 const createClient = (options: { caCerts: string[] }) => Deno.createHttpClient(options);
 const log = createLog(variable("EVE_LOG_LEVEL"));
 
-/** The addresses of a name; absent in runtimes that cannot tell. */
+/** The addresses of a name; absent in runtimes that cannot resolve names. */
 const resolve = typeof Deno.resolveDns !== "function" ? undefined : async (host: string) => {
   const found = await Promise.allSettled([Deno.resolveDns(host, "A"), Deno.resolveDns(host, "AAAA")]);
   return found.flatMap((answer) => answer.status === "fulfilled" ? answer.value : []);
@@ -63,7 +63,7 @@ function open() {
     background,
     ready: direct?.ready,
   });
-  // Beside the credential and the body of the request that has woken us; it is told by its reservation if this fails.
+  // Beside the credential and the body of the request that has woken us; if this fails its reservation reports it.
   ledger.ready?.()?.catch(() => {});
   compileReservation();
   // The runtime is about to end this process.

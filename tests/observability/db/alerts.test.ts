@@ -365,7 +365,7 @@ test("fifty that see the same at once open one alert", async () => {
   expect(await sql`select count(*)::int as n from eve.alerts`).toEqual([{ n: 1 }]);
 });
 
-describe("telling", () => {
+describe("sending", () => {
   const claim = async (channel = "telegram") =>
     (await sql`select public.eve_alert_claim(${channel}) as answer`)[0]!.answer;
   const told = async (
@@ -457,7 +457,7 @@ describe("telling", () => {
     expect(await claim()).not.toBeNull();
   });
 
-  test("what was never told open is not told closed; a new channel hears of what is open", async () => {
+  test("an opening that was never sent has no closing; a new channel gets what is open", async () => {
     await openOne("old");
     await close("old");
     await clock.advance(3_700_000);

@@ -175,7 +175,7 @@ test("neither the token nor an address is kept or logged", async () => {
   receiver = startReceiver();
 });
 
-test("many messages are told in portions, and nothing is begun that the time is too short for", async () => {
+test("many messages are sent in portions, and nothing is begun that the time is too short for", async () => {
   for (let number = 0; number < 25; number++) await open(`model-${number}`);
   const { EVE_ALERT_WEBHOOK_URL } = BOTH();
   expect(await run({ EVE_ALERT_WEBHOOK_URL }, { leftMs: 5_000 })).toMatchObject({ count: 0, more: true });

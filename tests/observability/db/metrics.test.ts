@@ -342,7 +342,7 @@ describe("gauges", () => {
     expect(Object.keys(await samples("eve_table_bytes"))).toHaveLength(6);
   });
 
-  test("are told by a database that cannot be written to, too", async () => {
+  test("are returned by a database that cannot be written to, too", async () => {
     await callOnce();
     await count();
     await clock.advance(1_000);
@@ -355,7 +355,7 @@ describe("gauges", () => {
   });
 });
 
-test("no series is told twice, whatever the keys are called", async () => {
+test("no series is shown twice, whatever the keys are called", async () => {
   await addModel(sql, "m");
   await addKey(sql, "same");
   await sql`insert into public.google_ai_api_keys (key_alias, env_var_name) values (null, 'A'), (null, 'B')`;

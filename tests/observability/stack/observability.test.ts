@@ -177,14 +177,14 @@ describe("the metrics page", () => {
 });
 
 describe("alerts", () => {
-  const told = () =>
+  const sent = () =>
     receiver.received.map(({ path, body }) =>
       path.startsWith("/hook")
         ? `webhook ${JSON.parse(body).type} ${JSON.parse(body).data.kind}`
         : `telegram ${JSON.parse(body).text.split("\n")[0]}`
     ).sort();
 
-  test("a key that Google rejects is told, and told again when it is switched on", async () => {
+  test("a key that Google rejects is reported, and reported again when it is switched on", async () => {
     await run("alerts");
     receiver.received.length = 0;
     await fault({ kind: "status", error: "api_key_invalid" });
@@ -192,37 +192,37 @@ describe("alerts", () => {
     await settled();
     await noFaults();
     expect(await run("alerts")).toMatchObject({ status: 200, body: { status: "succeeded" } });
-    expect(told()).toEqual(["telegram 🔴 <b>Key not used</b>", "webhook alert.opened key_disabled"]);
+    expect(sent()).toEqual(["telegram 🔴 <b>Key not used</b>", "webhook alert.opened key_disabled"]);
     expect(sum(await series(), "eve_alerts_open", 'kind="key_disabled"', 'severity="critical"')).toBe(1);
     expect(sum(await series(), "eve_key_state", 'state="off"')).toBe(1);
 
     receiver.received.length = 0;
     await sql`update public.google_ai_api_keys set is_active = true where not is_active`;
     expect(await run("alerts")).toMatchObject({ body: { details: { open: 0 } } });
-    expect(told()).toEqual(["telegram ✅ <b>Over: Key not used</b>", "webhook alert.closed key_disabled"]);
+    expect(sent()).toEqual(["telegram ✅ <b>Over: Key not used</b>", "webhook alert.closed key_disabled"]);
     expect(sum(await series(), "eve_alerts_open")).toBe(0);
     expect(receiver.received[0]!.path).toMatch(/^\/(bot123456:AAE-a_token\/sendMessage|hook\/s3cr3t)$/);
   });
 
-  test("a secret that is not set is told before any call needs it", async () => {
+  test("a secret that is not set is reported before any call needs it", async () => {
     receiver.received.length = 0;
     await sql`insert into public.google_ai_api_keys (key_alias, env_var_name) values ('hollow', 'GOOGLE_API_KEY_NOT_SET')`;
     await run("alerts");
-    expect(told()).toEqual(["telegram 🟠 <b>Secret missing</b>", "webhook alert.opened secret_missing"]);
+    expect(sent()).toEqual(["telegram 🟠 <b>Secret missing</b>", "webhook alert.opened secret_missing"]);
     await sql`delete from public.google_ai_api_keys where key_alias = 'hollow'`;
     await run("alerts");
-    expect(told()).toHaveLength(4);
+    expect(sent()).toHaveLength(4);
   });
 
-  test("a run that fails is an alert about itself once it could be told", async () => {
+  test("a run that fails is an alert about itself once it can be sent", async () => {
     await sql`update eve.operations set last_status = 'failed', last_error = 'no space left', last_completed_at = now() where name = 'rollup'`;
     await run("alerts");
-    expect(told()).toContain("webhook alert.opened maintenance_failed");
+    expect(sent()).toContain("webhook alert.opened maintenance_failed");
     expect(sum(await series(), 'eve_maintenance_failed{operation="rollup"}')).toBe(1);
     const since = performance.now();
     await run("rollup");
     await run("alerts");
-    expect(told()).toContain("webhook alert.closed maintenance_failed");
+    expect(sent()).toContain("webhook alert.closed maintenance_failed");
     const age = sum(await series(), 'eve_maintenance_age_seconds{operation="rollup"}');
     expect(age).toBeLessThanOrEqual((performance.now() - since) / 1_000 + 1);
   });

@@ -1,4 +1,4 @@
-/** Telling a person: what is sent, and what each way of failing means. The receivers are real servers. */
+/** Messages to a person: what is sent, and what each way of failing means. The receivers are real servers. */
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import type { AlertMessage } from "../../../shared/database/alerts.ts";
 import { type AlertChannel, cut, retryAfterMs } from "../../../shared/maintenance/alert_channel.ts";
@@ -53,12 +53,12 @@ function channel(name: string, more: Record<string, string> = {}): AlertChannel 
   return channels[0]!;
 }
 
-const tell = (name: string, said = message(), more: { timeoutMs?: number; signal?: AbortSignal } = {}) =>
-  channel(name).tell(said, { fetch, signal: new AbortController().signal, ...more });
+const send = (name: string, said = message(), more: { timeoutMs?: number; signal?: AbortSignal } = {}) =>
+  channel(name).send(said, { fetch, signal: new AbortController().signal, ...more });
 
 describe("Telegram", () => {
   test("gets the message as its Bot API wants it", async () => {
-    expect(await tell("telegram")).toEqual({ ok: true });
+    expect(await send("telegram")).toEqual({ ok: true });
     const [{ path, body, headers } = expect.unreachable()] = receiver.received;
     expect(path).toBe(`/bot${TOKEN}/sendMessage`);
     expect(headers.get("content-type")).toContain("application/json");
@@ -72,8 +72,8 @@ describe("Telegram", () => {
     });
   });
 
-  test("is told quietly that it is over", async () => {
-    await tell("telegram", message({ event: "closed", closedAt: "2026-11-21T09:03:00Z" }));
+  test("is sent without a sound when it is over", async () => {
+    await send("telegram", message({ event: "closed", closedAt: "2026-11-21T09:03:00Z" }));
     expect(JSON.parse(receiver.received[0]!.body)).toMatchObject({
       disable_notification: true,
       text: "✅ <b>Over: Upstream fails</b>\n10 of 12 calls of gemma failed\n" +
@@ -145,7 +145,7 @@ describe("Telegram", () => {
     ],
   ])("%s is a failure that says so", async (_, respond, expected) => {
     receiver.answer(respond);
-    expect(await tell("telegram")).toMatchObject({ ok: false, ...expected });
+    expect(await send("telegram")).toMatchObject({ ok: false, ...expected });
     expect(receiver.received).toHaveLength(1);
   });
 });
@@ -153,7 +153,7 @@ describe("Telegram", () => {
 describe("a webhook", () => {
   test("gets all of it, signed as Standard Webhooks says", async () => {
     receiver.answer(() => new Response(null, { status: 204 }));
-    expect(await tell("webhook")).toEqual({ ok: true });
+    expect(await send("webhook")).toEqual({ ok: true });
     const [{ path, body, headers } = expect.unreachable()] = receiver.received;
     expect(path).toBe("/hooks/s3cr3t");
     expect(JSON.parse(body)).toEqual({
@@ -197,7 +197,7 @@ describe("a webhook", () => {
 
   test("without a secret is not signed", async () => {
     const plain = channel("webhook", { EVE_ALERT_WEBHOOK_SECRET: "" });
-    await plain.tell(message(), { fetch, signal: new AbortController().signal });
+    await plain.send(message(), { fetch, signal: new AbortController().signal });
     expect(receiver.received[0]!.headers.has("webhook-signature")).toBe(false);
   });
 
@@ -210,7 +210,7 @@ describe("a webhook", () => {
     [307, { location: "http://127.0.0.1:1/" }, { error: "status 307: a redirect, which is not followed" }],
   ])("that answers %d has failed", async (status, headers, expected) => {
     receiver.answer(() => new Response(null, { status, headers }));
-    expect(await tell("webhook")).toMatchObject({ ok: false, ...expected });
+    expect(await send("webhook")).toMatchObject({ ok: false, ...expected });
   });
 });
 
@@ -219,8 +219,8 @@ describe.each(["telegram", "webhook"])("%s", (name) => {
 
   test("that hangs is given up in time", async () => {
     receiver.answer(never);
-    const telling = await tell(name, message(), { timeoutMs: 100 });
-    expect(telling).toMatchObject({ ok: false, error: "no answer within 0.1 s", wholeChannel: true });
+    const delivery = await send(name, message(), { timeoutMs: 100 });
+    expect(delivery).toMatchObject({ ok: false, error: "no answer within 0.1 s", wholeChannel: true });
   });
 
   test("that is not there is a failure that names no address", async () => {
@@ -232,14 +232,14 @@ describe.each(["telegram", "webhook"])("%s", (name) => {
         ? { EVE_TELEGRAM_API_URL: gone.url }
         : { EVE_ALERT_WEBHOOK_URL: `${gone.url}/s3cr3t` },
     );
-    const telling = await away.tell(message(), { fetch, signal: new AbortController().signal });
-    expect(telling).toMatchObject({ ok: false, wholeChannel: true });
-    for (const secret of [...secrets, "127.0.0.1"]) expect(JSON.stringify(telling)).not.toContain(secret);
+    const delivery = await away.send(message(), { fetch, signal: new AbortController().signal });
+    expect(delivery).toMatchObject({ ok: false, wholeChannel: true });
+    for (const secret of [...secrets, "127.0.0.1"]) expect(JSON.stringify(delivery)).not.toContain(secret);
   });
 
   test("ends with the run", async () => {
     receiver.answer(never);
-    await expect(tell(name, message(), { signal: AbortSignal.timeout(50) })).rejects.toThrow();
+    await expect(send(name, message(), { signal: AbortSignal.timeout(50) })).rejects.toThrow();
   });
 });
 
@@ -257,7 +257,7 @@ describe("settings", () => {
     }, "not of the form"],
     ["no address", { EVE_ALERT_WEBHOOK_URL: "hooks.example/s3cr3t" }, "EVE_ALERT_WEBHOOK_URL is no http"],
     ["another protocol", { EVE_ALERT_WEBHOOK_URL: "file:///s3cr3t" }, "EVE_ALERT_WEBHOOK_URL is no http"],
-  ])("%s is a problem that the owner is told of, without its value", (_, variables, problem) => {
+  ])("%s is a problem that is reported to the owner, without its value", (_, variables, problem) => {
     const { channels, problems } = read(variables);
     expect(channels).toEqual([]);
     expect(problems.join()).toContain(problem);

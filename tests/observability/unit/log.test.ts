@@ -54,12 +54,12 @@ describe("the logLine of a request", () => {
     });
   };
 
-  test("of an answer in one piece is told when it is answered", () => {
-    const told = logLine();
-    told.begin();
-    told.end({ "eve.outcome": "succeeded", "eve.attempts": 2 });
+  test("of an answer in one piece is written when it is answered", () => {
+    const line = logLine();
+    line.begin();
+    line.end({ "eve.outcome": "succeeded", "eve.attempts": 2 });
     expect(lines).toEqual([]);
-    told.responded(200, { request_id: "r", "eve.outcome": "failed" });
+    line.responded(200, { request_id: "r", "eve.outcome": "failed" });
     expect(lines).toEqual([["info", "request_ended", {
       trace_id: "t",
       span_id: "s",
@@ -72,24 +72,24 @@ describe("the logLine of a request", () => {
     }]]);
   });
 
-  test("of a stream is told when it is over, a broken one as a warning", () => {
-    const told = logLine();
-    told.begin();
-    told.responded(200, { request_id: "r" });
+  test("of a stream is written when it is over, a broken one as a warning", () => {
+    const line = logLine();
+    line.begin();
+    line.responded(200, { request_id: "r" });
     expect(lines).toEqual([]);
-    told.end({ "eve.outcome": "failed", "error.type": "upstream_unavailable" });
+    line.end({ "eve.outcome": "failed", "error.type": "upstream_unavailable" });
     expect(lines).toMatchObject([["warn", "request_ended", { "error.type": "upstream_unavailable" }]]);
   });
 
   test("of many embeddings is a line each", () => {
-    const told = logLine();
-    for (const _ of [1, 2, 3]) told.begin();
-    for (const id of ["r.1", "r.2", "r.3"]) told.end({ request_id: id });
-    told.responded(200, { request_id: "r" });
+    const line = logLine();
+    for (const _ of [1, 2, 3]) line.begin();
+    for (const id of ["r.1", "r.2", "r.3"]) line.end({ request_id: id });
+    line.responded(200, { request_id: "r" });
     expect(lines.map(([, , { request_id }]) => request_id)).toEqual(["r.1", "r.2", "r.3"]);
   });
 
-  test("of who was not let in is told at once, what went wrong inside as an error", () => {
+  test("of a caller who was refused is written at once, what went wrong inside as an error", () => {
     const refused = logLine();
     refused.responded(401, { "error.type": "credential_missing" });
     expect(lines).toMatchObject([["info", "request_ended", { "error.type": "credential_missing" }]]);

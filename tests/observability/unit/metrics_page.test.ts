@@ -43,7 +43,7 @@ function page(options: { key?: string | null; call?: Transport } = {}) {
 /** Every line that is no description. */
 const values = (text: string) => text.split("\n").filter((line) => line !== "" && !line.startsWith("#"));
 
-test("what SQL told, in the order and the words of the registry", async () => {
+test("what SQL returned, in the order and the words of the registry", async () => {
   const response = await page().get();
   expect(response.headers.get("content-type")).toBe("text/plain; version=0.0.4; charset=utf-8");
   expect(response.headers.get("cache-control")).toBe("no-store");
