@@ -43,12 +43,10 @@ const NAMES = {
 type Name = keyof typeof NAMES;
 
 const variables = z.object({
-  endpoint: z.url({ protocol: /^https?$/, error: "must be an address such as https://s3.cloud.ru" })
-    .refine((text) => {
-      const url = new URL(text);
-      return url.username === "" && url.password === "" && url.search === "" && url.hash === "";
-    }, "must hold no credential, query or fragment")
-    .transform((text) => text.replace(/\/+$/, "")).default(CLOUD_RU_ENDPOINT),
+  endpoint: z.string().refine(
+    isPlainAddress,
+    "must be an address such as https://s3.cloud.ru, without a credential, query or fragment",
+  ).transform((text) => text.replace(/\/+$/, "")).default(CLOUD_RU_ENDPOINT),
   region: z.string().regex(/^[A-Za-z0-9-]{1,64}$/, "must be letters, digits and -").default(CLOUD_RU_REGION),
   bucket: z.string().regex(
     /^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$/,
@@ -67,6 +65,12 @@ const variables = z.object({
       z.number().gt(0).lte(MAX_FILE_MB, `must be at most ${MAX_FILE_MB}: one upload takes no more`),
     ).default(DEFAULT_MAX_FILE_MB),
 });
+
+function isPlainAddress(text: string): boolean {
+  if (!URL.canParse(text)) return false;
+  const { protocol, username, password, search, hash } = new URL(text);
+  return /^https?:$/.test(protocol) && username + password + search + hash === "";
+}
 
 /**
  * Where files are kept, read once and checked. S3 is set up when any of its address, bucket or keys is set; then bucket and both

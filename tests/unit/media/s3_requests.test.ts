@@ -1,0 +1,158 @@
+import { describe, expect, test } from "vitest";
+import { sha256Of } from "../../../shared/media/hash.ts";
+import { ALL, emptyList, fakeS3, NOW, xml } from "./fake_s3.ts";
+
+const body = new TextEncoder().encode("hello");
+const ok = () => new Response(null, { status: 200 });
+const signedHeaders = (url: string) => new URL(url).searchParams.get("X-Amz-SignedHeaders")!.split(";");
+
+describe("what is asked", () => {
+  test("path style, the key percent-encoded, its id with a colon, and all that matters signed", async () => {
+    const s3 = fakeS3(ok());
+    const sha256 = await sha256Of(body);
+    await s3.store.put("media/a/ключ (1)+b.txt", {
+      body,
+      sha256,
+      contentType: "text/plain",
+      contentEncoding: "gzip",
+    });
+    const { method, url, headers } = s3.asked[0]!;
+    expect(method).toBe("PUT");
+    expect(url.href).toBe(
+      "https://s3.example.com/files/media/a/%D0%BA%D0%BB%D1%8E%D1%87%20%281%29%2Bb.txt",
+    );
+    expect(headers.get("authorization")).toMatch(
+      /^AWS4-HMAC-SHA256 Credential=tenant:AKIAEXAMPLE\/20261122\/ru-central-1\/s3\/aws4_request, SignedHeaders=content-encoding;content-type;host;if-none-match;x-amz-content-sha256;x-amz-date, Signature=[0-9a-f]{64}$/,
+    );
+    expect(headers.get("x-amz-content-sha256")).toBe(sha256);
+    expect(headers.get("if-none-match")).toBe("*");
+  });
+
+  test("nothing that a proxy on the way may change is signed", async () => {
+    const s3 = fakeS3(emptyList());
+    await s3.store.list();
+    expect(s3.asked[0]!.headers.get("accept-encoding")).toBe("identity");
+    expect(s3.asked[0]!.headers.get("authorization")).not.toContain("accept-encoding");
+  });
+
+  test("a presigned PUT signs hash, length, type and that nothing is there, and says what to send and until when", async () => {
+    const s3 = fakeS3(ok());
+    const sha256 = await sha256Of(body);
+    const request = await s3.store.presignPut("a.txt", {
+      sha256,
+      sizeBytes: 5,
+      contentType: "text/plain",
+      expiresIn: 900,
+    });
+    expect(request).toMatchObject({
+      method: "PUT",
+      headers: {
+        "content-length": "5",
+        "content-type": "text/plain",
+        "if-none-match": "*",
+        "x-amz-content-sha256": sha256,
+      },
+      expiresAt: new Date(NOW + 900_000),
+    });
+    expect(signedHeaders(request.url)).toEqual([...Object.keys(request.headers), "host"].sort());
+    expect(s3.asked).toEqual([]);
+  });
+
+  test("where the store holds to less, less is asked of it", async () => {
+    const sha256 = await sha256Of(body);
+    const object = { sha256, sizeBytes: 5, contentType: "text/plain", expiresIn: 60 };
+    const headersWith = async (abilities: Partial<typeof ALL>) => {
+      const memory = { load: () => Promise.resolve({ ...ALL, ...abilities }), save: () => Promise.resolve() };
+      const s3 = fakeS3(ok(), { memory });
+      const { headers } = await s3.store.presignPut("a.txt", object);
+      await s3.store.put("a.txt", { body, sha256, contentType: "text/plain" });
+      expect(s3.asked[0]!.headers.has("if-none-match")).toBe("if-none-match" in headers);
+      return Object.keys(headers).filter((name) => !name.startsWith("content-"));
+    };
+    expect(await headersWith({})).toEqual(["if-none-match", "x-amz-content-sha256"]);
+    expect(await headersWith({ hashHeader: "x-amz-checksum-sha256" })).toEqual([
+      "if-none-match",
+      "x-amz-checksum-sha256",
+    ]);
+    expect(await headersWith({ hashHeader: null, ifNoneMatch: false })).toEqual([]);
+  });
+
+  test("a presigned GET has no `+` for a space", async () => {
+    const s3 = fakeS3(ok());
+    const { url } = await s3.store.presignGet("a.txt", {
+      expiresIn: 60,
+      contentDisposition: "attachment; a+b",
+    });
+    expect(url).toContain("response-content-disposition=attachment%3B%20a%2Bb");
+  });
+
+  test("deleting many asks with its checksum, a thousand keys at a time, and answers what failed", async () => {
+    const answer = xml(
+      "<DeleteResult><Error><Key>k&lt;7</Key><Code>AccessDenied</Code></Error>" +
+        "<Error><Key>k8</Key><Code>NoSuchKey</Code></Error></DeleteResult>",
+    );
+    const s3 = fakeS3([answer, xml("<DeleteResult/>")]);
+    const keys = ["k<7", "k8", "bad\u0001", ...Array.from({ length: 1_500 }, (_, n) => `many/${n}`)];
+    expect(await s3.store.deleteMany(keys)).toEqual({
+      failed: [{ key: "bad\u0001", code: "storage_key_invalid" }, { key: "k<7", code: "AccessDenied" }],
+    });
+    expect(s3.asked.map(({ body }) => body.match(/<Key>/g)!.length)).toEqual([1_000, 502]);
+    expect(s3.asked[0]!.body).toContain("<Key>k&lt;7</Key>");
+    expect(s3.asked[0]!.headers.get("content-md5")).toMatch(/^[A-Za-z0-9+/]{22}==$/);
+  });
+
+  test("rules of others on the bucket are left as they are", async () => {
+    const other =
+      "<Rule><ID>theirs</ID><Status>Enabled</Status><Filter><And><Prefix>a&amp;b</Prefix></And></Filter>" +
+      "<Expiration><Days>3</Days></Expiration></Rule>";
+    const ours =
+      "<Rule><ID>eve-abort-unfinished-uploads</ID><Filter><Prefix/></Filter><Status>Enabled</Status>" +
+      "<AbortIncompleteMultipartUpload><DaysAfterInitiation>9</DaysAfterInitiation></AbortIncompleteMultipartUpload></Rule>";
+    const config =
+      `<LifecycleConfiguration xmlns="http://s3.amazonaws.com/doc/2006-03-01/">${other}${ours}</LifecycleConfiguration>`;
+    const s3 = fakeS3([xml(config), xml(config), ok()]);
+    expect(await s3.store.lifecycle!.abortUnfinishedAfterDays()).toBe(9);
+    await s3.store.lifecycle!.setAbortUnfinishedAfterDays(1);
+    const { method, body } = s3.asked[2]!;
+    expect(method).toBe("PUT");
+    expect(body).toContain(other);
+    expect(body.match(/<DaysAfterInitiation>\d+</g)).toEqual(["<DaysAfterInitiation>1<"]);
+  });
+
+  test("a rule for a part of the bucket, or one that is off, is not for all", async () => {
+    const rule = (status: string, prefix: string) =>
+      `<Rule><Filter><Prefix>${prefix}</Prefix></Filter><Status>${status}</Status><AbortIncompleteMultipartUpload>` +
+      "<DaysAfterInitiation>1</DaysAfterInitiation></AbortIncompleteMultipartUpload></Rule>";
+    const config = (rules: string) => xml(`<LifecycleConfiguration>${rules}</LifecycleConfiguration>`);
+    const daysOf = async (rules: string) =>
+      await fakeS3(config(rules)).store.lifecycle!.abortUnfinishedAfterDays();
+    expect(await daysOf(rule("Enabled", "tmp/") + rule("Disabled", ""))).toBeNull();
+    expect(await daysOf(rule("Enabled", "tmp/") + rule("Enabled", ""))).toBe(1);
+  });
+
+  test.each([0, 366, 1.5])("unfinished uploads may not live for %s days", async (days) => {
+    const s3 = fakeS3(ok());
+    await expect(s3.store.lifecycle!.setAbortUnfinishedAfterDays(days)).rejects.toMatchObject({
+      code: "invalid_request",
+    });
+    expect(s3.asked).toEqual([]);
+  });
+
+  test("a cursor from elsewhere is refused", async () => {
+    const s3 = fakeS3(ok());
+    await expect(s3.store.multipart!.list({ cursor: "none of ours" })).rejects.toMatchObject({
+      code: "invalid_request",
+    });
+  });
+
+  test("keys come back as they are, whether the store encodes them or not", async () => {
+    const listed = async (key: string, encoding: string) => {
+      const contents = `<Contents><Key>${key}</Key><Size>1</Size><ETag>&quot;e&quot;</ETag></Contents>`;
+      const s3 = fakeS3(xml(`<ListBucketResult>${encoding}${contents}</ListBucketResult>`));
+      return (await s3.store.list()).objects.map(({ key, etag }) => [key, etag]);
+    };
+    const url = "<EncodingType>url</EncodingType>";
+    expect(await listed("a+b%2Bc%20d", url)).toEqual([["a b+c d", "e"]]);
+    expect(await listed("a+b%2Bc&amp;d", "")).toEqual([["a+b%2Bc&d", "e"]]);
+  });
+});
