@@ -66,6 +66,8 @@ export function startFaultyProxy(target: string): FaultyProxy {
       })();
       toServer.catch(() => server && close(server));
       await back(server, client, fault);
+      // Until the client goes, also when the server has.
+      if (typeof fault === "object" && "silentAfter" in fault) await toServer;
     } catch {
       // One of the two has gone.
     } finally {

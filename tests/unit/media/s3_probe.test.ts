@@ -152,5 +152,6 @@ describe("the probe", () => {
     await expect(first).rejects.toThrow("gone");
     held.resolve();
     expect((await second).headers).toHaveProperty("if-none-match");
+    expect(await s3.store.abilities()).toMatchObject({ lifecycle: true });
   });
 });
