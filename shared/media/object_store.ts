@@ -117,7 +117,7 @@ export interface ObjectFacts {
 }
 
 export interface ReadObject extends ObjectFacts {
-  /** `sizeBytes` counts the whole object, also of a range. */
+  /** Of a range, `sizeBytes` counts the whole object, and `contentEncoding` is null. */
   body: ReadableStream<Uint8Array<ArrayBuffer>>;
 }
 

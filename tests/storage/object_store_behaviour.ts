@@ -97,7 +97,12 @@ export function behavesAsAnObjectStore(open: () => Promise<ObjectStore>): void {
     const read = await store.get("vision/a/packed.json");
     expect(read).toMatchObject({ sizeBytes: body.byteLength, contentEncoding: "gzip" });
     expect(await new Response(read.body).text()).toBe(text);
+    expect(await store.head("vision/a/packed.json")).toMatchObject({
+      sizeBytes: body.byteLength,
+      contentEncoding: "gzip",
+    });
     const head = await store.get("vision/a/packed.json", { range: { from: 0, to: 1 } });
+    expect(head).toMatchObject({ sizeBytes: body.byteLength, contentEncoding: null });
     expect([...await bytesOf(new Response(head.body), 10)]).toEqual([0x1f, 0x8b]);
   });
 

@@ -1,18 +1,31 @@
 import type { ObjectFacts } from "../object_store.ts";
-import { failed } from "./transport.ts";
 
-/** What the headers of an object's answer say of it. @throws GatewayError `storage_failed`: not even its length */
-export function factsOf({ headers }: Response, operation: string): ObjectFacts {
+/**
+ * What the headers of an object's answer say of it. Null: not its length, though every store sends it. Deno 2.1, which hosted
+ * functions run on, unpacks an answer with `Content-Encoding: gzip` whatever was asked for, and takes both headers away, from the
+ * answer to a HEAD too.
+ */
+export function factsOf({ headers }: Response): ObjectFacts | null {
   const whole = /\/(\d{1,15})$/.exec(headers.get("content-range") ?? "")?.[1] ??
     headers.get("content-length");
-  if (whole === null || !/^\d{1,15}$/.test(whole)) throw failed(operation, "an object without a length");
-  const modified = headers.get("last-modified");
+  if (whole === null || !/^\d{1,15}$/.test(whole)) return null;
   return {
+    ...otherFacts(headers),
     sizeBytes: Number(whole),
-    contentType: headers.get("content-type"),
     contentEncoding: headers.get("content-encoding"),
+  };
+}
+
+/** The same of an answer that the runtime has unpacked. @param sizeBytes as stored, from elsewhere */
+export function factsOfUnpacked({ headers }: Response, sizeBytes: number): ObjectFacts {
+  return { ...otherFacts(headers), sizeBytes, contentEncoding: "gzip" };
+}
+
+function otherFacts(headers: Headers): Pick<ObjectFacts, "contentType" | "etag" | "lastModified"> {
+  return {
+    contentType: headers.get("content-type"),
     etag: unquoted(headers.get("etag")),
-    lastModified: dateOf(modified),
+    lastModified: dateOf(headers.get("last-modified")),
   };
 }
 

@@ -2,6 +2,8 @@ import { addressableKey, checkedKey } from "../object_key.ts";
 import type {
   DeleteManyResult,
   ListedObject,
+  ListOptions,
+  ListPage,
   ObjectFacts,
   ObjectStore,
   PresignedObject,
@@ -10,7 +12,7 @@ import type {
   StoreCall,
 } from "../object_store.ts";
 import type { S3Settings } from "../settings.ts";
-import { dateOf, factsOf, keyDecoder, unquoted } from "./answers.ts";
+import { dateOf, factsOf, factsOfUnpacked, keyDecoder, unquoted } from "./answers.ts";
 import {
   checkedExpiry,
   checkedLimit,
@@ -109,6 +111,51 @@ export function createS3Store(options: S3StoreOptions, dependencies: S3Dependenc
     });
   }
 
+  async function list(
+    { prefix = "", limit = MAX_LIST, cursor = null }: ListOptions = {},
+    call: StoreCall = {},
+  ): Promise<ListPage> {
+    const query: Record<string, string> = {
+      "list-type": "2",
+      "max-keys": String(checkedLimit(limit)),
+      "encoding-type": "url",
+      ...(prefix === "" ? {} : { prefix }),
+      ...(cursor === null ? {} : { "continuation-token": cursor }),
+    };
+    const request = { operation: "list", method: "GET", query };
+    const page = await send(request, call, {
+      read: (response) => xmlOf(response, "list", "ListBucketResult"),
+    });
+    const decode = keyDecoder(page.value("EncodingType"));
+    const objects = page.all("Contents").map((entry): ListedObject => {
+      const key = entry.value("Key");
+      const sizeBytes = Number(entry.value("Size") ?? NaN);
+      if (key === null || !Number.isSafeInteger(sizeBytes)) {
+        throw failed("list", "an object without key or size");
+      }
+      return {
+        key: decode(key),
+        sizeBytes,
+        etag: unquoted(entry.value("ETag")),
+        lastModified: dateOf(entry.value("LastModified")),
+      };
+    });
+    const more = page.value("IsTruncated") === "true";
+    const next = page.value("NextContinuationToken");
+    if (more && !next) throw failed("list", "a page that is not the last, and no way to the next");
+    return { objects, cursor: more ? next : null };
+  }
+
+  /** What an answer says of an object. One that the runtime has unpacked has lost its length, which a list tells. */
+  async function factsOrListed(response: Response, key: string, call: StoreCall): Promise<ObjectFacts> {
+    const facts = factsOf(response);
+    if (facts !== null) return facts;
+    const { objects } = await list({ prefix: key, limit: 1 }, call);
+    if (objects[0]?.key === key) return factsOfUnpacked(response, objects[0].sizeBytes);
+    response.body?.cancel().catch(() => {});
+    throw failed("get", "an object without a length");
+  }
+
   return {
     kind: "s3",
     abilities,
@@ -147,19 +194,28 @@ export function createS3Store(options: S3StoreOptions, dependencies: S3Dependenc
     },
 
     async get(key, { range } = {}, call = {}) {
-      const headers: Record<string, string> = range === undefined ? {} : { range: rangeHeader(range) };
-      const request = { operation: "get", method: "GET", key: addressableKey(key), headers };
+      const request: S3Request = {
+        operation: "get",
+        method: "GET",
+        key: addressableKey(key),
+        // A piece of what was packed is nothing that the runtime could unpack, so it is not to know of it.
+        ...(range === undefined ? {} : {
+          headers: { range: rangeHeader(range) },
+          query: { "response-content-encoding": "identity" },
+        }),
+      };
       return await send(request, call, {
-        read: (response) => {
-          const facts = factsOf(response, "get");
-          const packed = range === undefined && facts.contentEncoding === "gzip";
+        read: async (response) => {
           if (range !== undefined && response.status !== 206) {
             response.body?.cancel().catch(() => {});
             throw failed("get", "a whole object where a range was asked for");
           }
+          const packed = range === undefined && response.headers.get("content-encoding") === "gzip";
+          const facts = await factsOrListed(response, key, call);
+          const contentEncoding = range === undefined ? facts.contentEncoding : null;
           const stored = response.body ?? new Blob([]).stream();
           const body = packed ? stored.pipeThrough(new DecompressionStream("gzip")) : stored;
-          return { ...facts, body: watchedBody(body, "get", call, dependencies.clock) };
+          return { ...facts, contentEncoding, body: watchedBody(body, "get", call, dependencies.clock) };
         },
       });
     },
@@ -167,7 +223,7 @@ export function createS3Store(options: S3StoreOptions, dependencies: S3Dependenc
     async head(key, call = {}) {
       const request = { operation: "head", method: "HEAD", key: addressableKey(key) };
       return await send<ObjectFacts | null>(request, call, {
-        read: (response) => factsOf(response, "head"),
+        read: (response) => factsOrListed(response, key, call),
         // An answer to HEAD has no body, so a bucket that is not there looks the same; every other operation would say so.
         refused: ({ status }) => status === 404 ? null : undefined,
       });
@@ -188,37 +244,7 @@ export function createS3Store(options: S3StoreOptions, dependencies: S3Dependenc
       return { failed: failures };
     },
 
-    async list({ prefix = "", limit = MAX_LIST, cursor = null } = {}, call = {}) {
-      const query: Record<string, string> = {
-        "list-type": "2",
-        "max-keys": String(checkedLimit(limit)),
-        "encoding-type": "url",
-        ...(prefix === "" ? {} : { prefix }),
-        ...(cursor === null ? {} : { "continuation-token": cursor }),
-      };
-      const request = { operation: "list", method: "GET", query };
-      const page = await send(request, call, {
-        read: (response) => xmlOf(response, "list", "ListBucketResult"),
-      });
-      const decode = keyDecoder(page.value("EncodingType"));
-      const objects = page.all("Contents").map((entry): ListedObject => {
-        const key = entry.value("Key");
-        const sizeBytes = Number(entry.value("Size") ?? NaN);
-        if (key === null || !Number.isSafeInteger(sizeBytes)) {
-          throw failed("list", "an object without key or size");
-        }
-        return {
-          key: decode(key),
-          sizeBytes,
-          etag: unquoted(entry.value("ETag")),
-          lastModified: dateOf(entry.value("LastModified")),
-        };
-      });
-      const more = page.value("IsTruncated") === "true";
-      const next = page.value("NextContinuationToken");
-      if (more && !next) throw failed("list", "a page that is not the last, and no way to the next");
-      return { objects, cursor: more ? next : null };
-    },
+    list,
 
     async presignGet(key, { expiresIn, contentDisposition, contentType }) {
       const query: Record<string, string> = {

@@ -156,3 +156,36 @@ describe("what is asked", () => {
     expect(await listed("a+b%2Bc&amp;d", "")).toEqual([["a+b%2Bc&d", "e"]]);
   });
 });
+
+describe("a runtime that unpacks by itself and takes the headers away, as Deno 2.1", () => {
+  const listed = (key: string) =>
+    xml(`<ListBucketResult><Contents><Key>${key}</Key><Size>34</Size></Contents></ListBucketResult>`);
+  const unpacked = new Response(
+    new Blob(['{"a": 1}']).stream(),
+    { headers: { "content-type": "application/json", etag: '"e"' } },
+  );
+  const facts = { sizeBytes: 34, contentType: "application/json", contentEncoding: "gzip", etag: "e" };
+
+  test("what is read is unpacked once, and its stored size comes from a list", async () => {
+    const s3 = fakeS3([() => unpacked.clone(), listed("vision/a/b.json")]);
+    const { body, ...read } = await s3.store.get("vision/a/b.json");
+    expect(read).toMatchObject(facts);
+    expect(await new Response(body).text()).toBe('{"a": 1}');
+    expect(s3.asked[1]!.url.searchParams.get("prefix")).toBe("vision/a/b.json");
+  });
+
+  test("so does that of a HEAD", async () => {
+    const head = () => new Response(null, { headers: unpacked.headers });
+    expect(await fakeS3([head, listed("b.json")]).store.head("b.json")).toMatchObject(facts);
+    await expect(fakeS3([head, listed("b.json.old")]).store.head("b.json")).rejects.toMatchObject({
+      code: "storage_failed",
+    });
+  });
+
+  test("of a range it is not told that it is one of something packed", async () => {
+    const part = () => new Response("ab", { status: 206, headers: { "content-range": "bytes 0-1/34" } });
+    const s3 = fakeS3(part);
+    expect(await s3.store.get("b.json", { range: { from: 0, to: 1 } })).toMatchObject({ sizeBytes: 34 });
+    expect(s3.asked[0]!.url.searchParams.get("response-content-encoding")).toBe("identity");
+  });
+});
