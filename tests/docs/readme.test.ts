@@ -62,6 +62,41 @@ async function deno(name: string, program: string): Promise<string> {
   return await shell(`"${Deno.execPath()}" run -A --cached-only --config "${CHECKOUT}/deno.json" ${name}`);
 }
 
+describe("figures", () => {
+  const speed = readPage("docs/speed.md").text;
+  const measured = ["docs/guarantees.md", "docs/faults.md"].map((path) => readPage(path).text).join("\n") +
+    speed;
+  const numbersIn = (text: string) =>
+    [...text.matchAll(/\d[\d,]*(?:\.\d+)?/g)].map(([number]) => number.replaceAll(",", ""));
+  const known = new Set(numbersIn(measured));
+  /** The medians of a scenario, by contender, as the table of docs/speed.md has them. */
+  const medians = (scenario: string) => {
+    const [heads, row] = [/^\| scenario .*$/m, new RegExp(`^\\| \`${scenario}\`.*$`, "m")].map((line) =>
+      line.exec(speed)![0].split("|").slice(2, -1).map((cell) => cell.trim())
+    );
+    return Object.fromEntries(heads!.map((name, n) => [name, Number.parseFloat(row![n]!)]));
+  };
+  const { straight, eve, portkey } = medians("closed_1_upstream_0_ms");
+
+  test("of the README are those of the pages that say how they were measured", () => {
+    const rows = section(readPage("README.md"), "What it guarantees").text.split("\n")
+      .filter((line) => line.startsWith("| **"));
+    expect(rows.length).toBeGreaterThan(5);
+    const added = [(eve! - straight!).toFixed(1), (portkey! - straight!).toFixed(1)];
+    const said = rows.flatMap((row) => numbersIn(row.split(" | ").at(-1)!));
+    expect(said).toEqual(expect.arrayContaining(added));
+    expect(said.filter((number) => !known.has(number) && !added.includes(number))).toEqual([]);
+  });
+
+  test("of docs/comparison.md are too", () => {
+    const said = numbersIn(
+      section(readPage("docs/comparison.md"), "Measured").text.replaceAll(/`[^`]+` [\d.]+/g, ""),
+    );
+    expect(said.length).toBeGreaterThan(4);
+    expect(said.filter((number) => !known.has(number))).toEqual([]);
+  });
+});
+
 test("the README is a page, not a reference", () => {
   expect(readPage("README.md").text.split("\n").length).toBeLessThan(150);
 });
