@@ -8,7 +8,7 @@ import { connectSchedule } from "./deploy/connect_schedule.ts";
 import { readOptions, USAGE } from "./deploy/options.ts";
 import { describePlan, makePlan, type Plan } from "./deploy/plan.ts";
 import { targetOf } from "./deploy/project.ts";
-import { DeployRefused } from "./deploy/deploy_error.ts";
+import { DeployError } from "./deploy/deploy_error.ts";
 import { parseSecretsFile } from "./deploy/secrets_file.ts";
 import { runSteps, stepsOf } from "./deploy/steps.ts";
 import { type RunCli, supabaseCli } from "./deploy/supabase_cli.ts";
@@ -27,7 +27,7 @@ export interface DeployDependencies {
   ask: (question: string) => boolean | undefined;
 }
 
-/** Deploys, or throws DeployRefused with what is wrong and what to do. */
+/** Deploys, or throws DeployError with what is wrong and what to do. */
 export async function deploy(args: string[], dependencies: DeployDependencies): Promise<void> {
   const { root, say } = dependencies;
   const options = readOptions(args);
@@ -66,11 +66,11 @@ async function readSecrets(file: string): Promise<{ file: string; names: string[
     text = await Deno.readTextFile(path);
   } catch (error) {
     const reason = error instanceof Deno.errors.NotFound ? "it is not there" : (error as Error).message;
-    throw new DeployRefused(`Cannot read the secrets file ${path}: ${reason}.`);
+    throw new DeployError(`Cannot read the secrets file ${path}: ${reason}.`);
   }
   const secrets = parseSecretsFile(text, file);
   if (secrets.size === 0) {
-    throw new DeployRefused(
+    throw new DeployError(
       `${file} has no NAME=value in it: fill it in, or leave --secrets-file away to keep the project's secrets.`,
     );
   }
@@ -85,9 +85,9 @@ function invocationFolder(): string {
 function confirm(ask: DeployDependencies["ask"]): void {
   const answer = ask("Go on?");
   if (answer === undefined) {
-    throw new DeployRefused("There is nobody to ask here (no terminal): add --yes. Nothing was changed.");
+    throw new DeployError("There is nobody to ask here (no terminal): add --yes. Nothing was changed.");
   }
-  if (!answer) throw new DeployRefused("Stopped. Nothing was changed.");
+  if (!answer) throw new DeployError("Stopped. Nothing was changed.");
 }
 
 function afterwards(plan: Plan): string[] {
@@ -112,7 +112,7 @@ if (import.meta.main) {
       ask: (question) => Deno.stdin.isTerminal() ? globalThis.confirm(question) : undefined,
     });
   } catch (error) {
-    if (!(error instanceof DeployRefused)) throw error;
+    if (!(error instanceof DeployError)) throw error;
     console.error(safeForTerminal(error.message, false));
     Deno.exitCode = 1;
   }

@@ -14,7 +14,7 @@ export interface CronJobsOptions {
   now?: () => Date;
 }
 
-/** How often the jobs are looked at: fine enough for a schedule of `1 seconds`. */
+/** How often the jobs are checked: fine enough for a schedule of `1 seconds`. */
 const TICK_MS = 500;
 /** How long running jobs may take to finish once they are asked to; then they are interrupted, as when the server ends. */
 const FINISH_MS = 3_000;
@@ -47,7 +47,7 @@ export class CronJobs {
 
   start(): void {
     const tick = async () => {
-      this.#ticking = this.#client.look(() => this.#tick());
+      this.#ticking = this.#client.poll(() => this.#tick());
       await this.#ticking;
       if (!this.#stopped) this.#timer = setTimeout(tick, TICK_MS);
     };

@@ -8,7 +8,7 @@
  */
 import postgres from "postgres";
 import { CHECKOUT } from "./paths.ts";
-import { StartRefused } from "./start_error.ts";
+import { StartError } from "./start_error.ts";
 import { unreleasedMigrations } from "./unreleased_migrations.ts";
 
 interface Migration {
@@ -74,7 +74,7 @@ async function apply(sql: postgres.Sql, { version, name, path }: Migration): Pro
   } catch (error) {
     const { message, detail, hint } = error as postgres.PostgresError;
     const words = [message, detail, hint].filter(Boolean).join("\n");
-    throw new StartRefused(`Migration ${version}_${name} failed: ${words}`);
+    throw new StartError(`Migration ${version}_${name} failed: ${words}`);
   }
 }
 
@@ -95,7 +95,7 @@ async function pendingMigrations(sql: postgres.Sql, migrations: Migration[]): Pr
   const applied = await sql`select version from supabase_migrations.schema_migrations`;
   const seen = new Set(applied.map((row) => row.version as string));
   if (unreleasedMigrations(seen).length > 0) {
-    throw new StartRefused(
+    throw new StartError(
       `The database in this data folder was made by an edition of the gateway from before its first release, which cannot be brought up to date.
 Remove it with "npm run reset", which deletes the local data and keys, and start again; or name another folder in EVE_DATA_DIR.`,
     );

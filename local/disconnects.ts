@@ -9,7 +9,7 @@
  */
 
 /** Clients that are answered sooner are never checked; one that leaves is noticed within twice this. */
-const LOOK_EVERY_MS = 250;
+const CHECK_EVERY_MS = 250;
 const CONNECTIONS = "/proc/net/tcp";
 /** The states, as `tcp_states.h` numbers them, in which the other side may still be there. */
 const ALIVE = new Set(["01", "02", "03"]);
@@ -28,7 +28,7 @@ export class Disconnects {
   readonly #readTable: () => Promise<string>;
   readonly #watched = new Set<Watched>();
   #timer: ReturnType<typeof setInterval> | undefined;
-  #looking = false;
+  #checking = false;
 
   /** @param port where the clients connect to, on 127.0.0.1 */
   constructor(port: number, readTable = () => Deno.readTextFile(CONNECTIONS)) {
@@ -40,7 +40,7 @@ export class Disconnects {
   watch(client: Deno.NetAddr, onGone: () => void): () => void {
     const one = { connection: remote(client), since: performance.now(), missed: 0, onGone };
     this.#watched.add(one);
-    this.#timer ??= setInterval(() => void this.#look(), LOOK_EVERY_MS);
+    this.#timer ??= setInterval(() => void this.#check(), CHECK_EVERY_MS);
     return () => this.#forget(one);
   }
 
@@ -51,11 +51,11 @@ export class Disconnects {
     this.#timer = undefined;
   }
 
-  async #look(): Promise<void> {
-    const before = performance.now() - LOOK_EVERY_MS;
+  async #check(): Promise<void> {
+    const before = performance.now() - CHECK_EVERY_MS;
     const waiting = [...this.#watched].filter(({ since }) => since <= before);
-    if (waiting.length === 0 || this.#looking) return;
-    this.#looking = true;
+    if (waiting.length === 0 || this.#checking) return;
+    this.#checking = true;
     try {
       const alive = aliveAt(this.#port, await this.#readTable());
       for (const one of waiting) {
@@ -70,7 +70,7 @@ export class Disconnects {
       // No such table here.
       for (const one of waiting) this.#forget(one);
     } finally {
-      this.#looking = false;
+      this.#checking = false;
     }
   }
 }

@@ -1,7 +1,7 @@
 /** `npm start`: brings the stack up, shows that it works, and keeps it up until it is told to end. */
 import { FIRST_FUNCTION, firstCall } from "./first_call.ts";
 import { CHECKOUT } from "./paths.ts";
-import { StartRefused } from "./start_error.ts";
+import { StartError } from "./start_error.ts";
 import { overriddenSecrets, settingsFromEnvironment } from "./settings.ts";
 import { type Stack, startStack } from "./stack.ts";
 
@@ -85,7 +85,7 @@ async function present(stack: Stack, dataDir: string, lastWords: string[]): Prom
   if (stack.functions.has(FIRST_FUNCTION)) {
     const { reached, lines } = await firstCall(stack);
     if (ending.signal.aborted) return;
-    if (!reached) throw new StartRefused(noFunction(dataDir, lastWords));
+    if (!reached) throw new StartError(noFunction(dataDir, lastWords));
     console.log(`${lines.join("\n")}\n`);
   }
   if (stack.console) {
@@ -135,6 +135,6 @@ try {
   Deno.exit(0);
 } catch (error) {
   const message = error instanceof Error ? error.message : String(error);
-  complain(error instanceof StartRefused ? message : `The local stack did not start: ${message}`);
+  complain(error instanceof StartError ? message : `The local stack did not start: ${message}`);
   Deno.exit(1);
 }

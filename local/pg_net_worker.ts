@@ -53,7 +53,7 @@ export class PgNetWorker {
 
   start(): void {
     const poll = async () => {
-      this.#polling = this.#client.look(() => this.#poll());
+      this.#polling = this.#client.poll(() => this.#poll());
       await this.#polling;
       if (!this.#stop.signal.aborted) this.#timer = setTimeout(poll, POLL_MS);
     };

@@ -21,7 +21,7 @@ export class PollingClient {
   }
 
   /** Runs one poll. After one that failed or hung, the next has new connections: the driver's may not come back. */
-  async look(run: () => Promise<void>): Promise<void> {
+  async poll(run: () => Promise<void>): Promise<void> {
     const { promise: hung, reject } = Promise.withResolvers<never>();
     const timer = setTimeout(() => reject(new Error("the database does not answer")), LOOK_MS);
     try {

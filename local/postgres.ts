@@ -6,7 +6,7 @@ import { statfs } from "node:fs/promises";
 import { eachLine } from "./lines.ts";
 import { type Account, serverAccount } from "./postgres_account.ts";
 import { type Place, possibleClusters, preparePlace } from "./postgres_place.ts";
-import { diskFull, refusalForFolder, StartRefused } from "./start_error.ts";
+import { diskFull, StartError, startErrorForFolder } from "./start_error.ts";
 
 export interface ClusterOptions {
   /** An existing folder; the cluster becomes a folder in it, or elsewhere when the server's account cannot enter it. */
@@ -111,7 +111,7 @@ exit $code
 
 /**
  * Starts the cluster of `dataDir`, creating it first if needed.
- * Throws {@link StartRefused} when the user has to do something first.
+ * Throws {@link StartError} when the user has to do something first.
  */
 export async function startCluster(options: ClusterOptions): Promise<Cluster> {
   try {
@@ -122,7 +122,7 @@ export async function startCluster(options: ClusterOptions): Promise<Cluster> {
     await createMissing(place, account, options);
     return await launch(place, account && await ownerOf(place.cluster), options);
   } catch (error) {
-    throw refusalForFolder(error, options.dataDir) ?? error;
+    throw startErrorForFolder(error, options.dataDir) ?? error;
   }
 }
 
@@ -257,13 +257,13 @@ async function stopServer(pid: number, endGuard: () => Promise<void>): Promise<v
 function startFailure(recent: string[], options: ClusterOptions): Error {
   const text = recent.join("\n");
   if (/Address already in use/.test(text)) return portTaken(options.port);
-  return refusalForFolder(new Error(text), options.dataDir) ??
+  return startErrorForFolder(new Error(text), options.dataDir) ??
     new Error(`PostgreSQL did not start. Its last words:\n${text}`);
 }
 
 /** What to say when the database's port belongs to somebody else. */
-export function portTaken(port: number): StartRefused {
-  return new StartRefused(
+export function portTaken(port: number): StartError {
+  return new StartError(
     `Port ${port} is taken: stop the program that listens there, or choose other ports with EVE_PORT.`,
   );
 }
@@ -287,7 +287,7 @@ async function takeBack(cluster: string): Promise<void> {
     signal(left.pid, "SIGINT");
     if (!await gone(left.pid, STOP_TIMEOUT_MS)) signal(left.pid, "SIGQUIT");
     if (!await gone(left.pid, ORPHAN_TIMEOUT_MS)) {
-      throw new StartRefused(
+      throw new StartError(
         `An earlier PostgreSQL (process ${left.pid}) does not end: end it with "kill -9 ${left.pid}" and start again.`,
       );
     }

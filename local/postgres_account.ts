@@ -2,7 +2,7 @@
  * Who runs the database server. PostgreSQL refuses to run as root, so root runs it under an unprivileged account;
  * other users run it under their own.
  */
-import { StartRefused } from "./start_error.ts";
+import { StartError } from "./start_error.ts";
 
 /** An account given to `Deno.Command`. */
 export interface Account {
@@ -23,7 +23,7 @@ export async function serverAccount(): Promise<Account | undefined> {
   const [preferred, fallback] = CANDIDATES as [string, string];
   const account = await lookUp(preferred) ?? await create(preferred) ?? await lookUp(fallback);
   if (account) return account;
-  throw new StartRefused(
+  throw new StartError(
     "PostgreSQL does not run as root, and no other account could be found or made: run this as an ordinary user.",
   );
 }

@@ -4,7 +4,7 @@
  */
 import { fromFileUrl } from "./paths.ts";
 import type { Account } from "./postgres_account.ts";
-import { StartRefused } from "./start_error.ts";
+import { StartError } from "./start_error.ts";
 
 export interface Place {
   /** The cluster's data directory; may not exist yet. */
@@ -61,7 +61,7 @@ export async function removeHomeElsewhere(dataDir: string): Promise<void> {
 async function installedBinaries(): Promise<string> {
   const platform = PLATFORM_PACKAGES[`${Deno.build.os}-${Deno.build.arch}`];
   if (!platform) {
-    throw new StartRefused(
+    throw new StartError(
       `There is no PostgreSQL for ${Deno.build.os} on ${Deno.build.arch} here: use Linux or macOS, or WSL on Windows.`,
     );
   }
@@ -70,7 +70,7 @@ async function installedBinaries(): Promise<string> {
   try {
     await Deno.stat(`${native}/bin/postgres`);
   } catch {
-    throw new StartRefused(`PostgreSQL's files are missing from ${root}: run npm ci.`);
+    throw new StartError(`PostgreSQL's files are missing from ${root}: run npm ci.`);
   }
   await hydrateLibraryLinks(root);
   return native;
@@ -108,7 +108,7 @@ async function homeElsewhere(dataDir: string, account: Account): Promise<string>
     await Deno.writeTextFile(`${dataDir}/${ELSEWHERE_NOTE}`, `${home}\n`);
     return home;
   }
-  throw new StartRefused(
+  throw new StartError(
     `PostgreSQL runs as ${account.name}, who cannot enter ${dataDir}: set EVE_DATA_DIR to a folder everyone may enter.`,
   );
 }
@@ -124,7 +124,7 @@ async function copyOfBinaries(installed: string, home: string): Promise<string> 
   if (!await run("cp", ["-Rl", installed, unfinished])) {
     await Deno.remove(unfinished, { recursive: true }).catch(ignoreMissing);
     if (!await run("cp", ["-R", installed, unfinished])) {
-      throw new StartRefused(`Could not copy PostgreSQL to ${home}: is there room for 60 MB?`);
+      throw new StartError(`Could not copy PostgreSQL to ${home}: is there room for 60 MB?`);
     }
   }
   await run("chmod", ["-R", "a+rX", unfinished]);

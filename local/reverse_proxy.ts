@@ -61,7 +61,7 @@ export function startReverseProxy(options: ReverseProxyOptions): ReverseProxy {
     onListen: () => {},
     onError(error) {
       options.log(`request failed: ${error instanceof Error ? error.stack : error}`);
-      return refuse(500, "internal_error", "The local stack failed: see its log.");
+      return errorResponse(500, "internal_error", "The local stack failed: see its log.");
     },
   }, (request, info) => {
     const end = connections.begin(info.remoteAddr);
@@ -93,7 +93,7 @@ function route(
 ): Response | Promise<Response> {
   // Before the address is looked at: that of a CONNECT is another server's.
   if (NOT_FORWARDED.has(request.method)) {
-    return refuse(405, "method_not_allowed", `${request.method} is not served.`);
+    return errorResponse(405, "method_not_allowed", `${request.method} is not served.`);
   }
   const url = new URL(request.url);
   const [, room, version, name] = url.pathname.split("/");
@@ -102,7 +102,7 @@ function route(
   }
   if (version === "v1" && room === "functions" && name) {
     const worker = options.functions.get(name);
-    if (!worker) return refuse(404, "not_found", `There is no function named ${name}.`);
+    if (!worker) return errorResponse(404, "not_found", `There is no function named ${name}.`);
     return forward(request, url, client, worker, departures);
   }
   if (room === "console" && options.console) return options.console(request);
@@ -115,7 +115,7 @@ function route(
       ...(options.console && { console: "/console/" }),
     });
   }
-  return refuse(404, "not_found", `Nothing is served at ${url.pathname}.`);
+  return errorResponse(404, "not_found", `Nothing is served at ${url.pathname}.`);
 }
 
 /** The embedded API has neither a time-out nor a bound for what it is sent. */
@@ -131,7 +131,7 @@ async function ofApi(
     body = await readBody(request, limits);
   } catch (thrown) {
     const { status, code, publicMessage } = asGatewayError(thrown);
-    return refuse(status, code, publicMessage);
+    return errorResponse(status, code, publicMessage);
   }
   const { method, headers, url } = request;
   return await api(new Request(url, { method, headers, body: body.slice() }), client.hostname);
@@ -182,7 +182,7 @@ async function forward(
     left ||= request.signal.aborted;
     if (left || givenUp.signal.aborted) endCall(worker.url, call);
     if (!left && givenUp.signal.aborted) {
-      return refuse(
+      return errorResponse(
         504,
         "idle_timeout",
         `The function sent nothing for ${FIRST_BYTE_TIMEOUT_MS / 1000} seconds.`,
@@ -216,7 +216,7 @@ function withoutHopByHop(from: Headers): Headers {
 }
 
 function unavailable(worker: SupervisedProcess): Response {
-  return refuse(
+  return errorResponse(
     503,
     "worker_unavailable",
     `The ${worker.name} is down and being started again: try in a second.`,
@@ -226,7 +226,7 @@ function unavailable(worker: SupervisedProcess): Response {
   );
 }
 
-function refuse(
+function errorResponse(
   status: number,
   code: string,
   message: string,

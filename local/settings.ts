@@ -2,7 +2,7 @@
 import { STAGE_VARIABLES } from "../shared/stages/provider_definitions.ts";
 import { storedSecrets } from "./stored_secrets.ts";
 import { CHECKOUT } from "./paths.ts";
-import { StartRefused } from "./start_error.ts";
+import { StartError } from "./start_error.ts";
 import { DEFAULT_PORT, type StackOptions } from "./stack.ts";
 
 /** The three ports in a row must all exist. */
@@ -30,7 +30,7 @@ export function overriddenSecrets(): string[] {
 }
 
 /**
- * Reads the variables, and those that `keys set` has kept where the environment has none. Throws {@link StartRefused} for one
+ * Reads the variables, and those that `keys set` has kept where the environment has none. Throws {@link StartError} for one
  * that makes no sense.
  */
 export function settingsFromEnvironment(): StackOptions {
@@ -40,7 +40,7 @@ export function settingsFromEnvironment(): StackOptions {
   const alias = variables.GOOGLE_API_LOCALNAME || "local";
   const baseUrl = variables.GOOGLE_API_BASE_URL;
   if (baseUrl && !URL.canParse(baseUrl)) {
-    throw new StartRefused(
+    throw new StartError(
       `GOOGLE_API_BASE_URL is not a URL: ${baseUrl}. Give it as https://host, or unset it.`,
     );
   }
@@ -62,7 +62,7 @@ function port(text: string | undefined): number {
   if (!text) return DEFAULT_PORT;
   const number = Number(text);
   if (Number.isInteger(number) && number >= 1 && number <= HIGHEST_PORT) return number;
-  throw new StartRefused(
+  throw new StartError(
     `EVE_PORT is not a port: ${text}. Give a number from 1 to ${HIGHEST_PORT}, e.g. 54321.`,
   );
 }

@@ -13,7 +13,7 @@ import { type ReverseProxy, type ReverseProxyOptions, startReverseProxy } from "
 import { CHECKOUT } from "./paths.ts";
 import { portIsFree, portObstacle } from "./ports.ts";
 import { endLeftoverServer, portTaken } from "./postgres.ts";
-import { refusalForFolder, StartRefused } from "./start_error.ts";
+import { StartError, startErrorForFolder } from "./start_error.ts";
 import { DEMO_KEYS, REAL_KEY_VARIABLE, type SeedKey, seedKeys, useNewSecrets } from "./seed.ts";
 import { SupervisedProcess } from "./supervised_process.ts";
 import { connectSchedule } from "./vault.ts";
@@ -92,7 +92,7 @@ const STATE_FILE = "stack.json";
 const ORIGIN_SHUTDOWN_MS = 2_000;
 
 /**
- * Starts the stack; resolves when it serves. Throws {@link StartRefused} when the user has to do something first;
+ * Starts the stack; resolves when it serves. Throws {@link StartError} when the user has to do something first;
  * whatever had been started by then has ended again.
  */
 export async function startStack(options: StackOptions): Promise<Stack> {
@@ -105,7 +105,7 @@ export async function startStack(options: StackOptions): Promise<Stack> {
   } catch (error) {
     await stop();
     const folderIsFull = /No space left on device/.test(error instanceof Error ? error.message : "");
-    throw (folderIsFull && refusalForFolder(error, options.dataDir)) || error;
+    throw (folderIsFull && startErrorForFolder(error, options.dataDir)) || error;
   }
 }
 
@@ -282,7 +282,7 @@ async function portsFree(first: number, patienceMs: number): Promise<void> {
     const unusable = ports.find((port) => !portIsFree(port));
     if (unusable === undefined) return;
     if (portObstacle(unusable) === "forbidden") {
-      throw new StartRefused(
+      throw new StartError(
         `Only root may listen on port ${unusable}: choose one from 1024 up with EVE_PORT.`,
       );
     }
@@ -298,15 +298,15 @@ async function takeFolder(path: string, url: string): Promise<{ dataDir: string;
     const dataDir = await Deno.realPath(path);
     const lock = await lockFolder(dataDir, `process ${Deno.pid} at ${url}`);
     if (lock) return { dataDir, release: () => lock.release() };
-    throw new StartRefused(
+    throw new StartError(
       `The stack of ${dataDir} is running already (${await lockNote(dataDir)}): ` +
         `use it, stop it, or set EVE_DATA_DIR and EVE_PORT for a second one.`,
     );
   } catch (error) {
-    const refusal = refusalForFolder(error, path);
+    const refusal = startErrorForFolder(error, path);
     if (refusal) throw refusal;
     const reason = error instanceof Error ? error.message : String(error);
-    throw new StartRefused(
+    throw new StartError(
       `Cannot use ${path} (${reason}): set EVE_DATA_DIR to a folder that this user may write to.`,
     );
   }

@@ -1,5 +1,5 @@
 /** What this checkout has to deploy. */
-import { DeployRefused } from "./deploy_error.ts";
+import { DeployError } from "./deploy_error.ts";
 
 /** The functions in `supabase/functions`, sorted. Each must have its section in `supabase/config.toml`. */
 export async function functionsIn(root: string): Promise<string[]> {
@@ -8,12 +8,12 @@ export async function functionsIn(root: string): Promise<string[]> {
   for await (const entry of Deno.readDir(folder)) {
     if (entry.isDirectory && await isFile(`${folder}/${entry.name}/index.ts`)) names.push(entry.name);
   }
-  if (names.length === 0) throw new DeployRefused(`There is no function in ${folder}.`);
+  if (names.length === 0) throw new DeployError(`There is no function in ${folder}.`);
   const config = await Deno.readTextFile(`${root}/supabase/config.toml`);
   const sections = new Set([...config.matchAll(/^\[functions\.([\w-]+)\]/gm)].map((match) => match[1]));
   for (const name of names) {
     if (sections.has(name)) continue;
-    throw new DeployRefused(
+    throw new DeployError(
       `supabase/config.toml has no [functions.${name}]: it would be deployed without its import map, and behind a check of JSON Web Tokens that refuses the gateway's callers.`,
     );
   }

@@ -2,6 +2,6 @@
  * The deployment stops here, and the user can do something about it. The message says what is wrong, what has been
  * done to the project so far if anything, and what to do next; a stack trace would add nothing.
  */
-export class DeployRefused extends Error {
-  override name = "DeployRefused";
+export class DeployError extends Error {
+  override name = "DeployError";
 }

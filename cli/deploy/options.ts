@@ -1,6 +1,6 @@
 /** What the user may say on the command line of `npm run deploy`. */
 import { parseArgs } from "node:util";
-import { DeployRefused } from "./deploy_error.ts";
+import { DeployError } from "./deploy_error.ts";
 
 export interface DeployOptions {
   /** The project to deploy to; without it, the one that `supabase link` remembered. */
@@ -35,7 +35,7 @@ The whole story, from an empty project to a first call, is in docs/deploy.md.`;
 /** Supabase makes project refs of twenty lower-case letters. */
 const PROJECT_REF = /^[a-z]{20}$/;
 
-/** Reads the arguments after the script's name. Throws DeployRefused for anything it does not know. */
+/** Reads the arguments after the script's name. Throws DeployError for anything it does not know. */
 export function readOptions(args: string[]): DeployOptions {
   const { values } = parse(args);
   const options: DeployOptions = {
@@ -48,11 +48,11 @@ export function readOptions(args: string[]): DeployOptions {
     help: values.help ?? false,
   };
   if (options.projectRef !== undefined && !PROJECT_REF.test(options.projectRef)) {
-    throw new DeployRefused(
+    throw new DeployError(
       `"${options.projectRef}" is not a project ref: that is the 20 lower-case letters in the project's address, https://supabase.com/dashboard/project/<ref>.`,
     );
   }
-  if (options.secretsFile === "") throw new DeployRefused("--secrets-file needs the name of a file.");
+  if (options.secretsFile === "") throw new DeployError("--secrets-file needs the name of a file.");
   if (options.dbUrl !== undefined) options.dbUrl = withoutPlaceholder(checkDbUrl(options.dbUrl));
   return options;
 }
@@ -74,7 +74,7 @@ function parse(args: string[]) {
     });
   } catch (error) {
     const reason = error instanceof Error ? error.message : String(error);
-    throw new DeployRefused(`${reason}\nSee npm run deploy -- --help.`);
+    throw new DeployError(`${reason}\nSee npm run deploy -- --help.`);
   }
 }
 
@@ -91,15 +91,15 @@ function checkDbUrl(url: string): string {
   try {
     parsed = new URL(withoutPlaceholder(url));
   } catch {
-    throw new DeployRefused(
+    throw new DeployError(
       "--db-url is not a URL: copy the session pooler's connection string from the dashboard (Connect), postgresql://...",
     );
   }
   if (!["postgres:", "postgresql:"].includes(parsed.protocol)) {
-    throw new DeployRefused("--db-url must begin with postgresql://.");
+    throw new DeployError("--db-url must begin with postgresql://.");
   }
   if (parsed.password !== "" || parsed.searchParams.has("password")) {
-    throw new DeployRefused(
+    throw new DeployError(
       "--db-url has a password in it, where other users of this machine can read it: leave it out and put it into the variable PGPASSWORD.",
     );
   }

@@ -10,7 +10,7 @@ import {
   type Project,
   type Target,
 } from "./project.ts";
-import { DeployRefused } from "./deploy_error.ts";
+import { DeployError } from "./deploy_error.ts";
 import type { RunCli } from "./supabase_cli.ts";
 
 export interface Plan {
@@ -35,7 +35,7 @@ export interface PlanInput {
   secrets: { file: string; names: string[] } | undefined;
 }
 
-/** Looks at both sides. Throws DeployRefused for what would fail half-way or surprise the user. */
+/** Looks at both sides. Throws DeployError for what would fail half-way or surprise the user. */
 export async function makePlan(run: RunCli, input: PlanInput): Promise<Plan> {
   const { root, target, secrets } = input;
   const local = await functionsIn(root);
@@ -71,7 +71,7 @@ async function pendingFiles(run: RunCli, root: string, target: Target): Promise<
   const [history, files] = await Promise.all([migrationHistory(run, target), migrationsIn(root)]);
   const unreleased = unreleasedMigrations(history.unknown);
   if (unreleased.length > 0) {
-    throw new DeployRefused(
+    throw new DeployError(
       `This database was made by an edition of the gateway from before its first release (migrations ${
         unreleased[0]
       } to ${unreleased.at(-1)}), which cannot be brought up to date.
@@ -82,7 +82,7 @@ Nothing was changed.`,
     );
   }
   if (history.unknown.length > 0) {
-    throw new DeployRefused(
+    throw new DeployError(
       `The database has migrations that this checkout does not have: ${history.unknown.join(", ")}.
 - If they come from a newer version of the gateway: update this checkout. To put these older functions back over the newer database, add --functions-only.
 - If they are another project's, in the same database: npx supabase migration fetch ${target.database} writes them into supabase/migrations, and then this works.

@@ -1,6 +1,6 @@
 /** What is on the project now. Everything here only reads. */
 import { z } from "zod";
-import { DeployRefused } from "./deploy_error.ts";
+import { DeployError } from "./deploy_error.ts";
 import type { Finished, RunCli } from "./supabase_cli.ts";
 
 export interface Target {
@@ -137,8 +137,8 @@ function parseOrRefuse(done: Finished, command: string): unknown {
   }
   if (done.success && answer !== undefined) return answer;
   const failed = failure.safeParse(answer);
-  if (failed.success) throw new DeployRefused(explain(failed.data.error, command));
-  throw new DeployRefused(
+  if (failed.success) throw new DeployError(explain(failed.data.error, command));
+  throw new DeployError(
     `supabase ${command} failed. Nothing was changed.\n${done.stderr}\n${done.stdout}`.trim(),
   );
 }

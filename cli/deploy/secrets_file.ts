@@ -4,7 +4,7 @@
  * all of that without an error. A key that is silently half set costs an evening, so only what can be read in one
  * way is accepted here.
  */
-import { DeployRefused } from "./deploy_error.ts";
+import { DeployError } from "./deploy_error.ts";
 
 const LINE = /^([^=]*)=(.*)$/;
 const NAME = /^[A-Za-z_][A-Za-z0-9_]*$/;
@@ -22,7 +22,7 @@ export function parseSecretsFile(text: string, file: string): Map<string, string
     const line = raw.trim();
     if (line === "" || line.startsWith("#")) continue;
     const refuse = (problem: string): never => {
-      throw new DeployRefused(`${file}, line ${index + 1}: ${problem}. Nothing was changed.`);
+      throw new DeployError(`${file}, line ${index + 1}: ${problem}. Nothing was changed.`);
     };
     const [, left, right] = line.match(LINE) ?? refuse("this is not NAME=value");
     const name = left!.trimEnd();

@@ -1,7 +1,7 @@
 /** Doing what the plan says. Every step may be done again without harm, so the way on from a failure is the same command. */
 import type { Plan } from "./plan.ts";
 import { adoptionWarnings, type Target } from "./project.ts";
-import { DeployRefused } from "./deploy_error.ts";
+import { DeployError } from "./deploy_error.ts";
 import type { RunCli } from "./supabase_cli.ts";
 
 export interface Step {
@@ -64,7 +64,7 @@ export async function runSteps(run: RunCli, steps: Step[], say: (line: string) =
     say(`${step.title} (${index + 1} of ${steps.length})`);
     const { success } = await run(step.args, { onLine: (line) => line.trim() !== "" && say(`  ${line}`) });
     if (step.untold !== undefined) (await step.untold(run)).forEach((line) => say(`  ${line}`));
-    if (!success) throw new DeployRefused(account(step, done, steps.slice(index + 1)));
+    if (!success) throw new DeployError(account(step, done, steps.slice(index + 1)));
     done.push(step.done);
   }
 }

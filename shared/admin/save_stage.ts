@@ -9,7 +9,7 @@ import { probe, type ProbeResult } from "../stages/probe.ts";
 import { poolSecretOf, quotaProjectOf } from "../stages/pool.ts";
 import type { AdminDependencies } from "./route.ts";
 
-export interface StageWish {
+export interface StageChange {
   stageType: string;
   providerKind: string;
   /** Null: the key that is there stays, if the provider is the same. */
@@ -33,47 +33,51 @@ const MAX_OFFERED = 10;
  */
 export async function saveStage(
   dependencies: AdminDependencies,
-  wish: StageWish,
+  change: StageChange,
   actor: string,
   signal: AbortSignal,
 ): Promise<StageRow> {
-  const [row] = await dependencies.stages.list(wish.stageType);
+  const [row] = await dependencies.stages.list(change.stageType);
   if (row === undefined) {
-    throw new GatewayError("not_found", { message: `There is no stage ${wish.stageType}.` });
+    throw new GatewayError("not_found", { message: `There is no stage ${change.stageType}.` });
   }
-  const kind = kindFor(row, wish.providerKind);
-  const before = row.config?.provider_kind === wish.providerKind ? row.config : null;
-  const settings = checkedSettings(kind, wish.settings ?? before?.settings ?? {}, dependencies.allowPrivate);
-  const key = wish.apiKey === null ? null : {
+  const kind = kindFor(row, change.providerKind);
+  const before = row.config?.provider_kind === change.providerKind ? row.config : null;
+  const settings = checkedSettings(
+    kind,
+    change.settings ?? before?.settings ?? {},
+    dependencies.allowPrivate,
+  );
+  const key = change.apiKey === null ? null : {
     token: await dependencies.encryption().encrypt(
-      wish.apiKey,
-      bindingOf(wish.providerKind, settings, dependencies.read),
+      change.apiKey,
+      bindingOf(change.providerKind, settings, dependencies.read),
     ),
-    ...await factsOfKey(wish.apiKey),
+    ...await factsOfKey(change.apiKey),
   };
-  const secret = await secretToAskWith(dependencies, wish, before !== null, kind, settings);
+  const secret = await secretToAskWith(dependencies, change, before !== null, kind, settings);
   const probed: ProbeResult = secret === null
     ? {
       status: "error",
       reason: "the provider could not be asked: there is no key to ask with",
       models: null,
     }
-    : await probe(dependencies.inspectors, wish.providerKind, { secret: secret.secret, settings }, signal);
+    : await probe(dependencies.inspectors, change.providerKind, { secret: secret.secret, settings }, signal);
   const { status, reason } = secret?.isPools && probed.status === "invalid"
     ? { ...probed, status: "error" as const }
     : probed;
   return await dependencies.stages.save({
-    stageType: wish.stageType,
-    providerKind: wish.providerKind,
-    model: modelFor(wish.model, before?.model ?? null, kind, probed.models),
+    stageType: change.stageType,
+    providerKind: change.providerKind,
+    model: modelFor(change.model, before?.model ?? null, kind, probed.models),
     actor,
     key,
     settings,
-    quotaProject: wish.quotaProject ?? await knownQuotaProject(dependencies, kind, key),
+    quotaProject: change.quotaProject ?? await knownQuotaProject(dependencies, kind, key),
     models: probed.models,
     status,
     statusReason: reason,
-    removeKey: wish.removeKey,
+    removeKey: change.removeKey,
   });
 }
 
@@ -115,17 +119,17 @@ function checkedSettings(
 
 async function secretToAskWith(
   dependencies: AdminDependencies,
-  wish: StageWish,
+  change: StageChange,
   sameKind: boolean,
   kind: ProviderDefinition,
   settings: Record<string, string>,
 ): Promise<{ secret: string; isPools: boolean } | null> {
-  if (wish.apiKey !== null) return { secret: wish.apiKey, isPools: false };
-  if (sameKind && !wish.removeKey) {
-    const kept = await storedKey(dependencies, wish.stageType, { provider: kind.provider, settings });
+  if (change.apiKey !== null) return { secret: change.apiKey, isPools: false };
+  if (sameKind && !change.removeKey) {
+    const kept = await storedKey(dependencies, change.stageType, { provider: kind.provider, settings });
     if (kept !== null) return { secret: kept.secret, isPools: false };
   }
-  if (!environmentKeyMayGo(wish.providerKind, settings, dependencies.read)) return null;
+  if (!environmentKeyMayGo(change.providerKind, settings, dependencies.read)) return null;
   const pools = await poolSecretOf(dependencies, kind.provider);
   return pools === null ? null : { secret: pools, isPools: true };
 }

@@ -53,7 +53,7 @@ export interface KeyVerdict {
   secretHash: string | null;
 }
 
-export interface ModelNews {
+export interface ModelChanges {
   appeared: string[];
   vanished: string[];
   /** Models that the key had been kept from, because upstream did not find them. */
@@ -67,7 +67,7 @@ export interface MaintenanceLedger {
   end(ending: OperationEnd): Promise<"succeeded" | "failed" | "lost">;
   keysToCheck(): Promise<KeyToCheck[]>;
   keyChecked(verdict: KeyVerdict): Promise<"enabled" | "disabled" | "none">;
-  modelsSeen(keyId: string, models: readonly string[]): Promise<ModelNews>;
+  modelsSeen(keyId: string, models: readonly string[]): Promise<ModelChanges>;
   /** Models that should serve: those on no key's list any more, and those that never were on one. */
   modelsCompared(): Promise<{ vanished: string[]; unlisted: string[] }>;
   /** Puts the project's URL and a secret key where the schedule finds them. Answers the names that changed. */

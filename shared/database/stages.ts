@@ -175,7 +175,7 @@ export interface Stages {
   credential(name: string): Promise<StoredCredential | null>;
   /** @throws GatewayError `invalid_argument` where the provider may not serve the stage, or lacks a key */
   save(input: StageToSave): Promise<StageRow>;
-  note(look: ProbeNote): Promise<Noted>;
+  note(result: ProbeNote): Promise<Noted>;
   remove(stageType: string, actor: string): Promise<StageRow>;
   /** Fills stages that were never set up; returns which. */
   seed(
@@ -225,15 +225,15 @@ export function createStages(transport: Transport, timeoutMs = STAGES_TIMEOUT_MS
         status_reason: input.statusReason,
         remove_key: input.removeKey,
       }, stageRow),
-    note: (look) =>
+    note: (result) =>
       ask("eve_provider_checked", {
-        stage_type: look.stageType,
-        key_fingerprint: look.keyFingerprint,
-        actor: look.actor,
-        models: look.models,
-        complete: look.complete,
-        status: look.status,
-        status_reason: look.statusReason,
+        stage_type: result.stageType,
+        key_fingerprint: result.keyFingerprint,
+        actor: result.actor,
+        models: result.models,
+        complete: result.complete,
+        status: result.status,
+        status_reason: result.statusReason,
       }, noted),
     remove: (stageType, actor) => ask("eve_provider_remove", { stage_type: stageType, actor }, stageRow),
     async seed(configs) {

@@ -34,9 +34,9 @@ interface Parts {
 /** The same ledger, but a reservation that is refused for lack of a key is tried once more if a key has another secret by now. */
 export function usingChangedSecrets(ledger: Ledger, { keys, secrets, clock, log }: Parts): Ledger {
   let lookedAt = -Infinity;
-  let looking: Promise<boolean> | null = null;
+  let checking: Promise<boolean> | null = null;
 
-  async function look(): Promise<boolean> {
+  async function check(): Promise<boolean> {
     try {
       const used = await useChangedSecrets(keys, secrets);
       for (const key of used) log("info", "key_secret_changed", { key });
@@ -46,16 +46,16 @@ export function usingChangedSecrets(ledger: Ledger, { keys, secrets, clock, log 
       log("warn", "key_secrets_unread", { code, detail });
       return false;
     } finally {
-      looking = null;
+      checking = null;
     }
   }
 
   /** Whether a key can be used again. Requests that come at the same time share one check. */
   function hasChanged(): Promise<boolean> {
-    if (looking !== null) return looking;
+    if (checking !== null) return checking;
     if (clock.now() - lookedAt < LOOK_EVERY_MS) return Promise.resolve(false);
     lookedAt = clock.now();
-    return looking = look();
+    return checking = check();
   }
 
   return {

@@ -8,10 +8,10 @@ export const MAX_REDIRECTS = 3;
 const MAX_URL_CHARS = 4_096;
 
 /** A URL from outside that is not fetched, or whose answer is of no use. The message is for the caller who sent it. */
-export class FetchRefused extends Error {
+export class PublicFetchError extends Error {
   constructor(message: string) {
     super(message);
-    this.name = "FetchRefused";
+    this.name = "PublicFetchError";
   }
 }
 
@@ -43,7 +43,7 @@ export interface Fetched {
  * Where the runtime can (`resolve` and `connect`), what is connected to is the very address that was judged, so that
  * a name that resolves differently a moment later gains nothing. Where it cannot, the runtime's own network rules are
  * the last defence.
- * @throws FetchRefused
+ * @throws PublicFetchError
  * @throws the signal's reason when it aborts
  */
 export async function fetchPublic(url: string, options: PublicFetchOptions): Promise<Fetched> {
@@ -53,7 +53,7 @@ export async function fetchPublic(url: string, options: PublicFetchOptions): Pro
   const onAbort = () => ended.abort(options.signal.reason);
   options.signal.addEventListener("abort", onAbort, { once: true });
   options.clock.sleep(options.timeoutMs, timer.signal).then(
-    () => ended.abort(new FetchRefused(`did not arrive within ${options.timeoutMs} ms`)),
+    () => ended.abort(new PublicFetchError(`did not arrive within ${options.timeoutMs} ms`)),
     () => {},
   );
   try {
@@ -62,8 +62,8 @@ export async function fetchPublic(url: string, options: PublicFetchOptions): Pro
   } catch (thrown) {
     options.signal.throwIfAborted();
     if (ended.signal.aborted) throw ended.signal.reason;
-    if (thrown instanceof FetchRefused) throw thrown;
-    throw new FetchRefused("could not be fetched");
+    if (thrown instanceof PublicFetchError) throw thrown;
+    throw new PublicFetchError("could not be fetched");
   } finally {
     timer.abort();
     ended.abort();
@@ -82,7 +82,7 @@ async function followed(start: string, options: PublicFetchOptions, signal: Abor
     const location = response.headers.get("location");
     if (response.status >= 300 && response.status < 400 && location !== null) {
       response.body?.cancel().catch(() => {});
-      if (hop === MAX_REDIRECTS) throw new FetchRefused(`redirects more than ${MAX_REDIRECTS} times`);
+      if (hop === MAX_REDIRECTS) throw new PublicFetchError(`redirects more than ${MAX_REDIRECTS} times`);
       target = await judged(location, options, url);
       continue;
     }
@@ -100,17 +100,19 @@ interface Target {
 
 /** Where a URL leads, if it may be fetched. */
 async function judged(text: string, { resolve }: PublicFetchOptions, base?: URL): Promise<Target> {
-  if (text.length > MAX_URL_CHARS) throw new FetchRefused(`is longer than ${MAX_URL_CHARS} characters`);
-  if (!URL.canParse(text, base)) throw new FetchRefused("is not a valid URL");
+  if (text.length > MAX_URL_CHARS) throw new PublicFetchError(`is longer than ${MAX_URL_CHARS} characters`);
+  if (!URL.canParse(text, base)) throw new PublicFetchError("is not a valid URL");
   const url = new URL(text, base);
-  if (url.protocol !== "https:" && url.protocol !== "http:") throw new FetchRefused("must be http or https");
-  if (url.username !== "" || url.password !== "") throw new FetchRefused("must not carry credentials");
-  if (url.port !== "") throw new FetchRefused("must use the usual port");
-  const refused = new FetchRefused("must lead to a public host");
+  if (url.protocol !== "https:" && url.protocol !== "http:") {
+    throw new PublicFetchError("must be http or https");
+  }
+  if (url.username !== "" || url.password !== "") throw new PublicFetchError("must not carry credentials");
+  if (url.port !== "") throw new PublicFetchError("must use the usual port");
+  const refused = new PublicFetchError("must lead to a public host");
   if (!isPublicHost(url.hostname)) throw refused;
   if (resolve !== undefined && !isAddress(url.hostname)) {
     const addresses = await resolve(url.hostname).catch(() => []);
-    if (addresses.length === 0) throw new FetchRefused("has a host that does not exist");
+    if (addresses.length === 0) throw new PublicFetchError("has a host that does not exist");
     if (!addresses.every(isPublicAddress)) throw refused;
     return { url, addresses };
   }
@@ -120,7 +122,7 @@ async function judged(text: string, { resolve }: PublicFetchOptions, base?: URL)
 async function taken(response: Response, { accepts, mayTake }: PublicFetchOptions): Promise<Fetched> {
   const leave = (why: string) => {
     response.body?.cancel().catch(() => {});
-    return new FetchRefused(why);
+    return new PublicFetchError(why);
   };
   if (!response.ok) throw leave(`answered with status ${response.status}`);
   const mimeType = (response.headers.get("content-type") ?? "").split(";")[0]!.trim().toLowerCase();
@@ -128,7 +130,7 @@ async function taken(response: Response, { accepts, mayTake }: PublicFetchOption
   const pieces: Uint8Array[] = [];
   let length = 0;
   for await (const piece of response.body ?? []) {
-    if (!mayTake(piece.byteLength)) throw new FetchRefused("is too large");
+    if (!mayTake(piece.byteLength)) throw new PublicFetchError("is too large");
     pieces.push(piece);
     length += piece.byteLength;
   }

@@ -13,7 +13,7 @@ import { formatScope } from "../tokens/scope.ts";
 import { signToken } from "../tokens/sign.ts";
 import type { TokenRules } from "../tokens/token_rules.ts";
 import { addressOf } from "./address.ts";
-import { asOauthRefusal, OauthRefusal } from "./oauth_refusal.ts";
+import { asOauthError, OauthError } from "./oauth_error.ts";
 import { type ProjectKeys, verifyProjectKey } from "./project_keys.ts";
 import { readTokenRequest, type TokenRequest } from "./token_request.ts";
 
@@ -60,15 +60,15 @@ export function createTokenEndpoint(options: TokenEndpointOptions): (request: Re
       logLine.responded(response.status, { request_id: requestId, "eve.outcome": "succeeded" });
       return response;
     } catch (thrown) {
-      const error = thrown instanceof OauthRefusal ? null : asGatewayError(thrown);
-      const refusal = thrown instanceof OauthRefusal ? thrown : asOauthRefusal(asGatewayError(thrown));
-      logLine.responded(refusal.status, {
+      const error = thrown instanceof OauthError ? null : asGatewayError(thrown);
+      const oauthError = thrown instanceof OauthError ? thrown : asOauthError(asGatewayError(thrown));
+      logLine.responded(oauthError.status, {
         request_id: requestId,
         "eve.outcome": "failed",
-        "error.type": error?.code ?? refusal.code,
-        detail: refusal.status >= 500 ? error?.detail ?? undefined : undefined,
+        "error.type": error?.code ?? oauthError.code,
+        detail: oauthError.status >= 500 ? error?.detail ?? undefined : undefined,
       });
-      return jsonResponse(refusal.status, refusal, requestId, { ...NO_CACHE, ...refusal.headers });
+      return jsonResponse(oauthError.status, oauthError, requestId, { ...NO_CACHE, ...oauthError.headers });
     }
   };
 }
@@ -103,7 +103,7 @@ async function answer(
     tokens: asked.scope.tokens ?? null,
     ttlSeconds: asked.ttlSeconds,
   });
-  if (issue.status === "refused") throw refusalOf(issue);
+  if (issue.status === "refused") throw oauthErrorOf(issue);
   const token = await signToken({
     tokenId: issue.tokenId,
     consumerId: issue.consumerId,
@@ -149,7 +149,7 @@ async function client(
     throw retryAfterMs === null ? invalidClient() : tooMany(retryAfterMs);
   }
   if (clientId === null) {
-    throw new OauthRefusal(
+    throw new OauthError(
       "invalid_request",
       "with the project's secret key, name the consumer as client_id",
     );
@@ -157,20 +157,20 @@ async function client(
   return { proof: null, consumer: clientId };
 }
 
-function refusalOf(issue: Extract<Issue, { status: "refused" }>): OauthRefusal {
+function oauthErrorOf(issue: Extract<Issue, { status: "refused" }>): OauthError {
   switch (issue.code) {
     case "invalid_client":
       return invalidClient();
     case "rate_limited":
       return tooMany(issue.retryAfterMs);
     default:
-      return new OauthRefusal(issue.code, issue.detail ?? "not allowed");
+      return new OauthError(issue.code, issue.detail ?? "not allowed");
   }
 }
 
 /** From one consumer, or with wrong secrets from one network. */
-function tooMany(retryAfterMs: number | null): OauthRefusal {
-  return new OauthRefusal(
+function tooMany(retryAfterMs: number | null): OauthError {
+  return new OauthError(
     "temporarily_unavailable",
     "too many tokens were asked for: use the one you have, and come back after retry-after",
     429,
@@ -179,8 +179,8 @@ function tooMany(retryAfterMs: number | null): OauthRefusal {
 }
 
 /** The same words for a wrong secret and for an unknown consumer. */
-function invalidClient(): OauthRefusal {
-  return new OauthRefusal(
+function invalidClient(): OauthError {
+  return new OauthError(
     "invalid_client",
     "the credential is not valid: check that it is complete, current and of this project",
   );

@@ -1,7 +1,7 @@
 import { z } from "zod";
 import { parseJson } from "../http/json.ts";
 import { type AskedScope, parseBudget, parseClass, parseScope } from "../tokens/scope.ts";
-import { OauthRefusal } from "./oauth_refusal.ts";
+import { OauthError } from "./oauth_error.ts";
 
 /** What a token is asked for with, still unverified. */
 export interface TokenRequest {
@@ -28,17 +28,17 @@ type Parameters = z.output<typeof parameters>;
  * Reads a request of RFC 6749, 4.4.2 (client credentials), form-encoded as there or as one JSON object. Beside `scope`
  * it takes the same in parameters of their own: `models`, `class`, `requests`, `tokens`, and `ttl` in seconds. Unknown
  * parameters are ignored (3.2).
- * @throws OauthRefusal
+ * @throws OauthError
  */
 export function readTokenRequest(headers: Headers, body: Uint8Array): TokenRequest {
   const given = readParameters(headers.get("content-type") ?? "", body);
   const client = readClient(headers, given);
   const grantType = text(given, "grant_type");
   if (grantType === null) {
-    throw new OauthRefusal("invalid_request", "grant_type is missing: send client_credentials");
+    throw new OauthError("invalid_request", "grant_type is missing: send client_credentials");
   }
   if (grantType !== "client_credentials") {
-    throw new OauthRefusal("unsupported_grant_type", "grant_type must be client_credentials");
+    throw new OauthError("unsupported_grant_type", "grant_type must be client_credentials");
   }
   return { ...client, scope: readScope(given), ttlSeconds: readTtl(given) };
 }
@@ -48,13 +48,13 @@ function readParameters(contentType: string, body: Uint8Array): Parameters {
   if (type === "application/json") {
     const parsed = parameters.safeParse(parseJson(body));
     if (parsed.success) return parsed.data;
-    throw new OauthRefusal(
+    throw new OauthError(
       "invalid_request",
       "the body must be one JSON object of texts, numbers and lists of texts",
     );
   }
   if (type !== "application/x-www-form-urlencoded") {
-    throw new OauthRefusal(
+    throw new OauthError(
       "invalid_request",
       "content-type must be application/x-www-form-urlencoded or application/json",
     );
@@ -62,18 +62,18 @@ function readParameters(contentType: string, body: Uint8Array): Parameters {
   const form = new URLSearchParams(new TextDecoder().decode(body));
   // RFC 6749, 3.2. To search for each name would take a second for the 30,000 that such a body has room for.
   if (new Set(form.keys()).size < form.size) {
-    throw new OauthRefusal("invalid_request", "a parameter is there twice");
+    throw new OauthError("invalid_request", "a parameter is there twice");
   }
   const parsed = parameters.safeParse(Object.fromEntries(form));
   if (parsed.success) return parsed.data;
-  throw new OauthRefusal("invalid_request", "a parameter is too long");
+  throw new OauthError("invalid_request", "a parameter is too long");
 }
 
 /** A parameter as text; sent without a value it counts as left out (RFC 6749, 3.2). */
 function text(given: Parameters, name: string): string | null {
   const value = Object.hasOwn(given, name) ? given[name] : null;
   if (value === null || value === undefined || value === "") return null;
-  if (Array.isArray(value)) throw new OauthRefusal("invalid_request", `${name} must be one value`);
+  if (Array.isArray(value)) throw new OauthError("invalid_request", `${name} must be one value`);
   return String(value);
 }
 
@@ -91,18 +91,18 @@ function readClient(headers: Headers, given: Parameters): Pick<TokenRequest, "cl
   if (scheme.toLowerCase() === "basic") found.push({ clientId, ...basic(value) });
   else if (scheme.toLowerCase() === "bearer" && isKey(value)) found.push({ clientId, clientSecret: value });
   else if (authorization !== "" && scheme.toLowerCase() !== "bearer") {
-    throw new OauthRefusal("invalid_client", "the Authorization header must be Basic or Bearer");
+    throw new OauthError("invalid_client", "the Authorization header must be Basic or Bearer");
   }
   if (isKey(apikey)) found.push({ clientId, clientSecret: apikey });
   const [client] = found;
   if (client === undefined) {
-    throw new OauthRefusal(
+    throw new OauthError(
       "invalid_client",
       "send the enrolment secret as client_secret, or as the password of Basic",
     );
   }
   if (found.some((other) => other.clientSecret !== client.clientSecret)) {
-    throw new OauthRefusal("invalid_request", "more than one credential came with the request");
+    throw new OauthError("invalid_request", "more than one credential came with the request");
   }
   return client;
 }
@@ -117,7 +117,7 @@ function basic(value: string): Pick<TokenRequest, "clientSecret"> & Partial<Toke
     if (secret === "") throw new TypeError("no secret");
     return { clientSecret: secret, ...(id !== "" && { clientId: id }) };
   } catch {
-    throw new OauthRefusal(
+    throw new OauthError(
       "invalid_client",
       "the Authorization header is not of the form Basic base64(id:secret)",
     );
@@ -142,7 +142,7 @@ function readScope(given: Parameters): AskedScope {
     }
     return { ...words, ...own };
   } catch (thrown) {
-    if (thrown instanceof TypeError) throw new OauthRefusal("invalid_scope", thrown.message);
+    if (thrown instanceof TypeError) throw new OauthError("invalid_scope", thrown.message);
     throw thrown;
   }
 }
@@ -153,7 +153,7 @@ function readTtl(given: Parameters): number | null {
   try {
     return parseBudget("ttl", ttl);
   } catch {
-    throw new OauthRefusal("invalid_scope", "ttl must be a whole number of seconds");
+    throw new OauthError("invalid_scope", "ttl must be a whole number of seconds");
   }
 }
 

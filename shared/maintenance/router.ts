@@ -66,9 +66,9 @@ export function createMaintenanceRouter(
     dependencies ??= options.open();
     context.set("dependencies", dependencies);
     // The metrics check their own credential, which may be another one.
-    const looksItself = dependencies.metrics !== undefined && context.req.method === "GET" &&
+    const checksItself = dependencies.metrics !== undefined && context.req.method === "GET" &&
       context.req.path === `/${functionName}${METRICS_PATH}`;
-    if (!looksItself) await dependencies.authorise(context.req.raw);
+    if (!checksItself) await dependencies.authorise(context.req.raw);
     await next();
   });
   app.get(METRICS_PATH, async (context) => {

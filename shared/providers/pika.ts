@@ -16,8 +16,8 @@ import {
   jsonFromUpstream,
   recordsIn,
   retryAfterMs,
+  type UpstreamErrorResponse,
   upstreamModel,
-  type UpstreamRefusal,
 } from "./upstream.ts";
 import { type Diagnosis, type Provider, ProviderFailure } from "./provider.ts";
 
@@ -131,7 +131,7 @@ const ERROR_MAPPING: ErrorMapping = {
   diagnose,
 };
 
-function diagnose({ status, body, message, headers }: UpstreamRefusal): Diagnosis {
+function diagnose({ status, body, message, headers }: UpstreamErrorResponse): Diagnosis {
   switch (status) {
     case 401:
       return badKey("key_invalid");

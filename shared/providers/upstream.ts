@@ -6,7 +6,7 @@ import { redact } from "./redact.ts";
 import { headOf } from "./response_head.ts";
 
 /** The error response of an upstream. */
-export interface UpstreamRefusal {
+export interface UpstreamErrorResponse {
   status: number;
   /** Parsed, if it is JSON; the text else. */
   body: unknown;
@@ -19,7 +19,7 @@ export interface UpstreamRefusal {
 export interface ErrorMapping {
   /** What the body of an error says to people; null: it has not the form that is expected. */
   messageIn(body: unknown): string | null;
-  diagnose(refusal: UpstreamRefusal): Diagnosis;
+  diagnose(refusal: UpstreamErrorResponse): Diagnosis;
 }
 
 export interface UpstreamCall {

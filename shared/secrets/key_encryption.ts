@@ -52,7 +52,7 @@ export function createKeyEncryption(text: string | undefined): KeyEncryption {
   const secrets = (text ?? "").split(",").map((each) => each.trim()).filter((each) => each !== "");
   if (secrets.length === 0) {
     throw misconfigured(
-      `${ADMIN_SECRET_VARIABLE} is not set, so keys of providers can be neither kept nor used. Set it as an Edge secret (openssl rand -base64 32).`,
+      `${ADMIN_SECRET_VARIABLE} is not set, so keys of providers can be neither stored nor used. Set it as an Edge secret (openssl rand -base64 32).`,
     );
   }
   if (secrets.some((secret) => secret.length < MIN_SECRET_CHARS)) {

@@ -30,7 +30,7 @@ export async function refreshStage(
   actor: string,
   signal: AbortSignal,
 ): Promise<Refreshed> {
-  const probed = await looking(dependencies, stage_type, config, signal);
+  const probed = await probeStage(dependencies, stage_type, config, signal);
   const noted = await dependencies.stages.note({
     stageType: stage_type,
     keyFingerprint: config.key_fingerprint,
@@ -43,7 +43,7 @@ export async function refreshStage(
   return { stageType: stage_type, ...noted };
 }
 
-async function looking(
+async function probeStage(
   dependencies: RefreshDependencies,
   stageType: string,
   config: NonNullable<StageRow["config"]>,

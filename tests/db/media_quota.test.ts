@@ -233,7 +233,7 @@ describe("whoever dies in between", () => {
     await clock.advance(121_000);
     expect(await reserve(shaOf(1), 1000)).toMatchObject({ status: "reserved" });
     expect((await countersOf(sql))["total "]).toEqual([0, 1000, 0]);
-    // He who comes back late takes nothing away.
+    // A client that comes back late takes nothing away.
     expect(await deleted([marked.delete])).toEqual({ objects: 0, bytes: 0 });
     await stored(shaOf(1), 1000);
     expect((await countersOf(sql))["total "]).toEqual([1000, 0, 1]);

@@ -101,16 +101,18 @@ export function startManagementApi(options: ManagementApiOptions): ManagementApi
     const url = new URL(request.url);
     const line = `${request.method} ${url.pathname}${url.search}`;
     requests.push(line);
-    const refuse = async (status: number, message: string) => {
+    const errorResponse = async (status: number, message: string) => {
       await request.body?.cancel();
       return Response.json({ message }, { status });
     };
-    if (request.headers.get("authorization") !== `Bearer ${accessToken}`) return refuse(401, "Unauthorized");
-    if (failure && line.includes(failure.part)) return refuse(failure.status, failure.message);
+    if (request.headers.get("authorization") !== `Bearer ${accessToken}`) {
+      return errorResponse(401, "Unauthorized");
+    }
+    if (failure && line.includes(failure.part)) return errorResponse(failure.status, failure.message);
     const deleted = new RegExp(`^DELETE /v1/projects/${ref}/functions/([\\w-]+)$`).exec(line)?.[1];
     if (deleted !== undefined && functions.delete(deleted)) return new Response(null, { status: 200 });
     const route = routes[`${request.method} ${url.pathname}`];
-    return route ? await route(request, url) : await refuse(404, "Not Found");
+    return route ? await route(request, url) : await errorResponse(404, "Not Found");
   });
 
   return {

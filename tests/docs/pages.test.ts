@@ -136,7 +136,7 @@ describe("docs/local-stack.md", () => {
   });
 
   test("explains every refusal", () => {
-    const thrown = sources.matchAll(/(?:new StartRefused|\bfail)\(\s*[`"]([^`"]+)[`"]/g);
+    const thrown = sources.matchAll(/(?:new StartError|\bfail)\(\s*[`"]([^`"]+)[`"]/g);
     const refusals = [...thrown].map((match) => match[1]!);
     expect(refusals.length).toBeGreaterThan(10);
     const isExplained = (refusal: string) => documented.some((message) => refusal.startsWith(message));

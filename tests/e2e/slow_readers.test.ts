@@ -88,7 +88,7 @@ describe.each([
     const now = await residentBytes();
     if (before !== null && now !== null) expect(now - before).toBeLessThan(MOST_GROWTH_BYTES);
 
-    // He goes on reading, and so does upstream.
+    // The client goes on reading, and so does upstream.
     while (sent <= held) {
       const { done } = await reader.read();
       if (done) throw new Error("the stream ended before its time");

@@ -56,18 +56,20 @@ export function fakeGigachat(): FakeGigachat {
   };
 
   async function oauth(request: Request): Promise<Response> {
-    const refuse = (status: number, code: number, message: string) =>
+    const errorResponse = (status: number, code: number, message: string) =>
       Response.json({ code, message }, { status });
-    if (!UUID4.test(request.headers.get("rquid") ?? "")) return refuse(400, 1, "RqUID header is not valid");
+    if (!UUID4.test(request.headers.get("rquid") ?? "")) {
+      return errorResponse(400, 1, "RqUID header is not valid");
+    }
     const credentials = /^Basic (\S+)$/.exec(request.headers.get("authorization") ?? "")?.[1];
     if (credentials === undefined || !/^[\w+/-]+=*$/.test(credentials)) {
-      return refuse(400, 4, "Can't decode 'Authorization' header");
+      return errorResponse(400, 4, "Can't decode 'Authorization' header");
     }
     const scope = fake.credentials.get(credentials);
-    if (scope === undefined) return refuse(401, 6, "credentials doesn't match db data");
+    if (scope === undefined) return errorResponse(401, 6, "credentials doesn't match db data");
     const asked = new URLSearchParams(await request.text()).get("scope");
-    if (asked === null || asked === "") return refuse(400, 5, "scope is empty");
-    if (asked !== scope) return refuse(400, 7, "scope from db not fully includes consumed scope");
+    if (asked === null || asked === "") return errorResponse(400, 5, "scope is empty");
+    if (asked !== scope) return errorResponse(400, 7, "scope from db not fully includes consumed scope");
     fake.tokensIssued++;
     const token = `eyJ.token-${fake.tokensIssued}`;
     const endsAt = fake.now() + fake.tokenLifeMs;

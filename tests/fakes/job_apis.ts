@@ -15,21 +15,21 @@ export function fakeSpeechKit(): FakeSpeechKit {
     keys: new Set(["AQVN-voice"]),
     seen: [],
     async handler(request) {
-      const refuse = (status: number, error_code: string, error_message: string) =>
+      const errorResponse = (status: number, error_code: string, error_message: string) =>
         Response.json({ error_code, error_message }, { status });
       const key = /^Api-Key (\S+)$/.exec(request.headers.get("authorization") ?? "")?.[1] ?? "";
-      if (!fake.keys.has(key)) return refuse(401, "UNAUTHORIZED", "Unknown api key 'AQVN****'");
+      if (!fake.keys.has(key)) return errorResponse(401, "UNAUTHORIZED", "Unknown api key 'AQVN****'");
       if (new URL(request.url).pathname !== "/speech/v1/tts:synthesize") {
-        return refuse(404, "NOT_FOUND", "Not found");
+        return errorResponse(404, "NOT_FOUND", "Not found");
       }
       const fields = Object.fromEntries(new URLSearchParams(await request.text()));
       if (fields.text === undefined && fields.ssml === undefined) {
-        return refuse(400, "BAD_REQUEST", "text or ssml should be specified");
+        return errorResponse(400, "BAD_REQUEST", "text or ssml should be specified");
       }
-      if (fields.text!.length > 5_000) return refuse(400, "BAD_REQUEST", "Too long text");
-      if (!/^[a-z]+$/.test(fields.voice ?? "")) return refuse(400, "BAD_REQUEST", "Unsupported voice");
+      if (fields.text!.length > 5_000) return errorResponse(400, "BAD_REQUEST", "Too long text");
+      if (!/^[a-z]+$/.test(fields.voice ?? "")) return errorResponse(400, "BAD_REQUEST", "Unsupported voice");
       if (!["mp3", "oggopus", "lpcm"].includes(fields.format ?? "oggopus")) {
-        return refuse(400, "BAD_REQUEST", "Unsupported format");
+        return errorResponse(400, "BAD_REQUEST", "Unsupported format");
       }
       fake.seen.push(fields);
       return new Response(SPOKEN, { headers: { "content-type": "audio/mpeg" } });

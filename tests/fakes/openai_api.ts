@@ -56,7 +56,7 @@ async function answer(fake: FakeOpenAi, request: Request): Promise<Response> {
   fake.seen.push({ path, key, body });
   const kind = fake.keys.get(key);
   if (kind === undefined) {
-    return refuse(
+    return errorResponse(
       401,
       `Incorrect API key provided: ${
         key.slice(0, 3)
@@ -66,7 +66,7 @@ async function answer(fake: FakeOpenAi, request: Request): Promise<Response> {
     );
   }
   if (kind === "elsewhere") {
-    return refuse(
+    return errorResponse(
       403,
       "Country, region, or territory not supported",
       "request_forbidden",
@@ -83,7 +83,7 @@ async function answer(fake: FakeOpenAi, request: Request): Promise<Response> {
     return Response.json({ object: "list", data });
   }
   if (kind === "no_credit") {
-    return refuse(
+    return errorResponse(
       429,
       "You exceeded your current quota, please check your plan and billing details.",
       "insufficient_quota",
@@ -91,7 +91,7 @@ async function answer(fake: FakeOpenAi, request: Request): Promise<Response> {
     );
   }
   if (kind === "limited") {
-    return refuse(
+    return errorResponse(
       429,
       `Rate limit reached for ${body?.model} on requests per min (RPM): Limit 3, Used 3, Requested 1.`,
       "requests",
@@ -105,7 +105,7 @@ async function answer(fake: FakeOpenAi, request: Request): Promise<Response> {
   }
   if (path === "/embeddings") return embeddings(fake, body);
   if (path !== "/chat/completions" || request.method !== "POST") {
-    return refuse(404, `Invalid URL (${request.method} ${pathname})`, "invalid_request_error", null);
+    return errorResponse(404, `Invalid URL (${request.method} ${pathname})`, "invalid_request_error", null);
   }
   return completion(fake, body, planned?.choice);
 }
@@ -170,14 +170,14 @@ function toolCallDeltas({ id, function: called }: any, index: number): unknown[]
 // deno-lint-ignore no-explicit-any -- whatever was sent.
 function faultOf(fake: FakeOpenAi, body: any): Response | null {
   const invalid = (message: string, code: string | null = null) =>
-    refuse(400, message, "invalid_request_error", code);
+    errorResponse(400, message, "invalid_request_error", code);
   if (body === null) return invalid("We could not parse the JSON body of your request.");
   const unknown = Object.keys(body).find((field) => !FIELDS.has(field));
   if (unknown !== undefined) {
     return invalid(`Unrecognized request argument supplied: ${unknown}`, "unknown_parameter");
   }
   if (!fake.models.includes(body.model)) {
-    return refuse(
+    return errorResponse(
       404,
       `The model \`${body.model}\` does not exist or you do not have access to it.`,
       "invalid_request_error",
@@ -243,7 +243,7 @@ function faultOf(fake: FakeOpenAi, body: any): Response | null {
 // deno-lint-ignore no-explicit-any -- whatever was sent.
 function embeddings(fake: FakeOpenAi, body: any): Response {
   if (!fake.models.includes(body?.model)) {
-    return refuse(
+    return errorResponse(
       404,
       `The model \`${body?.model}\` does not exist.`,
       "invalid_request_error",
@@ -258,7 +258,7 @@ function embeddings(fake: FakeOpenAi, body: any): Response {
   });
 }
 
-function refuse(
+function errorResponse(
   status: number,
   message: string,
   type: string,

@@ -24,7 +24,7 @@ export function fakeYandex(): FakeYandex {
   return fake;
 }
 
-function refuse(httpCode: number, grpcCode: number, message: string): Response {
+function errorResponse(httpCode: number, grpcCode: number, message: string): Response {
   const httpStatus = {
     400: "Bad Request",
     401: "Unauthorized",
@@ -44,65 +44,69 @@ async function answer(fake: FakeYandex, request: Request): Promise<Response> {
   const folder = request.headers.get("x-folder-id");
   fake.seen.push({ path, folder, body });
   const own = fake.keys.get(key);
-  if (own === undefined) return refuse(401, 16, "Unknown api key 'AQVN****'");
+  if (own === undefined) return errorResponse(401, 16, "Unknown api key 'AQVN****'");
   if (folder !== null && folder !== own) {
-    return refuse(
+    return errorResponse(
       403,
       7,
       `Specified folder ID '${folder}' does not match with service account folder ID '${own}'`,
     );
   }
   if (path === "/v1/models") {
-    if (fake.models === null) return refuse(404, 5, "Not Found");
+    if (fake.models === null) return errorResponse(404, 5, "Not Found");
     const data = [...fake.models.map((name) => `gpt://${own}/${name}`), `emb://${own}/text-search-doc/latest`]
       .map((id) => ({ id, object: "model", created: 0, owned_by: "yandex" }));
     return Response.json({ object: "list", data });
   }
   if (fake.limited) {
-    return refuse(429, 8, "ai.textGenerationCompletionSessionsCount.count gen folder quota limit exceed");
+    return errorResponse(
+      429,
+      8,
+      "ai.textGenerationCompletionSessionsCount.count gen folder quota limit exceed",
+    );
   }
   const fault = faultOf(fake, own, body);
   if (path === "/foundationModels/v1/tokenizeCompletion") {
     return fault ??
       Response.json({ tokens: [{ id: "1", text: "?", special: false }], modelVersion: "23.10.2024" });
   }
-  if (path !== "/foundationModels/v1/completion") return refuse(404, 5, "Not Found");
+  if (path !== "/foundationModels/v1/completion") return errorResponse(404, 5, "Not Found");
   return fault ?? completion(fake, body);
 }
 
 // deno-lint-ignore no-explicit-any -- whatever was sent.
 function faultOf(fake: FakeYandex, folder: string, body: any): Response | null {
-  if (body === null) return refuse(400, 3, "Error in request body");
+  if (body === null) return errorResponse(400, 3, "Error in request body");
   const [, uriFolder, name] = /^gpt:\/\/([^/]+)\/(.+)$/.exec(String(body.modelUri)) ?? [];
-  if (uriFolder === undefined) return refuse(400, 3, "Invalid model_uri");
+  if (uriFolder === undefined) return errorResponse(400, 3, "Invalid model_uri");
   if (uriFolder !== folder) {
-    return refuse(
+    return errorResponse(
       403,
       7,
       `Specified folder ID '${uriFolder}' does not match with service account folder ID '${folder}'`,
     );
   }
   if (!(fake.models ?? ["yandexgpt-lite/latest"]).includes(name!)) {
-    return refuse(400, 3, `Failed to get model: gpt://${uriFolder}/${name}`);
+    return errorResponse(400, 3, `Failed to get model: gpt://${uriFolder}/${name}`);
   }
   if (!Array.isArray(body.messages) || body.messages.length === 0) {
-    return refuse(400, 3, "empty message text");
+    return errorResponse(400, 3, "empty message text");
   }
   const { temperature, maxTokens } = body.completionOptions ?? {};
   if (temperature !== undefined && !(temperature >= 0 && temperature <= 1)) {
-    return refuse(400, 3, `invalid temperature: ${temperature}`);
+    return errorResponse(400, 3, `invalid temperature: ${temperature}`);
   }
   if (maxTokens !== undefined && typeof maxTokens !== "string" && typeof maxTokens !== "number") {
-    return refuse(400, 3, "invalid max_tokens");
+    return errorResponse(400, 3, "invalid max_tokens");
   }
   for (const message of body.messages) {
     if (!["system", "user", "assistant"].includes(message.role)) {
-      return refuse(400, 3, `invalid role: ${message.role}`);
+      return errorResponse(400, 3, `invalid role: ${message.role}`);
     }
     const contents = ["text", "toolCallList", "toolResultList"].filter((field) =>
       message[field] !== undefined
     );
-    if (contents.length !== 1 || message.text === "") return refuse(400, 3, "empty message text");
+    if (contents.length !== 1 || message.text === "") return errorResponse(400, 3, "empty message text");
   }
   return null;
 }

@@ -4,7 +4,7 @@ import { afterAll, beforeAll, expect, test } from "vitest";
 import { freePorts } from "../harness/ports.ts";
 import { type Cluster, startCluster } from "../../local/postgres.ts";
 import { ELSEWHERE_NOTE, removeHomeElsewhere } from "../../local/postgres_place.ts";
-import { StartRefused } from "../../local/start_error.ts";
+import { StartError } from "../../local/start_error.ts";
 import { makeTestFolder, type TestFolder } from "../harness/folders.ts";
 
 /** One folder for all: each test leaves a cluster behind, as a run would, and the next one has to cope with it. */
@@ -48,7 +48,7 @@ test("a taken port is named", async () => {
   const listener = Deno.listen({ hostname: "127.0.0.1", port: 0 });
   const { port } = listener.addr as Deno.NetAddr;
   await expect(start(port)).rejects.toThrow(
-    new StartRefused(
+    new StartError(
       `Port ${port} is taken: stop the program that listens there, or choose other ports with EVE_PORT.`,
     ),
   );

@@ -136,8 +136,8 @@ describe("a stack with its schedule", () => {
   });
 });
 
-async function eventually<T>(look: () => Promise<T | undefined>): Promise<T> {
+async function eventually<T>(poll: () => Promise<T | undefined>): Promise<T> {
   let seen: T | undefined;
-  await until(async () => (seen = await look()) !== undefined, "nothing came of it");
+  await until(async () => (seen = await poll()) !== undefined, "nothing came of it");
   return seen!;
 }

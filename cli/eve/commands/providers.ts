@@ -41,7 +41,7 @@ export const providerCommands: Command[] = [
   },
   {
     name: "providers reencrypt",
-    summary: "encrypt the kept keys with the first secret of ADMIN_SECRET_KEY",
+    summary: "encrypt the stored keys with the first secret of ADMIN_SECRET_KEY",
     about:
       `After a change of ${ADMIN_SECRET_VARIABLE}: give it as "new,old", run this, then drop the old one. What has changed meanwhile is left alone; running it again does no harm.`,
     arguments: [],

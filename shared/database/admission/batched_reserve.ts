@@ -12,7 +12,7 @@ import type { Transport } from "../transport/transport.ts";
 const COMING_BACK_TURNS = 10;
 
 /** A call that takes longer is blocked by a lock or the network: the next batch does not wait for it. */
-const HELD_UP_MS = 20;
+const BLOCKED_AFTER_MS = 20;
 
 /** How long callers whose call did not fit into a batch are reserved one by one: the lane is full, or the caller has a budget. */
 const COOLDOWN_MS = 100;
@@ -67,12 +67,12 @@ export function batchedReserve(
     const next = async () => {
       if (over) return;
       over = true;
-      clearTimeout(heldUp);
+      clearTimeout(blocked);
       if (batchSize.stands) await turns(COMING_BACK_TURNS);
       underWay = false;
       void go();
     };
-    const heldUp = setTimeout(next, HELD_UP_MS);
+    const blocked = setTimeout(next, BLOCKED_AFTER_MS);
     const [only] = all;
     if (all.length === 1) await alone(only!.asked).then(only!.resolve, only!.reject);
     else {

@@ -15,7 +15,7 @@ export interface BatchStrategies<Asked, Answer> {
 }
 
 /** Connection, resources, operator; PostgREST without a connection. A deadlock is not among them: a call by itself cannot be in one. */
-const AWAY = /^(08|53|57|PGRST00)/;
+const UNAVAILABLE = /^(08|53|57|PGRST00)/;
 
 /**
  * Makes one call for a whole batch, and one for each by itself where that does not work. One that fails fails no
@@ -42,14 +42,14 @@ export async function runBatch<Asked, Answer>(
     }
     return left;
   } catch (thrown) {
-    if (isAway(thrown)) { for (const { reject } of waiting) reject(thrown); }
+    if (isUnavailable(thrown)) { for (const { reject } of waiting) reject(thrown); }
     else waiting.forEach(callAlone);
     return [];
   }
 }
 
 /** Whether the database cannot be reached or takes no more calls: then calls one by one would fail as well. */
-function isAway(thrown: unknown): boolean {
+function isUnavailable(thrown: unknown): boolean {
   if (!(thrown instanceof GatewayError) || thrown.code !== "database_unavailable") return false;
-  return !(thrown.cause instanceof SqlFailure) || AWAY.test(thrown.cause.sqlstate);
+  return !(thrown.cause instanceof SqlFailure) || UNAVAILABLE.test(thrown.cause.sqlstate);
 }

@@ -17,7 +17,7 @@ const answer = z.discriminatedUnion("status", [
   z.object({ status: z.literal("wait"), wait_ms: z.number().nonnegative() }),
 ]);
 
-interface Unheard {
+interface UnansweredCall {
   call: ReserveCall;
   /** `Clock.now()`: what was booked has ended by itself. */
   until: number;
@@ -38,7 +38,7 @@ export interface GiveBackOptions {
  */
 export class GiveBack {
   readonly #options: GiveBackOptions;
-  readonly #unheard = new Map<string, Unheard>();
+  readonly #unheard = new Map<string, UnansweredCall>();
   #goesOn = false;
   #wake = () => {};
 
@@ -105,7 +105,9 @@ export class GiveBack {
   }
 
   /** Milliseconds until the database is told again; 0: never. */
-  async #send({ call: { requestId, callId, deadline, consumerId, attempt } }: Unheard): Promise<number> {
+  async #send(
+    { call: { requestId, callId, deadline, consumerId, attempt } }: UnansweredCall,
+  ): Promise<number> {
     const args = { request_id: requestId, call_id: callId, deadline, consumer_id: consumerId, attempt };
     const said = await call(this.#options.transport, "eve_give_back", args, answer, TRY_MS);
     return said.status === "wait" ? Math.max(1, said.wait_ms) : 0;

@@ -77,8 +77,8 @@ export function reserveInTime({ send, clock, newId, ...options }: InTimeOptions)
         } catch (thrown) {
           const databaseTime = databaseTimeIn(thrown);
           // It was late by the database's clock, which was not known here: tried once more, by that clock.
-          const news = databaseTime !== null && databaseClock.learn(databaseTime, since);
-          if (repeated || !news || ends <= clock.now()) throw thrown;
+          const corrected = databaseTime !== null && databaseClock.learn(databaseTime, since);
+          if (repeated || !corrected || ends <= clock.now()) throw thrown;
         }
       }
     },

@@ -27,7 +27,7 @@ export interface NativeEndpointOptions {
 }
 
 export interface NativeJobs {
-  desk: JobService;
+  service: JobService;
   /** The address at which this function answers about jobs, without their ids. */
   url: string;
   clock: Clock;
@@ -86,17 +86,17 @@ export function nativeEndpoint(
     }
     const { caller, requestId, request: { signal } } = context;
     const invokeContext = { caller, signal, receivedAt: jobs.clock.now() };
-    const job = await jobs.desk.submit(request, stage, invokeContext);
+    const job = await jobs.service.submit(request, stage, invokeContext);
     return encodeJob(job, { requestId, jobsUrl: jobs.url, status: 202 });
   }
 
   async function ofJob(
     { caller, requestId }: RequestContext,
-    { desk, url }: NativeJobs,
+    { service, url }: NativeJobs,
     { id, content }: { id: string; content: boolean },
   ): Promise<Response> {
-    if (content) return encodeContent(await desk.content(id, caller), requestId);
-    return encodeJob(await desk.find(id, caller), { requestId, jobsUrl: url });
+    if (content) return encodeContent(await service.content(id, caller), requestId);
+    return encodeJob(await service.find(id, caller), { requestId, jobsUrl: url });
   }
 
   async function ofModel(

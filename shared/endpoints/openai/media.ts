@@ -2,7 +2,7 @@ import type { Clock } from "../../runtime/clock.ts";
 import type { InlineData } from "../../contract/content.ts";
 import { GatewayError } from "../../contract/gateway_error.ts";
 import type { Connect } from "../../http/pinned_get.ts";
-import { fetchPublic, FetchRefused } from "../../http/public_fetch.ts";
+import { fetchPublic, PublicFetchError } from "../../http/public_fetch.ts";
 import type { RequestContext } from "../endpoint.ts";
 import type { Message, UserPart } from "./chat_request.ts";
 import { invalidRequest } from "../validated.ts";
@@ -74,7 +74,7 @@ export async function fetchLinks(
       });
       return [url, { mimeType, data: base64(bytes) }] as const;
     } catch (thrown) {
-      if (thrown instanceof FetchRefused) {
+      if (thrown instanceof PublicFetchError) {
         throw invalidRequest([{ field, problem: `the link ${thrown.message}` }]);
       }
       throw signal.aborted ? new GatewayError("client_closed") : thrown;

@@ -5,7 +5,7 @@ import type { SchemaNode } from "../../schema/schema_node.ts";
 import type { Served } from "../tasks/task.ts";
 
 /** JSON was asked for, with or without a schema. */
-export interface JsonWish {
+export interface JsonRequirement {
   schema: SchemaNode | null;
 }
 
@@ -16,7 +16,7 @@ const MAX_REASON_CHARS = 300;
  * What an answer must be; null: any text will do.
  * @throws GatewayError `invalid_request` for a schema that no answer can be checked against
  */
-export function jsonWish({ generationConfig }: Prompt): JsonWish | null {
+export function jsonRequirement({ generationConfig }: Prompt): JsonRequirement | null {
   for (const field of ["responseJsonSchema", "responseSchema"]) {
     const schema = generationConfig?.[field];
     if (typeof schema === "object" && schema !== null) {
@@ -32,11 +32,11 @@ export function jsonWish({ generationConfig }: Prompt): JsonWish | null {
  * (a tool call) is left alone.
  */
 export function checkJson(
-  wish: JsonWish | null,
+  requirement: JsonRequirement | null,
   served: Served<Answer>,
   maxSteps = MAX_STEPS,
 ): Served<Answer> {
-  if (wish === null || !served.verdict.ok) return served;
+  if (requirement === null || !served.verdict.ok) return served;
   const text = textOf(served.value);
   if (text.trim() === "") return served;
   let value: unknown;
@@ -50,8 +50,8 @@ export function checkJson(
         verdict: { ok: false, code: "schema_mismatch", reason: "the answer is not valid JSON" },
       };
   }
-  if (wish.schema === null) return served;
-  const checked = checkValue(wish.schema, value, maxSteps);
+  if (requirement.schema === null) return served;
+  const checked = checkValue(requirement.schema, value, maxSteps);
   switch (checked.outcome) {
     case "fits":
       return served;

@@ -3,7 +3,7 @@ import type { Answer } from "../../contract/content.ts";
 import type { GatewayRequest } from "../../contract/request.ts";
 import type { GatewayResult } from "../../contract/result.ts";
 import type { Grant } from "../../database/admission/reserve.ts";
-import { checkJson, type JsonWish, jsonWish } from "../answers/answer_check.ts";
+import { checkJson, type JsonRequirement, jsonRequirement } from "../answers/answer_check.ts";
 import { estimateTokens } from "../estimate/estimate.ts";
 import { adaptPrompt, unfenced } from "../answers/prompt_adaptation.ts";
 import { StreamAccumulator } from "../streams/stream_accumulator.ts";
@@ -18,7 +18,7 @@ export class ChatTask implements Task<Answer> {
   readonly operation = "chat";
   readonly hash: string | null;
   readonly #streams: boolean;
-  readonly #wish: JsonWish | null;
+  readonly #requirement: JsonRequirement | null;
   #prompt;
   #models;
   #tokens: number;
@@ -34,7 +34,7 @@ export class ChatTask implements Task<Answer> {
     this.#prompt = request.prompt;
     this.#models = request.models;
     this.#tokens = estimateTokens(request.prompt);
-    this.#wish = jsonWish(request.prompt);
+    this.#requirement = jsonRequirement(request.prompt);
   }
 
   models = () => this.#models;
@@ -50,7 +50,8 @@ export class ChatTask implements Task<Answer> {
     for (const capability of lacking ?? []) capabilities[capability] = false;
     const limited = withOutputLimit(this.#prompt, grant.maxOutputTokens);
     const prompt = adaptPrompt(limited, capabilities, grant.model);
-    const check = (served: Served<Answer>, whole = true) => whole ? checkJson(this.#wish, served) : served;
+    const check = (served: Served<Answer>, whole = true) =>
+      whole ? checkJson(this.#requirement, served) : served;
     if (this.#streams) return streamed(prompt, grant, check);
     return inOnePiece(async (provider, to) => {
       const { answer: value, usage, ...rest } = await provider.generate({ ...to, prompt });

@@ -6,7 +6,7 @@ import {
   isRecord,
   jsonFromUpstream,
   retryAfterMs,
-  type UpstreamRefusal,
+  type UpstreamErrorResponse,
 } from "../upstream.ts";
 
 export const GIGACHAT_AUTH_URL = "https://ngw.devices.sberbank.ru:9443/api/v2/oauth";
@@ -106,7 +106,7 @@ const AUTH_ERROR_MAPPING: ErrorMapping = {
   diagnose: diagnoseAuthError,
 };
 
-function diagnoseAuthError({ status, message, headers }: UpstreamRefusal): Diagnosis {
+function diagnoseAuthError({ status, message, headers }: UpstreamErrorResponse): Diagnosis {
   if (status === 429) return quotaUsedUp(retryAfterMs(headers));
   if (status === 408 || status >= 500 || status < 400) return upstreamsFault(status);
   if (/scope/i.test(message)) return badKey("key_restricted");

@@ -9,7 +9,7 @@ import {
 } from "../diagnoses.ts";
 import type { Capability } from "../../contract/block.ts";
 import type { Diagnosis } from "../provider.ts";
-import { type ErrorMapping, isRecord, retryAfterMs, type UpstreamRefusal } from "../upstream.ts";
+import { type ErrorMapping, isRecord, retryAfterMs, type UpstreamErrorResponse } from "../upstream.ts";
 
 /** `error.code` values that decide more than the status does. */
 const CODES: Readonly<Record<string, () => Diagnosis>> = {
@@ -57,7 +57,7 @@ export const OPENAI_ERROR_MAPPING: ErrorMapping = {
 };
 
 /** What an error of OpenAI's API means, or of a server that speaks it. Pure. */
-export function diagnoseOpenAiError({ status, body, message, headers }: UpstreamRefusal): Diagnosis {
+export function diagnoseOpenAiError({ status, body, message, headers }: UpstreamErrorResponse): Diagnosis {
   const error = isRecord(body) && isRecord(body.error) ? body.error : {};
   const known = CODES[String(error.code ?? "")] ?? CODES[String(error.type ?? "")];
   if (known !== undefined) return known();

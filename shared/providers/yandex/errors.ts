@@ -7,7 +7,7 @@ import {
   upstreamsFault,
 } from "../diagnoses.ts";
 import type { Diagnosis } from "../provider.ts";
-import { type ErrorMapping, isRecord, retryAfterMs, type UpstreamRefusal } from "../upstream.ts";
+import { type ErrorMapping, isRecord, retryAfterMs, type UpstreamErrorResponse } from "../upstream.ts";
 
 export const YANDEX_ERROR_MAPPING: ErrorMapping = {
   // {"error": {"grpcCode", "httpCode", "message", "httpStatus", "details"}}; {"code", "message", "details"} of the API gateway;
@@ -24,7 +24,7 @@ export const YANDEX_ERROR_MAPPING: ErrorMapping = {
 };
 
 /** What an error of Yandex Cloud means. Its statuses are those of gRPC, carried over HTTP. Pure. */
-export function diagnoseYandexError({ status, message, headers, body }: UpstreamRefusal): Diagnosis {
+export function diagnoseYandexError({ status, message, headers, body }: UpstreamErrorResponse): Diagnosis {
   const code = isRecord(body) && typeof body.error_code === "string" ? body.error_code : "";
   if (status === 401 || code === "UNAUTHORIZED") return badKey("key_invalid");
   switch (status) {

@@ -89,7 +89,7 @@ function open() {
   };
   const gateway = createGateway(parts);
   const jobsUrl = `${project.url}/functions/v1/llm-invoke/jobs`;
-  const desk = createJobService({
+  const service = createJobService({
     gateway: parts,
     jobs: createJobs(transport),
     newId,
@@ -97,7 +97,7 @@ function open() {
     jobsUrl,
   });
   const endpoints = [
-    nativeEndpoint({ maxWaitMs, resolveStage, jobs: { desk, url: jobsUrl, clock } }),
+    nativeEndpoint({ maxWaitMs, resolveStage, jobs: { service, url: jobsUrl, clock } }),
     geminiEndpoint({ maxWaitMs }),
     openaiEndpoint({ maxWaitMs, clock, fetch, resolve, connect, now: Date.now, newId }),
   ];

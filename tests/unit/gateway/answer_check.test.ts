@@ -1,7 +1,7 @@
 /** JSON that was asked for, checked. */
 import { describe, expect, test } from "vitest";
 import type { Answer, Part, Prompt } from "../../../shared/contract/content.ts";
-import { checkJson, jsonWish } from "../../../shared/gateway/answers/answer_check.ts";
+import { checkJson, jsonRequirement } from "../../../shared/gateway/answers/answer_check.ts";
 import type { Served } from "../../../shared/gateway/tasks/task.ts";
 import { ANSWER } from "./gateway_fixture.ts";
 
@@ -20,15 +20,15 @@ const EVENT = {
   required: ["title"],
   additionalProperties: false,
 };
-const wish = jsonWish(asking({ responseJsonSchema: EVENT }));
+const wish = jsonRequirement(asking({ responseJsonSchema: EVENT }));
 const verdictOn = (answer: Served<Answer>, of = wish) => checkJson(of, answer).verdict;
 
 describe("what was wished for", () => {
   test("nothing, JSON, or JSON of a schema", () => {
-    expect(jsonWish({ contents: [] })).toBeNull();
-    expect(jsonWish(asking({ temperature: 0 }))).toBeNull();
-    expect(jsonWish(asking({ responseMimeType: "application/json" }))).toEqual({ schema: null });
-    expect(jsonWish(asking({ responseSchema: { type: "STRING" } }))?.schema).toMatchObject({
+    expect(jsonRequirement({ contents: [] })).toBeNull();
+    expect(jsonRequirement(asking({ temperature: 0 }))).toBeNull();
+    expect(jsonRequirement(asking({ responseMimeType: "application/json" }))).toEqual({ schema: null });
+    expect(jsonRequirement(asking({ responseSchema: { type: "STRING" } }))?.schema).toMatchObject({
       type: ["string"],
     });
   });
@@ -99,13 +99,13 @@ describe("schemas as Google writes them", () => {
       properties: { price: { type: "INTEGER", nullable: true } },
       required: ["price"],
     };
-    const of = jsonWish(asking({ responseSchema: schema }));
+    const of = jsonRequirement(asking({ responseSchema: schema }));
     expect(verdictOn(said('{"price": null}'), of)).toEqual({ ok: true });
     expect(verdictOn(said('{"price": "free"}'), of)).toMatchObject({ code: "schema_mismatch" });
   });
 
   test("one that no answer can be checked against is refused before a model is asked", () => {
-    expect(() => jsonWish(asking({ responseJsonSchema: { $ref: "#/$defs/nowhere" } }))).toThrow(
+    expect(() => jsonRequirement(asking({ responseJsonSchema: { $ref: "#/$defs/nowhere" } }))).toThrow(
       expect.objectContaining({
         code: "invalid_request",
         details: [{
@@ -117,7 +117,7 @@ describe("schemas as Google writes them", () => {
   });
 
   test("one that takes too many steps ends in an error of its own, not in a hang", () => {
-    const of = jsonWish(asking({ responseJsonSchema: { type: "array", items: { type: "integer" } } }));
+    const of = jsonRequirement(asking({ responseJsonSchema: { type: "array", items: { type: "integer" } } }));
     const answer = said(JSON.stringify(Array(100).fill(1)));
     expect(checkJson(of, answer, 100).verdict).toMatchObject({ ok: false, code: "schema_too_complex" });
     expect(checkJson(of, answer, 101).verdict).toEqual({ ok: true });

@@ -18,7 +18,7 @@ const STATUS = {
 export type OauthCode = keyof typeof STATUS;
 
 /** Why no token is issued, as OAuth 2.0 says it. The description tells the client's developer what to do. */
-export class OauthRefusal extends Error {
+export class OauthError extends Error {
   readonly code: OauthCode;
   readonly status: number;
   readonly headers: Record<string, string>;
@@ -30,7 +30,7 @@ export class OauthRefusal extends Error {
     headers: Record<string, string> = {},
   ) {
     super(description);
-    this.name = "OauthRefusal";
+    this.name = "OauthError";
     this.code = code;
     this.status = status;
     // Required where the client used the header, harmless elsewhere.
@@ -47,13 +47,13 @@ export class OauthRefusal extends Error {
 }
 
 /** An error of the gateway's other modules in this form. */
-export function asOauthRefusal(error: GatewayError): OauthRefusal {
+export function asOauthError(error: GatewayError): OauthError {
   const code: OauthCode = error.status < 500
     ? error.status === 401 ? "invalid_client" : "invalid_request"
     : error.status === 503
     ? "temporarily_unavailable"
     : "server_error";
-  return new OauthRefusal(code, error.publicMessage, error.status, {
+  return new OauthError(code, error.publicMessage, error.status, {
     ...retryHeaders(error.retryAfterMs),
     ...error.headers,
   });
