@@ -5,7 +5,8 @@
  * PostgreSQL. Callers come at a fixed rate, reserve and settle, whatever the database does; a reservation's time counts from
  * when its caller came, so a stall shows in all who came during it. First without retention, then while the operation
  * `retention` runs as its cron job runs it (step by step, each in a transaction of its own, with its pauses) until
- * everything old is gone, then again without.
+ * everything old is gone, then again without. The audit is in partitions by day, as a schedule that runs has it, so what is old
+ * goes a day at a time.
  *
  * Goal: p99 of a reservation with retention running is less than double the p99 without.
  */
@@ -200,7 +201,7 @@ class Load {
   }
 }
 
-/** The audit of a year of use, most of it older than retention keeps, as if all of it were in the sums already. */
+/** The audit of two months in partitions by day, one month of it older than retention keeps, as if all of it were in the sums already. */
 async function fill(url: string): Promise<void> {
   const sql = postgres(url, { max: 1, onnotice: () => {} });
   await sql`insert into public.google_ai_api_keys (key_alias, env_var_name) values ('bench', 'BENCH')`;
@@ -208,6 +209,7 @@ async function fill(url: string): Promise<void> {
     insert into public.google_ai_model_limits (model) select 'm' || n from generate_series(0, ${
     LANES - 1
   }) n`;
+  await sql`select eve.make_partitions(now() - make_interval(days => ahead)) from generate_series(60, 0, -4) ahead`;
   await sql`set work_mem = '256MB'`;
   for (const [table, old] of Object.entries(OLD)) {
     say(`eve.${table}: ${old} old rows, ${YOUNG} young`);
@@ -219,9 +221,9 @@ async function fill(url: string): Promise<void> {
   await sql.end();
 }
 
-/** Row `n` of `all`: from 400 days ago to the limit of retention, then up to now. */
+/** Row `n` of `all`: from 60 days ago to the limit of retention, then up to now. */
 const AT = (column: string) =>
-  `case when n <= $1 then now() - interval '400 days' + interval '369 days' * (n::float8 / $1)
+  `case when n <= $1 then now() - interval '60 days' + interval '29 days' * (n::float8 / $1)
     else now() - interval '29 days' * (1 - (n - $1)::float8 / ($2::float8 - $1)) end as ${column}`;
 
 const FILL: Record<
