@@ -154,6 +154,8 @@ export interface PresignGetOptions {
   contentDisposition?: string;
   /** The `Content-Type` of the answer instead of the stored one. */
   contentType?: string;
+  /** To be said of what was stored packed, so that whoever reads unpacks it: some stores forget it. */
+  contentEncoding?: "gzip";
 }
 
 export interface PresignedObject {

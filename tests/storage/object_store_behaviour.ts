@@ -274,6 +274,8 @@ export function behavesAsAnObjectStore(open: () => Promise<ObjectStore>): void {
         contentEncoding: "gzip",
       });
       expect(await textOf(store, "crawl/a/page.html")).toBe("<p>page</p>");
+      const read = await store.presignGet("crawl/a/page.html", { expiresIn: 60, contentEncoding: "gzip" });
+      expect((await send(read)).text).toBe("<p>page</p>");
     });
 
     test.each([0, 604_801, 1.5])("an address for %s seconds is refused", async (expiresIn) => {

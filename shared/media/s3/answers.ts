@@ -1,5 +1,15 @@
 import type { ObjectFacts } from "../object_store.ts";
 
+/** What is stored packed says so twice: Supabase Storage keeps metadata, and forgets `Content-Encoding`. */
+const PACKED = "x-amz-meta-content-encoding";
+
+/** The headers of an object that is put. */
+export function encodingHeaders(contentEncoding: "gzip" | undefined): Record<string, string> {
+  return contentEncoding === undefined
+    ? {}
+    : { "content-encoding": contentEncoding, [PACKED]: contentEncoding };
+}
+
 /**
  * What the headers of an object's answer say of it. Null: not its length, though every store sends it. Deno 2.1, which hosted
  * functions run on, unpacks an answer with `Content-Encoding: gzip` whatever was asked for, and takes both headers away, from the
@@ -9,11 +19,8 @@ export function factsOf({ headers }: Response): ObjectFacts | null {
   const whole = /\/(\d{1,15})$/.exec(headers.get("content-range") ?? "")?.[1] ??
     headers.get("content-length");
   if (whole === null || !/^\d{1,15}$/.test(whole)) return null;
-  return {
-    ...otherFacts(headers),
-    sizeBytes: Number(whole),
-    contentEncoding: headers.get("content-encoding"),
-  };
+  const contentEncoding = headers.get("content-encoding") ?? headers.get(PACKED);
+  return { ...otherFacts(headers), sizeBytes: Number(whole), contentEncoding };
 }
 
 /** The same of an answer that the runtime has unpacked. @param sizeBytes as stored, from elsewhere */

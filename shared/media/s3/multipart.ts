@@ -2,7 +2,7 @@ import { GatewayError } from "../../contract/gateway_error.ts";
 import { addressableKey, checkedKey } from "../object_key.ts";
 import type { MultipartUploads, StoreCall, UploadedPart } from "../object_store.ts";
 import { checkedExpiry, checkedLimit, checkSize, hashHeaders } from "./arguments.ts";
-import { dateOf, unquoted } from "./answers.ts";
+import { dateOf, encodingHeaders, unquoted } from "./answers.ts";
 import type { S3Abilities } from "./probe.ts";
 import type { Signer } from "./sign.ts";
 import { discard, failed, type S3Request, type Send, xmlOf } from "./transport.ts";
@@ -31,7 +31,7 @@ export function multipartOf(
         query: { uploads: "" },
         headers: {
           "content-type": contentType,
-          ...(contentEncoding === undefined ? {} : { "content-encoding": contentEncoding }),
+          ...encodingHeaders(contentEncoding),
         },
       };
       const answer = await send(request, call, {

@@ -1,3 +1,5 @@
+import { GatewayError } from "../../contract/gateway_error.ts";
+import { sha256Of } from "../hash.ts";
 import { addressableKey, checkedKey } from "../object_key.ts";
 import type {
   DeleteManyResult,
@@ -12,7 +14,7 @@ import type {
   StoreCall,
 } from "../object_store.ts";
 import type { S3Settings } from "../settings.ts";
-import { dateOf, factsOf, factsOfUnpacked, keyDecoder, unquoted } from "./answers.ts";
+import { dateOf, encodingHeaders, factsOf, factsOfUnpacked, keyDecoder, unquoted } from "./answers.ts";
 import {
   checkedExpiry,
   checkedLimit,
@@ -94,7 +96,7 @@ export function createS3Store(options: S3StoreOptions, dependencies: S3Dependenc
     const headers: Record<string, string> = {
       "content-length": String(object.sizeBytes),
       "content-type": object.contentType,
-      ...(object.contentEncoding === undefined ? {} : { "content-encoding": object.contentEncoding }),
+      ...encodingHeaders(object.contentEncoding),
       ...(terms.ifNoneMatch ? { "if-none-match": "*" } : {}),
       ...hashHeaders(terms.hashHeader, object.sha256),
     };
@@ -147,11 +149,17 @@ export function createS3Store(options: S3StoreOptions, dependencies: S3Dependenc
   }
 
   /** What an answer says of an object. One that the runtime has unpacked has lost its length, which a list tells. */
-  async function factsOrListed(response: Response, key: string, call: StoreCall): Promise<ObjectFacts> {
+  async function described(
+    response: Response,
+    key: string,
+    call: StoreCall,
+  ): Promise<{ facts: ObjectFacts; unpacked: boolean }> {
     const facts = factsOf(response);
-    if (facts !== null) return facts;
+    if (facts !== null) return { facts, unpacked: false };
     const { objects } = await list({ prefix: key, limit: 1 }, call);
-    if (objects[0]?.key === key) return factsOfUnpacked(response, objects[0].sizeBytes);
+    if (objects[0]?.key === key) {
+      return { facts: factsOfUnpacked(response, objects[0].sizeBytes), unpacked: true };
+    }
     response.body?.cancel().catch(() => {});
     throw failed("get", "an object without a length");
   }
@@ -170,6 +178,8 @@ export function createS3Store(options: S3StoreOptions, dependencies: S3Dependenc
 
     async put(key, { body, sha256, contentType, contentEncoding }, call = {}) {
       checkSize(body.byteLength, maxFileBytes);
+      // Supabase Storage signs the hash and does not look at the body.
+      if (await sha256Of(body) !== checkedSha256(sha256)) throw new GatewayError("content_mismatch");
       const { ifNoneMatch } = await unlessAborted(abilities(call), call.signal);
       const request: S3Request = {
         operation: "put",
@@ -177,11 +187,11 @@ export function createS3Store(options: S3StoreOptions, dependencies: S3Dependenc
         key: checkedKey(key),
         headers: {
           "content-type": contentType,
-          ...(contentEncoding === undefined ? {} : { "content-encoding": contentEncoding }),
+          ...encodingHeaders(contentEncoding),
           ...(ifNoneMatch ? { "if-none-match": "*" } : {}),
         },
         body,
-        sha256: checkedSha256(sha256),
+        sha256,
       };
       return await send<PutResult>(request, call, {
         read: async (response) => {
@@ -210,9 +220,9 @@ export function createS3Store(options: S3StoreOptions, dependencies: S3Dependenc
             response.body?.cancel().catch(() => {});
             throw failed("get", "a whole object where a range was asked for");
           }
-          const packed = range === undefined && response.headers.get("content-encoding") === "gzip";
-          const facts = await factsOrListed(response, key, call);
+          const { facts, unpacked } = await described(response, key, call);
           const contentEncoding = range === undefined ? facts.contentEncoding : null;
+          const packed = contentEncoding === "gzip" && !unpacked;
           const stored = response.body ?? new Blob([]).stream();
           const body = packed ? stored.pipeThrough(new DecompressionStream("gzip")) : stored;
           return { ...facts, contentEncoding, body: watchedBody(body, "get", call, dependencies.clock) };
@@ -223,7 +233,7 @@ export function createS3Store(options: S3StoreOptions, dependencies: S3Dependenc
     async head(key, call = {}) {
       const request = { operation: "head", method: "HEAD", key: addressableKey(key) };
       return await send<ObjectFacts | null>(request, call, {
-        read: (response) => factsOrListed(response, key, call),
+        read: async (response) => (await described(response, key, call)).facts,
         // An answer to HEAD has no body, so a bucket that is not there looks the same; every other operation would say so.
         refused: ({ status }) => status === 404 ? null : undefined,
       });
@@ -246,10 +256,11 @@ export function createS3Store(options: S3StoreOptions, dependencies: S3Dependenc
 
     list,
 
-    async presignGet(key, { expiresIn, contentDisposition, contentType }) {
+    async presignGet(key, { expiresIn, contentDisposition, contentType, contentEncoding }) {
       const query: Record<string, string> = {
         ...(contentDisposition === undefined ? {} : { "response-content-disposition": contentDisposition }),
         ...(contentType === undefined ? {} : { "response-content-type": contentType }),
+        ...(contentEncoding === undefined ? {} : { "response-content-encoding": contentEncoding }),
       };
       const request = { method: "GET", key: addressableKey(key), query };
       return { method: "GET", ...await signer.query(request, checkedExpiry(expiresIn)), headers: {} };

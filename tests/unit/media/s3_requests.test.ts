@@ -22,7 +22,7 @@ describe("what is asked", () => {
       "https://s3.example.com/files/media/a/%D0%BA%D0%BB%D1%8E%D1%87%20%281%29%2Bb.txt",
     );
     expect(headers.get("authorization")).toMatch(
-      /^AWS4-HMAC-SHA256 Credential=tenant:AKIAEXAMPLE\/20261122\/ru-central-1\/s3\/aws4_request, SignedHeaders=content-encoding;content-type;host;if-none-match;x-amz-content-sha256;x-amz-date, Signature=[0-9a-f]{64}$/,
+      /^AWS4-HMAC-SHA256 Credential=tenant:AKIAEXAMPLE\/20261122\/ru-central-1\/s3\/aws4_request, SignedHeaders=content-encoding;content-type;host;if-none-match;x-amz-content-sha256;x-amz-date;x-amz-meta-content-encoding, Signature=[0-9a-f]{64}$/,
     );
     expect(headers.get("x-amz-content-sha256")).toBe(sha256);
     expect(headers.get("if-none-match")).toBe("*");
@@ -157,12 +157,41 @@ describe("what is asked", () => {
   });
 });
 
+describe("a store that forgets how its objects are encoded, as Supabase Storage", () => {
+  test("is told in the metadata, which it keeps", async () => {
+    const packed = new Blob(['{"a": 1}']).stream().pipeThrough(new CompressionStream("gzip"));
+    const bytes = new Uint8Array(await new Response(packed).arrayBuffer());
+    const kept = { "content-length": String(bytes.byteLength), "x-amz-meta-content-encoding": "gzip" };
+    const s3 = fakeS3(() => new Response(bytes, { headers: kept }));
+    await s3.store.put("a.json", {
+      body: bytes,
+      sha256: await sha256Of(bytes),
+      contentType: "application/json",
+      contentEncoding: "gzip",
+    });
+    expect(s3.asked[0]!.headers.get("x-amz-meta-content-encoding")).toBe("gzip");
+    const { body, ...facts } = await s3.store.get("a.json");
+    expect(await new Response(body).text()).toBe('{"a": 1}');
+    expect(facts).toMatchObject({ sizeBytes: bytes.byteLength, contentEncoding: "gzip" });
+    expect(await s3.store.head("a.json")).toMatchObject({ contentEncoding: "gzip" });
+    const { url } = await s3.store.presignGet("a.json", { expiresIn: 60, contentEncoding: "gzip" });
+    expect(url).toContain("response-content-encoding=gzip");
+  });
+
+  test("and looks at no body, so that the hash is checked before anything is sent", async () => {
+    const s3 = fakeS3(ok());
+    const wrong = { body, sha256: await sha256Of(new Uint8Array(5)), contentType: "text/plain" };
+    await expect(s3.store.put("a.txt", wrong)).rejects.toMatchObject({ code: "content_mismatch" });
+    expect(s3.asked).toEqual([]);
+  });
+});
+
 describe("a runtime that unpacks by itself and takes the headers away, as Deno 2.1", () => {
   const listed = (key: string) =>
     xml(`<ListBucketResult><Contents><Key>${key}</Key><Size>34</Size></Contents></ListBucketResult>`);
   const unpacked = new Response(
     new Blob(['{"a": 1}']).stream(),
-    { headers: { "content-type": "application/json", etag: '"e"' } },
+    { headers: { "content-type": "application/json", etag: '"e"', "x-amz-meta-content-encoding": "gzip" } },
   );
   const facts = { sizeBytes: 34, contentType: "application/json", contentEncoding: "gzip", etag: "e" };
 
