@@ -405,7 +405,7 @@ test("requests are found and shown with their attempts, blame, refusals and capt
     .toMatch(/Prompt\n[^]*Name a colour[^]*Answer\n/);
 });
 
-test("what ends is told while it ends, once, and Ctrl-C ends it in order", async () => {
+test("what ends is shown while it ends, once, and Ctrl-C ends it in order", async () => {
   const interrupted = new AbortController();
   const lines: string[] = [];
   let looks = 0;
@@ -468,7 +468,7 @@ test("what was spent is summed up to this moment, for people, programs and sprea
   expect((await run("usage", "--since", "today")).said).not.toContain("whole hours");
 });
 
-test("a stack that does not run is told to be started", async () => {
+test("a stack that does not run: the advice is to start it", async () => {
   for (
     const args of [["keys", "list"], ["models", "list"], ["invoke", "Hello"], ["maintenance", "run", "sweep"]]
   ) {
@@ -520,7 +520,7 @@ test("maintenance is run, listed and looked up", async () => {
   expect((await run("maintenance", "connect")).said).toBe("Vault has them already.");
 });
 
-test("keys are asked whether they work, at no cost, and a bad one is told", async () => {
+test("keys are checked at no cost, and a bad one is reported", async () => {
   expect((await run("keys", "test", "demo-a")).said).toMatch(/demo-a +works/);
   await json("keys", "add", "empty", "--env", "GOOGLE_API_KEY_NOT_SET");
   const bad = await run("keys", "test", "empty");

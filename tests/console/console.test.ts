@@ -88,7 +88,7 @@ describe.skipIf(!CAN_RUN)("the console", () => {
     expect(await page.content()).not.toContain("demo-key-c");
   });
 
-  test("the history tells what was changed, and by whom", async () => {
+  test("the history shows what was changed, and by whom", async () => {
     await open("Providers");
     await stage("POEM").getByRole("button", { name: "History" }).click();
     const history = page.getByRole("dialog", { name: "History of POEM" });

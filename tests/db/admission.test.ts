@@ -149,7 +149,7 @@ describe("[G1.limits] limits", () => {
     expect(statuses(await rush(60))).toEqual({ granted: 50, refused: 10 });
   });
 
-  test("the answer tells what is left", async () => {
+  test("the answer has what is left", async () => {
     await addKey(sql, "a");
     await addModel(sql, "m", { rpm: 30, tpm: 1000, rpd: 100 });
     await reserve(sql, "r1", { tokens: 100 });
@@ -184,7 +184,7 @@ describe("[G1.day] the Pacific day", () => {
     expect(statuses(await rush(10, {}, "next"))).toEqual({ granted: 2, refused: 8 });
   });
 
-  test("a lane that comes into being at midday knows what its keys have used since midnight", async () => {
+  test("a lane that is created at midday knows what its keys have used since midnight", async () => {
     const a = await addKey(sql, "a", { project: "one" });
     const b = await addKey(sql, "b", { project: "one" });
     await addModel(sql, "m", { rpd: 10 });
@@ -512,7 +512,7 @@ describe("[G6.leases] leases", () => {
     expect(await sql`select count(*)::int as n from eve.inflight`).toEqual([{ n: 0 }]);
   });
 
-  test("[edge.late-settlement] settling late tells the truth and harms nothing", async () => {
+  test("[edge.late-settlement] settling late corrects the counts and harms nothing", async () => {
     const grant = await reserve(sql, "slow", { tokens: 50, leaseMs: 10_000 });
     await clock.advance(10_001);
     await sql`select public.eve_sweep()`;
@@ -549,7 +549,7 @@ describe("[G2.same-request] the same request_id", () => {
     expect(await sql`select sum(starts)::int as n from eve.lane_buckets`).toEqual([{ n: 1 }]);
   });
 
-  test("after the end tells how it ended", async () => {
+  test("after the end says how it ended", async () => {
     const grant = await reserve(sql, "same");
     await settle(sql, grant, { outcome: "failed", errorCode: "upstream_error" });
     expect(await reserve(sql, "same")).toMatchObject({
@@ -647,7 +647,7 @@ describe("[edge.choice-of-key] the choice of key", () => {
     });
   });
 
-  test("excluded keys are skipped, avoided ones come last", async () => {
+  test("excluded keys are skipped, avoided ones are used last", async () => {
     const a = await addKey(sql, "a", { project: "one", priority: 1 });
     const b = await addKey(sql, "b", { project: "two", priority: 2 });
     await addModel(sql, "m", { rpm: 100 });

@@ -153,7 +153,7 @@ describe.each(HISTORIES)("$name", ({ name, changed, archived = {} }) => {
     expect(twice.facts).toEqual(once.facts);
   });
 
-  test("the gateway reserves, settles and keeps its books in it", async () => {
+  test("the gateway reserves, settles and records in it", async () => {
     const requestId = `не uuid, ${"и длиннее двадцати знаков".repeat(3)}`;
     await rolledBack(database.sql, async (transaction) => {
       await transaction`set local role service_role`;

@@ -83,7 +83,7 @@ describe("[G4.waiting] waiting", () => {
     expect(await reserve(sql, "now")).toMatchObject({ status: "refused" });
   });
 
-  test("a cancelled place in the middle of the line is left empty; those behind keep the time they were told", async () => {
+  test("a cancelled place in the middle of the line is left empty; those behind keep the time that they were given", async () => {
     await addModel(sql, "m", { rpm: 1 });
     const answers = [];
     for (let n = 0; n < 4; n++) answers.push(await reserve(sql, `r${n}`, { maxWaitMs: 300_000 }));
@@ -193,7 +193,7 @@ describe("[G5.person-first] the person goes first", () => {
     expect(starts.map(([name]) => name)).toEqual(["first", "second", "picky"]);
   });
 
-  test("batch whose place a person took is told a later time, and keeps its place in the line", async () => {
+  test("batch whose place a person took gets a later time, and keeps its place in the queue", async () => {
     await addKey(sql, "a");
     await addModel(sql, "m", { rpm: 4, batchFloor: 0.1 });
     const line = named(await notebook(12));

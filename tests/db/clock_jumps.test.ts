@@ -157,7 +157,7 @@ test("ahead by two days and back: the day's quota is not given twice", async () 
   expect(granted(await use(5, "again"))).toBe(2);
 });
 
-test("it is told, once, and over when the clock has kept for an hour", async () => {
+test("it is reported, once, and over when the clock has been right for an hour", async () => {
   const { sql } = database;
   await clock.advance(-HOUR_MS);
   await sweep();

@@ -60,7 +60,7 @@ const refusals = () =>
   sql`select place, code, address, subject, times from eve.access_refusals order by code, subject`;
 
 describe("[security.database-read security.guessing] a secret", () => {
-  test("is known by its proof, and what is kept is neither", async () => {
+  test("is recognised by its proof, and what is stored is neither", async () => {
     const { secret, consumer } = await add("bot", { kind: "service" });
     expect(await authenticate(secret)).toEqual({
       status: "known",
@@ -298,7 +298,7 @@ describe("a request_id that another token of the same consumer has used", () => 
       request_no => ${grant.request_no}, attempt => 1, outcome => 'succeeded', result => ${sql.json(ANSWER)}
     )`;
 
-  test("within its scope: the kept answer, as with the token that asked first", async () => {
+  test("within its scope: the stored answer, as with the token that asked first", async () => {
     const { consumerId, issued: [first, renewed] } = await tokens({ models: ["m"] }, { models: ["m"] });
     await answer(await ask(consumerId, first!));
     for (const token of [first!, renewed!]) {
@@ -339,7 +339,7 @@ describe("a request_id that another token of the same consumer has used", () => 
     });
   });
 
-  test("out of its class: that the id is taken, and nothing of the answer; the other way round it is told", async () => {
+  test("out of its class: that the id is taken, and nothing of the answer; the other way round it gets the answer", async () => {
     const { consumerId, issued: [person, machine] } = await tokens({ class: "interactive" }, {
       class: "batch",
     });
@@ -363,7 +363,7 @@ describe("a request_id that another token of the same consumer has used", () => 
     });
   });
 
-  test("a service whose models were narrowed since is not told what it was told before", async () => {
+  test("a service whose models were narrowed since does not get what it got before", async () => {
     const { consumer } = await add("bot", { kind: "service", models: ["m", "n"] });
     await answer(await ask(consumer.id, null));
     await sql`update eve.consumers set models = '{n}' where id = ${consumer.id}`;

@@ -64,7 +64,7 @@ describe("what is booked", () => {
       });
   });
 
-  test("an estimate that nobody can count is booked as such estimates have come to", async () => {
+  test("an estimate that nobody can count is booked by what such estimates turned out to be", async () => {
     expect(await reserve(sql, "r", { tokens: 100 })).toMatchObject({
       status: "granted",
       tokens: 120,

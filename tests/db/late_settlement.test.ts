@@ -49,13 +49,13 @@ test("[G6.late] a repeated request waits for it, and learns how the first one en
   expect(await sql`select request_no from eve.inflight`).toEqual([]);
 });
 
-test("[G6.late] the lane goes on being served", async () => {
+test("[G6.late] the lane is still served", async () => {
   await leaseIsOver();
   expect(await reserve("another", 600_000)).toMatchObject({ status: "granted" });
   expect(await database.sql`select public.eve_sweep() as swept`).toMatchObject([{ swept: { expired: 0 } }]);
 });
 
-test("[G6.late] the counters that other readers know tell the real tokens too, once", async () => {
+test("[G6.late] the counters that other readers know have the real tokens too, once", async () => {
   const { sql } = database;
   await leaseIsOver();
   await sql`select public.eve_sweep()`;

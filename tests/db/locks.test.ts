@@ -77,7 +77,7 @@ const freeLanes = async (): Promise<string[]> => {
   return rows.map(({ model }) => model);
 };
 
-describe("[edge.refusals-lock-nothing] who books nothing keeps no lane", () => {
+describe("[edge.refusals-lock-nothing] a refusal locks no lane", () => {
   test.each([
     ["a refusal", 3, { maxWaitMs: 0 }, "refused"],
     ["a refusal on a fast lane", 700, { maxWaitMs: 0 }, "refused"],

@@ -167,7 +167,7 @@ describe("requests", () => {
     expect(seen).toEqual(Array.from({ length: 25 }, (_, place) => 25 - place));
   });
 
-  test("are told the newest first, however they are numbered: connections take 32 numbers at a time", async () => {
+  test("are listed newest first, however they are numbered: connections take 32 numbers at a time", async () => {
     const ages = [7, 3, 9, 1, 8, 2, 6, 2, 5, 4];
     await insertRequests(ages.map((minutesAgo, n) => ({ no: 1000 - n * 64, minutesAgo })));
     for (const [n, minutesAgo] of ages.entries()) {
@@ -227,7 +227,7 @@ describe("requests", () => {
     await expect(found({ outcome: "lost" })).rejects.toMatchObject({ code: "EV400" });
   });
 
-  test("that run stand at the head, and refusals apart", async () => {
+  test("that run are listed first, and refusals separately", async () => {
     await insertRequests([{ no: 1, minutesAgo: 5 }]);
     const { request_no } = await reserve("gemma-4-31b-it");
     await reserve("gpt-9");
@@ -246,7 +246,7 @@ describe("requests", () => {
     });
   });
 
-  test("are told with whose fault each attempt was", async () => {
+  test("say whose fault each attempt was", async () => {
     const id = crypto.randomUUID();
     const first = await reserve("gemma-4-31b-it", { request_id: id });
     await ask("eve_settle", {
@@ -276,7 +276,7 @@ describe("requests", () => {
     });
   });
 
-  test("with an id that two consumers used are told apart", async () => {
+  test("with an id that two consumers used are kept apart", async () => {
     await insertRequests([{ no: 1, minutesAgo: 5, id: "same" }, {
       no: 2,
       minutesAgo: 4,
@@ -347,7 +347,7 @@ describe("usage", () => {
     await expect(ask("eve_usage", { by: ["weekday"] })).rejects.toMatchObject({ code: "EV400" });
   });
 
-  test("of days whose hours are gone is told once", async () => {
+  test("of days whose hours are gone is reported once", async () => {
     await sql`
       insert into eve.usage_days (day, model, endpoint, requests)
       values ('2025-01-10', 'm', 'native', 10), ('2025-01-11', 'm', 'native', 20), ('2025-01-12', 'm', 'native', 40)

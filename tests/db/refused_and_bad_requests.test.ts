@@ -79,7 +79,7 @@ describe("a refused request", () => {
     expect((await search({ id: "refused", outcome: "failed" })).requests).toEqual([]);
   });
 
-  test("that was repeated until it was let in is that request, and has its refusals", async () => {
+  test("that was repeated until it was admitted is that request, and has its refusals", async () => {
     await reserve(sql, "first");
     await reserve(sql, "again");
     await clock.advance(61_000);

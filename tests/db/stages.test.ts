@@ -206,7 +206,7 @@ describe("a stage that is set up", () => {
     await sql`delete from public.google_ai_model_limits where model = 'openai/mine'`;
   });
 
-  test("an unknown stage is told those that there are", async () => {
+  test("an unknown stage: the error lists those that there are", async () => {
     expect(await call("eve_stage", { stage_type: "DANCE" })).toEqual({
       status: "unknown",
       stages: ["POEM", "VOICE", "SONG", "CLIP"],
@@ -215,7 +215,7 @@ describe("a stage that is set up", () => {
 });
 
 describe("keys", () => {
-  test("all that were ever entered are kept, with who, when and until when, and shown by four characters", async () => {
+  test("all that were ever entered are recorded, with who, when and until when, and shown by four characters", async () => {
     await save("POEM", "openai", "gpt-5-mini", "sk-one");
     await save("POEM", "openai", "gpt-5-mini", "sk-two");
     await save("POEM", "gemini", "gemini-3.5-flash");
@@ -264,7 +264,7 @@ describe("the model list", () => {
   const alerts = () =>
     sql`select kind, subject, severity, closed_at is null as open from eve.alerts order by id`;
 
-  test("is kept with its time, and is no change that the history would tell", async () => {
+  test("is stored with its time, and is no change for the history", async () => {
     await save("POEM", "openai", "gpt-5-mini", "sk-one");
     expect(await checked({ models: ["gpt-5-mini", "gpt-5"] })).toEqual({
       status: "noted",

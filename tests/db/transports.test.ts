@@ -75,7 +75,7 @@ describe.each(["rest", "direct", "direct behind a pooler"])("over %s", (name) =>
     return reservation;
   }
 
-  test("settlements go together, each with what it tells", async () => {
+  test("settlements share a batch, each with its own values", async () => {
     const grants = [await granted(), await granted(), await granted()];
     const books = ledger();
     const settlements = grants.map((grant, n) => ({
@@ -281,7 +281,7 @@ describe("over a connection", () => {
     );
   });
 
-  test("who is to know when a connection is there is told, once it is and until it has gone", async () => {
+  test("a caller that waits for the connection is told once it is there, until it has gone", async () => {
     const { call, ready, close } = directTransport({ url: database.url, connections: 2, pooler: false });
     const connecting = ready();
     expect(connecting).toBeInstanceOf(Promise);

@@ -171,7 +171,7 @@ describe("[edge.unheard] the deadline", () => {
     expect(await books()).toEqual(NOTHING);
   });
 
-  test("fifty at once before a lane that is held, with deadlines before and after: booked is who was told so", async () => {
+  test("fifty at once before a lane that is held, with deadlines before and after: those are booked who were told so", async () => {
     const deadlines = await Promise.all(
       Array.from({ length: 50 }, (_, n) => soon(n % 2 === 0 ? 100 : 600_000)),
     );

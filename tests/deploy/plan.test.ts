@@ -234,7 +234,7 @@ describe("what is wrong is said before anything is changed", () => {
 });
 
 describe("keys", () => {
-  test("an empty project has none yet, and is told so", async () => {
+  test("an empty project has none yet, and the CLI says so", async () => {
     const { said, refused } = await deployTo({}, ["--yes"]);
     expect(refused).toBeUndefined();
     expect(said).toContain("No active key is in google_ai_api_keys yet");

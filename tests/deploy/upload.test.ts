@@ -106,7 +106,7 @@ describe.each(FUNCTIONS)("%s", (name) => {
     for (const target of Object.values(config.imports)) expect(target).toMatch(exact);
   });
 
-  test("runs from what was uploaded, and keeps anonymous callers out", async () => {
+  test("runs from what was uploaded, and refuses anonymous callers", async () => {
     const [closed] = freePorts(1);
     const hosted = await hostUpload(upload, {
       folder: await emptyFolder(name),

@@ -62,7 +62,7 @@ const openaiStage = (more: Record<string, unknown> = {}) => ({
   ...more,
 });
 
-describe("[security.administrator-page] who comes in", () => {
+describe("[security.administrator-page] who is admitted", () => {
   test("an administrator, and the secret key", async () => {
     expect(await admin("/me")).toMatchObject({
       status: 200,

@@ -165,7 +165,7 @@ describe("in Firefox, which counts user-agent among the headers to be asked for"
     expect(listed("access-control-allow-methods")).toContain(method);
   });
 
-  test("the endpoint of tokens answers alike, the admin API as before", async () => {
+  test("the token endpoint answers the same, the admin API as before", async () => {
     const asked = {
       "origin": "https://page.example",
       "access-control-request-method": "POST",

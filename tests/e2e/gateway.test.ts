@@ -43,7 +43,7 @@ const ask = (body: Record<string, unknown>, init?: RequestInit) =>
   stack.invoke("llm-invoke", { model: "gemma-4-31b-it", prompt: "Hello", ...body }, init);
 
 describe("a call", () => {
-  test("answers, tells what is left, and leaves its record", async () => {
+  test("answers, says what is left, and leaves its record", async () => {
     const response = await ask({ request_id: "first", metadata: { post: 7 } });
     expect(response.status).toBe(200);
     const body = await response.json();
@@ -129,7 +129,7 @@ describe("limits", () => {
     expect(await checkBooks(sql, grants)).toEqual([]);
   });
 
-  test("[native.waiting] a call that waits starts when it was told to, and Google takes it", async () => {
+  test("[native.waiting] a call that waits starts at its time, and Google accepts it", async () => {
     await sql`update public.google_ai_model_limits set rpm = 1 where model = 'gemini-3.5-flash'`;
     await sql`update public.google_ai_api_keys set is_active = (key_alias = 'demo-c')`;
     await stopClock(sql);

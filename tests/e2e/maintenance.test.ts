@@ -181,7 +181,7 @@ describe("what is SQL", () => {
     ]);
   });
 
-  test("two at once: one runs, the other is told so, and both are logged", async () => {
+  test("two at once: one runs, the other is refused, and both are logged", async () => {
     const answers = await Promise.all(Array.from({ length: 6 }, () => run("retention")));
     const ran = answers.filter(({ body }) => body.status === "succeeded").length;
     expect(answers.every(({ status }) => status === 200)).toBe(true);

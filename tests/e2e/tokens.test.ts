@@ -302,7 +302,7 @@ describe("nobody else gets one", () => {
     expect([response.status, response.headers.get("allow")]).toEqual([405, "POST, OPTIONS"]);
   });
 
-  test("[security.enrolment-leak] who asks too often: told when to come back", async () => {
+  test("[security.enrolment-leak] a client that asks too often learns when to come back", async () => {
     await stopClock(sql);
     onTestFinished(() => moveClock(sql, 0));
     for (let n = 0; n < 30; n++) await askToken({ client_secret: notebook.slice(0, -2) });
@@ -382,7 +382,7 @@ function settled(): Promise<void> {
   }, "a reservation is still open");
 }
 
-test("a kept answer goes to tokens of its scope: not to one without the model, nor to one of batch", async () => {
+test("a stored answer goes to tokens of its scope: not to one without the model, nor to one of batch", async () => {
   const other = "gemini-3.5-flash";
   const secret = await add("two-models", "notebook", { models: [MODEL, other] });
   const scoped = (scope: string) => tokenFor({ client_secret: secret, scope });

@@ -14,7 +14,7 @@ async function control(url: string, call: string, body?: unknown) {
   return { status: answer.status, body: await answer.json() };
 }
 
-test("statistics tell who called what, and never a key", async () => {
+test("statistics show who called what, and never a key", async () => {
   const clock = clockAt(NOON);
   const one = await emulator({ now: clock.now, models: [{ name: GEMMA, limits: { rpm: 2 } }] });
   await statusOf(one, "Say hi", { key: "demo-key-a" });
@@ -63,7 +63,7 @@ test("statistics tell who called what, and never a key", async () => {
   }
 });
 
-test("requests are kept as they came, keys hidden wherever they stood", async () => {
+test("requests are stored as they came, with keys hidden everywhere", async () => {
   const one = await emulator({ keepRequests: 2 });
   await statusOf(one, "first");
   await (await post(one, prompt("second"), { key: null, query: `?key=${KEY}` })).text();
@@ -120,7 +120,7 @@ test("another window starts empty, but the day goes on", async () => {
   expect(one.control.stats()).toMatchObject({ window: { kind: "token_bucket" }, lanes: [{ today: 2 }] });
 });
 
-test("a reset forgets what was seen and used, and the limits only when told", async () => {
+test("a reset drops what was seen and used, and the limits only on request", async () => {
   const one = await emulator({ now: clockAt(NOON).now });
   await control(one.url, "POST limits", { model: GEMMA, rpm: 1 });
   one.control.addFaults({ kind: "delay", delayMs: 1, skip: 5 });

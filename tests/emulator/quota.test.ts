@@ -158,7 +158,7 @@ test("models are apart, and a project may have limits of its own", async () => {
   });
 });
 
-test("a refused request costs nothing, unless the emulator is told that it does", async () => {
+test("a refused request costs nothing, unless the emulator is configured so", async () => {
   for (const [countRefused, expected] of [[false, 1], [true, 0]] as const) {
     const clock = clockAt(NOON);
     const one = await limited(clock, { rpm: 2, rpd: 100 }, { window: { kind: "sliding" }, countRefused });

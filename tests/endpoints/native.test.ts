@@ -129,7 +129,7 @@ describe("settings", () => {
 });
 
 describe("a stream", () => {
-  test("[native.stream] tells its start, the text piece by piece, the usage and the end", async () => {
+  test("[native.stream] has its start, the text piece by piece, the usage and the end", async () => {
     const response = await call({ prompt: "Write 60 words about a concert", stream: true });
     expect(response.headers.get("content-type")).toContain("text/event-stream");
     const names: string[] = [];

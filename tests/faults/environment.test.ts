@@ -25,7 +25,7 @@ const nothingInFlight = (keyAlias: string | null = null) =>
   }, "calls that began before are still under way");
 const emulator = async () => await (await fetch(`${bench.stack.emulatorUrl}/__control/stats?last=0`)).json();
 
-test("[fault.database-stopped] the database stands still, connections open: callers are told in time", async () => {
+test("[fault.database-stopped] the database hangs with its connections open: callers get errors in time", async () => {
   // In time: while it stands still.
   await survives(bench, (traffic) =>
     TROUBLES.database_silent.run(

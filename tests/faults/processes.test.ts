@@ -12,7 +12,7 @@ beforeAll(async () => {
 });
 afterAll(() => bench?.stop());
 
-test("[fault.database-restarted] PostgreSQL is restarted: callers are told, and it is found again", async () => {
+test("[fault.database-restarted] PostgreSQL is restarted: callers get errors, and the gateway reconnects", async () => {
   const records = await survives(bench, () => TROUBLES.postgres_restarted.run(bench.site));
   expect(Object.keys(codesOf(records))).toEqual(
     expect.not.arrayContaining(["no_active_key", "upstream_unavailable", "worker_unavailable"]),

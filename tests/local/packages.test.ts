@@ -153,7 +153,7 @@ test("two scripts that begin at once do not work against each other", async () =
   expect(installed()).toEqual([DEVELOPMENT, SERVING]);
 });
 
-test("no registry: what npm has kept will do, and without that the reason is said", async () => {
+test("no registry: npm's cache is enough, and without it the reason is shown", async () => {
   const nowhere = "http://127.0.0.1:9/";
   expect((await linesOf(install({ from: nowhere }))).at(-1)).toMatch(
     /^npm ci failed: no npm registry answers \(ECONNREFUSED\)\. Connect to the network/,

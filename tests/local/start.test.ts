@@ -97,7 +97,7 @@ test("the API answers the secret key, and nobody else", async () => {
   expect([keyless.status, (await keyless.json()).message]).toEqual([401, "No API key found in request"]);
 });
 
-test("a second stack in the same folder, or on the same port, is told so in one line", async () => {
+test("a second stack in the same folder, or on the same port, gets one line that says so", async () => {
   expect(await refusal(start({ EVE_PORT: String(ports[3]) }))).toMatch(
     /is running already .*EVE_DATA_DIR and EVE_PORT/,
   );

@@ -284,7 +284,7 @@ describe("no more than audit_max_mb", () => {
 });
 
 describe("public.token_usage", () => {
-  test("gets no rows of ours when the setting says so, and every book is kept all the same", async () => {
+  test("gets no rows of ours when the setting says so, and everything is recorded all the same", async () => {
     await sql`update eve.settings set value = 0 where name = 'token_usage_rows'`;
     await call("alone");
     const grant = await reserve(sql, "in a list");

@@ -275,7 +275,7 @@ describe("what counts stays", () => {
 });
 
 describe("the owner's tables", () => {
-  test("that keep their rows by rules of their own hold up no other, and the run says which", async () => {
+  test("that keep their rows by rules of their own delay no other, and the run says which", async () => {
     await sql.unsafe(`
       insert into public.google_ai_usage_counters (api_key_id, model, minute_bucket)
       values (gen_random_uuid(), 'm', now() - interval '1 year');

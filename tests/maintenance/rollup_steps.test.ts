@@ -234,7 +234,7 @@ describe("what cannot be summed", () => {
   const alert = () =>
     sql`select message from eve.alerts where kind = 'rollup_set_aside' and closed_at is null`;
 
-  test("is set aside with an alert, and the rest goes on, retention too", async () => {
+  test("is set aside with an alert, and the rest continues, retention too", async () => {
     for (const id of ["a", "b", "c"]) {
       await settle(sql, await reserve(sql, id), { inputTokens: 10 });
     }
@@ -296,7 +296,7 @@ describe("what cannot be summed", () => {
 });
 
 describe("rollup and retention", () => {
-  test("retention goes on where rollup stands still, and deletes nothing that is not in the sums", async () => {
+  test("retention continues where rollup is stuck, and deletes nothing that is not in the sums", async () => {
     await settle(sql, await reserve(sql, "old"), { inputTokens: 10 });
     await clock.advance(2 * HOUR);
     await runToEnd(sql, "rollup");
@@ -327,7 +327,7 @@ describe("rollup and retention", () => {
     expect(await days(sql)).toEqual(sums);
   });
 
-  test("rollup goes on where retention waits for a row that somebody holds", async () => {
+  test("rollup continues where retention waits for a row that somebody holds", async () => {
     await settle(sql, await reserve(sql, "old"), { inputTokens: 10 });
     await clock.advance(40 * 24 * HOUR);
     await runToEnd(sql, "rollup");

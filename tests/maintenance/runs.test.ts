@@ -185,7 +185,7 @@ describe("a run that dies", () => {
     return { pid, ended, close: () => connection.end({ timeout: 0 }) };
   }
 
-  test("keeps what it had done, holds its place no longer than its lease, and is taken up where it stood", async () => {
+  test("keeps what it had done, holds its lock no longer than its lease, and is continued where it stopped", async () => {
     await oldUsage(20_000);
     await sql`update eve.retention set batch_rows = 100 where table_name = 'public.token_usage'`;
     const held = await holdUp(

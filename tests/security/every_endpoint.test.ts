@@ -115,7 +115,7 @@ describe("the functions", () => {
     expect(JSON.parse(text).data.map((one: { id: string }) => one.id)).toEqual([MODEL]);
   });
 
-  test("[security.guessing] a wrong secret and an unknown consumer read alike", async () => {
+  test("[security.guessing] a wrong secret and an unknown consumer get the same answer", async () => {
     const [wrong, unknown] = await Promise.all(
       [secrets.service!.replace(/.{4}$/, "0000"), `eve_service_${"0".repeat(16)}_${"0".repeat(64)}`].map((
         key,
@@ -272,7 +272,7 @@ describe("one consumer's affairs", () => {
   });
 
   // The reservation answers a repeated request before it asks who repeats it.
-  test("end with its token: a revoked one replays not even what it was told before", async () => {
+  test("end with its token: a revoked one does not even get stored answers", async () => {
     const token = await tokenFor();
     secrets.replayed = token;
     expect((await ask(token, { request_id: "told-before" })).status).toBe(200);

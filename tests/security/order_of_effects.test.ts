@@ -303,7 +303,7 @@ test("all tokens of a consumer are one caller, and the project is another", () =
   );
 });
 
-test("large bodies of one token at once: the database is asked about it once, and each is told", async () => {
+test("large bodies of one token at once: the database is asked about it once, and each gets the answer", async () => {
   const AT_ONCE = 20;
   for (const [actor, status] of [["a notebook's token", 429], ["a revoked token", 401]] as const) {
     let asked = 0;

@@ -69,7 +69,7 @@ export function behavesAsAnObjectStore(open: () => Promise<ObjectStore>): void {
     expect(await textOf(store, "media/a/twice.txt")).toBe("twice");
   });
 
-  test("bytes of another hash are refused, and nothing is kept of them", async () => {
+  test("bytes of another hash are refused, and nothing of them is stored", async () => {
     const { sha256 } = await textObject("announced");
     await expect(store.put("media/a/other.txt", { ...await textObject("sent"), sha256 }))
       .rejects.toMatchObject({ code: "content_mismatch" });

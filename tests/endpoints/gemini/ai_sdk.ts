@@ -133,7 +133,7 @@ export function aiSdk(gateway: () => TestGateway): void {
       expect(error).toMatchObject({ statusCode: 401, isRetryable: false });
     });
 
-    test("[gemini.quota] comes back after a 429 when it was told to", async () => {
+    test("[gemini.quota] comes back after a 429 at the time it was given", async () => {
       await gateway().faults(BUSY_FOR_THREE_SECONDS);
       const stopping = await gateway().stoppingClock();
       const calls: { from: number; to: number; told: number }[] = [];

@@ -198,7 +198,7 @@ export function googleGenai(gateway: () => TestGateway): void {
       expect(calls).toBe(1);
     });
 
-    test("[gemini.invalid] is told what upstream finds wrong", async () => {
+    test("[gemini.invalid] gets what upstream finds wrong", async () => {
       const error = await errorOf(
         client().models.generateContent({ model: GEMMA, contents: "Hello", config: { temperature: 99 } }),
       );
@@ -223,7 +223,7 @@ export function googleGenai(gateway: () => TestGateway): void {
       expect(statuses.at(-1)).toBe(200);
     });
 
-    test("[gemini.too-large] is told at once that a prompt can never pass", async () => {
+    test("[gemini.too-large] gets an error at once for a prompt that can never pass", async () => {
       const error = await errorOf(
         client().models.generateContent({ model: GEMMA, contents: "концерт ".repeat(20_000) }),
       );

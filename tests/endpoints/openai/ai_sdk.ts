@@ -148,7 +148,7 @@ export function aiSdk(gateway: () => TestGateway): void {
       expect(error).toMatchObject({ statusCode: 401, isRetryable: false });
     });
 
-    test("[openai.quota] comes back after a 429 when it was told to", async () => {
+    test("[openai.quota] comes back after a 429 at the time it was given", async () => {
       await gateway().faults(BUSY_FOR_A_SECOND);
       const { text } = await generateText({
         model: provider(undefined, { "x-eve-mode": "no_wait" })(GEMMA),

@@ -111,7 +111,7 @@ export function openaiClient(gateway: () => TestGateway): void {
       expect(row?.metadata).toEqual({ user: "person-1" });
     });
 
-    test("[openai.candidates] is told by the model itself that it makes one choice only", async () => {
+    test("[openai.candidates] gets the model's own error that it makes one choice only", async () => {
       const error = await ask("Hello", { n: 2 }).catch((thrown) => thrown);
       expect(error).toBeInstanceOf(OpenAI.BadRequestError);
       expect(error.message).toContain("Multiple candidates");
@@ -361,7 +361,7 @@ export function openaiClient(gateway: () => TestGateway): void {
       expect(error).toMatchObject({ status: 401, code: "invalid_api_key" });
     });
 
-    test("[openai.quota] comes back after a 429 when it was told to", async () => {
+    test("[openai.quota] comes back after a 429 at the time it was given", async () => {
       await gateway().faults(BUSY_FOR_A_SECOND);
       const fetch = await gateway().stoppingClock();
       const since = Date.now();
@@ -379,14 +379,14 @@ export function openaiClient(gateway: () => TestGateway): void {
       expect(await gateway().requests()).toHaveLength(1);
     });
 
-    test("[openai.too-large] is told at once that something is too large", async () => {
+    test("[openai.too-large] gets an error at once for what is too large", async () => {
       const body = await ask("x".repeat(11_000_000), {}).catch((thrown) => thrown);
       expect([body.status, body.code]).toEqual([413, "body_too_large"]);
       const prompt = await ask("слово ".repeat(20_000)).catch((thrown) => thrown);
       expect([prompt.status, prompt.code]).toEqual([413, "context_length_exceeded"]);
     });
 
-    test("[openai.unsupported] is told what is not supported, by its name", async () => {
+    test("[openai.unsupported] gets an error that names what is not supported", async () => {
       const error = await ask("Hello", { logprobs: true }).catch((thrown) => thrown);
       expect(error).toBeInstanceOf(OpenAI.BadRequestError);
       expect(error.param).toBe("logprobs");
@@ -476,7 +476,7 @@ export function openaiClient(gateway: () => TestGateway): void {
       expect(response.usage?.total_tokens).toBeGreaterThan(0);
     });
 
-    test("[openai.responses] is told what the Responses API does not offer, by its name", async () => {
+    test("[openai.responses] gets an error that names what the Responses API does not offer", async () => {
       const param = (more: Record<string, unknown>) =>
         client().responses.create({ model: GEMMA, input: "Hello", ...more }).catch((thrown) => thrown.param);
       expect(await param({ previous_response_id: "resp_1" })).toBe("previous_response_id");

@@ -74,7 +74,7 @@ const titles = () =>
       : said.text.split("\n").slice(0, 2).join(" ");
   }).sort();
 
-test("tells each channel when an alert opens and when it closes, once", async () => {
+test("sends to each channel when an alert opens and when it closes, once", async () => {
   await open("m");
   expect(await run()).toMatchObject({
     count: 2,
@@ -94,7 +94,7 @@ test("tells each channel when an alert opens and when it closes, once", async ()
   expect(titles()).toEqual(["alert.closed m", "✅ <b>Over: Model gone from upstream</b> m has gone"]);
 });
 
-test("runs that overlap tell each message once", async () => {
+test("runs that overlap send each message once", async () => {
   for (const subject of ["a", "b", "c", "d"]) await open(subject);
   await Promise.all([run(), run(), run()]);
   expect(titles().filter((title) => title.startsWith("alert."))).toEqual([
@@ -122,7 +122,7 @@ test("looks for the secrets of active keys", async () => {
   expect(await run({})).toMatchObject({ details: { closed: 1, open: 0 } });
 });
 
-test("a channel that fails is tried later; the other hears at once", async () => {
+test("a channel that fails is tried later; the other gets it at once", async () => {
   await open("m");
   const hook = () => new Response(null, { status: 200 });
   receiver.answer(hook);

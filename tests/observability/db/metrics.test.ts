@@ -199,7 +199,7 @@ describe("counters", () => {
     expect(await total("eve_requests_total")).toBe(2);
   });
 
-  test("go on in a database that was restored elsewhere, where transactions are numbered anew", async () => {
+  test("go on in a database that was restored elsewhere, where transactions are numbered again", async () => {
     await sql`update eve.metric_sources set snapshot = '9000000000:9000000000:'`;
     await callOnce();
     await clock.advance(1_000);

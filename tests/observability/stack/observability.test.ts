@@ -312,7 +312,7 @@ describe("the log", () => {
     await noFaults();
   });
 
-  test("has a line for who was not let in, and for what is no call", async () => {
+  test("has a line for a caller who was refused, and for what is no call", async () => {
     const refused = await fetch(`${stack.url}/functions/v1/llm-invoke`, { method: "POST", body: "{}" });
     expect(refused.status).toBe(401);
     const id = refused.headers.get("x-eve-request-id")!;

@@ -98,7 +98,7 @@ describe("the logLine of a request", () => {
   });
 });
 
-test("the version that functions tell is the package's", async () => {
+test("the version that functions report is the package's", async () => {
   const { version } = JSON.parse(await Deno.readTextFile(new URL("../../../package.json", import.meta.url)));
   expect(VERSION).toBe(version);
 });

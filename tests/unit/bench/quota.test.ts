@@ -71,7 +71,7 @@ describe("the best schedule", () => {
     ).toEqual([0, 0, 0]);
   });
 
-  test("leaves batch all that interactive callers do not use, those who come a little later as well", () => {
+  test("leaves batch all that interactive callers do not use, also those who come a little later", () => {
     const batch = Array.from(
       { length: 31 },
       () => ({ ...wish(10), class: "batch" as const }),
@@ -146,7 +146,7 @@ describe("the step of interactive callers", () => {
   };
   const person = (no: number, wantedAt: number, startedAt: number) => call(no, startedAt, { no, wantedAt });
 
-  test("is told in start intervals of the pool, the first minute by itself", () => {
+  test("is given in start intervals of the pool, the first minute by itself", () => {
     const run = runWith([
       person(1, minute(3, 1), minute(3, 2)),
       person(2, minute(3, 11), minute(3, 14)),

@@ -176,7 +176,7 @@ describe("keys set", () => {
     expect(text).toMatch(words);
   });
 
-  test("what it kept is what the local stack starts with, but for what its environment says", async () => {
+  test("the local stack starts with what it stored, except what its environment says", async () => {
     const folder = await Deno.makeTempDir();
     // A name that the functions are given only because it was kept.
     const [kept, both] = ["KEPT_FOR_A_TEST", "GOOGLE_API_KEY_FOR_A_TEST"];

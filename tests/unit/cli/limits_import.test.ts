@@ -130,7 +130,7 @@ describe("a table", () => {
     expect([rows, problems]).toEqual([[{ line: 2, ...flash }], []]);
   });
 
-  test("with semicolons, columns in another order, and limits that it does not tell", () => {
+  test("with semicolons, columns in another order, and limits that it does not state", () => {
     const { rows } = readLimitsTable("RPD;Model;RPM\n250;Gemini 2.5 Flash;10\n-;Gemma 4 31B;Unlimited\n");
     expect(rows).toEqual([
       { line: 2, name: "Gemini 2.5 Flash", limits: { rpm: 10, rpd: 250 } },
@@ -179,7 +179,7 @@ describe("a table", () => {
     ]);
   });
 
-  test("tells all that is wrong at once", () => {
+  test("reports all that is wrong at once", () => {
     const { problems } = readLimitsTable("Model,RPM,TPM\nA,x,y\nB,1,z\n");
     expect(problems.map(({ line }) => line)).toEqual([2, 2, 3]);
   });
@@ -216,7 +216,7 @@ describe("what would change", () => {
   const plan = (text: string, options: { quotaProject?: string; addModels?: boolean } = {}) =>
     planImport(readLimitsTable(text), now, { addModels: false, ...options });
 
-  test("is told with before and after, what is not told stays", () => {
+  test("is shown with before and after, what is not stated stays", () => {
     expect(plan("Model,RPM,RPD\nGemini 2.5 Flash,10,-\nGemini 3.5 Flash,5,20\nVeo 3,1,1\n")).toEqual({
       changes: [{
         line: 2,

@@ -51,7 +51,7 @@ describe("[security.terminal] text for a terminal", () => {
     ),
   ).map((pieces) => pieces.join(""));
 
-  test("whatever comes: nothing dangerous goes out", () => {
+  test("whatever comes in: nothing dangerous goes out", () => {
     fc.assert(fc.property(anything, (text) => {
       expect(withoutLineEnds(safeForTerminal(text, false))).not.toMatch(DANGEROUS);
       const coloured = safeForTerminal(text, true).replaceAll(OUR_COLOURS, "");

@@ -102,7 +102,7 @@ describe("reservations", () => {
       .toEqual(["a", "b", "c", "d"]);
   });
 
-  test("those who come at the same moment go together at once", async () => {
+  test("calls at the same moment share a batch at once", async () => {
     const { asked, reserve, answerAll } = stage();
     const all = named("a", "b").map(reserve);
     await answerAll();
@@ -112,7 +112,7 @@ describe("reservations", () => {
 
   const sizes = (asked: [string, unknown][]) => asked.map(([, ids]) => Array.isArray(ids) ? ids.length : 1);
 
-  test("a burst goes in short lists, so that its calls do not come back all at one moment", async () => {
+  test("a burst goes in small batches, so that its calls do not come back all at one moment", async () => {
     const { asked, reserve, answerAll } = stage();
     const all = Array.from({ length: 20 }, (_, n) => reserve(input(`r${n}`)));
     await answerAll();
@@ -166,7 +166,7 @@ describe("reservations", () => {
       expect((await settled()).slice(6)).toEqual([8, 8]);
     });
 
-    test("goes on standing over a moment in which nothing moves", async () => {
+    test("still stands after a moment in which nothing moves", async () => {
       const { ask, settled, later } = await standing();
       await settled();
       later(100);

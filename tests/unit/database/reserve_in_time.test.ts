@@ -54,7 +54,7 @@ function database(answers: Record<string, (args: Args, nth: number) => unknown>)
 
 const never = () => new Promise(() => {});
 
-describe("a reservation that nobody has heard of", () => {
+describe("a reservation without an answer", () => {
   test("is not waited for, and given back as the call that it was", async () => {
     const late = Promise.withResolvers<unknown>();
     const set = database({
@@ -105,7 +105,7 @@ describe("a reservation that nobody has heard of", () => {
     expect(set.background).toEqual([]);
   });
 
-  test("is told until the database answers, sooner when it has answered somebody else", async () => {
+  test("is given back until the database answers, sooner when it has answered another call", async () => {
     const set = database({
       eve_reserve: ({ request_id }) => request_id === "r1" ? never() : REFUSED,
       eve_give_back: (_, nth) =>

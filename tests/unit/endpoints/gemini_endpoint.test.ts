@@ -109,7 +109,7 @@ describe("generateContent", () => {
     },
   );
 
-  test("an empty answer that tells no reason is none", async () => {
+  test("an empty answer without a reason is an error", async () => {
     const { ask } = endpoint(() =>
       Promise.resolve({ ...RESULT, verdict: { ok: false, code: "empty_answer", reason: "STOP" } })
     );
@@ -260,7 +260,7 @@ test("tokens are counted without a call", async () => {
   expect(asked).toHaveLength(0);
 });
 
-describe("what goes wrong is told in Google's form", () => {
+describe("what goes wrong is reported in Google's form", () => {
   test.each<[string, string, Init, number, string]>([
     ["an address of other parts of the API", "/v1beta/files", {}, 404, "NOT_FOUND"],
     ["a method that models lack", `/v1beta/models/${MODEL}:predict`, { body: {} }, 404, "NOT_FOUND"],

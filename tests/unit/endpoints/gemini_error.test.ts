@@ -40,7 +40,7 @@ describe("a limit that is reached", () => {
     details: { limit: "rpm" },
   });
 
-  test("is told as Google tells it, with the time to come back", async () => {
+  test("is reported as Google does, with the time to come back", async () => {
     const response = geminiErrorResponse(refused, "r1");
     expect(response.status).toBe(429);
     expect(response.headers.get("retry-after")).toBe("31");
@@ -102,7 +102,7 @@ test("a bad credential is 401 with Google's own reason, and a challenge", () => 
   expect(response.headers.get("www-authenticate")).toContain("Bearer");
 });
 
-test("what was wrong with a body is told field by field", () => {
+test("what was wrong with a body is reported field by field", () => {
   const error = new GatewayError("invalid_request", {
     details: [{ field: "contents", problem: "is missing" }],
   });

@@ -10,7 +10,7 @@ const fault = (body: unknown) => {
   return expect.unreachable();
 };
 
-describe("a body goes on whole", () => {
+describe("a body is passed on whole", () => {
   test("with fields that nobody here knows, at every depth", () => {
     const body = {
       contents: [

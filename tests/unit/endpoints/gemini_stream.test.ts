@@ -112,7 +112,7 @@ describe("what fails", () => {
     expect(JSON.parse(`${text}]`).at(-1)).toEqual({ error: expect.objectContaining({ code: 503 }) });
   });
 
-  test("thoughts come to no client that would take them for text", async () => {
+  test("thoughts are sent to no client that would take them for text", async () => {
     const thought = { candidates: [{ content: { parts: [{ text: "Hmm", thought: true }] } }] };
     const response = await streamGemini(
       events(started, { type: "delta", chunk: thought }, delta("a"), done()),

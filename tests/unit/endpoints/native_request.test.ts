@@ -75,7 +75,7 @@ describe("the three ways to ask", () => {
   });
 });
 
-describe("an empty prompt is told as such", () => {
+describe("an empty prompt is reported as such", () => {
   test.each([
     ["an empty text", { prompt: "" }],
     ["white space", { prompt: " \n\t" }],

@@ -49,7 +49,7 @@ function eventsOf(text: string): [string, Record<string, unknown>][] {
 }
 
 describe("a stream at the native endpoint", () => {
-  test("[native.stream] tells the wait with the expected start, the start, the text, the usage and the end, in this order", async () => {
+  test("[native.stream] has the wait with the expected start, the start, the text, the usage and the end, in this order", async () => {
     const before = Date.now();
     const response = await telling(
       QUEUED,
@@ -74,7 +74,7 @@ describe("a stream at the native endpoint", () => {
     expect(done).toMatchObject({ request_id: "r1", finish_reason: "STOP", attempts: 1 });
   });
 
-  test("what fails before there is anything to tell has its own status", async () => {
+  test("what fails before the first event has its own status", async () => {
     const error = new GatewayError("rate_limited", { retryAfterMs: 31_000 });
     for (const story of [[error], [STARTED, error]]) {
       const response = await telling(...story).post(ASK);

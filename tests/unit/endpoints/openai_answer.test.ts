@@ -107,7 +107,7 @@ describe("a chat completion", () => {
     });
   });
 
-  test("a successor and a replay are told in headers", async () => {
+  test("a successor and a replay are named in headers", async () => {
     const { chat } = openaiFront({
       invoke: () => Promise.resolve({ ...RESULT, replaced: true, replayed: true, limits: null }),
     });
@@ -236,7 +236,7 @@ describe("an error", () => {
     expect([headers.get("retry-after"), headers.get("x-should-retry")]).toEqual(["3600", "false"]);
   });
 
-  test("an unknown one tells nothing of itself", async () => {
+  test("an unknown one is not described", async () => {
     const { chat } = openaiFront({ invoke: () => Promise.reject(new Error("secret")) });
     const response = await chat();
     expect(response.status).toBe(500);

@@ -97,7 +97,7 @@ describe("pictures behind links", () => {
     });
   });
 
-  test("[openai.image-links] no more of them than a function bears", async () => {
+  test("[openai.image-links] no more of them than a function can hold", async () => {
     const many = Array.from({ length: 17 }, (_, i) => message(`https://example.com/${i}.png`)[0]);
     expect((await openaiFront({}, () => Promise.resolve(png())).chat({ messages: many })).status).toBe(400);
     const big = () => new Response(new Uint8Array(6_000_000), { headers: { "content-type": "image/png" } });
@@ -232,14 +232,14 @@ describe("addresses", () => {
     },
   );
 
-  test("a base URL without /v1 is told so", async () => {
+  test("a base URL without /v1 gets an error that says so", async () => {
     const response = await receive(
       new Request("http://gateway/llm-invoke/openai/chat/completions", { method: "POST" }),
     );
     expect([response.status, (await response.json()).error.code]).toEqual([404, "not_found"]);
   });
 
-  test("the wrong method is told the right one", async () => {
+  test("the wrong method gets an error that names the right one", async () => {
     const response = await ask("/chat/completions");
     expect([response.status, response.headers.get("allow")]).toEqual([405, "POST, OPTIONS"]);
   });

@@ -93,7 +93,7 @@ describe("a response", () => {
 describe("a streamed response", () => {
   const piece = (...parts: Part[]) => [{ content: { parts } }];
 
-  test("tells text and calls in the order of their events", async () => {
+  test("has text and calls in the order of their events", async () => {
     const source = streaming(
       [piece({ text: "a" }), piece({ text: "b" }, { functionCall: { name: "f" } })],
       RESULT,

@@ -36,7 +36,7 @@ const OPENING = { role: "assistant", content: "", refusal: null };
 const SILENT_OPENING = { ...OPENING, content: null };
 
 describe("a stream", () => {
-  test("opens with the role, tells what comes, and says when it is over", async () => {
+  test("starts with the role, sends what comes, and says when it is over", async () => {
     const head = {
       id: `chatcmpl-${ID}`,
       object: "chat.completion.chunk",
@@ -72,7 +72,7 @@ describe("a stream", () => {
     await response.body?.cancel();
   });
 
-  test("[openai.stream-usage] with include_usage the last chunk tells it, and the others have a null", async () => {
+  test("[openai.stream-usage] with include_usage the last chunk has it, and the others have a null", async () => {
     const frames = await told([piece([{ text: "a" }], STOP)], RESULT, {
       stream_options: { include_usage: true },
     }) as {
@@ -135,7 +135,7 @@ describe("a stream", () => {
     ]);
   });
 
-  test("hands on the signature of the text that comes after it", async () => {
+  test("passes on the signature of the text that comes after it", async () => {
     expect(await deltas([piece([{ text: "a" }]), piece([{ text: "", thoughtSignature: "c2ln" }], STOP)]))
       .toEqual([
         OPENING,
@@ -146,7 +146,7 @@ describe("a stream", () => {
       ]);
   });
 
-  test("tells several choices apart", async () => {
+  test("keeps several choices apart", async () => {
     const chunks = [
       [{ index: 0, content: { parts: [{ text: "a" }] } }, { index: 1, content: { parts: [{ text: "b" }] } }],
       [{ index: 1, finishReason: "SAFETY" }, { index: 0, finishReason: "STOP" }],
@@ -171,7 +171,7 @@ describe("a stream", () => {
   });
 });
 
-describe("a stream that comes to no good end", () => {
+describe("a stream that fails", () => {
   const verdict = (code: string, reason: string) => ({ ok: false, code, reason }) as GatewayResult["verdict"];
 
   test.each([

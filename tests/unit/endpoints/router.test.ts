@@ -34,7 +34,7 @@ describe("an answer at the native endpoint", () => {
     });
   });
 
-  test("[native.headers] tells the limits in headers, and whose id it goes by", async () => {
+  test("[native.headers] has the limits in headers, and whose id it has", async () => {
     const { headers } = await front().post({ ...ASK, request_id: "event-42" });
     expect(headers.get("x-ratelimit-limit-requests")).toBe("30");
     expect(headers.get("x-ratelimit-remaining-tokens")).toBe("15990");
@@ -134,7 +134,7 @@ describe("an error at the native endpoint", () => {
     expect(response.headers.get("x-eve-request-id")).toBe("event-42");
   });
 
-  test("that nobody foresaw tells nothing but the request's id; the log knows the rest", async () => {
+  test("that nobody foresaw shows nothing but the request's id; the log knows the rest", async () => {
     const breaking = front(() => Promise.reject(new TypeError("cannot read eve.lanes of undefined")));
     const response = await breaking.post(ASK);
     expect(response.status).toBe(500);
@@ -210,7 +210,7 @@ describe("routing", () => {
     ["http://x/llm-invoke-2/x", "/llm-invoke-2/x"],
   ])("%s is %s", (url, path) => expect(pathWithin("llm-invoke", url)).toBe(path));
 
-  test("another method is told which ones there are", async () => {
+  test("another method gets the list of those that there are", async () => {
     const response = await front().receive(new Request("http://gateway/llm-invoke"));
     expect(response.status).toBe(405);
     expect(response.headers.get("allow")).toBe("POST, OPTIONS");

@@ -113,7 +113,7 @@ describe("[G4.in-line] batch in line", () => {
     expect(set.clock.asleep).toBe(0);
   });
 
-  test("does not stand there longer than its request has time", async () => {
+  test("is not open for longer than its request has time", async () => {
     const set = scriptedGateway({ reservations: [waiting(200_000)] });
     const call = caught(batch(set, 100_000).answer);
     await set.clock.advance(140_000);
@@ -278,7 +278,7 @@ describe("[edge.late-start] a start that comes too late", () => {
     expect(set.settlements).toHaveLength(1);
   });
 
-  test("may have to stand in line then", async () => {
+  test("may have to queue then", async () => {
     const set = scriptedGateway({
       reservations: [waiting(1_000), grant({ waitMs: 100 }), waiting(2_000), grant({ waitMs: 30 })],
     });

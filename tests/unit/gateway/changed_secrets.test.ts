@@ -47,7 +47,7 @@ function setUp(awaiting: AwaitingSecret[], { secret = "now", refusal = NO_KEY, f
   return { using, seen, pass: (ms: number) => now += ms };
 }
 
-describe("a reservation that is refused for want of a key", () => {
+describe("a reservation that is refused for lack of a key", () => {
   test("is tried once more, in what is left of its time, when a key has another secret than was rejected", async () => {
     const { using, seen } = setUp([{ ...KEY, rejected: [await secretHash("id-a", "mistyped")] }]);
     expect(await using.reserve(INPUT, 1_000)).toBe(GRANTED);

@@ -98,7 +98,7 @@ describe("where the ledger wants a count", () => {
     expect(set.settlements).toEqual([]);
   });
 
-  test("a refusal of the counted prompt tells the count", async () => {
+  test("a refusal of the counted prompt has the count", async () => {
     const set = scriptedGateway({
       reservations: [COUNT, refusal({ code: "prompt_too_large", limit: "tpm", retryAfterMs: null })],
       countTokens: () => Promise.resolve(16_321),

@@ -245,7 +245,7 @@ describe("a refusal", () => {
     expect(await caught(set.invoke())).toMatchObject({ status: 503, retryable: true, retryAfterMs: 600_000 });
   });
 
-  test("a prompt that can never pass is told its size and the limit", async () => {
+  test("a prompt that can never pass gets an error with its size and the limit", async () => {
     const set = scriptedGateway({
       reservations: [refusal({ code: "prompt_too_large", limit: "tpm", retryAfterMs: null })],
     });
@@ -341,7 +341,7 @@ describe("an upstream that fails", () => {
     expect(error.detail).toContain("12345");
   });
 
-  test("when no further attempt is granted, the failure is told with the time to come back, and the request closed", async () => {
+  test("when no further attempt is granted, the error has the time to come back, and the request closed", async () => {
     const set = scriptedGateway({
       reservations: [grant(), refusal({ code: "lane_blocked" })],
       generate: failing(LANE_FULL, 429),
@@ -536,7 +536,7 @@ describe("a request id that has been seen before", () => {
     expect(second.settlements).toHaveLength(0);
   });
 
-  test("an answer is kept only for a client that chose the id, and only up to a size", async () => {
+  test("an answer is stored only for a client that chose the id, and only up to a size", async () => {
     const ours = scriptedGateway({ reservations: [grant()] });
     await ours.invoke();
     expect(ours.settlements[0]?.result).toBeNull();
@@ -564,7 +564,7 @@ describe("a request id that has been seen before", () => {
     expect(set.calls).toHaveLength(0);
   });
 
-  test("its hash tells repetitions from other requests", async () => {
+  test("its hash distinguishes repetitions from other requests", async () => {
     const set = scriptedGateway({ reservations: [refusal(), refusal(), refusal()] });
     const prompt = { contents: [{ role: "user", parts: [{ text: "другой" }] }] };
     await caught(set.invoke({ idIsClients: true }));

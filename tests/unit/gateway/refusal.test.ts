@@ -30,12 +30,12 @@ test("who did not wait may ask to", () => {
   expect(messageFor(0, 7_000)).toBe(`${USED_UP} Come back in 7 s, or ask with mode "wait".`);
 });
 
-test("who waited is told to wait longer, by the field's name", () => {
+test("a caller who waited is advised to wait longer, by the field's name", () => {
   expect(messageFor(3_000, 37_000)).toBe(
     `${USED_UP} Come back in 37 s, or let it wait longer: max_wait_ms was 3000.`,
   );
 });
 
-test("nobody is told to wait for longer than a request may last", () => {
+test("nobody is advised to wait for longer than a request may last", () => {
   expect(messageFor(30_000, 150_000)).toBe(`${USED_UP} Come back in 150 s.`);
 });

@@ -57,7 +57,7 @@ describe("with a repair asked for", () => {
     expect(set.settlements.at(-1)).toMatchObject({ outcome: "failed", final: true });
   });
 
-  test("without a place for a second attempt the first answer is told, and the request closed", async () => {
+  test("without a place for a second attempt the first answer is returned, and the request closed", async () => {
     const { set, result } = asking(["{}"], { reservations: [grant(), refusal()] });
     expect(await result).toMatchObject({ verdict: { code: "schema_mismatch" }, attempts: 1 });
     expect(set.settlements.at(-1)).toMatchObject({ attempt: 1, final: true });
@@ -72,7 +72,7 @@ describe("with a repair asked for", () => {
   });
 });
 
-test("nobody asked for a repair: the answer is told as what it is", async () => {
+test("nobody asked for a repair: the answer is reported as it is", async () => {
   const { set, result } = asking(["{}"], {}, false);
   expect(await result).toMatchObject({
     verdict: { code: "schema_mismatch", reason: expect.stringContaining("title") },

@@ -71,7 +71,7 @@ function byHand() {
 }
 
 describe("a stream that goes well", () => {
-  test("tells its start, each piece and the whole, and is settled with the last chunk's usage", async () => {
+  test("has its start, each piece and the whole, and is settled with the last chunk's usage", async () => {
     const set = scriptedGateway({ reservations: [grant()] });
     const { seen } = await told(open(set));
     expect(typesOf(seen)).toEqual(["started", "delta", "delta", "done"]);
@@ -102,7 +102,7 @@ describe("a stream that goes well", () => {
     expect(set.settlements[0]).toMatchObject({ outputTokens: Math.ceil(written) });
   });
 
-  test("a repeated id gets the kept answer in one piece, with its end", async () => {
+  test("a repeated id gets the stored answer in one piece, with its end", async () => {
     const first = scriptedGateway({ reservations: [grant()] });
     await told(open(first, { idIsClients: true }));
     const kept = first.settlements[0]?.result;
@@ -122,7 +122,7 @@ describe("a stream that goes well", () => {
     expect(second.calls).toHaveLength(0);
   });
 
-  test("an answer too long to keep is passed on whole and kept by nobody", async () => {
+  test("an answer too long to store is passed on whole and not stored", async () => {
     const long = Array.from({ length: 30 }, () => "x".repeat(10_000));
     const set = scriptedGateway({ reservations: [grant()], stream: () => chunksOf(...long) });
     const { seen } = await told(open(set, { idIsClients: true }));
@@ -133,7 +133,7 @@ describe("a stream that goes well", () => {
 });
 
 describe("a start that lies ahead", () => {
-  test("is told at once, and kept although nobody reads on", async () => {
+  test("is sent at once, and stored although nobody reads on", async () => {
     const set = scriptedGateway({ reservations: [grant({ waitMs: 5_000 })] });
     const events = open(set);
     expect((await events.next()).value).toMatchObject({ type: "queued", waitMs: 5_000 });
@@ -169,7 +169,7 @@ describe("before the first piece a stream is repeated like any other call", () =
     expect(set.settlements.map(({ attempt, final }) => [attempt, final])).toEqual([[1, false], [2, true]]);
   });
 
-  test("a refusal is thrown, and nothing told", async () => {
+  test("a refusal is thrown, without any event", async () => {
     const { seen, error } = await told(open(scriptedGateway({ reservations: [refusal()] })));
     expect(seen).toEqual([]);
     expect(error).toMatchObject({ code: "rate_limited", status: 429 });
@@ -218,7 +218,7 @@ describe("after the first piece nothing is repeated", () => {
     expect(set.settlements[0]).toMatchObject({ inputTokens: 7, outputTokens: 40, usageEstimated: true });
   });
 
-  test("a stream that stands still is given up at the attempt's deadline", async () => {
+  test("a stream that stalls is given up at the attempt's deadline", async () => {
     const hand = byHand();
     const set = scriptedGateway({ reservations: [grant()], stream: ({ signal }) => hand.stream(signal) });
     const events = told(open(set));

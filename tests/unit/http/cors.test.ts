@@ -26,7 +26,7 @@ describe("a preflight", () => {
     expect(allowed(headers)).toEqual(headers.toLowerCase().split(/, ?/));
   });
 
-  test("every method passes, so that a page hears which ones there are not", () => {
+  test("every method passes, so that a page learns which ones do not exist", () => {
     const methods = preflight(asked()).headers.get("access-control-allow-methods")!.split(", ");
     expect(methods.sort()).toEqual(["DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT"]);
   });
@@ -51,7 +51,7 @@ describe("a preflight", () => {
     }));
   });
 
-  test("what is kept of it is kept by what was asked", () => {
+  test("what is stored of it is stored under what was asked", () => {
     expect(preflight(asked()).headers.get("vary")).toBe("access-control-request-headers");
   });
 });

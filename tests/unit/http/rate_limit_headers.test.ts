@@ -17,7 +17,7 @@ test.each([
 describe("rateLimitHeaders", () => {
   const free = { limit: null, remaining: null, resetMs: null };
 
-  test("tells limit, remaining and reset of requests and tokens", () => {
+  test("has limit, remaining and reset of requests and tokens", () => {
     const limits = {
       requests: { limit: 30, remaining: 29, resetMs: 60_000 },
       tokens: { limit: 16_000, remaining: -3, resetMs: 1_500 },

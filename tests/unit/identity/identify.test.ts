@@ -78,7 +78,7 @@ describe("the project's secret key", () => {
     expect(await who(headers)).toEqual({ kind: "project", consumerId: null, tokenId: null, name: "default" });
   });
 
-  test("any of several lets in, under its own name", async () => {
+  test("any of several is accepted, under its own name", async () => {
     expect(await who({ apikey: KEYS.secretKeys.ci })).toMatchObject({ name: "ci" });
   });
 });
@@ -93,7 +93,7 @@ const PLACES: [string, (key: string) => Promise<Caller>][] = [
 ];
 
 describe("a service consumer's key", () => {
-  test.each(PLACES)("%s lets in, on that consumer's account", async (_, call) => {
+  test.each(PLACES)("%s is accepted, on that consumer's account", async (_, call) => {
     expect(await call(SERVICE.text)).toEqual({
       kind: "service",
       consumerId: CONSUMER_ID,
@@ -130,7 +130,7 @@ describe("a notebook", () => {
     });
   });
 
-  test("is told to fetch a new token when its own has expired, and the audit hears of it", async () => {
+  test("is advised to fetch a new token when its own has expired, and the audit has it", async () => {
     refusals.length = 0;
     await expect(who({ authorization: `Bearer ${await tokenFor(-60)}` })).rejects.toMatchObject({
       code: "token_revoked",
@@ -139,7 +139,7 @@ describe("a notebook", () => {
     expect(refusals).toEqual(["token_revoked"]);
   });
 
-  test("may not call with its enrolment secret, and is told where that goes", async () => {
+  test("may not call with its enrolment secret, and learns where that goes", async () => {
     await expect(who({ apikey: NOTEBOOK.text })).rejects.toMatchObject({
       code: "credential_insufficient",
       publicMessage: expect.stringMatching(/issue-kaggle-token/),
@@ -154,7 +154,7 @@ describe("a notebook", () => {
   });
 });
 
-describe("everybody else is refused, and told what to do", () => {
+describe("everybody else is refused, with what to do", () => {
   test.each<[string, Record<string, string>, string, number]>([
     ["nobody", {}, "credential_missing", 401],
     ["an empty key", { apikey: " " }, "credential_missing", 401],

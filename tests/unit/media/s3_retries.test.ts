@@ -101,7 +101,7 @@ describe("what passes by itself is tried again", () => {
     await put;
   });
 
-  test("a caller who goes in a pause is not kept", async () => {
+  test("a caller who leaves in a pause does not wait", async () => {
     const s3 = fakeS3(refusal(503, "SlowDown"));
     const caller = new AbortController();
     s3.clock.onPause = () => caller.abort(new Error("gone"));

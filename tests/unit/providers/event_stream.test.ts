@@ -55,7 +55,7 @@ describe("events are read out of the bytes", () => {
     expect(await piecesOf(["data: {\ndata: }\n\n"])).toEqual(data("{\n}"));
   });
 
-  test("bare JSON breaks the framing and is told apart, to the end of the stream", async () => {
+  test("bare JSON breaks the framing and is recognised, to the end of the stream", async () => {
     const stray = '{\n  "error": {\n    "code": 503\n  }\n}\n';
     expect(await piecesOf(["data: 1\r\n\r\n", stray.slice(0, 9), stray.slice(9)])).toEqual([
       ...data("1"),

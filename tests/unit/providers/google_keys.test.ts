@@ -22,7 +22,7 @@ const thrown = async (work: Promise<unknown>) => {
   return error as ProviderFailure;
 };
 
-test("a key is checked by one free question, and stands in a header alone", async () => {
+test("a key is checked by one free question, and is sent in a header only", async () => {
   const { keys, asked } = inspector({ body: { models: models("a") } });
   await keys.checkKey({ secret: SECRET, signal });
   expect(asked).toHaveLength(1);

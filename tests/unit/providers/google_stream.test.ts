@@ -73,7 +73,7 @@ describe("a stream that goes well", () => {
   });
 });
 
-describe("what is no answer is told at the end", () => {
+describe("what is no answer is reported at the end", () => {
   test.each([
     ["a filter", said("a") + said("", { finishReason: "SAFETY" }), "content_blocked", "SAFETY"],
     ["a blocked prompt", frame({ promptFeedback: { blockReason: "OTHER" } }), "content_blocked", "OTHER"],

@@ -28,7 +28,7 @@ describe("SpeechKit", () => {
   const fake = fakeSpeechKit();
   const provider = speechKitProvider({ baseUrl: "https://tts.test", fetch: asFetch(fake.handler), now });
 
-  test("answers with the file, by the voice that stands for a model", async () => {
+  test("answers with the file, by the voice in the place of a model", async () => {
     const made = await provider.jobs!.submit(
       submission("speechkit/alena", "AQVN-voice", { options: { speed: 1.1, temperature: 0.3 } }),
     );
@@ -119,7 +119,7 @@ describe("Suno", () => {
     expect(fake.seen.at(-1)).not.toHaveProperty("temperature");
   });
 
-  test("tells what failed, and of what is filtered that it is", async () => {
+  test("reports what failed, and of what is filtered that it is", async () => {
     fake.tasks.set("bad", { status: "GENERATE_AUDIO_FAILED", errorMessage: "out of tune" });
     expect(await poll("bad")).toEqual({ state: "failed", code: "answer_unusable", reason: "out of tune" });
     fake.tasks.set("rude", { status: "SENSITIVE_WORD_ERROR" });
@@ -179,7 +179,7 @@ describe("Pika", () => {
     });
   });
 
-  test("tells what failed, and of what is filtered that it is", async () => {
+  test("reports what failed, and of what is filtered that it is", async () => {
     const id = await begin();
     const detail = [{
       loc: ["body", "prompt"],

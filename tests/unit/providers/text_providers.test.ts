@@ -146,7 +146,7 @@ describe.each(Object.entries(SCENES))("%s", (_, scene) => {
     }
   }
 
-  test("answers, and tells what it used", async () => {
+  test("answers, and reports what it used", async () => {
     const s = scene();
     const { answer, verdict, finishReason, usage } = await s.provider.generate(callOf(s));
     expect(textOf(answer)).toContain("Привет");
@@ -295,7 +295,7 @@ describe.each(Object.entries(SCENES))("%s", (_, scene) => {
       .toMatchObject({ code: "unsupported_feature" });
   });
 
-  test("who leaves is not kept waiting", async () => {
+  test("a caller who leaves does not wait", async () => {
     const s = scene();
     const gone = new AbortController();
     gone.abort(new DOMException("gone", "AbortError"));

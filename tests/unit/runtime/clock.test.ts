@@ -7,7 +7,7 @@ beforeEach(() => void vi.useFakeTimers({ toFake: ["setTimeout", "clearTimeout", 
 afterEach(() => void vi.useRealTimers());
 const pass = (ms: number) => vi.advanceTimersByTimeAsync(ms);
 
-test("sleeps for as long as it is told, and no longer than its signal lasts", async () => {
+test("sleeps for as long as it is asked to, and no longer than its signal lasts", async () => {
   const since = systemClock.now();
   let woke: number | undefined;
   systemClock.sleep(20).then(() => woke = systemClock.now() - since);

@@ -50,7 +50,7 @@ describe("how much a pattern unfolds to", () => {
     expect(unfoldedSize(source)).toBe(size);
   });
 
-  test("is told before it is compiled, so that compiling stays small", () => {
+  test("is known before it is compiled, so that compiling stays small", () => {
     const piece = fc.letrec((tie) => ({
       piece: fc.oneof(
         { maxDepth: 5 },

@@ -44,7 +44,7 @@ describe("encryption", () => {
   });
 });
 
-test("of a key is kept what tells it apart, and four characters of one that is long enough", async () => {
+test("of a key a fingerprint is stored, and four characters of one that is long enough", async () => {
   const { fingerprint, lastFour } = await factsOfKey("sk-abcdef-9876");
   expect(fingerprint).toMatch(/^[0-9a-f]{32}$/);
   expect(lastFour).toBe("9876");
