@@ -4,4 +4,4 @@
 export const CALL_HEADER = "x-local-call";
 
 /** `DELETE` on this path with a call's number ends that call. Functions are below their own names, so none is here. */
-export const DISCONNECTED_PATH = "/.departed";
+export const DISCONNECTED_PATH = "/.disconnected";

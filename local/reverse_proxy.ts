@@ -66,9 +66,9 @@ export function startReverseProxy(options: ReverseProxyOptions): ReverseProxy {
   }, (request, info) => {
     const end = connections.begin(info.remoteAddr);
     info.completed.then(end, end);
-    return route(request, info.remoteAddr, { ...options, clock }, departures);
+    return route(request, info.remoteAddr, { ...options, clock }, disconnects);
   });
-  const departures = new Disconnects(server.addr.port);
+  const disconnects = new Disconnects(server.addr.port);
   let connections: IdleConnections;
   try {
     connections = new IdleConnections({ port: options.port, serverPort: server.addr.port, clock });
@@ -89,7 +89,7 @@ function route(
   request: Request,
   client: Deno.NetAddr,
   options: ReverseProxyOptions & { clock: Clock },
-  departures: Disconnects,
+  disconnects: Disconnects,
 ): Response | Promise<Response> {
   // Before the address is looked at: that of a CONNECT is another server's.
   if (NOT_FORWARDED.has(request.method)) {
@@ -103,7 +103,7 @@ function route(
   if (version === "v1" && room === "functions" && name) {
     const worker = options.functions.get(name);
     if (!worker) return errorResponse(404, "not_found", `There is no function named ${name}.`);
-    return forward(request, url, client, worker, departures);
+    return forward(request, url, client, worker, disconnects);
   }
   if (room === "console" && options.console) return options.console(request);
   if (url.pathname === "/") {
@@ -143,7 +143,7 @@ async function forward(
   url: URL,
   client: Deno.NetAddr,
   worker: SupervisedProcess,
-  departures: Disconnects,
+  disconnects: Disconnects,
 ): Promise<Response> {
   // One that is to start late starts now; one that went down is started again by itself.
   if (!worker.url) await worker.start();
@@ -160,7 +160,7 @@ async function forward(
   headers.set(CALL_HEADER, call);
   const givenUp = new AbortController();
   let left = false;
-  const unwatch = departures.watch(client, () => {
+  const unwatch = disconnects.watch(client, () => {
     left = true;
     givenUp.abort();
   });

@@ -181,12 +181,14 @@ async function bringUp(
 
   const opened: {
     api?: Api;
-    origin?: ReverseProxy;
+    reverseProxy?: ReverseProxy;
     administrator?: DemoAdministrator;
     schedule?: { stop(): Promise<void> }[];
   } = {};
   cleanups.push(() => opened.api?.close());
-  cleanups.push(() => opened.origin && Promise.race([opened.origin.shutdown(), sleep(ORIGIN_SHUTDOWN_MS)]));
+  cleanups.push(() =>
+    opened.reverseProxy && Promise.race([opened.reverseProxy.shutdown(), sleep(ORIGIN_SHUTDOWN_MS)])
+  );
   // First of all the functions finish what they began: for that they need everything else.
   cleanups.push(() => Promise.all([...functions.values()].map((process) => process.stop())));
   // And before them what calls them by itself.
@@ -224,7 +226,7 @@ async function bringUp(
       options.startLate?.includes(name) ? undefined : process.start()
     ),
   ]);
-  opened.origin = openOrigin(port, {
+  opened.reverseProxy = openOrigin(port, {
     port,
     functions,
     api: opened.api!.fetch,

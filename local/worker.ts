@@ -65,7 +65,7 @@ type Handle = (request: Request) => Response | Promise<Response>;
  * A handler whose requests' signals also abort when the reverse proxy says that the client has gone: Deno's own does so only
  * once the response has begun, or if the whole request came in one packet.
  */
-function departing(handle: Handle): Handle {
+function abortingOnDisconnect(handle: Handle): Handle {
   const calls = new Map<string, AbortController>();
   return async (request) => {
     const call = request.headers.get(CALL_HEADER);
@@ -107,7 +107,7 @@ export function serveFunction(name: string, module: FunctionModule): void {
       const body = { code: "worker_error", message: "The function failed: see the log of the local stack." };
       return Response.json(body, { status: 500 });
     },
-  }, departing(handle));
+  }, abortingOnDisconnect(handle));
 
   Deno.addSignalListener("SIGTERM", () => {
     setTimeout(() => Deno.exit(1), DRAIN_MS);

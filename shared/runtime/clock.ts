@@ -12,7 +12,8 @@ export interface Clock {
 
 /**
  * Calls `fire` after `ms`. Every request sets a few timers that never fire, so they must cost little: a sleep that is
- * aborted makes a signal, a listener and an error, each time. @returns what clears the timer
+ * aborted makes a signal, a listener and an error, each time.
+ * @returns what clears the timer
  */
 export function setTimer(clock: Clock, ms: number, fire: () => void): () => void {
   if (clock.after !== undefined) return clock.after(ms, fire);

@@ -41,8 +41,8 @@ export function batchedReserve(
   const batchSize = new AdaptiveBatchSize(now);
   const cooldowns = new Map<string, number>();
 
-  const alone = (input: ReserveCall) => reserve(transport, input, timeoutMs);
-  const together = (asked: ReserveCall[]) =>
+  const single = (input: ReserveCall) => reserve(transport, input, timeoutMs);
+  const batch = (asked: ReserveCall[]) =>
     call(transport, "eve_reserve_many", { calls: asked.map(reserveArguments) }, answers, timeoutMs);
   const startCooldown = (input: ReserveCall) => {
     if (cooldowns.size >= MAX_COOLDOWNS) cooldowns.clear();
@@ -74,15 +74,15 @@ export function batchedReserve(
     };
     const blocked = setTimeout(next, BLOCKED_AFTER_MS);
     const [only] = all;
-    if (all.length === 1) await alone(only!.asked).then(only!.resolve, only!.reject);
+    if (all.length === 1) await single(only!.asked).then(only!.resolve, only!.reject);
     else {
-      for (const place of await runBatch(all, { together, alone })) startCooldown(all[place]!.asked);
+      for (const place of await runBatch(all, { batch, single })) startCooldown(all[place]!.asked);
     }
     next();
   };
 
   return (input) => {
-    if (!isPlain(input) || coolsDown(input)) return alone(input);
+    if (!isPlain(input) || coolsDown(input)) return single(input);
     return new Promise((resolve, reject) => {
       waiting.push({ asked: input, resolve, reject });
       // In a microtask, so that calls made at the same moment are in the batch too: they may have had their last answers together.

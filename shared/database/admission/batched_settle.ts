@@ -32,9 +32,9 @@ export function batchedSettle(
   let waiting: Waiting<Settlement, Settled>[] = [];
   let timer: ReturnType<typeof setTimeout> | undefined;
 
-  const alone = (settlement: Settlement) => settle(transport, settlement, timeoutMs);
+  const single = (settlement: Settlement) => settle(transport, settlement, timeoutMs);
   // Null: not simply running any more, a repetition, or one whose lease has ended.
-  const together = async (asked: Settlement[]) => {
+  const batch = async (asked: Settlement[]) => {
     const settlements = asked.map(settleArguments);
     const said = await call(transport, "eve_settle_many", { settlements }, answers, timeoutMs);
     return said.map((answer) => answer?.status ?? null);
@@ -44,11 +44,11 @@ export function batchedSettle(
     timer = undefined;
     const all = waiting.sort((one, other) => one.asked.requestNo - other.asked.requestNo);
     waiting = [];
-    void runBatch(all, { together, alone });
+    void runBatch(all, { batch, single });
   };
 
   return (settlement) => {
-    if (!mayWait(settlement)) return alone(settlement);
+    if (!mayWait(settlement)) return single(settlement);
     return new Promise((resolve, reject) => {
       waiting.push({ asked: settlement, resolve, reject });
       if (waiting.length >= MOST_TOGETHER) go();

@@ -10,26 +10,26 @@ export interface Waiting<Asked, Answer> {
 
 export interface BatchStrategies<Asked, Answer> {
   /** One call for all of them, answered in their order; null: this one has to be called by itself. */
-  together: (asked: Asked[]) => Promise<(Answer | null)[]>;
-  alone: (asked: Asked) => Promise<Answer>;
+  batch: (asked: Asked[]) => Promise<(Answer | null)[]>;
+  single: (asked: Asked) => Promise<Answer>;
 }
 
 /** Connection, resources, operator; PostgREST without a connection. A deadlock is not among them: a call by itself cannot be in one. */
 const UNAVAILABLE = /^(08|53|57|PGRST00)/;
 
 /**
- * Makes one call for a whole batch, and one for each by itself where that does not work. One that fails fails no
- * other. @returns the indexes of those that the batch could not answer, as soon as the call for all has been
- * answered; their own calls may still be under way
+ * Makes one call for a whole batch, and one for each by itself where that does not work. One that fails fails no other.
+ * @returns the indexes of those that the batch could not answer, as soon as the call for all has been answered; their own
+ *   calls may still be under way
  */
 export async function runBatch<Asked, Answer>(
   waiting: Waiting<Asked, Answer>[],
-  { together, alone }: BatchStrategies<Asked, Answer>,
+  { batch, single }: BatchStrategies<Asked, Answer>,
 ): Promise<number[]> {
   const callAlone = ({ asked, resolve, reject }: Waiting<Asked, Answer>) =>
-    void alone(asked).then(resolve, reject);
+    void single(asked).then(resolve, reject);
   try {
-    const answers = await together(waiting.map(({ asked }) => asked));
+    const answers = await batch(waiting.map(({ asked }) => asked));
     const left: number[] = [];
     for (const [place, one] of waiting.entries()) {
       const answer = answers[place] ?? null;

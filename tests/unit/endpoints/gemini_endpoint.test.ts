@@ -6,7 +6,7 @@ import type { ModelInfo } from "../../../shared/contract/model_info.ts";
 import type { GatewayRequest } from "../../../shared/contract/request.ts";
 import type { GatewayResult } from "../../../shared/contract/result.ts";
 import { geminiEndpoint } from "../../../shared/endpoints/gemini/endpoint.ts";
-import { front, ID, RESULT } from "./router_fixture.ts";
+import { ID, RESULT, testRouter } from "./router_fixture.ts";
 
 const MODEL = "gemma-4-31b-it";
 const PROMPT = { contents: [{ role: "user", parts: [{ text: "Что сегодня?" }] }] };
@@ -22,7 +22,11 @@ function endpoint(
   answer?: (request: GatewayRequest) => Promise<GatewayResult>,
   behind: Partial<Gateway> = {},
 ) {
-  const { asked, receive } = front(answer, { endpoints: [geminiEndpoint({ maxWaitMs: 100_000 })] }, behind);
+  const { asked, receive } = testRouter(
+    answer,
+    { endpoints: [geminiEndpoint({ maxWaitMs: 100_000 })] },
+    behind,
+  );
   return {
     asked,
     ask: (path: string, { method, body, headers }: Init = {}) =>

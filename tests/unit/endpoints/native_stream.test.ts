@@ -3,7 +3,7 @@ import type { GatewayEvent } from "../../../shared/contract/events.ts";
 import type { Gateway } from "../../../shared/contract/gateway.ts";
 import { GatewayError } from "../../../shared/contract/gateway_error.ts";
 import { decodeNative } from "../../../shared/endpoints/native/request.ts";
-import { front, ID, RESULT } from "./router_fixture.ts";
+import { ID, RESULT, testRouter } from "./router_fixture.ts";
 
 const ASK = { model: "gemma-4-31b-it", prompt: "Что сегодня?", stream: true };
 const QUEUED: GatewayEvent = { type: "queued", attempt: 1, model: "gemma-4-31b-it", waitMs: 5_000 };
@@ -37,7 +37,7 @@ function telling(...story: (GatewayEvent | GatewayError)[]) {
       }
     },
   });
-  return { seen, ...front(undefined, {}, { stream }) };
+  return { seen, ...testRouter(undefined, {}, { stream }) };
 }
 
 /** Events by name, with their data. */

@@ -2,7 +2,7 @@ import { describe, expect, test } from "vitest";
 import type { Candidate, Part } from "../../../shared/contract/content.ts";
 import { GatewayError } from "../../../shared/contract/gateway_error.ts";
 import { ID, RESULT } from "./router_fixture.ts";
-import { NOW, openaiFront, resultOf } from "./openai_fixture.ts";
+import { NOW, resultOf, testOpenai } from "./openai_fixture.ts";
 
 /** What the endpoint makes of an answer with these candidates. */
 async function completion(
@@ -10,7 +10,7 @@ async function completion(
   verdict = RESULT.verdict,
   more: Record<string, unknown> = {},
 ) {
-  const { chat } = openaiFront({ invoke: () => Promise.resolve(resultOf(candidates, { verdict })) });
+  const { chat } = testOpenai({ invoke: () => Promise.resolve(resultOf(candidates, { verdict })) });
   const response = await chat(more);
   return { status: response.status, body: await response.json(), headers: response.headers };
 }
@@ -99,7 +99,7 @@ describe("a chat completion", () => {
 
   test("[openai.stream-usage] usage that we counted ourselves is marked", async () => {
     const usage = { ...RESULT.usage, outputTokens: null, thoughtsTokens: null, estimated: true };
-    const { chat } = openaiFront({ invoke: () => Promise.resolve({ ...RESULT, usage }) });
+    const { chat } = testOpenai({ invoke: () => Promise.resolve({ ...RESULT, usage }) });
     expect((await (await chat()).json()).usage).toMatchObject({
       completion_tokens: 0,
       total_tokens: 9,
@@ -108,7 +108,7 @@ describe("a chat completion", () => {
   });
 
   test("a successor and a replay are named in headers", async () => {
-    const { chat } = openaiFront({
+    const { chat } = testOpenai({
       invoke: () => Promise.resolve({ ...RESULT, replaced: true, replayed: true, limits: null }),
     });
     const { headers } = await chat();
@@ -183,7 +183,7 @@ describe("what is no answer is reported as what it is", () => {
 
 describe("an error", () => {
   const refused = async (error: GatewayError) => {
-    const response = await openaiFront({ invoke: () => Promise.reject(error) }).chat();
+    const response = await testOpenai({ invoke: () => Promise.reject(error) }).chat();
     return { status: response.status, headers: response.headers, error: (await response.json()).error };
   };
 
@@ -237,14 +237,14 @@ describe("an error", () => {
   });
 
   test("an unknown one is not described", async () => {
-    const { chat } = openaiFront({ invoke: () => Promise.reject(new Error("secret")) });
+    const { chat } = testOpenai({ invoke: () => Promise.reject(new Error("secret")) });
     const response = await chat();
     expect(response.status).toBe(500);
     expect(await response.text()).not.toContain("secret");
   });
 
   test("names the field that is wrong", async () => {
-    const response = await openaiFront().chat({ logprobs: true });
+    const response = await testOpenai().chat({ logprobs: true });
     expect(response.status).toBe(400);
     expect((await response.json()).error).toMatchObject({
       type: "invalid_request_error",

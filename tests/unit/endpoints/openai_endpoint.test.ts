@@ -2,11 +2,11 @@ import { describe, expect, test } from "vitest";
 import type { EmbedRequest } from "../../../shared/contract/embedding.ts";
 import type { ModelInfo } from "../../../shared/contract/model_info.ts";
 import { ID, RESULT } from "./router_fixture.ts";
-import { openaiFront } from "./openai_fixture.ts";
+import { testOpenai } from "./openai_fixture.ts";
 
 describe("what the gateway is asked", () => {
   test("[openai.metadata] unless the client says otherwise: to wait as long as it may", async () => {
-    const { chat, asked } = openaiFront({
+    const { chat, asked } = testOpenai({
       invoke: (request) => {
         asked.push(request);
         return Promise.resolve(RESULT);
@@ -29,7 +29,7 @@ describe("what the gateway is asked", () => {
   });
 
   test("with the options in the headers, and under the client's id, errors too", async () => {
-    const { chat, asked } = openaiFront({
+    const { chat, asked } = testOpenai({
       invoke: (request) => {
         asked.push(request);
         return Promise.resolve(RESULT);
@@ -46,7 +46,7 @@ describe("what the gateway is asked", () => {
   });
 
   test("a strict schema asks for one repair", async () => {
-    const { chat, asked } = openaiFront({
+    const { chat, asked } = testOpenai({
       invoke: (request) => {
         asked.push(request);
         return Promise.resolve(RESULT);
@@ -64,7 +64,7 @@ describe("pictures behind links", () => {
 
   test("[openai.image-links] are fetched once each and go along as data", async () => {
     const visited: string[] = [];
-    const { chat, asked } = openaiFront({
+    const { chat, asked } = testOpenai({
       invoke: (request) => {
         asked.push(request);
         return Promise.resolve(RESULT);
@@ -85,7 +85,7 @@ describe("pictures behind links", () => {
     ["http://169.254.169.254/latest/meta-data", "public host"],
     ["https://example.com/page", "text/html"],
   ])("[openai.image-links] %s is refused by its place", async (url, why) => {
-    const { chat } = openaiFront(
+    const { chat } = testOpenai(
       {},
       () => Promise.resolve(new Response("<html>", { headers: { "content-type": "text/html" } })),
     );
@@ -99,10 +99,10 @@ describe("pictures behind links", () => {
 
   test("[openai.image-links] no more of them than a function can hold", async () => {
     const many = Array.from({ length: 17 }, (_, i) => message(`https://example.com/${i}.png`)[0]);
-    expect((await openaiFront({}, () => Promise.resolve(png())).chat({ messages: many })).status).toBe(400);
+    expect((await testOpenai({}, () => Promise.resolve(png())).chat({ messages: many })).status).toBe(400);
     const big = () => new Response(new Uint8Array(6_000_000), { headers: { "content-type": "image/png" } });
     const two = [...message("https://example.com/a.png"), ...message("https://example.com/b.png")];
-    const response = await openaiFront({}, () => Promise.resolve(big())).chat({ messages: two });
+    const response = await testOpenai({}, () => Promise.resolve(big())).chat({ messages: two });
     expect((await response.json()).error.message).toContain("too large");
   });
 });
@@ -120,7 +120,7 @@ describe("models", () => {
     createdAt: "2026-11-21T00:00:00+00:00",
     ...more,
   });
-  const { ask } = openaiFront({
+  const { ask } = testOpenai({
     models: () => Promise.resolve([info("gemma-4-31b-it"), info("gemma-3-27b", { createdAt: null })]),
   });
 
@@ -157,7 +157,7 @@ describe("embeddings", () => {
 
   function embedding() {
     const asked: EmbedRequest[] = [];
-    const { ask } = openaiFront({
+    const { ask } = testOpenai({
       embed: (request) => {
         asked.push(request);
         return Promise.resolve({
@@ -217,7 +217,7 @@ describe("embeddings", () => {
 });
 
 describe("addresses", () => {
-  const { receive, ask } = openaiFront();
+  const { receive, ask } = testOpenai();
 
   test.each(["/nothing", "/chat", "/audio/speech"])(
     "[openai.not-found] %s is none, in OpenAI's words",

@@ -4,12 +4,12 @@ import type { Gateway } from "../../../shared/contract/gateway.ts";
 import type { GatewayEvent } from "../../../shared/contract/events.ts";
 import type { GatewayResult } from "../../../shared/contract/result.ts";
 import { openaiEndpoint } from "../../../shared/endpoints/openai/endpoint.ts";
-import { front, ID, RESULT } from "./router_fixture.ts";
+import { ID, RESULT, testRouter } from "./router_fixture.ts";
 
 export const NOW = Date.UTC(2026, 10, 21);
 
 /** The router with the OpenAI endpoint alone, and a gateway behind it that does what the test says. */
-export function openaiFront(behind: Partial<Gateway> = {}, fetching: typeof fetch = () => Promise.reject()) {
+export function testOpenai(behind: Partial<Gateway> = {}, fetching: typeof fetch = () => Promise.reject()) {
   let ids = 0;
   const endpoint = openaiEndpoint({
     maxWaitMs: 100_000,
@@ -18,7 +18,7 @@ export function openaiFront(behind: Partial<Gateway> = {}, fetching: typeof fetc
     now: () => NOW,
     newId: () => `id${++ids}`,
   });
-  const { receive, asked, logged } = front(undefined, { endpoints: [endpoint] }, behind);
+  const { receive, asked, logged } = testRouter(undefined, { endpoints: [endpoint] }, behind);
   const ask = (path: string, body?: unknown, headers: Record<string, string> = {}) =>
     receive(
       new Request(`http://gateway/llm-invoke/openai/v1${path}`, {

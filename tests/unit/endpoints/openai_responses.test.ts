@@ -3,10 +3,10 @@ import type { Part } from "../../../shared/contract/content.ts";
 import { GatewayError } from "../../../shared/contract/gateway_error.ts";
 import type { GatewayResult } from "../../../shared/contract/result.ts";
 import { ID, RESULT } from "./router_fixture.ts";
-import { openaiFront, resultOf, streaming } from "./openai_fixture.ts";
+import { resultOf, streaming, testOpenai } from "./openai_fixture.ts";
 
-const respond = (front: ReturnType<typeof openaiFront>, more: Record<string, unknown> = {}) =>
-  front.ask("/responses", { model: RESULT.model, input: "?", ...more });
+const respond = (router: ReturnType<typeof testOpenai>, more: Record<string, unknown> = {}) =>
+  router.ask("/responses", { model: RESULT.model, input: "?", ...more });
 
 /** The events of a stream, parsed, each with its type where it is looked for. */
 async function eventsOf(response: Response): Promise<Record<string, unknown>[]> {
@@ -19,7 +19,7 @@ async function eventsOf(response: Response): Promise<Record<string, unknown>[]> 
 }
 
 test("items are turns, calls made together one of them", async () => {
-  const { ask, asked } = openaiFront({
+  const { ask, asked } = testOpenai({
     invoke: (request) => {
       asked.push(request);
       return Promise.resolve(RESULT);
@@ -69,7 +69,7 @@ test("items are turns, calls made together one of them", async () => {
 
 describe("a response", () => {
   test("holds the text and the usage, not the thoughts", async () => {
-    const body = await (await respond(openaiFront({ invoke: () => Promise.resolve(RESULT) }))).json();
+    const body = await (await respond(testOpenai({ invoke: () => Promise.resolve(RESULT) }))).json();
     expect(body).toMatchObject({
       object: "response",
       status: "completed",
@@ -85,7 +85,7 @@ describe("a response", () => {
   ])("%s for %s is incomplete: %s", async (code, reason, why) => {
     const verdict = { ok: false, code, reason } as GatewayResult["verdict"];
     const result = resultOf([{ finishReason: reason }], { verdict });
-    const body = await (await respond(openaiFront({ invoke: () => Promise.resolve(result) }))).json();
+    const body = await (await respond(testOpenai({ invoke: () => Promise.resolve(result) }))).json();
     expect(body).toMatchObject({ status: "incomplete", incomplete_details: { reason: why }, output: [] });
   });
 });
@@ -98,7 +98,7 @@ describe("a streamed response", () => {
       [piece({ text: "a" }), piece({ text: "b" }, { functionCall: { name: "f" } })],
       RESULT,
     );
-    const events = await eventsOf(await respond(openaiFront(source), { stream: true }));
+    const events = await eventsOf(await respond(testOpenai(source), { stream: true }));
     expect(events.map(({ type }) => type)).toEqual([
       "response.created",
       "response.in_progress",
@@ -126,16 +126,16 @@ describe("a streamed response", () => {
 
   test("what fails before the first word has its status, what fails later is an event", async () => {
     const error = new GatewayError("upstream_unavailable");
-    expect((await respond(openaiFront(streaming([], error)), { stream: true })).status).toBe(503);
+    expect((await respond(testOpenai(streaming([], error)), { stream: true })).status).toBe(503);
     const events = await eventsOf(
-      await respond(openaiFront(streaming([piece({ text: "a" })], error)), { stream: true }),
+      await respond(testOpenai(streaming([piece({ text: "a" })], error)), { stream: true }),
     );
     expect(events.at(-1)).toMatchObject({ event: "error", code: "upstream_unavailable" });
   });
 
   test("a client that leaves ends the call", async () => {
     const source = streaming([piece({ text: "a" }), piece({ text: "b" })], RESULT);
-    await (await respond(openaiFront(source), { stream: true })).body!.cancel();
+    await (await respond(testOpenai(source), { stream: true })).body!.cancel();
     expect(source.left()).toBe(true);
   });
 });

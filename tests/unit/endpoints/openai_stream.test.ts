@@ -3,7 +3,7 @@ import type { Candidate, Part } from "../../../shared/contract/content.ts";
 import { GatewayError } from "../../../shared/contract/gateway_error.ts";
 import type { GatewayResult } from "../../../shared/contract/result.ts";
 import { ID, RESULT } from "./router_fixture.ts";
-import { framesOf, NOW, openaiFront, resultOf, streaming } from "./openai_fixture.ts";
+import { framesOf, NOW, resultOf, streaming, testOpenai } from "./openai_fixture.ts";
 
 const piece = (
   parts: Part[],
@@ -17,7 +17,7 @@ async function told(
   end: GatewayResult | Error = RESULT,
   more: Record<string, unknown> = {},
 ): Promise<unknown[]> {
-  const { chat } = openaiFront(streaming(chunks, end));
+  const { chat } = testOpenai(streaming(chunks, end));
   return await framesOf(await chat({ stream: true, ...more }));
 }
 
@@ -65,7 +65,7 @@ describe("a stream", () => {
   });
 
   test("has the headers of an answer", async () => {
-    const response = await openaiFront(streaming([piece([{ text: "a" }])], RESULT)).chat({ stream: true });
+    const response = await testOpenai(streaming([piece([{ text: "a" }])], RESULT)).chat({ stream: true });
     expect(response.headers.get("content-type")).toBe("text/event-stream; charset=utf-8");
     expect(response.headers.get("x-request-id")).toBe(ID);
     expect(response.headers.get("x-ratelimit-limit-requests")).toBe("30");
@@ -189,13 +189,13 @@ describe("a stream that fails", () => {
 
   test("nothing at all is an error with a status, for the client to try again", async () => {
     const result = resultOf([STOP], { verdict: verdict("empty_answer", "STOP") });
-    const response = await openaiFront(streaming([[STOP]], result)).chat({ stream: true });
+    const response = await testOpenai(streaming([[STOP]], result)).chat({ stream: true });
     expect([response.status, response.headers.get("x-should-retry")]).toEqual([502, "true"]);
   });
 
   test("what fails before the first word is an error with its status", async () => {
     const error = new GatewayError("rate_limited", { retryAfterMs: 500 });
-    const response = await openaiFront(streaming([], error)).chat({ stream: true });
+    const response = await testOpenai(streaming([], error)).chat({ stream: true });
     expect([response.status, response.headers.get("retry-after-ms")]).toEqual([429, "500"]);
     expect((await response.json()).error.code).toBe("rate_limit_exceeded");
   });
@@ -210,7 +210,7 @@ describe("a stream that fails", () => {
 describe("the reader decides", () => {
   test("[openai.stream] nothing is pulled ahead of a slow one", async () => {
     const source = streaming(Array.from({ length: 50 }, () => piece([{ text: "a" }])), RESULT);
-    const response = await openaiFront(source).chat({ stream: true });
+    const response = await testOpenai(source).chat({ stream: true });
     const reader = response.body!.getReader();
     await reader.read();
     await reader.read();
@@ -221,7 +221,7 @@ describe("the reader decides", () => {
 
   test("one that leaves ends the call", async () => {
     const source = streaming(Array.from({ length: 50 }, () => piece([{ text: "a" }])), RESULT);
-    const response = await openaiFront(source).chat({ stream: true });
+    const response = await testOpenai(source).chat({ stream: true });
     await response.body!.cancel();
     expect(source.left()).toBe(true);
   });

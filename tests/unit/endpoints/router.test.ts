@@ -1,13 +1,13 @@
 import { describe, expect, test } from "vitest";
 import { GatewayError } from "../../../shared/contract/gateway_error.ts";
 import { pathWithin } from "../../../shared/endpoints/router.ts";
-import { front, ID, RESULT } from "./router_fixture.ts";
+import { ID, RESULT, testRouter } from "./router_fixture.ts";
 
 const ASK = { model: "gemma-4-31b-it", prompt: "Что сегодня?" };
 
 describe("an answer at the native endpoint", () => {
   test("has everything the README promises", async () => {
-    const response = await front().post(ASK);
+    const response = await testRouter().post(ASK);
     expect(response.status).toBe(200);
     expect(await response.json()).toEqual({
       request_id: ID,
@@ -35,7 +35,7 @@ describe("an answer at the native endpoint", () => {
   });
 
   test("[native.headers] has the limits in headers, and whose id it has", async () => {
-    const { headers } = await front().post({ ...ASK, request_id: "event-42" });
+    const { headers } = await testRouter().post({ ...ASK, request_id: "event-42" });
     expect(headers.get("x-ratelimit-limit-requests")).toBe("30");
     expect(headers.get("x-ratelimit-remaining-tokens")).toBe("15990");
     expect(headers.get("x-ratelimit-reset-requests")).toBe("1m0s");
@@ -46,7 +46,7 @@ describe("an answer at the native endpoint", () => {
   });
 
   test("[native.headers] names a successor, and a replay", async () => {
-    const { headers } = await front(() =>
+    const { headers } = await testRouter(() =>
       Promise.resolve({ ...RESULT, replaced: true, limits: null, replayed: true })
     )
       .post(ASK);
@@ -56,18 +56,18 @@ describe("an answer at the native endpoint", () => {
   });
 
   test("[native.budget] says how long the answer could be, where a budget allowed less than was asked for", async () => {
-    const lowered = front(() => Promise.resolve({ ...RESULT, outputLoweredTo: 64 }));
+    const lowered = testRouter(() => Promise.resolve({ ...RESULT, outputLoweredTo: 64 }));
     const response = await lowered.post(ASK);
     expect(response.headers.get("x-eve-max-output-tokens")).toBe("64");
     expect(await response.json()).toMatchObject({ max_output_tokens: 64 });
-    const whole = await front().post(ASK);
+    const whole = await testRouter().post(ASK);
     expect(whole.headers.get("x-eve-max-output-tokens")).toBeNull();
     expect(await whole.json()).not.toHaveProperty("max_output_tokens");
   });
 
   test("the gateway learns who calls and when the client leaves", async () => {
     const client = new AbortController();
-    const leaving = front((_, { signal, caller }) =>
+    const leaving = testRouter((_, { signal, caller }) =>
       new Promise((_resolve, reject) => {
         expect(caller.kind).toBe("project");
         signal.addEventListener("abort", () => reject(new GatewayError("client_closed")));
@@ -93,7 +93,7 @@ describe("what is no answer is never a 200", () => {
     ] as const,
   )("%s for %s answers %d", async (code, reason, status, retryable) => {
     const answer = { candidates: [{ content: { parts: [{ text: "Конц" }] }, finishReason: reason }] };
-    const response = await front(() =>
+    const response = await testRouter(() =>
       Promise.resolve({ ...RESULT, answer, finishReason: reason, verdict: { ok: false, code, reason } })
     ).post(ASK);
     expect(response.status).toBe(status);
@@ -108,7 +108,7 @@ describe("what is no answer is never a 200", () => {
 
 describe("an error at the native endpoint", () => {
   test("has a code, a message, the request's id and whether to retry", async () => {
-    const refusing = front(() =>
+    const refusing = testRouter(() =>
       Promise.reject(
         new GatewayError("rate_limited", {
           message: "m: the limit of 30 requests a minute is used up.",
@@ -135,7 +135,7 @@ describe("an error at the native endpoint", () => {
   });
 
   test("that nobody foresaw shows nothing but the request's id; the log knows the rest", async () => {
-    const breaking = front(() => Promise.reject(new TypeError("cannot read eve.lanes of undefined")));
+    const breaking = testRouter(() => Promise.reject(new TypeError("cannot read eve.lanes of undefined")));
     const response = await breaking.post(ASK);
     expect(response.status).toBe(500);
     const text = await response.text();
@@ -157,8 +157,8 @@ describe("an error at the native endpoint", () => {
 
   test("of the owner's set-up is logged and answered, until it is fixed", async () => {
     let opened = 0;
-    const { receive } = front(undefined, {});
-    const broken = front(undefined, {
+    const { receive } = testRouter(undefined, {});
+    const broken = testRouter(undefined, {
       get endpoints(): never {
         opened++;
         throw new GatewayError("gateway_misconfigured", { detail: "settings: EVE_MAX_WAIT_MS: ..." });
@@ -181,7 +181,7 @@ describe("bad input never reaches the gateway", () => {
     ["an empty prompt", '{"model":"m","prompt":" "}', "empty_prompt", 400],
     ["a body above the cap", `"${"x".repeat(100_001)}"`, "body_too_large", 413],
   ])("%s", async (_, body, code, status) => {
-    const endpoint = front();
+    const endpoint = testRouter();
     const response = await endpoint.post(body);
     expect(response.status).toBe(status);
     expect((await response.json()).error).toMatchObject({ code, request_id: ID });
@@ -191,7 +191,7 @@ describe("bad input never reaches the gateway", () => {
   test("who may not come in is refused before a byte of the body is read", async () => {
     let read = false;
     const body = new ReadableStream({ pull: () => void (read = true) }, { highWaterMark: 0 });
-    const { receive } = front(undefined, {
+    const { receive } = testRouter(undefined, {
       identify: () => Promise.reject(new GatewayError("credential_missing")),
     });
     const response = await receive(new Request("http://gateway/llm-invoke", { method: "POST", body }));
@@ -211,19 +211,19 @@ describe("routing", () => {
   ])("%s is %s", (url, path) => expect(pathWithin("llm-invoke", url)).toBe(path));
 
   test("another method gets the list of those that there are", async () => {
-    const response = await front().receive(new Request("http://gateway/llm-invoke"));
+    const response = await testRouter().receive(new Request("http://gateway/llm-invoke"));
     expect(response.status).toBe(405);
     expect(response.headers.get("allow")).toBe("POST, OPTIONS");
   });
 
   test("a path without an endpoint is not found", async () => {
-    const response = await front().post(ASK, "/llm-invoke/openai/v2/chat");
+    const response = await testRouter().post(ASK, "/llm-invoke/openai/v2/chat");
     expect(response.status).toBe(404);
     expect((await response.json()).error.code).toBe("not_found");
   });
 
   test("a browser's preflight is answered without a credential", async () => {
-    const { receive } = front(undefined, {
+    const { receive } = testRouter(undefined, {
       identify: () => Promise.reject(new GatewayError("credential_missing")),
     });
     const response = await receive(new Request("http://gateway/llm-invoke", { method: "OPTIONS" }));

@@ -44,7 +44,7 @@ export const RESULT: GatewayResult = {
 export const ID = "00000000-0000-4000-8000-000000000000";
 
 /** The router with its native endpoint, and a gateway behind it that answers what the test says. */
-export function front(
+export function testRouter(
   answer: (request: GatewayRequest, context: InvokeContext) => Promise<GatewayResult> = (request) =>
     Promise.resolve({ ...RESULT, requestId: request.id }),
   dependencies: Partial<RouterDependencies> = {},
