@@ -90,6 +90,9 @@ function faultsOf({ path, text }: Source): string[] {
   if (/\bDeno\s*\./.test(code) && !/^supabase\/functions\/[^/]+\/index\.ts$/.test(path)) {
     faults.push(`${path}: uses Deno, which only a function's index.ts may`);
   }
+  if (code.includes("/v1beta/$") && path !== "shared/providers/google/fetch.ts") {
+    faults.push(`${path}: builds an address of Google's, which only shared/providers/google/fetch.ts may`);
+  }
   if (/["'`]eve_[a-z_]+["'`]/.test(code) && room !== "database") {
     faults.push(`${path}: names a SQL function, which only the database room may`);
   }
@@ -131,6 +134,12 @@ describe("imports point one way", () => {
     ["a way out", "shared/http/a.ts", 'import "../../local/b.ts";', "out of shared"],
     ["a dynamic import", "shared/http/a.ts", 'await import("../contract/b.ts");', "dynamically"],
     ["the runtime's own", "shared/gateway/a.ts", 'Deno.env.get("X");', "uses Deno"],
+    [
+      "another way to Google",
+      "shared/providers/google/a.ts",
+      "fetch(`${origin}/v1beta/${path}`);",
+      "an address of Google's",
+    ],
     ["a SQL function", "shared/gateway/a.ts", 'call("eve_reserve");', "SQL function"],
     [
       "the library",

@@ -1,20 +1,20 @@
 import type { EmbedItem } from "../../contract/embedding.ts";
 import { usageOf } from "../../contract/answer_verdict.ts";
-import { type GoogleCall, jsonFromGoogle } from "./fetch.ts";
 import type { ProviderEmbedding } from "../provider.ts";
 import { connectionFailed } from "../upstream.ts";
+import { type GoogleDestination, jsonFromGoogle, methodPath } from "./fetch.ts";
 
 /** `embedContent`: one text. Batches are charged text by text, so the gateway books and sends them one by one. */
 export async function embedAtGoogle(
-  call: Omit<GoogleCall, "method" | "body"> & { item: EmbedItem },
+  { model, item, ...to }: GoogleDestination & { model: string; item: EmbedItem },
 ): Promise<ProviderEmbedding> {
   const body = await jsonFromGoogle({
-    ...call,
-    method: "embedContent",
-    body: { ...call.item, model: `models/${call.model}` },
+    ...to,
+    path: methodPath(model, "embedContent"),
+    body: { ...item, model: `models/${model}` },
   });
   const { embedding } = body;
-  if (!isEmbedding(embedding)) throw connectionFailed("an answer without an embedding", call.secret);
+  if (!isEmbedding(embedding)) throw connectionFailed("an answer without an embedding", to.secret);
   return { embedding, usage: usageOf(body) };
 }
 

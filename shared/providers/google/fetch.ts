@@ -1,22 +1,32 @@
 import { diagnosed, errorIn, GOOGLE_ERROR_MAPPING } from "./failure.ts";
 import { callUpstream, jsonFromUpstream, type UpstreamCall } from "../upstream.ts";
 
-/** One call of a model's method over the wire. */
-export interface GoogleCall {
-  /** Origin of the Gemini API. */
-  baseUrl: string;
-  model: string;
-  /** `generateContent`, `streamGenerateContent?alt=sse`, `embedContent`. */
-  method: string;
+/** Where the Gemini API is asked, and with what. */
+export interface GoogleDestination {
+  /** Origin of the Gemini API; absent: Google's own. */
+  baseUrl?: string | undefined;
   secret: string;
-  body: unknown;
   signal: AbortSignal;
+  /** Absent: the runtime's own, looked up at each call: a test, or a wrapper, may have replaced it. */
+  fetch?: typeof fetch | undefined;
 }
 
-export const GOOGLE_ORIGIN = "https://generativelanguage.googleapis.com";
+/** One call of the Gemini API, below its version: `models?pageSize=1`, `models/gemma-4-31b-it:embedContent`. */
+export interface GoogleCall extends GoogleDestination {
+  path: string;
+  /** Posted as JSON; absent: a GET. */
+  body?: unknown;
+}
 
-/** Posts, and gives the response back once its status says success. @throws as callUpstream */
-export async function postToGoogle(call: GoogleCall): Promise<Response> {
+const GOOGLE_ORIGIN = "https://generativelanguage.googleapis.com";
+
+/** The path of a model's method: `generateContent`, `streamGenerateContent?alt=sse`, `embedContent`. */
+export function methodPath(model: string, method: string): string {
+  return `${model.includes("/") ? model : `models/${model}`}:${method}`;
+}
+
+/** The response, once its status says success. @throws as callUpstream */
+export async function fetchGoogle(call: GoogleCall): Promise<Response> {
   return await callUpstream(upstreamCall(call));
 }
 
@@ -28,16 +38,15 @@ export async function jsonFromGoogle(call: GoogleCall): Promise<Record<string, u
   return body;
 }
 
-/** The key travels in a header. */
-function upstreamCall({ baseUrl, model, method, secret, body, signal }: GoogleCall): UpstreamCall {
-  const name = model.includes("/") ? model : `models/${model}`;
+/** The key travels in a header, and `callUpstream` follows no redirect with it. */
+function upstreamCall({ baseUrl, path, body, secret, signal, ...call }: GoogleCall): UpstreamCall {
   return {
-    url: `${baseUrl}/v1beta/${name}:${method}`,
+    url: `${baseUrl ?? GOOGLE_ORIGIN}/v1beta/${path}`,
     headers: { accept: "*/*", "x-goog-api-key": secret },
     body,
     secret,
     signal,
-    fetch,
+    fetch: call.fetch ?? fetch,
     errorMapping: GOOGLE_ERROR_MAPPING,
   };
 }

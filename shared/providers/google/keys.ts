@@ -1,8 +1,6 @@
-import { GOOGLE_ERROR_MAPPING } from "./failure.ts";
-import { GOOGLE_ORIGIN } from "./fetch.ts";
-import type { GoogleOptions } from "./provider.ts";
 import { type KeyInquiry, type KeyInspector, MAX_LISTED_MODELS } from "../key_inspector.ts";
-import { connectionFailed, jsonFromUpstream, recordsIn } from "../upstream.ts";
+import { connectionFailed, recordsIn } from "../upstream.ts";
+import { type GoogleDestination, jsonFromGoogle } from "./fetch.ts";
 
 /** The longest page that Google gives. */
 const PAGE_SIZE = 1_000;
@@ -13,19 +11,11 @@ const PREFIX = "models/";
  * Asks Google about keys through its list of models, which is free of charge and counts against no limit of a model. A key
  * without credits passes it: only a call would show.
  */
-export function googleKeyInspector(options: GoogleOptions & { fetch?: typeof fetch } = {}): KeyInspector {
-  const page = async ({ secret, signal }: KeyInquiry, query: Record<string, string>) => {
-    const url = `${options.baseUrl ?? GOOGLE_ORIGIN}/v1beta/models?${new URLSearchParams(query)}`;
-    return await jsonFromUpstream({
-      url,
-      headers: { "x-goog-api-key": secret },
-      secret,
-      signal,
-      // Read when it is needed, not before: a test, or a wrapper, may have replaced it.
-      fetch: options.fetch ?? fetch,
-      errorMapping: GOOGLE_ERROR_MAPPING,
-    });
-  };
+export function googleKeyInspector(
+  { baseUrl, fetch }: Pick<GoogleDestination, "baseUrl" | "fetch"> = {},
+): KeyInspector {
+  const page = ({ secret, signal }: KeyInquiry, query: Record<string, string>) =>
+    jsonFromGoogle({ baseUrl, fetch, path: `models?${new URLSearchParams(query)}`, secret, signal });
   return {
     async checkKey(inquiry) {
       await page(inquiry, { pageSize: "1" });

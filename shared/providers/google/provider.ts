@@ -1,32 +1,28 @@
 import type { Answer } from "../../contract/content.ts";
 import { finishReasonOf, judgeAnswer, usageOf } from "../../contract/answer_verdict.ts";
-import { countAtGoogle } from "./count.ts";
-import { embedAtGoogle } from "./embedding.ts";
-import { answerIn } from "./answer_shape.ts";
-import { GOOGLE_ORIGIN, jsonFromGoogle } from "./fetch.ts";
-import { streamFromGoogle } from "./stream.ts";
 import type { Provider, ProviderAnswer, ProviderCall } from "../provider.ts";
 import { connectionFailed } from "../upstream.ts";
-
-export interface GoogleOptions {
-  /** Origin of the Gemini API; absent: Google's own. */
-  baseUrl?: string;
-}
+import { answerIn } from "./answer_shape.ts";
+import { countAtGoogle } from "./count.ts";
+import { embedAtGoogle } from "./embedding.ts";
+import { type GoogleDestination, jsonFromGoogle, methodPath } from "./fetch.ts";
+import { streamFromGoogle } from "./stream.ts";
 
 /**
  * The Gemini API, over the wire like every other upstream. Google's library `@google/generative-ai` is not used: it follows
- * redirects with the key in a header, takes no `fetch` that would not, and its makers have stopped.
+ * redirects with the key in a header and lets nobody hand it a `fetch` that would not. docs/architecture.md has the list of
+ * what would have to be guarded, and what it would cost.
  */
-export function googleProvider(options: GoogleOptions = {}): Provider {
-  const baseUrl = options.baseUrl ?? GOOGLE_ORIGIN;
+export function googleProvider({ baseUrl }: Pick<GoogleDestination, "baseUrl"> = {}): Provider {
   return {
-    async generate({ prompt, ...call }: ProviderCall): Promise<ProviderAnswer> {
-      const body = await jsonFromGoogle({ ...call, baseUrl, method: "generateContent", body: prompt });
+    async generate({ model, prompt, secret, signal }: ProviderCall): Promise<ProviderAnswer> {
+      const path = methodPath(model, "generateContent");
+      const body = await jsonFromGoogle({ baseUrl, path, body: prompt, secret, signal });
       let answer: Answer;
       try {
         answer = answerIn(body);
       } catch (thrown) {
-        throw connectionFailed(thrown, call.secret);
+        throw connectionFailed(thrown, secret);
       }
       return {
         answer,

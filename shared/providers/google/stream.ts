@@ -3,7 +3,7 @@ import { readEvents } from "../event_stream.ts";
 import { AnswerSoFar, usageOf } from "../../contract/answer_verdict.ts";
 import { answerIn } from "./answer_shape.ts";
 import { diagnosed, errorIn } from "./failure.ts";
-import { type GoogleCall, postToGoogle } from "./fetch.ts";
+import { fetchGoogle, type GoogleDestination, methodPath } from "./fetch.ts";
 import { type ProviderChunk, type ProviderEnd, ProviderFailure } from "../provider.ts";
 import { connectionFailed } from "../upstream.ts";
 
@@ -11,13 +11,13 @@ import { connectionFailed } from "../upstream.ts";
  * `streamGenerateContent` over the wire, read no faster than it is pulled. An error may come in mid-stream.
  */
 export async function* streamFromGoogle(
-  call: Omit<GoogleCall, "method" | "body"> & { prompt: Prompt },
+  { model, prompt, ...to }: GoogleDestination & { model: string; prompt: Prompt },
 ): AsyncGenerator<ProviderChunk, ProviderEnd, void> {
-  const { secret, signal } = call;
-  const response = await postToGoogle({
-    ...call,
-    method: "streamGenerateContent?alt=sse",
-    body: call.prompt,
+  const { secret, signal } = to;
+  const response = await fetchGoogle({
+    ...to,
+    path: methodPath(model, "streamGenerateContent?alt=sse"),
+    body: prompt,
   });
   const soFar = new AnswerSoFar();
   try {

@@ -91,3 +91,9 @@ test("a signal that has aborted asks nobody", async () => {
   await expect(keys.checkKey({ secret: SECRET, signal: gone })).rejects.toThrow("time is up");
   expect(asked).toHaveLength(0);
 });
+
+test("an error in an answer with status 200 is one of a key's too", async () => {
+  const body = { error: { code: 400, message: "API key not valid. Please pass a valid API key." } };
+  const failure = await thrown(inspector({ body }).keys.checkKey({ secret: SECRET, signal }));
+  expect(failure.diagnosis).toMatchObject({ fault: "key", code: "key_rejected" });
+});
