@@ -12,7 +12,9 @@ export interface Radosgw extends TestStore {
   revive(): Promise<void>;
 }
 
-const LIBRARIES = `${RADOSGW}/usr/lib/x86_64-linux-gnu`;
+/** Debian's name of the machine's kind of library. */
+const TRIPLET = `${Deno.build.arch}-linux-gnu`;
+const LIBRARIES = `${RADOSGW}/usr/lib/${TRIPLET}`;
 
 function config(
   folder: string,
@@ -81,7 +83,7 @@ export async function startRadosgw(): Promise<Radosgw> {
   const url = `http://127.0.0.1:${gateway}`;
   const env = {
     PATH: `${RADOSGW}/usr/bin:/usr/bin:/bin`,
-    LD_LIBRARY_PATH: [LIBRARIES, `${LIBRARIES}/ceph`, `${RADOSGW}/lib/x86_64-linux-gnu`].join(":"),
+    LD_LIBRARY_PATH: [LIBRARIES, `${LIBRARIES}/ceph`, `${RADOSGW}/lib/${TRIPLET}`].join(":"),
     CEPH_CONF: `${folder.path}/ceph.conf`,
     LC_ALL: "C",
   };

@@ -100,10 +100,11 @@ describe.skipIf(withoutRadosgw)("a line to the store", () => {
     expect(await store.deleteMany(["media/a/two.txt"])).toEqual({ failed: [] });
     proxy.fault("answer_lost");
     await store.multipart!.complete(upload, parts);
-    expect(observed.filter(({ operation }) => operation !== "head").map(({ attempts }) => attempts)).toEqual([
-      2,
-      2,
-      2,
+    // The store may be at work on the first one still, and say so to the second.
+    expect(observed.filter(({ attempts }) => attempts > 1).map(({ operation }) => operation)).toEqual([
+      "delete",
+      "delete_many",
+      "multipart_complete",
     ]);
     expect((await direct.list()).objects.map(({ key }) => key)).toEqual(["media/a/parts.bin"]);
   });

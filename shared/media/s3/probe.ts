@@ -41,7 +41,8 @@ export const PROBE_PREFIX = "eve-probe/";
 const EXPIRES_SECONDS = 60;
 /** Tries of one request, without a pause between them: an answer that passes by itself says nothing of what the store can do. */
 const TRIES = 2;
-const TIMEOUT_MS = 10_000;
+/** Of one try: whoever waits for it has a request of their own to send after that. */
+const TIMEOUT_MS = 5_000;
 
 /**
  * Finds what a store can do by doing it: some take what they do not hold to, and say nothing. It writes an object of a few bytes
@@ -58,8 +59,14 @@ export async function probe(store: Probed, call: StoreCall): Promise<S3Abilities
     contentType: "text/plain",
     expiresIn: EXPIRES_SECONDS,
   };
-  const put = async (body: Uint8Array<ArrayBuffer>, terms: PutTerms) =>
-    await sent(store, await store.presign(key, object, terms), body, call);
+  const written = new Set<string>();
+  /** Null: it was taken. The wrong body goes to a key of its own: that something is there is no reason to refuse it. */
+  async function put(body: Uint8Array<ArrayBuffer>, terms: PutTerms): Promise<Refusal | null> {
+    const at = body === right ? key : `${key}-wrong`;
+    const refusal = await sent(store, await store.presign(at, object, terms), body, call);
+    if (refusal === null) written.add(at);
+    return refusal;
+  }
 
   async function hashHeaderThatHolds(): Promise<HashHeader> {
     for (const hashHeader of ["x-amz-content-sha256", "x-amz-checksum-sha256"] as const) {
@@ -78,7 +85,8 @@ export async function probe(store: Probed, call: StoreCall): Promise<S3Abilities
     const lifecycle = await hasLifecycle(store.lifecycle, call);
     return { hashHeader, hashBoundPut: hashHeader !== null, ifNoneMatch: second?.status === 412, lifecycle };
   } finally {
-    await store.remove(key, call).catch(() => {}); // What is left over is a few bytes, and shows in the next listing.
+    // What is left over is a few bytes, and shows in the next listing.
+    await Promise.allSettled([...written].map((at) => store.remove(at, call)));
   }
 }
 

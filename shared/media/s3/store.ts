@@ -69,7 +69,8 @@ export function createS3Store(options: S3StoreOptions, dependencies: S3Dependenc
   let asked: Promise<S3Abilities> | null = null;
   async function find(call: StoreCall): Promise<S3Abilities> {
     const name = `${options.endpoint}/${options.bucket}`;
-    const known = await memory?.load(name) ?? null;
+    // A memory that fails is as good as none.
+    const known = await memory?.load(name).catch(() => null) ?? null;
     if (known !== null) return known;
     const found = await probe({
       presign,
@@ -78,7 +79,7 @@ export function createS3Store(options: S3StoreOptions, dependencies: S3Dependenc
       fetch: dependencies.fetch,
       clock: dependencies.clock,
     }, call);
-    await memory?.save(name, found);
+    await memory?.save(name, found).catch(() => {});
     return found;
   }
   function abilities(call: StoreCall = {}): Promise<S3Abilities> {

@@ -23,6 +23,8 @@ export interface S3Dependencies {
 export interface S3Observation {
   /** `put`, `get`, `list` and so on. */
   operation: string;
+  /** Null: it is about the bucket, or many objects. */
+  key: string | null;
   /** `ok`, or the code of the error. */
   result: string;
   attempts: number;
@@ -162,6 +164,7 @@ export function createTransport(signer: Signer, dependencies: S3Dependencies): S
     } finally {
       observe?.({
         operation: request.operation,
+        key: request.key ?? null,
         result: signal.aborted && result !== "ok" ? "aborted" : result,
         attempts,
         durationMs: clock.now() - since,

@@ -1,5 +1,6 @@
 import { describe, expect, test } from "vitest";
 import type { S3Abilities } from "../../../shared/media/s3/probe.ts";
+import { EMPTY_SHA256 } from "../../../shared/media/s3/sign.ts";
 import { type Asked, emptyList, fakeS3, refusal, xml } from "./fake_s3.ts";
 
 /** How a store treats what is signed into a presigned PUT. */
@@ -13,9 +14,8 @@ interface Kind {
 
 const RIGHT = "this is what was signed";
 
-/** A store with one object. */
 function storeOfKind(kind: Kind): (asked: Asked) => Response {
-  let there = false;
+  const there = new Set<string>();
   return ({ method, url, headers, body }) => {
     if (url.searchParams.has("lifecycle")) {
       if (kind.lifecycle === "none") return refusal(501, "NotImplemented");
@@ -24,7 +24,7 @@ function storeOfKind(kind: Kind): (asked: Asked) => Response {
         : xml("<LifecycleConfiguration/>");
     }
     if (method === "DELETE") {
-      there = false;
+      there.delete(url.pathname);
       return new Response(null, { status: 204 });
     }
     if (method !== "PUT") return emptyList();
@@ -40,9 +40,9 @@ function storeOfKind(kind: Kind): (asked: Asked) => Response {
     }
     if (headers.has("if-none-match")) {
       if (kind.ifNoneMatch === "refuses") return refusal(501, "NotImplemented");
-      if (kind.ifNoneMatch === "holds" && there) return refusal(412, "PreconditionFailed");
+      if (kind.ifNoneMatch === "holds" && there.has(url.pathname)) return refusal(412, "PreconditionFailed");
     }
-    there = true;
+    there.add(url.pathname);
     return new Response(null, { status: 200 });
   };
 }
@@ -83,15 +83,50 @@ describe("the probe", () => {
     expect(await s3.store.abilities()).toEqual(abilities);
   });
 
-  test("it deletes what it wrote", async () => {
-    const s3 = fakeS3(storeOfKind(ALL), asking);
+  test.each<[string, Kind]>([
+    ["all that it wrote", ALL],
+    ["the wrong body too, where that was taken", { ...ALL, contentSha256: "ignores" }],
+  ])("it deletes %s", async (_, kind) => {
+    const there = new Set<string>();
+    const store = storeOfKind(kind);
+    const s3 = fakeS3((asked) => {
+      const answer = store(asked);
+      if (asked.method === "PUT" && answer.ok) there.add(asked.url.pathname);
+      if (asked.method === "DELETE") there.delete(asked.url.pathname);
+      return answer;
+    }, asking);
     await s3.store.abilities();
-    const last = s3.asked.at(-1)!;
-    expect(last.method).toBe("DELETE");
-    expect(
-      new Set(s3.asked.filter(({ url }) => url.pathname !== "/files").map(({ url }) => url.pathname)).size,
-    ).toBe(1);
-    expect(last.url.pathname).toMatch(/^\/files\/eve-probe\//);
+    expect([...there]).toEqual([]);
+    for (const { method, url } of s3.asked) {
+      if (method === "DELETE") expect(url.pathname).toMatch(/^\/files\/eve-probe\//);
+    }
+  });
+
+  test("a store that does not answer is given up after two tries, and nothing is deleted that was not written", async () => {
+    const s3 = fakeS3(new TypeError("connection refused"), asking);
+    await expect(s3.store.put("a", { body: new Uint8Array(), sha256: EMPTY_SHA256, contentType: "a/b" }))
+      .rejects.toMatchObject({ code: "storage_unavailable" });
+    expect(s3.asked.map(({ method }) => method)).toEqual(["PUT", "PUT"]);
+  });
+
+  test("a store that refuses to write over what is there is not taken for one that holds to the hash", async () => {
+    const kind = storeOfKind({ ...ALL, contentSha256: "ignores" });
+    const there = new Set<string>();
+    const s3 = fakeS3((asked) => {
+      if (asked.method !== "PUT") return kind(asked);
+      if (there.has(asked.url.pathname)) return refusal(403, "AccessDenied");
+      const answer = kind(asked);
+      if (answer.ok) there.add(asked.url.pathname);
+      return answer;
+    }, asking);
+    const found = await s3.store.abilities().catch((error) => error);
+    expect(found.hashBoundPut).not.toBe(true);
+  });
+
+  test("a memory that fails is as good as none", async () => {
+    const fails = () => Promise.reject(new Error("the database is away"));
+    const s3 = fakeS3(storeOfKind(ALL), { memory: { load: fails, save: fails } });
+    expect(await s3.store.abilities()).toMatchObject({ hashBoundPut: true });
   });
 
   test("many ask once, and nobody again", async () => {

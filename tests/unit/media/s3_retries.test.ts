@@ -20,7 +20,7 @@ describe("what passes by itself is tried again", () => {
     expect(await s3.store.put("a.txt", await object())).toEqual({ created: true, sizeBytes: 5 });
     expect(s3.clock.pauses).toEqual([200, 400]);
     expect(s3.observed).toEqual([
-      { operation: "put", result: "ok", attempts: 3, durationMs: 600, sentBytes: 5 },
+      { operation: "put", key: "a.txt", result: "ok", attempts: 3, durationMs: 600, sentBytes: 5 },
     ]);
   });
 
