@@ -19,7 +19,7 @@ interface Written {
 /** A gateway's database whose clock is moved by hand, without a row being written for it. */
 export class Site {
   /** Calls of lists that had to be reserved by themselves. */
-  notTogether = 0;
+  notBatched = 0;
   #nowMs = Date.UTC(2026, 10, 18, 12);
 
   private constructor(readonly sql: postgres.Sql) {}
@@ -89,7 +89,7 @@ export class Site {
       granted.push(
         expectGranted(answer ?? await this.#reserveAlone(asked[n]!)),
       );
-      if (answer === null) this.notTogether++;
+      if (answer === null) this.notBatched++;
     }
     await this.#settle(granted, place);
   }

@@ -28,7 +28,7 @@ const hasPython = Deno.env.has("CI") || await new Deno.Command("python3", { args
 
 const run = (...args: string[]) => runIn({}, ...args);
 
-/** The same with some of the surroundings made for it. */
+/** The same with some of the dependencies replaced. */
 async function runIn(around: Partial<CommandDependencies>, ...args: string[]) {
   const said: string[] = [];
   const complained: string[] = [];

@@ -121,7 +121,7 @@ test("names that no model has are one row of the sums, whatever they were refuse
   ]);
 });
 
-test("a flood of one consumer hides nobody else's refusal, and every minute begins anew", async () => {
+test("a flood of one consumer hides nobody else's refusal, and every minute starts again", async () => {
   await refuse(200, "m", null);
   const other = await addConsumer("other");
   await reserve(sql, "the-other-one", { consumerId: other });

@@ -1,4 +1,4 @@
-/** The surroundings in which the Supabase CLI takes a loopback Management API for Supabase's own. */
+/** The environment in which the Supabase CLI takes a loopback Management API for Supabase's own. */
 import type { ManagementApi } from "./management_api.ts";
 
 /** In the CLI's format, and nobody's. */

@@ -6,7 +6,7 @@ const REF = "abcdefghijklmnopqrst";
 const KEY = "sb_secret_0123456789abcdef";
 const ADDRESS = `https://${REF}.supabase.co/functions/v1/maintenance/connect`;
 
-function surroundings(options: { keys?: unknown; succeeds?: boolean; statuses?: number[] }) {
+function connectOptions(options: { keys?: unknown; succeeds?: boolean; statuses?: number[] }) {
   const asked: { url: string; apikey: string | null }[] = [];
   const commands: string[][] = [];
   const pauses: number[] = [];
@@ -44,7 +44,7 @@ function surroundings(options: { keys?: unknown; succeeds?: boolean; statuses?: 
 }
 
 test("the function is asked once, with the project's own secret key", async () => {
-  const { options, asked, commands } = surroundings({});
+  const { options, asked, commands } = connectOptions({});
   expect(await connectSchedule(options)).toEqual([expect.stringContaining("pg_cron runs the maintenance")]);
   expect(asked).toEqual([{ url: ADDRESS, apikey: KEY }]);
   // The key is on no command line.
@@ -58,7 +58,7 @@ test("the function is asked once, with the project's own secret key", async () =
 });
 
 test("a function that is not served yet is asked again", async () => {
-  const { options, asked, pauses } = surroundings({ statuses: [404, 503, 200] });
+  const { options, asked, pauses } = connectOptions({ statuses: [404, 503, 200] });
   expect((await connectSchedule(options)).join()).toContain("from now on");
   expect([asked.length, pauses.length]).toEqual([3, 2]);
 });
@@ -80,7 +80,7 @@ test.each([
   ["it refuses the key", { statuses: [401] }, "answered 401", 1],
   ["it is never served", { statuses: [404] }, "answered 404", 4],
 ])("where %s, it says what to do and stops nothing", async (_, given, why, times) => {
-  const { options, asked } = surroundings(given);
+  const { options, asked } = connectOptions(given);
   const said = (await connectSchedule(options)).join("\n");
   expect(said).toContain(why);
   expect(said).toContain(`curl -X POST ${ADDRESS}`);
@@ -89,7 +89,7 @@ test.each([
 });
 
 test("without a network it says that too", async () => {
-  const { options } = surroundings({});
+  const { options } = connectOptions({});
   const unreachable = (() => Promise.reject(new TypeError("dns error"))) as typeof fetch;
   expect((await connectSchedule({ ...options, fetch: unreachable })).join()).toContain("(dns error)");
 });

@@ -1,4 +1,4 @@
-/** Runs the Supabase CLI of this checkout on another folder, in surroundings of the test's choice. */
+/** Runs the Supabase CLI of this checkout on another folder, in an environment of the test's choice. */
 import { CHECKOUT } from "../../local/paths.ts";
 
 export interface Finished {

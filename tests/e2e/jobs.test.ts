@@ -166,7 +166,7 @@ test("a notebook's token sees the jobs of its stages, of its own consumer, while
     expect(issued.status, JSON.stringify(issued)).toBe(200);
     return issued.access_token as string;
   };
-  const with_ = (token: string, path: string, body?: unknown) =>
+  const callWith = (token: string, path: string, body?: unknown) =>
     fetch(`${stack.url}/functions/v1/llm-invoke${path}`, {
       method: body === undefined ? "GET" : "POST",
       headers: { authorization: `Bearer ${token}` },
@@ -174,12 +174,12 @@ test("a notebook's token sees the jobs of its stages, of its own consumer, while
     });
   const [own, other] = [await notebook("own-jobs"), await notebook("other-jobs")];
   const voice = await tokenOf(own, { scope: "model:stage:VOICE" });
-  const { job, error } = await said(await with_(voice, "", { stage: "VOICE", prompt: "Моё" }));
+  const { job, error } = await said(await callWith(voice, "", { stage: "VOICE", prompt: "Моё" }));
   expect(error).toBeUndefined();
   const paths = [`/jobs/${job.id}`, `/jobs/${job.id}/content`];
   const statuses = (token: string) =>
     Promise.all(paths.map(async (path) => {
-      const response = await with_(token, path);
+      const response = await callWith(token, path);
       const body = await response.text();
       return response.ok ? response.status : `${response.status} ${JSON.parse(body).error.code}`;
     }));

@@ -121,7 +121,7 @@ test("a package that is missing from node_modules is put back", async () => {
   expect(installed()).toEqual([SERVING]);
 });
 
-test("an installation that was killed in the middle is made anew", async () => {
+test("an installation that was killed in the middle is made again", async () => {
   const asked = Promise.withResolvers<void>();
   const stuck = inFrontOfTheRegistry(() => {
     asked.resolve();

@@ -116,7 +116,7 @@ describe("the sums", () => {
     await expectExact(sql);
   });
 
-  test("say who paid: the project's key is nobody's consumer, doors and keys are told apart", async () => {
+  test("say who paid: the project's key is nobody's consumer, endpoints and keys are kept apart", async () => {
     await settle(sql, await reserve(sql, "a"), { inputTokens: 10, outputTokens: 4 });
     await settle(sql, await reserve(sql, "b", { consumerId: consumer }), {
       inputTokens: 20,

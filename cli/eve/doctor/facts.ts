@@ -61,7 +61,7 @@ export interface Facts {
   call: CallFacts | null;
 }
 
-export interface LookOptions {
+export interface FactOptions {
   /** Spends one request of quota on a real call. */
   testCall: boolean;
   /** For the test call; by default one that a usable lane has. */
@@ -81,9 +81,9 @@ const OTHER_CREDENTIALS: readonly string[] = ["admin"];
 const TEST_PROMPT = "Answer with the word ok.";
 const TEST_WAIT_MS = 15_000;
 
-export async function lookAt(
+export async function gatherFacts(
   connection: Connection,
-  { testCall, model }: LookOptions,
+  { testCall, model }: FactOptions,
   { progress, now, signal }: Pick<CommandDependencies, "progress" | "now" | "signal">,
 ): Promise<Facts> {
   const migrations = [...(await migrationsIn(CHECKOUT)).keys()].sort();

@@ -21,7 +21,7 @@ export function encodeNative(result: GatewayResult, more: Record<string, unknown
     request_id: result.requestId,
     text: textOf(result.answer),
     parts: partsOf(result.answer),
-    ...factsOf(result),
+    ...resultFields(result),
     ...more,
     limits: result.limits === null ? null : limitsJson(result.limits),
   };
@@ -33,7 +33,7 @@ export function encodeNative(result: GatewayResult, more: Record<string, unknown
 }
 
 /** The fields of every call that a model answered, usable or not. */
-export function factsOf(result: GatewayResult) {
+export function resultFields(result: GatewayResult) {
   return {
     model: result.model,
     finish_reason: result.finishReason,
@@ -52,7 +52,7 @@ export function verdictError(result: GatewayResult): GatewayError | null {
   return new GatewayError(code, {
     // More of the same would be cut off at the same place.
     ...(reason === "MAX_TOKENS" && { retryable: false }),
-    details: { reason, text: textOf(result.answer), ...factsOf(result) },
+    details: { reason, text: textOf(result.answer), ...resultFields(result) },
     limits: result.limits,
     headers: modelHeaders(result),
   });

@@ -4,7 +4,7 @@ import { asGatewayError } from "../../contract/gateway_error.ts";
 import type { GatewayResult } from "../../contract/result.ts";
 import { errorJson } from "../../http/error_json.ts";
 import { EVENT_STREAM, streamedResponse } from "../../http/streamed_response.ts";
-import { factsOf, limitsJson, usageJson, verdictError } from "./answer.ts";
+import { limitsJson, resultFields, usageJson, verdictError } from "./answer.ts";
 
 export interface NativeStreamOptions {
   requestId: string;
@@ -88,7 +88,7 @@ function endOf(result: GatewayResult, requestId: string): string {
   if (error !== null) return frame("error", errorJson(error, requestId));
   return frame("done", {
     request_id: result.requestId,
-    ...factsOf(result),
+    ...resultFields(result),
     limits: result.limits === null ? null : limitsJson(result.limits),
     replayed: result.replayed,
   });

@@ -84,8 +84,8 @@ async function series(): Promise<Map<string, number>> {
     return [line.slice(0, at), Number(line.slice(at + 1))];
   }));
 }
-const sum = (page: Map<string, number>, begins: string, ...with_: string[]) =>
-  [...page].filter(([name]) => name.startsWith(begins) && with_.every((part) => name.includes(part)))
+const sum = (page: Map<string, number>, begins: string, ...labels: string[]) =>
+  [...page].filter(([name]) => name.startsWith(begins) && labels.every((part) => name.includes(part)))
     .reduce((total, [, value]) => total + value, 0);
 
 /** The lines of the log that functions wrote, parsed. */
@@ -132,8 +132,8 @@ describe("the metrics page", () => {
     expect((await ask({ model: "no-such-model" })).status).toBe(404);
     await settled();
     const after = await series();
-    const gained = (begins: string, ...with_: string[]) =>
-      sum(after, begins, ...with_) - sum(before, begins, ...with_);
+    const gained = (begins: string, ...labels: string[]) =>
+      sum(after, begins, ...labels) - sum(before, begins, ...labels);
     expect(gained("eve_requests_total", 'outcome="succeeded"', 'door="native"', 'consumer="project"')).toBe(
       3,
     );

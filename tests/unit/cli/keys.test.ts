@@ -102,7 +102,7 @@ async function run(options: Options, ...args: string[]) {
 }
 
 describe("keys set", () => {
-  test("keeps it in the local stack's folder, for its owner alone, and says to start the stack anew", async () => {
+  test("keeps it in the local stack's folder, for its owner alone, and says to start the stack again", async () => {
     const folder = await Deno.makeTempDir();
     try {
       const { code, text } = await run({ folder }, "keys", "set", "main");

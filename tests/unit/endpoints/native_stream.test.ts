@@ -20,20 +20,20 @@ const delta = (text: string, more: object = {}): GatewayEvent => ({
 });
 const DONE: GatewayEvent = { type: "done", result: RESULT };
 
-/** An endpoint before a gateway that tells this; a GatewayError is thrown. */
-function telling(...story: (GatewayEvent | GatewayError)[]) {
+/** An endpoint with a gateway that streams these events; a GatewayError is thrown. */
+function streaming(...events: (GatewayEvent | GatewayError)[]) {
   const seen = { pulled: 0, left: false };
   const stream: Gateway["stream"] = () => ({
     async *[Symbol.asyncIterator]() {
       try {
-        for (const event of story) {
+        for (const event of events) {
           await Promise.resolve();
           if (event instanceof GatewayError) throw event;
           seen.pulled++;
           yield event;
         }
       } finally {
-        seen.left = seen.pulled < story.length;
+        seen.left = seen.pulled < events.length;
       }
     },
   });
@@ -51,7 +51,7 @@ function eventsOf(text: string): [string, Record<string, unknown>][] {
 describe("a stream at the native endpoint", () => {
   test("[native.stream] has the wait with the expected start, the start, the text, the usage and the end, in this order", async () => {
     const before = Date.now();
-    const response = await telling(
+    const response = await streaming(
       QUEUED,
       STARTED,
       delta("Hm", { thought: true }),
@@ -76,15 +76,15 @@ describe("a stream at the native endpoint", () => {
 
   test("what fails before the first event has its own status", async () => {
     const error = new GatewayError("rate_limited", { retryAfterMs: 31_000 });
-    for (const story of [[error], [STARTED, error]]) {
-      const response = await telling(...story).post(ASK);
+    for (const events of [[error], [STARTED, error]]) {
+      const response = await streaming(...events).post(ASK);
       expect(response.status).toBe(429);
       expect(response.headers.get("retry-after")).toBe("31");
     }
   });
 
   test("[native.stream-error] what fails later is the last event", async () => {
-    const response = await telling(STARTED, delta("Кон"), new GatewayError("upstream_unavailable"))
+    const response = await streaming(STARTED, delta("Кон"), new GatewayError("upstream_unavailable"))
       .post({ ...ASK, request_id: "event-42" });
     const events = eventsOf(await response.text());
     expect(events.map(([name]) => name)).toEqual(["started", "delta", "error"]);
@@ -98,8 +98,8 @@ describe("a stream at the native endpoint", () => {
   test("an error event has the fields of an error's body, without the name around them", async () => {
     const error = new GatewayError("upstream_unavailable", { details: { model: "m" } });
     const asked = { ...ASK, request_id: "event-43" };
-    const body = await (await telling(error).post(asked)).json();
-    const events = eventsOf(await (await telling(STARTED, delta("Кон"), error).post(asked)).text());
+    const body = await (await streaming(error).post(asked)).json();
+    const events = eventsOf(await (await streaming(STARTED, delta("Кон"), error).post(asked)).text());
     expect(events.at(-1)).toEqual(["error", body.error]);
     expect(Object.keys(body)).toEqual(["error"]);
     expect(Object.keys(body.error)).toEqual(["code", "message", "request_id", "retryable", "details"]);
@@ -107,7 +107,7 @@ describe("a stream at the native endpoint", () => {
 
   test("what is no answer does not end as if it were one", async () => {
     const verdict = { ok: false, code: "content_blocked", reason: "SAFETY" } as const;
-    const response = await telling(STARTED, delta("Кон"), { type: "done", result: { ...RESULT, verdict } })
+    const response = await streaming(STARTED, delta("Кон"), { type: "done", result: { ...RESULT, verdict } })
       .post(ASK);
     const events = eventsOf(await response.text());
     expect(events.map(([name]) => name)).toEqual(["started", "delta", "usage", "error"]);
@@ -115,7 +115,7 @@ describe("a stream at the native endpoint", () => {
   });
 
   test("a client that leaves ends the call; one that does not read is not read for", async () => {
-    const { post, seen } = telling(STARTED, ...Array.from({ length: 100 }, () => delta("x")), DONE);
+    const { post, seen } = streaming(STARTED, ...Array.from({ length: 100 }, () => delta("x")), DONE);
     const response = await post(ASK);
     await new Promise((resolve) => setTimeout(resolve, 20));
     expect(seen.pulled).toBeLessThan(5);
