@@ -5,7 +5,7 @@ export type ResolveSecret = (envVarName: string) => string | null;
  * Names that are the platform's, the gateway's own or the system's: what they hold is never sent upstream as a model's key.
  */
 const RESERVED =
-  /^(SUPABASE_|SB_|DENO_|EVE_|LD_|DYLD_|NODE_|NPM_|ADMIN_SECRET_KEY$|(PATH|HOME|USER|LOGNAME|SHELL|PWD|TMPDIR|TERM|LANG|HOSTNAME|PORT)$)/i;
+  /^(SUPABASE_|SB_|DENO_|EVE_|LD_|DYLD_|NODE_|NPM_|S3_|ADMIN_SECRET_KEY$|(PATH|HOME|USER|LOGNAME|SHELL|PWD|TMPDIR|TERM|LANG|HOSTNAME|PORT)$)/i;
 
 export const isReservedName = (envVarName: string): boolean => RESERVED.test(envVarName);
 

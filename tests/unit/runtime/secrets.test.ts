@@ -7,6 +7,7 @@ const environment: Record<string, string> = {
   SUPABASE_SECRET_KEYS: "{}",
   EVE_MAX_WAIT_MS: "1",
   ADMIN_SECRET_KEY: "opens every kept key",
+  S3_SECRET_ACCESS_KEY: "opens every file",
   PATH: "/usr/bin",
   NODE_OPTIONS: "--inspect",
 };
@@ -28,6 +29,7 @@ test.each([
   "supabase_url",
   "EVE_MAX_WAIT_MS",
   "ADMIN_SECRET_KEY",
+  "S3_SECRET_ACCESS_KEY",
   "PATH",
   "NODE_OPTIONS",
 ])(
