@@ -15,7 +15,6 @@ export function startLanguage(): void {
     resources: { en: { translation: en }, ru: { translation: ru } },
     lng: wanted in LANGUAGES ? wanted : "en",
     fallbackLng: "en",
-    showSupportNotice: false,
     interpolation: { escapeValue: false },
   });
   document.documentElement.lang = i18next.language;
