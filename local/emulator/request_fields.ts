@@ -4,6 +4,7 @@
  */
 
 import { badRequest } from "./errors.ts";
+import { isObject } from "../../shared/contract/is_object.ts";
 
 /** `openEnum`: a name, whichever, or its number, as older Python clients send all enums. */
 type Scalar = "string" | "bytes" | "bool" | "int32" | "float" | "json" | "openEnum";
@@ -345,13 +346,13 @@ export function readRequest(fields: Fields, text: string): Record<string, unknow
     const description = `Invalid JSON payload received. Unexpected token.\n${text.slice(0, 40)}\n^`;
     throw badRequest([{ description }]);
   }
-  if (typeof value !== "object" || value === null || Array.isArray(value)) {
+  if (!isObject(value)) {
     throw badRequest([{
       description: 'Invalid JSON payload received. Unknown name "": Root element must be a message.',
     }]);
   }
   const violations: Violation[] = [];
-  const read = readMessage(fields, value as Record<string, unknown>, "", violations);
+  const read = readMessage(fields, value, "", violations);
   if (violations.length > 0) throw badRequest(violations);
   return read;
 }

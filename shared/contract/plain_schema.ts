@@ -1,3 +1,5 @@
+import { isObject } from "./is_object.ts";
+
 type Schema = Record<string, unknown>;
 
 /** Keywords whose values are schemas: one, a list, or by name. */
@@ -39,8 +41,4 @@ export function plainSchema(schema: object): Schema {
 
 function nested(value: unknown): unknown {
   return isObject(value) ? plainSchema(value) : value;
-}
-
-function isObject(value: unknown): value is Schema {
-  return typeof value === "object" && value !== null && !Array.isArray(value);
 }

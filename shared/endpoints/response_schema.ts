@@ -1,4 +1,5 @@
 import { compileSchema } from "../schema/compile.ts";
+import { isObject } from "../contract/is_object.ts";
 
 /** What Gemini's `responseSchema` understands: a part of OpenAPI 3.0. */
 const OPENAPI_WORDS = new Set([
@@ -42,7 +43,7 @@ export function schemaSettings(schema: Schema, from: string): Record<string, unk
 
 /** Whether a schema stays within that part. */
 export function isOpenApi(schema: unknown): boolean {
-  if (!isSchema(schema)) return false;
+  if (!isObject(schema)) return false;
   return Object.entries(schema).every(([word, value]) => {
     if (!OPENAPI_WORDS.has(word)) return false;
     switch (word) {
@@ -54,15 +55,11 @@ export function isOpenApi(schema: unknown): boolean {
         return Array.isArray(value) && value.every(isOpenApi);
       case "properties":
         // An object without properties is refused there.
-        return isSchema(value) && Object.keys(value).length > 0 && Object.values(value).every(isOpenApi);
+        return isObject(value) && Object.keys(value).length > 0 && Object.values(value).every(isOpenApi);
       case "enum":
         return Array.isArray(value) && value.every((item) => typeof item === "string");
       default:
         return true;
     }
   });
-}
-
-function isSchema(value: unknown): value is Schema {
-  return typeof value === "object" && value !== null && !Array.isArray(value);
 }

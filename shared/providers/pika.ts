@@ -12,7 +12,6 @@ import {
   clean,
   connectionFailed,
   type ErrorMapping,
-  isRecord,
   jsonFromUpstream,
   recordsIn,
   retryAfterMs,
@@ -20,6 +19,7 @@ import {
   upstreamModel,
 } from "./upstream.ts";
 import { type Diagnosis, type Provider, ProviderFailure } from "./provider.ts";
+import { isObject } from "../contract/is_object.ts";
 
 export const FAL_BASE_URL = "https://queue.fal.run";
 
@@ -92,7 +92,7 @@ export function pikaProvider(options: PikaOptions = {}): Provider & KeyInspector
         reason: clean(thrown.message, secret),
       };
     }
-    const { url, content_type } = isRecord(result.video) ? result.video : {};
+    const { url, content_type } = isObject(result.video) ? result.video : {};
     if (typeof url !== "string") {
       return { state: "failed", code: "answer_unusable", reason: "no video came out" };
     }
@@ -123,7 +123,7 @@ function appOf(model: string): string {
 const ERROR_MAPPING: ErrorMapping = {
   // {"detail": "..."} or {"detail": [{"loc", "msg", "type"}]}
   messageIn(body) {
-    if (!isRecord(body)) return null;
+    if (!isObject(body)) return null;
     if (typeof body.detail === "string") return body.detail;
     const [first] = recordsIn(body.detail);
     return typeof first?.msg === "string" ? first.msg : null;
@@ -147,7 +147,7 @@ function diagnose({ status, body, message, headers }: UpstreamErrorResponse): Di
       return quotaUsedUp(retryAfterMs(headers));
   }
   if (status === 408 || status >= 500 || status < 400) return upstreamsFault(status);
-  const types = isRecord(body) ? recordsIn(body.detail).map(({ type }) => type) : [];
+  const types = isObject(body) ? recordsIn(body.detail).map(({ type }) => type) : [];
   return callersFault(
     types.includes("content_policy_violation") ? "content_blocked" : "upstream_invalid_request",
   );

@@ -12,13 +12,13 @@ import {
   clean,
   connectionFailed,
   type ErrorMapping,
-  isRecord,
   jsonFromUpstream,
   recordsIn,
   type UpstreamCall,
   upstreamModel,
 } from "./upstream.ts";
 import { type Diagnosis, type Provider, ProviderFailure } from "./provider.ts";
+import { isObject } from "../contract/is_object.ts";
 
 /** Suno has no API of its own for developers; this one sells access to it, and others copy its format. */
 export const SUNO_BASE_URL = "https://api.sunoapi.org";
@@ -76,7 +76,7 @@ export function sunoProvider(options: SunoOptions = {}): Provider & KeyInspector
       // The API requires a callback. The gateway polls, and trusts no callback.
       callBackUrl: call.callbackUrl,
     });
-    const id = isRecord(data) ? data.taskId : undefined;
+    const id = isObject(data) ? data.taskId : undefined;
     if (typeof id !== "string") throw connectionFailed("an answer without a task", call.secret);
     return { state: "running", upstreamId: id };
   }
@@ -87,7 +87,7 @@ export function sunoProvider(options: SunoOptions = {}): Provider & KeyInspector
       `/api/v1/generate/record-info?${new URLSearchParams({ taskId: upstreamId })}`,
       inquiry,
     );
-    if (!isRecord(data)) throw connectionFailed("an answer without the task", inquiry.secret);
+    if (!isObject(data)) throw connectionFailed("an answer without the task", inquiry.secret);
     switch (data.status) {
       case "SUCCESS":
         return songsOf(data, now()) ??
@@ -119,7 +119,7 @@ export function sunoProvider(options: SunoOptions = {}): Provider & KeyInspector
 
 /** Null: there is none yet. */
 function songsOf(task: Record<string, unknown>, now: number): JobProgress | null {
-  const songs = isRecord(task.response) ? recordsIn(task.response.sunoData) : [];
+  const songs = isObject(task.response) ? recordsIn(task.response.sunoData) : [];
   const files = songs.filter((song) => typeof song.audioUrl === "string" && song.audioUrl !== "").map((
     song,
   ) => ({
@@ -132,7 +132,7 @@ function songsOf(task: Record<string, unknown>, now: number): JobProgress | null
 }
 
 const ERROR_MAPPING: ErrorMapping = {
-  messageIn: (body) => isRecord(body) && typeof body.msg === "string" ? body.msg : null,
+  messageIn: (body) => isObject(body) && typeof body.msg === "string" ? body.msg : null,
   diagnose: ({ status }) => diagnose(status),
 };
 

@@ -4,6 +4,7 @@ import { EventTooLong } from "./event_stream.ts";
 import { type Diagnosis, ProviderFailure } from "./provider.ts";
 import { redact } from "./redact.ts";
 import { headOf } from "./response_head.ts";
+import { isObject } from "../contract/is_object.ts";
 
 /** The error response of an upstream. */
 export interface UpstreamErrorResponse {
@@ -88,7 +89,7 @@ export async function jsonFromUpstream(call: UpstreamCall): Promise<Record<strin
     call.signal.throwIfAborted();
     throw connectionFailed(thrown, call.secret);
   }
-  if (!isRecord(value)) throw connectionFailed("an answer that is no object", call.secret);
+  if (!isObject(value)) throw connectionFailed("an answer that is no object", call.secret);
   return value;
 }
 
@@ -110,13 +111,9 @@ export function retryAfterMs(headers: Headers, now = Date.now()): number | null 
   return Number.isNaN(at) || at <= now ? null : at - now;
 }
 
-export function isRecord(value: unknown): value is Record<string, unknown> {
-  return typeof value === "object" && value !== null && !Array.isArray(value);
-}
-
 /** The records of a list; nothing of what is no list. */
 export function recordsIn(list: unknown): Record<string, unknown>[] {
-  return Array.isArray(list) ? list.filter(isRecord) : [];
+  return Array.isArray(list) ? list.filter(isObject) : [];
 }
 
 /** An upstream's error text, without the key and not too long. */

@@ -2,6 +2,7 @@ import { fieldName, invalidRequest } from "../contract/invalid_request.ts";
 import { isCheckedFormat } from "./format.ts";
 import { compilePattern, MAX_PATTERN_SIZE, type Pattern, PatternFault } from "./pattern.ts";
 import { canonical, heldBeside, type Place, type SchemaNode, type TypeName, TYPES } from "./schema_node.ts";
+import { isObject } from "../contract/is_object.ts";
 
 /**
  * How much a schema may be. OpenAI's strict mode takes 5,000 properties, 1,000 values of enums and 120,000 characters of
@@ -222,11 +223,11 @@ class Compiler {
       if (!schema) node.never = true;
       return node;
     }
-    if (typeof schema !== "object" || schema === null || Array.isArray(schema)) {
+    if (!isObject(schema)) {
       throw new SchemaFault(place, "must be a schema: an object, true or false");
     }
     this.#withTimeout("depth", ++this.#depth, place);
-    const given = schema as Json;
+    const given = schema;
     const known = new Map<string, string>();
     for (const word of Object.keys(given)) {
       const name = KEYWORDS.has(word) || ANNOTATIONS.has(word) ? word : camel(word);
@@ -400,8 +401,6 @@ function textIn(value: unknown, place: Place): string {
 }
 
 function objectIn(value: unknown, place: Place): Json {
-  if (typeof value !== "object" || value === null || Array.isArray(value)) {
-    throw new SchemaFault(place, "must be an object");
-  }
-  return value as Json;
+  if (!isObject(value)) throw new SchemaFault(place, "must be an object");
+  return value;
 }

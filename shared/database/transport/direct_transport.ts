@@ -185,11 +185,11 @@ function chosen(links: readonly Link[]): Link {
  */
 function asText(value: unknown): string | null {
   if (value === null || value === undefined) return null;
-  if (Array.isArray(value) && !value.some(isObject)) return `{${value.map(element).join(",")}}`;
-  return isObject(value) ? JSON.stringify(value) : String(value);
+  if (Array.isArray(value) && !value.some(isComposite)) return `{${value.map(element).join(",")}}`;
+  return isComposite(value) ? JSON.stringify(value) : String(value);
 }
 
-function isObject(value: unknown): boolean {
+function isComposite(value: unknown): boolean {
   return typeof value === "object" && value !== null;
 }
 

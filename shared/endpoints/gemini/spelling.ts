@@ -1,4 +1,5 @@
 import { namedTypes } from "./schema.ts";
+import { isObject } from "../../contract/is_object.ts";
 
 /**
  * The API reads its fields in camelCase and in snake_case, and a single message where a list is expected (scripts over
@@ -6,8 +7,6 @@ import { namedTypes } from "./schema.ts";
  * lost: fields that nobody here knows keep their values, and where both spellings are present both go on, for upstream
  * to refuse.
  */
-type Json = Record<string, unknown>;
-
 /**
  * The fields of one message in camelCase, those that are null left out: to the API, null is a field that is not set.
  * What is no object stays as it is, and so do messages inside.
@@ -64,8 +63,4 @@ export function changed(value: unknown, changes: Record<string, (inner: unknown)
 export function each(value: unknown, change: (item: unknown) => unknown): unknown {
   if (Array.isArray(value)) return value.map(change);
   return isObject(value) ? [change(value)] : value;
-}
-
-function isObject(value: unknown): value is Json {
-  return typeof value === "object" && value !== null && !Array.isArray(value);
 }

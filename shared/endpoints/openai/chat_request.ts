@@ -1,5 +1,6 @@
 import { z } from "zod";
 import { type Fault, invalidRequest, listOf, validated } from "../validated.ts";
+import { isObject } from "../../contract/is_object.ts";
 
 /** As many as Gemini takes; OpenAI takes four. */
 const MAX_STOP_TEXTS = 5;
@@ -19,7 +20,7 @@ const anyObject = z.record(z.string(), z.unknown());
 
 /** Fields that are null count as absent: clients send them for everything that they know and do not use. */
 function withoutNulls(value: unknown): unknown {
-  if (typeof value !== "object" || value === null || Array.isArray(value)) return value;
+  if (!isObject(value)) return value;
   return Object.fromEntries(Object.entries(value).filter(([, field]) => field !== null));
 }
 
@@ -248,7 +249,7 @@ export function decodeChat(json: unknown): Chat {
 }
 
 function withoutNotOffered(json: unknown): unknown {
-  if (typeof json !== "object" || json === null || Array.isArray(json)) return json;
+  if (!isObject(json)) return json;
   const refused: Fault[] = [];
   const offered = Object.entries(json).filter(([field, value]) => {
     const row = Object.hasOwn(NOT_OFFERED, field) ? NOT_OFFERED[field] : undefined;

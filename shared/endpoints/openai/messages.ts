@@ -5,6 +5,7 @@ import type { Message, ToolCall } from "./chat_request.ts";
 import { inlineData, type LinkedMedia } from "./media.ts";
 import { marksOf } from "./tool_call_id.ts";
 import { invalidRequest } from "../validated.ts";
+import { isObject } from "../../contract/is_object.ts";
 
 /** Upstream's word for a call whose signature is not at hand because it was made elsewhere. */
 const UNSIGNED_CALL = "skip_thought_signature_validator";
@@ -172,10 +173,6 @@ function responseOf(text: string, allowance: JsonAllowance): Record<string, unkn
   const value = parseInnerJson(text, allowance);
   if (isObject(value)) return value;
   return { output: Array.isArray(value) ? value : text };
-}
-
-function isObject(value: unknown): value is Record<string, unknown> {
-  return typeof value === "object" && value !== null && !Array.isArray(value);
 }
 
 function fault(field: string, problem: string): GatewayError {

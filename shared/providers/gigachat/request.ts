@@ -2,7 +2,7 @@ import type { Content, Part, Prompt } from "../../contract/content.ts";
 import { callersFault } from "../diagnoses.ts";
 import { present, textsOf, toolsIn } from "../openai/request.ts";
 import { ProviderFailure } from "../provider.ts";
-import { isRecord } from "../upstream.ts";
+import { isObject } from "../../contract/is_object.ts";
 
 type Message = Record<string, unknown>;
 
@@ -38,7 +38,7 @@ function messagesOf({ role, parts = [] }: Content): Message[] {
 }
 
 function assistantMessage(parts: Part[]): Message {
-  const called = parts.find((part) => isRecord(part.functionCall));
+  const called = parts.find((part) => isObject(part.functionCall));
   const { name, args } = (called?.functionCall ?? {}) as Record<string, unknown>;
   return {
     role: "assistant",
@@ -52,7 +52,7 @@ function userMessages(parts: Part[]): Message[] {
   const messages: Message[] = [];
   let text = "";
   for (const part of parts) {
-    if (isRecord(part.functionResponse)) {
+    if (isObject(part.functionResponse)) {
       const { name, response } = part.functionResponse;
       messages.push({ role: "function", name, content: JSON.stringify(response ?? {}) });
     } else if (typeof part.text === "string") text += part.text;
@@ -69,7 +69,7 @@ function userMessages(parts: Part[]): Message[] {
 
 function functionCall(toolConfig: Prompt["toolConfig"]): unknown {
   const config = toolConfig?.functionCallingConfig;
-  if (!isRecord(config)) return "auto";
+  if (!isObject(config)) return "auto";
   const allowed = Array.isArray(config.allowedFunctionNames) ? config.allowedFunctionNames : [];
   if (config.mode === "NONE") return "none";
   return config.mode === "ANY" && allowed.length === 1 ? { name: allowed[0] } : "auto";

@@ -3,11 +3,11 @@ import type { Diagnosis } from "../provider.ts";
 import {
   connectionFailed,
   type ErrorMapping,
-  isRecord,
   jsonFromUpstream,
   retryAfterMs,
   type UpstreamErrorResponse,
 } from "../upstream.ts";
+import { isObject } from "../../contract/is_object.ts";
 
 export const GIGACHAT_AUTH_URL = "https://ngw.devices.sberbank.ru:9443/api/v2/oauth";
 export const GIGACHAT_SCOPE = "GIGACHAT_API_PERS";
@@ -102,7 +102,7 @@ function orAborted<Value>(promise: Promise<Value>, signal: AbortSignal): Promise
 
 const AUTH_ERROR_MAPPING: ErrorMapping = {
   // {"code": 6, "message": "credentials doesn't match db data"}
-  messageIn: (body) => isRecord(body) && typeof body.message === "string" ? body.message : null,
+  messageIn: (body) => isObject(body) && typeof body.message === "string" ? body.message : null,
   diagnose: diagnoseAuthError,
 };
 

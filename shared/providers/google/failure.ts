@@ -1,6 +1,7 @@
 import { diagnoseGoogleError, type GoogleError } from "./errors.ts";
 import { ProviderFailure } from "../provider.ts";
-import { clean, type ErrorMapping, isRecord } from "../upstream.ts";
+import { clean, type ErrorMapping } from "../upstream.ts";
+import { isObject } from "../../contract/is_object.ts";
 
 export const GOOGLE_ERROR_MAPPING: ErrorMapping = {
   messageIn: (body) => errorIn(body)?.message ?? null,
@@ -17,7 +18,7 @@ export function diagnosed(error: GoogleError, secret: string): ProviderFailure {
 /** The `error` of a body that came with any status; null if it has none. An array's first element counts for it. */
 export function errorIn(body: unknown, status = 500): GoogleError | null {
   const [whole] = Array.isArray(body) ? body : [body];
-  if (!isRecord(whole) || !isRecord(whole.error)) return null;
+  if (!isObject(whole) || !isObject(whole.error)) return null;
   const { code, message, details } = whole.error;
   return {
     status: typeof code === "number" ? code : status,

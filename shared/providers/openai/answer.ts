@@ -1,5 +1,6 @@
 import type { Answer, Candidate, Part } from "../../contract/content.ts";
-import { isRecord, recordsIn } from "../upstream.ts";
+import { recordsIn } from "../upstream.ts";
+import { isObject } from "../../contract/is_object.ts";
 
 /** OpenAI's reasons to end, and those of servers like it, in the contract's words. A call of a tool is an ordinary end there. */
 const REASONS: Readonly<Record<string, string>> = {
@@ -20,7 +21,7 @@ export function finishReasonIn(reason: unknown): string | undefined {
 export function answerOfCompletion(body: Record<string, unknown>): Answer {
   return {
     candidates: recordsIn(body.choices).map((choice, place): Candidate => {
-      const message = isRecord(choice.message) ? choice.message : {};
+      const message = isObject(choice.message) ? choice.message : {};
       const refused = typeof message.refusal === "string" && message.refusal !== "";
       return {
         index: typeof choice.index === "number" ? choice.index : place,
@@ -40,7 +41,7 @@ function partsOfMessage(message: Record<string, unknown>): Part[] {
     ...(typeof thought === "string" && thought !== "" ? [{ text: thought, thought: true }] : []),
     ...(typeof message.content === "string" && message.content !== "" ? [{ text: message.content }] : []),
     ...recordsIn(message.tool_calls).map(({ id, function: called }) =>
-      callPart(id, isRecord(called) ? called : {})
+      callPart(id, isObject(called) ? called : {})
     ),
     ...functionCallPart(message),
   ];
@@ -51,7 +52,7 @@ function partsOfMessage(message: Record<string, unknown>): Part[] {
  * have back with the result travels as the call's signature, which every endpoint passes on.
  */
 export function functionCallPart(message: Record<string, unknown>): Part[] {
-  if (!isRecord(message.function_call)) return [];
+  if (!isObject(message.function_call)) return [];
   const state = message.functions_state_id;
   const part = callPart(undefined, message.function_call);
   return [typeof state === "string" ? { ...part, thoughtSignature: state } : part];
@@ -59,7 +60,7 @@ export function functionCallPart(message: Record<string, unknown>): Part[] {
 
 /** Arguments that are no JSON object make the call one that cannot be used; the model's text is kept. */
 export function callPart(id: unknown, called: Record<string, unknown>): Part {
-  if (isRecord(called.arguments)) return { functionCall: { name: called.name, args: called.arguments } };
+  if (isObject(called.arguments)) return { functionCall: { name: called.name, args: called.arguments } };
   const text = String(called.arguments ?? "");
   let args: unknown;
   try {
@@ -72,10 +73,10 @@ export function callPart(id: unknown, called: Record<string, unknown>): Part {
 
 /** `usage` as the contract's `usageMetadata`; nothing where upstream says nothing. */
 export function usageMetadata(usage: unknown): Pick<Answer, "usageMetadata"> {
-  if (!isRecord(usage) || typeof usage.prompt_tokens !== "number") return {};
+  if (!isObject(usage) || typeof usage.prompt_tokens !== "number") return {};
   const inside = (name: string, field: string) => {
     const details = usage[name];
-    const value = isRecord(details) ? details[field] : undefined;
+    const value = isObject(details) ? details[field] : undefined;
     return typeof value === "number" ? value : undefined;
   };
   const thoughts = inside("completion_tokens_details", "reasoning_tokens");

@@ -9,7 +9,8 @@ import {
 } from "../diagnoses.ts";
 import type { Capability } from "../../contract/block.ts";
 import type { Diagnosis } from "../provider.ts";
-import { type ErrorMapping, isRecord, retryAfterMs, type UpstreamErrorResponse } from "../upstream.ts";
+import { type ErrorMapping, retryAfterMs, type UpstreamErrorResponse } from "../upstream.ts";
+import { isObject } from "../../contract/is_object.ts";
 
 /** `error.code` values that decide more than the status does. */
 const CODES: Readonly<Record<string, () => Diagnosis>> = {
@@ -48,8 +49,8 @@ const LACKS: readonly (readonly [RegExp, Capability])[] = [
 export const OPENAI_ERROR_MAPPING: ErrorMapping = {
   // {"error": {"message", "type", "param", "code"}}; some compatible servers say {"error": "..."} or {"message": "..."}.
   messageIn(body) {
-    if (!isRecord(body)) return null;
-    if (isRecord(body.error) && typeof body.error.message === "string") return body.error.message;
+    if (!isObject(body)) return null;
+    if (isObject(body.error) && typeof body.error.message === "string") return body.error.message;
     for (const said of [body.error, body.message, body.detail]) if (typeof said === "string") return said;
     return null;
   },
@@ -58,7 +59,7 @@ export const OPENAI_ERROR_MAPPING: ErrorMapping = {
 
 /** What an error of OpenAI's API means, or of a server that speaks it. Pure. */
 export function diagnoseOpenAiError({ status, body, message, headers }: UpstreamErrorResponse): Diagnosis {
-  const error = isRecord(body) && isRecord(body.error) ? body.error : {};
+  const error = isObject(body) && isObject(body.error) ? body.error : {};
   const known = CODES[String(error.code ?? "")] ?? CODES[String(error.type ?? "")];
   if (known !== undefined) return known();
   switch (status) {

@@ -2,7 +2,6 @@ import { finishReasonOf, judgeAnswer, usageOf } from "../../contract/answer_verd
 import { type KeyInquiry, type KeyInspector, MAX_LISTED_MODELS } from "../key_inspector.ts";
 import {
   connectionFailed,
-  isRecord,
   jsonFromUpstream,
   recordsIn,
   type UpstreamCall,
@@ -13,6 +12,7 @@ import { OPENAI_ERROR_MAPPING } from "./errors.ts";
 import { chatBody, textsOf } from "./request.ts";
 import { readCompletionStream } from "./stream.ts";
 import type { Provider, ProviderCall, ProviderSettings } from "../provider.ts";
+import { isObject } from "../../contract/is_object.ts";
 
 export const OPENAI_BASE_URL = "https://api.openai.com/v1";
 
@@ -82,7 +82,7 @@ export function openaiProvider(options: OpenAiOptions = {}): Provider & KeyInspe
       }));
       const values = recordsIn(body.data)[0]?.embedding;
       if (!Array.isArray(values)) throw connectionFailed("an answer without an embedding", secret);
-      const used = isRecord(body.usage) ? body.usage.prompt_tokens : undefined;
+      const used = isObject(body.usage) ? body.usage.prompt_tokens : undefined;
       return {
         embedding: { values },
         usage: typeof used === "number"

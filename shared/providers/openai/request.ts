@@ -2,7 +2,8 @@ import type { Content, Part, Prompt, Tool } from "../../contract/content.ts";
 import { plainSchema } from "../../contract/plain_schema.ts";
 import { callersFault } from "../diagnoses.ts";
 import { ProviderFailure } from "../provider.ts";
-import { isRecord, recordsIn } from "../upstream.ts";
+import { recordsIn } from "../upstream.ts";
+import { isObject } from "../../contract/is_object.ts";
 
 type Message = Record<string, unknown>;
 
@@ -71,8 +72,8 @@ class CallNames {
 function turnMessages({ role, parts = [] }: Content, names: CallNames): Message[] {
   const spoken = parts.filter((part) => part.thought !== true);
   if (role === "model") return [assistantMessage(spoken, names)];
-  const results = spoken.filter((part) => isRecord(part.functionResponse));
-  const rest = spoken.filter((part) => !isRecord(part.functionResponse));
+  const results = spoken.filter((part) => isObject(part.functionResponse));
+  const rest = spoken.filter((part) => !isObject(part.functionResponse));
   return [
     ...results.map((part) => {
       const { name, id, response } = part.functionResponse as Record<string, unknown>;
@@ -87,7 +88,7 @@ function turnMessages({ role, parts = [] }: Content, names: CallNames): Message[
 }
 
 function assistantMessage(parts: Part[], names: CallNames): Message {
-  const calls = parts.filter((part) => isRecord(part.functionCall)).map((part) => {
+  const calls = parts.filter((part) => isObject(part.functionCall)).map((part) => {
     const { name, args, id } = part.functionCall as Record<string, unknown>;
     return {
       id: names.ofCall(String(name), id),
@@ -149,12 +150,12 @@ export function toolsIn(tool: Tool): Record<string, unknown>[] {
 }
 
 function schemaOf(schema: unknown): unknown {
-  return isRecord(schema) ? plainSchema(schema) : undefined;
+  return isObject(schema) ? plainSchema(schema) : undefined;
 }
 
 function toolChoice(toolConfig: Prompt["toolConfig"]): unknown {
   const config = toolConfig?.functionCallingConfig;
-  if (!isRecord(config)) return undefined;
+  if (!isObject(config)) return undefined;
   const allowed = Array.isArray(config.allowedFunctionNames) ? config.allowedFunctionNames : [];
   switch (config.mode) {
     case "ANY":
@@ -168,7 +169,7 @@ function toolChoice(toolConfig: Prompt["toolConfig"]): unknown {
 
 function responseFormat(config: Record<string, unknown>): unknown {
   const schema = config.responseJsonSchema ?? config.responseSchema;
-  if (isRecord(schema)) {
+  if (isObject(schema)) {
     return { type: "json_schema", json_schema: { name: "answer", schema: plainSchema(schema) } };
   }
   return config.responseMimeType === "application/json" ? { type: "json_object" } : undefined;
@@ -176,7 +177,7 @@ function responseFormat(config: Record<string, unknown>): unknown {
 
 /** MINIMAL, LOW, MEDIUM and HIGH mean the same on both sides; a budget of tokens has no counterpart. */
 function effort(thinking: unknown): string | undefined {
-  const level = isRecord(thinking) ? thinking.thinkingLevel : undefined;
+  const level = isObject(thinking) ? thinking.thinkingLevel : undefined;
   return typeof level === "string" ? level.toLowerCase() : undefined;
 }
 

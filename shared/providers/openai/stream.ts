@@ -3,14 +3,8 @@ import { readEvents } from "../event_stream.ts";
 import { AnswerSoFar, usageOf } from "../../contract/answer_verdict.ts";
 import { callPart, finishReasonIn, functionCallPart, usageMetadata } from "./answer.ts";
 import { type ProviderChunk, type ProviderEnd, ProviderFailure } from "../provider.ts";
-import {
-  callUpstream,
-  clean,
-  connectionFailed,
-  isRecord,
-  recordsIn,
-  type UpstreamCall,
-} from "../upstream.ts";
+import { callUpstream, clean, connectionFailed, recordsIn, type UpstreamCall } from "../upstream.ts";
+import { isObject } from "../../contract/is_object.ts";
 
 /** A call of a tool, arriving letter by letter. */
 interface PendingCall {
@@ -31,7 +25,7 @@ export async function* readCompletionStream(
     for await (const piece of readEvents(response.body ?? new Blob().stream())) {
       if (piece.text.trim() === "[DONE]") break;
       const body: unknown = JSON.parse(piece.text);
-      if (!isRecord(body)) throw new Error("a chunk that is no object");
+      if (!isObject(body)) throw new Error("a chunk that is no object");
       if (body.error !== undefined) throw errorInStream(body, call);
       if (piece.kind === "stray") throw new Error("the stream lost its framing");
       const answer = chunkOf(body, calls);
@@ -60,7 +54,7 @@ function errorInStream(
 function chunkOf(body: Record<string, unknown>, calls: Map<number, Map<number, PendingCall>>): Answer {
   const candidates = recordsIn(body.choices).map((choice): Candidate => {
     const index = typeof choice.index === "number" ? choice.index : 0;
-    const delta = isRecord(choice.delta) ? choice.delta : {};
+    const delta = isObject(choice.delta) ? choice.delta : {};
     const pending = calls.get(index) ?? new Map<number, PendingCall>();
     calls.set(index, pending);
     gather(pending, delta.tool_calls);
@@ -88,7 +82,7 @@ function chunkOf(body: Record<string, unknown>, calls: Map<number, Map<number, P
 function gather(pending: Map<number, PendingCall>, deltas: unknown): void {
   for (const [place, delta] of recordsIn(deltas).entries()) {
     const at = typeof delta.index === "number" ? delta.index : place;
-    const called = isRecord(delta.function) ? delta.function : {};
+    const called = isObject(delta.function) ? delta.function : {};
     const known = pending.get(at) ?? { id: undefined, name: "", arguments: "" };
     pending.set(at, {
       id: delta.id ?? known.id,

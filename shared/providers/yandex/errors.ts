@@ -7,14 +7,15 @@ import {
   upstreamsFault,
 } from "../diagnoses.ts";
 import type { Diagnosis } from "../provider.ts";
-import { type ErrorMapping, isRecord, retryAfterMs, type UpstreamErrorResponse } from "../upstream.ts";
+import { type ErrorMapping, retryAfterMs, type UpstreamErrorResponse } from "../upstream.ts";
+import { isObject } from "../../contract/is_object.ts";
 
 export const YANDEX_ERROR_MAPPING: ErrorMapping = {
   // {"error": {"grpcCode", "httpCode", "message", "httpStatus", "details"}}; {"code", "message", "details"} of the API gateway;
   // {"error_code", "error_message"} of SpeechKit.
   messageIn(body) {
-    if (!isRecord(body)) return null;
-    const error = isRecord(body.error) ? body.error : body;
+    if (!isObject(body)) return null;
+    const error = isObject(body.error) ? body.error : body;
     for (const said of [error.message, error.error_message, body.error]) {
       if (typeof said === "string") return said;
     }
@@ -25,7 +26,7 @@ export const YANDEX_ERROR_MAPPING: ErrorMapping = {
 
 /** What an error of Yandex Cloud means. Its statuses are those of gRPC, carried over HTTP. Pure. */
 export function diagnoseYandexError({ status, message, headers, body }: UpstreamErrorResponse): Diagnosis {
-  const code = isRecord(body) && typeof body.error_code === "string" ? body.error_code : "";
+  const code = isObject(body) && typeof body.error_code === "string" ? body.error_code : "";
   if (status === 401 || code === "UNAUTHORIZED") return badKey("key_invalid");
   switch (status) {
     case 402:

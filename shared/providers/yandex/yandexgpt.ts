@@ -7,7 +7,6 @@ import {
   callUpstream,
   clean,
   connectionFailed,
-  isRecord,
   jsonFromUpstream,
   recordsIn,
   type UpstreamCall,
@@ -23,6 +22,7 @@ import {
 import { YANDEX_ERROR_MAPPING } from "./errors.ts";
 import { answerOfResult } from "./yandexgpt_answer.ts";
 import { completionBody, modelUri } from "./yandexgpt_request.ts";
+import { isObject } from "../../contract/is_object.ts";
 
 export const YANDEX_BASE_URL = "https://llm.api.cloud.yandex.net";
 
@@ -123,7 +123,7 @@ function nameIn(id: unknown): string | null {
 }
 
 function resultIn(body: unknown, { secret }: { secret: string }): Record<string, unknown> {
-  if (isRecord(body) && isRecord(body.result)) return body.result;
+  if (isObject(body) && isObject(body.result)) return body.result;
   throw connectionFailed("an answer without a result", secret);
 }
 
@@ -135,7 +135,7 @@ async function* streamed(call: UpstreamCall): AsyncGenerator<ProviderChunk, Prov
   let sent = "";
   try {
     for await (const line of readJsonLines(response.body ?? new Blob().stream())) {
-      if (isRecord(line) && line.error !== undefined) throw errorInStream(line, call);
+      if (isObject(line) && line.error !== undefined) throw errorInStream(line, call);
       const whole = answerOfResult(resultIn(line, call));
       const { answer, text } = newIn(whole, sent);
       sent = text;
@@ -170,7 +170,7 @@ function errorInStream(
   { errorMapping, secret }: UpstreamCall,
 ): ProviderFailure {
   const message = errorMapping.messageIn(body) ?? "an error without a message";
-  const status = isRecord(body.error) && typeof body.error.httpCode === "number" ? body.error.httpCode : 500;
+  const status = isObject(body.error) && typeof body.error.httpCode === "number" ? body.error.httpCode : 500;
   return new ProviderFailure(
     errorMapping.diagnose({ status, body, message, headers: new Headers() }),
     clean(message, secret),

@@ -1,5 +1,6 @@
 import type { Answer, Candidate, Part } from "../../contract/content.ts";
-import { isRecord, recordsIn } from "../upstream.ts";
+import { recordsIn } from "../upstream.ts";
+import { isObject } from "../../contract/is_object.ts";
 
 /** How an alternative ended. One that is PARTIAL has not. */
 const STATUSES: Readonly<Record<string, string>> = {
@@ -16,7 +17,7 @@ export function answerOfResult(result: Record<string, unknown>): Answer {
       const finishReason = STATUSES[String(alternative.status)];
       return {
         index,
-        content: { role: "model", parts: partsOf(isRecord(alternative.message) ? alternative.message : {}) },
+        content: { role: "model", parts: partsOf(isObject(alternative.message) ? alternative.message : {}) },
         ...(finishReason !== undefined && { finishReason }),
       };
     }),
@@ -26,19 +27,19 @@ export function answerOfResult(result: Record<string, unknown>): Answer {
 }
 
 function partsOf(message: Record<string, unknown>): Part[] {
-  const calls = isRecord(message.toolCallList) ? recordsIn(message.toolCallList.toolCalls) : [];
+  const calls = isObject(message.toolCallList) ? recordsIn(message.toolCallList.toolCalls) : [];
   return [
     ...(typeof message.text === "string" && message.text !== "" ? [{ text: message.text }] : []),
     ...calls.map(({ functionCall }) => {
-      const { name, arguments: args } = isRecord(functionCall) ? functionCall : {};
-      return { functionCall: { name, args: isRecord(args) ? args : {} } };
+      const { name, arguments: args } = isObject(functionCall) ? functionCall : {};
+      return { functionCall: { name, args: isObject(args) ? args : {} } };
     }),
   ];
 }
 
 function usageMetadata(usage: unknown): Pick<Answer, "usageMetadata"> {
-  if (!isRecord(usage)) return {};
-  const details = isRecord(usage.completionTokensDetails) ? usage.completionTokensDetails : {};
+  if (!isObject(usage)) return {};
+  const details = isObject(usage.completionTokensDetails) ? usage.completionTokensDetails : {};
   const input = count(usage.inputTextTokens);
   if (input === undefined) return {};
   const thoughts = count(details.reasoningTokens);

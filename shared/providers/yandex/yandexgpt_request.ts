@@ -3,7 +3,7 @@ import { plainSchema } from "../../contract/plain_schema.ts";
 import { callersFault } from "../diagnoses.ts";
 import { present, textsOf, toolsIn } from "../openai/request.ts";
 import { ProviderFailure } from "../provider.ts";
-import { isRecord } from "../upstream.ts";
+import { isObject } from "../../contract/is_object.ts";
 
 type Message = Record<string, unknown>;
 
@@ -42,8 +42,8 @@ export function completionBody(prompt: Prompt, uri: string, stream: boolean): Re
     ...present({
       tools: tools.length > 0 ? tools : undefined,
       toolChoice: tools.length > 0 ? toolChoice(prompt.toolConfig) : undefined,
-      jsonSchema: isRecord(schema) ? { schema: plainSchema(schema) } : undefined,
-      jsonObject: !isRecord(schema) && config.responseMimeType === "application/json" ? true : undefined,
+      jsonSchema: isObject(schema) ? { schema: plainSchema(schema) } : undefined,
+      jsonObject: !isObject(schema) && config.responseMimeType === "application/json" ? true : undefined,
     }),
   };
 }
@@ -51,11 +51,11 @@ export function completionBody(prompt: Prompt, uri: string, stream: boolean): Re
 function messagesOf({ role, parts = [] }: Content): Message[] {
   const spoken = parts.filter((part) => part.thought !== true);
   const turn = role === "model" ? "assistant" : "user";
-  const calls = spoken.filter((part) => isRecord(part.functionCall)).map((part) => {
+  const calls = spoken.filter((part) => isObject(part.functionCall)).map((part) => {
     const { name, args } = part.functionCall as Record<string, unknown>;
     return { functionCall: { name, arguments: args ?? {} } };
   });
-  const results = spoken.filter((part) => isRecord(part.functionResponse)).map((part) => {
+  const results = spoken.filter((part) => isObject(part.functionResponse)).map((part) => {
     const { name, response } = part.functionResponse as Record<string, unknown>;
     return { functionResult: { name, content: JSON.stringify(response ?? {}) } };
   });
@@ -69,7 +69,7 @@ function messagesOf({ role, parts = [] }: Content): Message[] {
 
 function textOnly(part: Part): string {
   if (typeof part.text === "string") return part.text;
-  if (isRecord(part.functionCall) || isRecord(part.functionResponse)) return "";
+  if (isObject(part.functionCall) || isObject(part.functionResponse)) return "";
   throw new ProviderFailure(
     callersFault("unsupported_feature"),
     `this provider takes text alone, and no ${Object.keys(part).join(", ")}`,
@@ -79,7 +79,7 @@ function textOnly(part: Part): string {
 
 function toolChoice(toolConfig: Prompt["toolConfig"]): unknown {
   const config = toolConfig?.functionCallingConfig;
-  if (!isRecord(config)) return undefined;
+  if (!isObject(config)) return undefined;
   const allowed = Array.isArray(config.allowedFunctionNames) ? config.allowedFunctionNames : [];
   if (config.mode === "NONE") return { mode: "NONE" };
   if (config.mode !== "ANY") return { mode: "AUTO" };
