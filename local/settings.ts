@@ -8,8 +8,8 @@ import { DEFAULT_PORT, type StackOptions } from "./stack.ts";
 /** The three ports in a row must all exist. */
 const HIGHEST_PORT = 65_533;
 
-/** Variables that functions see: keys of Google's, the user's own included, and the gateway's settings. */
-const FUNCTION_VARIABLES = /^(GOOGLE_API_KEY|EVE_)/;
+/** Variables that functions see: keys of Google's, the user's own included, where files are kept, and the gateway's settings. */
+const FUNCTION_VARIABLES = /^(GOOGLE_API_KEY|EVE_|S3_|MAX_FILE_SIZE_MB$)/;
 /** What fills stages that nobody has set up, and opens the keys of those that somebody has. */
 const forStages = ["ADMIN_SECRET_KEY", "GIGACHAT_CA_CERT", ...STAGE_VARIABLES];
 /** They are about the stack, not about the gateway. */

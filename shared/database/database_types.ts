@@ -547,6 +547,7 @@ export type Database = {
         Returns: Json;
       };
       "eve_maintenance_step": { Args: { "run_id": number }; Returns: Json };
+      "eve_media_alert": { Args: { "kind": string; "message"?: string }; Returns: Json };
       "eve_media_claim": {
         Args: {
           "at_most"?: number;
@@ -591,6 +592,7 @@ export type Database = {
         };
         Returns: Json;
       };
+      "eve_media_keep_days": { Args: Record<PropertyKey, never>; Returns: Json };
       "eve_media_list": {
         Args: {
           "actor": Json;

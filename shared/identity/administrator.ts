@@ -1,10 +1,10 @@
-import { z } from "zod";
 import type { Administrator } from "../contract/caller.ts";
 import { GatewayError } from "../contract/gateway_error.ts";
 import type { Stages } from "../database/stages.ts";
 import { looksLikeJwt } from "../tokens/verify.ts";
-import { type Credential, extractCredentials, notValid } from "./credentials.ts";
+import { type Credential, extractCredentials } from "./credentials.ts";
 import { type ProjectKeys, verifyProjectKey } from "./project_keys.ts";
+import { userOfSession } from "./session.ts";
 
 export interface AdministratorTerms {
   project: ProjectKeys;
@@ -13,11 +13,6 @@ export interface AdministratorTerms {
   stages: Pick<Stages, "isAdministrator">;
   fetch: typeof fetch;
 }
-
-/** The Auth API answers from its own database; a person waits for it. */
-const AUTH_TIMEOUT_MS = 8_000;
-
-const user = z.object({ id: z.uuid(), email: z.string().nullish() });
 
 /**
  * The administrator who sent a request: a signed-in user whose row says so at this moment, or the holder of the
@@ -58,27 +53,7 @@ async function administratorOfSession(
   credential: Credential,
   { project, apiKey, stages, fetch }: AdministratorTerms,
 ): Promise<Administrator> {
-  let response: Response;
-  try {
-    response = await fetch(`${project.url}/auth/v1/user`, {
-      headers: { apikey: apiKey, authorization: `Bearer ${credential.value}` },
-      redirect: "manual",
-      signal: AbortSignal.timeout(AUTH_TIMEOUT_MS),
-    });
-  } catch (thrown) {
-    throw new GatewayError("database_unavailable", { detail: `Auth API: ${thrown}`, cause: thrown });
-  }
-  if (response.status >= 400 && response.status < 500) {
-    response.body?.cancel().catch(() => {});
-    throw notValid(credential.from, "It is no session of this project, or one that is over: sign in again.");
-  }
-  const known = user.safeParse(response.ok ? await response.json().catch(() => null) : null);
-  if (!known.success) {
-    throw new GatewayError("database_unavailable", {
-      detail: `Auth API: status ${response.status}, and no user`,
-    });
-  }
-  const { id, email = null } = known.data;
+  const { id, email } = await userOfSession(credential, { projectUrl: project.url, apiKey, fetch });
   if (!await stages.isAdministrator(id)) {
     throw new GatewayError("credential_insufficient", {
       message:

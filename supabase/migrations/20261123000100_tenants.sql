@@ -12,7 +12,7 @@ create table if not exists eve.tenants (
   storage_limit_bytes bigint,
   created_at timestamptz not null default now(),
   -- A part of every storage key.
-  constraint tenants_id_form check (id ~ '^[A-Za-z0-9_-][A-Za-z0-9._-]{0,62}$'),
+  constraint tenants_id_form check (id ~ '^[A-Za-z0-9_-][A-Za-z0-9._-]{0,99}$'),
   constraint tenants_name_length check (length(name) <= 200),
   constraint tenants_storage_limit_positive check (storage_limit_bytes >= 0)
 );
@@ -213,8 +213,8 @@ volatile
 set search_path = ''
 as $$
 begin
-  if eve_tenant_save.id is null or eve_tenant_save.id !~ '^[A-Za-z0-9_-][A-Za-z0-9._-]{0,62}$' then
-    raise exception 'a tenant''s id has 1 to 63 letters, digits or . _ -, and does not begin with a dot' using errcode = 'EV400';
+  if eve_tenant_save.id is null or eve_tenant_save.id !~ '^[A-Za-z0-9_-][A-Za-z0-9._-]{0,99}$' then
+    raise exception 'a tenant''s id has 1 to 100 letters, digits or . _ -, and does not begin with a dot' using errcode = 'EV400';
   elsif length(eve_tenant_save.name) > 200 or eve_tenant_save.storage_limit_bytes < 0 then
     raise exception 'name must have at most 200 characters, and storage_limit_bytes must not be negative' using errcode = 'EV400';
   end if;

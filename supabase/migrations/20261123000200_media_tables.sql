@@ -363,6 +363,7 @@ create table if not exists eve.media_spool (
   sha256 text not null,
   content_type text not null,
   content_encoding text,
+  moves boolean not null default false,
   created_at timestamptz not null default now(),
   tries integer not null default 0,
   next_try_at timestamptz not null default now(),
@@ -376,6 +377,7 @@ alter table eve.media_spool alter column body set storage external;
 create index if not exists media_spool_seq_idx on eve.media_spool (seq);
 comment on table eve.media_spool is 'Objects that are kept in the database: where there is no S3, and while S3 is away.';
 comment on column eve.media_spool.sha256 is 'Of body, packed or not.';
+comment on column eve.media_spool.moves is 'Whether S3 is set up, so that it is to move there.';
 comment on column eve.media_spool.seq is 'The order in which they came and go to S3.';
 
 insert into eve.settings (name, value, description) values

@@ -235,7 +235,7 @@ begin
   return jsonb_build_object(
     'status', 'checked', 'tenant_id', v_tenant, 'content_type', eve_storage_check.kind, 'size_bytes', eve_storage_check.size_bytes,
     'allowed', v_no_room is null
-  ) || coalesce(jsonb_build_object('refused_by', v_no_room), '{}');
+  ) || case when v_no_room is null then '{}' else jsonb_build_object('refused_by', v_no_room) end;
 end;
 $$;
 comment on function public.eve_storage_check is 'Whether a file of a size would have room.';

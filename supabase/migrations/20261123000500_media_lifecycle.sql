@@ -268,7 +268,7 @@ as $$
 $$;
 comment on function public.eve_media_unproven is 'Objects whose content is still to be read and hashed.';
 
--- Compares a page of a bucket's listing with the registry: keys between `after` (not itself) and `until`. listed: [{"key", "size_bytes"}].
+-- Compares a page of a bucket's listing with the registry: keys between `after` (not itself) and `until`. listed: {"objects": [{"key", "size_bytes"}]}.
 -- {"unknown": keys that the registry does not have, "missing": objects that the bucket does not have, "resized": of another size}.
 create or replace function public.eve_media_compare(listed jsonb, after text, until text, seen_before timestamptz)
 returns jsonb
@@ -277,7 +277,7 @@ stable
 set search_path = ''
 as $$
   with bucket as materialized (
-    select l.key, l.size_bytes from jsonb_to_recordset(eve_media_compare.listed) as l (key text, size_bytes bigint)
+    select l.key, l.size_bytes from jsonb_to_recordset(eve_media_compare.listed -> 'objects') as l (key text, size_bytes bigint)
   ), known as materialized (
     select o.s3_key, o.tenant_id, o.file_sha256, eve.media_bytes(o) as bytes, o.state, o.stored_in, o.first_seen_at
     from public.media_objects o
@@ -365,3 +365,43 @@ begin
 end;
 $$;
 comment on function public.eve_media_recount is 'Counts all objects anew, repairs the counters, and says which were wrong.';
+
+create or replace function public.eve_media_keep_days()
+returns jsonb
+language sql
+volatile
+set search_path = ''
+as $$
+  select jsonb_build_object(
+    'media', eve.alert_setting('media_keep_days', 30), 'vision', eve.alert_setting('vision_keep_days', 14),
+    'crawl', eve.alert_setting('crawl_keep_days', 7), 'now', eve.clock()
+  );
+$$;
+comment on function public.eve_media_keep_days is 'After how many days without use objects leave, by kind; and what time it is.';
+
+insert into eve.alert_kinds (kind, title, advice) values
+  ('storage_emergency_cleanup', 'Emergency clean-up of files', 'See what takes the room (GET /v1/storage/stats), raise the limits in eve.media_limits if the bucket is larger, or delete what is not needed. It closes once less than the threshold is used.'),
+  ('storage_full', 'Clean-up could not free enough', 'What is left is in use: delete what is not needed, or raise the limit total in eve.media_limits to what the bucket really holds.'),
+  ('media_missing', 'Files missing in the bucket', 'See details of the last media_reconcile in google_ai_maintenance_log. Restore them from a copy of the bucket, or delete them so that they can be sent again.')
+on conflict (kind) do nothing;
+
+-- Opens an alert about storage, or closes it (message null).
+create or replace function public.eve_media_alert(kind text, message text default null)
+returns jsonb
+language plpgsql
+volatile
+set search_path = ''
+as $$
+begin
+  if eve_media_alert.message is null then
+    perform eve.close_alerts('storage', array[eve_media_alert.kind]);
+  else
+    perform eve.open_alert(
+      eve_media_alert.kind, 'storage', case eve_media_alert.kind when 'storage_emergency_cleanup' then 'warning' else 'critical' end,
+      eve_media_alert.message
+    );
+  end if;
+  return jsonb_build_object('status', 'noted');
+end;
+$$;
+comment on function public.eve_media_alert is 'Opens an alert about storage, or closes it.';

@@ -4,8 +4,9 @@
 set local lock_timeout = '10s';
 
 -- Keeps an object, within the limit spool: {"status": "stored", "created"}, or a refusal. body: base64. What is there already stays.
+-- moves: S3 is set up, and it goes there once S3 is back.
 create or replace function public.eve_media_spool_put(
-  key text, body text, sha256 text, content_type text, content_encoding text default null
+  key text, body text, sha256 text, content_type text, content_encoding text default null, moves boolean default false
 )
 returns jsonb
 language plpgsql
@@ -22,10 +23,10 @@ begin
   elsif encode(sha256(v_body), 'hex') is distinct from eve_media_spool_put.sha256 then
     return eve.refused('content_mismatch');
   end if;
-  insert into eve.media_spool (key, body, size_bytes, sha256, content_type, content_encoding)
+  insert into eve.media_spool (key, body, size_bytes, sha256, content_type, content_encoding, moves, created_at, next_try_at)
   values (
     eve_media_spool_put.key, v_body, length(v_body), eve_media_spool_put.sha256, left(eve_media_spool_put.content_type, 255),
-    eve_media_spool_put.content_encoding
+    eve_media_spool_put.content_encoding, coalesce(eve_media_spool_put.moves, false), eve.clock(), eve.clock()
   )
   on conflict on constraint media_spool_pkey do nothing;
   if not found then
@@ -196,3 +197,14 @@ as $$
   select jsonb_build_object('status', 'noted');
 $$;
 comment on function public.eve_media_spool_failed is 'S3 did not take an object: when to try again.';
+
+create or replace function public.eve_media_spool_moves()
+returns jsonb
+language sql
+volatile
+set search_path = ''
+as $$
+  update eve.media_spool s set moves = true where not s.moves;
+  select jsonb_build_object('status', 'noted');
+$$;
+comment on function public.eve_media_spool_moves is 'Says that S3 is set up: what the database holds is to move there.';

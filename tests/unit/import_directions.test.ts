@@ -1,12 +1,13 @@
 import { describe, expect, test } from "vitest";
 
 /**
- * How high a room stands. It imports from rooms below its own and from itself: functions -> admin -> endpoints | gateway | identity |
+ * How high a room stands. It imports from rooms below its own and from itself: functions -> admin | api -> endpoints | gateway | identity |
  * maintenance -> stages | media -> providers | database | tokens | secrets | schema | http -> runtime -> contract.
  */
 const HEIGHT: Readonly<Record<string, number>> = {
   functions: 3,
   admin: 2.5,
+  api: 2.5,
   endpoints: 2,
   gateway: 2,
   identity: 2,

@@ -10,10 +10,12 @@ import { rpcTransport } from "../../../shared/database/transport/rpc_transport.t
 import { alertChannels, alertsOperation } from "../../../shared/maintenance/alerts.ts";
 import { createMaintenanceRouter } from "../../../shared/maintenance/router.ts";
 import { keyHealth } from "../../../shared/maintenance/key_health.ts";
+import { mediaOperations } from "../../../shared/maintenance/media.ts";
 import { metricsHandler } from "../../../shared/maintenance/metrics.ts";
 import { modelsSync } from "../../../shared/maintenance/models_sync.ts";
 import { SQL_OPERATIONS } from "../../../shared/maintenance/sql_operation.ts";
 import { providersSync } from "../../../shared/maintenance/providers_sync.ts";
+import { openMedia } from "../../../shared/media/open.ts";
 import { providerRegistry } from "../../../shared/providers/registry.ts";
 import { ADMIN_SECRET_VARIABLE, createKeyEncryption } from "../../../shared/secrets/key_encryption.ts";
 
@@ -32,8 +34,21 @@ function open() {
     encryption: () => createKeyEncryption(variable(ADMIN_SECRET_VARIABLE)),
     read: variable,
   });
+  const files = mediaOperations(() =>
+    openMedia({
+      read: variable,
+      call,
+      projectUrl: project.url,
+      secrets: [databaseKey],
+      fetch,
+      clock,
+      log,
+      now: Date.now,
+      random: Math.random,
+    }).media
+  );
   return {
-    operations: [...SQL_OPERATIONS, keyHealth, modelsSync, alerts, stages],
+    operations: [...SQL_OPERATIONS, keyHealth, modelsSync, alerts, stages, ...files],
     operationDependencies: {
       call,
       fetch,

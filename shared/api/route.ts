@@ -1,0 +1,86 @@
+import { z } from "zod";
+import type { Actor } from "../contract/actor.ts";
+import type { Media } from "../media/storage.ts";
+import type { AddressSigner } from "../media/signed_address.ts";
+import type { Background } from "../runtime/background.ts";
+import type { Clock } from "../runtime/clock.ts";
+import { validated } from "../endpoints/validated.ts";
+import type { Work } from "../http/work_budget.ts";
+
+/** What stands behind `api`. */
+export interface ApiDependencies {
+  identify(request: Request): Promise<Actor>;
+  media: Media;
+  addresses: AddressSigner;
+  /** Where the function is, as its callers see it: `https://<ref>.supabase.co/functions/v1/api`. */
+  baseUrl: string;
+  maxBodyBytes: number;
+  background: Background;
+}
+
+/** One request, its sender known. */
+export interface ApiContext {
+  dependencies: ApiDependencies;
+  actor: Actor;
+  request: Request;
+  requestId: string;
+  clock: Clock;
+  work: Work;
+}
+
+export type Method = "get" | "post" | "put" | "delete";
+
+/** One thing that the API does: what the router serves, and what the OpenAPI document says of it. */
+export interface ApiRoute {
+  method: Method;
+  /** As OpenAPI writes it, `/v1/media/{name}`; a part `{name}` may hold slashes. */
+  path: string;
+  summary: string;
+  tag: string;
+  query?: z.ZodObject;
+  /** JSON; `file`: raw bytes, or a multipart form. */
+  body?: z.ZodType | "file" | undefined;
+  /** By status: JSON of this shape; null: no JSON. */
+  answers: Readonly<Record<number, { description: string; shape: z.ZodType | null }>>;
+  /** Whether it looks at its own credential: the address itself. */
+  isSigned?: boolean;
+  serve(context: ApiContext, input: RouteInput): Promise<Response>;
+}
+
+export interface RouteInput {
+  /** The parts of the path. */
+  path: Readonly<Record<string, string>>;
+  query: unknown;
+  body: unknown;
+}
+
+/** A route whose query and body have these shapes. */
+export function apiRoute<Query extends z.ZodObject, Body extends z.ZodType = z.ZodUndefined>(
+  route: Omit<ApiRoute, "serve" | "query" | "body"> & {
+    query?: Query;
+    body?: Body | "file";
+    serve(
+      context: ApiContext,
+      input: { path: Readonly<Record<string, string>>; query: z.output<Query>; body: z.output<Body> },
+    ): Promise<Response>;
+  },
+): ApiRoute {
+  const { query, body } = route;
+  return {
+    ...route,
+    serve: (context, input) =>
+      route.serve(context, {
+        path: input.path,
+        query: (query === undefined ? {} : validated(query, input.query)) as z.output<Query>,
+        body: (body === undefined || body === "file" ? undefined : validated(body, input.body)) as z.output<
+          Body
+        >,
+      }),
+  };
+}
+
+/** What a tenant may be called. */
+export const tenantId = z.string().regex(
+  /^[A-Za-z0-9_-][A-Za-z0-9._-]{0,99}$/,
+  "must be a tenant's id: 1 to 100 letters, digits or . _ -",
+);

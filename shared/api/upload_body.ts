@@ -1,0 +1,63 @@
+import type { z } from "zod";
+import { GatewayError } from "../contract/gateway_error.ts";
+import { validated } from "../endpoints/validated.ts";
+import { BODY_TIMEOUT_MS, readBody } from "../http/body.ts";
+import { BODY_COPIES, type Work } from "../http/work_budget.ts";
+import type { Clock } from "../runtime/clock.ts";
+
+export interface FileTerms<Fields extends z.ZodObject> {
+  maxBytes: number;
+  clock: Clock;
+  work: Work;
+  /** What a form's other fields must be: they come before those of the query. */
+  fields: Fields;
+  query: z.output<Fields>;
+}
+
+/** Beside the file a form has a handful of fields. */
+const MAX_FORM_FIELDS = 20;
+
+/**
+ * A file out of a request: the body as it is, or the field `file` of a multipart form.
+ * @throws GatewayError `body_too_large`, `body_timeout`, `gateway_busy`, `invalid_request`
+ */
+export async function readFile<Fields extends z.ZodObject>(
+  request: Request,
+  { maxBytes, clock, work, fields, query }: FileTerms<Fields>,
+): Promise<{ bytes: Uint8Array<ArrayBuffer>; mimeType: string; fields: z.output<Fields> }> {
+  const bytes = await readBody(request, {
+    maxBytes,
+    timeoutMs: BODY_TIMEOUT_MS,
+    clock,
+    onBytes: (count) => work.add(count * BODY_COPIES),
+  }) as Uint8Array<ArrayBuffer>;
+  const contentType = request.headers.get("content-type") ?? "application/octet-stream";
+  if (!/^multipart\/form-data\b/i.test(contentType)) return { bytes, mimeType: contentType, fields: query };
+  let form: FormData;
+  try {
+    form = await new Response(bytes, { headers: { "content-type": contentType } }).formData();
+  } catch {
+    throw new GatewayError("invalid_request", {
+      message: "The body is no multipart form, or it breaks off.",
+    });
+  }
+  const file = form.get("file");
+  if (!(file instanceof File)) {
+    throw new GatewayError("invalid_request", {
+      message: "The form needs the file in a field named `file`.",
+    });
+  }
+  const said = [...form.entries()].filter(([name]) => name !== "file");
+  if (said.length > MAX_FORM_FIELDS || said.some(([, value]) => typeof value !== "string")) {
+    throw new GatewayError("invalid_request", {
+      message: "The form has one file, in `file`, and texts beside it.",
+    });
+  }
+  // Fields of the query that the form does not say itself.
+  const parameters = Object.fromEntries(new URL(request.url).searchParams);
+  return {
+    bytes: new Uint8Array(await file.arrayBuffer()),
+    mimeType: file.type || "application/octet-stream",
+    fields: validated(fields, { ...parameters, ...Object.fromEntries(said) }),
+  };
+}

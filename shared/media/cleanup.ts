@@ -1,0 +1,176 @@
+import { z } from "zod";
+import type { MediaKind } from "../database/media.ts";
+import { DELETE_LEASE_SECONDS, deleteObjects } from "./delete.ts";
+import { BYTES_PER_GB, type Media } from "./storage.ts";
+
+/** `auto`: all of it in its order. */
+export const CLEANUPS = ["auto", "crawl", "vision", "media", "multipart"] as const;
+export type Cleanup = (typeof CLEANUPS)[number];
+
+export interface CleanupTerms {
+  what: Cleanup;
+  /** Also below the emergency threshold. */
+  force: boolean;
+  /** So much is to be free of the total; null: targetGb says. */
+  targetFreeGb: number | null;
+  /** At most so much is to be used; null: targetFreeGb says. */
+  targetGb: number | null;
+  /** Younger ones stay; null: each step's own age. */
+  maxAgeDays: number | null;
+  dryRun: boolean;
+  totalBytes: number;
+  emergencyBytes: number;
+  /** What is reserved counts as used. */
+  usedBytes: number;
+  signal: AbortSignal;
+  /** By the clock. */
+  endsAt: number;
+}
+
+const step = z.object({
+  what: z.enum(CLEANUPS),
+  min_age_days: z.number(),
+  objects: z.number(),
+  bytes: z.number(),
+});
+export const cleanupReport = z.object({
+  status: z.enum(["not_needed", "done", "more", "not_enough"]),
+  dry_run: z.boolean(),
+  used_bytes_before: z.number(),
+  used_bytes_after: z.number(),
+  target_bytes: z.number(),
+  freed_bytes: z.number(),
+  deleted_objects: z.number(),
+  steps: z.array(step),
+});
+export type CleanupReport = z.output<typeof cleanupReport>;
+
+/** In this order: what can be made again, then what is not in use. */
+const STEPS: readonly { kind: MediaKind; minAgeDays: number }[] = [
+  { kind: "crawl", minAgeDays: 3 },
+  { kind: "vision", minAgeDays: 7 },
+  { kind: "media", minAgeDays: 0 },
+];
+const DAY_SECONDS = 86_400;
+/** Deleted at once. */
+const BATCH = 500;
+/** Uploads in parts that nobody has gone on with for so long are over. */
+const UNFINISHED_PARTS_MS = DAY_SECONDS * 1_000;
+
+/**
+ * How much may be used afterwards: what was asked for, else as much below the threshold as that is below the total, so that the next
+ * upload does not call for another clean-up.
+ */
+export function targetOf(
+  terms: Pick<CleanupTerms, "targetFreeGb" | "targetGb" | "totalBytes" | "emergencyBytes">,
+): number {
+  const { targetFreeGb, targetGb, totalBytes, emergencyBytes } = terms;
+  if (targetGb !== null) return Math.round(targetGb * BYTES_PER_GB);
+  if (targetFreeGb !== null) return Math.max(0, totalBytes - Math.round(targetFreeGb * BYTES_PER_GB));
+  return Math.max(0, emergencyBytes - Math.max(0, totalBytes - emergencyBytes));
+}
+
+/**
+ * Deletes objects that nothing refers to, without use for the longest time first, until no more than the target is used. One kind alone
+ * (`what`) with an age is cleared of all that is older, whatever the target.
+ * @throws GatewayError where the store does not answer; what is done stays done
+ */
+export async function cleanUp(media: Media, terms: CleanupTerms): Promise<CleanupReport> {
+  const { what, dryRun, usedBytes, maxAgeDays } = terms;
+  const hasTarget = terms.targetFreeGb !== null || terms.targetGb !== null;
+  const target = targetOf(terms);
+  const report: CleanupReport = {
+    status: "done",
+    dry_run: dryRun,
+    used_bytes_before: usedBytes,
+    used_bytes_after: usedBytes,
+    target_bytes: target,
+    freed_bytes: 0,
+    deleted_objects: 0,
+    steps: [],
+  };
+  if (!terms.force && what === "auto" && usedBytes < terms.emergencyBytes) {
+    return { ...report, status: "not_needed" };
+  }
+  // A person who names a kind and no target wants all of it gone that is old enough.
+  const isBounded = what === "auto" || hasTarget;
+  let more = false;
+  for (const { kind, minAgeDays } of STEPS) {
+    if (what !== "auto" && what !== kind) continue;
+    const needBytes = isBounded ? report.used_bytes_after - target : null;
+    if (needBytes !== null && needBytes <= 0) break;
+    const age = maxAgeDays ?? minAgeDays;
+    const done = dryRun
+      ? { ...await media.registry.claimable(kind, age * DAY_SECONDS, needBytes), more: false }
+      : await clear(media, kind, age * DAY_SECONDS, needBytes, terms);
+    add(report, { what: kind, min_age_days: age, objects: done.objects, bytes: done.bytes });
+    if (done.more) {
+      more = true;
+      break;
+    }
+  }
+  if (what === "auto" || what === "multipart") {
+    const objects = dryRun || media.s3?.multipart === undefined
+      ? 0
+      : await abortUnfinished(media, terms.signal);
+    add(report, { what: "multipart", min_age_days: 1, objects, bytes: 0 });
+  }
+  if (more) return { ...report, status: "more" };
+  return { ...report, status: isBounded && report.used_bytes_after > target ? "not_enough" : "done" };
+}
+
+function add(report: CleanupReport, done: z.output<typeof step>): void {
+  report.steps.push(done);
+  report.freed_bytes += done.bytes;
+  report.used_bytes_after -= done.bytes;
+  if (done.what !== "multipart") report.deleted_objects += done.objects;
+}
+
+/** Deletes what is old enough of a kind, batch by batch, until so many bytes are free. */
+export async function clear(
+  media: Media,
+  kind: MediaKind,
+  minAgeSeconds: number,
+  needBytes: number | null,
+  { signal, endsAt }: Pick<CleanupTerms, "signal" | "endsAt">,
+): Promise<{ objects: number; bytes: number; more: boolean }> {
+  const sum = { objects: 0, bytes: 0 };
+  for (;;) {
+    const left = needBytes === null ? null : needBytes - sum.bytes;
+    if (left !== null && left <= 0) return { ...sum, more: false };
+    if (signal.aborted || media.clock.now() >= endsAt) return { ...sum, more: true };
+    const marked = await media.registry.claim({
+      kind,
+      minAgeSeconds,
+      limit: BATCH,
+      needBytes: left,
+      leaseSeconds: DELETE_LEASE_SECONDS,
+    });
+    if (marked.length === 0) return { ...sum, more: false };
+    const { objects, bytes, failed } = await deleteObjects(media, marked);
+    sum.objects += objects;
+    sum.bytes += bytes;
+    // The store refuses some: the next run tries them again, and this one does not go round in a circle.
+    if (failed.length > 0) {
+      media.log("warn", "media_not_deleted", { count: failed.length, code: failed[0]!.code });
+    }
+  }
+}
+
+/** Uploads in parts that were begun a day ago or earlier: their parts take room and show in no list. */
+export async function abortUnfinished(media: Media, signal: AbortSignal): Promise<number> {
+  const multipart = media.s3?.multipart ?? null;
+  if (multipart === null) return 0;
+  let aborted = 0;
+  let cursor: string | null = null;
+  do {
+    const page: Awaited<ReturnType<typeof multipart.list>> = await multipart.list({ cursor }, { signal });
+    for (const { startedAt, ...upload } of page.uploads) {
+      if (startedAt === null || Date.now() - startedAt.getTime() < UNFINISHED_PARTS_MS) continue;
+      await multipart.abort(upload, { signal });
+      aborted++;
+    }
+    cursor = page.cursor;
+  } while (cursor !== null && !signal.aborted);
+  return aborted;
+}

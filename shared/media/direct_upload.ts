@@ -1,0 +1,162 @@
+import type { Actor } from "../contract/actor.ts";
+import { GatewayError } from "../contract/gateway_error.ts";
+import type { MediaKind, MediaLinks, MediaObject } from "../database/media.ts";
+import { deleteObjects } from "./delete.ts";
+import { checkedType, isPacked, mimeTypeOf, SNIFFED_BYTES } from "./file_type.ts";
+import { checkedKey } from "./object_key.ts";
+import type { ObjectFacts, ObjectStore, PresignedRequest } from "./object_store.ts";
+import { firstStore, isAway, type Media } from "./storage.ts";
+import { checkFileSize, objectName } from "./upload.ts";
+
+export interface AnnouncedFile {
+  tenantId: string | null;
+  /** Of the bytes that will be sent. */
+  sha256: string;
+  sizeBytes: number;
+  mimeType: string;
+  kind: MediaKind;
+  metadata: Record<string, unknown>;
+  links: MediaLinks;
+}
+
+export type Announced =
+  | { status: "present"; object: MediaObject }
+  | { status: "upload"; object: MediaObject; upload: PresignedRequest };
+
+/** An address to send a file to: 5 GB at 12 Mbit/s take an hour. */
+const UPLOAD_ADDRESS_SECONDS = 3_600;
+
+/**
+ * Takes room for a file that the caller sends to the store themselves, and answers the address to send it to: or that it is there.
+ * @param spoolBytes what the function itself takes in one body: files up to that may go to the database while S3 is away
+ * @throws GatewayError as `uploadFile`
+ */
+export async function announceUpload(
+  media: Media,
+  actor: Actor,
+  file: AnnouncedFile,
+  spoolBytes: number,
+): Promise<Announced> {
+  const { tenantId, sha256, sizeBytes, kind, metadata, links } = file;
+  const mimeType = mimeTypeOf(file.mimeType);
+  if (isPacked(mimeType) || kind === "vision") {
+    throw new GatewayError("invalid_request", {
+      message: "JSON and HTML are stored packed, and are sent through the function: POST /v1/media.",
+    });
+  }
+  if (links.key !== undefined) checkedKey(links.key);
+  checkFileSize(media, sizeBytes);
+  if (media.s3 === null) checkFileSize({ ...media, maxFileBytes: spoolBytes }, sizeBytes);
+  const { status, object } = await media.registry.reserve(actor, {
+    tenantId,
+    sha256,
+    sizeBytes,
+    storedBytes: sizeBytes,
+    mimeType,
+    contentEncoding: null,
+    kind,
+    name: objectName(sha256, mimeType),
+    metadata,
+    links,
+    inSpool: media.s3 === null,
+    ttlSeconds: null,
+  });
+  if (status === "present") return { status, object };
+  const key = keyOf(object);
+  const terms = { sha256, sizeBytes, contentType: mimeType, expiresIn: UPLOAD_ADDRESS_SECONDS };
+  try {
+    return { status: "upload", object, upload: await firstStore(media).presignPut(key, terms) };
+  } catch (thrown) {
+    if (!isAway(thrown) || media.mode !== "s3 with spool" || sizeBytes > spoolBytes) throw thrown;
+    return { status: "upload", object, upload: await media.spool.presignPut(key, terms) };
+  }
+}
+
+/**
+ * Says that an announced file has been sent: it is looked for, and its size and beginning are held against what was announced. Where the
+ * store did not hold it to its hash it is `stored`, and read later; else `verified`. Twice is the same as once.
+ * @throws GatewayError `object_not_found`: nothing has arrived; `content_mismatch`, `media_type_mismatch`: it is deleted again
+ */
+export async function verifyUpload(
+  media: Media,
+  actor: Actor,
+  { tenantId, sha256, links }: { tenantId: string | null; sha256: string; links: MediaLinks },
+): Promise<MediaObject> {
+  const found = await media.registry.find(actor, tenantId, sha256, { unfinished: true });
+  if (found === null || found.object.sha256 !== sha256) {
+    throw new GatewayError("object_not_found", {
+      message: "No such upload was begun, or its time is over. Begin it again.",
+    });
+  }
+  const { object } = found;
+  if (links.key !== undefined) checkedKey(links.key);
+  const proof = object.state === "reserved" ? await lookFor(media, object) : null;
+  const kept = await media.registry.stored({
+    tenantId: object.tenant_id,
+    sha256,
+    state: proof?.isBound ? "verified" : "stored",
+    storedBytes: proof?.sizeBytes ?? object.stored_bytes,
+    storedIn: proof?.store.kind ?? object.stored_in,
+    links,
+  });
+  if (kept.status === "gone") throw new GatewayError("upload_busy", { retryAfterMs: 1_000 });
+  return kept.object;
+}
+
+async function lookFor(
+  media: Media,
+  object: MediaObject,
+): Promise<{ store: ObjectStore; sizeBytes: number; isBound: boolean }> {
+  const key = keyOf(object);
+  const { store, facts } = await whereItIs(media, key);
+  const announced = object.size_bytes ?? object.stored_bytes;
+  if (facts.sizeBytes !== announced) {
+    await refuse(media, object);
+    throw new GatewayError("content_mismatch", {
+      message:
+        `The file has ${facts.sizeBytes} bytes, and ${announced} were announced. It is deleted; send it again.`,
+      details: { size_bytes: facts.sizeBytes, announced_bytes: announced },
+    });
+  }
+  if (facts.sizeBytes > 0 && object.mime_type !== null) {
+    const { body } = await store.get(key, {
+      range: { from: 0, to: Math.min(facts.sizeBytes, SNIFFED_BYTES) - 1 },
+    });
+    const beginning = new Uint8Array(await new Response(body).arrayBuffer());
+    try {
+      await checkedType(beginning, object.mime_type);
+    } catch (thrown) {
+      await refuse(media, object);
+      throw thrown;
+    }
+  }
+  return { store, sizeBytes: facts.sizeBytes, isBound: (await store.abilities()).hashBoundPut };
+}
+
+async function whereItIs(media: Media, key: string): Promise<{ store: ObjectStore; facts: ObjectFacts }> {
+  let away: unknown = null;
+  for (const store of media.s3 === null ? [media.spool] : [media.s3, media.spool]) {
+    try {
+      const facts = await store.head(key);
+      if (facts !== null) return { store, facts };
+    } catch (thrown) {
+      if (!isAway(thrown)) throw thrown;
+      away = thrown;
+    }
+  }
+  if (away !== null) throw away;
+  throw new GatewayError("object_not_found", {
+    message: "Nothing has arrived yet. Send the file to the address of the upload, then verify.",
+  });
+}
+
+/** What arrived is not what was announced. */
+async function refuse(media: Media, object: MediaObject): Promise<void> {
+  const failed = await media.registry.failed(object.tenant_id, object.sha256);
+  if (failed !== null) await deleteObjects(media, [failed]).catch(() => {});
+}
+
+function keyOf({ s3_key }: MediaObject): string {
+  if (s3_key !== null) return s3_key;
+  throw new GatewayError("internal", { detail: "an object without a key" });
+}

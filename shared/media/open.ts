@@ -1,0 +1,83 @@
+import { createMedia } from "../database/media.ts";
+import { createMediaSpool } from "../database/media_spool.ts";
+import type { Transport } from "../database/transport/transport.ts";
+import type { Clock } from "../runtime/clock.ts";
+import type { Log } from "../runtime/log.ts";
+import type { ReadVariable } from "../runtime/settings.ts";
+import { createPostgresStore } from "./postgres/store.ts";
+import { createS3Store } from "./s3/store.ts";
+import { readStorageSettings } from "./settings.ts";
+import { type AddressSigner, createAddressSigner } from "./signed_address.ts";
+import { type Media, readLimits, readStorageMode } from "./storage.ts";
+
+export interface MediaOptions {
+  read: ReadVariable;
+  call: Transport;
+  projectUrl: string;
+  /** Sign addresses of files in the database; the first signs, all are valid. */
+  secrets: readonly string[];
+  fetch: typeof fetch;
+  clock: Clock;
+  log: Log;
+  /** Milliseconds since 1970. */
+  now: () => number;
+  /** 0 up to 1. */
+  random: () => number;
+}
+
+export interface OpenMedia {
+  media: Media;
+  addresses: AddressSigner;
+  /** Where `api` is served. */
+  baseUrl: string;
+  /** Sets what the environment says of limits and the default tenant, the first time. */
+  seed(): Promise<void>;
+}
+
+/**
+ * Files as the environment sets them up: in S3, in the database, or in S3 with the database for when it is away.
+ * @throws GatewayError `gateway_misconfigured`
+ */
+export function openMedia(options: MediaOptions): OpenMedia {
+  const { read, call, clock, log, now } = options;
+  const settings = readStorageSettings(read);
+  const mode = readStorageMode(read, settings.s3 !== null);
+  const limits = readLimits(read);
+  const baseUrl = `${options.projectUrl.replace(/\/+$/, "")}/functions/v1/api`;
+  const addresses = createAddressSigner({ baseUrl, secrets: options.secrets, now });
+  const registry = createMedia(call);
+  const rows = createMediaSpool(call);
+  const { maxFileBytes } = settings;
+  return {
+    media: {
+      registry,
+      mode,
+      s3: settings.s3 === null || mode === "postgres"
+        ? null
+        : createS3Store({ ...settings.s3, maxFileBytes }, {
+          fetch: options.fetch,
+          clock,
+          now,
+          random: options.random,
+        }),
+      spool: createPostgresStore({
+        spool: rows,
+        addresses,
+        moves: settings.s3 !== null && mode !== "postgres",
+        maxFileBytes,
+        now,
+      }),
+      rows,
+      maxFileBytes,
+      clock,
+      log,
+    },
+    addresses,
+    baseUrl,
+    async seed() {
+      if (Object.keys(limits).length > 0 || settings.defaultTenantId !== null) {
+        await registry.seed(limits, settings.defaultTenantId);
+      }
+    },
+  };
+}

@@ -1,0 +1,30 @@
+import { GatewayError } from "../contract/gateway_error.ts";
+import type { MediaObject } from "../database/media.ts";
+import { dispositionOf } from "./file_type.ts";
+import type { PresignedRequest } from "./object_store.ts";
+import { type Media, storeOf } from "./storage.ts";
+
+/** A redirect is followed at once. */
+export const REDIRECT_SECONDS = 300;
+
+/**
+ * An address at which anybody may read an object for `expiresIn` seconds. What could run in a browser is downloaded, never shown.
+ * @throws GatewayError `invalid_request`, `storage_misconfigured`
+ */
+export async function addressOf(
+  media: Media,
+  object: MediaObject,
+  expiresIn: number,
+): Promise<PresignedRequest> {
+  if (object.s3_key === null) {
+    throw new GatewayError("object_not_found", {
+      message: "This file has no storage key: it was never stored here.",
+    });
+  }
+  const contentDisposition = dispositionOf(object.mime_type, object.sha256);
+  return await storeOf(media, object.stored_in).presignGet(object.s3_key, {
+    expiresIn,
+    ...(contentDisposition !== undefined && { contentDisposition }),
+    ...(object.mime_type !== null && { contentType: object.mime_type }),
+  });
+}

@@ -1,0 +1,224 @@
+import { DELETE_LEASE_SECONDS, deleteObjects } from "./delete.ts";
+import { abortUnfinished, cleanUp, type CleanupReport, clear } from "./cleanup.ts";
+import { MEDIA_KINDS } from "../database/media.ts";
+import type { ListedObject } from "./object_store.ts";
+import { moveSpooled } from "./move.ts";
+import { proveObject } from "./prove.ts";
+import type { Media } from "./storage.ts";
+
+export interface RunTime {
+  signal: AbortSignal;
+  leftMs(): number;
+}
+
+export interface UpkeepReport {
+  count: number;
+  details: Record<string, unknown>;
+  more: boolean;
+}
+
+const DAY_SECONDS = 86_400;
+const BATCH = 500;
+/** Objects that are read in one run: each may be large. */
+const UNPROVEN_AT_ONCE = 20;
+/** Of what differs so many are named, the rest is counted. */
+const NAMED = 20;
+const PAGE = 1_000;
+/** Our own folders of the bucket: what else is in it is somebody else's. */
+const PREFIXES = MEDIA_KINDS.map((kind) => `${kind}/`);
+
+/**
+ * What is due: unfinished uploads and deletions left behind, objects whose time without use is over, what waits for S3, what is not
+ * proven yet, and an emergency. Bounded in time; what is left, the next run does.
+ */
+export async function keepUp(media: Media, time: RunTime): Promise<UpkeepReport> {
+  const details: Record<string, unknown> = {};
+  const endsAt = media.clock.now() + time.leftMs();
+  let count = 0;
+  let more = false;
+  const note = (name: string, objects: number, facts: unknown = objects) => {
+    count += objects;
+    if (objects > 0) details[name] = facts;
+  };
+
+  const moved = await moveSpooled(media, time);
+  note("moved_to_s3", moved.moved);
+  if (moved.error !== null) details.s3 = moved.error;
+  more ||= moved.more && moved.error === null;
+
+  // While S3 is away nothing can be deleted there.
+  if (moved.error !== "storage_unavailable") {
+    const left = await finishDeletions(media, time);
+    note("unfinished", left.objects);
+    more ||= left.more;
+    const keep = await media.registry.keepDays();
+    for (const kind of MEDIA_KINDS) {
+      const gone = await clear(media, kind, keep[kind] * DAY_SECONDS, null, { signal: time.signal, endsAt });
+      note(`unused_${kind}`, gone.objects);
+      more ||= gone.more;
+    }
+    const proven = await prove(media, time);
+    note("proven", proven.verified);
+    if (proven.others.length > 0) details.unproven = proven.others.slice(0, NAMED);
+    const emergency = await inEmergency(media, time, endsAt);
+    if (emergency !== null) {
+      note("emergency", emergency.deleted_objects, emergency);
+      details.emergency = emergency;
+      more ||= emergency.status === "more";
+    }
+  }
+  return { count, details, more };
+}
+
+async function finishDeletions(
+  media: Media,
+  { signal, leftMs }: RunTime,
+): Promise<{ objects: number; more: boolean }> {
+  let objects = 0;
+  for (;;) {
+    if (signal.aborted || leftMs() === 0) return { objects, more: true };
+    const marked = await media.registry.claim({
+      kind: null,
+      minAgeSeconds: 0,
+      limit: BATCH,
+      needBytes: null,
+      leaseSeconds: DELETE_LEASE_SECONDS,
+    });
+    if (marked.length === 0) return { objects, more: false };
+    objects += (await deleteObjects(media, marked)).objects;
+  }
+}
+
+async function prove(
+  media: Media,
+  { signal, leftMs }: RunTime,
+): Promise<{ verified: number; others: unknown[] }> {
+  let verified = 0;
+  const others: unknown[] = [];
+  for (const object of await media.registry.unproven(UNPROVEN_AT_ONCE)) {
+    if (signal.aborted || leftMs() === 0) break;
+    // Adopted rows may be of a bucket that is not ours.
+    const outcome = await proveObject(media, object).catch((thrown: unknown) => String(thrown));
+    if (outcome === "verified") verified++;
+    else others.push({ key: object.s3_key, outcome });
+  }
+  return { verified, others };
+}
+
+/** Cleans up beyond the threshold; null: there is none. The alerts open and close with it. */
+async function inEmergency(media: Media, { signal }: RunTime, endsAt: number): Promise<CleanupReport | null> {
+  const { total, emergency_threshold_bytes: emergencyBytes } = await media.registry.stats({
+    kind: "project",
+  });
+  const usedBytes = total.used_bytes + total.reserved_bytes;
+  if (usedBytes < emergencyBytes) {
+    await media.registry.alert("storage_emergency_cleanup", null);
+    await media.registry.alert("storage_full", null);
+    return null;
+  }
+  await media.registry.alert(
+    "storage_emergency_cleanup",
+    `Files take ${usedBytes} bytes, of which ${emergencyBytes} are the threshold: what is in use least is deleted.`,
+  );
+  const report = await cleanUp(media, {
+    what: "auto",
+    force: false,
+    targetFreeGb: null,
+    targetGb: null,
+    maxAgeDays: null,
+    dryRun: false,
+    totalBytes: total.limit_bytes,
+    emergencyBytes,
+    usedBytes,
+    signal,
+    endsAt,
+  });
+  media.log("warn", "media_emergency_cleanup", { status: report.status, freed_bytes: report.freed_bytes });
+  await media.registry.alert(
+    "storage_full",
+    report.status === "not_enough"
+      ? `The emergency clean-up freed ${report.freed_bytes} bytes, and ${report.used_bytes_after} are still used, of which ${report.target_bytes} were the target.`
+      : null,
+  );
+  return report;
+}
+
+/**
+ * Compares the registry with the bucket page by page, counts everything anew, and repairs the counters. What is in one and not in the
+ * other is reported and left alone. Unfinished uploads in parts are ended, and the bucket is told to do that by itself.
+ */
+export async function reconcile(media: Media, time: RunTime): Promise<UpkeepReport> {
+  const { s3, registry } = media;
+  const wrong = await registry.recount();
+  const details: Record<string, unknown> = { counters_repaired: wrong };
+  let more = false;
+  if (s3 !== null) {
+    // Where S3 was set up later: what the database holds goes there from now on.
+    await media.rows.allMove();
+    const found = { listed: 0, unknown: 0, missing: 0, resized: 0 };
+    const named: Record<"unknown" | "missing" | "resized", string[]> = {
+      unknown: [],
+      missing: [],
+      resized: [],
+    };
+    const seenBefore = await registry.now();
+    for (const prefix of PREFIXES) {
+      for await (const page of pagesOf(media, prefix, time)) {
+        found.listed += page.listed.length;
+        const differs = await registry.compare({ ...page, seenBefore });
+        for (const kind of ["unknown", "missing", "resized"] as const) {
+          found[kind] += differs[kind].length;
+          named[kind].push(...differs[kind].slice(0, NAMED - named[kind].length).map(({ key }) => key));
+        }
+      }
+      more ||= time.signal.aborted;
+    }
+    Object.assign(details, found, { named });
+    if (!more) {
+      await registry.alert(
+        "media_missing",
+        found.missing > 0
+          ? `${found.missing} files are in the registry and not in the bucket, such as ${named.missing[0]}.`
+          : null,
+      );
+      details.parts_aborted = await abortUnfinished(media, time.signal);
+      details.lifecycle = await setLifecycle(media, time.signal);
+    }
+  }
+  return { count: wrong.length, details, more };
+}
+
+/** The listing of one of our folders, with the keys between which it is complete. */
+async function* pagesOf({ s3 }: Media, prefix: string, { signal }: RunTime) {
+  let after = prefix;
+  let cursor: string | null = null;
+  do {
+    if (signal.aborted || s3 === null) return;
+    const page: { objects: ListedObject[]; cursor: string | null } = await s3.list(
+      { prefix, limit: PAGE, cursor },
+      { signal },
+    );
+    cursor = page.cursor;
+    const last = page.objects.at(-1)?.key;
+    // A page may be empty and not be the last.
+    if (cursor !== null && last === undefined) continue;
+    // Behind everything that begins with the prefix: "0" stands behind "/".
+    const until = cursor === null ? `${prefix.slice(0, -1)}0` : last!;
+    yield {
+      listed: page.objects.map(({ key, sizeBytes }) => ({ key, size_bytes: sizeBytes })),
+      after,
+      until,
+    };
+    after = until;
+  } while (cursor !== null);
+}
+
+/** Days after which the bucket itself ends an upload in parts: it knows age, which is all that this needs. */
+const ABORT_DAYS = 1;
+
+async function setLifecycle({ s3 }: Media, signal: AbortSignal): Promise<string> {
+  if (s3?.lifecycle == null || !(await s3.abilities({ signal })).lifecycle) return "not supported";
+  if (await s3.lifecycle.abortUnfinishedAfterDays({ signal }) === ABORT_DAYS) return "set";
+  await s3.lifecycle.setAbortUnfinishedAfterDays(ABORT_DAYS, { signal });
+  return "set now";
+}

@@ -1,0 +1,49 @@
+import { createApiEndpoint } from "../../../shared/api/api_endpoint.ts";
+import { openMedia } from "../../../shared/media/open.ts";
+import { createAccess } from "../../../shared/database/access.ts";
+import { rpcTransport } from "../../../shared/database/transport/rpc_transport.ts";
+import { identifyActor } from "../../../shared/identity/actor.ts";
+import { edgeBackground as background } from "../../../shared/runtime/background.ts";
+import { systemClock as clock } from "../../../shared/runtime/clock.ts";
+import { createLog } from "../../../shared/runtime/log.ts";
+import { readSettings } from "../../../shared/runtime/settings.ts";
+import { readSigningKeys, SIGNING_KEYS_VARIABLE } from "../../../shared/tokens/signing_keys.ts";
+import { tokenRules } from "../../../shared/tokens/token_rules.ts";
+
+const variable = (name: string) => Deno.env.get(name);
+const log = createLog(variable("EVE_LOG_LEVEL"));
+
+async function open() {
+  const { project, databaseKey, maxBodyBytes } = readSettings(variable);
+  const call = rpcTransport({ url: project.url, secretKey: databaseKey });
+  const access = createAccess(call);
+  const apiKey = project.publishableKeys.default ?? databaseKey;
+  const tokens = tokenRules(project.url, readSigningKeys(variable(SIGNING_KEYS_VARIABLE)));
+  const { media, addresses, baseUrl, seed } = openMedia({
+    read: variable,
+    call,
+    projectUrl: project.url,
+    secrets: [databaseKey, ...Object.values(project.secretKeys).filter((key) => key !== databaseKey)],
+    fetch,
+    clock,
+    log,
+    now: Date.now,
+    random: Math.random,
+  });
+  await seed();
+  return {
+    identify: (request: Request) =>
+      identifyActor(request, { project, apiKey, tokens, access, fetch, place: "api" }),
+    media,
+    addresses,
+    baseUrl,
+    maxBodyBytes,
+    background,
+  };
+}
+
+const newId = () => crypto.randomUUID();
+
+export default {
+  fetch: createApiEndpoint({ functionName: "api", open, clock, newId, log }),
+};

@@ -1,0 +1,401 @@
+/** What looks after files: lifecycle, clean-up, the move to S3, the comparison with the bucket; and whoever dies in between. */
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from "vitest";
+import { uploadFile } from "../../shared/media/upload.ts";
+import { sha256Of } from "../../shared/media/hash.ts";
+import type { Media } from "../../shared/media/storage.ts";
+import { keepUp, reconcile } from "../../shared/media/upkeep.ts";
+import { freezeClock, type TestClock } from "../harness/admission.ts";
+import { cloneDatabase, empty, type TestDatabase } from "../harness/database.ts";
+import { apiOver, type ApiUnderTest } from "../harness/media_api.ts";
+import { countersOf, expectExactCounters, setLimit } from "../harness/media.ts";
+import { type MemoryStore, memoryStore } from "../harness/memory_store.ts";
+
+let db: TestDatabase;
+let sql: TestDatabase["sql"];
+let clock: TestClock;
+let api: ApiUnderTest;
+let bucket: MemoryStore;
+let media: Media;
+const DAY = 86_400_000;
+const NOON = "2026-11-18T12:00:00Z";
+
+beforeAll(async () => {
+  db = await cloneDatabase();
+  sql = db.sql;
+  clock = await freezeClock(sql);
+});
+afterAll(() => db?.drop());
+afterEach(() => api.close());
+beforeEach(async () => {
+  await empty(sql, "eve.media_references", "public.media_objects", "eve.media_spool", "eve.alerts");
+  await sql`update eve.media_counters set used_bytes = 0, reserved_bytes = 0, objects = 0`;
+  await sql`update eve.operations set last_status = null`;
+  await setLimit(sql, {
+    total: 15e9,
+    emergency: 14e9,
+    tenant: 2e9,
+    media: 10e9,
+    vision: 2e9,
+    crawl: 2e9,
+    spool: 1e8,
+  });
+  await clock.set(NOON);
+  bucket = memoryStore(() => clock.nowMs());
+  api = apiOver(db, { s3: bucket });
+  media = api.media;
+});
+
+const time = { signal: new AbortController().signal, leftMs: () => 60_000 };
+const text = (content: string) => new TextEncoder().encode(content);
+const upload = (content: string, kind: "media" | "crawl" = "media", links = {}) =>
+  uploadFile(media, { kind: "project" }, {
+    tenantId: null,
+    kind,
+    mimeType: "text/plain",
+    body: text(content),
+    metadata: {},
+    links,
+    vision: null,
+  });
+const isDue = async () => (await sql`select eve.media_is_due('media') as due`)[0]!.due;
+const keys = () => [...bucket.objects.keys()].sort();
+const rowKeys = async () =>
+  (await sql`select s3_key from public.media_objects order by 1`).map((row) => row.s3_key);
+/** The bucket, the registry and the counters say the same. */
+async function expectEven(): Promise<void> {
+  expect(keys()).toEqual(await rowKeys());
+  await expectExactCounters(sql);
+}
+
+describe("what nobody uses leaves by itself", () => {
+  test("after its kind's days, counted from its last use; what something refers to stays", async () => {
+    const [page] = [await upload("a page", "crawl")];
+    const [old, used, seen] = [
+      await upload("old"),
+      await upload("used", "media", { ref_kind: "chat", ref_id: "1" }),
+      await upload("seen"),
+    ];
+    expect(await isDue()).toBe(false);
+    await clock.advance(7 * DAY - 1);
+    expect((await keepUp(media, time)).count).toBe(0);
+    await clock.advance(1);
+    expect(await isDue()).toBe(true);
+    expect(await keepUp(media, time)).toMatchObject({ count: 1, details: { unused_crawl: 1 } });
+    expect(keys()).not.toContain(page.object.s3_key);
+    // Read on the twentieth day, it stays until the fiftieth.
+    await clock.advance(13 * DAY);
+    expect(await media.registry.find({ kind: "project" }, null, seen.object.sha256, { uses: true })).not
+      .toBeNull();
+    await clock.advance(10 * DAY);
+    expect(await keepUp(media, time)).toMatchObject({ count: 1, details: { unused_media: 1 } });
+    expect(keys()).toEqual([used.object.s3_key, seen.object.s3_key].sort());
+    expect(keys()).not.toContain(old.object.s3_key);
+    await clock.advance(400 * DAY);
+    await keepUp(media, time);
+    expect(keys()).toEqual([used.object.s3_key]);
+    await expectEven();
+  });
+
+  test("an idle database asks for nothing", async () => {
+    await upload("something");
+    expect(await isDue()).toBe(false);
+    expect((await sql`select eve.ask_media('media') as answer`)[0]!.answer).toEqual({
+      status: "nothing_due",
+    });
+  });
+});
+
+describe("whoever dies", () => {
+  class Died extends Error {}
+  const dieAt = (operation: string) => {
+    bucket.before = (at) => {
+      if (at !== operation) return;
+      bucket.before = null;
+      throw new Died();
+    };
+  };
+
+  test("between the put and the note of it: the same upload again finds it, and it is counted once", async () => {
+    dieAt("after put");
+    // As if the process had ended: nothing tidies up after it.
+    media = { ...media, registry: { ...media.registry, failed: () => Promise.reject(new Died()) } };
+    await expect(upload("half")).rejects.toThrow(Died);
+    media = api.media;
+    expect(bucket.objects.size).toBe(1);
+    expect((await countersOf(sql))["total "]).toEqual([0, 4, 0]);
+    expect(await upload("half")).toMatchObject({ created: true, object: { state: "verified" } });
+    expect((await countersOf(sql))["total "]).toEqual([4, 0, 1]);
+    await expectEven();
+  });
+
+  test("between the put and the note of it, and nobody comes back: no orphan is left after the sweep", async () => {
+    dieAt("after put");
+    media = { ...media, registry: { ...media.registry, failed: () => Promise.reject(new Died()) } };
+    await expect(upload("half")).rejects.toThrow(Died);
+    media = api.media;
+    await clock.advance(899_000);
+    await keepUp(media, time);
+    expect(bucket.objects.size).toBe(1);
+    await clock.advance(2_000);
+    expect(await isDue()).toBe(true);
+    expect(await keepUp(media, time)).toMatchObject({ details: { unfinished: 1 } });
+    expect(bucket.objects.size).toBe(0);
+    await expectEven();
+    expect(await countersOf(sql)).toEqual({ "total ": [0, 0, 0] });
+  });
+
+  test.each(["delete", "after delete"])(
+    "in the middle of a delete (%s): the next run goes on with it",
+    async (at) => {
+      await Promise.all(["1", "2", "3"].map((content) => upload(content)));
+      await clock.advance(31 * DAY);
+      dieAt(at);
+      await expect(keepUp(media, time)).rejects.toThrow(Died);
+      // Marked, and nobody else's until the mark ends.
+      expect(await keepUp(media, time)).toMatchObject({ count: 0 });
+      expect((await countersOf(sql))["total "]).toEqual([3, 0, 3]);
+      await clock.advance(121_000);
+      expect(await keepUp(media, time)).toMatchObject({ details: { unfinished: 3 } });
+      await expectEven();
+      expect(bucket.objects.size).toBe(0);
+    },
+  );
+
+  test("the store, in the middle: nothing is lost, and nothing is free that is not gone", async () => {
+    await upload("1");
+    await clock.advance(31 * DAY);
+    bucket.away = true;
+    await expect(keepUp(media, time)).rejects.toMatchObject({ code: "storage_unavailable" });
+    expect((await countersOf(sql))["total "]).toEqual([1, 0, 1]);
+    bucket.away = false;
+    await clock.advance(121_000);
+    await keepUp(media, time);
+    await expectEven();
+  });
+});
+
+describe("while S3 is away", () => {
+  test("every upload that was answered is in the bucket afterwards, byte for byte, in order, once", async () => {
+    const contents = Array.from({ length: 12 }, (_, n) => `file ${n} ${"x".repeat(n * 1000)}`);
+    const answered: { content: string; key: string }[] = [];
+    for (const [n, content] of contents.entries()) {
+      bucket.away = n >= 3 && n < 9;
+      const { object } = await upload(content);
+      expect(object.stored_in).toBe(bucket.away ? "postgres" : "s3");
+      answered.push({ content, key: object.s3_key! });
+    }
+    await expectExactCounters(sql);
+    bucket.away = true;
+    expect(await keepUp(media, time)).toMatchObject({ count: 0, details: { s3: "storage_unavailable" } });
+    // It is tried again after a while, and not at once.
+    bucket.away = false;
+    expect(await keepUp(media, time)).toMatchObject({ count: 0 });
+    await clock.advance(31_000);
+    expect(await isDue()).toBe(true);
+    expect(await keepUp(media, time)).toMatchObject({ details: { moved_to_s3: 6 } });
+    for (const { content, key } of answered) {
+      expect(new TextDecoder().decode(bucket.objects.get(key)!.body)).toBe(content);
+    }
+    expect(bucket.puts).toEqual([0, 1, 2, 9, 10, 11, 3, 4, 5, 6, 7, 8].map((n) => answered[n]!.key));
+    expect(await sql`select from eve.media_spool`).toHaveLength(0);
+    expect(await sql`select distinct stored_in from public.media_objects`).toEqual([{ stored_in: "s3" }]);
+    await expectEven();
+    expect(await isDue()).toBe(false);
+  });
+
+  test("one that is killed while it moves is moved by the next run, once", async () => {
+    bucket.away = true;
+    const { object } = await upload("moving");
+    bucket.away = false;
+    // It is put, and nobody hears of it.
+    const deaf = { ...media.rows, moved: () => new Promise<never>(() => {}) };
+    void keepUp({ ...media, rows: deaf }, time);
+    await expect.poll(() => bucket.objects.size).toBe(1);
+    // Another run leaves it alone as long as it may be at work.
+    expect(await keepUp(media, time)).toMatchObject({ count: 0 });
+    await clock.advance(121_000);
+    expect(await keepUp(media, time)).toMatchObject({ details: { moved_to_s3: 1 } });
+    expect(bucket.puts).toEqual([object.s3_key]);
+    await expectEven();
+    await expectExactCounters(sql);
+  });
+
+  test("one that is deleted while it moves is nowhere afterwards", async () => {
+    bucket.away = true;
+    const { object } = await upload("short");
+    bucket.away = false;
+    bucket.before = async (at) => {
+      if (at !== "put") return;
+      bucket.before = null;
+      expect((await api.call("DELETE", `/v1/media/${object.sha256}`)).status).toBe(200);
+    };
+    await keepUp(media, time);
+    expect(bucket.objects.size).toBe(0);
+    await expectEven();
+    expect(await sql`select from eve.media_spool`).toHaveLength(0);
+  });
+
+  test("the bound of the database holds, and what is beyond it is refused and not lost track of", async () => {
+    await setLimit(sql, { spool: 10 });
+    bucket.away = true;
+    await upload("0123456789");
+    await expect(upload("more")).rejects.toMatchObject({
+      code: "storage_quota_exceeded",
+      details: { limit: "spool" },
+    });
+    expect((await countersOf(sql))["spool "]).toEqual([10, 0, 1]);
+    bucket.away = false;
+    await keepUp(media, time);
+    await clock.advance(1_000_000);
+    await keepUp(media, time);
+    await expectEven();
+  });
+
+  test("where S3 is set up later, what the database holds goes there", async () => {
+    await api.close();
+    api = apiOver(db);
+    media = api.media;
+    await upload("before S3");
+    expect(await isDue()).toBe(false);
+    await api.close();
+    api = apiOver(db, { s3: bucket });
+    media = api.media;
+    await reconcile(media, time);
+    expect(await isDue()).toBe(true);
+    expect(await keepUp(media, time)).toMatchObject({ details: { moved_to_s3: 1 } });
+    await expectEven();
+  });
+});
+
+describe("in an emergency", () => {
+  test("pages go first, then what nothing refers to, as long as it takes; what is young or in use stays", async () => {
+    await upload("p".repeat(100), "crawl");
+    await clock.advance(2 * DAY);
+    await upload("n".repeat(100), "crawl");
+    await upload("a".repeat(100));
+    await clock.advance(1 * DAY);
+    await upload("b".repeat(100));
+    await upload("u".repeat(100), "media", { ref_kind: "chat", ref_id: "1" });
+    await setLimit(sql, { total: 550, emergency: 450 });
+    expect(await isDue()).toBe(true);
+    // 500 are used, 450 are the threshold, 350 the target: the old page, then one file.
+    const { details } = await keepUp(media, time);
+    expect(details.emergency).toMatchObject({
+      status: "done",
+      deleted_objects: 2,
+      used_bytes_after: 300,
+      target_bytes: 350,
+    });
+    expect(
+      (await sql`select kind, refs_count from public.media_objects order by 1, 2`).map((row) =>
+        `${row.kind} ${row.refs_count}`
+      ),
+    ).toEqual(
+      ["crawl 0", "media 0", "media 1"],
+    );
+    const alerts = () => sql`select kind from eve.alerts where closed_at is null order by 1`;
+    expect(await alerts()).toEqual([{ kind: "storage_emergency_cleanup" }]);
+    await keepUp(media, time);
+    expect(await alerts()).toEqual([]);
+    await expectEven();
+  });
+
+  test("that could not free enough: an alert of its own", async () => {
+    await upload("u".repeat(100), "media", { ref_kind: "chat", ref_id: "1" });
+    await setLimit(sql, { total: 100, emergency: 50 });
+    const { details } = await keepUp(media, time);
+    expect(details.emergency).toMatchObject({ status: "not_enough", deleted_objects: 0 });
+    expect(await sql`select kind, severity from eve.alerts where closed_at is null order by 1`).toEqual([
+      { kind: "storage_emergency_cleanup", severity: "warning" },
+      { kind: "storage_full", severity: "critical" },
+    ]);
+  });
+});
+
+describe("the comparison with the bucket", () => {
+  test("repairs counters, reports what is in one and not in the other, and changes neither", async () => {
+    const [one, two] = [await upload("one"), await upload("two two")];
+    await clock.advance(1000);
+    await sql`update eve.media_counters set used_bytes = 999 where scope = 'kind'`;
+    const kept = bucket.objects.get(one.object.s3_key!)!;
+    bucket.objects.delete(one.object.s3_key!);
+    bucket.objects.set("media/default/ff/unknown.png", kept);
+    bucket.objects.set(two.object.s3_key!, { ...kept, body: text("cut") });
+    bucket.objects.set("elsewhere/not-ours", kept);
+    const { details } = await reconcile(media, time);
+    expect(details).toMatchObject({
+      listed: 2,
+      unknown: 1,
+      missing: 1,
+      resized: 1,
+      named: {
+        unknown: ["media/default/ff/unknown.png"],
+        missing: [one.object.s3_key],
+        resized: [two.object.s3_key],
+      },
+    });
+    expect((details.counters_repaired as unknown[]).length).toBe(3);
+    await expectExactCounters(sql);
+    expect(bucket.objects.size).toBe(3);
+    expect(await sql`select kind from eve.alerts where closed_at is null`).toEqual([{
+      kind: "media_missing",
+    }]);
+    bucket.objects.set(one.object.s3_key!, kept);
+    await reconcile(media, time);
+    expect(await sql`select kind from eve.alerts where closed_at is null`).toEqual([]);
+  });
+
+  test("goes page by page over more than one", async () => {
+    const list = bucket.list;
+    bucket.list = (options, call) => list({ ...options, limit: 2 }, call);
+    for (let n = 0; n < 7; n++) await upload(`file ${n}`, n % 2 === 0 ? "media" : "crawl");
+    await clock.advance(1000);
+    expect((await reconcile(media, time)).details).toMatchObject({
+      listed: 7,
+      unknown: 0,
+      missing: 0,
+      resized: 0,
+    });
+    const [lost] = keys();
+    bucket.objects.delete(lost!);
+    expect((await reconcile(media, time)).details).toMatchObject({
+      listed: 6,
+      missing: 1,
+      named: { missing: [lost] },
+    });
+  });
+
+  test("an upload that has only just come is not missing", async () => {
+    const { object } = await upload("new");
+    bucket.objects.delete(object.s3_key!);
+    expect((await reconcile(media, time)).details).toMatchObject({ missing: 0 });
+  });
+});
+
+test("what was not proven is read and proven by the next run", async () => {
+  bucket.hashBoundPut = false;
+  const body = text("plain words");
+  const sha256 = await sha256Of(body);
+  const begun = await (await api.call("POST", "/v1/media/uploads", {
+    headers: { "content-type": "application/json" },
+    body: JSON.stringify({ sha256, size_bytes: body.length, content_type: "text/plain" }),
+  })).json();
+  bucket.objects.set(begun.object.s3_key, {
+    body,
+    contentType: "text/plain",
+    contentEncoding: null,
+    at: new Date(),
+  });
+  const { registry } = media;
+  // The function ended with its answer.
+  await registry.stored({
+    tenantId: "default",
+    sha256,
+    state: "stored",
+    storedBytes: body.length,
+    storedIn: "s3",
+  });
+  expect(await isDue()).toBe(true);
+  expect(await keepUp(media, time)).toMatchObject({ details: { proven: 1 } });
+  expect(await sql`select state from public.media_objects`).toEqual([{ state: "verified" }]);
+});

@@ -1,0 +1,123 @@
+/** The function `api` in this process, over a database of a test: without the REST API, and with a bucket in memory if one is given. */
+import { createApiEndpoint } from "../../shared/api/api_endpoint.ts";
+import { createAccess } from "../../shared/database/access.ts";
+import { createMedia } from "../../shared/database/media.ts";
+import { createMediaSpool } from "../../shared/database/media_spool.ts";
+import { type DirectTransport, directTransport } from "../../shared/database/transport/direct_transport.ts";
+import { identifyActor } from "../../shared/identity/actor.ts";
+import type { ObjectStore } from "../../shared/media/object_store.ts";
+import { createPostgresStore } from "../../shared/media/postgres/store.ts";
+import { createAddressSigner } from "../../shared/media/signed_address.ts";
+import type { Media, StorageMode } from "../../shared/media/storage.ts";
+import { systemClock } from "../../shared/runtime/clock.ts";
+import { readSigningKeys } from "../../shared/tokens/signing_keys.ts";
+import { tokenRules } from "../../shared/tokens/token_rules.ts";
+import type { TestDatabase } from "./database.ts";
+
+export const SECRET = "sb_secret_media_api_test";
+export const PUBLISHABLE = "sb_publishable_media_api_test";
+const PROJECT_URL = "https://project.example";
+const SIGNING_KEYS = JSON.stringify([{ kid: "k1", k: "a".repeat(43) }]);
+
+export interface ApiUnderTest {
+  media: Media;
+  transport: DirectTransport;
+  /** Milliseconds since 1970, for addresses. */
+  now: { at: number };
+  /** Sessions that the Auth API knows: access token -> user's id. */
+  sessions: Map<string, string>;
+  logged: string[];
+  background: Promise<void>[];
+  tokens: ReturnType<typeof tokenRules>;
+  call(method: string, path: string, init?: RequestInit & { as?: string | null }): Promise<Response>;
+  close(): Promise<void>;
+}
+
+export function apiOver(
+  database: Pick<TestDatabase, "url">,
+  { s3 = null, mode, maxFileBytes = 100_000_000, maxBodyBytes = 10 * 1024 * 1024 }: {
+    s3?: ObjectStore | null;
+    mode?: StorageMode;
+    maxFileBytes?: number;
+    maxBodyBytes?: number;
+  } = {},
+): ApiUnderTest {
+  const transport = directTransport({ url: database.url, connections: 4, pooler: false });
+  const now = { at: Date.parse("2026-11-18T12:00:00Z") };
+  const sessions = new Map<string, string>();
+  const logged: string[] = [];
+  const background: Promise<void>[] = [];
+  const project = {
+    url: PROJECT_URL,
+    secretKeys: { default: SECRET },
+    publishableKeys: { default: PUBLISHABLE },
+  };
+  const access = createAccess(transport.call);
+  const tokens = tokenRules(PROJECT_URL, readSigningKeys(SIGNING_KEYS));
+  const baseUrl = `${PROJECT_URL}/functions/v1/api`;
+  const addresses = createAddressSigner({ baseUrl, secrets: [SECRET], now: () => now.at });
+  const rows = createMediaSpool(transport.call);
+  const log = (level: string, event: string, facts?: unknown) =>
+    void logged.push(`${level} ${event} ${JSON.stringify(facts)}`);
+  const media: Media = {
+    registry: createMedia(transport.call),
+    mode: mode ?? (s3 === null ? "postgres" : "s3 with spool"),
+    s3,
+    spool: createPostgresStore({
+      spool: rows,
+      addresses,
+      moves: s3 !== null,
+      maxFileBytes,
+      now: () => now.at,
+    }),
+    rows,
+    maxFileBytes,
+    clock: systemClock,
+    log,
+  };
+  const authApi: typeof fetch = (_, init) => {
+    const token = new Headers(init?.headers).get("authorization")?.replace("Bearer ", "") ?? "";
+    const id = sessions.get(token);
+    return Promise.resolve(id === undefined ? new Response("{}", { status: 401 }) : Response.json({ id }));
+  };
+  const handle = createApiEndpoint({
+    functionName: "api",
+    open: () => ({
+      identify: (request: Request) =>
+        identifyActor(request, {
+          project,
+          apiKey: PUBLISHABLE,
+          tokens,
+          access,
+          fetch: authApi,
+          place: "api",
+        }),
+      media,
+      addresses,
+      baseUrl,
+      maxBodyBytes,
+      background: (work) => void background.push(work),
+    }),
+    clock: systemClock,
+    newId: () => crypto.randomUUID(),
+    log,
+  });
+  return {
+    media,
+    transport,
+    now,
+    sessions,
+    logged,
+    background,
+    tokens,
+    call(method, path, { as = SECRET, ...init } = {}) {
+      const url = path.startsWith("http")
+        ? path.replace(`${PROJECT_URL}/functions/v1`, "http://function")
+        : `http://function/api${path}`;
+      const headers = new Headers(init.headers);
+      if (as !== null) headers.set("authorization", `Bearer ${as}`);
+      return handle(new Request(url, { ...init, method, headers }));
+    },
+    close: () => transport.close(),
+  };
+}

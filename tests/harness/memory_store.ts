@@ -1,0 +1,129 @@
+/** A bucket in memory: what S3 would have, and whether it answers at all. */
+import { GatewayError } from "../../shared/contract/gateway_error.ts";
+import type { ObjectStore } from "../../shared/media/object_store.ts";
+
+interface Kept {
+  body: Uint8Array<ArrayBuffer>;
+  contentType: string;
+  contentEncoding: string | null;
+  at: Date;
+}
+
+export interface MemoryStore extends ObjectStore {
+  objects: Map<string, Kept>;
+  /** No operation is answered. */
+  away: boolean;
+  /** Whether a presigned PUT is held to its hash. */
+  hashBoundPut: boolean;
+  /** Called before each operation; may throw. */
+  before: ((operation: string, key: string) => void | Promise<void>) | null;
+  /** Every put that was taken, in order. */
+  puts: string[];
+}
+
+export function memoryStore(now: () => number = Date.now): MemoryStore {
+  const objects = new Map<string, Kept>();
+  const reach = async (operation: string, key: string) => {
+    await store.before?.(operation, key);
+    if (store.away) throw new GatewayError("storage_unavailable", { detail: "away" });
+  };
+  const factsOf = ({ body, contentType, contentEncoding, at }: Kept) => ({
+    sizeBytes: body.byteLength,
+    contentType,
+    contentEncoding,
+    etag: null,
+    lastModified: at,
+  });
+  const store: MemoryStore = {
+    kind: "s3",
+    objects,
+    away: false,
+    hashBoundPut: true,
+    before: null,
+    puts: [],
+    abilities: () =>
+      Promise.resolve({ hashBoundPut: store.hashBoundPut, ifNoneMatch: true, lifecycle: false }),
+    ping: () => reach("ping", ""),
+    async put(key, { body, contentType, contentEncoding }) {
+      await reach("put", key);
+      const created = !objects.has(key);
+      if (created) {
+        store.puts.push(key);
+        objects.set(key, {
+          body: body.slice(),
+          contentType,
+          contentEncoding: contentEncoding ?? null,
+          at: new Date(now()),
+        });
+      }
+      await store.before?.("after put", key);
+      return { created, sizeBytes: body.byteLength };
+    },
+    async get(key, { range } = {}) {
+      await reach("get", key);
+      const kept = objects.get(key);
+      if (kept === undefined) throw new GatewayError("object_not_found");
+      const piece = range === undefined
+        ? kept.body
+        : kept.body.slice(range.from, (range.to ?? kept.body.length) + 1);
+      const stream = new Blob([piece]).stream();
+      const packed = kept.contentEncoding === "gzip" && range === undefined;
+      return {
+        ...factsOf(kept),
+        body: packed ? stream.pipeThrough(new DecompressionStream("gzip")) : stream,
+      };
+    },
+    async head(key) {
+      await reach("head", key);
+      const kept = objects.get(key);
+      return kept === undefined ? null : factsOf(kept);
+    },
+    async delete(key) {
+      await reach("delete", key);
+      objects.delete(key);
+    },
+    async deleteMany(keys) {
+      for (const key of keys) {
+        await reach("delete", key);
+        objects.delete(key);
+        await store.before?.("after delete", key);
+      }
+      return { failed: [] };
+    },
+    async list({ prefix = "", limit = 1000, cursor = null } = {}) {
+      await reach("list", prefix);
+      const keys = [...objects.keys()].filter((key) => key.startsWith(prefix) && key > (cursor ?? "")).sort();
+      return {
+        objects: keys.slice(0, limit).map((key) => ({ key, ...factsOf(objects.get(key)!) })),
+        cursor: keys.length > limit ? keys[limit - 1]! : null,
+      };
+    },
+    presignGet(key, { expiresIn, contentDisposition }) {
+      const query = contentDisposition === undefined
+        ? ""
+        : `?disposition=${encodeURIComponent(contentDisposition)}`;
+      return Promise.resolve({
+        method: "GET",
+        url: `https://bucket.example/${key}${query}`,
+        headers: {},
+        expiresAt: new Date(now() + expiresIn * 1000),
+      });
+    },
+    async presignPut(key, { sha256, sizeBytes, contentType, expiresIn }) {
+      await reach("presign", key);
+      return {
+        method: "PUT",
+        url: `https://bucket.example/${key}?put`,
+        headers: {
+          "content-type": contentType,
+          "content-length": String(sizeBytes),
+          "x-amz-content-sha256": sha256,
+        },
+        expiresAt: new Date(now() + expiresIn * 1000),
+      };
+    },
+    multipart: null,
+    lifecycle: null,
+  };
+  return store;
+}
