@@ -11524,7 +11524,7 @@ create table eve.tenants (
   is_default boolean not null default false,
   storage_limit_bytes bigint,
   created_at timestamp with time zone not null default now(),
-  constraint tenants_id_form CHECK ((id ~ '^[A-Za-z0-9_-][A-Za-z0-9._-]{0,62}$'::text)),
+  constraint tenants_id_form CHECK ((id ~ '^[A-Za-z0-9_-][A-Za-z0-9._-]{0,99}$'::text)),
   constraint tenants_name_length CHECK ((length(name) <= 200)),
   constraint tenants_pkey PRIMARY KEY (id),
   constraint tenants_storage_limit_positive CHECK ((storage_limit_bytes >= 0))
@@ -11699,8 +11699,8 @@ CREATE OR REPLACE FUNCTION public.eve_tenant_save(id text, name text DEFAULT NUL
  SET search_path TO ''
 AS $function$
 begin
-  if eve_tenant_save.id is null or eve_tenant_save.id !~ '^[A-Za-z0-9_-][A-Za-z0-9._-]{0,62}$' then
-    raise exception 'a tenant''s id has 1 to 63 letters, digits or . _ -, and does not begin with a dot' using errcode = 'EV400';
+  if eve_tenant_save.id is null or eve_tenant_save.id !~ '^[A-Za-z0-9_-][A-Za-z0-9._-]{0,99}$' then
+    raise exception 'a tenant''s id has 1 to 100 letters, digits or . _ -, and does not begin with a dot' using errcode = 'EV400';
   elsif length(eve_tenant_save.name) > 200 or eve_tenant_save.storage_limit_bytes < 0 then
     raise exception 'name must have at most 200 characters, and storage_limit_bytes must not be negative' using errcode = 'EV400';
   end if;
@@ -11950,6 +11950,7 @@ create table eve.media_spool (
   sha256 text not null,
   content_type text not null,
   content_encoding text,
+  moves boolean not null default false,
   created_at timestamp with time zone not null default now(),
   tries integer not null default 0,
   next_try_at timestamp with time zone not null default now(),
@@ -11964,6 +11965,7 @@ CREATE INDEX media_spool_seq_idx ON eve.media_spool USING btree (seq);
 comment on table eve.media_spool is 'Objects that are kept in the database: where there is no S3, and while S3 is away.';
 comment on column eve.media_spool.seq is 'The order in which they came and go to S3.';
 comment on column eve.media_spool.sha256 is 'Of body, packed or not.';
+comment on column eve.media_spool.moves is 'Whether S3 is set up, so that it is to move there.';
 
 -- media_quota ---------------------------------------------------------------------------------------------------------
 
@@ -12520,7 +12522,7 @@ begin
   return jsonb_build_object(
     'status', 'checked', 'tenant_id', v_tenant, 'content_type', eve_storage_check.kind, 'size_bytes', eve_storage_check.size_bytes,
     'allowed', v_no_room is null
-  ) || coalesce(jsonb_build_object('refused_by', v_no_room), '{}');
+  ) || case when v_no_room is null then '{}' else jsonb_build_object('refused_by', v_no_room) end;
 end;
 $function$;
 comment on function public.eve_storage_check is 'Whether a file of a size would have room.';
@@ -12815,7 +12817,7 @@ CREATE OR REPLACE FUNCTION public.eve_media_compare(listed jsonb, after text, un
  SET search_path TO ''
 AS $function$
   with bucket as materialized (
-    select l.key, l.size_bytes from jsonb_to_recordset(eve_media_compare.listed) as l (key text, size_bytes bigint)
+    select l.key, l.size_bytes from jsonb_to_recordset(eve_media_compare.listed -> 'objects') as l (key text, size_bytes bigint)
   ), known as materialized (
     select o.s3_key, o.tenant_id, o.file_sha256, eve.media_bytes(o) as bytes, o.state, o.stored_in, o.first_seen_at
     from public.media_objects o
@@ -12901,9 +12903,40 @@ end;
 $function$;
 comment on function public.eve_media_recount is 'Counts all objects anew, repairs the counters, and says which were wrong.';
 
+CREATE OR REPLACE FUNCTION public.eve_media_keep_days()
+ RETURNS jsonb
+ LANGUAGE sql
+ SET search_path TO ''
+AS $function$
+  select jsonb_build_object(
+    'media', eve.alert_setting('media_keep_days', 30), 'vision', eve.alert_setting('vision_keep_days', 14),
+    'crawl', eve.alert_setting('crawl_keep_days', 7), 'now', eve.clock()
+  );
+$function$;
+comment on function public.eve_media_keep_days is 'After how many days without use objects leave, by kind; and what time it is.';
+
+CREATE OR REPLACE FUNCTION public.eve_media_alert(kind text, message text DEFAULT NULL::text)
+ RETURNS jsonb
+ LANGUAGE plpgsql
+ SET search_path TO ''
+AS $function$
+begin
+  if eve_media_alert.message is null then
+    perform eve.close_alerts('storage', array[eve_media_alert.kind]);
+  else
+    perform eve.open_alert(
+      eve_media_alert.kind, 'storage', case eve_media_alert.kind when 'storage_emergency_cleanup' then 'warning' else 'critical' end,
+      eve_media_alert.message
+    );
+  end if;
+  return jsonb_build_object('status', 'noted');
+end;
+$function$;
+comment on function public.eve_media_alert is 'Opens an alert about storage, or closes it.';
+
 -- media_spool ---------------------------------------------------------------------------------------------------------
 
-CREATE OR REPLACE FUNCTION public.eve_media_spool_put(key text, body text, sha256 text, content_type text, content_encoding text DEFAULT NULL::text)
+CREATE OR REPLACE FUNCTION public.eve_media_spool_put(key text, body text, sha256 text, content_type text, content_encoding text DEFAULT NULL::text, moves boolean DEFAULT false)
  RETURNS jsonb
  LANGUAGE plpgsql
  SET search_path TO ''
@@ -12918,10 +12951,10 @@ begin
   elsif encode(sha256(v_body), 'hex') is distinct from eve_media_spool_put.sha256 then
     return eve.refused('content_mismatch');
   end if;
-  insert into eve.media_spool (key, body, size_bytes, sha256, content_type, content_encoding)
+  insert into eve.media_spool (key, body, size_bytes, sha256, content_type, content_encoding, moves, created_at, next_try_at)
   values (
     eve_media_spool_put.key, v_body, length(v_body), eve_media_spool_put.sha256, left(eve_media_spool_put.content_type, 255),
-    eve_media_spool_put.content_encoding
+    eve_media_spool_put.content_encoding, coalesce(eve_media_spool_put.moves, false), eve.clock(), eve.clock()
   )
   on conflict on constraint media_spool_pkey do nothing;
   if not found then
@@ -13084,3 +13117,76 @@ AS $function$
   select jsonb_build_object('status', 'noted');
 $function$;
 comment on function public.eve_media_spool_failed is 'S3 did not take an object: when to try again.';
+
+CREATE OR REPLACE FUNCTION public.eve_media_spool_moves()
+ RETURNS jsonb
+ LANGUAGE sql
+ SET search_path TO ''
+AS $function$
+  update eve.media_spool s set moves = true where not s.moves;
+  select jsonb_build_object('status', 'noted');
+$function$;
+comment on function public.eve_media_spool_moves is 'Says that S3 is set up: what the database holds is to move there.';
+
+-- media_schedule ------------------------------------------------------------------------------------------------------
+
+CREATE OR REPLACE FUNCTION eve.media_is_due(operation text)
+ RETURNS boolean
+ LANGUAGE plpgsql
+ SET search_path TO ''
+AS $function$
+declare
+  -- What failed is tried again, though not every time.
+  v_again constant interval := '10 minutes';
+  v_now constant timestamptz := eve.clock();
+  v_operation eve.operations;
+begin
+  select * into v_operation from eve.operations o where o.name = media_is_due.operation;
+  if not v_operation.is_active then
+    return false;
+  elsif v_operation.last_status = 'failed' then
+    return v_operation.last_completed_at <= v_now - v_again;
+  elsif media_is_due.operation = 'media_reconcile' then
+    return exists (select from public.media_objects) or exists (select from eve.media_spool);
+  end if;
+  return exists (select from public.media_objects o where o.state in ('reserved', 'deleting') and o.expires_at <= v_now)
+    or exists (
+      select from eve.media_spool s
+      where s.moves and s.next_try_at <= v_now and (s.claimed_until is null or s.claimed_until <= v_now)
+    )
+    or exists (
+      select from public.media_objects o where o.state = 'stored' and o.s3_key is not null and o.last_seen_at > v_now - interval '1 hour'
+    )
+    or exists (
+      select
+      from (values ('media', 'media_keep_days', 30), ('vision', 'vision_keep_days', 14), ('crawl', 'crawl_keep_days', 7)) as k (kind, setting, days)
+      where exists (
+        select
+        from public.media_objects o
+        where o.kind = k.kind and o.refs_count = 0 and o.state in ('stored', 'verified')
+          and o.last_seen_at <= v_now - make_interval(days => eve.alert_setting(k.setting, k.days)::integer)
+      )
+    )
+    or exists (
+      select from eve.media_counters c
+      where c.scope = 'total' and c.used_bytes + c.reserved_bytes >= eve.media_limit('emergency')
+    );
+end;
+$function$;
+comment on function eve.media_is_due is 'Whether the function maintenance is worth calling for media.';
+
+CREATE OR REPLACE FUNCTION eve.ask_media(operation text)
+ RETURNS jsonb
+ LANGUAGE plpgsql
+ SET search_path TO ''
+AS $function$
+begin
+  if eve.media_is_due(ask_media.operation) then
+    return eve.request_operation(ask_media.operation);
+  end if;
+  update eve.operations o
+  set idle_runs = o.idle_runs + 1, last_idle_at = eve.clock()
+  where o.name = ask_media.operation;
+  return jsonb_build_object('status', 'nothing_due');
+end;
+$function$;

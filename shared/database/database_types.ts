@@ -633,6 +633,7 @@ export type Database = {
         Returns: Json;
       };
       "eve_media_spool_moved": { Args: { "key": string }; Returns: Json };
+      "eve_media_spool_moves": { Args: Record<PropertyKey, never>; Returns: Json };
       "eve_media_spool_next": { Args: { "lease_s"?: number }; Returns: Json };
       "eve_media_spool_put": {
         Args: {
@@ -640,6 +641,7 @@ export type Database = {
           "content_encoding"?: string;
           "content_type": string;
           "key": string;
+          "moves"?: boolean;
           "sha256": string;
         };
         Returns: Json;
