@@ -1,5 +1,4 @@
--- When the function maintenance is asked to look after media. The operations have no schedule of their own (eve_schedule leaves them
--- alone): their jobs ask the database first whether anything is due, so that an idle project costs no calls.
+-- Looking after media: two operations of the function maintenance, and whether there is anything for them to do.
 
 set local lock_timeout = '10s';
 
@@ -55,35 +54,3 @@ begin
 end;
 $$;
 comment on function eve.media_is_due is 'Whether the function maintenance is worth calling for media.';
-
--- What cron runs: a call only when something is due, and otherwise a count.
-create or replace function eve.ask_media(operation text)
-returns jsonb
-language plpgsql
-volatile
-set search_path = ''
-as $$
-begin
-  if eve.media_is_due(ask_media.operation) then
-    return eve.request_operation(ask_media.operation);
-  end if;
-  update eve.operations o
-  set idle_runs = o.idle_runs + 1, last_idle_at = eve.clock()
-  where o.name = ask_media.operation;
-  return jsonb_build_object('status', 'nothing_due');
-end;
-$$;
-
-do $$
-begin
-  if to_regnamespace('cron') is null then
-    raise notice 'schedule: pg_cron is not enabled, so files are not looked after; enable it and run this migration again';
-    return;
-  end if;
-  perform cron.schedule('eve_files', '*/5 * * * *', $command$select eve.ask_media('media')$command$);
-  perform cron.schedule('eve_files_daily', '37 4 * * *', $command$select eve.ask_media('media_reconcile')$command$);
-exception
-  when insufficient_privilege then
-    raise notice 'schedule: % may not schedule jobs (%)', current_user, sqlerrm;
-end;
-$$;

@@ -95,14 +95,6 @@ describe("what nobody uses leaves by itself", () => {
     expect(keys()).toEqual([used.object.s3_key]);
     await expectEven();
   });
-
-  test("an idle database asks for nothing", async () => {
-    await upload("something");
-    expect(await isDue()).toBe(false);
-    expect((await sql`select eve.ask_media('media') as answer`)[0]!.answer).toEqual({
-      status: "nothing_due",
-    });
-  });
 });
 
 describe("whoever dies", () => {

@@ -82,7 +82,7 @@ async function answer(operation: string, { channels = [] as string[], settled = 
 /** Runs cron's jobs of all that goes over HTTP, minute by minute, and answers their calls; how often each was called. */
 async function minutes(times: number): Promise<Record<string, number>> {
   const operations =
-    await sql`select name, schedule from eve.operations where runs_in = 'http' order by name`;
+    await sql`select name, schedule from eve.operations where runs_in = 'http' and schedule is not null order by name`;
   const crons = operations.map(({ name, schedule }) => ({
     name: name as string,
     cron: new Cron(schedule, { timezone: "UTC", paused: true }),

@@ -20,7 +20,8 @@ describe("with the extensions", () => {
   afterAll(() => database?.drop());
 
   test("every operation has a job of its name, as often as its row says", async () => {
-    const wanted = await sql`select 'eve_' || name as job, schedule from eve.operations`;
+    const wanted =
+      await sql`select 'eve_' || name as job, schedule from eve.operations where schedule is not null`;
     expect(await jobs(sql)).toEqual(Object.fromEntries(wanted.map((row) => [row.job, row.schedule])));
   });
 
