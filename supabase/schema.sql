@@ -13174,19 +13174,3 @@ begin
 end;
 $function$;
 comment on function eve.media_is_due is 'Whether the function maintenance is worth calling for media.';
-
-CREATE OR REPLACE FUNCTION eve.ask_media(operation text)
- RETURNS jsonb
- LANGUAGE plpgsql
- SET search_path TO ''
-AS $function$
-begin
-  if eve.media_is_due(ask_media.operation) then
-    return eve.request_operation(ask_media.operation);
-  end if;
-  update eve.operations o
-  set idle_runs = o.idle_runs + 1, last_idle_at = eve.clock()
-  where o.name = ask_media.operation;
-  return jsonb_build_object('status', 'nothing_due');
-end;
-$function$;
