@@ -5,7 +5,8 @@
  * The same chat completion goes, in alternating turns and in one run on loopback, straight to an upstream that answers at
  * once or after 50 ms; through this gateway (authenticated, reserved, logged and settled, on its own PostgreSQL); and
  * through Portkey's gateway, which does none of that. `added` is the percentile through a gateway less the same percentile
- * straight. Goal: less added than Portkey, at p50 and p99, in every scenario.
+ * straight. Goals: at p50 at most 1 ms above Portkey's in every scenario, at p99 below it in 12 of 16, and with 50 callers in a
+ * closed loop twice its calls a second.
  *
  * - `straight`: the upstream alone.
  * - `eve`: the function at its own address, as Portkey is at its own; `EVE_LEDGER_TRANSPORT=direct`. The goals are about it.
@@ -61,10 +62,20 @@ const PAUSE_MS = 150;
 /** Above this many other programs for each core the figures are of little worth, and say so. */
 const BUSY = 0.5;
 
+/** At most so much more than Portkey adds: less than anybody feels. */
+const P50_MS_ABOVE = 1;
+/** The p99 of so many scenarios is to be below Portkey's. */
+const P99_SCENARIOS = 12;
+const CALLS_RATIO = 2;
+/** What upstream takes is not the gateways', so they are compared where it takes nothing. */
+const CALLS_SCENARIO = "closed_50_upstream_0_ms";
+
 interface Goals {
-  /** `goal` scenarios, in `scenarios` of which it was met. */
-  p50_less_than_portkey: { goal: number; scenarios: number; met: boolean };
+  /** In at least `goal` scenarios it is to hold; `scenarios`: in so many it does. */
+  p50_at_most_1_ms_above_portkey: { goal: number; scenarios: number; most_ms_above: number; met: boolean };
   p99_less_than_portkey: { goal: number; scenarios: number; met: boolean };
+  /** Calls a second at 50 callers, over Portkey's. */
+  calls_per_second_ratio: { goal: number; ratio: number; met: boolean };
   failed: { goal: number; calls: number; met: boolean };
 }
 
@@ -157,20 +168,26 @@ async function measureAll() {
   const added = addedBy(matrix);
   const ratios = ratiosTo(added, "portkey");
   const rows = Object.values(added);
-  const goal = (figure: keyof Added) => {
-    const scenarios = rows.filter(({ eve, portkey }) =>
-      eve !== undefined && portkey !== undefined &&
-      eve[figure] < portkey[figure]
-    );
-    return {
-      goal: rows.length,
-      scenarios: scenarios.length,
-      met: scenarios.length === rows.length,
-    };
-  };
+  const scenarios = (holds: (eve: Added, portkey: Added) => boolean) =>
+    rows.filter(({ eve, portkey }) => eve !== undefined && portkey !== undefined && holds(eve, portkey))
+      .length;
+  const p50Scenarios = scenarios((eve, portkey) => eve.p50_ms <= portkey.p50_ms + P50_MS_ABOVE);
+  const p99Scenarios = scenarios((eve, portkey) => eve.p99_ms < portkey.p99_ms);
+  const { eve: ours, portkey: theirs } = matrix[CALLS_SCENARIO]!;
+  const callsRatio = theirs ? round(ours!.per_second / theirs.per_second) : 0;
   const goals: Goals = {
-    p50_less_than_portkey: goal("p50_ms"),
-    p99_less_than_portkey: goal("p99_ms"),
+    p50_at_most_1_ms_above_portkey: {
+      goal: rows.length,
+      scenarios: p50Scenarios,
+      most_ms_above: round(Math.max(...rows.map(({ eve, portkey }) => eve!.p50_ms - (portkey?.p50_ms ?? 0)))),
+      met: p50Scenarios === rows.length,
+    },
+    p99_less_than_portkey: {
+      goal: P99_SCENARIOS,
+      scenarios: p99Scenarios,
+      met: p99Scenarios >= P99_SCENARIOS,
+    },
+    calls_per_second_ratio: { goal: CALLS_RATIO, ratio: callsRatio, met: callsRatio >= CALLS_RATIO },
     failed: failedIn(matrix),
   };
   const memory = Object.fromEntries(
@@ -280,17 +297,20 @@ async function warmUp({ target }: Contender): Promise<void> {
   }
 }
 
-function verdict(
-  { p50_less_than_portkey: p50, p99_less_than_portkey: p99, failed }: Goals,
-  othersBusy: number,
-): string {
+function verdict(goals: Goals, othersBusy: number): string {
+  const {
+    p50_at_most_1_ms_above_portkey: p50,
+    p99_less_than_portkey: p99,
+    calls_per_second_ratio: calls,
+    failed,
+  } = goals;
   const cores = navigator.hardwareConcurrency;
-  return `**The goal, less added than Portkey's gateway at p50 and p99, is ${
-    p50.met && p99.met ? "" : "not "
-  }met.** ` +
-    `In the run below this gateway added less at p50 in ${p50.scenarios} of ${p50.goal} scenarios and less at p99 in ` +
-    `${p99.scenarios} of ${p99.goal}. Calls that failed, of all contenders: ${failed.calls}. Other programs that ran on ` +
-    `the ${cores} cores in the minute before: ${othersBusy} on average` +
+  return `**The goals are ${p50.met && p99.met && calls.met ? "" : "not all "}met.** ` +
+    `In the run below this gateway added at most ${P50_MS_ABOVE} ms more than Portkey's at p50 in ${p50.scenarios} of ` +
+    `${p50.goal} scenarios (goal: in all; the most was ${p50.most_ms_above} ms), and less at p99 in ${p99.scenarios} (goal: ` +
+    `${p99.goal}). With 50 callers it answered ${calls.ratio} times as many calls a second (goal: ${calls.goal}). Calls ` +
+    `that failed, of all contenders: ${failed.calls}. Other programs that ran on the ${cores} cores in the minute ` +
+    `before: ${othersBusy} on average` +
     `${othersBusy > BUSY * cores ? ", so these figures are of little worth." : "."}`;
 }
 
