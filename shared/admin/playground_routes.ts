@@ -27,12 +27,12 @@ export const playgroundRoutes = [
     },
   ),
 
-  route("GET", "/jobs/*", z.strictObject({}), async ({ dependencies, signal }, _asked, id) => {
+  route("GET", "/jobs/:id", z.strictObject({}), async ({ dependencies, signal }, _asked, id) => {
     return passedOn(await dependencies.invoke(`/jobs/${encodeURIComponent(id)}`, { signal }));
   }),
 
   // A file that the gateway stores: a page cannot put a credential into an element's address.
-  route("GET", "/job-content/*", z.strictObject({}), async ({ dependencies, signal }, _asked, id) => {
+  route("GET", "/job-content/:id", z.strictObject({}), async ({ dependencies, signal }, _asked, id) => {
     return passedOn(await dependencies.invoke(`/jobs/${encodeURIComponent(id)}/content`, { signal }));
   }),
 ];

@@ -42,10 +42,10 @@ export interface AdminRequest {
 /** One thing that the admin API does. */
 export interface Route {
   method: "GET" | "POST";
-  /** Below the function's own; a last part of `*` stands for anything. */
+  /** Below the function's own, as hono has it; a part may be `:id`. */
   path: string;
   /** Answers what becomes the JSON of the response, or the response itself. Throws GatewayError. */
-  serve(context: AdminRequest, asked: unknown, rest: string): Promise<unknown>;
+  serve(context: AdminRequest, asked: unknown, id: string): Promise<unknown>;
 }
 
 /** A route whose body, or whose query, has this shape. */
@@ -53,7 +53,7 @@ export function route<Shape extends z.ZodType>(
   method: Route["method"],
   path: string,
   shape: Shape,
-  serve: (context: AdminRequest, asked: z.output<Shape>, rest: string) => Promise<unknown>,
+  serve: (context: AdminRequest, asked: z.output<Shape>, id: string) => Promise<unknown>,
 ): Route {
-  return { method, path, serve: (context, asked, rest) => serve(context, validated(shape, asked), rest) };
+  return { method, path, serve: (context, asked, id) => serve(context, validated(shape, asked), id) };
 }

@@ -12,6 +12,8 @@ export interface RequestContext {
   request: Request;
   /** Below the function's own: `/` or `/openai/v1/models`. */
   path: string;
+  /** A part of the path that the route's pattern names, decoded as far as it can be; empty where there is none. */
+  param(name: string): string;
   caller: Caller;
   /** Made by us; until the client names its own with `adoptRequestId`. */
   requestId: string;
@@ -34,13 +36,20 @@ export interface RequestContext {
   models(): Promise<ModelInfo[]>;
 }
 
+/** One address of an endpoint. */
+export interface EndpointRoute {
+  /** Hono's pattern for paths below the function's own; where several fit, the first serves. */
+  path: string;
+  /** Those that there are at a path; the others are refused before anybody asks who calls. */
+  methods: readonly string[] | ((path: string) => readonly string[]);
+  /** Throws GatewayError; whatever it throws is answered by `errorResponse`. */
+  serve(context: RequestContext): Promise<Response>;
+}
+
 /** One client wire format, translated to the contract and back. */
 export interface Endpoint {
   name: EndpointName;
-  /** Methods that the endpoint serves at `path`; null if the path is not its own. */
-  methodsAt(path: string): readonly string[] | null;
-  /** Throws GatewayError; whatever it throws is answered by `errorResponse`. */
-  answer(context: RequestContext): Promise<Response>;
+  routes: readonly EndpointRoute[];
   /** An error as this endpoint's clients expect it. */
   errorResponse(error: GatewayError, requestId: string): Response;
 }

@@ -1,12 +1,12 @@
-import type { Clock } from "../runtime/clock.ts";
-import { asGatewayError, GatewayError } from "../contract/gateway_error.ts";
-import type { Log } from "../runtime/log.ts";
-import { CanonicalLogLine } from "../runtime/canonical_log_line.ts";
-import { BODY_TIMEOUT_MS, readBody } from "../http/body.ts";
-import { preflight } from "../http/cors.ts";
+import { GatewayError } from "../contract/gateway_error.ts";
+import {
+  createFunction,
+  type FunctionOptions,
+  type FunctionRequest,
+  methodNotAllowed,
+} from "../http/function_shell.ts";
 import { jsonResponse } from "../http/json_response.ts";
 import { retryHeaders } from "../http/rate_limit_headers.ts";
-import { traceOf } from "../http/trace.ts";
 import type { Access, Issue, Proof } from "../database/access.ts";
 import { looksLikeConsumerSecret, readConsumerSecret } from "../tokens/consumer_secret.ts";
 import { formatScope } from "../tokens/scope.ts";
@@ -23,16 +23,6 @@ export interface TokenEndpointDependencies {
   access: Pick<Access, "issueToken" | "noteRefusal">;
 }
 
-export interface TokenEndpointOptions {
-  /** The first part of every path, as hosted functions see it. */
-  functionName: string;
-  /** Makes the dependencies at the first request; a failure is answered, and the next request tries again. */
-  open: () => TokenEndpointDependencies;
-  clock: Clock;
-  newId: () => string;
-  log: Log;
-}
-
 /** A request is a handful of short parameters. */
 const MAX_BODY_BYTES = 64 * 1024;
 
@@ -46,47 +36,39 @@ const NO_CACHE = { pragma: "no-cache" };
  * The token endpoint of OAuth 2.0 (RFC 6749, 3.2) for the client credentials grant (4.4): a notebook's enrolment secret, or
  * the project's secret key and a consumer's name, for a token that ends by itself.
  */
-export function createTokenEndpoint(options: TokenEndpointOptions): (request: Request) => Promise<Response> {
-  let dependencies: TokenEndpointDependencies | null = null;
-  return async (request) => {
-    if (request.method === "OPTIONS") return preflight(request);
-    const requestId = options.newId();
-    const { log, clock } = options;
-    const trace = traceOf(request);
-    const logLine = new CanonicalLogLine({ trace, log, clock, receivedAt: clock.now() });
-    try {
-      dependencies ??= options.open();
-      const response = await answer(request, dependencies, options, requestId);
-      logLine.responded(response.status, { request_id: requestId, "eve.outcome": "succeeded" });
-      return response;
-    } catch (thrown) {
-      const error = thrown instanceof OauthError ? null : asGatewayError(thrown);
-      const oauthError = thrown instanceof OauthError ? thrown : asOauthError(asGatewayError(thrown));
-      logLine.responded(oauthError.status, {
-        request_id: requestId,
-        "eve.outcome": "failed",
-        "error.type": error?.code ?? oauthError.code,
-        detail: oauthError.status >= 500 ? error?.detail ?? undefined : undefined,
+export function createTokenEndpoint(
+  options: FunctionOptions<TokenEndpointDependencies>,
+): (request: Request) => Promise<Response> {
+  const errorResponse = (error: GatewayError, requestId: string) => refused(asOauthError(error), requestId);
+  return createFunction(options, {
+    maxBodyBytes: MAX_BODY_BYTES,
+    errorResponse,
+    routes(app, dependencies) {
+      app.all("/", async ({ env: received, req }) => {
+        if (req.method !== "POST") throw methodNotAllowed(["POST", "OPTIONS"]);
+        try {
+          return await answer(received, dependencies);
+        } catch (thrown) {
+          if (!(thrown instanceof OauthError)) throw thrown;
+          received.attributes = { "eve.outcome": "failed", "error.type": thrown.code };
+          return refused(thrown, received.requestId);
+        }
       });
-      return jsonResponse(oauthError.status, oauthError, requestId, { ...NO_CACHE, ...oauthError.headers });
-    }
-  };
+    },
+  });
+}
+
+function refused(error: OauthError, requestId: string): Response {
+  return jsonResponse(error.status, error, requestId, { ...NO_CACHE, ...error.headers });
 }
 
 async function answer(
-  request: Request,
+  received: FunctionRequest,
   { project, tokens, access }: TokenEndpointDependencies,
-  { clock, functionName }: TokenEndpointOptions,
-  requestId: string,
 ): Promise<Response> {
-  const path = new URL(request.url).pathname.split("/").filter((part) => part !== "");
-  if (path.at(-1) !== functionName) throw new GatewayError("not_found");
-  if (request.method !== "POST") {
-    throw new GatewayError("method_not_allowed", { headers: { allow: "POST, OPTIONS" } });
-  }
+  const { request, requestId } = received;
   const address = addressOf(request);
-  const body = await readBody(request, { maxBytes: MAX_BODY_BYTES, timeoutMs: BODY_TIMEOUT_MS, clock });
-  const asked = readTokenRequest(request.headers, body);
+  const asked = readTokenRequest(request.headers, await received.readBytes());
   const who = await client(asked, project, access, address);
   // Before anything is written down: a token that nobody can sign is not issued.
   if (tokens.keys.length === 0) {

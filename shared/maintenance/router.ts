@@ -1,11 +1,13 @@
-import { Hono } from "hono";
 import { z } from "zod";
-import type { Clock } from "../runtime/clock.ts";
-import { asGatewayError, GatewayError } from "../contract/gateway_error.ts";
-import type { Log } from "../runtime/log.ts";
-import { BODY_TIMEOUT_MS, readBody } from "../http/body.ts";
+import { GatewayError } from "../contract/gateway_error.ts";
 import { errorHeaders } from "../http/error_headers.ts";
 import { errorJson } from "../http/error_json.ts";
+import {
+  createFunction,
+  type FunctionOptions,
+  type FunctionRequest,
+  methodNotAllowed,
+} from "../http/function_shell.ts";
 import { parseJson } from "../http/json.ts";
 import { jsonResponse } from "../http/json_response.ts";
 import { connectSchedule } from "./connect.ts";
@@ -20,20 +22,10 @@ export interface MaintenanceDependencies {
   project: { url: string; secretKey: string };
   /** Throws GatewayError for a request without the project's secret key. */
   authorise(request: Request): Promise<void>;
-  /** Answers `GET /metrics`, and checks its credential itself; absent: there are no metrics. */
-  metrics?: (request: Request) => Promise<Response>;
+  /** Answers `GET /metrics`, and checks its credential itself. */
+  metrics: (request: Request) => Promise<Response>;
   /** Lets a run go on when the client has gone. The promise must not reject. */
   background: (work: Promise<void>) => void;
-}
-
-export interface MaintenanceRouterOptions {
-  /** The first part of every path, as hosted functions see it. */
-  functionName: string;
-  /** Makes the dependencies at the first request; a failure is answered, and the next request tries again. */
-  open: () => MaintenanceDependencies;
-  clock: Clock;
-  newId: () => string;
-  log: Log;
 }
 
 /** A request is an operation's name and two numbers. */
@@ -53,83 +45,58 @@ const runBody = z.strictObject({
  * `POST /connect` stores where the schedule finds this function, `GET /metrics` shows the figures.
  */
 export function createMaintenanceRouter(
-  options: MaintenanceRouterOptions,
+  options: FunctionOptions<MaintenanceDependencies>,
 ): (request: Request) => Promise<Response> {
-  const { functionName, clock, log } = options;
-  let dependencies: MaintenanceDependencies | null = null;
-  const app = new Hono<{ Variables: { requestId: string; dependencies: MaintenanceDependencies } }>()
-    .basePath(`/${functionName}`);
-
-  // Also for paths that do not exist: a stranger learns nothing.
-  app.use("*", async (context, next) => {
-    context.set("requestId", options.newId());
-    dependencies ??= options.open();
-    context.set("dependencies", dependencies);
-    // The metrics check their own credential, which may be another one.
-    const checksItself = dependencies.metrics !== undefined && context.req.method === "GET" &&
-      context.req.path === `/${functionName}${METRICS_PATH}`;
-    if (!checksItself) await dependencies.authorise(context.req.raw);
-    await next();
-  });
-  app.get(METRICS_PATH, async (context) => {
-    const { metrics } = context.get("dependencies");
-    if (metrics === undefined) throw new GatewayError("not_found");
-    return await metrics(context.req.raw);
-  });
-  app.post("/connect", async (context) => {
-    const { project, operationDependencies } = context.get("dependencies");
-    const done = await connectSchedule(operationDependencies, project);
-    return jsonResponse(200, { status: "connected", ...done }, context.get("requestId"));
-  });
-  app.post("/:operation", async (context) => {
-    const { operations, operationDependencies, background } = context.get("dependencies");
-    const name = context.req.param("operation");
-    const operation = operations.find((one) => one.name === name);
-    if (operation === undefined) {
-      throw new GatewayError("not_found", {
-        message: `There is no operation "${name.slice(0, 40)}". There are: ${
-          operations.map((one) => one.name).join(", ")
-        }.`,
+  const { clock, log } = options;
+  return createFunction(options, {
+    maxBodyBytes: MAX_BODY_BYTES,
+    cors: null,
+    routes(app, dependencies) {
+      const { operations, operationDependencies, project, metrics, background, authorise } = dependencies;
+      // The metrics check their own credential, which may be another one.
+      app.get(METRICS_PATH, ({ env: { request } }) => metrics(request));
+      // Also for paths that do not exist: a stranger learns nothing.
+      app.use("*", async ({ env: { request } }, next) => {
+        await authorise(request);
+        await next();
       });
-    }
-    const { source, time_limit_ms } = await readRunBody(context.req.raw, clock);
-    const run = runOperation(operation, { source, timeLimitMs: time_limit_ms ?? null }, {
-      ...operationDependencies,
-      clock,
-      log,
-    });
-    background(run.then(() => {}, () => {}));
-    return outcomeResponse(name, await run, context.get("requestId"));
-  });
-  app.all("/:operation", (context) => {
-    const allow = context.req.path.endsWith(METRICS_PATH) ? "GET" : "POST";
-    throw new GatewayError("method_not_allowed", { headers: { allow } });
-  });
-  app.notFound(() => {
-    throw new GatewayError("not_found");
-  });
-  app.onError((thrown, context) => {
-    const error = asGatewayError(thrown);
-    const requestId = context.get("requestId") ?? options.newId();
-    if (error.status >= 500) {
-      log("error", "maintenance_request_failed", {
-        request_id: requestId,
-        code: error.code,
-        detail: error.detail,
+      app.post("/connect", async ({ env: { requestId } }) => {
+        const done = await connectSchedule(operationDependencies, project);
+        return jsonResponse(200, { status: "connected", ...done }, requestId);
       });
-    }
-    return jsonResponse(
-      error.status,
-      { error: errorJson(error, requestId) },
-      requestId,
-      errorHeaders(error),
-    );
+      app.post("/:operation", async ({ env: received, req }) => {
+        const name = req.param("operation");
+        const operation = operations.find((one) => one.name === name);
+        if (operation === undefined) {
+          throw new GatewayError("not_found", {
+            message: `There is no operation "${name.slice(0, 40)}". There are: ${
+              operations.map((one) => one.name).join(", ")
+            }.`,
+          });
+        }
+        const { source, time_limit_ms } = await readRunBody(received);
+        const run = runOperation(operation, { source, timeLimitMs: time_limit_ms ?? null }, {
+          ...operationDependencies,
+          clock,
+          log,
+        });
+        background(run.then(() => {}, () => {}));
+        const outcome = await run;
+        received.attributes = {
+          "eve.operation": name,
+          ...(outcome.status === "failed" && { "eve.outcome": "failed", "error.type": outcome.error.code }),
+        };
+        return outcomeResponse(name, outcome, received.requestId);
+      });
+      app.all("/:operation", ({ env: { path } }) => {
+        throw methodNotAllowed([path === METRICS_PATH ? "GET" : "POST"]);
+      });
+    },
   });
-  return async (request) => await app.fetch(request);
 }
 
-async function readRunBody(request: Request, clock: Clock): Promise<z.output<typeof runBody>> {
-  const bytes = await readBody(request, { maxBytes: MAX_BODY_BYTES, timeoutMs: BODY_TIMEOUT_MS, clock });
+async function readRunBody(received: FunctionRequest): Promise<z.output<typeof runBody>> {
+  const bytes = await received.readBytes();
   if (new TextDecoder().decode(bytes).trim() === "") return runBody.parse({});
   const body = runBody.safeParse(parseJson(bytes));
   if (body.success) return body.data;

@@ -25,32 +25,31 @@ const METHODS: Readonly<Record<GeminiRoute["kind"], readonly string[]>> = {
 
 /** The Gemini API, on `/v1beta` and `/v1`. @param maxWaitMs the most that a caller may ask to wait */
 export function geminiEndpoint({ maxWaitMs }: { maxWaitMs: number }): Endpoint {
+  const methods = (path: string) => METHODS[geminiRoute(path)?.kind ?? "unknown"];
+  async function serve(context: RequestContext): Promise<Response> {
+    const route = geminiRoute(context.path);
+    switch (route?.kind) {
+      case "call":
+        return await call(context, route, maxWaitMs);
+      case "model":
+        return await describe(context, route.model);
+      case "models":
+        return jsonResponse(
+          200,
+          geminiModels(await context.models(), context.request.url),
+          context.requestId,
+        );
+      default:
+        throw new GatewayError("not_found", {
+          message:
+            `The gateway offers nothing at ${context.path}. Of the Gemini API it has the models, generateContent, streamGenerateContent, countTokens, embedContent and batchEmbedContents; OpenAI's API is under /openai/v1.`,
+        });
+    }
+  }
   return {
     name: "gemini",
-    methodsAt: (path) => {
-      const route = geminiRoute(path);
-      return route === null ? null : METHODS[route.kind];
-    },
-    async answer(context) {
-      const route = geminiRoute(context.path);
-      switch (route?.kind) {
-        case "call":
-          return await call(context, route, maxWaitMs);
-        case "model":
-          return await describe(context, route.model);
-        case "models":
-          return jsonResponse(
-            200,
-            geminiModels(await context.models(), context.request.url),
-            context.requestId,
-          );
-        default:
-          throw new GatewayError("not_found", {
-            message:
-              `The gateway offers nothing at ${context.path}. Of the Gemini API it has the models, generateContent, streamGenerateContent, countTokens, embedContent and batchEmbedContents; OpenAI's API is under /openai/v1.`,
-          });
-      }
-    },
+    // Clients differ in the version they put before their paths; the gateway answers all of them alike.
+    routes: ["/v1beta/*", "/v1/*"].map((path) => ({ path, methods, serve })),
     errorResponse: geminiErrorResponse,
   };
 }

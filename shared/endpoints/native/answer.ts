@@ -3,8 +3,6 @@ import { GatewayError } from "../../contract/gateway_error.ts";
 import type { Gauge, Limits } from "../../contract/limits.ts";
 import type { GatewayResult } from "../../contract/result.ts";
 import type { TokenUsage } from "../../contract/usage.ts";
-import { errorHeaders } from "../../http/error_headers.ts";
-import { errorJson } from "../../http/error_json.ts";
 import { jsonResponse } from "../../http/json_response.ts";
 import { outputLimitHeader } from "../../http/answer_headers.ts";
 import { rateLimitHeaders } from "../../http/rate_limit_headers.ts";
@@ -56,11 +54,6 @@ export function verdictError(result: GatewayResult): GatewayError | null {
     limits: result.limits,
     headers: modelHeaders(result),
   });
-}
-
-/** An error as the native endpoint's JSON. */
-export function nativeErrorResponse(error: GatewayError, requestId: string): Response {
-  return jsonResponse(error.status, { error: errorJson(error, requestId) }, requestId, errorHeaders(error));
 }
 
 /** Says which model served where it is not the one that was asked for, and an answer that could not be as long as was asked for. */

@@ -5,15 +5,13 @@ import { traceIdOf } from "../../http/trace.ts";
 import type { JobService } from "../../stages/job_service.ts";
 import type { ResolveStage, ServedStage } from "../../stages/resolve_stage.ts";
 import { isStageName, stageTypeOf } from "../../stages/stage_name.ts";
-import type { Endpoint, RequestContext } from "../endpoint.ts";
-import { encodeNative, nativeErrorResponse } from "./answer.ts";
-import { encodeContent, encodeJob, jobPath } from "./jobs.ts";
+import { errorResponse } from "../../http/function_shell.ts";
+import type { Endpoint, EndpointRoute, RequestContext } from "../endpoint.ts";
+import { encodeNative } from "./answer.ts";
+import { encodeContent, encodeJob } from "./jobs.ts";
 import { decodeNative } from "./request.ts";
 import { streamNative } from "./stream.ts";
 import { invalidRequest } from "../validated.ts";
-
-const METHODS = ["POST"] as const;
-const JOB_METHODS = ["GET"] as const;
 
 export interface NativeEndpointOptions {
   /** The most that a caller may ask to wait. */
@@ -39,26 +37,25 @@ export function nativeEndpoint(
 ): Endpoint {
   return {
     name: "native",
-    methodsAt: (path) => path === "/" ? METHODS : jobs && jobPath(path) !== null ? JOB_METHODS : null,
-    async answer(context) {
-      const job = jobPath(context.path);
-      if (job !== null && jobs !== undefined) return await ofJob(context, jobs, job);
-      const { request, stream } = decodeNative(await context.readJson(), {
-        newId: context.requestId,
-        traceId: traceIdOf(context.request),
-        maxWaitMs,
-      });
-      context.adoptRequestId(request.id);
-      const stage = await stageOf(request);
-      if (stage === null) return await ofModel(context, request, stream);
-      const { stageType, source, providerKind } = stage;
-      const staged = { ...request, models: [stage.model], excludeKeys: stage.excludeKeys };
-      if (stage.produces !== "text") return withStage(await submitted(context, staged, stage, stream), stage);
-      const facts = { stage: { stage_type: stageType, source, provider_kind: providerKind } };
-      return withStage(await ofModel(context, staged, stream, facts), stage);
-    },
-    errorResponse: nativeErrorResponse,
+    routes: [{ path: "/", methods: ["POST"], serve: call }, ...(jobs === undefined ? [] : jobRoutes(jobs))],
+    errorResponse,
   };
+
+  async function call(context: RequestContext): Promise<Response> {
+    const { request, stream } = decodeNative(await context.readJson(), {
+      newId: context.requestId,
+      traceId: traceIdOf(context.request),
+      maxWaitMs,
+    });
+    context.adoptRequestId(request.id);
+    const stage = await stageOf(request);
+    if (stage === null) return await ofModel(context, request, stream);
+    const { stageType, source, providerKind } = stage;
+    const staged = { ...request, models: [stage.model], excludeKeys: stage.excludeKeys };
+    if (stage.produces !== "text") return withStage(await submitted(context, staged, stage, stream), stage);
+    const facts = { stage: { stage_type: stageType, source, provider_kind: providerKind } };
+    return withStage(await ofModel(context, staged, stream, facts), stage);
+  }
 
   /** Null: the request names models. A stage among models is refused by the gateway, which knows stages too. */
   async function stageOf({ models: [name, ...others] }: GatewayRequest): Promise<ServedStage | null> {
@@ -90,15 +87,6 @@ export function nativeEndpoint(
     return encodeJob(job, { requestId, jobsUrl: jobs.url, status: 202 });
   }
 
-  async function ofJob(
-    { caller, requestId }: RequestContext,
-    { service, url }: NativeJobs,
-    { id, content }: { id: string; content: boolean },
-  ): Promise<Response> {
-    if (content) return encodeContent(await service.content(id, caller), requestId);
-    return encodeJob(await service.find(id, caller), { requestId, jobsUrl: url });
-  }
-
   async function ofModel(
     context: RequestContext,
     request: GatewayRequest,
@@ -108,6 +96,24 @@ export function nativeEndpoint(
     if (stream) return await streamNative(context.stream(request), { requestId: request.id, now });
     return encodeNative(await context.invoke(request), facts);
   }
+}
+
+const JOB_PATH = "/jobs/:id{[0-9a-f-]{36}}";
+
+function jobRoutes({ service, url }: NativeJobs): EndpointRoute[] {
+  return [{
+    path: JOB_PATH,
+    methods: ["GET"],
+    async serve({ caller, requestId, param }) {
+      return encodeJob(await service.find(param("id"), caller), { requestId, jobsUrl: url });
+    },
+  }, {
+    path: `${JOB_PATH}/content`,
+    methods: ["GET"],
+    async serve({ caller, requestId, param }) {
+      return encodeContent(await service.content(param("id"), caller), requestId);
+    },
+  }];
 }
 
 /** Says which stage it was, and whether a person or the environment chose what serves it. */

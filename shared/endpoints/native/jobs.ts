@@ -5,14 +5,6 @@ import type { JobRow } from "../../database/jobs.ts";
 /** How soon to ask again: a song takes a minute or two, a video longer. */
 const ASK_AGAIN_S = 3;
 
-const PATH = /^\/jobs\/([0-9a-f-]{36})(\/content)?$/;
-
-/** Null: the path is no job's. */
-export function jobPath(path: string): { id: string; content: boolean } | null {
-  const [, id, content] = PATH.exec(path) ?? [];
-  return id === undefined ? null : { id, content: content !== undefined };
-}
-
 /** A job as the native endpoint's JSON: 202 when it has just been submitted and goes on. */
 export function encodeJob(
   job: JobRow,

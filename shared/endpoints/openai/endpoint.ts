@@ -5,7 +5,7 @@ import type { Asked } from "../../contract/request.ts";
 import { jsonResponse } from "../../http/json_response.ts";
 import type { Connect } from "../../http/pinned_get.ts";
 import { traceIdOf } from "../../http/trace.ts";
-import type { Endpoint, RequestContext } from "../endpoint.ts";
+import type { Endpoint, EndpointRoute, RequestContext } from "../endpoint.ts";
 import { eveOptions } from "../eve_options.ts";
 import { encodeCompletion } from "./answer.ts";
 import { type Chat, decodeChat } from "./chat_request.ts";
@@ -44,35 +44,30 @@ const GET = ["GET"] as const;
 /** Of addresses that do not exist, which are answered like any others: credentials first. */
 const ANY = ["GET", "POST", "PUT", "PATCH", "DELETE"] as const;
 
-type Serve = (context: RequestContext) => Promise<Response>;
-
 /** OpenAI's API at `/openai/v1`. */
 export function openaiEndpoint(options: OpenaiEndpointOptions): Endpoint {
-  const serves: Record<string, { methods: readonly string[]; serve: Serve }> = {
-    "/chat/completions": { methods: POST, serve: (context) => completeChat(context, options) },
-    "/responses": { methods: POST, serve: (context) => respond(context, options) },
-    "/embeddings": { methods: POST, serve: (context) => embed(context, options) },
-    "/models": { methods: GET, serve: listModels },
-  };
-  const at = (path: string) => {
-    const rest = path.slice(BASE.length);
-    return serves[rest] ?? (rest.startsWith("/models/") ? { methods: GET, serve: showModel } : undefined);
+  const served: EndpointRoute[] = [
+    { path: "/chat/completions", methods: POST, serve: (context) => completeChat(context, options) },
+    { path: "/responses", methods: POST, serve: (context) => respond(context, options) },
+    { path: "/embeddings", methods: POST, serve: (context) => embed(context, options) },
+    { path: "/models", methods: GET, serve: listModels },
+    { path: "/models/:id{.+}", methods: GET, serve: showModel },
+  ];
+  const notFound: EndpointRoute = {
+    path: "/openai/*",
+    methods: ANY,
+    serve({ path }) {
+      throw new GatewayError("not_found", {
+        message: `There is nothing at this address. The base URL ends in ${BASE}; served are ${
+          served.map((route) => route.path.replace(":id{.+}", "{id}")).join(", ")
+        }.`,
+        details: { path },
+      });
+    },
   };
   return {
     name: "openai",
-    methodsAt: (path) => path === "/openai" || path.startsWith("/openai/") ? at(path)?.methods ?? ANY : null,
-    answer(context) {
-      const found = context.path.startsWith(`${BASE}/`) ? at(context.path) : undefined;
-      if (found === undefined) {
-        throw new GatewayError("not_found", {
-          message: `There is nothing at this address. The base URL ends in ${BASE}; served are ${
-            [...Object.keys(serves), "/models/{id}"].join(", ")
-          }.`,
-          details: { path: context.path },
-        });
-      }
-      return found.serve(context);
-    },
+    routes: [...served.map((route) => ({ ...route, path: `${BASE}${route.path}` })), notFound],
     errorResponse: openaiErrorResponse,
   };
 }
@@ -157,10 +152,9 @@ async function listModels(context: RequestContext): Promise<Response> {
 }
 
 async function showModel(context: RequestContext): Promise<Response> {
-  const name = decoded(context.path.slice(`${BASE}/models/`.length));
   return jsonResponse(
     200,
-    modelNamed(await context.models(), name),
+    modelNamed(await context.models(), context.param("id")),
     context.requestId,
     idHeaders(context.requestId),
   );
@@ -193,12 +187,4 @@ function metadataOf(
     ...(user !== undefined && { user }),
     ...(safety_identifier !== undefined && { safety_identifier }),
   };
-}
-
-function decoded(text: string): string {
-  try {
-    return decodeURIComponent(text);
-  } catch {
-    return text;
-  }
 }

@@ -1,6 +1,6 @@
 import { describe, expect, test } from "vitest";
 import { GatewayError } from "../../../shared/contract/gateway_error.ts";
-import { pathWithin } from "../../../shared/endpoints/router.ts";
+import { pathWithin } from "../../../shared/http/function_shell.ts";
 import { ID, RESULT, testRouter } from "./router_fixture.ts";
 
 const ASK = { model: "gemma-4-31b-it", prompt: "Что сегодня?" };
