@@ -1,0 +1,196 @@
+/** Files in a real store (Ceph's), through the whole stack: the function is killed, the line to the store is cut, and fifty come at once. */
+import { AwsClient } from "aws4fetch";
+import postgres from "postgres";
+import { afterAll, beforeAll, beforeEach, describe, expect, test } from "vitest";
+import { sha256Of } from "../../shared/media/hash.ts";
+import { moveClock } from "../harness/database_clock.ts";
+import { empty } from "../harness/database.ts";
+import { type FaultyProxy, startFaultyProxy } from "../harness/faulty_proxy.ts";
+import { type Answer, expectExactCounters, setLimit } from "../harness/media.ts";
+import { until } from "../harness/patience.ts";
+import { type Radosgw, startRadosgw } from "../harness/radosgw.ts";
+import { startTestStack, type TestStack } from "../harness/stack.ts";
+import { withoutRadosgw } from "../harness/stores.ts";
+
+const bytes = (text: string) => new TextEncoder().encode(text);
+
+describe.skipIf(withoutRadosgw)("files in a real store", () => {
+  let ceph: Radosgw;
+  let line: FaultyProxy;
+  let stack: TestStack;
+  let sql: postgres.Sql;
+  let bucketUrl: string;
+  let client: AwsClient;
+
+  beforeAll(async () => {
+    ceph = await startRadosgw();
+    const settings = await ceph.newBucket();
+    line = startFaultyProxy(settings.endpoint);
+    bucketUrl = `${settings.endpoint}/${settings.bucket}`;
+    const { accessKeyId, secretAccessKey, region } = settings;
+    client = new AwsClient({ accessKeyId, secretAccessKey, region, service: "s3", retries: 0 });
+    stack = await startTestStack({
+      env: {
+        S3_ENDPOINT_URL: line.url,
+        S3_BUCKET_NAME: settings.bucket,
+        S3_REGION: region,
+        S3_ACCESS_KEY_ID: accessKeyId,
+        S3_SECRET_ACCESS_KEY: secretAccessKey,
+      },
+    });
+    sql = postgres(stack.databaseUrl, { max: 4, onnotice: () => {} });
+  });
+  afterAll(async () => {
+    await sql?.end({ timeout: 5 });
+    await stack?.stop();
+    line?.stop();
+    await ceph?.stop();
+  });
+  beforeEach(async () => {
+    line.fault("none");
+    await moveClock(sql, 0);
+    for (const { key } of await listing()) await client.fetch(`${bucketUrl}/${key}`, { method: "DELETE" });
+    await empty(sql, "eve.media_references", "public.media_objects", "eve.media_spool");
+    await sql`update eve.media_counters set used_bytes = 0, reserved_bytes = 0, objects = 0`;
+    await setLimit(sql, { total: 15e9, emergency: 14e9, tenant: 2e9, media: 10e9, spool: 1e8 });
+  });
+
+  const ask = (method: string, path: string, init: RequestInit = {}) =>
+    fetch(`${stack.url}/functions/v1/api${path}`, {
+      ...init,
+      method,
+      headers: { apikey: stack.keys.secret, ...init.headers },
+      redirect: "manual",
+    });
+  const upload = (text: string) =>
+    ask("POST", "/v1/media", { body: bytes(text), headers: { "content-type": "text/plain" } });
+  const json = (body: unknown) => ({
+    headers: { "content-type": "application/json" },
+    body: JSON.stringify(body),
+  });
+  async function listing(): Promise<{ key: string; size: number }[]> {
+    const text = await (await client.fetch(`${bucketUrl}?list-type=2`)).text();
+    return [...text.matchAll(/<Key>([^<]+)<\/Key>.*?<Size>(\d+)<\/Size>/gs)].map(([, key, size]) => ({
+      key: key!,
+      size: Number(size),
+    })).filter(({ key }) => key.startsWith("media/"));
+  }
+  /** The bucket's listing, the registry and the counters say the same. */
+  async function expectEven(): Promise<void> {
+    const rows =
+      await sql`select s3_key as key, stored_bytes::int as size from public.media_objects order by s3_key collate "C"`;
+    expect((await listing()).sort((a, b) => a.key < b.key ? -1 : 1)).toEqual([...rows]);
+    await expectExactCounters(sql);
+  }
+  const maintain = async (): Promise<Answer> => await (await stack.invoke("maintenance/media", {})).json();
+
+  test("fifty uploads against room for twenty: twenty in the bucket, and the counters are its listing", async () => {
+    await setLimit(sql, { tenant: 20 * 1000 + 500 });
+    const statuses = await Promise.all(
+      Array.from({ length: 50 }, async (_, n) => {
+        // What may be tried again is, as clients do: this machine may be busy.
+        for (;;) {
+          const response = await upload(String(n).padEnd(1000, "x"));
+          const { error } = await response.json();
+          if (!error?.retryable) return response.status;
+        }
+      }),
+    );
+    expect(statuses.filter((status) => status === 201)).toHaveLength(20);
+    expect(statuses.filter((status) => status === 507)).toHaveLength(30);
+    expect(await listing()).toHaveLength(20);
+    await expectEven();
+  });
+
+  test("an announced file goes straight to the bucket, which takes no other bytes; and is read from there", async () => {
+    const text = "<svg xmlns='http://www.w3.org/2000/svg'/>";
+    const sha256 = await sha256Of(bytes(text));
+    const begun = await (await ask(
+      "POST",
+      "/v1/media/uploads",
+      json({ sha256, size_bytes: text.length, content_type: "image/svg+xml" }),
+    )).json();
+    const { "content-length": _, ...headers } = begun.upload.headers;
+    const put = async (body: string) => {
+      const response = await fetch(begun.upload.url, { method: "PUT", headers, body });
+      await response.body?.cancel();
+      return response.status;
+    };
+    expect(await put(text.toUpperCase())).toBe(400);
+    expect(await put(text)).toBe(200);
+    const verified = await ask("POST", `/v1/media/uploads/${sha256}/verify`, json(begun.verify.body));
+    expect(await verified.json()).toMatchObject({ state: "verified", stored_in: "s3" });
+    const { headers: redirect } = await ask("GET", `/v1/media/${sha256}`);
+    const read = await fetch(redirect.get("location")!);
+    expect(read.headers.get("content-disposition")).toMatch(/^attachment/);
+    expect(await read.text()).toBe(text);
+    await expectEven();
+  });
+
+  describe("a function that is killed between the put and the note of it", () => {
+    async function killInTheMiddle(text: string): Promise<void> {
+      // It starts with its first request.
+      await (await ask("GET", "/v1/storage/health")).body?.cancel();
+      const { pid } = stack.functions.get("api")!;
+      // What is sent arrives; nothing that is answered does.
+      line.fault({ silentAfter: 0 });
+      const answer = upload(text).then((response) => response.body?.cancel(), () => {});
+      await until(async () => (await listing()).length === 1);
+      Deno.kill(pid!, "SIGKILL");
+      await answer;
+      line.fault("none");
+      await until(async () => (await ask("GET", "/v1/storage/health")).status === 200);
+      expect(await sql`select state from public.media_objects`).toEqual([{ state: "reserved" }]);
+    }
+
+    test("leaves an object that the same upload takes up again, counted once", async () => {
+      await killInTheMiddle("half of it");
+      const response = await upload("half of it");
+      expect(response.status, await response.clone().text()).toBe(201);
+      expect(await response.json()).toMatchObject({ state: "verified" });
+      await expectEven();
+    });
+
+    test("leaves no orphan, if nobody comes back", async () => {
+      await killInTheMiddle("for ever half");
+      await moveClock(sql, 16 * 60_000);
+      expect(await maintain()).toMatchObject({ status: "succeeded", details: { unfinished: 1 } });
+      expect(await listing()).toEqual([]);
+      await expectEven();
+    });
+  });
+
+  test("while the store is away every upload that is answered is in the bucket afterwards, byte for byte", async () => {
+    await (await upload("before")).body?.cancel();
+    line.away();
+    const answered = new Map<string, string>();
+    await Promise.all(Array.from({ length: 8 }, async (_, n) => {
+      const text = `while it was away ${n} ${"x".repeat(n * 5000)}`;
+      const response = await upload(text);
+      const answer = await response.json();
+      expect(response.status, JSON.stringify(answer)).toBe(201);
+      expect(answer.stored_in).toBe("postgres");
+      answered.set(answer.s3_key, text);
+      // And is read meanwhile.
+      expect(await (await fetch(answer.url)).text()).toBe(text);
+    }));
+    line.back();
+    expect(await maintain()).toMatchObject({ status: "succeeded", details: { moved_to_s3: 8 } });
+    for (const [key, text] of answered) {
+      expect(await (await client.fetch(`${bucketUrl}/${key}`)).text()).toBe(text);
+    }
+    expect(await sql`select from eve.media_spool`).toHaveLength(0);
+    await expectEven();
+    expect(await (await stack.invoke("maintenance/media_reconcile", {})).json()).toMatchObject({
+      status: "succeeded",
+      details: { listed: 9, unknown: 0, missing: 0, resized: 0, counters_repaired: [] },
+    });
+  });
+
+  test("a delete ends in the bucket", async () => {
+    const { sha256 } = await (await upload("short-lived")).json();
+    expect(await (await ask("DELETE", `/v1/media/${sha256}`)).json()).toMatchObject({ status: "deleted" });
+    expect(await listing()).toEqual([]);
+    await expectEven();
+  });
+});
