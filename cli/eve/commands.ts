@@ -11,6 +11,7 @@ import { modelCommands } from "./commands/models.ts";
 import { providerCommands } from "./commands/providers.ts";
 import { profileCommands } from "./commands/profiles.ts";
 import { requestCommands } from "./commands/requests.ts";
+import { storageCommands } from "./commands/storage.ts";
 import { tailCommand } from "./commands/tail.ts";
 import { tokenCommands } from "./commands/tokens.ts";
 import { usageCommand } from "./commands/usage.ts";
@@ -28,6 +29,7 @@ export const COMMANDS: readonly Command[] = [
   ...tokenCommands,
   ...alertCommands,
   ...maintenanceCommands,
+  ...storageCommands,
   ...providerCommands,
   ...profileCommands,
 ];

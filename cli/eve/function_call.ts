@@ -10,14 +10,26 @@ export interface FunctionAnswer {
   body: any;
 }
 
-/** Posts JSON and reads JSON. @throws CliFailure when nobody answers */
+export interface CallOptions {
+  /** POST without it. */
+  method?: "GET" | "POST";
+  /** The project's own without it. */
+  key?: string;
+  signal?: AbortSignal;
+}
+
+/** Sends JSON and reads JSON. @throws CliFailure when nobody answers */
 export async function callFunction(
   connection: Connection,
   path: string,
-  body: unknown,
-  options: { key?: string; signal?: AbortSignal } = {},
+  body?: unknown,
+  options: CallOptions = {},
 ): Promise<FunctionAnswer> {
-  const response = await postToFunction(connection, path, body, options);
+  return await readAnswer(await sendToFunction(connection, path, body, options));
+}
+
+/** A response's JSON. */
+export async function readAnswer(response: Response): Promise<FunctionAnswer> {
   const text = await response.text();
   let parsed: unknown;
   try {
@@ -28,18 +40,21 @@ export async function callFunction(
   return { status: response.status, headers: response.headers, body: parsed };
 }
 
-/** The response as it comes. @throws CliFailure when nobody answers */
-export async function postToFunction(
+/** The response as it comes; a redirect is not followed. @throws CliFailure when nobody answers */
+export async function sendToFunction(
   connection: Connection,
   path: string,
-  body: unknown,
-  { key, signal }: { key?: string; signal?: AbortSignal } = {},
+  body?: unknown,
+  { method = "POST", key, signal }: CallOptions = {},
 ): Promise<Response> {
   try {
     return await connection.fetch(`${connection.url}/functions/v1/${path}`, {
-      method: "POST",
-      headers: { "content-type": "application/json", apikey: key ?? connection.secretKey },
-      body: JSON.stringify(body),
+      method,
+      headers: {
+        apikey: key ?? connection.secretKey,
+        ...(body !== undefined && { "content-type": "application/json" }),
+      },
+      body: body === undefined ? undefined : JSON.stringify(body),
       redirect: "manual",
       signal,
     });

@@ -1,7 +1,7 @@
 import type { Command, CommandDependencies, Outcome } from "../command.ts";
 import type { Connection } from "../connection.ts";
 import { CliFailure, EXIT, misuse } from "../failure.ts";
-import { callFunction, type FunctionAnswer, postToFunction } from "../function_call.ts";
+import { callFunction, type FunctionAnswer, sendToFunction } from "../function_call.ts";
 import { namedEvents } from "../named_events.ts";
 import { dim, duration } from "../table.ts";
 import { readChoice, readDuration } from "../values.ts";
@@ -57,7 +57,7 @@ async function stream(
   key: string | undefined,
   { say, write, progress, json, signal }: CommandDependencies,
 ): Promise<Outcome | undefined> {
-  const response = await postToFunction(connection, "llm-invoke", body, { key, signal });
+  const response = await sendToFunction(connection, "llm-invoke", body, { key, signal });
   if (!response.ok || response.body === null) {
     const parsed = await response.json().catch(() => undefined);
     return refusal({ status: response.status, headers: response.headers, body: parsed });

@@ -1,0 +1,144 @@
+import { createHash } from "node:crypto";
+import type { MediaKind, MediaObject } from "../../../shared/database/media.ts";
+import type { CommandDependencies } from "../command.ts";
+import type { Connection } from "../connection.ts";
+import { CliFailure } from "../failure.ts";
+import { readAnswer } from "../function_call.ts";
+import { apiPath, postToApi, succeeded } from "./api.ts";
+import { isPackedType } from "./mime_type.ts";
+import { progressBar } from "./progress_bar.ts";
+import { sendFile } from "./send_file.ts";
+
+export interface FileToUpload {
+  path: string;
+  /** For people. */
+  name: string;
+  sizeBytes: number;
+  mimeType: string;
+  kind: MediaKind;
+  tenantId: string | undefined;
+  key: string | undefined;
+  metadata: Record<string, unknown> | undefined;
+}
+
+/** What `POST /v1/media/uploads` answers. */
+interface Announced {
+  status: "present" | "upload";
+  object: MediaObject;
+  upload?: { method: string; url: string; headers: Record<string, string> };
+  verify?: { body: Record<string, unknown> };
+}
+
+export interface Uploaded {
+  object: MediaObject;
+  /** False: it was there already. */
+  created: boolean;
+}
+
+type Around = Pick<CommandDependencies, "progress" | "signal">;
+
+/**
+ * Stores a file: straight to the store at an address that the gateway signs, or through the function what the gateway stores packed
+ * (JSON, HTML). What is there already is not sent.
+ * @throws CliFailure
+ */
+export async function uploadFile(
+  connection: Connection,
+  file: FileToUpload,
+  around: Around,
+): Promise<Uploaded> {
+  return isPackedType(file.mimeType)
+    ? await throughTheFunction(connection, file, around)
+    : await straightToTheStore(connection, file, around);
+}
+
+async function straightToTheStore(
+  connection: Connection,
+  file: FileToUpload,
+  around: Around,
+): Promise<Uploaded> {
+  const { signal } = around;
+  const sha256 = await sha256OfFile(file, around);
+  const announced = await postToApi<Announced>(connection, "media/uploads", {
+    tenant_id: file.tenantId,
+    sha256,
+    size_bytes: file.sizeBytes,
+    content_type: file.mimeType,
+    kind: file.kind,
+    key: file.key,
+    metadata: file.metadata,
+  }, { signal });
+  const { upload, verify } = announced;
+  if (announced.status === "present" || upload === undefined) {
+    return { object: announced.object, created: false };
+  }
+  const answer = await sendFile({
+    ...upload,
+    path: file.path,
+    sizeBytes: file.sizeBytes,
+    signal,
+    onBytes: progressBar(around.progress, `Sending ${file.name}`, file.sizeBytes),
+  });
+  // 412: it is there, from an upload that did not come to its end.
+  if (!answer.ok && answer.status !== 412) throw await storeRefusal(answer, upload.url);
+  around.progress("Verifying ...");
+  const object = await postToApi<MediaObject>(
+    connection,
+    `media/uploads/${sha256}/verify`,
+    verify?.body ?? {},
+    { signal },
+  );
+  return { object, created: true };
+}
+
+async function throughTheFunction(
+  connection: Connection,
+  file: FileToUpload,
+  { progress, signal }: Around,
+): Promise<Uploaded> {
+  const path = apiPath("media", {
+    tenant_id: file.tenantId,
+    kind: file.kind,
+    key: file.key,
+    metadata: file.metadata === undefined ? undefined : JSON.stringify(file.metadata),
+  });
+  const answer = await sendFile({
+    method: "POST",
+    url: `${connection.url}/functions/v1/${path}`,
+    headers: { apikey: connection.secretKey, "content-type": file.mimeType },
+    path: file.path,
+    sizeBytes: file.sizeBytes,
+    signal,
+    onBytes: progressBar(progress, `Sending ${file.name}`, file.sizeBytes),
+  });
+  const { created, url: _, ...object } = succeeded<MediaObject & { created: boolean; url: string }>(
+    await readAnswer(answer),
+  );
+  return { object, created };
+}
+
+/** Read in pieces: a file may be larger than the memory. */
+async function sha256OfFile(file: FileToUpload, { progress, signal }: Around): Promise<string> {
+  const hash = createHash("sha256");
+  const show = progressBar(progress, `Reading ${file.name}`, file.sizeBytes);
+  const opened = await Deno.open(file.path);
+  let done = 0;
+  for await (const piece of opened.readable) {
+    signal.throwIfAborted();
+    hash.update(piece);
+    show(done += piece.byteLength);
+  }
+  if (done !== file.sizeBytes) throw new CliFailure(`${file.path} has changed while it was read. Try again.`);
+  return hash.digest("hex");
+}
+
+/** Of S3, in XML, or of our function, in JSON. */
+async function storeRefusal(answer: Response, url: string): Promise<CliFailure> {
+  const text = await answer.text();
+  const code = /<Code>([^<]{1,100})<\/Code>/.exec(text)?.[1] ?? /"code":\s*"(\w{1,100})"/.exec(text)?.[1];
+  return new CliFailure(
+    `The store at ${new URL(url).host} answered ${answer.status}${
+      code === undefined ? "" : ` (${code})`
+    }. Nothing was stored; try again.`,
+  );
+}
