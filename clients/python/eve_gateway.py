@@ -366,9 +366,15 @@ class EveGateway:
         body.update({name: value for name, value in options.items() if value is not None})
         return body
 
-    def _post(self, function: str, body: dict[str, Any]) -> dict[str, Any]:
+    def _post(
+        self,
+        function: str,
+        body: dict[str, Any] | bytes | None,
+        headers: dict[str, str] | None = None,
+        method: str = "POST",
+    ) -> dict[str, Any]:
         try:
-            with self._open(function, body) as response:
+            with self._open(function, body, headers, method) as response:
                 payload = json.loads(response.read())
         except (OSError, http.client.HTTPException, ValueError) as problem:
             raise EveError("connection_failed", f"The answer was cut short: {problem}. Ask again.", retryable=True) from problem
@@ -376,15 +382,21 @@ class EveGateway:
             raise EveError("connection_failed", "The answer is no JSON object: is EVE_GATEWAY_URL the project's address?")
         return payload
 
-    def _open(self, function: str, body: dict[str, Any]) -> Any:
-        return self._send(function, body, {"authorization": f"Bearer {self._credential()}"})
+    def _open(
+        self,
+        function: str,
+        body: dict[str, Any] | bytes | None,
+        headers: dict[str, str] | None = None,
+        method: str = "POST",
+    ) -> Any:
+        return self._send(function, body, {"authorization": f"Bearer {self._credential()}", **(headers or {})}, method)
 
-    def _send(self, function: str, body: dict[str, Any], headers: dict[str, str]) -> Any:
+    def _send(self, function: str, body: dict[str, Any] | bytes | None, headers: dict[str, str], method: str = "POST") -> Any:
         request = urllib.request.Request(
             f"{self._base}/{function}",
-            data=json.dumps(body).encode(),
+            data=json.dumps(body).encode() if isinstance(body, dict) else body,
             headers={"content-type": "application/json", "user-agent": f"eve-gateway-python/{__version__}", **headers},
-            method="POST",
+            method=method,
         )
         try:
             response = self._opener.open(request, timeout=self.timeout)

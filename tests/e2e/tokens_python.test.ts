@@ -31,6 +31,7 @@ describe.skipIf(PYTHONS.length === 0)("[security.notebook] the Python helper", (
         EVE_GATEWAY_URL: stack.url,
         EVE_GATEWAY_SECRET: secret.text,
         EVE_TEST_STREAM: "1",
+        EVE_STORAGE_SECRET: stack.keys.secret,
         PYTHONDONTWRITEBYTECODE: "1",
       },
       stdout: "null",
