@@ -89,7 +89,7 @@ async function serve(
       received.requestId = id;
       context.requestId = id;
     },
-    readJson: () => received.readJson(work, confirmCaller),
+    readJson: () => received.readJson(work, { confirmCaller }),
     confirmCaller,
     invoke: (asked) => gateway.invoke(asked, invokeContext),
     stream: (asked) => {

@@ -7,7 +7,7 @@ import { BODY_TIMEOUT_MS, readBody } from "./body.ts";
 import { preflight } from "./cors.ts";
 import { errorHeaders } from "./error_headers.ts";
 import { errorJson } from "./error_json.ts";
-import { readJsonBody } from "./json_body.ts";
+import { type JsonBodyTerms, readJsonBody } from "./json_body.ts";
 import { jsonResponse } from "./json_response.ts";
 import { traceOf, traceResponse } from "./trace.ts";
 import { type Work, WorkBudget } from "./work_budget.ts";
@@ -92,8 +92,12 @@ export class FunctionRequest {
   }
 
   /** The body as JSON, for a caller whose credential has been verified. @throws as readJsonBody */
-  readJson(work: Work, confirmCaller?: () => Promise<void>): Promise<unknown> {
-    const { maxBytes } = this.#known();
+  readJson(
+    work: Work,
+    { maxBytes = this.#known().maxBytes, confirmCaller }: Partial<
+      Pick<JsonBodyTerms, "maxBytes" | "confirmCaller">
+    > = {},
+  ): Promise<unknown> {
     return readJsonBody(this.request, { maxBytes, clock: this.#clock, work, confirmCaller });
   }
 

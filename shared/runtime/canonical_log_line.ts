@@ -51,7 +51,9 @@ export class CanonicalLogLine implements CallLog {
       const { traceId, spanId, parentSpanId } = this.trace;
       // A stream has sent its status before it fails.
       const failed = status < 400 && ended["eve.outcome"] === "failed";
-      this.#log(status >= 500 ? "error" : failed ? "warn" : "info", "request_ended", {
+      // 507 is a caller's quota that is used up.
+      const broken = status >= 500 && status !== 507;
+      this.#log(broken ? "error" : failed ? "warn" : "info", "request_ended", {
         trace_id: traceId,
         span_id: spanId,
         parent_span_id: parentSpanId ?? undefined,

@@ -1,5 +1,6 @@
 import { describe, expect, test } from "vitest";
 import { createAdminEndpoint } from "../../../shared/admin/admin_endpoint.ts";
+import { createApiEndpoint } from "../../../shared/api/api_endpoint.ts";
 import { GatewayError } from "../../../shared/contract/gateway_error.ts";
 import { createRouter } from "../../../shared/endpoints/router.ts";
 import {
@@ -47,6 +48,7 @@ const broken = (): any => {
 describe.each(
   [
     ["llm-invoke", createRouter],
+    ["api", createApiEndpoint],
     ["issue-kaggle-token", createTokenEndpoint],
     ["maintenance", createMaintenanceRouter],
     // deno-lint-ignore no-explicit-any -- as above
