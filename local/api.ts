@@ -22,7 +22,10 @@ const CONNECTIONS = 20;
 const CONNECT_TIMEOUT_S = 5;
 
 /**
- * @supabase/lite writes the arguments of a function out as JSON and then lets the driver do the same once more, so that a `jsonb`
+ * What follows here and in `createApp` bends @supabase/lite 0.10.0, the newest there is, to what PostgREST does; look at each again
+ * when there is a newer one.
+ *
+ * It writes the arguments of a function out as JSON and then lets the driver do the same once more, so that a `jsonb`
  * argument arrives as a text in quotes. Text that is an object or a list already goes to the database as it is.
  */
 const JSON_TYPES = {

@@ -3,6 +3,7 @@ import { serveStatic } from "hono/deno";
 import { Hono } from "hono";
 import { installIfNeeded, lowerPriority, oneAtATime } from "./packages.mjs";
 import { CHECKOUT } from "./paths.ts";
+import { sha256Of } from "../shared/runtime/sha256.ts";
 
 export const CONSOLE_PATH = "/console";
 
@@ -165,8 +166,7 @@ async function fingerprint(): Promise<string> {
   for (const folder of ["src", "public"]) await list(folder, paths);
   const parts: string[] = [];
   for (const path of paths.sort()) parts.push(path, await readText(`${SOURCE}/${path}`) ?? "");
-  const digest = await crypto.subtle.digest("SHA-256", new TextEncoder().encode(parts.join("\0")));
-  return new Uint8Array(digest).toHex();
+  return await sha256Of(parts.join("\0"));
 }
 
 async function list(folder: string, paths: string[]): Promise<void> {

@@ -1,4 +1,5 @@
 /** The keys of a local project, made once per data folder and kept, so that clients go on working after a restart. */
+import { base64url } from "jose";
 
 export interface ProjectKeys {
   /** For browsers; has the rights of `anon`. */
@@ -49,5 +50,5 @@ function parse(text: string): ProjectKeys | undefined {
 }
 
 function random(bytes = KEY_BYTES): string {
-  return crypto.getRandomValues(new Uint8Array(bytes)).toBase64({ alphabet: "base64url", omitPadding: true });
+  return base64url.encode(crypto.getRandomValues(new Uint8Array(bytes)));
 }

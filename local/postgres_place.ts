@@ -5,6 +5,7 @@
 import { fromFileUrl } from "./paths.ts";
 import type { Account } from "./postgres_account.ts";
 import { StartError } from "./start_error.ts";
+import { sha256Of } from "../shared/runtime/sha256.ts";
 
 export interface Place {
   /** The cluster's data directory; may not exist yet. */
@@ -92,8 +93,7 @@ async function homeElsewhere(dataDir: string, account: Account): Promise<string>
   const noted = await readNote(dataDir);
   if (noted && await probe(account, "/bin/sh", ["-c", 'cd "$1"', "sh", noted])) return noted;
 
-  const digest = await crypto.subtle.digest("SHA-256", new TextEncoder().encode(dataDir));
-  const name = new Uint8Array(digest).toHex().slice(0, 16);
+  const name = (await sha256Of(dataDir)).slice(0, 16);
   for (const parent of HOMES) {
     const home = `${parent}/${name}`;
     try {

@@ -1,4 +1,5 @@
 import postgres from "postgres";
+import { sha256Of } from "../../shared/runtime/sha256.ts";
 
 export const MODEL = "gemma-4-31b-it";
 export const LANES = 2;
@@ -60,7 +61,7 @@ export class Site {
     const [row] = await this.sql`
       select public.eve_reserve(
         ${crypto.randomUUID()}, ${[MODEL]}, ${tokensOf(place)}, trace_id => md5(${place}::text),
-        request_hash => ${choosesId ? await hash(place) : null}, call_id => gen_random_uuid()
+        request_hash => ${choosesId ? await sha256Of(String(place)) : null}, call_id => gen_random_uuid()
       ) as answer`;
     await this.#settle([expectGranted(row!.answer)], place);
   }
@@ -212,14 +213,6 @@ export class Site {
 /** Between 100 and 499: 30 of them fit into a minute's 16,000. */
 function tokensOf(place: number): number {
   return 100 + place * 7 % 400;
-}
-
-async function hash(place: number): Promise<string> {
-  const bytes = await crypto.subtle.digest(
-    "SHA-256",
-    new TextEncoder().encode(String(place)),
-  );
-  return [...new Uint8Array(bytes)].map((byte) => byte.toString(16).padStart(2, "0")).join("");
 }
 
 function expectGranted(

@@ -2,6 +2,7 @@ import { z } from "zod";
 import type { Caller } from "../contract/caller.ts";
 import { call } from "./transport/call.ts";
 import type { Transport } from "./transport/transport.ts";
+import { fromBase64, toBase64 } from "../runtime/base64.ts";
 
 const file = z.object({
   /** Null: the gateway keeps the file itself. */
@@ -116,11 +117,7 @@ export function createJobs(transport: Transport, timeoutMs = JOBS_TIMEOUT_MS): J
         z.object({ mime_type: z.string(), content_base64: z.string() }).nullable(),
       );
       if (found === null) return null;
-      const binary = atob(found.content_base64.replaceAll("\n", ""));
-      return {
-        mimeType: found.mime_type,
-        bytes: Uint8Array.from(binary, (char) => char.charCodeAt(0)),
-      };
+      return { mimeType: found.mime_type, bytes: fromBase64(found.content_base64) };
     },
     tidy: () => ask("eve_jobs_tidy", {}, z.object({ lost: z.number(), files: z.number(), jobs: z.number() })),
   };
@@ -128,14 +125,4 @@ export function createJobs(transport: Transport, timeoutMs = JOBS_TIMEOUT_MS): J
 
 function asCaller({ consumerId, tokenId }: JobCaller) {
   return { consumer_id: consumerId, token_id: tokenId };
-}
-
-/** In pieces: a file is too long for the arguments of one call. */
-function toBase64(bytes: Uint8Array): string {
-  const PIECE = 0x8000;
-  let binary = "";
-  for (let from = 0; from < bytes.length; from += PIECE) {
-    binary += String.fromCharCode(...bytes.subarray(from, from + PIECE));
-  }
-  return btoa(binary);
 }

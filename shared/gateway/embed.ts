@@ -1,3 +1,4 @@
+import { pMapSettled } from "p-map";
 import type { Embedding, EmbedItem, EmbedRequest, EmbedResult } from "../contract/embedding.ts";
 import { GatewayError } from "../contract/gateway_error.ts";
 import type { InvokeContext } from "../contract/request.ts";
@@ -33,24 +34,21 @@ export async function embedAll(
   }
   const failed = new AbortController();
   const each = { ...context, signal: AbortSignal.any([context.signal, failed.signal]) };
-  const done: Ended<Embedding>[] = [];
-  let next = 0;
-  const worker = async () => {
-    for (let index = next++; index < items.length; index = next++) {
+  const thrown: unknown[] = [];
+  // Settled, so that nothing of the request is under way any more when it fails.
+  const ended = await pMapSettled(items, async (item, index) => {
+    failed.signal.throwIfAborted();
+    try {
       const id = items.length === 1 ? request.id : await itemId(request.id, index + 1);
-      done[index] = await embedOne(dependencies, { ...request, id }, items[index] as EmbedItem, each);
+      return await embedOne(dependencies, { ...request, id }, item, each);
+    } catch (error) {
+      thrown.push(error);
+      failed.abort();
+      throw error;
     }
-  };
-  const workers = Array.from({ length: Math.min(SIDE_BY_SIDE, items.length) }, worker);
-  try {
-    await Promise.all(workers);
-  } catch (thrown) {
-    failed.abort();
-    next = items.length;
-    await Promise.allSettled(workers);
-    throw thrown;
-  }
-  return resultOf(request, done);
+  }, { concurrency: SIDE_BY_SIDE });
+  if (thrown.length > 0) throw thrown[0];
+  return resultOf(request, ended.flatMap((one) => one.status === "fulfilled" ? [one.value] : []));
 }
 
 async function embedOne(

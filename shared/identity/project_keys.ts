@@ -1,6 +1,7 @@
 import { verifyCredentials } from "@supabase/server/core";
 import { GatewayError } from "../contract/gateway_error.ts";
 import { type Credential, notValid } from "./credentials.ts";
+import { equalInConstantTime } from "../runtime/constant_time.ts";
 
 /** The project's own API keys, by name. */
 export interface ProjectKeys {
@@ -46,14 +47,6 @@ export async function verifyProjectKey(credential: Credential, keys: ProjectKeys
     return verified;
   }
   throw notValid(credential.from);
-}
-
-/** Takes the same time wherever two texts differ. It shows their lengths, which are no secret. */
-function equalInConstantTime(one: string, other: string): boolean {
-  if (one.length !== other.length) return false;
-  let difference = 0;
-  for (let i = 0; i < one.length; i++) difference |= one.charCodeAt(i) ^ other.charCodeAt(i);
-  return difference === 0;
 }
 
 function isJwt(value: string): boolean {

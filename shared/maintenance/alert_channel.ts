@@ -87,15 +87,6 @@ async function beginningOf(response: Response): Promise<string> {
   }
 }
 
-/** `Retry-After` in milliseconds (RFC 9110, 10.2.3: seconds or a date); null where it is absent or makes no sense. */
-export function retryAfterMs(headers: Headers, nowMs: number): number | null {
-  const said = headers.get("retry-after")?.trim();
-  if (!said) return null;
-  if (/^\d{1,7}$/.test(said)) return Number(said) * 1000;
-  const ms = / GMT$/.test(said) ? Date.parse(said) - nowMs : NaN;
-  return Number.isFinite(ms) ? Math.max(0, ms) : null;
-}
-
 /** `text` of at most `length` UTF-16 units, with an ellipsis where it was cut; never through a character. */
 export function cut(text: string, length: number): string {
   if (text.length <= length) return text;

@@ -35,7 +35,8 @@ const METRIC_NAME = /^[a-zA-Z_:][a-zA-Z0-9_:]*$/;
 const LABEL_NAME = /^(?!__)[a-zA-Z_][a-zA-Z0-9_]*$/;
 
 /**
- * The page that a scraper reads. Strict, because a scraper drops a whole page for one bad line.
+ * The page that a scraper reads. Written here, since the packages (`prom-client` and its kin) count in a process and print what
+ * they counted: here the database has counted, over all instances, and only the printing is left. Strict, because a scraper drops a whole page for one bad line.
  * @throws Error for what the format forbids: a bad name, labels other than described, a series twice, a counter below zero, a
  * histogram whose buckets do not fit its bounds
  */

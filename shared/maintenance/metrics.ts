@@ -12,6 +12,8 @@ import {
   type Sample,
 } from "./exposition.ts";
 import { isMetricName, type MetricDescription, type MetricName, METRICS } from "./metric_registry.ts";
+import { equalInConstantTime } from "../runtime/constant_time.ts";
+import { sha256Of } from "../runtime/sha256.ts";
 
 /** A key that a person makes up is shorter; one from a generator is longer. */
 const MIN_KEY_CHARS = 16;
@@ -54,12 +56,7 @@ async function opensMetrics(request: Request, metricsKey: string | null): Promis
   const given = /^bearer +(\S+)$/i.exec(headers.get("authorization")?.trim() ?? "")?.[1] ??
     headers.get("apikey")?.trim() ?? "";
   if (given === "" || given.length > MAX_KEY_CHARS) return false;
-  const [a, b] = await Promise.all([digest(given), digest(metricsKey)]);
-  return a.reduce((difference, byte, place) => difference | (byte ^ (b[place] ?? 0)), 0) === 0;
-}
-
-async function digest(text: string): Promise<Uint8Array> {
-  return new Uint8Array(await crypto.subtle.digest("SHA-256", new TextEncoder().encode(text)));
+  return equalInConstantTime(await sha256Of(given), await sha256Of(metricsKey));
 }
 
 /** OpenMetrics only for those who name it: Prometheus does, a browser does not. */

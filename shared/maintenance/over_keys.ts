@@ -1,3 +1,4 @@
+import { pMapSettled, pMapStop } from "p-map";
 import type { KeyToCheck } from "../database/maintenance.ts";
 import type { OperationContext } from "./operation.ts";
 
@@ -17,22 +18,21 @@ export async function overKeys(
   { deadline }: Pick<OperationContext, "deadline">,
   visit: (key: KeyToCheck, signal: AbortSignal) => Promise<void>,
 ): Promise<boolean> {
-  const waiting = [...keys];
+  let begun = 0;
   let failed = false;
-  const worker = async () => {
-    for (let key = waiting.shift(); key !== undefined; key = waiting.shift()) {
-      try {
-        await visit(key, AbortSignal.any([deadline.signal, AbortSignal.timeout(ANSWER_MS)]));
-      } catch (error) {
-        failed = true;
-        throw error;
-      }
-      if (failed || deadline.signal.aborted) return;
+  const ended = await pMapSettled(keys, async (key) => {
+    // The first of them begin together, so that a run whose time is short looks at some keys at least.
+    if (begun >= AT_ONCE && (failed || deadline.signal.aborted)) return pMapStop;
+    begun++;
+    try {
+      await visit(key, AbortSignal.any([deadline.signal, AbortSignal.timeout(ANSWER_MS)]));
+    } catch (error) {
+      failed = true;
+      throw error;
     }
-  };
-  const ended = await Promise.allSettled(Array.from({ length: AT_ONCE }, worker));
+  }, { concurrency: AT_ONCE });
   for (const one of ended) {
     if (one.status === "rejected") throw one.reason;
   }
-  return waiting.length > 0;
+  return begun < keys.length;
 }

@@ -1,3 +1,4 @@
+import { pMapSettled, pMapStop } from "p-map";
 import { createJobs } from "../database/jobs.ts";
 import { createReading } from "../database/reading.ts";
 import { createStages, type StageRow } from "../database/stages.ts";
@@ -35,25 +36,22 @@ export function providersSync({ encryption, read }: ProvidersSyncDependencies): 
         read,
         poolSecret: (provider: string) => poolSecretOf(pool, provider),
       };
-      const waiting = (await stages.list()).filter(isSetUp);
+      const rows = (await stages.list()).filter(isSetUp);
       const found: Record<string, string> = {};
       const replaced: Record<string, string> = {};
-      const worker = async () => {
-        for (let row = waiting.shift(); row !== undefined; row = waiting.shift()) {
-          const noted = await refreshStage(dependencies, row, "providers_sync", deadline.signal);
-          found[row.stage_type] = noted.status === "noted" ? noted.config_status : noted.status;
-          if (noted.status === "noted" && noted.replaced) {
-            replaced[row.stage_type] = noted.model;
-            log("warn", "stage_model_vanished", {
-              stage: row.stage_type,
-              before: row.config.model,
-              after: noted.model,
-            });
-          }
-          if (deadline.signal.aborted) return;
+      const ended = await pMapSettled(rows, async (row) => {
+        if (deadline.signal.aborted) return pMapStop;
+        const noted = await refreshStage(dependencies, row, "providers_sync", deadline.signal);
+        found[row.stage_type] = noted.status === "noted" ? noted.config_status : noted.status;
+        if (noted.status === "noted" && noted.replaced) {
+          replaced[row.stage_type] = noted.model;
+          log("warn", "stage_model_vanished", {
+            stage: row.stage_type,
+            before: row.config.model,
+            after: noted.model,
+          });
         }
-      };
-      const ended = await Promise.allSettled(Array.from({ length: AT_ONCE }, worker));
+      }, { concurrency: AT_ONCE });
       const timeUp = deadline.signal.aborted;
       const jobs = timeUp ? null : await createJobs(call).tidy();
       for (const one of ended) if (one.status === "rejected" && !timeUp) throw one.reason;

@@ -1,5 +1,7 @@
 import type { AlertMessage } from "../database/alerts.ts";
-import { type AlertChannel, post, retryAfterMs } from "./alert_channel.ts";
+import { type AlertChannel, post } from "./alert_channel.ts";
+import { retryAfterMs } from "../runtime/retry_after.ts";
+import { fromBase64, toBase64 } from "../runtime/base64.ts";
 
 export interface WebhookOptions {
   /** Where to post. It may hold a secret, so it is never written down. */
@@ -33,7 +35,7 @@ export function webhookChannel({ url, secret, gateway, now }: WebhookOptions): A
       if (key !== null) {
         const signed = new TextEncoder().encode(`${id}.${timestamp}.${body}`);
         const signature = new Uint8Array(await crypto.subtle.sign("HMAC", await key, signed));
-        headers["webhook-signature"] = `v1,${btoa(String.fromCharCode(...signature))}`;
+        headers["webhook-signature"] = `v1,${toBase64(signature)}`;
       }
       const answer = await post(url, body, headers, call);
       if ("ok" in answer) return answer;
@@ -84,7 +86,7 @@ export function keyBytes(secret: string): Uint8Array<ArrayBuffer> {
   const encoded = /^whsec_([A-Za-z0-9+/]+={0,2})$/.exec(secret)?.[1];
   if (encoded === undefined) return new TextEncoder().encode(secret);
   try {
-    return Uint8Array.from(atob(encoded), (character) => character.charCodeAt(0));
+    return fromBase64(encoded);
   } catch {
     return new TextEncoder().encode(secret);
   }

@@ -2,10 +2,7 @@ import { md5 } from "@noble/hashes/legacy.js";
 import { sha256 } from "@noble/hashes/sha2.js";
 import { bytesToHex } from "@noble/hashes/utils.js";
 
-/** SHA-256 in 64 hexadecimal digits, by the runtime's own code. */
-export async function sha256Of(bytes: Uint8Array<ArrayBuffer>): Promise<string> {
-  return bytesToHex(new Uint8Array(await crypto.subtle.digest("SHA-256", bytes)));
-}
+export { sha256Of } from "../runtime/sha256.ts";
 
 /** SHA-256 of bytes as they come, which the runtime cannot do: some 20 times slower than `sha256Of`. */
 export function sha256Stream(): { update(piece: Uint8Array): void; digest(): string } {

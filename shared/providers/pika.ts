@@ -14,12 +14,12 @@ import {
   type ErrorMapping,
   jsonFromUpstream,
   recordsIn,
-  retryAfterMs,
   type UpstreamErrorResponse,
   upstreamModel,
 } from "./upstream.ts";
 import { type Diagnosis, type Provider, ProviderFailure } from "./provider.ts";
 import { isObject } from "../contract/is_object.ts";
+import { retryAfterMs } from "../runtime/retry_after.ts";
 
 export const FAL_BASE_URL = "https://queue.fal.run";
 
@@ -144,7 +144,7 @@ function diagnose({ status, body, message, headers }: UpstreamErrorResponse): Di
     case 404:
       return noSuchModel("model_not_found", { until: "forever" });
     case 429:
-      return quotaUsedUp(retryAfterMs(headers));
+      return quotaUsedUp(retryAfterMs(headers, Date.now()));
   }
   if (status === 408 || status >= 500 || status < 400) return upstreamsFault(status);
   const types = isObject(body) ? recordsIn(body.detail).map(({ type }) => type) : [];

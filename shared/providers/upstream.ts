@@ -102,15 +102,6 @@ export function connectionFailed(thrown: unknown, secret: string): ProviderFailu
   return new ProviderFailure(upstreamsFault(null), clean(said, secret), null);
 }
 
-/** `Retry-After` in milliseconds, be it seconds or a date (RFC 9110, 10.2.3); null: absent or past. */
-export function retryAfterMs(headers: Headers, now = Date.now()): number | null {
-  const text = headers.get("retry-after")?.trim();
-  if (!text) return null;
-  if (/^\d+(\.\d+)?$/.test(text)) return Math.ceil(Number(text) * 1000);
-  const at = Date.parse(text);
-  return Number.isNaN(at) || at <= now ? null : at - now;
-}
-
 /** The records of a list; nothing of what is no list. */
 export function recordsIn(list: unknown): Record<string, unknown>[] {
   return Array.isArray(list) ? list.filter(isObject) : [];

@@ -1,3 +1,6 @@
+import { bytesToHex } from "@noble/hashes/utils.js";
+import { sha256Of } from "../runtime/sha256.ts";
+
 /** What is stored and shown of a key, which itself is never shown. */
 export interface KeyFacts {
   /** The first 32 hexadecimal digits of its SHA-256: tells keys apart, and says nothing about a key that was made at random. */
@@ -7,9 +10,7 @@ export interface KeyFacts {
 }
 
 export async function factsOfKey(key: string): Promise<KeyFacts> {
-  const digest = new Uint8Array(await crypto.subtle.digest("SHA-256", new TextEncoder().encode(key)));
-  const hex = [...digest].map((byte) => byte.toString(16).padStart(2, "0")).join("");
-  return { fingerprint: hex.slice(0, 32), lastFour: key.length > 8 ? key.slice(-4) : "" };
+  return { fingerprint: (await sha256Of(key)).slice(0, 32), lastFour: key.length > 8 ? key.slice(-4) : "" };
 }
 
 const utf8 = new TextEncoder();
@@ -22,6 +23,5 @@ const utf8 = new TextEncoder();
 export async function secretHash(keyId: string, secret: string): Promise<string> {
   const algorithm = { name: "HMAC", hash: "SHA-256" };
   const key = await crypto.subtle.importKey("raw", utf8.encode(keyId), algorithm, false, ["sign"]);
-  const digest = new Uint8Array(await crypto.subtle.sign(algorithm.name, key, utf8.encode(secret)));
-  return Array.from(digest, (byte) => byte.toString(16).padStart(2, "0")).join("");
+  return bytesToHex(new Uint8Array(await crypto.subtle.sign(algorithm.name, key, utf8.encode(secret))));
 }

@@ -1,3 +1,6 @@
+import { bytesToHex } from "@noble/hashes/utils.js";
+import { sha256Of } from "../runtime/sha256.ts";
+
 /** What a consumer proves itself with: `eve_<kind>_<id>_<secret>`, its id 16 and its secret 64 hexadecimal digits. */
 const CONSUMER_SECRET = /^eve_(service|notebook)_([0-9a-f]{16})_([0-9a-f]{64})$/;
 
@@ -40,15 +43,10 @@ export async function readConsumerSecret(text: string): Promise<ConsumerSecret |
  * SHA-256 over the id and the secret, so that the secret itself stays here: a database writes statements to its log. It is
  * fast on purpose. A slow hash protects what has few bits, a password; this has 256, and every call of a service pays.
  */
-async function prove(keyId: string, secret: string): Promise<string> {
-  const bytes = new TextEncoder().encode(`eve consumer secret v1:${keyId}:${secret}`);
-  return hex(new Uint8Array(await crypto.subtle.digest("SHA-256", bytes)));
+function prove(keyId: string, secret: string): Promise<string> {
+  return sha256Of(`eve consumer secret v1:${keyId}:${secret}`);
 }
 
 function randomHex(bytes: number): string {
-  return hex(crypto.getRandomValues(new Uint8Array(bytes)));
-}
-
-function hex(bytes: Uint8Array): string {
-  return Array.from(bytes, (byte) => byte.toString(16).padStart(2, "0")).join("");
+  return bytesToHex(crypto.getRandomValues(new Uint8Array(bytes)));
 }

@@ -1,3 +1,4 @@
+import { base64url } from "jose";
 import { z } from "zod";
 import { GatewayError } from "../contract/gateway_error.ts";
 
@@ -38,16 +39,12 @@ export function readSigningKeys(text: string | undefined): SigningKey[] {
 
 function parse(text: string): SigningKey[] {
   try {
-    return keyList.parse(JSON.parse(text)).map(({ kid, k }) => ({ kid, key: fromBase64Url(k) }));
+    return keyList.parse(JSON.parse(text)).map(({ kid, k }) => ({ kid, key: base64url.decode(k) }));
   } catch {
     throw misconfigured(
       'must be a JSON array such as [{"kid":"2026-11","k":"<32 random bytes in base64url>"}]',
     );
   }
-}
-
-function fromBase64Url(text: string): Uint8Array {
-  return Uint8Array.from(atob(text.replace(/-/g, "+").replace(/_/g, "/")), (char) => char.charCodeAt(0));
 }
 
 function misconfigured(what: string): GatewayError {

@@ -1,3 +1,5 @@
+import { sha256Of } from "../../shared/runtime/sha256.ts";
+
 /**
  * Supabase's Management API on the loopback interface: as much of it as `supabase` 3.1.0 asks for when it deploys, and
  * with the same effects (a function's version counts up; secrets come back as digests).
@@ -76,7 +78,7 @@ export function startManagementApi(options: ManagementApiOptions): ManagementApi
       Response.json(
         await Promise.all([...secrets].map(async ([secret, value]) => ({
           name: secret,
-          value: await digest(value),
+          value: await sha256Of(value),
           updated_at: "2026-01-01T00:00:00.000Z",
         }))),
       ),
@@ -180,9 +182,4 @@ function functionFields({ id, version, upload }: LiveFunction) {
     import_map_path: upload.metadata.import_map_path,
     ezbr_sha256: `${slug}-${version}`,
   };
-}
-
-async function digest(text: string): Promise<string> {
-  const bytes = await crypto.subtle.digest("SHA-256", new TextEncoder().encode(text));
-  return [...new Uint8Array(bytes)].map((byte) => byte.toString(16).padStart(2, "0")).join("");
 }

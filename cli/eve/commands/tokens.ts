@@ -1,3 +1,4 @@
+import { base64url } from "jose";
 import type { Command } from "../command.ts";
 import { CliFailure, misuse } from "../failure.ts";
 import { bold, count, green, instant, table, yellow } from "../table.ts";
@@ -130,7 +131,7 @@ export const tokenCommands: Command[] = [
       const bytes = crypto.getRandomValues(new Uint8Array(SIGNING_KEY_BYTES));
       const key = {
         kid: new Date().toISOString().slice(0, 19).replace(/[-:]/g, ""),
-        k: bytes.toBase64({ alphabet: "base64url", omitPadding: true }),
+        k: base64url.encode(bytes),
       };
       return Promise.resolve({
         json: key,

@@ -1,4 +1,5 @@
 /** A table that somebody copied, cut into lines of cells: CSV, TSV or Markdown. */
+import { CsvError, parse } from "csv-parse/sync";
 
 export interface Row {
   /** Counted from 1, as editors do; of a row that goes over several lines, the first. */
@@ -45,39 +46,42 @@ function separatorOf(text: string): string {
   return (lines(";") - lines(",") || count(";") - count(",")) > 0 ? ";" : ",";
 }
 
-/** RFC 4180: quotes around cells that hold the separator, a line's end or a quote, which is then doubled. */
-function separatedRows(text: string, separator: string): Row[] {
+/** A quote that is opened and not closed takes the rest of the text into one cell, so none of it can be trusted. */
+export class QuoteNotClosed extends Error {
+  constructor(readonly line: number) {
+    super("the quotes of a cell that begins here are not closed");
+  }
+}
+
+/**
+ * RFC 4180, read leniently: a quote in the middle of a cell is a letter, and rows need not be equally long.
+ * @throws QuoteNotClosed
+ */
+function separatedRows(text: string, delimiter: string): Row[] {
   const rows: Row[] = [];
   let line = 1;
-  let row: Row = { line, cells: [] };
-  let cell = "";
-  let quoted = false;
-  const endCell = () => {
-    row.cells.push(cell);
-    cell = "";
-  };
-  for (let at = 0; at < text.length; at += 1) {
-    const letter = text[at]!;
-    if (letter === "\n") line += 1;
-    if (quoted) {
-      if (letter !== '"') cell += letter;
-      else if (text[at + 1] === '"') {
-        cell += '"';
-        at += 1;
-      } else quoted = false;
-    } else if (letter === '"' && cell.trim() === "") {
-      cell = "";
-      quoted = true;
-    } else if (letter === separator) endCell();
-    else if (letter === "\n") {
-      endCell();
-      rows.push(row);
-      row = { line, cells: [] };
-    } else cell += letter;
+  try {
+    parse(text, {
+      delimiter,
+      record_delimiter: "\n",
+      ltrim: true,
+      relax_column_count: true,
+      relax_quotes: true,
+      onRecord(cells: string[], { lines }) {
+        rows.push({ line, cells: cells.map(unquoted) });
+        line = lines + 1;
+        return null;
+      },
+    });
+  } catch (thrown) {
+    throw thrown instanceof CsvError ? new QuoteNotClosed(line) : thrown;
   }
-  endCell();
-  rows.push(row);
   return rows;
+}
+
+/** To the package a closing quote with a blank behind it is a letter. */
+function unquoted(cell: string): string {
+  return cell.replace(/^"([^"]*)"\s+$/, "$1");
 }
 
 /** Without what a web page or Markdown puts around a text: odd blanks, emphasis, marks of footnotes. */

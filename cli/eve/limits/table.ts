@@ -1,5 +1,5 @@
 /** Limits out of a table that was copied from Google's documentation or from AI Studio. */
-import { cellsOf, type Row } from "./cells.ts";
+import { cellsOf, QuoteNotClosed, type Row } from "./cells.ts";
 import { readQuantity } from "./quantity.ts";
 
 export type LimitName = "rpm" | "tpm" | "rpd";
@@ -47,7 +47,7 @@ export function readLimitsTable(text: string): ReadTable {
   const rows: TableLimits[] = [];
   const problems: Problem[] = [];
   let heading: Heading | undefined;
-  for (const row of cellsOf(text)) {
+  for (const row of cellsOr(text, problems)) {
     const found = headingOf(row);
     if (found !== undefined) {
       if ("problem" in found) problems.push({ line: row.line, message: found.problem });
@@ -67,6 +67,16 @@ export function readLimitsTable(text: string): ReadTable {
     problems.push({ line: heading?.row.line ?? 1, message: "there is no row under the headings" });
   }
   return { rows, problems };
+}
+
+function cellsOr(text: string, problems: Problem[]): Row[] {
+  try {
+    return cellsOf(text);
+  } catch (thrown) {
+    if (!(thrown instanceof QuoteNotClosed)) throw thrown;
+    problems.push({ line: thrown.line, message: thrown.message });
+    return [];
+  }
 }
 
 function headingOf(row: Row): Heading | { problem: string } | undefined {

@@ -4,6 +4,7 @@ import { jsonResponse } from "../../http/json_response.ts";
 import { rateLimitHeaders } from "../../http/rate_limit_headers.ts";
 import { idHeaders, modelHeaders } from "./headers.ts";
 import { listOf, validated } from "../validated.ts";
+import { toBase64 } from "../../runtime/base64.ts";
 
 /** As many as Google takes at once; OpenAI takes 2,048. */
 const MAX_TEXTS = 100;
@@ -68,5 +69,5 @@ export function encodeEmbeddings(result: EmbedResult, { encoding_format: format 
 function base64(values: number[]): string {
   const bytes = new DataView(new ArrayBuffer(values.length * 4));
   values.forEach((value, index) => bytes.setFloat32(index * 4, value, true));
-  return btoa(String.fromCharCode(...new Uint8Array(bytes.buffer)));
+  return toBase64(new Uint8Array(bytes.buffer));
 }

@@ -6,6 +6,7 @@ import { fetchPublic, PublicFetchError } from "../../http/public_fetch.ts";
 import type { RequestContext } from "../endpoint.ts";
 import type { Message, UserPart } from "./chat_request.ts";
 import { invalidRequest } from "../validated.ts";
+import { toBase64 } from "../../runtime/base64.ts";
 
 /** Pictures behind links of one request. */
 const MAX_LINKED_IMAGES = 16;
@@ -72,7 +73,7 @@ export async function fetchLinks(
         timeoutMs: FETCH_TIMEOUT_MS,
         accepts: (type) => IMAGE_TYPES.has(type),
       });
-      return [url, { mimeType, data: base64(bytes) }] as const;
+      return [url, { mimeType, data: toBase64(bytes) }] as const;
     } catch (thrown) {
       if (thrown instanceof PublicFetchError) {
         throw invalidRequest([{ field, problem: `the link ${thrown.message}` }]);
@@ -123,15 +124,4 @@ function dataOf(url: string, field: string): { mimeType: string; data: string } 
 
 function invalidField(field: string, problem: string): never {
   throw invalidRequest([{ field, problem }]);
-}
-
-/** In pieces: a call with millions of arguments overflows the stack. */
-const PIECE_BYTES = 0x8000;
-
-function base64(bytes: Uint8Array): string {
-  let binary = "";
-  for (let at = 0; at < bytes.length; at += PIECE_BYTES) {
-    binary += String.fromCharCode(...bytes.subarray(at, at + PIECE_BYTES));
-  }
-  return btoa(binary);
 }

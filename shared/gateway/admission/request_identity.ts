@@ -1,4 +1,5 @@
 import type { GatewayRequest } from "../../contract/request.ts";
+import { sha256Of } from "../../runtime/sha256.ts";
 
 /** The longest request id that the database takes. */
 export const MAX_REQUEST_ID_CHARS = 200;
@@ -12,17 +13,11 @@ const DIGEST_CHARS = 32;
 export async function itemId(requestId: string, number: number): Promise<string> {
   const end = `.${number}`;
   if (requestId.length + end.length <= MAX_REQUEST_ID_CHARS) return requestId + end;
-  const digest = new Uint8Array(await crypto.subtle.digest("SHA-256", new TextEncoder().encode(requestId)));
-  const hex = Array.from(digest, (byte) => byte.toString(16).padStart(2, "0")).join("").slice(
-    0,
-    DIGEST_CHARS,
-  );
+  const hex = (await sha256Of(requestId)).slice(0, DIGEST_CHARS);
   return `${requestId.slice(0, MAX_REQUEST_ID_CHARS - end.length - DIGEST_CHARS - 1)}~${hex}${end}`;
 }
 
 /** SHA-256 of what a request asks for, in hexadecimal: equal for repetitions, different for another prompt or model. */
-export async function requestHash(request: GatewayRequest): Promise<string> {
-  const asked = new TextEncoder().encode(JSON.stringify([request.models, request.prompt]));
-  const digest = new Uint8Array(await crypto.subtle.digest("SHA-256", asked));
-  return Array.from(digest, (byte) => byte.toString(16).padStart(2, "0")).join("");
+export function requestHash(request: GatewayRequest): Promise<string> {
+  return sha256Of(JSON.stringify([request.models, request.prompt]));
 }

@@ -31,7 +31,10 @@ export interface Situation {
   without: (capability: Capability) => boolean;
 }
 
-/** Whether another attempt makes sense, and with which key. Pure but for the jitter. */
+/**
+ * Whether another attempt makes sense, and with which key. Pure but for the jitter. No package for retries fits: they repeat one
+ * function, while each attempt here is another reservation, often of another key, and whose fault it was decides.
+ */
 export function nextStep(situation: Situation): NextStep {
   const { outcome, attempt, leftMs, upstreamTimeoutMs, random } = situation;
   if (attempt >= MAX_ATTEMPTS || leftMs < LEAST_TIME_MS) return { again: false };

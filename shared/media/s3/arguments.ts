@@ -2,6 +2,7 @@ import { GatewayError } from "../../contract/gateway_error.ts";
 import { hexToBytes } from "@noble/hashes/utils.js";
 import type { ByteRange } from "../object_store.ts";
 import type { HashHeader } from "./probe.ts";
+import { toBase64 } from "../../runtime/base64.ts";
 
 export const MAX_LIST = 1_000;
 const WEEK_SECONDS = 604_800;
@@ -43,7 +44,7 @@ export function hashHeaders(header: HashHeader, sha256: string): Record<string, 
   const hex = checkedSha256(sha256);
   if (header === null) return {};
   return {
-    [header]: header === "x-amz-content-sha256" ? hex : btoa(String.fromCharCode(...hexToBytes(hex))),
+    [header]: header === "x-amz-content-sha256" ? hex : toBase64(hexToBytes(hex)),
   };
 }
 

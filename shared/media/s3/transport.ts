@@ -2,11 +2,11 @@ import { type Clock, setTimer } from "../../runtime/clock.ts";
 import { GatewayError } from "../../contract/gateway_error.ts";
 import { BodyTooLong, bytesOf } from "../../providers/bounded_body.ts";
 import { headOf } from "../../providers/response_head.ts";
-import { retryAfterMs } from "../../providers/upstream.ts";
 import type { StoreCall } from "../object_store.ts";
 import { passes, type Refusal, refusalError, refusalOf } from "./refusal.ts";
 import { EMPTY_SHA256, type Signer, type Unsigned } from "./sign.ts";
 import { type Element, parseAnswer } from "./xml.ts";
+import { retryAfterMs } from "../../runtime/retry_after.ts";
 
 /** What the driver needs of the world. */
 export interface S3Dependencies {

@@ -4,10 +4,10 @@ import {
   connectionFailed,
   type ErrorMapping,
   jsonFromUpstream,
-  retryAfterMs,
   type UpstreamErrorResponse,
 } from "../upstream.ts";
 import { isObject } from "../../contract/is_object.ts";
+import { retryAfterMs } from "../../runtime/retry_after.ts";
 
 export const GIGACHAT_AUTH_URL = "https://ngw.devices.sberbank.ru:9443/api/v2/oauth";
 export const GIGACHAT_SCOPE = "GIGACHAT_API_PERS";
@@ -107,7 +107,7 @@ const AUTH_ERROR_MAPPING: ErrorMapping = {
 };
 
 function diagnoseAuthError({ status, message, headers }: UpstreamErrorResponse): Diagnosis {
-  if (status === 429) return quotaUsedUp(retryAfterMs(headers));
+  if (status === 429) return quotaUsedUp(retryAfterMs(headers, Date.now()));
   if (status === 408 || status >= 500 || status < 400) return upstreamsFault(status);
   if (/scope/i.test(message)) return badKey("key_restricted");
   // 400 "Can't decode 'Authorization' header": the key is none.

@@ -9,8 +9,9 @@ import {
 } from "../diagnoses.ts";
 import type { Capability } from "../../contract/block.ts";
 import type { Diagnosis } from "../provider.ts";
-import { type ErrorMapping, retryAfterMs, type UpstreamErrorResponse } from "../upstream.ts";
+import { type ErrorMapping, type UpstreamErrorResponse } from "../upstream.ts";
 import { isObject } from "../../contract/is_object.ts";
+import { retryAfterMs } from "../../runtime/retry_after.ts";
 
 /** `error.code` values that decide more than the status does. */
 const CODES: Readonly<Record<string, () => Diagnosis>> = {
@@ -74,7 +75,7 @@ export function diagnoseOpenAiError({ status, body, message, headers }: Upstream
     case 404:
       return noSuchModel("model_not_found", { until: "forever" });
     case 429:
-      return quotaUsedUp(retryAfterMs(headers) ?? resetMs(headers));
+      return quotaUsedUp(retryAfterMs(headers, Date.now()) ?? resetMs(headers));
   }
   if (status === 408 || status >= 500) return upstreamsFault(status);
   // No redirect is followed: the base URL leads to another place than the API.

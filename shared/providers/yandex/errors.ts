@@ -7,8 +7,9 @@ import {
   upstreamsFault,
 } from "../diagnoses.ts";
 import type { Diagnosis } from "../provider.ts";
-import { type ErrorMapping, retryAfterMs, type UpstreamErrorResponse } from "../upstream.ts";
+import { type ErrorMapping, type UpstreamErrorResponse } from "../upstream.ts";
 import { isObject } from "../../contract/is_object.ts";
+import { retryAfterMs } from "../../runtime/retry_after.ts";
 
 export const YANDEX_ERROR_MAPPING: ErrorMapping = {
   // {"error": {"grpcCode", "httpCode", "message", "httpStatus", "details"}}; {"code", "message", "details"} of the API gateway;
@@ -39,7 +40,7 @@ export function diagnoseYandexError({ status, message, headers, body }: Upstream
     case 404:
       return noSuchModel("model_not_found", { until: "forever" });
     case 429:
-      return quotaUsedUp(retryAfterMs(headers));
+      return quotaUsedUp(retryAfterMs(headers, Date.now()));
   }
   if (status === 408 || status >= 500 || status < 400) return upstreamsFault(status);
   if (/failed to (get|find) model|unknown model|model .* not found|invalid model_?uri/i.test(message)) {

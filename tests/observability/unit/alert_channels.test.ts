@@ -1,11 +1,12 @@
 /** Messages to a person: what is sent, and what each way of failing means. The receivers are real servers. */
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import type { AlertMessage } from "../../../shared/database/alerts.ts";
-import { type AlertChannel, cut, retryAfterMs } from "../../../shared/maintenance/alert_channel.ts";
+import { type AlertChannel, cut } from "../../../shared/maintenance/alert_channel.ts";
 import { alertChannels } from "../../../shared/maintenance/alerts.ts";
 import { htmlOf } from "../../../shared/maintenance/telegram_channel.ts";
 import { keyBytes } from "../../../shared/maintenance/webhook_channel.ts";
 import { never, type Receiver, startReceiver } from "../receiver.ts";
+import { retryAfterMs } from "../../../shared/runtime/retry_after.ts";
 
 const TOKEN = "123456:AAE-a_token";
 const NOW = Date.parse("2026-11-21T08:00:00Z");
@@ -284,7 +285,10 @@ test.each<[string | null, number | null]>([
   ["5", 5_000],
   ["Sat, 21 Nov 2026 08:01:00 GMT", 60_000],
   ["Sat, 21 Nov 2026 07:00:00 GMT", 0],
+  ["0.5", 500],
   ["soon", null],
+  ["2026", 2_026_000],
+  ["99999999999", null],
   ["-5", null],
   [null, null],
 ])("Retry-After: %s", (header, ms) => {

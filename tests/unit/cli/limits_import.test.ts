@@ -166,6 +166,10 @@ describe("a table", () => {
       "Model,RPM,TPM,RPD\nGemini 2.5 Flash,10,250,000,250\n",
       { line: 2, message: /5 cells under 4 headings.*in quotes/ },
     ],
+    ["has an open quote", 'Model,RPM\nx,1\n"Gemini 2.5\nFlash,10\n', {
+      line: 3,
+      message: /quotes .* not closed/,
+    }],
     ["lacks a name", "Model,RPM\n,10\n", { line: 2, message: /name is missing/ }],
     ["has two columns of one kind", "Model,RPM,RPM\nx,1,2\n", { line: 1, message: /two columns like "RPM"/ }],
     [
