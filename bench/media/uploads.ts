@@ -1,7 +1,118 @@
+import { AwsClient } from "aws4fetch";
+import { startStack } from "../../local/stack.ts";
+import { freePorts } from "../../local/ports.ts";
+import { removeHomeElsewhere } from "../../local/postgres_place.ts";
+import { sha256Of } from "../../shared/media/hash.ts";
+import { makeTestFolder } from "../../tests/harness/folders.ts";
+import { startRadosgw } from "../../tests/harness/radosgw.ts";
+import { HAS_RADOSGW } from "../../tests/harness/stores.ts";
+import { median, percentile } from "../statistics.ts";
+
 export interface Uploads {
+  files: number;
+  file_bytes: number;
+  /** From the first question to the verification's answer. */
+  by_the_gateway_p50_ms: number;
+  by_the_gateway_p99_ms: number;
+  /** The same PUT with a signature of the owner's own. */
+  straight_p50_ms: number;
+  straight_p99_ms: number;
   ms_more: number;
 }
-// deno-lint-ignore require-await
-export async function uploads(_quick: boolean, _say: (line: string) => void): Promise<Uploads | null> {
-  return null;
+
+const FILE_BYTES = 100_000;
+const WARM_UP = 5;
+
+/** Uploads to a radosgw of this machine, one after another and in turns; null where there is none. */
+export async function uploads(quick: boolean, say: (line: string) => void): Promise<Uploads | null> {
+  if (!HAS_RADOSGW) {
+    say("upload: left out, there is no store on this machine (tests/storage/install puts one there)");
+    return null;
+  }
+  const files = quick ? 40 : 200;
+  const store = await startRadosgw();
+  const folder = await makeTestFolder();
+  const dataDir = `${folder.path}/data`;
+  try {
+    const settings = await store.newBucket();
+    const { accessKeyId, secretAccessKey, region, endpoint, bucket } = settings;
+    const stack = await startStack({
+      dataDir,
+      port: freePorts(3)[0]!,
+      schedule: false,
+      env: {
+        EVE_LEDGER_TRANSPORT: "direct",
+        S3_ENDPOINT_URL: endpoint,
+        S3_BUCKET_NAME: bucket,
+        S3_REGION: region,
+        S3_ACCESS_KEY_ID: accessKeyId,
+        S3_SECRET_ACCESS_KEY: secretAccessKey,
+      },
+    });
+    try {
+      const owner = new AwsClient({ accessKeyId, secretAccessKey, region, service: "s3", retries: 0 });
+      const ask = async (path: string, body: unknown) => {
+        const response = await fetch(`${stack.url}/functions/v1/api/v1/media/${path}`, {
+          method: "POST",
+          headers: { apikey: stack.keys.secret, "content-type": "application/json" },
+          body: JSON.stringify(body),
+        });
+        const answer = await response.json();
+        if (!response.ok) throw new Error(`${path}: ${JSON.stringify(answer)}`);
+        return answer;
+      };
+      const byTheGateway = async (body: Uint8Array<ArrayBuffer>) => {
+        const file = { tenant_id: "default", sha256: await sha256Of(body) };
+        const { upload, verify } = await ask("uploads", {
+          ...file,
+          size_bytes: body.byteLength,
+          content_type: "application/octet-stream",
+          kind: "media",
+        });
+        const put = await fetch(upload.url, { method: "PUT", headers: upload.headers, body });
+        await put.body?.cancel();
+        if (!put.ok) throw new Error(`the store answered ${put.status}`);
+        await ask(`uploads/${file.sha256}/verify`, verify.body);
+      };
+      let number = 0;
+      const straight = async (body: Uint8Array<ArrayBuffer>) => {
+        const put = await owner.fetch(`${endpoint}/${bucket}/straight/${number++}`, {
+          method: "PUT",
+          headers: { "x-amz-content-sha256": await sha256Of(body), "content-type": "application/octet-stream" },
+          body,
+        });
+        await put.body?.cancel();
+        if (!put.ok) throw new Error(`the store answered ${put.status}`);
+      };
+      const took = { gateway: [] as number[], straight: [] as number[] };
+      for (let file = 0; file < WARM_UP + files; file++) {
+        const body = crypto.getRandomValues(new Uint8Array(65_536));
+        const whole = new Uint8Array(FILE_BYTES);
+        whole.set(body);
+        for (const [who, put] of [["gateway", byTheGateway], ["straight", straight]] as const) {
+          const since = performance.now();
+          await put(whole);
+          if (file >= WARM_UP) took[who].push(performance.now() - since);
+        }
+      }
+      const round = (ms: number) => Math.round(ms * 100) / 100;
+      const result = {
+        files,
+        file_bytes: FILE_BYTES,
+        by_the_gateway_p50_ms: round(median(took.gateway)),
+        by_the_gateway_p99_ms: round(percentile(took.gateway, 0.99)),
+        straight_p50_ms: round(median(took.straight)),
+        straight_p99_ms: round(percentile(took.straight, 0.99)),
+        ms_more: round(median(took.gateway) - median(took.straight)),
+      };
+      say(`upload: ${JSON.stringify(result)}`);
+      return result;
+    } finally {
+      await stack.stop();
+    }
+  } finally {
+    await removeHomeElsewhere(dataDir);
+    await folder.remove();
+    await store.stop();
+  }
 }

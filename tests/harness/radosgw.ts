@@ -68,7 +68,8 @@ osd objectstore = memstore
 memstore device bytes = 2147483648
 [client.rgw]
 rgw data = ${folder}/rgw
-rgw frontends = beast endpoint=127.0.0.1:${ports.gateway}
+# Else the second packet of an answer waits 40 ms for the first one to be acknowledged.
+rgw frontends = beast endpoint=127.0.0.1:${ports.gateway} tcp_nodelay=1
 rgw dynamic resharding = false
 `;
 }
