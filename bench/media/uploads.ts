@@ -78,7 +78,10 @@ export async function uploads(quick: boolean, say: (line: string) => void): Prom
       const straight = async (body: Uint8Array<ArrayBuffer>) => {
         const put = await owner.fetch(`${endpoint}/${bucket}/straight/${number++}`, {
           method: "PUT",
-          headers: { "x-amz-content-sha256": await sha256Of(body), "content-type": "application/octet-stream" },
+          headers: {
+            "x-amz-content-sha256": await sha256Of(body),
+            "content-type": "application/octet-stream",
+          },
           body,
         });
         await put.body?.cancel();

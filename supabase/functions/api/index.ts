@@ -1,6 +1,7 @@
 import { createApiEndpoint } from "../../../shared/api/api_endpoint.ts";
 import { openMedia } from "../../../shared/media/open.ts";
 import { createAccess } from "../../../shared/database/access.ts";
+import { directTransport } from "../../../shared/database/transport/direct_transport.ts";
 import { rpcTransport } from "../../../shared/database/transport/rpc_transport.ts";
 import { identifyActor } from "../../../shared/identity/actor.ts";
 import { edgeBackground as background } from "../../../shared/runtime/background.ts";
@@ -14,8 +15,11 @@ const variable = (name: string) => Deno.env.get(name);
 const log = createLog(variable("EVE_LOG_LEVEL"));
 
 async function open() {
-  const { project, databaseKey, maxBodyBytes } = readSettings(variable);
-  const call = rpcTransport({ url: project.url, secretKey: databaseKey });
+  const { project, databaseKey, maxBodyBytes, direct, rpcTimeoutMs } = readSettings(variable);
+  const call = direct === null
+    ? rpcTransport({ url: project.url, secretKey: databaseKey })
+    // Its statements end before the caller stops waiting.
+    : directTransport({ ...direct, statementTimeoutMs: Math.ceil(rpcTimeoutMs * 15 / 16) }).call;
   const access = createAccess(call);
   const apiKey = project.publishableKeys.default ?? databaseKey;
   const tokens = tokenRules(project.url, readSigningKeys(variable(SIGNING_KEYS_VARIABLE)));
