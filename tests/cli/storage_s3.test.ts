@@ -1,0 +1,137 @@
+/** `eve storage` and Python's `s3_storage` against a stack whose files are in a real S3. */
+import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { eve } from "../../cli/eve.ts";
+import { connect } from "../../cli/eve/connection.ts";
+import { CHECKOUT } from "../../local/paths.ts";
+import { makeTestFolder } from "../harness/folders.ts";
+import { type Radosgw, startRadosgw } from "../harness/radosgw.ts";
+import { startTestStack, type TestStack } from "../harness/stack.ts";
+import { withoutRadosgw } from "../harness/stores.ts";
+import { storeOf } from "../storage/s3_behaviour.ts";
+
+const hasPython = Deno.env.has("CI") || await new Deno.Command("python3", { args: ["--version"] }).output()
+  .then(({ success }) => success, () => false);
+
+describe.skipIf(withoutRadosgw)("files in S3", () => {
+  let radosgw: Radosgw;
+  let bucket: Awaited<ReturnType<Radosgw["newBucket"]>>;
+  let stack: TestStack;
+  let folder: Awaited<ReturnType<typeof makeTestFolder>>;
+  beforeAll(async () => {
+    folder = await makeTestFolder();
+    radosgw = await startRadosgw();
+    bucket = await radosgw.newBucket();
+    stack = await startTestStack({
+      env: {
+        S3_ENDPOINT_URL: bucket.endpoint,
+        S3_REGION: bucket.region,
+        S3_BUCKET_NAME: bucket.bucket,
+        S3_ACCESS_KEY_ID: bucket.accessKeyId,
+        S3_SECRET_ACCESS_KEY: bucket.secretAccessKey,
+      },
+    });
+  });
+  afterAll(async () => {
+    await stack?.stop();
+    await radosgw?.stop();
+    await folder?.remove();
+  });
+
+  async function run(...args: string[]) {
+    const said: string[] = [];
+    const code = await eve(["storage", ...args, "--json"], {
+      say: (text) => said.push(text),
+      complain: () => {},
+      connect: () => connect(stack.url, stack.keys.secret),
+    });
+    return { code, answer: JSON.parse(said.join("\n")) };
+  }
+
+  async function file(name: string, content: Uint8Array): Promise<string> {
+    await Deno.writeFile(`${folder.path}/${name}`, content);
+    return `${folder.path}/${name}`;
+  }
+
+  /** Larger than what the function takes in one body. */
+  const LARGE = new Uint8Array(24_000_000).map((_, at) => (at * 7) ^ (at >> 9));
+
+  test("a file larger than a request goes straight to the bucket and comes out as it was", async () => {
+    const { code, answer } = await run(
+      "upload",
+      await file("large.bin", LARGE),
+      "--key",
+      "chats/1/files/large.bin",
+    );
+    expect([code, answer]).toMatchObject([0, { created: true, stored_in: "s3" }]);
+    expect((await storeOf(bucket).head(answer.s3_key))?.sizeBytes).toBe(LARGE.byteLength);
+    const output = `${folder.path}/out.bin`;
+    expect((await run("download", "chats/1/files/large.bin", "--output", output)).code).toBe(0);
+    expect(await Deno.readFile(output)).toEqual(LARGE);
+  });
+
+  test("JSON is packed in the bucket and comes out as it was", async () => {
+    const text = JSON.stringify({ words: Array(10_000).fill("word") });
+    const { answer } = await run("upload", await file("words.json", new TextEncoder().encode(text)));
+    expect((await storeOf(bucket).head(answer.s3_key))?.sizeBytes).toBe(answer.stored_bytes);
+    expect(answer.stored_bytes).toBeLessThan(text.length / 10);
+    const output = `${folder.path}/out.json`;
+    expect((await run("download", answer.sha256, "--output", output)).code).toBe(0);
+    expect(await Deno.readTextFile(output)).toBe(text);
+  });
+
+  test("what the bucket has lost is missing, what nobody knows is unknown", async () => {
+    const { answer } = await run("upload", await file("lost.txt", new TextEncoder().encode("lost")));
+    const store = storeOf(bucket);
+    const before = await run("reconcile");
+    expect([before.code, before.answer.details]).toMatchObject([0, { missing: 0, unknown: 0 }]);
+    await store.delete(answer.s3_key);
+    const after = await run("reconcile");
+    expect([after.code, after.answer.details]).toMatchObject([1, {
+      missing: 1,
+      named: { missing: [answer.s3_key] },
+    }]);
+    expect((await run("cleanup", "multipart")).answer).toMatchObject({ status: "done" });
+  });
+
+  async function python(script: string[], env: Record<string, string> = {}) {
+    const { code, stdout, stderr } = await new Deno.Command("python3", {
+      args: ["-W", "error", ...script],
+      cwd: `${CHECKOUT}/tests/python`,
+      env: {
+        EVE_GATEWAY_URL: stack.url,
+        EVE_GATEWAY_SECRET: stack.keys.secret,
+        EVE_STORAGE_SECRET: stack.keys.secret,
+        EVE_STORAGE_FOLDER: `${folder.path}/kept`,
+        PYTHONPATH: `${CHECKOUT}/clients/python`,
+        PYTHONDONTWRITEBYTECODE: "1",
+        ...env,
+      },
+    }).output();
+    const text = (bytes: Uint8Array) => new TextDecoder().decode(bytes);
+    expect(code, text(stderr)).toBe(0);
+    return { said: text(stdout).trim(), complained: text(stderr) };
+  }
+
+  test.skipIf(!hasPython)("Python's files go there too", async () => {
+    const { complained } = await python(["-m", "unittest", "test_s3_storage.Running"]);
+    expect(complained).toMatch(/^OK$/m);
+  });
+
+  test.skipIf(!hasPython)("while S3 is away Python's file is kept by the gateway, and readable", async () => {
+    await python([
+      "-c",
+      "from s3_storage import s3_storage; s3_storage.upload_file_sync(b'before', 'before.txt')",
+    ]);
+    await radosgw.crash();
+    try {
+      const { said } = await python([
+        "-c",
+        "from s3_storage import s3_storage; print(s3_storage.upload_file_sync(b'meanwhile', 'meanwhile.txt'))",
+      ]);
+      expect(await (await fetch(said)).text()).toBe("meanwhile");
+      expect((await run("check-key", "meanwhile.txt")).answer.file).toMatchObject({ stored_in: "postgres" });
+    } finally {
+      await radosgw.revive();
+    }
+  });
+});
