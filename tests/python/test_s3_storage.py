@@ -484,13 +484,17 @@ class Processes(Played):
 class Running(unittest.TestCase):
     """Against a stack: EVE_GATEWAY_URL, and EVE_STORAGE_SECRET, a secret that may store files."""
 
-    def setUp(self) -> None:
+    @classmethod
+    def setUpClass(cls) -> None:
         folder = tempfile.TemporaryDirectory()
-        self.addCleanup(folder.cleanup)
-        self.url, self.secret = os.environ["EVE_GATEWAY_URL"], os.environ["EVE_STORAGE_SECRET"]
-        self.folder = Path(folder.name)
-        self.storage = S3Storage(self.url, self.secret, folder=self.folder)
-        # Its own for each Python that runs these.
+        cls.addClassCleanup(folder.cleanup)
+        cls.folder = Path(folder.name)
+        cls.secret = os.environ["EVE_STORAGE_SECRET"]
+        # One for all: a notebook is given few tokens a minute.
+        cls.storage = S3Storage(os.environ["EVE_GATEWAY_URL"], cls.secret, folder=cls.folder)
+
+    def setUp(self) -> None:
+        # Its own for each test, and each Python that runs it.
         self.content = os.urandom(16).hex().encode() * 1_000
 
     def read(self, url: str) -> bytes:
