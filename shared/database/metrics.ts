@@ -21,8 +21,14 @@ const metrics = z.object({
 /** What the database knows of the gateway: one value per name and labels. */
 export type GatewayMetrics = z.output<typeof metrics>;
 
-export function readMetrics(transport: Transport): Promise<GatewayMetrics> {
-  return call(transport, "eve_metrics", {}, metrics, TIMEOUT_MS);
+export async function readMetrics(transport: Transport): Promise<GatewayMetrics> {
+  const [gateway, storage] = await Promise.all(
+    ["eve_metrics", "eve_storage_metrics"].map((name) => call(transport, name, {}, metrics, TIMEOUT_MS)),
+  );
+  return {
+    samples: [...gateway!.samples, ...storage!.samples],
+    histograms: [...gateway!.histograms, ...storage!.histograms],
+  };
 }
 
 const counted = z.object({ requests: z.number().int().default(0), refusals: z.number().int().default(0) });

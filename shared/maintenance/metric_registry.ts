@@ -127,6 +127,40 @@ export const METRICS = {
     help: "Size of a table that grows with use, its indexes included.",
     labels: ["table"],
   },
+  storage_bucket_usage_gb: {
+    type: "gauge",
+    help: "Files stored, by kind (media, vision, crawl), in GB of 10^9 bytes.",
+    labels: ["content_type"],
+  },
+  storage_limit_bytes: {
+    type: "gauge",
+    help:
+      "Limit of files: total, emergency (where the clean-up begins), tenant (of each), media, vision, crawl, spool.",
+    labels: ["limit"],
+  },
+  storage_quota_violations_total: {
+    type: "counter",
+    help:
+      "Files refused for want of room, by tenant and by the limit that is used up (total, tenant, kind, spool).",
+    labels: ["tenant_id", "reason"],
+  },
+  storage_emergency_cleanups_total: {
+    type: "counter",
+    help: "Runs of the emergency clean-up.",
+    labels: [],
+  },
+  s3_upload_duration_seconds: {
+    type: "histogram",
+    help:
+      "Uploads by the gateway that S3 took, retries included, by kind and size (up to 100kB, 1MB, 10MB, 100MB; larger).",
+    labels: ["content_type", "size_bucket"],
+  },
+  s3_operations_total: {
+    type: "counter",
+    help:
+      "Operations of the gateway on S3, by result (ok, aborted, or an error code) and kind (empty: about no single file).",
+    labels: ["operation", "result", "content_type"],
+  },
   eve_metrics_behind_seconds: {
     type: "gauge",
     help:

@@ -1,9 +1,12 @@
 import { createMedia } from "../database/media.ts";
+import { countStorage } from "../database/media_counts.ts";
 import { createMediaSpool } from "../database/media_spool.ts";
 import type { Transport } from "../database/transport/transport.ts";
+import type { Background } from "../runtime/background.ts";
 import type { Clock } from "../runtime/clock.ts";
 import type { Log } from "../runtime/log.ts";
 import type { ReadVariable } from "../runtime/settings.ts";
+import { createStorageCounts } from "./counts.ts";
 import { createPostgresStore } from "./postgres/store.ts";
 import { createS3Store } from "./s3/store.ts";
 import { readStorageSettings } from "./settings.ts";
@@ -18,6 +21,7 @@ export interface MediaOptions {
   secrets: readonly string[];
   fetch: typeof fetch;
   clock: Clock;
+  background: Background;
   log: Log;
   /** Milliseconds since 1970. */
   now: () => number;
@@ -45,8 +49,14 @@ export function openMedia(options: MediaOptions): OpenMedia {
   const limits = readLimits(read);
   const baseUrl = `${options.projectUrl.replace(/\/+$/, "")}/functions/v1/api`;
   const addresses = createAddressSigner({ baseUrl, secrets: options.secrets, now });
-  const registry = createMedia(call);
-  const rows = createMediaSpool(call);
+  const counts = createStorageCounts({
+    count: countStorage(call),
+    clock,
+    background: options.background,
+    log,
+  });
+  const registry = counts.registry(createMedia(call));
+  const rows = counts.spool(createMediaSpool(call));
   const { maxFileBytes } = settings;
   return {
     media: {
@@ -59,6 +69,7 @@ export function openMedia(options: MediaOptions): OpenMedia {
           clock,
           now,
           random: options.random,
+          observe: counts.observe,
         }),
       spool: createPostgresStore({
         spool: rows,

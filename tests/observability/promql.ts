@@ -20,7 +20,7 @@ export function faultsOf(expression: string, legend = ""): string[] {
   const faults: string[] = [];
   const bare = expression.replaceAll(/^\s*#.*$/gm, "");
   const known = new Set<string>();
-  for (const [, series = "", selector = ""] of bare.matchAll(/\b(eve_\w+)(?:\{([^}]*)\})?/g)) {
+  for (const [, series = "", selector = ""] of bare.matchAll(/\b((?:eve|storage|s3)_\w+)(?:\{([^}]*)\})?/g)) {
     const labels = labelsOfSeries(series);
     if (labels === null) {
       faults.push(`there is no ${series}`);
@@ -31,7 +31,9 @@ export function faultsOf(expression: string, legend = ""): string[] {
       if (!labels.includes(label)) faults.push(`${series} has no label ${label}`);
     }
   }
-  if (!/\beve_\w+/.test(bare) && !/\bup\{/.test(bare)) faults.push("it asks for nothing of the gateway's");
+  if (!/\b(eve|storage|s3)_\w+/.test(bare) && !/\bup\{/.test(bare)) {
+    faults.push("it asks for nothing of the gateway's");
+  }
   const grouped = [...bare.matchAll(/\bby\s*\(([^)]*)\)/g)].flatMap(([, list = ""]) =>
     list.split(",").map((one) => one.trim())
   );

@@ -24,3 +24,9 @@ export async function promtool(args: string[], stdin = ""): Promise<{ code: numb
   const text = (bytes: Uint8Array) => new TextDecoder().decode(bytes);
   return { code, said: `${text(stdout)}${text(stderr)}`.trim() };
 }
+
+/** What it says of the whole page: that one name, which dashboards of users have, abbreviates its unit. Nothing is wrong with its form. */
+export const FINE_BUT_FOR_A_NAME = {
+  code: 3,
+  said: "storage_bucket_usage_gb metric names should not contain abbreviated units",
+};

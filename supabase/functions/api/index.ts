@@ -30,6 +30,7 @@ async function open() {
     secrets: [databaseKey, ...Object.values(project.secretKeys).filter((key) => key !== databaseKey)],
     fetch,
     clock,
+    background,
     log,
     now: Date.now,
     random: Math.random,

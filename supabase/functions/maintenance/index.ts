@@ -42,6 +42,7 @@ function open() {
       secrets: [databaseKey],
       fetch,
       clock,
+      background,
       log,
       now: Date.now,
       random: Math.random,

@@ -5,10 +5,14 @@ import { VERSION } from "../../../shared/contract/version.ts";
 import { SqlFailure, type Transport } from "../../../shared/database/transport/transport.ts";
 import { METRICS } from "../../../shared/maintenance/metric_registry.ts";
 import { metricsHandler } from "../../../shared/maintenance/metrics.ts";
-import { promtool, withoutPromtool } from "../promtool.ts";
+import { FINE_BUT_FOR_A_NAME, promtool, withoutPromtool } from "../promtool.ts";
 
 const KEY = "sixteen-letters-";
 
+const STORAGE_ANSWER = {
+  samples: [["storage_bucket_usage_gb", { content_type: "crawl" }, 0.25]],
+  histograms: [],
+};
 const ANSWER = {
   samples: [
     ["eve_requests_total", { outcome: "succeeded", door: "native", consumer: "bot", model: "m" }, 12],
@@ -26,7 +30,7 @@ function page(options: { key?: string | null; call?: Transport } = {}) {
   const handle = metricsHandler({
     call: options.call ?? ((sqlFunction) => {
       asked.push(sqlFunction);
-      return Promise.resolve(ANSWER);
+      return Promise.resolve(sqlFunction === "eve_storage_metrics" ? STORAGE_ANSWER : ANSWER);
     }),
     metricsKey: options.key === undefined ? KEY : options.key,
     authorise: (request) =>
@@ -59,6 +63,7 @@ test("what SQL returned, in the order and the words of the registry", async () =
     'eve_wait_seconds_count{class="batch",model="m"} 8',
     'eve_lane_limit{quota_project="p",model="m",limit="rpm"} 30',
     'eve_queue_length{model="m",class="batch"} 0',
+    'storage_bucket_usage_gb{content_type="crawl"} 0.25',
     `eve_build_info{version="${VERSION}"} 1`,
   ]);
   for (const [name, { type, help }] of Object.entries(METRICS)) {
@@ -67,10 +72,9 @@ test("what SQL returned, in the order and the words of the registry", async () =
 });
 
 test.skipIf(withoutPromtool)("promtool reads it", async () => {
-  expect(await promtool(["check", "metrics"], await (await page().get()).text())).toEqual({
-    code: 0,
-    said: "",
-  });
+  expect(await promtool(["check", "metrics"], await (await page().get()).text())).toEqual(
+    FINE_BUT_FOR_A_NAME,
+  );
 });
 
 test("OpenMetrics for who asks for it, and headers alone for HEAD", async () => {

@@ -83,7 +83,7 @@ describe("the rules", async () => {
 
   test("are read", () => {
     expect(rules.length).toBeGreaterThan(10);
-    for (const { name, expr } of rules) expect(expr, name).toMatch(/eve_|up\{/);
+    for (const { name, expr } of rules) expect(expr, name).toMatch(/eve_|storage_|s3_|up\{/);
   });
 
   test.each(rules)("$name asks for metrics and labels of the page", ({ expr }) => {
@@ -146,7 +146,7 @@ describe("the documentation", () => {
 
   test("describes every metric with its labels, and no other", async () => {
     const docs = await Deno.readTextFile(new URL("../docs/metrics.md", OPS));
-    const rows = [...docs.matchAll(/^\| `(eve_\w+)` +\| (\w+) +\| ([^|]*)\|/gm)];
+    const rows = [...docs.matchAll(/^\| `((?:eve|storage|s3)_\w+)` +\| (\w+) +\| ([^|]*)\|/gm)];
     const described = Object.fromEntries(
       rows.map((
         [, name, type, labels = ""],
