@@ -13174,3 +13174,149 @@ begin
 end;
 $function$;
 comment on function eve.media_is_due is 'Whether the function maintenance is worth calling for media.';
+
+-- media_metrics -------------------------------------------------------------------------------------------------------
+
+create table eve.media_upload_times (
+  content_type text not null,
+  size_bucket text not null,
+  counts bigint[] not null,
+  total double precision not null,
+  constraint media_upload_times_pkey PRIMARY KEY (content_type, size_bucket)
+);
+alter table eve.media_upload_times enable row level security;
+comment on table eve.media_upload_times is 'How long uploads to S3 took since the gateway was installed, by kind and size. They only grow.';
+comment on column eve.media_upload_times.counts is 'Uploads per bucket, the last one being those above every bound of eve.media_upload_bounds.';
+comment on column eve.media_upload_times.total is 'Seconds, all together.';
+
+CREATE OR REPLACE FUNCTION eve.media_upload_bounds()
+ RETURNS double precision[]
+ LANGUAGE sql
+ IMMUTABLE
+ SET search_path TO ''
+AS $function$
+  select array[0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60]::double precision[];
+$function$;
+
+CREATE OR REPLACE FUNCTION eve.media_metric_kind(kind text)
+ RETURNS text
+ LANGUAGE sql
+ IMMUTABLE
+ SET search_path TO ''
+AS $function$
+  select case when media_metric_kind.kind in ('media', 'vision', 'crawl') then media_metric_kind.kind else '' end;
+$function$;
+
+CREATE OR REPLACE FUNCTION public.eve_storage_count(sums jsonb)
+ RETURNS jsonb
+ LANGUAGE plpgsql
+ SET search_path TO ''
+AS $function$
+declare
+  v_operations constant jsonb := coalesce(eve_storage_count.sums -> 'operations', '[]');
+  v_uploads constant jsonb := coalesce(eve_storage_count.sums -> 'uploads', '[]');
+  v_violations constant jsonb := coalesce(eve_storage_count.sums -> 'violations', '[]');
+  v_buckets constant integer := cardinality(eve.media_upload_bounds()) + 1;
+  v_most constant integer := eve.alert_setting('metrics_consumers', 100);
+begin
+  if greatest(jsonb_array_length(v_operations), jsonb_array_length(v_uploads), jsonb_array_length(v_violations)) > 1000 then
+    raise exception 'at most 1000 of each are counted at once' using errcode = 'EV400';
+  elsif exists (
+    select from jsonb_to_recordset(v_uploads) as u (counts bigint[])
+    where cardinality(u.counts) is distinct from v_buckets
+  ) then
+    raise exception 'uploads need % counts each, one for each bound and one above', v_buckets using errcode = 'EV400';
+  end if;
+  -- Two that name tenants at once would not see each other's.
+  if jsonb_array_length(v_violations) > 0 then
+    perform pg_advisory_xact_lock(hashtextextended('eve_storage_count', 0));
+  end if;
+  with violations as materialized (
+    select t.id as tenant_id, case when v.reason in ('total', 'tenant', 'kind', 'spool') then v.reason else '' end as reason,
+      greatest(v.times, 0) as times
+    from jsonb_to_recordset(v_violations) as v (tenant_id text, reason text, times bigint)
+    left join eve.tenants t on t.id = v.tenant_id
+  ), known as materialized (
+    select distinct c.labels ->> 'tenant_id' as tenant_id from eve.metric_counters c where c.metric = 'storage_quota_violations_total'
+  ), named as materialized (
+    select k.tenant_id from known k
+    union all
+    (
+      select distinct v.tenant_id
+      from violations v
+      where v.tenant_id is not null and not exists (select from known k where k.tenant_id = v.tenant_id)
+      order by v.tenant_id
+      limit greatest(v_most - (select count(*) from known k where k.tenant_id not in ('', 'other')), 0)
+    )
+  )
+  insert into eve.metric_counters as c (metric, labels, value)
+  select g.metric, g.labels, sum(g.times)
+  from (
+    select 's3_operations_total' as metric,
+      jsonb_build_object(
+        'operation', left(coalesce(o.operation, ''), 40), 'result', left(coalesce(o.result, ''), 40),
+        'content_type', eve.media_metric_kind(o.content_type)
+      ) as labels,
+      greatest(o.times, 0) as times
+    from jsonb_to_recordset(v_operations) as o (operation text, result text, content_type text, times bigint)
+    union all
+    select 'storage_quota_violations_total',
+      jsonb_build_object(
+        'tenant_id', case when v.tenant_id is null then '' else coalesce(n.tenant_id, 'other') end, 'reason', v.reason
+      ),
+      v.times
+    from violations v
+    left join named n on n.tenant_id = v.tenant_id
+    union all
+    select 'storage_emergency_cleanups_total', '{}', greatest((eve_storage_count.sums ->> 'emergency_cleanups')::bigint, 0)
+  ) g
+  where g.times > 0
+  group by g.metric, g.labels
+  order by g.metric, g.labels
+  on conflict (metric, labels) do update
+  set value = c.value + excluded.value;
+
+  insert into eve.media_upload_times as t (content_type, size_bucket, counts, total)
+  select eve.media_metric_kind(u.content_type), left(coalesce(u.size_bucket, ''), 20), u.counts, greatest(u.seconds, 0)
+  from jsonb_to_recordset(v_uploads) as u (content_type text, size_bucket text, counts bigint[], seconds double precision)
+  order by 1, 2
+  on conflict (content_type, size_bucket) do update
+  set counts = eve.metric_sum(t.counts, excluded.counts), total = t.total + excluded.total;
+  return jsonb_build_object('status', 'counted');
+end;
+$function$;
+comment on function public.eve_storage_count is 'Adds to the metrics of storage what a function has counted.';
+
+CREATE OR REPLACE FUNCTION public.eve_storage_metrics()
+ RETURNS jsonb
+ LANGUAGE sql
+ STABLE
+ SET search_path TO ''
+AS $function$
+  select jsonb_build_object(
+    'samples', (
+      select coalesce(jsonb_agg(jsonb_build_array(s.metric, s.labels, s.value) order by s.metric, s.labels), '[]')
+      from (
+        select 'storage_bucket_usage_gb' as metric, jsonb_build_object('content_type', c.subject) as labels, c.used_bytes / 1e9 as value
+        from eve.media_counters c
+        where c.scope = 'kind'
+        union all
+        select 'storage_limit_bytes', jsonb_build_object('limit', l.name), l.limit_bytes
+        from eve.media_limits l
+      ) s
+    ),
+    'histograms', (
+      select coalesce(
+        jsonb_agg(
+          jsonb_build_array(
+            's3_upload_duration_seconds', jsonb_build_object('content_type', t.content_type, 'size_bucket', t.size_bucket),
+            to_jsonb(eve.media_upload_bounds()), to_jsonb(t.counts), t.total
+          )
+          order by t.content_type, t.size_bucket
+        ), '[]'
+      )
+      from eve.media_upload_times t
+    )
+  );
+$function$;
+comment on function public.eve_storage_metrics is 'Gauges and histograms of storage, in the form of eve_metrics.';

@@ -795,10 +795,7 @@ export type Database = {
         };
         Returns: Json;
       };
-      "eve_storage_count": {
-        Args: { "emergency_cleanups"?: number; "operations"?: Json; "uploads"?: Json; "violations"?: Json };
-        Returns: Json;
-      };
+      "eve_storage_count": { Args: { "sums": Json }; Returns: Json };
       "eve_storage_metrics": { Args: Record<PropertyKey, never>; Returns: Json };
       "eve_storage_quota": { Args: { "actor": Json; "tenant_id"?: string }; Returns: Json };
       "eve_storage_stats": { Args: { "actor": Json }; Returns: Json };
