@@ -202,6 +202,20 @@ describe("upload", () => {
     ]);
   });
 
+  test("Ctrl-C in the middle ends it with 130, and nothing is verified", async () => {
+    announces();
+    const interrupted = new AbortController();
+    const over = Promise.withResolvers<Response>();
+    answers["PUT /bucket/key"] = () => {
+      interrupted.abort();
+      return over.promise;
+    };
+    const { code } = await run(["storage", "upload", await file("a.txt")], { signal: interrupted.signal });
+    over.resolve(new Response());
+    expect(code).toBe(130);
+    expect(pathsOf().some((path) => path.includes("verify"))).toBe(false);
+  });
+
   test("an empty file has a length, too", async () => {
     announces();
     const empty = sha256Of(new Uint8Array());
@@ -268,6 +282,24 @@ describe("download", () => {
     expect([code, complained]).toEqual([1, expect.stringContaining("not the file with the hash")]);
     expect(await Deno.readTextFile(output)).toBe("before");
     expect([...Deno.readDirSync(folder)].map(({ name }) => name)).toEqual(["out.txt"]);
+  });
+
+  test("Ctrl-C in the middle ends it with 130, and leaves nothing behind", async () => {
+    answersFile(TEXT);
+    const interrupted = new AbortController();
+    answers["GET /bucket/key"] = () =>
+      new Response(
+        new ReadableStream({
+          start: (controller) => controller.enqueue(TEXT.slice(0, 1_000)),
+          pull: () => interrupted.abort(),
+        }),
+      );
+    const { code } = await run(
+      ["storage", "download", "chats/1/images/a b.txt", "--output", `${folder}/out.txt`],
+      { signal: interrupted.signal },
+    );
+    expect(code).toBe(130);
+    expect([...Deno.readDirSync(folder)]).toEqual([]);
   });
 });
 
