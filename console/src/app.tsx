@@ -6,7 +6,6 @@ import { useTranslation } from "react-i18next";
 import { Redirect, Route, Router, Switch } from "wouter";
 import { useHashLocation } from "wouter/use-hash-location";
 import { ApiError } from "./api/api.ts";
-import type { Me } from "./api/shapes.ts";
 import { useConsole } from "./console_context.tsx";
 import { NotAdministrator } from "./pages/not_administrator.tsx";
 import { ProvidersPage } from "./pages/providers.tsx";
@@ -49,7 +48,7 @@ function SignedIn() {
   const { api, supabase } = useConsole();
   const me = useQuery({
     queryKey: ["me"],
-    queryFn: ({ signal }) => api.get<Me>("/me", {}, signal),
+    queryFn: ({ signal }) => api.get("/me", {}, signal),
     staleTime: 60_000,
   });
   const status = me.error instanceof ApiError ? me.error.status : undefined;

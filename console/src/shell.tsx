@@ -28,7 +28,7 @@ import {
 import { type ReactNode, useRef } from "react";
 import { useTranslation } from "react-i18next";
 import { Link, useLocation } from "wouter";
-import type { Alert, Me } from "./api/shapes.ts";
+import type { Me } from "./api/shapes.ts";
 import { useConsole } from "./console_context.tsx";
 import { chooseLanguage, type Language, LANGUAGES } from "./i18n/language.ts";
 import { EVERY_MS } from "./queries.ts";
@@ -109,7 +109,7 @@ function OpenAlerts() {
   const { t } = useTranslation();
   const { data } = useQuery({
     queryKey: ["alerts", "open"],
-    queryFn: ({ signal }) => api.get<{ alerts: Alert[] }>("/alerts", { state: "open" }, signal),
+    queryFn: ({ signal }) => api.get("/alerts", { state: "open" }, signal),
     refetchInterval: EVERY_MS.slow,
   });
   const count = data?.alerts.length ?? 0;

@@ -20,7 +20,8 @@ export const providerRoutes = [
     "GET",
     "/me",
     z.strictObject({}),
-    ({ administrator: { kind, id, email } }) => Promise.resolve({ kind, id, email, administrator: true }),
+    ({ administrator: { kind, id, email } }) =>
+      Promise.resolve({ kind, id, email, administrator: true as const }),
   ),
 
   route("GET", "/providers", z.strictObject({ stage_type: stageType.optional() }), async (context, asked) => {

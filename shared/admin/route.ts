@@ -9,6 +9,7 @@ import type { Stages } from "../database/stages.ts";
 import type { KeyEncryption } from "../secrets/key_encryption.ts";
 import type { ReadVariable } from "../stages/environment.ts";
 import type { Inspectors } from "../stages/probe.ts";
+import type { AnswerOf } from "./answers.ts";
 
 /** What the admin API works with. */
 export interface AdminDependencies {
@@ -48,12 +49,16 @@ export interface Route {
   serve(context: AdminRequest, asked: unknown, id: string): Promise<unknown>;
 }
 
-/** A route whose body, or whose query, has this shape. */
-export function route<Shape extends z.ZodType>(
-  method: Route["method"],
-  path: string,
+/** A route whose body, or whose query, has this shape, and whose answer is the one that answers.ts lists for it. */
+export function route<Method extends Route["method"], Path extends string, Shape extends z.ZodType>(
+  method: Method,
+  path: Path,
   shape: Shape,
-  serve: (context: AdminRequest, asked: z.output<Shape>, id: string) => Promise<unknown>,
+  serve: (
+    context: AdminRequest,
+    asked: z.output<Shape>,
+    id: string,
+  ) => Promise<AnswerOf<`${Method} ${Path}`> | Response>,
 ): Route {
   return { method, path, serve: (context, asked, id) => serve(context, validated(shape, asked), id) };
 }

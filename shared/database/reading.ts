@@ -94,7 +94,7 @@ const request = z.object({
   consumer: z.string().nullable(),
   consumer_id: z.string().nullable(),
   token_id: z.string().nullable(),
-  class: z.string(),
+  class: z.enum(["interactive", "batch"]),
   door: z.string(),
   requested_model: z.string(),
   model: z.string(),

@@ -92,14 +92,22 @@ const noted = z.discriminatedUnion("status", [
 
 export type Noted = z.output<typeof noted>;
 
+const changeSide = z.looseObject({
+  provider_kind: z.string(),
+  model: z.string(),
+  key_last_four: z.string().nullable(),
+  status: z.enum(CONFIG_STATUSES),
+  status_reason: z.string().nullable(),
+});
+
 const change = z.object({
   id: z.number(),
   at: z.string(),
   stage_type: z.string(),
-  event: z.string(),
+  event: z.enum(["created", "changed", "status_changed", "model_vanished", "reencrypted", "removed"]),
   actor: z.string(),
-  before: z.record(z.string(), z.unknown()).nullable(),
-  after: z.record(z.string(), z.unknown()).nullable(),
+  before: changeSide.nullable(),
+  after: changeSide.nullable(),
 });
 
 const storedKey = z.object({

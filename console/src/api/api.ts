@@ -1,5 +1,6 @@
 import type { SupabaseClient } from "@supabase/supabase-js";
 import type { Config } from "../config.ts";
+import type { AnswerOf, PathsOf } from "./shapes.ts";
 
 /** How a call to the gateway failed. `code` is one of the table in docs/errors.md, or `unreachable`. */
 export class ApiError extends Error {
@@ -18,8 +19,12 @@ export type Query = Record<string, string | number | boolean | null | undefined>
 
 /** The admin function of the project, called as the signed-in user. */
 export interface Api {
-  get<Answer>(path: string, query?: Query, signal?: AbortSignal): Promise<Answer>;
-  post<Answer>(path: string, body?: unknown): Promise<Answer>;
+  get<Path extends PathsOf<"GET">>(
+    path: Path,
+    query?: Query,
+    signal?: AbortSignal,
+  ): Promise<AnswerOf<`GET ${Path}`>>;
+  post<Path extends string>(path: Path, body?: unknown): Promise<AnswerOf<`POST ${Path}`>>;
   /** A file, to be shown by an element of the page. */
   file(path: string, signal?: AbortSignal): Promise<Blob>;
   /** For streams: the response as it comes, once its status says that it went well. */

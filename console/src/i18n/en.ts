@@ -45,6 +45,7 @@ export const en = {
     no_encryption: "Keys cannot be saved",
     not_configured: "Nothing serves this stage yet. Choose a provider and save.",
     from_environment: "Served from the environment ({{variable}}, {{model}}) until something is saved here.",
+    keys_of_pool: "the keys of the pool",
     form: "Provider of {{stage}}",
     provider: "Provider",
     key: "API key",

@@ -52,6 +52,7 @@ export const ru: Texts<typeof en> & {
     no_encryption: "Ключи сохранить нельзя",
     not_configured: "Этот этап пока никто не обслуживает. Выберите провайдера и сохраните.",
     from_environment: "Пока здесь ничего не сохранено, действует окружение ({{variable}}, {{model}}).",
+    keys_of_pool: "ключи пула",
     form: "Провайдер этапа {{stage}}",
     provider: "Провайдер",
     key: "Ключ API",

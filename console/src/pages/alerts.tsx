@@ -2,7 +2,6 @@ import { Button, Card, Group, SegmentedControl, Stack, Text, Title } from "@mant
 import { useQuery } from "@tanstack/react-query";
 import { useState } from "react";
 import { useTranslation } from "react-i18next";
-import type { Alert } from "../api/shapes.ts";
 import { useConsole } from "../console_context.tsx";
 import { useFormat } from "../i18n/format.ts";
 import { useAction } from "../parts/mutation.ts";
@@ -18,7 +17,7 @@ export default function AlertsPage() {
   const [state, setState] = useState<"open" | "closed">("open");
   const alerts = useQuery({
     queryKey: ["alerts", state],
-    queryFn: ({ signal }) => api.get<{ alerts: Alert[] }>("/alerts", { state }, signal),
+    queryFn: ({ signal }) => api.get("/alerts", { state }, signal),
     refetchInterval: EVERY_MS.slow,
   });
   const close = useAction((id: number) => api.post("/alerts/close", { id }), {

@@ -19,7 +19,7 @@ import { useQuery } from "@tanstack/react-query";
 import { Plus } from "lucide-react";
 import { type FormEvent, useState } from "react";
 import { useTranslation } from "react-i18next";
-import type { Consumer, Model, Token } from "../api/shapes.ts";
+import type { Consumer } from "../api/shapes.ts";
 import { useConsole } from "../console_context.tsx";
 import { useFormat } from "../i18n/format.ts";
 import { useAction } from "../parts/mutation.ts";
@@ -44,7 +44,7 @@ export default function ConsumersPage() {
   const [secret, setSecret] = useState<Secret | null>(null);
   const consumers = useQuery({
     queryKey: ["consumers"],
-    queryFn: ({ signal }) => api.get<{ consumers: Consumer[] }>("/consumers", {}, signal),
+    queryFn: ({ signal }) => api.get("/consumers", {}, signal),
     refetchInterval: EVERY_MS.requests,
   });
   const enable = useAction(
@@ -52,7 +52,7 @@ export default function ConsumersPage() {
     { touches: ["consumers"], failed: t("consumers.failed") },
   );
   const rotate = useAction(
-    ({ name }: Consumer) => api.post<{ secret: string }>("/consumers/rotate", { name, grace_s: 0 }),
+    ({ name }: Consumer) => api.post("/consumers/rotate", { name, grace_s: 0 }),
     { touches: ["consumers"], failed: t("consumers.failed") },
   );
   const close = () => setDialog(null);
@@ -218,7 +218,7 @@ function ConsumerForm({ consumer, done }: { consumer?: Consumer; done: (made?: S
   const { api } = useConsole();
   const known = useQuery({
     queryKey: ["models"],
-    queryFn: ({ signal }) => api.get<{ models: Model[] }>("/models", {}, signal),
+    queryFn: ({ signal }) => api.get("/models", {}, signal),
     staleTime: 60_000,
   });
   const [name, setName] = useState("");
@@ -232,18 +232,19 @@ function ConsumerForm({ consumer, done }: { consumer?: Consumer; done: (made?: S
     >
   );
   const save = useAction(
-    () => {
+    async () => {
       const scope = { models: models.length > 0 ? models : null, max_class: maxClass, ...numbers };
-      return consumer
-        ? api.post<{ secret?: string }>("/consumers/scope", { name: consumer.name, ...scope })
-        : api.post<{ secret?: string }>("/consumers/add", { name: name.trim(), kind, ...scope });
+      if (consumer === undefined) {
+        return (await api.post("/consumers/add", { name: name.trim(), kind, ...scope })).secret;
+      }
+      await api.post("/consumers/scope", { name: consumer.name, ...scope });
     },
     { touches: ["consumers"], failed: t("consumers.failed") },
   );
   function submit(event: FormEvent) {
     event.preventDefault();
     save.mutate(undefined, {
-      onSuccess: ({ secret }) => done(secret ? { name: name.trim(), secret } : undefined),
+      onSuccess: (secret) => done(secret ? { name: name.trim(), secret } : undefined),
     });
   }
   return (
@@ -347,7 +348,7 @@ function Tokens({ consumer }: { consumer: string }) {
   const { api } = useConsole();
   const tokens = useQuery({
     queryKey: ["tokens", consumer],
-    queryFn: ({ signal }) => api.get<{ tokens: Token[] }>("/tokens", { consumer }, signal),
+    queryFn: ({ signal }) => api.get("/tokens", { consumer }, signal),
     refetchInterval: EVERY_MS.requests,
   });
   const revoke = useAction((token_id: string) => api.post("/tokens/revoke", { token_id }), {

@@ -16,7 +16,7 @@ import { type FormEvent, useRef, useState } from "react";
 import { useTranslation } from "react-i18next";
 import { ApiError } from "../api/api.ts";
 import { readEvents } from "../api/events.ts";
-import type { Job, Model, ProvidersAnswer } from "../api/shapes.ts";
+import type { Job } from "../api/shapes.ts";
 import { useConsole } from "../console_context.tsx";
 import { useFormat } from "../i18n/format.ts";
 import { Page } from "../parts/page.tsx";
@@ -66,12 +66,12 @@ export default function PlaygroundPage() {
 
   const models = useQuery({
     queryKey: ["models"],
-    queryFn: ({ signal }) => api.get<{ models: Model[] }>("/models", {}, signal),
+    queryFn: ({ signal }) => api.get("/models", {}, signal),
     staleTime: 60_000,
   });
   const stages = useQuery({
     queryKey: ["providers"],
-    queryFn: ({ signal }) => api.get<ProvidersAnswer>("/providers", {}, signal),
+    queryFn: ({ signal }) => api.get("/providers", {}, signal),
   });
   const choices = [
     {
@@ -141,7 +141,7 @@ export default function PlaygroundPage() {
     update({ state: "making", model: job.model });
     while (job.status === "running") {
       await pause(JOB_POLL_MS, signal);
-      ({ job } = await api.get<{ job: Job }>(`/jobs/${job.id}`, {}, signal));
+      ({ job } = await api.get(`/jobs/${job.id}`, {}, signal));
     }
     if (job.status === "failed") {
       return update({ state: "failed", problem: job.error?.message ?? t("playground.failed") });

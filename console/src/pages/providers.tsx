@@ -18,7 +18,7 @@ import { useQuery } from "@tanstack/react-query";
 import { History, RefreshCw } from "lucide-react";
 import { type FormEvent, useEffect, useState } from "react";
 import { useTranslation } from "react-i18next";
-import type { HistoryEvent, ProvidersAnswer, Stage } from "../api/shapes.ts";
+import type { HistoryEvent, Stage } from "../api/shapes.ts";
 import { useConsole } from "../console_context.tsx";
 import { useFormat } from "../i18n/format.ts";
 import { useAction } from "../parts/mutation.ts";
@@ -43,7 +43,7 @@ export function ProvidersPage() {
   const { api } = useConsole();
   const providers = useQuery({
     queryKey: ["providers"],
-    queryFn: ({ signal }) => api.get<ProvidersAnswer>("/providers", {}, signal),
+    queryFn: ({ signal }) => api.get("/providers", {}, signal),
     refetchInterval: EVERY_MS.slow,
   });
   return (
@@ -101,7 +101,10 @@ function StageCard({ stage, mayEnterKeys }: { stage: Stage; mayEnterKeys: boolea
         {!config && (
           <Text size="sm">
             {stage.environment
-              ? t("providers.from_environment", stage.environment)
+              ? t("providers.from_environment", {
+                ...stage.environment,
+                variable: stage.environment.variable ?? t("providers.keys_of_pool"),
+              })
               : t("providers.not_configured")}
           </Text>
         )}
@@ -172,7 +175,7 @@ function StageForm({ stage, mayEnterKeys }: { stage: Stage; mayEnterKeys: boolea
   useEffect(() => setDraft(draftOf(stage)), [version]);
 
   const save = useAction((input: Draft) =>
-    api.post<{ stage: Stage }>("/providers/update", {
+    api.post("/providers/update", {
       stage_type,
       provider_kind: input.kind,
       ...(input.model && { model: input.model }),
@@ -264,7 +267,7 @@ function StageHistory({ stageType }: { stageType: string }) {
   const history = useQuery({
     queryKey: ["history", stageType],
     queryFn: ({ signal }) =>
-      api.get<{ history: HistoryEvent[] }>(
+      api.get(
         "/providers/history",
         { stage_type: stageType, limit: 50 },
         signal,

@@ -2,7 +2,7 @@ import { Card, Group, Progress, Select, SimpleGrid, Stack, Text, Title, Tooltip 
 import { useQuery } from "@tanstack/react-query";
 import { lazy, Suspense, useState } from "react";
 import { useTranslation } from "react-i18next";
-import type { Allowance, Lane, LanesAnswer } from "../api/shapes.ts";
+import type { Allowance, Lane } from "../api/shapes.ts";
 import { useConsole } from "../console_context.tsx";
 import { useFormat } from "../i18n/format.ts";
 import { Page } from "../parts/page.tsx";
@@ -19,7 +19,7 @@ export default function QuotaPage() {
   const [project, setProject] = useState<string | null>(null);
   const lanes = useQuery({
     queryKey: ["lanes"],
-    queryFn: ({ signal }) => api.get<LanesAnswer>("/lanes", {}, signal),
+    queryFn: ({ signal }) => api.get("/lanes", {}, signal),
     refetchInterval: EVERY_MS.lanes,
   });
   return (

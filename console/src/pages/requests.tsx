@@ -16,7 +16,7 @@ import { useInfiniteQuery, useQuery } from "@tanstack/react-query";
 import { useState } from "react";
 import { useTranslation } from "react-i18next";
 import { useLocation } from "wouter";
-import type { RequestDetail, RequestRow, RequestsAnswer, RequestState } from "../api/shapes.ts";
+import type { RequestRow, RequestState } from "../api/shapes.ts";
 import { useConsole } from "../console_context.tsx";
 import { useFormat } from "../i18n/format.ts";
 import { Page } from "../parts/page.tsx";
@@ -46,7 +46,7 @@ export default function RequestsPage({ requestNo }: { requestNo: string | undefi
   const requests = useInfiniteQuery({
     queryKey: ["requests", asked],
     queryFn: ({ signal, pageParam }) =>
-      api.get<RequestsAnswer>("/requests", { ...asked, before: pageParam, limit: PAGE }, signal),
+      api.get("/requests", { ...asked, before: pageParam, limit: PAGE }, signal),
     initialPageParam: null as number | null,
     getNextPageParam: (page) => page.next_before,
     // Older pages do not change: only somebody who looks at the newest sees them live.
@@ -154,7 +154,7 @@ function OneRequest({ requestNo }: { requestNo: string }) {
   const { api } = useConsole();
   const detail = useQuery({
     queryKey: ["requests", "one", requestNo],
-    queryFn: ({ signal }) => api.get<RequestDetail>("/requests/detail", { request_no: requestNo }, signal),
+    queryFn: ({ signal }) => api.get("/requests/detail", { request_no: requestNo }, signal),
     refetchInterval: (query) => query.state.data?.state === "running" ? EVERY_MS.requests : false,
   });
   return (

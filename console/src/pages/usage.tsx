@@ -32,7 +32,7 @@ export default function UsagePage() {
   const split: UsageSplit = by === "day" && span === "day" ? "hour" : by;
   const usage = useQuery({
     queryKey: ["usage", since, split],
-    queryFn: ({ signal }) => api.get<UsageAnswer>("/usage", { since, by: split }, signal),
+    queryFn: ({ signal }) => api.get("/usage", { since, by: split }, signal),
     refetchInterval: EVERY_MS.slow,
   });
   const time = new Intl.DateTimeFormat(i18n.language, { hour: "2-digit", minute: "2-digit" });

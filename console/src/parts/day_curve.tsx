@@ -1,7 +1,6 @@
 import { Text } from "@mantine/core";
 import { useQuery } from "@tanstack/react-query";
 import { useTranslation } from "react-i18next";
-import type { UsageAnswer } from "../api/shapes.ts";
 import { useConsole } from "../console_context.tsx";
 import { EVERY_MS } from "../queries.ts";
 import SeriesChart from "./series_chart.tsx";
@@ -12,7 +11,7 @@ export default function DayCurve({ since }: { since: string }) {
   const { api } = useConsole();
   const usage = useQuery({
     queryKey: ["usage", "curve", since],
-    queryFn: ({ signal }) => api.get<UsageAnswer>("/usage", { since, by: "hour" }, signal),
+    queryFn: ({ signal }) => api.get("/usage", { since, by: "hour" }, signal),
     refetchInterval: EVERY_MS.slow,
   });
   if (!usage.data) return null;

@@ -1,6 +1,7 @@
 import { CORS_HEADERS } from "../../http/cors.ts";
 import { jsonResponse } from "../../http/json_response.ts";
 import type { JobRow } from "../../database/jobs.ts";
+import type { JobAnswer } from "./job_answer.ts";
 
 /** How soon to ask again: a song takes a minute or two, a video longer. */
 const ASK_AGAIN_S = 3;
@@ -12,34 +13,35 @@ export function encodeJob(
 ): Response {
   const url = `${jobsUrl}/${job.id}`;
   const goesOn = job.state === "running" || job.state === "submitting";
+  const answer: JobAnswer = {
+    job: {
+      id: job.id,
+      status: job.state === "submitting" ? "running" : job.state,
+      url,
+      stage: job.stage_type,
+      provider_kind: job.provider_kind,
+      model: job.model,
+      request_id: job.request_id,
+      submitted_at: job.submitted_at,
+      finished_at: job.finished_at,
+      result: job.result === null ? null : {
+        files: job.result.files.map((file) => ({
+          // A file that the gateway stores itself is fetched with the credential that may see the job.
+          url: file.url ?? `${url}/content`,
+          mime_type: file.mime_type,
+          title: file.title ?? null,
+          duration_s: file.duration_s ?? null,
+        })),
+        expires_at: job.expires_at,
+      },
+      error: job.error_code === null
+        ? null
+        : { code: job.error_code, message: job.error_detail ?? job.error_code },
+    },
+  };
   return jsonResponse(
     goesOn ? status : 200,
-    {
-      job: {
-        id: job.id,
-        status: goesOn ? "running" : job.state,
-        url,
-        stage: job.stage_type,
-        provider_kind: job.provider_kind,
-        model: job.model,
-        request_id: job.request_id,
-        submitted_at: job.submitted_at,
-        finished_at: job.finished_at,
-        result: job.result === null ? null : {
-          files: job.result.files.map((file) => ({
-            // A file that the gateway stores itself is fetched with the credential that may see the job.
-            url: file.url ?? `${url}/content`,
-            mime_type: file.mime_type,
-            title: file.title ?? null,
-            duration_s: file.duration_s ?? null,
-          })),
-          expires_at: job.expires_at,
-        },
-        error: job.error_code === null
-          ? null
-          : { code: job.error_code, message: job.error_detail ?? job.error_code },
-      },
-    },
+    answer,
     requestId,
     goesOn ? { "retry-after": String(ASK_AGAIN_S) } : {},
   );

@@ -1,0 +1,273 @@
+/**
+ * What the admin function answers, as its clients read it: names and units are docs/admin.md's. Times are ISO 8601, durations ms.
+ *
+ * Types alone, and no import of a package, since the console shares this file: a route that answers something else is a type
+ * error here, a page that reads something else is one there. Answers that no page reads are not listed.
+ */
+import type { JobAnswer } from "../endpoints/native/job_answer.ts";
+
+/** By method and path. */
+export interface AdminAnswers {
+  "GET /me": Me;
+  "GET /providers": ProvidersAnswer;
+  "POST /providers/update": { stage: Stage };
+  "POST /providers/remove": { stage: Stage };
+  "GET /providers/history": { history: HistoryEvent[] };
+  "GET /lanes": LanesAnswer;
+  "GET /models": { models: Model[] };
+  "GET /requests": RequestsAnswer;
+  "GET /requests/detail": RequestDetail;
+  "GET /usage": UsageAnswer;
+  "GET /alerts": { alerts: Alert[] };
+  "GET /consumers": { consumers: Consumer[] };
+  "POST /consumers/add": ConsumerWithSecret;
+  "POST /consumers/rotate": ConsumerWithSecret;
+  "POST /consumers/enable": { consumer: Consumer };
+  "POST /consumers/scope": { consumer: Consumer };
+  "POST /consumers/remove": { removed: string };
+  "GET /tokens": { tokens: Token[] };
+  [job: `GET /jobs/${string}`]: JobAnswer;
+}
+
+/** What a route answers; unknown for one that is not listed. */
+export type AnswerOf<Route extends string> = Route extends keyof AdminAnswers ? AdminAnswers[Route] : unknown;
+
+/** The paths that are listed with a method. */
+export type PathsOf<Method extends string> = keyof AdminAnswers extends infer Route
+  ? Route extends `${Method} ${infer Path}` ? Path : never
+  : never;
+
+export interface Me {
+  kind: "user" | "project";
+  id: string | null;
+  email: string | null;
+  administrator: true;
+}
+
+export type ProviderStatus = "active" | "warning" | "invalid" | "error";
+
+export interface StageConfig {
+  provider_kind: string;
+  model: string;
+  key_last_four: string | null;
+  settings: Record<string, string>;
+  quota_project: string | null;
+  models: string[];
+  models_updated_at: string | null;
+  checked_at: string | null;
+  status: ProviderStatus;
+  status_reason: string | null;
+  updated_at: string;
+  updated_by: string;
+}
+
+export interface ProviderKind {
+  kind: string;
+  title: string;
+  shares_keys: boolean;
+}
+
+export interface Stage {
+  stage_type: string;
+  produces: "text" | "speech" | "song" | "video";
+  description: string;
+  provider_kinds: ProviderKind[];
+  config: StageConfig | null;
+  /** What serves it while nobody has set it up, by the key in a variable; null: by the keys of the pool. */
+  environment: { provider_kind: string; variable: string | null; model: string } | null;
+}
+
+export interface ProvidersAnswer {
+  stages: Stage[];
+  /** Whether keys can be stored, and if not, why. */
+  encryption: { ready: boolean; problem: string | null };
+}
+
+export interface HistorySide {
+  provider_kind: string;
+  model: string;
+  key_last_four: string | null;
+  status: ProviderStatus;
+  status_reason: string | null;
+}
+
+export interface HistoryEvent {
+  id: number;
+  at: string;
+  stage_type: string;
+  event: "created" | "changed" | "status_changed" | "model_vanished" | "reencrypted" | "removed";
+  actor: string;
+  before: HistorySide | null;
+  after: HistorySide | null;
+}
+
+export interface Allowance {
+  /** Null: unlimited, then `remaining` is null too. */
+  limit: number | null;
+  used: number;
+  remaining: number | null;
+}
+
+export interface Lane {
+  quota_project: string;
+  model: string;
+  /** Aliases; null for a key without one. */
+  keys: (string | null)[];
+  state: "open" | "no_key" | "paused" | "no_quota" | "day_used_up" | "minute_used_up";
+  blocked_until: string | null;
+  blocked_reason: string | null;
+  limits_from: "model" | "override";
+  requests: Allowance;
+  tokens: Allowance;
+  requests_day: Allowance & { resets_at: string };
+  /** Booked for later. */
+  queued: number;
+  running: number;
+}
+
+export interface LanesAnswer {
+  now: { now: string; pacific_day: string; pacific_day_begins: string; pacific_day_ends: string };
+  lanes: Lane[];
+}
+
+export type RequestState = "succeeded" | "failed" | "cancelled" | "expired" | "running" | "refused";
+
+export interface RequestRow {
+  /** Null for a refusal, which has `refusal_no` instead. */
+  request_no: number | null;
+  refusal_no: number | null;
+  request_id: string;
+  state: RequestState;
+  at: string;
+  finished_at: string | null;
+  duration_ms: number | null;
+  wait_ms: number;
+  attempts: number;
+  consumer: string | null;
+  class: "interactive" | "batch";
+  door: string;
+  requested_model: string;
+  model: string;
+  key: string | null;
+  input_tokens: number | null;
+  output_tokens: number | null;
+  error_code: string | null;
+  finish_reason: string | null;
+  limit: string | null;
+  retry_after_ms: number | null;
+  trace_id: string | null;
+}
+
+export interface RequestsAnswer {
+  requests: RequestRow[];
+  /** Where the next page begins; null: there is nothing more. */
+  next_before: number | null;
+}
+
+export interface Try {
+  attempt: number;
+  model: string;
+  key: string;
+  quota_project: string | null;
+  start_at: string;
+  wait_ms: number;
+  latency_ms: number | null;
+  settled_at: string;
+  outcome: string;
+  dispatched: boolean;
+  tokens_booked: number;
+  input_tokens: number | null;
+  output_tokens: number | null;
+  thoughts_tokens: number | null;
+  usage_estimated: boolean;
+  upstream_status: number | null;
+  error_code: string | null;
+  error_detail: string | null;
+  /** Null: it did not fail. */
+  blame: string | null;
+}
+
+export interface RequestDetail extends RequestRow {
+  metadata: unknown;
+  tries: Try[];
+  running:
+    | { attempt: number; state: string; start_at: string; lease_until: string; tokens_booked: number }
+    | null;
+  refusals: { at: string; attempt: number; model: string; error_code: string; limit: string | null }[];
+  capture: { prompt: unknown; answer: unknown; captured_at: string } | null;
+  answer_kept: boolean;
+}
+
+export interface Consumer {
+  id: string;
+  name: string;
+  kind: "service" | "notebook";
+  /** Null: all. */
+  models: string[] | null;
+  max_class: "interactive" | "batch";
+  rpm: number | null;
+  requests_per_day: number | null;
+  tokens_per_day: number | null;
+  token_ttl_s: number;
+  is_active: boolean;
+  created_at: string;
+  requests_today: number;
+  tokens_today: number;
+  live_tokens: number;
+}
+
+/** The one answer that has the secret. */
+export interface ConsumerWithSecret {
+  consumer: Consumer;
+  secret: string;
+}
+
+export interface Token {
+  id: string;
+  consumer: string;
+  state: "live" | "expired" | "revoked";
+  class: "interactive" | "batch";
+  requests_used: number;
+  requests_budget: number | null;
+  tokens_used: number;
+  tokens_budget: number | null;
+  issued_at: string;
+  expires_at: string;
+}
+
+export interface Alert {
+  id: number;
+  kind: string;
+  subject: string;
+  severity: "info" | "warning" | "critical";
+  message: string;
+  opened_at: string;
+  closed_at: string | null;
+}
+
+export interface Model {
+  model: string;
+  replaced_by: string | null;
+  provider: string;
+}
+
+export interface UsageFigures {
+  requests: number;
+  succeeded: number;
+  failed: number;
+  cancelled: number;
+  expired: number;
+  refused: number;
+  input_tokens: number;
+  output_tokens: number;
+}
+
+export type UsageSplit = "day" | "hour" | "consumer" | "model";
+
+export interface UsageAnswer {
+  since: string;
+  /** Everything that was written before is in it; null: nothing was summed yet. */
+  complete_until: string | null;
+  rows: (UsageFigures & { day?: string; hour?: string; consumer?: string; model?: string })[];
+  totals: UsageFigures;
+}
