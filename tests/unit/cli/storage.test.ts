@@ -287,16 +287,15 @@ describe("download", () => {
   test("Ctrl-C in the middle ends it with 130, and leaves nothing behind", async () => {
     answersFile(TEXT);
     const interrupted = new AbortController();
+    // A part of it comes, and no more.
     answers["GET /bucket/key"] = () =>
-      new Response(
-        new ReadableStream({
-          start: (controller) => controller.enqueue(TEXT.slice(0, 1_000)),
-          pull: () => interrupted.abort(),
-        }),
-      );
+      new Response(new ReadableStream({ start: (stream) => stream.enqueue(TEXT.slice(0, 100_000)) }));
     const { code } = await run(
       ["storage", "download", "chats/1/images/a b.txt", "--output", `${folder}/out.txt`],
-      { signal: interrupted.signal },
+      {
+        signal: interrupted.signal,
+        progress: (text) => text.startsWith("Fetching") && interrupted.abort(),
+      },
     );
     expect(code).toBe(130);
     expect([...Deno.readDirSync(folder)]).toEqual([]);
