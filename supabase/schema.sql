@@ -11809,6 +11809,7 @@ create table public.media_objects (
   first_seen_at timestamp with time zone default now(),
   last_seen_at timestamp with time zone default now(),
   expires_at timestamp with time zone,
+  address_until timestamp with time zone,
   constraint media_objects_counts_as_known CHECK ((counts_as = ANY (ARRAY['reserved'::text, 'used'::text]))),
   constraint media_objects_kind_known CHECK ((kind = ANY (ARRAY['media'::text, 'vision'::text, 'crawl'::text]))),
   constraint media_objects_metadata_size CHECK ((length((metadata)::text) <= 16384)),
@@ -11840,6 +11841,7 @@ comment on column public.media_objects.counts_as is 'Whether its bytes are in us
 comment on column public.media_objects.stored_in is 's3, or postgres: in eve.media_spool.';
 comment on column public.media_objects.last_seen_at is 'When it was last uploaded or read.';
 comment on column public.media_objects.expires_at is 'While reserved: when the reservation ends. While deleting: until then whoever began deletes it alone.';
+comment on column public.media_objects.address_until is 'Until then somebody holds an address to which the file may be sent.';
 
 CREATE OR REPLACE FUNCTION eve.media_bytes(object public.media_objects)
  RETURNS bigint
@@ -12124,7 +12126,7 @@ begin
 end;
 $function$;
 
-CREATE OR REPLACE FUNCTION eve.media_reserve_again(object public.media_objects, size_bytes bigint, stored_bytes bigint, mime_type text, content_encoding text, expires_at timestamp with time zone)
+CREATE OR REPLACE FUNCTION eve.media_reserve_again(object public.media_objects, size_bytes bigint, stored_bytes bigint, mime_type text, content_encoding text, expires_at timestamp with time zone, address_until timestamp with time zone)
  RETURNS jsonb
  LANGUAGE plpgsql
  SET search_path TO ''
@@ -12143,7 +12145,8 @@ begin
   set state = 'reserved', counts_as = 'reserved', size_bytes = media_reserve_again.size_bytes,
     stored_bytes = media_reserve_again.stored_bytes, mime_type = media_reserve_again.mime_type,
     content_encoding = media_reserve_again.content_encoding, last_seen_at = eve.clock(),
-    expires_at = greatest(media_reserve_again.expires_at, case when not v_was_used then o.expires_at end)
+    expires_at = greatest(media_reserve_again.expires_at, case when not v_was_used then o.expires_at end),
+    address_until = greatest(media_reserve_again.address_until, o.address_until)
   where o.tenant_id = (object).tenant_id and o.file_sha256 = (object).file_sha256;
   perform eve.media_count(
     (object).tenant_id, (object).kind, case when v_was_used then -v_held else 0 end,
@@ -12154,7 +12157,7 @@ begin
 end;
 $function$;
 
-CREATE OR REPLACE FUNCTION public.eve_media_reserve(actor jsonb, tenant_id text, file_sha256 text, size_bytes bigint, stored_bytes bigint, mime_type text, kind text, name text, content_encoding text DEFAULT NULL::text, metadata jsonb DEFAULT '{}'::jsonb, links jsonb DEFAULT '{}'::jsonb, in_spool boolean DEFAULT false, ttl_s integer DEFAULT NULL::integer)
+CREATE OR REPLACE FUNCTION public.eve_media_reserve(actor jsonb, tenant_id text, file_sha256 text, size_bytes bigint, stored_bytes bigint, mime_type text, kind text, name text, content_encoding text DEFAULT NULL::text, metadata jsonb DEFAULT '{}'::jsonb, links jsonb DEFAULT '{}'::jsonb, in_spool boolean DEFAULT false, ttl_s integer DEFAULT NULL::integer, address_s integer DEFAULT NULL::integer)
  RETURNS jsonb
  LANGUAGE plpgsql
  SET search_path TO ''
@@ -12168,6 +12171,7 @@ declare
   v_expires_at constant timestamptz := v_now + make_interval(
     secs => least(coalesce(eve_media_reserve.ttl_s, eve.alert_setting('upload_keep_s', 86400)), 604800)
   );
+  v_address_until constant timestamptz := v_now + make_interval(secs => eve_media_reserve.address_s);
   v_object public.media_objects;
   v_no_room jsonb;
 begin
@@ -12192,13 +12196,14 @@ begin
     end if;
     insert into public.media_objects as o (
       tenant_id, file_sha256, size_bytes, stored_bytes, mime_type, content_encoding, kind, s3_key, metadata, state, counts_as,
-      stored_in, first_seen_at, last_seen_at, expires_at
+      stored_in, first_seen_at, last_seen_at, expires_at, address_until
     )
     values (
       v_tenant, eve_media_reserve.file_sha256, eve_media_reserve.size_bytes, eve_media_reserve.stored_bytes,
       eve_media_reserve.mime_type, eve_media_reserve.content_encoding, eve_media_reserve.kind,
       format('%s/%s/%s', eve_media_reserve.kind, v_tenant, eve_media_reserve.name), coalesce(eve_media_reserve.metadata, '{}'),
-      'reserved', 'reserved', case when eve_media_reserve.in_spool then 'postgres' else 's3' end, v_now, v_now, v_expires_at
+      'reserved', 'reserved', case when eve_media_reserve.in_spool then 'postgres' else 's3' end, v_now, v_now, v_expires_at,
+      v_address_until
     )
     on conflict do nothing
     returning * into v_object;
@@ -12220,7 +12225,7 @@ begin
   elsif v_object.state in ('reserved', 'deleting') then
     v_no_room := eve.media_reserve_again(
       v_object, eve_media_reserve.size_bytes, eve_media_reserve.stored_bytes, eve_media_reserve.mime_type,
-      eve_media_reserve.content_encoding, v_expires_at
+      eve_media_reserve.content_encoding, v_expires_at, v_address_until
     );
     if v_no_room is not null then
       return eve.media_quota_refusal(v_tenant, v_object.kind, v_no_room);
@@ -12723,7 +12728,7 @@ end;
 $function$;
 comment on function public.eve_media_failed is 'Gives up an upload: it is to be deleted where it is stored, and its room to be given back.';
 
-CREATE OR REPLACE FUNCTION eve.media_uncount(objects public.media_objects[])
+CREATE OR REPLACE FUNCTION eve.media_uncount(gone public.media_objects[], held public.media_objects[])
  RETURNS void
  LANGUAGE plpgsql
  SET search_path TO ''
@@ -12735,11 +12740,18 @@ begin
     select s.scope, s.subject, s.used, s.reserved, s.objects
     from (
       select case when grouping(o.tenant_id) = 0 then 'tenant' when grouping(o.kind) = 0 then 'kind' else 'total' end as scope,
-        coalesce(o.tenant_id, o.kind, '') as subject,
-        coalesce(sum(eve.media_bytes(o)) filter (where o.counts_as = 'used'), 0)::bigint as used,
-        coalesce(sum(eve.media_bytes(o)) filter (where o.counts_as = 'reserved'), 0)::bigint as reserved,
-        count(*) filter (where o.counts_as = 'used') as objects
-      from unnest(media_uncount.objects) o
+        coalesce(o.tenant_id, o.kind, '') as subject, coalesce(sum(o.used), 0)::bigint as used,
+        coalesce(sum(o.reserved), 0)::bigint as reserved, coalesce(sum(o.objects), 0)::bigint as objects
+      from (
+        select g.tenant_id, g.kind, case g.counts_as when 'used' then eve.media_bytes(g) else 0 end as used,
+          case g.counts_as when 'used' then 0 else eve.media_bytes(g) end as reserved,
+          case g.counts_as when 'used' then 1 else 0 end as objects
+        from unnest(media_uncount.gone) g
+        union all
+        select h.tenant_id, h.kind, eve.media_bytes(h), -eve.media_bytes(h), 1
+        from unnest(media_uncount.held) h
+        where h.counts_as = 'used'
+      ) o
       group by grouping sets ((o.tenant_id), (o.kind), ())
     ) s
     order by array_position('{tenant,kind,total}', s.scope), s.subject
@@ -12759,6 +12771,7 @@ CREATE OR REPLACE FUNCTION public.eve_media_deleted(items jsonb)
 AS $function$
 declare
   v_gone public.media_objects[];
+  v_held public.media_objects[];
 begin
   perform
   from public.media_objects o
@@ -12774,6 +12787,20 @@ begin
     and exists (
       select from public.media_objects o where o.tenant_id = r.tenant_id and o.file_sha256 = r.file_sha256 and o.state = 'deleting'
     );
+  delete from eve.media_aliases a
+  using jsonb_to_recordset(eve_media_deleted.items) as i (tenant_id text, sha256 text)
+  where a.tenant_id = i.tenant_id and a.file_sha256 = i.sha256
+    and exists (
+      select from public.media_objects o where o.tenant_id = a.tenant_id and o.file_sha256 = a.file_sha256 and o.state = 'deleting'
+    );
+  with held as (
+    update public.media_objects o
+    set state = 'reserved', expires_at = o.address_until
+    from jsonb_to_recordset(eve_media_deleted.items) as i (tenant_id text, sha256 text)
+    where o.tenant_id = i.tenant_id and o.file_sha256 = i.sha256 and o.state = 'deleting' and o.address_until > eve.clock()
+    returning o.*
+  )
+  select array_agg(h::public.media_objects) into v_held from held h;
   with gone as (
     delete from public.media_objects o
     using jsonb_to_recordset(eve_media_deleted.items) as i (tenant_id text, sha256 text)
@@ -12781,13 +12808,20 @@ begin
     returning o.*
   )
   select array_agg(g::public.media_objects) into v_gone from gone g;
-  if v_gone is null then
+  if v_gone is null and v_held is null then
     return jsonb_build_object('objects', 0, 'bytes', 0);
   end if;
-  perform public.eve_media_spool_delete(array(select o.s3_key from unnest(v_gone) o where o.s3_key is not null));
-  perform eve.media_uncount(v_gone);
+  perform public.eve_media_spool_delete(array(select o.s3_key from unnest(v_gone || v_held) o where o.s3_key is not null));
+  update public.media_objects o
+  set counts_as = 'reserved'
+  from unnest(v_held) h
+  where o.tenant_id = h.tenant_id and o.file_sha256 = h.file_sha256;
+  perform eve.media_uncount(v_gone, v_held);
   return (
-    select jsonb_build_object('objects', count(*), 'bytes', coalesce(sum(eve.media_bytes(o)), 0)) from unnest(v_gone) o
+    select jsonb_build_object(
+      'objects', count(*), 'bytes', coalesce(sum(eve.media_bytes(o)) filter (where o.state = 'deleting'), 0)
+    )
+    from unnest(v_gone || v_held) o
   );
 end;
 $function$;
@@ -12803,7 +12837,7 @@ AS $function$
   from (
     select eve.media_to_delete(o) || jsonb_build_object('mime_type', o.mime_type, 'content_encoding', o.content_encoding) as one
     from public.media_objects o
-    where o.state = 'stored' and o.s3_key is not null
+    where o.state = 'stored' and o.s3_key is not null and (o.address_until is null or o.address_until <= eve.clock())
     order by o.last_seen_at
     limit least(greatest(eve_media_unproven.at_most, 1), 1000)
   ) u;
@@ -13155,7 +13189,8 @@ begin
       where s.moves and s.next_try_at <= v_now and (s.claimed_until is null or s.claimed_until <= v_now)
     )
     or exists (
-      select from public.media_objects o where o.state = 'stored' and o.s3_key is not null and o.last_seen_at > v_now - interval '1 hour'
+      select from public.media_objects o where o.state = 'stored' and o.s3_key is not null
+        and coalesce(o.address_until, o.last_seen_at) between v_now - interval '1 hour' and v_now
     )
     or exists (
       select

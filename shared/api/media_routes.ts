@@ -159,7 +159,7 @@ export const mediaRoutes: readonly ApiRoute[] = [
       });
       if (object.state === "stored") {
         // What the store did not hold to its hash is read once the answer is out; should this end early, maintenance does it.
-        background(proveObject(media, object).then(() => {}, () => {}));
+        background(proveObject(media, object, false).then(() => {}, () => {}));
       }
       return jsonResponse(200, shown(object), requestId);
     },

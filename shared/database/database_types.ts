@@ -240,6 +240,7 @@ export type Database = {
       };
       "media_objects": {
         Row: {
+          "address_until": string | null;
           "content_encoding": string | null;
           "counts_as": string;
           "expires_at": string | null;
@@ -259,6 +260,7 @@ export type Database = {
         };
         ComputedFields: never;
         Insert: {
+          "address_until"?: string | null;
           "content_encoding"?: string | null;
           "counts_as"?: string;
           "expires_at"?: string | null;
@@ -277,6 +279,7 @@ export type Database = {
           "tenant_id"?: string;
         };
         Update: {
+          "address_until"?: string | null;
           "content_encoding"?: string | null;
           "counts_as"?: string;
           "expires_at"?: string | null;
@@ -609,6 +612,7 @@ export type Database = {
       "eve_media_reserve": {
         Args: {
           "actor": Json;
+          "address_s"?: number;
           "content_encoding"?: string;
           "file_sha256": string;
           "in_spool"?: boolean;

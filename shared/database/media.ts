@@ -80,6 +80,8 @@ export interface FileToReserve {
   inSpool: boolean;
   /** How long the room is held; null: as the setting upload_keep_s says. */
   ttlSeconds: number | null;
+  /** The caller gets an address to send it to that is valid for so long; null: none. */
+  addressSeconds: number | null;
 }
 
 export interface StoredFact {
@@ -291,6 +293,7 @@ export function createMedia(transport: Transport, timeoutMs = TIMEOUT_MS): Media
         links: file.links,
         in_spool: file.inSpool,
         ttl_s: file.ttlSeconds,
+        address_s: file.addressSeconds,
       }, z.object({ status: z.enum(["reserved", "present"]), object })),
     stored: ({ tenantId, sha256, state, storedBytes, storedIn, links }) =>
       ask(

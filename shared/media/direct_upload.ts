@@ -60,6 +60,7 @@ export async function announceUpload(
     links,
     inSpool: media.s3 === null,
     ttlSeconds: null,
+    addressSeconds: UPLOAD_ADDRESS_SECONDS,
   });
   if (status === "present") return { status, object };
   const key = keyOf(object);

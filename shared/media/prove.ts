@@ -15,13 +15,15 @@ const READ_TIMEOUT_MS = 60_000;
 
 /**
  * Reads an object whose content the store did not hold to its hash. What has the hash is `verified`; what has another is deleted, or,
- * where something refers to it already, logged.
+ * where something refers to it already, logged. isOver: nobody holds an address to send it to any more; before that, what has the hash
+ * is only `matching`, as it may still change.
  * @throws GatewayError where the store or the database does not answer
  */
 export async function proveObject(
   media: Media,
   object: Unproven,
-): Promise<"verified" | "deleted" | "missing" | "wrong"> {
+  isOver: boolean,
+): Promise<"verified" | "matching" | "deleted" | "missing" | "wrong"> {
   const { tenant_id: tenantId, sha256, s3_key: key, stored_in: storedIn } = object;
   if (key === null) return "missing";
   const size = object.stored_bytes ?? object.bytes ?? 0;
@@ -35,6 +37,7 @@ export async function proveObject(
     if (thrown instanceof GatewayError && thrown.code === "object_not_found") return "missing";
     throw thrown;
   }
+  if (found === sha256 && !isOver) return "matching";
   if (found === sha256) {
     await media.registry.stored({ tenantId, sha256, state: "verified", storedBytes: size, storedIn });
     return "verified";

@@ -98,7 +98,7 @@ async function prove(
   for (const object of await media.registry.unproven(UNPROVEN_AT_ONCE)) {
     if (signal.aborted || leftMs() === 0) break;
     // Adopted rows may be of a bucket that is not ours.
-    const outcome = await proveObject(media, object).catch((thrown: unknown) => String(thrown));
+    const outcome = await proveObject(media, object, true).catch((thrown: unknown) => String(thrown));
     if (outcome === "verified") verified++;
     else others.push({ key: object.s3_key, outcome });
   }

@@ -61,6 +61,7 @@ export async function uploadFile(
     links,
     inSpool: media.s3 === null,
     ttlSeconds: UPLOAD_TTL_SECONDS,
+    addressSeconds: null,
   });
   const wantedKey = `${kind}/${object.tenant_id}/${name}`;
   // The same answer about another picture: it is found under that key as well.

@@ -91,7 +91,8 @@ alter table public.media_objects
   add column if not exists stored_in text not null default 's3',
   add column if not exists first_seen_at timestamptz default now(),
   add column if not exists last_seen_at timestamptz default now(),
-  add column if not exists expires_at timestamptz;
+  add column if not exists expires_at timestamptz,
+  add column if not exists address_until timestamptz;
 
 -- What a hand-made table knew under other names, its key, and what its rows lack.
 do $$
@@ -168,6 +169,7 @@ comment on column public.media_objects.counts_as is 'Whether its bytes are in us
 comment on column public.media_objects.stored_in is 's3, or postgres: in eve.media_spool.';
 comment on column public.media_objects.last_seen_at is 'When it was last uploaded or read.';
 comment on column public.media_objects.expires_at is 'While reserved: when the reservation ends. While deleting: until then whoever began deletes it alone.';
+comment on column public.media_objects.address_until is 'Until then somebody holds an address to which the file may be sent.';
 
 create or replace function eve.media_bytes(object public.media_objects)
 returns bigint

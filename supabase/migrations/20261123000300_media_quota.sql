@@ -175,7 +175,8 @@ $$;
 -- The reservation of an object that is reserved already, or whose deletion nobody goes on with, becomes one of these bytes; its row is
 -- locked. Null, or what there is no room for.
 create or replace function eve.media_reserve_again(
-  object public.media_objects, size_bytes bigint, stored_bytes bigint, mime_type text, content_encoding text, expires_at timestamptz
+  object public.media_objects, size_bytes bigint, stored_bytes bigint, mime_type text, content_encoding text, expires_at timestamptz,
+  address_until timestamptz
 )
 returns jsonb
 language plpgsql
@@ -196,7 +197,8 @@ begin
   set state = 'reserved', counts_as = 'reserved', size_bytes = media_reserve_again.size_bytes,
     stored_bytes = media_reserve_again.stored_bytes, mime_type = media_reserve_again.mime_type,
     content_encoding = media_reserve_again.content_encoding, last_seen_at = eve.clock(),
-    expires_at = greatest(media_reserve_again.expires_at, case when not v_was_used then o.expires_at end)
+    expires_at = greatest(media_reserve_again.expires_at, case when not v_was_used then o.expires_at end),
+    address_until = greatest(media_reserve_again.address_until, o.address_until)
   where o.tenant_id = (object).tenant_id and o.file_sha256 = (object).file_sha256;
   perform eve.media_count(
     (object).tenant_id, (object).kind, case when v_was_used then -v_held else 0 end,
@@ -209,11 +211,11 @@ $$;
 
 -- Takes room for a file before any of it is sent. Answers {"status", "object"}: `present`, it is stored already and the links are noted;
 -- `reserved`, it may be sent within ttl_s; or a refusal. name: the key's part behind kind and tenant. in_spool: it will be kept in the
--- database, whose limit counts as well. Twice is the same as once: uploads of one file share its reservation.
+-- database, whose limit counts as well. address_s: the caller gets an address to send it to that is valid for so long. Twice is the same as once: uploads of one file share its reservation.
 create or replace function public.eve_media_reserve(
   actor jsonb, tenant_id text, file_sha256 text, size_bytes bigint, stored_bytes bigint, mime_type text, kind text, name text,
   content_encoding text default null, metadata jsonb default '{}', links jsonb default '{}', in_spool boolean default false,
-  ttl_s integer default null
+  ttl_s integer default null, address_s integer default null
 )
 returns jsonb
 language plpgsql
@@ -229,6 +231,7 @@ declare
   v_expires_at constant timestamptz := v_now + make_interval(
     secs => least(coalesce(eve_media_reserve.ttl_s, eve.alert_setting('upload_keep_s', 86400)), 604800)
   );
+  v_address_until constant timestamptz := v_now + make_interval(secs => eve_media_reserve.address_s);
   v_object public.media_objects;
   v_no_room jsonb;
 begin
@@ -253,13 +256,14 @@ begin
     end if;
     insert into public.media_objects as o (
       tenant_id, file_sha256, size_bytes, stored_bytes, mime_type, content_encoding, kind, s3_key, metadata, state, counts_as,
-      stored_in, first_seen_at, last_seen_at, expires_at
+      stored_in, first_seen_at, last_seen_at, expires_at, address_until
     )
     values (
       v_tenant, eve_media_reserve.file_sha256, eve_media_reserve.size_bytes, eve_media_reserve.stored_bytes,
       eve_media_reserve.mime_type, eve_media_reserve.content_encoding, eve_media_reserve.kind,
       format('%s/%s/%s', eve_media_reserve.kind, v_tenant, eve_media_reserve.name), coalesce(eve_media_reserve.metadata, '{}'),
-      'reserved', 'reserved', case when eve_media_reserve.in_spool then 'postgres' else 's3' end, v_now, v_now, v_expires_at
+      'reserved', 'reserved', case when eve_media_reserve.in_spool then 'postgres' else 's3' end, v_now, v_now, v_expires_at,
+      v_address_until
     )
     on conflict do nothing
     returning * into v_object;
@@ -281,7 +285,7 @@ begin
   elsif v_object.state in ('reserved', 'deleting') then
     v_no_room := eve.media_reserve_again(
       v_object, eve_media_reserve.size_bytes, eve_media_reserve.stored_bytes, eve_media_reserve.mime_type,
-      eve_media_reserve.content_encoding, v_expires_at
+      eve_media_reserve.content_encoding, v_expires_at, v_address_until
     );
     if v_no_room is not null then
       return eve.media_quota_refusal(v_tenant, v_object.kind, v_no_room);

@@ -175,8 +175,9 @@ end;
 $$;
 comment on function public.eve_media_failed is 'Gives up an upload: it is to be deleted where it is stored, and its room to be given back.';
 
--- Changes the counters by several objects' bytes at once, in their order.
-create or replace function eve.media_uncount(objects public.media_objects[])
+-- Changes the counters by several objects' bytes at once, in their order: of those that are gone, and of those that counted as used
+-- and are reserved now.
+create or replace function eve.media_uncount(gone public.media_objects[], held public.media_objects[])
 returns void
 language plpgsql
 volatile
@@ -189,11 +190,18 @@ begin
     select s.scope, s.subject, s.used, s.reserved, s.objects
     from (
       select case when grouping(o.tenant_id) = 0 then 'tenant' when grouping(o.kind) = 0 then 'kind' else 'total' end as scope,
-        coalesce(o.tenant_id, o.kind, '') as subject,
-        coalesce(sum(eve.media_bytes(o)) filter (where o.counts_as = 'used'), 0)::bigint as used,
-        coalesce(sum(eve.media_bytes(o)) filter (where o.counts_as = 'reserved'), 0)::bigint as reserved,
-        count(*) filter (where o.counts_as = 'used') as objects
-      from unnest(media_uncount.objects) o
+        coalesce(o.tenant_id, o.kind, '') as subject, coalesce(sum(o.used), 0)::bigint as used,
+        coalesce(sum(o.reserved), 0)::bigint as reserved, coalesce(sum(o.objects), 0)::bigint as objects
+      from (
+        select g.tenant_id, g.kind, case g.counts_as when 'used' then eve.media_bytes(g) else 0 end as used,
+          case g.counts_as when 'used' then 0 else eve.media_bytes(g) end as reserved,
+          case g.counts_as when 'used' then 1 else 0 end as objects
+        from unnest(media_uncount.gone) g
+        union all
+        select h.tenant_id, h.kind, eve.media_bytes(h), -eve.media_bytes(h), 1
+        from unnest(media_uncount.held) h
+        where h.counts_as = 'used'
+      ) o
       group by grouping sets ((o.tenant_id), (o.kind), ())
     ) s
     order by array_position('{tenant,kind,total}', s.scope), s.subject
@@ -207,7 +215,8 @@ end;
 $$;
 
 -- Objects that are deleted where they were stored: their rows go, with their aliases and what the database holds of them, and their
--- bytes are free. items: [{"tenant_id", "sha256"}]; what is not marked as deleting any more stays. {"objects", "bytes"}.
+-- bytes are free. One that somebody still holds an address for may come again: it is an unfinished upload until that has ended, and its
+-- room stays taken, or the limits would not hold. items: [{"tenant_id", "sha256"}]; what is not marked as deleting any more stays. {"objects", "bytes"}.
 create or replace function public.eve_media_deleted(items jsonb)
 returns jsonb
 language plpgsql
@@ -216,6 +225,7 @@ set search_path = ''
 as $$
 declare
   v_gone public.media_objects[];
+  v_held public.media_objects[];
 begin
   perform
   from public.media_objects o
@@ -231,6 +241,20 @@ begin
     and exists (
       select from public.media_objects o where o.tenant_id = r.tenant_id and o.file_sha256 = r.file_sha256 and o.state = 'deleting'
     );
+  delete from eve.media_aliases a
+  using jsonb_to_recordset(eve_media_deleted.items) as i (tenant_id text, sha256 text)
+  where a.tenant_id = i.tenant_id and a.file_sha256 = i.sha256
+    and exists (
+      select from public.media_objects o where o.tenant_id = a.tenant_id and o.file_sha256 = a.file_sha256 and o.state = 'deleting'
+    );
+  with held as (
+    update public.media_objects o
+    set state = 'reserved', expires_at = o.address_until
+    from jsonb_to_recordset(eve_media_deleted.items) as i (tenant_id text, sha256 text)
+    where o.tenant_id = i.tenant_id and o.file_sha256 = i.sha256 and o.state = 'deleting' and o.address_until > eve.clock()
+    returning o.*
+  )
+  select array_agg(h::public.media_objects) into v_held from held h;
   with gone as (
     delete from public.media_objects o
     using jsonb_to_recordset(eve_media_deleted.items) as i (tenant_id text, sha256 text)
@@ -238,19 +262,27 @@ begin
     returning o.*
   )
   select array_agg(g::public.media_objects) into v_gone from gone g;
-  if v_gone is null then
+  if v_gone is null and v_held is null then
     return jsonb_build_object('objects', 0, 'bytes', 0);
   end if;
-  perform public.eve_media_spool_delete(array(select o.s3_key from unnest(v_gone) o where o.s3_key is not null));
-  perform eve.media_uncount(v_gone);
+  perform public.eve_media_spool_delete(array(select o.s3_key from unnest(v_gone || v_held) o where o.s3_key is not null));
+  update public.media_objects o
+  set counts_as = 'reserved'
+  from unnest(v_held) h
+  where o.tenant_id = h.tenant_id and o.file_sha256 = h.file_sha256;
+  perform eve.media_uncount(v_gone, v_held);
   return (
-    select jsonb_build_object('objects', count(*), 'bytes', coalesce(sum(eve.media_bytes(o)), 0)) from unnest(v_gone) o
+    select jsonb_build_object(
+      'objects', count(*), 'bytes', coalesce(sum(eve.media_bytes(o)) filter (where o.state = 'deleting'), 0)
+    )
+    from unnest(v_gone || v_held) o
   );
 end;
 $$;
 comment on function public.eve_media_deleted is 'Says that objects are deleted where they were stored: their rows go and their bytes are free.';
 
--- Objects of which it is not known that their content has their hash, the oldest first.
+-- Objects of which it is not known that their content has their hash, the oldest first. Not while somebody holds an address for one: a
+-- store that holds nobody to a hash would take another content there after the look.
 create or replace function public.eve_media_unproven(at_most integer default 50)
 returns jsonb
 language sql
@@ -261,7 +293,7 @@ as $$
   from (
     select eve.media_to_delete(o) || jsonb_build_object('mime_type', o.mime_type, 'content_encoding', o.content_encoding) as one
     from public.media_objects o
-    where o.state = 'stored' and o.s3_key is not null
+    where o.state = 'stored' and o.s3_key is not null and (o.address_until is null or o.address_until <= eve.clock())
     order by o.last_seen_at
     limit least(greatest(eve_media_unproven.at_most, 1), 1000)
   ) u;

@@ -35,7 +35,8 @@ begin
       where s.moves and s.next_try_at <= v_now and (s.claimed_until is null or s.claimed_until <= v_now)
     )
     or exists (
-      select from public.media_objects o where o.state = 'stored' and o.s3_key is not null and o.last_seen_at > v_now - interval '1 hour'
+      select from public.media_objects o where o.state = 'stored' and o.s3_key is not null
+        and coalesce(o.address_until, o.last_seen_at) between v_now - interval '1 hour' and v_now
     )
     or exists (
       select

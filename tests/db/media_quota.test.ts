@@ -142,7 +142,11 @@ describe("under concurrency", () => {
         const sha = shaOf(dice % 30);
         const tenant_id = tenants[(worker + step) % 4]!;
         if (dice < 50) {
-          const answer = await reserve(sha, 500 + dice * 10, { tenant_id, kind: kinds[dice % 3]! });
+          const answer = await reserve(sha, 500 + dice * 10, {
+            tenant_id,
+            kind: kinds[dice % 3]!,
+            address_s: dice % 2 === 0 ? 3600 : null,
+          });
           if (answer.status === "reserved" && dice % 5 > 0) await stored(sha, 500 + dice * 10, { tenant_id });
         } else if (dice < 70) {
           const answer = await remove(sha, { tenant_id });
@@ -178,7 +182,9 @@ describe("under concurrency", () => {
         await sql`update eve.media_counters set used_bytes = 0, reserved_bytes = 0, objects = 0`;
         for (const { action, file, bytes, tenant_id, kind } of steps) {
           const sha = shaOf(file);
-          if (action === "reserve") await reserve(sha, bytes, { tenant_id, kind });
+          if (action === "reserve") {
+            await reserve(sha, bytes, { tenant_id, kind, address_s: bytes % 2 === 0 ? 600 : null });
+          }
           if (action === "stored") await stored(sha, bytes, { tenant_id });
           if (action === "remove") await remove(sha, { tenant_id });
           if (action === "claim") await deleted(await claim(kind, 0, 3));
@@ -266,6 +272,31 @@ describe("whoever dies in between", () => {
     expect(await killed).toBeInstanceOf(Error);
     await dying.end({ timeout: 1 });
     expect((await countersOf(sql))["total "]).toEqual([0, 500, 0]);
+    await expectExactCounters(sql);
+  });
+
+  test("who holds an address to send a file to keeps its room, though it is deleted: or they could send it again uncounted", async () => {
+    const { reserve, stored, claim, deleted, remove, find, fail } = media();
+    await setLimit(sql, { tenant: 1500 });
+    await reserve(shaOf(1), 1000, { address_s: 3600 });
+    await stored(shaOf(1), 1000, { links: { key: "mine" } });
+    const { delete: marked } = await remove(shaOf(1));
+    expect(await deleted([marked])).toEqual({ objects: 1, bytes: 0 });
+    expect(await find(shaOf(1))).toMatchObject({ status: "none" });
+    expect(await find("mine")).toMatchObject({ status: "none" });
+    expect((await countersOf(sql))["total "]).toEqual([0, 1000, 0]);
+    expect(await reserve(shaOf(2), 600)).toMatchObject({ code: "storage_quota_exceeded" });
+    // One that never arrived is no other case.
+    await sql`update eve.media_limits set limit_bytes = 5000 where name = 'tenant'`;
+    await reserve(shaOf(3), 7, { address_s: 3600 });
+    await deleted([(await fail("default", shaOf(3))).delete]);
+    expect((await countersOf(sql))["total "]).toEqual([0, 1007, 0]);
+    // They may send it again, as what it is.
+    expect(await reserve(shaOf(1), 1000)).toMatchObject({ status: "reserved" });
+    expect((await countersOf(sql))["total "]).toEqual([0, 1007, 0]);
+    await clock.advance(86_400_000);
+    expect(await deleted(await claim(null, 0, 10))).toEqual({ objects: 2, bytes: 1007 });
+    expect(await countersOf(sql)).toEqual({ "total ": [0, 0, 0] });
     await expectExactCounters(sql);
   });
 

@@ -18,10 +18,11 @@ export function mediaCalls(sql: postgres.Sql, actor: Record<string, unknown> = P
     reserve: (
       sha: string,
       bytes: number,
-      { tenant_id = null, kind = "media", ttl_s = null, in_spool = false, links = {} }: {
+      { tenant_id = null, kind = "media", ttl_s = null, address_s = null, in_spool = false, links = {} }: {
         tenant_id?: string | null;
         kind?: string;
         ttl_s?: number | null;
+        address_s?: number | null;
         in_spool?: boolean;
         links?: Record<string, unknown>;
       } = {},
@@ -31,7 +32,8 @@ export function mediaCalls(sql: postgres.Sql, actor: Record<string, unknown> = P
           ${json(actor)}, ${tenant_id}, ${sha}, ${bytes}, ${bytes}, 'application/octet-stream', ${kind},
           ${`${sha.slice(0, 2)}/${sha}.bin`}, links => ${
         json(links)
-      }, in_spool => ${in_spool}, ttl_s => ${ttl_s}
+      }, in_spool => ${in_spool}, ttl_s => ${ttl_s},
+          address_s => ${address_s}
         ) as answer`),
     stored: (
       sha: string,
