@@ -24,6 +24,9 @@ export class EventTooLong extends Error {
  * joined. Only `data` matters here. What the stream ends on without an empty line is given too: it may be whole.
  *
  * Reads no further than it is asked: a slow reader slows the sender. Leaving the iteration cancels the body.
+ *
+ * Not by `eventsource-parser`, which the CLI and the console use: what breaks the framing is an unknown field to it, line by line,
+ * and an event that the stream ends on without an empty line is dropped, while both may be all that an upstream has to say.
  * @throws EventTooLong above `maxChars`, and what the body's reader throws
  */
 export async function* readEvents(
