@@ -83,6 +83,20 @@ describe.skipIf(!await installedConsole())(
       expect(page).toMatch(/requests\.tsx.*'wait_ms' does not exist/);
     });
 
+    test("a field of the stream's events that its types name otherwise, of the endpoint and of the playground", async () => {
+      const [endpoint, page] = await changed(
+        "shared/endpoints/native/stream_events.ts",
+        "usage: { input_tokens: number;",
+        "usage: { prompt_tokens: number;",
+        async () => [
+          await run(copy, Deno.execPath(), "check", "shared/endpoints/native/stream.ts"),
+          await faultsOfConsole(),
+        ],
+      );
+      expect(endpoint).toMatch(/'prompt_tokens' is missing/);
+      expect(page).toMatch(/playground\.tsx.*'input_tokens' does not exist/);
+    });
+
     test("a path that no route answers is a type error of the page", async () => {
       const faults = await changed(ANSWERS, '"GET /lanes"', '"GET /all-lanes"', faultsOfConsole);
       expect(faults).toMatch(/quota\.tsx.*"\/lanes"/);

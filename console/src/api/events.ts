@@ -1,18 +1,10 @@
 import { EventSourceParserStream } from "eventsource-parser/stream";
+import type { StreamEvents } from "../../../shared/endpoints/native/stream_events.ts";
 
-interface Usage {
-  input_tokens: number | null;
-  output_tokens: number | null;
-}
-
-/** The events of llm-invoke's own stream; other names may be added, and clients ignore those that they do not know. */
-export type StreamEvent =
-  | { type: "queued"; wait_ms: number; expected_start: string }
-  | { type: "started"; model: string }
-  | { type: "delta"; text: string }
-  | ({ type: "usage" } & Usage)
-  | { type: "done"; model: string; attempts: number }
-  | { type: "error"; code: string; message: string };
+/** The events of llm-invoke's own stream; other names may be added, and are ignored. */
+export type StreamEvent = {
+  [Name in keyof StreamEvents]: { type: Name } & StreamEvents[Name];
+}[keyof StreamEvents];
 
 /** The events of a response as they arrive; leaving the loop ends the call. */
 export async function* readEvents(response: Response): AsyncGenerator<StreamEvent> {

@@ -4,6 +4,7 @@ import { asGatewayError } from "../../contract/gateway_error.ts";
 import type { GatewayResult } from "../../contract/result.ts";
 import { errorJson } from "../../http/error_json.ts";
 import { EVENT_STREAM, streamedResponse } from "../../http/streamed_response.ts";
+import type { StreamEvents } from "./stream_events.ts";
 import { limitsJson, resultFields, usageJson, verdictError } from "./answer.ts";
 
 export interface NativeStreamOptions {
@@ -94,4 +95,6 @@ function endOf(result: GatewayResult, requestId: string): string {
   });
 }
 
-const frame = (event: string, data: unknown) => `event: ${event}\ndata: ${JSON.stringify(data)}\n\n`;
+function frame<Name extends keyof StreamEvents>(event: Name, data: StreamEvents[Name]): string {
+  return `event: ${event}\ndata: ${JSON.stringify(data)}\n\n`;
+}
