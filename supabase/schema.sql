@@ -11861,7 +11861,7 @@ create table eve.media_references (
   created_at timestamp with time zone not null default now(),
   constraint media_references_id_length CHECK (((length(ref_id) >= 1) AND (length(ref_id) <= 200))),
   constraint media_references_kind_form CHECK ((ref_kind ~ '^[a-z][a-z0-9_]{0,39}$'::text)),
-  constraint media_references_object_fkey FOREIGN KEY (tenant_id, file_sha256) REFERENCES public.media_objects(tenant_id, file_sha256),
+  constraint media_references_object_fkey FOREIGN KEY (tenant_id, file_sha256) REFERENCES public.media_objects(tenant_id, file_sha256) ON UPDATE CASCADE,
   constraint media_references_pkey PRIMARY KEY (tenant_id, file_sha256, ref_kind, ref_id)
 );
 alter table eve.media_references enable row level security;
@@ -11878,7 +11878,7 @@ create table eve.media_aliases (
   created_at timestamp with time zone not null default now(),
   constraint media_aliases_key_size CHECK (((octet_length(key) >= 1) AND (octet_length(key) <= 1024))),
   constraint media_aliases_metadata_size CHECK ((length((metadata)::text) <= 16384)),
-  constraint media_aliases_object_fkey FOREIGN KEY (tenant_id, file_sha256) REFERENCES public.media_objects(tenant_id, file_sha256) ON DELETE CASCADE,
+  constraint media_aliases_object_fkey FOREIGN KEY (tenant_id, file_sha256) REFERENCES public.media_objects(tenant_id, file_sha256) ON UPDATE CASCADE ON DELETE CASCADE,
   constraint media_aliases_pkey PRIMARY KEY (tenant_id, key)
 );
 alter table eve.media_aliases enable row level security;
@@ -12292,6 +12292,8 @@ CREATE OR REPLACE FUNCTION public.eve_media_seed(limits jsonb DEFAULT '{}'::json
  LANGUAGE plpgsql
  SET search_path TO ''
 AS $function$
+declare
+  v_takes_over constant boolean := eve.default_tenant() = 'default';
 begin
   update eve.media_limits l
   set limit_bytes = case when l.env_bytes is null then (eve_media_seed.limits ->> l.name)::bigint else l.limit_bytes end,
@@ -12299,9 +12301,12 @@ begin
   where eve_media_seed.limits ->> l.name is not null and l.env_bytes is distinct from (eve_media_seed.limits ->> l.name)::bigint;
   if eve_media_seed.default_tenant is not null
     and not exists (select from eve.tenants t where t.id = eve_media_seed.default_tenant) then
-    perform public.eve_tenant_save(
-      eve_media_seed.default_tenant, is_default => eve.default_tenant() is not distinct from 'default'
-    );
+    perform public.eve_tenant_save(eve_media_seed.default_tenant, is_default => v_takes_over);
+    if v_takes_over and exists (select from public.media_objects o where o.tenant_id = 'default') then
+      -- Where they are stored they stay: a row has its key.
+      update public.media_objects o set tenant_id = eve_media_seed.default_tenant where o.tenant_id = 'default';
+      perform public.eve_media_recount();
+    end if;
   end if;
   return jsonb_build_object('status', 'seeded', 'default_tenant', eve.default_tenant());
 end;

@@ -233,7 +233,8 @@ create table if not exists eve.media_references (
   ref_id text not null,
   created_at timestamptz not null default now(),
   primary key (tenant_id, file_sha256, ref_kind, ref_id),
-  constraint media_references_object_fkey foreign key (tenant_id, file_sha256) references public.media_objects (tenant_id, file_sha256),
+  constraint media_references_object_fkey foreign key (tenant_id, file_sha256) references public.media_objects (tenant_id, file_sha256)
+    on update cascade,
   constraint media_references_kind_form check (ref_kind ~ '^[a-z][a-z0-9_]{0,39}$'),
   constraint media_references_id_length check (length(ref_id) between 1 and 200)
 );
@@ -249,7 +250,7 @@ create table if not exists eve.media_aliases (
   created_at timestamptz not null default now(),
   primary key (tenant_id, key),
   constraint media_aliases_object_fkey foreign key (tenant_id, file_sha256) references public.media_objects (tenant_id, file_sha256)
-    on delete cascade,
+    on update cascade on delete cascade,
   constraint media_aliases_key_size check (octet_length(key) between 1 and 1024),
   constraint media_aliases_metadata_size check (length(metadata::text) <= 16384)
 );

@@ -354,13 +354,16 @@ $$;
 comment on function public.eve_media_stored is 'Says that an object is there: its reservation becomes use.';
 
 -- Sets the limits that nobody has set yet out of the environment, in bytes by the names of eve.media_limits; the rows rule from then on,
--- and what the environment says otherwise is kept for whoever compares. default_tenant: made, and the default, if there is none but `default`.
+-- and what the environment says otherwise is kept for whoever compares. default_tenant: made, and the default, if there is none but
+-- `default`; what that has, such as the rows of a table that was adopted, is then its own.
 create or replace function public.eve_media_seed(limits jsonb default '{}', default_tenant text default null)
 returns jsonb
 language plpgsql
 volatile
 set search_path = ''
 as $$
+declare
+  v_takes_over constant boolean := eve.default_tenant() = 'default';
 begin
   update eve.media_limits l
   set limit_bytes = case when l.env_bytes is null then (eve_media_seed.limits ->> l.name)::bigint else l.limit_bytes end,
@@ -368,9 +371,12 @@ begin
   where eve_media_seed.limits ->> l.name is not null and l.env_bytes is distinct from (eve_media_seed.limits ->> l.name)::bigint;
   if eve_media_seed.default_tenant is not null
     and not exists (select from eve.tenants t where t.id = eve_media_seed.default_tenant) then
-    perform public.eve_tenant_save(
-      eve_media_seed.default_tenant, is_default => eve.default_tenant() is not distinct from 'default'
-    );
+    perform public.eve_tenant_save(eve_media_seed.default_tenant, is_default => v_takes_over);
+    if v_takes_over and exists (select from public.media_objects o where o.tenant_id = 'default') then
+      -- Where they are stored they stay: a row has its key.
+      update public.media_objects o set tenant_id = eve_media_seed.default_tenant where o.tenant_id = 'default';
+      perform public.eve_media_recount();
+    end if;
   end if;
   return jsonb_build_object('status', 'seeded', 'default_tenant', eve.default_tenant());
 end;

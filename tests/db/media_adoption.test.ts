@@ -97,6 +97,28 @@ describe("a hand-made media_objects", () => {
     expect(await mediaCalls(sql).find(shaOf(3))).toMatchObject({ status: "found" });
   });
 
+  test("is the default tenant's, whatever the environment calls that", async () => {
+    const { sql } = await adopted(TABLE);
+    await sql`select public.eve_media_seed('{}', 'acme')`;
+    const { find, reserve } = mediaCalls(sql);
+    expect(await find(shaOf(1))).toMatchObject({
+      status: "found",
+      object: { tenant_id: "acme", s3_key: "old/1.jpg", refs_count: 2 },
+    });
+    expect(await countersOf(sql)).toEqual({
+      "kind media": [350, 0, 2],
+      "tenant acme": [350, 0, 2],
+      "total ": [350, 0, 2],
+    });
+    expect(await sql`select count(*)::int as n from eve.media_references where tenant_id = 'acme'`).toEqual([{
+      n: 2,
+    }]);
+    // Once: another name later takes nothing from it.
+    await sql`select public.eve_media_seed('{}', 'elsewhere')`;
+    expect(await reserve(shaOf(1), 100)).toMatchObject({ status: "present", object: { tenant_id: "acme" } });
+    await expectExactCounters(sql);
+  });
+
   test("where it counted no uses, nothing of it leaves by itself", async () => {
     const { sql } = await adopted(
       `create table public.media_objects (file_sha256 char(64) primary key, tenant_id uuid);
