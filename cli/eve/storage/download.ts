@@ -32,7 +32,7 @@ export async function downloadFile(
   );
   const { host } = new URL(url);
   // No credential: the address is one. It may be of a file that has moved to S3 a moment ago.
-  const response = await connection.fetch(url, { signal }).catch((thrown: unknown) => {
+  const response = await connection.fetch(url, { signal, redirect: "error" }).catch((thrown: unknown) => {
     if (signal.aborted) throw thrown;
     throw unreachable(`${host} does not answer (${thrown instanceof Error ? thrown.message : thrown}).`);
   });
