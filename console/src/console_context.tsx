@@ -1,12 +1,14 @@
 import type { SupabaseClient } from "@supabase/supabase-js";
 import { createContext, useContext } from "react";
 import type { Api } from "./api/api.ts";
+import type { StorageApi } from "./api/storage.ts";
 import type { Config } from "./config.ts";
 
 export interface Console {
   config: Config;
   supabase: SupabaseClient;
   api: Api;
+  files: StorageApi;
 }
 
 const Context = createContext<Console | null>(null);

@@ -8,6 +8,7 @@ import { QueryClientProvider } from "@tanstack/react-query";
 import { StrictMode } from "react";
 import { createRoot } from "react-dom/client";
 import { createApi } from "./api/api.ts";
+import { createStorageApi } from "./api/storage.ts";
 import { App } from "./app.tsx";
 import { type Config, readConfig } from "./config.ts";
 import { ConsoleProvider } from "./console_context.tsx";
@@ -36,7 +37,12 @@ startLanguage();
 
 function show(config: Config): void {
   const supabase = createClient(config.supabaseUrl, config.publishableKey);
-  const context = { config, supabase, api: createApi(config, supabase) };
+  const context = {
+    config,
+    supabase,
+    api: createApi(config, supabase),
+    files: createStorageApi(createApi(config, supabase, "api")),
+  };
   root.render(
     <StrictMode>
       <MantineProvider theme={theme} defaultColorScheme="auto" cssVariablesResolver={readableGrey}>

@@ -18,6 +18,7 @@ import {
   ChartColumn,
   FlaskConical,
   Gauge,
+  HardDrive,
   KeyRound,
   List,
   LogOut,
@@ -39,6 +40,7 @@ const PAGES = [
   { path: "/requests", name: "requests", icon: List },
   { path: "/consumers", name: "consumers", icon: Users },
   { path: "/usage", name: "usage", icon: ChartColumn },
+  { path: "/storage", name: "storage", icon: HardDrive },
   { path: "/alerts", name: "alerts", icon: Bell },
   { path: "/playground", name: "playground", icon: FlaskConical },
 ] as const;

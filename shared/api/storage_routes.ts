@@ -1,6 +1,13 @@
 import { z } from "zod";
 import { GatewayError } from "../contract/gateway_error.ts";
-import { MEDIA_KINDS, storageCheck, storageQuota, storageStats, storageUsage } from "../database/media.ts";
+import {
+  MEDIA_KINDS,
+  storageCheck,
+  storageGrowth,
+  storageQuota,
+  storageStats,
+  storageUsage,
+} from "../database/media.ts";
 import { jsonResponse } from "../http/json_response.ts";
 import { cleanUp, cleanupReport, CLEANUPS } from "../media/cleanup.ts";
 import { healthOf, storageHealth } from "../media/health.ts";
@@ -61,6 +68,20 @@ export const storageRoutes: readonly ApiRoute[] = [
     answers: { 200: { description: "Figures", shape: storageStats } },
     serve: async ({ dependencies, actor, requestId }) =>
       jsonResponse(200, await dependencies.media.registry.stats(actor), requestId),
+  }),
+  apiRoute({
+    method: "get",
+    path: "/v1/storage/growth",
+    tag: "storage",
+    summary:
+      "Files that are there, by the UTC day on which they came; for the project's secret key and administrators",
+    query: z.strictObject({
+      days: z.string().regex(/^\d{1,3}$/, "must be 1 to 366").transform(Number).pipe(z.int().min(1).max(366))
+        .default(30),
+    }),
+    answers: { 200: { description: "Bytes and files by day and kind", shape: storageGrowth } },
+    serve: async ({ dependencies, actor, requestId }, { query }) =>
+      jsonResponse(200, await dependencies.media.registry.growth(actor, query.days), requestId),
   }),
   apiRoute({
     method: "get",

@@ -800,6 +800,7 @@ export type Database = {
         Returns: Json;
       };
       "eve_storage_count": { Args: { "sums": Json }; Returns: Json };
+      "eve_storage_growth": { Args: { "actor": Json; "days"?: number }; Returns: Json };
       "eve_storage_metrics": { Args: Record<PropertyKey, never>; Returns: Json };
       "eve_storage_quota": { Args: { "actor": Json; "tenant_id"?: string }; Returns: Json };
       "eve_storage_stats": { Args: { "actor": Json }; Returns: Json };

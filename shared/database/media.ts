@@ -148,6 +148,11 @@ export const storageStats = z.object({
   deleting: z.number(),
   spooled: z.object({ objects: z.number(), oldest_at: z.string().nullable(), tries: z.number() }),
 });
+export const storageGrowth = z.object({
+  /** Of files that are there, by the UTC day on which they came; days on which none came are absent. */
+  days: z.array(z.object({ day: z.string(), kind, objects: z.number(), bytes: z.number() })),
+});
+export type StorageGrowth = z.output<typeof storageGrowth>;
 export type StorageQuota = z.output<typeof storageQuota>;
 export type StorageUsage = z.output<typeof storageUsage>;
 export type StorageCheck = z.output<typeof storageCheck>;
@@ -229,6 +234,8 @@ export interface MediaRegistry {
   ): Promise<StorageCheck>;
   /** For the project and administrators alone. */
   stats(actor: Actor): Promise<StorageStats>;
+  /** Of the last so many days, 366 at most; for the project and administrators alone. */
+  growth(actor: Actor, days: number): Promise<StorageGrowth>;
   /** Sets limits that nobody has set out of the environment, in bytes by their names. Answers the default tenant. */
   seed(limits: Record<string, number>, defaultTenantId: string | null): Promise<string>;
 
@@ -353,6 +360,7 @@ export function createMedia(transport: Transport, timeoutMs = TIMEOUT_MS): Media
         storageCheck,
       ),
     stats: (actor) => ask("eve_storage_stats", { actor }, storageStats),
+    growth: (actor, days) => ask("eve_storage_growth", { actor, days }, storageGrowth),
     seed: async (limits, defaultTenantId) =>
       (await ask(
         "eve_media_seed",

@@ -158,3 +158,39 @@ as $$
   );
 $$;
 comment on function public.eve_storage_metrics is 'Gauges and histograms of storage, in the form of eve_metrics.';
+
+-- Files that are there, by the UTC day on which they came and by kind: {"status": "known", "days": [{"day", "kind", "objects", "bytes"}]},
+-- for the project and its administrators. Days on which none came are absent.
+create or replace function public.eve_storage_growth(actor jsonb, days integer default 30)
+returns jsonb
+language plpgsql
+stable
+set search_path = ''
+as $$
+declare
+  v_who constant jsonb := eve.tenant_of_actor(eve_storage_growth.actor, null, 'media');
+  v_since constant timestamptz := date_trunc('day', eve.clock(), 'UTC')
+    - make_interval(days => least(greatest(eve_storage_growth.days, 1), 366) - 1);
+begin
+  if not coalesce((v_who ->> 'project')::boolean, false) then
+    return case
+      when v_who ->> 'code' is not null then v_who
+      else eve.refused('credential_insufficient', 'This is for the project''s secret key and for administrators.')
+    end;
+  end if;
+  return jsonb_build_object(
+    'status', 'known', 'days', (
+      select coalesce(
+        jsonb_agg(jsonb_build_object('day', d.day, 'kind', d.kind, 'objects', d.objects, 'bytes', d.bytes) order by d.day, d.kind), '[]'
+      )
+      from (
+        select (o.first_seen_at at time zone 'UTC')::date as day, o.kind, count(*) as objects, sum(eve.media_bytes(o))::bigint as bytes
+        from public.media_objects o
+        where o.counts_as = 'used' and o.first_seen_at >= v_since
+        group by 1, 2
+      ) d
+    )
+  );
+end;
+$$;
+comment on function public.eve_storage_growth is 'Files that are there, by the day on which they came; for the project alone.';

@@ -6,7 +6,7 @@ import { installedConsole } from "./installed_console.ts";
 import { startTestStack, type TestStack } from "../harness/stack.ts";
 import { accessibilityProblems, chromiumPath, openBrowser, openPage, signIn } from "./browser.ts";
 
-const PAGES = ["Providers", "Quota", "Requests", "Consumers", "Usage", "Alerts", "Playground"];
+const PAGES = ["Providers", "Quota", "Requests", "Consumers", "Usage", "Storage", "Alerts", "Playground"];
 
 /** CI has a browser and the console's packages, so there nothing is skipped. */
 const CAN_RUN = Deno.env.get("CI") !== undefined ||
@@ -154,6 +154,63 @@ describe.skipIf(!CAN_RUN)("the console", () => {
     await page.getByRole("rowheader", { name: "Σ" }).waitFor();
     const sums = page.getByRole("row").filter({ has: page.getByRole("rowheader", { name: "Σ" }) });
     expect(await sums.getByRole("cell").first().textContent()).toMatch(/^[1-9]/);
+  });
+
+  test("storage shows what is used, and cleans up after showing what would be deleted", async () => {
+    const store = (kind: string, content: string) =>
+      fetch(`${stack.url}/functions/v1/api/v1/media?kind=${kind}`, {
+        method: "POST",
+        headers: { "apikey": stack.keys.secret, "content-type": "application/octet-stream" },
+        body: content.repeat(1_000),
+      });
+    expect((await store("media", "a")).status).toBe(201);
+    expect((await store("crawl", "b")).status).toBe(201);
+    const database = postgres(stack.databaseUrl, { max: 1 });
+    const kinds = async () =>
+      (await database`select kind from public.media_objects order by kind`).map(({ kind }) => kind);
+    try {
+      await database`update public.media_objects set last_seen_at = now() - interval '5 days' where kind = 'crawl'`;
+      await open("Storage");
+      const part = (name: string) => page.getByRole("region", { name, exact: true });
+      await part("Room by kind").getByRole("progressbar", { name: "Crawled pages: 1 kB of 2 GB" }).waitFor({
+        state: "attached",
+      });
+      await part("Room by kind").getByText("2 files, 0 byte reserved, 15 GB free").waitFor();
+      await part("Room by tenant").getByRole("row", { name: /^default 2 2 kB 2 GB/ }).waitFor();
+      await part("Growth").getByText("2 kB of what is there came in the last 7 days, 2 kB in the last 30.")
+        .waitFor();
+      const next = part("What would go next").getByRole("row");
+      await next.filter({ hasText: "Crawled pages" }).waitFor();
+      expect(await next.allTextContents()).toEqual([
+        "WhatOlder thanFilesSize",
+        "Crawled pages3 days11 kB",
+        "Media0 days11 kB",
+      ]);
+
+      const cleanup = part("Clean up");
+      const target = cleanup.getByLabel("So much is to be free, GB");
+      // The limit is 15 GB, of which 2,000 bytes are used: one file has to go.
+      await database`update eve.media_limits set limit_bytes = 15000001500 where name = 'total'`;
+      await target.fill("15");
+      await cleanup.getByRole("button", { name: "Show what would be deleted" }).click();
+      await cleanup.getByText("Files that would be deleted: 1, 1 kB. In use then: 1 kB.").waitFor();
+      expect(await kinds()).toEqual(["crawl", "media"]);
+      // Another number is another clean-up.
+      await target.fill("14");
+      await expect.poll(() => cleanup.getByRole("button", { name: "Delete these files" }).count()).toBe(0);
+      await cleanup.getByRole("button", { name: "Show what would be deleted" }).click();
+      await cleanup.getByText("Nothing has to be deleted").waitFor();
+      await target.fill("15");
+      await cleanup.getByRole("button", { name: "Show what would be deleted" }).click();
+      await cleanup.getByRole("button", { name: "Delete these files" }).click();
+      await cleanup.getByText("Files deleted: 1, 1 kB. In use now: 1 kB. So much is free.").waitFor();
+      expect(await kinds()).toEqual(["media"]);
+      await part("Room by kind").getByRole("progressbar", { name: "Crawled pages: 0 byte of 2 GB" }).waitFor({
+        state: "attached",
+      });
+    } finally {
+      await database.end();
+    }
   });
 
   test("the playground streams an answer from a stage and from a model side by side", async () => {

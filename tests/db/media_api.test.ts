@@ -500,7 +500,7 @@ describe("who may", () => {
       });
     }
     for (
-      const [method, path, init] of [["GET", "/v1/storage/stats", {}], [
+      const [method, path, init] of [["GET", "/v1/storage/stats", {}], ["GET", "/v1/storage/growth", {}], [
         "POST",
         "/v1/storage/cleanup",
         json({ force: true }),

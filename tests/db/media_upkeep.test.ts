@@ -395,3 +395,31 @@ test("what was not proven is read and proven by the next run", async () => {
   expect(await keepUp(media, time)).toMatchObject({ details: { proven: 1 } });
   expect(await sql`select state from public.media_objects`).toEqual([{ state: "verified" }]);
 });
+
+test("growth is what is there, by the day on which it came and by kind, as far back as was asked for", async () => {
+  // It is noon on the 18th.
+  for (
+    const [content, kind, at] of [
+      ["1", "media", "2026-11-18 00:00:00Z"],
+      ["2", "media", "2026-11-17 23:59:59Z"],
+      ["3", "crawl", "2026-11-17 03:00:00Z"],
+      ["4", "crawl", "2026-11-17 04:00:00Z"],
+      ["5", "media", "2026-11-16 23:59:59Z"],
+    ] as const
+  ) {
+    const { object } = await upload(content, kind);
+    await sql`
+      update public.media_objects set first_seen_at = ${at}, stored_bytes = 100, state = 'verified'
+      where file_sha256 = ${object.sha256}`;
+  }
+  const growth = async (query = "") => await (await api.call("GET", `/v1/storage/growth${query}`)).json();
+  const yesterday = [
+    { day: "2026-11-17", kind: "crawl", objects: 2, bytes: 200 },
+    { day: "2026-11-17", kind: "media", objects: 1, bytes: 100 },
+  ];
+  const today = { day: "2026-11-18", kind: "media", objects: 1, bytes: 100 };
+  expect(await growth("?days=1")).toEqual({ days: [today] });
+  expect(await growth("?days=2")).toEqual({ days: [...yesterday, today] });
+  expect((await growth()).days).toHaveLength(4);
+  expect((await api.call("GET", "/v1/storage/growth?days=0")).status).toBe(400);
+});

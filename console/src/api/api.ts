@@ -17,7 +17,7 @@ export class ApiError extends Error {
 
 export type Query = Record<string, string | number | boolean | null | undefined>;
 
-/** The admin function of the project, called as the signed-in user. */
+/** A function of the project, called as the signed-in user. */
 export interface Api {
   get<Path extends PathsOf<"GET">>(
     path: Path,
@@ -34,7 +34,8 @@ export interface Api {
 /** Long enough for a provider to be asked for its models, short enough for a person. */
 const TIMEOUT_MS = 30_000;
 
-export function createApi(config: Config, supabase: SupabaseClient): Api {
+/** @param name `admin`, or `api`, which serves files */
+export function createApi(config: Config, supabase: SupabaseClient, name: "admin" | "api" = "admin"): Api {
   async function send(path: string, init: RequestInit): Promise<Response> {
     const { data } = await supabase.auth.getSession();
     const headers = new Headers(init.headers);
@@ -42,7 +43,7 @@ export function createApi(config: Config, supabase: SupabaseClient): Api {
     if (data.session) headers.set("authorization", `Bearer ${data.session.access_token}`);
     let response: Response;
     try {
-      response = await fetch(`${config.supabaseUrl}/functions/v1/admin${path}`, { ...init, headers });
+      response = await fetch(`${config.supabaseUrl}/functions/v1/${name}${path}`, { ...init, headers });
     } catch (error) {
       if (
         init.signal?.aborted &&

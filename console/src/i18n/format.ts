@@ -7,8 +7,12 @@ const UNITS: [Intl.RelativeTimeFormatUnit, number][] = [
   ["second", 1_000],
 ];
 
+const BYTES = [["gigabyte", 1e9], ["megabyte", 1e6], ["kilobyte", 1e3], ["byte", 1]] as const;
+
 export interface Format {
   number(value: number | null | undefined): string;
+  /** Bytes, in the unit that suits; 1 GB is 10^9. */
+  bytes(value: number): string;
   /** Milliseconds as a person reads them. */
   duration(ms: number | null | undefined): string;
   /** Date and time in the reader's zone. */
@@ -33,6 +37,15 @@ export function useFormat(): Format {
     }).format(value);
   return {
     number,
+    bytes(value) {
+      const [name, size] = BYTES.find(([, size]) => Math.abs(value) >= size) ?? BYTES.at(-1)!;
+      return new Intl.NumberFormat(language, {
+        style: "unit",
+        unit: name,
+        unitDisplay: "short",
+        maximumFractionDigits: size === 1 ? 0 : 2,
+      }).format(value / size);
+    },
     duration(ms) {
       if (ms == null) return "–";
       if (ms < 1_000) return unit(Math.round(ms), "millisecond");

@@ -6,6 +6,14 @@ type Texts<Shape> = { [Name in keyof Shape]: Shape[Name] extends string ? string
 export const ru: Texts<typeof en> & {
   providers: { models_age_few: string; models_age_many: string };
   alerts: { open_count_few: string; open_count_many: string };
+  storage: {
+    line_few: string;
+    line_many: string;
+    growth_full_few: string;
+    growth_full_many: string;
+    days_few: string;
+    days_many: string;
+  };
 } = {
   loading: "Загрузка",
   retry: "Повторить",
@@ -211,6 +219,66 @@ export const ru: Texts<typeof en> & {
     chart: "Запросы и отказы по времени",
     chart_tokens: "Токены по времени",
     project_key: "ключ проекта",
+  },
+  storage: {
+    title: "Хранилище",
+    about: "Файлы: сколько занято из каждого лимита, что пришло за последнее время и что уйдёт первым.",
+    kind: {
+      media: "Медиа",
+      vision: "Разборы изображений",
+      crawl: "Скачанные страницы",
+      multipart: "Незавершённые загрузки",
+    },
+    total: "Всего",
+    spool: "В базе данных",
+    room: "Место по видам",
+    used_of: "{{used}} из {{limit}}",
+    line_one: "{{count}} файл, зарезервировано {{reserved}}, свободно {{free}}",
+    line_few: "{{count}} файла, зарезервировано {{reserved}}, свободно {{free}}",
+    line_many: "{{count}} файлов, зарезервировано {{reserved}}, свободно {{free}}",
+    line_other: "{{count}} файла, зарезервировано {{reserved}}, свободно {{free}}",
+    emergency: "Аварийная очистка начинается с {{bytes}}.",
+    tenants: "Место по арендаторам",
+    tenant: "Арендатор",
+    used: "Занято",
+    limit: "Лимит",
+    share: "Доля",
+    files: "Файлы",
+    growth: "Рост",
+    growth_chart: "Файлы, которые ещё здесь, по дням поступления",
+    growth_none: "За последние 30 дней не пришло ни одного из имеющихся файлов.",
+    growth_line: "Из имеющегося за 7 дней пришло {{week}}, за 30 дней — {{month}}.",
+    growth_full_one: "При темпе последней недели место кончится через {{count}} день.",
+    growth_full_few: "При темпе последней недели место кончится через {{count}} дня.",
+    growth_full_many: "При темпе последней недели место кончится через {{count}} дней.",
+    growth_full_other: "При темпе последней недели место кончится через {{count}} дня.",
+    next: "Что уйдёт следующим",
+    next_about:
+      "В этом порядке, сначала то, чем дольше всего не пользовались. То, на что есть ссылки, остаётся.",
+    next_none: "Удалить нечего: всё используется или слишком новое.",
+    what: "Что",
+    older: "Старше",
+    days_one: "{{count}} дня",
+    days_few: "{{count}} дней",
+    days_many: "{{count}} дней",
+    days_other: "{{count}} дня",
+    bytes: "Размер",
+    cleanup: "Очистка",
+    target: "Сколько освободить, ГБ",
+    target_about: "От общего лимита, {{limit}}.",
+    dry_run: "Показать, что будет удалено",
+    would: "Будет удалено файлов: {{objects}}, {{bytes}}. Останется занято {{after}}.",
+    enough: "Удалять ничего не нужно: столько уже свободно.",
+    delete: "Удалить эти файлы",
+    delete_sure: "Удалённые файлы вернуть нельзя.",
+    deleted: "Удалено файлов: {{objects}}, {{bytes}}. Теперь занято {{after}}.",
+    status: {
+      not_needed: "Делать было нечего.",
+      done: "Столько свободно.",
+      more: "Это ещё не всё: запустите очистку снова.",
+      not_enough: "Этого мало: остальное используется или слишком новое.",
+    },
+    failed: "Очистка не удалась",
   },
   alerts: {
     title: "Тревоги",

@@ -10,7 +10,7 @@ export interface Series {
 }
 
 /** Figures over time or by name. `label` says in words what the picture shows; a table beside it holds the figures. */
-export default function SeriesChart({ data, series, along, label, height = 220, kind = "bar" }: {
+export default function SeriesChart({ data, series, along, label, height = 220, kind = "bar", write }: {
   data: Record<string, string | number>[];
   series: Series[];
   /** The name of the value that the axis shows. */
@@ -18,6 +18,8 @@ export default function SeriesChart({ data, series, along, label, height = 220, 
   label: string;
   height?: number;
   kind?: "bar" | "area";
+  /** How a value is written; absent: as a number. */
+  write?: (value: number) => string;
 }) {
   const format = useFormat();
   const still = useReducedMotion();
@@ -27,7 +29,7 @@ export default function SeriesChart({ data, series, along, label, height = 220, 
     dataKey: along,
     series,
     withLegend: series.length > 1,
-    valueFormatter: (value: number) => format.number(value),
+    valueFormatter: write ?? ((value: number) => format.number(value)),
   };
   return (
     <figure aria-label={label} style={{ margin: 0 }}>
