@@ -31,11 +31,19 @@ export async function downloadFile(
     { query: { tenant_id: tenantId }, signal },
   );
   const { host } = new URL(url);
-  // No credential: the address is one. It may be of a file that has moved to S3 a moment ago.
-  const response = await connection.fetch(url, { signal, redirect: "error" }).catch((thrown: unknown) => {
-    if (signal.aborted) throw thrown;
-    throw unreachable(`${host} does not answer (${thrown instanceof Error ? thrown.message : thrown}).`);
-  });
+  // No credential: the address is one.
+  const ask = (address: string | URL) =>
+    connection.fetch(address, { signal, redirect: "manual" }).catch((thrown: unknown) => {
+      if (signal.aborted) throw thrown;
+      throw unreachable(`${host} does not answer (${thrown instanceof Error ? thrown.message : thrown}).`);
+    });
+  let response = await ask(url);
+  const movedTo = response.headers.get("location");
+  if (movedTo !== null && response.status >= 300 && response.status < 400) {
+    // The file has moved to S3 a moment ago. Once: S3 sends nobody on.
+    await response.body?.cancel();
+    response = await ask(new URL(movedTo, url));
+  }
   if (!response.ok) {
     await response.body?.cancel();
     throw new CliFailure(`${host} answered ${response.status}.`);
