@@ -759,8 +759,8 @@ create table eve.consumers (
   rpm integer,
   token_ttl_s integer not null default 7200,
   secret_changed_at timestamp with time zone,
-  tenant_id text,
   scopes text[] not null default '{llm}'::text[],
+  tenant_id text,
   constraint consumers_budgets_positive CHECK (((requests_per_day >= 0) AND (tokens_per_day >= 0))),
   constraint consumers_key_id_form CHECK ((key_id ~ '^[0-9a-f]{16}$'::text)),
   constraint consumers_kind_known CHECK ((kind = ANY (ARRAY['project'::text, 'service'::text, 'notebook'::text]))),
@@ -788,8 +788,8 @@ comment on column eve.consumers.capture is 'Whether what it asks and gets is kep
 comment on column eve.consumers.key_id is 'The public part of its secret, by which it is found.';
 comment on column eve.consumers.rpm is 'Requests it may begin in any minute; null: no limit of its own.';
 comment on column eve.consumers.token_ttl_s is 'The longest life of a token issued to it, in seconds: 60 to 86400.';
-comment on column eve.consumers.tenant_id is 'Whose it is; null: the default tenant''s.';
 comment on column eve.consumers.scopes is 'What it may use: llm, media, chats, vision, intake.';
+comment on column eve.consumers.tenant_id is 'Whose it is; null: the default tenant''s.';
 
 create table eve.consumer_days (
   consumer_id uuid not null,
@@ -828,7 +828,6 @@ create table eve.scoped_tokens (
 alter table eve.scoped_tokens enable row level security;
 CREATE INDEX scoped_tokens_consumer_id_idx ON eve.scoped_tokens USING btree (consumer_id);
 CREATE INDEX scoped_tokens_expires_at_idx ON eve.scoped_tokens USING btree (expires_at);
-CREATE TRIGGER eve_token_carries_scopes BEFORE INSERT ON eve.scoped_tokens FOR EACH ROW EXECUTE FUNCTION eve.token_carries_scopes(); -- enabled
 comment on table eve.scoped_tokens is 'Short-lived tokens of notebooks: the id is the token''s jti. The token itself is kept nowhere.';
 comment on column eve.scoped_tokens.models is 'Models it may be used for, of those its consumer may call; null: all of those.';
 comment on column eve.scoped_tokens.requests_budget is 'Requests in its whole life; tokens_budget: input and output tokens. Null: no budget.';
@@ -2940,6 +2939,11 @@ begin
       v_scope.refusal := 'consumer_disabled';
       return v_scope;
     end if;
+    if 'llm' <> all (v_consumer.scopes) then
+      v_scope.class := (call).class;
+      v_scope.refusal := 'model_not_allowed';
+      return v_scope;
+    end if;
     if v_consumer.requests_per_day is not null or v_consumer.tokens_per_day is not null then
       -- A request belongs to the day it came in, whatever the day of its later attempts.
       v_day := eve.pacific_day(coalesce(floor(extract(epoch from (running).received_at) * 1000)::bigint, scope_of.now_ms));
@@ -2958,7 +2962,7 @@ begin
     v_consumer.rpm := null;
   end if;
   if (call).token_id is not null then
-    select t.models, t.class, t.requests_budget, t.tokens_budget, t.requests_used, t.tokens_used,
+    select t.models, t.class, coalesce('llm' = any (t.scopes), true) as has_llm, t.requests_budget, t.tokens_budget, t.requests_used, t.tokens_used,
       t.revoked_at is not null or t.expires_at <= to_timestamp(scope_of.now_ms / 1000.0) as ended
     into v_token
     from eve.scoped_tokens t
@@ -2974,6 +2978,9 @@ begin
     return v_scope;
   elsif v_token is null or v_token.ended then
     v_scope.refusal := 'token_revoked';
+    return v_scope;
+  elsif not v_token.has_llm then
+    v_scope.refusal := 'model_not_allowed';
     return v_scope;
   elsif v_spends and (call).attempt = 1 and v_token.requests_used >= v_token.requests_budget then
     v_scope.refusal := 'budget_exhausted';
@@ -3843,7 +3850,7 @@ begin
         -- Consumers with a budget go by themselves.
         (
           t.consumer_id is null
-          or c.is_active and c.rpm is null and c.requests_per_day is null and c.tokens_per_day is null
+          or c.is_active and 'llm' = any (c.scopes) and c.rpm is null and c.requests_per_day is null and c.tokens_per_day is null
             and (c.models is null or t.model = any (c.models))
         )
         and not exists (
@@ -5300,6 +5307,7 @@ AS $function$
   select jsonb_build_object(
     'id', (consumer_json.consumer).id, 'name', (consumer_json.consumer).name, 'kind', (consumer_json.consumer).kind,
     'key_id', (consumer_json.consumer).key_id, 'models', (consumer_json.consumer).models,
+    'scopes', (consumer_json.consumer).scopes,
     'max_class', (consumer_json.consumer).max_class, 'rpm', (consumer_json.consumer).rpm,
     'requests_per_day', (consumer_json.consumer).requests_per_day,
     'tokens_per_day', (consumer_json.consumer).tokens_per_day,
@@ -5711,7 +5719,7 @@ end;
 $function$;
 comment on function public.eve_authenticate_consumer is 'Who holds a secret, told by its id and its proof. A refusal is counted in the audit.';
 
-CREATE OR REPLACE FUNCTION public.eve_issue_token(key_id text DEFAULT NULL::text, proof text DEFAULT NULL::text, consumer text DEFAULT NULL::text, address text DEFAULT NULL::text, models text[] DEFAULT NULL::text[], class text DEFAULT NULL::text, requests_budget integer DEFAULT NULL::integer, tokens_budget bigint DEFAULT NULL::bigint, ttl_s integer DEFAULT NULL::integer)
+CREATE OR REPLACE FUNCTION public.eve_issue_token(key_id text DEFAULT NULL::text, proof text DEFAULT NULL::text, consumer text DEFAULT NULL::text, address text DEFAULT NULL::text, models text[] DEFAULT NULL::text[], class text DEFAULT NULL::text, requests_budget integer DEFAULT NULL::integer, tokens_budget bigint DEFAULT NULL::bigint, ttl_s integer DEFAULT NULL::integer, scopes text[] DEFAULT NULL::text[])
  RETURNS jsonb
  LANGUAGE plpgsql
  SET search_path TO ''
@@ -5776,6 +5784,8 @@ begin
       from unnest(eve_issue_token.models) m
       where not exists (select from public.google_ai_model_limits l where l.model = m)
     ) then 'a model does not exist'
+    when cardinality(eve_issue_token.scopes) = 0 then 'name at least one of llm, media, chats, vision, intake, or leave scopes out'
+    when not (eve_issue_token.scopes <@ v_consumer.scopes) then 'a scope is not among those of this consumer'
     when eve_issue_token.class not in ('interactive', 'batch') then 'class must be interactive or batch'
     when eve_issue_token.class = 'interactive' and v_consumer.max_class = 'batch' then 'this consumer has class batch'
     when eve_issue_token.requests_budget <= 0 or eve_issue_token.tokens_budget <= 0 then 'a budget must be positive'
@@ -5787,10 +5797,10 @@ begin
   end if;
 
   insert into eve.scoped_tokens (
-    consumer_id, models, class, requests_budget, tokens_budget, issued_at, expires_at, address, issued_for
+    consumer_id, models, scopes, class, requests_budget, tokens_budget, issued_at, expires_at, address, issued_for
   )
   values (
-    v_consumer.id, coalesce(eve_issue_token.models, v_consumer.models),
+    v_consumer.id, coalesce(eve_issue_token.models, v_consumer.models), coalesce(eve_issue_token.scopes, v_consumer.scopes),
     coalesce(eve_issue_token.class, v_consumer.max_class), eve_issue_token.requests_budget,
     eve_issue_token.tokens_budget, v_now, v_now + make_interval(secs => v_ttl_s), left(eve_issue_token.address, 100),
     case when eve_issue_token.key_id is null then 'project_key' else 'enrolment_secret' end
@@ -5802,7 +5812,7 @@ begin
   );
   return jsonb_build_object(
     'status', 'issued', 'token_id', v_token.id, 'consumer_id', v_consumer.id, 'consumer', v_consumer.name,
-    'models', v_token.models, 'class', v_token.class, 'requests_budget', v_token.requests_budget,
+    'models', v_token.models, 'scopes', v_token.scopes, 'class', v_token.class, 'requests_budget', v_token.requests_budget,
     'tokens_budget', v_token.tokens_budget, 'issued_at_s', extract(epoch from v_token.issued_at)::bigint,
     'expires_at_s', extract(epoch from v_token.expires_at)::bigint
   );
@@ -5819,7 +5829,7 @@ AS $function$
   select coalesce(
     jsonb_agg(
       jsonb_build_object(
-        'id', t.id, 'consumer', t.name, 'models', t.models, 'class', t.class, 'requests_used', t.requests_used,
+        'id', t.id, 'consumer', t.name, 'models', t.models, 'scopes', coalesce(t.scopes, '{llm}'), 'class', t.class, 'requests_used', t.requests_used,
         'requests_budget', t.requests_budget, 'tokens_used', t.tokens_used, 'tokens_budget', t.tokens_budget,
         'issued_at', t.issued_at, 'expires_at', t.expires_at, 'revoked_at', t.revoked_at, 'address', t.address,
         'state', case when t.revoked_at is not null then 'revoked' when t.expires_at <= eve.clock() then 'expired' else 'live' end
@@ -11402,6 +11412,8 @@ begin
     when 'providers_sync' then v_operation.last_started_at is null
       or exists (select from public.provider_configs)
       or exists (select from eve.jobs)
+    when 'media' then eve.media_is_due('media')
+    when 'media_reconcile' then eve.media_is_due('media_reconcile')
     else true
   end;
 end;
@@ -11546,17 +11558,6 @@ create table eve.tenant_members (
 alter table eve.tenant_members enable row level security;
 CREATE INDEX tenant_members_user_id_idx ON eve.tenant_members USING btree (user_id);
 comment on table eve.tenant_members is 'Signed-in users (auth.users) who may act for a tenant.';
-
-CREATE OR REPLACE FUNCTION eve.token_carries_scopes()
- RETURNS trigger
- LANGUAGE plpgsql
- SET search_path TO ''
-AS $function$
-begin
-  new.scopes := coalesce(new.scopes, (select c.scopes from eve.consumers c where c.id = new.consumer_id));
-  return new;
-end;
-$function$;
 
 CREATE OR REPLACE FUNCTION eve.refused(code text, message text DEFAULT NULL::text, details jsonb DEFAULT NULL::jsonb, retry_after_ms bigint DEFAULT NULL::bigint)
  RETURNS jsonb

@@ -1,3 +1,7 @@
+/** What a consumer may use: models (`llm`), files, chats, analyses of pictures, what comes in from outside. */
+export const SCOPES = ["llm", "media", "chats", "vision", "intake"] as const;
+export type ScopeName = (typeof SCOPES)[number];
+
 /**
  * Who acts on a tenant's things, as the database is told: it decides for which tenant they may, in the transaction that acts.
  * `project`: the project's secret key, for all tenants. `consumer`: for its own, with the scope that is needed; `token_id`: it calls with

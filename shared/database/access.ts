@@ -1,4 +1,5 @@
 import { z } from "zod";
+import { type ScopeName, SCOPES } from "../contract/actor.ts";
 import type { TrafficClass } from "../contract/request.ts";
 import { call } from "./transport/call.ts";
 import type { Transport } from "./transport/transport.ts";
@@ -25,6 +26,8 @@ export interface IssueInput {
   class: TrafficClass | null;
   requests: number | null;
   tokens: number | null;
+  /** Null: all of the consumer's. */
+  scopes: ScopeName[] | null;
   ttlSeconds: number | null;
 }
 
@@ -34,6 +37,7 @@ export type Issue =
     tokenId: string;
     consumerId: string;
     models: string[] | null;
+    scopes: ScopeName[];
     class: TrafficClass;
     requests: number | null;
     tokens: number | null;
@@ -87,6 +91,7 @@ const issue = z.discriminatedUnion("status", [
     token_id: z.string(),
     consumer_id: z.string(),
     models: z.array(z.string()).nullable(),
+    scopes: z.array(z.enum(SCOPES)),
     class: z.enum(["interactive", "batch"]),
     requests_budget: z.number().nullable(),
     tokens_budget: z.number().nullable(),
@@ -97,6 +102,7 @@ const issue = z.discriminatedUnion("status", [
     tokenId: row.token_id,
     consumerId: row.consumer_id,
     models: row.models,
+    scopes: row.scopes,
     class: row.class,
     requests: row.requests_budget,
     tokens: row.tokens_budget,
@@ -135,6 +141,7 @@ export function createAccess(transport: Transport, timeoutMs = ACCESS_TIMEOUT_MS
           requests_budget: input.requests,
           tokens_budget: input.tokens,
           ttl_s: input.ttlSeconds,
+          scopes: input.scopes,
         },
         issue,
         timeoutMs,

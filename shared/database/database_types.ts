@@ -469,6 +469,7 @@ export type Database = {
           "models"?: (string)[];
           "proof"?: string;
           "requests_budget"?: number;
+          "scopes"?: (string)[];
           "tokens_budget"?: number;
           "ttl_s"?: number;
         };

@@ -83,6 +83,7 @@ async function answer(
     class: asked.scope.class ?? null,
     requests: asked.scope.requests ?? null,
     tokens: asked.scope.tokens ?? null,
+    scopes: asked.scope.scopes ?? null,
     ttlSeconds: asked.ttlSeconds,
   });
   if (issue.status === "refused") throw oauthErrorOf(issue);

@@ -1,7 +1,10 @@
+import { type ScopeName, SCOPES } from "../contract/actor.ts";
 import type { TrafficClass } from "../contract/request.ts";
 
 /** What the holder of a token may do. */
 export interface Scope {
+  /** Absent: `llm` alone, which needs no word. */
+  scopes?: ScopeName[];
   /** Null: every model of the consumer. */
   models: string[] | null;
   class: TrafficClass;
@@ -13,6 +16,7 @@ export interface Scope {
 
 /** A scope that is asked for: what is absent is as wide as the consumer's own. */
 export interface AskedScope {
+  scopes?: ScopeName[];
   models?: string[];
   class?: TrafficClass;
   requests?: number;
@@ -25,6 +29,7 @@ const MAX_REQUESTS = 2_147_483_647;
 /** A scope in the form of RFC 6749, 3.3: words with spaces between them. */
 export function formatScope(scope: Scope): string {
   return [
+    ...(scope.scopes?.join() === "llm" ? [] : scope.scopes ?? []),
     ...(scope.models ?? []).map((model) => `model:${model}`),
     `class:${scope.class}`,
     ...(scope.requests === null ? [] : [`requests:${scope.requests}`]),
@@ -39,13 +44,16 @@ export function parseScope(text: string): AskedScope {
     const colon = word.indexOf(":");
     const name = word.slice(0, Math.max(0, colon));
     const value = word.slice(colon + 1);
-    if (name === "model" && value !== "") asked.models = [...(asked.models ?? []), value];
+    const scope = SCOPES.find((each) => each === word);
+    if (scope !== undefined && !asked.scopes?.includes(scope)) {
+      asked.scopes = [...(asked.scopes ?? []), scope];
+    } else if (name === "model" && value !== "") asked.models = [...(asked.models ?? []), value];
     else if (name === "class" && asked.class === undefined) asked.class = parseClass(value);
     else if (name === "requests" && asked.requests === undefined) asked.requests = parseBudget(name, value);
     else if (name === "tokens" && asked.tokens === undefined) asked.tokens = parseBudget(name, value);
     else {
       throw new TypeError(
-        "a word of the scope is none of model:NAME, class:interactive|batch, requests:N and tokens:N, or is there twice",
+        "a word of the scope is none of llm, media, chats, vision, intake, model:NAME, class:interactive|batch, requests:N and tokens:N, or is there twice",
       );
     }
   }

@@ -37,6 +37,8 @@ comment on column eve.consumers.previous_secret_hash is 'Accepted until previous
 comment on column eve.consumers.requests_per_day is 'Requests a Pacific day, however many attempts each takes; null: no budget.';
 comment on column eve.consumers.capture is 'Whether what it asks and gets is kept; a request may say no. Nothing else allows it.';
 comment on column eve.consumers.models is 'Models it may call; null: all.';
+alter table eve.consumers add column if not exists scopes text[] not null default '{llm}';
+comment on column eve.consumers.scopes is 'What it may use: llm, media, chats, vision, intake.';
 comment on column eve.consumers.max_class is 'The highest traffic class it gets; batch turns its interactive requests into batch.';
 comment on column eve.consumers.tokens_per_day is 'Input and output tokens a Pacific day; null: no budget.';
 insert into eve.consumers (id, name, kind)
@@ -80,6 +82,8 @@ create table if not exists eve.scoped_tokens (
 ) with (fillfactor = 50);
 create index if not exists scoped_tokens_consumer_id_idx on eve.scoped_tokens (consumer_id);
 comment on table eve.scoped_tokens is 'Short-lived tokens of notebooks: the id is the token''s jti. The token itself is kept nowhere.';
+alter table eve.scoped_tokens add column if not exists scopes text[];
+comment on column eve.scoped_tokens.scopes is 'Of its consumer''s scopes those that it carries; null, in tokens from before there were scopes: llm.';
 comment on column eve.scoped_tokens.models is 'Models it may be used for, of those its consumer may call; null: all of those.';
 comment on column eve.scoped_tokens.requests_budget is 'Requests in its whole life; tokens_budget: input and output tokens. Null: no budget.';
 comment on column eve.scoped_tokens.revoked_at is 'From then on the next reservation refuses it.';

@@ -93,6 +93,11 @@ begin
       v_scope.refusal := 'consumer_disabled';
       return v_scope;
     end if;
+    if 'llm' <> all (v_consumer.scopes) then
+      v_scope.class := (call).class;
+      v_scope.refusal := 'model_not_allowed';
+      return v_scope;
+    end if;
     if v_consumer.requests_per_day is not null or v_consumer.tokens_per_day is not null then
       -- A request belongs to the day it came in, whatever the day of its later attempts.
       v_day := eve.pacific_day(coalesce(floor(extract(epoch from (running).received_at) * 1000)::bigint, scope_of.now_ms));
@@ -111,7 +116,7 @@ begin
     v_consumer.rpm := null;
   end if;
   if (call).token_id is not null then
-    select t.models, t.class, t.requests_budget, t.tokens_budget, t.requests_used, t.tokens_used,
+    select t.models, t.class, coalesce('llm' = any (t.scopes), true) as has_llm, t.requests_budget, t.tokens_budget, t.requests_used, t.tokens_used,
       t.revoked_at is not null or t.expires_at <= to_timestamp(scope_of.now_ms / 1000.0) as ended
     into v_token
     from eve.scoped_tokens t
@@ -127,6 +132,9 @@ begin
     return v_scope;
   elsif v_token is null or v_token.ended then
     v_scope.refusal := 'token_revoked';
+    return v_scope;
+  elsif not v_token.has_llm then
+    v_scope.refusal := 'model_not_allowed';
     return v_scope;
   elsif v_spends and (call).attempt = 1 and v_token.requests_used >= v_token.requests_budget then
     v_scope.refusal := 'budget_exhausted';

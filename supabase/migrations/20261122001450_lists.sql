@@ -135,7 +135,7 @@ begin
         -- Consumers with a budget go by themselves.
         (
           t.consumer_id is null
-          or c.is_active and c.rpm is null and c.requests_per_day is null and c.tokens_per_day is null
+          or c.is_active and 'llm' = any (c.scopes) and c.rpm is null and c.requests_per_day is null and c.tokens_per_day is null
             and (c.models is null or t.model = any (c.models))
         )
         and not exists (

@@ -142,6 +142,7 @@ as $$
   select jsonb_build_object(
     'id', (consumer_json.consumer).id, 'name', (consumer_json.consumer).name, 'kind', (consumer_json.consumer).kind,
     'key_id', (consumer_json.consumer).key_id, 'models', (consumer_json.consumer).models,
+    'scopes', (consumer_json.consumer).scopes,
     'max_class', (consumer_json.consumer).max_class, 'rpm', (consumer_json.consumer).rpm,
     'requests_per_day', (consumer_json.consumer).requests_per_day,
     'tokens_per_day', (consumer_json.consumer).tokens_per_day,

@@ -199,7 +199,8 @@ create or replace function public.eve_issue_token(
   class text default null,
   requests_budget integer default null,
   tokens_budget bigint default null,
-  ttl_s integer default null
+  ttl_s integer default null,
+  scopes text[] default null
 )
 returns jsonb
 language plpgsql
@@ -266,6 +267,8 @@ begin
       from unnest(eve_issue_token.models) m
       where not exists (select from public.google_ai_model_limits l where l.model = m)
     ) then 'a model does not exist'
+    when cardinality(eve_issue_token.scopes) = 0 then 'name at least one of llm, media, chats, vision, intake, or leave scopes out'
+    when not (eve_issue_token.scopes <@ v_consumer.scopes) then 'a scope is not among those of this consumer'
     when eve_issue_token.class not in ('interactive', 'batch') then 'class must be interactive or batch'
     when eve_issue_token.class = 'interactive' and v_consumer.max_class = 'batch' then 'this consumer has class batch'
     when eve_issue_token.requests_budget <= 0 or eve_issue_token.tokens_budget <= 0 then 'a budget must be positive'
@@ -277,10 +280,10 @@ begin
   end if;
 
   insert into eve.scoped_tokens (
-    consumer_id, models, class, requests_budget, tokens_budget, issued_at, expires_at, address, issued_for
+    consumer_id, models, scopes, class, requests_budget, tokens_budget, issued_at, expires_at, address, issued_for
   )
   values (
-    v_consumer.id, coalesce(eve_issue_token.models, v_consumer.models),
+    v_consumer.id, coalesce(eve_issue_token.models, v_consumer.models), coalesce(eve_issue_token.scopes, v_consumer.scopes),
     coalesce(eve_issue_token.class, v_consumer.max_class), eve_issue_token.requests_budget,
     eve_issue_token.tokens_budget, v_now, v_now + make_interval(secs => v_ttl_s), left(eve_issue_token.address, 100),
     case when eve_issue_token.key_id is null then 'project_key' else 'enrolment_secret' end
@@ -292,7 +295,7 @@ begin
   );
   return jsonb_build_object(
     'status', 'issued', 'token_id', v_token.id, 'consumer_id', v_consumer.id, 'consumer', v_consumer.name,
-    'models', v_token.models, 'class', v_token.class, 'requests_budget', v_token.requests_budget,
+    'models', v_token.models, 'scopes', v_token.scopes, 'class', v_token.class, 'requests_budget', v_token.requests_budget,
     'tokens_budget', v_token.tokens_budget, 'issued_at_s', extract(epoch from v_token.issued_at)::bigint,
     'expires_at_s', extract(epoch from v_token.expires_at)::bigint
   );
@@ -311,7 +314,7 @@ as $$
   select coalesce(
     jsonb_agg(
       jsonb_build_object(
-        'id', t.id, 'consumer', t.name, 'models', t.models, 'class', t.class, 'requests_used', t.requests_used,
+        'id', t.id, 'consumer', t.name, 'models', t.models, 'scopes', coalesce(t.scopes, '{llm}'), 'class', t.class, 'requests_used', t.requests_used,
         'requests_budget', t.requests_budget, 'tokens_used', t.tokens_used, 'tokens_budget', t.tokens_budget,
         'issued_at', t.issued_at, 'expires_at', t.expires_at, 'revoked_at', t.revoked_at, 'address', t.address,
         'state', case when t.revoked_at is not null then 'revoked' when t.expires_at <= eve.clock() then 'expired' else 'live' end

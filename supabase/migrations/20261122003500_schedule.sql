@@ -168,6 +168,8 @@ begin
     when 'providers_sync' then v_operation.last_started_at is null
       or exists (select from public.provider_configs)
       or exists (select from eve.jobs)
+    when 'media' then eve.media_is_due('media')
+    when 'media_reconcile' then eve.media_is_due('media_reconcile')
     else true
   end;
 end;

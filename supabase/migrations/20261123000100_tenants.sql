@@ -33,33 +33,12 @@ create index if not exists tenant_members_user_id_idx on eve.tenant_members (use
 comment on table eve.tenant_members is 'Signed-in users (auth.users) who may act for a tenant.';
 
 alter table eve.consumers
-  add column if not exists tenant_id text references eve.tenants (id),
-  add column if not exists scopes text[] not null default '{llm}';
+  add column if not exists tenant_id text references eve.tenants (id);
 alter table eve.consumers drop constraint if exists consumers_scopes_known;
 alter table eve.consumers add constraint consumers_scopes_known
   check (scopes <@ '{llm,media,chats,vision,intake}' and cardinality(scopes) between 1 and 5);
 create index if not exists consumers_tenant_id_idx on eve.consumers (tenant_id);
 comment on column eve.consumers.tenant_id is 'Whose it is; null: the default tenant''s.';
-comment on column eve.consumers.scopes is 'What it may use: llm, media, chats, vision, intake.';
-
-alter table eve.scoped_tokens add column if not exists scopes text[];
-comment on column eve.scoped_tokens.scopes is 'Of its consumer''s scopes those that it carries; null, in tokens from before there were scopes: llm.';
-
--- A token carries what its consumer may at that moment; what the consumer loses later the token loses as well.
-create or replace function eve.token_carries_scopes()
-returns trigger
-language plpgsql
-set search_path = ''
-as $$
-begin
-  new.scopes := coalesce(new.scopes, (select c.scopes from eve.consumers c where c.id = new.consumer_id));
-  return new;
-end;
-$$;
-create or replace trigger eve_token_carries_scopes
-before insert on eve.scoped_tokens
-for each row
-execute function eve.token_carries_scopes();
 
 -- A refusal that a function answers rather than raises: what has been noted until then stays.
 create or replace function eve.refused(code text, message text default null, details jsonb default null, retry_after_ms bigint default null)

@@ -3,8 +3,8 @@
 set local lock_timeout = '10s';
 
 insert into eve.operations (name, runs_in, schedule, time_limit_ms, logs_all, description) values
-  ('media', 'http', null, 100000, false, 'Deletes files whose time is over, moves what waits in the database to S3, reads what is not proven, and cleans up in an emergency.'),
-  ('media_reconcile', 'http', null, 100000, true, 'Compares the registry of files with the bucket, and counts everything anew.')
+  ('media', 'http', '*/5 * * * *', 100000, false, 'Deletes files whose time is over, moves what waits in the database to S3, reads what is not proven, and cleans up in an emergency.'),
+  ('media_reconcile', 'http', '37 4 * * *', 100000, true, 'Compares the registry of files with the bucket, and counts everything anew.')
 on conflict (name) do nothing;
 
 -- Whether the function has anything to do for media: uploads or deletions whose time is over, objects without use for theirs, something
@@ -55,3 +55,15 @@ begin
 end;
 $$;
 comment on function eve.media_is_due is 'Whether the function maintenance is worth calling for media.';
+
+insert into eve.maintenance_expected (operation, within_s) values ('media', 3600), ('media_reconcile', 108000)
+on conflict (operation) do nothing;
+
+do $$
+begin
+  perform public.eve_schedule();
+exception
+  when insufficient_privilege then
+    raise notice 'schedule: % may not schedule jobs (%); run "select public.eve_schedule();" as a role that may', current_user, sqlerrm;
+end;
+$$;

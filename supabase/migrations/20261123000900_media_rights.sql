@@ -25,7 +25,7 @@ begin
     from pg_catalog.pg_proc p
     where p.prokind = 'f'
       and (
-        p.pronamespace = 'eve'::regnamespace and p.proname ~ '^(media_|tenant|default_tenant|member_tenants|token_carries|refus(ed$|al_of_consumer))'
+        p.pronamespace = 'eve'::regnamespace and p.proname ~ '^(media_|tenant|default_tenant|member_tenants|refus(ed$|al_of_consumer))'
         or p.pronamespace = 'public'::regnamespace and p.proname ~ '^eve_(media_|storage_|tenant|consumer_access)'
       )
   loop

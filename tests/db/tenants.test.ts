@@ -98,6 +98,35 @@ describe("who may act for which tenant", () => {
     expect(await find(consumer("bot", narrow), null)).toMatchObject({ code: "token_revoked" });
   });
 
+  test("a token may carry less than its consumer has, and never more", async () => {
+    const issueWith = async (scopes: string[]) =>
+      (await sql`select public.eve_issue_token(consumer => 'notebook', scopes => ${scopes}::text[]) as token`)[
+        0
+      ]!.token;
+    expect(await find(consumer("notebook", (await issueWith(["llm"])).token_id), null)).toMatchObject({
+      code: "credential_insufficient",
+    });
+    expect(await issueWith(["media"])).toMatchObject({ status: "issued", scopes: ["media"] });
+    expect(await issueWith(["chats"])).toMatchObject({ status: "refused", code: "invalid_scope" });
+  });
+
+  test("models are for those who have the scope llm", async () => {
+    const call = async (name: string, token: string | null = null) =>
+      (await sql`
+        select public.eve_reserve(${crypto.randomUUID()}, '{gemma-4-31b-it}', 10, consumer_id => ${ids[
+        name
+      ]!}, token_id => ${token})
+          as answer`)[0]!.answer;
+    const code = { code: "model_not_allowed" };
+    expect(await call("bot")).not.toMatchObject(code);
+    await sql`select public.eve_consumer_access('bot', '{media}')`;
+    expect(await call("bot")).toMatchObject(code);
+    await sql`select public.eve_consumer_access('bot', '{llm,media}')`;
+    const [row] =
+      await sql`select public.eve_issue_token(consumer => 'notebook', scopes => '{media}') as token`;
+    expect(await call("notebook", row!.token.token_id)).toMatchObject(code);
+  });
+
   test("one issued before there were scopes has llm alone", async () => {
     const token = await issue("notebook");
     await sql`update eve.scoped_tokens set scopes = null where id = ${token}`;

@@ -123,11 +123,13 @@ describe("an idle day", () => {
       select o.name, eve.clock() - o.last_succeeded_at < e.within_s * interval '1 second' as is_recent, o.idle_runs > 0 as counted
       from eve.operations o join eve.maintenance_expected e on e.operation = o.name
       where o.runs_in = 'http' order by 1`;
-      expect([...ran]).toEqual(["alerts", "key_health", "models_sync", "providers_sync"].map((name) => ({
-        name,
-        is_recent: true,
-        counted: name !== "models_sync",
-      })));
+      expect([...ran]).toEqual(
+        ["alerts", "key_health", "media", "media_reconcile", "models_sync", "providers_sync"].map((name) => ({
+          name,
+          is_recent: true,
+          counted: name !== "models_sync",
+        })),
+      );
       expect(await sql`select from public.google_ai_maintenance_log where operation = 'alerts'`).toHaveLength(
         0,
       );

@@ -9,6 +9,14 @@ describe("a scope", () => {
     expect(parseScope(text)).toEqual(scope);
   });
 
+  test("names what it is for, where that is not models alone", () => {
+    const all = { models: null, class: "batch", requests: null, tokens: null } as const;
+    expect(formatScope({ ...all, scopes: ["llm"] })).toBe("class:batch");
+    expect(formatScope({ ...all, scopes: ["llm", "media"] })).toBe("llm media class:batch");
+    expect(parseScope("media class:batch")).toEqual({ scopes: ["media"], class: "batch" });
+    expect(() => parseScope("media media")).toThrow(TypeError);
+  });
+
   test("that leaves something out says nothing of it", () => {
     expect(parseScope("")).toEqual({});
     expect(formatScope({ models: null, class: "interactive", requests: null, tokens: null })).toBe(
