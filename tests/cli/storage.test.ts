@@ -115,6 +115,8 @@ test("a clean-up is tried dry, then done, and leaves what is too young", async (
   const { total } = await json("quota");
   expect(await json("cleanup", "auto")).toMatchObject({ status: "not_needed", deleted_objects: 0 });
   expect(await json("cleanup", "media", "--max-age-days", "1")).toMatchObject({ deleted_objects: 0 });
+  // What was uploaded by its address holds its room until nobody can send it again.
+  await sql`update public.media_objects set address_until = null`;
   const dry = await json("cleanup", "auto", "--target-gb", "0", "--dry-run");
   expect(dry).toMatchObject({ dry_run: true, freed_bytes: total.used_bytes });
   expect((await json("quota")).total.used_bytes).toBe(total.used_bytes);
