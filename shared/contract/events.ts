@@ -16,3 +16,9 @@ export type GatewayEvent =
   }
   | { type: "delta"; chunk: Answer }
   | { type: "done"; result: GatewayResult };
+
+/**
+ * Hands an event to the reader. For a delta it resolves when the reader wants more, and rejects when they have gone; other
+ * events wait for nobody.
+ */
+export type Emit = (event: GatewayEvent) => Promise<void>;

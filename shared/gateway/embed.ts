@@ -57,11 +57,9 @@ async function embedOne(
   item: EmbedItem,
   context: InvokeContext,
 ): Promise<Ended<Embedding>> {
-  const run = serve(dependencies, new EmbeddingTask(request, item), context);
-  let step = await run.next();
-  while (!step.done) step = await run.next();
-  if (!("status" in step.value)) return step.value;
-  const { state, attempts } = step.value;
+  const ended = await serve(dependencies, new EmbeddingTask(request, item), context);
+  if (!("status" in ended)) return ended;
+  const { state, attempts } = ended;
   throw new GatewayError(state === "running" ? "request_running" : "request_finished", {
     details: { state, attempts },
   });

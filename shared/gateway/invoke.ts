@@ -1,4 +1,4 @@
-import type { GatewayEvent } from "../contract/events.ts";
+import type { Emit } from "../contract/events.ts";
 import { chargedName } from "../contract/caller.ts";
 import type { Gateway } from "../contract/gateway.ts";
 import { GatewayError } from "../contract/gateway_error.ts";
@@ -21,18 +21,14 @@ export function createGateway(dependencies: GatewayDependencies): Gateway {
     async invoke(request, context) {
       requireKind(request.models, "answers");
       const task = new ChatTask(request, { streams: false, hash: await hashOf(request) });
-      const run = serve(dependencies, task, context);
-      let step = await run.next();
-      while (!step.done) step = await run.next();
-      return "status" in step.value ? replay(request, step.value) : resultOf(request, step.value);
+      const ended = await serve(dependencies, task, context);
+      return "status" in ended ? replay(request, ended) : resultOf(request, ended);
     },
     stream: (request, context) =>
       eventIteration({
-        begin: (signal) => {
-          if (unread.isFull(chargedName(context.caller))) {
-            return refusedAtOnce(new GatewayError("streams_unread"));
-          }
-          return streamOf(dependencies, request, { ...context, signal });
+        begin: async (signal, emit) => {
+          if (unread.isFull(chargedName(context.caller))) throw new GatewayError("streams_unread");
+          await stream(dependencies, request, { ...context, signal }, emit);
         },
         client: context.signal,
         clock: dependencies.clock,
@@ -54,25 +50,20 @@ export function createGateway(dependencies: GatewayDependencies): Gateway {
   };
 }
 
-// deno-lint-ignore require-yield -- an iteration that fails at its first step.
-async function* refusedAtOnce(error: GatewayError): AsyncGenerator<GatewayEvent, void, void> {
-  throw error;
-}
-
-async function* streamOf(
+async function stream(
   dependencies: GatewayDependencies,
   request: GatewayRequest,
   context: InvokeContext,
-): AsyncGenerator<GatewayEvent, void, void> {
+  emit: Emit,
+): Promise<void> {
   requireKind(request.models, "answers");
   const task = new ChatTask(request, { streams: true, hash: await hashOf(request) });
-  const ended = yield* serve(dependencies, task, context);
-  if ("status" in ended) {
-    // Seen before: the stored answer, in one piece.
-    const result = replay(request, ended);
-    yield { type: "delta", chunk: result.answer };
-    yield { type: "done", result };
-  } else yield { type: "done", result: resultOf(request, ended) };
+  const ended = await serve(dependencies, task, context, emit);
+  if (!("status" in ended)) return await emit({ type: "done", result: resultOf(request, ended) });
+  // Seen before: the stored answer, in one piece.
+  const result = replay(request, ended);
+  await emit({ type: "delta", chunk: result.answer });
+  await emit({ type: "done", result });
 }
 
 /** Only a client that chose the id can ask again with it. */

@@ -83,12 +83,10 @@ export function createJobService({ gateway, jobs, newId, now, jobsUrl }: JobServ
         jobs,
         callbackUrl: `${jobsUrl}/${id}/callback`,
       });
-      const run = serve(gateway, task, context);
       try {
-        let step = await run.next();
-        while (!step.done) step = await run.next();
-        if (!("status" in step.value)) return await jobs.note(noteOf(id, step.value.served.value));
-        return await find(jobOf(step.value), context.caller);
+        const ended = await serve(gateway, task, context);
+        if (!("status" in ended)) return await jobs.note(noteOf(id, ended.served.value));
+        return await find(jobOf(ended), context.caller);
       } catch (thrown) {
         const error = asGatewayError(thrown);
         gateway.background(closeFailed(id, error));

@@ -8,9 +8,7 @@ import type { Ended, Task } from "./tasks/task.ts";
 export type RunEnd =
   | { kind: "ended"; ended: Ended<unknown> }
   | { kind: "duplicate"; duplicate: Duplicate }
-  | { kind: "failed"; thrown: unknown }
-  /** The reader of its events has left. */
-  | { kind: "left" };
+  | { kind: "failed"; thrown: unknown };
 
 /** A model's name is the caller's text, so it is cut. */
 const MAX_NAME_CHARS = 100;
@@ -73,7 +71,5 @@ function endAttributes(runEnd: RunEnd): LogAttributes {
         "eve.retry_after_ms": retryAfterMs ?? undefined,
       };
     }
-    case "left":
-      return { "eve.outcome": "cancelled", "error.type": "client_closed" };
   }
 }

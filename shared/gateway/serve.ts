@@ -1,4 +1,4 @@
-import type { GatewayEvent } from "../contract/events.ts";
+import type { Emit } from "../contract/events.ts";
 import { asGatewayError, type GatewayError } from "../contract/gateway_error.ts";
 import type { InvokeContext } from "../contract/request.ts";
 import type {
@@ -12,15 +12,7 @@ import type {
 import type { Settlement } from "../database/admission/settle.ts";
 import { admitCounted, type Size } from "./admission/admit_counted.ts";
 import { deadlineFrom, type RequestDeadline } from "./attempts/linked_abort.ts";
-import {
-  dispatch,
-  leftByReader,
-  type Outcome,
-  type Progress,
-  type TooLate,
-  type Unanswered,
-  waitUntil,
-} from "./attempts/dispatch.ts";
+import { dispatch, type Outcome, type TooLate, type Unanswered, waitUntil } from "./attempts/dispatch.ts";
 import { errorOf, withRefusal } from "./attempts/outcome_error.ts";
 import type { GatewayDependencies } from "./dependencies.ts";
 import { refusalError } from "./admission/refusal.ts";
@@ -50,6 +42,7 @@ interface Run<Value> {
   dependencies: GatewayDependencies;
   task: Task<Value>;
   context: InvokeContext;
+  emit: Emit;
   deadline: RequestDeadline;
   waitedMs: number;
   excludeKeys: string[];
@@ -70,67 +63,67 @@ interface FailedAttempt<Value> {
  * Serves a request: admit, call a model, settle, and try again where that makes sense.
  *
  * Every reservation that is granted is settled exactly once: after the response has gone when the request ends with it,
- * before the next reservation otherwise. The reader of the events may leave at any of them (`return()`); the attempt
- * under way is then aborted and settled.
+ * before the next reservation otherwise. When the context's signal aborts, the attempt under way is ended and settled.
+ * @param emit absent: nobody wants the events
  * @throws GatewayError where the request fails
  */
-export async function* serve<Value>(
+export async function serve<Value>(
   dependencies: GatewayDependencies,
   task: Task<Value>,
   context: InvokeContext,
-): AsyncGenerator<GatewayEvent, Ended<Value> | Duplicate, void> {
-  const run: Run<Value> = {
-    dependencies,
-    task,
-    context,
-    deadline: deadlineFrom(dependencies.clock, context.receivedAt, dependencies.times.requestTimeoutMs),
-    waitedMs: 0,
-    excludeKeys: [...(task.asked.excludeKeys ?? [])],
-    avoidKeys: [],
-    size: null,
-    bookedAt: 0,
-  };
-  let failedAttempt: FailedAttempt<Value> | null = null;
-  let runEnd: RunEnd = { kind: "left" };
+  emit: Emit = () => Promise.resolve(),
+): Promise<Ended<Value> | Duplicate> {
   context.logLine?.begin();
+  let runEnd: RunEnd | null = null;
   try {
-    for (let attempt = 1;; attempt++) {
-      let reservation: Settled | null = yield* admitted(run, attempt, failedAttempt);
-      let ended: Ended<Value> | FailedAttempt<Value> | TooLate | null = null;
-      for (let left = MAX_REBOOKINGS; reservation?.status === "granted"; left--) {
-        ended = yield* runAttempt(run, reservation, left > 0);
-        if (!isTooLate(ended)) break;
-        reservation = yield* admitted(run, attempt, failedAttempt, reservation);
-        ended = null;
-      }
-      if (ended !== null && !isTooLate(ended)) {
-        if ("served" in ended) {
-          runEnd = { kind: "ended", ended };
-          return ended;
-        }
-        failedAttempt = ended;
-      } else if (failedAttempt !== null) {
-        closeAfter(run, failedAttempt);
-        if ("ended" in failedAttempt.fallback) {
-          runEnd = { kind: "ended", ended: failedAttempt.fallback.ended };
-          return failedAttempt.fallback.ended;
-        }
-        const { error } = failedAttempt.fallback;
-        throw reservation?.status === "refused" ? withRefusal(error, reservation) : error;
-      } else if (reservation?.status === "refused") {
-        const tokens = run.size?.counted === true ? run.size.tokens : task.tokens();
-        const { requestTimeoutMs } = dependencies.times;
-        throw refusalError(reservation, tokens, { maxWaitMs: task.asked.maxWaitMs, requestTimeoutMs });
-      } else if (reservation?.status === "duplicate") {
-        runEnd = { kind: "duplicate", duplicate: reservation };
-        return reservation;
-      }
-    }
+    const ended = await attemptsOf({
+      dependencies,
+      task,
+      context,
+      emit,
+      deadline: deadlineFrom(dependencies.clock, context.receivedAt, dependencies.times.requestTimeoutMs),
+      waitedMs: 0,
+      excludeKeys: [...(task.asked.excludeKeys ?? [])],
+      avoidKeys: [],
+      size: null,
+      bookedAt: 0,
+    });
+    runEnd = "status" in ended ? { kind: "duplicate", duplicate: ended } : { kind: "ended", ended };
+    return ended;
   } catch (thrown) {
     runEnd = { kind: "failed", thrown };
     throw thrown;
   } finally {
-    context.logLine?.end(attributesOf(task, context, runEnd));
+    if (runEnd !== null) context.logLine?.end(attributesOf(task, context, runEnd));
+  }
+}
+
+/** One attempt after the other, until one of them is the request's end. */
+async function attemptsOf<Value>(run: Run<Value>): Promise<Ended<Value> | Duplicate> {
+  const { dependencies, task } = run;
+  let failedAttempt: FailedAttempt<Value> | null = null;
+  for (let attempt = 1;; attempt++) {
+    let reservation: Settled | null = await admitted(run, attempt, failedAttempt);
+    let ended: Ended<Value> | FailedAttempt<Value> | TooLate | null = null;
+    for (let left = MAX_REBOOKINGS; reservation?.status === "granted"; left--) {
+      ended = await runAttempt(run, reservation, left > 0);
+      if (!isTooLate(ended)) break;
+      reservation = await admitted(run, attempt, failedAttempt, reservation);
+      ended = null;
+    }
+    if (ended !== null && !isTooLate(ended)) {
+      if ("served" in ended) return ended;
+      failedAttempt = ended;
+    } else if (failedAttempt !== null) {
+      closeAfter(run, failedAttempt);
+      if ("ended" in failedAttempt.fallback) return failedAttempt.fallback.ended;
+      const { error } = failedAttempt.fallback;
+      throw reservation?.status === "refused" ? withRefusal(error, reservation) : error;
+    } else if (reservation?.status === "refused") {
+      const tokens = run.size?.counted === true ? run.size.tokens : task.tokens();
+      const { requestTimeoutMs } = dependencies.times;
+      throw refusalError(reservation, tokens, { maxWaitMs: task.asked.maxWaitMs, requestTimeoutMs });
+    } else if (reservation?.status === "duplicate") return reservation;
   }
 }
 
@@ -144,12 +137,12 @@ function isTooLate<Value>(ended: Ended<Value> | FailedAttempt<Value> | TooLate):
  *
  * @param held the reservation that this attempt already holds, because its start came too late; it is released if this ends without a grant
  */
-async function* admitted<Value>(
+async function admitted<Value>(
   run: Run<Value>,
   attempt: number,
   failedAttempt: FailedAttempt<Value> | null,
   held: Pick<Grant, "requestNo" | "attempt"> | null = null,
-): AsyncGenerator<GatewayEvent, Settled | null, void> {
+): Promise<Settled | null> {
   const { dependencies, context, deadline } = run;
   let inHand = held;
   try {
@@ -160,7 +153,7 @@ async function* admitted<Value>(
       inHand = reservation;
       const { model, waitMs } = reservation;
       const askAt = dependencies.clock.now() + waitMs;
-      yield { type: "queued", attempt, model, waitMs };
+      await run.emit({ type: "queued", attempt, model, waitMs });
       const how = await waitUntil(dependencies, askAt, context.signal, deadline);
       if (how !== null) {
         const outcome: Unanswered = {
@@ -178,7 +171,7 @@ async function* admitted<Value>(
     if (failedAttempt === null) throw thrown;
     return null;
   } finally {
-    // The reader has left, the time is up, or the database did not answer: the place in the queue is given back.
+    // The client has gone, the time is up, or the database did not answer: the place in the queue is given back.
     if (inHand !== null) settleLater(run, cancelled(inHand));
   }
 }
@@ -234,25 +227,25 @@ function reserveInput<Value>(
 }
 
 /** The request's end, or the failed attempt that another one is to follow. Throws when it ends in an error. */
-async function* runAttempt<Value>(
+async function runAttempt<Value>(
   run: Run<Value>,
   grant: Grant,
   mayRebook: boolean,
-): AsyncGenerator<GatewayEvent, Ended<Value> | FailedAttempt<Value> | TooLate, void> {
-  const { dependencies, task, context, deadline } = run;
-  const progress: Progress = { calledAt: null, usageSoFar: null };
+): Promise<Ended<Value> | FailedAttempt<Value> | TooLate> {
+  const { dependencies, task, context, deadline, emit } = run;
   const start = {
     startsAt: dependencies.clock.now() + grant.waitMs,
     latestAt: mayRebook ? run.bookedAt + grant.waitMs + LATEST_START_MS : Infinity,
   };
-  let outcome: Outcome<Value> | TooLate | null = null;
-  try {
-    outcome = yield* dispatch(dependencies, task, grant, start, context, deadline, progress);
-  } finally {
-    if (outcome === null) {
-      settleLater(run, settlementOf(grant, leftByReader(progress, dependencies.clock.now()), true));
-    }
-  }
+  const outcome: Outcome<Value> | TooLate = await dispatch(
+    dependencies,
+    task,
+    grant,
+    start,
+    context,
+    deadline,
+    emit,
+  );
   run.waitedMs += grant.waitMs;
   if (outcome.kind === "too_late") {
     dependencies.log("warn", "start_too_late", {
@@ -267,7 +260,7 @@ async function* runAttempt<Value>(
   const ended: Ended<Value> = { grant, served: outcome.served, waitMs: Math.round(run.waitedMs) };
   const timeIsLeft = grant.attempt < MAX_ATTEMPTS && deadline.left() >= LEAST_TIME_MS &&
     !context.signal.aborted;
-  if (timeIsLeft && progress.usageSoFar === null && task.repair(outcome.served)) {
+  if (timeIsLeft && !outcome.begun && task.repair(outcome.served)) {
     // The prompt has grown.
     run.size = null;
     const failedAttempt = { settlement: settlementOf(grant, outcome, false), fallback: { ended } };

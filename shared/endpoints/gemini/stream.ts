@@ -1,9 +1,10 @@
 import type { Answer } from "../../contract/content.ts";
 import type { GatewayEvent } from "../../contract/events.ts";
-import { asGatewayError, GatewayError } from "../../contract/gateway_error.ts";
+import { GatewayError } from "../../contract/gateway_error.ts";
 import type { Limits } from "../../contract/limits.ts";
 import type { GatewayResult } from "../../contract/result.ts";
 import { streamedResponse } from "../../http/streamed_response.ts";
+import { type EventEncoder, eventFrames } from "../event_frames.ts";
 import { resultHeaders, servedHeaders, silentlyEmpty } from "./answer.ts";
 import { encoded, type GeminiEncoding, isSkipped } from "./encoding.ts";
 import { geminiError } from "./error.ts";
@@ -26,38 +27,9 @@ export async function streamGemini(
   events: AsyncIterable<GatewayEvent>,
   { model, requestId, encoding }: GeminiStreamOptions,
 ): Promise<Response> {
-  const chunks = new Chunks(events, encoding);
-  const framing = encoding.sse ? EVENTS : ARRAY;
-  const bytes = new TextEncoder();
-  let sent = 0;
-  let ready: Answer | null = await chunks.next();
-  const headers = chunks.headers(model);
-
-  const body = new ReadableStream<Uint8Array>({
-    async pull(controller) {
-      let text: string;
-      try {
-        const chunk = sent === 0 ? ready : await chunks.next();
-        ready = null;
-        if (chunk === null) {
-          if (framing.end !== "") controller.enqueue(bytes.encode(framing.end));
-          return controller.close();
-        }
-        text = JSON.stringify(encoded(chunk, encoding));
-      } catch (thrown) {
-        const error = JSON.stringify(geminiError(asGatewayError(thrown), requestId));
-        // google-generativeai ignores an error among the chunks, and would take half an answer for the whole. For an
-        // array without an end it raises "Unfinished stream", with this frame.
-        const end = encoding.numericEnums ? "" : framing.end;
-        controller.enqueue(bytes.encode(framing.frame(error, sent) + end));
-        return controller.close();
-      }
-      controller.enqueue(bytes.encode(framing.frame(text, sent++)));
-    },
-    cancel: () => chunks.leave(),
-  }, { highWaterMark: 0 });
-
-  return streamedResponse(body, framing.contentType, requestId, headers);
+  const encoder = new ChunkEncoder(requestId, encoding);
+  const body = await eventFrames(events, encoder);
+  return streamedResponse(body, encoder.framing.contentType, requestId, encoder.headers(model));
 }
 
 /** How the chunks of a stream are joined. */
@@ -81,47 +53,48 @@ const ARRAY: Framing = {
 };
 
 /** The answers among a call's events, and what the other events reported. */
-class Chunks {
-  readonly #events: AsyncIterator<GatewayEvent>;
+class ChunkEncoder implements EventEncoder {
+  readonly framing: Framing;
+  readonly #requestId: string;
   readonly #encoding: GeminiEncoding;
   #started: { model: string; limits: Limits | null; outputLoweredTo?: number | null } | null = null;
   #result: GatewayResult | null = null;
-  #some = false;
+  #sent = 0;
 
-  constructor(events: AsyncIterable<GatewayEvent>, encoding: GeminiEncoding) {
+  constructor(requestId: string, encoding: GeminiEncoding) {
+    this.#requestId = requestId;
     this.#encoding = encoding;
-    this.#events = events[Symbol.asyncIterator]();
+    this.framing = encoding.sse ? EVENTS : ARRAY;
   }
 
-  /** The next one; null after the last. Throws what ended the call. */
-  async next(): Promise<Answer | null> {
-    for (;;) {
-      const step = await this.#events.next();
-      if (step.done) return this.#ended();
-      const event = step.value;
-      if (event.type === "started") this.#started = event;
-      if (event.type === "done") this.#result = event.result;
-      const chunk = event.type === "delta" ? event.chunk : this.#replay();
-      if (chunk !== null && !isSkipped(chunk, this.#encoding)) {
-        this.#some = true;
-        return chunk;
-      }
-    }
+  encode(event: GatewayEvent): string {
+    if (event.type === "started") this.#started = event;
+    if (event.type === "done") this.#result = event.result;
+    const chunk = event.type === "delta" ? event.chunk : this.#replay();
+    if (chunk === null || isSkipped(chunk, this.#encoding)) return "";
+    return this.framing.frame(JSON.stringify(encoded(chunk, this.#encoding)), this.#sent++);
   }
 
-  /** The answer to a request that was answered before comes in one piece, with the result. */
-  #replay(): Answer | null {
-    if (this.#some || this.#result === null || silentlyEmpty(this.#result) !== null) return null;
-    return this.#result.answer;
-  }
-
-  #ended(): null {
+  end(): string {
     if (this.#result === null) {
       throw new GatewayError("internal", { detail: "the stream ended without a result" });
     }
     const silent = silentlyEmpty(this.#result);
     if (silent !== null) throw silent;
-    return null;
+    return this.framing.end;
+  }
+
+  failed(error: GatewayError): string {
+    // google-generativeai ignores an error among the chunks, and would take half an answer for the whole. For an
+    // array without an end it raises "Unfinished stream", with this frame.
+    const end = this.#encoding.numericEnums ? "" : this.framing.end;
+    return this.framing.frame(JSON.stringify(geminiError(error, this.#requestId)), this.#sent) + end;
+  }
+
+  /** The answer to a request that was answered before comes in one piece, with the result. */
+  #replay(): Answer | null {
+    if (this.#sent > 0 || this.#result === null || silentlyEmpty(this.#result) !== null) return null;
+    return this.#result.answer;
   }
 
   /** What is known by the first chunk. */
@@ -131,10 +104,5 @@ class Chunks {
     if (this.#started === null) return { "x-eve-replayed": "true" };
     const { model, limits, outputLoweredTo } = this.#started;
     return servedHeaders(limits, model === asked ? null : model, outputLoweredTo);
-  }
-
-  /** The client has gone: upstream need not go on. */
-  async leave(): Promise<void> {
-    await this.#events.return?.();
   }
 }

@@ -1,9 +1,9 @@
 import { partsOf, textOf } from "../../contract/content.ts";
 import type { GatewayEvent } from "../../contract/events.ts";
-import { asGatewayError } from "../../contract/gateway_error.ts";
 import type { GatewayResult } from "../../contract/result.ts";
 import { errorJson } from "../../http/error_json.ts";
 import { EVENT_STREAM, streamedResponse } from "../../http/streamed_response.ts";
+import { eventFrames } from "../event_frames.ts";
 import type { StreamEvents } from "./stream_events.ts";
 import { limitsJson, resultFields, usageJson, verdictError } from "./answer.ts";
 
@@ -24,36 +24,19 @@ export async function streamNative(
   events: AsyncIterable<GatewayEvent>,
   options: NativeStreamOptions,
 ): Promise<Response> {
-  const iterator = events[Symbol.asyncIterator]();
-  const bytes = new TextEncoder();
-  let ready = "";
-  for (let began = false; !began;) {
-    const step = await iterator.next();
-    if (step.done) break;
-    ready += framesOf(step.value, options);
-    began = step.value.type !== "started";
-  }
-  const body = new ReadableStream<Uint8Array>({
-    async pull(controller) {
-      try {
-        while (ready === "") {
-          const step = await iterator.next();
-          if (step.done) return controller.close();
-          ready = framesOf(step.value, options);
-        }
-        controller.enqueue(bytes.encode(ready));
-        ready = "";
-      } catch (thrown) {
-        controller.enqueue(
-          bytes.encode(frame("error", errorJson(asGatewayError(thrown), options.requestId))),
-        );
-        controller.close();
-      }
+  let begun = false;
+  /** What was said before the stream has begun. */
+  let held = "";
+  const body = await eventFrames(events, {
+    encode(event) {
+      const frames = held + framesOf(event, options);
+      begun ||= event.type !== "started";
+      held = begun ? "" : frames;
+      return begun ? frames : "";
     },
-    async cancel() {
-      await iterator.return?.();
-    },
-  }, { highWaterMark: 0 });
+    end: () => held,
+    failed: (error) => frame("error", errorJson(error, options.requestId)),
+  });
   return streamedResponse(body, EVENT_STREAM, options.requestId);
 }
 

@@ -1,9 +1,10 @@
 import { type Answer, partsOf } from "../../contract/content.ts";
 import type { GatewayEvent } from "../../contract/events.ts";
-import { asGatewayError, GatewayError } from "../../contract/gateway_error.ts";
+import { GatewayError } from "../../contract/gateway_error.ts";
 import type { GatewayResult } from "../../contract/result.ts";
 import { jsonResponse } from "../../http/json_response.ts";
 import { EVENT_STREAM, streamedResponse } from "../../http/streamed_response.ts";
+import { type EventEncoder, eventFrames } from "../event_frames.ts";
 import { type AnswerTerms, resultHeaders } from "./answer.ts";
 import { openaiError } from "./error.ts";
 import { unanswerable } from "./finish.ts";
@@ -39,32 +40,17 @@ export async function streamResponse(
   events: AsyncIterable<GatewayEvent>,
   terms: ResponseTerms,
 ): Promise<Response> {
-  const frames = encodeEvents(events, terms);
-  let first = await frames.next();
-  const bytes = new TextEncoder();
-  const body = new ReadableStream<Uint8Array>({
-    async pull(controller) {
-      const step = first ?? await frames.next();
-      first = undefined!;
-      if (step.done) return controller.close();
-      controller.enqueue(bytes.encode(step.value));
-    },
-    cancel: async () => {
-      await frames.return();
-    },
-  }, { highWaterMark: 0 });
+  const body = await eventFrames(events, responseEncoder(terms));
   return streamedResponse(body, EVENT_STREAM, terms.requestId, idHeaders(terms.requestId));
 }
 
-async function* encodeEvents(
-  events: AsyncIterable<GatewayEvent>,
-  terms: ResponseTerms,
-): AsyncGenerator<string, void> {
+function responseEncoder(terms: ResponseTerms): EventEncoder {
   const output: unknown[] = [];
   let number = 0;
   let text = "";
   let textAt = -1;
   let calls = 0;
+  let done = false;
   const event = (type: string, more: Record<string, unknown>) =>
     `event: ${type}\ndata: ${JSON.stringify({ type, sequence_number: number++, ...more })}\n\n`;
   const opening = () =>
@@ -109,34 +95,34 @@ async function* encodeEvents(
     }
     return frames;
   };
-  try {
-    for await (const one of events) {
-      if (one.type === "delta") {
-        const frames = say(one.chunk);
-        if (frames !== "") yield frames;
-      }
-      if (one.type !== "done") continue;
-      const { result } = one;
-      const error = unanswerable(result, terms.strictSchema);
-      if (error !== null) throw error;
-      // The answer to a request that was answered before comes in one piece, with the result.
-      let frames = output.length === 0 ? say(result.answer) : "";
-      frames = frames === "" ? opening() : frames;
-      if (textAt >= 0) {
-        output[textAt] = messageItem(terms, text);
-        frames += event("response.output_text.done", { ...at(terms, textAt), text, logprobs: [] }) +
-          event("response.content_part.done", { ...at(terms, textAt), part: textPart(text) }) +
-          event("response.output_item.done", { output_index: textAt, item: output[textAt] });
-      }
-      const response = responseJson(terms, output, result);
-      yield frames + event(`response.${response.status}`, { response });
-      return;
+  const close = (result: GatewayResult): string => {
+    const error = unanswerable(result, terms.strictSchema);
+    if (error !== null) throw error;
+    // The answer to a request that was answered before comes in one piece, with the result.
+    let frames = output.length === 0 ? say(result.answer) : "";
+    frames = frames === "" ? opening() : frames;
+    if (textAt >= 0) {
+      output[textAt] = messageItem(terms, text);
+      frames += event("response.output_text.done", { ...at(terms, textAt), text, logprobs: [] }) +
+        event("response.content_part.done", { ...at(terms, textAt), part: textPart(text) }) +
+        event("response.output_item.done", { output_index: textAt, item: output[textAt] });
     }
-    throw new GatewayError("internal", { detail: "the stream ended without a result" });
-  } catch (thrown) {
-    if (number === 0) throw thrown;
-    yield event("error", openaiError(asGatewayError(thrown), terms.requestId).error);
-  }
+    const response = responseJson(terms, output, result);
+    return frames + event(`response.${response.status}`, { response });
+  };
+  return {
+    encode(one) {
+      if (one.type === "delta") return say(one.chunk);
+      if (one.type !== "done") return "";
+      done = true;
+      return close(one.result);
+    },
+    end() {
+      if (!done) throw new GatewayError("internal", { detail: "the stream ended without a result" });
+      return "";
+    },
+    failed: (error) => event("error", openaiError(error, terms.requestId).error),
+  };
 }
 
 function responseJson(terms: ResponseTerms, output: unknown[], result: GatewayResult | null) {

@@ -1,11 +1,12 @@
 import type { Candidate } from "../../contract/content.ts";
 import type { GatewayEvent } from "../../contract/events.ts";
-import { asGatewayError, GatewayError } from "../../contract/gateway_error.ts";
+import { GatewayError } from "../../contract/gateway_error.ts";
 import type { Limits } from "../../contract/limits.ts";
 import type { AnswerVerdict, GatewayResult } from "../../contract/result.ts";
 import { rateLimitHeaders } from "../../http/rate_limit_headers.ts";
 import { EVENT_STREAM, streamedResponse } from "../../http/streamed_response.ts";
 import { judgeAnswer } from "../../contract/answer_verdict.ts";
+import { type EventEncoder, eventFrames } from "../event_frames.ts";
 import { type AnswerTerms, completionId, nativeReason, resultHeaders } from "./answer.ts";
 import { openaiError } from "./error.ts";
 import { openaiFinishReason, unanswerable } from "./finish.ts";
@@ -32,23 +33,8 @@ export async function encodeCompletionStream(
   events: AsyncIterable<GatewayEvent>,
   terms: StreamTerms,
 ): Promise<Response> {
-  const encoder = new FrameEncoder(events, terms);
-  let first: string | null = await encoder.next();
-  const bytes = new TextEncoder();
-  const body = new ReadableStream<Uint8Array>({
-    async pull(controller) {
-      try {
-        const frames = first ?? await encoder.next();
-        first = null;
-        if (frames === null) return controller.close();
-        controller.enqueue(bytes.encode(frames));
-      } catch (thrown) {
-        controller.enqueue(bytes.encode(frame(openaiError(asGatewayError(thrown), terms.requestId))));
-        controller.close();
-      }
-    },
-    cancel: () => encoder.leave(),
-  }, { highWaterMark: 0 });
+  const encoder = new FrameEncoder(terms);
+  const body = await eventFrames(events, encoder);
   return streamedResponse(body, EVENT_STREAM, terms.requestId, encoder.headers());
 }
 
@@ -65,34 +51,24 @@ interface Choice {
 }
 
 /** A call's events as frames. */
-class FrameEncoder {
-  readonly #events: AsyncIterator<GatewayEvent>;
+class FrameEncoder implements EventEncoder {
   readonly #terms: StreamTerms;
   readonly #choices = new Map<number, Choice>();
   #started: { model: string; limits: Limits | null; outputLoweredTo?: number | null } | null = null;
   #result: GatewayResult | null = null;
-  #over = false;
 
-  constructor(events: AsyncIterable<GatewayEvent>, terms: StreamTerms) {
-    this.#events = events[Symbol.asyncIterator]();
+  constructor(terms: StreamTerms) {
     this.#terms = terms;
   }
 
-  /** The next frames that say something; null after the last. Throws what ended the call. */
-  async next(): Promise<string | null> {
-    while (!this.#over) {
-      const step = await this.#events.next();
-      if (step.done) {
-        this.#over = true;
-        return this.#end();
-      }
-      const event = step.value;
-      if (event.type === "started") this.#started = event;
-      if (event.type === "done") this.#result = event.result;
-      const frames = event.type === "delta" ? this.#framesOf(event.chunk.candidates ?? []) : "";
-      if (frames !== "") return frames;
-    }
-    return null;
+  encode(event: GatewayEvent): string {
+    if (event.type === "started") this.#started = event;
+    if (event.type === "done") this.#result = event.result;
+    return event.type === "delta" ? this.#framesOf(event.chunk.candidates ?? []) : "";
+  }
+
+  failed(error: GatewayError): string {
+    return frame(openaiError(error, this.#terms.requestId));
   }
 
   /** What is known when the first frame is. */
@@ -105,11 +81,6 @@ class FrameEncoder {
       ...rateLimitHeaders(limits),
       ...modelHeaders({ model, replaced: model !== this.#terms.model, outputLoweredTo }),
     };
-  }
-
-  /** The client has gone: upstream need not go on. */
-  async leave(): Promise<void> {
-    await this.#events.return?.();
   }
 
   #framesOf(candidates: Candidate[]): string {
@@ -156,7 +127,7 @@ class FrameEncoder {
     return this.#chunk(index, { role: "assistant", content: "", refusal: null, ...delta });
   }
 
-  #end(): string {
+  end(): string {
     const result = this.#result;
     if (result === null) throw new GatewayError("internal", { detail: "the stream ended without a result" });
     const error = unanswerable(result, this.#terms.strictSchema);

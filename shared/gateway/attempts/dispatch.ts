@@ -1,6 +1,6 @@
 import { asGatewayError, GatewayError } from "../../contract/gateway_error.ts";
 import type { Block } from "../../contract/block.ts";
-import type { GatewayEvent } from "../../contract/events.ts";
+import type { Emit } from "../../contract/events.ts";
 import type { InvokeContext } from "../../contract/request.ts";
 import type { TokenUsage } from "../../contract/usage.ts";
 import type { Grant } from "../../database/admission/reserve.ts";
@@ -9,7 +9,7 @@ import { type AbortCause, linkAbort, type RequestDeadline } from "./linked_abort
 import type { GatewayDependencies } from "../dependencies.ts";
 import { secretHash } from "../../secrets/key_facts.ts";
 import { isStageName } from "../../stages/stage_name.ts";
-import type { Call, Destination, Served, Task } from "../tasks/task.ts";
+import type { Call, Delta, Destination, Served, Task } from "../tasks/task.ts";
 
 /** How long a key whose secret is not set is left alone: long enough to spare callers, short enough to recover by itself. */
 export const SECRET_MISSING_BLOCK_MS = 600_000;
@@ -47,44 +47,31 @@ export interface TooLate {
 /** How one attempt ended. */
 export type Outcome<Value = unknown> =
   /** Upstream answered with status 200, be it a success or not. */
-  | { kind: "answered"; served: Served<Value>; latencyMs: number }
+  | {
+    kind: "answered";
+    served: Served<Value>;
+    /** Whether the client has some of it already. */
+    begun: boolean;
+    latencyMs: number;
+  }
   | Unanswered;
-
-/** How far an attempt has come: what is settled if the reader of its events leaves. */
-export interface Progress {
-  /** `Clock.now()` when upstream was called; null: not yet. */
-  calledAt: number | null;
-  /** What has been used; null: nothing of the answer has gone out yet. */
-  usageSoFar: (() => TokenUsage) | null;
-}
-
-/** The attempt as it stands, for a reader that has left. */
-export function leftByReader({ calledAt, usageSoFar }: Progress, now: number): Unanswered {
-  return {
-    kind: "broken_off",
-    how: "client_closed",
-    dispatched: calledAt !== null,
-    latencyMs: calledAt === null ? null : Math.round(now - calledAt),
-    used: usageSoFar?.() ?? null,
-  };
-}
 
 /**
  * Carries out a granted attempt: waits for its start, finds the secret, calls the model. Never throws.
  * @param startsAt `Clock.now()` of the booked start
  * @param latestAt not sent after it, but `too_late`
  */
-export async function* dispatch<Value>(
+export async function dispatch<Value>(
   dependencies: GatewayDependencies,
   task: Task<Value>,
   grant: Grant,
   { startsAt, latestAt }: { startsAt: number; latestAt: number },
   context: InvokeContext,
   deadline: RequestDeadline,
-  progress: Progress,
-): AsyncGenerator<GatewayEvent, Outcome<Value> | TooLate, void> {
+  emit: Emit,
+): Promise<Outcome<Value> | TooLate> {
   if (grant.waitMs > 0) {
-    yield { type: "queued", attempt: grant.attempt, model: grant.model, waitMs: grant.waitMs };
+    await emit({ type: "queued", attempt: grant.attempt, model: grant.model, waitMs: grant.waitMs });
     const how = await waitUntil(dependencies, startsAt, context.signal, deadline);
     if (how !== null) return { kind: "broken_off", how, dispatched: false, latencyMs: null, used: null };
   }
@@ -108,9 +95,9 @@ export async function* dispatch<Value>(
   const lateMs = dependencies.clock.now() - latestAt;
   if (lateMs > 0) return { kind: "too_late", lateMs };
   const destination = { model: grant.model, ...access };
-  const begin = (signal: AbortSignal) => call(provider, { ...destination, signal });
+  const begin: Begin<Value> = (signal, emit) => call(provider, { ...destination, signal }, emit);
   const granted = { ...grant, outputLoweredTo: task.outputLoweredTo(grant) };
-  const outcome = yield* callModel(dependencies, begin, granted, context.signal, deadline, progress);
+  const outcome = await callModel(dependencies, begin, granted, context.signal, deadline, emit);
   return await withRejectedSecret(outcome, grant, access.secret);
 }
 
@@ -152,60 +139,62 @@ export async function waitUntil(
   }
 }
 
-async function* callModel<Value>(
+type Begin<Value> = (
+  signal: AbortSignal,
+  emit: (delta: Delta) => Promise<void>,
+) => ReturnType<Call<Value>>;
+
+async function callModel<Value>(
   dependencies: GatewayDependencies,
-  begin: (signal: AbortSignal) => ReturnType<Call<Value>>,
+  begin: Begin<Value>,
   grant: Grant & { outputLoweredTo: number | null },
   client: AbortSignal,
   deadline: RequestDeadline,
-  progress: Progress,
-): AsyncGenerator<GatewayEvent, Outcome<Value>, void> {
+  emit: Emit,
+): Promise<Outcome<Value>> {
   const since = dependencies.clock.now();
   const latencyMs = () => Math.round(dependencies.clock.now() - since);
-  const used = () => progress.usageSoFar?.() ?? null;
   const linked = linkAbort(
     dependencies.clock,
     client,
     Math.min(dependencies.times.upstreamTimeoutMs, deadline.left()),
   );
-  progress.calledAt = since;
-  const pieces = begin(linked.signal);
+  let usageSoFar: (() => TokenUsage) | null = null;
+  const used = () => usageSoFar?.() ?? null;
   let over = false;
+  /** The latest piece, until the client has taken it. */
+  let taken: Promise<void> = Promise.resolve();
   try {
+    const call = begin(linked.signal, async (delta) => {
+      if (over) throw new DOMException("the call is over", "AbortError");
+      usageSoFar = delta.usageSoFar;
+      await (taken = emit({ type: "delta", chunk: delta.chunk }));
+    });
+    call.catch(() => {});
     // The call is under way before the event is sent, so that a slow reader does not delay a start that was booked.
-    let next = pieces.next();
-    next.catch(() => {});
-    yield {
+    await emit({
       type: "started",
       attempt: grant.attempt,
       model: grant.model,
       keyAlias: grant.key.alias,
       limits: grant.limits,
       outputLoweredTo: grant.outputLoweredTo,
-    };
-    for (;;) {
-      // Raced, so that a provider that is slow to notice the signal delays neither the client nor the settlement.
-      const step = await Promise.race([next, linked.broken]);
-      if (step.done) {
-        over = true;
-        return { kind: "answered", served: step.value, latencyMs: latencyMs() };
-      }
-      progress.usageSoFar = step.value.usageSoFar;
-      yield { type: "delta", chunk: step.value.chunk };
-      next = pieces.next();
-    }
+    });
+    // Raced, so that a provider that is slow to notice the signal delays neither the client nor the settlement.
+    const broken = linked.broken.catch(async (reason) => {
+      // Time that a slow reader takes is not the model's: what ended meanwhile is said when they come back.
+      await taken.catch(() => {});
+      throw reason;
+    });
+    const served = await Promise.race([call, broken]);
+    return { kind: "answered", served, begun: usageSoFar !== null, latencyMs: latencyMs() };
   } catch (thrown) {
     const how = linked.ended();
-    over = how === null;
     return how === null
       ? { kind: "failed", failure: asFailure(thrown), latencyMs: latencyMs(), used: used() }
       : { kind: "broken_off", how, dispatched: true, latencyMs: latencyMs(), used: used() };
   } finally {
-    // Also where a reader leaves between two pieces: then nobody waits for the next one.
-    if (!over) {
-      linked.abort();
-      void pieces.return(undefined as never).catch(() => {});
-    }
+    over = true;
     linked.release();
   }
 }

@@ -20,8 +20,6 @@ export interface LinkedAbort {
   broken: Promise<never>;
   /** Null while nothing has ended the call. */
   ended(): AbortCause | null;
-  /** Aborts the signal, as if the client had gone. */
-  abort(): void;
   /** Clears the timer and removes the listener from the client's signal. */
   release(): void;
 }
@@ -47,7 +45,6 @@ export function linkAbort(clock: Clock, client: AbortSignal, ms: number): Linked
     signal: controller.signal,
     broken: broken.promise,
     ended: () => ended,
-    abort: () => end("client_closed"),
     release: () => {
       clearTimer();
       client.removeEventListener("abort", onClientGone);

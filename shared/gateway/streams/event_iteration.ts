@@ -1,11 +1,11 @@
 import { type Clock, setTimer } from "../../runtime/clock.ts";
-import type { GatewayEvent } from "../../contract/events.ts";
+import type { Emit, GatewayEvent } from "../../contract/events.ts";
 import { GatewayError } from "../../contract/gateway_error.ts";
 import { UNREAD_AFTER_MS, type UnreadStreams } from "./unread_streams.ts";
 
 export interface Followed {
-  /** Starts the run; the signal is the one that ends it. */
-  begin: (signal: AbortSignal) => AsyncGenerator<GatewayEvent, void, void>;
+  /** The run, up to its end; the signal ends it. */
+  begin: (signal: AbortSignal, emit: Emit) => Promise<void>;
   /** Aborts when the client has gone. */
   client: AbortSignal;
   clock: Clock;
@@ -24,8 +24,7 @@ export interface Followed {
  *
  * Until the answer begins, the run goes on by itself, so that a reader who is slow to take `queued` delays no start
  * that was booked; from then on it goes on as the reader pulls. It ends, and is settled, in whichever way the reader
- * leaves: by `return()`,
- * by hanging up while a piece is awaited or while none is, or by never coming back. A caller who leaves several unread
+ * leaves: by `return()`, by hanging up while a piece is awaited or while none is, or by never coming back. A caller who leaves several unread
  * keeps a few of them, each until its time is up.
  */
 export function eventIteration(followed: Followed): AsyncIterable<GatewayEvent> {
@@ -36,20 +35,21 @@ class EventIterator implements AsyncIterator<GatewayEvent, undefined> {
   readonly #ready: GatewayEvent[] = [];
   readonly #leave = new AbortController();
   readonly #clearTimer: () => void;
-  readonly #run: AsyncGenerator<GatewayEvent, void, void>;
   readonly #followed: Followed;
   /** Clears the timer for a reader who does not come back. */
   #readerIsBack: (() => void) | null = null;
   #countedUnread = false;
-  #pump: Promise<void> | null = null;
+  /** The run; null: nobody has asked for an event yet. */
+  #run: Promise<void> | null = null;
+  /** Set while the run waits for its reader. */
+  #more: PromiseWithResolvers<void> | null = null;
   #over = false;
   #error: unknown = null;
   #wake = Promise.withResolvers<void>();
 
   constructor(followed: Followed) {
-    const { begin, client, clock, timeoutMs } = followed;
+    const { client, clock, timeoutMs } = followed;
     this.#followed = followed;
-    this.#run = begin(this.#leave.signal);
     client.addEventListener("abort", this.#onClientGone, { once: true });
     if (client.aborted) this.#leave.abort(client.reason);
     this.#clearTimer = setTimer(clock, timeoutMs, this.#onTimeUp);
@@ -69,7 +69,11 @@ class EventIterator implements AsyncIterator<GatewayEvent, undefined> {
         if (error !== null) throw error;
         return { done: true, value: undefined };
       }
-      this.#pump ??= this.#advance();
+      if (this.#run === null) this.#run = this.#begin();
+      else {
+        this.#more?.resolve();
+        this.#more = null;
+      }
       await this.#wake.promise;
       this.#wake = Promise.withResolvers();
     }
@@ -82,7 +86,7 @@ class EventIterator implements AsyncIterator<GatewayEvent, undefined> {
 
   /** While a piece is awaited, the run's own deadlines hold. */
   #onTimeUp = () => {
-    if (this.#pump === null) void this.#abandon(new GatewayError("deadline_exceeded"));
+    if (this.#waitsForReader) void this.#abandon(new GatewayError("deadline_exceeded"));
   };
 
   #onClientGone = () => void this.#abandon(new GatewayError("client_closed"));
@@ -103,25 +107,28 @@ class EventIterator implements AsyncIterator<GatewayEvent, undefined> {
     this.#followed.unread.remove(this.#followed.caller);
   }
 
-  /** Goes on up to the next piece of the answer, or to the end. */
-  async #advance(): Promise<void> {
+  get #waitsForReader(): boolean {
+    return this.#run === null || this.#more !== null;
+  }
+
+  async #begin(): Promise<void> {
     try {
-      for (;;) {
-        const step = await this.#run.next();
-        if (step.done) {
-          this.#end(null);
-          return;
-        }
-        this.#ready.push(step.value);
-        this.#wake.resolve();
-        if (step.value.type === "delta") return;
-      }
+      await this.#followed.begin(this.#leave.signal, this.#emit);
+      this.#end(null);
     } catch (thrown) {
       this.#end(thrown);
-    } finally {
-      this.#pump = null;
     }
   }
+
+  #emit: Emit = (event) => {
+    const isDelta = event.type === "delta";
+    if (this.#over) return isDelta ? Promise.reject(readerLeft()) : Promise.resolve();
+    this.#ready.push(event);
+    this.#wake.resolve();
+    if (!isDelta) return Promise.resolve();
+    this.#more = Promise.withResolvers();
+    return this.#more.promise;
+  };
 
   #end(error: unknown): void {
     if (this.#over) return;
@@ -131,17 +138,21 @@ class EventIterator implements AsyncIterator<GatewayEvent, undefined> {
     this.#isRead();
     this.#followed.client.removeEventListener("abort", this.#onClientGone);
     this.#followed.onEnd?.();
+    this.#more?.reject(readerLeft());
+    this.#more = null;
     this.#wake.resolve();
   }
 
   /** Ends the call upstream. The run ends from wherever it is, and settles. */
   async #abandon(error: unknown): Promise<void> {
     if (this.#over) return;
-    const pump = this.#pump;
-    this.#leave.abort(new DOMException("the reader has left", "AbortError"));
+    const waits = this.#waitsForReader;
+    this.#leave.abort(readerLeft());
     // A piece that is awaited fails with the error that the abort causes.
-    if (pump !== null && error !== null) return;
+    if (!waits && error !== null) return;
     this.#end(error);
-    await this.#run.return().catch(() => {});
+    await this.#run;
   }
 }
+
+const readerLeft = () => new DOMException("the reader has left", "AbortError");

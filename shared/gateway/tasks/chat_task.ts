@@ -9,7 +9,7 @@ import { adaptPrompt, unfenced } from "../answers/prompt_adaptation.ts";
 import { StreamAccumulator } from "../streams/stream_accumulator.ts";
 import { outputAsked, outputLoweredTo, withOutputLimit } from "../answers/output_limit.ts";
 import { resultToStore } from "../answers/recorded_result.ts";
-import { type Call, type Ended, inOnePiece, type Served, type Task } from "./task.ts";
+import { type Call, type Ended, type Served, type Task } from "./task.ts";
 import { UsageMeter } from "../estimate/usage_meter.ts";
 
 /** A request for an answer, whole or as a stream. */
@@ -53,11 +53,11 @@ export class ChatTask implements Task<Answer> {
     const check = (served: Served<Answer>, whole = true) =>
       whole ? checkJson(this.#requirement, served) : served;
     if (this.#streams) return streamed(prompt, grant, check);
-    return inOnePiece(async (provider, to) => {
+    return async (provider, to) => {
       const { answer: value, usage, ...rest } = await provider.generate({ ...to, prompt });
       const answer = capabilities.json ? value : unfenced(value);
       return check({ ...rest, value: answer, usage: usage ?? estimateOf(grant, answer) });
-    });
+    };
   }
 
   /** System text and JSON mode can be put into words; tools cannot, but another of the client's models may have them. */
@@ -115,7 +115,7 @@ function streamed(
   grant: Grant,
   check: (served: Served<Answer>, whole: boolean) => Served<Answer>,
 ): Call<Answer> {
-  return async function* (provider, to) {
+  return async (provider, to, emit) => {
     const meter = new UsageMeter(grant.tokens);
     const accumulator = new StreamAccumulator();
     const usageSoFar = () => meter.estimate();
@@ -131,9 +131,10 @@ function streamed(
         const { answer, usage } = step.value;
         meter.add(answer, usage);
         accumulator.add(answer);
-        yield { chunk: answer, usageSoFar };
+        await emit({ chunk: answer, usageSoFar });
       }
     } finally {
+      // Where it has not come to its end, this ends the connection.
       await chunks.return(undefined as never).catch(() => {});
     }
   };

@@ -1,7 +1,7 @@
 import type { Embedding, EmbedItem, EmbedRequest } from "../../contract/embedding.ts";
 import type { Grant } from "../../database/admission/reserve.ts";
 import { estimateTokens } from "../estimate/estimate.ts";
-import { type Call, inOnePiece, type Task } from "./task.ts";
+import { type Call, type Task } from "./task.ts";
 
 /** One text to embed. */
 export class EmbeddingTask implements Task<Embedding> {
@@ -30,7 +30,7 @@ export class EmbeddingTask implements Task<Embedding> {
 
   prepare(grant: Grant): Call<Embedding> {
     const item = this.#item;
-    return inOnePiece(async (provider, to) => {
+    return async (provider, to) => {
       const { embedding, usage } = await provider.embed({ ...to, item });
       return {
         value: embedding,
@@ -45,6 +45,6 @@ export class EmbeddingTask implements Task<Embedding> {
           estimated: true,
         },
       };
-    });
+    };
   }
 }

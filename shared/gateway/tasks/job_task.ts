@@ -7,7 +7,7 @@ import type { JobProgress } from "../../providers/job_provider.ts";
 import { ProviderFailure } from "../../providers/provider.ts";
 import type { ServedStage } from "../../stages/resolve_stage.ts";
 import { estimateTokens } from "../estimate/estimate.ts";
-import { type Call, type Ended, inOnePiece, type Task } from "./task.ts";
+import { type Call, type Ended, type Task } from "./task.ts";
 
 export interface JobTerms {
   id: string;
@@ -49,7 +49,7 @@ export class JobTask implements Task<JobProgress> {
 
   prepare(grant: Grant): Call<JobProgress> {
     const { id, stage, consumerId, jobs, callbackUrl } = this.#terms;
-    return inOnePiece(async (provider, to) => {
+    return async (provider, to) => {
       if (provider.jobs === undefined) {
         throw new ProviderFailure(
           callersFault("unsupported_feature"),
@@ -86,7 +86,7 @@ export class JobTask implements Task<JobProgress> {
           estimated: true,
         },
       };
-    });
+    };
   }
 }
 

@@ -30,18 +30,12 @@ export interface Delta {
   usageSoFar: () => TokenUsage;
 }
 
-/** Makes the call; what it yields goes to the client at once. Throws as providers do. */
-export type Call<Value> = (provider: Provider, to: Destination) => AsyncGenerator<Delta, Served<Value>, void>;
-
-/** A call whose answer comes in one piece. */
-export function inOnePiece<Value>(
-  ask: (provider: Provider, to: Destination) => Promise<Served<Value>>,
-): Call<Value> {
-  // deno-lint-ignore require-yield -- nothing goes to the client before the whole is there
-  return async function* (provider, to) {
-    return await ask(provider, to);
-  };
-}
+/** Makes the call; what it emits goes to the client at once, and it waits until they want more. Throws as providers do. */
+export type Call<Value> = (
+  provider: Provider,
+  to: Destination,
+  emit: (delta: Delta) => Promise<void>,
+) => Promise<Served<Value>>;
 
 /** An attempt that upstream answered. */
 export interface Ended<Value> {

@@ -264,12 +264,12 @@ export function scriptedGateway(options: ScriptedGatewayOptions) {
     /** A call's result, and the events of its run as they come. */
     follow: async (more: Partial<GatewayRequest>, onEvent: (event: GatewayEvent) => void) => {
       const request = { ...REQUEST, ...more };
-      const run = serve(parts, new ChatTask(request, { streams: false, hash: null }), context());
-      for (;;) {
-        const step = await run.next();
-        if (!step.done) onEvent(step.value);
-        else return "status" in step.value ? replay(request, step.value) : resultOf(request, step.value);
-      }
+      const task = new ChatTask(request, { streams: false, hash: null });
+      const ended = await serve(parts, task, context(), (event) => {
+        onEvent(event);
+        return Promise.resolve();
+      });
+      return "status" in ended ? replay(request, ended) : resultOf(request, ended);
     },
   };
 }

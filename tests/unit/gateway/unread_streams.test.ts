@@ -1,7 +1,7 @@
 import { expect, test } from "vitest";
 import { type Caller, chargedName } from "../../../shared/contract/caller.ts";
 import type { Clock } from "../../../shared/runtime/clock.ts";
-import type { GatewayEvent } from "../../../shared/contract/events.ts";
+import type { Emit } from "../../../shared/contract/events.ts";
 import { eventIteration } from "../../../shared/gateway/streams/event_iteration.ts";
 import {
   MOST_UNREAD_STREAMS,
@@ -38,15 +38,15 @@ function instance() {
   const ended: string[] = [];
   const open = (caller: string) => {
     let upstream = true;
-    async function* run(): AsyncGenerator<GatewayEvent, void, void> {
+    async function run(emit: Emit): Promise<void> {
       try {
-        for (;;) yield { type: "delta", chunk: {} };
+        for (;;) await emit({ type: "delta", chunk: {} });
       } finally {
         upstream = false;
       }
     }
     const stream = eventIteration({
-      begin: () => run(),
+      begin: (_signal, emit) => run(emit),
       client: new AbortController().signal,
       clock,
       timeoutMs: 140_000,
