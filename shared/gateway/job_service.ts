@@ -1,9 +1,13 @@
 import type { Caller } from "../contract/caller.ts";
 import { asGatewayError, GatewayError } from "../contract/gateway_error.ts";
 import type { JobFile, JobRow, Jobs } from "../database/jobs.ts";
-import type { JobProgress, MadeFile } from "../providers/job_provider.ts";
 import type { Duplicate } from "../database/admission/reserve.ts";
-import { ProviderFailure, type ProviderSettings } from "../providers/provider.ts";
+import {
+  type JobProgress,
+  type MadeFile,
+  ProviderFailure,
+  type ProviderSettings,
+} from "../providers/provider.ts";
 import type { JobService } from "../stages/job_service.ts";
 import { isStageName } from "../stages/stage_name.ts";
 import { JobTask } from "./tasks/job_task.ts";

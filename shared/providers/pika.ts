@@ -6,7 +6,7 @@ import {
   UNEXPLAINED_DENIAL_MS,
   upstreamsFault,
 } from "./diagnoses.ts";
-import { type JobInquiry, type JobProgress, jobsAlone, type JobSubmission, known } from "./job_provider.ts";
+import { jobsAlone, known } from "./job_provider.ts";
 import type { KeyInquiry, KeyInspector } from "./key_inspector.ts";
 import {
   clean,
@@ -17,7 +17,14 @@ import {
   type UpstreamErrorResponse,
   upstreamModel,
 } from "./upstream.ts";
-import { type Diagnosis, type Provider, ProviderFailure } from "./provider.ts";
+import {
+  type Diagnosis,
+  type JobInquiry,
+  type JobProgress,
+  type JobSubmission,
+  type Provider,
+  ProviderFailure,
+} from "./provider.ts";
 import { isObject } from "../contract/is_object.ts";
 import { retryAfterMs } from "../runtime/retry_after.ts";
 

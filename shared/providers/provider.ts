@@ -4,7 +4,6 @@ import type { Embedding, EmbedItem } from "../contract/embedding.ts";
 import type { ErrorCode } from "../contract/errors.ts";
 import type { AnswerVerdict } from "../contract/result.ts";
 import type { TokenUsage } from "../contract/usage.ts";
-import type { JobProvider } from "./job_provider.ts";
 
 /** What a provider's calls need beside a key: `base_url`, `folder_id`, `scope`, `voice`. No secret. */
 export type ProviderSettings = Readonly<Record<string, string>>;
@@ -73,6 +72,53 @@ export interface Provider {
   embed(call: ProviderEmbedCall): Promise<ProviderEmbedding>;
   /** Absent: this upstream makes nothing that takes longer than a call. */
   jobs?: JobProvider;
+}
+
+/** A file that a provider has made. */
+export interface MadeFile {
+  /** Where it is; null: it is in `content`. */
+  url: string | null;
+  mimeType: string;
+  title?: string;
+  /** Seconds. */
+  durationS?: number;
+  content?: Uint8Array;
+}
+
+/** The state of a job. */
+export type JobProgress =
+  | { state: "running"; upstreamId: string }
+  | {
+    state: "succeeded";
+    files: MadeFile[];
+    /** Milliseconds since 1970; null: not known. */
+    expiresAt: number | null;
+  }
+  | { state: "failed"; code: Extract<ErrorCode, "content_blocked" | "answer_unusable">; reason: string };
+
+export interface JobSubmission {
+  model: string;
+  secret: string;
+  settings?: ProviderSettings;
+  /** What is to be said, sung or shown. */
+  text: string;
+  /** The provider's own settings of the job: voice, style, length. Those that it does not know are left out. */
+  options: Readonly<Record<string, unknown>>;
+  /** For upstreams that require one; what arrives there is not trusted. */
+  callbackUrl: string;
+  signal: AbortSignal;
+}
+
+export interface JobInquiry extends Omit<JobSubmission, "text" | "options" | "callbackUrl"> {
+  upstreamId: string;
+}
+
+/** An upstream whose work takes longer than a call. */
+export interface JobProvider {
+  /** @throws ProviderFailure, and the signal's reason when it aborts */
+  submit(submission: JobSubmission): Promise<JobProgress>;
+  /** @throws as `submit`: the job's state is then unknown */
+  poll(inquiry: JobInquiry): Promise<JobProgress>;
 }
 
 /** What a failure is the fault of, which decides what is not used from now on. */

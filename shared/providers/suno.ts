@@ -6,7 +6,7 @@ import {
   UNEXPLAINED_DENIAL_MS,
   upstreamsFault,
 } from "./diagnoses.ts";
-import { type JobInquiry, type JobProgress, jobsAlone, type JobSubmission, known } from "./job_provider.ts";
+import { jobsAlone, known } from "./job_provider.ts";
 import type { KeyInquiry, KeyInspector } from "./key_inspector.ts";
 import {
   clean,
@@ -17,7 +17,14 @@ import {
   type UpstreamCall,
   upstreamModel,
 } from "./upstream.ts";
-import { type Diagnosis, type Provider, ProviderFailure } from "./provider.ts";
+import {
+  type Diagnosis,
+  type JobInquiry,
+  type JobProgress,
+  type JobSubmission,
+  type Provider,
+  ProviderFailure,
+} from "./provider.ts";
 import { isObject } from "../contract/is_object.ts";
 
 /** Suno has no API of its own for developers; this one sells access to it, and others copy its format. */

@@ -1,9 +1,9 @@
 import { bytesOf } from "../bounded_body.ts";
 import { callersFault } from "../diagnoses.ts";
-import { jobsAlone, type JobSubmission } from "../job_provider.ts";
+import { jobsAlone } from "../job_provider.ts";
 import type { KeyInquiry, KeyInspector } from "../key_inspector.ts";
 import { callUpstream, connectionFailed, upstreamModel } from "../upstream.ts";
-import { type Provider, ProviderFailure } from "../provider.ts";
+import { type JobSubmission, type Provider, ProviderFailure } from "../provider.ts";
 import { YANDEX_ERROR_MAPPING } from "./errors.ts";
 
 export const SPEECHKIT_BASE_URL = "https://tts.api.cloud.yandex.net";
