@@ -11974,22 +11974,30 @@ comment on column eve.media_spool.moves is 'Whether S3 is set up, so that it is 
 
 CREATE OR REPLACE FUNCTION eve.media_limit(name text)
  RETURNS bigint
- LANGUAGE sql
+ LANGUAGE plpgsql
  STABLE
  SET search_path TO ''
 AS $function$
-  select l.limit_bytes from eve.media_limits l where l.name = media_limit.name;
+begin
+  return (
+    select l.limit_bytes from eve.media_limits l where l.name = media_limit.name
+  );
+end;
 $function$;
 
 CREATE OR REPLACE FUNCTION eve.media_tenant_limit(tenant_id text)
  RETURNS bigint
- LANGUAGE sql
+ LANGUAGE plpgsql
  STABLE
  SET search_path TO ''
 AS $function$
-  select coalesce(
-    (select t.storage_limit_bytes from eve.tenants t where t.id = media_tenant_limit.tenant_id), eve.media_limit('tenant')
+begin
+  return (
+    select coalesce(
+      (select t.storage_limit_bytes from eve.tenants t where t.id = media_tenant_limit.tenant_id), eve.media_limit('tenant')
+    )
   );
+end;
 $function$;
 
 CREATE OR REPLACE FUNCTION eve.media_lock_counters(tenant_id text, kind text)
@@ -12008,40 +12016,46 @@ $function$;
 
 CREATE OR REPLACE FUNCTION eve.media_count(tenant_id text, kind text, used bigint, reserved bigint, objects integer)
  RETURNS void
- LANGUAGE sql
+ LANGUAGE plpgsql
  SET search_path TO ''
 AS $function$
+begin
   update eve.media_counters c
   -- A row that somebody deleted by hand counts on until the reconciliation: less than nothing is never stored.
   set used_bytes = greatest(c.used_bytes + media_count.used, 0),
     reserved_bytes = greatest(c.reserved_bytes + media_count.reserved, 0),
     objects = greatest(c.objects + media_count.objects, 0)
   where (c.scope, c.subject) in (('tenant', media_count.tenant_id), ('kind', media_count.kind), ('total', ''));
+end;
 $function$;
 
 CREATE OR REPLACE FUNCTION eve.media_no_room(tenant_id text, kind text, bytes bigint, in_spool boolean)
  RETURNS jsonb
- LANGUAGE sql
+ LANGUAGE plpgsql
  SET search_path TO ''
 AS $function$
-  select jsonb_build_object(
-    'limit', c.scope, 'limit_bytes', l.bytes, 'used_bytes', c.used_bytes + c.reserved_bytes, 'asked_bytes', media_no_room.bytes
-  )
-  from eve.media_counters c
-  cross join lateral (
-    select case c.scope
-      when 'tenant' then eve.media_tenant_limit(media_no_room.tenant_id)
-      when 'kind' then eve.media_limit(media_no_room.kind)
-      else eve.media_limit(c.scope)
-    end as bytes
-  ) l
-  where (
-      (c.scope, c.subject) in (('tenant', media_no_room.tenant_id), ('kind', media_no_room.kind), ('total', ''))
-      or c.scope = 'spool' and media_no_room.in_spool
+begin
+  return (
+    select jsonb_build_object(
+      'limit', c.scope, 'limit_bytes', l.bytes, 'used_bytes', c.used_bytes + c.reserved_bytes, 'asked_bytes', media_no_room.bytes
     )
-    and media_no_room.bytes > 0 and c.used_bytes + c.reserved_bytes + media_no_room.bytes > l.bytes
-  order by array_position('{spool,tenant,kind,total}', c.scope)
-  limit 1;
+    from eve.media_counters c
+    cross join lateral (
+      select case c.scope
+        when 'tenant' then eve.media_tenant_limit(media_no_room.tenant_id)
+        when 'kind' then eve.media_limit(media_no_room.kind)
+        else eve.media_limit(c.scope)
+      end as bytes
+    ) l
+    where (
+        (c.scope, c.subject) in (('tenant', media_no_room.tenant_id), ('kind', media_no_room.kind), ('total', ''))
+        or c.scope = 'spool' and media_no_room.in_spool
+      )
+      and media_no_room.bytes > 0 and c.used_bytes + c.reserved_bytes + media_no_room.bytes > l.bytes
+    order by array_position('{spool,tenant,kind,total}', c.scope)
+    limit 1
+  );
+end;
 $function$;
 
 CREATE OR REPLACE FUNCTION eve.media_quota_refusal(tenant_id text, kind text, no_room jsonb)
@@ -12068,17 +12082,21 @@ $function$;
 
 CREATE OR REPLACE FUNCTION eve.media_json(object public.media_objects)
  RETURNS jsonb
- LANGUAGE sql
+ LANGUAGE plpgsql
  STABLE
  SET search_path TO ''
 AS $function$
-  select jsonb_build_object(
-    'tenant_id', (object).tenant_id, 'sha256', (object).file_sha256, 'kind', (object).kind, 'mime_type', (object).mime_type,
-    'size_bytes', (object).size_bytes, 'stored_bytes', eve.media_bytes(media_json.object),
-    'content_encoding', (object).content_encoding, 's3_key', (object).s3_key, 'stored_in', (object).stored_in,
-    'state', (object).state, 'refs_count', (object).refs_count, 'metadata', (object).metadata,
-    'first_seen_at', (object).first_seen_at, 'last_seen_at', (object).last_seen_at, 'expires_at', (object).expires_at
+begin
+  return (
+    select jsonb_build_object(
+      'tenant_id', (object).tenant_id, 'sha256', (object).file_sha256, 'kind', (object).kind, 'mime_type', (object).mime_type,
+      'size_bytes', (object).size_bytes, 'stored_bytes', eve.media_bytes(media_json.object),
+      'content_encoding', (object).content_encoding, 's3_key', (object).s3_key, 'stored_in', (object).stored_in,
+      'state', (object).state, 'refs_count', (object).refs_count, 'metadata', (object).metadata,
+      'first_seen_at', (object).first_seen_at, 'last_seen_at', (object).last_seen_at, 'expires_at', (object).expires_at
+    )
   );
+end;
 $function$;
 
 CREATE OR REPLACE FUNCTION eve.media_link(tenant_id text, file_sha256 text, links jsonb)

@@ -227,7 +227,8 @@ export const en = {
     growth_full_one: "At the pace of the last week the room is used up in {{count}} day.",
     growth_full_other: "At the pace of the last week the room is used up in {{count}} days.",
     next: "What would go next",
-    next_about: "In this order, those without use for the longest time first. What something refers to stays.",
+    next_about:
+      "In this order, those without use for the longest time first. What something refers to stays.",
     next_none: "Nothing could be deleted: everything is in use, or too young.",
     what: "What",
     older: "Older than",

@@ -1,4 +1,16 @@
-import { Alert, Button, Card, Group, NumberInput, Progress, SimpleGrid, Stack, Table, Text, Title } from "@mantine/core";
+import {
+  Alert,
+  Button,
+  Card,
+  Group,
+  NumberInput,
+  Progress,
+  SimpleGrid,
+  Stack,
+  Table,
+  Text,
+  Title,
+} from "@mantine/core";
 import { useQuery } from "@tanstack/react-query";
 import { lazy, type ReactNode, Suspense, useState } from "react";
 import { useTranslation } from "react-i18next";
@@ -267,7 +279,8 @@ function CleanUp({ stats: { total, emergency_threshold_bytes } }: { stats: Stora
   );
   const [report, setReport] = useState<StorageCleanup | null>(null);
   const run = useAction(
-    (dryRun: boolean): Promise<StorageCleanup> => files.cleanUp({ target_free_gb: Number(target), dry_run: dryRun }),
+    (dryRun: boolean): Promise<StorageCleanup> =>
+      files.cleanUp({ target_free_gb: Number(target), dry_run: dryRun }),
     { touches: ["storage"], failed: t("storage.failed") },
   );
   const start = (dryRun: boolean) => run.mutate(dryRun, { onSuccess: setReport });
@@ -298,7 +311,12 @@ function CleanUp({ stats: { total, emergency_threshold_bytes } }: { stats: Stora
               setReport(null);
             }}
           />
-          <Button type="submit" variant="default" loading={run.isPending && run.variables} disabled={target === ""}>
+          <Button
+            type="submit"
+            variant="default"
+            loading={run.isPending && run.variables}
+            disabled={target === ""}
+          >
             {t("storage.dry_run")}
           </Button>
         </Group>
