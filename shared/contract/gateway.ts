@@ -24,7 +24,7 @@ export interface Gateway {
   stream(request: GatewayRequest, context: InvokeContext): AsyncIterable<GatewayEvent>;
   embed(request: EmbedRequest, context: InvokeContext): Promise<EmbedResult>;
   /** Costs no quota and calls nobody: the gateway's own estimate. */
-  countTokens(request: GatewayRequest, caller: Caller): Promise<TokenCount>;
+  countTokens(request: Pick<GatewayRequest, "prompt">, caller: Caller): Promise<TokenCount>;
   /** The models that the caller may use. */
   models(caller: Caller): Promise<ModelInfo[]>;
 }

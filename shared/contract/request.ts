@@ -1,29 +1,29 @@
 import type { Caller } from "./caller.ts";
 import type { Prompt } from "./content.ts";
+import type { ServedBy } from "./target.ts";
 import type { Trace } from "./trace.ts";
 
 export type EndpointName = "native" | "openai" | "gemini";
 export type TrafficClass = "interactive" | "batch";
 
 /** What every call has, whatever it asks of a model and whichever endpoint it came through. */
-export interface Asked {
+export interface Asked extends ServedBy {
   id: string;
   /** True: the client chose the id, so it may ask again with it and the answer is kept for that. */
   idIsClients: boolean;
   endpoint: EndpointName;
-  /** In order of preference; at least one. */
-  models: string[];
   class: TrafficClass;
   /** How long the start may lie ahead, in ms. 0: now or never. */
   maxWaitMs: number;
   /** Kept with the request's record; small, and the caller's own business. */
   metadata: Record<string, unknown>;
   traceId: string | null;
-  /** Keys that are not to serve it: those that are not its stage's. Absent: any key of the model's provider may. */
-  excludeKeys?: readonly string[];
   /** False: what was asked and answered is not kept, whatever the consumer's row says. It is kept only where that row allows it. */
   capture?: boolean | null;
 }
+
+/** A request as its body says it, without what its target turns out to be served by. */
+export type Unresolved<Request extends Asked> = Omit<Request, keyof ServedBy>;
 
 /** A call for an answer. */
 export interface GatewayRequest extends Asked {

@@ -1,9 +1,7 @@
 import { z } from "zod";
+import { PRODUCES } from "../contract/target.ts";
 import { call } from "./transport/call.ts";
 import type { Transport } from "./transport/transport.ts";
-
-export const PRODUCES = ["text", "speech", "song", "video"] as const;
-export type Produces = (typeof PRODUCES)[number];
 
 export const CONFIG_STATUSES = ["active", "warning", "invalid", "error"] as const;
 export type ConfigStatus = (typeof CONFIG_STATUSES)[number];

@@ -6,6 +6,7 @@ import type { GatewayError } from "../contract/gateway_error.ts";
 import type { ModelInfo } from "../contract/model_info.ts";
 import type { EndpointName, GatewayRequest } from "../contract/request.ts";
 import type { GatewayResult } from "../contract/result.ts";
+import type { ServedBy, Target } from "../contract/target.ts";
 
 /** One request at an endpoint, its caller already known. */
 export interface RequestContext {
@@ -26,12 +27,14 @@ export interface RequestContext {
    * before any work that costs more than the question. Throws GatewayError.
    */
   confirmCaller(): Promise<void>;
+  /** Looks up what serves the call; once, before it goes to the gateway. Throws GatewayError. */
+  resolve(target: Target): Promise<ServedBy>;
   /** Hands the request to the gateway. Throws GatewayError. */
   invoke(request: GatewayRequest): Promise<GatewayResult>;
   /** The same as a stream of events; see `Gateway.stream`. Its iteration throws GatewayErrors. */
   stream(request: GatewayRequest): AsyncIterable<GatewayEvent>;
   embed(request: EmbedRequest): Promise<EmbedResult>;
-  countTokens(request: GatewayRequest): Promise<TokenCount>;
+  countTokens(request: Pick<GatewayRequest, "prompt">): Promise<TokenCount>;
   /** The models that this caller may use. */
   models(): Promise<ModelInfo[]>;
 }

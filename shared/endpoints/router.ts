@@ -1,6 +1,7 @@
 import { type Caller, chargedName } from "../contract/caller.ts";
 import type { Gateway } from "../contract/gateway.ts";
 import type { GatewayError } from "../contract/gateway_error.ts";
+import type { ResolveTarget } from "../contract/target.ts";
 import {
   createFunction,
   type FunctionOptions,
@@ -14,6 +15,7 @@ export interface RouterDependencies {
   endpoints: readonly Endpoint[];
   /** Throws GatewayError for a caller who may not call. */
   identify(request: Request): Promise<Caller>;
+  resolve: ResolveTarget;
   gateway: Gateway;
   maxBodyBytes: number;
   /** Is given every error that is answered; caller null: nobody was recognised. Must neither throw nor wait. */
@@ -61,7 +63,7 @@ export function createRouter(
 }
 
 async function serve(
-  { gateway }: RouterDependencies,
+  { gateway, resolve }: RouterDependencies,
   route: EndpointRoute,
   received: FunctionRequest,
   caller: Caller,
@@ -91,6 +93,7 @@ async function serve(
     },
     readJson: () => received.readJson(work, { confirmCaller }),
     confirmCaller,
+    resolve: (target) => resolve(target, caller),
     invoke: (asked) => gateway.invoke(asked, invokeContext),
     stream: (asked) => {
       streams = true;

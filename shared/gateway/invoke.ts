@@ -19,7 +19,7 @@ export function createGateway(dependencies: GatewayDependencies): Gateway {
   const unread = new UnreadStreams();
   return {
     async invoke(request, context) {
-      requireKind(request.models, "answers");
+      requireKind(request, "answers");
       const task = new ChatTask(request, { streams: false, hash: await hashOf(request) });
       const ended = await serve(dependencies, task, context);
       return "status" in ended ? replay(request, ended) : resultOf(request, ended);
@@ -38,7 +38,7 @@ export function createGateway(dependencies: GatewayDependencies): Gateway {
         onEnd: context.onStreamEnd,
       }),
     async embed(request, context) {
-      requireKind(request.models, "embeddings");
+      requireKind(request, "embeddings");
       return await embedAll(dependencies, request, context);
     },
     async countTokens({ prompt }, { consumerId, tokenId }) {
@@ -56,7 +56,7 @@ async function stream(
   context: InvokeContext,
   emit: Emit,
 ): Promise<void> {
-  requireKind(request.models, "answers");
+  requireKind(request, "answers");
   const task = new ChatTask(request, { streams: true, hash: await hashOf(request) });
   const ended = await serve(dependencies, task, context, emit);
   if (!("status" in ended)) return await emit({ type: "done", result: resultOf(request, ended) });

@@ -83,7 +83,7 @@ export async function serve<Value>(
       emit,
       deadline: deadlineFrom(dependencies.clock, context.receivedAt, dependencies.times.requestTimeoutMs),
       waitedMs: 0,
-      excludeKeys: [...(task.asked.excludeKeys ?? [])],
+      excludeKeys: [...task.asked.excludeKeys],
       avoidKeys: [],
       size: null,
       bookedAt: 0,

@@ -1,4 +1,5 @@
 /** Stages from outside: what a person saves serves the next call, by the stage's own key, and every bound holds. */
+import { GoogleGenAI } from "@google/genai";
 import OpenAI from "openai";
 import postgres from "postgres";
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from "vitest";
@@ -132,6 +133,16 @@ describe("a stage in place of a model", () => {
       messages: [{ role: "user", content: "Hello" }],
     });
     expect(completion.choices[0]!.message.content).toBe("You said: Hello");
+    expect(openai.seen.at(-1)).toMatchObject({ key: "sk-good" });
+  });
+
+  test("is a model at Gemini's endpoint", async () => {
+    const client = new GoogleGenAI({
+      apiKey: stack.keys.secret,
+      httpOptions: { baseUrl: `${stack.url}/functions/v1/llm-invoke` },
+    });
+    const answer = await client.models.generateContent({ model: "stage:POEM", contents: "Hello" });
+    expect(answer.text).toBe("You said: Hello");
     expect(openai.seen.at(-1)).toMatchObject({ key: "sk-good" });
   });
 

@@ -11,6 +11,7 @@ import { googleProvider } from "../../shared/providers/google/provider.ts";
 import { openaiProvider } from "../../shared/providers/openai/provider.ts";
 import { yandexGptProvider } from "../../shared/providers/yandex/yandexgpt.ts";
 import { tokenRules } from "../../shared/tokens/token_rules.ts";
+import { modelsAlone } from "../unit/endpoints/router_fixture.ts";
 import { grant } from "../unit/gateway/gateway_fixture.ts";
 
 export const PROVIDERS = ["google", "openai", "gigachat", "yandexgpt"] as const;
@@ -116,6 +117,7 @@ export function functionInProcess(provider: ProviderName, upstream: typeof fetch
           }),
         ],
         identify: (request) => identify(request, { project: PROJECT, tokens, access, background }),
+        resolve: modelsAlone,
         gateway,
         maxBodyBytes: 1_000_000,
       }),

@@ -14,6 +14,7 @@ import { createMaintenanceRouter } from "../../shared/maintenance/router.ts";
 import { mintConsumerSecret } from "../../shared/tokens/consumer_secret.ts";
 import { signToken } from "../../shared/tokens/sign.ts";
 import { tokenRules } from "../../shared/tokens/token_rules.ts";
+import { modelsAlone } from "../unit/endpoints/router_fixture.ts";
 
 const PROJECT = {
   url: "http://127.0.0.1:54321",
@@ -142,6 +143,7 @@ async function effectsOf(actor: Actor, path: string, body: unknown, known = true
           },
         }),
       ],
+      resolve: modelsAlone,
       identify: (asked) => {
         note("identity");
         return identify(asked, {
@@ -317,6 +319,7 @@ test("large bodies of one token at once: the database is asked about it once, an
       log: () => {},
       open: () => ({
         endpoints: [nativeEndpoint({ maxWaitMs: 1_000 })],
+        resolve: modelsAlone,
         identify: async (request) => {
           const caller = await identify(request, {
             project: PROJECT,

@@ -1,8 +1,10 @@
 import type { Prompt } from "../../contract/content.ts";
+import type { EmbedItem } from "../../contract/embedding.ts";
 import { GatewayError } from "../../contract/gateway_error.ts";
-import type { Asked } from "../../contract/request.ts";
+import type { Asked, Unresolved } from "../../contract/request.ts";
 import { jsonResponse } from "../../http/json_response.ts";
 import { traceIdOf } from "../../http/trace.ts";
+import { targetOf } from "../../stages/stage_name.ts";
 import type { Endpoint, RequestContext } from "../endpoint.ts";
 import { eveOptions } from "../eve_options.ts";
 import { encodeGemini } from "./answer.ts";
@@ -60,34 +62,33 @@ async function call(
   maxWaitMs: number,
 ): Promise<Response> {
   const encoding = geminiEncoding(context.request.url);
-  const asked = askedOf(context, model, maxWaitMs);
+  const asked = askedOf(context, maxWaitMs);
   const body = await context.readJson();
-  const withPrompt = (prompt: Prompt) => ({ ...asked, prompt });
+  const servedBy = () => context.resolve(targetOf([model]));
+  const withPrompt = async (prompt: Prompt) => ({ ...asked, ...await servedBy(), prompt });
+  const withItems = async (items: EmbedItem[]) => ({ ...asked, ...await servedBy(), items });
   switch (method) {
     case "generateContent":
-      return encodeGemini(await context.invoke(withPrompt(geminiPrompt(body))), encoding);
+      return encodeGemini(await context.invoke(await withPrompt(geminiPrompt(body))), encoding);
     case "streamGenerateContent":
-      return await streamGemini(context.stream(withPrompt(geminiPrompt(body))), {
+      return await streamGemini(context.stream(await withPrompt(geminiPrompt(body))), {
         model,
         requestId: asked.id,
         encoding,
       });
     case "countTokens": {
-      const { totalTokens } = await context.countTokens(withPrompt(geminiCountedPrompt(body)));
+      const { totalTokens } = await context.countTokens({ prompt: geminiCountedPrompt(body) });
       return jsonResponse(200, { totalTokens }, asked.id);
     }
     case "embedContent":
-      return encodeEmbeddings(
-        await context.embed({ ...asked, items: [geminiEmbedItem(body, model)] }),
-        false,
-      );
+      return encodeEmbeddings(await context.embed(await withItems([geminiEmbedItem(body, model)])), false);
     case "batchEmbedContents":
-      return encodeEmbeddings(await context.embed({ ...asked, items: geminiEmbedBatch(body, model) }), true);
+      return encodeEmbeddings(await context.embed(await withItems(geminiEmbedBatch(body, model))), true);
   }
 }
 
 /** What the address and the `x-eve-*` options say about a call. From here on it goes by the client's id, if it has one. */
-function askedOf(context: RequestContext, model: string, maxWaitMs: number): Asked {
+function askedOf(context: RequestContext, maxWaitMs: number): Unresolved<Asked> {
   const { request } = context;
   const options = eveOptions(request, { maxWaitMs, defaultWaitMs: geminiWaitMs(request) });
   const id = options.requestId ?? context.requestId;
@@ -96,7 +97,6 @@ function askedOf(context: RequestContext, model: string, maxWaitMs: number): Ask
     id,
     idIsClients: options.requestId !== null,
     endpoint: "gemini",
-    models: [model],
     class: options.class,
     maxWaitMs: options.maxWaitMs,
     metadata: {},

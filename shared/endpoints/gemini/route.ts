@@ -21,7 +21,8 @@ const MAX_MODEL_NAME = 200;
 
 /** Clients differ in the version they put before their paths; the gateway answers all of them alike. */
 const OURS = /^\/v1(?:beta)?(?:\/|$)/;
-const MODELS = /^\/v1(?:beta)?\/models(?:\/([^/:]+)(?::([A-Za-z]+))?)?$/;
+/** A name with a colon in it is a stage's. */
+const MODELS = /^\/v1(?:beta)?\/models(?:\/((?:stage:)?[^/:]+)(?::([A-Za-z]+))?)?$/;
 
 /** The method of the Gemini API at a path below the function's own; null if the path is not of that API. */
 export function geminiRoute(path: string): GeminiRoute | null {

@@ -1,10 +1,9 @@
 import type { Clock } from "../../runtime/clock.ts";
 import { GatewayError } from "../../contract/gateway_error.ts";
 import type { GatewayRequest } from "../../contract/request.ts";
+import type { ServedStage } from "../../contract/target.ts";
 import { traceIdOf } from "../../http/trace.ts";
 import type { JobService } from "../../stages/job_service.ts";
-import type { ResolveStage, ServedStage } from "../../stages/resolve_stage.ts";
-import { isStageName, stageTypeOf } from "../../stages/stage_name.ts";
 import { errorResponse } from "../../http/function_shell.ts";
 import type { Endpoint, EndpointRoute, RequestContext } from "../endpoint.ts";
 import { encodeNative } from "./answer.ts";
@@ -18,8 +17,6 @@ export interface NativeEndpointOptions {
   maxWaitMs: number;
   /** Milliseconds since the epoch. */
   now?: () => number;
-  /** Who serves a stage. Absent: there are no stages here. */
-  resolveStage?: ResolveStage;
   /** Where stages that make no text submit their jobs. Absent: there are none. */
   jobs?: NativeJobs;
 }
@@ -33,7 +30,7 @@ export interface NativeJobs {
 
 /** The gateway's own JSON, at the function's root: whole, or as a stream of events. */
 export function nativeEndpoint(
-  { maxWaitMs, now = Date.now, resolveStage, jobs }: NativeEndpointOptions,
+  { maxWaitMs, now = Date.now, jobs }: NativeEndpointOptions,
 ): Endpoint {
   return {
     name: "native",
@@ -42,28 +39,19 @@ export function nativeEndpoint(
   };
 
   async function call(context: RequestContext): Promise<Response> {
-    const { request, stream } = decodeNative(await context.readJson(), {
+    const { request: asked, target, stream } = decodeNative(await context.readJson(), {
       newId: context.requestId,
       traceId: traceIdOf(context.request),
       maxWaitMs,
     });
-    context.adoptRequestId(request.id);
-    const stage = await stageOf(request);
-    if (stage === null) return await ofModel(context, request, stream);
+    context.adoptRequestId(asked.id);
+    const request = { ...asked, ...await context.resolve(target) };
+    const { stage } = request;
+    if (stage === null) return await answered(context, request, stream);
+    if (stage.produces !== "text") return withStage(await submitted(context, request, stage, stream), stage);
     const { stageType, source, providerKind } = stage;
-    const staged = { ...request, models: [stage.model], excludeKeys: stage.excludeKeys };
-    if (stage.produces !== "text") return withStage(await submitted(context, staged, stage, stream), stage);
     const facts = { stage: { stage_type: stageType, source, provider_kind: providerKind } };
-    return withStage(await ofModel(context, staged, stream, facts), stage);
-  }
-
-  /** Null: the request names models. A stage among models is refused by the gateway, which knows stages too. */
-  async function stageOf({ models: [name, ...others] }: GatewayRequest): Promise<ServedStage | null> {
-    if (name === undefined || others.length > 0 || !isStageName(name)) return null;
-    if (resolveStage === undefined) {
-      throw new GatewayError("unknown_stage", { message: "This gateway has no stages." });
-    }
-    return await resolveStage(stageTypeOf(name));
+    return withStage(await answered(context, request, stream, facts), stage);
   }
 
   async function submitted(
@@ -87,7 +75,7 @@ export function nativeEndpoint(
     return encodeJob(job, { requestId, jobsUrl: jobs.url, status: 202 });
   }
 
-  async function ofModel(
+  async function answered(
     context: RequestContext,
     request: GatewayRequest,
     stream: boolean,

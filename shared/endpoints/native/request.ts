@@ -1,8 +1,9 @@
 import { z } from "zod";
 import type { Content, GenerationConfig, Part, Prompt } from "../../contract/content.ts";
 import { GatewayError } from "../../contract/gateway_error.ts";
-import type { GatewayRequest } from "../../contract/request.ts";
-import { stageName } from "../../stages/stage_name.ts";
+import type { GatewayRequest, Unresolved } from "../../contract/request.ts";
+import type { Target } from "../../contract/target.ts";
+import { targetOf } from "../../stages/stage_name.ts";
 import { schemaSettings } from "../response_schema.ts";
 import { invalidRequest, listOf, validated } from "../validated.ts";
 
@@ -101,7 +102,8 @@ export interface NativeTerms {
 }
 
 export interface NativeAsked {
-  request: GatewayRequest;
+  request: Unresolved<GatewayRequest>;
+  target: Target;
   /** Whether the answer is wanted as events. */
   stream: boolean;
 }
@@ -113,11 +115,11 @@ export interface NativeAsked {
 export function decodeNative(json: unknown, terms: NativeTerms): NativeAsked {
   const asked = validated(body, json);
   if (asked.schema_repair) mustBeRepairable(asked);
-  const request: GatewayRequest = {
+  const target = targetIn(asked);
+  const request = {
     id: asked.request_id ?? terms.newId,
     idIsClients: asked.request_id !== undefined,
-    endpoint: "native",
-    models: modelsOf(asked),
+    endpoint: "native" as const,
     prompt: promptOf(asked),
     class: asked.class,
     maxWaitMs: waitOf(asked, terms.maxWaitMs),
@@ -126,20 +128,20 @@ export function decodeNative(json: unknown, terms: NativeTerms): NativeAsked {
     capture: asked.capture ?? null,
     schemaRepair: asked.schema_repair,
   };
-  return { request, stream: asked.stream };
+  return { request, target, stream: asked.stream };
 }
 
 /** A stage stands in place of models. */
-function modelsOf({ model, stage }: Body): string[] {
+function targetIn({ model, stage }: Body): Target {
   const fault = (problem: string) => invalidRequest([{ field: "model", problem }]);
   if (stage !== undefined) {
     if (model !== undefined) throw fault("a stage has its own model: leave this or stage out");
-    return [stageName(stage)];
+    return { kind: "stage", stageType: stage.toUpperCase() };
   }
   if (model === undefined) {
     throw fault(`must be the name of a model, or a list of up to ${MAX_MODELS} names in order of preference`);
   }
-  return Array.isArray(model) ? [...new Set(model)] : [model];
+  return targetOf(Array.isArray(model) ? [...new Set(model)] : [model]);
 }
 
 function mustBeRepairable({ stream, response_schema }: Body): void {

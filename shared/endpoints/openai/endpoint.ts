@@ -1,10 +1,11 @@
 import type { Clock } from "../../runtime/clock.ts";
 import type { Prompt } from "../../contract/content.ts";
 import { GatewayError } from "../../contract/gateway_error.ts";
-import type { Asked } from "../../contract/request.ts";
+import type { Asked, Unresolved } from "../../contract/request.ts";
 import { jsonResponse } from "../../http/json_response.ts";
 import type { Connect } from "../../http/pinned_get.ts";
 import { traceIdOf } from "../../http/trace.ts";
+import { targetOf } from "../../stages/stage_name.ts";
 import type { Endpoint, EndpointRoute, RequestContext } from "../endpoint.ts";
 import { eveOptions } from "../eve_options.ts";
 import { encodeCompletion } from "./answer.ts";
@@ -106,7 +107,7 @@ async function chatRequest(
     chat.response_format.json_schema.strict === true;
   const request = {
     ...asked,
-    models: [chat.model],
+    ...await context.resolve(targetOf([chat.model])),
     prompt,
     metadata: metadataOf(chat),
     schemaRepair: strictSchema,
@@ -133,10 +134,11 @@ async function promptFrom(
 async function embed(context: RequestContext, options: OpenaiEndpointOptions): Promise<Response> {
   const asked = askedOf(context, options);
   const body = decodeEmbeddings(await context.readJson());
+  const items = embedItems(body);
   const result = await context.embed({
     ...asked,
-    models: [body.model],
-    items: embedItems(body),
+    ...await context.resolve(targetOf([body.model])),
+    items,
     metadata: typeof body.user === "string" ? { user: body.user } : {},
   });
   return encodeEmbeddings(result, body);
@@ -164,7 +166,7 @@ async function showModel(context: RequestContext): Promise<Response> {
 function askedOf(
   context: RequestContext,
   { maxWaitMs }: OpenaiEndpointOptions,
-): Omit<Asked, "models" | "metadata"> {
+): Omit<Unresolved<Asked>, "metadata"> {
   const eve = eveOptions(context.request, { maxWaitMs, defaultWaitMs: maxWaitMs });
   if (eve.requestId !== null) context.adoptRequestId(eve.requestId);
   return {

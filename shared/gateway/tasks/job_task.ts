@@ -1,10 +1,10 @@
 import { GatewayError } from "../../contract/gateway_error.ts";
 import type { GatewayRequest } from "../../contract/request.ts";
+import type { ServedStage } from "../../contract/target.ts";
 import type { Jobs } from "../../database/jobs.ts";
 import type { Grant } from "../../database/admission/reserve.ts";
 import { callersFault } from "../../providers/diagnoses.ts";
 import { type JobProgress, ProviderFailure } from "../../providers/provider.ts";
-import type { ServedStage } from "../../stages/resolve_stage.ts";
 import { estimateTokens } from "../estimate/estimate.ts";
 import { type Call, type Ended, type Task } from "./task.ts";
 

@@ -25,8 +25,7 @@ import { createStages } from "../../../shared/database/stages.ts";
 import { providerRegistry } from "../../../shared/providers/registry.ts";
 import { ADMIN_SECRET_VARIABLE, createKeyEncryption } from "../../../shared/secrets/key_encryption.ts";
 import { storedKeys } from "../../../shared/stages/stored_keys.ts";
-import { stageResolver } from "../../../shared/stages/resolve_stage.ts";
-import { stagedGateway } from "../../../shared/stages/staged_gateway.ts";
+import { targetResolver } from "../../../shared/stages/resolve_target.ts";
 import { readSigningKeys, SIGNING_KEYS_VARIABLE } from "../../../shared/tokens/signing_keys.ts";
 import { tokenRules } from "../../../shared/tokens/token_rules.ts";
 
@@ -73,7 +72,6 @@ function open() {
   const providers = providerRegistry({ googleBaseUrl, read: variable, createClient });
   const stages = createStages(transport);
   const encryption = () => createKeyEncryption(variable(ADMIN_SECRET_VARIABLE));
-  const resolveStage = stageResolver({ stages, encryption, read: variable });
   const secrets = environmentSecrets(variable);
   const keys = createKeySecrets(transport, settings.rpcTimeoutMs);
   const parts = {
@@ -87,7 +85,6 @@ function open() {
     log,
     times: settings,
   };
-  const gateway = createGateway(parts);
   const jobsUrl = `${project.url}/functions/v1/llm-invoke/jobs`;
   const service = createJobService({
     gateway: parts,
@@ -97,14 +94,15 @@ function open() {
     jobsUrl,
   });
   const endpoints = [
-    nativeEndpoint({ maxWaitMs, resolveStage, jobs: { service, url: jobsUrl, clock } }),
+    nativeEndpoint({ maxWaitMs, jobs: { service, url: jobsUrl, clock } }),
     geminiEndpoint({ maxWaitMs }),
     openaiEndpoint({ maxWaitMs, clock, fetch, resolve, connect, now: Date.now, newId }),
   ];
   return {
     endpoints,
     identify: (request: Request) => identify(request, { project, tokens, access, background }),
-    gateway: stagedGateway(gateway, resolveStage, stages),
+    resolve: targetResolver({ stages, encryption, read: variable }),
+    gateway: createGateway(parts),
     maxBodyBytes,
     noteError: badRequestCounter({ count: countBadRequests(transport), clock, background, log }),
   };

@@ -64,6 +64,8 @@ describe("generateContent", () => {
       idIsClients: false,
       endpoint: "gemini",
       models: [MODEL],
+      excludeKeys: [],
+      stage: null,
       class: "interactive",
       maxWaitMs: 30_000,
       metadata: {},

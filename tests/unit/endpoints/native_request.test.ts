@@ -2,7 +2,10 @@ import { describe, expect, test } from "vitest";
 import { decodeNative } from "../../../shared/endpoints/native/request.ts";
 
 const TERMS = { newId: "made-here", traceId: null, maxWaitMs: 100_000 };
-const decode = (body: unknown) => decodeNative(body, TERMS).request;
+const decode = (body: unknown) => {
+  const { request, target } = decodeNative(body, TERMS);
+  return { ...request, target };
+};
 const ask = (more: Record<string, unknown> = {}) =>
   decode({ model: "gemma-4-31b-it", prompt: "Что сегодня?", ...more });
 const fault = (body: unknown) => {
@@ -189,9 +192,26 @@ describe("the wait", () => {
 
 describe("names", () => {
   test("[native.model] a model or several, in order, with or without the API's prefix", () => {
-    expect(ask().models).toEqual(["gemma-4-31b-it"]);
-    expect(ask({ model: ["models/a", "b", "a"] }).models).toEqual(["a", "b"]);
+    expect(ask().target).toEqual({ kind: "models", models: ["gemma-4-31b-it"] });
+    expect(ask({ model: ["models/a", "b", "a"] }).target).toEqual({ kind: "models", models: ["a", "b"] });
   });
+
+  test("a stage, by its own field or in the place of a model", () => {
+    const poem = { kind: "stage", stageType: "POEM" };
+    expect(decode({ stage: "poem", prompt: "?" }).target).toEqual(poem);
+    expect(ask({ model: "stage:poem" }).target).toEqual(poem);
+    expect(ask({ model: ["stage:POEM", "stage:POEM"] }).target).toEqual(poem);
+  });
+
+  test.each([[["stage:POEM", "gemma-4-31b-it"]], [["gemma-4-31b-it", "stage:POEM"]]])(
+    "a stage stands alone: %j is refused",
+    (model) => {
+      expect(faultOf({ model })).toMatchObject({
+        code: "invalid_request",
+        publicMessage: "A stage stands alone: leave the other models out, or the stage.",
+      });
+    },
+  );
 
   test("the client's id or ours", () => {
     expect(ask()).toMatchObject({ id: "made-here", idIsClients: false });

@@ -18,6 +18,8 @@ describe("what the gateway is asked", () => {
       idIsClients: false,
       endpoint: "openai",
       models: ["gemma-4-31b-it"],
+      excludeKeys: [],
+      stage: null,
       prompt: { contents: [{ role: "user", parts: [{ text: "?" }] }] },
       class: "interactive",
       maxWaitMs: 100_000,

@@ -1,8 +1,10 @@
 import { expect } from "vitest";
 import { systemClock } from "../../../shared/runtime/clock.ts";
 import type { Gateway } from "../../../shared/contract/gateway.ts";
+import { GatewayError } from "../../../shared/contract/gateway_error.ts";
 import type { GatewayRequest, InvokeContext } from "../../../shared/contract/request.ts";
 import type { GatewayResult } from "../../../shared/contract/result.ts";
+import type { ResolveTarget } from "../../../shared/contract/target.ts";
 import { createRouter, type RouterDependencies } from "../../../shared/endpoints/router.ts";
 import { nativeEndpoint } from "../../../shared/endpoints/native/endpoint.ts";
 
@@ -43,6 +45,12 @@ export const RESULT: GatewayResult = {
 
 export const ID = "00000000-0000-4000-8000-000000000000";
 
+/** Where there are no stages. */
+export const modelsAlone: ResolveTarget = (target) =>
+  target.kind === "models"
+    ? Promise.resolve({ models: target.models, excludeKeys: [], stage: null })
+    : Promise.reject(new GatewayError("unknown_stage"));
+
 /** The router with its native endpoint, and a gateway behind it that answers what the test says. */
 export function testRouter(
   answer: (request: GatewayRequest, context: InvokeContext) => Promise<GatewayResult> = (request) =>
@@ -60,6 +68,7 @@ export function testRouter(
     open: () => ({
       endpoints: [nativeEndpoint({ maxWaitMs: 100_000 })],
       identify: () => Promise.resolve({ kind: "project", consumerId: null, tokenId: null, name: "default" }),
+      resolve: modelsAlone,
       gateway: {
         invoke: (request, context) => {
           asked.push(request);

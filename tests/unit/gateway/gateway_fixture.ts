@@ -165,6 +165,8 @@ export const REQUEST: GatewayRequest = {
   idIsClients: false,
   endpoint: "native",
   models: ["gemma-4-31b-it"],
+  excludeKeys: [],
+  stage: null,
   prompt: { contents: [{ role: "user", parts: [{ text: "Что сегодня?" }] }] },
   class: "interactive",
   maxWaitMs: 30_000,
