@@ -6,13 +6,13 @@ import {
   UNEXPLAINED_DENIAL_MS,
   upstreamsFault,
 } from "./diagnoses.ts";
-import { jobsAlone, known } from "./job_provider.ts";
 import type { KeyInquiry, KeyInspector } from "./key_inspector.ts";
 import {
   clean,
   connectionFailed,
   type ErrorMapping,
   jsonFromUpstream,
+  knownOptions,
   recordsIn,
   type UpstreamErrorResponse,
   upstreamModel,
@@ -22,8 +22,8 @@ import {
   type JobInquiry,
   type JobProgress,
   type JobSubmission,
-  type Provider,
   ProviderFailure,
+  type ProviderOf,
 } from "./provider.ts";
 import { isObject } from "../contract/is_object.ts";
 import { retryAfterMs } from "../runtime/retry_after.ts";
@@ -48,7 +48,7 @@ export interface PikaOptions {
 }
 
 /** Pika's videos through the queue of fal.ai. */
-export function pikaProvider(options: PikaOptions = {}): Provider & KeyInspector {
+export function pikaProvider(options: PikaOptions = {}): ProviderOf<"jobs"> & KeyInspector {
   const now = options.now ?? Date.now;
 
   function ask(
@@ -73,7 +73,7 @@ export function pikaProvider(options: PikaOptions = {}): Provider & KeyInspector
   }
 
   async function submit(call: JobSubmission): Promise<JobProgress> {
-    const body = { ...known(call.options, OPTIONS), prompt: call.text };
+    const body = { ...knownOptions(call.options, OPTIONS), prompt: call.text };
     const { request_id } = await ask(upstreamModel(call.model, "pika"), call, body);
     if (typeof request_id !== "string") throw connectionFailed("an answer without a request", call.secret);
     return { state: "running", upstreamId: request_id };
@@ -108,7 +108,8 @@ export function pikaProvider(options: PikaOptions = {}): Provider & KeyInspector
   }
 
   return {
-    ...jobsAlone({ submit, poll }, "Pika"),
+    name: "Pika",
+    jobs: { submit, poll },
     listModels: () => Promise.resolve(MODELS),
     async checkKey(inquiry) {
       try {

@@ -51,8 +51,24 @@ export interface ProviderEmbedding {
 
 /**
  * The interface to an upstream: contract in, contract out. Nothing outside this folder knows an upstream's URLs, headers or errors.
+ * What it cannot do is absent.
  */
 export interface Provider {
+  /** As people know it, for messages. */
+  name: string;
+  text?: TextProvider;
+  embeddings?: EmbeddingProvider;
+  jobs?: JobProvider;
+}
+
+/** A thing that some upstreams can do. */
+export type ProviderCapability = Exclude<keyof Provider, "name">;
+
+/** A provider that has these capabilities for certain. */
+export type ProviderOf<Has extends ProviderCapability> = Provider & Required<Pick<Provider, Has>>;
+
+/** An upstream that answers prompts. */
+export interface TextProvider {
   /**
    * @throws ProviderFailure for everything upstream refused or broke off
    * @throws the signal's reason when it aborts
@@ -68,10 +84,11 @@ export interface Provider {
    * Absent: this upstream does not count for free.
    */
   countTokens?(call: ProviderCall): Promise<number>;
-  /** One text as a vector; throws as `generate` does. */
+}
+
+export interface EmbeddingProvider {
+  /** One text as a vector; throws as `TextProvider.generate` does. */
   embed(call: ProviderEmbedCall): Promise<ProviderEmbedding>;
-  /** Absent: this upstream makes nothing that takes longer than a call. */
-  jobs?: JobProvider;
 }
 
 /** A file that a provider has made. */

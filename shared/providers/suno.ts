@@ -6,13 +6,13 @@ import {
   UNEXPLAINED_DENIAL_MS,
   upstreamsFault,
 } from "./diagnoses.ts";
-import { jobsAlone, known } from "./job_provider.ts";
 import type { KeyInquiry, KeyInspector } from "./key_inspector.ts";
 import {
   clean,
   connectionFailed,
   type ErrorMapping,
   jsonFromUpstream,
+  knownOptions,
   recordsIn,
   type UpstreamCall,
   upstreamModel,
@@ -22,8 +22,8 @@ import {
   type JobInquiry,
   type JobProgress,
   type JobSubmission,
-  type Provider,
   ProviderFailure,
+  type ProviderOf,
 } from "./provider.ts";
 import { isObject } from "../contract/is_object.ts";
 
@@ -41,7 +41,7 @@ export interface SunoOptions {
 }
 
 /** Suno through sunoapi.org: a task that is submitted and asked about. Errors may come with status 200 and a `code`. */
-export function sunoProvider(options: SunoOptions = {}): Provider & KeyInspector {
+export function sunoProvider(options: SunoOptions = {}): ProviderOf<"jobs"> & KeyInspector {
   const now = options.now ?? Date.now;
 
   async function ask(
@@ -71,7 +71,7 @@ export function sunoProvider(options: SunoOptions = {}): Provider & KeyInspector
   }
 
   async function submit(call: JobSubmission): Promise<JobProgress> {
-    const more = known(call.options, OPTIONS);
+    const more = knownOptions(call.options, OPTIONS);
     const custom = more.style !== undefined && more.title !== undefined;
     const data = await ask("/api/v1/generate", call, {
       ...more,
@@ -116,7 +116,8 @@ export function sunoProvider(options: SunoOptions = {}): Provider & KeyInspector
   }
 
   return {
-    ...jobsAlone({ submit, poll }, "Suno"),
+    name: "Suno",
+    jobs: { submit, poll },
     listModels: () => Promise.resolve(MODELS),
     async checkKey(inquiry) {
       await ask("/api/v1/generate/credit", inquiry);

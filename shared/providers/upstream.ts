@@ -125,3 +125,15 @@ function parsedOr(text: string): unknown {
 export function upstreamModel(model: string, kind: string): string {
   return model.startsWith(`${kind}/`) ? model.slice(kind.length + 1) : model;
 }
+
+/** Of a job's options, those that the provider knows, by its own names. */
+export function knownOptions(
+  options: Readonly<Record<string, unknown>>,
+  names: readonly string[],
+): Record<string, unknown> {
+  return Object.fromEntries(
+    Object.entries(options).filter(([name, value]) =>
+      names.includes(name) && value !== undefined && value !== null
+    ),
+  );
+}

@@ -102,14 +102,14 @@ async function ask(name: ProviderName, what: typeof ASKED[number], environment?:
   const job = { model: call.model, secret: SECRET, signal };
   switch (what) {
     case "generate":
-      return await provider.generate(call);
+      return await provider.text?.generate(call);
     case "stream":
-      for await (const _ of provider.stream(call)) { /* It is what goes out that counts. */ }
+      for await (const _ of provider.text?.stream(call) ?? []) { /* It is what goes out that counts. */ }
       return;
     case "countTokens":
-      return await provider.countTokens?.(call);
+      return await provider.text?.countTokens?.(call);
     case "embed":
-      return await provider.embed({ ...job, item: { content: PROMPT.contents[0]! } });
+      return await provider.embeddings?.embed({ ...job, item: { content: PROMPT.contents[0]! } });
     case "submit":
       return await provider.jobs?.submit({ ...job, text: "Hello", options: {}, callbackUrl: here.url });
     case "poll":

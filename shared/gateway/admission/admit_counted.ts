@@ -82,13 +82,13 @@ async function countUpstream(
   const prompt = task.countable();
   const provider = dependencies.providers[key.provider];
   const secret = dependencies.secrets(key.envVarName);
-  if (prompt === null || provider?.countTokens === undefined || secret === null) return null;
+  if (prompt === null || provider?.text?.countTokens === undefined || secret === null) return null;
   const since = dependencies.clock.now();
   const linked = linkAbort(dependencies.clock, client, COUNT_TIMEOUT_MS);
   const facts = { request_id: requestId, model, key_alias: key.alias, estimated: task.tokens() };
   const latency = () => Math.round(dependencies.clock.now() - since);
   try {
-    const counting = provider.countTokens({ model, secret, prompt, signal: linked.signal });
+    const counting = provider.text.countTokens({ model, secret, prompt, signal: linked.signal });
     const counted = await Promise.race([counting, linked.broken]);
     dependencies.log("info", "tokens_counted", { ...facts, counted, latency_ms: latency() });
     return counted;

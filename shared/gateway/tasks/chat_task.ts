@@ -9,6 +9,7 @@ import { adaptPrompt, unfenced } from "../answers/prompt_adaptation.ts";
 import { StreamAccumulator } from "../streams/stream_accumulator.ts";
 import { outputAsked, outputLoweredTo, withOutputLimit } from "../answers/output_limit.ts";
 import { resultToStore } from "../answers/recorded_result.ts";
+import { capabilityOf } from "./capability.ts";
 import { type Call, type Ended, type Served, type Task } from "./task.ts";
 import { UsageMeter } from "../estimate/usage_meter.ts";
 
@@ -54,7 +55,10 @@ export class ChatTask implements Task<Answer> {
       whole ? checkJson(this.#requirement, served) : served;
     if (this.#streams) return streamed(prompt, grant, check);
     return async (provider, to) => {
-      const { answer: value, usage, ...rest } = await provider.generate({ ...to, prompt });
+      const { answer: value, usage, ...rest } = await capabilityOf(provider, "text").generate({
+        ...to,
+        prompt,
+      });
       const answer = capabilities.json ? value : unfenced(value);
       return check({ ...rest, value: answer, usage: usage ?? estimateOf(grant, answer) });
     };
@@ -119,7 +123,7 @@ function streamed(
     const meter = new UsageMeter(grant.tokens);
     const accumulator = new StreamAccumulator();
     const usageSoFar = () => meter.estimate();
-    const chunks = provider.stream({ ...to, prompt });
+    const chunks = capabilityOf(provider, "text").stream({ ...to, prompt });
     try {
       for (;;) {
         const step = await chunks.next();

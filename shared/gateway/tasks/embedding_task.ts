@@ -1,6 +1,7 @@
 import type { Embedding, EmbedItem, EmbedRequest } from "../../contract/embedding.ts";
 import type { Grant } from "../../database/admission/reserve.ts";
 import { estimateTokens } from "../estimate/estimate.ts";
+import { capabilityOf } from "./capability.ts";
 import { type Call, type Task } from "./task.ts";
 
 /** One text to embed. */
@@ -31,7 +32,7 @@ export class EmbeddingTask implements Task<Embedding> {
   prepare(grant: Grant): Call<Embedding> {
     const item = this.#item;
     return async (provider, to) => {
-      const { embedding, usage } = await provider.embed({ ...to, item });
+      const { embedding, usage } = await capabilityOf(provider, "embeddings").embed({ ...to, item });
       return {
         value: embedding,
         verdict: { ok: true },

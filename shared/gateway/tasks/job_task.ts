@@ -3,9 +3,9 @@ import type { GatewayRequest } from "../../contract/request.ts";
 import type { ServedStage } from "../../contract/target.ts";
 import type { Jobs } from "../../database/jobs.ts";
 import type { Grant } from "../../database/admission/reserve.ts";
-import { callersFault } from "../../providers/diagnoses.ts";
-import { type JobProgress, ProviderFailure } from "../../providers/provider.ts";
+import type { JobProgress } from "../../providers/provider.ts";
 import { estimateTokens } from "../estimate/estimate.ts";
+import { capabilityOf } from "./capability.ts";
 import { type Call, type Ended, type Task } from "./task.ts";
 
 export interface JobTerms {
@@ -49,13 +49,7 @@ export class JobTask implements Task<JobProgress> {
   prepare(grant: Grant): Call<JobProgress> {
     const { id, stage, consumerId, jobs, callbackUrl } = this.#terms;
     return async (provider, to) => {
-      if (provider.jobs === undefined) {
-        throw new ProviderFailure(
-          callersFault("unsupported_feature"),
-          `${stage.providerKind} makes no jobs`,
-          null,
-        );
-      }
+      const { submit } = capabilityOf(provider, "jobs");
       // Written down first: what upstream has taken, and wants to be paid for, must not be lost.
       await jobs.begin({
         id,
@@ -69,7 +63,7 @@ export class JobTask implements Task<JobProgress> {
         consumerId,
       });
       const options = this.asked.prompt.generationConfig ?? {};
-      const value = await provider.jobs.submit({ ...to, text: this.#text, options, callbackUrl });
+      const value = await submit({ ...to, text: this.#text, options, callbackUrl });
       return {
         value,
         verdict: value.state === "failed"

@@ -1,4 +1,3 @@
-import { callersFault } from "../diagnoses.ts";
 import { gigachatBody } from "./request.ts";
 import { GIGACHAT_AUTH_URL, GIGACHAT_SCOPE, tokenStore } from "./token.ts";
 import { finishReasonOf, judgeAnswer, usageOf } from "../../contract/answer_verdict.ts";
@@ -13,7 +12,7 @@ import {
 import { answerOfCompletion } from "../openai/answer.ts";
 import { OPENAI_ERROR_MAPPING } from "../openai/errors.ts";
 import { readCompletionStream } from "../openai/stream.ts";
-import { type Provider, type ProviderCall, ProviderFailure } from "../provider.ts";
+import { type ProviderCall, ProviderFailure, type ProviderOf } from "../provider.ts";
 
 export const GIGACHAT_BASE_URL = "https://gigachat.devices.sberbank.ru/api/v1";
 
@@ -30,7 +29,7 @@ export interface GigachatOptions {
  * Sber's GigaChat. The key is the authorisation key of a project; calls go with an access token, fetched with it once and
  * shared until shortly before it ends.
  */
-export function gigachatProvider(options: GigachatOptions = {}): Provider & KeyInspector {
+export function gigachatProvider(options: GigachatOptions = {}): ProviderOf<"text"> & KeyInspector {
   const request = options.fetch ?? fetch;
   const tokens = tokenStore({ fetch: request, now: options.now });
 
@@ -69,43 +68,37 @@ export function gigachatProvider(options: GigachatOptions = {}): Provider & KeyI
   const bodyOf = ({ prompt, model }: ProviderCall) => gigachatBody(prompt, upstreamModel(model, "gigachat"));
 
   return {
-    async generate(call) {
-      const answer = answerOfCompletion(
-        await withToken(call, "/chat/completions", bodyOf(call), jsonFromUpstream),
-      );
-      return {
-        answer,
-        verdict: judgeAnswer(answer),
-        finishReason: finishReasonOf(answer),
-        usage: usageOf(answer),
-      };
-    },
-    async *stream(call) {
-      const body = { ...bodyOf(call), stream: true };
-      // The first piece shows whether the token was accepted; what follows is the stream itself.
-      const { pieces, first } = await withToken(call, "/chat/completions", body, async (upstream) => {
-        const pieces = readCompletionStream(upstream);
-        return { pieces, first: await pieces.next() };
-      });
-      try {
-        let step = first;
-        while (!step.done) {
-          yield step.value;
-          step = await pieces.next();
+    name: "GigaChat",
+    text: {
+      async generate(call) {
+        const answer = answerOfCompletion(
+          await withToken(call, "/chat/completions", bodyOf(call), jsonFromUpstream),
+        );
+        return {
+          answer,
+          verdict: judgeAnswer(answer),
+          finishReason: finishReasonOf(answer),
+          usage: usageOf(answer),
+        };
+      },
+      async *stream(call) {
+        const body = { ...bodyOf(call), stream: true };
+        // The first piece shows whether the token was accepted; what follows is the stream itself.
+        const { pieces, first } = await withToken(call, "/chat/completions", body, async (upstream) => {
+          const pieces = readCompletionStream(upstream);
+          return { pieces, first: await pieces.next() };
+        });
+        try {
+          let step = first;
+          while (!step.done) {
+            yield step.value;
+            step = await pieces.next();
+          }
+          return step.value;
+        } finally {
+          await pieces.return(undefined as never).catch(() => {});
         }
-        return step.value;
-      } finally {
-        await pieces.return(undefined as never).catch(() => {});
-      }
-    },
-    embed() {
-      return Promise.reject(
-        new ProviderFailure(
-          callersFault("unsupported_feature"),
-          "the gateway asks GigaChat for no embeddings",
-          null,
-        ),
-      );
+      },
     },
     async listModels(inquiry) {
       const body = await withToken(inquiry, "/models", undefined, jsonFromUpstream);

@@ -1,6 +1,6 @@
 import type { Answer } from "../../contract/content.ts";
 import { finishReasonOf, judgeAnswer, usageOf } from "../../contract/answer_verdict.ts";
-import type { Provider, ProviderAnswer, ProviderCall } from "../provider.ts";
+import type { ProviderAnswer, ProviderCall, ProviderOf } from "../provider.ts";
 import { connectionFailed } from "../upstream.ts";
 import { answerIn } from "./answer_shape.ts";
 import { countAtGoogle } from "./count.ts";
@@ -13,26 +13,33 @@ import { streamFromGoogle } from "./stream.ts";
  * redirects with the key in a header and lets nobody hand it a `fetch` that would not. docs/architecture.md has the list of
  * what would have to be guarded, and what it would cost.
  */
-export function googleProvider({ baseUrl }: Pick<GoogleDestination, "baseUrl"> = {}): Provider {
+export function googleProvider(
+  { baseUrl }: Pick<GoogleDestination, "baseUrl"> = {},
+): ProviderOf<"text" | "embeddings"> {
+  async function generate({ model, prompt, secret, signal }: ProviderCall): Promise<ProviderAnswer> {
+    const path = methodPath(model, "generateContent");
+    const body = await jsonFromGoogle({ baseUrl, path, body: prompt, secret, signal });
+    let answer: Answer;
+    try {
+      answer = answerIn(body);
+    } catch (thrown) {
+      throw connectionFailed(thrown, secret);
+    }
+    return {
+      answer,
+      verdict: judgeAnswer(answer),
+      finishReason: finishReasonOf(answer),
+      usage: usageOf(answer),
+    };
+  }
+
   return {
-    async generate({ model, prompt, secret, signal }: ProviderCall): Promise<ProviderAnswer> {
-      const path = methodPath(model, "generateContent");
-      const body = await jsonFromGoogle({ baseUrl, path, body: prompt, secret, signal });
-      let answer: Answer;
-      try {
-        answer = answerIn(body);
-      } catch (thrown) {
-        throw connectionFailed(thrown, secret);
-      }
-      return {
-        answer,
-        verdict: judgeAnswer(answer),
-        finishReason: finishReasonOf(answer),
-        usage: usageOf(answer),
-      };
+    name: "Google",
+    text: {
+      generate,
+      stream: (call) => streamFromGoogle({ ...call, baseUrl }),
+      countTokens: (call) => countAtGoogle({ ...call, baseUrl }),
     },
-    stream: (call) => streamFromGoogle({ ...call, baseUrl }),
-    countTokens: (call) => countAtGoogle({ ...call, baseUrl }),
-    embed: (call) => embedAtGoogle({ ...call, baseUrl }),
+    embeddings: { embed: (call) => embedAtGoogle({ ...call, baseUrl }) },
   };
 }

@@ -11,7 +11,7 @@ import { answerOfCompletion } from "./answer.ts";
 import { OPENAI_ERROR_MAPPING } from "./errors.ts";
 import { chatBody, textsOf } from "./request.ts";
 import { readCompletionStream } from "./stream.ts";
-import type { Provider, ProviderCall, ProviderSettings } from "../provider.ts";
+import type { ProviderCall, ProviderOf, ProviderSettings } from "../provider.ts";
 import { isObject } from "../../contract/is_object.ts";
 
 export const OPENAI_BASE_URL = "https://api.openai.com/v1";
@@ -23,7 +23,9 @@ export interface OpenAiOptions {
 }
 
 /** OpenAI's API, or any server that speaks it: chat completions, embeddings, the list of models. */
-export function openaiProvider(options: OpenAiOptions = {}): Provider & KeyInspector {
+export function openaiProvider(
+  options: OpenAiOptions = {},
+): ProviderOf<"text" | "embeddings"> & KeyInspector {
   const baseOf = (settings: ProviderSettings | undefined) =>
     (settings?.base_url ?? options.baseUrl ?? OPENAI_BASE_URL).replace(/\/+$/, "");
 
@@ -61,41 +63,46 @@ export function openaiProvider(options: OpenAiOptions = {}): Provider & KeyInspe
   }
 
   return {
-    async generate(call) {
-      const body = await jsonFromUpstream(completion(call));
-      const answer = answerOfCompletion(body);
-      return {
-        answer,
-        verdict: judgeAnswer(answer),
-        finishReason: finishReasonOf(answer),
-        usage: usageOf(answer),
-      };
+    name: "OpenAI",
+    text: {
+      async generate(call) {
+        const body = await jsonFromUpstream(completion(call));
+        const answer = answerOfCompletion(body);
+        return {
+          answer,
+          verdict: judgeAnswer(answer),
+          finishReason: finishReasonOf(answer),
+          usage: usageOf(answer),
+        };
+      },
+      stream: (call) =>
+        readCompletionStream(completion(call, { stream: true, stream_options: { include_usage: true } })),
     },
-    stream: (call) =>
-      readCompletionStream(completion(call, { stream: true, stream_options: { include_usage: true } })),
-    async embed(call) {
-      const { model, item, secret } = call;
-      const body = await jsonFromUpstream(callOf("/embeddings", call, {
-        model: upstreamModel(model, "openai"),
-        input: textsOf(item.content),
-        ...(item.outputDimensionality !== undefined && { dimensions: item.outputDimensionality }),
-      }));
-      const values = recordsIn(body.data)[0]?.embedding;
-      if (!Array.isArray(values)) throw connectionFailed("an answer without an embedding", secret);
-      const used = isObject(body.usage) ? body.usage.prompt_tokens : undefined;
-      return {
-        embedding: { values },
-        usage: typeof used === "number"
-          ? {
-            inputTokens: used,
-            outputTokens: null,
-            thoughtsTokens: null,
-            cachedTokens: null,
-            totalTokens: used,
-            estimated: false,
-          }
-          : null,
-      };
+    embeddings: {
+      async embed(call) {
+        const { model, item, secret } = call;
+        const body = await jsonFromUpstream(callOf("/embeddings", call, {
+          model: upstreamModel(model, "openai"),
+          input: textsOf(item.content),
+          ...(item.outputDimensionality !== undefined && { dimensions: item.outputDimensionality }),
+        }));
+        const values = recordsIn(body.data)[0]?.embedding;
+        if (!Array.isArray(values)) throw connectionFailed("an answer without an embedding", secret);
+        const used = isObject(body.usage) ? body.usage.prompt_tokens : undefined;
+        return {
+          embedding: { values },
+          usage: typeof used === "number"
+            ? {
+              inputTokens: used,
+              outputTokens: null,
+              thoughtsTokens: null,
+              cachedTokens: null,
+              totalTokens: used,
+              estimated: false,
+            }
+            : null,
+        };
+      },
     },
     listModels,
     checkKey: async (inquiry) => {

@@ -1,9 +1,8 @@
 import { bytesOf } from "../bounded_body.ts";
 import { callersFault } from "../diagnoses.ts";
-import { jobsAlone } from "../job_provider.ts";
 import type { KeyInquiry, KeyInspector } from "../key_inspector.ts";
 import { callUpstream, connectionFailed, upstreamModel } from "../upstream.ts";
-import { type JobSubmission, type Provider, ProviderFailure } from "../provider.ts";
+import { type JobSubmission, ProviderFailure, type ProviderOf } from "../provider.ts";
 import { YANDEX_ERROR_MAPPING } from "./errors.ts";
 
 export const SPEECHKIT_BASE_URL = "https://tts.api.cloud.yandex.net";
@@ -49,7 +48,7 @@ export interface SpeechKitOptions {
 }
 
 /** Yandex SpeechKit, synthesis by API v1: the answer is the file itself, so a job has ended when it is submitted. */
-export function speechKitProvider(options: SpeechKitOptions = {}): Provider & KeyInspector {
+export function speechKitProvider(options: SpeechKitOptions = {}): ProviderOf<"jobs"> & KeyInspector {
   const now = options.now ?? Date.now;
 
   function synthesize(
@@ -97,11 +96,12 @@ export function speechKitProvider(options: SpeechKitOptions = {}): Provider & Ke
   }
 
   return {
-    ...jobsAlone({
+    name: "SpeechKit",
+    jobs: {
       submit,
       poll: ({ secret }) =>
         Promise.reject(connectionFailed("a job of SpeechKit has ended when it is submitted", secret)),
-    }, "SpeechKit"),
+    },
     listModels: () => Promise.resolve(VOICES),
     async checkKey(inquiry) {
       // A request without a text costs nothing: the error for a good key is that the text is missing, for a bad one that the key is bad.

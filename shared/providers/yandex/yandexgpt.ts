@@ -1,5 +1,4 @@
 import type { Answer, Part } from "../../contract/content.ts";
-import { callersFault } from "../diagnoses.ts";
 import { AnswerSoFar, finishReasonOf, judgeAnswer, usageOf } from "../../contract/answer_verdict.ts";
 import { readJsonLines } from "../json_lines.ts";
 import { type KeyInquiry, type KeyInspector, MAX_LISTED_MODELS } from "../key_inspector.ts";
@@ -13,11 +12,11 @@ import {
   upstreamModel,
 } from "../upstream.ts";
 import {
-  type Provider,
   type ProviderCall,
   type ProviderChunk,
   type ProviderEnd,
   ProviderFailure,
+  type ProviderOf,
 } from "../provider.ts";
 import { YANDEX_ERROR_MAPPING } from "./errors.ts";
 import { answerOfResult } from "./yandexgpt_answer.ts";
@@ -38,7 +37,7 @@ export interface YandexGptOptions {
 }
 
 /** YandexGPT by its own API (Foundation Models, text generation), with the API key of a service account. */
-export function yandexGptProvider(options: YandexGptOptions = {}): Provider & KeyInspector {
+export function yandexGptProvider(options: YandexGptOptions = {}): ProviderOf<"text"> & KeyInspector {
   function callOf(path: string, { secret, settings, signal }: KeyInquiry, body?: unknown): UpstreamCall {
     const base = (settings?.base_url ?? options.baseUrl ?? YANDEX_BASE_URL).replace(/\/+$/, "");
     return {
@@ -81,24 +80,18 @@ export function yandexGptProvider(options: YandexGptOptions = {}): Provider & Ke
   }
 
   return {
-    async generate(call) {
-      const answer = answerOfResult(resultIn(await jsonFromUpstream(completion(call, false)), call));
-      return {
-        answer,
-        verdict: judgeAnswer(answer),
-        finishReason: finishReasonOf(answer),
-        usage: usageOf(answer),
-      };
-    },
-    stream: (call) => streamed(completion(call, true)),
-    embed() {
-      return Promise.reject(
-        new ProviderFailure(
-          callersFault("unsupported_feature"),
-          "the gateway asks YandexGPT for no embeddings",
-          null,
-        ),
-      );
+    name: "YandexGPT",
+    text: {
+      async generate(call) {
+        const answer = answerOfResult(resultIn(await jsonFromUpstream(completion(call, false)), call));
+        return {
+          answer,
+          verdict: judgeAnswer(answer),
+          finishReason: finishReasonOf(answer),
+          usage: usageOf(answer),
+        };
+      },
+      stream: (call) => streamed(completion(call, true)),
     },
     checkKey,
     async listModels(inquiry) {

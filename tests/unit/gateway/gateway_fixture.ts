@@ -201,16 +201,22 @@ export function scriptedGateway(options: ScriptedGatewayOptions) {
     { KEY_A: "secret-a", KEY_B: "secret-b", KEY_C: "secret-c" };
   const script = [...options.reservations];
   const google: Provider = {
-    generate: (call) => {
-      calls.push(call);
-      return options.generate?.(call, calls.length) ?? Promise.resolve(ANSWER);
+    name: "Google",
+    text: {
+      generate: (call) => {
+        calls.push(call);
+        return options.generate?.(call, calls.length) ?? Promise.resolve(ANSWER);
+      },
+      stream: (call) => {
+        calls.push(call);
+        return options.stream?.(call, calls.length) ?? chunksOf("Кон", "церт");
+      },
+      countTokens: options.countTokens,
     },
-    stream: (call) => {
-      calls.push(call);
-      return options.stream?.(call, calls.length) ?? chunksOf("Кон", "церт");
+    embeddings: {
+      embed: (call) =>
+        options.embed?.(call) ?? Promise.resolve({ embedding: { values: [1, 0] }, usage: null }),
     },
-    countTokens: options.countTokens,
-    embed: (call) => options.embed?.(call) ?? Promise.resolve({ embedding: { values: [1, 0] }, usage: null }),
   };
   const parts: GatewayDependencies = {
     ledger: {

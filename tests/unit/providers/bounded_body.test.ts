@@ -82,7 +82,7 @@ describe("[security.endless-answer] Google", () => {
   test("answers without end: the call fails with a code of its own, and is not tried again", async () => {
     const { stream, seen } = endless();
     const { provider, call: asked } = call(stream, "application/json");
-    expect(await failureOf(provider.generate(asked))).toEqual(tooLarge);
+    expect(await failureOf(provider.text.generate(asked))).toEqual(tooLarge);
     // What the connection holds on its way is beyond it.
     expect(seen.bytes).toBeLessThan(2 * MAX_ANSWER_BYTES);
   });
@@ -90,7 +90,7 @@ describe("[security.endless-answer] Google", () => {
   test("streams an event without end: likewise", async () => {
     const { stream, seen } = endless();
     const { provider, call: asked } = call(stream, "text/event-stream");
-    expect(await failureOf(provider.stream(asked).next())).toEqual(tooLarge);
+    expect(await failureOf(provider.text.stream(asked).next())).toEqual(tooLarge);
     expect(seen.bytes).toBeLessThan(2 * MAX_ANSWER_BYTES);
   });
 });

@@ -31,28 +31,28 @@ const call = (more: Record<string, unknown> = {}) => ({
 
 describe("a token", () => {
   test("is fetched once for calls that come together and after one another", async () => {
-    await Promise.all(Array.from({ length: 10 }, () => provider.generate(call())));
+    await Promise.all(Array.from({ length: 10 }, () => provider.text.generate(call())));
     await provider.listModels(call());
     expect(fake.tokensIssued).toBe(1);
   });
 
   test("is replaced a minute before it ends", async () => {
-    await provider.generate(call());
+    await provider.text.generate(call());
     now += fake.tokenLifeMs - 60_001;
-    await provider.generate(call());
+    await provider.text.generate(call());
     expect(fake.tokensIssued).toBe(1);
     now += 2;
-    await provider.generate(call());
+    await provider.text.generate(call());
     expect(fake.tokensIssued).toBe(2);
   });
 
   test("that is refused is replaced, and the call made once more; also for a stream", async () => {
-    await provider.generate(call());
+    await provider.text.generate(call());
     fake.revoked.add("eyJ.token-1");
-    expect((await provider.generate(call())).verdict).toEqual({ ok: true });
+    expect((await provider.text.generate(call())).verdict).toEqual({ ok: true });
     expect(fake.tokensIssued).toBe(2);
     fake.revoked.add("eyJ.token-2");
-    const stream = provider.stream(call());
+    const stream = provider.text.stream(call());
     expect((await stream.next()).done).toBe(false);
     await stream.return(undefined as never);
     expect(fake.tokensIssued).toBe(3);
@@ -60,32 +60,32 @@ describe("a token", () => {
 
   test("is each key's and each scope's own", async () => {
     fake.credentials.set("b3RoZXI6b25l", "GIGACHAT_API_CORP");
-    await provider.generate(call());
-    await provider.generate(call({ secret: "b3RoZXI6b25l", settings: { scope: "GIGACHAT_API_CORP" } }));
-    await provider.generate(call());
+    await provider.text.generate(call());
+    await provider.text.generate(call({ secret: "b3RoZXI6b25l", settings: { scope: "GIGACHAT_API_CORP" } }));
+    await provider.text.generate(call());
     expect(fake.tokensIssued).toBe(2);
   });
 
   test("that cannot be had is asked for again by the next call", async () => {
     const credentials = [...fake.credentials];
     fake.credentials.clear();
-    await expect(provider.generate(call())).rejects.toBeInstanceOf(ProviderFailure);
+    await expect(provider.text.generate(call())).rejects.toBeInstanceOf(ProviderFailure);
     fake.credentials = new Map(credentials);
-    expect((await provider.generate(call())).verdict).toEqual({ ok: true });
+    expect((await provider.text.generate(call())).verdict).toEqual({ ok: true });
   });
 
   test("of another scope fault the key, and says why", async () => {
-    const failure = await provider.generate(call({ settings: { scope: "GIGACHAT_API_B2B" } })).catch((e) =>
-      e
-    );
+    const failure = await provider.text.generate(call({ settings: { scope: "GIGACHAT_API_B2B" } })).catch((
+      e,
+    ) => e);
     expect(failure.diagnosis).toMatchObject({ fault: "key", block: { reason: "key_restricted" } });
     expect(failure.message).toContain("scope");
   });
 
   test("one who leaves while it is fetched does not break it off for the others", async () => {
     const gone = new AbortController();
-    const leaving = provider.generate(call({ signal: gone.signal }));
-    const staying = provider.generate(call());
+    const leaving = provider.text.generate(call({ signal: gone.signal }));
+    const staying = provider.text.generate(call());
     gone.abort(new DOMException("gone", "AbortError"));
     await expect(leaving).rejects.toThrow("gone");
     expect((await staying).verdict).toEqual({ ok: true });

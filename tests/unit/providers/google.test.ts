@@ -32,7 +32,12 @@ afterEach(async () => {
 });
 
 function generate(baseUrl: string, prompt = PROMPT, signal = new AbortController().signal) {
-  return googleProvider({ baseUrl }).generate({ model: "gemma-4-31b-it", secret: SECRET, prompt, signal });
+  return googleProvider({ baseUrl }).text.generate({
+    model: "gemma-4-31b-it",
+    secret: SECRET,
+    prompt,
+    signal,
+  });
 }
 
 async function failureAt(baseUrl: string): Promise<ProviderFailure> {
@@ -43,7 +48,7 @@ async function failureAt(baseUrl: string): Promise<ProviderFailure> {
 
 describe("a count", () => {
   const count = (baseUrl: string, prompt = PROMPT) =>
-    googleProvider({ baseUrl }).countTokens!({
+    googleProvider({ baseUrl }).text.countTokens!({
       model: "gemma-4-31b-it",
       secret: SECRET,
       prompt,
@@ -230,7 +235,7 @@ test.each([
   expect((await failureAt(whole)).diagnosis).toMatchObject(upstreams);
   const chunked = upstream(() => new Response(`data: ${JSON.stringify(answer)}\n\n`));
   const { signal } = new AbortController();
-  const pieces = googleProvider({ baseUrl: chunked }).stream({
+  const pieces = googleProvider({ baseUrl: chunked }).text.stream({
     model: "m",
     secret: SECRET,
     prompt: PROMPT,

@@ -29,7 +29,7 @@ function sending(text: string): { url: string } {
 
 function stream(at: { url: string }, signal = new AbortController().signal, secret = "demo-key-a") {
   const prompt = { contents: [{ role: "user", parts: [{ text: "Tell me a long story about the sea." }] }] };
-  return googleProvider({ baseUrl: at.url }).stream({ model: "gemma-4-31b-it", secret, prompt, signal });
+  return googleProvider({ baseUrl: at.url }).text.stream({ model: "gemma-4-31b-it", secret, prompt, signal });
 }
 
 /** Everything up to the end, or to what it threw. */
@@ -174,7 +174,7 @@ describe("leaving", () => {
 
 describe("an embedding", () => {
   const embed = (at: { url: string }, text: string, more: object = {}) =>
-    googleProvider({ baseUrl: at.url }).embed({
+    googleProvider({ baseUrl: at.url }).embeddings.embed({
       model: "gemini-embedding-001",
       secret: "demo-key-a",
       item: { content: { parts: [{ text }] }, ...more },

@@ -93,9 +93,9 @@ test.skipIf(!hasOpenSsl && !Deno.env.get("CI"))(
     };
     // As a variable of one line, too.
     for (const pem of [root, root.replaceAll("\n", "\\n")]) {
-      expect((await through(pem).generate(call)).verdict).toEqual({ ok: true });
+      expect((await through(pem).text.generate(call)).verdict).toEqual({ ok: true });
     }
-    await expect(through(undefined).generate(call)).rejects.toMatchObject({
+    await expect(through(undefined).text.generate(call)).rejects.toMatchObject({
       diagnosis: { fault: "nobody", code: "upstream_unavailable" },
     });
   },

@@ -4,7 +4,11 @@ import { type Answer, type Prompt, textOf } from "../../../shared/contract/conte
 import { gigachatProvider } from "../../../shared/providers/gigachat/provider.ts";
 import type { KeyInspector } from "../../../shared/providers/key_inspector.ts";
 import { openaiProvider } from "../../../shared/providers/openai/provider.ts";
-import { type Provider, ProviderFailure, type ProviderSettings } from "../../../shared/providers/provider.ts";
+import {
+  ProviderFailure,
+  type ProviderOf,
+  type ProviderSettings,
+} from "../../../shared/providers/provider.ts";
 import { yandexGptProvider } from "../../../shared/providers/yandex/yandexgpt.ts";
 import { asFetch } from "../../fakes/fake_api.ts";
 import { fakeGigachat } from "../../fakes/gigachat_api.ts";
@@ -12,7 +16,7 @@ import { fakeOpenAi } from "../../fakes/openai_api.ts";
 import { fakeYandex } from "../../fakes/yandex_api.ts";
 
 interface Scene {
-  provider: Provider & KeyInspector;
+  provider: ProviderOf<"text"> & KeyInspector;
   model: string;
   secret: string;
   settings?: ProviderSettings;
@@ -138,7 +142,7 @@ describe.each(Object.entries(SCENES))("%s", (_, scene) => {
   };
   async function streamed(s: Scene, prompt: Prompt = HELLO) {
     const chunks: Answer[] = [];
-    const stream = s.provider.stream(callOf(s, prompt));
+    const stream = s.provider.text.stream(callOf(s, prompt));
     for (;;) {
       const step = await stream.next();
       if (step.done) return { chunks, end: step.value };
@@ -148,7 +152,7 @@ describe.each(Object.entries(SCENES))("%s", (_, scene) => {
 
   test("answers, and reports what it used", async () => {
     const s = scene();
-    const { answer, verdict, finishReason, usage } = await s.provider.generate(callOf(s));
+    const { answer, verdict, finishReason, usage } = await s.provider.text.generate(callOf(s));
     expect(textOf(answer)).toContain("Привет");
     expect({ verdict, finishReason }).toEqual({ verdict: { ok: true }, finishReason: "STOP" });
     expect(usage!.inputTokens).toBeGreaterThan(0);
@@ -167,7 +171,7 @@ describe.each(Object.entries(SCENES))("%s", (_, scene) => {
 
   test("gets instructions, the turns so far and the settings", async () => {
     const s = scene();
-    await s.provider.generate(callOf(s, {
+    await s.provider.text.generate(callOf(s, {
       systemInstruction: { parts: [{ text: "Be brief." }] },
       contents: [
         { role: "user", parts: [{ text: "One" }] },
@@ -197,7 +201,7 @@ describe.each(Object.entries(SCENES))("%s", (_, scene) => {
     const s = scene();
     const asked: Prompt = { ...HELLO, tools: TOOLS };
     s.callTool();
-    const { answer, verdict, finishReason } = await s.provider.generate(callOf(s, asked));
+    const { answer, verdict, finishReason } = await s.provider.text.generate(callOf(s, asked));
     expect({ verdict, finishReason }).toEqual({ verdict: { ok: true }, finishReason: "STOP" });
     const turn = answer.candidates![0]!.content!;
     expect(turn.parts).toMatchObject([{ functionCall: { name: "weather", args: { city: "Kaliningrad" } } }]);
@@ -208,7 +212,7 @@ describe.each(Object.entries(SCENES))("%s", (_, scene) => {
       chunks.flatMap((chunk) => chunk.candidates?.[0]?.content?.parts ?? []).filter((p) => p.functionCall),
     )
       .toMatchObject([{ functionCall: { name: "weather", args: { city: "Kaliningrad" } } }]);
-    const { verdict: second } = await s.provider.generate(callOf(s, {
+    const { verdict: second } = await s.provider.text.generate(callOf(s, {
       ...asked,
       contents: [...HELLO.contents, turn, {
         role: "user",
@@ -222,7 +226,7 @@ describe.each(Object.entries(SCENES))("%s", (_, scene) => {
   test("an answer that its filter has stopped is none", async () => {
     const s = scene();
     s.filter();
-    expect((await s.provider.generate(callOf(s))).verdict).toMatchObject({
+    expect((await s.provider.text.generate(callOf(s))).verdict).toMatchObject({
       ok: false,
       code: "content_blocked",
     });
@@ -244,8 +248,8 @@ describe.each(Object.entries(SCENES))("%s", (_, scene) => {
     const wrong = { ...callOf(s), secret: "d3Jvbmcta2V5" };
     for (
       const asking of [
-        () => s.provider.generate(wrong),
-        () => s.provider.stream(wrong).next(),
+        () => s.provider.text.generate(wrong),
+        () => s.provider.text.stream(wrong).next(),
         () => s.provider.checkKey(wrong),
       ]
     ) {
@@ -262,7 +266,7 @@ describe.each(Object.entries(SCENES))("%s", (_, scene) => {
   test("a model that it does not have is the key's and the model's matter", async () => {
     const s = scene();
     const [kind] = s.model.split("/");
-    expect((await failureOf(s.provider.generate({ ...callOf(s), model: `${kind}/nope` }))).diagnosis)
+    expect((await failureOf(s.provider.text.generate({ ...callOf(s), model: `${kind}/nope` }))).diagnosis)
       .toMatchObject({
         fault: "key_model",
         code: "model_unavailable",
@@ -272,7 +276,7 @@ describe.each(Object.entries(SCENES))("%s", (_, scene) => {
   test("a limit pauses the lane", async () => {
     const s = scene();
     s.limit();
-    expect((await failureOf(s.provider.generate(callOf(s)))).diagnosis).toMatchObject({
+    expect((await failureOf(s.provider.text.generate(callOf(s)))).diagnosis).toMatchObject({
       fault: "lane",
       retryable: true,
       code: "upstream_rate_limited",
@@ -284,12 +288,12 @@ describe.each(Object.entries(SCENES))("%s", (_, scene) => {
     const s = scene();
     const audio = { inlineData: { mimeType: "video/mp4", data: "AAAA" } };
     expect(
-      (await failureOf(s.provider.generate(callOf(s, { contents: [{ role: "user", parts: [audio] }] }))))
+      (await failureOf(s.provider.text.generate(callOf(s, { contents: [{ role: "user", parts: [audio] }] }))))
         .diagnosis,
     )
       .toMatchObject({ fault: "caller", code: "unsupported_feature", block: null });
     expect(
-      (await failureOf(s.provider.generate(callOf(s, { ...HELLO, tools: [{ googleSearch: {} }] }))))
+      (await failureOf(s.provider.text.generate(callOf(s, { ...HELLO, tools: [{ googleSearch: {} }] }))))
         .diagnosis,
     )
       .toMatchObject({ code: "unsupported_feature" });
@@ -299,7 +303,9 @@ describe.each(Object.entries(SCENES))("%s", (_, scene) => {
     const s = scene();
     const gone = new AbortController();
     gone.abort(new DOMException("gone", "AbortError"));
-    await expect(s.provider.generate({ ...callOf(s), signal: gone.signal })).rejects.toThrow("gone");
-    await expect(s.provider.stream({ ...callOf(s), signal: gone.signal }).next()).rejects.toThrow("gone");
+    await expect(s.provider.text.generate({ ...callOf(s), signal: gone.signal })).rejects.toThrow("gone");
+    await expect(s.provider.text.stream({ ...callOf(s), signal: gone.signal }).next()).rejects.toThrow(
+      "gone",
+    );
   });
 });
