@@ -11871,6 +11871,22 @@ CREATE TRIGGER eve_media_count_references AFTER INSERT OR DELETE ON eve.media_re
 comment on table eve.media_references is 'What uses an object: as long as there is a row, the object stays.';
 comment on column eve.media_references.ref_kind is 'What sort of thing uses it, such as chat_message; adopted: a use counted before the gateway came.';
 
+create table eve.media_multiparts (
+  tenant_id text not null,
+  file_sha256 text not null,
+  upload_id text not null,
+  part_bytes bigint not null,
+  created_at timestamp with time zone not null default now(),
+  constraint media_multiparts_object_fkey FOREIGN KEY (tenant_id, file_sha256) REFERENCES public.media_objects(tenant_id, file_sha256) ON UPDATE CASCADE ON DELETE CASCADE,
+  constraint media_multiparts_part_bytes_positive CHECK ((part_bytes > 0)),
+  constraint media_multiparts_pkey PRIMARY KEY (tenant_id, file_sha256),
+  constraint media_multiparts_upload_id_length CHECK (((length(upload_id) >= 1) AND (length(upload_id) <= 2000)))
+);
+alter table eve.media_multiparts enable row level security;
+comment on table eve.media_multiparts is 'Uploads in parts that are under way: each is of a reserved object, and goes with its reservation.';
+comment on column eve.media_multiparts.upload_id is 'The store''s own name of it.';
+comment on column eve.media_multiparts.part_bytes is 'Of each part but the last.';
+
 create table eve.media_aliases (
   tenant_id text not null,
   key text not null,
@@ -12099,6 +12115,21 @@ begin
 end;
 $function$;
 
+CREATE OR REPLACE FUNCTION eve.media_multipart(tenant_id text, file_sha256 text)
+ RETURNS jsonb
+ LANGUAGE plpgsql
+ STABLE
+ SET search_path TO ''
+AS $function$
+begin
+  return (
+    select jsonb_build_object('upload_id', m.upload_id, 'part_bytes', m.part_bytes)
+    from eve.media_multiparts m
+    where m.tenant_id = media_multipart.tenant_id and m.file_sha256 = media_multipart.file_sha256
+  );
+end;
+$function$;
+
 CREATE OR REPLACE FUNCTION eve.media_link(tenant_id text, file_sha256 text, links jsonb)
  RETURNS void
  LANGUAGE plpgsql
@@ -12252,7 +12283,9 @@ begin
     select * into v_object
     from public.media_objects o
     where o.tenant_id = v_tenant and o.file_sha256 = eve_media_reserve.file_sha256;
-    return jsonb_build_object('status', 'reserved', 'object', eve.media_json(v_object));
+    return jsonb_build_object(
+      'status', 'reserved', 'object', eve.media_json(v_object), 'multipart', eve.media_multipart(v_tenant, v_object.file_sha256)
+    );
   end if;
   update public.media_objects o
   set last_seen_at = v_now
@@ -12263,6 +12296,34 @@ begin
 end;
 $function$;
 comment on function public.eve_media_reserve is 'Takes room for a file before any of it is sent, or says that it is there already, or which limit is used up.';
+
+CREATE OR REPLACE FUNCTION public.eve_media_multipart(tenant_id text, file_sha256 text, upload_id text, part_bytes bigint, ended text DEFAULT NULL::text)
+ RETURNS jsonb
+ LANGUAGE plpgsql
+ SET search_path TO ''
+AS $function$
+begin
+  perform
+  from public.media_objects o
+  where o.tenant_id = eve_media_multipart.tenant_id and o.file_sha256 = eve_media_multipart.file_sha256 and o.state = 'reserved'
+  for update;
+  if not found then
+    return jsonb_build_object('status', 'gone');
+  end if;
+  insert into eve.media_multiparts as m (tenant_id, file_sha256, upload_id, part_bytes, created_at)
+  values (
+    eve_media_multipart.tenant_id, eve_media_multipart.file_sha256, eve_media_multipart.upload_id, eve_media_multipart.part_bytes,
+    eve.clock()
+  )
+  on conflict on constraint media_multiparts_pkey do update
+  set upload_id = excluded.upload_id, part_bytes = excluded.part_bytes, created_at = excluded.created_at
+  where m.upload_id = eve_media_multipart.ended;
+  return jsonb_build_object(
+    'status', 'noted', 'multipart', eve.media_multipart(eve_media_multipart.tenant_id, eve_media_multipart.file_sha256)
+  );
+end;
+$function$;
+comment on function public.eve_media_multipart is 'Notes the upload in parts by which a reserved object is sent.';
 
 CREATE OR REPLACE FUNCTION public.eve_media_stored(tenant_id text, file_sha256 text, state text, stored_bytes bigint, stored_in text DEFAULT 's3'::text, links jsonb DEFAULT '{}'::jsonb, mime_type text DEFAULT NULL::text)
  RETURNS jsonb
@@ -12291,6 +12352,7 @@ begin
       stored_in = eve_media_stored.stored_in, mime_type = coalesce(eve_media_stored.mime_type, o.mime_type), expires_at = null,
       last_seen_at = eve.clock()
     where o.tenant_id = v_object.tenant_id and o.file_sha256 = v_object.file_sha256;
+    delete from eve.media_multiparts m where m.tenant_id = v_object.tenant_id and m.file_sha256 = v_object.file_sha256;
     perform eve.media_lock_counters(v_object.tenant_id, v_object.kind);
     perform eve.media_count(v_object.tenant_id, v_object.kind, eve_media_stored.stored_bytes, -v_reserved, 1);
   elsif v_object.state = 'stored' and eve_media_stored.state = 'verified' then
@@ -12301,7 +12363,9 @@ begin
   select * into v_object
   from public.media_objects o
   where o.tenant_id = v_object.tenant_id and o.file_sha256 = v_object.file_sha256;
-  return jsonb_build_object('status', 'stored', 'object', eve.media_json(v_object));
+  return jsonb_build_object(
+    'status', 'stored', 'object', eve.media_json(v_object), 'is_final', coalesce(v_object.address_until <= eve.clock(), true)
+  );
 end;
 $function$;
 comment on function public.eve_media_stored is 'Says that an object is there: its reservation becomes use.';
@@ -12390,7 +12454,11 @@ begin
     set last_seen_at = eve.clock()
     where o.tenant_id = v_object.tenant_id and o.file_sha256 = v_object.file_sha256 and o.state in ('stored', 'verified');
   end if;
-  return jsonb_build_object('status', 'found', 'object', eve.media_json(v_object)) || coalesce(
+  return jsonb_build_object(
+    'status', 'found', 'object', eve.media_json(v_object), 'multipart', case
+      when v_object.state = 'reserved' then eve.media_multipart(v_object.tenant_id, v_object.file_sha256)
+    end
+  ) || coalesce(
     (
       select jsonb_build_object('alias', jsonb_build_object('key', a.key, 'metadata', a.metadata, 'created_at', a.created_at))
       from eve.media_aliases a
@@ -12602,12 +12670,16 @@ comment on function public.eve_storage_stats is 'All that is stored, by kind and
 CREATE OR REPLACE FUNCTION eve.media_to_delete(object public.media_objects)
  RETURNS jsonb
  LANGUAGE sql
- IMMUTABLE
+ STABLE
  SET search_path TO ''
 AS $function$
   select jsonb_build_object(
     'tenant_id', (object).tenant_id, 'sha256', (object).file_sha256, 's3_key', (object).s3_key, 'stored_in', (object).stored_in,
-    'bytes', eve.media_bytes(media_to_delete.object)
+    'bytes', eve.media_bytes(media_to_delete.object), 'upload_id', (
+      select m.upload_id
+      from eve.media_multiparts m
+      where m.tenant_id = (object).tenant_id and m.file_sha256 = (object).file_sha256
+    )
   );
 $function$;
 
@@ -12825,6 +12897,10 @@ begin
     returning o.*
   )
   select array_agg(h::public.media_objects) into v_held from held h;
+  -- Their parts are deleted; the rows of those that are gone go with them.
+  delete from eve.media_multiparts m
+  using unnest(v_held) h
+  where m.tenant_id = h.tenant_id and m.file_sha256 = h.file_sha256;
   with gone as (
     delete from public.media_objects o
     using jsonb_to_recordset(eve_media_deleted.items) as i (tenant_id text, sha256 text)

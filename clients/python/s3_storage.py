@@ -9,7 +9,8 @@
 It needs ``eve_gateway.py`` beside it and nothing but Python 3.10 or later. Where the gateway is, and as whom to call it, is in
 EVE_GATEWAY_URL and EVE_GATEWAY_SECRET (a consumer with the scope ``media``), or in SUPABASE_URL and SUPABASE_SERVICE_KEY.
 
-A file goes straight to the store at an address that the gateway signs; where there is no S3 that address is the gateway's own.
+A file goes straight to the store at an address that the gateway signs; where there is no S3 that address is the gateway's own. A large
+one goes in parts, and what has arrived of it is not sent again after a break.
 While nobody answers, the file is kept in a folder here with a journal beside it, and its local path is answered. It is sent, once, by
 the next call that works or by :meth:`S3Storage.sync`. Whoever is killed in between loses nothing that was answered.
 """
@@ -309,11 +310,13 @@ class S3Storage:
         )
         if announced.get("status") == "present":
             return
+        upload = announced["upload"]
         try:
-            self._put(file, announced["upload"])
+            for part in upload.get("parts", [upload]):
+                self._put(file, part)
         except EveError as error:
             # The store is away and the gateway is not: the function keeps the file for it.
-            if file.size_bytes > MAX_THROUGH_FUNCTION_BYTES:
+            if "parts" in upload or file.size_bytes > MAX_THROUGH_FUNCTION_BYTES:
                 raise
             _log.info("%s Sending it through the function.", error)
             try:
@@ -323,10 +326,14 @@ class S3Storage:
         self._eve()._post(f"api/v1/media/uploads/{file.sha256}/verify", announced["verify"]["body"])
 
     def _put(self, file: _File, upload: dict[str, Any]) -> None:
+        """Sends a file, or the part of it that ``offset`` and ``size_bytes`` of the upload name."""
         host = urllib.parse.urlsplit(upload["url"]).netloc
-        headers = {**upload["headers"], "content-length": str(file.size_bytes)}
+        size_bytes = upload.get("size_bytes", file.size_bytes)
+        headers = {**upload["headers"], "content-length": str(size_bytes)}
         try:
-            with file.path.open("rb") as body:
+            with file.path.open("rb") as content:
+                content.seek(upload.get("offset", 0))
+                body = _pieces(content, size_bytes)
                 request = urllib.request.Request(upload["url"], data=body, headers=headers, method=upload["method"])
                 self._opener.open(request, timeout=STORE_TIMEOUT_S).close()
         except urllib.error.HTTPError as problem:
@@ -570,6 +577,13 @@ def _first_of(*names: str) -> str:
             return value
     # Kaggle Secrets, or an error that names the variable.
     return _setting(names[0])
+
+
+def _pieces(content: BinaryIO, size_bytes: int) -> Iterator[bytes]:
+    """So many bytes of it from where it stands."""
+    while size_bytes > 0 and (piece := content.read(min(_PIECE_BYTES, size_bytes))):
+        size_bytes -= len(piece)
+        yield piece
 
 
 def _hashed(path: Path) -> tuple[str, int]:

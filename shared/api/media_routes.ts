@@ -6,9 +6,10 @@ import { BODY_TIMEOUT_MS, readBody } from "../http/body.ts";
 import { CORS_HEADERS } from "../http/cors.ts";
 import { jsonResponse } from "../http/json_response.ts";
 import { deleteObjects } from "../media/delete.ts";
-import { announceUpload, verifyUpload } from "../media/direct_upload.ts";
+import { announceUpload, giveUpUpload, verifyUpload } from "../media/direct_upload.ts";
 import { sha256Of } from "../media/hash.ts";
 import { proveObject } from "../media/prove.ts";
+import type { PresignedRequest } from "../media/object_store.ts";
 import { addressOf, REDIRECT_SECONDS } from "../media/read.ts";
 import { uploadFile, type VisionSource } from "../media/upload.ts";
 import { type ApiContext, type ApiRoute, apiRoute, tenantId } from "./route.ts";
@@ -80,19 +81,32 @@ const uploaded = fileObject.extend({
   /** Where it can be read for five minutes. */
   url: z.string(),
 });
+const sending = z.object({
+  method: z.literal("PUT"),
+  url: z.string(),
+  headers: z.record(z.string(), z.string()),
+  expires_at: z.string(),
+});
+const partToSend = sending.extend({
+  part_number: z.number(),
+  /** Where it begins in the file, and how long it is, in bytes. */
+  offset: z.number(),
+  size_bytes: z.number(),
+});
+const action = z.object({
+  method: z.literal("POST"),
+  url: z.string(),
+  body: z.record(z.string(), z.unknown()),
+});
 const announced = z.object({
   status: z.enum(["present", "upload"]),
   object: fileObject,
-  /** Send the file so. */
-  upload: z.object({
-    method: z.literal("PUT"),
-    url: z.string(),
-    headers: z.record(z.string(), z.string()),
-    expires_at: z.string(),
-  }).optional(),
+  /** Send the file so: in one, or in parts in any order. Of parts those that have arrived already are left out. */
+  upload: z.union([sending, z.object({ parts: z.array(partToSend) })]).optional(),
   /** Then say so. */
-  verify: z.object({ method: z.literal("POST"), url: z.string(), body: z.record(z.string(), z.unknown()) })
-    .optional(),
+  verify: action.optional(),
+  /** Or that it will not be sent. */
+  abort: action.optional(),
 });
 
 export const mediaRoutes: readonly ApiRoute[] = [
@@ -130,17 +144,49 @@ export const mediaRoutes: readonly ApiRoute[] = [
       if (answer.status === "present") {
         return jsonResponse(200, { status: "present", object: shown(answer.object) }, requestId);
       }
-      const { method, url, headers, expiresAt } = answer.upload;
+      const toSend = ({ method, url, headers, expiresAt }: PresignedRequest) => ({
+        method,
+        url,
+        headers,
+        expires_at: expiresAt.toISOString(),
+      });
+      const upload = answer.status === "upload" ? toSend(answer.upload) : {
+        parts: answer.parts.map((part) => ({
+          part_number: part.partNumber,
+          offset: part.offset,
+          size_bytes: part.sizeBytes,
+          ...toSend(part),
+        })),
+      };
+      const place = `${baseUrl}/v1/media/uploads/${body.sha256}`;
+      const { tenant_id } = answer.object;
       return jsonResponse(200, {
         status: "upload",
         object: shown(answer.object),
-        upload: { method, url, headers, expires_at: expiresAt.toISOString() },
-        verify: {
-          method: "POST",
-          url: `${baseUrl}/v1/media/uploads/${body.sha256}/verify`,
-          body: { tenant_id: answer.object.tenant_id, ...told },
-        },
+        upload,
+        verify: { method: "POST", url: `${place}/verify`, body: { tenant_id, ...told } },
+        abort: { method: "POST", url: `${place}/abort`, body: { tenant_id } },
       }, requestId);
+    },
+  }),
+  apiRoute({
+    method: "post",
+    path: "/v1/media/uploads/{sha256}/abort",
+    tag: "media",
+    summary: "Gives up an announced file: what has arrived of it is deleted, and its room is free",
+    body: z.strictObject({ tenant_id: tenantId.optional() }),
+    answers: {
+      200: {
+        description: "`aborted`; `none`: nothing of it is under way",
+        shape: z.object({ status: z.enum(["aborted", "none"]) }),
+      },
+    },
+    async serve({ dependencies: { media }, actor, requestId }, { path, body }) {
+      const aborted = await giveUpUpload(media, actor, {
+        tenantId: body.tenant_id ?? null,
+        sha256: sha256.safeParse(path.sha256).data ?? "",
+      });
+      return jsonResponse(200, { status: aborted ? "aborted" : "none" }, requestId);
     },
   }),
   apiRoute({
@@ -152,14 +198,14 @@ export const mediaRoutes: readonly ApiRoute[] = [
     body: z.strictObject({ tenant_id: tenantId.optional(), ...links }),
     answers: { 200: { description: "The file", shape: fileObject } },
     async serve({ dependencies: { media, background }, actor, requestId }, { path, body }) {
-      const object = await verifyUpload(media, actor, {
+      const { object, isFinal } = await verifyUpload(media, actor, {
         tenantId: body.tenant_id ?? null,
         sha256: sha256.safeParse(path.sha256).data ?? "",
         links: linksOf(body),
       });
       if (object.state === "stored") {
         // What the store did not hold to its hash is read once the answer is out; should this end early, maintenance does it.
-        background(proveObject(media, object, false).then(() => {}, () => {}));
+        background(proveObject(media, object, isFinal).then(() => {}, () => {}));
       }
       return jsonResponse(200, shown(object), requestId);
     },

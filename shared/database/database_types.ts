@@ -609,6 +609,16 @@ export type Database = {
         };
         Returns: Json;
       };
+      "eve_media_multipart": {
+        Args: {
+          "ended"?: string;
+          "file_sha256": string;
+          "part_bytes": number;
+          "tenant_id": string;
+          "upload_id": string;
+        };
+        Returns: Json;
+      };
       "eve_media_recount": { Args: Record<PropertyKey, never>; Returns: Json };
       "eve_media_reserve": {
         Args: {

@@ -46,6 +46,8 @@ const toDelete = z.object({
   s3_key: z.string().nullable(),
   stored_in: place,
   bytes: z.number(),
+  /** Of the upload in parts that is to be ended before. */
+  upload_id: z.string().nullable().default(null),
 });
 /** An object that is marked as deleting: to be deleted where it is stored, then reported by `deleted`. */
 export type ObjectToDelete = z.output<typeof toDelete>;
@@ -55,6 +57,10 @@ const unproven = toDelete.extend({
   content_encoding: z.string().nullable(),
 });
 export type UnprovenObject = z.output<typeof unproven>;
+
+const multipart = z.object({ upload_id: z.string(), part_bytes: z.number() });
+/** An upload in parts that is under way; all parts but the last have `part_bytes`. */
+export type Multipart = z.output<typeof multipart>;
 
 /** A key that a program chose, what it says of the file there, and what uses the file. */
 export interface MediaLinks {
@@ -190,20 +196,34 @@ export type StorageAlert = "storage_emergency_cleanup" | "storage_full" | "media
  * tenant: GatewayError `tenant_not_allowed`, `unknown_tenant`, `credential_insufficient`, `consumer_disabled`, `token_revoked`.
  */
 export interface MediaRegistry {
-  /** @throws GatewayError also `storage_quota_exceeded`, `upload_busy` */
+  /** `multipart`: it is being sent in parts already. @throws GatewayError also `storage_quota_exceeded`, `upload_busy` */
   reserve(
     actor: Actor,
     file: FileToReserve,
-  ): Promise<{ status: "reserved" | "present"; object: MediaObject }>;
-  /** `gone`: there is no reservation any more. Twice is the same as once. */
-  stored(fact: StoredFact): Promise<{ status: "stored"; object: MediaObject } | { status: "gone" }>;
+  ): Promise<{ status: "reserved" | "present"; object: MediaObject; multipart: Multipart | null }>;
+  /**
+   * Notes the upload in parts by which a reserved object is sent. Of two begun at once the first holds, and is answered; `ended` names
+   * one that the store does not know any more, in whose place it comes. Null: nothing is reserved any more.
+   */
+  sentInParts(
+    file: { tenantId: string; sha256: string },
+    multipart: Multipart,
+    ended: string | null,
+  ): Promise<Multipart | null>;
+  /**
+   * `gone`: there is no reservation any more. Twice is the same as once. `isFinal`: nobody holds an address any more at which the
+   * object could become another.
+   */
+  stored(
+    fact: StoredFact,
+  ): Promise<{ status: "stored"; object: MediaObject; isFinal: boolean } | { status: "gone" }>;
   /** Null: there is none. `uses`: it is being read. `unfinished`: an upload too. */
   find(
     actor: Actor,
     tenantId: string | null,
     name: string,
     options?: { uses?: boolean; unfinished?: boolean },
-  ): Promise<{ object: MediaObject; alias: MediaAlias | null } | null>;
+  ): Promise<{ object: MediaObject; alias: MediaAlias | null; multipart: Multipart | null } | null>;
   list(actor: Actor, options: {
     tenantId: string | null;
     prefix: string;
@@ -254,6 +274,7 @@ export interface MediaRegistry {
   deleted(
     items: readonly Pick<ObjectToDelete, "tenant_id" | "sha256">[],
   ): Promise<{ objects: number; bytes: number }>;
+  /** Each is given again after ten minutes, then twice as long each time, up to a day. */
   unproven(limit: number): Promise<UnprovenObject[]>;
   compare(
     page: {
@@ -286,24 +307,38 @@ export function createMedia(transport: Transport, timeoutMs = TIMEOUT_MS): Media
     shape.parse(notRefused(await call(transport, name, args, z.unknown(), within)));
   return {
     reserve: (actor, file) =>
-      ask("eve_media_reserve", {
-        actor,
-        tenant_id: file.tenantId,
-        file_sha256: file.sha256,
-        size_bytes: file.sizeBytes,
-        stored_bytes: file.storedBytes,
-        mime_type: file.mimeType,
-        kind: file.kind,
-        name: file.name,
-        content_encoding: file.contentEncoding,
-        metadata: file.metadata,
-        links: file.links,
-        in_spool: file.inSpool,
-        ttl_s: file.ttlSeconds,
-        address_s: file.addressSeconds,
-      }, z.object({ status: z.enum(["reserved", "present"]), object })),
-    stored: ({ tenantId, sha256, state, storedBytes, storedIn, links }) =>
       ask(
+        "eve_media_reserve",
+        {
+          actor,
+          tenant_id: file.tenantId,
+          file_sha256: file.sha256,
+          size_bytes: file.sizeBytes,
+          stored_bytes: file.storedBytes,
+          mime_type: file.mimeType,
+          kind: file.kind,
+          name: file.name,
+          content_encoding: file.contentEncoding,
+          metadata: file.metadata,
+          links: file.links,
+          in_spool: file.inSpool,
+          ttl_s: file.ttlSeconds,
+          address_s: file.addressSeconds,
+        },
+        z.object({
+          status: z.enum(["reserved", "present"]),
+          object,
+          multipart: multipart.nullable().default(null),
+        }),
+      ),
+    sentInParts: async ({ tenantId, sha256 }, { upload_id, part_bytes }, ended) =>
+      (await ask(
+        "eve_media_multipart",
+        { tenant_id: tenantId, file_sha256: sha256, upload_id, part_bytes, ended },
+        z.object({ multipart: multipart.optional() }),
+      )).multipart ?? null,
+    stored: async ({ tenantId, sha256, state, storedBytes, storedIn, links }) => {
+      const answer = await ask(
         "eve_media_stored",
         {
           tenant_id: tenantId,
@@ -314,20 +349,35 @@ export function createMedia(transport: Transport, timeoutMs = TIMEOUT_MS): Media
           links: links ?? {},
         },
         z.discriminatedUnion("status", [
-          z.object({ status: z.literal("stored"), object }),
+          z.object({ status: z.literal("stored"), object, is_final: z.boolean() }),
           z.object({ status: z.literal("gone") }),
         ]),
-      ),
+      );
+      return answer.status === "gone" ? answer : {
+        status: "stored",
+        object: answer.object,
+        isFinal: answer.is_final,
+      };
+    },
     async find(actor, tenantId, name, { uses = false, unfinished = false } = {}) {
       const found = await ask(
         "eve_media_find",
         { actor, tenant_id: tenantId, name, uses, unfinished },
         z.discriminatedUnion("status", [
-          z.object({ status: z.literal("found"), object, alias: alias.optional() }),
+          z.object({
+            status: z.literal("found"),
+            object,
+            alias: alias.optional(),
+            multipart: multipart.nullable(),
+          }),
           z.object({ status: z.literal("none") }),
         ]),
       );
-      return found.status === "none" ? null : { object: found.object, alias: found.alias ?? null };
+      return found.status === "none" ? null : {
+        object: found.object,
+        alias: found.alias ?? null,
+        multipart: found.multipart,
+      };
     },
     list: (actor, { tenantId, prefix, kind, aliases, after, limit }) =>
       ask(

@@ -1,5 +1,5 @@
 import { z } from "zod";
-import type { MediaKind } from "../database/media.ts";
+import { MEDIA_KINDS, type MediaKind } from "../database/media.ts";
 import { DELETE_LEASE_SECONDS, deleteObjects } from "./delete.ts";
 import { BYTES_PER_GB, type Media } from "./storage.ts";
 
@@ -162,15 +162,20 @@ export async function abortUnfinished(media: Media, signal: AbortSignal): Promis
   const multipart = media.s3?.multipart ?? null;
   if (multipart === null) return 0;
   let aborted = 0;
-  let cursor: string | null = null;
-  do {
-    const page: Awaited<ReturnType<typeof multipart.list>> = await multipart.list({ cursor }, { signal });
-    for (const { startedAt, ...upload } of page.uploads) {
-      if (startedAt === null || Date.now() - startedAt.getTime() < UNFINISHED_PARTS_MS) continue;
-      await multipart.abort(upload, { signal });
-      aborted++;
-    }
-    cursor = page.cursor;
-  } while (cursor !== null && !signal.aborted);
+  for (const kind of MEDIA_KINDS) {
+    let cursor: string | null = null;
+    do {
+      const page: Awaited<ReturnType<typeof multipart.list>> = await multipart.list(
+        { prefix: `${kind}/`, cursor },
+        { signal },
+      );
+      for (const { startedAt, ...upload } of page.uploads) {
+        if (startedAt === null || Date.now() - startedAt.getTime() < UNFINISHED_PARTS_MS) continue;
+        await multipart.abort(upload, { signal });
+        aborted++;
+      }
+      cursor = page.cursor;
+    } while (cursor !== null && !signal.aborted);
+  }
   return aborted;
 }

@@ -20,6 +20,11 @@ export interface Deletion {
  */
 export async function deleteObjects(media: Media, marked: readonly ObjectToDelete[]): Promise<Deletion> {
   if (marked.length === 0) return { objects: 0, bytes: 0, failed: [] };
+  // First: an upload in parts that is completed now leaves an object, which is deleted after that.
+  for (const { s3_key: key, upload_id: uploadId } of marked) {
+    if (key === null || uploadId === null) continue;
+    await media.s3?.multipart?.abort({ key, uploadId }, { timeoutMs: STORE_TIMEOUT_MS });
+  }
   const keys = marked.flatMap(({ s3_key }) => s3_key === null ? [] : [s3_key]);
   // Those in the database too: one may have moved to S3 since it was marked.
   const { failed } = media.s3 === null || keys.length === 0

@@ -5,6 +5,7 @@ import { deleteObjects } from "./delete.ts";
 import { checkedType, isPacked, mimeTypeOf, SNIFFED_BYTES } from "./file_type.ts";
 import { checkedKey } from "./object_key.ts";
 import type { ObjectFacts, ObjectStore, PresignedRequest } from "./object_store.ts";
+import { completeParts, partsToSend, type PartToSend } from "./parts.ts";
 import { firstStore, isAway, type Media } from "./storage.ts";
 import { checkFileSize, objectName } from "./upload.ts";
 
@@ -21,13 +22,16 @@ export interface AnnouncedFile {
 
 export type Announced =
   | { status: "present"; object: MediaObject }
-  | { status: "upload"; object: MediaObject; upload: PresignedRequest };
+  | { status: "upload"; object: MediaObject; upload: PresignedRequest }
+  /** Those that have arrived already are left out. */
+  | { status: "parts"; object: MediaObject; parts: PartToSend[] };
 
-/** An address to send a file to: 5 GB at 12 Mbit/s take an hour. */
+/** An address to send a file or a part to: 5 GB at 12 Mbit/s take an hour. */
 const UPLOAD_ADDRESS_SECONDS = 3_600;
 
 /**
- * Takes room for a file that the caller sends to the store themselves, and answers the address to send it to: or that it is there.
+ * Takes room for a file that the caller sends to the store themselves, and answers the address to send it to, or of each part of a large
+ * one: or that it is there. Asked again about a file that is half there, it answers the parts that have not arrived.
  * @param spoolBytes what the function itself takes in one body: files up to that may go to the database while S3 is away
  * @throws GatewayError as `uploadFile`
  */
@@ -47,7 +51,8 @@ export async function announceUpload(
   if (links.key !== undefined) checkedKey(links.key);
   checkFileSize(media, sizeBytes);
   if (media.s3 === null) checkFileSize({ ...media, maxFileBytes: spoolBytes }, sizeBytes);
-  const { status, object } = await media.registry.reserve(actor, {
+  const inParts = media.s3?.multipart != null && sizeBytes > media.partBytes;
+  const { status, object, multipart } = await media.registry.reserve(actor, {
     tenantId,
     sha256,
     sizeBytes,
@@ -60,9 +65,11 @@ export async function announceUpload(
     links,
     inSpool: media.s3 === null,
     ttlSeconds: null,
-    addressSeconds: UPLOAD_ADDRESS_SECONDS,
+    // The addresses of parts end with their upload: with the object's completion, or before its room is free.
+    addressSeconds: inParts ? null : UPLOAD_ADDRESS_SECONDS,
   });
   if (status === "present") return { status, object };
+  if (inParts) return { status: "parts", object, parts: await partsToSend(media, object, multipart) };
   const key = keyOf(object);
   const terms = { sha256, sizeBytes, contentType: mimeType, expiresIn: UPLOAD_ADDRESS_SECONDS };
   try {
@@ -82,35 +89,48 @@ export async function verifyUpload(
   media: Media,
   actor: Actor,
   { tenantId, sha256, links }: { tenantId: string | null; sha256: string; links: MediaLinks },
-): Promise<MediaObject> {
+): Promise<{ object: MediaObject; isFinal: boolean }> {
   const found = await media.registry.find(actor, tenantId, sha256, { unfinished: true });
   if (found === null || found.object.sha256 !== sha256) {
     throw new GatewayError("object_not_found", {
       message: "No such upload was begun, or its time is over. Begin it again.",
     });
   }
-  const { object } = found;
+  const { object, multipart } = found;
   if (links.key !== undefined) checkedKey(links.key);
+  if (object.state === "reserved" && multipart !== null) await completeParts(media, object, multipart);
   const proof = object.state === "reserved" ? await lookFor(media, object) : null;
   const kept = await media.registry.stored({
     tenantId: object.tenant_id,
     sha256,
-    state: proof?.isBound ? "verified" : "stored",
+    // A hash holds a part, not what it is a part of.
+    state: proof?.isBound && multipart === null ? "verified" : "stored",
     storedBytes: proof?.sizeBytes ?? object.stored_bytes,
     storedIn: proof?.store.kind ?? object.stored_in,
     links,
   });
   if (kept.status === "gone") throw new GatewayError("upload_busy", { retryAfterMs: 1_000 });
-  return kept.object;
+  return kept;
+}
+
+/** Gives up an announced upload: what has arrived of it is deleted, and its room is free. False: there is none. */
+export async function giveUpUpload(
+  media: Media,
+  actor: Actor,
+  { tenantId, sha256 }: { tenantId: string | null; sha256: string },
+): Promise<boolean> {
+  const found = await media.registry.find(actor, tenantId, sha256, { unfinished: true });
+  if (found === null || found.object.sha256 !== sha256 || found.object.state !== "reserved") return false;
+  await refuse(media, found.object);
+  return true;
 }
 
 async function lookFor(
   media: Media,
   object: MediaObject,
 ): Promise<{ store: ObjectStore; sizeBytes: number; isBound: boolean }> {
-  const key = keyOf(object);
-  const { store, facts } = await whereItIs(media, key);
   const announced = object.size_bytes ?? object.stored_bytes;
+  const { store, facts, beginning } = await whereItIs(media, keyOf(object), announced);
   if (facts.sizeBytes !== announced) {
     await refuse(media, object);
     throw new GatewayError("content_mismatch", {
@@ -120,10 +140,6 @@ async function lookFor(
     });
   }
   if (facts.sizeBytes > 0 && object.mime_type !== null) {
-    const { body } = await store.get(key, {
-      range: { from: 0, to: Math.min(facts.sizeBytes, SNIFFED_BYTES) - 1 },
-    });
-    const beginning = new Uint8Array(await new Response(body).arrayBuffer());
     try {
       await checkedType(beginning, object.mime_type);
     } catch (thrown) {
@@ -134,12 +150,16 @@ async function lookFor(
   return { store, sizeBytes: facts.sizeBytes, isBound: (await store.abilities()).hashBoundPut };
 }
 
-async function whereItIs(media: Media, key: string): Promise<{ store: ObjectStore; facts: ObjectFacts }> {
+async function whereItIs(
+  media: Media,
+  key: string,
+  announced: number,
+): Promise<Found & { store: ObjectStore }> {
   let away: unknown = null;
   for (const store of media.s3 === null ? [media.spool] : [media.s3, media.spool]) {
     try {
-      const facts = await store.head(key);
-      if (facts !== null) return { store, facts };
+      const found = await beginningOf(store, key, announced);
+      if (found !== null) return { store, ...found };
     } catch (thrown) {
       if (!isAway(thrown)) throw thrown;
       away = thrown;
@@ -149,6 +169,28 @@ async function whereItIs(media: Media, key: string): Promise<{ store: ObjectStor
   throw new GatewayError("object_not_found", {
     message: "Nothing has arrived yet. Send the file to the address of the upload, then verify.",
   });
+}
+
+interface Found {
+  facts: ObjectFacts;
+  beginning: Uint8Array<ArrayBuffer>;
+}
+
+/** Its size and its beginning, in one request. Null: there is no such object. */
+async function beginningOf(store: ObjectStore, key: string, announced: number): Promise<Found | null> {
+  try {
+    if (announced > 0) {
+      const { body, ...facts } = await store.get(key, { range: { from: 0, to: SNIFFED_BYTES - 1 } });
+      return { facts, beginning: new Uint8Array(await new Response(body).arrayBuffer()) };
+    }
+  } catch (thrown) {
+    const code = thrown instanceof GatewayError ? thrown.code : null;
+    if (code === "object_not_found") return null;
+    // Nothing has no first byte.
+    if (code !== "invalid_request") throw thrown;
+  }
+  const facts = await store.head(key);
+  return facts === null ? null : { facts, beginning: new Uint8Array() };
 }
 
 /** What arrived is not what was announced. */

@@ -195,10 +195,13 @@ export interface MultipartUploads {
     object: { contentType: string; contentEncoding?: "gzip" },
     call?: StoreCall,
   ): Promise<MultipartUpload>;
-  /** An address for one part of exactly that hash (where the store holds to it) and length; its answer has the `etag` that `complete` wants. Parts but the last have 5 MiB or more. */
+  /**
+   * An address for one part of exactly that length, and, if one is given, of exactly that hash (where the store holds to it). Its
+   * answer has the `etag` that `complete` wants. Parts but the last have 5 MiB or more.
+   */
   presignPart(
     upload: MultipartUpload,
-    part: { partNumber: number; sha256: string; sizeBytes: number; expiresIn: number },
+    part: { partNumber: number; sha256?: string; sizeBytes: number; expiresIn: number },
     call?: StoreCall,
   ): Promise<PresignedRequest>;
   /** The parts that have arrived, all of them, by number. @throws GatewayError also `object_not_found`: no such upload */

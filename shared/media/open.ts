@@ -57,7 +57,7 @@ export function openMedia(options: MediaOptions): OpenMedia {
   });
   const registry = counts.registry(createMedia(call));
   const rows = counts.spool(createMediaSpool(call));
-  const { maxFileBytes } = settings;
+  const { maxFileBytes, partBytes } = settings;
   return {
     media: {
       registry,
@@ -80,6 +80,7 @@ export function openMedia(options: MediaOptions): OpenMedia {
       }),
       rows,
       maxFileBytes,
+      partBytes,
       clock,
       log,
     },

@@ -17,6 +17,8 @@ export interface StorageSettings {
   s3: S3Settings | null;
   /** Of one file, as it is stored. */
   maxFileBytes: number;
+  /** Larger files go to S3 in parts of so many bytes. */
+  partBytes: number;
   /** `S3_DEFAULT_TENANT_ID`. Null: a tenant named `default` serves. */
   defaultTenantId: string | null;
 }
@@ -27,6 +29,10 @@ const CLOUD_RU_REGION = "ru-central-1";
 const DEFAULT_MAX_FILE_MB = 100;
 /** What S3 takes in one PUT, Cloud.ru's too. */
 const MAX_FILE_MB = 5_000;
+/** One that breaks off is sent again, and no more than that. */
+const DEFAULT_PART_MB = 100;
+/** S3 takes no smaller ones than 5 MiB, but for the last. */
+const MIN_PART_MB = 5.25;
 /** As everywhere in storage: 10^6. */
 const BYTES_PER_MB = 1_000_000;
 
@@ -39,6 +45,7 @@ const NAMES = {
   secretAccessKey: ["S3_SECRET_ACCESS_KEY", "S3_SECRET_KEY"],
   defaultTenantId: ["S3_DEFAULT_TENANT_ID"],
   maxFileMb: ["MAX_FILE_SIZE_MB"],
+  partMb: ["S3_PART_SIZE_MB"],
 } as const;
 type Name = keyof typeof NAMES;
 
@@ -64,6 +71,11 @@ const variables = z.object({
     .pipe(
       z.number().gt(0).lte(MAX_FILE_MB, `must be at most ${MAX_FILE_MB}: one upload takes no more`),
     ).default(DEFAULT_MAX_FILE_MB),
+  partMb: z.string().regex(/^\d{1,4}(\.\d{1,6})?$/, "must be a number of megabytes").transform(Number)
+    .pipe(
+      z.number().gte(MIN_PART_MB, `must be at least ${MIN_PART_MB}: S3 takes no smaller parts`)
+        .lte(MAX_FILE_MB, `must be at most ${MAX_FILE_MB}: one part takes no more`),
+    ).default(DEFAULT_PART_MB),
 });
 
 function isPlainAddress(text: string): boolean {
@@ -102,12 +114,14 @@ export function readStorageSettings(read: ReadVariable): StorageSettings {
   if (!parsed.success || wrong.length > 0) {
     throw new GatewayError("gateway_misconfigured", { detail: `settings: ${wrong.join("; ")}` });
   }
-  const { endpoint, region, bucket, accessKeyId, secretAccessKey, defaultTenantId, maxFileMb } = parsed.data;
+  const { endpoint, region, bucket, accessKeyId, secretAccessKey, defaultTenantId, maxFileMb, partMb } =
+    parsed.data;
   return {
     s3: bucket !== undefined && accessKeyId !== undefined && secretAccessKey !== undefined
       ? { endpoint, region, bucket, accessKeyId, secretAccessKey }
       : null,
     maxFileBytes: Math.floor(maxFileMb * BYTES_PER_MB),
+    partBytes: Math.floor(partMb * BYTES_PER_MB),
     defaultTenantId: defaultTenantId ?? null,
   };
 }

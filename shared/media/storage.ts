@@ -23,6 +23,8 @@ export interface Media {
   /** Its rows, for what moves on to S3. */
   rows: MediaSpool;
   maxFileBytes: number;
+  /** Larger files are sent to S3 in parts, each of so many bytes but the last. */
+  partBytes: number;
   clock: Clock;
   log: Log;
 }

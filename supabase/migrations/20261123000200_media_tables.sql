@@ -29,7 +29,8 @@ begin
     join (values
       ('tenant_id', 'S'), ('file_sha256', 'S'), ('size_bytes', 'N'), ('stored_bytes', 'N'), ('mime_type', 'S'),
       ('content_encoding', 'S'), ('kind', 'S'), ('s3_key', 'S'), ('metadata', 'U'), ('refs_count', 'N'), ('state', 'S'),
-      ('counts_as', 'S'), ('stored_in', 'S'), ('first_seen_at', 'D'), ('last_seen_at', 'D'), ('expires_at', 'D')
+      ('counts_as', 'S'), ('stored_in', 'S'), ('first_seen_at', 'D'), ('last_seen_at', 'D'), ('expires_at', 'D'),
+      ('address_until', 'D'), ('proof_tries', 'N'), ('proof_at', 'D')
     ) as known (name, category) on known.name = a.attname
     where a.attrelid = v_table and a.attnum > 0 and not a.attisdropped
       and (
@@ -92,7 +93,9 @@ alter table public.media_objects
   add column if not exists first_seen_at timestamptz default now(),
   add column if not exists last_seen_at timestamptz default now(),
   add column if not exists expires_at timestamptz,
-  add column if not exists address_until timestamptz;
+  add column if not exists address_until timestamptz,
+  add column if not exists proof_tries integer not null default 0,
+  add column if not exists proof_at timestamptz;
 
 -- What a hand-made table knew under other names, its key, and what its rows lack.
 do $$
@@ -169,6 +172,8 @@ comment on column public.media_objects.counts_as is 'Whether its bytes are in us
 comment on column public.media_objects.stored_in is 's3, or postgres: in eve.media_spool.';
 comment on column public.media_objects.last_seen_at is 'When it was last uploaded or read.';
 comment on column public.media_objects.expires_at is 'While reserved: when the reservation ends. While deleting: until then whoever began deletes it alone.';
+comment on column public.media_objects.proof_tries is 'How often somebody began to read and hash it, while it is stored and not verified.';
+comment on column public.media_objects.proof_at is 'Not read and hashed again before; null: at once.';
 comment on column public.media_objects.address_until is 'Until then somebody holds an address to which the file may be sent.';
 
 create or replace function eve.media_bytes(object public.media_objects)
@@ -241,6 +246,22 @@ create table if not exists eve.media_references (
 create index if not exists media_references_ref_kind_ref_id_idx on eve.media_references (ref_kind, ref_id);
 comment on table eve.media_references is 'What uses an object: as long as there is a row, the object stays.';
 comment on column eve.media_references.ref_kind is 'What sort of thing uses it, such as chat_message; adopted: a use counted before the gateway came.';
+
+create table if not exists eve.media_multiparts (
+  tenant_id text not null,
+  file_sha256 text not null,
+  upload_id text not null,
+  part_bytes bigint not null,
+  created_at timestamptz not null default now(),
+  primary key (tenant_id, file_sha256),
+  constraint media_multiparts_object_fkey foreign key (tenant_id, file_sha256) references public.media_objects (tenant_id, file_sha256)
+    on update cascade on delete cascade,
+  constraint media_multiparts_upload_id_length check (length(upload_id) between 1 and 2000),
+  constraint media_multiparts_part_bytes_positive check (part_bytes > 0)
+);
+comment on table eve.media_multiparts is 'Uploads in parts that are under way: each is of a reserved object, and goes with its reservation.';
+comment on column eve.media_multiparts.upload_id is 'The store''s own name of it.';
+comment on column eve.media_multiparts.part_bytes is 'Of each part but the last.';
 
 create table if not exists eve.media_aliases (
   tenant_id text not null,

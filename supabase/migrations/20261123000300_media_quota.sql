@@ -2,7 +2,7 @@
 -- at all; what has arrived turns it into use; what is deleted gives it back.
 --
 -- Order of locks, kept by everything that writes here: objects by (tenant_id, file_sha256), or passing over those that somebody holds;
--- then their references, their aliases and their rows in the spool; then counters: the spool's, tenants by id, kinds by name, and the
+-- then their references, their aliases, their uploads in parts and their rows in the spool; then counters: the spool's, tenants by id, kinds by name, and the
 -- total last, since everybody wants it.
 
 set local lock_timeout = '10s';
@@ -142,6 +142,22 @@ begin
 end;
 $$;
 
+-- The upload in parts by which an object is being sent: {"upload_id", "part_bytes"}, or null.
+create or replace function eve.media_multipart(tenant_id text, file_sha256 text)
+returns jsonb
+language plpgsql
+stable
+set search_path = ''
+as $$
+begin
+  return (
+    select jsonb_build_object('upload_id', m.upload_id, 'part_bytes', m.part_bytes)
+    from eve.media_multiparts m
+    where m.tenant_id = media_multipart.tenant_id and m.file_sha256 = media_multipart.file_sha256
+  );
+end;
+$$;
+
 -- Notes who uses an object and under which key; its row is locked. `links`: {"key", "metadata", "ref_kind", "ref_id"}, each or none.
 create or replace function eve.media_link(tenant_id text, file_sha256 text, links jsonb)
 returns void
@@ -228,8 +244,8 @@ begin
 end;
 $$;
 
--- Takes room for a file before any of it is sent. Answers {"status", "object"}: `present`, it is stored already and the links are noted;
--- `reserved`, it may be sent within ttl_s; or a refusal. name: the key's part behind kind and tenant. in_spool: it will be kept in the
+-- Takes room for a file before any of it is sent. Answers {"status", "object", "multipart"}: `present`, it is stored already and the links
+-- are noted; `reserved`, it may be sent within ttl_s, in the parts that were begun with if there are any; or a refusal. name: the key's part behind kind and tenant. in_spool: it will be kept in the
 -- database, whose limit counts as well. address_s: the caller gets an address to send it to that is valid for so long. Twice is the same as once: uploads of one file share its reservation.
 create or replace function public.eve_media_reserve(
   actor jsonb, tenant_id text, file_sha256 text, size_bytes bigint, stored_bytes bigint, mime_type text, kind text, name text,
@@ -312,7 +328,9 @@ begin
     select * into v_object
     from public.media_objects o
     where o.tenant_id = v_tenant and o.file_sha256 = eve_media_reserve.file_sha256;
-    return jsonb_build_object('status', 'reserved', 'object', eve.media_json(v_object));
+    return jsonb_build_object(
+      'status', 'reserved', 'object', eve.media_json(v_object), 'multipart', eve.media_multipart(v_tenant, v_object.file_sha256)
+    );
   end if;
   update public.media_objects o
   set last_seen_at = v_now
@@ -324,8 +342,42 @@ end;
 $$;
 comment on function public.eve_media_reserve is 'Takes room for a file before any of it is sent, or says that it is there already, or which limit is used up.';
 
+-- Notes the upload in parts by which a reserved object is sent: of two that were begun at once the first stays, and one that has ended
+-- in the store (`ended`) makes room for the next. {"status": "noted", "multipart"}: the one that holds; or `gone`, where nothing is reserved.
+create or replace function public.eve_media_multipart(
+  tenant_id text, file_sha256 text, upload_id text, part_bytes bigint, ended text default null
+)
+returns jsonb
+language plpgsql
+volatile
+set search_path = ''
+as $$
+begin
+  perform
+  from public.media_objects o
+  where o.tenant_id = eve_media_multipart.tenant_id and o.file_sha256 = eve_media_multipart.file_sha256 and o.state = 'reserved'
+  for update;
+  if not found then
+    return jsonb_build_object('status', 'gone');
+  end if;
+  insert into eve.media_multiparts as m (tenant_id, file_sha256, upload_id, part_bytes, created_at)
+  values (
+    eve_media_multipart.tenant_id, eve_media_multipart.file_sha256, eve_media_multipart.upload_id, eve_media_multipart.part_bytes,
+    eve.clock()
+  )
+  on conflict on constraint media_multiparts_pkey do update
+  set upload_id = excluded.upload_id, part_bytes = excluded.part_bytes, created_at = excluded.created_at
+  where m.upload_id = eve_media_multipart.ended;
+  return jsonb_build_object(
+    'status', 'noted', 'multipart', eve.media_multipart(eve_media_multipart.tenant_id, eve_media_multipart.file_sha256)
+  );
+end;
+$$;
+comment on function public.eve_media_multipart is 'Notes the upload in parts by which a reserved object is sent.';
+
 -- Says that an object is there, with so many bytes: its reservation becomes use. state: `verified` where its content is known to have
--- its hash, else `stored`. Answers {"status", "object"}: `stored`, or `gone` where there is no reservation any more. Twice is the same as once.
+-- its hash, else `stored`. Answers {"status", "object", "is_final"}: `stored`, and whether nobody holds an address any more at which it could
+-- become another; or `gone`, where there is no reservation any more. Twice is the same as once.
 create or replace function public.eve_media_stored(
   tenant_id text, file_sha256 text, state text, stored_bytes bigint, stored_in text default 's3', links jsonb default '{}',
   mime_type text default null
@@ -357,6 +409,7 @@ begin
       stored_in = eve_media_stored.stored_in, mime_type = coalesce(eve_media_stored.mime_type, o.mime_type), expires_at = null,
       last_seen_at = eve.clock()
     where o.tenant_id = v_object.tenant_id and o.file_sha256 = v_object.file_sha256;
+    delete from eve.media_multiparts m where m.tenant_id = v_object.tenant_id and m.file_sha256 = v_object.file_sha256;
     perform eve.media_lock_counters(v_object.tenant_id, v_object.kind);
     perform eve.media_count(v_object.tenant_id, v_object.kind, eve_media_stored.stored_bytes, -v_reserved, 1);
   elsif v_object.state = 'stored' and eve_media_stored.state = 'verified' then
@@ -367,7 +420,9 @@ begin
   select * into v_object
   from public.media_objects o
   where o.tenant_id = v_object.tenant_id and o.file_sha256 = v_object.file_sha256;
-  return jsonb_build_object('status', 'stored', 'object', eve.media_json(v_object));
+  return jsonb_build_object(
+    'status', 'stored', 'object', eve.media_json(v_object), 'is_final', coalesce(v_object.address_until <= eve.clock(), true)
+  );
 end;
 $$;
 comment on function public.eve_media_stored is 'Says that an object is there: its reservation becomes use.';

@@ -36,7 +36,7 @@ end;
 $$;
 comment on function eve.media_named is 'An object of a tenant by its hash or by a key.';
 
--- {"status": "found", "object", "alias"}, `none`, or a refusal. uses: it is being read, and stays for its time. An upload that is not
+-- {"status": "found", "object", "alias", "multipart"}, `none`, or a refusal. uses: it is being read, and stays for its time. An upload that is not
 -- finished is found only where `unfinished` says so.
 create or replace function public.eve_media_find(
   actor jsonb, tenant_id text, name text, uses boolean default false, unfinished boolean default false
@@ -64,7 +64,11 @@ begin
     set last_seen_at = eve.clock()
     where o.tenant_id = v_object.tenant_id and o.file_sha256 = v_object.file_sha256 and o.state in ('stored', 'verified');
   end if;
-  return jsonb_build_object('status', 'found', 'object', eve.media_json(v_object)) || coalesce(
+  return jsonb_build_object(
+    'status', 'found', 'object', eve.media_json(v_object), 'multipart', case
+      when v_object.state = 'reserved' then eve.media_multipart(v_object.tenant_id, v_object.file_sha256)
+    end
+  ) || coalesce(
     (
       select jsonb_build_object('alias', jsonb_build_object('key', a.key, 'metadata', a.metadata, 'created_at', a.created_at))
       from eve.media_aliases a

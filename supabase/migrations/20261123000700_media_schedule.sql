@@ -36,7 +36,7 @@ begin
     )
     or exists (
       select from public.media_objects o where o.state = 'stored' and o.s3_key is not null
-        and coalesce(o.address_until, o.last_seen_at) between v_now - interval '1 hour' and v_now
+        and coalesce(o.proof_at, o.address_until, o.last_seen_at) between v_now - interval '1 hour' and v_now
     )
     or exists (
       select

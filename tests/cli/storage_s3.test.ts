@@ -28,6 +28,7 @@ describe.skipIf(withoutRadosgw)("files in S3", () => {
         S3_BUCKET_NAME: bucket.bucket,
         S3_ACCESS_KEY_ID: bucket.accessKeyId,
         S3_SECRET_ACCESS_KEY: bucket.secretAccessKey,
+        S3_PART_SIZE_MB: "10",
       },
     });
   });
@@ -55,7 +56,7 @@ describe.skipIf(withoutRadosgw)("files in S3", () => {
   /** Larger than what the function takes in one body. */
   const LARGE = new Uint8Array(24_000_000).map((_, at) => (at * 7) ^ (at >> 9));
 
-  test("a file larger than a request goes straight to the bucket and comes out as it was", async () => {
+  test("a file larger than a request goes straight to the bucket, in parts, and comes out as it was", async () => {
     const { code, answer } = await run(
       "upload",
       await file("large.bin", LARGE),
@@ -63,7 +64,10 @@ describe.skipIf(withoutRadosgw)("files in S3", () => {
       "chats/1/files/large.bin",
     );
     expect([code, answer]).toMatchObject([0, { created: true, stored_in: "s3" }]);
-    expect((await storeOf(bucket).head(answer.s3_key))?.sizeBytes).toBe(LARGE.byteLength);
+    const inBucket = await storeOf(bucket).head(answer.s3_key);
+    expect(inBucket?.sizeBytes).toBe(LARGE.byteLength);
+    // So many were its parts.
+    expect(inBucket?.etag).toMatch(/-3$/);
     const output = `${folder.path}/out.bin`;
     expect((await run("download", "chats/1/files/large.bin", "--output", output)).code).toBe(0);
     expect(await Deno.readFile(output)).toEqual(LARGE);
@@ -115,6 +119,18 @@ describe.skipIf(withoutRadosgw)("files in S3", () => {
   test.skipIf(!hasPython)("Python's files go there too", async () => {
     const { complained } = await python(["-m", "unittest", "test_s3_storage.Running"]);
     expect(complained).toMatch(/^OK$/m);
+  });
+
+  test.skipIf(!hasPython)("Python's large file goes there in parts", async () => {
+    const { said } = await python([
+      "-c",
+      "from s3_storage import s3_storage; print(s3_storage.upload_file_sync(b'large' * 5_000_000, 'large.py.bin'))",
+    ]);
+    const read = new Uint8Array(await (await fetch(said)).arrayBuffer());
+    expect(read.byteLength).toBe(25_000_000);
+    expect(new TextDecoder().decode(read.slice(-10))).toBe("largelarge");
+    const { answer } = await run("check-key", "large.py.bin");
+    expect((await storeOf(bucket).head(answer.file.s3_key))?.etag).toMatch(/-3$/);
   });
 
   test.skipIf(!hasPython)("while S3 is away Python's file is kept by the gateway, and readable", async () => {

@@ -36,6 +36,8 @@ describe.skipIf(withoutRadosgw)("files in a real store", () => {
         S3_REGION: region,
         S3_ACCESS_KEY_ID: accessKeyId,
         S3_SECRET_ACCESS_KEY: secretAccessKey,
+        // As small as S3 takes parts.
+        S3_PART_SIZE_MB: "5.25",
       },
     });
     sql = postgres(stack.databaseUrl, { max: 4, onnotice: () => {} });
@@ -125,6 +127,96 @@ describe.skipIf(withoutRadosgw)("files in a real store", () => {
     expect(read.headers.get("content-disposition")).toMatch(/^attachment/);
     expect(await read.text()).toBe(text);
     await expectEven();
+  });
+
+  describe("a file that is larger than a part", () => {
+    const LARGE = new Uint8Array(11_000_000).map((_, at) => (at * 7) ^ (at >> 9));
+    async function announce(): Promise<Answer> {
+      const sha256 = await sha256Of(LARGE);
+      const body = { sha256, size_bytes: LARGE.length, content_type: "application/octet-stream" };
+      const answer = await (await ask("POST", "/v1/media/uploads", json(body))).json();
+      return { sha256, ...answer, parts: answer.upload?.parts };
+    }
+    async function send({ url, method, headers, offset, size_bytes }: Answer, more = 0) {
+      const { "content-length": _, ...others } = headers;
+      const response = await fetch(url, {
+        method,
+        headers: others,
+        body: LARGE.slice(offset, offset + size_bytes + more),
+      });
+      await response.body?.cancel();
+      return response.status;
+    }
+    async function unfinished(): Promise<number> {
+      const text = await (await client.fetch(`${bucketUrl}?uploads`)).text();
+      return text.match(/<Upload>/g)?.length ?? 0;
+    }
+    const verify = (sha256: string, body: unknown) =>
+      ask("POST", `/v1/media/uploads/${sha256}/verify`, json(body));
+
+    test("goes in parts, of which those that came are not asked for again; and is read back and proven", async () => {
+      const begun = await announce();
+      expect(begun.parts.map((part: Answer) => [part.part_number, part.offset, part.size_bytes])).toEqual([
+        [1, 0, 5_250_000],
+        [2, 5_250_000, 5_250_000],
+        [3, 10_500_000, 500_000],
+      ]);
+      // Room is taken before a byte is sent, and no more can be sent than that.
+      expect(await sql`select reserved_bytes::int as bytes from eve.media_counters where scope = 'total'`)
+        .toEqual([{ bytes: LARGE.length }]);
+      expect(await send(begun.parts[2], -1)).toBe(403);
+      expect(await send(begun.parts[2])).toBe(200);
+      expect(await send(begun.parts[0])).toBe(200);
+      const early = await verify(begun.sha256, begun.verify.body);
+      expect(early.status).toBe(404);
+      expect((await early.json()).error.details).toEqual({ missing_parts: [2], parts: 3 });
+      const again = await announce();
+      expect(again.parts.map((part: Answer) => part.part_number)).toEqual([2]);
+      expect(await unfinished()).toBe(1);
+      expect(await send(again.parts[0])).toBe(200);
+      const verified = await verify(begun.sha256, begun.verify.body);
+      expect(await verified.json()).toMatchObject({
+        state: "stored",
+        stored_in: "s3",
+        size_bytes: LARGE.length,
+      });
+      expect(await unfinished()).toBe(0);
+      // The addresses of its parts ended with it.
+      expect(await send(begun.parts[0])).toBe(404);
+      await until(async () => (await sql`select state from public.media_objects`)[0]!.state === "verified");
+      const { headers } = await ask("GET", `/v1/media/${begun.sha256}`);
+      const read = await (await fetch(headers.get("location")!)).arrayBuffer();
+      expect(await sha256Of(new Uint8Array(read))).toBe(begun.sha256);
+      expect((await announce()).status).toBe("present");
+      await expectEven();
+    });
+
+    test("is refused for want of room before any part of it is sent", async () => {
+      await setLimit(sql, { tenant: LARGE.length - 1 });
+      expect(await announce()).toMatchObject({ error: { code: "storage_quota_exceeded" } });
+      expect(await unfinished()).toBe(0);
+    });
+
+    test("that is given up leaves no part behind, and no room taken", async () => {
+      const begun = await announce();
+      expect(await send(begun.parts[0])).toBe(200);
+      const abort = () => ask("POST", `/v1/media/uploads/${begun.sha256}/abort`, json(begun.abort.body));
+      expect(await (await abort()).json()).toEqual({ status: "aborted" });
+      expect(await unfinished()).toBe(0);
+      expect(await (await abort()).json()).toEqual({ status: "none" });
+      expect(await send(begun.parts[1])).toBe(404);
+      await expectEven();
+    });
+
+    test("that nobody goes on with leaves after its day", async () => {
+      const begun = await announce();
+      expect(await send(begun.parts[0])).toBe(200);
+      await moveClock(sql, 86_401_000);
+      expect(await maintain()).toMatchObject({ status: "succeeded", details: { unfinished: 1 } });
+      expect(await unfinished()).toBe(0);
+      expect(await verify(begun.sha256, begun.verify.body).then(({ status }) => status)).toBe(404);
+      await expectEven();
+    });
   });
 
   describe("a function that is killed between the put and the note of it", () => {

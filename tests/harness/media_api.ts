@@ -35,10 +35,11 @@ export interface ApiUnderTest {
 
 export function apiOver(
   database: Pick<TestDatabase, "url">,
-  { s3 = null, mode, maxFileBytes = 100_000_000, maxBodyBytes = 10 * 1024 * 1024 }: {
+  { s3 = null, mode, maxFileBytes = 100_000_000, partBytes = 100_000_000, maxBodyBytes = 10 * 1024 * 1024 }: {
     s3?: ObjectStore | null;
     mode?: StorageMode;
     maxFileBytes?: number;
+    partBytes?: number;
     maxBodyBytes?: number;
   } = {},
 ): ApiUnderTest {
@@ -72,6 +73,7 @@ export function apiOver(
     }),
     rows,
     maxFileBytes,
+    partBytes,
     clock: systemClock,
     log,
   };

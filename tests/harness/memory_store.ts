@@ -1,6 +1,6 @@
 /** A bucket in memory: what S3 would have, and whether it answers at all. */
 import { GatewayError } from "../../shared/contract/gateway_error.ts";
-import type { ObjectStore } from "../../shared/media/object_store.ts";
+import type { MultipartUploads, ObjectStore } from "../../shared/media/object_store.ts";
 
 interface Kept {
   body: Uint8Array<ArrayBuffer>;
@@ -19,6 +19,15 @@ export interface MemoryStore extends ObjectStore {
   before: ((operation: string, key: string) => void | Promise<void>) | null;
   /** Every put that was taken, in order. */
   puts: string[];
+  /** Uploads in parts that are neither completed nor aborted, by their ids. */
+  uploads: Map<string, KeptUpload>;
+}
+
+interface KeptUpload {
+  key: string;
+  contentType: string;
+  parts: Map<number, Uint8Array<ArrayBuffer>>;
+  at: Date;
 }
 
 export function memoryStore(now: () => number = Date.now): MemoryStore {
@@ -34,9 +43,70 @@ export function memoryStore(now: () => number = Date.now): MemoryStore {
     etag: null,
     lastModified: at,
   });
+  const uploads = new Map<string, KeptUpload>();
+  let begun = 0;
+  function openUpload(uploadId: string): KeptUpload {
+    const upload = uploads.get(uploadId);
+    if (upload === undefined) throw new GatewayError("object_not_found", { detail: "no such upload" });
+    return upload;
+  }
+  const multipart: MultipartUploads = {
+    async create(key, { contentType }) {
+      await reach("multipart_create", key);
+      const uploadId = `upload-${++begun}`;
+      uploads.set(uploadId, { key, contentType, parts: new Map(), at: new Date(now()) });
+      await store.before?.("after multipart_create", key);
+      return { key, uploadId };
+    },
+    presignPart: ({ key, uploadId }, { partNumber, sizeBytes, expiresIn }) =>
+      Promise.resolve({
+        method: "PUT",
+        url: `https://bucket.example/${key}?uploadId=${uploadId}&partNumber=${partNumber}`,
+        headers: { "content-length": String(sizeBytes) },
+        expiresAt: new Date(now() + expiresIn * 1000),
+      }),
+    async parts({ key, uploadId }) {
+      await reach("multipart_parts", key);
+      return [...openUpload(uploadId).parts].sort(([a], [b]) => a - b).map(([partNumber, body]) => ({
+        partNumber,
+        etag: `etag-${partNumber}`,
+        sizeBytes: body.byteLength,
+      }));
+    },
+    async complete({ key, uploadId }, parts) {
+      await reach("multipart_complete", key);
+      // Completed before.
+      if (!uploads.has(uploadId) && objects.has(key)) return;
+      const { contentType, parts: kept } = openUpload(uploadId);
+      const body = new Uint8Array(
+        await new Blob(parts.map(({ partNumber }) => kept.get(partNumber)!)).arrayBuffer(),
+      );
+      objects.set(key, { body, contentType, contentEncoding: null, at: new Date(now()) });
+      uploads.delete(uploadId);
+      await store.before?.("after multipart_complete", key);
+    },
+    async abort({ key, uploadId }) {
+      await reach("multipart_abort", key);
+      uploads.delete(uploadId);
+    },
+    async list({ prefix = "" } = {}) {
+      await reach("multipart_list", prefix);
+      return {
+        uploads: [...uploads].filter(([, { key }]) => key.startsWith(prefix)).map((
+          [uploadId, { key, at }],
+        ) => ({
+          key,
+          uploadId,
+          startedAt: at,
+        })),
+        cursor: null,
+      };
+    },
+  };
   const store: MemoryStore = {
     kind: "s3",
     objects,
+    uploads,
     away: false,
     hashBoundPut: true,
     before: null,
@@ -122,7 +192,7 @@ export function memoryStore(now: () => number = Date.now): MemoryStore {
         expiresAt: new Date(now() + expiresIn * 1000),
       };
     },
-    multipart: null,
+    multipart,
     lifecycle: null,
   };
   return store;

@@ -8,6 +8,9 @@ export interface FileToSend {
   url: string;
   headers: Readonly<Record<string, string>>;
   path: string;
+  /** Where what is sent begins in the file; absent: at its beginning. */
+  offset?: number;
+  /** How much is sent. */
   sizeBytes: number;
   signal: AbortSignal;
   /** How many bytes were handed over so far. */
@@ -20,12 +23,12 @@ const MAX_ANSWER_BYTES = 64 * 1024;
 const SILENCE_MS = 60_000;
 
 /**
- * Sends a file as a request's body, with its length: a store takes no body of unknown length, and Deno's `fetch` drops the length of a
+ * Sends a file, or a part of one, as a request's body, with its length: a store takes no body of unknown length, and Deno's `fetch` drops the length of a
  * stream (denoland/deno#20274). So this goes over node:http. No redirect is followed.
  * @throws CliFailure when nobody answers, or the file changes meanwhile
  */
 export async function sendFile(file: FileToSend): Promise<Response> {
-  const { method, path, sizeBytes, signal, onBytes } = file;
+  const { method, path, offset = 0, sizeBytes, signal, onBytes } = file;
   const url = new URL(file.url);
   const send = url.protocol === "https:" ? overHttps : overHttp;
   const headers = { ...file.headers, "content-length": String(sizeBytes) };
@@ -50,7 +53,10 @@ export async function sendFile(file: FileToSend): Promise<Response> {
       });
     });
     // One byte more than announced would be sent as the next request's.
-    const body = createReadStream(path, sizeBytes === 0 ? {} : { end: sizeBytes - 1 });
+    const body = createReadStream(
+      path,
+      sizeBytes === 0 ? {} : { start: offset, end: offset + sizeBytes - 1 },
+    );
     let sent = 0;
     body.on("data", (piece) => onBytes(sent += piece.length));
     body.on("end", () => {

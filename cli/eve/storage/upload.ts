@@ -21,11 +21,18 @@ export interface FileToUpload {
   metadata: Record<string, unknown> | undefined;
 }
 
+interface Sending {
+  method: string;
+  url: string;
+  headers: Record<string, string>;
+}
+
 /** What `POST /v1/media/uploads` answers. */
 interface Announced {
   status: "present" | "upload";
   object: MediaObject;
-  upload?: { method: string; url: string; headers: Record<string, string> };
+  /** A large file goes in parts; those that have arrived already are left out. */
+  upload?: Sending | { parts: (Sending & { offset: number; size_bytes: number })[] };
   verify?: { body: Record<string, unknown> };
 }
 
@@ -39,7 +46,7 @@ type Around = Pick<CommandDependencies, "progress" | "signal">;
 
 /**
  * Stores a file: straight to the store at an address that the gateway signs, or through the function what the gateway stores packed
- * (JSON, HTML). What is there already is not sent.
+ * (JSON, HTML). What is there already is not sent, of a large file that broke off neither.
  * @throws CliFailure
  */
 export async function uploadFile(
@@ -72,15 +79,24 @@ async function straightToTheStore(
   if (announced.status === "present" || upload === undefined) {
     return { object: announced.object, created: false };
   }
-  const answer = await sendFile({
-    ...upload,
-    path: file.path,
-    sizeBytes: file.sizeBytes,
-    signal,
-    onBytes: progressBar(around.progress, `Sending ${file.name}`, file.sizeBytes),
-  });
-  // 412: it is there, from an upload that did not come to its end.
-  if (!answer.ok && answer.status !== 412) throw await storeRefusal(answer, upload.url);
+  const pieces = "parts" in upload ? upload.parts : [{ ...upload, offset: 0, size_bytes: file.sizeBytes }];
+  const show = progressBar(around.progress, `Sending ${file.name}`, file.sizeBytes);
+  let there = file.sizeBytes - pieces.reduce((sum, { size_bytes }) => sum + size_bytes, 0);
+  for (const { size_bytes: sizeBytes, ...piece } of pieces) {
+    const before = there;
+    const answer = await sendFile({
+      ...piece,
+      path: file.path,
+      sizeBytes,
+      signal,
+      onBytes: (sent) => show(before + sent),
+    });
+    // 412: it is there, from an upload that did not come to its end.
+    if (!answer.ok && answer.status !== 412) {
+      throw await storeRefusal(answer, piece.url, "parts" in upload);
+    }
+    there += sizeBytes;
+  }
   around.progress("Verifying ...");
   const object = await postToApi<MediaObject>(
     connection,
@@ -133,12 +149,12 @@ async function sha256OfFile(file: FileToUpload, { progress, signal }: Around): P
 }
 
 /** Of S3, in XML, or of our function, in JSON. */
-async function storeRefusal(answer: Response, url: string): Promise<CliFailure> {
+async function storeRefusal(answer: Response, url: string, isInParts: boolean): Promise<CliFailure> {
   const text = await answer.text();
   const code = /<Code>([^<]{1,100})<\/Code>/.exec(text)?.[1] ?? /"code":\s*"(\w{1,100})"/.exec(text)?.[1];
   return new CliFailure(
-    `The store at ${new URL(url).host} answered ${answer.status}${
-      code === undefined ? "" : ` (${code})`
-    }. Nothing was stored; try again.`,
+    `The store at ${new URL(url).host} answered ${answer.status}${code === undefined ? "" : ` (${code})`}. ${
+      isInParts ? "Try again: parts that have arrived are not sent again." : "Nothing was stored; try again."
+    }`,
   );
 }

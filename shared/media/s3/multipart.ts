@@ -44,8 +44,10 @@ export function multipartOf(
 
     async presignPart({ key, uploadId }, { partNumber, sha256, sizeBytes, expiresIn }, call = {}) {
       checkSize(sizeBytes, maxFileBytes);
-      const { hashHeader } = await abilities(call);
-      const headers = { "content-length": String(sizeBytes), ...hashHeaders(hashHeader, sha256) };
+      const headers: Record<string, string> = { "content-length": String(sizeBytes) };
+      if (sha256 !== undefined) {
+        Object.assign(headers, hashHeaders((await abilities(call)).hashHeader, sha256));
+      }
       const query = { partNumber: String(checkedPart(partNumber)), uploadId };
       const request = { method: "PUT", key: addressableKey(key), query, headers };
       return { method: "PUT", ...await signer.query(request, checkedExpiry(expiresIn)), headers };

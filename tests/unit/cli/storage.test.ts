@@ -117,6 +117,62 @@ describe("upload", () => {
     answers[`POST /v1/media/uploads/${SHA256}/verify`] = () => Response.json(object());
   };
 
+  test("a large file goes in the parts that have not arrived, and the bar begins with those that have", async () => {
+    announces();
+    const part = (part_number: number, offset: number, size_bytes: number) => ({
+      part_number,
+      offset,
+      size_bytes,
+      method: "PUT",
+      url: `${url}/bucket/key?partNumber=${part_number}`,
+      headers: { "content-length": String(size_bytes) },
+    });
+    const half = TEXT.byteLength / 2;
+    const parts = [part(2, half, half - 10), part(3, TEXT.byteLength - 10, 10)];
+    answers["POST /v1/media/uploads"] = () =>
+      Response.json({
+        status: "upload",
+        object: object({ state: "reserved" }),
+        upload: { parts },
+        verify: { body: {} },
+      });
+    const { code, shown } = await run(["storage", "upload", await file("a.txt")]);
+    expect(code).toBe(0);
+    const puts = seen.filter(({ method }) => method === "PUT");
+    expect(puts.map(({ path, headers }) => [path, headers.get("content-length")])).toEqual([
+      ["/bucket/key?partNumber=2", String(half - 10)],
+      ["/bucket/key?partNumber=3", "10"],
+    ]);
+    expect(puts.map(({ body }) => sha256Of(body))).toEqual([
+      sha256Of(TEXT.slice(half, -10)),
+      sha256Of(TEXT.slice(-10)),
+    ]);
+    const percents = shown.filter((line) => line.startsWith("Sending")).map((line) =>
+      Number(/(\d+)%/.exec(line)![1])
+    );
+    expect(percents[0]).toBeGreaterThanOrEqual(50);
+    expect(percents.at(-1)).toBe(100);
+    expect(pathsOf().at(-1)).toMatch(/verify$/);
+  });
+
+  test("a part that the store refuses: it is said that the others need not be sent again", async () => {
+    announces();
+    const part = {
+      part_number: 1,
+      offset: 0,
+      size_bytes: 10,
+      method: "PUT",
+      url: `${url}/bucket/key`,
+      headers: {},
+    };
+    answers["POST /v1/media/uploads"] = () =>
+      Response.json({ status: "upload", object: object(), upload: { parts: [part] }, verify: { body: {} } });
+    answers["PUT /bucket/key"] = () => new Response("<Error><Code>SlowDown</Code></Error>", { status: 503 });
+    const { code, complained } = await run(["storage", "upload", await file("a.txt")]);
+    expect(code).toBe(1);
+    expect(complained).toContain("503 (SlowDown). Try again: parts that have arrived are not sent again.");
+  });
+
   test("announces the file, sends it with the headers answered and its length, and verifies", async () => {
     announces();
     const { code, said, shown } = await run(

@@ -16,7 +16,12 @@ const detailOf = (variables: Record<string, string>): string => {
 
 describe("where files are kept", () => {
   test("nothing set: no S3, and files of 100 MB", () => {
-    expect(read({})).toEqual({ s3: null, maxFileBytes: 100_000_000, defaultTenantId: null });
+    expect(read({})).toEqual({
+      s3: null,
+      maxFileBytes: 100_000_000,
+      partBytes: 100_000_000,
+      defaultTenantId: null,
+    });
     expect(read({ S3_BUCKET_NAME: "", S3_ACCESS_KEY_ID: " ", S3_REGION: "ru-central-1" }).s3).toBeNull();
   });
 
@@ -42,8 +47,16 @@ describe("where files are kept", () => {
   });
 
   test("tenant and size", () => {
-    const settings = read({ S3_DEFAULT_TENANT_ID: "festivals", MAX_FILE_SIZE_MB: "2.5" });
-    expect(settings).toMatchObject({ maxFileBytes: 2_500_000, defaultTenantId: "festivals" });
+    const settings = read({
+      S3_DEFAULT_TENANT_ID: "festivals",
+      MAX_FILE_SIZE_MB: "2.5",
+      S3_PART_SIZE_MB: "5.25",
+    });
+    expect(settings).toMatchObject({
+      maxFileBytes: 2_500_000,
+      partBytes: 5_250_000,
+      defaultTenantId: "festivals",
+    });
   });
 
   test.each<[string, Record<string, string>, string]>([
@@ -59,6 +72,12 @@ describe("where files are kept", () => {
     ["a tenant that is no part of a key", { S3_DEFAULT_TENANT_ID: "a/b" }, "S3_DEFAULT_TENANT_ID"],
     ["no number", { MAX_FILE_SIZE_MB: "ten" }, "MAX_FILE_SIZE_MB"],
     ["no size", { MAX_FILE_SIZE_MB: "0" }, "MAX_FILE_SIZE_MB"],
+    [
+      "a part that S3 takes for too small",
+      { S3_PART_SIZE_MB: "5" },
+      "S3_PART_SIZE_MB: must be at least 5.25",
+    ],
+    ["a part larger than one PUT takes", { S3_PART_SIZE_MB: "5001" }, "S3_PART_SIZE_MB"],
     ["more than one PUT takes", { MAX_FILE_SIZE_MB: "5001" }, "MAX_FILE_SIZE_MB"],
   ])("%s is refused by name", (_, variables, said) => {
     expect(detailOf(variables)).toContain(said);
