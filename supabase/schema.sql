@@ -11811,6 +11811,8 @@ create table public.media_objects (
   last_seen_at timestamp with time zone default now(),
   expires_at timestamp with time zone,
   address_until timestamp with time zone,
+  proof_tries integer not null default 0,
+  proof_at timestamp with time zone,
   constraint media_objects_counts_as_known CHECK ((counts_as = ANY (ARRAY['reserved'::text, 'used'::text]))),
   constraint media_objects_kind_known CHECK ((kind = ANY (ARRAY['media'::text, 'vision'::text, 'crawl'::text]))),
   constraint media_objects_metadata_size CHECK ((length((metadata)::text) <= 16384)),
@@ -11843,6 +11845,8 @@ comment on column public.media_objects.stored_in is 's3, or postgres: in eve.med
 comment on column public.media_objects.last_seen_at is 'When it was last uploaded or read.';
 comment on column public.media_objects.expires_at is 'While reserved: when the reservation ends. While deleting: until then whoever began deletes it alone.';
 comment on column public.media_objects.address_until is 'Until then somebody holds an address to which the file may be sent.';
+comment on column public.media_objects.proof_tries is 'How often somebody began to read and hash it, while it is stored and not verified.';
+comment on column public.media_objects.proof_at is 'Not read and hashed again before; null: at once.';
 
 CREATE OR REPLACE FUNCTION eve.media_bytes(object public.media_objects)
  RETURNS bigint
@@ -12929,18 +12933,32 @@ comment on function public.eve_media_deleted is 'Says that objects are deleted w
 
 CREATE OR REPLACE FUNCTION public.eve_media_unproven(at_most integer DEFAULT 50)
  RETURNS jsonb
- LANGUAGE sql
- STABLE
+ LANGUAGE plpgsql
  SET search_path TO ''
 AS $function$
-  select coalesce(jsonb_agg(u.one), '[]')
-  from (
-    select eve.media_to_delete(o) || jsonb_build_object('mime_type', o.mime_type, 'content_encoding', o.content_encoding) as one
+declare
+  v_now constant timestamptz := eve.clock();
+  v_unproven jsonb;
+begin
+  with next as materialized (
+    select o.tenant_id, o.file_sha256
     from public.media_objects o
-    where o.state = 'stored' and o.s3_key is not null and (o.address_until is null or o.address_until <= eve.clock())
-    order by o.last_seen_at
+    where o.state = 'stored' and o.s3_key is not null and (o.address_until is null or o.address_until <= v_now)
+      and (o.proof_at is null or o.proof_at <= v_now)
+    order by o.proof_tries, o.last_seen_at
     limit least(greatest(eve_media_unproven.at_most, 1), 1000)
-  ) u;
+    for update skip locked
+  ), tried as (
+    update public.media_objects o
+    set proof_tries = o.proof_tries + 1, proof_at = v_now + least(interval '10 minutes' * 2 ^ least(o.proof_tries, 10), interval '1 day')
+    from next n
+    where o.tenant_id = n.tenant_id and o.file_sha256 = n.file_sha256
+    returning o.proof_tries, o.last_seen_at,
+      eve.media_to_delete(o) || jsonb_build_object('mime_type', o.mime_type, 'content_encoding', o.content_encoding) as one
+  )
+  select jsonb_agg(t.one order by t.proof_tries, t.last_seen_at) into v_unproven from tried t;
+  return coalesce(v_unproven, '[]');
+end;
 $function$;
 comment on function public.eve_media_unproven is 'Objects whose content is still to be read and hashed.';
 
@@ -13290,7 +13308,7 @@ begin
     )
     or exists (
       select from public.media_objects o where o.state = 'stored' and o.s3_key is not null
-        and coalesce(o.address_until, o.last_seen_at) between v_now - interval '1 hour' and v_now
+        and coalesce(o.proof_at, o.address_until, o.last_seen_at) between v_now - interval '1 hour' and v_now
     )
     or exists (
       select

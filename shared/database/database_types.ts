@@ -250,6 +250,8 @@ export type Database = {
           "last_seen_at": string | null;
           "metadata": NonNullable<Json>;
           "mime_type": string | null;
+          "proof_at": string | null;
+          "proof_tries": number;
           "refs_count": number;
           "s3_key": string | null;
           "size_bytes": number | null;
@@ -270,6 +272,8 @@ export type Database = {
           "last_seen_at"?: string | null;
           "metadata"?: NonNullable<Json>;
           "mime_type"?: string | null;
+          "proof_at"?: string | null;
+          "proof_tries"?: number;
           "refs_count"?: number;
           "s3_key"?: string | null;
           "size_bytes"?: number | null;
@@ -289,6 +293,8 @@ export type Database = {
           "last_seen_at"?: string | null;
           "metadata"?: NonNullable<Json>;
           "mime_type"?: string | null;
+          "proof_at"?: string | null;
+          "proof_tries"?: number;
           "refs_count"?: number;
           "s3_key"?: string | null;
           "size_bytes"?: number | null;
