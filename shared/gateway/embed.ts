@@ -2,7 +2,7 @@ import { pMapSettled } from "p-map";
 import type { Embedding, EmbedItem, EmbedRequest, EmbedResult } from "../contract/embedding.ts";
 import { GatewayError } from "../contract/gateway_error.ts";
 import type { InvokeContext } from "../contract/request.ts";
-import { EmbeddingTask } from "./tasks/embedding_task.ts";
+import { embeddingTask } from "./tasks/embedding_task.ts";
 import { itemId } from "./admission/request_identity.ts";
 import type { GatewayDependencies } from "./dependencies.ts";
 import { serve } from "./serve.ts";
@@ -57,7 +57,7 @@ async function embedOne(
   item: EmbedItem,
   context: InvokeContext,
 ): Promise<Ended<Embedding>> {
-  const ended = await serve(dependencies, new EmbeddingTask(request, item), context);
+  const ended = await serve(dependencies, embeddingTask(request, item), context);
   if (!("status" in ended)) return ended;
   const { state, attempts } = ended;
   throw new GatewayError(state === "running" ? "request_running" : "request_finished", {

@@ -10,7 +10,7 @@ import {
 } from "../providers/provider.ts";
 import type { JobService } from "../stages/job_service.ts";
 import { isStageName } from "../stages/stage_name.ts";
-import { JobTask } from "./tasks/job_task.ts";
+import { jobTask } from "./tasks/job_task.ts";
 import type { GatewayDependencies } from "./dependencies.ts";
 import { requestHash } from "./admission/request_identity.ts";
 import { serve } from "./serve.ts";
@@ -79,7 +79,7 @@ export function createJobService({ gateway, jobs, newId, now, jobsUrl }: JobServ
     async submit(request, stage, context) {
       const id = newId();
       const hash = request.idIsClients ? await requestHash(request) : null;
-      const task = new JobTask(request, {
+      const task = jobTask(request, {
         id,
         stage,
         consumerId: context.caller.consumerId,

@@ -16,6 +16,7 @@ import { dispatch, type Outcome, type TooLate, type Unanswered, waitUntil } from
 import { errorOf, withRefusal } from "./attempts/outcome_error.ts";
 import type { GatewayDependencies } from "./dependencies.ts";
 import { refusalError } from "./admission/refusal.ts";
+import { outputAsked } from "./answers/output_limit.ts";
 import { attributesOf, type RunEnd } from "./log_attributes.ts";
 import { LEAST_TIME_MS, MAX_ATTEMPTS, type NextStep, nextStep } from "./attempts/retry.ts";
 import { settleReliably } from "./attempts/settle_reliably.ts";
@@ -120,7 +121,7 @@ async function attemptsOf<Value>(run: Run<Value>): Promise<Ended<Value> | Duplic
       const { error } = failedAttempt.fallback;
       throw reservation?.status === "refused" ? withRefusal(error, reservation) : error;
     } else if (reservation?.status === "refused") {
-      const tokens = run.size?.counted === true ? run.size.tokens : task.tokens();
+      const tokens = run.size?.counted === true ? run.size.tokens : task.tokens;
       const { requestTimeoutMs } = dependencies.times;
       throw refusalError(reservation, tokens, { maxWaitMs: task.asked.maxWaitMs, requestTimeoutMs });
     } else if (reservation?.status === "duplicate") return reservation;
@@ -208,9 +209,9 @@ function reserveInput<Value>(
   const timeToWait = Math.min(asked.maxWaitMs - run.waitedMs, run.deadline.left() - LEAST_TIME_MS);
   return {
     requestId: asked.id,
-    models: task.models(),
+    models: task.models ?? asked.models,
     ...size,
-    maxOutputTokens: task.maxOutput(),
+    maxOutputTokens: task.prompt === undefined ? 0 : outputAsked(task.prompt),
     consumerId: context.caller.consumerId,
     tokenId: context.caller.tokenId,
     class: asked.class,
@@ -260,14 +261,14 @@ async function runAttempt<Value>(
   const ended: Ended<Value> = { grant, served: outcome.served, waitMs: Math.round(run.waitedMs) };
   const timeIsLeft = grant.attempt < MAX_ATTEMPTS && deadline.left() >= LEAST_TIME_MS &&
     !context.signal.aborted;
-  if (timeIsLeft && !outcome.begun && task.repair(outcome.served)) {
+  if (timeIsLeft && !outcome.begun && task.repair?.(outcome.served)) {
     // The prompt has grown.
     run.size = null;
     const failedAttempt = { settlement: settlementOf(grant, outcome, false), fallback: { ended } };
     if (await settledBetween(run, failedAttempt)) return failedAttempt;
     return ended;
   }
-  settleLater(run, settlementOf(grant, outcome, true, task.resultToStore(ended)), ended);
+  settleLater(run, settlementOf(grant, outcome, true, task.resultToStore?.(ended)), ended);
   return ended;
 }
 
@@ -285,7 +286,7 @@ async function afterFailure<Value>(
     leftMs: run.deadline.left(),
     upstreamTimeoutMs: dependencies.times.upstreamTimeoutMs,
     random: dependencies.random,
-    without: (capability) => task.without(capability, grant.model),
+    without: (capability) => task.without?.(capability, grant.model) ?? false,
   });
   // The pause comes before the settlement: if the client leaves meanwhile the request is still open, and is closed here.
   if (!step.again || !await pause(run, step.pauseMs)) {
@@ -337,7 +338,7 @@ async function settleAndCapture<Value>(
   try {
     await dependencies.ledger.capture({
       requestNo: settlement.requestNo,
-      prompt: task.question(),
+      prompt: task.question,
       answer: ended.served.value,
     });
   } catch (thrown) {

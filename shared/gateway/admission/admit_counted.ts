@@ -38,8 +38,7 @@ export interface Admission {
 export async function admitCounted(
   { dependencies, task, client, input, ...known }: Admission,
 ): Promise<{ reservation: Exclude<Reservation, CountWanted>; size: Size }> {
-  const prompt = task.countable();
-  const size = known.size ?? { tokens: task.tokens(), counted: prompt === null ? null : false };
+  const size = known.size ?? { tokens: task.tokens, counted: task.prompt === undefined ? null : false };
   const { rpcTimeoutMs } = dependencies.times;
   const left = await readyToAsk(dependencies);
   const asked = input(size);
@@ -79,13 +78,13 @@ async function countUpstream(
   { model, key }: CountWanted,
   requestId: string,
 ): Promise<number | null> {
-  const prompt = task.countable();
+  const { prompt } = task;
   const provider = dependencies.providers[key.provider];
   const secret = dependencies.secrets(key.envVarName);
-  if (prompt === null || provider?.text?.countTokens === undefined || secret === null) return null;
+  if (prompt === undefined || provider?.text?.countTokens === undefined || secret === null) return null;
   const since = dependencies.clock.now();
   const linked = linkAbort(dependencies.clock, client, COUNT_TIMEOUT_MS);
-  const facts = { request_id: requestId, model, key_alias: key.alias, estimated: task.tokens() };
+  const facts = { request_id: requestId, model, key_alias: key.alias, estimated: task.tokens };
   const latency = () => Math.round(dependencies.clock.now() - since);
   try {
     const counting = provider.text.countTokens({ model, secret, prompt, signal: linked.signal });

@@ -6,6 +6,7 @@ import type { TokenUsage } from "../../contract/usage.ts";
 import type { Grant } from "../../database/admission/reserve.ts";
 import { ProviderFailure } from "../../providers/provider.ts";
 import { type AbortCause, linkAbort, type RequestDeadline } from "./linked_abort.ts";
+import { outputLoweredTo } from "../answers/output_limit.ts";
 import type { GatewayDependencies } from "../dependencies.ts";
 import { secretHash } from "../../secrets/key_facts.ts";
 import { isStageName } from "../../stages/stage_name.ts";
@@ -96,7 +97,8 @@ export async function dispatch<Value>(
   if (lateMs > 0) return { kind: "too_late", lateMs };
   const destination = { model: grant.model, ...access };
   const begin: Begin<Value> = (signal, emit) => call(provider, { ...destination, signal }, emit);
-  const granted = { ...grant, outputLoweredTo: task.outputLoweredTo(grant) };
+  const lowered = task.prompt === undefined ? null : outputLoweredTo(task.prompt, grant);
+  const granted = { ...grant, outputLoweredTo: lowered };
   const outcome = await callModel(dependencies, begin, granted, context.signal, deadline, emit);
   return await withRejectedSecret(outcome, grant, access.secret);
 }

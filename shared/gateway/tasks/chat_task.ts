@@ -1,5 +1,5 @@
 import type { Capability } from "../../contract/block.ts";
-import type { Answer } from "../../contract/content.ts";
+import type { Answer, Prompt } from "../../contract/content.ts";
 import type { GatewayRequest } from "../../contract/request.ts";
 import type { GatewayResult } from "../../contract/result.ts";
 import type { Grant } from "../../database/admission/reserve.ts";
@@ -7,7 +7,7 @@ import { checkJson, type JsonRequirement, jsonRequirement } from "../answers/ans
 import { estimateTokens } from "../estimate/estimate.ts";
 import { adaptPrompt, unfenced } from "../answers/prompt_adaptation.ts";
 import { StreamAccumulator } from "../streams/stream_accumulator.ts";
-import { outputAsked, outputLoweredTo, withOutputLimit } from "../answers/output_limit.ts";
+import { outputLoweredTo, withOutputLimit } from "../answers/output_limit.ts";
 import { resultToStore } from "../answers/recorded_result.ts";
 import { capabilityOf } from "./capability.ts";
 import { type Call, type Ended, type Served, type Task } from "./task.ts";
@@ -20,9 +20,9 @@ export class ChatTask implements Task<Answer> {
   readonly hash: string | null;
   readonly #streams: boolean;
   readonly #requirement: JsonRequirement | null;
-  #prompt;
-  #models;
-  #tokens: number;
+  prompt: Prompt;
+  models: string[];
+  tokens: number;
   /** One repair is made; a model that breaks its schema twice would do so a third time. */
   #repaired = false;
   /** Features that models have refused while this request ran; the database learns of them at the same time. */
@@ -32,24 +32,21 @@ export class ChatTask implements Task<Answer> {
     this.asked = request;
     this.hash = options.hash;
     this.#streams = options.streams;
-    this.#prompt = request.prompt;
-    this.#models = request.models;
-    this.#tokens = estimateTokens(request.prompt);
+    this.prompt = request.prompt;
+    this.models = request.models;
+    this.tokens = estimateTokens(request.prompt);
     this.#requirement = jsonRequirement(request.prompt);
   }
 
-  models = () => this.#models;
-  tokens = () => this.#tokens;
-  maxOutput = () => outputAsked(this.#prompt);
-  outputLoweredTo = (grant: Grant) => outputLoweredTo(this.#prompt, grant);
-  countable = () => this.#prompt;
-  question = () => this.#prompt;
+  get question(): Prompt {
+    return this.prompt;
+  }
 
   prepare(grant: Grant): Call<Answer> {
     const lacking = this.#lacking.get(grant.model);
     const capabilities = { ...grant.capabilities };
     for (const capability of lacking ?? []) capabilities[capability] = false;
-    const limited = withOutputLimit(this.#prompt, grant.maxOutputTokens);
+    const limited = withOutputLimit(this.prompt, grant.maxOutputTokens);
     const prompt = adaptPrompt(limited, capabilities, grant.model);
     const check = (served: Served<Answer>, whole = true) =>
       whole ? checkJson(this.#requirement, served) : served;
@@ -70,9 +67,9 @@ export class ChatTask implements Task<Answer> {
     if (lacking.has(capability)) return false;
     this.#lacking.set(model, lacking.add(capability));
     if (capability !== "tools") return true;
-    const others = this.#models.filter((other) => other !== model);
-    if (others.length === 0 || others.length === this.#models.length) return false;
-    this.#models = others;
+    const others = this.models.filter((other) => other !== model);
+    if (others.length === 0 || others.length === this.models.length) return false;
+    this.models = others;
     return true;
   }
 
@@ -83,11 +80,11 @@ export class ChatTask implements Task<Answer> {
     if (given === undefined) return false;
     const instruction =
       `That answer does not match the JSON schema: ${verdict.reason}. Answer again with the whole JSON, corrected, and nothing else.`;
-    this.#prompt = {
-      ...this.#prompt,
+    this.prompt = {
+      ...this.prompt,
       contents: [...this.asked.prompt.contents, given, { role: "user", parts: [{ text: instruction }] }],
     };
-    this.#tokens = estimateTokens(this.#prompt);
+    this.tokens = estimateTokens(this.prompt);
     this.#repaired = true;
     return true;
   }
@@ -115,7 +112,7 @@ export function resultOf(request: GatewayRequest, { grant, served, waitMs }: End
 }
 
 function streamed(
-  prompt: GatewayRequest["prompt"],
+  prompt: Prompt,
   grant: Grant,
   check: (served: Served<Answer>, whole: boolean) => Served<Answer>,
 ): Call<Answer> {

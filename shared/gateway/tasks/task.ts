@@ -45,34 +45,45 @@ export interface Ended<Value> {
   waitMs: number;
 }
 
-/** What is asked of a model: the part of a request that differs between an answer, a stream and an embedding. */
+/**
+ * What is asked of a model: the part of a request that differs between an answer, a stream, an embedding and a job. Its
+ * attempts may change what a chat asks; the others ask once, and leave out what is about that.
+ */
 export interface Task<Value> {
   readonly asked: Asked;
   /** OpenTelemetry's `gen_ai.operation.name`. */
   readonly operation: "chat" | "embeddings" | "generate_content";
-  /** In order of preference, without those that turned out to lack a feature. */
-  models(): string[];
-  /** Estimated input tokens. */
-  tokens(): number;
-  /** The most that the model may write, in tokens; null: the caller leaves it to the model; 0: it writes nothing. */
-  maxOutput(): number | null;
-  /** What the answer is lowered to by the budget that the grant came from; null: it is not. */
-  outputLoweredTo(grant: Grant): number | null;
-  /** What upstream can be asked to count; null: it counts no such thing. */
-  countable(): Prompt | null;
   /** Tells repetitions from other requests with the same id; null where ids are ours. */
   readonly hash: string | null;
+  /** Estimated input tokens. */
+  readonly tokens: number;
+  /** What was asked, for capture. */
+  readonly question: unknown;
+  /** What a model answers in tokens, and upstream can be asked to count; absent: it writes none, and counts no such thing. */
+  readonly prompt?: Prompt;
+  /** In order of preference, without those that turned out to lack a feature; absent: all that are asked for. */
+  readonly models?: string[];
   /**
    * The call, adapted to the model that was granted.
    * @throws GatewayError `unsupported_feature` where the model cannot do what is asked
    */
   prepare(grant: Grant): Call<Value>;
   /** After a model refused a feature: true if it is worth asking again, without the feature or without the model. */
-  without(capability: Capability, model: string): boolean;
+  without?(capability: Capability, model: string): boolean;
   /** After an unusable answer: true if the task has changed its prompt so that asking again makes sense. */
-  repair(served: Served<Value>): boolean;
-  /** What to store for a repetition of the request; null: nothing. */
-  resultToStore(ended: Ended<Value>): unknown;
-  /** What was asked, for capture. */
-  question(): unknown;
+  repair?(served: Served<Value>): boolean;
+  /** What to store for a repetition of the request; null, or absent: nothing. */
+  resultToStore?(ended: Ended<Value>): unknown;
+}
+
+/** The usage of a call that writes no tokens, where upstream reports none: what was booked. */
+export function bookedUsage({ tokens }: Grant): TokenUsage {
+  return {
+    inputTokens: tokens,
+    outputTokens: 0,
+    thoughtsTokens: null,
+    cachedTokens: null,
+    totalTokens: tokens,
+    estimated: true,
+  };
 }
