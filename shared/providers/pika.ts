@@ -8,6 +8,7 @@ import {
 } from "./diagnoses.ts";
 import type { KeyInquiry, KeyInspector } from "./key_inspector.ts";
 import {
+  baseUrlOf,
   clean,
   connectionFailed,
   type ErrorMapping,
@@ -56,7 +57,7 @@ export function pikaProvider(options: PikaOptions = {}): ProviderOf<"jobs"> & Ke
     { secret, settings, signal }: KeyInquiry,
     body?: unknown,
   ): Promise<Record<string, unknown>> {
-    const base = (settings?.base_url ?? options.baseUrl ?? FAL_BASE_URL).replace(/\/+$/, "");
+    const base = baseUrlOf(settings, options.baseUrl, FAL_BASE_URL);
     return jsonFromUpstream({
       url: `${base}/${path}`,
       headers: {

@@ -8,6 +8,7 @@ import {
 } from "./diagnoses.ts";
 import type { KeyInquiry, KeyInspector } from "./key_inspector.ts";
 import {
+  baseUrlOf,
   clean,
   connectionFailed,
   type ErrorMapping,
@@ -49,7 +50,7 @@ export function sunoProvider(options: SunoOptions = {}): ProviderOf<"jobs"> & Ke
     { secret, settings, signal }: KeyInquiry,
     body?: unknown,
   ): Promise<unknown> {
-    const base = (settings?.base_url ?? options.baseUrl ?? SUNO_BASE_URL).replace(/\/+$/, "");
+    const base = baseUrlOf(settings, options.baseUrl, SUNO_BASE_URL);
     const call: UpstreamCall = {
       url: `${base}${path}`,
       headers: { authorization: `Bearer ${secret}` },

@@ -1,7 +1,7 @@
 import { BodyTooLong, bytesOf } from "./bounded_body.ts";
 import { ANSWER_TOO_LARGE, upstreamsFault } from "./diagnoses.ts";
 import { EventTooLong } from "./event_stream.ts";
-import { type Diagnosis, ProviderFailure } from "./provider.ts";
+import { type Diagnosis, ProviderFailure, type ProviderSettings } from "./provider.ts";
 import { redact } from "./redact.ts";
 import { headOf } from "./response_head.ts";
 import { isObject } from "../contract/is_object.ts";
@@ -119,6 +119,15 @@ function parsedOr(text: string): unknown {
   } catch {
     return text;
   }
+}
+
+/** Where calls go: as the key's settings say, else the environment, else to the provider itself; no slash at its end. */
+export function baseUrlOf(
+  settings: ProviderSettings | undefined,
+  fromEnvironment: string | undefined,
+  own: string,
+): string {
+  return (settings?.base_url ?? fromEnvironment ?? own).replace(/\/+$/, "");
 }
 
 /** A model's name at its provider; the gateway's own has the provider before it: `openai/gpt-5`. */

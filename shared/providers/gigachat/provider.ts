@@ -1,16 +1,11 @@
 import { gigachatBody } from "./request.ts";
 import { GIGACHAT_AUTH_URL, GIGACHAT_SCOPE, tokenStore } from "./token.ts";
-import { finishReasonOf, judgeAnswer, usageOf } from "../../contract/answer_verdict.ts";
-import { type KeyInquiry, type KeyInspector, MAX_LISTED_MODELS } from "../key_inspector.ts";
-import {
-  connectionFailed,
-  jsonFromUpstream,
-  recordsIn,
-  type UpstreamCall,
-  upstreamModel,
-} from "../upstream.ts";
+import { judgedAnswer } from "../judged_answer.ts";
+import type { KeyInquiry, KeyInspector } from "../key_inspector.ts";
+import { baseUrlOf, jsonFromUpstream, type UpstreamCall, upstreamModel } from "../upstream.ts";
 import { answerOfCompletion } from "../openai/answer.ts";
 import { OPENAI_ERROR_MAPPING } from "../openai/errors.ts";
+import { modelsIn } from "../openai/models.ts";
 import { readCompletionStream } from "../openai/stream.ts";
 import { type ProviderCall, ProviderFailure, type ProviderOf } from "../provider.ts";
 
@@ -45,7 +40,7 @@ export function gigachatProvider(options: GigachatOptions = {}): ProviderOf<"tex
       scope: settings?.scope ?? options.scope ?? GIGACHAT_SCOPE,
       authUrl: settings?.auth_url ?? options.authUrl ?? GIGACHAT_AUTH_URL,
     };
-    const base = (settings?.base_url ?? options.baseUrl ?? GIGACHAT_BASE_URL).replace(/\/+$/, "");
+    const base = baseUrlOf(settings, options.baseUrl, GIGACHAT_BASE_URL);
     for (let again = true;; again = false) {
       const token = await tokens.token({ ...key, signal });
       try {
@@ -74,12 +69,7 @@ export function gigachatProvider(options: GigachatOptions = {}): ProviderOf<"tex
         const answer = answerOfCompletion(
           await withToken(call, "/chat/completions", bodyOf(call), jsonFromUpstream),
         );
-        return {
-          answer,
-          verdict: judgeAnswer(answer),
-          finishReason: finishReasonOf(answer),
-          usage: usageOf(answer),
-        };
+        return judgedAnswer(answer);
       },
       async *stream(call) {
         const body = { ...bodyOf(call), stream: true };
@@ -102,11 +92,7 @@ export function gigachatProvider(options: GigachatOptions = {}): ProviderOf<"tex
     },
     async listModels(inquiry) {
       const body = await withToken(inquiry, "/models", undefined, jsonFromUpstream);
-      if (!Array.isArray(body.data)) throw connectionFailed("a list of models without data", inquiry.secret);
-      const names = recordsIn(body.data).map(({ id }) => id).filter((id): id is string =>
-        typeof id === "string"
-      );
-      return [...new Set(names)].slice(0, MAX_LISTED_MODELS);
+      return modelsIn(body, inquiry);
     },
     async checkKey(inquiry) {
       await withToken(inquiry, "/models", undefined, jsonFromUpstream);

@@ -1,5 +1,5 @@
 import type { Answer } from "../../contract/content.ts";
-import { finishReasonOf, judgeAnswer, usageOf } from "../../contract/answer_verdict.ts";
+import { judgedAnswer } from "../judged_answer.ts";
 import type { ProviderAnswer, ProviderCall, ProviderOf } from "../provider.ts";
 import { connectionFailed } from "../upstream.ts";
 import { answerIn } from "./answer_shape.ts";
@@ -25,12 +25,7 @@ export function googleProvider(
     } catch (thrown) {
       throw connectionFailed(thrown, secret);
     }
-    return {
-      answer,
-      verdict: judgeAnswer(answer),
-      finishReason: finishReasonOf(answer),
-      usage: usageOf(answer),
-    };
+    return judgedAnswer(answer);
   }
 
   return {

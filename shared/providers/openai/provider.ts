@@ -1,6 +1,7 @@
-import { finishReasonOf, judgeAnswer, usageOf } from "../../contract/answer_verdict.ts";
-import { type KeyInquiry, type KeyInspector, MAX_LISTED_MODELS } from "../key_inspector.ts";
+import { judgedAnswer } from "../judged_answer.ts";
+import type { KeyInquiry, KeyInspector } from "../key_inspector.ts";
 import {
+  baseUrlOf,
   connectionFailed,
   jsonFromUpstream,
   recordsIn,
@@ -10,6 +11,7 @@ import {
 import { answerOfCompletion } from "./answer.ts";
 import { OPENAI_ERROR_MAPPING } from "./errors.ts";
 import { chatBody, textsOf } from "./request.ts";
+import { modelsIn } from "./models.ts";
 import { readCompletionStream } from "./stream.ts";
 import type { ProviderCall, ProviderOf, ProviderSettings } from "../provider.ts";
 import { isObject } from "../../contract/is_object.ts";
@@ -27,7 +29,7 @@ export function openaiProvider(
   options: OpenAiOptions = {},
 ): ProviderOf<"text" | "embeddings"> & KeyInspector {
   const baseOf = (settings: ProviderSettings | undefined) =>
-    (settings?.base_url ?? options.baseUrl ?? OPENAI_BASE_URL).replace(/\/+$/, "");
+    baseUrlOf(settings, options.baseUrl, OPENAI_BASE_URL);
 
   function callOf(
     path: string,
@@ -55,11 +57,7 @@ export function openaiProvider(
 
   async function listModels(inquiry: KeyInquiry): Promise<string[]> {
     const body = await jsonFromUpstream(callOf("/models", inquiry));
-    if (!Array.isArray(body.data)) throw connectionFailed("a list of models without data", inquiry.secret);
-    const names = recordsIn(body.data).map(({ id }) => id).filter((id): id is string =>
-      typeof id === "string"
-    );
-    return [...new Set(names)].slice(0, MAX_LISTED_MODELS);
+    return modelsIn(body, inquiry);
   }
 
   return {
@@ -68,12 +66,7 @@ export function openaiProvider(
       async generate(call) {
         const body = await jsonFromUpstream(completion(call));
         const answer = answerOfCompletion(body);
-        return {
-          answer,
-          verdict: judgeAnswer(answer),
-          finishReason: finishReasonOf(answer),
-          usage: usageOf(answer),
-        };
+        return judgedAnswer(answer);
       },
       stream: (call) =>
         readCompletionStream(completion(call, { stream: true, stream_options: { include_usage: true } })),

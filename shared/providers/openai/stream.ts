@@ -1,9 +1,9 @@
 import type { Answer, Candidate } from "../../contract/content.ts";
 import { readEvents } from "../event_stream.ts";
-import { AnswerSoFar, usageOf } from "../../contract/answer_verdict.ts";
+import { judgedStream } from "../judged_answer.ts";
 import { callPart, finishReasonIn, functionCallPart, usageMetadata } from "./answer.ts";
 import { type ProviderChunk, type ProviderEnd, ProviderFailure } from "../provider.ts";
-import { callUpstream, clean, connectionFailed, recordsIn, type UpstreamCall } from "../upstream.ts";
+import { callUpstream, clean, recordsIn, type UpstreamCall } from "../upstream.ts";
 import { isObject } from "../../contract/is_object.ts";
 
 /** A call of a tool, arriving letter by letter. */
@@ -14,32 +14,20 @@ interface PendingCall {
 }
 
 /** `chat/completions` with `stream`: chunks until `[DONE]`. A call of a tool is passed on when it is complete. */
-export async function* readCompletionStream(
-  call: UpstreamCall,
-): AsyncGenerator<ProviderChunk, ProviderEnd, void> {
-  const { secret, signal } = call;
-  const response = await callUpstream(call);
-  const soFar = new AnswerSoFar();
+export function readCompletionStream(call: UpstreamCall): AsyncGenerator<ProviderChunk, ProviderEnd, void> {
   const calls = new Map<number, Map<number, PendingCall>>();
-  try {
-    for await (const piece of readEvents(response.body ?? new Blob().stream())) {
-      if (piece.text.trim() === "[DONE]") break;
+  return judgedStream(call, {
+    open: async () => readEvents((await callUpstream(call)).body ?? new Blob().stream()),
+    answerIn(piece) {
+      if (piece.text.trim() === "[DONE]") return null;
       const body: unknown = JSON.parse(piece.text);
       if (!isObject(body)) throw new Error("a chunk that is no object");
       if (body.error !== undefined) throw errorInStream(body, call);
       if (piece.kind === "stray") throw new Error("the stream lost its framing");
-      const answer = chunkOf(body, calls);
-      soFar.add(answer);
-      // Chunks that only name the role, and those that keep the connection alive, say nothing.
-      if (says(answer)) yield { answer, usage: usageOf(answer) };
-    }
-  } catch (thrown) {
-    signal.throwIfAborted();
-    throw thrown instanceof ProviderFailure ? thrown : connectionFailed(thrown, secret);
-  }
-  signal.throwIfAborted();
-  if (!soFar.ended) throw connectionFailed("the stream ended before the answer did", secret);
-  return { verdict: soFar.verdict(), finishReason: soFar.finishReason, usage: soFar.usage };
+      return chunkOf(body, calls);
+    },
+    says,
+  });
 }
 
 function errorInStream(
@@ -92,6 +80,7 @@ function gather(pending: Map<number, PendingCall>, deltas: unknown): void {
   }
 }
 
+/** Chunks that only name the role, and those that keep the connection alive, say nothing. */
 function says({ candidates = [], usageMetadata }: Answer): boolean {
   return usageMetadata !== undefined ||
     candidates.some(({ content, finishReason }) =>

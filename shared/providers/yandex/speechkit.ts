@@ -1,7 +1,7 @@
 import { bytesOf } from "../bounded_body.ts";
 import { callersFault } from "../diagnoses.ts";
 import type { KeyInquiry, KeyInspector } from "../key_inspector.ts";
-import { callUpstream, connectionFailed, upstreamModel } from "../upstream.ts";
+import { baseUrlOf, callUpstream, connectionFailed, upstreamModel } from "../upstream.ts";
 import { type JobSubmission, ProviderFailure, type ProviderOf } from "../provider.ts";
 import { YANDEX_ERROR_MAPPING } from "./errors.ts";
 
@@ -55,7 +55,7 @@ export function speechKitProvider(options: SpeechKitOptions = {}): ProviderOf<"j
     { secret, settings, signal }: KeyInquiry,
     fields: Record<string, string>,
   ): Promise<Response> {
-    const base = (settings?.base_url ?? options.baseUrl ?? SPEECHKIT_BASE_URL).replace(/\/+$/, "");
+    const base = baseUrlOf(settings, options.baseUrl, SPEECHKIT_BASE_URL);
     return callUpstream({
       url: `${base}/speech/v1/tts:synthesize`,
       headers: { authorization: `Api-Key ${secret}`, accept: "*/*" },

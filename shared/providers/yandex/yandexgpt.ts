@@ -1,8 +1,9 @@
 import type { Answer, Part } from "../../contract/content.ts";
-import { AnswerSoFar, finishReasonOf, judgeAnswer, usageOf } from "../../contract/answer_verdict.ts";
 import { readJsonLines } from "../json_lines.ts";
+import { judgedAnswer, judgedStream } from "../judged_answer.ts";
 import { type KeyInquiry, type KeyInspector, MAX_LISTED_MODELS } from "../key_inspector.ts";
 import {
+  baseUrlOf,
   callUpstream,
   clean,
   connectionFailed,
@@ -39,7 +40,7 @@ export interface YandexGptOptions {
 /** YandexGPT by its own API (Foundation Models, text generation), with the API key of a service account. */
 export function yandexGptProvider(options: YandexGptOptions = {}): ProviderOf<"text"> & KeyInspector {
   function callOf(path: string, { secret, settings, signal }: KeyInquiry, body?: unknown): UpstreamCall {
-    const base = (settings?.base_url ?? options.baseUrl ?? YANDEX_BASE_URL).replace(/\/+$/, "");
+    const base = baseUrlOf(settings, options.baseUrl, YANDEX_BASE_URL);
     return {
       url: `${base}${path}`,
       headers: { authorization: `Api-Key ${secret}`, "x-folder-id": folderOf(settings) },
@@ -84,12 +85,7 @@ export function yandexGptProvider(options: YandexGptOptions = {}): ProviderOf<"t
     text: {
       async generate(call) {
         const answer = answerOfResult(resultIn(await jsonFromUpstream(completion(call, false)), call));
-        return {
-          answer,
-          verdict: judgeAnswer(answer),
-          finishReason: finishReasonOf(answer),
-          usage: usageOf(answer),
-        };
+        return judgedAnswer(answer);
       },
       stream: (call) => streamed(completion(call, true)),
     },
@@ -121,27 +117,17 @@ function resultIn(body: unknown, { secret }: { secret: string }): Record<string,
 }
 
 /** Lines of JSON, each with the whole text so far: what is new in each is passed on. */
-async function* streamed(call: UpstreamCall): AsyncGenerator<ProviderChunk, ProviderEnd, void> {
-  const { secret, signal } = call;
-  const response = await callUpstream(call);
-  const soFar = new AnswerSoFar();
+function streamed(call: UpstreamCall): AsyncGenerator<ProviderChunk, ProviderEnd, void> {
   let sent = "";
-  try {
-    for await (const line of readJsonLines(response.body ?? new Blob().stream())) {
+  return judgedStream(call, {
+    open: async () => readJsonLines((await callUpstream(call)).body ?? new Blob().stream()),
+    answerIn(line) {
       if (isObject(line) && line.error !== undefined) throw errorInStream(line, call);
-      const whole = answerOfResult(resultIn(line, call));
-      const { answer, text } = newIn(whole, sent);
+      const { answer, text } = newIn(answerOfResult(resultIn(line, call)), sent);
       sent = text;
-      soFar.add(answer);
-      yield { answer, usage: usageOf(answer) };
-    }
-  } catch (thrown) {
-    signal.throwIfAborted();
-    throw thrown instanceof ProviderFailure ? thrown : connectionFailed(thrown, secret);
-  }
-  signal.throwIfAborted();
-  if (!soFar.ended) throw connectionFailed("the stream ended before the answer did", secret);
-  return { verdict: soFar.verdict(), finishReason: soFar.finishReason, usage: soFar.usage };
+      return answer;
+    },
+  });
 }
 
 function newIn(whole: Answer, sent: string): { answer: Answer; text: string } {
