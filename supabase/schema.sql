@@ -950,7 +950,7 @@ alter table eve.operations enable row level security;
 CREATE UNIQUE INDEX operations_run_id_key ON eve.operations USING btree (run_id);
 comment on table eve.operations is 'What maintenance does, how often, and where it stands. The history is in public.google_ai_maintenance_log.';
 comment on column eve.operations.runs_in is 'sql: cron runs it in the database. http: cron asks the function maintenance for it.';
-comment on column eve.operations.schedule is 'When, as five fields of cron, in UTC; null: only when asked for. A change takes effect with public.eve_schedule().';
+comment on column eve.operations.schedule is 'When: five fields of cron, in UTC, or so many seconds (5 seconds); null: only when asked for. A change takes effect with public.eve_schedule().';
 comment on column eve.operations.time_limit_ms is 'A run ends in order after so many milliseconds, and the next one goes on: 1000 to 120000.';
 comment on column eve.operations.run_id is 'The run that is on; null: none. What follows up to state is about that run.';
 comment on column eve.operations.log_id is 'Its row in public.google_ai_maintenance_log.';
@@ -1431,15 +1431,15 @@ comment on column eve.provider_history.event is 'model_vanished: the gateway too
 
 create table eve.jobs (
   id uuid not null,
-  stage_type text not null,
-  provider_kind text not null,
-  model text not null,
-  key_name text not null,
+  stage_type text,
+  provider_kind text,
+  model text,
+  key_name text,
   settings jsonb not null default '{}'::jsonb,
   consumer_id uuid,
   request_id text not null,
-  request_no bigint not null,
-  state text not null default 'submitting'::text,
+  request_no bigint,
+  state text not null default 'queued'::text,
   upstream_id text,
   result jsonb,
   error_code text,
@@ -1448,21 +1448,82 @@ create table eve.jobs (
   checked_at timestamp with time zone,
   finished_at timestamp with time zone,
   expires_at timestamp with time zone,
-  constraint jobs_error_given CHECK (((state <> 'failed'::text) OR (error_code IS NOT NULL))),
+  kind text not null,
+  no bigint not null generated always as identity,
+  owner_id uuid generated always as (COALESCE(consumer_id, '00000000-0000-0000-0000-000000000000'::uuid)) stored,
+  queue_id bigint,
+  token_id uuid,
+  class text,
+  models text[],
+  request_hash text,
+  body jsonb,
+  body_media text,
+  body_bytes integer not null default 0,
+  run_at timestamp with time zone,
+  started_at timestamp with time zone,
+  tries integer not null default 0,
+  losses integer not null default 0,
+  worker_id uuid,
+  lease_token uuid,
+  lease_until timestamp with time zone,
+  progress jsonb,
+  result_media text,
+  batch_id uuid,
+  place integer,
+  custom_id text,
+  constraint jobs_batch_place CHECK (((batch_id IS NULL) = (place IS NULL))),
+  constraint jobs_class_known CHECK ((class = ANY (ARRAY['interactive'::text, 'batch'::text]))),
+  constraint jobs_ended CHECK (((finished_at IS NOT NULL) = (state <> ALL (ARRAY['queued'::text, 'running'::text])))),
+  constraint jobs_error_given CHECK (((state <> ALL (ARRAY['failed'::text, 'expired'::text])) OR (error_code IS NOT NULL))),
+  constraint jobs_kind_fkey FOREIGN KEY (kind) REFERENCES eve.job_kinds(kind),
+  constraint jobs_lease_while_running CHECK ((((lease_until IS NULL) = (lease_token IS NULL)) AND ((lease_until IS NULL) OR (state = 'running'::text)))),
   constraint jobs_pkey PRIMARY KEY (id),
-  constraint jobs_result_given CHECK (((state <> 'succeeded'::text) OR (result IS NOT NULL))),
-  constraint jobs_state_known CHECK ((state = ANY (ARRAY['submitting'::text, 'running'::text, 'succeeded'::text, 'failed'::text]))),
-  constraint jobs_upstream_named CHECK (((state <> 'running'::text) OR (upstream_id IS NOT NULL)))
+  constraint jobs_progress_size CHECK ((length((progress)::text) <= 4096)),
+  constraint jobs_queued_whole CHECK (((run_at IS NULL) OR ((queue_id IS NOT NULL) AND (class IS NOT NULL)))),
+  constraint jobs_result_given CHECK (((state <> 'succeeded'::text) OR (result IS NOT NULL) OR (result_media IS NOT NULL))),
+  constraint jobs_state_known CHECK ((state = ANY (ARRAY['queued'::text, 'running'::text, 'succeeded'::text, 'failed'::text, 'cancelled'::text, 'expired'::text]))),
+  constraint jobs_texts_size CHECK ((((length(request_id) >= 1) AND (length(request_id) <= 200)) AND ((length(custom_id) >= 1) AND (length(custom_id) <= 512)) AND (length(request_hash) <= 200) AND (length(body_media) <= 200) AND (length(result_media) <= 200))),
+  constraint jobs_tries_counted CHECK (((tries >= 0) AND (losses >= 0))),
+  constraint jobs_upstream_whole CHECK (((upstream_id IS NULL) OR ((stage_type IS NOT NULL) AND (provider_kind IS NOT NULL) AND (model IS NOT NULL) AND (key_name IS NOT NULL)))),
+  constraint jobs_waits_in_queue CHECK (((state <> 'queued'::text) OR (run_at IS NOT NULL)))
 );
 alter table eve.jobs enable row level security;
+CREATE UNIQUE INDEX jobs_batch_id_place_key ON eve.jobs USING btree (batch_id, place) WHERE (batch_id IS NOT NULL);
+CREATE INDEX jobs_kind_finished_at_idx ON eve.jobs USING btree (kind, finished_at) WHERE (finished_at IS NOT NULL);
+CREATE INDEX jobs_lease_until_idx ON eve.jobs USING btree (lease_until) WHERE (lease_until IS NOT NULL);
+CREATE UNIQUE INDEX jobs_no_key ON eve.jobs USING btree (no);
+CREATE INDEX jobs_owner_id_no_idx ON eve.jobs USING btree (owner_id, no);
+CREATE UNIQUE INDEX jobs_owner_id_request_id_key ON eve.jobs USING btree (owner_id, request_id) WHERE (run_at IS NOT NULL);
+CREATE INDEX jobs_queue_idx ON eve.jobs USING btree (queue_id, run_at, no) WHERE (state = 'queued'::text);
 CREATE INDEX jobs_submitted_at_idx ON eve.jobs USING btree (submitted_at);
-comment on table eve.jobs is 'Speech, songs and videos that are being made or have been. It has no foreign keys: it outlives what it names.';
+CREATE INDEX jobs_waiting_expires_at_idx ON eve.jobs USING btree (expires_at) WHERE (state = ANY (ARRAY['queued'::text, 'running'::text]));
+CREATE TRIGGER eve_jobs_came AFTER INSERT ON eve.jobs REFERENCING NEW TABLE AS came FOR EACH STATEMENT EXECUTE FUNCTION eve.jobs_came(); -- enabled
+CREATE TRIGGER eve_jobs_changed AFTER UPDATE ON eve.jobs REFERENCING OLD TABLE AS before_it NEW TABLE AS after_it FOR EACH STATEMENT EXECUTE FUNCTION eve.jobs_changed(); -- enabled
+CREATE TRIGGER eve_jobs_went AFTER DELETE ON eve.jobs REFERENCING OLD TABLE AS went FOR EACH STATEMENT EXECUTE FUNCTION eve.jobs_went(); -- enabled
+comment on table eve.jobs is 'Work that outlives a call: calls of models that wait, speech, songs and videos that are being made, and what has become of them. But for its kind it has no foreign keys: it outlives what it names.';
 comment on column eve.jobs.key_name is 'The env_var_name of the key that submitted it: it is asked about with the same key.';
 comment on column eve.jobs.settings is 'Those of the provider when it was submitted.';
 comment on column eve.jobs.consumer_id is 'Whose it is; null: the project''s own.';
+comment on column eve.jobs.request_id is 'Its caller''s own name for it: handed in again, it is the same job. The call''s where a call began it.';
+comment on column eve.jobs.state is 'queued, running, and how it ended: succeeded, failed, cancelled or expired.';
 comment on column eve.jobs.upstream_id is 'By which the provider knows it.';
-comment on column eve.jobs.result is 'Files with their addresses and types.';
-comment on column eve.jobs.expires_at is 'From then on the provider may have deleted the files.';
+comment on column eve.jobs.result is 'How a call was answered: {"status", "body"}; of a provider job its files, with their addresses and types.';
+comment on column eve.jobs.expires_at is 'Not ended by then, it ends as expired. Of a provider job that has ended: from then on its files may be gone.';
+comment on column eve.jobs.no is 'The order in which jobs came.';
+comment on column eve.jobs.queue_id is 'Of eve.job_queues; null: it was begun by a call and never waited.';
+comment on column eve.jobs.token_id is 'The notebook''s token that it was handed in with: it is charged as well.';
+comment on column eve.jobs.models is 'The models that it asks for, or stage:NAME: who may use none of them does not see it.';
+comment on column eve.jobs.request_hash is 'Tells a repetition from another job with the same request_id.';
+comment on column eve.jobs.body is 'What to do: {"path", "body"} of a call. Null: body_media says where it is, or a call did it at once.';
+comment on column eve.jobs.body_media is 'A media object of its caller''s tenant, by its SHA-256; result_media likewise.';
+comment on column eve.jobs.body_bytes is 'Of the body as JSON; it counts towards what its caller may have waiting.';
+comment on column eve.jobs.run_at is 'It is not run before. Null: a call began it at once.';
+comment on column eve.jobs.tries is 'Runs that count: not those that were given back unspent, nor those whose worker died (losses).';
+comment on column eve.jobs.losses is 'How often a worker died with it.';
+comment on column eve.jobs.lease_token is 'Only who shows it may end or give back the job: a worker that wakes up after its lease finds another one, or none.';
+comment on column eve.jobs.lease_until is 'Then its worker is given up for dead.';
+comment on column eve.jobs.progress is 'What the runner says of it: {"done", "total"} or its own words, at most 4,096 characters of JSON.';
+comment on column eve.jobs.batch_id is 'The batch that it is a line of; place: which, from 0 on; custom_id: the line''s name.';
 
 create table eve.job_contents (
   job_id uuid not null,
@@ -11148,19 +11209,24 @@ CREATE OR REPLACE FUNCTION public.eve_job_begin(id uuid, stage_type text, provid
 AS $function$
 #variable_conflict use_column
 begin
-  insert into eve.jobs as j (id, stage_type, provider_kind, model, key_name, settings, consumer_id, request_id, request_no)
-  values (
-    eve_job_begin.id, eve_job_begin.stage_type, eve_job_begin.provider_kind, eve_job_begin.model, eve_job_begin.key_name,
-    coalesce(eve_job_begin.settings, '{}'), eve_job_begin.consumer_id, eve_job_begin.request_id, eve_job_begin.request_no
+  insert into eve.jobs as j (
+    id, kind, state, models, stage_type, provider_kind, model, key_name, settings, consumer_id, request_id, request_no, submitted_at,
+    started_at, tries
   )
-  -- Another attempt of the same request, perhaps with another key.
+  values (
+    eve_job_begin.id, 'provider_job', 'running', array['stage:' || eve_job_begin.stage_type], eve_job_begin.stage_type,
+    eve_job_begin.provider_kind, eve_job_begin.model, eve_job_begin.key_name, coalesce(eve_job_begin.settings, '{}'),
+    eve_job_begin.consumer_id, eve_job_begin.request_id, eve_job_begin.request_no, eve.clock(), eve.clock(), 1
+  )
+  -- Another attempt of the same request, perhaps with another key; or one that has waited in a queue.
   on conflict (id) do update
-  set model = excluded.model, key_name = excluded.key_name, settings = excluded.settings, request_no = excluded.request_no
-  where j.state = 'submitting';
+  set stage_type = excluded.stage_type, provider_kind = excluded.provider_kind, model = excluded.model, key_name = excluded.key_name,
+    settings = excluded.settings, request_no = excluded.request_no
+  where j.state = 'running' and j.upstream_id is null;
   return jsonb_build_object('status', 'begun');
 end;
 $function$;
-comment on function public.eve_job_begin is 'Writes a job down before it is submitted, so that nothing that was paid for is lost.';
+comment on function public.eve_job_begin is 'Writes a provider''s job down before it is submitted, so that nothing that was paid for is lost.';
 
 CREATE OR REPLACE FUNCTION public.eve_job_note(id uuid, state text, upstream_id text DEFAULT NULL::text, result jsonb DEFAULT NULL::jsonb, error_code text DEFAULT NULL::text, error_detail text DEFAULT NULL::text, expires_at timestamp with time zone DEFAULT NULL::timestamp with time zone, mime_type text DEFAULT NULL::text, content_base64 text DEFAULT NULL::text)
  RETURNS jsonb
@@ -11174,8 +11240,8 @@ begin
   set state = eve_job_note.state, upstream_id = coalesce(eve_job_note.upstream_id, j.upstream_id), result = eve_job_note.result,
     error_code = eve_job_note.error_code, error_detail = left(eve_job_note.error_detail, 2000), checked_at = now(),
     finished_at = case when eve_job_note.state in ('succeeded', 'failed') then now() end,
-    expires_at = eve_job_note.expires_at
-  where j.id = eve_job_note.id and j.state in ('submitting', 'running')
+    expires_at = eve_job_note.expires_at, lease_token = null, lease_until = null, worker_id = null
+  where j.id = eve_job_note.id and j.state = 'running'
   returning * into v_job;
   if v_job.id is not null and eve_job_note.content_base64 is not null then
     insert into eve.job_contents (job_id, mime_type, content)
@@ -11185,10 +11251,10 @@ begin
   if v_job.id is null then
     select * into v_job from eve.jobs j where j.id = eve_job_note.id;
   end if;
-  return to_jsonb(v_job);
+  return eve.job_json(v_job);
 end;
 $function$;
-comment on function public.eve_job_note is 'Notes how a job stands; one that has ended stays as it ended.';
+comment on function public.eve_job_note is 'Notes how a provider''s job stands; one that has ended stays as it ended.';
 
 CREATE OR REPLACE FUNCTION eve.job_for(id uuid, consumer_id uuid, token_id uuid)
  RETURNS SETOF eve.jobs
@@ -11205,8 +11271,8 @@ begin
     left join eve.scoped_tokens t on t.id = job_for.token_id
     where j.id = job_for.id
       and (job_for.consumer_id is null or j.consumer_id = job_for.consumer_id)
-      and (c.models is null or 'stage:' || j.stage_type = any (c.models))
-      and (t.models is null or 'stage:' || j.stage_type = any (t.models));
+      and (c.models is null or j.models is null or j.models && c.models)
+      and (t.models is null or j.models is null or j.models && t.models);
 end;
 $function$;
 
@@ -11216,9 +11282,9 @@ CREATE OR REPLACE FUNCTION public.eve_job(id uuid, consumer_id uuid DEFAULT NULL
  STABLE
  SET search_path TO ''
 AS $function$
-  select (select to_jsonb(j) from eve.job_for(eve_job.id, eve_job.consumer_id, eve_job.token_id) j);
+  select (select eve.job_json(j) from eve.job_for(eve_job.id, eve_job.consumer_id, eve_job.token_id) j);
 $function$;
-comment on function public.eve_job is 'A job, if it is the consumer''s and of a stage that it and its token may use; any for the project. Null: there is none.';
+comment on function public.eve_job is 'A job, if it is the consumer''s and asks for what it and its token may use; any for the project. Null: there is none.';
 
 CREATE OR REPLACE FUNCTION public.eve_job_content(id uuid, consumer_id uuid DEFAULT NULL::uuid, token_id uuid DEFAULT NULL::uuid)
  RETURNS jsonb
@@ -11246,29 +11312,32 @@ declare
 begin
   update eve.jobs j
   set state = 'failed', error_code = 'internal', error_detail = 'the submission never came back', finished_at = now()
-  where j.state = 'submitting' and j.submitted_at < now() - interval '1 hour';
+  where j.kind = 'provider_job' and j.state = 'running' and j.upstream_id is null and j.lease_token is null
+    and j.submitted_at < now() - interval '1 hour';
   get diagnostics v_lost = row_count;
   delete from eve.job_contents c
   using eve.jobs j
   where j.id = c.job_id and j.expires_at < now();
   get diagnostics v_files = row_count;
-  delete from eve.jobs j where j.submitted_at < now() - interval '90 days';
+  delete from eve.jobs j where j.kind = 'provider_job' and j.submitted_at < now() - interval '90 days';
   get diagnostics v_jobs = row_count;
   return jsonb_build_object('lost', v_lost, 'files', v_files, 'jobs', v_jobs);
 end;
 $function$;
-comment on function public.eve_jobs_tidy is 'Deletes files that have expired and jobs that are older than ninety days.';
+comment on function public.eve_jobs_tidy is 'Deletes files that have expired and provider jobs that are older than ninety days.';
 
 -- schedule ------------------------------------------------------------------------------------------------------------
 
 CREATE OR REPLACE FUNCTION eve.job_command(operation eve.operations)
  RETURNS text
  LANGUAGE sql
- IMMUTABLE
+ STABLE
  SET search_path TO ''
 AS $function$
-  select case (operation).runs_in
-    when 'http' then format('select eve.ask_operation(%L)', (operation).name)
+  select case
+    when to_regprocedure(format('eve.%I()', (operation).name || '_tick')) is not null
+      then format('do $eve$ begin perform eve.%I(); end $eve$', (operation).name || '_tick')
+    when (operation).runs_in = 'http' then format('select eve.ask_operation(%L)', (operation).name)
     else btrim(format(
       $command$
 do $eve$
@@ -13507,3 +13576,990 @@ begin
 end;
 $function$;
 comment on function public.eve_storage_growth is 'Files that are there, by the day on which they came; for the project alone.';
+
+-- job_tables ----------------------------------------------------------------------------------------------------------
+
+create table eve.job_kinds (
+  kind text not null,
+  description text not null,
+  expires_after interval not null default '24:00:00'::interval,
+  max_tries integer not null default 3,
+  run_within interval not null default '00:00:30'::interval,
+  max_body_bytes integer not null default 10485760,
+  max_result_bytes integer not null default 262144,
+  keep interval not null default '7 days'::interval,
+  constraint job_kinds_kind_form CHECK ((kind ~ '^[a-z][a-z0-9_]{0,31}$'::text)),
+  constraint job_kinds_pkey PRIMARY KEY (kind),
+  constraint job_kinds_positive CHECK (((expires_after > '00:00:00'::interval) AND ((max_tries >= 1) AND (max_tries <= 100)) AND ((run_within >= '00:00:00'::interval) AND (run_within <= '01:00:00'::interval)) AND (max_body_bytes > 0) AND (max_result_bytes > 0) AND (keep >= '01:00:00'::interval)))
+);
+alter table eve.job_kinds enable row level security;
+comment on table eve.job_kinds is 'Which kinds of jobs there are, and what each of them may take. Adding one is adding a row, and a runner in the worker.';
+comment on column eve.job_kinds.expires_after is 'A job that has not ended so long after it was handed in ends as expired, unless it brings a time of its own.';
+comment on column eve.job_kinds.max_tries is 'How often it is run, if it fails in a way that may pass.';
+comment on column eve.job_kinds.run_within is 'How long one run takes at most as a rule: a worker that has less time left does not begin one.';
+comment on column eve.job_kinds.max_body_bytes is 'Of a body in the table, as JSON; max_result_bytes: of a result. What is larger is kept with the media.';
+comment on column eve.job_kinds.keep is 'How long after its end a job is kept, its body and its result with it.';
+
+create table eve.job_queues (
+  id bigint not null generated always as identity,
+  kind text not null,
+  class text not null,
+  owner_id uuid not null,
+  topic text not null default ''::text,
+  queued integer not null default 0,
+  bytes bigint not null default 0,
+  turn bigint not null default 0,
+  paused_until timestamp with time zone,
+  used_at timestamp with time zone not null default now(),
+  constraint job_queues_class_known CHECK ((class = ANY (ARRAY['interactive'::text, 'batch'::text]))),
+  constraint job_queues_counted CHECK (((queued >= 0) AND (bytes >= 0))),
+  constraint job_queues_kind_class_owner_id_topic_key UNIQUE (kind, class, owner_id, topic),
+  constraint job_queues_kind_fkey FOREIGN KEY (kind) REFERENCES eve.job_kinds(kind),
+  constraint job_queues_pkey PRIMARY KEY (id)
+) with (fillfactor=50);
+alter table eve.job_queues enable row level security;
+CREATE INDEX job_queues_owner_id_idx ON eve.job_queues USING btree (owner_id);
+comment on table eve.job_queues is 'Who has jobs waiting: a row for each kind, class, caller and model. A claim goes from queue to queue, so that none waits behind another''s flood.';
+comment on column eve.job_queues.owner_id is 'The consumer; all zeros: the project.';
+comment on column eve.job_queues.topic is 'The first model that its jobs ask for: one model''s full lane holds up no other model''s jobs.';
+comment on column eve.job_queues.queued is 'Jobs that wait, and the bytes of their bodies. Kept by a trigger on eve.jobs.';
+comment on column eve.job_queues.turn is 'Grows each time that a claim takes from it: the lowest is next.';
+comment on column eve.job_queues.paused_until is 'A worker found that the model has no start before then: nothing is claimed.';
+
+create sequence eve.job_turn as bigint start 1 increment 1 cache 1;
+comment on sequence eve.job_turn is 'Turns of eve.job_queues.';
+
+create table eve.job_workers (
+  id uuid not null,
+  place text not null,
+  started_at timestamp with time zone not null default now(),
+  lease_until timestamp with time zone not null,
+  constraint job_workers_pkey PRIMARY KEY (id),
+  constraint job_workers_place_known CHECK ((place = ANY (ARRAY['edge'::text, 'outside'::text])))
+) with (fillfactor=50);
+alter table eve.job_workers enable row level security;
+comment on table eve.job_workers is 'Workers that run now. One that has died is gone when its lease has ended.';
+comment on column eve.job_workers.place is 'edge: the function worker, of which there are only so many at once; outside: npm run worker.';
+
+create table eve.job_wake (
+  id boolean not null default true,
+  asked_at timestamp with time zone not null default '-infinity'::timestamp with time zone,
+  constraint job_wake_one_row CHECK (id),
+  constraint job_wake_pkey PRIMARY KEY (id)
+);
+alter table eve.job_wake enable row level security;
+comment on table eve.job_wake is 'When a worker was last asked to begin: one row.';
+
+-- job_queues ----------------------------------------------------------------------------------------------------------
+
+CREATE OR REPLACE FUNCTION eve.jobs_lock()
+ RETURNS void
+ LANGUAGE sql
+ SET search_path TO ''
+AS $function$
+  select pg_advisory_xact_lock(hashtextextended('eve.job_queues', 0));
+$function$;
+comment on function eve.jobs_lock is 'Held to the end of the transaction by whoever changes several queues.';
+
+CREATE OR REPLACE FUNCTION eve.job_ended(ids uuid[])
+ RETURNS void
+ LANGUAGE plpgsql
+ SET search_path TO ''
+AS $function$
+begin
+  return;
+end;
+$function$;
+comment on function eve.job_ended is 'Called with the jobs that have just ended, however they did, in the transaction that ended them.';
+
+CREATE OR REPLACE FUNCTION eve.jobs_came()
+ RETURNS trigger
+ LANGUAGE plpgsql
+ SET search_path TO ''
+AS $function$
+begin
+  update eve.job_queues q
+  set queued = q.queued + d.jobs, bytes = q.bytes + d.bytes
+  from (
+    select n.queue_id, count(*)::integer as jobs, sum(n.body_bytes) as bytes
+    from came n
+    where n.state = 'queued'
+    group by n.queue_id
+  ) d
+  where q.id = d.queue_id;
+  return null;
+end;
+$function$;
+
+CREATE OR REPLACE FUNCTION eve.jobs_changed()
+ RETURNS trigger
+ LANGUAGE plpgsql
+ SET search_path TO ''
+AS $function$
+declare
+  v_ended uuid[];
+begin
+  update eve.job_queues q
+  set queued = q.queued + d.jobs, bytes = q.bytes + d.bytes
+  from (
+    select moved.queue_id, sum(moved.jobs)::integer as jobs, sum(moved.bytes) as bytes
+    from (
+      select n.queue_id, 1 as jobs, n.body_bytes as bytes from after_it n where n.state = 'queued'
+      union all
+      select o.queue_id, -1, -o.body_bytes from before_it o where o.state = 'queued'
+    ) moved
+    group by moved.queue_id
+    having sum(moved.jobs) <> 0 or sum(moved.bytes) <> 0
+  ) d
+  where q.id = d.queue_id;
+  select array_agg(n.id order by n.no) into v_ended
+  from after_it n
+  join before_it o on o.id = n.id
+  where n.finished_at is not null and o.finished_at is null;
+  if v_ended is not null then
+    perform eve.job_ended(v_ended);
+  end if;
+  return null;
+end;
+$function$;
+
+CREATE OR REPLACE FUNCTION eve.jobs_went()
+ RETURNS trigger
+ LANGUAGE plpgsql
+ SET search_path TO ''
+AS $function$
+begin
+  update eve.job_queues q
+  set queued = q.queued - d.jobs, bytes = q.bytes - d.bytes
+  from (
+    select o.queue_id, count(*)::integer as jobs, sum(o.body_bytes) as bytes
+    from went o
+    where o.state = 'queued'
+    group by o.queue_id
+  ) d
+  where q.id = d.queue_id;
+  return null;
+end;
+$function$;
+
+create type eve.job_given as (
+  id uuid,
+  kind text,
+  request_id text,
+  request_hash text,
+  body jsonb,
+  body_media text,
+  body_bytes integer,
+  class text,
+  models text[],
+  run_at timestamp with time zone,
+  expires_at timestamp with time zone,
+  batch_id uuid,
+  place integer,
+  custom_id text
+);
+comment on type eve.job_given is 'A job that is to be handed in; public.eve_jobs_submit explains it.';
+
+CREATE OR REPLACE FUNCTION eve.jobs_given(jobs jsonb, batch_only boolean)
+ RETURNS eve.job_given[]
+ LANGUAGE plpgsql
+ SET search_path TO ''
+AS $function$
+declare
+  v_now constant timestamptz := eve.clock();
+  v_given eve.job_given[];
+begin
+  if jsonb_typeof(jobs_given.jobs) is distinct from 'array' or jsonb_array_length(jobs_given.jobs) not between 1 and 1000 then
+    raise exception 'jobs must be a list of 1 to 1000 jobs' using errcode = 'EV400';
+  end if;
+  -- Their order is that of the list.
+  select array_agg(
+    row(
+      g.id, g.kind, coalesce(g.request_id, g.id::text), g.request_hash, g.body, g.body_media, octet_length(g.body::text),
+      case when jobs_given.batch_only then 'batch' else coalesce(g.class, 'batch') end, g.models, coalesce(g.run_at, v_now),
+      coalesce(g.expires_at, greatest(g.run_at, v_now) + k.expires_after, v_now + k.expires_after), g.batch_id, g.place, g.custom_id
+    )::eve.job_given
+    order by g.nr
+  )
+  into v_given
+  from (
+    select coalesce(j.id, gen_random_uuid()) as id, j.kind, j.request_id, j.request_hash, j.body, j.body_media, j.class, j.models,
+      j.run_at, j.expires_at, j.batch_id, j.place, j.custom_id, j.nr
+    from rows from (
+      jsonb_to_recordset(jobs_given.jobs) as (
+        id uuid, kind text, request_id text, request_hash text, body jsonb, body_media text, class text, models text[],
+        run_at timestamptz, expires_at timestamptz, batch_id uuid, place integer, custom_id text
+      )
+    ) with ordinality as j (
+      id, kind, request_id, request_hash, body, body_media, class, models, run_at, expires_at, batch_id, place, custom_id, nr
+    )
+  ) g
+  left join eve.job_kinds k on k.kind = g.kind;
+  if exists (
+    select from unnest(v_given) g where not exists (select from eve.job_kinds k where k.kind = g.kind)
+  ) then
+    raise exception 'a job''s kind must be one of eve.job_kinds' using errcode = 'EV400';
+  elsif exists (
+    select
+    from unnest(v_given) g
+    where g.class not in ('interactive', 'batch') or (g.body is null) = (g.body_media is null)
+      or length(g.request_id) not between 1 and 200 or length(g.custom_id) not between 1 and 512
+      or (g.batch_id is null) <> (g.place is null) or g.place < 0 or coalesce(cardinality(g.models), 1) not between 1 and 10
+      or exists (select from unnest(g.models) m where m is null or length(m) not between 1 and 200)
+      or g.expires_at <= v_now or g.expires_at > v_now + interval '1 year' or g.run_at > v_now + interval '1 year'
+  ) then
+    raise exception 'a job needs a class that exists, a body or body_media, a request_id of 1 to 200 characters, a custom_id of 1 to 512, 1 to 10 models or none, times within a year that have not passed, and a place exactly if it has a batch_id'
+      using errcode = 'EV400';
+  end if;
+  return v_given;
+end;
+$function$;
+
+CREATE OR REPLACE FUNCTION eve.jobs_refusal(given eve.job_given[], owner_id uuid, models text[])
+ RETURNS jsonb
+ LANGUAGE plpgsql
+ SET search_path TO ''
+ SET enable_seqscan TO 'off'
+ SET jit TO 'off'
+AS $function$
+declare
+  v_max_jobs constant bigint := eve.alert_setting('jobs_queued_max', 100000);
+  v_max_bytes constant bigint := eve.alert_setting('jobs_queued_max_bytes', 268435456);
+  v_found record;
+  v_waiting record;
+  v_new record;
+begin
+  select g.kind, g.body_bytes, k.max_body_bytes into v_found
+  from unnest(jobs_refusal.given) g
+  join eve.job_kinds k on k.kind = g.kind
+  where g.body_bytes > k.max_body_bytes
+  limit 1;
+  if found then
+    return eve.refused(
+      'body_too_large', format('The body of a job of the kind %s may have %s bytes.', v_found.kind, v_found.max_body_bytes),
+      jsonb_build_object('bytes', v_found.body_bytes, 'max_bytes', v_found.max_body_bytes)
+    );
+  end if;
+  select g.models into v_found from unnest(jobs_refusal.given) g where not g.models && jobs_refusal.models limit 1;
+  if found then
+    return eve.refused('model_not_allowed', details => jsonb_build_object('models', to_jsonb(v_found.models)));
+  end if;
+  select g.request_id into v_found
+  from unnest(jobs_refusal.given) g
+  join eve.jobs j on j.owner_id = jobs_refusal.owner_id and j.request_id = g.request_id and j.run_at is not null
+  where j.request_hash is distinct from g.request_hash or j.kind <> g.kind
+  limit 1;
+  if found then
+    return eve.refused('request_id_reused', details => jsonb_build_object('request_id', v_found.request_id));
+  end if;
+  select count(*) as jobs, coalesce(sum(g.body_bytes), 0) as bytes into v_new
+  from unnest(jobs_refusal.given) g
+  where not exists (
+    select from eve.jobs j where j.owner_id = jobs_refusal.owner_id and j.request_id = g.request_id and j.run_at is not null
+  );
+  select coalesce(sum(q.queued), 0) as jobs, coalesce(sum(q.bytes), 0) as bytes into v_waiting
+  from eve.job_queues q
+  where q.owner_id = jobs_refusal.owner_id;
+  if v_new.jobs > 0
+    and (v_waiting.jobs + v_new.jobs > v_max_jobs or v_waiting.bytes + v_new.bytes > v_max_bytes) then
+    return eve.refused(
+      'jobs_full',
+      format(
+        'You have %s jobs of %s bytes waiting, and may have %s of %s bytes. Hand in more when some of them have been run.',
+        v_waiting.jobs, v_waiting.bytes, v_max_jobs, v_max_bytes
+      ),
+      jsonb_build_object(
+        'queued', v_waiting.jobs, 'queued_bytes', v_waiting.bytes, 'max_queued', v_max_jobs, 'max_queued_bytes', v_max_bytes
+      ),
+      60000
+    );
+  end if;
+  return null;
+end;
+$function$;
+
+CREATE OR REPLACE FUNCTION public.eve_jobs_submit(jobs jsonb, consumer_id uuid DEFAULT NULL::uuid, token_id uuid DEFAULT NULL::uuid)
+ RETURNS jsonb
+ LANGUAGE plpgsql
+ SET search_path TO ''
+ SET enable_seqscan TO 'off'
+ SET jit TO 'off'
+AS $function$
+declare
+  v_owner constant uuid := coalesce(eve_jobs_submit.consumer_id, '00000000-0000-0000-0000-000000000000');
+  v_now constant timestamptz := eve.clock();
+  v_given eve.job_given[];
+  v_scope record;
+  v_answer jsonb;
+begin
+  perform eve.require_live_caller(eve_jobs_submit.consumer_id, eve_jobs_submit.token_id);
+  select coalesce(c.max_class = 'batch' or t.class = 'batch', false) as batch_only,
+    case
+      when t.models is null then c.models
+      when c.models is null then t.models
+      else array(select m from unnest(t.models) m where m = any (c.models))
+    end as models
+  into v_scope
+  from (select v_owner as id) owner
+  left join eve.consumers c on c.id = owner.id
+  left join eve.scoped_tokens t on t.id = eve_jobs_submit.token_id;
+  v_given := eve.jobs_given(eve_jobs_submit.jobs, v_scope.batch_only);
+  -- One caller's jobs come one list after the other: what is counted now holds until they are in.
+  perform pg_advisory_xact_lock(hashtextextended('eve.jobs of ' || v_owner::text, 0));
+  v_answer := eve.jobs_refusal(v_given, v_owner, v_scope.models);
+  if v_answer is not null then
+    return v_answer;
+  end if;
+  if (select count(distinct (g.kind, g.class, coalesce(g.models[1], ''))) from unnest(v_given) g) > 1 then
+    perform eve.jobs_lock();
+  end if;
+  insert into eve.job_queues as q (kind, class, owner_id, topic)
+  select distinct g.kind, g.class, v_owner, coalesce(g.models[1], '') from unnest(v_given) g
+  on conflict on constraint job_queues_kind_class_owner_id_topic_key do update set used_at = v_now;
+  with came as (
+    insert into eve.jobs as j (
+      id, kind, queue_id, consumer_id, token_id, class, models, request_id, request_hash, body, body_media, body_bytes, state, run_at,
+      expires_at, submitted_at, batch_id, place, custom_id
+    )
+    select g.id, g.kind, q.id, eve_jobs_submit.consumer_id, eve_jobs_submit.token_id, g.class, g.models, g.request_id, g.request_hash,
+      g.body, g.body_media, coalesce(g.body_bytes, 0), 'queued', g.run_at, g.expires_at, v_now, g.batch_id, g.place, g.custom_id
+    from unnest(v_given) with ordinality as g (
+      id, kind, request_id, request_hash, body, body_media, body_bytes, class, models, run_at, expires_at, batch_id, place, custom_id, nr
+    )
+    join eve.job_queues q
+      on q.kind = g.kind and q.class = g.class and q.owner_id = v_owner and q.topic = coalesce(g.models[1], '')
+    order by g.nr
+    on conflict (owner_id, request_id) where run_at is not null do nothing
+    returning j.id, j.request_id, j.state
+  )
+  select jsonb_agg(
+    jsonb_build_object('id', coalesce(c.id, j.id), 'state', coalesce(c.state, j.state), 'is_new', c.id is not null and c.id = g.id)
+    order by g.nr
+  )
+  into v_answer
+  from unnest(v_given) with ordinality as g (
+    id, kind, request_id, request_hash, body, body_media, body_bytes, class, models, run_at, expires_at, batch_id, place, custom_id, nr
+  )
+  left join came c on c.request_id = g.request_id
+  left join eve.jobs j on j.owner_id = v_owner and j.request_id = g.request_id and j.run_at is not null;
+  return jsonb_build_object(
+    'status', 'accepted', 'jobs', v_answer,
+    'wake', v_answer @> '[{"is_new": true}]' and exists (select from unnest(v_given) g where g.run_at <= v_now)
+      and eve.jobs_may_wake(0)
+  );
+end;
+$function$;
+comment on function public.eve_jobs_submit is 'Hands in jobs for a consumer, or for the project: all of them or none.';
+
+-- job_claiming --------------------------------------------------------------------------------------------------------
+
+CREATE OR REPLACE FUNCTION eve.job_to_run(job eve.jobs)
+ RETURNS jsonb
+ LANGUAGE plpgsql
+ STABLE
+ SET search_path TO ''
+AS $function$
+declare
+  v_consumer eve.consumers;
+  v_now constant timestamptz := eve.clock();
+begin
+  if (job).consumer_id is not null then
+    select * into v_consumer from eve.consumers c where c.id = (job).consumer_id;
+  end if;
+  return jsonb_build_object(
+    'id', (job).id, 'kind', (job).kind, 'class', (job).class, 'request_id', (job).request_id, 'models', (job).models,
+    'body', (job).body, 'body_media', (job).body_media, 'lease_token', (job).lease_token, 'tries', (job).tries,
+    'losses', (job).losses, 'expires_at', (job).expires_at, 'batch_id', (job).batch_id, 'place', (job).place,
+    'custom_id', (job).custom_id, 'consumer_id', (job).consumer_id, 'consumer_name', v_consumer.name,
+    'consumer_kind', v_consumer.kind,
+    -- What was handed in with a token is charged to it. When the token's time is over the consumer alone is charged, for the token's models and
+    -- class were looked at when it was handed in; a budget of its own, or being revoked, outlives its time.
+    'token_id', case
+      when exists (
+        select
+        from eve.scoped_tokens t
+        where t.id = (job).token_id and t.expires_at <= v_now and t.revoked_at is null and t.requests_budget is null
+          and t.tokens_budget is null
+      ) then null
+      else (job).token_id
+    end
+  );
+end;
+$function$;
+
+CREATE OR REPLACE FUNCTION eve.jobs_return_lost(at_most integer)
+ RETURNS jsonb
+ LANGUAGE plpgsql
+ SET search_path TO ''
+ SET enable_seqscan TO 'off'
+ SET jit TO 'off'
+AS $function$
+declare
+  v_most_losses constant integer := 3;
+  v_now constant timestamptz := eve.clock();
+  v_back integer;
+  v_dead integer;
+  v_kind text;
+begin
+  with lost as (
+    select j.id from eve.jobs j where j.lease_until <= v_now order by j.lease_until limit jobs_return_lost.at_most for update skip locked
+  ), ended as (
+    update eve.jobs j
+    set state = case when j.losses >= v_most_losses then 'failed' else 'queued' end, losses = j.losses + 1,
+      tries = greatest(j.tries - 1, 0), lease_token = null, lease_until = null, worker_id = null,
+      finished_at = case when j.losses >= v_most_losses then v_now end,
+      error_code = case when j.losses >= v_most_losses then 'job_lost' end,
+      error_detail = case when j.losses >= v_most_losses then 'Its worker died each time that it was run.' end
+    from lost l
+    where j.id = l.id
+    returning j.state, j.kind
+  )
+  select count(*) filter (where e.state = 'queued'), count(*) filter (where e.state = 'failed'),
+    min(e.kind) filter (where e.state = 'failed')
+  into v_back, v_dead, v_kind
+  from ended e;
+  if v_dead > 0 then
+    perform eve.open_alert(
+      'job_lost', v_kind, 'warning', format('%s jobs of the kind %s were given up: their workers died four times', v_dead, v_kind)
+    );
+  end if;
+  return jsonb_build_object('back', v_back, 'dead', v_dead);
+end;
+$function$;
+
+CREATE OR REPLACE FUNCTION public.eve_jobs_claim(worker_id uuid, kinds text[], at_most integer, lease_ms integer, left_ms bigint DEFAULT NULL::bigint)
+ RETURNS jsonb
+ LANGUAGE plpgsql
+ SET search_path TO ''
+ SET enable_seqscan TO 'off'
+ SET jit TO 'off'
+AS $function$
+#variable_conflict use_column
+declare
+  v_now timestamptz;
+  v_token constant uuid := gen_random_uuid();
+  v_kinds text[];
+  v_class text;
+  v_queues bigint[];
+  v_again bigint[];
+  v_queue bigint;
+  v_share integer;
+  v_wanted integer := eve_jobs_claim.at_most;
+  v_count integer;
+  v_some jsonb;
+  v_jobs jsonb := '[]';
+begin
+  if eve_jobs_claim.at_most is null or eve_jobs_claim.at_most not between 1 and 1000
+    or eve_jobs_claim.lease_ms is null or eve_jobs_claim.lease_ms not between 100 and 3600000 then
+    raise exception 'at_most must be between 1 and 1000, lease_ms between 100 and 3600000' using errcode = 'EV400';
+  end if;
+  perform eve.jobs_lock();
+  v_now := eve.clock();
+  perform eve.jobs_return_lost(1000);
+  update eve.job_workers w
+  set lease_until = v_now + eve_jobs_claim.lease_ms * interval '1 millisecond'
+  where w.id = eve_jobs_claim.worker_id;
+  v_kinds := array(
+    select k.kind
+    from eve.job_kinds k
+    where k.kind = any (eve_jobs_claim.kinds)
+      and (eve_jobs_claim.left_ms is null or k.run_within <= eve_jobs_claim.left_ms * interval '1 millisecond')
+  );
+  foreach v_class in array array['interactive', 'batch'] loop
+    v_queues := array(
+      select q.id
+      from eve.job_queues q
+      where q.queued > 0 and q.class = v_class and q.kind = any (v_kinds) and (q.paused_until is null or q.paused_until <= v_now)
+      order by q.turn, q.id
+    );
+    while v_wanted > 0 and cardinality(v_queues) > 0 loop
+      v_share := greatest(v_wanted / cardinality(v_queues), 1);
+      v_again := '{}';
+      foreach v_queue in array v_queues loop
+        exit when v_wanted = 0;
+        with taken as (
+          select j.id
+          from eve.jobs j
+          where j.queue_id = v_queue and j.state = 'queued' and j.run_at <= v_now and j.expires_at > v_now
+          order by j.run_at, j.no
+          limit least(v_share, v_wanted)
+          for update skip locked
+        ), claimed as (
+          update eve.jobs j
+          set state = 'running', tries = j.tries + 1, started_at = coalesce(j.started_at, v_now), worker_id = eve_jobs_claim.worker_id,
+            lease_token = v_token, lease_until = v_now + eve_jobs_claim.lease_ms * interval '1 millisecond'
+          from taken t
+          where j.id = t.id
+          returning j.*
+        )
+        select count(*), coalesce(jsonb_agg(eve.job_to_run(row(c.*)::eve.jobs) order by c.run_at, c.no), '[]')
+        into v_count, v_some
+        from claimed c;
+        continue when v_count = 0;
+        update eve.job_queues q set turn = nextval('eve.job_turn'), paused_until = null where q.id = v_queue;
+        v_wanted := v_wanted - v_count;
+        v_jobs := v_jobs || v_some;
+        if v_count = v_share then
+          v_again := v_again || v_queue;
+        end if;
+      end loop;
+      v_queues := v_again;
+    end loop;
+  end loop;
+  return jsonb_build_object('jobs', v_jobs);
+end;
+$function$;
+comment on function public.eve_jobs_claim is 'Takes jobs with a lease: interactive before batch, callers in turn, each caller''s oldest first.';
+
+CREATE OR REPLACE FUNCTION public.eve_jobs_renew(worker_id uuid, leases jsonb, lease_ms integer)
+ RETURNS jsonb
+ LANGUAGE plpgsql
+ SET search_path TO ''
+AS $function$
+declare
+  v_until constant timestamptz := eve.clock() + eve_jobs_renew.lease_ms * interval '1 millisecond';
+  v_lost jsonb;
+begin
+  if eve_jobs_renew.lease_ms is null or eve_jobs_renew.lease_ms not between 100 and 3600000 then
+    raise exception 'lease_ms must be between 100 and 3600000' using errcode = 'EV400';
+  end if;
+  update eve.job_workers w set lease_until = v_until where w.id = eve_jobs_renew.worker_id;
+  with held as materialized (
+    select l.id, l.lease_token, l.progress
+    from jsonb_to_recordset(eve_jobs_renew.leases) as l (id uuid, lease_token uuid, progress jsonb)
+  ), mine as materialized (
+    -- In one order, as everywhere: two that renew the same jobs do not wait for each other.
+    select j.id from eve.jobs j join held h on h.id = j.id and h.lease_token = j.lease_token order by j.id for no key update of j
+  ), renewed as (
+    update eve.jobs j
+    set lease_until = v_until, progress = coalesce(h.progress, j.progress)
+    from mine m
+    join held h on h.id = m.id
+    where j.id = m.id and j.lease_token = h.lease_token
+    returning j.id
+  )
+  select coalesce(jsonb_agg(h.id), '[]') into v_lost from held h where not exists (select from renewed r where r.id = h.id);
+  return jsonb_build_object('lost', v_lost);
+end;
+$function$;
+comment on function public.eve_jobs_renew is 'Extends the leases of a worker and of its jobs, and says which jobs it has lost.';
+
+CREATE OR REPLACE FUNCTION public.eve_jobs_complete(results jsonb)
+ RETURNS jsonb
+ LANGUAGE plpgsql
+ SET search_path TO ''
+AS $function$
+declare
+  v_now constant timestamptz := eve.clock();
+  v_done jsonb;
+begin
+  with given as materialized (
+    select g.id, g.lease_token, g.result, g.result_media
+    from jsonb_to_recordset(eve_jobs_complete.results) as g (id uuid, lease_token uuid, result jsonb, result_media text)
+  ), mine as materialized (
+    select j.id, octet_length(g.result::text) > k.max_result_bytes as too_large
+    from eve.jobs j
+    join given g on g.id = j.id and g.lease_token = j.lease_token
+    join eve.job_kinds k on k.kind = j.kind
+    order by j.id
+    for no key update of j
+  ), ended as (
+    update eve.jobs j
+    set state = case when m.too_large then 'failed' else 'succeeded' end, finished_at = v_now,
+      result = case when not coalesce(m.too_large, false) then coalesce(g.result, case when g.result_media is null then 'null'::jsonb end) end,
+      result_media = g.result_media, error_code = case when m.too_large then 'answer_too_large' end,
+      error_detail = case when m.too_large then 'Its result is longer than a job of its kind may keep.' end,
+      lease_token = null, lease_until = null, worker_id = null
+    from mine m
+    join given g on g.id = m.id
+    where j.id = m.id and j.lease_token = g.lease_token
+    returning j.id
+  )
+  select coalesce(jsonb_agg(e.id), '[]') into v_done from ended e;
+  return jsonb_build_object('done', v_done);
+end;
+$function$;
+comment on function public.eve_jobs_complete is 'Ends jobs with their results, if their leases are still those of who says so.';
+
+CREATE OR REPLACE FUNCTION public.eve_job_fail(id uuid, lease_token uuid, code text, message text, retryable boolean DEFAULT false, retry_after_ms bigint DEFAULT NULL::bigint, result jsonb DEFAULT NULL::jsonb)
+ RETURNS jsonb
+ LANGUAGE plpgsql
+ SET search_path TO ''
+AS $function$
+#variable_conflict use_column
+declare
+  v_pause_ms constant double precision := 5000;
+  v_most_pause_ms constant double precision := 600000;
+  v_now constant timestamptz := eve.clock();
+  v_job eve.jobs;
+  v_again boolean;
+begin
+  select * into v_job
+  from eve.jobs j
+  where j.id = eve_job_fail.id and j.lease_token = eve_job_fail.lease_token
+  for no key update;
+  if not found then
+    return jsonb_build_object('status', 'lost');
+  end if;
+  v_again := coalesce(eve_job_fail.retryable, false)
+    and v_job.tries < (select k.max_tries from eve.job_kinds k where k.kind = v_job.kind);
+  update eve.jobs j
+  set state = case when v_again then 'queued' else 'failed' end, finished_at = case when not v_again then v_now end,
+    error_code = left(eve_job_fail.code, 100), error_detail = left(eve_job_fail.message, 2000),
+    result = case when not v_again and octet_length(eve_job_fail.result::text) <= 262144 then eve_job_fail.result end,
+    run_at = case
+      when v_again then v_now + interval '1 millisecond' * greatest(
+        coalesce(eve_job_fail.retry_after_ms, 0), random() * least(v_pause_ms * 2 ^ (v_job.tries - 1), v_most_pause_ms)
+      )
+      else j.run_at
+    end,
+    lease_token = null, lease_until = null, worker_id = null
+  where j.id = v_job.id;
+  return jsonb_build_object('status', case when v_again then 'queued' else 'failed' end);
+end;
+$function$;
+comment on function public.eve_job_fail is 'Ends a run that failed: the job is run again later, or has failed.';
+
+CREATE OR REPLACE FUNCTION public.eve_jobs_release(jobs jsonb)
+ RETURNS jsonb
+ LANGUAGE plpgsql
+ SET search_path TO ''
+AS $function$
+declare
+  v_now constant timestamptz := eve.clock();
+  v_released jsonb;
+begin
+  perform eve.jobs_lock();
+  with given as materialized (
+    select g.id, g.lease_token, g.pause_ms
+    from jsonb_to_recordset(eve_jobs_release.jobs) as g (id uuid, lease_token uuid, pause_ms bigint)
+  ), mine as materialized (
+    select j.id from eve.jobs j join given g on g.id = j.id and g.lease_token = j.lease_token order by j.id for no key update of j
+  ), back as (
+    update eve.jobs j
+    set state = 'queued', tries = greatest(j.tries - 1, 0), lease_token = null, lease_until = null, worker_id = null,
+      started_at = case when j.tries + j.losses > 1 then j.started_at end
+    from mine m
+    join given g on g.id = m.id
+    where j.id = m.id and j.lease_token = g.lease_token
+    returning j.id, j.queue_id, g.pause_ms
+  ), paused as (
+    select b.queue_id, max(least(b.pause_ms, 3600000)) as pause_ms from back b where b.pause_ms > 0 group by b.queue_id
+  ), pausing as (
+    select coalesce(jsonb_agg(jsonb_build_array(p.queue_id, p.pause_ms)), '[]') as queues from paused p
+  )
+  select jsonb_build_object('released', (select coalesce(jsonb_agg(b.id), '[]') from back b), 'pausing', pausing.queues)
+  into v_released
+  from pausing;
+  -- After the trigger has counted them: within one statement a row is changed once.
+  update eve.job_queues q
+  set paused_until = greatest(q.paused_until, v_now + (p.value ->> 1)::bigint * interval '1 millisecond')
+  from jsonb_array_elements(v_released -> 'pausing') p
+  where q.id = (p.value ->> 0)::bigint;
+  return v_released - 'pausing';
+end;
+$function$;
+comment on function public.eve_jobs_release is 'Gives jobs back unspent: they keep their places, and it was no try.';
+
+-- job_reading ---------------------------------------------------------------------------------------------------------
+
+CREATE OR REPLACE FUNCTION eve.job_json(job eve.jobs)
+ RETURNS jsonb
+ LANGUAGE sql
+ IMMUTABLE
+ SET search_path TO ''
+AS $function$
+  select to_jsonb(job) - '{body,body_media,request_hash,lease_token,queue_id,owner_id}'::text[];
+$function$;
+
+CREATE OR REPLACE FUNCTION public.eve_jobs(consumer_id uuid DEFAULT NULL::uuid, token_id uuid DEFAULT NULL::uuid, states text[] DEFAULT NULL::text[], kinds text[] DEFAULT NULL::text[], batch_id uuid DEFAULT NULL::uuid, before bigint DEFAULT NULL::bigint, at_most integer DEFAULT 50)
+ RETURNS jsonb
+ LANGUAGE plpgsql
+ STABLE
+ SET search_path TO ''
+ SET plan_cache_mode TO 'force_custom_plan'
+AS $function$
+#variable_conflict use_column
+declare
+  v_at_most constant integer := least(greatest(coalesce(eve_jobs.at_most, 50), 1), 200);
+  v_jobs jsonb;
+  v_count integer;
+  v_last bigint;
+begin
+  perform eve.require_live_caller(eve_jobs.consumer_id, eve_jobs.token_id);
+  select coalesce(jsonb_agg(eve.job_json(row(j.*)::eve.jobs) - 'result' order by j.no desc), '[]'), count(*), min(j.no)
+  into v_jobs, v_count, v_last
+  from (
+    select j.*
+    from eve.jobs j
+    left join eve.consumers c on c.id = eve_jobs.consumer_id
+    left join eve.scoped_tokens t on t.id = eve_jobs.token_id
+    where (eve_jobs.consumer_id is null or j.owner_id = eve_jobs.consumer_id)
+      and (eve_jobs.before is null or j.no < eve_jobs.before)
+      and (eve_jobs.states is null or j.state = any (eve_jobs.states))
+      and (eve_jobs.kinds is null or j.kind = any (eve_jobs.kinds))
+      and (eve_jobs.batch_id is null or j.batch_id = eve_jobs.batch_id)
+      and (c.models is null or j.models is null or j.models && c.models)
+      and (t.models is null or j.models is null or j.models && t.models)
+    order by j.no desc
+    limit v_at_most
+  ) j;
+  return jsonb_build_object('jobs', v_jobs, 'next', case when v_count = v_at_most then v_last end);
+end;
+$function$;
+comment on function public.eve_jobs is 'A consumer''s jobs, or all of them for the project, the newest first, page by page.';
+
+CREATE OR REPLACE FUNCTION public.eve_jobs_cancel(ids uuid[] DEFAULT NULL::uuid[], batch_id uuid DEFAULT NULL::uuid, consumer_id uuid DEFAULT NULL::uuid, token_id uuid DEFAULT NULL::uuid)
+ RETURNS jsonb
+ LANGUAGE plpgsql
+ SET search_path TO ''
+AS $function$
+#variable_conflict use_column
+declare
+  v_count integer;
+begin
+  perform eve.require_live_caller(eve_jobs_cancel.consumer_id, eve_jobs_cancel.token_id);
+  if eve_jobs_cancel.ids is null and eve_jobs_cancel.batch_id is null then
+    raise exception 'ids or batch_id must say which jobs' using errcode = 'EV400';
+  end if;
+  perform eve.jobs_lock();
+  with open_ones as materialized (
+    select j.id
+    from eve.jobs j
+    left join eve.consumers c on c.id = eve_jobs_cancel.consumer_id
+    left join eve.scoped_tokens t on t.id = eve_jobs_cancel.token_id
+    where (eve_jobs_cancel.ids is null or j.id = any (eve_jobs_cancel.ids))
+      and (eve_jobs_cancel.batch_id is null or j.batch_id = eve_jobs_cancel.batch_id)
+      and (eve_jobs_cancel.consumer_id is null or j.owner_id = eve_jobs_cancel.consumer_id)
+      and (c.models is null or j.models is null or j.models && c.models)
+      and (t.models is null or j.models is null or j.models && t.models)
+      and (j.state = 'queued' or j.state = 'running' and (j.lease_token is not null and j.stage_type is null or j.upstream_id is not null))
+    order by j.id
+    for no key update of j
+  ), ended as (
+    update eve.jobs j
+    set state = 'cancelled', finished_at = eve.clock(), lease_token = null, lease_until = null, worker_id = null
+    from open_ones s
+    where j.id = s.id
+    returning 1
+  )
+  select count(*) into v_count from ended;
+  return jsonb_build_object('cancelled', v_count);
+end;
+$function$;
+comment on function public.eve_jobs_cancel is 'Cancels jobs, or all of a batch, that have not ended.';
+
+-- job_upkeep ----------------------------------------------------------------------------------------------------------
+
+CREATE OR REPLACE FUNCTION public.eve_jobs_sweep(at_most integer DEFAULT 1000)
+ RETURNS jsonb
+ LANGUAGE plpgsql
+ SET search_path TO ''
+ SET enable_seqscan TO 'off'
+ SET jit TO 'off'
+AS $function$
+declare
+  v_now constant timestamptz := eve.clock();
+  v_lost jsonb;
+  v_expired integer;
+  v_deleted integer := 0;
+  v_some integer;
+  v_kind eve.job_kinds;
+begin
+  if eve_jobs_sweep.at_most is null or eve_jobs_sweep.at_most not between 1 and 100000 then
+    raise exception 'at_most must be between 1 and 100000' using errcode = 'EV400';
+  end if;
+  perform eve.jobs_lock();
+  v_lost := eve.jobs_return_lost(eve_jobs_sweep.at_most);
+  with late as (
+    select j.id
+    from eve.jobs j
+    where j.state in ('queued', 'running') and j.expires_at <= v_now
+      -- What a provider makes ends when the provider says so; its time counts while it waits here.
+      and (j.state = 'queued' or j.lease_token is not null)
+    order by j.expires_at
+    limit eve_jobs_sweep.at_most
+    for update skip locked
+  ), ended as (
+    update eve.jobs j
+    set state = 'expired', finished_at = v_now, error_code = 'job_expired',
+      error_detail = concat_ws(' ', 'It had not ended in time.', 'Its last run: ' || j.error_detail),
+      lease_token = null, lease_until = null, worker_id = null
+    from late l
+    where j.id = l.id
+    returning 1
+  )
+  select count(*) into v_expired from ended;
+  for v_kind in select * from eve.job_kinds loop
+    with old as (
+      select j.id
+      from eve.jobs j
+      where j.kind = v_kind.kind and j.finished_at <= v_now - v_kind.keep
+      order by j.finished_at
+      limit eve_jobs_sweep.at_most
+      for update skip locked
+    )
+    delete from eve.jobs j using old o where j.id = o.id;
+    get diagnostics v_some = row_count;
+    v_deleted := v_deleted + v_some;
+  end loop;
+  delete from eve.job_workers w where w.lease_until <= v_now;
+  -- Models that nobody asks for any more. What runs may come back to its queue.
+  delete from eve.job_queues q
+  where q.queued = 0 and q.used_at <= v_now - interval '2 days'
+    and not exists (select from eve.jobs j where j.lease_until is not null and j.queue_id = q.id);
+  update eve.alerts a
+  set closed_at = v_now
+  where a.kind = 'job_lost' and a.closed_at is null and a.last_seen_at <= v_now - interval '1 hour';
+  return v_lost || jsonb_build_object('expired', v_expired, 'deleted', v_deleted);
+end;
+$function$;
+comment on function public.eve_jobs_sweep is 'Returns the jobs of workers that have died, ends what has expired, deletes what was kept long enough.';
+
+CREATE OR REPLACE FUNCTION public.eve_jobs_due()
+ RETURNS boolean
+ LANGUAGE plpgsql
+ SET search_path TO ''
+ SET enable_seqscan TO 'off'
+ SET jit TO 'off'
+AS $function$
+declare
+  v_now constant timestamptz := eve.clock();
+begin
+  return exists (select from eve.jobs j where j.lease_until <= v_now)
+    or exists (
+      select
+      from eve.job_queues q
+      where q.queued > 0 and (q.paused_until is null or q.paused_until <= v_now)
+        -- The head of the queue alone: one look-up each.
+        and (
+          select j.run_at from eve.jobs j where j.queue_id = q.id and j.state = 'queued' order by j.run_at, j.no limit 1
+        ) <= v_now
+    );
+end;
+$function$;
+comment on function public.eve_jobs_due is 'Whether there is a job that a worker could begin now.';
+
+CREATE OR REPLACE FUNCTION eve.jobs_may_wake(running integer)
+ RETURNS boolean
+ LANGUAGE plpgsql
+ SET search_path TO ''
+AS $function$
+declare
+  v_now constant timestamptz := eve.clock();
+begin
+  if (select count(*) from eve.job_workers w where w.place = 'edge' and w.lease_until > v_now) > jobs_may_wake.running
+    or (select w.asked_at from eve.job_wake w) > v_now - interval '1 second' then
+    return false;
+  end if;
+  -- Nobody waits for another who asks at the same time.
+  perform from eve.job_wake w for update skip locked;
+  if not found then
+    return false;
+  end if;
+  update eve.job_wake w set asked_at = v_now where w.asked_at <= v_now - interval '1 second';
+  return found;
+end;
+$function$;
+
+CREATE OR REPLACE FUNCTION public.eve_jobs_worker_begin(worker_id uuid, place text, lease_ms integer)
+ RETURNS jsonb
+ LANGUAGE plpgsql
+ SET search_path TO ''
+AS $function$
+declare
+  v_now constant timestamptz := eve.clock();
+begin
+  perform pg_advisory_xact_lock(hashtextextended('eve.job_workers', 0));
+  if eve_jobs_worker_begin.place = 'edge'
+    and (
+      select count(*) from eve.job_workers w
+      where w.place = 'edge' and w.lease_until > v_now and w.id <> eve_jobs_worker_begin.worker_id
+    ) >= eve.alert_setting('jobs_workers', 2) then
+    return jsonb_build_object('status', 'enough');
+  end if;
+  insert into eve.job_workers as w (id, place, started_at, lease_until)
+  values (
+    eve_jobs_worker_begin.worker_id, eve_jobs_worker_begin.place, v_now,
+    v_now + eve_jobs_worker_begin.lease_ms * interval '1 millisecond'
+  )
+  on conflict (id) do update set lease_until = excluded.lease_until;
+  return jsonb_build_object('status', 'begun');
+end;
+$function$;
+comment on function public.eve_jobs_worker_begin is 'Writes down that a worker runs, unless enough of them do.';
+
+CREATE OR REPLACE FUNCTION public.eve_jobs_worker_end(worker_id uuid)
+ RETURNS jsonb
+ LANGUAGE plpgsql
+ SET search_path TO ''
+AS $function$
+begin
+  delete from eve.job_workers w where w.id = eve_jobs_worker_end.worker_id;
+  return jsonb_build_object(
+    'wake', public.eve_jobs_due() and eve.jobs_may_wake((eve.alert_setting('jobs_workers', 2) - 1)::integer)
+  );
+end;
+$function$;
+comment on function public.eve_jobs_worker_end is 'Writes down that a worker has ended.';
+
+CREATE OR REPLACE FUNCTION eve.post_to_function(path text, body jsonb, timeout_ms integer)
+ RETURNS text
+ LANGUAGE plpgsql
+ SET search_path TO ''
+AS $function$
+declare
+  v_url text;
+  v_key text;
+begin
+  -- As text: neither extension need be there.
+  execute $sql$
+    select max(s.decrypted_secret) filter (where s.name = 'eve_project_url'),
+      max(s.decrypted_secret) filter (where s.name = 'eve_secret_key')
+    from vault.decrypted_secrets s
+    where s.name in ('eve_project_url', 'eve_secret_key')
+  $sql$
+  into v_url, v_key;
+  if v_url is null or v_key is null then
+    return 'Vault holds no eve_project_url or no eve_secret_key: see docs/maintenance.md';
+  end if;
+  execute 'select net.http_post(url => $1, body => $2, headers => $3, timeout_milliseconds => $4)'
+  using rtrim(v_url, '/') || '/functions/v1/' || post_to_function.path, post_to_function.body,
+    jsonb_build_object('content-type', 'application/json', 'apikey', v_key), post_to_function.timeout_ms;
+  return null;
+exception
+  when undefined_table or undefined_function or invalid_schema_name or insufficient_privilege then
+    return format('pg_net or Vault cannot be used: %s', sqlerrm);
+end;
+$function$;
+
+CREATE OR REPLACE FUNCTION eve.jobs_tick()
+ RETURNS jsonb
+ LANGUAGE plpgsql
+ SET search_path TO ''
+AS $function$
+declare
+  -- The function answers at once, and works on.
+  v_answer_ms constant integer := 20000;
+  v_now constant timestamptz := eve.clock();
+  v_status text := 'nothing_due';
+  v_problem text;
+begin
+  perform public.eve_jobs_sweep();
+  if public.eve_jobs_due() then
+    v_status := 'running';
+    if eve.jobs_may_wake((eve.alert_setting('jobs_workers', 2) - 1)::integer) then
+      v_problem := eve.post_to_function('worker', '{"source": "cron"}', v_answer_ms);
+      v_status := case when v_problem is null then 'asked' else 'failed' end;
+    end if;
+  end if;
+  update eve.operations o
+  set idle_runs = o.idle_runs + 1, last_idle_at = v_now, last_error = v_problem,
+    last_status = case when v_problem is null then 'succeeded' else 'failed' end,
+    last_completed_at = v_now, last_succeeded_at = case when v_problem is null then v_now else o.last_succeeded_at end
+  where o.name = 'jobs'
+    and (o.last_error is distinct from v_problem or o.last_idle_at is null or o.last_idle_at <= v_now - interval '1 minute');
+  return jsonb_strip_nulls(jsonb_build_object('status', v_status, 'error', v_problem));
+end;
+$function$;
+comment on function eve.jobs_tick is 'What cron runs for jobs.';

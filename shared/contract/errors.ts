@@ -177,6 +177,25 @@ export const ERRORS = {
     message: "This request_id belongs to a request with other contents. Use a new id.",
   },
 
+  // Jobs.
+  jobs_full: {
+    status: 429,
+    retryable: true,
+    message:
+      "You have as many jobs waiting as one caller may. Hand in more when some of them have been run; `details` has the figures.",
+  },
+  job_expired: {
+    status: 504,
+    retryable: true,
+    message:
+      "The job had not ended when its time was over. Hand it in again under another id, with more time or a smaller flood before it.",
+  },
+  job_lost: {
+    status: 500,
+    retryable: false,
+    message: "The workers that ran the job died, four times. The owner will find why in the function's log.",
+  },
+
   // Upstream.
   upstream_rate_limited: {
     status: 429,

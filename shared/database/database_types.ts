@@ -500,6 +500,18 @@ export type Database = {
         Args: { "consumer_id"?: string; "id": string; "token_id"?: string };
         Returns: Json;
       };
+      "eve_job_fail": {
+        Args: {
+          "code": string;
+          "id": string;
+          "lease_token": string;
+          "message": string;
+          "result"?: Json;
+          "retry_after_ms"?: number;
+          "retryable"?: boolean;
+        };
+        Returns: Json;
+      };
       "eve_job_note": {
         Args: {
           "content_base64"?: string;
@@ -514,7 +526,47 @@ export type Database = {
         };
         Returns: Json;
       };
+      "eve_jobs": {
+        Args: {
+          "at_most"?: number;
+          "batch_id"?: string;
+          "before"?: number;
+          "consumer_id"?: string;
+          "kinds"?: (string)[];
+          "states"?: (string)[];
+          "token_id"?: string;
+        };
+        Returns: Json;
+      };
+      "eve_jobs_cancel": {
+        Args: { "batch_id"?: string; "consumer_id"?: string; "ids"?: (string)[]; "token_id"?: string };
+        Returns: Json;
+      };
+      "eve_jobs_claim": {
+        Args: {
+          "at_most": number;
+          "kinds": (string)[];
+          "lease_ms": number;
+          "left_ms"?: number;
+          "worker_id": string;
+        };
+        Returns: Json;
+      };
+      "eve_jobs_complete": { Args: { "results": Json }; Returns: Json };
+      "eve_jobs_due": { Args: Record<PropertyKey, never>; Returns: boolean };
+      "eve_jobs_release": { Args: { "jobs": Json }; Returns: Json };
+      "eve_jobs_renew": { Args: { "lease_ms": number; "leases": Json; "worker_id": string }; Returns: Json };
+      "eve_jobs_submit": {
+        Args: { "consumer_id"?: string; "jobs": Json; "token_id"?: string };
+        Returns: Json;
+      };
+      "eve_jobs_sweep": { Args: { "at_most"?: number }; Returns: Json };
       "eve_jobs_tidy": { Args: Record<PropertyKey, never>; Returns: Json };
+      "eve_jobs_worker_begin": {
+        Args: { "lease_ms": number; "place": string; "worker_id": string };
+        Returns: Json;
+      };
+      "eve_jobs_worker_end": { Args: { "worker_id": string }; Returns: Json };
       "eve_key_checked": {
         Args: {
           "detail"?: string;

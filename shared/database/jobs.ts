@@ -12,28 +12,54 @@ const file = z.object({
   duration_s: z.number().nullish(),
 });
 
-const job = z.object({
+export const JOB_STATES = ["queued", "running", "succeeded", "failed", "cancelled", "expired"] as const;
+export type JobState = typeof JOB_STATES[number];
+
+export const jobRow = z.object({
   id: z.string(),
-  stage_type: z.string(),
-  provider_kind: z.string(),
-  model: z.string(),
-  key_name: z.string(),
-  settings: z.record(z.string(), z.string()).catch({}),
+  /** The order in which jobs came. */
+  no: z.number(),
+  kind: z.string(),
   request_id: z.string(),
-  state: z.enum(["submitting", "running", "succeeded", "failed"]),
-  upstream_id: z.string().nullable(),
-  result: z.object({ files: z.array(file) }).nullable(),
+  state: z.enum(JOB_STATES),
+  class: z.enum(["interactive", "batch"]).nullable(),
+  models: z.array(z.string()).nullable(),
+  run_at: z.string().nullable(),
+  /** Lists leave it out. */
+  result: z.unknown().optional(),
+  progress: z.unknown(),
+  tries: z.number(),
+  losses: z.number(),
+  batch_id: z.string().nullable(),
+  place: z.number().nullable(),
+  custom_id: z.string().nullable(),
   error_code: z.string().nullable(),
   error_detail: z.string().nullable(),
   submitted_at: z.string(),
-  checked_at: z.string().nullable(),
+  started_at: z.string().nullable(),
   finished_at: z.string().nullable(),
   expires_at: z.string().nullable(),
+  /** What follows is of a job that a provider makes, from the moment that it is handed to it. */
+  stage_type: z.string().nullable(),
+  provider_kind: z.string().nullable(),
+  model: z.string().nullable(),
+  key_name: z.string().nullable(),
+  settings: z.record(z.string(), z.string()).catch({}),
+  upstream_id: z.string().nullable(),
+  checked_at: z.string().nullable(),
 });
 
 /** A job as the database keeps it; the names are those of its columns. */
-export type JobRow = z.output<typeof job>;
+export type JobRow = z.output<typeof jobRow>;
 export type JobFile = z.output<typeof file>;
+
+const files = z.object({ files: z.array(file) });
+
+/** The files of a job that a provider has made; null: it has none, or none yet. */
+export function filesOf({ result }: JobRow): JobFile[] | null {
+  const parsed = files.safeParse(result);
+  return parsed.success ? parsed.data.files : null;
+}
 
 export interface JobToBegin {
   id: string;
@@ -62,13 +88,13 @@ export interface JobNote {
 /** The caller who asks about a job. */
 export type JobCaller = Pick<Caller, "consumerId" | "tokenId">;
 
-/** Work of a stage that takes longer than a call. */
+/** What providers make that takes longer than a call. */
 export interface Jobs {
   begin(job: JobToBegin): Promise<void>;
   /** One that has ended stays as it ended; answers how it stands. */
   note(note: JobNote): Promise<JobRow>;
   /**
-   * Null: there is none, it is another consumer's, or of a stage that the consumer or its token may not use.
+   * Of any kind. Null: there is none, it is another consumer's, or asks for what the consumer or its token may not use.
    * @throws GatewayError `consumer_disabled`, `token_revoked`
    */
   find(id: string, caller: JobCaller): Promise<JobRow | null>;
@@ -108,8 +134,8 @@ export function createJobs(transport: Transport, timeoutMs = JOBS_TIMEOUT_MS): J
         expires_at: expiresAt ?? null,
         mime_type: content?.mimeType ?? null,
         content_base64: content === undefined ? null : toBase64(content.bytes),
-      }, job),
-    find: (id, caller) => ask("eve_job", { id, ...asCaller(caller) }, job.nullable()),
+      }, jobRow),
+    find: (id, caller) => ask("eve_job", { id, ...asCaller(caller) }, jobRow.nullable()),
     async content(id, caller) {
       const found = await ask(
         "eve_job_content",
@@ -123,6 +149,6 @@ export function createJobs(transport: Transport, timeoutMs = JOBS_TIMEOUT_MS): J
   };
 }
 
-function asCaller({ consumerId, tokenId }: JobCaller) {
+export function asCaller({ consumerId, tokenId }: JobCaller) {
   return { consumer_id: consumerId, token_id: tokenId };
 }

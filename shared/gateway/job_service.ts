@@ -42,15 +42,17 @@ export function createJobService({ gateway, jobs, newId, now, jobsUrl }: JobServ
   }
 
   async function poll(job: JobRow): Promise<JobRow> {
+    const { upstream_id: upstreamId, provider_kind: kind, model } = job;
+    if (upstreamId === null || kind === null || model === null) return job;
     // In the database a provider has the name that its keys have; providers that make jobs have one name in both places.
-    const provider = gateway.providers[job.provider_kind]?.jobs;
-    if (provider === undefined || job.upstream_id === null) return job;
+    const provider = gateway.providers[kind]?.jobs;
+    if (provider === undefined) return job;
     try {
-      const key = await keyOf(job);
+      const key = await keyOf(job, kind);
       if (key === null) return job;
       const progress = await provider.poll({
-        upstreamId: job.upstream_id,
-        model: job.model,
+        upstreamId,
+        model,
         ...key,
         signal: AbortSignal.timeout(POLL_TIMEOUT_MS),
       });
@@ -65,10 +67,12 @@ export function createJobService({ gateway, jobs, newId, now, jobsUrl }: JobServ
 
   /** With the settings that the job was submitted with; a key out of the environment goes where the environment says. */
   async function keyOf(
-    { key_name, provider_kind, settings }: JobRow,
+    { key_name, settings }: JobRow,
+    provider: string,
   ): Promise<{ secret: string; settings?: ProviderSettings } | null> {
+    if (key_name === null) return null;
     if (isStageName(key_name)) {
-      return await gateway.storedKeys?.(key_name, { provider: provider_kind, settings }) ?? null;
+      return await gateway.storedKeys?.(key_name, { provider, settings }) ?? null;
     }
     const secret = gateway.secrets(key_name);
     return secret === null ? null : { secret };

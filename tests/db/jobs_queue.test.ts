@@ -1,0 +1,427 @@
+/** Jobs in the database: handed in, claimed in turn, ended by who holds them, given back, cancelled and swept. */
+import postgres from "postgres";
+import { afterAll, beforeAll, beforeEach, describe, expect, test } from "vitest";
+import { freezeClock, type TestClock } from "../harness/admission.ts";
+import { cloneDatabase, type TestDatabase } from "../harness/database.ts";
+import { addConsumer, clearJobs, jobCalls, type Json, LEASE_MS, miscounted } from "../harness/jobs.ts";
+
+let db: TestDatabase;
+let sql: postgres.Sql;
+let clock: TestClock;
+let a: string;
+let b: string;
+const START = Date.parse("2026-11-18T12:00:00Z");
+beforeAll(async () => {
+  db = await cloneDatabase();
+  sql = postgres(db.url, { max: 20, onnotice: () => {} });
+  clock = await freezeClock(sql);
+  a = await addConsumer(sql, "a");
+  b = await addConsumer(sql, "b");
+});
+afterAll(async () => {
+  await sql?.end({ timeout: 5 });
+  await db?.drop();
+});
+beforeEach(async () => {
+  await clearJobs(sql);
+  await clock.set(START);
+});
+
+const jobs = () => jobCalls(sql);
+const names = (from: string, many: number) =>
+  Array.from({ length: many }, (_, n) => ({ request_id: `${from}${n}` }));
+const idsOf = (claimed: Json[]) => claimed.map(({ request_id }) => request_id);
+const setting = (name: string, value: number) =>
+  sql`update eve.settings set value = ${value} where name = ${name}`;
+
+describe("handing in", () => {
+  test("a list is accepted in its order, and each job waits", async () => {
+    const { submit, job } = jobs();
+    const answer = await submit(names("r", 3), { consumerId: a });
+    expect(answer).toMatchObject({ status: "accepted", wake: true });
+    expect(answer.jobs).toHaveLength(3);
+    expect(await job(answer.jobs[1].id)).toMatchObject({
+      kind: "llm",
+      request_id: "r1",
+      state: "queued",
+      class: "batch",
+      consumer_id: a,
+      tries: 0,
+      expires_at: "2026-11-19T12:00:00+00:00",
+    });
+    // What it was asked to do, and its worker's token, are nobody's business here.
+    expect(Object.keys(await job(answer.jobs[1].id))).not.toEqual(expect.arrayContaining(["body"]));
+    expect(await miscounted(sql)).toEqual([]);
+  });
+
+  test("a request_id is the same job again, another caller's is another, and other contents are refused", async () => {
+    const { submit } = jobs();
+    const given = [{ request_id: "same", request_hash: "h" }];
+    const first = await submit(given, { consumerId: a });
+    expect((await submit(given, { consumerId: a })).jobs).toEqual([
+      { id: first.jobs[0].id, state: "queued", is_new: false },
+    ]);
+    expect((await submit(given, { consumerId: b })).jobs[0].id).not.toBe(first.jobs[0].id);
+    expect(await submit([{ request_id: "same", request_hash: "other" }], { consumerId: a })).toMatchObject({
+      status: "refused",
+      code: "request_id_reused",
+      details: { request_id: "same" },
+    });
+    // Twice in one list.
+    const twice = await submit([{ request_id: "t", request_hash: "h" }, {
+      request_id: "t",
+      request_hash: "h",
+    }]);
+    expect(twice.jobs[0].id).toBe(twice.jobs[1].id);
+    expect(await miscounted(sql)).toEqual([]);
+  });
+
+  test("a caller may have so many jobs and bytes waiting, whoever else has however many", async () => {
+    const { submit, claim } = jobs();
+    await setting("jobs_queued_max", 5);
+    expect(await submit(names("r", 4), { consumerId: a })).toMatchObject({ status: "accepted" });
+    expect(await submit(names("s", 2), { consumerId: a })).toMatchObject({
+      status: "refused",
+      code: "jobs_full",
+      details: { queued: 4, max_queued: 5 },
+      retry_after_ms: 60000,
+    });
+    expect(await sql`select from eve.jobs`).toHaveLength(4);
+    expect(await submit(names("s", 5), { consumerId: b })).toMatchObject({ status: "accepted" });
+    // A repetition is nothing new, and what has begun does not wait.
+    expect(await submit([{ request_id: "r0" }], { consumerId: a })).toMatchObject({ status: "accepted" });
+    await claim(10);
+    expect(await submit(names("s", 5), { consumerId: a })).toMatchObject({ status: "accepted" });
+    await setting("jobs_queued_max_bytes", 100);
+    expect(await submit([{ request_id: "long", body: "x".repeat(200) }], { consumerId: b })).toMatchObject({
+      code: "jobs_full",
+    });
+    await sql`update eve.job_kinds set max_body_bytes = 10 where kind = 'llm'`;
+    expect(await submit([{ body: "x".repeat(20) }])).toMatchObject({
+      code: "body_too_large",
+      details: { max_bytes: 10 },
+    });
+    await sql`update eve.job_kinds set max_body_bytes = 10485760 where kind = 'llm'`;
+  });
+
+  test("twenty at once never pass the limit together", async () => {
+    const { submit } = jobs();
+    await setting("jobs_queued_max", 10);
+    const answers = await Promise.all(
+      Array.from({ length: 20 }, (_, n) => submit(names(`r${n}.`, 1 + n % 3), { consumerId: a })),
+    );
+    expect(new Set(answers.map(({ status }) => status))).toEqual(new Set(["accepted", "refused"]));
+    expect((await sql`select from eve.jobs`).length).toBeLessThanOrEqual(10);
+    expect(await miscounted(sql)).toEqual([]);
+  });
+
+  test("a caller's models and class hold for its jobs too", async () => {
+    const { submit, job } = jobs();
+    const narrow = await addConsumer(sql, "narrow", { models: ["m"], max_class: "batch" });
+    expect(await submit([{ models: ["x"] }], { consumerId: narrow })).toMatchObject({
+      code: "model_not_allowed",
+    });
+    const { jobs: [made] } = await submit([{ models: ["m"], class: "interactive" }], { consumerId: narrow });
+    expect(await job(made.id)).toMatchObject({ class: "batch" });
+    await sql`update eve.consumers set is_active = false where id = ${narrow}`;
+    await expect(submit([{}], { consumerId: narrow })).rejects.toMatchObject({ code: "EV403" });
+  });
+
+  test.each([
+    ["an unknown kind", [{ kind: "nothing" }]],
+    ["an unknown class", [{ class: "urgent" as "batch" }]],
+    ["no job", []],
+    ["a time that has passed", [{ expires_at: "2026-11-18T11:00:00Z" }]],
+    ["a batch without a place", [{ batch_id: crypto.randomUUID() }]],
+    ["a request_id that is too long", [{ request_id: "x".repeat(201) }]],
+  ])("%s is an error", async (_, given) => {
+    await expect(jobs().submit(given)).rejects.toMatchObject({ code: "EV400" });
+  });
+});
+
+describe("a claim", () => {
+  test("takes each caller's oldest first", async () => {
+    const { submit, claim } = jobs();
+    await submit(names("r", 3), { consumerId: a });
+    await clock.advance(1000);
+    await submit(names("s", 3), { consumerId: a });
+    expect(idsOf(await claim(4))).toEqual(["r0", "r1", "r2", "s0"]);
+    expect(idsOf(await claim(4))).toEqual(["s1", "s2"]);
+    expect(await claim(4)).toEqual([]);
+  });
+
+  test("goes from caller to caller: a flood holds nobody up", async () => {
+    const { submit, claim } = jobs();
+    await submit(names("a", 500), { consumerId: a });
+    expect(await claim(10)).toHaveLength(10);
+    await submit(names("b", 2), { consumerId: b });
+    await submit(names("p", 1));
+    // Who has had none for longest is first.
+    expect(idsOf(await claim(2)).sort()).toEqual(["b0", "p0"]);
+    expect(idsOf(await claim(4)).sort()).toEqual(["a10", "a11", "a12", "b1"]);
+  });
+
+  test("takes what is interactive before all batch", async () => {
+    const { submit, claim } = jobs();
+    await submit(names("a", 5), { consumerId: a });
+    await submit([{ request_id: "now", class: "interactive" }], { consumerId: a });
+    expect(idsOf(await claim(2))).toEqual(["now", "a0"]);
+  });
+
+  test("takes only its kinds, what is due, and what fits the time left", async () => {
+    const { submit, claim, due } = jobs();
+    await submit([{ run_at: "2026-11-18T12:01:00Z", request_id: "later" }]);
+    expect(await due()).toBe(false);
+    expect(await claim()).toEqual([]);
+    await clock.advance(60_000);
+    expect(await due()).toBe(true);
+    expect(await claim(1, { kinds: ["provider_job"] })).toEqual([]);
+    expect(await claim(1, { left: 29_000 })).toEqual([]);
+    expect(idsOf(await claim(1, { left: 31_000 }))).toEqual(["later"]);
+  });
+
+  test("reads one index entry for each job, with 100,000 others waiting", async () => {
+    const { submit, claim } = jobs();
+    await submit(names("first", 1), { consumerId: b });
+    const [{ id: queue }] = await sql`
+      insert into eve.job_queues (kind, class, owner_id, topic) values ('llm', 'batch', ${a}, 'm') returning id` as [
+      Json,
+    ];
+    await sql`
+      insert into eve.jobs (id, kind, queue_id, consumer_id, class, models, request_id, body, state, run_at, expires_at)
+      select gen_random_uuid(), 'llm', ${queue}, ${a}, 'batch', '{m}', 'flood' || n, '{}', 'queued', eve.clock() - interval '1 hour',
+        eve.clock() + interval '1 day'
+      from generate_series(1, 100000) n`;
+    await sql`vacuum analyze eve.jobs`;
+    expect(idsOf(await claim(2)).sort()).toEqual(["first0", "flood1"]);
+    // What one transaction reads, whatever plans were made while the table was small.
+    const [read] = await sql.begin(async (transaction) => {
+      const { claim, due, sweep } = jobCalls(transaction as unknown as postgres.Sql);
+      for (let n = 0; n < 3; n++) expect(await claim(5)).toHaveLength(5);
+      await due();
+      await sweep();
+      return await transaction`
+        select seq_scan::integer, idx_tup_fetch::integer from pg_stat_xact_user_tables where relname = 'jobs'`;
+    });
+    expect(read!.seq_scan).toBe(0);
+    expect(read!.idx_tup_fetch).toBeLessThan(200);
+    expect(await miscounted(sql)).toEqual([]);
+  }, 120_000);
+});
+
+describe("a lease", () => {
+  test("lets its worker end the job, once", async () => {
+    const { submit, claim, complete, job, fail } = jobs();
+    await submit(names("r", 1));
+    const [held] = await claim();
+    expect(held).toMatchObject({ body: { n: 1 }, tries: 1, losses: 0, token_id: null });
+    expect(await complete([{ ...held, result: { text: "4" } }])).toEqual({ done: [held.id] });
+    expect(await complete([{ ...held, result: { text: "5" } }])).toEqual({ done: [] });
+    expect(await fail(held)).toEqual({ status: "lost" });
+    expect(await job(held.id)).toMatchObject({
+      state: "succeeded",
+      result: { text: "4" },
+      finished_at: expect.any(String),
+    });
+  });
+
+  test("that has ended is another's: a worker that wakes up overwrites nothing", async () => {
+    const { submit, claim, complete, renew, release, fail, job } = jobs();
+    await submit(names("r", 1));
+    const [frozen] = await claim();
+    await clock.advance(LEASE_MS);
+    const [next] = await claim();
+    expect(next).toMatchObject({ id: frozen.id, losses: 1, tries: 1 });
+    expect(await complete([frozen])).toEqual({ done: [] });
+    expect(await renew([frozen])).toEqual({ lost: [frozen.id] });
+    expect(await release([frozen])).toEqual({ released: [] });
+    expect(await fail(frozen)).toEqual({ status: "lost" });
+    expect(await job(next.id)).toMatchObject({ state: "running" });
+    expect(await complete([next])).toEqual({ done: [next.id] });
+  });
+
+  test("is renewed, with how far the job is", async () => {
+    const { submit, claim, renew, sweep, job } = jobs();
+    await submit(names("r", 1));
+    const [held] = await claim();
+    await clock.advance(LEASE_MS - 1);
+    expect(await renew([{ ...held, progress: { done: 1, total: 2 } }])).toEqual({ lost: [] });
+    await clock.advance(LEASE_MS - 1);
+    await sweep();
+    expect(await job(held.id)).toMatchObject({ state: "running", progress: { done: 1, total: 2 } });
+  });
+
+  test("whose workers die three times is given to a fourth, and then up, with an alert", async () => {
+    const { submit, claim, sweep, job } = jobs();
+    await submit(names("r", 1));
+    for (const losses of [0, 1, 2, 3]) {
+      expect(await claim()).toMatchObject([{ losses, tries: 1 }]);
+      await clock.advance(LEASE_MS);
+      await sweep();
+    }
+    expect(await claim()).toEqual([]);
+    const [{ id }] = await sql`select id from eve.jobs` as [Json];
+    expect(await job(id)).toMatchObject({ state: "failed", error_code: "job_lost" });
+    expect(await sql`select kind, subject from eve.alerts where closed_at is null`).toEqual([
+      { kind: "job_lost", subject: "llm" },
+    ]);
+    await clock.advance(3_600_000);
+    await sweep();
+    expect(await sql`select from eve.alerts where closed_at is null`).toHaveLength(0);
+  });
+});
+
+describe("a run that did not end well", () => {
+  test("is repeated after a pause, as often as its kind says", async () => {
+    const { submit, claim, fail, job } = jobs();
+    await submit(names("r", 1));
+    for (const tries of [1, 2, 3]) {
+      await clock.advance(600_000);
+      const [held] = await claim();
+      expect(held).toMatchObject({ tries });
+      expect(await fail(held)).toEqual({ status: tries < 3 ? "queued" : "failed" });
+      if (tries === 3) {
+        expect(await job(held.id)).toMatchObject({ state: "failed", error_code: "upstream_unavailable" });
+      }
+    }
+  });
+
+  test("is the end where repeating does not help", async () => {
+    const { submit, claim, fail } = jobs();
+    await submit(names("r", 1));
+    expect(await fail((await claim())[0], "content_blocked", false)).toEqual({ status: "failed" });
+  });
+
+  test("given back unspent it is no try, keeps its place, and its model's queue rests", async () => {
+    const { submit, claim, release, due } = jobs();
+    await submit([...names("r", 3), { request_id: "other", models: ["n"] }], { consumerId: a });
+    const held = (await claim(4)).filter(({ models }) => models[0] === "m");
+    expect(await release(held.map((one) => ({ ...one, pause_ms: 2000 })))).toEqual({
+      released: expect.arrayContaining(held.map(({ id }) => id)),
+    });
+    expect(await miscounted(sql)).toEqual([]);
+    expect(await due()).toBe(false);
+    expect(await claim(4)).toEqual([]);
+    await clock.advance(2000);
+    const again = await claim(4);
+    expect(idsOf(again)).toEqual(["r0", "r1", "r2"]);
+    expect(again[0]).toMatchObject({ tries: 1, losses: 0 });
+  });
+
+  test("a result beyond what its kind keeps is a failure in words", async () => {
+    const { submit, claim, complete, job } = jobs();
+    await submit(names("r", 1));
+    const [held] = await claim();
+    await complete([{ ...held, result: "x".repeat(262_144) }]);
+    expect(await job(held.id)).toMatchObject({
+      state: "failed",
+      error_code: "answer_too_large",
+      result: null,
+    });
+  });
+});
+
+describe("cancelling", () => {
+  test("what waits is never run, what runs is lost to its worker, what has ended stays", async () => {
+    const { submit, claim, cancel, complete, renew, job } = jobs();
+    const { jobs: [waits, runs] } = await submit(names("r", 2), { consumerId: a }).then((answer) => ({
+      jobs: [answer.jobs[1], answer.jobs[0]],
+    }));
+    const [held] = await claim(1);
+    expect(held.id).toBe(runs.id);
+    expect(await cancel([waits.id, runs.id], b)).toEqual({ cancelled: 0 });
+    expect(await cancel([waits.id, runs.id], a)).toEqual({ cancelled: 2 });
+    expect(await cancel([waits.id, runs.id], a)).toEqual({ cancelled: 0 });
+    expect(await claim(5)).toEqual([]);
+    expect(await renew([held])).toEqual({ lost: [held.id] });
+    expect(await complete([held])).toEqual({ done: [] });
+    expect(await job(runs.id)).toMatchObject({ state: "cancelled", result: null });
+    expect(await miscounted(sql)).toEqual([]);
+  });
+});
+
+describe("time", () => {
+  test("ends what has not ended in its own, and deletes what was kept long enough", async () => {
+    const { submit, claim, complete, sweep } = jobs();
+    await submit(names("r", 3));
+    const [done, runs] = await claim(2);
+    await complete([done]);
+    await clock.advance(86_400_000);
+    await sql`update eve.jobs set lease_until = eve.clock() + interval '1 minute' where lease_until is not null`;
+    expect(await claim(5)).toEqual([]);
+    expect(await sweep()).toMatchObject({ expired: 2, deleted: 0 });
+    expect(await complete([runs])).toEqual({ done: [] });
+    expect(await sql`select distinct state, error_code from eve.jobs where state = 'expired'`).toEqual([
+      { state: "expired", error_code: "job_expired" },
+    ]);
+    await clock.advance(6 * 86_400_000);
+    expect(await sweep()).toMatchObject({ deleted: 1 });
+    await clock.advance(86_400_000);
+    expect(await sweep()).toMatchObject({ deleted: 2 });
+    // Queues that nobody uses any more go as well.
+    expect(await sql`select from eve.job_queues`).toHaveLength(0);
+  });
+});
+
+describe("the list", () => {
+  test("shows a caller its own, the newest first, by page and by state", async () => {
+    const { submit, claim, list } = jobs();
+    await submit(names("a", 5), { consumerId: a });
+    await submit(names("b", 1), { consumerId: b });
+    await claim(1, {});
+    const first = await list({ consumerId: a, atMost: 3 });
+    expect(idsOf(first.jobs)).toEqual(["a4", "a3", "a2"]);
+    const rest = await list({ consumerId: a, atMost: 3, before: first.next });
+    expect(idsOf(rest.jobs)).toEqual(["a1", "a0"]);
+    expect(rest.next).toBe(null);
+    expect(idsOf((await list({ states: ["running"] })).jobs)).toHaveLength(1);
+    expect((await list()).jobs).toHaveLength(6);
+  });
+});
+
+describe("workers", () => {
+  const begin = async (place = "edge", worker: string = crypto.randomUUID()) =>
+    (await sql`select public.eve_jobs_worker_begin(${worker}, ${place}, ${LEASE_MS}) as answer`)[0]!.answer
+      .status;
+  const tick = async () => (await sql`select eve.jobs_tick() as answer`)[0]!.answer.status;
+  const posted = async () => (await sql`delete from net.http_request_queue returning url`).length;
+  beforeEach(() => sql`delete from net.http_request_queue`);
+
+  test("only so many of the function run at once; one that has died frees its place", async () => {
+    expect(await Promise.all([begin(), begin(), begin(), begin("outside")])).toEqual(
+      expect.arrayContaining(["enough", "begun"]),
+    );
+    expect(await sql`select from eve.job_workers where place = 'edge'`).toHaveLength(2);
+    expect(await begin()).toBe("enough");
+    await clock.advance(LEASE_MS);
+    expect(await begin()).toBe("begun");
+  });
+
+  test("cron calls the function only if it would find something to do, and there is a place for it", async () => {
+    const { submit, claim } = jobs();
+    await sql`select public.eve_connect('http://project.test', 'sb_secret_of_a_test')`;
+    expect([await tick(), await posted()]).toEqual(["nothing_due", 0]);
+    await submit([{ request_id: "later", run_at: "2026-11-18T12:00:10Z" }]);
+    expect([await tick(), await posted()]).toEqual(["nothing_due", 0]);
+    await clock.advance(10_000);
+    expect([await tick(), await posted()]).toEqual(["asked", 1]);
+    // Not twice in a second, and not beyond the number of workers.
+    expect([await tick(), await posted()]).toEqual(["running", 0]);
+    await begin();
+    await begin();
+    await clock.advance(5000);
+    expect([await tick(), await posted()]).toEqual(["running", 0]);
+    await claim(1);
+    expect([await tick(), await posted()]).toEqual(["nothing_due", 0]);
+  });
+
+  test("a worker that ends says whether there is more to do", async () => {
+    const worker = crypto.randomUUID();
+    await begin("edge", worker);
+    const end = async () => (await sql`select public.eve_jobs_worker_end(${worker}) as answer`)[0]!.answer;
+    expect(await end()).toEqual({ wake: false });
+    await jobs().submit(names("r", 1));
+    await clock.advance(2000);
+    expect(await end()).toEqual({ wake: true });
+  });
+});
