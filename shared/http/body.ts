@@ -1,4 +1,5 @@
 import { type Clock, setTimer } from "../runtime/clock.ts";
+import { joinBytes } from "../runtime/join_bytes.ts";
 import { GatewayError } from "../contract/gateway_error.ts";
 
 /** How long a body may take to arrive: 10 MiB in 30 s is 2.8 Mbit/s. */
@@ -124,14 +125,7 @@ async function readCapped(
     }
   }
   const [only] = chunks;
-  if (chunks.length === 1 && only !== undefined) return only;
-  const body = new Uint8Array(length);
-  let offset = 0;
-  for (const chunk of chunks) {
-    body.set(chunk, offset);
-    offset += chunk.byteLength;
-  }
-  return body;
+  return chunks.length === 1 && only !== undefined ? only : joinBytes(chunks);
 }
 
 function tooLarge(maxBytes: number): GatewayError {

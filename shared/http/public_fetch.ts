@@ -1,4 +1,5 @@
 import type { Clock } from "../runtime/clock.ts";
+import { joinBytes } from "../runtime/join_bytes.ts";
 import { type Connect, pinnedGet } from "./pinned_get.ts";
 import { isAddress, isPublicAddress, isPublicHost } from "./public_address.ts";
 
@@ -128,19 +129,11 @@ async function taken(response: Response, { accepts, mayTake }: PublicFetchOption
   const mimeType = (response.headers.get("content-type") ?? "").split(";")[0]!.trim().toLowerCase();
   if (!accepts(mimeType)) throw leave(`is of the type ${mimeType || "unknown"}, which is not accepted here`);
   const pieces: Uint8Array[] = [];
-  let length = 0;
   for await (const piece of response.body ?? []) {
     if (!mayTake(piece.byteLength)) throw new PublicFetchError("is too large");
     pieces.push(piece);
-    length += piece.byteLength;
   }
-  const bytes = new Uint8Array(length);
-  let offset = 0;
-  for (const piece of pieces) {
-    bytes.set(piece, offset);
-    offset += piece.byteLength;
-  }
-  return { mimeType, bytes };
+  return { mimeType, bytes: joinBytes(pieces) };
 }
 
 function aborted(signal: AbortSignal): Promise<never> {

@@ -1,3 +1,5 @@
+import { joinBytes } from "../runtime/join_bytes.ts";
+
 export class BodyTooLong extends Error {
   constructor(maxBytes: number) {
     super(`a body of more than ${maxBytes} bytes`);
@@ -30,13 +32,7 @@ export async function bytesOf(response: Response, maxBytes: number): Promise<Uin
     }
     pieces.push(value);
   }
-  const bytes = new Uint8Array(length);
-  let at = 0;
-  for (const piece of pieces) {
-    bytes.set(piece, at);
-    at += piece.byteLength;
-  }
-  return bytes;
+  return joinBytes(pieces);
 }
 
 /** Null: unknown, as it is of a body that is unpacked on its way. */
