@@ -366,6 +366,28 @@ export const ERRORS = {
       "You may not act for this tenant. Leave `tenant_id` out, or ask the owner to add you to the tenant.",
   },
 
+  // Chats.
+  chat_not_found: {
+    status: 404,
+    retryable: false,
+    message: "You have no such chat. Check its id, and whose chats your credential reads.",
+  },
+  message_not_found: {
+    status: 404,
+    retryable: false,
+    message: "There is no such message in your chats. Check its id.",
+  },
+  share_not_found: {
+    status: 404,
+    retryable: false,
+    message: "There is nothing behind this link, or no more: links end, and their owners take them back.",
+  },
+  id_taken: {
+    status: 409,
+    retryable: false,
+    message: "This id is taken. Leave it out, or choose another random UUID.",
+  },
+
   // The gateway itself.
   deadline_exceeded: {
     status: 504,

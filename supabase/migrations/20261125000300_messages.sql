@@ -1,0 +1,295 @@
+-- Messages of chats, for the function api; and answers while they are written.
+
+set local lock_timeout = '10s';
+
+create or replace function eve.message_json(message public.messages)
+returns jsonb
+language sql
+immutable
+set search_path = ''
+as $$
+  select jsonb_build_object(
+    'id', (message_json.message).id, 'chat_id', (message_json.message).chat_id, 'parent_id', (message_json.message).parent_id,
+    'role', (message_json.message).role, 'content', (message_json.message).content,
+    'message_type', (message_json.message).message_type, 'parts', (message_json.message).parts,
+    'client_id', (message_json.message).client_id, 'request_id', (message_json.message).request_id,
+    'usage', (message_json.message).usage, 'feedback', (message_json.message).feedback, 'state', (message_json.message).state,
+    'created_at', (message_json.message).created_at
+  );
+$$;
+
+-- Adds a message to a chat, whose row is locked from here on: {"status": "added" or "present", "message"}, or a refusal.
+-- message: {"id", "role", "content", "message_type", "parts", "client_id", "request_id", "usage", "state"}, and where it stands:
+-- "parent_id" (null: it begins the conversation), or "edits" (a further branch beside that message), or neither: at the end.
+create or replace function eve.message_from(chat_id uuid, message jsonb)
+returns jsonb
+language plpgsql
+volatile
+set search_path = ''
+as $$
+declare
+  v_new constant jsonb := message_from.message;
+  v_parent uuid := (v_new ->> 'parent_id')::uuid;
+  v_begins boolean := v_new ? 'parent_id' and v_parent is null;
+  v_message public.messages;
+begin
+  perform from public.chats c where c.id = message_from.chat_id for no key update;
+  select * into v_message
+  from public.messages m
+  where m.chat_id = message_from.chat_id and m.client_id = v_new ->> 'client_id';
+  if found then
+    return jsonb_build_object('status', 'present', 'message', eve.message_json(v_message));
+  end if;
+  if v_new ->> 'edits' is not null then
+    select m.parent_id into v_parent
+    from public.messages m
+    where m.chat_id = message_from.chat_id and m.id = (v_new ->> 'edits')::uuid;
+    if not found then
+      return eve.refused('message_not_found', 'The message that this one edits is not in this chat.');
+    end if;
+    v_begins := v_parent is null;
+  elsif v_parent is not null and not exists (
+    select from public.messages m where m.chat_id = message_from.chat_id and m.id = v_parent
+  ) then
+    return eve.refused('message_not_found', 'The message that this one follows is not in this chat.');
+  end if;
+  perform set_config('eve.message_begins', case when v_begins then 'on' else '' end, true);
+  insert into public.messages (id, chat_id, parent_id, role, content, message_type, parts, client_id, request_id, usage, state)
+  values (
+    coalesce((v_new ->> 'id')::uuid, gen_random_uuid()), message_from.chat_id, v_parent, coalesce(v_new ->> 'role', 'user'),
+    coalesce(v_new ->> 'content', ''), coalesce(v_new ->> 'message_type', 'text'), nullif(v_new -> 'parts', 'null'),
+    v_new ->> 'client_id', v_new ->> 'request_id', nullif(v_new -> 'usage', 'null'), coalesce(v_new ->> 'state', 'complete')
+  )
+  on conflict (id) do nothing
+  returning * into v_message;
+  if found then
+    return jsonb_build_object('status', 'added', 'message', eve.message_json(v_message));
+  end if;
+  select * into v_message
+  from public.messages m
+  where m.id = (v_new ->> 'id')::uuid and m.chat_id = message_from.chat_id;
+  if not found then
+    return eve.refused('id_taken');
+  end if;
+  return jsonb_build_object('status', 'present', 'message', eve.message_json(v_message));
+end;
+$$;
+comment on function eve.message_from is 'Adds a message to a chat, once by its client_id or id.';
+
+create or replace function public.eve_message_add(actor jsonb, chat_id uuid, message jsonb)
+returns jsonb
+language plpgsql
+volatile
+set search_path = ''
+as $$
+declare
+  v_who constant jsonb := eve.chat_actor(eve_message_add.actor);
+  v_chat constant public.chats := eve.chat_of(v_who, eve_message_add.chat_id);
+begin
+  return coalesce(
+    eve.chat_refusal(v_who, v_chat, must_be_there => true),
+    eve.message_from(v_chat.id, eve_message_add.message - 'state')
+  );
+end;
+$$;
+comment on function public.eve_message_add is 'Adds a message to a chat.';
+
+-- A message of a chat that is the actor's; a row of nulls: there is none.
+create or replace function eve.message_from_actor(who jsonb, message_id uuid)
+returns public.messages
+language sql
+stable
+set search_path = ''
+as $$
+  select m.*
+  from public.messages m
+  where m.id = message_from_actor.message_id and (eve.chat_of(message_from_actor.who, m.chat_id)).id is not null;
+$$;
+
+create or replace function public.eve_message_feedback(actor jsonb, message_id uuid, feedback text)
+returns jsonb
+language plpgsql
+volatile
+set search_path = ''
+as $$
+declare
+  v_who constant jsonb := eve.chat_actor(eve_message_feedback.actor);
+  v_message public.messages := eve.message_from_actor(v_who, eve_message_feedback.message_id);
+begin
+  if v_who ->> 'status' = 'refused' then
+    return v_who;
+  elsif v_message.id is null then
+    return eve.refused('message_not_found');
+  end if;
+  update public.messages m
+  set feedback = eve_message_feedback.feedback
+  where m.id = v_message.id
+  returning * into v_message;
+  return jsonb_build_object('status', 'changed', 'message', eve.message_json(v_message));
+end;
+$$;
+comment on function public.eve_message_feedback is 'Notes what a reader thinks of a message.';
+
+-- A page of all messages of a chat, branches and all, in the order in which they came; or, backwards, from the newest.
+-- {"status": "listed", "messages", "next"}.
+create or replace function public.eve_messages(
+  actor jsonb, chat_id uuid, after jsonb default null, backwards boolean default false, at_most integer default 100
+)
+returns jsonb
+language plpgsql
+stable
+set search_path = ''
+as $$
+declare
+  v_who constant jsonb := eve.chat_actor(eve_messages.actor);
+  v_chat constant public.chats := eve.chat_of(v_who, eve_messages.chat_id);
+  v_refusal constant jsonb := eve.chat_refusal(v_who, v_chat);
+  v_most constant integer := least(greatest(eve_messages.at_most, 1), 100);
+  v_after constant timestamptz := (eve_messages.after ->> 'created_at')::timestamptz;
+  v_after_id constant uuid := (eve_messages.after ->> 'id')::uuid;
+  v_messages jsonb;
+begin
+  if v_refusal is not null then
+    return v_refusal;
+  elsif eve_messages.backwards then
+    select coalesce(jsonb_agg(eve.message_json(page) order by page.created_at desc, page.id desc), '[]') into v_messages
+    from (
+      select m.*
+      from public.messages m
+      where m.chat_id = v_chat.id and (m.created_at, m.id) < (coalesce(v_after, 'infinity'), coalesce(v_after_id, 'ffffffff-ffff-ffff-ffff-ffffffffffff'))
+      order by m.created_at desc, m.id desc
+      limit v_most + 1
+    ) page;
+  else
+    select coalesce(jsonb_agg(eve.message_json(page) order by page.created_at, page.id), '[]') into v_messages
+    from (
+      select m.*
+      from public.messages m
+      where m.chat_id = v_chat.id and (m.created_at, m.id) > (coalesce(v_after, '-infinity'), coalesce(v_after_id, '00000000-0000-0000-0000-000000000000'))
+      order by m.created_at, m.id
+      limit v_most + 1
+    ) page;
+  end if;
+  return eve.chat_page('messages', v_messages, v_most);
+end;
+$$;
+comment on function public.eve_messages is 'A page of the messages of a chat.';
+
+-- The conversation that ends with a message (null: with the chat's end): its last messages, oldest of them first.
+-- {"status": "listed", "messages", "before": the message with which the page before this one ends, or null}.
+create or replace function public.eve_message_path(actor jsonb, chat_id uuid, leaf_id uuid default null, at_most integer default 100)
+returns jsonb
+language plpgsql
+stable
+set search_path = ''
+as $$
+declare
+  v_who constant jsonb := eve.chat_actor(eve_message_path.actor);
+  v_chat constant public.chats := eve.chat_of(v_who, eve_message_path.chat_id);
+  v_refusal constant jsonb := eve.chat_refusal(v_who, v_chat);
+  v_most constant integer := least(greatest(eve_message_path.at_most, 1), 1000);
+  v_leaf constant uuid := coalesce(eve_message_path.leaf_id, v_chat.leaf_id);
+  v_messages jsonb;
+begin
+  if v_refusal is not null then
+    return v_refusal;
+  elsif v_leaf is not null and not exists (select from public.messages m where m.id = v_leaf and m.chat_id = v_chat.id) then
+    return eve.refused('message_not_found');
+  end if;
+  with recursive path as (
+    select m.*, 1 as depth
+    from public.messages m
+    where m.id = v_leaf
+    union all
+    select m.*, p.depth + 1
+    from path p
+    join public.messages m on m.id = p.parent_id and m.chat_id = v_chat.id
+    where p.depth < v_most
+  )
+  select coalesce(
+    jsonb_agg(
+      jsonb_build_object(
+        'id', p.id, 'chat_id', p.chat_id, 'parent_id', p.parent_id, 'role', p.role, 'content', p.content,
+        'message_type', p.message_type, 'parts', p.parts, 'client_id', p.client_id, 'request_id', p.request_id, 'usage', p.usage,
+        'feedback', p.feedback, 'state', p.state, 'created_at', p.created_at
+      )
+      order by p.depth desc
+    ), '[]'
+  )
+  into v_messages
+  from path p;
+  return jsonb_build_object('status', 'listed', 'messages', v_messages, 'before', v_messages -> 0 -> 'parent_id');
+end;
+$$;
+comment on function public.eve_message_path is 'The conversation that ends with a message.';
+
+-- Stores a question and the place of its answer behind it, so that both stand in their order however the answer ends. {"status": "begun",
+-- "question", "answer"}; `present`: the question's client_id came before, with the answer as it stands; or a refusal.
+create or replace function public.eve_chat_answer_begin(actor jsonb, chat_id uuid, question jsonb, request_id text)
+returns jsonb
+language plpgsql
+volatile
+set search_path = ''
+as $$
+declare
+  v_who constant jsonb := eve.chat_actor(eve_chat_answer_begin.actor);
+  v_chat constant public.chats := eve.chat_of(v_who, eve_chat_answer_begin.chat_id);
+  v_refusal constant jsonb := eve.chat_refusal(v_who, v_chat, must_be_there => true);
+  v_question jsonb;
+  v_answer public.messages;
+begin
+  if v_refusal is not null then
+    return v_refusal;
+  end if;
+  v_question := eve.message_from(v_chat.id, eve_chat_answer_begin.question - 'state');
+  if v_question ->> 'status' = 'refused' then
+    return v_question;
+  elsif v_question ->> 'status' = 'present' then
+    select * into v_answer
+    from public.messages m
+    where m.chat_id = v_chat.id and m.parent_id = (v_question -> 'message' ->> 'id')::uuid and m.role = 'assistant'
+    order by m.created_at, m.id
+    limit 1;
+    return jsonb_build_object(
+      'status', 'present', 'question', v_question -> 'message', 'answer', case when v_answer.id is not null then eve.message_json(v_answer) end
+    );
+  end if;
+  return jsonb_build_object(
+    'status', 'begun', 'question', v_question -> 'message',
+    'answer', eve.message_from(
+      v_chat.id,
+      jsonb_build_object(
+        'role', 'assistant', 'parent_id', v_question -> 'message' -> 'id', 'state', 'pending',
+        'request_id', eve_chat_answer_begin.request_id
+      )
+    ) -> 'message'
+  );
+end;
+$$;
+comment on function public.eve_chat_answer_begin is 'Stores a question and the place of its answer.';
+
+-- What an answer came to. state: complete, or broken_off with what had come. Twice is the same as once; `gone`: somebody erased the chat.
+create or replace function public.eve_chat_answer_end(message_id uuid, state text, content text, parts jsonb default null, usage jsonb default null)
+returns jsonb
+language plpgsql
+volatile
+set search_path = ''
+as $$
+declare
+  v_message public.messages;
+begin
+  update public.messages m
+  set state = eve_chat_answer_end.state, content = eve_chat_answer_end.content, parts = nullif(eve_chat_answer_end.parts, 'null'),
+    usage = nullif(eve_chat_answer_end.usage, 'null')
+  where m.id = eve_chat_answer_end.message_id and m.state <> 'complete'
+  returning * into v_message;
+  if not found then
+    select * into v_message from public.messages m where m.id = eve_chat_answer_end.message_id;
+  end if;
+  return case
+    when v_message.id is null then '{"status": "gone"}'
+    else jsonb_build_object('status', 'ended', 'message', eve.message_json(v_message))
+  end;
+end;
+$$;
+comment on function public.eve_chat_answer_end is 'Stores what an answer came to.';
