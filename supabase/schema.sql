@@ -14563,3 +14563,1203 @@ begin
 end;
 $function$;
 comment on function eve.jobs_tick is 'What cron runs for jobs.';
+
+-- chats_tables --------------------------------------------------------------------------------------------------------
+
+create table public.chats (
+  id uuid not null default gen_random_uuid(),
+  title text,
+  user_id text,
+  owner uuid default auth.uid(),
+  consumer_id uuid,
+  description text,
+  metadata jsonb not null default '{}'::jsonb,
+  leaf_id uuid,
+  created_at timestamp with time zone not null default now(),
+  updated_at timestamp with time zone not null default now(),
+  archived_at timestamp with time zone,
+  deleted_at timestamp with time zone,
+  expires_at timestamp with time zone,
+  constraint chats_consumer_id_fkey FOREIGN KEY (consumer_id) REFERENCES eve.consumers(id) ON DELETE SET NULL,
+  constraint chats_description_length CHECK ((length(description) <= 4000)),
+  constraint chats_metadata_size CHECK ((length((metadata)::text) <= 16384)),
+  constraint chats_pkey PRIMARY KEY (id),
+  constraint chats_title_length CHECK ((length(title) <= 500)),
+  constraint chats_user_id_length CHECK ((length(user_id) <= 200))
+);
+alter table public.chats enable row level security;
+CREATE INDEX chats_consumer_id_idx ON public.chats USING btree (consumer_id, created_at DESC, id DESC) WHERE (consumer_id IS NOT NULL);
+CREATE INDEX chats_consumer_id_user_id_idx ON public.chats USING btree (consumer_id, user_id, created_at DESC, id DESC) WHERE (user_id IS NOT NULL);
+CREATE INDEX chats_created_at_idx ON public.chats USING btree (created_at DESC, id DESC);
+CREATE INDEX chats_deleted_at_idx ON public.chats USING btree (deleted_at) WHERE (deleted_at IS NOT NULL);
+CREATE INDEX chats_expires_at_idx ON public.chats USING btree (expires_at) WHERE (expires_at IS NOT NULL);
+CREATE INDEX chats_owner_idx ON public.chats USING btree (owner, created_at DESC, id DESC) WHERE (owner IS NOT NULL);
+create policy chats_own on public.chats as permissive for all to authenticated using (owner = ( SELECT auth.uid() AS uid)) with check ((owner = ( SELECT auth.uid() AS uid)) AND (consumer_id IS NULL));
+comment on table public.chats is 'Conversations. Readable by their owners alone.';
+comment on column public.chats.user_id is 'The app''s own name for the user whose it is.';
+comment on column public.chats.owner is 'The signed-in user (auth.users) whose it is; null: an app''s.';
+comment on column public.chats.consumer_id is 'The consumer that made it and alone sees it; null: a signed-in user''s or the project''s.';
+comment on column public.chats.leaf_id is 'The message with which the conversation goes on if nobody says otherwise.';
+comment on column public.chats.deleted_at is 'Deleted, and can be restored until retention takes it away.';
+comment on column public.chats.expires_at is 'Retention takes it away then; null: never.';
+
+create table public.messages (
+  id uuid not null default gen_random_uuid(),
+  chat_id uuid not null,
+  parent_id uuid,
+  role text not null default 'user'::text,
+  content text not null default ''::text,
+  message_type text not null default 'text'::text,
+  parts jsonb,
+  client_id text,
+  request_id text,
+  usage jsonb,
+  feedback text,
+  state text not null default 'complete'::text,
+  created_at timestamp with time zone not null default now(),
+  search tsvector generated always as ((to_tsvector('russian'::regconfig, "left"(COALESCE(content, ''::text), 100000)) || to_tsvector('english'::regconfig, "left"(COALESCE(content, ''::text), 100000)))) stored,
+  constraint messages_chat_id_fkey FOREIGN KEY (chat_id) REFERENCES public.chats(id) ON DELETE CASCADE,
+  constraint messages_client_id_length CHECK (((length(client_id) >= 1) AND (length(client_id) <= 200))),
+  constraint messages_content_size CHECK ((octet_length(content) <= 1000000)),
+  constraint messages_feedback_length CHECK ((length(feedback) <= 2000)),
+  constraint messages_message_type_length CHECK ((length(message_type) <= 100)),
+  constraint messages_parts_size CHECK ((length((parts)::text) <= 262144)),
+  constraint messages_pkey PRIMARY KEY (id),
+  constraint messages_request_id_length CHECK ((length(request_id) <= 200)),
+  constraint messages_role_known CHECK ((role = ANY (ARRAY['user'::text, 'assistant'::text, 'system'::text, 'tool'::text]))),
+  constraint messages_state_known CHECK ((state = ANY (ARRAY['complete'::text, 'pending'::text, 'broken_off'::text]))),
+  constraint messages_usage_size CHECK ((length((usage)::text) <= 4096))
+);
+alter table public.messages enable row level security;
+CREATE INDEX messages_chat_id_created_at_idx ON public.messages USING btree (chat_id, created_at, id);
+CREATE UNIQUE INDEX messages_client_id_key ON public.messages USING btree (chat_id, client_id) WHERE (client_id IS NOT NULL);
+CREATE INDEX messages_pending_idx ON public.messages USING btree (created_at) WHERE (state = 'pending'::text);
+CREATE INDEX messages_search_idx ON public.messages USING gin (search);
+CREATE TRIGGER eve_place_message BEFORE INSERT ON public.messages FOR EACH ROW EXECUTE FUNCTION eve.place_message(); -- enabled
+create policy messages_add on public.messages as permissive for insert to authenticated with check (EXISTS ( SELECT
+   FROM public.chats c
+  WHERE ((c.id = messages.chat_id) AND (c.owner = ( SELECT auth.uid() AS uid)) AND (c.deleted_at IS NULL))));
+create policy messages_feedback on public.messages as permissive for update to authenticated using (EXISTS ( SELECT
+   FROM public.chats c
+  WHERE ((c.id = messages.chat_id) AND (c.owner = ( SELECT auth.uid() AS uid))))) with check (EXISTS ( SELECT
+   FROM public.chats c
+  WHERE ((c.id = messages.chat_id) AND (c.owner = ( SELECT auth.uid() AS uid)))));
+create policy messages_read on public.messages as permissive for select to authenticated using (EXISTS ( SELECT
+   FROM public.chats c
+  WHERE ((c.id = messages.chat_id) AND (c.owner = ( SELECT auth.uid() AS uid)))));
+comment on table public.messages is 'What was said. A row is never rewritten by another text: an edit is a further branch.';
+comment on column public.messages.parent_id is 'What it answers or follows; null: it begins the conversation. Several with one parent are branches.';
+comment on column public.messages.parts is 'What is not text, in the form of the gateway''s own API.';
+comment on column public.messages.client_id is 'The sender''s name for it: the same one again adds nothing.';
+comment on column public.messages.request_id is 'The gateway''s call that made it.';
+comment on column public.messages.state is 'complete; pending: the answer is being written; broken_off: what came before its writing ended early.';
+
+create table public.message_images (
+  id uuid not null default gen_random_uuid(),
+  message_id uuid not null,
+  image_name text,
+  s3_path text,
+  s3_url text,
+  image_type text,
+  description text,
+  width integer,
+  height integer,
+  file_size bigint,
+  tenant_id text,
+  file_sha256 text,
+  created_at timestamp with time zone not null default now(),
+  constraint message_images_message_id_fkey FOREIGN KEY (message_id) REFERENCES public.messages(id) ON DELETE CASCADE,
+  constraint message_images_pkey PRIMARY KEY (id),
+  constraint message_images_sha256_form CHECK ((file_sha256 ~ '^[0-9a-f]{64}$'::text)),
+  constraint message_images_sizes_positive CHECK (((width >= 0) AND (height >= 0) AND (file_size >= 0))),
+  constraint message_images_texts_length CHECK (((length(image_name) <= 500) AND (length(s3_path) <= 1024) AND (length(s3_url) <= 2048) AND (length(image_type) <= 100) AND (length(description) <= 4000)))
+);
+alter table public.message_images enable row level security;
+CREATE INDEX message_images_message_id_idx ON public.message_images USING btree (message_id, created_at, id);
+CREATE TRIGGER eve_release_image AFTER DELETE ON public.message_images FOR EACH ROW EXECUTE FUNCTION eve.release_image(); -- enabled
+create policy message_images_read on public.message_images as permissive for select to authenticated using (EXISTS ( SELECT
+   FROM (public.messages m
+     JOIN public.chats c ON ((c.id = m.chat_id)))
+  WHERE ((m.id = message_images.message_id) AND (c.owner = ( SELECT auth.uid() AS uid)))));
+comment on table public.message_images is 'Pictures of messages.';
+comment on column public.message_images.s3_url is 'A lasting address; what it leads to is signed for each reading.';
+comment on column public.message_images.file_sha256 is 'With tenant_id: the object of public.media_objects, which stays as long as this row does.';
+
+create table public.search_results (
+  id uuid not null default gen_random_uuid(),
+  chat_id uuid not null,
+  message_id uuid,
+  block_id text,
+  page_number integer,
+  block_text text,
+  coords_norm jsonb,
+  coords_px jsonb,
+  created_at timestamp with time zone not null default now(),
+  constraint search_results_chat_id_fkey FOREIGN KEY (chat_id) REFERENCES public.chats(id) ON DELETE CASCADE,
+  constraint search_results_coords_size CHECK (((length((coords_norm)::text) <= 4096) AND (length((coords_px)::text) <= 4096))),
+  constraint search_results_message_id_fkey FOREIGN KEY (message_id) REFERENCES public.messages(id) ON DELETE SET NULL,
+  constraint search_results_pkey PRIMARY KEY (id),
+  constraint search_results_texts_length CHECK (((length(block_id) <= 200) AND (octet_length(block_text) <= 100000)))
+);
+alter table public.search_results enable row level security;
+CREATE INDEX search_results_chat_id_idx ON public.search_results USING btree (chat_id, created_at, id);
+CREATE INDEX search_results_message_id_idx ON public.search_results USING btree (message_id) WHERE (message_id IS NOT NULL);
+create policy search_results_own on public.search_results as permissive for all to authenticated using (EXISTS ( SELECT
+   FROM public.chats c
+  WHERE ((c.id = search_results.chat_id) AND (c.owner = ( SELECT auth.uid() AS uid))))) with check ((EXISTS ( SELECT
+   FROM public.chats c
+  WHERE ((c.id = search_results.chat_id) AND (c.owner = ( SELECT auth.uid() AS uid)) AND (c.deleted_at IS NULL)))) AND ((message_id IS NULL) OR (EXISTS ( SELECT
+   FROM public.messages m
+  WHERE ((m.id = search_results.message_id) AND (m.chat_id = search_results.chat_id))))));
+comment on table public.search_results is 'Places in documents that a search found for a chat.';
+comment on column public.search_results.coords_norm is 'Where on the page, in parts of its width and height; coords_px: in pixels.';
+
+create table public.chat_shares (
+  id uuid not null default gen_random_uuid(),
+  chat_id uuid not null,
+  token_hash text not null,
+  snapshot jsonb not null,
+  created_at timestamp with time zone not null default now(),
+  expires_at timestamp with time zone,
+  constraint chat_shares_chat_id_fkey FOREIGN KEY (chat_id) REFERENCES public.chats(id) ON DELETE CASCADE,
+  constraint chat_shares_pkey PRIMARY KEY (id),
+  constraint chat_shares_token_hash_form CHECK ((token_hash ~ '^[0-9a-f]{64}$'::text))
+);
+alter table public.chat_shares enable row level security;
+CREATE INDEX chat_shares_chat_id_idx ON public.chat_shares USING btree (chat_id);
+CREATE UNIQUE INDEX chat_shares_token_hash_key ON public.chat_shares USING btree (token_hash);
+create policy chat_shares_own on public.chat_shares as permissive for all to authenticated using (EXISTS ( SELECT
+   FROM public.chats c
+  WHERE ((c.id = chat_shares.chat_id) AND (c.owner = ( SELECT auth.uid() AS uid)))));
+comment on table public.chat_shares is 'Snapshots of chats that whoever has the link may read.';
+comment on column public.chat_shares.token_hash is 'SHA-256 of the link''s secret part, 64 hexadecimal digits.';
+
+CREATE OR REPLACE FUNCTION eve.place_message()
+ RETURNS trigger
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO ''
+AS $function$
+declare
+  v_chat public.chats;
+begin
+  select * into v_chat from public.chats c where c.id = new.chat_id for no key update;
+  if not found then
+    -- Row-level security or the foreign key says no, each in its words.
+    return new;
+  end if;
+  if new.parent_id is null and coalesce(current_setting('eve.message_begins', true), '') <> 'on' then
+    new.parent_id := v_chat.leaf_id;
+  elsif new.parent_id is not null and not exists (
+    select from public.messages m where m.id = new.parent_id and m.chat_id = new.chat_id
+  ) then
+    raise exception 'parent_id must be a message of the same chat' using errcode = 'EV400';
+  end if;
+  new.created_at := greatest(eve.clock(), v_chat.updated_at + interval '1 microsecond');
+  update public.chats c set updated_at = new.created_at, leaf_id = new.id where c.id = new.chat_id;
+  return new;
+end;
+$function$;
+
+CREATE OR REPLACE FUNCTION eve.release_image()
+ RETURNS trigger
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO ''
+AS $function$
+begin
+  if old.file_sha256 is not null then
+    delete from eve.media_references r
+    where r.tenant_id = old.tenant_id and r.file_sha256 = old.file_sha256 and r.ref_kind = 'message_image' and r.ref_id = old.id::text;
+  end if;
+  return null;
+end;
+$function$;
+
+-- chats ---------------------------------------------------------------------------------------------------------------
+
+CREATE OR REPLACE FUNCTION eve.chat_actor(actor jsonb)
+ RETURNS jsonb
+ LANGUAGE plpgsql
+ STABLE
+ SET search_path TO ''
+AS $function$
+declare
+  v_consumer eve.consumers;
+  v_refusal jsonb;
+begin
+  case chat_actor.actor ->> 'kind'
+    when 'project' then
+      return '{"all": true}';
+    when 'consumer' then
+      select * into v_consumer from eve.consumers c where c.id = (chat_actor.actor ->> 'consumer_id')::uuid;
+      v_refusal := eve.refusal_of_consumer(v_consumer, (chat_actor.actor ->> 'token_id')::uuid, 'chats');
+      return coalesce(v_refusal, jsonb_build_object('consumer_id', v_consumer.id));
+    when 'user' then
+      return jsonb_build_object('owner', chat_actor.actor ->> 'user_id');
+    else
+      raise exception 'an actor has the kind project, consumer or user' using errcode = 'EV500';
+  end case;
+end;
+$function$;
+
+CREATE OR REPLACE FUNCTION eve.chat_of(who jsonb, chat_id uuid)
+ RETURNS public.chats
+ LANGUAGE sql
+ STABLE
+ SET search_path TO ''
+AS $function$
+  select c.*
+  from public.chats c
+  where c.id = chat_of.chat_id
+    and (
+      (chat_of.who ->> 'all')::boolean
+      or c.consumer_id = (chat_of.who ->> 'consumer_id')::uuid
+      or c.owner = (chat_of.who ->> 'owner')::uuid
+    );
+$function$;
+
+CREATE OR REPLACE FUNCTION eve.chat_refusal(who jsonb, chat public.chats, must_be_there boolean DEFAULT false)
+ RETURNS jsonb
+ LANGUAGE sql
+ IMMUTABLE
+ SET search_path TO ''
+AS $function$
+  select case
+    when chat_refusal.who ->> 'status' = 'refused' then chat_refusal.who
+    when (chat_refusal.chat).id is null then eve.refused('chat_not_found')
+    when chat_refusal.must_be_there and (chat_refusal.chat).deleted_at is not null
+      then eve.refused('chat_not_found', 'This chat is deleted. Restore it first.')
+  end;
+$function$;
+
+CREATE OR REPLACE FUNCTION eve.chat_json(chat public.chats)
+ RETURNS jsonb
+ LANGUAGE sql
+ IMMUTABLE
+ SET search_path TO ''
+AS $function$
+  select jsonb_build_object(
+    'id', (chat_json.chat).id, 'title', (chat_json.chat).title, 'user_id', (chat_json.chat).user_id, 'owner', (chat_json.chat).owner,
+    'consumer_id', (chat_json.chat).consumer_id, 'description', (chat_json.chat).description, 'metadata', (chat_json.chat).metadata,
+    'leaf_id', (chat_json.chat).leaf_id, 'created_at', (chat_json.chat).created_at, 'updated_at', (chat_json.chat).updated_at,
+    'archived_at', (chat_json.chat).archived_at, 'deleted_at', (chat_json.chat).deleted_at, 'expires_at', (chat_json.chat).expires_at
+  );
+$function$;
+
+CREATE OR REPLACE FUNCTION public.eve_chat_create(actor jsonb, chat jsonb DEFAULT '{}'::jsonb)
+ RETURNS jsonb
+ LANGUAGE plpgsql
+ SET search_path TO ''
+AS $function$
+declare
+  v_who constant jsonb := eve.chat_actor(eve_chat_create.actor);
+  v_id constant uuid := coalesce((eve_chat_create.chat ->> 'id')::uuid, gen_random_uuid());
+  v_chat public.chats;
+begin
+  if v_who ->> 'status' = 'refused' then
+    return v_who;
+  end if;
+  insert into public.chats (id, title, user_id, owner, consumer_id, description, metadata, created_at, updated_at, expires_at)
+  values (
+    v_id, eve_chat_create.chat ->> 'title', eve_chat_create.chat ->> 'user_id', (v_who ->> 'owner')::uuid,
+    (v_who ->> 'consumer_id')::uuid, eve_chat_create.chat ->> 'description', coalesce(eve_chat_create.chat -> 'metadata', '{}'),
+    eve.clock(), eve.clock(), (eve_chat_create.chat ->> 'expires_at')::timestamptz
+  )
+  on conflict (id) do nothing
+  returning * into v_chat;
+  if found then
+    return jsonb_build_object('status', 'created', 'chat', eve.chat_json(v_chat));
+  end if;
+  v_chat := eve.chat_of(v_who, v_id);
+  if v_chat.id is null then
+    -- Another's: as if it were taken by chance, which tells nothing of whose.
+    return eve.refused('id_taken');
+  end if;
+  return jsonb_build_object('status', 'present', 'chat', eve.chat_json(v_chat));
+end;
+$function$;
+comment on function public.eve_chat_create is 'Begins a chat.';
+
+CREATE OR REPLACE FUNCTION public.eve_chat(actor jsonb, chat_id uuid)
+ RETURNS jsonb
+ LANGUAGE plpgsql
+ STABLE
+ SET search_path TO ''
+AS $function$
+declare
+  v_who constant jsonb := eve.chat_actor(eve_chat.actor);
+  v_chat constant public.chats := eve.chat_of(v_who, eve_chat.chat_id);
+begin
+  return coalesce(
+    eve.chat_refusal(v_who, v_chat), jsonb_build_object('status', 'found', 'chat', eve.chat_json(v_chat))
+  );
+end;
+$function$;
+comment on function public.eve_chat is 'A chat, for whoever may read it.';
+
+CREATE OR REPLACE FUNCTION public.eve_chats(actor jsonb, user_id text DEFAULT NULL::text, archived boolean DEFAULT false, deleted boolean DEFAULT false, after jsonb DEFAULT NULL::jsonb, at_most integer DEFAULT 50)
+ RETURNS jsonb
+ LANGUAGE plpgsql
+ STABLE
+ SET search_path TO ''
+AS $function$
+declare
+  v_who constant jsonb := eve.chat_actor(eve_chats.actor);
+  v_most constant integer := least(greatest(eve_chats.at_most, 1), 100);
+  v_conditions text[] := '{true}';
+  v_chats jsonb;
+begin
+  if v_who ->> 'status' = 'refused' then
+    return v_who;
+  end if;
+  -- Written out for each sort of asker: a condition that may be absent would keep the planner from the index that fits.
+  if v_who ? 'consumer_id' then
+    v_conditions := v_conditions || 'c.consumer_id = $1'::text;
+  elsif v_who ? 'owner' then
+    v_conditions := v_conditions || 'c.owner = $2'::text;
+  end if;
+  if eve_chats.user_id is not null then
+    v_conditions := v_conditions || 'c.user_id = $3'::text;
+  end if;
+  if eve_chats.after is not null then
+    v_conditions := v_conditions || '(c.created_at, c.id) < ($4, $5)'::text;
+  end if;
+  if eve_chats.archived is not null then
+    v_conditions := v_conditions || format('c.archived_at is %s null', case when eve_chats.archived then 'not' else '' end);
+  end if;
+  if eve_chats.deleted is not null then
+    v_conditions := v_conditions || format('c.deleted_at is %s null', case when eve_chats.deleted then 'not' else '' end);
+  end if;
+  execute format(
+    'select coalesce(jsonb_agg(eve.chat_json(page) order by page.created_at desc, page.id desc), ''[]'')
+    from (select c.* from public.chats c where %s order by c.created_at desc, c.id desc limit $6) page',
+    array_to_string(v_conditions, ' and ')
+  )
+  into v_chats
+  using (v_who ->> 'consumer_id')::uuid, (v_who ->> 'owner')::uuid, eve_chats.user_id,
+    (eve_chats.after ->> 'created_at')::timestamptz, (eve_chats.after ->> 'id')::uuid, v_most + 1;
+  return eve.chat_page('chats', v_chats, v_most);
+end;
+$function$;
+comment on function public.eve_chats is 'A page of the chats that somebody has.';
+
+CREATE OR REPLACE FUNCTION eve.chat_page(name text, entries jsonb, most integer)
+ RETURNS jsonb
+ LANGUAGE sql
+ IMMUTABLE
+ SET search_path TO ''
+AS $function$
+  select jsonb_build_object(
+    'status', 'listed',
+    chat_page.name, case when more.so then chat_page.entries - chat_page.most else chat_page.entries end,
+    'next', case when more.so then
+      jsonb_build_object(
+        'created_at', chat_page.entries -> (chat_page.most - 1) -> 'created_at', 'id', chat_page.entries -> (chat_page.most - 1) -> 'id'
+      )
+    end
+  )
+  from (select jsonb_array_length(chat_page.entries) > chat_page.most) as more (so);
+$function$;
+
+CREATE OR REPLACE FUNCTION public.eve_chat_change(actor jsonb, chat_id uuid, changes jsonb)
+ RETURNS jsonb
+ LANGUAGE plpgsql
+ SET search_path TO ''
+AS $function$
+declare
+  v_who constant jsonb := eve.chat_actor(eve_chat_change.actor);
+  v_new constant jsonb := eve_chat_change.changes;
+  v_now constant timestamptz := eve.clock();
+  v_chat public.chats := eve.chat_of(v_who, eve_chat_change.chat_id);
+  v_refusal constant jsonb := eve.chat_refusal(v_who, v_chat, must_be_there => not coalesce(v_new ? 'deleted', false));
+begin
+  if v_refusal is not null then
+    return v_refusal;
+  end if;
+  update public.chats c
+  set title = case when v_new ? 'title' then v_new ->> 'title' else c.title end,
+    description = case when v_new ? 'description' then v_new ->> 'description' else c.description end,
+    user_id = case when v_new ? 'user_id' then v_new ->> 'user_id' else c.user_id end,
+    metadata = case when v_new ? 'metadata' then coalesce(nullif(v_new -> 'metadata', 'null'), '{}') else c.metadata end,
+    expires_at = case when v_new ? 'expires_at' then (v_new ->> 'expires_at')::timestamptz else c.expires_at end,
+    archived_at = case
+      when not v_new ? 'archived' then c.archived_at
+      when (v_new ->> 'archived')::boolean then coalesce(c.archived_at, v_now)
+    end,
+    deleted_at = case
+      when not v_new ? 'deleted' then c.deleted_at
+      when (v_new ->> 'deleted')::boolean then coalesce(c.deleted_at, v_now)
+    end,
+    updated_at = greatest(v_now, c.updated_at + interval '1 microsecond')
+  where c.id = v_chat.id
+  returning * into v_chat;
+  return jsonb_build_object('status', 'changed', 'chat', eve.chat_json(v_chat));
+end;
+$function$;
+comment on function public.eve_chat_change is 'Renames, archives, deletes or restores a chat.';
+
+CREATE OR REPLACE FUNCTION public.eve_chat_erase(actor jsonb, chat_id uuid)
+ RETURNS jsonb
+ LANGUAGE plpgsql
+ SET search_path TO ''
+AS $function$
+declare
+  v_who constant jsonb := eve.chat_actor(eve_chat_erase.actor);
+  v_chat constant public.chats := eve.chat_of(v_who, eve_chat_erase.chat_id);
+  v_refusal constant jsonb := eve.chat_refusal(v_who, v_chat);
+  v_receipt jsonb;
+begin
+  if v_refusal is not null then
+    return v_refusal;
+  end if;
+  perform from public.chats c where c.id = v_chat.id for update;
+  v_receipt := jsonb_build_object(
+    'status', 'erased', 'erased_at', eve.clock(), 'chat_id', v_chat.id,
+    'messages', (select count(*) from public.messages m where m.chat_id = v_chat.id),
+    'images', (
+      select count(*) from public.message_images i join public.messages m on m.id = i.message_id where m.chat_id = v_chat.id
+    ),
+    'search_results', (select count(*) from public.search_results r where r.chat_id = v_chat.id),
+    'shares', (select count(*) from public.chat_shares s where s.chat_id = v_chat.id),
+    'files', (
+      select coalesce(jsonb_agg(distinct jsonb_build_object('tenant_id', i.tenant_id, 'sha256', i.file_sha256)), '[]')
+      from public.message_images i
+      join public.messages m on m.id = i.message_id
+      where m.chat_id = v_chat.id and i.file_sha256 is not null
+    )
+  );
+  delete from public.chats c where c.id = v_chat.id;
+  return v_receipt;
+end;
+$function$;
+comment on function public.eve_chat_erase is 'Takes a chat away for good, with all that is in it.';
+
+CREATE OR REPLACE FUNCTION public.eve_chat_files_left(files jsonb, lease_s integer DEFAULT 120)
+ RETURNS jsonb
+ LANGUAGE sql
+ SET search_path TO ''
+AS $function$
+  with unused as materialized (
+    select o.tenant_id, o.file_sha256
+    from jsonb_to_recordset(eve_chat_files_left.files) as f (tenant_id text, sha256 text)
+    join public.media_objects o on o.tenant_id = f.tenant_id and o.file_sha256 = f.sha256
+    where o.refs_count = 0 and o.state in ('stored', 'verified')
+    order by o.tenant_id, o.file_sha256
+    for update of o skip locked
+  ), marked as (
+    update public.media_objects o
+    set state = 'deleting', expires_at = eve.clock() + make_interval(secs => least(greatest(eve_chat_files_left.lease_s, 30), 600))
+    from unused u
+    where o.tenant_id = u.tenant_id and o.file_sha256 = u.file_sha256
+    returning eve.media_to_delete(o) as one
+  )
+  select coalesce(jsonb_agg(m.one), '[]') from marked m;
+$function$;
+comment on function public.eve_chat_files_left is 'Files of an erased chat that nothing uses any more.';
+
+CREATE OR REPLACE FUNCTION public.eve_chat_share(actor jsonb, chat_id uuid, token_hash text, snapshot jsonb, expires_in_s integer DEFAULT NULL::integer)
+ RETURNS jsonb
+ LANGUAGE plpgsql
+ SET search_path TO ''
+AS $function$
+declare
+  -- A snapshot is a copy: with more of them somebody fills the disk with one chat.
+  v_most constant integer := 20;
+  v_who constant jsonb := eve.chat_actor(eve_chat_share.actor);
+  v_chat public.chats := eve.chat_of(v_who, eve_chat_share.chat_id);
+  v_refusal constant jsonb := eve.chat_refusal(v_who, v_chat, must_be_there => true);
+  v_share public.chat_shares;
+begin
+  if v_refusal is not null then
+    return v_refusal;
+  elsif octet_length(eve_chat_share.snapshot::text) > 5000000 then
+    raise exception 'this conversation is too long to be shared: its snapshot has over 5 MB' using errcode = 'EV400';
+  end if;
+  select * into v_chat from public.chats c where c.id = v_chat.id for no key update;
+  if (select count(*) from public.chat_shares s where s.chat_id = v_chat.id) >= v_most then
+    raise exception 'a chat has at most % links: take one back first', v_most using errcode = 'EV400';
+  end if;
+  insert into public.chat_shares (chat_id, token_hash, snapshot, created_at, expires_at)
+  values (v_chat.id, eve_chat_share.token_hash, eve_chat_share.snapshot, eve.clock(), eve.clock() + make_interval(secs => eve_chat_share.expires_in_s))
+  returning * into v_share;
+  return jsonb_build_object(
+    'status', 'shared', 'share', jsonb_build_object('id', v_share.id, 'created_at', v_share.created_at, 'expires_at', v_share.expires_at)
+  );
+end;
+$function$;
+comment on function public.eve_chat_share is 'Keeps a snapshot of a chat for whoever has its link.';
+
+CREATE OR REPLACE FUNCTION public.eve_chat_shares(actor jsonb, chat_id uuid)
+ RETURNS jsonb
+ LANGUAGE plpgsql
+ STABLE
+ SET search_path TO ''
+AS $function$
+declare
+  v_who constant jsonb := eve.chat_actor(eve_chat_shares.actor);
+  v_chat constant public.chats := eve.chat_of(v_who, eve_chat_shares.chat_id);
+begin
+  return coalesce(
+    eve.chat_refusal(v_who, v_chat),
+    (
+      select jsonb_build_object(
+        'status', 'listed',
+        'shares', coalesce(
+          jsonb_agg(jsonb_build_object('id', s.id, 'created_at', s.created_at, 'expires_at', s.expires_at) order by s.created_at, s.id), '[]'
+        )
+      )
+      from public.chat_shares s
+      where s.chat_id = v_chat.id
+    )
+  );
+end;
+$function$;
+comment on function public.eve_chat_shares is 'The links of a chat.';
+
+CREATE OR REPLACE FUNCTION public.eve_chat_unshare(actor jsonb, chat_id uuid, share_id uuid)
+ RETURNS jsonb
+ LANGUAGE plpgsql
+ SET search_path TO ''
+AS $function$
+declare
+  v_who constant jsonb := eve.chat_actor(eve_chat_unshare.actor);
+  v_chat constant public.chats := eve.chat_of(v_who, eve_chat_unshare.chat_id);
+  v_refusal constant jsonb := eve.chat_refusal(v_who, v_chat);
+begin
+  if v_refusal is not null then
+    return v_refusal;
+  end if;
+  delete from public.chat_shares s where s.chat_id = v_chat.id and s.id = eve_chat_unshare.share_id;
+  return case when found then '{"status": "unshared"}' else eve.refused('share_not_found') end;
+end;
+$function$;
+comment on function public.eve_chat_unshare is 'Takes a link of a chat back.';
+
+CREATE OR REPLACE FUNCTION public.eve_chat_shared(token_hash text)
+ RETURNS jsonb
+ LANGUAGE sql
+ SET search_path TO ''
+AS $function$
+  select coalesce(
+    (
+      select jsonb_build_object('status', 'found', 'snapshot', s.snapshot, 'created_at', s.created_at, 'expires_at', s.expires_at)
+      from public.chat_shares s
+      join public.chats c on c.id = s.chat_id
+      where s.token_hash = eve_chat_shared.token_hash and c.deleted_at is null
+        and coalesce(s.expires_at > eve.clock(), true)
+    ),
+    eve.refused('share_not_found')
+  );
+$function$;
+comment on function public.eve_chat_shared is 'A shared snapshot, by the hash of its link''s secret.';
+
+CREATE OR REPLACE FUNCTION public.eve_chats_retention(at_most integer DEFAULT 500)
+ RETURNS jsonb
+ LANGUAGE plpgsql
+ SET search_path TO ''
+AS $function$
+declare
+  -- Ten times as long as any answer may take.
+  v_pending constant interval := '1 hour';
+  v_now constant timestamptz := eve.clock();
+  v_most constant integer := least(greatest(eve_chats_retention.at_most, 1), 5000);
+  v_deleted integer;
+  v_broken_off integer;
+begin
+  with over as (
+    select c.id
+    from public.chats c
+    where c.expires_at <= v_now
+      or c.deleted_at <= v_now - make_interval(days => eve.alert_setting('deleted_chat_keep_days', 30)::integer)
+    limit v_most
+    for update skip locked
+  )
+  delete from public.chats c using over where c.id = over.id;
+  get diagnostics v_deleted = row_count;
+  delete from public.chat_shares s where s.expires_at <= v_now;
+  update public.messages m set state = 'broken_off' where m.state = 'pending' and m.created_at <= v_now - v_pending;
+  get diagnostics v_broken_off = row_count;
+  return jsonb_build_object('deleted_count', v_deleted, 'broken_off', v_broken_off, 'more', v_deleted = v_most);
+end;
+$function$;
+comment on function public.eve_chats_retention is 'Takes away chats whose time is over, in a batch.';
+
+-- messages ------------------------------------------------------------------------------------------------------------
+
+CREATE OR REPLACE FUNCTION eve.message_json(message public.messages)
+ RETURNS jsonb
+ LANGUAGE sql
+ IMMUTABLE
+ SET search_path TO ''
+AS $function$
+  select jsonb_build_object(
+    'id', (message_json.message).id, 'chat_id', (message_json.message).chat_id, 'parent_id', (message_json.message).parent_id,
+    'role', (message_json.message).role, 'content', (message_json.message).content,
+    'message_type', (message_json.message).message_type, 'parts', (message_json.message).parts,
+    'client_id', (message_json.message).client_id, 'request_id', (message_json.message).request_id,
+    'usage', (message_json.message).usage, 'feedback', (message_json.message).feedback, 'state', (message_json.message).state,
+    'created_at', (message_json.message).created_at
+  );
+$function$;
+
+CREATE OR REPLACE FUNCTION eve.message_from(chat_id uuid, message jsonb)
+ RETURNS jsonb
+ LANGUAGE plpgsql
+ SET search_path TO ''
+AS $function$
+declare
+  v_new constant jsonb := message_from.message;
+  v_parent uuid := (v_new ->> 'parent_id')::uuid;
+  v_begins boolean := v_new ? 'parent_id' and v_parent is null;
+  v_message public.messages;
+begin
+  perform from public.chats c where c.id = message_from.chat_id for no key update;
+  select * into v_message
+  from public.messages m
+  where m.chat_id = message_from.chat_id and m.client_id = v_new ->> 'client_id';
+  if found then
+    return jsonb_build_object('status', 'present', 'message', eve.message_json(v_message));
+  end if;
+  if v_new ->> 'edits' is not null then
+    select m.parent_id into v_parent
+    from public.messages m
+    where m.chat_id = message_from.chat_id and m.id = (v_new ->> 'edits')::uuid;
+    if not found then
+      return eve.refused('message_not_found', 'The message that this one edits is not in this chat.');
+    end if;
+    v_begins := v_parent is null;
+  elsif v_parent is not null and not exists (
+    select from public.messages m where m.chat_id = message_from.chat_id and m.id = v_parent
+  ) then
+    return eve.refused('message_not_found', 'The message that this one follows is not in this chat.');
+  end if;
+  perform set_config('eve.message_begins', case when v_begins then 'on' else '' end, true);
+  insert into public.messages (id, chat_id, parent_id, role, content, message_type, parts, client_id, request_id, usage, state)
+  values (
+    coalesce((v_new ->> 'id')::uuid, gen_random_uuid()), message_from.chat_id, v_parent, coalesce(v_new ->> 'role', 'user'),
+    coalesce(v_new ->> 'content', ''), coalesce(v_new ->> 'message_type', 'text'), nullif(v_new -> 'parts', 'null'),
+    v_new ->> 'client_id', v_new ->> 'request_id', nullif(v_new -> 'usage', 'null'), coalesce(v_new ->> 'state', 'complete')
+  )
+  on conflict (id) do nothing
+  returning * into v_message;
+  if found then
+    return jsonb_build_object('status', 'added', 'message', eve.message_json(v_message));
+  end if;
+  select * into v_message
+  from public.messages m
+  where m.id = (v_new ->> 'id')::uuid and m.chat_id = message_from.chat_id;
+  if not found then
+    return eve.refused('id_taken');
+  end if;
+  return jsonb_build_object('status', 'present', 'message', eve.message_json(v_message));
+end;
+$function$;
+comment on function eve.message_from is 'Adds a message to a chat, once by its client_id or id.';
+
+CREATE OR REPLACE FUNCTION public.eve_message_add(actor jsonb, chat_id uuid, message jsonb)
+ RETURNS jsonb
+ LANGUAGE plpgsql
+ SET search_path TO ''
+AS $function$
+declare
+  v_who constant jsonb := eve.chat_actor(eve_message_add.actor);
+  v_chat constant public.chats := eve.chat_of(v_who, eve_message_add.chat_id);
+begin
+  return coalesce(
+    eve.chat_refusal(v_who, v_chat, must_be_there => true),
+    eve.message_from(v_chat.id, eve_message_add.message - 'state')
+  );
+end;
+$function$;
+comment on function public.eve_message_add is 'Adds a message to a chat.';
+
+CREATE OR REPLACE FUNCTION eve.message_from_actor(who jsonb, message_id uuid)
+ RETURNS public.messages
+ LANGUAGE sql
+ STABLE
+ SET search_path TO ''
+AS $function$
+  select m.*
+  from public.messages m
+  where m.id = message_from_actor.message_id and (eve.chat_of(message_from_actor.who, m.chat_id)).id is not null;
+$function$;
+
+CREATE OR REPLACE FUNCTION public.eve_message_feedback(actor jsonb, message_id uuid, feedback text)
+ RETURNS jsonb
+ LANGUAGE plpgsql
+ SET search_path TO ''
+AS $function$
+declare
+  v_who constant jsonb := eve.chat_actor(eve_message_feedback.actor);
+  v_message public.messages := eve.message_from_actor(v_who, eve_message_feedback.message_id);
+begin
+  if v_who ->> 'status' = 'refused' then
+    return v_who;
+  elsif v_message.id is null then
+    return eve.refused('message_not_found');
+  end if;
+  update public.messages m
+  set feedback = eve_message_feedback.feedback
+  where m.id = v_message.id
+  returning * into v_message;
+  return jsonb_build_object('status', 'changed', 'message', eve.message_json(v_message));
+end;
+$function$;
+comment on function public.eve_message_feedback is 'Notes what a reader thinks of a message.';
+
+CREATE OR REPLACE FUNCTION public.eve_messages(actor jsonb, chat_id uuid, after jsonb DEFAULT NULL::jsonb, backwards boolean DEFAULT false, at_most integer DEFAULT 100)
+ RETURNS jsonb
+ LANGUAGE plpgsql
+ STABLE
+ SET search_path TO ''
+AS $function$
+declare
+  v_who constant jsonb := eve.chat_actor(eve_messages.actor);
+  v_chat constant public.chats := eve.chat_of(v_who, eve_messages.chat_id);
+  v_refusal constant jsonb := eve.chat_refusal(v_who, v_chat);
+  v_most constant integer := least(greatest(eve_messages.at_most, 1), 100);
+  v_after constant timestamptz := (eve_messages.after ->> 'created_at')::timestamptz;
+  v_after_id constant uuid := (eve_messages.after ->> 'id')::uuid;
+  v_messages jsonb;
+begin
+  if v_refusal is not null then
+    return v_refusal;
+  elsif eve_messages.backwards then
+    select coalesce(jsonb_agg(eve.message_json(page) order by page.created_at desc, page.id desc), '[]') into v_messages
+    from (
+      select m.*
+      from public.messages m
+      where m.chat_id = v_chat.id and (m.created_at, m.id) < (coalesce(v_after, 'infinity'), coalesce(v_after_id, 'ffffffff-ffff-ffff-ffff-ffffffffffff'))
+      order by m.created_at desc, m.id desc
+      limit v_most + 1
+    ) page;
+  else
+    select coalesce(jsonb_agg(eve.message_json(page) order by page.created_at, page.id), '[]') into v_messages
+    from (
+      select m.*
+      from public.messages m
+      where m.chat_id = v_chat.id and (m.created_at, m.id) > (coalesce(v_after, '-infinity'), coalesce(v_after_id, '00000000-0000-0000-0000-000000000000'))
+      order by m.created_at, m.id
+      limit v_most + 1
+    ) page;
+  end if;
+  return eve.chat_page('messages', v_messages, v_most);
+end;
+$function$;
+comment on function public.eve_messages is 'A page of the messages of a chat.';
+
+CREATE OR REPLACE FUNCTION public.eve_message_path(actor jsonb, chat_id uuid, leaf_id uuid DEFAULT NULL::uuid, at_most integer DEFAULT 100)
+ RETURNS jsonb
+ LANGUAGE plpgsql
+ STABLE
+ SET search_path TO ''
+AS $function$
+declare
+  v_who constant jsonb := eve.chat_actor(eve_message_path.actor);
+  v_chat constant public.chats := eve.chat_of(v_who, eve_message_path.chat_id);
+  v_refusal constant jsonb := eve.chat_refusal(v_who, v_chat);
+  v_most constant integer := least(greatest(eve_message_path.at_most, 1), 1000);
+  v_leaf constant uuid := coalesce(eve_message_path.leaf_id, v_chat.leaf_id);
+  v_messages jsonb;
+begin
+  if v_refusal is not null then
+    return v_refusal;
+  elsif v_leaf is not null and not exists (select from public.messages m where m.id = v_leaf and m.chat_id = v_chat.id) then
+    return eve.refused('message_not_found');
+  end if;
+  with recursive path as (
+    select m.*, 1 as depth
+    from public.messages m
+    where m.id = v_leaf
+    union all
+    select m.*, p.depth + 1
+    from path p
+    join public.messages m on m.id = p.parent_id and m.chat_id = v_chat.id
+    where p.depth < v_most
+  )
+  select coalesce(
+    jsonb_agg(
+      jsonb_build_object(
+        'id', p.id, 'chat_id', p.chat_id, 'parent_id', p.parent_id, 'role', p.role, 'content', p.content,
+        'message_type', p.message_type, 'parts', p.parts, 'client_id', p.client_id, 'request_id', p.request_id, 'usage', p.usage,
+        'feedback', p.feedback, 'state', p.state, 'created_at', p.created_at
+      )
+      order by p.depth desc
+    ), '[]'
+  )
+  into v_messages
+  from path p;
+  return jsonb_build_object('status', 'listed', 'messages', v_messages, 'before', v_messages -> 0 -> 'parent_id');
+end;
+$function$;
+comment on function public.eve_message_path is 'The conversation that ends with a message.';
+
+CREATE OR REPLACE FUNCTION public.eve_chat_answer_begin(actor jsonb, chat_id uuid, question jsonb, request_id text)
+ RETURNS jsonb
+ LANGUAGE plpgsql
+ SET search_path TO ''
+AS $function$
+declare
+  v_who constant jsonb := eve.chat_actor(eve_chat_answer_begin.actor);
+  v_chat constant public.chats := eve.chat_of(v_who, eve_chat_answer_begin.chat_id);
+  v_refusal constant jsonb := eve.chat_refusal(v_who, v_chat, must_be_there => true);
+  v_question jsonb;
+  v_answer public.messages;
+begin
+  if v_refusal is not null then
+    return v_refusal;
+  end if;
+  v_question := eve.message_from(v_chat.id, eve_chat_answer_begin.question - 'state');
+  if v_question ->> 'status' = 'refused' then
+    return v_question;
+  elsif v_question ->> 'status' = 'present' then
+    select * into v_answer
+    from public.messages m
+    where m.chat_id = v_chat.id and m.parent_id = (v_question -> 'message' ->> 'id')::uuid and m.role = 'assistant'
+    order by m.created_at, m.id
+    limit 1;
+    return jsonb_build_object(
+      'status', 'present', 'question', v_question -> 'message', 'answer', case when v_answer.id is not null then eve.message_json(v_answer) end
+    );
+  end if;
+  return jsonb_build_object(
+    'status', 'begun', 'question', v_question -> 'message',
+    'answer', eve.message_from(
+      v_chat.id,
+      jsonb_build_object(
+        'role', 'assistant', 'parent_id', v_question -> 'message' -> 'id', 'state', 'pending',
+        'request_id', eve_chat_answer_begin.request_id
+      )
+    ) -> 'message'
+  );
+end;
+$function$;
+comment on function public.eve_chat_answer_begin is 'Stores a question and the place of its answer.';
+
+CREATE OR REPLACE FUNCTION public.eve_chat_answer_end(message_id uuid, state text, content text, parts jsonb DEFAULT NULL::jsonb, usage jsonb DEFAULT NULL::jsonb)
+ RETURNS jsonb
+ LANGUAGE plpgsql
+ SET search_path TO ''
+AS $function$
+declare
+  v_message public.messages;
+begin
+  update public.messages m
+  set state = eve_chat_answer_end.state, content = eve_chat_answer_end.content, parts = nullif(eve_chat_answer_end.parts, 'null'),
+    usage = nullif(eve_chat_answer_end.usage, 'null')
+  where m.id = eve_chat_answer_end.message_id and m.state <> 'complete'
+  returning * into v_message;
+  if not found then
+    select * into v_message from public.messages m where m.id = eve_chat_answer_end.message_id;
+  end if;
+  return case
+    when v_message.id is null then '{"status": "gone"}'
+    else jsonb_build_object('status', 'ended', 'message', eve.message_json(v_message))
+  end;
+end;
+$function$;
+comment on function public.eve_chat_answer_end is 'Stores what an answer came to.';
+
+-- chat_findings -------------------------------------------------------------------------------------------------------
+
+CREATE OR REPLACE FUNCTION eve.message_json_of_image(image public.message_images)
+ RETURNS jsonb
+ LANGUAGE sql
+ IMMUTABLE
+ SET search_path TO ''
+AS $function$
+  select to_jsonb(image);
+$function$;
+
+CREATE OR REPLACE FUNCTION eve.chat_tenant(actor jsonb, tenant_id text)
+ RETURNS text
+ LANGUAGE sql
+ STABLE
+ SET search_path TO ''
+AS $function$
+  select case chat_tenant.actor ->> 'kind'
+    when 'project' then coalesce(chat_tenant.tenant_id, eve.default_tenant())
+    when 'consumer' then (
+      select coalesce(c.tenant_id, eve.default_tenant()) from eve.consumers c where c.id = (chat_tenant.actor ->> 'consumer_id')::uuid
+    )
+    else (
+      select m.tenant_id
+      from eve.tenant_members m
+      where m.user_id = (chat_tenant.actor ->> 'user_id')::uuid and m.tenant_id = coalesce(chat_tenant.tenant_id, m.tenant_id)
+      order by m.added_at, m.tenant_id
+      limit 1
+    )
+  end;
+$function$;
+
+CREATE OR REPLACE FUNCTION public.eve_message_image_add(actor jsonb, message_id uuid, image jsonb, address text)
+ RETURNS jsonb
+ LANGUAGE plpgsql
+ SET search_path TO ''
+AS $function$
+declare
+  -- A message shows a handful.
+  v_most constant integer := 100;
+  v_who constant jsonb := eve.chat_actor(eve_message_image_add.actor);
+  v_message constant public.messages := eve.message_from_actor(v_who, eve_message_image_add.message_id);
+  v_new constant jsonb := eve_message_image_add.image;
+  v_id constant uuid := coalesce((v_new ->> 'id')::uuid, gen_random_uuid());
+  v_tenant constant text := eve.chat_tenant(eve_message_image_add.actor, v_new ->> 'tenant_id');
+  v_object public.media_objects;
+  v_image public.message_images;
+begin
+  if v_who ->> 'status' = 'refused' then
+    return v_who;
+  elsif v_message.id is null then
+    return eve.refused('message_not_found');
+  end if;
+  select * into v_image from public.message_images i where i.id = v_id;
+  if found then
+    return case
+      when v_image.message_id = v_message.id then jsonb_build_object('status', 'present', 'image', eve.message_json_of_image(v_image))
+      else eve.refused('id_taken')
+    end;
+  elsif (select count(*) from public.message_images i where i.message_id = v_message.id) >= v_most then
+    raise exception 'a message has at most % pictures', v_most using errcode = 'EV400';
+  end if;
+  if v_tenant is not null then
+    v_object := eve.media_named(v_tenant, coalesce(v_new ->> 'sha256', v_new ->> 's3_path'));
+    select * into v_object
+    from public.media_objects o
+    where o.tenant_id = v_object.tenant_id and o.file_sha256 = v_object.file_sha256 and o.state in ('stored', 'verified')
+    for update;
+  end if;
+  if v_object.file_sha256 is null and v_new ->> 'sha256' is not null then
+    return eve.refused('object_not_found');
+  end if;
+  insert into public.message_images (
+    id, message_id, image_name, s3_path, s3_url, image_type, description, width, height, file_size, tenant_id, file_sha256, created_at
+  )
+  values (
+    v_id, v_message.id, v_new ->> 'image_name', coalesce(v_new ->> 's3_path', v_object.s3_key),
+    coalesce(v_new ->> 's3_url', eve_message_image_add.address || v_object.file_sha256 || '?tenant_id=' || v_object.tenant_id),
+    v_new ->> 'image_type', v_new ->> 'description', (v_new ->> 'width')::integer, (v_new ->> 'height')::integer,
+    coalesce((v_new ->> 'file_size')::bigint, v_object.size_bytes), v_object.tenant_id, v_object.file_sha256, eve.clock()
+  )
+  returning * into v_image;
+  if v_object.file_sha256 is not null then
+    perform eve.media_link(
+      v_object.tenant_id, v_object.file_sha256, jsonb_build_object('ref_kind', 'message_image', 'ref_id', v_image.id)
+    );
+  end if;
+  return jsonb_build_object('status', 'added', 'image', eve.message_json_of_image(v_image));
+end;
+$function$;
+comment on function public.eve_message_image_add is 'Adds a picture to a message.';
+
+CREATE OR REPLACE FUNCTION public.eve_message_images(actor jsonb, message_id uuid)
+ RETURNS jsonb
+ LANGUAGE plpgsql
+ STABLE
+ SET search_path TO ''
+AS $function$
+declare
+  v_who constant jsonb := eve.chat_actor(eve_message_images.actor);
+  v_message constant public.messages := eve.message_from_actor(v_who, eve_message_images.message_id);
+begin
+  if v_who ->> 'status' = 'refused' then
+    return v_who;
+  elsif v_message.id is null then
+    return eve.refused('message_not_found');
+  end if;
+  return jsonb_build_object(
+    'status', 'listed',
+    'images', (
+      select coalesce(jsonb_agg(eve.message_json_of_image(i) order by i.created_at, i.id), '[]')
+      from public.message_images i
+      where i.message_id = v_message.id
+    )
+  );
+end;
+$function$;
+comment on function public.eve_message_images is 'The pictures of a message.';
+
+CREATE OR REPLACE FUNCTION public.eve_search_results_add(actor jsonb, chat_id uuid, results jsonb)
+ RETURNS jsonb
+ LANGUAGE plpgsql
+ SET search_path TO ''
+AS $function$
+declare
+  v_most constant integer := 500;
+  v_who constant jsonb := eve.chat_actor(eve_search_results_add.actor);
+  v_chat constant public.chats := eve.chat_of(v_who, eve_search_results_add.chat_id);
+  v_refusal constant jsonb := eve.chat_refusal(v_who, v_chat, must_be_there => true);
+  v_now constant timestamptz := eve.clock();
+  v_results jsonb;
+begin
+  if v_refusal is not null then
+    return v_refusal;
+  elsif jsonb_array_length(eve_search_results_add.results) > v_most then
+    raise exception 'at most % search results at once', v_most using errcode = 'EV400';
+  elsif exists (
+    select
+    from jsonb_to_recordset(eve_search_results_add.results) as r (message_id uuid)
+    where r.message_id is not null
+      and not exists (select from public.messages m where m.id = r.message_id and m.chat_id = v_chat.id)
+  ) then
+    return eve.refused('message_not_found', 'A search result names a message that is not in this chat.');
+  end if;
+  with added as (
+    insert into public.search_results as s (
+      id, chat_id, message_id, block_id, page_number, block_text, coords_norm, coords_px, created_at
+    )
+    select coalesce((r.result ->> 'id')::uuid, gen_random_uuid()), v_chat.id, (r.result ->> 'message_id')::uuid, r.result ->> 'block_id',
+      (r.result ->> 'page_number')::integer, r.result ->> 'block_text', nullif(r.result -> 'coords_norm', 'null'),
+      nullif(r.result -> 'coords_px', 'null'),
+      -- In the order in which they were given.
+      v_now + r.place * interval '1 microsecond'
+    from jsonb_array_elements(eve_search_results_add.results) with ordinality as r (result, place)
+    -- Sent again, it is there once.
+    on conflict (id) do nothing
+    returning to_jsonb(s) as one, s.created_at
+  )
+  select coalesce(jsonb_agg(a.one order by a.created_at), '[]') into v_results from added a;
+  return jsonb_build_object('status', 'added', 'results', v_results);
+end;
+$function$;
+comment on function public.eve_search_results_add is 'Adds places that a search found to a chat.';
+
+CREATE OR REPLACE FUNCTION public.eve_search_results(actor jsonb, chat_id uuid, message_id uuid DEFAULT NULL::uuid, after jsonb DEFAULT NULL::jsonb, at_most integer DEFAULT 100)
+ RETURNS jsonb
+ LANGUAGE plpgsql
+ STABLE
+ SET search_path TO ''
+AS $function$
+declare
+  v_who constant jsonb := eve.chat_actor(eve_search_results.actor);
+  v_chat constant public.chats := eve.chat_of(v_who, eve_search_results.chat_id);
+  v_refusal constant jsonb := eve.chat_refusal(v_who, v_chat);
+  v_most constant integer := least(greatest(eve_search_results.at_most, 1), 100);
+  v_results jsonb;
+begin
+  if v_refusal is not null then
+    return v_refusal;
+  end if;
+  select coalesce(jsonb_agg(to_jsonb(page) order by page.created_at, page.id), '[]') into v_results
+  from (
+    select r.*
+    from public.search_results r
+    where r.chat_id = v_chat.id and (eve_search_results.message_id is null or r.message_id = eve_search_results.message_id)
+      and (r.created_at, r.id) > (
+        coalesce((eve_search_results.after ->> 'created_at')::timestamptz, '-infinity'),
+        coalesce((eve_search_results.after ->> 'id')::uuid, '00000000-0000-0000-0000-000000000000')
+      )
+    order by r.created_at, r.id
+    limit v_most + 1
+  ) page;
+  return eve.chat_page('results', v_results, v_most);
+end;
+$function$;
+comment on function public.eve_search_results is 'A page of the places that searches found for a chat.';
+
+CREATE OR REPLACE FUNCTION public.eve_chat_search(actor jsonb, query text, chat_id uuid DEFAULT NULL::uuid, user_id text DEFAULT NULL::text, at_most integer DEFAULT 20)
+ RETURNS jsonb
+ LANGUAGE plpgsql
+ STABLE
+ SET search_path TO ''
+AS $function$
+declare
+  v_candidates constant integer := 1000;
+  v_who constant jsonb := eve.chat_actor(eve_chat_search.actor);
+  v_query constant tsquery := websearch_to_tsquery('pg_catalog.russian', left(eve_chat_search.query, 1000))
+    || websearch_to_tsquery('pg_catalog.english', left(eve_chat_search.query, 1000));
+  v_conditions text[] := '{c.deleted_at is null}';
+  v_answer jsonb;
+begin
+  if v_who ->> 'status' = 'refused' then
+    return v_who;
+  end if;
+  if v_who ? 'consumer_id' then
+    v_conditions := v_conditions || 'c.consumer_id = $2'::text;
+  elsif v_who ? 'owner' then
+    v_conditions := v_conditions || 'c.owner = $3'::text;
+  end if;
+  if eve_chat_search.chat_id is not null then
+    v_conditions := v_conditions || 'c.id = $4'::text;
+  end if;
+  if eve_chat_search.user_id is not null then
+    v_conditions := v_conditions || 'c.user_id = $5'::text;
+  end if;
+  execute format(
+    'with candidates as materialized (
+      select m.id, m.search, c.title from public.chats c join public.messages m on m.chat_id = c.id where m.search @@ $1 and %s limit $6
+    ), best as (
+      select k.id, k.title, ts_rank(k.search, $1) as rank from candidates k order by rank desc, k.id limit $7
+    )
+    select jsonb_build_object(
+      ''status'', ''listed'',
+      ''found'', coalesce(
+        jsonb_agg(
+          jsonb_build_object(
+            ''message'', eve.message_json(m) - ''parts'', ''chat_title'', b.title, ''rank'', b.rank,
+            ''excerpt'', ts_headline(''pg_catalog.russian'', left(m.content, 20000), $1, ''MaxFragments=2, MaxWords=25, MinWords=8'')
+          )
+          order by b.rank desc, m.id
+        ), ''[]''
+      ),
+      ''candidates'', (select count(*) from candidates)
+    )
+    from best b join public.messages m on m.id = b.id',
+    array_to_string(v_conditions, ' and ')
+  )
+  into v_answer
+  using v_query, (v_who ->> 'consumer_id')::uuid, (v_who ->> 'owner')::uuid, eve_chat_search.chat_id, eve_chat_search.user_id,
+    v_candidates, least(greatest(eve_chat_search.at_most, 1), 100);
+  return v_answer;
+end;
+$function$;
+comment on function public.eve_chat_search is 'Messages of one''s chats that hold the words of a query.';
+
+CREATE OR REPLACE FUNCTION public.eve_chat_export(actor jsonb, chat_id uuid, after jsonb DEFAULT NULL::jsonb, at_most integer DEFAULT 100)
+ RETURNS jsonb
+ LANGUAGE plpgsql
+ STABLE
+ SET search_path TO ''
+AS $function$
+declare
+  v_page constant jsonb := public.eve_messages(
+    eve_chat_export.actor, eve_chat_export.chat_id, eve_chat_export.after, false, eve_chat_export.at_most
+  );
+  v_chat public.chats;
+begin
+  if v_page ->> 'status' = 'refused' then
+    return v_page;
+  end if;
+  select * into v_chat from public.chats c where c.id = eve_chat_export.chat_id;
+  return v_page || jsonb_build_object(
+    'chat', eve.chat_json(v_chat),
+    'search_results', case when eve_chat_export.after is null then (
+      select coalesce(jsonb_agg(to_jsonb(r) order by r.created_at, r.id), '[]')
+      from public.search_results r
+      where r.chat_id = v_chat.id and r.message_id is null
+    ) else '[]' end,
+    'messages', (
+      select coalesce(
+        jsonb_agg(
+          e.message || jsonb_build_object(
+            'images', (
+              select coalesce(jsonb_agg(eve.message_json_of_image(i) order by i.created_at, i.id), '[]')
+              from public.message_images i
+              where i.message_id = (e.message ->> 'id')::uuid
+            ),
+            'search_results', (
+              select coalesce(jsonb_agg(to_jsonb(r) order by r.created_at, r.id), '[]')
+              from public.search_results r
+              where r.message_id = (e.message ->> 'id')::uuid
+            )
+          )
+          order by e.place
+        ), '[]'
+      )
+      from jsonb_array_elements(v_page -> 'messages') with ordinality as e (message, place)
+    )
+  );
+end;
+$function$;
+comment on function public.eve_chat_export is 'A page of a chat with all that belongs to its messages.';

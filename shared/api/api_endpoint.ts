@@ -7,6 +7,7 @@ import {
   notFound,
 } from "../http/function_shell.ts";
 import { jsonResponse } from "../http/json_response.ts";
+import { chatRoutes } from "./chat_routes.ts";
 import { mediaRoutes } from "./media_routes.ts";
 import { openApiDocument } from "./openapi.ts";
 import type { ApiDependencies, ApiRoute } from "./route.ts";
@@ -16,9 +17,9 @@ import { storageRoutes } from "./storage_routes.ts";
 const MAX_JSON_BYTES = 256 * 1024;
 
 /** In the order in which they are tried: a file's name may hold slashes. */
-export const API_ROUTES: readonly ApiRoute[] = [...storageRoutes, ...mediaRoutes];
+export const API_ROUTES: readonly ApiRoute[] = [...storageRoutes, ...chatRoutes, ...mediaRoutes];
 
-/** The API for what is around the models: files so far. Nothing of a body is read before its sender is known. */
+/** The API for what is around the models: files and chats so far. Nothing of a body is read before its sender is known. */
 export function createApiEndpoint(
   options: FunctionOptions<ApiDependencies>,
 ): (request: Request) => Promise<Response> {
@@ -43,7 +44,9 @@ export function createApiEndpoint(
             return await route.serve(context, {
               path: req.param() as Record<string, string>,
               query: route.isSigned ? {} : Object.fromEntries(new URL(request.url).searchParams),
-              body: takesJson ? await received.readJson(work, { maxBytes: MAX_JSON_BYTES }) : undefined,
+              body: takesJson
+                ? await received.readJson(work, { maxBytes: route.maxBodyBytes ?? MAX_JSON_BYTES })
+                : undefined,
             });
           } finally {
             work.end();

@@ -26,7 +26,8 @@ export function openApiDocument(routes: readonly ApiRoute[], baseUrl: string): J
     info: {
       title: "EVE Gateway: api",
       version: VERSION,
-      description: "Files within a quota: each once, in S3 or in the database.",
+      description:
+        "Files within a quota: each once, in S3 or in the database. Chats, with their messages, pictures and search results.",
     },
     servers: [{ url: baseUrl }],
     security: [{ apikey: [] }, { bearer: [] }],

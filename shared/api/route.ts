@@ -1,5 +1,6 @@
 import { z } from "zod";
 import type { Actor } from "../contract/actor.ts";
+import type { Chats } from "../database/chats.ts";
 import type { Media } from "../media/storage.ts";
 import type { AddressSigner } from "../media/signed_address.ts";
 import type { Background } from "../runtime/background.ts";
@@ -12,6 +13,7 @@ export interface ApiDependencies {
   identify(request: Request): Promise<Actor>;
   media: Media;
   addresses: AddressSigner;
+  chats: Chats;
   /** Where the function is, as its callers see it: `https://<ref>.supabase.co/functions/v1/api`. */
   baseUrl: string;
   maxBodyBytes: number;
@@ -28,7 +30,7 @@ export interface ApiContext {
   work: Work;
 }
 
-export type Method = "get" | "post" | "put" | "delete";
+export type Method = "get" | "post" | "put" | "patch" | "delete";
 
 /** One thing that the API does: what the router serves, and what the OpenAPI document says of it. */
 export interface ApiRoute {
@@ -40,6 +42,8 @@ export interface ApiRoute {
   query?: z.ZodObject;
   /** JSON; `file`: raw bytes, or a multipart form. */
   body?: z.ZodType | "file" | undefined;
+  /** Of a JSON body, in bytes; absent: a handful of fields. */
+  maxBodyBytes?: number;
   /** By status: JSON of this shape; null: no JSON. */
   answers: Readonly<Record<number, { description: string; shape: z.ZodType | null }>>;
   /** Whether it looks at its own credential: the address itself. */

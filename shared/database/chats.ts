@@ -1,5 +1,6 @@
 import { z } from "zod";
 import type { Actor } from "../contract/actor.ts";
+import { type ObjectToDelete, objectToDelete } from "./media.ts";
 import { notRefused } from "./refused.ts";
 import { call } from "./transport/call.ts";
 import type { Transport } from "./transport/transport.ts";
@@ -86,6 +87,13 @@ export const searchResult = z.object({
 });
 export type SearchResult = z.output<typeof searchResult>;
 
+/** A message with what belongs to it. */
+export const wholeMessage = message.extend({
+  images: z.array(messageImage),
+  search_results: z.array(searchResult),
+});
+export type WholeMessage = z.output<typeof wholeMessage>;
+
 /** Where the next page begins. */
 export const chatCursor = z.object({ created_at: z.string(), id: z.string() });
 export type ChatCursor = z.output<typeof chatCursor>;
@@ -118,13 +126,13 @@ const receipt = z.object({
 });
 export type EraseReceipt = z.output<typeof receipt>;
 
-const fileToDelete = z.object({
-  tenant_id: z.string(),
-  sha256: z.string(),
-  s3_key: z.string().nullable(),
-  stored_in: z.enum(["s3", "postgres"]),
-  bytes: z.number(),
+const exportPage = z.object({
+  chat,
+  messages: z.array(wholeMessage),
+  search_results: z.array(searchResult),
+  next: chatCursor.nullable(),
 });
+export type ExportPage = z.output<typeof exportPage>;
 
 /** What a message is added with; absent fields have their defaults. */
 export interface NewMessage {
@@ -165,7 +173,7 @@ export interface Chats {
   change(actor: Actor, chatId: string, changes: Record<string, unknown>): Promise<Chat>;
   erase(actor: Actor, chatId: string): Promise<EraseReceipt>;
   /** Of files, those that nothing uses any more, marked as deleting. */
-  filesLeft(files: readonly z.output<typeof file>[]): Promise<z.output<typeof fileToDelete>[]>;
+  filesLeft(files: readonly z.output<typeof file>[]): Promise<ObjectToDelete[]>;
 
   /** @throws GatewayError also `id_taken` */
   addMessage(actor: Actor, chatId: string, message: NewMessage): Promise<Added<{ message: Message }>>;
@@ -210,10 +218,13 @@ export interface Chats {
     options: { chatId: string | null; userId: string | null; limit: number },
   ): Promise<{ found: z.output<typeof foundMessage>[]; candidates: number }>;
 
+  /** A page of a chat with all that belongs to its messages; what belongs to none of them comes with the first. */
+  exported(actor: Actor, chatId: string, after: ChatCursor | null): Promise<ExportPage>;
+
   share(
     actor: Actor,
     chatId: string,
-    share: { tokenHash: string; snapshot: unknown; expiresAt: string | null },
+    share: { tokenHash: string; snapshot: unknown; expiresInSeconds: number | null },
   ): Promise<ChatShare>;
   shares(actor: Actor, chatId: string): Promise<ChatShare[]>;
   unshare(actor: Actor, chatId: string, shareId: string): Promise<void>;
@@ -252,7 +263,7 @@ export function createChats(transport: Transport, timeoutMs = TIMEOUT_MS): Chats
     change: async (actor, chatId, changes) =>
       (await ask("eve_chat_change", { actor, chat_id: chatId, changes }, z.object({ chat }))).chat,
     erase: (actor, chatId) => ask("eve_chat_erase", { actor, chat_id: chatId }, receipt),
-    filesLeft: (files) => ask("eve_chat_files_left", { files }, z.array(fileToDelete)),
+    filesLeft: (files) => ask("eve_chat_files_left", { files }, z.array(objectToDelete)),
     addMessage: (actor, chatId, input) =>
       ask(
         "eve_message_add",
@@ -307,10 +318,11 @@ export function createChats(transport: Transport, timeoutMs = TIMEOUT_MS): Chats
         { actor, query, chat_id: chatId, user_id: userId, at_most: limit },
         z.object({ found: z.array(foundMessage), candidates: z.number() }),
       ),
-    share: async (actor, chatId, { tokenHash, snapshot, expiresAt }) =>
+    exported: (actor, chatId, after) => ask("eve_chat_export", { actor, chat_id: chatId, after }, exportPage),
+    share: async (actor, chatId, { tokenHash, snapshot, expiresInSeconds }) =>
       (await ask(
         "eve_chat_share",
-        { actor, chat_id: chatId, token_hash: tokenHash, snapshot, expires_at: expiresAt },
+        { actor, chat_id: chatId, token_hash: tokenHash, snapshot, expires_in_s: expiresInSeconds },
         z.object({ share: chatShare }),
       )).share,
     shares: async (actor, chatId) =>

@@ -42,6 +42,91 @@ export type Database = {
         };
         Relationships: [];
       };
+      "chat_shares": {
+        Row: {
+          "chat_id": string;
+          "created_at": string;
+          "expires_at": string | null;
+          "id": string;
+          "snapshot": NonNullable<Json>;
+          "token_hash": string;
+        };
+        ComputedFields: never;
+        Insert: {
+          "chat_id": string;
+          "created_at"?: string;
+          "expires_at"?: string | null;
+          "id"?: string;
+          "snapshot": NonNullable<Json>;
+          "token_hash": string;
+        };
+        Update: {
+          "chat_id"?: string;
+          "created_at"?: string;
+          "expires_at"?: string | null;
+          "id"?: string;
+          "snapshot"?: NonNullable<Json>;
+          "token_hash"?: string;
+        };
+        Relationships: [
+          {
+            foreignKeyName: "chat_shares_chat_id_fkey";
+            columns: ["chat_id"];
+            isOneToOne: false;
+            referencedRelation: "chats";
+            referencedColumns: ["id"];
+          },
+        ];
+      };
+      "chats": {
+        Row: {
+          "archived_at": string | null;
+          "consumer_id": string | null;
+          "created_at": string;
+          "deleted_at": string | null;
+          "description": string | null;
+          "expires_at": string | null;
+          "id": string;
+          "leaf_id": string | null;
+          "metadata": NonNullable<Json>;
+          "owner": string | null;
+          "title": string | null;
+          "updated_at": string;
+          "user_id": string | null;
+        };
+        ComputedFields: never;
+        Insert: {
+          "archived_at"?: string | null;
+          "consumer_id"?: string | null;
+          "created_at"?: string;
+          "deleted_at"?: string | null;
+          "description"?: string | null;
+          "expires_at"?: string | null;
+          "id"?: string;
+          "leaf_id"?: string | null;
+          "metadata"?: NonNullable<Json>;
+          "owner"?: string | null;
+          "title"?: string | null;
+          "updated_at"?: string;
+          "user_id"?: string | null;
+        };
+        Update: {
+          "archived_at"?: string | null;
+          "consumer_id"?: string | null;
+          "created_at"?: string;
+          "deleted_at"?: string | null;
+          "description"?: string | null;
+          "expires_at"?: string | null;
+          "id"?: string;
+          "leaf_id"?: string | null;
+          "metadata"?: NonNullable<Json>;
+          "owner"?: string | null;
+          "title"?: string | null;
+          "updated_at"?: string;
+          "user_id"?: string | null;
+        };
+        Relationships: [];
+      };
       "google_ai_api_keys": {
         Row: {
           "blocked_reason": string | null;
@@ -305,6 +390,123 @@ export type Database = {
         };
         Relationships: [];
       };
+      "message_images": {
+        Row: {
+          "created_at": string;
+          "description": string | null;
+          "file_sha256": string | null;
+          "file_size": number | null;
+          "height": number | null;
+          "id": string;
+          "image_name": string | null;
+          "image_type": string | null;
+          "message_id": string;
+          "s3_path": string | null;
+          "s3_url": string | null;
+          "tenant_id": string | null;
+          "width": number | null;
+        };
+        ComputedFields: never;
+        Insert: {
+          "created_at"?: string;
+          "description"?: string | null;
+          "file_sha256"?: string | null;
+          "file_size"?: number | null;
+          "height"?: number | null;
+          "id"?: string;
+          "image_name"?: string | null;
+          "image_type"?: string | null;
+          "message_id": string;
+          "s3_path"?: string | null;
+          "s3_url"?: string | null;
+          "tenant_id"?: string | null;
+          "width"?: number | null;
+        };
+        Update: {
+          "created_at"?: string;
+          "description"?: string | null;
+          "file_sha256"?: string | null;
+          "file_size"?: number | null;
+          "height"?: number | null;
+          "id"?: string;
+          "image_name"?: string | null;
+          "image_type"?: string | null;
+          "message_id"?: string;
+          "s3_path"?: string | null;
+          "s3_url"?: string | null;
+          "tenant_id"?: string | null;
+          "width"?: number | null;
+        };
+        Relationships: [
+          {
+            foreignKeyName: "message_images_message_id_fkey";
+            columns: ["message_id"];
+            isOneToOne: false;
+            referencedRelation: "messages";
+            referencedColumns: ["id"];
+          },
+        ];
+      };
+      "messages": {
+        Row: {
+          "chat_id": string;
+          "client_id": string | null;
+          "content": string;
+          "created_at": string;
+          "feedback": string | null;
+          "id": string;
+          "message_type": string;
+          "parent_id": string | null;
+          "parts": Json | null;
+          "request_id": string | null;
+          "role": string;
+          "search": unknown;
+          "state": string;
+          "usage": Json | null;
+        };
+        ComputedFields: never;
+        Insert: {
+          "chat_id": string;
+          "client_id"?: string | null;
+          "content"?: string;
+          "created_at"?: string;
+          "feedback"?: string | null;
+          "id"?: string;
+          "message_type"?: string;
+          "parent_id"?: string | null;
+          "parts"?: Json | null;
+          "request_id"?: string | null;
+          "role"?: string;
+          "search"?: never;
+          "state"?: string;
+          "usage"?: Json | null;
+        };
+        Update: {
+          "chat_id"?: string;
+          "client_id"?: string | null;
+          "content"?: string;
+          "created_at"?: string;
+          "feedback"?: string | null;
+          "id"?: string;
+          "message_type"?: string;
+          "parent_id"?: string | null;
+          "parts"?: Json | null;
+          "request_id"?: string | null;
+          "role"?: string;
+          "search"?: never;
+          "state"?: string;
+          "usage"?: Json | null;
+        };
+        Relationships: [
+          {
+            foreignKeyName: "messages_chat_id_fkey";
+            columns: ["chat_id"];
+            isOneToOne: false;
+            referencedRelation: "chats";
+            referencedColumns: ["id"];
+          },
+        ];
+      };
       "provider_configs": {
         Row: {
           "api_key_encrypted": string | null;
@@ -359,6 +561,58 @@ export type Database = {
           "updated_by"?: string;
         };
         Relationships: [];
+      };
+      "search_results": {
+        Row: {
+          "block_id": string | null;
+          "block_text": string | null;
+          "chat_id": string;
+          "coords_norm": Json | null;
+          "coords_px": Json | null;
+          "created_at": string;
+          "id": string;
+          "message_id": string | null;
+          "page_number": number | null;
+        };
+        ComputedFields: never;
+        Insert: {
+          "block_id"?: string | null;
+          "block_text"?: string | null;
+          "chat_id": string;
+          "coords_norm"?: Json | null;
+          "coords_px"?: Json | null;
+          "created_at"?: string;
+          "id"?: string;
+          "message_id"?: string | null;
+          "page_number"?: number | null;
+        };
+        Update: {
+          "block_id"?: string | null;
+          "block_text"?: string | null;
+          "chat_id"?: string;
+          "coords_norm"?: Json | null;
+          "coords_px"?: Json | null;
+          "created_at"?: string;
+          "id"?: string;
+          "message_id"?: string | null;
+          "page_number"?: number | null;
+        };
+        Relationships: [
+          {
+            foreignKeyName: "search_results_chat_id_fkey";
+            columns: ["chat_id"];
+            isOneToOne: false;
+            referencedRelation: "chats";
+            referencedColumns: ["id"];
+          },
+          {
+            foreignKeyName: "search_results_message_id_fkey";
+            columns: ["message_id"];
+            isOneToOne: false;
+            referencedRelation: "messages";
+            referencedColumns: ["id"];
+          },
+        ];
       };
       "token_usage": {
         Row: {
@@ -428,6 +682,52 @@ export type Database = {
         Returns: Json;
       };
       "eve_capture": { Args: { "answer"?: Json; "prompt": Json; "request_no": number }; Returns: Json };
+      "eve_chat": { Args: { "actor": Json; "chat_id": string }; Returns: Json };
+      "eve_chat_answer_begin": {
+        Args: { "actor": Json; "chat_id": string; "question": Json; "request_id": string };
+        Returns: Json;
+      };
+      "eve_chat_answer_end": {
+        Args: { "content": string; "message_id": string; "parts"?: Json; "state": string; "usage"?: Json };
+        Returns: Json;
+      };
+      "eve_chat_change": { Args: { "actor": Json; "changes": Json; "chat_id": string }; Returns: Json };
+      "eve_chat_create": { Args: { "actor": Json; "chat"?: Json }; Returns: Json };
+      "eve_chat_erase": { Args: { "actor": Json; "chat_id": string }; Returns: Json };
+      "eve_chat_export": {
+        Args: { "actor": Json; "after"?: Json; "at_most"?: number; "chat_id": string };
+        Returns: Json;
+      };
+      "eve_chat_files_left": { Args: { "files": Json; "lease_s"?: number }; Returns: Json };
+      "eve_chat_search": {
+        Args: { "actor": Json; "at_most"?: number; "chat_id"?: string; "query": string; "user_id"?: string };
+        Returns: Json;
+      };
+      "eve_chat_share": {
+        Args: {
+          "actor": Json;
+          "chat_id": string;
+          "expires_in_s"?: number;
+          "snapshot": Json;
+          "token_hash": string;
+        };
+        Returns: Json;
+      };
+      "eve_chat_shared": { Args: { "token_hash": string }; Returns: Json };
+      "eve_chat_shares": { Args: { "actor": Json; "chat_id": string }; Returns: Json };
+      "eve_chat_unshare": { Args: { "actor": Json; "chat_id": string; "share_id": string }; Returns: Json };
+      "eve_chats": {
+        Args: {
+          "actor": Json;
+          "after"?: Json;
+          "archived"?: boolean;
+          "at_most"?: number;
+          "deleted"?: boolean;
+          "user_id"?: string;
+        };
+        Returns: Json;
+      };
+      "eve_chats_retention": { Args: { "at_most"?: number }; Returns: Json };
       "eve_connect": { Args: { "project_url": string; "secret_key": string }; Returns: Json };
       "eve_consumer_access": {
         Args: { "name": string; "scopes"?: (string)[]; "tenant_id"?: string };
@@ -732,6 +1032,24 @@ export type Database = {
         Returns: Json;
       };
       "eve_media_unproven": { Args: { "at_most"?: number }; Returns: Json };
+      "eve_message_add": { Args: { "actor": Json; "chat_id": string; "message": Json }; Returns: Json };
+      "eve_message_feedback": {
+        Args: { "actor": Json; "feedback": string; "message_id": string };
+        Returns: Json;
+      };
+      "eve_message_image_add": {
+        Args: { "actor": Json; "address": string; "image": Json; "message_id": string };
+        Returns: Json;
+      };
+      "eve_message_images": { Args: { "actor": Json; "message_id": string }; Returns: Json };
+      "eve_message_path": {
+        Args: { "actor": Json; "at_most"?: number; "chat_id": string; "leaf_id"?: string };
+        Returns: Json;
+      };
+      "eve_messages": {
+        Args: { "actor": Json; "after"?: Json; "at_most"?: number; "backwards"?: boolean; "chat_id": string };
+        Returns: Json;
+      };
       "eve_metrics": { Args: Record<PropertyKey, never>; Returns: Json };
       "eve_metrics_count": { Args: Record<PropertyKey, never>; Returns: Json };
       "eve_models": { Args: { "consumer_id"?: string; "token_id"?: string }; Returns: Json };
@@ -827,6 +1145,14 @@ export type Database = {
       "eve_rollup": { Args: { "at_most_ms"?: number }; Returns: Json };
       "eve_rollup_rebuild": { Args: { "since"?: string }; Returns: Json };
       "eve_schedule": { Args: Record<PropertyKey, never>; Returns: Json };
+      "eve_search_results": {
+        Args: { "actor": Json; "after"?: Json; "at_most"?: number; "chat_id": string; "message_id"?: string };
+        Returns: Json;
+      };
+      "eve_search_results_add": {
+        Args: { "actor": Json; "chat_id": string; "results": Json };
+        Returns: Json;
+      };
       "eve_settle": {
         Args: {
           "attempt": number;

@@ -40,7 +40,7 @@ const alias = z.object({
 });
 export type MediaAlias = z.output<typeof alias>;
 
-const toDelete = z.object({
+export const objectToDelete = z.object({
   tenant_id: z.string(),
   sha256: z.string(),
   s3_key: z.string().nullable(),
@@ -50,9 +50,9 @@ const toDelete = z.object({
   upload_id: z.string().nullable().default(null),
 });
 /** An object that is marked as deleting: to be deleted where it is stored, then reported by `deleted`. */
-export type ObjectToDelete = z.output<typeof toDelete>;
+export type ObjectToDelete = z.output<typeof objectToDelete>;
 
-const unproven = toDelete.extend({
+const unproven = objectToDelete.extend({
   mime_type: z.string().nullable(),
   content_encoding: z.string().nullable(),
 });
@@ -396,7 +396,7 @@ export function createMedia(transport: Transport, timeoutMs = TIMEOUT_MS): Media
           ref_id: reference?.id ?? null,
         },
         z.discriminatedUnion("status", [
-          z.object({ status: z.literal("deleting"), delete: toDelete, object }),
+          z.object({ status: z.literal("deleting"), delete: objectToDelete, object }),
           z.object({ status: z.literal("kept"), object }),
           z.object({ status: z.literal("none") }),
         ]),
@@ -424,14 +424,14 @@ export function createMedia(transport: Transport, timeoutMs = TIMEOUT_MS): Media
         at_most: limit,
         need_bytes: needBytes,
         lease_s: leaseSeconds,
-      }, z.array(toDelete)),
+      }, z.array(objectToDelete)),
     claimable: (kind, minAgeSeconds, needBytes) =>
       ask("eve_media_claimable", { kind, min_age_s: minAgeSeconds, need_bytes: needBytes }, claimable),
     failed: async (tenantId, sha256) =>
       (await ask(
         "eve_media_failed",
         { tenant_id: tenantId, file_sha256: sha256 },
-        z.object({ delete: toDelete.nullish() }),
+        z.object({ delete: objectToDelete.nullish() }),
       )).delete ?? null,
     deleted: (items) =>
       ask(

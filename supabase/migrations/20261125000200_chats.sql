@@ -304,7 +304,7 @@ $$;
 comment on function public.eve_chat_files_left is 'Files of an erased chat that nothing uses any more.';
 
 -- A snapshot of the conversation as it stands, for whoever has the link. The link's secret part is known to the caller alone.
-create or replace function public.eve_chat_share(actor jsonb, chat_id uuid, token_hash text, snapshot jsonb, expires_at timestamptz default null)
+create or replace function public.eve_chat_share(actor jsonb, chat_id uuid, token_hash text, snapshot jsonb, expires_in_s integer default null)
 returns jsonb
 language plpgsql
 volatile
@@ -328,7 +328,7 @@ begin
     raise exception 'a chat has at most % links: take one back first', v_most using errcode = 'EV400';
   end if;
   insert into public.chat_shares (chat_id, token_hash, snapshot, created_at, expires_at)
-  values (v_chat.id, eve_chat_share.token_hash, eve_chat_share.snapshot, eve.clock(), eve_chat_share.expires_at)
+  values (v_chat.id, eve_chat_share.token_hash, eve_chat_share.snapshot, eve.clock(), eve.clock() + make_interval(secs => eve_chat_share.expires_in_s))
   returning * into v_share;
   return jsonb_build_object(
     'status', 'shared', 'share', jsonb_build_object('id', v_share.id, 'created_at', v_share.created_at, 'expires_at', v_share.expires_at)
@@ -388,7 +388,7 @@ comment on function public.eve_chat_unshare is 'Takes a link of a chat back.';
 create or replace function public.eve_chat_shared(token_hash text)
 returns jsonb
 language sql
-stable
+volatile
 set search_path = ''
 as $$
   select coalesce(
@@ -397,7 +397,7 @@ as $$
       from public.chat_shares s
       join public.chats c on c.id = s.chat_id
       where s.token_hash = eve_chat_shared.token_hash and c.deleted_at is null
-        and coalesce(s.expires_at > statement_timestamp(), true)
+        and coalesce(s.expires_at > eve.clock(), true)
     ),
     eve.refused('share_not_found')
   );

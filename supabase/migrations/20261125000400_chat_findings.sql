@@ -266,3 +266,53 @@ begin
 end;
 $$;
 comment on function public.eve_chat_search is 'Messages of one''s chats that hold the words of a query.';
+
+-- A page of a chat with all that belongs to its messages, for an export: {"status": "listed", "chat", "messages": [.. and "images",
+-- "search_results"], "next"}; search results that belong to no message come with the first page.
+create or replace function public.eve_chat_export(actor jsonb, chat_id uuid, after jsonb default null, at_most integer default 100)
+returns jsonb
+language plpgsql
+stable
+set search_path = ''
+as $$
+declare
+  v_page constant jsonb := public.eve_messages(
+    eve_chat_export.actor, eve_chat_export.chat_id, eve_chat_export.after, false, eve_chat_export.at_most
+  );
+  v_chat public.chats;
+begin
+  if v_page ->> 'status' = 'refused' then
+    return v_page;
+  end if;
+  select * into v_chat from public.chats c where c.id = eve_chat_export.chat_id;
+  return v_page || jsonb_build_object(
+    'chat', eve.chat_json(v_chat),
+    'search_results', case when eve_chat_export.after is null then (
+      select coalesce(jsonb_agg(to_jsonb(r) order by r.created_at, r.id), '[]')
+      from public.search_results r
+      where r.chat_id = v_chat.id and r.message_id is null
+    ) else '[]' end,
+    'messages', (
+      select coalesce(
+        jsonb_agg(
+          e.message || jsonb_build_object(
+            'images', (
+              select coalesce(jsonb_agg(eve.message_json_of_image(i) order by i.created_at, i.id), '[]')
+              from public.message_images i
+              where i.message_id = (e.message ->> 'id')::uuid
+            ),
+            'search_results', (
+              select coalesce(jsonb_agg(to_jsonb(r) order by r.created_at, r.id), '[]')
+              from public.search_results r
+              where r.message_id = (e.message ->> 'id')::uuid
+            )
+          )
+          order by e.place
+        ), '[]'
+      )
+      from jsonb_array_elements(v_page -> 'messages') with ordinality as e (message, place)
+    )
+  );
+end;
+$$;
+comment on function public.eve_chat_export is 'A page of a chat with all that belongs to its messages.';

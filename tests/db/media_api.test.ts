@@ -1,11 +1,10 @@
 /** The API for files, as its callers meet it: over a real database, without S3, and with a bucket in memory. Answers are held against its OpenAPI document. */
-import { Ajv2020 } from "ajv/dist/2020.js";
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from "vitest";
 import { API_ROUTES } from "../../shared/api/api_endpoint.ts";
-import { openApiDocument } from "../../shared/api/openapi.ts";
 import { sha256Of } from "../../shared/media/hash.ts";
 import { mintConsumerSecret } from "../../shared/tokens/consumer_secret.ts";
 import { signToken } from "../../shared/tokens/sign.ts";
+import { ajv, document, documentedCalls } from "../harness/documented_calls.ts";
 import { cloneDatabase, empty, type TestDatabase } from "../harness/database.ts";
 import { apiOver, type ApiUnderTest, PUBLISHABLE } from "../harness/media_api.ts";
 import { type Answer, countersOf, expectExactCounters, setLimit } from "../harness/media.ts";
@@ -50,31 +49,8 @@ const asType = (type: string, body: BodyInit | Uint8Array<ArrayBuffer>) => ({
   body,
 });
 
-const ajv = new Ajv2020({ strict: false, validateFormats: false });
-const document = openApiDocument(API_ROUTES, "https://project.example/functions/v1/api") as Answer;
-
-/** Asks, holds the answer against the document, and answers its JSON. */
-async function ask(
-  method: string,
-  path: string,
-  init: Parameters<ApiUnderTest["call"]>[2] = {},
-): Promise<Answer> {
-  const response = await api.call(method, path, init);
-  const { pathname } = new URL(path, "http://x");
-  const route = API_ROUTES.find((each) =>
-    each.method === method.toLowerCase() &&
-    new RegExp(`^${each.path.replace(/\{(name|key)\}/g, ".+").replace(/\{\w+\}/g, "[^/]+")}$`).test(pathname)
-  );
-  expect(route, `${method} ${path}`).toBeDefined();
-  const { responses } = document.paths[route!.path][route!.method];
-  const described = responses[response.status] ?? document.components.responses.Error;
-  const schema = described.content?.["application/json"]?.schema;
-  if (schema === undefined) return response;
-  const body = await response.json();
-  const valid = ajv.compile({ ...schema, components: document.components });
-  expect(valid(body), JSON.stringify([valid.errors, body])).toBe(true);
-  return { status_code: response.status, ...body };
-}
+const ask: ReturnType<typeof documentedCalls> = (method, path, init) =>
+  documentedCalls(api)(method, path, init);
 const json = (body: unknown, as?: string) => ({
   ...(as !== undefined && { as }),
   headers: { "content-type": "application/json" },

@@ -87,10 +87,18 @@ test("they are the committed ones (written again by: npm test -- tests/db/privil
 const READ_BY_ADMINISTRATORS = ["public.api_keys", "public.provider_configs"];
 /** And what it shows to members of the row's tenant: the column that nobody else may ask for (tests/db/tenants.test.ts has the rest). */
 const READ_BY_MEMBERS: Readonly<Record<string, string>> = { "public.media_objects": "stored_in" };
+/** What signed-in users read and write as far as the rows are theirs (tests/db/chats.test.ts): here, what they may ask for by column. */
+const WRITTEN_BY_USERS: Readonly<Record<string, string[]>> = {
+  "public.chat_shares": ["SELECT"],
+  "public.chats": ["INSERT", "UPDATE"],
+  "public.message_images": [],
+  "public.messages": ["INSERT", "SELECT", "UPDATE"],
+  "public.search_results": ["INSERT"],
+};
 /** Callable by nobody's client: policies call it, and its schema is closed. */
 const IN_POLICIES = ["eve.is_administrator()", "eve.member_tenants()"];
 
-test("columns are granted apart from their tables in three, to signed-in users, to read, and never a key", async () => {
+test("columns are granted apart from their tables to signed-in users alone, to read, and never a key; of chats some to write", async () => {
   const granted = await database.sql<{ relation: string; columns: string[]; grants: string[] }[]>`
     select c.relnamespace::regnamespace || '.' || c.relname as relation,
       array_agg(a.attname::text order by a.attname) as columns,
@@ -103,10 +111,16 @@ test("columns are granted apart from their tables in three, to signed-in users, 
     order by 1
   `;
   expect(granted.map(({ relation }) => relation)).toEqual(
-    [...READ_BY_ADMINISTRATORS, ...Object.keys(READ_BY_MEMBERS)].sort(),
+    [
+      ...READ_BY_ADMINISTRATORS,
+      ...Object.keys(READ_BY_MEMBERS),
+      ...Object.keys(WRITTEN_BY_USERS).filter((relation) => WRITTEN_BY_USERS[relation]!.length > 0),
+    ].sort(),
   );
   for (const { relation, columns, grants } of granted) {
-    expect(grants).toEqual(["authenticated SELECT"]);
+    expect(grants.sort()).toEqual(
+      (WRITTEN_BY_USERS[relation] ?? ["SELECT"]).map((privilege) => `authenticated ${privilege}`),
+    );
     expect(columns).not.toContain("api_key_encrypted");
     expect(columns).not.toContain(READ_BY_MEMBERS[relation]);
   }
@@ -131,6 +145,10 @@ describe.each(["anon", "authenticated"])(
             await expect.soft(sql.unsafe(`update ${name} set stage_type = 'X'`)).rejects.toMatchObject(
               REFUSED,
             );
+          }
+          if (role === "authenticated" && name in WRITTEN_BY_USERS) {
+            await expect.soft(sql.unsafe(`truncate ${name}`)).rejects.toMatchObject(REFUSED);
+            continue;
           }
           const hidden = role === "authenticated" ? READ_BY_MEMBERS[name] : undefined;
           if (hidden !== undefined) {

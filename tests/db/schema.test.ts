@@ -135,14 +135,15 @@ describe("rules of the schema", () => {
       // platform_facts reads what the service role may not, takes no argument, and tells names and times. is_administrator
       // reads auth.users, and tells whether one user is one. drop_routes is a trigger's: who may change a key or a model
       // empties a table that they cannot reach otherwise, and that is made again. member_tenants tells whoever is signed in
-      // which tenants are theirs.
+      // which tenants are theirs. place_message and release_image are triggers': who may add a message to their chat moves its
+      // end, and who may delete a picture releases its file.
       "no function runs with its owner's rights, but these",
       `select p.oid::regprocedure as object from pg_proc p
        where p.pronamespace in ('public'::regnamespace, 'eve'::regnamespace) and p.prosecdef
          and p.oid::regprocedure::text not in (
            'eve.platform_facts()', 'eve.is_administrator()', 'eve.is_administrator(uuid)', 'eve.drop_routes()',
            'eve.make_partitions(timestamp with time zone)', 'eve.drop_partition(text,timestamp with time zone)',
-           'eve.member_tenants()'
+           'eve.member_tenants()', 'eve.place_message()', 'eve.release_image()'
          )`,
     ],
     [
@@ -159,11 +160,12 @@ describe("rules of the schema", () => {
          and a.atttypid in ('timestamp'::regtype, 'timetz'::regtype, 'varchar'::regtype, 'bpchar'::regtype)`,
     ],
     [
-      "public holds the six adopted tables, the two that other programs read, and functions that begin with eve_",
+      "public holds the tables that are adopted, the two that other programs read, and functions that begin with eve_",
       `select c.oid::regclass::text as object from pg_class c
        where c.relnamespace = 'public'::regnamespace and c.relkind not in ('i', 'S')
          and c.relname not in ('google_ai_api_keys', 'google_ai_model_limits', 'google_ai_usage_counters',
-           'google_ai_maintenance_log', 'token_usage', 'provider_configs', 'api_keys', 'media_objects')
+           'google_ai_maintenance_log', 'token_usage', 'provider_configs', 'api_keys', 'media_objects',
+           'chats', 'messages', 'message_images', 'search_results', 'chat_shares')
        union all
        select p.oid::regprocedure::text from pg_proc p
        where p.pronamespace = 'public'::regnamespace and p.proname not like 'eve\\_%'

@@ -1,6 +1,7 @@
 /** The function `api` in this process, over a database of a test: without the REST API, and with a bucket in memory if one is given. */
 import { createApiEndpoint } from "../../shared/api/api_endpoint.ts";
 import { createAccess } from "../../shared/database/access.ts";
+import { createChats } from "../../shared/database/chats.ts";
 import { createMedia } from "../../shared/database/media.ts";
 import { createMediaSpool } from "../../shared/database/media_spool.ts";
 import { type DirectTransport, directTransport } from "../../shared/database/transport/direct_transport.ts";
@@ -96,6 +97,7 @@ export function apiOver(
         }),
       media,
       addresses,
+      chats: createChats(transport.call),
       baseUrl,
       maxBodyBytes,
       background: (work) => void background.push(work),

@@ -1,5 +1,6 @@
 import { createApiEndpoint } from "../../../shared/api/api_endpoint.ts";
 import { openMedia } from "../../../shared/media/open.ts";
+import { createChats } from "../../../shared/database/chats.ts";
 import { createAccess } from "../../../shared/database/access.ts";
 import { directTransport } from "../../../shared/database/transport/direct_transport.ts";
 import { rpcTransport } from "../../../shared/database/transport/rpc_transport.ts";
@@ -41,6 +42,7 @@ async function open() {
       identifyActor(request, { project, apiKey, tokens, access, fetch, place: "api" }),
     media,
     addresses,
+    chats: createChats(call),
     baseUrl,
     maxBodyBytes,
     background,

@@ -1,0 +1,558 @@
+/** Chats by actor: through the functions, and with the role that a signed-in user's own client takes on. State is looked at after each refusal. */
+import fc from "fast-check";
+import postgres from "postgres";
+import { afterAll, beforeAll, beforeEach, describe, expect, test } from "vitest";
+import { cloneDatabase, empty, type TestDatabase } from "../harness/database.ts";
+import { type Answer, mediaCalls, PROJECT, shaOf } from "../harness/media.ts";
+import { mintConsumerSecret } from "../../shared/tokens/consumer_secret.ts";
+
+let db: TestDatabase;
+let sql: TestDatabase["sql"];
+const ANN = "a0000000-0000-4000-8000-000000000001";
+const BOB = "b0000000-0000-4000-8000-000000000002";
+const user = (user_id: string) => ({ kind: "user", user_id });
+const ids: Record<string, string> = {};
+const consumer = (name: string) => ({ kind: "consumer", consumer_id: ids[name] });
+
+beforeAll(async () => {
+  db = await cloneDatabase();
+  sql = db.sql;
+  for (const [name, scopes] of [["app", ["chats"]], ["rival", ["chats"]], ["bot", ["llm"]]] as const) {
+    const secret = await mintConsumerSecret("service");
+    await sql`select public.eve_consumer_add(${name}, 'service', key_id => ${secret.keyId}, proof => ${secret.proof})`;
+    await sql`select public.eve_consumer_access(${name}, ${[...scopes]}::text[])`;
+    ids[name] = (await sql`select id from eve.consumers where name = ${name}`)[0]!.id;
+  }
+});
+afterAll(() => db?.drop());
+beforeEach(() => empty(sql, "public.chats", "eve.media_references", "public.media_objects"));
+
+type Actor = Record<string, unknown>;
+const json = (value: unknown) => sql.json(value as postgres.JSONValue);
+const ask = async (query: postgres.PendingQuery<postgres.Row[]>): Promise<Answer> => (await query)[0]!.answer;
+
+function as(actor: Actor) {
+  const who = json(actor);
+  return {
+    create: (chat: unknown = {}) => ask(sql`select public.eve_chat_create(${who}, ${json(chat)}) as answer`),
+    find: (id: string) => ask(sql`select public.eve_chat(${who}, ${id}) as answer`),
+    list: (
+      options: { user_id?: string; archived?: boolean | null; after?: unknown; at_most?: number } = {},
+    ) =>
+      ask(sql`
+        select public.eve_chats(${who}, ${options.user_id ?? null}, ${
+        options.archived === undefined ? false : options.archived
+      }, after => ${options.after === undefined ? null : json(options.after)}, at_most => ${
+        options.at_most ?? 50
+      }) as answer`),
+    change: (id: string, changes: unknown) =>
+      ask(sql`select public.eve_chat_change(${who}, ${id}, ${json(changes)}) as answer`),
+    erase: (id: string) => ask(sql`select public.eve_chat_erase(${who}, ${id}) as answer`),
+    add: (id: string, message: unknown) =>
+      ask(sql`select public.eve_message_add(${who}, ${id}, ${json(message)}) as answer`),
+    messages: (
+      id: string,
+      options: { after?: unknown; backwards?: boolean; at_most?: number } = {},
+    ) =>
+      ask(sql`
+        select public.eve_messages(
+          ${who}, ${id}, ${options.after === undefined ? null : json(options.after)}, ${
+        options.backwards ?? false
+      }, ${options.at_most ?? 100}
+        ) as answer`),
+    path: (id: string, leaf: string | null = null, at_most = 100) =>
+      ask(sql`select public.eve_message_path(${who}, ${id}, ${leaf}, ${at_most}) as answer`),
+    feedback: (id: string, text: string) =>
+      ask(sql`select public.eve_message_feedback(${who}, ${id}, ${text}) as answer`),
+    image: (id: string, image: unknown) =>
+      ask(
+        sql`select public.eve_message_image_add(${who}, ${id}, ${
+          json(image)
+        }, 'https://x.example/media/') as answer`,
+      ),
+    results: (id: string, results: unknown[]) =>
+      ask(sql`select public.eve_search_results_add(${who}, ${id}, ${json(results)}) as answer`),
+    search: (query: string) => ask(sql`select public.eve_chat_search(${who}, ${query}) as answer`),
+    share: (id: string, hash: string) =>
+      ask(
+        sql`select public.eve_chat_share(${who}, ${id}, ${hash}, '{"title": null, "messages": []}') as answer`,
+      ),
+    begin: (id: string, question: unknown) =>
+      ask(sql`select public.eve_chat_answer_begin(${who}, ${id}, ${json(question)}, 'r1') as answer`),
+  };
+}
+const texts = (answer: Answer) => answer.messages.map((each: Answer) => each.content);
+
+describe("who has which chats", () => {
+  const makers = {
+    "the project": PROJECT as Actor,
+    "consumer app": () => consumer("app"),
+    "user Ann": user(ANN),
+  };
+  const others: Record<string, () => Actor> = {
+    "consumer app": () => consumer("app"),
+    "consumer rival": () => consumer("rival"),
+    "consumer without the scope": () => consumer("bot"),
+    "user Ann": () => user(ANN),
+    "user Bob": () => user(BOB),
+  };
+
+  test.each(Object.entries(makers))(
+    "a chat of %s is theirs and the project's, and does not exist for others",
+    async (maker, made) => {
+      const owner = as(typeof made === "function" ? made() : made);
+      const { chat } = await owner.create({ title: "mine" });
+      const { message } = await owner.add(chat.id, { content: "a word" });
+      expect(await owner.find(chat.id)).toMatchObject({ status: "found", chat: { title: "mine" } });
+      expect(await as(PROJECT).find(chat.id)).toMatchObject({ status: "found" });
+      for (const [name, actor] of Object.entries(others)) {
+        if (name === maker) continue;
+        const other = as(actor());
+        const code = name === "consumer without the scope" ? "credential_insufficient" : "chat_not_found";
+        const refusals = [
+          await other.find(chat.id),
+          await other.change(chat.id, { title: "theirs", deleted: true }),
+          await other.erase(chat.id),
+          await other.add(chat.id, { content: "in between" }),
+          await other.messages(chat.id),
+          await other.path(chat.id),
+          await other.results(chat.id, [{ block_id: "b" }]),
+          await other.share(chat.id, "a".repeat(64)),
+          await other.begin(chat.id, { content: "?" }),
+        ];
+        for (const refusal of refusals) {
+          expect([name, refusal]).toEqual([
+            name,
+            expect.objectContaining({ code }),
+          ]);
+        }
+        const ofMessage = name === "consumer without the scope" ? code : "message_not_found";
+        expect(await other.feedback(message.id, "bad")).toMatchObject({ code: ofMessage });
+        expect(await other.image(message.id, { image_name: "x" })).toMatchObject({ code: ofMessage });
+        if (code === "chat_not_found") {
+          expect((await other.list()).chats).toEqual([]);
+          expect((await other.search("word")).found).toEqual([]);
+          expect(await other.create({ id: chat.id })).toMatchObject({ code: "id_taken" });
+        }
+      }
+      expect(await sql`select title, deleted_at from public.chats`).toEqual([{
+        title: "mine",
+        deleted_at: null,
+      }]);
+      expect(await sql`select content, feedback from public.messages`).toEqual([{
+        content: "a word",
+        feedback: null,
+      }]);
+      for (const table of ["message_images", "search_results", "chat_shares"]) {
+        expect(await sql`select from ${sql(`public.${table}`)}`).toHaveLength(0);
+      }
+    },
+  );
+
+  test("an administrator has their own chats, and reads nobody else's", async () => {
+    const superuser = postgres(db.superuserUrl, { max: 1, onnotice: () => {} });
+    await superuser.unsafe(`
+      create table auth.users (id uuid primary key, raw_app_meta_data jsonb, banned_until timestamptz, deleted_at timestamptz);
+      insert into auth.users values ('${BOB}', '{"role": "admin"}');
+      grant select on auth.users to postgres;
+    `).simple();
+    await superuser.end();
+    expect(await sql`select eve.is_administrator(${BOB}) as so`).toEqual([{ so: true }]);
+    const { chat } = await as(user(ANN)).create({ title: "private" });
+    expect(await as(user(BOB)).find(chat.id)).toMatchObject({ code: "chat_not_found" });
+  });
+});
+
+describe("with the role of a signed-in user", () => {
+  async function signedIn<Value>(
+    role: string,
+    sub: string | null,
+    run: (sql: postgres.TransactionSql) => Promise<Value>,
+  ) {
+    const url = new URL(db.url);
+    url.username = "authenticator";
+    const pool = postgres(url.href, { max: 1, onnotice: () => {} });
+    try {
+      return await pool.begin(async (transaction) => {
+        await transaction.unsafe(`set local role ${role}`);
+        await transaction`select set_config('request.jwt.claims', ${JSON.stringify({ sub, role })}, true)`;
+        return await run(transaction);
+      });
+    } finally {
+      await pool.end();
+    }
+  }
+
+  test("a user makes a chat, adds messages in their order, searches, renames and deletes it", async () => {
+    await signedIn("authenticated", ANN, async (own) => {
+      const [chat] = await own`insert into public.chats (title) values ('direct') returning id, owner`;
+      expect(chat).toMatchObject({ owner: ANN });
+      for (const content of ["Где лежит чертёж?", "On page 4."]) {
+        await own`insert into public.messages (chat_id, content) values (${chat!.id}, ${content})`;
+      }
+      expect(
+        await own`select content, parent_id is null as begins from public.messages order by created_at`,
+      ).toEqual([
+        { content: "Где лежит чертёж?", begins: true },
+        { content: "On page 4.", begins: false },
+      ]);
+      expect(
+        await own`select content from public.messages where search @@ websearch_to_tsquery('russian', 'чертежи')`,
+      ).toHaveLength(1);
+      await own`update public.chats set title = 'renamed' where id = ${chat!.id}`;
+      await own`update public.messages set feedback = 'good'`;
+      await own`insert into public.search_results (chat_id, block_id) values (${chat!.id}, 'b1')`;
+      await own`delete from public.chats where id = ${chat!.id}`;
+    });
+    expect(await sql`select from public.messages`).toHaveLength(0);
+  });
+
+  test("a user sees nothing of others and of apps, and changes nothing", async () => {
+    const { chat } = await as(user(ANN)).create({ title: "Ann's" });
+    const { message } = await as(user(ANN)).add(chat.id, { content: "secret" });
+    await as(consumer("app")).create({ title: "an app's", user_id: BOB });
+    await as(user(ANN)).image(message.id, { image_name: "p" });
+    await as(user(ANN)).results(chat.id, [{ block_id: "b" }]);
+    await as(user(ANN)).share(chat.id, "b".repeat(64));
+    await signedIn("authenticated", BOB, async (own) => {
+      for (const table of ["chats", "messages", "message_images", "search_results"]) {
+        expect(await own`select id from ${own(`public.${table}`)}`).toHaveLength(0);
+      }
+      expect(await own`select id from public.chat_shares`).toHaveLength(0);
+      expect(await own`update public.chats set title = 'Bob''s' returning id`).toHaveLength(0);
+      expect(await own`update public.messages set feedback = 'x' returning id`).toHaveLength(0);
+      expect(await own`delete from public.chats returning id`).toHaveLength(0);
+      expect(await own`delete from public.search_results returning id`).toHaveLength(0);
+      expect(await own`delete from public.chat_shares returning id`).toHaveLength(0);
+    });
+    expect(await sql`select title from public.chats order by created_at`).toEqual([{ title: "Ann's" }, {
+      title: "an app's",
+    }]);
+    expect(await sql`select from public.chat_shares`).toHaveLength(1);
+  });
+
+  test.each([
+    [ANN, "insert into public.messages (chat_id, content) values ('$chat', 'mine now')"],
+    [ANN, "insert into public.search_results (chat_id, block_id) values ('$chat', 'b')"],
+    [ANN, "insert into public.chats (title, owner) values ('x', '" + BOB + "')"],
+    [ANN, "insert into public.chats (title, consumer_id) values ('x', null)"],
+    [BOB, "update public.chats set owner = '" + ANN + "'"],
+    [BOB, "update public.messages set content = 'rewritten'"],
+    [BOB, "update public.messages set state = 'complete'"],
+    [BOB, "delete from public.messages"],
+    [BOB, "insert into public.message_images (message_id) values (gen_random_uuid())"],
+    [
+      BOB,
+      "insert into public.chat_shares (chat_id, token_hash, snapshot) values ('$chat', repeat('a', 64), '{}')",
+    ],
+    [BOB, "select token_hash from public.chat_shares"],
+    [BOB, `select public.eve_chats('{"kind": "project"}')`],
+    [BOB, "select eve.chat_actor('{}')"],
+  ])("%s may not: %s", async (sub, statement) => {
+    const { chat } = await as(user(BOB)).create({ title: "Bob's" });
+    await as(user(BOB)).add(chat.id, { content: "as it was" });
+    const state = () =>
+      sql`select c.title, c.owner, c.updated_at, m.content from public.chats c join public.messages m on m.chat_id = c.id`;
+    const before = await state();
+    await expect(signedIn("authenticated", sub, (own) => own.unsafe(statement.replace("$chat", chat.id))))
+      .rejects.toMatchObject({ code: "42501" });
+    expect(await state()).toEqual(before);
+  });
+
+  test("who is not signed in may do nothing", async () => {
+    for (const table of ["chats", "messages", "message_images", "search_results", "chat_shares"]) {
+      await expect(signedIn("anon", null, (own) => own`select from ${own(`public.${table}`)}`)).rejects
+        .toMatchObject({ code: "42501" });
+    }
+  });
+
+  test("a deleted chat takes no more messages", async () => {
+    const { chat } = await as(user(ANN)).create();
+    await as(user(ANN)).change(chat.id, { deleted: true });
+    await expect(
+      signedIn("authenticated", ANN, (own) => own`insert into public.messages (chat_id) values (${chat.id})`),
+    ).rejects.toMatchObject({ code: "42501" });
+    expect(await as(user(ANN)).add(chat.id, { content: "x" })).toMatchObject({ code: "chat_not_found" });
+  });
+});
+
+describe("a chat", () => {
+  test("is made once by its id, archived, deleted, restored and listed by what it is", async () => {
+    const me = as(consumer("app"));
+    const id = crypto.randomUUID();
+    expect(await me.create({ id, title: "one", user_id: "u1" })).toMatchObject({ status: "created" });
+    expect(await me.create({ id, title: "two" })).toMatchObject({
+      status: "present",
+      chat: { title: "one" },
+    });
+    await me.create({ title: "other", user_id: "u2" });
+    expect((await me.list({ user_id: "u1" })).chats).toMatchObject([{ id }]);
+    expect((await me.change(id, { archived: true, description: "d" })).chat).toMatchObject({
+      description: "d",
+    });
+    expect((await me.list()).chats).toMatchObject([{ title: "other" }]);
+    expect((await me.list({ archived: true })).chats).toMatchObject([{ title: "one" }]);
+    expect((await me.list({ archived: null })).chats).toHaveLength(2);
+    await me.change(id, { archived: false, deleted: true });
+    expect((await me.list({ archived: null })).chats).toHaveLength(1);
+    expect((await me.change(id, { deleted: false })).chat).toMatchObject({
+      archived_at: null,
+      deleted_at: null,
+    });
+    expect((await me.list()).chats).toHaveLength(2);
+  });
+
+  test("pages follow one another without a gap, newest first", async () => {
+    const me = as(consumer("app"));
+    // Some at the same instant: the id decides.
+    await sql`
+      insert into public.chats (consumer_id, title, created_at)
+      select ${ids
+      .app!}, n::text, timestamptz '2026-01-01' + (n / 3) * interval '1 second' from generate_series(1, 25) n`;
+    const seen: string[] = [];
+    let page: Answer;
+    do {
+      page = await me.list({ after: page?.next, at_most: 7 });
+      seen.push(...page.chats.map(({ id }: Answer) => id));
+    } while (page.next !== null);
+    const all = await sql`select id from public.chats order by created_at desc, id desc`;
+    expect(seen).toEqual(all.map(({ id }) => id));
+  });
+});
+
+describe("messages", () => {
+  test("stand in the order in which they came; an edit is a branch, and each branch a conversation", async () => {
+    const me = as(user(ANN));
+    const { chat } = await me.create();
+    const one = (await me.add(chat.id, { content: "1" })).message;
+    const two = (await me.add(chat.id, { content: "2", role: "assistant" })).message;
+    const three = (await me.add(chat.id, { content: "3" })).message;
+    expect(two.parent_id).toBe(one.id);
+    const edited = (await me.add(chat.id, { content: "3, better", edits: three.id })).message;
+    expect(edited.parent_id).toBe(two.id);
+    await me.add(chat.id, { content: "4", role: "assistant" });
+    expect(texts(await me.path(chat.id))).toEqual(["1", "2", "3, better", "4"]);
+    expect(texts(await me.path(chat.id, three.id))).toEqual(["1", "2", "3"]);
+    // The first one has no parent; its edit neither.
+    const begins = (await me.add(chat.id, { content: "1, better", edits: one.id })).message;
+    expect(begins.parent_id).toBeNull();
+    expect(texts(await me.path(chat.id))).toEqual(["1, better"]);
+    expect(texts(await me.messages(chat.id))).toEqual(["1", "2", "3", "3, better", "4", "1, better"]);
+    expect(texts(await me.messages(chat.id, { backwards: true, at_most: 2 }))).toEqual(["1, better", "4"]);
+    const page = await me.path(chat.id, three.id, 2);
+    expect([texts(page), page.before]).toEqual([["2", "3"], one.id]);
+  });
+
+  test("with the same client_id are one; a parent of another chat is refused", async () => {
+    const me = as(user(ANN));
+    const { chat } = await me.create();
+    const { chat: other } = await me.create();
+    const first = await me.add(chat.id, { content: "once", client_id: "c1" });
+    expect(await me.add(chat.id, { content: "twice", client_id: "c1" })).toEqual({
+      status: "present",
+      message: first.message,
+    });
+    expect(await me.add(other.id, { content: "x", parent_id: first.message.id })).toMatchObject({
+      code: "message_not_found",
+    });
+    expect(await me.add(other.id, { content: "x", id: first.message.id })).toMatchObject({
+      code: "id_taken",
+    });
+    // A client of its own cannot either.
+    await expect(
+      sql`insert into public.messages (chat_id, parent_id) values (${other.id}, ${first.message.id})`,
+    ).rejects.toMatchObject({ code: "EV400" });
+    expect(await sql`select content from public.messages`).toEqual([{ content: "once" }]);
+  });
+
+  test("that many write at once are there once each, one behind the other", async () => {
+    const { chat } = await as(user(ANN)).create();
+    const writers = Array.from({ length: 8 }, () => postgres(db.url, { max: 1, onnotice: () => {} }));
+    try {
+      await Promise.all(writers.map(async (writer, number) => {
+        for (let at = 0; at < 12; at++) {
+          // Each is sent twice, as after a lost answer.
+          for (const _ of [1, 2]) {
+            await writer`
+              select public.eve_message_add(${json(user(ANN))}, ${chat.id}, ${
+              json({ content: `${number}.${at}`, client_id: `${number}.${at}` })
+            })`;
+          }
+        }
+      }));
+    } finally {
+      await Promise.all(writers.map((writer) => writer.end()));
+    }
+    const { messages } = await as(user(ANN)).messages(chat.id);
+    expect(messages).toHaveLength(96);
+    messages.forEach((each: Answer, at: number) =>
+      expect(each.parent_id).toBe(at === 0 ? null : messages[at - 1].id)
+    );
+    for (let number = 0; number < 8; number++) {
+      const own = messages.map(({ content }: Answer) => content).filter((content: string) =>
+        content.startsWith(`${number}.`)
+      );
+      expect(own).toEqual(Array.from({ length: 12 }, (_, at) => `${number}.${at}`));
+    }
+  });
+
+  test("any tree of edits: each path leads from its leaf to a beginning, and pages hold all of it", async () => {
+    const me = as(user(ANN));
+    await fc.assert(
+      fc.asyncProperty(
+        fc.array(fc.record({ edit: fc.boolean(), at: fc.nat({ max: 50 }) }), { minLength: 1, maxLength: 25 }),
+        fc.integer({ min: 1, max: 9 }),
+        async (steps, size) => {
+          const { chat } = await me.create();
+          const parents = new Map<string, string | null>();
+          let leaf: string | null = null;
+          for (const { edit, at } of steps) {
+            const known = [...parents.keys()];
+            const target = known[at % Math.max(known.length, 1)];
+            const body = target === undefined ? {} : edit ? { edits: target } : { parent_id: target };
+            const { message } = await me.add(chat.id, { content: "x", ...body });
+            expect(message.parent_id).toBe(
+              target === undefined ? leaf : edit ? parents.get(target) : target,
+            );
+            parents.set(message.id, message.parent_id);
+            leaf = message.id;
+          }
+          const path: string[] = [];
+          for (let id = leaf; id !== null; id = parents.get(id) ?? null) path.unshift(id);
+          const walked: string[] = [];
+          for (let at: string | null = null, first = true; first || at !== null; first = false) {
+            const page: Answer = await me.path(chat.id, at, size);
+            walked.unshift(...page.messages.map(({ id }: Answer) => id));
+            at = page.before;
+          }
+          expect(walked).toEqual(path);
+          const paged: string[] = [];
+          let page: Answer;
+          do {
+            page = await me.messages(chat.id, { after: page?.next, at_most: size });
+            paged.push(...page.messages.map(({ id }: Answer) => id));
+          } while (page.next !== null);
+          expect(paged).toEqual([...parents.keys()]);
+        },
+      ),
+      { numRuns: 15, seed: 17 },
+    );
+  });
+
+  test("are found by stems of both languages, in one's own chats, the best of a thousand candidates", async () => {
+    const me = as(user(ANN));
+    const { chat } = await me.create({ title: "plans" });
+    await me.add(chat.id, { content: "Несущие стены показаны на чертеже" });
+    await me.add(chat.id, { content: "The load-bearing walls are on the drawings" });
+    await me.add(chat.id, { content: "nothing of the sort" });
+    await as(user(BOB)).create().then(({ chat }: Answer) => as(user(BOB)).add(chat.id, { content: "стена" }));
+    expect((await me.search("стена")).found).toMatchObject([{
+      chat_title: "plans",
+      message: { content: "Несущие стены показаны на чертеже" },
+    }]);
+    expect((await me.search("drawing wall")).found).toHaveLength(1);
+    expect((await me.search("wall -drawing")).found).toHaveLength(0);
+    await sql`
+      insert into public.messages (chat_id, content) select ${chat.id}, 'sorting ' || n from generate_series(1, 1200) n`;
+    expect(await me.search("sort")).toMatchObject({ candidates: 1000, found: { length: 20 } });
+  });
+});
+
+describe("answers", () => {
+  test("stand behind their questions whatever comes between, once by client_id", async () => {
+    const me = as(user(ANN));
+    const { chat } = await me.create();
+    const first = await me.begin(chat.id, { content: "q1", client_id: "c1" });
+    const second = await me.begin(chat.id, { content: "q2", client_id: "c2" });
+    expect(first.answer).toMatchObject({ parent_id: first.question.id, state: "pending", request_id: "r1" });
+    expect(await me.begin(chat.id, { content: "q1", client_id: "c1" })).toEqual({
+      ...first,
+      status: "present",
+    });
+    const end = (id: string, state: string, content: string) =>
+      ask(
+        sql`select public.eve_chat_answer_end(${id}, ${state}, ${content}, usage => '{"total_tokens": 3}') as answer`,
+      );
+    await end(second.answer.id, "complete", "a2");
+    await end(first.answer.id, "broken_off", "a");
+    // Once complete it stays.
+    expect((await end(second.answer.id, "broken_off", "")).message).toMatchObject({
+      state: "complete",
+      content: "a2",
+    });
+    expect(texts(await me.path(chat.id))).toEqual(["q1", "a", "q2", "a2"]);
+    expect(await end(crypto.randomUUID(), "complete", "x")).toEqual({ status: "gone" });
+  });
+});
+
+describe("files of pictures", () => {
+  test("stay as long as a picture is of them, and are handed over with the last", async () => {
+    const { reserve, stored } = mediaCalls(sql);
+    await reserve(shaOf(1), 1000);
+    await stored(shaOf(1), 1000);
+    const me = as(PROJECT);
+    const { chat } = await me.create();
+    const { chat: other } = await me.create();
+    const image = async (chatId: string) => {
+      const { message } = await me.add(chatId, { content: "look" });
+      return (await me.image(message.id, { sha256: shaOf(1), image_name: "view" })).image;
+    };
+    expect(await image(chat.id)).toMatchObject({
+      file_sha256: shaOf(1),
+      file_size: 1000,
+      s3_url: `https://x.example/media/${shaOf(1)}?tenant_id=default`,
+    });
+    await image(other.id);
+    const refs = async () =>
+      (await sql`select refs_count from public.media_objects`).map(({ refs_count }) => refs_count);
+    expect(await refs()).toEqual([2]);
+    const left = (files: unknown) => ask(sql`select public.eve_chat_files_left(${json(files)}) as answer`);
+    const receipt = await me.erase(chat.id);
+    expect(receipt).toMatchObject({ status: "erased", messages: 1, images: 1 });
+    expect(await refs()).toEqual([1]);
+    expect(await left(receipt.files)).toEqual([]);
+    // By whatever way the row goes.
+    await sql`delete from public.chats where id = ${other.id}`;
+    expect(await refs()).toEqual([0]);
+    expect(await left(receipt.files)).toMatchObject([{ sha256: shaOf(1) }]);
+  });
+
+  test("that are not there are refused by hash, and kept as they are by path", async () => {
+    const me = as(consumer("app"));
+    const { chat } = await me.create();
+    const { message } = await me.add(chat.id, {});
+    expect(await me.image(message.id, { sha256: shaOf(9) })).toMatchObject({ code: "object_not_found" });
+    expect((await me.image(message.id, { s3_path: "chats/1/a.png" })).image).toMatchObject({
+      s3_path: "chats/1/a.png",
+      file_sha256: null,
+    });
+  });
+});
+
+describe("retention", () => {
+  test("takes away what is over, ends abandoned answers, and leaves the rest", async () => {
+    const me = as(user(ANN));
+    const made = [];
+    for (const title of ["kept", "deleted today", "deleted long ago", "expired"]) {
+      made.push((await me.create({ title })).chat.id);
+    }
+    const pending = await me.begin(made[0], { content: "q" });
+    const fresh = await me.begin(made[0], { content: "q2" });
+    await sql`update public.messages set created_at = created_at - interval '2 hours' where id = ${pending.answer.id}`;
+    await sql`update public.chats set deleted_at = now() where title = 'deleted today'`;
+    await sql`update public.chats set deleted_at = now() - interval '31 days' where title = 'deleted long ago'`;
+    await sql`update public.chats set expires_at = now() - interval '1 second' where title = 'expired'`;
+    expect(await ask(sql`select public.eve_chats_retention() as answer`)).toEqual({
+      deleted_count: 2,
+      broken_off: 1,
+      more: false,
+    });
+    expect((await sql`select title from public.chats order by title`).map(({ title }) => title)).toEqual([
+      "deleted today",
+      "kept",
+    ]);
+    expect(await sql`select id from public.messages where state = 'pending'`).toEqual([{
+      id: fresh.answer.id,
+    }]);
+  });
+});
