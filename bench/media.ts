@@ -11,6 +11,7 @@
  *            and the goals are not all met.
  */
 import postgres from "postgres";
+import { REGISTRY_BATCH } from "../shared/media/delete.ts";
 import { withFilledCluster } from "./filled_cluster.ts";
 import { type Uploads, uploads } from "./media/uploads.ts";
 import { median, percentile } from "./statistics.ts";
@@ -34,7 +35,6 @@ const FILE_BYTES = 1_000;
 const TURNS = quick ? 2 : 6;
 const TURN_MS = quick ? 700 : 2_500;
 const OLD_ROWS = quick ? 50_000 : 1_000_000;
-const BATCH = 500;
 const PER_SECOND = 60;
 const CALM_MS = quick ? 6_000 : 30_000;
 const UPLOADS = 10_000;
@@ -141,7 +141,8 @@ async function cleanup(url: string, sql: postgres.Sql) {
     const busy = await arrivals(sql, async () => {
       for (;;) {
         const since = performance.now();
-        const [claimed] = await sweeper`select public.eve_media_claim('crawl', 3600, ${BATCH}) as items`;
+        const [claimed] =
+          await sweeper`select public.eve_media_claim('crawl', 3600, ${REGISTRY_BATCH}) as items`;
         const items = claimed!.items as { tenant_id: string; sha256: string }[];
         if (items.length === 0) return;
         const [gone] = await sweeper`

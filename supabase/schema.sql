@@ -11919,11 +11919,13 @@ comment on column public.media_objects.proof_at is 'Not read and hashed again be
 
 CREATE OR REPLACE FUNCTION eve.media_bytes(object public.media_objects)
  RETURNS bigint
- LANGUAGE sql
+ LANGUAGE plpgsql
  IMMUTABLE
  SET search_path TO ''
 AS $function$
-  select greatest(coalesce((media_bytes.object).stored_bytes, (media_bytes.object).size_bytes, 0), 0);
+begin
+  return greatest(coalesce((media_bytes.object).stored_bytes, (media_bytes.object).size_bytes, 0), 0);
+end;
 $function$;
 comment on function eve.media_bytes is 'The bytes that an object counts for.';
 
@@ -12058,6 +12060,30 @@ comment on table eve.media_spool is 'Objects that are kept in the database: wher
 comment on column eve.media_spool.seq is 'The order in which they came and go to S3.';
 comment on column eve.media_spool.sha256 is 'Of body, packed or not.';
 comment on column eve.media_spool.moves is 'Whether S3 is set up, so that it is to move there.';
+
+create table eve.media_reconciliation (
+  id boolean not null default true,
+  state jsonb,
+  completed_at timestamp with time zone,
+  constraint media_reconciliation_one_row CHECK (id),
+  constraint media_reconciliation_pkey PRIMARY KEY (id),
+  constraint media_reconciliation_state_size CHECK ((length((state)::text) <= 400000))
+);
+alter table eve.media_reconciliation enable row level security;
+comment on table eve.media_reconciliation is 'How far the comparison with the bucket is: a large bucket is listed by several runs.';
+comment on column eve.media_reconciliation.state is 'What the next run goes on from; null: none is under way.';
+
+create table eve.media_stores (
+  store text not null,
+  abilities jsonb not null,
+  probed_at timestamp with time zone not null,
+  constraint media_stores_abilities_size CHECK ((length((abilities)::text) <= 2000)),
+  constraint media_stores_pkey PRIMARY KEY (store),
+  constraint media_stores_store_length CHECK (((length(store) >= 1) AND (length(store) <= 2000)))
+);
+alter table eve.media_stores enable row level security;
+comment on table eve.media_stores is 'What an object store can do, as a probe has found: to ask takes half a dozen requests.';
+comment on column eve.media_stores.store is 'Its address and bucket.';
 
 -- media_quota ---------------------------------------------------------------------------------------------------------
 
@@ -12742,11 +12768,12 @@ comment on function public.eve_storage_stats is 'All that is stored, by kind and
 
 CREATE OR REPLACE FUNCTION eve.media_to_delete(object public.media_objects)
  RETURNS jsonb
- LANGUAGE sql
+ LANGUAGE plpgsql
  STABLE
  SET search_path TO ''
 AS $function$
-  select jsonb_build_object(
+begin
+  return jsonb_build_object(
     'tenant_id', (object).tenant_id, 'sha256', (object).file_sha256, 's3_key', (object).s3_key, 'stored_in', (object).stored_in,
     'bytes', eve.media_bytes(media_to_delete.object), 'upload_id', (
       select m.upload_id
@@ -12754,6 +12781,7 @@ AS $function$
       where m.tenant_id = (object).tenant_id and m.file_sha256 = (object).file_sha256
     )
   );
+end;
 $function$;
 
 CREATE OR REPLACE FUNCTION public.eve_media_claim(kind text DEFAULT NULL::text, min_age_s bigint DEFAULT 0, at_most integer DEFAULT 500, need_bytes bigint DEFAULT NULL::bigint, lease_s integer DEFAULT 120)
@@ -12942,6 +12970,9 @@ declare
   v_gone public.media_objects[];
   v_held public.media_objects[];
 begin
+  -- Whoever reserves waits for the counters until this has ended, and need not wait for the disk as well: what a crash undoes of it, the
+  -- next run does again, since the objects are marked.
+  perform set_config('synchronous_commit', 'off', true);
   perform
   from public.media_objects o
   join jsonb_to_recordset(eve_media_deleted.items) as i (tenant_id text, sha256 text)
@@ -13031,6 +13062,39 @@ end;
 $function$;
 comment on function public.eve_media_unproven is 'Objects whose content is still to be read and hashed.';
 
+CREATE OR REPLACE FUNCTION public.eve_media_keep_days()
+ RETURNS jsonb
+ LANGUAGE sql
+ SET search_path TO ''
+AS $function$
+  select jsonb_build_object(
+    'media', eve.alert_setting('media_keep_days', 30), 'vision', eve.alert_setting('vision_keep_days', 14),
+    'crawl', eve.alert_setting('crawl_keep_days', 7), 'now', eve.clock()
+  );
+$function$;
+comment on function public.eve_media_keep_days is 'After how many days without use objects leave, by kind; and what time it is.';
+
+CREATE OR REPLACE FUNCTION public.eve_media_alert(kind text, message text DEFAULT NULL::text)
+ RETURNS jsonb
+ LANGUAGE plpgsql
+ SET search_path TO ''
+AS $function$
+begin
+  if eve_media_alert.message is null then
+    perform eve.close_alerts('storage', array[eve_media_alert.kind]);
+  else
+    perform eve.open_alert(
+      eve_media_alert.kind, 'storage', case eve_media_alert.kind when 'storage_emergency_cleanup' then 'warning' else 'critical' end,
+      eve_media_alert.message
+    );
+  end if;
+  return jsonb_build_object('status', 'noted');
+end;
+$function$;
+comment on function public.eve_media_alert is 'Opens an alert about storage, or closes it.';
+
+-- media_comparison ----------------------------------------------------------------------------------------------------
+
 CREATE OR REPLACE FUNCTION public.eve_media_compare(listed jsonb, after text, until text, seen_before timestamp with time zone)
  RETURNS jsonb
  LANGUAGE sql
@@ -13073,6 +13137,57 @@ AS $function$
   );
 $function$;
 comment on function public.eve_media_compare is 'What is in a page of the bucket''s listing or in the registry, and not in the other.';
+
+CREATE OR REPLACE FUNCTION public.eve_media_comparison()
+ RETURNS jsonb
+ LANGUAGE sql
+ STABLE
+ SET search_path TO ''
+AS $function$
+  select r.state from eve.media_reconciliation r;
+$function$;
+comment on function public.eve_media_comparison is 'How far a comparison with the bucket is that is under way.';
+
+CREATE OR REPLACE FUNCTION public.eve_media_comparison_save(state jsonb DEFAULT NULL::jsonb)
+ RETURNS jsonb
+ LANGUAGE plpgsql
+ SET search_path TO ''
+AS $function$
+begin
+  insert into eve.media_reconciliation as r (state, completed_at)
+  values (eve_media_comparison_save.state, case when eve_media_comparison_save.state is null then eve.clock() end)
+  on conflict (id) do update
+  set state = excluded.state, completed_at = coalesce(excluded.completed_at, r.completed_at);
+  return jsonb_build_object('status', 'noted');
+end;
+$function$;
+comment on function public.eve_media_comparison_save is 'Notes how far a comparison with the bucket is.';
+
+CREATE OR REPLACE FUNCTION public.eve_media_abilities(store text)
+ RETURNS jsonb
+ LANGUAGE sql
+ SET search_path TO ''
+AS $function$
+  select s.abilities
+  from eve.media_stores s
+  where s.store = eve_media_abilities.store and s.probed_at > eve.clock() - interval '7 days';
+$function$;
+comment on function public.eve_media_abilities is 'What an object store can do, as a probe found in the last week.';
+
+CREATE OR REPLACE FUNCTION public.eve_media_abilities_save(store text, abilities jsonb)
+ RETURNS jsonb
+ LANGUAGE plpgsql
+ SET search_path TO ''
+AS $function$
+begin
+  insert into eve.media_stores as s (store, abilities, probed_at)
+  values (eve_media_abilities_save.store, eve_media_abilities_save.abilities, eve.clock())
+  on conflict on constraint media_stores_pkey do update
+  set abilities = excluded.abilities, probed_at = excluded.probed_at;
+  return jsonb_build_object('status', 'noted');
+end;
+$function$;
+comment on function public.eve_media_abilities_save is 'Notes what an object store can do.';
 
 CREATE OR REPLACE FUNCTION public.eve_media_recount()
  RETURNS jsonb
@@ -13123,37 +13238,6 @@ begin
 end;
 $function$;
 comment on function public.eve_media_recount is 'Counts all objects anew, repairs the counters, and says which were wrong.';
-
-CREATE OR REPLACE FUNCTION public.eve_media_keep_days()
- RETURNS jsonb
- LANGUAGE sql
- SET search_path TO ''
-AS $function$
-  select jsonb_build_object(
-    'media', eve.alert_setting('media_keep_days', 30), 'vision', eve.alert_setting('vision_keep_days', 14),
-    'crawl', eve.alert_setting('crawl_keep_days', 7), 'now', eve.clock()
-  );
-$function$;
-comment on function public.eve_media_keep_days is 'After how many days without use objects leave, by kind; and what time it is.';
-
-CREATE OR REPLACE FUNCTION public.eve_media_alert(kind text, message text DEFAULT NULL::text)
- RETURNS jsonb
- LANGUAGE plpgsql
- SET search_path TO ''
-AS $function$
-begin
-  if eve_media_alert.message is null then
-    perform eve.close_alerts('storage', array[eve_media_alert.kind]);
-  else
-    perform eve.open_alert(
-      eve_media_alert.kind, 'storage', case eve_media_alert.kind when 'storage_emergency_cleanup' then 'warning' else 'critical' end,
-      eve_media_alert.message
-    );
-  end if;
-  return jsonb_build_object('status', 'noted');
-end;
-$function$;
-comment on function public.eve_media_alert is 'Opens an alert about storage, or closes it.';
 
 -- media_spool ---------------------------------------------------------------------------------------------------------
 
@@ -13360,10 +13444,16 @@ declare
   -- What failed is tried again, though not every time.
   v_again constant interval := '10 minutes';
   v_now constant timestamptz := eve.clock();
+  v_begins constant time := '04:37';
+  v_time constant time := (v_now at time zone 'UTC')::time;
   v_operation eve.operations;
 begin
   select * into v_operation from eve.operations o where o.name = media_is_due.operation;
   if not v_operation.is_active then
+    return false;
+  elsif media_is_due.operation = 'media_reconcile'
+    and not (v_time >= v_begins and v_time < v_begins + interval '15 minutes')
+    and not exists (select from eve.media_reconciliation r where r.state is not null) then
     return false;
   elsif v_operation.last_status = 'failed' then
     return v_operation.last_completed_at <= v_now - v_again;

@@ -18,6 +18,8 @@ export interface Uploads {
   straight_p50_ms: number;
   straight_p99_ms: number;
   ms_more: number;
+  /** Of these: two requests to the function that do nothing, at the median. */
+  two_empty_requests_ms: number;
 }
 
 const FILE_BYTES = 100_000;
@@ -87,12 +89,22 @@ export async function uploads(quick: boolean, say: (line: string) => void): Prom
         await put.body?.cancel();
         if (!put.ok) throw new Error(`the store answered ${put.status}`);
       };
-      const took = { gateway: [] as number[], straight: [] as number[] };
+      const nothing = async () => {
+        const answer = await fetch(`${stack.url}/functions/v1/api/v1/media/uploads`, { method: "OPTIONS" });
+        await answer.body?.cancel();
+        if (!answer.ok) throw new Error(`OPTIONS: ${answer.status}`);
+      };
+      const took = { gateway: [] as number[], straight: [] as number[], nothing: [] as number[] };
       for (let file = 0; file < WARM_UP + files; file++) {
         const body = crypto.getRandomValues(new Uint8Array(65_536));
         const whole = new Uint8Array(FILE_BYTES);
         whole.set(body);
-        for (const [who, put] of [["gateway", byTheGateway], ["straight", straight]] as const) {
+        for (
+          const [who, put] of [["gateway", byTheGateway], ["straight", straight], [
+            "nothing",
+            nothing,
+          ]] as const
+        ) {
           const since = performance.now();
           await put(whole);
           if (file >= WARM_UP) took[who].push(performance.now() - since);
@@ -107,6 +119,7 @@ export async function uploads(quick: boolean, say: (line: string) => void): Prom
         straight_p50_ms: round(median(took.straight)),
         straight_p99_ms: round(percentile(took.straight, 0.99)),
         ms_more: round(median(took.gateway) - median(took.straight)),
+        two_empty_requests_ms: round(2 * median(took.nothing)),
       };
       say(`upload: ${JSON.stringify(result)}`);
       return result;

@@ -11,6 +11,7 @@ import { sha256Of } from "../media/hash.ts";
 import { proveObject } from "../media/prove.ts";
 import type { PresignedRequest } from "../media/object_store.ts";
 import { addressOf, REDIRECT_SECONDS } from "../media/read.ts";
+import type { AddressTerms } from "../media/signed_address.ts";
 import { uploadFile, type VisionSource } from "../media/upload.ts";
 import { type ApiContext, type ApiRoute, apiRoute, tenantId } from "./route.ts";
 import { readFile } from "./upload_body.ts";
@@ -159,12 +160,16 @@ export const mediaRoutes: readonly ApiRoute[] = [
         })),
       };
       const place = `${baseUrl}/v1/media/uploads/${body.sha256}`;
-      const { tenant_id } = answer.object;
+      const { tenant_id, s3_key } = answer.object;
       return jsonResponse(200, {
         status: "upload",
         object: shown(answer.object),
         upload,
-        verify: { method: "POST", url: `${place}/verify`, body: { tenant_id, ...told } },
+        verify: {
+          method: "POST",
+          url: `${place}/verify`,
+          body: { tenant_id, ...(answer.status === "upload" && s3_key !== null && { s3_key }), ...told },
+        },
         abort: { method: "POST", url: `${place}/abort`, body: { tenant_id } },
       }, requestId);
     },
@@ -195,13 +200,19 @@ export const mediaRoutes: readonly ApiRoute[] = [
     tag: "media",
     summary:
       "Says that an announced file has been sent: it is looked for and held against what was announced",
-    body: z.strictObject({ tenant_id: tenantId.optional(), ...links }),
+    body: z.strictObject({
+      tenant_id: tenantId.optional(),
+      /** The object's, as the announcement answered it: it is looked for at once. */
+      s3_key: z.string().min(1).max(1_024).optional(),
+      ...links,
+    }),
     answers: { 200: { description: "The file", shape: fileObject } },
     async serve({ dependencies: { media, background }, actor, requestId }, { path, body }) {
       const { object, isFinal } = await verifyUpload(media, actor, {
         tenantId: body.tenant_id ?? null,
         sha256: sha256.safeParse(path.sha256).data ?? "",
         links: linksOf(body),
+        ...(body.s3_key !== undefined && { key: body.s3_key }),
       });
       if (object.state === "stored") {
         // What the store did not hold to its hash is read once the answer is out; should this end early, maintenance does it.
@@ -322,8 +333,9 @@ export const mediaRoutes: readonly ApiRoute[] = [
       302: { description: "To an address that is valid for five minutes", shape: null },
     },
     async serve(context, { path, query }) {
-      const { object, alias } = await found(context, path.name, query.tenant_id);
-      if (query.info === "true") return jsonResponse(200, shown(object, alias), context.requestId);
+      const isInfo = query.info === "true";
+      const { object, alias } = await found(context, path.name, query.tenant_id, { uses: !isInfo });
+      if (isInfo) return jsonResponse(200, shown(object, alias), context.requestId);
       const { url } = await addressOf(context.dependencies.media, object, REDIRECT_SECONDS);
       return new Response(null, {
         status: 302,
@@ -442,8 +454,14 @@ export const mediaRoutes: readonly ApiRoute[] = [
   }),
 ];
 
-async function found({ dependencies: { media }, actor }: ApiContext, name = "", tenant: string | undefined) {
-  const known = await media.registry.find(actor, tenant ?? null, name, { uses: true });
+/** @param options.uses it is being read, and stays for its time: to ask whether there is one is none */
+async function found(
+  { dependencies: { media }, actor }: ApiContext,
+  name = "",
+  tenant: string | undefined,
+  { uses = true } = {},
+) {
+  const known = await media.registry.find(actor, tenant ?? null, name, { uses });
   if (known === null) throw new GatewayError("object_not_found");
   return known;
 }
@@ -452,13 +470,14 @@ async function found({ dependencies: { media }, actor }: ApiContext, name = "", 
 async function elsewhere(
   { s3 }: ApiContext["dependencies"]["media"],
   key: string,
-  terms: { expiresAt: number; contentType?: string; contentDisposition?: string },
+  terms: AddressTerms,
 ): Promise<Response> {
   if (s3 === null) throw new GatewayError("object_not_found");
   const { url } = await s3.presignGet(key, {
     expiresIn: REDIRECT_SECONDS,
     ...(terms.contentType !== undefined && { contentType: terms.contentType }),
     ...(terms.contentDisposition !== undefined && { contentDisposition: terms.contentDisposition }),
+    ...(terms.contentEncoding === "gzip" && { contentEncoding: "gzip" as const }),
   });
   return new Response(null, {
     status: 302,

@@ -909,6 +909,8 @@ export type Database = {
         Returns: Json;
       };
       "eve_maintenance_step": { Args: { "run_id": number }; Returns: Json };
+      "eve_media_abilities": { Args: { "store": string }; Returns: Json };
+      "eve_media_abilities_save": { Args: { "abilities": Json; "store": string }; Returns: Json };
       "eve_media_alert": { Args: { "kind": string; "message"?: string }; Returns: Json };
       "eve_media_claim": {
         Args: {
@@ -928,6 +930,8 @@ export type Database = {
         Args: { "after": string; "listed": Json; "seen_before": string; "until": string };
         Returns: Json;
       };
+      "eve_media_comparison": { Args: Record<PropertyKey, never>; Returns: Json };
+      "eve_media_comparison_save": { Args: { "state"?: Json }; Returns: Json };
       "eve_media_delete": {
         Args: {
           "actor": Json;

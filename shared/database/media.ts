@@ -176,6 +176,27 @@ const comparison = z.object({
 });
 export type Comparison = z.output<typeof comparison>;
 
+const bucketComparison = z.object({
+  /** The database's time at its beginning. */
+  seen_before: z.string(),
+  /** Of the folder that is being listed. */
+  prefix: z.string(),
+  /** The last key that was compared; the next run lists what is behind it. */
+  after: z.string(),
+  listed: z.number(),
+  unknown: z.number(),
+  missing: z.number(),
+  resized: z.number(),
+  /** Some of each. */
+  named: z.object({
+    unknown: z.array(z.string()),
+    missing: z.array(z.string()),
+    resized: z.array(z.string()),
+  }),
+});
+/** How far the listing of a bucket is, and what was found so far. */
+export type BucketComparison = z.output<typeof bucketComparison>;
+
 const recounted = z.array(
   z.object({ scope: z.string(), subject: z.string(), was: z.unknown(), is: z.unknown() }),
 );
@@ -284,6 +305,10 @@ export interface MediaRegistry {
       seenBefore: string;
     },
   ): Promise<Comparison>;
+  /** How far a comparison with the bucket is that has not come to its end; null: none is under way. */
+  comparison(): Promise<BucketComparison | null>;
+  /** Null: it has come to its end. */
+  saveComparison(state: BucketComparison | null): Promise<void>;
   recount(): Promise<z.output<typeof recounted>>;
   /** The database's time, as ISO 8601. */
   now(): Promise<string>;
@@ -446,6 +471,14 @@ export function createMedia(transport: Transport, timeoutMs = TIMEOUT_MS): Media
         { listed: { objects: listed }, after, until, seen_before: seenBefore },
         comparison,
       ),
+    comparison: async () => {
+      // What an earlier version has left is begun anew.
+      const state = await ask("eve_media_comparison", {}, z.unknown());
+      return bucketComparison.safeParse(state).data ?? null;
+    },
+    async saveComparison(state) {
+      await ask("eve_media_comparison_save", { state }, z.unknown());
+    },
     recount: () => ask("eve_media_recount", {}, recounted, RECOUNT_TIMEOUT_MS),
     now: async () => (await ask("eve_media_keep_days", {}, z.object({ now: z.string() }))).now,
     keepDays: () =>

@@ -1,6 +1,6 @@
 import { z } from "zod";
 import { MEDIA_KINDS, type MediaKind } from "../database/media.ts";
-import { DELETE_LEASE_SECONDS, deleteObjects } from "./delete.ts";
+import { claimObjects, deleteObjects } from "./delete.ts";
 import { BYTES_PER_GB, type Media } from "./storage.ts";
 
 /** `auto`: all of it in its order. */
@@ -52,7 +52,7 @@ const STEPS: readonly { kind: MediaKind; minAgeDays: number }[] = [
   { kind: "media", minAgeDays: 0 },
 ];
 const DAY_SECONDS = 86_400;
-/** Deleted at once. */
+/** Deleted at once in the store. */
 const BATCH = 500;
 /** Uploads in parts that nobody has gone on with for so long are over. */
 const UNFINISHED_PARTS_MS = DAY_SECONDS * 1_000;
@@ -139,13 +139,7 @@ export async function clear(
     const left = needBytes === null ? null : needBytes - sum.bytes;
     if (left !== null && left <= 0) return { ...sum, more: false };
     if (signal.aborted || media.clock.now() >= endsAt) return { ...sum, more: true };
-    const marked = await media.registry.claim({
-      kind,
-      minAgeSeconds,
-      limit: BATCH,
-      needBytes: left,
-      leaseSeconds: DELETE_LEASE_SECONDS,
-    });
+    const marked = await claimObjects(media, { kind, minAgeSeconds, limit: BATCH, needBytes: left });
     if (marked.length === 0) return { ...sum, more: false };
     const { objects, bytes, failed } = await deleteObjects(media, marked);
     sum.objects += objects;

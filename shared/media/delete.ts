@@ -1,8 +1,34 @@
 import type { ObjectToDelete } from "../database/media.ts";
 import type { Media } from "./storage.ts";
 
+type Claim = Parameters<Media["registry"]["claim"]>[0];
+
+/** Marks objects as deleting for `DELETE_LEASE_SECONDS`, up to `limit` of them. See `MediaRegistry.claim`. */
+export async function claimObjects(
+  { registry }: Media,
+  { limit, needBytes, ...claim }: Omit<Claim, "leaseSeconds">,
+): Promise<ObjectToDelete[]> {
+  const marked: ObjectToDelete[] = [];
+  let left = needBytes;
+  while (marked.length < limit && (left === null || left > 0)) {
+    const atOnce = Math.min(REGISTRY_BATCH, limit - marked.length);
+    const some = await registry.claim({
+      ...claim,
+      limit: atOnce,
+      needBytes: left,
+      leaseSeconds: DELETE_LEASE_SECONDS,
+    });
+    marked.push(...some);
+    if (some.length < atOnce) break;
+    if (left !== null) left -= some.reduce((sum, { bytes }) => sum + bytes, 0);
+  }
+  return marked;
+}
+
 /** How long a mark `deleting` is its maker's alone, in seconds: what deletes from the store has to be over by then. */
 export const DELETE_LEASE_SECONDS = 120;
+/** In one transaction: whoever uploads meanwhile waits for it at the counters, and for its part of the log to be on the disk. */
+export const REGISTRY_BATCH = 100;
 /** For the store's part; the rest of the lease is for the way there and back. */
 const STORE_TIMEOUT_MS = 60_000;
 
@@ -32,8 +58,11 @@ export async function deleteObjects(media: Media, marked: readonly ObjectToDelet
     : await media.s3.deleteMany(keys, { timeoutMs: STORE_TIMEOUT_MS });
   const stay = new Set(failed.map(({ key }) => key));
   const gone = marked.filter(({ s3_key }) => s3_key === null || !stay.has(s3_key));
-  const { objects, bytes } = gone.length === 0
-    ? { objects: 0, bytes: 0 }
-    : await media.registry.deleted(gone);
-  return { objects, bytes, failed };
+  const sum = { objects: 0, bytes: 0 };
+  for (let from = 0; from < gone.length; from += REGISTRY_BATCH) {
+    const { objects, bytes } = await media.registry.deleted(gone.slice(from, from + REGISTRY_BATCH));
+    sum.objects += objects;
+    sum.bytes += bytes;
+  }
+  return { ...sum, failed };
 }

@@ -88,8 +88,17 @@ export async function announceUpload(
 export async function verifyUpload(
   media: Media,
   actor: Actor,
-  { tenantId, sha256, links }: { tenantId: string | null; sha256: string; links: MediaLinks },
+  { tenantId, sha256, links, key }: {
+    tenantId: string | null;
+    sha256: string;
+    links: MediaLinks;
+    /** Where it was to be sent, if the caller says so: it is looked for there while the database is asked. */
+    key?: string;
+  },
 ): Promise<{ object: MediaObject; isFinal: boolean }> {
+  const early = key === undefined || media.s3 === null ? null : beginningOf(media.s3, key);
+  // Whose it is, is not known yet: nothing of it is told to anybody, not even that it is late.
+  early?.catch(() => {});
   const found = await media.registry.find(actor, tenantId, sha256, { unfinished: true });
   if (found === null || found.object.sha256 !== sha256) {
     throw new GatewayError("object_not_found", {
@@ -99,7 +108,9 @@ export async function verifyUpload(
   const { object, multipart } = found;
   if (links.key !== undefined) checkedKey(links.key);
   if (object.state === "reserved" && multipart !== null) await completeParts(media, object, multipart);
-  const proof = object.state === "reserved" ? await lookFor(media, object) : null;
+  const proof = object.state === "reserved"
+    ? await lookFor(media, object, object.s3_key === key && multipart === null ? early : null)
+    : null;
   const kept = await media.registry.stored({
     tenantId: object.tenant_id,
     sha256,
@@ -128,9 +139,10 @@ export async function giveUpUpload(
 async function lookFor(
   media: Media,
   object: MediaObject,
+  early: Promise<Found | null> | null,
 ): Promise<{ store: ObjectStore; sizeBytes: number; isBound: boolean }> {
   const announced = object.size_bytes ?? object.stored_bytes;
-  const { store, facts, beginning } = await whereItIs(media, keyOf(object), announced);
+  const { store, facts, beginning } = await whereItIs(media, keyOf(object), early);
   if (facts.sizeBytes !== announced) {
     await refuse(media, object);
     throw new GatewayError("content_mismatch", {
@@ -153,12 +165,12 @@ async function lookFor(
 async function whereItIs(
   media: Media,
   key: string,
-  announced: number,
+  early: Promise<Found | null> | null,
 ): Promise<Found & { store: ObjectStore }> {
   let away: unknown = null;
   for (const store of media.s3 === null ? [media.spool] : [media.s3, media.spool]) {
     try {
-      const found = await beginningOf(store, key, announced);
+      const found = await (store === media.s3 && early !== null ? early : beginningOf(store, key));
       if (found !== null) return { store, ...found };
     } catch (thrown) {
       if (!isAway(thrown)) throw thrown;
@@ -177,12 +189,10 @@ interface Found {
 }
 
 /** Its size and its beginning, in one request. Null: there is no such object. */
-async function beginningOf(store: ObjectStore, key: string, announced: number): Promise<Found | null> {
+async function beginningOf(store: ObjectStore, key: string): Promise<Found | null> {
   try {
-    if (announced > 0) {
-      const { body, ...facts } = await store.get(key, { range: { from: 0, to: SNIFFED_BYTES - 1 } });
-      return { facts, beginning: new Uint8Array(await new Response(body).arrayBuffer()) };
-    }
+    const { body, ...facts } = await store.get(key, { range: { from: 0, to: SNIFFED_BYTES - 1 } });
+    return { facts, beginning: new Uint8Array(await new Response(body).arrayBuffer()) };
   } catch (thrown) {
     const code = thrown instanceof GatewayError ? thrown.code : null;
     if (code === "object_not_found") return null;

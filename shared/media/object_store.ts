@@ -129,7 +129,9 @@ export interface ListOptions {
   prefix?: string;
   /** 1 to 1,000; default 1,000. */
   limit?: number;
-  /** Of the page before; it holds for the same prefix. */
+  /** Only keys behind this one. */
+  after?: string;
+  /** Of the page before; it holds for the same prefix, and goes before `after`. */
   cursor?: string | null;
 }
 

@@ -1,6 +1,7 @@
 import { createMedia } from "../database/media.ts";
 import { countStorage } from "../database/media_counts.ts";
 import { createMediaSpool } from "../database/media_spool.ts";
+import { keptAbilities } from "../database/media_stores.ts";
 import type { Transport } from "../database/transport/transport.ts";
 import type { Background } from "../runtime/background.ts";
 import type { Clock } from "../runtime/clock.ts";
@@ -64,7 +65,7 @@ export function openMedia(options: MediaOptions): OpenMedia {
       mode,
       s3: settings.s3 === null || mode === "postgres"
         ? null
-        : createS3Store({ ...settings.s3, maxFileBytes }, {
+        : createS3Store({ ...settings.s3, maxFileBytes, memory: keptAbilities(call) }, {
           fetch: options.fetch,
           clock,
           now,

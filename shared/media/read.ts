@@ -26,5 +26,6 @@ export async function addressOf(
     expiresIn,
     ...(contentDisposition !== undefined && { contentDisposition }),
     ...(object.mime_type !== null && { contentType: object.mime_type }),
+    ...(object.content_encoding === "gzip" && { contentEncoding: "gzip" as const }),
   });
 }

@@ -1,9 +1,10 @@
-import { DELETE_LEASE_SECONDS, deleteObjects } from "./delete.ts";
+import { claimObjects, deleteObjects } from "./delete.ts";
 import { abortUnfinished, cleanUp, type CleanupReport, clear } from "./cleanup.ts";
-import { MEDIA_KINDS } from "../database/media.ts";
-import type { ListedObject } from "./object_store.ts";
+import { type BucketComparison, MEDIA_KINDS } from "../database/media.ts";
+import type { ListPage, ObjectStore } from "./object_store.ts";
 import { moveSpooled } from "./move.ts";
 import { proveObject } from "./prove.ts";
+import { PROBE_PREFIX } from "./s3/probe.ts";
 import type { Media } from "./storage.ts";
 
 export interface RunTime {
@@ -24,6 +25,10 @@ const UNPROVEN_AT_ONCE = 20;
 /** Of what differs so many are named, the rest is counted. */
 const NAMED = 20;
 const PAGE = 1_000;
+/** With less time left no other page is begun: one is listed and compared in a second or two. */
+const LEAST_PAGE_MS = 5_000;
+/** A probe is over in less. */
+const PROBE_MS = 3_600_000;
 /** Our own folders of the bucket: what else is in it is somebody else's. */
 const PREFIXES = MEDIA_KINDS.map((kind) => `${kind}/`);
 
@@ -77,13 +82,7 @@ async function finishDeletions(
   let objects = 0;
   for (;;) {
     if (signal.aborted || leftMs() === 0) return { objects, more: true };
-    const marked = await media.registry.claim({
-      kind: null,
-      minAgeSeconds: 0,
-      limit: BATCH,
-      needBytes: null,
-      leaseSeconds: DELETE_LEASE_SECONDS,
-    });
+    const marked = await claimObjects(media, { kind: null, minAgeSeconds: 0, limit: BATCH, needBytes: null });
     if (marked.length === 0) return { objects, more: false };
     objects += (await deleteObjects(media, marked)).objects;
   }
@@ -144,73 +143,94 @@ async function inEmergency(media: Media, { signal }: RunTime, endsAt: number): P
 }
 
 /**
- * Compares the registry with the bucket page by page, counts everything anew, and repairs the counters. What is in one and not in the
- * other is reported and left alone. Unfinished uploads in parts are ended, and the bucket is told to do that by itself.
+ * Compares the registry with the bucket page by page. What is in one and not in the other is reported and left alone. A bucket that is
+ * too large for one run is gone through by several, each from where the last one ended. At the end of it everything is counted anew and
+ * the counters are repaired, unfinished uploads in parts are ended, and the bucket is told to do that by itself.
  */
 export async function reconcile(media: Media, time: RunTime): Promise<UpkeepReport> {
   const { s3, registry } = media;
-  const wrong = await registry.recount();
-  const details: Record<string, unknown> = { counters_repaired: wrong };
-  let more = false;
+  const details: Record<string, unknown> = {};
   if (s3 !== null) {
     // Where S3 was set up later: what the database holds goes there from now on.
     await media.rows.allMove();
-    const found = { listed: 0, unknown: 0, missing: 0, resized: 0 };
-    const named: Record<"unknown" | "missing" | "resized", string[]> = {
-      unknown: [],
-      missing: [],
-      resized: [],
-    };
-    const seenBefore = await registry.now();
-    for (const prefix of PREFIXES) {
-      for await (const page of pagesOf(media, prefix, time)) {
-        found.listed += page.listed.length;
-        const differs = await registry.compare({ ...page, seenBefore });
-        for (const kind of ["unknown", "missing", "resized"] as const) {
-          found[kind] += differs[kind].length;
-          named[kind].push(...differs[kind].slice(0, NAMED - named[kind].length).map(({ key }) => key));
-        }
-      }
-      more ||= time.signal.aborted;
-    }
-    Object.assign(details, found, { named });
-    if (!more) {
-      await registry.alert(
-        "media_missing",
-        found.missing > 0
-          ? `${found.missing} files are in the registry and not in the bucket, such as ${named.missing[0]}.`
-          : null,
-      );
-      details.parts_aborted = await abortUnfinished(media, time.signal);
-      details.lifecycle = await setLifecycle(media, time.signal);
-    }
+    const { named, listed, unknown, missing, resized, isOver } = await compareBucket(media, s3, time);
+    Object.assign(details, { listed, unknown, missing, resized, named });
+    if (!isOver) return { count: 0, details, more: true };
+    await registry.alert(
+      "media_missing",
+      missing > 0
+        ? `${missing} files are in the registry and not in the bucket, such as ${named.missing[0]}.`
+        : null,
+    );
+    details.parts_aborted = await abortUnfinished(media, time.signal);
+    details.probes_deleted = await deleteProbes(s3, time.signal);
+    details.lifecycle = await setLifecycle(media, time.signal);
   }
-  return { count: wrong.length, details, more };
+  const wrong = await registry.recount();
+  details.counters_repaired = wrong;
+  await registry.saveComparison(null);
+  return { count: wrong.length, details, more: false };
 }
 
-/** The listing of one of our folders, with the keys between which it is complete. */
-async function* pagesOf({ s3 }: Media, prefix: string, { signal }: RunTime) {
-  let after = prefix;
-  let cursor: string | null = null;
-  do {
-    if (signal.aborted || s3 === null) return;
-    const page: { objects: ListedObject[]; cursor: string | null } = await s3.list(
-      { prefix, limit: PAGE, cursor },
-      { signal },
-    );
-    cursor = page.cursor;
-    const last = page.objects.at(-1)?.key;
-    // A page may be empty and not be the last.
-    if (cursor !== null && last === undefined) continue;
-    // Behind everything that begins with the prefix: "0" stands behind "/".
-    const until = cursor === null ? `${prefix.slice(0, -1)}0` : last!;
-    yield {
-      listed: page.objects.map(({ key, sizeBytes }) => ({ key, size_bytes: sizeBytes })),
-      after,
-      until,
-    };
-    after = until;
-  } while (cursor !== null);
+const FINDINGS = ["unknown", "missing", "resized"] as const;
+
+/** From where the last run ended, as far as this one's time goes. After each page it is noted how far that is. */
+async function compareBucket(
+  { registry }: Media,
+  s3: ObjectStore,
+  { signal, leftMs }: RunTime,
+): Promise<BucketComparison & { isOver: boolean }> {
+  const state = await registry.comparison() ?? {
+    seen_before: await registry.now(),
+    prefix: PREFIXES[0]!,
+    after: PREFIXES[0]!,
+    listed: 0,
+    unknown: 0,
+    missing: 0,
+    resized: 0,
+    named: { unknown: [], missing: [], resized: [] },
+  };
+  const prefixes = PREFIXES.slice(Math.max(0, PREFIXES.indexOf(state.prefix)));
+  for (const prefix of prefixes) {
+    if (prefix !== state.prefix) Object.assign(state, { prefix, after: prefix });
+    let cursor: string | null = null;
+    do {
+      if (signal.aborted || leftMs() < LEAST_PAGE_MS) return { ...state, isOver: false };
+      const page: ListPage = await s3.list({ prefix, limit: PAGE, after: state.after, cursor }, { signal });
+      cursor = page.cursor;
+      const last = page.objects.at(-1)?.key;
+      // A page may be empty and not be the last.
+      if (cursor !== null && last === undefined) continue;
+      // Behind everything that begins with the prefix: "0" stands behind "/".
+      const until = cursor === null ? `${prefix.slice(0, -1)}0` : last!;
+      const listed = page.objects.map(({ key, sizeBytes }) => ({ key, size_bytes: sizeBytes }));
+      const differs = await registry.compare({
+        listed,
+        after: state.after,
+        until,
+        seenBefore: state.seen_before,
+      });
+      state.listed += listed.length;
+      state.after = until;
+      for (const finding of FINDINGS) {
+        state[finding] += differs[finding].length;
+        const named = state.named[finding];
+        named.push(...differs[finding].slice(0, NAMED - named.length).map(({ key }) => key));
+      }
+      await registry.saveComparison(state);
+    } while (cursor !== null);
+  }
+  return { ...state, isOver: true };
+}
+
+/** What a probe has written and, since it died, not deleted. A younger one may still be at work. */
+async function deleteProbes(s3: ObjectStore, signal: AbortSignal): Promise<number> {
+  const { objects } = await s3.list({ prefix: PROBE_PREFIX, limit: PAGE }, { signal });
+  const old = objects.filter(({ lastModified }) =>
+    lastModified !== null && Date.now() - lastModified.getTime() >= PROBE_MS
+  );
+  await s3.deleteMany(old.map(({ key }) => key), { signal });
+  return old.length;
 }
 
 /** Days after which the bucket itself ends an upload in parts: it knows age, which is all that this needs. */

@@ -178,11 +178,13 @@ comment on column public.media_objects.address_until is 'Until then somebody hol
 
 create or replace function eve.media_bytes(object public.media_objects)
 returns bigint
-language sql
+language plpgsql
 immutable
 set search_path = ''
 as $$
-  select greatest(coalesce((media_bytes.object).stored_bytes, (media_bytes.object).size_bytes, 0), 0);
+begin
+  return greatest(coalesce((media_bytes.object).stored_bytes, (media_bytes.object).size_bytes, 0), 0);
+end;
 $$;
 comment on function eve.media_bytes is 'The bytes that an object counts for.';
 
@@ -403,6 +405,26 @@ comment on table eve.media_spool is 'Objects that are kept in the database: wher
 comment on column eve.media_spool.sha256 is 'Of body, packed or not.';
 comment on column eve.media_spool.moves is 'Whether S3 is set up, so that it is to move there.';
 comment on column eve.media_spool.seq is 'The order in which they came and go to S3.';
+
+create table if not exists eve.media_reconciliation (
+  id boolean primary key default true,
+  state jsonb,
+  completed_at timestamptz,
+  constraint media_reconciliation_one_row check (id),
+  constraint media_reconciliation_state_size check (length(state::text) <= 400000)
+);
+comment on table eve.media_reconciliation is 'How far the comparison with the bucket is: a large bucket is listed by several runs.';
+comment on column eve.media_reconciliation.state is 'What the next run goes on from; null: none is under way.';
+
+create table if not exists eve.media_stores (
+  store text primary key,
+  abilities jsonb not null,
+  probed_at timestamptz not null,
+  constraint media_stores_store_length check (length(store) between 1 and 2000),
+  constraint media_stores_abilities_size check (length(abilities::text) <= 2000)
+);
+comment on table eve.media_stores is 'What an object store can do, as a probe has found: to ask takes half a dozen requests.';
+comment on column eve.media_stores.store is 'Its address and bucket.';
 
 insert into eve.settings (name, value, description) values
   ('media_keep_days', 30, 'Objects of the kind media leave after so many days without use, if nothing refers to them.'),

@@ -7,14 +7,16 @@
 
 set local lock_timeout = '10s';
 
--- What the bucket has to delete, and the upload in parts that it has to end before that.
+-- What the bucket has to delete, and the upload in parts that it has to end before that. In PL/pgSQL, which keeps its plan: a claim calls it
+-- 500 times, and a function in SQL plans each time, 0.3 ms of the 0.6 ms that a row took.
 create or replace function eve.media_to_delete(object public.media_objects)
 returns jsonb
-language sql
+language plpgsql
 stable
 set search_path = ''
 as $$
-  select jsonb_build_object(
+begin
+  return jsonb_build_object(
     'tenant_id', (object).tenant_id, 'sha256', (object).file_sha256, 's3_key', (object).s3_key, 'stored_in', (object).stored_in,
     'bytes', eve.media_bytes(media_to_delete.object), 'upload_id', (
       select m.upload_id
@@ -22,6 +24,7 @@ as $$
       where m.tenant_id = (object).tenant_id and m.file_sha256 = (object).file_sha256
     )
   );
+end;
 $$;
 
 -- Marks objects that nobody refers to as deleting, those without use for the longest time first: at most so many, and no more than are
@@ -231,6 +234,9 @@ declare
   v_gone public.media_objects[];
   v_held public.media_objects[];
 begin
+  -- Whoever reserves waits for the counters until this has ended, and need not wait for the disk as well: what a crash undoes of it, the
+  -- next run does again, since the objects are marked.
+  perform set_config('synchronous_commit', 'off', true);
   perform
   from public.media_objects o
   join jsonb_to_recordset(eve_media_deleted.items) as i (tenant_id text, sha256 text)
@@ -323,104 +329,6 @@ begin
 end;
 $$;
 comment on function public.eve_media_unproven is 'Objects whose content is still to be read and hashed.';
-
--- Compares a page of a bucket's listing with the registry: keys between `after` (not itself) and `until`. listed: {"objects": [{"key", "size_bytes"}]}.
--- {"unknown": keys that the registry does not have, "missing": objects that the bucket does not have, "resized": of another size}.
-create or replace function public.eve_media_compare(listed jsonb, after text, until text, seen_before timestamptz)
-returns jsonb
-language sql
-stable
-set search_path = ''
-as $$
-  with bucket as materialized (
-    select l.key, l.size_bytes from jsonb_to_recordset(eve_media_compare.listed -> 'objects') as l (key text, size_bytes bigint)
-  ), known as materialized (
-    select o.s3_key, o.tenant_id, o.file_sha256, eve.media_bytes(o) as bytes, o.state, o.stored_in, o.first_seen_at
-    from public.media_objects o
-    where o.s3_key collate "C" > coalesce(eve_media_compare.after, '')
-      and (eve_media_compare.until is null or o.s3_key collate "C" <= eve_media_compare.until)
-  )
-  select jsonb_build_object(
-    'unknown', coalesce(
-      (
-        select jsonb_agg(jsonb_build_object('key', b.key, 'size_bytes', b.size_bytes))
-        from bucket b
-        where not exists (select from known k where k.s3_key = b.key)
-      ), '[]'
-    ),
-    'missing', coalesce(
-      (
-        select jsonb_agg(jsonb_build_object('key', k.s3_key, 'tenant_id', k.tenant_id, 'sha256', k.file_sha256, 'size_bytes', k.bytes))
-        from known k
-        where k.state in ('stored', 'verified') and k.stored_in = 's3'
-          and coalesce(k.first_seen_at, '-infinity') < eve_media_compare.seen_before
-          and not exists (select from bucket b where b.key = k.s3_key)
-      ), '[]'
-    ),
-    'resized', coalesce(
-      (
-        select jsonb_agg(jsonb_build_object('key', k.s3_key, 'size_bytes', k.bytes, 'listed_bytes', b.size_bytes))
-        from known k
-        join bucket b on b.key = k.s3_key
-        where k.state in ('stored', 'verified') and k.bytes <> b.size_bytes
-      ), '[]'
-    )
-  );
-$$;
-comment on function public.eve_media_compare is 'What is in a page of the bucket''s listing or in the registry, and not in the other.';
-
--- Counts everything anew. While it holds all counters, whoever has changed an object and not yet counted it is waiting for them, and
--- adds to what is found here: what they have done is not seen yet. [{"scope", "subject", "was", "is"}], of those that were wrong.
-create or replace function public.eve_media_recount()
-returns jsonb
-language plpgsql
-volatile
-set search_path = ''
-as $$
-declare
-  v_wrong jsonb;
-begin
-  perform
-  from eve.media_counters c
-  order by array_position('{spool,tenant,kind,total}', c.scope), c.subject
-  for update;
-  with actual as materialized (
-    select case when grouping(o.tenant_id) = 0 then 'tenant' when grouping(o.kind) = 0 then 'kind' else 'total' end as scope,
-      coalesce(o.tenant_id, o.kind, '') as subject,
-      coalesce(sum(eve.media_bytes(o)) filter (where o.counts_as = 'used'), 0)::bigint as used,
-      coalesce(sum(eve.media_bytes(o)) filter (where o.counts_as = 'reserved'), 0)::bigint as reserved,
-      count(*) filter (where o.counts_as = 'used') as objects
-    from public.media_objects o
-    group by grouping sets ((o.tenant_id), (o.kind), ())
-    union all
-    select 'spool', '', coalesce(sum(s.size_bytes), 0)::bigint, 0, count(*) from eve.media_spool s
-  ), wrong as (
-    select c.scope, c.subject, c.used_bytes as was_used, c.reserved_bytes as was_reserved, c.objects as was_objects,
-      coalesce(a.used, 0) as used, coalesce(a.reserved, 0) as reserved, coalesce(a.objects, 0) as objects
-    from eve.media_counters c
-    left join actual a on a.scope = c.scope and a.subject = c.subject
-    where (c.used_bytes, c.reserved_bytes, c.objects) is distinct from
-      (coalesce(a.used, 0)::bigint, coalesce(a.reserved, 0)::bigint, coalesce(a.objects, 0)::bigint)
-  ), mended as (
-    update eve.media_counters c
-    set used_bytes = w.used, reserved_bytes = w.reserved, objects = w.objects
-    from wrong w
-    where c.scope = w.scope and c.subject = w.subject
-  )
-  select jsonb_agg(
-    jsonb_build_object(
-      'scope', w.scope, 'subject', w.subject,
-      'was', jsonb_build_object('used_bytes', w.was_used, 'reserved_bytes', w.was_reserved, 'objects', w.was_objects),
-      'is', jsonb_build_object('used_bytes', w.used, 'reserved_bytes', w.reserved, 'objects', w.objects)
-    )
-    order by w.scope, w.subject
-  )
-  into v_wrong
-  from wrong w;
-  return coalesce(v_wrong, '[]');
-end;
-$$;
-comment on function public.eve_media_recount is 'Counts all objects anew, repairs the counters, and says which were wrong.';
 
 create or replace function public.eve_media_keep_days()
 returns jsonb

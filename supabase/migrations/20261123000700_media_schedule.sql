@@ -4,11 +4,12 @@ set local lock_timeout = '10s';
 
 insert into eve.operations (name, runs_in, schedule, time_limit_ms, logs_all, description) values
   ('media', 'http', '*/5 * * * *', 100000, false, 'Deletes files whose time is over, moves what waits in the database to S3, reads what is not proven, and cleans up in an emergency.'),
-  ('media_reconcile', 'http', '37 4 * * *', 100000, true, 'Compares the registry of files with the bucket, and counts everything anew.')
+  ('media_reconcile', 'http', '7,22,37,52 * * * *', 100000, true, 'Compares the registry of files with the bucket at 04:37, goes on until all of it is compared, and counts everything anew.')
 on conflict (name) do nothing;
 
 -- Whether the function has anything to do for media: uploads or deletions whose time is over, objects without use for theirs, something
--- that waits for S3, an upload of the last hour that is not proven, an emergency. For media_reconcile: there is anything at all.
+-- that waits for S3, an upload of the last hour that is not proven, an emergency. For media_reconcile: there is anything at all, and it is
+-- its time of the night, or a comparison that began then has not come to its end.
 create or replace function eve.media_is_due(operation text)
 returns boolean
 language plpgsql
@@ -19,10 +20,16 @@ declare
   -- What failed is tried again, though not every time.
   v_again constant interval := '10 minutes';
   v_now constant timestamptz := eve.clock();
+  v_begins constant time := '04:37';
+  v_time constant time := (v_now at time zone 'UTC')::time;
   v_operation eve.operations;
 begin
   select * into v_operation from eve.operations o where o.name = media_is_due.operation;
   if not v_operation.is_active then
+    return false;
+  elsif media_is_due.operation = 'media_reconcile'
+    and not (v_time >= v_begins and v_time < v_begins + interval '15 minutes')
+    and not exists (select from eve.media_reconciliation r where r.state is not null) then
     return false;
   elsif v_operation.last_status = 'failed' then
     return v_operation.last_completed_at <= v_now - v_again;

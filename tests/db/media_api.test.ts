@@ -2,6 +2,7 @@
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from "vitest";
 import { API_ROUTES } from "../../shared/api/api_endpoint.ts";
 import { sha256Of } from "../../shared/media/hash.ts";
+import { moveSpooled } from "../../shared/media/move.ts";
 import { mintConsumerSecret } from "../../shared/tokens/consumer_secret.ts";
 import { signToken } from "../../shared/tokens/sign.ts";
 import { ajv, document, documentedCalls } from "../harness/documented_calls.ts";
@@ -564,6 +565,48 @@ describe("with S3", () => {
     );
     expect(await ask("DELETE", `/v1/media/${stored.sha256}`)).toMatchObject({ status: "deleted" });
     expect(bucket.objects.size).toBe(0);
+  });
+
+  test("what is stored packed says so at its address, also one that was given while it was in the database", async () => {
+    const read = async (sha256: string) =>
+      (await api.call("GET", `/v1/media/${sha256}`)).headers.get("location")!;
+    const { sha256 } = await ask("POST", "/v1/media", asType("application/json", '{"a": 1}'));
+    expect(new URL(await read(sha256)).searchParams.get("encoding")).toBe("gzip");
+    bucket.away = true;
+    const spooled = await ask("POST", "/v1/media", asType("application/json", '{"b": 1}'));
+    const address = await read(spooled.sha256);
+    bucket.away = false;
+    expect(await (await api.call("GET", address, { as: null })).text()).toBe('{"b": 1}');
+    await moveSpooled(api.media, { signal: new AbortController().signal, leftMs: () => 60_000 });
+    const moved = await api.call("GET", address, { as: null });
+    expect(moved.status).toBe(302);
+    expect(new URL(moved.headers.get("location")!).searchParams.get("encoding")).toBe("gzip");
+    const picture = await ask("POST", "/v1/media", asType("image/png", png()));
+    expect(await read(picture.sha256)).not.toContain("encoding");
+  });
+
+  test("a verification is of the caller's own file, whatever key it names", async () => {
+    const [body, others] = [png("mine"), png("somebody else's")];
+    const [sha256, theirs] = await Promise.all([body, others].map(sha256Of));
+    bucket.objects.set(`media/other/${theirs!.slice(0, 2)}/${theirs}.png`, {
+      body,
+      contentType: "image/png",
+      contentEncoding: null,
+      at: new Date(),
+    });
+    const begun = await ask(
+      "POST",
+      "/v1/media/uploads",
+      json({ sha256, size_bytes: body.length, content_type: "image/png" }),
+    );
+    expect(begun.verify.body).toMatchObject({ s3_key: begun.object.s3_key });
+    const verify = (s3_key: string) =>
+      ask("POST", `/v1/media/uploads/${sha256}/verify`, json({ ...begun.verify.body, s3_key }));
+    expect(await verify([...bucket.objects.keys()][0]!)).toMatchObject({
+      error: { code: "object_not_found" },
+    });
+    bucket.objects.set(begun.object.s3_key, { ...[...bucket.objects.values()][0]! });
+    expect(await verify(begun.object.s3_key)).toMatchObject({ state: "verified" });
   });
 
   test("while it is away, files go to the database and are served from there", async () => {

@@ -27,7 +27,14 @@ beforeAll(async () => {
 afterAll(() => db?.drop());
 afterEach(() => api.close());
 beforeEach(async () => {
-  await empty(sql, "eve.media_references", "public.media_objects", "eve.media_spool", "eve.alerts");
+  await empty(
+    sql,
+    "eve.media_reconciliation",
+    "eve.media_references",
+    "public.media_objects",
+    "eve.media_spool",
+    "eve.alerts",
+  );
   await sql`update eve.media_counters set used_bytes = 0, reserved_bytes = 0, objects = 0`;
   await sql`update eve.operations set last_status = null`;
   await setLimit(sql, {
@@ -97,8 +104,28 @@ describe("what nobody uses leaves by itself", () => {
   });
 });
 
+class Died extends Error {}
+
+test("a file that has a key and no use leaves like any other: a key is a name", async () => {
+  const { object } = await upload("named", "media", { key: "chats/1/a.txt" });
+  await clock.advance(20 * DAY);
+  // To ask whether it is there is no use of it either.
+  expect((await api.call("GET", "/v1/media/chats/1/a.txt?info=true")).status).toBe(200);
+  await clock.advance(10 * DAY);
+  expect(await keepUp(media, time)).toMatchObject({ count: 1, details: { unused_media: 1 } });
+  expect(keys()).not.toContain(object.s3_key);
+  await expectEven();
+});
+
+test("a file that is read stays for its days from then on", async () => {
+  await upload("named", "media", { key: "chats/1/a.txt" });
+  await clock.advance(20 * DAY);
+  expect((await api.call("GET", "/v1/media/chats/1/a.txt")).status).toBe(302);
+  await clock.advance(20 * DAY);
+  expect(await keepUp(media, time)).toMatchObject({ count: 0 });
+});
+
 describe("whoever dies", () => {
-  class Died extends Error {}
   const dieAt = (operation: string) => {
     bucket.before = (at) => {
       if (at !== operation) return;
@@ -355,6 +382,80 @@ describe("the comparison with the bucket", () => {
       missing: 1,
       named: { missing: [lost] },
     });
+  });
+
+  test("goes on where a run ended, and repairs the counters once all of it is through", async () => {
+    const list = bucket.list;
+    const asked: string[] = [];
+    let pagesLeft = 0;
+    bucket.list = (options, call) => {
+      asked.push(`${options?.prefix} ${options?.after?.slice(0, 18)} ${options?.cursor === null}`);
+      pagesLeft--;
+      return list({ ...options, limit: 2 }, call);
+    };
+    const short = { ...time, leftMs: () => pagesLeft > 0 ? 60_000 : 0 };
+    const isDue = async () => (await sql`select eve.media_is_due('media_reconcile') as due`)[0]!.due;
+    const run = (pages: number) => {
+      pagesLeft = pages;
+      return reconcile(api.media, short);
+    };
+    for (let n = 0; n < 5; n++) await upload(`file ${n}`);
+    const { object: page } = await upload("page", "crawl");
+    await clock.advance(1000);
+    const [lost] = keys().filter((key) => key.startsWith("media/"));
+    bucket.objects.delete(lost!);
+    await sql`update eve.media_counters set used_bytes = 999 where scope = 'total'`;
+    expect(await isDue()).toBe(false);
+
+    expect(await run(1)).toMatchObject({ more: true, details: { listed: 2, missing: 1 } });
+    expect(await isDue()).toBe(true);
+    expect((await countersOf(sql))["total "]![0]).toBe(999);
+    expect(await sql`select kind from eve.alerts where closed_at is null`).toEqual([]);
+    // What comes meanwhile is no finding, wherever its key stands.
+    await upload("meanwhile");
+    // A run that is killed has noted its pages.
+    bucket.before = (operation) => {
+      if (operation === "list" && pagesLeft < 0) throw new Died();
+    };
+    pagesLeft = 1;
+    await expect(reconcile(api.media, time)).rejects.toThrow(Died);
+    bucket.before = null;
+    const before = asked.length;
+    const end = await run(10);
+    expect(end).toMatchObject({
+      more: false,
+      details: { missing: 1, unknown: 0, resized: 0, named: { missing: [lost] } },
+    });
+    // Nothing is listed a second time: what was there at its beginning, and perhaps what came meanwhile.
+    expect([5, 6]).toContain(end.details.listed);
+    expect(asked[before]).not.toContain("media/ media/ ");
+    expect(bucket.objects.has(page.s3_key!)).toBe(true);
+    expect((end.details.counters_repaired as unknown[]).length).toBe(1);
+    await expectExactCounters(sql);
+    expect(await sql`select kind from eve.alerts where closed_at is null`).toEqual([{
+      kind: "media_missing",
+    }]);
+    expect(await isDue()).toBe(false);
+    expect(await run(10)).toMatchObject({ more: false, details: { listed: 6, missing: 1 } });
+  });
+
+  test("begins at 04:37, once", async () => {
+    await upload("a file");
+    const dueAt = async (at: string) => {
+      await clock.set(at);
+      return (await sql`select eve.media_is_due('media_reconcile') as due`)[0]!.due;
+    };
+    expect(await dueAt("2026-11-19T04:22:00Z")).toBe(false);
+    expect(await dueAt("2026-11-19T04:37:01Z")).toBe(true);
+    expect(await dueAt("2026-11-19T04:52:01Z")).toBe(false);
+  });
+
+  test("deletes what a probe of the store has left behind, and none that may be at work", async () => {
+    const kept = { body: text("x"), contentType: "text/plain", contentEncoding: null };
+    bucket.objects.set("eve-probe/old", { ...kept, at: new Date(Date.now() - 3_600_000) });
+    bucket.objects.set("eve-probe/new", { ...kept, at: new Date() });
+    expect((await reconcile(media, time)).details).toMatchObject({ probes_deleted: 1, unknown: 0 });
+    expect(keys()).toEqual(["eve-probe/new"]);
   });
 
   test("an upload that has only just come is not missing", async () => {

@@ -160,18 +160,21 @@ export function memoryStore(now: () => number = Date.now): MemoryStore {
       }
       return { failed: [] };
     },
-    async list({ prefix = "", limit = 1000, cursor = null } = {}) {
+    async list({ prefix = "", limit = 1000, after = "", cursor = null } = {}) {
       await reach("list", prefix);
-      const keys = [...objects.keys()].filter((key) => key.startsWith(prefix) && key > (cursor ?? "")).sort();
+      const keys = [...objects.keys()].filter((key) => key.startsWith(prefix) && key > (cursor ?? after))
+        .sort();
       return {
         objects: keys.slice(0, limit).map((key) => ({ key, ...factsOf(objects.get(key)!) })),
         cursor: keys.length > limit ? keys[limit - 1]! : null,
       };
     },
-    presignGet(key, { expiresIn, contentDisposition }) {
-      const query = contentDisposition === undefined
-        ? ""
-        : `?disposition=${encodeURIComponent(contentDisposition)}`;
+    presignGet(key, { expiresIn, contentDisposition, contentEncoding }) {
+      const parameters = new URLSearchParams({
+        ...(contentDisposition !== undefined && { disposition: contentDisposition }),
+        ...(contentEncoding !== undefined && { encoding: contentEncoding }),
+      });
+      const query = parameters.size === 0 ? "" : `?${parameters}`;
       return Promise.resolve({
         method: "GET",
         url: `https://bucket.example/${key}${query}`,

@@ -168,6 +168,11 @@ export function behavesAsAnObjectStore(open: () => Promise<ObjectStore>): void {
       expect(found, `pages of ${limit}`).toEqual(keys);
     }
     expect(await store.list({ prefix: "none/" })).toEqual({ objects: [], cursor: null });
+    const behind = await store.list({ prefix: "pages/", after: keys[2]!, limit: 2 });
+    const rest = await store.list({ prefix: "pages/", after: keys[2]!, limit: 2, cursor: behind.cursor });
+    expect([...behind.objects, ...rest.objects].map(({ key }) => key)).toEqual(keys.slice(3));
+    // What is not there any more is still a place in the order.
+    expect((await store.list({ prefix: "pages/", after: "pages/bb" })).objects[0]!.key).toBe(keys[2]);
     await expect(store.list({ limit: 1_001 })).rejects.toMatchObject({ code: "invalid_request" });
   });
 

@@ -16,7 +16,7 @@ export const doctorCommand: Command = {
   about:
     `Whether it can be reached and takes the key; the local stack's disk; migrations, against those of this checkout; clocks;
 functions; extensions, scheduled jobs and their last runs; secrets of keys, and whether upstream can be reached; whether
-the database takes anything down; alerts; and a real call of a model, which costs one request.
+the database takes anything down; limits for files; alerts; and a real call of a model, which costs one request.
 Green is as it should be, yellow works and wants a look, red does not work. It ends with 1 if anything is red.`,
   arguments: [],
   options: {

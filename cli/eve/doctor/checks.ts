@@ -54,6 +54,7 @@ export function judge(facts: Facts): Check[] {
     leases(project),
     refusals(project),
     size(project),
+    ...[fileLimits(facts)].filter((check) => check !== null),
     testCall(facts),
   );
   return checks;
@@ -534,6 +535,28 @@ function size({ database_bytes }: ProjectFacts): Check {
     );
   }
   return green(name, `it holds ${bytes(database_bytes)}`);
+}
+
+/** Null: no variable says anything of them. */
+function fileLimits({ fileLimits }: Facts): Check | null {
+  const name = "limits for files";
+  const said = fileLimits.filter(({ env_bytes }) => env_bytes !== null);
+  if (said.length === 0) return null;
+  const differ = said.filter(({ env_bytes, limit_bytes }) => env_bytes !== limit_bytes);
+  if (differ.length === 0) return green(name, "the variables and the rows of eve.media_limits agree");
+  const words = differ.map(({ name, variable, env_bytes, limit_bytes }) =>
+    `${variable} says ${bytes(env_bytes ?? 0)}, and the row ${name} ${bytes(limit_bytes)}`
+  );
+  const statements = differ.map(({ name, env_bytes }) =>
+    `update eve.media_limits set limit_bytes = ${env_bytes} where name = '${name}';`
+  );
+  return yellow(
+    name,
+    words.join("; "),
+    `the rows rule. To have what the variables say: ${
+      statements.join(" ")
+    } Or set the variables to what the rows say.`,
+  );
 }
 
 function testCall({ call, functions }: Facts): Check {

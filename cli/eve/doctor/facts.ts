@@ -3,6 +3,7 @@ import { statfs } from "node:fs/promises";
 import { functionsIn, migrationsIn } from "../../deploy/checkout.ts";
 import { CHECKOUT } from "../../../local/paths.ts";
 import { GatewayError } from "../../../shared/contract/gateway_error.ts";
+import type { StorageStats } from "../../../shared/database/media.ts";
 import type { KeyState, LaneState, ProjectFacts } from "../../../shared/database/reading.ts";
 import { DEFAULT_MODEL } from "../commands/invoke.ts";
 import type { CommandDependencies } from "../command.ts";
@@ -55,6 +56,8 @@ export interface Facts {
   migrations: string[];
   functions: FunctionFacts[];
   keys: KeyState[];
+  /** Limits for files, with what the variables of the environment said when the function api ran last; none where that does not answer. */
+  fileLimits: StorageStats["limits"];
   /** Whether the keys were checked just now; null: the function could not be asked, and `why` says so. */
   keysChecked: { done: boolean; why: string | null };
   /** Null: not asked for, or pointless. */
@@ -98,6 +101,7 @@ export async function gatherFacts(
     migrations,
     functions: [],
     keys: [],
+    fileLimits: [],
     keysChecked: { done: false, why: null },
     call: null,
   };
@@ -121,6 +125,9 @@ export async function gatherFacts(
     : { done: false, why: "the function maintenance does not answer" };
   const keys = await connection.reading.keys();
 
+  progress("Comparing limits for files ...");
+  const fileLimits = answers("api") ? await fileLimitsOf(connection, signal) : [];
+
   progress("Writing something down ...");
   const writeProblem = await tryToWrite(connection);
 
@@ -143,6 +150,7 @@ export async function gatherFacts(
     ...clock,
     functions,
     keys,
+    fileLimits,
     keysChecked,
     call,
   };
@@ -162,6 +170,15 @@ async function lookAtFolder(path: string): Promise<FolderFacts> {
   } catch (thrown) {
     return { path, freeBytes, problem: thrown instanceof Error ? thrown.message : String(thrown) };
   }
+}
+
+async function fileLimitsOf(connection: Connection, signal: AbortSignal): Promise<Facts["fileLimits"]> {
+  const { status, body } = await callFunction(connection, "api/v1/storage/stats", undefined, {
+    method: "GET",
+    signal,
+  });
+  // What is wrong with a function that answers otherwise is said by the check of it.
+  return status === 200 ? (body as StorageStats | undefined)?.limits ?? [] : [];
 }
 
 /** Any operation that writes would do; this one is harmless, and has something to do at any time. */

@@ -101,8 +101,8 @@ export function createPostgresStore(
       }
       return { failed: [] };
     },
-    async list({ prefix = "", limit = MAX_LIST, cursor = null } = {}): Promise<ListPage> {
-      const rows = await spool.list(prefix, cursor ?? "", limit);
+    async list({ prefix = "", limit = MAX_LIST, after = "", cursor = null } = {}): Promise<ListPage> {
+      const rows = await spool.list(prefix, cursor ?? after, limit);
       return {
         objects: rows.map((row) => ({
           key: row.key,
@@ -113,8 +113,13 @@ export function createPostgresStore(
         cursor: rows.length === limit ? rows.at(-1)?.key ?? null : null,
       };
     },
-    async presignGet(key, { expiresIn, contentDisposition, contentType }) {
-      const signed = await address("GET", key, expiresIn, { contentDisposition, contentType });
+    async presignGet(key, { expiresIn, contentDisposition, contentType, contentEncoding }) {
+      // It is served unpacked; once it has moved to S3, whoever follows there has to know.
+      const signed = await address("GET", key, expiresIn, {
+        contentDisposition,
+        contentType,
+        contentEncoding,
+      });
       return { method: "GET", ...signed, headers: {} };
     },
     async presignPut(key, { sha256, sizeBytes, contentType, contentEncoding, expiresIn }) {

@@ -115,7 +115,7 @@ export function createS3Store(options: S3StoreOptions, dependencies: S3Dependenc
   }
 
   async function list(
-    { prefix = "", limit = MAX_LIST, cursor = null }: ListOptions = {},
+    { prefix = "", limit = MAX_LIST, after, cursor = null }: ListOptions = {},
     call: StoreCall = {},
   ): Promise<ListPage> {
     const query: Record<string, string> = {
@@ -123,7 +123,11 @@ export function createS3Store(options: S3StoreOptions, dependencies: S3Dependenc
       "max-keys": String(checkedLimit(limit)),
       "encoding-type": "url",
       ...(prefix === "" ? {} : { prefix }),
-      ...(cursor === null ? {} : { "continuation-token": cursor }),
+      ...(cursor !== null
+        ? { "continuation-token": cursor }
+        : after !== undefined
+        ? { "start-after": after }
+        : {}),
     };
     const request = { operation: "list", method: "GET", query };
     const page = await send(request, call, {

@@ -107,6 +107,7 @@ const HEALTHY: Facts = {
     clockAheadMs: 300,
   })),
   keys: [key],
+  fileLimits: [],
   keysChecked: { done: true, why: null },
   call: { ok: true, model: "gemma-4-31b-it", key: "a", latencyMs: 400, code: null, message: null },
 };
@@ -123,6 +124,31 @@ test("a project that is as it should be is green in everything", () => {
   expect(checks.filter(({ state }) => state !== "green")).toEqual([]);
   expect(checks.every(({ todo }) => todo === null)).toBe(true);
   expect(verdict(checks)).toBe("green");
+});
+
+describe("limits for files", () => {
+  const limit = (limit_bytes: number, env_bytes: number | null) => ({
+    name: "total",
+    limit_bytes,
+    variable: "S3_TOTAL_LIMIT_GB",
+    env_bytes,
+  });
+  const check = (...fileLimits: Facts["fileLimits"]) =>
+    judge({ ...HEALTHY, fileLimits }).find(({ name }) => name === "limits for files");
+
+  test("that no variable speaks of are not spoken of", () => {
+    expect(check(limit(15e9, null))).toBeUndefined();
+  });
+  test("that their variables agree with are green", () => {
+    expect(check(limit(15e9, 15e9), limit(2e9, null))).toMatchObject({ state: "green" });
+  });
+  test("that a variable says otherwise of: both are said, and how either becomes the other", () => {
+    expect(check(limit(15e9, 20e9))).toMatchObject({
+      state: "yellow",
+      found: "S3_TOTAL_LIMIT_GB says 20.0 GB, and the row total 15.0 GB",
+      todo: expect.stringContaining("set limit_bytes = 20000000000 where name = 'total';"),
+    });
+  });
 });
 
 /** What is wrong, the check that says so, and words of what is found and of what to do. */
