@@ -1,21 +1,10 @@
 import type { Clock } from "../runtime/clock.ts";
 import { joinBytes } from "../runtime/join_bytes.ts";
-import { type Connect, pinnedGet } from "./pinned_get.ts";
-import { isAddress, isPublicAddress, isPublicHost } from "./public_address.ts";
+import { type Connect, pinnedRequest } from "./pinned_request.ts";
+import { judgeTarget, PublicFetchError } from "./public_target.ts";
 
 /** Links to pictures redirect once or twice; a longer chain is a loop or a trick. */
 export const MAX_REDIRECTS = 3;
-/** Longer than any link that a person would share. */
-const MAX_URL_CHARS = 4_096;
-
-/** A URL from outside that is not fetched, or whose answer is of no use. The message is for the caller who sent it. */
-export class PublicFetchError extends Error {
-  constructor(message: string) {
-    super(message);
-    this.name = "PublicFetchError";
-  }
-}
-
 export interface PublicFetchOptions {
   fetch: typeof fetch;
   clock: Clock;
@@ -73,18 +62,18 @@ export async function fetchPublic(url: string, options: PublicFetchOptions): Pro
 }
 
 async function followed(start: string, options: PublicFetchOptions, signal: AbortSignal): Promise<Fetched> {
-  let target = await judged(start, options);
+  let target = await judgeTarget(start, options);
   for (let hop = 0;; hop++) {
     const { url, addresses } = target;
     const { connect } = options;
     const response = connect !== undefined && addresses !== null
-      ? await pinnedGet(url, { connect, addresses, headers: HEADERS, signal })
+      ? await pinnedRequest({ url, method: "GET", headers: HEADERS }, { connect, addresses, signal })
       : await options.fetch(url, { redirect: "manual", signal, headers: HEADERS });
     const location = response.headers.get("location");
     if (response.status >= 300 && response.status < 400 && location !== null) {
       response.body?.cancel().catch(() => {});
       if (hop === MAX_REDIRECTS) throw new PublicFetchError(`redirects more than ${MAX_REDIRECTS} times`);
-      target = await judged(location, options, url);
+      target = await judgeTarget(location, options, url);
       continue;
     }
     return await taken(response, options);
@@ -92,33 +81,6 @@ async function followed(start: string, options: PublicFetchOptions, signal: Abor
 }
 
 const HEADERS = { accept: "image/*", "user-agent": "eve-gateway" };
-
-interface Target {
-  url: URL;
-  /** Of its host, all of them public. Null: the host is an address itself, or nobody can tell. */
-  addresses: string[] | null;
-}
-
-/** Where a URL leads, if it may be fetched. */
-async function judged(text: string, { resolve }: PublicFetchOptions, base?: URL): Promise<Target> {
-  if (text.length > MAX_URL_CHARS) throw new PublicFetchError(`is longer than ${MAX_URL_CHARS} characters`);
-  if (!URL.canParse(text, base)) throw new PublicFetchError("is not a valid URL");
-  const url = new URL(text, base);
-  if (url.protocol !== "https:" && url.protocol !== "http:") {
-    throw new PublicFetchError("must be http or https");
-  }
-  if (url.username !== "" || url.password !== "") throw new PublicFetchError("must not carry credentials");
-  if (url.port !== "") throw new PublicFetchError("must use the usual port");
-  const refused = new PublicFetchError("must lead to a public host");
-  if (!isPublicHost(url.hostname)) throw refused;
-  if (resolve !== undefined && !isAddress(url.hostname)) {
-    const addresses = await resolve(url.hostname).catch(() => []);
-    if (addresses.length === 0) throw new PublicFetchError("has a host that does not exist");
-    if (!addresses.every(isPublicAddress)) throw refused;
-    return { url, addresses };
-  }
-  return { url, addresses: null };
-}
 
 async function taken(response: Response, { accepts, mayTake }: PublicFetchOptions): Promise<Fetched> {
   const leave = (why: string) => {

@@ -3,7 +3,7 @@ import type { Prompt } from "../../contract/content.ts";
 import { GatewayError } from "../../contract/gateway_error.ts";
 import type { Asked, Unresolved } from "../../contract/request.ts";
 import { jsonResponse } from "../../http/json_response.ts";
-import type { Connect } from "../../http/pinned_get.ts";
+import type { Connect } from "../../http/pinned_request.ts";
 import { traceIdOf } from "../../http/trace.ts";
 import { targetOf } from "../../stages/stage_name.ts";
 import type { Endpoint, EndpointRoute, RequestContext } from "../endpoint.ts";

@@ -1,8 +1,9 @@
 import type { Clock } from "../../runtime/clock.ts";
 import type { InlineData } from "../../contract/content.ts";
 import { GatewayError } from "../../contract/gateway_error.ts";
-import type { Connect } from "../../http/pinned_get.ts";
-import { fetchPublic, PublicFetchError } from "../../http/public_fetch.ts";
+import type { Connect } from "../../http/pinned_request.ts";
+import { fetchPublic } from "../../http/public_fetch.ts";
+import { PublicFetchError } from "../../http/public_target.ts";
 import type { RequestContext } from "../endpoint.ts";
 import type { Message, UserPart } from "./chat_request.ts";
 import { invalidRequest } from "../validated.ts";

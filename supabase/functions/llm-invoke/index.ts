@@ -11,7 +11,7 @@ import { createGateway } from "../../../shared/gateway/invoke.ts";
 import { usingChangedSecrets } from "../../../shared/gateway/changed_secrets.ts";
 import { environmentSecrets } from "../../../shared/runtime/secrets.ts";
 import { readSettings } from "../../../shared/runtime/settings.ts";
-import type { Endpoint } from "../../../shared/http/pinned_get.ts";
+import { networkOf } from "../../../shared/http/runtime_network.ts";
 import { identify } from "../../../shared/identity/identify.ts";
 import { countBadRequests } from "../../../shared/database/bad_requests.ts";
 import { createAccess } from "../../../shared/database/access.ts";
@@ -35,19 +35,7 @@ const variable = (name: string) => Deno.env.get(name);
 const createClient = (options: { caCerts: string[] }) => Deno.createHttpClient(options);
 const log = createLog(variable("EVE_LOG_LEVEL"));
 
-/** The addresses of a name; absent in runtimes that cannot resolve names. */
-const resolve = typeof Deno.resolveDns !== "function" ? undefined : async (host: string) => {
-  const found = await Promise.allSettled([Deno.resolveDns(host, "A"), Deno.resolveDns(host, "AAAA")]);
-  return found.flatMap((answer) => answer.status === "fulfilled" ? answer.value : []);
-};
-
-/** A connection to an address, in the name of its host; absent in runtimes that cannot. */
-const connect = typeof Deno.connect !== "function" || typeof Deno.startTls !== "function"
-  ? undefined
-  : async ({ address, port, tlsName }: Endpoint) => {
-    const connection = await Deno.connect({ hostname: address, port });
-    return tlsName === null ? connection : await Deno.startTls(connection, { hostname: tlsName });
-  };
+const { resolve, connect } = networkOf(Deno);
 
 function open() {
   const settings = readSettings(variable);

@@ -15,28 +15,33 @@ export interface Endpoint {
 
 export type Connect = (to: Endpoint) => Promise<Connection>;
 
-/** Longer than any server's head of an answer to a picture's link. */
+/** Longer than any server's head of an answer. */
 const MAX_HEAD_BYTES = 32 * 1024;
 /** A chunk's size with its extensions, or a line of a trailer. */
 const MAX_LINE_BYTES = 4 * 1024;
 
+/** What is sent. */
+export interface PinnedRequest {
+  /** Its name, for the server and its certificate; a port of its own is kept. */
+  url: URL;
+  method: "GET" | "POST";
+  headers: Record<string, string>;
+  /** Absent: none. */
+  body?: Uint8Array;
+}
+
 /**
- * A GET over a connection to one of `addresses`, tried in order, with the URL's own name towards the server and in its
+ * A request over a connection to one of `addresses`, tried in order, with the URL's own name towards the server and in its
  * certificate. `fetch` would resolve the name once more, and its owner could return another address by then.
  *
  * HTTP/1.1 (RFC 9112), one request to a connection, no redirects, no compression. Throws what the connection throws, and
  * Error for what is no HTTP.
  */
-export async function pinnedGet(
-  url: URL,
-  { connect, addresses, headers, signal }: {
-    connect: Connect;
-    addresses: readonly string[];
-    headers: Record<string, string>;
-    signal: AbortSignal;
-  },
+export async function pinnedRequest(
+  request: PinnedRequest,
+  { connect, addresses, signal }: { connect: Connect; addresses: readonly string[]; signal: AbortSignal },
 ): Promise<Response> {
-  const connection = await connectedTo(url, addresses, connect);
+  const connection = await connectedTo(request.url, addresses, connect);
   const close = () => {
     signal.removeEventListener("abort", close);
     try {
@@ -49,7 +54,8 @@ export async function pinnedGet(
   try {
     signal.throwIfAborted();
     const writer = connection.writable.getWriter();
-    await writer.write(new TextEncoder().encode(requestOf(url, headers)));
+    await writer.write(new TextEncoder().encode(headOf(request)));
+    if (request.body !== undefined) await writer.write(request.body);
     writer.releaseLock();
     return await responseFrom(new ByteReader(connection.readable), close);
   } catch (thrown) {
@@ -63,7 +69,8 @@ async function connectedTo(url: URL, addresses: readonly string[], connect: Conn
   let failure: unknown = new Error("there is no address");
   for (const address of addresses) {
     try {
-      return await connect({ address, port: secure ? 443 : 80, tlsName: secure ? url.hostname : null });
+      const port = Number(url.port) || (secure ? 443 : 80);
+      return await connect({ address, port, tlsName: secure ? url.hostname : null });
     } catch (thrown) {
       failure = thrown;
     }
@@ -72,10 +79,16 @@ async function connectedTo(url: URL, addresses: readonly string[], connect: Conn
 }
 
 /** A parsed URL holds no white space and no line ends. */
-function requestOf(url: URL, headers: Record<string, string>): string {
-  const fields = { ...headers, host: url.host, "accept-encoding": "identity", connection: "close" };
+function headOf({ url, method, headers, body }: PinnedRequest): string {
+  const fields = {
+    ...headers,
+    ...(body !== undefined && { "content-length": String(body.byteLength) }),
+    host: url.host,
+    "accept-encoding": "identity",
+    connection: "close",
+  };
   return [
-    `GET ${url.pathname}${url.search} HTTP/1.1`,
+    `${method} ${url.pathname}${url.search} HTTP/1.1`,
     ...Object.entries(fields).map(([name, value]) => `${name}: ${value}`),
     "",
     "",

@@ -1,7 +1,7 @@
 import * as fc from "fast-check";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { systemClock } from "../../../shared/runtime/clock.ts";
-import { type Connect, type Connection, type Endpoint, pinnedGet } from "../../../shared/http/pinned_get.ts";
+import { type Connect, type Connection, type Endpoint, pinnedRequest } from "../../../shared/http/pinned_request.ts";
 import { fetchPublic } from "../../../shared/http/public_fetch.ts";
 
 const latin = (text: string) => Uint8Array.from(text, (char) => char.charCodeAt(0));
@@ -30,7 +30,11 @@ const get = (
   url = "https://pictures.example.com/a.png?b=%0d%0ac d",
   signal = new AbortController().signal,
 ) =>
-  pinnedGet(new URL(url), { connect, addresses: ["93.184.216.34"], headers: { accept: "image/*" }, signal });
+  pinnedRequest({ url: new URL(url), method: "GET", headers: { accept: "image/*" } }, {
+    connect,
+    addresses: ["93.184.216.34"],
+    signal,
+  });
 
 /** The bytes, cut at these places. */
 function cutAt(bytes: Uint8Array, places: number[]): Uint8Array[] {
@@ -78,6 +82,32 @@ describe("an answer", () => {
       "connection: close",
       "",
       "",
+    ]);
+  });
+
+  test("to a POST: its body goes with its length, to the port of the address", async () => {
+    const server = answering([latin("HTTP/1.1 200 OK\r\n\r\n")]);
+    const asked: Endpoint[] = [];
+    const connect = (to: Endpoint) => {
+      asked.push(to);
+      return server.connect();
+    };
+    await pinnedRequest({
+      url: new URL("https://hooks.example.com:8443/a"),
+      method: "POST",
+      headers: { "content-type": "application/json" },
+      body: new TextEncoder().encode('{"é":1}'),
+    }, { connect, addresses: ["93.184.216.34"], signal: new AbortController().signal });
+    expect(asked).toEqual([{ address: "93.184.216.34", port: 8443, tlsName: "hooks.example.com" }]);
+    expect(server.written().split("\r\n")).toEqual([
+      "POST /a HTTP/1.1",
+      "content-type: application/json",
+      "content-length: 8",
+      "host: hooks.example.com:8443",
+      "accept-encoding: identity",
+      "connection: close",
+      "",
+      '{"é":1}',
     ]);
   });
 
@@ -135,10 +165,13 @@ test("another address is tried when the first does not answer", async () => {
     asked.push(to);
     return asked.length === 1 ? Promise.reject(new Error("unreachable")) : server.connect();
   };
-  const response = await pinnedGet(new URL("http://pictures.example.com/"), {
+  const response = await pinnedRequest({
+    url: new URL("http://pictures.example.com/"),
+    method: "GET",
+    headers: {},
+  }, {
     connect,
     addresses: ["2606:4700::1111", "93.184.216.34"],
-    headers: {},
     signal: new AbortController().signal,
   });
   expect(await response.text()).toBe("yes");
