@@ -161,6 +161,7 @@ async function bringUp(
       EVE_TOKEN_SIGNING_KEYS: JSON.stringify([{ kid: "local", k: keys.tokenSigningKey }]),
       ADMIN_SECRET_KEY: keys.adminSecretKey,
       EVE_ALLOW_PRIVATE_UPSTREAMS: "true",
+      EVE_WEBHOOK_HOSTS: "127.0.0.1,localhost",
       ...(upstream ? { GOOGLE_API_BASE_URL: upstream } : {}),
       ...keyVariables,
     },

@@ -755,7 +755,33 @@ export type Database = {
       "eve_consumer_scope": { Args: { "changes": Json; "name": string }; Returns: Json };
       "eve_consumers": { Args: { "name"?: string }; Returns: Json };
       "eve_count_bad_requests": { Args: { "counts": Json }; Returns: Json };
+      "eve_dead_letter": { Args: { "id": number }; Returns: Json };
+      "eve_dead_letters": {
+        Args: { "at_most"?: number; "before"?: number; "consumer"?: string; "type"?: string };
+        Returns: Json;
+      };
+      "eve_dead_letters_drop": { Args: { "consumer"?: string; "ids"?: (number)[] }; Returns: Json };
+      "eve_dead_letters_replay": { Args: { "consumer"?: string; "ids"?: (number)[] }; Returns: Json };
       "eve_doctor": { Args: Record<PropertyKey, never>; Returns: Json };
+      "eve_event_done": {
+        Args: {
+          "delivery_id": number;
+          "draw"?: number;
+          "duration_ms"?: number;
+          "error"?: string;
+          "lease": string;
+          "rests"?: boolean;
+          "result": string;
+          "retry_after_ms"?: number;
+          "status"?: number;
+        };
+        Returns: Json;
+      };
+      "eve_event_metrics": { Args: Record<PropertyKey, never>; Returns: Json };
+      "eve_events_claim": {
+        Args: { "at_most"?: number; "kinds": (string)[]; "lease_ms"?: number };
+        Returns: Json;
+      };
       "eve_give_back": {
         Args: {
           "attempt"?: number;
@@ -1235,6 +1261,45 @@ export type Database = {
         };
         Returns: Json;
       };
+      "eve_webhook_add": {
+        Args: {
+          "consumer"?: string;
+          "description"?: string;
+          "id": string;
+          "secret": string;
+          "secret_last_four": string;
+          "types": (string)[];
+          "url": string;
+        };
+        Returns: Json;
+      };
+      "eve_webhook_change": {
+        Args: { "id": string; "is_active"?: boolean; "types"?: (string)[] };
+        Returns: Json;
+      };
+      "eve_webhook_ciphertexts": { Args: Record<PropertyKey, never>; Returns: Json };
+      "eve_webhook_deliveries": {
+        Args: {
+          "at_most"?: number;
+          "before"?: number;
+          "delivery_id"?: number;
+          "id": string;
+          "state"?: string;
+        };
+        Returns: Json;
+      };
+      "eve_webhook_redeliver": {
+        Args: { "delivery_id"?: number; "id": string; "since"?: string };
+        Returns: Json;
+      };
+      "eve_webhook_reencrypt": { Args: { "tokens": Json }; Returns: number };
+      "eve_webhook_remove": { Args: { "id": string }; Returns: Json };
+      "eve_webhook_rotate": {
+        Args: { "grace_s"?: number; "id": string; "secret": string; "secret_last_four": string };
+        Returns: Json;
+      };
+      "eve_webhook_test": { Args: { "id": string }; Returns: Json };
+      "eve_webhooks": { Args: { "consumer"?: string }; Returns: Json };
     };
     Enums: {
       [_ in never]: never;

@@ -22,12 +22,14 @@ const metrics = z.object({
 export type GatewayMetrics = z.output<typeof metrics>;
 
 export async function readMetrics(transport: Transport): Promise<GatewayMetrics> {
-  const [gateway, storage] = await Promise.all(
-    ["eve_metrics", "eve_storage_metrics"].map((name) => call(transport, name, {}, metrics, TIMEOUT_MS)),
+  const parts = await Promise.all(
+    ["eve_metrics", "eve_storage_metrics", "eve_event_metrics"].map((name) =>
+      call(transport, name, {}, metrics, TIMEOUT_MS)
+    ),
   );
   return {
-    samples: [...gateway!.samples, ...storage!.samples],
-    histograms: [...gateway!.histograms, ...storage!.histograms],
+    samples: parts.flatMap(({ samples }) => samples),
+    histograms: parts.flatMap(({ histograms }) => histograms),
   };
 }
 

@@ -112,6 +112,22 @@ export const METRICS = {
     help: "Messages about alerts, by state (pending, told, given_up), as long as the alerts are kept.",
     labels: ["channel", "state"],
   },
+  eve_event_deliveries_total: {
+    type: "counter",
+    help:
+      "Tries to deliver an event that have ended, by kind of consumer (webhook) and result (delivered, failed, gone, lost).",
+    labels: ["consumer", "result"],
+  },
+  eve_event_oldest_age_seconds: {
+    type: "gauge",
+    help: "Age of the oldest event that is still to be delivered, by kind of consumer; 0: none waits.",
+    labels: ["consumer"],
+  },
+  eve_dead_letters: {
+    type: "gauge",
+    help: "Events whose tries are used up, by kind of consumer, until they are sent again or dropped.",
+    labels: ["consumer"],
+  },
   eve_maintenance_age_seconds: {
     type: "gauge",
     help: "Time since an operation of maintenance last succeeded. Absent: it never has.",

@@ -1,7 +1,7 @@
 import type { AlertMessage } from "../database/alerts.ts";
 import { type AlertChannel, post } from "./alert_channel.ts";
 import { retryAfterMs } from "../runtime/retry_after.ts";
-import { fromBase64, toBase64 } from "../runtime/base64.ts";
+import { signedHeaders } from "../events/webhooks/sign.ts";
 
 export interface WebhookOptions {
   /** Where to post. It may hold a secret, so it is never written down. */
@@ -22,21 +22,13 @@ const ABOUT_THE_MESSAGE = new Set([400, 413, 415, 422]);
  * `webhook-signature` over `webhook-id`.`webhook-timestamp`.body, and knows by `webhook-id` what it has had before.
  */
 export function webhookChannel({ url, secret, gateway, now }: WebhookOptions): AlertChannel {
-  const key = secret === null ? null : importKey(secret);
-  // A wrong secret is reported at the first signature, not before.
-  key?.catch(() => {});
+  const secrets = secret === null ? [] : [secret];
   return {
     name: "webhook",
     async send(message, call) {
       const body = JSON.stringify(bodyOf(message, gateway));
       const id = `alert_${message.alertId}_${message.event}`;
-      const timestamp = String(Math.floor(now() / 1000));
-      const headers: Record<string, string> = { "webhook-id": id, "webhook-timestamp": timestamp };
-      if (key !== null) {
-        const signed = new TextEncoder().encode(`${id}.${timestamp}.${body}`);
-        const signature = new Uint8Array(await crypto.subtle.sign("HMAC", await key, signed));
-        headers["webhook-signature"] = `v1,${toBase64(signature)}`;
-      }
+      const headers = signedHeaders(secrets, { id, nowMs: now(), body });
       const answer = await post(url, body, headers, call);
       if ("ok" in answer) return answer;
       const { status } = answer;
@@ -75,19 +67,4 @@ export function bodyOf(message: AlertMessage, gateway: string) {
       closed_at: alert.closedAt,
     },
   };
-}
-
-function importKey(secret: string): Promise<CryptoKey> {
-  return crypto.subtle.importKey("raw", keyBytes(secret), { name: "HMAC", hash: "SHA-256" }, false, ["sign"]);
-}
-
-/** The bytes of a secret; base64 after `whsec_`, where it is base64. */
-export function keyBytes(secret: string): Uint8Array<ArrayBuffer> {
-  const encoded = /^whsec_([A-Za-z0-9+/]+={0,2})$/.exec(secret)?.[1];
-  if (encoded === undefined) return new TextEncoder().encode(secret);
-  try {
-    return fromBase64(encoded);
-  } catch {
-    return new TextEncoder().encode(secret);
-  }
 }

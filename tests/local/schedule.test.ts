@@ -4,6 +4,7 @@ import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { isDueInMinute, secondsBetween } from "../../local/cron_jobs.ts";
 import { until } from "../harness/patience.ts";
 import { startTestStack, type TestStack } from "../harness/stack.ts";
+import { startReceiver } from "../observability/receiver.ts";
 
 describe("when a job is due", () => {
   const at = (text: string) => new Date(text);
@@ -93,6 +94,27 @@ describe("a stack with its schedule", () => {
       where j.jobname = 'slow' and a.runid < b.runid and b.start_time < a.end_time`;
     expect(row).toEqual({ overlaps: 0 });
     await sql`select cron.unschedule('slow')`;
+  });
+
+  test("delivers an event to a webhook of this machine by itself", async () => {
+    const receiver = startReceiver();
+    try {
+      const { webhook } = await (await stack.invoke("admin/webhooks/add", {
+        url: `${receiver.url}/hook`,
+        types: ["thing.*"],
+      })).json();
+      await sql`select eve.emit_event('/things', 'thing.happened.v1', 'x')`;
+      await sql`select cron.schedule('eve_events', '1 seconds', command) from cron.job where jobname = 'eve_events'`;
+      await eventually(() => Promise.resolve(receiver.received[0]));
+      expect(JSON.parse(receiver.received[0]!.body)).toMatchObject({
+        type: "thing.happened.v1",
+        subject: "x",
+      });
+      await sql`select cron.unschedule('eve_events')`;
+      await (await stack.invoke("admin/webhooks/remove", { id: webhook.id })).body?.cancel();
+    } finally {
+      await receiver.stop();
+    }
   });
 
   test("asks the function for what needs HTTP, with the URL and the key out of Vault", async () => {

@@ -124,7 +124,9 @@ describe("an idle day", () => {
       from eve.operations o join eve.maintenance_expected e on e.operation = o.name
       where o.runs_in = 'http' order by 1`;
       expect([...ran]).toEqual(
-        ["alerts", "key_health", "media", "media_reconcile", "models_sync", "providers_sync"].map((name) => ({
+        ["alerts", "events", "key_health", "media", "media_reconcile", "models_sync", "providers_sync"].map((
+          name,
+        ) => ({
           name,
           is_recent: true,
           counted: name !== "models_sync",
@@ -142,6 +144,31 @@ describe("an idle day", () => {
     await answer("providers_sync");
     expect(await minutes(60)).toEqual({});
   });
+});
+
+test("events are delivered within a minute, and asked about again when the next try is due", async () => {
+  await empty(sql, "eve.events", "eve.event_consumers");
+  await sql`
+    insert into eve.event_consumers (name, kind, types, retry_s) values ('one', 'test', '{eve.x.v1}', '{300}')`;
+  await job("events");
+  expect(await asked()).toEqual([]);
+  await sql`select eve.emit_event('/x', 'eve.x.v1', 'x')`;
+  await job("events");
+  expect(await asked()).toEqual(["events"]);
+  const [claimed] = await sql`select public.eve_events_claim('{test}') #> '{deliveries, 0}' as delivery`;
+  const { delivery_id, lease } = claimed!.delivery;
+  await sql`select public.eve_event_done(${delivery_id}, ${lease}, 'failed', draw => 1)`;
+  const calls: number[] = [];
+  for (let minute = 0; minute < 5; minute++) {
+    await job("events");
+    calls.push((await asked()).length);
+    await clock.advance(MINUTE);
+  }
+  // In the minute in which it falls due.
+  expect(calls).toEqual([0, 0, 0, 0, 0]);
+  await job("events");
+  expect(await asked()).toEqual(["events"]);
+  await empty(sql, "eve.events", "eve.event_consumers");
 });
 
 describe("alerts", () => {

@@ -28,6 +28,8 @@ beforeEach(async () => {
     "eve.access_refusals",
     "eve.captures",
     "eve.request_keys",
+    "eve.events",
+    "eve.event_consumers",
   );
   await empty(sql, "public.google_ai_maintenance_log", "eve.issue_windows");
   await sql`delete from cron.job_run_details`;
@@ -133,6 +135,29 @@ describe("every table", () => {
       "eve.alerts",
       `insert into eve.alerts (kind, subject, severity, message, closed_at)
        values ('key_disabled', 'a', 'info', 'm', now() - interval '181 days'), ('key_disabled', 'b', 'info', 'm', now() - interval '1 day')`,
+    ],
+    [
+      "eve.events",
+      `insert into eve.events (source, type, time, consumer_id)
+       select '/a', 'eve.x.v1', now() - age, '${CONSUMER}' from (values (interval '15 days'), (interval '13 days')) v (age)`,
+    ],
+    [
+      "eve.event_deliveries",
+      `insert into eve.event_consumers (name, kind, types, retry_s) values ('a', 'test', '{}', '{}'), ('b', 'test', '{}', '{}');
+       insert into eve.events (source, type, time, consumer_id) values ('/a', 'eve.x.v1', now(), '${CONSUMER}');
+       insert into eve.event_deliveries (event_id, consumer, state, next_try_at, created_at, ended_at)
+       select e.id, v.consumer, 'delivered', now(), now(), now() - v.age
+       from eve.events e, (values ('a', interval '15 days'), ('b', interval '13 days')) v (consumer, age)`,
+    ],
+    [
+      "eve.dead_letters",
+      `insert into eve.event_consumers (name, kind, types, retry_s) values ('a', 'test', '{}', '{}'), ('b', 'test', '{}', '{}');
+       insert into eve.events (source, type, time, consumer_id) values ('/a', 'eve.x.v1', now(), '${CONSUMER}');
+       insert into eve.event_deliveries (event_id, consumer, state, next_try_at, created_at, ended_at)
+       select e.id, v.consumer, 'dead', now(), now(), now() from eve.events e, (values ('a'), ('b')) v (consumer);
+       insert into eve.dead_letters (delivery_id, event_id, consumer, attempts, first_failed_at, last_failed_at)
+       select d.id, gen_random_uuid(), d.consumer, 1, now() - v.age, now() - v.age
+       from eve.event_deliveries d join (values ('a', interval '31 days'), ('b', interval '29 days')) v (consumer, age) using (consumer)`,
     ],
     [
       "eve.usage_hours",

@@ -2,7 +2,7 @@ import { describe, expect, test } from "vitest";
 
 /**
  * How high a room stands. It imports from rooms below its own and from itself: functions -> admin | api -> endpoints | gateway | identity |
- * maintenance -> stages | media -> providers | database | tokens | secrets | schema | http -> runtime -> contract.
+ * maintenance -> stages | media | events -> providers | database | tokens | secrets | schema | http -> runtime -> contract.
  */
 const HEIGHT: Readonly<Record<string, number>> = {
   functions: 3,
@@ -14,6 +14,7 @@ const HEIGHT: Readonly<Record<string, number>> = {
   maintenance: 2,
   stages: 1.5,
   media: 1.5,
+  events: 1.5,
   providers: 1,
   database: 1,
   tokens: 1,

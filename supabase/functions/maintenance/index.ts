@@ -6,8 +6,11 @@ import { readSettings } from "../../../shared/runtime/settings.ts";
 import { requireSecretKey } from "../../../shared/identity/require_secret_key.ts";
 import { countingWrong } from "../../../shared/identity/wrong_credentials.ts";
 import { createAccess } from "../../../shared/database/access.ts";
+import { eventHandlers } from "../../../shared/events/open.ts";
+import { networkOf } from "../../../shared/http/runtime_network.ts";
 import { rpcTransport } from "../../../shared/database/transport/rpc_transport.ts";
 import { alertChannels, alertsOperation } from "../../../shared/maintenance/alerts.ts";
+import { eventsOperation } from "../../../shared/maintenance/events.ts";
 import { createMaintenanceRouter } from "../../../shared/maintenance/router.ts";
 import { keyHealth } from "../../../shared/maintenance/key_health.ts";
 import { mediaOperations } from "../../../shared/maintenance/media.ts";
@@ -21,6 +24,7 @@ import { ADMIN_SECRET_VARIABLE, createKeyEncryption } from "../../../shared/secr
 
 const variable = (name: string) => Deno.env.get(name);
 const createClient = (options: { caCerts: string[] }) => Deno.createHttpClient(options);
+const network = { fetch, ...networkOf(Deno) };
 const log = createLog(variable("EVE_LOG_LEVEL"));
 
 function open() {
@@ -29,7 +33,11 @@ function open() {
   const access = createAccess(call);
   const authorise = (request: Request) =>
     countingWrong(request, "maintenance", access, () => requireSecretKey(request, project));
-  const alerts = alertsOperation(alertChannels(variable, new URL(project.url).host));
+  const gateway = new URL(project.url).host;
+  const alerts = alertsOperation(alertChannels(variable, gateway));
+  const events = eventsOperation(() =>
+    eventHandlers({ read: variable, gateway, network, clock, now: Date.now })
+  );
   const stages = providersSync({
     encryption: () => createKeyEncryption(variable(ADMIN_SECRET_VARIABLE)),
     read: variable,
@@ -49,7 +57,7 @@ function open() {
     }).media
   );
   return {
-    operations: [...SQL_OPERATIONS, keyHealth, modelsSync, alerts, stages, ...files],
+    operations: [...SQL_OPERATIONS, keyHealth, modelsSync, alerts, events, stages, ...files],
     operationDependencies: {
       call,
       fetch,

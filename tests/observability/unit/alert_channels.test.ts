@@ -4,7 +4,7 @@ import type { AlertMessage } from "../../../shared/database/alerts.ts";
 import { type AlertChannel, cut } from "../../../shared/maintenance/alert_channel.ts";
 import { alertChannels } from "../../../shared/maintenance/alerts.ts";
 import { htmlOf } from "../../../shared/maintenance/telegram_channel.ts";
-import { keyBytes } from "../../../shared/maintenance/webhook_channel.ts";
+import { keyBytes } from "../../../shared/events/webhooks/sign.ts";
 import { never, type Receiver, startReceiver } from "../receiver.ts";
 import { retryAfterMs } from "../../../shared/runtime/retry_after.ts";
 

@@ -1,7 +1,12 @@
 import * as fc from "fast-check";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { systemClock } from "../../../shared/runtime/clock.ts";
-import { type Connect, type Connection, type Endpoint, pinnedRequest } from "../../../shared/http/pinned_request.ts";
+import {
+  type Connect,
+  type Connection,
+  type Endpoint,
+  pinnedRequest,
+} from "../../../shared/http/pinned_request.ts";
 import { fetchPublic } from "../../../shared/http/public_fetch.ts";
 
 const latin = (text: string) => Uint8Array.from(text, (char) => char.charCodeAt(0));
