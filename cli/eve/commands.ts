@@ -2,6 +2,7 @@
 import type { Command } from "./command.ts";
 import { alertCommands } from "./commands/alerts.ts";
 import { consumerCommands } from "./commands/consumers.ts";
+import { deadLetterCommands } from "./commands/dead_letters.ts";
 import { doctorCommand } from "./commands/doctor.ts";
 import { invokeCommand } from "./commands/invoke.ts";
 import { keyCommands } from "./commands/keys.ts";
@@ -15,6 +16,7 @@ import { storageCommands } from "./commands/storage.ts";
 import { tailCommand } from "./commands/tail.ts";
 import { tokenCommands } from "./commands/tokens.ts";
 import { usageCommand } from "./commands/usage.ts";
+import { webhookCommands } from "./commands/webhooks.ts";
 
 export const COMMANDS: readonly Command[] = [
   doctorCommand,
@@ -28,6 +30,8 @@ export const COMMANDS: readonly Command[] = [
   ...consumerCommands,
   ...tokenCommands,
   ...alertCommands,
+  ...webhookCommands,
+  ...deadLetterCommands,
   ...maintenanceCommands,
   ...storageCommands,
   ...providerCommands,

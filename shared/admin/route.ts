@@ -3,6 +3,8 @@ import { validated } from "../endpoints/validated.ts";
 import type { Administrator } from "../contract/caller.ts";
 import type { Background } from "../runtime/background.ts";
 import type { Admin } from "../database/admin.ts";
+import type { DeadLetters } from "../database/events.ts";
+import type { Webhooks } from "../database/webhooks.ts";
 import type { Ledger } from "../database/admission/ledger.ts";
 import type { Reading } from "../database/reading.ts";
 import type { Stages } from "../database/stages.ts";
@@ -20,6 +22,11 @@ export interface AdminDependencies {
   models: Ledger["models"];
   /** @throws GatewayError `gateway_misconfigured` without ADMIN_SECRET_KEY */
   encryption: () => KeyEncryption;
+  webhooks: Webhooks;
+  deadLetters: DeadLetters;
+  /** Whether a webhook may have this host although it is private. */
+  webhookHosts: (hostname: string) => boolean;
+  newId: () => string;
   inspectors: Inspectors;
   read: ReadVariable;
   /** Secrets of the pool, by the variable that holds them. */

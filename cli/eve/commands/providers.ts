@@ -1,6 +1,11 @@
 import { createStages, type Stages } from "../../../shared/database/stages.ts";
+import { createWebhooks } from "../../../shared/database/webhooks.ts";
 import { rpcTransport } from "../../../shared/database/transport/rpc_transport.ts";
-import { ADMIN_SECRET_VARIABLE, createKeyEncryption } from "../../../shared/secrets/key_encryption.ts";
+import {
+  ADMIN_SECRET_VARIABLE,
+  createKeyEncryption,
+  type KeyEncryption,
+} from "../../../shared/secrets/key_encryption.ts";
 import type { Command } from "../command.ts";
 import type { Connection } from "../connection.ts";
 import { dim, green, red, table, yellow } from "../table.ts";
@@ -41,7 +46,8 @@ export const providerCommands: Command[] = [
   },
   {
     name: "providers reencrypt",
-    summary: "encrypt the stored keys with the first secret of ADMIN_SECRET_KEY",
+    summary:
+      "encrypt the stored keys, and the secrets of webhooks, with the first secret of ADMIN_SECRET_KEY",
     about:
       `After a change of ${ADMIN_SECRET_VARIABLE}: give it as "new,old", run this, then drop the old one. What has changed meanwhile is left alone; running it again does no harm.`,
     arguments: [],
@@ -49,7 +55,8 @@ export const providerCommands: Command[] = [
     examples: ["providers reencrypt"],
     async run(_given, { connect, variable, progress }) {
       const encryption = createKeyEncryption(variable(ADMIN_SECRET_VARIABLE));
-      const stages = stagesOf(connect());
+      const connection = connect();
+      const stages = stagesOf(connection);
       const kept = await stages.ciphertexts();
       const outdated = [];
       for (const each of kept) {
@@ -61,10 +68,13 @@ export const providerCommands: Command[] = [
         progress(`${renewed} of ${outdated.length}`);
         renewed += await stages.reencrypt(outdated.slice(from, from + BATCH), "providers reencrypt");
       }
-      const overtaken = outdated.length - renewed;
+      const ofWebhooks = await reencryptWebhooks(connection, encryption);
+      const overtaken = outdated.length - renewed + ofWebhooks.overtaken;
+      const all = kept.length + ofWebhooks.kept;
+      renewed += ofWebhooks.renewed;
       return {
-        json: { kept: kept.length, renewed, overtaken },
-        text: `${renewed} of ${kept.length} keys were encrypted again${
+        json: { kept: all, renewed, overtaken },
+        text: `${renewed} of ${all} keys and secrets were encrypted again${
           overtaken === 0
             ? ""
             : `; ${overtaken} changed meanwhile: run it again before you drop the old secret`
@@ -74,3 +84,16 @@ export const providerCommands: Command[] = [
     },
   },
 ];
+
+/** There are a few dozen at most, so one call does it. */
+async function reencryptWebhooks({ url, secretKey }: Connection, encryption: KeyEncryption) {
+  const webhooks = createWebhooks(rpcTransport({ url, secretKey }));
+  const kept = await webhooks.ciphertexts();
+  const outdated: { token: string; replacement: string }[] = [];
+  for (const { token } of kept) {
+    const replacement = await encryption.renew(token);
+    if (replacement !== null) outdated.push({ token, replacement });
+  }
+  const renewed = outdated.length === 0 ? 0 : await webhooks.reencrypt(outdated);
+  return { kept: kept.length, renewed, overtaken: outdated.length - renewed };
+}

@@ -10,15 +10,19 @@ import { countingWrong } from "../../../shared/identity/wrong_credentials.ts";
 import { createAccess } from "../../../shared/database/access.ts";
 import { createAdmin } from "../../../shared/database/admin.ts";
 import { createLedger } from "../../../shared/database/admission/ledger.ts";
+import { createDeadLetters } from "../../../shared/database/events.ts";
+import { createWebhooks } from "../../../shared/database/webhooks.ts";
 import { createReading } from "../../../shared/database/reading.ts";
 import { rpcTransport } from "../../../shared/database/transport/rpc_transport.ts";
 import { createStages } from "../../../shared/database/stages.ts";
+import { namedHosts, WEBHOOK_HOSTS_VARIABLE } from "../../../shared/events/webhooks/register.ts";
 import { providerRegistry } from "../../../shared/providers/registry.ts";
 import { ADMIN_SECRET_VARIABLE, createKeyEncryption } from "../../../shared/secrets/key_encryption.ts";
 import { ALLOW_PRIVATE_VARIABLE } from "../../../shared/stages/provider_definitions.ts";
 
 const variable = (name: string) => Deno.env.get(name);
 const createClient = (options: { caCerts: string[] }) => Deno.createHttpClient(options);
+const newId = () => crypto.randomUUID();
 
 function open() {
   const { project, databaseKey, googleBaseUrl } = readSettings(variable);
@@ -39,6 +43,10 @@ function open() {
     admin: createAdmin(transport),
     models: createLedger(transport).models,
     encryption: () => createKeyEncryption(variable(ADMIN_SECRET_VARIABLE)),
+    webhooks: createWebhooks(transport),
+    deadLetters: createDeadLetters(transport),
+    webhookHosts: namedHosts(variable(WEBHOOK_HOSTS_VARIABLE)),
+    newId,
     inspectors: providerRegistry({ googleBaseUrl, read: variable, createClient }),
     read: variable,
     secrets: environmentSecrets(variable),
@@ -53,7 +61,6 @@ function open() {
   };
 }
 
-const newId = () => crypto.randomUUID();
 const origins = () => readOrigins(variable(ORIGINS_VARIABLE));
 
 export default {
