@@ -1181,7 +1181,9 @@ create table eve.alerts (
 alter table eve.alerts enable row level security;
 CREATE INDEX alerts_closed_at_idx ON eve.alerts USING btree (closed_at);
 CREATE UNIQUE INDEX alerts_open_kind_subject_key ON eve.alerts USING btree (kind, subject) WHERE (closed_at IS NULL);
+CREATE TRIGGER eve_alert_closed AFTER UPDATE OF closed_at ON eve.alerts FOR EACH ROW WHEN (((old.closed_at IS NULL) AND (new.closed_at IS NOT NULL))) EXECUTE FUNCTION eve.alert_changed(); -- enabled
 CREATE TRIGGER eve_alert_deleted AFTER DELETE ON eve.alerts FOR EACH ROW EXECUTE FUNCTION eve.alert_deleted(); -- enabled
+CREATE TRIGGER eve_alert_opened AFTER INSERT ON eve.alerts FOR EACH ROW EXECUTE FUNCTION eve.alert_changed(); -- enabled
 comment on table eve.alerts is 'What a person should look at: opened once, closed when it is over.';
 comment on column eve.alerts.kind is 'Described in eve.alert_kinds.';
 comment on column eve.alerts.subject is 'What it is about: a key, a model, a table. Open alerts are unique by kind and subject.';
@@ -6822,6 +6824,10 @@ begin
       v_batch := eve.retention_by_age(v_relation, v_table, v_before, v_trimmed, v_rows, retention_batch.after);
       deleted := v_batch.deleted;
       next_after := v_batch.next_after;
+    when v_table in ('eve.dead_letters', 'eve.event_deliveries', 'eve.events') then
+      v_batch := eve.retention_of_events(v_relation, v_table, v_before, v_rows, retention_batch.after);
+      deleted := v_batch.deleted;
+      next_after := v_batch.next_after;
     when v_table = 'eve.issue_windows' then
       delete from eve.issue_windows w
       where w.subject in (
@@ -11481,6 +11487,7 @@ begin
     when 'providers_sync' then v_operation.last_started_at is null
       or exists (select from public.provider_configs)
       or exists (select from eve.jobs)
+    when 'events' then eve.next_delivery_ms() < 60000
     when 'media' then eve.media_is_due('media')
     when 'media_reconcile' then eve.media_is_due('media_reconcile')
     else true
@@ -14653,6 +14660,1113 @@ begin
 end;
 $function$;
 comment on function eve.jobs_tick is 'What cron runs for jobs.';
+
+-- event_tables --------------------------------------------------------------------------------------------------------
+
+create table eve.events (
+  id bigint not null generated always as identity,
+  event_id uuid not null default gen_random_uuid(),
+  source text not null,
+  type text not null,
+  subject text,
+  time timestamp with time zone not null,
+  data jsonb not null default '{}'::jsonb,
+  traceparent text,
+  consumer_id uuid not null,
+  constraint events_data_size CHECK (((jsonb_typeof(data) = 'object'::text) AND (octet_length((data)::text) <= 16384))),
+  constraint events_pkey PRIMARY KEY (id),
+  constraint events_source_event_id_key UNIQUE (source, event_id),
+  constraint events_source_form CHECK ((source ~ '^/[a-z0-9_/-]{1,99}$'::text)),
+  constraint events_subject_length CHECK (((length(subject) >= 1) AND (length(subject) <= 500))),
+  constraint events_traceparent_form CHECK ((traceparent ~ '^00-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}$'::text)),
+  constraint events_type_form CHECK (((length(type) <= 100) AND (type ~ '^[a-z][a-z0-9_]*([.][a-z][a-z0-9_]*)*[.]v[1-9][0-9]{0,2}$'::text)))
+);
+alter table eve.events enable row level security;
+CREATE INDEX events_time_idx ON eve.events USING btree ("time");
+comment on table eve.events is 'The outbox: events that somebody takes, as CloudEvents 1.0 describes them. id gives their order.';
+comment on column eve.events.event_id is 'The CloudEvents id, unique per source; a webhook has it as webhook-id.';
+comment on column eve.events.source is 'Which part of the gateway tells it, such as /alerts.';
+comment on column eve.events.type is 'What happened, with its version at the end, such as eve.alert.opened.v1.';
+comment on column eve.events.subject is 'What it happened to, such as the id of a job.';
+comment on column eve.events.data is 'Facts of this type, 16 KiB at most. Never a prompt, an answer or a secret.';
+comment on column eve.events.traceparent is 'W3C Trace Context of the request that it comes from.';
+comment on column eve.events.consumer_id is 'The caller in eve.consumers whom it concerns; zeros: the project.';
+
+create table eve.event_consumers (
+  name text not null,
+  kind text not null,
+  types text[] not null,
+  consumer_id uuid,
+  is_active boolean not null default true,
+  retry_s integer[] not null,
+  max_in_flight integer not null default 4,
+  paused_until timestamp with time zone,
+  created_at timestamp with time zone not null default now(),
+  constraint event_consumers_consumer_id_fkey FOREIGN KEY (consumer_id) REFERENCES eve.consumers(id) ON DELETE CASCADE,
+  constraint event_consumers_in_flight_range CHECK (((max_in_flight >= 1) AND (max_in_flight <= 100))),
+  constraint event_consumers_kind_form CHECK ((kind ~ '^[a-z][a-z0-9_]{0,39}$'::text)),
+  constraint event_consumers_name_form CHECK ((name ~ '^[a-z][a-z0-9_:-]{0,79}$'::text)),
+  constraint event_consumers_pkey PRIMARY KEY (name),
+  constraint event_consumers_retry_range CHECK ((((cardinality(retry_s) >= 0) AND (cardinality(retry_s) <= 30)) AND (0 <= ALL (retry_s)) AND (604800 >= ALL (retry_s)))),
+  constraint event_consumers_types_count CHECK ((cardinality(types) <= 50))
+);
+alter table eve.event_consumers enable row level security;
+CREATE INDEX event_consumers_consumer_id_idx ON eve.event_consumers USING btree (consumer_id);
+comment on table eve.event_consumers is 'Who takes events: each webhook, and parts of the gateway.';
+comment on column eve.event_consumers.kind is 'What delivers to it: webhook, or the name of a handler in the functions.';
+comment on column eve.event_consumers.types is 'Types that it takes: a whole type, all that begin alike (eve.alert.*), or * for all. None: only what is addressed to it.';
+comment on column eve.event_consumers.consumer_id is 'Events of this caller only; null: everybody''s.';
+comment on column eve.event_consumers.retry_s is 'The longest pause in seconds before the second try, the third, and so on; the pause itself is drawn from zero up to that. One try more than there are pauses.';
+comment on column eve.event_consumers.max_in_flight is 'Deliveries that are under way to it at a time, so that a slow one does not hold up the others.';
+comment on column eve.event_consumers.paused_until is 'It asked to be left alone until then.';
+
+create table eve.event_deliveries (
+  id bigint not null generated always as identity,
+  event_id bigint not null,
+  consumer text not null,
+  state text not null default 'pending'::text,
+  attempts integer not null default 0,
+  next_try_at timestamp with time zone not null,
+  lease uuid,
+  lease_until timestamp with time zone,
+  first_failed_at timestamp with time zone,
+  last_failed_at timestamp with time zone,
+  last_error text,
+  created_at timestamp with time zone not null,
+  ended_at timestamp with time zone,
+  constraint event_deliveries_consumer_event_id_key UNIQUE (consumer, event_id),
+  constraint event_deliveries_consumer_fkey FOREIGN KEY (consumer) REFERENCES eve.event_consumers(name) ON DELETE CASCADE,
+  constraint event_deliveries_ended_at_set CHECK (((state = 'pending'::text) = (ended_at IS NULL))),
+  constraint event_deliveries_error_length CHECK ((length(last_error) <= 500)),
+  constraint event_deliveries_event_id_fkey FOREIGN KEY (event_id) REFERENCES eve.events(id) ON DELETE CASCADE,
+  constraint event_deliveries_pkey PRIMARY KEY (id),
+  constraint event_deliveries_state_known CHECK ((state = ANY (ARRAY['pending'::text, 'delivered'::text, 'dead'::text, 'dropped'::text])))
+) with (fillfactor=80);
+alter table eve.event_deliveries enable row level security;
+CREATE INDEX event_deliveries_created_at_idx ON eve.event_deliveries USING btree (consumer, created_at) WHERE (state = 'pending'::text);
+CREATE INDEX event_deliveries_due_idx ON eve.event_deliveries USING btree (consumer, next_try_at, id) WHERE (state = 'pending'::text);
+CREATE INDEX event_deliveries_ended_at_idx ON eve.event_deliveries USING btree (ended_at) WHERE (state <> 'pending'::text);
+CREATE INDEX event_deliveries_event_id_idx ON eve.event_deliveries USING btree (event_id);
+CREATE INDEX event_deliveries_leased_idx ON eve.event_deliveries USING btree (consumer, lease_until) WHERE (lease IS NOT NULL);
+comment on table eve.event_deliveries is 'An event and a consumer: what is to be delivered, and what has been, so that a repeat is known.';
+comment on column eve.event_deliveries.state is 'pending; delivered; dead: its tries are used up, see eve.dead_letters; dropped: nobody wants it any more.';
+comment on column eve.event_deliveries.attempts is 'Tries that have begun, since it was written or sent again by hand.';
+comment on column eve.event_deliveries.lease is 'Drawn anew for each try: who does not hold it any more changes nothing.';
+
+create table eve.event_attempts (
+  id bigint not null generated always as identity,
+  delivery_id bigint not null,
+  attempt integer not null,
+  at timestamp with time zone not null,
+  result text not null,
+  status integer,
+  error text,
+  duration_ms integer,
+  constraint event_attempts_delivery_id_fkey FOREIGN KEY (delivery_id) REFERENCES eve.event_deliveries(id) ON DELETE CASCADE,
+  constraint event_attempts_error_length CHECK ((length(error) <= 500)),
+  constraint event_attempts_pkey PRIMARY KEY (id),
+  constraint event_attempts_result_known CHECK ((result = ANY (ARRAY['delivered'::text, 'failed'::text, 'gone'::text, 'lost'::text])))
+);
+alter table eve.event_attempts enable row level security;
+CREATE INDEX event_attempts_delivery_id_idx ON eve.event_attempts USING btree (delivery_id);
+comment on table eve.event_attempts is 'The log of deliveries: a row per try that has ended.';
+comment on column eve.event_attempts.result is 'lost: whoever tried did not say how it went, and the lease ended.';
+comment on column eve.event_attempts.status is 'Of HTTP; null: there was none.';
+
+create table eve.dead_letters (
+  id bigint not null generated always as identity,
+  delivery_id bigint not null,
+  event_id uuid not null,
+  consumer text not null,
+  error text,
+  attempts integer not null,
+  first_failed_at timestamp with time zone not null,
+  last_failed_at timestamp with time zone not null,
+  constraint dead_letters_delivery_id_fkey FOREIGN KEY (delivery_id) REFERENCES eve.event_deliveries(id) ON DELETE CASCADE,
+  constraint dead_letters_delivery_id_key UNIQUE (delivery_id),
+  constraint dead_letters_pkey PRIMARY KEY (id)
+);
+alter table eve.dead_letters enable row level security;
+CREATE INDEX dead_letters_consumer_idx ON eve.dead_letters USING btree (consumer, id);
+CREATE INDEX dead_letters_last_failed_at_idx ON eve.dead_letters USING btree (last_failed_at);
+CREATE TRIGGER eve_dead_letters_gone AFTER DELETE ON eve.dead_letters REFERENCING OLD TABLE AS gone FOR EACH STATEMENT EXECUTE FUNCTION eve.dead_letters_gone(); -- enabled
+comment on table eve.dead_letters is 'Deliveries whose tries are used up, until somebody sends them again or drops them.';
+comment on column eve.dead_letters.event_id is 'The CloudEvents id.';
+
+create table eve.webhooks (
+  id uuid not null default gen_random_uuid(),
+  name text not null generated always as (('webhook:'::text || (id)::text)) stored,
+  consumer_id uuid not null,
+  url text not null,
+  description text,
+  secret text not null,
+  secret_last_four text not null,
+  secret_changed_at timestamp with time zone not null,
+  previous_secret text,
+  previous_secret_until timestamp with time zone,
+  off_reason text,
+  created_at timestamp with time zone not null,
+  constraint webhooks_consumer_id_fkey FOREIGN KEY (consumer_id) REFERENCES eve.consumers(id) ON DELETE CASCADE,
+  constraint webhooks_consumer_id_url_key UNIQUE (consumer_id, url),
+  constraint webhooks_description_length CHECK ((length(description) <= 200)),
+  constraint webhooks_name_fkey FOREIGN KEY (name) REFERENCES eve.event_consumers(name) ON DELETE CASCADE,
+  constraint webhooks_name_key UNIQUE (name),
+  constraint webhooks_pkey PRIMARY KEY (id),
+  constraint webhooks_previous_secret_ends CHECK (((previous_secret IS NULL) = (previous_secret_until IS NULL))),
+  constraint webhooks_url_length CHECK (((length(url) >= 8) AND (length(url) <= 2000)))
+);
+alter table eve.webhooks enable row level security;
+CREATE TRIGGER eve_webhook_deleted AFTER DELETE ON eve.webhooks FOR EACH ROW EXECUTE FUNCTION eve.webhook_deleted(); -- enabled
+comment on table eve.webhooks is 'Where events are posted, signed as Standard Webhooks says. Each is a consumer of its own in eve.event_consumers, whose is_active says whether it is on.';
+comment on column eve.webhooks.consumer_id is 'The caller who is told, and of what concerns them alone; zeros: the project, which is told of everything.';
+comment on column eve.webhooks.secret is 'Encrypted with ADMIN_SECRET_KEY, together with the address that it was made for.';
+comment on column eve.webhooks.previous_secret is 'Signs too until previous_secret_until, so that a secret can be changed without a gap.';
+comment on column eve.webhooks.off_reason is 'Why it was switched off, other than by hand: gone, since the receiver answered 410.';
+
+-- event_delivery ------------------------------------------------------------------------------------------------------
+
+CREATE OR REPLACE FUNCTION eve.event_type_matches(type text, types text[])
+ RETURNS boolean
+ LANGUAGE sql
+ IMMUTABLE
+ SET search_path TO ''
+AS $function$
+  select exists (
+    select
+    from unnest(event_type_matches.types) as t (wanted)
+    where t.wanted in ('*', event_type_matches.type)
+      or right(t.wanted, 2) = '.*' and starts_with(event_type_matches.type, left(t.wanted, -1))
+  );
+$function$;
+comment on function eve.event_type_matches is 'Whether a type is one of these: whole types, beginnings (eve.alert.*), or * for all.';
+
+CREATE OR REPLACE FUNCTION eve.emit_event(source text, type text, subject text, data jsonb DEFAULT '{}'::jsonb, consumer_id uuid DEFAULT '00000000-0000-0000-0000-000000000000'::uuid, traceparent text DEFAULT NULL::text, event_id uuid DEFAULT NULL::uuid, to_consumer text DEFAULT NULL::text)
+ RETURNS uuid
+ LANGUAGE plpgsql
+ SET search_path TO ''
+AS $function$
+#variable_conflict use_column
+declare
+  v_now constant timestamptz := eve.clock();
+  v_names text[];
+  v_event_id uuid;
+  v_id bigint;
+begin
+  -- Also where nobody takes it: a wrong type is a fault that should show before somebody does.
+  if not coalesce(emit_event.type ~ '[.]v[1-9][0-9]{0,2}$', false) then
+    raise exception '% is no type of an event: it ends in .v1 or the like', emit_event.type using errcode = 'EV400';
+  end if;
+  select array_agg(c.name order by c.name) into v_names
+  from eve.event_consumers c
+  where c.is_active
+    and case
+      when emit_event.to_consumer is not null then c.name = emit_event.to_consumer
+      else (c.consumer_id is null or c.consumer_id = emit_event.consumer_id) and eve.event_type_matches(emit_event.type, c.types)
+    end;
+  if v_names is null then
+    return null;
+  end if;
+  insert into eve.events (event_id, source, type, subject, time, data, traceparent, consumer_id)
+  values (
+    coalesce(emit_event.event_id, gen_random_uuid()), emit_event.source, emit_event.type, nullif(left(emit_event.subject, 500), ''), v_now,
+    coalesce(emit_event.data, '{}'), emit_event.traceparent, emit_event.consumer_id
+  )
+  on conflict on constraint events_source_event_id_key do nothing
+  returning id, event_id into v_id, v_event_id;
+  if v_id is null then
+    return emit_event.event_id;
+  end if;
+  insert into eve.event_deliveries (event_id, consumer, next_try_at, created_at)
+  select v_id, n.name, v_now, v_now
+  from unnest(v_names) as n (name);
+  return v_event_id;
+end;
+$function$;
+comment on function eve.emit_event is 'Writes an event in the transaction of what it tells of, for those who take its type; null: nobody does.';
+
+CREATE OR REPLACE FUNCTION eve.bury_delivery(delivery eve.event_deliveries, error text)
+ RETURNS void
+ LANGUAGE plpgsql
+ SET search_path TO ''
+AS $function$
+declare
+  v_now constant timestamptz := eve.clock();
+  v_first constant timestamptz := coalesce((delivery).first_failed_at, v_now);
+begin
+  update eve.event_deliveries d
+  set state = 'dead', ended_at = v_now, lease = null, lease_until = null, last_error = left(bury_delivery.error, 500),
+    first_failed_at = v_first, last_failed_at = v_now
+  where d.id = (delivery).id;
+  insert into eve.dead_letters (delivery_id, event_id, consumer, error, attempts, first_failed_at, last_failed_at)
+  select (delivery).id, e.event_id, (delivery).consumer, left(bury_delivery.error, 500), (delivery).attempts, v_first, v_now
+  from eve.events e
+  where e.id = (delivery).event_id;
+  perform eve.open_alert(
+    'dead_letters', (delivery).consumer, 'warning',
+    format(
+      'Events for %s could not be delivered, the last one with: %s', eve.event_consumer_label((delivery).consumer),
+      coalesce(bury_delivery.error, 'no reason was written')
+    )
+  );
+end;
+$function$;
+
+CREATE OR REPLACE FUNCTION eve.event_consumer_label(name text)
+ RETURNS text
+ LANGUAGE sql
+ STABLE
+ SET search_path TO ''
+AS $function$
+  select coalesce(
+    (
+      select format('the webhook at %s', coalesce(substring(w.url from '^https?://([^/?#]+)'), '(no host)'))
+      from eve.webhooks w
+      where w.name = event_consumer_label.name
+    ),
+    event_consumer_label.name
+  );
+$function$;
+
+CREATE OR REPLACE FUNCTION eve.log_event_attempt(delivery eve.event_deliveries, result text, error text DEFAULT NULL::text, status integer DEFAULT NULL::integer, duration_ms integer DEFAULT NULL::integer)
+ RETURNS void
+ LANGUAGE plpgsql
+ SET search_path TO ''
+AS $function$
+begin
+  insert into eve.event_attempts (delivery_id, attempt, at, result, status, error, duration_ms)
+  values (
+    (delivery).id, (delivery).attempts, eve.clock(), log_event_attempt.result, log_event_attempt.status,
+    left(log_event_attempt.error, 500), log_event_attempt.duration_ms
+  );
+  insert into eve.metric_counters as m (metric, labels, value)
+  select 'eve_event_deliveries_total', jsonb_build_object('consumer', c.kind, 'result', log_event_attempt.result), 1
+  from eve.event_consumers c
+  where c.name = (delivery).consumer
+  on conflict (metric, labels) do update
+  set value = m.value + excluded.value;
+end;
+$function$;
+
+CREATE OR REPLACE FUNCTION eve.release_lost_deliveries(at_most integer DEFAULT 100)
+ RETURNS integer
+ LANGUAGE plpgsql
+ SET search_path TO ''
+AS $function$
+declare
+  v_lost constant text := 'whoever tried ended without a word';
+  v_now constant timestamptz := eve.clock();
+  v_delivery eve.event_deliveries;
+  v_count integer := 0;
+begin
+  for v_delivery in
+    select d.*
+    from eve.event_deliveries d
+    where d.lease is not null and d.lease_until <= v_now
+    order by d.id
+    limit release_lost_deliveries.at_most
+    for update skip locked
+  loop
+    v_count := v_count + 1;
+    perform eve.log_event_attempt(v_delivery, 'lost', v_lost);
+    if v_delivery.attempts > (select cardinality(c.retry_s) from eve.event_consumers c where c.name = v_delivery.consumer) then
+      perform eve.bury_delivery(v_delivery, v_lost);
+    else
+      update eve.event_deliveries d
+      set lease = null, lease_until = null, last_error = v_lost, last_failed_at = v_now,
+        first_failed_at = coalesce(d.first_failed_at, v_now)
+      where d.id = v_delivery.id;
+    end if;
+  end loop;
+  return v_count;
+end;
+$function$;
+comment on function eve.release_lost_deliveries is 'Ends leases that are over: the delivery is due again, or dead if that was its last try.';
+
+CREATE OR REPLACE FUNCTION eve.event_json(event eve.events)
+ RETURNS jsonb
+ LANGUAGE sql
+ STABLE
+ SET search_path TO ''
+AS $function$
+  select jsonb_build_object(
+    'id', (event).event_id, 'source', (event).source, 'type', (event).type, 'subject', (event).subject, 'time', (event).time,
+    'data', (event).data, 'traceparent', (event).traceparent
+  );
+$function$;
+
+CREATE OR REPLACE FUNCTION public.eve_events_claim(kinds text[], at_most integer DEFAULT 16, lease_ms integer DEFAULT 60000)
+ RETURNS jsonb
+ LANGUAGE plpgsql
+ SET search_path TO ''
+AS $function$
+declare
+  v_now constant timestamptz := eve.clock();
+  v_claimed jsonb;
+begin
+  if eve_events_claim.at_most is null or eve_events_claim.at_most not between 1 and 100 then
+    raise exception 'at_most must be between 1 and 100' using errcode = 'EV400';
+  elsif eve_events_claim.lease_ms is null or eve_events_claim.lease_ms not between 1000 and 600000 then
+    raise exception 'lease_ms must be between 1000 and 600000' using errcode = 'EV400';
+  end if;
+  perform eve.release_lost_deliveries();
+  with due as materialized (
+    select d.id
+    from eve.event_consumers c
+    cross join lateral (
+      select d.id, d.next_try_at
+      from eve.event_deliveries d
+      where d.consumer = c.name and d.state = 'pending' and d.next_try_at <= v_now and d.lease is null
+      order by d.next_try_at, d.id
+      limit greatest(
+        c.max_in_flight
+          - (select count(*) from eve.event_deliveries f where f.consumer = c.name and f.lease is not null),
+        0
+      )
+      for update skip locked
+    ) d
+    where c.is_active and c.kind = any (eve_events_claim.kinds) and (c.paused_until is null or c.paused_until <= v_now)
+    order by d.next_try_at, d.id
+    limit eve_events_claim.at_most
+  ), claimed as (
+    update eve.event_deliveries d
+    set attempts = d.attempts + 1, lease = gen_random_uuid(), lease_until = v_now + eve_events_claim.lease_ms * interval '1 millisecond'
+    from due
+    where d.id = due.id
+    returning d.*
+  )
+  select jsonb_agg(
+    jsonb_build_object(
+      'delivery_id', d.id, 'lease', d.lease, 'attempt', d.attempts, 'consumer', d.consumer, 'kind', c.kind, 'event', eve.event_json(e),
+      'webhook', case
+        when w.id is not null then jsonb_build_object(
+          'id', w.id, 'url', w.url,
+          'secrets', to_jsonb(
+            array[w.secret] || case when w.previous_secret_until > v_now then array[w.previous_secret] else '{}' end
+          )
+        )
+      end
+    )
+    order by d.next_try_at, d.id
+  )
+  into v_claimed
+  from claimed d
+  join eve.events e on e.id = d.event_id
+  join eve.event_consumers c on c.name = d.consumer
+  left join eve.webhooks w on w.name = d.consumer;
+  return jsonb_build_object(
+    'deliveries', coalesce(v_claimed, '[]'), 'next_due_ms', eve.next_delivery_ms(eve_events_claim.kinds)
+  );
+end;
+$function$;
+comment on function public.eve_events_claim is 'Deliveries that are due, each under a lease of its own, and when the next one is.';
+
+CREATE OR REPLACE FUNCTION eve.next_delivery_ms(kinds text[] DEFAULT NULL::text[])
+ RETURNS bigint
+ LANGUAGE sql
+ SET search_path TO ''
+AS $function$
+  select case when min(next.at) is not null then greatest(ceil(extract(epoch from min(next.at) - eve.clock()) * 1000), 0)::bigint end
+  from eve.event_consumers c
+  cross join lateral (
+    select greatest(min(soonest.at), c.paused_until) as at
+    from (
+      (
+        select d.next_try_at as at
+        from eve.event_deliveries d
+        where d.consumer = c.name and d.state = 'pending' and d.lease is null
+        order by d.next_try_at
+        limit 1
+      )
+      union all
+      (
+        select d.lease_until
+        from eve.event_deliveries d
+        where d.consumer = c.name and d.lease is not null
+        order by d.lease_until
+        limit 1
+      )
+    ) soonest
+    having count(*) > 0
+  ) next
+  where c.is_active and (next_delivery_ms.kinds is null or c.kind = any (next_delivery_ms.kinds));
+$function$;
+comment on function eve.next_delivery_ms is 'How long until there is something to deliver; null: nothing waits.';
+
+CREATE OR REPLACE FUNCTION public.eve_event_done(delivery_id bigint, lease uuid, result text, error text DEFAULT NULL::text, status integer DEFAULT NULL::integer, duration_ms integer DEFAULT NULL::integer, draw double precision DEFAULT random(), retry_after_ms bigint DEFAULT NULL::bigint, rests boolean DEFAULT false)
+ RETURNS jsonb
+ LANGUAGE plpgsql
+ SET search_path TO ''
+AS $function$
+declare
+  v_most_ms constant bigint := 86400000;
+  v_now constant timestamptz := eve.clock();
+  v_asked constant interval := least(greatest(coalesce(eve_event_done.retry_after_ms, 0), 0), v_most_ms) * interval '1 millisecond';
+  v_error constant text := left(eve_event_done.error, 500);
+  v_consumer eve.event_consumers;
+  v_delivery eve.event_deliveries;
+begin
+  if eve_event_done.result is null or eve_event_done.result not in ('delivered', 'failed', 'gone') then
+    raise exception 'result must be delivered, failed or gone' using errcode = 'EV400';
+  elsif not coalesce(eve_event_done.draw between 0 and 1, false) then
+    raise exception 'draw must be between 0 and 1' using errcode = 'EV400';
+  end if;
+  -- Before the delivery, whose fellows may be dropped below: two who do this at once take the same locks in the same order.
+  select c.* into v_consumer
+  from eve.event_consumers c
+  where c.name = (select d.consumer from eve.event_deliveries d where d.id = eve_event_done.delivery_id)
+  for no key update;
+  select * into v_delivery
+  from eve.event_deliveries d
+  where d.id = eve_event_done.delivery_id and d.lease = eve_event_done.lease
+  for update;
+  if not found then
+    return jsonb_build_object('state', 'lost');
+  end if;
+  perform eve.log_event_attempt(
+    v_delivery, eve_event_done.result, v_error, eve_event_done.status, eve_event_done.duration_ms
+  );
+  if eve_event_done.result = 'delivered' then
+    update eve.event_deliveries d
+    set state = 'delivered', ended_at = v_now, lease = null, lease_until = null
+    where d.id = v_delivery.id;
+    return jsonb_build_object('state', 'delivered');
+  elsif eve_event_done.result = 'gone' then
+    perform eve.switch_consumer_off(v_consumer.name, v_error);
+    return jsonb_build_object('state', 'dropped');
+  end if;
+  if eve_event_done.rests then
+    update eve.event_consumers c
+    set paused_until = greatest(c.paused_until, v_now + v_asked)
+    where c.name = v_consumer.name;
+  end if;
+  if v_delivery.attempts > cardinality(v_consumer.retry_s) then
+    perform eve.bury_delivery(v_delivery, v_error);
+    return jsonb_build_object('state', 'dead');
+  end if;
+  update eve.event_deliveries d
+  set lease = null, lease_until = null, last_error = v_error, last_failed_at = v_now,
+    first_failed_at = coalesce(d.first_failed_at, v_now),
+    next_try_at = v_now + greatest(v_consumer.retry_s[v_delivery.attempts] * eve_event_done.draw * interval '1 second', v_asked)
+  where d.id = v_delivery.id
+  returning d.* into v_delivery;
+  return jsonb_build_object('state', 'pending', 'next_try_at', v_delivery.next_try_at);
+end;
+$function$;
+comment on function public.eve_event_done is 'How a try went, from whoever holds its lease: delivered, failed (tried again), or gone (switched off).';
+
+CREATE OR REPLACE FUNCTION eve.switch_consumer_off(name text, error text)
+ RETURNS void
+ LANGUAGE plpgsql
+ SET search_path TO ''
+AS $function$
+begin
+  update eve.event_consumers c set is_active = false where c.name = switch_consumer_off.name;
+  update eve.webhooks w set off_reason = 'gone' where w.name = switch_consumer_off.name;
+  update eve.event_deliveries d
+  set state = 'dropped', ended_at = eve.clock(), lease = null, lease_until = null, last_error = left(switch_consumer_off.error, 500)
+  where d.consumer = switch_consumer_off.name and d.state = 'pending';
+  perform eve.open_alert(
+    'webhook_gone', switch_consumer_off.name, 'warning',
+    format('%s answered 410 and was switched off', initcap(left(eve.event_consumer_label(switch_consumer_off.name), 1))
+      || substr(eve.event_consumer_label(switch_consumer_off.name), 2))
+  );
+end;
+$function$;
+
+CREATE OR REPLACE FUNCTION eve.webhook_deleted()
+ RETURNS trigger
+ LANGUAGE plpgsql
+ SET search_path TO ''
+AS $function$
+begin
+  delete from eve.event_consumers c where c.name = old.name;
+  perform eve.end_alerts(array['dead_letters', 'webhook_gone'], old.name);
+  return null;
+end;
+$function$;
+
+-- dead_letters --------------------------------------------------------------------------------------------------------
+
+CREATE OR REPLACE FUNCTION eve.dead_letters_gone()
+ RETURNS trigger
+ LANGUAGE plpgsql
+ SET search_path TO ''
+AS $function$
+begin
+  perform eve.end_alerts(array['dead_letters'], g.consumer)
+  from (select distinct o.consumer from gone o) g
+  where not exists (select from eve.dead_letters l where l.consumer = g.consumer);
+  return null;
+end;
+$function$;
+
+CREATE OR REPLACE FUNCTION eve.dead_letter_json(letter eve.dead_letters)
+ RETURNS jsonb
+ LANGUAGE sql
+ STABLE
+ SET search_path TO ''
+AS $function$
+  select to_jsonb(dead_letter_json.letter) || jsonb_build_object(
+    'type', e.type, 'subject', e.subject, 'receiver', eve.event_consumer_label((letter).consumer), 'event', eve.event_json(e)
+  )
+  from eve.event_deliveries d
+  join eve.events e on e.id = d.event_id
+  where d.id = (letter).delivery_id;
+$function$;
+
+CREATE OR REPLACE FUNCTION public.eve_dead_letters(consumer text DEFAULT NULL::text, type text DEFAULT NULL::text, before bigint DEFAULT NULL::bigint, at_most integer DEFAULT 100)
+ RETURNS jsonb
+ LANGUAGE sql
+ STABLE
+ SET search_path TO ''
+AS $function$
+  with page as (
+    select l.id, eve.dead_letter_json(l) - 'event' as one
+    from eve.dead_letters l
+    join eve.event_deliveries d on d.id = l.delivery_id
+    join eve.events e on e.id = d.event_id
+    where (eve_dead_letters.before is null or l.id < eve_dead_letters.before)
+      and (eve_dead_letters.consumer is null or l.consumer = eve_dead_letters.consumer)
+      and (eve_dead_letters.type is null or e.type = eve_dead_letters.type)
+    order by l.id desc
+    limit least(greatest(eve_dead_letters.at_most, 1), 1000)
+  )
+  select jsonb_build_object(
+    'dead_letters', coalesce(jsonb_agg(p.one order by p.id desc), '[]'),
+    'next_before', case when count(*) = least(greatest(eve_dead_letters.at_most, 1), 1000) then min(p.id) end
+  )
+  from page p;
+$function$;
+comment on function public.eve_dead_letters is 'Deliveries whose tries are used up, the newest first; a page and where the next one begins.';
+
+CREATE OR REPLACE FUNCTION public.eve_dead_letter(id bigint)
+ RETURNS jsonb
+ LANGUAGE plpgsql
+ STABLE
+ SET search_path TO ''
+AS $function$
+declare
+  v_letter eve.dead_letters;
+begin
+  select * into v_letter from eve.dead_letters l where l.id = eve_dead_letter.id;
+  if not found then
+    raise exception 'there is no dead letter %', eve_dead_letter.id using errcode = 'EV400';
+  end if;
+  return eve.dead_letter_json(v_letter) || jsonb_build_object('tries', eve.event_tries(v_letter.delivery_id));
+end;
+$function$;
+comment on function public.eve_dead_letter is 'One dead letter with its event and its tries.';
+
+CREATE OR REPLACE FUNCTION eve.event_tries(delivery_id bigint)
+ RETURNS jsonb
+ LANGUAGE sql
+ STABLE
+ SET search_path TO ''
+AS $function$
+  select coalesce(
+    jsonb_agg(
+      jsonb_build_object(
+        'attempt', a.attempt, 'at', a.at, 'result', a.result, 'status', a.status, 'error', a.error, 'duration_ms', a.duration_ms
+      )
+      order by a.id
+    ),
+    '[]'
+  )
+  from eve.event_attempts a
+  where a.delivery_id = event_tries.delivery_id;
+$function$;
+
+CREATE OR REPLACE FUNCTION eve.dead_letters_meant(ids bigint[], consumer text, at_most integer)
+ RETURNS SETOF eve.dead_letters
+ LANGUAGE sql
+ SET search_path TO ''
+AS $function$
+  select l.*
+  from eve.dead_letters l
+  where (dead_letters_meant.ids is null or l.id = any (dead_letters_meant.ids))
+    and (dead_letters_meant.consumer is null or l.consumer = dead_letters_meant.consumer)
+  order by l.id
+  limit dead_letters_meant.at_most
+  for update;
+$function$;
+
+CREATE OR REPLACE FUNCTION public.eve_dead_letters_replay(ids bigint[] DEFAULT NULL::bigint[], consumer text DEFAULT NULL::text)
+ RETURNS jsonb
+ LANGUAGE plpgsql
+ SET search_path TO ''
+AS $function$
+declare
+  v_now constant timestamptz := eve.clock();
+  v_count integer;
+begin
+  with meant as materialized (
+    select l.*
+    from eve.dead_letters_meant(eve_dead_letters_replay.ids, eve_dead_letters_replay.consumer, 1000) l
+    join eve.event_consumers c on c.name = l.consumer and c.is_active
+  ), due as (
+    update eve.event_deliveries d
+    set state = 'pending', attempts = 0, next_try_at = v_now, ended_at = null, first_failed_at = null, last_failed_at = null
+    from meant m
+    where d.id = m.delivery_id
+  )
+  delete from eve.dead_letters l using meant m where l.id = m.id;
+  get diagnostics v_count = row_count;
+  return jsonb_build_object('replayed', v_count);
+end;
+$function$;
+comment on function public.eve_dead_letters_replay is 'Sends dead letters again: these, those of a consumer, or all; 1,000 at most at a time.';
+
+CREATE OR REPLACE FUNCTION public.eve_dead_letters_drop(ids bigint[] DEFAULT NULL::bigint[], consumer text DEFAULT NULL::text)
+ RETURNS jsonb
+ LANGUAGE plpgsql
+ SET search_path TO ''
+AS $function$
+declare
+  v_count integer;
+begin
+  with meant as materialized (
+    select l.* from eve.dead_letters_meant(eve_dead_letters_drop.ids, eve_dead_letters_drop.consumer, 1000) l
+  ), dropped as (
+    update eve.event_deliveries d
+    set state = 'dropped', ended_at = eve.clock()
+    from meant m
+    where d.id = m.delivery_id
+  )
+  delete from eve.dead_letters l using meant m where l.id = m.id;
+  get diagnostics v_count = row_count;
+  return jsonb_build_object('dropped', v_count);
+end;
+$function$;
+comment on function public.eve_dead_letters_drop is 'Gives dead letters up: these, those of a consumer, or all; 1,000 at most at a time.';
+
+-- webhooks ------------------------------------------------------------------------------------------------------------
+
+CREATE OR REPLACE FUNCTION eve.webhook_retry_s()
+ RETURNS integer[]
+ LANGUAGE sql
+ IMMUTABLE
+ SET search_path TO ''
+AS $function$
+  select array[5, 300, 1800, 7200, 18000, 36000, 50400, 72000, 86400];
+$function$;
+
+CREATE OR REPLACE FUNCTION eve.webhook_json(webhook eve.webhooks)
+ RETURNS jsonb
+ LANGUAGE sql
+ STABLE
+ SET search_path TO ''
+AS $function$
+  select jsonb_build_object(
+    'id', (webhook).id, 'consumer', n.name, 'url', (webhook).url, 'description', (webhook).description, 'types', to_jsonb(c.types),
+    'is_active', c.is_active, 'off_reason', (webhook).off_reason, 'secret_last_four', (webhook).secret_last_four,
+    'secret_changed_at', (webhook).secret_changed_at,
+    'previous_secret_until', case when (webhook).previous_secret_until > eve.clock() then (webhook).previous_secret_until end,
+    'paused_until', case when c.paused_until > eve.clock() then c.paused_until end, 'created_at', (webhook).created_at,
+    'pending', (select count(*) from eve.event_deliveries d where d.consumer = c.name and d.state = 'pending'),
+    'dead_letters', (select count(*) from eve.dead_letters l where l.consumer = c.name),
+    'last_delivered_at', (
+      select max(d.ended_at) from eve.event_deliveries d where d.consumer = c.name and d.state = 'delivered'
+    )
+  )
+  from eve.event_consumers c
+  join eve.consumers n on n.id = (webhook).consumer_id
+  where c.name = (webhook).name;
+$function$;
+
+CREATE OR REPLACE FUNCTION eve.webhook_of(id uuid)
+ RETURNS eve.webhooks
+ LANGUAGE plpgsql
+ STABLE
+ SET search_path TO ''
+AS $function$
+declare
+  v_webhook eve.webhooks;
+begin
+  select * into v_webhook from eve.webhooks w where w.id = webhook_of.id;
+  if not found then
+    raise exception 'there is no webhook %', webhook_of.id using errcode = 'EV400';
+  end if;
+  return v_webhook;
+end;
+$function$;
+
+CREATE OR REPLACE FUNCTION eve.check_event_types(types text[])
+ RETURNS void
+ LANGUAGE plpgsql
+ IMMUTABLE
+ SET search_path TO ''
+AS $function$
+declare
+  v_wrong text;
+begin
+  if cardinality(check_event_types.types) > 50 then
+    raise exception 'types has more than 50 entries' using errcode = 'EV400';
+  end if;
+  select t.wanted into v_wrong
+  from unnest(check_event_types.types) as t (wanted)
+  where coalesce(
+    t.wanted !~ '^([*]|[a-z][a-z0-9_]*([.][a-z][a-z0-9_]*)*[.](v[1-9][0-9]{0,2}|[*]))$' or length(t.wanted) > 100, true
+  )
+  limit 1;
+  if found then
+    raise exception 'types holds %, which is no type such as eve.alert.opened.v1, no beginning such as eve.alert.*, and not *',
+      coalesce(left(v_wrong, 100), 'null')
+      using errcode = 'EV400';
+  end if;
+end;
+$function$;
+
+CREATE OR REPLACE FUNCTION public.eve_webhook_add(id uuid, url text, types text[], secret text, secret_last_four text, consumer text DEFAULT NULL::text, description text DEFAULT NULL::text)
+ RETURNS jsonb
+ LANGUAGE plpgsql
+ SET search_path TO ''
+AS $function$
+declare
+  v_project constant uuid := '00000000-0000-0000-0000-000000000000';
+  v_now constant timestamptz := eve.clock();
+  v_consumer_id uuid := v_project;
+  v_webhook eve.webhooks;
+begin
+  if eve_webhook_add.consumer is not null then
+    select c.id into v_consumer_id from eve.consumers c where c.name = eve_webhook_add.consumer;
+    if not found then
+      raise exception 'there is no consumer named %', left(eve_webhook_add.consumer, 63) using errcode = 'EV400';
+    end if;
+  end if;
+  perform eve.check_event_types(eve_webhook_add.types);
+  -- Two that add the same at once.
+  perform pg_advisory_xact_lock(hashtextextended('eve_webhook_add ' || v_consumer_id, 0));
+  select * into v_webhook from eve.webhooks w where w.consumer_id = v_consumer_id and w.url = eve_webhook_add.url;
+  if found then
+    return jsonb_build_object('status', 'exists', 'webhook', eve.webhook_json(v_webhook));
+  elsif (select count(*) from eve.webhooks w where w.consumer_id = v_consumer_id) >= eve.alert_setting('webhooks_max', 20) then
+    raise exception 'there are as many webhooks as webhooks_max in eve.settings allows: remove one first' using errcode = 'EV400';
+  end if;
+  insert into eve.event_consumers (name, kind, types, consumer_id, retry_s, created_at)
+  values (
+    'webhook:' || eve_webhook_add.id, 'webhook', eve_webhook_add.types, nullif(v_consumer_id, v_project), eve.webhook_retry_s(), v_now
+  );
+  insert into eve.webhooks (id, consumer_id, url, description, secret, secret_last_four, secret_changed_at, created_at)
+  values (
+    eve_webhook_add.id, v_consumer_id, eve_webhook_add.url, left(eve_webhook_add.description, 200), eve_webhook_add.secret,
+    eve_webhook_add.secret_last_four, v_now, v_now
+  )
+  returning * into v_webhook;
+  return jsonb_build_object('status', 'added', 'webhook', eve.webhook_json(v_webhook));
+end;
+$function$;
+comment on function public.eve_webhook_add is 'Adds a webhook with its encrypted secret; one that the caller has for the same address is left as it is.';
+
+CREATE OR REPLACE FUNCTION public.eve_webhooks(consumer text DEFAULT NULL::text)
+ RETURNS jsonb
+ LANGUAGE sql
+ STABLE
+ SET search_path TO ''
+AS $function$
+  select coalesce(jsonb_agg(eve.webhook_json(w) order by n.name, w.created_at, w.id), '[]')
+  from eve.webhooks w
+  join eve.consumers n on n.id = w.consumer_id
+  where eve_webhooks.consumer is null or n.name = eve_webhooks.consumer;
+$function$;
+comment on function public.eve_webhooks is 'Webhooks and how their deliveries stand, without secrets.';
+
+CREATE OR REPLACE FUNCTION public.eve_webhook_rotate(id uuid, secret text, secret_last_four text, grace_s integer DEFAULT 86400)
+ RETURNS jsonb
+ LANGUAGE plpgsql
+ SET search_path TO ''
+AS $function$
+declare
+  v_now constant timestamptz := eve.clock();
+  v_webhook eve.webhooks := eve.webhook_of(eve_webhook_rotate.id);
+begin
+  if not coalesce(eve_webhook_rotate.grace_s between 0 and 604800, false) then
+    raise exception 'grace_s must be between 0 and 604800' using errcode = 'EV400';
+  end if;
+  update eve.webhooks w
+  set previous_secret = case when eve_webhook_rotate.grace_s > 0 then w.secret end,
+    previous_secret_until = case when eve_webhook_rotate.grace_s > 0 then v_now + eve_webhook_rotate.grace_s * interval '1 second' end,
+    secret = eve_webhook_rotate.secret, secret_last_four = eve_webhook_rotate.secret_last_four, secret_changed_at = v_now
+  where w.id = v_webhook.id
+  returning w.* into v_webhook;
+  return eve.webhook_json(v_webhook);
+end;
+$function$;
+comment on function public.eve_webhook_rotate is 'Gives a webhook a new secret; the one before signs beside it for a while.';
+
+CREATE OR REPLACE FUNCTION public.eve_webhook_change(id uuid, is_active boolean DEFAULT NULL::boolean, types text[] DEFAULT NULL::text[])
+ RETURNS jsonb
+ LANGUAGE plpgsql
+ SET search_path TO ''
+AS $function$
+declare
+  v_webhook eve.webhooks := eve.webhook_of(eve_webhook_change.id);
+begin
+  perform eve.check_event_types(eve_webhook_change.types);
+  update eve.event_consumers c
+  set is_active = coalesce(eve_webhook_change.is_active, c.is_active), types = coalesce(eve_webhook_change.types, c.types),
+    paused_until = case when eve_webhook_change.is_active then null else c.paused_until end
+  where c.name = v_webhook.name;
+  if eve_webhook_change.is_active is not null then
+    update eve.webhooks w set off_reason = null where w.id = v_webhook.id returning w.* into v_webhook;
+    perform eve.end_alerts(array['webhook_gone'], v_webhook.name);
+  end if;
+  return eve.webhook_json(v_webhook);
+end;
+$function$;
+comment on function public.eve_webhook_change is 'Switches a webhook on or off, or changes the types that it takes.';
+
+CREATE OR REPLACE FUNCTION public.eve_webhook_remove(id uuid)
+ RETURNS jsonb
+ LANGUAGE plpgsql
+ SET search_path TO ''
+AS $function$
+declare
+  v_webhook constant eve.webhooks := eve.webhook_of(eve_webhook_remove.id);
+begin
+  delete from eve.event_consumers c where c.name = v_webhook.name;
+  return jsonb_build_object('removed', v_webhook.id);
+end;
+$function$;
+comment on function public.eve_webhook_remove is 'Removes a webhook, what waits for it, and the log of its deliveries.';
+
+CREATE OR REPLACE FUNCTION public.eve_webhook_test(id uuid)
+ RETURNS jsonb
+ LANGUAGE plpgsql
+ SET search_path TO ''
+AS $function$
+declare
+  v_webhook constant eve.webhooks := eve.webhook_of(eve_webhook_test.id);
+  v_event_id uuid;
+begin
+  v_event_id := eve.emit_event(
+    '/webhooks', 'eve.webhook.test.v1', v_webhook.id::text, jsonb_build_object('webhook_id', v_webhook.id), v_webhook.consumer_id,
+    to_consumer => v_webhook.name
+  );
+  if v_event_id is null then
+    raise exception 'the webhook is switched off: switch it on first' using errcode = 'EV400';
+  end if;
+  return (
+    select jsonb_build_object('event_id', v_event_id, 'delivery_id', d.id)
+    from eve.event_deliveries d
+    join eve.events e on e.id = d.event_id
+    where d.consumer = v_webhook.name and e.source = '/webhooks' and e.event_id = v_event_id
+  );
+end;
+$function$;
+comment on function public.eve_webhook_test is 'Sends a webhook an event of the type eve.webhook.test.v1.';
+
+CREATE OR REPLACE FUNCTION public.eve_webhook_deliveries(id uuid, state text DEFAULT NULL::text, before bigint DEFAULT NULL::bigint, at_most integer DEFAULT 50, delivery_id bigint DEFAULT NULL::bigint)
+ RETURNS jsonb
+ LANGUAGE plpgsql
+ STABLE
+ SET search_path TO ''
+AS $function$
+declare
+  v_webhook constant eve.webhooks := eve.webhook_of(eve_webhook_deliveries.id);
+  v_at_most constant integer := least(greatest(eve_webhook_deliveries.at_most, 1), 500);
+begin
+  return (
+    select jsonb_build_object(
+      'deliveries', coalesce(jsonb_agg(page.one order by page.id desc), '[]'),
+      'next_before', case when count(*) = v_at_most then min(page.id) end
+    )
+    from (
+      select d.id,
+        jsonb_build_object(
+          'delivery_id', d.id, 'event_id', e.event_id, 'type', e.type, 'subject', e.subject, 'time', e.time, 'state', d.state,
+          'attempts', d.attempts, 'next_try_at', case when d.state = 'pending' then d.next_try_at end, 'ended_at', d.ended_at,
+          'last_error', d.last_error, 'tries', eve.event_tries(d.id)
+        ) as one
+      from eve.event_deliveries d
+      join eve.events e on e.id = d.event_id
+      where d.consumer = v_webhook.name
+        and (eve_webhook_deliveries.delivery_id is null or d.id = eve_webhook_deliveries.delivery_id)
+        and (eve_webhook_deliveries.state is null or d.state = eve_webhook_deliveries.state)
+        and (eve_webhook_deliveries.before is null or d.id < eve_webhook_deliveries.before)
+      order by d.id desc
+      limit v_at_most
+    ) page
+  );
+end;
+$function$;
+comment on function public.eve_webhook_deliveries is 'The log of a webhook: its deliveries with their tries, the newest first.';
+
+CREATE OR REPLACE FUNCTION public.eve_webhook_redeliver(id uuid, delivery_id bigint DEFAULT NULL::bigint, since timestamp with time zone DEFAULT NULL::timestamp with time zone)
+ RETURNS jsonb
+ LANGUAGE plpgsql
+ SET search_path TO ''
+AS $function$
+declare
+  v_now constant timestamptz := eve.clock();
+  v_webhook constant eve.webhooks := eve.webhook_of(eve_webhook_redeliver.id);
+  v_ids bigint[];
+begin
+  if (eve_webhook_redeliver.delivery_id is null) = (eve_webhook_redeliver.since is null) then
+    raise exception 'give either delivery_id or since' using errcode = 'EV400';
+  elsif not (select c.is_active from eve.event_consumers c where c.name = v_webhook.name) then
+    raise exception 'the webhook is switched off: switch it on first' using errcode = 'EV400';
+  end if;
+  with meant as materialized (
+    select d.id
+    from eve.event_deliveries d
+    where d.consumer = v_webhook.name and d.state <> 'pending'
+      and (
+        d.id = eve_webhook_redeliver.delivery_id
+        or d.state in ('dead', 'dropped') and d.ended_at >= eve_webhook_redeliver.since
+      )
+    order by d.id
+    limit 1000
+    for update
+  ), due as (
+    update eve.event_deliveries d
+    set state = 'pending', attempts = 0, next_try_at = v_now, ended_at = null, first_failed_at = null, last_failed_at = null
+    from meant m
+    where d.id = m.id
+    returning d.id
+  )
+  select array_agg(d.id) into v_ids from due d;
+  if v_ids is null and eve_webhook_redeliver.delivery_id is not null then
+    raise exception 'the webhook has no delivery % that has ended', eve_webhook_redeliver.delivery_id using errcode = 'EV400';
+  end if;
+  delete from eve.dead_letters l where l.delivery_id = any (v_ids);
+  return jsonb_build_object('redelivered', coalesce(cardinality(v_ids), 0));
+end;
+$function$;
+comment on function public.eve_webhook_redeliver is 'Sends ended deliveries of a webhook again, under the same id.';
+
+CREATE OR REPLACE FUNCTION public.eve_webhook_ciphertexts()
+ RETURNS jsonb
+ LANGUAGE sql
+ STABLE
+ SET search_path TO ''
+AS $function$
+  select coalesce(jsonb_agg(jsonb_build_object('id', s.id, 'which', s.which, 'token', s.token) order by s.id, s.which), '[]')
+  from (
+    select w.id, 'secret' as which, w.secret as token from eve.webhooks w
+    union all
+    select w.id, 'previous_secret', w.previous_secret from eve.webhooks w where w.previous_secret is not null
+  ) s;
+$function$;
+comment on function public.eve_webhook_ciphertexts is 'The encrypted secrets of webhooks, to be encrypted again.';
+
+CREATE OR REPLACE FUNCTION public.eve_webhook_reencrypt(tokens jsonb)
+ RETURNS integer
+ LANGUAGE plpgsql
+ SET search_path TO ''
+AS $function$
+declare
+  v_count integer;
+begin
+  with wanted as materialized (
+    select t.token, t.replacement from jsonb_to_recordset(eve_webhook_reencrypt.tokens) as t (token text, replacement text)
+  ), meant as materialized (
+    select w.id, s.replacement as secret, p.replacement as previous_secret
+    from eve.webhooks w
+    left join wanted s on s.token = w.secret
+    left join wanted p on p.token = w.previous_secret
+    where s.token is not null or p.token is not null
+    for no key update of w
+  ), replaced as (
+    update eve.webhooks w
+    set secret = coalesce(m.secret, w.secret), previous_secret = coalesce(m.previous_secret, w.previous_secret)
+    from meant m
+    where w.id = m.id
+    returning num_nonnulls(m.secret, m.previous_secret) as count
+  )
+  select coalesce(sum(r.count), 0) into v_count from replaced r;
+  return v_count;
+end;
+$function$;
+comment on function public.eve_webhook_reencrypt is 'Replaces encrypted secrets of webhooks by the same ones, encrypted again.';
+
+-- alert_events --------------------------------------------------------------------------------------------------------
+
+CREATE OR REPLACE FUNCTION eve.alert_changed()
+ RETURNS trigger
+ LANGUAGE plpgsql
+ SET search_path TO ''
+AS $function$
+begin
+  perform eve.emit_event(
+    '/alerts', case when new.closed_at is null then 'eve.alert.opened.v1' else 'eve.alert.closed.v1' end, new.kind || ' ' || new.subject,
+    jsonb_build_object(
+      'alert_id', new.id, 'kind', new.kind, 'severity', new.severity, 'subject', new.subject, 'opened_at', new.opened_at,
+      'closed_at', new.closed_at
+    )
+  );
+  return null;
+end;
+$function$;
+
+-- event_retention -----------------------------------------------------------------------------------------------------
+
+CREATE OR REPLACE FUNCTION eve.retention_of_events(relation regclass, table_name text, before timestamp with time zone, at_most integer, after jsonb, OUT deleted bigint, OUT next_after jsonb)
+ RETURNS record
+ LANGUAGE plpgsql
+ SET search_path TO ''
+AS $function$
+declare
+  v_batch record;
+begin
+  select * into v_batch
+  from eve.delete_oldest(
+    retention_of_events.relation,
+    case retention_of_events.table_name
+      when 'eve.dead_letters' then 'last_failed_at'
+      when 'eve.event_deliveries' then 'ended_at'
+      else 'time'
+    end,
+    retention_of_events.before, coalesce((retention_of_events.after ->> 'at')::timestamptz, '-infinity'), retention_of_events.at_most,
+    case retention_of_events.table_name
+      when 'eve.dead_letters' then 'true'
+      when 'eve.event_deliveries' then
+        't.state <> ''pending'' and not exists (select from eve.dead_letters l where l.delivery_id = t.id)'
+      else 'not exists (select from eve.event_deliveries d where d.event_id = t.id)'
+    end
+  );
+  if v_batch.seen >= retention_of_events.at_most then
+    next_after := jsonb_build_object('at', v_batch.last_at);
+  end if;
+  deleted := v_batch.deleted;
+end;
+$function$;
+
+-- event_metrics -------------------------------------------------------------------------------------------------------
+
+CREATE OR REPLACE FUNCTION public.eve_event_metrics()
+ RETURNS jsonb
+ LANGUAGE sql
+ STABLE
+ SET search_path TO ''
+AS $function$
+  select jsonb_build_object(
+    'samples', (
+      select coalesce(jsonb_agg(jsonb_build_array(s.metric, s.labels, s.value) order by s.metric, s.labels), '[]')
+      from (
+        select 'eve_event_oldest_age_seconds' as metric, jsonb_build_object('consumer', k.kind) as labels,
+          greatest(coalesce(extract(epoch from eve.clock() - min(oldest.created_at)), 0), 0) as value
+        from (select 'webhook' as kind union select c.kind from eve.event_consumers c) k
+        left join eve.event_consumers c on c.kind = k.kind
+        left join lateral (
+          select d.created_at
+          from eve.event_deliveries d
+          where d.consumer = c.name and d.state = 'pending'
+          order by d.created_at
+          limit 1
+        ) oldest on c.is_active
+        group by k.kind
+        union all
+        select 'eve_dead_letters', jsonb_build_object('consumer', k.kind), count(l.id)
+        from (select 'webhook' as kind union select c.kind from eve.event_consumers c) k
+        left join eve.event_consumers c on c.kind = k.kind
+        left join eve.dead_letters l on l.consumer = c.name
+        group by k.kind
+      ) s
+    ),
+    'histograms', '[]'::jsonb
+  );
+$function$;
+comment on function public.eve_event_metrics is 'Gauges of events, in the form of eve_metrics.';
 
 -- chats_tables --------------------------------------------------------------------------------------------------------
 
