@@ -15952,6 +15952,10 @@ begin
     -- Row-level security or the foreign key says no, each in its words.
     return new;
   end if;
+  -- A table made by hand may take nothing for these; the gateway answers what they would have been.
+  new.role := coalesce(new.role, 'user');
+  new.content := coalesce(new.content, '');
+  new.message_type := coalesce(new.message_type, 'text');
   if new.parent_id is null and coalesce(current_setting('eve.message_begins', true), '') <> 'on' then
     new.parent_id := v_chat.leaf_id;
   elsif new.parent_id is not null and not exists (
@@ -16045,7 +16049,7 @@ CREATE OR REPLACE FUNCTION eve.chat_json(chat public.chats)
 AS $function$
   select jsonb_build_object(
     'id', (chat_json.chat).id, 'title', (chat_json.chat).title, 'user_id', (chat_json.chat).user_id, 'owner', (chat_json.chat).owner,
-    'consumer_id', (chat_json.chat).consumer_id, 'description', (chat_json.chat).description, 'metadata', (chat_json.chat).metadata,
+    'consumer_id', (chat_json.chat).consumer_id, 'description', (chat_json.chat).description, 'metadata', coalesce((chat_json.chat).metadata, '{}'),
     'leaf_id', (chat_json.chat).leaf_id, 'created_at', (chat_json.chat).created_at, 'updated_at', (chat_json.chat).updated_at,
     'archived_at', (chat_json.chat).archived_at, 'deleted_at', (chat_json.chat).deleted_at, 'expires_at', (chat_json.chat).expires_at
   );

@@ -165,11 +165,41 @@ alter table public.chat_shares
 comment on table public.chat_shares is 'Snapshots of chats that whoever has the link may read.';
 comment on column public.chat_shares.token_hash is 'SHA-256 of the link''s secret part, 64 hexadecimal digits.';
 
+-- Policies of tables made by hand add to the gateway's: one that lets everybody read would still do so. They are told, with what they
+-- were, and go; those that restrict stay.
+do $$
+declare
+  v_policy record;
+begin
+  if 'leaf_id' = any (string_to_array(current_setting('eve.chats_columns'), ',')) then
+    return;
+  end if;
+  for v_policy in
+    select *
+    from pg_catalog.pg_policies p
+    where p.schemaname = 'public' and p.tablename in ('chats', 'messages', 'message_images', 'search_results', 'chat_shares')
+      and p.permissive = 'PERMISSIVE'
+  loop
+    insert into eve.adoption_warnings (message)
+    values (
+      format(
+        'adoption: policy "%s" of %s (for %s to %s using (%s) with check (%s)) let others at what is their owners'' alone: it is dropped',
+        v_policy.policyname, v_policy.tablename, lower(v_policy.cmd), array_to_string(v_policy.roles, ', '),
+        coalesce(v_policy.qual, 'none'), coalesce(v_policy.with_check, 'none')
+      )
+    )
+    on conflict do nothing;
+    execute format('drop policy %I on public.%I', v_policy.policyname, v_policy.tablename);
+  end loop;
+end;
+$$;
+
 -- Tables made by hand: what they knew under other names, and the keys that they lack.
 do $$
 declare
   v_before constant text[] := string_to_array(current_setting('eve.chats_columns'), ',');
   v_table text;
+  v_column record;
 begin
   foreach v_table in array '{chats,messages,message_images,search_results,chat_shares}'::text[] loop
     execute format('alter table public.%I alter column id set default gen_random_uuid()', v_table);
@@ -179,6 +209,37 @@ begin
       execute format('update public.%I set id = gen_random_uuid() where id is null', v_table);
       execute format('alter table public.%I add constraint %I primary key (id)', v_table, v_table || '_pkey');
     end if;
+  end loop;
+  -- What the gateway relies on: an instant has its zone (one without is read as UTC), and what was left empty has the value that it
+  -- would have had.
+  for v_column in
+    select c.table_name, c.column_name, c.data_type, known.usual
+    from information_schema.columns c
+    join (values
+      ('chats', 'metadata', '''{}'''), ('chats', 'created_at', 'now()'), ('chats', 'updated_at', 'now()'), ('chats', 'archived_at', null),
+      ('chats', 'deleted_at', null), ('chats', 'expires_at', null),
+      ('messages', 'role', '''user'''), ('messages', 'content', ''''''), ('messages', 'message_type', '''text'''),
+      ('messages', 'state', '''complete'''), ('messages', 'created_at', 'now()'), ('message_images', 'created_at', 'now()'),
+      ('search_results', 'created_at', 'now()'), ('chat_shares', 'created_at', 'now()'), ('chat_shares', 'expires_at', null)
+    ) as known (relation, name, usual) on known.relation = c.table_name and known.name = c.column_name
+    where c.table_schema = 'public'
+  loop
+    if v_column.data_type in ('timestamp without time zone', 'date') then
+      execute format(
+        'alter table public.%1$I alter column %2$I drop default, alter column %2$I type timestamptz using %2$I::timestamp at time zone ''UTC''',
+        v_column.table_name, v_column.column_name
+      );
+    end if;
+    continue when v_column.usual is null;
+    if v_column.column_name = 'updated_at' then
+      update public.chats c set updated_at = coalesce(c.created_at, now()) where c.updated_at is null;
+    end if;
+    execute format(
+      'update public.%1$I set %2$I = %3$s where %2$I is null', v_column.table_name, v_column.column_name, v_column.usual
+    );
+    execute format(
+      'alter table public.%I alter column %I set default %s', v_column.table_name, v_column.column_name, v_column.usual
+    );
   end loop;
   if 'is_archived' = any (v_before) and not 'archived_at' = any (v_before) then
     execute 'update public.chats set archived_at = coalesce(updated_at, now()) where is_archived::boolean';
@@ -285,6 +346,10 @@ begin
     -- Row-level security or the foreign key says no, each in its words.
     return new;
   end if;
+  -- A table made by hand may take nothing for these; the gateway answers what they would have been.
+  new.role := coalesce(new.role, 'user');
+  new.content := coalesce(new.content, '');
+  new.message_type := coalesce(new.message_type, 'text');
   if new.parent_id is null and coalesce(current_setting('eve.message_begins', true), '') <> 'on' then
     new.parent_id := v_chat.leaf_id;
   elsif new.parent_id is not null and not exists (

@@ -70,7 +70,7 @@ set search_path = ''
 as $$
   select jsonb_build_object(
     'id', (chat_json.chat).id, 'title', (chat_json.chat).title, 'user_id', (chat_json.chat).user_id, 'owner', (chat_json.chat).owner,
-    'consumer_id', (chat_json.chat).consumer_id, 'description', (chat_json.chat).description, 'metadata', (chat_json.chat).metadata,
+    'consumer_id', (chat_json.chat).consumer_id, 'description', (chat_json.chat).description, 'metadata', coalesce((chat_json.chat).metadata, '{}'),
     'leaf_id', (chat_json.chat).leaf_id, 'created_at', (chat_json.chat).created_at, 'updated_at', (chat_json.chat).updated_at,
     'archived_at', (chat_json.chat).archived_at, 'deleted_at', (chat_json.chat).deleted_at, 'expires_at', (chat_json.chat).expires_at
   );
