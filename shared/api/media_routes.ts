@@ -435,6 +435,12 @@ export const mediaRoutes: readonly ApiRoute[] = [
     ) {
       const key = path.key ?? "";
       const terms = await addresses.verify("PUT", key, new URL(request.url).searchParams);
+      if (terms.contentType !== undefined && request.headers.get("content-type") !== terms.contentType) {
+        throw new GatewayError("content_mismatch", {
+          message:
+            `Send the file with the headers that the upload names: its content-type is ${terms.contentType}.`,
+        });
+      }
       const bytes = await readBody(request, {
         maxBytes: Math.min(maxBodyBytes, terms.sizeBytes ?? 0),
         timeoutMs: BODY_TIMEOUT_MS,
@@ -448,6 +454,7 @@ export const mediaRoutes: readonly ApiRoute[] = [
         body: bytes,
         sha256: terms.sha256,
         contentType: terms.contentType ?? "application/octet-stream",
+        ...(terms.contentEncoding === "gzip" && { contentEncoding: "gzip" as const }),
       });
       return jsonResponse(200, { size_bytes: sizeBytes }, requestId);
     },

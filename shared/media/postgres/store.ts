@@ -3,6 +3,7 @@ import type { MediaSpool } from "../../database/media_spool.ts";
 import { checkedKey } from "../object_key.ts";
 import type { ListPage, ObjectFacts, ObjectStore } from "../object_store.ts";
 import type { AddressSigner } from "../signed_address.ts";
+import { checkedExpiry, checkedLimit, checkedRange, checkSize, MAX_LIST } from "../store_arguments.ts";
 
 export interface PostgresStoreOptions {
   spool: MediaSpool;
@@ -17,8 +18,6 @@ export interface PostgresStoreOptions {
 
 /** A body is read in pieces of so many bytes: as text of base64 and as bytes it is there a few times over. */
 const PIECE_BYTES = 1_000_000;
-const MAX_LIST = 1_000;
-const WEEK_SECONDS = 604_800;
 
 /**
  * Files in a table of the database, within the limit `spool`: for a stack without S3, and for the time when S3 is away. Addresses are
@@ -27,25 +26,13 @@ const WEEK_SECONDS = 604_800;
 export function createPostgresStore(
   { spool, addresses, moves, maxFileBytes, now }: PostgresStoreOptions,
 ): ObjectStore {
-  const checkSize = (sizeBytes: number) => {
-    if (sizeBytes <= maxFileBytes) return;
-    throw new GatewayError("file_too_large", {
-      message: `Size of file exceeds limit: ${sizeBytes} bytes of at most ${maxFileBytes}.`,
-      details: { size_bytes: sizeBytes, limit_bytes: maxFileBytes },
-    });
-  };
   const address = async (
     method: "GET" | "PUT",
     key: string,
     expiresIn: number,
     terms: Omit<Parameters<AddressSigner["sign"]>[2], "expiresAt">,
   ) => {
-    if (!Number.isSafeInteger(expiresIn) || expiresIn < 1 || expiresIn > WEEK_SECONDS) {
-      throw new GatewayError("invalid_request", {
-        message: `An address is valid for 1 to ${WEEK_SECONDS} whole seconds.`,
-      });
-    }
-    const expiresAt = now() + expiresIn * 1_000;
+    const expiresAt = now() + checkedExpiry(expiresIn) * 1_000;
     return {
       url: await addresses.sign(method, checkedKey(key), { ...terms, expiresAt }),
       expiresAt: new Date(expiresAt),
@@ -68,7 +55,7 @@ export function createPostgresStore(
       await spool.list("", "", 1);
     },
     async put(key, { body, sha256, contentType, contentEncoding }) {
-      checkSize(body.byteLength);
+      checkSize(body.byteLength, maxFileBytes);
       const { created } = await spool.put(checkedKey(key), {
         body,
         sha256,
@@ -80,18 +67,24 @@ export function createPostgresStore(
       return { created, sizeBytes };
     },
     async get(key, { range } = {}) {
+      const { from = 0, to } = range === undefined ? {} : checkedRange(range);
       const facts = await head(key);
       if (facts === null) throw new GatewayError("object_not_found");
-      const from = range?.from ?? 0;
       if (range !== undefined && from >= facts.sizeBytes) {
         throw new GatewayError("invalid_request", {
           message: "The range begins behind the end of the file.",
         });
       }
-      const end = Math.min(facts.sizeBytes, (range?.to ?? facts.sizeBytes - 1) + 1);
+      const end = Math.min(facts.sizeBytes, (to ?? facts.sizeBytes - 1) + 1);
       const stored = pieces(spool, key, from, end);
-      const packed = facts.contentEncoding === "gzip" && range === undefined;
-      return { ...facts, body: packed ? stored.pipeThrough(new DecompressionStream("gzip")) : stored };
+      // A piece of what was packed is nothing that could be unpacked.
+      const contentEncoding = range === undefined ? facts.contentEncoding : null;
+      const packed = contentEncoding === "gzip";
+      return {
+        ...facts,
+        contentEncoding,
+        body: packed ? stored.pipeThrough(new DecompressionStream("gzip")) : stored,
+      };
     },
     head,
     delete: (key) => spool.delete([checkedKey(key)]),
@@ -102,7 +95,7 @@ export function createPostgresStore(
       return { failed: [] };
     },
     async list({ prefix = "", limit = MAX_LIST, after = "", cursor = null } = {}): Promise<ListPage> {
-      const rows = await spool.list(prefix, cursor ?? after, limit);
+      const rows = await spool.list(prefix, cursor ?? after, checkedLimit(limit));
       return {
         objects: rows.map((row) => ({
           key: row.key,
@@ -123,14 +116,18 @@ export function createPostgresStore(
       return { method: "GET", ...signed, headers: {} };
     },
     async presignPut(key, { sha256, sizeBytes, contentType, contentEncoding, expiresIn }) {
-      checkSize(sizeBytes);
+      checkSize(sizeBytes, maxFileBytes);
       const signed = await address("PUT", key, expiresIn, {
         sha256,
         sizeBytes,
         contentType,
         contentEncoding,
       });
-      const headers = { "content-type": contentType, "content-length": String(sizeBytes) };
+      const headers: Record<string, string> = {
+        "content-type": contentType,
+        "content-length": String(sizeBytes),
+        ...(contentEncoding !== undefined && { "content-encoding": contentEncoding }),
+      };
       return { method: "PUT", ...signed, headers };
     },
     multipart: null,

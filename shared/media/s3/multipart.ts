@@ -1,7 +1,8 @@
 import { GatewayError } from "../../contract/gateway_error.ts";
 import { addressableKey, checkedKey } from "../object_key.ts";
 import type { MultipartUploads, StoreCall, UploadedPart } from "../object_store.ts";
-import { checkedExpiry, checkedLimit, checkSize, hashHeaders } from "./arguments.ts";
+import { checkedExpiry, checkedLimit, checkSize } from "../store_arguments.ts";
+import { hashHeaders } from "./arguments.ts";
 import { dateOf, encodingHeaders, unquoted } from "./answers.ts";
 import type { S3Abilities } from "./probe.ts";
 import type { Signer } from "./sign.ts";

@@ -15,15 +15,8 @@ import type {
 } from "../object_store.ts";
 import type { S3Settings } from "../settings.ts";
 import { dateOf, encodingHeaders, factsOf, factsOfUnpacked, keyDecoder, unquoted } from "./answers.ts";
-import {
-  checkedExpiry,
-  checkedLimit,
-  checkedSha256,
-  checkSize,
-  hashHeaders,
-  MAX_LIST,
-  rangeHeader,
-} from "./arguments.ts";
+import { checkedExpiry, checkedLimit, checkedSha256, checkSize, MAX_LIST } from "../store_arguments.ts";
+import { hashHeaders, rangeHeader } from "./arguments.ts";
 import { lifecycleOf } from "./lifecycle.ts";
 import { multipartOf } from "./multipart.ts";
 import { probe, type PutTerms, type S3Abilities } from "./probe.ts";
