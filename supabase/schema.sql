@@ -1473,6 +1473,7 @@ create table eve.jobs (
   batch_id uuid,
   place integer,
   custom_id text,
+  webhook_id uuid,
   constraint jobs_batch_place CHECK (((batch_id IS NULL) = (place IS NULL))),
   constraint jobs_class_known CHECK ((class = ANY (ARRAY['interactive'::text, 'batch'::text]))),
   constraint jobs_ended CHECK (((finished_at IS NOT NULL) = (state <> ALL (ARRAY['queued'::text, 'running'::text])))),
@@ -1499,6 +1500,7 @@ CREATE UNIQUE INDEX jobs_owner_id_request_id_key ON eve.jobs USING btree (owner_
 CREATE INDEX jobs_queue_idx ON eve.jobs USING btree (queue_id, run_at, no) WHERE (state = 'queued'::text);
 CREATE INDEX jobs_submitted_at_idx ON eve.jobs USING btree (submitted_at);
 CREATE INDEX jobs_waiting_expires_at_idx ON eve.jobs USING btree (expires_at) WHERE (state = ANY (ARRAY['queued'::text, 'running'::text]));
+CREATE TRIGGER eve_job_ended AFTER UPDATE ON eve.jobs FOR EACH ROW WHEN (((old.finished_at IS NULL) AND (new.finished_at IS NOT NULL))) EXECUTE FUNCTION eve.job_ended(); -- enabled
 CREATE TRIGGER eve_jobs_came AFTER INSERT ON eve.jobs REFERENCING NEW TABLE AS came FOR EACH STATEMENT EXECUTE FUNCTION eve.jobs_came(); -- enabled
 CREATE TRIGGER eve_jobs_changed AFTER UPDATE ON eve.jobs REFERENCING OLD TABLE AS before_it NEW TABLE AS after_it FOR EACH STATEMENT EXECUTE FUNCTION eve.jobs_changed(); -- enabled
 CREATE TRIGGER eve_jobs_went AFTER DELETE ON eve.jobs REFERENCING OLD TABLE AS went FOR EACH STATEMENT EXECUTE FUNCTION eve.jobs_went(); -- enabled
@@ -1526,6 +1528,7 @@ comment on column eve.jobs.lease_token is 'Only who shows it may end or give bac
 comment on column eve.jobs.lease_until is 'Then its worker is given up for dead.';
 comment on column eve.jobs.progress is 'What the runner says of it: {"done", "total"} or its own words, at most 4,096 characters of JSON.';
 comment on column eve.jobs.batch_id is 'The batch that it is a line of; place: which, from 0 on; custom_id: the line''s name.';
+comment on column eve.jobs.webhook_id is 'In eve.webhooks: it is told of the job''s end, whatever types it takes. Null: whoever takes the type is.';
 
 create table eve.job_contents (
   job_id uuid not null,
@@ -13758,6 +13761,28 @@ AS $function$
 $function$;
 comment on function eve.jobs_lock is 'Held to the end of the transaction by whoever changes several queues.';
 
+CREATE OR REPLACE FUNCTION eve.job_ended()
+ RETURNS trigger
+ LANGUAGE plpgsql
+ SET search_path TO ''
+AS $function$
+begin
+  -- Jobs end by the hundred, and mostly nobody listens.
+  if not exists (select from eve.event_consumers c where c.is_active) then
+    return null;
+  end if;
+  perform eve.emit_event(
+    '/jobs', 'eve.job.' || new.state || '.v1', new.id::text,
+    jsonb_build_object(
+      'job_id', new.id, 'kind', new.kind, 'state', new.state, 'request_id', new.request_id, 'batch_id', new.batch_id,
+      'custom_id', new.custom_id, 'error_code', new.error_code, 'finished_at', new.finished_at
+    ),
+    new.owner_id, also_to => 'webhook:' || new.webhook_id
+  );
+  return null;
+end;
+$function$;
+
 CREATE OR REPLACE FUNCTION eve.job_ended(ids uuid[])
  RETURNS void
  LANGUAGE plpgsql
@@ -14840,7 +14865,7 @@ AS $function$
 $function$;
 comment on function eve.event_type_matches is 'Whether a type is one of these: whole types, beginnings (eve.alert.*), or * for all.';
 
-CREATE OR REPLACE FUNCTION eve.emit_event(source text, type text, subject text, data jsonb DEFAULT '{}'::jsonb, consumer_id uuid DEFAULT '00000000-0000-0000-0000-000000000000'::uuid, traceparent text DEFAULT NULL::text, event_id uuid DEFAULT NULL::uuid, to_consumer text DEFAULT NULL::text)
+CREATE OR REPLACE FUNCTION eve.emit_event(source text, type text, subject text, data jsonb DEFAULT '{}'::jsonb, consumer_id uuid DEFAULT '00000000-0000-0000-0000-000000000000'::uuid, traceparent text DEFAULT NULL::text, event_id uuid DEFAULT NULL::uuid, to_consumer text DEFAULT NULL::text, also_to text DEFAULT NULL::text)
  RETURNS uuid
  LANGUAGE plpgsql
  SET search_path TO ''
@@ -14861,7 +14886,8 @@ begin
   where c.is_active
     and case
       when emit_event.to_consumer is not null then c.name = emit_event.to_consumer
-      else (c.consumer_id is null or c.consumer_id = emit_event.consumer_id) and eve.event_type_matches(emit_event.type, c.types)
+      else (c.consumer_id is null or c.consumer_id = emit_event.consumer_id)
+        and (eve.event_type_matches(emit_event.type, c.types) or coalesce(c.name = emit_event.also_to, false))
     end;
   if v_names is null then
     return null;

@@ -21,9 +21,10 @@ comment on function eve.event_type_matches is 'Whether a type is one of these: w
 --   data         a JSON object of 16 KiB at most; thin, since it leaves the project: ids and states, never a prompt or an answer
 --   consumer_id  the caller whom it concerns; by default the project
 --   to_consumer  a name in eve.event_consumers (such as webhook:<id>): for this one alone, whatever types it takes
+--   also_to      such a name too: for this one, whatever types it takes, beside those who take the type
 create or replace function eve.emit_event(
   source text, type text, subject text, data jsonb default '{}', consumer_id uuid default '00000000-0000-0000-0000-000000000000',
-  traceparent text default null, event_id uuid default null, to_consumer text default null
+  traceparent text default null, event_id uuid default null, to_consumer text default null, also_to text default null
 )
 returns uuid
 language plpgsql
@@ -46,7 +47,8 @@ begin
   where c.is_active
     and case
       when emit_event.to_consumer is not null then c.name = emit_event.to_consumer
-      else (c.consumer_id is null or c.consumer_id = emit_event.consumer_id) and eve.event_type_matches(emit_event.type, c.types)
+      else (c.consumer_id is null or c.consumer_id = emit_event.consumer_id)
+        and (eve.event_type_matches(emit_event.type, c.types) or coalesce(c.name = emit_event.also_to, false))
     end;
   if v_names is null then
     return null;

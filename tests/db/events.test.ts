@@ -2,6 +2,7 @@
 import postgres from "postgres";
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from "vitest";
 import { freezeClock, type TestClock } from "../harness/admission.ts";
+import { addConsumer, clearJobs, jobCalls } from "../harness/jobs.ts";
 import { cloneDatabase, empty, type TestDatabase } from "../harness/database.ts";
 
 let database: TestDatabase;
@@ -384,6 +385,44 @@ describe("a dead letter", () => {
     expect((await sql`select public.eve_dead_letters_drop() as told`)[0]!.told).toEqual({ dropped: 1 });
     expect(await states()).toEqual({ x: "dropped" });
     expect(await open()).toEqual([]);
+  });
+});
+
+describe("a job", () => {
+  test("is an event when it ends, once, for its caller and whom it names", async () => {
+    const jobs = jobCalls(sql);
+    const [mine, theirs] = [await addConsumer(sql, "mine"), await addConsumer(sql, "theirs")];
+    await consumer("mine", { types: ["eve.job.*"], consumerId: mine });
+    await consumer("theirs", { types: ["eve.job.*"], consumerId: theirs });
+    const named = crypto.randomUUID();
+    await consumer(`webhook:${named}`, { types: [], consumerId: mine });
+    await consumer(`webhook:${crypto.randomUUID()}`, { types: [], consumerId: mine });
+    const ids = (await jobs.submit([{ request_id: "a" }, { request_id: "b" }, { request_id: "c" }], {
+      consumerId: mine,
+    })).jobs.map(({ id }: { id: string }) => id);
+    await sql`update eve.jobs set webhook_id = ${named} where id = ${ids[0]}`;
+    const held = await jobs.claim(2);
+    await jobs.complete([held[0]]);
+    await jobs.complete([held[0]]);
+    await jobs.fail(held[1], "upstream_unavailable", false);
+    await jobs.cancel([ids[2]], mine);
+    const told = await claim(100);
+    expect(told.map((one) => `${one.consumer} ${one.event.type} ${one.event.subject}`).sort()).toEqual([
+      `mine eve.job.cancelled.v1 ${ids[2]}`,
+      `mine eve.job.failed.v1 ${ids[1]}`,
+      `mine eve.job.succeeded.v1 ${ids[0]}`,
+      `webhook:${named} eve.job.succeeded.v1 ${ids[0]}`,
+    ]);
+    expect(told.find(({ event }) => event.subject === ids[1])!.event).toMatchObject({
+      data: {
+        job_id: ids[1],
+        kind: "llm",
+        state: "failed",
+        request_id: "b",
+        error_code: "upstream_unavailable",
+      },
+    });
+    await clearJobs(sql);
   });
 });
 
