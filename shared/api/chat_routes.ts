@@ -53,7 +53,7 @@ const after = z.string().max(100).transform((text, context): ChatCursor => {
 const next = z.string().nullable();
 const nextOf = (cursor: ChatCursor | null) => cursor === null ? null : `${cursor.created_at},${cursor.id}`;
 
-const newMessage = z.strictObject({
+const messageFields = z.strictObject({
   id: id.optional(),
   role: z.enum(MESSAGE_ROLES).default("user"),
   content: z.string().max(1_000_000).default(""),
@@ -67,7 +67,8 @@ const newMessage = z.strictObject({
   parent_id: id.nullable().optional(),
   /** It is a further branch beside this message. */
   edits: id.optional(),
-}).refine(
+});
+const newMessage = messageFields.refine(
   ({ parent_id, edits }) => parent_id === undefined || edits === undefined,
   "give parent_id or edits, not both",
 );
@@ -270,6 +271,34 @@ export const chatRoutes: readonly ApiRoute[] = [
       const { status, message } = await dependencies.chats.addMessage(actor, idOf(path.id), body);
       return jsonResponse(status === "added" ? 201 : 200, message, requestId);
     },
+  }),
+  apiRoute({
+    method: "post",
+    path: "/v1/chats/{id}/answer",
+    tag: "messages",
+    summary:
+      "Asks a model in a chat: a call of the native API with the chat's history, whose question and answer are stored; with `stream` as its events",
+    body: z.looseObject({
+      client_id: messageFields.shape.client_id,
+      parent_id: messageFields.shape.parent_id,
+      edits: messageFields.shape.edits,
+      message_type: messageFields.shape.message_type,
+      history_tokens: z.int().min(0).max(2_000_000).optional(),
+      /** The fields of the native API: `model` or `stage`, `prompt`, `stream`, ... */
+      prompt: z.string().optional(),
+    }),
+    maxBodyBytes: MAX_MESSAGE_BYTES,
+    answers: {
+      200: {
+        description: "The answer as the native API gives it, and `chat`: the messages that were stored",
+        shape: z.looseObject({
+          request_id: z.string(),
+          text: z.string(),
+          chat: z.object({ chat_id: z.string(), question_id: z.string(), answer_id: z.string() }),
+        }),
+      },
+    },
+    serve: (context, { path, body }) => answered(context, idOf(path.id), body),
   }),
   apiRoute({
     method: "get",
@@ -481,6 +510,42 @@ function idOf(text: string | undefined): string {
   const parsed = id.safeParse(text);
   if (parsed.success) return parsed.data;
   throw new GatewayError("invalid_request", { message: "The id in the path must be a UUID." });
+}
+
+/** Headers of a request by which its sender is known. */
+const CREDENTIALS = ["authorization", "apikey", "traceparent", "x-forwarded-for"];
+
+/**
+ * The call goes to the function that makes calls, as the same caller; for a signed-in user, whom that function does not know, as the
+ * project in that user's name.
+ */
+async function answered(
+  { dependencies, actor, request }: ApiContext,
+  chatId: string,
+  { client_id, parent_id, edits, message_type, history_tokens, ...call }: Record<string, unknown>,
+): Promise<Response> {
+  const owner = actor.kind === "user" ? actor.user_id : undefined;
+  const chat = { client_id, parent_id, edits, message_type, history_tokens, owner };
+  const credentials: Record<string, string> = {};
+  for (const name of CREDENTIALS) {
+    const value = request.headers.get(name);
+    if (value !== null) credentials[name] = value;
+  }
+  if (owner !== undefined) {
+    delete credentials.authorization;
+    credentials.apikey = dependencies.secretKey;
+  }
+  const answer = await dependencies.callModels(
+    JSON.stringify({ ...call, chat_id: chatId, chat }),
+    credentials,
+    request.signal,
+  );
+  const headers = new Headers(answer.headers);
+  // Of the way from there to here; the body is as it was before it.
+  for (const name of ["content-encoding", "content-length", "transfer-encoding", "connection"]) {
+    headers.delete(name);
+  }
+  return new Response(answer.body, { status: answer.status, headers });
 }
 
 async function erased({ dependencies, actor }: ApiContext, chatId: string) {

@@ -14,6 +14,10 @@ export interface ApiDependencies {
   media: Media;
   addresses: AddressSigner;
   chats: Chats;
+  /** Calls the function llm-invoke, with a JSON body. */
+  callModels(body: string, credentials: HeadersInit, signal: AbortSignal): Promise<Response>;
+  /** The project's secret key, with which this function asks for signed-in users. */
+  secretKey: string;
   /** Where the function is, as its callers see it: `https://<ref>.supabase.co/functions/v1/api`. */
   baseUrl: string;
   maxBodyBytes: number;

@@ -134,6 +134,20 @@ const exportPage = z.object({
 });
 export type ExportPage = z.output<typeof exportPage>;
 
+const answerBegun = z.discriminatedUnion("status", [
+  z.object({ status: z.literal("present"), question: message, answer: message }),
+  z.object({
+    status: z.literal("begun"),
+    question: message,
+    answer: message,
+    /** The conversation before the question: its last messages, oldest first. */
+    history: z.array(message),
+    /** Who is charged; null: the project. */
+    consumer_id: z.string().nullable(),
+  }),
+]);
+export type AnswerBegun = z.output<typeof answerBegun>;
+
 /** What a message is added with; absent fields have their defaults. */
 export interface NewMessage {
   id?: string | undefined;
@@ -191,6 +205,24 @@ export interface Chats {
     limit: number,
   ): Promise<{ messages: Message[]; before: string | null }>;
   feedback(actor: Actor, messageId: string, feedback: string | null): Promise<Message>;
+
+  /**
+   * Stores a question and the place of its answer. `present`: it was answered before, under this `client_id`.
+   * @param payer the consumer that is charged for signed-in users, by name; null: they are refused
+   * @throws GatewayError also `request_running`, `id_taken`
+   */
+  beginAnswer(
+    actor: Actor,
+    chatId: string,
+    question: NewMessage,
+    requestId: string,
+    payer: string | null,
+  ): Promise<AnswerBegun>;
+  /** Twice is the same as once; of a chat that is gone it does nothing. */
+  endAnswer(
+    messageId: string,
+    answer: { state: "complete" | "broken_off"; content: string; parts: unknown; usage: unknown },
+  ): Promise<void>;
 
   /** @param address what `s3_url` begins with, for files of ours. @throws GatewayError also `object_not_found`, `id_taken` */
   addImage(
@@ -288,6 +320,19 @@ export function createChats(transport: Transport, timeoutMs = TIMEOUT_MS): Chats
         { actor, message_id: messageId, feedback },
         z.object({ message }),
       )).message,
+    beginAnswer: (actor, chatId, question, requestId, payer) =>
+      ask(
+        "eve_chat_answer_begin",
+        { actor, chat_id: chatId, question, request_id: requestId, payer },
+        answerBegun,
+      ),
+    endAnswer: async (messageId, { state, content, parts, usage }) => {
+      await ask(
+        "eve_chat_answer_end",
+        { message_id: messageId, state, content, parts, usage },
+        z.unknown(),
+      );
+    },
     addImage: (actor, messageId, image, address) =>
       ask(
         "eve_message_image_add",

@@ -684,7 +684,7 @@ export type Database = {
       "eve_capture": { Args: { "answer"?: Json; "prompt": Json; "request_no": number }; Returns: Json };
       "eve_chat": { Args: { "actor": Json; "chat_id": string }; Returns: Json };
       "eve_chat_answer_begin": {
-        Args: { "actor": Json; "chat_id": string; "question": Json; "request_id": string };
+        Args: { "actor": Json; "chat_id": string; "payer"?: string; "question": Json; "request_id": string };
         Returns: Json;
       };
       "eve_chat_answer_end": {

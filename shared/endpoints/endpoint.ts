@@ -29,10 +29,10 @@ export interface RequestContext {
   confirmCaller(): Promise<void>;
   /** Looks up what serves the call; once, before it goes to the gateway. Throws GatewayError. */
   resolve(target: Target): Promise<ServedBy>;
-  /** Hands the request to the gateway. Throws GatewayError. */
-  invoke(request: GatewayRequest): Promise<GatewayResult>;
+  /** Hands the request to the gateway. @param as who is charged for it, if not the caller. Throws GatewayError. */
+  invoke(request: GatewayRequest, as?: Caller): Promise<GatewayResult>;
   /** The same as a stream of events; see `Gateway.stream`. Its iteration throws GatewayErrors. */
-  stream(request: GatewayRequest): AsyncIterable<GatewayEvent>;
+  stream(request: GatewayRequest, as?: Caller): AsyncIterable<GatewayEvent>;
   embed(request: EmbedRequest): Promise<EmbedResult>;
   countTokens(request: Pick<GatewayRequest, "prompt">): Promise<TokenCount>;
   /** The models that this caller may use. */

@@ -94,10 +94,10 @@ async function serve(
     readJson: () => received.readJson(work, { confirmCaller }),
     confirmCaller,
     resolve: (target) => resolve(target, caller),
-    invoke: (asked) => gateway.invoke(asked, invokeContext),
-    stream: (asked) => {
+    invoke: (asked, as = caller) => gateway.invoke(asked, { ...invokeContext, caller: as }),
+    stream: (asked, as = caller) => {
       streams = true;
-      return gateway.stream(asked, invokeContext);
+      return gateway.stream(asked, { ...invokeContext, caller: as });
     },
     embed: (asked) => gateway.embed(asked, invokeContext),
     countTokens: (asked) => gateway.countTokens(asked, caller),

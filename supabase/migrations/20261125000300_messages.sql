@@ -223,23 +223,40 @@ end;
 $$;
 comment on function public.eve_message_path is 'The conversation that ends with a message.';
 
--- Stores a question and the place of its answer behind it, so that both stand in their order however the answer ends. {"status": "begun",
--- "question", "answer"}; `present`: the question's client_id came before, with the answer as it stands; or a refusal.
-create or replace function public.eve_chat_answer_begin(actor jsonb, chat_id uuid, question jsonb, request_id text)
+-- Stores a question and the place of its answer behind it, so that both stand in their order however the answer ends.
+-- {"status": "begun", "question", "answer", "history": the conversation before the question, its last messages, "consumer_id": who is
+-- charged}; or a refusal. A question whose client_id came before is not stored again: answered, it is `present` with that answer; with
+-- its answer being written it is refused; with one that broke off it gets a further one.
+-- payer: the name of the consumer that is charged for signed-in users; null: none is.
+create or replace function public.eve_chat_answer_begin(
+  actor jsonb, chat_id uuid, question jsonb, request_id text, payer text default null
+)
 returns jsonb
 language plpgsql
 volatile
 set search_path = ''
 as $$
 declare
+  -- More than any history holds that is sent to a model.
+  v_most constant integer := 200;
   v_who constant jsonb := eve.chat_actor(eve_chat_answer_begin.actor);
   v_chat constant public.chats := eve.chat_of(v_who, eve_chat_answer_begin.chat_id);
   v_refusal constant jsonb := eve.chat_refusal(v_who, v_chat, must_be_there => true);
+  v_consumer_id uuid := (v_who ->> 'consumer_id')::uuid;
   v_question jsonb;
   v_answer public.messages;
+  v_path jsonb;
 begin
   if v_refusal is not null then
     return v_refusal;
+  elsif v_who ? 'owner' then
+    select c.id into v_consumer_id from eve.consumers c where c.name = eve_chat_answer_begin.payer and c.is_active;
+    if not found then
+      return eve.refused(
+        'credential_insufficient',
+        'This project answers no signed-in users in their chats: its owner names the consumer that is charged in EVE_CHATS_CONSUMER.'
+      );
+    end if;
   end if;
   v_question := eve.message_from(v_chat.id, eve_chat_answer_begin.question - 'state');
   if v_question ->> 'status' = 'refused' then
@@ -248,14 +265,21 @@ begin
     select * into v_answer
     from public.messages m
     where m.chat_id = v_chat.id and m.parent_id = (v_question -> 'message' ->> 'id')::uuid and m.role = 'assistant'
-    order by m.created_at, m.id
+    order by m.state = 'complete' desc, m.created_at desc, m.id desc
     limit 1;
-    return jsonb_build_object(
-      'status', 'present', 'question', v_question -> 'message', 'answer', case when v_answer.id is not null then eve.message_json(v_answer) end
-    );
+    if v_answer.state = 'complete' then
+      return jsonb_build_object('status', 'present', 'question', v_question -> 'message', 'answer', eve.message_json(v_answer));
+    elsif v_answer.state = 'pending' then
+      return eve.refused('request_running', 'The answer to this message is being written. Read the chat, or ask again later.');
+    end if;
+  end if;
+  if v_question -> 'message' -> 'parent_id' <> 'null' then
+    v_path := public.eve_message_path(
+      eve_chat_answer_begin.actor, v_chat.id, (v_question -> 'message' ->> 'parent_id')::uuid, v_most
+    ) -> 'messages';
   end if;
   return jsonb_build_object(
-    'status', 'begun', 'question', v_question -> 'message',
+    'status', 'begun', 'question', v_question -> 'message', 'history', coalesce(v_path, '[]'), 'consumer_id', v_consumer_id,
     'answer', eve.message_from(
       v_chat.id,
       jsonb_build_object(

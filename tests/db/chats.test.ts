@@ -77,8 +77,10 @@ function as(actor: Actor) {
       ask(
         sql`select public.eve_chat_share(${who}, ${id}, ${hash}, '{"title": null, "messages": []}') as answer`,
       ),
-    begin: (id: string, question: unknown) =>
-      ask(sql`select public.eve_chat_answer_begin(${who}, ${id}, ${json(question)}, 'r1') as answer`),
+    begin: (id: string, question: unknown, payer: string | null = "bot") =>
+      ask(
+        sql`select public.eve_chat_answer_begin(${who}, ${id}, ${json(question)}, 'r1', ${payer}) as answer`,
+      ),
   };
 }
 const texts = (answer: Answer) => answer.messages.map((each: Answer) => each.content);
@@ -459,20 +461,19 @@ describe("messages", () => {
 });
 
 describe("answers", () => {
-  test("stand behind their questions whatever comes between, once by client_id", async () => {
+  const end = (id: string, state: string, content: string) =>
+    ask(
+      sql`select public.eve_chat_answer_end(${id}, ${state}, ${content}, usage => '{"total_tokens": 3}') as answer`,
+    );
+
+  test("stand behind their questions whatever comes between, with what was said before", async () => {
     const me = as(user(ANN));
     const { chat } = await me.create();
     const first = await me.begin(chat.id, { content: "q1", client_id: "c1" });
     const second = await me.begin(chat.id, { content: "q2", client_id: "c2" });
+    expect(first).toMatchObject({ status: "begun", history: [], consumer_id: ids.bot });
     expect(first.answer).toMatchObject({ parent_id: first.question.id, state: "pending", request_id: "r1" });
-    expect(await me.begin(chat.id, { content: "q1", client_id: "c1" })).toEqual({
-      ...first,
-      status: "present",
-    });
-    const end = (id: string, state: string, content: string) =>
-      ask(
-        sql`select public.eve_chat_answer_end(${id}, ${state}, ${content}, usage => '{"total_tokens": 3}') as answer`,
-      );
+    expect(texts({ messages: second.history })).toEqual(["q1", ""]);
     await end(second.answer.id, "complete", "a2");
     await end(first.answer.id, "broken_off", "a");
     // Once complete it stays.
@@ -482,6 +483,37 @@ describe("answers", () => {
     });
     expect(texts(await me.path(chat.id))).toEqual(["q1", "a", "q2", "a2"]);
     expect(await end(crypto.randomUUID(), "complete", "x")).toEqual({ status: "gone" });
+  });
+
+  test("are given once by client_id: not while one is written, again after one that broke off", async () => {
+    const me = as(user(ANN));
+    const { chat } = await me.create();
+    const question = { content: "q", client_id: "c" };
+    const first = await me.begin(chat.id, question);
+    expect(await me.begin(chat.id, question)).toMatchObject({ code: "request_running" });
+    await end(first.answer.id, "broken_off", "half");
+    const second = await me.begin(chat.id, question);
+    expect(second).toMatchObject({ status: "begun", question: first.question });
+    await end(second.answer.id, "complete", "whole");
+    expect(await me.begin(chat.id, question)).toMatchObject({
+      status: "present",
+      answer: { content: "whole" },
+    });
+    expect(texts(await me.path(chat.id))).toEqual(["q", "whole"]);
+    expect(texts(await me.messages(chat.id))).toEqual(["q", "half", "whole"]);
+  });
+
+  test("are charged to the consumer that has the chat, and of users to the one that the owner names", async () => {
+    const { chat } = await as(consumer("app")).create();
+    expect(await as(consumer("app")).begin(chat.id, {}, "bot")).toMatchObject({ consumer_id: ids.app });
+    expect(await as(PROJECT).begin(chat.id, {}, "bot")).toMatchObject({ consumer_id: null });
+    const { chat: anns } = await as(user(ANN)).create();
+    for (const payer of [null, "nobody"]) {
+      expect(await as(user(ANN)).begin(anns.id, {}, payer)).toMatchObject({
+        code: "credential_insufficient",
+      });
+    }
+    expect(await sql`select from public.messages where chat_id = ${anns.id}`).toHaveLength(0);
   });
 });
 

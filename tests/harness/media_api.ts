@@ -98,6 +98,8 @@ export function apiOver(
       media,
       addresses,
       chats: createChats(transport.call),
+      secretKey: SECRET,
+      callModels: () => Promise.reject(new Error("there are no models here")),
       baseUrl,
       maxBodyBytes,
       background: (work) => void background.push(work),

@@ -2,7 +2,7 @@ import { describe, expect, test } from "vitest";
 
 /**
  * How high a room stands. It imports from rooms below its own and from itself: functions -> admin | api -> endpoints | gateway | identity |
- * maintenance -> stages | media | events -> providers | database | tokens | secrets | schema | http -> runtime -> contract.
+ * maintenance -> stages | media | chats | events -> providers | database | tokens | secrets | schema | http -> runtime -> contract.
  */
 const HEIGHT: Readonly<Record<string, number>> = {
   functions: 3,
@@ -13,6 +13,7 @@ const HEIGHT: Readonly<Record<string, number>> = {
   identity: 2,
   maintenance: 2,
   stages: 1.5,
+  chats: 1.5,
   media: 1.5,
   events: 1.5,
   providers: 1,

@@ -8,7 +8,9 @@ import { errorResponse } from "../../http/function_shell.ts";
 import type { Endpoint, EndpointRoute, RequestContext } from "../endpoint.ts";
 import { encodeNative } from "./answer.ts";
 import { encodeContent, encodeJob } from "./jobs.ts";
-import { decodeNative } from "./request.ts";
+import type { Answering } from "../../chats/answering.ts";
+import { answeredInChat } from "./chat_answers.ts";
+import { decodeNative, type NativeChat } from "./request.ts";
 import { streamNative } from "./stream.ts";
 import { invalidRequest } from "../validated.ts";
 
@@ -19,6 +21,8 @@ export interface NativeEndpointOptions {
   now?: () => number;
   /** Where stages that make no text submit their jobs. Absent: there are none. */
   jobs?: NativeJobs;
+  /** Answers in chats. Absent: there are none. */
+  answering?: Answering;
 }
 
 export interface NativeJobs {
@@ -30,7 +34,7 @@ export interface NativeJobs {
 
 /** The gateway's own JSON, at the function's root: whole, or as a stream of events. */
 export function nativeEndpoint(
-  { maxWaitMs, now = Date.now, jobs }: NativeEndpointOptions,
+  { maxWaitMs, now = Date.now, jobs, answering }: NativeEndpointOptions,
 ): Endpoint {
   return {
     name: "native",
@@ -39,7 +43,7 @@ export function nativeEndpoint(
   };
 
   async function call(context: RequestContext): Promise<Response> {
-    const { request: asked, target, stream } = decodeNative(await context.readJson(), {
+    const { request: asked, target, stream, chat } = decodeNative(await context.readJson(), {
       newId: context.requestId,
       traceId: traceIdOf(context.request),
       maxWaitMs,
@@ -47,11 +51,14 @@ export function nativeEndpoint(
     context.adoptRequestId(asked.id);
     const request = { ...asked, ...await context.resolve(target) };
     const { stage } = request;
-    if (stage === null) return await answered(context, request, stream);
+    if (stage === null) return await answered(context, request, stream, chat);
+    if (stage.produces !== "text" && chat !== null) {
+      throw invalidRequest([{ field: "chat_id", problem: `a ${stage.produces} is a job: leave this out` }]);
+    }
     if (stage.produces !== "text") return withStage(await submitted(context, request, stage, stream), stage);
     const { stageType, source, providerKind } = stage;
     const facts = { stage: { stage_type: stageType, source, provider_kind: providerKind } };
-    return withStage(await answered(context, request, stream, facts), stage);
+    return withStage(await answered(context, request, stream, chat, facts), stage);
   }
 
   async function submitted(
@@ -79,8 +86,12 @@ export function nativeEndpoint(
     context: RequestContext,
     request: GatewayRequest,
     stream: boolean,
+    chat: NativeChat | null,
     facts: Record<string, unknown> = {},
   ): Promise<Response> {
+    if (chat !== null) {
+      return await answeredInChat(answering, context, request, chat, { stream, now, facts });
+    }
     if (stream) return await streamNative(context.stream(request), { requestId: request.id, now });
     return encodeNative(await context.invoke(request), facts);
   }

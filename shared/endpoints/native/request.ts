@@ -1,6 +1,7 @@
 import { z } from "zod";
 import type { Content, GenerationConfig, Part, Prompt } from "../../contract/content.ts";
 import { GatewayError } from "../../contract/gateway_error.ts";
+import { DEFAULT_HISTORY_TOKENS } from "../../chats/answering.ts";
 import type { GatewayRequest, Unresolved } from "../../contract/request.ts";
 import type { Target } from "../../contract/target.ts";
 import { targetOf } from "../../stages/stage_name.ts";
@@ -64,12 +65,30 @@ const generation = z.looseObject({
 
 const anyObject = z.record(z.string(), z.unknown());
 
+/** In which chat the call is a question, and where it stands there. */
+const chat = z.strictObject({
+  /** The caller's name for the question: the same one again asks nothing, and is answered as before. */
+  client_id: z.string().min(1).max(200).optional(),
+  parent_id: z.uuid().nullable().optional(),
+  edits: z.uuid().optional(),
+  message_type: z.string().max(100).optional(),
+  /** How many estimated tokens of earlier messages go along. */
+  history_tokens: z.number().int().min(0).max(2_000_000).default(DEFAULT_HISTORY_TOKENS),
+  /** For the secret key: the signed-in user who asks, in a chat of theirs. */
+  owner: z.uuid().optional(),
+}).refine(
+  ({ parent_id, edits }) => parent_id === undefined || edits === undefined,
+  "give parent_id or edits, not both",
+);
+
 const body = z.strictObject({
   model: z.union([modelName, listOf(modelName).min(1).max(MAX_MODELS)], {
     error: `must be the name of a model, or a list of up to ${MAX_MODELS} names in order of preference`,
   }).optional(),
   stage: z.string().trim().regex(/^[A-Za-z][A-Za-z0-9_]{0,31}$/, "must be the name of a stage, such as POEM")
     .optional(),
+  chat_id: z.uuid().optional(),
+  chat: chat.optional(),
   prompt: z.string().optional(),
   messages: listOf(message).min(1).optional(),
   contents: listOf(content).min(1).optional(),
@@ -106,7 +125,12 @@ export interface NativeAsked {
   target: Target;
   /** Whether the answer is wanted as events. */
   stream: boolean;
+  /** Null: it is a question in no chat. */
+  chat: NativeChat | null;
 }
+
+/** The chat that a call is a question in. */
+export type NativeChat = z.output<typeof chat> & { chat_id: string };
 
 /**
  * A native body as a gateway request.
@@ -128,7 +152,21 @@ export function decodeNative(json: unknown, terms: NativeTerms): NativeAsked {
     capture: asked.capture ?? null,
     schemaRepair: asked.schema_repair,
   };
-  return { request, target, stream: asked.stream };
+  return { request, target, stream: asked.stream, chat: chatIn(asked) };
+}
+
+function chatIn({ chat_id, chat: more, schema_repair }: Body): NativeChat | null {
+  if (chat_id === undefined) {
+    if (more === undefined) return null;
+    throw invalidRequest([{ field: "chat", problem: "needs chat_id, which names the chat" }]);
+  }
+  if (schema_repair) {
+    throw invalidRequest([{
+      field: "schema_repair",
+      problem: "a chat keeps one answer: leave this or chat_id out",
+    }]);
+  }
+  return { history_tokens: DEFAULT_HISTORY_TOKENS, ...more, chat_id };
 }
 
 /** A stage stands in place of models. */

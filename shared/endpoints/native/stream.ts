@@ -11,6 +11,8 @@ export interface NativeStreamOptions {
   requestId: string;
   /** Milliseconds since the epoch: for the time at which a queued client can expect its start. */
   now: () => number;
+  /** Where the question and the answer stand; absent: in no chat. */
+  chat?: StreamEvents["chat"];
 }
 
 /**
@@ -26,7 +28,7 @@ export async function streamNative(
 ): Promise<Response> {
   let begun = false;
   /** What was said before the stream has begun. */
-  let held = "";
+  let held = options.chat === undefined ? "" : frame("chat", options.chat);
   const body = await eventFrames(events, {
     encode(event) {
       const frames = held + framesOf(event, options);

@@ -3,6 +3,8 @@
  * may be added, and clients ignore those that they do not know.
  */
 export interface StreamEvents {
+  /** The call is a question in a chat: the messages that were stored. */
+  chat: { chat_id: string; question_id: string; answer_id: string };
   /** The call waits for its start. */
   queued: { attempt: number; model: string; wait_ms: number; expected_start: string };
   started: {

@@ -43,6 +43,12 @@ async function open() {
     media,
     addresses,
     chats: createChats(call),
+    secretKey: databaseKey,
+    async callModels(body: string, credentials: HeadersInit, signal: AbortSignal) {
+      const headers = new Headers(credentials);
+      headers.set("content-type", "application/json");
+      return await fetch(`${project.url}/functions/v1/llm-invoke`, { method: "POST", headers, body, signal });
+    },
     baseUrl,
     maxBodyBytes,
     background,

@@ -14,6 +14,9 @@ import { readSettings } from "../../../shared/runtime/settings.ts";
 import { networkOf } from "../../../shared/http/runtime_network.ts";
 import { identify } from "../../../shared/identity/identify.ts";
 import { countBadRequests } from "../../../shared/database/bad_requests.ts";
+import { CHATS_CONSUMER_VARIABLE, createAnswering } from "../../../shared/chats/answering.ts";
+import { createChats } from "../../../shared/database/chats.ts";
+import { estimateTokens } from "../../../shared/gateway/estimate/estimate.ts";
 import { createAccess } from "../../../shared/database/access.ts";
 import { directTransport } from "../../../shared/database/transport/direct_transport.ts";
 import { createJobs } from "../../../shared/database/jobs.ts";
@@ -82,7 +85,17 @@ function open() {
     jobsUrl,
   });
   const endpoints = [
-    nativeEndpoint({ maxWaitMs, jobs: { service, url: jobsUrl, clock } }),
+    nativeEndpoint({
+      maxWaitMs,
+      jobs: { service, url: jobsUrl, clock },
+      answering: createAnswering({
+        chats: createChats(transport),
+        estimate: estimateTokens,
+        payer: variable(CHATS_CONSUMER_VARIABLE)?.trim() || null,
+        background,
+        log,
+      }),
+    }),
     geminiEndpoint({ maxWaitMs }),
     openaiEndpoint({ maxWaitMs, clock, fetch, resolve, connect, now: Date.now, newId }),
   ];
