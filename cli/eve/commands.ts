@@ -14,6 +14,7 @@ import { profileCommands } from "./commands/profiles.ts";
 import { requestCommands } from "./commands/requests.ts";
 import { storageCommands } from "./commands/storage.ts";
 import { tailCommand } from "./commands/tail.ts";
+import { accessCommand, tenantCommands } from "./commands/tenants.ts";
 import { tokenCommands } from "./commands/tokens.ts";
 import { usageCommand } from "./commands/usage.ts";
 import { webhookCommands } from "./commands/webhooks.ts";
@@ -28,6 +29,8 @@ export const COMMANDS: readonly Command[] = [
   ...limitCommands,
   ...modelCommands,
   ...consumerCommands,
+  accessCommand,
+  ...tenantCommands,
   ...tokenCommands,
   ...alertCommands,
   ...webhookCommands,

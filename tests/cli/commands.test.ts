@@ -76,6 +76,45 @@ test("a service is added, used, rotated, switched off and deleted", async () => 
   expect([401, 403]).toContain((await ask(secret)).status);
 });
 
+test("a consumer is given a scope and a tenant, and may store files for it alone", async () => {
+  const { secret } = await json("consumers", "add", "keeper", "--kind", "service");
+  const store = async (tenant: string) => {
+    const response = await fetch(`${stack.url}/functions/v1/api/v1/storage/usage/${tenant}`, {
+      headers: { apikey: secret },
+    });
+    await response.body?.cancel();
+    return response.status;
+  };
+  expect(await json("consumers", "access", "keeper")).toEqual({
+    name: "keeper",
+    scopes: ["llm"],
+    tenant_id: "default",
+  });
+  expect(await store("default")).toBe(403);
+  expect(await json("tenants", "save", "acme", "--name", "Acme", "--limit-gb", "0.5")).toMatchObject({
+    id: "acme",
+    name: "Acme",
+    storage_limit_bytes: 500_000_000,
+    is_default: false,
+  });
+  // What is left out stays.
+  expect(await json("tenants", "save", "acme", "--limit-gb", "none")).toMatchObject({
+    name: "Acme",
+    storage_limit_bytes: null,
+  });
+  await json("consumers", "access", "keeper", "--scopes", "llm,media", "--tenant-id", "acme");
+  expect([await store("acme"), await store("default")]).toEqual([200, 403]);
+  const user = "6f1c2f5e-2f0a-4c53-9a55-0d3f2f1f7a11";
+  const listed = async () => (await json("tenants", "list")).find(({ id }: { id: string }) => id === "acme");
+  await json("tenants", "member", "acme", "--user", user);
+  expect(await listed()).toMatchObject({ members: 1, consumers: 1 });
+  await json("tenants", "member", "acme", "--user", user, "--remove");
+  expect(await listed()).toMatchObject({ members: 0 });
+  expect((await run("consumers", "access", "keeper", "--scopes", "llm,all")).complained).toMatch(/not all/);
+  expect(await run("tenants", "member", "nobody", "--user", user)).toMatchObject({ code: 1 });
+  await json("consumers", "delete", "keeper", "--yes");
+});
+
 test("a token is issued and revoked, and stops at the next call", async () => {
   await json(
     "consumers",
