@@ -110,9 +110,7 @@ export async function cleanUp(media: Media, terms: CleanupTerms): Promise<Cleanu
     }
   }
   if (what === "auto" || what === "multipart") {
-    const objects = dryRun || media.s3?.multipart === undefined
-      ? 0
-      : await abortUnfinished(media, terms.signal);
+    const objects = await abortUnfinished(media, terms.signal, dryRun);
     add(report, { what: "multipart", min_age_days: 1, objects, bytes: 0 });
   }
   if (more) return { ...report, status: "more" };
@@ -151,8 +149,11 @@ export async function clear(
   }
 }
 
-/** Uploads in parts that were begun a day ago or earlier: their parts take room and show in no list. */
-export async function abortUnfinished(media: Media, signal: AbortSignal): Promise<number> {
+/**
+ * Uploads in parts that were begun a day ago or earlier: their parts take room and show in no list. Answers how many there were.
+ * @param dryRun they are left as they are
+ */
+export async function abortUnfinished(media: Media, signal: AbortSignal, dryRun = false): Promise<number> {
   const multipart = media.s3?.multipart ?? null;
   if (multipart === null) return 0;
   let aborted = 0;
@@ -165,7 +166,7 @@ export async function abortUnfinished(media: Media, signal: AbortSignal): Promis
       );
       for (const { startedAt, ...upload } of page.uploads) {
         if (startedAt === null || Date.now() - startedAt.getTime() < UNFINISHED_PARTS_MS) continue;
-        await multipart.abort(upload, { signal });
+        if (!dryRun) await multipart.abort(upload, { signal });
         aborted++;
       }
       cursor = page.cursor;

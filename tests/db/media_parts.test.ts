@@ -226,6 +226,9 @@ describe("whoever dies", () => {
     for (const upload of bucket.uploads.values()) upload.at = new Date(Date.now() - 86_401_000);
     await clock.advance(121_000);
     await keepUp(api.media, time);
+    const dryRun = await post("/v1/storage/cleanup", { what: "multipart", dry_run: true });
+    expect(dryRun.steps).toMatchObject([{ what: "multipart", objects: 1 }]);
+    expect(bucket.uploads.size).toBe(2);
     expect((await reconcile(api.media, time)).details).toMatchObject({ parts_aborted: 1 });
     expect([...bucket.uploads.values()].map(({ key }) => key)).toEqual(["elsewhere/not-ours"]);
   });
