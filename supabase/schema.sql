@@ -969,6 +969,8 @@ create table eve.retention (
   at_least interval not null,
   batch_rows integer not null default 2000,
   description text not null,
+  batch_function text,
+  constraint retention_batch_function_form CHECK ((batch_function ~ '^retention_of_[a-z_]{1,40}$'::text)),
   constraint retention_batch_rows_range CHECK (((batch_rows >= 100) AND (batch_rows <= 50000))),
   constraint retention_keeps_what_still_counts CHECK ((keep >= at_least)),
   constraint retention_pkey PRIMARY KEY (table_name)
@@ -978,6 +980,7 @@ comment on table eve.retention is 'How long each table keeps its rows. A change 
 comment on column eve.retention.keep is 'Older rows are deleted; null: none ever is.';
 comment on column eve.retention.at_least is 'Within this age a row may still count towards a limit, a budget, a running request or a sum.';
 comment on column eve.retention.batch_rows is 'Rows looked at in one transaction: 100 to 50000.';
+comment on column eve.retention.batch_function is 'The function of eve that deletes a batch: (relation, table_name, before, at_most, after) gives deleted and next_after. Null: retention_batch knows the table.';
 
 create table eve.rollup_progress (
   only_row boolean not null default true,
@@ -6827,8 +6830,10 @@ begin
       v_batch := eve.retention_by_age(v_relation, v_table, v_before, v_trimmed, v_rows, retention_batch.after);
       deleted := v_batch.deleted;
       next_after := v_batch.next_after;
-    when v_table in ('eve.dead_letters', 'eve.event_deliveries', 'eve.events') then
-      v_batch := eve.retention_of_events(v_relation, v_table, v_before, v_rows, retention_batch.after);
+    when (rule).batch_function is not null then
+      execute format('select * from eve.%I($1, $2, $3, $4, $5)', (rule).batch_function)
+      into v_batch
+      using v_relation, v_table, v_before, v_rows, retention_batch.after;
       deleted := v_batch.deleted;
       next_after := v_batch.next_after;
     when v_table = 'eve.issue_windows' then
@@ -16388,36 +16393,32 @@ AS $function$
 $function$;
 comment on function public.eve_chat_shared is 'A shared snapshot, by the hash of its link''s secret.';
 
-CREATE OR REPLACE FUNCTION public.eve_chats_retention(at_most integer DEFAULT 500)
- RETURNS jsonb
+CREATE OR REPLACE FUNCTION eve.retention_of_chats(relation regclass, table_name text, before timestamp with time zone, at_most integer, after jsonb, OUT deleted bigint, OUT next_after jsonb)
+ RETURNS record
  LANGUAGE plpgsql
  SET search_path TO ''
 AS $function$
 declare
-  -- Ten times as long as any answer may take.
+  -- Longer than any answer may take.
   v_pending constant interval := '1 hour';
   v_now constant timestamptz := eve.clock();
-  v_most constant integer := least(greatest(eve_chats_retention.at_most, 1), 5000);
-  v_deleted integer;
-  v_broken_off integer;
 begin
+  if retention_of_chats.after is null then
+    delete from public.chat_shares s where s.expires_at <= v_now;
+    update public.messages m set state = 'broken_off' where m.state = 'pending' and m.created_at <= v_now - v_pending;
+  end if;
   with over as (
     select c.id
     from public.chats c
-    where c.expires_at <= v_now
-      or c.deleted_at <= v_now - make_interval(days => eve.alert_setting('deleted_chat_keep_days', 30)::integer)
-    limit v_most
+    where c.expires_at <= v_now or c.deleted_at <= retention_of_chats.before
+    limit retention_of_chats.at_most
     for update skip locked
   )
   delete from public.chats c using over where c.id = over.id;
-  get diagnostics v_deleted = row_count;
-  delete from public.chat_shares s where s.expires_at <= v_now;
-  update public.messages m set state = 'broken_off' where m.state = 'pending' and m.created_at <= v_now - v_pending;
-  get diagnostics v_broken_off = row_count;
-  return jsonb_build_object('deleted_count', v_deleted, 'broken_off', v_broken_off, 'more', v_deleted = v_most);
+  get diagnostics deleted = row_count;
+  next_after := case when deleted >= retention_of_chats.at_most then '{}'::jsonb end;
 end;
 $function$;
-comment on function public.eve_chats_retention is 'Takes away chats whose time is over, in a batch.';
 
 -- messages ------------------------------------------------------------------------------------------------------------
 

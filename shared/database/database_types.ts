@@ -727,7 +727,6 @@ export type Database = {
         };
         Returns: Json;
       };
-      "eve_chats_retention": { Args: { "at_most"?: number }; Returns: Json };
       "eve_connect": { Args: { "project_url": string; "secret_key": string }; Returns: Json };
       "eve_consumer_access": {
         Args: { "name": string; "scopes"?: (string)[]; "tenant_id"?: string };

@@ -1,9 +1,15 @@
 -- How long events are kept: their deliveries first, which know a repeat, then the events that no delivery is left of.
 
-insert into eve.retention (table_name, keep, at_least, description) values
-  ('eve.dead_letters', '30 days', '1 day', 'Deliveries whose tries are used up, counted from the last one.'),
-  ('eve.event_deliveries', '14 days', '3 days', 'Deliveries that have ended, with the log of their tries; until then a repeat of the event is known.'),
-  ('eve.events', '14 days', '3 days', 'Events of which no delivery is left.')
+-- Whoever brings tables of their own says how a batch of them is deleted, and retention_batch stays as it is.
+alter table eve.retention add column if not exists batch_function text;
+alter table eve.retention drop constraint if exists retention_batch_function_form;
+alter table eve.retention add constraint retention_batch_function_form check (batch_function ~ '^retention_of_[a-z_]{1,40}$');
+comment on column eve.retention.batch_function is 'The function of eve that deletes a batch: (relation, table_name, before, at_most, after) gives deleted and next_after. Null: retention_batch knows the table.';
+
+insert into eve.retention (table_name, keep, at_least, batch_function, description) values
+  ('eve.dead_letters', '30 days', '1 day', 'retention_of_events', 'Deliveries whose tries are used up, counted from the last one.'),
+  ('eve.event_deliveries', '14 days', '3 days', 'retention_of_events', 'Deliveries that have ended, with the log of their tries; until then a repeat of the event is known.'),
+  ('eve.events', '14 days', '3 days', 'retention_of_events', 'Events of which no delivery is left.')
 on conflict (table_name) do nothing;
 
 create or replace function eve.retention_of_events(
@@ -112,8 +118,10 @@ begin
       v_batch := eve.retention_by_age(v_relation, v_table, v_before, v_trimmed, v_rows, retention_batch.after);
       deleted := v_batch.deleted;
       next_after := v_batch.next_after;
-    when v_table in ('eve.dead_letters', 'eve.event_deliveries', 'eve.events') then
-      v_batch := eve.retention_of_events(v_relation, v_table, v_before, v_rows, retention_batch.after);
+    when (rule).batch_function is not null then
+      execute format('select * from eve.%I($1, $2, $3, $4, $5)', (rule).batch_function)
+      into v_batch
+      using v_relation, v_table, v_before, v_rows, retention_batch.after;
       deleted := v_batch.deleted;
       next_after := v_batch.next_after;
     when v_table = 'eve.issue_windows' then

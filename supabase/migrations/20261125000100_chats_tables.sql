@@ -387,7 +387,3 @@ create or replace trigger eve_release_image
 after delete on public.message_images
 for each row
 execute function eve.release_image();
-
-insert into eve.settings (name, value, description) values
-  ('deleted_chat_keep_days', 30, 'A chat that was deleted can be restored for so many days; then retention takes it away.')
-on conflict (name) do nothing;

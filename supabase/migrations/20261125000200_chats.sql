@@ -404,36 +404,43 @@ as $$
 $$;
 comment on function public.eve_chat_shared is 'A shared snapshot, by the hash of its link''s secret.';
 
--- Takes away what is over: chats whose time has come, deleted ones after deleted_chat_keep_days, links that have ended; and marks
--- answers that nobody writes any more. In batches; {"deleted_count", "broken_off", "more"}.
-create or replace function public.eve_chats_retention(at_most integer default 500)
-returns jsonb
+-- A batch of chats that are over: deleted ones whose time to be restored has passed, and those that expire; also links that have ended,
+-- and answers that nobody writes any more are marked.
+create or replace function eve.retention_of_chats(
+  relation regclass, table_name text, before timestamptz, at_most integer, after jsonb, out deleted bigint, out next_after jsonb
+)
 language plpgsql
 volatile
 set search_path = ''
 as $$
 declare
-  -- Ten times as long as any answer may take.
+  -- Longer than any answer may take.
   v_pending constant interval := '1 hour';
   v_now constant timestamptz := eve.clock();
-  v_most constant integer := least(greatest(eve_chats_retention.at_most, 1), 5000);
-  v_deleted integer;
-  v_broken_off integer;
 begin
+  if retention_of_chats.after is null then
+    delete from public.chat_shares s where s.expires_at <= v_now;
+    update public.messages m set state = 'broken_off' where m.state = 'pending' and m.created_at <= v_now - v_pending;
+  end if;
   with over as (
     select c.id
     from public.chats c
-    where c.expires_at <= v_now
-      or c.deleted_at <= v_now - make_interval(days => eve.alert_setting('deleted_chat_keep_days', 30)::integer)
-    limit v_most
+    where c.expires_at <= v_now or c.deleted_at <= retention_of_chats.before
+    limit retention_of_chats.at_most
     for update skip locked
   )
   delete from public.chats c using over where c.id = over.id;
-  get diagnostics v_deleted = row_count;
-  delete from public.chat_shares s where s.expires_at <= v_now;
-  update public.messages m set state = 'broken_off' where m.state = 'pending' and m.created_at <= v_now - v_pending;
-  get diagnostics v_broken_off = row_count;
-  return jsonb_build_object('deleted_count', v_deleted, 'broken_off', v_broken_off, 'more', v_deleted = v_most);
+  get diagnostics deleted = row_count;
+  next_after := case when deleted >= retention_of_chats.at_most then '{}'::jsonb end;
 end;
 $$;
-comment on function public.eve_chats_retention is 'Takes away chats whose time is over, in a batch.';
+-- Few at a time: a chat goes with all its messages. Where a table made by hand holds chats that would go at once, all are kept until
+-- the owner says otherwise.
+insert into eve.retention (table_name, keep, at_least, batch_rows, batch_function, description)
+select 'public.chats',
+  case
+    when exists (select from public.chats c where c.deleted_at < now() - interval '30 days' or c.expires_at <= now()) then null
+    else interval '30 days'
+  end,
+  '1 minute', 100, 'retention_of_chats', 'Chats that were deleted, counted from then; until then they can be restored. Those that expire go with them.'
+on conflict (table_name) do nothing;

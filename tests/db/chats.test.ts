@@ -574,11 +574,10 @@ describe("retention", () => {
     await sql`update public.chats set deleted_at = now() where title = 'deleted today'`;
     await sql`update public.chats set deleted_at = now() - interval '31 days' where title = 'deleted long ago'`;
     await sql`update public.chats set expires_at = now() - interval '1 second' where title = 'expired'`;
-    expect(await ask(sql`select public.eve_chats_retention() as answer`)).toEqual({
-      deleted_count: 2,
-      broken_off: 1,
-      more: false,
-    });
+    const [begun] = await sql`select eve.begin_run('retention', 'a test') as run`;
+    let step: Answer;
+    do step = await ask(sql`select eve.step_run(${begun!.run.run_id}) as answer`); while (!step.done);
+    expect(step).toMatchObject({ status: "succeeded" });
     expect((await sql`select title from public.chats order by title`).map(({ title }) => title)).toEqual([
       "deleted today",
       "kept",

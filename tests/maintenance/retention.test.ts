@@ -212,6 +212,8 @@ describe("every table", () => {
       "eve.refusals",
       "eve.usage_days",
       "eve.consumer_minutes",
+      // tests/db/chats.test.ts
+      "public.chats",
     ];
     expect(rules.map((row) => row.table_name)).toEqual(known.sort());
   });
@@ -342,6 +344,7 @@ describe("the owner's tables", () => {
         await made
           .sql`select table_name, keep is null as for_ever from eve.retention where table_name like 'public.%' order by 1`,
       ).toEqual([
+        { table_name: "public.chats", for_ever: false },
         { table_name: "public.google_ai_maintenance_log", for_ever: false },
         { table_name: "public.google_ai_usage_counters", for_ever: true },
         { table_name: "public.token_usage", for_ever: false },
