@@ -1248,6 +1248,11 @@ export type Database = {
         Args: { "at_most"?: number; "consumer"?: string; "include_ended"?: boolean };
         Returns: Json;
       };
+      "eve_traces_done": {
+        Args: { "rejected"?: number; "sent": number; "until_at": string; "until_no": number };
+        Returns: Json;
+      };
+      "eve_traces_next": { Args: { "at_most"?: number }; Returns: Json };
       "eve_usage": {
         Args: {
           "at_most"?: number;

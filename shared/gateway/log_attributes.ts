@@ -1,3 +1,4 @@
+import { providerName } from "../contract/provider_name.ts";
 import { asGatewayError } from "../contract/gateway_error.ts";
 import type { InvokeContext } from "../contract/request.ts";
 import type { LogAttributes } from "../runtime/canonical_log_line.ts";
@@ -12,9 +13,6 @@ export type RunEnd =
 
 /** A model's name is the caller's text, so it is cut. */
 const MAX_NAME_CHARS = 100;
-
-/** OpenTelemetry's names for providers (https://opentelemetry.io/docs/specs/semconv/registry/attributes/gen-ai/). */
-const PROVIDERS: Readonly<Record<string, string>> = { google: "gcp.gemini", openai: "openai" };
 
 /** The attributes of a request's log line: by OpenTelemetry's names for generative AI where it has any, by ours elsewhere. */
 export function attributesOf<Value>(
@@ -43,7 +41,7 @@ function endAttributes(runEnd: RunEnd): LogAttributes {
       return {
         "eve.outcome": verdict.ok ? "succeeded" : "failed",
         "error.type": verdict.ok ? undefined : verdict.code,
-        "gen_ai.provider.name": PROVIDERS[provider] ?? provider,
+        "gen_ai.provider.name": providerName(provider),
         "gen_ai.response.model": grant.model,
         "gen_ai.response.finish_reasons": finishReason === null ? undefined : [finishReason],
         "gen_ai.usage.input_tokens": usage.inputTokens,

@@ -128,6 +128,12 @@ export const METRICS = {
     help: "Events whose tries are used up, by kind of consumer, until they are sent again or dropped.",
     labels: ["consumer"],
   },
+  eve_trace_spans_total: {
+    type: "counter",
+    help:
+      "Spans for OpenTelemetry: sent, rejected by the collector, or lost because it was away for too long.",
+    labels: ["result"],
+  },
   eve_maintenance_age_seconds: {
     type: "gauge",
     help: "Time since an operation of maintenance last succeeded. Absent: it never has.",

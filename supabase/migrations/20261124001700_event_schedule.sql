@@ -42,6 +42,7 @@ begin
       or exists (select from public.provider_configs)
       or exists (select from eve.jobs)
     when 'events' then eve.next_delivery_ms() < 60000
+    when 'traces' then eve.traces_are_due()
     when 'media' then eve.media_is_due('media')
     when 'media_reconcile' then eve.media_is_due('media_reconcile')
     else true

@@ -11,7 +11,8 @@ begin
     select *
     from unnest(
       array[
-        'eve.events', 'eve.event_consumers', 'eve.event_deliveries', 'eve.event_attempts', 'eve.dead_letters', 'eve.webhooks'
+        'eve.events', 'eve.event_consumers', 'eve.event_deliveries', 'eve.event_attempts', 'eve.dead_letters', 'eve.webhooks',
+        'eve.trace_export'
       ]::regclass[]
     ) as t (relation)
   loop
@@ -37,9 +38,9 @@ begin
             'event_type_matches', 'emit_event', 'bury_delivery', 'event_consumer_label', 'log_event_attempt', 'release_lost_deliveries',
             'event_json', 'next_delivery_ms', 'switch_consumer_off', 'webhook_deleted', 'dead_letters_gone', 'dead_letter_json', 'event_tries',
             'dead_letters_meant', 'webhook_retry_s', 'webhook_json', 'webhook_of', 'check_event_types', 'alert_changed', 'job_ended',
-            'retention_of_events', 'retention_batch', 'operation_is_due'
+            'retention_of_events', 'traces_until', 'traces_are_due', 'count_spans', 'retention_batch', 'operation_is_due'
           )
-        or p.pronamespace = 'public'::regnamespace and p.proname ~ '^eve_(event|dead_letter|webhook)'
+        or p.pronamespace = 'public'::regnamespace and p.proname ~ '^eve_(event|dead_letter|webhook|traces_)'
       )
   loop
     execute format('revoke all on function %s from public, anon, authenticated, service_role', v_object.signature);

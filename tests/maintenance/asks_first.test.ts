@@ -124,7 +124,16 @@ describe("an idle day", () => {
       from eve.operations o join eve.maintenance_expected e on e.operation = o.name
       where o.runs_in = 'http' order by 1`;
       expect([...ran]).toEqual(
-        ["alerts", "events", "key_health", "media", "media_reconcile", "models_sync", "providers_sync"].map((
+        [
+          "alerts",
+          "events",
+          "key_health",
+          "media",
+          "media_reconcile",
+          "models_sync",
+          "providers_sync",
+          "traces",
+        ].map((
           name,
         ) => ({
           name,

@@ -16,6 +16,7 @@ import { keyHealth } from "../../../shared/maintenance/key_health.ts";
 import { mediaOperations } from "../../../shared/maintenance/media.ts";
 import { metricsHandler } from "../../../shared/maintenance/metrics.ts";
 import { modelsSync } from "../../../shared/maintenance/models_sync.ts";
+import { traceExport, tracesOperation } from "../../../shared/maintenance/traces.ts";
 import { SQL_OPERATIONS } from "../../../shared/maintenance/sql_operation.ts";
 import { providersSync } from "../../../shared/maintenance/providers_sync.ts";
 import { openMedia } from "../../../shared/media/open.ts";
@@ -38,6 +39,7 @@ function open() {
   const events = eventsOperation(() =>
     eventHandlers({ read: variable, gateway, network, clock, now: Date.now })
   );
+  const traces = tracesOperation(() => traceExport(variable, gateway));
   const stages = providersSync({
     encryption: () => createKeyEncryption(variable(ADMIN_SECRET_VARIABLE)),
     read: variable,
@@ -57,7 +59,7 @@ function open() {
     }).media
   );
   return {
-    operations: [...SQL_OPERATIONS, keyHealth, modelsSync, alerts, events, stages, ...files],
+    operations: [...SQL_OPERATIONS, keyHealth, modelsSync, alerts, events, traces, stages, ...files],
     operationDependencies: {
       call,
       fetch,
