@@ -1503,7 +1503,7 @@ CREATE UNIQUE INDEX jobs_owner_id_request_id_key ON eve.jobs USING btree (owner_
 CREATE INDEX jobs_queue_idx ON eve.jobs USING btree (queue_id, run_at, no) WHERE (state = 'queued'::text);
 CREATE INDEX jobs_submitted_at_idx ON eve.jobs USING btree (submitted_at);
 CREATE INDEX jobs_waiting_expires_at_idx ON eve.jobs USING btree (expires_at) WHERE (state = ANY (ARRAY['queued'::text, 'running'::text]));
-CREATE TRIGGER eve_job_ended AFTER UPDATE ON eve.jobs FOR EACH ROW WHEN (((old.finished_at IS NULL) AND (new.finished_at IS NOT NULL))) EXECUTE FUNCTION eve.job_ended(); -- enabled
+CREATE TRIGGER eve_job_ended AFTER UPDATE ON eve.jobs FOR EACH ROW WHEN (((old.finished_at IS NULL) AND (new.finished_at IS NOT NULL))) EXECUTE FUNCTION eve.tell_job_end(); -- enabled
 CREATE TRIGGER eve_jobs_came AFTER INSERT ON eve.jobs REFERENCING NEW TABLE AS came FOR EACH STATEMENT EXECUTE FUNCTION eve.jobs_came(); -- enabled
 CREATE TRIGGER eve_jobs_changed AFTER UPDATE ON eve.jobs REFERENCING OLD TABLE AS before_it NEW TABLE AS after_it FOR EACH STATEMENT EXECUTE FUNCTION eve.jobs_changed(); -- enabled
 CREATE TRIGGER eve_jobs_went AFTER DELETE ON eve.jobs REFERENCING OLD TABLE AS went FOR EACH STATEMENT EXECUTE FUNCTION eve.jobs_went(); -- enabled
@@ -13767,28 +13767,6 @@ AS $function$
 $function$;
 comment on function eve.jobs_lock is 'Held to the end of the transaction by whoever changes several queues.';
 
-CREATE OR REPLACE FUNCTION eve.job_ended()
- RETURNS trigger
- LANGUAGE plpgsql
- SET search_path TO ''
-AS $function$
-begin
-  -- Jobs end by the hundred, and mostly nobody listens.
-  if not exists (select from eve.event_consumers c where c.is_active) then
-    return null;
-  end if;
-  perform eve.emit_event(
-    '/jobs', 'eve.job.' || new.state || '.v1', new.id::text,
-    jsonb_build_object(
-      'job_id', new.id, 'kind', new.kind, 'state', new.state, 'request_id', new.request_id, 'batch_id', new.batch_id,
-      'custom_id', new.custom_id, 'error_code', new.error_code, 'finished_at', new.finished_at
-    ),
-    new.owner_id, also_to => 'webhook:' || new.webhook_id
-  );
-  return null;
-end;
-$function$;
-
 CREATE OR REPLACE FUNCTION eve.job_ended(ids uuid[])
  RETURNS void
  LANGUAGE plpgsql
@@ -15725,6 +15703,30 @@ begin
       'alert_id', new.id, 'kind', new.kind, 'severity', new.severity, 'subject', new.subject, 'opened_at', new.opened_at,
       'closed_at', new.closed_at
     )
+  );
+  return null;
+end;
+$function$;
+
+-- job_events ----------------------------------------------------------------------------------------------------------
+
+CREATE OR REPLACE FUNCTION eve.tell_job_end()
+ RETURNS trigger
+ LANGUAGE plpgsql
+ SET search_path TO ''
+AS $function$
+begin
+  -- Jobs end by the hundred, and mostly nobody listens.
+  if not exists (select from eve.event_consumers c where c.is_active) then
+    return null;
+  end if;
+  perform eve.emit_event(
+    '/jobs', 'eve.job.' || new.state || '.v1', new.id::text,
+    jsonb_build_object(
+      'job_id', new.id, 'kind', new.kind, 'state', new.state, 'request_id', new.request_id, 'batch_id', new.batch_id,
+      'custom_id', new.custom_id, 'error_code', new.error_code, 'finished_at', new.finished_at
+    ),
+    new.owner_id, also_to => 'webhook:' || new.webhook_id
   );
   return null;
 end;

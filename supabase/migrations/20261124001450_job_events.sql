@@ -6,7 +6,7 @@ set local lock_timeout = '10s';
 alter table eve.jobs add column if not exists webhook_id uuid;
 comment on column eve.jobs.webhook_id is 'In eve.webhooks: it is told of the job''s end, whatever types it takes. Null: whoever takes the type is.';
 
-create or replace function eve.job_ended()
+create or replace function eve.tell_job_end()
 returns trigger
 language plpgsql
 set search_path = ''
@@ -31,4 +31,4 @@ create or replace trigger eve_job_ended
 after update on eve.jobs
 for each row
 when (old.finished_at is null and new.finished_at is not null)
-execute function eve.job_ended();
+execute function eve.tell_job_end();
