@@ -8,7 +8,7 @@
  *   dedupe   10,000 uploads of 1,000 files by 20 callers at once. Goal: 1,000 are stored, and the counters say so.
  *   upload   an upload by the function's presigned URL from its first question to its verification, against the same PUT straight to
  *            the store. Goal: at most 5 ms more at the median; `two_empty_requests_ms` is what its two requests to the function
- *            would take if they did nothing. Needs a store on this machine (`npm run stores`); else it is left out,
+ *            would take if they did nothing. Needs a store on this machine (tests/storage/install); else it is left out,
  *            and the goals are not all met.
  */
 import postgres from "postgres";

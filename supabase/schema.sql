@@ -16194,11 +16194,14 @@ $function$;
 
 CREATE OR REPLACE FUNCTION eve.chat_of(who jsonb, chat_id uuid)
  RETURNS public.chats
- LANGUAGE sql
+ LANGUAGE plpgsql
  STABLE
  SET search_path TO ''
 AS $function$
-  select c.*
+declare
+  v_chat public.chats;
+begin
+  select c.* into v_chat
   from public.chats c
   where c.id = chat_of.chat_id
     and (
@@ -16206,34 +16209,40 @@ AS $function$
       or c.consumer_id = (chat_of.who ->> 'consumer_id')::uuid
       or c.owner = (chat_of.who ->> 'owner')::uuid
     );
+  return v_chat;
+end;
 $function$;
 
 CREATE OR REPLACE FUNCTION eve.chat_refusal(who jsonb, chat public.chats, must_be_there boolean DEFAULT false)
  RETURNS jsonb
- LANGUAGE sql
+ LANGUAGE plpgsql
  IMMUTABLE
  SET search_path TO ''
 AS $function$
-  select case
+begin
+  return case
     when chat_refusal.who ->> 'status' = 'refused' then chat_refusal.who
     when (chat_refusal.chat).id is null then eve.refused('chat_not_found')
     when chat_refusal.must_be_there and (chat_refusal.chat).deleted_at is not null
       then eve.refused('chat_not_found', 'This chat is deleted. Restore it first.')
   end;
+end;
 $function$;
 
 CREATE OR REPLACE FUNCTION eve.chat_json(chat public.chats)
  RETURNS jsonb
- LANGUAGE sql
+ LANGUAGE plpgsql
  IMMUTABLE
  SET search_path TO ''
 AS $function$
-  select jsonb_build_object(
+begin
+  return jsonb_build_object(
     'id', (chat_json.chat).id, 'title', (chat_json.chat).title, 'user_id', (chat_json.chat).user_id, 'owner', (chat_json.chat).owner,
     'consumer_id', (chat_json.chat).consumer_id, 'description', (chat_json.chat).description, 'metadata', coalesce((chat_json.chat).metadata, '{}'),
     'leaf_id', (chat_json.chat).leaf_id, 'created_at', (chat_json.chat).created_at, 'updated_at', (chat_json.chat).updated_at,
     'archived_at', (chat_json.chat).archived_at, 'deleted_at', (chat_json.chat).deleted_at, 'expires_at', (chat_json.chat).expires_at
   );
+end;
 $function$;
 
 CREATE OR REPLACE FUNCTION public.eve_chat_create(actor jsonb, chat jsonb DEFAULT '{}'::jsonb)
@@ -16321,8 +16330,12 @@ begin
     v_conditions := v_conditions || format('c.deleted_at is %s null', case when eve_chats.deleted then 'not' else '' end);
   end if;
   execute format(
-    'select coalesce(jsonb_agg(eve.chat_json(page) order by page.created_at desc, page.id desc), ''[]'')
-    from (select c.* from public.chats c where %s order by c.created_at desc, c.id desc limit $6) page',
+    'select coalesce(jsonb_agg(to_jsonb(page) order by page.created_at desc, page.id desc), ''[]'')
+    from (
+      select c.id, c.title, c.user_id, c.owner, c.consumer_id, c.description, c.metadata, c.leaf_id, c.created_at, c.updated_at,
+        c.archived_at, c.deleted_at, c.expires_at
+      from public.chats c where %s order by c.created_at desc, c.id desc limit $6
+    ) page',
     array_to_string(v_conditions, ' and ')
   )
   into v_chats
@@ -16335,20 +16348,22 @@ comment on function public.eve_chats is 'A page of the chats that somebody has.'
 
 CREATE OR REPLACE FUNCTION eve.chat_page(name text, entries jsonb, most integer)
  RETURNS jsonb
- LANGUAGE sql
+ LANGUAGE plpgsql
  IMMUTABLE
  SET search_path TO ''
 AS $function$
-  select jsonb_build_object(
-    'status', 'listed',
-    chat_page.name, case when more.so then chat_page.entries - chat_page.most else chat_page.entries end,
-    'next', case when more.so then
-      jsonb_build_object(
-        'created_at', chat_page.entries -> (chat_page.most - 1) -> 'created_at', 'id', chat_page.entries -> (chat_page.most - 1) -> 'id'
-      )
-    end
-  )
-  from (select jsonb_array_length(chat_page.entries) > chat_page.most) as more (so);
+declare
+  v_last jsonb;
+begin
+  if jsonb_array_length(chat_page.entries) <= chat_page.most then
+    return jsonb_build_object('status', 'listed', chat_page.name, chat_page.entries, 'next', null);
+  end if;
+  v_last := chat_page.entries -> (chat_page.most - 1);
+  return jsonb_build_object(
+    'status', 'listed', chat_page.name, chat_page.entries - chat_page.most,
+    'next', jsonb_build_object('created_at', v_last -> 'created_at', 'id', v_last -> 'id')
+  );
+end;
 $function$;
 
 CREATE OR REPLACE FUNCTION public.eve_chat_change(actor jsonb, chat_id uuid, changes jsonb)
@@ -16574,11 +16589,12 @@ $function$;
 
 CREATE OR REPLACE FUNCTION eve.message_json(message public.messages)
  RETURNS jsonb
- LANGUAGE sql
+ LANGUAGE plpgsql
  IMMUTABLE
  SET search_path TO ''
 AS $function$
-  select jsonb_build_object(
+begin
+  return jsonb_build_object(
     'id', (message_json.message).id, 'chat_id', (message_json.message).chat_id, 'parent_id', (message_json.message).parent_id,
     'role', (message_json.message).role, 'content', (message_json.message).content,
     'message_type', (message_json.message).message_type, 'parts', (message_json.message).parts,
@@ -16586,6 +16602,7 @@ AS $function$
     'usage', (message_json.message).usage, 'feedback', (message_json.message).feedback, 'state', (message_json.message).state,
     'created_at', (message_json.message).created_at
   );
+end;
 $function$;
 
 CREATE OR REPLACE FUNCTION eve.message_from(chat_id uuid, message jsonb)
@@ -16661,13 +16678,18 @@ comment on function public.eve_message_add is 'Adds a message to a chat.';
 
 CREATE OR REPLACE FUNCTION eve.message_from_actor(who jsonb, message_id uuid)
  RETURNS public.messages
- LANGUAGE sql
+ LANGUAGE plpgsql
  STABLE
  SET search_path TO ''
 AS $function$
-  select m.*
+declare
+  v_message public.messages;
+begin
+  select m.* into v_message
   from public.messages m
   where m.id = message_from_actor.message_id and (eve.chat_of(message_from_actor.who, m.chat_id)).id is not null;
+  return v_message;
+end;
 $function$;
 
 CREATE OR REPLACE FUNCTION public.eve_message_feedback(actor jsonb, message_id uuid, feedback text)
@@ -16711,18 +16733,21 @@ begin
   if v_refusal is not null then
     return v_refusal;
   elsif eve_messages.backwards then
-    select coalesce(jsonb_agg(eve.message_json(page) order by page.created_at desc, page.id desc), '[]') into v_messages
+    select coalesce(jsonb_agg(to_jsonb(page) order by page.created_at desc, page.id desc), '[]') into v_messages
     from (
-      select m.*
+      -- Row by row eve.message_json takes ten times as long.
+      select m.id, m.chat_id, m.parent_id, m.role, m.content, m.message_type, m.parts, m.client_id, m.request_id, m.usage, m.feedback, m.state,
+        m.created_at
       from public.messages m
       where m.chat_id = v_chat.id and (m.created_at, m.id) < (coalesce(v_after, 'infinity'), coalesce(v_after_id, 'ffffffff-ffff-ffff-ffff-ffffffffffff'))
       order by m.created_at desc, m.id desc
       limit v_most + 1
     ) page;
   else
-    select coalesce(jsonb_agg(eve.message_json(page) order by page.created_at, page.id), '[]') into v_messages
+    select coalesce(jsonb_agg(to_jsonb(page) order by page.created_at, page.id), '[]') into v_messages
     from (
-      select m.*
+      select m.id, m.chat_id, m.parent_id, m.role, m.content, m.message_type, m.parts, m.client_id, m.request_id, m.usage, m.feedback, m.state,
+        m.created_at
       from public.messages m
       where m.chat_id = v_chat.id and (m.created_at, m.id) > (coalesce(v_after, '-infinity'), coalesce(v_after_id, '00000000-0000-0000-0000-000000000000'))
       order by m.created_at, m.id

@@ -30,14 +30,17 @@ begin
 end;
 $$;
 
--- A chat that is the actor's; a row of nulls: there is none.
+-- A chat that is the actor's; a row of nulls: there is none. In PL/pgSQL like all that each call asks: it keeps its plan.
 create or replace function eve.chat_of(who jsonb, chat_id uuid)
 returns public.chats
-language sql
+language plpgsql
 stable
 set search_path = ''
 as $$
-  select c.*
+declare
+  v_chat public.chats;
+begin
+  select c.* into v_chat
   from public.chats c
   where c.id = chat_of.chat_id
     and (
@@ -45,35 +48,41 @@ as $$
       or c.consumer_id = (chat_of.who ->> 'consumer_id')::uuid
       or c.owner = (chat_of.who ->> 'owner')::uuid
     );
+  return v_chat;
+end;
 $$;
 
 -- The refusal of somebody who may not, or for whom there is no such chat; null: go on.
 create or replace function eve.chat_refusal(who jsonb, chat public.chats, must_be_there boolean default false)
 returns jsonb
-language sql
+language plpgsql
 immutable
 set search_path = ''
 as $$
-  select case
+begin
+  return case
     when chat_refusal.who ->> 'status' = 'refused' then chat_refusal.who
     when (chat_refusal.chat).id is null then eve.refused('chat_not_found')
     when chat_refusal.must_be_there and (chat_refusal.chat).deleted_at is not null
       then eve.refused('chat_not_found', 'This chat is deleted. Restore it first.')
   end;
+end;
 $$;
 
 create or replace function eve.chat_json(chat public.chats)
 returns jsonb
-language sql
+language plpgsql
 immutable
 set search_path = ''
 as $$
-  select jsonb_build_object(
+begin
+  return jsonb_build_object(
     'id', (chat_json.chat).id, 'title', (chat_json.chat).title, 'user_id', (chat_json.chat).user_id, 'owner', (chat_json.chat).owner,
     'consumer_id', (chat_json.chat).consumer_id, 'description', (chat_json.chat).description, 'metadata', coalesce((chat_json.chat).metadata, '{}'),
     'leaf_id', (chat_json.chat).leaf_id, 'created_at', (chat_json.chat).created_at, 'updated_at', (chat_json.chat).updated_at,
     'archived_at', (chat_json.chat).archived_at, 'deleted_at', (chat_json.chat).deleted_at, 'expires_at', (chat_json.chat).expires_at
   );
+end;
 $$;
 
 -- chat: {"id", "title", "user_id", "description", "metadata", "expires_at"}, each or none. An id that the actor's chat has already is
@@ -169,8 +178,12 @@ begin
     v_conditions := v_conditions || format('c.deleted_at is %s null', case when eve_chats.deleted then 'not' else '' end);
   end if;
   execute format(
-    'select coalesce(jsonb_agg(eve.chat_json(page) order by page.created_at desc, page.id desc), ''[]'')
-    from (select c.* from public.chats c where %s order by c.created_at desc, c.id desc limit $6) page',
+    'select coalesce(jsonb_agg(to_jsonb(page) order by page.created_at desc, page.id desc), ''[]'')
+    from (
+      select c.id, c.title, c.user_id, c.owner, c.consumer_id, c.description, c.metadata, c.leaf_id, c.created_at, c.updated_at,
+        c.archived_at, c.deleted_at, c.expires_at
+      from public.chats c where %s order by c.created_at desc, c.id desc limit $6
+    ) page',
     array_to_string(v_conditions, ' and ')
   )
   into v_chats
@@ -184,20 +197,22 @@ comment on function public.eve_chats is 'A page of the chats that somebody has.'
 -- {"status": "listed", <name>: the first `most` entries, "next": where the page after them begins, or null}.
 create or replace function eve.chat_page(name text, entries jsonb, most integer)
 returns jsonb
-language sql
+language plpgsql
 immutable
 set search_path = ''
 as $$
-  select jsonb_build_object(
-    'status', 'listed',
-    chat_page.name, case when more.so then chat_page.entries - chat_page.most else chat_page.entries end,
-    'next', case when more.so then
-      jsonb_build_object(
-        'created_at', chat_page.entries -> (chat_page.most - 1) -> 'created_at', 'id', chat_page.entries -> (chat_page.most - 1) -> 'id'
-      )
-    end
-  )
-  from (select jsonb_array_length(chat_page.entries) > chat_page.most) as more (so);
+declare
+  v_last jsonb;
+begin
+  if jsonb_array_length(chat_page.entries) <= chat_page.most then
+    return jsonb_build_object('status', 'listed', chat_page.name, chat_page.entries, 'next', null);
+  end if;
+  v_last := chat_page.entries -> (chat_page.most - 1);
+  return jsonb_build_object(
+    'status', 'listed', chat_page.name, chat_page.entries - chat_page.most,
+    'next', jsonb_build_object('created_at', v_last -> 'created_at', 'id', v_last -> 'id')
+  );
+end;
 $$;
 
 -- changes: {"title", "description", "user_id", "metadata", "expires_at"}, and "archived", "deleted" as booleans; what is absent stays.

@@ -4,11 +4,12 @@ set local lock_timeout = '10s';
 
 create or replace function eve.message_json(message public.messages)
 returns jsonb
-language sql
+language plpgsql
 immutable
 set search_path = ''
 as $$
-  select jsonb_build_object(
+begin
+  return jsonb_build_object(
     'id', (message_json.message).id, 'chat_id', (message_json.message).chat_id, 'parent_id', (message_json.message).parent_id,
     'role', (message_json.message).role, 'content', (message_json.message).content,
     'message_type', (message_json.message).message_type, 'parts', (message_json.message).parts,
@@ -16,6 +17,7 @@ as $$
     'usage', (message_json.message).usage, 'feedback', (message_json.message).feedback, 'state', (message_json.message).state,
     'created_at', (message_json.message).created_at
   );
+end;
 $$;
 
 -- Adds a message to a chat, whose row is locked from here on: {"status": "added" or "present", "message"}, or a refusal.
@@ -97,13 +99,18 @@ comment on function public.eve_message_add is 'Adds a message to a chat.';
 -- A message of a chat that is the actor's; a row of nulls: there is none.
 create or replace function eve.message_from_actor(who jsonb, message_id uuid)
 returns public.messages
-language sql
+language plpgsql
 stable
 set search_path = ''
 as $$
-  select m.*
+declare
+  v_message public.messages;
+begin
+  select m.* into v_message
   from public.messages m
   where m.id = message_from_actor.message_id and (eve.chat_of(message_from_actor.who, m.chat_id)).id is not null;
+  return v_message;
+end;
 $$;
 
 create or replace function public.eve_message_feedback(actor jsonb, message_id uuid, feedback text)
@@ -152,18 +159,21 @@ begin
   if v_refusal is not null then
     return v_refusal;
   elsif eve_messages.backwards then
-    select coalesce(jsonb_agg(eve.message_json(page) order by page.created_at desc, page.id desc), '[]') into v_messages
+    select coalesce(jsonb_agg(to_jsonb(page) order by page.created_at desc, page.id desc), '[]') into v_messages
     from (
-      select m.*
+      -- Row by row eve.message_json takes ten times as long.
+      select m.id, m.chat_id, m.parent_id, m.role, m.content, m.message_type, m.parts, m.client_id, m.request_id, m.usage, m.feedback, m.state,
+        m.created_at
       from public.messages m
       where m.chat_id = v_chat.id and (m.created_at, m.id) < (coalesce(v_after, 'infinity'), coalesce(v_after_id, 'ffffffff-ffff-ffff-ffff-ffffffffffff'))
       order by m.created_at desc, m.id desc
       limit v_most + 1
     ) page;
   else
-    select coalesce(jsonb_agg(eve.message_json(page) order by page.created_at, page.id), '[]') into v_messages
+    select coalesce(jsonb_agg(to_jsonb(page) order by page.created_at, page.id), '[]') into v_messages
     from (
-      select m.*
+      select m.id, m.chat_id, m.parent_id, m.role, m.content, m.message_type, m.parts, m.client_id, m.request_id, m.usage, m.feedback, m.state,
+        m.created_at
       from public.messages m
       where m.chat_id = v_chat.id and (m.created_at, m.id) > (coalesce(v_after, '-infinity'), coalesce(v_after_id, '00000000-0000-0000-0000-000000000000'))
       order by m.created_at, m.id
