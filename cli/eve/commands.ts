@@ -14,7 +14,7 @@ import { profileCommands } from "./commands/profiles.ts";
 import { requestCommands } from "./commands/requests.ts";
 import { storageCommands } from "./commands/storage.ts";
 import { tailCommand } from "./commands/tail.ts";
-import { accessCommand, tenantCommands } from "./commands/tenants.ts";
+import { tenantCommands } from "./commands/tenants.ts";
 import { tokenCommands } from "./commands/tokens.ts";
 import { usageCommand } from "./commands/usage.ts";
 import { webhookCommands } from "./commands/webhooks.ts";
@@ -29,9 +29,8 @@ export const COMMANDS: readonly Command[] = [
   ...limitCommands,
   ...modelCommands,
   ...consumerCommands,
-  accessCommand,
-  ...tenantCommands,
   ...tokenCommands,
+  ...tenantCommands,
   ...alertCommands,
   ...webhookCommands,
   ...deadLetterCommands,

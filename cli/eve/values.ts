@@ -1,6 +1,9 @@
 /** Values of options, from text. */
+import { type ScopeName, SCOPES } from "../../shared/contract/actor.ts";
 import { misuse } from "./failure.ts";
 import type { Given } from "./command.ts";
+
+export const UUID = /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/i;
 
 const UNIT_SECONDS: Readonly<Record<string, number>> = { s: 1, m: 60, h: 3_600, d: 86_400 };
 
@@ -39,6 +42,31 @@ export function readNumber(given: Given, name: string): number | undefined {
   if (text === undefined) return undefined;
   if (/^\d{1,15}$/.test(text)) return Number(text);
   throw misuse(`--${name} must be a whole number, not ${text}.`);
+}
+
+/** A number such as 10 or 0.5, from 0. Undefined: the option is absent. */
+export function readAmount(given: Given, name: string): number | undefined {
+  const text = given.option(name);
+  if (text === undefined) return undefined;
+  if (/^\d{1,7}(\.\d{1,9})?$/.test(text)) return Number(text);
+  throw misuse(`--${name} must be a number such as 10 or 0.5, not ${text}.`);
+}
+
+/** Scopes with commas between them. Undefined: the option is absent. */
+export function readScopes(given: Given): ScopeName[] | undefined {
+  const text = given.option("scopes");
+  if (text === undefined) return undefined;
+  const names = text.split(",").map((name) => name.trim()).filter((name) => name !== "");
+  const isScope = (name: string): name is ScopeName => SCOPES.some((scope) => scope === name);
+  const unknown = names.find((name) => !isScope(name));
+  if (unknown !== undefined || names.length === 0) {
+    throw misuse(
+      `--scopes must be one or more of ${SCOPES.join(", ")}, with commas between them${
+        unknown === undefined ? "" : `, not ${unknown}`
+      }.`,
+    );
+  }
+  return [...new Set(names.filter(isScope))];
 }
 
 /** Names with commas between them; null for `all`. Undefined: the option is absent. */

@@ -1,4 +1,5 @@
 import { z } from "zod";
+import { type ScopeName, SCOPES } from "../contract/actor.ts";
 import type { TrafficClass } from "../contract/request.ts";
 import type { Proof } from "./access.ts";
 import { call } from "./transport/call.ts";
@@ -10,6 +11,8 @@ const consumer = z.object({
   kind: z.enum(["service", "notebook"]),
   key_id: z.string().nullable(),
   models: z.array(z.string()).nullable(),
+  scopes: z.array(z.enum(SCOPES)),
+  tenant_id: z.string(),
   max_class: z.enum(["interactive", "batch"]),
   rpm: z.number().nullable(),
   requests_per_day: z.number().nullable(),
@@ -32,6 +35,7 @@ const scopedToken = z.object({
   consumer: z.string(),
   state: z.enum(["live", "expired", "revoked"]),
   models: z.array(z.string()).nullable(),
+  scopes: z.array(z.enum(SCOPES)),
   class: z.enum(["interactive", "batch"]),
   requests_used: z.number(),
   requests_budget: z.number().nullable(),
@@ -57,6 +61,16 @@ export interface NewConsumer extends Proof {
   tokensPerDay?: number | null;
   /** 60 to 86,400; by default two hours. */
   tokenTtlSeconds?: number;
+  /** `llm` alone by default. */
+  scopes?: ScopeName[];
+  /** The default tenant's by default. */
+  tenantId?: string;
+}
+
+/** What a consumer may use, and whose it is; what is absent stays. */
+export interface AccessChanges {
+  scopes?: ScopeName[];
+  tenant_id?: string;
 }
 
 /** By the names of the columns. */
@@ -82,6 +96,8 @@ export interface Admin {
   enableConsumer(name: string, enabled: boolean): Promise<ConsumerRow>;
   /** Changes what is named and nothing else; null removes a bound. It holds from the next reservation. */
   scopeConsumer(name: string, changes: ScopeChanges): Promise<ConsumerRow>;
+  /** Its tokens lose what it loses, with the next call; what it gains only new ones have. */
+  setConsumerAccess(name: string, changes: AccessChanges): Promise<ConsumerRow>;
   removeConsumer(name: string): Promise<void>;
   /** The newest first. */
   tokens(filter: { consumer?: string; includeEnded?: boolean; atMost?: number }): Promise<TokenRow[]>;
@@ -101,7 +117,7 @@ export function createAdmin(transport: Transport, timeoutMs = ADMIN_TIMEOUT_MS):
     call(transport, name, args, shape, timeoutMs);
   return {
     addConsumer: (input) =>
-      ask("eve_consumer_add", {
+      ask("eve_consumer_add_with_access", {
         name: input.name,
         kind: input.kind,
         key_id: input.keyId,
@@ -112,12 +128,15 @@ export function createAdmin(transport: Transport, timeoutMs = ADMIN_TIMEOUT_MS):
         requests_per_day: input.requestsPerDay ?? null,
         tokens_per_day: input.tokensPerDay ?? null,
         ...(input.tokenTtlSeconds !== undefined && { token_ttl_s: input.tokenTtlSeconds }),
+        scopes: input.scopes ?? null,
+        tenant_id: input.tenantId ?? null,
       }, consumer),
     consumers: (name) => ask("eve_consumers", { name: name ?? null }, z.array(consumer)),
     rotateConsumer: (name, proof, graceSeconds) =>
       ask("eve_consumer_rotate", { name, proof, grace_s: graceSeconds }, consumer),
     enableConsumer: (name, enabled) => ask("eve_consumer_enable", { name, enabled }, consumer),
     scopeConsumer: (name, changes) => ask("eve_consumer_scope", { name, changes }, consumer),
+    setConsumerAccess: (name, changes) => ask("eve_consumer_access", { name, ...changes }, consumer),
     removeConsumer: async (name) => {
       await ask("eve_consumer_remove", { name }, z.unknown());
     },

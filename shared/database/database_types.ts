@@ -732,7 +732,6 @@ export type Database = {
         Args: { "name": string; "scopes"?: (string)[]; "tenant_id"?: string };
         Returns: Json;
       };
-      "eve_consumer_accesses": { Args: Record<PropertyKey, never>; Returns: Json };
       "eve_consumer_add": {
         Args: {
           "key_id": string;
@@ -743,6 +742,23 @@ export type Database = {
           "proof": string;
           "requests_per_day"?: number;
           "rpm"?: number;
+          "token_ttl_s"?: number;
+          "tokens_per_day"?: number;
+        };
+        Returns: Json;
+      };
+      "eve_consumer_add_with_access": {
+        Args: {
+          "key_id": string;
+          "kind": string;
+          "max_class"?: string;
+          "models"?: (string)[];
+          "name": string;
+          "proof": string;
+          "requests_per_day"?: number;
+          "rpm"?: number;
+          "scopes"?: (string)[];
+          "tenant_id"?: string;
           "token_ttl_s"?: number;
           "tokens_per_day"?: number;
         };
@@ -1231,15 +1247,21 @@ export type Database = {
       "eve_storage_usage": { Args: { "actor": Json; "tenant_id": string }; Returns: Json };
       "eve_sweep": { Args: { "at_most"?: number }; Returns: Json };
       "eve_tail": { Args: { "after"?: Json; "at_most"?: number }; Returns: Json };
+      "eve_tenant_add": {
+        Args: { "id": string; "is_default"?: boolean; "name"?: string; "storage_limit_bytes"?: number };
+        Returns: Json;
+      };
+      "eve_tenant_change": { Args: { "changes": Json; "id": string }; Returns: Json };
       "eve_tenant_member": {
         Args: { "is_member"?: boolean; "tenant_id": string; "user_id": string };
         Returns: Json;
       };
+      "eve_tenant_members": { Args: { "at_most"?: number; "tenant_id": string }; Returns: Json };
       "eve_tenant_save": {
         Args: { "id": string; "is_default"?: boolean; "name"?: string; "storage_limit_bytes"?: number };
         Returns: Json;
       };
-      "eve_tenants": { Args: Record<PropertyKey, never>; Returns: Json };
+      "eve_tenants": { Args: { "id"?: string }; Returns: Json };
       "eve_token_revoke": {
         Args: { "consumer"?: string; "reason"?: string; "token_id"?: string };
         Returns: Json;

@@ -2,57 +2,71 @@ import { z } from "zod";
 import { call } from "./transport/call.ts";
 import type { Transport } from "./transport/transport.ts";
 
-/** What a consumer may use, in the order in which people read them. */
-export const SCOPES = ["llm", "media", "chats", "vision", "intake"] as const;
-export type Scope = (typeof SCOPES)[number];
-
 const tenant = z.object({
   id: z.string(),
   name: z.string().nullable(),
   is_default: z.boolean(),
-  /** Null: the limit `tenant` holds. */
   storage_limit_bytes: z.number().nullable(),
   created_at: z.string(),
   members: z.number(),
   consumers: z.number(),
 });
-export type Tenant = z.output<typeof tenant>;
 
-const access = z.object({ name: z.string(), scopes: z.array(z.string()), tenant_id: z.string() });
-export type ConsumerAccess = z.output<typeof access>;
+/**
+ * Whose files, chats and pictures are kept apart from others'. `is_default`: whose a thing is when nobody says. `storage_limit_bytes`:
+ * null is the limit that all have alike. `members` and `consumers`: how many.
+ */
+export type TenantRow = z.output<typeof tenant>;
 
-/** Whose things are whose, and who may use what: for the project's owner. */
-export interface Tenants {
-  list(): Promise<Tenant[]>;
-  /** Adds one, or changes it: a name or a limit of null is cleared. @throws GatewayError `invalid_request` */
-  save(terms: Pick<Tenant, "id" | "name" | "storage_limit_bytes" | "is_default">): Promise<void>;
-  /** A signed-in user, by their id. @throws GatewayError `invalid_request`: there is no such tenant */
-  setMember(tenantId: string, userId: string, isMember: boolean): Promise<void>;
-  /** Null: there is no such consumer. */
-  access(consumer: string): Promise<ConsumerAccess | null>;
-  /** What is null stays. @throws GatewayError `invalid_request`: there is no such consumer, tenant or scope */
-  setAccess(consumer: string, scopes: string[] | null, tenantId: string | null): Promise<ConsumerAccess>;
+const member = z.object({ user_id: z.string(), added_at: z.string() });
+
+/** A signed-in user who may act for a tenant. */
+export type TenantMember = z.output<typeof member>;
+
+/** What is absent stays; null clears. */
+export interface TenantChanges {
+  /** At most 200 characters. */
+  name?: string | null;
+  /** From 0. */
+  storage_limit_bytes?: number | null;
+  /** True: the default from now on, instead of the one that is. */
+  is_default?: boolean;
 }
 
-const TIMEOUT_MS = 15_000;
+/**
+ * What the owner does to tenants.
+ * @throws GatewayError `invalid_argument` for an id that is unknown or taken, and for values out of bounds
+ */
+export interface Tenants {
+  /** All, or the one of that id, if there is one. */
+  list(id?: string): Promise<TenantRow[]>;
+  /** An id has 1 to 100 letters, digits or `. _ -`, and does not begin with a dot. */
+  add(id: string, fields: TenantChanges): Promise<TenantRow>;
+  change(id: string, changes: TenantChanges): Promise<TenantRow>;
+  /** Those who were added first first, at most 1,000. */
+  members(id: string): Promise<TenantMember[]>;
+  /** Whether that was not so already. Whether there is such a user is not asked. */
+  setMember(id: string, userId: string, isMember: boolean): Promise<boolean>;
+}
 
-export function createTenants(transport: Transport): Tenants {
+/** A person waits for it. */
+const TENANTS_TIMEOUT_MS = 15_000;
+
+export function createTenants(transport: Transport, timeoutMs = TENANTS_TIMEOUT_MS): Tenants {
   const ask = <Shape extends z.ZodType>(name: string, args: Record<string, unknown>, shape: Shape) =>
-    call(transport, name, args, shape, TIMEOUT_MS);
+    call(transport, name, args, shape, timeoutMs);
   return {
-    list: () => ask("eve_tenants", {}, z.array(tenant)),
-    async access(name) {
-      const all = await ask("eve_consumer_accesses", {}, z.record(z.string(), access.omit({ name: true })));
-      return all[name] === undefined ? null : { name, ...all[name] };
+    list: (id) => ask("eve_tenants", { id: id ?? null }, z.array(tenant)),
+    add: (id, fields) => ask("eve_tenant_add", { id, ...fields }, tenant),
+    change: (id, changes) => ask("eve_tenant_change", { id, changes }, tenant),
+    members: (id) => ask("eve_tenant_members", { tenant_id: id }, z.array(member)),
+    setMember: async (id, userId, isMember) => {
+      const { changed } = await ask(
+        "eve_tenant_member",
+        { tenant_id: id, user_id: userId, is_member: isMember },
+        z.object({ changed: z.boolean() }),
+      );
+      return changed;
     },
-    async save({ id, name, storage_limit_bytes, is_default }) {
-      await ask("eve_tenant_save", { id, name, storage_limit_bytes, is_default }, z.unknown());
-    },
-    async setMember(tenantId, userId, isMember) {
-      const terms = { tenant_id: tenantId, user_id: userId, is_member: isMember };
-      await ask("eve_tenant_member", terms, z.unknown());
-    },
-    setAccess: (name, scopes, tenantId) =>
-      ask("eve_consumer_access", { name, scopes, tenant_id: tenantId }, access),
   };
 }

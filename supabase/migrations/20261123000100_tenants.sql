@@ -161,27 +161,52 @@ as $$
 $$;
 comment on function eve.member_tenants is 'The tenants that the signed-in user is a member of. For row-level security.';
 
-create or replace function public.eve_tenants()
+create or replace function eve.tenant_json(tenant eve.tenants)
 returns jsonb
 language sql
 stable
 set search_path = ''
 as $$
-  select coalesce(
-    jsonb_agg(
-      jsonb_build_object(
-        'id', t.id, 'name', t.name, 'is_default', t.is_default, 'storage_limit_bytes', t.storage_limit_bytes,
-        'created_at', t.created_at,
-        'members', (select count(*) from eve.tenant_members m where m.tenant_id = t.id),
-        'consumers', (select count(*) from eve.consumers c where c.tenant_id = t.id)
-      )
-      order by t.id
-    ),
-    '[]'
-  )
-  from eve.tenants t;
+  select jsonb_build_object(
+    'id', (tenant_json.tenant).id, 'name', (tenant_json.tenant).name, 'is_default', (tenant_json.tenant).is_default,
+    'storage_limit_bytes', (tenant_json.tenant).storage_limit_bytes, 'created_at', (tenant_json.tenant).created_at,
+    'members', (select count(*) from eve.tenant_members m where m.tenant_id = (tenant_json.tenant).id),
+    'consumers', (
+      select count(*)
+      from eve.consumers c
+      where c.kind <> 'project'
+        and (c.tenant_id = (tenant_json.tenant).id or c.tenant_id is null and (tenant_json.tenant).is_default)
+    )
+  );
 $$;
-comment on function public.eve_tenants is 'All tenants.';
+
+create or replace function public.eve_tenants(id text default null)
+returns jsonb
+language sql
+stable
+set search_path = ''
+as $$
+  select coalesce(jsonb_agg(eve.tenant_json(t) order by t.id), '[]')
+  from eve.tenants t
+  where eve_tenants.id is null or t.id = eve_tenants.id;
+$$;
+comment on function public.eve_tenants is 'All tenants, or the one of that id.';
+
+-- Raises what is wrong with a tenant's fields.
+create or replace function eve.tenant_check(id text, name text, storage_limit_bytes bigint)
+returns void
+language plpgsql
+immutable
+set search_path = ''
+as $$
+begin
+  if tenant_check.id is null or tenant_check.id !~ '^[A-Za-z0-9_-][A-Za-z0-9._-]{0,99}$' then
+    raise exception 'a tenant''s id has 1 to 100 letters, digits or . _ -, and does not begin with a dot' using errcode = 'EV400';
+  elsif length(tenant_check.name) > 200 or tenant_check.storage_limit_bytes < 0 then
+    raise exception 'name must have at most 200 characters, and storage_limit_bytes must not be negative' using errcode = 'EV400';
+  end if;
+end;
+$$;
 
 create or replace function public.eve_tenant_save(
   id text, name text default null, storage_limit_bytes bigint default null, is_default boolean default false
@@ -192,11 +217,9 @@ volatile
 set search_path = ''
 as $$
 begin
-  if eve_tenant_save.id is null or eve_tenant_save.id !~ '^[A-Za-z0-9_-][A-Za-z0-9._-]{0,99}$' then
-    raise exception 'a tenant''s id has 1 to 100 letters, digits or . _ -, and does not begin with a dot' using errcode = 'EV400';
-  elsif length(eve_tenant_save.name) > 200 or eve_tenant_save.storage_limit_bytes < 0 then
-    raise exception 'name must have at most 200 characters, and storage_limit_bytes must not be negative' using errcode = 'EV400';
-  end if;
+  perform eve.tenant_check(eve_tenant_save.id, eve_tenant_save.name, eve_tenant_save.storage_limit_bytes);
+  -- One after another: which one is the default is a matter of all rows. Readers and references do not wait.
+  lock table eve.tenants in share row exclusive mode;
   if eve_tenant_save.is_default then
     update eve.tenants t set is_default = false where t.is_default and t.id <> eve_tenant_save.id;
   end if;
@@ -212,6 +235,92 @@ end;
 $$;
 comment on function public.eve_tenant_save is 'Adds a tenant, or changes one: what is left out is cleared, except that the default tenant stays it until another one becomes it.';
 
+create or replace function public.eve_tenant_add(
+  id text, name text default null, storage_limit_bytes bigint default null, is_default boolean default false
+)
+returns jsonb
+language plpgsql
+volatile
+set search_path = ''
+as $$
+begin
+  perform eve.tenant_check(eve_tenant_add.id, eve_tenant_add.name, eve_tenant_add.storage_limit_bytes);
+  lock table eve.tenants in share row exclusive mode;
+  insert into eve.tenants (id) values (eve_tenant_add.id) on conflict do nothing;
+  if not found then
+    raise exception 'there is a tenant % already', eve_tenant_add.id using errcode = 'EV400';
+  end if;
+  perform public.eve_tenant_save(
+    eve_tenant_add.id, eve_tenant_add.name, eve_tenant_add.storage_limit_bytes, eve_tenant_add.is_default
+  );
+  return public.eve_tenants(eve_tenant_add.id) -> 0;
+end;
+$$;
+comment on function public.eve_tenant_add is 'Adds a tenant that there is not yet.';
+
+create or replace function public.eve_tenant_change(id text, changes jsonb)
+returns jsonb
+language plpgsql
+volatile
+set search_path = ''
+as $$
+declare
+  v_before eve.tenants;
+  v_after eve.tenants;
+  v_unknown text;
+begin
+  lock table eve.tenants in share row exclusive mode;
+  select * into v_before from eve.tenants t where t.id = eve_tenant_change.id;
+  if not found then
+    raise exception 'there is no tenant %', left(eve_tenant_change.id, 100) using errcode = 'EV400';
+  elsif jsonb_typeof(eve_tenant_change.changes) is distinct from 'object' or eve_tenant_change.changes = '{}' then
+    raise exception 'changes must be an object with at least one field' using errcode = 'EV400';
+  end if;
+  select f into v_unknown
+  from jsonb_object_keys(eve_tenant_change.changes) f
+  where f not in ('name', 'storage_limit_bytes', 'is_default')
+  limit 1;
+  if found then
+    raise exception 'of a tenant name, storage_limit_bytes and is_default change, not %', v_unknown using errcode = 'EV400';
+  end if;
+  begin
+    v_after := jsonb_populate_record(v_before, eve_tenant_change.changes);
+  exception when data_exception then
+    raise exception 'a field of the tenant is of another type' using errcode = 'EV400';
+  end;
+  if v_before.is_default and v_after.is_default is distinct from true then
+    raise exception 'there is always a default tenant: make another one it' using errcode = 'EV400';
+  end if;
+  perform public.eve_tenant_save(v_after.id, v_after.name, v_after.storage_limit_bytes, v_after.is_default);
+  return public.eve_tenants(v_after.id) -> 0;
+end;
+$$;
+comment on function public.eve_tenant_change is 'Changes of a tenant what changes names (name, storage_limit_bytes, is_default), and nothing else. Null clears.';
+
+create or replace function public.eve_tenant_members(tenant_id text, at_most integer default 1000)
+returns jsonb
+language plpgsql
+stable
+set search_path = ''
+as $$
+begin
+  if not exists (select from eve.tenants t where t.id = eve_tenant_members.tenant_id) then
+    raise exception 'there is no tenant %', left(eve_tenant_members.tenant_id, 100) using errcode = 'EV400';
+  end if;
+  return (
+    select coalesce(jsonb_agg(jsonb_build_object('user_id', m.user_id, 'added_at', m.added_at) order by m.added_at, m.user_id), '[]')
+    from (
+      select m.user_id, m.added_at
+      from eve.tenant_members m
+      where m.tenant_id = eve_tenant_members.tenant_id
+      order by m.added_at, m.user_id
+      limit least(greatest(eve_tenant_members.at_most, 1), 1000)
+    ) m
+  );
+end;
+$$;
+comment on function public.eve_tenant_members is 'The signed-in users who may act for a tenant, those who were added first first; at most 1,000.';
+
 create or replace function public.eve_tenant_member(tenant_id text, user_id uuid, is_member boolean default true)
 returns jsonb
 language plpgsql
@@ -219,8 +328,10 @@ volatile
 set search_path = ''
 as $$
 begin
-  if eve_tenant_member.user_id is null or not exists (select from eve.tenants t where t.id = eve_tenant_member.tenant_id) then
-    raise exception 'give a user''s id, and a tenant that there is' using errcode = 'EV400';
+  if eve_tenant_member.user_id is null then
+    raise exception 'give a user''s id' using errcode = 'EV400';
+  elsif not exists (select from eve.tenants t where t.id = eve_tenant_member.tenant_id) then
+    raise exception 'there is no tenant %', left(eve_tenant_member.tenant_id, 100) using errcode = 'EV400';
   elsif eve_tenant_member.is_member then
     insert into eve.tenant_members (tenant_id, user_id) values (eve_tenant_member.tenant_id, eve_tenant_member.user_id)
     on conflict do nothing;
@@ -228,10 +339,43 @@ begin
     delete from eve.tenant_members m
     where m.tenant_id = eve_tenant_member.tenant_id and m.user_id = eve_tenant_member.user_id;
   end if;
-  return jsonb_build_object('status', 'saved');
+  return jsonb_build_object('status', 'saved', 'changed', found);
 end;
 $$;
-comment on function public.eve_tenant_member is 'Adds a signed-in user to a tenant, or takes them out of it.';
+comment on function public.eve_tenant_member is 'Adds a signed-in user to a tenant, or takes them out of it; changed: whether that was not so already.';
+
+-- As in the migration of consumers, and their tenant.
+create or replace function eve.consumer_json(consumer eve.consumers)
+returns jsonb
+language sql
+stable
+set search_path = ''
+as $$
+  select jsonb_build_object(
+    'id', (consumer_json.consumer).id, 'name', (consumer_json.consumer).name, 'kind', (consumer_json.consumer).kind,
+    'key_id', (consumer_json.consumer).key_id, 'models', (consumer_json.consumer).models,
+    'scopes', (consumer_json.consumer).scopes,
+    'tenant_id', coalesce((consumer_json.consumer).tenant_id, eve.default_tenant()),
+    'max_class', (consumer_json.consumer).max_class, 'rpm', (consumer_json.consumer).rpm,
+    'requests_per_day', (consumer_json.consumer).requests_per_day,
+    'tokens_per_day', (consumer_json.consumer).tokens_per_day,
+    'token_ttl_s', (consumer_json.consumer).token_ttl_s, 'is_active', (consumer_json.consumer).is_active,
+    'created_at', (consumer_json.consumer).created_at, 'secret_changed_at', (consumer_json.consumer).secret_changed_at,
+    'previous_secret_until',
+    case
+      when (consumer_json.consumer).previous_secret_until > eve.clock() then (consumer_json.consumer).previous_secret_until
+    end,
+    'requests_today', coalesce(d.requests, 0), 'tokens_today', coalesce(d.tokens, 0),
+    'live_tokens', (
+      select count(*)
+      from eve.scoped_tokens t
+      where t.consumer_id = (consumer_json.consumer).id and t.revoked_at is null and t.expires_at > eve.clock()
+    )
+  )
+  from (select) as one
+  left join eve.consumer_days d
+    on d.consumer_id = (consumer_json.consumer).id and d.day = eve.pacific_day(eve.clock_ms());
+$$;
 
 create or replace function public.eve_consumer_access(name text, scopes text[] default null, tenant_id text default null)
 returns jsonb
@@ -247,7 +391,7 @@ begin
     raise exception 'scopes are one or more of llm, media, chats, vision, intake' using errcode = 'EV400';
   elsif eve_consumer_access.tenant_id is not null
     and not exists (select from eve.tenants t where t.id = eve_consumer_access.tenant_id) then
-    raise exception 'there is no tenant %', left(eve_consumer_access.tenant_id, 64) using errcode = 'EV400';
+    raise exception 'there is no tenant %', left(eve_consumer_access.tenant_id, 100) using errcode = 'EV400';
   end if;
   update eve.consumers c
   set scopes = coalesce(
@@ -260,28 +404,47 @@ begin
     'consumer_scoped', v_consumer,
     details => jsonb_build_object('scopes', v_consumer.scopes, 'tenant_id', v_consumer.tenant_id)
   );
-  return jsonb_build_object(
-    'status', 'saved', 'name', v_consumer.name, 'scopes', v_consumer.scopes,
-    'tenant_id', coalesce(v_consumer.tenant_id, eve.default_tenant())
-  );
+  return eve.consumer_json(v_consumer);
 end;
 $$;
 comment on function public.eve_consumer_access is 'Sets what a consumer may use (scopes) and whose it is (tenant); what is left out stays.';
 
--- Of consumers what eve_consumers does not tell: scopes and tenants, by name.
-create or replace function public.eve_consumer_accesses()
+-- Both at once or neither: a consumer that was added without the access that was asked for would have lost its secret.
+create or replace function public.eve_consumer_add_with_access(
+  name text,
+  kind text,
+  key_id text,
+  proof text,
+  models text[] default null,
+  max_class text default 'interactive',
+  rpm integer default null,
+  requests_per_day integer default null,
+  tokens_per_day bigint default null,
+  token_ttl_s integer default 7200,
+  scopes text[] default null,
+  tenant_id text default null
+)
 returns jsonb
-language sql
-stable
+language plpgsql
+volatile
 set search_path = ''
 as $$
-  select coalesce(
-    jsonb_object_agg(
-      c.name, jsonb_build_object('scopes', c.scopes, 'tenant_id', coalesce(c.tenant_id, eve.default_tenant()))
-    ),
-    '{}'
-  )
-  from eve.consumers c
-  where c.kind <> 'project';
+declare
+  v_consumer constant jsonb := public.eve_consumer_add(
+    name => eve_consumer_add_with_access.name, kind => eve_consumer_add_with_access.kind,
+    key_id => eve_consumer_add_with_access.key_id, proof => eve_consumer_add_with_access.proof,
+    models => eve_consumer_add_with_access.models, max_class => eve_consumer_add_with_access.max_class,
+    rpm => eve_consumer_add_with_access.rpm, requests_per_day => eve_consumer_add_with_access.requests_per_day,
+    tokens_per_day => eve_consumer_add_with_access.tokens_per_day, token_ttl_s => eve_consumer_add_with_access.token_ttl_s
+  );
+begin
+  if eve_consumer_add_with_access.scopes is null and eve_consumer_add_with_access.tenant_id is null then
+    return v_consumer;
+  end if;
+  return public.eve_consumer_access(
+    name => eve_consumer_add_with_access.name, scopes => eve_consumer_add_with_access.scopes,
+    tenant_id => eve_consumer_add_with_access.tenant_id
+  );
+end;
 $$;
-comment on function public.eve_consumer_accesses is 'The scopes and the tenant of each consumer, by its name.';
+comment on function public.eve_consumer_add_with_access is 'Adds a consumer as eve_consumer_add does, with scopes (llm alone by default) and a tenant (the default one).';

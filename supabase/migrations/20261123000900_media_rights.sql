@@ -26,7 +26,7 @@ begin
     where p.prokind = 'f'
       and (
         p.pronamespace = 'eve'::regnamespace and p.proname ~ '^(media_|tenant|default_tenant|member_tenants|refus(ed$|al_of_consumer))'
-        or p.pronamespace = 'public'::regnamespace and p.proname ~ '^eve_(media_|storage_|tenant|consumer_access)'
+        or p.pronamespace = 'public'::regnamespace and p.proname ~ '^eve_(media_|storage_|tenant|consumer_a(ccess|dd_with_access)$)'
       )
   loop
     execute format('revoke all on function %s from public, anon, authenticated, service_role', v_object.signature);

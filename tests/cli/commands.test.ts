@@ -91,27 +91,27 @@ test("a consumer is given a scope and a tenant, and may store files for it alone
     tenant_id: "default",
   });
   expect(await store("default")).toBe(403);
-  expect(await json("tenants", "save", "acme", "--name", "Acme", "--limit-gb", "0.5")).toMatchObject({
+  expect(await json("tenants", "add", "acme", "--name", "Acme", "--storage-limit-gb", "0.5")).toMatchObject({
     id: "acme",
     name: "Acme",
     storage_limit_bytes: 500_000_000,
     is_default: false,
   });
   // What is left out stays.
-  expect(await json("tenants", "save", "acme", "--limit-gb", "none")).toMatchObject({
+  expect(await json("tenants", "set", "acme", "--storage-limit-gb", "none")).toMatchObject({
     name: "Acme",
     storage_limit_bytes: null,
   });
-  await json("consumers", "access", "keeper", "--scopes", "llm,media", "--tenant-id", "acme");
+  await json("consumers", "access", "keeper", "--scopes", "llm,media", "--tenant", "acme");
   expect([await store("acme"), await store("default")]).toEqual([200, 403]);
   const user = "6f1c2f5e-2f0a-4c53-9a55-0d3f2f1f7a11";
   const listed = async () => (await json("tenants", "list")).find(({ id }: { id: string }) => id === "acme");
-  await json("tenants", "member", "acme", "--user", user);
+  await json("tenants", "add-member", "acme", user);
   expect(await listed()).toMatchObject({ members: 1, consumers: 1 });
-  await json("tenants", "member", "acme", "--user", user, "--remove");
+  await json("tenants", "remove-member", "acme", user);
   expect(await listed()).toMatchObject({ members: 0 });
   expect((await run("consumers", "access", "keeper", "--scopes", "llm,all")).complained).toMatch(/not all/);
-  expect(await run("tenants", "member", "nobody", "--user", user)).toMatchObject({ code: 1 });
+  expect(await run("tenants", "add-member", "nobody", user)).toMatchObject({ code: 1 });
   await json("consumers", "delete", "keeper", "--yes");
 });
 
@@ -139,6 +139,121 @@ test("a token is issued and revoked, and stops at the next call", async () => {
   expect((await ask(token.access_token)).status).toBe(401);
   expect((await run("tokens", "list")).said).toBe("There is no token.");
   expect((await run("tokens", "list", "--all")).said).toContain("revoked");
+});
+
+test("a consumer uses what its scopes open, for its tenant, until they are taken", async () => {
+  await json("tenants", "add", "library", "--name", "The library", "--storage-limit-gb", "0.5");
+  const added = await json(
+    "consumers",
+    "add",
+    "archive",
+    "--kind",
+    "service",
+    "--scopes",
+    "media, llm",
+    "--tenant",
+    "library",
+  );
+  expect(added).toMatchObject({ scopes: ["llm", "media"], tenant_id: "library" });
+  const store = async (key: string) => {
+    const response = await fetch(`${stack.url}/functions/v1/api/v1/media`, {
+      method: "POST",
+      headers: { apikey: key, "content-type": "application/octet-stream" },
+      body: "a plan",
+    });
+    return { status: response.status, body: await response.json() };
+  };
+  expect(await store(added.secret)).toMatchObject({ status: 201, body: { tenant_id: "library" } });
+
+  expect((await run("consumers", "list")).said).toMatch(/archive +service +on +llm, media +library +all/);
+  const shown = (await run("consumers", "show", "archive")).said;
+  expect(shown).toMatch(/scopes +llm, media\n/);
+  expect(shown).toMatch(/tenant +library\n/);
+  expect((await run("tenants", "list")).said).toMatch(/library +The library +500 MB +1 +0/);
+
+  expect((await run("consumers", "access", "archive", "--scopes", "chats,llm")).said).toMatch(
+    /archive\n.*chats, llm\n.*library$/,
+  );
+  expect(await store(added.secret)).toMatchObject({
+    status: 403,
+    body: { error: { code: "credential_insufficient" } },
+  });
+  expect((await ask(added.secret)).status).toBe(200);
+  expect(await json("consumers", "access", "archive", "--tenant", "default")).toMatchObject({
+    scopes: ["chats", "llm"],
+    tenant_id: "default",
+  });
+
+  const wrong = (...args: string[]) =>
+    run("consumers", ...args).then(({ code, complained }) => [code, complained]);
+  expect(await wrong("access", "archive", "--tenant", "nobody")).toEqual([1, "There is no tenant nobody."]);
+  expect(await wrong("access", "nobody", "--scopes", "llm")).toEqual([
+    1,
+    "There is no consumer named nobody.",
+  ]);
+  expect(await wrong("add", "half", "--kind", "service", "--tenant", "nobody")).toEqual([
+    1,
+    "There is no tenant nobody.",
+  ]);
+  expect((await run("consumers", "list")).said).not.toContain("half");
+});
+
+test("a token has of its consumer's scopes what is asked for, and no other", async () => {
+  await json("consumers", "add", "lab", "--kind", "notebook", "--scopes", "llm,media");
+  expect((await json("tokens", "issue", "lab")).scope).toBe("llm media class:interactive");
+  const token = await json("tokens", "issue", "lab", "--scopes", "media");
+  expect(token.scope).toBe("media class:interactive");
+  // Issued within the same second, they are in no order.
+  const listed: { scopes: string[] }[] = await json("tokens", "list", "--consumer", "lab");
+  expect(listed.map(({ scopes }) => scopes.join()).sort()).toEqual(["llm,media", "media"]);
+  expect((await run("tokens", "list", "--consumer", "lab")).said).toMatch(/lab +live +media +all/);
+  const refused = await run("tokens", "issue", "lab", "--scopes", "chats");
+  expect([refused.code, refused.complained]).toEqual([
+    1,
+    "No token was issued: a scope is not among those of this consumer.",
+  ]);
+});
+
+test("tenants are changed, and their members named", async () => {
+  await json("tenants", "add", "team");
+  expect(await run("tenants", "add", "team")).toMatchObject({
+    code: 1,
+    complained: "There is a tenant team already.",
+  });
+  expect(await json("tenants", "set", "team", "--storage-limit-gb", "2", "--name", "Team")).toMatchObject({
+    name: "Team",
+    storage_limit_bytes: 2_000_000_000,
+  });
+  expect(await json("tenants", "set", "team", "--storage-limit-gb", "none")).toMatchObject({
+    name: "Team",
+    storage_limit_bytes: null,
+  });
+  expect(await json("tenants", "set", "team", "--default")).toMatchObject({ is_default: true });
+  expect(await json("tenants", "set", "default", "--default")).toMatchObject({ is_default: true });
+  expect((await json("tenants", "list")).filter((row: { is_default: boolean }) => row.is_default))
+    .toMatchObject([
+      { id: "default" },
+    ]);
+
+  const ann = "a0000000-0000-4000-8000-000000000001";
+  expect(await json("tenants", "add-member", "team", ann)).toEqual({
+    tenant_id: "team",
+    user_id: ann,
+    is_member: true,
+    changed: true,
+  });
+  expect((await run("tenants", "add-member", "team", ann)).said).toBe(`${ann} is a member of team already.`);
+  expect(await json("tenants", "show", "team")).toMatchObject({ id: "team", members: [{ user_id: ann }] });
+  expect((await run("tenants", "show", "team")).said).toContain(ann);
+  expect((await run("tenants", "remove-member", "team", ann)).said).toBe(`${ann} is now no member of team.`);
+  expect((await run("tenants", "show", "team")).said).toContain("tenants add-member team USER_ID");
+  for (const args of [["show"], ["set", "--name", "x"], ["add-member", ann]]) {
+    const [verb = "", ...rest] = args;
+    expect(await run("tenants", verb, "nobody", ...rest)).toMatchObject({
+      code: 1,
+      complained: expect.stringMatching(/^There is no tenant nobody\./),
+    });
+  }
 });
 
 test("a signing key is one that the functions take", async () => {
@@ -598,6 +713,15 @@ describe("a command line that makes no sense ends with 2 and says what does", ()
     [["consumers", "add", "x"], /--kind is missing/],
     [["consumers", "add", "x", "--kind", "robot"], /--kind must be service or notebook/],
     [["consumers", "add", "x", "--kind", "service", "--rpm", "many"], /--rpm must be a whole number/],
+    [
+      ["consumers", "add", "x", "--kind", "service", "--scopes", "llm,root"],
+      /--scopes must be .*intake, .*not root/,
+    ],
+    [["consumers", "access", "x", "--scopes", ","], /--scopes must be one or more of llm, media/],
+    [["tokens", "issue", "x", "--scopes", "files"], /--scopes must be .*not files/],
+    [["tenants", "set", "x"], /at least one of --name, --storage-limit-gb and --default/],
+    [["tenants", "add", "x", "--storage-limit-gb", "2GB"], /--storage-limit-gb must be a number/],
+    [["tenants", "add-member", "x", "ann"], /A user's id looks like/],
     [["consumers", "show", "x", "y"], /Too many arguments for 'show'/],
     [["consumers", "list", "--colour"], /Unknown option '--colour'/],
     [["consumers", "rotate", "x", "--grace", "soon"], /--grace must be a duration/],

@@ -186,6 +186,120 @@ test("scopes and tenants that there are not are no one's", async () => {
   });
 });
 
+describe("what the owner does with tenants", () => {
+  const one = async (id: string) => (await sql`select public.eve_tenants(${id}) as t`)[0]!.t[0];
+  const change = (id: string, changes: Record<string, unknown>) =>
+    sql`select public.eve_tenant_change(${id}, ${sql.json(changes as never)}) as t`.then(([row]) => row!.t);
+
+  test("one is added once, and changed in what is named alone", async () => {
+    const added = (await sql`select public.eve_tenant_add('team', 'Team', 500) as t`)[0]!.t;
+    expect(added).toEqual({
+      id: "team",
+      name: "Team",
+      is_default: false,
+      storage_limit_bytes: 500,
+      created_at: expect.any(String),
+      members: 0,
+      consumers: 0,
+    });
+    await expect(sql`select public.eve_tenant_add('team', 'Other')`).rejects.toMatchObject({
+      code: "EV400",
+      message: "there is a tenant team already",
+    });
+    expect(await change("team", { name: "The team" })).toEqual({ ...added, name: "The team" });
+    expect(await change("team", { storage_limit_bytes: null })).toEqual({
+      ...added,
+      name: "The team",
+      storage_limit_bytes: null,
+    });
+  });
+
+  test.each([
+    ["nobody", { name: "x" }, "there is no tenant nobody"],
+    ["team", {}, "changes must be an object with at least one field"],
+    ["team", { id: "x" }, "of a tenant name, storage_limit_bytes and is_default change, not id"],
+    ["team", { storage_limit_bytes: "much" }, "a field of the tenant is of another type"],
+    ["team", { storage_limit_bytes: -1 }, /must not be negative/],
+    ["default", { is_default: false }, "there is always a default tenant: make another one it"],
+  ])("not %s %j", async (id, changes, message) => {
+    const before = await one(id);
+    await expect(change(id, changes)).rejects.toMatchObject({
+      code: "EV400",
+      message: typeof message === "string" ? message : expect.stringMatching(message),
+    });
+    expect(await one(id)).toEqual(before);
+  });
+
+  test("many make different ones the default at once: all are done, and one is it", async () => {
+    const ids = ["acme", "other", "team", "default"];
+    const many = postgres(db.url, { max: ids.length, onnotice: () => {} });
+    try {
+      for (let round = 0; round < 50; round++) {
+        await Promise.all(
+          ids.map((id) => many`select public.eve_tenant_change(${id}, '{"is_default": true}')`),
+        );
+        expect(await sql`select from eve.tenants where is_default`).toHaveLength(1);
+      }
+    } finally {
+      await many.end();
+    }
+    await change("default", { is_default: true });
+  });
+
+  test("members are listed, and whether somebody was one already is told", async () => {
+    const member = (user: string, is: boolean) =>
+      sql`select public.eve_tenant_member('team', ${user}, ${is}) as m`.then(([row]) => row!.m.changed);
+    expect([await member(ANN, true), await member(ANN, true), await member(BOB, true)]).toEqual([
+      true,
+      false,
+      true,
+    ]);
+    const members = async (at_most = 1000) =>
+      (await sql`select public.eve_tenant_members('team', ${at_most}) as m`)[0]!.m;
+    expect(await members()).toEqual([ANN, BOB].map((user_id) => ({ user_id, added_at: expect.any(String) })));
+    expect(await members(1)).toHaveLength(1);
+    expect(await one("team")).toMatchObject({ members: 2 });
+    expect([await member(BOB, false), await member(BOB, false)]).toEqual([true, false]);
+    await member(ANN, false);
+    expect(await members()).toEqual([]);
+    for (const call of ["eve_tenant_members('nobody')", `eve_tenant_member('nobody', '${ANN}')`]) {
+      await expect(sql.unsafe(`select public.${call}`)).rejects.toMatchObject({
+        code: "EV400",
+        message: "there is no tenant nobody",
+      });
+    }
+  });
+
+  test("a consumer that names no tenant is counted with the default one", async () => {
+    const before = (await one("default")).consumers;
+    const { keyId, proof } = await mintConsumerSecret("service");
+    const [row] =
+      await sql`select public.eve_consumer_add_with_access('plain', 'service', ${keyId}, ${proof}) as c`;
+    expect(row!.c).toMatchObject({ name: "plain", scopes: ["llm"], tenant_id: "default" });
+    expect((await one("default")).consumers).toBe(before + 1);
+  });
+
+  test("a consumer is added with its scopes and tenant, or not at all", async () => {
+    const add = async (name: string, scopes: string[], tenant: string) => {
+      const { keyId, proof } = await mintConsumerSecret("service");
+      const [row] = await sql`
+        select public.eve_consumer_add_with_access(
+          ${name}, 'service', ${keyId}, ${proof}, scopes => ${scopes}::text[], tenant_id => ${tenant}
+        ) as c`;
+      return row!.c;
+    };
+    expect(await add("whole", ["media", "llm"], "team")).toMatchObject({
+      scopes: ["llm", "media"],
+      tenant_id: "team",
+    });
+    await expect(add("half", ["llm"], "nobody")).rejects.toMatchObject({ code: "EV400" });
+    await expect(add("half", ["root"], "team")).rejects.toMatchObject({ code: "EV400" });
+    const listed = (await sql`select public.eve_consumers() as c`)[0]!.c;
+    expect(listed.map(({ name }: { name: string }) => name)).not.toContain("half");
+    expect(listed).toContainEqual(expect.objectContaining({ name: "whole", tenant_id: "team" }));
+  });
+});
+
 describe("row-level security, with the role that the REST API takes on", () => {
   async function as<Value>(
     role: string,

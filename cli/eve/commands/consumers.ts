@@ -1,12 +1,18 @@
 import type { ConsumerRow } from "../../../shared/database/admin.ts";
+import { SCOPES } from "../../../shared/contract/actor.ts";
 import { mintConsumerSecret } from "../../../shared/tokens/consumer_secret.ts";
-import type { Command, Outcome } from "../command.ts";
+import type { Command, Option, Outcome } from "../command.ts";
 import type { Connection } from "../connection.ts";
 import { CliFailure, misuse } from "../failure.ts";
 import { bold, count, green, instant, pairs, table, yellow } from "../table.ts";
-import { readChoice, readDuration, readLimit, readModels } from "../values.ts";
+import { readChoice, readDuration, readLimit, readModels, readScopes } from "../values.ts";
 
 const GRACE_BY_DEFAULT = "24h";
+
+const scopes = (stays: string): Option => ({
+  value: "A,B",
+  help: `what it may use, of ${SCOPES.join(", ")}; ${stays}`,
+});
 
 export const consumerCommands: Command[] = [
   {
@@ -18,6 +24,8 @@ export const consumerCommands: Command[] = [
         value: "KIND",
         help: "service (calls with its own key) or notebook (exchanges its secret for tokens)",
       },
+      scopes: scopes("llm alone by default"),
+      tenant: { value: "ID", help: "whose it is; the default tenant's by default" },
       models: { value: "A,B", help: "models that it may call; all by default" },
       class: { value: "CLASS", help: "the highest class it gets: interactive (default) or batch" },
       rpm: { value: "N", help: "requests it may begin in any minute" },
@@ -28,6 +36,7 @@ export const consumerCommands: Command[] = [
     examples: [
       "consumers add telegram-bot --kind service",
       "consumers add kaggle --kind notebook --models gemma-4-31b-it --class batch --requests-per-day 5000 --ttl 6h",
+      "consumers add archive --kind service --scopes llm,media --tenant acme",
     ],
     async run(given, { connect }) {
       const kind = readChoice(given, "kind", ["service", "notebook"]);
@@ -45,6 +54,8 @@ export const consumerCommands: Command[] = [
         requestsPerDay: readLimit(given, "requests-per-day"),
         tokensPerDay: readLimit(given, "tokens-per-day"),
         tokenTtlSeconds: ttl === undefined ? undefined : readDuration("ttl", ttl),
+        scopes: readScopes(given),
+        tenantId: given.option("tenant"),
       });
       return withSecret(consumer, secret.text, `${consumer.name} was added.`);
     },
@@ -61,6 +72,8 @@ export const consumerCommands: Command[] = [
         row.name,
         row.kind,
         row.is_active ? green("on") : yellow("off"),
+        row.scopes.join(", "),
+        row.tenant_id,
         row.models?.join(", ") ?? "all",
         row.max_class,
         of(row.requests_today, row.requests_per_day),
@@ -70,7 +83,18 @@ export const consumerCommands: Command[] = [
       const text = rows.length === 0
         ? "There is no consumer yet. Add one: npm run eve -- consumers add NAME --kind service"
         : table(
-          ["name", "kind", "state", "models", "class", "requests today", "tokens today", "live tokens"],
+          [
+            "name",
+            "kind",
+            "state",
+            "scopes",
+            "tenant",
+            "models",
+            "class",
+            "requests today",
+            "tokens today",
+            "live tokens",
+          ],
           rows,
         );
       return { json: consumers, text };
@@ -85,6 +109,38 @@ export const consumerCommands: Command[] = [
     async run(given, { connect }) {
       const consumer = await theOne(connect(), given.arguments[0]!);
       return { json: consumer, text: described(consumer) };
+    },
+  },
+  {
+    name: "consumers access",
+    summary: "its scopes and its tenant, shown or changed; the next call knows",
+    about:
+      "What is not named stays, so that without options nothing changes. Its tokens lose what it loses at once; what it gains, only new ones have.",
+    arguments: ["NAME"],
+    options: {
+      scopes: scopes("all that it is to have"),
+      tenant: { value: "ID", help: "whose it is: see tenants list" },
+    },
+    examples: [
+      "consumers access telegram-bot",
+      "consumers access telegram-bot --scopes llm,chats",
+      "consumers access telegram-bot --tenant acme",
+    ],
+    async run(given, { connect }) {
+      const scopes = readScopes(given);
+      const tenant = given.option("tenant");
+      const connection = connect();
+      const name = given.arguments[0]!;
+      const { scopes: has, tenant_id } = scopes === undefined && tenant === undefined
+        ? await theOne(connection, name)
+        : await connection.admin.setConsumerAccess(name, {
+          ...(scopes !== undefined && { scopes }),
+          ...(tenant !== undefined && { tenant_id: tenant }),
+        });
+      return {
+        json: { name, scopes: has, tenant_id },
+        text: pairs([["consumer", bold(name)], ["scopes", has.join(", ")], ["tenant", tenant_id]]),
+      };
     },
   },
   {
@@ -174,6 +230,8 @@ function described(row: ConsumerRow): string {
     ["name", bold(row.name)],
     ["kind", row.kind],
     ["state", row.is_active ? green("on") : yellow("off")],
+    ["scopes", row.scopes.join(", ")],
+    ["tenant", row.tenant_id],
     ["models", row.models?.join(", ") ?? "all"],
     ["class", row.max_class],
     ["requests a minute", count(row.rpm)],

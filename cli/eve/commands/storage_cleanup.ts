@@ -1,11 +1,11 @@
 import type { CleanupReport } from "../../../shared/media/cleanup.ts";
-import type { Command, CommandDependencies, Given } from "../command.ts";
+import type { Command, CommandDependencies } from "../command.ts";
 import { bar } from "../chart.ts";
 import type { Connection } from "../connection.ts";
 import { EXIT, misuse } from "../failure.ts";
 import { postToApi } from "../storage/api.ts";
 import { bytes, count, counted, dim, green, table, yellow } from "../table.ts";
-import { readNumber } from "../values.ts";
+import { readAmount, readNumber } from "../values.ts";
 import { runOperation } from "./maintenance.ts";
 
 const WHAT = ["auto", "crawl", "vision", "media", "multipart"] as const;
@@ -163,9 +163,3 @@ function described(report: CleanupReport): string {
 }
 
 /** A number with or without a point, 0 or more. Undefined: the option is absent. */
-function readAmount(given: Given, name: string): number | undefined {
-  const text = given.option(name);
-  if (text === undefined) return undefined;
-  if (/^\d{1,7}(\.\d{1,9})?$/.test(text)) return Number(text);
-  throw misuse(`--${name} must be a number such as 10 or 0.5, not ${text}.`);
-}

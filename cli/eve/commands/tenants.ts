@@ -1,127 +1,159 @@
-import { SCOPES } from "../../../shared/database/tenants.ts";
-import { BYTES_PER_GB } from "../../../shared/media/storage.ts";
-import type { Command } from "../command.ts";
+import type { TenantChanges, TenantMember, TenantRow } from "../../../shared/database/tenants.ts";
+import type { Command, Given, Option, Outcome } from "../command.ts";
+import type { Connection } from "../connection.ts";
 import { CliFailure, misuse } from "../failure.ts";
-import { bytes, count, green, pairs, table } from "../table.ts";
+import { bold, bytes, count, green, instant, pairs, table } from "../table.ts";
+import { readAmount, UUID } from "../values.ts";
 
-const GIGABYTES = /^\d{1,7}(\.\d{1,9})?$/;
-const UUID = /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/i;
+const GB = 1e9;
 
-export const accessCommand: Command = {
-  name: "consumers access",
-  summary: "what a consumer may use (scopes), and whose it is (tenant)",
-  about: `Scopes are ${
-    SCOPES.join(", ")
-  }; a new consumer has llm alone. What is left out stays. A token carries what its consumer
-has when it is issued, and loses what the consumer loses.`,
-  arguments: ["NAME"],
-  options: {
-    scopes: { value: "A,B", help: `all that it is to have: of ${SCOPES.join(", ")}` },
-    "tenant-id": { value: "ID", help: "for whom it acts" },
+const options: Record<string, Option> = {
+  name: { value: "TEXT", help: "what people call it; none: nothing" },
+  "storage-limit-gb": {
+    value: "N",
+    help: "how much it may store, such as 2 or 0.5; none: the limit that all have alike; 1 GB is 10^9 bytes",
   },
-  examples: [
-    "consumers access telegram-bot",
-    "consumers access telegram-bot --scopes llm,media --tenant-id acme",
-  ],
-  async run(given, { connect }) {
-    const scopes = given.option("scopes")?.split(",").map((scope) => scope.trim());
-    const unknown = scopes?.filter((scope) => !SCOPES.some((one) => one === scope)) ?? [];
-    if (unknown.length > 0) {
-      throw misuse(`--scopes must be of ${SCOPES.join(", ")}, not ${unknown.join(", ")}.`);
-    }
-    const { tenants } = connect();
-    const name = given.arguments[0]!;
-    const tenantId = given.option("tenant-id");
-    const answer = scopes === undefined && tenantId === undefined
-      ? await tenants.access(name)
-      : await tenants.setAccess(name, scopes ?? null, tenantId ?? null);
-    if (answer === null) throw new CliFailure(`There is no consumer ${name}.`);
-    const text = pairs([
-      ["consumer", answer.name],
-      ["scopes", answer.scopes.join(", ")],
-      ["tenant", answer.tenant_id],
-    ]);
-    return { json: { name: answer.name, scopes: answer.scopes, tenant_id: answer.tenant_id }, text };
-  },
+  default: { help: "what names no tenant is this one's from now on" },
 };
 
 export const tenantCommands: Command[] = [
   {
     name: "tenants list",
-    summary: "whose files and chats there are: all tenants, with their members and consumers",
+    summary: "whose files and chats are kept apart from others'",
     arguments: [],
     options: {},
-    examples: ["tenants list"],
+    examples: ["tenants list", "tenants list --json"],
     async run(_given, { connect }) {
       const tenants = await connect().tenants.list();
-      const text = table(
-        ["tenant", "name", "", "files at most>", "members>", "consumers>"],
-        tenants.map(({ id, name, is_default, storage_limit_bytes, members, consumers }) => [
-          id,
-          name ?? "",
-          is_default ? green("default") : "",
-          storage_limit_bytes === null ? "" : bytes(storage_limit_bytes),
-          count(members),
-          count(consumers),
-        ]),
-      );
-      return { json: tenants, text };
-    },
-  },
-  {
-    name: "tenants save",
-    summary: "add a tenant, or change one; what is left out stays",
-    arguments: ["ID"],
-    options: {
-      name: { value: "TEXT", help: "what people call it" },
-      "limit-gb": {
-        value: "N",
-        help: "how much it may store, in GB of 10^9 bytes; none: as the limit tenant says",
-      },
-      default: { help: "whoever names no tenant acts for this one" },
-    },
-    examples: ['tenants save acme --name "Acme" --limit-gb 0.5', "tenants save acme --default"],
-    async run(given, { connect }) {
-      const { tenants } = connect();
-      const id = given.arguments[0]!;
-      const known = (await tenants.list()).find((tenant) => tenant.id === id);
-      const limit = given.option("limit-gb");
-      if (limit !== undefined && limit !== "none" && !GIGABYTES.test(limit)) {
-        throw misuse(`--limit-gb must be a number such as 0.5, or none, not ${limit}.`);
-      }
-      await tenants.save({
-        id,
-        name: given.option("name") ?? known?.name ?? null,
-        storage_limit_bytes: limit === undefined
-          ? known?.storage_limit_bytes ?? null
-          : limit === "none"
-          ? null
-          : Math.round(Number(limit) * BYTES_PER_GB),
-        is_default: given.switch("default"),
-      });
-      const saved = (await tenants.list()).find((tenant) => tenant.id === id);
-      return { json: saved, text: `${id} was ${known === undefined ? "added" : "changed"}.` };
-    },
-  },
-  {
-    name: "tenants member",
-    summary: "let a signed-in user act for a tenant, or no longer",
-    arguments: ["ID"],
-    options: {
-      user: { value: "UUID", help: "the user's id, as Authentication in the dashboard shows it" },
-      remove: { help: "no longer" },
-    },
-    examples: ["tenants member acme --user 6f1c2f5e-2f0a-4c53-9a55-0d3f2f1f7a11"],
-    async run(given, { connect }) {
-      const user = given.option("user");
-      if (user === undefined || !UUID.test(user)) throw misuse("--user must be a user's id, a UUID.");
-      const isMember = !given.switch("remove");
-      const id = given.arguments[0]!;
-      await connect().tenants.setMember(id, user, isMember);
+      const rows = tenants.map((row) => [
+        row.id,
+        row.name ?? "",
+        row.is_default ? green("yes") : "",
+        limitOf(row),
+        count(row.consumers),
+        count(row.members),
+      ]);
       return {
-        json: { tenant_id: id, user_id: user, is_member: isMember },
-        text: isMember ? `${user} acts for ${id}.` : `${user} does not act for ${id} any more.`,
+        json: tenants,
+        text: table(["id", "name", "default", "storage limit>", "consumers>", "members>"], rows),
       };
     },
   },
+  {
+    name: "tenants show",
+    summary: "one, with the signed-in users who may act for it",
+    arguments: ["ID"],
+    options: {},
+    examples: ["tenants show acme"],
+    async run(given, { connect }) {
+      const connection = connect();
+      const tenant = await theOne(connection, given.arguments[0]!);
+      const members = await connection.tenants.members(tenant.id);
+      return { json: { ...tenant, members }, text: `${described(tenant)}\n\n${listed(tenant, members)}` };
+    },
+  },
+  {
+    name: "tenants add",
+    summary: "add one; then give it consumers or members",
+    about:
+      "An ID has 1 to 100 letters, digits or . _ -, and does not begin with a dot: it is a part of the\n" +
+      "keys of its files, and stays.",
+    arguments: ["ID"],
+    options,
+    examples: ["tenants add acme", 'tenants add acme --name "Acme Ltd" --storage-limit-gb 0.5'],
+    async run(given, { connect }) {
+      const tenant = await connect().tenants.add(given.arguments[0]!, readChanges(given));
+      return saved(tenant, `${tenant.id} was added.`);
+    },
+  },
+  {
+    name: "tenants set",
+    summary: "change its name or its storage limit, or make it the default",
+    about: "What is not named stays.",
+    arguments: ["ID"],
+    options,
+    examples: ["tenants set acme --storage-limit-gb 2", "tenants set acme --storage-limit-gb none --default"],
+    async run(given, { connect }) {
+      const changes = readChanges(given);
+      if (Object.keys(changes).length === 0) {
+        throw misuse("Say what is to change: at least one of --name, --storage-limit-gb and --default.");
+      }
+      const tenant = await connect().tenants.change(given.arguments[0]!, changes);
+      return saved(tenant, `${tenant.id} was changed.`);
+    },
+  },
+  member("add-member", true, "let a signed-in user act for it"),
+  member("remove-member", false, "take a signed-in user out of it"),
 ];
+
+function member(verb: string, isMember: boolean, summary: string): Command {
+  return {
+    name: `tenants ${verb}`,
+    summary,
+    about: "A user is named by the id of Supabase Auth (Authentication, Users). The next call knows.",
+    arguments: ["ID", "USER_ID"],
+    options: {},
+    examples: [`tenants ${verb} acme 4f8b1c1e-6a1d-4a3f-9d53-0c2b6f0f7a11`],
+    async run(given, { connect }) {
+      const [id, userId] = given.arguments as [string, string];
+      if (!UUID.test(userId)) {
+        throw misuse(`A user's id looks like 4f8b1c1e-6a1d-4a3f-9d53-0c2b6f0f7a11, not ${userId}.`);
+      }
+      const changed = await connect().tenants.setMember(id, userId, isMember);
+      const state = `${isMember ? "a member" : "no member"} of ${id}`;
+      return {
+        json: { tenant_id: id, user_id: userId, is_member: isMember, changed },
+        text: changed ? `${userId} is now ${state}.` : `${userId} is ${state} already.`,
+      };
+    },
+  };
+}
+
+function readChanges(given: Given): TenantChanges {
+  const name = given.option("name");
+  const limit = given.option("storage-limit-gb");
+  return {
+    ...(name !== undefined && { name: name === "none" ? null : name }),
+    ...(limit !== undefined && {
+      storage_limit_bytes: limit === "none" ? null : Math.round(readAmount(given, "storage-limit-gb")! * GB),
+    }),
+    ...(given.switch("default") && { is_default: true }),
+  };
+}
+
+async function theOne({ tenants }: Connection, id: string): Promise<TenantRow> {
+  const [tenant] = await tenants.list(id);
+  if (tenant === undefined) throw new CliFailure(`There is no tenant ${id}. See \`tenants list\`.`);
+  return tenant;
+}
+
+const saved = (tenant: TenantRow, message: string): Outcome => ({
+  json: tenant,
+  text: `${message}\n\n${described(tenant)}`,
+});
+
+const limitOf = ({ storage_limit_bytes }: TenantRow) =>
+  storage_limit_bytes === null ? "as all" : bytes(storage_limit_bytes);
+
+function described(row: TenantRow): string {
+  return pairs([
+    ["id", bold(row.id)],
+    ["name", row.name ?? ""],
+    ["default", row.is_default ? green("yes") : "no"],
+    ["storage limit", limitOf(row)],
+    ["consumers", count(row.consumers)],
+    ["members", count(row.members)],
+    ["added", instant(row.created_at)],
+  ]);
+}
+
+function listed({ id, members: all }: TenantRow, members: TenantMember[]): string {
+  if (members.length === 0) {
+    return `No signed-in user may act for it. Add one: tenants add-member ${id} USER_ID`;
+  }
+  const rows = table(
+    ["member", "since"],
+    members.map(({ user_id, added_at }) => [user_id, instant(added_at)]),
+  );
+  return all > members.length ? `${rows}\n... and ${count(all - members.length)} more` : rows;
+}

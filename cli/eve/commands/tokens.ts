@@ -2,9 +2,8 @@ import { base64url } from "jose";
 import type { Command } from "../command.ts";
 import { CliFailure, misuse } from "../failure.ts";
 import { bold, count, green, instant, table, yellow } from "../table.ts";
-import { readChoice, readDuration, readLimit, readModels } from "../values.ts";
+import { readChoice, readDuration, readLimit, readModels, readScopes, UUID } from "../values.ts";
 
-const UUID = /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/i;
 /** As long as the digest of HS256. */
 const SIGNING_KEY_BYTES = 32;
 
@@ -27,6 +26,7 @@ export const tokenCommands: Command[] = [
         token.id,
         token.consumer,
         token.state === "live" ? green(token.state) : yellow(token.state),
+        token.scopes.join(", "),
         token.models?.join(", ") ?? "all",
         token.class,
         of(token.requests_used, token.requests_budget),
@@ -38,6 +38,7 @@ export const tokenCommands: Command[] = [
         "id",
         "consumer",
         "state",
+        "scopes",
         "models",
         "class",
         "requests",
@@ -53,13 +54,14 @@ export const tokenCommands: Command[] = [
     summary: "a token for a notebook, without its enrolment secret",
     arguments: ["CONSUMER"],
     options: {
+      scopes: { value: "A,B", help: "only these of the consumer's scopes; all of them by default" },
       models: { value: "A,B", help: "only these of the consumer's models" },
       class: { value: "CLASS", help: "interactive or batch" },
       requests: { value: "N", help: "requests in all" },
       tokens: { value: "N", help: "input and output tokens in all" },
       ttl: { value: "TIME", help: "its life, such as 30m; the consumer's longest by default" },
     },
-    examples: ["tokens issue kaggle --ttl 30m --requests 100"],
+    examples: ["tokens issue kaggle --ttl 30m --requests 100", "tokens issue kaggle --scopes media"],
     async run(given, { connect }) {
       const connection = connect();
       const ttl = given.option("ttl");
@@ -69,6 +71,7 @@ export const tokenCommands: Command[] = [
         body: JSON.stringify({
           grant_type: "client_credentials",
           client_id: given.arguments[0],
+          scope: readScopes(given)?.join(" "),
           models: readModels(given),
           class: readChoice(given, "class", ["interactive", "batch"]),
           requests: readLimit(given, "requests"),
