@@ -13,6 +13,7 @@ import { playgroundRoutes } from "./playground_routes.ts";
 import { providerRoutes } from "./provider_routes.ts";
 import { readingRoutes } from "./reading_routes.ts";
 import type { AdminDependencies, Route } from "./route.ts";
+import { tenantRoutes } from "./tenant_routes.ts";
 import { webhookRoutes } from "./webhook_routes.ts";
 
 export interface AdminEndpointOptions extends FunctionOptions<AdminDependencies> {
@@ -27,6 +28,7 @@ const ROUTES: readonly Route[] = [
   ...providerRoutes,
   ...readingRoutes,
   ...consumerRoutes,
+  ...tenantRoutes,
   ...playgroundRoutes,
   ...webhookRoutes,
 ];

@@ -4,6 +4,7 @@
  * Types alone, and no import of a package, since the console shares this file: a route that answers something else is a type
  * error here, a page that reads something else is one there. Answers that no page reads are not listed.
  */
+import type { ScopeName } from "../contract/actor.ts";
 import type { JobAnswer } from "../endpoints/native/job_answer.ts";
 
 /** By method and path. */
@@ -24,8 +25,14 @@ export interface AdminAnswers {
   "POST /consumers/rotate": ConsumerWithSecret;
   "POST /consumers/enable": { consumer: Consumer };
   "POST /consumers/scope": { consumer: Consumer };
+  "POST /consumers/access": { consumer: Consumer };
   "POST /consumers/remove": { removed: string };
   "GET /tokens": { tokens: Token[] };
+  "GET /tenants": { tenants: Tenant[] };
+  "POST /tenants/add": { tenant: Tenant };
+  "POST /tenants/change": { tenant: Tenant };
+  "GET /tenants/members": { members: TenantMember[] };
+  "POST /tenants/members/set": { changed: boolean };
   [job: `GET /jobs/${string}`]: JobAnswer;
 }
 
@@ -204,6 +211,8 @@ export interface Consumer {
   kind: "service" | "notebook";
   /** Null: all. */
   models: string[] | null;
+  scopes: ScopeName[];
+  tenant_id: string;
   max_class: "interactive" | "batch";
   rpm: number | null;
   requests_per_day: number | null;
@@ -226,6 +235,7 @@ export interface Token {
   id: string;
   consumer: string;
   state: "live" | "expired" | "revoked";
+  scopes: ScopeName[];
   class: "interactive" | "batch";
   requests_used: number;
   requests_budget: number | null;
@@ -233,6 +243,23 @@ export interface Token {
   tokens_budget: number | null;
   issued_at: string;
   expires_at: string;
+}
+
+export interface Tenant {
+  id: string;
+  name: string | null;
+  is_default: boolean;
+  /** Null: the limit that all have alike. */
+  storage_limit_bytes: number | null;
+  created_at: string;
+  /** How many. */
+  members: number;
+  consumers: number;
+}
+
+export interface TenantMember {
+  user_id: string;
+  added_at: string;
 }
 
 export interface Alert {

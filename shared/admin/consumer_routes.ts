@@ -1,4 +1,5 @@
 import { z } from "zod";
+import { SCOPES } from "../contract/actor.ts";
 import { GatewayError } from "../contract/gateway_error.ts";
 import { mintConsumerSecret } from "../tokens/consumer_secret.ts";
 import { route } from "./route.ts";
@@ -17,6 +18,11 @@ const scope = {
   token_ttl_s: z.number().int().min(60).max(86_400).optional(),
 };
 
+const scopes = z.array(z.enum(SCOPES)).min(1, `must name at least one of ${SCOPES.join(", ")}`).max(
+  SCOPES.length,
+);
+const tenantId = z.string().trim().min(1).max(100);
+
 /** How long the previous secret stays valid by default: a day, in which programs can be given the new one. */
 const GRACE_S = 86_400;
 
@@ -29,7 +35,13 @@ export const consumerRoutes = [
   route(
     "POST",
     "/consumers/add",
-    z.strictObject({ name, kind: z.enum(["service", "notebook"]), ...scope }),
+    z.strictObject({
+      name,
+      kind: z.enum(["service", "notebook"]),
+      ...scope,
+      scopes: scopes.optional(),
+      tenant_id: tenantId.optional(),
+    }),
     async ({ dependencies }, asked) => {
       const secret = await mintConsumerSecret(asked.kind);
       const consumer = await dependencies.admin.addConsumer({
@@ -43,6 +55,8 @@ export const consumerRoutes = [
         requestsPerDay: asked.requests_per_day ?? null,
         tokensPerDay: asked.tokens_per_day ?? null,
         tokenTtlSeconds: asked.token_ttl_s,
+        scopes: asked.scopes,
+        tenantId: asked.tenant_id,
       });
       return { consumer, secret: secret.text };
     },
@@ -76,6 +90,18 @@ export const consumerRoutes = [
     const { name: consumer, ...changes } = asked;
     return { consumer: await dependencies.admin.scopeConsumer(consumer, changes) };
   }),
+
+  route(
+    "POST",
+    "/consumers/access",
+    z.union([
+      z.strictObject({ name, scopes, tenant_id: tenantId.optional() }),
+      z.strictObject({ name, tenant_id: tenantId }),
+    ], { error: `send name, and scopes (some of ${SCOPES.join(", ")}), tenant_id or both` }),
+    async ({ dependencies }, { name, ...changes }) => ({
+      consumer: await dependencies.admin.setConsumerAccess(name, changes),
+    }),
+  ),
 
   route("POST", "/consumers/remove", z.strictObject({ name }), async ({ dependencies }, asked) => {
     await dependencies.admin.removeConsumer(asked.name);

@@ -8,6 +8,7 @@ import type { Webhooks } from "../database/webhooks.ts";
 import type { Ledger } from "../database/admission/ledger.ts";
 import type { Reading } from "../database/reading.ts";
 import type { Stages } from "../database/stages.ts";
+import type { Tenants } from "../database/tenants.ts";
 import type { KeyEncryption } from "../secrets/key_encryption.ts";
 import type { ReadVariable } from "../stages/environment.ts";
 import type { Inspectors } from "../stages/probe.ts";
@@ -19,6 +20,7 @@ export interface AdminDependencies {
   stages: Stages;
   reading: Reading;
   admin: Admin;
+  tenants: Tenants;
   models: Ledger["models"];
   /** @throws GatewayError `gateway_misconfigured` without ADMIN_SECRET_KEY */
   encryption: () => KeyEncryption;

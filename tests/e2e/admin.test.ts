@@ -356,6 +356,86 @@ describe("what the pages read and do", () => {
     expect(JSON.stringify(await admin("/consumers"))).not.toContain(secret);
   });
 
+  test("a consumer's scopes and tenant are set, and its next call knows", async () => {
+    expect(await admin("/tenants/add", { id: "acme", name: "Acme", storage_limit_bytes: 1_000_000 }))
+      .toMatchObject({ status: 200, tenant: { id: "acme", is_default: false, consumers: 0 } });
+    const { consumer, secret } = await admin("/consumers/add", {
+      name: "archive",
+      kind: "service",
+      scopes: ["llm", "media"],
+      tenant_id: "acme",
+    });
+    expect(consumer).toMatchObject({ scopes: ["llm", "media"], tenant_id: "acme" });
+    const quota = async () => {
+      const response = await fetch(`${stack.url}/functions/v1/api/v1/storage/quota`, {
+        headers: { apikey: secret },
+      });
+      return { status: response.status, ...await response.json() };
+    };
+    expect(await quota()).toMatchObject({
+      status: 200,
+      tenant_id: "acme",
+      tenant: { limit_bytes: 1_000_000 },
+    });
+    expect(await admin("/consumers/access", { name: "archive", tenant_id: "default" })).toMatchObject({
+      consumer: { scopes: ["llm", "media"], tenant_id: "default" },
+    });
+    expect(await quota()).toMatchObject({ status: 200, tenant_id: "default" });
+    expect(await admin("/consumers/access", { name: "archive", scopes: ["llm"] })).toMatchObject({
+      consumer: { scopes: ["llm"], tenant_id: "default" },
+    });
+    expect(await quota()).toMatchObject({ status: 403, error: { code: "credential_insufficient" } });
+    for (
+      const [changes, code, message] of [
+        [{}, "invalid_request", /scopes \(some of llm, media/],
+        [{ scopes: [] }, "invalid_request", /scopes/],
+        [{ scopes: ["root"] }, "invalid_request", /some of llm, media, chats, vision, intake/],
+        [{ scopes: ["llm"], x: 1 }, "invalid_request", /x: this endpoint knows no such field/],
+        [{ tenant_id: "nobody" }, "invalid_argument", /no tenant nobody/],
+      ] as const
+    ) {
+      expect(await admin("/consumers/access", { name: "archive", ...changes })).toMatchObject({
+        status: 400,
+        error: { code, message: expect.stringMatching(message) },
+      });
+    }
+    expect(await admin("/consumers?name=archive")).toMatchObject({
+      consumers: [{ scopes: ["llm"], tenant_id: "default" }],
+    });
+    await admin("/consumers/remove", { name: "archive" });
+  });
+
+  test("tenants are changed, and their members named", async () => {
+    expect(await admin("/tenants/add", { id: "team" })).toMatchObject({
+      tenant: { storage_limit_bytes: null },
+    });
+    expect(await admin("/tenants/change", { id: "team", storage_limit_bytes: 5 })).toMatchObject({
+      tenant: { id: "team", storage_limit_bytes: 5 },
+    });
+    const user_id = crypto.randomUUID();
+    const set = (is_member: boolean) =>
+      admin("/tenants/members/set", { tenant_id: "team", user_id, is_member });
+    expect([await set(true), await set(true)]).toMatchObject([{ changed: true }, { changed: false }]);
+    expect(await admin("/tenants/members?tenant_id=team")).toMatchObject({ members: [{ user_id }] });
+    expect(await admin("/tenants?id=team")).toMatchObject({ tenants: [{ id: "team", members: 1 }] });
+    expect(await set(false)).toMatchObject({ changed: true });
+    for (
+      const [path, body, code, message] of [
+        ["add", { id: "team" }, "invalid_argument", /a tenant team already/],
+        ["add", { id: "../x" }, "invalid_argument", /does not begin with a dot/],
+        ["change", { id: "team" }, "invalid_argument", /at least one field/],
+        ["change", { id: "nobody", name: "x" }, "invalid_argument", /no tenant nobody/],
+        ["change", { id: "team", is_default: false }, "invalid_request", /is_default/],
+        ["members/set", { tenant_id: "team", user_id: "ann", is_member: true }, "invalid_request", /user_id/],
+      ] as const
+    ) {
+      expect(await admin(`/tenants/${path}`, body)).toMatchObject({
+        status: 400,
+        error: { code, message: expect.stringMatching(message) },
+      });
+    }
+  });
+
   test("usage, tokens and alerts answer", async () => {
     expect(await admin("/usage?by=day,model")).toMatchObject({ status: 200, by: ["day", "model"] });
     expect(await admin("/tokens")).toMatchObject({ tokens: [] });

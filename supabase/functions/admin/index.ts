@@ -15,6 +15,7 @@ import { createWebhooks } from "../../../shared/database/webhooks.ts";
 import { createReading } from "../../../shared/database/reading.ts";
 import { rpcTransport } from "../../../shared/database/transport/rpc_transport.ts";
 import { createStages } from "../../../shared/database/stages.ts";
+import { createTenants } from "../../../shared/database/tenants.ts";
 import { namedHosts, WEBHOOK_HOSTS_VARIABLE } from "../../../shared/events/webhooks/register.ts";
 import { providerRegistry } from "../../../shared/providers/registry.ts";
 import { ADMIN_SECRET_VARIABLE, createKeyEncryption } from "../../../shared/secrets/key_encryption.ts";
@@ -41,6 +42,7 @@ function open() {
     stages,
     reading: createReading(transport),
     admin: createAdmin(transport),
+    tenants: createTenants(transport),
     models: createLedger(transport).models,
     encryption: () => createKeyEncryption(variable(ADMIN_SECRET_VARIABLE)),
     webhooks: createWebhooks(transport),
