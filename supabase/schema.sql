@@ -11811,9 +11811,9 @@ CREATE OR REPLACE FUNCTION public.eve_tenant_save(id text, name text DEFAULT NUL
 AS $function$
 begin
   perform eve.tenant_check(eve_tenant_save.id, eve_tenant_save.name, eve_tenant_save.storage_limit_bytes);
+  -- One after another: which one is the default is a matter of all rows. Readers and references do not wait.
+  lock table eve.tenants in share row exclusive mode;
   if eve_tenant_save.is_default then
-    -- Whoever else makes one the default waits here, and then sees this one.
-    perform from eve.tenants t where t.is_default for no key update;
     update eve.tenants t set is_default = false where t.is_default and t.id <> eve_tenant_save.id;
   end if;
   insert into eve.tenants as t (id, name, storage_limit_bytes, is_default)
@@ -11835,6 +11835,7 @@ CREATE OR REPLACE FUNCTION public.eve_tenant_add(id text, name text DEFAULT NULL
 AS $function$
 begin
   perform eve.tenant_check(eve_tenant_add.id, eve_tenant_add.name, eve_tenant_add.storage_limit_bytes);
+  lock table eve.tenants in share row exclusive mode;
   insert into eve.tenants (id) values (eve_tenant_add.id) on conflict do nothing;
   if not found then
     raise exception 'there is a tenant % already', eve_tenant_add.id using errcode = 'EV400';
@@ -11857,7 +11858,8 @@ declare
   v_after eve.tenants;
   v_unknown text;
 begin
-  select * into v_before from eve.tenants t where t.id = eve_tenant_change.id for no key update;
+  lock table eve.tenants in share row exclusive mode;
+  select * into v_before from eve.tenants t where t.id = eve_tenant_change.id;
   if not found then
     raise exception 'there is no tenant %', left(eve_tenant_change.id, 100) using errcode = 'EV400';
   elsif jsonb_typeof(eve_tenant_change.changes) is distinct from 'object' or eve_tenant_change.changes = '{}' then
