@@ -13879,17 +13879,6 @@ AS $function$
 $function$;
 comment on function eve.jobs_lock is 'Held to the end of the transaction by whoever changes several queues.';
 
-CREATE OR REPLACE FUNCTION eve.job_ended(ids uuid[])
- RETURNS void
- LANGUAGE plpgsql
- SET search_path TO ''
-AS $function$
-begin
-  return;
-end;
-$function$;
-comment on function eve.job_ended is 'Called with the jobs that have just ended, however they did, in the transaction that ended them.';
-
 CREATE OR REPLACE FUNCTION eve.jobs_came()
  RETURNS trigger
  LANGUAGE plpgsql
@@ -13914,8 +13903,6 @@ CREATE OR REPLACE FUNCTION eve.jobs_changed()
  LANGUAGE plpgsql
  SET search_path TO ''
 AS $function$
-declare
-  v_ended uuid[];
 begin
   update eve.job_queues q
   set queued = q.queued + d.jobs, bytes = q.bytes + d.bytes
@@ -13930,13 +13917,6 @@ begin
     having sum(moved.jobs) <> 0 or sum(moved.bytes) <> 0
   ) d
   where q.id = d.queue_id;
-  select array_agg(n.id order by n.no) into v_ended
-  from after_it n
-  join before_it o on o.id = n.id
-  where n.finished_at is not null and o.finished_at is null;
-  if v_ended is not null then
-    perform eve.job_ended(v_ended);
-  end if;
   return null;
 end;
 $function$;
@@ -14162,7 +14142,7 @@ begin
   left join eve.jobs j on j.owner_id = v_owner and j.request_id = g.request_id and j.run_at is not null;
   return jsonb_build_object(
     'status', 'accepted', 'jobs', v_answer,
-    'wake', v_answer @> '[{"is_new": true}]' and exists (select from unnest(v_given) g where g.run_at <= v_now)
+    'wake', v_answer @> '[{"is_new": true}]' and exists (select from unnest(v_given) g where g.run_at <= eve.clock())
       and eve.jobs_may_wake(0)
   );
 end;
@@ -14449,14 +14429,15 @@ declare
 begin
   perform eve.jobs_lock();
   with given as materialized (
-    select g.id, g.lease_token, g.pause_ms
-    from jsonb_to_recordset(eve_jobs_release.jobs) as g (id uuid, lease_token uuid, pause_ms bigint)
+    select g.id, g.lease_token, g.pause_ms, g.delay_ms
+    from jsonb_to_recordset(eve_jobs_release.jobs) as g (id uuid, lease_token uuid, pause_ms bigint, delay_ms bigint)
   ), mine as materialized (
     select j.id from eve.jobs j join given g on g.id = j.id and g.lease_token = j.lease_token order by j.id for no key update of j
   ), back as (
     update eve.jobs j
     set state = 'queued', tries = greatest(j.tries - 1, 0), lease_token = null, lease_until = null, worker_id = null,
-      started_at = case when j.tries + j.losses > 1 then j.started_at end
+      started_at = case when j.tries + j.losses > 1 then j.started_at end,
+      run_at = case when g.delay_ms > 0 then v_now + g.delay_ms * interval '1 millisecond' else j.run_at end
     from mine m
     join given g on g.id = m.id
     where j.id = m.id and j.lease_token = g.lease_token

@@ -67,8 +67,11 @@ export interface JobLeases {
   ): Promise<string[]>;
   complete(done: readonly (Lease & { result: unknown })[]): Promise<void>;
   fail(held: Lease, failure: RunFailure): Promise<void>;
-  /** To the place that they had; it was no try. `pauseMs`: the queue's others are left alone for so long too. */
-  release(held: readonly (Lease & { pauseMs?: number })[]): Promise<void>;
+  /**
+   * To the place that they had; it was no try. `pauseMs`: their whole queue is left alone for so long. `delayMs`: they alone are, and lose
+   * their place.
+   */
+  release(held: readonly (Lease & { pauseMs?: number; delayMs?: number })[]): Promise<void>;
   isDue(): Promise<boolean>;
 }
 
@@ -109,7 +112,11 @@ export function createJobLeases(transport: Transport, timeoutMs = LEASES_TIMEOUT
       }, z.unknown());
     },
     async release(held) {
-      const jobs = held.map((one) => ({ ...lease(one), pause_ms: one.pauseMs ?? null }));
+      const jobs = held.map((one) => ({
+        ...lease(one),
+        pause_ms: one.pauseMs ?? null,
+        delay_ms: one.delayMs ?? null,
+      }));
       await ask("eve_jobs_release", { jobs }, z.unknown());
     },
     isDue: () => ask("eve_jobs_due", {}, z.boolean()),

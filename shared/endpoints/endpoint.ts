@@ -16,6 +16,8 @@ export interface RequestContext {
   /** A part of the path that the route's pattern names, decoded as far as it can be; empty where there is none. */
   param(name: string): string;
   caller: Caller;
+  /** The job that this is the run of; null: a client asks by itself. */
+  jobId: string | null;
   /** Made by us; until the client names its own with `adoptRequestId`. */
   requestId: string;
   /** From here on the request goes by the client's id, in its errors too. */

@@ -18,6 +18,8 @@ export interface RouterDependencies {
   resolve: ResolveTarget;
   gateway: Gateway;
   maxBodyBytes: number;
+  /** The job that a request is the run of; absent or null: it is a client's own. */
+  jobOf?(request: Request): string | null;
   /** Is given every error that is answered; caller null: nobody was recognised. Must neither throw nor wait. */
   noteError?(error: GatewayError, caller: Caller | null): void;
 }
@@ -63,7 +65,7 @@ export function createRouter(
 }
 
 async function serve(
-  { gateway, resolve }: RouterDependencies,
+  { gateway, resolve, jobOf }: RouterDependencies,
   route: EndpointRoute,
   received: FunctionRequest,
   caller: Caller,
@@ -86,6 +88,7 @@ async function serve(
     path,
     param: (name) => param(name) ?? "",
     caller,
+    jobId: jobOf?.(request) ?? null,
     requestId: received.requestId,
     adoptRequestId: (id) => {
       received.requestId = id;

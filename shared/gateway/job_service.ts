@@ -80,8 +80,8 @@ export function createJobService({ gateway, jobs, newId, now, jobsUrl }: JobServ
 
   return {
     find,
-    async submit(request, stage, context) {
-      const id = newId();
+    async submit(request, stage, context, jobId) {
+      const id = jobId ?? newId();
       const hash = request.idIsClients ? await requestHash(request) : null;
       const task = jobTask(request, {
         id,
@@ -97,7 +97,7 @@ export function createJobService({ gateway, jobs, newId, now, jobsUrl }: JobServ
         return await find(jobOf(ended), context.caller);
       } catch (thrown) {
         const error = asGatewayError(thrown);
-        gateway.background(closeFailed(id, error));
+        if (jobId === null) gateway.background(closeFailed(id, error));
         throw error;
       }
     },

@@ -27,12 +27,18 @@ const DEFAULT_RPC_TIMEOUT_MS = 8_000;
  */
 const DEFAULT_DIRECT_CONNECTIONS = 4;
 const MAX_DIRECT_CONNECTIONS = 20;
+/** Hosted functions have 150 s on the free plan; the rest is for the last runs to end and to be written down. */
+const DEFAULT_WORKER_SECONDS = 120;
+/** Runs side by side. They wait for models nearly all the time; a function has 2 s of CPU for all of them together. */
+const DEFAULT_WORKER_CONCURRENCY = 8;
 /** The paid plans' wall clock, which no setting can stretch. */
 const PLATFORM_WALL_CLOCK_MS = 400_000;
 
-const milliseconds = (fallback: number, least: number, most: number) =>
-  z.string().regex(/^\d+$/, "must be a whole number of milliseconds").transform(Number)
+const wholeNumber = (unit: string, fallback: number, least: number, most: number) =>
+  z.string().regex(/^\d+$/, `must be a whole number of ${unit}`).transform(Number)
     .pipe(z.number().min(least).max(most)).default(fallback);
+const milliseconds = (fallback: number, least: number, most: number) =>
+  wholeNumber("milliseconds", fallback, least, most);
 
 const keySet = z.string().transform((text, context) => {
   try {
@@ -55,6 +61,8 @@ const variables = z.object({
   EVE_RPC_TIMEOUT_MS: milliseconds(DEFAULT_RPC_TIMEOUT_MS, 100, 60_000),
   EVE_MAX_BODY_BYTES: z.string().regex(/^\d+$/, "must be a whole number of bytes").transform(Number)
     .pipe(z.number().min(1_024).max(64 * 1024 * 1024)).default(DEFAULT_MAX_BODY_BYTES),
+  EVE_WORKER_SECONDS: wholeNumber("seconds", DEFAULT_WORKER_SECONDS, 5, 86_400),
+  EVE_WORKER_CONCURRENCY: wholeNumber("jobs", DEFAULT_WORKER_CONCURRENCY, 1, 200),
   EVE_LEDGER_TRANSPORT: z.enum(["rest", "direct"], { error: "must be rest or direct" }).default("rest"),
   EVE_LEDGER_CONNECTIONS: z.string().regex(/^\d+$/, "must be a whole number").transform(Number)
     .pipe(z.number().min(1).max(MAX_DIRECT_CONNECTIONS)).default(DEFAULT_DIRECT_CONNECTIONS),
@@ -89,6 +97,8 @@ export interface Settings {
   /** How long a caller is kept waiting for the database. */
   rpcTimeoutMs: number;
   maxBodyBytes: number;
+  /** How long one worker claims and runs jobs, and how many side by side. */
+  worker: { budgetMs: number; concurrency: number };
 }
 
 /**
@@ -129,5 +139,6 @@ export function readSettings(read: ReadVariable): Settings {
     upstreamTimeoutMs: value.EVE_UPSTREAM_TIMEOUT_MS,
     rpcTimeoutMs: value.EVE_RPC_TIMEOUT_MS,
     maxBodyBytes: value.EVE_MAX_BODY_BYTES,
+    worker: { budgetMs: value.EVE_WORKER_SECONDS * 1_000, concurrency: value.EVE_WORKER_CONCURRENCY },
   };
 }

@@ -15,21 +15,7 @@ as $$
 $$;
 comment on function eve.jobs_lock is 'Held to the end of the transaction by whoever changes several queues.';
 
--- The place for what is to be told when jobs end: called once for each statement that ends some, in its transaction.
-create or replace function eve.job_ended(ids uuid[])
-returns void
-language plpgsql
-volatile
-set search_path = ''
-as $$
-begin
-  return;
-end;
-$$;
-comment on function eve.job_ended is 'Called with the jobs that have just ended, however they did, in the transaction that ended them.';
-
--- What a statement changed of eve.jobs: the queues are counted anew, by the difference, and ends are told. A trigger, so that no
--- function can forget either.
+-- What a statement changed of eve.jobs: the queues are counted anew, by the difference. A trigger, so that no function can forget it.
 create or replace function eve.jobs_came()
 returns trigger
 language plpgsql
@@ -54,8 +40,6 @@ returns trigger
 language plpgsql
 set search_path = ''
 as $$
-declare
-  v_ended uuid[];
 begin
   update eve.job_queues q
   set queued = q.queued + d.jobs, bytes = q.bytes + d.bytes
@@ -70,13 +54,6 @@ begin
     having sum(moved.jobs) <> 0 or sum(moved.bytes) <> 0
   ) d
   where q.id = d.queue_id;
-  select array_agg(n.id order by n.no) into v_ended
-  from after_it n
-  join before_it o on o.id = n.id
-  where n.finished_at is not null and o.finished_at is null;
-  if v_ended is not null then
-    perform eve.job_ended(v_ended);
-  end if;
   return null;
 end;
 $$;
@@ -321,7 +298,7 @@ begin
   left join eve.jobs j on j.owner_id = v_owner and j.request_id = g.request_id and j.run_at is not null;
   return jsonb_build_object(
     'status', 'accepted', 'jobs', v_answer,
-    'wake', v_answer @> '[{"is_new": true}]' and exists (select from unnest(v_given) g where g.run_at <= v_now)
+    'wake', v_answer @> '[{"is_new": true}]' and exists (select from unnest(v_given) g where g.run_at <= eve.clock())
       and eve.jobs_may_wake(0)
   );
 end;

@@ -292,7 +292,8 @@ $$;
 comment on function public.eve_job_fail is 'Ends a run that failed: the job is run again later, or has failed.';
 
 -- Gives jobs back unspent, to the place that they had: {"released": ids}. That was no try.
--- jobs: [{"id", "lease_token", "pause_ms"?}]; pause_ms: its queue is left alone for so long, an hour at most, since its model has no start before.
+-- jobs: [{"id", "lease_token", "pause_ms"?, "delay_ms"?}]; pause_ms: its queue is left alone for so long, an hour at most, since its model
+-- has no start before; delay_ms: the job alone is, and loses its place.
 create or replace function public.eve_jobs_release(jobs jsonb)
 returns jsonb
 language plpgsql
@@ -305,14 +306,15 @@ declare
 begin
   perform eve.jobs_lock();
   with given as materialized (
-    select g.id, g.lease_token, g.pause_ms
-    from jsonb_to_recordset(eve_jobs_release.jobs) as g (id uuid, lease_token uuid, pause_ms bigint)
+    select g.id, g.lease_token, g.pause_ms, g.delay_ms
+    from jsonb_to_recordset(eve_jobs_release.jobs) as g (id uuid, lease_token uuid, pause_ms bigint, delay_ms bigint)
   ), mine as materialized (
     select j.id from eve.jobs j join given g on g.id = j.id and g.lease_token = j.lease_token order by j.id for no key update of j
   ), back as (
     update eve.jobs j
     set state = 'queued', tries = greatest(j.tries - 1, 0), lease_token = null, lease_until = null, worker_id = null,
-      started_at = case when j.tries + j.losses > 1 then j.started_at end
+      started_at = case when j.tries + j.losses > 1 then j.started_at end,
+      run_at = case when g.delay_ms > 0 then v_now + g.delay_ms * interval '1 millisecond' else j.run_at end
     from mine m
     join given g on g.id = m.id
     where j.id = m.id and j.lease_token = g.lease_token

@@ -308,6 +308,16 @@ describe("a run that did not end well", () => {
     expect(again[0]).toMatchObject({ tries: 1, losses: 0 });
   });
 
+  test("given back for a while it alone waits, and its queue goes on", async () => {
+    const { submit, claim } = jobs();
+    await submit(names("r", 2));
+    const [{ id, lease_token }] = await claim();
+    await sql`select public.eve_jobs_release(${sql.json([{ id, lease_token, delay_ms: 5000 }])})`;
+    expect(idsOf(await claim(5))).toEqual(["r1"]);
+    await clock.advance(5000);
+    expect(idsOf(await claim(5))).toEqual(["r0"]);
+  });
+
   test("a result beyond what its kind keeps is a failure in words", async () => {
     const { submit, claim, complete, job } = jobs();
     await submit(names("r", 1));

@@ -129,6 +129,40 @@ test("a clip that fails says why; a provider that is silent changes nothing", as
   });
 });
 
+test("a song that was handed in with mode queue is one job from the queue to its files", async () => {
+  const before = suno.seen.length;
+  const { status, job } = await ask({
+    stage: "SONG",
+    prompt: "Позже",
+    mode: "queue",
+    request_id: "song-later",
+  });
+  expect({ status, job }).toMatchObject({
+    status: 202,
+    job: { kind: "provider_job", models: ["stage:SONG"], request_id: "song-later", result: null },
+  });
+  const now = async () => (await said(await get(`/jobs/${job.id}`))).job;
+  await expect.poll(async () => (await now()).model, { timeout: 60_000 }).toBe("suno/V5");
+  await expect.poll(
+    async () => [...await sql`select upstream_id is not null as given from eve.jobs where id = ${job.id}`],
+  )
+    .toEqual([{ given: true }]);
+  expect(suno.seen).toHaveLength(before + 1);
+  const [{ upstream_id }] = await sql`select upstream_id from eve.jobs where id = ${job.id}` as unknown as [
+    { upstream_id: string },
+  ];
+  suno.tasks.set(upstream_id, { status: "SUCCESS" });
+  await later();
+  expect(await now()).toMatchObject({
+    status: "succeeded",
+    stage: "SONG",
+    result: { files: [{}, {}] },
+    response: null,
+  });
+  // No worker runs it again.
+  expect(suno.seen).toHaveLength(before + 1);
+});
+
 test("jobs are their consumer's, and nobody else's", async () => {
   const consumer = async (name: string) =>
     (await said(await stack.invoke("admin/consumers/add", { name, kind: "service" }))).secret as string;

@@ -1,13 +1,15 @@
 import { describe, expect, test } from "vitest";
 
 /**
- * How high a room stands. It imports from rooms below its own and from itself: functions -> admin | api -> endpoints | gateway | identity |
+ * How high a room stands. It imports from rooms below its own and from itself: functions -> jobs | admin | api -> calls -> endpoints | gateway | identity |
  * maintenance -> stages | media | chats | events -> providers | database | tokens | secrets | schema | http -> runtime -> contract.
  */
 const HEIGHT: Readonly<Record<string, number>> = {
   functions: 3,
   admin: 2.5,
   api: 2.5,
+  jobs: 2.5,
+  calls: 2.3,
   endpoints: 2,
   gateway: 2,
   identity: 2,

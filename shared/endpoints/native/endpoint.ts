@@ -1,15 +1,14 @@
-import type { Clock } from "../../runtime/clock.ts";
 import { GatewayError } from "../../contract/gateway_error.ts";
 import type { GatewayRequest } from "../../contract/request.ts";
 import type { ServedStage } from "../../contract/target.ts";
 import { traceIdOf } from "../../http/trace.ts";
-import type { JobService } from "../../stages/job_service.ts";
 import { errorResponse } from "../../http/function_shell.ts";
-import type { Endpoint, EndpointRoute, RequestContext } from "../endpoint.ts";
+import type { Endpoint, RequestContext } from "../endpoint.ts";
 import { encodeNative } from "./answer.ts";
-import { encodeContent, encodeJob } from "./jobs.ts";
 import type { Answering } from "../../chats/answering.ts";
 import { answeredInChat } from "./chat_answers.ts";
+import { jobRoutes, type NativeJobs, queued } from "./job_routes.ts";
+import { encodeJob } from "./jobs.ts";
 import { decodeNative, type NativeChat } from "./request.ts";
 import { streamNative } from "./stream.ts";
 import { invalidRequest } from "../validated.ts";
@@ -19,17 +18,10 @@ export interface NativeEndpointOptions {
   maxWaitMs: number;
   /** Milliseconds since the epoch. */
   now?: () => number;
-  /** Where stages that make no text submit their jobs. Absent: there are none. */
+  /** Where calls wait that nobody waits for, and stages that make no text submit their jobs. Absent: there are none. */
   jobs?: NativeJobs;
   /** Answers in chats. Absent: there are none. */
   answering?: Answering;
-}
-
-export interface NativeJobs {
-  service: JobService;
-  /** The address at which this function answers about jobs, without their ids. */
-  url: string;
-  clock: Clock;
 }
 
 /** The gateway's own JSON, at the function's root: whole, or as a stream of events. */
@@ -38,12 +30,16 @@ export function nativeEndpoint(
 ): Endpoint {
   return {
     name: "native",
-    routes: [{ path: "/", methods: ["POST"], serve: call }, ...(jobs === undefined ? [] : jobRoutes(jobs))],
+    routes: [
+      { path: "/", methods: ["POST"], serve: call },
+      ...(jobs === undefined ? [] : jobRoutes(jobs, maxWaitMs)),
+    ],
     errorResponse,
   };
 
   async function call(context: RequestContext): Promise<Response> {
-    const { request: asked, target, stream, chat } = decodeNative(await context.readJson(), {
+    const body = await context.readJson();
+    const { request: asked, target, stream, queue, chat } = decodeNative(body, {
       newId: context.requestId,
       traceId: traceIdOf(context.request),
       maxWaitMs,
@@ -51,6 +47,7 @@ export function nativeEndpoint(
     context.adoptRequestId(asked.id);
     const request = { ...asked, ...await context.resolve(target) };
     const { stage } = request;
+    if (queue) return await queued(jobs, context, body, request);
     if (stage === null) return await answered(context, request, stream, chat);
     if (stage.produces !== "text" && chat !== null) {
       throw invalidRequest([{ field: "chat_id", problem: `a ${stage.produces} is a job: leave this out` }]);
@@ -78,7 +75,7 @@ export function nativeEndpoint(
     }
     const { caller, requestId, request: { signal } } = context;
     const invokeContext = { caller, signal, receivedAt: jobs.clock.now() };
-    const job = await jobs.service.submit(request, stage, invokeContext);
+    const job = await jobs.service.submit(request, stage, invokeContext, context.jobId);
     return encodeJob(job, { requestId, jobsUrl: jobs.url, status: 202 });
   }
 
@@ -95,24 +92,6 @@ export function nativeEndpoint(
     if (stream) return await streamNative(context.stream(request), { requestId: request.id, now });
     return encodeNative(await context.invoke(request), facts);
   }
-}
-
-const JOB_PATH = "/jobs/:id{[0-9a-f-]{36}}";
-
-function jobRoutes({ service, url }: NativeJobs): EndpointRoute[] {
-  return [{
-    path: JOB_PATH,
-    methods: ["GET"],
-    async serve({ caller, requestId, param }) {
-      return encodeJob(await service.find(param("id"), caller), { requestId, jobsUrl: url });
-    },
-  }, {
-    path: `${JOB_PATH}/content`,
-    methods: ["GET"],
-    async serve({ caller, requestId, param }) {
-      return encodeContent(await service.content(param("id"), caller), requestId);
-    },
-  }];
 }
 
 /** Says which stage it was, and whether a person or the environment chose what serves it. */

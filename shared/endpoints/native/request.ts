@@ -99,9 +99,9 @@ const body = z.strictObject({
   tools: listOf(anyObject).optional(),
   tool_config: anyObject.optional(),
   safety_settings: listOf(anyObject).optional(),
-  mode: z.enum(["wait", "no_wait"]).default("wait"),
+  mode: z.enum(["wait", "no_wait", "queue"]).default("wait"),
   max_wait_ms: z.number().int().min(0).optional(),
-  class: z.enum(["interactive", "batch"]).default("interactive"),
+  class: z.enum(["interactive", "batch"]).optional(),
   stream: z.boolean().default(false),
   request_id: plainName(MAX_ID_CHARS).optional(),
   capture: z.boolean().optional(),
@@ -127,6 +127,8 @@ export interface NativeAsked {
   stream: boolean;
   /** Null: it is a question in no chat. */
   chat: NativeChat | null;
+  /** Whether nobody waits for it: it is to become a job. */
+  queue: boolean;
 }
 
 /** The chat that a call is a question in. */
@@ -140,25 +142,36 @@ export function decodeNative(json: unknown, terms: NativeTerms): NativeAsked {
   const asked = validated(body, json);
   if (asked.schema_repair) mustBeRepairable(asked);
   const target = targetIn(asked);
+  const queue = asked.mode === "queue";
+  if (queue && asked.stream) {
+    throw invalidRequest([{ field: "stream", problem: 'nobody reads it with mode "queue": leave this out' }]);
+  }
   const request = {
     id: asked.request_id ?? terms.newId,
     idIsClients: asked.request_id !== undefined,
     endpoint: "native" as const,
     prompt: promptOf(asked),
-    class: asked.class,
+    // What waits in a queue is nobody's conversation, unless its caller says so.
+    class: asked.class ?? (queue ? "batch" : "interactive"),
     maxWaitMs: waitOf(asked, terms.maxWaitMs),
     metadata: asked.metadata,
     traceId: terms.traceId,
     capture: asked.capture ?? null,
     schemaRepair: asked.schema_repair,
   };
-  return { request, target, stream: asked.stream, chat: chatIn(asked) };
+  return { request, target, stream: asked.stream, queue, chat: chatIn(asked) };
 }
 
-function chatIn({ chat_id, chat: more, schema_repair }: Body): NativeChat | null {
+function chatIn({ chat_id, chat: more, mode, schema_repair }: Body): NativeChat | null {
   if (chat_id === undefined) {
     if (more === undefined) return null;
     throw invalidRequest([{ field: "chat", problem: "needs chat_id, which names the chat" }]);
+  }
+  if (mode === "queue") {
+    throw invalidRequest([{
+      field: "mode",
+      problem: "a chat is answered while somebody waits: leave this or chat_id out",
+    }]);
   }
   if (schema_repair) {
     throw invalidRequest([{
@@ -196,6 +209,9 @@ function waitOf({ mode, max_wait_ms: asked }: Body, cap: number): number {
   if (mode === "no_wait") {
     if (asked !== undefined && asked > 0) throw fault('mode "no_wait" does not wait: leave max_wait_ms out');
     return 0;
+  }
+  if (mode === "queue" && asked !== undefined) {
+    throw fault('mode "queue" waits as long as it takes: leave max_wait_ms out');
   }
   if (asked !== undefined && asked > cap) throw fault(`must be at most ${cap} here`);
   return asked ?? Math.min(DEFAULT_WAIT_MS, cap);

@@ -9,6 +9,7 @@ import {
   type FunctionShell,
 } from "../../../shared/http/function_shell.ts";
 import { createTokenEndpoint } from "../../../shared/identity/token_endpoint.ts";
+import { createWorkerEndpoint } from "../../../shared/jobs/worker_endpoint.ts";
 import { createMaintenanceRouter } from "../../../shared/maintenance/router.ts";
 import { systemClock as clock } from "../../../shared/runtime/clock.ts";
 
@@ -51,6 +52,7 @@ describe.each(
     ["api", createApiEndpoint],
     ["issue-kaggle-token", createTokenEndpoint],
     ["maintenance", createMaintenanceRouter],
+    ["worker", createWorkerEndpoint],
     // deno-lint-ignore no-explicit-any -- as above
     ["admin", (given: FunctionOptions<any>) => createAdminEndpoint({ ...given, origins: () => [] })],
   ] as const,

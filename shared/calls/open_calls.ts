@@ -1,0 +1,167 @@
+import { geminiEndpoint } from "../endpoints/gemini/endpoint.ts";
+import { nativeEndpoint } from "../endpoints/native/endpoint.ts";
+import { openaiEndpoint } from "../endpoints/openai/endpoint.ts";
+import type { Endpoint } from "../endpoints/endpoint.ts";
+import { createJobService } from "../gateway/job_service.ts";
+import { createGateway } from "../gateway/invoke.ts";
+import { usingChangedSecrets } from "../gateway/changed_secrets.ts";
+import type { GatewayDependencies } from "../gateway/dependencies.ts";
+import type { Gateway } from "../contract/gateway.ts";
+import type { ResolveTarget } from "../contract/target.ts";
+import type { Connect } from "../http/pinned_request.ts";
+import type { Resolve } from "../http/public_target.ts";
+import { CHATS_CONSUMER_VARIABLE, createAnswering } from "../chats/answering.ts";
+import { createChats } from "../database/chats.ts";
+import { estimateTokens } from "../gateway/estimate/estimate.ts";
+import { directTransport } from "../database/transport/direct_transport.ts";
+import type { Transport } from "../database/transport/transport.ts";
+import { rpcTransport } from "../database/transport/rpc_transport.ts";
+import { createJobs } from "../database/jobs.ts";
+import { createJobQueue } from "../database/job_queue.ts";
+import { createKeySecrets } from "../database/key_secrets.ts";
+import { createLedger, LEDGER_TIMEOUT_MS } from "../database/admission/ledger.ts";
+import { compileReservation } from "../database/admission/reserve.ts";
+import { createStages } from "../database/stages.ts";
+import { providerRegistry } from "../providers/registry.ts";
+import type { Background } from "../runtime/background.ts";
+import type { Clock } from "../runtime/clock.ts";
+import type { Log } from "../runtime/log.ts";
+import { environmentSecrets } from "../runtime/secrets.ts";
+import type { ReadVariable, Settings } from "../runtime/settings.ts";
+import { ADMIN_SECRET_VARIABLE, createKeyEncryption } from "../secrets/key_encryption.ts";
+import { storedKeys } from "../stages/stored_keys.ts";
+import { targetResolver } from "../stages/resolve_target.ts";
+
+export interface CallsOptions {
+  settings: Settings;
+  read: ReadVariable;
+  fetch: typeof fetch;
+  createClient: Parameters<typeof providerRegistry>[0]["createClient"];
+  /** The addresses of a name; absent in runtimes that cannot resolve names. */
+  resolve: Resolve | undefined;
+  /** A connection to an address, in the name of its host; absent in runtimes that cannot. */
+  connect: Connect | undefined;
+  clock: Clock;
+  newId: () => string;
+  background: Background;
+  log: Log;
+  /** For a whole call, from its arrival; absent: as the settings say. */
+  requestTimeoutMs?: () => number;
+}
+
+/** All that answers calls of models, put together: for the function that clients call, and for the worker, which calls for them. */
+export interface Calls {
+  endpoints: Endpoint[];
+  gateway: Gateway;
+  resolve: ResolveTarget;
+  transport: Transport;
+  /** The process is about to end. */
+  leave: () => void;
+}
+
+export function openCalls(options: CallsOptions): Calls {
+  const { settings, read, createClient, clock, newId, background, log } = options;
+  const { project, databaseKey, googleBaseUrl, maxWaitMs } = settings;
+  const direct = settings.direct === null ? undefined : directTransport({
+    ...settings.direct,
+    // Below what callers wait.
+    statementTimeoutMs: Math.ceil(settings.rpcTimeoutMs * 15 / 16),
+  });
+  const transport = direct?.call ?? rpcTransport({ url: project.url, secretKey: databaseKey });
+  const ledger = createLedger(transport, LEDGER_TIMEOUT_MS, direct?.afterwards, {
+    background,
+    ready: direct?.ready,
+  });
+  // Beside the credential and the body of the request that has woken us; if this fails its reservation reports it.
+  ledger.ready?.()?.catch(() => {});
+  compileReservation();
+  const stages = createStages(transport);
+  const encryption = () => createKeyEncryption(read(ADMIN_SECRET_VARIABLE));
+  const secrets = environmentSecrets(read);
+  const keys = createKeySecrets(transport, settings.rpcTimeoutMs);
+  const requestTimeoutMs = options.requestTimeoutMs ?? (() => settings.requestTimeoutMs);
+  const parts: GatewayDependencies = {
+    ledger: usingChangedSecrets(ledger, { keys, secrets, clock, log }),
+    providers: providerRegistry({ googleBaseUrl, read, createClient }),
+    secrets,
+    storedKeys: storedKeys(stages, encryption, read),
+    clock,
+    random: Math.random,
+    background,
+    log,
+    times: {
+      get requestTimeoutMs() {
+        return requestTimeoutMs();
+      },
+      upstreamTimeoutMs: settings.upstreamTimeoutMs,
+      rpcTimeoutMs: settings.rpcTimeoutMs,
+    },
+  };
+  const functionsUrl = `${project.url}/functions/v1`;
+  const jobsUrl = `${functionsUrl}/llm-invoke/jobs`;
+  const service = createJobService({
+    gateway: parts,
+    jobs: createJobs(transport),
+    newId,
+    now: Date.now,
+    jobsUrl,
+  });
+  const wake = workerCall(options.fetch, `${functionsUrl}/worker`, databaseKey, log);
+  const queue = createJobQueue(transport);
+  const jobs = { service, queue, wake: () => background(wake()), url: jobsUrl, clock, newId };
+  return {
+    endpoints: [
+      nativeEndpoint({
+        maxWaitMs,
+        jobs,
+        answering: createAnswering({
+          chats: createChats(transport),
+          estimate: estimateTokens,
+          payer: read(CHATS_CONSUMER_VARIABLE)?.trim() || null,
+          background,
+          log,
+        }),
+      }),
+      geminiEndpoint({ maxWaitMs }),
+      openaiEndpoint({
+        maxWaitMs,
+        clock,
+        fetch: options.fetch,
+        resolve: options.resolve,
+        connect: options.connect,
+        now: Date.now,
+        newId,
+      }),
+    ],
+    gateway: createGateway(parts),
+    resolve: targetResolver({ stages, encryption, read }),
+    transport,
+    leave: ledger.leave,
+  };
+}
+
+/** The worker answers at once, and works on. */
+const WAKE_TIMEOUT_MS = 10_000;
+
+/** Calls the function worker. If it cannot be reached, the schedule does within seconds. */
+export function workerCall(
+  fetcher: typeof fetch,
+  url: string,
+  secretKey: string,
+  log: Log,
+): () => Promise<void> {
+  return async () => {
+    try {
+      const response = await fetcher(url, {
+        method: "POST",
+        headers: { apikey: secretKey, "content-type": "application/json" },
+        body: "{}",
+        signal: AbortSignal.timeout(WAKE_TIMEOUT_MS),
+      });
+      await response.body?.cancel();
+      if (!response.ok) log("warn", "worker_not_woken", { status: response.status });
+    } catch (thrown) {
+      log("warn", "worker_not_woken", { detail: String(thrown) });
+    }
+  };
+}

@@ -1,0 +1,68 @@
+import { type CallsOptions, openCalls, workerCall } from "../calls/open_calls.ts";
+import { createJobLeases, type WorkerPlace } from "../database/job_leases.ts";
+import { callRunner } from "./call_runner.ts";
+import { runWorker } from "./worker.ts";
+
+/**
+ * A hosted function has 2 s of CPU for a request, and all runs of a worker are one request's: some 10 ms each. Another worker goes on.
+ */
+const MAX_JOBS_OF_A_FUNCTION = 120;
+
+/** A call's time is over so long before the worker's: then it is settled and written down in time. */
+const NOTE_MS = 2_000;
+
+export interface OpenWorker {
+  /**
+   * Works once: until there is nothing to do, or the time is over. Another worker is called where there is more. While it works, a second
+   * call is the first one: they have the time of one.
+   */
+  work(stop?: AbortSignal): Promise<void>;
+  /** The process is about to end. */
+  leave: () => void;
+}
+
+/** The worker with all that it runs jobs with: the same in the function and outside. */
+export function openWorker(
+  { place, ...options }: Omit<CallsOptions, "requestTimeoutMs" | "background"> & { place: WorkerPlace },
+): OpenWorker {
+  const { settings, clock, newId, log } = options;
+  const { budgetMs, concurrency } = settings.worker;
+  let endsAt = Infinity;
+  const settling = new Set<Promise<void>>();
+  const calls = openCalls({
+    ...options,
+    // A worker has ended when its calls have been settled.
+    background: (work) => {
+      settling.add(work);
+      work.finally(() => settling.delete(work));
+    },
+    // No call outlives the worker that makes it.
+    requestTimeoutMs: () => Math.max(0, Math.min(settings.requestTimeoutMs, endsAt - clock.now())),
+  });
+  const { maxBodyBytes, maxWaitMs } = settings;
+  const run = callRunner({ ...calls, maxBodyBytes, maxWaitMs, clock, newId, log });
+  const leases = createJobLeases(calls.transport);
+  const url = `${settings.project.url}/functions/v1/worker`;
+  const wake = workerCall(options.fetch, url, settings.databaseKey, log);
+  let working: Promise<void> | null = null;
+  return {
+    work: (stop) => working ??= workOnce(stop).finally(() => working = null),
+    leave: calls.leave,
+  };
+
+  async function workOnce(stop: AbortSignal | undefined): Promise<void> {
+    endsAt = clock.now() + budgetMs - NOTE_MS;
+    const report = await runWorker(
+      { leases, runners: { llm: run, provider_job: run }, clock, newId, log },
+      {
+        place,
+        budgetMs,
+        concurrency,
+        ...(place === "edge" && { maxJobs: MAX_JOBS_OF_A_FUNCTION }),
+        ...(stop !== undefined && { stop }),
+      },
+    );
+    await Promise.allSettled([...settling]);
+    if (report.more && place === "edge") await wake();
+  }
+}

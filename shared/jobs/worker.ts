@@ -1,0 +1,243 @@
+import { asGatewayError } from "../contract/gateway_error.ts";
+import type { ClaimedJob, JobLeases, Lease, WorkerPlace } from "../database/job_leases.ts";
+import type { Clock } from "../runtime/clock.ts";
+import type { Log } from "../runtime/log.ts";
+import type { JobRunner, RunOutcome } from "./job_runner.ts";
+
+/** From a worker's death to its jobs' return. It is renewed three times in that time, so one lost question loses no job. */
+export const LEASE_MS = 30_000;
+const RENEW_EVERY_MS = LEASE_MS / 3;
+/** How soon a worker with room looks again when there was nothing to claim. */
+const LOOK_EVERY_MS = 1_000;
+/** How long one that has nothing to do stays: another call of the function costs more than a few looks. */
+const LINGER_MS = 4_000;
+/** How long a run may take to end once it has been broken off. */
+const END_MS = 3_000;
+/** Tries to write down how a job ended. If none succeeds its lease ends, and another worker finds the call's answer. */
+const NOTE_TRIES = 3;
+const NOTE_PAUSE_MS = 500;
+
+export interface WorkerDependencies {
+  leases: JobLeases;
+  /** By kind; jobs of other kinds are left to other workers. */
+  runners: Readonly<Record<string, JobRunner>>;
+  clock: Clock;
+  newId: () => string;
+  log: Log;
+}
+
+export interface WorkerTerms {
+  place: WorkerPlace;
+  /** How long it claims and runs. Nothing runs after that. */
+  budgetMs: number;
+  /** Jobs side by side. */
+  concurrency: number;
+  /** It ends when it has begun so many. */
+  maxJobs?: number;
+  /** It claims nothing more, breaks off what runs, and ends. */
+  stop?: AbortSignal;
+}
+
+export interface WorkerReport {
+  /** `enough`: as many workers run as may. */
+  status: "worked" | "enough";
+  /** Runs that it began. */
+  begun: number;
+  /** There is more to do, and no other worker was called within the last second. */
+  more: boolean;
+}
+
+interface Held {
+  job: ClaimedJob;
+  abort: AbortController;
+  progress: unknown;
+}
+
+/**
+ * Claims jobs and runs them side by side until there is nothing to do, or its time is over. Never throws: what goes wrong is logged,
+ * and the jobs that it still holds come back when their leases end.
+ */
+export async function runWorker(dependencies: WorkerDependencies, terms: WorkerTerms): Promise<WorkerReport> {
+  return await new Worker(dependencies, terms).run();
+}
+
+class Worker {
+  readonly #dependencies: WorkerDependencies;
+  readonly #terms: WorkerTerms;
+  readonly #id: string;
+  readonly #since: number;
+  readonly #held = new Map<string, Held>();
+  readonly #ended = new AbortController();
+  #changed = Promise.withResolvers<void>();
+  #begun = 0;
+
+  constructor(dependencies: WorkerDependencies, terms: WorkerTerms) {
+    this.#dependencies = dependencies;
+    this.#terms = terms;
+    this.#id = dependencies.newId();
+    this.#since = dependencies.clock.now();
+    terms.stop?.addEventListener("abort", () => this.#wakeUp(), { once: true });
+  }
+
+  async run(): Promise<WorkerReport> {
+    const { leases, log } = this.#dependencies;
+    try {
+      if (!await leases.begin(this.#id, this.#terms.place, LEASE_MS)) {
+        return { status: "enough", begun: 0, more: false };
+      }
+    } catch (thrown) {
+      log("error", "worker_failed", { detail: asGatewayError(thrown).detail });
+      return { status: "worked", begun: 0, more: false };
+    }
+    const renewing = this.#renew();
+    try {
+      await this.#work();
+    } catch (thrown) {
+      log("error", "worker_failed", { worker_id: this.#id, detail: asGatewayError(thrown).detail });
+    }
+    await this.#breakOff();
+    this.#ended.abort();
+    await renewing;
+    const more = await leases.end(this.#id).catch(() => false);
+    log("info", "worker_ended", { worker_id: this.#id, begun: this.#begun, more });
+    return { status: "worked", begun: this.#begun, more };
+  }
+
+  async #work(): Promise<void> {
+    const { leases, runners, clock } = this.#dependencies;
+    const { concurrency, maxJobs = Infinity, budgetMs } = this.#terms;
+    const kinds = Object.keys(runners);
+    let idleSince: number | null = null;
+    while (!this.#isOver()) {
+      const room = Math.min(concurrency - this.#held.size, maxJobs - this.#begun);
+      let claimed: ClaimedJob[] = [];
+      if (room > 0) {
+        const leftMs = Math.floor(budgetMs - (clock.now() - this.#since));
+        claimed = await leases.claim(this.#id, { kinds, atMost: room, leaseMs: LEASE_MS, leftMs });
+        for (const job of claimed) this.#begin(job);
+      }
+      if (this.#begun >= maxJobs && this.#held.size === 0) return;
+      if (claimed.length > 0 || this.#held.size > 0) idleSince = null;
+      else idleSince ??= clock.now();
+      if (idleSince !== null && clock.now() - idleSince >= LINGER_MS) return;
+      if (room > 0 && claimed.length === room) continue;
+      await this.#change(room > 0 ? LOOK_EVERY_MS : this.#leftMs());
+    }
+    // What it has begun may end in the time that is left.
+    while (this.#held.size > 0 && !this.#isOver()) await this.#change(this.#leftMs());
+  }
+
+  #leftMs(): number {
+    return Math.max(0, this.#terms.budgetMs - (this.#dependencies.clock.now() - this.#since));
+  }
+
+  #isOver(): boolean {
+    return this.#terms.stop?.aborted === true || this.#leftMs() === 0;
+  }
+
+  /** Until a run ends or the worker is stopped; `ms` at most. */
+  async #change(ms: number): Promise<void> {
+    const timer = new AbortController();
+    await Promise.race([
+      this.#changed.promise,
+      this.#dependencies.clock.sleep(Math.min(ms, this.#leftMs()), timer.signal).catch(() => {}),
+    ]);
+    timer.abort();
+  }
+
+  #wakeUp(): void {
+    this.#changed.resolve();
+    this.#changed = Promise.withResolvers<void>();
+  }
+
+  #begin(job: ClaimedJob): void {
+    const held: Held = { job, abort: new AbortController(), progress: null };
+    this.#held.set(job.id, held);
+    this.#begun++;
+    this.#runOne(held).catch((thrown) => {
+      this.#dependencies.log("error", "job_not_noted", {
+        job_id: job.id,
+        detail: asGatewayError(thrown).detail,
+      });
+    }).finally(() => {
+      // A job that was lost and claimed again by the same worker is another entry.
+      if (this.#held.get(job.id) === held) this.#held.delete(job.id);
+      this.#wakeUp();
+    });
+  }
+
+  async #runOne(held: Held): Promise<void> {
+    const { runners, log } = this.#dependencies;
+    const { job, abort } = held;
+    let outcome: RunOutcome;
+    try {
+      outcome = await runners[job.kind]!(job, {
+        signal: abort.signal,
+        progress: (said) => held.progress = said,
+      });
+    } catch (thrown) {
+      const { code, publicMessage: message, retryable, detail } = asGatewayError(thrown);
+      log("error", "job_run_failed", { job_id: job.id, kind: job.kind, detail });
+      outcome = { kind: "failed", failure: { code, message, retryable } };
+    }
+    for (let left = NOTE_TRIES; left > 0; left--) {
+      try {
+        return await this.#note(job, outcome);
+      } catch (thrown) {
+        if (left === 1) throw thrown;
+        await this.#dependencies.clock.sleep(NOTE_PAUSE_MS);
+      }
+    }
+  }
+
+  async #note({ id, lease_token }: Lease, outcome: RunOutcome): Promise<void> {
+    const { leases } = this.#dependencies;
+    switch (outcome.kind) {
+      case "done":
+        return await leases.complete([{ id, lease_token, result: outcome.result }]);
+      case "failed":
+        return await leases.fail({ id, lease_token }, outcome.failure);
+      case "unspent":
+        return await leases.release([{ id, lease_token, ...outcome }]);
+      case "handed_over":
+        return;
+    }
+  }
+
+  /** Keeps what it holds, and breaks off what it has lost. */
+  async #renew(): Promise<void> {
+    const { leases, clock, log } = this.#dependencies;
+    for (;;) {
+      await clock.sleep(RENEW_EVERY_MS, this.#ended.signal).catch(() => {});
+      if (this.#ended.signal.aborted) return;
+      const held = [...this.#held.values()];
+      try {
+        const lost = new Set(
+          await leases.renew(
+            this.#id,
+            held.map(({ job: { id, lease_token }, progress }) => ({ id, lease_token, progress })),
+            LEASE_MS,
+          ),
+        );
+        for (const { job, abort } of held) if (lost.has(job.id)) abort.abort();
+      } catch (thrown) {
+        log("warn", "leases_not_renewed", { worker_id: this.#id, detail: asGatewayError(thrown).detail });
+      }
+    }
+  }
+
+  /** What still runs is broken off, and given back by its own run. */
+  async #breakOff(): Promise<void> {
+    for (const { abort } of this.#held.values()) abort.abort();
+    const { clock } = this.#dependencies;
+    const until = clock.now() + END_MS;
+    while (this.#held.size > 0 && clock.now() < until) {
+      const timer = new AbortController();
+      await Promise.race([
+        this.#changed.promise,
+        clock.sleep(Math.max(1, until - clock.now()), timer.signal).catch(() => {}),
+      ]);
+      timer.abort();
+    }
+  }
+}

@@ -1,0 +1,197 @@
+/** Calls that nobody waits for: handed in, run by the function worker, fetched; with workers that are killed, and with floods. */
+import postgres from "postgres";
+import { afterAll, beforeAll, beforeEach, describe, expect, test } from "vitest";
+import { startTestStack, type TestStack } from "../harness/stack.ts";
+import { until } from "../harness/patience.ts";
+
+let stack: TestStack;
+let sql: postgres.Sql;
+const MODEL = "gemma-4-31b-it";
+beforeAll(async () => {
+  stack = await startTestStack({
+    emulator: { latencyMs: 500, models: [{ name: MODEL, limits: { rpm: null, tpm: null, rpd: null } }] },
+  });
+  sql = postgres(stack.databaseUrl, { max: 2, onnotice: () => {} });
+  await sql`update public.google_ai_model_limits set rpm = null, tpm = null, rpd = null where model = ${MODEL}`;
+});
+afterAll(async () => {
+  await sql?.end();
+  await stack?.stop();
+});
+
+// deno-lint-ignore no-explicit-any -- JSON whose fields the tests look at.
+async function said(response: Response): Promise<any> {
+  return { http: response.status, headers: response.headers, ...await response.json() };
+}
+const queue = async (body: Record<string, unknown>, key = stack.keys.secret) =>
+  await said(
+    await stack.invoke("llm-invoke", { model: MODEL, mode: "queue", ...body }, { headers: { apikey: key } }),
+  );
+const jobs = (path: string, { key = stack.keys.secret, method = "GET" } = {}) =>
+  fetch(`${stack.url}/functions/v1/llm-invoke/jobs${path}`, { method, headers: { apikey: key } });
+const job = async (path: string, options = {}) => (await said(await jobs(path, options))).job;
+/** Waits until it holds, and calls the worker meanwhile as the schedule does, which is off here: when something is due. */
+const untilWorked = (holds: () => unknown) =>
+  until(async () => {
+    if ((await sql`select public.eve_jobs_due() as is_due`)[0]!.is_due) {
+      await (await stack.invoke("worker", {})).body?.cancel();
+    }
+    return await holds();
+  });
+const consumer = async (name: string) =>
+  (await said(await stack.invoke("admin/consumers/add", { name, kind: "service" }))).secret as string;
+
+describe("a job", () => {
+  test("is answered as the call would be, by its own id, and found by a long poll", async () => {
+    const given = await queue({ prompt: "Two and two?", request_id: "sum", metadata: { of: "a test" } });
+    expect(given).toMatchObject({
+      http: 202,
+      job: {
+        kind: "llm",
+        request_id: "sum",
+        class: "batch",
+        models: [MODEL],
+        result: null,
+        response: null,
+        error: null,
+      },
+    });
+    expect(given.job.url).toBe(`${stack.url}/functions/v1/llm-invoke/jobs/${given.job.id}`);
+    const done = await job(`/${given.job.id}?wait=50`);
+    expect(done).toMatchObject({
+      status: "succeeded",
+      started_at: expect.any(String),
+      finished_at: expect.any(String),
+      response: { request_id: given.job.id, text: expect.any(String), model: MODEL },
+    });
+    expect(done.response.text).not.toBe("");
+    // The books have it as batch, by the job's id.
+    await expect.poll(async () => [
+      ...await sql`select state, class from eve.requests where request_id = ${given.job.id}`,
+    ]).toEqual([{ state: "succeeded", class: "batch" }]);
+  });
+
+  test("handed in again is the same one; other contents are another", async () => {
+    const again = await queue({ prompt: "Two and two?", request_id: "sum", metadata: { of: "a test" } });
+    expect(again).toMatchObject({ http: 200, job: { status: "succeeded" } });
+    expect(await queue({ prompt: "Three and three?", request_id: "sum" })).toMatchObject({
+      http: 409,
+      error: { code: "request_id_reused" },
+    });
+  });
+
+  test("that cannot be run is refused when it is handed in, or fails with what the call would say", async () => {
+    expect(await queue({ prompt: "" })).toMatchObject({ http: 400, error: { code: "empty_prompt" } });
+    expect(await queue({ prompt: "x", stream: true })).toMatchObject({
+      error: { details: [{ field: "stream" }] },
+    });
+    expect(await queue({ prompt: "x", max_wait_ms: 5 })).toMatchObject({
+      error: { details: [{ field: "max_wait_ms" }] },
+    });
+    expect(await queue({ prompt: "x", model: undefined, stage: "NOTHING" })).toMatchObject({
+      error: { code: "unknown_stage" },
+    });
+    const { job: { id } } = await queue({ prompt: "x", model: "nobody-knows-it" });
+    expect(await job(`/${id}?wait=50`)).toMatchObject({ status: "failed", error: { code: "unknown_model" } });
+    expect(await said(await jobs(`/${id}?wait=1000`))).toMatchObject({
+      http: 400,
+      error: { details: [{ field: "wait" }] },
+    });
+  });
+
+  test("is its consumer's: found, listed and cancelled by nobody else", async () => {
+    const [mine, other] = [await consumer("mine"), await consumer("other")];
+    const { job: { id } } = await queue({ prompt: "Mine" }, mine);
+    expect(await job(`/${id}?wait=50`, { key: mine })).toMatchObject({ status: "succeeded" });
+    expect((await jobs(`/${id}`, { key: other })).status).toBe(404);
+    expect((await jobs(`/${id}`, { key: other, method: "DELETE" })).status).toBe(404);
+    expect((await said(await jobs("?limit=5", { key: other }))).jobs).toEqual([]);
+    expect(await said(await jobs("?state=succeeded,failed&kind=llm", { key: mine }))).toMatchObject({
+      http: 200,
+      jobs: [{ id, status: "succeeded", response: null }],
+      next: null,
+    });
+    expect((await said(await jobs("?state=sleeping"))).error.details[0].field).toMatch(/^state/);
+  });
+
+  test("that waits is cancelled, and never sent", async () => {
+    await sql`update public.google_ai_model_limits set rpd = 0 where model = ${MODEL}`;
+    const { job: { id } } = await queue({ prompt: "Not today" });
+    await sql`update public.google_ai_model_limits set rpd = null where model = ${MODEL}`;
+    const ended = await job(`/${id}`, { method: "DELETE" });
+    expect(ended).toMatchObject({ status: "cancelled", error: null });
+    expect(await sql`select from eve.requests where request_id = ${id}`).toHaveLength(0);
+    expect((await job(`/${id}`, { method: "DELETE" })).status).toBe("cancelled");
+  });
+});
+
+test("only the project's secret key wakes a worker", async () => {
+  const key = await consumer("curious");
+  const wake = (headers: Record<string, string>) =>
+    fetch(`${stack.url}/functions/v1/worker`, { method: "POST", headers });
+  expect([(await wake({})).status, (await wake({ apikey: key })).status]).toEqual([401, expect.any(Number)]);
+  expect((await wake({ apikey: key })).status).toBeGreaterThanOrEqual(401);
+  expect(await said(await wake({ apikey: stack.keys.secret }))).toMatchObject({ http: 202 });
+});
+
+describe("workers that die", () => {
+  const MANY = 40;
+  beforeEach(() => sql`delete from eve.jobs`);
+
+  test("lose no job, and none is answered twice", async () => {
+    for (let n = 0; n < MANY; n++) {
+      expect(await queue({ prompt: `Number ${n}`, request_id: `n${n}` })).toMatchObject({ http: 202 });
+    }
+    const ended = async () =>
+      (await sql`select count(*)::integer as n from eve.jobs where finished_at is not null`)[0]!.n as number;
+    const worker = stack.functions.get("worker")!;
+    for (const more of [5, 10]) {
+      const before = await ended();
+      await until(async () => await ended() >= Math.min(before + more, MANY - 10));
+      worker.kill();
+      // Its leases end at once, and not in half a minute.
+      await sql`update eve.jobs set lease_until = now() where lease_until is not null`;
+      await sql`delete from eve.job_workers`;
+      await until(async () => {
+        const response = await stack.invoke("worker", {}).catch(() => null);
+        await response?.body?.cancel();
+        return response?.status === 202;
+      });
+    }
+    await untilWorked(async () => {
+      // The reservations of calls whose worker has died end as well, and not in three minutes.
+      await sql`
+        update eve.inflight i set lease_until = now()
+        from eve.jobs j where j.state = 'queued' and starts_with(i.request_id, j.id::text)`;
+      await sql`update eve.jobs set run_at = now() where state = 'queued' and run_at > now()`;
+      return await ended() === MANY;
+    });
+    expect(await sql`select distinct state from eve.jobs`).toEqual([{ state: "succeeded" }]);
+    // Each was answered once, whatever became of who asked.
+    const answered = await sql`
+      select j.id, count(*)::integer as times
+      from eve.jobs j join eve.requests r on starts_with(r.request_id, j.id::text) and r.state = 'succeeded'
+      group by j.id having count(*) <> 1`;
+    expect([...answered]).toEqual([]);
+  }, 300_000);
+});
+
+describe("a flood", () => {
+  test("of one consumer does not hold up another's first job", async () => {
+    const [flood, other] = [await consumer("flood"), await consumer("patient")];
+    await sql`delete from eve.jobs`;
+    // Far more than the model has room for.
+    await sql`update public.google_ai_model_limits set rpm = 60 where model = ${MODEL}`;
+    await Promise.all(Array.from({ length: 100 }, (_, n) => queue({ prompt: `Flood ${n}` }, flood)));
+    await untilWorked(async () => (await sql`select from eve.jobs where state = 'succeeded'`).length >= 3);
+    const { job: { id } } = await queue({ prompt: "Just one" }, other);
+    await untilWorked(async () => (await job(`/${id}`, { key: other })).finished_at !== null);
+    expect(await job(`/${id}`, { key: other })).toMatchObject({ status: "succeeded" });
+    // It was not the last one: of the flood most still waits.
+    const [row] =
+      await sql`select count(*)::integer as n from eve.jobs where state = 'queued' and id <> ${id}`;
+    expect(row!.n).toBeGreaterThan(30);
+    await sql`update public.google_ai_model_limits set rpm = null where model = ${MODEL}`;
+    await sql`update eve.jobs set state = 'cancelled', finished_at = now() where state = 'queued'`;
+  }, 300_000);
+});
