@@ -45,12 +45,22 @@ export async function applyPlatform(superuserUrl: string): Promise<void> {
 
 /**
  * Applies the migrations of `workdir`/supabase that the database has not seen, each in a transaction of its own. Answers how
- * many it applied. @throws Error with the migration's name and PostgreSQL's words
+ * many it applied.
+ * @param before leaves out those of this version and later ones
+ * @throws Error with the migration's name and PostgreSQL's words
  */
-export async function applyMigrations(databaseUrl: string, workdir = CHECKOUT): Promise<number> {
+export async function applyMigrations(
+  databaseUrl: string,
+  workdir = CHECKOUT,
+  before?: string,
+): Promise<number> {
   const sql = postgres(databaseUrl, { max: 1, onnotice: () => {} });
   try {
-    const pending = await pendingMigrations(sql, await migrationsIn(workdir));
+    const all = await migrationsIn(workdir);
+    const pending = await pendingMigrations(
+      sql,
+      before === undefined ? all : all.filter(({ version }) => version < before),
+    );
     if (pending.length > 0) await sql.unsafe(HISTORY).simple();
     for (const migration of pending) await apply(sql, migration);
     return pending.length;

@@ -1,9 +1,15 @@
 /** The migrations over chats and what belongs to them that somebody made by hand: nothing gets lost, and what is lacking is added. */
-import { afterEach, describe, expect, test } from "vitest";
+import { afterAll, afterEach, beforeAll, describe, expect, test } from "vitest";
 import { applyMigrations } from "../../local/database.ts";
-import { cloneDatabase, type TestDatabase } from "../harness/database.ts";
+import { cloneDatabase, databaseBefore, type TestDatabase } from "../harness/database.ts";
 import { chat as chatShape, message as messageShape } from "../../shared/database/chats.ts";
 import { PROJECT } from "../harness/media.ts";
+
+let before: TestDatabase;
+beforeAll(async () => {
+  before = await databaseBefore("20261125000100");
+});
+afterAll(() => before?.drop());
 
 let db: TestDatabase | undefined;
 afterEach(async () => {
@@ -13,7 +19,7 @@ afterEach(async () => {
 
 /** A database as somebody has it, with the migrations over it. */
 async function adopted(byHand: string): Promise<TestDatabase> {
-  db = await cloneDatabase("platform");
+  db = await cloneDatabase(before);
   await db.sql.unsafe(byHand).simple();
   await applyMigrations(db.url);
   return db;
@@ -389,11 +395,11 @@ describe("hand-made chats", () => {
         (await db!.sql.unsafe(
           `select column_name, data_type from information_schema.columns where table_schema = 'public' and table_name = '${table}' order by 1`,
         )).map((row) => ({ ...row }));
-      db = await cloneDatabase("platform");
+      db = await cloneDatabase(before);
       await db.sql.unsafe(byHand).simple();
-      const before = await columns();
+      const stood = await columns();
       await expect(applyMigrations(db.url)).rejects.toThrow(message);
-      expect(await columns()).toEqual(before);
+      expect(await columns()).toEqual(stood);
       expect(await db.sql`select to_regclass('public.chat_shares') as made`).toEqual([{ made: null }]);
     },
   );

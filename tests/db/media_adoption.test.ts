@@ -1,8 +1,14 @@
 /** The migrations over a media_objects that somebody made by hand: nothing gets lost, and what is lacking is added. */
-import { afterEach, describe, expect, test } from "vitest";
+import { afterAll, afterEach, beforeAll, describe, expect, test } from "vitest";
 import { applyMigrations } from "../../local/database.ts";
-import { cloneDatabase, type TestDatabase } from "../harness/database.ts";
+import { cloneDatabase, databaseBefore, type TestDatabase } from "../harness/database.ts";
 import { countersOf, expectExactCounters, mediaCalls, shaOf } from "../harness/media.ts";
+
+let before: TestDatabase;
+beforeAll(async () => {
+  before = await databaseBefore("20261123000200");
+});
+afterAll(() => before?.drop());
 
 let db: TestDatabase | undefined;
 afterEach(async () => {
@@ -12,7 +18,7 @@ afterEach(async () => {
 
 /** A database as somebody has it, with the migrations over it. */
 async function adopted(byHand: string): Promise<TestDatabase> {
-  db = await cloneDatabase("platform");
+  db = await cloneDatabase(before);
   await db.sql.unsafe(byHand).simple();
   await applyMigrations(db.url);
   return db;

@@ -1,6 +1,7 @@
 /** A database of its own for a test file, with the platform baseline and the migrations in it. */
 import postgres from "postgres";
 import { inject } from "vitest";
+import { applyMigrations } from "../../local/database.ts";
 import { TEMPLATES } from "./database_server.ts";
 
 export interface TestDatabase {
@@ -42,6 +43,18 @@ export async function cloneDatabase(
     });
   };
   return { name, url, superuserUrl: urlFor("supabase_admin", name), sql, drop };
+}
+
+/**
+ * A template that has the migrations before a version: what adopts later tables is tried on clones of it, over tables made by hand,
+ * in a tenth of the time that all migrations take. Drop it in `afterAll`.
+ */
+export async function databaseBefore(version: string): Promise<TestDatabase> {
+  const made = await cloneDatabase("platform");
+  await applyMigrations(made.url, undefined, version);
+  // Nobody may be connected to what is cloned.
+  await made.sql.end({ timeout: 5 });
+  return made;
 }
 
 /**
