@@ -142,6 +142,76 @@ describe.skipIf(!CAN_RUN)("the console", () => {
     await detail.getByRole("button", { name: "Close" }).click();
   });
 
+  test("a consumer is given files of a tenant, and a signed-in user becomes its member", async () => {
+    const post = async (path: string, body: unknown, key: string) =>
+      await (await fetch(`${stack.url}${path}`, {
+        method: "POST",
+        headers: { "apikey": key, "content-type": "application/json" },
+        body: JSON.stringify(body),
+      })).json();
+    const added = { name: "archive", kind: "service" };
+    const { secret } = await post("/functions/v1/admin/consumers/add", added, stack.keys.secret);
+    const ann = await post(
+      "/auth/v1/signup",
+      { email: "ann@example.com", password: "correct horse battery" },
+      stack.keys.publishable,
+    );
+    /** Whose room it is and how large, or why it is not told. */
+    const room = async (headers: Record<string, string>) => {
+      const quota = await fetch(`${stack.url}/functions/v1/api/v1/storage/quota`, { headers });
+      const { tenant_id, tenant, error } = await quota.json();
+      return error?.code ?? [tenant_id, tenant.limit_bytes];
+    };
+    const roomOfAnn = () =>
+      room({ apikey: stack.keys.publishable, authorization: `Bearer ${ann.access_token}` });
+    expect(await room({ apikey: secret })).toBe("credential_insufficient");
+
+    await open("Consumers");
+    const tenants = page.getByRole("region", { name: "Tenants", exact: true });
+    await tenants.getByRole("button", { name: "Add tenant" }).click();
+    const adding = page.getByRole("dialog", { name: "Add tenant" });
+    await adding.getByLabel("Id").fill("acme");
+    await adding.getByLabel("Name").fill("Acme Ltd");
+    await adding.getByLabel("Storage limit, GB").fill("0.5");
+    await adding.getByRole("button", { name: "Add tenant" }).click();
+    await tenants.getByRole("row", { name: /^acme ?Acme Ltd 500 MB 0 0/ }).waitFor();
+
+    await page.getByRole("button", { name: "Scope: archive" }).click();
+    const scope = page.getByRole("dialog", { name: "Scope" });
+    await scope.getByLabel("models", { exact: true }).uncheck();
+    await scope.getByText("Choose at least one.").waitFor();
+    expect(await scope.getByRole("button", { name: "Save" }).isDisabled()).toBe(true);
+    await scope.getByLabel("files", { exact: true }).check();
+    await scope.getByRole("combobox", { name: "Tenant" }).click();
+    await page.getByRole("option", { name: "acme (Acme Ltd)" }).click();
+    await scope.getByRole("button", { name: "Save" }).click();
+    await page.getByRole("row", { name: /^archive service, interactive files acme all/ }).waitFor();
+    await tenants.getByRole("row", { name: /^acme ?Acme Ltd 500 MB 1 0/ }).waitFor();
+    expect(await room({ apikey: secret })).toEqual(["acme", 500_000_000]);
+
+    await tenants.getByRole("button", { name: "Change: acme" }).click();
+    const changing = page.getByRole("dialog", { name: "Change: acme" });
+    await changing.getByLabel("Storage limit, GB").fill("");
+    await changing.getByRole("button", { name: "Save" }).click();
+    await tenants.getByRole("row", { name: /^acme ?Acme Ltd as all 1 0/ }).waitFor();
+    expect(await room({ apikey: secret })).toEqual(["acme", 2_000_000_000]);
+
+    expect(await roomOfAnn()).toBe("tenant_not_allowed");
+    await tenants.getByRole("button", { name: "Members: acme" }).click();
+    const members = page.getByRole("dialog", { name: "Members of acme" });
+    await members.getByText("No members").waitFor();
+    await members.getByLabel("User id").fill(ann.user.id);
+    await members.getByRole("button", { name: "Add member" }).click();
+    const remove = members.getByRole("button", { name: `Remove: ${ann.user.id}` });
+    await remove.waitFor();
+    expect(await roomOfAnn()).toEqual(["acme", 2_000_000_000]);
+    expect(await accessibilityProblems(page, "light")).toEqual([]);
+    await remove.click();
+    await members.getByText("No members").waitFor();
+    expect(await roomOfAnn()).toBe("tenant_not_allowed");
+    await members.getByRole("button", { name: "Close" }).click();
+  });
+
   test("quota shows what the calls used", async () => {
     await open("Quota");
     const lanes = page.getByRole("region", { name: /^gemma-4-31b-it/ });

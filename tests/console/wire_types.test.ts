@@ -83,6 +83,18 @@ describe.skipIf(!await installedConsole())(
       expect(page).toMatch(/requests\.tsx.*'wait_ms' does not exist/);
     });
 
+    test("a tenant's field that its types name otherwise, of the page that changes it, and of the route", async () => {
+      const [admin, page] = await changed(
+        ANSWERS,
+        "  storage_limit_bytes: number | null;",
+        "  limit_bytes: number | null;",
+        async () => [await faultsOfAdmin(), await faultsOfConsole()],
+      );
+      expect(admin).toMatch(/'limit_bytes' is missing/);
+      expect(admin).toContain("tenant_routes.ts");
+      expect(page).toMatch(/tenants\.tsx.*'storage_limit_bytes' does not exist/);
+    });
+
     test("a field of the stream's events that its types name otherwise, of the endpoint and of the playground", async () => {
       const [endpoint, page] = await changed(
         "shared/endpoints/native/stream_events.ts",

@@ -4,20 +4,15 @@ import {
   Code,
   CopyButton,
   Group,
-  Modal,
-  NumberInput,
   Progress,
-  SegmentedControl,
   Stack,
   Table,
-  TagsInput,
   Text,
-  TextInput,
 } from "@mantine/core";
 import { useDisclosure } from "@mantine/hooks";
 import { useQuery } from "@tanstack/react-query";
 import { Plus } from "lucide-react";
-import { type FormEvent, useState } from "react";
+import { useState } from "react";
 import { useTranslation } from "react-i18next";
 import type { Consumer } from "../api/shapes.ts";
 import { useConsole } from "../console_context.tsx";
@@ -26,13 +21,10 @@ import { useAction } from "../parts/mutation.ts";
 import { Page } from "../parts/page.tsx";
 import { StateBadge } from "../parts/state_badge.tsx";
 import { EmptyState, Loaded } from "../parts/states.tsx";
+import { Window } from "../parts/window.tsx";
 import { EVERY_MS } from "../queries.ts";
-
-/** A secret that was just made; the gateway keeps only its digest. */
-interface Secret {
-  name: string;
-  secret: string;
-}
+import { ConsumerForm, type Secret } from "./consumer_form.tsx";
+import { Tenants } from "./tenants.tsx";
 
 type Dialog = { kind: "add" } | { kind: "scope" | "tokens" | "remove"; consumer: Consumer };
 
@@ -74,13 +66,15 @@ export default function ConsumersPage() {
           consumers.length === 0
             ? <EmptyState title={t("consumers.empty")}>{t("consumers.empty_how")}</EmptyState>
             : (
-              <Table.ScrollContainer minWidth={820} scrollAreaProps={{ viewportProps: { tabIndex: 0 } }}>
+              <Table.ScrollContainer minWidth={1000} scrollAreaProps={{ viewportProps: { tabIndex: 0 } }}>
                 <Table aria-label={t("consumers.title")}>
                   <Table.Thead>
                     <Table.Tr>
                       {([
                         "name",
                         "kind",
+                        "scopes",
+                        "tenant",
                         "models",
                         "requests_today",
                         "tokens_today",
@@ -99,6 +93,10 @@ export default function ConsumersPage() {
                         <Table.Td>
                           {`${t(`consumers.kinds.${consumer.kind}`)}, ${t(`class.${consumer.max_class}`)}`}
                         </Table.Td>
+                        <Table.Td>
+                          {consumer.scopes.map((scope) => t(`consumers.scope_names.${scope}`)).join(", ")}
+                        </Table.Td>
+                        <Table.Td>{consumer.tenant_id}</Table.Td>
                         <Table.Td>{consumer.models?.join(", ") ?? t("all")}</Table.Td>
                         <Table.Td>
                           <Budget
@@ -164,6 +162,7 @@ export default function ConsumersPage() {
               </Table.ScrollContainer>
             )}
       </Loaded>
+      <Tenants />
       <Window opened={dialog?.kind === "add"} onClose={close} title={t("consumers.add")}>
         <ConsumerForm done={(made) => (close(), made && setSecret(made))} />
       </Window>
@@ -187,11 +186,6 @@ export default function ConsumersPage() {
   );
 }
 
-function Window(props: { opened: boolean; onClose: () => void; title: string; children: React.ReactNode }) {
-  const { t } = useTranslation();
-  return <Modal {...props} closeButtonProps={{ "aria-label": t("close") }} />;
-}
-
 function Action({ label, of, onClick }: { label: string; of: Consumer; onClick: () => void }) {
   return (
     <Button variant="default" size="compact-xs" aria-label={`${label}: ${of.name}`} onClick={onClick}>
@@ -208,117 +202,6 @@ function Budget({ label, used, limit }: { label: string; used: number; limit: nu
       <Text size="sm">{`${format.number(used)} / ${format.number(limit)}`}</Text>
       <Progress size="xs" value={limit === 0 ? 100 : Math.min(100, 100 * used / limit)} aria-label={label} />
     </div>
-  );
-}
-
-const NUMBERS = ["rpm", "requests_per_day", "tokens_per_day"] as const;
-
-function ConsumerForm({ consumer, done }: { consumer?: Consumer; done: (made?: Secret) => void }) {
-  const { t } = useTranslation();
-  const { api } = useConsole();
-  const known = useQuery({
-    queryKey: ["models"],
-    queryFn: ({ signal }) => api.get("/models", {}, signal),
-    staleTime: 60_000,
-  });
-  const [name, setName] = useState("");
-  const [kind, setKind] = useState<Consumer["kind"]>("service");
-  const [maxClass, setMaxClass] = useState<Consumer["max_class"]>(consumer?.max_class ?? "interactive");
-  const [models, setModels] = useState<string[]>(consumer?.models ?? []);
-  const [numbers, setNumbers] = useState(() =>
-    Object.fromEntries(NUMBERS.map((name) => [name, consumer?.[name] ?? null])) as Record<
-      typeof NUMBERS[number],
-      number | null
-    >
-  );
-  const save = useAction(
-    async () => {
-      const scope = { models: models.length > 0 ? models : null, max_class: maxClass, ...numbers };
-      if (consumer === undefined) {
-        return (await api.post("/consumers/add", { name: name.trim(), kind, ...scope })).secret;
-      }
-      await api.post("/consumers/scope", { name: consumer.name, ...scope });
-    },
-    { touches: ["consumers"], failed: t("consumers.failed") },
-  );
-  function submit(event: FormEvent) {
-    event.preventDefault();
-    save.mutate(undefined, {
-      onSuccess: (secret) => done(secret ? { name: name.trim(), secret } : undefined),
-    });
-  }
-  return (
-    <form onSubmit={submit}>
-      <Stack>
-        {!consumer && (
-          <>
-            <TextInput
-              label={t("consumers.name")}
-              required
-              data-autofocus
-              maxLength={100}
-              value={name}
-              onChange={(event) => setName(event.currentTarget.value)}
-            />
-            <Choice
-              label={t("consumers.kind")}
-              about={t(`consumers.kind_about.${kind}`)}
-              value={kind}
-              set={(value) => setKind(value as Consumer["kind"])}
-              data={(["service", "notebook"] as const).map((value) => ({
-                value,
-                label: t(`consumers.kinds.${value}`),
-              }))}
-            />
-          </>
-        )}
-        <Choice
-          label={t("consumers.max_class")}
-          about={t("consumers.max_class_about")}
-          value={maxClass}
-          set={(value) => setMaxClass(value as Consumer["max_class"])}
-          data={(["interactive", "batch"] as const).map((value) => ({ value, label: t(`class.${value}`) }))}
-        />
-        <TagsInput
-          label={t("consumers.models")}
-          description={t("consumers.models_about")}
-          data={known.data?.models.map(({ model }) => model) ?? []}
-          value={models}
-          onChange={setModels}
-        />
-        {NUMBERS.map((name) => (
-          <NumberInput
-            key={name}
-            label={t(`consumers.${name}`)}
-            placeholder={t("consumers.no_limit")}
-            min={1}
-            allowDecimal={false}
-            value={numbers[name] ?? ""}
-            onChange={(value) =>
-              setNumbers((now) => ({ ...now, [name]: value === "" ? null : Number(value) }))}
-          />
-        ))}
-        <Group justify="flex-end">
-          <Button type="submit" loading={save.isPending}>{consumer ? t("save") : t("consumers.add")}</Button>
-        </Group>
-      </Stack>
-    </form>
-  );
-}
-
-function Choice({ label, about, value, set, data }: {
-  label: string;
-  about: string;
-  value: string;
-  set: (value: string) => void;
-  data: { value: string; label: string }[];
-}) {
-  return (
-    <Stack gap={4}>
-      <Text size="sm" fw={500}>{label}</Text>
-      <SegmentedControl aria-label={label} value={value} onChange={set} data={data} />
-      <Text size="xs" c="dimmed">{about}</Text>
-    </Stack>
   );
 }
 
