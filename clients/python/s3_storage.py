@@ -6,8 +6,9 @@
     url = await s3_storage.upload_file("plan.png", path)
     url = s3_storage.get_signed_url(path, expires_in=600)
 
-It needs ``eve_gateway.py`` beside it and nothing but Python 3.10 or later. Where the gateway is, and as whom to call it, is in
-EVE_GATEWAY_URL and EVE_GATEWAY_SECRET (a consumer with the scope ``media``), or in SUPABASE_URL and SUPABASE_SERVICE_KEY.
+It needs ``eve_gateway.py`` and ``local_journal.py`` beside it and nothing but Python 3.10 or later. Where the gateway is, and as whom
+to call it, is in EVE_GATEWAY_URL and EVE_GATEWAY_SECRET (a consumer with the scope ``media``), or in SUPABASE_URL and
+SUPABASE_SERVICE_KEY. With USE_S3_STORAGE=false nothing is sent.
 
 A file goes straight to the store at an address that the gateway signs; where there is no S3 that address is the gateway's own. A large
 one goes in parts, and what has arrived of it is not sent again after a break.
@@ -26,20 +27,19 @@ import logging
 import mimetypes
 import os
 import re
-import sqlite3
 import tempfile
-import threading
 import time
 import urllib.error
 import urllib.parse
 import urllib.request
 import uuid
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, Literal
 
-from eve_gateway import SECRET_VARIABLE, URL_VARIABLE, EveError, EveGateway, _NoRedirect, _setting
+from eve_gateway import EveError, _NoRedirect
+from local_journal import SendsLater, SyncReport, is_away, is_set, query
 
 __all__ = ["S3Storage", "SyncReport", "s3_storage"]
 
@@ -53,8 +53,6 @@ STORE_TIMEOUT_S = 60.0
 DEFAULT_MAX_LOCAL_BYTES = 1_000_000_000
 #: A local path that was answered stays good for so long after its file was sent.
 KEEP_SENT_S = 86_400.0
-#: How long another thread or process may hold the journal.
-JOURNAL_TIMEOUT_S = 30.0
 #: Larger files do not go through the function: it holds them in memory, and takes 10 MiB by default.
 MAX_THROUGH_FUNCTION_BYTES = 64 * 1024 * 1024
 
@@ -88,21 +86,6 @@ Kind = Literal["media", "crawl"]
 
 
 @dataclass(frozen=True)
-class SyncReport:
-    """What a :meth:`S3Storage.sync` did.
-
-    Attributes:
-        sent: files that are stored now.
-        waiting: files that are still here: nobody answered, or another process is sending.
-        refused: ``(local path, error)`` of files that the gateway does not take, such as for the quota. They stay here.
-    """
-
-    sent: int = 0
-    waiting: int = 0
-    refused: list[tuple[str, EveError]] = field(default_factory=list)
-
-
-@dataclass(frozen=True)
 class _File:
     """A file on this disk that is to be stored."""
 
@@ -116,7 +99,7 @@ class _File:
     metadata: dict[str, Any]
 
 
-class S3Storage:
+class S3Storage(SendsLater):
     """Files of one tenant. Safe to use from several threads, and by several processes with one folder.
 
     Args:
@@ -129,6 +112,11 @@ class S3Storage:
         timeout: seconds without a byte after which the gateway counts as away.
     """
 
+    _log = _log
+    _schema = _SCHEMA
+    _folder_variable = FOLDER_VARIABLE
+    _folder_name = "storage"
+
     def __init__(
         self,
         url: str | None = None,
@@ -139,16 +127,10 @@ class S3Storage:
         max_local_bytes: int = DEFAULT_MAX_LOCAL_BYTES,
         timeout: float = TIMEOUT_S,
     ) -> None:
-        self._url = url
-        self._secret = secret
+        super().__init__(url, secret, folder, timeout)
         self.tenant_id = tenant_id
-        self._folder = folder
         self.max_local_bytes = max_local_bytes
-        self.timeout = timeout
-        self._gateway: EveGateway | None = None
         self._opener = urllib.request.build_opener(_NoRedirect)
-        self._lock = threading.Lock()
-        self._background: threading.Thread | None = None
 
     # What people call
 
@@ -162,8 +144,8 @@ class S3Storage:
 
     async def upload_file(
         self,
-        file: str | os.PathLike[str] | bytes | BinaryIO,
-        s3_path: str | None = None,
+        file_path: str | os.PathLike[str] | bytes | BinaryIO,
+        s3_key: str | None = None,
         content_type: str | None = None,
         metadata: dict[str, Any] | None = None,
         *,
@@ -173,8 +155,8 @@ class S3Storage:
         """Stores a file, once: the same content is not sent again.
 
         Args:
-            file: a path, the bytes, or a file that is open for reading bytes.
-            s3_path: a key of your own, as :meth:`generate_s3_path` gives; it is found by it. Without it by its SHA-256.
+            file_path: a path, the bytes, or a file that is open for reading bytes.
+            s3_key: a key of your own, as :meth:`generate_s3_path` gives; it is found by it. Without it by its SHA-256.
             content_type: its MIME type; by default by the name's end.
             metadata: an object that is kept beside it, at most 16,000 characters of JSON.
             kind: ``media`` or ``crawl``: what limits and lifetimes go by.
@@ -189,13 +171,13 @@ class S3Storage:
             OSError: the file cannot be read, or not be kept here.
         """
         return await asyncio.to_thread(
-            self.upload_file_sync, file, s3_path, content_type, metadata, kind=kind, expires_in=expires_in
+            self.upload_file_sync, file_path, s3_key, content_type, metadata, kind=kind, expires_in=expires_in
         )
 
     def upload_file_sync(
         self,
-        file: str | os.PathLike[str] | bytes | BinaryIO,
-        s3_path: str | None = None,
+        file_path: str | os.PathLike[str] | bytes | BinaryIO,
+        s3_key: str | None = None,
         content_type: str | None = None,
         metadata: dict[str, Any] | None = None,
         *,
@@ -203,9 +185,9 @@ class S3Storage:
         expires_in: int = 3600,
     ) -> str:
         """:meth:`upload_file` for code without an event loop."""
-        with self._on_disk(file) as path:
+        with self._on_disk(file_path) as path:
             sha256, size_bytes = _hashed(path)
-            name = s3_path or (os.fspath(file) if isinstance(file, (str, os.PathLike)) else getattr(file, "name", ""))
+            name = s3_key or (os.fspath(file_path) if isinstance(file_path, (str, os.PathLike)) else getattr(file_path, "name", ""))
             upload = _File(
                 path=path,
                 sha256=sha256,
@@ -213,7 +195,7 @@ class S3Storage:
                 content_type=content_type or mimetypes.guess_type(str(name))[0] or "application/octet-stream",
                 kind=kind,
                 tenant_id=self.tenant_id,
-                s3_path=s3_path,
+                s3_path=s3_key,
                 metadata=metadata or {},
             )
             # Those that wait go first: of two files with one key the newer must win.
@@ -222,20 +204,20 @@ class S3Storage:
             try:
                 self._store(upload)
                 self._supersede(upload)
-                url = self._address(s3_path or sha256, expires_in)
+                url = self._address(s3_key or sha256, expires_in)
             except EveError as error:
-                if not _is_away(error):
+                if not is_away(error):
                     raise
-                _log.warning("The gateway does not take files (%s): %s is kept here and sent later.", error.code, s3_path or sha256)
+                _log.warning("The gateway does not take files (%s): %s is kept here and sent later.", error.code, s3_key or sha256)
                 return str(self._keep(upload))
         self._sync_in_background()
         return url
 
-    def get_signed_url(self, s3_path: str, expires_in: int = 3600) -> str | None:
+    def get_signed_url(self, s3_key: str, expires_in: int = 3600) -> str | None:
         """An address at which anybody may read a file until ``expires_in`` seconds (at most 604,800) are over.
 
         Args:
-            s3_path: the key that it was uploaded with, or its SHA-256.
+            s3_key: the key that it was uploaded with, or its SHA-256.
 
         Returns:
             The address; the local path of a file that still waits here; None where there is no such file, or nobody answers.
@@ -243,19 +225,19 @@ class S3Storage:
         Raises:
             EveError: the credential is refused, or ``expires_in`` is.
         """
-        kept = self._waiting_path(s3_path)
+        kept = self._waiting_path(s3_key)
         if kept is not None:
             self._send_waiting(fresh_only=True)
-            kept = self._waiting_path(s3_path)
+            kept = self._waiting_path(s3_key)
         if kept is not None:
             return str(kept)
         try:
-            url = self._address(s3_path, expires_in)
+            url = self._address(s3_key, expires_in)
         except EveError as error:
             if error.code == "object_not_found":
                 return None
-            if _is_away(error):
-                _log.warning("There is no address for %s: the gateway does not answer (%s).", s3_path, error.code)
+            if is_away(error):
+                _log.warning("There is no address for %s: the gateway does not answer (%s).", s3_key, error.code)
                 return None
             raise
         self._sync_in_background()
@@ -266,7 +248,7 @@ class S3Storage:
         try:
             health = self._eve()._post("api/v1/storage/health", None, method="GET")
         except EveError as error:
-            if not _is_away(error):
+            if not is_away(error):
                 _log.warning("The gateway refuses: %s", error)
             return False
         if health.get("is_connected") is not True:
@@ -274,24 +256,16 @@ class S3Storage:
         self._sync_in_background()
         return True
 
-    def sync(self) -> SyncReport:
-        """Sends what waits here, in order, each file once; also what was refused before. One process or thread does it at a time."""
-        return self._send_waiting(fresh_only=False)
-
     # At the gateway
 
-    def _eve(self) -> EveGateway:
-        with self._lock:
-            if self._gateway is None:
-                self._gateway = EveGateway(
-                    self._url or _first_of(URL_VARIABLE, "SUPABASE_URL"),
-                    self._secret or _first_of(SECRET_VARIABLE, "SUPABASE_SERVICE_KEY", "SUPABASE_SECRET_KEY", "SUPABASE_KEY"),
-                    timeout=self.timeout,
-                )
-            return self._gateway
+    def _switched_off(self) -> str | None:
+        return None if is_set("USE_S3_STORAGE", True) else "USE_S3_STORAGE is off"
+
+    def _waits(self) -> bool:
+        return self._next_waiting(0, fresh_only=True) is not None
 
     def _address(self, name: str, expires_in: int) -> str:
-        path = f"api/v1/media/{urllib.parse.quote(name)}/url{_query(tenant_id=self.tenant_id)}"
+        path = f"api/v1/media/{urllib.parse.quote(name)}/url{query(tenant_id=self.tenant_id)}"
         return str(self._eve()._post(path, {"expires_in": expires_in})["url"])
 
     def _store(self, file: _File) -> None:
@@ -360,11 +334,6 @@ class S3Storage:
 
     # On this machine
 
-    @property
-    def folder(self) -> Path:
-        """Where files wait, and the journal is."""
-        return Path(self._folder or os.environ.get(FOLDER_VARIABLE) or Path.home() / ".eve_gateway" / "storage").expanduser()
-
     def _keep(self, file: _File) -> Path:
         """Keeps a file and says so in the journal: both are on the disk when this returns."""
         kept = self.folder / "files" / file.sha256[:2] / f"{file.sha256}{mimetypes.guess_extension(file.content_type.split(';')[0]) or '.bin'}"
@@ -414,7 +383,7 @@ class S3Storage:
                         raise EveError("local_file_gone", f"{file.path} was deleted before it was sent.")
                     self._store(file)
                 except EveError as error:
-                    if _is_away(error):
+                    if is_away(error):
                         break
                     _log.warning("%s, kept here, is refused: %s", file.s3_path or file.path, error)
                     refused.append((str(file.path), error))
@@ -462,9 +431,6 @@ class S3Storage:
             ).fetchone()
         return None if row is None else self.folder / row[0]
 
-    def _has_journal(self) -> bool:
-        return (self.folder / "journal.sqlite").exists()
-
     def _supersede(self, file: _File, before: int | None = None) -> None:
         """Another file has the key now: an older one that was refused must not take it back."""
         if file.s3_path is None or not self._has_journal():
@@ -491,51 +457,6 @@ class S3Storage:
             journal.execute(statement, values)
 
     @contextlib.contextmanager
-    def _journal(self) -> Iterator[sqlite3.Connection]:
-        """The journal, which syncs each change to the disk. A transaction that is not committed is rolled back."""
-        self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        journal = sqlite3.connect(self.folder / "journal.sqlite", timeout=JOURNAL_TIMEOUT_S, isolation_level=None)
-        try:
-            journal.execute("pragma synchronous = full")
-            journal.executescript(_SCHEMA)
-            yield journal
-        finally:
-            journal.close()
-
-    @contextlib.contextmanager
-    def _sending_alone(self) -> Iterator[bool]:
-        """False where somebody is sending. The lock is SQLite's own, so it ends with its process, however that ends."""
-        lock = sqlite3.connect(self.folder / "sending.sqlite", timeout=0, isolation_level=None)
-        try:
-            try:
-                lock.execute("begin exclusive")
-            except sqlite3.OperationalError as problem:
-                if "locked" not in str(problem):
-                    raise
-                yield False
-            else:
-                yield True
-        finally:
-            lock.close()
-
-    def _sync_in_background(self) -> None:
-        """After a call that worked: what waits is sent without holding the caller up."""
-        if not self._has_journal() or self._next_waiting(0, fresh_only=True) is None:
-            return
-        with self._lock:
-            if self._background is not None and self._background.is_alive():
-                return
-            # Not a daemon: a program that ends waits until they are sent.
-            self._background = threading.Thread(target=self._sync_quietly, name="eve-storage-sync")
-            self._background.start()
-
-    def _sync_quietly(self) -> None:
-        try:
-            self._send_waiting(fresh_only=True)
-        except Exception:  # noqa: BLE001 -- nobody waits for it; the next call tries again.
-            _log.warning("What is kept here could not be sent.", exc_info=True)
-
-    @contextlib.contextmanager
     def _on_disk(self, file: str | os.PathLike[str] | bytes | BinaryIO) -> Iterator[Path]:
         """A path to the content: that of a file, or of a copy that lives as long as this."""
         if isinstance(file, (str, os.PathLike)):
@@ -552,11 +473,6 @@ class S3Storage:
             yield path
 
 
-def _is_away(error: EveError) -> bool:
-    """Whether it is nobody's fault here and passes: nobody answered, the gateway or its store is down, or no gateway is set up."""
-    return error.retryable or error.code in {"connection_failed", "not_configured", "store_unavailable"}
-
-
 def _store_away(message: str, status: int | None = None) -> EveError:
     return EveError("store_unavailable", message, status=status, retryable=True)
 
@@ -564,19 +480,6 @@ def _store_away(message: str, status: int | None = None) -> EveError:
 def _links(file: _File) -> dict[str, Any]:
     links = {"tenant_id": file.tenant_id, "key": file.s3_path, "metadata": file.metadata or None}
     return {name: value for name, value in links.items() if value is not None}
-
-
-def _query(**values: str | None) -> str:
-    given = {name: value for name, value in values.items() if value is not None}
-    return f"?{urllib.parse.urlencode(given)}" if given else ""
-
-
-def _first_of(*names: str) -> str:
-    for name in names:
-        if value := os.environ.get(name):
-            return value
-    # Kaggle Secrets, or an error that names the variable.
-    return _setting(names[0])
 
 
 def _pieces(content: BinaryIO, size_bytes: int) -> Iterator[bytes]:

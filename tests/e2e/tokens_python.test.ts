@@ -24,12 +24,27 @@ describe.skipIf(PYTHONS.length === 0)("[security.notebook] the Python helper", (
     const name = `kaggle-${python}`;
     // Batch leaves a part of the minute alone; the tests ask less than what is left of two projects.
     await admin.addConsumer({ name, kind: "notebook", keyId, proof, models, maxClass: "batch" });
-    const scoped = await fetch(`${stack.url}/rest/v1/rpc/eve_consumer_access`, {
-      method: "POST",
-      headers: { apikey: stack.keys.secret, "content-type": "application/json" },
-      body: JSON.stringify({ name, scopes: ["llm", "media"] }),
+    // A service for chats: a notebook is given few tokens a minute.
+    const service = await mintConsumerSecret("service");
+    await admin.addConsumer({
+      name: `chats-${python}`,
+      kind: "service",
+      keyId: service.keyId,
+      proof: service.proof,
     });
-    expect(scoped.status, await scoped.text()).toBe(200);
+    for (
+      const access of [{ name, scopes: ["llm", "media"] }, {
+        name: `chats-${python}`,
+        scopes: ["chats", "media"],
+      }]
+    ) {
+      const scoped = await fetch(`${stack.url}/rest/v1/rpc/eve_consumer_access`, {
+        method: "POST",
+        headers: { apikey: stack.keys.secret, "content-type": "application/json" },
+        body: JSON.stringify(access),
+      });
+      expect(scoped.status, await scoped.text()).toBe(200);
+    }
     const { code, stderr } = await new Deno.Command(python, {
       args: ["-W", "error", "-m", "unittest", "discover", "-s", "tests/python"],
       cwd: CHECKOUT,
@@ -38,6 +53,7 @@ describe.skipIf(PYTHONS.length === 0)("[security.notebook] the Python helper", (
         EVE_GATEWAY_SECRET: secret.text,
         EVE_TEST_STREAM: "1",
         EVE_STORAGE_SECRET: secret.text,
+        EVE_CHATS_SECRET: service.text,
         PYTHONDONTWRITEBYTECODE: "1",
       },
       stdout: "null",
