@@ -71,6 +71,17 @@ end;
 $$;
 comment on function eve.emit_event is 'Writes an event in the transaction of what it tells of, for those who take its type; null: nobody does.';
 
+-- Held by anyone who adds or takes away dead letters of a consumer: who takes the last one away closes the alert, and must see those that
+-- others are about to add.
+create or replace function eve.lock_dead_letters(consumer text)
+returns void
+language sql
+volatile
+set search_path = ''
+as $$
+  select pg_advisory_xact_lock(hashtextextended('eve_dead_letters ' || lock_dead_letters.consumer, 0));
+$$;
+
 -- What is written once a delivery has failed for the last time. The caller holds its row.
 create or replace function eve.bury_delivery(delivery eve.event_deliveries, error text)
 returns void
@@ -82,6 +93,7 @@ declare
   v_now constant timestamptz := eve.clock();
   v_first constant timestamptz := coalesce((delivery).first_failed_at, v_now);
 begin
+  perform eve.lock_dead_letters((delivery).consumer);
   update eve.event_deliveries d
   set state = 'dead', ended_at = v_now, lease = null, lease_until = null, last_error = left(bury_delivery.error, 500),
     first_failed_at = v_first, last_failed_at = v_now

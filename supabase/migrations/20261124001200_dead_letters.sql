@@ -6,10 +6,16 @@ returns trigger
 language plpgsql
 set search_path = ''
 as $$
+declare
+  v_consumer text;
 begin
-  perform eve.end_alerts(array['dead_letters'], g.consumer)
-  from (select distinct o.consumer from gone o) g
-  where not exists (select from eve.dead_letters l where l.consumer = g.consumer);
+  for v_consumer in select distinct o.consumer from gone o order by o.consumer loop
+    perform eve.lock_dead_letters(v_consumer);
+    -- A statement of its own, which sees what was committed while it waited.
+    if not exists (select from eve.dead_letters l where l.consumer = v_consumer) then
+      perform eve.end_alerts(array['dead_letters'], v_consumer);
+    end if;
+  end loop;
   return null;
 end;
 $$;

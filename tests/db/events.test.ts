@@ -3,6 +3,7 @@ import postgres from "postgres";
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from "vitest";
 import { freezeClock, type TestClock } from "../harness/admission.ts";
 import { addConsumer, clearJobs, jobCalls } from "../harness/jobs.ts";
+import { until } from "../harness/patience.ts";
 import { cloneDatabase, empty, type TestDatabase } from "../harness/database.ts";
 
 let database: TestDatabase;
@@ -374,6 +375,32 @@ describe("a dead letter", () => {
     );
     expect(told.sort()).toEqual([0, 0, 1]);
     expect(await claim()).toHaveLength(1);
+  });
+
+  test("that comes while the last of the others goes leaves the alert open", async () => {
+    await consumer("one", { retry: [] });
+    await emit("a");
+    await emit("b");
+    const [first, second] = await claim();
+    await done(first!, "failed");
+    const buried = Promise.withResolvers<void>();
+    const dropping = Promise.withResolvers<void>();
+    const burying = sql.begin(async (transaction) => {
+      await done(second!, "failed", {}, transaction as unknown as postgres.Sql);
+      buried.resolve();
+      await dropping.promise;
+    });
+    await buried.promise;
+    const dropped = sql`select public.eve_dead_letters_drop(${[(await letters())[0]!.id]})`.execute();
+    await until(async () =>
+      (await sql`
+        select from pg_locks where not granted and database = (select oid from pg_database where datname = current_database())`)
+        .length > 0
+    );
+    dropping.resolve();
+    await Promise.all([burying, dropped]);
+    expect(await letters()).toHaveLength(1);
+    expect(await open()).toHaveLength(1);
   });
 
   test("of a consumer that is off stays; dropped it is given up", async () => {
