@@ -14987,6 +14987,14 @@ end;
 $function$;
 comment on function eve.emit_event is 'Writes an event in the transaction of what it tells of, for those who take its type; null: nobody does.';
 
+CREATE OR REPLACE FUNCTION eve.lock_dead_letters(consumer text)
+ RETURNS void
+ LANGUAGE sql
+ SET search_path TO ''
+AS $function$
+  select pg_advisory_xact_lock(hashtextextended('eve_dead_letters ' || lock_dead_letters.consumer, 0));
+$function$;
+
 CREATE OR REPLACE FUNCTION eve.bury_delivery(delivery eve.event_deliveries, error text)
  RETURNS void
  LANGUAGE plpgsql
@@ -14996,6 +15004,7 @@ declare
   v_now constant timestamptz := eve.clock();
   v_first constant timestamptz := coalesce((delivery).first_failed_at, v_now);
 begin
+  perform eve.lock_dead_letters((delivery).consumer);
   update eve.event_deliveries d
   set state = 'dead', ended_at = v_now, lease = null, lease_until = null, last_error = left(bury_delivery.error, 500),
     first_failed_at = v_first, last_failed_at = v_now
@@ -15295,10 +15304,16 @@ CREATE OR REPLACE FUNCTION eve.dead_letters_gone()
  LANGUAGE plpgsql
  SET search_path TO ''
 AS $function$
+declare
+  v_consumer text;
 begin
-  perform eve.end_alerts(array['dead_letters'], g.consumer)
-  from (select distinct o.consumer from gone o) g
-  where not exists (select from eve.dead_letters l where l.consumer = g.consumer);
+  for v_consumer in select distinct o.consumer from gone o order by o.consumer loop
+    perform eve.lock_dead_letters(v_consumer);
+    -- A statement of its own, which sees what was committed while it waited.
+    if not exists (select from eve.dead_letters l where l.consumer = v_consumer) then
+      perform eve.end_alerts(array['dead_letters'], v_consumer);
+    end if;
+  end loop;
   return null;
 end;
 $function$;

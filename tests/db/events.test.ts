@@ -392,12 +392,19 @@ describe("a dead letter", () => {
     });
     await buried.promise;
     const dropped = sql`select public.eve_dead_letters_drop(${[(await letters())[0]!.id]})`.execute();
-    await until(async () =>
-      (await sql`
-        select from pg_locks where not granted and database = (select oid from pg_database where datname = current_database())`)
-        .length > 0
-    );
-    dropping.resolve();
+    try {
+      // It waits for the other, or is over without having waited.
+      let over = false;
+      dropped.then(() => over = true, () => over = true);
+      await until(async () =>
+        over || (await sql`
+          select from pg_locks
+          where not granted and database = (select oid from pg_database where datname = current_database())`)
+            .length > 0
+      );
+    } finally {
+      dropping.resolve();
+    }
     await Promise.all([burying, dropped]);
     expect(await letters()).toHaveLength(1);
     expect(await open()).toHaveLength(1);
