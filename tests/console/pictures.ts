@@ -24,7 +24,14 @@ async function live(stack: Stack): Promise<void> {
       headers: { "apikey": stack.keys.secret, "content-type": "application/json" },
       body: JSON.stringify(body),
     }).then((answer) => answer.text());
-  await call("admin/consumers/add", { name: "city-bot", kind: "service", requests_per_day: 500 });
+  await call("admin/tenants/add", { id: "city", name: "City events", storage_limit_bytes: 500_000_000 });
+  await call("admin/consumers/add", {
+    name: "city-bot",
+    kind: "service",
+    requests_per_day: 500,
+    scopes: ["llm", "media"],
+    tenant_id: "city",
+  });
   await call("admin/consumers/add", { name: "kaggle-festivals", kind: "notebook", max_class: "batch" });
   await call("admin/providers/update", {
     stage_type: "POEM",

@@ -248,6 +248,9 @@ function Tokens({ consumer }: { consumer: string }) {
               <Group key={token.id} justify="space-between" wrap="nowrap">
                 <div>
                   <Code>{token.id.slice(0, 8)}</Code>
+                  <Text size="xs">
+                    {token.scopes.map((scope) => t(`consumers.scope_names.${scope}`)).join(", ")}
+                  </Text>
                   <Text size="xs" c="dimmed">
                     {t("consumers.token_ends", { ends: format.ago(token.expires_at) })}
                   </Text>
