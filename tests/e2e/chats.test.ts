@@ -173,6 +173,17 @@ describe("an answer in a chat", () => {
     expect(await stored(chat)).toEqual(["user: one", "assistant: to one"]);
   });
 
+  test("is one message for the same request_id", async () => {
+    const chat = await begun();
+    const request_id = crypto.randomUUID();
+    await ask(chat, "one", { request_id });
+    await stored(chat);
+    expect(await ask(chat, "one", { request_id })).toMatchObject({ text: "to one", request_id });
+    expect(await stored(chat)).toEqual(["user: one", "assistant: to one"]);
+    // A job is nobody's conversation.
+    expect(await ask(chat, "later", { mode: "queue" })).toMatchObject({ error: { code: "invalid_request" } });
+  });
+
   test("that fails is kept as broken off, and asked again under the same client_id", async () => {
     const chat = await begun();
     fails = true;

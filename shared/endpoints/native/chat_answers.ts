@@ -25,7 +25,14 @@ export async function answeredInChat(
     throw new GatewayError("chat_not_found", { message: "This gateway keeps no chats." });
   }
   const actor = actorOf(context.caller, owner);
-  const question = { actor, chatId: chat_id, message, historyTokens: history_tokens };
+  // A call that its client may make again asks once.
+  const client_id = message.client_id ?? (request.idIsClients ? request.id : undefined);
+  const question = {
+    actor,
+    chatId: chat_id,
+    message: { ...message, client_id },
+    historyTokens: history_tokens,
+  };
   const begun = await answering.begin(question, request.prompt, request.id);
   const chat = { chat_id, question_id: begun.question.id, answer_id: begun.answer.id };
   if (begun.status === "present") {
