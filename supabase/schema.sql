@@ -1456,6 +1456,7 @@ create table eve.jobs (
   kind text not null,
   no bigint not null generated always as identity,
   owner_id uuid generated always as (COALESCE(consumer_id, '00000000-0000-0000-0000-000000000000'::uuid)) stored,
+  request_key text generated always as ((((COALESCE(consumer_id, '00000000-0000-0000-0000-000000000000'::uuid))::text || ' '::text) || request_id)) stored,
   queue_id bigint,
   token_id uuid,
   class text,
@@ -1499,8 +1500,8 @@ CREATE INDEX jobs_kind_finished_at_idx ON eve.jobs USING btree (kind, finished_a
 CREATE INDEX jobs_lease_until_idx ON eve.jobs USING btree (lease_until) WHERE (lease_until IS NOT NULL);
 CREATE UNIQUE INDEX jobs_no_key ON eve.jobs USING btree (no);
 CREATE INDEX jobs_owner_id_no_idx ON eve.jobs USING btree (owner_id, no);
-CREATE UNIQUE INDEX jobs_owner_id_request_id_key ON eve.jobs USING btree (owner_id, request_id) WHERE (run_at IS NOT NULL);
 CREATE INDEX jobs_queue_idx ON eve.jobs USING btree (queue_id, run_at, no) WHERE (state = 'queued'::text);
+CREATE UNIQUE INDEX jobs_request_key_key ON eve.jobs USING btree (request_key) WHERE (run_at IS NOT NULL);
 CREATE INDEX jobs_submitted_at_idx ON eve.jobs USING btree (submitted_at);
 CREATE INDEX jobs_waiting_expires_at_idx ON eve.jobs USING btree (expires_at) WHERE (state = ANY (ARRAY['queued'::text, 'running'::text]));
 CREATE TRIGGER eve_job_ended AFTER UPDATE ON eve.jobs FOR EACH ROW WHEN (((old.finished_at IS NULL) AND (new.finished_at IS NOT NULL))) EXECUTE FUNCTION eve.tell_job_end(); -- enabled
@@ -1517,6 +1518,7 @@ comment on column eve.jobs.upstream_id is 'By which the provider knows it.';
 comment on column eve.jobs.result is 'How a call was answered: {"status", "body"}; of a provider job its files, with their addresses and types.';
 comment on column eve.jobs.expires_at is 'Not ended by then, it ends as expired. Of a provider job that has ended: from then on its files may be gone.';
 comment on column eve.jobs.no is 'The order in which jobs came.';
+comment on column eve.jobs.request_key is 'Whose it is and its request_id, in one: unique among those that were handed in.';
 comment on column eve.jobs.queue_id is 'Of eve.job_queues; null: it was begun by a call and never waited.';
 comment on column eve.jobs.token_id is 'The notebook''s token that it was handed in with: it is charged as well.';
 comment on column eve.jobs.models is 'The models that it asks for, or stage:NAME: who may use none of them does not see it.';
@@ -14018,6 +14020,8 @@ CREATE OR REPLACE FUNCTION eve.jobs_refusal(given eve.job_given[], owner_id uuid
  LANGUAGE plpgsql
  SET search_path TO ''
  SET enable_seqscan TO 'off'
+ SET enable_hashjoin TO 'off'
+ SET enable_mergejoin TO 'off'
  SET jit TO 'off'
 AS $function$
 declare
@@ -14044,7 +14048,7 @@ begin
   end if;
   select g.request_id into v_found
   from unnest(jobs_refusal.given) g
-  join eve.jobs j on j.owner_id = jobs_refusal.owner_id and j.request_id = g.request_id and j.run_at is not null
+  join eve.jobs j on j.request_key = jobs_refusal.owner_id::text || ' ' || g.request_id and j.run_at is not null
   where j.request_hash is distinct from g.request_hash or j.kind <> g.kind
   limit 1;
   if found then
@@ -14053,7 +14057,7 @@ begin
   select count(*) as jobs, coalesce(sum(g.body_bytes), 0) as bytes into v_new
   from unnest(jobs_refusal.given) g
   where not exists (
-    select from eve.jobs j where j.owner_id = jobs_refusal.owner_id and j.request_id = g.request_id and j.run_at is not null
+    select from eve.jobs j where j.request_key = jobs_refusal.owner_id::text || ' ' || g.request_id and j.run_at is not null
   );
   select coalesce(sum(q.queued), 0) as jobs, coalesce(sum(q.bytes), 0) as bytes into v_waiting
   from eve.job_queues q
@@ -14081,6 +14085,8 @@ CREATE OR REPLACE FUNCTION public.eve_jobs_submit(jobs jsonb, consumer_id uuid D
  LANGUAGE plpgsql
  SET search_path TO ''
  SET enable_seqscan TO 'off'
+ SET enable_hashjoin TO 'off'
+ SET enable_mergejoin TO 'off'
  SET jit TO 'off'
 AS $function$
 declare
@@ -14114,32 +14120,25 @@ begin
   insert into eve.job_queues as q (kind, class, owner_id, topic)
   select distinct g.kind, g.class, v_owner, coalesce(g.models[1], '') from unnest(v_given) g
   on conflict on constraint job_queues_kind_class_owner_id_topic_key do update set used_at = v_now;
-  with came as (
-    insert into eve.jobs as j (
-      id, kind, queue_id, consumer_id, token_id, class, models, request_id, request_hash, body, body_media, body_bytes, state, run_at,
-      expires_at, submitted_at, batch_id, place, custom_id
-    )
-    select g.id, g.kind, q.id, eve_jobs_submit.consumer_id, eve_jobs_submit.token_id, g.class, g.models, g.request_id, g.request_hash,
-      g.body, g.body_media, coalesce(g.body_bytes, 0), 'queued', g.run_at, g.expires_at, v_now, g.batch_id, g.place, g.custom_id
-    from unnest(v_given) with ordinality as g (
-      id, kind, request_id, request_hash, body, body_media, body_bytes, class, models, run_at, expires_at, batch_id, place, custom_id, nr
-    )
-    join eve.job_queues q
-      on q.kind = g.kind and q.class = g.class and q.owner_id = v_owner and q.topic = coalesce(g.models[1], '')
-    order by g.nr
-    on conflict (owner_id, request_id) where run_at is not null do nothing
-    returning j.id, j.request_id, j.state
+  insert into eve.jobs (
+    id, kind, queue_id, consumer_id, token_id, class, models, request_id, request_hash, body, body_media, body_bytes, state, run_at,
+    expires_at, submitted_at, batch_id, place, custom_id
   )
-  select jsonb_agg(
-    jsonb_build_object('id', coalesce(c.id, j.id), 'state', coalesce(c.state, j.state), 'is_new', c.id is not null and c.id = g.id)
-    order by g.nr
-  )
-  into v_answer
+  select g.id, g.kind, q.id, eve_jobs_submit.consumer_id, eve_jobs_submit.token_id, g.class, g.models, g.request_id, g.request_hash,
+    g.body, g.body_media, coalesce(g.body_bytes, 0), 'queued', g.run_at, g.expires_at, v_now, g.batch_id, g.place, g.custom_id
   from unnest(v_given) with ordinality as g (
     id, kind, request_id, request_hash, body, body_media, body_bytes, class, models, run_at, expires_at, batch_id, place, custom_id, nr
   )
-  left join came c on c.request_id = g.request_id
-  left join eve.jobs j on j.owner_id = v_owner and j.request_id = g.request_id and j.run_at is not null;
+  join eve.job_queues q
+    on q.kind = g.kind and q.class = g.class and q.owner_id = v_owner and q.topic = coalesce(g.models[1], '')
+  order by g.nr
+  on conflict (request_key) where run_at is not null do nothing;
+  -- One look-up each: a join with what the statement above returns would compare each with each.
+  select jsonb_agg(jsonb_build_object('id', j.id, 'state', j.state, 'is_new', j.id = g.id) order by g.nr) into v_answer
+  from unnest(v_given) with ordinality as g (
+    id, kind, request_id, request_hash, body, body_media, body_bytes, class, models, run_at, expires_at, batch_id, place, custom_id, nr
+  )
+  join eve.jobs j on j.request_key = v_owner::text || ' ' || g.request_id and j.run_at is not null;
   return jsonb_build_object(
     'status', 'accepted', 'jobs', v_answer,
     'wake', v_answer @> '[{"is_new": true}]' and exists (select from unnest(v_given) g where g.run_at <= eve.clock())
@@ -14313,6 +14312,8 @@ CREATE OR REPLACE FUNCTION public.eve_jobs_renew(worker_id uuid, leases jsonb, l
  RETURNS jsonb
  LANGUAGE plpgsql
  SET search_path TO ''
+ SET enable_seqscan TO 'off'
+ SET jit TO 'off'
 AS $function$
 declare
   v_until constant timestamptz := eve.clock() + eve_jobs_renew.lease_ms * interval '1 millisecond';
@@ -14346,6 +14347,8 @@ CREATE OR REPLACE FUNCTION public.eve_jobs_complete(results jsonb)
  RETURNS jsonb
  LANGUAGE plpgsql
  SET search_path TO ''
+ SET enable_seqscan TO 'off'
+ SET jit TO 'off'
 AS $function$
 declare
   v_now constant timestamptz := eve.clock();
@@ -14383,6 +14386,8 @@ CREATE OR REPLACE FUNCTION public.eve_job_fail(id uuid, lease_token uuid, code t
  RETURNS jsonb
  LANGUAGE plpgsql
  SET search_path TO ''
+ SET enable_seqscan TO 'off'
+ SET jit TO 'off'
 AS $function$
 #variable_conflict use_column
 declare
@@ -14422,6 +14427,8 @@ CREATE OR REPLACE FUNCTION public.eve_jobs_release(jobs jsonb)
  RETURNS jsonb
  LANGUAGE plpgsql
  SET search_path TO ''
+ SET enable_seqscan TO 'off'
+ SET jit TO 'off'
 AS $function$
 declare
   v_now constant timestamptz := eve.clock();
@@ -14468,7 +14475,7 @@ CREATE OR REPLACE FUNCTION eve.job_json(job eve.jobs)
  IMMUTABLE
  SET search_path TO ''
 AS $function$
-  select to_jsonb(job) - '{body,body_media,request_hash,lease_token,queue_id,owner_id}'::text[];
+  select to_jsonb(job) - '{body,body_media,request_hash,request_key,lease_token,queue_id,owner_id}'::text[];
 $function$;
 
 CREATE OR REPLACE FUNCTION public.eve_jobs(consumer_id uuid DEFAULT NULL::uuid, token_id uuid DEFAULT NULL::uuid, states text[] DEFAULT NULL::text[], kinds text[] DEFAULT NULL::text[], batch_id uuid DEFAULT NULL::uuid, before bigint DEFAULT NULL::bigint, at_most integer DEFAULT 50)
@@ -14512,6 +14519,8 @@ CREATE OR REPLACE FUNCTION public.eve_jobs_cancel(ids uuid[] DEFAULT NULL::uuid[
  RETURNS jsonb
  LANGUAGE plpgsql
  SET search_path TO ''
+ SET enable_seqscan TO 'off'
+ SET jit TO 'off'
 AS $function$
 #variable_conflict use_column
 declare
@@ -14732,6 +14741,25 @@ exception
 end;
 $function$;
 
+CREATE OR REPLACE FUNCTION eve.jobs_forget_ticks(before timestamp with time zone)
+ RETURNS void
+ LANGUAGE plpgsql
+ SET search_path TO ''
+AS $function$
+begin
+  -- As text: the extension need not be there, and its rows are another's where another role schedules.
+  execute $sql$
+    delete from cron.job_run_details d
+    using cron.job j
+    where j.jobname = 'eve_jobs' and d.jobid = j.jobid and d.status = 'succeeded' and d.end_time < $1
+  $sql$
+  using jobs_forget_ticks.before;
+exception
+  when undefined_table or insufficient_privilege then
+    return;
+end;
+$function$;
+
 CREATE OR REPLACE FUNCTION eve.jobs_tick()
  RETURNS jsonb
  LANGUAGE plpgsql
@@ -14758,6 +14786,9 @@ begin
     last_completed_at = v_now, last_succeeded_at = case when v_problem is null then v_now else o.last_succeeded_at end
   where o.name = 'jobs'
     and (o.last_error is distinct from v_problem or o.last_idle_at is null or o.last_idle_at <= v_now - interval '1 minute');
+  if found and extract(minute from v_now) = 23 then
+    perform eve.jobs_forget_ticks(v_now - interval '1 hour');
+  end if;
   return jsonb_strip_nulls(jsonb_build_object('status', v_status, 'error', v_problem));
 end;
 $function$;

@@ -85,6 +85,8 @@ alter table eve.jobs add column if not exists kind text;
 alter table eve.jobs add column if not exists no bigint generated always as identity;
 alter table eve.jobs add column if not exists owner_id uuid
   generated always as (coalesce(consumer_id, '00000000-0000-0000-0000-000000000000')) stored;
+alter table eve.jobs add column if not exists request_key text
+  generated always as (coalesce(consumer_id, '00000000-0000-0000-0000-000000000000')::text || ' ' || request_id) stored;
 alter table eve.jobs add column if not exists queue_id bigint;
 alter table eve.jobs add column if not exists token_id uuid;
 alter table eve.jobs add column if not exists class text;
@@ -162,8 +164,9 @@ create index if not exists jobs_queue_idx on eve.jobs (queue_id, run_at, no) whe
 create index if not exists jobs_lease_until_idx on eve.jobs (lease_until) where lease_until is not null;
 create index if not exists jobs_waiting_expires_at_idx on eve.jobs (expires_at) where state in ('queued', 'running');
 create index if not exists jobs_kind_finished_at_idx on eve.jobs (kind, finished_at) where finished_at is not null;
--- Provider jobs that a call began bear the id of that call, which may come again after some days.
-create unique index if not exists jobs_owner_id_request_id_key on eve.jobs (owner_id, request_id) where run_at is not null;
+-- Provider jobs that a call began bear the id of that call, which may come again after some days. One column, so that no plan, whenever it
+-- was made, finds a request_id among all of its owner's jobs by another index.
+create unique index if not exists jobs_request_key_key on eve.jobs (request_key) where run_at is not null;
 create unique index if not exists jobs_batch_id_place_key on eve.jobs (batch_id, place) where batch_id is not null;
 create index if not exists jobs_owner_id_no_idx on eve.jobs (owner_id, no);
 create unique index if not exists jobs_no_key on eve.jobs (no);
@@ -174,6 +177,7 @@ comment on column eve.jobs.queue_id is 'Of eve.job_queues; null: it was begun by
 comment on column eve.jobs.token_id is 'The notebook''s token that it was handed in with: it is charged as well.';
 comment on column eve.jobs.models is 'The models that it asks for, or stage:NAME: who may use none of them does not see it.';
 comment on column eve.jobs.request_id is 'Its caller''s own name for it: handed in again, it is the same job. The call''s where a call began it.';
+comment on column eve.jobs.request_key is 'Whose it is and its request_id, in one: unique among those that were handed in.';
 comment on column eve.jobs.request_hash is 'Tells a repetition from another job with the same request_id.';
 comment on column eve.jobs.body is 'What to do: {"path", "body"} of a call. Null: body_media says where it is, or a call did it at once.';
 comment on column eve.jobs.body_media is 'A media object of its caller''s tenant, by its SHA-256; result_media likewise.';

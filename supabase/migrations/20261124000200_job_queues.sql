@@ -166,8 +166,10 @@ returns jsonb
 language plpgsql
 volatile
 set search_path = ''
--- Plans are often made while the tables are small and kept while they grow.
+-- Plans are often made while the tables are small and kept while they grow: each job is looked up by the index.
 set enable_seqscan = 'off'
+set enable_hashjoin = 'off'
+set enable_mergejoin = 'off'
 set jit = 'off'
 as $$
 declare
@@ -194,7 +196,7 @@ begin
   end if;
   select g.request_id into v_found
   from unnest(jobs_refusal.given) g
-  join eve.jobs j on j.owner_id = jobs_refusal.owner_id and j.request_id = g.request_id and j.run_at is not null
+  join eve.jobs j on j.request_key = jobs_refusal.owner_id::text || ' ' || g.request_id and j.run_at is not null
   where j.request_hash is distinct from g.request_hash or j.kind <> g.kind
   limit 1;
   if found then
@@ -203,7 +205,7 @@ begin
   select count(*) as jobs, coalesce(sum(g.body_bytes), 0) as bytes into v_new
   from unnest(jobs_refusal.given) g
   where not exists (
-    select from eve.jobs j where j.owner_id = jobs_refusal.owner_id and j.request_id = g.request_id and j.run_at is not null
+    select from eve.jobs j where j.request_key = jobs_refusal.owner_id::text || ' ' || g.request_id and j.run_at is not null
   );
   select coalesce(sum(q.queued), 0) as jobs, coalesce(sum(q.bytes), 0) as bytes into v_waiting
   from eve.job_queues q
@@ -235,8 +237,10 @@ returns jsonb
 language plpgsql
 volatile
 set search_path = ''
--- Plans are often made while the tables are small and kept while they grow.
+-- Plans are often made while the tables are small and kept while they grow: each job is looked up by the index.
 set enable_seqscan = 'off'
+set enable_hashjoin = 'off'
+set enable_mergejoin = 'off'
 set jit = 'off'
 as $$
 declare
@@ -270,32 +274,25 @@ begin
   insert into eve.job_queues as q (kind, class, owner_id, topic)
   select distinct g.kind, g.class, v_owner, coalesce(g.models[1], '') from unnest(v_given) g
   on conflict on constraint job_queues_kind_class_owner_id_topic_key do update set used_at = v_now;
-  with came as (
-    insert into eve.jobs as j (
-      id, kind, queue_id, consumer_id, token_id, class, models, request_id, request_hash, body, body_media, body_bytes, state, run_at,
-      expires_at, submitted_at, batch_id, place, custom_id
-    )
-    select g.id, g.kind, q.id, eve_jobs_submit.consumer_id, eve_jobs_submit.token_id, g.class, g.models, g.request_id, g.request_hash,
-      g.body, g.body_media, coalesce(g.body_bytes, 0), 'queued', g.run_at, g.expires_at, v_now, g.batch_id, g.place, g.custom_id
-    from unnest(v_given) with ordinality as g (
-      id, kind, request_id, request_hash, body, body_media, body_bytes, class, models, run_at, expires_at, batch_id, place, custom_id, nr
-    )
-    join eve.job_queues q
-      on q.kind = g.kind and q.class = g.class and q.owner_id = v_owner and q.topic = coalesce(g.models[1], '')
-    order by g.nr
-    on conflict (owner_id, request_id) where run_at is not null do nothing
-    returning j.id, j.request_id, j.state
+  insert into eve.jobs (
+    id, kind, queue_id, consumer_id, token_id, class, models, request_id, request_hash, body, body_media, body_bytes, state, run_at,
+    expires_at, submitted_at, batch_id, place, custom_id
   )
-  select jsonb_agg(
-    jsonb_build_object('id', coalesce(c.id, j.id), 'state', coalesce(c.state, j.state), 'is_new', c.id is not null and c.id = g.id)
-    order by g.nr
-  )
-  into v_answer
+  select g.id, g.kind, q.id, eve_jobs_submit.consumer_id, eve_jobs_submit.token_id, g.class, g.models, g.request_id, g.request_hash,
+    g.body, g.body_media, coalesce(g.body_bytes, 0), 'queued', g.run_at, g.expires_at, v_now, g.batch_id, g.place, g.custom_id
   from unnest(v_given) with ordinality as g (
     id, kind, request_id, request_hash, body, body_media, body_bytes, class, models, run_at, expires_at, batch_id, place, custom_id, nr
   )
-  left join came c on c.request_id = g.request_id
-  left join eve.jobs j on j.owner_id = v_owner and j.request_id = g.request_id and j.run_at is not null;
+  join eve.job_queues q
+    on q.kind = g.kind and q.class = g.class and q.owner_id = v_owner and q.topic = coalesce(g.models[1], '')
+  order by g.nr
+  on conflict (request_key) where run_at is not null do nothing;
+  -- One look-up each: a join with what the statement above returns would compare each with each.
+  select jsonb_agg(jsonb_build_object('id', j.id, 'state', j.state, 'is_new', j.id = g.id) order by g.nr) into v_answer
+  from unnest(v_given) with ordinality as g (
+    id, kind, request_id, request_hash, body, body_media, body_bytes, class, models, run_at, expires_at, batch_id, place, custom_id, nr
+  )
+  join eve.jobs j on j.request_key = v_owner::text || ' ' || g.request_id and j.run_at is not null;
   return jsonb_build_object(
     'status', 'accepted', 'jobs', v_answer,
     'wake', v_answer @> '[{"is_new": true}]' and exists (select from unnest(v_given) g where g.run_at <= eve.clock())

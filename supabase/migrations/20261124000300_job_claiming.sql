@@ -177,6 +177,9 @@ returns jsonb
 language plpgsql
 volatile
 set search_path = ''
+-- As above.
+set enable_seqscan = 'off'
+set jit = 'off'
 as $$
 declare
   v_until constant timestamptz := eve.clock() + eve_jobs_renew.lease_ms * interval '1 millisecond';
@@ -213,6 +216,9 @@ returns jsonb
 language plpgsql
 volatile
 set search_path = ''
+-- As above.
+set enable_seqscan = 'off'
+set jit = 'off'
 as $$
 declare
   v_now constant timestamptz := eve.clock();
@@ -256,6 +262,9 @@ returns jsonb
 language plpgsql
 volatile
 set search_path = ''
+-- As above.
+set enable_seqscan = 'off'
+set jit = 'off'
 as $$
 #variable_conflict use_column
 declare
@@ -299,6 +308,9 @@ returns jsonb
 language plpgsql
 volatile
 set search_path = ''
+-- As above.
+set enable_seqscan = 'off'
+set jit = 'off'
 as $$
 declare
   v_now constant timestamptz := eve.clock();

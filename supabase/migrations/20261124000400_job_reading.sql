@@ -9,7 +9,7 @@ language sql
 immutable
 set search_path = ''
 as $$
-  select to_jsonb(job) - '{body,body_media,request_hash,lease_token,queue_id,owner_id}'::text[];
+  select to_jsonb(job) - '{body,body_media,request_hash,request_key,lease_token,queue_id,owner_id}'::text[];
 $$;
 
 -- The project sees all jobs, a consumer its own, and of those anyone who calls for it the ones that ask for models, or stages, that they may
@@ -96,6 +96,9 @@ returns jsonb
 language plpgsql
 volatile
 set search_path = ''
+-- Plans are often made while the tables are small and kept while they grow.
+set enable_seqscan = 'off'
+set jit = 'off'
 as $$
 #variable_conflict use_column
 declare

@@ -127,6 +127,43 @@ describe("handing in", () => {
     await expect(submit([{}], { consumerId: narrow })).rejects.toMatchObject({ code: "EV403" });
   });
 
+  test("what a token hands in is charged to it, and to its consumer alone when its time is over, unless it has a budget", async () => {
+    const { submit, claim, release } = jobs();
+    const notebook = await addConsumer(sql, "notebook", { kind: "notebook" });
+    const token = async (columns: Record<string, unknown> = {}) => {
+      const [row] = await sql`
+        insert into eve.scoped_tokens ${
+        sql({ consumer_id: notebook, class: "batch", expires_at: new Date(START + 60_000), ...columns })
+      } returning id`;
+      return row!.id as string;
+    };
+    const given = {
+      plain: await token(),
+      narrow: await token({ models: ["m"] }),
+      budget: await token({ requests_budget: 5 }),
+      revoked: await token(),
+    };
+    for (const [request_id, tokenId] of Object.entries(given)) {
+      expect(await submit([{ request_id, class: "interactive" }], { consumerId: notebook, tokenId }))
+        .toMatchObject({ status: "accepted" });
+    }
+    expect(await submit([{ models: ["other"] }], { consumerId: notebook, tokenId: given.narrow }))
+      .toMatchObject({ code: "model_not_allowed" });
+    const charged = async () => {
+      const held = await claim(10);
+      await release(held);
+      expect(new Set(held.map((one) => one.class))).toEqual(new Set(["batch"]));
+      return Object.fromEntries(held.map((one) => [one.request_id, one.token_id]));
+    };
+    expect(await charged()).toEqual(given);
+    await sql`update eve.scoped_tokens set revoked_at = eve.clock() where id = ${given.revoked}`;
+    await clock.advance(60_000);
+    expect(await charged()).toEqual({ ...given, plain: null, narrow: null });
+    await expect(submit([{}], { consumerId: notebook, tokenId: given.plain })).rejects.toMatchObject({
+      code: "EV401",
+    });
+  });
+
   test.each([
     ["an unknown kind", [{ kind: "nothing" }]],
     ["an unknown class", [{ class: "urgent" as "batch" }]],
@@ -180,31 +217,43 @@ describe("a claim", () => {
     expect(idsOf(await claim(1, { left: 31_000 }))).toEqual(["later"]);
   });
 
-  test("reads one index entry for each job, with 100,000 others waiting", async () => {
-    const { submit, claim } = jobs();
-    await submit(names("first", 1), { consumerId: b });
-    const [{ id: queue }] = await sql`
-      insert into eve.job_queues (kind, class, owner_id, topic) values ('llm', 'batch', ${a}, 'm') returning id` as [
-      Json,
-    ];
-    await sql`
-      insert into eve.jobs (id, kind, queue_id, consumer_id, class, models, request_id, body, state, run_at, expires_at)
-      select gen_random_uuid(), 'llm', ${queue}, ${a}, 'batch', '{m}', 'flood' || n, '{}', 'queued', eve.clock() - interval '1 hour',
-        eve.clock() + interval '1 day'
-      from generate_series(1, 100000) n`;
-    await sql`vacuum analyze eve.jobs`;
-    expect(idsOf(await claim(2)).sort()).toEqual(["first0", "flood1"]);
-    // What one transaction reads, whatever plans were made while the table was small.
-    const [read] = await sql.begin(async (transaction) => {
-      const { claim, due, sweep } = jobCalls(transaction as unknown as postgres.Sql);
-      for (let n = 0; n < 3; n++) expect(await claim(5)).toHaveLength(5);
-      await due();
-      await sweep();
-      return await transaction`
-        select seq_scan::integer, idx_tup_fetch::integer from pg_stat_xact_user_tables where relname = 'jobs'`;
-    });
-    expect(read!.seq_scan).toBe(0);
-    expect(read!.idx_tup_fetch).toBeLessThan(200);
+  test("and all else reads an index entry or a few for each job, with 90,000 others there", async () => {
+    const early = postgres(db.url, { max: 1, onnotice: () => {} });
+    try {
+      const everything = async (connection: postgres.Sql, consumerId: string) => {
+        const { submit, claim, renew, complete, release, fail, cancel, due, sweep } = jobCalls(connection);
+        const { jobs: made } = await submit(names(crypto.randomUUID(), 5), { consumerId });
+        await submit(made.map(({ id }: Json) => ({ request_id: id })), { consumerId });
+        const held = await claim(5);
+        await renew(held);
+        await complete(held.slice(0, 2));
+        await release(held.slice(2, 3));
+        await fail(held[3]);
+        await cancel([held[4].id]);
+        await due();
+        await sweep();
+      };
+      // Plans are kept once they have been made a few times, here for tables that are nearly empty.
+      for (let n = 0; n < 8; n++) await everything(early, a);
+      const [{ id: queue }] = await sql`
+        insert into eve.job_queues (kind, class, owner_id, topic) values ('llm', 'batch', ${a}, 'flood') returning id` as [
+        Json,
+      ];
+      await sql`
+        insert into eve.jobs (id, kind, queue_id, consumer_id, class, models, request_id, body, state, run_at, expires_at)
+        select gen_random_uuid(), 'llm', ${queue}, ${a}, 'batch', '{flood}', 'flood' || n, '{}', 'queued', eve.clock() - interval '1 hour',
+          eve.clock() + interval '1 day'
+        from generate_series(1, 90000) n`;
+      const [read] = await early.begin(async (transaction) => {
+        await everything(transaction as unknown as postgres.Sql, a);
+        return await transaction`
+          select seq_scan::integer, idx_tup_fetch::integer from pg_stat_xact_user_tables where relname = 'jobs'`;
+      });
+      expect(read!.seq_scan).toBe(0);
+      expect(read!.idx_tup_fetch).toBeLessThan(500);
+    } finally {
+      await early.end();
+    }
     expect(await miscounted(sql)).toEqual([]);
   }, 120_000);
 });
@@ -423,6 +472,33 @@ describe("workers", () => {
     expect([await tick(), await posted()]).toEqual(["running", 0]);
     await claim(1);
     expect([await tick(), await posted()]).toEqual(["nothing_due", 0]);
+  });
+
+  test("cron's notes of ticks that went well are kept for an hour", async () => {
+    const note = (job: string, status: string, minutes: number) =>
+      sql`
+        insert into cron.job_run_details (jobid, database, username, command, status, start_time, end_time)
+        select j.jobid, current_database(), 'postgres', ${`${status} ${minutes}`}, ${status}, eve.clock(),
+          eve.clock() - ${minutes} * interval '1 minute'
+        from cron.job j where j.jobname = ${job}`;
+    await clock.set("2026-11-18T12:23:30Z");
+    await sql`update eve.operations set last_idle_at = null where name = 'jobs'`;
+    for (const minutes of [10, 90]) {
+      await note("eve_jobs", "succeeded", minutes);
+      await note("eve_jobs", "failed", minutes);
+      await note("eve_sweep", "succeeded", minutes);
+    }
+    await tick();
+    const left = await sql`
+      select j.jobname, d.command from cron.job_run_details d join cron.job j using (jobid)
+      where d.command ~ '^(succeeded|failed) ' order by 1, 2`;
+    expect(left.map(({ jobname, command }) => `${jobname}: ${command}`)).toEqual([
+      "eve_jobs: failed 10",
+      "eve_jobs: failed 90",
+      "eve_jobs: succeeded 10",
+      "eve_sweep: succeeded 10",
+      "eve_sweep: succeeded 90",
+    ]);
   });
 
   test("a worker that ends says whether there is more to do", async () => {
