@@ -760,6 +760,18 @@ class Processes(Played):
         client.sync()
         self.assertOnceInOrder([*children, "thread-0", "thread-1"])
 
+    def test_a_message_whose_answer_got_lost_is_ours_also_behind_one_that_did_not_arrive(self) -> None:
+        client = self.client()
+        chat_id = run(client.create_chat())
+        run(client.add_message(chat_id, "user", "one"))
+        self.played.is_away = True
+        run(client.add_message(chat_id, "user", "did not arrive"))
+        lost = run(client.add_message(chat_id, "user", "answer lost"))
+        self.played.is_away = False
+        self.played.add(chat_id, {"id": lost, "client_id": lost, "content": "answer lost"})
+        self.assertEqual(client.sync(), SyncReport(sent=2))
+        self.assertEqual(self.played.paths(), {"one": None, "answer lost": "one", "did not arrive": "answer lost"})
+
     def test_a_message_on_its_way_is_ours(self) -> None:
         client = self.client()
         chat_id = run(client.create_chat())
