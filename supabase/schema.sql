@@ -1504,6 +1504,7 @@ CREATE INDEX jobs_queue_idx ON eve.jobs USING btree (queue_id, run_at, no) WHERE
 CREATE UNIQUE INDEX jobs_request_key_key ON eve.jobs USING btree (request_key) WHERE (run_at IS NOT NULL);
 CREATE INDEX jobs_submitted_at_idx ON eve.jobs USING btree (submitted_at);
 CREATE INDEX jobs_waiting_expires_at_idx ON eve.jobs USING btree (expires_at) WHERE (state = ANY (ARRAY['queued'::text, 'running'::text]));
+CREATE TRIGGER eve_batches_count AFTER UPDATE ON eve.jobs REFERENCING OLD TABLE AS before_it NEW TABLE AS after_it FOR EACH STATEMENT EXECUTE FUNCTION eve.batches_count(); -- enabled
 CREATE TRIGGER eve_job_ended AFTER UPDATE ON eve.jobs FOR EACH ROW WHEN (((old.finished_at IS NULL) AND (new.finished_at IS NOT NULL))) EXECUTE FUNCTION eve.tell_job_end(); -- enabled
 CREATE TRIGGER eve_jobs_came AFTER INSERT ON eve.jobs REFERENCING NEW TABLE AS came FOR EACH STATEMENT EXECUTE FUNCTION eve.jobs_came(); -- enabled
 CREATE TRIGGER eve_jobs_changed AFTER UPDATE ON eve.jobs REFERENCING OLD TABLE AS before_it NEW TABLE AS after_it FOR EACH STATEMENT EXECUTE FUNCTION eve.jobs_changed(); -- enabled
@@ -16087,6 +16088,735 @@ begin
 end;
 $function$;
 comment on function public.eve_traces_done is 'Notes how far the export of traces has come, and what became of the spans.';
+
+-- batches -------------------------------------------------------------------------------------------------------------
+
+create table eve.batch_files (
+  id uuid not null,
+  no bigint not null generated always as identity,
+  consumer_id uuid,
+  owner_id uuid generated always as (COALESCE(consumer_id, '00000000-0000-0000-0000-000000000000'::uuid)) stored,
+  purpose text not null,
+  filename text not null,
+  bytes bigint not null,
+  tenant_id text,
+  sha256 text,
+  batch_id uuid,
+  holds text,
+  created_at timestamp with time zone not null,
+  expires_at timestamp with time zone not null,
+  constraint batch_files_bytes_counted CHECK ((bytes >= 0)),
+  constraint batch_files_filename_length CHECK (((length(filename) >= 1) AND (length(filename) <= 255))),
+  constraint batch_files_holds_known CHECK ((holds = ANY (ARRAY['answers'::text, 'errors'::text]))),
+  constraint batch_files_pkey PRIMARY KEY (id),
+  constraint batch_files_purpose_known CHECK ((purpose = ANY (ARRAY['batch'::text, 'batch_output'::text]))),
+  constraint batch_files_sha256_form CHECK ((sha256 ~ '^[0-9a-f]{64}$'::text)),
+  constraint batch_files_stored_or_read CHECK ((((purpose = 'batch'::text) = ((sha256 IS NOT NULL) AND (tenant_id IS NOT NULL))) AND ((purpose = 'batch_output'::text) = ((batch_id IS NOT NULL) AND (holds IS NOT NULL)))))
+);
+alter table eve.batch_files enable row level security;
+CREATE INDEX batch_files_batch_id_idx ON eve.batch_files USING btree (batch_id) WHERE (batch_id IS NOT NULL);
+CREATE INDEX batch_files_expires_at_idx ON eve.batch_files USING btree (expires_at);
+CREATE UNIQUE INDEX batch_files_no_key ON eve.batch_files USING btree (no);
+CREATE INDEX batch_files_owner_id_no_idx ON eve.batch_files USING btree (owner_id, no);
+comment on table eve.batch_files is 'Files of batches: those that callers brought, and what came of them.';
+comment on column eve.batch_files.purpose is 'batch: a caller brought it, and it is a media object of its tenant (tenant_id, sha256). batch_output: it is read out of the batch''s jobs.';
+comment on column eve.batch_files.holds is 'answers: the lines that succeeded; errors: all others.';
+comment on column eve.batch_files.expires_at is 'It is deleted then: 30 days after it came; an output file when the first of its lines leaves eve.jobs.';
+
+create table eve.batches (
+  id uuid not null,
+  no bigint not null generated always as identity,
+  consumer_id uuid,
+  owner_id uuid generated always as (COALESCE(consumer_id, '00000000-0000-0000-0000-000000000000'::uuid)) stored,
+  token_id uuid,
+  endpoint text not null,
+  input_file_id uuid not null,
+  job_id uuid not null,
+  metadata jsonb,
+  state text not null default 'validating'::text,
+  models text[] not null default '{}'::text[],
+  errors jsonb,
+  total integer not null default 0,
+  added integer not null default 0,
+  open integer not null default 0,
+  completed integer not null default 0,
+  failed integer not null default 0,
+  expired integer not null default 0,
+  output_bytes bigint not null default 0,
+  error_bytes bigint not null default 0,
+  output_file_id uuid,
+  error_file_id uuid,
+  created_at timestamp with time zone not null,
+  in_progress_at timestamp with time zone,
+  finalizing_at timestamp with time zone,
+  ended_at timestamp with time zone,
+  cancelling_at timestamp with time zone,
+  expires_at timestamp with time zone not null,
+  constraint batches_counted CHECK (((open >= 0) AND (completed >= 0) AND (failed >= 0) AND (expired >= 0) AND ((((open + completed) + failed) + expired) <= added) AND (added <= total) AND (total <= 50000))),
+  constraint batches_ended CHECK (((ended_at IS NOT NULL) = (state = ANY (ARRAY['failed'::text, 'completed'::text, 'expired'::text, 'cancelled'::text])))),
+  constraint batches_endpoint_length CHECK (((length(endpoint) >= 1) AND (length(endpoint) <= 100))),
+  constraint batches_errors_size CHECK ((length((errors)::text) <= 262144)),
+  constraint batches_metadata_size CHECK ((length((metadata)::text) <= 16384)),
+  constraint batches_pkey PRIMARY KEY (id),
+  constraint batches_state_known CHECK ((state = ANY (ARRAY['validating'::text, 'failed'::text, 'in_progress'::text, 'finalizing'::text, 'completed'::text, 'expired'::text, 'cancelling'::text, 'cancelled'::text])))
+) with (fillfactor=50);
+alter table eve.batches enable row level security;
+CREATE INDEX batches_ended_at_idx ON eve.batches USING btree (ended_at) WHERE (ended_at IS NOT NULL);
+CREATE UNIQUE INDEX batches_job_id_key ON eve.batches USING btree (job_id);
+CREATE UNIQUE INDEX batches_no_key ON eve.batches USING btree (no);
+CREATE INDEX batches_owner_id_no_idx ON eve.batches USING btree (owner_id, no);
+comment on table eve.batches is 'Batches: what became of each, and how many of its lines have ended. Like eve.jobs it outlives what it names.';
+comment on column eve.batches.job_id is 'The job that checks its file and hands the lines in.';
+comment on column eve.batches.models is 'All that its lines ask for: who may not use one of them does not see it.';
+comment on column eve.batches.errors is 'What is wrong with its file: [{"code", "message", "param", "line"}], lines from 1 on, the first hundred.';
+comment on column eve.batches.total is 'Lines; of one that was broken off while they were handed in, those that had been (added).';
+comment on column eve.batches.open is 'Lines that have been handed in and have not ended. Kept by a trigger on eve.jobs, as are completed, failed and expired.';
+comment on column eve.batches.output_bytes is 'Of the output file so far; error_bytes: of the error file.';
+
+CREATE OR REPLACE FUNCTION eve.batch_line(job eve.jobs)
+ RETURNS text
+ LANGUAGE sql
+ IMMUTABLE
+ SET search_path TO ''
+AS $function$
+  select jsonb_build_object(
+    'id', 'batch_req_' || replace((job).id::text, '-', ''), 'custom_id', (job).custom_id,
+    'response', case
+      when (job).result ? 'status' then jsonb_build_object(
+        'status_code', (job).result -> 'status', 'request_id', (job).id, 'body', (job).result -> 'body'
+      )
+    end,
+    'error', case
+      when (job).result ? 'status' then null
+      when (job).state = 'expired' then jsonb_build_object(
+        'code', 'batch_expired', 'message', 'This request could not be executed before the completion window expired.'
+      )
+      when (job).state = 'cancelled' then jsonb_build_object('code', 'batch_cancelled', 'message', 'The batch was cancelled before this request was executed.')
+      else jsonb_build_object('code', (job).error_code, 'message', (job).error_detail)
+    end
+  )::text;
+$function$;
+
+CREATE OR REPLACE FUNCTION eve.batch_finish(ids uuid[])
+ RETURNS void
+ LANGUAGE plpgsql
+ SET search_path TO ''
+AS $function$
+declare
+  v_now constant timestamptz := eve.clock();
+begin
+  with ended as (
+    update eve.batches b
+    set state = case
+        when b.state = 'cancelling' then 'cancelled'
+        when b.expired > 0 or b.expires_at <= v_now and b.total = 0 then 'expired'
+        when b.errors is not null then 'failed'
+        else 'completed'
+      end,
+      finalizing_at = v_now, ended_at = v_now,
+      output_file_id = case when b.output_bytes > 0 then gen_random_uuid() end,
+      error_file_id = case when b.error_bytes > 0 then gen_random_uuid() end
+    where b.id = any (batch_finish.ids) and b.added = b.total and b.open = 0
+      and (b.state in ('in_progress', 'cancelling') or b.state = 'validating' and (b.errors is not null or b.expires_at <= v_now))
+    returning b.*
+  )
+  insert into eve.batch_files (id, consumer_id, purpose, filename, bytes, batch_id, holds, created_at, expires_at)
+  select f.id, e.consumer_id, 'batch_output', format('batch_%s_%s.jsonl', replace(e.id::text, '-', ''), f.name), f.bytes, e.id, f.holds, v_now,
+    -- A line leaves when its job does: the first may have ended at once.
+    coalesce(e.in_progress_at, e.created_at) + (select k.keep from eve.job_kinds k where k.kind = 'llm')
+  from ended e
+  cross join lateral (
+    values (e.output_file_id, 'output', e.output_bytes, 'answers'), (e.error_file_id, 'error', e.error_bytes, 'errors')
+  ) as f (id, name, bytes, holds)
+  where f.id is not null;
+end;
+$function$;
+
+CREATE OR REPLACE FUNCTION eve.batches_count()
+ RETURNS trigger
+ LANGUAGE plpgsql
+ SET search_path TO ''
+ SET enable_seqscan TO 'off'
+ SET jit TO 'off'
+AS $function$
+declare
+  v_ids uuid[];
+begin
+  if not exists (select from after_it n where n.finished_at is not null and (n.batch_id is not null or n.kind = 'batch')) then
+    return null;
+  end if;
+  v_ids := array(
+    select b.id
+    from eve.batches b
+    where b.id in (
+      select n.batch_id from after_it n where n.finished_at is not null
+      union
+      select c.id from after_it n join eve.batches c on c.job_id = n.id where n.kind = 'batch' and n.finished_at is not null
+    )
+    order by b.id
+    for no key update
+  );
+  update eve.batches b
+  set open = b.open - d.ended, completed = b.completed + d.completed, failed = b.failed + d.failed, expired = b.expired + d.expired,
+    output_bytes = b.output_bytes + d.output_bytes, error_bytes = b.error_bytes + d.error_bytes
+  from (
+    -- By the difference: a join of the two tables compares each row with each, as their plan was made for a few.
+    select l.batch_id, sum(l.sign) as ended, coalesce(sum(l.sign) filter (where l.state = 'succeeded'), 0) as completed,
+      coalesce(sum(l.sign) filter (where l.state = 'failed'), 0) as failed,
+      coalesce(sum(l.sign) filter (where l.state = 'expired'), 0) as expired,
+      coalesce(sum(l.sign * l.bytes) filter (where l.state = 'succeeded'), 0) as output_bytes,
+      coalesce(sum(l.sign * l.bytes) filter (where l.state <> 'succeeded'), 0) as error_bytes
+    from (
+      select n.batch_id, n.state, 1 as sign, octet_length(eve.batch_line(row(n.*)::eve.jobs)) + 1 as bytes
+      from after_it n
+      where n.finished_at is not null and n.batch_id is not null
+      union all
+      select o.batch_id, o.state, -1, octet_length(eve.batch_line(row(o.*)::eve.jobs)) + 1
+      from before_it o
+      where o.finished_at is not null and o.batch_id is not null
+    ) l
+    group by l.batch_id
+  ) d
+  where b.id = d.batch_id;
+  -- What has been handed in is done; the rest never comes.
+  update eve.batches b
+  set total = b.added,
+    errors = coalesce(
+      b.errors,
+      jsonb_build_array(
+        jsonb_build_object(
+          'code', coalesce(n.error_code, 'job_' || n.state), 'param', null, 'line', null,
+          'message', format('The file was not read to its end; of its lines %s were handed in. %s', b.added, coalesce(n.error_detail, ''))
+        )
+      )
+    )
+  from after_it n
+  where n.id = b.job_id and n.kind = 'batch' and n.finished_at is not null and n.state <> 'succeeded'
+    and b.state in ('validating', 'in_progress') and (b.added < b.total or b.state = 'validating');
+  perform eve.batch_finish(v_ids);
+  return null;
+end;
+$function$;
+
+CREATE OR REPLACE FUNCTION eve.batches_for(consumer_id uuid, token_id uuid)
+ RETURNS SETOF eve.batches
+ LANGUAGE plpgsql
+ STABLE
+ SET search_path TO ''
+ SET plan_cache_mode TO 'force_custom_plan'
+AS $function$
+begin
+  perform eve.require_live_caller(batches_for.consumer_id, batches_for.token_id);
+  return query
+    select b.*
+    from eve.batches b
+    left join eve.consumers c on c.id = batches_for.consumer_id
+    left join eve.scoped_tokens t on t.id = batches_for.token_id
+    where (batches_for.consumer_id is null or b.owner_id = batches_for.consumer_id)
+      and (c.models is null or b.models <@ c.models)
+      and (t.models is null or b.models <@ t.models);
+end;
+$function$;
+
+CREATE OR REPLACE FUNCTION eve.batch_json(batch eve.batches)
+ RETURNS jsonb
+ LANGUAGE sql
+ IMMUTABLE
+ SET search_path TO ''
+AS $function$
+  select to_jsonb(batch) - '{owner_id,token_id,job_id,added,open,output_bytes,error_bytes}'::text[];
+$function$;
+
+-- batch_files ---------------------------------------------------------------------------------------------------------
+
+CREATE OR REPLACE FUNCTION eve.batch_files_for(consumer_id uuid, token_id uuid)
+ RETURNS SETOF eve.batch_files
+ LANGUAGE plpgsql
+ STABLE
+ SET search_path TO ''
+ SET plan_cache_mode TO 'force_custom_plan'
+AS $function$
+begin
+  perform eve.require_live_caller(batch_files_for.consumer_id, batch_files_for.token_id);
+  return query
+    select f.*
+    from eve.batch_files f
+    left join eve.batches b on b.id = f.batch_id
+    left join eve.consumers c on c.id = batch_files_for.consumer_id
+    left join eve.scoped_tokens t on t.id = batch_files_for.token_id
+    where (batch_files_for.consumer_id is null or f.owner_id = batch_files_for.consumer_id)
+      and f.expires_at > eve.clock()
+      and (c.models is null or b.id is null or b.models <@ c.models)
+      and (t.models is null or b.id is null or b.models <@ t.models);
+end;
+$function$;
+
+CREATE OR REPLACE FUNCTION eve.batch_file_json(file eve.batch_files)
+ RETURNS jsonb
+ LANGUAGE sql
+ IMMUTABLE
+ SET search_path TO ''
+AS $function$
+  select to_jsonb(file) - '{owner_id}'::text[];
+$function$;
+
+CREATE OR REPLACE FUNCTION eve.batch_missing(what text, id uuid)
+ RETURNS jsonb
+ LANGUAGE sql
+ IMMUTABLE
+ SET search_path TO ''
+AS $function$
+  select eve.refused('not_found', format('There is no %s %s, or it is not yours.', batch_missing.what, batch_missing.id));
+$function$;
+
+CREATE OR REPLACE FUNCTION public.eve_batch_file_tenant(consumer_id uuid DEFAULT NULL::uuid, token_id uuid DEFAULT NULL::uuid)
+ RETURNS jsonb
+ LANGUAGE plpgsql
+ STABLE
+ SET search_path TO ''
+AS $function$
+begin
+  perform eve.require_live_caller(eve_batch_file_tenant.consumer_id, eve_batch_file_tenant.token_id);
+  return jsonb_build_object(
+    'tenant_id',
+    coalesce((select c.tenant_id from eve.consumers c where c.id = eve_batch_file_tenant.consumer_id), eve.default_tenant())
+  );
+end;
+$function$;
+comment on function public.eve_batch_file_tenant is 'The tenant that files of a caller''s batches are kept for.';
+
+CREATE OR REPLACE FUNCTION public.eve_batch_file_save(id uuid, filename text, bytes bigint, tenant_id text, sha256 text, consumer_id uuid DEFAULT NULL::uuid, token_id uuid DEFAULT NULL::uuid)
+ RETURNS jsonb
+ LANGUAGE plpgsql
+ SET search_path TO ''
+AS $function$
+declare
+  v_keep constant interval := '30 days';
+  v_now constant timestamptz := eve.clock();
+  v_file eve.batch_files;
+begin
+  perform eve.require_live_caller(eve_batch_file_save.consumer_id, eve_batch_file_save.token_id);
+  insert into eve.batch_files (id, consumer_id, purpose, filename, bytes, tenant_id, sha256, created_at, expires_at)
+  values (
+    eve_batch_file_save.id, eve_batch_file_save.consumer_id, 'batch', left(eve_batch_file_save.filename, 255),
+    eve_batch_file_save.bytes, eve_batch_file_save.tenant_id, eve_batch_file_save.sha256, v_now, v_now + v_keep
+  )
+  returning * into v_file;
+  return jsonb_build_object('status', 'kept', 'file', eve.batch_file_json(v_file));
+end;
+$function$;
+comment on function public.eve_batch_file_save is 'Writes down a file of a batch that has been stored.';
+
+CREATE OR REPLACE FUNCTION public.eve_batch_file(id uuid, consumer_id uuid DEFAULT NULL::uuid, token_id uuid DEFAULT NULL::uuid)
+ RETURNS jsonb
+ LANGUAGE plpgsql
+ STABLE
+ SET search_path TO ''
+AS $function$
+#variable_conflict use_column
+declare
+  v_file eve.batch_files;
+begin
+  select f.* into v_file
+  from eve.batch_files_for(eve_batch_file.consumer_id, eve_batch_file.token_id) f
+  where f.id = eve_batch_file.id;
+  if not found then
+    return eve.batch_missing('file', eve_batch_file.id);
+  end if;
+  return jsonb_build_object('status', 'found', 'file', eve.batch_file_json(v_file));
+end;
+$function$;
+comment on function public.eve_batch_file is 'A file of a batch, for those whose it is.';
+
+CREATE OR REPLACE FUNCTION public.eve_batch_files(consumer_id uuid DEFAULT NULL::uuid, token_id uuid DEFAULT NULL::uuid, purpose text DEFAULT NULL::text, after uuid DEFAULT NULL::uuid, at_most integer DEFAULT 100, oldest_first boolean DEFAULT false)
+ RETURNS jsonb
+ LANGUAGE plpgsql
+ STABLE
+ SET search_path TO ''
+AS $function$
+#variable_conflict use_column
+declare
+  v_at_most constant integer := least(greatest(coalesce(eve_batch_files.at_most, 100), 1), 1000);
+  v_turn constant integer := case when eve_batch_files.oldest_first then 1 else -1 end;
+  v_after constant bigint := (select f.no from eve.batch_files f where f.id = eve_batch_files.after);
+  v_files jsonb;
+begin
+  select coalesce(jsonb_agg(eve.batch_file_json(row(f.*)::eve.batch_files) order by v_turn * f.no), '[]')
+  into v_files
+  from (
+    select f.*
+    from eve.batch_files_for(eve_batch_files.consumer_id, eve_batch_files.token_id) f
+    where (eve_batch_files.purpose is null or f.purpose = eve_batch_files.purpose)
+      and (v_after is null or v_turn * f.no > v_turn * v_after)
+    order by v_turn * f.no
+    limit v_at_most + 1
+  ) f;
+  return jsonb_build_object(
+    'files', case when jsonb_array_length(v_files) > v_at_most then v_files - v_at_most else v_files end,
+    'has_more', jsonb_array_length(v_files) > v_at_most
+  );
+end;
+$function$;
+comment on function public.eve_batch_files is 'A caller''s files of batches, page by page.';
+
+CREATE OR REPLACE FUNCTION public.eve_batch_file_piece(id uuid, from_place integer DEFAULT 0, consumer_id uuid DEFAULT NULL::uuid, token_id uuid DEFAULT NULL::uuid)
+ RETURNS jsonb
+ LANGUAGE plpgsql
+ STABLE
+ SET search_path TO ''
+ SET enable_seqscan TO 'off'
+ SET jit TO 'off'
+AS $function$
+#variable_conflict use_column
+declare
+  v_bytes_max constant integer := 2000000;
+  v_file eve.batch_files;
+  v_job eve.jobs;
+  v_lines text[] := '{}';
+  v_line text;
+  v_bytes integer := 0;
+  v_next integer;
+begin
+  select f.* into v_file
+  from eve.batch_files_for(eve_batch_file_piece.consumer_id, eve_batch_file_piece.token_id) f
+  where f.id = eve_batch_file_piece.id and f.batch_id is not null;
+  if not found then
+    return eve.batch_missing('file', eve_batch_file_piece.id);
+  end if;
+  for v_job in
+    select *
+    from eve.jobs j
+    where j.batch_id = v_file.batch_id and j.place >= eve_batch_file_piece.from_place
+      and (j.state = 'succeeded') = (v_file.holds = 'answers') and j.finished_at is not null
+    order by j.place
+  loop
+    if v_bytes >= v_bytes_max then
+      v_next := v_job.place;
+      exit;
+    end if;
+    v_line := eve.batch_line(v_job) || E'\n';
+    v_lines := v_lines || v_line;
+    v_bytes := v_bytes + octet_length(v_line);
+  end loop;
+  return jsonb_build_object('status', 'read', 'text', array_to_string(v_lines, ''), 'next', v_next);
+end;
+$function$;
+comment on function public.eve_batch_file_piece is 'A piece of what came of a batch.';
+
+CREATE OR REPLACE FUNCTION public.eve_batch_file_delete(id uuid, consumer_id uuid DEFAULT NULL::uuid, token_id uuid DEFAULT NULL::uuid)
+ RETURNS jsonb
+ LANGUAGE plpgsql
+ SET search_path TO ''
+AS $function$
+#variable_conflict use_column
+begin
+  delete from eve.batch_files f
+  where f.id = eve_batch_file_delete.id
+    and exists (
+      select
+      from eve.batch_files_for(eve_batch_file_delete.consumer_id, eve_batch_file_delete.token_id) s
+      where s.id = eve_batch_file_delete.id
+    );
+  if not found then
+    return eve.batch_missing('file', eve_batch_file_delete.id);
+  end if;
+  return jsonb_build_object('status', 'deleted');
+end;
+$function$;
+comment on function public.eve_batch_file_delete is 'Deletes a file of a batch.';
+
+CREATE OR REPLACE FUNCTION eve.retention_of_batches(relation regclass, table_name text, before timestamp with time zone, at_most integer, after jsonb, OUT deleted bigint, OUT next_after jsonb)
+ RETURNS record
+ LANGUAGE plpgsql
+ SET search_path TO ''
+AS $function$
+#variable_conflict use_column
+declare
+  v_now constant timestamptz := eve.clock();
+  v_files uuid[];
+  v_unused text[];
+begin
+  v_files := array(
+    select f.id
+    from eve.batch_files f
+    where f.expires_at <= v_now
+    order by f.expires_at
+    limit retention_of_batches.at_most
+    for update skip locked
+  );
+  v_unused := array(
+    select r.ref_id
+    from eve.media_references r
+    where r.ref_kind = 'batch_file'
+      and (
+        r.ref_id = any (v_files::text[])
+        or r.created_at <= v_now - interval '1 day' and not exists (select from eve.batch_files f where f.id::text = r.ref_id)
+      )
+    limit retention_of_batches.at_most
+  );
+  -- Objects before their references, as everywhere.
+  perform
+  from public.media_objects o
+  where (o.tenant_id, o.file_sha256) in (
+    select r.tenant_id, r.file_sha256 from eve.media_references r where r.ref_kind = 'batch_file' and r.ref_id = any (v_unused)
+  )
+  order by o.tenant_id, o.file_sha256
+  for update;
+  delete from eve.media_references r where r.ref_kind = 'batch_file' and r.ref_id = any (v_unused);
+  delete from eve.batch_files f where f.id = any (v_files);
+  with old as (
+    select b.id
+    from eve.batches b
+    where b.ended_at <= retention_of_batches.before
+    order by b.ended_at
+    limit retention_of_batches.at_most
+    for update skip locked
+  )
+  delete from eve.batches b using old where b.id = old.id;
+  get diagnostics deleted = row_count;
+  next_after := case when deleted >= retention_of_batches.at_most or cardinality(v_files) >= retention_of_batches.at_most then '{}'::jsonb end;
+end;
+$function$;
+
+-- batch_running -------------------------------------------------------------------------------------------------------
+
+CREATE OR REPLACE FUNCTION public.eve_batch_create(id uuid, input_file_id uuid, endpoint text, metadata jsonb DEFAULT NULL::jsonb, consumer_id uuid DEFAULT NULL::uuid, token_id uuid DEFAULT NULL::uuid)
+ RETURNS jsonb
+ LANGUAGE plpgsql
+ SET search_path TO ''
+AS $function$
+#variable_conflict use_column
+declare
+  v_window constant interval := '24 hours';
+  v_now constant timestamptz := eve.clock();
+  v_job constant uuid := gen_random_uuid();
+  v_batch eve.batches;
+  v_submitted jsonb;
+begin
+  perform
+  from eve.batch_files_for(eve_batch_create.consumer_id, eve_batch_create.token_id) f
+  where f.id = eve_batch_create.input_file_id and f.purpose = 'batch';
+  if not found then
+    return eve.batch_missing('file of purpose batch', eve_batch_create.input_file_id);
+  end if;
+  v_submitted := public.eve_jobs_submit(
+    jsonb_build_array(
+      jsonb_build_object(
+        'id', v_job, 'kind', 'batch', 'body', jsonb_build_object('batch_id', eve_batch_create.id), 'expires_at', v_now + v_window
+      )
+    ),
+    eve_batch_create.consumer_id, eve_batch_create.token_id
+  );
+  if v_submitted ->> 'status' = 'refused' then
+    return v_submitted;
+  end if;
+  insert into eve.batches (id, consumer_id, token_id, endpoint, input_file_id, job_id, metadata, created_at, expires_at)
+  values (
+    eve_batch_create.id, eve_batch_create.consumer_id, eve_batch_create.token_id, eve_batch_create.endpoint,
+    eve_batch_create.input_file_id, v_job, eve_batch_create.metadata, v_now, v_now + v_window
+  )
+  returning * into v_batch;
+  return jsonb_build_object('status', 'created', 'batch', eve.batch_json(v_batch), 'wake', v_submitted -> 'wake');
+end;
+$function$;
+comment on function public.eve_batch_create is 'Hands a batch in: a job checks its file.';
+
+CREATE OR REPLACE FUNCTION public.eve_batch(id uuid, consumer_id uuid DEFAULT NULL::uuid, token_id uuid DEFAULT NULL::uuid)
+ RETURNS jsonb
+ LANGUAGE plpgsql
+ STABLE
+ SET search_path TO ''
+AS $function$
+#variable_conflict use_column
+declare
+  v_batch eve.batches;
+begin
+  select b.* into v_batch from eve.batches_for(eve_batch.consumer_id, eve_batch.token_id) b where b.id = eve_batch.id;
+  if not found then
+    return eve.batch_missing('batch', eve_batch.id);
+  end if;
+  return jsonb_build_object('status', 'found', 'batch', eve.batch_json(v_batch));
+end;
+$function$;
+comment on function public.eve_batch is 'A batch, for those whose it is.';
+
+CREATE OR REPLACE FUNCTION public.eve_batches(consumer_id uuid DEFAULT NULL::uuid, token_id uuid DEFAULT NULL::uuid, after uuid DEFAULT NULL::uuid, at_most integer DEFAULT 20)
+ RETURNS jsonb
+ LANGUAGE plpgsql
+ STABLE
+ SET search_path TO ''
+AS $function$
+#variable_conflict use_column
+declare
+  v_at_most constant integer := least(greatest(coalesce(eve_batches.at_most, 20), 1), 100);
+  v_after constant bigint := (select b.no from eve.batches b where b.id = eve_batches.after);
+  v_batches jsonb;
+begin
+  select coalesce(jsonb_agg(eve.batch_json(row(b.*)::eve.batches) order by b.no desc), '[]')
+  into v_batches
+  from (
+    select b.*
+    from eve.batches_for(eve_batches.consumer_id, eve_batches.token_id) b
+    where v_after is null or b.no < v_after
+    order by b.no desc
+    limit v_at_most + 1
+  ) b;
+  return jsonb_build_object(
+    'batches', case when jsonb_array_length(v_batches) > v_at_most then v_batches - v_at_most else v_batches end,
+    'has_more', jsonb_array_length(v_batches) > v_at_most
+  );
+end;
+$function$;
+comment on function public.eve_batches is 'A caller''s batches, the newest first, page by page.';
+
+CREATE OR REPLACE FUNCTION public.eve_batch_cancel(id uuid, consumer_id uuid DEFAULT NULL::uuid, token_id uuid DEFAULT NULL::uuid, at_most integer DEFAULT 2000)
+ RETURNS jsonb
+ LANGUAGE plpgsql
+ SET search_path TO ''
+AS $function$
+#variable_conflict use_column
+declare
+  v_batch eve.batches;
+  v_before text;
+begin
+  select b.* into v_batch
+  from eve.batches_for(eve_batch_cancel.consumer_id, eve_batch_cancel.token_id) b
+  where b.id = eve_batch_cancel.id;
+  if not found then
+    return eve.batch_missing('batch', eve_batch_cancel.id);
+  end if;
+  if v_batch.state <> 'cancelling' then
+    select * into v_batch from eve.batches b where b.id = eve_batch_cancel.id for no key update;
+    if v_batch.ended_at is not null then
+      return eve.refused('batch_ended', details => jsonb_build_object('status', v_batch.state));
+    end if;
+    update eve.batches b
+    set state = 'cancelling', cancelling_at = coalesce(b.cancelling_at, eve.clock()), total = b.added
+    where b.id = v_batch.id;
+    perform eve.batch_finish(array[v_batch.id]);
+  else
+    perform eve.jobs_lock();
+    perform public.eve_jobs_cancel(
+      array(
+        select v_batch.job_id
+        union all
+        (
+          select j.id
+          from eve.jobs j
+          where j.batch_id = v_batch.id and j.state in ('queued', 'running')
+          order by j.place
+          limit eve_batch_cancel.at_most
+        )
+      )
+    );
+  end if;
+  select * into v_batch from eve.batches b where b.id = eve_batch_cancel.id;
+  return jsonb_build_object(
+    'status', 'cancelling', 'batch', eve.batch_json(v_batch), 'more', v_batch.state = 'cancelling'
+  );
+end;
+$function$;
+comment on function public.eve_batch_cancel is 'Cancels a batch, some of its lines at a time.';
+
+CREATE OR REPLACE FUNCTION public.eve_batch_input(id uuid)
+ RETURNS jsonb
+ LANGUAGE plpgsql
+ STABLE
+ SET search_path TO ''
+AS $function$
+#variable_conflict use_column
+declare
+  v_found record;
+begin
+  select b.state, b.endpoint, b.input_file_id, f.tenant_id, f.sha256,
+    case
+      when t.models is null then c.models
+      when c.models is null then t.models
+      else array(select m from unnest(t.models) m where m = any (c.models))
+    end as models
+  into v_found
+  from eve.batches b
+  left join eve.batch_files f on f.id = b.input_file_id
+  left join eve.consumers c on c.id = b.consumer_id
+  left join eve.scoped_tokens t on t.id = b.token_id
+  where b.id = eve_batch_input.id;
+  if v_found.state is null then
+    return eve.batch_missing('batch', eve_batch_input.id);
+  elsif v_found.sha256 is null then
+    return eve.batch_missing('file', v_found.input_file_id);
+  end if;
+  return jsonb_build_object('status', 'found') || to_jsonb(v_found) - 'input_file_id';
+end;
+$function$;
+comment on function public.eve_batch_input is 'What is to be read and checked for a batch.';
+
+CREATE OR REPLACE FUNCTION public.eve_batch_reject(id uuid, errors jsonb)
+ RETURNS jsonb
+ LANGUAGE plpgsql
+ SET search_path TO ''
+AS $function$
+#variable_conflict use_column
+begin
+  perform from eve.batches b where b.id = eve_batch_reject.id for no key update;
+  update eve.batches b set errors = eve_batch_reject.errors where b.id = eve_batch_reject.id and b.state = 'validating';
+  perform eve.batch_finish(array[eve_batch_reject.id]);
+  return jsonb_build_object('status', 'noted');
+end;
+$function$;
+comment on function public.eve_batch_reject is 'Ends a batch whose file cannot be used.';
+
+CREATE OR REPLACE FUNCTION public.eve_batch_add(id uuid, total integer, models text[], lines jsonb)
+ RETURNS jsonb
+ LANGUAGE plpgsql
+ SET search_path TO ''
+AS $function$
+#variable_conflict use_column
+declare
+  v_now constant timestamptz := eve.clock();
+  v_owner constant uuid := (select b.owner_id from eve.batches b where b.id = eve_batch_add.id);
+  v_batch eve.batches;
+  v_submitted jsonb;
+  v_new integer;
+begin
+  -- Before the batch's row, in the order in which everybody takes them.
+  perform pg_advisory_xact_lock(hashtextextended('eve.jobs of ' || v_owner::text, 0));
+  perform eve.jobs_lock();
+  select * into v_batch from eve.batches b where b.id = eve_batch_add.id for no key update;
+  if not found or v_batch.state not in ('validating', 'in_progress') or v_batch.errors is not null or v_batch.expires_at <= v_now then
+    return jsonb_build_object('status', 'ended');
+  end if;
+  v_submitted := public.eve_jobs_submit(
+    (
+      select jsonb_agg(
+        l.line || jsonb_build_object(
+          'id', gen_random_uuid(), 'kind', 'llm', 'request_id', format('batch-%s-%s', v_batch.id, l.line ->> 'place'),
+          'batch_id', v_batch.id, 'expires_at', v_batch.expires_at
+        )
+        order by l.nr
+      )
+      from jsonb_array_elements(eve_batch_add.lines) with ordinality as l (line, nr)
+    ),
+    v_batch.consumer_id,
+    -- As with a job that waits (eve.job_to_run): what the token may do was looked at when the batch was handed in.
+    (
+      select t.id
+      from eve.scoped_tokens t
+      where t.id = v_batch.token_id
+        and (t.expires_at > v_now or t.revoked_at is not null or t.requests_budget is not null or t.tokens_budget is not null)
+    )
+  );
+  if v_submitted ->> 'status' = 'refused' then
+    return v_submitted;
+  end if;
+  select count(*) into v_new from jsonb_array_elements(v_submitted -> 'jobs') j where (j ->> 'is_new')::boolean;
+  update eve.batches b
+  set state = 'in_progress', in_progress_at = coalesce(b.in_progress_at, v_now), total = eve_batch_add.total,
+    models = eve_batch_add.models, added = b.added + v_new, open = b.open + v_new
+  where b.id = v_batch.id;
+  return jsonb_build_object('status', 'added', 'wake', v_submitted -> 'wake');
+end;
+$function$;
+comment on function public.eve_batch_add is 'Hands lines of a batch in as jobs.';
 
 -- chats_tables --------------------------------------------------------------------------------------------------------
 

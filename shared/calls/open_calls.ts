@@ -11,6 +11,8 @@ import type { ResolveTarget } from "../contract/target.ts";
 import type { Connect } from "../http/pinned_request.ts";
 import type { Resolve } from "../http/public_target.ts";
 import { CHATS_CONSUMER_VARIABLE, createAnswering } from "../chats/answering.ts";
+import { type BatchFiles, createBatchFiles } from "../batches/batch_files.ts";
+import { type Batches, createBatches } from "../database/batches.ts";
 import { createChats } from "../database/chats.ts";
 import { estimateTokens } from "../gateway/estimate/estimate.ts";
 import { directTransport } from "../database/transport/direct_transport.ts";
@@ -22,6 +24,8 @@ import { createKeySecrets } from "../database/key_secrets.ts";
 import { createLedger, LEDGER_TIMEOUT_MS } from "../database/admission/ledger.ts";
 import { compileReservation } from "../database/admission/reserve.ts";
 import { createStages } from "../database/stages.ts";
+import { openMedia } from "../media/open.ts";
+import type { Media } from "../media/storage.ts";
 import { providerRegistry } from "../providers/registry.ts";
 import type { Background } from "../runtime/background.ts";
 import type { Clock } from "../runtime/clock.ts";
@@ -55,6 +59,8 @@ export interface Calls {
   gateway: Gateway;
   resolve: ResolveTarget;
   transport: Transport;
+  batches: Batches;
+  files: BatchFiles;
   /** The process is about to end. */
   leave: () => void;
 }
@@ -109,6 +115,17 @@ export function openCalls(options: CallsOptions): Calls {
   const wake = workerCall(options.fetch, `${functionsUrl}/worker`, databaseKey, log);
   const queue = createJobQueue(transport);
   const jobs = { service, queue, wake: () => background(wake()), url: jobsUrl, clock, newId };
+  const batches = createBatches(transport);
+  let opened: Promise<Media> | null = null;
+  const files = createBatchFiles({
+    batches,
+    newId,
+    media: () =>
+      opened ??= openFiles().catch((thrown) => {
+        opened = null;
+        throw thrown;
+      }),
+  });
   return {
     endpoints: [
       nativeEndpoint({
@@ -131,13 +148,33 @@ export function openCalls(options: CallsOptions): Calls {
         connect: options.connect,
         now: Date.now,
         newId,
+        batches: { batches, files, wake: jobs.wake, newId },
       }),
     ],
+    batches,
+    files,
     gateway: createGateway(parts),
     resolve: targetResolver({ stages, encryption, read }),
     transport,
     leave: ledger.leave,
   };
+
+  async function openFiles(): Promise<Media> {
+    const { media, seed } = openMedia({
+      read,
+      call: transport,
+      projectUrl: project.url,
+      secrets: [databaseKey],
+      fetch: options.fetch,
+      clock,
+      background,
+      log,
+      now: Date.now,
+      random: Math.random,
+    });
+    await seed();
+    return media;
+  }
 }
 
 /** The worker answers at once, and works on. */

@@ -178,6 +178,11 @@ export const ERRORS = {
   },
 
   // Jobs.
+  batch_ended: {
+    status: 409,
+    retryable: false,
+    message: "This batch has ended: it cannot be cancelled any more.",
+  },
   jobs_full: {
     status: 429,
     retryable: true,

@@ -681,6 +681,68 @@ export type Database = {
         Args: { "at_most"?: number; "consumer"?: string; "since"?: string; "until"?: string };
         Returns: Json;
       };
+      "eve_batch": { Args: { "consumer_id"?: string; "id": string; "token_id"?: string }; Returns: Json };
+      "eve_batch_add": {
+        Args: { "id": string; "lines": Json; "models": (string)[]; "total": number };
+        Returns: Json;
+      };
+      "eve_batch_cancel": {
+        Args: { "at_most"?: number; "consumer_id"?: string; "id": string; "token_id"?: string };
+        Returns: Json;
+      };
+      "eve_batch_create": {
+        Args: {
+          "consumer_id"?: string;
+          "endpoint": string;
+          "id": string;
+          "input_file_id": string;
+          "metadata"?: Json;
+          "token_id"?: string;
+        };
+        Returns: Json;
+      };
+      "eve_batch_file": {
+        Args: { "consumer_id"?: string; "id": string; "token_id"?: string };
+        Returns: Json;
+      };
+      "eve_batch_file_delete": {
+        Args: { "consumer_id"?: string; "id": string; "token_id"?: string };
+        Returns: Json;
+      };
+      "eve_batch_file_piece": {
+        Args: { "consumer_id"?: string; "from_place"?: number; "id": string; "token_id"?: string };
+        Returns: Json;
+      };
+      "eve_batch_file_save": {
+        Args: {
+          "bytes": number;
+          "consumer_id"?: string;
+          "filename": string;
+          "id": string;
+          "sha256": string;
+          "tenant_id": string;
+          "token_id"?: string;
+        };
+        Returns: Json;
+      };
+      "eve_batch_file_tenant": { Args: { "consumer_id"?: string; "token_id"?: string }; Returns: Json };
+      "eve_batch_files": {
+        Args: {
+          "after"?: string;
+          "at_most"?: number;
+          "consumer_id"?: string;
+          "oldest_first"?: boolean;
+          "purpose"?: string;
+          "token_id"?: string;
+        };
+        Returns: Json;
+      };
+      "eve_batch_input": { Args: { "id": string }; Returns: Json };
+      "eve_batch_reject": { Args: { "errors": Json; "id": string }; Returns: Json };
+      "eve_batches": {
+        Args: { "after"?: string; "at_most"?: number; "consumer_id"?: string; "token_id"?: string };
+        Returns: Json;
+      };
       "eve_capture": { Args: { "answer"?: Json; "prompt": Json; "request_no": number }; Returns: Json };
       "eve_chat": { Args: { "actor": Json; "chat_id": string }; Returns: Json };
       "eve_chat_answer_begin": {

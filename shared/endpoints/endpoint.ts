@@ -24,6 +24,8 @@ export interface RequestContext {
   adoptRequestId(id: string): void;
   /** The body as JSON, capped. Throws GatewayError. */
   readJson(): Promise<unknown>;
+  /** The body as a multipart form, capped. Throws GatewayError. */
+  readForm(): Promise<FormData>;
   /**
    * Makes sure that the caller may still call, where the credential alone does not show it: once per request, and
    * before any work that costs more than the question. Throws GatewayError.

@@ -95,6 +95,7 @@ async function serve(
       context.requestId = id;
     },
     readJson: () => received.readJson(work, { confirmCaller }),
+    readForm: () => received.readForm(work, { confirmCaller }),
     confirmCaller,
     resolve: (target) => resolve(target, caller),
     invoke: (asked, as = caller) => gateway.invoke(asked, { ...invokeContext, caller: as }),

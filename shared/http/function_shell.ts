@@ -7,6 +7,7 @@ import { BODY_TIMEOUT_MS, readBody } from "./body.ts";
 import { preflight } from "./cors.ts";
 import { errorHeaders } from "./error_headers.ts";
 import { errorJson } from "./error_json.ts";
+import { readFormBody } from "./form_body.ts";
 import { type JsonBodyTerms, readJsonBody } from "./json_body.ts";
 import { jsonResponse } from "./json_response.ts";
 import { traceOf, traceResponse } from "./trace.ts";
@@ -99,6 +100,12 @@ export class FunctionRequest {
     > = {},
   ): Promise<unknown> {
     return readJsonBody(this.request, { maxBytes, clock: this.#clock, work, confirmCaller });
+  }
+
+  /** The body as a multipart form, for a caller whose credential has been verified. @throws as readFormBody */
+  readForm(work: Work, { confirmCaller }: Pick<JsonBodyTerms, "confirmCaller">): Promise<FormData> {
+    const { maxBytes } = this.#known();
+    return readFormBody(this.request, { maxBytes, clock: this.#clock, work, confirmCaller });
   }
 
   /** The body's bytes. @throws as readBody */

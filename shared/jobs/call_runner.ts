@@ -6,6 +6,7 @@ import type { ClaimedJob } from "../database/job_leases.ts";
 import { createRouter, type RouterDependencies } from "../endpoints/router.ts";
 import type { Clock } from "../runtime/clock.ts";
 import type { Log } from "../runtime/log.ts";
+import { callerOf } from "./job_caller.ts";
 import type { JobRunner, RunOutcome } from "./job_runner.ts";
 
 /**
@@ -97,12 +98,6 @@ interface Run {
 interface Answered {
   result: CallResult;
   error: GatewayError | null;
-}
-
-function callerOf({ consumer_id, consumer_kind, consumer_name, token_id }: ClaimedJob): Caller {
-  if (consumer_id === null) return { kind: "project", consumerId: null, tokenId: null, name: "project" };
-  const kind = consumer_kind === "notebook" ? "notebook" : "service";
-  return { kind, consumerId: consumer_id, tokenId: token_id, name: consumer_name ?? consumer_id };
 }
 
 /** What a client would send for it. The native endpoint takes its options in the body, the others in headers. */

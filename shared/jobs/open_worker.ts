@@ -1,5 +1,6 @@
 import { type CallsOptions, openCalls, workerCall } from "../calls/open_calls.ts";
 import { createJobLeases, type WorkerPlace } from "../database/job_leases.ts";
+import { batchRunner } from "./batch_runner.ts";
 import { callRunner } from "./call_runner.ts";
 import { runWorker } from "./worker.ts";
 
@@ -53,7 +54,7 @@ export function openWorker(
   async function workOnce(stop: AbortSignal | undefined): Promise<void> {
     endsAt = clock.now() + budgetMs - NOTE_MS;
     const report = await runWorker(
-      { leases, runners: { llm: run, provider_job: run }, clock, newId, log },
+      { leases, runners: { llm: run, provider_job: run, batch: batchRunner(calls) }, clock, newId, log },
       {
         place,
         budgetMs,

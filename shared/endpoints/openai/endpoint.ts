@@ -9,9 +9,11 @@ import { targetOf } from "../../stages/stage_name.ts";
 import type { Endpoint, EndpointRoute, RequestContext } from "../endpoint.ts";
 import { eveOptions } from "../eve_options.ts";
 import { encodeCompletion } from "./answer.ts";
+import { batchRoutes } from "./batches.ts";
 import { type Chat, decodeChat } from "./chat_request.ts";
 import { decodeEmbeddings, embedItems, encodeEmbeddings } from "./embeddings.ts";
 import { openaiErrorResponse } from "./error.ts";
+import { fileRoutes, type OpenaiBatches } from "./files.ts";
 import { idHeaders } from "./headers.ts";
 import { fetchLinks } from "./media.ts";
 import { modelList, modelNamed } from "./models.ts";
@@ -37,6 +39,8 @@ export interface OpenaiEndpointOptions {
   now: () => number;
   /** A fresh id of letters, digits and `-`, for tool calls. */
   newId: () => string;
+  /** Files and batches. Absent: there are none. */
+  batches?: OpenaiBatches | undefined;
 }
 
 const BASE = "/openai/v1";
@@ -53,6 +57,9 @@ export function openaiEndpoint(options: OpenaiEndpointOptions): Endpoint {
     { path: "/embeddings", methods: POST, serve: (context) => embed(context, options) },
     { path: "/models", methods: GET, serve: listModels },
     { path: "/models/:id{.+}", methods: GET, serve: showModel },
+    ...(options.batches === undefined
+      ? []
+      : [...fileRoutes(options.batches), ...batchRoutes(options.batches)]),
   ];
   const notFound: EndpointRoute = {
     path: "/openai/*",
@@ -60,7 +67,7 @@ export function openaiEndpoint(options: OpenaiEndpointOptions): Endpoint {
     serve({ path }) {
       throw new GatewayError("not_found", {
         message: `There is nothing at this address. The base URL ends in ${BASE}; served are ${
-          served.map((route) => route.path.replace(":id{.+}", "{id}")).join(", ")
+          served.map((route) => route.path.replace(/:id(\{\.\+\})?/, "{id}")).join(", ")
         }.`,
         details: { path },
       });

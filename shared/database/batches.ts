@@ -1,0 +1,193 @@
+import { z } from "zod";
+import { asCaller, type JobCaller } from "./jobs.ts";
+import { notRefused } from "./refused.ts";
+import { call } from "./transport/call.ts";
+import type { Transport } from "./transport/transport.ts";
+
+export const BATCH_STATES = [
+  "validating",
+  "failed",
+  "in_progress",
+  "finalizing",
+  "completed",
+  "expired",
+  "cancelling",
+  "cancelled",
+] as const;
+
+const batchError = z.object({
+  code: z.string(),
+  message: z.string(),
+  /** The field that is wrong. */
+  param: z.string().nullable(),
+  /** Of the file, from 1 on; null: it is about the whole file. */
+  line: z.number().nullable(),
+});
+/** What is wrong with a batch's file. */
+export type BatchError = z.output<typeof batchError>;
+
+const batch = z.object({
+  id: z.string(),
+  endpoint: z.string(),
+  input_file_id: z.string(),
+  metadata: z.record(z.string(), z.string()).nullable(),
+  state: z.enum(BATCH_STATES),
+  errors: z.array(batchError).nullable(),
+  total: z.number(),
+  completed: z.number(),
+  failed: z.number(),
+  output_file_id: z.string().nullable(),
+  error_file_id: z.string().nullable(),
+  created_at: z.string(),
+  in_progress_at: z.string().nullable(),
+  finalizing_at: z.string().nullable(),
+  ended_at: z.string().nullable(),
+  cancelling_at: z.string().nullable(),
+  expires_at: z.string(),
+});
+/** A row of eve.batches; the names are those of its columns. */
+export type Batch = z.output<typeof batch>;
+
+const file = z.object({
+  id: z.string(),
+  purpose: z.enum(["batch", "batch_output"]),
+  filename: z.string(),
+  bytes: z.number(),
+  /** Of the media object; null: it is read out of the batch's jobs. */
+  tenant_id: z.string().nullable(),
+  sha256: z.string().nullable(),
+  created_at: z.string(),
+  expires_at: z.string(),
+});
+/** A row of eve.batch_files; the names are those of its columns. */
+export type BatchFile = z.output<typeof file>;
+
+const input = z.object({
+  state: z.enum(BATCH_STATES),
+  endpoint: z.string(),
+  tenant_id: z.string(),
+  sha256: z.string(),
+  /** Those that its caller may use; null: all. */
+  models: z.array(z.string()).nullable(),
+});
+export type BatchInput = z.output<typeof input>;
+
+export interface BatchToCreate {
+  id: string;
+  inputFileId: string;
+  endpoint: string;
+  metadata: Record<string, string> | null;
+}
+
+export interface BatchLine {
+  /** From 0 on. */
+  place: number;
+  custom_id: string;
+  models: string[];
+  body: { path: string; body: Record<string, unknown> };
+}
+
+export interface NewBatchFile {
+  id: string;
+  filename: string;
+  bytes: number;
+  tenantId: string;
+  sha256: string;
+}
+
+/** Batches and their files. Throws GatewayErrors: `not_found`, `batch_ended`, `jobs_full`, and what refuses the caller. */
+export interface Batches {
+  /** The tenant that a caller's files are kept for. */
+  tenantOf(caller: JobCaller): Promise<string>;
+  saveFile(file: NewBatchFile, caller: JobCaller): Promise<BatchFile>;
+  file(id: string, caller: JobCaller): Promise<BatchFile>;
+  files(
+    caller: JobCaller,
+    page: { purpose: string | null; after: string | null; limit: number; oldestFirst: boolean },
+  ): Promise<{ files: BatchFile[]; hasMore: boolean }>;
+  /** Whole lines of an output or an error file. @param from 0 at first, then `next`, until it is null */
+  piece(id: string, from: number, caller: JobCaller): Promise<{ text: string; next: number | null }>;
+  deleteFile(id: string, caller: JobCaller): Promise<void>;
+
+  /** `wake`: whether the function worker is to be called. */
+  create(batch: BatchToCreate, caller: JobCaller): Promise<{ batch: Batch; wake: boolean }>;
+  find(id: string, caller: JobCaller): Promise<Batch>;
+  /** The newest first. */
+  list(
+    caller: JobCaller,
+    page: { after: string | null; limit: number },
+  ): Promise<{ batches: Batch[]; hasMore: boolean }>;
+  /** One step; `more`: call again. */
+  cancel(id: string, caller: JobCaller): Promise<{ batch: Batch; more: boolean }>;
+
+  input(id: string): Promise<BatchInput>;
+  reject(id: string, errors: readonly BatchError[]): Promise<void>;
+  /** Hands 1 to 1000 lines in. False: the batch takes none any more. */
+  add(id: string, total: number, models: readonly string[], lines: readonly BatchLine[]): Promise<boolean>;
+}
+
+const TIMEOUT_MS = 15_000;
+
+export function createBatches(transport: Transport, timeoutMs = TIMEOUT_MS): Batches {
+  const ask = async <Shape extends z.ZodType>(name: string, args: Record<string, unknown>, shape: Shape) =>
+    shape.parse(notRefused(await call(transport, name, args, z.unknown(), timeoutMs))) as z.output<Shape>;
+  return {
+    tenantOf: async (caller) =>
+      (await ask("eve_batch_file_tenant", asCaller(caller), z.object({ tenant_id: z.string() }))).tenant_id,
+    saveFile: async ({ id, filename, bytes, tenantId, sha256 }, caller) =>
+      (await ask(
+        "eve_batch_file_save",
+        { id, filename, bytes, tenant_id: tenantId, sha256, ...asCaller(caller) },
+        z.object({ file }),
+      )).file,
+    file: async (id, caller) =>
+      (await ask("eve_batch_file", { id, ...asCaller(caller) }, z.object({ file }))).file,
+    async files(caller, { purpose, after, limit, oldestFirst }) {
+      const { files, has_more } = await ask("eve_batch_files", {
+        ...asCaller(caller),
+        purpose,
+        after,
+        at_most: limit,
+        oldest_first: oldestFirst,
+      }, z.object({ files: z.array(file), has_more: z.boolean() }));
+      return { files, hasMore: has_more };
+    },
+    piece: (id, from, caller) =>
+      ask(
+        "eve_batch_file_piece",
+        { id, from_place: from, ...asCaller(caller) },
+        z.object({ text: z.string(), next: z.number().nullable() }),
+      ),
+    async deleteFile(id, caller) {
+      await ask("eve_batch_file_delete", { id, ...asCaller(caller) }, z.unknown());
+    },
+    create: ({ id, inputFileId, endpoint, metadata }, caller) =>
+      ask(
+        "eve_batch_create",
+        { id, input_file_id: inputFileId, endpoint, metadata, ...asCaller(caller) },
+        z.object({ batch, wake: z.boolean() }),
+      ),
+    find: async (id, caller) =>
+      (await ask("eve_batch", { id, ...asCaller(caller) }, z.object({ batch }))).batch,
+    async list(caller, { after, limit }) {
+      const { batches, has_more } = await ask(
+        "eve_batches",
+        { ...asCaller(caller), after, at_most: limit },
+        z.object({ batches: z.array(batch), has_more: z.boolean() }),
+      );
+      return { batches, hasMore: has_more };
+    },
+    cancel: (id, caller) =>
+      ask("eve_batch_cancel", { id, ...asCaller(caller) }, z.object({ batch, more: z.boolean() })),
+    input: (id) => ask("eve_batch_input", { id }, input),
+    async reject(id, errors) {
+      await ask("eve_batch_reject", { id, errors }, z.unknown());
+    },
+    add: async (id, total, models, lines) =>
+      (await ask(
+        "eve_batch_add",
+        { id, total, models, lines },
+        z.object({ status: z.enum(["added", "ended"]) }),
+      )).status === "added",
+  };
+}

@@ -1,0 +1,150 @@
+import { z } from "zod";
+import type { BatchFiles } from "../../batches/batch_files.ts";
+import type { Caller } from "../../contract/caller.ts";
+import type { Batches, BatchFile } from "../../database/batches.ts";
+import { answerHeaders } from "../../http/answer_headers.ts";
+import { jsonResponse } from "../../http/json_response.ts";
+import type { EndpointRoute, RequestContext } from "../endpoint.ts";
+import { invalidRequest, validated } from "../validated.ts";
+import { idHeaders } from "./headers.ts";
+import { objectId, pageOf, secondsOf, uuidIn } from "./objects.ts";
+
+/** What files and batches are kept and found with. */
+export interface OpenaiBatches {
+  batches: Batches;
+  files: BatchFiles;
+  /** Calls the function worker, after the response has gone. */
+  wake: () => void;
+  newId: () => string;
+}
+
+/** Of a file's name, as the database keeps it. */
+const MAX_NAME = 255;
+
+const listQuery = pageOf(10_000).extend({
+  purpose: z.string().max(100).optional(),
+  order: z.enum(["asc", "desc"]).default("desc"),
+});
+
+/** `/files`: those that batches read, and what came of them. */
+export function fileRoutes(parts: OpenaiBatches): EndpointRoute[] {
+  const { batches, files } = parts;
+  return [{
+    path: "/files",
+    methods: ["GET", "POST"],
+    serve: (context) => context.request.method === "POST" ? upload(context) : list(context),
+  }, {
+    path: "/files/:id",
+    methods: ["GET", "DELETE"],
+    async serve({ request, requestId, caller, param }) {
+      const id = uuidIn("file", param("id"));
+      if (request.method === "GET") return answer(fileJson(await batches.file(id, caller)), requestId);
+      await files.remove(id, caller);
+      return answer({ id: objectId("file", id), object: "file", deleted: true }, requestId);
+    },
+  }, {
+    path: "/files/:id/content",
+    methods: ["GET"],
+    async serve({ requestId, caller, param }) {
+      const file = await batches.file(uuidIn("file", param("id")), caller);
+      const { tenant_id, sha256 } = file;
+      const body = tenant_id !== null && sha256 !== null
+        ? await files.open({ tenant_id, sha256 })
+        : await linesOf(batches, file.id, caller);
+      return new Response(body, {
+        headers: answerHeaders("application/octet-stream", requestId, {
+          ...idHeaders(requestId),
+          // It came from elsewhere: a browser must not guess another type than the declared one.
+          "x-content-type-options": "nosniff",
+        }),
+      });
+    },
+  }];
+
+  async function upload(context: RequestContext): Promise<Response> {
+    const { filename, bytes } = await uploaded(await context.readForm());
+    return answer(fileJson(await files.keep({ filename, bytes }, context.caller)), context.requestId);
+  }
+
+  async function list({ request, requestId, caller }: RequestContext): Promise<Response> {
+    const { purpose, order, after, limit } = validated(listQuery, queryOf(request));
+    const page = await batches.files(caller, {
+      purpose: purpose ?? null,
+      after: after === undefined ? null : uuidIn("file", after),
+      limit: Math.min(limit ?? 1_000, 1_000),
+      oldestFirst: order === "asc",
+    });
+    return answer(listJson(page.files.map(fileJson), page.hasMore), requestId);
+  }
+}
+
+async function uploaded(form: FormData): Promise<{ filename: string; bytes: Uint8Array<ArrayBuffer> }> {
+  const unknown = [...form.keys()].filter((name) => name !== "file" && name !== "purpose");
+  if (unknown.length > 0) {
+    throw invalidRequest(
+      unknown.slice(0, 10).map((field) => ({
+        field: field.slice(0, 100),
+        problem: "this endpoint knows no such field",
+      })),
+    );
+  }
+  const file = form.get("file");
+  if (form.get("purpose") !== "batch") {
+    throw invalidRequest([{ field: "purpose", problem: "must be batch: no other files are kept here" }]);
+  }
+  if (!(file instanceof File)) throw invalidRequest([{ field: "file", problem: "must be a file" }]);
+  if (file.size === 0) throw invalidRequest([{ field: "file", problem: "is empty" }]);
+  const filename = file.name.replaceAll(/\p{Cc}/gu, "").toWellFormed().slice(0, MAX_NAME) || "file.jsonl";
+  return { filename, bytes: new Uint8Array(await file.arrayBuffer()) };
+}
+
+/** Piece by piece, as it is read. What goes wrong with the first is an error response. */
+async function linesOf(batches: Batches, id: string, caller: Caller): Promise<ReadableStream<Uint8Array>> {
+  const encoder = new TextEncoder();
+  let piece: Awaited<ReturnType<Batches["piece"]>> | null = await batches.piece(id, 0, caller);
+  return new ReadableStream({
+    async pull(controller) {
+      if (piece === null) return controller.close();
+      const { text, next } = piece;
+      if (text !== "") controller.enqueue(encoder.encode(text));
+      piece = next === null ? null : await batches.piece(id, next, caller);
+      if (piece === null) controller.close();
+    },
+  }, { highWaterMark: 0 });
+}
+
+function fileJson({ id, purpose, filename, bytes, created_at, expires_at }: BatchFile) {
+  return {
+    id: objectId("file", id),
+    object: "file",
+    bytes,
+    created_at: secondsOf(created_at),
+    expires_at: secondsOf(expires_at),
+    filename,
+    purpose,
+    status: "processed",
+  };
+}
+
+/** A page as OpenAI's clients turn it. */
+export function listJson<Item extends { id: string }>(data: Item[], hasMore: boolean) {
+  return {
+    object: "list",
+    data,
+    first_id: data[0]?.id ?? null,
+    last_id: data.at(-1)?.id ?? null,
+    has_more: hasMore,
+  };
+}
+
+export function answer(body: unknown, requestId: string): Response {
+  return jsonResponse(200, body, requestId, idHeaders(requestId));
+}
+
+/** The query, without a credential or options of the gateway's own that some clients send in it. */
+export function queryOf(request: Request): Record<string, string> {
+  const query = Object.fromEntries(new URL(request.url).searchParams);
+  return Object.fromEntries(
+    Object.entries(query).filter(([name]) => name !== "key" && !name.startsWith("x-eve-")),
+  );
+}

@@ -1,0 +1,35 @@
+import { z } from "zod";
+import { GatewayError } from "../../contract/gateway_error.ts";
+
+/** Things that OpenAI's clients know by an id with a word before it. */
+const PREFIXES = { file: "file-", batch: "batch_" } as const;
+type Thing = keyof typeof PREFIXES;
+
+const HEX = /^[0-9a-f]{32}$/;
+
+/** `batch_` and the id's 32 digits. */
+export function objectId(thing: Thing, uuid: string): string {
+  return PREFIXES[thing] + uuid.replaceAll("-", "");
+}
+
+/** @throws GatewayError `not_found`: there is nothing by such an id */
+export function uuidIn(thing: Thing, id: string): string {
+  const hex = id.startsWith(PREFIXES[thing]) ? id.slice(PREFIXES[thing].length) : "";
+  if (!HEX.test(hex)) {
+    throw new GatewayError("not_found", { message: `There is no ${thing} ${id.slice(0, 100)}.` });
+  }
+  return hex.replace(/^(.{8})(.{4})(.{4})(.{4})(.{12})$/, "$1-$2-$3-$4-$5");
+}
+
+/** Seconds since 1970, as OpenAI tells times. */
+export function secondsOf(time: string): number {
+  return Math.floor(Date.parse(time) / 1_000);
+}
+
+/** The query of a list. */
+export function pageOf(mostItems: number) {
+  return z.strictObject({
+    after: z.string().max(100).optional(),
+    limit: z.coerce.number({ error: "must be a whole number" }).int().min(1).max(mostItems).optional(),
+  });
+}

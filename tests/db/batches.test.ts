@@ -1,0 +1,283 @@
+/** Batches in the database: their states and counts, what came of them, and how they are cancelled and expire. */
+import postgres from "postgres";
+import { afterAll, beforeAll, beforeEach, describe, expect, test } from "vitest";
+import { freezeClock, type TestClock } from "../harness/admission.ts";
+import { cloneDatabase, empty, type TestDatabase } from "../harness/database.ts";
+import { addConsumer, clearJobs, jobCalls, type Json, miscounted } from "../harness/jobs.ts";
+
+let db: TestDatabase;
+let sql: postgres.Sql;
+let clock: TestClock;
+let a: string;
+let b: string;
+const START = Date.parse("2026-11-18T12:00:00Z");
+const HOUR = 3_600_000;
+beforeAll(async () => {
+  db = await cloneDatabase();
+  sql = postgres(db.url, { max: 10, onnotice: () => {} });
+  clock = await freezeClock(sql);
+  a = await addConsumer(sql, "a");
+  b = await addConsumer(sql, "b", { models: ["m"] });
+});
+afterAll(async () => {
+  await sql?.end({ timeout: 5 });
+  await db?.drop();
+});
+beforeEach(async () => {
+  await clearJobs(sql);
+  await empty(sql, "eve.batches", "eve.batch_files");
+  await clock.set(START);
+});
+
+const one = async (query: postgres.PendingQuery<postgres.Row[]>): Promise<Json> => (await query)[0]!.answer;
+const file = async (consumer: string | null = a) =>
+  (await one(sql`
+    select public.eve_batch_file_save(${crypto.randomUUID()}, 'in.jsonl', 10, 'default', ${
+    "0".repeat(64)
+  }, ${consumer}) as answer
+  `)).file;
+const create = async (consumer: string | null = a): Promise<Json> => {
+  const { id } = await file(consumer);
+  return (await one(sql`
+    select public.eve_batch_create(${crypto.randomUUID()}, ${id}, '/v1/chat/completions', null, ${consumer}) as answer
+  `)).batch;
+};
+const add = (id: string, total: number, places: number[], model = "m") =>
+  one(sql`select public.eve_batch_add(${id}, ${total}, ${[model]}, ${
+    sql.json(places.map((place) => ({
+      place,
+      custom_id: `c${place}`,
+      models: [model],
+      body: { path: "/x", body: { place } },
+    })))
+  }) as answer`);
+const find = async (id: string, consumer: string | null = a): Promise<Json> => {
+  const answer = await one(sql`select public.eve_batch(${id}, ${consumer}) as answer`);
+  return answer.batch ?? answer;
+};
+const cancel = (id: string) => one(sql`select public.eve_batch_cancel(${id}, at_most => 2) as answer`);
+const content = async (id: string | null, consumer: string | null = a): Promise<Json[]> => {
+  const { text } = await one(sql`select public.eve_batch_file_piece(${id}, 0, ${consumer}) as answer`);
+  return text.trim().split("\n").map((line: string) => JSON.parse(line));
+};
+/** The job that would read its file has ended well. */
+const checked = async () => {
+  const jobs = jobCalls(sql);
+  await jobs.complete(await jobs.claim(10, { kinds: ["batch"] }));
+};
+const answered = (n: number) => ({ status: 200, body: { n } });
+
+describe("a batch", () => {
+  test("goes from validating to completed, and its lines are found by their names", async () => {
+    const batch = await create();
+    expect(batch).toMatchObject({ state: "validating", total: 0, expires_at: "2026-11-19T12:00:00+00:00" });
+    expect(await add(batch.id, 3, [0, 1])).toMatchObject({ status: "added" });
+    expect(await find(batch.id)).toMatchObject({ state: "in_progress", total: 3, completed: 0 });
+    const jobs = jobCalls(sql);
+    const [first, second] = await jobs.claim(2);
+    await jobs.complete([{ ...first, result: answered(1) }, { ...second, result: answered(2) }]);
+    // One line has not been handed in: it goes on.
+    expect(await find(batch.id)).toMatchObject({ state: "in_progress", completed: 2, output_file_id: null });
+    await add(batch.id, 3, [2]);
+    await checked();
+    const [third] = await jobs.claim(1);
+    expect(third).toMatchObject({ custom_id: "c2", body: { path: "/x", body: { place: 2 } } });
+    await jobs.fail(third, "upstream_invalid_request", false);
+    const ended = await find(batch.id);
+    expect(ended).toMatchObject({ state: "completed", total: 3, completed: 2, failed: 1, errors: null });
+    expect(ended.ended_at).not.toBeNull();
+    expect(await content(ended.output_file_id)).toEqual([0, 1].map((n) => ({
+      id: expect.stringMatching(/^batch_req_[0-9a-f]{32}$/),
+      custom_id: `c${n}`,
+      response: { status_code: 200, request_id: expect.any(String), body: { n: n + 1 } },
+      error: null,
+    })));
+    expect(await content(ended.error_file_id)).toMatchObject([
+      { custom_id: "c2", response: null, error: { code: "upstream_invalid_request", message: "words" } },
+    ]);
+    const [bytes] = await sql`
+      select f.bytes::integer, octet_length(public.eve_batch_file_piece(f.id) ->> 'text') as are
+      from eve.batch_files f where f.id = ${ended.output_file_id}`;
+    expect(bytes!.bytes).toBe(bytes!.are);
+    expect(await miscounted(sql)).toEqual([]);
+  });
+
+  test("takes a line once, however often it is handed in", async () => {
+    const { id } = await create();
+    await add(id, 3, [0, 1]);
+    await add(id, 3, [0, 1, 2]);
+    expect(await sql`select place from eve.jobs where batch_id = ${id} order by place`).toHaveLength(3);
+    const jobs = jobCalls(sql);
+    await jobs.complete((await jobs.claim(10)).map((job: Json) => ({ ...job, result: answered(1) })));
+    expect(await find(id)).toMatchObject({ state: "completed", completed: 3 });
+    // A line that has ended is counted once, whatever is noted of it afterwards.
+    await sql`update eve.jobs set checked_at = now() where batch_id = ${id}`;
+    expect(await find(id)).toMatchObject({ state: "completed", completed: 3 });
+    // After its end it takes none.
+    expect(await add(id, 4, [3])).toEqual({ status: "ended" });
+  });
+
+  test("whose last lines end at the same moment ends once", async () => {
+    const { id } = await create();
+    await add(id, 8, [0, 1, 2, 3, 4, 5, 6, 7]);
+    const jobs = jobCalls(sql);
+    const held = await jobs.claim(8);
+    await Promise.all(held.map((job: Json) => jobs.complete([{ ...job, result: answered(1) }])));
+    expect(await find(id)).toMatchObject({ state: "completed", completed: 8 });
+    expect(await sql`select from eve.batch_files where batch_id = ${id}`).toHaveLength(1);
+  });
+
+  test("fails with what is wrong with its file", async () => {
+    const { id } = await create();
+    const errors = [{ code: "invalid_json_line", message: "no", param: null, line: 2 }];
+    await one(sql`select public.eve_batch_reject(${id}, ${sql.json(errors)}) as answer`);
+    expect(await find(id)).toMatchObject({ state: "failed", errors, total: 0, output_file_id: null });
+    expect(await add(id, 1, [0])).toEqual({ status: "ended" });
+  });
+
+  test("fails when its file could not be read, with the lines that had been handed in", async () => {
+    const { id } = await create();
+    const jobs = jobCalls(sql);
+    const [check] = await jobs.claim(1, { kinds: ["batch"] });
+    await add(id, 2, [0]);
+    await jobs.fail(check, "internal", false);
+    expect(await find(id)).toMatchObject({ state: "in_progress", total: 1 });
+    const [line] = await jobs.claim(1);
+    await jobs.complete([{ ...line, result: answered(1) }]);
+    expect(await find(id)).toMatchObject({
+      state: "failed",
+      total: 1,
+      completed: 1,
+      output_file_id: expect.any(String),
+      errors: [{ code: "internal", line: null }],
+    });
+  });
+
+  test("that is cancelled keeps what was done, and nothing else of it is run", async () => {
+    const { id } = await create();
+    await add(id, 6, [0, 1, 2, 3, 4, 5]);
+    await checked();
+    const jobs = jobCalls(sql);
+    const [first, second] = await jobs.claim(2);
+    await jobs.complete([{ ...first, result: answered(1) }]);
+    expect(await cancel(id)).toMatchObject({ more: true, batch: { state: "cancelling" } });
+    // Two lines at a time.
+    for (let step = 0; step < 2; step++) expect(await cancel(id)).toMatchObject({ more: true });
+    expect(await cancel(id)).toMatchObject({ more: false, batch: { state: "cancelled", completed: 1 } });
+    expect(await jobs.claim(10)).toEqual([]);
+    expect(await jobs.complete([{ ...second, result: answered(2) }])).toEqual({ done: [] });
+    const ended = await find(id);
+    expect(await content(ended.output_file_id)).toHaveLength(1);
+    expect((await content(ended.error_file_id)).map(({ error }) => error.code)).toEqual(
+      Array(5).fill("batch_cancelled"),
+    );
+    expect(await cancel(id)).toMatchObject({ status: "refused", code: "batch_ended" });
+    expect(await miscounted(sql)).toEqual([]);
+  });
+
+  test("that is cancelled while its file is read ends at once, and takes no more lines", async () => {
+    const { id } = await create();
+    expect(await cancel(id)).toMatchObject({ more: false, batch: { state: "cancelled", total: 0 } });
+    expect(await add(id, 1, [0])).toEqual({ status: "ended" });
+    const other = await create();
+    await add(other.id, 5, [0]);
+    await cancel(other.id);
+    expect(await add(other.id, 5, [1])).toEqual({ status: "ended" });
+    expect(await cancel(other.id)).toMatchObject({ more: false, batch: { state: "cancelled", total: 1 } });
+  });
+
+  test("that nobody goes on cancelling is cancelled when its lines end", async () => {
+    const { id } = await create();
+    await add(id, 1, [0]);
+    await cancel(id);
+    const jobs = jobCalls(sql);
+    const [line] = await jobs.claim(1);
+    await jobs.complete([{ ...line, result: answered(1) }]);
+    expect(await find(id)).toMatchObject({ state: "cancelled", completed: 1 });
+  });
+
+  test("that expires keeps what was done", async () => {
+    const { id } = await create();
+    await add(id, 3, [0, 1, 2]);
+    await checked();
+    const jobs = jobCalls(sql);
+    const [first] = await jobs.claim(1);
+    await jobs.complete([{ ...first, result: answered(1) }]);
+    await clock.set(START + 24 * HOUR);
+    await jobs.sweep();
+    const ended = await find(id);
+    expect(ended).toMatchObject({ state: "expired", total: 3, completed: 1, failed: 0 });
+    expect(await content(ended.output_file_id)).toHaveLength(1);
+    expect(await content(ended.error_file_id)).toMatchObject([
+      { custom_id: "c1", error: { code: "batch_expired" } },
+      { custom_id: "c2", error: { code: "batch_expired" } },
+    ]);
+  });
+
+  test("whose file nobody came to read in time expires", async () => {
+    const { id } = await create();
+    await clock.set(START + 24 * HOUR);
+    await jobCalls(sql).sweep();
+    expect(await find(id)).toMatchObject({ state: "expired", total: 0 });
+  });
+
+  test("is its consumer's, and of its models'", async () => {
+    const { id } = await create(a);
+    expect(await find(id, b)).toMatchObject({ status: "refused", code: "not_found" });
+    expect(await find(id, null)).toMatchObject({ id });
+    const mine = await create(b);
+    expect(await add(mine.id, 1, [0], "secret")).toMatchObject({ code: "model_not_allowed" });
+    await add(mine.id, 1, [0]);
+    await sql`update eve.consumers set models = '{n}' where id = ${b}`;
+    expect(await find(mine.id, b)).toMatchObject({ code: "not_found" });
+    await sql`update eve.consumers set models = '{m}' where id = ${b}`;
+    expect(await find(mine.id, b)).toMatchObject({ id: mine.id });
+  });
+});
+
+test("files and batches are listed page by page", async () => {
+  const made: Json[] = [];
+  for (let n = 0; n < 3; n++) made.push(await create());
+  const page = (after: string | null) =>
+    one(sql`select public.eve_batches(${a}, after => ${after}, at_most => 2) as answer`);
+  const first = await page(null);
+  expect(first).toMatchObject({ has_more: true, batches: [{ id: made[2].id }, { id: made[1].id }] });
+  expect(await page(made[1].id)).toMatchObject({ has_more: false, batches: [{ id: made[0].id }] });
+  const files = await one(sql`
+    select public.eve_batch_files(${a}, at_most => 2, oldest_first => true, after => ${
+    made[0].input_file_id
+  }) as answer`);
+  expect(files).toMatchObject({
+    has_more: false,
+    files: [{ id: made[1].input_file_id }, { id: made[2].input_file_id }],
+  });
+});
+
+test("retention takes files whose time is over, with their uses of media objects, and old batches", async () => {
+  const { id, input_file_id } = await create();
+  await cancel(id);
+  await sql`
+    insert into public.media_objects (tenant_id, file_sha256, size_bytes, stored_bytes, mime_type, kind, s3_key, state, stored_in)
+    values ('default', ${
+    "0".repeat(64)
+  }, 10, 10, 'application/x-ndjson', 'media', 'media/default/x', 'verified', 'postgres')`;
+  const refer = (ref: string) =>
+    sql`insert into eve.media_references (tenant_id, file_sha256, ref_kind, ref_id, created_at)
+      values ('default', ${"0".repeat(64)}, 'batch_file', ${ref}, to_timestamp(${START / 1000}))`;
+  await refer(input_file_id);
+  await refer(crypto.randomUUID());
+  const tidy = () =>
+    one(sql`
+      select r.deleted as answer
+      from eve.retention_of_batches('eve.batches', 'eve.batches', eve.clock() - interval '30 days', 100, null) r`);
+  // The file's use is known; the other's never was written down.
+  await clock.set(START + 25 * HOUR);
+  expect(await tidy()).toBe("0");
+  expect(await sql`select ref_id from eve.media_references where ref_kind = 'batch_file'`).toEqual([
+    { ref_id: input_file_id },
+  ]);
+  await clock.set(START + 30 * 24 * HOUR);
+  expect(await tidy()).toBe("1");
+  expect(await sql`select from eve.batch_files`).toHaveLength(0);
+  expect(await sql`select from eve.media_references where ref_kind = 'batch_file'`).toHaveLength(0);
+});

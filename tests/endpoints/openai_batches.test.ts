@@ -1,0 +1,314 @@
+/** Files and batches, by OpenAI's own client, against a whole stack with its worker. */
+import OpenAI, { NotFoundError, toFile } from "openai";
+import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { until } from "../harness/patience.ts";
+import {
+  closeTestGateway,
+  EMBEDDING,
+  GEMMA,
+  openTestGateway,
+  type TestGateway,
+} from "./gemini/gemini_stack.ts";
+
+let gateway: TestGateway;
+let client: OpenAI;
+beforeAll(async () => {
+  gateway = await openTestGateway();
+  client = clientOf(gateway.key);
+  await gateway.sql`update public.google_ai_model_limits set rpm = null, tpm = null, rpd = null`;
+});
+afterAll(() => closeTestGateway(gateway));
+
+const clientOf = (apiKey: string) =>
+  new OpenAI({ apiKey, baseURL: `${gateway.baseUrl}/openai/v1`, maxRetries: 0 });
+
+type Endpoint = OpenAI.BatchCreateParams["endpoint"];
+interface Line {
+  custom_id: string;
+  body: Record<string, unknown>;
+}
+
+const chat = (n: number, model = GEMMA): Line => ({
+  custom_id: `line-${n}`,
+  body: { model, messages: [{ role: "user", content: `Number ${n}` }] },
+});
+const fileOf = async (lines: (Line | string)[], url = "/v1/chat/completions", by = client) =>
+  await by.files.create({
+    purpose: "batch",
+    file: await toFile(
+      new TextEncoder().encode(
+        lines.map((line) =>
+          typeof line === "string" ? line : JSON.stringify({ ...line, method: "POST", url })
+        ).join("\n"),
+      ),
+      "lines.jsonl",
+    ),
+  });
+const batchOf = async (
+  lines: (Line | string)[],
+  { endpoint = "/v1/chat/completions" as Endpoint, by = client } = {},
+) =>
+  await by.batches.create({
+    input_file_id: (await fileOf(lines, endpoint, by)).id,
+    endpoint,
+    completion_window: "24h",
+    metadata: { of: "a test" },
+  });
+
+/** Calls the worker as the schedule does, which is off here: when something is due. */
+async function work(): Promise<void> {
+  const [row] = await gateway.sql`select public.eve_jobs_due() as is_due`;
+  if (row!.is_due) await (await gateway.stack.invoke("worker", {})).body?.cancel();
+}
+async function ended(id: string, by = client): Promise<OpenAI.Batch> {
+  const goesOn = ["validating", "in_progress", "finalizing", "cancelling"];
+  await until(async () => {
+    await work();
+    return !goesOn.includes((await by.batches.retrieve(id)).status);
+  }, "the batch goes on");
+  return await by.batches.retrieve(id);
+}
+// deno-lint-ignore no-explicit-any -- JSON whose fields the tests look at.
+async function linesOf(id: string | null | undefined, by = client): Promise<any[]> {
+  const text = await (await by.files.content(id!)).text();
+  return text.trim().split("\n").map((line) => JSON.parse(line));
+}
+
+describe("[openai.files] files", () => {
+  test("are kept for the tenant, listed, read and deleted", async () => {
+    const file = await fileOf([chat(1), chat(2)]);
+    expect(file).toMatchObject({
+      id: expect.stringMatching(/^file-[0-9a-f]{32}$/),
+      object: "file",
+      purpose: "batch",
+      filename: "lines.jsonl",
+      bytes: expect.any(Number),
+      created_at: expect.any(Number),
+    });
+    expect(await client.files.retrieve(file.id)).toEqual(file);
+    const other = await fileOf([chat(3)]);
+    const listed = [];
+    for await (const one of client.files.list({ limit: 1, purpose: "batch" })) listed.push(one.id);
+    expect(listed).toEqual([other.id, file.id]);
+    expect(await linesOf(file.id)).toMatchObject([{ custom_id: "line-1" }, { custom_id: "line-2" }]);
+    // It counts towards what the tenant may keep.
+    const objects = () => gateway.sql`select size_bytes::integer, tenant_id from public.media_objects`;
+    expect(await objects()).toContainEqual({ size_bytes: file.bytes, tenant_id: "default" });
+    expect(await client.files.delete(file.id)).toEqual({ id: file.id, object: "file", deleted: true });
+    await expect(client.files.retrieve(file.id)).rejects.toThrow(NotFoundError);
+    await client.files.delete(other.id);
+    expect(await objects()).toHaveLength(0);
+  });
+
+  test("of the same content are two, and one may go", async () => {
+    const [one, two] = [await fileOf([chat(1)]), await fileOf([chat(1)])];
+    await client.files.delete(one.id);
+    expect(await linesOf(two.id)).toHaveLength(1);
+    await client.files.delete(two.id);
+  });
+
+  test("for anything but batches are refused, as are empty ones", async () => {
+    const wrong = async (file: Uint8Array, purpose: OpenAI.FilePurpose) =>
+      await client.files.create({ purpose, file: await toFile(file, "x.jsonl") });
+    await expect(wrong(new Uint8Array([1]), "fine-tune")).rejects.toMatchObject({
+      status: 400,
+      param: "purpose",
+    });
+    await expect(wrong(new Uint8Array(), "batch")).rejects.toMatchObject({ status: 400, param: "file" });
+    await expect(client.files.retrieve("file-abc")).rejects.toThrow(NotFoundError);
+    await expect(client.files.list({ after: "nothing" })).rejects.toThrow(NotFoundError);
+    const form = await gateway.fetch("/openai/v1/files", {});
+    expect([form.status, await form.text()]).toEqual([400, expect.stringContaining("multipart")]);
+  });
+});
+
+describe("[openai.batches] batches", () => {
+  test("are validated, run and read, line by line by their custom_id", async () => {
+    const lines = Array.from({ length: 12 }, (_, n) => chat(n));
+    const batch = await batchOf([...lines, chat(99, "nobody-knows-it")]);
+    expect(batch).toMatchObject({
+      id: expect.stringMatching(/^batch_[0-9a-f]{32}$/),
+      object: "batch",
+      status: "validating",
+      endpoint: "/v1/chat/completions",
+      completion_window: "24h",
+      metadata: { of: "a test" },
+      request_counts: { total: 0, completed: 0, failed: 0 },
+      output_file_id: null,
+    });
+    const done = await ended(batch.id);
+    expect(done).toMatchObject({
+      status: "completed",
+      request_counts: { total: 13, completed: 12, failed: 1 },
+      in_progress_at: expect.any(Number),
+      completed_at: expect.any(Number),
+      errors: null,
+    });
+    const answers = await linesOf(done.output_file_id);
+    expect(answers.map(({ custom_id }) => custom_id)).toEqual(lines.map(({ custom_id }) => custom_id));
+    for (const { response, error } of answers) {
+      expect(error).toBeNull();
+      expect(response).toMatchObject({ status_code: 200, body: { object: "chat.completion", model: GEMMA } });
+      expect(response.body.choices[0].message.content).not.toBe("");
+    }
+    expect(await linesOf(done.error_file_id)).toMatchObject([{
+      custom_id: "line-99",
+      response: { status_code: 404, body: { error: { code: "model_not_found" } } },
+    }]);
+    const output = await client.files.retrieve(done.output_file_id!);
+    expect(output).toMatchObject({ purpose: "batch_output", bytes: expect.any(Number) });
+    expect((await (await client.files.content(output.id)).arrayBuffer()).byteLength).toBe(output.bytes);
+    const listed = [];
+    for await (const one of client.batches.list({ limit: 1 })) listed.push(one.id);
+    expect(listed).toEqual([batch.id]);
+    // In the books they are batch, and of OpenAI's endpoint.
+    expect(await gateway.sql`select distinct class, endpoint from eve.requests where state = 'succeeded'`)
+      .toEqual([{ class: "batch", endpoint: "openai" }]);
+    await client.files.delete(output.id);
+    await expect(client.files.content(output.id)).rejects.toThrow(NotFoundError);
+  });
+
+  test("ask for embeddings and responses, too", async () => {
+    const embeddings = await batchOf(
+      [{ custom_id: "e", body: { model: EMBEDDING, input: "A text" } }],
+      { endpoint: "/v1/embeddings" },
+    );
+    const responses = await batchOf(
+      [{ custom_id: "r", body: { model: GEMMA, input: "A question" } }],
+      { endpoint: "/v1/responses" },
+    );
+    const [first] = await linesOf((await ended(embeddings.id)).output_file_id);
+    expect(first).toMatchObject({ custom_id: "e", response: { body: { object: "list" } } });
+    const [second] = await linesOf((await ended(responses.id)).output_file_id);
+    expect(second).toMatchObject({
+      custom_id: "r",
+      response: { body: { object: "response", status: "completed" } },
+    });
+  });
+
+  test("with lines that cannot be used fail, and say which", async () => {
+    const good = { ...chat(1), method: "POST", url: "/v1/chat/completions" };
+    const batch = await batchOf([
+      chat(1),
+      "no JSON",
+      "",
+      chat(1),
+      JSON.stringify({ ...good, custom_id: "other", url: "/v1/embeddings" }),
+      JSON.stringify({ ...good, custom_id: "get", method: "GET" }),
+      { custom_id: "bare", body: {} },
+      { custom_id: "stream", body: { model: GEMMA, stream: true } },
+      { custom_id: "nul", body: { model: GEMMA, messages: [{ role: "user", content: "\0" }] } },
+      chat(2, "stage:NOTHING"),
+    ]);
+    const failed = await ended(batch.id);
+    expect(failed).toMatchObject({
+      status: "failed",
+      failed_at: expect.any(Number),
+      request_counts: { total: 0, completed: 0, failed: 0 },
+      output_file_id: null,
+    });
+    expect(failed.errors!.data!.map(({ code, line, param }) => [line, code, param])).toEqual([
+      [2, "invalid_json_line", null],
+      [4, "duplicate_custom_id", "custom_id"],
+      [5, "mismatched_url", "url"],
+      [6, "invalid_method", "method"],
+      [7, "missing_required_parameter", "body.model"],
+      [8, "unsupported_parameter", "body.stream"],
+      [9, "invalid_text", null],
+      [10, "unknown_stage", "body.model"],
+    ]);
+    // Not one was sent.
+    expect(
+      await gateway
+        .sql`select from eve.jobs where kind = 'llm' and state <> 'succeeded' and state <> 'failed'`,
+    )
+      .toHaveLength(0);
+  });
+
+  test("are their consumer's alone, for its models alone", async () => {
+    const added = await gateway.stack.invoke("admin/consumers/add", {
+      name: "narrow",
+      kind: "service",
+      models: [GEMMA],
+    });
+    const narrow = clientOf((await added.json()).secret);
+    const refused = await batchOf([chat(1), chat(2, "gemini-3.5-flash")], { by: narrow });
+    expect((await ended(refused.id, narrow)).errors!.data).toMatchObject([{
+      code: "model_not_allowed",
+      line: 2,
+      param: "body.model",
+    }]);
+    const mine = await ended((await batchOf([chat(1)], { by: narrow })).id, narrow);
+    expect(mine.status).toBe("completed");
+    const other = clientOf(
+      (await (await gateway.stack.invoke("admin/consumers/add", { name: "other", kind: "service" })).json())
+        .secret,
+    );
+    await expect(other.batches.retrieve(mine.id)).rejects.toThrow(NotFoundError);
+    await expect(other.batches.cancel(mine.id)).rejects.toThrow(NotFoundError);
+    await expect(other.files.content(mine.output_file_id!)).rejects.toThrow(NotFoundError);
+    await expect(other.files.delete(mine.input_file_id)).rejects.toThrow(NotFoundError);
+    await expect(other.batches.create({
+      input_file_id: mine.input_file_id,
+      endpoint: "/v1/chat/completions",
+      completion_window: "24h",
+    })).rejects.toThrow(NotFoundError);
+    expect((await other.batches.list()).data).toEqual([]);
+    expect((await other.files.list()).data).toEqual([]);
+  });
+
+  test("are cancelled in the middle, and keep what was done", async () => {
+    const MANY = 300;
+    const batch = await batchOf(Array.from({ length: MANY }, (_, n) => chat(n)));
+    await until(async () => {
+      await work();
+      return (await client.batches.retrieve(batch.id)).request_counts!.completed >= 3;
+    });
+    expect(["cancelling", "cancelled"]).toContain((await client.batches.cancel(batch.id)).status);
+    const done = await ended(batch.id);
+    expect(done).toMatchObject({ status: "cancelled", cancelled_at: expect.any(Number) });
+    const { total, completed } = done.request_counts!;
+    expect([total, completed < MANY]).toEqual([MANY, true]);
+    expect(await linesOf(done.output_file_id)).toHaveLength(completed);
+    const others = await linesOf(done.error_file_id);
+    expect(others).toHaveLength(MANY - completed);
+    expect(others.at(-1)).toMatchObject({ error: { code: "batch_cancelled" } });
+    await expect(client.batches.cancel(batch.id)).rejects.toMatchObject({ status: 409, code: "batch_ended" });
+  });
+
+  test("that expire keep what was done", async () => {
+    const batch = await batchOf(Array.from({ length: 300 }, (_, n) => chat(n)));
+    await until(async () => {
+      await work();
+      return (await client.batches.retrieve(batch.id)).request_counts!.completed >= 3;
+    });
+    await gateway.sql`
+      update eve.jobs set expires_at = now() where batch_id is not null and finished_at is null`;
+    await gateway.sql`select public.eve_jobs_sweep()`;
+    const done = await ended(batch.id);
+    expect(done).toMatchObject({ status: "expired", expired_at: expect.any(Number) });
+    expect(await linesOf(done.output_file_id)).toHaveLength(done.request_counts!.completed);
+    expect((await linesOf(done.error_file_id)).at(-1)).toMatchObject({ error: { code: "batch_expired" } });
+  });
+
+  test("for what is not offered are refused by the field", async () => {
+    const { id } = await fileOf([chat(1)]);
+    const create = (more: Record<string, unknown>) =>
+      client.batches.create({
+        input_file_id: id,
+        endpoint: "/v1/chat/completions",
+        completion_window: "24h",
+        ...more,
+      } as OpenAI.BatchCreateParams);
+    await expect(create({ endpoint: "/v1/moderations" })).rejects.toMatchObject({
+      status: 400,
+      param: "endpoint",
+    });
+    await expect(create({ completion_window: "1h" })).rejects.toMatchObject({ param: "completion_window" });
+    await expect(create({ output_expires_after: { anchor: "created_at", seconds: 3600 } })).rejects
+      .toMatchObject({
+        param: "output_expires_after",
+      });
+    await expect(create({ input_file_id: `file-${"0".repeat(32)}` })).rejects.toThrow(NotFoundError);
+  });
+});

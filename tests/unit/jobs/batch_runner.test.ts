@@ -1,0 +1,125 @@
+import { describe, expect, test } from "vitest";
+import { GatewayError } from "../../../shared/contract/gateway_error.ts";
+import type { BatchError, Batches, BatchLine } from "../../../shared/database/batches.ts";
+import type { ClaimedJob } from "../../../shared/database/job_leases.ts";
+import { batchRunner } from "../../../shared/jobs/batch_runner.ts";
+
+const BATCH = "7d4f5a52-35b1-4c52-9a8e-2f1b0c7f0001";
+const job = { body: { batch_id: BATCH }, consumer_id: null } as ClaimedJob;
+
+function runnerOf(bytes: Uint8Array<ArrayBuffer>, more: {
+  models?: string[] | null;
+  add?: (lines: readonly BatchLine[]) => Promise<boolean>;
+  resolve?: (model: string) => string[];
+} = {}) {
+  const added: BatchLine[][] = [];
+  const rejected: BatchError[][] = [];
+  const said: unknown[] = [];
+  const batches = {
+    input: () =>
+      Promise.resolve({
+        state: "validating",
+        endpoint: "/v1/responses",
+        tenant_id: "default",
+        sha256: "0",
+        models: more.models ?? null,
+      }),
+    reject: (_id: string, errors: BatchError[]) => Promise.resolve(void rejected.push(errors)),
+    add: async (_id: string, _total: number, _models: string[], lines: BatchLine[]) => {
+      const taken = await (more.add?.(lines) ?? Promise.resolve(true));
+      added.push(lines);
+      return taken;
+    },
+  } as unknown as Batches;
+  const run = batchRunner({
+    batches,
+    files: {
+      keep: () => Promise.reject(new Error("not here")),
+      remove: () => Promise.reject(new Error("not here")),
+      open: () => Promise.resolve(new Blob([bytes]).stream() as ReadableStream<Uint8Array<ArrayBuffer>>),
+    },
+    resolve: (target) =>
+      Promise.resolve().then(() => ({
+        models: target.kind === "models"
+          ? more.resolve?.(target.models[0]!) ?? target.models
+          : ["stage:POEM"],
+        excludeKeys: [],
+        stage: null,
+      })),
+  });
+  return {
+    added,
+    rejected,
+    said,
+    run: (signal = new AbortController().signal) =>
+      run(job, { signal, progress: (one) => void said.push(one) }),
+  };
+}
+
+const fileOf = (count: number, body: Record<string, unknown> = {}) =>
+  new TextEncoder().encode(
+    Array.from({ length: count }, (_, n) =>
+      JSON.stringify({
+        custom_id: `c${n}`,
+        method: "POST",
+        url: "/v1/responses",
+        body: { model: "m", input: "x", ...body },
+      })).join("\n"),
+  );
+
+describe("the file of a batch", () => {
+  test("is handed in piece by piece, each line at its place", async () => {
+    const { run, added, said } = runnerOf(fileOf(1_200));
+    expect(await run()).toEqual({ kind: "done", result: { lines: 1_200 } });
+    expect(added.map(({ length }) => length)).toEqual([500, 500, 200]);
+    expect(added.flat().map(({ place }) => place)).toEqual(Array.from({ length: 1_200 }, (_, n) => n));
+    expect(added[2]![199]).toMatchObject({
+      custom_id: "c1199",
+      models: ["m"],
+      body: { path: "/openai/v1/responses", body: { model: "m", input: "x" } },
+    });
+    expect(said.at(-1)).toEqual({ done: 1_200, total: 1_200 });
+  });
+
+  test("with long lines is handed in in smaller pieces", async () => {
+    const { run, added } = runnerOf(fileOf(8, { instructions: "x".repeat(900_000) }));
+    await run();
+    expect(added.map(({ length }) => length)).toEqual([2, 2, 2, 2]);
+  });
+
+  test("waits for room where its caller has as many jobs waiting as they may", async () => {
+    const { run } = runnerOf(fileOf(1), { add: () => Promise.reject(new GatewayError("jobs_full")) });
+    expect(await run()).toEqual({ kind: "unspent", delayMs: 30_000 });
+  });
+
+  test("is not handed in any further when the batch is cancelled, or the job lost", async () => {
+    const cancelled = runnerOf(fileOf(1_200), { add: () => Promise.resolve(false) });
+    expect(await cancelled.run()).toEqual({ kind: "done", result: { lines: 0 } });
+    expect(cancelled.added).toHaveLength(1);
+    const lost = runnerOf(fileOf(1));
+    expect(await lost.run(AbortSignal.abort())).toEqual({ kind: "unspent" });
+    expect(lost.added).toEqual([]);
+  });
+
+  test("that is wrong anywhere is not handed in at all", async () => {
+    const { run, added, rejected } = runnerOf(fileOf(3, { model: "other" }), { models: ["m"] });
+    await run();
+    expect(added).toEqual([]);
+    expect(rejected[0]!.map(({ line, code, param }) => [line, code, param])).toEqual(
+      [1, 2, 3].map((line) => [line, "model_not_allowed", "body.model"]),
+    );
+    const binary = runnerOf(new Uint8Array([0xff, 0xfe, 0x00]));
+    await binary.run();
+    expect(binary.rejected[0]).toMatchObject([{ code: "invalid_encoding", line: null }]);
+  });
+
+  test("is read again later when the database cannot say what its models are", async () => {
+    const { run, rejected } = runnerOf(fileOf(1), {
+      resolve: () => {
+        throw new GatewayError("database_unavailable");
+      },
+    });
+    await expect(run()).rejects.toMatchObject({ code: "database_unavailable" });
+    expect(rejected).toEqual([]);
+  });
+});
