@@ -281,3 +281,60 @@ test("retention takes files whose time is over, with their uses of media objects
   expect(await sql`select from eve.batch_files`).toHaveLength(0);
   expect(await sql`select from eve.media_references where ref_kind = 'batch_file'`).toHaveLength(0);
 });
+
+test(
+  "lines that are handed in, run, cancelled and swept at the same time are all counted, and nobody waits for another in a circle",
+  async () => {
+    const BATCHES = 4;
+    const LINES = 40;
+    const made: string[] = [];
+    for (let n = 0; n < BATCHES; n++) made.push((await create(n % 2 === 0 ? a : null)).id);
+    const jobs = jobCalls(sql);
+    let handingIn = BATCHES;
+    const handIn = async (id: string) => {
+      for (let place = 0; place < LINES; place += 4) {
+        await add(id, LINES, [0, 1, 2, 3].map((n) => place + n), place % 8 === 0 ? "m" : "other");
+      }
+      handingIn--;
+    };
+    const work = async () => {
+      for (;;) {
+        const held = await jobs.claim(7);
+        if (held.length === 0 && handingIn === 0) return;
+        const [first, ...others] = held;
+        if (first !== undefined) await jobs.fail(first, "upstream_invalid_request", false);
+        await jobs.complete(others.toReversed().map((job: Json) => ({ ...job, result: answered(1) })));
+      }
+    };
+    const sweep = async () => {
+      while (handingIn > 0) await jobs.sweep();
+    };
+    const takeBack = async (id: string) => {
+      while ((await find(id, null)).state === "validating") await jobs.sweep();
+      for (let more = true; more;) more = (await cancel(id)).more === true;
+    };
+    await Promise.all([
+      ...made.map(handIn),
+      work(),
+      work(),
+      work(),
+      sweep(),
+      takeBack(made[0]!),
+      takeBack(made[1]!),
+    ]);
+    const counted = await sql`
+    select b.state, b.total, b.added, b.open, b.completed, b.failed, b.output_bytes::integer, b.error_bytes::integer
+    from eve.batches b order by b.no`;
+    const are = await sql`
+    select count(*)::integer as added, count(*) filter (where j.finished_at is null)::integer as open,
+      count(*) filter (where j.state = 'succeeded')::integer as completed, count(*) filter (where j.state = 'failed')::integer as failed,
+      coalesce(sum(octet_length(eve.batch_line(j)) + 1) filter (where j.state = 'succeeded'), 0)::integer as output_bytes,
+      coalesce(sum(octet_length(eve.batch_line(j)) + 1) filter (where j.state <> 'succeeded'), 0)::integer as error_bytes
+    from eve.batches b left join eve.jobs j on j.batch_id = b.id group by b.no order by b.no`;
+    expect(counted.map(({ state: _state, total: _total, ...counts }) => counts)).toEqual([...are]);
+    expect(counted.map(({ state }) => state)).toEqual(["cancelled", "cancelled", "completed", "completed"]);
+    expect(counted.slice(2)).toMatchObject(Array(2).fill({ total: LINES, open: 0 }));
+    expect(await miscounted(sql)).toEqual([]);
+  },
+  60_000,
+);

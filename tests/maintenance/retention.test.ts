@@ -30,6 +30,7 @@ beforeEach(async () => {
     "eve.request_keys",
     "eve.events",
     "eve.event_consumers",
+    "eve.batches",
   );
   await empty(sql, "public.google_ai_maintenance_log", "eve.issue_windows");
   await sql`delete from cron.job_run_details`;
@@ -135,6 +136,12 @@ describe("every table", () => {
       "eve.alerts",
       `insert into eve.alerts (kind, subject, severity, message, closed_at)
        values ('key_disabled', 'a', 'info', 'm', now() - interval '181 days'), ('key_disabled', 'b', 'info', 'm', now() - interval '1 day')`,
+    ],
+    [
+      "eve.batches",
+      `insert into eve.batches (id, endpoint, input_file_id, job_id, state, created_at, expires_at, ended_at)
+       select gen_random_uuid(), '/v1/embeddings', gen_random_uuid(), gen_random_uuid(), 'cancelled', now() - age, now() - age, now() - age
+       from (values (interval '31 days'), (interval '29 days')) v (age)`,
     ],
     [
       "eve.events",
