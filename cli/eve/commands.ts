@@ -5,6 +5,7 @@ import { consumerCommands } from "./commands/consumers.ts";
 import { deadLetterCommands } from "./commands/dead_letters.ts";
 import { doctorCommand } from "./commands/doctor.ts";
 import { invokeCommand } from "./commands/invoke.ts";
+import { jobCommands } from "./commands/jobs.ts";
 import { keyCommands } from "./commands/keys.ts";
 import { limitCommands } from "./commands/limits.ts";
 import { maintenanceCommands } from "./commands/maintenance.ts";
@@ -32,6 +33,7 @@ export const COMMANDS: readonly Command[] = [
   ...tokenCommands,
   ...tenantCommands,
   ...alertCommands,
+  ...jobCommands,
   ...webhookCommands,
   ...deadLetterCommands,
   ...maintenanceCommands,

@@ -957,8 +957,22 @@ export type Database = {
       };
       "eve_jobs_complete": { Args: { "results": Json }; Returns: Json };
       "eve_jobs_due": { Args: Record<PropertyKey, never>; Returns: boolean };
+      "eve_jobs_of_batch": {
+        Args: { "batch_id": string; "consumer_id"?: string; "token_id"?: string };
+        Returns: Json;
+      };
       "eve_jobs_release": { Args: { "jobs": Json }; Returns: Json };
       "eve_jobs_renew": { Args: { "lease_ms": number; "leases": Json; "worker_id": string }; Returns: Json };
+      "eve_jobs_results": {
+        Args: {
+          "after_place"?: number;
+          "at_most"?: number;
+          "batch_id": string;
+          "consumer_id"?: string;
+          "token_id"?: string;
+        };
+        Returns: Json;
+      };
       "eve_jobs_submit": {
         Args: { "consumer_id"?: string; "jobs": Json; "token_id"?: string };
         Returns: Json;
