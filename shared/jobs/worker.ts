@@ -2,6 +2,7 @@ import { asGatewayError } from "../contract/gateway_error.ts";
 import type { ClaimedJob, JobLeases, Lease, WorkerPlace } from "../database/job_leases.ts";
 import type { Clock } from "../runtime/clock.ts";
 import type { Log } from "../runtime/log.ts";
+import { coalesced } from "./coalesced.ts";
 import type { JobRunner, RunOutcome } from "./job_runner.ts";
 
 /** From a worker's death to its jobs' return. It is renewed three times in that time, so one lost question loses no job. */
@@ -16,6 +17,8 @@ const END_MS = 3_000;
 /** Tries to write down how a job ended. If none succeeds its lease ends, and another worker finds the call's answer. */
 const NOTE_TRIES = 3;
 const NOTE_PAUSE_MS = 500;
+/** Results that are written down together: each may have 256 KiB. */
+const MOST_NOTED_TOGETHER = 16;
 
 export interface WorkerDependencies {
   leases: JobLeases;
@@ -68,6 +71,7 @@ class Worker {
   readonly #since: number;
   readonly #held = new Map<string, Held>();
   readonly #ended = new AbortController();
+  readonly #complete: (done: Lease & { result: unknown }) => Promise<void>;
   #changed = Promise.withResolvers<void>();
   #begun = 0;
 
@@ -76,6 +80,7 @@ class Worker {
     this.#terms = terms;
     this.#id = dependencies.newId();
     this.#since = dependencies.clock.now();
+    this.#complete = coalesced((done) => dependencies.leases.complete(done), MOST_NOTED_TOGETHER);
     terms.stop?.addEventListener("abort", () => this.#wakeUp(), { once: true });
   }
 
@@ -182,7 +187,7 @@ class Worker {
     }
     for (let left = NOTE_TRIES; left > 0; left--) {
       try {
-        return await this.#note(job, outcome);
+        return await this.#note(job, outcome, left < NOTE_TRIES);
       } catch (thrown) {
         if (left === 1) throw thrown;
         await this.#dependencies.clock.sleep(NOTE_PAUSE_MS);
@@ -190,11 +195,14 @@ class Worker {
     }
   }
 
-  async #note({ id, lease_token }: Lease, outcome: RunOutcome): Promise<void> {
+  /** @param alone what was sent with others may have failed because of them */
+  async #note({ id, lease_token }: Lease, outcome: RunOutcome, alone: boolean): Promise<void> {
     const { leases } = this.#dependencies;
     switch (outcome.kind) {
-      case "done":
-        return await leases.complete([{ id, lease_token, result: outcome.result }]);
+      case "done": {
+        const done = { id, lease_token, result: outcome.result };
+        return alone ? await leases.complete([done]) : await this.#complete(done);
+      }
       case "failed":
         return await leases.fail({ id, lease_token }, outcome.failure);
       case "unspent":

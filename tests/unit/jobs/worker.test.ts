@@ -197,4 +197,22 @@ describe("a worker", () => {
     expect(asked).toBe(3);
     expect(await next()).toContain("error: job_not_noted");
   });
+
+  test("writes down together what ends at once, and by itself what could not be written down with others", async () => {
+    const { clock, leases, next, end, ended } = work(["a", "b", "c"], { concurrency: 3 });
+    await next();
+    const lists: string[] = [];
+    leases.complete = (done) => {
+      lists.push(done.map(({ id }) => id).join(" "));
+      return lists.length === 1
+        ? Promise.reject(new GatewayError("database_unavailable"))
+        : Promise.resolve();
+    };
+    await Promise.all(["a", "b", "c"].map((id) => end(id, { kind: "done", result: 1 })));
+    expect(lists).toEqual(["a b c"]);
+    await clock.advance(SECOND);
+    expect(lists).toEqual(["a b c", "a", "b", "c"]);
+    await clock.advance(5 * SECOND);
+    expect((await ended).begun).toBe(3);
+  });
 });
