@@ -6,6 +6,7 @@ import { createJobService } from "../gateway/job_service.ts";
 import { createGateway } from "../gateway/invoke.ts";
 import { usingChangedSecrets } from "../gateway/changed_secrets.ts";
 import type { GatewayDependencies } from "../gateway/dependencies.ts";
+import type { Caller } from "../contract/caller.ts";
 import type { Gateway } from "../contract/gateway.ts";
 import type { ResolveTarget } from "../contract/target.ts";
 import type { Connect } from "../http/pinned_request.ts";
@@ -23,6 +24,8 @@ import { createJobQueue } from "../database/job_queue.ts";
 import { createKeySecrets } from "../database/key_secrets.ts";
 import { createLedger, LEDGER_TIMEOUT_MS } from "../database/admission/ledger.ts";
 import { compileReservation } from "../database/admission/reserve.ts";
+import { createWebhooks } from "../database/webhooks.ts";
+import { addWebhook, namedHosts, WEBHOOK_HOSTS_VARIABLE } from "../events/webhooks/register.ts";
 import { createStages } from "../database/stages.ts";
 import { openMedia } from "../media/open.ts";
 import type { Media } from "../media/storage.ts";
@@ -114,7 +117,15 @@ export function openCalls(options: CallsOptions): Calls {
   });
   const wake = workerCall(options.fetch, `${functionsUrl}/worker`, databaseKey, log);
   const queue = createJobQueue(transport);
-  const jobs = { service, queue, wake: () => background(wake()), url: jobsUrl, clock, newId };
+  const webhooks = createWebhooks(transport);
+  const webhookFor = async ({ consumerId }: Caller, url: string) => {
+    const { webhook, secret } = await addWebhook(
+      { webhooks, encryption: encryption(), allows: namedHosts(read(WEBHOOK_HOSTS_VARIABLE)), newId },
+      { consumer: null, consumerId, url, types: [] },
+    );
+    return { id: webhook.id, url: webhook.url, secret };
+  };
+  const jobs = { service, queue, wake: () => background(wake()), url: jobsUrl, clock, newId, webhookFor };
   const batches = createBatches(transport);
   let opened: Promise<Media> | null = null;
   const files = createBatchFiles({

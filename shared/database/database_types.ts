@@ -1366,6 +1366,7 @@ export type Database = {
       "eve_webhook_add": {
         Args: {
           "consumer"?: string;
+          "consumer_id"?: string;
           "description"?: string;
           "id": string;
           "secret": string;

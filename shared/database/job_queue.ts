@@ -35,6 +35,8 @@ export interface JobToSubmit {
   batchId?: string;
   place?: number;
   customId?: string;
+  /** Is told of its end. */
+  webhookId?: string;
 }
 
 const accepted = z.object({
@@ -130,5 +132,6 @@ function given(job: JobToSubmit): Record<string, unknown> {
     batch_id: job.batchId,
     place: job.place,
     custom_id: job.customId,
+    webhook_id: job.webhookId,
   };
 }

@@ -61,6 +61,8 @@ export interface NewWebhook {
   id: string;
   /** A name in eve.consumers; null: the project. */
   consumer: string | null;
+  /** The consumer by its id, instead. */
+  consumerId?: string | null;
   url: string;
   types: readonly string[];
   description: string | null;
@@ -92,11 +94,20 @@ export interface Webhooks {
 
 export function createWebhooks(transport: Transport): Webhooks {
   return {
-    add: ({ id, consumer, url, types, description, secret }) =>
+    add: ({ id, consumer, consumerId = null, url, types, description, secret }) =>
       call(
         transport,
         "eve_webhook_add",
-        { id, consumer, url, types, description, secret: secret.token, secret_last_four: secret.lastFour },
+        {
+          id,
+          consumer,
+          consumer_id: consumerId,
+          url,
+          types,
+          description,
+          secret: secret.token,
+          secret_last_four: secret.lastFour,
+        },
         added,
         TIMEOUT_MS,
       ),

@@ -107,6 +107,7 @@ alter table eve.jobs add column if not exists result_media text;
 alter table eve.jobs add column if not exists batch_id uuid;
 alter table eve.jobs add column if not exists place integer;
 alter table eve.jobs add column if not exists custom_id text;
+alter table eve.jobs add column if not exists webhook_id uuid;
 
 alter table eve.jobs drop constraint if exists jobs_state_known;
 alter table eve.jobs drop constraint if exists jobs_upstream_named;

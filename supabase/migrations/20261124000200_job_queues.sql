@@ -96,7 +96,7 @@ begin
   if to_regtype('eve.job_given') is null then
     create type eve.job_given as (
       id uuid, kind text, request_id text, request_hash text, body jsonb, body_media text, body_bytes integer, class text,
-      models text[], run_at timestamptz, expires_at timestamptz, batch_id uuid, place integer, custom_id text
+      models text[], run_at timestamptz, expires_at timestamptz, batch_id uuid, place integer, custom_id text, webhook_id uuid
     );
   end if;
 end;
@@ -122,21 +122,22 @@ begin
     row(
       g.id, g.kind, coalesce(g.request_id, g.id::text), g.request_hash, g.body, g.body_media, octet_length(g.body::text),
       case when jobs_given.batch_only then 'batch' else coalesce(g.class, 'batch') end, g.models, coalesce(g.run_at, v_now),
-      coalesce(g.expires_at, greatest(g.run_at, v_now) + k.expires_after, v_now + k.expires_after), g.batch_id, g.place, g.custom_id
+      coalesce(g.expires_at, greatest(g.run_at, v_now) + k.expires_after, v_now + k.expires_after), g.batch_id, g.place, g.custom_id,
+      g.webhook_id
     )::eve.job_given
     order by g.nr
   )
   into v_given
   from (
     select coalesce(j.id, gen_random_uuid()) as id, j.kind, j.request_id, j.request_hash, j.body, j.body_media, j.class, j.models,
-      j.run_at, j.expires_at, j.batch_id, j.place, j.custom_id, j.nr
+      j.run_at, j.expires_at, j.batch_id, j.place, j.custom_id, j.webhook_id, j.nr
     from rows from (
       jsonb_to_recordset(jobs_given.jobs) as (
         id uuid, kind text, request_id text, request_hash text, body jsonb, body_media text, class text, models text[],
-        run_at timestamptz, expires_at timestamptz, batch_id uuid, place integer, custom_id text
+        run_at timestamptz, expires_at timestamptz, batch_id uuid, place integer, custom_id text, webhook_id uuid
       )
     ) with ordinality as j (
-      id, kind, request_id, request_hash, body, body_media, class, models, run_at, expires_at, batch_id, place, custom_id, nr
+      id, kind, request_id, request_hash, body, body_media, class, models, run_at, expires_at, batch_id, place, custom_id, webhook_id, nr
     )
   ) g
   left join eve.job_kinds k on k.kind = g.kind;
@@ -230,7 +231,7 @@ $$;
 
 -- Hands jobs in: all of them or none.
 -- jobs: 1 to 1000 of {"kind", "body" or "body_media", "id"?, "request_id"?, "request_hash"?, "class"? (batch), "models"?, "run_at"? (now),
--- "expires_at"? (as the kind says), "batch_id"? and "place"?, "custom_id"?}. A request_id that the caller has used is the same job, if
+-- "expires_at"? (as the kind says), "batch_id"? and "place"?, "custom_id"?, "webhook_id"? (told of its end)}. A request_id that the caller has used is the same job, if
 -- the hash is the same. {"status": "accepted", "jobs": [{"id", "state", "is_new"}] in their order, "wake": whether to call the worker}, or a refusal.
 create or replace function public.eve_jobs_submit(jobs jsonb, consumer_id uuid default null, token_id uuid default null)
 returns jsonb
@@ -262,6 +263,14 @@ begin
   left join eve.consumers c on c.id = owner.id
   left join eve.scoped_tokens t on t.id = eve_jobs_submit.token_id;
   v_given := eve.jobs_given(eve_jobs_submit.jobs, v_scope.batch_only);
+  if exists (
+    select
+    from unnest(v_given) g
+    where g.webhook_id is not null
+      and not exists (select from eve.webhooks w where w.id = g.webhook_id and w.consumer_id = v_owner)
+  ) then
+    raise exception 'webhook_id must be a webhook of the caller''s' using errcode = 'EV400';
+  end if;
   -- One caller's jobs come one list after the other: what is counted now holds until they are in.
   perform pg_advisory_xact_lock(hashtextextended('eve.jobs of ' || v_owner::text, 0));
   v_answer := eve.jobs_refusal(v_given, v_owner, v_scope.models);
@@ -276,12 +285,14 @@ begin
   on conflict on constraint job_queues_kind_class_owner_id_topic_key do update set used_at = v_now;
   insert into eve.jobs (
     id, kind, queue_id, consumer_id, token_id, class, models, request_id, request_hash, body, body_media, body_bytes, state, run_at,
-    expires_at, submitted_at, batch_id, place, custom_id
+    expires_at, submitted_at, batch_id, place, custom_id, webhook_id
   )
   select g.id, g.kind, q.id, eve_jobs_submit.consumer_id, eve_jobs_submit.token_id, g.class, g.models, g.request_id, g.request_hash,
-    g.body, g.body_media, coalesce(g.body_bytes, 0), 'queued', g.run_at, g.expires_at, v_now, g.batch_id, g.place, g.custom_id
+    g.body, g.body_media, coalesce(g.body_bytes, 0), 'queued', g.run_at, g.expires_at, v_now, g.batch_id, g.place, g.custom_id,
+    g.webhook_id
   from unnest(v_given) with ordinality as g (
-    id, kind, request_id, request_hash, body, body_media, body_bytes, class, models, run_at, expires_at, batch_id, place, custom_id, nr
+    id, kind, request_id, request_hash, body, body_media, body_bytes, class, models, run_at, expires_at, batch_id, place, custom_id,
+    webhook_id, nr
   )
   join eve.job_queues q
     on q.kind = g.kind and q.class = g.class and q.owner_id = v_owner and q.topic = coalesce(g.models[1], '')
@@ -290,7 +301,8 @@ begin
   -- One look-up each: a join with what the statement above returns would compare each with each.
   select jsonb_agg(jsonb_build_object('id', j.id, 'state', j.state, 'is_new', j.id = g.id) order by g.nr) into v_answer
   from unnest(v_given) with ordinality as g (
-    id, kind, request_id, request_hash, body, body_media, body_bytes, class, models, run_at, expires_at, batch_id, place, custom_id, nr
+    id, kind, request_id, request_hash, body, body_media, body_bytes, class, models, run_at, expires_at, batch_id, place, custom_id,
+    webhook_id, nr
   )
   join eve.jobs j on j.request_key = v_owner::text || ' ' || g.request_id and j.run_at is not null;
   return jsonb_build_object(

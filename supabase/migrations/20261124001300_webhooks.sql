@@ -85,7 +85,8 @@ $$;
 -- as it is. id is chosen by whoever encrypts the secret. consumer: a name in eve.consumers; null: the project. types empty: it is sent only
 -- what is addressed to it.
 create or replace function public.eve_webhook_add(
-  id uuid, url text, types text[], secret text, secret_last_four text, consumer text default null, description text default null
+  id uuid, url text, types text[], secret text, secret_last_four text, consumer text default null, description text default null,
+  consumer_id uuid default null
 )
 returns jsonb
 language plpgsql
@@ -95,7 +96,7 @@ as $$
 declare
   v_project constant uuid := '00000000-0000-0000-0000-000000000000';
   v_now constant timestamptz := eve.clock();
-  v_consumer_id uuid := v_project;
+  v_consumer_id uuid := coalesce(eve_webhook_add.consumer_id, v_project);
   v_webhook eve.webhooks;
 begin
   if eve_webhook_add.consumer is not null then

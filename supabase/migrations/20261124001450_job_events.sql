@@ -3,7 +3,6 @@
 
 set local lock_timeout = '10s';
 
-alter table eve.jobs add column if not exists webhook_id uuid;
 comment on column eve.jobs.webhook_id is 'In eve.webhooks: it is told of the job''s end, whatever types it takes. Null: whoever takes the type is.';
 
 create or replace function eve.tell_job_end()

@@ -1,5 +1,6 @@
 /** Calls that nobody waits for: handed in, run by the function worker, fetched; with workers that are killed, and with floods. */
 import postgres from "postgres";
+import { Webhook } from "standardwebhooks";
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from "vitest";
 import { startTestStack, type TestStack } from "../harness/stack.ts";
 import { until } from "../harness/patience.ts";
@@ -71,6 +72,42 @@ describe("a job", () => {
     await expect.poll(async () => [
       ...await sql`select state, class from eve.requests where request_id = ${given.job.id}`,
     ]).toEqual([{ state: "succeeded", class: "batch" }]);
+  });
+
+  test("tells its end where it was asked to, signed with a secret that is shown once", async () => {
+    const heard: { body: string; headers: Record<string, string> }[] = [];
+    const receiver = Deno.serve({ hostname: "127.0.0.1", port: 0, onListen: () => {} }, async (request) => {
+      heard.push({ body: await request.text(), headers: Object.fromEntries(request.headers) });
+      return new Response(null, { status: 204 });
+    });
+    try {
+      const webhook = { url: `http://127.0.0.1:${receiver.addr.port}/hook` };
+      const given = await queue({ prompt: "Two and two?", request_id: "told", webhook });
+      expect(given).toMatchObject({
+        http: 202,
+        webhook: { ...webhook, secret: expect.stringMatching(/^whsec_/) },
+      });
+      expect((await queue({ prompt: "Two?", webhook })).webhook).toEqual({ ...given.webhook, secret: null });
+      await untilWorked(async () => (await job(`/${given.job.id}`)).status === "succeeded");
+      await until(async () => {
+        await (await stack.invoke("maintenance/events", {})).body?.cancel();
+        return heard.length > 0;
+      });
+      const events = heard.map(({ body, headers }) =>
+        new Webhook(given.webhook.secret).verify(body, headers)
+      ) as { type: string; data: { job_id: string } }[];
+      expect(events).toContainEqual(
+        expect.objectContaining({
+          type: "eve.job.succeeded.v1",
+          data: expect.objectContaining({ job_id: given.job.id, request_id: "told" }),
+        }),
+      );
+      // One that waits is told by its answer.
+      expect(await queue({ prompt: "x", mode: "wait", webhook })).toMatchObject({ http: 400 });
+      expect(await queue({ prompt: "x", webhook: { url: "http://10.0.0.1/" } })).toMatchObject({ http: 400 });
+    } finally {
+      await receiver.shutdown();
+    }
   });
 
   test("handed in again is the same one; other contents are another", async () => {

@@ -39,7 +39,7 @@ export function nativeEndpoint(
 
   async function call(context: RequestContext): Promise<Response> {
     const body = await context.readJson();
-    const { request: asked, target, stream, queue, chat } = decodeNative(body, {
+    const { request: asked, target, stream, queue, webhookUrl, chat } = decodeNative(body, {
       newId: context.requestId,
       traceId: traceIdOf(context.request),
       maxWaitMs,
@@ -47,7 +47,7 @@ export function nativeEndpoint(
     context.adoptRequestId(asked.id);
     const request = { ...asked, ...await context.resolve(target) };
     const { stage } = request;
-    if (queue) return await queued(jobs, context, body, request);
+    if (queue) return await queued(jobs, context, body, request, webhookUrl);
     if (stage === null) return await answered(context, request, stream, chat);
     if (stage.produces !== "text" && chat !== null) {
       throw invalidRequest([{ field: "chat_id", problem: `a ${stage.produces} is a job: leave this out` }]);

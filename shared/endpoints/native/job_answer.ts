@@ -1,6 +1,8 @@
 /** A job as the native endpoint and the admin function answer it. Types alone: the console shares them. */
 export interface JobAnswer {
   job: Job;
+  /** Where its end is told, when it was asked for with the job. `secret` is shown once: null where the webhook was there already. */
+  webhook?: { id: string; url: string; secret: string | null };
 }
 
 /** A page of them, the newest first. */

@@ -21,6 +21,8 @@ export interface NativeJobs {
   url: string;
   clock: Clock;
   newId: () => string;
+  /** A webhook of the caller's for an address, and its secret if it is new. Throws GatewayError where there can be none. */
+  webhookFor(caller: Caller, url: string): Promise<{ id: string; url: string; secret: string | null }>;
 }
 
 const JOB_PATH = "/jobs/:id{[0-9a-f-]{36}}";
@@ -30,7 +32,14 @@ const LOOK_EVERY_MS = 1_000;
 const MAX_WAIT_S = 55;
 
 /** What a call brings that decides when it is run, and not what is asked: the job's row says it. */
-const OPTIONS: ReadonlySet<string> = new Set(["mode", "request_id", "class", "max_wait_ms", "stream"]);
+const OPTIONS: ReadonlySet<string> = new Set([
+  "mode",
+  "request_id",
+  "class",
+  "max_wait_ms",
+  "stream",
+  "webhook",
+]);
 
 /** Hands a call in as a job: 202, and the job. The same `request_id` again is the same job. */
 export async function queued(
@@ -38,6 +47,7 @@ export async function queued(
   { caller, requestId }: RequestContext,
   asked: unknown,
   request: GatewayRequest,
+  webhookUrl: string | null,
 ): Promise<Response> {
   if (jobs === undefined || !isObject(asked)) {
     throw invalidRequest([{ field: "mode", problem: "this gateway has no queue: must be wait or no_wait" }]);
@@ -46,6 +56,7 @@ export async function queued(
     path: "/",
     body: Object.fromEntries(Object.entries(asked).filter(([name]) => !OPTIONS.has(name))),
   };
+  const webhook = webhookUrl === null ? null : await jobs.webhookFor(caller, webhookUrl);
   const accepted = await jobs.queue.submit([{
     id: jobs.newId(),
     kind: request.stage === null || request.stage.produces === "text" ? "llm" : "provider_job",
@@ -53,11 +64,12 @@ export async function queued(
     body,
     class: request.class,
     models: request.models,
+    ...(webhook !== null && { webhookId: webhook.id }),
   }], caller);
   if (accepted.wake) jobs.wake();
   const job = await jobs.queue.find(accepted.jobs[0]!.id, caller);
   if (job === null) throw noSuchJob(accepted.jobs[0]!.id);
-  return encodeJob(job, { requestId, jobsUrl: jobs.url, status: 202 });
+  return encodeJob(job, { requestId, jobsUrl: jobs.url, status: 202, webhook });
 }
 
 /**

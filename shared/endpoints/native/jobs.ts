@@ -10,10 +10,15 @@ const ASK_AGAIN_S = 3;
 /** A job as the native endpoint's JSON: 202 when it has just been submitted and goes on. */
 export function encodeJob(
   job: JobRow,
-  { requestId, jobsUrl, status = 200 }: { requestId: string; jobsUrl: string; status?: number },
+  { requestId, jobsUrl, status = 200, webhook = null }: {
+    requestId: string;
+    jobsUrl: string;
+    status?: number;
+    webhook?: JobAnswer["webhook"] | null;
+  },
 ): Response {
   const goesOn = job.state === "running" || job.state === "queued";
-  const answer: JobAnswer = { job: jobJson(job, jobsUrl) };
+  const answer: JobAnswer = { job: jobJson(job, jobsUrl), ...(webhook !== null && { webhook }) };
   return jsonResponse(
     goesOn ? status : 200,
     answer,

@@ -103,6 +103,7 @@ const body = z.strictObject({
   max_wait_ms: z.number().int().min(0).optional(),
   class: z.enum(["interactive", "batch"]).optional(),
   stream: z.boolean().default(false),
+  webhook: z.strictObject({ url: z.string().min(1).max(2_000) }).optional(),
   request_id: plainName(MAX_ID_CHARS).optional(),
   capture: z.boolean().optional(),
   metadata: anyObject.refine((value) => JSON.stringify(value).length <= MAX_METADATA_CHARS, {
@@ -129,6 +130,8 @@ export interface NativeAsked {
   chat: NativeChat | null;
   /** Whether nobody waits for it: it is to become a job. */
   queue: boolean;
+  /** Where the job's end is told; null: nowhere of the caller's. */
+  webhookUrl: string | null;
 }
 
 /** The chat that a call is a question in. */
@@ -146,6 +149,12 @@ export function decodeNative(json: unknown, terms: NativeTerms): NativeAsked {
   if (queue && asked.stream) {
     throw invalidRequest([{ field: "stream", problem: 'nobody reads it with mode "queue": leave this out' }]);
   }
+  if (!queue && asked.webhook !== undefined) {
+    throw invalidRequest([{
+      field: "webhook",
+      problem: 'is told of a job\'s end: set mode to "queue", or leave this out',
+    }]);
+  }
   const request = {
     id: asked.request_id ?? terms.newId,
     idIsClients: asked.request_id !== undefined,
@@ -159,7 +168,14 @@ export function decodeNative(json: unknown, terms: NativeTerms): NativeAsked {
     capture: asked.capture ?? null,
     schemaRepair: asked.schema_repair,
   };
-  return { request, target, stream: asked.stream, queue, chat: chatIn(asked) };
+  return {
+    request,
+    target,
+    stream: asked.stream,
+    queue,
+    webhookUrl: asked.webhook?.url ?? null,
+    chat: chatIn(asked),
+  };
 }
 
 function chatIn({ chat_id, chat: more, mode, schema_repair }: Body): NativeChat | null {

@@ -39,9 +39,13 @@ export interface AddedWebhook {
  * @throws GatewayError `invalid_request`, `invalid_argument`, and as the encryption and the database do
  */
 export async function addWebhook(
-  { webhooks, encryption, allows, newId }: RegisterDependencies,
+  { webhooks, encryption, allows, newId }: Omit<RegisterDependencies, "webhooks"> & {
+    webhooks: Pick<Webhooks, "add">;
+  },
   wanted: {
     consumer: string | null;
+    /** The consumer by its id, instead. */
+    consumerId?: string | null;
     url: string;
     types: readonly string[];
     description?: string | null;
@@ -53,6 +57,7 @@ export async function addWebhook(
   const { status, webhook } = await webhooks.add({
     id: newId(),
     consumer: wanted.consumer,
+    consumerId: wanted.consumerId ?? null,
     url,
     types: wanted.types,
     description: wanted.description ?? null,
