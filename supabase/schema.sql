@@ -13957,7 +13957,8 @@ create type eve.job_given as (
   expires_at timestamp with time zone,
   batch_id uuid,
   place integer,
-  custom_id text
+  custom_id text,
+  webhook_id uuid
 );
 comment on type eve.job_given is 'A job that is to be handed in; public.eve_jobs_submit explains it.';
 
@@ -13978,21 +13979,22 @@ begin
     row(
       g.id, g.kind, coalesce(g.request_id, g.id::text), g.request_hash, g.body, g.body_media, octet_length(g.body::text),
       case when jobs_given.batch_only then 'batch' else coalesce(g.class, 'batch') end, g.models, coalesce(g.run_at, v_now),
-      coalesce(g.expires_at, greatest(g.run_at, v_now) + k.expires_after, v_now + k.expires_after), g.batch_id, g.place, g.custom_id
+      coalesce(g.expires_at, greatest(g.run_at, v_now) + k.expires_after, v_now + k.expires_after), g.batch_id, g.place, g.custom_id,
+      g.webhook_id
     )::eve.job_given
     order by g.nr
   )
   into v_given
   from (
     select coalesce(j.id, gen_random_uuid()) as id, j.kind, j.request_id, j.request_hash, j.body, j.body_media, j.class, j.models,
-      j.run_at, j.expires_at, j.batch_id, j.place, j.custom_id, j.nr
+      j.run_at, j.expires_at, j.batch_id, j.place, j.custom_id, j.webhook_id, j.nr
     from rows from (
       jsonb_to_recordset(jobs_given.jobs) as (
         id uuid, kind text, request_id text, request_hash text, body jsonb, body_media text, class text, models text[],
-        run_at timestamptz, expires_at timestamptz, batch_id uuid, place integer, custom_id text
+        run_at timestamptz, expires_at timestamptz, batch_id uuid, place integer, custom_id text, webhook_id uuid
       )
     ) with ordinality as j (
-      id, kind, request_id, request_hash, body, body_media, class, models, run_at, expires_at, batch_id, place, custom_id, nr
+      id, kind, request_id, request_hash, body, body_media, class, models, run_at, expires_at, batch_id, place, custom_id, webhook_id, nr
     )
   ) g
   left join eve.job_kinds k on k.kind = g.kind;
@@ -14109,6 +14111,14 @@ begin
   left join eve.consumers c on c.id = owner.id
   left join eve.scoped_tokens t on t.id = eve_jobs_submit.token_id;
   v_given := eve.jobs_given(eve_jobs_submit.jobs, v_scope.batch_only);
+  if exists (
+    select
+    from unnest(v_given) g
+    where g.webhook_id is not null
+      and not exists (select from eve.webhooks w where w.id = g.webhook_id and w.consumer_id = v_owner)
+  ) then
+    raise exception 'webhook_id must be a webhook of the caller''s' using errcode = 'EV400';
+  end if;
   -- One caller's jobs come one list after the other: what is counted now holds until they are in.
   perform pg_advisory_xact_lock(hashtextextended('eve.jobs of ' || v_owner::text, 0));
   v_answer := eve.jobs_refusal(v_given, v_owner, v_scope.models);
@@ -14123,12 +14133,14 @@ begin
   on conflict on constraint job_queues_kind_class_owner_id_topic_key do update set used_at = v_now;
   insert into eve.jobs (
     id, kind, queue_id, consumer_id, token_id, class, models, request_id, request_hash, body, body_media, body_bytes, state, run_at,
-    expires_at, submitted_at, batch_id, place, custom_id
+    expires_at, submitted_at, batch_id, place, custom_id, webhook_id
   )
   select g.id, g.kind, q.id, eve_jobs_submit.consumer_id, eve_jobs_submit.token_id, g.class, g.models, g.request_id, g.request_hash,
-    g.body, g.body_media, coalesce(g.body_bytes, 0), 'queued', g.run_at, g.expires_at, v_now, g.batch_id, g.place, g.custom_id
+    g.body, g.body_media, coalesce(g.body_bytes, 0), 'queued', g.run_at, g.expires_at, v_now, g.batch_id, g.place, g.custom_id,
+    g.webhook_id
   from unnest(v_given) with ordinality as g (
-    id, kind, request_id, request_hash, body, body_media, body_bytes, class, models, run_at, expires_at, batch_id, place, custom_id, nr
+    id, kind, request_id, request_hash, body, body_media, body_bytes, class, models, run_at, expires_at, batch_id, place, custom_id,
+    webhook_id, nr
   )
   join eve.job_queues q
     on q.kind = g.kind and q.class = g.class and q.owner_id = v_owner and q.topic = coalesce(g.models[1], '')
@@ -14137,7 +14149,8 @@ begin
   -- One look-up each: a join with what the statement above returns would compare each with each.
   select jsonb_agg(jsonb_build_object('id', j.id, 'state', j.state, 'is_new', j.id = g.id) order by g.nr) into v_answer
   from unnest(v_given) with ordinality as g (
-    id, kind, request_id, request_hash, body, body_media, body_bytes, class, models, run_at, expires_at, batch_id, place, custom_id, nr
+    id, kind, request_id, request_hash, body, body_media, body_bytes, class, models, run_at, expires_at, batch_id, place, custom_id,
+    webhook_id, nr
   )
   join eve.jobs j on j.request_key = v_owner::text || ' ' || g.request_id and j.run_at is not null;
   return jsonb_build_object(
@@ -14190,6 +14203,8 @@ CREATE OR REPLACE FUNCTION eve.jobs_return_lost(at_most integer)
  LANGUAGE plpgsql
  SET search_path TO ''
  SET enable_seqscan TO 'off'
+ SET enable_hashjoin TO 'off'
+ SET enable_mergejoin TO 'off'
  SET jit TO 'off'
 AS $function$
 declare
@@ -14230,6 +14245,9 @@ CREATE OR REPLACE FUNCTION public.eve_jobs_claim(worker_id uuid, kinds text[], a
  LANGUAGE plpgsql
  SET search_path TO ''
  SET enable_seqscan TO 'off'
+ SET enable_hashjoin TO 'off'
+ SET enable_mergejoin TO 'off'
+ SET enable_sort TO 'off'
  SET jit TO 'off'
 AS $function$
 #variable_conflict use_column
@@ -14314,6 +14332,9 @@ CREATE OR REPLACE FUNCTION public.eve_jobs_renew(worker_id uuid, leases jsonb, l
  LANGUAGE plpgsql
  SET search_path TO ''
  SET enable_seqscan TO 'off'
+ SET enable_indexscan TO 'off'
+ SET enable_hashjoin TO 'off'
+ SET enable_mergejoin TO 'off'
  SET jit TO 'off'
 AS $function$
 declare
@@ -14349,6 +14370,9 @@ CREATE OR REPLACE FUNCTION public.eve_jobs_complete(results jsonb)
  LANGUAGE plpgsql
  SET search_path TO ''
  SET enable_seqscan TO 'off'
+ SET enable_indexscan TO 'off'
+ SET enable_hashjoin TO 'off'
+ SET enable_mergejoin TO 'off'
  SET jit TO 'off'
 AS $function$
 declare
@@ -14388,6 +14412,9 @@ CREATE OR REPLACE FUNCTION public.eve_job_fail(id uuid, lease_token uuid, code t
  LANGUAGE plpgsql
  SET search_path TO ''
  SET enable_seqscan TO 'off'
+ SET enable_indexscan TO 'off'
+ SET enable_hashjoin TO 'off'
+ SET enable_mergejoin TO 'off'
  SET jit TO 'off'
 AS $function$
 #variable_conflict use_column
@@ -14429,6 +14456,9 @@ CREATE OR REPLACE FUNCTION public.eve_jobs_release(jobs jsonb)
  LANGUAGE plpgsql
  SET search_path TO ''
  SET enable_seqscan TO 'off'
+ SET enable_indexscan TO 'off'
+ SET enable_hashjoin TO 'off'
+ SET enable_mergejoin TO 'off'
  SET jit TO 'off'
 AS $function$
 declare
@@ -14521,10 +14551,14 @@ CREATE OR REPLACE FUNCTION public.eve_jobs_cancel(ids uuid[] DEFAULT NULL::uuid[
  LANGUAGE plpgsql
  SET search_path TO ''
  SET enable_seqscan TO 'off'
+ SET enable_indexscan TO 'off'
+ SET enable_hashjoin TO 'off'
+ SET enable_mergejoin TO 'off'
  SET jit TO 'off'
 AS $function$
 #variable_conflict use_column
 declare
+  v_ids uuid[] := eve_jobs_cancel.ids;
   v_count integer;
 begin
   perform eve.require_live_caller(eve_jobs_cancel.consumer_id, eve_jobs_cancel.token_id);
@@ -14532,17 +14566,29 @@ begin
     raise exception 'ids or batch_id must say which jobs' using errcode = 'EV400';
   end if;
   perform eve.jobs_lock();
+  if eve_jobs_cancel.batch_id is not null then
+    -- Apart: a condition that may be absent keeps the planner from the index.
+    v_ids := array(
+      select j.id
+      from eve.jobs j
+      where j.batch_id = eve_jobs_cancel.batch_id and (eve_jobs_cancel.ids is null or j.id = any (eve_jobs_cancel.ids))
+    );
+  end if;
   with open_ones as materialized (
     select j.id
     from eve.jobs j
     left join eve.consumers c on c.id = eve_jobs_cancel.consumer_id
     left join eve.scoped_tokens t on t.id = eve_jobs_cancel.token_id
-    where (eve_jobs_cancel.ids is null or j.id = any (eve_jobs_cancel.ids))
-      and (eve_jobs_cancel.batch_id is null or j.batch_id = eve_jobs_cancel.batch_id)
+    where j.id = any (v_ids)
       and (eve_jobs_cancel.consumer_id is null or j.owner_id = eve_jobs_cancel.consumer_id)
       and (c.models is null or j.models is null or j.models && c.models)
       and (t.models is null or j.models is null or j.models && t.models)
-      and (j.state = 'queued' or j.state = 'running' and (j.lease_token is not null and j.stage_type is null or j.upstream_id is not null))
+      -- Written so that no index of what waits is taken for a shorter way than the ids.
+      and case j.state
+        when 'queued' then true
+        when 'running' then j.lease_token is not null and j.stage_type is null or j.upstream_id is not null
+        else false
+      end
     order by j.id
     for no key update of j
   ), ended as (
@@ -14650,6 +14696,8 @@ CREATE OR REPLACE FUNCTION public.eve_jobs_sweep(at_most integer DEFAULT 1000)
  LANGUAGE plpgsql
  SET search_path TO ''
  SET enable_seqscan TO 'off'
+ SET enable_hashjoin TO 'off'
+ SET enable_mergejoin TO 'off'
  SET jit TO 'off'
 AS $function$
 declare
@@ -14715,6 +14763,8 @@ CREATE OR REPLACE FUNCTION public.eve_jobs_due()
  LANGUAGE plpgsql
  SET search_path TO ''
  SET enable_seqscan TO 'off'
+ SET enable_hashjoin TO 'off'
+ SET enable_mergejoin TO 'off'
  SET jit TO 'off'
 AS $function$
 declare
@@ -15651,7 +15701,7 @@ begin
 end;
 $function$;
 
-CREATE OR REPLACE FUNCTION public.eve_webhook_add(id uuid, url text, types text[], secret text, secret_last_four text, consumer text DEFAULT NULL::text, description text DEFAULT NULL::text)
+CREATE OR REPLACE FUNCTION public.eve_webhook_add(id uuid, url text, types text[], secret text, secret_last_four text, consumer text DEFAULT NULL::text, description text DEFAULT NULL::text, consumer_id uuid DEFAULT NULL::uuid)
  RETURNS jsonb
  LANGUAGE plpgsql
  SET search_path TO ''
@@ -15659,7 +15709,7 @@ AS $function$
 declare
   v_project constant uuid := '00000000-0000-0000-0000-000000000000';
   v_now constant timestamptz := eve.clock();
-  v_consumer_id uuid := v_project;
+  v_consumer_id uuid := coalesce(eve_webhook_add.consumer_id, v_project);
   v_webhook eve.webhooks;
 begin
   if eve_webhook_add.consumer is not null then

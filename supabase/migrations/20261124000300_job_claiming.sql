@@ -45,6 +45,8 @@ volatile
 set search_path = ''
 -- Plans are often made while the tables are small and kept while they grow.
 set enable_seqscan = 'off'
+set enable_hashjoin = 'off'
+set enable_mergejoin = 'off'
 set jit = 'off'
 as $$
 declare
@@ -91,6 +93,10 @@ volatile
 set search_path = ''
 -- Plans are often made while the tables are small and kept while they grow.
 set enable_seqscan = 'off'
+set enable_hashjoin = 'off'
+set enable_mergejoin = 'off'
+-- The queue's index has the order; another one and a sort would read the whole queue.
+set enable_sort = 'off'
 set jit = 'off'
 as $$
 #variable_conflict use_column
@@ -179,6 +185,9 @@ volatile
 set search_path = ''
 -- As above.
 set enable_seqscan = 'off'
+set enable_indexscan = 'off'
+set enable_hashjoin = 'off'
+set enable_mergejoin = 'off'
 set jit = 'off'
 as $$
 declare
@@ -218,6 +227,9 @@ volatile
 set search_path = ''
 -- As above.
 set enable_seqscan = 'off'
+set enable_indexscan = 'off'
+set enable_hashjoin = 'off'
+set enable_mergejoin = 'off'
 set jit = 'off'
 as $$
 declare
@@ -264,6 +276,9 @@ volatile
 set search_path = ''
 -- As above.
 set enable_seqscan = 'off'
+set enable_indexscan = 'off'
+set enable_hashjoin = 'off'
+set enable_mergejoin = 'off'
 set jit = 'off'
 as $$
 #variable_conflict use_column
@@ -310,6 +325,9 @@ volatile
 set search_path = ''
 -- As above.
 set enable_seqscan = 'off'
+set enable_indexscan = 'off'
+set enable_hashjoin = 'off'
+set enable_mergejoin = 'off'
 set jit = 'off'
 as $$
 declare

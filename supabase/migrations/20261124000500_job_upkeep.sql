@@ -17,6 +17,8 @@ volatile
 set search_path = ''
 -- Plans are often made while the tables are small and kept while they grow.
 set enable_seqscan = 'off'
+set enable_hashjoin = 'off'
+set enable_mergejoin = 'off'
 set jit = 'off'
 as $$
 declare
@@ -85,6 +87,8 @@ volatile
 set search_path = ''
 -- Plans are often made while the tables are small and kept while they grow.
 set enable_seqscan = 'off'
+set enable_hashjoin = 'off'
+set enable_mergejoin = 'off'
 set jit = 'off'
 as $$
 declare

@@ -116,7 +116,7 @@ async function stored(chatId: string) {
   );
 }
 
-describe("an answer in a chat", () => {
+describe("[native.chat] an answer in a chat", () => {
   test("has the history from the database; question and answer are stored with the call's id and usage", async () => {
     const chat = await begun();
     await call(`api/v1/chats/${chat}/messages`, { role: "system", content: "Be brief." });

@@ -74,7 +74,7 @@ describe("a job", () => {
     ]).toEqual([{ state: "succeeded", class: "batch" }]);
   });
 
-  test("tells its end where it was asked to, signed with a secret that is shown once", async () => {
+  test("[native.webhook] tells its end where it was asked to, signed with a secret that is shown once", async () => {
     const heard: { body: string; headers: Record<string, string> }[] = [];
     const receiver = Deno.serve({ hostname: "127.0.0.1", port: 0, onListen: () => {} }, async (request) => {
       heard.push({ body: await request.text(), headers: Object.fromEntries(request.headers) });

@@ -244,7 +244,9 @@ async function askFunction(
     if ((status === 401 || status === 403) && !(isOurs && OTHER_CREDENTIALS.includes(name))) {
       return found("refuses");
     }
-    // An empty request is refused by all of them, each in its own words.
+    // The worker takes it for a call to work, and says so.
+    if (name === "worker" && status === 202) return found("answers");
+    // An empty request is refused by all others, each in its own words.
     return found(body?.error === undefined || status >= 500 ? "broken" : "answers");
   } catch (thrown) {
     const detail = thrown instanceof Error ? thrown.message : String(thrown);

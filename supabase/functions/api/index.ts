@@ -47,7 +47,13 @@ async function open() {
     async callModels(body: string, credentials: HeadersInit, signal: AbortSignal) {
       const headers = new Headers(credentials);
       headers.set("content-type", "application/json");
-      return await fetch(`${project.url}/functions/v1/llm-invoke`, { method: "POST", headers, body, signal });
+      return await fetch(`${project.url}/functions/v1/llm-invoke`, {
+        method: "POST",
+        headers,
+        body,
+        signal,
+        redirect: "manual",
+      });
     },
     baseUrl,
     maxBodyBytes,
