@@ -1,14 +1,4 @@
-import {
-  Alert,
-  Button,
-  Code,
-  CopyButton,
-  Group,
-  Progress,
-  Stack,
-  Table,
-  Text,
-} from "@mantine/core";
+import { Alert, Button, Code, CopyButton, Group, Progress, Stack, Table, Text } from "@mantine/core";
 import { useDisclosure } from "@mantine/hooks";
 import { useQuery } from "@tanstack/react-query";
 import { Plus } from "lucide-react";

@@ -229,7 +229,8 @@ function Members({ tenant }: { tenant: string }) {
                     color="red"
                     variant="outline"
                     aria-label={`${t("tenants.remove_member")}: ${user_id}`}
-                    onClick={() => set.mutate({ user_id, is_member: false })}
+                    onClick={() =>
+                      set.mutate({ user_id, is_member: false })}
                   >
                     {t("tenants.remove_member")}
                   </Button>
