@@ -12,8 +12,14 @@ function project(name: string, include: string[], extra: Record<string, unknown>
 /** One database server for the whole run, started only when a test of the project runs. */
 const DATABASE = { globalSetup: ["tests/harness/database_server.ts"] };
 
-/** Files of a migrated server to begin stacks with, made once; and at the end what this machine cannot run. */
-const STACKS = { globalSetup: ["tests/harness/cluster_template.ts", "tests/harness/left_out.ts"] };
+/** The console's packages, files of a migrated server to begin stacks with, and at the end what this machine cannot run. */
+const STACKS = {
+  globalSetup: [
+    "tests/harness/console_packages.ts",
+    "tests/harness/cluster_template.ts",
+    "tests/harness/left_out.ts",
+  ],
+};
 
 /** Long enough for the longest test, half a minute alone, on a machine with twenty times its work to do. */
 const HANGS_AFTER_MS = 900_000;

@@ -6,7 +6,7 @@ import { installedConsole } from "./installed_console.ts";
 
 const FIRST_PAGE_BYTES = 350_000;
 
-describe.skipIf(!await installedConsole() && Deno.env.get("CI") === undefined)("the console's bundle", () => {
+describe.skipIf(!installedConsole() && Deno.env.get("CI") === undefined)("the console's bundle", () => {
   let folder: string;
   beforeAll(async () => {
     folder = await buildConsole();

@@ -10,7 +10,7 @@ const PAGES = ["Providers", "Quota", "Requests", "Consumers", "Usage", "Storage"
 
 /** CI has a browser and the console's packages, so there nothing is skipped. */
 const CAN_RUN = Deno.env.get("CI") !== undefined ||
-  (chromiumPath() !== undefined && await installedConsole());
+  (chromiumPath() !== undefined && installedConsole());
 
 describe.skipIf(!CAN_RUN)("the console", () => {
   let stack: TestStack;

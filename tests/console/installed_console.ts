@@ -1,11 +1,5 @@
+import { installed } from "../../local/packages.mjs";
 import { CHECKOUT } from "../../local/paths.ts";
 
-/** Whether the console's packages are there; `npm start` and CI install them. */
-export async function installedConsole(): Promise<boolean> {
-  try {
-    await Deno.stat(`${CHECKOUT}/console/node_modules/vite`);
-    return true;
-  } catch {
-    return false;
-  }
-}
+/** Whether the console's packages are there, with those of its tools; a run of the tests begins by installing them. */
+export const installedConsole = (): boolean => installed(`${CHECKOUT}/console`, true);

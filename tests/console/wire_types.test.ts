@@ -54,7 +54,7 @@ async function changed<T>(path: string, from: string, to: string, look: () => Pr
   }
 }
 
-describe.skipIf(!await installedConsole())(
+describe.skipIf(!installedConsole())(
   "what the admin function answers is what the console reads",
   () => {
     test("as they are, both are typed", async () => {

@@ -266,9 +266,10 @@ describe("a signed-in user", () => {
       role: "assistant",
       content: "to hello",
     }]);
-    const [row] = await sql`
-      select c.name from eve.requests r join eve.consumers c on c.id = r.consumer_id where r.request_id = ${answer.request_id}`;
-    expect(row).toEqual({ name: "app" });
+    // A request is written down behind its response.
+    const charged = () =>
+      sql`select c.name from eve.requests r join eve.consumers c on c.id = r.consumer_id where r.request_id = ${answer.request_id}`;
+    await expect.poll(async () => (await charged())[0]).toEqual({ name: "app" });
     const found = await client.from("messages").select("content").textSearch("search", "hello", {
       type: "websearch",
       config: "english",
