@@ -13162,37 +13162,6 @@ end;
 $function$;
 comment on function public.eve_media_deleted is 'Says that objects are deleted where they were stored: their rows go and their bytes are free.';
 
-CREATE OR REPLACE FUNCTION public.eve_media_unproven(at_most integer DEFAULT 50)
- RETURNS jsonb
- LANGUAGE plpgsql
- SET search_path TO ''
-AS $function$
-declare
-  v_now constant timestamptz := eve.clock();
-  v_unproven jsonb;
-begin
-  with next as materialized (
-    select o.tenant_id, o.file_sha256
-    from public.media_objects o
-    where o.state = 'stored' and o.s3_key is not null and (o.address_until is null or o.address_until <= v_now)
-      and (o.proof_at is null or o.proof_at <= v_now)
-    order by o.proof_tries, o.last_seen_at
-    limit least(greatest(eve_media_unproven.at_most, 1), 1000)
-    for update skip locked
-  ), tried as (
-    update public.media_objects o
-    set proof_tries = o.proof_tries + 1, proof_at = v_now + least(interval '10 minutes' * 2 ^ least(o.proof_tries, 10), interval '1 day')
-    from next n
-    where o.tenant_id = n.tenant_id and o.file_sha256 = n.file_sha256
-    returning o.proof_tries, o.last_seen_at,
-      eve.media_to_delete(o) || jsonb_build_object('mime_type', o.mime_type, 'content_encoding', o.content_encoding) as one
-  )
-  select jsonb_agg(t.one order by t.proof_tries, t.last_seen_at) into v_unproven from tried t;
-  return coalesce(v_unproven, '[]');
-end;
-$function$;
-comment on function public.eve_media_unproven is 'Objects whose content is still to be read and hashed.';
-
 CREATE OR REPLACE FUNCTION public.eve_media_keep_days()
  RETURNS jsonb
  LANGUAGE sql
@@ -13369,6 +13338,91 @@ begin
 end;
 $function$;
 comment on function public.eve_media_recount is 'Counts all objects anew, repairs the counters, and says which were wrong.';
+
+-- media_proofs --------------------------------------------------------------------------------------------------------
+
+create table eve.media_proofs (
+  tenant_id text not null,
+  file_sha256 text not null,
+  hashed_bytes bigint not null,
+  hash_state text not null,
+  updated_at timestamp with time zone not null,
+  constraint media_proofs_hash_state_length CHECK ((length(hash_state) <= 400)),
+  constraint media_proofs_hashed_bytes_positive CHECK ((hashed_bytes > 0)),
+  constraint media_proofs_object_fkey FOREIGN KEY (tenant_id, file_sha256) REFERENCES public.media_objects(tenant_id, file_sha256) ON DELETE CASCADE,
+  constraint media_proofs_pkey PRIMARY KEY (tenant_id, file_sha256)
+);
+alter table eve.media_proofs enable row level security;
+comment on table eve.media_proofs is 'How far large objects have been read and hashed: the next run goes on there.';
+comment on column eve.media_proofs.hash_state is 'SHA-256 of the first hashed_bytes bytes, unfinished, in base64, as the functions'' library keeps it.';
+
+CREATE OR REPLACE FUNCTION public.eve_media_unproven(at_most integer DEFAULT 50)
+ RETURNS jsonb
+ LANGUAGE plpgsql
+ SET search_path TO ''
+AS $function$
+declare
+  v_now constant timestamptz := eve.clock();
+  v_unproven jsonb;
+begin
+  with next as materialized (
+    select o.tenant_id, o.file_sha256
+    from public.media_objects o
+    where o.state = 'stored' and o.s3_key is not null and (o.address_until is null or o.address_until <= v_now)
+      and (o.proof_at is null or o.proof_at <= v_now)
+    order by o.proof_tries, o.last_seen_at
+    limit least(greatest(eve_media_unproven.at_most, 1), 1000)
+    for update skip locked
+  ), tried as (
+    update public.media_objects o
+    set proof_tries = o.proof_tries + 1, proof_at = v_now + least(interval '10 minutes' * 2 ^ least(o.proof_tries, 10), interval '1 day')
+    from next n
+    where o.tenant_id = n.tenant_id and o.file_sha256 = n.file_sha256
+    returning o.proof_tries, o.last_seen_at,
+      eve.media_to_delete(o) || jsonb_build_object(
+        'mime_type', o.mime_type, 'content_encoding', o.content_encoding,
+        'proof', (
+          select jsonb_build_object('hashed_bytes', p.hashed_bytes, 'state', p.hash_state)
+          from eve.media_proofs p
+          where p.tenant_id = o.tenant_id and p.file_sha256 = o.file_sha256
+        )
+      ) as one
+  )
+  select jsonb_agg(t.one order by t.proof_tries, t.last_seen_at) into v_unproven from tried t;
+  return coalesce(v_unproven, '[]');
+end;
+$function$;
+comment on function public.eve_media_unproven is 'Objects whose content is still to be read and hashed.';
+
+CREATE OR REPLACE FUNCTION public.eve_media_proof_keep(tenant_id text, file_sha256 text, hashed_bytes bigint, state text)
+ RETURNS jsonb
+ LANGUAGE plpgsql
+ SET search_path TO ''
+AS $function$
+begin
+  if eve_media_proof_keep.state is null then
+    delete from eve.media_proofs p
+    where p.tenant_id = eve_media_proof_keep.tenant_id and p.file_sha256 = eve_media_proof_keep.file_sha256;
+    return jsonb_build_object('status', 'forgotten');
+  end if;
+  update public.media_objects o
+  set proof_tries = 0, proof_at = null
+  where o.tenant_id = eve_media_proof_keep.tenant_id and o.file_sha256 = eve_media_proof_keep.file_sha256 and o.state = 'stored';
+  if not found then
+    return jsonb_build_object('status', 'gone');
+  end if;
+  insert into eve.media_proofs as p (tenant_id, file_sha256, hashed_bytes, hash_state, updated_at)
+  values (
+    eve_media_proof_keep.tenant_id, eve_media_proof_keep.file_sha256, eve_media_proof_keep.hashed_bytes, eve_media_proof_keep.state,
+    eve.clock()
+  )
+  on conflict on constraint media_proofs_pkey do update
+  set hashed_bytes = excluded.hashed_bytes, hash_state = excluded.hash_state, updated_at = excluded.updated_at
+  where p.hashed_bytes < excluded.hashed_bytes;
+  return jsonb_build_object('status', 'kept');
+end;
+$function$;
+comment on function public.eve_media_proof_keep is 'Keeps how far a large object has been hashed, or forgets it.';
 
 -- media_spool ---------------------------------------------------------------------------------------------------------
 

@@ -1098,6 +1098,10 @@ export type Database = {
         };
         Returns: Json;
       };
+      "eve_media_proof_keep": {
+        Args: { "file_sha256": string; "hashed_bytes": number; "state": string; "tenant_id": string };
+        Returns: Json;
+      };
       "eve_media_recount": { Args: Record<PropertyKey, never>; Returns: Json };
       "eve_media_reserve": {
         Args: {

@@ -55,6 +55,8 @@ export type ObjectToDelete = z.output<typeof objectToDelete>;
 const unproven = objectToDelete.extend({
   mime_type: z.string().nullable(),
   content_encoding: z.string().nullable(),
+  /** Of the first bytes, hashed by earlier runs: the library's own state, in base64. */
+  proof: z.object({ hashed_bytes: z.number(), state: z.string() }).nullish(),
 });
 export type UnprovenObject = z.output<typeof unproven>;
 
@@ -297,6 +299,11 @@ export interface MediaRegistry {
   ): Promise<{ objects: number; bytes: number }>;
   /** Each is given again after ten minutes, then twice as long each time, up to a day. */
   unproven(limit: number): Promise<UnprovenObject[]>;
+  /** Keeps how far one has been hashed, and gives it again at once; null forgets it. */
+  keepProof(
+    object: { tenantId: string; sha256: string },
+    proof: { hashedBytes: number; state: string } | null,
+  ): Promise<void>;
   compare(
     page: {
       listed: { key: string; size_bytes: number }[];
@@ -465,6 +472,14 @@ export function createMedia(transport: Transport, timeoutMs = TIMEOUT_MS): Media
         z.object({ objects: z.number(), bytes: z.number() }),
       ),
     unproven: (limit) => ask("eve_media_unproven", { at_most: limit }, z.array(unproven)),
+    async keepProof({ tenantId, sha256 }, proof) {
+      await ask("eve_media_proof_keep", {
+        tenant_id: tenantId,
+        file_sha256: sha256,
+        hashed_bytes: proof?.hashedBytes ?? 0,
+        state: proof?.state ?? null,
+      }, z.unknown());
+    },
     compare: ({ listed, after, until, seenBefore }) =>
       ask(
         "eve_media_compare",

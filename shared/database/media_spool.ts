@@ -1,4 +1,5 @@
 import { z } from "zod";
+import { fromBase64, toBase64 } from "../runtime/base64.ts";
 import { notRefused } from "./refused.ts";
 import { call } from "./transport/call.ts";
 import type { Transport } from "./transport/transport.ts";
@@ -92,21 +93,4 @@ export function createMediaSpool(transport: Transport, timeoutMs = TIMEOUT_MS): 
       await ask("eve_media_spool_failed", { key, error, wait_s: waitSeconds }, z.unknown());
     },
   };
-}
-
-/** In pieces: a file is too long for the arguments of one call. */
-function toBase64(bytes: Uint8Array): string {
-  const PIECE = 0x8000;
-  let binary = "";
-  for (let from = 0; from < bytes.length; from += PIECE) {
-    binary += String.fromCharCode(...bytes.subarray(from, from + PIECE));
-  }
-  return btoa(binary);
-}
-
-function fromBase64(text: string): Uint8Array<ArrayBuffer> {
-  const binary = atob(text);
-  const bytes = new Uint8Array(binary.length);
-  for (let i = 0; i < binary.length; i++) bytes[i] = binary.charCodeAt(i);
-  return bytes;
 }

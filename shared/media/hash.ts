@@ -1,13 +1,42 @@
 import { md5 } from "@noble/hashes/legacy.js";
-import { sha256 } from "@noble/hashes/sha2.js";
-import { bytesToHex } from "@noble/hashes/utils.js";
+// Of the package's files the one that has this hash alone: all together weigh twelve times as much.
+import library from "hash-wasm/dist/sha256.umd.min.js";
+import { fromBase64, toBase64 } from "../runtime/base64.ts";
+
+/** What the file has; its package has types for all of its files together alone. */
+const { createSHA256 } = library as unknown as {
+  createSHA256(): Promise<{
+    init(): void;
+    load(state: Uint8Array): void;
+    save(): Uint8Array;
+    update(piece: Uint8Array): void;
+    digest(encoding: "hex"): string;
+  }>;
+};
 
 export { sha256Of } from "../runtime/sha256.ts";
 
-/** SHA-256 of bytes as they come, which the runtime cannot do: some 20 times slower than `sha256Of`. */
-export function sha256Stream(): { update(piece: Uint8Array): void; digest(): string } {
-  const hash = sha256.create();
-  return { update: (piece) => void hash.update(piece), digest: () => bytesToHex(hash.digest()) };
+export interface Sha256Stream {
+  update(piece: Uint8Array): void;
+  /** All that it knows of the bytes so far, in base64: another one goes on from there, in another process too. */
+  state(): string;
+  /** In hex. */
+  digest(): string;
+}
+
+/**
+ * SHA-256 of bytes as they come, which the runtime cannot do: a fifth as fast as `sha256Of`.
+ * @param state of an earlier one, to go on from
+ */
+export async function sha256Stream(state?: string): Promise<Sha256Stream> {
+  const hash = await createSHA256();
+  if (state === undefined) hash.init();
+  else hash.load(fromBase64(state));
+  return {
+    update: (piece) => void hash.update(piece),
+    state: () => toBase64(hash.save()),
+    digest: () => hash.digest("hex"),
+  };
 }
 
 /** MD5, which proves nothing against anybody: stores ask for it as a checksum, and give it as an `ETag`. */

@@ -3,7 +3,7 @@ import { abortUnfinished, cleanUp, type CleanupReport, clear } from "./cleanup.t
 import { type BucketComparison, MEDIA_KINDS } from "../database/media.ts";
 import type { ListPage, ObjectStore } from "./object_store.ts";
 import { moveSpooled } from "./move.ts";
-import { proveObject } from "./prove.ts";
+import { PROOF_BYTES, proveObject, sizeOf } from "./prove.ts";
 import { PROBE_PREFIX } from "./s3/probe.ts";
 import type { Media } from "./storage.ts";
 
@@ -64,6 +64,7 @@ export async function keepUp(media: Media, time: RunTime): Promise<UpkeepReport>
     }
     const proven = await prove(media, time);
     note("proven", proven.verified);
+    more ||= proven.more;
     if (proven.others.length > 0) details.unproven = proven.others.slice(0, NAMED);
     const emergency = await inEmergency(media, time, endsAt);
     if (emergency !== null) {
@@ -91,17 +92,20 @@ async function finishDeletions(
 async function prove(
   media: Media,
   { signal, leftMs }: RunTime,
-): Promise<{ verified: number; others: unknown[] }> {
+): Promise<{ verified: number; others: unknown[]; more: boolean }> {
   let verified = 0;
   const others: unknown[] = [];
+  let bytes = PROOF_BYTES;
   for (const object of await media.registry.unproven(UNPROVEN_AT_ONCE)) {
-    if (signal.aborted || leftMs() === 0) break;
+    if (signal.aborted || leftMs() === 0 || bytes <= 0) return { verified, others, more: true };
     // Adopted rows may be of a bucket that is not ours.
-    const outcome = await proveObject(media, object, true).catch((thrown: unknown) => String(thrown));
+    const outcome = await proveObject(media, object, true, bytes).catch((thrown: unknown) => String(thrown));
+    bytes -= sizeOf(object) - (object.proof?.hashed_bytes ?? 0);
     if (outcome === "verified") verified++;
+    else if (outcome === "unfinished") return { verified, others, more: true };
     else others.push({ key: object.s3_key, outcome });
   }
-  return { verified, others };
+  return { verified, others, more: false };
 }
 
 /** Cleans up beyond the threshold; null: there is none. The alerts open and close with it. */

@@ -295,41 +295,6 @@ end;
 $$;
 comment on function public.eve_media_deleted is 'Says that objects are deleted where they were stored: their rows go and their bytes are free.';
 
--- Objects of which it is not known that their content has their hash, the oldest first. Not while somebody holds an address for one: a
--- store that holds nobody to a hash would take another content there after the look. Each is handed out again after ten minutes, then twice
--- as long each time up to a day: one that is too large to be read in a run holds the others up no longer than that, and costs no more.
-create or replace function public.eve_media_unproven(at_most integer default 50)
-returns jsonb
-language plpgsql
-volatile
-set search_path = ''
-as $$
-declare
-  v_now constant timestamptz := eve.clock();
-  v_unproven jsonb;
-begin
-  with next as materialized (
-    select o.tenant_id, o.file_sha256
-    from public.media_objects o
-    where o.state = 'stored' and o.s3_key is not null and (o.address_until is null or o.address_until <= v_now)
-      and (o.proof_at is null or o.proof_at <= v_now)
-    order by o.proof_tries, o.last_seen_at
-    limit least(greatest(eve_media_unproven.at_most, 1), 1000)
-    for update skip locked
-  ), tried as (
-    update public.media_objects o
-    set proof_tries = o.proof_tries + 1, proof_at = v_now + least(interval '10 minutes' * 2 ^ least(o.proof_tries, 10), interval '1 day')
-    from next n
-    where o.tenant_id = n.tenant_id and o.file_sha256 = n.file_sha256
-    returning o.proof_tries, o.last_seen_at,
-      eve.media_to_delete(o) || jsonb_build_object('mime_type', o.mime_type, 'content_encoding', o.content_encoding) as one
-  )
-  select jsonb_agg(t.one order by t.proof_tries, t.last_seen_at) into v_unproven from tried t;
-  return coalesce(v_unproven, '[]');
-end;
-$$;
-comment on function public.eve_media_unproven is 'Objects whose content is still to be read and hashed.';
-
 create or replace function public.eve_media_keep_days()
 returns jsonb
 language sql

@@ -3,6 +3,7 @@ import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } fr
 import { uploadFile } from "../../shared/media/upload.ts";
 import { sha256Of } from "../../shared/media/hash.ts";
 import type { Media } from "../../shared/media/storage.ts";
+import { proveObject } from "../../shared/media/prove.ts";
 import { keepUp, reconcile } from "../../shared/media/upkeep.ts";
 import { freezeClock, type TestClock } from "../harness/admission.ts";
 import { cloneDatabase, empty, type TestDatabase } from "../harness/database.ts";
@@ -495,6 +496,90 @@ test("what was not proven is read and proven by the next run", async () => {
   expect(await isDue()).toBe(true);
   expect(await keepUp(media, time)).toMatchObject({ details: { proven: 1 } });
   expect(await sql`select state from public.media_objects`).toEqual([{ state: "verified" }]);
+});
+
+describe("a large file that the store did not hold to its hash", () => {
+  const SIZE = 40_000_000;
+  const A_RUN = 15_000_000;
+  let body: Uint8Array<ArrayBuffer>;
+  let key: string;
+  let reads: string[];
+
+  beforeEach(async () => {
+    body = new Uint8Array(SIZE);
+    for (let at = 0; at < SIZE; at += 65_521) body[at] = at;
+    const sha256 = await sha256Of(body);
+    const name = `${sha256}.bin`;
+    const reserved = await media.registry.reserve({ kind: "project" }, {
+      tenantId: "default",
+      sha256,
+      sizeBytes: SIZE,
+      storedBytes: SIZE,
+      mimeType: "application/octet-stream",
+      contentEncoding: null,
+      kind: "media",
+      name: `${sha256.slice(0, 2)}/${name}`,
+      metadata: {},
+      links: {},
+      inSpool: false,
+      ttlSeconds: null,
+      addressSeconds: null,
+    });
+    key = reserved.object.s3_key!;
+    bucket.objects.set(key, {
+      body,
+      contentType: "application/octet-stream",
+      contentEncoding: null,
+      at: new Date(),
+    });
+    await media.registry.stored({
+      tenantId: "default",
+      sha256,
+      state: "stored",
+      storedBytes: SIZE,
+      storedIn: "s3",
+    });
+    reads = [];
+  });
+
+  /** As one run of maintenance does it, which has forgotten all that earlier ones knew. */
+  async function run(): Promise<string> {
+    const [object] = await media.registry.unproven(1);
+    const s3 = media.s3!;
+    const noting: typeof s3 = {
+      ...s3,
+      get(name, options, call) {
+        reads.push(`${options?.range?.from}-${options?.range?.to}`);
+        return s3.get(name, options, call);
+      },
+    };
+    return await proveObject({ ...media, s3: noting }, object!, true, A_RUN);
+  }
+  const proofs = () => sql`select hashed_bytes::int from eve.media_proofs`;
+
+  test("is read once, over as many runs as it takes", async () => {
+    expect(await run()).toBe("unfinished");
+    expect(await proofs()).toEqual([{ hashed_bytes: A_RUN }]);
+    expect(await run()).toBe("unfinished");
+    expect(await run()).toBe("verified");
+    expect(reads).toEqual(["0-14999999", "15000000-29999999", "30000000-39999999"]);
+    expect(await proofs()).toEqual([]);
+    expect(await sql`select state from public.media_objects`).toEqual([{ state: "verified" }]);
+  });
+
+  test("is deleted where a part of it is another, the first one too", async () => {
+    body[1] = 1;
+    expect(await run()).toBe("unfinished");
+    body[1] = 0;
+    expect(await run()).toBe("unfinished");
+    expect(await run()).toBe("deleted");
+    expect(keys()).toEqual([]);
+    expect(await proofs()).toEqual([]);
+  });
+
+  test("holds no other one up, and a run goes on with it while there is time", async () => {
+    expect(await keepUp(media, time)).toMatchObject({ details: { proven: 1 }, more: false });
+  });
 });
 
 test("growth is what is there, by the day on which it came and by kind, as far back as was asked for", async () => {
