@@ -1509,6 +1509,7 @@ CREATE TRIGGER eve_job_ended AFTER UPDATE ON eve.jobs FOR EACH ROW WHEN (((old.f
 CREATE TRIGGER eve_jobs_came AFTER INSERT ON eve.jobs REFERENCING NEW TABLE AS came FOR EACH STATEMENT EXECUTE FUNCTION eve.jobs_came(); -- enabled
 CREATE TRIGGER eve_jobs_changed AFTER UPDATE ON eve.jobs REFERENCING OLD TABLE AS before_it NEW TABLE AS after_it FOR EACH STATEMENT EXECUTE FUNCTION eve.jobs_changed(); -- enabled
 CREATE TRIGGER eve_jobs_went AFTER DELETE ON eve.jobs REFERENCING OLD TABLE AS went FOR EACH STATEMENT EXECUTE FUNCTION eve.jobs_went(); -- enabled
+CREATE TRIGGER eve_responses_follow AFTER UPDATE ON eve.jobs FOR EACH ROW WHEN (((new.kind = 'response'::text) AND (old.state IS DISTINCT FROM new.state))) EXECUTE FUNCTION eve.responses_follow(); -- enabled
 comment on table eve.jobs is 'Work that outlives a call: calls of models that wait, speech, songs and videos that are being made, and what has become of them. But for its kind it has no foreign keys: it outlives what it names.';
 comment on column eve.jobs.key_name is 'The env_var_name of the key that submitted it: it is asked about with the same key.';
 comment on column eve.jobs.settings is 'Those of the provider when it was submitted.';
@@ -17006,6 +17007,228 @@ begin
 end;
 $function$;
 comment on function public.eve_batch_add is 'Hands lines of a batch in as jobs.';
+
+-- responses -----------------------------------------------------------------------------------------------------------
+
+create table eve.responses (
+  id uuid not null,
+  consumer_id uuid,
+  owner_id uuid generated always as (COALESCE(consumer_id, '00000000-0000-0000-0000-000000000000'::uuid)) stored,
+  token_id uuid,
+  model text not null,
+  models text[] not null,
+  state text not null,
+  background boolean not null,
+  store boolean not null,
+  metadata jsonb,
+  answer jsonb,
+  error_code text,
+  error_detail text,
+  created_at timestamp with time zone not null,
+  ended_at timestamp with time zone,
+  expires_at timestamp with time zone,
+  constraint responses_answer_given CHECK (((answer IS NOT NULL) = (state = ANY (ARRAY['completed'::text, 'incomplete'::text])))),
+  constraint responses_answer_size CHECK ((length((answer)::text) <= 524288)),
+  constraint responses_ended CHECK (((ended_at IS NOT NULL) = (state <> ALL (ARRAY['queued'::text, 'in_progress'::text])))),
+  constraint responses_error_given CHECK (((error_code IS NOT NULL) = (state = 'failed'::text))),
+  constraint responses_metadata_size CHECK ((length((metadata)::text) <= 65536)),
+  constraint responses_pkey PRIMARY KEY (id),
+  constraint responses_state_known CHECK ((state = ANY (ARRAY['queued'::text, 'in_progress'::text, 'completed'::text, 'incomplete'::text, 'failed'::text, 'cancelled'::text]))),
+  constraint responses_texts_size CHECK ((((length(model) >= 1) AND (length(model) <= 200)) AND (length(error_code) <= 100) AND (length(error_detail) <= 2000)))
+) with (fillfactor=70);
+alter table eve.responses enable row level security;
+CREATE INDEX responses_created_at_idx ON eve.responses USING btree (created_at);
+CREATE INDEX responses_expires_at_idx ON eve.responses USING btree (expires_at) WHERE (expires_at IS NOT NULL);
+CREATE INDEX responses_owner_id_created_at_idx ON eve.responses USING btree (owner_id, created_at);
+comment on table eve.responses is 'Responses that are kept: what was asked for in the background, and what came of it. Like eve.jobs it outlives what it names.';
+comment on column eve.responses.id is 'Its job''s, too, where it is made in the background.';
+comment on column eve.responses.model is 'As its caller named it.';
+comment on column eve.responses.models is 'Those that may answer it, or stage:NAME: who may use none of them does not see it.';
+comment on column eve.responses.store is 'False: its caller did not want it kept, and it leaves an hour after its end.';
+comment on column eve.responses.answer is 'The response object as the call was answered; null: it has not ended, or there is none.';
+comment on column eve.responses.expires_at is 'It is gone then; null: as eve.retention says.';
+
+CREATE OR REPLACE FUNCTION eve.responses_follow()
+ RETURNS trigger
+ LANGUAGE plpgsql
+ SET search_path TO ''
+AS $function$
+declare
+  v_answer constant jsonb := case when new.state = 'succeeded' then new.result -> 'body' end;
+  v_state constant text := case
+    when new.state = 'running' then 'in_progress'
+    when new.state = 'succeeded' and v_answer ->> 'status' = 'incomplete' then 'incomplete'
+    when new.state = 'succeeded' and v_answer is not null then 'completed'
+    when new.state in ('queued', 'cancelled') then new.state
+    else 'failed'
+  end;
+begin
+  update eve.responses r
+  set state = v_state, answer = v_answer, ended_at = new.finished_at,
+    error_code = case when v_state = 'failed' then left(coalesce(new.error_code, 'internal'), 100) end,
+    error_detail = case when v_state = 'failed' then left(new.error_detail, 2000) end,
+    expires_at = case when not r.store then new.finished_at + interval '1 hour' end
+  where r.id = new.id;
+  return null;
+end;
+$function$;
+
+CREATE OR REPLACE FUNCTION eve.responses_for(id uuid, consumer_id uuid, token_id uuid)
+ RETURNS SETOF eve.responses
+ LANGUAGE plpgsql
+ STABLE
+ SET search_path TO ''
+AS $function$
+begin
+  perform eve.require_live_caller(responses_for.consumer_id, responses_for.token_id);
+  return query
+    select r.*
+    from eve.responses r
+    left join eve.consumers c on c.id = responses_for.consumer_id
+    left join eve.scoped_tokens t on t.id = responses_for.token_id
+    where r.id = responses_for.id
+      and (responses_for.consumer_id is null or r.owner_id = responses_for.consumer_id)
+      and (r.expires_at is null or r.expires_at > eve.clock())
+      and (c.models is null or r.models && c.models)
+      and (t.models is null or r.models && t.models);
+end;
+$function$;
+
+CREATE OR REPLACE FUNCTION eve.response_json(response eve.responses)
+ RETURNS jsonb
+ LANGUAGE sql
+ IMMUTABLE
+ SET search_path TO ''
+AS $function$
+  select to_jsonb(response) - '{consumer_id,owner_id,token_id,models,ended_at,expires_at}'::text[];
+$function$;
+
+CREATE OR REPLACE FUNCTION eve.response_missing(id uuid)
+ RETURNS jsonb
+ LANGUAGE sql
+ IMMUTABLE
+ SET search_path TO ''
+AS $function$
+  select eve.refused('not_found', format('There is no response resp_%s, or it is not yours.', replace(response_missing.id::text, '-', '')));
+$function$;
+
+CREATE OR REPLACE FUNCTION public.eve_response_create(job jsonb, model text, store boolean, metadata jsonb DEFAULT NULL::jsonb, consumer_id uuid DEFAULT NULL::uuid, token_id uuid DEFAULT NULL::uuid)
+ RETURNS jsonb
+ LANGUAGE plpgsql
+ SET search_path TO ''
+AS $function$
+#variable_conflict use_column
+declare
+  v_submitted jsonb;
+  v_id uuid;
+  v_response eve.responses;
+begin
+  v_submitted := public.eve_jobs_submit(
+    jsonb_build_array(eve_response_create.job || '{"kind": "response"}'), eve_response_create.consumer_id, eve_response_create.token_id
+  );
+  if v_submitted ->> 'status' = 'refused' then
+    return v_submitted;
+  end if;
+  v_id := (v_submitted #>> '{jobs,0,id}')::uuid;
+  if (v_submitted #>> '{jobs,0,is_new}')::boolean then
+    insert into eve.responses (id, consumer_id, token_id, model, models, state, background, store, metadata, created_at)
+    select v_id, eve_response_create.consumer_id, eve_response_create.token_id, eve_response_create.model,
+      coalesce(j.models, array[eve_response_create.model]), 'queued', true, eve_response_create.store, eve_response_create.metadata,
+      j.submitted_at
+    from eve.jobs j
+    where j.id = v_id;
+  end if;
+  select r.* into v_response
+  from eve.responses_for(v_id, eve_response_create.consumer_id, eve_response_create.token_id) r;
+  if not found then
+    return eve.response_missing(v_id);
+  end if;
+  return jsonb_build_object('status', 'created', 'response', eve.response_json(v_response), 'wake', v_submitted -> 'wake');
+end;
+$function$;
+comment on function public.eve_response_create is 'Hands in a response that is made in the background.';
+
+CREATE OR REPLACE FUNCTION public.eve_response(id uuid, consumer_id uuid DEFAULT NULL::uuid, token_id uuid DEFAULT NULL::uuid)
+ RETURNS jsonb
+ LANGUAGE plpgsql
+ STABLE
+ SET search_path TO ''
+AS $function$
+#variable_conflict use_column
+declare
+  v_response eve.responses;
+begin
+  select r.* into v_response from eve.responses_for(eve_response.id, eve_response.consumer_id, eve_response.token_id) r;
+  if not found then
+    return eve.response_missing(eve_response.id);
+  end if;
+  return jsonb_build_object('status', 'found', 'response', eve.response_json(v_response));
+end;
+$function$;
+comment on function public.eve_response is 'A response that is kept, for those whose it is.';
+
+CREATE OR REPLACE FUNCTION public.eve_response_cancel(id uuid, consumer_id uuid DEFAULT NULL::uuid, token_id uuid DEFAULT NULL::uuid)
+ RETURNS jsonb
+ LANGUAGE plpgsql
+ SET search_path TO ''
+AS $function$
+#variable_conflict use_column
+declare
+  v_found constant jsonb := public.eve_response(
+    eve_response_cancel.id, eve_response_cancel.consumer_id, eve_response_cancel.token_id
+  );
+begin
+  if v_found ->> 'status' <> 'found' or v_found #>> '{response,state}' not in ('queued', 'in_progress') then
+    return v_found;
+  end if;
+  perform public.eve_jobs_cancel(
+    array[eve_response_cancel.id], consumer_id => eve_response_cancel.consumer_id, token_id => eve_response_cancel.token_id
+  );
+  return public.eve_response(eve_response_cancel.id, eve_response_cancel.consumer_id, eve_response_cancel.token_id);
+end;
+$function$;
+comment on function public.eve_response_cancel is 'Cancels a response that has not ended.';
+
+CREATE OR REPLACE FUNCTION public.eve_response_delete(id uuid, consumer_id uuid DEFAULT NULL::uuid, token_id uuid DEFAULT NULL::uuid)
+ RETURNS jsonb
+ LANGUAGE plpgsql
+ SET search_path TO ''
+AS $function$
+#variable_conflict use_column
+declare
+  v_found constant jsonb := public.eve_response_cancel(
+    eve_response_delete.id, eve_response_delete.consumer_id, eve_response_delete.token_id
+  );
+begin
+  if v_found ->> 'status' <> 'found' then
+    return v_found;
+  end if;
+  delete from eve.jobs j where j.id = eve_response_delete.id and j.kind = 'response' and j.finished_at is not null;
+  delete from eve.responses r where r.id = eve_response_delete.id;
+  return jsonb_build_object('status', 'deleted');
+end;
+$function$;
+comment on function public.eve_response_delete is 'Deletes a response that is kept.';
+
+CREATE OR REPLACE FUNCTION eve.retention_of_responses(relation regclass, table_name text, before timestamp with time zone, at_most integer, after jsonb, OUT deleted bigint, OUT next_after jsonb)
+ RETURNS record
+ LANGUAGE plpgsql
+ SET search_path TO ''
+AS $function$
+#variable_conflict use_column
+begin
+  with old as (
+    select r.id
+    from eve.responses r
+    where r.created_at <= retention_of_responses.before or r.expires_at <= eve.clock()
+    limit retention_of_responses.at_most
+    for update skip locked
+  )
+  delete from eve.responses r using old where r.id = old.id;
+  get diagnostics deleted = row_count;
+  next_after := case when deleted >= retention_of_responses.at_most then '{}'::jsonb end;
+end;
+$function$;
 
 -- chats_tables --------------------------------------------------------------------------------------------------------
 

@@ -26,6 +26,7 @@ import { createLedger, LEDGER_TIMEOUT_MS } from "../database/admission/ledger.ts
 import { compileReservation } from "../database/admission/reserve.ts";
 import { createWebhooks } from "../database/webhooks.ts";
 import { addWebhook, namedHosts, WEBHOOK_HOSTS_VARIABLE } from "../events/webhooks/register.ts";
+import { createStoredResponses } from "../database/stored_responses.ts";
 import { createStages } from "../database/stages.ts";
 import { openMedia } from "../media/open.ts";
 import type { Media } from "../media/storage.ts";
@@ -160,6 +161,7 @@ export function openCalls(options: CallsOptions): Calls {
         now: Date.now,
         newId,
         batches: { batches, files, wake: jobs.wake, newId },
+        background: { responses: createStoredResponses(transport), wake: jobs.wake, newId },
       }),
     ],
     batches,

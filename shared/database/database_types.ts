@@ -1267,6 +1267,26 @@ export type Database = {
         Returns: Json;
       };
       "eve_reserve_many": { Args: { "calls": Json }; Returns: Json };
+      "eve_response": { Args: { "consumer_id"?: string; "id": string; "token_id"?: string }; Returns: Json };
+      "eve_response_cancel": {
+        Args: { "consumer_id"?: string; "id": string; "token_id"?: string };
+        Returns: Json;
+      };
+      "eve_response_create": {
+        Args: {
+          "consumer_id"?: string;
+          "job": Json;
+          "metadata"?: Json;
+          "model": string;
+          "store": boolean;
+          "token_id"?: string;
+        };
+        Returns: Json;
+      };
+      "eve_response_delete": {
+        Args: { "consumer_id"?: string; "id": string; "token_id"?: string };
+        Returns: Json;
+      };
       "eve_rollup": { Args: { "at_most_ms"?: number }; Returns: Json };
       "eve_rollup_rebuild": { Args: { "since"?: string }; Returns: Json };
       "eve_schedule": { Args: Record<PropertyKey, never>; Returns: Json };

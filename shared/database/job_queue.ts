@@ -10,6 +10,8 @@ export const callBody = z.object({
   /** Below the function's own: `/` is the native endpoint. */
   path: z.string(),
   body: z.record(z.string(), z.unknown()),
+  /** Of endpoints whose bodies cannot say it: `x-eve-capture`. */
+  capture: z.boolean().optional(),
 });
 export type CallBody = z.output<typeof callBody>;
 

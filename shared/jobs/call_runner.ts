@@ -104,7 +104,7 @@ interface Answered {
 function requestOf(
   job: ClaimedJob,
   { id, waitMs, signal }: { id: string; waitMs: number; signal: AbortSignal },
-  { path, body }: CallBody,
+  { path, body, capture }: CallBody,
 ): Request {
   const native = path === "/";
   const options = { request_id: id, class: job.class, mode: "wait", max_wait_ms: waitMs };
@@ -116,6 +116,7 @@ function requestOf(
         "x-eve-request-id": id,
         "x-eve-class": job.class,
         "x-eve-max-wait-ms": String(waitMs),
+        ...(capture !== undefined && { "x-eve-capture": String(capture) }),
       }),
     },
     body: JSON.stringify(native ? { ...body, ...options } : body),

@@ -54,7 +54,13 @@ export function openWorker(
   async function workOnce(stop: AbortSignal | undefined): Promise<void> {
     endsAt = clock.now() + budgetMs - NOTE_MS;
     const report = await runWorker(
-      { leases, runners: { llm: run, provider_job: run, batch: batchRunner(calls) }, clock, newId, log },
+      {
+        leases,
+        runners: { llm: run, response: run, provider_job: run, batch: batchRunner(calls) },
+        clock,
+        newId,
+        log,
+      },
       {
         place,
         budgetMs,

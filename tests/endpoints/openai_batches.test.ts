@@ -1,4 +1,4 @@
-/** Files and batches, by OpenAI's own client, against a whole stack with its worker. */
+/** Files, batches and responses in the background, by OpenAI's own client, against a whole stack with its worker. */
 import OpenAI, { NotFoundError, toFile } from "openai";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { until } from "../harness/patience.ts";
@@ -310,5 +310,134 @@ describe("[openai.batches] batches", () => {
         param: "output_expires_after",
       });
     await expect(create({ input_file_id: `file-${"0".repeat(32)}` })).rejects.toThrow(NotFoundError);
+  });
+});
+
+describe("[openai.background] responses in the background", () => {
+  const create = (more: Record<string, unknown> = {}, by = client, headers = {}) =>
+    by.responses.create(
+      {
+        model: GEMMA,
+        input: "A question",
+        background: true,
+        ...more,
+      } as OpenAI.Responses.ResponseCreateParamsNonStreaming,
+      { headers },
+    );
+  async function over(id: string, by = client): Promise<OpenAI.Responses.Response> {
+    await until(async () => {
+      await work();
+      return !["queued", "in_progress"].includes((await by.responses.retrieve(id)).status!);
+    }, "the response goes on");
+    return await by.responses.retrieve(id);
+  }
+  const keyOf = async (name: string, more: Record<string, unknown> = {}) =>
+    (await (await gateway.stack.invoke("admin/consumers/add", { name, kind: "service", ...more })).json())
+      .secret;
+
+  test("are queued, made, asked for again and deleted", async () => {
+    const queued = await create({ metadata: { of: "a test" }, instructions: "Be brief." });
+    expect(queued).toMatchObject({
+      id: expect.stringMatching(/^resp_[0-9a-f]{32}$/),
+      object: "response",
+      status: "queued",
+      background: true,
+      store: true,
+      output: [],
+      output_text: "",
+      error: null,
+      usage: null,
+      model: GEMMA,
+      metadata: { of: "a test" },
+      created_at: expect.any(Number),
+    });
+    const done = await over(queued.id);
+    expect(done).toMatchObject({
+      id: queued.id,
+      created_at: queued.created_at,
+      status: "completed",
+      background: true,
+      store: true,
+      metadata: { of: "a test" },
+      output: [{ type: "message", status: "completed" }],
+      usage: { total_tokens: expect.any(Number) },
+    });
+    expect(done.output_text).not.toBe("");
+    // What has ended stays as it is, and cancelling it is no error.
+    expect(await client.responses.cancel(queued.id)).toMatchObject({ status: "completed" });
+    await client.responses.delete(queued.id);
+    await expect(client.responses.retrieve(queued.id)).rejects.toThrow(NotFoundError);
+    await expect(client.responses.retrieve("resp_abc")).rejects.toThrow(NotFoundError);
+  });
+
+  test("are cancelled before they are sent, and fail with the error of their call", async () => {
+    const before = (await gateway.bodies()).length;
+    const rest = (until: string) =>
+      gateway.sql`update eve.job_queues set paused_until = ${until} where kind = 'response'`;
+    await rest("2099-01-01");
+    const queued = await create();
+    expect(await client.responses.cancel(queued.id)).toMatchObject({
+      id: queued.id,
+      status: "cancelled",
+      output: [],
+    });
+    await rest("2000-01-01");
+    await work();
+    expect((await client.responses.retrieve(queued.id)).status).toBe("cancelled");
+    expect((await gateway.bodies()).length).toBe(before);
+    expect(await over((await create({ model: "nobody-knows-it" })).id)).toMatchObject({
+      status: "failed",
+      error: { code: "invalid_prompt", eve: { code: "unknown_model" } },
+    });
+  });
+
+  test("that are not to be kept say so, and their prompts are kept nowhere else", async () => {
+    await gateway.sql`delete from eve.captures`;
+    const added = await keyOf("captured");
+    const by = clientOf(added);
+    await gateway.sql`update eve.consumers set capture = true where name = 'captured'`;
+    expect(await create({ store: false })).toMatchObject({ store: false });
+    const quiet = await create({}, by, { "x-eve-capture": "false" });
+    expect(quiet).toMatchObject({ store: false });
+    expect(await over(quiet.id, by)).toMatchObject({ status: "completed", store: false });
+    expect(await gateway.sql`select from eve.captures`).toHaveLength(0);
+    const [row] = await gateway
+      .sql`select expires_at - ended_at = interval '1 hour' as leaves from eve.responses where not store and ended_at is not null`;
+    expect(row).toEqual({ leaves: true });
+  });
+
+  test("are the same one under the same request id, and their consumer's alone", async () => {
+    const by = clientOf(await keyOf("of-background", { models: [GEMMA] }));
+    const first = await create({}, by, { "x-eve-request-id": "once" });
+    expect((await create({}, by, { "x-eve-request-id": "once" })).id).toBe(first.id);
+    await expect(create({ input: "Another" }, by, { "x-eve-request-id": "once" })).rejects.toMatchObject({
+      status: 409,
+      code: "request_id_reused",
+    });
+    await expect(create({ model: "gemini-3.5-flash" }, by)).rejects.toMatchObject({
+      status: 403,
+      param: "model",
+    });
+    const other = clientOf(await keyOf("another-of-background"));
+    await expect(other.responses.retrieve(first.id)).rejects.toThrow(NotFoundError);
+    await expect(other.responses.cancel(first.id)).rejects.toThrow(NotFoundError);
+    await expect(other.responses.delete(first.id)).rejects.toThrow(NotFoundError);
+    expect((await over(first.id, by)).status).toBe("completed");
+  });
+
+  test("are refused where they cannot be had", async () => {
+    await expect(create({ stream: true })).rejects.toMatchObject({ status: 400, param: "stream" });
+    await expect(create({ metadata: { ["x".repeat(65)]: "" } })).rejects.toMatchObject({ status: 400 });
+    await expect(create({ input: [] })).rejects.toMatchObject({ status: 400, param: "input" });
+    const { id } = await create();
+    await expect(client.responses.retrieve(id, { stream: true })).rejects.toMatchObject({
+      status: 400,
+      param: "stream",
+    });
+    const line = { custom_id: "nested", body: { model: GEMMA, input: "A question", background: true } };
+    const batch = await ended((await batchOf([line], { endpoint: "/v1/responses" })).id);
+    expect(await linesOf(batch.error_file_id)).toMatchObject([{
+      response: { status_code: 400, body: { error: { param: "background" } } },
+    }]);
   });
 });

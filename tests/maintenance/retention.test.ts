@@ -31,6 +31,7 @@ beforeEach(async () => {
     "eve.events",
     "eve.event_consumers",
     "eve.batches",
+    "eve.responses",
   );
   await empty(sql, "public.google_ai_maintenance_log", "eve.issue_windows");
   await sql`delete from cron.job_run_details`;
@@ -141,6 +142,12 @@ describe("every table", () => {
       "eve.batches",
       `insert into eve.batches (id, endpoint, input_file_id, job_id, state, created_at, expires_at, ended_at)
        select gen_random_uuid(), '/v1/embeddings', gen_random_uuid(), gen_random_uuid(), 'cancelled', now() - age, now() - age, now() - age
+       from (values (interval '31 days'), (interval '29 days')) v (age)`,
+    ],
+    [
+      "eve.responses",
+      `insert into eve.responses (id, model, models, state, background, store, created_at, ended_at)
+       select gen_random_uuid(), 'm', '{m}', 'cancelled', true, true, now() - age, now() - age
        from (values (interval '31 days'), (interval '29 days')) v (age)`,
     ],
     [

@@ -47,6 +47,8 @@ const WAYS: [string, string, unknown?][] = [
   ["POST", `${GATEWAY}/openai/v1/embeddings`, { model: "gemini-embedding-001", input: "Hello" }],
   ["GET", `${GATEWAY}/openai/v1/models`],
   ["GET", `${GATEWAY}/openai/v1/models/${MODEL}`],
+  ["POST", `${GATEWAY}/openai/v1/responses`, { model: MODEL, input: "Hello" }],
+  ["POST", `${GATEWAY}/openai/v1/responses`, { model: MODEL, input: "Hello", background: true }],
   ["POST", `${GATEWAY}/v1beta/models/${MODEL}:generateContent`, contents],
   ["POST", `${GATEWAY}/v1/models/${MODEL}:generateContent`, contents],
   ["POST", `${GATEWAY}/v1beta/models/${MODEL}:streamGenerateContent?alt=sse`, contents],
@@ -54,7 +56,46 @@ const WAYS: [string, string, unknown?][] = [
   ["POST", `${GATEWAY}/v1beta/models/gemini-embedding-001:embedContent`, { content: contents.contents[0] }],
   ["GET", `${GATEWAY}/v1beta/models`],
   ["GET", `${GATEWAY}/v1beta/models/${MODEL}`],
+  ["POST", GATEWAY, { model: MODEL, prompt: "Hello", mode: "queue" }],
+  ["GET", `${GATEWAY}/jobs`],
+  ["GET", `${GATEWAY}/openai/v1/files`],
+  ["GET", `${GATEWAY}/openai/v1/batches`],
 ];
+const NOBODYS = "0".repeat(32);
+/** Every way to what is kept; there is nothing of that name. */
+const KEPT: typeof WAYS = [
+  ...["GET", "DELETE"].flatMap((method): typeof WAYS => [
+    [method, `${GATEWAY}/jobs/00000000-0000-4000-8000-000000000000`],
+    [method, `${GATEWAY}/openai/v1/files/file-${NOBODYS}`],
+    [method, `${GATEWAY}/openai/v1/responses/resp_${NOBODYS}`],
+  ]),
+  ["GET", `${GATEWAY}/jobs/00000000-0000-4000-8000-000000000000/content`],
+  ["GET", `${GATEWAY}/openai/v1/files/file-${NOBODYS}/content`],
+  ["GET", `${GATEWAY}/openai/v1/batches/batch_${NOBODYS}`],
+  ["POST", `${GATEWAY}/openai/v1/batches/batch_${NOBODYS}/cancel`],
+  ["POST", `${GATEWAY}/openai/v1/responses/resp_${NOBODYS}/cancel`],
+  ["POST", `${GATEWAY}/openai/v1/batches`, {
+    input_file_id: `file-${NOBODYS}`,
+    endpoint: "/v1/responses",
+    completion_window: "24h",
+  }],
+];
+/** A file, as a form. */
+const FILE = {
+  headers: { "content-type": "multipart/form-data; boundary=x" },
+  body: [
+    "--x",
+    'content-disposition: form-data; name="purpose"',
+    "",
+    "batch",
+    "--x",
+    'content-disposition: form-data; name="file"; filename="a.jsonl"',
+    "",
+    "{}",
+    "--x--",
+    "",
+  ].join("\r\n"),
+};
 
 /** Signed by us and within its time: only the database can tell. */
 const ENDED = /revoked|never issued|another consumer's/;
@@ -67,6 +108,9 @@ const call = ([method, path, body]: typeof WAYS[number], headers: Record<string,
     body: body === undefined ? undefined : JSON.stringify(body),
   });
 
+const sendFile = (headers: Record<string, string>) =>
+  send(`${GATEWAY}/openai/v1/files`, { ...FILE, method: "POST", headers: { ...FILE.headers, ...headers } });
+
 describe("the functions", () => {
   test("every way is one: the project's key passes", async () => {
     for (const way of WAYS) {
@@ -77,16 +121,20 @@ describe("the functions", () => {
   });
 
   test("no stranger gets through any of them, and none learns more than that", async () => {
+    await worked();
     const before = await starts();
     for (const [who, headers] of Object.entries(strangers)) {
-      for (const way of WAYS) {
-        if (ENDED.test(who) && !reserves(way)) continue;
-        const { status, text } = await call(way, headers);
-        expect.soft([401, 403], `${who}: ${way[0]} ${way[1]}: ${status} ${text.slice(0, 200)}`).toContain(
-          status,
-        );
+      const answers = [
+        ...[...WAYS, ...KEPT].filter((way) => !ENDED.test(who) || reserves(way)).map((way) =>
+          [`${way[0]} ${way[1]}`, () => call(way, headers)] as const
+        ),
+        ["a file", () => sendFile(headers)] as const,
+      ];
+      await Promise.all(answers.map(async ([way, answer]) => {
+        const { status, text } = await answer();
+        expect.soft([401, 403], `${who}: ${way}: ${status} ${text.slice(0, 200)}`).toContain(status);
         expect.soft(text, who).not.toMatch(/eve\.|scoped_tokens|postgres|stack|at file:|kid|signature/i);
-      }
+      }));
     }
     expect(await starts()).toBe(before);
   });
@@ -94,7 +142,7 @@ describe("the functions", () => {
   // Revocation is the database's to know, and a way that reserves nothing does not ask it yet.
   test("a token that ended gets through none that reserves nothing either", async () => {
     for (const [who, headers] of Object.entries(strangers).filter(([who]) => ENDED.test(who))) {
-      for (const way of WAYS.filter((way) => !reserves(way))) {
+      for (const way of [...WAYS, ...KEPT].filter((way) => !reserves(way))) {
         const { status } = await call(way, headers);
         expect.soft([401, 403], `${who}: ${way[0]} ${way[1]}`).toContain(status);
       }
@@ -104,7 +152,52 @@ describe("the functions", () => {
   test("[security.token-leak] a token does what it is for in every endpoint", async () => {
     for (const way of WAYS.filter(([, path]) => !path.includes("embed"))) {
       const { status, text } = await call(way, { authorization: `Bearer ${secrets.token}` });
-      expect.soft(status, `${way[0]} ${way[1]}: ${text}`).toBe(200);
+      expect.soft([200, 202], `${way[0]} ${way[1]}: ${text}`).toContain(status);
+    }
+    for (const way of KEPT) {
+      const { status, text } = await call(way, { authorization: `Bearer ${secrets.token}` });
+      expect.soft(status, `${way[0]} ${way[1]}: ${text}`).toBe(404);
+    }
+    expect((await sendFile({ authorization: `Bearer ${secrets.token}` })).status).toBe(200);
+  });
+
+  test("what one consumer keeps is not there for another", async () => {
+    const mine = { apikey: secrets.service! };
+    const made = async (way: typeof WAYS[number]) => JSON.parse((await call(way, mine)).text);
+    const background = { model: MODEL, input: "Hello", background: true };
+    const { job } = await made(["POST", GATEWAY, { model: MODEL, prompt: "Hello", mode: "queue" }]);
+    const response = await made(["POST", `${GATEWAY}/openai/v1/responses`, background]);
+    const file = JSON.parse((await sendFile(mine)).text);
+    const batch = await made(["POST", `${GATEWAY}/openai/v1/batches`, {
+      input_file_id: file.id,
+      endpoint: "/v1/responses",
+      completion_window: "24h",
+    }]);
+    const ways: typeof WAYS = [
+      ["GET", `${GATEWAY}/jobs/${job.id}`],
+      ["GET", `${GATEWAY}/openai/v1/responses/${response.id}`],
+      ["POST", `${GATEWAY}/openai/v1/responses/${response.id}/cancel`],
+      ["DELETE", `${GATEWAY}/openai/v1/responses/${response.id}`],
+      ["GET", `${GATEWAY}/openai/v1/files/${file.id}`],
+      ["GET", `${GATEWAY}/openai/v1/files/${file.id}/content`],
+      ["DELETE", `${GATEWAY}/openai/v1/files/${file.id}`],
+      ["GET", `${GATEWAY}/openai/v1/batches/${batch.id}`],
+      ["POST", `${GATEWAY}/openai/v1/batches/${batch.id}/cancel`],
+      ["DELETE", `${GATEWAY}/jobs/${job.id}`],
+    ];
+    for (const who of ["other", "token"]) {
+      for (const way of ways) {
+        const { status, text } = await call(way, { authorization: `Bearer ${secrets[who]}` });
+        expect.soft(status, `${who}: ${way[0]} ${way[1]}: ${text}`).toBe(404);
+      }
+      for (const list of ["/jobs", "/openai/v1/files", "/openai/v1/batches"]) {
+        const { text } = await send(GATEWAY + list, { headers: { authorization: `Bearer ${secrets[who]}` } });
+        for (const { id } of [job, file, batch]) expect.soft(text, `${who}: ${list}`).not.toContain(id);
+      }
+    }
+    // They are there for whoever made them.
+    for (const way of ways.filter(([method]) => method === "GET")) {
+      expect.soft((await call(way, mine)).status, way[1]).toBe(200);
     }
   });
 
@@ -458,6 +551,16 @@ async function fingerprint(): Promise<string> {
 async function starts(): Promise<number> {
   const [row] = await sql`select coalesce(sum(turns), 0)::int as n from eve.lanes`;
   return row!.n;
+}
+
+/** What was handed in has been run, or else it counts with what comes next. */
+async function worked(): Promise<void> {
+  await until(async () => {
+    const [row] = await sql`select count(*)::int as n from eve.jobs where finished_at is null`;
+    if (row!.n > 0) await (await stack.invoke("worker", {})).body?.cancel();
+    return row!.n === 0;
+  }, "a job has not ended");
+  await settled();
 }
 
 /** Answers go out before they are settled. */

@@ -4,20 +4,15 @@ import type { Batch } from "../../database/batches.ts";
 import type { EndpointRoute, RequestContext } from "../endpoint.ts";
 import { validated } from "../validated.ts";
 import { answer, listJson, type OpenaiBatches, queryOf } from "./files.ts";
-import { objectId, pageOf, secondsOf, uuidIn } from "./objects.ts";
+import { metadata, objectId, pageOf, secondsOf, uuidIn } from "./objects.ts";
 
 const ENDPOINTS = Object.keys(BATCH_ENDPOINTS) as [string, ...string[]];
-/** As OpenAI bounds them. */
-const MAX_METADATA = 16;
 
 const toCreate = z.strictObject({
   input_file_id: z.string().max(100),
   endpoint: z.enum(ENDPOINTS, { error: `must be one of ${ENDPOINTS.join(", ")}` }),
   completion_window: z.literal("24h", { error: "must be 24h" }),
-  metadata: z.record(z.string().max(64), z.string().max(512))
-    .refine((said) => Object.keys(said).length <= MAX_METADATA, `must have at most ${MAX_METADATA} entries`)
-    .refine(isStorable, "must not hold the character U+0000, or half of a character")
-    .nullish(),
+  metadata,
 });
 const listQuery = pageOf(100);
 
@@ -64,10 +59,6 @@ export function batchRoutes({ batches, wake, newId }: OpenaiBatches): EndpointRo
     });
     return answer(listJson(page.batches.map(batchJson), page.hasMore), requestId);
   }
-}
-
-function isStorable(said: Record<string, string>): boolean {
-  return Object.entries(said).flat().every((text) => text.isWellFormed() && !text.includes("\0"));
 }
 
 function batchJson(batch: Batch) {

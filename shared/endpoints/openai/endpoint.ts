@@ -9,12 +9,14 @@ import { targetOf } from "../../stages/stage_name.ts";
 import type { Endpoint, EndpointRoute, RequestContext } from "../endpoint.ts";
 import { eveOptions } from "../eve_options.ts";
 import { encodeCompletion } from "./answer.ts";
+import { type BackgroundResponses, beginResponse, responseRoutes } from "./background.ts";
 import { batchRoutes } from "./batches.ts";
 import { type Chat, decodeChat } from "./chat_request.ts";
 import { decodeEmbeddings, embedItems, encodeEmbeddings } from "./embeddings.ts";
 import { openaiErrorResponse } from "./error.ts";
 import { fileRoutes, type OpenaiBatches } from "./files.ts";
 import { idHeaders } from "./headers.ts";
+import { invalidRequest } from "../validated.ts";
 import { fetchLinks } from "./media.ts";
 import { modelList, modelNamed } from "./models.ts";
 import { promptOf } from "./prompt.ts";
@@ -41,6 +43,8 @@ export interface OpenaiEndpointOptions {
   newId: () => string;
   /** Files and batches. Absent: there are none. */
   batches?: OpenaiBatches | undefined;
+  /** Responses in the background. Absent: there are none. */
+  background?: BackgroundResponses | undefined;
 }
 
 const BASE = "/openai/v1";
@@ -60,6 +64,7 @@ export function openaiEndpoint(options: OpenaiEndpointOptions): Endpoint {
     ...(options.batches === undefined
       ? []
       : [...fileRoutes(options.batches), ...batchRoutes(options.batches)]),
+    ...(options.background === undefined ? [] : responseRoutes(options.background)),
   ];
   const notFound: EndpointRoute = {
     path: "/openai/*",
@@ -94,19 +99,26 @@ async function completeChat(context: RequestContext, options: OpenaiEndpointOpti
 }
 
 async function respond(context: RequestContext, options: OpenaiEndpointOptions): Promise<Response> {
-  const { chat, request, terms } = await chatRequest(context, options, decodeResponses);
+  const { chat, background, request, terms } = await chatRequest(context, options, decodeResponses);
+  if (background !== null) {
+    if (options.background === undefined) {
+      throw invalidRequest([{ field: "background", problem: "this gateway has no queue: must be false" }]);
+    }
+    return await beginResponse(options.background, context, background, { model: chat.model, request });
+  }
   if (!chat.stream) return encodeResponse(await context.invoke(request), terms);
   return await streamResponse(context.stream(request), terms);
 }
 
 /** A chat completion's body, or an equivalent one, as a request. */
-async function chatRequest(
+async function chatRequest<Decoded extends Pick<DecodedResponses, "chat" | "rename">>(
   context: RequestContext,
   options: OpenaiEndpointOptions,
-  decode: (json: unknown) => DecodedResponses,
+  decode: (json: unknown) => Decoded,
 ) {
   const asked = askedOf(context, options);
-  const { chat, rename } = decode(await context.readJson());
+  const decoded = decode(await context.readJson());
+  const { chat, rename } = decoded;
   const prompt = await promptFrom(chat, options, context).catch((thrown) => {
     throw rename(thrown);
   });
@@ -127,7 +139,7 @@ async function chatRequest(
     parallelCalls: chat.parallel_tool_calls !== false,
     strictSchema,
   };
-  return { chat, request, terms };
+  return { ...decoded, request, terms };
 }
 
 async function promptFrom(

@@ -2,7 +2,7 @@ import { z } from "zod";
 import { GatewayError } from "../../contract/gateway_error.ts";
 
 /** Things that OpenAI's clients know by an id with a word before it. */
-const PREFIXES = { file: "file-", batch: "batch_" } as const;
+const PREFIXES = { file: "file-", batch: "batch_", response: "resp_" } as const;
 type Thing = keyof typeof PREFIXES;
 
 const HEX = /^[0-9a-f]{32}$/;
@@ -19,6 +19,19 @@ export function uuidIn(thing: Thing, id: string): string {
     throw new GatewayError("not_found", { message: `There is no ${thing} ${id.slice(0, 100)}.` });
   }
   return hex.replace(/^(.{8})(.{4})(.{4})(.{4})(.{12})$/, "$1-$2-$3-$4-$5");
+}
+
+/** As OpenAI bounds it. */
+const MAX_METADATA = 16;
+
+/** A caller's own words about a thing that is kept. */
+export const metadata = z.record(z.string().max(64), z.string().max(512))
+  .refine((said) => Object.keys(said).length <= MAX_METADATA, `must have at most ${MAX_METADATA} entries`)
+  .refine(isStorable, "must not hold the character U+0000, or half of a character")
+  .nullish();
+
+function isStorable(said: Record<string, string>): boolean {
+  return Object.entries(said).flat().every((text) => text.isWellFormed() && !text.includes("\0"));
 }
 
 /** Seconds since 1970, as OpenAI tells times. */

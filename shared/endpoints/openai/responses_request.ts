@@ -57,14 +57,14 @@ const body = z.strictObject({
   )
     .nullish(),
   tool_choice: z.unknown().optional(),
-  // Answers are not stored here: a client that continues a conversation sends what was said.
+  // Answers that are given at once are not stored: a client that continues a conversation sends what was said.
   store: z.boolean().nullish(),
   previous_response_id: z.null({ error: "answers are not kept here: send what was said in input" })
     .optional(),
   include: listOf(z.never({ error: "is not offered here" })).nullish(),
   truncation: z.enum(["disabled"], { error: "must be disabled: nothing is left out of a prompt here" })
     .nullish(),
-  background: z.literal(false, { error: "must be false" }).nullish(),
+  background: z.boolean().nullish(),
 }, { error: (issue) => issue.code === "invalid_type" ? "must be a JSON object" : undefined });
 
 type Item = z.output<typeof item>;
@@ -82,6 +82,16 @@ export interface DecodedResponses {
   chat: Chat;
   /** A fault of the chat completion, in the names of the Responses API. */
   rename: (thrown: unknown) => unknown;
+  /** Null: the caller waits for the answer. */
+  background: BackgroundTerms | null;
+}
+
+/** What is done while nobody waits. */
+export interface BackgroundTerms {
+  /** The request as one that is waited for. */
+  body: Json;
+  /** Whether the answer is to be kept for longer than it takes to fetch it. */
+  store: boolean;
 }
 
 /**
@@ -117,10 +127,23 @@ export function decodeResponses(json: unknown): DecodedResponses {
       ...(asked.service_tier !== undefined && { service_tier: asked.service_tier }),
       ...(asked.text?.verbosity !== undefined && { verbosity: asked.text.verbosity }),
     });
-    return { chat, rename };
+    return { chat, rename, background: backgroundOf(asked) };
   } catch (thrown) {
     throw rename(thrown);
   }
+}
+
+function backgroundOf(
+  { background, store, stream, ...asked }: z.output<typeof body>,
+): BackgroundTerms | null {
+  if (background !== true) return null;
+  if (stream === true) {
+    throw invalidRequest([{
+      field: "stream",
+      problem: "must be false with background: ask for the response until it has ended",
+    }]);
+  }
+  return { body: asked, store: store !== false };
 }
 
 function messagesOf(input: string | Item[], places: string[]): Json[] {

@@ -1,0 +1,81 @@
+import { z } from "zod";
+import type { TrafficClass } from "../contract/request.ts";
+import type { CallBody } from "./job_queue.ts";
+import { asCaller, type JobCaller } from "./jobs.ts";
+import { notRefused } from "./refused.ts";
+import { call } from "./transport/call.ts";
+import type { Transport } from "./transport/transport.ts";
+
+const response = z.object({
+  id: z.string(),
+  /** As its caller named it. */
+  model: z.string(),
+  state: z.enum(["queued", "in_progress", "completed", "incomplete", "failed", "cancelled"]),
+  background: z.boolean(),
+  /** False: it leaves an hour after its end. */
+  store: z.boolean(),
+  metadata: z.record(z.string(), z.string()).nullable(),
+  /** The response object as the call was answered; null: it has not ended, or there is none. */
+  answer: z.record(z.string(), z.unknown()).nullable(),
+  error_code: z.string().nullable(),
+  error_detail: z.string().nullable(),
+  created_at: z.string(),
+});
+/** A row of eve.responses; the names are those of its columns. */
+export type StoredResponse = z.output<typeof response>;
+
+export interface ResponseToCreate {
+  id: string;
+  /** The caller's own name for it; null: its id. */
+  requestId: string | null;
+  /** Tells a repetition from another one with the same `requestId`. */
+  requestHash: string;
+  body: CallBody;
+  class: TrafficClass;
+  model: string;
+  /** 1 to 10 that may answer it, or `stage:NAME`. */
+  models: string[];
+  store: boolean;
+  metadata: Record<string, string> | null;
+}
+
+/** Responses that are kept. Throws GatewayErrors: `not_found`, and what refuses a job or the caller. */
+export interface StoredResponses {
+  /** `wake`: whether the function worker is to be called. */
+  create(asked: ResponseToCreate, caller: JobCaller): Promise<{ response: StoredResponse; wake: boolean }>;
+  find(id: string, caller: JobCaller): Promise<StoredResponse>;
+  /** As it is then; one that has ended stays as it ended. */
+  cancel(id: string, caller: JobCaller): Promise<StoredResponse>;
+  delete(id: string, caller: JobCaller): Promise<void>;
+}
+
+/** A body of ten megabytes takes a while. */
+const TIMEOUT_MS = 15_000;
+
+export function createStoredResponses(transport: Transport, timeoutMs = TIMEOUT_MS): StoredResponses {
+  const ask = async <Shape extends z.ZodType>(name: string, args: Record<string, unknown>, shape: Shape) =>
+    shape.parse(notRefused(await call(transport, name, args, z.unknown(), timeoutMs))) as z.output<Shape>;
+  return {
+    create: ({ id, requestId, requestHash, body, models, model, store, metadata, ...asked }, caller) =>
+      ask("eve_response_create", {
+        job: {
+          id,
+          ...(requestId !== null && { request_id: requestId, request_hash: requestHash }),
+          body,
+          class: asked.class,
+          models,
+        },
+        model,
+        store,
+        metadata,
+        ...asCaller(caller),
+      }, z.object({ response, wake: z.boolean() })),
+    find: async (id, caller) =>
+      (await ask("eve_response", { id, ...asCaller(caller) }, z.object({ response }))).response,
+    cancel: async (id, caller) =>
+      (await ask("eve_response_cancel", { id, ...asCaller(caller) }, z.object({ response }))).response,
+    async delete(id, caller) {
+      await ask("eve_response_delete", { id, ...asCaller(caller) }, z.unknown());
+    },
+  };
+}
