@@ -10,6 +10,8 @@ import { createHash, randomUUID } from "node:crypto";
 import process from "node:process";
 
 const MODEL = "gemma-4-31b-it";
+/** Between two looks at an answer that is being stored. */
+const POLL_MS = 100;
 
 /** The document, as a reader of PDFs gives it: pieces of text with their places, in parts of a page's width and height. */
 const BLOCKS = [
@@ -161,10 +163,11 @@ try {
   for await (const piece of pieces(answer)) process.stdout.write(piece);
   process.stdout.write("\n\n");
   // 12. It is stored behind its question, with what it cost; also if we had left in the middle.
-  let history;
-  do history = await json("GET", `chats/${chat.id}/messages?path=current`); while (
-    history.messages.at(-1).state === "pending"
-  );
+  let history = await json("GET", `chats/${chat.id}/messages?path=current`);
+  while (history.messages.at(-1).state === "pending") {
+    await new Promise((resolve) => setTimeout(resolve, POLL_MS));
+    history = await json("GET", `chats/${chat.id}/messages?path=current`);
+  }
   // 13. The conversation is read again: messages, pictures, places.
   const { results } = await json("GET", `chats/${chat.id}/search-results?message_id=${asked.id}`);
   const { images } = await json("GET", `messages/${asked.id}/images`);

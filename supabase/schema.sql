@@ -12016,7 +12016,7 @@ create table public.media_objects (
   proof_at timestamp with time zone,
   constraint media_objects_counts_as_known CHECK ((counts_as = ANY (ARRAY['reserved'::text, 'used'::text]))),
   constraint media_objects_kind_known CHECK ((kind = ANY (ARRAY['media'::text, 'vision'::text, 'crawl'::text]))),
-  constraint media_objects_metadata_size CHECK ((length((metadata)::text) <= 16384)),
+  constraint media_objects_metadata_size CHECK ((octet_length((metadata)::text) <= 16384)),
   constraint media_objects_mime_type_length CHECK ((length(mime_type) <= 255)),
   constraint media_objects_pkey PRIMARY KEY (tenant_id, file_sha256),
   constraint media_objects_sha256_form CHECK ((file_sha256 ~ '^[0-9a-f]{64}$'::text)),
@@ -12101,7 +12101,7 @@ create table eve.media_aliases (
   metadata jsonb not null default '{}'::jsonb,
   created_at timestamp with time zone not null default now(),
   constraint media_aliases_key_size CHECK (((octet_length(key) >= 1) AND (octet_length(key) <= 1024))),
-  constraint media_aliases_metadata_size CHECK ((length((metadata)::text) <= 16384)),
+  constraint media_aliases_metadata_size CHECK ((octet_length((metadata)::text) <= 16384)),
   constraint media_aliases_object_fkey FOREIGN KEY (tenant_id, file_sha256) REFERENCES public.media_objects(tenant_id, file_sha256) ON UPDATE CASCADE ON DELETE CASCADE,
   constraint media_aliases_pkey PRIMARY KEY (tenant_id, key)
 );
@@ -17241,17 +17241,19 @@ create table public.chats (
   description text,
   metadata jsonb not null default '{}'::jsonb,
   leaf_id uuid,
+  messages_count bigint not null default 0,
+  stored_bytes bigint not null default 0,
   created_at timestamp with time zone not null default now(),
   updated_at timestamp with time zone not null default now(),
   archived_at timestamp with time zone,
   deleted_at timestamp with time zone,
   expires_at timestamp with time zone,
   constraint chats_consumer_id_fkey FOREIGN KEY (consumer_id) REFERENCES eve.consumers(id) ON DELETE SET NULL,
-  constraint chats_description_length CHECK ((length(description) <= 4000)),
-  constraint chats_metadata_size CHECK ((length((metadata)::text) <= 16384)),
+  constraint chats_description_size CHECK ((octet_length(description) <= 16000)),
+  constraint chats_metadata_size CHECK ((octet_length((metadata)::text) <= 16384)),
   constraint chats_pkey PRIMARY KEY (id),
-  constraint chats_title_length CHECK ((length(title) <= 500)),
-  constraint chats_user_id_length CHECK ((length(user_id) <= 200))
+  constraint chats_title_size CHECK ((octet_length(title) <= 2000)),
+  constraint chats_user_id_size CHECK ((octet_length(user_id) <= 800))
 );
 alter table public.chats enable row level security;
 CREATE INDEX chats_consumer_id_idx ON public.chats USING btree (consumer_id, created_at DESC, id DESC) WHERE (consumer_id IS NOT NULL);
@@ -17260,12 +17262,15 @@ CREATE INDEX chats_created_at_idx ON public.chats USING btree (created_at DESC, 
 CREATE INDEX chats_deleted_at_idx ON public.chats USING btree (deleted_at) WHERE (deleted_at IS NOT NULL);
 CREATE INDEX chats_expires_at_idx ON public.chats USING btree (expires_at) WHERE (expires_at IS NOT NULL);
 CREATE INDEX chats_owner_idx ON public.chats USING btree (owner, created_at DESC, id DESC) WHERE (owner IS NOT NULL);
+CREATE TRIGGER eve_count_chat AFTER INSERT OR DELETE OR UPDATE OF owner ON public.chats FOR EACH ROW EXECUTE FUNCTION eve.count_chat(); -- enabled
 create policy chats_own on public.chats as permissive for all to authenticated using (owner = ( SELECT auth.uid() AS uid)) with check ((owner = ( SELECT auth.uid() AS uid)) AND (consumer_id IS NULL));
 comment on table public.chats is 'Conversations. Readable by their owners alone.';
 comment on column public.chats.user_id is 'The app''s own name for the user whose it is.';
 comment on column public.chats.owner is 'The signed-in user (auth.users) whose it is; null: an app''s.';
 comment on column public.chats.consumer_id is 'The consumer that made it and alone sees it; null: a signed-in user''s or the project''s.';
 comment on column public.chats.leaf_id is 'The message with which the conversation goes on if nobody says otherwise.';
+comment on column public.chats.messages_count is 'Messages in it, counted as they come.';
+comment on column public.chats.stored_bytes is 'What all that is in it takes, counted as it comes (20261125000150_chat_usage.sql says how).';
 comment on column public.chats.deleted_at is 'Deleted, and can be restored until retention takes it away.';
 comment on column public.chats.expires_at is 'Retention takes it away then; null: never.';
 
@@ -17285,22 +17290,24 @@ create table public.messages (
   created_at timestamp with time zone not null default now(),
   search tsvector generated always as ((to_tsvector('russian'::regconfig, "left"(COALESCE(content, ''::text), 100000)) || to_tsvector('english'::regconfig, "left"(COALESCE(content, ''::text), 100000)))) stored,
   constraint messages_chat_id_fkey FOREIGN KEY (chat_id) REFERENCES public.chats(id) ON DELETE CASCADE,
-  constraint messages_client_id_length CHECK (((length(client_id) >= 1) AND (length(client_id) <= 200))),
+  constraint messages_client_id_size CHECK (((octet_length(client_id) >= 1) AND (octet_length(client_id) <= 800))),
   constraint messages_content_size CHECK ((octet_length(content) <= 1000000)),
-  constraint messages_feedback_length CHECK ((length(feedback) <= 2000)),
-  constraint messages_message_type_length CHECK ((length(message_type) <= 100)),
-  constraint messages_parts_size CHECK ((length((parts)::text) <= 262144)),
+  constraint messages_feedback_size CHECK ((octet_length(feedback) <= 8000)),
+  constraint messages_message_type_size CHECK ((octet_length(message_type) <= 400)),
+  constraint messages_parts_size CHECK ((octet_length((parts)::text) <= 262144)),
   constraint messages_pkey PRIMARY KEY (id),
-  constraint messages_request_id_length CHECK ((length(request_id) <= 200)),
+  constraint messages_request_id_size CHECK ((octet_length(request_id) <= 800)),
   constraint messages_role_known CHECK ((role = ANY (ARRAY['user'::text, 'assistant'::text, 'system'::text, 'tool'::text]))),
   constraint messages_state_known CHECK ((state = ANY (ARRAY['complete'::text, 'pending'::text, 'broken_off'::text]))),
-  constraint messages_usage_size CHECK ((length((usage)::text) <= 4096))
+  constraint messages_usage_size CHECK ((octet_length((usage)::text) <= 4096))
 );
 alter table public.messages enable row level security;
 CREATE INDEX messages_chat_id_created_at_idx ON public.messages USING btree (chat_id, created_at, id);
 CREATE UNIQUE INDEX messages_client_id_key ON public.messages USING btree (chat_id, client_id) WHERE (client_id IS NOT NULL);
 CREATE INDEX messages_pending_idx ON public.messages USING btree (created_at) WHERE (state = 'pending'::text);
 CREATE INDEX messages_search_idx ON public.messages USING gin (search);
+CREATE TRIGGER eve_count_answer AFTER UPDATE OF content, parts ON public.messages FOR EACH ROW EXECUTE FUNCTION eve.count_answer(); -- enabled
+CREATE TRIGGER eve_count_deleted AFTER DELETE ON public.messages REFERENCING OLD TABLE AS changed FOR EACH STATEMENT EXECUTE FUNCTION eve.count_chat_rows(); -- enabled
 CREATE TRIGGER eve_place_message BEFORE INSERT ON public.messages FOR EACH ROW EXECUTE FUNCTION eve.place_message(); -- enabled
 create policy messages_add on public.messages as permissive for insert to authenticated with check (EXISTS ( SELECT
    FROM public.chats c
@@ -17338,10 +17345,12 @@ create table public.message_images (
   constraint message_images_pkey PRIMARY KEY (id),
   constraint message_images_sha256_form CHECK ((file_sha256 ~ '^[0-9a-f]{64}$'::text)),
   constraint message_images_sizes_positive CHECK (((width >= 0) AND (height >= 0) AND (file_size >= 0))),
-  constraint message_images_texts_length CHECK (((length(image_name) <= 500) AND (length(s3_path) <= 1024) AND (length(s3_url) <= 2048) AND (length(image_type) <= 100) AND (length(description) <= 4000)))
+  constraint message_images_texts_size CHECK (((octet_length(image_name) <= 2000) AND (octet_length(s3_path) <= 1024) AND (octet_length(s3_url) <= 2048) AND (octet_length(image_type) <= 400) AND (octet_length(description) <= 16000)))
 );
 alter table public.message_images enable row level security;
 CREATE INDEX message_images_message_id_idx ON public.message_images USING btree (message_id, created_at, id);
+CREATE TRIGGER eve_count_added AFTER INSERT ON public.message_images REFERENCING NEW TABLE AS changed FOR EACH STATEMENT EXECUTE FUNCTION eve.count_chat_rows(); -- enabled
+CREATE TRIGGER eve_count_deleted AFTER DELETE ON public.message_images REFERENCING OLD TABLE AS changed FOR EACH STATEMENT EXECUTE FUNCTION eve.count_chat_rows(); -- enabled
 CREATE TRIGGER eve_release_image AFTER DELETE ON public.message_images FOR EACH ROW EXECUTE FUNCTION eve.release_image(); -- enabled
 create policy message_images_read on public.message_images as permissive for select to authenticated using (EXISTS ( SELECT
    FROM (public.messages m
@@ -17362,14 +17371,16 @@ create table public.search_results (
   coords_px jsonb,
   created_at timestamp with time zone not null default now(),
   constraint search_results_chat_id_fkey FOREIGN KEY (chat_id) REFERENCES public.chats(id) ON DELETE CASCADE,
-  constraint search_results_coords_size CHECK (((length((coords_norm)::text) <= 4096) AND (length((coords_px)::text) <= 4096))),
+  constraint search_results_coords_size CHECK (((octet_length((coords_norm)::text) <= 4096) AND (octet_length((coords_px)::text) <= 4096))),
   constraint search_results_message_id_fkey FOREIGN KEY (message_id) REFERENCES public.messages(id) ON DELETE SET NULL,
   constraint search_results_pkey PRIMARY KEY (id),
-  constraint search_results_texts_length CHECK (((length(block_id) <= 200) AND (octet_length(block_text) <= 100000)))
+  constraint search_results_texts_size CHECK (((octet_length(block_id) <= 800) AND (octet_length(block_text) <= 100000)))
 );
 alter table public.search_results enable row level security;
 CREATE INDEX search_results_chat_id_idx ON public.search_results USING btree (chat_id, created_at, id);
 CREATE INDEX search_results_message_id_idx ON public.search_results USING btree (message_id) WHERE (message_id IS NOT NULL);
+CREATE TRIGGER eve_count_added AFTER INSERT ON public.search_results REFERENCING NEW TABLE AS changed FOR EACH STATEMENT EXECUTE FUNCTION eve.count_chat_rows(); -- enabled
+CREATE TRIGGER eve_count_deleted AFTER DELETE ON public.search_results REFERENCING OLD TABLE AS changed FOR EACH STATEMENT EXECUTE FUNCTION eve.count_chat_rows(); -- enabled
 create policy search_results_own on public.search_results as permissive for all to authenticated using (EXISTS ( SELECT
    FROM public.chats c
   WHERE ((c.id = search_results.chat_id) AND (c.owner = ( SELECT auth.uid() AS uid))))) with check ((EXISTS ( SELECT
@@ -17394,11 +17405,141 @@ create table public.chat_shares (
 alter table public.chat_shares enable row level security;
 CREATE INDEX chat_shares_chat_id_idx ON public.chat_shares USING btree (chat_id);
 CREATE UNIQUE INDEX chat_shares_token_hash_key ON public.chat_shares USING btree (token_hash);
+CREATE TRIGGER eve_count_added AFTER INSERT ON public.chat_shares REFERENCING NEW TABLE AS changed FOR EACH STATEMENT EXECUTE FUNCTION eve.count_chat_rows(); -- enabled
+CREATE TRIGGER eve_count_deleted AFTER DELETE ON public.chat_shares REFERENCING OLD TABLE AS changed FOR EACH STATEMENT EXECUTE FUNCTION eve.count_chat_rows(); -- enabled
 create policy chat_shares_own on public.chat_shares as permissive for all to authenticated using (EXISTS ( SELECT
    FROM public.chats c
   WHERE ((c.id = chat_shares.chat_id) AND (c.owner = ( SELECT auth.uid() AS uid)))));
 comment on table public.chat_shares is 'Snapshots of chats that whoever has the link may read.';
 comment on column public.chat_shares.token_hash is 'SHA-256 of the link''s secret part, 64 hexadecimal digits.';
+
+CREATE OR REPLACE FUNCTION eve.release_image()
+ RETURNS trigger
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO ''
+AS $function$
+begin
+  if old.file_sha256 is not null then
+    delete from eve.media_references r
+    where r.tenant_id = old.tenant_id and r.file_sha256 = old.file_sha256 and r.ref_kind = 'message_image' and r.ref_id = old.id::text;
+  end if;
+  return null;
+end;
+$function$;
+
+-- chat_usage ----------------------------------------------------------------------------------------------------------
+
+create table eve.chat_owners (
+  owner uuid not null,
+  chats bigint not null default 0,
+  messages bigint not null default 0,
+  bytes bigint not null default 0,
+  constraint chat_owners_pkey PRIMARY KEY (owner)
+) with (fillfactor=50);
+alter table eve.chat_owners enable row level security;
+comment on table eve.chat_owners is 'What each signed-in user keeps in chats. Messages and bytes are in whole steps of each chat.';
+
+CREATE OR REPLACE FUNCTION eve.chat_steps(counted bigint, step bigint)
+ RETURNS bigint
+ LANGUAGE sql
+ IMMUTABLE
+ SET search_path TO ''
+AS $function$
+  select (chat_steps.counted + chat_steps.step - 1) / chat_steps.step * chat_steps.step;
+$function$;
+
+CREATE OR REPLACE FUNCTION eve.message_bytes(content text, parts jsonb)
+ RETURNS bigint
+ LANGUAGE plpgsql
+ IMMUTABLE
+ SET search_path TO ''
+AS $function$
+begin
+  return 200 + octet_length(message_bytes.content) + coalesce(octet_length(message_bytes.parts::text), 0);
+end;
+$function$;
+
+CREATE OR REPLACE FUNCTION eve.chat_owner_keeps(owner uuid, chats bigint, messages bigint, bytes bigint)
+ RETURNS void
+ LANGUAGE plpgsql
+ SET search_path TO ''
+AS $function$
+#variable_conflict use_column
+declare
+  v_kept eve.chat_owners;
+  v_limit record;
+begin
+  insert into eve.chat_owners as o (owner, chats, messages, bytes)
+  values (chat_owner_keeps.owner, chat_owner_keeps.chats, chat_owner_keeps.messages, chat_owner_keeps.bytes)
+  on conflict (owner) do update
+  set chats = o.chats + excluded.chats, messages = o.messages + excluded.messages, bytes = o.bytes + excluded.bytes
+  returning * into v_kept;
+  if v_kept.chats <= 0 then
+    -- Of somebody who has no chats nothing is left.
+    delete from eve.chat_owners o where o.owner = v_kept.owner;
+    return;
+  end if;
+  select l.thing, l.most into v_limit
+  from (values
+    (chat_owner_keeps.chats, v_kept.chats, eve.alert_setting('chats_user_max', 10000), 'chats'),
+    (chat_owner_keeps.messages, v_kept.messages, eve.alert_setting('chats_user_max_messages', 200000), 'messages'),
+    (chat_owner_keeps.bytes, v_kept.bytes, eve.alert_setting('chats_user_max_bytes', 268435456), 'bytes')
+  ) as l (added, kept, most, thing)
+  where l.added > 0 and l.kept > l.most
+  limit 1;
+  if found then
+    raise exception 'your chats hold as much as they may, which is % %', v_limit.most, v_limit.thing
+      using errcode = 'EV507', hint = 'Erase chats that are not needed, or ask the owner of the project for more.';
+  end if;
+end;
+$function$;
+comment on function eve.chat_owner_keeps is 'Counts what a signed-in user keeps in chats.';
+
+CREATE OR REPLACE FUNCTION eve.count_chat()
+ RETURNS trigger
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO ''
+AS $function$
+begin
+  if tg_op = 'UPDATE' and old.owner is not distinct from new.owner then
+    return null;
+  end if;
+  if tg_op <> 'INSERT' and old.owner is not null then
+    perform eve.chat_owner_keeps(old.owner, -1, -eve.chat_steps(old.messages_count, 16), -eve.chat_steps(old.stored_bytes, 16384));
+  end if;
+  if tg_op <> 'DELETE' and new.owner is not null then
+    perform eve.chat_owner_keeps(new.owner, 1, eve.chat_steps(new.messages_count, 16), eve.chat_steps(new.stored_bytes, 16384));
+  end if;
+  return null;
+end;
+$function$;
+
+CREATE OR REPLACE FUNCTION eve.chat_keeps(chat_id uuid, messages bigint, bytes bigint)
+ RETURNS void
+ LANGUAGE plpgsql
+ SET search_path TO ''
+AS $function$
+declare
+  v_chat public.chats;
+  v_messages bigint;
+  v_bytes bigint;
+begin
+  update public.chats c
+  set messages_count = c.messages_count + chat_keeps.messages, stored_bytes = c.stored_bytes + chat_keeps.bytes
+  where c.id = chat_keeps.chat_id
+  returning * into v_chat;
+  if v_chat.owner is null then
+    return;
+  end if;
+  v_messages := eve.chat_steps(v_chat.messages_count, 16) - eve.chat_steps(v_chat.messages_count - chat_keeps.messages, 16);
+  v_bytes := eve.chat_steps(v_chat.stored_bytes, 16384) - eve.chat_steps(v_chat.stored_bytes - chat_keeps.bytes, 16384);
+  if v_messages <> 0 or v_bytes <> 0 then
+    perform eve.chat_owner_keeps(v_chat.owner, 0, v_messages, v_bytes);
+  end if;
+end;
+$function$;
 
 CREATE OR REPLACE FUNCTION eve.place_message()
  RETURNS trigger
@@ -17408,9 +17549,11 @@ CREATE OR REPLACE FUNCTION eve.place_message()
 AS $function$
 declare
   v_chat public.chats;
+  v_user constant uuid := auth.uid();
+  v_bytes bigint;
 begin
   select * into v_chat from public.chats c where c.id = new.chat_id for no key update;
-  if not found then
+  if not found or v_user is distinct from v_chat.owner and v_user is not null then
     -- Row-level security or the foreign key says no, each in its words.
     return new;
   end if;
@@ -17426,21 +17569,76 @@ begin
     raise exception 'parent_id must be a message of the same chat' using errcode = 'EV400';
   end if;
   new.created_at := greatest(eve.clock(), v_chat.updated_at + interval '1 microsecond');
-  update public.chats c set updated_at = new.created_at, leaf_id = new.id where c.id = new.chat_id;
+  v_bytes := eve.message_bytes(new.content, new.parts);
+  update public.chats c
+  set updated_at = new.created_at, leaf_id = new.id, messages_count = v_chat.messages_count + 1, stored_bytes = v_chat.stored_bytes + v_bytes
+  where c.id = new.chat_id;
+  -- As eve.chat_keeps does, with the row that is here already.
+  if v_chat.owner is not null and (
+    v_chat.messages_count % 16 = 0 or (v_chat.stored_bytes + 16383) / 16384 <> (v_chat.stored_bytes + v_bytes + 16383) / 16384
+  ) then
+    perform eve.chat_owner_keeps(
+      v_chat.owner, 0, eve.chat_steps(v_chat.messages_count + 1, 16) - eve.chat_steps(v_chat.messages_count, 16),
+      eve.chat_steps(v_chat.stored_bytes + v_bytes, 16384) - eve.chat_steps(v_chat.stored_bytes, 16384)
+    );
+  end if;
   return new;
 end;
 $function$;
 
-CREATE OR REPLACE FUNCTION eve.release_image()
+CREATE OR REPLACE FUNCTION eve.count_answer()
  RETURNS trigger
  LANGUAGE plpgsql
  SECURITY DEFINER
  SET search_path TO ''
 AS $function$
 begin
-  if old.file_sha256 is not null then
-    delete from eve.media_references r
-    where r.tenant_id = old.tenant_id and r.file_sha256 = old.file_sha256 and r.ref_kind = 'message_image' and r.ref_id = old.id::text;
+  perform eve.chat_keeps(new.chat_id, 0, eve.message_bytes(new.content, new.parts) - eve.message_bytes(old.content, old.parts));
+  return null;
+end;
+$function$;
+
+CREATE OR REPLACE FUNCTION eve.count_chat_rows()
+ RETURNS trigger
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO ''
+AS $function$
+declare
+  v_sign constant integer := case tg_op when 'DELETE' then -1 else 1 end;
+  v_kept record;
+begin
+  if tg_table_name = 'messages' then
+    for v_kept in
+      select c.id, count(*) as messages, sum(eve.message_bytes(r.content, r.parts)) as bytes
+      from changed r
+      join public.chats c on c.id = r.chat_id
+      group by c.id
+      order by c.id
+    loop
+      perform eve.chat_keeps(v_kept.id, v_sign * v_kept.messages, v_sign * v_kept.bytes::bigint);
+    end loop;
+  elsif tg_table_name = 'message_images' then
+    for v_kept in
+      select c.id, sum(octet_length(to_jsonb(r)::text)) as bytes
+      from changed r
+      join public.messages m on m.id = r.message_id
+      join public.chats c on c.id = m.chat_id
+      group by c.id
+      order by c.id
+    loop
+      perform eve.chat_keeps(v_kept.id, 0, v_sign * v_kept.bytes::bigint);
+    end loop;
+  else
+    for v_kept in
+      select c.id, sum(octet_length(to_jsonb(r)::text)) as bytes
+      from changed r
+      join public.chats c on c.id = r.chat_id
+      group by c.id
+      order by c.id
+    loop
+      perform eve.chat_keeps(v_kept.id, 0, v_sign * v_kept.bytes::bigint);
+    end loop;
   end if;
   return null;
 end;
@@ -17611,12 +17809,8 @@ begin
     v_conditions := v_conditions || format('c.deleted_at is %s null', case when eve_chats.deleted then 'not' else '' end);
   end if;
   execute format(
-    'select coalesce(jsonb_agg(to_jsonb(page) order by page.created_at desc, page.id desc), ''[]'')
-    from (
-      select c.id, c.title, c.user_id, c.owner, c.consumer_id, c.description, c.metadata, c.leaf_id, c.created_at, c.updated_at,
-        c.archived_at, c.deleted_at, c.expires_at
-      from public.chats c where %s order by c.created_at desc, c.id desc limit $6
-    ) page',
+    'select coalesce(jsonb_agg(eve.chat_json(page.chat) order by page.created_at desc, page.id desc), ''[]'')
+    from (select c as chat, c.created_at, c.id from public.chats c where %s order by c.created_at desc, c.id desc limit $6) page',
     array_to_string(v_conditions, ' and ')
   )
   into v_chats
@@ -17868,21 +18062,33 @@ $function$;
 
 -- messages ------------------------------------------------------------------------------------------------------------
 
-CREATE OR REPLACE FUNCTION eve.message_json(message public.messages)
+CREATE OR REPLACE FUNCTION eve.messages_json(ids uuid[])
  RETURNS jsonb
  LANGUAGE plpgsql
- IMMUTABLE
+ STABLE
  SET search_path TO ''
 AS $function$
 begin
-  return jsonb_build_object(
-    'id', (message_json.message).id, 'chat_id', (message_json.message).chat_id, 'parent_id', (message_json.message).parent_id,
-    'role', (message_json.message).role, 'content', (message_json.message).content,
-    'message_type', (message_json.message).message_type, 'parts', (message_json.message).parts,
-    'client_id', (message_json.message).client_id, 'request_id', (message_json.message).request_id,
-    'usage', (message_json.message).usage, 'feedback', (message_json.message).feedback, 'state', (message_json.message).state,
-    'created_at', (message_json.message).created_at
+  return (
+    select coalesce(jsonb_agg(to_jsonb(j) - 'place' order by j.place), '[]')
+    from (
+      select i.place, m.id, m.chat_id, m.parent_id, m.role, m.content, m.message_type, m.parts, m.client_id, m.request_id, m.usage,
+        m.feedback, m.state, m.created_at
+      from unnest(messages_json.ids) with ordinality as i (id, place)
+      join public.messages m on m.id = i.id
+    ) j
   );
+end;
+$function$;
+
+CREATE OR REPLACE FUNCTION eve.message_json(message_id uuid)
+ RETURNS jsonb
+ LANGUAGE plpgsql
+ STABLE
+ SET search_path TO ''
+AS $function$
+begin
+  return eve.messages_json(array[message_json.message_id]) -> 0;
 end;
 $function$;
 
@@ -17902,7 +18108,7 @@ begin
   from public.messages m
   where m.chat_id = message_from.chat_id and m.client_id = v_new ->> 'client_id';
   if found then
-    return jsonb_build_object('status', 'present', 'message', eve.message_json(v_message));
+    return jsonb_build_object('status', 'present', 'message', eve.message_json(v_message.id));
   end if;
   if v_new ->> 'edits' is not null then
     select m.parent_id into v_parent
@@ -17917,6 +18123,14 @@ begin
   ) then
     return eve.refused('message_not_found', 'The message that this one follows is not in this chat.');
   end if;
+  select * into v_message from public.messages m where m.id = (v_new ->> 'id')::uuid;
+  if found then
+    return case
+      when v_message.chat_id = message_from.chat_id
+        then jsonb_build_object('status', 'present', 'message', eve.message_json(v_message.id))
+      else eve.refused('id_taken')
+    end;
+  end if;
   perform set_config('eve.message_begins', case when v_begins then 'on' else '' end, true);
   insert into public.messages (id, chat_id, parent_id, role, content, message_type, parts, client_id, request_id, usage, state)
   values (
@@ -17924,18 +18138,8 @@ begin
     coalesce(v_new ->> 'content', ''), coalesce(v_new ->> 'message_type', 'text'), nullif(v_new -> 'parts', 'null'),
     v_new ->> 'client_id', v_new ->> 'request_id', nullif(v_new -> 'usage', 'null'), coalesce(v_new ->> 'state', 'complete')
   )
-  on conflict (id) do nothing
   returning * into v_message;
-  if found then
-    return jsonb_build_object('status', 'added', 'message', eve.message_json(v_message));
-  end if;
-  select * into v_message
-  from public.messages m
-  where m.id = (v_new ->> 'id')::uuid and m.chat_id = message_from.chat_id;
-  if not found then
-    return eve.refused('id_taken');
-  end if;
-  return jsonb_build_object('status', 'present', 'message', eve.message_json(v_message));
+  return jsonb_build_object('status', 'added', 'message', eve.message_json(v_message.id));
 end;
 $function$;
 comment on function eve.message_from is 'Adds a message to a chat, once by its client_id or id.';
@@ -17991,7 +18195,7 @@ begin
   set feedback = eve_message_feedback.feedback
   where m.id = v_message.id
   returning * into v_message;
-  return jsonb_build_object('status', 'changed', 'message', eve.message_json(v_message));
+  return jsonb_build_object('status', 'changed', 'message', eve.message_json(v_message.id));
 end;
 $function$;
 comment on function public.eve_message_feedback is 'Notes what a reader thinks of a message.';
@@ -18009,33 +18213,28 @@ declare
   v_most constant integer := least(greatest(eve_messages.at_most, 1), 100);
   v_after constant timestamptz := (eve_messages.after ->> 'created_at')::timestamptz;
   v_after_id constant uuid := (eve_messages.after ->> 'id')::uuid;
-  v_messages jsonb;
+  v_ids uuid[];
 begin
   if v_refusal is not null then
     return v_refusal;
   elsif eve_messages.backwards then
-    select coalesce(jsonb_agg(to_jsonb(page) order by page.created_at desc, page.id desc), '[]') into v_messages
-    from (
-      -- Row by row eve.message_json takes ten times as long.
-      select m.id, m.chat_id, m.parent_id, m.role, m.content, m.message_type, m.parts, m.client_id, m.request_id, m.usage, m.feedback, m.state,
-        m.created_at
+    v_ids := array(
+      select m.id
       from public.messages m
       where m.chat_id = v_chat.id and (m.created_at, m.id) < (coalesce(v_after, 'infinity'), coalesce(v_after_id, 'ffffffff-ffff-ffff-ffff-ffffffffffff'))
       order by m.created_at desc, m.id desc
       limit v_most + 1
-    ) page;
+    );
   else
-    select coalesce(jsonb_agg(to_jsonb(page) order by page.created_at, page.id), '[]') into v_messages
-    from (
-      select m.id, m.chat_id, m.parent_id, m.role, m.content, m.message_type, m.parts, m.client_id, m.request_id, m.usage, m.feedback, m.state,
-        m.created_at
+    v_ids := array(
+      select m.id
       from public.messages m
       where m.chat_id = v_chat.id and (m.created_at, m.id) > (coalesce(v_after, '-infinity'), coalesce(v_after_id, '00000000-0000-0000-0000-000000000000'))
       order by m.created_at, m.id
       limit v_most + 1
-    ) page;
+    );
   end if;
-  return eve.chat_page('messages', v_messages, v_most);
+  return eve.chat_page('messages', eve.messages_json(v_ids), v_most);
 end;
 $function$;
 comment on function public.eve_messages is 'A page of the messages of a chat.';
@@ -18060,27 +18259,16 @@ begin
     return eve.refused('message_not_found');
   end if;
   with recursive path as (
-    select m.*, 1 as depth
+    select m.id, m.parent_id, 1 as depth
     from public.messages m
     where m.id = v_leaf
     union all
-    select m.*, p.depth + 1
+    select m.id, m.parent_id, p.depth + 1
     from path p
     join public.messages m on m.id = p.parent_id and m.chat_id = v_chat.id
     where p.depth < v_most
   )
-  select coalesce(
-    jsonb_agg(
-      jsonb_build_object(
-        'id', p.id, 'chat_id', p.chat_id, 'parent_id', p.parent_id, 'role', p.role, 'content', p.content,
-        'message_type', p.message_type, 'parts', p.parts, 'client_id', p.client_id, 'request_id', p.request_id, 'usage', p.usage,
-        'feedback', p.feedback, 'state', p.state, 'created_at', p.created_at
-      )
-      order by p.depth desc
-    ), '[]'
-  )
-  into v_messages
-  from path p;
+  select eve.messages_json(array_agg(p.id order by p.depth desc)) into v_messages from path p;
   return jsonb_build_object('status', 'listed', 'messages', v_messages, 'before', v_messages -> 0 -> 'parent_id');
 end;
 $function$;
@@ -18123,7 +18311,7 @@ begin
     order by m.state = 'complete' desc, m.created_at desc, m.id desc
     limit 1;
     if v_answer.state = 'complete' then
-      return jsonb_build_object('status', 'present', 'question', v_question -> 'message', 'answer', eve.message_json(v_answer));
+      return jsonb_build_object('status', 'present', 'question', v_question -> 'message', 'answer', eve.message_json(v_answer.id));
     elsif v_answer.state = 'pending' then
       return eve.refused('request_running', 'The answer to this message is being written. Read the chat, or ask again later.');
     end if;
@@ -18165,22 +18353,13 @@ begin
   end if;
   return case
     when v_message.id is null then '{"status": "gone"}'
-    else jsonb_build_object('status', 'ended', 'message', eve.message_json(v_message))
+    else jsonb_build_object('status', 'ended', 'message', eve.message_json(v_message.id))
   end;
 end;
 $function$;
 comment on function public.eve_chat_answer_end is 'Stores what an answer came to.';
 
 -- chat_findings -------------------------------------------------------------------------------------------------------
-
-CREATE OR REPLACE FUNCTION eve.message_json_of_image(image public.message_images)
- RETURNS jsonb
- LANGUAGE sql
- IMMUTABLE
- SET search_path TO ''
-AS $function$
-  select to_jsonb(image);
-$function$;
 
 CREATE OR REPLACE FUNCTION eve.chat_tenant(actor jsonb, tenant_id text)
  RETURNS text
@@ -18227,7 +18406,7 @@ begin
   select * into v_image from public.message_images i where i.id = v_id;
   if found then
     return case
-      when v_image.message_id = v_message.id then jsonb_build_object('status', 'present', 'image', eve.message_json_of_image(v_image))
+      when v_image.message_id = v_message.id then jsonb_build_object('status', 'present', 'image', to_jsonb(v_image))
       else eve.refused('id_taken')
     end;
   elsif (select count(*) from public.message_images i where i.message_id = v_message.id) >= v_most then
@@ -18248,7 +18427,8 @@ begin
   )
   values (
     v_id, v_message.id, v_new ->> 'image_name', coalesce(v_new ->> 's3_path', v_object.s3_key),
-    coalesce(v_new ->> 's3_url', eve_message_image_add.address || v_object.file_sha256 || '?tenant_id=' || v_object.tenant_id),
+    -- Ours lasts; what an upload answered beside it is over within the hour.
+    coalesce(eve_message_image_add.address || v_object.file_sha256 || '?tenant_id=' || v_object.tenant_id, v_new ->> 's3_url'),
     v_new ->> 'image_type', v_new ->> 'description', (v_new ->> 'width')::integer, (v_new ->> 'height')::integer,
     coalesce((v_new ->> 'file_size')::bigint, v_object.size_bytes), v_object.tenant_id, v_object.file_sha256, eve.clock()
   )
@@ -18258,7 +18438,7 @@ begin
       v_object.tenant_id, v_object.file_sha256, jsonb_build_object('ref_kind', 'message_image', 'ref_id', v_image.id)
     );
   end if;
-  return jsonb_build_object('status', 'added', 'image', eve.message_json_of_image(v_image));
+  return jsonb_build_object('status', 'added', 'image', to_jsonb(v_image));
 end;
 $function$;
 comment on function public.eve_message_image_add is 'Adds a picture to a message.';
@@ -18281,7 +18461,7 @@ begin
   return jsonb_build_object(
     'status', 'listed',
     'images', (
-      select coalesce(jsonb_agg(eve.message_json_of_image(i) order by i.created_at, i.id), '[]')
+      select coalesce(jsonb_agg(to_jsonb(i) order by i.created_at, i.id), '[]')
       from public.message_images i
       where i.message_id = v_message.id
     )
@@ -18407,7 +18587,7 @@ begin
       ''found'', coalesce(
         jsonb_agg(
           jsonb_build_object(
-            ''message'', eve.message_json(m) - ''parts'', ''chat_title'', b.title, ''rank'', b.rank,
+            ''message'', eve.message_json(b.id) - ''parts'', ''chat_title'', b.title, ''rank'', b.rank,
             ''excerpt'', ts_headline(''pg_catalog.russian'', left(m.content, 20000), $1, ''MaxFragments=2, MaxWords=25, MinWords=8'')
           )
           order by b.rank desc, m.id
@@ -18454,7 +18634,7 @@ begin
         jsonb_agg(
           e.message || jsonb_build_object(
             'images', (
-              select coalesce(jsonb_agg(eve.message_json_of_image(i) order by i.created_at, i.id), '[]')
+              select coalesce(jsonb_agg(to_jsonb(i) order by i.created_at, i.id), '[]')
               from public.message_images i
               where i.message_id = (e.message ->> 'id')::uuid
             ),

@@ -78,24 +78,26 @@ create table if not exists leaves (chat_id text primary key, message_id text not
 create table if not exists renamed (id text primary key, is_now text not null);
 """
 
-#: Lengths that the gateway takes, in characters.
-_LENGTHS = {
-    "title": 500,
-    "user_id": 200,
-    "description": 4_000,
-    "message_type": 100,
-    "client_id": 200,
-    "request_id": 200,
-    "image_name": 500,
+#: What the gateway takes, in bytes of UTF-8.
+_TEXT_BYTES = {
+    "title": 2_000,
+    "user_id": 800,
+    "description": 16_000,
+    "content": 1_000_000,
+    "message_type": 400,
+    "client_id": 800,
+    "request_id": 800,
+    "image_name": 2_000,
     "s3_path": 1_024,
     "s3_url": 2_048,
-    "image_type": 100,
-    "block_id": 200,
-    "block_text": 50_000,
+    "image_type": 400,
+    "block_id": 800,
+    "block_text": 100_000,
 }
-#: The same of JSON.
-_JSON_LENGTHS = {"metadata": 16_000, "parts": 262_144, "usage": 4_000, "coords_norm": 4_000, "coords_px": 4_000}
-_CONTENT_BYTES = 1_000_000
+#: The same of JSON, with a space behind each comma and colon.
+_JSON_BYTES = {"metadata": 16_384, "parts": 262_144, "usage": 4_096, "coords_norm": 4_096, "coords_px": 4_096}
+#: Of a text that has no bound of its own.
+_MOST_BYTES = 1_000_000
 _ROLES = ("user", "assistant", "system", "tool")
 
 _COLUMNS: dict[str, list[str]] = {
@@ -184,10 +186,10 @@ class SupabaseClient(SendsLater):
         """Begins a chat and answers its id.
 
         Args:
-            title: at most 500 characters.
-            user_id: your own name for the user whose it is, at most 200 characters: a filter, and no right.
-            description: at most 4,000 characters.
-            metadata: an object of at most 16,000 characters of JSON.
+            title: at most 2,000 bytes.
+            user_id: your own name for the user whose it is, at most 800 bytes: a filter, and no right.
+            description: at most 16,000 bytes.
+            metadata: an object of at most 16,384 bytes of JSON.
             document_path: kept in ``metadata`` under this name.
             chat_id: a UUID of your own; the same one again begins no second chat.
         """
@@ -246,7 +248,7 @@ class SupabaseClient(SendsLater):
         Args:
             role: ``user``, ``assistant``, ``system`` or ``tool``.
             content: at most 1,000,000 bytes of UTF-8.
-            message_type: a word of yours, at most 100 characters.
+            message_type: a word of yours, at most 400 bytes.
             client_id: your own name for it: the same one again adds nothing and answers the message that is there.
             edits: it is a further branch beside this message.
             parts: what is not text, in the form of the gateway's API.
@@ -326,8 +328,8 @@ class SupabaseClient(SendsLater):
 
         Args:
             message_id: for which message; None: for the chat.
-            block_text: at most 50,000 characters.
-            coords_norm: where on the page, in parts of its width and height, as JSON of at most 4,000 characters.
+            block_text: at most 100,000 bytes.
+            coords_norm: where on the page, in parts of its width and height, as JSON of at most 4,096 bytes.
             coords_px: the same in pixels.
         """
         chat = _id(chat_id, "chat_id")
@@ -735,7 +737,7 @@ def _body(given: Row) -> Row:
     """What is given, checked as the gateway would: while it is away nobody else does. Raises EveError ``invalid_request``."""
     body = {name: value for name, value in given.items() if value is not None}
     for name, value in body.items():
-        if name in _JSON_LENGTHS:
+        if name in _JSON_BYTES:
             _check_json(name, value)
         elif name in {"width", "height", "file_size", "page_number"}:
             if not isinstance(value, int) or isinstance(value, bool) or value >= 2 ** (53 if name == "file_size" else 31):
@@ -752,14 +754,13 @@ def _body(given: Row) -> Row:
 def _check_text(name: str, value: Any) -> None:
     if not isinstance(value, str):
         raise _invalid(f"{name} must be a text")
-    if len(value) > _LENGTHS.get(name, _CONTENT_BYTES):
-        raise _invalid(f"{name} has {len(value)} characters, of at most {_LENGTHS.get(name, _CONTENT_BYTES)}")
     try:
         size = len(value.encode())
     except UnicodeEncodeError:
         raise _invalid(f"{name} holds half of a character (a lone surrogate)") from None
-    if size > _CONTENT_BYTES:
-        raise _invalid(f"{name} has {size} bytes, of at most {_CONTENT_BYTES}")
+    most = _TEXT_BYTES.get(name, _MOST_BYTES)
+    if size > most:
+        raise _invalid(f"{name} has {size} bytes, of at most {most}")
     if "\x00" in value:
         raise _invalid(f"{name} holds a NUL, which the database does not take")
     if name == "client_id" and value == "":
@@ -771,8 +772,9 @@ def _check_json(name: str, value: Any) -> None:
         text = json.dumps(value, ensure_ascii=False, allow_nan=False)
     except (TypeError, ValueError) as problem:
         raise _invalid(f"{name} is no JSON: {problem}") from None
-    if len(text) > _JSON_LENGTHS[name]:
-        raise _invalid(f"{name} has {len(text)} characters of JSON, of at most {_JSON_LENGTHS[name]}")
+    size = len(text.encode(errors="replace"))
+    if size > _JSON_BYTES[name]:
+        raise _invalid(f"{name} has {size} bytes of JSON, of at most {_JSON_BYTES[name]}")
     if "\\u0000" in text:
         raise _invalid(f"{name} holds a NUL, which the database does not take")
     if name in {"metadata", "usage"} and not isinstance(value, dict):

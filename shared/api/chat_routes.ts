@@ -12,27 +12,21 @@ import {
   searchResult,
   wholeMessage,
 } from "../database/chats.ts";
+import { jsonOfAtMost, listOf, textOfBytes } from "../endpoints/validated.ts";
 import { answerHeaders } from "../http/answer_headers.ts";
 import { jsonResponse } from "../http/json_response.ts";
 import { deleteObjects } from "../media/delete.ts";
 import { markdownHead, markdownOf, markdownOfResult, snapshotOf } from "../chats/transcript.ts";
 import { sha256Of } from "../runtime/sha256.ts";
-import { type ApiContext, type ApiRoute, apiRoute, tenantId } from "./route.ts";
+import { type ApiContext, type ApiRoute, apiRoute, metadata, tenantId } from "./route.ts";
 
 /** The database's bounds are the same (public.chats and what belongs to it). */
 const id = z.uuid();
-const title = z.string().max(500).nullable();
-const userId = z.string().max(200);
-const description = z.string().max(4_000).nullable();
+const title = textOfBytes(2_000).nullable();
+const userId = textOfBytes(800);
+const description = textOfBytes(16_000).nullable();
 const instant = z.iso.datetime({ offset: true });
-const metadata = z.record(z.string().max(200), z.unknown()).refine(
-  (value) => JSON.stringify(value).length <= 16_000,
-  "must have at most 16000 characters as JSON",
-);
-const smallJson = z.unknown().refine(
-  (value) => JSON.stringify(value ?? null).length <= 4_000,
-  "must have at most 4000 characters as JSON",
-);
+const smallJson = jsonOfAtMost(4_096, z.unknown());
 
 const limit = (most: number, usual: number) =>
   z.string().regex(/^\d{1,4}$/, `must be 1 to ${most}`).transform(Number).pipe(z.int().min(1).max(most))
@@ -56,13 +50,13 @@ const nextOf = (cursor: ChatCursor | null) => cursor === null ? null : `${cursor
 const messageFields = z.strictObject({
   id: id.optional(),
   role: z.enum(MESSAGE_ROLES).default("user"),
-  content: z.string().max(1_000_000).default(""),
-  message_type: z.string().max(100).optional(),
-  parts: z.array(z.record(z.string(), z.unknown())).max(1_000).optional(),
+  content: textOfBytes(1_000_000).default(""),
+  message_type: textOfBytes(400).optional(),
+  parts: jsonOfAtMost(262_144, listOf(z.record(z.string(), z.unknown()))).optional(),
   /** The sender's name for it: the same one again adds nothing. */
-  client_id: z.string().min(1).max(200).optional(),
-  request_id: z.string().max(200).optional(),
-  usage: z.record(z.string(), z.unknown()).optional(),
+  client_id: textOfBytes(800, 1).optional(),
+  request_id: textOfBytes(800).optional(),
+  usage: jsonOfAtMost(4_096, z.record(z.string(), z.unknown())).optional(),
   /** Null: it begins the conversation. Absent: it goes on at the chat's end. */
   parent_id: id.nullable().optional(),
   /** It is a further branch beside this message. */
@@ -75,9 +69,9 @@ const newMessage = messageFields.refine(
 const newResult = z.strictObject({
   id: id.optional(),
   message_id: id.nullable().optional(),
-  block_id: z.string().max(200).nullable().optional(),
+  block_id: textOfBytes(800).nullable().optional(),
   page_number: z.int().min(-2147483648).max(2147483647).nullable().optional(),
-  block_text: z.string().max(50_000).nullable().optional(),
+  block_text: textOfBytes(100_000).nullable().optional(),
   coords_norm: smallJson.optional(),
   coords_px: smallJson.optional(),
 });
@@ -88,7 +82,7 @@ const snapshot = z.object({
 const LONGEST_SHARE_S = 366 * 86_400;
 /** Messages of a conversation that is shared: as many as one question to the database answers. */
 const SHARED_MESSAGES = 1_000;
-/** A message of a million characters, with its parts. */
+/** A message of a million bytes, each character escaped at worst, with its parts. */
 const MAX_MESSAGE_BYTES = 2 * 1024 * 1024;
 /** What an export holds in memory at most, in characters: the rest is asked for with `after`. */
 const MAX_EXPORT_CHARS = 8_000_000;
@@ -342,7 +336,7 @@ export const chatRoutes: readonly ApiRoute[] = [
     path: "/v1/messages/{id}",
     tag: "messages",
     summary: "Notes what a reader thinks of a message; its text is never rewritten: add one that `edits` it",
-    body: z.strictObject({ feedback: z.string().max(2_000).nullable() }),
+    body: z.strictObject({ feedback: textOfBytes(8_000).nullable() }),
     answers: { 200: { description: "The message", shape: message } },
     serve: async ({ dependencies, actor, requestId }, { path, body }) =>
       jsonResponse(200, await dependencies.chats.feedback(actor, idOf(path.id), body.feedback), requestId),
@@ -355,14 +349,14 @@ export const chatRoutes: readonly ApiRoute[] = [
       "Adds a picture to a message: a file that was uploaded, by `sha256` or `s3_path`, or an address of its own",
     body: z.strictObject({
       id: id.optional(),
-      image_name: z.string().max(500).nullable().optional(),
+      image_name: textOfBytes(2_000).nullable().optional(),
       /** Whose file it is; for the project's secret key, and for users with several tenants. */
       tenant_id: tenantId.optional(),
       sha256: z.string().regex(/^[0-9a-f]{64}$/, "must have 64 hexadecimal digits, in small letters")
         .optional(),
-      s3_path: z.string().max(1_024).nullable().optional(),
-      s3_url: z.string().max(2_048).nullable().optional(),
-      image_type: z.string().max(100).nullable().optional(),
+      s3_path: textOfBytes(1_024).nullable().optional(),
+      s3_url: textOfBytes(2_048).nullable().optional(),
+      image_type: textOfBytes(400).nullable().optional(),
       description: description.optional(),
       width: z.int().min(0).max(2147483647).nullable().optional(),
       height: z.int().min(0).max(2147483647).nullable().optional(),

@@ -1,6 +1,12 @@
 import { z } from "zod";
 import { GatewayError } from "../contract/gateway_error.ts";
-import { MEDIA_KINDS, type MediaAlias, type MediaLinks, type MediaObject } from "../database/media.ts";
+import {
+  MEDIA_KINDS,
+  type MediaAlias,
+  type MediaLinks,
+  type MediaObject,
+  mediaObject,
+} from "../database/media.ts";
 import { answerHeaders } from "../http/answer_headers.ts";
 import { BODY_TIMEOUT_MS, readBody } from "../http/body.ts";
 import { CORS_HEADERS } from "../http/cors.ts";
@@ -13,15 +19,10 @@ import type { PresignedRequest } from "../media/object_store.ts";
 import { addressOf, REDIRECT_SECONDS } from "../media/read.ts";
 import type { AddressTerms } from "../media/signed_address.ts";
 import { uploadFile, type VisionSource } from "../media/upload.ts";
-import { type ApiContext, type ApiRoute, apiRoute, tenantId } from "./route.ts";
+import { type ApiContext, type ApiRoute, apiRoute, MAX_METADATA_BYTES, metadata, tenantId } from "./route.ts";
 import { readFile } from "./upload_body.ts";
 
 const sha256 = z.string().regex(/^[0-9a-f]{64}$/, "must have 64 hexadecimal digits, in small letters");
-const MAX_METADATA_CHARS = 16_000;
-const metadata = z.record(z.string().max(200), z.unknown()).refine(
-  (value) => JSON.stringify(value).length <= MAX_METADATA_CHARS,
-  `must have at most ${MAX_METADATA_CHARS} characters as JSON`,
-);
 const links = {
   /** A key that the program chooses: the file is found by it as well. */
   key: z.string().min(1).max(1_024).optional(),
@@ -32,7 +33,7 @@ const links = {
   ref_id: z.string().min(1).max(200).optional(),
 };
 /** Query and fields are texts. */
-const metadataText = z.string().max(MAX_METADATA_CHARS).transform((text, context) => {
+const metadataText = z.string().max(MAX_METADATA_BYTES).transform((text, context) => {
   try {
     return metadata.parse(JSON.parse(text));
   } catch {
@@ -55,23 +56,7 @@ const uploadFields = z.strictObject({
   schema_version: z.string().min(1).max(40).optional(),
 });
 
-const fileObject = z.object({
-  tenant_id: z.string(),
-  sha256: z.string(),
-  kind: z.enum(MEDIA_KINDS),
-  mime_type: z.string().nullable(),
-  size_bytes: z.number().nullable(),
-  /** As stored, packed or not: what limits count. */
-  stored_bytes: z.number(),
-  content_encoding: z.string().nullable(),
-  s3_key: z.string().nullable(),
-  stored_in: z.enum(["s3", "postgres"]),
-  state: z.enum(["reserved", "stored", "verified", "deleting"]),
-  refs_count: z.number(),
-  metadata: z.record(z.string(), z.unknown()),
-  first_seen_at: z.string().nullable(),
-  last_seen_at: z.string().nullable(),
-  expires_at: z.string().nullable(),
+const fileObject = mediaObject.extend({
   /** The key that it was asked for by. */
   key: z.string().optional(),
 });

@@ -5,7 +5,7 @@ import type { Media } from "../media/storage.ts";
 import type { AddressSigner } from "../media/signed_address.ts";
 import type { Background } from "../runtime/background.ts";
 import type { Clock } from "../runtime/clock.ts";
-import { validated } from "../endpoints/validated.ts";
+import { jsonOfAtMost, validated } from "../endpoints/validated.ts";
 import type { Work } from "../http/work_budget.ts";
 
 /** What stands behind `api`. */
@@ -92,3 +92,7 @@ export const tenantId = z.string().regex(
   /^[A-Za-z0-9_-][A-Za-z0-9._-]{0,99}$/,
   "must be a tenant's id: 1 to 100 letters, digits or . _ -",
 );
+
+/** What the tables of files and of chats take (`octet_length(metadata::text)`). */
+export const MAX_METADATA_BYTES = 16_384;
+export const metadata = jsonOfAtMost(MAX_METADATA_BYTES, z.record(z.string(), z.unknown()));

@@ -1,8 +1,9 @@
 import type { Content, Part, Prompt } from "../contract/content.ts";
 import type { Message } from "../database/chats.ts";
+import { jsonbBytes } from "../runtime/byte_size.ts";
 
-/** Of a text alone, a part says nothing that `content` does not. */
-const MAX_STORED_PARTS_CHARS = 200_000;
+/** Less than the table takes: numbers may be longer there. Of a text alone, a part says nothing that `content` does not. */
+const MAX_STORED_PARTS_BYTES = 250_000;
 /** A picture in a prompt is no picture of the chat: those are files. */
 const MAX_STORED_DATA_CHARS = 8_192;
 
@@ -67,5 +68,5 @@ export function messageFrom(parts: readonly Part[]): { content: string; parts: P
       ? { omitted: { mimeType: part.inlineData?.mimeType ?? null, characters: data.length } }
       : part;
   });
-  return { content, parts: JSON.stringify(kept).length <= MAX_STORED_PARTS_CHARS ? kept : null };
+  return { content, parts: jsonbBytes(kept) <= MAX_STORED_PARTS_BYTES ? kept : null };
 }

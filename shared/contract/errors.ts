@@ -392,6 +392,13 @@ export const ERRORS = {
     retryable: false,
     message: "This id is taken. Leave it out, or choose another random UUID.",
   },
+  chats_full: {
+    status: 507,
+    retryable: false,
+    message:
+      "Your chats hold as much as they may. Erase those that are not needed, or ask the owner of the project for more.",
+    sqlstate: "EV507",
+  },
 
   // The gateway itself.
   deadline_exceeded: {

@@ -1,7 +1,6 @@
 import { z } from "zod";
 import { asCaller, type JobCaller } from "./jobs.ts";
-import { notRefused } from "./refused.ts";
-import { call } from "./transport/call.ts";
+import { callUnlessRefused } from "./refused.ts";
 import type { Transport } from "./transport/transport.ts";
 
 export const BATCH_STATES = [
@@ -129,8 +128,8 @@ export interface Batches {
 const TIMEOUT_MS = 15_000;
 
 export function createBatches(transport: Transport, timeoutMs = TIMEOUT_MS): Batches {
-  const ask = async <Shape extends z.ZodType>(name: string, args: Record<string, unknown>, shape: Shape) =>
-    shape.parse(notRefused(await call(transport, name, args, z.unknown(), timeoutMs))) as z.output<Shape>;
+  const ask = <Shape extends z.ZodType>(name: string, args: Record<string, unknown>, shape: Shape) =>
+    callUnlessRefused(transport, name, args, shape, timeoutMs);
   return {
     tenantOf: async (caller) =>
       (await ask("eve_batch_file_tenant", asCaller(caller), z.object({ tenant_id: z.string() }))).tenant_id,

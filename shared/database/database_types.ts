@@ -88,8 +88,10 @@ export type Database = {
           "expires_at": string | null;
           "id": string;
           "leaf_id": string | null;
+          "messages_count": number;
           "metadata": NonNullable<Json>;
           "owner": string | null;
+          "stored_bytes": number;
           "title": string | null;
           "updated_at": string;
           "user_id": string | null;
@@ -104,8 +106,10 @@ export type Database = {
           "expires_at"?: string | null;
           "id"?: string;
           "leaf_id"?: string | null;
+          "messages_count"?: number;
           "metadata"?: NonNullable<Json>;
           "owner"?: string | null;
+          "stored_bytes"?: number;
           "title"?: string | null;
           "updated_at"?: string;
           "user_id"?: string | null;
@@ -119,8 +123,10 @@ export type Database = {
           "expires_at"?: string | null;
           "id"?: string;
           "leaf_id"?: string | null;
+          "messages_count"?: number;
           "metadata"?: NonNullable<Json>;
           "owner"?: string | null;
+          "stored_bytes"?: number;
           "title"?: string | null;
           "updated_at"?: string;
           "user_id"?: string | null;

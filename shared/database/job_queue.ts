@@ -1,7 +1,7 @@
 import { z } from "zod";
 import type { TrafficClass } from "../contract/request.ts";
 import { asCaller, type JobCaller, type JobRow, jobRow, type JobState } from "./jobs.ts";
-import { notRefused } from "./refused.ts";
+import { callUnlessRefused } from "./refused.ts";
 import { call } from "./transport/call.ts";
 import type { Transport } from "./transport/transport.ts";
 
@@ -90,13 +90,13 @@ export function createJobQueue(transport: Transport, timeoutMs = QUEUE_TIMEOUT_M
     call(transport, name, args, shape, timeoutMs);
   return {
     async submit(jobs, caller) {
-      const answer = notRefused(
-        await ask(
-          "eve_jobs_submit",
-          { jobs: jobs.map(given), ...asCaller(caller) },
-          z.union([accepted, z.looseObject({ status: z.literal("refused") })]),
-        ),
-      ) as z.output<typeof accepted>;
+      const answer = await callUnlessRefused(
+        transport,
+        "eve_jobs_submit",
+        { jobs: jobs.map(given), ...asCaller(caller) },
+        accepted,
+        timeoutMs,
+      );
       return { jobs: answer.jobs.map(({ id, is_new }) => ({ id, isNew: is_new })), wake: answer.wake };
     },
     find: (id, caller) => ask("eve_job", { id, ...asCaller(caller) }, jobRow.nullable()),

@@ -1,7 +1,6 @@
 import { z } from "zod";
 import type { Actor } from "../contract/actor.ts";
-import { notRefused } from "./refused.ts";
-import { call } from "./transport/call.ts";
+import { callUnlessRefused } from "./refused.ts";
 import type { Transport } from "./transport/transport.ts";
 
 export const MEDIA_KINDS = ["media", "vision", "crawl"] as const;
@@ -11,14 +10,15 @@ export type MediaKind = (typeof MEDIA_KINDS)[number];
 const kind = z.enum(MEDIA_KINDS);
 const place = z.enum(["s3", "postgres"]);
 
-const object = z.object({
+/** A row of public.media_objects; the names are those of its columns. */
+export const mediaObject = z.object({
   tenant_id: z.string(),
   /** Of the file as it came. */
   sha256: z.string(),
   kind,
   mime_type: z.string().nullable(),
   size_bytes: z.number().nullable(),
-  /** As stored: what limits count. */
+  /** As stored, packed or not: what limits count. */
   stored_bytes: z.number(),
   content_encoding: z.string().nullable(),
   s3_key: z.string().nullable(),
@@ -30,8 +30,7 @@ const object = z.object({
   last_seen_at: z.string().nullable(),
   expires_at: z.string().nullable(),
 });
-/** A row of public.media_objects; the names are those of its columns. */
-export type MediaObject = z.output<typeof object>;
+export type MediaObject = z.output<typeof mediaObject>;
 
 const alias = z.object({
   key: z.string(),
@@ -205,7 +204,11 @@ const recounted = z.array(
 const listed = z.object({
   tenant_id: z.string(),
   entries: z.array(
-    z.object({ key: z.string(), metadata: z.record(z.string(), z.unknown()).optional(), object }),
+    z.object({
+      key: z.string(),
+      metadata: z.record(z.string(), z.unknown()).optional(),
+      object: mediaObject,
+    }),
   ),
   next: z.string().nullable(),
 });
@@ -330,13 +333,12 @@ const RECOUNT_TIMEOUT_MS = 60_000;
 
 /** @throws GatewayError as database_error.ts classifies what goes wrong */
 export function createMedia(transport: Transport, timeoutMs = TIMEOUT_MS): MediaRegistry {
-  const ask = async <Shape extends z.ZodType>(
+  const ask = <Shape extends z.ZodType>(
     name: string,
     args: Record<string, unknown>,
     shape: Shape,
     within = timeoutMs,
-  ): Promise<z.output<Shape>> =>
-    shape.parse(notRefused(await call(transport, name, args, z.unknown(), within)));
+  ) => callUnlessRefused(transport, name, args, shape, within);
   return {
     reserve: (actor, file) =>
       ask(
@@ -359,7 +361,7 @@ export function createMedia(transport: Transport, timeoutMs = TIMEOUT_MS): Media
         },
         z.object({
           status: z.enum(["reserved", "present"]),
-          object,
+          object: mediaObject,
           multipart: multipart.nullable().default(null),
         }),
       ),
@@ -381,7 +383,7 @@ export function createMedia(transport: Transport, timeoutMs = TIMEOUT_MS): Media
           links: links ?? {},
         },
         z.discriminatedUnion("status", [
-          z.object({ status: z.literal("stored"), object, is_final: z.boolean() }),
+          z.object({ status: z.literal("stored"), object: mediaObject, is_final: z.boolean() }),
           z.object({ status: z.literal("gone") }),
         ]),
       );
@@ -398,7 +400,7 @@ export function createMedia(transport: Transport, timeoutMs = TIMEOUT_MS): Media
         z.discriminatedUnion("status", [
           z.object({
             status: z.literal("found"),
-            object,
+            object: mediaObject,
             alias: alias.optional(),
             multipart: multipart.nullable(),
           }),
@@ -428,8 +430,8 @@ export function createMedia(transport: Transport, timeoutMs = TIMEOUT_MS): Media
           ref_id: reference?.id ?? null,
         },
         z.discriminatedUnion("status", [
-          z.object({ status: z.literal("deleting"), delete: objectToDelete, object }),
-          z.object({ status: z.literal("kept"), object }),
+          z.object({ status: z.literal("deleting"), delete: objectToDelete, object: mediaObject }),
+          z.object({ status: z.literal("kept"), object: mediaObject }),
           z.object({ status: z.literal("none") }),
         ]),
       ),

@@ -1,7 +1,6 @@
 import { z } from "zod";
 import { fromBase64, toBase64 } from "../runtime/base64.ts";
-import { notRefused } from "./refused.ts";
-import { call } from "./transport/call.ts";
+import { callUnlessRefused } from "./refused.ts";
 import type { Transport } from "./transport/transport.ts";
 
 const facts = z.object({
@@ -49,8 +48,8 @@ export interface MediaSpool {
 const TIMEOUT_MS = 30_000;
 
 export function createMediaSpool(transport: Transport, timeoutMs = TIMEOUT_MS): MediaSpool {
-  const ask = async <Shape extends z.ZodType>(name: string, args: Record<string, unknown>, shape: Shape) =>
-    shape.parse(notRefused(await call(transport, name, args, z.unknown(), timeoutMs))) as z.output<Shape>;
+  const ask = <Shape extends z.ZodType>(name: string, args: Record<string, unknown>, shape: Shape) =>
+    callUnlessRefused(transport, name, args, shape, timeoutMs);
   return {
     put: (key, { body, sha256, contentType, contentEncoding, moves }) =>
       ask("eve_media_spool_put", {

@@ -1,4 +1,5 @@
 import { z } from "zod";
+import { bytesOf, jsonbBytes } from "../runtime/byte_size.ts";
 import { type Fault, fieldName, invalidRequest, MAX_FAULTS } from "../contract/invalid_request.ts";
 
 export { type Fault, invalidRequest };
@@ -66,3 +67,12 @@ export function listOf<Item extends z.ZodType>(
     Item
   >;
 }
+
+/** A text of at most so many bytes in UTF-8, as a table bounds it with `octet_length`. */
+export const textOfBytes = (most: number, least = 0) =>
+  // No text has fewer bytes than units: what is far too long is not measured.
+  z.string().min(least).max(most).refine((text) => bytesOf(text) <= most, `must have at most ${most} bytes`);
+
+/** Any JSON of at most so many bytes, as a table bounds it with `octet_length(column::text)`. */
+export const jsonOfAtMost = <Shape extends z.ZodType>(most: number, shape: Shape) =>
+  shape.refine((value) => jsonbBytes(value) <= most, `must have at most ${most} bytes as JSON`);

@@ -202,7 +202,7 @@ begin
       ('media_objects_stored_in_known', 'stored_in in (''s3'', ''postgres'')'),
       ('media_objects_sizes_positive', 'size_bytes >= 0 and stored_bytes >= 0'),
       ('media_objects_mime_type_length', 'length(mime_type) <= 255'),
-      ('media_objects_metadata_size', 'length(metadata::text) <= 16384')
+      ('media_objects_metadata_size', 'octet_length(metadata::text) <= 16384')
     ) as checks (name, expression)
     where not exists (
       select from pg_catalog.pg_constraint where conrelid = 'public.media_objects'::regclass and conname = checks.name
@@ -275,7 +275,7 @@ create table if not exists eve.media_aliases (
   constraint media_aliases_object_fkey foreign key (tenant_id, file_sha256) references public.media_objects (tenant_id, file_sha256)
     on update cascade on delete cascade,
   constraint media_aliases_key_size check (octet_length(key) between 1 and 1024),
-  constraint media_aliases_metadata_size check (length(metadata::text) <= 16384)
+  constraint media_aliases_metadata_size check (octet_length(metadata::text) <= 16384)
 );
 create index if not exists media_aliases_object_idx on eve.media_aliases (tenant_id, file_sha256);
 create index if not exists media_aliases_key_idx on eve.media_aliases (tenant_id, key collate "C");

@@ -183,7 +183,8 @@ returns jsonb
 language plpgsql
 volatile
 set search_path = ''
--- As above.
+-- A plan may be made while the tables are small and is kept while they grow; and jobs are looked up by their ids alone, for which an
+-- index scan would choose the wrong index (the queue's, read from its beginning): a bitmap scan of the primary key is left.
 set enable_seqscan = 'off'
 set enable_indexscan = 'off'
 set enable_hashjoin = 'off'
@@ -225,7 +226,8 @@ returns jsonb
 language plpgsql
 volatile
 set search_path = ''
--- As above.
+-- A plan may be made while the tables are small and is kept while they grow; and jobs are looked up by their ids alone, for which an
+-- index scan would choose the wrong index (the queue's, read from its beginning): a bitmap scan of the primary key is left.
 set enable_seqscan = 'off'
 set enable_indexscan = 'off'
 set enable_hashjoin = 'off'
@@ -274,7 +276,8 @@ returns jsonb
 language plpgsql
 volatile
 set search_path = ''
--- As above.
+-- A plan may be made while the tables are small and is kept while they grow; and jobs are looked up by their ids alone, for which an
+-- index scan would choose the wrong index (the queue's, read from its beginning): a bitmap scan of the primary key is left.
 set enable_seqscan = 'off'
 set enable_indexscan = 'off'
 set enable_hashjoin = 'off'
@@ -323,7 +326,8 @@ returns jsonb
 language plpgsql
 volatile
 set search_path = ''
--- As above.
+-- A plan may be made while the tables are small and is kept while they grow; and jobs are looked up by their ids alone, for which an
+-- index scan would choose the wrong index (the queue's, read from its beginning): a bitmap scan of the primary key is left.
 set enable_seqscan = 'off'
 set enable_indexscan = 'off'
 set enable_hashjoin = 'off'

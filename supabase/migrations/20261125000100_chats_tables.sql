@@ -29,7 +29,8 @@ begin
     from (values
       ('chats', 'id', 'uuid'), ('chats', 'title', 'text'), ('chats', 'user_id', 'text'), ('chats', 'owner', 'uuid'),
       ('chats', 'consumer_id', 'uuid'), ('chats', 'description', 'text'), ('chats', 'metadata', 'jsonb'),
-      ('chats', 'leaf_id', 'uuid'), ('chats', 'created_at', 'timestamptz'), ('chats', 'updated_at', 'timestamptz'),
+      ('chats', 'leaf_id', 'uuid'), ('chats', 'messages_count', 'bigint'), ('chats', 'stored_bytes', 'bigint'),
+      ('chats', 'created_at', 'timestamptz'), ('chats', 'updated_at', 'timestamptz'),
       ('chats', 'archived_at', 'timestamptz'), ('chats', 'deleted_at', 'timestamptz'), ('chats', 'expires_at', 'timestamptz'),
       ('messages', 'id', 'uuid'), ('messages', 'chat_id', 'uuid'), ('messages', 'parent_id', 'uuid'), ('messages', 'role', 'text'),
       ('messages', 'content', 'text'), ('messages', 'message_type', 'text'), ('messages', 'parts', 'jsonb'),
@@ -85,6 +86,8 @@ alter table public.chats
   add column if not exists description text,
   add column if not exists metadata jsonb not null default '{}',
   add column if not exists leaf_id uuid,
+  add column if not exists messages_count bigint not null default 0,
+  add column if not exists stored_bytes bigint not null default 0,
   add column if not exists created_at timestamptz not null default now(),
   add column if not exists updated_at timestamptz not null default now(),
   add column if not exists archived_at timestamptz,
@@ -95,6 +98,8 @@ comment on column public.chats.user_id is 'The app''s own name for the user whos
 comment on column public.chats.owner is 'The signed-in user (auth.users) whose it is; null: an app''s.';
 comment on column public.chats.consumer_id is 'The consumer that made it and alone sees it; null: a signed-in user''s or the project''s.';
 comment on column public.chats.leaf_id is 'The message with which the conversation goes on if nobody says otherwise.';
+comment on column public.chats.messages_count is 'Messages in it, counted as they come.';
+comment on column public.chats.stored_bytes is 'What all that is in it takes, counted as it comes (20261125000150_chat_usage.sql says how).';
 comment on column public.chats.deleted_at is 'Deleted, and can be restored until retention takes it away.';
 comment on column public.chats.expires_at is 'Retention takes it away then; null: never.';
 
@@ -266,29 +271,29 @@ begin
   for v_rule in
     select *
     from (values
-      ('chats', 'chats_title_length', 'check (length(title) <= 500)'),
-      ('chats', 'chats_user_id_length', 'check (length(user_id) <= 200)'),
-      ('chats', 'chats_description_length', 'check (length(description) <= 4000)'),
-      ('chats', 'chats_metadata_size', 'check (length(metadata::text) <= 16384)'),
+      ('chats', 'chats_title_size', 'check (octet_length(title) <= 2000)'),
+      ('chats', 'chats_user_id_size', 'check (octet_length(user_id) <= 800)'),
+      ('chats', 'chats_description_size', 'check (octet_length(description) <= 16000)'),
+      ('chats', 'chats_metadata_size', 'check (octet_length(metadata::text) <= 16384)'),
       ('chats', 'chats_consumer_id_fkey', 'foreign key (consumer_id) references eve.consumers (id) on delete set null'),
       ('messages', 'messages_role_known', 'check (role in (''user'', ''assistant'', ''system'', ''tool''))'),
       ('messages', 'messages_content_size', 'check (octet_length(content) <= 1000000)'),
-      ('messages', 'messages_message_type_length', 'check (length(message_type) <= 100)'),
-      ('messages', 'messages_parts_size', 'check (length(parts::text) <= 262144)'),
-      ('messages', 'messages_client_id_length', 'check (length(client_id) between 1 and 200)'),
-      ('messages', 'messages_request_id_length', 'check (length(request_id) <= 200)'),
-      ('messages', 'messages_usage_size', 'check (length(usage::text) <= 4096)'),
-      ('messages', 'messages_feedback_length', 'check (length(feedback) <= 2000)'),
+      ('messages', 'messages_message_type_size', 'check (octet_length(message_type) <= 400)'),
+      ('messages', 'messages_parts_size', 'check (octet_length(parts::text) <= 262144)'),
+      ('messages', 'messages_client_id_size', 'check (octet_length(client_id) between 1 and 800)'),
+      ('messages', 'messages_request_id_size', 'check (octet_length(request_id) <= 800)'),
+      ('messages', 'messages_usage_size', 'check (octet_length(usage::text) <= 4096)'),
+      ('messages', 'messages_feedback_size', 'check (octet_length(feedback) <= 8000)'),
       ('messages', 'messages_state_known', 'check (state in (''complete'', ''pending'', ''broken_off''))'),
       ('messages', 'messages_chat_id_fkey', 'foreign key (chat_id) references public.chats (id) on delete cascade'),
-      ('message_images', 'message_images_texts_length',
-        'check (length(image_name) <= 500 and length(s3_path) <= 1024 and length(s3_url) <= 2048 and length(image_type) <= 100 and length(description) <= 4000)'),
+      ('message_images', 'message_images_texts_size',
+        'check (octet_length(image_name) <= 2000 and octet_length(s3_path) <= 1024 and octet_length(s3_url) <= 2048 and octet_length(image_type) <= 400 and octet_length(description) <= 16000)'),
       ('message_images', 'message_images_sizes_positive', 'check (width >= 0 and height >= 0 and file_size >= 0)'),
       ('message_images', 'message_images_sha256_form', 'check (file_sha256 ~ ''^[0-9a-f]{64}$'')'),
       ('message_images', 'message_images_message_id_fkey', 'foreign key (message_id) references public.messages (id) on delete cascade'),
-      ('search_results', 'search_results_texts_length', 'check (length(block_id) <= 200 and octet_length(block_text) <= 100000)'),
+      ('search_results', 'search_results_texts_size', 'check (octet_length(block_id) <= 800 and octet_length(block_text) <= 100000)'),
       ('search_results', 'search_results_coords_size',
-        'check (length(coords_norm::text) <= 4096 and length(coords_px::text) <= 4096)'),
+        'check (octet_length(coords_norm::text) <= 4096 and octet_length(coords_px::text) <= 4096)'),
       ('search_results', 'search_results_chat_id_fkey', 'foreign key (chat_id) references public.chats (id) on delete cascade'),
       ('search_results', 'search_results_message_id_fkey', 'foreign key (message_id) references public.messages (id) on delete set null'),
       ('chat_shares', 'chat_shares_token_hash_form', 'check (token_hash ~ ''^[0-9a-f]{64}$'')'),
@@ -328,44 +333,6 @@ create index if not exists search_results_chat_id_idx on public.search_results (
 create index if not exists search_results_message_id_idx on public.search_results (message_id) where message_id is not null;
 create unique index if not exists chat_shares_token_hash_key on public.chat_shares (token_hash);
 create index if not exists chat_shares_chat_id_idx on public.chat_shares (chat_id);
-
--- Each message has its place: behind all that its chat had before, whoever adds it and however many do at once. What it follows, if
--- nobody said so, is the end of the conversation.
-create or replace function eve.place_message()
-returns trigger
-language plpgsql
--- A signed-in user may add to their chat and may not move its end.
-security definer
-set search_path = ''
-as $$
-declare
-  v_chat public.chats;
-begin
-  select * into v_chat from public.chats c where c.id = new.chat_id for no key update;
-  if not found then
-    -- Row-level security or the foreign key says no, each in its words.
-    return new;
-  end if;
-  -- A table made by hand may take nothing for these; the gateway answers what they would have been.
-  new.role := coalesce(new.role, 'user');
-  new.content := coalesce(new.content, '');
-  new.message_type := coalesce(new.message_type, 'text');
-  if new.parent_id is null and coalesce(current_setting('eve.message_begins', true), '') <> 'on' then
-    new.parent_id := v_chat.leaf_id;
-  elsif new.parent_id is not null and not exists (
-    select from public.messages m where m.id = new.parent_id and m.chat_id = new.chat_id
-  ) then
-    raise exception 'parent_id must be a message of the same chat' using errcode = 'EV400';
-  end if;
-  new.created_at := greatest(eve.clock(), v_chat.updated_at + interval '1 microsecond');
-  update public.chats c set updated_at = new.created_at, leaf_id = new.id where c.id = new.chat_id;
-  return new;
-end;
-$$;
-create or replace trigger eve_place_message
-before insert on public.messages
-for each row
-execute function eve.place_message();
 
 -- A picture that goes no longer uses its file.
 create or replace function eve.release_image()

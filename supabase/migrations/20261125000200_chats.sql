@@ -178,12 +178,8 @@ begin
     v_conditions := v_conditions || format('c.deleted_at is %s null', case when eve_chats.deleted then 'not' else '' end);
   end if;
   execute format(
-    'select coalesce(jsonb_agg(to_jsonb(page) order by page.created_at desc, page.id desc), ''[]'')
-    from (
-      select c.id, c.title, c.user_id, c.owner, c.consumer_id, c.description, c.metadata, c.leaf_id, c.created_at, c.updated_at,
-        c.archived_at, c.deleted_at, c.expires_at
-      from public.chats c where %s order by c.created_at desc, c.id desc limit $6
-    ) page',
+    'select coalesce(jsonb_agg(eve.chat_json(page.chat) order by page.created_at desc, page.id desc), ''[]'')
+    from (select c as chat, c.created_at, c.id from public.chats c where %s order by c.created_at desc, c.id desc limit $6) page',
     array_to_string(v_conditions, ' and ')
   )
   into v_chats

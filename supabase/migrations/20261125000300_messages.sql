@@ -2,21 +2,34 @@
 
 set local lock_timeout = '10s';
 
-create or replace function eve.message_json(message public.messages)
+-- Messages as JSON, in the order of their ids. Column by column: whole rows have what the search is made of, which takes ten times as long.
+create or replace function eve.messages_json(ids uuid[])
 returns jsonb
 language plpgsql
-immutable
+stable
 set search_path = ''
 as $$
 begin
-  return jsonb_build_object(
-    'id', (message_json.message).id, 'chat_id', (message_json.message).chat_id, 'parent_id', (message_json.message).parent_id,
-    'role', (message_json.message).role, 'content', (message_json.message).content,
-    'message_type', (message_json.message).message_type, 'parts', (message_json.message).parts,
-    'client_id', (message_json.message).client_id, 'request_id', (message_json.message).request_id,
-    'usage', (message_json.message).usage, 'feedback', (message_json.message).feedback, 'state', (message_json.message).state,
-    'created_at', (message_json.message).created_at
+  return (
+    select coalesce(jsonb_agg(to_jsonb(j) - 'place' order by j.place), '[]')
+    from (
+      select i.place, m.id, m.chat_id, m.parent_id, m.role, m.content, m.message_type, m.parts, m.client_id, m.request_id, m.usage,
+        m.feedback, m.state, m.created_at
+      from unnest(messages_json.ids) with ordinality as i (id, place)
+      join public.messages m on m.id = i.id
+    ) j
   );
+end;
+$$;
+
+create or replace function eve.message_json(message_id uuid)
+returns jsonb
+language plpgsql
+stable
+set search_path = ''
+as $$
+begin
+  return eve.messages_json(array[message_json.message_id]) -> 0;
 end;
 $$;
 
@@ -40,7 +53,7 @@ begin
   from public.messages m
   where m.chat_id = message_from.chat_id and m.client_id = v_new ->> 'client_id';
   if found then
-    return jsonb_build_object('status', 'present', 'message', eve.message_json(v_message));
+    return jsonb_build_object('status', 'present', 'message', eve.message_json(v_message.id));
   end if;
   if v_new ->> 'edits' is not null then
     select m.parent_id into v_parent
@@ -55,6 +68,14 @@ begin
   ) then
     return eve.refused('message_not_found', 'The message that this one follows is not in this chat.');
   end if;
+  select * into v_message from public.messages m where m.id = (v_new ->> 'id')::uuid;
+  if found then
+    return case
+      when v_message.chat_id = message_from.chat_id
+        then jsonb_build_object('status', 'present', 'message', eve.message_json(v_message.id))
+      else eve.refused('id_taken')
+    end;
+  end if;
   perform set_config('eve.message_begins', case when v_begins then 'on' else '' end, true);
   insert into public.messages (id, chat_id, parent_id, role, content, message_type, parts, client_id, request_id, usage, state)
   values (
@@ -62,18 +83,8 @@ begin
     coalesce(v_new ->> 'content', ''), coalesce(v_new ->> 'message_type', 'text'), nullif(v_new -> 'parts', 'null'),
     v_new ->> 'client_id', v_new ->> 'request_id', nullif(v_new -> 'usage', 'null'), coalesce(v_new ->> 'state', 'complete')
   )
-  on conflict (id) do nothing
   returning * into v_message;
-  if found then
-    return jsonb_build_object('status', 'added', 'message', eve.message_json(v_message));
-  end if;
-  select * into v_message
-  from public.messages m
-  where m.id = (v_new ->> 'id')::uuid and m.chat_id = message_from.chat_id;
-  if not found then
-    return eve.refused('id_taken');
-  end if;
-  return jsonb_build_object('status', 'present', 'message', eve.message_json(v_message));
+  return jsonb_build_object('status', 'added', 'message', eve.message_json(v_message.id));
 end;
 $$;
 comment on function eve.message_from is 'Adds a message to a chat, once by its client_id or id.';
@@ -132,7 +143,7 @@ begin
   set feedback = eve_message_feedback.feedback
   where m.id = v_message.id
   returning * into v_message;
-  return jsonb_build_object('status', 'changed', 'message', eve.message_json(v_message));
+  return jsonb_build_object('status', 'changed', 'message', eve.message_json(v_message.id));
 end;
 $$;
 comment on function public.eve_message_feedback is 'Notes what a reader thinks of a message.';
@@ -154,33 +165,28 @@ declare
   v_most constant integer := least(greatest(eve_messages.at_most, 1), 100);
   v_after constant timestamptz := (eve_messages.after ->> 'created_at')::timestamptz;
   v_after_id constant uuid := (eve_messages.after ->> 'id')::uuid;
-  v_messages jsonb;
+  v_ids uuid[];
 begin
   if v_refusal is not null then
     return v_refusal;
   elsif eve_messages.backwards then
-    select coalesce(jsonb_agg(to_jsonb(page) order by page.created_at desc, page.id desc), '[]') into v_messages
-    from (
-      -- Row by row eve.message_json takes ten times as long.
-      select m.id, m.chat_id, m.parent_id, m.role, m.content, m.message_type, m.parts, m.client_id, m.request_id, m.usage, m.feedback, m.state,
-        m.created_at
+    v_ids := array(
+      select m.id
       from public.messages m
       where m.chat_id = v_chat.id and (m.created_at, m.id) < (coalesce(v_after, 'infinity'), coalesce(v_after_id, 'ffffffff-ffff-ffff-ffff-ffffffffffff'))
       order by m.created_at desc, m.id desc
       limit v_most + 1
-    ) page;
+    );
   else
-    select coalesce(jsonb_agg(to_jsonb(page) order by page.created_at, page.id), '[]') into v_messages
-    from (
-      select m.id, m.chat_id, m.parent_id, m.role, m.content, m.message_type, m.parts, m.client_id, m.request_id, m.usage, m.feedback, m.state,
-        m.created_at
+    v_ids := array(
+      select m.id
       from public.messages m
       where m.chat_id = v_chat.id and (m.created_at, m.id) > (coalesce(v_after, '-infinity'), coalesce(v_after_id, '00000000-0000-0000-0000-000000000000'))
       order by m.created_at, m.id
       limit v_most + 1
-    ) page;
+    );
   end if;
-  return eve.chat_page('messages', v_messages, v_most);
+  return eve.chat_page('messages', eve.messages_json(v_ids), v_most);
 end;
 $$;
 comment on function public.eve_messages is 'A page of the messages of a chat.';
@@ -207,27 +213,16 @@ begin
     return eve.refused('message_not_found');
   end if;
   with recursive path as (
-    select m.*, 1 as depth
+    select m.id, m.parent_id, 1 as depth
     from public.messages m
     where m.id = v_leaf
     union all
-    select m.*, p.depth + 1
+    select m.id, m.parent_id, p.depth + 1
     from path p
     join public.messages m on m.id = p.parent_id and m.chat_id = v_chat.id
     where p.depth < v_most
   )
-  select coalesce(
-    jsonb_agg(
-      jsonb_build_object(
-        'id', p.id, 'chat_id', p.chat_id, 'parent_id', p.parent_id, 'role', p.role, 'content', p.content,
-        'message_type', p.message_type, 'parts', p.parts, 'client_id', p.client_id, 'request_id', p.request_id, 'usage', p.usage,
-        'feedback', p.feedback, 'state', p.state, 'created_at', p.created_at
-      )
-      order by p.depth desc
-    ), '[]'
-  )
-  into v_messages
-  from path p;
+  select eve.messages_json(array_agg(p.id order by p.depth desc)) into v_messages from path p;
   return jsonb_build_object('status', 'listed', 'messages', v_messages, 'before', v_messages -> 0 -> 'parent_id');
 end;
 $$;
@@ -278,7 +273,7 @@ begin
     order by m.state = 'complete' desc, m.created_at desc, m.id desc
     limit 1;
     if v_answer.state = 'complete' then
-      return jsonb_build_object('status', 'present', 'question', v_question -> 'message', 'answer', eve.message_json(v_answer));
+      return jsonb_build_object('status', 'present', 'question', v_question -> 'message', 'answer', eve.message_json(v_answer.id));
     elsif v_answer.state = 'pending' then
       return eve.refused('request_running', 'The answer to this message is being written. Read the chat, or ask again later.');
     end if;
@@ -322,7 +317,7 @@ begin
   end if;
   return case
     when v_message.id is null then '{"status": "gone"}'
-    else jsonb_build_object('status', 'ended', 'message', eve.message_json(v_message))
+    else jsonb_build_object('status', 'ended', 'message', eve.message_json(v_message.id))
   end;
 end;
 $$;

@@ -2,15 +2,6 @@
 
 set local lock_timeout = '10s';
 
-create or replace function eve.message_json_of_image(image public.message_images)
-returns jsonb
-language sql
-immutable
-set search_path = ''
-as $$
-  select to_jsonb(image);
-$$;
-
 -- The tenant whose files somebody means by a hash or a key in a message; null: none.
 create or replace function eve.chat_tenant(actor jsonb, tenant_id text)
 returns text
@@ -60,7 +51,7 @@ begin
   select * into v_image from public.message_images i where i.id = v_id;
   if found then
     return case
-      when v_image.message_id = v_message.id then jsonb_build_object('status', 'present', 'image', eve.message_json_of_image(v_image))
+      when v_image.message_id = v_message.id then jsonb_build_object('status', 'present', 'image', to_jsonb(v_image))
       else eve.refused('id_taken')
     end;
   elsif (select count(*) from public.message_images i where i.message_id = v_message.id) >= v_most then
@@ -81,7 +72,8 @@ begin
   )
   values (
     v_id, v_message.id, v_new ->> 'image_name', coalesce(v_new ->> 's3_path', v_object.s3_key),
-    coalesce(v_new ->> 's3_url', eve_message_image_add.address || v_object.file_sha256 || '?tenant_id=' || v_object.tenant_id),
+    -- Ours lasts; what an upload answered beside it is over within the hour.
+    coalesce(eve_message_image_add.address || v_object.file_sha256 || '?tenant_id=' || v_object.tenant_id, v_new ->> 's3_url'),
     v_new ->> 'image_type', v_new ->> 'description', (v_new ->> 'width')::integer, (v_new ->> 'height')::integer,
     coalesce((v_new ->> 'file_size')::bigint, v_object.size_bytes), v_object.tenant_id, v_object.file_sha256, eve.clock()
   )
@@ -91,7 +83,7 @@ begin
       v_object.tenant_id, v_object.file_sha256, jsonb_build_object('ref_kind', 'message_image', 'ref_id', v_image.id)
     );
   end if;
-  return jsonb_build_object('status', 'added', 'image', eve.message_json_of_image(v_image));
+  return jsonb_build_object('status', 'added', 'image', to_jsonb(v_image));
 end;
 $$;
 comment on function public.eve_message_image_add is 'Adds a picture to a message.';
@@ -114,7 +106,7 @@ begin
   return jsonb_build_object(
     'status', 'listed',
     'images', (
-      select coalesce(jsonb_agg(eve.message_json_of_image(i) order by i.created_at, i.id), '[]')
+      select coalesce(jsonb_agg(to_jsonb(i) order by i.created_at, i.id), '[]')
       from public.message_images i
       where i.message_id = v_message.id
     )
@@ -248,7 +240,7 @@ begin
       ''found'', coalesce(
         jsonb_agg(
           jsonb_build_object(
-            ''message'', eve.message_json(m) - ''parts'', ''chat_title'', b.title, ''rank'', b.rank,
+            ''message'', eve.message_json(b.id) - ''parts'', ''chat_title'', b.title, ''rank'', b.rank,
             ''excerpt'', ts_headline(''pg_catalog.russian'', left(m.content, 20000), $1, ''MaxFragments=2, MaxWords=25, MinWords=8'')
           )
           order by b.rank desc, m.id
@@ -297,7 +289,7 @@ begin
         jsonb_agg(
           e.message || jsonb_build_object(
             'images', (
-              select coalesce(jsonb_agg(eve.message_json_of_image(i) order by i.created_at, i.id), '[]')
+              select coalesce(jsonb_agg(to_jsonb(i) order by i.created_at, i.id), '[]')
               from public.message_images i
               where i.message_id = (e.message ->> 'id')::uuid
             ),

@@ -22,7 +22,7 @@ begin
     from pg_catalog.pg_proc p
     where p.prokind = 'f'
       and (
-        p.pronamespace = 'eve'::regnamespace and p.proname ~ '^(chat|message_(json|from)|place_message|release_image|search_result|retention_of_chats)'
+        p.pronamespace = 'eve'::regnamespace and p.proname ~ '^(chat|count_(chat|answer)|messages?_(json|from|bytes)|place_message|release_image|search_result|retention_of_chats)'
         or p.pronamespace = 'public'::regnamespace and p.proname ~ '^eve_(chat|message|search_result)'
       )
   loop

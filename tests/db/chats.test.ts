@@ -1,7 +1,7 @@
 /** Chats by actor: through the functions, and with the role that a signed-in user's own client takes on. State is looked at after each refusal. */
 import fc from "fast-check";
 import postgres from "postgres";
-import { afterAll, beforeAll, beforeEach, describe, expect, test } from "vitest";
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from "vitest";
 import { cloneDatabase, empty, type TestDatabase } from "../harness/database.ts";
 import { type Answer, mediaCalls, PROJECT, shaOf } from "../harness/media.ts";
 import { mintConsumerSecret } from "../../shared/tokens/consumer_secret.ts";
@@ -85,6 +85,26 @@ function as(actor: Actor) {
 }
 const texts = (answer: Answer) => answer.messages.map((each: Answer) => each.content);
 
+/** As a signed-in user's own client, or an anonymous one. */
+async function signedIn<Value>(
+  role: string,
+  sub: string | null,
+  run: (sql: postgres.TransactionSql) => Promise<Value>,
+) {
+  const url = new URL(db.url);
+  url.username = "authenticator";
+  const pool = postgres(url.href, { max: 1, onnotice: () => {} });
+  try {
+    return await pool.begin(async (transaction) => {
+      await transaction.unsafe(`set local role ${role}`);
+      await transaction`select set_config('request.jwt.claims', ${JSON.stringify({ sub, role })}, true)`;
+      return await run(transaction);
+    });
+  } finally {
+    await pool.end();
+  }
+}
+
 describe("who has which chats", () => {
   const makers = {
     "the project": PROJECT as Actor,
@@ -166,25 +186,6 @@ describe("who has which chats", () => {
 });
 
 describe("with the role of a signed-in user", () => {
-  async function signedIn<Value>(
-    role: string,
-    sub: string | null,
-    run: (sql: postgres.TransactionSql) => Promise<Value>,
-  ) {
-    const url = new URL(db.url);
-    url.username = "authenticator";
-    const pool = postgres(url.href, { max: 1, onnotice: () => {} });
-    try {
-      return await pool.begin(async (transaction) => {
-        await transaction.unsafe(`set local role ${role}`);
-        await transaction`select set_config('request.jwt.claims', ${JSON.stringify({ sub, role })}, true)`;
-        return await run(transaction);
-      });
-    } finally {
-      await pool.end();
-    }
-  }
-
   test("a user makes a chat, adds messages in their order, searches, renames and deletes it", async () => {
     await signedIn("authenticated", ANN, async (own) => {
       const [chat] = await own`insert into public.chats (title) values ('direct') returning id, owner`;
@@ -360,6 +361,14 @@ describe("messages", () => {
     expect(await me.add(other.id, { content: "x", id: first.message.id })).toMatchObject({
       code: "id_taken",
     });
+    // The same id again is the same message, and the conversation ends where it did.
+    const last = (await me.add(chat.id, { content: "last" })).message;
+    expect(await me.add(chat.id, { content: "again", id: first.message.id })).toMatchObject({
+      status: "present",
+      message: { content: "once" },
+    });
+    expect(texts(await me.path(chat.id))).toEqual(["once", "last"]);
+    await sql`delete from public.messages where id = ${last.id}`;
     // A client of its own cannot either.
     await expect(
       sql`insert into public.messages (chat_id, parent_id) values (${other.id}, ${first.message.id})`,
@@ -460,6 +469,126 @@ describe("messages", () => {
   });
 });
 
+describe("what a signed-in user may keep", () => {
+  const USUAL = { max: 10_000, max_messages: 200_000, max_bytes: 268_435_456 };
+  const limit = async (limits: Partial<typeof USUAL>) => {
+    for (const [name, value] of Object.entries({ ...USUAL, ...limits })) {
+      await sql`update eve.settings set value = ${value} where name = ${`chats_user_${name}`}`;
+    }
+  };
+  afterEach(() => limit({}));
+
+  /** What is counted for the one who has chats, and what there is. */
+  async function counts() {
+    const kept = await sql`select chats::int, messages::int, bytes::int from eve.chat_owners`;
+    const [there] = await sql`
+      with sizes as (
+        select m.chat_id, 1 as n, 200 + octet_length(m.content) + coalesce(octet_length(m.parts::text), 0) as size from public.messages m
+        union all
+        select m.chat_id, 0, octet_length(to_jsonb(i)::text) from public.message_images i join public.messages m on m.id = i.message_id
+        union all
+        select r.chat_id, 0, octet_length(to_jsonb(r)::text) from public.search_results r
+        union all
+        select s.chat_id, 0, octet_length(to_jsonb(s)::text) from public.chat_shares s
+      ), chats as (
+        select c.owner, c.messages_count, c.stored_bytes, coalesce(sum(s.n), 0) as n, coalesce(sum(s.size), 0) as size
+        from public.chats c left join sizes s on s.chat_id = c.id
+        group by c.id
+      )
+      select bool_and(messages_count = n and stored_bytes = size) as chats_are_right, count(owner)::int as chats,
+        sum(ceil(n / 16.0) * 16) filter (where owner is not null)::int as messages,
+        sum(ceil(size / 16384.0) * 16384) filter (where owner is not null)::int as bytes
+      from chats`;
+    const { chats_are_right, ...sums } = there!;
+    return { kept: [...kept], there: sums, chats_are_right };
+  }
+
+  test("is counted whatever comes and goes, by whatever way", async () => {
+    const me = as(user(ANN));
+    const { chat } = await me.create();
+    const { chat: apps } = await as(consumer("app")).create();
+    const long = "слово ".repeat(2_000);
+    for (let n = 0; n < 20; n++) await me.add(chat.id, { content: n % 5 === 0 ? long : "short" });
+    await as(consumer("app")).add(apps.id, { content: long });
+    const asked = await me.begin(chat.id, { content: "q" });
+    await sql`select public.eve_chat_answer_end(${asked.answer.id}, 'complete', ${long}, '[{"text": "x"}]')`;
+    await me.image(asked.question.id, { image_name: "view", description: long.slice(0, 3_000) });
+    await me.results(chat.id, Array.from({ length: 30 }, (_, n) => ({ block_id: `${n}`, block_text: long })));
+    await me.share(chat.id, "c".repeat(64));
+    const full = await counts();
+    expect(full).toEqual({ kept: [full.there], there: full.there, chats_are_right: true });
+    await sql`delete from public.search_results where block_id < '2'`;
+    await sql`delete from public.chat_shares`;
+    await sql`delete from public.messages where content = 'short'`;
+    // Given to somebody.
+    await sql`update public.chats set owner = ${ANN}, consumer_id = null where id = ${apps.id}`;
+    const less = await counts();
+    expect(less).toEqual({ kept: [less.there], there: less.there, chats_are_right: true });
+    expect(less.there.bytes).toBeLessThan(full.there.bytes);
+    await me.erase(chat.id);
+    await me.erase(apps.id);
+    expect((await counts()).kept).toEqual([]);
+  });
+
+  test("ends at each limit, also for many at once, in words and with nothing half done", async () => {
+    const me = as(user(ANN));
+    await limit({ max: 4, max_messages: 96 });
+    const chats: string[] = [];
+    for (let n = 0; n < 4; n++) chats.push((await me.create()).chat.id);
+    await expect(me.create()).rejects.toMatchObject({
+      code: "EV507",
+      message: "your chats hold as much as they may, which is 4 chats",
+    });
+    const writers = chats.map(() => postgres(db.url, { max: 1, onnotice: () => {} }));
+    try {
+      // Each alone would have room for all of them.
+      const written = await Promise.all(writers.map(async (writer, at) => {
+        for (let n = 0;; n++) {
+          try {
+            await writer`select public.eve_message_add(${
+              json(user(ANN))
+            }, ${chats[at]!}, '{"content": "x"}')`;
+          } catch (thrown) {
+            expect(thrown).toMatchObject({ code: "EV507" });
+            return n;
+          }
+        }
+      }));
+      expect(written.reduce((sum, n) => sum + n)).toBe(96);
+    } finally {
+      await Promise.all(writers.map((writer) => writer.end()));
+    }
+    expect(await counts()).toMatchObject({ kept: [{ chats: 4, messages: 96 }], chats_are_right: true });
+    expect(
+      await sql`select from public.chats c left join public.messages m on m.id = c.leaf_id where m.id is null`,
+    )
+      .toHaveLength(0);
+    await limit({ max_bytes: 100_000 });
+    await expect(me.add(chats[0]!, { content: "x".repeat(50_000) })).rejects.toMatchObject({
+      code: "EV507",
+      message: "your chats hold as much as they may, which is 100000 bytes",
+    });
+    // What goes makes room, and others have their own.
+    await me.erase(chats[1]!);
+    await me.erase(chats[2]!);
+    expect(await me.add(chats[0]!, { content: "x".repeat(50_000) })).toMatchObject({ status: "added" });
+    expect(await as(user(BOB)).create()).toMatchObject({ status: "created" });
+  });
+
+  test("is nobody else's to fill or to learn of", async () => {
+    await limit({ max_messages: 0 });
+    const { chat } = await as(user(ANN)).create();
+    const add = (sub: string) =>
+      signedIn("authenticated", sub, (own) => own`insert into public.messages (chat_id) values (${chat.id})`);
+    await expect(add(BOB)).rejects.toMatchObject({ code: "42501" });
+    await expect(add(ANN)).rejects.toMatchObject({ code: "EV507" });
+    await expect(signedIn("authenticated", ANN, (own) => own`select from eve.chat_owners`)).rejects
+      .toMatchObject({
+        code: "42501",
+      });
+  });
+});
+
 describe("answers", () => {
   const end = (id: string, state: string, content: string) =>
     ask(
@@ -527,7 +656,12 @@ describe("files of pictures", () => {
     const { chat: other } = await me.create();
     const image = async (chatId: string) => {
       const { message } = await me.add(chatId, { content: "look" });
-      return (await me.image(message.id, { sha256: shaOf(1), image_name: "view" })).image;
+      return (await me.image(message.id, {
+        sha256: shaOf(1),
+        image_name: "view",
+        // Of the upload's answer: over within the hour.
+        s3_url: "https://s3.example/signed",
+      })).image;
     };
     expect(await image(chat.id)).toMatchObject({
       file_sha256: shaOf(1),

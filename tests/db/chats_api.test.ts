@@ -180,6 +180,22 @@ test("an export has all that belongs to a chat, as JSON and as Markdown", async 
   expect(markdown).toContain("> alone");
 });
 
+test("all that fits by its bytes is stored, and what only the table finds too long is refused in words", async () => {
+  const metadata = { text: "ы".repeat(8_186) };
+  const chat = await ask("POST", "/v1/chats", json({ title: "ы".repeat(1_000), metadata }));
+  expect(chat).toMatchObject({ status_code: 201, metadata });
+  const at = `/v1/chats/${chat.id}`;
+  expect(await ask("POST", `${at}/messages`, json({ content: "ы".repeat(500_000) }))).toMatchObject({
+    status_code: 201,
+  });
+  // All digits of the numbers are in the table, three hundred each.
+  expect(await ask("PATCH", at, json({ metadata: { numbers: Array(60).fill(1e300) } }))).toMatchObject({
+    status_code: 400,
+    error: { code: "invalid_argument" },
+  });
+  expect(await ask("GET", at)).toMatchObject({ metadata });
+});
+
 describe("who may", () => {
   test("an app with the scope, a signed-in user, and the secret key; each their own", async () => {
     const mine = await ask("POST", "/v1/chats", json({ title: "app's" }, app));
@@ -193,7 +209,12 @@ describe("who may", () => {
   });
 
   test.each([
-    ["a title of 501 characters", "POST", "/v1/chats", { title: "x".repeat(501) }],
+    // Bytes count: each of these letters has two.
+    ["a title of 2,002 bytes", "POST", "/v1/chats", { title: "ы".repeat(1_001) }],
+    ["metadata of 16,385 bytes", "POST", "/v1/chats", { metadata: { text: "ы".repeat(8_187) } }],
+    ["a message of 1,000,002 bytes", "POST", `/v1/chats/${crypto.randomUUID()}/messages`, {
+      content: "ы".repeat(500_001),
+    }],
     ["a field that there is not", "POST", "/v1/chats", { name: "x" }],
     ["an id that is none", "POST", "/v1/chats", { id: "7" }],
     ["another id in the path", "PATCH", "/v1/chats/7", {}],

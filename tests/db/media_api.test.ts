@@ -407,7 +407,7 @@ describe("without S3", () => {
     [
       "metadata without an end",
       "POST",
-      `/v1/media?metadata=${encodeURIComponent(JSON.stringify({ a: "x".repeat(16_000) }))}`,
+      `/v1/media?metadata=${encodeURIComponent(JSON.stringify({ a: "x".repeat(17_000) }))}`,
       asType("text/plain", "x"),
     ],
     ["a use without its id", "POST", "/v1/media?ref_kind=chat", asType("text/plain", "x")],

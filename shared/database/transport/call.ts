@@ -31,6 +31,15 @@ export async function call<Shape extends z.ZodType>(
   } finally {
     clearTimer();
   }
+  return asExpected(sqlFunction, said, shape);
+}
+
+/** @throws GatewayError `internal` when an answer is not what `shape` says */
+export function asExpected<Shape extends z.ZodType>(
+  sqlFunction: string,
+  said: unknown,
+  shape: Shape,
+): z.output<Shape> {
   const answer = shape.safeParse(said);
   if (answer.success) return answer.data;
   throw new GatewayError("internal", {

@@ -11,6 +11,8 @@ const TRANSIENT = /^(08|53|57|40)|^55P03$|^PGRST00/;
 /** Codes that the database or PostgREST gives; an error without one comes from something in between that failed. */
 const KNOWN_FORM = /^([0-9A-Z]{5}|PGRST\d{3})$/;
 
+const CHECK_VIOLATION = "23514";
+
 /** The database refuses us or lacks our functions: a missing migration, a wrong key, a missing grant. */
 const SETUP = /^(PGRST202|PGRST3|42883|42P01|42501|3F000|28)/;
 
@@ -24,9 +26,13 @@ export function asLedgerError(thrown: unknown, sqlFunction: string): GatewayErro
   const detail = `${sqlFunction}: ${
     thrown.sqlstate || "no sqlstate"
   } (status ${thrown.status}): ${thrown.message}`;
+  if (thrown.sqlstate === CHECK_VIOLATION) {
+    // Whatever a caller may send is bounded before; what a table refuses all the same is still the caller's value.
+    return new GatewayError("invalid_argument", { detail, cause: thrown });
+  }
   const ours = codeOfSqlstate(thrown.sqlstate);
-  if (ours === "invalid_argument") {
-    // Our own functions write this message, about the caller's value.
+  if (ours === "invalid_argument" || ours === "chats_full") {
+    // Our own functions write this message, about the caller's value, or about what the caller keeps.
     return new GatewayError(ours, { message: thrown.message, detail, cause: thrown });
   }
   if (ours !== null) return new GatewayError(ours, { detail, cause: thrown });

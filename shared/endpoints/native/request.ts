@@ -6,7 +6,7 @@ import type { GatewayRequest, Unresolved } from "../../contract/request.ts";
 import type { Target } from "../../contract/target.ts";
 import { targetOf } from "../../stages/stage_name.ts";
 import { schemaSettings } from "../response_schema.ts";
-import { invalidRequest, listOf, validated } from "../validated.ts";
+import { invalidRequest, listOf, textOfBytes, validated } from "../validated.ts";
 
 /**
  * How long a start may lie ahead unless the caller says otherwise. With a usual answer on top it stays under the 60 s
@@ -68,10 +68,10 @@ const anyObject = z.record(z.string(), z.unknown());
 /** In which chat the call is a question, and where it stands there. */
 const chat = z.strictObject({
   /** The caller's name for the question: the same one again asks nothing, and is answered as before. */
-  client_id: z.string().min(1).max(200).optional(),
+  client_id: textOfBytes(800, 1).optional(),
   parent_id: z.uuid().nullable().optional(),
   edits: z.uuid().optional(),
-  message_type: z.string().max(100).optional(),
+  message_type: textOfBytes(400).optional(),
   /** How many estimated tokens of earlier messages go along. */
   history_tokens: z.number().int().min(0).max(2_000_000).default(DEFAULT_HISTORY_TOKENS),
   /** For the secret key: the signed-in user who asks, in a chat of theirs. */

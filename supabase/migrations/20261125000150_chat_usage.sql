@@ -1,0 +1,292 @@
+-- Where a message stands in its chat, and how much one signed-in user may keep in chats.
+--
+-- Whoever has signed in writes to these tables by themselves, so there is a limit to it: of chats, of messages, and of bytes. Each chat
+-- counts what is in it in its own row, which a message writes to anyhow. The owner's row, which all their chats share, is written to when
+-- a chat goes over a step (sixteen messages, or 16 KiB), so that one message in sixteen or so pays for it: a chat counts there as rounded
+-- up to whole steps. Chats of programs (consumers and the secret key) have no owner and no limit.
+
+set local lock_timeout = '10s';
+
+create table if not exists eve.chat_owners (
+  owner uuid primary key,
+  chats bigint not null default 0,
+  messages bigint not null default 0,
+  bytes bigint not null default 0
+) with (fillfactor = 50);
+comment on table eve.chat_owners is 'What each signed-in user keeps in chats. Messages and bytes are in whole steps of each chat.';
+alter table eve.chat_owners enable row level security;
+
+insert into eve.settings (name, value, description) values
+  ('chats_user_max', 10000, 'So many chats may one signed-in user have, deleted ones that can be restored among them.'),
+  ('chats_user_max_messages', 200000, 'And so many messages in them, each chat counted in steps of 16.'),
+  ('chats_user_max_bytes', 268435456, 'And so many bytes of text and JSON, each chat counted in steps of 16 KiB.')
+on conflict (name) do nothing;
+
+-- A chat's count as its owner's row has it: in whole steps.
+create or replace function eve.chat_steps(counted bigint, step bigint)
+returns bigint
+language sql
+immutable
+set search_path = ''
+as $$
+  select (chat_steps.counted + chat_steps.step - 1) / chat_steps.step * chat_steps.step;
+$$;
+
+-- What a message takes, in bytes: its text and JSON, and 200 for the rest of its row.
+create or replace function eve.message_bytes(content text, parts jsonb)
+returns bigint
+language plpgsql
+immutable
+set search_path = ''
+as $$
+begin
+  return 200 + octet_length(message_bytes.content) + coalesce(octet_length(message_bytes.parts::text), 0);
+end;
+$$;
+
+-- Adds to what an owner keeps, or takes from it; with more than the settings let them have, an error.
+create or replace function eve.chat_owner_keeps(owner uuid, chats bigint, messages bigint, bytes bigint)
+returns void
+language plpgsql
+volatile
+set search_path = ''
+as $$
+#variable_conflict use_column
+declare
+  v_kept eve.chat_owners;
+  v_limit record;
+begin
+  insert into eve.chat_owners as o (owner, chats, messages, bytes)
+  values (chat_owner_keeps.owner, chat_owner_keeps.chats, chat_owner_keeps.messages, chat_owner_keeps.bytes)
+  on conflict (owner) do update
+  set chats = o.chats + excluded.chats, messages = o.messages + excluded.messages, bytes = o.bytes + excluded.bytes
+  returning * into v_kept;
+  if v_kept.chats <= 0 then
+    -- Of somebody who has no chats nothing is left.
+    delete from eve.chat_owners o where o.owner = v_kept.owner;
+    return;
+  end if;
+  select l.thing, l.most into v_limit
+  from (values
+    (chat_owner_keeps.chats, v_kept.chats, eve.alert_setting('chats_user_max', 10000), 'chats'),
+    (chat_owner_keeps.messages, v_kept.messages, eve.alert_setting('chats_user_max_messages', 200000), 'messages'),
+    (chat_owner_keeps.bytes, v_kept.bytes, eve.alert_setting('chats_user_max_bytes', 268435456), 'bytes')
+  ) as l (added, kept, most, thing)
+  where l.added > 0 and l.kept > l.most
+  limit 1;
+  if found then
+    raise exception 'your chats hold as much as they may, which is % %', v_limit.most, v_limit.thing
+      using errcode = 'EV507', hint = 'Erase chats that are not needed, or ask the owner of the project for more.';
+  end if;
+end;
+$$;
+comment on function eve.chat_owner_keeps is 'Counts what a signed-in user keeps in chats.';
+
+-- A chat comes, goes, or becomes somebody else's, with all that is in it.
+create or replace function eve.count_chat()
+returns trigger
+language plpgsql
+-- A signed-in user writes chats and not these counts.
+security definer
+set search_path = ''
+as $$
+begin
+  if tg_op = 'UPDATE' and old.owner is not distinct from new.owner then
+    return null;
+  end if;
+  if tg_op <> 'INSERT' and old.owner is not null then
+    perform eve.chat_owner_keeps(old.owner, -1, -eve.chat_steps(old.messages_count, 16), -eve.chat_steps(old.stored_bytes, 16384));
+  end if;
+  if tg_op <> 'DELETE' and new.owner is not null then
+    perform eve.chat_owner_keeps(new.owner, 1, eve.chat_steps(new.messages_count, 16), eve.chat_steps(new.stored_bytes, 16384));
+  end if;
+  return null;
+end;
+$$;
+create or replace trigger eve_count_chat
+after insert or delete or update of owner on public.chats
+for each row
+execute function eve.count_chat();
+
+-- What comes into a chat, or leaves it. A chat that is gone is not there to be counted: its owner has been given all of it back.
+create or replace function eve.chat_keeps(chat_id uuid, messages bigint, bytes bigint)
+returns void
+language plpgsql
+volatile
+set search_path = ''
+as $$
+declare
+  v_chat public.chats;
+  v_messages bigint;
+  v_bytes bigint;
+begin
+  update public.chats c
+  set messages_count = c.messages_count + chat_keeps.messages, stored_bytes = c.stored_bytes + chat_keeps.bytes
+  where c.id = chat_keeps.chat_id
+  returning * into v_chat;
+  if v_chat.owner is null then
+    return;
+  end if;
+  v_messages := eve.chat_steps(v_chat.messages_count, 16) - eve.chat_steps(v_chat.messages_count - chat_keeps.messages, 16);
+  v_bytes := eve.chat_steps(v_chat.stored_bytes, 16384) - eve.chat_steps(v_chat.stored_bytes - chat_keeps.bytes, 16384);
+  if v_messages <> 0 or v_bytes <> 0 then
+    perform eve.chat_owner_keeps(v_chat.owner, 0, v_messages, v_bytes);
+  end if;
+end;
+$$;
+
+-- Each message has its place: behind all that its chat had before, whoever adds it and however many do at once. What it follows, if
+-- nobody said so, is the end of the conversation.
+create or replace function eve.place_message()
+returns trigger
+language plpgsql
+-- A signed-in user may add to their chat and may not move its end.
+security definer
+set search_path = ''
+as $$
+declare
+  v_chat public.chats;
+  v_user constant uuid := auth.uid();
+  v_bytes bigint;
+begin
+  select * into v_chat from public.chats c where c.id = new.chat_id for no key update;
+  if not found or v_user is distinct from v_chat.owner and v_user is not null then
+    -- Row-level security or the foreign key says no, each in its words.
+    return new;
+  end if;
+  -- A table made by hand may take nothing for these; the gateway answers what they would have been.
+  new.role := coalesce(new.role, 'user');
+  new.content := coalesce(new.content, '');
+  new.message_type := coalesce(new.message_type, 'text');
+  if new.parent_id is null and coalesce(current_setting('eve.message_begins', true), '') <> 'on' then
+    new.parent_id := v_chat.leaf_id;
+  elsif new.parent_id is not null and not exists (
+    select from public.messages m where m.id = new.parent_id and m.chat_id = new.chat_id
+  ) then
+    raise exception 'parent_id must be a message of the same chat' using errcode = 'EV400';
+  end if;
+  new.created_at := greatest(eve.clock(), v_chat.updated_at + interval '1 microsecond');
+  v_bytes := eve.message_bytes(new.content, new.parts);
+  update public.chats c
+  set updated_at = new.created_at, leaf_id = new.id, messages_count = v_chat.messages_count + 1, stored_bytes = v_chat.stored_bytes + v_bytes
+  where c.id = new.chat_id;
+  -- As eve.chat_keeps does, with the row that is here already.
+  if v_chat.owner is not null and (
+    v_chat.messages_count % 16 = 0 or (v_chat.stored_bytes + 16383) / 16384 <> (v_chat.stored_bytes + v_bytes + 16383) / 16384
+  ) then
+    perform eve.chat_owner_keeps(
+      v_chat.owner, 0, eve.chat_steps(v_chat.messages_count + 1, 16) - eve.chat_steps(v_chat.messages_count, 16),
+      eve.chat_steps(v_chat.stored_bytes + v_bytes, 16384) - eve.chat_steps(v_chat.stored_bytes, 16384)
+    );
+  end if;
+  return new;
+end;
+$$;
+create or replace trigger eve_place_message
+before insert on public.messages
+for each row
+execute function eve.place_message();
+
+-- An answer's text comes when it has ended.
+create or replace function eve.count_answer()
+returns trigger
+language plpgsql
+security definer
+set search_path = ''
+as $$
+begin
+  perform eve.chat_keeps(new.chat_id, 0, eve.message_bytes(new.content, new.parts) - eve.message_bytes(old.content, old.parts));
+  return null;
+end;
+$$;
+create or replace trigger eve_count_answer
+after update of content, parts on public.messages
+for each row
+execute function eve.count_answer();
+
+-- What else comes and goes: rows that one statement adds to chats or takes from them, as JSON. A message that goes alone, which the
+-- gateway lets nobody do, leaves its pictures counted until its chat goes.
+create or replace function eve.count_chat_rows()
+returns trigger
+language plpgsql
+security definer
+set search_path = ''
+as $$
+declare
+  v_sign constant integer := case tg_op when 'DELETE' then -1 else 1 end;
+  v_kept record;
+begin
+  if tg_table_name = 'messages' then
+    for v_kept in
+      select c.id, count(*) as messages, sum(eve.message_bytes(r.content, r.parts)) as bytes
+      from changed r
+      join public.chats c on c.id = r.chat_id
+      group by c.id
+      order by c.id
+    loop
+      perform eve.chat_keeps(v_kept.id, v_sign * v_kept.messages, v_sign * v_kept.bytes::bigint);
+    end loop;
+  elsif tg_table_name = 'message_images' then
+    for v_kept in
+      select c.id, sum(octet_length(to_jsonb(r)::text)) as bytes
+      from changed r
+      join public.messages m on m.id = r.message_id
+      join public.chats c on c.id = m.chat_id
+      group by c.id
+      order by c.id
+    loop
+      perform eve.chat_keeps(v_kept.id, 0, v_sign * v_kept.bytes::bigint);
+    end loop;
+  else
+    for v_kept in
+      select c.id, sum(octet_length(to_jsonb(r)::text)) as bytes
+      from changed r
+      join public.chats c on c.id = r.chat_id
+      group by c.id
+      order by c.id
+    loop
+      perform eve.chat_keeps(v_kept.id, 0, v_sign * v_kept.bytes::bigint);
+    end loop;
+  end if;
+  return null;
+end;
+$$;
+create or replace trigger eve_count_deleted
+after delete on public.messages
+referencing old table as changed
+for each statement
+execute function eve.count_chat_rows();
+
+do $$
+declare
+  v_table text;
+begin
+  foreach v_table in array '{message_images,search_results,chat_shares}'::text[] loop
+    execute format(
+      'create or replace trigger eve_count_added after insert on public.%I referencing new table as changed
+      for each statement execute function eve.count_chat_rows()', v_table
+    );
+    execute format(
+      'create or replace trigger eve_count_deleted after delete on public.%I referencing old table as changed
+      for each statement execute function eve.count_chat_rows()', v_table
+    );
+  end loop;
+  -- What was here before it was counted. A count that is there already is right.
+  if exists (select from public.chats) and not exists (select from public.chats c where c.messages_count > 0) then
+    update public.chats c
+    set messages_count = k.messages, stored_bytes = k.bytes
+    from (
+      select m.chat_id, count(*) as messages, sum(eve.message_bytes(m.content, m.parts)) as bytes
+      from public.messages m
+      group by m.chat_id
+    ) k
+    where k.chat_id = c.id;
+    insert into eve.chat_owners (owner, chats, messages, bytes)
+    select c.owner, count(*), sum(eve.chat_steps(c.messages_count, 16)), sum(eve.chat_steps(c.stored_bytes, 16384))
+    from public.chats c
+    where c.owner is not null
+    group by c.owner
+    on conflict (owner) do nothing;
+  end if;
+end;
+$$;
