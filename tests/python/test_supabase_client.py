@@ -288,7 +288,7 @@ class Answering(Played):
         chat_id = run(client.create_chat())
         for self.played.is_away in (False, True):
             for awaitable in [
-                client.create_chat("t" * 501),
+                client.create_chat("t" * 2_001),
                 client.create_chat(metadata={"nan": float("nan")}),
                 client.create_chat(metadata=["no object"]),  # type: ignore[arg-type]
                 client.add_message("7", "user", "?"),
