@@ -2,8 +2,7 @@ import { z } from "zod";
 import type { TrafficClass } from "../contract/request.ts";
 import type { CallBody } from "./job_queue.ts";
 import { asCaller, type JobCaller } from "./jobs.ts";
-import { notRefused } from "./refused.ts";
-import { call } from "./transport/call.ts";
+import { callUnlessRefused } from "./refused.ts";
 import type { Transport } from "./transport/transport.ts";
 
 const response = z.object({
@@ -53,8 +52,8 @@ export interface StoredResponses {
 const TIMEOUT_MS = 15_000;
 
 export function createStoredResponses(transport: Transport, timeoutMs = TIMEOUT_MS): StoredResponses {
-  const ask = async <Shape extends z.ZodType>(name: string, args: Record<string, unknown>, shape: Shape) =>
-    shape.parse(notRefused(await call(transport, name, args, z.unknown(), timeoutMs))) as z.output<Shape>;
+  const ask = <Shape extends z.ZodType>(name: string, args: Record<string, unknown>, shape: Shape) =>
+    callUnlessRefused(transport, name, args, shape, timeoutMs);
   return {
     create: ({ id, requestId, requestHash, body, models, model, store, metadata, ...asked }, caller) =>
       ask("eve_response_create", {
