@@ -14964,7 +14964,7 @@ declare
   v_problem text;
 begin
   perform public.eve_jobs_sweep();
-  if public.eve_jobs_due() then
+  if public.eve_jobs_due() or eve.deliveries_are_due() then
     v_status := 'running';
     if eve.jobs_may_wake((eve.alert_setting('jobs_workers', 2) - 1)::integer) then
       v_problem := eve.post_to_function('worker', '{"source": "cron"}', v_answer_ms);
@@ -16278,6 +16278,17 @@ begin
 end;
 $function$;
 comment on function public.eve_traces_done is 'Notes how far the export of traces has come, and what became of the spans.';
+
+-- event_schedule ------------------------------------------------------------------------------------------------------
+
+CREATE OR REPLACE FUNCTION eve.deliveries_are_due()
+ RETURNS boolean
+ LANGUAGE sql
+ SET search_path TO ''
+AS $function$
+  select coalesce(eve.next_delivery_ms('{webhook}') <= 0, false)
+    and not exists (select from eve.operations o where o.name = 'events' and o.last_status = 'failed');
+$function$;
 
 -- batches -------------------------------------------------------------------------------------------------------------
 

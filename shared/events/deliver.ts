@@ -53,6 +53,8 @@ export interface DeliverLimits {
   untilMs: number;
   /** Ends what is under way. */
   signal: AbortSignal;
+  /** Whether it stays for what falls due within seconds; absent: it does. Not where the caller comes again by itself. */
+  waits?: boolean;
 }
 
 export interface DeliverCounts {
@@ -70,7 +72,7 @@ export interface DeliverCounts {
  */
 export async function deliverDue(
   dependencies: DeliverDependencies,
-  { untilMs, signal }: DeliverLimits,
+  { untilMs, signal, waits = true }: DeliverLimits,
 ): Promise<DeliverCounts> {
   const { call, clock, handlers } = dependencies;
   const kinds = Object.keys(handlers);
@@ -100,7 +102,7 @@ export async function deliverDue(
       deliveries.forEach(begin);
       if (deliveries.length > 0) continue;
       if (underWay.size > 0) await Promise.race(underWay);
-      else if (nextDueMs === null || nextDueMs > WORTH_WAITING_MS) break;
+      else if (!waits || nextDueMs === null || nextDueMs > WORTH_WAITING_MS) break;
       else {
         const pauseMs = Math.max(nextDueMs, SHORTEST_PAUSE_MS);
         if (pauseMs > leftMs) {

@@ -1,5 +1,7 @@
 import { type CallsOptions, openCalls, workerCall } from "../calls/open_calls.ts";
 import { createJobLeases, type WorkerPlace } from "../database/job_leases.ts";
+import { deliverDue } from "../events/deliver.ts";
+import { eventHandlers } from "../events/open.ts";
 import { batchRunner } from "./batch_runner.ts";
 import { callRunner } from "./call_runner.ts";
 import { runWorker } from "./worker.ts";
@@ -43,6 +45,20 @@ export function openWorker(
   const { maxBodyBytes, maxWaitMs } = settings;
   const run = callRunner({ ...calls, maxBodyBytes, maxWaitMs, clock, newId, log });
   const leases = createJobLeases(calls.transport);
+  // What cannot be delivered for want of a setting waits; the operation `events` says so.
+  const { handlers } = eventHandlers({
+    read: options.read,
+    gateway: new URL(settings.project.url).host,
+    network: { fetch: options.fetch, resolve: options.resolve, connect: options.connect },
+    clock,
+    now: Date.now,
+  });
+  const deliver = ({ untilMs, signal }: { untilMs: number; signal: AbortSignal }) =>
+    deliverDue({ call: calls.transport, clock, random: Math.random, log, handlers }, {
+      untilMs,
+      signal,
+      waits: false,
+    });
   const url = `${settings.project.url}/functions/v1/worker`;
   const wake = workerCall(options.fetch, url, settings.databaseKey, log);
   let working: Promise<void> | null = null;
@@ -57,6 +73,7 @@ export function openWorker(
       {
         leases,
         runners: { llm: run, response: run, provider_job: run, batch: batchRunner(calls) },
+        deliver,
         clock,
         newId,
         log,

@@ -24,6 +24,11 @@ export interface WorkerDependencies {
   leases: JobLeases;
   /** By kind; jobs of other kinds are left to other workers. */
   runners: Readonly<Record<string, JobRunner>>;
+  /**
+   * Delivers the events that are due, such as the ends of jobs, and nothing that might not be over by `untilMs` of the clock. Absent: this
+   * worker delivers none.
+   */
+  deliver?: (limits: { untilMs: number; signal: AbortSignal }) => Promise<unknown>;
   clock: Clock;
   newId: () => string;
   log: Log;
@@ -71,6 +76,8 @@ class Worker {
   readonly #since: number;
   readonly #held = new Map<string, Held>();
   readonly #ended = new AbortController();
+  /** It begins no more jobs, and has noted how its last ones ended. */
+  readonly #allNoted = new AbortController();
   readonly #complete: (done: Lease & { result: unknown }) => Promise<void>;
   #changed = Promise.withResolvers<void>();
   #begun = 0;
@@ -95,12 +102,15 @@ class Worker {
       return { status: "worked", begun: 0, more: false };
     }
     const renewing = this.#renew();
+    const delivering = this.#deliver();
     try {
       await this.#work();
     } catch (thrown) {
       log("error", "worker_failed", { worker_id: this.#id, detail: asGatewayError(thrown).detail });
     }
     await this.#breakOff();
+    this.#allNoted.abort();
+    await delivering;
     this.#ended.abort();
     await renewing;
     const more = await leases.end(this.#id).catch(() => false);
@@ -209,6 +219,23 @@ class Worker {
         return await leases.release([{ id, lease_token, ...outcome }]);
       case "handed_over":
         return;
+    }
+  }
+
+  /** Looks as often as for jobs, and once more when its last job has been noted: whoever waits for its end is told at once. */
+  async #deliver(): Promise<void> {
+    const { deliver, clock, log } = this.#dependencies;
+    if (deliver === undefined) return;
+    const { stop = new AbortController().signal, budgetMs } = this.#terms;
+    const over = this.#allNoted.signal;
+    for (let isLast = false; !isLast && !stop.aborted;) {
+      isLast = over.aborted;
+      try {
+        await deliver({ untilMs: this.#since + budgetMs, signal: stop });
+      } catch (thrown) {
+        log("warn", "events_not_delivered", { worker_id: this.#id, detail: asGatewayError(thrown).detail });
+      }
+      if (!isLast) await clock.sleep(LOOK_EVERY_MS, over).catch(() => {});
     }
   }
 

@@ -231,8 +231,8 @@ exception
 end;
 $$;
 
--- What cron runs every few seconds: the sweep, and a call of the function worker if it would find anything to do. Where it cannot be
--- called, operation jobs has failed; otherwise it is noted once a minute that this runs.
+-- What cron runs every few seconds: the sweep, and a call of the function worker if it would find anything to do, be it a job or an event
+-- that is to be delivered. Where it cannot be called, operation jobs has failed; otherwise it is noted once a minute that this runs.
 create or replace function eve.jobs_tick()
 returns jsonb
 language plpgsql
@@ -247,7 +247,7 @@ declare
   v_problem text;
 begin
   perform public.eve_jobs_sweep();
-  if public.eve_jobs_due() then
+  if public.eve_jobs_due() or eve.deliveries_are_due() then
     v_status := 'running';
     if eve.jobs_may_wake((eve.alert_setting('jobs_workers', 2) - 1)::integer) then
       v_problem := eve.post_to_function('worker', '{"source": "cron"}', v_answer_ms);

@@ -36,7 +36,7 @@ begin
         p.pronamespace = 'eve'::regnamespace
           and p.proname in (
             'event_type_matches', 'emit_event', 'lock_dead_letters', 'bury_delivery', 'event_consumer_label', 'log_event_attempt', 'release_lost_deliveries',
-            'event_json', 'next_delivery_ms', 'switch_consumer_off', 'webhook_deleted', 'dead_letters_gone', 'dead_letter_json', 'event_tries',
+            'event_json', 'next_delivery_ms', 'deliveries_are_due', 'switch_consumer_off', 'webhook_deleted', 'dead_letters_gone', 'dead_letter_json', 'event_tries',
             'dead_letters_meant', 'webhook_retry_s', 'webhook_json', 'webhook_of', 'check_event_types', 'alert_changed', 'tell_job_end',
             'retention_of_events', 'traces_until', 'traces_are_due', 'count_spans', 'retention_batch', 'operation_is_due'
           )

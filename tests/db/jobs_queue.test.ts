@@ -2,7 +2,7 @@
 import postgres from "postgres";
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from "vitest";
 import { freezeClock, type TestClock } from "../harness/admission.ts";
-import { cloneDatabase, type TestDatabase } from "../harness/database.ts";
+import { cloneDatabase, empty, type TestDatabase } from "../harness/database.ts";
 import { addConsumer, clearJobs, jobCalls, type Json, LEASE_MS, miscounted } from "../harness/jobs.ts";
 
 let db: TestDatabase;
@@ -472,6 +472,28 @@ describe("workers", () => {
     expect([await tick(), await posted()]).toEqual(["running", 0]);
     await claim(1);
     expect([await tick(), await posted()]).toEqual(["nothing_due", 0]);
+  });
+
+  test("cron calls the function for a webhook that is due, unless nothing can be delivered here", async () => {
+    await sql`select public.eve_connect('http://project.test', 'sb_secret_of_a_test')`;
+    const [hook] = await sql`
+      insert into eve.event_consumers (name, kind, types, retry_s) values ('webhook:of-a-tick', 'webhook', '{eve.thing.*}', '{5}')
+      returning name`;
+    await sql`select eve.emit_event('/things', 'eve.thing.happened.v1', 'x')`;
+    expect([await tick(), await posted()]).toEqual(["asked", 1]);
+    await sql`update eve.operations set last_status = 'failed' where name = 'events'`;
+    await clock.advance(5_000);
+    expect([await tick(), await posted()]).toEqual(["nothing_due", 0]);
+    await sql`update eve.operations set last_status = 'succeeded' where name = 'events'`;
+    // Its first retry is not due yet.
+    await sql`update eve.event_deliveries set next_try_at = eve.clock() + interval '3 seconds' where consumer = ${
+      hook!.name
+    }`;
+    expect([await tick(), await posted()]).toEqual(["nothing_due", 0]);
+    await clock.advance(3_000);
+    expect([await tick(), await posted()]).toEqual(["asked", 1]);
+    await empty(sql, "eve.events", "eve.event_consumers");
+    await sql`update eve.operations set last_status = null where name = 'events'`;
   });
 
   test("cron's notes of ticks that went well are kept for an hour", async () => {

@@ -231,7 +231,10 @@ async function askFunction(
   signal: AbortSignal,
 ): Promise<FunctionFacts> {
   try {
-    const { status, headers, body } = await callFunction(connection, name, {}, { signal });
+    // To the worker any POST is a call to work.
+    const { status, headers, body } = name === "worker"
+      ? await callFunction(connection, name, undefined, { method: "GET", signal })
+      : await callFunction(connection, name, {}, { signal });
     const reported = Date.parse(headers.get("date") ?? "");
     // The header is cut to the second.
     const clockAheadMs = Number.isNaN(reported) ? null : reported + 500 - databaseNow();
@@ -244,9 +247,7 @@ async function askFunction(
     if ((status === 401 || status === 403) && !(isOurs && OTHER_CREDENTIALS.includes(name))) {
       return found("refuses");
     }
-    // The worker takes it for a call to work, and says so.
-    if (name === "worker" && status === 202) return found("answers");
-    // An empty request is refused by all others, each in its own words.
+    // An empty request is refused by all of them, each in its own words.
     return found(body?.error === undefined || status >= 500 ? "broken" : "answers");
   } catch (thrown) {
     const detail = thrown instanceof Error ? thrown.message : String(thrown);

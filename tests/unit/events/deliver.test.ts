@@ -78,6 +78,21 @@ test("delivers what is due and what falls due shortly, and leaves the rest", asy
   expect(finished.map((one) => one.delivery_id)).toEqual([1, 2]);
 });
 
+test("does not stay for what falls due where its caller comes again by itself", async () => {
+  due = [{ id: 1, atMs: 0 }, { id: 2, atMs: 1_000 }];
+  const { signal } = new AbortController();
+  const terms = {
+    call,
+    clock,
+    random: () => 0,
+    log: () => {},
+    handlers: { test: () => Promise.resolve(DELIVERED) },
+  };
+  expect(await deliverDue(terms, { untilMs: 100_000, signal, waits: false }))
+    .toEqual({ delivered: 1, failed: 0, more: false });
+  expect(clock.pauses).toEqual([]);
+});
+
 test("has sixteen under way at a time, and takes the next as soon as one is done", async () => {
   due = Array.from({ length: 40 }, (_, id) => ({ id, atMs: 0 }));
   const waiting: ((attempted: Attempted) => void)[] = [];

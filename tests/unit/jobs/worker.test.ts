@@ -2,7 +2,12 @@ import { describe, expect, test } from "vitest";
 import { GatewayError } from "../../../shared/contract/gateway_error.ts";
 import type { ClaimedJob, JobLeases } from "../../../shared/database/job_leases.ts";
 import type { RunOutcome, RunTerms } from "../../../shared/jobs/job_runner.ts";
-import { LEASE_MS, runWorker, type WorkerTerms } from "../../../shared/jobs/worker.ts";
+import {
+  LEASE_MS,
+  runWorker,
+  type WorkerDependencies,
+  type WorkerTerms,
+} from "../../../shared/jobs/worker.ts";
 import { StillClock } from "../gateway/gateway_fixture.ts";
 
 const SECOND = 1_000;
@@ -28,7 +33,10 @@ const jobOf = (id: string): ClaimedJob => ({
 });
 
 /** A worker over jobs that wait, with runs that end when the test says so. */
-function work(waiting: string[], terms: Partial<WorkerTerms> = {}) {
+function work(
+  waiting: string[],
+  { deliver, ...terms }: Partial<WorkerTerms> & Pick<WorkerDependencies, "deliver"> = {},
+) {
   const clock = new StillClock();
   const said: string[] = [];
   const running = new Map<
@@ -77,6 +85,7 @@ function work(waiting: string[], terms: Partial<WorkerTerms> = {}) {
     clock,
     newId: () => "worker",
     log: (level, message) => said.push(`${level}: ${message}`),
+    ...(deliver !== undefined && { deliver }),
   }, { place: "edge", budgetMs: 120 * SECOND, concurrency: 2, ...terms });
   return {
     clock,
@@ -173,6 +182,36 @@ describe("a worker", () => {
     expect(await stopped.next()).toContain("a back");
   });
 
+  test("delivers events as often as it looks for jobs, and those of its last jobs before it ends", async () => {
+    const seen: string[] = [];
+    const told: string[][] = [];
+    const budgets: number[] = [];
+    let fails = true;
+    const { leases, next, end, ended, clock, said } = work(["a"], {
+      maxJobs: 1,
+      deliver({ untilMs }) {
+        budgets.push(untilMs);
+        if (fails) return Promise.reject(new GatewayError("database_unavailable"));
+        told.push(seen.splice(0));
+        return Promise.resolve();
+      },
+    });
+    leases.complete = (done) => {
+      seen.push(...done.map(({ id }) => id));
+      return Promise.resolve();
+    };
+    expect(await next()).toEqual(["claim 1 in 120000", "warn: events_not_delivered"]);
+    fails = false;
+    await clock.advance(2 * SECOND);
+    expect(told).toEqual([[], []]);
+    await end("a", { kind: "done", result: 1 });
+    await ended;
+    expect(told).toEqual([[], [], ["a"]]);
+    expect(new Set(budgets)).toEqual(new Set([120 * SECOND]));
+    expect(said.at(-1)).toBe("info: worker_ended");
+    expect(clock.asleep).toBe(0);
+  });
+
   test("does nothing where enough of them run", async () => {
     const { leases, said } = work([]);
     leases.begin = () => Promise.resolve(false);
@@ -202,16 +241,17 @@ describe("a worker", () => {
     const { clock, leases, next, end, ended } = work(["a", "b", "c"], { concurrency: 3 });
     await next();
     const lists: string[] = [];
+    const { promise: noted, resolve: note } = Promise.withResolvers<void>();
     leases.complete = (done) => {
       lists.push(done.map(({ id }) => id).join(" "));
-      return lists.length === 1
-        ? Promise.reject(new GatewayError("database_unavailable"))
-        : Promise.resolve();
+      return lists.length === 1 ? Promise.reject(new GatewayError("database_unavailable")) : noted;
     };
     await Promise.all(["a", "b", "c"].map((id) => end(id, { kind: "done", result: 1 })));
     expect(lists).toEqual(["a b c"]);
     await clock.advance(SECOND);
+    // None of them waits for another's answer.
     expect(lists).toEqual(["a b c", "a", "b", "c"]);
+    note();
     await clock.advance(5 * SECOND);
     expect((await ended).begun).toBe(3);
   });
