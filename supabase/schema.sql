@@ -1504,6 +1504,7 @@ CREATE INDEX jobs_queue_idx ON eve.jobs USING btree (queue_id, run_at, no) WHERE
 CREATE UNIQUE INDEX jobs_request_key_key ON eve.jobs USING btree (request_key) WHERE (run_at IS NOT NULL);
 CREATE INDEX jobs_submitted_at_idx ON eve.jobs USING btree (submitted_at);
 CREATE INDEX jobs_waiting_expires_at_idx ON eve.jobs USING btree (expires_at) WHERE (state = ANY (ARRAY['queued'::text, 'running'::text]));
+CREATE INDEX jobs_with_provider_idx ON eve.jobs USING btree (kind) WHERE ((state = 'running'::text) AND (lease_until IS NULL));
 CREATE TRIGGER eve_batches_count AFTER UPDATE ON eve.jobs REFERENCING OLD TABLE AS before_it NEW TABLE AS after_it FOR EACH STATEMENT EXECUTE FUNCTION eve.batches_count(); -- enabled
 CREATE TRIGGER eve_job_ended AFTER UPDATE ON eve.jobs FOR EACH ROW WHEN (((old.finished_at IS NULL) AND (new.finished_at IS NOT NULL))) EXECUTE FUNCTION eve.tell_job_end(); -- enabled
 CREATE TRIGGER eve_jobs_came AFTER INSERT ON eve.jobs REFERENCING NEW TABLE AS came FOR EACH STATEMENT EXECUTE FUNCTION eve.jobs_came(); -- enabled
@@ -14295,6 +14296,14 @@ begin
 end;
 $function$;
 
+CREATE OR REPLACE FUNCTION eve.job_place_until(lease_ms integer)
+ RETURNS timestamp with time zone
+ LANGUAGE sql
+ SET search_path TO ''
+AS $function$
+  select eve.clock() + least(job_place_until.lease_ms, 12000) * interval '1 millisecond';
+$function$;
+
 CREATE OR REPLACE FUNCTION public.eve_jobs_claim(worker_id uuid, kinds text[], at_most integer, lease_ms integer, left_ms bigint DEFAULT NULL::bigint)
  RETURNS jsonb
  LANGUAGE plpgsql
@@ -14327,9 +14336,7 @@ begin
   perform eve.jobs_lock();
   v_now := eve.clock();
   perform eve.jobs_return_lost(1000);
-  update eve.job_workers w
-  set lease_until = v_now + eve_jobs_claim.lease_ms * interval '1 millisecond'
-  where w.id = eve_jobs_claim.worker_id;
+  update eve.job_workers w set lease_until = eve.job_place_until(eve_jobs_claim.lease_ms) where w.id = eve_jobs_claim.worker_id;
   v_kinds := array(
     select k.kind
     from eve.job_kinds k
@@ -14377,7 +14384,7 @@ begin
       v_queues := v_again;
     end loop;
   end loop;
-  return jsonb_build_object('jobs', v_jobs);
+  return jsonb_build_object('jobs', v_jobs, 'is_late', cardinality(v_kinds) = 0);
 end;
 $function$;
 comment on function public.eve_jobs_claim is 'Takes jobs with a lease: interactive before batch, callers in turn, each caller''s oldest first.';
@@ -14399,7 +14406,7 @@ begin
   if eve_jobs_renew.lease_ms is null or eve_jobs_renew.lease_ms not between 100 and 3600000 then
     raise exception 'lease_ms must be between 100 and 3600000' using errcode = 'EV400';
   end if;
-  update eve.job_workers w set lease_until = v_until where w.id = eve_jobs_renew.worker_id;
+  update eve.job_workers w set lease_until = eve.job_place_until(eve_jobs_renew.lease_ms) where w.id = eve_jobs_renew.worker_id;
   with held as materialized (
     select l.id, l.lease_token, l.progress
     from jsonb_to_recordset(eve_jobs_renew.leases) as l (id uuid, lease_token uuid, progress jsonb)
@@ -14879,8 +14886,7 @@ begin
   end if;
   insert into eve.job_workers as w (id, place, started_at, lease_until)
   values (
-    eve_jobs_worker_begin.worker_id, eve_jobs_worker_begin.place, v_now,
-    v_now + eve_jobs_worker_begin.lease_ms * interval '1 millisecond'
+    eve_jobs_worker_begin.worker_id, eve_jobs_worker_begin.place, v_now, eve.job_place_until(eve_jobs_worker_begin.lease_ms)
   )
   on conflict (id) do update set lease_until = excluded.lease_until;
   return jsonb_build_object('status', 'begun');
@@ -14984,6 +14990,74 @@ begin
 end;
 $function$;
 comment on function eve.jobs_tick is 'What cron runs for jobs.';
+
+-- job_metrics ---------------------------------------------------------------------------------------------------------
+
+CREATE OR REPLACE FUNCTION public.eve_job_metrics()
+ RETURNS jsonb
+ LANGUAGE plpgsql
+ STABLE
+ SET search_path TO ''
+ SET enable_seqscan TO 'off'
+ SET jit TO 'off'
+AS $function$
+declare
+  v_recent constant interval := '5 minutes';
+  v_now constant timestamptz := eve.clock();
+  v_samples jsonb;
+begin
+  with waiting as (
+    select q.kind, sum(q.queued) as jobs,
+      max(v_now - (
+        -- The head of the queue alone: one look-up each.
+        select j.run_at from eve.jobs j where j.queue_id = q.id and j.state = 'queued' order by j.run_at, j.no limit 1
+      )) as oldest
+    from eve.job_queues q
+    where q.queued > 0
+    group by q.kind
+  ), ended as materialized (
+    select j.kind, j.state, extract(epoch from j.started_at - greatest(j.submitted_at, j.run_at)) as wait_s,
+      extract(epoch from j.finished_at - j.started_at) as run_s
+    from eve.job_kinds k
+    join eve.jobs j on j.kind = k.kind and j.finished_at > v_now - v_recent
+  ), samples as (
+    select 'eve_jobs' as metric, jsonb_build_object('kind', k.kind, 'state', 'queued') as labels, coalesce(w.jobs, 0)::double precision as value
+    from eve.job_kinds k
+    left join waiting w on w.kind = k.kind
+    union all
+    select 'eve_jobs', jsonb_build_object('kind', k.kind, 'state', 'running'), count(r.kind)
+    from eve.job_kinds k
+    left join (
+      select j.kind from eve.jobs j where j.lease_until is not null
+      union all
+      select j.kind from eve.jobs j where j.state = 'running' and j.lease_until is null
+    ) r on r.kind = k.kind
+    group by k.kind
+    union all
+    select 'eve_job_oldest_age_seconds', jsonb_build_object('kind', k.kind), greatest(coalesce(extract(epoch from w.oldest), 0), 0)
+    from eve.job_kinds k
+    left join waiting w on w.kind = k.kind
+    union all
+    select 'eve_jobs_ended', jsonb_build_object('kind', k.kind, 'state', s.state), count(e.kind)
+    from eve.job_kinds k
+    cross join unnest(array['succeeded', 'failed', 'cancelled', 'expired']) as s (state)
+    left join ended e on e.kind = k.kind and e.state = s.state
+    group by k.kind, s.state
+    union all
+    select t.metric, jsonb_build_object('kind', e.kind, 'quantile', t.quantile::text), percentile_disc(t.quantile) within group (order by t.seconds)
+    from ended e
+    cross join lateral (
+      values ('eve_job_wait_seconds', 0.5, e.wait_s), ('eve_job_wait_seconds', 0.95, e.wait_s),
+        ('eve_job_run_seconds', 0.5, e.run_s), ('eve_job_run_seconds', 0.95, e.run_s)
+    ) as t (metric, quantile, seconds)
+    where t.seconds is not null
+    group by t.metric, e.kind, t.quantile
+  )
+  select jsonb_agg(jsonb_build_array(s.metric, s.labels, greatest(s.value, 0)) order by s.metric, s.labels) into v_samples from samples s;
+  return jsonb_build_object('samples', coalesce(v_samples, '[]'), 'histograms', '[]'::jsonb);
+end;
+$function$;
+comment on function public.eve_job_metrics is 'Gauges of jobs, in the form of eve_metrics.';
 
 -- event_tables --------------------------------------------------------------------------------------------------------
 

@@ -921,6 +921,7 @@ export type Database = {
         };
         Returns: Json;
       };
+      "eve_job_metrics": { Args: Record<PropertyKey, never>; Returns: Json };
       "eve_job_note": {
         Args: {
           "content_base64"?: string;

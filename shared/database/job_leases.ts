@@ -24,6 +24,8 @@ const claimed = z.object({
   custom_id: z.string().nullable(),
 });
 
+const given = z.object({ jobs: z.array(claimed), is_late: z.boolean() });
+
 /** A job that a worker holds; the names are those of its columns. */
 export type ClaimedJob = z.output<typeof claimed>;
 
@@ -54,11 +56,12 @@ export interface JobLeases {
   end(workerId: string): Promise<boolean>;
   /**
    * @param terms `atMost` 1 to 1000; `leftMs`: the time that the worker has left, kinds that take longer are left out
+   * @returns `isLate`: they all take longer, so this worker is given nothing any more
    */
   claim(
     workerId: string,
     terms: { kinds: readonly string[]; atMost: number; leaseMs: number; leftMs: number | null },
-  ): Promise<ClaimedJob[]>;
+  ): Promise<{ jobs: ClaimedJob[]; isLate: boolean }>;
   /** The ids of those that the worker has lost. */
   renew(
     workerId: string,
@@ -90,7 +93,8 @@ export function createJobLeases(transport: Transport, timeoutMs = LEASES_TIMEOUT
       (await ask("eve_jobs_worker_end", { worker_id }, z.object({ wake: z.boolean() }))).wake,
     async claim(worker_id, { kinds, atMost, leaseMs, leftMs }) {
       const args = { worker_id, kinds, at_most: atMost, lease_ms: leaseMs, left_ms: leftMs };
-      return (await ask("eve_jobs_claim", args, z.object({ jobs: z.array(claimed) }))).jobs;
+      const { jobs, is_late: isLate } = await ask("eve_jobs_claim", args, given);
+      return { jobs, isLate };
     },
     async renew(worker_id, held, lease_ms) {
       const leases = held.map((one) => ({ ...lease(one), progress: one.progress ?? null }));

@@ -16,8 +16,8 @@ const NOTE_MS = 2_000;
 
 export interface OpenWorker {
   /**
-   * Works once: until there is nothing to do, or the time is over. Another worker is called where there is more. While it works, a second
-   * call is the first one: they have the time of one.
+   * Works once: until there is nothing to do, or the time is over. Another worker is called where there is more, as soon as this one begins
+   * nothing more. Until then a second call is the first one: they have the time of one.
    */
   work(stop?: AbortSignal): Promise<void>;
   /** The process is about to end. */
@@ -30,15 +30,13 @@ export function openWorker(
 ): OpenWorker {
   const { settings, clock, newId, log } = options;
   const { budgetMs, concurrency } = settings.worker;
+  // Of the worker that began last: of one before it only ends are missing.
   let endsAt = Infinity;
   const settling = new Set<Promise<void>>();
   const calls = openCalls({
     ...options,
     // A worker has ended when its calls have been settled.
-    background: (work) => {
-      settling.add(work);
-      work.finally(() => settling.delete(work));
-    },
+    background: keep,
     // No call outlives the worker that makes it.
     requestTimeoutMs: () => Math.max(0, Math.min(settings.requestTimeoutMs, endsAt - clock.now())),
   });
@@ -63,11 +61,24 @@ export function openWorker(
   const wake = workerCall(options.fetch, url, settings.databaseKey, log);
   let working: Promise<void> | null = null;
   return {
-    work: (stop) => working ??= workOnce(stop).finally(() => working = null),
+    work: (stop) => working ?? begin(stop),
     leave: calls.leave,
   };
 
-  async function workOnce(stop: AbortSignal | undefined): Promise<void> {
+  function keep(work: Promise<void>): void {
+    settling.add(work);
+    work.finally(() => settling.delete(work));
+  }
+
+  function begin(stop: AbortSignal | undefined): Promise<void> {
+    const free = () => {
+      if (working === own) working = null;
+    };
+    const own: Promise<void> = workOnce(stop, free).finally(free);
+    return working = own;
+  }
+
+  async function workOnce(stop: AbortSignal | undefined, free: () => void): Promise<void> {
     endsAt = clock.now() + budgetMs - NOTE_MS;
     const report = await runWorker(
       {
@@ -82,7 +93,13 @@ export function openWorker(
         place,
         budgetMs,
         concurrency,
-        ...(place === "edge" && { maxJobs: MAX_JOBS_OF_A_FUNCTION }),
+        ...(place === "edge" && {
+          maxJobs: MAX_JOBS_OF_A_FUNCTION,
+          handOver: () => {
+            free();
+            keep(wake());
+          },
+        }),
         ...(stop !== undefined && { stop }),
       },
     );

@@ -8,6 +8,8 @@ import type { JobRunner, RunOutcome } from "./job_runner.ts";
 /** From a worker's death to its jobs' return. It is renewed three times in that time, so one lost question loses no job. */
 export const LEASE_MS = 30_000;
 const RENEW_EVERY_MS = LEASE_MS / 3;
+/** The worker's own place is lost sooner (eve.job_place_until): it is said three times in that time that it lives. */
+const LIVES_EVERY_MS = 4_000;
 /** How soon a worker with room looks again when there was nothing to claim. */
 const LOOK_EVERY_MS = 1_000;
 /** How long one that has nothing to do stays: another call of the function costs more than a few looks. */
@@ -42,6 +44,10 @@ export interface WorkerTerms {
   concurrency: number;
   /** It ends when it has begun so many. */
   maxJobs?: number;
+  /**
+   * Called once, when it begins nothing more and others should: what it has begun may take as long as a call may. Its place is free then.
+   */
+  handOver?: () => void;
   /** It claims nothing more, breaks off what runs, and ends. */
   stop?: AbortSignal;
 }
@@ -51,7 +57,7 @@ export interface WorkerReport {
   status: "worked" | "enough";
   /** Runs that it began. */
   begun: number;
-  /** There is more to do, and no other worker was called within the last second. */
+  /** There is more to do, and no other worker was called within the last second. Told to `handOver` as well, and then not here. */
   more: boolean;
 }
 
@@ -81,6 +87,7 @@ class Worker {
   readonly #complete: (done: Lease & { result: unknown }) => Promise<void>;
   #changed = Promise.withResolvers<void>();
   #begun = 0;
+  #handedOver = false;
 
   constructor(dependencies: WorkerDependencies, terms: WorkerTerms) {
     this.#dependencies = dependencies;
@@ -113,7 +120,7 @@ class Worker {
     await delivering;
     this.#ended.abort();
     await renewing;
-    const more = await leases.end(this.#id).catch(() => false);
+    const more = !this.#handedOver && await leases.end(this.#id).catch(() => false);
     log("info", "worker_ended", { worker_id: this.#id, begun: this.#begun, more });
     return { status: "worked", begun: this.#begun, more };
   }
@@ -128,10 +135,12 @@ class Worker {
       let claimed: ClaimedJob[] = [];
       if (room > 0) {
         const leftMs = Math.floor(budgetMs - (clock.now() - this.#since));
-        claimed = await leases.claim(this.#id, { kinds, atMost: room, leaseMs: LEASE_MS, leftMs });
+        const given = await leases.claim(this.#id, { kinds, atMost: room, leaseMs: LEASE_MS, leftMs });
+        claimed = given.jobs;
         for (const job of claimed) this.#begin(job);
+        if (given.isLate) break;
       }
-      if (this.#begun >= maxJobs && this.#held.size === 0) return;
+      if (this.#begun >= maxJobs) break;
       if (claimed.length > 0 || this.#held.size > 0) idleSince = null;
       else idleSince ??= clock.now();
       if (idleSince !== null && clock.now() - idleSince >= LINGER_MS) return;
@@ -139,7 +148,22 @@ class Worker {
       await this.#change(room > 0 ? LOOK_EVERY_MS : this.#leftMs());
     }
     // What it has begun may end in the time that is left.
+    if (this.#held.size > 0 && !this.#isOver()) await this.#handOver();
     while (this.#held.size > 0 && !this.#isOver()) await this.#change(this.#leftMs());
+  }
+
+  async #handOver(): Promise<void> {
+    const { handOver } = this.#terms;
+    if (handOver === undefined) return;
+    try {
+      const more = await this.#dependencies.leases.end(this.#id);
+      this.#handedOver = true;
+      if (more) handOver();
+    } catch (thrown) {
+      // It keeps its place until its last run has ended.
+      const { detail } = asGatewayError(thrown);
+      this.#dependencies.log("warn", "worker_not_handed_over", { worker_id: this.#id, detail });
+    }
   }
 
   #leftMs(): number {
@@ -242,10 +266,15 @@ class Worker {
   /** Keeps what it holds, and breaks off what it has lost. */
   async #renew(): Promise<void> {
     const { leases, clock, log } = this.#dependencies;
+    let renewedAt = clock.now();
     for (;;) {
-      await clock.sleep(RENEW_EVERY_MS, this.#ended.signal).catch(() => {});
+      const renewIn = renewedAt + RENEW_EVERY_MS - clock.now();
+      await clock.sleep(Math.min(LIVES_EVERY_MS, renewIn), this.#ended.signal).catch(() => {});
       if (this.#ended.signal.aborted) return;
-      const held = [...this.#held.values()];
+      const isTime = clock.now() - renewedAt >= RENEW_EVERY_MS;
+      if (isTime) renewedAt = clock.now();
+      else if (this.#handedOver) continue;
+      const held = isTime ? [...this.#held.values()] : [];
       try {
         const lost = new Set(
           await leases.renew(

@@ -112,6 +112,34 @@ export const METRICS = {
     help: "Messages about alerts, by state (pending, told, given_up), as long as the alerts are kept.",
     labels: ["channel", "state"],
   },
+  eve_jobs: {
+    type: "gauge",
+    help: "Jobs that have not ended, by kind and state (queued, running).",
+    labels: ["kind", "state"],
+  },
+  eve_job_oldest_age_seconds: {
+    type: "gauge",
+    help: "How long the job that has waited longest has been due; 0: none is.",
+    labels: ["kind"],
+  },
+  eve_jobs_ended: {
+    type: "gauge",
+    help:
+      "Jobs that ended in the last five minutes, by kind and state (succeeded, failed, cancelled, expired).",
+    labels: ["kind", "state"],
+  },
+  eve_job_wait_seconds: {
+    type: "gauge",
+    help:
+      "From when a job was due to its first start, of those that ended in the last five minutes: median and 95th percentile.",
+    labels: ["kind", "quantile"],
+  },
+  eve_job_run_seconds: {
+    type: "gauge",
+    help:
+      "From a job's first start to its end, of those that ended in the last five minutes: median and 95th percentile.",
+    labels: ["kind", "quantile"],
+  },
   eve_event_deliveries_total: {
     type: "counter",
     help:

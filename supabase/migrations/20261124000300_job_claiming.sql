@@ -82,7 +82,19 @@ begin
 end;
 $$;
 
--- Takes jobs: {"jobs": [as eve.job_to_run]}, at most at_most of the given kinds, and of those the ones that end in time.
+-- Until when a worker that was heard now has its place. One that has died would keep another from its place as long; its jobs may wait
+-- longer, for a model's answer is lost with them if it only seems dead.
+create or replace function eve.job_place_until(lease_ms integer)
+returns timestamptz
+language sql
+volatile
+set search_path = ''
+as $$
+  select eve.clock() + least(job_place_until.lease_ms, 12000) * interval '1 millisecond';
+$$;
+
+-- Takes jobs: {"jobs": [as eve.job_to_run], "is_late": none of the kinds would end in the time that is left}, at most at_most of the given
+-- kinds, and of those the ones that end in time.
 -- Interactive before batch. Within a class the queues take turns, beginning with the one that has waited longest for it, and each
 -- gives its oldest: with more queues than jobs wanted one each. One index look-up for each, however many wait behind.
 -- Claims come one after the other: two at once would give two jobs of one caller while another waits.
@@ -121,9 +133,7 @@ begin
   perform eve.jobs_lock();
   v_now := eve.clock();
   perform eve.jobs_return_lost(1000);
-  update eve.job_workers w
-  set lease_until = v_now + eve_jobs_claim.lease_ms * interval '1 millisecond'
-  where w.id = eve_jobs_claim.worker_id;
+  update eve.job_workers w set lease_until = eve.job_place_until(eve_jobs_claim.lease_ms) where w.id = eve_jobs_claim.worker_id;
   v_kinds := array(
     select k.kind
     from eve.job_kinds k
@@ -171,7 +181,7 @@ begin
       v_queues := v_again;
     end loop;
   end loop;
-  return jsonb_build_object('jobs', v_jobs);
+  return jsonb_build_object('jobs', v_jobs, 'is_late', cardinality(v_kinds) = 0);
 end;
 $$;
 comment on function public.eve_jobs_claim is 'Takes jobs with a lease: interactive before batch, callers in turn, each caller''s oldest first.';
@@ -198,7 +208,7 @@ begin
   if eve_jobs_renew.lease_ms is null or eve_jobs_renew.lease_ms not between 100 and 3600000 then
     raise exception 'lease_ms must be between 100 and 3600000' using errcode = 'EV400';
   end if;
-  update eve.job_workers w set lease_until = v_until where w.id = eve_jobs_renew.worker_id;
+  update eve.job_workers w set lease_until = eve.job_place_until(eve_jobs_renew.lease_ms) where w.id = eve_jobs_renew.worker_id;
   with held as materialized (
     select l.id, l.lease_token, l.progress
     from jsonb_to_recordset(eve_jobs_renew.leases) as l (id uuid, lease_token uuid, progress jsonb)

@@ -153,8 +153,7 @@ begin
   end if;
   insert into eve.job_workers as w (id, place, started_at, lease_until)
   values (
-    eve_jobs_worker_begin.worker_id, eve_jobs_worker_begin.place, v_now,
-    v_now + eve_jobs_worker_begin.lease_ms * interval '1 millisecond'
+    eve_jobs_worker_begin.worker_id, eve_jobs_worker_begin.place, v_now, eve.job_place_until(eve_jobs_worker_begin.lease_ms)
   )
   on conflict (id) do update set lease_until = excluded.lease_until;
   return jsonb_build_object('status', 'begun');

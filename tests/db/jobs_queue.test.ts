@@ -438,6 +438,46 @@ describe("the list", () => {
   });
 });
 
+test("metrics: what waits and runs, for how long the oldest has, what ended of late, and how long that took", async () => {
+  const { submit, claim, complete, fail } = jobs();
+  const metrics = async () => {
+    const [row] = await sql`select public.eve_job_metrics() as metrics`;
+    return Object.fromEntries(
+      (row!.metrics.samples as [string, Record<string, string>, number][])
+        .filter(([, { kind }]) => kind === "llm")
+        .map(([name, { kind: _, ...labels }, value]) => [[name, ...Object.values(labels)].join(" "), value]),
+    );
+  };
+  await submit([...names("r", 4), { request_id: "later", run_at: "2026-11-18T13:00:00Z" }]);
+  await clock.advance(10_000);
+  const held = await claim(3);
+  await clock.advance(20_000);
+  await complete(held.slice(0, 1));
+  await fail(held[1], "content_blocked", false);
+  const quiet = { "eve_jobs_ended cancelled": 0, "eve_jobs_ended expired": 0 };
+  expect(await metrics()).toEqual({
+    ...quiet,
+    "eve_jobs queued": 2,
+    "eve_jobs running": 1,
+    "eve_job_oldest_age_seconds": 30,
+    "eve_jobs_ended succeeded": 1,
+    "eve_jobs_ended failed": 1,
+    "eve_job_wait_seconds 0.5": 10,
+    "eve_job_wait_seconds 0.95": 10,
+    "eve_job_run_seconds 0.5": 20,
+    "eve_job_run_seconds 0.95": 20,
+  });
+  await clock.advance(300_000);
+  expect(await metrics()).toEqual({
+    ...quiet,
+    "eve_jobs queued": 2,
+    "eve_jobs running": 1,
+    "eve_job_oldest_age_seconds": 330,
+    "eve_jobs_ended succeeded": 0,
+    "eve_jobs_ended failed": 0,
+  });
+});
+
 describe("workers", () => {
   const begin = async (place = "edge", worker: string = crypto.randomUUID()) =>
     (await sql`select public.eve_jobs_worker_begin(${worker}, ${place}, ${LEASE_MS}) as answer`)[0]!.answer
@@ -452,8 +492,23 @@ describe("workers", () => {
     );
     expect(await sql`select from eve.job_workers where place = 'edge'`).toHaveLength(2);
     expect(await begin()).toBe("enough");
-    await clock.advance(LEASE_MS);
+    // Sooner than its jobs are given up: those who are alive say so every four seconds.
+    await clock.advance(12_000);
     expect(await begin()).toBe("begun");
+  });
+
+  test("one that would end nothing in its time any more is told so", async () => {
+    const claim = async (left: number | null) =>
+      (await sql`
+        select public.eve_jobs_claim(${crypto.randomUUID()}, ${["llm"]}, 1, ${LEASE_MS}, ${left}) as answer`)[
+        0
+      ]!
+        .answer;
+    expect([await claim(null), await claim(30_000), await claim(29_999)]).toEqual([
+      { jobs: [], is_late: false },
+      { jobs: [], is_late: false },
+      { jobs: [], is_late: true },
+    ]);
   });
 
   test("cron calls the function only if it would find something to do, and there is a place for it", async () => {

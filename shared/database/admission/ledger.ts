@@ -3,6 +3,7 @@ import type { ModelInfo } from "../../contract/model_info.ts";
 import { capture, type Captured } from "../capture.ts";
 import { listModels, type ModelsFor } from "../models.ts";
 import type { Reservation, ReserveInput } from "./reserve.ts";
+import type { DatabaseClock } from "./database_clock.ts";
 import { reserveInTime } from "./reserve_in_time.ts";
 import { batchedReserve } from "./batched_reserve.ts";
 import type { Settled, Settlement } from "./settle.ts";
@@ -34,6 +35,8 @@ export const LEDGER_TIMEOUT_MS = 30_000;
 
 export interface LedgerOptions {
   clock?: Clock;
+  /** What is known of the database's time; absent: learnt from its answers, by this process's own. */
+  databaseClock?: DatabaseClock;
   /** Keeps the process alive until this is done; where the runtime does not have to be told, the work goes on by itself. */
   background?: (work: Promise<void>) => void;
   ready?: Ledger["ready"];
@@ -44,7 +47,7 @@ export function createLedger(
   transport: Transport,
   timeoutMs = LEDGER_TIMEOUT_MS,
   afterwards: Transport = transport,
-  { clock = systemClock, background = () => {}, ready }: LedgerOptions = {},
+  { clock = systemClock, databaseClock, background = () => {}, ready }: LedgerOptions = {},
 ): Ledger & { leave(): void } {
   const { reserve, leave } = reserveInTime({
     send: batchedReserve(transport, timeoutMs),
@@ -52,6 +55,7 @@ export function createLedger(
     clock,
     background,
     newId: () => crypto.randomUUID(),
+    ...(databaseClock !== undefined && { databaseClock }),
   });
   return {
     ready,

@@ -49,9 +49,13 @@ function work(
     end: () => Promise.resolve(waiting.length > 0),
     claim(_worker, { atMost, leftMs }) {
       said.push(`claim ${atMost} in ${leftMs}`);
-      return Promise.resolve(waiting.splice(0, atMost).map(jobOf));
+      // A run takes half a minute at most.
+      const isLate = leftMs !== null && leftMs < 30 * SECOND;
+      return Promise.resolve({ jobs: isLate ? [] : waiting.splice(0, atMost).map(jobOf), isLate });
     },
     renew(_worker, held) {
+      // It lives, and no more.
+      if (held.length === 0) return Promise.resolve([]);
       said.push(
         `renew ${held.map(({ id, progress }) => id + (progress === null ? "" : ` ${progress}`)).join(", ")}`,
       );
@@ -210,6 +214,30 @@ describe("a worker", () => {
     expect(new Set(budgets)).toEqual(new Set([120 * SECOND]));
     expect(said.at(-1)).toBe("info: worker_ended");
     expect(clock.asleep).toBe(0);
+  });
+
+  test("hands over as soon as it begins nothing more, and lets what it has begun end", async () => {
+    for (const [terms, ms] of [[{ maxJobs: 2 }, 0], [{ budgetMs: 40 * SECOND }, 11 * SECOND]] as const) {
+      let handedOver = 0;
+      const { clock, next, end, ended, leases } = work(["a", "b", "c"], {
+        ...terms,
+        concurrency: 3 - ("maxJobs" in terms ? 0 : 1),
+        handOver: () => handedOver++,
+      });
+      const ends: string[] = [];
+      leases.end = (worker) => {
+        ends.push(worker);
+        return Promise.resolve(true);
+      };
+      await next();
+      await clock.advance(ms);
+      if (ms > 0) await end("a", { kind: "done", result: 1 });
+      expect([handedOver, ends]).toEqual([1, ["worker"]]);
+      if (ms === 0) await end("a", { kind: "done", result: 1 });
+      await end("b", { kind: "done", result: 1 });
+      expect(await ended).toEqual({ status: "worked", begun: 2, more: false });
+      expect([handedOver, ends]).toEqual([1, ["worker"]]);
+    }
   });
 
   test("does nothing where enough of them run", async () => {
