@@ -7,6 +7,7 @@ import {
   notFound,
 } from "../http/function_shell.ts";
 import { jsonResponse } from "../http/json_response.ts";
+import { chatRoutes } from "./chat_routes.ts";
 import { consumerRoutes } from "./consumer_routes.ts";
 import { type AllowedOrigins, forOrigin, preflightFor } from "./origins.ts";
 import { playgroundRoutes } from "./playground_routes.ts";
@@ -29,6 +30,7 @@ const ROUTES: readonly Route[] = [
   ...readingRoutes,
   ...consumerRoutes,
   ...tenantRoutes,
+  ...chatRoutes,
   ...playgroundRoutes,
   ...webhookRoutes,
 ];

@@ -33,6 +33,8 @@ export interface AdminAnswers {
   "POST /tenants/change": { tenant: Tenant };
   "GET /tenants/members": { members: TenantMember[] };
   "POST /tenants/members/set": { changed: boolean };
+  "GET /chats": ChatsAnswer;
+  "GET /chats/one": ChatAnswer;
   [job: `GET /jobs/${string}`]: JobAnswer;
 }
 
@@ -297,4 +299,74 @@ export interface UsageAnswer {
   complete_until: string | null;
   rows: (UsageFigures & { day?: string; hour?: string; consumer?: string; model?: string })[];
   totals: UsageFigures;
+}
+
+/** What somebody wrote is null where the owner shows administrators no text. */
+export interface AdminChat {
+  id: string;
+  /** The app's own name for its user. */
+  user_id: string | null;
+  /** The signed-in user whose it is. */
+  owner: string | null;
+  consumer: string | null;
+  messages: number;
+  stored_bytes: number;
+  created_at: string;
+  updated_at: string;
+  archived_at: string | null;
+  deleted_at: string | null;
+  expires_at: string | null;
+  title: string | null;
+  description: string | null;
+}
+
+/** Where the next page begins. */
+export interface ChatPlace {
+  created_at: string;
+  id: string;
+}
+
+export interface ChatsAnswer {
+  /** Whether the owner of the project lets administrators read. */
+  shows_text: boolean;
+  chats: AdminChat[];
+  next: ChatPlace | null;
+}
+
+export interface AdminMessage {
+  id: string;
+  parent_id: string | null;
+  role: string;
+  state: string;
+  created_at: string;
+  bytes: number;
+  content: string | null;
+  feedback: string | null;
+  input_tokens: number | null;
+  output_tokens: number | null;
+  total_tokens: number | null;
+  /** The call that made it; null: none that the books have. */
+  request_no: number | null;
+  images: AdminChatImage[];
+}
+
+export interface AdminChatImage {
+  id: string;
+  width: number | null;
+  height: number | null;
+  file_size: number | null;
+  /** With `tenant_id`: the file. */
+  file_sha256: string | null;
+  tenant_id: string | null;
+  image_name: string | null;
+  description: string | null;
+}
+
+export interface ChatAnswer {
+  shows_text: boolean;
+  chat: AdminChat;
+  /** Of the whole chat. */
+  cost: { calls: number; input_tokens: number; output_tokens: number; total_tokens: number };
+  messages: AdminMessage[];
+  next: ChatPlace | null;
 }

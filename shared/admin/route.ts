@@ -3,6 +3,7 @@ import { validated } from "../endpoints/validated.ts";
 import type { Administrator } from "../contract/caller.ts";
 import type { Background } from "../runtime/background.ts";
 import type { Admin } from "../database/admin.ts";
+import type { AdminChats } from "../database/admin_chats.ts";
 import type { DeadLetters } from "../database/events.ts";
 import type { Webhooks } from "../database/webhooks.ts";
 import type { Ledger } from "../database/admission/ledger.ts";
@@ -21,6 +22,7 @@ export interface AdminDependencies {
   reading: Reading;
   admin: Admin;
   tenants: Tenants;
+  chats: AdminChats;
   models: Ledger["models"];
   /** @throws GatewayError `gateway_misconfigured` without ADMIN_SECRET_KEY */
   encryption: () => KeyEncryption;

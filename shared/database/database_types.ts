@@ -659,6 +659,8 @@ export type Database = {
       [_ in never]: never;
     };
     Functions: {
+      "eve_admin_chat": { Args: { "after"?: Json; "at_most"?: number; "chat_id": string }; Returns: Json };
+      "eve_admin_chats": { Args: { "after"?: Json; "at_most"?: number; "by"?: Json }; Returns: Json };
       "eve_administrator": { Args: { "user_id": string }; Returns: Json };
       "eve_alert_claim": { Args: { "channel": string; "lease_ms"?: number }; Returns: Json };
       "eve_alert_close": { Args: { "id": number }; Returns: Json };

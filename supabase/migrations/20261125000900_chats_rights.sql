@@ -23,7 +23,7 @@ begin
     where p.prokind = 'f'
       and (
         p.pronamespace = 'eve'::regnamespace and p.proname ~ '^(chat|count_(chat|answer)|messages?_(json|from|bytes)|place_message|release_image|search_result|retention_of_chats)'
-        or p.pronamespace = 'public'::regnamespace and p.proname ~ '^eve_(chat|message|search_result)'
+        or p.pronamespace = 'public'::regnamespace and p.proname ~ '^eve_(chat|message|search_result|admin_chat)'
       )
   loop
     execute format('revoke all on function %s from public, anon, authenticated, service_role', v_object.signature);

@@ -6,7 +6,17 @@ import { installedConsole } from "./installed_console.ts";
 import { startTestStack, type TestStack } from "../harness/stack.ts";
 import { accessibilityProblems, chromiumPath, openBrowser, openPage, signIn } from "./browser.ts";
 
-const PAGES = ["Providers", "Quota", "Requests", "Consumers", "Usage", "Storage", "Alerts", "Playground"];
+const PAGES = [
+  "Providers",
+  "Quota",
+  "Requests",
+  "Consumers",
+  "Chats",
+  "Usage",
+  "Storage",
+  "Alerts",
+  "Playground",
+];
 
 /** CI has a browser and the console's packages, so there nothing is skipped. */
 const CAN_RUN = Deno.env.get("CI") !== undefined ||
@@ -279,6 +289,60 @@ describe.skipIf(!CAN_RUN)("the console", () => {
         state: "attached",
       });
     } finally {
+      await database.end();
+    }
+  });
+
+  test("chats show whose they are and what they cost, and what is said only where the owner says so", async () => {
+    const database = postgres(stack.databaseUrl, { max: 1 });
+    const send = async (path: string, body: BodyInit, type = "application/json") => {
+      const answer = await fetch(`${stack.url}/functions/v1/api/v1/${path}`, {
+        method: "POST",
+        headers: { "apikey": stack.keys.secret, "content-type": type },
+        body,
+      });
+      expect(answer.ok).toBe(true);
+      return await answer.json();
+    };
+    try {
+      const chat = await send("chats", JSON.stringify({ title: "Несущие стены", user_id: "u-17" }));
+      const answer = await send(
+        `chats/${chat.id}/answer`,
+        JSON.stringify({ model: "gemma-4-31b-it", prompt: "Где стена второго этажа?" }),
+      );
+      const dot = Uint8Array.from(
+        atob(
+          "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg==",
+        ),
+        (char) => char.charCodeAt(0),
+      );
+      const { sha256 } = await send("media", dot, "image/png");
+      await send(
+        `messages/${answer.chat.question_id}/images`,
+        JSON.stringify({ sha256, image_name: "view.png", description: "Оси 3 и 4" }),
+      );
+      await open("Chats");
+      await page.getByLabel("User", { exact: true }).fill("u-17");
+      await page.getByRole("row", { name: new RegExp(`${chat.id} u-17 project key 2`) }).waitFor();
+      await page.getByText("What is said in chats is not shown").waitFor();
+      await page.getByRole("button", { name: `Open ${chat.id}` }).click();
+      const conversation = page.getByRole("dialog", { name: "Conversation" });
+      await conversation.getByText(/^Calls: 1\. Tokens: [1-9]/).waitFor();
+      await conversation.getByText("Picture", { exact: true }).waitFor();
+      expect(await page.content()).not.toMatch(/стен|view\.png|Оси/);
+      await page.keyboard.press("Escape");
+
+      await database`update eve.settings set value = 1 where name = 'chats_text_for_administrators'`;
+      await page.reload();
+      await page.getByLabel("Words in messages").fill("этажи");
+      await page.getByRole("button", { name: "Open Несущие стены" }).click();
+      await conversation.getByText("Где стена второго этажа?", { exact: true }).waitFor();
+      await conversation.getByRole("img", { name: "Оси 3 и 4" }).waitFor();
+      expect(await accessibilityProblems(page, "light")).toEqual([]);
+      await conversation.getByRole("link", { name: /^Call \d+/ }).first().click();
+      await page.getByRole("dialog", { name: /^Request/ }).getByText("gemma-4-31b-it").first().waitFor();
+    } finally {
+      await database`update eve.settings set value = 0 where name = 'chats_text_for_administrators'`;
       await database.end();
     }
   });

@@ -695,6 +695,81 @@ describe("files of pictures", () => {
   });
 });
 
+describe("what an administrator sees", () => {
+  const SECRET_WORDS = ["тайна", "hidden", "private"];
+  const list = (by: unknown = {}) => ask(sql`select public.eve_admin_chats(${json(by)}) as answer`);
+  const one = (id: string) => ask(sql`select public.eve_admin_chat(${id}) as answer`);
+  const show = (value: number) =>
+    sql`update eve.settings set value = ${value} where name = 'chats_text_for_administrators'`;
+  afterEach(() => show(0));
+
+  /** A chat with a secret in each text that there is. */
+  async function secretive() {
+    const me = as(user(ANN));
+    const metadata = { note: "private" };
+    const { chat } = await me.create({
+      title: "hidden title",
+      description: "private",
+      metadata,
+      user_id: "u1",
+    });
+    const asked = await me.begin(chat.id, {
+      content: "тайна",
+      parts: [{ text: "private" }],
+      message_type: "hidden",
+    });
+    await sql`
+      select public.eve_chat_answer_end(
+        ${asked.answer.id}, 'complete', 'hidden answer', usage => '{"input_tokens": 5, "output_tokens": 3, "model": "hidden", "total_tokens": "private"}'
+      )`;
+    await me.feedback(asked.answer.id, "private");
+    await me.image(asked.question.id, {
+      image_name: "hidden.png",
+      description: "private",
+      s3_path: "private/hidden.png",
+      s3_url: "https://x.example/hidden",
+    });
+    await me.results(chat.id, [{ block_text: "hidden" }]);
+    return chat.id;
+  }
+
+  test("is no text at all unless the owner says so, not by searching either", async () => {
+    const id = await secretive();
+    const listed = await list({ user_id: "u1" });
+    expect(listed).toMatchObject({
+      shows_text: false,
+      chats: [{ id, messages: 2, owner: ANN, title: null }],
+    });
+    const chat = await one(id);
+    expect(chat).toMatchObject({
+      shows_text: false,
+      cost: { calls: 1, input_tokens: 5, output_tokens: 3, total_tokens: 0 },
+      messages: [{ role: "user", content: null, images: [{ image_name: null }] }, { output_tokens: 3 }],
+    });
+    for (const word of SECRET_WORDS) expect(JSON.stringify([listed, chat])).not.toContain(word);
+    expect(await list({ text: "тайна" })).toMatchObject({ code: "credential_insufficient" });
+    expect(await one(crypto.randomUUID())).toMatchObject({ code: "chat_not_found" });
+  });
+
+  test("is the conversation and where words are in it, when the owner says so", async () => {
+    const id = await secretive();
+    await as(consumer("app")).create({ title: "other" });
+    await show(1);
+    expect(await list({ text: "тайны" })).toMatchObject({
+      shows_text: true,
+      chats: [{ id, title: "hidden title" }],
+    });
+    expect((await list({ consumer: "app" })).chats).toMatchObject([{ title: "other", consumer: "app" }]);
+    expect((await list({ consumer: "nobody" })).chats).toEqual([]);
+    expect((await list({ owner: BOB })).chats).toEqual([]);
+    expect((await list()).chats).toHaveLength(2);
+    expect((await one(id)).messages).toMatchObject([
+      { content: "тайна", images: [{ image_name: "hidden.png" }] },
+      { content: "hidden answer", feedback: "private" },
+    ]);
+  });
+});
+
 describe("retention", () => {
   test("takes away what is over, ends abandoned answers, and leaves the rest", async () => {
     const me = as(user(ANN));

@@ -37,6 +37,7 @@ export interface StorageCleanup {
 
 /** Files and their room. */
 export interface StorageApi {
+  file(sha256: string, tenantId: string, signal: AbortSignal): Promise<Blob>;
   stats(signal: AbortSignal): Promise<StorageStats>;
   growth(days: number, signal: AbortSignal): Promise<StorageGrowth>;
   /** Takes up to a minute, and says then whether there is more. One of the targets, in GB. */
@@ -50,6 +51,8 @@ export interface StorageApi {
 export function createStorageApi(api: Api): StorageApi {
   const get = api.get as <Answer>(path: string, query: Query, signal: AbortSignal) => Promise<Answer>;
   return {
+    file: (sha256, tenantId, signal) =>
+      api.file(`/v1/media/${sha256}?tenant_id=${encodeURIComponent(tenantId)}`, signal),
     stats: (signal) => get<StorageStats>("/v1/storage/stats", {}, signal),
     growth: (days, signal) => get<StorageGrowth>("/v1/storage/growth", { days }, signal),
     cleanUp: async (terms, signal) =>

@@ -9,6 +9,7 @@ import { identifyAdministrator } from "../../../shared/identity/administrator.ts
 import { countingWrong } from "../../../shared/identity/wrong_credentials.ts";
 import { createAccess } from "../../../shared/database/access.ts";
 import { createAdmin } from "../../../shared/database/admin.ts";
+import { createAdminChats } from "../../../shared/database/admin_chats.ts";
 import { createLedger } from "../../../shared/database/admission/ledger.ts";
 import { createDeadLetters } from "../../../shared/database/events.ts";
 import { createWebhooks } from "../../../shared/database/webhooks.ts";
@@ -43,6 +44,7 @@ function open() {
     reading: createReading(transport),
     admin: createAdmin(transport),
     tenants: createTenants(transport),
+    chats: createAdminChats(transport),
     models: createLedger(transport).models,
     encryption: () => createKeyEncryption(variable(ADMIN_SECRET_VARIABLE)),
     webhooks: createWebhooks(transport),
