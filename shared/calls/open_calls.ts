@@ -92,7 +92,7 @@ export function openCalls(options: CallsOptions): Calls {
   const requestTimeoutMs = options.requestTimeoutMs ?? (() => settings.requestTimeoutMs);
   const parts: GatewayDependencies = {
     ledger: usingChangedSecrets(ledger, { keys, secrets, clock, log }),
-    providers: providerRegistry({ googleBaseUrl, read, createClient }),
+    providers: providerRegistry({ googleBaseUrl, read, createClient, log }),
     secrets,
     storedKeys: storedKeys(stages, encryption, read),
     clock,

@@ -8,6 +8,7 @@ import type { Provider } from "./provider.ts";
 import { speechKitProvider } from "./yandex/speechkit.ts";
 import { sunoProvider } from "./suno.ts";
 import { type CreateClient, trustingFetch } from "./trusting_fetch.ts";
+import type { Log } from "../runtime/log.ts";
 import { yandexGptProvider } from "./yandex/yandexgpt.ts";
 
 /** PEM text of the root certificates that GigaChat's servers use. */
@@ -22,6 +23,8 @@ export interface RegistryOptions {
   read: (name: string) => string | undefined;
   /** `Deno.createHttpClient`. */
   createClient: CreateClient;
+  /** Absent: nothing is said of pictures that were left at a provider. */
+  log?: Log;
 }
 
 /**
@@ -29,7 +32,7 @@ export interface RegistryOptions {
  * are and what their calls need; a stage's own settings go before it.
  */
 export function providerRegistry(
-  { googleBaseUrl, read, createClient }: RegistryOptions,
+  { googleBaseUrl, read, createClient, log }: RegistryOptions,
 ): Record<ProviderName, Provider & KeyInspector> {
   const value = (name: string) => read(name)?.trim() || undefined;
   const google = { baseUrl: googleBaseUrl };
@@ -45,6 +48,8 @@ export function providerRegistry(
       authUrl: value("GIGACHAT_AUTH_URL"),
       scope: value("GIGACHAT_SCOPE"),
       fetch: trustingFetch(value(GIGACHAT_ROOTS_VARIABLE), createClient),
+      onLeftBehind: (files, detail) =>
+        log?.("warn", "files_left_at_provider", { provider: "gigachat", files, detail }),
     }),
     speechkit: speechKitProvider({ baseUrl: value("SPEECHKIT_BASE_URL") }),
     suno: sunoProvider({ baseUrl: value("SUNO_BASE_URL") }),

@@ -51,7 +51,7 @@ export async function callUpstream(call: UpstreamCall): Promise<Response> {
   const { url, body, secret, signal, errorMapping } = call;
   signal.throwIfAborted();
   try {
-    const form = body instanceof URLSearchParams;
+    const form = body instanceof URLSearchParams || body instanceof FormData;
     const response = await call.fetch(url, {
       method: call.method ?? (body === undefined ? "GET" : "POST"),
       headers: {

@@ -94,14 +94,22 @@ export class AnalysisFailure extends Error {
   readonly code: string;
   /** When to come back, in ms; null: no time is known. */
   readonly retryAfterMs: number | null;
+  /** Tokens that were paid for nevertheless, in and out, as far as is known. */
+  readonly spentTokens: number;
 
   /** @param message for the owner: what happened, without secrets */
-  constructor(kind: AnalysisFailureKind, code: string, message: string, retryAfterMs: number | null = null) {
+  constructor(
+    kind: AnalysisFailureKind,
+    code: string,
+    message: string,
+    { retryAfterMs = null, spentTokens = 0 }: { retryAfterMs?: number | null; spentTokens?: number } = {},
+  ) {
     super(message);
     this.name = "AnalysisFailure";
     this.kind = kind;
     this.code = code;
     this.retryAfterMs = retryAfterMs;
+    this.spentTokens = spentTokens;
   }
 }
 

@@ -46,14 +46,17 @@ export const visionResult = z.object({
   nsfw: z.boolean().nullable(),
   /** Where it is, in some words: `concert hall`. Null: it shows no place, or was not looked at. */
   scene: text(MAX_SCENE_CHARS).nullable(),
-  /** Of the whole, from 0 to 1, in the model's own judgement; of OCR the mean over its words. */
-  confidence: share,
+  /** Of the whole, from 0 to 1: in the model's own judgement, of OCR the mean over its words. Null: it was not told. */
+  confidence: share.nullable(),
 });
 
 export type VisionResult = z.output<typeof visionResult>;
 
-/** The result of reading text and nothing else. */
-export function textResult(ocrText: string, confidence: number): VisionResult {
+/**
+ * The result of reading text and nothing else.
+ * @param confidence from 0 to 1; null: it was not told
+ */
+export function textResult(ocrText: string, confidence: number | null): VisionResult {
   return {
     description: "",
     labels: [],
@@ -62,7 +65,7 @@ export function textResult(ocrText: string, confidence: number): VisionResult {
     is_meme: null,
     nsfw: null,
     scene: null,
-    confidence: Math.min(1, Math.max(0, confidence)),
+    confidence: confidence === null ? null : Math.min(1, Math.max(0, confidence)),
   };
 }
 

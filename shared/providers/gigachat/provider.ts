@@ -1,3 +1,4 @@
+import { type Attachments, type OnLeftBehind, openFiles, uploadsOf } from "./files.ts";
 import { gigachatBody } from "./request.ts";
 import { GIGACHAT_AUTH_URL, GIGACHAT_SCOPE, tokenStore } from "./token.ts";
 import { judgedAnswer } from "../judged_answer.ts";
@@ -18,14 +19,19 @@ export interface GigachatOptions {
   /** Must trust the root certificate that GigaChat's servers use, which is in no browser's store. */
   fetch?: typeof fetch;
   now?: () => number;
+  newId?: () => string;
+  /** Told of uploaded pictures that could not be deleted. */
+  onLeftBehind?: OnLeftBehind;
 }
 
 /**
- * Sber's GigaChat. The key is the authorisation key of a project; calls go with an access token, fetched with it once and
+ * Sber's GigaChat. Pictures of a prompt are uploaded before its call and deleted after it. The key is the authorisation key of a project; calls go with an access token, fetched with it once and
  * shared until shortly before it ends.
  */
 export function gigachatProvider(options: GigachatOptions = {}): ProviderOf<"text"> & KeyInspector {
   const request = options.fetch ?? fetch;
+  const newId = options.newId ?? (() => crypto.randomUUID());
+  const onLeftBehind = options.onLeftBehind ?? (() => {});
   const tokens = tokenStore({ fetch: request, now: options.now });
 
   /** Makes a call with a token, and once more with a new one if that was refused: it may have been revoked. */
@@ -60,33 +66,50 @@ export function gigachatProvider(options: GigachatOptions = {}): ProviderOf<"tex
     }
   }
 
-  const bodyOf = ({ prompt, model }: ProviderCall) => gigachatBody(prompt, upstreamModel(model, "gigachat"));
+  const bodyOf = ({ prompt, model }: ProviderCall, attachments: Attachments) =>
+    gigachatBody(prompt, upstreamModel(model, "gigachat"), attachments);
+
+  const filesOf = ({ secret, settings }: ProviderCall) =>
+    openFiles({
+      send: (path, body, signal) => withToken({ secret, settings, signal }, path, body, jsonFromUpstream),
+    }, onLeftBehind);
 
   return {
     name: "GigaChat",
     text: {
       async generate(call) {
-        const answer = answerOfCompletion(
-          await withToken(call, "/chat/completions", bodyOf(call), jsonFromUpstream),
-        );
-        return judgedAnswer(answer);
+        const uploads = uploadsOf(call.prompt, newId);
+        const files = filesOf(call);
+        try {
+          const body = bodyOf(call, await files.upload(uploads, call.signal));
+          const answer = await withToken(call, "/chat/completions", body, jsonFromUpstream);
+          return judgedAnswer(answerOfCompletion(answer));
+        } finally {
+          await files.deleteAll();
+        }
       },
       async *stream(call) {
-        const body = { ...bodyOf(call), stream: true };
-        // The first piece shows whether the token was accepted; what follows is the stream itself.
-        const { pieces, first } = await withToken(call, "/chat/completions", body, async (upstream) => {
-          const pieces = readCompletionStream(upstream);
-          return { pieces, first: await pieces.next() };
-        });
+        const uploads = uploadsOf(call.prompt, newId);
+        const files = filesOf(call);
         try {
-          let step = first;
-          while (!step.done) {
-            yield step.value;
-            step = await pieces.next();
+          const body = { ...bodyOf(call, await files.upload(uploads, call.signal)), stream: true };
+          // The first piece shows whether the token was accepted; what follows is the stream itself.
+          const { pieces, first } = await withToken(call, "/chat/completions", body, async (upstream) => {
+            const pieces = readCompletionStream(upstream);
+            return { pieces, first: await pieces.next() };
+          });
+          try {
+            let step = first;
+            while (!step.done) {
+              yield step.value;
+              step = await pieces.next();
+            }
+            return step.value;
+          } finally {
+            await pieces.return(undefined as never).catch(() => {});
           }
-          return step.value;
         } finally {
-          await pieces.return(undefined as never).catch(() => {});
+          await files.deleteAll();
         }
       },
     },

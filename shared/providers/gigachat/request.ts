@@ -1,4 +1,5 @@
 import type { Content, Part, Prompt } from "../../contract/content.ts";
+import type { Attachments } from "./files.ts";
 import { callersFault } from "../diagnoses.ts";
 import { present, textsOf, toolsIn } from "../openai/request.ts";
 import { ProviderFailure } from "../provider.ts";
@@ -8,10 +9,14 @@ type Message = Record<string, unknown>;
 
 /**
  * A prompt as the body of GigaChat's `chat/completions`: OpenAI's format from before tools, with `functions` and one
- * `function_call` a turn. It takes texts only.
+ * `function_call` a turn. A picture is named by the file that it was uploaded as, one in a message.
  * @throws ProviderFailure `unsupported_feature`
  */
-export function gigachatBody(prompt: Prompt, model: string): Record<string, unknown> {
+export function gigachatBody(
+  prompt: Prompt,
+  model: string,
+  attachments: Attachments = new Map(),
+): Record<string, unknown> {
   const config = prompt.generationConfig ?? {};
   const system = textsOf(prompt.systemInstruction);
   const functions = (prompt.tools ?? []).flatMap(toolsIn).map((tool) => tool.function);
@@ -20,7 +25,7 @@ export function gigachatBody(prompt: Prompt, model: string): Record<string, unkn
     messages: [
       // The system message comes first, or GigaChat refuses the request.
       ...(system === "" ? [] : [{ role: "system", content: system }]),
-      ...prompt.contents.flatMap(messagesOf),
+      ...prompt.contents.flatMap((content) => messagesOf(content, attachments)),
     ],
     ...present({
       temperature: config.temperature,
@@ -32,9 +37,9 @@ export function gigachatBody(prompt: Prompt, model: string): Record<string, unkn
   };
 }
 
-function messagesOf({ role, parts = [] }: Content): Message[] {
+function messagesOf({ role, parts = [] }: Content, attachments: Attachments): Message[] {
   const spoken = parts.filter((part) => part.thought !== true);
-  return role === "model" ? [assistantMessage(spoken)] : userMessages(spoken);
+  return role === "model" ? [assistantMessage(spoken)] : userMessages(spoken, attachments);
 }
 
 function assistantMessage(parts: Part[]): Message {
@@ -48,23 +53,30 @@ function assistantMessage(parts: Part[]): Message {
   };
 }
 
-function userMessages(parts: Part[]): Message[] {
+function userMessages(parts: Part[], attachments: Attachments): Message[] {
   const messages: Message[] = [];
+  const files: string[] = [];
   let text = "";
   for (const part of parts) {
     if (isObject(part.functionResponse)) {
       const { name, response } = part.functionResponse;
       messages.push({ role: "function", name, content: JSON.stringify(response ?? {}) });
     } else if (typeof part.text === "string") text += part.text;
+    else if (attachments.has(part)) files.push(attachments.get(part)!);
     else {
       throw new ProviderFailure(
         callersFault("unsupported_feature"),
-        `this provider takes text alone, and no ${Object.keys(part).join(", ")}`,
+        `this provider takes text and pictures, and no ${Object.keys(part).join(", ")}`,
         null,
       );
     }
   }
-  return text === "" ? messages : [...messages, { role: "user", content: text }];
+  // A message has one picture: the text stands with the last.
+  const last = files.pop();
+  for (const file of files) messages.push({ role: "user", content: "", attachments: [file] });
+  if (last !== undefined) messages.push({ role: "user", content: text, attachments: [last] });
+  else if (text !== "") messages.push({ role: "user", content: text });
+  return messages;
 }
 
 function functionCall(toolConfig: Prompt["toolConfig"]): unknown {
