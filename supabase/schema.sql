@@ -16376,6 +16376,7 @@ create table eve.batch_files (
   bytes bigint not null,
   tenant_id text,
   sha256 text,
+  parts text[],
   batch_id uuid,
   holds text,
   created_at timestamp with time zone not null,
@@ -16383,10 +16384,11 @@ create table eve.batch_files (
   constraint batch_files_bytes_counted CHECK ((bytes >= 0)),
   constraint batch_files_filename_length CHECK (((length(filename) >= 1) AND (length(filename) <= 255))),
   constraint batch_files_holds_known CHECK ((holds = ANY (ARRAY['answers'::text, 'errors'::text]))),
+  constraint batch_files_parts_number CHECK (((cardinality(parts) >= 1) AND (cardinality(parts) <= 1000))),
   constraint batch_files_pkey PRIMARY KEY (id),
   constraint batch_files_purpose_known CHECK ((purpose = ANY (ARRAY['batch'::text, 'batch_output'::text]))),
   constraint batch_files_sha256_form CHECK ((sha256 ~ '^[0-9a-f]{64}$'::text)),
-  constraint batch_files_stored_or_read CHECK ((((purpose = 'batch'::text) = ((sha256 IS NOT NULL) AND (tenant_id IS NOT NULL))) AND ((purpose = 'batch_output'::text) = ((batch_id IS NOT NULL) AND (holds IS NOT NULL)))))
+  constraint batch_files_stored_or_read CHECK ((((purpose = 'batch'::text) = ((num_nonnulls(sha256, parts) = 1) AND (tenant_id IS NOT NULL))) AND ((sha256 IS NULL) OR (parts IS NULL)) AND ((purpose = 'batch_output'::text) = ((batch_id IS NOT NULL) AND (holds IS NOT NULL)))))
 );
 alter table eve.batch_files enable row level security;
 CREATE INDEX batch_files_batch_id_idx ON eve.batch_files USING btree (batch_id) WHERE (batch_id IS NOT NULL);
@@ -16394,7 +16396,7 @@ CREATE INDEX batch_files_expires_at_idx ON eve.batch_files USING btree (expires_
 CREATE UNIQUE INDEX batch_files_no_key ON eve.batch_files USING btree (no);
 CREATE INDEX batch_files_owner_id_no_idx ON eve.batch_files USING btree (owner_id, no);
 comment on table eve.batch_files is 'Files of batches: those that callers brought, and what came of them.';
-comment on column eve.batch_files.purpose is 'batch: a caller brought it, and it is a media object of its tenant (tenant_id, sha256). batch_output: it is read out of the batch''s jobs.';
+comment on column eve.batch_files.purpose is 'batch: a caller brought it, and it is a media object of its tenant (tenant_id, sha256), or several of them, one behind the other (parts). batch_output: it is read out of the batch''s jobs.';
 comment on column eve.batch_files.holds is 'answers: the lines that succeeded; errors: all others.';
 comment on column eve.batch_files.expires_at is 'It is deleted then: 30 days after it came; an output file when the first of its lines leaves eve.jobs.';
 
@@ -16716,7 +16718,7 @@ declare
   v_after constant bigint := (select f.no from eve.batch_files f where f.id = eve_batch_files.after);
   v_files jsonb;
 begin
-  select coalesce(jsonb_agg(eve.batch_file_json(row(f.*)::eve.batch_files) order by v_turn * f.no), '[]')
+  select coalesce(jsonb_agg(eve.batch_file_json(row(f.*)::eve.batch_files) - 'parts' order by v_turn * f.no), '[]')
   into v_files
   from (
     select f.*
@@ -17003,7 +17005,7 @@ AS $function$
 declare
   v_found record;
 begin
-  select b.state, b.endpoint, b.input_file_id, f.tenant_id, f.sha256,
+  select b.state, b.endpoint, b.input_file_id, f.tenant_id, f.sha256, f.parts,
     case
       when t.models is null then c.models
       when c.models is null then t.models
@@ -17017,7 +17019,7 @@ begin
   where b.id = eve_batch_input.id;
   if v_found.state is null then
     return eve.batch_missing('batch', eve_batch_input.id);
-  elsif v_found.sha256 is null then
+  elsif v_found.tenant_id is null then
     return eve.batch_missing('file', v_found.input_file_id);
   end if;
   return jsonb_build_object('status', 'found') || to_jsonb(v_found) - 'input_file_id';
@@ -17312,6 +17314,274 @@ begin
   delete from eve.responses r using old where r.id = old.id;
   get diagnostics deleted = row_count;
   next_after := case when deleted >= retention_of_responses.at_most then '{}'::jsonb end;
+end;
+$function$;
+
+-- uploads -------------------------------------------------------------------------------------------------------------
+
+create table eve.uploads (
+  id uuid not null,
+  consumer_id uuid,
+  owner_id uuid generated always as (COALESCE(consumer_id, '00000000-0000-0000-0000-000000000000'::uuid)) stored,
+  tenant_id text not null,
+  filename text not null,
+  bytes bigint not null,
+  state text not null default 'pending'::text,
+  created_at timestamp with time zone not null,
+  expires_at timestamp with time zone not null,
+  constraint uploads_bytes_range CHECK (((bytes >= 1) AND (bytes <= 1000000000))),
+  constraint uploads_filename_length CHECK (((length(filename) >= 1) AND (length(filename) <= 255))),
+  constraint uploads_pkey PRIMARY KEY (id),
+  constraint uploads_state_known CHECK ((state = ANY (ARRAY['pending'::text, 'completed'::text, 'cancelled'::text])))
+);
+alter table eve.uploads enable row level security;
+CREATE INDEX uploads_expires_at_idx ON eve.uploads USING btree (expires_at);
+CREATE INDEX uploads_owner_id_idx ON eve.uploads USING btree (owner_id);
+comment on table eve.uploads is 'Files of batches that are sent in parts.';
+comment on column eve.uploads.id is 'The file''s, too, once it is complete.';
+comment on column eve.uploads.bytes is 'Of the whole, as it was announced.';
+comment on column eve.uploads.expires_at is 'Nothing is taken after that; a pending one has expired then.';
+
+create table eve.upload_parts (
+  id uuid not null,
+  upload_id uuid not null,
+  no bigint not null generated always as identity,
+  sha256 text not null,
+  bytes bigint not null,
+  created_at timestamp with time zone not null,
+  constraint upload_parts_bytes_counted CHECK ((bytes > 0)),
+  constraint upload_parts_pkey PRIMARY KEY (id),
+  constraint upload_parts_sha256_form CHECK ((sha256 ~ '^[0-9a-f]{64}$'::text)),
+  constraint upload_parts_upload_id_fkey FOREIGN KEY (upload_id) REFERENCES eve.uploads(id) ON DELETE CASCADE
+);
+alter table eve.upload_parts enable row level security;
+CREATE INDEX upload_parts_upload_id_no_idx ON eve.upload_parts USING btree (upload_id, no);
+comment on table eve.upload_parts is 'Parts that have arrived. In which order they make the file is said at its end.';
+
+CREATE OR REPLACE FUNCTION eve.uploads_for(id uuid, consumer_id uuid, token_id uuid)
+ RETURNS SETOF eve.uploads
+ LANGUAGE plpgsql
+ STABLE
+ SET search_path TO ''
+AS $function$
+begin
+  perform eve.require_live_caller(uploads_for.consumer_id, uploads_for.token_id);
+  return query
+    select u.*
+    from eve.uploads u
+    where u.id = uploads_for.id and (uploads_for.consumer_id is null or u.owner_id = uploads_for.consumer_id);
+end;
+$function$;
+
+CREATE OR REPLACE FUNCTION eve.upload_json(upload eve.uploads)
+ RETURNS jsonb
+ LANGUAGE sql
+ STABLE
+ SET search_path TO ''
+AS $function$
+  select to_jsonb(upload) - '{owner_id,consumer_id}'::text[] || jsonb_build_object(
+    'state', case when (upload).state = 'pending' and (upload).expires_at <= eve.clock() then 'expired' else (upload).state end
+  );
+$function$;
+
+CREATE OR REPLACE FUNCTION eve.upload_missing(id uuid)
+ RETURNS jsonb
+ LANGUAGE sql
+ IMMUTABLE
+ SET search_path TO ''
+AS $function$
+  select eve.refused('not_found', format('There is no upload upload_%s, or it is not yours.', replace(upload_missing.id::text, '-', '')));
+$function$;
+
+CREATE OR REPLACE FUNCTION eve.upload_over(upload eve.uploads)
+ RETURNS jsonb
+ LANGUAGE sql
+ STABLE
+ SET search_path TO ''
+AS $function$
+  select eve.refused('invalid_request', format('The upload is %s: begin another one.', eve.upload_json(upload_over.upload) ->> 'state'));
+$function$;
+
+CREATE OR REPLACE FUNCTION public.eve_upload_create(id uuid, tenant_id text, filename text, bytes bigint, consumer_id uuid DEFAULT NULL::uuid, token_id uuid DEFAULT NULL::uuid)
+ RETURNS jsonb
+ LANGUAGE plpgsql
+ SET search_path TO ''
+AS $function$
+declare
+  v_lasts constant interval := '1 hour';
+  v_most constant integer := 100;
+  v_now constant timestamptz := eve.clock();
+  v_owner constant uuid := coalesce(eve_upload_create.consumer_id, '00000000-0000-0000-0000-000000000000');
+  v_upload eve.uploads;
+begin
+  perform eve.require_live_caller(eve_upload_create.consumer_id, eve_upload_create.token_id);
+  if (select count(*) from eve.uploads u where u.owner_id = v_owner and u.state = 'pending' and u.expires_at > v_now) >= v_most then
+    return eve.refused(
+      'jobs_full', format('You have %s uploads under way. Complete or cancel some of them, or wait until they have expired.', v_most), null, 60000
+    );
+  end if;
+  insert into eve.uploads (id, consumer_id, tenant_id, filename, bytes, created_at, expires_at)
+  values (
+    eve_upload_create.id, eve_upload_create.consumer_id, eve_upload_create.tenant_id, left(eve_upload_create.filename, 255),
+    eve_upload_create.bytes, v_now, v_now + v_lasts
+  )
+  returning * into v_upload;
+  return jsonb_build_object('status', 'found', 'upload', eve.upload_json(v_upload));
+end;
+$function$;
+comment on function public.eve_upload_create is 'Begins to take a file of a batch in parts.';
+
+CREATE OR REPLACE FUNCTION public.eve_upload(id uuid, consumer_id uuid DEFAULT NULL::uuid, token_id uuid DEFAULT NULL::uuid)
+ RETURNS jsonb
+ LANGUAGE plpgsql
+ STABLE
+ SET search_path TO ''
+AS $function$
+#variable_conflict use_column
+declare
+  v_upload eve.uploads;
+begin
+  select u.* into v_upload from eve.uploads_for(eve_upload.id, eve_upload.consumer_id, eve_upload.token_id) u;
+  if not found then
+    return eve.upload_missing(eve_upload.id);
+  end if;
+  return jsonb_build_object(
+    'status', 'found', 'upload', eve.upload_json(v_upload), 'parts', (
+      select coalesce(jsonb_agg(jsonb_build_object('id', p.id, 'sha256', p.sha256, 'bytes', p.bytes) order by p.no), '[]')
+      from eve.upload_parts p
+      where p.upload_id = v_upload.id
+    )
+  );
+end;
+$function$;
+comment on function public.eve_upload is 'A file of a batch that is sent in parts, and what has arrived.';
+
+CREATE OR REPLACE FUNCTION public.eve_upload_part(id uuid, upload_id uuid, sha256 text, bytes bigint, consumer_id uuid DEFAULT NULL::uuid, token_id uuid DEFAULT NULL::uuid)
+ RETURNS jsonb
+ LANGUAGE plpgsql
+ SET search_path TO ''
+AS $function$
+#variable_conflict use_column
+declare
+  v_most constant integer := 1000;
+  v_now constant timestamptz := eve.clock();
+  v_upload eve.uploads;
+  v_has record;
+begin
+  perform from eve.uploads_for(eve_upload_part.upload_id, eve_upload_part.consumer_id, eve_upload_part.token_id);
+  if not found then
+    return eve.upload_missing(eve_upload_part.upload_id);
+  end if;
+  select u.* into v_upload from eve.uploads u where u.id = eve_upload_part.upload_id for update;
+  if v_upload.state <> 'pending' or v_upload.expires_at <= v_now then
+    return eve.upload_over(v_upload);
+  end if;
+  select count(*) as parts, coalesce(sum(p.bytes), 0) as bytes into v_has from eve.upload_parts p where p.upload_id = v_upload.id;
+  if v_has.parts >= v_most or v_has.bytes + eve_upload_part.bytes > 2 * v_upload.bytes then
+    return eve.refused(
+      'invalid_request',
+      format(
+        'The upload has %s parts of %s bytes, and may have %s of %s: twice what it was announced with.', v_has.parts, v_has.bytes, v_most,
+        2 * v_upload.bytes
+      )
+    );
+  end if;
+  insert into eve.upload_parts (id, upload_id, sha256, bytes, created_at)
+  values (eve_upload_part.id, v_upload.id, eve_upload_part.sha256, eve_upload_part.bytes, v_now);
+  return jsonb_build_object('status', 'noted', 'created_at', v_now);
+end;
+$function$;
+comment on function public.eve_upload_part is 'Writes down a part of a file that has been stored.';
+
+CREATE OR REPLACE FUNCTION public.eve_upload_complete(id uuid, part_ids uuid[], consumer_id uuid DEFAULT NULL::uuid, token_id uuid DEFAULT NULL::uuid)
+ RETURNS jsonb
+ LANGUAGE plpgsql
+ SET search_path TO ''
+AS $function$
+#variable_conflict use_column
+declare
+  v_keep constant interval := '30 days';
+  v_now constant timestamptz := eve.clock();
+  v_upload eve.uploads;
+  v_parts record;
+  v_file eve.batch_files;
+begin
+  perform from eve.uploads_for(eve_upload_complete.id, eve_upload_complete.consumer_id, eve_upload_complete.token_id);
+  if not found then
+    return eve.upload_missing(eve_upload_complete.id);
+  end if;
+  select u.* into v_upload from eve.uploads u where u.id = eve_upload_complete.id for update;
+  select array_agg(p.sha256 order by a.nr) as hashes, coalesce(sum(p.bytes), 0) as bytes, count(p.id) as found, count(distinct p.id) as different
+  into v_parts
+  from unnest(eve_upload_complete.part_ids) with ordinality as a (id, nr)
+  join eve.upload_parts p on p.id = a.id and p.upload_id = v_upload.id;
+  select f.* into v_file from eve.batch_files f where f.id = v_upload.id;
+  if v_upload.state = 'completed' and v_file.parts = v_parts.hashes then
+    return jsonb_build_object('status', 'completed', 'file', eve.batch_file_json(v_file));
+  elsif v_upload.state <> 'pending' or v_upload.expires_at <= v_now then
+    return eve.upload_over(v_upload);
+  elsif v_parts.different < cardinality(eve_upload_complete.part_ids) or v_parts.found = 0 then
+    return eve.refused(
+      'invalid_request', 'part_ids must be parts of this upload, each once.', '[{"field": "part_ids", "problem": "must be parts of this upload, each once"}]'
+    );
+  elsif v_parts.bytes <> v_upload.bytes then
+    return eve.refused(
+      'invalid_request', format('The parts have %s bytes together, and %s were announced.', v_parts.bytes, v_upload.bytes),
+      '[{"field": "part_ids", "problem": "must have as many bytes as were announced"}]'
+    );
+  end if;
+  insert into eve.batch_files (id, consumer_id, purpose, filename, bytes, tenant_id, parts, created_at, expires_at)
+  values (
+    v_upload.id, v_upload.consumer_id, 'batch', v_upload.filename, v_upload.bytes, v_upload.tenant_id, v_parts.hashes, v_now, v_now + v_keep
+  )
+  returning * into v_file;
+  update eve.uploads u set state = 'completed' where u.id = v_upload.id;
+  return jsonb_build_object('status', 'completed', 'file', eve.batch_file_json(v_file));
+end;
+$function$;
+comment on function public.eve_upload_complete is 'Makes a file of the parts that were sent.';
+
+CREATE OR REPLACE FUNCTION public.eve_upload_cancel(id uuid, consumer_id uuid DEFAULT NULL::uuid, token_id uuid DEFAULT NULL::uuid)
+ RETURNS jsonb
+ LANGUAGE plpgsql
+ SET search_path TO ''
+AS $function$
+#variable_conflict use_column
+declare
+  v_upload eve.uploads;
+begin
+  perform from eve.uploads_for(eve_upload_cancel.id, eve_upload_cancel.consumer_id, eve_upload_cancel.token_id);
+  if not found then
+    return eve.upload_missing(eve_upload_cancel.id);
+  end if;
+  select u.* into v_upload from eve.uploads u where u.id = eve_upload_cancel.id for update;
+  if v_upload.state = 'completed' then
+    return eve.upload_over(v_upload);
+  end if;
+  update eve.uploads u set state = 'cancelled' where u.id = v_upload.id;
+  return jsonb_build_object('status', 'cancelled');
+end;
+$function$;
+comment on function public.eve_upload_cancel is 'Gives up a file of a batch that is sent in parts.';
+
+CREATE OR REPLACE FUNCTION eve.retention_of_uploads(relation regclass, table_name text, before timestamp with time zone, at_most integer, after jsonb, OUT deleted bigint, OUT next_after jsonb)
+ RETURNS record
+ LANGUAGE plpgsql
+ SET search_path TO ''
+AS $function$
+#variable_conflict use_column
+begin
+  with old as (
+    select u.id
+    from eve.uploads u
+    where u.expires_at <= retention_of_uploads.before
+    order by u.expires_at
+    limit retention_of_uploads.at_most
+    for update skip locked
+  )
+  delete from eve.uploads u using old where u.id = old.id;
+  get diagnostics deleted = row_count;
+  next_after := case when deleted >= retention_of_uploads.at_most then '{}'::jsonb end;
 end;
 $function$;
 

@@ -23,37 +23,96 @@ export interface CheckedLine {
 }
 
 /**
- * The lines of a batch's file, or what is wrong with it. What a call itself would be refused for is not looked at: its line says so in the
- * error file. Empty lines are passed over.
- * @param text JSON Lines
+ * The lines of a batch's file as they come, and what is wrong with it. What a call itself would be refused for is not looked at: its line says
+ * so in the error file. Empty lines are passed over. It ends after `MAX_ERRORS` errors, and after one that is about the whole file (`line`
+ * null, or `too_many_lines`). Of the file no more than a line is held, and of lines that have passed their names.
  * @param endpoint one of `BATCH_ENDPOINTS`
+ * @throws what the file throws as it is read
  */
-export function checkedLines(text: string, endpoint: string): { lines: CheckedLine[]; errors: BatchError[] } {
-  const lines: CheckedLine[] = [];
-  const errors: BatchError[] = [];
+export async function* checkedLines(
+  file: AsyncIterable<Uint8Array>,
+  endpoint: string,
+): AsyncGenerator<CheckedLine | BatchError> {
   const seen = new Map<string, number>();
   let number = 0;
-  for (let from = 0; from < text.length;) {
-    const found = text.indexOf("\n", from);
-    const end = found < 0 ? text.length : found;
-    const written = text.slice(from, end).trim();
-    from = end + 1;
+  let lines = 0;
+  let errors = 0;
+  for await (const written of writtenLines(file)) {
     number++;
-    if (written === "") continue;
-    const checked = checkedLine(written, endpoint, number, seen);
-    if ("code" in checked) errors.push(checked);
-    else lines.push(checked);
-    if (errors.length >= MAX_ERRORS) break;
-    if (lines.length > MAX_LINES) {
-      const message = `A batch has at most ${MAX_LINES} lines. Hand the others in as a second one.`;
-      return { lines: [], errors: [{ code: "too_many_lines", message, param: null, line: number }] };
+    if (written === NO_TEXT) {
+      return yield wholeFile("invalid_encoding", "The file is no text in UTF-8.");
     }
+    if (written === "") continue;
+    const checked = written === TOO_LONG ? tooLong(number) : checkedLine(written, endpoint, number, seen);
+    if (!("code" in checked) && ++lines > MAX_LINES) {
+      const message = `A batch has at most ${MAX_LINES} lines. Hand the others in as a second one.`;
+      return yield { code: "too_many_lines", message, param: null, line: number };
+    }
+    yield checked;
+    if ("code" in checked && ++errors >= MAX_ERRORS) return;
   }
-  if (lines.length === 0 && errors.length === 0) {
-    const message = "The file holds no lines. Write one request a line, as JSON.";
-    errors.push({ code: "empty_file", message, param: null, line: null });
+  if (lines === 0 && errors === 0) {
+    yield wholeFile("empty_file", "The file holds no lines. Write one request a line, as JSON.");
   }
-  return { lines, errors };
+}
+
+/** A line that is longer than any job's body may be. */
+const TOO_LONG = Symbol("too long");
+/** What is no UTF-8; nothing follows it. */
+const NO_TEXT = Symbol("no text");
+const MAX_LINE_CHARACTERS = 10 * 1024 * 1024;
+
+/** Each without spaces around it. */
+async function* writtenLines(
+  file: AsyncIterable<Uint8Array>,
+): AsyncGenerator<string | typeof TOO_LONG | typeof NO_TEXT> {
+  const decoder = new TextDecoder("utf-8", { fatal: true });
+  /** Joined once, at the line's end: it may come in thousands of pieces. */
+  let pieces: string[] = [];
+  let length = 0;
+  const take = (text: string) => {
+    length += text.length;
+    if (length <= MAX_LINE_CHARACTERS) pieces.push(text);
+    else pieces = [];
+  };
+  const end = () => {
+    const line = length > MAX_LINE_CHARACTERS ? TOO_LONG : pieces.join("").trim();
+    pieces = [];
+    length = 0;
+    return line;
+  };
+  const decoded = (bytes?: Uint8Array) => {
+    try {
+      return bytes === undefined ? decoder.decode() : decoder.decode(bytes, { stream: true });
+    } catch {
+      return null;
+    }
+  };
+  for await (const bytes of file) {
+    const text = decoded(bytes);
+    if (text === null) return yield NO_TEXT;
+    let from = 0;
+    for (let found; (found = text.indexOf("\n", from)) >= 0; from = found + 1) {
+      take(text.slice(from, found));
+      yield end();
+    }
+    take(text.slice(from));
+  }
+  if (decoded() === null) return yield NO_TEXT;
+  yield end();
+}
+
+function wholeFile(code: string, message: string): BatchError {
+  return { code, message, param: null, line: null };
+}
+
+function tooLong(line: number): BatchError {
+  return {
+    code: "line_too_long",
+    message: `A line has at most ${MAX_LINE_CHARACTERS} characters.`,
+    param: null,
+    line,
+  };
 }
 
 function checkedLine(

@@ -13,6 +13,7 @@ import type { Connect } from "../http/pinned_request.ts";
 import type { Resolve } from "../http/public_target.ts";
 import { CHATS_CONSUMER_VARIABLE, createAnswering } from "../chats/answering.ts";
 import { type BatchFiles, createBatchFiles } from "../batches/batch_files.ts";
+import { createUploads } from "../batches/uploads.ts";
 import { type Batches, createBatches } from "../database/batches.ts";
 import { createChats } from "../database/chats.ts";
 import { estimateTokens } from "../gateway/estimate/estimate.ts";
@@ -27,6 +28,7 @@ import { compileReservation } from "../database/admission/reserve.ts";
 import { createWebhooks } from "../database/webhooks.ts";
 import { addWebhook, namedHosts, WEBHOOK_HOSTS_VARIABLE } from "../events/webhooks/register.ts";
 import { createStoredResponses } from "../database/stored_responses.ts";
+import { createUploadRows } from "../database/uploads.ts";
 import { createStages } from "../database/stages.ts";
 import { openMedia } from "../media/open.ts";
 import type { Media } from "../media/storage.ts";
@@ -129,15 +131,13 @@ export function openCalls(options: CallsOptions): Calls {
   const jobs = { service, queue, wake: () => background(wake()), url: jobsUrl, clock, newId, webhookFor };
   const batches = createBatches(transport);
   let opened: Promise<Media> | null = null;
-  const files = createBatchFiles({
-    batches,
-    newId,
-    media: () =>
-      opened ??= openFiles().catch((thrown) => {
-        opened = null;
-        throw thrown;
-      }),
-  });
+  const media = () =>
+    opened ??= openFiles().catch((thrown) => {
+      opened = null;
+      throw thrown;
+    });
+  const files = createBatchFiles({ batches, media, newId });
+  const uploads = createUploads({ rows: createUploadRows(transport), batches, media, newId });
   return {
     endpoints: [
       nativeEndpoint({
@@ -160,7 +160,7 @@ export function openCalls(options: CallsOptions): Calls {
         connect: options.connect,
         now: Date.now,
         newId,
-        batches: { batches, files, wake: jobs.wake, newId },
+        batches: { batches, files, uploads, wake: jobs.wake, newId },
         background: { responses: createStoredResponses(transport), wake: jobs.wake, newId },
       }),
     ],

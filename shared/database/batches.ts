@@ -47,14 +47,16 @@ const batch = z.object({
 /** A row of eve.batches; the names are those of its columns. */
 export type Batch = z.output<typeof batch>;
 
-const file = z.object({
+export const file = z.object({
   id: z.string(),
   purpose: z.enum(["batch", "batch_output"]),
   filename: z.string(),
   bytes: z.number(),
-  /** Of the media object; null: it is read out of the batch's jobs. */
+  /** Of the media objects; null: it is read out of the batch's jobs. */
   tenant_id: z.string().nullable(),
   sha256: z.string().nullable(),
+  /** Of several, one behind the other; null: it is one. Lists leave it out. */
+  parts: z.array(z.string()).nullable().default(null),
   created_at: z.string(),
   expires_at: z.string(),
 });
@@ -65,7 +67,9 @@ const input = z.object({
   state: z.enum(BATCH_STATES),
   endpoint: z.string(),
   tenant_id: z.string(),
-  sha256: z.string(),
+  sha256: z.string().nullable(),
+  /** Of several media objects, one behind the other; null: it is one. */
+  parts: z.array(z.string()).nullable(),
   /** Those that its caller may use; null: all. */
   models: z.array(z.string()).nullable(),
 });

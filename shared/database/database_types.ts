@@ -1384,6 +1384,37 @@ export type Database = {
         Returns: Json;
       };
       "eve_traces_next": { Args: { "at_most"?: number }; Returns: Json };
+      "eve_upload": { Args: { "consumer_id"?: string; "id": string; "token_id"?: string }; Returns: Json };
+      "eve_upload_cancel": {
+        Args: { "consumer_id"?: string; "id": string; "token_id"?: string };
+        Returns: Json;
+      };
+      "eve_upload_complete": {
+        Args: { "consumer_id"?: string; "id": string; "part_ids": (string)[]; "token_id"?: string };
+        Returns: Json;
+      };
+      "eve_upload_create": {
+        Args: {
+          "bytes": number;
+          "consumer_id"?: string;
+          "filename": string;
+          "id": string;
+          "tenant_id": string;
+          "token_id"?: string;
+        };
+        Returns: Json;
+      };
+      "eve_upload_part": {
+        Args: {
+          "bytes": number;
+          "consumer_id"?: string;
+          "id": string;
+          "sha256": string;
+          "token_id"?: string;
+          "upload_id": string;
+        };
+        Returns: Json;
+      };
       "eve_usage": {
         Args: {
           "at_most"?: number;

@@ -30,41 +30,55 @@ export function batchRunner({ batches, files, resolve }: BatchRunnerOptions): Jo
   return async (job, { signal, progress }) => {
     const { batch_id: id } = batchJob.parse(job.body);
     const input = await batches.input(id);
-    const text = await textOf(await files.open(input));
-    const checked = text === null ? notText() : checkedLines(text, input.endpoint);
-    const modelsOf = new Map<string, string[] | BadModel>();
-    for (const model of new Set(checked.lines.map(({ model }) => model))) {
-      modelsOf.set(model, await resolved(model));
+    const read = async () => checkedLines(unbroken(await files.open(input)), input.endpoint);
+    const errors: BatchError[] = [];
+    /** The lines that ask for each, as many as are ever named. */
+    const asking = new Map<string, number[]>();
+    let total = 0;
+    for await (const checked of await read()) {
+      if (signal.aborted) return { kind: "unspent" };
+      if ("code" in checked) {
+        errors.push(checked);
+        continue;
+      }
+      total++;
+      const lines = asking.get(checked.model) ?? [];
+      if (lines.length < MAX_ERRORS) lines.push(checked.line);
+      asking.set(checked.model, lines);
     }
-    const errors = [...checked.errors];
-    for (const { model, line } of checked.lines) {
-      const models = modelsOf.get(model)!;
-      if (!Array.isArray(models)) errors.push({ ...models, param: "body.model", line });
+    const isAboutAll = errors.some(({ code }) => ABOUT_ALL.has(code));
+    const modelsOf = new Map<string, string[]>();
+    for (const [model, lines] of isAboutAll ? [] : asking) {
+      const models = await resolved(model);
+      if (Array.isArray(models)) modelsOf.set(model, models);
+      else errors.push(...lines.map((line) => ({ ...models, param: "body.model", line })));
     }
     if (errors.length > 0) {
       errors.sort((a, b) => (a.line ?? 0) - (b.line ?? 0));
-      await batches.reject(id, errors.slice(0, MAX_ERRORS));
+      const told = isAboutAll ? errors.filter(({ code }) => ABOUT_ALL.has(code)) : errors;
+      await batches.reject(id, told.slice(0, MAX_ERRORS));
       return { kind: "done", result: { errors: errors.length } };
     }
-    const all = [...new Set([...modelsOf.values()].flat() as string[])];
+    const all = [...new Set([...modelsOf.values()].flat())];
     const path = BATCH_ENDPOINTS[input.endpoint]!;
     let done = 0;
-    for (const some of portions(checked.lines)) {
+    // Read once more: nothing is handed in before all of it has been checked, and all of it may be more than there is memory.
+    for await (const some of portions(await read())) {
       if (signal.aborted) return { kind: "unspent" };
       const lines = some.map(({ customId, model, body }, n): BatchLine => ({
         place: done + n,
         custom_id: customId,
-        models: modelsOf.get(model) as string[],
+        models: modelsOf.get(model)!,
         body: { path, body },
       }));
       try {
-        if (!await batches.add(id, checked.lines.length, all, lines)) break;
+        if (!await batches.add(id, total, all, lines)) break;
       } catch (thrown) {
         if (asGatewayError(thrown).code === "jobs_full") return { kind: "unspent", delayMs: FULL_DELAY_MS };
         throw thrown;
       }
       done += some.length;
-      progress({ done, total: checked.lines.length });
+      progress({ done, total });
     }
     return { kind: "done", result: { lines: done } };
 
@@ -88,27 +102,24 @@ export function batchRunner({ batches, files, resolve }: BatchRunnerOptions): Jo
 
 type BadModel = Pick<BatchError, "code" | "message">;
 
-function notText(): ReturnType<typeof checkedLines> {
-  const message = "The file is no text in UTF-8.";
-  return { lines: [], errors: [{ code: "invalid_encoding", message, param: null, line: null }] };
-}
+/** Errors beside which no others count. */
+const ABOUT_ALL: ReadonlySet<string> = new Set(["invalid_encoding", "too_many_lines"]);
 
-/** Null: it is no UTF-8. */
-async function textOf(body: ReadableStream<Uint8Array<ArrayBuffer>>): Promise<string | null> {
-  const bytes = await new Response(body).arrayBuffer().catch(() => {
-    throw new GatewayError("storage_unavailable");
-  });
+/** The file as it comes. What breaks off may be there the next time. @throws GatewayError `storage_unavailable` */
+async function* unbroken(file: ReadableStream<Uint8Array<ArrayBuffer>>): AsyncGenerator<Uint8Array> {
   try {
-    return new TextDecoder("utf-8", { fatal: true }).decode(bytes);
-  } catch {
-    return null;
+    yield* file;
+  } catch (thrown) {
+    throw thrown instanceof GatewayError ? thrown : new GatewayError("storage_unavailable");
   }
 }
 
-function* portions(lines: readonly CheckedLine[]): Generator<CheckedLine[]> {
+async function* portions(lines: AsyncIterable<CheckedLine | BatchError>): AsyncGenerator<CheckedLine[]> {
   let some: CheckedLine[] = [];
   let characters = 0;
-  for (const line of lines) {
+  for await (const line of lines) {
+    // The first reading has found none.
+    if ("code" in line) throw new GatewayError("internal", { detail: "a batch's file has changed" });
     const length = JSON.stringify(line.body).length;
     if (some.length > 0 && (some.length >= LINES_AT_ONCE || characters + length > CHARACTERS_AT_ONCE)) {
       yield some;

@@ -1,18 +1,19 @@
 import { md5 } from "@noble/hashes/legacy.js";
-// Of the package's files the one that has this hash alone: all together weigh twelve times as much.
-import library from "hash-wasm/dist/sha256.umd.min.js";
+// Of the package's files those that have one hash each: all together weigh twelve times as much.
+import md5Library from "hash-wasm/dist/md5.umd.min.js";
+import sha256Library from "hash-wasm/dist/sha256.umd.min.js";
 import { fromBase64, toBase64 } from "../runtime/base64.ts";
 
-/** What the file has; its package has types for all of its files together alone. */
-const { createSHA256 } = library as unknown as {
-  createSHA256(): Promise<{
-    init(): void;
-    load(state: Uint8Array): void;
-    save(): Uint8Array;
-    update(piece: Uint8Array): void;
-    digest(encoding: "hex"): string;
-  }>;
-};
+interface Hash {
+  init(): void;
+  load(state: Uint8Array): void;
+  save(): Uint8Array;
+  update(piece: Uint8Array): void;
+  digest(encoding: "hex"): string;
+}
+/** What the files have; their package has types for all of them together alone. */
+const { createSHA256 } = sha256Library as unknown as { createSHA256(): Promise<Hash> };
+const { createMD5 } = md5Library as unknown as { createMD5(): Promise<Hash> };
 
 export { sha256Of } from "../runtime/sha256.ts";
 
@@ -37,6 +38,13 @@ export async function sha256Stream(state?: string): Promise<Sha256Stream> {
     state: () => toBase64(hash.save()),
     digest: () => hash.digest("hex"),
   };
+}
+
+/** MD5 of bytes as they come, in hex: what clients send beside a file proves that it has come whole. */
+export async function md5Stream(): Promise<{ update(piece: Uint8Array): void; digest(): string }> {
+  const hash = await createMD5();
+  hash.init();
+  return { update: (piece) => void hash.update(piece), digest: () => hash.digest("hex") };
 }
 
 /** MD5, which proves nothing against anybody: stores ask for it as a checksum, and give it as an `ETag`. */

@@ -20,6 +20,7 @@ create table if not exists eve.batch_files (
   bytes bigint not null,
   tenant_id text,
   sha256 text,
+  parts text[],
   batch_id uuid,
   holds text,
   created_at timestamptz not null,
@@ -29,8 +30,10 @@ create table if not exists eve.batch_files (
   constraint batch_files_bytes_counted check (bytes >= 0),
   constraint batch_files_sha256_form check (sha256 ~ '^[0-9a-f]{64}$'),
   constraint batch_files_holds_known check (holds in ('answers', 'errors')),
+  constraint batch_files_parts_number check (cardinality(parts) between 1 and 1000),
   constraint batch_files_stored_or_read check (
-    (purpose = 'batch') = (sha256 is not null and tenant_id is not null) and (purpose = 'batch_output') = (batch_id is not null and holds is not null)
+    (purpose = 'batch') = (num_nonnulls(sha256, parts) = 1 and tenant_id is not null) and (sha256 is null or parts is null)
+    and (purpose = 'batch_output') = (batch_id is not null and holds is not null)
   )
 );
 create unique index if not exists batch_files_no_key on eve.batch_files (no);
@@ -38,7 +41,7 @@ create index if not exists batch_files_owner_id_no_idx on eve.batch_files (owner
 create index if not exists batch_files_expires_at_idx on eve.batch_files (expires_at);
 create index if not exists batch_files_batch_id_idx on eve.batch_files (batch_id) where batch_id is not null;
 comment on table eve.batch_files is 'Files of batches: those that callers brought, and what came of them.';
-comment on column eve.batch_files.purpose is 'batch: a caller brought it, and it is a media object of its tenant (tenant_id, sha256). batch_output: it is read out of the batch''s jobs.';
+comment on column eve.batch_files.purpose is 'batch: a caller brought it, and it is a media object of its tenant (tenant_id, sha256), or several of them, one behind the other (parts). batch_output: it is read out of the batch''s jobs.';
 comment on column eve.batch_files.holds is 'answers: the lines that succeeded; errors: all others.';
 comment on column eve.batch_files.expires_at is 'It is deleted then: 30 days after it came; an output file when the first of its lines leaves eve.jobs.';
 

@@ -125,7 +125,7 @@ declare
   v_after constant bigint := (select f.no from eve.batch_files f where f.id = eve_batch_files.after);
   v_files jsonb;
 begin
-  select coalesce(jsonb_agg(eve.batch_file_json(row(f.*)::eve.batch_files) order by v_turn * f.no), '[]')
+  select coalesce(jsonb_agg(eve.batch_file_json(row(f.*)::eve.batch_files) - 'parts' order by v_turn * f.no), '[]')
   into v_files
   from (
     select f.*

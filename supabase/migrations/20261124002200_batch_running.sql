@@ -153,7 +153,7 @@ end;
 $$;
 comment on function public.eve_batch_cancel is 'Cancels a batch, some of its lines at a time.';
 
--- What the job that checks a file needs: {"status": "found", "state", "endpoint", "tenant_id", "sha256", "models": those that the caller may use,
+-- What the job that checks a file needs: {"status": "found", "state", "endpoint", "tenant_id", "sha256", "parts", "models": those that the caller may use,
 -- null: all}, or a refusal: the file is gone.
 create or replace function public.eve_batch_input(id uuid)
 returns jsonb
@@ -165,7 +165,7 @@ as $$
 declare
   v_found record;
 begin
-  select b.state, b.endpoint, b.input_file_id, f.tenant_id, f.sha256,
+  select b.state, b.endpoint, b.input_file_id, f.tenant_id, f.sha256, f.parts,
     case
       when t.models is null then c.models
       when c.models is null then t.models
@@ -179,7 +179,7 @@ begin
   where b.id = eve_batch_input.id;
   if v_found.state is null then
     return eve.batch_missing('batch', eve_batch_input.id);
-  elsif v_found.sha256 is null then
+  elsif v_found.tenant_id is null then
     return eve.batch_missing('file', v_found.input_file_id);
   end if;
   return jsonb_build_object('status', 'found') || to_jsonb(v_found) - 'input_file_id';

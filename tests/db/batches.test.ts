@@ -25,7 +25,7 @@ afterAll(async () => {
 });
 beforeEach(async () => {
   await clearJobs(sql);
-  await empty(sql, "eve.batches", "eve.batch_files");
+  await empty(sql, "eve.batches", "eve.batch_files", "eve.upload_parts", "eve.uploads");
   await clock.set(START);
 });
 
@@ -338,3 +338,121 @@ test(
   },
   60_000,
 );
+
+describe("a file that is sent in parts", () => {
+  const begin = async (bytes = 30, consumer: string | null = a): Promise<Json> => {
+    const answer = await one(sql`
+      select public.eve_upload_create(${crypto.randomUUID()}, 'default', 'in.jsonl', ${bytes}, ${consumer}) as answer`);
+    return answer.upload ?? answer;
+  };
+  const sha = (n: number) => `${n}`.repeat(64);
+  const part = async (upload: string, n: number, bytes = 10, consumer: string | null = a): Promise<Json> => {
+    const id = crypto.randomUUID();
+    const answer = await one(
+      sql`select public.eve_upload_part(${id}, ${upload}, ${sha(n)}, ${bytes}, ${consumer}) as answer`,
+    );
+    return answer.status === "noted" ? id : answer;
+  };
+  const complete = (id: string, parts: string[], consumer: string | null = a) =>
+    one(sql`select public.eve_upload_complete(${id}, ${parts}::uuid[], ${consumer}) as answer`);
+  const giveUp = (id: string, consumer: string | null = a) =>
+    one(sql`select public.eve_upload_cancel(${id}, ${consumer}) as answer`);
+  const upload = async (id: string, consumer: string | null = a): Promise<Json> => {
+    const answer = await one(sql`select public.eve_upload(${id}, ${consumer}) as answer`);
+    return answer.upload ?? answer;
+  };
+
+  test("is its parts in the order that is said at the end, once", async () => {
+    const { id, state } = await begin();
+    expect(state).toBe("pending");
+    const [first, second, third, needless] = [
+      await part(id, 1),
+      await part(id, 2),
+      await part(id, 1),
+      await part(id, 4),
+    ];
+    expect(await complete(id, [first, second])).toMatchObject({ code: "invalid_request" });
+    expect(await complete(id, [first, first, second])).toMatchObject({ code: "invalid_request" });
+    expect(await complete(id, [first, second, crypto.randomUUID()])).toMatchObject({
+      code: "invalid_request",
+    });
+    const { file: made } = await complete(id, [second, third, first]);
+    expect(made).toMatchObject({
+      id,
+      purpose: "batch",
+      bytes: 30,
+      parts: [sha(2), sha(1), sha(1)],
+      sha256: null,
+    });
+    // Whoever did not hear the answer asks again.
+    expect((await complete(id, [second, third, first])).file).toEqual(made);
+    for (const other of [await complete(id, [needless, third, first]), await part(id, 5), await giveUp(id)]) {
+      expect(other).toMatchObject({ code: "invalid_request", message: expect.stringContaining("completed") });
+    }
+    expect(await upload(id)).toMatchObject({ state: "completed" });
+    expect(await sql`select from eve.batch_files`).toHaveLength(1);
+    // A batch reads it.
+    const batch = (await one(sql`
+      select public.eve_batch_create(${crypto.randomUUID()}, ${id}, '/v1/chat/completions', null, ${a}) as answer`))
+      .batch;
+    expect(await one(sql`select public.eve_batch_input(${batch.id}) as answer`)).toMatchObject({
+      tenant_id: "default",
+      sha256: null,
+      parts: [sha(2), sha(1), sha(1)],
+    });
+  });
+
+  test("takes twice what was announced, so that a part may come again, and a thousand parts", async () => {
+    const { id } = await begin();
+    await part(id, 1, 60);
+    expect(await part(id, 2, 1)).toMatchObject({ code: "invalid_request" });
+    const many = await begin(10_000);
+    await sql`
+      insert into eve.upload_parts (id, upload_id, sha256, bytes, created_at)
+      select gen_random_uuid(), ${many.id}, ${sha(1)}, 1, now() from generate_series(1, 1000)`;
+    expect(await part(many.id, 2, 1)).toMatchObject({ code: "invalid_request" });
+  });
+
+  test("is over after an hour, or when it is given up", async () => {
+    const [late, given] = [await begin(10), await begin(10)];
+    const parts = [await part(late.id, 1), await part(given.id, 1)];
+    expect([await giveUp(given.id), await giveUp(given.id)]).toEqual([
+      { status: "cancelled" },
+      { status: "cancelled" },
+    ]);
+    await clock.set(START + HOUR);
+    expect(await upload(late.id)).toMatchObject({ state: "expired" });
+    for (const [n, { id }] of [late, given].entries()) {
+      for (const refused of [await part(id, 2), await complete(id, [parts[n]])]) {
+        expect(refused).toMatchObject({ code: "invalid_request" });
+      }
+    }
+    expect(await sql`select from eve.batch_files`).toHaveLength(0);
+  });
+
+  test("is its caller's alone", async () => {
+    const { id } = await begin(10);
+    const mine = await part(id, 1);
+    const missing = { status: "refused", code: "not_found" };
+    for (
+      const refused of [
+        await part(id, 2, 10, b),
+        await complete(id, [mine], b),
+        await giveUp(id, b),
+        await upload(id, b),
+      ]
+    ) {
+      expect(refused).toMatchObject(missing);
+    }
+    // Nor is a part another upload's.
+    const other = await begin(10, b);
+    expect(await complete(other.id, [mine], b)).toMatchObject({ code: "invalid_request" });
+    expect(await upload(id)).toMatchObject({ state: "pending" });
+  });
+
+  test("may be one of a hundred that are under way", async () => {
+    for (let n = 0; n < 100; n++) await begin(1);
+    expect(await begin(1)).toMatchObject({ code: "jobs_full" });
+    expect(await begin(1, b)).toMatchObject({ state: "pending" });
+  });
+});

@@ -1,5 +1,6 @@
 /** Files in a real store (Ceph's), through the whole stack: the function is killed, the line to the store is cut, and fifty come at once. */
 import { AwsClient } from "aws4fetch";
+import OpenAI, { toFile } from "openai";
 import postgres from "postgres";
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from "vitest";
 import { sha256Of } from "../../shared/media/hash.ts";
@@ -277,6 +278,39 @@ describe.skipIf(withoutRadosgw)("files in a real store", () => {
       status: "succeeded",
       details: { listed: 9, unknown: 0, missing: 0, resized: 0, counters_repaired: [] },
     });
+  });
+
+  test("a file that OpenAI's client sends in parts is read out of the bucket, part by part", async () => {
+    const openai = new OpenAI({
+      apiKey: stack.keys.secret,
+      baseURL: `${stack.url}/functions/v1/llm-invoke/openai/v1`,
+    });
+    // More than there is room for in the database.
+    const { id } = await openai.uploads.create({
+      bytes: 150_000_000,
+      filename: "large.jsonl",
+      mime_type: "application/jsonl",
+      purpose: "batch",
+    });
+    await openai.uploads.cancel(id);
+    const parts = ["one\n", "two\n", "three"];
+    const upload = await openai.uploads.create({
+      bytes: 13,
+      filename: "large.jsonl",
+      mime_type: "application/jsonl",
+      purpose: "batch",
+    });
+    const part_ids = [];
+    for (const part of parts) {
+      const data = await toFile(bytes(part), "part");
+      part_ids.push((await openai.uploads.parts.create(upload.id, { data })).id);
+    }
+    const { file } = await openai.uploads.complete(upload.id, { part_ids });
+    expect((await listing()).map(({ size }) => size).sort()).toEqual([4, 4, 5]);
+    await expectEven();
+    expect(await (await openai.files.content(file!.id)).text()).toBe(parts.join(""));
+    await openai.files.delete(file!.id);
+    expect(await listing()).toEqual([]);
   });
 
   test("a delete ends in the bucket", async () => {

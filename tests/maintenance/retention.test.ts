@@ -32,6 +32,7 @@ beforeEach(async () => {
     "eve.event_consumers",
     "eve.batches",
     "eve.responses",
+    "eve.uploads",
   );
   await empty(sql, "public.google_ai_maintenance_log", "eve.issue_windows");
   await sql`delete from cron.job_run_details`;
@@ -149,6 +150,11 @@ describe("every table", () => {
       `insert into eve.responses (id, model, models, state, background, store, created_at, ended_at)
        select gen_random_uuid(), 'm', '{m}', 'cancelled', true, true, now() - age, now() - age
        from (values (interval '31 days'), (interval '29 days')) v (age)`,
+    ],
+    [
+      "eve.uploads",
+      `insert into eve.uploads (id, tenant_id, filename, bytes, created_at, expires_at)
+       select gen_random_uuid(), 'default', 'f', 1, now() - age, now() - age from (values (interval '25 hours'), (interval '23 hours')) v (age)`,
     ],
     [
       "eve.events",

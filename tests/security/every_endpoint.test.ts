@@ -60,6 +60,12 @@ const WAYS: [string, string, unknown?][] = [
   ["GET", `${GATEWAY}/jobs`],
   ["GET", `${GATEWAY}/openai/v1/files`],
   ["GET", `${GATEWAY}/openai/v1/batches`],
+  ["POST", `${GATEWAY}/openai/v1/uploads`, {
+    bytes: 2,
+    filename: "a.jsonl",
+    mime_type: "application/jsonl",
+    purpose: "batch",
+  }],
 ];
 const NOBODYS = "0".repeat(32);
 /** Every way to what is kept; there is nothing of that name. */
@@ -74,29 +80,14 @@ const KEPT: typeof WAYS = [
   ["GET", `${GATEWAY}/openai/v1/batches/batch_${NOBODYS}`],
   ["POST", `${GATEWAY}/openai/v1/batches/batch_${NOBODYS}/cancel`],
   ["POST", `${GATEWAY}/openai/v1/responses/resp_${NOBODYS}/cancel`],
+  ["POST", `${GATEWAY}/openai/v1/uploads/upload_${NOBODYS}/complete`, { part_ids: [`part_${NOBODYS}`] }],
+  ["POST", `${GATEWAY}/openai/v1/uploads/upload_${NOBODYS}/cancel`],
   ["POST", `${GATEWAY}/openai/v1/batches`, {
     input_file_id: `file-${NOBODYS}`,
     endpoint: "/v1/responses",
     completion_window: "24h",
   }],
 ];
-/** A file, as a form. */
-const FILE = {
-  headers: { "content-type": "multipart/form-data; boundary=x" },
-  body: [
-    "--x",
-    'content-disposition: form-data; name="purpose"',
-    "",
-    "batch",
-    "--x",
-    'content-disposition: form-data; name="file"; filename="a.jsonl"',
-    "",
-    "{}",
-    "--x--",
-    "",
-  ].join("\r\n"),
-};
-
 /** Signed by us and within its time: only the database can tell. */
 const ENDED = /revoked|never issued|another consumer's/;
 const reserves = ([method, path]: typeof WAYS[number]) => method === "POST" && !path.includes(":countTokens");
@@ -108,8 +99,22 @@ const call = ([method, path, body]: typeof WAYS[number], headers: Record<string,
     body: body === undefined ? undefined : JSON.stringify(body),
   });
 
+/** A form of fields and one file, `{}`. */
+function sendForm(
+  path: string,
+  fields: Record<string, string>,
+  file: string,
+  headers: Record<string, string>,
+) {
+  const form = new FormData();
+  for (const [name, value] of Object.entries(fields)) form.set(name, value);
+  form.set(file, new File(["{}"], "a.jsonl"));
+  return send(`${GATEWAY}/openai/v1/${path}`, { method: "POST", headers, body: form });
+}
 const sendFile = (headers: Record<string, string>) =>
-  send(`${GATEWAY}/openai/v1/files`, { ...FILE, method: "POST", headers: { ...FILE.headers, ...headers } });
+  sendForm("files", { purpose: "batch" }, "file", headers);
+const sendPart = (id: string, headers: Record<string, string>) =>
+  sendForm(`uploads/${id}/parts`, {}, "data", headers);
 
 describe("the functions", () => {
   test("every way is one: the project's key passes", async () => {
@@ -129,6 +134,7 @@ describe("the functions", () => {
           [`${way[0]} ${way[1]}`, () => call(way, headers)] as const
         ),
         ["a file", () => sendFile(headers)] as const,
+        ["a part", () => sendPart(`upload_${NOBODYS}`, headers)] as const,
       ];
       await Promise.all(answers.map(async ([way, answer]) => {
         const { status, text } = await answer();
@@ -168,6 +174,8 @@ describe("the functions", () => {
     const { job } = await made(["POST", GATEWAY, { model: MODEL, prompt: "Hello", mode: "queue" }]);
     const response = await made(["POST", `${GATEWAY}/openai/v1/responses`, background]);
     const file = JSON.parse((await sendFile(mine)).text);
+    const upload = await made(WAYS.find(([, path]) => path.endsWith("/uploads"))!);
+    const part = JSON.parse((await sendPart(upload.id, mine)).text);
     const batch = await made(["POST", `${GATEWAY}/openai/v1/batches`, {
       input_file_id: file.id,
       endpoint: "/v1/responses",
@@ -184,12 +192,17 @@ describe("the functions", () => {
       ["GET", `${GATEWAY}/openai/v1/batches/${batch.id}`],
       ["POST", `${GATEWAY}/openai/v1/batches/${batch.id}/cancel`],
       ["DELETE", `${GATEWAY}/jobs/${job.id}`],
+      ["POST", `${GATEWAY}/openai/v1/uploads/${upload.id}/complete`, { part_ids: [part.id] }],
+      ["POST", `${GATEWAY}/openai/v1/uploads/${upload.id}/cancel`],
     ];
     for (const who of ["other", "token"]) {
       for (const way of ways) {
         const { status, text } = await call(way, { authorization: `Bearer ${secrets[who]}` });
         expect.soft(status, `${who}: ${way[0]} ${way[1]}: ${text}`).toBe(404);
       }
+      expect.soft((await sendPart(upload.id, { authorization: `Bearer ${secrets[who]}` })).status, who).toBe(
+        404,
+      );
       for (const list of ["/jobs", "/openai/v1/files", "/openai/v1/batches"]) {
         const { text } = await send(GATEWAY + list, { headers: { authorization: `Bearer ${secrets[who]}` } });
         for (const { id } of [job, file, batch]) expect.soft(text, `${who}: ${list}`).not.toContain(id);

@@ -23,6 +23,7 @@ import { promptOf } from "./prompt.ts";
 import { encodeResponse, streamResponse } from "./responses.ts";
 import { type DecodedResponses, decodeResponses } from "./responses_request.ts";
 import { encodeCompletionStream } from "./stream.ts";
+import { uploadRoutes } from "./uploads.ts";
 
 export interface OpenaiEndpointOptions {
   /**
@@ -61,9 +62,11 @@ export function openaiEndpoint(options: OpenaiEndpointOptions): Endpoint {
     { path: "/embeddings", methods: POST, serve: (context) => embed(context, options) },
     { path: "/models", methods: GET, serve: listModels },
     { path: "/models/:id{.+}", methods: GET, serve: showModel },
-    ...(options.batches === undefined
-      ? []
-      : [...fileRoutes(options.batches), ...batchRoutes(options.batches)]),
+    ...(options.batches === undefined ? [] : [
+      ...fileRoutes(options.batches),
+      ...uploadRoutes(options.batches.uploads),
+      ...batchRoutes(options.batches),
+    ]),
     ...(options.background === undefined ? [] : responseRoutes(options.background)),
   ];
   const notFound: EndpointRoute = {

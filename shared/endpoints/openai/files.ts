@@ -1,5 +1,6 @@
 import { z } from "zod";
 import type { BatchFiles } from "../../batches/batch_files.ts";
+import type { Uploads } from "../../batches/uploads.ts";
 import type { Caller } from "../../contract/caller.ts";
 import type { Batches, BatchFile } from "../../database/batches.ts";
 import { answerHeaders } from "../../http/answer_headers.ts";
@@ -7,12 +8,13 @@ import { jsonResponse } from "../../http/json_response.ts";
 import type { EndpointRoute, RequestContext } from "../endpoint.ts";
 import { invalidRequest, validated } from "../validated.ts";
 import { idHeaders } from "./headers.ts";
-import { objectId, pageOf, secondsOf, uuidIn } from "./objects.ts";
+import { fieldsOf, objectId, pageOf, secondsOf, uuidIn } from "./objects.ts";
 
 /** What files and batches are kept and found with. */
 export interface OpenaiBatches {
   batches: Batches;
   files: BatchFiles;
+  uploads: Uploads;
   /** Calls the function worker, after the response has gone. */
   wake: () => void;
   newId: () => string;
@@ -47,9 +49,9 @@ export function fileRoutes(parts: OpenaiBatches): EndpointRoute[] {
     methods: ["GET"],
     async serve({ requestId, caller, param }) {
       const file = await batches.file(uuidIn("file", param("id")), caller);
-      const { tenant_id, sha256 } = file;
-      const body = tenant_id !== null && sha256 !== null
-        ? await files.open({ tenant_id, sha256 })
+      const { tenant_id, sha256, parts } = file;
+      const body = tenant_id !== null
+        ? await files.open({ tenant_id, sha256, parts })
         : await linesOf(batches, file.id, caller);
       return new Response(body, {
         headers: answerHeaders("application/octet-stream", requestId, {
@@ -79,23 +81,18 @@ export function fileRoutes(parts: OpenaiBatches): EndpointRoute[] {
 }
 
 async function uploaded(form: FormData): Promise<{ filename: string; bytes: Uint8Array<ArrayBuffer> }> {
-  const unknown = [...form.keys()].filter((name) => name !== "file" && name !== "purpose");
-  if (unknown.length > 0) {
-    throw invalidRequest(
-      unknown.slice(0, 10).map((field) => ({
-        field: field.slice(0, 100),
-        problem: "this endpoint knows no such field",
-      })),
-    );
-  }
-  const file = form.get("file");
-  if (form.get("purpose") !== "batch") {
+  const { file, purpose } = fieldsOf(form, ["file", "purpose"]);
+  if (purpose !== "batch") {
     throw invalidRequest([{ field: "purpose", problem: "must be batch: no other files are kept here" }]);
   }
   if (!(file instanceof File)) throw invalidRequest([{ field: "file", problem: "must be a file" }]);
   if (file.size === 0) throw invalidRequest([{ field: "file", problem: "is empty" }]);
-  const filename = file.name.replaceAll(/\p{Cc}/gu, "").toWellFormed().slice(0, MAX_NAME) || "file.jsonl";
-  return { filename, bytes: new Uint8Array(await file.arrayBuffer()) };
+  return { filename: plainName(file.name), bytes: new Uint8Array(await file.arrayBuffer()) };
+}
+
+/** A file's name as the database keeps it. */
+export function plainName(name: string): string {
+  return name.replaceAll(/\p{Cc}/gu, "").toWellFormed().slice(0, MAX_NAME) || "file.jsonl";
 }
 
 /** Piece by piece, as it is read. What goes wrong with the first is an error response. */
@@ -113,7 +110,7 @@ async function linesOf(batches: Batches, id: string, caller: Caller): Promise<Re
   }, { highWaterMark: 0 });
 }
 
-function fileJson({ id, purpose, filename, bytes, created_at, expires_at }: BatchFile) {
+export function fileJson({ id, purpose, filename, bytes, created_at, expires_at }: BatchFile) {
   return {
     id: objectId("file", id),
     object: "file",

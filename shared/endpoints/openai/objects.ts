@@ -1,8 +1,15 @@
 import { z } from "zod";
 import { GatewayError } from "../../contract/gateway_error.ts";
+import { invalidRequest } from "../validated.ts";
 
 /** Things that OpenAI's clients know by an id with a word before it. */
-const PREFIXES = { file: "file-", batch: "batch_", response: "resp_" } as const;
+const PREFIXES = {
+  file: "file-",
+  batch: "batch_",
+  response: "resp_",
+  upload: "upload_",
+  part: "part_",
+} as const;
 type Thing = keyof typeof PREFIXES;
 
 const HEX = /^[0-9a-f]{32}$/;
@@ -19,6 +26,26 @@ export function uuidIn(thing: Thing, id: string): string {
     throw new GatewayError("not_found", { message: `There is no ${thing} ${id.slice(0, 100)}.` });
   }
   return hex.replace(/^(.{8})(.{4})(.{4})(.{4})(.{12})$/, "$1-$2-$3-$4-$5");
+}
+
+/** A form's fields. @throws GatewayError `invalid_request`: it has others */
+export function fieldsOf<Name extends string>(
+  form: FormData,
+  names: readonly Name[],
+): Record<Name, File | string | null> {
+  const unknown = [...form.keys()].filter((name) => !(names as readonly string[]).includes(name));
+  if (unknown.length > 0) {
+    throw invalidRequest(
+      unknown.slice(0, 10).map((field) => ({
+        field: field.slice(0, 100),
+        problem: "this endpoint knows no such field",
+      })),
+    );
+  }
+  return Object.fromEntries(names.map((name) => [name, form.get(name)])) as Record<
+    Name,
+    File | string | null
+  >;
 }
 
 /** As OpenAI bounds it. */

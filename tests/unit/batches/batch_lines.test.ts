@@ -1,6 +1,12 @@
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
-import { checkedLines, MAX_ERRORS, MAX_LINES } from "../../../shared/batches/batch_lines.ts";
+import {
+  type CheckedLine,
+  checkedLines,
+  MAX_ERRORS,
+  MAX_LINES,
+} from "../../../shared/batches/batch_lines.ts";
+import type { BatchError } from "../../../shared/database/batches.ts";
 
 const URL = "/v1/embeddings";
 const line = (customId: string, more: Record<string, unknown> = {}) =>
@@ -11,48 +17,110 @@ const line = (customId: string, more: Record<string, unknown> = {}) =>
     body: { model: "m", input: customId },
     ...more,
   });
-const codes = (text: string) => checkedLines(text, URL).errors.map(({ line, code }) => [line, code]);
+const bytesOf = (text: string) => new TextEncoder().encode(text.toWellFormed());
+async function checked(
+  file: AsyncIterable<Uint8Array> | Iterable<Uint8Array>,
+): Promise<{ lines: CheckedLine[]; errors: BatchError[] }> {
+  const lines: CheckedLine[] = [];
+  const errors: BatchError[] = [];
+  const pieces = async function* () {
+    yield* file;
+  };
+  for await (const one of checkedLines(pieces(), URL)) "code" in one ? errors.push(one) : lines.push(one);
+  return { lines, errors };
+}
+const linesOf = (text: string) => checked([bytesOf(text)]);
+const codes = async (text: string) => (await linesOf(text)).errors.map(({ line, code }) => [line, code]);
 
 describe("the lines of a batch", () => {
-  test("are told in their order, empty ones passed over, whatever ends them", () => {
-    const { lines, errors } = checkedLines(`${line("a")}\r\n\n  \n${line("b")}`, URL);
+  test("are told in their order, empty ones passed over, whatever ends them", async () => {
+    const { lines, errors } = await linesOf(`${line("a")}\r\n\n  \n${line("b")}`);
     expect(errors).toEqual([]);
     expect(lines.map(({ customId, line, model }) => [customId, line, model])).toEqual([["a", 1, "m"], [
       "b",
       4,
       "m",
     ]]);
-    expect(checkedLines(`${line("a")}\n`, URL).lines).toHaveLength(1);
+    expect((await linesOf(`${line("a")}\n`)).lines).toHaveLength(1);
   });
 
-  test("are as many as may be, and no more", () => {
-    const many = (count: number) =>
-      checkedLines(Array.from({ length: count }, (_, n) => line(`${n}`)).join("\n"), URL);
-    expect(many(MAX_LINES).lines).toHaveLength(MAX_LINES);
-    expect(many(MAX_LINES + 1)).toMatchObject({ lines: [], errors: [{ code: "too_many_lines" }] });
+  test("are as many as may be, and no more", async () => {
+    const many = (count: number) => linesOf(Array.from({ length: count }, (_, n) => line(`${n}`)).join("\n"));
+    expect((await many(MAX_LINES)).lines).toHaveLength(MAX_LINES);
+    expect((await many(MAX_LINES + 1)).errors).toMatchObject([{
+      code: "too_many_lines",
+      line: MAX_LINES + 1,
+    }]);
   });
 
-  test("that are wrong are named, a hundred at most", () => {
-    expect(codes("")).toEqual([[null, "empty_file"]]);
-    expect(codes("[]\nnull\n1")).toEqual([1, 2, 3].map((n) => [n, "invalid_json_line"]));
-    expect(codes(line("x".repeat(513)))).toEqual([[1, "invalid_custom_id"]]);
-    expect(codes(line("a", { custom_id: 7 }))).toEqual([[1, "invalid_custom_id"]]);
-    expect(codes(line("a", { body: [] }))).toEqual([[1, "missing_required_parameter"]]);
-    expect(codes(line("a", { body: { model: "m", stream: true } }))).toEqual([[1, "unsupported_parameter"]]);
-    expect(codes(line("a", { body: { model: "m", stream: false } }))).toEqual([]);
-    expect(codes(Array(500).fill("no").join("\n"))).toHaveLength(MAX_ERRORS);
+  test("are the same in whatever pieces the file comes", async () => {
+    const text = [line("a"), "no", line("ä😀"), "", line("b"), line("a")].join("\r\n");
+    const whole = await linesOf(text);
+    expect([whole.lines.map(({ customId }) => customId), whole.errors.map(({ line }) => line)]).toEqual(
+      [["a", "ä😀", "b"], [2, 6]],
+    );
+    for (const size of [1, 2, 3, 50]) {
+      const bytes = bytesOf(text);
+      const pieces = Array.from(
+        { length: Math.ceil(bytes.length / size) },
+        (_, n) => bytes.subarray(n * size, (n + 1) * size),
+      );
+      expect(await checked(pieces), `of ${size} bytes`).toEqual(whole);
+    }
   });
 
-  test("hold nothing that the database takes for no text", () => {
+  test("are read one at a time, and one that no job may have is not held", async () => {
+    const MEGABYTE = bytesOf("x".repeat(1_000_000));
+    const file = function* () {
+      yield bytesOf(`${line("a")}\n`);
+      for (let n = 0; n < 12; n++) yield MEGABYTE;
+      yield bytesOf(`\n${line("b")}`);
+    };
+    const { lines, errors } = await checked(file());
+    expect(lines.map(({ customId, line }) => [customId, line])).toEqual([["a", 1], ["b", 3]]);
+    expect(errors).toMatchObject([{ line: 2, code: "line_too_long" }]);
+    // Whoever stops listening stops the reading.
+    let read = 0;
+    const endless = async function* () {
+      for (;; read++) yield bytesOf(`${line(`${read}`)}\n`);
+    };
+    for await (const _ of checkedLines(endless(), URL)) if (read >= 5) break;
+    expect(read).toBe(5);
+  });
+
+  test("of what is no text are none, wherever that begins", async () => {
+    for (const end of [[0xff], [0xe2, 0x82]]) {
+      const { errors } = await checked([bytesOf(`${line("a")}\n`), new Uint8Array(end)]);
+      expect(errors).toMatchObject([{ code: "invalid_encoding", line: null }]);
+    }
+  });
+
+  test("that are wrong are named, a hundred at most", async () => {
+    expect(await codes("")).toEqual([[null, "empty_file"]]);
+    expect(await codes("[]\nnull\n1")).toEqual([1, 2, 3].map((n) => [n, "invalid_json_line"]));
+    expect(await codes(line("x".repeat(513)))).toEqual([[1, "invalid_custom_id"]]);
+    expect(await codes(line("a", { custom_id: 7 }))).toEqual([[1, "invalid_custom_id"]]);
+    expect(await codes(line("a", { body: [] }))).toEqual([[1, "missing_required_parameter"]]);
+    expect(await codes(line("a", { body: { model: "m", stream: true } }))).toEqual([[
+      1,
+      "unsupported_parameter",
+    ]]);
+    expect(await codes(line("a", { body: { model: "m", stream: false } }))).toEqual([]);
+    expect(await codes(Array(500).fill("no").join("\n"))).toHaveLength(MAX_ERRORS);
+  });
+
+  test("hold nothing that the database takes for no text", async () => {
     const body = (text: string) => line("a", { body: { model: "m", input: [{ text }] } });
-    for (const bad of ["\0", "\ud800", "x\udfff"]) expect(codes(body(bad))).toEqual([[1, "invalid_text"]]);
+    for (const bad of ["\0", "\ud800", "x\udfff"]) {
+      expect(await codes(body(bad))).toEqual([[1, "invalid_text"]]);
+    }
     // Written out, or a whole character in two escapes, it is text like any other.
-    expect(codes(body("\\u0000"))).toEqual([]);
-    expect(codes(body("😀").replace("😀", "\\ud83d\\ude00"))).toEqual([]);
-    expect(codes(line("a", { body: { model: "m", "\0": 1 } }))).toEqual([[1, "invalid_text"]]);
+    expect(await codes(body("\\u0000"))).toEqual([]);
+    expect(await codes(body("😀").replace("😀", "\\ud83d\\ude00"))).toEqual([]);
+    expect(await codes(line("a", { body: { model: "m", "\0": 1 } }))).toEqual([[1, "invalid_text"]]);
   });
 
-  test("of any text are lines or errors, and nothing is thrown", () => {
+  test("of any text are lines or errors, and nothing is thrown", async () => {
     const part = fc.oneof(
       fc.string({ unit: "binary" }),
       fc.json(),
@@ -64,9 +132,9 @@ describe("the lines of a batch", () => {
       })
         .map((one) => JSON.stringify(one)),
     );
-    fc.assert(fc.property(fc.array(part, { maxLength: 20 }), (parts) => {
+    await fc.assert(fc.asyncProperty(fc.array(part, { maxLength: 20 }), async (parts) => {
       const text = parts.join("\n");
-      const { lines, errors } = checkedLines(text, URL);
+      const { lines, errors } = await linesOf(text);
       expect(lines.length + errors.length).toBeGreaterThan(0);
       expect(new Set(lines.map(({ customId }) => customId)).size).toBe(lines.length);
       const count = text.split("\n").length;

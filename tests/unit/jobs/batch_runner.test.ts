@@ -22,6 +22,7 @@ function runnerOf(bytes: Uint8Array<ArrayBuffer>, more: {
         endpoint: "/v1/responses",
         tenant_id: "default",
         sha256: "0",
+        parts: null,
         models: more.models ?? null,
       }),
     reject: (_id: string, errors: BatchError[]) => Promise.resolve(void rejected.push(errors)),

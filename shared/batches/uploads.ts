@@ -1,0 +1,107 @@
+import { GatewayError } from "../contract/gateway_error.ts";
+import type { Batches, BatchFile } from "../database/batches.ts";
+import type { JobCaller } from "../database/jobs.ts";
+import type { Upload, UploadRows } from "../database/uploads.ts";
+import { md5Stream } from "../media/hash.ts";
+import type { Media } from "../media/storage.ts";
+import { letGo, readParts, storeBytes } from "./stored_bytes.ts";
+
+/** As OpenAI bounds the file of a batch. */
+export const MAX_UPLOAD_BYTES = 200_000_000;
+
+/** Files of batches that are sent in parts: each part is stored as it comes, and the whole is never held. */
+export interface Uploads {
+  /** @throws GatewayError `storage_quota_exceeded`: the whole would find no room */
+  create(asked: { filename: string; bytes: number }, caller: JobCaller): Promise<Upload>;
+  /** @throws GatewayError `not_found`, `invalid_request`, `storage_quota_exceeded`, `storage_unavailable` */
+  addPart(
+    uploadId: string,
+    bytes: Uint8Array<ArrayBuffer>,
+    caller: JobCaller,
+  ): Promise<{ id: string; createdAt: string }>;
+  /**
+   * @param md5 of the whole, in hex; null: it is not looked at
+   * @throws GatewayError `not_found`, `invalid_request`, `content_mismatch`, `storage_unavailable`
+   */
+  complete(
+    uploadId: string,
+    asked: { partIds: string[]; md5: string | null },
+    caller: JobCaller,
+  ): Promise<{ upload: Upload; file: BatchFile }>;
+  /** @throws GatewayError `not_found`, `invalid_request`, `storage_unavailable` */
+  cancel(uploadId: string, caller: JobCaller): Promise<Upload>;
+}
+
+export interface UploadDependencies {
+  rows: UploadRows;
+  batches: Pick<Batches, "tenantOf">;
+  media: () => Promise<Media>;
+  newId: () => string;
+}
+
+export function createUploads({ rows, batches, media, newId }: UploadDependencies): Uploads {
+  return {
+    async create({ filename, bytes }, caller) {
+      const [tenantId, opened] = await Promise.all([batches.tenantOf(caller), media()]);
+      const inSpool = opened.s3 === null;
+      const { refused_by: refused } = await opened.registry.check(
+        { kind: "project" },
+        { tenantId, sizeBytes: bytes, kind: "media", inSpool },
+      );
+      if (refused !== undefined) {
+        throw new GatewayError("storage_quota_exceeded", {
+          message:
+            `${bytes} bytes find no room: of the limit "${refused.limit}", ${refused.limit_bytes} bytes, ` +
+            `${refused.used_bytes} are in use or reserved.` +
+            (inSpool ? " This gateway keeps files in its database; large ones need S3." : ""),
+          details: refused,
+        });
+      }
+      return await rows.create({ id: newId(), tenantId, filename, bytes }, caller);
+    },
+
+    async addPart(uploadId, bytes, caller) {
+      const { upload } = await rows.find(uploadId, caller);
+      // Before anything of it is stored.
+      if (upload.state !== "pending") throw over(upload);
+      const id = newId();
+      const sha256 = await storeBytes(await media(), { tenantId: upload.tenant_id, fileId: uploadId, bytes });
+      return { id, createdAt: await rows.addPart(uploadId, { id, sha256, bytes: bytes.byteLength }, caller) };
+    },
+
+    async complete(uploadId, { partIds, md5 }, caller) {
+      const { upload, parts } = await rows.find(uploadId, caller);
+      const opened = await media();
+      const hashOf = new Map(parts.map(({ id, sha256 }) => [id, sha256]));
+      const used = partIds.map((id) => hashOf.get(id));
+      if (md5 !== null && upload.state === "pending" && used.every((sha256) => sha256 !== undefined)) {
+        const hash = await md5Stream();
+        for await (const piece of readParts(opened, upload.tenant_id, used)) hash.update(piece);
+        const found = hash.digest();
+        if (found !== md5) {
+          throw new GatewayError("content_mismatch", {
+            message: `The parts make a file with the MD5 ${found}, and ${md5} was said.`,
+          });
+        }
+      }
+      const file = await rows.complete(uploadId, partIds, caller);
+      const needless = parts.filter(({ sha256 }) => !used.includes(sha256)).map(({ sha256 }) => sha256);
+      await letGo(opened, { tenantId: upload.tenant_id, fileId: uploadId, hashes: needless }).catch(() => {
+        // They go with the file.
+      });
+      return { upload: { ...upload, state: "completed" }, file };
+    },
+
+    async cancel(uploadId, caller) {
+      const { upload, parts } = await rows.find(uploadId, caller);
+      await rows.cancel(uploadId, caller);
+      const hashes = parts.map(({ sha256 }) => sha256);
+      await letGo(await media(), { tenantId: upload.tenant_id, fileId: uploadId, hashes });
+      return { ...upload, state: "cancelled" };
+    },
+  };
+}
+
+function over({ state }: Upload): GatewayError {
+  return new GatewayError("invalid_request", { message: `The upload is ${state}: begin another one.` });
+}
