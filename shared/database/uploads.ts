@@ -1,8 +1,7 @@
 import { z } from "zod";
 import { type BatchFile, file } from "./batches.ts";
 import { asCaller, type JobCaller } from "./jobs.ts";
-import { notRefused } from "./refused.ts";
-import { call } from "./transport/call.ts";
+import { callUnlessRefused } from "./refused.ts";
 import type { Transport } from "./transport/transport.ts";
 
 const upload = z.object({
@@ -38,8 +37,8 @@ export interface UploadRows {
 const TIMEOUT_MS = 15_000;
 
 export function createUploadRows(transport: Transport, timeoutMs = TIMEOUT_MS): UploadRows {
-  const ask = async <Shape extends z.ZodType>(name: string, args: Record<string, unknown>, shape: Shape) =>
-    shape.parse(notRefused(await call(transport, name, args, z.unknown(), timeoutMs))) as z.output<Shape>;
+  const ask = <Shape extends z.ZodType>(name: string, args: Record<string, unknown>, shape: Shape) =>
+    callUnlessRefused(transport, name, args, shape, timeoutMs);
   return {
     create: async ({ id, tenantId, filename, bytes }, caller) =>
       (await ask(
