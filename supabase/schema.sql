@@ -18264,6 +18264,7 @@ begin
     )
   );
   delete from public.chats c where c.id = v_chat.id;
+  perform eve.chat_counted('eve_chats_removed_total', 'by', 'erasure', 1);
   return v_receipt;
 end;
 $function$;
@@ -18397,10 +18398,13 @@ declare
   -- Longer than any answer may take.
   v_pending constant interval := '1 hour';
   v_now constant timestamptz := eve.clock();
+  v_abandoned bigint;
 begin
   if retention_of_chats.after is null then
     delete from public.chat_shares s where s.expires_at <= v_now;
     update public.messages m set state = 'broken_off' where m.state = 'pending' and m.created_at <= v_now - v_pending;
+    get diagnostics v_abandoned = row_count;
+    perform eve.chat_counted('eve_chat_answers_total', 'state', 'abandoned', v_abandoned);
   end if;
   with over as (
     select c.id
@@ -18411,6 +18415,7 @@ begin
   )
   delete from public.chats c using over where c.id = over.id;
   get diagnostics deleted = row_count;
+  perform eve.chat_counted('eve_chats_removed_total', 'by', 'retention', deleted);
   next_after := case when deleted >= retention_of_chats.at_most then '{}'::jsonb end;
 end;
 $function$;
@@ -18696,8 +18701,10 @@ CREATE OR REPLACE FUNCTION public.eve_chat_answer_end(message_id uuid, state tex
  SET search_path TO ''
 AS $function$
 declare
+  v_before text;
   v_message public.messages;
 begin
+  select m.state into v_before from public.messages m where m.id = eve_chat_answer_end.message_id for no key update;
   update public.messages m
   set state = eve_chat_answer_end.state, content = eve_chat_answer_end.content, parts = nullif(eve_chat_answer_end.parts, 'null'),
     usage = nullif(eve_chat_answer_end.usage, 'null')
@@ -18705,6 +18712,8 @@ begin
   returning * into v_message;
   if not found then
     select * into v_message from public.messages m where m.id = eve_chat_answer_end.message_id;
+  elsif v_before = 'pending' then
+    perform eve.chat_counted('eve_chat_answers_total', 'state', eve_chat_answer_end.state, 1);
   end if;
   return case
     when v_message.id is null then '{"status": "gone"}'
@@ -19171,3 +19180,60 @@ begin
 end;
 $function$;
 comment on function public.eve_admin_chat is 'A page of a chat, for administrators.';
+
+-- chat_metrics --------------------------------------------------------------------------------------------------------
+
+CREATE OR REPLACE FUNCTION eve.chat_counted(metric text, label text, value text, times bigint)
+ RETURNS void
+ LANGUAGE plpgsql
+ SET search_path TO ''
+AS $function$
+#variable_conflict use_column
+begin
+  if chat_counted.times > 0 then
+    insert into eve.metric_counters as c (metric, labels, value)
+    values (chat_counted.metric, jsonb_build_object(chat_counted.label, chat_counted.value), chat_counted.times)
+    on conflict (metric, labels) do update
+    set value = c.value + excluded.value;
+  end if;
+end;
+$function$;
+
+CREATE OR REPLACE FUNCTION eve.chat_rows(relation regclass)
+ RETURNS bigint
+ LANGUAGE plpgsql
+ STABLE
+ SET search_path TO ''
+AS $function$
+declare
+  v_exactly constant integer := 10000;
+  v_rows bigint;
+begin
+  execute format('select count(*) from (select from %s limit %s) r', chat_rows.relation, v_exactly + 1) into v_rows;
+  if v_rows > v_exactly then
+    select greatest(c.reltuples::bigint, v_rows) into v_rows from pg_catalog.pg_class c where c.oid = chat_rows.relation;
+  end if;
+  return v_rows;
+end;
+$function$;
+
+CREATE OR REPLACE FUNCTION public.eve_chat_metrics()
+ RETURNS jsonb
+ LANGUAGE sql
+ STABLE
+ SET search_path TO ''
+AS $function$
+  select jsonb_build_object(
+    'samples', (
+      select coalesce(jsonb_agg(jsonb_build_array(s.metric, s.labels, s.value) order by s.metric, s.labels), '[]')
+      from (
+        select 'eve_chat_rows' as metric, jsonb_build_object('table', t.name) as labels, eve.chat_rows(('public.' || t.name)::regclass) as value
+        from unnest(array['chats', 'messages', 'message_images', 'search_results', 'chat_shares']) as t (name)
+        union all
+        select 'eve_chat_answers_pending', '{}', count(*) from public.messages m where m.state = 'pending'
+      ) s
+    ),
+    'histograms', '[]'::jsonb
+  );
+$function$;
+comment on function public.eve_chat_metrics is 'Gauges of chats, in the form of eve_metrics.';

@@ -23,9 +23,9 @@ export type GatewayMetrics = z.output<typeof metrics>;
 
 export async function readMetrics(transport: Transport): Promise<GatewayMetrics> {
   const parts = await Promise.all(
-    ["eve_metrics", "eve_storage_metrics", "eve_event_metrics", "eve_job_metrics"].map((name) =>
-      call(transport, name, {}, metrics, TIMEOUT_MS)
-    ),
+    ["eve_metrics", "eve_storage_metrics", "eve_event_metrics", "eve_job_metrics", "eve_chat_metrics"].map((
+      name,
+    ) => call(transport, name, {}, metrics, TIMEOUT_MS)),
   );
   return {
     samples: parts.flatMap(({ samples }) => samples),

@@ -112,6 +112,28 @@ export const METRICS = {
     help: "Messages about alerts, by state (pending, told, given_up), as long as the alerts are kept.",
     labels: ["channel", "state"],
   },
+  eve_chat_rows: {
+    type: "gauge",
+    help:
+      "Rows of the tables of chats: chats, messages, message_images, search_results, chat_shares. Above 10,000 as PostgreSQL estimates.",
+    labels: ["table"],
+  },
+  eve_chat_answers_pending: {
+    type: "gauge",
+    help: "Answers in chats that are being written.",
+    labels: [],
+  },
+  eve_chat_answers_total: {
+    type: "counter",
+    help:
+      "Answers in chats that have ended: complete, broken_off (with what had come), abandoned (nobody wrote them to an end, and retention marked them).",
+    labels: ["state"],
+  },
+  eve_chats_removed_total: {
+    type: "counter",
+    help: "Chats that are gone for good, by what took them: erasure, retention.",
+    labels: ["by"],
+  },
   eve_jobs: {
     type: "gauge",
     help: "Jobs that have not ended, by kind and state (queued, running).",

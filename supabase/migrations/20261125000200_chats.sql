@@ -284,6 +284,7 @@ begin
     )
   );
   delete from public.chats c where c.id = v_chat.id;
+  perform eve.chat_counted('eve_chats_removed_total', 'by', 'erasure', 1);
   return v_receipt;
 end;
 $$;
@@ -428,10 +429,13 @@ declare
   -- Longer than any answer may take.
   v_pending constant interval := '1 hour';
   v_now constant timestamptz := eve.clock();
+  v_abandoned bigint;
 begin
   if retention_of_chats.after is null then
     delete from public.chat_shares s where s.expires_at <= v_now;
     update public.messages m set state = 'broken_off' where m.state = 'pending' and m.created_at <= v_now - v_pending;
+    get diagnostics v_abandoned = row_count;
+    perform eve.chat_counted('eve_chat_answers_total', 'state', 'abandoned', v_abandoned);
   end if;
   with over as (
     select c.id
@@ -442,6 +446,7 @@ begin
   )
   delete from public.chats c using over where c.id = over.id;
   get diagnostics deleted = row_count;
+  perform eve.chat_counted('eve_chats_removed_total', 'by', 'retention', deleted);
   next_after := case when deleted >= retention_of_chats.at_most then '{}'::jsonb end;
 end;
 $$;

@@ -305,8 +305,10 @@ volatile
 set search_path = ''
 as $$
 declare
+  v_before text;
   v_message public.messages;
 begin
+  select m.state into v_before from public.messages m where m.id = eve_chat_answer_end.message_id for no key update;
   update public.messages m
   set state = eve_chat_answer_end.state, content = eve_chat_answer_end.content, parts = nullif(eve_chat_answer_end.parts, 'null'),
     usage = nullif(eve_chat_answer_end.usage, 'null')
@@ -314,6 +316,8 @@ begin
   returning * into v_message;
   if not found then
     select * into v_message from public.messages m where m.id = eve_chat_answer_end.message_id;
+  elsif v_before = 'pending' then
+    perform eve.chat_counted('eve_chat_answers_total', 'state', eve_chat_answer_end.state, 1);
   end if;
   return case
     when v_message.id is null then '{"status": "gone"}'

@@ -779,6 +779,7 @@ describe("retention", () => {
     }
     const pending = await me.begin(made[0], { content: "q" });
     const fresh = await me.begin(made[0], { content: "q2" });
+    await sql`delete from eve.metric_counters where metric ~ '^eve_chat'`;
     await sql`update public.messages set created_at = created_at - interval '2 hours' where id = ${pending.answer.id}`;
     await sql`update public.chats set deleted_at = now() where title = 'deleted today'`;
     await sql`update public.chats set deleted_at = now() - interval '31 days' where title = 'deleted long ago'`;
@@ -794,5 +795,31 @@ describe("retention", () => {
     expect(await sql`select id from public.messages where state = 'pending'`).toEqual([{
       id: fresh.answer.id,
     }]);
+    // And an operator sees it.
+    for (const state of ["broken_off", "complete", "complete"]) {
+      await sql`select public.eve_chat_answer_end(${fresh.answer.id}, ${state}, 'x')`;
+    }
+    await me.erase(made[0]);
+    const { samples } = await ask(sql`select public.eve_chat_metrics() as answer`);
+    const counters =
+      await sql`select metric, labels, value::int from eve.metric_counters where metric ~ '^eve_chat'`;
+    expect(
+      Object.fromEntries(
+        [...samples, ...counters.map(({ metric, labels, value }) => [metric, labels, value])].map((
+          [metric, labels, value],
+        ) => [[metric, ...Object.values(labels)].join(" "), value]),
+      ),
+    ).toEqual({
+      "eve_chat_answers_pending": 0,
+      "eve_chat_answers_total abandoned": 1,
+      "eve_chat_answers_total broken_off": 1,
+      "eve_chat_rows chat_shares": 0,
+      "eve_chat_rows chats": 1,
+      "eve_chat_rows message_images": 0,
+      "eve_chat_rows messages": 0,
+      "eve_chat_rows search_results": 0,
+      "eve_chats_removed_total erasure": 1,
+      "eve_chats_removed_total retention": 2,
+    });
   });
 });

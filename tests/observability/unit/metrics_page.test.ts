@@ -27,11 +27,13 @@ const ANSWER = {
 
 const EVENT_ANSWER = { samples: [["eve_dead_letters", { consumer: "webhook" }, 2]], histograms: [] };
 const JOB_ANSWER = { samples: [["eve_jobs", { kind: "llm", state: "queued" }, 7]], histograms: [] };
+const CHAT_ANSWER = { samples: [["eve_chat_answers_pending", {}, 1]], histograms: [] };
 const ANSWERS: Record<string, unknown> = {
   eve_metrics: ANSWER,
   eve_storage_metrics: STORAGE_ANSWER,
   eve_event_metrics: EVENT_ANSWER,
   eve_job_metrics: JOB_ANSWER,
+  eve_chat_metrics: CHAT_ANSWER,
 };
 
 function page(options: { key?: string | null; call?: Transport } = {}) {
@@ -72,6 +74,7 @@ test("what SQL returned, in the order and the words of the registry", async () =
     'eve_wait_seconds_count{class="batch",model="m"} 8',
     'eve_lane_limit{quota_project="p",model="m",limit="rpm"} 30',
     'eve_queue_length{model="m",class="batch"} 0',
+    "eve_chat_answers_pending 1",
     'eve_jobs{kind="llm",state="queued"} 7',
     'eve_dead_letters{consumer="webhook"} 2',
     'storage_bucket_usage_gb{content_type="crawl"} 0.25',
