@@ -1509,6 +1509,7 @@ CREATE TRIGGER eve_batches_count AFTER UPDATE ON eve.jobs REFERENCING OLD TABLE 
 CREATE TRIGGER eve_job_ended AFTER UPDATE ON eve.jobs FOR EACH ROW WHEN (((old.finished_at IS NULL) AND (new.finished_at IS NOT NULL))) EXECUTE FUNCTION eve.tell_job_end(); -- enabled
 CREATE TRIGGER eve_jobs_came AFTER INSERT ON eve.jobs REFERENCING NEW TABLE AS came FOR EACH STATEMENT EXECUTE FUNCTION eve.jobs_came(); -- enabled
 CREATE TRIGGER eve_jobs_changed AFTER UPDATE ON eve.jobs REFERENCING OLD TABLE AS before_it NEW TABLE AS after_it FOR EACH STATEMENT EXECUTE FUNCTION eve.jobs_changed(); -- enabled
+CREATE TRIGGER eve_jobs_media_went AFTER DELETE ON eve.jobs REFERENCING OLD TABLE AS went FOR EACH STATEMENT EXECUTE FUNCTION eve.jobs_media_went(); -- enabled
 CREATE TRIGGER eve_jobs_went AFTER DELETE ON eve.jobs REFERENCING OLD TABLE AS went FOR EACH STATEMENT EXECUTE FUNCTION eve.jobs_went(); -- enabled
 CREATE TRIGGER eve_responses_follow AFTER UPDATE ON eve.jobs FOR EACH ROW WHEN (((new.kind = 'response'::text) AND (old.state IS DISTINCT FROM new.state))) EXECUTE FUNCTION eve.responses_follow(); -- enabled
 comment on table eve.jobs is 'Work that outlives a call: calls of models that wait, speech, songs and videos that are being made, and what has become of them. But for its kind it has no foreign keys: it outlives what it names.';
@@ -1527,7 +1528,7 @@ comment on column eve.jobs.token_id is 'The notebook''s token that it was handed
 comment on column eve.jobs.models is 'The models that it asks for, or stage:NAME: who may use none of them does not see it.';
 comment on column eve.jobs.request_hash is 'Tells a repetition from another job with the same request_id.';
 comment on column eve.jobs.body is 'What to do: {"path", "body"} of a call. Null: body_media says where it is, or a call did it at once.';
-comment on column eve.jobs.body_media is 'A media object of its caller''s tenant, by its SHA-256; result_media likewise.';
+comment on column eve.jobs.body_media is 'TENANT/SHA256 of a media object of its caller''s tenant, which the job uses (eve.media_references, job); result_media likewise.';
 comment on column eve.jobs.body_bytes is 'Of the body as JSON; it counts towards what its caller may have waiting.';
 comment on column eve.jobs.run_at is 'It is not run before. Null: a call began it at once.';
 comment on column eve.jobs.tries is 'Runs that count: not those that were given back unspent, nor those whose worker died (losses).';
@@ -11341,6 +11342,18 @@ begin
   get diagnostics v_files = row_count;
   delete from eve.jobs j where j.kind = 'provider_job' and j.submitted_at < now() - interval '90 days';
   get diagnostics v_jobs = row_count;
+  -- What was kept for jobs that never came, or were deleted while their worker kept it.
+  perform eve.jobs_media_release(
+    array(
+      select r.ref_id
+      from eve.media_references r
+      where r.ref_kind = 'job' and r.created_at <= eve.clock() - interval '1 day'
+        and not exists (
+          select from eve.jobs j where j.id = case when r.ref_id ~ '^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$' then r.ref_id::uuid end
+        )
+      limit 1000
+    )
+  );
   return jsonb_build_object('lost', v_lost, 'files', v_files, 'jobs', v_jobs);
 end;
 $function$;
@@ -14752,6 +14765,41 @@ $function$;
 comment on function public.eve_jobs_results is 'The ended jobs of a batch with their results, in order, page by page.';
 
 -- job_upkeep ----------------------------------------------------------------------------------------------------------
+
+CREATE OR REPLACE FUNCTION eve.jobs_media_went()
+ RETURNS trigger
+ LANGUAGE plpgsql
+ SET search_path TO ''
+ SET enable_seqscan TO 'off'
+ SET jit TO 'off'
+AS $function$
+begin
+  if exists (select from went w where w.body_media is not null or w.result_media is not null) then
+    perform eve.jobs_media_release(array(select w.id::text from went w where w.body_media is not null or w.result_media is not null));
+  end if;
+  return null;
+end;
+$function$;
+
+CREATE OR REPLACE FUNCTION eve.jobs_media_release(ids text[])
+ RETURNS void
+ LANGUAGE plpgsql
+ SET search_path TO ''
+ SET enable_seqscan TO 'off'
+ SET jit TO 'off'
+AS $function$
+begin
+  -- Objects before their references, as everywhere.
+  perform
+  from public.media_objects o
+  where (o.tenant_id, o.file_sha256) in (
+    select r.tenant_id, r.file_sha256 from eve.media_references r where r.ref_kind = 'job' and r.ref_id = any (jobs_media_release.ids)
+  )
+  order by o.tenant_id, o.file_sha256
+  for update;
+  delete from eve.media_references r where r.ref_kind = 'job' and r.ref_id = any (jobs_media_release.ids);
+end;
+$function$;
 
 CREATE OR REPLACE FUNCTION public.eve_jobs_sweep(at_most integer DEFAULT 1000)
  RETURNS jsonb

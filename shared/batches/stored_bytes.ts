@@ -1,7 +1,8 @@
 import { GatewayError } from "../contract/gateway_error.ts";
 import { deleteObjects } from "../media/delete.ts";
 import { sha256Of } from "../media/hash.ts";
-import { type Media, storeOf } from "../media/storage.ts";
+import { openObject } from "../media/read.ts";
+import type { Media } from "../media/storage.ts";
 import { uploadFile } from "../media/upload.ts";
 
 /** What uses the media objects of a file, the parts of one that is being sent as well. */
@@ -38,11 +39,10 @@ export async function* readParts(
   hashes: readonly string[],
 ): AsyncGenerator<Uint8Array<ArrayBuffer>> {
   for (const sha256 of hashes) {
-    const found = await media.registry.find(ACTOR, tenantId, sha256);
-    if (found === null || found.object.s3_key === null) {
+    const body = await openObject(media, ACTOR, tenantId, sha256);
+    if (body === null) {
       throw new GatewayError("not_found", { message: "The file's content is not there any more." });
     }
-    const { body } = await storeOf(media, found.object.stored_in).get(found.object.s3_key);
     yield* body;
   }
 }

@@ -30,6 +30,7 @@ import { addWebhook, namedHosts, WEBHOOK_HOSTS_VARIABLE } from "../events/webhoo
 import { createStoredResponses } from "../database/stored_responses.ts";
 import { createUploadRows } from "../database/uploads.ts";
 import { createStages } from "../database/stages.ts";
+import { createJobMedia, type JobMedia } from "../media/job_media.ts";
 import { openMedia } from "../media/open.ts";
 import type { Media } from "../media/storage.ts";
 import { providerRegistry } from "../providers/registry.ts";
@@ -67,6 +68,7 @@ export interface Calls {
   transport: Transport;
   batches: Batches;
   files: BatchFiles;
+  jobMedia: JobMedia;
   /** The process is about to end. */
   leave: () => void;
 }
@@ -128,7 +130,6 @@ export function openCalls(options: CallsOptions): Calls {
     );
     return { id: webhook.id, url: webhook.url, secret };
   };
-  const jobs = { service, queue, wake: () => background(wake()), url: jobsUrl, clock, newId, webhookFor };
   const batches = createBatches(transport);
   let opened: Promise<Media> | null = null;
   const media = () =>
@@ -138,6 +139,17 @@ export function openCalls(options: CallsOptions): Calls {
     });
   const files = createBatchFiles({ batches, media, newId });
   const uploads = createUploads({ rows: createUploadRows(transport), batches, media, newId });
+  const jobMedia = createJobMedia({ tenantOf: batches.tenantOf, media });
+  const jobs = {
+    service,
+    queue,
+    wake: () => background(wake()),
+    url: jobsUrl,
+    clock,
+    newId,
+    media: jobMedia,
+    webhookFor,
+  };
   return {
     endpoints: [
       nativeEndpoint({
@@ -166,6 +178,7 @@ export function openCalls(options: CallsOptions): Calls {
     ],
     batches,
     files,
+    jobMedia,
     gateway: createGateway(parts),
     resolve: targetResolver({ stages, encryption, read }),
     transport,

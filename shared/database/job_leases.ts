@@ -32,6 +32,9 @@ export type ClaimedJob = z.output<typeof claimed>;
 /** Proof that a worker holds a job. */
 export type Lease = Pick<ClaimedJob, "id" | "lease_token">;
 
+/** How a job ended well. `resultMedia`: its result is kept with the media, there, and `result` is null. */
+export type Done = Lease & { result: unknown; resultMedia?: string };
+
 export interface RunFailure {
   code: string;
   message: string;
@@ -68,7 +71,7 @@ export interface JobLeases {
     held: readonly (Lease & { progress?: unknown })[],
     leaseMs: number,
   ): Promise<string[]>;
-  complete(done: readonly (Lease & { result: unknown })[]): Promise<void>;
+  complete(done: readonly Done[]): Promise<void>;
   fail(held: Lease, failure: RunFailure): Promise<void>;
   /**
    * To the place that they had; it was no try. `pauseMs`: their whole queue is left alone for so long. `delayMs`: they alone are, and lose
@@ -102,7 +105,11 @@ export function createJobLeases(transport: Transport, timeoutMs = LEASES_TIMEOUT
       return (await ask("eve_jobs_renew", { worker_id, leases, lease_ms }, shape)).lost;
     },
     async complete(done) {
-      const results = done.map((one) => ({ ...lease(one), result: one.result }));
+      const results = done.map((one) => ({
+        ...lease(one),
+        result: one.result,
+        result_media: one.resultMedia ?? null,
+      }));
       await ask("eve_jobs_complete", { results }, z.unknown());
     },
     async fail(held, { code, message, retryable, retryAfterMs, result }) {

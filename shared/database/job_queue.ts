@@ -26,7 +26,9 @@ export interface JobToSubmit {
   requestId?: string;
   /** Tells a repetition from another job with the same `requestId`. */
   requestHash?: string;
-  body: unknown;
+  /** Absent: it is kept with the media, at `bodyMedia`. */
+  body?: unknown;
+  bodyMedia?: string;
   class: TrafficClass;
   /** 1 to 10, or `stage:NAME`. */
   models: string[];
@@ -127,6 +129,7 @@ function given(job: JobToSubmit): Record<string, unknown> {
     request_id: job.requestId,
     request_hash: job.requestHash,
     body: job.body,
+    body_media: job.bodyMedia,
     class: job.class,
     models: job.models,
     run_at: job.runAt,

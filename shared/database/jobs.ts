@@ -27,6 +27,8 @@ export const jobRow = z.object({
   run_at: z.string().nullable(),
   /** Lists leave it out. */
   result: z.unknown().optional(),
+  /** Where it is kept with the media; null: it is here. */
+  result_media: z.string().nullable(),
   progress: z.unknown(),
   tries: z.number(),
   losses: z.number(),

@@ -2,7 +2,8 @@ import type { ClaimedJob, RunFailure } from "../database/job_leases.ts";
 
 /** How one run of a job ended. */
 export type RunOutcome =
-  | { kind: "done"; result: unknown }
+  /** `resultMedia`: the result is kept with the media, there. */
+  | { kind: "done"; result: unknown; resultMedia?: string }
   | { kind: "failed"; failure: RunFailure }
   /**
    * Nothing was sent: the job goes back to its place. `pauseMs`: there is no room for it, nor for those behind it, before then. `delayMs`: it

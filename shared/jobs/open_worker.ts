@@ -4,6 +4,7 @@ import { deliverDue } from "../events/deliver.ts";
 import { eventHandlers } from "../events/open.ts";
 import { batchRunner } from "./batch_runner.ts";
 import { callRunner } from "./call_runner.ts";
+import { keptWithMedia } from "./kept_with_media.ts";
 import { runWorker } from "./worker.ts";
 
 /**
@@ -41,7 +42,10 @@ export function openWorker(
     requestTimeoutMs: () => Math.max(0, Math.min(settings.requestTimeoutMs, endsAt - clock.now())),
   });
   const { maxBodyBytes, maxWaitMs } = settings;
-  const run = callRunner({ ...calls, maxBodyBytes, maxWaitMs, clock, newId, log });
+  const run = keptWithMedia(callRunner({ ...calls, maxBodyBytes, maxWaitMs, clock, newId, log }), {
+    media: calls.jobMedia,
+    clock,
+  });
   const leases = createJobLeases(calls.transport);
   // What cannot be delivered for want of a setting waits; the operation `events` says so.
   const { handlers } = eventHandlers({

@@ -1,5 +1,5 @@
 import { asGatewayError } from "../contract/gateway_error.ts";
-import type { ClaimedJob, JobLeases, Lease, WorkerPlace } from "../database/job_leases.ts";
+import type { ClaimedJob, Done, JobLeases, Lease, WorkerPlace } from "../database/job_leases.ts";
 import type { Clock } from "../runtime/clock.ts";
 import type { Log } from "../runtime/log.ts";
 import { coalesced } from "./coalesced.ts";
@@ -84,7 +84,7 @@ class Worker {
   readonly #ended = new AbortController();
   /** It begins no more jobs, and has noted how its last ones ended. */
   readonly #allNoted = new AbortController();
-  readonly #complete: (done: Lease & { result: unknown }) => Promise<void>;
+  readonly #complete: (done: Done) => Promise<void>;
   #changed = Promise.withResolvers<void>();
   #begun = 0;
   #handedOver = false;
@@ -234,7 +234,8 @@ class Worker {
     const { leases } = this.#dependencies;
     switch (outcome.kind) {
       case "done": {
-        const done = { id, lease_token, result: outcome.result };
+        const { result, resultMedia } = outcome;
+        const done = { id, lease_token, result, ...(resultMedia !== undefined && { resultMedia }) };
         return alone ? await leases.complete([done]) : await this.#complete(done);
       }
       case "failed":

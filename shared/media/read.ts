@@ -1,3 +1,4 @@
+import type { Actor } from "../contract/actor.ts";
 import { GatewayError } from "../contract/gateway_error.ts";
 import type { MediaObject } from "../database/media.ts";
 import { dispositionOf } from "./file_type.ts";
@@ -28,4 +29,26 @@ export async function addressOf(
     ...(object.mime_type !== null && { contentType: object.mime_type }),
     ...(object.content_encoding === "gzip" && { contentEncoding: "gzip" as const }),
   });
+}
+
+/**
+ * What an object holds, unpacked; null: there is none.
+ * @throws GatewayError `storage_unavailable`, `storage_misconfigured` and what refuses the actor
+ */
+export async function openObject(
+  media: Media,
+  actor: Actor,
+  tenantId: string,
+  sha256: string,
+): Promise<ReadableStream<Uint8Array<ArrayBuffer>> | null> {
+  for (let isAgain = false;; isAgain = true) {
+    const found = await media.registry.find(actor, tenantId, sha256);
+    if (found === null || found.object.s3_key === null) return null;
+    try {
+      return (await storeOf(media, found.object.stored_in).get(found.object.s3_key)).body;
+    } catch (thrown) {
+      // It has moved from the database to S3 meanwhile.
+      if (isAgain || !(thrown instanceof GatewayError && thrown.code === "object_not_found")) throw thrown;
+    }
+  }
 }

@@ -181,7 +181,7 @@ comment on column eve.jobs.request_id is 'Its caller''s own name for it: handed 
 comment on column eve.jobs.request_key is 'Whose it is and its request_id, in one: unique among those that were handed in.';
 comment on column eve.jobs.request_hash is 'Tells a repetition from another job with the same request_id.';
 comment on column eve.jobs.body is 'What to do: {"path", "body"} of a call. Null: body_media says where it is, or a call did it at once.';
-comment on column eve.jobs.body_media is 'A media object of its caller''s tenant, by its SHA-256; result_media likewise.';
+comment on column eve.jobs.body_media is 'TENANT/SHA256 of a media object of its caller''s tenant, which the job uses (eve.media_references, job); result_media likewise.';
 comment on column eve.jobs.body_bytes is 'Of the body as JSON; it counts towards what its caller may have waiting.';
 comment on column eve.jobs.run_at is 'It is not run before. Null: a call began it at once.';
 comment on column eve.jobs.state is 'queued, running, and how it ended: succeeded, failed, cancelled or expired.';

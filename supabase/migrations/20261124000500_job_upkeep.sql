@@ -9,6 +9,49 @@ insert into eve.alert_kinds (kind, title, advice) values
   )
 on conflict (kind) do nothing;
 
+-- Whoever deletes jobs lets go of the bodies and results that are kept with the media.
+create or replace function eve.jobs_media_went()
+returns trigger
+language plpgsql
+set search_path = ''
+-- Plans are often made while the tables are small and kept while they grow.
+set enable_seqscan = 'off'
+set jit = 'off'
+as $$
+begin
+  if exists (select from went w where w.body_media is not null or w.result_media is not null) then
+    perform eve.jobs_media_release(array(select w.id::text from went w where w.body_media is not null or w.result_media is not null));
+  end if;
+  return null;
+end;
+$$;
+create or replace trigger eve_jobs_media_went
+after delete on eve.jobs
+referencing old table as went
+for each statement execute function eve.jobs_media_went();
+
+-- These jobs use no media any more; the clean-up of the media deletes what nobody uses. ids: as text.
+create or replace function eve.jobs_media_release(ids text[])
+returns void
+language plpgsql
+volatile
+set search_path = ''
+set enable_seqscan = 'off'
+set jit = 'off'
+as $$
+begin
+  -- Objects before their references, as everywhere.
+  perform
+  from public.media_objects o
+  where (o.tenant_id, o.file_sha256) in (
+    select r.tenant_id, r.file_sha256 from eve.media_references r where r.ref_kind = 'job' and r.ref_id = any (jobs_media_release.ids)
+  )
+  order by o.tenant_id, o.file_sha256
+  for update;
+  delete from eve.media_references r where r.ref_kind = 'job' and r.ref_id = any (jobs_media_release.ids);
+end;
+$$;
+
 -- Ends what nobody will end, and deletes what was kept long enough: {"back", "dead", "expired", "deleted"}.
 create or replace function public.eve_jobs_sweep(at_most integer default 1000)
 returns jsonb

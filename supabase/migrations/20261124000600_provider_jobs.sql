@@ -90,6 +90,18 @@ begin
   get diagnostics v_files = row_count;
   delete from eve.jobs j where j.kind = 'provider_job' and j.submitted_at < now() - interval '90 days';
   get diagnostics v_jobs = row_count;
+  -- What was kept for jobs that never came, or were deleted while their worker kept it.
+  perform eve.jobs_media_release(
+    array(
+      select r.ref_id
+      from eve.media_references r
+      where r.ref_kind = 'job' and r.created_at <= eve.clock() - interval '1 day'
+        and not exists (
+          select from eve.jobs j where j.id = case when r.ref_id ~ '^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$' then r.ref_id::uuid end
+        )
+      limit 1000
+    )
+  );
   return jsonb_build_object('lost', v_lost, 'files', v_files, 'jobs', v_jobs);
 end;
 $$;

@@ -74,6 +74,18 @@ describe("a job", () => {
     ]).toEqual([{ state: "succeeded", class: "batch" }]);
   });
 
+  test("with a long body is kept as a file, and answered as any other", async () => {
+    const { job: { id } } = await queue({
+      prompt: `Two and two? Nothing of this matters: ${"море и ".repeat(10_000)}`,
+    });
+    expect(
+      await sql`select body is null and body_media is not null as is_kept from eve.jobs where id = ${id}`,
+    )
+      .toEqual([{ is_kept: true }]);
+    await untilWorked(async () => (await job(`/${id}`)).status === "succeeded");
+    expect((await job(`/${id}`)).response.usage.input_tokens).toBeGreaterThan(10_000);
+  });
+
   test("[native.webhook] tells its end where it was asked to, signed with a secret that is shown once", async () => {
     const heard: { body: string; headers: Record<string, string> }[] = [];
     const receiver = Deno.serve({ hostname: "127.0.0.1", port: 0, onListen: () => {} }, async (request) => {

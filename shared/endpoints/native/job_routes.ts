@@ -1,9 +1,10 @@
 import { z } from "zod";
 import type { Caller } from "../../contract/caller.ts";
-import { GatewayError } from "../../contract/gateway_error.ts";
+import { asGatewayError, GatewayError } from "../../contract/gateway_error.ts";
 import type { GatewayRequest } from "../../contract/request.ts";
 import type { CallBody, JobFilters, JobQueue } from "../../database/job_queue.ts";
 import { JOB_STATES, type JobRow } from "../../database/jobs.ts";
+import { bytesInTable, type JobMedia, MAX_BODY_IN_TABLE_BYTES } from "../../media/job_media.ts";
 import { isObject } from "../../contract/is_object.ts";
 import type { Clock } from "../../runtime/clock.ts";
 import { sha256Of } from "../../runtime/sha256.ts";
@@ -21,6 +22,8 @@ export interface NativeJobs {
   url: string;
   clock: Clock;
   newId: () => string;
+  /** Of bodies and results that are too long for the table of jobs. */
+  media: JobMedia;
   /** A webhook of the caller's for an address, and its secret if it is new. Throws GatewayError where there can be none. */
   webhookFor(caller: Caller, url: string): Promise<{ id: string; url: string; secret: string | null }>;
 }
@@ -57,19 +60,34 @@ export async function queued(
     body: Object.fromEntries(Object.entries(asked).filter(([name]) => !OPTIONS.has(name))),
   };
   const webhook = webhookUrl === null ? null : await jobs.webhookFor(caller, webhookUrl);
-  const accepted = await jobs.queue.submit([{
-    id: jobs.newId(),
+  const id = jobs.newId();
+  const json = JSON.stringify(body);
+  const bodyMedia = bytesInTable(json) > MAX_BODY_IN_TABLE_BYTES
+    ? await jobs.media.keep(id, json, caller)
+    : null;
+  const requestHash = await sha256Of(json);
+  const submitted = jobs.queue.submit([{
+    id,
     kind: request.stage === null || request.stage.produces === "text" ? "llm" : "provider_job",
-    ...(request.idIsClients && { requestId: request.id, requestHash: await sha256Of(JSON.stringify(body)) }),
-    body,
+    ...(request.idIsClients && { requestId: request.id, requestHash }),
+    ...(bodyMedia === null ? { body } : { bodyMedia }),
     class: request.class,
     models: request.models,
     ...(webhook !== null && { webhookId: webhook.id }),
   }], caller);
+  if (bodyMedia !== null) {
+    // It was refused, or is another job: nothing uses the file. Where nobody knows, or this is lost, eve_jobs_tidy lets go of it.
+    const isUnused = await submitted.then(
+      ({ jobs: [job] }) => !job!.isNew,
+      (thrown) => asGatewayError(thrown).status < 500,
+    );
+    if (isUnused) await jobs.media.release(id, bodyMedia).catch(() => {});
+  }
+  const accepted = await submitted;
   if (accepted.wake) jobs.wake();
   const job = await jobs.queue.find(accepted.jobs[0]!.id, caller);
   if (job === null) throw noSuchJob(accepted.jobs[0]!.id);
-  return encodeJob(job, { requestId, jobsUrl: jobs.url, status: 202, webhook });
+  return encodeJob(await withResult(jobs.media, job), { requestId, jobsUrl: jobs.url, status: 202, webhook });
 }
 
 /**
@@ -77,7 +95,7 @@ export async function queued(
  * @param maxWaitMs the longest that any caller may wait here
  */
 export function jobRoutes(jobs: NativeJobs, maxWaitMs: number): EndpointRoute[] {
-  const { service, queue, url, clock } = jobs;
+  const { service, queue, media, url, clock } = jobs;
   const most = Math.min(MAX_WAIT_S, Math.floor(maxWaitMs / 1_000));
   const waiting = z.strictObject({
     wait: z.coerce.number({ error: "must be a number of seconds" }).min(0).max(
@@ -112,7 +130,7 @@ export function jobRoutes(jobs: NativeJobs, maxWaitMs: number): EndpointRoute[] 
       if (request.method === "DELETE") await queue.cancel([id], caller);
       const { wait } = request.method === "GET" ? validated(waiting, queryOf(request)) : { wait: 0 };
       const job = await found(id, caller, wait * 1_000, request.signal);
-      return encodeJob(job, { requestId, jobsUrl: url });
+      return encodeJob(await withResult(media, job), { requestId, jobsUrl: url });
     },
   }, {
     path: `${JOB_PATH}/content`,
@@ -121,6 +139,10 @@ export function jobRoutes(jobs: NativeJobs, maxWaitMs: number): EndpointRoute[] 
       return encodeContent(await service.content(param("id"), caller), requestId);
     },
   }];
+}
+
+async function withResult(media: JobMedia, job: JobRow): Promise<JobRow> {
+  return job.result_media === null ? job : { ...job, result: await media.read(job.result_media) };
 }
 
 const listed = <Value extends string>(what: z.ZodType<Value, string>) =>
