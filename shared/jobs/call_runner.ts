@@ -8,12 +8,8 @@ import type { Clock } from "../runtime/clock.ts";
 import type { Log } from "../runtime/log.ts";
 import { callerOf } from "./job_caller.ts";
 import type { JobRunner, RunOutcome } from "./job_runner.ts";
+import { createLines } from "./line.ts";
 
-/**
- * How long a job's call may wait for its start in a lane. Longer, and a flood of one caller's jobs would stand in the lane's queue
- * before another's first one; shorter, and the lane would be without its next start while a worker looks for one.
- */
-const JOB_WAIT_MS = 5_000;
 /** A queue whose model has no start yet is left alone at least so long. */
 const LEAST_PAUSE_MS = 250;
 /** The run before this one may still be under way: that of a worker that is frozen or has died. Its reservation ends by itself. */
@@ -47,7 +43,7 @@ export interface CallRunnerOptions
  * So what an earlier run was answered is answered again and not paid for twice.
  */
 export function callRunner({ maxWaitMs, clock, newId, log, ...served }: CallRunnerOptions): JobRunner {
-  const waitMs = Math.min(JOB_WAIT_MS, maxWaitMs);
+  const lines = createLines(clock, maxWaitMs);
   const runs = new WeakMap<Request, Run>();
   const errors = new WeakMap<Caller, GatewayError>();
   const serve = createRouter({
@@ -67,10 +63,10 @@ export function callRunner({ maxWaitMs, clock, newId, log, ...served }: CallRunn
     }),
   });
 
-  async function called(job: ClaimedJob, id: string, body: CallBody, signal: AbortSignal): Promise<Answered> {
+  async function called(job: ClaimedJob, terms: CallTerms, body: CallBody): Promise<Answered> {
     // One for each call: an error is told with its caller.
     const caller = callerOf(job);
-    const request = requestOf(job, { id, waitMs, signal }, body);
+    const request = requestOf(job, terms, body);
     runs.set(request, { job, caller });
     const response = await serve(request);
     const said: unknown = await response.json().catch(() => null);
@@ -81,13 +77,33 @@ export function callRunner({ maxWaitMs, clock, newId, log, ...served }: CallRunn
 
   return async (job, { signal }) => {
     const body = callBody.parse(job.body);
-    for (let run = 1;; run++) {
-      const answered = await called(job, run === 1 ? job.id : `${job.id}.${run}`, body, signal);
+    const line = `${job.consumer_id} ${job.models?.join(" ")}`;
+    let waitMs = lines.waitMs(line);
+    for (let run = 1;;) {
+      const id = run === 1 ? job.id : `${job.id}.${run}`;
+      const answered = await called(job, { id, waitMs, signal }, body);
+      const { error } = answered;
       // An earlier run ended without an answer that was kept: this one is another request.
-      if (answered.error?.code === "request_finished" && run < MAX_CALL_IDS) continue;
-      return outcomeOf(job, answered, signal);
+      if (error?.code === "request_finished" && run < MAX_CALL_IDS) {
+        run++;
+        continue;
+      }
+      if (error?.code === "rate_limited" && error.retryAfterMs !== null && error.retryAfterMs > waitMs) {
+        const longer = lines.refused(line, error.retryAfterMs);
+        if (longer >= error.retryAfterMs && !signal.aborted) {
+          waitMs = longer;
+          continue;
+        }
+      }
+      return outcomeOf(job, answered, waitMs, signal);
     }
   };
+}
+
+interface CallTerms {
+  id: string;
+  waitMs: number;
+  signal: AbortSignal;
 }
 
 interface Run {
@@ -103,7 +119,7 @@ interface Answered {
 /** What a client would send for it. The native endpoint takes its options in the body, the others in headers. */
 function requestOf(
   job: ClaimedJob,
-  { id, waitMs, signal }: { id: string; waitMs: number; signal: AbortSignal },
+  { id, waitMs, signal }: CallTerms,
   { path, body, capture }: CallBody,
 ): Request {
   const native = path === "/";
@@ -124,13 +140,18 @@ function requestOf(
   });
 }
 
-function outcomeOf({ kind }: ClaimedJob, { result, error }: Answered, signal: AbortSignal): RunOutcome {
+function outcomeOf(
+  { kind }: ClaimedJob,
+  { result, error }: Answered,
+  waitMs: number,
+  signal: AbortSignal,
+): RunOutcome {
   if (error === null) return kind === "provider_job" ? { kind: "handed_over" } : { kind: "done", result };
   const { code, retryable, retryAfterMs, publicMessage: message } = error;
   if (code === "request_running") return { kind: "unspent", delayMs: RUNNING_DELAY_MS };
   if (signal.aborted || code === "deadline_exceeded") return { kind: "unspent" };
   if (BEFORE_SENDING.has(code) && (retryAfterMs !== null || code === "database_unavailable")) {
-    return { kind: "unspent", pauseMs: Math.max(LEAST_PAUSE_MS, (retryAfterMs ?? 0) - JOB_WAIT_MS) };
+    return { kind: "unspent", pauseMs: Math.max(LEAST_PAUSE_MS, (retryAfterMs ?? 0) - waitMs) };
   }
   return { kind: "failed", failure: { code, message, retryable, retryAfterMs, result } };
 }

@@ -8,8 +8,11 @@ import type { ClaimedJob } from "../../../shared/database/job_leases.ts";
 import { nativeEndpoint } from "../../../shared/endpoints/native/endpoint.ts";
 import { openaiEndpoint } from "../../../shared/endpoints/openai/endpoint.ts";
 import { callRunner } from "../../../shared/jobs/call_runner.ts";
-import { systemClock as clock } from "../../../shared/runtime/clock.ts";
+import { systemClock } from "../../../shared/runtime/clock.ts";
 import { resultOfText } from "./result_of_text.ts";
+
+/** It stands still. */
+const clock = { ...systemClock, now: () => 0 };
 
 const JOB: ClaimedJob = {
   id: "0b7c0b3e-5a43-4b1c-9d0c-2f6c31d4a001",
@@ -109,7 +112,10 @@ describe("a job's call", () => {
   });
 
   test.each([
-    ["a full lane", error("rate_limited", { retryAfterMs: 8_000 }), { kind: "unspent", pauseMs: 3_000 }],
+    ["a lane that is full for long", error("rate_limited", { retryAfterMs: 98_000 }), {
+      kind: "unspent",
+      pauseMs: 93_000,
+    }],
     ["a start that is near", error("rate_limited", { retryAfterMs: 1_000 }), {
       kind: "unspent",
       pauseMs: 250,
@@ -145,5 +151,26 @@ describe("a job's call", () => {
       kind: "failed",
       failure: { code: "not_found", retryable: false },
     });
+  });
+});
+
+describe("where others keep a model's queue longer than jobs wait", () => {
+  const full = (retryAfterMs: number) => error("rate_limited", { retryAfterMs });
+
+  test("a job goes to its end, and the caller's next ones may start five seconds after it", async () => {
+    const { run, asked } = runner(full(9_000), "One.", "Two.", "Three.", full(30_000));
+    expect(await run()).toMatchObject({ kind: "done" });
+    expect(await run({ id: "second" })).toMatchObject({ kind: "done" });
+    expect(await run({ id: "another's", consumer_id: "c2" })).toMatchObject({ kind: "done" });
+    // Longer than that, and another's first job would have to wait behind all of them.
+    expect(await run({ id: "last" })).toEqual({ kind: "unspent", pauseMs: 16_000 });
+    const waits = asked.map(({ request }) => request.maxWaitMs);
+    expect(waits).toEqual([5_000, 14_000, 14_000, 5_000, 14_000]);
+  });
+
+  test("a queue that has grown meanwhile is left alone for a while", async () => {
+    const { run, asked } = runner(full(9_000), full(20_000));
+    expect(await run()).toEqual({ kind: "unspent", pauseMs: 6_000 });
+    expect(asked).toHaveLength(2);
   });
 });
