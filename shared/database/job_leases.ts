@@ -22,6 +22,8 @@ const claimed = z.object({
   batch_id: z.string().nullable(),
   place: z.number().nullable(),
   custom_id: z.string().nullable(),
+  /** Between two starts of its model, over all lanes; null: not known, or no limit. */
+  start_every_ms: z.number().nullable(),
 });
 
 const given = z.object({ jobs: z.array(claimed), is_late: z.boolean() });

@@ -43,7 +43,7 @@ export interface CallRunnerOptions
  * So what an earlier run was answered is answered again and not paid for twice.
  */
 export function callRunner({ maxWaitMs, clock, newId, log, ...served }: CallRunnerOptions): JobRunner {
-  const lines = createLines(clock, maxWaitMs);
+  const lines = createLines(maxWaitMs);
   const runs = new WeakMap<Request, Run>();
   const errors = new WeakMap<Caller, GatewayError>();
   const serve = createRouter({
@@ -77,25 +77,17 @@ export function callRunner({ maxWaitMs, clock, newId, log, ...served }: CallRunn
 
   return async (job, { signal }) => {
     const body = callBody.parse(job.body);
-    const line = `${job.consumer_id} ${job.models?.join(" ")}`;
-    let waitMs = lines.waitMs(line);
-    for (let run = 1;;) {
-      const id = run === 1 ? job.id : `${job.id}.${run}`;
-      const answered = await called(job, { id, waitMs, signal }, body);
-      const { error } = answered;
-      // An earlier run ended without an answer that was kept: this one is another request.
-      if (error?.code === "request_finished" && run < MAX_CALL_IDS) {
-        run++;
-        continue;
+    const { waitMs, leave } = lines.join(`${job.consumer_id} ${job.models?.join(" ")}`, job.start_every_ms);
+    try {
+      for (let run = 1;; run++) {
+        const id = run === 1 ? job.id : `${job.id}.${run}`;
+        const answered = await called(job, { id, waitMs, signal }, body);
+        // An earlier run ended without an answer that was kept: this one is another request.
+        if (answered.error?.code === "request_finished" && run < MAX_CALL_IDS) continue;
+        return outcomeOf(job, answered, waitMs, signal);
       }
-      if (error?.code === "rate_limited" && error.retryAfterMs !== null && error.retryAfterMs > waitMs) {
-        const longer = lines.refused(line, error.retryAfterMs);
-        if (longer >= error.retryAfterMs && !signal.aborted) {
-          waitMs = longer;
-          continue;
-        }
-      }
-      return outcomeOf(job, answered, waitMs, signal);
+    } finally {
+      leave();
     }
   };
 }

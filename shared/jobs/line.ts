@@ -1,44 +1,38 @@
-import type { Clock } from "../runtime/clock.ts";
-
 /**
- * How long a job's call may wait for its start in a lane. Longer, and a flood of one caller's jobs would stand in the lane's queue
- * before another's first one; shorter, and the lane would be without its next start while a worker looks for one.
+ * How long a job's call may wait for its start, beyond the first ones of its caller. Longer, and a flood of one caller's jobs would stand in
+ * the lane's queue before another's first one; shorter, and the lane would be without its next start while a worker looks for one.
  */
 const JOB_WAIT_MS = 5_000;
-/** Callers and models of a worker that runs for good; beyond, those whose time is over are forgotten. */
-const MAX_LINES = 1_000;
 
-/** How long jobs' calls may wait, by caller and model. */
+/** How long jobs' calls may wait for their starts, by caller and model. */
 export interface Lines {
-  /** In milliseconds: what a call asks for at first. */
-  waitMs(line: string): number;
   /**
-   * A lane said that its next start is `startsInMs` away, longer than the call would have waited. Answers how long the call may wait now; not
-   * as long as that: it is to be given back.
+   * Joins a line; `leave` is to be called when the call is over.
+   * @param startEveryMs between two starts of the model, over all its lanes; null: not known, or no limit
    */
-  refused(line: string, startsInMs: number): number;
+  join(line: string, startEveryMs: number | null): { waitMs: number; leave: () => void };
 }
 
 /**
- * Where other callers of a model keep its queue longer than `JOB_WAIT_MS`, jobs would never get in: there is always somebody in the places
- * that they would take. So one call goes to the end of the queue, however far that is, and those behind it may start `JOB_WAIT_MS` after it.
+ * Of each caller as many calls of a model as start within `JOB_WAIT_MS` wait as long as it takes. Were all of them to give up so soon, then
+ * beside somebody whose calls keep the queue longer than that none would ever start: a place in a queue is kept by waiting alone.
  */
-export function createLines(clock: Clock, maxWaitMs: number): Lines {
-  /** When the first one in the queue expects to start. */
-  const firstStarts = new Map<string, number>();
-  const waitMs = (line: string) =>
-    Math.min(maxWaitMs, Math.max(0, Math.floor((firstStarts.get(line) ?? 0) - clock.now())) + JOB_WAIT_MS);
+export function createLines(maxWaitMs: number): Lines {
+  const staying = new Map<string, number>();
   return {
-    waitMs,
-    refused(line, startsInMs) {
-      const now = clock.now();
-      if ((firstStarts.get(line) ?? 0) <= now && startsInMs + JOB_WAIT_MS <= maxWaitMs) {
-        if (firstStarts.size >= MAX_LINES) {
-          for (const [name, at] of firstStarts) if (at <= now) firstStarts.delete(name);
-        }
-        firstStarts.set(line, now + startsInMs);
-      }
-      return waitMs(line);
+    join(line, startEveryMs) {
+      const before = staying.get(line) ?? 0;
+      const most = startEveryMs === null ? 1 : Math.max(1, Math.floor(JOB_WAIT_MS / startEveryMs));
+      if (before >= most) return { waitMs: Math.min(JOB_WAIT_MS, maxWaitMs), leave: () => {} };
+      staying.set(line, before + 1);
+      return {
+        waitMs: maxWaitMs,
+        leave() {
+          const now = staying.get(line)! - 1;
+          if (now === 0) staying.delete(line);
+          else staying.set(line, now);
+        },
+      };
     },
   };
 }

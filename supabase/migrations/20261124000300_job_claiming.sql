@@ -22,6 +22,7 @@ begin
     'losses', (job).losses, 'expires_at', (job).expires_at, 'batch_id', (job).batch_id, 'place', (job).place,
     'custom_id', (job).custom_id, 'consumer_id', (job).consumer_id, 'consumer_name', v_consumer.name,
     'consumer_kind', v_consumer.kind,
+    'start_every_ms', (select min(r.interval_ms) from eve.routes r where r.model = (job).models[1]),
     -- What was handed in with a token is charged to it. When the token's time is over the consumer alone is charged, for the token's models and
     -- class were looked at when it was handed in; a budget of its own, or being revoked, outlives its time.
     'token_id', case

@@ -8,11 +8,8 @@ import type { ClaimedJob } from "../../../shared/database/job_leases.ts";
 import { nativeEndpoint } from "../../../shared/endpoints/native/endpoint.ts";
 import { openaiEndpoint } from "../../../shared/endpoints/openai/endpoint.ts";
 import { callRunner } from "../../../shared/jobs/call_runner.ts";
-import { systemClock } from "../../../shared/runtime/clock.ts";
+import { systemClock as clock } from "../../../shared/runtime/clock.ts";
 import { resultOfText } from "./result_of_text.ts";
-
-/** It stands still. */
-const clock = { ...systemClock, now: () => 0 };
 
 const JOB: ClaimedJob = {
   id: "0b7c0b3e-5a43-4b1c-9d0c-2f6c31d4a001",
@@ -33,6 +30,7 @@ const JOB: ClaimedJob = {
   batch_id: null,
   place: null,
   custom_id: null,
+  start_every_ms: null,
 };
 
 /** A runner whose gateway answers as it is told, call by call. */
@@ -80,7 +78,7 @@ describe("a job's call", () => {
     const { run, asked } = runner("Four.");
     expect(await run()).toMatchObject({ kind: "done", result: { status: 200, body: { text: "Four." } } });
     expect(asked).toMatchObject([{
-      request: { id: JOB.id, idIsClients: true, class: "batch", models: ["m"], maxWaitMs: 5_000 },
+      request: { id: JOB.id, idIsClients: true, class: "batch", models: ["m"], maxWaitMs: 100_000 },
       caller: { kind: "service", consumerId: "c1", tokenId: null, name: "bot" },
     }]);
   });
@@ -101,7 +99,7 @@ describe("a job's call", () => {
       id: JOB.id,
       idIsClients: true,
       class: "batch",
-      maxWaitMs: 5_000,
+      maxWaitMs: 100_000,
     });
   });
 
@@ -112,9 +110,9 @@ describe("a job's call", () => {
   });
 
   test.each([
-    ["a lane that is full for long", error("rate_limited", { retryAfterMs: 98_000 }), {
+    ["a lane that is full for long", error("rate_limited", { retryAfterMs: 108_000 }), {
       kind: "unspent",
-      pauseMs: 93_000,
+      pauseMs: 8_000,
     }],
     ["a start that is near", error("rate_limited", { retryAfterMs: 1_000 }), {
       kind: "unspent",
@@ -151,26 +149,5 @@ describe("a job's call", () => {
       kind: "failed",
       failure: { code: "not_found", retryable: false },
     });
-  });
-});
-
-describe("where others keep a model's queue longer than jobs wait", () => {
-  const full = (retryAfterMs: number) => error("rate_limited", { retryAfterMs });
-
-  test("a job goes to its end, and the caller's next ones may start five seconds after it", async () => {
-    const { run, asked } = runner(full(9_000), "One.", "Two.", "Three.", full(30_000));
-    expect(await run()).toMatchObject({ kind: "done" });
-    expect(await run({ id: "second" })).toMatchObject({ kind: "done" });
-    expect(await run({ id: "another's", consumer_id: "c2" })).toMatchObject({ kind: "done" });
-    // Longer than that, and another's first job would have to wait behind all of them.
-    expect(await run({ id: "last" })).toEqual({ kind: "unspent", pauseMs: 16_000 });
-    const waits = asked.map(({ request }) => request.maxWaitMs);
-    expect(waits).toEqual([5_000, 14_000, 14_000, 5_000, 14_000]);
-  });
-
-  test("a queue that has grown meanwhile is left alone for a while", async () => {
-    const { run, asked } = runner(full(9_000), full(20_000));
-    expect(await run()).toEqual({ kind: "unspent", pauseMs: 6_000 });
-    expect(asked).toHaveLength(2);
   });
 });

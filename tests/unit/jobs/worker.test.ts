@@ -30,6 +30,7 @@ const jobOf = (id: string): ClaimedJob => ({
   batch_id: null,
   place: null,
   custom_id: null,
+  start_every_ms: null,
 });
 
 /** A worker over jobs that wait, with runs that end when the test says so. */
