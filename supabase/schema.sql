@@ -17054,7 +17054,7 @@ AS $function$
 declare
   v_found record;
 begin
-  select b.state, b.endpoint, b.input_file_id, f.tenant_id, f.sha256, f.parts,
+  select b.state, b.total, b.added, b.endpoint, b.input_file_id, f.tenant_id, f.sha256, f.parts,
     case
       when t.models is null then c.models
       when c.models is null then t.models
@@ -17136,8 +17136,9 @@ begin
   end if;
   select count(*) into v_new from jsonb_array_elements(v_submitted -> 'jobs') j where (j ->> 'is_new')::boolean;
   update eve.batches b
-  set state = 'in_progress', in_progress_at = coalesce(b.in_progress_at, v_now), total = eve_batch_add.total,
-    models = eve_batch_add.models, added = b.added + v_new, open = b.open + v_new
+  set state = 'in_progress', in_progress_at = coalesce(b.in_progress_at, v_now),
+    total = case when b.state = 'validating' then eve_batch_add.total else b.total end,
+    models = case when b.state = 'validating' then eve_batch_add.models else b.models end, added = b.added + v_new, open = b.open + v_new
   where b.id = v_batch.id;
   return jsonb_build_object('status', 'added', 'wake', v_submitted -> 'wake');
 end;

@@ -27,11 +27,13 @@ export interface CheckedLine {
  * so in the error file. Empty lines are passed over. It ends after `MAX_ERRORS` errors, and after one that is about the whole file (`line`
  * null, or `too_many_lines`). Of the file no more than a line is held, and of lines that have passed their names.
  * @param endpoint one of `BATCH_ENDPOINTS`
+ * @param after lines that are passed over, those that have been checked before
  * @throws what the file throws as it is read
  */
 export async function* checkedLines(
   file: AsyncIterable<Uint8Array>,
   endpoint: string,
+  after = 0,
 ): AsyncGenerator<CheckedLine | BatchError> {
   const seen = new Map<string, number>();
   let number = 0;
@@ -43,6 +45,10 @@ export async function* checkedLines(
       return yield wholeFile("invalid_encoding", "The file is no text in UTF-8.");
     }
     if (written === "") continue;
+    if (lines < after) {
+      lines++;
+      continue;
+    }
     const checked = written === TOO_LONG ? tooLong(number) : checkedLine(written, endpoint, number, seen);
     if (!("code" in checked) && ++lines > MAX_LINES) {
       const message = `A batch has at most ${MAX_LINES} lines. Hand the others in as a second one.`;

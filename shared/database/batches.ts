@@ -65,6 +65,10 @@ export type BatchFile = z.output<typeof file>;
 
 const input = z.object({
   state: z.enum(BATCH_STATES),
+  /** Lines of a file that has been checked; 0 before. */
+  total: z.number(),
+  /** Of these the first so many have been handed in. */
+  added: z.number(),
   endpoint: z.string(),
   tenant_id: z.string(),
   sha256: z.string().nullable(),
@@ -125,7 +129,7 @@ export interface Batches {
 
   input(id: string): Promise<BatchInput>;
   reject(id: string, errors: readonly BatchError[]): Promise<void>;
-  /** Hands 1 to 1000 lines in. False: the batch takes none any more. */
+  /** Hands 1 to 1000 lines in, in the file's order. Total and models are those of the whole file, looked at the first time. False: the batch takes none any more. */
   add(id: string, total: number, models: readonly string[], lines: readonly BatchLine[]): Promise<boolean>;
 }
 

@@ -1,6 +1,7 @@
 import { z } from "zod";
 import { BATCH_ENDPOINTS, type CheckedLine, checkedLines, MAX_ERRORS } from "../batches/batch_lines.ts";
 import type { BatchFiles } from "../batches/batch_files.ts";
+import type { ErrorCode } from "../contract/errors.ts";
 import { asGatewayError, GatewayError } from "../contract/gateway_error.ts";
 import type { ResolveTarget } from "../contract/target.ts";
 import type { BatchError, Batches, BatchLine } from "../database/batches.ts";
@@ -23,54 +24,34 @@ export interface BatchRunnerOptions {
 }
 
 /**
- * Reads the file of a batch, checks all of it, and hands its lines in as jobs, some at a time. A second run hands in what the first
- * has not: a line that is in already is no other one.
+ * Reads the file of a batch, checks all of it, and hands its lines in as jobs, some at a time. A second run goes on where the first
+ * has ended: what has been checked is not checked again, and a line that is in already is no other one.
  */
 export function batchRunner({ batches, files, resolve }: BatchRunnerOptions): JobRunner {
   return async (job, { signal, progress }) => {
     const { batch_id: id } = batchJob.parse(job.body);
     const input = await batches.input(id);
-    const read = async () => checkedLines(unbroken(await files.open(input)), input.endpoint);
-    const errors: BatchError[] = [];
-    /** The lines that ask for each, as many as are ever named. */
-    const asking = new Map<string, number[]>();
-    let total = 0;
-    for await (const checked of await read()) {
-      if (signal.aborted) return { kind: "unspent" };
-      if ("code" in checked) {
-        errors.push(checked);
-        continue;
-      }
-      total++;
-      const lines = asking.get(checked.model) ?? [];
-      if (lines.length < MAX_ERRORS) lines.push(checked.line);
-      asking.set(checked.model, lines);
-    }
-    const isAboutAll = errors.some(({ code }) => ABOUT_ALL.has(code));
     const modelsOf = new Map<string, string[]>();
-    for (const [model, lines] of isAboutAll ? [] : asking) {
-      const models = await resolved(model);
-      if (Array.isArray(models)) modelsOf.set(model, models);
-      else errors.push(...lines.map((line) => ({ ...models, param: "body.model", line })));
-    }
-    if (errors.length > 0) {
-      errors.sort((a, b) => (a.line ?? 0) - (b.line ?? 0));
-      const told = isAboutAll ? errors.filter(({ code }) => ABOUT_ALL.has(code)) : errors;
-      await batches.reject(id, told.slice(0, MAX_ERRORS));
-      return { kind: "done", result: { errors: errors.length } };
+    let { total, added: done } = input;
+    if (input.state === "validating") {
+      const checked = await check();
+      if (checked === null) return { kind: "unspent" };
+      if (checked.errors.length > 0) {
+        await batches.reject(id, checked.errors);
+        return { kind: "done", result: { errors: checked.errors.length } };
+      }
+      total = checked.total;
     }
     const all = [...new Set([...modelsOf.values()].flat())];
     const path = BATCH_ENDPOINTS[input.endpoint]!;
-    let done = 0;
     // Read once more: nothing is handed in before all of it has been checked, and all of it may be more than there is memory.
-    for await (const some of portions(await read())) {
+    for await (const some of portions(await read(done))) {
       if (signal.aborted) return { kind: "unspent" };
-      const lines = some.map(({ customId, model, body }, n): BatchLine => ({
-        place: done + n,
-        custom_id: customId,
-        models: modelsOf.get(model)!,
-        body: { path, body },
-      }));
+      const lines: BatchLine[] = [];
+      for (const [n, { customId, model, body }] of some.entries()) {
+        const models = modelsOf.get(model) ?? await resolvedAgain(model);
+        lines.push({ place: done + n, custom_id: customId, models, body: { path, body } });
+      }
       try {
         if (!await batches.add(id, total, all, lines)) break;
       } catch (thrown) {
@@ -81,6 +62,45 @@ export function batchRunner({ batches, files, resolve }: BatchRunnerOptions): Jo
       progress({ done, total });
     }
     return { kind: "done", result: { lines: done } };
+
+    async function read(after: number): Promise<ReturnType<typeof checkedLines>> {
+      return checkedLines(unbroken(await files.open(input)), input.endpoint, after);
+    }
+
+    /** How many lines there are, and what is wrong with them; null: the job is lost, or the worker ends. */
+    async function check(): Promise<{ total: number; errors: BatchError[] } | null> {
+      const errors: BatchError[] = [];
+      /** The lines that ask for each, as many as are ever named. */
+      const asking = new Map<string, number[]>();
+      let total = 0;
+      for await (const line of await read(0)) {
+        if (signal.aborted) return null;
+        if ("code" in line) {
+          if (ABOUT_ALL.has(line.code)) return { total, errors: [line] };
+          errors.push(line);
+          continue;
+        }
+        total++;
+        const lines = asking.get(line.model) ?? [];
+        if (lines.length < MAX_ERRORS) lines.push(line.line);
+        asking.set(line.model, lines);
+      }
+      for (const [model, lines] of asking) {
+        const models = await resolved(model);
+        if (Array.isArray(models)) modelsOf.set(model, models);
+        else errors.push(...lines.map((line) => ({ ...models, param: "body.model", line })));
+      }
+      errors.sort((a, b) => (a.line ?? 0) - (b.line ?? 0));
+      return { total, errors: errors.slice(0, MAX_ERRORS) };
+    }
+
+    /** In a second run. @throws GatewayError what it is not offered for any more: the job fails, and the batch has the lines that are in */
+    async function resolvedAgain(model: string): Promise<string[]> {
+      const models = await resolved(model);
+      if (!Array.isArray(models)) throw new GatewayError(models.code, { message: models.message });
+      modelsOf.set(model, models);
+      return models;
+    }
 
     async function resolved(model: string): Promise<string[] | BadModel> {
       try {
@@ -100,7 +120,10 @@ export function batchRunner({ batches, files, resolve }: BatchRunnerOptions): Jo
   };
 }
 
-type BadModel = Pick<BatchError, "code" | "message">;
+interface BadModel {
+  code: ErrorCode;
+  message: string;
+}
 
 /** Errors beside which no others count. */
 const ABOUT_ALL: ReadonlySet<string> = new Set(["invalid_encoding", "too_many_lines"]);

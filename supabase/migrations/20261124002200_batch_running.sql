@@ -153,7 +153,7 @@ end;
 $$;
 comment on function public.eve_batch_cancel is 'Cancels a batch, some of its lines at a time.';
 
--- What the job that checks a file needs: {"status": "found", "state", "endpoint", "tenant_id", "sha256", "parts", "models": those that the caller may use,
+-- What the job that checks a file needs: {"status": "found", "state", "total", "added", "endpoint", "tenant_id", "sha256", "parts", "models": those that the caller may use,
 -- null: all}, or a refusal: the file is gone.
 create or replace function public.eve_batch_input(id uuid)
 returns jsonb
@@ -165,7 +165,7 @@ as $$
 declare
   v_found record;
 begin
-  select b.state, b.endpoint, b.input_file_id, f.tenant_id, f.sha256, f.parts,
+  select b.state, b.total, b.added, b.endpoint, b.input_file_id, f.tenant_id, f.sha256, f.parts,
     case
       when t.models is null then c.models
       when c.models is null then t.models
@@ -205,7 +205,7 @@ $$;
 comment on function public.eve_batch_reject is 'Ends a batch whose file cannot be used.';
 
 -- Hands lines in as jobs: all of them or none; a line that is in already is no other one. lines: 1 to 1000 of {"place", "custom_id",
--- "models", "body": {"path", "body"}}; total: of the whole file. {"status": "added"}; "ended": the batch takes none any more; or a refusal.
+-- "models", "body": {"path", "body"}}, in the file's order; total and models: of the whole file, looked at the first time. {"status": "added"}; "ended": the batch takes none any more; or a refusal.
 create or replace function public.eve_batch_add(id uuid, total integer, models text[], lines jsonb)
 returns jsonb
 language plpgsql
@@ -252,8 +252,9 @@ begin
   end if;
   select count(*) into v_new from jsonb_array_elements(v_submitted -> 'jobs') j where (j ->> 'is_new')::boolean;
   update eve.batches b
-  set state = 'in_progress', in_progress_at = coalesce(b.in_progress_at, v_now), total = eve_batch_add.total,
-    models = eve_batch_add.models, added = b.added + v_new, open = b.open + v_new
+  set state = 'in_progress', in_progress_at = coalesce(b.in_progress_at, v_now),
+    total = case when b.state = 'validating' then eve_batch_add.total else b.total end,
+    models = case when b.state = 'validating' then eve_batch_add.models else b.models end, added = b.added + v_new, open = b.open + v_new
   where b.id = v_batch.id;
   return jsonb_build_object('status', 'added', 'wake', v_submitted -> 'wake');
 end;

@@ -104,8 +104,13 @@ describe("a batch", () => {
 
   test("takes a line once, however often it is handed in", async () => {
     const { id } = await create();
+    const input = () => one(sql`select public.eve_batch_input(${id}) as answer`);
+    expect(await input()).toMatchObject({ state: "validating", total: 0, added: 0 });
     await add(id, 3, [0, 1]);
-    await add(id, 3, [0, 1, 2]);
+    // A second run begins behind these, and has not looked at them: the first one's models stay.
+    expect(await input()).toMatchObject({ state: "in_progress", total: 3, added: 2 });
+    await add(id, 3, [0, 1, 2], "n");
+    expect((await find(id)).models).toEqual(["m"]);
     expect(await sql`select place from eve.jobs where batch_id = ${id} order by place`).toHaveLength(3);
     const jobs = jobCalls(sql);
     await jobs.complete((await jobs.claim(10)).map((job: Json) => ({ ...job, result: answered(1) })));

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import json
+import time
 import unittest
 from typing import Any
 
@@ -105,6 +107,29 @@ class OpenaiPackage(PackageTest):
         self.assertEqual(answer.output_text, "концерт")
         with client().responses.stream(model=GEMMA, input="Reply with exactly: фестиваль") as stream:
             self.assertEqual(stream.get_final_response().output_text, "фестиваль")
+
+    def test_makes_a_response_in_the_background(self) -> None:
+        answer = client().responses.create(model=GEMMA, input="Reply with exactly: концерт", background=True)
+        self.assertEqual((answer.status, answer.background, answer.output_text), ("queued", True, ""))
+        self.addCleanup(client().responses.delete, answer.id)
+        while answer.status in ("queued", "in_progress"):
+            time.sleep(0.2)
+            answer = client().responses.retrieve(answer.id)
+        self.assertEqual((answer.status, answer.output_text), ("completed", "концерт"))
+
+    def test_sends_a_file_in_parts(self) -> None:
+        content = "концерт".encode()
+        upload = client().uploads.upload_file_chunked(
+            file=content,
+            filename="lines.jsonl",
+            bytes=len(content),
+            mime_type="application/jsonl",
+            purpose="batch",
+            part_size=3,
+            md5=hashlib.md5(content).hexdigest(),
+        )
+        self.addCleanup(client().files.delete, upload.file.id)
+        self.assertEqual(client().files.content(upload.file.id).content, content)
 
     def test_embeds(self) -> None:
         # Unless told otherwise the package asks for base64, and decodes it.

@@ -9,6 +9,8 @@ const job = { body: { batch_id: BATCH }, consumer_id: null } as ClaimedJob;
 
 function runnerOf(bytes: Uint8Array<ArrayBuffer>, more: {
   models?: string[] | null;
+  /** It is the second run: so many lines are in. */
+  added?: number;
   add?: (lines: readonly BatchLine[]) => Promise<boolean>;
   resolve?: (model: string) => string[];
 } = {}) {
@@ -18,7 +20,9 @@ function runnerOf(bytes: Uint8Array<ArrayBuffer>, more: {
   const batches = {
     input: () =>
       Promise.resolve({
-        state: "validating",
+        state: more.added === undefined ? "validating" : "in_progress",
+        total: more.added === undefined ? 0 : 1_200,
+        added: more.added ?? 0,
         endpoint: "/v1/responses",
         tenant_id: "default",
         sha256: "0",
@@ -112,6 +116,20 @@ describe("the file of a batch", () => {
     const binary = runnerOf(new Uint8Array([0xff, 0xfe, 0x00]));
     await binary.run();
     expect(binary.rejected[0]).toMatchObject([{ code: "invalid_encoding", line: null }]);
+  });
+
+  test("is not checked again by a second run, which hands in the rest", async () => {
+    const good = new TextDecoder().decode(fileOf(1_200)).split("\n");
+    // Nobody looks at what is in.
+    const text = ["", "no JSON", ...good.slice(1)].join("\n");
+    const { run, added } = runnerOf(new TextEncoder().encode(text), { added: 700 });
+    expect(await run()).toEqual({ kind: "done", result: { lines: 1_200 } });
+    expect(added.map(({ length }) => length)).toEqual([500]);
+    expect(added[0]!.map(({ place, custom_id }) => [place, custom_id]).at(0)).toEqual([700, "c700"]);
+    // A model that has been taken away meanwhile ends the job, and the batch keeps what is in.
+    const narrowed = runnerOf(fileOf(1_200), { added: 700, models: ["other"] });
+    await expect(narrowed.run()).rejects.toMatchObject({ code: "model_not_allowed" });
+    expect(narrowed.added).toEqual([]);
   });
 
   test("is read again later when the database cannot say what its models are", async () => {
