@@ -4,14 +4,14 @@ import { gigachatProvider } from "../../../shared/providers/gigachat/provider.ts
 import { ProviderFailure } from "../../../shared/providers/provider.ts";
 import { trustingFetch } from "../../../shared/providers/trusting_fetch.ts";
 import { asFetch } from "../../fakes/fake_api.ts";
-import { type FakeGigachat, fakeGigachat } from "../../fakes/gigachat_api.ts";
+import { type GigachatEmulator, gigachatEmulator } from "../../../local/gigachat/emulator.ts";
 
 let now: number;
-let fake: FakeGigachat;
+let fake: GigachatEmulator;
 let provider: ReturnType<typeof gigachatProvider>;
 beforeEach(() => {
   now = 1_760_000_000_000;
-  fake = fakeGigachat();
+  fake = gigachatEmulator();
   fake.now = () => now;
   provider = gigachatProvider({
     baseUrl: "https://gigachat.test/api/v1",

@@ -2,7 +2,7 @@
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { gigachatProvider } from "../../../shared/providers/gigachat/provider.ts";
 import { trustingFetch } from "../../../shared/providers/trusting_fetch.ts";
-import { fakeGigachat } from "../../fakes/gigachat_api.ts";
+import { gigachatEmulator } from "../../../local/gigachat/emulator.ts";
 
 const hasOpenSsl = await new Deno.Command("openssl", { args: ["version"], stdout: "null", stderr: "null" })
   .output()
@@ -11,7 +11,7 @@ const hasOpenSsl = await new Deno.Command("openssl", { args: ["version"], stdout
 let folder: string;
 let server: Deno.HttpServer<Deno.NetAddr>;
 let root: string;
-const fake = fakeGigachat();
+const fake = gigachatEmulator();
 
 beforeAll(async () => {
   if (!hasOpenSsl) return;

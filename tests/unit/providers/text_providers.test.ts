@@ -11,7 +11,7 @@ import {
 } from "../../../shared/providers/provider.ts";
 import { yandexGptProvider } from "../../../shared/providers/yandex/yandexgpt.ts";
 import { asFetch } from "../../fakes/fake_api.ts";
-import { fakeGigachat } from "../../fakes/gigachat_api.ts";
+import { gigachatEmulator } from "../../../local/gigachat/emulator.ts";
 import { fakeOpenAi } from "../../fakes/openai_api.ts";
 import { fakeYandex } from "../../fakes/yandex_api.ts";
 
@@ -63,7 +63,7 @@ const SCENES: Record<string, () => Scene> = {
     };
   },
   GigaChat() {
-    const fake = fakeGigachat();
+    const fake = gigachatEmulator();
     return {
       provider: gigachatProvider({
         baseUrl: "https://gigachat.test/api/v1",
