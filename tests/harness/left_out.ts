@@ -1,14 +1,18 @@
 /** Says at the end of a run which tests this machine cannot run, and what to do about it. In CI none is left out. */
 import { chromiumPath } from "../console/browser.ts";
 import { PACKAGES_PYTHON } from "./python.ts";
+import { HAS_TESSERACT } from "./tesseract.ts";
 
 /** One line for each part that is left out. */
-export function leftOut(has: { packages: boolean; chromium: boolean }): string[] {
+export function leftOut(has: { packages: boolean; chromium: boolean; tesseract: boolean }): string[] {
   return [
     ...(has.packages ? [] : ["Left out: what needs Python's packages. To have it: tests/python/install"]),
     ...(has.chromium
       ? []
       : ["Left out: what needs a browser. To have it: install Chromium, or name it in EVE_CHROMIUM"]),
+    ...(has.tesseract
+      ? []
+      : ["Left out: what needs tesseract. To have it: install tesseract-ocr and tesseract-ocr-rus"]),
   ];
 }
 
@@ -16,6 +20,10 @@ export function leftOut(has: { packages: boolean; chromium: boolean }): string[]
 export function teardown(): void {
   if (Deno.env.get("CI") !== undefined) return;
   for (
-    const line of leftOut({ packages: PACKAGES_PYTHON !== null, chromium: chromiumPath() !== undefined })
+    const line of leftOut({
+      packages: PACKAGES_PYTHON !== null,
+      chromium: chromiumPath() !== undefined,
+      tesseract: HAS_TESSERACT,
+    })
   ) console.log(line);
 }

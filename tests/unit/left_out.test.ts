@@ -2,11 +2,12 @@ import { expect, test } from "vitest";
 import { leftOut } from "../harness/left_out.ts";
 import { storesLeftOut } from "../harness/stores_left_out.ts";
 
-test("a user who has no Python packages and no browser is told what is left out", () => {
-  expect(leftOut({ packages: true, chromium: true })).toEqual([]);
-  expect(leftOut({ packages: false, chromium: false })).toEqual([
+test("a user who has no Python packages, no browser and no tesseract is told what is left out", () => {
+  expect(leftOut({ packages: true, chromium: true, tesseract: true })).toEqual([]);
+  expect(leftOut({ packages: false, chromium: false, tesseract: false })).toEqual([
     expect.stringContaining("tests/python/install"),
     expect.stringContaining("Chromium"),
+    expect.stringContaining("tesseract-ocr-rus"),
   ]);
 });
 

@@ -1,0 +1,136 @@
+import { ProviderFailure } from "../../providers/provider.ts";
+import {
+  MAX_YANDEX_OCR_BYTES,
+  MAX_YANDEX_OCR_PIXELS,
+  recognizeText,
+  YANDEX_OCR_MODEL,
+  YANDEX_OCR_REQUESTS_A_SECOND,
+  YANDEX_OCR_TYPES,
+  type YandexOcrOptions,
+} from "../../providers/yandex/vision_ocr.ts";
+import type { Clock } from "../../runtime/clock.ts";
+import type { ReadVariable } from "../../runtime/settings.ts";
+import { AnalysisFailure, type Analyst, type AnalystCapabilities, unsuitable } from "../analyst.ts";
+import { MAX_RAW_CHARS, textResult } from "../result.ts";
+import { asAnalysisFailure } from "./failures.ts";
+
+/** Variables that hold the key; the first that is set does. */
+const KEY_VARIABLES = ["YANDEX_OCR_API_KEY", "YANDEX_API_KEY"] as const;
+
+/** A page takes some seconds; a hung call would hold up those behind it. */
+const RECOGNIZE_TIMEOUT_MS = 30_000;
+/** Between two calls: what the quota leaves, and some for the way. */
+const APART_MS = 1_000 / YANDEX_OCR_REQUESTS_A_SECOND + 50;
+/** How many may wait for their turn here: more come back later, and leave the worker to others. */
+const MAX_WAITING = 5;
+
+const CAPABILITIES: AnalystCapabilities = {
+  mimeTypes: YANDEX_OCR_TYPES,
+  maxBytes: MAX_YANDEX_OCR_BYTES,
+  maxPixels: MAX_YANDEX_OCR_PIXELS,
+  spendsTokens: false,
+  readsTextOnly: true,
+};
+
+/** What the environment says of it; null: it is not set up. */
+export function yandexOcrOptions(read: ReadVariable, request: typeof fetch): YandexOcrOptions | null {
+  const value = (name: string) => read(name)?.trim() || undefined;
+  const apiKey = KEY_VARIABLES.map(value).find((key) => key !== undefined);
+  const folderId = value("YANDEX_FOLDER_ID");
+  if (apiKey === undefined || folderId === undefined) return null;
+  return { apiKey, folderId, baseUrl: value("YANDEX_OCR_BASE_URL"), fetch: request };
+}
+
+/**
+ * Yandex Vision OCR reads the text. One call a second is what a project may make without asking for more: calls of this process are
+ * kept so far apart, and what other processes make shows as 429.
+ */
+export function yandexOcrAnalyst(options: YandexOcrOptions, clock: Clock): Analyst {
+  let last: Promise<void> = Promise.resolve();
+  let startedAt = -Infinity;
+  let waiting = 0;
+
+  /** Until it is this call's turn. Those who leave give their place up. */
+  async function turn(signal: AbortSignal): Promise<void> {
+    if (waiting >= MAX_WAITING) {
+      throw new AnalysisFailure(
+        "no_capacity",
+        "rate_limited",
+        "as many pictures wait for Yandex Vision as may",
+        {
+          retryAfterMs: waiting * APART_MS,
+        },
+      );
+    }
+    waiting++;
+    const before = last;
+    const done = Promise.withResolvers<void>();
+    last = done.promise;
+    try {
+      await before;
+      signal.throwIfAborted();
+      const leftMs = startedAt + APART_MS - clock.now();
+      if (leftMs > 0) await clock.sleep(leftMs, signal);
+      startedAt = clock.now();
+    } finally {
+      waiting--;
+      done.resolve();
+    }
+  }
+
+  return {
+    name: "yandex_ocr",
+    capabilities: CAPABILITIES,
+    estimatedTokens: () => 0,
+    async analyse({ picture, signal }) {
+      signal.throwIfAborted();
+      const why = unsuitable(CAPABILITIES, picture);
+      if (why !== null) throw new AnalysisFailure("refused", "unsupported_feature", why);
+      let text: string;
+      const timeout = new AbortController();
+      try {
+        const bytes = await picture.bytes(signal);
+        await turn(signal);
+        clock.sleep(RECOGNIZE_TIMEOUT_MS, timeout.signal).then(() => timeout.abort(), () => {});
+        text = await recognizeText(options, {
+          picture: bytes,
+          mimeType: picture.mimeType,
+          signal: AbortSignal.any([signal, timeout.signal]),
+        });
+      } catch (thrown) {
+        signal.throwIfAborted();
+        if (timeout.signal.aborted) {
+          throw new AnalysisFailure("retryable", "upstream_timeout", "Yandex Vision did not answer in time");
+        }
+        throw thrown instanceof ProviderFailure ? failureOf(thrown) : asAnalysisFailure(thrown);
+      } finally {
+        timeout.abort();
+      }
+      return {
+        provider: "yandex",
+        model: `vision-ocr/${YANDEX_OCR_MODEL}`,
+        // It does not say how sure it is.
+        result: textResult(text, null),
+        fault: null,
+        rawText: text.slice(0, MAX_RAW_CHARS),
+        inputTokens: 0,
+        outputTokens: 0,
+        replayed: false,
+      };
+    },
+  };
+}
+
+/** It has one key: what is the key's fault is not mended by trying again. */
+function failureOf({ diagnosis, message }: ProviderFailure): AnalysisFailure {
+  const { fault, code, block } = diagnosis;
+  if (fault === "lane") {
+    const retryAfterMs = block?.scope === "lane" && "forMs" in block.lasts ? block.lasts.forMs : null;
+    return new AnalysisFailure("no_capacity", code, message, { retryAfterMs });
+  }
+  return new AnalysisFailure(
+    fault === "nobody" && diagnosis.retryable ? "retryable" : "refused",
+    code,
+    message,
+  );
+}
