@@ -19287,3 +19287,25 @@ AS $function$
   );
 $function$;
 comment on function public.eve_chat_metrics is 'Gauges of chats, in the form of eve_metrics.';
+
+-- chats_rights --------------------------------------------------------------------------------------------------------
+
+CREATE OR REPLACE FUNCTION public.eve_chat_realtime()
+ RETURNS jsonb
+ LANGUAGE sql
+ STABLE
+ SET search_path TO ''
+AS $function$
+  select jsonb_build_object(
+    'publication', exists (select from pg_catalog.pg_publication where pubname = 'supabase_realtime'),
+    'missing', (
+      select coalesce(jsonb_agg(t.name order by t.name), '[]')
+      from unnest(array['chats', 'messages', 'message_images', 'search_results']) as t (name)
+      where not exists (
+        select from pg_catalog.pg_publication_tables p
+        where p.pubname = 'supabase_realtime' and p.schemaname = 'public' and p.tablename = t.name
+      )
+    )
+  );
+$function$;
+comment on function public.eve_chat_realtime is 'Whether Realtime tells other devices of chats.';

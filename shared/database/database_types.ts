@@ -770,6 +770,7 @@ export type Database = {
       };
       "eve_chat_files_left": { Args: { "files": Json; "lease_s"?: number }; Returns: Json };
       "eve_chat_metrics": { Args: Record<PropertyKey, never>; Returns: Json };
+      "eve_chat_realtime": { Args: Record<PropertyKey, never>; Returns: Json };
       "eve_chat_search": {
         Args: { "actor": Json; "at_most"?: number; "chat_id"?: string; "query": string; "user_id"?: string };
         Returns: Json;

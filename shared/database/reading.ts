@@ -399,6 +399,14 @@ const facts = z.object({
 });
 export type ProjectFacts = z.output<typeof facts>;
 
+const realtime = z.object({
+  /** Whether the project has Realtime's publication. */
+  publication: z.boolean(),
+  /** Tables of chats that are not in it. */
+  missing: z.array(z.string()),
+});
+export type RealtimeFacts = z.output<typeof realtime>;
+
 /** @throws GatewayError `invalid_argument` for names that are unknown and values out of bounds, with a message for people */
 export interface Reading {
   now(): Promise<DatabaseClock>;
@@ -429,6 +437,8 @@ export interface Reading {
   /** Brings the sums up to now, for some seconds. False: there is more to sum, or another process is doing it: try again. */
   rollUp(): Promise<boolean>;
   facts(): Promise<ProjectFacts>;
+  /** Whether Supabase's Realtime tells other devices of chats. */
+  realtime(): Promise<RealtimeFacts>;
 }
 
 /** A person waits for it. */
@@ -515,5 +525,6 @@ export function createReading(transport: Transport, timeoutMs = READING_TIMEOUT_
       return status === "succeeded";
     },
     facts: () => ask("eve_doctor", {}, facts),
+    realtime: () => ask("eve_chat_realtime", {}, realtime),
   };
 }

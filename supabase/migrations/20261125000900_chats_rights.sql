@@ -3,6 +3,27 @@
 
 set local lock_timeout = '10s';
 
+-- Whether Realtime tells other devices of chats: {"publication": whether there is one, "missing": tables that are not in it}.
+create or replace function public.eve_chat_realtime()
+returns jsonb
+language sql
+stable
+set search_path = ''
+as $$
+  select jsonb_build_object(
+    'publication', exists (select from pg_catalog.pg_publication where pubname = 'supabase_realtime'),
+    'missing', (
+      select coalesce(jsonb_agg(t.name order by t.name), '[]')
+      from unnest(array['chats', 'messages', 'message_images', 'search_results']) as t (name)
+      where not exists (
+        select from pg_catalog.pg_publication_tables p
+        where p.pubname = 'supabase_realtime' and p.schemaname = 'public' and p.tablename = t.name
+      )
+    )
+  );
+$$;
+comment on function public.eve_chat_realtime is 'Whether Realtime tells other devices of chats.';
+
 do $$
 declare
   v_object record;

@@ -695,6 +695,18 @@ describe("files of pictures", () => {
   });
 });
 
+test("whether other devices are told by Realtime is known, table by table", async () => {
+  const realtime = () => ask(sql`select public.eve_chat_realtime() as answer`);
+  const tables = ["chats", "message_images", "messages", "search_results"];
+  expect(await realtime()).toEqual({ publication: false, missing: tables });
+  await sql`create publication supabase_realtime for table public.chats, public.search_results`;
+  try {
+    expect(await realtime()).toEqual({ publication: true, missing: ["message_images", "messages"] });
+  } finally {
+    await sql`drop publication supabase_realtime`;
+  }
+});
+
 describe("what an administrator sees", () => {
   const SECRET_WORDS = ["тайна", "hidden", "private"];
   const list = (by: unknown = {}) => ask(sql`select public.eve_admin_chats(${json(by)}) as answer`);

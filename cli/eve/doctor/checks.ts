@@ -54,7 +54,7 @@ export function judge(facts: Facts): Check[] {
     leases(project),
     refusals(project),
     size(project),
-    ...[fileLimits(facts)].filter((check) => check !== null),
+    ...[fileLimits(facts), realtime(facts)].filter((check) => check !== null),
     testCall(facts),
   );
   return checks;
@@ -556,6 +556,19 @@ function fileLimits({ fileLimits }: Facts): Check | null {
     `the rows rule. To have what the variables say: ${
       statements.join(" ")
     } Or set the variables to what the rows say.`,
+  );
+}
+
+/** The local stack has no Realtime, and a page asks again instead. */
+function realtime({ realtime }: Facts): Check | null {
+  const name = "realtime";
+  if (realtime === null || !realtime.publication) return null;
+  const { missing } = realtime;
+  if (missing.length === 0) return green(name, "tells other devices of new messages in chats");
+  return yellow(
+    name,
+    `tells nobody of ${missing.join(", ")}: other devices see new messages when they ask again`,
+    `alter publication supabase_realtime add table ${missing.map((table) => `public.${table}`).join(", ")};`,
   );
 }
 

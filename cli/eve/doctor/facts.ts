@@ -4,7 +4,7 @@ import { functionsIn, migrationsIn } from "../../deploy/checkout.ts";
 import { CHECKOUT } from "../../../local/paths.ts";
 import { GatewayError } from "../../../shared/contract/gateway_error.ts";
 import type { StorageStats } from "../../../shared/database/media.ts";
-import type { KeyState, LaneState, ProjectFacts } from "../../../shared/database/reading.ts";
+import type { KeyState, LaneState, ProjectFacts, RealtimeFacts } from "../../../shared/database/reading.ts";
 import { DEFAULT_MODEL } from "../commands/invoke.ts";
 import type { CommandDependencies } from "../command.ts";
 import type { Connection } from "../connection.ts";
@@ -58,6 +58,8 @@ export interface Facts {
   keys: KeyState[];
   /** Limits for files, with what the variables of the environment said when the function api ran last; none where that does not answer. */
   fileLimits: StorageStats["limits"];
+  /** Null: the project's migrations do not know yet. */
+  realtime: RealtimeFacts | null;
   /** Whether the keys were checked just now; null: the function could not be asked, and `why` says so. */
   keysChecked: { done: boolean; why: string | null };
   /** Null: not asked for, or pointless. */
@@ -102,6 +104,7 @@ export async function gatherFacts(
     functions: [],
     keys: [],
     fileLimits: [],
+    realtime: null,
     keysChecked: { done: false, why: null },
     call: null,
   };
@@ -134,6 +137,8 @@ export async function gatherFacts(
   // After that, since it opens and closes alerts.
   progress("Comparing migrations and jobs ...");
   const project = await connection.reading.facts();
+  // A project that lacks this checkout's migrations is told so by the check of them.
+  const realtime = await connection.reading.realtime().catch(() => null);
 
   const lanes = keys.flatMap((key) => key.lanes);
   const chosen = model ?? testModel(lanes);
@@ -151,6 +156,7 @@ export async function gatherFacts(
     functions,
     keys,
     fileLimits,
+    realtime,
     keysChecked,
     call,
   };

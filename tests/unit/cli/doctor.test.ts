@@ -108,6 +108,7 @@ const HEALTHY: Facts = {
   })),
   keys: [key],
   fileLimits: [],
+  realtime: null,
   keysChecked: { done: true, why: null },
   call: { ok: true, model: "gemma-4-31b-it", key: "a", latencyMs: 400, code: null, message: null },
 };
@@ -470,4 +471,20 @@ describe("yellow, with what to do, when", () => {
 test("a key that somebody switched off is no fault", () => {
   const off: KeyState = { ...key, alias: "b", is_active: false, state: "off", check: null };
   expect(verdict(judge({ ...HEALTHY, keys: [key, off] }))).toBe("green");
+});
+
+describe("Realtime", () => {
+  const check = (realtime: Facts["realtime"]) =>
+    judge({ ...HEALTHY, realtime }).find(({ name }) => name === "realtime");
+
+  test("that the project does not have, or is not known, is not spoken of", () => {
+    expect([check(null), check({ publication: false, missing: ["chats"] })]).toEqual([undefined, undefined]);
+  });
+  test("with all tables of chats is green, with some of them says what to do", () => {
+    expect(check({ publication: true, missing: [] })).toMatchObject({ state: "green" });
+    expect(check({ publication: true, missing: ["chats", "messages"] })).toMatchObject({
+      state: "yellow",
+      todo: "alter publication supabase_realtime add table public.chats, public.messages;",
+    });
+  });
 });
