@@ -10,6 +10,12 @@
 
     answers = eve.map(prompts, concurrency=8, response_schema=SCHEMA)
 
+    # As jobs: the notebook may be closed, and the same line goes on tomorrow where it was, without asking anything twice.
+    answers = eve.map(prompts, journal="answers.jsonl", response_schema=SCHEMA)
+
+    job = eve.submit("Write a long story")   # a job by itself
+    print(eve.result(job.id).text)
+
 The secret is a consumer's, made by `npm run eve -- consumers add`. A notebook's (``eve_notebook_...``) is exchanged for a
 token that ends by itself and is renewed in time; a service's (``eve_service_...``) is used as it is. No key of Google's and
 no key of the project ever comes here.
@@ -18,6 +24,7 @@ no key of the project ever comes here.
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import http.client
 import json
 import math
@@ -30,6 +37,7 @@ import urllib.error
 import urllib.parse
 import urllib.request
 import uuid
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait as wait_for
 from dataclasses import dataclass, field
@@ -37,7 +45,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, Literal
 
-__all__ = ["Answer", "Chat", "EveError", "EveGateway", "Usage"]
+__all__ = ["Answer", "Chat", "EveError", "EveGateway", "Job", "Usage"]
 __version__ = "0.1.0"
 
 URL_VARIABLE = "EVE_GATEWAY_URL"
@@ -57,6 +65,14 @@ RENEW_BEFORE_S = 60.0
 #: First pause after a connection that failed; it doubles up to the last.
 FIRST_PAUSE_S = 0.5
 LAST_PAUSE_S = 20.0
+
+#: How long one look at a job that has not ended lasts: the gateway answers as soon as it has. Whoever interrupts waits so long at most.
+LOOK_S = 10.0
+#: Between two looks where the gateway answers sooner.
+LEAST_LOOK_S = 1.0
+
+#: How a submission is refused for what it asks, and not for who asks, for limits or for a fault: then it is that one's error.
+_ITEMS_OWN = frozenset({400, 409, 413, 415, 422})
 
 #: Refusals after which the same request_id may come again: the call was not begun, or nobody knows whether it was.
 _SAME_ID = frozenset(
@@ -136,6 +152,22 @@ class Answer:
     def json(self) -> Any:
         """The text as JSON, for calls with a ``response_schema``. Raises ValueError if it is none."""
         return json.loads(self.text)
+
+
+@dataclass(frozen=True)
+class Job:
+    """A call that was handed in: it goes on when nobody waits for it."""
+
+    id: str
+    #: ``queued``, ``running``, and at the end ``succeeded``, ``failed``, ``cancelled`` or ``expired``.
+    status: str
+    request_id: str
+    #: The gateway's whole JSON of it.
+    raw: dict[str, Any] = field(default_factory=dict, repr=False)
+
+    @property
+    def has_ended(self) -> bool:
+        return self.status not in {"queued", "running"}
 
 
 class _NoRedirect(urllib.request.HTTPRedirectHandler):
@@ -270,14 +302,27 @@ class EveGateway:
         concurrency: int = 4,
         on_error: Literal["raise", "return"] = "return",
         progress: bool | Callable[[int, int], None] = True,
+        journal: str | os.PathLike[str] | None = None,
+        retry_failed: bool = False,
         **options: Any,
     ) -> list[Answer | EveError]:
-        """Answers many prompts, at most ``concurrency`` at a time, in their order.
+        """Answers many prompts, in their order: at most ``concurrency`` at a time, or, with a journal, as jobs.
+
+        With a journal all prompts are handed in first, and the gateway answers them as fast as the limits allow, whether anybody waits
+        or not. The same call with the same file goes on where the last one was, in another process and tomorrow too: what is in is not
+        handed in again, what is answered comes from the file. A prompt that is new is handed in, one with other options is another one,
+        and another file name begins anew. The gateway keeps answers that nobody fetched for 7 days.
 
         Args:
             on_error: ``return`` puts the EveError in the answer's place; ``raise`` begins nothing more and raises the first.
             progress: a bar (tqdm's where it is there), or a function that is told how many of how many are done.
+            journal: a file of what was handed in and what was answered: JSON by line, with the answers' texts and without the prompts.
+            retry_failed: with a journal: what failed the last time is handed in again.
             options: those of :meth:`generate`, for every prompt. Each gets a request_id of its own.
+
+        Raises:
+            EveError: with ``on_error="raise"`` the first one; with a journal what has nothing to do with one prompt, such as a gateway
+                that cannot be reached or a token that was revoked. Call it again to go on.
         """
         if concurrency < 1:
             raise ValueError("concurrency must be at least 1")
@@ -285,36 +330,193 @@ class EveGateway:
             raise ValueError("request_id belongs to one call; map gives each its own")
         items = list(prompts)
         results: list[Answer | EveError | None] = [None] * len(items)
-        with _progress(progress, len(items)) as done_one, ThreadPoolExecutor(concurrency) as pool:
-            pending: dict[Future[Answer], int] = {}
-            todo = iter(enumerate(items))
-            try:
-                while True:
-                    # Only what is running is handed over, so that an interruption leaves nothing behind in a queue.
-                    while len(pending) < concurrency and (one := next(todo, None)) is not None:
-                        pending[pool.submit(self.generate, one[1], **options)] = one[0]
-                    if not pending:
-                        break
-                    for future in wait_for(pending, return_when=FIRST_COMPLETED).done:
-                        place = pending.pop(future)
-                        try:
-                            results[place] = future.result()
-                        except EveError as error:
-                            if on_error == "raise":
-                                raise
-                            results[place] = error
-                        done_one()
-            except BaseException:
-                for future in pending:
-                    future.cancel()
-                raise
+        with _progress(progress, len(items)) as done_one:
+
+            def note(place: int, result: Answer | EveError) -> None:
+                if on_error == "raise" and isinstance(result, EveError):
+                    raise result
+                results[place] = result
+                done_one()
+
+            if journal is not None:
+                self._map_jobs(items, _Journal(Path(journal)), concurrency, retry_failed, options, note)
+            else:
+                todo = ((place, lambda item=item: self.generate(item, **options)) for place, item in enumerate(items))
+                for place, future in _as_done(todo, concurrency):
+                    try:
+                        result: Answer | EveError = future.result()
+                    except EveError as error:
+                        result = error
+                    note(place, result)
         return results  # type: ignore[return-value]
+
+    async def amap(self, prompts: Iterable[str | list[dict[str, Any]]], **options: Any) -> list[Answer | EveError]:
+        """Like :meth:`map`, for code that runs in an event loop."""
+        return await asyncio.to_thread(self.map, prompts, **options)
+
+    # Jobs
+
+    def submit(self, prompt: str | list[dict[str, Any]], **options: Any) -> Job:
+        """Hands a call in, to be answered when there is room, whether anybody waits or not.
+
+        Args:
+            options: those of :meth:`generate`, without ``wait``; and ``webhook``, ``{"url": ...}`` to be told of its end there: its
+                secret is in ``job.raw["webhook"]`` the first time. The same ``request_id`` again is the same job.
+
+        Raises:
+            EveError: the call was refused, or could not be handed in within its patience.
+        """
+        patience = options.pop("patience", self.patience)
+        return self._submit(self._job_body(prompt, options), patience)
+
+    async def asubmit(self, prompt: str | list[dict[str, Any]], **options: Any) -> Job:
+        """Like :meth:`submit`, for code that runs in an event loop."""
+        return await asyncio.to_thread(self.submit, prompt, **options)
+
+    def job(self, job: Job | str, *, wait: float = 0) -> Job:
+        """How a job stands, by itself or by its id; within ``wait`` seconds, as soon as it has ended.
+
+        Raises:
+            EveError: there is none, or not for this consumer; or the gateway could not be reached.
+        """
+        return self._look(job, wait, threading.Event())
+
+    def result(self, job: Job | str, *, wait: float | None = None) -> Answer:
+        """What a job was answered.
+
+        Args:
+            wait: seconds to wait for its end; 0: it is looked at once. None: for as long as it takes.
+
+        Raises:
+            EveError: it failed, with the code of its error; ``job_cancelled``; ``job_running`` (retryable): it has not ended so far.
+        """
+        return _result(self._look(job, math.inf if wait is None else wait, threading.Event()))
+
+    async def aresult(self, job: Job | str, *, wait: float | None = None) -> Answer:
+        """Like :meth:`result`, for code that runs in an event loop."""
+        return await asyncio.to_thread(self.result, job, wait=wait)
+
+    def cancel(self, job: Job | str) -> Job:
+        """Cancels a job that has not ended, and says how it stands."""
+        return self._ask_job(job, "DELETE")
+
+    def _job_body(self, prompt: str | list[dict[str, Any]], options: dict[str, Any]) -> dict[str, Any]:
+        body = self._body(prompt, options)
+        body.pop("max_wait_ms", None)
+        return {**body, "mode": "queue"}
+
+    def _submit(self, body: dict[str, Any], patience: float) -> Job:
+        return _job(self._persist(body, patience, lambda: self._post("llm-invoke", body), log=False, same_id=True))
+
+    def _ask_job(self, job: Job | str, method: str, query: str = "") -> Job:
+        job_id = job if isinstance(job, str) else job.id
+        path = f"llm-invoke/jobs/{urllib.parse.quote(job_id, safe='')}{query}"
+        named = {"request_id": job_id, "model": ""}
+        return _job(self._persist(named, self.patience, lambda: self._post(path, None, method=method), log=False, same_id=True))
+
+    def _look(self, job: Job | str, wait: float, stop: threading.Event) -> Job:
+        """Looks until it has ended, ``wait`` is over, or ``stop`` is set."""
+        until = time.monotonic() + wait
+        while True:
+            began = time.monotonic()
+            seconds = max(0, min(LOOK_S, until - began))
+            found = self._ask_job(job, "GET", f"?wait={int(seconds)}")
+            now = time.monotonic()
+            if found.has_ended or now >= until or stop.is_set():
+                return found
+            time.sleep(max(0.0, min(began + LEAST_LOOK_S, until) - now))
+
+    def _map_jobs(
+        self,
+        items: list[str | list[dict[str, Any]]],
+        journal: _Journal,
+        concurrency: int,
+        retry_failed: bool,
+        options: dict[str, Any],
+        note: Callable[[int, Answer | EveError], None],
+    ) -> None:
+        patience = options.pop("patience", self.patience)
+        places: dict[int, tuple[str, dict[str, Any]]] = {}
+        times: Counter[str] = Counter()
+        for place, item in enumerate(items):
+            body = self._job_body(item, dict(options))
+            del body["request_id"]
+            # As it stands: the gateway compares what comes with the same request_id, and models mind the order in a schema.
+            body = {name: body[name] for name in sorted(body)}
+            key = hashlib.sha256(json.dumps(body).encode()).hexdigest()[:32]
+            times[key] += 1
+            places[place] = (f"{key}-{times[key]}", body)
+        for place, (name, _) in list(places.items()):
+            result = journal.result(name)
+            if result is None or (retry_failed and isinstance(result, EveError)):
+                continue
+            note(place, result)
+            del places[place]
+        stop = threading.Event()
+
+        def submit(name: str, body: dict[str, Any], attempt: int) -> EveError | None:
+            try:
+                job = self._submit({**body, "request_id": journal.request_id(name, attempt)}, patience)
+            except EveError as error:
+                if error.status not in _ITEMS_OWN:
+                    raise
+                journal.failed(name, attempt, error)
+                return error
+            journal.submitted(name, attempt, job.id)
+            return None
+
+        def finish(name: str, body: dict[str, Any]) -> Answer | EveError | None:
+            while True:
+                attempt, job_id = journal.job(name)
+                try:
+                    job = self._look(job_id, math.inf, stop)
+                except EveError as error:
+                    if error.code != "not_found":
+                        raise
+                    # It was not fetched for too long, or this token may not see it: nothing that the journal should hold for certain.
+                    if not retry_failed or stop.is_set():
+                        return error
+                    refused = submit(name, body, attempt + 1)
+                    if refused is not None:
+                        return refused
+                    continue
+                if not job.has_ended:
+                    return None
+                try:
+                    answer = _result(job)
+                except EveError as error:
+                    journal.failed(name, attempt, error)
+                    return error
+                journal.answered(name, attempt, answer)
+                return answer
+
+        try:
+            # All of them before the first is waited for: from then on nobody need wait.
+            handing_in = (
+                (place, lambda name=name, body=body: submit(name, body, journal.attempt(name) + 1))
+                for place, (name, body) in places.items()
+                if not journal.is_waiting(name)
+            )
+            refused = {place: error for place, future in _as_done(handing_in, concurrency, stop) if (error := future.result()) is not None}
+            for place, error in refused.items():
+                note(place, error)
+                del places[place]
+            waiting = ((place, lambda name=name, body=body: finish(name, body)) for place, (name, body) in places.items())
+            for place, future in _as_done(waiting, concurrency, stop):
+                result = future.result()
+                if result is not None:
+                    note(place, result)
+        except BaseException:
+            stop.set()
+            raise
 
     # Trying again
 
-    def _persist(self, body: dict[str, Any], patience: float, attempt: Callable[[], Any], log: bool = True) -> Any:
+    def _persist(
+        self, body: dict[str, Any], patience: float, attempt: Callable[[], Any], log: bool = True, same_id: bool = False
+    ) -> Any:
         """Runs ``attempt`` until it succeeds, fails for good, or patience is over. ``body["request_id"]`` stays the same
-        wherever the call may have begun, so that nothing is asked, or paid, twice."""
+        wherever the call may have begun, so that nothing is asked, or paid, twice; with ``same_id`` always."""
         begun = time.monotonic()
         deadline = begun + patience
         base_id, tries = body["request_id"], 0
@@ -336,7 +538,7 @@ class EveGateway:
                 until = deadline if lost_at is None else min(deadline, self._connects_until(begun, lost_at))
                 if not (error.retryable or failed_unseen) or time.monotonic() + pause > until:
                     raise
-                if error.status is not None and error.code not in _SAME_ID:
+                if not same_id and error.status is not None and error.code not in _SAME_ID:
                     # It was tried and failed: the gateway has closed that id and keeps no answer for it.
                     body["request_id"] = f"{base_id}~{tries + 1}"
                 time.sleep(pause)
@@ -499,6 +701,112 @@ class Chat:
         answer = self._gateway.generate(turns, **{**self._options, **options})
         self.messages = [*turns, {"role": "model", "content": answer.text}]
         return answer
+
+
+class _Journal:
+    """What a map has handed in and what came of it: a file with a line of JSON each time, of which the last one of an item counts. Safe
+    to use from several threads. A line that was cut off when a process died is passed over; nothing depends on it, since the
+    ids under which items are handed in follow from the file's name and the items themselves."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._lock = threading.Lock()
+        self._lines: dict[str, dict[str, Any]] = {}
+        path.touch()
+        text = path.read_text("utf-8", errors="replace")
+        for line in text.splitlines():
+            try:
+                said = json.loads(line)
+                self._lines[said["item"]] = said
+            except (ValueError, KeyError, TypeError):
+                continue
+        if text and not text.endswith("\n"):
+            with path.open("a", encoding="utf-8") as file:
+                file.write("\n")
+
+    def request_id(self, item: str, attempt: int) -> str:
+        return "map-" + hashlib.sha256(f"{self._path.name}\n{item}\n{attempt}".encode()).hexdigest()[:48]
+
+    def attempt(self, item: str) -> int:
+        """How often it was handed in, or refused."""
+        return self._lines.get(item, {}).get("attempt", 0)
+
+    def is_waiting(self, item: str) -> bool:
+        return "job" in self._lines.get(item, {})
+
+    def job(self, item: str) -> tuple[int, str]:
+        line = self._lines[item]
+        return line["attempt"], line["job"]
+
+    def result(self, item: str) -> Answer | EveError | None:
+        line = self._lines.get(item, {})
+        if "answer" in line:
+            return _answer(line["answer"])
+        if "error" in line:
+            said = line["error"]
+            return EveError(said["code"], said["message"], request_id=said.get("request_id"))
+        return None
+
+    def submitted(self, item: str, attempt: int, job_id: str) -> None:
+        self._write({"item": item, "attempt": attempt, "job": job_id})
+
+    def answered(self, item: str, attempt: int, answer: Answer) -> None:
+        self._write({"item": item, "attempt": attempt, "answer": answer.raw})
+
+    def failed(self, item: str, attempt: int, error: EveError) -> None:
+        message = str(error).removesuffix(f" [{error.code}]")
+        said = {"code": error.code, "message": message, "request_id": error.request_id}
+        self._write({"item": item, "attempt": attempt, "error": said})
+
+    def _write(self, line: dict[str, Any]) -> None:
+        text = json.dumps(line, ensure_ascii=False) + "\n"
+        with self._lock:
+            with self._path.open("a", encoding="utf-8") as file:
+                file.write(text)
+            self._lines[line["item"]] = line
+
+
+def _as_done(
+    todo: Iterable[tuple[int, Callable[[], Any]]], concurrency: int, stop: threading.Event | None = None
+) -> Iterator[tuple[int, Future[Any]]]:
+    """Runs what there is to do in threads, ``concurrency`` at a time, and yields each place and future as it is done. An interruption
+    sets ``stop`` and waits for what runs."""
+    with ThreadPoolExecutor(concurrency) as pool:
+        pending: dict[Future[Any], int] = {}
+        left = iter(todo)
+        try:
+            while True:
+                # Only what is running is handed over, so that an interruption leaves nothing behind in a queue.
+                while len(pending) < concurrency and (one := next(left, None)) is not None:
+                    pending[pool.submit(one[1])] = one[0]
+                if not pending:
+                    return
+                for future in wait_for(pending, return_when=FIRST_COMPLETED).done:
+                    yield pending.pop(future), future
+        except BaseException:
+            if stop is not None:
+                stop.set()
+            for future in pending:
+                future.cancel()
+            raise
+
+
+def _job(payload: dict[str, Any]) -> Job:
+    said = payload.get("job")
+    if not isinstance(said, dict):
+        raise EveError("connection_failed", "The answer is about no job: is this gateway's version older than this file's?")
+    webhook = {"webhook": payload["webhook"]} if "webhook" in payload else {}
+    return Job(id=said["id"], status=said["status"], request_id=said["request_id"], raw={**said, **webhook})
+
+
+def _result(job: Job) -> Answer:
+    """Raises EveError if it has not succeeded."""
+    if not job.has_ended:
+        raise EveError("job_running", f"The job is {job.status}. Ask again later.", retryable=True, request_id=job.id)
+    if job.status != "succeeded":
+        said = job.raw.get("error") or {"code": f"job_{job.status}", "message": f"The job is {job.status}."}
+        raise EveError(said["code"], said["message"], request_id=job.id)
+    return _answer(job.raw.get("response") or {"request_id": job.id, "model": job.raw.get("model"), **job.raw})
 
 
 def _setting(name: str) -> str:

@@ -10,11 +10,13 @@ import contextlib
 import io
 import json
 import os
+import subprocess
 import sys
 import tempfile
 import threading
 import unittest
 import urllib.error
+import uuid
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import ModuleType
@@ -42,6 +44,10 @@ class Stage:
         self.tokens_issued = 0
         self.expires_in = 3600
         self.answers: list = []
+        #: Jobs by their request_id, as the gateway keeps them, and how often each is looked at before it has ended.
+        self.jobs: dict[str, dict] = {}
+        self.looks = 0
+        self.looked: list[str] = []
         self.lock = threading.Lock()
         stage = self
 
@@ -56,10 +62,35 @@ class Stage:
                 with stage.lock:
                     stage.asked.append({"auth": self.headers["authorization"], **body})
                     answer = stage.answers.pop(0) if stage.answers else (200, OK)
+                if answer == (200, OK) and body.get("mode") == "queue":
+                    answer = (202, {"job": stage.handed_in(body)})
                 if answer == "hang up":
                     self.close_connection = True
                     return self.connection.close()
                 return self.reply(*answer)
+
+            def do_GET(self) -> None:  # noqa: N802
+                with stage.lock:
+                    stage.looked.append(self.path.removeprefix("/functions/v1/llm-invoke/jobs/"))
+                job_id = stage.looked[-1].split("?")[0]
+                found = [job for job in stage.jobs.values() if job["id"] == job_id]
+                if not found:
+                    return self.reply(404, refusal("not_found", False))
+                job = found[0]
+                job["left"] -= 1
+                if job["left"] < 0 and job["status"] == "queued":
+                    failed = "fail" in job["prompt"]
+                    job["status"] = "failed" if failed else "succeeded"
+                    job["error"] = {"code": "content_blocked", "message": "No."} if failed else None
+                    job["response"] = None if failed else {**OK, "text": f"answer to {job['prompt']}"}
+                return self.reply(200, {"job": job})
+
+            def do_DELETE(self) -> None:  # noqa: N802
+                for job in stage.jobs.values():
+                    if self.path.endswith(job["id"]):
+                        job["status"] = "cancelled"
+                        return self.reply(200, {"job": job})
+                return self.reply(404, refusal("not_found", False))
 
             def reply(self, status: int, body: object, headers: dict | None = None) -> None:
                 raw = body if isinstance(body, bytes) else json.dumps(body).encode()
@@ -76,6 +107,12 @@ class Stage:
         self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self.url = f"http://127.0.0.1:{self.server.server_port}"
         threading.Thread(target=self.server.serve_forever, args=(0.01,), daemon=True).start()
+
+    def handed_in(self, body: dict) -> dict:
+        with self.lock:
+            number = len(self.jobs) + 1
+            job = {"id": f"job-{number}", "request_id": body["request_id"], "status": "queued", "left": self.looks}
+            return self.jobs.setdefault(body["request_id"], {**job, "prompt": body["prompt"]})
 
     def close(self) -> None:
         self.server.shutdown()
@@ -340,6 +377,116 @@ class Many(Played):
         self.assertEqual(len(self.stage.asked), 1)
 
 
+class Jobs(Played):
+    def setUp(self) -> None:
+        super().setUp()
+        folder = tempfile.TemporaryDirectory()
+        self.addCleanup(folder.cleanup)
+        self.journal = Path(folder.name) / "answers.jsonl"
+
+    def map(self, prompts: list[str], eve: EveGateway | None = None, **options: object) -> list[str]:
+        results = (eve or self.gateway()).map(prompts, journal=self.journal, progress=False, **options)  # type: ignore[arg-type]
+        return [one.text if isinstance(one, Answer) else one.code for one in results]
+
+    def test_a_job_is_handed_in_and_fetched(self) -> None:
+        eve = self.gateway()
+        self.stage.looks = 2
+        job = eve.submit("one", system="Be brief.", request_id="mine")
+        self.assertEqual((job.id, job.status, job.has_ended, job.request_id), ("job-1", "queued", False, "mine"))
+        self.assertEqual({name: self.stage.asked[0].get(name) for name in ("mode", "max_wait_ms", "system")}, {"mode": "queue", "max_wait_ms": None, "system": "Be brief."})
+        with self.assertRaises(EveError) as raised:
+            eve.result(job, wait=0)
+        self.assertEqual((raised.exception.code, raised.exception.retryable), ("job_running", True))
+        self.assertEqual(asyncio.run(eve.aresult("job-1")).text, "answer to one")
+        self.assertEqual(self.stage.looked, ["job-1?wait=0", "job-1?wait=10", "job-1?wait=10"])
+
+    def test_a_job_that_fails_or_is_cancelled_says_so(self) -> None:
+        eve = self.gateway()
+        with self.assertRaises(EveError) as raised:
+            eve.result(eve.submit("fail"))
+        self.assertEqual(raised.exception.code, "content_blocked")
+        job = eve.submit("two")
+        self.assertEqual(eve.cancel(job).status, "cancelled")
+        with self.assertRaises(EveError) as raised:
+            eve.result(job.id)
+        self.assertEqual(raised.exception.code, "job_cancelled")
+
+    def test_a_submission_that_was_lost_is_the_same_job(self) -> None:
+        self.stage.answers = ["hang up", (503, refusal("upstream_unavailable", True))]
+        self.gateway().submit("one")
+        self.assertEqual((len(self.stage.asked), len({one["request_id"] for one in self.stage.asked})), (3, 1))
+
+    def test_a_map_keeps_order_and_errors_and_all_is_in_before_the_first_is_waited_for(self) -> None:
+        seen: list[tuple[int, int]] = []
+        answers = self.gateway().map([f"{n}" if n != 2 else "fail" for n in range(5)], journal=self.journal, progress=lambda *at: seen.append(at))
+        self.assertEqual([getattr(one, "text", getattr(one, "code", "")) for one in answers], ["answer to 0", "answer to 1", "content_blocked", "answer to 3", "answer to 4"])
+        self.assertEqual(seen, [(n, 5) for n in range(1, 6)])
+        self.assertEqual((len(self.stage.asked), len(self.stage.jobs)), (5, 5))
+
+    def test_a_map_goes_on_where_the_last_one_was(self) -> None:
+        with mock.patch.object(EveGateway, "_look", side_effect=KeyboardInterrupt), self.assertRaises(KeyboardInterrupt):
+            self.map(["a", "b", "a"])
+        self.assertEqual(len(self.stage.jobs), 3)
+        # The same prompt twice is two jobs, a new one is handed in, and nothing else.
+        self.assertEqual(self.map(["a", "b", "a", "c"]), [f"answer to {name}" for name in "abac"])
+        self.assertEqual((len(self.stage.asked), len(self.stage.jobs)), (4, 4))
+        # What was answered comes from the file: in another order, and with nobody there.
+        self.stage.close()
+        self.assertEqual(self.map(["c", "b", "a"]), ["answer to c", "answer to b", "answer to a"])
+
+    def test_other_options_or_another_file_are_another_map(self) -> None:
+        self.map(["a"])
+        self.map(["a"], generation={"temperature": 0})
+        self.journal = self.journal.with_name("second.jsonl")
+        self.map(["a"])
+        self.assertEqual(len(self.stage.jobs), 3)
+
+    def test_a_journal_that_was_cut_off_or_lost_submits_nothing_twice(self) -> None:
+        self.map(["a", "b"])
+        lines = self.journal.read_text("utf-8").splitlines()
+        self.assertEqual(len(lines), 4)
+        self.journal.write_text(f"{lines[0]}\n{lines[1][:20]}", "utf-8")
+        self.assertEqual(self.map(["a", "b"]), ["answer to a", "answer to b"])
+        for line in self.journal.read_text("utf-8").splitlines()[2:]:
+            json.loads(line)
+        self.journal.unlink()
+        self.assertEqual(self.map(["a", "b"]), ["answer to a", "answer to b"])
+        self.assertEqual(len(self.stage.jobs), 2)
+
+    def test_what_failed_stays_failed_until_it_is_to_be_tried_again(self) -> None:
+        self.assertEqual(self.map(["fail", "a"]), ["content_blocked", "answer to a"])
+        self.assertEqual((self.map(["fail", "a"]), len(self.stage.asked)), (["content_blocked", "answer to a"], 2))
+        self.map(["fail", "a"], retry_failed=True)
+        self.assertEqual((len(self.stage.asked), len(self.stage.jobs)), (3, 3))
+        with self.assertRaises(EveError):
+            self.map(["a", "fail"], on_error="raise")
+
+    def test_a_job_that_is_gone_is_handed_in_again_if_that_is_wanted(self) -> None:
+        with mock.patch.object(EveGateway, "_look", side_effect=KeyboardInterrupt), self.assertRaises(KeyboardInterrupt):
+            self.map(["a"])
+        self.stage.jobs.clear()
+        self.assertEqual(self.map(["a"]), ["not_found"])
+        self.assertEqual(self.map(["a"], retry_failed=True), ["answer to a"])
+
+    def test_a_refusal_is_a_prompts_own_or_ends_the_map(self) -> None:
+        self.stage.answers = [(400, refusal("empty_prompt", False))]
+        self.assertEqual(self.map(["", "a"], concurrency=1), ["empty_prompt", "answer to a"])
+        self.stage.answers = [(401, refusal("token_revoked", False))]
+        with self.assertRaises(EveError) as raised:
+            self.map(["b"])
+        self.assertEqual(raised.exception.code, "token_revoked")
+        # It is no prompt's error: nothing of it is in the file.
+        self.assertEqual(self.map(["b"]), ["answer to b"])
+
+    def test_the_journal_holds_no_prompts_and_no_secrets(self) -> None:
+        self.stage.answers = [(400, refusal("invalid_request", False))]
+        self.map(["something private"])
+        text = self.journal.read_text("utf-8")
+        self.assertIn("invalid_request", text)
+        for hidden in ("private", "abab", "token-1"):
+            self.assertNotIn(hidden, text)
+
+
 class Chatting(Played):
     def test_turns_are_remembered_and_a_failed_one_is_not(self) -> None:
         chat = self.gateway().chat("Be brief.")
@@ -405,6 +552,33 @@ class Running(unittest.TestCase):
     def test_many(self) -> None:
         answers = self.eve.map([f"Say {n}" for n in range(6)], concurrency=3, progress=False)
         self.assertEqual([type(one) for one in answers], [Answer] * 6)
+
+    def test_jobs_of_a_process_that_dies_are_taken_up_by_the_next(self) -> None:
+        prompts = [f"Say {n} of {uuid.uuid4()}" for n in range(4)]
+        with tempfile.TemporaryDirectory() as folder:
+            journal = Path(folder) / f"{uuid.uuid4()}.jsonl"
+            dies = f"""
+import os, sys
+sys.path.insert(0, {str(Path(eve_gateway.__file__).parent)!r})
+import eve_gateway
+# The second job is in, and nothing says so here.
+def submitted(self, item, attempt, job_id, write=eve_gateway._Journal.submitted):
+    if self._lines:
+        os._exit(9)
+    write(self, item, attempt, job_id)
+eve_gateway._Journal.submitted = submitted
+eve_gateway.EveGateway().map({prompts!r}, concurrency=1, journal={str(journal)!r}, progress=False)
+"""
+            self.assertEqual(subprocess.run([sys.executable, "-c", dies], check=False).returncode, 9)
+            self.assertEqual(len(journal.read_text("utf-8").splitlines()), 1)
+            answers = self.eve.map(prompts, journal=journal, progress=False)
+            self.assertEqual([type(one) for one in answers], [Answer] * 4)
+            with mock.patch.object(self.eve, "_send", side_effect=AssertionError("nobody is to be asked")):
+                again = self.eve.map(prompts, journal=journal, progress=False)
+        self.assertEqual([one.text for one in again], [one.text for one in answers])
+        handed_in = self.eve._post("llm-invoke/jobs?limit=200", None, method="GET")["jobs"]
+        mine = [job for job in handed_in if job["id"] in {one.request_id for one in answers}]
+        self.assertEqual((len(mine), len([job for job in handed_in if job["request_id"].startswith("map-")])), (4, 4))
 
     def test_a_model_that_is_not_its_own(self) -> None:
         with self.assertRaises(EveError) as raised:
