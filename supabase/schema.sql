@@ -15093,14 +15093,14 @@ begin
     left join ended e on e.kind = k.kind and e.state = s.state
     group by k.kind, s.state
     union all
-    select t.metric, jsonb_build_object('kind', e.kind, 'quantile', t.quantile::text), percentile_disc(t.quantile) within group (order by t.seconds)
+    select t.metric, jsonb_build_object('kind', e.kind, 'percentile', t.percentile::text), percentile_disc(t.percentile / 100.0) within group (order by t.seconds)
     from ended e
     cross join lateral (
-      values ('eve_job_wait_seconds', 0.5, e.wait_s), ('eve_job_wait_seconds', 0.95, e.wait_s),
-        ('eve_job_run_seconds', 0.5, e.run_s), ('eve_job_run_seconds', 0.95, e.run_s)
-    ) as t (metric, quantile, seconds)
+      values ('eve_job_wait_seconds', 50, e.wait_s), ('eve_job_wait_seconds', 95, e.wait_s),
+        ('eve_job_run_seconds', 50, e.run_s), ('eve_job_run_seconds', 95, e.run_s)
+    ) as t (metric, percentile, seconds)
     where t.seconds is not null
-    group by t.metric, e.kind, t.quantile
+    group by t.metric, e.kind, t.percentile
   )
   select jsonb_agg(jsonb_build_array(s.metric, s.labels, greatest(s.value, 0)) order by s.metric, s.labels) into v_samples from samples s;
   return jsonb_build_object('samples', coalesce(v_samples, '[]'), 'histograms', '[]'::jsonb);
@@ -17144,6 +17144,108 @@ begin
 end;
 $function$;
 comment on function public.eve_batch_add is 'Hands lines of a batch in as jobs.';
+
+-- job_console ---------------------------------------------------------------------------------------------------------
+
+CREATE OR REPLACE FUNCTION eve.batch_job_row(job eve.jobs)
+ RETURNS jsonb
+ LANGUAGE sql
+ STABLE
+ SET search_path TO ''
+AS $function$
+  select eve.job_json(batch_job_row.job) - '{result,settings,key_name,owner_id}'::text[] || jsonb_build_object(
+    'consumer', (select c.name from eve.consumers c where c.id = (job).consumer_id)
+  );
+$function$;
+
+CREATE OR REPLACE FUNCTION public.eve_job_search(states text[] DEFAULT NULL::text[], kinds text[] DEFAULT NULL::text[], consumer text DEFAULT NULL::text, batch_id uuid DEFAULT NULL::uuid, before bigint DEFAULT NULL::bigint, at_most integer DEFAULT 50)
+ RETURNS jsonb
+ LANGUAGE plpgsql
+ STABLE
+ SET search_path TO ''
+ SET plan_cache_mode TO 'force_custom_plan'
+AS $function$
+#variable_conflict use_column
+declare
+  v_at_most constant integer := least(greatest(coalesce(eve_job_search.at_most, 50), 1), 200);
+  v_owner constant uuid := case
+    when eve_job_search.consumer = 'project' then '00000000-0000-0000-0000-000000000000'
+    else (select c.id from eve.consumers c where c.name = eve_job_search.consumer)
+  end;
+  v_jobs jsonb;
+  v_count integer;
+  v_last bigint;
+begin
+  select coalesce(jsonb_agg(eve.batch_job_row(row(j.*)::eve.jobs) order by j.no desc), '[]'), count(*), min(j.no)
+  into v_jobs, v_count, v_last
+  from (
+    select j.*
+    from eve.jobs j
+    where (eve_job_search.consumer is null or j.owner_id = v_owner)
+      and (eve_job_search.before is null or j.no < eve_job_search.before)
+      and (eve_job_search.states is null or j.state = any (eve_job_search.states))
+      and (eve_job_search.kinds is null or j.kind = any (eve_job_search.kinds))
+      and (eve_job_search.batch_id is null or j.batch_id = eve_job_search.batch_id)
+    order by j.no desc
+    limit v_at_most
+  ) j;
+  return jsonb_build_object('jobs', v_jobs, 'next', case when v_count = v_at_most then v_last end);
+end;
+$function$;
+comment on function public.eve_job_search is 'Jobs of all callers, the newest first, without what they were asked and answered.';
+
+CREATE OR REPLACE FUNCTION public.eve_job_detail(id uuid)
+ RETURNS jsonb
+ LANGUAGE sql
+ STABLE
+ SET search_path TO ''
+AS $function$
+  select jsonb_build_object(
+    'job', eve.batch_job_row(j),
+    'said', case
+      when exists (
+        select
+        from eve.consumers c
+        where c.capture and (c.id = j.consumer_id or j.consumer_id is null and c.kind = 'project')
+      ) then jsonb_build_object('body', eve.capped(j.body), 'result', j.result)
+    end
+  )
+  from eve.jobs j
+  where j.id = eve_job_detail.id;
+$function$;
+comment on function public.eve_job_detail is 'One job, for administrators; what it was asked and answered where its caller''s row allows that to be kept.';
+
+CREATE OR REPLACE FUNCTION public.eve_batch_search(before bigint DEFAULT NULL::bigint, at_most integer DEFAULT 50)
+ RETURNS jsonb
+ LANGUAGE sql
+ STABLE
+ SET search_path TO ''
+AS $function$
+  with page as (
+    select b.*
+    from eve.batches b
+    where eve_batch_search.before is null or b.no < eve_batch_search.before
+    order by b.no desc
+    limit least(greatest(coalesce(eve_batch_search.at_most, 50), 1), 200)
+  )
+  select jsonb_build_object(
+    'batches', coalesce(
+      jsonb_agg(
+        jsonb_build_object(
+          'id', p.id, 'no', p.no, 'consumer', (select c.name from eve.consumers c where c.id = p.consumer_id), 'endpoint', p.endpoint,
+          'state', p.state, 'models', to_jsonb(p.models), 'total', p.total, 'completed', p.completed, 'failed', p.failed,
+          'expired', p.expired, 'errors', coalesce(jsonb_array_length(p.errors), 0), 'created_at', p.created_at, 'ended_at', p.ended_at,
+          'expires_at', p.expires_at
+        )
+        order by p.no desc
+      ),
+      '[]'
+    ),
+    'next', case when count(*) = least(greatest(coalesce(eve_batch_search.at_most, 50), 1), 200) then min(p.no) end
+  )
+  from page p;
+$function$;
+comment on function public.eve_batch_search is 'Batches of all callers, the newest first, and how many of their lines have ended.';
 
 -- responses -----------------------------------------------------------------------------------------------------------
 

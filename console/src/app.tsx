@@ -17,6 +17,7 @@ const QuotaPage = lazy(() => import("./pages/quota.tsx"));
 const RequestsPage = lazy(() => import("./pages/requests.tsx"));
 const ConsumersPage = lazy(() => import("./pages/consumers.tsx"));
 const ChatsPage = lazy(() => import("./pages/chats.tsx"));
+const JobsPage = lazy(() => import("./pages/jobs.tsx"));
 const UsagePage = lazy(() => import("./pages/usage.tsx"));
 const StoragePage = lazy(() => import("./pages/storage.tsx"));
 const AlertsPage = lazy(() => import("./pages/alerts.tsx"));
@@ -71,6 +72,7 @@ function SignedIn() {
             <Route path="/requests/:no?">{({ no }) => <RequestsPage requestNo={no} />}</Route>
             <Route path="/consumers" component={ConsumersPage} />
             <Route path="/chats/:id?">{({ id }) => <ChatsPage chatId={id} />}</Route>
+            <Route path="/jobs" component={JobsPage} />
             <Route path="/usage" component={UsagePage} />
             <Route path="/storage" component={StoragePage} />
             <Route path="/alerts" component={AlertsPage} />

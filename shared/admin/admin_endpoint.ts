@@ -10,6 +10,7 @@ import { jsonResponse } from "../http/json_response.ts";
 import { chatRoutes } from "./chat_routes.ts";
 import { consumerRoutes } from "./consumer_routes.ts";
 import { type AllowedOrigins, forOrigin, preflightFor } from "./origins.ts";
+import { jobRoutes } from "./job_routes.ts";
 import { playgroundRoutes } from "./playground_routes.ts";
 import { providerRoutes } from "./provider_routes.ts";
 import { readingRoutes } from "./reading_routes.ts";
@@ -33,6 +34,7 @@ const ROUTES: readonly Route[] = [
   ...chatRoutes,
   ...playgroundRoutes,
   ...webhookRoutes,
+  ...jobRoutes,
 ];
 
 /**

@@ -35,6 +35,18 @@ export interface AdminAnswers {
   "POST /tenants/members/set": { changed: boolean };
   "GET /chats": ChatsAnswer;
   "GET /chats/one": ChatAnswer;
+  "GET /jobs": JobsAnswer;
+  "GET /job-detail": AdminJobDetail;
+  "POST /job-cancel": { cancelled: number };
+  "GET /batches": BatchesAnswer;
+  "GET /webhooks": { webhooks: Webhook[] };
+  "POST /webhooks/test": { event_id: string; delivery_id: number };
+  "GET /webhooks/deliveries": { deliveries: WebhookDelivery[]; next_before: number | null };
+  "POST /webhooks/redeliver": { redelivered: number };
+  "GET /dead-letters": { dead_letters: DeadLetter[]; next_before: number | null };
+  "GET /dead-letters/detail": { dead_letter: DeadLetterDetail };
+  "POST /dead-letters/replay": { replayed: number };
+  "POST /dead-letters/drop": { dropped: number };
   [job: `GET /jobs/${string}`]: JobAnswer;
 }
 
@@ -369,4 +381,105 @@ export interface ChatAnswer {
   cost: { calls: number; input_tokens: number; output_tokens: number; total_tokens: number };
   messages: AdminMessage[];
   next: ChatPlace | null;
+}
+
+export type JobState = "queued" | "running" | "succeeded" | "failed" | "cancelled" | "expired";
+
+export interface AdminJob {
+  id: string;
+  no: number;
+  kind: string;
+  state: JobState;
+  class: "interactive" | "batch" | null;
+  /** Null: the project's. */
+  consumer: string | null;
+  request_id: string | null;
+  models: string[] | null;
+  batch_id: string | null;
+  tries: number;
+  losses: number;
+  error_code: string | null;
+  error_detail: string | null;
+  submitted_at: string;
+  run_at: string | null;
+  started_at: string | null;
+  finished_at: string | null;
+  expires_at: string | null;
+}
+
+export interface JobsAnswer {
+  jobs: AdminJob[];
+  /** Where the next page begins; null: there is nothing more. */
+  next: number | null;
+}
+
+export interface AdminJobDetail {
+  job: AdminJob;
+  /** Null: its caller's row does not allow prompts to be kept. */
+  said: { body?: unknown; result?: unknown } | null;
+}
+
+export interface Batch {
+  id: string;
+  consumer: string | null;
+  endpoint: string;
+  state:
+    | "validating"
+    | "failed"
+    | "in_progress"
+    | "finalizing"
+    | "completed"
+    | "expired"
+    | "cancelling"
+    | "cancelled";
+  total: number;
+  completed: number;
+  failed: number;
+  expired: number;
+  /** What is wrong with its file: how many. */
+  errors: number;
+  created_at: string;
+  ended_at: string | null;
+}
+
+export interface BatchesAnswer {
+  batches: Batch[];
+  next: number | null;
+}
+
+export interface Webhook {
+  id: string;
+  consumer: string;
+  url: string;
+  is_active: boolean;
+  off_reason: string | null;
+  pending: number;
+  dead_letters: number;
+  last_delivered_at: string | null;
+}
+
+export interface WebhookDelivery {
+  delivery_id: number;
+  type: string;
+  subject: string | null;
+  time: string;
+  state: "pending" | "delivered" | "dead" | "dropped";
+  attempts: number;
+  next_try_at: string | null;
+  last_error: string | null;
+}
+
+export interface DeadLetter {
+  id: number;
+  receiver: string;
+  type: string;
+  subject: string | null;
+  error: string | null;
+  attempts: number;
+  first_failed_at: string;
+  last_failed_at: string;
+}
+
+export interface DeadLetterDetail extends DeadLetter {
+  event: { id: string; type: string; time: string; data: Record<string, unknown> };
 }

@@ -1,5 +1,6 @@
 import { z } from "zod";
-import { route } from "./route.ts";
+import { GatewayError } from "../contract/gateway_error.ts";
+import { type AdminDependencies, route } from "./route.ts";
 
 /** Headers of llm-invoke's answer that a page shows. */
 const PASSED_ON = /^(content-type|retry-after|x-ratelimit-.*|x-eve-.*)$/;
@@ -28,14 +29,22 @@ export const playgroundRoutes = [
   ),
 
   route("GET", "/jobs/:id", z.strictObject({}), async ({ dependencies, signal }, _asked, id) => {
+    await requireProjects(dependencies, id);
     return passedOn(await dependencies.invoke(`/jobs/${encodeURIComponent(id)}`, { signal }));
   }),
 
   // A file that the gateway stores: a page cannot put a credential into an element's address.
   route("GET", "/job-content/:id", z.strictObject({}), async ({ dependencies, signal }, _asked, id) => {
+    await requireProjects(dependencies, id);
     return passedOn(await dependencies.invoke(`/jobs/${encodeURIComponent(id)}/content`, { signal }));
   }),
 ];
+
+/** Calls go out with the project's key, which is shown every caller's jobs; what others were answered is not the playground's. */
+async function requireProjects({ jobSearch }: AdminDependencies, id: string): Promise<void> {
+  const found = z.uuid().safeParse(id).success ? await jobSearch.job(id) : null;
+  if (found?.job.consumer !== null) throw new GatewayError("not_found");
+}
 
 function passedOn(response: Response): Response {
   const headers = new Headers({ "cache-control": "no-store", "x-content-type-options": "nosniff" });

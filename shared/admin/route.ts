@@ -6,6 +6,8 @@ import type { Admin } from "../database/admin.ts";
 import type { AdminChats } from "../database/admin_chats.ts";
 import type { DeadLetters } from "../database/events.ts";
 import type { Webhooks } from "../database/webhooks.ts";
+import type { JobQueue } from "../database/job_queue.ts";
+import type { JobSearch } from "../database/job_search.ts";
 import type { Ledger } from "../database/admission/ledger.ts";
 import type { Reading } from "../database/reading.ts";
 import type { Stages } from "../database/stages.ts";
@@ -28,6 +30,8 @@ export interface AdminDependencies {
   encryption: () => KeyEncryption;
   webhooks: Webhooks;
   deadLetters: DeadLetters;
+  jobSearch: JobSearch;
+  jobQueue: Pick<JobQueue, "cancel">;
   /** Whether a webhook may have this host although it is private. */
   webhookHosts: (hostname: string) => boolean;
   newId: () => string;

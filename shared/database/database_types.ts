@@ -747,6 +747,7 @@ export type Database = {
       };
       "eve_batch_input": { Args: { "id": string }; Returns: Json };
       "eve_batch_reject": { Args: { "errors": Json; "id": string }; Returns: Json };
+      "eve_batch_search": { Args: { "at_most"?: number; "before"?: number }; Returns: Json };
       "eve_batches": {
         Args: { "after"?: string; "at_most"?: number; "consumer_id"?: string; "token_id"?: string };
         Returns: Json;
@@ -913,6 +914,7 @@ export type Database = {
         Args: { "consumer_id"?: string; "id": string; "token_id"?: string };
         Returns: Json;
       };
+      "eve_job_detail": { Args: { "id": string }; Returns: Json };
       "eve_job_fail": {
         Args: {
           "code": string;
@@ -937,6 +939,17 @@ export type Database = {
           "result"?: Json;
           "state": string;
           "upstream_id"?: string;
+        };
+        Returns: Json;
+      };
+      "eve_job_search": {
+        Args: {
+          "at_most"?: number;
+          "batch_id"?: string;
+          "before"?: number;
+          "consumer"?: string;
+          "kinds"?: (string)[];
+          "states"?: (string)[];
         };
         Returns: Json;
       };

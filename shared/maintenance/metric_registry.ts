@@ -153,14 +153,14 @@ export const METRICS = {
   eve_job_wait_seconds: {
     type: "gauge",
     help:
-      "From when a job was due to its first start, of those that ended in the last five minutes: median and 95th percentile.",
-    labels: ["kind", "quantile"],
+      "From when a job was due to its first start, of those that ended in the last five minutes: 50th and 95th percentile.",
+    labels: ["kind", "percentile"],
   },
   eve_job_run_seconds: {
     type: "gauge",
     help:
-      "From a job's first start to its end, of those that ended in the last five minutes: median and 95th percentile.",
-    labels: ["kind", "quantile"],
+      "From a job's first start to its end, of those that ended in the last five minutes: 50th and 95th percentile.",
+    labels: ["kind", "percentile"],
   },
   eve_event_deliveries_total: {
     type: "counter",

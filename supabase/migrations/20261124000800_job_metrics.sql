@@ -58,14 +58,14 @@ begin
     left join ended e on e.kind = k.kind and e.state = s.state
     group by k.kind, s.state
     union all
-    select t.metric, jsonb_build_object('kind', e.kind, 'quantile', t.quantile::text), percentile_disc(t.quantile) within group (order by t.seconds)
+    select t.metric, jsonb_build_object('kind', e.kind, 'percentile', t.percentile::text), percentile_disc(t.percentile / 100.0) within group (order by t.seconds)
     from ended e
     cross join lateral (
-      values ('eve_job_wait_seconds', 0.5, e.wait_s), ('eve_job_wait_seconds', 0.95, e.wait_s),
-        ('eve_job_run_seconds', 0.5, e.run_s), ('eve_job_run_seconds', 0.95, e.run_s)
-    ) as t (metric, quantile, seconds)
+      values ('eve_job_wait_seconds', 50, e.wait_s), ('eve_job_wait_seconds', 95, e.wait_s),
+        ('eve_job_run_seconds', 50, e.run_s), ('eve_job_run_seconds', 95, e.run_s)
+    ) as t (metric, percentile, seconds)
     where t.seconds is not null
-    group by t.metric, e.kind, t.quantile
+    group by t.metric, e.kind, t.percentile
   )
   select jsonb_agg(jsonb_build_array(s.metric, s.labels, greatest(s.value, 0)) order by s.metric, s.labels) into v_samples from samples s;
   return jsonb_build_object('samples', coalesce(v_samples, '[]'), 'histograms', '[]'::jsonb);

@@ -27,7 +27,7 @@ begin
     where p.prokind = 'f'
       and (
         p.pronamespace = 'eve'::regnamespace and p.proname ~ '^(batch(es)?_|retention_of_batches$)'
-        or p.pronamespace = 'public'::regnamespace and p.proname ~ '^eve_batch(es)?(_|$)'
+        or p.pronamespace = 'public'::regnamespace and p.proname ~ '^eve_(batch(es)?(_|$)|job_search$|job_detail$)'
       )
   loop
     execute format('revoke all on function %s from public, anon, authenticated, service_role', v_object.signature);

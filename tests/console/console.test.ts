@@ -12,6 +12,7 @@ const PAGES = [
   "Requests",
   "Consumers",
   "Chats",
+  "Jobs",
   "Usage",
   "Storage",
   "Alerts",
@@ -289,6 +290,80 @@ describe.skipIf(!CAN_RUN)("the console", () => {
         state: "attached",
       });
     } finally {
+      await database.end();
+    }
+  });
+
+  test("jobs show what waits and how far batches are, what is said only where it may be kept, and what was not delivered", async () => {
+    const database = postgres(stack.databaseUrl, { max: 1, onnotice: () => {} });
+    const batch = crypto.randomUUID();
+    const later = new Date(Date.now() + 3_600_000).toISOString();
+    const jobs = [
+      {
+        request_id: "tomorrow's",
+        batch_id: batch,
+        place: 0,
+        body: { path: "/", body: { prompt: "A secret" } },
+      },
+      { request_id: "other", body: { path: "/", body: {} } },
+    ].map((job) => ({ kind: "llm", models: ["gemma-4-31b-it"], run_at: later, ...job }));
+    try {
+      await database`select public.eve_jobs_submit(${database.json(jobs)})`;
+      await database`
+        insert into eve.batches (
+          id, endpoint, input_file_id, job_id, state, total, added, open, completed, failed, created_at, expires_at
+        )
+        values (
+          ${batch}, '/v1/chat/completions', ${batch}, ${batch}, 'in_progress', 4, 4, 1, 2, 1, now(), now() + interval '1 day'
+        )`;
+      await open("Jobs");
+      const rows = page.getByRole("table", { name: "Jobs" }).getByRole("row");
+      await rows.filter({ hasText: "other" }).waitFor();
+      await page.getByRole("button", { name: "Show job tomorrow's" }).click();
+      const one = page.getByRole("dialog", { name: "Job" });
+      await one.getByText("is shown only where its consumer allows prompts to be kept").waitFor();
+      expect(await one.getByText("A secret").count()).toBe(0);
+      await database`update eve.consumers set capture = true where kind = 'project'`;
+      await page.keyboard.press("Escape");
+      await page.getByRole("button", { name: "Show job tomorrow's" }).click();
+      await one.getByText("A secret").waitFor();
+      await page.keyboard.press("Escape");
+
+      await page.getByText("Batches", { exact: true }).click();
+      await page.getByText("3 of 4, 1 failed").waitFor();
+      await page.getByRole("button", { name: batch.slice(0, 8) }).click();
+      await rows.filter({ hasText: "tomorrow's" }).waitFor();
+      expect(await rows.filter({ hasText: "other" }).count()).toBe(0);
+      await page.getByRole("button", { name: "Cancel job tomorrow's" }).click();
+      await rows.filter({ hasText: "cancelled" }).waitFor();
+      expect([...await database`select state from eve.jobs where batch_id = ${batch}`]).toEqual([
+        { state: "cancelled" },
+      ]);
+
+      const url = "http://127.0.0.1:9/hook";
+      expect((await stack.invoke("admin/webhooks/add", { url })).status).toBe(200);
+      await database`update eve.event_consumers set retry_s = '{}'`;
+      await page.getByText("Webhooks", { exact: true }).click();
+      await page.getByRole("button", { name: `Test ${url}` }).click();
+      await page.getByText("A test event is on its way").waitFor();
+      await (await stack.invoke("maintenance/events", {})).body?.cancel();
+      await page.getByText("Dead letters", { exact: true }).click();
+      await page.getByRole("button", { name: /^Show dead letter/ }).click();
+      await page.getByRole("dialog", { name: "Dead letter" }).getByText("eve.webhook.test.v1").waitFor();
+      await page.keyboard.press("Escape");
+      await page.getByRole("button", { name: /^Drop dead letter/ }).click();
+      await page.getByText("Every event has been delivered").waitFor();
+      await page.getByText("Webhooks", { exact: true }).click();
+      await page.getByRole("button", { name: `Deliveries to ${url}` }).click();
+      const log = page.getByRole("dialog", { name: "Deliveries" });
+      await log.getByText("dropped").waitFor();
+      await log.getByRole("button", { name: /^Send delivery/ }).click();
+      await page.getByText("It is sent again").waitFor();
+    } finally {
+      await database`update eve.consumers set capture = false where kind = 'project'`;
+      await database`delete from eve.webhooks`;
+      await database`delete from eve.batches`;
+      await database`delete from eve.jobs`;
       await database.end();
     }
   });

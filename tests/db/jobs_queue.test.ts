@@ -438,6 +438,49 @@ describe("the list", () => {
   });
 });
 
+describe("administrators", () => {
+  test("find jobs of all callers, and what is said in those that may be kept", async () => {
+    const { submit, claim, complete } = jobs();
+    await submit(names("a", 3), { consumerId: a });
+    await submit(names("p", 1));
+    const [held] = await claim(1);
+    await complete([{ ...held, result: { status: 200, body: { text: "4" } } }]);
+    const search = async (filters: Record<string, Json> = {}) =>
+      (await sql`select public.eve_job_search(
+        states => ${filters.states ?? null}, kinds => ${filters.kinds ?? null}, consumer => ${
+        filters.consumer ?? null
+      },
+        before => ${filters.before ?? null}, at_most => ${filters.atMost ?? 50}) as answer`)[0]!.answer;
+    const { jobs: all } = await search();
+    expect(all.map((one: Json) => [one.request_id, one.consumer, one.state])).toEqual([
+      ["p0", null, "queued"],
+      ["a2", "a", "queued"],
+      ["a1", "a", "queued"],
+      ["a0", "a", "succeeded"],
+    ]);
+    for (const hidden of ["body", "result", "lease_token", "settings", "key_name"]) {
+      expect(all[0]).not.toHaveProperty(hidden);
+    }
+    expect(idsOf((await search({ consumer: "project" })).jobs)).toEqual(["p0"]);
+    expect(idsOf((await search({ consumer: "a", states: ["succeeded"] })).jobs)).toEqual(["a0"]);
+    expect(idsOf((await search({ consumer: "nobody" })).jobs)).toEqual([]);
+    expect(idsOf((await search({ kinds: ["batch"] })).jobs)).toEqual([]);
+    const first = await search({ atMost: 3 });
+    expect(idsOf((await search({ before: first.next })).jobs)).toEqual(["a0"]);
+
+    const said = async (id: string) =>
+      (await sql`select public.eve_job_detail(${id}) as answer`)[0]!.answer?.said;
+    expect([await said(held.id), await said(all[0].id)]).toEqual([null, null]);
+    await sql`update eve.consumers set capture = true where id = ${a}`;
+    expect([await said(held.id), await said(all[0].id)]).toEqual([
+      { body: { n: 1 }, result: { status: 200, body: { text: "4" } } },
+      null,
+    ]);
+    await sql`update eve.consumers set capture = false where id = ${a}`;
+    expect(await said(crypto.randomUUID())).toBe(undefined);
+  });
+});
+
 test("metrics: what waits and runs, for how long the oldest has, what ended of late, and how long that took", async () => {
   const { submit, claim, complete, fail } = jobs();
   const metrics = async () => {
@@ -462,10 +505,10 @@ test("metrics: what waits and runs, for how long the oldest has, what ended of l
     "eve_job_oldest_age_seconds": 30,
     "eve_jobs_ended succeeded": 1,
     "eve_jobs_ended failed": 1,
-    "eve_job_wait_seconds 0.5": 10,
-    "eve_job_wait_seconds 0.95": 10,
-    "eve_job_run_seconds 0.5": 20,
-    "eve_job_run_seconds 0.95": 20,
+    "eve_job_wait_seconds 50": 10,
+    "eve_job_wait_seconds 95": 10,
+    "eve_job_run_seconds 50": 20,
+    "eve_job_run_seconds 95": 20,
   });
   await clock.advance(300_000);
   expect(await metrics()).toEqual({

@@ -10,6 +10,8 @@ import { countingWrong } from "../../../shared/identity/wrong_credentials.ts";
 import { createAccess } from "../../../shared/database/access.ts";
 import { createAdmin } from "../../../shared/database/admin.ts";
 import { createAdminChats } from "../../../shared/database/admin_chats.ts";
+import { createJobQueue } from "../../../shared/database/job_queue.ts";
+import { createJobSearch } from "../../../shared/database/job_search.ts";
 import { createLedger } from "../../../shared/database/admission/ledger.ts";
 import { createDeadLetters } from "../../../shared/database/events.ts";
 import { createWebhooks } from "../../../shared/database/webhooks.ts";
@@ -49,6 +51,8 @@ function open() {
     encryption: () => createKeyEncryption(variable(ADMIN_SECRET_VARIABLE)),
     webhooks: createWebhooks(transport),
     deadLetters: createDeadLetters(transport),
+    jobSearch: createJobSearch(transport),
+    jobQueue: createJobQueue(transport),
     webhookHosts: namedHosts(variable(WEBHOOK_HOSTS_VARIABLE)),
     newId,
     inspectors: providerRegistry({ googleBaseUrl, read: variable, createClient }),
