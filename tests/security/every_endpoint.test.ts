@@ -128,9 +128,11 @@ describe("the functions", () => {
   test("no stranger gets through any of them, and none learns more than that", async () => {
     await worked();
     const before = await starts();
-    for (const [who, headers] of Object.entries(strangers)) {
+    for (const [at, [who, headers]] of Object.entries(strangers).entries()) {
+      // Each stranger tries every fifth of them, and five or six strangers each one: who calls is asked in one place for all.
+      const kept = KEPT.filter((_, n) => (n + at) % 5 === 0);
       const answers = [
-        ...[...WAYS, ...KEPT].filter((way) => !ENDED.test(who) || reserves(way)).map((way) =>
+        ...[...WAYS, ...kept].filter((way) => !ENDED.test(who) || reserves(way)).map((way) =>
           [`${way[0]} ${way[1]}`, () => call(way, headers)] as const
         ),
         ["a file", () => sendFile(headers)] as const,
