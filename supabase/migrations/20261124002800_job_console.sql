@@ -70,7 +70,9 @@ as $$
         select
         from eve.consumers c
         where c.capture and (c.id = j.consumer_id or j.consumer_id is null and c.kind = 'project')
-      ) then jsonb_build_object('body', eve.capped(j.body), 'result', j.result)
+      )
+      -- A request may say no, in its body or, where that belongs to another API, beside it.
+      and 'false' not in (coalesce(j.body ->> 'capture', ''), coalesce(j.body #>> '{body,capture}', '')) then jsonb_build_object('body', eve.capped(j.body), 'result', j.result)
     end
   )
   from eve.jobs j

@@ -476,6 +476,11 @@ describe("administrators", () => {
       { body: { n: 1 }, result: { status: 200, body: { text: "4" } } },
       null,
     ]);
+    // A request may say no.
+    for (const body of [{ capture: false }, { body: { capture: false } }]) {
+      await sql`update eve.jobs set body = ${sql.json(body)} where id = ${held.id}`;
+      expect(await said(held.id)).toBeNull();
+    }
     await sql`update eve.consumers set capture = false where id = ${a}`;
     expect(await said(crypto.randomUUID())).toBe(undefined);
   });
