@@ -1512,6 +1512,7 @@ CREATE TRIGGER eve_jobs_changed AFTER UPDATE ON eve.jobs REFERENCING OLD TABLE A
 CREATE TRIGGER eve_jobs_media_went AFTER DELETE ON eve.jobs REFERENCING OLD TABLE AS went FOR EACH STATEMENT EXECUTE FUNCTION eve.jobs_media_went(); -- enabled
 CREATE TRIGGER eve_jobs_went AFTER DELETE ON eve.jobs REFERENCING OLD TABLE AS went FOR EACH STATEMENT EXECUTE FUNCTION eve.jobs_went(); -- enabled
 CREATE TRIGGER eve_responses_follow AFTER UPDATE ON eve.jobs FOR EACH ROW WHEN (((new.kind = 'response'::text) AND (old.state IS DISTINCT FROM new.state))) EXECUTE FUNCTION eve.responses_follow(); -- enabled
+CREATE TRIGGER eve_vision_job_ended AFTER UPDATE ON eve.jobs FOR EACH ROW WHEN (((new.kind = 'vision'::text) AND (old.finished_at IS NULL) AND (new.finished_at IS NOT NULL))) EXECUTE FUNCTION eve.vision_job_ended(); -- enabled
 comment on table eve.jobs is 'Work that outlives a call: calls of models that wait, speech, songs and videos that are being made, and what has become of them. But for its kind it has no foreign keys: it outlives what it names.';
 comment on column eve.jobs.key_name is 'The env_var_name of the key that submitted it: it is asked about with the same key.';
 comment on column eve.jobs.settings is 'Those of the provider when it was submitted.';
@@ -19413,3 +19414,1366 @@ AS $function$
   );
 $function$;
 comment on function public.eve_chat_realtime is 'Whether Realtime tells other devices of chats.';
+
+-- posts ---------------------------------------------------------------------------------------------------------------
+
+create table public.posts (
+  id uuid not null default gen_random_uuid(),
+  tenant_id text not null default 'default'::text,
+  source text not null default 'api'::text,
+  external_id text,
+  text text not null default ''::text,
+  published_at timestamp with time zone,
+  metadata jsonb not null default '{}'::jsonb,
+  trace_id text,
+  created_at timestamp with time zone not null default now(),
+  updated_at timestamp with time zone not null default now(),
+  constraint posts_metadata_size CHECK ((octet_length((metadata)::text) <= 16384)),
+  constraint posts_pkey PRIMARY KEY (id),
+  constraint posts_tenant_id_fkey FOREIGN KEY (tenant_id) REFERENCES eve.tenants(id),
+  constraint posts_texts_size CHECK ((((octet_length(source) >= 1) AND (octet_length(source) <= 200)) AND ((octet_length(external_id) >= 1) AND (octet_length(external_id) <= 500)) AND (octet_length(text) <= 262144))),
+  constraint posts_trace_id_form CHECK ((trace_id ~ '^[0-9a-f]{32}$'::text))
+);
+alter table public.posts enable row level security;
+CREATE UNIQUE INDEX posts_external_id_key ON public.posts USING btree (tenant_id, source, external_id) WHERE (external_id IS NOT NULL);
+CREATE INDEX posts_tenant_id_created_at_idx ON public.posts USING btree (tenant_id, created_at DESC, id);
+create policy posts_read on public.posts as permissive for select to authenticated using (tenant_id IN ( SELECT eve.member_tenants() AS member_tenants));
+comment on table public.posts is 'What came in from outside: a message of a channel, a page, a picture that somebody sent. Its members read their tenant''s.';
+comment on column public.posts.source is 'Where it comes from, such as telegram:city_events: what policies skip or pass by.';
+comment on column public.posts.external_id is 'The source''s own name of it: the same one again is the same post.';
+comment on column public.posts.trace_id is 'Of the request that brought it, 32 hexadecimal digits: its jobs, calls and events have the same.';
+
+create table public.post_media_map (
+  post_id uuid not null,
+  file_sha256 text not null,
+  tenant_id text not null default 'default'::text,
+  place integer not null default 0,
+  created_at timestamp with time zone not null default now(),
+  constraint post_media_map_pkey PRIMARY KEY (post_id, file_sha256),
+  constraint post_media_map_place_positive CHECK ((place >= 0)),
+  constraint post_media_map_post_id_fkey FOREIGN KEY (post_id) REFERENCES public.posts(id) ON DELETE CASCADE,
+  constraint post_media_map_sha256_form CHECK ((file_sha256 ~ '^[0-9a-f]{64}$'::text))
+);
+alter table public.post_media_map enable row level security;
+CREATE INDEX post_media_map_file_idx ON public.post_media_map USING btree (tenant_id, file_sha256);
+CREATE TRIGGER eve_post_media_uses AFTER INSERT OR DELETE ON public.post_media_map FOR EACH ROW EXECUTE FUNCTION eve.post_media_uses(); -- enabled
+create policy post_media_map_read on public.post_media_map as permissive for select to authenticated using (tenant_id IN ( SELECT eve.member_tenants() AS member_tenants));
+comment on table public.post_media_map is 'Which files belong to which posts. While there is a row, its file stays (eve.media_references).';
+comment on column public.post_media_map.file_sha256 is 'With tenant_id: the object of public.media_objects.';
+comment on column public.post_media_map.place is 'The order in which the post shows them, from 0 on.';
+
+create table public.post_enrichment (
+  id uuid not null default gen_random_uuid(),
+  tenant_id text not null default 'default'::text,
+  post_id uuid not null,
+  file_sha256 text,
+  kind text not null default 'vision'::text,
+  status text not null default 'waiting'::text,
+  reason text,
+  run_no integer not null default 1,
+  job_id uuid,
+  decision_id bigint,
+  analyst text,
+  provider text,
+  model text,
+  schema_version integer,
+  prompt_version integer,
+  resolution text,
+  vision_description text,
+  labels text[] not null default '{}'::text[],
+  objects jsonb not null default '[]'::jsonb,
+  ocr_text text,
+  is_meme boolean,
+  nsfw boolean,
+  scene text,
+  confidence double precision,
+  input_tokens bigint not null default 0,
+  output_tokens bigint not null default 0,
+  tokens bigint not null default 0,
+  raw_text text,
+  from_cache boolean not null default false,
+  same_as text,
+  trace_id text,
+  created_at timestamp with time zone not null default now(),
+  updated_at timestamp with time zone not null default now(),
+  analyzed_at timestamp with time zone,
+  search tsvector generated always as (eve.enrichment_words(vision_description, ocr_text, labels)) stored,
+  constraint post_enrichment_confidence_share CHECK (((confidence >= (0)::double precision) AND (confidence <= (1)::double precision))),
+  constraint post_enrichment_kind_form CHECK ((kind ~ '^[a-z][a-z0-9_]{0,31}$'::text)),
+  constraint post_enrichment_lists_size CHECK (((cardinality(labels) <= 30) AND (octet_length((labels)::text) <= 16384) AND (octet_length((objects)::text) <= 32768))),
+  constraint post_enrichment_pkey PRIMARY KEY (id),
+  constraint post_enrichment_post_id_fkey FOREIGN KEY (post_id) REFERENCES public.posts(id) ON DELETE CASCADE,
+  constraint post_enrichment_sha256_form CHECK (((file_sha256 ~ '^[0-9a-f]{64}$'::text) AND (same_as ~ '^[0-9a-f]{64}$'::text))),
+  constraint post_enrichment_status_known CHECK ((status = ANY (ARRAY['waiting'::text, 'done'::text, 'skipped'::text, 'invalid'::text, 'failed'::text]))),
+  constraint post_enrichment_texts_size CHECK (((length(reason) <= 500) AND (length(analyst) <= 100) AND (length(provider) <= 100) AND (length(model) <= 200) AND (length(resolution) <= 40) AND (length(vision_description) <= 2000) AND (length(ocr_text) <= 20000) AND (length(scene) <= 100) AND (length(raw_text) <= 65536))),
+  constraint post_enrichment_tokens_positive CHECK (((input_tokens >= 0) AND (output_tokens >= 0) AND (tokens >= 0)))
+);
+alter table public.post_enrichment enable row level security;
+CREATE INDEX post_enrichment_file_idx ON public.post_enrichment USING btree (tenant_id, file_sha256, kind);
+CREATE INDEX post_enrichment_labels_idx ON public.post_enrichment USING gin (labels);
+CREATE UNIQUE INDEX post_enrichment_picture_key ON public.post_enrichment USING btree (post_id, file_sha256, kind) WHERE (file_sha256 IS NOT NULL);
+CREATE INDEX post_enrichment_post_id_idx ON public.post_enrichment USING btree (post_id);
+CREATE INDEX post_enrichment_search_idx ON public.post_enrichment USING gin (search);
+CREATE INDEX post_enrichment_status_idx ON public.post_enrichment USING btree (tenant_id, status, updated_at DESC, id);
+create policy post_enrichment_read on public.post_enrichment as permissive for select to authenticated using (tenant_id IN ( SELECT eve.member_tenants() AS member_tenants));
+comment on table public.post_enrichment is 'What was found in a post''s picture: a row for each, from the moment that it is to be looked at.';
+comment on column public.post_enrichment.status is 'waiting: its job has not ended, reason says what for if it is known; done; skipped: the policy is against it; invalid: an answer came that does not hold, see raw_text; failed: reason says why.';
+comment on column public.post_enrichment.run_no is 'Grows when it is to be looked at once more.';
+comment on column public.post_enrichment.decision_id is 'Of eve.vision_decisions: why it was done so.';
+comment on column public.post_enrichment.confidence is 'From 0 to 1.';
+comment on column public.post_enrichment.tokens is 'In and out, thoughts among them, that this picture''s analysis was charged with; 0 where the result was there already.';
+comment on column public.post_enrichment.same_as is 'The picture, by its SHA-256, that looks the same and whose result this is.';
+
+CREATE OR REPLACE FUNCTION eve.enrichment_words(description text, ocr_text text, labels text[])
+ RETURNS tsvector
+ LANGUAGE sql
+ IMMUTABLE
+ SET search_path TO ''
+AS $function$
+  select to_tsvector('pg_catalog.russian'::regconfig, w.words) || to_tsvector('pg_catalog.english'::regconfig, w.words)
+  from (
+    -- In small letters by ICU: where the database's own locale is C, the parser leaves capital letters beyond ASCII as they are.
+    select lower(
+      left(
+        coalesce(enrichment_words.description, '') || ' ' || array_to_string(enrichment_words.labels, ' ') || ' '
+          || coalesce(enrichment_words.ocr_text, ''), 100000
+      ) collate "und-x-icu"
+    ) as words
+  ) w;
+$function$;
+comment on function eve.enrichment_words is 'The words that a picture is found by.';
+
+CREATE OR REPLACE FUNCTION eve.post_media_uses()
+ RETURNS trigger
+ LANGUAGE plpgsql
+ SET search_path TO ''
+AS $function$
+begin
+  if tg_op = 'INSERT' then
+    -- In a table made by hand a row may name a file that is not here.
+    if exists (
+      select from public.media_objects o where o.tenant_id = new.tenant_id and o.file_sha256 = new.file_sha256
+    ) then
+      perform eve.media_link(new.tenant_id, new.file_sha256, jsonb_build_object('ref_kind', 'post', 'ref_id', new.post_id));
+    end if;
+  else
+    delete from eve.media_references r
+    where r.tenant_id = old.tenant_id and r.file_sha256 = old.file_sha256 and r.ref_kind = 'post' and r.ref_id = old.post_id::text;
+  end if;
+  return null;
+end;
+$function$;
+
+-- vision_tables -------------------------------------------------------------------------------------------------------
+
+create table eve.vision_pictures (
+  tenant_id text not null,
+  file_sha256 text not null,
+  mime_type text not null,
+  width integer,
+  height integer,
+  orientation smallint not null default 1,
+  dhash bigint,
+  fault text,
+  held_by uuid,
+  held_until timestamp with time zone,
+  created_at timestamp with time zone not null default now(),
+  constraint vision_pictures_fault_form CHECK ((fault ~ '^[a-z][a-z0-9_]{0,39}$'::text)),
+  constraint vision_pictures_held_whole CHECK (((held_by IS NULL) = (held_until IS NULL))),
+  constraint vision_pictures_mime_type_length CHECK ((length(mime_type) <= 255)),
+  constraint vision_pictures_object_fkey FOREIGN KEY (tenant_id, file_sha256) REFERENCES public.media_objects(tenant_id, file_sha256) ON UPDATE CASCADE ON DELETE CASCADE,
+  constraint vision_pictures_orientation_range CHECK (((orientation >= 1) AND (orientation <= 8))),
+  constraint vision_pictures_pkey PRIMARY KEY (tenant_id, file_sha256),
+  constraint vision_pictures_sizes_positive CHECK (((width > 0) AND (height > 0)))
+) with (fillfactor=80);
+alter table eve.vision_pictures enable row level security;
+CREATE INDEX vision_pictures_dhash_1_idx ON eve.vision_pictures USING btree (tenant_id, ((dhash & (65535)::bigint))) WHERE (dhash IS NOT NULL);
+CREATE INDEX vision_pictures_dhash_2_idx ON eve.vision_pictures USING btree (tenant_id, (((dhash >> 16) & (65535)::bigint))) WHERE (dhash IS NOT NULL);
+CREATE INDEX vision_pictures_dhash_3_idx ON eve.vision_pictures USING btree (tenant_id, (((dhash >> 32) & (65535)::bigint))) WHERE (dhash IS NOT NULL);
+CREATE INDEX vision_pictures_dhash_4_idx ON eve.vision_pictures USING btree (tenant_id, (((dhash >> 48) & (65535)::bigint))) WHERE (dhash IS NOT NULL);
+comment on table eve.vision_pictures is 'What a picture''s own bytes say of it: read once.';
+comment on column eve.vision_pictures.width is 'Pixels, as shown: turned as EXIF says. Null: the header does not tell, see fault.';
+comment on column eve.vision_pictures.orientation is 'As EXIF counts it, 1 to 8; 1: as stored.';
+comment on column eve.vision_pictures.dhash is 'Which of two neighbours is brighter, in 9 x 8 grey pixels: 64 bits. Null: not computed, or it says nothing (a plain colour).';
+comment on column eve.vision_pictures.fault is 'Why it cannot be looked at: not_a_picture, too_many_pixels, ...; null: it can.';
+comment on column eve.vision_pictures.held_by is 'The job that looks at it until held_until: another one for the same picture waits, and finds its result.';
+
+create table eve.vision_policies (
+  tenant_id text not null,
+  policy jsonb not null,
+  version integer not null default 1,
+  updated_at timestamp with time zone not null default now(),
+  constraint vision_policies_pkey PRIMARY KEY (tenant_id),
+  constraint vision_policies_policy_size CHECK (((jsonb_typeof(policy) = 'object'::text) AND (octet_length((policy)::text) <= 16384))),
+  constraint vision_policies_tenant_id_fkey FOREIGN KEY (tenant_id) REFERENCES eve.tenants(id) ON DELETE CASCADE
+);
+alter table eve.vision_policies enable row level security;
+comment on table eve.vision_policies is 'What a tenant wants looked at and by whom, as shared/vision/policy.ts reads it; a tenant without a row has the usual policy.';
+comment on column eve.vision_policies.version is 'Grows with every change: decisions name it.';
+
+create table eve.vision_decisions (
+  id bigint not null generated always as identity,
+  tenant_id text not null,
+  post_id uuid not null,
+  file_sha256 text not null,
+  job_id uuid,
+  action text not null,
+  reason text not null,
+  detail jsonb not null default '{}'::jsonb,
+  policy_version integer not null,
+  trace_id text,
+  decided_at timestamp with time zone not null,
+  constraint vision_decisions_action_known CHECK ((action = ANY (ARRAY['analyse'::text, 'copy'::text, 'skip'::text, 'wait'::text]))),
+  constraint vision_decisions_detail_size CHECK ((octet_length((detail)::text) <= 8192)),
+  constraint vision_decisions_pkey PRIMARY KEY (id),
+  constraint vision_decisions_reason_form CHECK ((reason ~ '^[a-z][a-z0-9_]{0,39}$'::text))
+);
+alter table eve.vision_decisions enable row level security;
+CREATE INDEX vision_decisions_decided_at_idx ON eve.vision_decisions USING btree (decided_at);
+CREATE INDEX vision_decisions_post_id_idx ON eve.vision_decisions USING btree (post_id, id DESC);
+CREATE INDEX vision_decisions_tenant_id_idx ON eve.vision_decisions USING btree (tenant_id, id DESC);
+comment on table eve.vision_decisions is 'What was done with a picture, and why.';
+comment on column eve.vision_decisions.action is 'analyse: by the first analyst of detail that can; copy: the result of another picture that looks the same; skip: not looked at; wait: nobody can now.';
+comment on column eve.vision_decisions.detail is 'What the decision rests on: {"message", "analysts": [{"name", "resolution"}], "passed_over": [{"name", "why"}], ...}.';
+
+create table eve.vision_budgets (
+  tenant_id text not null,
+  provider text not null,
+  period text not null,
+  unit text not null,
+  most bigint not null,
+  updated_at timestamp with time zone not null default now(),
+  constraint vision_budgets_most_positive CHECK ((most >= 0)),
+  constraint vision_budgets_period_known CHECK ((period = ANY (ARRAY['day'::text, 'month'::text]))),
+  constraint vision_budgets_pkey PRIMARY KEY (tenant_id, provider, period, unit),
+  constraint vision_budgets_provider_length CHECK (((length(provider) >= 1) AND (length(provider) <= 100))),
+  constraint vision_budgets_tenant_id_fkey FOREIGN KEY (tenant_id) REFERENCES eve.tenants(id) ON DELETE CASCADE,
+  constraint vision_budgets_unit_known CHECK ((unit = ANY (ARRAY['tokens'::text, 'pictures'::text])))
+);
+alter table eve.vision_budgets enable row level security;
+comment on table eve.vision_budgets is 'How much a tenant''s analyses may cost. Without a row there is no limit.';
+comment on column eve.vision_budgets.provider is 'An analyst by its name, such as model:gemini-3.5-flash; *: all together that spend tokens.';
+comment on column eve.vision_budgets.period is 'Of UTC.';
+
+create table eve.vision_spending (
+  tenant_id text not null,
+  provider text not null,
+  period text not null,
+  began_on date not null,
+  tokens bigint not null default 0,
+  tokens_reserved bigint not null default 0,
+  pictures bigint not null default 0,
+  pictures_reserved bigint not null default 0,
+  constraint vision_spending_period_known CHECK ((period = ANY (ARRAY['day'::text, 'month'::text]))),
+  constraint vision_spending_pkey PRIMARY KEY (tenant_id, provider, period, began_on),
+  constraint vision_spending_positive CHECK (((tokens >= 0) AND (tokens_reserved >= 0) AND (pictures >= 0) AND (pictures_reserved >= 0)))
+) with (fillfactor=50);
+alter table eve.vision_spending enable row level security;
+CREATE INDEX vision_spending_began_on_idx ON eve.vision_spending USING btree (began_on);
+comment on table eve.vision_spending is 'What analyses have cost, and what those under way may cost yet: counted whether or not there is a budget.';
+
+create table eve.vision_reservations (
+  id text not null,
+  tenant_id text not null,
+  provider text not null,
+  counts_in_all boolean not null,
+  day date not null,
+  tokens bigint not null,
+  pictures bigint not null,
+  state text not null default 'reserved'::text,
+  created_at timestamp with time zone not null,
+  constraint vision_reservations_id_length CHECK (((length(id) >= 1) AND (length(id) <= 100))),
+  constraint vision_reservations_pkey PRIMARY KEY (id),
+  constraint vision_reservations_positive CHECK (((tokens >= 0) AND (pictures >= 0))),
+  constraint vision_reservations_provider_length CHECK (((length(provider) >= 1) AND (length(provider) <= 100))),
+  constraint vision_reservations_state_known CHECK ((state = ANY (ARRAY['reserved'::text, 'settled'::text, 'given_back'::text])))
+) with (fillfactor=50);
+alter table eve.vision_reservations enable row level security;
+CREATE INDEX vision_reservations_created_at_idx ON eve.vision_reservations USING btree (created_at);
+comment on table eve.vision_reservations is 'What one step of an analysis takes of budgets: its estimate while it is under way, and at the end the truth.';
+comment on column eve.vision_reservations.counts_in_all is 'Whether it counts under * too.';
+comment on column eve.vision_reservations.day is 'Of UTC, with its month: where it counts, also when it is settled later.';
+comment on column eve.vision_reservations.state is 'One that is never settled counts with its estimate: nobody knows whether it was paid for.';
+
+CREATE OR REPLACE FUNCTION eve.retention_of_vision(relation regclass, table_name text, before timestamp with time zone, at_most integer, after jsonb, OUT deleted bigint, OUT next_after jsonb)
+ RETURNS record
+ LANGUAGE plpgsql
+ SET search_path TO ''
+AS $function$
+declare
+  v_batch record;
+begin
+  if retention_of_vision.table_name = 'eve.vision_spending' then
+    with old as (
+      select s.ctid as place
+      from eve.vision_spending s
+      where s.began_on < (retention_of_vision.before at time zone 'UTC')::date
+      limit retention_of_vision.at_most
+      for update skip locked
+    )
+    delete from eve.vision_spending s using old where s.ctid = old.place;
+    get diagnostics deleted = row_count;
+    next_after := case when deleted >= retention_of_vision.at_most then '{}'::jsonb end;
+    return;
+  end if;
+  select * into v_batch
+  from eve.delete_oldest(
+    retention_of_vision.relation,
+    case retention_of_vision.table_name when 'eve.vision_decisions' then 'decided_at' else 'created_at' end,
+    retention_of_vision.before, coalesce((retention_of_vision.after ->> 'at')::timestamptz, '-infinity'), retention_of_vision.at_most,
+    'true'
+  );
+  if v_batch.seen >= retention_of_vision.at_most then
+    next_after := jsonb_build_object('at', v_batch.last_at);
+  end if;
+  deleted := v_batch.deleted;
+end;
+$function$;
+
+-- vision_budgets ------------------------------------------------------------------------------------------------------
+
+CREATE OR REPLACE FUNCTION eve.vision_counters(tenant_id text, provider text, counts_in_all boolean, day date)
+ RETURNS SETOF eve.vision_spending
+ LANGUAGE plpgsql
+ SET search_path TO ''
+AS $function$
+begin
+  insert into eve.vision_spending (tenant_id, provider, period, began_on)
+  select vision_counters.tenant_id, p.provider, d.period, d.began_on
+  from (
+    select vision_counters.provider as provider
+    union
+    select '*' where vision_counters.counts_in_all
+  ) p
+  cross join (
+    values ('day', vision_counters.day), ('month', date_trunc('month', vision_counters.day::timestamp)::date)
+  ) as d (period, began_on)
+  order by p.provider, d.period
+  on conflict on constraint vision_spending_pkey do nothing;
+  return query
+    select s.*
+    from eve.vision_spending s
+    where s.tenant_id = vision_counters.tenant_id
+      and (s.provider = vision_counters.provider or s.provider = '*' and vision_counters.counts_in_all)
+      and (
+        s.period = 'day' and s.began_on = vision_counters.day
+        or s.period = 'month' and s.began_on = date_trunc('month', vision_counters.day::timestamp)::date
+      )
+    order by s.provider, s.period
+    for update;
+end;
+$function$;
+
+CREATE OR REPLACE FUNCTION eve.vision_count(reservation eve.vision_reservations, tokens bigint, pictures bigint, tokens_reserved bigint, pictures_reserved bigint)
+ RETURNS void
+ LANGUAGE plpgsql
+ SET search_path TO ''
+AS $function$
+declare
+  v_one constant eve.vision_reservations := vision_count.reservation;
+begin
+  update eve.vision_spending s
+  set tokens = s.tokens + vision_count.tokens, pictures = s.pictures + vision_count.pictures,
+    tokens_reserved = greatest(s.tokens_reserved + vision_count.tokens_reserved, 0),
+    pictures_reserved = greatest(s.pictures_reserved + vision_count.pictures_reserved, 0)
+  from eve.vision_counters(v_one.tenant_id, v_one.provider, v_one.counts_in_all, v_one.day) c
+  where s.tenant_id = c.tenant_id and s.provider = c.provider and s.period = c.period and s.began_on = c.began_on;
+end;
+$function$;
+
+CREATE OR REPLACE FUNCTION eve.vision_budget_rows(tenant_id text)
+ RETURNS TABLE(provider text, period text, unit text, most bigint, used bigint, reserved bigint, ends_at timestamp with time zone)
+ LANGUAGE sql
+ STABLE
+ SET search_path TO ''
+AS $function$
+  select b.provider, b.period, b.unit, b.most,
+    coalesce(case b.unit when 'tokens' then s.tokens else s.pictures end, 0),
+    coalesce(case b.unit when 'tokens' then s.tokens_reserved else s.pictures_reserved end, 0),
+    (n.began_on + case b.period when 'day' then interval '1 day' else interval '1 month' end) at time zone 'UTC'
+  from eve.vision_budgets b
+  cross join lateral (
+    select date_trunc(b.period, eve.clock() at time zone 'UTC')::date as began_on
+  ) n
+  left join eve.vision_spending s
+    on s.tenant_id = b.tenant_id and s.provider = b.provider and s.period = b.period and s.began_on = n.began_on
+  where b.tenant_id = vision_budget_rows.tenant_id;
+$function$;
+
+CREATE OR REPLACE FUNCTION eve.vision_budget_alerts(tenant_id text)
+ RETURNS void
+ LANGUAGE plpgsql
+ SET search_path TO ''
+AS $function$
+declare
+  v_near_share constant numeric := 0.8;
+  v_row record;
+begin
+  for v_row in
+    select b.*, vision_budget_alerts.tenant_id || ' ' || b.provider || ' ' || b.period || ' ' || b.unit as subject,
+      case when b.used + b.reserved >= b.most then 'vision_budget_used_up'
+        when b.used + b.reserved >= b.most * v_near_share then 'vision_budget_near' end as kind
+    from eve.vision_budget_rows(vision_budget_alerts.tenant_id) b
+  loop
+    perform eve.close_alerts(
+      v_row.subject, array_remove('{vision_budget_near,vision_budget_used_up}'::text[], v_row.kind)
+    )
+    where exists (
+      select from eve.alerts a
+      where a.subject = v_row.subject and a.closed_at is null and a.kind in ('vision_budget_near', 'vision_budget_used_up')
+        and a.kind is distinct from v_row.kind
+    );
+    if v_row.kind is not null then
+      perform eve.open_alert(
+        v_row.kind, v_row.subject, case v_row.kind when 'vision_budget_near' then 'warning' else 'critical' end,
+        format(
+          'Tenant %s: %s of %s %s this %s by %s.', vision_budget_alerts.tenant_id, v_row.used + v_row.reserved, v_row.most, v_row.unit,
+          v_row.period, case v_row.provider when '*' then 'all analysts' else v_row.provider end
+        )
+      );
+    end if;
+  end loop;
+end;
+$function$;
+
+CREATE OR REPLACE FUNCTION public.eve_vision_reserve(id text, tenant_id text, provider text, tokens bigint, spends_tokens boolean DEFAULT true)
+ RETURNS jsonb
+ LANGUAGE plpgsql
+ SET search_path TO ''
+AS $function$
+declare
+  v_one eve.vision_reservations;
+  v_full record;
+begin
+  if length(eve_vision_reserve.id) not between 1 and 100 or length(eve_vision_reserve.provider) not between 1 and 100
+    or eve_vision_reserve.provider = '*' or coalesce(eve_vision_reserve.tokens, -1) < 0
+    or eve_vision_reserve.id is null or eve_vision_reserve.provider is null then
+    raise exception 'a reservation needs an id and a provider of 1 to 100 characters, and tokens from 0' using errcode = 'EV400';
+  end if;
+  v_one := row(
+    eve_vision_reserve.id, eve_vision_reserve.tenant_id, eve_vision_reserve.provider, eve_vision_reserve.spends_tokens,
+    (eve.clock() at time zone 'UTC')::date, eve_vision_reserve.tokens, 1, 'reserved', eve.clock()
+  )::eve.vision_reservations;
+  -- The counters first: whoever settles takes them in the same order.
+  perform eve.vision_counters(v_one.tenant_id, v_one.provider, v_one.counts_in_all, v_one.day);
+  insert into eve.vision_reservations as r
+  select v_one.*
+  on conflict on constraint vision_reservations_pkey do update
+  set state = 'reserved', day = excluded.day, tokens = excluded.tokens, pictures = excluded.pictures, created_at = excluded.created_at
+  where r.state = 'given_back' and r.tenant_id = excluded.tenant_id and r.provider = excluded.provider;
+  if not found then
+    return (
+      select jsonb_build_object('status', case r.state when 'settled' then 'settled' else 'reserved' end)
+      from eve.vision_reservations r
+      where r.id = v_one.id
+    );
+  end if;
+  -- What it has taken itself is not counted yet.
+  select b.* into v_full
+  from eve.vision_budget_rows(v_one.tenant_id) b
+  where (b.provider = v_one.provider or b.provider = '*' and v_one.counts_in_all)
+    and b.used + b.reserved + case b.unit when 'tokens' then v_one.tokens else v_one.pictures end > b.most
+  order by b.ends_at desc, b.provider, b.unit
+  limit 1;
+  if found then
+    update eve.vision_reservations r set state = 'given_back' where r.id = v_one.id;
+    perform eve.vision_budget_alerts(v_one.tenant_id);
+    return jsonb_build_object('status', 'used_up') || to_jsonb(v_full);
+  end if;
+  perform eve.vision_count(v_one, 0, 0, v_one.tokens, v_one.pictures);
+  perform eve.vision_budget_alerts(v_one.tenant_id);
+  return jsonb_build_object('status', 'reserved');
+end;
+$function$;
+comment on function public.eve_vision_reserve is 'Takes the estimate of a step out of a tenant''s vision budgets: out of all that concern it, or out of none.';
+
+CREATE OR REPLACE FUNCTION public.eve_vision_settle(id text, tokens bigint DEFAULT NULL::bigint)
+ RETURNS jsonb
+ LANGUAGE plpgsql
+ SET search_path TO ''
+AS $function$
+declare
+  v_one eve.vision_reservations;
+begin
+  if eve_vision_settle.tokens < 0 then
+    raise exception 'tokens must not be negative' using errcode = 'EV400';
+  end if;
+  select * into v_one from eve.vision_reservations r where r.id = eve_vision_settle.id;
+  if not found then
+    return jsonb_build_object('status', 'none');
+  end if;
+  perform eve.vision_counters(v_one.tenant_id, v_one.provider, v_one.counts_in_all, v_one.day);
+  update eve.vision_reservations r
+  set state = case when eve_vision_settle.tokens is null then 'given_back' else 'settled' end
+  where r.id = v_one.id and r.state = 'reserved'
+  returning * into v_one;
+  if not found then
+    return jsonb_build_object('status', 'ended');
+  end if;
+  perform eve.vision_count(
+    v_one, coalesce(eve_vision_settle.tokens, 0), case when eve_vision_settle.tokens is null then 0 else v_one.pictures end,
+    -v_one.tokens, -v_one.pictures
+  );
+  perform eve.vision_budget_alerts(v_one.tenant_id);
+  return jsonb_build_object('status', v_one.state);
+end;
+$function$;
+comment on function public.eve_vision_settle is 'Ends a reservation of a vision budget with the truth.';
+
+CREATE OR REPLACE FUNCTION public.eve_vision_budgets(actor jsonb, tenant_id text DEFAULT NULL::text)
+ RETURNS jsonb
+ LANGUAGE plpgsql
+ SET search_path TO ''
+AS $function$
+declare
+  v_who constant jsonb := eve.tenant_of_actor(eve_vision_budgets.actor, eve_vision_budgets.tenant_id, 'vision');
+begin
+  if v_who ->> 'status' = 'refused' then
+    return v_who;
+  end if;
+  -- A period that has ended has ended its alerts too, whether or not anything was spent since.
+  perform eve.vision_budget_alerts(v_who ->> 'tenant_id');
+  return jsonb_build_object(
+    'status', 'listed', 'tenant_id', v_who ->> 'tenant_id',
+    'budgets', (
+      select coalesce(jsonb_agg(to_jsonb(b) order by b.provider, b.period, b.unit), '[]')
+      from eve.vision_budget_rows(v_who ->> 'tenant_id') b
+    ),
+    'spending', (
+      select coalesce(jsonb_agg(to_jsonb(s) - 'tenant_id' order by s.period, s.provider), '[]')
+      from eve.vision_spending s
+      where s.tenant_id = v_who ->> 'tenant_id' and s.began_on = date_trunc(s.period, eve.clock() at time zone 'UTC')::date
+    )
+  );
+end;
+$function$;
+comment on function public.eve_vision_budgets is 'A tenant''s vision budgets with what is used of them, and what was spent in the day and the month that run now.';
+
+CREATE OR REPLACE FUNCTION public.eve_vision_budgets_save(actor jsonb, budgets jsonb, tenant_id text DEFAULT NULL::text)
+ RETURNS jsonb
+ LANGUAGE plpgsql
+ SET search_path TO ''
+AS $function$
+declare
+  v_most_rows constant integer := 100;
+  v_who constant jsonb := eve.tenant_of_actor(eve_vision_budgets_save.actor, eve_vision_budgets_save.tenant_id, 'vision');
+  v_tenant constant text := v_who ->> 'tenant_id';
+begin
+  if v_who ->> 'status' = 'refused' then
+    return v_who;
+  elsif not (v_who ->> 'project')::boolean then
+    return eve.refused('credential_insufficient', 'Budgets are set by the gateway''s owner: with the project''s secret key, or as an administrator.');
+  elsif jsonb_typeof(eve_vision_budgets_save.budgets) is distinct from 'array'
+    or jsonb_array_length(eve_vision_budgets_save.budgets) > v_most_rows then
+    raise exception 'budgets must be a list of at most % budgets', v_most_rows using errcode = 'EV400';
+  end if;
+  delete from eve.vision_budgets b where b.tenant_id = v_tenant;
+  begin
+    insert into eve.vision_budgets (tenant_id, provider, period, unit, most, updated_at)
+    select v_tenant, coalesce(b.provider, '*'), b.period, b.unit, b.most, eve.clock()
+    from jsonb_to_recordset(eve_vision_budgets_save.budgets) as b (provider text, period text, unit text, most bigint);
+  exception when integrity_constraint_violation or data_exception then
+    raise exception 'a budget has a provider, a period (day, month), a unit (tokens, pictures) and most, from 0, each once'
+      using errcode = 'EV400';
+  end;
+  perform eve.end_alerts('{vision_budget_near,vision_budget_used_up}', v_tenant || ' ');
+  return public.eve_vision_budgets(eve_vision_budgets_save.actor, v_tenant);
+end;
+$function$;
+comment on function public.eve_vision_budgets_save is 'Sets all of a tenant''s vision budgets.';
+
+-- vision_intake -------------------------------------------------------------------------------------------------------
+
+CREATE OR REPLACE FUNCTION eve.vision_traceparent(trace_id text)
+ RETURNS text
+ LANGUAGE sql
+ SET search_path TO ''
+AS $function$
+  select '00-' || vision_traceparent.trace_id || '-' || left(replace(gen_random_uuid()::text, '-', ''), 16) || '-01'
+  where vision_traceparent.trace_id ~ '^[0-9a-f]{32}$' and vision_traceparent.trace_id !~ '^0+$';
+$function$;
+
+CREATE OR REPLACE FUNCTION eve.vision_payer(actor jsonb, OUT consumer_id uuid, OUT token_id uuid)
+ RETURNS record
+ LANGUAGE plpgsql
+ STABLE
+ SET search_path TO ''
+AS $function$
+begin
+  select c.id, t.id into consumer_id, token_id
+  from eve.consumers c
+  left join eve.scoped_tokens t on t.id = (vision_payer.actor ->> 'token_id')::uuid and t.consumer_id = c.id
+  where vision_payer.actor ->> 'kind' = 'consumer' and c.id = (vision_payer.actor ->> 'consumer_id')::uuid and 'llm' = any (c.scopes)
+    and (vision_payer.actor ->> 'token_id' is null or 'llm' = any (coalesce(t.scopes, '{llm}')));
+end;
+$function$;
+
+CREATE OR REPLACE FUNCTION eve.vision_queue(enrichment public.post_enrichment, actor jsonb, class text)
+ RETURNS boolean
+ LANGUAGE plpgsql
+ SET search_path TO ''
+AS $function$
+declare
+  v_one constant public.post_enrichment := vision_queue.enrichment;
+  v_payer constant record := eve.vision_payer(vision_queue.actor);
+  v_job constant uuid := gen_random_uuid();
+  v_answer jsonb;
+begin
+  v_answer := public.eve_jobs_submit(
+    jsonb_build_array(
+      jsonb_build_object(
+        'id', v_job, 'kind', 'vision', 'class', vision_queue.class,
+        'body', jsonb_build_object(
+          'tenant_id', v_one.tenant_id, 'post_id', v_one.post_id, 'file_sha256', v_one.file_sha256, 'run_no', v_one.run_no,
+          'trace_id', v_one.trace_id
+        )
+      )
+    ),
+    v_payer.consumer_id, v_payer.token_id
+  );
+  if v_answer ->> 'status' = 'refused' then
+    raise exception '%', v_answer using errcode = 'triggered_action_exception';
+  end if;
+  update public.post_enrichment e
+  set status = 'waiting', reason = null, job_id = v_job, run_no = v_one.run_no, trace_id = v_one.trace_id, updated_at = eve.clock()
+  where e.id = v_one.id;
+  perform eve.emit_event(
+    '/vision', 'vision.uploaded.v1', v_one.post_id::text,
+    jsonb_build_object(
+      'tenant_id', v_one.tenant_id, 'post_id', v_one.post_id, 'file_sha256', v_one.file_sha256, 'job_id', v_job, 'run_no', v_one.run_no,
+      'trace_id', v_one.trace_id
+    ),
+    coalesce(v_payer.consumer_id, '00000000-0000-0000-0000-000000000000'), eve.vision_traceparent(v_one.trace_id)
+  );
+  return (v_answer ->> 'wake')::boolean;
+end;
+$function$;
+
+CREATE OR REPLACE FUNCTION eve.post_json(post public.posts)
+ RETURNS jsonb
+ LANGUAGE sql
+ STABLE
+ SET search_path TO ''
+AS $function$
+  select to_jsonb(post_json.post) || jsonb_build_object(
+    'media', (
+      select coalesce(jsonb_agg(m.file_sha256 order by m.place, m.file_sha256), '[]')
+      from public.post_media_map m
+      where m.post_id = (post_json.post).id
+    )
+  );
+$function$;
+
+CREATE OR REPLACE FUNCTION public.eve_post_add(actor jsonb, post jsonb, trace_id text DEFAULT NULL::text, scope text DEFAULT 'intake'::text)
+ RETURNS jsonb
+ LANGUAGE plpgsql
+ SET search_path TO ''
+AS $function$
+declare
+  v_most constant integer := 50;
+  v_new constant jsonb := eve_post_add.post;
+  v_who constant jsonb := eve.tenant_of_actor(
+    eve_post_add.actor, v_new ->> 'tenant_id', case eve_post_add.scope when 'vision' then 'vision' else 'intake' end
+  );
+  v_tenant constant text := v_who ->> 'tenant_id';
+  v_media constant jsonb := coalesce(nullif(v_new -> 'media', 'null'), '[]');
+  v_post public.posts;
+  v_status text := 'created';
+  v_file record;
+  v_enrichment public.post_enrichment;
+  v_wake boolean := false;
+begin
+  if v_who ->> 'status' = 'refused' then
+    return v_who;
+  elsif jsonb_typeof(v_media) <> 'array' or jsonb_array_length(v_media) > v_most then
+    raise exception 'media must be a list of at most % hashes', v_most using errcode = 'EV400';
+  elsif coalesce(v_new ->> 'class', 'batch') not in ('interactive', 'batch') then
+    raise exception 'class must be interactive or batch' using errcode = 'EV400';
+  end if;
+  begin
+    insert into public.posts (tenant_id, source, external_id, text, published_at, metadata, trace_id, created_at, updated_at)
+    values (
+      v_tenant, coalesce(v_new ->> 'source', 'api'), nullif(v_new ->> 'external_id', ''), coalesce(v_new ->> 'text', ''),
+      (v_new ->> 'published_at')::timestamptz, coalesce(nullif(v_new -> 'metadata', 'null'), '{}'), eve_post_add.trace_id, eve.clock(),
+      eve.clock()
+    )
+    on conflict (tenant_id, source, external_id) where external_id is not null do nothing
+    returning * into v_post;
+  exception when check_violation or data_exception then
+    raise exception 'a post has a source of 1 to 200 bytes, an external_id of at most 500, a text of at most 256 KiB, metadata of at most 16 KiB, and a published_at that is a time'
+      using errcode = 'EV400';
+  end;
+  if v_post.id is null then
+    v_status := 'present';
+    -- Others that bring pictures for it wait.
+    select * into v_post
+    from public.posts p
+    where p.tenant_id = v_tenant and p.source = coalesce(v_new ->> 'source', 'api') and p.external_id = v_new ->> 'external_id'
+    for update;
+  end if;
+  begin
+    -- All of them before the first job, and in the order of their keys: two posts with the same pictures do not wait for each other.
+    perform
+    from public.media_objects o
+    where o.tenant_id = v_tenant and o.file_sha256 in (select f.value from jsonb_array_elements_text(v_media) f)
+    order by o.file_sha256
+    for update;
+    for v_file in
+      select m.sha256, m.place, o.file_sha256, o.mime_type
+      from (
+        select f.value as sha256, min(f.nr)::integer - 1 as place
+        from jsonb_array_elements_text(v_media) with ordinality as f (value, nr)
+        group by f.value
+      ) m
+      left join public.media_objects o
+        on o.tenant_id = v_tenant and o.file_sha256 = m.sha256 and o.state in ('stored', 'verified')
+      order by m.sha256
+    loop
+      if v_file.file_sha256 is null then
+        raise exception '%', eve.refused('object_not_found', format('There is no file %s: upload it first.', left(v_file.sha256, 64)))
+          using errcode = 'triggered_action_exception';
+      end if;
+      insert into public.post_media_map (post_id, tenant_id, file_sha256, place, created_at)
+      values (v_post.id, v_tenant, v_file.sha256, v_file.place, eve.clock())
+      on conflict do nothing;
+      continue when not found or v_file.mime_type not like 'image/%';
+      insert into public.post_enrichment (tenant_id, post_id, file_sha256, trace_id, created_at, updated_at)
+      values (v_tenant, v_post.id, v_file.sha256, eve_post_add.trace_id, eve.clock(), eve.clock())
+      on conflict do nothing
+      returning * into v_enrichment;
+      continue when not found;
+      v_wake := eve.vision_queue(v_enrichment, eve_post_add.actor, coalesce(v_new ->> 'class', 'batch')) or v_wake;
+    end loop;
+  exception when triggered_action_exception then
+    -- Not half of a post: it goes with what came of it, unless it was there before.
+    if v_status = 'created' then
+      delete from public.posts p where p.id = v_post.id;
+    end if;
+    return sqlerrm::jsonb;
+  end;
+  return jsonb_build_object('status', v_status, 'post', eve.post_json(v_post), 'wake', v_wake);
+end;
+$function$;
+comment on function public.eve_post_add is 'Adds a post, and has its pictures looked at.';
+
+CREATE OR REPLACE FUNCTION eve.vision_post_for(actor jsonb, post_id uuid)
+ RETURNS jsonb
+ LANGUAGE plpgsql
+ STABLE
+ SET search_path TO ''
+AS $function$
+declare
+  v_post public.posts;
+  v_who jsonb;
+begin
+  select * into v_post from public.posts p where p.id = vision_post_for.post_id;
+  v_who := eve.tenant_of_actor(vision_post_for.actor, v_post.tenant_id, 'vision');
+  -- Who may not see it learns no more than that there is none.
+  if v_post.id is null or v_who ->> 'code' = 'tenant_not_allowed' then
+    return case when v_who ->> 'status' = 'refused' and v_who ->> 'code' <> 'tenant_not_allowed' then v_who
+      else eve.refused('post_not_found') end;
+  end if;
+  return case when v_who ->> 'status' = 'refused' then v_who else jsonb_build_object('status', 'found', 'tenant_id', v_post.tenant_id) end;
+end;
+$function$;
+
+CREATE OR REPLACE FUNCTION eve.enrichment_json(enrichment public.post_enrichment)
+ RETURNS jsonb
+ LANGUAGE sql
+ STABLE
+ SET search_path TO ''
+AS $function$
+  select to_jsonb(enrichment_json.enrichment) - 'search' - 'raw_text' - 'decision_id' || jsonb_build_object(
+    'decision', (
+      select jsonb_build_object('action', d.action, 'reason', d.reason, 'detail', d.detail, 'policy_version', d.policy_version, 'decided_at', d.decided_at)
+      from eve.vision_decisions d
+      where d.id = (enrichment_json.enrichment).decision_id
+    )
+  );
+$function$;
+
+CREATE OR REPLACE FUNCTION public.eve_vision_post(actor jsonb, post_id uuid)
+ RETURNS jsonb
+ LANGUAGE plpgsql
+ STABLE
+ SET search_path TO ''
+AS $function$
+declare
+  v_who constant jsonb := eve.vision_post_for(eve_vision_post.actor, eve_vision_post.post_id);
+begin
+  if v_who ->> 'status' = 'refused' then
+    return v_who;
+  end if;
+  return jsonb_build_object(
+    'status', 'found',
+    'post', (select eve.post_json(p) from public.posts p where p.id = eve_vision_post.post_id),
+    'enrichment', (
+      select coalesce(jsonb_agg(eve.enrichment_json(e) order by m.place, e.file_sha256, e.kind), '[]')
+      from public.post_enrichment e
+      left join public.post_media_map m on m.post_id = e.post_id and m.file_sha256 = e.file_sha256
+      where e.post_id = eve_vision_post.post_id
+    )
+  );
+end;
+$function$;
+comment on function public.eve_vision_post is 'A post with what was found in its pictures, and why it was done so.';
+
+CREATE OR REPLACE FUNCTION public.eve_vision_requeue(actor jsonb, post_id uuid DEFAULT NULL::uuid, file_sha256 text DEFAULT NULL::text, tenant_id text DEFAULT NULL::text, which text DEFAULT NULL::text, trace_id text DEFAULT NULL::text, class text DEFAULT 'batch'::text)
+ RETURNS jsonb
+ LANGUAGE plpgsql
+ SET search_path TO ''
+AS $function$
+declare
+  v_most constant integer := 1000;
+  v_who jsonb;
+  v_one public.post_enrichment;
+  v_queued integer := 0;
+  v_wake boolean := false;
+begin
+  if eve_vision_requeue.post_id is null and coalesce(eve_vision_requeue.which, '') not in ('failed', 'invalid', 'skipped') then
+    raise exception 'name a post, or which of a tenant''s: failed, invalid or skipped' using errcode = 'EV400';
+  end if;
+  v_who := case
+    when eve_vision_requeue.post_id is not null then eve.vision_post_for(eve_vision_requeue.actor, eve_vision_requeue.post_id)
+    else eve.tenant_of_actor(eve_vision_requeue.actor, eve_vision_requeue.tenant_id, 'vision')
+  end;
+  if v_who ->> 'status' = 'refused' then
+    return v_who;
+  end if;
+  begin
+    for v_one in
+      select e.*
+      from public.post_enrichment e
+      where e.tenant_id = v_who ->> 'tenant_id' and e.kind = 'vision' and e.file_sha256 is not null
+        and (eve_vision_requeue.post_id is null or e.post_id = eve_vision_requeue.post_id)
+        and (eve_vision_requeue.file_sha256 is null or e.file_sha256 = eve_vision_requeue.file_sha256)
+        and (eve_vision_requeue.which is null or e.status = eve_vision_requeue.which)
+        -- One that waits is queued already.
+        and e.status <> 'waiting'
+      order by e.id
+      limit v_most
+      for update
+    loop
+      v_one.run_no := v_one.run_no + 1;
+      v_one.trace_id := coalesce(eve_vision_requeue.trace_id, v_one.trace_id);
+      v_wake := eve.vision_queue(v_one, eve_vision_requeue.actor, eve_vision_requeue.class) or v_wake;
+      v_queued := v_queued + 1;
+    end loop;
+  exception when triggered_action_exception then
+    return sqlerrm::jsonb;
+  end;
+  return jsonb_build_object('status', 'queued', 'queued', v_queued, 'wake', v_wake);
+end;
+$function$;
+comment on function public.eve_vision_requeue is 'Has pictures looked at once more.';
+
+-- vision_running ------------------------------------------------------------------------------------------------------
+
+create table eve.vision_times (
+  provider text not null,
+  counts bigint[] not null,
+  total double precision not null,
+  constraint vision_times_pkey PRIMARY KEY (provider),
+  constraint vision_times_provider_length CHECK (((length(provider) >= 1) AND (length(provider) <= 100)))
+);
+alter table eve.vision_times enable row level security;
+comment on table eve.vision_times is 'How long analyses took since the gateway was installed, by analyst. They only grow.';
+comment on column eve.vision_times.counts is 'Analyses per bucket, the last one being those above every bound of eve.vision_time_bounds.';
+comment on column eve.vision_times.total is 'Seconds, all together.';
+
+CREATE OR REPLACE FUNCTION eve.vision_time_bounds()
+ RETURNS double precision[]
+ LANGUAGE sql
+ IMMUTABLE
+ SET search_path TO ''
+AS $function$
+  select array[0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 40, 80]::double precision[];
+$function$;
+
+CREATE OR REPLACE FUNCTION eve.vision_count_metrics(tenant_id text, provider text, status text, reason text, tokens bigint, from_cache boolean, duration_ms bigint)
+ RETURNS void
+ LANGUAGE plpgsql
+ SET search_path TO ''
+AS $function$
+declare
+  v_most constant integer := eve.alert_setting('metrics_consumers', 100);
+  v_provider constant text := left(coalesce(vision_count_metrics.provider, ''), 100);
+  v_seconds constant double precision := greatest(vision_count_metrics.duration_ms, 0) / 1000.0;
+  v_tenant text := vision_count_metrics.tenant_id;
+begin
+  if not exists (
+    select from eve.metric_counters c where c.metric = 'vision_analysis_requests_total' and c.labels ->> 'tenant' = v_tenant
+  ) and (
+    select count(distinct c.labels ->> 'tenant') from eve.metric_counters c where c.metric = 'vision_analysis_requests_total'
+  ) >= v_most then
+    v_tenant := 'other';
+  end if;
+  insert into eve.metric_counters as c (metric, labels, value)
+  select g.metric, g.labels, g.value
+  from (
+    values
+      ('vision_analysis_requests_total', jsonb_build_object('status', vision_count_metrics.status, 'provider', v_provider, 'tenant', v_tenant), 1),
+      ('vision_tokens_used_total', jsonb_build_object('provider', v_provider, 'tenant', v_tenant), vision_count_metrics.tokens),
+      ('vision_decisions_total', jsonb_build_object('reason', left(vision_count_metrics.reason, 40)), 1),
+      ('vision_cache_hits_total', '{}'::jsonb, vision_count_metrics.from_cache::integer)
+  ) as g (metric, labels, value)
+  where g.value > 0
+  order by g.metric, g.labels
+  on conflict (metric, labels) do update set value = c.value + excluded.value;
+  if v_provider <> '' and not vision_count_metrics.from_cache and vision_count_metrics.duration_ms is not null then
+    insert into eve.vision_times as t (provider, counts, total)
+    select v_provider,
+      array_agg((b.nr = width_bucket(v_seconds, eve.vision_time_bounds()) + 1)::integer::bigint order by b.nr), v_seconds
+    from generate_series(1, cardinality(eve.vision_time_bounds()) + 1) as b (nr)
+    on conflict on constraint vision_times_pkey do update
+    set counts = eve.metric_sum(t.counts, excluded.counts), total = t.total + excluded.total;
+  end if;
+end;
+$function$;
+
+CREATE OR REPLACE FUNCTION public.eve_vision_begin(job_id uuid, tenant_id text, post_id uuid, file_sha256 text, lease_s integer DEFAULT 180)
+ RETURNS jsonb
+ LANGUAGE plpgsql
+ SET search_path TO ''
+AS $function$
+declare
+  v_now constant timestamptz := eve.clock();
+  v_object public.media_objects;
+  v_post public.posts;
+  v_picture eve.vision_pictures;
+begin
+  select p.* into v_post
+  from public.post_enrichment e
+  join public.posts p on p.id = e.post_id
+  where e.post_id = eve_vision_begin.post_id and e.file_sha256 = eve_vision_begin.file_sha256 and e.kind = 'vision'
+    and e.job_id = eve_vision_begin.job_id and e.status = 'waiting' and e.tenant_id = eve_vision_begin.tenant_id;
+  if not found then
+    return jsonb_build_object('status', 'ended');
+  end if;
+  select * into v_object
+  from public.media_objects o
+  where o.tenant_id = eve_vision_begin.tenant_id and o.file_sha256 = eve_vision_begin.file_sha256
+    and o.state in ('stored', 'verified')
+  for share;
+  if not found then
+    return jsonb_build_object('status', 'ended');
+  end if;
+  insert into eve.vision_pictures as p (tenant_id, file_sha256, mime_type, held_by, held_until, created_at)
+  values (
+    v_object.tenant_id, v_object.file_sha256, coalesce(v_object.mime_type, ''), eve_vision_begin.job_id,
+    v_now + make_interval(secs => least(greatest(eve_vision_begin.lease_s, 1), 3600)), v_now
+  )
+  on conflict on constraint vision_pictures_pkey do update
+  set held_by = excluded.held_by, held_until = excluded.held_until
+  where p.held_by is null or p.held_by = excluded.held_by or p.held_until <= v_now
+  returning * into v_picture;
+  if not found then
+    select * into v_picture
+    from eve.vision_pictures p
+    where p.tenant_id = eve_vision_begin.tenant_id and p.file_sha256 = eve_vision_begin.file_sha256;
+    return jsonb_build_object(
+      'status', 'busy',
+      'retry_after_ms', greatest(extract(epoch from coalesce(v_picture.held_until, v_now) - v_now) * 1000, 0)::bigint
+    );
+  end if;
+  return jsonb_build_object(
+    'status', 'begun', 'object', eve.media_json(v_object),
+    'post', jsonb_build_object('source', v_post.source, 'published_at', v_post.published_at, 'created_at', v_post.created_at),
+    'now', v_now,
+    'picture', jsonb_build_object(
+      'width', v_picture.width, 'height', v_picture.height, 'orientation', v_picture.orientation, 'fault', v_picture.fault,
+      -- More digits than a number of JavaScript's has.
+      'dhash', v_picture.dhash::text
+    ),
+    'policy', (select p.policy from eve.vision_policies p where p.tenant_id = v_post.tenant_id),
+    'policy_version', coalesce((select p.version from eve.vision_policies p where p.tenant_id = v_post.tenant_id), 0)
+  );
+end;
+$function$;
+comment on function public.eve_vision_begin is 'Begins to look at a picture, and keeps others from it for a while.';
+
+CREATE OR REPLACE FUNCTION public.eve_vision_picture(tenant_id text, file_sha256 text, mime_type text, width integer DEFAULT NULL::integer, height integer DEFAULT NULL::integer, orientation integer DEFAULT 1, dhash text DEFAULT NULL::text, fault text DEFAULT NULL::text, at_most integer DEFAULT 0)
+ RETURNS jsonb
+ LANGUAGE plpgsql
+ SET search_path TO ''
+AS $function$
+declare
+  v_hash constant bigint := eve_vision_picture.dhash::bigint;
+  v_similar jsonb;
+begin
+  update eve.vision_pictures p
+  set mime_type = eve_vision_picture.mime_type, width = eve_vision_picture.width, height = eve_vision_picture.height,
+    orientation = coalesce(eve_vision_picture.orientation, 1), dhash = v_hash, fault = eve_vision_picture.fault
+  where p.tenant_id = eve_vision_picture.tenant_id and p.file_sha256 = eve_vision_picture.file_sha256;
+  if v_hash is not null and eve_vision_picture.fault is null then
+    select jsonb_build_object('file_sha256', s.file_sha256, 'distance', s.distance) into v_similar
+    from (
+      select p.file_sha256, p.created_at, bit_count((p.dhash # v_hash)::bit(64)) as distance
+      from eve.vision_pictures p
+      where p.tenant_id = eve_vision_picture.tenant_id and p.dhash is not null
+        and (
+          p.dhash & 65535 = v_hash & 65535 or (p.dhash >> 16) & 65535 = (v_hash >> 16) & 65535
+          or (p.dhash >> 32) & 65535 = (v_hash >> 32) & 65535 or (p.dhash >> 48) & 65535 = (v_hash >> 48) & 65535
+        )
+        and p.file_sha256 <> eve_vision_picture.file_sha256
+    ) s
+    where s.distance <= least(eve_vision_picture.at_most, 3)
+      and exists (
+        select
+        from public.post_enrichment e
+        where e.tenant_id = eve_vision_picture.tenant_id and e.file_sha256 = s.file_sha256 and e.kind = 'vision' and e.status = 'done'
+          -- A result that was itself taken over would lead further and further away.
+          and e.same_as is null
+      )
+    order by s.distance, s.created_at, s.file_sha256
+    limit 1;
+  end if;
+  return jsonb_build_object('status', 'saved', 'similar', v_similar);
+end;
+$function$;
+comment on function public.eve_vision_picture is 'Keeps what a picture''s bytes say of it, and looks for one that looks the same.';
+
+CREATE OR REPLACE FUNCTION eve.vision_decide(job_id uuid, tenant_id text, post_id uuid, file_sha256 text, decision jsonb, trace_id text)
+ RETURNS bigint
+ LANGUAGE plpgsql
+ SET search_path TO ''
+AS $function$
+declare
+  v_new constant jsonb := vision_decide.decision;
+  v_last eve.vision_decisions;
+begin
+  select * into v_last from eve.vision_decisions d where d.post_id = vision_decide.post_id and d.file_sha256 = vision_decide.file_sha256
+  order by d.id desc
+  limit 1;
+  -- A job that waits decides the same again and again.
+  if v_last.job_id = vision_decide.job_id and v_last.action = v_new ->> 'action' and v_last.reason = v_new ->> 'reason'
+    and v_last.detail = coalesce(v_new -> 'detail', '{}') then
+    return v_last.id;
+  end if;
+  insert into eve.vision_decisions (tenant_id, post_id, file_sha256, job_id, action, reason, detail, policy_version, trace_id, decided_at)
+  values (
+    vision_decide.tenant_id, vision_decide.post_id, vision_decide.file_sha256, vision_decide.job_id, v_new ->> 'action', v_new ->> 'reason',
+    coalesce(v_new -> 'detail', '{}'), coalesce((v_new ->> 'policy_version')::integer, 0), vision_decide.trace_id, eve.clock()
+  )
+  returning * into v_last;
+  return v_last.id;
+end;
+$function$;
+
+CREATE OR REPLACE FUNCTION public.eve_vision_finish(job_id uuid, tenant_id text, post_id uuid, file_sha256 text, decision jsonb, outcome jsonb, trace_id text DEFAULT NULL::text)
+ RETURNS jsonb
+ LANGUAGE plpgsql
+ SET search_path TO ''
+AS $function$
+declare
+  v_now constant timestamptz := eve.clock();
+  v_new constant jsonb := eve_vision_finish.outcome;
+  v_status constant text := v_new ->> 'status';
+  v_found constant jsonb := coalesce(nullif(v_new -> 'result', 'null'), '{}');
+  v_one public.post_enrichment;
+  v_from public.post_enrichment;
+  v_tokens bigint;
+begin
+  select * into v_one
+  from public.post_enrichment e
+  where e.post_id = eve_vision_finish.post_id and e.file_sha256 = eve_vision_finish.file_sha256 and e.kind = 'vision'
+    and e.tenant_id = eve_vision_finish.tenant_id and e.job_id = eve_vision_finish.job_id and e.status = 'waiting'
+  for update;
+  if not found then
+    return jsonb_build_object('status', 'ended');
+  end if;
+  v_one.decision_id := eve.vision_decide(
+    eve_vision_finish.job_id, v_one.tenant_id, v_one.post_id, v_one.file_sha256, eve_vision_finish.decision, eve_vision_finish.trace_id
+  );
+  update eve.vision_pictures p
+  set held_by = null, held_until = null
+  where p.tenant_id = v_one.tenant_id and p.file_sha256 = v_one.file_sha256 and p.held_by = eve_vision_finish.job_id;
+  if v_status = 'waiting' then
+    update public.post_enrichment e
+    set reason = left(v_new ->> 'reason', 500), decision_id = v_one.decision_id, updated_at = v_now
+    where e.id = v_one.id;
+    return jsonb_build_object('status', 'saved');
+  end if;
+  if v_new ->> 'same_as' is not null then
+    select * into v_from
+    from public.post_enrichment e
+    where e.tenant_id = v_one.tenant_id and e.file_sha256 = v_new ->> 'same_as' and e.kind = 'vision' and e.status = 'done' and e.same_as is null
+    order by e.analyzed_at desc, e.id
+    limit 1;
+    if not found then
+      return jsonb_build_object('status', 'gone');
+    end if;
+    v_one := jsonb_populate_record(
+      v_one, to_jsonb(v_from) - '{id,post_id,file_sha256,run_no,job_id,decision_id,search,from_cache,trace_id,created_at}'::text[]
+    );
+    v_one.same_as := v_from.file_sha256;
+    v_one.input_tokens := 0;
+    v_one.output_tokens := 0;
+  else
+    v_one := jsonb_populate_record(
+      v_one,
+      jsonb_build_object(
+        'analyst', v_new -> 'analyst', 'provider', v_new -> 'provider', 'model', v_new -> 'model',
+        'schema_version', v_new -> 'schema_version', 'prompt_version', v_new -> 'prompt_version', 'resolution', v_new -> 'resolution',
+        'vision_description', v_found -> 'description', 'labels', coalesce(v_found -> 'labels', '[]'),
+        'objects', coalesce(v_found -> 'objects', '[]'), 'ocr_text', v_found -> 'ocr_text', 'is_meme', v_found -> 'is_meme',
+        'nsfw', v_found -> 'nsfw', 'scene', v_found -> 'scene', 'confidence', v_found -> 'confidence', 'raw_text', v_new -> 'raw_text',
+        'same_as', null, 'input_tokens', coalesce((v_new ->> 'input_tokens')::bigint, 0),
+        'output_tokens', coalesce((v_new ->> 'output_tokens')::bigint, 0)
+      )
+    );
+  end if;
+  v_tokens := v_one.input_tokens + v_one.output_tokens;
+  update public.post_enrichment e
+  set status = v_status, reason = left(v_new ->> 'reason', 500), decision_id = v_one.decision_id, analyst = v_one.analyst,
+    provider = v_one.provider, model = v_one.model, schema_version = v_one.schema_version, prompt_version = v_one.prompt_version,
+    resolution = v_one.resolution, vision_description = v_one.vision_description, labels = v_one.labels, objects = v_one.objects,
+    ocr_text = v_one.ocr_text, is_meme = v_one.is_meme, nsfw = v_one.nsfw, scene = v_one.scene, confidence = v_one.confidence,
+    input_tokens = v_one.input_tokens, output_tokens = v_one.output_tokens, tokens = v_tokens, raw_text = v_one.raw_text,
+    from_cache = coalesce((v_new ->> 'from_cache')::boolean, false), same_as = v_one.same_as, updated_at = v_now, analyzed_at = v_now
+  where e.id = v_one.id;
+  perform eve.vision_told(v_one.id);
+  perform eve.vision_count_metrics(
+    v_one.tenant_id, v_one.analyst, v_status, eve_vision_finish.decision ->> 'reason', v_tokens,
+    coalesce((v_new ->> 'from_cache')::boolean, false), (v_new ->> 'duration_ms')::bigint
+  );
+  return jsonb_build_object('status', 'saved');
+end;
+$function$;
+comment on function public.eve_vision_finish is 'Writes down how looking at a picture ended, and tells it.';
+
+CREATE OR REPLACE FUNCTION eve.vision_told(enrichment_id uuid)
+ RETURNS void
+ LANGUAGE plpgsql
+ SET search_path TO ''
+AS $function$
+declare
+  v_one public.post_enrichment;
+begin
+  select * into v_one from public.post_enrichment e where e.id = vision_told.enrichment_id;
+  perform eve.emit_event(
+    '/vision', 'vision.analyzed.v1', v_one.post_id::text,
+    jsonb_build_object(
+      'tenant_id', v_one.tenant_id, 'post_id', v_one.post_id, 'file_sha256', v_one.file_sha256, 'enrichment_id', v_one.id,
+      'job_id', v_one.job_id, 'run_no', v_one.run_no, 'status', v_one.status, 'reason', v_one.reason, 'analyst', v_one.analyst,
+      'provider', v_one.provider, 'model', v_one.model, 'schema_version', v_one.schema_version, 'labels', v_one.labels,
+      'tokens', v_one.tokens, 'same_as', v_one.same_as, 'trace_id', v_one.trace_id
+    ),
+    coalesce((select j.owner_id from eve.jobs j where j.id = v_one.job_id), '00000000-0000-0000-0000-000000000000'),
+    eve.vision_traceparent(v_one.trace_id)
+  );
+end;
+$function$;
+
+CREATE OR REPLACE FUNCTION eve.vision_job_ended()
+ RETURNS trigger
+ LANGUAGE plpgsql
+ SET search_path TO ''
+AS $function$
+declare
+  v_id uuid;
+begin
+  for v_id in
+    update public.post_enrichment e
+    set status = 'failed', reason = left(coalesce(new.error_code, new.state) || ': ' || coalesce(e.reason, new.error_detail, ''), 500),
+      updated_at = eve.clock(), analyzed_at = eve.clock()
+    where e.post_id = (new.body ->> 'post_id')::uuid and e.file_sha256 = new.body ->> 'file_sha256' and e.kind = 'vision'
+      and e.job_id = new.id and e.status = 'waiting'
+    returning e.id
+  loop
+    perform eve.vision_told(v_id);
+  end loop;
+  return null;
+end;
+$function$;
+
+-- vision_reading ------------------------------------------------------------------------------------------------------
+
+CREATE OR REPLACE FUNCTION public.eve_vision_search(actor jsonb, tenant_id text DEFAULT NULL::text, query text DEFAULT NULL::text, label text DEFAULT NULL::text, at_most integer DEFAULT 20)
+ RETURNS jsonb
+ LANGUAGE plpgsql
+ STABLE
+ SET search_path TO ''
+AS $function$
+declare
+  v_candidates constant integer := 1000;
+  v_who constant jsonb := eve.tenant_of_actor(eve_vision_search.actor, eve_vision_search.tenant_id, 'vision');
+  v_words constant text := nullif(lower(left(eve_vision_search.query, 1000) collate "und-x-icu"), '');
+  v_query constant tsquery := websearch_to_tsquery('pg_catalog.russian', v_words) || websearch_to_tsquery('pg_catalog.english', v_words);
+  v_label constant text := lower(nullif(left(eve_vision_search.label, 60), '') collate "und-x-icu");
+  v_answer jsonb;
+begin
+  if v_who ->> 'status' = 'refused' then
+    return v_who;
+  elsif v_words is null and v_label is null then
+    raise exception 'search for words (q), for a label, or for both' using errcode = 'EV400';
+  end if;
+  execute format(
+    'with candidates as materialized (
+      select e.id, case when $2 is null then 0 else ts_rank(e.search, $2) end as rank, e.updated_at
+      from public.post_enrichment e
+      where e.tenant_id = $1 and e.status = ''done'' and %s
+      limit $4
+    ), best as (
+      select * from candidates k order by k.rank desc, k.updated_at desc, k.id limit $5
+    )
+    select jsonb_build_object(
+      ''status'', ''listed'',
+      ''found'', coalesce(
+        jsonb_agg(
+          jsonb_build_object(
+            ''enrichment'', eve.enrichment_json(e), ''rank'', b.rank,
+            ''excerpt'', case when $2 is null then left(coalesce(e.vision_description, e.ocr_text, ''''), 200) else ts_headline(
+              ''pg_catalog.russian'', left(concat_ws('' '', e.vision_description, e.ocr_text), 20000), $2, ''MaxFragments=2, MaxWords=25, MinWords=8''
+            ) end
+          )
+          order by b.rank desc, b.updated_at desc, b.id
+        ), ''[]''
+      )
+    )
+    from best b join public.post_enrichment e on e.id = b.id',
+    concat_ws(
+      ' and ', case when v_words is not null then 'e.search @@ $2' end, case when v_label is not null then 'e.labels @> array[$3]' end
+    )
+  )
+  into v_answer
+  using v_who ->> 'tenant_id', v_query, v_label, v_candidates, least(greatest(eve_vision_search.at_most, 1), 100);
+  return v_answer;
+end;
+$function$;
+comment on function public.eve_vision_search is 'Pictures of a tenant by what was found in them.';
+
+CREATE OR REPLACE FUNCTION public.eve_vision_policy(actor jsonb, tenant_id text DEFAULT NULL::text)
+ RETURNS jsonb
+ LANGUAGE plpgsql
+ STABLE
+ SET search_path TO ''
+AS $function$
+declare
+  v_who constant jsonb := eve.tenant_of_actor(eve_vision_policy.actor, eve_vision_policy.tenant_id, 'vision');
+begin
+  if v_who ->> 'status' = 'refused' then
+    return v_who;
+  end if;
+  return jsonb_build_object(
+    'status', 'found', 'tenant_id', v_who ->> 'tenant_id',
+    'policy', (select p.policy from eve.vision_policies p where p.tenant_id = v_who ->> 'tenant_id'),
+    'version', coalesce((select p.version from eve.vision_policies p where p.tenant_id = v_who ->> 'tenant_id'), 0),
+    'updated_at', (select p.updated_at from eve.vision_policies p where p.tenant_id = v_who ->> 'tenant_id')
+  );
+end;
+$function$;
+comment on function public.eve_vision_policy is 'A tenant''s policy of vision; null: the usual one, which is version 0.';
+
+CREATE OR REPLACE FUNCTION public.eve_vision_policy_save(actor jsonb, policy jsonb, tenant_id text DEFAULT NULL::text)
+ RETURNS jsonb
+ LANGUAGE plpgsql
+ SET search_path TO ''
+AS $function$
+declare
+  v_who constant jsonb := eve.tenant_of_actor(eve_vision_policy_save.actor, eve_vision_policy_save.tenant_id, 'vision');
+  v_policy constant jsonb := coalesce(nullif(eve_vision_policy_save.policy, 'null'), '{}');
+begin
+  if v_who ->> 'status' = 'refused' then
+    return v_who;
+  elsif not (v_who ->> 'project')::boolean then
+    return eve.refused('credential_insufficient', 'Policies are set by the gateway''s owner: with the project''s secret key, or as an administrator.');
+  end if;
+  begin
+    -- Never back to an earlier number, which decisions name.
+    insert into eve.vision_policies as p (tenant_id, policy, updated_at)
+    values (v_who ->> 'tenant_id', v_policy, eve.clock())
+    on conflict on constraint vision_policies_pkey do update
+    set policy = excluded.policy, version = p.version + 1, updated_at = excluded.updated_at;
+  exception when check_violation then
+    raise exception 'a policy is an object of at most 16 KiB' using errcode = 'EV400';
+  end;
+  return public.eve_vision_policy(eve_vision_policy_save.actor, v_who ->> 'tenant_id');
+end;
+$function$;
+comment on function public.eve_vision_policy_save is 'Sets a tenant''s policy of vision.';
+
+CREATE OR REPLACE FUNCTION public.eve_vision_stats(actor jsonb, tenant_id text DEFAULT NULL::text, days integer DEFAULT 30)
+ RETURNS jsonb
+ LANGUAGE plpgsql
+ STABLE
+ SET search_path TO ''
+AS $function$
+declare
+  v_who constant jsonb := eve.tenant_of_actor(eve_vision_stats.actor, eve_vision_stats.tenant_id, 'vision');
+  v_tenant constant text := v_who ->> 'tenant_id';
+  v_since constant timestamptz := eve.clock() - make_interval(days => least(greatest(eve_vision_stats.days, 1), 366));
+begin
+  if v_who ->> 'status' = 'refused' then
+    return v_who;
+  end if;
+  return (
+    select jsonb_build_object(
+      'status', 'counted', 'tenant_id', v_tenant, 'since', v_since,
+      'pictures', (
+        select coalesce(jsonb_object_agg(s.status, s.pictures), '{}')
+        from (
+          select e.status, count(*) as pictures
+          from public.post_enrichment e
+          where e.tenant_id = v_tenant and e.kind = 'vision' and e.updated_at >= v_since
+          group by e.status
+        ) s
+      ),
+      'tokens', coalesce(sum(e.tokens), 0), 'from_cache', count(*) filter (where e.from_cache),
+      'copied', count(*) filter (where e.same_as is not null),
+      'oldest_waiting_at', min(e.created_at) filter (where e.status = 'waiting'),
+      'decisions', (
+        select coalesce(jsonb_agg(to_jsonb(d) order by d.times desc, d.action, d.reason), '[]')
+        from (
+          select d.action, d.reason, count(*) as times
+          from eve.vision_decisions d
+          where d.tenant_id = v_tenant and d.decided_at >= v_since
+          group by d.action, d.reason
+        ) d
+      ),
+      'waits_for', (
+        select coalesce(jsonb_agg(to_jsonb(w) order by w.pictures desc, w.reason), '[]')
+        from (
+          select coalesce(w.reason, 'its turn') as reason, count(*) as pictures
+          from public.post_enrichment w
+          where w.tenant_id = v_tenant and w.kind = 'vision' and w.status = 'waiting'
+          group by 1
+          order by 2 desc
+          limit 20
+        ) w
+      )
+    )
+    from public.post_enrichment e
+    where e.tenant_id = v_tenant and e.kind = 'vision' and e.updated_at >= v_since
+  );
+end;
+$function$;
+comment on function public.eve_vision_stats is 'How a tenant''s pictures stand, and what was decided.';
+
+CREATE OR REPLACE FUNCTION public.eve_vision_metrics()
+ RETURNS jsonb
+ LANGUAGE sql
+ STABLE
+ SET search_path TO ''
+AS $function$
+  select jsonb_build_object(
+    'samples', (
+      select jsonb_build_array(jsonb_build_array('vision_pictures_waiting', '{}'::jsonb, count(*)))
+      from public.post_enrichment e
+      where e.status = 'waiting' and e.kind = 'vision'
+    ),
+    'histograms', (
+      select coalesce(
+        jsonb_agg(
+          jsonb_build_array(
+            'vision_analysis_duration_seconds', jsonb_build_object('provider', t.provider), to_jsonb(eve.vision_time_bounds()),
+            to_jsonb(t.counts), t.total
+          )
+          order by t.provider
+        ), '[]'
+      )
+      from eve.vision_times t
+    )
+  );
+$function$;
+comment on function public.eve_vision_metrics is 'Gauges and histograms of vision, in the form of eve_metrics.';

@@ -387,6 +387,11 @@ export const ERRORS = {
     retryable: false,
     message: "There is nothing behind this link, or no more: links end, and their owners take them back.",
   },
+  post_not_found: {
+    status: 404,
+    retryable: false,
+    message: "There is no such post of your tenant's. Check its id.",
+  },
   id_taken: {
     status: 409,
     retryable: false,

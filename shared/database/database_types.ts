@@ -513,6 +513,202 @@ export type Database = {
           },
         ];
       };
+      "post_enrichment": {
+        Row: {
+          "analyst": string | null;
+          "analyzed_at": string | null;
+          "confidence": number | null;
+          "created_at": string;
+          "decision_id": number | null;
+          "file_sha256": string | null;
+          "from_cache": boolean;
+          "id": string;
+          "input_tokens": number;
+          "is_meme": boolean | null;
+          "job_id": string | null;
+          "kind": string;
+          "labels": (string)[];
+          "model": string | null;
+          "nsfw": boolean | null;
+          "objects": NonNullable<Json>;
+          "ocr_text": string | null;
+          "output_tokens": number;
+          "post_id": string;
+          "prompt_version": number | null;
+          "provider": string | null;
+          "raw_text": string | null;
+          "reason": string | null;
+          "resolution": string | null;
+          "run_no": number;
+          "same_as": string | null;
+          "scene": string | null;
+          "schema_version": number | null;
+          "search": unknown;
+          "status": string;
+          "tenant_id": string;
+          "tokens": number;
+          "trace_id": string | null;
+          "updated_at": string;
+          "vision_description": string | null;
+        };
+        ComputedFields: never;
+        Insert: {
+          "analyst"?: string | null;
+          "analyzed_at"?: string | null;
+          "confidence"?: number | null;
+          "created_at"?: string;
+          "decision_id"?: number | null;
+          "file_sha256"?: string | null;
+          "from_cache"?: boolean;
+          "id"?: string;
+          "input_tokens"?: number;
+          "is_meme"?: boolean | null;
+          "job_id"?: string | null;
+          "kind"?: string;
+          "labels"?: (string)[];
+          "model"?: string | null;
+          "nsfw"?: boolean | null;
+          "objects"?: NonNullable<Json>;
+          "ocr_text"?: string | null;
+          "output_tokens"?: number;
+          "post_id": string;
+          "prompt_version"?: number | null;
+          "provider"?: string | null;
+          "raw_text"?: string | null;
+          "reason"?: string | null;
+          "resolution"?: string | null;
+          "run_no"?: number;
+          "same_as"?: string | null;
+          "scene"?: string | null;
+          "schema_version"?: number | null;
+          "search"?: never;
+          "status"?: string;
+          "tenant_id"?: string;
+          "tokens"?: number;
+          "trace_id"?: string | null;
+          "updated_at"?: string;
+          "vision_description"?: string | null;
+        };
+        Update: {
+          "analyst"?: string | null;
+          "analyzed_at"?: string | null;
+          "confidence"?: number | null;
+          "created_at"?: string;
+          "decision_id"?: number | null;
+          "file_sha256"?: string | null;
+          "from_cache"?: boolean;
+          "id"?: string;
+          "input_tokens"?: number;
+          "is_meme"?: boolean | null;
+          "job_id"?: string | null;
+          "kind"?: string;
+          "labels"?: (string)[];
+          "model"?: string | null;
+          "nsfw"?: boolean | null;
+          "objects"?: NonNullable<Json>;
+          "ocr_text"?: string | null;
+          "output_tokens"?: number;
+          "post_id"?: string;
+          "prompt_version"?: number | null;
+          "provider"?: string | null;
+          "raw_text"?: string | null;
+          "reason"?: string | null;
+          "resolution"?: string | null;
+          "run_no"?: number;
+          "same_as"?: string | null;
+          "scene"?: string | null;
+          "schema_version"?: number | null;
+          "search"?: never;
+          "status"?: string;
+          "tenant_id"?: string;
+          "tokens"?: number;
+          "trace_id"?: string | null;
+          "updated_at"?: string;
+          "vision_description"?: string | null;
+        };
+        Relationships: [
+          {
+            foreignKeyName: "post_enrichment_post_id_fkey";
+            columns: ["post_id"];
+            isOneToOne: false;
+            referencedRelation: "posts";
+            referencedColumns: ["id"];
+          },
+        ];
+      };
+      "post_media_map": {
+        Row: {
+          "created_at": string;
+          "file_sha256": string;
+          "place": number;
+          "post_id": string;
+          "tenant_id": string;
+        };
+        ComputedFields: never;
+        Insert: {
+          "created_at"?: string;
+          "file_sha256": string;
+          "place"?: number;
+          "post_id": string;
+          "tenant_id"?: string;
+        };
+        Update: {
+          "created_at"?: string;
+          "file_sha256"?: string;
+          "place"?: number;
+          "post_id"?: string;
+          "tenant_id"?: string;
+        };
+        Relationships: [
+          {
+            foreignKeyName: "post_media_map_post_id_fkey";
+            columns: ["post_id"];
+            isOneToOne: false;
+            referencedRelation: "posts";
+            referencedColumns: ["id"];
+          },
+        ];
+      };
+      "posts": {
+        Row: {
+          "created_at": string;
+          "external_id": string | null;
+          "id": string;
+          "metadata": NonNullable<Json>;
+          "published_at": string | null;
+          "source": string;
+          "tenant_id": string;
+          "text": string;
+          "trace_id": string | null;
+          "updated_at": string;
+        };
+        ComputedFields: never;
+        Insert: {
+          "created_at"?: string;
+          "external_id"?: string | null;
+          "id"?: string;
+          "metadata"?: NonNullable<Json>;
+          "published_at"?: string | null;
+          "source"?: string;
+          "tenant_id"?: string;
+          "text"?: string;
+          "trace_id"?: string | null;
+          "updated_at"?: string;
+        };
+        Update: {
+          "created_at"?: string;
+          "external_id"?: string | null;
+          "id"?: string;
+          "metadata"?: NonNullable<Json>;
+          "published_at"?: string | null;
+          "source"?: string;
+          "tenant_id"?: string;
+          "text"?: string;
+          "trace_id"?: string | null;
+          "updated_at"?: string;
+        };
+        Relationships: [];
+      };
       "provider_configs": {
         Row: {
           "api_key_encrypted": string | null;
@@ -1205,6 +1401,10 @@ export type Database = {
       "eve_models_compared": { Args: Record<PropertyKey, never>; Returns: Json };
       "eve_models_seen": { Args: { "key_id": string; "models": (string)[] }; Returns: Json };
       "eve_now": { Args: Record<PropertyKey, never>; Returns: Json };
+      "eve_post_add": {
+        Args: { "actor": Json; "post": Json; "scope"?: string; "trace_id"?: string };
+        Returns: Json;
+      };
       "eve_provider_checked": {
         Args: {
           "actor": string;
@@ -1442,6 +1642,82 @@ export type Database = {
         };
         Returns: Json;
       };
+      "eve_vision_begin": {
+        Args: {
+          "file_sha256": string;
+          "job_id": string;
+          "lease_s"?: number;
+          "post_id": string;
+          "tenant_id": string;
+        };
+        Returns: Json;
+      };
+      "eve_vision_budgets": { Args: { "actor": Json; "tenant_id"?: string }; Returns: Json };
+      "eve_vision_budgets_save": {
+        Args: { "actor": Json; "budgets": Json; "tenant_id"?: string };
+        Returns: Json;
+      };
+      "eve_vision_finish": {
+        Args: {
+          "decision": Json;
+          "file_sha256": string;
+          "job_id": string;
+          "outcome": Json;
+          "post_id": string;
+          "tenant_id": string;
+          "trace_id"?: string;
+        };
+        Returns: Json;
+      };
+      "eve_vision_metrics": { Args: Record<PropertyKey, never>; Returns: Json };
+      "eve_vision_picture": {
+        Args: {
+          "at_most"?: number;
+          "dhash"?: string;
+          "fault"?: string;
+          "file_sha256": string;
+          "height"?: number;
+          "mime_type": string;
+          "orientation"?: number;
+          "tenant_id": string;
+          "width"?: number;
+        };
+        Returns: Json;
+      };
+      "eve_vision_policy": { Args: { "actor": Json; "tenant_id"?: string }; Returns: Json };
+      "eve_vision_policy_save": {
+        Args: { "actor": Json; "policy": Json; "tenant_id"?: string };
+        Returns: Json;
+      };
+      "eve_vision_post": { Args: { "actor": Json; "post_id": string }; Returns: Json };
+      "eve_vision_requeue": {
+        Args: {
+          "actor": Json;
+          "class"?: string;
+          "file_sha256"?: string;
+          "post_id"?: string;
+          "tenant_id"?: string;
+          "trace_id"?: string;
+          "which"?: string;
+        };
+        Returns: Json;
+      };
+      "eve_vision_reserve": {
+        Args: {
+          "id": string;
+          "provider": string;
+          "spends_tokens"?: boolean;
+          "tenant_id": string;
+          "tokens": number;
+        };
+        Returns: Json;
+      };
+      "eve_vision_search": {
+        Args: { "actor": Json; "at_most"?: number; "label"?: string; "query"?: string; "tenant_id"?: string };
+        Returns: Json;
+      };
+      "eve_vision_settle": { Args: { "id": string; "tokens"?: number }; Returns: Json };
+      "eve_vision_stats": { Args: { "actor": Json; "days"?: number; "tenant_id"?: string }; Returns: Json };
       "eve_webhook_add": {
         Args: {
           "consumer"?: string;

@@ -23,7 +23,14 @@ export type GatewayMetrics = z.output<typeof metrics>;
 
 export async function readMetrics(transport: Transport): Promise<GatewayMetrics> {
   const parts = await Promise.all(
-    ["eve_metrics", "eve_storage_metrics", "eve_event_metrics", "eve_job_metrics", "eve_chat_metrics"].map((
+    [
+      "eve_metrics",
+      "eve_storage_metrics",
+      "eve_event_metrics",
+      "eve_job_metrics",
+      "eve_chat_metrics",
+      "eve_vision_metrics",
+    ].map((
       name,
     ) => call(transport, name, {}, metrics, TIMEOUT_MS)),
   );

@@ -233,6 +233,37 @@ export const METRICS = {
       "Operations of the gateway on S3, by result (ok, aborted, or an error code) and kind (empty: about no single file).",
     labels: ["operation", "result", "content_type"],
   },
+  vision_analysis_requests_total: {
+    type: "counter",
+    help:
+      "Pictures whose analysis ended, by status (done, skipped, invalid, failed) and by the analyst that did it (empty: none was asked).",
+    labels: ["status", "provider", "tenant"],
+  },
+  vision_tokens_used_total: {
+    type: "counter",
+    help: "Tokens that analyses of pictures were charged with, in and out.",
+    labels: ["provider", "tenant"],
+  },
+  vision_decisions_total: {
+    type: "counter",
+    help: "What was decided of pictures, by its reason.",
+    labels: ["reason"],
+  },
+  vision_cache_hits_total: {
+    type: "counter",
+    help: "Analyses of pictures that were found in the cache and cost nothing.",
+    labels: [],
+  },
+  vision_analysis_duration_seconds: {
+    type: "histogram",
+    help: "From the policy to the result of a picture, where an analyst was asked.",
+    labels: ["provider"],
+  },
+  vision_pictures_waiting: {
+    type: "gauge",
+    help: "Pictures that are still to be looked at.",
+    labels: [],
+  },
   eve_metrics_behind_seconds: {
     type: "gauge",
     help:

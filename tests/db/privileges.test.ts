@@ -86,7 +86,12 @@ test("they are the committed ones (written again by: npm test -- tests/db/privil
 /** What a signed-in user's client may ask for, though row-level security shows it to administrators alone. */
 const READ_BY_ADMINISTRATORS = ["public.api_keys", "public.provider_configs"];
 /** And what it shows to members of the row's tenant: the column that nobody else may ask for (tests/db/tenants.test.ts has the rest). */
-const READ_BY_MEMBERS: Readonly<Record<string, string>> = { "public.media_objects": "stored_in" };
+const READ_BY_MEMBERS: Readonly<Record<string, string>> = {
+  "public.media_objects": "stored_in",
+  "public.post_enrichment": "raw_text",
+};
+/** Of these all columns (tests/db/vision.test.ts has whose rows). */
+const READ_WHOLE_BY_MEMBERS = ["public.posts", "public.post_media_map"];
 /** What signed-in users read and write as far as the rows are theirs (tests/db/chats.test.ts): here, what they may ask for by column. */
 const WRITTEN_BY_USERS: Readonly<Record<string, string[]>> = {
   "public.chat_shares": ["SELECT"],
@@ -157,7 +162,9 @@ describe.each(["anon", "authenticated"])(
             }
           }
           const attempts = relkind === "S" ? [`select nextval('${name}')`, `select setval('${name}', 1)`] : [
-            ...(hidden !== undefined || role === "authenticated" && READ_BY_ADMINISTRATORS.includes(name)
+            ...(hidden !== undefined ||
+                role === "authenticated" &&
+                  [...READ_BY_ADMINISTRATORS, ...READ_WHOLE_BY_MEMBERS].includes(name)
               ? []
               : [`select from ${name}`]),
             `insert into ${name} default values`,

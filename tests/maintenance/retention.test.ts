@@ -114,6 +114,21 @@ describe("every table", () => {
        from (values ('old', interval '8 days'), ('young', interval '6 days')) v (id, age)`,
     ],
     [
+      "eve.vision_decisions",
+      `insert into eve.vision_decisions (tenant_id, post_id, file_sha256, action, reason, policy_version, decided_at)
+       select 'default', gen_random_uuid(), 's', 'skip', 'r', 0, now() - age from (values (interval '91 days'), (interval '89 days')) v (age)`,
+    ],
+    [
+      "eve.vision_reservations",
+      `insert into eve.vision_reservations (id, tenant_id, provider, counts_in_all, day, tokens, pictures, created_at)
+       select age::text, 'default', 'p', true, current_date, 1, 1, now() - age from (values (interval '41 days'), (interval '39 days')) v (age)`,
+    ],
+    [
+      "eve.vision_spending",
+      `insert into eve.vision_spending (tenant_id, provider, period, began_on)
+       values ('default', 'p', 'day', current_date - 402), ('default', 'p', 'day', current_date - 398)`,
+    ],
+    [
       "eve.issue_windows",
       `insert into eve.issue_windows (subject, minute, used, used_before)
        select s, extract(epoch from now() - age) / 60, 1, 1 from (values ('a', interval '2 hours'), ('b', interval '1 minute')) v (s, age)`,

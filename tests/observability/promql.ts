@@ -20,7 +20,11 @@ export function faultsOf(expression: string, legend = ""): string[] {
   const faults: string[] = [];
   const bare = expression.replaceAll(/^\s*#.*$/gm, "");
   const known = new Set<string>();
-  for (const [, series = "", selector = ""] of bare.matchAll(/\b((?:eve|storage|s3)_\w+)(?:\{([^}]*)\})?/g)) {
+  for (
+    const [, series = "", selector = ""] of bare.matchAll(
+      /\b((?:eve|storage|s3|vision)_\w+)(?:\{([^}]*)\})?/g,
+    )
+  ) {
     const labels = labelsOfSeries(series);
     if (labels === null) {
       faults.push(`there is no ${series}`);
@@ -31,7 +35,7 @@ export function faultsOf(expression: string, legend = ""): string[] {
       if (!labels.includes(label)) faults.push(`${series} has no label ${label}`);
     }
   }
-  if (!/\b(eve|storage|s3)_\w+/.test(bare) && !/\bup\{/.test(bare)) {
+  if (!/\b(eve|storage|s3|vision)_\w+/.test(bare) && !/\bup\{/.test(bare)) {
     faults.push("it asks for nothing of the gateway's");
   }
   const grouped = [...bare.matchAll(/\bby\s*\(([^)]*)\)/g)].flatMap(([, list = ""]) =>

@@ -146,7 +146,7 @@ describe("the documentation", () => {
 
   test("describes every metric with its labels, and no other", async () => {
     const docs = await Deno.readTextFile(new URL("../docs/metrics.md", OPS));
-    const rows = [...docs.matchAll(/^\| `((?:eve|storage|s3)_\w+)` +\| (\w+) +\| ([^|]*)\|/gm)];
+    const rows = [...docs.matchAll(/^\| `((?:eve|storage|s3|vision)_\w+)` +\| (\w+) +\| ([^|]*)\|/gm)];
     const described = Object.fromEntries(
       rows.map((
         [, name, type, labels = ""],
