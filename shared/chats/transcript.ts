@@ -21,7 +21,11 @@ const SPEAKERS: Record<string, string> = {
   system: "System",
   tool: "Tool",
 };
-const ENDS = { complete: "", pending: " (being written)", broken_off: " (broken off)" } as const;
+const ENDS: Record<string, string> = {
+  complete: "",
+  pending: " (being written)",
+  broken_off: " (broken off)",
+};
 
 /** The head of a conversation in Markdown. */
 export function markdownHead({ title, description }: Chat): string {
@@ -30,7 +34,7 @@ export function markdownHead({ title, description }: Chat): string {
 
 /** A message in Markdown: who, when, what, its pictures and the places that were found. */
 export function markdownOf({ role, created_at, state, content, ...message }: WholeMessage): string {
-  const lines = [`## ${SPEAKERS[role] ?? oneLine(role)}, ${created_at}${ENDS[state]}`, "", content, ""];
+  const lines = [`## ${SPEAKERS[role] ?? oneLine(role)}, ${created_at}${ENDS[state] ?? ""}`, "", content, ""];
   for (const { image_name, s3_url, description } of message.images) {
     const name = oneLine(image_name ?? description ?? "picture").replace(/[[\]]/g, "");
     lines.push(s3_url === null ? `- picture: ${name}` : `![${name}](<${s3_url.replace(/[<>\s]/g, "")}>)`);

@@ -45,8 +45,11 @@ export const message = z.object({
   request_id: z.string().nullable(),
   usage: z.unknown(),
   feedback: z.string().nullable(),
-  /** `pending`: the answer is being written; `broken_off`: what came before its writing ended early. */
-  state: z.enum(["complete", "pending", "broken_off"]),
+  /**
+   * `complete`; `pending`: the answer is being written; `broken_off`: what came before its writing ended early; in a table made by hand,
+   * any word.
+   */
+  state: z.string(),
   created_at: z.string(),
 });
 export type Message = z.output<typeof message>;

@@ -276,9 +276,17 @@ begin
     update public.chats c
     set messages_count = k.messages, stored_bytes = k.bytes
     from (
-      select m.chat_id, count(*) as messages, sum(eve.message_bytes(m.content, m.parts)) as bytes
-      from public.messages m
-      group by m.chat_id
+      select r.chat_id, sum(r.messages) as messages, sum(r.bytes) as bytes
+      from (
+        select m.chat_id, 1 as messages, eve.message_bytes(m.content, m.parts) as bytes from public.messages m
+        union all
+        select m.chat_id, 0, octet_length(to_jsonb(i)::text) from public.message_images i join public.messages m on m.id = i.message_id
+        union all
+        select s.chat_id, 0, octet_length(to_jsonb(s)::text) from public.search_results s
+        union all
+        select s.chat_id, 0, octet_length(to_jsonb(s)::text) from public.chat_shares s
+      ) r
+      group by r.chat_id
     ) k
     where k.chat_id = c.id;
     insert into eve.chat_owners (owner, chats, messages, bytes)

@@ -289,6 +289,20 @@ describe("hand-made chats", () => {
     await sql`insert into public.messages (chat_id, role, content) values (${OPEN}, 'user', 'As before')`;
     const [last] = await sql`select parent_id from public.messages where content = 'As before'`;
     expect(last!.parent_id).toBe(added.message.id);
+    // What was there before is counted, a picture and two search results with it.
+    const [counted] =
+      await sql`select messages_count::int, stored_bytes::int from public.chats where id = ${OPEN}`;
+    expect(counted!.messages_count).toBe(
+      (await sql`select count(*)::int as n from public.messages where chat_id = ${OPEN}`)[0]!.n,
+    );
+    await sql`delete from public.message_images`;
+    await sql`delete from public.search_results`;
+    expect(
+      (await sql`select stored_bytes::int - sum(200 + octet_length(m.content))::int as beside
+        from public.chats c join public.messages m on m.chat_id = c.id where c.id = ${OPEN} group by c.id`)[
+        0
+      ],
+    ).toEqual({ beside: 0 });
   });
 
   test("are closed to whoever has the publishable key, whatever their policies let others do", async () => {
@@ -354,6 +368,10 @@ describe("hand-made chats", () => {
       { id: message(1), role: "bot", content: "" },
       { id: message(2), role: "user", content: "of a chat that is gone" },
     ]);
+    // And is read as it is.
+    const answer = async (call: string) => (await sql.unsafe(`select ${call} as answer`))[0]!.answer;
+    const { messages } = await answer(`public.eve_messages('${JSON.stringify(PROJECT)}', '${OPEN}')`);
+    expect(messages.map((each: unknown) => messageShape.parse(each).role)).toEqual(["bot"]);
     const told = (await sql`select message from eve.adoption_warnings`).map(({ message }) => message).join(
       "\n",
     );
