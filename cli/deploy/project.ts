@@ -18,7 +18,7 @@ export function targetOf(options: { projectRef?: string; dbUrl?: string }, sslMo
 }
 
 /** Left to itself, the CLI goes on without TLS where it finds none, and a password would cross the network in the clear. */
-function encrypted(dbUrl: string, sslMode?: string): string {
+export function encrypted(dbUrl: string, sslMode?: string): string {
   const url = new URL(dbUrl);
   const local = ["127.0.0.1", "localhost", "[::1]"].includes(url.hostname);
   if (local || sslMode !== undefined || url.searchParams.has("sslmode")) return dbUrl;

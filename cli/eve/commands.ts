@@ -2,6 +2,7 @@
 import type { Command } from "./command.ts";
 import { alertCommands } from "./commands/alerts.ts";
 import { consumerCommands } from "./commands/consumers.ts";
+import { databaseCommands } from "./commands/db.ts";
 import { deadLetterCommands } from "./commands/dead_letters.ts";
 import { doctorCommand } from "./commands/doctor.ts";
 import { invokeCommand } from "./commands/invoke.ts";
@@ -39,5 +40,6 @@ export const COMMANDS: readonly Command[] = [
   ...maintenanceCommands,
   ...storageCommands,
   ...providerCommands,
+  ...databaseCommands,
   ...profileCommands,
 ];

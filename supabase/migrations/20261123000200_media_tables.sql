@@ -59,6 +59,9 @@ begin
 end;
 $$;
 
+-- What it was, for the way back.
+select eve.note_table('public.media_objects');
+
 -- Whether there was a table, which columns it had, and which tenant its rows belong to.
 select set_config(
   'eve.media_columns',

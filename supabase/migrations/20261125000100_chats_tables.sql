@@ -64,6 +64,10 @@ begin
 end;
 $$;
 
+-- What they were, for the way back.
+select eve.note_table('public.' || t.name)
+from unnest('{chats,messages,message_images,search_results,chat_shares}'::text[]) as t (name);
+
 -- Which of them were here, with which columns.
 select set_config(
   'eve.chats_columns',

@@ -1,0 +1,15 @@
+-- The way down of 20261125000100_chats_tables.sql.
+--
+-- Tables that an application had before are given back with their rows (eve.return_table). What the migration set in columns that
+-- were there stays: types, archived_at from is_archived. Policies that it dropped are in eve.adoption_warnings.
+
+set local lock_timeout = '10s';
+
+-- Those that refer to others first.
+select eve.return_table('public.search_results');
+select eve.return_table('public.message_images');
+select eve.return_table('public.chat_shares');
+select eve.return_table('public.messages');
+select eve.return_table('public.chats');
+
+drop function eve.release_image();
