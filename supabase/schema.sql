@@ -11633,6 +11633,130 @@ end;
 $function$;
 comment on function public.eve_schedule is 'Makes the jobs of pg_cron those that eve.operations names. Run it after a change there, and after enabling pg_cron or pg_net.';
 
+-- adopted_tables ------------------------------------------------------------------------------------------------------
+
+create table eve.adopted_tables (
+  relation text not null,
+  parts jsonb,
+  noted_at timestamp with time zone not null default now(),
+  constraint adopted_tables_pkey PRIMARY KEY (relation)
+);
+alter table eve.adopted_tables enable row level security;
+comment on table eve.adopted_tables is 'Tables in public that the gateway made or adopted, as they were when a migration first met them.';
+comment on column eve.adopted_tables.parts is 'What it had (see eve.table_parts); null: it was not there, and is the gateway''s own.';
+
+CREATE OR REPLACE FUNCTION eve.table_parts(relation text)
+ RETURNS jsonb
+ LANGUAGE sql
+ STABLE
+ SET search_path TO ''
+AS $function$
+  select jsonb_build_object(
+    'columns', (
+      select coalesce(jsonb_object_agg(a.attname, jsonb_build_object('default', pg_get_expr(d.adbin, d.adrelid), 'not_null', a.attnotnull)), '{}')
+      from pg_catalog.pg_attribute a
+      left join pg_catalog.pg_attrdef d on d.adrelid = a.attrelid and d.adnum = a.attnum
+      where a.attrelid = t.oid and a.attnum > 0 and not a.attisdropped
+    ),
+    'constraints', (
+      select coalesce(jsonb_object_agg(c.conname, pg_get_constraintdef(c.oid)), '{}')
+      from pg_catalog.pg_constraint c
+      where c.conrelid = t.oid and c.contype in ('c', 'f', 'p', 'u', 'x')
+    ),
+    'indexes', (
+      select coalesce(jsonb_agg(i.indexrelid::regclass::text), '[]')
+      from pg_catalog.pg_index i
+      where i.indrelid = t.oid and not exists (select from pg_catalog.pg_constraint c where c.conindid = i.indexrelid)
+    ),
+    'triggers', (
+      select coalesce(jsonb_agg(g.tgname), '[]') from pg_catalog.pg_trigger g where g.tgrelid = t.oid and not g.tgisinternal
+    ),
+    'policies', (select coalesce(jsonb_agg(p.polname), '[]') from pg_catalog.pg_policy p where p.polrelid = t.oid)
+  )
+  from pg_catalog.pg_class t
+  where t.oid = to_regclass(table_parts.relation);
+$function$;
+comment on function eve.table_parts is 'What a table consists of, by name.';
+
+CREATE OR REPLACE FUNCTION eve.note_table(relation text)
+ RETURNS void
+ LANGUAGE sql
+ SET search_path TO ''
+AS $function$
+  insert into eve.adopted_tables (relation, parts) values (note_table.relation, eve.table_parts(note_table.relation))
+  on conflict on constraint adopted_tables_pkey do nothing;
+$function$;
+comment on function eve.note_table is 'Keeps what a table is before it is adopted.';
+
+CREATE OR REPLACE FUNCTION eve.return_table(relation text)
+ RETURNS void
+ LANGUAGE plpgsql
+ SET search_path TO ''
+AS $function$
+declare
+  v_before jsonb;
+  v_now jsonb;
+  v_name text;
+  v_old jsonb;
+begin
+  select a.parts into strict v_before from eve.adopted_tables a where a.relation = return_table.relation;
+  delete from eve.adopted_tables a where a.relation = return_table.relation;
+  if v_before is null then
+    execute format('drop table if exists %s', return_table.relation);
+    return;
+  end if;
+  v_now := eve.table_parts(return_table.relation);
+  for v_name in select jsonb_array_elements_text(v_now -> 'policies') except select jsonb_array_elements_text(v_before -> 'policies') loop
+    execute format('drop policy %I on %s', v_name, return_table.relation);
+  end loop;
+  for v_name in select jsonb_array_elements_text(v_now -> 'triggers') except select jsonb_array_elements_text(v_before -> 'triggers') loop
+    execute format('drop trigger %I on %s', v_name, return_table.relation);
+  end loop;
+  for v_name in
+    select c.key from jsonb_each_text(v_now -> 'constraints') c where not v_before -> 'constraints' @> jsonb_build_object(c.key, c.value)
+  loop
+    execute format('alter table %s drop constraint %I', return_table.relation, v_name);
+  end loop;
+  for v_name in select jsonb_array_elements_text(v_now -> 'indexes') except select jsonb_array_elements_text(v_before -> 'indexes') loop
+    execute format('drop index %s', v_name);
+  end loop;
+  for v_name, v_old in select c.key, v_before -> 'columns' -> c.key from jsonb_each(v_now -> 'columns') c loop
+    if v_old is null then
+      execute format('alter table %s drop column %I', return_table.relation, v_name);
+      continue;
+    end if;
+    if v_old -> 'default' is distinct from v_now -> 'columns' -> v_name -> 'default' then
+      execute format(
+        'alter table %s alter column %I %s', return_table.relation, v_name, coalesce('set default ' || (v_old ->> 'default'), 'drop default')
+      );
+    end if;
+    if (v_now -> 'columns' -> v_name -> 'not_null')::boolean and not (v_old -> 'not_null')::boolean
+      and not exists (
+        select
+        from pg_catalog.pg_index i
+        join pg_catalog.pg_attribute k on k.attrelid = i.indrelid and k.attnum = any (i.indkey::int2[])
+        where i.indrelid = to_regclass(return_table.relation) and i.indisprimary and k.attname = v_name
+      )
+    then
+      execute format('alter table %s alter column %I drop not null', return_table.relation, v_name);
+    end if;
+  end loop;
+  v_now := eve.table_parts(return_table.relation);
+  for v_name, v_old in
+    select c.key, to_jsonb(c.value) from jsonb_each_text(v_before -> 'constraints') c where not v_now -> 'constraints' ? c.key
+  loop
+    begin
+      execute format('alter table %s add constraint %I %s', return_table.relation, v_name, v_old #>> '{}');
+    exception
+      -- The rows have come to break it, or what it refers to is gone: the rows stay, whatever becomes of the rule.
+      when others then
+        raise warning '% of % is not there again: %', v_name, return_table.relation, sqlerrm;
+    end;
+  end loop;
+end;
+$function$;
+comment on function eve.return_table is 'Drops a table that the gateway made; takes what is the gateway''s off one that it adopted.';
+
 -- tenants -------------------------------------------------------------------------------------------------------------
 
 create table eve.tenants (

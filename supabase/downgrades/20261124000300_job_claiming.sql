@@ -2,6 +2,7 @@
 
 set local lock_timeout = '10s';
 
+drop function eve.job_place_until(integer);
 drop function eve.job_to_run(eve.jobs);
 drop function eve.jobs_return_lost(integer);
 drop function public.eve_job_fail(uuid, uuid, text, text, boolean, bigint, jsonb);

@@ -8,6 +8,8 @@
 
 set local lock_timeout = '10s';
 
+drop trigger eve_jobs_media_went on eve.jobs;
+
 delete from eve.operations where name in ('jobs');
 delete from eve.alert_kinds where kind in ('job_lost');
 delete from eve.maintenance_expected where operation in ('jobs');
@@ -21,12 +23,15 @@ $$;
 
 drop function eve.jobs_forget_ticks(timestamp with time zone);
 drop function eve.jobs_may_wake(integer);
+drop function eve.jobs_media_release(text[]);
 drop function eve.jobs_tick();
 drop function eve.post_to_function(text, jsonb, integer);
 drop function public.eve_jobs_due();
 drop function public.eve_jobs_sweep(integer);
 drop function public.eve_jobs_worker_begin(uuid, text, integer);
 drop function public.eve_jobs_worker_end(uuid);
+
+drop function eve.jobs_media_went();
 
 comment on column eve.operations.schedule is 'When, as five fields of cron, in UTC; null: only when asked for. A change takes effect with public.eve_schedule().';
 CREATE OR REPLACE FUNCTION eve.job_command(operation eve.operations)

@@ -16,6 +16,8 @@ begin
 end;
 $$;
 
+drop function eve.deliveries_are_due();
+
 CREATE OR REPLACE FUNCTION eve.operation_is_due(operation text)
  RETURNS boolean
  LANGUAGE plpgsql

@@ -11,3 +11,5 @@ drop policy messages_add on public.messages;
 drop policy messages_feedback on public.messages;
 drop policy messages_read on public.messages;
 drop policy search_results_own on public.search_results;
+
+drop function public.eve_chat_realtime();
