@@ -2,6 +2,7 @@
 import { afterAll, afterEach, beforeAll, beforeEach, expect, test } from "vitest";
 import { directTransport } from "../../shared/database/transport/direct_transport.ts";
 import { type TraceExport, traceExport, tracesOperation } from "../../shared/maintenance/traces.ts";
+import { spansOf } from "../../shared/maintenance/trace_spans.ts";
 import { systemClock } from "../../shared/runtime/clock.ts";
 import {
   addKey,
@@ -187,6 +188,109 @@ test("what the collector cannot take now is sent later, under the same ids", asy
   expect(second!.body).toBe(first!.body);
   expect(await counted()).toEqual({ sent: 2, rejected: 0, lost: 0 });
 });
+
+test.each([429, 502, 503, 504, 401, 403, 404, 301, 308])(
+  "status %i is not the spans' fault: they wait",
+  async (status) => {
+    await request("r1");
+    await clock.advance(20_001);
+    receiver.answer(() => new Response(null, { status, headers: { location: `${receiver.url}/elsewhere` } }));
+    await expect(run()).rejects.toMatchObject({ detail: expect.stringContaining(`status ${status}`) });
+    expect([await due(), receiver.received.length, await counted()]).toEqual([
+      true,
+      1,
+      { sent: 0, rejected: 0, lost: 0 },
+    ]);
+  },
+);
+
+test("they wait where nobody listens, and for a run with time enough", async () => {
+  await request("r1");
+  await clock.advance(20_001);
+  expect(await run(target, 14_999)).toMatchObject({ count: 0, more: true });
+  expect(receiver.received).toHaveLength(0);
+  await receiver.stop();
+  await expect(run()).rejects.toMatchObject({ code: "upstream_unavailable" });
+  expect([await due(), await counted()]).toEqual([true, { sent: 0, rejected: 0, lost: 0 }]);
+});
+
+test("a request that may still be joined by earlier ones waits for them; what was noted is not noted again", async () => {
+  await request("r1");
+  await clock.advance(20_000);
+  expect([await due(), (await run()).count]).toEqual([false, 0]);
+  await clock.advance(1);
+  await run();
+  const [place] = await sql`select exported_at, exported_no::integer from eve.trace_export`;
+  const done = async (at: Date, no: number) =>
+    (await sql`select public.eve_traces_done(${at}, ${no}, 5, 0) as answer`)[0]!.answer.status;
+  expect(await done(place!.exported_at, place!.exported_no)).toBe("known");
+  expect(await done(new Date(place!.exported_at.getTime() - 1), place!.exported_no + 9)).toBe("known");
+  expect(await counted()).toEqual({ sent: 2, rejected: 0, lost: 0 });
+  expect(await due()).toBe(false);
+});
+
+test("an attempt that never called upstream has no span", async () => {
+  const unsent = { outcome: "failed", errorCode: "upstream_unavailable", dispatched: false } as const;
+  await request("first", [unsent, { outcome: "succeeded" }]);
+  await request("last", [{ outcome: "failed", errorCode: "upstream_timeout" }, unsent]);
+  await clock.advance(20_001);
+  await run();
+  const spans = receiver.received.flatMap(({ body }) => spansIn(body));
+  const attempts = spans.filter(({ kind }) => kind === 3).map((span) => attributesOf(span)["eve.attempt"]);
+  expect([spans.length, attempts]).toEqual([4, ["2", "1"]]);
+});
+
+const traced = {
+  request_no: 7,
+  request_id: "r",
+  trace_id: null,
+  received_at: "2026-11-18T12:00:00Z",
+  finished_at: "2026-11-18T12:00:01Z",
+  state: "cancelled",
+  error_code: "client_closed_request",
+  endpoint: "native",
+  class: "batch",
+  model: "gemini-embedding-001",
+  requested_model: null,
+  consumer: null,
+  wait_ms: 0,
+  attempts: [],
+};
+
+test("a request without a trace has one of its own, this gateway's; who left is no error, an embedding no chat", async () => {
+  const [span] = await spansOf(traced, "g.example");
+  expect(span).toMatchObject({
+    traceId: expect.stringMatching(/^[0-9a-f]{32}$/),
+    name: "embeddings gemini-embedding-001",
+    status: {},
+  });
+  expect(await spansOf(traced, "g.example")).toEqual([span]);
+  const ids = new Set<string>();
+  for (
+    const [given, gateway] of [[traced, "g.example"], [traced, "h.example"], [
+      { ...traced, request_no: 8 },
+      "g.example",
+    ]] as const
+  ) {
+    const [one] = await spansOf(given, gateway);
+    ids.add(one!.traceId).add(one!.spanId);
+  }
+  expect(ids.size).toBe(6);
+  expect((await spansOf({ ...traced, state: "expired" }, "g.example"))[0]!.status).toEqual({
+    code: 2,
+    message: "client_closed_request",
+  });
+});
+
+test.each([["999", 2], [-1, 0], ["some", 0], [null, 0], [1, 1]])(
+  "a collector that says %j were refused",
+  async (rejectedSpans, rejected) => {
+    await request("r1");
+    await clock.advance(20_001);
+    receiver.answer(() => Response.json({ partialSuccess: { rejectedSpans } }));
+    expect(await run()).toMatchObject({ details: { sent: 2 - rejected, rejected } });
+  },
+);
 
 test("what it refuses, whole or in part, is counted and not sent again", async () => {
   await request("r1");
