@@ -9,6 +9,8 @@ import { openWorker } from "../shared/jobs/open_worker.ts";
 import { systemClock as clock } from "../shared/runtime/clock.ts";
 import { createLog } from "../shared/runtime/log.ts";
 import { readSettings } from "../shared/runtime/settings.ts";
+import { TESSERACT_MISSING } from "../shared/vision/analysts/tesseract.ts";
+import { findTesseract } from "./tesseract.ts";
 
 /** Between two looks while there is nothing to do. */
 const REST_MS = 1_000;
@@ -25,8 +27,10 @@ for (const signal of ["SIGINT", "SIGTERM"] as const) {
 
 try {
   const settings = readSettings(variable);
+  const tesseract = await findTesseract();
   const worker = openWorker({
     place: "outside",
+    tesseract,
     settings,
     read: variable,
     fetch,
@@ -37,6 +41,11 @@ try {
     log: createLog(variable("EVE_LOG_LEVEL")),
   });
   console.error(`The worker runs jobs of ${settings.project.url}. Interrupt it to end it.`);
+  console.error(
+    tesseract === null
+      ? `Jobs of the kind ocr wait: ${TESSERACT_MISSING}.`
+      : `It reads pictures with ${tesseract.version}.`,
+  );
   while (!stop.signal.aborted) {
     await worker.work(stop.signal);
     await clock.sleep(REST_MS, stop.signal).catch(() => {});

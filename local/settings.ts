@@ -12,6 +12,8 @@ const HIGHEST_PORT = 65_533;
 const FUNCTION_VARIABLES = /^(GOOGLE_API_KEY|EVE_|S3_|MAX_FILE_SIZE_MB$)/;
 /** What fills stages that nobody has set up, and opens the keys of those that somebody has. */
 const forStages = ["ADMIN_SECRET_KEY", "GIGACHAT_CA_CERT", ...STAGE_VARIABLES];
+/** What looks at pictures, and reads them. */
+const FOR_VISION = ["GIGACHAT_VISION_MODEL", "YANDEX_OCR_API_KEY", "YANDEX_OCR_BASE_URL"];
 /** They are about the stack, not about the gateway. */
 const STACK_VARIABLES = ["EVE_PORT", "EVE_DATA_DIR"];
 
@@ -52,7 +54,7 @@ export function settingsFromEnvironment(): StackOptions {
     env: Object.fromEntries(
       Object.entries(variables).filter(([name]) =>
         (FUNCTION_VARIABLES.test(name) && !STACK_VARIABLES.includes(name)) || forStages.includes(name) ||
-        name in kept
+        FOR_VISION.includes(name) || name in kept
       ),
     ),
   };

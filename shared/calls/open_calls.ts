@@ -69,6 +69,8 @@ export interface Calls {
   batches: Batches;
   files: BatchFiles;
   jobMedia: JobMedia;
+  /** Opened at the first use. */
+  media: () => Promise<Media>;
   /** The process is about to end. */
   leave: () => void;
 }
@@ -179,6 +181,7 @@ export function openCalls(options: CallsOptions): Calls {
     batches,
     files,
     jobMedia,
+    media,
     gateway: createGateway(parts),
     resolve: targetResolver({ stages, encryption, read }),
     transport,

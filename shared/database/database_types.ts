@@ -1397,6 +1397,10 @@ export type Database = {
       };
       "eve_metrics": { Args: Record<PropertyKey, never>; Returns: Json };
       "eve_metrics_count": { Args: Record<PropertyKey, never>; Returns: Json };
+      "eve_model_from_environment": {
+        Args: { "env_var_name": string; "model": string; "provider_kind": string };
+        Returns: Json;
+      };
       "eve_models": { Args: { "consumer_id"?: string; "token_id"?: string }; Returns: Json };
       "eve_models_compared": { Args: Record<PropertyKey, never>; Returns: Json };
       "eve_models_seen": { Args: { "key_id": string; "models": (string)[] }; Returns: Json };

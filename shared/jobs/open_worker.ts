@@ -5,6 +5,8 @@ import { eventHandlers } from "../events/open.ts";
 import { batchRunner } from "./batch_runner.ts";
 import { callRunner } from "./call_runner.ts";
 import { keptWithMedia } from "./kept_with_media.ts";
+import { ocrRunner } from "./ocr_runner.ts";
+import type { TesseractProgram } from "../vision/analysts/tesseract.ts";
 import { runWorker } from "./worker.ts";
 
 /**
@@ -27,7 +29,11 @@ export interface OpenWorker {
 
 /** The worker with all that it runs jobs with: the same in the function and outside. */
 export function openWorker(
-  { place, ...options }: Omit<CallsOptions, "requestTimeoutMs" | "background"> & { place: WorkerPlace },
+  { place, tesseract = null, ...options }: Omit<CallsOptions, "requestTimeoutMs" | "background"> & {
+    place: WorkerPlace;
+    /** Null: jobs of the kind `ocr` are left to a worker that has it. */
+    tesseract?: TesseractProgram | null;
+  },
 ): OpenWorker {
   const { settings, clock, newId, log } = options;
   const { budgetMs, concurrency } = settings.worker;
@@ -87,7 +93,13 @@ export function openWorker(
     const report = await runWorker(
       {
         leases,
-        runners: { llm: run, response: run, provider_job: run, batch: batchRunner(calls) },
+        runners: {
+          llm: run,
+          response: run,
+          provider_job: run,
+          batch: batchRunner(calls),
+          ...(tesseract !== null && { ocr: ocrRunner({ program: tesseract, media: calls.media }) }),
+        },
         deliver,
         clock,
         newId,

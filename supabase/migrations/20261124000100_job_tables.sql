@@ -15,6 +15,7 @@ create table if not exists eve.job_kinds (
   max_body_bytes integer not null default 10485760,
   max_result_bytes integer not null default 262144,
   keep interval not null default '7 days',
+  outside_only boolean not null default false,
   constraint job_kinds_kind_form check (kind ~ '^[a-z][a-z0-9_]{0,31}$'),
   constraint job_kinds_positive check (
     expires_after > interval '0' and max_tries between 1 and 100 and run_within between interval '0' and interval '1 hour'
@@ -26,6 +27,7 @@ comment on column eve.job_kinds.expires_after is 'A job that has not ended so lo
 comment on column eve.job_kinds.max_tries is 'How often it is run, if it fails in a way that may pass.';
 comment on column eve.job_kinds.run_within is 'How long one run takes at most as a rule: a worker that has less time left does not begin one.';
 comment on column eve.job_kinds.max_body_bytes is 'Of a body in the table, as JSON; max_result_bytes: of a result. What is larger is kept with the media.';
+comment on column eve.job_kinds.outside_only is 'Hosted functions cannot run it: the function worker is not called for it.';
 comment on column eve.job_kinds.keep is 'How long after its end a job is kept, its body and its result with it.';
 insert into eve.job_kinds (kind, description, keep) values
   ('llm', 'A call of a model.', '7 days'),

@@ -122,7 +122,7 @@ end;
 $$;
 comment on function public.eve_jobs_sweep is 'Returns the jobs of workers that have died, ends what has expired, deletes what was kept long enough.';
 
--- Whether a worker would find anything to do.
+-- Whether the function worker would find anything to do.
 create or replace function public.eve_jobs_due()
 returns boolean
 language plpgsql
@@ -142,6 +142,7 @@ begin
       select
       from eve.job_queues q
       where q.queued > 0 and (q.paused_until is null or q.paused_until <= v_now)
+        and not exists (select from eve.job_kinds k where k.kind = q.kind and k.outside_only)
         -- The head of the queue alone: one look-up each.
         and (
           select j.run_at from eve.jobs j where j.queue_id = q.id and j.state = 'queued' order by j.run_at, j.no limit 1
@@ -149,7 +150,7 @@ begin
     );
 end;
 $$;
-comment on function public.eve_jobs_due is 'Whether there is a job that a worker could begin now.';
+comment on function public.eve_jobs_due is 'Whether there is a job that the function worker could begin now.';
 
 -- Whether the function worker is to be called: at most one asks in a second, and only while fewer than `running` + 1 run.
 -- running: 0 to wake the first one; otherwise the setting jobs_workers less one.

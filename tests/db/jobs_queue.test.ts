@@ -34,6 +34,16 @@ const idsOf = (claimed: Json[]) => claimed.map(({ request_id }) => request_id);
 const setting = (name: string, value: number) =>
   sql`update eve.settings set value = ${value} where name = ${name}`;
 
+test("what hosted functions cannot run waits for a worker outside, and calls no function", async () => {
+  const { submit, claim, due } = jobs();
+  await submit([{ kind: "ocr", request_id: "picture" }], { consumerId: a });
+  expect(await due()).toBe(false);
+  expect(idsOf(await claim(10))).toEqual([]);
+  await submit(names("r", 1), { consumerId: a });
+  expect(await due()).toBe(true);
+  expect(idsOf(await claim(10, { kinds: ["ocr"] }))).toEqual(["picture"]);
+});
+
 describe("handing in", () => {
   test("a list is accepted in its order, and each job waits", async () => {
     const { submit, job } = jobs();

@@ -545,3 +545,51 @@ async function as(
     await pool.end();
   }
 }
+
+describe("a model whose key is in the environment", () => {
+  const known = (model = "GigaChat-2-Pro", kind = "gigachat", env_var_name = "GIGACHAT_CREDENTIALS") =>
+    call("eve_model_from_environment", { provider_kind: kind, model, env_var_name });
+  const rows = () =>
+    sql`
+      select m.model, m.provider, m.supports_json, k.env_var_name, k.key_alias, k.is_active
+      from public.google_ai_model_limits m
+      join public.google_ai_api_keys k on k.provider = m.provider
+      where m.model = 'gigachat/GigaChat-2-Pro'`;
+
+  test("is admitted, however often and by however many at once it is made known", async () => {
+    const answers = await Promise.all(Array.from({ length: 5 }, () => known()));
+    expect(answers).toEqual(Array(5).fill({ model: "gigachat/GigaChat-2-Pro" }));
+    expect(await rows()).toEqual([{
+      model: "gigachat/GigaChat-2-Pro",
+      provider: "gigachat",
+      supports_json: false,
+      env_var_name: "GIGACHAT_CREDENTIALS",
+      key_alias: "gigachat-credentials",
+      is_active: true,
+    }]);
+    expect(await reserve(sql, "picture", { models: ["gigachat/GigaChat-2-Pro"] })).toMatchObject({
+      status: "granted",
+    });
+  });
+
+  test("stays as somebody has set it", async () => {
+    await known();
+    await sql`update public.google_ai_model_limits set rpm = 1, is_active = false where model = 'gigachat/GigaChat-2-Pro'`;
+    await sql`update public.google_ai_api_keys set is_active = false`;
+    await known();
+    expect(await rows()).toMatchObject([{ is_active: false }]);
+    const [row] =
+      await sql`select rpm, is_active from public.google_ai_model_limits where model = 'gigachat/GigaChat-2-Pro'`;
+    expect(row).toEqual({ rpm: 1, is_active: false });
+  });
+
+  test.each([
+    ["GigaChat-2-Pro", "suno", "SUNO_API_KEY"],
+    ["GigaChat-2-Pro", "nobody", "X"],
+    ["", "gigachat", "X"],
+    ["GigaChat 2", "gigachat", "X"],
+    ["GigaChat-2-Pro", "gigachat", "path/to"],
+  ])("is refused in another form: %s of %s by %s", async (model, kind, name) => {
+    await expect(known(model, kind, name)).rejects.toMatchObject({ code: "EV400" });
+  });
+});
