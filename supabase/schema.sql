@@ -14003,6 +14003,7 @@ create table eve.job_kinds (
   max_body_bytes integer not null default 10485760,
   max_result_bytes integer not null default 262144,
   keep interval not null default '7 days'::interval,
+  outside_only boolean not null default false,
   constraint job_kinds_kind_form CHECK ((kind ~ '^[a-z][a-z0-9_]{0,31}$'::text)),
   constraint job_kinds_pkey PRIMARY KEY (kind),
   constraint job_kinds_positive CHECK (((expires_after > '00:00:00'::interval) AND ((max_tries >= 1) AND (max_tries <= 100)) AND ((run_within >= '00:00:00'::interval) AND (run_within <= '01:00:00'::interval)) AND (max_body_bytes > 0) AND (max_result_bytes > 0) AND (keep >= '01:00:00'::interval)))
@@ -14014,6 +14015,7 @@ comment on column eve.job_kinds.max_tries is 'How often it is run, if it fails i
 comment on column eve.job_kinds.run_within is 'How long one run takes at most as a rule: a worker that has less time left does not begin one.';
 comment on column eve.job_kinds.max_body_bytes is 'Of a body in the table, as JSON; max_result_bytes: of a result. What is larger is kept with the media.';
 comment on column eve.job_kinds.keep is 'How long after its end a job is kept, its body and its result with it.';
+comment on column eve.job_kinds.outside_only is 'Hosted functions cannot run it: the function worker is not called for it.';
 
 create table eve.job_queues (
   id bigint not null generated always as identity,
@@ -15011,6 +15013,7 @@ begin
       select
       from eve.job_queues q
       where q.queued > 0 and (q.paused_until is null or q.paused_until <= v_now)
+        and not exists (select from eve.job_kinds k where k.kind = q.kind and k.outside_only)
         -- The head of the queue alone: one look-up each.
         and (
           select j.run_at from eve.jobs j where j.queue_id = q.id and j.state = 'queued' order by j.run_at, j.no limit 1
@@ -15018,7 +15021,7 @@ begin
     );
 end;
 $function$;
-comment on function public.eve_jobs_due is 'Whether there is a job that a worker could begin now.';
+comment on function public.eve_jobs_due is 'Whether there is a job that the function worker could begin now.';
 
 CREATE OR REPLACE FUNCTION eve.jobs_may_wake(running integer)
  RETURNS boolean
@@ -20901,3 +20904,39 @@ AS $function$
   );
 $function$;
 comment on function public.eve_vision_metrics is 'Gauges and histograms of vision, in the form of eve_metrics.';
+
+-- vision_providers ----------------------------------------------------------------------------------------------------
+
+CREATE OR REPLACE FUNCTION public.eve_model_from_environment(provider_kind text, model text, env_var_name text)
+ RETURNS jsonb
+ LANGUAGE plpgsql
+ SET search_path TO ''
+AS $function$
+#variable_conflict use_column
+declare
+  v_kind eve.provider_kinds;
+  v_model text;
+begin
+  select * into v_kind from eve.provider_kinds k where k.kind = eve_model_from_environment.provider_kind and k.produces = 'text';
+  if v_kind.kind is null then
+    raise exception 'no provider of texts is called %', left(eve_model_from_environment.provider_kind, 50) using errcode = 'EV400';
+  end if;
+  if eve_model_from_environment.model is null or eve_model_from_environment.model !~ '^[A-Za-z0-9][A-Za-z0-9._:/-]{0,99}$'
+    or eve_model_from_environment.env_var_name is null or eve_model_from_environment.env_var_name !~ '^[A-Z][A-Z0-9_]{0,99}$' then
+    raise exception 'a model''s name has letters, digits and . _ : / -, a variable''s capitals, digits and _, each at most 100' using errcode = 'EV400';
+  end if;
+  v_model := eve.stage_model(v_kind.kind, eve_model_from_environment.model);
+  insert into public.google_ai_model_limits (model, provider, supports_system, supports_json, supports_tools)
+  select v_model, v_kind.provider, v_kind.supports_system, v_kind.supports_json, v_kind.supports_tools
+  where not exists (select from public.google_ai_model_limits m where m.model = v_model)
+  on conflict do nothing;
+  -- Two that come at once would both find none.
+  perform pg_catalog.pg_advisory_xact_lock(pg_catalog.hashtextextended('eve_model_from_environment', 0));
+  insert into public.google_ai_api_keys (key_alias, provider, env_var_name, is_active, priority, notes)
+  select lower(replace(eve_model_from_environment.env_var_name, '_', '-')), v_kind.provider, eve_model_from_environment.env_var_name, true, 100,
+    'Found in the environment, for pictures.'
+  where not exists (select from public.google_ai_api_keys u where u.env_var_name = eve_model_from_environment.env_var_name);
+  return jsonb_build_object('model', v_model);
+end;
+$function$;
+comment on function public.eve_model_from_environment is 'Makes the rows of a model whose key the environment holds; what is there is left as it is.';
