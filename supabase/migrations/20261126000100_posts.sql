@@ -61,6 +61,9 @@ begin
 end;
 $$;
 
+-- What they were, for the way back.
+select eve.note_table('public.' || t.name) from unnest('{posts,post_media_map,post_enrichment}'::text[]) as t (name);
+
 -- Whether the posts are the gateway's own already: then their policies are.
 select set_config(
   'eve.posts_are_ours',

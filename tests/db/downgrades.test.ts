@@ -325,10 +325,12 @@ describe("npm run eve -- db", () => {
       );
       create function public.eve_keep() returns trigger language plpgsql set search_path = '' as 'begin return new; end';
       create trigger mine before update on public.messages for each row execute function public.eve_keep();
+      create table public.posts (id uuid primary key, source text, note text);
+      insert into public.posts values ('${CHAT}', 'bot', 'mine');
       insert into public.chats values ('${CHAT}', 'Вентиляция', true, null, 'x');
       insert into public.messages values ('e0000000-0000-4000-8000-000000000001', '${CHAT}', 'user', 'Где?');
     `).simple();
-    const theirs = ["public.media_objects", "public.chats", "public.messages"];
+    const theirs = ["public.media_objects", "public.chats", "public.messages", "public.posts"];
     const about = async () => {
       const catalog = (await readCatalog(db!.sql, ["public"])).filter(({ name }) =>
         theirs.includes(name.replace("table ", ""))
@@ -354,6 +356,7 @@ describe("npm run eve -- db", () => {
     expect(given["public.chats"]).toEqual([
       rows["public.chats"]![0]!.replace('"metadata" : null', '"metadata" : "{}"'),
     ]);
+    expect(given["public.posts"]).toEqual(rows["public.posts"]);
     expect([given["public.messages"], given["public.media_objects"]]).toEqual([
       rows["public.messages"],
       rows["public.media_objects"],
