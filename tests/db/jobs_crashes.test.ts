@@ -71,7 +71,8 @@ async function play(
       const victim = pick([...platform.workers]);
       if (victim === undefined) return;
       count.killed++;
-      await platform.kill(victim, pick(["now", "call", "answer"] as const)!);
+      const of = pick(["eve_reserve", "eve_settle", "eve_jobs_complete", "eve_jobs_claim"])!;
+      await platform.kill(victim, pick([null, { when: "call", of }, { when: "answer", of }] as const)!);
     });
     every(freezeEveryMs, () => {
       const victim = pick([...platform.workers]);

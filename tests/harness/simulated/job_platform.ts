@@ -61,8 +61,8 @@ export interface Sent {
 /** What stands between a process and everything else. */
 export class Process {
   dead = false;
-  /** How it dies at its next question to the database. */
-  doom: "call" | "answer" | null = null;
+  /** How it dies, at which question to the database. */
+  doom: { when: "call" | "answer"; of: string } | null = null;
   #thaw: PromiseWithResolvers<void> | null = null;
 
   constructor(readonly name: string, readonly direct: ReturnType<typeof directTransport>) {}
@@ -370,7 +370,7 @@ export class JobPlatform {
   #transport(process: Process): Transport {
     return async (name, args, signal) => {
       await process.alive();
-      const { doom } = process;
+      const doom = process.doom?.of === name ? process.doom.when : null;
       const called = this.time.tracked(process.direct.call(name, args, signal));
       try {
         if (doom === "call") {
@@ -405,12 +405,12 @@ export class JobPlatform {
   }
 
   /**
-   * Ends a process, and its connections with whatever they are about: now, in the middle of what it next asks the database, or before it
-   * hears the answer.
+   * Ends a process, and its connections with whatever they are about: now, in the middle of what it next asks of a function of the
+   * database, or before it hears the answer.
    */
-  async kill(process: Process, when: "now" | "call" | "answer" = "now"): Promise<void> {
-    if (when !== "now") {
-      process.doom = when;
+  async kill(process: Process, doom: Process["doom"] = null): Promise<void> {
+    if (doom !== null) {
+      process.doom = doom;
       return;
     }
     process.dead = true;
