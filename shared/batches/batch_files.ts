@@ -1,15 +1,33 @@
 import type { Batches, BatchFile, BatchInput } from "../database/batches.ts";
 import type { JobCaller } from "../database/jobs.ts";
 import type { Media } from "../media/storage.ts";
+import { checkedType } from "../media/file_type.ts";
 import { letGo, readParts, storeBytes } from "./stored_bytes.ts";
 
 /** Where a file that a caller brought is: one media object, or several, one behind the other. */
 export type StoredFile = Pick<BatchInput, "tenant_id" | "sha256" | "parts">;
 
+/** What a file of lines is, unless somebody says otherwise. */
+const LINES_TYPE = "application/x-ndjson";
+
+export interface FileToKeep {
+  /** Made by us: kept twice, it is one file. Absent: a fresh one. */
+  id?: string;
+  filename: string;
+  bytes: Uint8Array<ArrayBuffer>;
+  /** Declared; unless it is a file of lines its beginning must not tell another. Absent: it is a file of lines. */
+  mimeType?: string;
+  /** False: it is a batch's own. */
+  isListed?: boolean;
+}
+
 /** The files that callers bring, as media objects of their tenants. */
 export interface BatchFiles {
-  /** @throws GatewayError `storage_quota_exceeded`, `file_too_large`, `storage_unavailable` and what refuses the caller */
-  keep(given: { filename: string; bytes: Uint8Array<ArrayBuffer> }, caller: JobCaller): Promise<BatchFile>;
+  /**
+   * @throws GatewayError `storage_quota_exceeded`, `file_too_large`, `media_type_mismatch`, `invalid_request` (its type),
+   * `storage_unavailable` and what refuses the caller
+   */
+  keep(file: FileToKeep, caller: JobCaller): Promise<BatchFile>;
   /**
    * Its content, from the beginning.
    * @throws GatewayError `not_found`, `storage_unavailable`: what is known at the beginning at once, the rest as it is read
@@ -28,11 +46,23 @@ export interface BatchFileDependencies {
 
 export function createBatchFiles({ batches, media, newId }: BatchFileDependencies): BatchFiles {
   return {
-    async keep({ filename, bytes }, caller) {
+    async keep({ id = newId(), filename, bytes, mimeType = LINES_TYPE, isListed = true }, caller) {
       const [tenantId, opened] = await Promise.all([batches.tenantOf(caller), media()]);
-      const id = newId();
+      const isLines = isFileOfLines(mimeType);
+      if (!isLines) await checkedType(bytes, mimeType);
       const sha256 = await storeBytes(opened, { tenantId, fileId: id, bytes });
-      return await batches.saveFile({ id, filename, bytes: bytes.byteLength, tenantId, sha256 }, caller);
+      const purpose = isLines ? "batch" : "user_data";
+      const facts = {
+        id,
+        filename,
+        bytes: bytes.byteLength,
+        tenantId,
+        sha256,
+        purpose,
+        mimeType,
+        isListed,
+      } as const;
+      return await batches.saveFile(facts, caller);
     },
     async open(stored) {
       const pieces = readParts(await media(), stored.tenant_id, hashesOf(stored));
@@ -57,6 +87,11 @@ export function createBatchFiles({ batches, media, newId }: BatchFileDependencie
       await batches.deleteFile(id, caller);
     },
   };
+}
+
+/** Names of JSON Lines: there is no official one, and Google's own examples send `jsonl` alone. */
+function isFileOfLines(mimeType: string): boolean {
+  return /^((application|text)\/(x-)?)?(jsonl|ndjson|jsonlines|json-lines|json-seq)$/i.test(mimeType.trim());
 }
 
 function hashesOf({ sha256, parts }: Pick<BatchFile, "sha256" | "parts">): string[] {

@@ -5,37 +5,44 @@ import type { BatchError } from "../database/batches.ts";
 export const MAX_LINES = 50_000;
 /** More are not kept: who has made a hundred mistakes has made one, a hundred times. */
 export const MAX_ERRORS = 100;
-const MAX_CUSTOM_ID_LENGTH = 512;
-
-/** What lines may ask for, as OpenAI names it, and where the gateway answers it. */
-export const BATCH_ENDPOINTS: Readonly<Record<string, string>> = {
-  "/v1/chat/completions": "/openai/v1/chat/completions",
-  "/v1/responses": "/openai/v1/responses",
-  "/v1/embeddings": "/openai/v1/embeddings",
-};
+/** Of a line's name. */
+export const MAX_NAME_LENGTH = 512;
 
 export interface CheckedLine {
-  customId: string;
+  /** How its answer is found; null: by its place. */
+  customId: string | null;
   model: string;
+  /** Where the gateway answers it. */
+  path: string;
   body: Record<string, unknown>;
+  /** Told with its answer. */
+  metadata?: Record<string, unknown>;
   /** In the file, from 1 on. */
   line: number;
 }
+
+/** What is wrong with a line. */
+export type LineError = Pick<BatchError, "code" | "param" | "message">;
+
+/** What is an API's own about a line of its batches. Called with one line after the other. */
+export type LineCheck = (
+  said: Record<string, unknown>,
+  line: number,
+) => Omit<CheckedLine, "line"> | LineError;
 
 /**
  * The lines of a batch's file as they come, and what is wrong with it. What a call itself would be refused for is not looked at: its line says
  * so in the error file. Empty lines are passed over. It ends after `MAX_ERRORS` errors, and after one that is about the whole file (`line`
  * null, or `too_many_lines`). Of the file no more than a line is held, and of lines that have passed their names.
- * @param endpoint one of `BATCH_ENDPOINTS`
+ * @param check what is its API's own
  * @param after lines that are passed over, those that have been checked before
  * @throws what the file throws as it is read
  */
 export async function* checkedLines(
   file: AsyncIterable<Uint8Array>,
-  endpoint: string,
+  check: LineCheck,
   after = 0,
 ): AsyncGenerator<CheckedLine | BatchError> {
-  const seen = new Map<string, number>();
   let number = 0;
   let lines = 0;
   let errors = 0;
@@ -49,7 +56,7 @@ export async function* checkedLines(
       lines++;
       continue;
     }
-    const checked = written === TOO_LONG ? tooLong(number) : checkedLine(written, endpoint, number, seen);
+    const checked = written === TOO_LONG ? tooLong(number) : checkedLine(written, number, check);
     if (!("code" in checked) && ++lines > MAX_LINES) {
       const message = `A batch has at most ${MAX_LINES} lines. Hand the others in as a second one.`;
       return yield { code: "too_many_lines", message, param: null, line: number };
@@ -121,55 +128,27 @@ function tooLong(line: number): BatchError {
   };
 }
 
-function checkedLine(
-  written: string,
-  endpoint: string,
-  line: number,
-  seen: Map<string, number>,
-): CheckedLine | BatchError {
-  const wrong = (code: string, param: string | null, message: string): BatchError => ({
-    code,
-    message,
-    param,
-    line,
-  });
+function checkedLine(written: string, line: number, check: LineCheck): CheckedLine | BatchError {
   let said: unknown;
   try {
     said = JSON.parse(written);
   } catch {
     said = null;
   }
-  if (!isObject(said)) return wrong("invalid_json_line", null, "The line is no JSON object.");
-  const { custom_id: customId, method, url, body } = said;
-  if (typeof customId !== "string" || customId === "" || customId.length > MAX_CUSTOM_ID_LENGTH) {
-    return wrong(
-      "invalid_custom_id",
-      "custom_id",
-      `custom_id must be a text of 1 to ${MAX_CUSTOM_ID_LENGTH} characters.`,
-    );
+  if (!isObject(said)) {
+    return { ...wrongLine("invalid_json_line", null, "The line is no JSON object."), line };
   }
-  const before = seen.get(customId);
-  if (before !== undefined) {
-    return wrong("duplicate_custom_id", "custom_id", `Line ${before} has the same custom_id.`);
-  }
-  seen.set(customId, line);
-  if (method !== "POST") return wrong("invalid_method", "method", "method must be POST.");
-  if (url !== endpoint) {
-    return wrong("mismatched_url", "url", `url must be the batch's endpoint, ${endpoint}.`);
-  }
-  if (!isObject(body)) return wrong("missing_required_parameter", "body", "body must be a JSON object.");
-  const { model, stream } = body;
-  if (typeof model !== "string" || model === "" || model.length > 200) {
-    return wrong("missing_required_parameter", "body.model", "body.model must be the name of a model.");
-  }
-  if (stream !== undefined && stream !== null && stream !== false) {
-    return wrong("unsupported_parameter", "body.stream", "A batch has no streams: leave stream out.");
-  }
+  const checked = check(said, line);
   // PostgreSQL's jsonb takes neither. Where the text has no such escape there is nothing to look for.
-  if (/\\u(?:0000|d[89a-f])/i.test(written) && !isStorable(said)) {
-    return wrong("invalid_text", null, "The line holds the character U+0000, or half of a character.");
+  if (!("code" in checked) && /\\u(?:0000|d[89a-f])/i.test(written) && !isStorable(said)) {
+    const message = "The line holds the character U+0000, or half of a character.";
+    return { ...wrongLine("invalid_text", null, message), line };
   }
-  return { customId, model, body, line };
+  return { ...checked, line };
+}
+
+export function wrongLine(code: string, param: string | null, message: string): LineError {
+  return { code, param, message };
 }
 
 function isStorable(value: unknown): boolean {

@@ -1,4 +1,5 @@
 import { geminiEndpoint } from "../endpoints/gemini/endpoint.ts";
+import { createUploadAddresses } from "../endpoints/gemini/upload_address.ts";
 import { nativeEndpoint } from "../endpoints/native/endpoint.ts";
 import { openaiEndpoint } from "../endpoints/openai/endpoint.ts";
 import type { Endpoint } from "../endpoints/endpoint.ts";
@@ -165,7 +166,22 @@ export function openCalls(options: CallsOptions): Calls {
           log,
         }),
       }),
-      geminiEndpoint({ maxWaitMs }),
+      geminiEndpoint({
+        maxWaitMs,
+        files: {
+          batches,
+          files,
+          addresses: createUploadAddresses({
+            functionUrl: `${functionsUrl}/llm-invoke`,
+            secret: databaseKey,
+            now: Date.now,
+          }),
+          functionUrl: `${functionsUrl}/llm-invoke`,
+          maxBodyBytes: settings.maxBodyBytes,
+          wake: jobs.wake,
+          newId,
+        },
+      }),
       openaiEndpoint({
         maxWaitMs,
         clock,

@@ -14,6 +14,10 @@ export const BATCH_STATES = [
   "cancelled",
 ] as const;
 
+/** Whose clients a batch is handed in by: they alone see it. */
+export type BatchApi = "openai" | "gemini";
+const api = z.enum(["openai", "gemini"]);
+
 const batchError = z.object({
   code: z.string(),
   message: z.string(),
@@ -28,6 +32,7 @@ export type BatchError = z.output<typeof batchError>;
 const batch = z.object({
   id: z.string(),
   endpoint: z.string(),
+  is_inline: z.boolean(),
   input_file_id: z.string(),
   metadata: z.record(z.string(), z.string()).nullable(),
   state: z.enum(BATCH_STATES),
@@ -49,8 +54,9 @@ export type Batch = z.output<typeof batch>;
 
 export const file = z.object({
   id: z.string(),
-  purpose: z.enum(["batch", "batch_output"]),
+  purpose: z.enum(["batch", "user_data", "batch_output"]),
   filename: z.string(),
+  mime_type: z.string(),
   bytes: z.number(),
   /** Of the media objects; null: it is read out of the batch's jobs. */
   tenant_id: z.string().nullable(),
@@ -69,6 +75,7 @@ const input = z.object({
   total: z.number(),
   /** Of these the first so many have been handed in. */
   added: z.number(),
+  api,
   endpoint: z.string(),
   tenant_id: z.string(),
   sha256: z.string().nullable(),
@@ -82,16 +89,21 @@ export type BatchInput = z.output<typeof input>;
 export interface BatchToCreate {
   id: string;
   inputFileId: string;
+  api: BatchApi;
+  /** What its lines ask for, as the API names it. */
   endpoint: string;
+  /** The file is the batch's own. */
+  isInline: boolean;
   metadata: Record<string, string> | null;
 }
 
 export interface BatchLine {
   /** From 0 on. */
   place: number;
-  custom_id: string;
+  custom_id: string | null;
   models: string[];
-  body: { path: string; body: Record<string, unknown> };
+  /** `metadata`: told with the response. */
+  body: { path: string; body: Record<string, unknown>; metadata?: Record<string, unknown> };
 }
 
 export interface NewBatchFile {
@@ -100,12 +112,17 @@ export interface NewBatchFile {
   bytes: number;
   tenantId: string;
   sha256: string;
+  purpose: "batch" | "user_data";
+  mimeType: string;
+  /** False: it is a batch's own. */
+  isListed: boolean;
 }
 
 /** Batches and their files. Throws GatewayErrors: `not_found`, `batch_ended`, `jobs_full`, and what refuses the caller. */
 export interface Batches {
   /** The tenant that a caller's files are kept for. */
   tenantOf(caller: JobCaller): Promise<string>;
+  /** Of two with the same id the second is the first. */
   saveFile(file: NewBatchFile, caller: JobCaller): Promise<BatchFile>;
   file(id: string, caller: JobCaller): Promise<BatchFile>;
   files(
@@ -118,14 +135,17 @@ export interface Batches {
 
   /** `wake`: whether the function worker is to be called. */
   create(batch: BatchToCreate, caller: JobCaller): Promise<{ batch: Batch; wake: boolean }>;
-  find(id: string, caller: JobCaller): Promise<Batch>;
+  find(id: string, caller: JobCaller, api: BatchApi): Promise<Batch>;
   /** The newest first. */
   list(
     caller: JobCaller,
     page: { after: string | null; limit: number },
+    api: BatchApi,
   ): Promise<{ batches: Batch[]; hasMore: boolean }>;
   /** One step; `more`: call again. */
-  cancel(id: string, caller: JobCaller): Promise<{ batch: Batch; more: boolean }>;
+  cancel(id: string, caller: JobCaller, api: BatchApi): Promise<{ batch: Batch; more: boolean }>;
+  /** Nobody sees it any more, nor what came of it. It is to be cancelled before, or its lines are run. */
+  delete(id: string, caller: JobCaller, api: BatchApi): Promise<void>;
 
   input(id: string): Promise<BatchInput>;
   reject(id: string, errors: readonly BatchError[]): Promise<void>;
@@ -141,10 +161,10 @@ export function createBatches(transport: Transport, timeoutMs = TIMEOUT_MS): Bat
   return {
     tenantOf: async (caller) =>
       (await ask("eve_batch_file_tenant", asCaller(caller), z.object({ tenant_id: z.string() }))).tenant_id,
-    saveFile: async ({ id, filename, bytes, tenantId, sha256 }, caller) =>
+    saveFile: async ({ tenantId, mimeType, isListed, ...facts }, caller) =>
       (await ask(
         "eve_batch_file_save",
-        { id, filename, bytes, tenant_id: tenantId, sha256, ...asCaller(caller) },
+        { ...facts, tenant_id: tenantId, mime_type: mimeType, is_listed: isListed, ...asCaller(caller) },
         z.object({ file }),
       )).file,
     file: async (id, caller) =>
@@ -168,24 +188,27 @@ export function createBatches(transport: Transport, timeoutMs = TIMEOUT_MS): Bat
     async deleteFile(id, caller) {
       await ask("eve_batch_file_delete", { id, ...asCaller(caller) }, z.unknown());
     },
-    create: ({ id, inputFileId, endpoint, metadata }, caller) =>
+    create: ({ inputFileId, isInline, ...facts }, caller) =>
       ask(
         "eve_batch_create",
-        { id, input_file_id: inputFileId, endpoint, metadata, ...asCaller(caller) },
+        { ...facts, input_file_id: inputFileId, is_inline: isInline, ...asCaller(caller) },
         z.object({ batch, wake: z.boolean() }),
       ),
-    find: async (id, caller) =>
-      (await ask("eve_batch", { id, ...asCaller(caller) }, z.object({ batch }))).batch,
-    async list(caller, { after, limit }) {
+    find: async (id, caller, api) =>
+      (await ask("eve_batch", { id, api, ...asCaller(caller) }, z.object({ batch }))).batch,
+    async list(caller, { after, limit }, api) {
       const { batches, has_more } = await ask(
         "eve_batches",
-        { ...asCaller(caller), after, at_most: limit },
+        { ...asCaller(caller), after, at_most: limit, api },
         z.object({ batches: z.array(batch), has_more: z.boolean() }),
       );
       return { batches, hasMore: has_more };
     },
-    cancel: (id, caller) =>
-      ask("eve_batch_cancel", { id, ...asCaller(caller) }, z.object({ batch, more: z.boolean() })),
+    cancel: (id, caller, api) =>
+      ask("eve_batch_cancel", { id, api, ...asCaller(caller) }, z.object({ batch, more: z.boolean() })),
+    async delete(id, caller, api) {
+      await ask("eve_batch_delete", { id, api, ...asCaller(caller) }, z.unknown());
+    },
     input: (id) => ask("eve_batch_input", { id }, input),
     async reject(id, errors) {
       await ask("eve_batch_reject", { id, errors }, z.unknown());

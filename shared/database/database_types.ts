@@ -885,24 +885,39 @@ export type Database = {
         Args: { "at_most"?: number; "consumer"?: string; "since"?: string; "until"?: string };
         Returns: Json;
       };
-      "eve_batch": { Args: { "consumer_id"?: string; "id": string; "token_id"?: string }; Returns: Json };
+      "eve_batch": {
+        Args: { "api"?: string; "consumer_id"?: string; "id": string; "token_id"?: string };
+        Returns: Json;
+      };
       "eve_batch_add": {
         Args: { "id": string; "lines": Json; "models": (string)[]; "total": number };
         Returns: Json;
       };
       "eve_batch_cancel": {
-        Args: { "at_most"?: number; "consumer_id"?: string; "id": string; "token_id"?: string };
+        Args: {
+          "api"?: string;
+          "at_most"?: number;
+          "consumer_id"?: string;
+          "id": string;
+          "token_id"?: string;
+        };
         Returns: Json;
       };
       "eve_batch_create": {
         Args: {
+          "api"?: string;
           "consumer_id"?: string;
           "endpoint": string;
           "id": string;
           "input_file_id": string;
+          "is_inline"?: boolean;
           "metadata"?: Json;
           "token_id"?: string;
         };
+        Returns: Json;
+      };
+      "eve_batch_delete": {
+        Args: { "api"?: string; "consumer_id"?: string; "id": string; "token_id"?: string };
         Returns: Json;
       };
       "eve_batch_file": {
@@ -923,6 +938,9 @@ export type Database = {
           "consumer_id"?: string;
           "filename": string;
           "id": string;
+          "is_listed"?: boolean;
+          "mime_type"?: string;
+          "purpose"?: string;
           "sha256": string;
           "tenant_id": string;
           "token_id"?: string;
@@ -945,7 +963,13 @@ export type Database = {
       "eve_batch_reject": { Args: { "errors": Json; "id": string }; Returns: Json };
       "eve_batch_search": { Args: { "at_most"?: number; "before"?: number }; Returns: Json };
       "eve_batches": {
-        Args: { "after"?: string; "at_most"?: number; "consumer_id"?: string; "token_id"?: string };
+        Args: {
+          "after"?: string;
+          "api"?: string;
+          "at_most"?: number;
+          "consumer_id"?: string;
+          "token_id"?: string;
+        };
         Returns: Json;
       };
       "eve_capture": { Args: { "answer"?: Json; "prompt": Json; "request_no": number }; Returns: Json };

@@ -26,6 +26,10 @@ export interface RequestContext {
   readJson(): Promise<unknown>;
   /** The body as a multipart form, capped. Throws GatewayError. */
   readForm(): Promise<FormData>;
+  /** The body's bytes, capped. Throws GatewayError. */
+  readBytes(): Promise<Uint8Array<ArrayBuffer>>;
+  /** Takes memory, in bytes, for what the request brings in from elsewhere. Throws GatewayError `gateway_busy`. */
+  takeMemory(bytes: number): void;
   /**
    * Makes sure that the caller may still call, where the credential alone does not show it: once per request, and
    * before any work that costs more than the question. Throws GatewayError.
@@ -49,6 +53,11 @@ export interface EndpointRoute {
   path: string;
   /** Those that there are at a path; the others are refused before anybody asks who calls. */
   methods: readonly string[] | ((path: string) => readonly string[]);
+  /**
+   * Who sent a request whose address was signed for them: it stands for their credential, which clients do not send there. Null: it is no
+   * such address. Throws GatewayError `credential_invalid`.
+   */
+  callerOfAddress?(request: Request): Promise<Caller | null>;
   /** Throws GatewayError; whatever it throws is answered by `errorResponse`. */
   serve(context: RequestContext): Promise<Response>;
 }

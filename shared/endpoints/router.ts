@@ -8,6 +8,7 @@ import {
   type FunctionRequest,
   methodNotAllowed,
 } from "../http/function_shell.ts";
+import { BODY_COPIES } from "../http/work_budget.ts";
 import type { Endpoint, EndpointRoute, RequestContext } from "./endpoint.ts";
 
 /** What the router works with. */
@@ -46,7 +47,8 @@ export function createRouter(
               ? route.methods(received.path)
               : route.methods;
             if (!methods.includes(req.method)) throw methodNotAllowed([...methods, "OPTIONS"]);
-            const caller = await dependencies.identify(received.request);
+            const caller = await route.callerOfAddress?.(received.request) ??
+              await dependencies.identify(received.request);
             callers.set(received, caller);
             received.attributes["eve.consumer"] = caller.name;
             return await serve(
@@ -96,6 +98,8 @@ async function serve(
     },
     readJson: () => received.readJson(work, { confirmCaller }),
     readForm: () => received.readForm(work, { confirmCaller }),
+    readBytes: () => received.readBytes(work, { confirmCaller }),
+    takeMemory: (bytes) => work.add(bytes * BODY_COPIES),
     confirmCaller,
     resolve: (target) => resolve(target, caller),
     invoke: (asked, as = caller) => gateway.invoke(asked, { ...invokeContext, caller: as }),

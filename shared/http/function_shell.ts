@@ -11,7 +11,7 @@ import { readFormBody } from "./form_body.ts";
 import { type JsonBodyTerms, readJsonBody } from "./json_body.ts";
 import { jsonResponse } from "./json_response.ts";
 import { traceOf, traceResponse } from "./trace.ts";
-import { type Work, WorkBudget } from "./work_budget.ts";
+import { BODY_COPIES, type Work, WorkBudget } from "./work_budget.ts";
 
 /** What every function gets from its index.ts and from tests. */
 export interface FunctionOptions<Dependencies> {
@@ -108,10 +108,19 @@ export class FunctionRequest {
     return readFormBody(this.request, { maxBytes, clock: this.#clock, work, confirmCaller });
   }
 
-  /** The body's bytes. @throws as readBody */
-  readBytes(): Promise<Uint8Array> {
+  /** The body's bytes. @param work absent: they are charged to nobody @throws as readBody */
+  readBytes(
+    work?: Work,
+    { confirmCaller }: Pick<JsonBodyTerms, "confirmCaller"> = {},
+  ): Promise<Uint8Array<ArrayBuffer>> {
     const { maxBytes } = this.#known();
-    return readBody(this.request, { maxBytes, timeoutMs: BODY_TIMEOUT_MS, clock: this.#clock });
+    return readBody(this.request, {
+      maxBytes,
+      timeoutMs: BODY_TIMEOUT_MS,
+      clock: this.#clock,
+      onBytes: (count) => work?.add(count * BODY_COPIES),
+      onLarge: confirmCaller,
+    }) as Promise<Uint8Array<ArrayBuffer>>;
   }
 
   #known(): Caps {

@@ -1,6 +1,8 @@
 import { z } from "zod";
-import { BATCH_ENDPOINTS, type CheckedLine, checkedLines, MAX_ERRORS } from "../batches/batch_lines.ts";
+import { type CheckedLine, checkedLines, MAX_ERRORS } from "../batches/batch_lines.ts";
 import type { BatchFiles } from "../batches/batch_files.ts";
+import { geminiLines } from "../batches/gemini_lines.ts";
+import { openaiLines } from "../batches/openai_lines.ts";
 import type { ErrorCode } from "../contract/errors.ts";
 import { asGatewayError, GatewayError } from "../contract/gateway_error.ts";
 import type { ResolveTarget } from "../contract/target.ts";
@@ -14,6 +16,10 @@ const LINES_AT_ONCE = 500;
 const CHARACTERS_AT_ONCE = 2_000_000;
 /** A caller who has as many jobs waiting as they may have gets room as those are run. */
 const FULL_DELAY_MS = 30_000;
+
+const LINES = { openai: openaiLines, gemini: geminiLines } as const;
+/** Where a batch names its model. */
+const PARAMS = { openai: "body.model", gemini: "model" } as const;
 
 const batchJob = z.object({ batch_id: z.string() });
 
@@ -43,14 +49,18 @@ export function batchRunner({ batches, files, resolve }: BatchRunnerOptions): Jo
       total = checked.total;
     }
     const all = [...new Set([...modelsOf.values()].flat())];
-    const path = BATCH_ENDPOINTS[input.endpoint]!;
     // Read once more: nothing is handed in before all of it has been checked, and all of it may be more than there is memory.
     for await (const some of portions(await read(done))) {
       if (signal.aborted) return { kind: "unspent" };
       const lines: BatchLine[] = [];
-      for (const [n, { customId, model, body }] of some.entries()) {
+      for (const [n, { customId, model, path, body, metadata }] of some.entries()) {
         const models = modelsOf.get(model) ?? await resolvedAgain(model);
-        lines.push({ place: done + n, custom_id: customId, models, body: { path, body } });
+        lines.push({
+          place: done + n,
+          custom_id: customId,
+          models,
+          body: { path, body, ...(metadata !== undefined && { metadata }) },
+        });
       }
       try {
         if (!await batches.add(id, total, all, lines)) break;
@@ -64,7 +74,7 @@ export function batchRunner({ batches, files, resolve }: BatchRunnerOptions): Jo
     return { kind: "done", result: { lines: done } };
 
     async function read(after: number): Promise<ReturnType<typeof checkedLines>> {
-      return checkedLines(unbroken(await files.open(input)), input.endpoint, after);
+      return checkedLines(unbroken(await files.open(input)), LINES[input.api](input.endpoint), after);
     }
 
     /** How many lines there are, and what is wrong with them; null: the job is lost, or the worker ends. */
@@ -88,7 +98,7 @@ export function batchRunner({ batches, files, resolve }: BatchRunnerOptions): Jo
       for (const [model, lines] of asking) {
         const models = await resolved(model);
         if (Array.isArray(models)) modelsOf.set(model, models);
-        else errors.push(...lines.map((line) => ({ ...models, param: "body.model", line })));
+        else errors.push(...lines.map((line) => ({ ...models, param: PARAMS[input.api], line })));
       }
       errors.sort((a, b) => (a.line ?? 0) - (b.line ?? 0));
       return { total, errors: errors.slice(0, MAX_ERRORS) };

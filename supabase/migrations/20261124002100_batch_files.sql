@@ -1,4 +1,4 @@
--- Files of batches, for those whose they are: kept, found, listed, read, deleted.
+-- Files of batches and of prompts, for those whose they are: kept, found, listed, read, deleted.
 
 set local lock_timeout = '10s';
 
@@ -20,6 +20,7 @@ begin
     left join eve.scoped_tokens t on t.id = batch_files_for.token_id
     where (batch_files_for.consumer_id is null or f.owner_id = batch_files_for.consumer_id)
       and f.expires_at > eve.clock()
+      and b.deleted_at is null
       and (c.models is null or b.id is null or b.models <@ c.models)
       and (t.models is null or b.id is null or b.models <@ t.models);
 end;
@@ -60,27 +61,43 @@ end;
 $$;
 comment on function public.eve_batch_file_tenant is 'The tenant that files of a caller''s batches are kept for.';
 
--- Writes a file down that has been stored as a media object: {"status": "kept", "file"}.
+-- Writes a file down that has been stored as a media object: {"status": "kept", "file"}. Twice is the same as once.
 create or replace function public.eve_batch_file_save(
-  id uuid, filename text, bytes bigint, tenant_id text, sha256 text, consumer_id uuid default null, token_id uuid default null
+  id uuid, filename text, bytes bigint, tenant_id text, sha256 text, consumer_id uuid default null, token_id uuid default null,
+  purpose text default 'batch', mime_type text default 'application/x-ndjson', is_listed boolean default true
 )
 returns jsonb
 language plpgsql
 volatile
 set search_path = ''
 as $$
+#variable_conflict use_column
 declare
   v_keep constant interval := '30 days';
   v_now constant timestamptz := eve.clock();
   v_file eve.batch_files;
 begin
   perform eve.require_live_caller(eve_batch_file_save.consumer_id, eve_batch_file_save.token_id);
-  insert into eve.batch_files (id, consumer_id, purpose, filename, bytes, tenant_id, sha256, created_at, expires_at)
-  values (
-    eve_batch_file_save.id, eve_batch_file_save.consumer_id, 'batch', left(eve_batch_file_save.filename, 255),
-    eve_batch_file_save.bytes, eve_batch_file_save.tenant_id, eve_batch_file_save.sha256, v_now, v_now + v_keep
+  insert into eve.batch_files (
+    id, consumer_id, purpose, filename, mime_type, is_listed, bytes, tenant_id, sha256, created_at, expires_at
   )
+  values (
+    eve_batch_file_save.id, eve_batch_file_save.consumer_id, eve_batch_file_save.purpose, left(eve_batch_file_save.filename, 255),
+    eve_batch_file_save.mime_type, eve_batch_file_save.is_listed, eve_batch_file_save.bytes, eve_batch_file_save.tenant_id,
+    eve_batch_file_save.sha256, v_now, v_now + v_keep
+  )
+  on conflict (id) do nothing
   returning * into v_file;
+  if not found then
+    -- An upload whose end was sent twice.
+    select f.* into v_file
+    from eve.batch_files f
+    where f.id = eve_batch_file_save.id and f.sha256 = eve_batch_file_save.sha256
+      and f.consumer_id is not distinct from eve_batch_file_save.consumer_id;
+    if not found then
+      return eve.batch_missing('upload', eve_batch_file_save.id);
+    end if;
+  end if;
   return jsonb_build_object('status', 'kept', 'file', eve.batch_file_json(v_file));
 end;
 $$;
@@ -130,7 +147,7 @@ begin
   from (
     select f.*
     from eve.batch_files_for(eve_batch_files.consumer_id, eve_batch_files.token_id) f
-    where (eve_batch_files.purpose is null or f.purpose = eve_batch_files.purpose)
+    where f.is_listed and (eve_batch_files.purpose is null or f.purpose = eve_batch_files.purpose)
       and (v_after is null or v_turn * f.no > v_turn * v_after)
     order by v_turn * f.no
     limit v_at_most + 1
@@ -160,6 +177,7 @@ as $$
 declare
   v_bytes_max constant integer := 2000000;
   v_file eve.batch_files;
+  v_api text;
   v_job eve.jobs;
   v_lines text[] := '{}';
   v_line text;
@@ -172,18 +190,19 @@ begin
   if not found then
     return eve.batch_missing('file', eve_batch_file_piece.id);
   end if;
+  v_api := (select b.api from eve.batches b where b.id = v_file.batch_id);
   for v_job in
     select *
     from eve.jobs j
     where j.batch_id = v_file.batch_id and j.place >= eve_batch_file_piece.from_place
-      and (j.state = 'succeeded') = (v_file.holds = 'answers') and j.finished_at is not null
+      and (v_file.holds = 'all' or (j.state = 'succeeded') = (v_file.holds = 'answers')) and j.finished_at is not null
     order by j.place
   loop
     if v_bytes >= v_bytes_max then
       v_next := v_job.place;
       exit;
     end if;
-    v_line := eve.batch_line(v_job) || E'\n';
+    v_line := eve.batch_line(v_job, v_api) || E'\n';
     v_lines := v_lines || v_line;
     v_bytes := v_bytes + octet_length(v_line);
   end loop;

@@ -2,9 +2,11 @@
 
 set local lock_timeout = '10s';
 
--- {"status": "created", "batch", "wake"}, or a refusal.
+-- api: openai or gemini; endpoint: as that API names it; is_inline: the file is the batch's own. {"status": "created", "batch", "wake"}, or
+-- a refusal.
 create or replace function public.eve_batch_create(
-  id uuid, input_file_id uuid, endpoint text, metadata jsonb default null, consumer_id uuid default null, token_id uuid default null
+  id uuid, input_file_id uuid, endpoint text, metadata jsonb default null, consumer_id uuid default null, token_id uuid default null,
+  api text default 'openai', is_inline boolean default false
 )
 returns jsonb
 language plpgsql
@@ -13,7 +15,8 @@ set search_path = ''
 as $$
 #variable_conflict use_column
 declare
-  v_window constant interval := '24 hours';
+  -- As OpenAI and Google have it.
+  v_window constant interval := case eve_batch_create.api when 'gemini' then interval '48 hours' else interval '24 hours' end;
   v_now constant timestamptz := eve.clock();
   v_job constant uuid := gen_random_uuid();
   v_batch eve.batches;
@@ -21,9 +24,9 @@ declare
 begin
   perform
   from eve.batch_files_for(eve_batch_create.consumer_id, eve_batch_create.token_id) f
-  where f.id = eve_batch_create.input_file_id and f.purpose = 'batch';
+  where f.id = eve_batch_create.input_file_id and (f.purpose = 'batch' or f.purpose = 'user_data' and eve_batch_create.api = 'gemini');
   if not found then
-    return eve.batch_missing('file of purpose batch', eve_batch_create.input_file_id);
+    return eve.batch_missing('file for batches', eve_batch_create.input_file_id);
   end if;
   v_submitted := public.eve_jobs_submit(
     jsonb_build_array(
@@ -36,10 +39,12 @@ begin
   if v_submitted ->> 'status' = 'refused' then
     return v_submitted;
   end if;
-  insert into eve.batches (id, consumer_id, token_id, endpoint, input_file_id, job_id, metadata, created_at, expires_at)
+  insert into eve.batches (
+    id, consumer_id, token_id, api, endpoint, is_inline, input_file_id, job_id, metadata, created_at, expires_at
+  )
   values (
-    eve_batch_create.id, eve_batch_create.consumer_id, eve_batch_create.token_id, eve_batch_create.endpoint,
-    eve_batch_create.input_file_id, v_job, eve_batch_create.metadata, v_now, v_now + v_window
+    eve_batch_create.id, eve_batch_create.consumer_id, eve_batch_create.token_id, eve_batch_create.api, eve_batch_create.endpoint,
+    eve_batch_create.is_inline, eve_batch_create.input_file_id, v_job, eve_batch_create.metadata, v_now, v_now + v_window
   )
   returning * into v_batch;
   return jsonb_build_object('status', 'created', 'batch', eve.batch_json(v_batch), 'wake', v_submitted -> 'wake');
@@ -48,7 +53,9 @@ $$;
 comment on function public.eve_batch_create is 'Hands a batch in: a job checks its file.';
 
 -- {"status": "found", "batch"}, or a refusal.
-create or replace function public.eve_batch(id uuid, consumer_id uuid default null, token_id uuid default null)
+create or replace function public.eve_batch(
+  id uuid, consumer_id uuid default null, token_id uuid default null, api text default 'openai'
+)
 returns jsonb
 language plpgsql
 stable
@@ -58,7 +65,7 @@ as $$
 declare
   v_batch eve.batches;
 begin
-  select b.* into v_batch from eve.batches_for(eve_batch.consumer_id, eve_batch.token_id) b where b.id = eve_batch.id;
+  select b.* into v_batch from eve.batches_for(eve_batch.consumer_id, eve_batch.token_id, eve_batch.api) b where b.id = eve_batch.id;
   if not found then
     return eve.batch_missing('batch', eve_batch.id);
   end if;
@@ -69,7 +76,8 @@ comment on function public.eve_batch is 'A batch, for those whose it is.';
 
 -- The newest first: {"batches": [..], "has_more"}. after: the last one of the page before; at_most: 1 to 100.
 create or replace function public.eve_batches(
-  consumer_id uuid default null, token_id uuid default null, after uuid default null, at_most integer default 20
+  consumer_id uuid default null, token_id uuid default null, after uuid default null, at_most integer default 20,
+  api text default 'openai'
 )
 returns jsonb
 language plpgsql
@@ -86,7 +94,7 @@ begin
   into v_batches
   from (
     select b.*
-    from eve.batches_for(eve_batches.consumer_id, eve_batches.token_id) b
+    from eve.batches_for(eve_batches.consumer_id, eve_batches.token_id, eve_batches.api) b
     where v_after is null or b.no < v_after
     order by b.no desc
     limit v_at_most + 1
@@ -102,7 +110,7 @@ comment on function public.eve_batches is 'A caller''s batches, the newest first
 -- Cancels in steps, so that nobody who claims waits long: first the batch alone, then some of its lines each time. {"status":
 -- "cancelling", "batch", "more": whether to call again}, or a refusal. One that nobody goes on with ends when its lines do.
 create or replace function public.eve_batch_cancel(
-  id uuid, consumer_id uuid default null, token_id uuid default null, at_most integer default 2000
+  id uuid, consumer_id uuid default null, token_id uuid default null, at_most integer default 2000, api text default 'openai'
 )
 returns jsonb
 language plpgsql
@@ -115,7 +123,7 @@ declare
   v_before text;
 begin
   select b.* into v_batch
-  from eve.batches_for(eve_batch_cancel.consumer_id, eve_batch_cancel.token_id) b
+  from eve.batches_for(eve_batch_cancel.consumer_id, eve_batch_cancel.token_id, eve_batch_cancel.api) b
   where b.id = eve_batch_cancel.id;
   if not found then
     return eve.batch_missing('batch', eve_batch_cancel.id);
@@ -153,8 +161,36 @@ end;
 $$;
 comment on function public.eve_batch_cancel is 'Cancels a batch, some of its lines at a time.';
 
--- What the job that checks a file needs: {"status": "found", "state", "total", "added", "endpoint", "tenant_id", "sha256", "parts", "models": those that the caller may use,
--- null: all}, or a refusal: the file is gone.
+-- From now on nobody sees the batch, nor what came of it. One that has not ended must be cancelled before, or its lines are run.
+-- {"status": "deleted"}, or a refusal.
+create or replace function public.eve_batch_delete(
+  id uuid, consumer_id uuid default null, token_id uuid default null, api text default 'openai'
+)
+returns jsonb
+language plpgsql
+volatile
+set search_path = ''
+as $$
+#variable_conflict use_column
+begin
+  update eve.batches b
+  set deleted_at = eve.clock()
+  where b.id = eve_batch_delete.id
+    and exists (
+      select
+      from eve.batches_for(eve_batch_delete.consumer_id, eve_batch_delete.token_id, eve_batch_delete.api) s
+      where s.id = eve_batch_delete.id
+    );
+  if not found then
+    return eve.batch_missing('batch', eve_batch_delete.id);
+  end if;
+  return jsonb_build_object('status', 'deleted');
+end;
+$$;
+comment on function public.eve_batch_delete is 'Deletes a batch, as far as anybody sees it.';
+
+-- What the job that checks a file needs: {"status": "found", "state", "total", "added", "api", "endpoint", "tenant_id", "sha256", "parts",
+-- "models": those that the caller may use, null: all}, or a refusal: the file is gone.
 create or replace function public.eve_batch_input(id uuid)
 returns jsonb
 language plpgsql
@@ -165,7 +201,7 @@ as $$
 declare
   v_found record;
 begin
-  select b.state, b.total, b.added, b.endpoint, b.input_file_id, f.tenant_id, f.sha256, f.parts,
+  select b.state, b.total, b.added, b.api, b.endpoint, b.input_file_id, f.tenant_id, f.sha256, f.parts,
     case
       when t.models is null then c.models
       when c.models is null then t.models
@@ -205,7 +241,8 @@ $$;
 comment on function public.eve_batch_reject is 'Ends a batch whose file cannot be used.';
 
 -- Hands lines in as jobs: all of them or none; a line that is in already is no other one. lines: 1 to 1000 of {"place", "custom_id",
--- "models", "body": {"path", "body"}}, in the file's order; total and models: of the whole file, looked at the first time. {"status": "added"}; "ended": the batch takes none any more; or a refusal.
+-- "models", "body": {"path", "body", "metadata"?: told with the response}}, in the file's order; total and models: of the whole file, looked
+-- at the first time. {"status": "added"}; "ended": the batch takes none any more; or a refusal.
 create or replace function public.eve_batch_add(id uuid, total integer, models text[], lines jsonb)
 returns jsonb
 language plpgsql

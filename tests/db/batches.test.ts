@@ -240,6 +240,85 @@ describe("a batch", () => {
   });
 });
 
+describe("a batch of Google's", () => {
+  const created = async (isInline: boolean): Promise<Json> => {
+    const { id } = (await one(sql`
+      select public.eve_batch_file_save(
+        ${crypto.randomUUID()}, 'x', 10, 'default', ${
+      "0".repeat(64)
+    }, ${a}, purpose => 'user_data', mime_type => 'text/plain',
+        is_listed => ${!isInline}
+      ) as answer`)).file;
+    return (await one(sql`
+      select public.eve_batch_create(
+        ${crypto.randomUUID()}, ${id}, '/v1beta/models/m:generateContent', null, ${a}, api => 'gemini', is_inline => ${isInline}
+      ) as answer`)).batch;
+  };
+  const found = (id: string, api: string) =>
+    one(sql`select public.eve_batch(${id}, ${a}, api => ${api}) as answer`);
+  const all = async () => (await one(sql`select public.eve_batch_files(${a}) as answer`)).files as Json[];
+
+  test.each([false, true])(
+    "has one file of all lines in their order, listed unless it is inline (%s)",
+    async (isInline) => {
+      const batch = await created(isInline);
+      expect(batch.expires_at).toBe("2026-11-20T12:00:00+00:00");
+      const lines = [0, 1, 2, 3].map((place) => ({
+        place,
+        ...(!isInline && { custom_id: `c${place}` }),
+        models: ["m"],
+        body: { path: "/x", body: {}, ...(isInline && { metadata: { key: place } }) },
+      }));
+      await one(sql`select public.eve_batch_add(${batch.id}, 4, ${["m"]}, ${sql.json(lines)}) as answer`);
+      await checked();
+      const jobs = jobCalls(sql);
+      const [first, second] = await jobs.claim(2);
+      await jobs.complete([{ ...second, result: answered(1) }]);
+      await jobs.fail(
+        {
+          ...first,
+          result: { status: 400, body: { error: { status: "INVALID_ARGUMENT", message: "why" } } },
+        },
+        "upstream_invalid_request",
+        false,
+      );
+      await sql`update eve.jobs set expires_at = eve.clock() where place = 2`;
+      await sql`select public.eve_jobs_sweep()`;
+      // OpenAI's clients do not see it.
+      expect(await found(batch.id, "openai")).toMatchObject({ code: "not_found" });
+      const stop = () =>
+        one(sql`select public.eve_batch_cancel(${batch.id}, ${a}, api => 'gemini') as answer`);
+      for (let step = await stop(); step.more;) step = await stop();
+      const ended = (await found(batch.id, "gemini")).batch;
+      expect(ended).toMatchObject({ state: "cancelled", completed: 1, error_file_id: null });
+      const named = (place: number) => isInline ? { metadata: { key: place } } : { key: `c${place}` };
+      const answers = await content(ended.output_file_id);
+      expect(answers).toEqual([
+        { ...named(0), error: { code: 13, message: "words" } },
+        { ...named(1), response: { n: 1 } },
+        { ...named(2), error: { code: 4, message: expect.stringContaining("expired") } },
+        { ...named(3), error: { code: 1, message: expect.stringContaining("cancelled") } },
+      ]);
+      const [bytes] = await sql`
+      select f.bytes::integer, octet_length(public.eve_batch_file_piece(f.id) ->> 'text') as are
+      from eve.batch_files f where f.id = ${ended.output_file_id}`;
+      expect(bytes!.bytes).toBe(bytes!.are);
+      expect((await all()).map(({ id }) => id)).toEqual(
+        isInline ? [] : [ended.output_file_id, batch.input_file_id],
+      );
+
+      const remove = (consumer: string | null) =>
+        one(sql`select public.eve_batch_delete(${batch.id}, ${consumer}, api => 'gemini') as answer`);
+      expect(await remove(b)).toMatchObject({ code: "not_found" });
+      expect(await remove(a)).toEqual({ status: "deleted" });
+      expect(await remove(a)).toMatchObject({ code: "not_found" });
+      expect(await found(batch.id, "gemini")).toMatchObject({ code: "not_found" });
+      expect(await one(sql`select public.eve_batch_file_piece(${ended.output_file_id}, 0, ${a}) as answer`))
+        .toMatchObject({ code: "not_found" });
+    },
+  );
+});
+
 test("files and batches are listed page by page", async () => {
   const made: Json[] = [];
   for (let n = 0; n < 3; n++) made.push(await create());
@@ -333,8 +412,8 @@ test(
     const are = await sql`
     select count(*)::integer as added, count(*) filter (where j.finished_at is null)::integer as open,
       count(*) filter (where j.state = 'succeeded')::integer as completed, count(*) filter (where j.state = 'failed')::integer as failed,
-      coalesce(sum(octet_length(eve.batch_line(j)) + 1) filter (where j.state = 'succeeded'), 0)::integer as output_bytes,
-      coalesce(sum(octet_length(eve.batch_line(j)) + 1) filter (where j.state <> 'succeeded'), 0)::integer as error_bytes
+      coalesce(sum(octet_length(eve.batch_line(j, 'openai')) + 1) filter (where j.state = 'succeeded'), 0)::integer as output_bytes,
+      coalesce(sum(octet_length(eve.batch_line(j, 'openai')) + 1) filter (where j.state <> 'succeeded'), 0)::integer as error_bytes
     from eve.batches b left join eve.jobs j on j.batch_id = b.id group by b.no order by b.no`;
     expect(counted.map(({ state: _state, total: _total, ...counts }) => counts)).toEqual([...are]);
     expect(counted.map(({ state }) => state)).toEqual(["cancelled", "cancelled", "completed", "completed"]);

@@ -1,6 +1,7 @@
 /** The Gemini endpoint as existing clients meet it: theirs are the requests, ours the running stack. */
 import { afterAll, beforeAll, beforeEach } from "vitest";
 import { aiSdk } from "./gemini/ai_sdk.ts";
+import { batches } from "./gemini/batches.ts";
 import { googleGenai } from "./gemini/google_genai.ts";
 import { googleGenerativeAi } from "./gemini/google_generative_ai.ts";
 import { closeTestGateway, openTestGateway, type TestGateway } from "./gemini/gemini_stack.ts";
@@ -19,3 +20,4 @@ googleGenai(gateway);
 googleGenerativeAi(gateway);
 aiSdk(gateway);
 rest(gateway);
+batches(gateway);

@@ -39,7 +39,7 @@ const GATEWAY = "/functions/v1/llm-invoke";
 const chat = { model: MODEL, messages: [{ role: "user", content: "Hello" }] };
 const contents = { contents: [{ parts: [{ text: "Hello" }] }] };
 /** Every way to the models, and to what is known about them. */
-const WAYS: [string, string, unknown?][] = [
+const WAYS: [string, string, unknown?, Record<string, string>?][] = [
   ["POST", GATEWAY, { model: MODEL, prompt: "Hello" }],
   ["POST", GATEWAY, { model: MODEL, prompt: "Hello", stream: true }],
   ["POST", `${GATEWAY}/openai/v1/chat/completions`, chat],
@@ -66,6 +66,17 @@ const WAYS: [string, string, unknown?][] = [
     mime_type: "application/jsonl",
     purpose: "batch",
   }],
+  ["POST", `${GATEWAY}/v1beta/models/${MODEL}:batchGenerateContent`, {
+    // Its request will be found wrong, so nothing is sent while others are counted.
+    batch: { inputConfig: { requests: { requests: [{ request: { ...contents, model: "another" } }] } } },
+  }],
+  ["GET", `${GATEWAY}/v1beta/batches`],
+  ["GET", `${GATEWAY}/v1beta/operations`],
+  ["GET", `${GATEWAY}/v1beta/files`],
+  ["POST", `${GATEWAY}/upload/v1beta/files`, { file: { mimeType: "text/plain", sizeBytes: 1 } }, {
+    "x-goog-upload-protocol": "resumable",
+    "x-goog-upload-command": "start",
+  }],
 ];
 const NOBODYS = "0".repeat(32);
 /** Every way to what is kept; there is nothing of that name. */
@@ -75,6 +86,12 @@ const KEPT: typeof WAYS = [
     [method, `${GATEWAY}/openai/v1/files/file-${NOBODYS}`],
     [method, `${GATEWAY}/openai/v1/responses/resp_${NOBODYS}`],
   ]),
+  ...["GET", "DELETE"].flatMap((method): typeof WAYS => [
+    [method, `${GATEWAY}/v1beta/files/${NOBODYS}`],
+    [method, `${GATEWAY}/v1beta/batches/${NOBODYS}`],
+  ]),
+  ["GET", `${GATEWAY}/v1beta/files/${NOBODYS}:download`],
+  ["POST", `${GATEWAY}/v1beta/batches/${NOBODYS}:cancel`, {}],
   ["GET", `${GATEWAY}/jobs/00000000-0000-4000-8000-000000000000/content`],
   ["GET", `${GATEWAY}/openai/v1/files/file-${NOBODYS}/content`],
   ["GET", `${GATEWAY}/openai/v1/batches/batch_${NOBODYS}`],
@@ -92,10 +109,10 @@ const KEPT: typeof WAYS = [
 const ENDED = /revoked|never issued|another consumer's/;
 const reserves = ([method, path]: typeof WAYS[number]) => method === "POST" && !path.includes(":countTokens");
 
-const call = ([method, path, body]: typeof WAYS[number], headers: Record<string, string>) =>
+const call = ([method, path, body, more]: typeof WAYS[number], headers: Record<string, string>) =>
   send(path, {
     method,
-    headers: { "content-type": "application/json", ...headers },
+    headers: { "content-type": "application/json", ...more, ...headers },
     body: body === undefined ? undefined : JSON.stringify(body),
   });
 

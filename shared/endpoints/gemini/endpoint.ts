@@ -5,34 +5,72 @@ import type { Asked, Unresolved } from "../../contract/request.ts";
 import { jsonResponse } from "../../http/json_response.ts";
 import { traceIdOf } from "../../http/trace.ts";
 import { targetOf } from "../../stages/stage_name.ts";
-import type { Endpoint, RequestContext } from "../endpoint.ts";
+import type { Endpoint, EndpointRoute, RequestContext } from "../endpoint.ts";
 import { eveOptions } from "../eve_options.ts";
 import { encodeGemini } from "./answer.ts";
+import { cancel, createBatch, listBatches, oneBatch } from "./batches.ts";
 import { encodeEmbeddings, geminiEmbedBatch, geminiEmbedItem } from "./embedding.ts";
 import { geminiEncoding } from "./encoding.ts";
 import { geminiErrorResponse } from "./error.ts";
-import { geminiModel, geminiModels } from "./models.ts";
+import { withFiles } from "./file_data.ts";
+import { download, type GeminiFiles, listFiles, oneFile } from "./files.ts";
+import { geminiModel, geminiModels, knownModel } from "./models.ts";
 import { geminiCountedPrompt, geminiPrompt } from "./request.ts";
 import { type GeminiRoute, geminiRoute } from "./route.ts";
 import { streamGemini } from "./stream.ts";
+import { upload } from "./upload.ts";
 import { geminiWaitMs } from "./wait.ts";
 
 const METHODS: Readonly<Record<GeminiRoute["kind"], readonly string[]>> = {
   call: ["POST"],
   model: ["GET"],
   models: ["GET"],
+  upload: ["POST", "PUT"],
+  files: ["GET"],
+  file: ["GET", "DELETE"],
+  download: ["GET"],
+  batches: ["GET"],
+  batch: ["GET", "DELETE"],
+  cancel: ["POST"],
   // Every one of them is answered by `not_found`, which says more than `method_not_allowed`.
   unknown: ["GET", "POST", "PATCH", "PUT", "DELETE"],
 };
 
-/** The Gemini API, on `/v1beta` and `/v1`. @param maxWaitMs the most that a caller may ask to wait */
-export function geminiEndpoint({ maxWaitMs }: { maxWaitMs: number }): Endpoint {
+export interface GeminiEndpointOptions {
+  /** The most that a caller may ask to wait. */
+  maxWaitMs: number;
+  /** Files and batches. Absent: there are none. */
+  files?: GeminiFiles | undefined;
+}
+
+/** The Gemini API, on `/v1beta` and `/v1`. */
+export function geminiEndpoint({ maxWaitMs, files }: GeminiEndpointOptions): Endpoint {
   const methods = (path: string) => METHODS[geminiRoute(path)?.kind ?? "unknown"];
   async function serve(context: RequestContext): Promise<Response> {
     const route = geminiRoute(context.path);
+    if (files !== undefined) {
+      switch (route?.kind) {
+        case "upload":
+          return await upload(context, files);
+        case "files":
+          return await listFiles(context, files);
+        case "file":
+          return await oneFile(context, route.id, files);
+        case "download":
+          return await download(context, route.id, files);
+        case "batches":
+          return await listBatches(context, files);
+        case "batch":
+          return await oneBatch(context, route.id, files);
+        case "cancel":
+          return await cancel(context, route.id, files);
+        case "call":
+          if (route.method === "batchGenerateContent") return await createBatch(context, route.model, files);
+      }
+    }
     switch (route?.kind) {
       case "call":
-        return await call(context, route, maxWaitMs);
+        return await call(context, route, { maxWaitMs, files });
       case "model":
         return await describe(context, route.model);
       case "models":
@@ -42,30 +80,44 @@ export function geminiEndpoint({ maxWaitMs }: { maxWaitMs: number }): Endpoint {
           context.requestId,
         );
       default:
-        throw new GatewayError("not_found", {
-          message:
-            `The gateway offers nothing at ${context.path}. Of the Gemini API it has the models, generateContent, streamGenerateContent, countTokens, embedContent and batchEmbedContents; OpenAI's API is under /openai/v1.`,
-        });
+        throw notServed(context);
     }
   }
+  const uploads: EndpointRoute = {
+    path: "/upload/*",
+    methods,
+    serve,
+    callerOfAddress: async ({ url }) => (await files?.addresses.verify(url))?.caller ?? null,
+  };
   return {
     name: "gemini",
     // Clients differ in the version they put before their paths; the gateway answers all of them alike.
-    routes: ["/v1beta/*", "/v1/*"].map((path) => ({ path, methods, serve })),
+    routes: [...["/v1beta/*", "/v1/*"].map((path) => ({ path, methods, serve })), uploads],
     errorResponse: geminiErrorResponse,
   };
+}
+
+function notServed({ path }: RequestContext): GatewayError {
+  return new GatewayError("not_found", {
+    message:
+      `The gateway offers nothing at ${path}. Of the Gemini API it has the models, files, batches, generateContent, streamGenerateContent, countTokens, embedContent, batchEmbedContents and batchGenerateContent; OpenAI's API is under /openai/v1.`,
+  });
 }
 
 async function call(
   context: RequestContext,
   { model, method }: Extract<GeminiRoute, { kind: "call" }>,
-  maxWaitMs: number,
+  { maxWaitMs, files }: GeminiEndpointOptions,
 ): Promise<Response> {
   const encoding = geminiEncoding(context.request.url);
   const asked = askedOf(context, maxWaitMs);
   const body = await context.readJson();
   const servedBy = () => context.resolve(targetOf([model]));
-  const withPrompt = async (prompt: Prompt) => ({ ...asked, ...await servedBy(), prompt });
+  const withPrompt = async (prompt: Prompt) => ({
+    ...asked,
+    ...await servedBy(),
+    prompt: await withFiles(prompt, context, files),
+  });
   const withItems = async (items: EmbedItem[]) => ({ ...asked, ...await servedBy(), items });
   switch (method) {
     case "generateContent":
@@ -77,13 +129,16 @@ async function call(
         encoding,
       });
     case "countTokens": {
-      const { totalTokens } = await context.countTokens({ prompt: geminiCountedPrompt(body) });
+      const prompt = await withFiles(geminiCountedPrompt(body), context, files);
+      const { totalTokens } = await context.countTokens({ prompt });
       return jsonResponse(200, { totalTokens }, asked.id);
     }
     case "embedContent":
       return encodeEmbeddings(await context.embed(await withItems([geminiEmbedItem(body, model)])), false);
     case "batchEmbedContents":
       return encodeEmbeddings(await context.embed(await withItems(geminiEmbedBatch(body, model))), true);
+    case "batchGenerateContent":
+      throw notServed(context);
   }
 }
 
@@ -106,13 +161,5 @@ function askedOf(context: RequestContext, maxWaitMs: number): Unresolved<Asked> 
 }
 
 async function describe(context: RequestContext, model: string): Promise<Response> {
-  const info = (await context.models()).find((one) => one.model === model);
-  if (info === undefined) {
-    throw new GatewayError("unknown_model", {
-      message:
-        `models/${model} is not found, or not for this caller. List the models to see which there are.`,
-      model,
-    });
-  }
-  return jsonResponse(200, geminiModel(info), context.requestId);
+  return jsonResponse(200, geminiModel(await knownModel(context, model)), context.requestId);
 }

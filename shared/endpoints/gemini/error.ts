@@ -30,6 +30,7 @@ const STATUS_NAMES: Readonly<Record<number, string>> = {
 
 /** Codes whose status says less than `google.rpc.Code` can. */
 const NAMES_BY_CODE: Readonly<Partial<Record<ErrorCode, string>>> = {
+  batch_ended: "FAILED_PRECONDITION",
   request_finished: "ALREADY_EXISTS",
   request_id_reused: "ALREADY_EXISTS",
   upstream_region: "FAILED_PRECONDITION",

@@ -1,5 +1,7 @@
 import { isEmbeddingModel } from "../../contract/embedding.ts";
+import { GatewayError } from "../../contract/gateway_error.ts";
 import type { ModelInfo } from "../../contract/model_info.ts";
+import type { RequestContext } from "../endpoint.ts";
 import { invalidRequest } from "../validated.ts";
 
 /** Google's own. */
@@ -23,6 +25,19 @@ export function geminiModel(info: ModelInfo): Record<string, unknown> {
     supportedGenerationMethods: embeds ? ["embedContent", "countTokens"] : ["generateContent", "countTokens"],
     ...(info.capabilities.thinking && { thinking: true }),
   };
+}
+
+/** @throws GatewayError `unknown_model`: there is none of that name, or not for the caller */
+export async function knownModel(
+  { models }: Pick<RequestContext, "models">,
+  model: string,
+): Promise<ModelInfo> {
+  const info = (await models()).find((one) => one.model === model);
+  if (info !== undefined) return info;
+  throw new GatewayError("unknown_model", {
+    message: `models/${model} is not found, or not for this caller. List the models to see which there are.`,
+    model,
+  });
 }
 
 export interface ModelsPage {

@@ -1,5 +1,6 @@
 import { z } from "zod";
-import { BATCH_ENDPOINTS } from "../../batches/batch_lines.ts";
+import { cancelBatch } from "../../batches/cancel.ts";
+import { BATCH_ENDPOINTS } from "../../batches/openai_lines.ts";
 import type { Batch } from "../../database/batches.ts";
 import type { EndpointRoute, RequestContext } from "../endpoint.ts";
 import { validated } from "../validated.ts";
@@ -26,16 +27,13 @@ export function batchRoutes({ batches, wake, newId }: OpenaiBatches): EndpointRo
     path: "/batches/:id",
     methods: ["GET"],
     serve: async ({ caller, requestId, param }) =>
-      answer(batchJson(await batches.find(uuidIn("batch", param("id")), caller)), requestId),
+      answer(batchJson(await batches.find(uuidIn("batch", param("id")), caller, "openai")), requestId),
   }, {
     path: "/batches/:id/cancel",
     methods: ["POST"],
     async serve({ caller, requestId, param, request: { signal } }) {
       const id = uuidIn("batch", param("id"));
-      let step = await batches.cancel(id, caller);
-      // Whoever leaves meanwhile has cancelled it all the same: asking again goes on, and so do its lines, to their ends.
-      while (step.more && !signal.aborted) step = await batches.cancel(id, caller);
-      return answer(batchJson(step.batch), requestId);
+      return answer(batchJson(await cancelBatch(batches, { id, caller, api: "openai", signal })), requestId);
     },
   }];
 
@@ -44,6 +42,8 @@ export function batchRoutes({ batches, wake, newId }: OpenaiBatches): EndpointRo
     const { batch, wake: isDue } = await batches.create({
       id: newId(),
       inputFileId: uuidIn("file", asked.input_file_id),
+      api: "openai",
+      isInline: false,
       endpoint: asked.endpoint,
       metadata: asked.metadata ?? null,
     }, context.caller);
@@ -56,7 +56,7 @@ export function batchRoutes({ batches, wake, newId }: OpenaiBatches): EndpointRo
     const page = await batches.list(caller, {
       after: after === undefined ? null : uuidIn("batch", after),
       limit: limit ?? 20,
-    });
+    }, "openai");
     return answer(listJson(page.batches.map(batchJson), page.hasMore), requestId);
   }
 }

@@ -1,7 +1,7 @@
 import { z } from "zod";
 import type { BatchFiles } from "../../batches/batch_files.ts";
+import { contentOf } from "../../batches/content.ts";
 import type { Uploads } from "../../batches/uploads.ts";
-import type { Caller } from "../../contract/caller.ts";
 import type { Batches, BatchFile } from "../../database/batches.ts";
 import { answerHeaders } from "../../http/answer_headers.ts";
 import { jsonResponse } from "../../http/json_response.ts";
@@ -49,11 +49,7 @@ export function fileRoutes(parts: OpenaiBatches): EndpointRoute[] {
     methods: ["GET"],
     async serve({ requestId, caller, param }) {
       const file = await batches.file(uuidIn("file", param("id")), caller);
-      const { tenant_id, sha256, parts } = file;
-      const body = tenant_id !== null
-        ? await files.open({ tenant_id, sha256, parts })
-        : await linesOf(batches, file.id, caller);
-      return new Response(body, {
+      return new Response(await contentOf({ batches, files }, file, caller), {
         headers: answerHeaders("application/octet-stream", requestId, {
           ...idHeaders(requestId),
           // It came from elsewhere: a browser must not guess another type than the declared one.
@@ -93,21 +89,6 @@ async function uploaded(form: FormData): Promise<{ filename: string; bytes: Uint
 /** A file's name as the database keeps it. */
 export function plainName(name: string): string {
   return name.replaceAll(/\p{Cc}/gu, "").toWellFormed().slice(0, MAX_NAME) || "file.jsonl";
-}
-
-/** Piece by piece, as it is read. What goes wrong with the first is an error response. */
-async function linesOf(batches: Batches, id: string, caller: Caller): Promise<ReadableStream<Uint8Array>> {
-  const encoder = new TextEncoder();
-  let piece: Awaited<ReturnType<Batches["piece"]>> | null = await batches.piece(id, 0, caller);
-  return new ReadableStream({
-    async pull(controller) {
-      if (piece === null) return controller.close();
-      const { text, next } = piece;
-      if (text !== "") controller.enqueue(encoder.encode(text));
-      piece = next === null ? null : await batches.piece(id, next, caller);
-      if (piece === null) controller.close();
-    },
-  }, { highWaterMark: 0 });
 }
 
 export function fileJson({ id, purpose, filename, bytes, created_at, expires_at }: BatchFile) {

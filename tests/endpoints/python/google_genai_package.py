@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import io
+import json
+import time
 import unittest
 from typing import Any
 
@@ -31,6 +34,14 @@ def hasty(**retry_options: Any) -> genai.Client:
     """A client that does not let the gateway wait."""
     again = types.HttpRetryOptions(**retry_options)
     return client(base_url=STOPPED_GATEWAY, headers={"x-eve-mode": "no_wait"}, retry_options=again)
+
+
+def ended(job: types.BatchJob) -> types.BatchJob:
+    """The batch when it has ended: the caller's own patience, as the package has none."""
+    while job.state.name in ("JOB_STATE_PENDING", "JOB_STATE_RUNNING"):
+        time.sleep(0.2)
+        job = client().batches.get(name=job.name)
+    return job
 
 
 def find_events(date: str) -> str:
@@ -87,6 +98,33 @@ class GoogleGenaiPackage(PackageTest):
         self.assertEqual([len(one.values) for one in embedded.embeddings], [128, 128])
         self.assertGreater(client().models.count_tokens(model=GEMMA, contents="Концерт в парке").total_tokens, 2)
         self.assertIn(f"models/{GEMMA}", [model.name for model in client().models.list()])
+
+    def test_runs_a_batch_of_inline_requests(self) -> None:
+        requests = [
+            types.InlinedRequest(contents=f"Reply with exactly: {word}", metadata={"key": word}) for word in ("да", "нет")
+        ]
+        job = ended(client().batches.create(model=QUIET, src=requests, config={"display_name": "two"}))
+        self.assertEqual((job.state.name, job.display_name), ("JOB_STATE_SUCCEEDED", "two"))
+        told = [(one.metadata["key"], one.response.text) for one in job.dest.inlined_responses]
+        self.assertEqual(told, [("да", "да"), ("нет", "нет")])
+        client().batches.delete(name=job.name)
+
+    def test_runs_a_batch_of_a_file(self) -> None:
+        lines = "\n".join(
+            json.dumps({"key": word, "request": {"contents": [{"parts": [{"text": f"Reply with exactly: {word}"}]}]}})
+            for word in ("да", "нет")
+        )
+        # No key comes with the file itself: the address that it is sent to stands for the caller.
+        file = client().files.upload(file=io.BytesIO(lines.encode()), config={"mime_type": "jsonl"})
+        self.assertEqual((file.state.name, file.mime_type), ("ACTIVE", "jsonl"))
+        job = ended(client().batches.create(model=QUIET, src=file.name))
+        self.assertEqual(job.state.name, "JOB_STATE_SUCCEEDED")
+        answers = [json.loads(line) for line in client().files.download(file=job.dest.file_name).splitlines()]
+        texts = [(one["key"], one["response"]["candidates"][0]["content"]["parts"][0]["text"]) for one in answers]
+        self.assertEqual(texts, [("да", "да"), ("нет", "нет")])
+        self.assertIn(job.name, [one.name for one in client().batches.list()])
+        client().batches.delete(name=job.name)
+        client().files.delete(name=file.name)
 
     def test_is_refused_for_a_wrong_key(self) -> None:
         with self.assertRaises(errors.ClientError) as caught:

@@ -6,7 +6,10 @@ import {
   MAX_ERRORS,
   MAX_LINES,
 } from "../../../shared/batches/batch_lines.ts";
+import { geminiBatchEndpoint, geminiLines } from "../../../shared/batches/gemini_lines.ts";
+import { openaiLines } from "../../../shared/batches/openai_lines.ts";
 import type { BatchError } from "../../../shared/database/batches.ts";
+import { geminiRoute } from "../../../shared/endpoints/gemini/route.ts";
 
 const URL = "/v1/embeddings";
 const line = (customId: string, more: Record<string, unknown> = {}) =>
@@ -20,13 +23,14 @@ const line = (customId: string, more: Record<string, unknown> = {}) =>
 const bytesOf = (text: string) => new TextEncoder().encode(text.toWellFormed());
 async function checked(
   file: AsyncIterable<Uint8Array> | Iterable<Uint8Array>,
+  check = openaiLines(URL),
 ): Promise<{ lines: CheckedLine[]; errors: BatchError[] }> {
   const lines: CheckedLine[] = [];
   const errors: BatchError[] = [];
   const pieces = async function* () {
     yield* file;
   };
-  for await (const one of checkedLines(pieces(), URL)) "code" in one ? errors.push(one) : lines.push(one);
+  for await (const one of checkedLines(pieces(), check)) "code" in one ? errors.push(one) : lines.push(one);
   return { lines, errors };
 }
 const linesOf = (text: string) => checked([bytesOf(text)]);
@@ -84,7 +88,7 @@ describe("the lines of a batch", () => {
     const endless = async function* () {
       for (;; read++) yield bytesOf(`${line(`${read}`)}\n`);
     };
-    for await (const _ of checkedLines(endless(), URL)) if (read >= 5) break;
+    for await (const _ of checkedLines(endless(), openaiLines(URL))) if (read >= 5) break;
     expect(read).toBe(5);
   });
 
@@ -140,5 +144,49 @@ describe("the lines of a batch", () => {
       const count = text.split("\n").length;
       for (const { line } of errors) expect(line === null || line >= 1 && line <= count).toBe(true);
     }));
+  });
+});
+
+describe("the lines of a batch of Google's", () => {
+  const check = geminiLines(geminiBatchEndpoint("stage:a b"));
+  const request = { contents: [{ parts: [{ text: "a" }] }] };
+  const codesOf = async (...lines: unknown[]) =>
+    (await checked([bytesOf(lines.map((line) => JSON.stringify(line)).join("\n"))], check)).errors
+      .map(({ line, code }) => [line, code]);
+
+  test("ask the batch's model, and are found by their keys or their metadata", async () => {
+    const text = [
+      { key: "a", request: { ...request, model: "models/stage:a b" } },
+      { request, metadata: { key: "b", n: 1 } },
+      { key: "a", request },
+    ].map((line) => JSON.stringify(line)).join("\n");
+    const path = "/v1beta/models/stage%3Aa%20b:generateContent";
+    expect(geminiRoute(path)).toEqual({ kind: "call", model: "stage:a b", method: "generateContent" });
+    expect(await checked([bytesOf(text)], check)).toEqual({
+      errors: [],
+      lines: [
+        { customId: "a", model: "stage:a b", path, body: request, line: 1 },
+        { customId: null, model: "stage:a b", path, body: request, metadata: { key: "b", n: 1 }, line: 2 },
+        { customId: "a", model: "stage:a b", path, body: request, line: 3 },
+      ],
+    });
+  });
+
+  test("that are wrong are named", async () => {
+    expect(
+      await codesOf(
+        { key: 1, request },
+        { key: "x".repeat(513), request },
+        { key: "a" },
+        { request: { ...request, model: "another" } },
+        { request, metadata: { key: "\0" } },
+      ),
+    ).toEqual([
+      [1, "invalid_key"],
+      [2, "invalid_key"],
+      [3, "missing_required_parameter"],
+      [4, "mismatched_model"],
+      [5, "invalid_text"],
+    ]);
   });
 });

@@ -23,6 +23,7 @@ function runnerOf(bytes: Uint8Array<ArrayBuffer>, more: {
         state: more.added === undefined ? "validating" : "in_progress",
         total: more.added === undefined ? 0 : 1_200,
         added: more.added ?? 0,
+        api: "openai",
         endpoint: "/v1/responses",
         tenant_id: "default",
         sha256: "0",
