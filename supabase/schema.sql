@@ -16550,6 +16550,8 @@ create table eve.batch_files (
   owner_id uuid generated always as (COALESCE(consumer_id, '00000000-0000-0000-0000-000000000000'::uuid)) stored,
   purpose text not null,
   filename text not null,
+  mime_type text not null default 'application/x-ndjson'::text,
+  is_listed boolean not null default true,
   bytes bigint not null,
   tenant_id text,
   sha256 text,
@@ -16560,21 +16562,24 @@ create table eve.batch_files (
   expires_at timestamp with time zone not null,
   constraint batch_files_bytes_counted CHECK ((bytes >= 0)),
   constraint batch_files_filename_length CHECK (((length(filename) >= 1) AND (length(filename) <= 255))),
-  constraint batch_files_holds_known CHECK ((holds = ANY (ARRAY['answers'::text, 'errors'::text]))),
+  constraint batch_files_holds_known CHECK ((holds = ANY (ARRAY['answers'::text, 'errors'::text, 'all'::text]))),
+  constraint batch_files_mime_type_length CHECK (((length(mime_type) >= 1) AND (length(mime_type) <= 255))),
   constraint batch_files_parts_number CHECK (((cardinality(parts) >= 1) AND (cardinality(parts) <= 1000))),
   constraint batch_files_pkey PRIMARY KEY (id),
-  constraint batch_files_purpose_known CHECK ((purpose = ANY (ARRAY['batch'::text, 'batch_output'::text]))),
+  constraint batch_files_purpose_known CHECK ((purpose = ANY (ARRAY['batch'::text, 'user_data'::text, 'batch_output'::text]))),
   constraint batch_files_sha256_form CHECK ((sha256 ~ '^[0-9a-f]{64}$'::text)),
-  constraint batch_files_stored_or_read CHECK ((((purpose = 'batch'::text) = ((num_nonnulls(sha256, parts) = 1) AND (tenant_id IS NOT NULL))) AND ((sha256 IS NULL) OR (parts IS NULL)) AND ((purpose = 'batch_output'::text) = ((batch_id IS NOT NULL) AND (holds IS NOT NULL)))))
+  constraint batch_files_stored_or_read CHECK ((((purpose <> 'batch_output'::text) = ((num_nonnulls(sha256, parts) = 1) AND (tenant_id IS NOT NULL))) AND ((sha256 IS NULL) OR (parts IS NULL)) AND ((purpose = 'batch_output'::text) = ((batch_id IS NOT NULL) AND (holds IS NOT NULL)))))
 );
 alter table eve.batch_files enable row level security;
 CREATE INDEX batch_files_batch_id_idx ON eve.batch_files USING btree (batch_id) WHERE (batch_id IS NOT NULL);
 CREATE INDEX batch_files_expires_at_idx ON eve.batch_files USING btree (expires_at);
 CREATE UNIQUE INDEX batch_files_no_key ON eve.batch_files USING btree (no);
 CREATE INDEX batch_files_owner_id_no_idx ON eve.batch_files USING btree (owner_id, no);
-comment on table eve.batch_files is 'Files of batches: those that callers brought, and what came of them.';
-comment on column eve.batch_files.purpose is 'batch: a caller brought it, and it is a media object of its tenant (tenant_id, sha256), or several of them, one behind the other (parts). batch_output: it is read out of the batch''s jobs.';
-comment on column eve.batch_files.holds is 'answers: the lines that succeeded; errors: all others.';
+comment on table eve.batch_files is 'Files: those that callers brought, for batches or to be shown to models, and what came of batches.';
+comment on column eve.batch_files.purpose is 'batch, user_data (of a type that is no file of lines): a caller brought it, and it is a media object of its tenant (tenant_id, sha256), or several of them, one behind the other (parts). batch_output: it is read out of the batch''s jobs.';
+comment on column eve.batch_files.mime_type is 'As it was declared.';
+comment on column eve.batch_files.is_listed is 'False: the requests, or the responses, of a batch that had them inline. It is its batch''s own.';
+comment on column eve.batch_files.holds is 'answers: the lines that succeeded; errors: all others; all: those of Google''s batches, in one file.';
 comment on column eve.batch_files.expires_at is 'It is deleted then: 30 days after it came; an output file when the first of its lines leaves eve.jobs.';
 
 create table eve.batches (
@@ -16583,7 +16588,9 @@ create table eve.batches (
   consumer_id uuid,
   owner_id uuid generated always as (COALESCE(consumer_id, '00000000-0000-0000-0000-000000000000'::uuid)) stored,
   token_id uuid,
+  api text not null default 'openai'::text,
   endpoint text not null,
+  is_inline boolean not null default false,
   input_file_id uuid not null,
   job_id uuid not null,
   metadata jsonb,
@@ -16605,10 +16612,12 @@ create table eve.batches (
   finalizing_at timestamp with time zone,
   ended_at timestamp with time zone,
   cancelling_at timestamp with time zone,
+  deleted_at timestamp with time zone,
   expires_at timestamp with time zone not null,
+  constraint batches_api_known CHECK ((api = ANY (ARRAY['openai'::text, 'gemini'::text]))),
   constraint batches_counted CHECK (((open >= 0) AND (completed >= 0) AND (failed >= 0) AND (expired >= 0) AND ((((open + completed) + failed) + expired) <= added) AND (added <= total) AND (total <= 50000))),
   constraint batches_ended CHECK (((ended_at IS NOT NULL) = (state = ANY (ARRAY['failed'::text, 'completed'::text, 'expired'::text, 'cancelled'::text])))),
-  constraint batches_endpoint_length CHECK (((length(endpoint) >= 1) AND (length(endpoint) <= 100))),
+  constraint batches_endpoint_length CHECK (((length(endpoint) >= 1) AND (length(endpoint) <= 1000))),
   constraint batches_errors_size CHECK ((length((errors)::text) <= 262144)),
   constraint batches_metadata_size CHECK ((length((metadata)::text) <= 16384)),
   constraint batches_pkey PRIMARY KEY (id),
@@ -16620,15 +16629,19 @@ CREATE UNIQUE INDEX batches_job_id_key ON eve.batches USING btree (job_id);
 CREATE UNIQUE INDEX batches_no_key ON eve.batches USING btree (no);
 CREATE INDEX batches_owner_id_no_idx ON eve.batches USING btree (owner_id, no);
 comment on table eve.batches is 'Batches: what became of each, and how many of its lines have ended. Like eve.jobs it outlives what it names.';
+comment on column eve.batches.api is 'Whose clients handed it in: they alone see it, and what came of it is written as they read it.';
+comment on column eve.batches.endpoint is 'What its lines ask for: OpenAI''s address of it, or Google''s, with the model in it.';
+comment on column eve.batches.is_inline is 'Its requests came with it, and its responses are told with it.';
 comment on column eve.batches.job_id is 'The job that checks its file and hands the lines in.';
 comment on column eve.batches.models is 'All that its lines ask for: who may not use one of them does not see it.';
 comment on column eve.batches.errors is 'What is wrong with its file: [{"code", "message", "param", "line"}], lines from 1 on, the first hundred.';
 comment on column eve.batches.total is 'Lines; of one that was broken off while they were handed in, those that had been (added).';
 comment on column eve.batches.open is 'Lines that have been handed in and have not ended. Kept by a trigger on eve.jobs, as are completed, failed and expired.';
 comment on column eve.batches.output_bytes is 'Of the output file so far; error_bytes: of the error file.';
+comment on column eve.batches.deleted_at is 'Nobody sees it any more. It ends as others do.';
 
-CREATE OR REPLACE FUNCTION eve.batch_line(job eve.jobs)
- RETURNS text
+CREATE OR REPLACE FUNCTION eve.batch_line_openai(job eve.jobs)
+ RETURNS jsonb
  LANGUAGE sql
  IMMUTABLE
  SET search_path TO ''
@@ -16648,7 +16661,50 @@ AS $function$
       when (job).state = 'cancelled' then jsonb_build_object('code', 'batch_cancelled', 'message', 'The batch was cancelled before this request was executed.')
       else jsonb_build_object('code', (job).error_code, 'message', (job).error_detail)
     end
-  )::text;
+  );
+$function$;
+
+CREATE OR REPLACE FUNCTION eve.batch_line_gemini(job eve.jobs)
+ RETURNS jsonb
+ LANGUAGE sql
+ IMMUTABLE
+ SET search_path TO ''
+AS $function$
+  select jsonb_strip_nulls(jsonb_build_object('key', (job).custom_id, 'metadata', (job).body -> 'metadata')) || case
+    when (job).state = 'succeeded' then jsonb_build_object('response', (job).result -> 'body')
+    when (job).state = 'expired' then jsonb_build_object(
+      'error', jsonb_build_object('code', 4, 'message', 'The batch expired before this request was executed.')
+    )
+    when (job).state = 'cancelled' then jsonb_build_object(
+      'error', jsonb_build_object('code', 1, 'message', 'The batch was cancelled before this request was executed.')
+    )
+    else jsonb_build_object(
+      'error', jsonb_build_object(
+        -- google.rpc.Code: a name's place in this list.
+        'code', coalesce(
+          array_position(
+            array[
+              'CANCELLED', 'UNKNOWN', 'INVALID_ARGUMENT', 'DEADLINE_EXCEEDED', 'NOT_FOUND', 'ALREADY_EXISTS', 'PERMISSION_DENIED',
+              'RESOURCE_EXHAUSTED', 'FAILED_PRECONDITION', 'ABORTED', 'OUT_OF_RANGE', 'UNIMPLEMENTED', 'INTERNAL', 'UNAVAILABLE',
+              'DATA_LOSS', 'UNAUTHENTICATED'
+            ],
+            (job).result #>> '{body,error,status}'
+          ),
+          13
+        ),
+        'message', coalesce((job).result #>> '{body,error,message}', (job).error_detail, (job).error_code)
+      )
+    )
+  end;
+$function$;
+
+CREATE OR REPLACE FUNCTION eve.batch_line(job eve.jobs, api text)
+ RETURNS text
+ LANGUAGE sql
+ IMMUTABLE
+ SET search_path TO ''
+AS $function$
+  select (case batch_line.api when 'gemini' then eve.batch_line_gemini(job) else eve.batch_line_openai(job) end)::text;
 $function$;
 
 CREATE OR REPLACE FUNCTION eve.batch_finish(ids uuid[])
@@ -16668,19 +16724,25 @@ begin
         else 'completed'
       end,
       finalizing_at = v_now, ended_at = v_now,
-      output_file_id = case when b.output_bytes > 0 then gen_random_uuid() end,
-      error_file_id = case when b.error_bytes > 0 then gen_random_uuid() end
+      output_file_id = case when b.output_bytes > 0 or b.api = 'gemini' and b.error_bytes > 0 then gen_random_uuid() end,
+      error_file_id = case when b.api = 'openai' and b.error_bytes > 0 then gen_random_uuid() end
     where b.id = any (batch_finish.ids) and b.added = b.total and b.open = 0
       and (b.state in ('in_progress', 'cancelling') or b.state = 'validating' and (b.errors is not null or b.expires_at <= v_now))
     returning b.*
   )
-  insert into eve.batch_files (id, consumer_id, purpose, filename, bytes, batch_id, holds, created_at, expires_at)
-  select f.id, e.consumer_id, 'batch_output', format('batch_%s_%s.jsonl', replace(e.id::text, '-', ''), f.name), f.bytes, e.id, f.holds, v_now,
+  insert into eve.batch_files (id, consumer_id, purpose, filename, is_listed, bytes, batch_id, holds, created_at, expires_at)
+  select f.id, e.consumer_id, 'batch_output', format('batch_%s_%s.jsonl', replace(e.id::text, '-', ''), f.name), not e.is_inline, f.bytes,
+    e.id, f.holds, v_now,
     -- A line leaves when its job does: the first may have ended at once.
     coalesce(e.in_progress_at, e.created_at) + (select k.keep from eve.job_kinds k where k.kind = 'llm')
   from ended e
   cross join lateral (
-    values (e.output_file_id, 'output', e.output_bytes, 'answers'), (e.error_file_id, 'error', e.error_bytes, 'errors')
+    values
+      (
+        e.output_file_id, 'output', e.output_bytes + case when e.api = 'gemini' then e.error_bytes else 0 end,
+        case when e.api = 'gemini' then 'all' else 'answers' end
+      ),
+      (e.error_file_id, 'error', e.error_bytes, 'errors')
   ) as f (id, name, bytes, holds)
   where f.id is not null;
 end;
@@ -16721,11 +16783,13 @@ begin
       coalesce(sum(l.sign * l.bytes) filter (where l.state = 'succeeded'), 0) as output_bytes,
       coalesce(sum(l.sign * l.bytes) filter (where l.state <> 'succeeded'), 0) as error_bytes
     from (
-      select n.batch_id, n.state, 1 as sign, octet_length(eve.batch_line(row(n.*)::eve.jobs)) + 1 as bytes
+      select n.batch_id, n.state, 1 as sign,
+        octet_length(eve.batch_line(row(n.*)::eve.jobs, (select w.api from eve.batches w where w.id = n.batch_id))) + 1 as bytes
       from after_it n
       where n.finished_at is not null and n.batch_id is not null
       union all
-      select o.batch_id, o.state, -1, octet_length(eve.batch_line(row(o.*)::eve.jobs)) + 1
+      select o.batch_id, o.state, -1,
+        octet_length(eve.batch_line(row(o.*)::eve.jobs, (select w.api from eve.batches w where w.id = o.batch_id))) + 1
       from before_it o
       where o.finished_at is not null and o.batch_id is not null
     ) l
@@ -16752,7 +16816,7 @@ begin
 end;
 $function$;
 
-CREATE OR REPLACE FUNCTION eve.batches_for(consumer_id uuid, token_id uuid)
+CREATE OR REPLACE FUNCTION eve.batches_for(consumer_id uuid, token_id uuid, api text)
  RETURNS SETOF eve.batches
  LANGUAGE plpgsql
  STABLE
@@ -16766,7 +16830,8 @@ begin
     from eve.batches b
     left join eve.consumers c on c.id = batches_for.consumer_id
     left join eve.scoped_tokens t on t.id = batches_for.token_id
-    where (batches_for.consumer_id is null or b.owner_id = batches_for.consumer_id)
+    where b.api = batches_for.api and b.deleted_at is null
+      and (batches_for.consumer_id is null or b.owner_id = batches_for.consumer_id)
       and (c.models is null or b.models <@ c.models)
       and (t.models is null or b.models <@ t.models);
 end;
@@ -16778,7 +16843,7 @@ CREATE OR REPLACE FUNCTION eve.batch_json(batch eve.batches)
  IMMUTABLE
  SET search_path TO ''
 AS $function$
-  select to_jsonb(batch) - '{owner_id,token_id,job_id,added,open,output_bytes,error_bytes}'::text[];
+  select to_jsonb(batch) - '{owner_id,token_id,job_id,added,open,output_bytes,error_bytes,deleted_at}'::text[];
 $function$;
 
 -- batch_files ---------------------------------------------------------------------------------------------------------
@@ -16800,6 +16865,7 @@ begin
     left join eve.scoped_tokens t on t.id = batch_files_for.token_id
     where (batch_files_for.consumer_id is null or f.owner_id = batch_files_for.consumer_id)
       and f.expires_at > eve.clock()
+      and b.deleted_at is null
       and (c.models is null or b.id is null or b.models <@ c.models)
       and (t.models is null or b.id is null or b.models <@ t.models);
 end;
@@ -16839,23 +16905,38 @@ end;
 $function$;
 comment on function public.eve_batch_file_tenant is 'The tenant that files of a caller''s batches are kept for.';
 
-CREATE OR REPLACE FUNCTION public.eve_batch_file_save(id uuid, filename text, bytes bigint, tenant_id text, sha256 text, consumer_id uuid DEFAULT NULL::uuid, token_id uuid DEFAULT NULL::uuid)
+CREATE OR REPLACE FUNCTION public.eve_batch_file_save(id uuid, filename text, bytes bigint, tenant_id text, sha256 text, consumer_id uuid DEFAULT NULL::uuid, token_id uuid DEFAULT NULL::uuid, purpose text DEFAULT 'batch'::text, mime_type text DEFAULT 'application/x-ndjson'::text, is_listed boolean DEFAULT true)
  RETURNS jsonb
  LANGUAGE plpgsql
  SET search_path TO ''
 AS $function$
+#variable_conflict use_column
 declare
   v_keep constant interval := '30 days';
   v_now constant timestamptz := eve.clock();
   v_file eve.batch_files;
 begin
   perform eve.require_live_caller(eve_batch_file_save.consumer_id, eve_batch_file_save.token_id);
-  insert into eve.batch_files (id, consumer_id, purpose, filename, bytes, tenant_id, sha256, created_at, expires_at)
-  values (
-    eve_batch_file_save.id, eve_batch_file_save.consumer_id, 'batch', left(eve_batch_file_save.filename, 255),
-    eve_batch_file_save.bytes, eve_batch_file_save.tenant_id, eve_batch_file_save.sha256, v_now, v_now + v_keep
+  insert into eve.batch_files (
+    id, consumer_id, purpose, filename, mime_type, is_listed, bytes, tenant_id, sha256, created_at, expires_at
   )
+  values (
+    eve_batch_file_save.id, eve_batch_file_save.consumer_id, eve_batch_file_save.purpose, left(eve_batch_file_save.filename, 255),
+    eve_batch_file_save.mime_type, eve_batch_file_save.is_listed, eve_batch_file_save.bytes, eve_batch_file_save.tenant_id,
+    eve_batch_file_save.sha256, v_now, v_now + v_keep
+  )
+  on conflict (id) do nothing
   returning * into v_file;
+  if not found then
+    -- An upload whose end was sent twice.
+    select f.* into v_file
+    from eve.batch_files f
+    where f.id = eve_batch_file_save.id and f.sha256 = eve_batch_file_save.sha256
+      and f.consumer_id is not distinct from eve_batch_file_save.consumer_id;
+    if not found then
+      return eve.batch_missing('upload', eve_batch_file_save.id);
+    end if;
+  end if;
   return jsonb_build_object('status', 'kept', 'file', eve.batch_file_json(v_file));
 end;
 $function$;
@@ -16900,7 +16981,7 @@ begin
   from (
     select f.*
     from eve.batch_files_for(eve_batch_files.consumer_id, eve_batch_files.token_id) f
-    where (eve_batch_files.purpose is null or f.purpose = eve_batch_files.purpose)
+    where f.is_listed and (eve_batch_files.purpose is null or f.purpose = eve_batch_files.purpose)
       and (v_after is null or v_turn * f.no > v_turn * v_after)
     order by v_turn * f.no
     limit v_at_most + 1
@@ -16925,6 +17006,7 @@ AS $function$
 declare
   v_bytes_max constant integer := 2000000;
   v_file eve.batch_files;
+  v_api text;
   v_job eve.jobs;
   v_lines text[] := '{}';
   v_line text;
@@ -16937,18 +17019,19 @@ begin
   if not found then
     return eve.batch_missing('file', eve_batch_file_piece.id);
   end if;
+  v_api := (select b.api from eve.batches b where b.id = v_file.batch_id);
   for v_job in
     select *
     from eve.jobs j
     where j.batch_id = v_file.batch_id and j.place >= eve_batch_file_piece.from_place
-      and (j.state = 'succeeded') = (v_file.holds = 'answers') and j.finished_at is not null
+      and (v_file.holds = 'all' or (j.state = 'succeeded') = (v_file.holds = 'answers')) and j.finished_at is not null
     order by j.place
   loop
     if v_bytes >= v_bytes_max then
       v_next := v_job.place;
       exit;
     end if;
-    v_line := eve.batch_line(v_job) || E'\n';
+    v_line := eve.batch_line(v_job, v_api) || E'\n';
     v_lines := v_lines || v_line;
     v_bytes := v_bytes + octet_length(v_line);
   end loop;
@@ -17034,14 +17117,15 @@ $function$;
 
 -- batch_running -------------------------------------------------------------------------------------------------------
 
-CREATE OR REPLACE FUNCTION public.eve_batch_create(id uuid, input_file_id uuid, endpoint text, metadata jsonb DEFAULT NULL::jsonb, consumer_id uuid DEFAULT NULL::uuid, token_id uuid DEFAULT NULL::uuid)
+CREATE OR REPLACE FUNCTION public.eve_batch_create(id uuid, input_file_id uuid, endpoint text, metadata jsonb DEFAULT NULL::jsonb, consumer_id uuid DEFAULT NULL::uuid, token_id uuid DEFAULT NULL::uuid, api text DEFAULT 'openai'::text, is_inline boolean DEFAULT false)
  RETURNS jsonb
  LANGUAGE plpgsql
  SET search_path TO ''
 AS $function$
 #variable_conflict use_column
 declare
-  v_window constant interval := '24 hours';
+  -- As OpenAI and Google have it.
+  v_window constant interval := case eve_batch_create.api when 'gemini' then interval '48 hours' else interval '24 hours' end;
   v_now constant timestamptz := eve.clock();
   v_job constant uuid := gen_random_uuid();
   v_batch eve.batches;
@@ -17049,9 +17133,9 @@ declare
 begin
   perform
   from eve.batch_files_for(eve_batch_create.consumer_id, eve_batch_create.token_id) f
-  where f.id = eve_batch_create.input_file_id and f.purpose = 'batch';
+  where f.id = eve_batch_create.input_file_id and (f.purpose = 'batch' or f.purpose = 'user_data' and eve_batch_create.api = 'gemini');
   if not found then
-    return eve.batch_missing('file of purpose batch', eve_batch_create.input_file_id);
+    return eve.batch_missing('file for batches', eve_batch_create.input_file_id);
   end if;
   v_submitted := public.eve_jobs_submit(
     jsonb_build_array(
@@ -17064,10 +17148,12 @@ begin
   if v_submitted ->> 'status' = 'refused' then
     return v_submitted;
   end if;
-  insert into eve.batches (id, consumer_id, token_id, endpoint, input_file_id, job_id, metadata, created_at, expires_at)
+  insert into eve.batches (
+    id, consumer_id, token_id, api, endpoint, is_inline, input_file_id, job_id, metadata, created_at, expires_at
+  )
   values (
-    eve_batch_create.id, eve_batch_create.consumer_id, eve_batch_create.token_id, eve_batch_create.endpoint,
-    eve_batch_create.input_file_id, v_job, eve_batch_create.metadata, v_now, v_now + v_window
+    eve_batch_create.id, eve_batch_create.consumer_id, eve_batch_create.token_id, eve_batch_create.api, eve_batch_create.endpoint,
+    eve_batch_create.is_inline, eve_batch_create.input_file_id, v_job, eve_batch_create.metadata, v_now, v_now + v_window
   )
   returning * into v_batch;
   return jsonb_build_object('status', 'created', 'batch', eve.batch_json(v_batch), 'wake', v_submitted -> 'wake');
@@ -17075,7 +17161,7 @@ end;
 $function$;
 comment on function public.eve_batch_create is 'Hands a batch in: a job checks its file.';
 
-CREATE OR REPLACE FUNCTION public.eve_batch(id uuid, consumer_id uuid DEFAULT NULL::uuid, token_id uuid DEFAULT NULL::uuid)
+CREATE OR REPLACE FUNCTION public.eve_batch(id uuid, consumer_id uuid DEFAULT NULL::uuid, token_id uuid DEFAULT NULL::uuid, api text DEFAULT 'openai'::text)
  RETURNS jsonb
  LANGUAGE plpgsql
  STABLE
@@ -17085,7 +17171,7 @@ AS $function$
 declare
   v_batch eve.batches;
 begin
-  select b.* into v_batch from eve.batches_for(eve_batch.consumer_id, eve_batch.token_id) b where b.id = eve_batch.id;
+  select b.* into v_batch from eve.batches_for(eve_batch.consumer_id, eve_batch.token_id, eve_batch.api) b where b.id = eve_batch.id;
   if not found then
     return eve.batch_missing('batch', eve_batch.id);
   end if;
@@ -17094,7 +17180,7 @@ end;
 $function$;
 comment on function public.eve_batch is 'A batch, for those whose it is.';
 
-CREATE OR REPLACE FUNCTION public.eve_batches(consumer_id uuid DEFAULT NULL::uuid, token_id uuid DEFAULT NULL::uuid, after uuid DEFAULT NULL::uuid, at_most integer DEFAULT 20)
+CREATE OR REPLACE FUNCTION public.eve_batches(consumer_id uuid DEFAULT NULL::uuid, token_id uuid DEFAULT NULL::uuid, after uuid DEFAULT NULL::uuid, at_most integer DEFAULT 20, api text DEFAULT 'openai'::text)
  RETURNS jsonb
  LANGUAGE plpgsql
  STABLE
@@ -17110,7 +17196,7 @@ begin
   into v_batches
   from (
     select b.*
-    from eve.batches_for(eve_batches.consumer_id, eve_batches.token_id) b
+    from eve.batches_for(eve_batches.consumer_id, eve_batches.token_id, eve_batches.api) b
     where v_after is null or b.no < v_after
     order by b.no desc
     limit v_at_most + 1
@@ -17123,7 +17209,7 @@ end;
 $function$;
 comment on function public.eve_batches is 'A caller''s batches, the newest first, page by page.';
 
-CREATE OR REPLACE FUNCTION public.eve_batch_cancel(id uuid, consumer_id uuid DEFAULT NULL::uuid, token_id uuid DEFAULT NULL::uuid, at_most integer DEFAULT 2000)
+CREATE OR REPLACE FUNCTION public.eve_batch_cancel(id uuid, consumer_id uuid DEFAULT NULL::uuid, token_id uuid DEFAULT NULL::uuid, at_most integer DEFAULT 2000, api text DEFAULT 'openai'::text)
  RETURNS jsonb
  LANGUAGE plpgsql
  SET search_path TO ''
@@ -17134,7 +17220,7 @@ declare
   v_before text;
 begin
   select b.* into v_batch
-  from eve.batches_for(eve_batch_cancel.consumer_id, eve_batch_cancel.token_id) b
+  from eve.batches_for(eve_batch_cancel.consumer_id, eve_batch_cancel.token_id, eve_batch_cancel.api) b
   where b.id = eve_batch_cancel.id;
   if not found then
     return eve.batch_missing('batch', eve_batch_cancel.id);
@@ -17172,6 +17258,29 @@ end;
 $function$;
 comment on function public.eve_batch_cancel is 'Cancels a batch, some of its lines at a time.';
 
+CREATE OR REPLACE FUNCTION public.eve_batch_delete(id uuid, consumer_id uuid DEFAULT NULL::uuid, token_id uuid DEFAULT NULL::uuid, api text DEFAULT 'openai'::text)
+ RETURNS jsonb
+ LANGUAGE plpgsql
+ SET search_path TO ''
+AS $function$
+#variable_conflict use_column
+begin
+  update eve.batches b
+  set deleted_at = eve.clock()
+  where b.id = eve_batch_delete.id
+    and exists (
+      select
+      from eve.batches_for(eve_batch_delete.consumer_id, eve_batch_delete.token_id, eve_batch_delete.api) s
+      where s.id = eve_batch_delete.id
+    );
+  if not found then
+    return eve.batch_missing('batch', eve_batch_delete.id);
+  end if;
+  return jsonb_build_object('status', 'deleted');
+end;
+$function$;
+comment on function public.eve_batch_delete is 'Deletes a batch, as far as anybody sees it.';
+
 CREATE OR REPLACE FUNCTION public.eve_batch_input(id uuid)
  RETURNS jsonb
  LANGUAGE plpgsql
@@ -17182,7 +17291,7 @@ AS $function$
 declare
   v_found record;
 begin
-  select b.state, b.total, b.added, b.endpoint, b.input_file_id, f.tenant_id, f.sha256, f.parts,
+  select b.state, b.total, b.added, b.api, b.endpoint, b.input_file_id, f.tenant_id, f.sha256, f.parts,
     case
       when t.models is null then c.models
       when c.models is null then t.models
