@@ -13,8 +13,10 @@ delete from eve.job_kinds where kind in ('batch');
 
 drop function eve.batch_finish(uuid[]);
 drop function eve.batch_json(eve.batches);
-drop function eve.batch_line(eve.jobs);
-drop function eve.batches_for(uuid, uuid);
+drop function eve.batch_line(eve.jobs, text);
+drop function eve.batch_line_gemini(eve.jobs);
+drop function eve.batch_line_openai(eve.jobs);
+drop function eve.batches_for(uuid, uuid, text);
 
 drop table eve.batch_files, eve.batches;
 

@@ -13,6 +13,6 @@ drop function eve.retention_of_batches(regclass, text, timestamp with time zone,
 drop function public.eve_batch_file(uuid, uuid, uuid);
 drop function public.eve_batch_file_delete(uuid, uuid, uuid);
 drop function public.eve_batch_file_piece(uuid, integer, uuid, uuid);
-drop function public.eve_batch_file_save(uuid, text, bigint, text, text, uuid, uuid);
+drop function public.eve_batch_file_save(uuid, text, bigint, text, text, uuid, uuid, text, text, boolean);
 drop function public.eve_batch_file_tenant(uuid, uuid);
 drop function public.eve_batch_files(uuid, uuid, text, uuid, integer, boolean);
