@@ -6,7 +6,14 @@ import { batchRunner } from "./batch_runner.ts";
 import { callRunner } from "./call_runner.ts";
 import { keptWithMedia } from "./kept_with_media.ts";
 import { ocrRunner } from "./ocr_runner.ts";
+import { createVisionBooks } from "../database/vision.ts";
+import { modelFromEnvironment } from "../database/environment_models.ts";
+import { openAnalysts } from "../vision/analysts/open.ts";
 import type { TesseractProgram } from "../vision/analysts/tesseract.ts";
+import { createVisionCache } from "../vision/cache.ts";
+import { beginningOf, storedPicture } from "../vision/stored_picture.ts";
+import type { JobRunner } from "./job_runner.ts";
+import { visionRunner } from "./vision_runner.ts";
 import { runWorker } from "./worker.ts";
 
 /**
@@ -52,6 +59,9 @@ export function openWorker(
     media: calls.jobMedia,
     clock,
   });
+  let looking: JobRunner | null = null;
+  // A wrong setting of vision is an error of its jobs alone.
+  const look: JobRunner = (job, terms) => (looking ??= openVision())(job, terms);
   const leases = createJobLeases(calls.transport);
   // What cannot be delivered for want of a setting waits; the operation `events` says so.
   const { handlers } = eventHandlers({
@@ -74,6 +84,27 @@ export function openWorker(
     work: (stop) => working ?? begin(stop),
     leave: calls.leave,
   };
+
+  function openVision(): JobRunner {
+    const { models, ocr } = openAnalysts({
+      read: options.read,
+      gateway: calls.gateway,
+      resolve: calls.resolve,
+      clock,
+      fetch: options.fetch,
+      know: (model) => modelFromEnvironment(calls.transport, model),
+      tesseract,
+    });
+    return visionRunner({
+      books: createVisionBooks(calls.transport),
+      cache: createVisionCache(calls.media, log),
+      analysts: [...models, ...ocr],
+      beginning: async (object, atMost) => await beginningOf(await calls.media(), object, atMost),
+      picture: (stored) => storedPicture(calls.media, stored),
+      clock,
+      log,
+    });
+  }
 
   function keep(work: Promise<void>): void {
     settling.add(work);
@@ -98,6 +129,7 @@ export function openWorker(
           response: run,
           provider_job: run,
           batch: batchRunner(calls),
+          vision: look,
           ...(tesseract !== null && { ocr: ocrRunner({ program: tesseract, media: calls.media }) }),
         },
         deliver,

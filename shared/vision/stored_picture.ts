@@ -1,4 +1,5 @@
 import { GatewayError } from "../contract/gateway_error.ts";
+import type { MediaObject } from "../database/media.ts";
 import { openObject } from "../media/read.ts";
 import type { Media } from "../media/storage.ts";
 import { joinBytes } from "../runtime/join_bytes.ts";
@@ -31,4 +32,26 @@ export function storedPicture(media: () => Promise<Media>, { tenantId, ...pictur
       return joinBytes(chunks);
     },
   };
+}
+
+/**
+ * So many bytes of an object from its beginning, or all there are: what follows is not read.
+ * @throws GatewayError `object_not_found`, `storage_unavailable`
+ */
+export async function beginningOf(
+  media: Media,
+  { tenant_id: tenantId, sha256 }: Pick<MediaObject, "tenant_id" | "sha256">,
+  atMost: number,
+): Promise<Uint8Array<ArrayBuffer>> {
+  const body = await openObject(media, ACTOR, tenantId, sha256);
+  if (body === null) throw new GatewayError("object_not_found");
+  const chunks: Uint8Array<ArrayBuffer>[] = [];
+  let length = 0;
+  // To leave the loop ends the stream.
+  for await (const chunk of body) {
+    chunks.push(chunk);
+    length += chunk.length;
+    if (length >= atMost) break;
+  }
+  return joinBytes(chunks).subarray(0, atMost);
 }

@@ -1,0 +1,310 @@
+import type { Caller } from "../contract/caller.ts";
+import type { BudgetAnswer, DecisionToKeep, LookedAt, PictureJob, VisionBooks } from "../database/vision.ts";
+import type { MediaObject } from "../database/media.ts";
+import { GatewayError } from "../contract/gateway_error.ts";
+import { sha256Of } from "../runtime/sha256.ts";
+import type { Clock } from "../runtime/clock.ts";
+import type { Log } from "../runtime/log.ts";
+import { type Analysis, AnalysisFailure, type Analyst, type Picture, type Resolution } from "./analyst.ts";
+import type { CacheKey, VisionCache } from "./cache.ts";
+import { HEADER_BYTES, pictureHeader } from "./header.ts";
+import { decide, USUAL_POLICY, type VisionDecision, type VisionPolicy, visionPolicy } from "./policy.ts";
+import { PROMPT_VERSION } from "./prompt.ts";
+import { RESULT_VERSION } from "./result.ts";
+import type { StoredPicture } from "./stored_picture.ts";
+
+export interface LookDependencies {
+  books: VisionBooks;
+  cache: VisionCache;
+  /** In the order of the installation. */
+  analysts: readonly Analyst[];
+  /** So many bytes of an object from its beginning, or all there are. @throws GatewayError */
+  beginning(object: MediaObject, atMost: number): Promise<Uint8Array<ArrayBuffer>>;
+  picture(stored: StoredPicture): Picture;
+  clock: Pick<Clock, "now">;
+  log: Log;
+}
+
+export type LookOutcome =
+  | { kind: "ended"; status: string }
+  /** It waits, and its row says what for. */
+  | { kind: "later"; delayMs: number }
+  /** Who was asked broke off: a run that counts. */
+  | { kind: "failed"; code: string; message: string };
+
+/** No other job looks at the same picture for so long: more than one run takes. */
+const HOLD_SECONDS = 180;
+/** Between two looks at what another job is doing, or at a lane that is full. */
+const LEAST_DELAY_MS = 5_000;
+/** Somebody may set an analyst up, or raise a budget. */
+const MOST_DELAY_MS = 600_000;
+const NO_ANALYST_DELAY_MS = 60_000;
+/** A model that has room so soon is waited for: reading the text alone is less than the picture is worth. */
+const SOON_MS = 60_000;
+
+/** Why one that was asked has no result. */
+type Failing =
+  | { name: string; kind: "used_up"; message: string; retryAfterMs: number | null }
+  | {
+    name: string;
+    kind: AnalysisFailure["kind"];
+    code: string;
+    message: string;
+    retryAfterMs: number | null;
+  };
+
+type Asked = { kind: "found"; outcome: LookedAt } | { kind: "failed"; failing: Failing };
+
+/**
+ * Looks at one picture, for a job: policy, cache, budget, analyst, result. Each step may be repeated: what was paid for is found again by
+ * the id of its step, and what was written down is not written twice.
+ * @throws GatewayError where nothing can be known now: the database or the store is away; and the signal's reason when it aborts
+ */
+export async function lookAt(
+  job: PictureJob,
+  caller: Caller,
+  dependencies: LookDependencies,
+  signal: AbortSignal,
+): Promise<LookOutcome> {
+  const { books, clock } = dependencies;
+  const since = clock.now();
+  const begun = await books.begin(job, HOLD_SECONDS);
+  if (begun.status === "ended") return { kind: "ended", status: "ended" };
+  if (begun.status === "busy") {
+    return { kind: "later", delayMs: Math.min(LEAST_DELAY_MS, begun.retry_after_ms + 1) };
+  }
+  const { object, post } = begun;
+  const policy = policyOf(begun.policy, dependencies.log);
+  const said = begun.picture.width === null && begun.picture.fault === null
+    ? await saidBy(object, dependencies)
+    : { ...begun.picture, mimeType: object.mime_type ?? "" };
+  const similar = await books.savePicture(job, said, policy.same_bits ?? 0);
+  const facts = {
+    sha256: job.sha256,
+    mimeType: said.mimeType,
+    sizeBytes: object.size_bytes ?? 0,
+    width: said.width,
+    height: said.height,
+    source: post.source,
+    publishedAtMs: Date.parse(post.published_at ?? post.created_at),
+    similar,
+  };
+  const decided = (facts: Parameters<typeof decide>[1]) =>
+    decide(policy, facts, dependencies.analysts, Date.parse(begun.now));
+  let decision = decided(facts);
+  if (decision.action === "copy") {
+    const kept = toKeep(decision, begun.policy_version);
+    const saved = await books.finish(job, kept, {
+      status: "done",
+      same_as: decision.sha256,
+      reason: decision.message,
+    });
+    if (saved !== "gone") return { kind: "ended", status: "done" };
+    decision = decided({ ...facts, similar: null });
+  }
+  const kept = toKeep(decision, begun.policy_version);
+  const finish = async (outcome: LookedAt): Promise<LookOutcome> => {
+    await books.finish(job, kept, { ...outcome, duration_ms: Math.round(clock.now() - since) });
+    return { kind: "ended", status: outcome.status };
+  };
+  if (decision.action === "skip") {
+    return await finish({ status: "skipped", reason: `${decision.reason}: ${decision.message}` });
+  }
+  if (decision.action !== "analyse") {
+    await finish({ status: "waiting", reason: `${decision.reason}: ${decision.message}` });
+    return { kind: "later", delayMs: NO_ANALYST_DELAY_MS };
+  }
+  const picture = dependencies.picture({
+    tenantId: job.tenantId,
+    sha256: job.sha256,
+    mimeType: facts.mimeType,
+    sizeBytes: facts.sizeBytes,
+    // Decided: both are known.
+    width: facts.width!,
+    height: facts.height!,
+  });
+  const failings: Failing[] = [];
+  for (const { name, resolution } of decision.analysts) {
+    const analyst = dependencies.analysts.find((one) => one.name === name)!;
+    const isLess = analyst.capabilities.readsTextOnly && decision.reason !== "text" &&
+      decision.reason !== "large_document";
+    if (isLess && failings.some(hasRoomSoon)) break;
+    signal.throwIfAborted();
+    const step = { job, caller, analyst, resolution, picture, signal };
+    const asked = await ask(step, dependencies);
+    if (asked.kind === "found") return await finish(asked.outcome);
+    failings.push(asked.failing);
+  }
+  return await withoutResult(failings, finish);
+}
+
+const hasRoomSoon = ({ kind, retryAfterMs }: Failing) =>
+  kind === "no_capacity" && retryAfterMs !== null && retryAfterMs <= SOON_MS;
+
+async function withoutResult(
+  failings: readonly Failing[],
+  finish: (outcome: LookedAt) => Promise<LookOutcome>,
+): Promise<LookOutcome> {
+  const reason = failings.map(({ name, message }) => `${name}: ${message}`).join("; ").slice(0, 500);
+  const waiting = failings.filter(({ kind }) => kind === "used_up" || kind === "no_capacity");
+  if (waiting.length > 0) {
+    await finish({ status: "waiting", reason });
+    const soonest = Math.min(...waiting.map(({ retryAfterMs }) => retryAfterMs ?? NO_ANALYST_DELAY_MS));
+    return { kind: "later", delayMs: Math.min(Math.max(soonest, LEAST_DELAY_MS), MOST_DELAY_MS) };
+  }
+  const broken = failings.find(({ kind }) => kind === "retryable");
+  if (broken !== undefined && broken.kind !== "used_up") {
+    await finish({ status: "waiting", reason });
+    return { kind: "failed", code: broken.code, message: reason };
+  }
+  return await finish({ status: "failed", reason });
+}
+
+interface Step {
+  job: PictureJob;
+  caller: Caller;
+  analyst: Analyst;
+  resolution: Resolution;
+  picture: Picture;
+  signal: AbortSignal;
+}
+
+/** One analyst, asked once more where its answer does not hold. */
+async function ask(step: Step, dependencies: LookDependencies): Promise<Asked> {
+  const { job, analyst, resolution } = step;
+  const key: CacheKey = { tenantId: job.tenantId, sha256: job.sha256, analyst: analyst.name, resolution };
+  const cached = await dependencies.cache.find(key);
+  if (cached !== null) {
+    // It was paid for when it was found.
+    const free = { ...cached, inputTokens: 0, outputTokens: 0 };
+    return {
+      kind: "found",
+      outcome: { ...factsOf(step, free), status: "done", result: cached.result, from_cache: true },
+    };
+  }
+  const first = await askOnce(step, 1, undefined, dependencies);
+  if (first.kind === "failed") return first;
+  let { analysis } = first;
+  let spent = { inputTokens: analysis.inputTokens, outputTokens: analysis.outputTokens };
+  if (analysis.result === null) {
+    const second = await askOnce(step, 2, analysis.fault ?? "it does not hold", dependencies);
+    if (second.kind === "failed") return second;
+    spent = {
+      inputTokens: spent.inputTokens + second.analysis.inputTokens,
+      outputTokens: spent.outputTokens + second.analysis.outputTokens,
+    };
+    analysis = second.analysis;
+  }
+  const facts = factsOf(step, { ...analysis, ...spent });
+  if (analysis.result === null) {
+    return {
+      kind: "found",
+      outcome: {
+        ...facts,
+        status: "invalid",
+        raw_text: analysis.rawText,
+        reason: (analysis.fault ?? "it does not hold").slice(0, 500),
+      },
+    };
+  }
+  await dependencies.cache.save(key, { ...analysis, ...spent, result: analysis.result });
+  return { kind: "found", outcome: { ...facts, status: "done", result: analysis.result } };
+}
+
+/** One answer, in its budget. */
+async function askOnce(
+  { job, caller, analyst, resolution, picture, signal }: Step,
+  round: number,
+  earlierFault: string | undefined,
+  { books }: LookDependencies,
+): Promise<{ kind: "answered"; analysis: Analysis } | { kind: "failed"; failing: Failing }> {
+  const { name, capabilities } = analyst;
+  const exact = new TextEncoder().encode(`${name} ${resolution} ${round}`);
+  const requestId = `${job.jobId}.${(await sha256Of(exact)).slice(0, 8)}`;
+  const taken = await books.reserve({
+    id: requestId,
+    tenantId: job.tenantId,
+    provider: name,
+    tokens: Math.ceil(analyst.estimatedTokens(picture, resolution)),
+    spendsTokens: capabilities.spendsTokens,
+  });
+  if (taken.status === "used_up") return { kind: "failed", failing: usedUp(name, taken) };
+  let analysis: Analysis;
+  try {
+    analysis = await analyst.analyse({
+      picture,
+      resolution,
+      requestId,
+      traceId: job.traceId,
+      tenantId: job.tenantId,
+      caller,
+      ...(earlierFault !== undefined && { earlierFault }),
+      signal,
+    });
+  } catch (thrown) {
+    // Broken off: the next run takes the same reservation, and finds what was answered.
+    if (!(thrown instanceof AnalysisFailure)) throw thrown;
+    await books.settle(requestId, thrown.spentTokens > 0 ? thrown.spentTokens : null);
+    const { kind, code, message, retryAfterMs } = thrown;
+    return { kind: "failed", failing: { name, kind, code, message, retryAfterMs } };
+  }
+  await books.settle(requestId, analysis.inputTokens + analysis.outputTokens);
+  return { kind: "answered", analysis };
+}
+
+function usedUp(name: string, budget: Extract<BudgetAnswer, { status: "used_up" }>): Failing {
+  const { most, unit, period, provider } = budget;
+  const whose = provider === "*" ? "all analysts" : provider;
+  return {
+    name,
+    kind: "used_up",
+    message: `the budget of ${most} ${unit} a ${period} for ${whose} is used up`,
+    // It may be raised before its period ends.
+    retryAfterMs: MOST_DELAY_MS,
+  };
+}
+
+function factsOf(
+  { analyst, resolution }: Step,
+  { provider, model, inputTokens, outputTokens }: Pick<
+    Analysis,
+    "provider" | "model" | "inputTokens" | "outputTokens"
+  >,
+): Omit<LookedAt, "status"> {
+  return {
+    analyst: analyst.name,
+    provider,
+    model,
+    schema_version: RESULT_VERSION,
+    prompt_version: PROMPT_VERSION,
+    resolution,
+    input_tokens: inputTokens,
+    output_tokens: outputTokens,
+  };
+}
+
+async function saidBy(object: MediaObject, { beginning }: LookDependencies) {
+  const header = pictureHeader(await beginning(object, HEADER_BYTES));
+  return {
+    mimeType: header?.mimeType ?? object.mime_type ?? "",
+    width: header?.width ?? null,
+    height: header?.height ?? null,
+    orientation: header?.orientation ?? 1,
+    dhash: null,
+    fault: header === null ? "not_a_picture" : null,
+  };
+}
+
+/** A policy that an earlier version wrote and this one does not understand looks at nothing that it should not: it is told, and nothing is looked at. */
+function policyOf(stored: unknown, log: Log): VisionPolicy {
+  if (stored === null || stored === undefined) return USUAL_POLICY;
+  const parsed = visionPolicy.safeParse(stored);
+  if (parsed.success) return parsed.data;
+  log("error", "vision_policy_wrong", { detail: parsed.error.message });
+  throw new GatewayError("internal", { detail: "the tenant's policy of vision is none: save it again" });
+}
+
+function toKeep(decision: VisionDecision, policyVersion: number): DecisionToKeep {
+  const { action, reason, ...detail } = decision;
+  return { action, reason, detail, policy_version: policyVersion };
+}

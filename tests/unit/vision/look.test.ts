@@ -1,0 +1,323 @@
+import { beforeEach, describe, expect, test } from "vitest";
+import type { DecisionToKeep, LookedAt, PictureJob, VisionBooks } from "../../../shared/database/vision.ts";
+import type { MediaObject } from "../../../shared/database/media.ts";
+import {
+  type Analysis,
+  AnalysisFailure,
+  type AnalysisRequest,
+  type Analyst,
+} from "../../../shared/vision/analyst.ts";
+import type { VisionCache } from "../../../shared/vision/cache.ts";
+import { lookAt, type LookDependencies } from "../../../shared/vision/look.ts";
+import type { VisionResult } from "../../../shared/vision/result.ts";
+
+const JOB: PictureJob = {
+  jobId: "a0000000-0000-4000-8000-000000000001",
+  tenantId: "default",
+  postId: "p",
+  sha256: "0".repeat(64),
+  traceId: null,
+};
+const PROJECT = { kind: "project", consumerId: null, tokenId: null, name: "project" } as const;
+const RESULT: VisionResult = {
+  description: "d",
+  labels: ["l"],
+  objects: [],
+  ocr_text: "",
+  is_meme: false,
+  nsfw: false,
+  scene: null,
+  confidence: 1,
+};
+const found = (more: Partial<Analysis> = {}): Analysis => ({
+  provider: "google",
+  model: "m",
+  result: RESULT,
+  fault: null,
+  rawText: "{}",
+  inputTokens: 300,
+  outputTokens: 100,
+  replayed: false,
+  ...more,
+});
+
+/** A PNG's beginning of that size. */
+function png(width: number, height: number): Uint8Array<ArrayBuffer> {
+  const bytes = new Uint8Array(64);
+  bytes.set([0x89, 0x50, 0x4e, 0x47, 13, 10, 26, 10, 0, 0, 0, 13, 0x49, 0x48, 0x44, 0x52]);
+  new DataView(bytes.buffer).setUint32(16, width);
+  new DataView(bytes.buffer).setUint32(20, height);
+  return bytes;
+}
+
+let said: { decision: DecisionToKeep; outcome: LookedAt }[];
+let reserved: Map<string, number | null>;
+let settled: [provider: string, tokens: number | null][];
+let asked: AnalysisRequest[];
+let cached: Map<string, unknown>;
+let bytes: Uint8Array<ArrayBuffer>;
+let usedUp: string[];
+let begins: unknown;
+let gone: boolean;
+let near: { sha256: string; distance: number } | null;
+let policy: unknown;
+
+beforeEach(() => {
+  [said, settled, asked, usedUp] = [[], [], [], []];
+  reserved = new Map();
+  cached = new Map();
+  bytes = png(1000, 800);
+  begins = null;
+  gone = false;
+  near = null;
+  policy = null;
+});
+
+function analyst(
+  name: string,
+  answers: (Analysis | Error)[],
+  more: Partial<Analyst["capabilities"]> = {},
+): Analyst {
+  return {
+    name,
+    capabilities: {
+      mimeTypes: new Set(["image/png"]),
+      maxBytes: 1e7,
+      maxPixels: null,
+      spendsTokens: true,
+      readsTextOnly: false,
+      ...more,
+    },
+    estimatedTokens: () => 1000,
+    analyse(request) {
+      asked.push(request);
+      const answer = answers.shift()!;
+      return answer instanceof Error ? Promise.reject(answer) : Promise.resolve(answer);
+    },
+  };
+}
+const ocr = (answers: (Analysis | Error)[]) =>
+  analyst("tesseract", answers, { readsTextOnly: true, spendsTokens: false });
+
+async function look(...analysts: Analyst[]) {
+  const provider = new Map<string, string>();
+  const books: VisionBooks = {
+    begin: () =>
+      Promise.resolve(
+        (begins ?? {
+          status: "begun",
+          object: { sha256: JOB.sha256, mime_type: "image/png", size_bytes: 5000 },
+          post: { source: "s", published_at: null, created_at: "2026-11-20T00:00:00Z" },
+          now: "2026-11-21T00:00:00Z",
+          picture: { width: null, height: null, orientation: 1, fault: null, dhash: null },
+          policy,
+          policy_version: 3,
+        }) as never,
+      ),
+    savePicture: () => Promise.resolve(near),
+    finish(_, decision, outcome) {
+      said.push({ decision, outcome });
+      return Promise.resolve(gone && outcome.same_as !== undefined ? "gone" : "saved");
+    },
+    reserve(step) {
+      if (usedUp.includes(step.provider)) {
+        const facts = {
+          provider: "*",
+          period: "day",
+          unit: "tokens",
+          most: 5,
+          used: 5,
+          reserved: 0,
+          ends_at: "",
+        };
+        return Promise.resolve({ status: "used_up", ...facts });
+      }
+      provider.set(step.id, step.provider);
+      reserved.set(step.id, step.tokens);
+      return Promise.resolve({ status: "reserved" });
+    },
+    settle(id, tokens) {
+      settled.push([provider.get(id)!, tokens]);
+      reserved.delete(id);
+      return Promise.resolve();
+    },
+  };
+  const cache: VisionCache = {
+    find: ({ analyst, resolution }) =>
+      Promise.resolve((cached.get(`${analyst} ${resolution}`) ?? null) as never),
+    save: ({ analyst, resolution }, found) =>
+      Promise.resolve(void cached.set(`${analyst} ${resolution}`, found)),
+  };
+  const beginning = (_: MediaObject, atMost: number) => Promise.resolve(bytes.slice(0, atMost));
+  const picture: LookDependencies["picture"] = (stored) => ({
+    ...stored,
+    bytes: () => Promise.resolve(bytes),
+  });
+  const outcome = await lookAt(JOB, PROJECT, {
+    books,
+    cache,
+    analysts,
+    beginning,
+    picture,
+    clock: { now: () => 0 },
+    log: () => {},
+  }, new AbortController().signal);
+  return { outcome, last: said.at(-1)?.outcome, decision: said.at(-1)?.decision };
+}
+
+describe("a picture that can be looked at", () => {
+  test("is paid for once: the result is kept, and the next look finds it for nothing", async () => {
+    const first = await look(analyst("model:m", [found()]));
+    expect(first.last).toMatchObject({
+      status: "done",
+      input_tokens: 300,
+      output_tokens: 100,
+      analyst: "model:m",
+      result: RESULT,
+    });
+    expect(first.decision).toMatchObject({ action: "analyse", reason: "usual", policy_version: 3 });
+    expect(settled).toEqual([["model:m", 400]]);
+    const second = await look(analyst("model:m", []));
+    expect(second.last).toMatchObject({
+      status: "done",
+      from_cache: true,
+      input_tokens: 0,
+      output_tokens: 0,
+      result: RESULT,
+    });
+    expect(asked).toHaveLength(1);
+    expect(settled).toHaveLength(1);
+    expect(reserved.size).toBe(0);
+  });
+
+  test("whose answer does not hold is asked for once more, under another id; then the answer is kept as it came", async () => {
+    const bad = found({ result: null, fault: "labels: too many", rawText: "[1]" });
+    const mended = await look(analyst("model:m", [bad, found()]));
+    expect(mended.last).toMatchObject({ status: "done", input_tokens: 600, output_tokens: 200 });
+    expect(asked[1]).toMatchObject({ earlierFault: "labels: too many" });
+    expect(asked[0]!.requestId).not.toBe(asked[1]!.requestId);
+    expect(asked[1]!.requestId.length).toBeLessThanOrEqual(100);
+    cached.clear();
+    const never = await look(analyst("model:m", [bad, bad]), ocr([found()]));
+    expect(never.last).toMatchObject({
+      status: "invalid",
+      raw_text: "[1]",
+      reason: "labels: too many",
+      input_tokens: 600,
+    });
+    expect(never.outcome).toEqual({ kind: "ended", status: "invalid" });
+    expect(cached.size).toBe(0);
+  });
+
+  test("which is looked at again after its worker died has the same ids: what was paid for is found", async () => {
+    await look(analyst("model:m", [found()]));
+    cached.clear();
+    await look(analyst("model:m", [found({ replayed: true })]));
+    expect(asked[0]!.requestId).toBe(asked[1]!.requestId);
+  });
+
+  test("which looks like another takes that one's result, unless it has gone meanwhile", async () => {
+    near = { sha256: "b".repeat(64), distance: 1 };
+    expect((await look(analyst("model:m", []))).last).toMatchObject({ status: "done", same_as: near.sha256 });
+    expect(asked).toHaveLength(0);
+    gone = true;
+    expect((await look(analyst("model:m", [found()]))).last).toMatchObject({
+      status: "done",
+      analyst: "model:m",
+    });
+  });
+});
+
+describe("who cannot is passed over", () => {
+  const failure = (kind: AnalysisFailure["kind"], options = {}) =>
+    new AnalysisFailure(kind, "some_code", "words", options);
+
+  test("a budget that is used up, a model that refuses or is down: the next one looks", async () => {
+    usedUp = ["model:a"];
+    const { last } = await look(
+      analyst("model:a", []),
+      analyst("model:b", [failure("refused", { spentTokens: 7 })]),
+      analyst("model:c", [failure("retryable")]),
+      ocr([found({ provider: "tesseract", inputTokens: 0, outputTokens: 0 })]),
+    );
+    expect(last).toMatchObject({ status: "done", analyst: "tesseract" });
+    // What was paid for a refusal is paid; what broke off goes back.
+    expect(settled).toEqual([["model:b", 7], ["model:c", null], ["tesseract", 0]]);
+  });
+
+  test("a model that has room soon is waited for rather than reading the text alone", async () => {
+    const soon = await look(
+      analyst("model:a", [failure("no_capacity", { retryAfterMs: 20_000 })]),
+      ocr([found()]),
+    );
+    expect(soon.outcome).toEqual({ kind: "later", delayMs: 20_000 });
+    expect(soon.last).toMatchObject({ status: "waiting", reason: "model:a: words" });
+    expect(reserved.size).toBe(0);
+    const late = await look(
+      analyst("model:a", [failure("no_capacity", { retryAfterMs: 3_600_000 })]),
+      ocr([found()]),
+    );
+    expect(late.last).toMatchObject({ status: "done", analyst: "tesseract" });
+  });
+
+  test("nobody at all: it waits and says what for, or has failed where all refuse", async () => {
+    expect(await look()).toMatchObject({
+      outcome: { kind: "later", delayMs: 60_000 },
+      last: { status: "waiting", reason: expect.stringContaining("no_analyst: Nobody") },
+      decision: { action: "wait" },
+    });
+    usedUp = ["model:a"];
+    expect(await look(analyst("model:a", []))).toMatchObject({
+      outcome: { kind: "later", delayMs: 600_000 },
+      last: {
+        status: "waiting",
+        reason: "model:a: the budget of 5 tokens a day for all analysts is used up",
+      },
+    });
+    usedUp = [];
+    expect(await look(analyst("model:a", [failure("refused")]))).toMatchObject({
+      outcome: { kind: "ended", status: "failed" },
+      last: { status: "failed", reason: "model:a: words" },
+    });
+    // A run that counts: after five of them the job has failed.
+    expect((await look(analyst("model:a", [failure("retryable")]))).outcome).toEqual({
+      kind: "failed",
+      code: "some_code",
+      message: "model:a: words",
+    });
+  });
+
+  test("a run that is broken off keeps its reservation: the next one has the same, and nobody is paid twice", async () => {
+    await expect(look(analyst("model:a", [new DOMException("", "AbortError")]))).rejects.toThrow();
+    expect([...reserved.values()]).toEqual([1000]);
+    expect(said).toEqual([]);
+  });
+});
+
+test("a bomb, a file that is no picture and what the policy skips are looked at by nobody", async () => {
+  bytes = png(60_000, 60_000);
+  expect((await look(analyst("model:m", []))).last).toMatchObject({
+    status: "skipped",
+    reason: expect.stringMatching(/^too_many_pixels: 60000 x/),
+  });
+  bytes = new TextEncoder().encode("<html>no picture</html>");
+  expect((await look(analyst("model:m", []))).decision).toMatchObject({
+    action: "skip",
+    reason: "not_a_picture",
+  });
+  bytes = png(100, 100);
+  policy = { enabled: false };
+  expect((await look(analyst("model:m", []))).decision).toMatchObject({
+    action: "skip",
+    reason: "switched_off",
+  });
+  expect(reserved.size + asked.length).toBe(0);
+});
+
+test("one that another job looks at waits a little; one that has ended is left alone", async () => {
+  begins = { status: "busy", retry_after_ms: 100_000 };
+  expect((await look()).outcome).toEqual({ kind: "later", delayMs: 5_000 });
+  begins = { status: "ended" };
+  expect((await look()).outcome).toEqual({ kind: "ended", status: "ended" });
+  expect(said).toEqual([]);
+});
