@@ -385,6 +385,21 @@ const STORAGE_SUMS = {
   emergency_cleanups: 1,
 };
 
+/** A job that the worker runs, and a chat with an answer, which is erased. */
+async function jobAndChat(): Promise<void> {
+  const chats = `${stack.url}/functions/v1/api/v1/chats`;
+  const headers = { apikey: stack.keys.secret, "content-type": "application/json" };
+  const created = await fetch(chats, { method: "POST", headers, body: JSON.stringify({ title: "t" }) });
+  const { id } = await created.json();
+  const given = [
+    await ask({ mode: "queue" }),
+    await stack.invoke("worker", {}),
+    await ask({ chat_id: id }),
+    await fetch(`${chats}/${id}?erase=true`, { method: "DELETE", headers }),
+  ];
+  for (const response of given) await response.body?.cancel();
+}
+
 test.skipIf(withoutPromtool)("every panel of the dashboard has data, in a real Prometheus", async () => {
   for (let time = 0; time < 3; time++) await ask({ class: time % 2 ? "batch" : "interactive" });
   await fault({ kind: "status", error: "overloaded" });
@@ -401,6 +416,10 @@ test.skipIf(withoutPromtool)("every panel of the dashboard has data, in a real P
     await (await ask({})).body?.cancel();
     // There is no S3 here, and room enough.
     await sql`select public.eve_storage_count(${sql.json(STORAGE_SUMS)})`;
+    await jobAndChat();
+    for (const fromCache of [false, true]) {
+      await sql`select eve.vision_count_metrics('default', 'google', 'done', 'routed', 9, ${fromCache}, 700)`;
+    }
     const answers = await Promise.all(without.map(({ expr }) => prometheus!.query(expr).catch(() => [])));
     without = without.filter((_, place) => answers[place]!.length === 0);
     return without.length === 0;
