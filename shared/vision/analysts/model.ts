@@ -1,4 +1,5 @@
 import { type Part, type Prompt, textOf } from "../../contract/content.ts";
+import type { ErrorCode } from "../../contract/errors.ts";
 import type { Gateway } from "../../contract/gateway.ts";
 import { asGatewayError } from "../../contract/gateway_error.ts";
 import type { GatewayResult } from "../../contract/result.ts";
@@ -34,6 +35,8 @@ const IMAGE_TOKENS: Readonly<Record<Resolution, number>> = {
 };
 /** Ids under which runs of one step may have ended without an answer that was kept. */
 const MAX_CALL_IDS = 20;
+/** What the gateway says of an id that can bring no answer any more. */
+const TAKEN: ReadonlySet<ErrorCode> = new Set(["request_finished", "request_id_reused"]);
 
 /** As the documentation of each says. Gemini takes 20 MB a request with all that is inline, in Base64. */
 const CAPABILITIES: Readonly<Record<string, Pick<AnalystCapabilities, "mimeTypes" | "maxBytes">>> = {
@@ -95,8 +98,8 @@ export function modelAnalyst(options: ModelAnalystOptions): Analyst {
           prompt,
         }, { caller, signal, receivedAt: clock.now() });
       } catch (thrown) {
-        // An earlier run ended without an answer that was kept: this one is another request.
-        if (asGatewayError(thrown).code !== "request_finished" || run === MAX_CALL_IDS) throw thrown;
+        // An earlier run ended without an answer that was kept, or the step was another model's before: this one is another request.
+        if (!TAKEN.has(asGatewayError(thrown).code) || run === MAX_CALL_IDS) throw thrown;
       }
     }
   }

@@ -103,7 +103,9 @@ describe("the call", () => {
 
   test("that ended without an answer that was kept is another request; one that still runs is waited for", async () => {
     const finished = () => new GatewayError("request_finished");
-    const { analyse, asked } = analyst({}, finished(), finished(), JSON.stringify(FOUND));
+    // The second id was taken by another model, when the step was its.
+    const reused = new GatewayError("request_id_reused");
+    const { analyse, asked } = analyst({}, finished(), reused, JSON.stringify(FOUND));
     expect((await analyse()).result).toEqual(FOUND);
     expect(asked.map(({ request }) => request.id)).toEqual([
       "vision.step-1",

@@ -1,0 +1,144 @@
+/** Pictures for GigaChat through the whole gateway, with real books: its lane's limits hold, and an answer is paid for once. */
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test, vi } from "vitest";
+import { type GigachatEmulator, gigachatEmulator } from "../../local/gigachat/emulator.ts";
+import { breachesOf } from "../../local/gigachat/journal.ts";
+import { createLedger } from "../../shared/database/admission/ledger.ts";
+import { modelFromEnvironment } from "../../shared/database/environment_models.ts";
+import { directTransport } from "../../shared/database/transport/direct_transport.ts";
+import { createGateway } from "../../shared/gateway/invoke.ts";
+import { gigachatProvider } from "../../shared/providers/gigachat/provider.ts";
+import { systemClock as clock } from "../../shared/runtime/clock.ts";
+import { environmentSecrets } from "../../shared/runtime/secrets.ts";
+import type { AnalysisRequest, Analyst } from "../../shared/vision/analyst.ts";
+import { openAnalysts } from "../../shared/vision/analysts/open.ts";
+import { asFetch } from "../fakes/fake_api.ts";
+import { clearLedger, freezeClock } from "../harness/admission.ts";
+import { cloneDatabase, type TestDatabase } from "../harness/database.ts";
+import { requestFor } from "../unit/vision/vision_fixture.ts";
+
+const MODEL = "gigachat/GigaChat-2-Pro";
+const ENVIRONMENT: Record<string, string> = { GIGACHAT_CREDENTIALS: "Z2lnYTpjaGF0" };
+
+let database: TestDatabase;
+let sql: TestDatabase["sql"];
+let direct: ReturnType<typeof directTransport>;
+let emulator: GigachatEmulator;
+let analyst: Analyst;
+let settling: Promise<void>[];
+beforeAll(async () => {
+  database = await cloneDatabase();
+  sql = database.sql;
+  await freezeClock(sql);
+  direct = directTransport({ url: database.url, connections: 4, pooler: false });
+});
+afterAll(async () => {
+  await direct?.close();
+  await database?.drop();
+});
+beforeEach(async () => {
+  await clearLedger(sql);
+  await sql`delete from public.google_ai_model_limits where model = ${MODEL}`;
+  settling = [];
+  emulator = gigachatEmulator();
+  const read = (name: string) => ENVIRONMENT[name];
+  const background = (work: Promise<void>) => void settling.push(work);
+  const gateway = createGateway({
+    ledger: createLedger(direct.call, undefined, direct.afterwards, { background, ready: direct.ready }),
+    providers: {
+      gigachat: gigachatProvider({
+        baseUrl: "https://gigachat.test/api/v1",
+        authUrl: "https://ngw.test:9443/api/v2/oauth",
+        fetch: asFetch(emulator.handler),
+      }),
+    },
+    secrets: environmentSecrets(read),
+    clock,
+    random: Math.random,
+    background,
+    log: () => {},
+    times: { requestTimeoutMs: 140_000, upstreamTimeoutMs: 120_000, rpcTimeoutMs: 8_000 },
+  });
+  const { models } = openAnalysts({
+    read,
+    gateway,
+    resolve: (target) =>
+      Promise.resolve({
+        models: target.kind === "models" ? target.models : [],
+        excludeKeys: [],
+        stage: null,
+      }),
+    clock,
+    fetch: () => Promise.reject(new Error("nothing goes out")),
+    know: (model) => modelFromEnvironment(direct.call, model),
+  });
+  analyst = models.at(-1)!;
+});
+afterEach(async () => {
+  await Promise.all(settling);
+  expect(emulator.files.size).toBe(0);
+  expect(breachesOf(emulator.journal)).toEqual([]);
+});
+
+const asked = () => emulator.journal.filter(({ what }) => what === "chat").length;
+const analyse = (step: number, more: Partial<AnalysisRequest> = {}) =>
+  analyst.analyse(requestFor({
+    requestId: `vision.step-${step}`,
+    caller: { kind: "project", consumerId: null, tokenId: null, name: "default" },
+    ...more,
+  }));
+
+test("a model that nobody has set up is served by the key of the environment, and its answer is kept", async () => {
+  const first = await analyse(1);
+  expect(first).toMatchObject({
+    provider: "gigachat",
+    model: MODEL,
+    result: { description: expect.stringContaining("image/png"), labels: ["картинка", "png"] },
+    replayed: false,
+  });
+  await Promise.all(settling);
+  expect(await analyse(1)).toEqual({ ...first, replayed: true });
+  expect(asked()).toBe(1);
+  expect(await sql`select from eve.requests r where r.model = ${MODEL}`).toHaveLength(1);
+});
+
+test("its lane lets no more pass than its limit, however many workers ask; the others are told when", async () => {
+  await modelFromEnvironment(direct.call, {
+    providerKind: "gigachat",
+    model: "GigaChat-2-Pro",
+    envVarName: "GIGACHAT_CREDENTIALS",
+  });
+  await sql`update public.google_ai_model_limits set rpm = 3 where model = ${MODEL}`;
+  const ended = await Promise.allSettled(Array.from({ length: 12 }, (_, step) => analyse(step)));
+  const refused = ended.flatMap((one) => one.status === "rejected" ? [one.reason] : []);
+  // A lane that many want is paced: not all that a minute allows goes out at once.
+  expect(asked()).toBeGreaterThanOrEqual(1);
+  expect(asked()).toBeLessThanOrEqual(3);
+  expect(refused).toHaveLength(12 - asked());
+  for (const reason of refused) expect(reason).toMatchObject({ kind: "no_capacity", code: "rate_limited" });
+  expect(refused.every(({ retryAfterMs }) => retryAfterMs > 0)).toBe(true);
+  // What was sent away took nothing with it: no file, no token.
+  expect(emulator.journal.filter(({ what }) => what === "upload")).toHaveLength(asked());
+});
+
+describe("a worker that ends in the middle", () => {
+  test("leaves nothing at GigaChat, and the next one asks once more and gets the answer", async () => {
+    const gone = new AbortController();
+    emulator.faults.push({ on: "chat", how: "hangs" });
+    const leaving = analyse(1, { signal: gone.signal });
+    await vi.waitFor(() => expect(emulator.seen).toHaveLength(1));
+    gone.abort(new DOMException("gone", "AbortError"));
+    await expect(leaving).rejects.toThrow("gone");
+    await Promise.all(settling);
+    expect((await analyse(1)).result).not.toBeNull();
+    expect(asked()).toBe(2);
+  });
+
+  test("two that have the same step at once pay once", async () => {
+    const ended = await Promise.allSettled([analyse(1), analyse(1)]);
+    expect(ended.map(({ status }) => status).sort()).toEqual(["fulfilled", "rejected"]);
+    expect(ended.find(({ status }) => status === "rejected")).toMatchObject({
+      reason: { kind: "retryable", code: "request_running" },
+    });
+    expect(asked()).toBe(1);
+  });
+});
