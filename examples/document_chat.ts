@@ -12,6 +12,9 @@ import process from "node:process";
 const MODEL = "gemma-4-31b-it";
 /** Between two looks at an answer that is being stored. */
 const POLL_MS = 100;
+/** While the database or the network is away a step is sent again: for some two minutes. */
+const MOST_TRIES = 20;
+const LONGEST_PAUSE_MS = 8_000;
 
 /** The document, as a reader of PDFs gives it: pieces of text with their places, in parts of a page's width and height. */
 const BLOCKS = [
@@ -37,19 +40,28 @@ function setting(name: string): string {
   return value;
 }
 
-/** A call of the function `api`. Throws what the gateway said if it refused. */
+/**
+ * A call of the function `api`, sent again while it cannot be served. Each is the same however often it is sent: what is made has an id of
+ * ours. Throws what the gateway said if it refused.
+ */
 async function api(method: string, path: string, body?: unknown): Promise<Response> {
   const isFile = body instanceof Uint8Array;
-  const response = await fetch(`${setting("EVE_GATEWAY_URL")}/functions/v1/api/v1/${path}`, {
-    method,
-    headers: {
-      authorization: `Bearer ${setting("EVE_GATEWAY_SECRET")}`,
-      "content-type": isFile ? "image/bmp" : "application/json",
-    },
-    ...(body !== undefined && { body: isFile ? body as BodyInit : JSON.stringify(body) }),
-  });
-  if (!response.ok) throw new Error(await response.text());
-  return response;
+  for (let tries = 1;; tries++) {
+    const problem = await fetch(`${setting("EVE_GATEWAY_URL")}/functions/v1/api/v1/${path}`, {
+      method,
+      headers: {
+        authorization: `Bearer ${setting("EVE_GATEWAY_SECRET")}`,
+        "content-type": isFile ? "image/bmp" : "application/json",
+      },
+      ...(body !== undefined && { body: isFile ? body as BodyInit : JSON.stringify(body) }),
+    }).catch(String);
+    if (typeof problem !== "string" && problem.ok) return problem;
+    const said = typeof problem === "string" ? problem : await problem.text();
+    if (tries === MOST_TRIES || (typeof problem !== "string" && problem.status < 500)) throw new Error(said);
+    console.error(`Trying again: ${said}`);
+    const pauseMs = Math.min(200 * 2 ** tries, LONGEST_PAUSE_MS) * (0.5 + Math.random() / 2);
+    await new Promise((resolve) => setTimeout(resolve, pauseMs));
+  }
 }
 
 // deno-lint-ignore no-explicit-any -- rows, whose columns docs/chats.md names.
@@ -115,7 +127,12 @@ try {
   // 2. The conversation about the document: the last one of this user, or a new one.
   const { chats } = await json("GET", "chats?user_id=demo&limit=1");
   const chat = chats[0] ??
-    await json("POST", "chats", { title: "Plans", user_id: "demo", metadata: { file: "plans.pdf" } });
+    await json("POST", "chats", {
+      id: randomUUID(),
+      title: "Plans",
+      user_id: "demo",
+      metadata: { file: "plans.pdf" },
+    });
   // 3. The question is stored at once, under a name of our own: sent again, it is there once.
   const asked = await json("POST", `chats/${chat.id}/messages`, { content: question, client_id: clientId });
   // 4. The document is searched.
@@ -123,6 +140,7 @@ try {
   // 5. What was found is stored, with its places on the pages.
   if (blocks.length > 0) {
     const results = blocks.map((block) => ({
+      id: randomUUID(),
       ...block,
       message_id: asked.id,
       coords_px: block.coords_norm.map((share, at) =>
@@ -139,6 +157,7 @@ try {
     await json("POST", `media?key=chats/${chat.id}/viewports/${block.block_id}.bmp`, picture);
     // 8. It belongs to the question.
     await json("POST", `messages/${asked.id}/images`, {
+      id: randomUUID(),
       sha256: hash,
       image_name: `${block.block_id}.bmp`,
       image_type: "viewport",

@@ -1,10 +1,12 @@
 /** The question about a document, run as a program with the key of a service; and again, as its next question. */
 import { afterAll, beforeAll, expect, test } from "vitest";
+import { CHECKOUT } from "../../local/paths.ts";
 import { startTestStack, type TestStack } from "../harness/stack.ts";
 import { run, runEve } from "./example_stack.ts";
 
 let stack: TestStack;
 let env: Record<string, string>;
+let isBack: Promise<void> | undefined;
 beforeAll(async () => {
   stack = await startTestStack({ emulator: { latencyMs: 5 } });
   const { secret } = await runEve(
@@ -37,6 +39,29 @@ test("is answered, with places, a picture and the history", async () => {
     "assistant: ",
   ]);
   expect(await runEve(stack, "storage", "usage")).toMatchObject({ kinds: { media: { objects: 1 } } });
+});
+
+test("goes on where it was when the database is away for a while, and writes nothing twice", async () => {
+  await stack.database.stop();
+  const running = new Deno.Command(Deno.execPath(), {
+    args: ["run", "-A", "--cached-only", "examples/document_chat.ts", "Where are the doors of oak?"],
+    cwd: CHECKOUT,
+    env,
+    stdout: "piped",
+    stderr: "piped",
+  }).spawn();
+  const said = new Response(running.stdout).text();
+  let complained = "";
+  for await (const part of running.stderr.pipeThrough(new TextDecoderStream())) {
+    complained += part;
+    if (complained.includes("Trying again") && !isBack) isBack = stack.database.start();
+  }
+  await isBack;
+  expect((await running.status).code, complained).toBe(0);
+  expect(complained).toContain("database_unavailable");
+  expect((await said).match(/^user: Where are the doors of oak\?$/gm)).toHaveLength(1);
+  expect((await said).match(/^(user|assistant): /gm)).toHaveLength(6);
+  expect((await said).match(/^found on page 3/gm)).toHaveLength(1);
 });
 
 test("says what is wrong, and no secret", async () => {
