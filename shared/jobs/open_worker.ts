@@ -1,4 +1,5 @@
 import { type CallsOptions, openCalls, workerCall } from "../calls/open_calls.ts";
+import { createJobQueue } from "../database/job_queue.ts";
 import { createJobLeases, type WorkerPlace } from "../database/job_leases.ts";
 import { deliverDue } from "../events/deliver.ts";
 import { eventHandlers } from "../events/open.ts";
@@ -94,6 +95,7 @@ export function openWorker(
       fetch: options.fetch,
       know: (model) => modelFromEnvironment(calls.transport, model),
       tesseract,
+      ocrQueue: { ...createJobQueue(calls.transport), newId },
     });
     return visionRunner({
       books: createVisionBooks(calls.transport),

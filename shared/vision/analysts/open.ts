@@ -7,6 +7,7 @@ import type { ReadVariable } from "../../runtime/settings.ts";
 import { targetOf } from "../../stages/stage_name.ts";
 import type { Analyst } from "../analyst.ts";
 import { modelAnalyst } from "./model.ts";
+import { type OcrQueue, queuedTesseractAnalyst } from "./queued_tesseract.ts";
 import { tesseractAnalyst, type TesseractProgram } from "./tesseract.ts";
 import { yandexOcrAnalyst, yandexOcrOptions } from "./yandex_ocr.ts";
 
@@ -37,8 +38,10 @@ export interface AnalystsOptions {
   fetch: typeof fetch;
   /** Lets admission know a model whose key is in the environment. */
   know: (model: EnvironmentModel) => Promise<unknown>;
-  /** Of this machine; null: there is none. Absent: it cannot have one, as in a hosted function. */
+  /** Of this machine; null: there is none. */
   tesseract?: TesseractProgram | null;
+  /** Where pictures wait for a machine that has it. Absent: they wait where they are. */
+  ocrQueue?: OcrQueue;
 }
 
 export interface Analysts {
@@ -71,7 +74,11 @@ export function openAnalysts(options: AnalystsOptions): Analysts {
         return set === null ? [] : [yandexOcrAnalyst(set, clock)];
       }
       case "tesseract":
-        return [tesseractAnalyst(options.tesseract ?? null)];
+        return [
+          options.tesseract || options.ocrQueue === undefined
+            ? tesseractAnalyst(options.tesseract ?? null)
+            : queuedTesseractAnalyst(options.ocrQueue),
+        ];
       case "model": {
         const [name] = names;
         if (name === undefined) return [];

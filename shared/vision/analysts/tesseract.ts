@@ -30,7 +30,7 @@ export class TesseractFailure extends Error {
   }
 }
 
-const CAPABILITIES: AnalystCapabilities = {
+export const TESSERACT_CAPABILITIES: AnalystCapabilities = {
   // What Debian's leptonica reads. Of a gif its first picture.
   mimeTypes: new Set(["image/jpeg", "image/png", "image/tiff", "image/bmp", "image/webp", "image/gif"]),
   maxBytes: 20_000_000,
@@ -47,12 +47,12 @@ const CAPABILITIES: AnalystCapabilities = {
 export function tesseractAnalyst(program: TesseractProgram | null): Analyst {
   return {
     name: "tesseract",
-    capabilities: CAPABILITIES,
+    capabilities: TESSERACT_CAPABILITIES,
     estimatedTokens: () => 0,
     async analyse({ picture, signal }) {
       signal.throwIfAborted();
       if (program === null) throw new AnalysisFailure("no_capacity", "tesseract_missing", TESSERACT_MISSING);
-      const why = unsuitable(CAPABILITIES, picture);
+      const why = unsuitable(TESSERACT_CAPABILITIES, picture);
       if (why !== null) throw new AnalysisFailure("refused", "unsupported_feature", why);
       let tsv: string;
       try {

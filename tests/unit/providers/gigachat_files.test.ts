@@ -161,7 +161,7 @@ describe("a fault", () => {
     try {
       emulator.faults.push({ on: "upload", how: "hangs" });
       const failed = failureOf(provider.text.generate(call()));
-      await vi.waitFor(() => expect(emulator.files.size).toBe(1));
+      await expect.poll(() => emulator.files.size).toBe(1);
       timeouts.find(({ ms }) => ms === UPLOAD_TIMEOUT_MS)!.off.abort(
         new DOMException("late", "TimeoutError"),
       );
@@ -177,7 +177,7 @@ describe("a fault", () => {
     const gone = new AbortController();
     emulator.faults.push({ on: "chat", how: "hangs" });
     const leaving = provider.text.generate(call([picture()], { signal: gone.signal }));
-    await vi.waitFor(() => expect(emulator.seen.length).toBe(1));
+    await expect.poll(() => emulator.seen.length).toBe(1);
     gone.abort(new DOMException("gone", "AbortError"));
     await expect(leaving).rejects.toThrow("gone");
     expect(emulator.files.size).toBe(0);
