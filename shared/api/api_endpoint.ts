@@ -12,14 +12,20 @@ import { mediaRoutes } from "./media_routes.ts";
 import { openApiDocument } from "./openapi.ts";
 import type { ApiDependencies, ApiRoute } from "./route.ts";
 import { storageRoutes } from "./storage_routes.ts";
+import { visionRoutes } from "./vision_routes.ts";
 
 /** A handful of fields, and metadata of 16 kB. */
 const MAX_JSON_BYTES = 256 * 1024;
 
 /** In the order in which they are tried: a file's name may hold slashes. */
-export const API_ROUTES: readonly ApiRoute[] = [...storageRoutes, ...chatRoutes, ...mediaRoutes];
+export const API_ROUTES: readonly ApiRoute[] = [
+  ...storageRoutes,
+  ...chatRoutes,
+  ...visionRoutes,
+  ...mediaRoutes,
+];
 
-/** The API for what is around the models: files and chats so far. Nothing of a body is read before its sender is known. */
+/** The API for what is around the models: files, chats, posts and what their pictures show. Nothing of a body is read before its sender is known. */
 export function createApiEndpoint(
   options: FunctionOptions<ApiDependencies>,
 ): (request: Request) => Promise<Response> {
@@ -35,12 +41,20 @@ export function createApiEndpoint(
       for (const route of API_ROUTES) {
         const takesJson = route.body !== undefined && route.body !== "file";
         app.on(route.method.toUpperCase(), honoPath(route.path), async ({ env: received, req }) => {
-          const { request, requestId } = received;
+          const { request, requestId, traceId } = received;
           const actor = route.isSigned ? null : await identified(received, dependencies);
           const work = received.beginWork(actor === null ? "address" : actorName(actor));
           try {
             // A signed address acts for nobody: its routes do not ask.
-            const context = { dependencies, actor: actor ?? PROJECT, request, requestId, clock, work };
+            const context = {
+              dependencies,
+              actor: actor ?? PROJECT,
+              request,
+              requestId,
+              traceId,
+              clock,
+              work,
+            };
             return await route.serve(context, {
               path: req.param() as Record<string, string>,
               query: route.isSigned ? {} : Object.fromEntries(new URL(request.url).searchParams),

@@ -1,6 +1,7 @@
 import { z } from "zod";
 import type { Actor } from "../contract/actor.ts";
 import type { Chats } from "../database/chats.ts";
+import type { Vision } from "../database/vision.ts";
 import type { Media } from "../media/storage.ts";
 import type { AddressSigner } from "../media/signed_address.ts";
 import type { Background } from "../runtime/background.ts";
@@ -14,6 +15,9 @@ export interface ApiDependencies {
   media: Media;
   addresses: AddressSigner;
   chats: Chats;
+  vision: Vision;
+  /** Calls the function worker: there is something to do. Never throws. */
+  wake(): Promise<void>;
   /** Calls the function llm-invoke, with a JSON body. */
   callModels(body: string, credentials: HeadersInit, signal: AbortSignal): Promise<Response>;
   /** The project's secret key, with which this function asks for signed-in users. */
@@ -30,6 +34,8 @@ export interface ApiContext {
   actor: Actor;
   request: Request;
   requestId: string;
+  /** 32 hexadecimal digits. */
+  traceId: string;
   clock: Clock;
   work: Work;
 }

@@ -43,6 +43,7 @@ import type { ReadVariable, Settings } from "../runtime/settings.ts";
 import { ADMIN_SECRET_VARIABLE, createKeyEncryption } from "../secrets/key_encryption.ts";
 import { storedKeys } from "../stages/stored_keys.ts";
 import { targetResolver } from "../stages/resolve_target.ts";
+import { workerCall } from "./worker_call.ts";
 
 export interface CallsOptions {
   settings: Settings;
@@ -220,30 +221,4 @@ export function openCalls(options: CallsOptions): Calls {
     await seed();
     return media;
   }
-}
-
-/** The worker answers at once, and works on. */
-const WAKE_TIMEOUT_MS = 10_000;
-
-/** Calls the function worker. If it cannot be reached, the schedule does within seconds. */
-export function workerCall(
-  fetcher: typeof fetch,
-  url: string,
-  secretKey: string,
-  log: Log,
-): () => Promise<void> {
-  return async () => {
-    try {
-      const response = await fetcher(url, {
-        method: "POST",
-        headers: { apikey: secretKey, "content-type": "application/json" },
-        body: "{}",
-        signal: AbortSignal.timeout(WAKE_TIMEOUT_MS),
-      });
-      await response.body?.cancel();
-      if (!response.ok) log("warn", "worker_not_woken", { status: response.status });
-    } catch (thrown) {
-      log("warn", "worker_not_woken", { detail: String(thrown) });
-    }
-  };
 }

@@ -348,7 +348,7 @@ export function createVision(transport: Transport, timeoutMs = TIMEOUT_MS): Visi
       ask("eve_vision_stats", { actor, tenant_id: tenantId, days }, visionStats),
     budgets: (actor, tenantId) => ask("eve_vision_budgets", { actor, tenant_id: tenantId }, budgets),
     saveBudgets: (actor, tenantId, list) =>
-      ask("eve_vision_budgets_save", { actor, budgets: list, tenant_id: tenantId }, budgets),
+      ask("eve_vision_budgets_save", { actor, budgets: { list }, tenant_id: tenantId }, budgets),
     policy: (actor, tenantId) => ask("eve_vision_policy", { actor, tenant_id: tenantId }, savedPolicy),
     savePolicy: (actor, tenantId, policy) =>
       ask("eve_vision_policy_save", { actor, policy, tenant_id: tenantId }, savedPolicy),

@@ -65,20 +65,25 @@ export class FunctionRequest {
   /** `Clock.now()`. */
   readonly receivedAt: number;
   readonly logLine: CanonicalLogLine;
+  /** 32 hexadecimal digits: the client's trace, or one that begins here. */
+  readonly traceId: string;
   readonly #clock: Clock;
   #caps: Caps | null = null;
 
   constructor(
     request: Request,
-    parts: Pick<FunctionRequest, "path" | "requestId" | "receivedAt" | "logLine" | "errorResponse"> & {
-      clock: Clock;
-    },
+    parts:
+      & Pick<FunctionRequest, "path" | "requestId" | "receivedAt" | "logLine" | "traceId" | "errorResponse">
+      & {
+        clock: Clock;
+      },
   ) {
     this.request = request;
     this.path = parts.path;
     this.requestId = parts.requestId;
     this.receivedAt = parts.receivedAt;
     this.logLine = parts.logLine;
+    this.traceId = parts.traceId;
     this.errorResponse = parts.errorResponse;
     this.#clock = parts.clock;
   }
@@ -173,6 +178,7 @@ export function createFunction<Dependencies>(
       requestId: options.newId(),
       receivedAt,
       logLine: new CanonicalLogLine({ trace, log, clock, receivedAt }),
+      traceId: trace.traceId,
       errorResponse: shell.errorResponse ?? errorResponse,
       clock,
     });

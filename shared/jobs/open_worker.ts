@@ -1,4 +1,5 @@
-import { type CallsOptions, openCalls, workerCall } from "../calls/open_calls.ts";
+import { type CallsOptions, openCalls } from "../calls/open_calls.ts";
+import { workerCall } from "../calls/worker_call.ts";
 import { createJobQueue } from "../database/job_queue.ts";
 import { createJobLeases, type WorkerPlace } from "../database/job_leases.ts";
 import { deliverDue } from "../events/deliver.ts";

@@ -236,7 +236,8 @@ end;
 $$;
 comment on function public.eve_vision_budgets is 'A tenant''s vision budgets with what is used of them, and what was spent in the day and the month that run now.';
 
--- budgets: the whole list, [{"provider": "*"?, "period", "unit", "most"}]: what is not in it goes. For the project and administrators.
+-- budgets: the whole list, {"list": [{"provider": "*"?, "period", "unit", "most"}]}: what is not in it goes. For the project and
+-- administrators. (An empty list alone would reach PostgreSQL as an empty array of its own.)
 create or replace function public.eve_vision_budgets_save(actor jsonb, budgets jsonb, tenant_id text default null)
 returns jsonb
 language plpgsql
@@ -247,20 +248,20 @@ declare
   v_most_rows constant integer := 100;
   v_who constant jsonb := eve.tenant_of_actor(eve_vision_budgets_save.actor, eve_vision_budgets_save.tenant_id, 'vision');
   v_tenant constant text := v_who ->> 'tenant_id';
+  v_list constant jsonb := eve_vision_budgets_save.budgets -> 'list';
 begin
   if v_who ->> 'status' = 'refused' then
     return v_who;
   elsif not (v_who ->> 'project')::boolean then
     return eve.refused('credential_insufficient', 'Budgets are set by the gateway''s owner: with the project''s secret key, or as an administrator.');
-  elsif jsonb_typeof(eve_vision_budgets_save.budgets) is distinct from 'array'
-    or jsonb_array_length(eve_vision_budgets_save.budgets) > v_most_rows then
+  elsif jsonb_typeof(v_list) is distinct from 'array' or jsonb_array_length(v_list) > v_most_rows then
     raise exception 'budgets must be a list of at most % budgets', v_most_rows using errcode = 'EV400';
   end if;
   delete from eve.vision_budgets b where b.tenant_id = v_tenant;
   begin
     insert into eve.vision_budgets (tenant_id, provider, period, unit, most, updated_at)
     select v_tenant, coalesce(b.provider, '*'), b.period, b.unit, b.most, eve.clock()
-    from jsonb_to_recordset(eve_vision_budgets_save.budgets) as b (provider text, period text, unit text, most bigint);
+    from jsonb_to_recordset(v_list) as b (provider text, period text, unit text, most bigint);
   exception when integrity_constraint_violation or data_exception then
     raise exception 'a budget has a provider, a period (day, month), a unit (tokens, pictures) and most, from 0, each once'
       using errcode = 'EV400';

@@ -326,7 +326,7 @@ describe("results", () => {
 
 describe("budgets", () => {
   const budgets = (list: unknown) =>
-    only(sql`select public.eve_vision_budgets_save(${json(PROJECT)}, ${json(list)}) as answer`);
+    only(sql`select public.eve_vision_budgets_save(${json(PROJECT)}, ${json({ list })}) as answer`);
   const reserve = (id: string, tokens: number, provider = "model:m", spends = true) =>
     only(
       sql`select public.eve_vision_reserve(${id}, 'default', ${provider}, ${tokens}, ${spends}) as answer`,

@@ -2,6 +2,7 @@
 import { createApiEndpoint } from "../../shared/api/api_endpoint.ts";
 import { createAccess } from "../../shared/database/access.ts";
 import { createChats } from "../../shared/database/chats.ts";
+import { createVision } from "../../shared/database/vision.ts";
 import { createMedia } from "../../shared/database/media.ts";
 import { createMediaSpool } from "../../shared/database/media_spool.ts";
 import { type DirectTransport, directTransport } from "../../shared/database/transport/direct_transport.ts";
@@ -98,6 +99,8 @@ export function apiOver(
       media,
       addresses,
       chats: createChats(transport.call),
+      vision: createVision(transport.call),
+      wake: () => Promise.resolve(void logged.push("worker woken")),
       secretKey: SECRET,
       callModels: () => Promise.reject(new Error("there are no models here")),
       baseUrl,

@@ -1,6 +1,8 @@
 import { createApiEndpoint } from "../../../shared/api/api_endpoint.ts";
 import { openMedia } from "../../../shared/media/open.ts";
+import { workerCall } from "../../../shared/calls/worker_call.ts";
 import { createChats } from "../../../shared/database/chats.ts";
+import { createVision } from "../../../shared/database/vision.ts";
 import { createAccess } from "../../../shared/database/access.ts";
 import { directTransport } from "../../../shared/database/transport/direct_transport.ts";
 import { rpcTransport } from "../../../shared/database/transport/rpc_transport.ts";
@@ -43,6 +45,8 @@ async function open() {
     media,
     addresses,
     chats: createChats(call),
+    vision: createVision(call),
+    wake: workerCall(fetch, `${project.url}/functions/v1/worker`, databaseKey, log),
     secretKey: databaseKey,
     async callModels(body: string, credentials: HeadersInit, signal: AbortSignal) {
       const headers = new Headers(credentials);
