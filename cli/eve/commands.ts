@@ -19,6 +19,7 @@ import { tailCommand } from "./commands/tail.ts";
 import { tenantCommands } from "./commands/tenants.ts";
 import { tokenCommands } from "./commands/tokens.ts";
 import { usageCommand } from "./commands/usage.ts";
+import { visionCommands } from "./commands/vision.ts";
 import { webhookCommands } from "./commands/webhooks.ts";
 
 export const COMMANDS: readonly Command[] = [
@@ -39,6 +40,7 @@ export const COMMANDS: readonly Command[] = [
   ...deadLetterCommands,
   ...maintenanceCommands,
   ...storageCommands,
+  ...visionCommands,
   ...providerCommands,
   ...databaseCommands,
   ...profileCommands,

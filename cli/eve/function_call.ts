@@ -12,7 +12,7 @@ export interface FunctionAnswer {
 
 export interface CallOptions {
   /** POST without it. */
-  method?: "GET" | "POST";
+  method?: "GET" | "POST" | "PUT";
   /** The project's own without it. */
   key?: string;
   signal?: AbortSignal;
