@@ -137,3 +137,66 @@ test("what the counters lost is counted again", async () => {
   });
   expect((await json("reconcile")).details.counters_repaired).toEqual([]);
 });
+
+test("a post with a picture is brought, looked at, checked and found; a budget of nothing is told", async () => {
+  // A picture of 80 x 60, of which no analyst needs more than the beginning.
+  const bytes = new Uint8Array(5_000);
+  bytes.set([
+    0x89,
+    0x50,
+    0x4e,
+    0x47,
+    13,
+    10,
+    26,
+    10,
+    0,
+    0,
+    0,
+    13,
+    0x49,
+    0x48,
+    0x44,
+    0x52,
+    0,
+    0,
+    0,
+    80,
+    0,
+    0,
+    0,
+    64,
+    8,
+    2,
+  ]);
+  const path = `${folder.path}/poster.png`;
+  await Deno.writeFile(path, bytes);
+  const vision = async (...args: string[]) => {
+    const said: string[] = [];
+    const code = await eve([...args, "--json"], {
+      say: (text) => said.push(text),
+      complain: (text) => said.push(text),
+      connect: () => connect(stack.url, stack.keys.secret),
+    });
+    return { code, ...JSON.parse(said.join("\n")) };
+  };
+  expect(await vision("vision", "test", "--media-file", path)).toMatchObject({
+    header: { mimeType: "image/png", width: 80, height: 64 },
+    decision: { action: "analyse", reason: "small" },
+  });
+  const post = await vision("posts", "add", "--text", "Concert", "--media", path);
+  await expect.poll(
+    async () => (await vision("vision", "check", "--post-id", post.id)).enrichment[0].status,
+    {
+      timeout: 60_000,
+      interval: 500,
+    },
+  ).not.toBe("waiting");
+  const { enrichment } = await vision("vision", "check", "--post-id", post.id);
+  expect(enrichment, JSON.stringify(enrichment)).toMatchObject([{ status: "done" }]);
+  expect(await vision("vision", "stats")).toMatchObject({ pictures: { done: 1 } });
+  expect(await vision("vision", "budget", "--set", "*:day:pictures=0")).toMatchObject({
+    budgets: [{ provider: "*", unit: "pictures", most: 0, used: 1 }],
+  });
+  expect(await vision("vision", "budget", "--set", "none")).toMatchObject({ budgets: [] });
+});
