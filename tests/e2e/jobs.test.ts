@@ -175,15 +175,14 @@ test("jobs are their consumer's, and nobody else's", async () => {
   }
   expect((await get(`/jobs/${job.id}`)).status).toBe(200);
   expect((await get(`/jobs/${crypto.randomUUID()}`)).status).toBe(404);
-  // The playground's way.
-  expect(
+  // The playground's way: its own, and nobody else's.
+  const playground = async (id: string) =>
     await said(
-      await fetch(`${stack.url}/functions/v1/admin/jobs/${job.id}`, {
-        headers: { apikey: stack.keys.secret },
-      }),
-    ),
-  )
-    .toMatchObject({ job: { status: "succeeded" } });
+      await fetch(`${stack.url}/functions/v1/admin/jobs/${id}`, { headers: { apikey: stack.keys.secret } }),
+    );
+  expect(await playground(job.id)).toMatchObject({ status: 404, error: { code: "not_found" } });
+  const { job: project } = await ask({ stage: "VOICE", prompt: "Наше" });
+  expect(await playground(project.id)).toMatchObject({ job: { status: "succeeded" } });
 });
 
 test("a notebook's token sees the jobs of its stages, of its own consumer, while it is live", async () => {
