@@ -34,13 +34,16 @@ test("serving the API leaves privileges as the migrations made them", async () =
     where grantee in ('anon', 'authenticated', 'PUBLIC') and table_schema in ('public', 'eve', 'auth', 'vault', 'cron')
     order by 1
   `;
-  // Signed-in users have chats of their own (20261125000900_chats_rights.sql), under row-level security.
+  // Signed-in users have chats of their own (20261125000900_chats_rights.sql), and read their tenants' posts
+  // (20261126000900_vision_rights.sql), under row-level security.
   expect(open.map(({ grant }) => grant)).toEqual([
     "authenticated DELETE public.chat_shares",
     "authenticated DELETE public.chats",
     "authenticated DELETE public.search_results",
     "authenticated SELECT public.chats",
     "authenticated SELECT public.message_images",
+    "authenticated SELECT public.post_media_map",
+    "authenticated SELECT public.posts",
     "authenticated SELECT public.search_results",
   ]);
 });
