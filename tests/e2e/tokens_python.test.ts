@@ -1,4 +1,5 @@
 /** The Python helper's own tests, by every Python that is here, against the running stack. */
+import postgres from "postgres";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { CHECKOUT } from "../../local/paths.ts";
 import { createAdmin } from "../../shared/database/admin.ts";
@@ -6,12 +7,26 @@ import { rpcTransport } from "../../shared/database/transport/rpc_transport.ts";
 import { mintConsumerSecret } from "../../shared/tokens/consumer_secret.ts";
 import { startTestStack, type TestStack } from "../harness/stack.ts";
 
-/** What the helper promises to run on, and whatever `python3` is. */
-const PYTHONS = ["python3.10", "python3.11", "python3.12", "python3.13", "python3"].filter(runs);
+/** What the helper promises to run on, and whatever `python3` is; each once. */
+const PYTHONS = [
+  ...new Map(
+    ["python3", "python3.10", "python3.11", "python3.12", "python3.13"].flatMap((python) => {
+      const version = versionOf(python);
+      return version === null ? [] : [[version, python]];
+    }),
+  ).values(),
+];
+
+const MODEL = "gemma-4-31b-it";
 
 let stack: TestStack;
 beforeAll(async () => {
-  stack = await startTestStack({ emulator: { latencyMs: 5 } });
+  // Room for all of them: what waits for its minute costs a minute.
+  const limits = { rpm: 600, tpm: 1_000_000, rpd: 14_400 };
+  stack = await startTestStack({ emulator: { latencyMs: 5, models: [{ name: MODEL, limits }] } });
+  const sql = postgres(stack.databaseUrl, { max: 1, onnotice: () => {} });
+  await sql`update public.google_ai_model_limits set rpm = ${limits.rpm}, tpm = ${limits.tpm} where model = ${MODEL}`;
+  await sql.end();
 });
 afterAll(() => stack?.stop());
 
@@ -20,11 +35,16 @@ describe.skipIf(PYTHONS.length === 0)("[security.notebook] the Python helper", (
     const secret = await mintConsumerSecret("notebook");
     const admin = createAdmin(rpcTransport({ url: stack.url, secretKey: stack.keys.secret }));
     const { keyId, proof } = secret;
-    const models = ["gemma-4-31b-it"];
     const name = `kaggle-${python}`;
-    // Batch leaves a part of the minute alone; the tests ask less than what is left of two projects.
-    await admin.addConsumer({ name, kind: "notebook", keyId, proof, models, maxClass: "batch" });
-    // A service for chats: a notebook is given few tokens a minute.
+    await admin.addConsumer({ name, kind: "notebook", keyId, proof, models: [MODEL], maxClass: "batch" });
+    // Another notebook for files, and a service for chats: one is given few tokens a minute.
+    const files = await mintConsumerSecret("notebook");
+    await admin.addConsumer({
+      name: `files-${python}`,
+      kind: "notebook",
+      keyId: files.keyId,
+      proof: files.proof,
+    });
     const service = await mintConsumerSecret("service");
     await admin.addConsumer({
       name: `chats-${python}`,
@@ -33,10 +53,10 @@ describe.skipIf(PYTHONS.length === 0)("[security.notebook] the Python helper", (
       proof: service.proof,
     });
     for (
-      const access of [{ name, scopes: ["llm", "media"] }, {
-        name: `chats-${python}`,
-        scopes: ["chats", "media"],
-      }]
+      const access of [
+        { name: `files-${python}`, scopes: ["llm", "media"] },
+        { name: `chats-${python}`, scopes: ["chats", "media"] },
+      ]
     ) {
       const scoped = await fetch(`${stack.url}/rest/v1/rpc/eve_consumer_access`, {
         method: "POST",
@@ -52,7 +72,7 @@ describe.skipIf(PYTHONS.length === 0)("[security.notebook] the Python helper", (
         EVE_GATEWAY_URL: stack.url,
         EVE_GATEWAY_SECRET: secret.text,
         EVE_TEST_STREAM: "1",
-        EVE_STORAGE_SECRET: secret.text,
+        EVE_STORAGE_SECRET: files.text,
         EVE_CHATS_SECRET: service.text,
         PYTHONDONTWRITEBYTECODE: "1",
       },
@@ -64,11 +84,11 @@ describe.skipIf(PYTHONS.length === 0)("[security.notebook] the Python helper", (
   });
 });
 
-function runs(python: string): boolean {
+function versionOf(python: string): string | null {
   try {
-    return new Deno.Command(python, { args: ["--version"], stdout: "null", stderr: "null" }).outputSync()
-      .success;
+    const { success, stdout } = new Deno.Command(python, { args: ["--version"] }).outputSync();
+    return success ? new TextDecoder().decode(stdout).trim() : null;
   } catch {
-    return false;
+    return null;
   }
 }
