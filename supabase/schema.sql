@@ -18034,7 +18034,7 @@ create table public.messages (
   feedback text,
   state text not null default 'complete'::text,
   created_at timestamp with time zone not null default now(),
-  search tsvector generated always as ((to_tsvector('russian'::regconfig, "left"(COALESCE(content, ''::text), 100000)) || to_tsvector('english'::regconfig, "left"(COALESCE(content, ''::text), 100000)))) stored,
+  search tsvector generated always as ((to_tsvector('russian'::regconfig, lower(("left"(COALESCE(content, ''::text), 100000) COLLATE "und-x-icu"))) || to_tsvector('english'::regconfig, lower(("left"(COALESCE(content, ''::text), 100000) COLLATE "und-x-icu"))))) stored,
   constraint messages_chat_id_fkey FOREIGN KEY (chat_id) REFERENCES public.chats(id) ON DELETE CASCADE,
   constraint messages_client_id_size CHECK (((octet_length(client_id) >= 1) AND (octet_length(client_id) <= 800))),
   constraint messages_content_size CHECK ((octet_length(content) <= 1000000)),
@@ -19312,8 +19312,8 @@ AS $function$
 declare
   v_candidates constant integer := 1000;
   v_who constant jsonb := eve.chat_actor(eve_chat_search.actor);
-  v_query constant tsquery := websearch_to_tsquery('pg_catalog.russian', left(eve_chat_search.query, 1000))
-    || websearch_to_tsquery('pg_catalog.english', left(eve_chat_search.query, 1000));
+  v_words constant text := lower(left(eve_chat_search.query, 1000) collate "und-x-icu");
+  v_query constant tsquery := websearch_to_tsquery('pg_catalog.russian', v_words) || websearch_to_tsquery('pg_catalog.english', v_words);
   v_conditions text[] := '{c.deleted_at is null}';
   v_answer jsonb;
 begin
@@ -19449,6 +19449,7 @@ declare
   v_most constant integer := least(greatest(eve_admin_chats.at_most, 1), 100);
   v_conditions text[] := '{true}';
   v_consumer uuid;
+  v_words text;
   v_query tsquery;
   v_with text[];
   v_chats jsonb;
@@ -19460,8 +19461,8 @@ begin
         'The owner of this project shows administrators no text of chats (chats_text_for_administrators in eve.settings).'
       );
     end if;
-    v_query := websearch_to_tsquery('pg_catalog.russian', left(v_by ->> 'text', 1000))
-      || websearch_to_tsquery('pg_catalog.english', left(v_by ->> 'text', 1000));
+    v_words := lower(left(v_by ->> 'text', 1000) collate "und-x-icu");
+    v_query := websearch_to_tsquery('pg_catalog.russian', v_words) || websearch_to_tsquery('pg_catalog.english', v_words);
     v_conditions := v_conditions || 'c.id in (select m.chat_id from public.messages m where m.search @@ $6 limit 1000)'::text;
   end if;
   if v_by ->> 'user_id' is not null then

@@ -121,10 +121,11 @@ alter table public.messages
   add column if not exists feedback text,
   add column if not exists state text not null default 'complete',
   add column if not exists created_at timestamptz not null default now(),
-  -- Both languages, so that a word is found by its stem in either.
+  -- Both languages, so that a word is found by its stem in either. In lower case by ICU: a database made with locale C knows no capitals but
+  -- Latin ones.
   add column if not exists search tsvector generated always as (
-    to_tsvector('pg_catalog.russian'::regconfig, left(coalesce(content, ''), 100000))
-      || to_tsvector('pg_catalog.english'::regconfig, left(coalesce(content, ''), 100000))
+    to_tsvector('pg_catalog.russian'::regconfig, lower(left(coalesce(content, ''), 100000) collate "und-x-icu"))
+      || to_tsvector('pg_catalog.english'::regconfig, lower(left(coalesce(content, ''), 100000) collate "und-x-icu"))
   ) stored;
 comment on table public.messages is 'What was said. A row is never rewritten by another text: an edit is a further branch.';
 comment on column public.messages.parent_id is 'What it answers or follows; null: it begins the conversation. Several with one parent are branches.';

@@ -210,8 +210,8 @@ as $$
 declare
   v_candidates constant integer := 1000;
   v_who constant jsonb := eve.chat_actor(eve_chat_search.actor);
-  v_query constant tsquery := websearch_to_tsquery('pg_catalog.russian', left(eve_chat_search.query, 1000))
-    || websearch_to_tsquery('pg_catalog.english', left(eve_chat_search.query, 1000));
+  v_words constant text := lower(left(eve_chat_search.query, 1000) collate "und-x-icu");
+  v_query constant tsquery := websearch_to_tsquery('pg_catalog.russian', v_words) || websearch_to_tsquery('pg_catalog.english', v_words);
   v_conditions text[] := '{c.deleted_at is null}';
   v_answer jsonb;
 begin

@@ -48,6 +48,7 @@ declare
   v_most constant integer := least(greatest(eve_admin_chats.at_most, 1), 100);
   v_conditions text[] := '{true}';
   v_consumer uuid;
+  v_words text;
   v_query tsquery;
   v_with text[];
   v_chats jsonb;
@@ -59,8 +60,8 @@ begin
         'The owner of this project shows administrators no text of chats (chats_text_for_administrators in eve.settings).'
       );
     end if;
-    v_query := websearch_to_tsquery('pg_catalog.russian', left(v_by ->> 'text', 1000))
-      || websearch_to_tsquery('pg_catalog.english', left(v_by ->> 'text', 1000));
+    v_words := lower(left(v_by ->> 'text', 1000) collate "und-x-icu");
+    v_query := websearch_to_tsquery('pg_catalog.russian', v_words) || websearch_to_tsquery('pg_catalog.english', v_words);
     v_conditions := v_conditions || 'c.id in (select m.chat_id from public.messages m where m.search @@ $6 limit 1000)'::text;
   end if;
   if v_by ->> 'user_id' is not null then

@@ -453,14 +453,16 @@ describe("messages", () => {
   test("are found by stems of both languages, in one's own chats, the best of a thousand candidates", async () => {
     const me = as(user(ANN));
     const { chat } = await me.create({ title: "plans" });
-    await me.add(chat.id, { content: "Несущие стены показаны на чертеже" });
+    await me.add(chat.id, { content: "НЕСУЩИЕ Стены показаны на чертеже" });
     await me.add(chat.id, { content: "The load-bearing walls are on the drawings" });
     await me.add(chat.id, { content: "nothing of the sort" });
     await as(user(BOB)).create().then(({ chat }: Answer) => as(user(BOB)).add(chat.id, { content: "стена" }));
-    expect((await me.search("стена")).found).toMatchObject([{
-      chat_title: "plans",
-      message: { content: "Несущие стены показаны на чертеже" },
-    }]);
+    for (const query of ["стена", "Несущая", "СТЕНЫ"]) {
+      expect((await me.search(query)).found, query).toMatchObject([{
+        chat_title: "plans",
+        message: { content: "НЕСУЩИЕ Стены показаны на чертеже" },
+      }]);
+    }
     expect((await me.search("drawing wall")).found).toHaveLength(1);
     expect((await me.search("wall -drawing")).found).toHaveLength(0);
     await sql`
