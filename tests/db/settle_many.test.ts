@@ -88,7 +88,8 @@ async function books(sql: postgres.Sql): Promise<Record<string, unknown>> {
       ["eve.alerts", "kind, subject"],
       ["public.google_ai_usage_counters", "api_key_id, model, minute_bucket"],
       ["public.google_ai_model_limits", "model"],
-      ["public.token_usage", "request_id"],
+      // Attempts of one request share its id.
+      ["public.token_usage", "request_id, (meta ->> 'attempt')::integer nulls first"],
     ]
   ) {
     const rows = await sql.unsafe(
