@@ -136,15 +136,16 @@ function declarations(request: GenerateRequest): FunctionDeclaration[] {
 }
 
 /**
- * Calls are made when the mode is ANY, or when the question names a function or asks to call one; never right after
- * a function's response, which is answered in words.
+ * Calls are made when the mode is ANY, or when the question names a function or asks to call one; right after a
+ * function's response, which is answered in words otherwise, only when the mode is ANY.
  */
 function functionCalls(request: GenerateRequest, model: ModelRow, now: number): Part[] {
   const config = request.toolConfig?.functionCallingConfig;
   const allowed = config?.allowedFunctionNames;
   const functions = declarations(request).filter((one) => !allowed?.length || allowed.includes(one.name));
   if (functions.length === 0 || config?.mode === "NONE") return [];
-  if (request.contents.at(-1)?.parts.some((part) => part.functionResponse)) return [];
+  const answered = request.contents.at(-1)?.parts.some((part) => part.functionResponse) === true;
+  if (answered && config?.mode !== "ANY") return [];
   const asked = question(request).toLowerCase();
   const named = functions.filter((one) => {
     const name = one.name.toLowerCase();

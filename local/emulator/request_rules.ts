@@ -58,12 +58,9 @@ export function checkContents(contents: Content[], message: string): void {
   if (complaints.length > 0) throw invalidArgument(complaints.map((line) => `${line}\n`).join(""));
 }
 
-/** An empty text is no content, except beside a signature or in a thought, as a stream's last part is. */
+/** An empty text is content, too. */
 function hasData(part: Part): boolean {
-  const fields = Object.keys(part).filter((field) => !PART_ATTRIBUTES.includes(field));
-  if (fields.length === 0) return false;
-  if (fields.length > 1 || fields[0] !== "text" || part.text !== "") return true;
-  return part.thought === true || part.thoughtSignature !== undefined;
+  return Object.keys(part).some((field) => !PART_ATTRIBUTES.includes(field));
 }
 
 function checkGenerationConfig(request: GenerateRequest, model: ModelRow, at: ErrorContext): void {
@@ -229,7 +226,10 @@ function checkTools(request: GenerateRequest): void {
   });
 }
 
-/** Every function call is answered in the turn that follows it, and comes back with its signature where one is due. */
+/**
+ * Function calls are answered all together where they are answered by functions, in the turn that follows or in their
+ * own, and come back with their signature where one is due. They may be answered by words instead.
+ */
 function checkFunctionTurns(contents: Content[], model: ModelRow): void {
   const lastQuestion = contents.findLastIndex((content) =>
     content.role !== "model" && content.parts.some((part) => part.functionResponse === undefined)
@@ -238,8 +238,11 @@ function checkFunctionTurns(contents: Content[], model: ModelRow): void {
     if (content.role !== "model") return;
     const calls = content.parts.filter((part) => part.functionCall !== undefined);
     if (calls.length === 0) return;
-    const answers = (contents[i + 1]?.parts ?? []).filter((part) => part.functionResponse !== undefined);
-    if (answers.length !== calls.length) {
+    const answersIn = (turn: Content | undefined) =>
+      (turn?.parts ?? []).filter((part) => part.functionResponse !== undefined).length;
+    const following = contents[i + 1];
+    const answers = answersIn(content) + answersIn(following);
+    if (answers !== calls.length && (answers > 0 || following === undefined)) {
       throw invalidArgument(
         "Please ensure that the number of function response parts is equal to the number of function call parts " +
           "of the function call turn.",

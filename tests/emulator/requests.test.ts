@@ -37,7 +37,7 @@ test("contents that are missing, empty, or of a role that is none", async () => 
   });
   expect((await refusal({ contents: [{ role: "user", parts: [] }] })).message)
     .toBe("* GenerateContentRequest.contents[0].parts: contents.parts must not be empty.\n");
-  expect((await refusal({ contents: [{ parts: [{ text: "a" }, { text: "" }] }] })).message).toBe(
+  expect((await refusal({ contents: [{ parts: [{ text: "a" }, { thought: true }] }] })).message).toBe(
     "* GenerateContentRequest.contents[0].parts[1].data: required oneof field 'data' must have one initialized field\n",
   );
   expect((await refusal({ contents: [{ role: "system", parts: [{ text: "a" }] }] })).message)
@@ -146,6 +146,10 @@ test("a function call in the history without its signature, with a damaged one, 
   const damaged = { functionCall: { name: "find", args: {} }, thoughtSignature: "AAAA" };
   expect((await refusal(turns(damaged, response), sent)).message).toBe("Corrupted thought signature.");
   expect((await refusal(turns({ functionCall: { name: "find" } }))).message)
+    .toContain("number of function response parts");
+  const call = { functionCall: { name: "find" } };
+  const two = { role: "model", parts: [call, call] };
+  expect((await refusal({ contents: [...hi.contents, two, response] })).message)
     .toContain("number of function response parts");
 });
 

@@ -136,3 +136,33 @@ test("a stop sequence ends the answer before it", async () => {
   body.generationConfig = { stopSequences: [", STOP"] };
   expect(textOf(await (await post(one, body)).json())).toBe("one, two");
 });
+
+test("a call may be answered by words, or in its own turn, and an empty text is a part, as at Google", async () => {
+  const one = await emulator();
+  const call = { functionCall: { name: "find", args: {} } };
+  const response = { functionResponse: { name: "find", response: {} } };
+  const words = { role: "user", parts: [{ text: "Never mind" }] };
+  const turns = [
+    [words, { role: "model", parts: [call] }, words],
+    [words, { role: "model", parts: [call, response] }, words],
+    [{ role: "user", parts: [{ text: "hi" }, { text: "" }] }],
+  ];
+  for (const contents of turns) expect((await post(one, { contents })).status).toBe(200);
+});
+
+test("with mode ANY a function is called after a function's response, too", async () => {
+  const one = await emulator();
+  const body = {
+    contents: [
+      { role: "user", parts: [{ text: "Use find" }] },
+      { role: "model", parts: [{ functionCall: { name: "find", args: {} } }] },
+      { role: "user", parts: [{ functionResponse: { name: "find", response: {} } }] },
+    ],
+    tools: [{ functionDeclarations: [{ name: "find" }] }],
+  };
+  const said = async (mode: string) =>
+    (await (await post(one, { ...body, toolConfig: { functionCallingConfig: { mode } } })).json())
+      .candidates[0].content.parts.at(-1);
+  expect(await said("ANY")).toHaveProperty("functionCall");
+  expect(await said("AUTO")).toHaveProperty("text");
+});
