@@ -2,10 +2,8 @@ import type { ErrorCode } from "../../contract/errors.ts";
 import type { GatewayError } from "../../contract/gateway_error.ts";
 import { errorHeaders } from "../../http/error_headers.ts";
 import { jsonResponse } from "../../http/json_response.ts";
+import { retryAdvice } from "../retry_advice.ts";
 import { idHeaders } from "./headers.ts";
-
-/** OpenAI's clients follow a `retry-after` up to here; beyond it they fall back to tries a few seconds apart. */
-const LONGEST_RETRY_AFTER_MS = 60_000;
 
 /** Codes that existing code looks for, in the place of ours. */
 const OPENAI_CODES: Partial<Record<ErrorCode, string>> = {
@@ -48,15 +46,6 @@ export function openaiErrorResponse(error: GatewayError, requestId: string): Res
     ...errorHeaders(error),
     ...retryAdvice(error),
   });
-}
-
-/**
- * OpenAI's clients repeat every 408, 409, 429 and 5xx by themselves. A header tells them not to where it would not
- * help, or where they would come back long before the time.
- */
-function retryAdvice({ status, retryable, retryAfterMs }: GatewayError): Record<string, string> {
-  if (status !== 408 && status !== 409 && status !== 429 && status < 500) return {};
-  return { "x-should-retry": String(retryable && (retryAfterMs ?? 0) <= LONGEST_RETRY_AFTER_MS) };
 }
 
 function typeOf(status: number): string {

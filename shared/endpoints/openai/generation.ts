@@ -1,40 +1,7 @@
 import type { GenerationConfig } from "../../contract/content.ts";
 import type { Chat } from "./chat_request.ts";
+import { effortSettings } from "../thinking_effort.ts";
 import { formatSettings } from "./response_format.ts";
-
-type Effort = NonNullable<Chat["reasoning_effort"]>;
-
-/** Gemma 4 thinks or hardly does: it has two levels. */
-const GEMMA_LEVEL: Record<Effort, string> = {
-  none: "MINIMAL",
-  minimal: "MINIMAL",
-  low: "MINIMAL",
-  medium: "HIGH",
-  high: "HIGH",
-  xhigh: "HIGH",
-  max: "HIGH",
-};
-
-const LEVEL: Record<Effort, string> = {
-  none: "MINIMAL",
-  minimal: "MINIMAL",
-  low: "LOW",
-  medium: "MEDIUM",
-  high: "HIGH",
-  xhigh: "HIGH",
-  max: "HIGH",
-};
-
-/** Gemini 2.5 knows no levels but a number of tokens: those that Google's own OpenAI endpoint puts in their place. */
-const BUDGET: Record<Effort, number> = {
-  none: 0,
-  minimal: 1_024,
-  low: 1_024,
-  medium: 8_192,
-  high: 24_576,
-  xhigh: 24_576,
-  max: 24_576,
-};
 
 /** Everything of a chat completion that says how to write, in upstream's words. */
 export function generationSettings(chat: Chat): GenerationConfig {
@@ -70,11 +37,6 @@ function thinkingSettings({ model, reasoning_effort: effort, extra_body }: Chat)
       : effortSettings(effort, model)),
     ...defined({ includeThoughts: said.include_thoughts }),
   };
-}
-
-function effortSettings(effort: Effort, model: string): Record<string, unknown> {
-  if (model.startsWith("gemini-2.5")) return { thinkingBudget: BUDGET[effort] };
-  return { thinkingLevel: (model.startsWith("gemma") ? GEMMA_LEVEL : LEVEL)[effort] };
 }
 
 /** Upstream has one resolution for all images of a request: the finest that is asked for. */

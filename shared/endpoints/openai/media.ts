@@ -1,53 +1,14 @@
-import type { Clock } from "../../runtime/clock.ts";
 import type { InlineData } from "../../contract/content.ts";
-import { GatewayError } from "../../contract/gateway_error.ts";
-import type { Connect } from "../../http/pinned_request.ts";
-import { fetchPublic } from "../../http/public_fetch.ts";
-import { PublicFetchError } from "../../http/public_target.ts";
 import type { RequestContext } from "../endpoint.ts";
+import { fetchLinked, isLink, type LinkedMedia, type Links } from "../linked_media.ts";
 import type { Message, UserPart } from "./chat_request.ts";
 import { invalidRequest } from "../validated.ts";
-import { toBase64 } from "../../runtime/base64.ts";
 
-/** Pictures behind links of one request. */
-const MAX_LINKED_IMAGES = 16;
-/** For all of them together: what Google takes inline, and what a function's memory bears as bytes and as base64. */
-const MAX_LINKED_BYTES = 10 * 1024 * 1024;
-/** For all of them: they are fetched before the request is admitted, and a picture that takes longer is on a server that is down. */
-const FETCH_TIMEOUT_MS = 10_000;
-
-/** Pictures that Gemini reads. */
-const IMAGE_TYPES = new Set([
-  "image/png",
-  "image/jpeg",
-  "image/webp",
-  "image/heic",
-  "image/heif",
-  "image/gif",
-]);
-
-/** How links to pictures are followed. */
-export interface Links {
-  fetch: typeof fetch;
-  clock: Clock;
-  resolve?: ((host: string) => Promise<string[]>) | undefined;
-  connect?: Connect | undefined;
-}
-
-/** Finds the content of a link of the request. */
-export type LinkedMedia = (url: string) => InlineData | undefined;
-
-const isLink = (url: string) => /^https?:/i.test(url);
-
-/**
- * The content of all picture links of the messages, fetched at the same time; each link once, and none before it is
- * confirmed that the caller may still call.
- * @throws GatewayError `invalid_request`, naming the link; `client_closed`, what `confirmCaller` throws
- */
+/** The content of all picture links of the messages. @throws GatewayError as fetchLinked */
 export async function fetchLinks(
   messages: Message[],
   links: Links,
-  { confirmCaller, request: { signal } }: Pick<RequestContext, "confirmCaller" | "request">,
+  context: Pick<RequestContext, "confirmCaller" | "request">,
 ): Promise<LinkedMedia> {
   const places = new Map<string, string>();
   messages.forEach((message, i) => {
@@ -59,31 +20,7 @@ export async function fetchLinks(
       }
     });
   });
-  if (places.size > MAX_LINKED_IMAGES) {
-    throw invalidRequest([{ field: "messages", problem: `link to more than ${MAX_LINKED_IMAGES} images` }]);
-  }
-  if (places.size > 0) await confirmCaller();
-  let left = MAX_LINKED_BYTES;
-  const mayTake = (bytes: number) => (left -= bytes) >= 0;
-  const fetched = await Promise.all([...places].map(async ([url, field]) => {
-    try {
-      const { mimeType, bytes } = await fetchPublic(url, {
-        ...links,
-        signal,
-        mayTake,
-        timeoutMs: FETCH_TIMEOUT_MS,
-        accepts: (type) => IMAGE_TYPES.has(type),
-      });
-      return [url, { mimeType, data: toBase64(bytes) }] as const;
-    } catch (thrown) {
-      if (thrown instanceof PublicFetchError) {
-        throw invalidRequest([{ field, problem: `the link ${thrown.message}` }]);
-      }
-      throw signal.aborted ? new GatewayError("client_closed") : thrown;
-    }
-  }));
-  const found = new Map<string, InlineData>(fetched);
-  return (url) => found.get(url);
+  return await fetchLinked(places, links, context);
 }
 
 /**

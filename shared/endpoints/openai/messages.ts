@@ -2,15 +2,12 @@ import type { Content, Part, Prompt } from "../../contract/content.ts";
 import { GatewayError } from "../../contract/gateway_error.ts";
 import { type JsonAllowance, MAX_JSON_VALUES, parseInnerJson } from "../../http/json.ts";
 import type { Message, ToolCall } from "./chat_request.ts";
-import { inlineData, type LinkedMedia } from "./media.ts";
-import { marksOf } from "./tool_call_id.ts";
+import type { LinkedMedia } from "../linked_media.ts";
+import { inlineData } from "./media.ts";
+import { toolResponse } from "../tool_response.ts";
+import { marksOf, UNSIGNED_CALL, WANTS_SIGNATURES } from "../tool_call_id.ts";
 import { invalidRequest } from "../validated.ts";
 import { isObject } from "../../contract/is_object.ts";
-
-/** Upstream's word for a call whose signature is not at hand because it was made elsewhere. */
-const UNSIGNED_CALL = "skip_thought_signature_validator";
-/** Models that refuse a call without a signature: Gemini 3 and later. */
-const WANTS_SIGNATURES = /^gemini-(?![12](\.|-|$))/;
 
 export interface TurnTerms {
   model: string;
@@ -157,7 +154,7 @@ function resultParts(
       throw fault(`messages[${callsAt}].tool_calls[${j}]`, "is not answered by a tool message after it");
     }
     const { upstreamId } = marksOf(call.id);
-    const response = responseOf(result.content.map(({ text }) => text).join(""), allowance);
+    const response = toolResponse(result.content.map(({ text }) => text).join(""), allowance);
     return {
       functionResponse: {
         ...(upstreamId !== null && { id: upstreamId }),
@@ -166,13 +163,6 @@ function resultParts(
       },
     };
   });
-}
-
-/** A result is an object upstream: as it is if it is one, else under the name that Google's documentation gives it. */
-function responseOf(text: string, allowance: JsonAllowance): Record<string, unknown> {
-  const value = parseInnerJson(text, allowance);
-  if (isObject(value)) return value;
-  return { output: Array.isArray(value) ? value : text };
 }
 
 function fault(field: string, problem: string): GatewayError {

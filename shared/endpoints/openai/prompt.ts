@@ -1,7 +1,7 @@
 import type { Prompt } from "../../contract/content.ts";
 import type { Chat } from "./chat_request.ts";
 import { generationSettings } from "./generation.ts";
-import type { LinkedMedia } from "./media.ts";
+import type { LinkedMedia } from "../linked_media.ts";
 import { promptTurns } from "./messages.ts";
 import { toolFields } from "./tools.ts";
 

@@ -1,5 +1,5 @@
 import type { Part } from "../../contract/content.ts";
-import { toolCallId } from "./tool_call_id.ts";
+import { toolCallId } from "../tool_call_id.ts";
 
 /** The field in which Google's own OpenAI endpoint returns signatures. */
 export interface ExtraContent {

@@ -68,7 +68,7 @@ type FunctionFields = NonNullable<Chat["tools"]>[number]["function"];
  * Parameters go where every model with tools takes them (`parameters`) unless they use more than that knows. A function
  * without parameters has none: upstream refuses an object without properties.
  */
-function declaration({ name, description, parameters }: FunctionFields): Tool {
+export function declaration({ name, description, parameters }: FunctionFields): Tool {
   const declared = { name, ...(description !== undefined && { description }) };
   if (parameters === undefined) return declared;
   const schema = withoutDialect(parameters);

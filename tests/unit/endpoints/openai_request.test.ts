@@ -3,7 +3,7 @@ import type { Prompt } from "../../../shared/contract/content.ts";
 import { GatewayError } from "../../../shared/contract/gateway_error.ts";
 import { decodeChat } from "../../../shared/endpoints/openai/chat_request.ts";
 import { promptOf } from "../../../shared/endpoints/openai/prompt.ts";
-import { toolCallId } from "../../../shared/endpoints/openai/tool_call_id.ts";
+import { toolCallId } from "../../../shared/endpoints/tool_call_id.ts";
 
 const HELLO = [{ role: "user", content: "Привет" }];
 const CAT = { mimeType: "image/png", data: "iVBORw0=" };
