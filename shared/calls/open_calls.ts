@@ -189,6 +189,7 @@ export function openCalls(options: CallsOptions): Calls {
         fetch: options.fetch,
         resolve: options.resolve,
         connect: options.connect,
+        strictFields: settings.strictFields,
         now: Date.now,
         newId,
         batches: { batches, files, uploads, wake: jobs.wake, newId },

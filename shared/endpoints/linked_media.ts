@@ -25,6 +25,16 @@ export const IMAGE_TYPES = new Set([
   "image/gif",
 ]);
 
+/** Those, and files that it reads. */
+export const FILE_TYPES = new Set([
+  ...IMAGE_TYPES,
+  "application/pdf",
+  "text/plain",
+  "text/csv",
+  "text/markdown",
+  "text/html",
+]);
+
 /** How links to pictures are followed. */
 export interface Links {
   fetch: typeof fetch;
@@ -52,7 +62,10 @@ export async function fetchLinked(
   types: ReadonlySet<string> = IMAGE_TYPES,
 ): Promise<LinkedMedia> {
   if (places.size > MAX_LINKED_IMAGES) {
-    throw invalidRequest([{ field: "messages", problem: `link to more than ${MAX_LINKED_IMAGES} images` }]);
+    throw invalidRequest([{
+      field: "messages",
+      problem: `link to more than ${MAX_LINKED_IMAGES} images or files`,
+    }]);
   }
   if (places.size > 0) await confirmCaller();
   let left = MAX_LINKED_BYTES;

@@ -1,17 +1,23 @@
 import { z } from "zod";
 import { bytesOf, jsonbBytes } from "../runtime/byte_size.ts";
+import type { IgnoredFields } from "./ignored_fields.ts";
 import { type Fault, fieldName, invalidRequest, MAX_FAULTS } from "../contract/invalid_request.ts";
 
 export { type Fault, invalidRequest };
 
 /**
  * A body that matches its schema.
+ * @param ignored takes the names of fields that `knownFields` does not know; null: they are refused
  * @throws GatewayError `invalid_request`, naming each field that does not
  */
-export function validated<Shape extends z.ZodType>(shape: Shape, body: unknown): z.output<Shape> {
+export function validated<Shape extends z.ZodType>(
+  shape: Shape,
+  body: unknown,
+  ignored: IgnoredFields | null = null,
+): z.output<Shape> {
   // Like `safeParse`, but with few issues: a body of a hundred kilobytes may have tens of thousands, and formatting
   // them all takes a second in which nobody else is served.
-  const context = { async: false as const };
+  const context = { async: false as const, ...(ignored !== null && { ignored }) };
   const parsed = shape._zod.run({ value: body, issues: [] }, context);
   if (parsed instanceof Promise) throw new z.core.$ZodAsyncError();
   if (parsed.issues.length === 0) return parsed.value as z.output<Shape>;

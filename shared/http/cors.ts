@@ -18,6 +18,7 @@ const EXPOSED_HEADERS = [
   "x-goog-upload-status",
   "x-goog-upload-url",
   "x-eve-request-id",
+  "x-eve-ignored",
   "x-eve-max-output-tokens",
   "x-eve-model",
   "x-eve-replayed",

@@ -169,7 +169,19 @@ export function createFunction<Dependencies>(
     return opened = { dependencies, app, caps: { maxBytes, budget: new WorkBudget(maxBytes) } };
   }
 
-  return async (request) => {
+  return async (asked) => {
+    // Answered as GET is, without its body.
+    if (asked.method === "HEAD") return await headOf(new Request(asked, { method: "GET" }));
+    return await answered(asked);
+  };
+
+  async function headOf(request: Request): Promise<Response> {
+    const { body, status, headers } = await answered(request);
+    await body?.cancel();
+    return new Response(null, { status, headers });
+  }
+
+  async function answered(request: Request): Promise<Response> {
     if (cors !== null && request.method === "OPTIONS") return cors.preflight(request);
     const receivedAt = clock.now();
     const trace = traceOf(request);
@@ -204,7 +216,7 @@ export function createFunction<Dependencies>(
       ...received.attributes,
     });
     return response;
-  };
+  }
 }
 
 interface Opened<Dependencies> {

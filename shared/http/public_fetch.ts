@@ -80,7 +80,7 @@ async function followed(start: string, options: PublicFetchOptions, signal: Abor
   }
 }
 
-const HEADERS = { accept: "image/*", "user-agent": "eve-gateway" };
+const HEADERS = { accept: "image/*, application/pdf, text/*;q=0.9", "user-agent": "eve-gateway" };
 
 async function taken(response: Response, { accepts, mayTake }: PublicFetchOptions): Promise<Fetched> {
   const leave = (why: string) => {

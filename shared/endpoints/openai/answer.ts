@@ -5,7 +5,7 @@ import { rateLimitHeaders } from "../../http/rate_limit_headers.ts";
 import { judgeAnswer } from "../../contract/answer_verdict.ts";
 import { openaiFinishReason, unanswerable } from "./finish.ts";
 import { idHeaders, modelHeaders } from "./headers.ts";
-import { extraContent, saidIn } from "./said.ts";
+import { asDeclared, extraContent, saidIn } from "./said.ts";
 import { usageJson } from "./usage.ts";
 
 export interface AnswerTerms {
@@ -17,6 +17,8 @@ export interface AnswerTerms {
   parallelCalls: boolean;
   /** True: an answer that breaks its schema is an error. */
   strictSchema: boolean;
+  /** Tools that take any text. */
+  customTools: ReadonlySet<string>;
 }
 
 /**
@@ -65,7 +67,7 @@ function choiceOf(
   candidate: Candidate,
   index: number,
   verdict: GatewayResult["verdict"],
-  { newId, parallelCalls }: AnswerTerms,
+  { newId, parallelCalls, customTools }: AnswerTerms,
 ) {
   const said = saidIn(candidate.content?.parts ?? [], newId);
   const calls = parallelCalls ? said.calls : said.calls.slice(0, 1);
@@ -77,7 +79,7 @@ function choiceOf(
       content: silent ? null : said.text,
       refusal: null,
       ...(said.reasoning !== "" && { reasoning_content: said.reasoning }),
-      ...(calls.length > 0 && { tool_calls: calls }),
+      ...(calls.length > 0 && { tool_calls: calls.map((call) => asDeclared(call, customTools)) }),
       ...(said.signature !== null && { extra_content: extraContent(said.signature) }),
     },
     logprobs: null,

@@ -16,6 +16,7 @@ import { decodeEmbeddings, embedItems, encodeEmbeddings } from "./embeddings.ts"
 import { openaiErrorResponse } from "./error.ts";
 import { fileRoutes, type OpenaiBatches } from "./files.ts";
 import { idHeaders } from "./headers.ts";
+import { IgnoredFields } from "../ignored_fields.ts";
 import { invalidRequest } from "../validated.ts";
 import { fetchLinks } from "./media.ts";
 import { modelList, modelNamed } from "./models.ts";
@@ -23,6 +24,7 @@ import { promptOf } from "./prompt.ts";
 import { encodeResponse, streamResponse } from "./responses.ts";
 import { type DecodedResponses, decodeResponses } from "./responses_request.ts";
 import { encodeCompletionStream } from "./stream.ts";
+import { customTools } from "./tools.ts";
 import { uploadRoutes } from "./uploads.ts";
 
 export interface OpenaiEndpointOptions {
@@ -38,6 +40,8 @@ export interface OpenaiEndpointOptions {
   resolve?: ((host: string) => Promise<string[]>) | undefined;
   /** Connects to an address; absent where the runtime cannot. */
   connect?: Connect | undefined;
+  /** True: fields that an answer does without are refused, too. Absent: they are named in `x-eve-ignored`. */
+  strictFields?: boolean | undefined;
   /** Milliseconds since the epoch. */
   now: () => number;
   /** A fresh id of letters, digits and `-`, for tool calls. */
@@ -89,38 +93,43 @@ export function openaiEndpoint(options: OpenaiEndpointOptions): Endpoint {
 }
 
 async function completeChat(context: RequestContext, options: OpenaiEndpointOptions): Promise<Response> {
-  const { chat, request, terms } = await chatRequest(
+  const { chat, request, terms, named } = await chatRequest(
     context,
     options,
-    (json) => ({ chat: decodeChat(json), rename: (thrown) => thrown }),
+    (json, ignored) => ({ chat: decodeChat(json, ignored), rename: (thrown) => thrown }),
   );
-  if (!chat.stream) return encodeCompletion(await context.invoke(request), terms);
-  return await encodeCompletionStream(context.stream(request), {
-    ...terms,
-    includeUsage: chat.stream_options?.include_usage === true,
-  });
+  if (!chat.stream) return named(encodeCompletion(await context.invoke(request), terms));
+  return named(
+    await encodeCompletionStream(context.stream(request), {
+      ...terms,
+      includeUsage: chat.stream_options?.include_usage === true,
+    }),
+  );
 }
 
 async function respond(context: RequestContext, options: OpenaiEndpointOptions): Promise<Response> {
-  const { chat, background, request, terms } = await chatRequest(context, options, decodeResponses);
+  const { chat, background, request, terms, named } = await chatRequest(context, options, decodeResponses);
   if (background !== null) {
     if (options.background === undefined) {
       throw invalidRequest([{ field: "background", problem: "this gateway has no queue: must be false" }]);
     }
-    return await beginResponse(options.background, context, background, { model: chat.model, request });
+    return named(
+      await beginResponse(options.background, context, background, { model: chat.model, request }),
+    );
   }
-  if (!chat.stream) return encodeResponse(await context.invoke(request), terms);
-  return await streamResponse(context.stream(request), terms);
+  if (!chat.stream) return named(encodeResponse(await context.invoke(request), terms));
+  return named(await streamResponse(context.stream(request), terms));
 }
 
 /** A chat completion's body, or an equivalent one, as a request. */
 async function chatRequest<Decoded extends Pick<DecodedResponses, "chat" | "rename">>(
   context: RequestContext,
   options: OpenaiEndpointOptions,
-  decode: (json: unknown) => Decoded,
+  decode: (json: unknown, ignored: IgnoredFields | null) => Decoded,
 ) {
   const asked = askedOf(context, options);
-  const decoded = decode(await context.readJson());
+  const ignored = options.strictFields === true ? null : new IgnoredFields();
+  const decoded = decode(await context.readJson(), ignored);
   const { chat, rename } = decoded;
   const prompt = await promptFrom(chat, options, context).catch((thrown) => {
     throw rename(thrown);
@@ -141,8 +150,10 @@ async function chatRequest<Decoded extends Pick<DecodedResponses, "chat" | "rena
     newId: options.newId,
     parallelCalls: chat.parallel_tool_calls !== false,
     strictSchema,
+    customTools: customTools(chat),
   };
-  return { ...decoded, request, terms };
+  const named = (response: Response) => ignored?.namedIn(response) ?? response;
+  return { ...decoded, request, terms, named };
 }
 
 async function promptFrom(

@@ -27,7 +27,7 @@ export function openaiError(error: GatewayError, requestId: string) {
   return {
     error: {
       message: error.publicMessage,
-      type: code === "insufficient_quota" ? code : typeOf(error.status),
+      type: code === "insufficient_quota" ? code : typeOf(statusOf(error)),
       param: paramOf(error),
       code,
       eve: {
@@ -41,11 +41,16 @@ export function openaiError(error: GatewayError, requestId: string) {
 }
 
 export function openaiErrorResponse(error: GatewayError, requestId: string): Response {
-  return jsonResponse(error.status, openaiError(error, requestId), requestId, {
+  return jsonResponse(statusOf(error), openaiError(error, requestId), requestId, {
     ...idHeaders(requestId),
     ...errorHeaders(error),
     ...retryAdvice(error),
   });
+}
+
+/** A prompt that is too long is a bad request there, which agents look for before they shorten what they send. */
+function statusOf({ code, status }: GatewayError): number {
+  return code === "prompt_too_large" ? 400 : status;
 }
 
 function typeOf(status: number): string {

@@ -24,7 +24,7 @@ export function generationSettings(chat: Chat): GenerationConfig {
 
 /** What `extra_body` says goes before what `reasoning_effort` means for the model. */
 function thinkingSettings({ model, reasoning_effort: effort, extra_body }: Chat): Record<string, unknown> {
-  const said = extra_body?.google.thinking_config ?? {};
+  const said = extra_body?.google?.thinking_config ?? {};
   const explicit = defined({
     thinkingLevel: said.thinking_level?.toUpperCase(),
     thinkingBudget: said.thinking_budget,
@@ -46,7 +46,7 @@ function mediaResolution({ messages }: Chat): string | undefined {
       ? message.content.flatMap((part) => part.type === "image_url" ? [part.image_url.detail ?? "auto"] : [])
       : []
   );
-  if (details.includes("high")) return "MEDIA_RESOLUTION_HIGH";
+  if (details.includes("high") || details.includes("original")) return "MEDIA_RESOLUTION_HIGH";
   return details.length > 0 && details.every((detail) => detail === "low")
     ? "MEDIA_RESOLUTION_LOW"
     : undefined;

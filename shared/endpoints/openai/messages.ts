@@ -6,8 +6,10 @@ import type { LinkedMedia } from "../linked_media.ts";
 import { inlineData } from "./media.ts";
 import { toolResponse } from "../tool_response.ts";
 import { marksOf, UNSIGNED_CALL, WANTS_SIGNATURES } from "../tool_call_id.ts";
-import { invalidRequest } from "../validated.ts";
 import { isObject } from "../../contract/is_object.ts";
+
+/** Stands in the place of a result that never came. */
+const NOT_ANSWERED = "This call was not answered.";
 
 export interface TurnTerms {
   model: string;
@@ -20,8 +22,11 @@ type ToolMessage = Extract<Message, { role: "tool" }>;
 /**
  * Messages as turns. System and developer messages become the system instruction, wherever they stand; the results of
  * calls made together become one turn, in the order of the calls.
- * @throws GatewayError `invalid_request` for calls without results and results without calls, `empty_prompt`,
- * `body_too_large` for arguments and results of too many values
+ *
+ * A history that no model would have written is told as well as it can be, since an agent that is refused for its own past
+ * is refused for ever: a result that comes late goes to its call, a call without one is said to have none, and a result
+ * without a call is told in words.
+ * @throws GatewayError `invalid_request`, `empty_prompt`, `body_too_large` for arguments and results of too many values
  */
 export function promptTurns(
   messages: Message[],
@@ -31,8 +36,9 @@ export function promptTurns(
   const system: Part[] = [];
   // Arguments and results are JSON inside of texts; all of them together may hold what a body may.
   const allowance: JsonAllowance = { values: MAX_JSON_VALUES };
-  for (let i = 0; i < messages.length; i++) {
-    const message = messages[i]!;
+  const resultOf = resultsOf(messages);
+  const told = new Set<number>();
+  messages.forEach((message, i) => {
     const place = `messages[${i}]`;
     switch (message.role) {
       case "system":
@@ -40,23 +46,54 @@ export function promptTurns(
         system.push(...textParts(message));
         break;
       case "user":
-        push(contents, "user", userParts(message, terms.linked, place));
+        push(contents, "user", spokenParts(message, terms.linked, place));
         break;
       case "assistant": {
-        push(contents, "model", assistantParts(message, terms.model, place, allowance));
-        const calls = message.tool_calls ?? [];
-        if (calls.length === 0) break;
-        const results = toolMessagesAfter(messages, i);
-        push(contents, "user", resultParts(calls, results, i, allowance));
-        i += results.length;
+        push(contents, "model", assistantParts(message, terms.model, allowance));
+        const results: Part[] = [];
+        const beside: Part[] = [];
+        for (const call of message.tool_calls ?? []) {
+          const at = resultOf(call.id, i);
+          if (at !== null) told.add(at);
+          const result = at === null ? null : messages[at] as ToolMessage;
+          results.push(resultPart(call, result, allowance));
+          const pictures = mediaParts(result?.content, terms.linked, `messages[${at}]`);
+          if (pictures.length > 0) beside.push({ text: `${call.function.name}:` }, ...pictures);
+        }
+        push(contents, "user", results);
+        push(contents, "user", beside);
         break;
       }
-      case "tool":
-        throw fault(`${place}.tool_call_id`, "answers no tool call of the message before it");
+      case "tool": {
+        if (told.has(i)) break;
+        const name = message.name ?? message.tool_call_id;
+        push(contents, "user", [
+          { text: `Result of the tool call ${name}: ${textOf(message)}` },
+          ...mediaParts(message.content, terms.linked, place),
+        ]);
+      }
     }
-  }
+  });
   if (contents.length === 0) throw new GatewayError("empty_prompt");
   return { contents, ...(system.length > 0 && { systemInstruction: { parts: system } }) };
+}
+
+/** Finds the place of the result of a call that is made in a message: the first after it, before another call has the same id. */
+function resultsOf(messages: Message[]): (id: string, madeIn: number) => number | null {
+  const known = new Map<string, number[]>();
+  const note = (id: string, at: number) => {
+    const places = known.get(id);
+    if (places === undefined) known.set(id, [at]);
+    else places.push(at);
+  };
+  messages.forEach((message, i) => {
+    if (message.role === "tool") note(message.tool_call_id, i);
+    if (message.role === "assistant") message.tool_calls?.forEach(({ id }) => note(id, i));
+  });
+  return (id, madeIn) => {
+    const next = known.get(id)?.find((at) => at > madeIn);
+    return next !== undefined && messages[next]?.role === "tool" ? next : null;
+  };
 }
 
 /** An empty turn is left out: upstream refuses it. */
@@ -64,12 +101,23 @@ function push(contents: Content[], role: "user" | "model", parts: Part[]): void 
   if (parts.length > 0) contents.push({ role, parts });
 }
 
-function userParts(message: Extract<Message, { role: "user" }>, linked: LinkedMedia, place: string): Part[] {
+function spokenParts(
+  message: Extract<Message, { role: "user" }>,
+  linked: LinkedMedia,
+  place: string,
+): Part[] {
   const parts = message.content.flatMap((part, j): Part[] => {
     if (part.type === "text") return part.text === "" ? [] : [{ text: part.text }];
     return [{ inlineData: inlineData(part, linked, `${place}.content[${j}]`) }];
   });
   return named(parts, message.name);
+}
+
+/** What a tool answered that is not text. */
+function mediaParts(content: ToolMessage["content"], linked: LinkedMedia, place: string): Part[] {
+  return (content ?? []).flatMap((part, j) =>
+    part.type === "text" ? [] : [{ inlineData: inlineData(part, linked, `${place}.content[${j}]`) }]
+  );
 }
 
 function textParts(message: { content: { text: string }[]; name?: string | undefined }): Part[] {
@@ -84,13 +132,11 @@ function named(parts: Part[], name: string | undefined): Part[] {
   return name === undefined || parts.length === 0 ? parts : [{ text: `${name}:` }, ...parts];
 }
 
-function assistantParts(message: Assistant, model: string, place: string, allowance: JsonAllowance): Part[] {
+function assistantParts(message: Assistant, model: string, allowance: JsonAllowance): Part[] {
   const said = (message.content ?? []).map((part) => part.type === "text" ? part.text : part.refusal);
   if (message.refusal !== undefined) said.push(message.refusal);
   const parts: Part[] = said.filter((text) => text !== "").map((text) => ({ text }));
-  const calls = (message.tool_calls ?? []).map((call, j) =>
-    callPart(call, `${place}.tool_calls[${j}]`, allowance)
-  );
+  const calls = (message.tool_calls ?? []).map((call) => callPart(call, allowance));
   const signed = calls.some((call) => call.thoughtSignature !== undefined);
   // Of several calls made together, upstream signs the first.
   if (calls[0] !== undefined && !signed && WANTS_SIGNATURES.test(model)) {
@@ -102,69 +148,41 @@ function assistantParts(message: Assistant, model: string, place: string, allowa
   return [...parts, ...calls];
 }
 
-function callPart(call: ToolCall, place: string, allowance: JsonAllowance): Part {
+function callPart(call: ToolCall, allowance: JsonAllowance): Part {
   const marks = marksOf(call.id);
   const signature = call.extra_content?.google?.thought_signature ?? marks.signature;
   return {
     functionCall: {
       ...(marks.upstreamId !== null && { id: marks.upstreamId }),
       name: call.function.name,
-      args: argumentsOf(call, place, allowance),
+      args: argumentsOf(call, allowance),
     },
     ...(signature !== null && { thoughtSignature: signature }),
   };
 }
 
-function argumentsOf(call: ToolCall, place: string, allowance: JsonAllowance): Record<string, unknown> {
-  // Some clients write an empty text for no arguments.
-  if (call.function.arguments.trim() === "") return {};
-  const value = parseInnerJson(call.function.arguments, allowance);
-  if (!isObject(value)) throw fault(`${place}.function.arguments`, "must be a JSON object, as text");
-  return value;
-}
-
-function toolMessagesAfter(messages: Message[], index: number): { message: ToolMessage; index: number }[] {
-  const found: { message: ToolMessage; index: number }[] = [];
-  for (let i = index + 1; i < messages.length; i++) {
-    const message = messages[i]!;
-    if (message.role !== "tool") break;
-    found.push({ message, index: i });
-  }
-  return found;
-}
-
-function resultParts(
-  calls: ToolCall[],
-  results: { message: ToolMessage; index: number }[],
-  callsAt: number,
+/** Arguments are an object upstream; what a model broke off or wrote wrongly is told as the text that it is. */
+function argumentsOf(
+  { function: { arguments: text } }: ToolCall,
   allowance: JsonAllowance,
-): Part[] {
-  const byId = new Map<string, ToolMessage>();
-  for (const { message, index } of results) {
-    const field = `messages[${index}].tool_call_id`;
-    if (!calls.some((call) => call.id === message.tool_call_id)) {
-      throw fault(field, "answers no tool call of the message before it");
-    }
-    if (byId.has(message.tool_call_id)) throw fault(field, "answers a tool call that is answered already");
-    byId.set(message.tool_call_id, message);
-  }
-  return calls.map((call, j) => {
-    const result = byId.get(call.id);
-    if (result === undefined) {
-      throw fault(`messages[${callsAt}].tool_calls[${j}]`, "is not answered by a tool message after it");
-    }
-    const { upstreamId } = marksOf(call.id);
-    const response = toolResponse(result.content.map(({ text }) => text).join(""), allowance);
-    return {
-      functionResponse: {
-        ...(upstreamId !== null && { id: upstreamId }),
-        name: call.function.name,
-        response,
-      },
-    };
-  });
+): Record<string, unknown> {
+  // Some clients write an empty text for no arguments.
+  if (text.trim() === "") return {};
+  const value = parseInnerJson(text, allowance);
+  return isObject(value) ? value : { arguments: text };
 }
 
-function fault(field: string, problem: string): GatewayError {
-  return invalidRequest([{ field, problem }]);
+/** @param result null: it has none */
+function resultPart(call: ToolCall, result: ToolMessage | null, allowance: JsonAllowance): Part {
+  const { upstreamId } = marksOf(call.id);
+  return {
+    functionResponse: {
+      ...(upstreamId !== null && { id: upstreamId }),
+      name: call.function.name,
+      response: result === null ? { error: NOT_ANSWERED } : toolResponse(textOf(result), allowance),
+    },
+  };
 }
+
+const textOf = ({ content = [] }: ToolMessage) =>
+  content.map((part) => part.type === "text" ? part.text : "").join("");

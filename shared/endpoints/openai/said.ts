@@ -13,6 +13,23 @@ export interface OpenaiToolCall {
   extra_content?: ExtraContent;
 }
 
+/** A call of a tool that takes any text. */
+export type CustomToolCall = Omit<OpenaiToolCall, "type" | "function"> & {
+  type: "custom";
+  custom: { name: string; input: string };
+};
+
+/** A call as its client declared the tool. @param customTools those that take any text */
+export function asDeclared(
+  call: OpenaiToolCall,
+  customTools: ReadonlySet<string>,
+): OpenaiToolCall | CustomToolCall {
+  const { function: { name, arguments: args }, ...rest } = call;
+  if (!customTools.has(name)) return call;
+  const { input } = JSON.parse(args) as { input?: unknown };
+  return { ...rest, type: "custom", custom: { name, input: typeof input === "string" ? input : args } };
+}
+
 /** What some parts of an answer say, sorted as OpenAI's messages are. */
 export interface Said {
   text: string;

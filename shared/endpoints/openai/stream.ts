@@ -11,7 +11,7 @@ import { type AnswerTerms, completionId, nativeReason, resultHeaders } from "./a
 import { openaiError } from "./error.ts";
 import { openaiFinishReason, unanswerable } from "./finish.ts";
 import { idHeaders, modelHeaders } from "./headers.ts";
-import { extraContent, saidIn } from "./said.ts";
+import { asDeclared, extraContent, saidIn } from "./said.ts";
 import { usageJson } from "./usage.ts";
 
 export interface StreamTerms extends AnswerTerms {
@@ -91,7 +91,10 @@ class FrameEncoder implements EventEncoder {
       const known = this.#choices.get(index);
       const before = known?.calls ?? 0;
       const allowed = this.#terms.parallelCalls ? calls : calls.slice(0, before === 0 ? 1 : 0);
-      const toolCalls = allowed.map((call, i) => ({ index: before + i, ...call }));
+      const toolCalls = allowed.map((call, i) => ({
+        index: before + i,
+        ...asDeclared(call, this.#terms.customTools),
+      }));
       const spoke = (known?.spoke ?? false) || text !== "";
       // As OpenAI says it: a message that begins with a call has no content, and that is null.
       const silent = before === 0 && toolCalls.length > 0 && !spoke;

@@ -5,22 +5,30 @@ import { isOpenApi } from "../response_schema.ts";
 import { invalidRequest } from "../validated.ts";
 
 type ToolFields = Pick<Prompt, "tools" | "toolConfig">;
-type Asked = Pick<Chat, "tools" | "tool_choice">;
+type Asked = Pick<Chat, "tools" | "tool_choice" | "web_search_options">;
+
+/** Google's own search, for models that have it; others refuse it in their words. */
+const WEB_SEARCH: Tool = { googleSearch: {} };
 
 /**
  * `tools` and `tool_choice` as function declarations and the mode of calling them. A function with `strict` makes upstream
  * hold to the schemas (`VALIDATED`, or `ANY`, which does so by itself).
  * @throws GatewayError `invalid_request` for a choice that names no tool
  */
-export function toolFields({ tools = [], tool_choice: choice }: Asked): ToolFields {
+export function toolFields(
+  { tools = [], tool_choice: choice, web_search_options: search }: Asked,
+): ToolFields {
+  const searching = search === undefined ? [] : [WEB_SEARCH];
   if (tools.length === 0) {
-    if (choice === undefined || choice.type === "none" || choice.type === "auto") return {};
+    if (choice === undefined || choice.type === "none" || choice.type === "auto") {
+      return searching.length > 0 && choice?.type !== "none" ? { tools: searching } : {};
+    }
     throw invalidRequest([{ field: "tool_choice", problem: "there are no tools to choose from" }]);
   }
   const functions = tools.map((tool) => tool.function);
   const strict = functions.some((one) => one.strict === true);
   return {
-    tools: [{ functionDeclarations: functions.map(declaration) }],
+    tools: [{ functionDeclarations: functions.map(declaration) }, ...searching],
     ...toolConfig(choice, functions.map((one) => one.name), strict),
   };
 }
@@ -60,6 +68,11 @@ function toolConfig(
 function known(name: string, names: string[], field: string): string {
   if (names.includes(name)) return name;
   throw invalidRequest([{ field, problem: `there is no tool named ${JSON.stringify(name)}` }]);
+}
+
+/** The tools that take any text: their calls are handed out with it instead of arguments. */
+export function customTools({ tools = [] }: Pick<Chat, "tools">): ReadonlySet<string> {
+  return new Set(tools.flatMap((tool) => tool.type === "custom" ? [tool.function.name] : []));
 }
 
 type FunctionFields = NonNullable<Chat["tools"]>[number]["function"];

@@ -383,7 +383,7 @@ export function openaiClient(gateway: () => TestGateway): void {
       const body = await ask("x".repeat(11_000_000), {}).catch((thrown) => thrown);
       expect([body.status, body.code]).toEqual([413, "body_too_large"]);
       const prompt = await ask("слово ".repeat(20_000)).catch((thrown) => thrown);
-      expect([prompt.status, prompt.code]).toEqual([413, "context_length_exceeded"]);
+      expect([prompt.status, prompt.code]).toEqual([400, "context_length_exceeded"]);
     });
 
     test("[openai.unsupported] gets an error that names what is not supported", async () => {

@@ -214,7 +214,7 @@ describe("an error", () => {
   test.each(
     [
       ["unknown_model", 404, "invalid_request_error", "model_not_found", "model", null],
-      ["prompt_too_large", 413, "invalid_request_error", "context_length_exceeded", null, null],
+      ["prompt_too_large", 400, "invalid_request_error", "context_length_exceeded", null, null],
       ["body_too_large", 413, "invalid_request_error", "body_too_large", null, null],
       ["credential_invalid", 401, "authentication_error", "invalid_api_key", null, null],
       ["consumer_disabled", 403, "permission_error", "consumer_disabled", null, null],

@@ -47,6 +47,15 @@ describe("what the gateway is asked", () => {
     expect((await wrong.json()).error.param).toBe("x-eve-class");
   });
 
+  test("[openai.ignored] fields that an answer does without are named in a header that pages may read", async () => {
+    const { chat } = testOpenai({ invoke: () => Promise.resolve(RESULT) });
+    const { headers, status } = await chat({ verbosity: "low", new_field: 1 });
+    expect([status, headers.get("x-eve-ignored")]).toEqual([200, "verbosity, new_field"]);
+    expect(headers.get("access-control-expose-headers")).toContain("x-eve-ignored");
+    const strict = await testOpenai({}, undefined, { strictFields: true }).chat({ verbosity: "low" });
+    expect([strict.status, (await strict.json()).error.param]).toEqual([400, "verbosity"]);
+  });
+
   test("a strict schema asks for one repair", async () => {
     const { chat, asked } = testOpenai({
       invoke: (request) => {
@@ -152,6 +161,21 @@ describe("models", () => {
     expect(response.status).toBe(404);
     expect((await response.json()).error).toMatchObject({ code: "model_not_found", param: "model" });
   });
+});
+
+test("HEAD is answered as GET is, without a body", async () => {
+  const { receive } = testOpenai({ models: () => Promise.resolve([]) });
+  const asked = (method: string, path: string) =>
+    receive(new Request(`http://gateway/llm-invoke/openai/v1${path}`, { method }));
+  for (const [path, status] of [["/models", 200], ["/nothing", 404], ["/embeddings", 405]] as const) {
+    const [get, head] = [await asked("GET", path), await asked("HEAD", path)];
+    expect([head.status, head.headers.get("content-type"), await head.text()]).toEqual([
+      status,
+      get.headers.get("content-type"),
+      "",
+    ]);
+    expect(await get.text()).not.toBe("");
+  }
 });
 
 describe("embeddings", () => {

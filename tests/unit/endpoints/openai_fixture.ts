@@ -3,13 +3,17 @@ import type { Answer } from "../../../shared/contract/content.ts";
 import type { Gateway } from "../../../shared/contract/gateway.ts";
 import type { GatewayEvent } from "../../../shared/contract/events.ts";
 import type { GatewayResult } from "../../../shared/contract/result.ts";
-import { openaiEndpoint } from "../../../shared/endpoints/openai/endpoint.ts";
+import { openaiEndpoint, type OpenaiEndpointOptions } from "../../../shared/endpoints/openai/endpoint.ts";
 import { ID, RESULT, testRouter } from "./router_fixture.ts";
 
 export const NOW = Date.UTC(2026, 10, 21);
 
 /** The router with the OpenAI endpoint alone, and a gateway behind it that does what the test says. */
-export function testOpenai(behind: Partial<Gateway> = {}, fetching: typeof fetch = () => Promise.reject()) {
+export function testOpenai(
+  behind: Partial<Gateway> = {},
+  fetching: typeof fetch = () => Promise.reject(),
+  more: Partial<OpenaiEndpointOptions> = {},
+) {
   let ids = 0;
   const endpoint = openaiEndpoint({
     maxWaitMs: 100_000,
@@ -17,6 +21,7 @@ export function testOpenai(behind: Partial<Gateway> = {}, fetching: typeof fetch
     fetch: fetching,
     now: () => NOW,
     newId: () => `id${++ids}`,
+    ...more,
   });
   const { receive, asked, logged } = testRouter(undefined, { endpoints: [endpoint] }, behind);
   const ask = (path: string, body?: unknown, headers: Record<string, string> = {}) =>

@@ -2,14 +2,16 @@ import { describe, expect, test } from "vitest";
 import type { Prompt } from "../../../shared/contract/content.ts";
 import { GatewayError } from "../../../shared/contract/gateway_error.ts";
 import { decodeChat } from "../../../shared/endpoints/openai/chat_request.ts";
+import { IgnoredFields } from "../../../shared/endpoints/ignored_fields.ts";
 import { promptOf } from "../../../shared/endpoints/openai/prompt.ts";
 import { toolCallId } from "../../../shared/endpoints/tool_call_id.ts";
 
 const HELLO = [{ role: "user", content: "Привет" }];
+const BODY = { model: "gemma-4-31b-it", messages: HELLO };
 const CAT = { mimeType: "image/png", data: "iVBORw0=" };
 
 function prompt(more: Record<string, unknown> = {}): Prompt {
-  const chat = decodeChat({ model: "gemma-4-31b-it", messages: HELLO, ...more });
+  const chat = decodeChat({ ...BODY, ...more });
   return promptOf(chat, (url) => url === "https://example.com/cat.png" ? CAT : undefined);
 }
 
@@ -82,7 +84,7 @@ describe("messages", () => {
     [["messages[0].content[0].text"], [{ role: "user", content: [{ type: "text" }] }]],
     [["messages[0].weight"], [{ role: "user", content: "x", weight: 1 }]],
     [["messages[0].function_call"], [{ role: "assistant", function_call: { name: "f", arguments: "" } }]],
-    [["messages[0].tool_call_id"], [{ role: "tool", content: "x", tool_call_id: "call_1" }]],
+    [["messages[0].tool_call_id"], [{ role: "tool", content: "x" }]],
   ])("%j is named", (fields, messages) => expect(faults({ messages })).toEqual(fields));
 });
 
@@ -230,19 +232,85 @@ describe("tool calls and their results", () => {
     expect(parts?.map((part) => part.thoughtSignature)).toEqual([expected, undefined]);
   });
 
+  describe("[openai.histories] an agent is not refused for its own past", () => {
+    const told = (messages: unknown[]) => turns([...HELLO, ...messages]).slice(1);
+    const response = (name: string, response: unknown) => ({ functionResponse: { name, response } });
+    const unanswered = { error: "This call was not answered." };
+
+    test.each([
+      ["{", { arguments: "{" }],
+      ["[1]", { arguments: "[1]" }],
+      ["look", { arguments: "look" }],
+    ])("arguments %j", (args, expected) => {
+      expect(told([asked(call("a", "f", args)), result("a", "")])[0]?.parts).toEqual([
+        { functionCall: { name: "f", args: expected } },
+      ]);
+    });
+
+    test("a call without a result has none, also at the end", () => {
+      const calls = asked(call("a", "f"), call("b", "g"));
+      expect(told([calls, result("b", "1")])[1]?.parts).toEqual([
+        response("f", unanswered),
+        response("g", { output: "1" }),
+      ]);
+      expect(told([calls]).at(-1)?.parts).toEqual([response("f", unanswered), response("g", unanswered)]);
+    });
+
+    test("a result that comes after a message goes to its call", () => {
+      const wait = { role: "user", content: "Wait" };
+      expect(told([asked(call("a", "f")), wait, result("a", "1")]).slice(1)).toEqual([
+        { role: "user", parts: [response("f", { output: "1" })] },
+        { role: "user", parts: [{ text: "Wait" }] },
+      ]);
+    });
+
+    test("calls that have the same id have the results that follow them", () => {
+      const contents = told([
+        asked(call("a", "f")),
+        result("a", "1"),
+        asked(call("a", "f")),
+        asked(call("a", "f")),
+        result("a", "2"),
+      ]);
+      expect(contents.filter(({ role }) => role === "user").map(({ parts }) => parts)).toEqual([
+        [response("f", { output: "1" })],
+        [response("f", unanswered)],
+        [response("f", { output: "2" })],
+      ]);
+    });
+
+    test("a result without a call, or a second one, is told in words", () => {
+      expect(turns([result("z", "cut off"), ...HELLO])[0]).toEqual({
+        role: "user",
+        parts: [{ text: "Result of the tool call z: cut off" }],
+      });
+      expect(told([asked(call("a", "f")), result("a", "1"), result("a", "2")]).at(-1)?.parts).toEqual([
+        { text: "Result of the tool call a: 2" },
+      ]);
+    });
+
+    test("a picture that a tool answers with stands behind the results", () => {
+      const url = "data:image/png;base64,iVBORw0=";
+      const content = [{ type: "text", text: "ok" }, { type: "image_url", image_url: { url } }];
+      expect(told([asked(call("a", "f"), call("b", "g")), result("a", content), result("b", "")]).slice(1))
+        .toEqual([
+          { role: "user", parts: [response("f", { output: "ok" }), response("g", { output: "" })] },
+          { role: "user", parts: [{ text: "f:" }, { inlineData: CAT }] },
+        ]);
+    });
+  });
+
+  test("[openai.custom-tools] a call with any text is one of a function with that text", () => {
+    const made = { id: "a", type: "custom", custom: { name: "sh", input: "ls" } };
+    expect(turns([...HELLO, asked(made), result("a", "x")])[1]?.parts).toEqual([
+      { functionCall: { name: "sh", args: { input: "ls" } } },
+    ]);
+  });
+
   test.each([
-    ["messages[1].tool_calls[1]", [...HELLO, asked(call("a", "f"), call("b", "g")), result("a", "")]],
-    ["messages[2].tool_call_id", [...HELLO, asked(call("a", "f")), result("z", "")]],
-    ["messages[3].tool_call_id", [...HELLO, asked(call("a", "f")), result("a", ""), result("a", "")]],
-    ["messages[1].tool_calls[0].function.arguments", [...HELLO, asked(call("a", "f", "{")), result("a", "")]],
-    ["messages[1].tool_calls[0].function.arguments", [
-      ...HELLO,
-      asked(call("a", "f", "[]")),
-      result("a", ""),
-    ]],
     ["messages[1].tool_calls[0].type", [
       ...HELLO,
-      asked({ ...call("a", "f"), type: "custom" }),
+      asked({ ...call("a", "f"), type: "mcp" }),
       result("a", ""),
     ]],
   ])("%s is named", (field, messages) => expect(faults({ messages })).toEqual([field]));
@@ -287,10 +355,41 @@ describe("tools", () => {
     [named("f"), { mode: "ANY", allowedFunctionNames: ["f"] }],
     [allowed("required", "f", "g"), { mode: "ANY", allowedFunctionNames: ["f", "g"] }],
     [allowed("auto", "g"), { mode: "VALIDATED", allowedFunctionNames: ["g"] }],
+    [{ type: "allowed_tools", mode: "auto", tools: [named("g")] }, {
+      mode: "VALIDATED",
+      allowedFunctionNames: ["g"],
+    }],
   ])("[openai.tool-choice] the choice %j calls by %j", (tool_choice, config) => {
     expect(prompt({ tools: [tool("f", plain), tool("g")], tool_choice }).toolConfig).toEqual(
       config && { functionCallingConfig: config },
     );
+  });
+
+  test("[openai.custom-tools] a tool that takes any text has that text as its parameter", () => {
+    const format = { type: "grammar", grammar: { syntax: "lark", definition: 'start: "ls"' } };
+    const custom = { name: "sh", description: "A shell", format };
+    expect(
+      prompt({
+        tools: [{ type: "custom", custom }],
+        tool_choice: { type: "custom", custom: { name: "sh" } },
+      }),
+    )
+      .toMatchObject({
+        tools: [{
+          functionDeclarations: [{
+            name: "sh",
+            description: 'A shell\n\nThe input must match this lark grammar:\nstart: "ls"',
+            parameters: { properties: { input: { type: "string" } }, required: ["input"] },
+          }],
+        }],
+        toolConfig: { functionCallingConfig: { mode: "ANY", allowedFunctionNames: ["sh"] } },
+      });
+  });
+
+  test("[openai.web-search] web_search_options is Google's search, beside functions, too", () => {
+    const search = { googleSearch: {} };
+    expect(prompt({ web_search_options: {} }).tools).toEqual([search]);
+    expect(prompt({ web_search_options: {}, tools: [tool("f")] }).tools?.[1]).toEqual(search);
   });
 
   test("[openai.strict-tools] a strict function is held to its schema", () => {
@@ -304,10 +403,13 @@ describe("tools", () => {
     ["tool_choice.type", { tool_choice: "always", tools: [tool("f")] }],
     ["tool_choice.function.name", { tool_choice: named("x"), tools: [tool("f")] }],
     ["tool_choice.allowed_tools.tools[1].function.name", {
+      tool_choice: { type: "allowed_tools", mode: "auto", tools: [named("f"), named("x")] },
+      tools: [tool("f")],
+    }],
+    ["tool_choice.allowed_tools.tools[1].function.name", {
       tool_choice: allowed("auto", "f", "x"),
       tools: [tool("f")],
     }],
-    ["tools[0].type", { tools: [{ type: "custom", custom: { name: "f" } }] }],
     ["tools[0].type", { tools: [{ type: "web_search" }] }],
     ["tools[0].function.name", { tools: [tool("get weather")] }],
   ])("%s is named", (field, more) => expect(faults(more)).toContain(field));
@@ -354,6 +456,15 @@ describe("how to answer", () => {
       maxOutputTokens: 5,
     });
     expect(faults({ max_tokens: 5, max_completion_tokens: 6 })).toEqual(["max_tokens"]);
+    const ignored = new IgnoredFields();
+    const chat = decodeChat({ ...BODY, max_tokens: 5, max_completion_tokens: 6 }, ignored);
+    expect(promptOf(chat, () => undefined).generationConfig).toEqual({ maxOutputTokens: 6 });
+    expect(ignored.namedIn(new Response()).headers.get("x-eve-ignored")).toBe("max_tokens");
+  });
+
+  test("[openai.sampling] a seed of 64 bits becomes one of 32, always the same one", () => {
+    expect([2 ** 31 - 1, 2 ** 31, 2 ** 40 + 7, -7].map((seed) => prompt({ seed }).generationConfig?.seed))
+      .toEqual([2 ** 31 - 1, 0, 7, -7]);
   });
 
   test("one choice, several stops, and nothing at all", () => {
@@ -418,7 +529,6 @@ describe("what cannot be honoured is refused by its name", () => {
     { modalities: ["text", "audio"] },
     { audio: { voice: "alloy", format: "mp3" } },
     { prediction: { type: "content", content: "x" } },
-    { web_search_options: {} },
     { functions: [{ name: "f" }] },
     { function_call: "auto" },
     { prompt_cache_retention: "24h" },
@@ -429,7 +539,7 @@ describe("what cannot be honoured is refused by its name", () => {
     { n: 9 },
     { stop: ["a", "b", "c", "d", "e", "f"] },
     { max_tokens: 0 },
-    { seed: 2 ** 40 },
+    { seed: 1.5 },
     { reasoning_effort: "extreme" },
     { stream_options: { include_usage: true } },
     { model: "" },
@@ -448,6 +558,51 @@ describe("what cannot be honoured is refused by its name", () => {
     expect(faults({ response_format: { type: "json_schema", json_schema: { name: "a b" } } })).toEqual([
       "response_format.json_schema.name",
     ]);
+  });
+
+  test("[openai.ignored] unless an answer does without it", () => {
+    const ignored = new IgnoredFields();
+    const chat = decodeChat({
+      ...BODY,
+      messages: [{ ...HELLO[0], weight: 1, cache: null }],
+      stream: true,
+      stream_options: { include_usage: true, include_obfuscation: true },
+      store: true,
+      verbosity: "medium",
+      service_tier: "flex",
+      prompt_cache_retention: "24h",
+      prediction: { type: "content", content: "x" },
+      thinking_style: "new",
+      tools: [{
+        type: "function",
+        function: { name: "f", parameters: { type: "object", nullable: null } },
+        beta: 1,
+      }],
+      response_format: { type: "text", beta: 1 },
+      "\u00e9\r\n": 1,
+    }, ignored);
+    expect(chat).toMatchObject({ stream_options: { include_usage: true }, messages: [{ role: "user" }] });
+    expect(chat.tools?.[0]?.function.parameters).toEqual({ type: "object", nullable: null });
+    expect(ignored.namedIn(new Response()).headers.get("x-eve-ignored")?.split(", ").toSorted()).toEqual([
+      "(unnamed)",
+      "messages[].weight",
+      "prediction",
+      "prompt_cache_retention",
+      "response_format.beta",
+      "service_tier",
+      "store",
+      "stream_options.include_obfuscation",
+      "thinking_style",
+      "tools[].beta",
+    ]);
+    expect(() => decodeChat({ ...BODY, logprobs: true }, ignored)).toThrow(GatewayError);
+  });
+
+  test("[openai.sampling] more texts to stop at than the models take, in words", () => {
+    const more = { stop: ["1", "2", "3", "4", "5", "6", "7"] };
+    expect(() => decodeChat({ ...BODY, ...more })).toThrow(
+      "must hold at most 5 texts: the models stop at no more",
+    );
   });
 
   test("all of them at once", () => {
