@@ -1,3 +1,4 @@
+import { anthropicEndpoint } from "../endpoints/anthropic/endpoint.ts";
 import { geminiEndpoint } from "../endpoints/gemini/endpoint.ts";
 import { createUploadAddresses } from "../endpoints/gemini/upload_address.ts";
 import { nativeEndpoint } from "../endpoints/native/endpoint.ts";
@@ -194,6 +195,15 @@ export function openCalls(options: CallsOptions): Calls {
         newId,
         batches: { batches, files, uploads, wake: jobs.wake, newId },
         background: { responses: createStoredResponses(transport), wake: jobs.wake, newId },
+      }),
+      anthropicEndpoint({
+        maxWaitMs,
+        clock,
+        fetch: options.fetch,
+        resolve: options.resolve,
+        connect: options.connect,
+        now: Date.now,
+        newId,
       }),
     ],
     batches,

@@ -3,7 +3,7 @@ import type { Prompt } from "./content.ts";
 import type { ServedBy } from "./target.ts";
 import type { Trace } from "./trace.ts";
 
-export type EndpointName = "native" | "openai" | "gemini";
+export type EndpointName = "native" | "openai" | "gemini" | "anthropic";
 export type TrafficClass = "interactive" | "batch";
 
 /** What every call has, whatever it asks of a model and whichever endpoint it came through. */

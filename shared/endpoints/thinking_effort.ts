@@ -38,3 +38,17 @@ export function effortSettings(effort: Effort, model: string): Record<string, un
   if (model.startsWith("gemini-2.5")) return { thinkingBudget: BUDGET[effort] };
   return { thinkingLevel: (model.startsWith("gemma") ? GEMMA_LEVEL : LEVEL)[effort] };
 }
+
+/** What each family of models thinks least with; pro models never stop. */
+const LEAST: readonly [RegExp, Record<string, unknown>][] = [
+  [/^gemma-4/, { thinkingLevel: "MINIMAL" }],
+  [/^gemini-2\.5-flash/, { thinkingBudget: 0 }],
+  [/^gemini-2\.5-pro/, { thinkingBudget: 128 }],
+  [/^gemini-[3-9][\d.]*-flash/, { thinkingLevel: "MINIMAL" }],
+  [/^gemini-[3-9][\d.]*-pro/, { thinkingLevel: "LOW" }],
+];
+
+/** A thinking config with which a model thinks as little as it can; undefined: of this model nothing is known, and it decides. */
+export function leastThinking(model: string): Record<string, unknown> | undefined {
+  return LEAST.find(([family]) => family.test(model))?.[1];
+}

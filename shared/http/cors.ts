@@ -5,12 +5,19 @@ const EXPOSED_HEADERS = [
   "retry-after-ms",
   "traceresponse",
   "www-authenticate",
+  "anthropic-ratelimit-requests-limit",
+  "anthropic-ratelimit-requests-remaining",
+  "anthropic-ratelimit-requests-reset",
+  "anthropic-ratelimit-input-tokens-limit",
+  "anthropic-ratelimit-input-tokens-remaining",
+  "anthropic-ratelimit-input-tokens-reset",
   "x-ratelimit-limit-requests",
   "x-ratelimit-remaining-requests",
   "x-ratelimit-reset-requests",
   "x-ratelimit-limit-tokens",
   "x-ratelimit-remaining-tokens",
   "x-ratelimit-reset-tokens",
+  "request-id",
   "x-request-id",
   "x-should-retry",
   "x-goog-upload-chunk-granularity",
@@ -20,6 +27,7 @@ const EXPOSED_HEADERS = [
   "x-eve-request-id",
   "x-eve-ignored",
   "x-eve-max-output-tokens",
+  "x-eve-ignored",
   "x-eve-model",
   "x-eve-replayed",
   "x-eve-stage",
@@ -34,7 +42,7 @@ const ALLOWED_METHODS = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS";
 const PREFLIGHT_MAX_AGE_S = 86_400;
 
 /** For preflights that name no headers. */
-const USUAL_HEADERS = "authorization, apikey, x-goog-api-key, content-type";
+const USUAL_HEADERS = "authorization, apikey, x-goog-api-key, x-api-key, content-type";
 
 /** Some five times what an SDK sends beside its own headers. The answer is never longer than the question. */
 const MAX_ASKED_HEADERS = 100;

@@ -5,13 +5,13 @@ const MAX_CREDENTIAL_CHARS = 8_192;
 
 export interface Credential {
   /** `key`: the query's parameter, as old clients of Google send it. */
-  from: "authorization" | "x-goog-api-key" | "key" | "apikey";
+  from: "authorization" | "x-goog-api-key" | "x-api-key" | "key" | "apikey";
   value: string;
 }
 
 /**
  * The credentials that a request carries, unverified; the one that names the caller comes first. Where several are
- * present, `Authorization` names the caller, then Google's own places do, and `apikey` the project, as everywhere on
+ * present, `Authorization` names the caller, then Google's and Anthropic's own places do, and `apikey` the project, as everywhere on
  * Supabase. The same credential in several places is one.
  * @throws GatewayError `credential_invalid` for an `Authorization` that is no Bearer token
  */
@@ -35,6 +35,7 @@ export function extractCredentials(request: Request): Credential[] {
   // A header that was set twice arrives as a list, and no key has a comma.
   for (const value of request.headers.get("x-goog-api-key")?.split(",") ?? []) add("x-goog-api-key", value);
   for (const value of parameters(request.url, "key")) add("key", value);
+  add("x-api-key", request.headers.get("x-api-key"));
   add("apikey", request.headers.get("apikey"));
   for (const { from, value } of found) {
     if (value.length > MAX_CREDENTIAL_CHARS) throw notValid(from);
@@ -51,6 +52,7 @@ function parameters(url: string, name: string): string[] {
 const PLACES: Readonly<Record<Credential["from"], string>> = {
   "authorization": "`Authorization`",
   "x-goog-api-key": "`x-goog-api-key`",
+  "x-api-key": "`x-api-key`",
   "key": "the query's `key`",
   "apikey": "`apikey`",
 };

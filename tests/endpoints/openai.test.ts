@@ -1,6 +1,7 @@
-/** The OpenAI endpoint as existing clients meet it: theirs are the requests, ours the running stack. */
+/** The OpenAI and the Anthropic endpoint as existing clients meet them: theirs are the requests, ours the running stack. */
 import { afterAll, beforeAll, beforeEach } from "vitest";
 import { closeTestGateway, openTestGateway, type TestGateway } from "./gemini/gemini_stack.ts";
+import { anthropicClient } from "./anthropic/anthropic_client.ts";
 import { aiSdk } from "./openai/ai_sdk.ts";
 import { openaiClient } from "./openai/openai_client.ts";
 import { scanner } from "./openai/scanner.ts";
@@ -17,3 +18,4 @@ beforeEach(() => opened.clear());
 openaiClient(gateway);
 aiSdk(gateway);
 scanner(gateway);
+anthropicClient(gateway);

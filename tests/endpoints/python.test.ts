@@ -8,7 +8,13 @@ import { PACKAGES_PYTHON } from "../harness/python.ts";
 import { closeTestGateway, openTestGateway, type TestGateway } from "./gemini/gemini_stack.ts";
 
 const FOLDER = `${CHECKOUT}/tests/endpoints/python`;
-const FILES = ["openai_package", "google_genai_package", "google_generativeai_package", "supabase_package"];
+const FILES = [
+  "anthropic_package",
+  "openai_package",
+  "google_genai_package",
+  "google_generativeai_package",
+  "supabase_package",
+];
 
 describe.skipIf(PACKAGES_PYTHON === null)("Python's packages", () => {
   let gateway: TestGateway;

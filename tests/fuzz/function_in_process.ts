@@ -1,6 +1,7 @@
 /** llm-invoke as it is deployed, in this process: only the database, the clock and the network are stand-ins. */
 import type { Clock } from "../../shared/runtime/clock.ts";
 import { createRouter } from "../../shared/endpoints/router.ts";
+import { anthropicEndpoint } from "../../shared/endpoints/anthropic/endpoint.ts";
 import { geminiEndpoint } from "../../shared/endpoints/gemini/endpoint.ts";
 import { nativeEndpoint } from "../../shared/endpoints/native/endpoint.ts";
 import { openaiEndpoint } from "../../shared/endpoints/openai/endpoint.ts";
@@ -108,6 +109,14 @@ export function functionInProcess(provider: ProviderName, upstream: typeof fetch
           nativeEndpoint({ maxWaitMs: 100_000, now: () => 0 }),
           geminiEndpoint({ maxWaitMs: 100_000 }),
           openaiEndpoint({
+            maxWaitMs: 100_000,
+            clock,
+            fetch: upstream,
+            resolve: () => Promise.resolve(["93.184.216.34"]),
+            now: () => 0,
+            newId,
+          }),
+          anthropicEndpoint({
             maxWaitMs: 100_000,
             clock,
             fetch: upstream,

@@ -4,6 +4,7 @@
  */
 import fc from "fast-check";
 import { type ErrorCode, errorRow, isErrorCode } from "../../shared/contract/errors.ts";
+import { anthropicStatus } from "../../shared/endpoints/anthropic/error.ts";
 import { GatewayError } from "../../shared/contract/gateway_error.ts";
 import { parseJson } from "../../shared/http/json.ts";
 import { createTokenEndpoint } from "../../shared/identity/token_endpoint.ts";
@@ -40,6 +41,8 @@ export const ROUTES: [string, readonly unknown[]][] = [
   ["/openai/v1/chat/completions", samples.CHAT],
   ["/openai/v1/responses", samples.RESPONSES],
   ["/openai/v1/embeddings", samples.OPENAI_EMBEDDINGS],
+  ["/anthropic/v1/messages", samples.MESSAGES],
+  ["/anthropic/v1/messages/count_tokens", samples.MESSAGES],
   [`/v1beta/models/${MODEL}:generateContent`, samples.GENERATE],
   [`/v1beta/models/${MODEL}:streamGenerateContent?alt=sse`, samples.GENERATE],
   [`/v1/models/${MODEL}:streamGenerateContent`, samples.GENERATE],
@@ -65,6 +68,8 @@ const HEADERS = [
   "accept-encoding",
   "authorization",
   "x-goog-api-key",
+  "anthropic-version",
+  "anthropic-beta",
 ];
 const VALUES = [
   "",
@@ -276,7 +281,7 @@ export function wrongWith(path: string, { status, headers }: Response, text: str
   if (status === 200) return faults;
   const code = codeIn(path, JSON.parse(text));
   if (code === null) faults.push(`no known code: ${text}`);
-  else if (errorRow(code).status !== status) faults.push(`${code} with status ${status}`);
+  else if (statusAt(path, code) !== status) faults.push(`${code} with status ${status}`);
   else if (code === "internal" || code === "gateway_misconfigured") faults.push(text);
   return faults;
 }
@@ -285,9 +290,15 @@ const framesOf = (text: string) =>
   text.split(/\r?\n/).filter((line) => line.startsWith("data:")).map((line) => line.slice(5).trim())
     .filter((frame) => frame !== "[DONE]");
 
+/** Anthropic's API has statuses of its own for some. */
+function statusAt(path: string, code: ErrorCode): number {
+  const { status } = errorRow(code);
+  return path.startsWith("/anthropic") ? anthropicStatus({ code, status }) : status;
+}
+
 // deno-lint-ignore no-explicit-any -- any JSON, looked into for a code.
 function codeIn(path: string, json: any): ErrorCode | null {
-  const code = path.startsWith("/openai")
+  const code = /^\/(openai|anthropic)/.test(path)
     ? json?.error?.eve?.code
     : path.startsWith("/v1")
     ? json?.error?.details?.[0]?.metadata?.code
@@ -328,7 +339,19 @@ const paths = property(
   fc.asyncProperty(
     fc.array(
       fc.oneof(
-        fc.constantFrom("openai", "v1", "v1beta", "models", "jobs", ":", "..", "%zz", "%00", "chat"),
+        fc.constantFrom(
+          "openai",
+          "anthropic",
+          "v1",
+          "v1beta",
+          "models",
+          "jobs",
+          ":",
+          "..",
+          "%zz",
+          "%00",
+          "chat",
+        ),
         fc.string({ unit: "binary", maxLength: 8 }),
       ),
       { maxLength: 6 },
@@ -357,7 +380,13 @@ const upstreams = PROVIDERS.flatMap((provider) =>
       200,
       fc.asyncProperty(
         upstreamOf(provider),
-        fc.constantFrom("", "/openai/v1/chat/completions", "/openai/v1/responses", "gemini"),
+        fc.constantFrom(
+          "",
+          "/openai/v1/chat/completions",
+          "/openai/v1/responses",
+          "/anthropic/v1/messages",
+          "gemini",
+        ),
         async (upstream, endpoint) => {
           const path = endpoint === "gemini"
             ? `/v1beta/models/${MODEL}:${stream ? "streamGenerateContent?alt=sse" : "generateContent"}`
@@ -367,7 +396,11 @@ const upstreams = PROVIDERS.flatMap((provider) =>
             : endpoint === "gemini"
             ? samples.GENERATE[0]
             : {
-              ...(endpoint.endsWith("responses") ? samples.RESPONSES[0] : samples.CHAT[0]) as object,
+              ...(endpoint.endsWith("messages")
+                ? samples.MESSAGES[0]
+                : endpoint.endsWith("responses")
+                ? samples.RESPONSES[0]
+                : samples.CHAT[0]) as object,
               stream,
             };
           const bytes = new TextEncoder().encode(JSON.stringify(asked));

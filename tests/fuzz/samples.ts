@@ -129,6 +129,56 @@ export const RESPONSES = [
   { model: MODEL, input: "Hello", stream: true },
 ];
 
+export const MESSAGES = [
+  { model: MODEL, max_tokens: 9, messages: [{ role: "user", content: "Hello" }] },
+  {
+    model: MODEL,
+    max_tokens: 9_000,
+    system: [{ type: "text", text: "Be brief.", cache_control: { type: "ephemeral" } }],
+    messages: [
+      {
+        role: "user",
+        content: [
+          { type: "text", text: "Hello" },
+          {
+            type: "image",
+            source: { type: "base64", media_type: "image/png", data: PNG },
+          },
+          { type: "image", source: { type: "url", url: "https://example.com/a.png" } },
+          {
+            type: "document",
+            title: "Programme",
+            source: { type: "content", content: [{ type: "text", text: "Noon" }] },
+          },
+        ],
+      },
+      {
+        role: "assistant",
+        content: [
+          { type: "thinking", thinking: "Hm", signature: "eve_AAAA" },
+          { type: "tool_use", id: "toolu_1", name: "find", input: { a: 1 } },
+        ],
+      },
+      {
+        role: "user",
+        content: [{
+          type: "tool_result",
+          tool_use_id: "toolu_1",
+          is_error: true,
+          content: [{ type: "text", text: "{}" }],
+        }],
+      },
+    ],
+    tools: [{ name: "find", description: "Finds.", input_schema: SCHEMA, strict: true }],
+    tool_choice: { type: "tool", name: "find", disable_parallel_tool_use: true },
+    thinking: { type: "enabled", budget_tokens: 1_024 },
+    output_config: { effort: "low", format: { type: "json_schema", schema: SCHEMA } },
+    metadata: { user_id: "u" },
+    stop_sequences: ["#"],
+  },
+  { model: MODEL, max_tokens: 9, messages: [{ role: "user", content: "Hello" }], stream: true },
+];
+
 export const OPENAI_EMBEDDINGS = [
   { model: "gemini-embedding-001", input: "Hello", encoding_format: "base64", dimensions: 8 },
   { model: "gemini-embedding-001", input: ["a", "b"], user: "u" },

@@ -18,7 +18,7 @@ export interface TestSource {
 }
 
 /** `G1.limits`, `G.random`, `openai.stream-usage`: a topic and a name. */
-const ID = "(?:G\\d?|native|openai|gemini|security|fault|edge)\\.[a-z]+(?:-[a-z]+)*";
+const ID = "(?:G\\d?|native|openai|anthropic|gemini|security|fault|edge)\\.[a-z]+(?:-[a-z]+)*";
 const IDS = new RegExp(`^\\[(${ID}(?: ${ID})*)\\] `);
 const ID_IN_PROSE = new RegExp(`\`(${ID})\``, "g");
 /** `gemini.md` is a file. */

@@ -49,6 +49,11 @@ const WAYS: [string, string, unknown?, Record<string, string>?][] = [
   ["GET", `${GATEWAY}/openai/v1/models/${MODEL}`],
   ["POST", `${GATEWAY}/openai/v1/responses`, { model: MODEL, input: "Hello" }],
   ["POST", `${GATEWAY}/openai/v1/responses`, { model: MODEL, input: "Hello", background: true }],
+  ["POST", `${GATEWAY}/anthropic/v1/messages`, { ...chat, max_tokens: 100 }],
+  ["POST", `${GATEWAY}/anthropic/v1/messages`, { ...chat, max_tokens: 100, stream: true }],
+  ["POST", `${GATEWAY}/anthropic/v1/messages/count_tokens`, chat],
+  ["GET", `${GATEWAY}/anthropic/v1/models`],
+  ["GET", `${GATEWAY}/anthropic/v1/models/${MODEL}`],
   ["POST", `${GATEWAY}/v1beta/models/${MODEL}:generateContent`, contents],
   ["POST", `${GATEWAY}/v1/models/${MODEL}:generateContent`, contents],
   ["POST", `${GATEWAY}/v1beta/models/${MODEL}:streamGenerateContent?alt=sse`, contents],
@@ -107,7 +112,8 @@ const KEPT: typeof WAYS = [
 ];
 /** Signed by us and within its time: only the database can tell. */
 const ENDED = /revoked|never issued|another consumer's/;
-const reserves = ([method, path]: typeof WAYS[number]) => method === "POST" && !path.includes(":countTokens");
+const reserves = ([method, path]: typeof WAYS[number]) =>
+  method === "POST" && !/countTokens|count_tokens/.test(path);
 
 const call = ([method, path, body, more]: typeof WAYS[number], headers: Record<string, string>) =>
   send(path, {
@@ -251,7 +257,16 @@ describe("the functions", () => {
   });
 
   test("a header of 100,000 letters is refused, and the next caller served", async () => {
-    for (const name of ["authorization", "apikey", "x-goog-api-key", "traceparent", "x-eve-request-id"]) {
+    for (
+      const name of [
+        "authorization",
+        "apikey",
+        "x-api-key",
+        "x-goog-api-key",
+        "traceparent",
+        "x-eve-request-id",
+      ]
+    ) {
       const value = (name === "authorization" ? "Bearer " : "") + "x".repeat(100_000);
       const status = await send(GATEWAY, { method: "POST", headers: { [name]: value }, body: "{}" })
         .then((answer) => answer.status, () => "closed");

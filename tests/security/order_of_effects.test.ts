@@ -7,6 +7,7 @@ import { GatewayError } from "../../shared/contract/gateway_error.ts";
 import { createRouter } from "../../shared/endpoints/router.ts";
 import { geminiEndpoint } from "../../shared/endpoints/gemini/endpoint.ts";
 import { nativeEndpoint } from "../../shared/endpoints/native/endpoint.ts";
+import { anthropicEndpoint } from "../../shared/endpoints/anthropic/endpoint.ts";
 import { openaiEndpoint } from "../../shared/endpoints/openai/endpoint.ts";
 import { identify } from "../../shared/identity/identify.ts";
 import { requireSecretKey } from "../../shared/identity/require_secret_key.ts";
@@ -72,6 +73,11 @@ const ENDPOINTS: Record<string, { path: string; small: unknown; large: unknown }
     small: { model: MODEL, input: "Hello" },
     large: { model: MODEL, input: LARGE },
   },
+  messages: {
+    path: "/anthropic/v1/messages",
+    small: { model: MODEL, max_tokens: 9, messages: [{ role: "user", content: "Hello" }] },
+    large: { model: MODEL, max_tokens: 9, messages: [{ role: "user", content: LARGE }] },
+  },
   gemini: {
     path: `/v1beta/models/${MODEL}:generateContent`,
     small: { contents: [{ parts: [{ text: "Hello" }] }] },
@@ -79,6 +85,14 @@ const ENDPOINTS: Record<string, { path: string; small: unknown; large: unknown }
   },
 };
 const linked = { model: MODEL, messages: [{ role: "user", content: LINKS }] };
+const linkedMessages = {
+  model: MODEL,
+  max_tokens: 9,
+  messages: [{
+    role: "user",
+    content: LINKS.map(({ image_url: { url } }) => ({ type: "image", source: { type: "url", url } })),
+  }],
+};
 
 /** What a request set going, in order; the same thing twice in a row once. */
 function recorder() {
@@ -117,6 +131,22 @@ function request(
 
 async function effectsOf(actor: Actor, path: string, body: unknown, known = true) {
   const { effects, note } = recorder();
+  const links = {
+    maxWaitMs: 1_000,
+    clock,
+    now: Date.now,
+    newId: () => "id",
+    resolve: () => {
+      note("network");
+      return Promise.resolve(["93.184.216.34"]);
+    },
+    fetch: () => {
+      note("network");
+      return Promise.resolve(
+        new Response(new Uint8Array(4), { headers: { "content-type": "image/png" } }),
+      );
+    },
+  };
   const receive = createRouter({
     functionName: "llm-invoke",
     clock,
@@ -126,22 +156,8 @@ async function effectsOf(actor: Actor, path: string, body: unknown, known = true
       endpoints: [
         nativeEndpoint({ maxWaitMs: 1_000 }),
         geminiEndpoint({ maxWaitMs: 1_000 }),
-        openaiEndpoint({
-          maxWaitMs: 1_000,
-          clock,
-          now: Date.now,
-          newId: () => "id",
-          resolve: () => {
-            note("network");
-            return Promise.resolve(["93.184.216.34"]);
-          },
-          fetch: () => {
-            note("network");
-            return Promise.resolve(
-              new Response(new Uint8Array(4), { headers: { "content-type": "image/png" } }),
-            );
-          },
-        }),
+        openaiEndpoint(links),
+        anthropicEndpoint(links),
       ],
       resolve: modelsAlone,
       identify: (asked) => {
@@ -227,19 +243,24 @@ test.each(Object.entries(ENDPOINTS))("%s: no question is asked where none is nee
   expect(small.effects).toEqual(["identity", "body", "gateway"]);
 });
 
-test("[security.links] pictures behind links are fetched for callers who are welcome, and for nobody else", async () => {
-  const path = "/openai/v1/chat/completions";
-  for (const actor of STRANGERS) {
-    expect.soft((await effectsOf(actor, path, linked)).effects, actor).toEqual(["identity"]);
-  }
-  const revoked = await effectsOf("a revoked token", path, linked);
-  expect(revoked.effects).toEqual(["identity", "body", "authorisation"]);
-  expect(revoked.body.error.eve.code).toBe("token_revoked");
-  const welcome = await effectsOf("a notebook's token", path, linked);
-  expect(welcome.effects).toEqual(["identity", "body", "authorisation", "network", "gateway"]);
-  const service = await effectsOf("a consumer's key", path, linked);
-  expect(service.effects).toEqual(["identity", "body", "network", "gateway"]);
-});
+test.each([
+  ["/openai/v1/chat/completions", linked],
+  ["/anthropic/v1/messages", linkedMessages],
+])(
+  "[security.links] pictures behind links are fetched for callers who are welcome, and for nobody else: %s",
+  async (path, linked) => {
+    for (const actor of STRANGERS) {
+      expect.soft((await effectsOf(actor, path, linked)).effects, actor).toEqual(["identity"]);
+    }
+    const revoked = await effectsOf("a revoked token", path, linked);
+    expect(revoked.effects).toEqual(["identity", "body", "authorisation"]);
+    expect(revoked.body.error.eve.code).toBe("token_revoked");
+    const welcome = await effectsOf("a notebook's token", path, linked);
+    expect(welcome.effects).toEqual(["identity", "body", "authorisation", "network", "gateway"]);
+    const service = await effectsOf("a consumer's key", path, linked);
+    expect(service.effects).toEqual(["identity", "body", "network", "gateway"]);
+  },
+);
 
 test("one question is enough for a large body with links", async () => {
   const messages = [{ role: "user", content: [...LINKS, { type: "text", text: LARGE }] }];

@@ -36,6 +36,7 @@ describe("ids", () => {
   test.each([
     ["native.md", "What is supported", 15],
     ["openai.md", "What is supported", 30],
+    ["anthropic.md", "What is supported", 20],
     ["gemini.md", "What is supported", 20],
     ["faults.md", "What was broken", 14],
     ["architecture.md", "What happens when", 20],
@@ -50,6 +51,7 @@ describe("ids", () => {
 
   test.each([
     ["openai", "tests/endpoints/openai/", 35],
+    ["anthropic", "tests/endpoints/anthropic/", 19],
     ["gemini", "tests/endpoints/gemini/", 50],
   ])("of %s are on every test of its clients", (topic, folder, least) => {
     const clients = TESTS.filter(({ at, kind }) => kind === "test" && at.startsWith(folder));

@@ -5,6 +5,7 @@ import type { GatewayError } from "../../../shared/contract/gateway_error.ts";
 import { MAX_FAULTS } from "../../../shared/contract/invalid_request.ts";
 import { decodeNative } from "../../../shared/endpoints/native/request.ts";
 import { geminiPrompt } from "../../../shared/endpoints/gemini/request.ts";
+import { decodeMessages } from "../../../shared/endpoints/anthropic/request.ts";
 import { decodeChat } from "../../../shared/endpoints/openai/chat_request.ts";
 import { decodeResponses } from "../../../shared/endpoints/openai/responses_request.ts";
 import { listOf, validated } from "../../../shared/endpoints/validated.ts";
@@ -44,6 +45,11 @@ const BODIES: [string, (items: unknown[]) => unknown][] = [
   ["native parts", (parts) => decodeNative({ model: "m", contents: [{ parts }, { parts: [1] }] }, TERMS)],
   ["chat messages", (messages) => decodeChat({ model: "m", messages })],
   ["chat tools", (tools) => decodeChat({ model: "m", messages: [{ role: "user", content: "?" }], tools })],
+  ["anthropic messages", (messages) => decodeMessages({ model: "m", max_tokens: 9, messages })],
+  [
+    "anthropic blocks",
+    (content) => decodeMessages({ model: "m", max_tokens: 9, messages: [{ role: "user", content }] }),
+  ],
   ["responses items", (input) => decodeResponses({ model: "m", input })],
 ];
 

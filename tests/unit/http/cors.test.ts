@@ -14,12 +14,13 @@ const asked = (headers?: string) =>
 const allowed = (headers?: string) =>
   preflight(asked(headers)).headers.get("access-control-allow-headers")!.split(", ");
 
-const USUAL = ["authorization", "apikey", "x-goog-api-key", "content-type"];
+const USUAL = ["authorization", "apikey", "x-goog-api-key", "x-api-key", "content-type"];
 
 describe("a preflight", () => {
   test.each([
     ["openai's stream()", "authorization,content-type,x-stainless-helper-method,x-stainless-lang"],
     ["openai's parse()", "authorization,content-type,x-stainless-helper-method,x-stainless-poll-helper"],
+    ["Anthropic's in a page", "anthropic-dangerous-direct-browser-access,anthropic-version,x-api-key"],
     ["@google/genai in Firefox", "content-type,user-agent,x-goog-api-client,x-goog-api-key"],
     ["a header of tomorrow", "X-Stainless-Something-New, authorization"],
   ])("%s is allowed what it asks for", (_, headers) => {

@@ -1,4 +1,4 @@
-/** Credentials where Google's clients put them. */
+/** Credentials where Google's and Anthropic's clients put them. */
 import { describe, expect, test } from "vitest";
 import { identify } from "../../../shared/identity/identify.ts";
 import { tokenRules } from "../../../shared/tokens/token_rules.ts";
@@ -25,6 +25,7 @@ describe("the project's secret key", () => {
   test.each<[string, string, Record<string, string>]>([
     ["as x-goog-api-key", "", { "x-goog-api-key": SECRET }],
     ["as ?key=", `?key=${SECRET}`, {}],
+    ["as x-api-key, where Anthropic's clients put it", "", { "x-api-key": SECRET }],
     ["in all places at once", `?key=${SECRET}&key=${SECRET}`, {
       "x-goog-api-key": SECRET,
       "authorization": `Bearer ${SECRET}`,
@@ -50,6 +51,7 @@ describe("the project's secret key", () => {
 describe("whatever is present and invalid is refused, beside a valid one too", () => {
   test.each<[string, string, Record<string, string>]>([
     ["x-goog-api-key", "", { "x-goog-api-key": "AIza-wrong", "authorization": `Bearer ${SECRET}` }],
+    ["x-api-key", "", { "x-api-key": "sk-ant-wrong", "authorization": `Bearer ${SECRET}` }],
     ["the query's `key`", "?key=AIza-wrong", { "x-goog-api-key": SECRET }],
     ["the query's `key`", `?key=${SECRET}&key=AIza-wrong`, {}],
     ["x-goog-api-key", "", { "x-goog-api-key": `${SECRET}, AIza-wrong` }],

@@ -1,0 +1,134 @@
+import { GatewayError } from "../../contract/gateway_error.ts";
+import type { Asked, Unresolved } from "../../contract/request.ts";
+import { jsonResponse } from "../../http/json_response.ts";
+import { traceIdOf } from "../../http/trace.ts";
+import { targetOf } from "../../stages/stage_name.ts";
+import type { Endpoint, EndpointRoute, RequestContext } from "../endpoint.ts";
+import { eveOptions } from "../eve_options.ts";
+import { fetchLinked, type Links } from "../linked_media.ts";
+import { encodeMessage } from "./answer.ts";
+import { anthropicErrorResponse } from "./error.ts";
+import { idHeaders, ignoredHeader } from "./headers.ts";
+import { LINKED_TYPES, linksIn } from "./messages.ts";
+import { modelNamed, modelPage } from "./models.ts";
+import { countedPrompt, formatOf, promptOf, showsThoughts } from "./prompt.ts";
+import { type AnthropicQuestion, decodeCounted, decodeMessages } from "./request.ts";
+import { streamMessage } from "./stream.ts";
+
+export interface AnthropicEndpointOptions extends Links {
+  /**
+   * The most that a caller may ask to wait, in ms, and what they wait unless they say otherwise: Anthropic's clients
+   * wait for ten minutes, and retry by themselves after an error.
+   */
+  maxWaitMs: number;
+  /** Milliseconds since the epoch. */
+  now: () => number;
+  /** A fresh id of letters, digits and `-`, for tool calls. */
+  newId: () => string;
+}
+
+const BASE = "/anthropic/v1";
+/** Of addresses that do not exist, which are answered like any others: credentials first. */
+const ANY = ["GET", "POST", "PUT", "PATCH", "DELETE"] as const;
+
+/** Anthropic's API at `/anthropic/v1`. */
+export function anthropicEndpoint(options: AnthropicEndpointOptions): Endpoint {
+  const served: EndpointRoute[] = [
+    { path: "/messages", methods: ["POST"], serve: (context) => answer(context, options) },
+    { path: "/messages/count_tokens", methods: ["POST"], serve: (context) => count(context, options) },
+    { path: "/models", methods: ["GET"], serve: listModels },
+    { path: "/models/:id{.+}", methods: ["GET"], serve: showModel },
+  ];
+  const notFound: EndpointRoute = {
+    path: "/anthropic/*",
+    methods: ANY,
+    serve({ path }) {
+      throw new GatewayError("not_found", {
+        message: `There is nothing at this address. The base URL ends in /anthropic; served are ${
+          served.map((route) => `/v1${route.path.replace(/:id(\{\.\+\})?/, "{id}")}`).join(", ")
+        }.`,
+        details: { path },
+      });
+    },
+  };
+  return {
+    name: "anthropic",
+    routes: [...served.map((route) => ({ ...route, path: `${BASE}${route.path}` })), notFound],
+    errorResponse: (error, requestId) => anthropicErrorResponse(error, requestId, options.now()),
+  };
+}
+
+async function answer(context: RequestContext, options: AnthropicEndpointOptions): Promise<Response> {
+  const asked = askedOf(context, options);
+  const { body, ignored } = decodeMessages(await context.readJson());
+  const prompt = promptOf(body, await linkedIn(body, context, options));
+  const strictSchema = formatOf(body) !== undefined;
+  const request = {
+    ...asked,
+    ...await context.resolve(targetOf([body.model])),
+    prompt,
+    metadata: body.metadata?.user_id == null ? {} : { user: body.metadata.user_id },
+    schemaRepair: strictSchema,
+  };
+  const { tool_choice: choice } = body;
+  const terms = {
+    requestId: request.id,
+    model: body.model,
+    showsThoughts: showsThoughts(body),
+    parallelCalls: choice == null || choice.type === "none" || choice.disable_parallel_tool_use !== true,
+    strictSchema,
+    ignored,
+    newId: options.newId,
+    now: options.now,
+  };
+  if (body.stream !== true) return encodeMessage(await context.invoke(request), terms);
+  return await streamMessage(context.stream(request), terms);
+}
+
+async function count(context: RequestContext, options: AnthropicEndpointOptions): Promise<Response> {
+  const { id } = askedOf(context, options);
+  const { body, ignored } = decodeCounted(await context.readJson());
+  const prompt = countedPrompt(body, await linkedIn(body, context, options));
+  const { totalTokens } = await context.countTokens({ prompt });
+  return jsonResponse(200, { input_tokens: totalTokens }, id, {
+    ...idHeaders(id),
+    ...ignoredHeader(ignored),
+  });
+}
+
+function linkedIn(body: AnthropicQuestion, context: RequestContext, options: AnthropicEndpointOptions) {
+  return fetchLinked(linksIn(body), options, context, LINKED_TYPES);
+}
+
+async function listModels(context: RequestContext): Promise<Response> {
+  const { request, requestId } = context;
+  return jsonResponse(200, modelPage(await context.models(), request.url), requestId, idHeaders(requestId));
+}
+
+async function showModel(context: RequestContext): Promise<Response> {
+  const { requestId } = context;
+  return jsonResponse(
+    200,
+    modelNamed(await context.models(), context.param("id")),
+    requestId,
+    idHeaders(requestId),
+  );
+}
+
+/** What a request asks of the gateway itself. From here on it has the client's id, if it brings one. */
+function askedOf(
+  context: RequestContext,
+  { maxWaitMs }: AnthropicEndpointOptions,
+): Omit<Unresolved<Asked>, "metadata"> {
+  const eve = eveOptions(context.request, { maxWaitMs, defaultWaitMs: maxWaitMs });
+  if (eve.requestId !== null) context.adoptRequestId(eve.requestId);
+  return {
+    id: context.requestId,
+    idIsClients: eve.requestId !== null,
+    endpoint: "anthropic",
+    class: eve.class,
+    maxWaitMs: eve.maxWaitMs,
+    traceId: traceIdOf(context.request),
+    capture: eve.capture,
+  };
+}
