@@ -373,9 +373,8 @@ export function anthropicClient(gateway: () => TestGateway): void {
     });
 
     test("[anthropic.not-found] is told which addresses there are", async () => {
-      const error = await client().post("/v1/complete", { body: { model: GEMMA } }).catch((
-        thrown,
-      ): Anthropic.APIError => thrown);
+      const asked = client().post("/v1/complete", { body: { model: GEMMA } });
+      const error: Error = await asked.then(() => expect.unreachable(), (thrown) => thrown);
       expect(error).toBeInstanceOf(Anthropic.NotFoundError);
       expect(error.message).toContain("/v1/messages");
     });
