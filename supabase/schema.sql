@@ -4362,7 +4362,8 @@ begin
     error_detail, finish_reason, trace_id, metadata
   )
   values (
-    (running).request_no, (running).received_at, v_now, (ended).start_ms, (running).wait_ms, (ended).lane_id,
+    (running).request_no, (running).received_at, v_now, (ended).start_ms,
+    eve.waited_ms((running).wait_ms, (running).received_at, v_now), (ended).lane_id,
     (ended).tokens_booked, (ended).output_booked, (ended).input_tokens, (ended).output_tokens, (ended).thoughts_tokens,
     (ended).cached_tokens, (ended).total_tokens, (ended).latency_ms, (running).attempt, (ended).bucket_after_ms, (ended).upstream_status,
     (ended).usage_estimated, (ended).dispatched, (running).consumer_id, (running).key_id, (running).token_id,
@@ -5394,16 +5395,23 @@ AS $function$
     case
       when (consumer_json.consumer).previous_secret_until > eve.clock() then (consumer_json.consumer).previous_secret_until
     end,
-    'requests_today', coalesce(d.requests, 0), 'tokens_today', coalesce(d.tokens, 0),
+    'requests_today', today.requests, 'tokens_today', today.tokens,
+    'requests_of_budget', case when (consumer_json.consumer).requests_per_day is not null then coalesce(d.requests, 0) end,
+    'tokens_of_budget', case when (consumer_json.consumer).tokens_per_day is not null then coalesce(d.tokens, 0) end,
     'live_tokens', (
       select count(*)
       from eve.scoped_tokens t
       where t.consumer_id = (consumer_json.consumer).id and t.revoked_at is null and t.expires_at > eve.clock()
     )
   )
-  from (select) as one
-  left join eve.consumer_days d
-    on d.consumer_id = (consumer_json.consumer).id and d.day = eve.pacific_day(eve.clock_ms());
+  from (select eve.pacific_day(eve.clock_ms()) as day) as now
+  left join eve.consumer_days d on d.consumer_id = (consumer_json.consumer).id and d.day = now.day
+  cross join lateral (
+    select coalesce(sum(u.requests), 0) as requests,
+      coalesce(sum(u.input_tokens + u.output_tokens + u.thoughts_tokens), 0) as tokens
+    from eve.usage_days u
+    where u.day = now.day and u.consumer_id = (consumer_json.consumer).id
+  ) today;
 $function$;
 
 CREATE OR REPLACE FUNCTION public.eve_consumer_add(name text, kind text, key_id text, proof text, models text[] DEFAULT NULL::text[], max_class text DEFAULT 'interactive'::text, rpm integer DEFAULT NULL::integer, requests_per_day integer DEFAULT NULL::integer, tokens_per_day bigint DEFAULT NULL::bigint, token_ttl_s integer DEFAULT 7200)
@@ -9326,7 +9334,10 @@ AS $function$
   select r
   from jsonb_populate_record(
     null::eve.requests,
-    to_jsonb(as_request.running) || jsonb_build_object('state', 'running', 'attempts', (as_request.running).attempt)
+    to_jsonb(as_request.running) || jsonb_build_object(
+      'state', 'running', 'attempts', (as_request.running).attempt,
+      'wait_ms', eve.waited_ms((as_request.running).wait_ms, (as_request.running).received_at, eve.clock())
+    )
   ) r;
 $function$;
 
@@ -9459,8 +9470,12 @@ begin
             'key', coalesce((select k.key_alias from public.google_ai_api_keys k where k.id = a.key_id), a.key_id::text),
             'quota_project', (select l.quota_project from eve.lanes l where l.id = a.lane_id),
             'start_at', to_timestamp(a.start_ms / 1000.0),
-            -- From the time it was asked for, which is the end of the attempt before it.
-            'wait_ms', greatest(a.start_ms - floor(extract(epoch from coalesce(a.before, v_request.received_at)) * 1000)::bigint, 0),
+            -- From the time it was asked for, which is the end of the attempt before it, until its start or its end.
+            'wait_ms', greatest(
+              least(a.start_ms, floor(extract(epoch from a.settled_at) * 1000)::bigint)
+                - floor(extract(epoch from coalesce(a.before, v_request.received_at)) * 1000)::bigint,
+              0
+            ),
             'latency_ms', a.latency_ms, 'settled_at', a.settled_at, 'outcome', a.outcome, 'dispatched', a.dispatched,
             'tokens_booked', a.tokens_booked, 'input_tokens', a.input_tokens, 'output_tokens', a.output_tokens,
             'thoughts_tokens', a.thoughts_tokens, 'cached_tokens', a.cached_tokens, 'total_tokens', a.total_tokens,
@@ -9816,14 +9831,16 @@ AS $function$
         when l.day_ends_ms > 0 and eve.next_pacific_midnight(l.day_ends_ms) = clock.midnight_ms then l.next_day_starts
         else 0
       end as day_used,
-      minute.starts as minute_starts, minute.tokens as minute_tokens, line.queued, line.running
+      minute.starts as minute_starts, minute.tokens as minute_tokens, minute.oldest_ms + 60000 + clock.guard_ms as minute_frees_ms,
+      line.queued, line.running
     from pools p
     join public.google_ai_model_limits m on eve.provider_name(m.provider) = p.provider and m.is_active and m.replaced_by is null
     cross join clock
     left join eve.quota_overrides o on o.quota_project = p.quota_key and o.model = m.model
     left join eve.lanes l on l.quota_project = p.quota_key and l.model = m.model
     cross join lateral (
-      select coalesce(sum(b.starts), 0) as starts, coalesce(sum(b.tokens), 0) as tokens
+      select coalesce(sum(b.starts), 0) as starts, coalesce(sum(b.tokens), 0) as tokens,
+        min(b.at_ms) as oldest_ms
       from eve.lane_buckets b
       where b.lane_id = l.id and b.at_ms > clock.ms - 60000 - clock.guard_ms and b.at_ms <= clock.ms
     ) minute
@@ -9834,18 +9851,29 @@ AS $function$
       where i.lane_id = l.id and i.state in ('reserved', 'waiting')
     ) line
     where eve_lane_states.model is null or m.model = eve_lane_states.model
+  ), judged as (
+    select s.*,
+      case
+        when s.usable <= 0 then 'no_key'
+        when s.blocked_until is not null then 'paused'
+        when s.rpm = 0 or s.tpm = 0 or s.rpd = 0 then 'no_quota'
+        when s.day_used >= s.rpd then 'day_used_up'
+        when s.minute_starts >= s.rpm or s.minute_tokens >= s.tpm then 'minute_used_up'
+        else 'open'
+      end as state
+    from states s
   )
   select coalesce(
     jsonb_agg(
       jsonb_build_object(
         'quota_project', s.quota_key, 'model', s.model, 'keys', to_jsonb(s.keys),
-        'state', case
-          when s.usable <= 0 then 'no_key'
-          when s.blocked_until is not null then 'paused'
-          when s.rpm = 0 or s.tpm = 0 or s.rpd = 0 then 'no_quota'
-          when s.day_used >= s.rpd then 'day_used_up'
-          when s.minute_starts >= s.rpm or s.minute_tokens >= s.tpm then 'minute_used_up'
-          else 'open'
+        'state', s.state,
+        -- Starts that it could take now; null: without end.
+        'free', case when s.state = 'open' then least(s.rpm - s.minute_starts, s.rpd - s.day_used) else 0 end,
+        'frees_at', case s.state
+          when 'paused' then s.blocked_until
+          when 'day_used_up' then to_timestamp(s.midnight_ms / 1000.0)
+          when 'minute_used_up' then to_timestamp(s.minute_frees_ms / 1000.0)
         end,
         'blocked_until', s.blocked_until, 'blocked_reason', s.blocked_reason,
         'limits_from', case when s.is_override then 'override' else 'model' end,
@@ -9861,7 +9889,7 @@ AS $function$
     ),
     '[]'
   )
-  from states s;
+  from judged s;
 $function$;
 comment on function public.eve_lane_states is 'Every quota project and model with what is used and left of its minute and its Pacific day now, who waits, and why it is closed if it is. A limit that is null is unlimited.';
 
@@ -21050,3 +21078,139 @@ begin
 end;
 $function$;
 comment on function public.eve_model_from_environment is 'Makes the rows of a model whose key the environment holds; what is there is left as it is.';
+
+-- figures -------------------------------------------------------------------------------------------------------------
+
+CREATE OR REPLACE FUNCTION eve.waited_ms(booked_ms bigint, received_at timestamp with time zone, until timestamp with time zone)
+ RETURNS bigint
+ LANGUAGE sql
+ IMMUTABLE
+ SET search_path TO ''
+AS $function$
+  select least(
+    waited_ms.booked_ms, greatest(floor(extract(epoch from waited_ms.until - waited_ms.received_at) * 1000)::bigint, 0)
+  );
+$function$;
+comment on function eve.waited_ms is 'Milliseconds that a request has waited by an instant, of those that its starts were booked ahead.';
+
+CREATE OR REPLACE FUNCTION public.eve_request_log(consumer text DEFAULT NULL::text, model text DEFAULT NULL::text, key text DEFAULT NULL::text, error_code text DEFAULT NULL::text, since timestamp with time zone DEFAULT NULL::timestamp with time zone, until timestamp with time zone DEFAULT NULL::timestamp with time zone, before text DEFAULT NULL::text, at_most integer DEFAULT 50)
+ RETURNS jsonb
+ LANGUAGE plpgsql
+ STABLE
+ SET search_path TO ''
+ SET enable_seqscan TO 'off'
+ SET jit TO 'off'
+AS $function$
+declare
+  v_at_most constant integer := least(greatest(eve_request_log.at_most, 1), 1000);
+  v_request_before bigint;
+  v_refusal_before bigint;
+  v_requests jsonb;
+  v_refusals jsonb;
+  v_request_next bigint;
+  v_refusal_next bigint;
+  v_horizon timestamptz := '-infinity';
+  v_page jsonb;
+  v_shown record;
+begin
+  if eve_request_log.before !~ '^[0-9]{1,18}\.[0-9]{1,18}$' then
+    raise exception 'before must be the next_before of an earlier page' using errcode = 'EV400';
+  elsif eve_request_log.before is not null then
+    -- 0: nothing of that list has been shown.
+    v_request_before := nullif(split_part(eve_request_log.before, '.', 1)::bigint, 0);
+    v_refusal_before := nullif(split_part(eve_request_log.before, '.', 2)::bigint, 0);
+  end if;
+  v_requests := public.eve_request_search(
+    consumer => eve_request_log.consumer, model => eve_request_log.model, key => eve_request_log.key,
+    error_code => eve_request_log.error_code, since => eve_request_log.since, until => eve_request_log.until,
+    before => v_request_before, at_most => v_at_most
+  );
+  select r.refusals, r.next_before into v_refusals, v_refusal_next
+  from eve.search_refusals(
+    eve.consumer_id_of(eve_request_log.consumer), eve_request_log.model, eve.key_id_of(eve_request_log.key),
+    eve_request_log.error_code, coalesce(eve_request_log.since, '-infinity'), coalesce(eve_request_log.until, 'infinity'),
+    v_refusal_before, v_at_most, 100000
+  ) r;
+  v_request_next := (v_requests ->> 'next_before')::bigint;
+  if v_request_next is not null then
+    v_horizon := (select q.finished_at from eve.requests q where q.request_no = v_request_next limit 1);
+  end if;
+  if v_refusal_next is not null then
+    v_horizon := greatest(v_horizon, (select f.refused_at from eve.refusals f where f.id = v_refusal_next limit 1));
+  end if;
+
+  with found as (
+    select r.one, (r.one ->> 'finished_at')::timestamptz as at, (r.one ->> 'request_no')::bigint as request_no,
+      null::bigint as refusal_no
+    from jsonb_array_elements(v_requests -> 'requests') as r (one)
+    where r.one ->> 'state' <> 'running'
+    union all
+    select f.one, (f.one ->> 'finished_at')::timestamptz, null, (f.one ->> 'refusal_no')::bigint
+    from jsonb_array_elements(v_refusals) as f (one)
+    where (f.one ->> 'attempts')::integer = 0
+  ), page as (
+    select p.*
+    from found p
+    where p.at >= v_horizon
+    order by p.at desc, p.request_no desc nulls last, p.refusal_no desc
+    limit v_at_most
+  )
+  select
+    coalesce(jsonb_agg(p.one order by p.at desc, p.request_no desc nulls last, p.refusal_no desc), '[]') as rows,
+    (array_agg(p.request_no order by p.at, p.request_no) filter (where p.request_no is not null))[1] as request_no,
+    (array_agg(p.refusal_no order by p.at, p.refusal_no) filter (where p.refusal_no is not null))[1] as refusal_no,
+    count(p.request_no) = (select count(f.request_no) from found f) as has_all_requests,
+    count(p.refusal_no) = (select count(f.refusal_no) from found f) as has_all_refusals
+  into v_shown
+  from page p;
+  select coalesce(jsonb_agg(r.one order by r.place), '[]') into v_page
+  from jsonb_array_elements(v_requests -> 'requests') with ordinality as r (one, place)
+  where r.one ->> 'state' = 'running' and eve_request_log.before is null;
+
+  return jsonb_build_object(
+    'requests', v_page || v_shown.rows,
+    'next_before', case
+      when v_request_next is not null or v_refusal_next is not null or not v_shown.has_all_requests
+        or not v_shown.has_all_refusals
+      then format(
+        '%s.%s',
+        coalesce(
+          case when v_shown.has_all_requests then v_request_next end, v_shown.request_no, v_request_before, 0
+        ),
+        coalesce(case when v_shown.has_all_refusals then v_refusal_next end, v_shown.refusal_no, v_refusal_before, 0)
+      )
+    end
+  );
+end;
+$function$;
+comment on function public.eve_request_log is 'Requests that run or have ended, and refusals, in one list, the newest first, with where the next page begins; a page may be empty and not the last.';
+
+CREATE OR REPLACE FUNCTION public.eve_consumer_page(search text DEFAULT NULL::text, after text DEFAULT NULL::text, at_most integer DEFAULT 50)
+ RETURNS jsonb
+ LANGUAGE plpgsql
+ STABLE
+ SET search_path TO ''
+AS $function$
+declare
+  v_at_most constant integer := least(greatest(eve_consumer_page.at_most, 1), 1000);
+  v_search constant text := lower(eve_consumer_page.search);
+  v_names text[];
+  v_total bigint;
+begin
+  select count(*), (array_agg(c.name order by c.name) filter (where c.name > coalesce(eve_consumer_page.after, '')))[1 : v_at_most + 1]
+  into v_total, v_names
+  from eve.consumers c
+  where c.kind <> 'project'
+    and (v_search is null or strpos(lower(c.name), v_search) > 0 or strpos(lower(coalesce(c.tenant_id, '')), v_search) > 0);
+  return jsonb_build_object(
+    'consumers', (
+      select coalesce(jsonb_agg(eve.consumer_json(c) order by c.name), '[]')
+      from eve.consumers c
+      where c.name = any (v_names[1 : v_at_most])
+    ),
+    'total', v_total,
+    'next_after', case when cardinality(v_names) > v_at_most then v_names[v_at_most] end
+  );
+end;
+$function$;
+comment on function public.eve_consumer_page is 'Consumers by name, a page of them: how many there are in all, and after whom the next page begins.';

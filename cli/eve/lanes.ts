@@ -9,7 +9,7 @@ export function laneTable(lanes: readonly LaneState[]): string {
       lane.quota_project,
       lane.model + (lane.limits_from === "override" ? " *" : ""),
       stateOf(lane),
-      left(lane.requests),
+      left(lane.free === 0 ? { ...lane.requests, remaining: 0 } : lane.requests),
       left(lane.tokens),
       left(lane.requests_day),
       lane.queued === 0 ? "" : String(lane.queued),

@@ -1,5 +1,6 @@
 /** Times on the command line. They are the database's: its clock says what now is, and days are Pacific, as Google's. */
 import type { DatabaseClock } from "../../shared/database/reading.ts";
+import { daysBefore, pacificMidnight } from "../../shared/runtime/pacific_days.ts";
 import { misuse } from "./failure.ts";
 
 const UNIT_MS: Readonly<Record<string, number>> = { m: 60_000, h: 3_600_000, d: 86_400_000, w: 604_800_000 };
@@ -20,7 +21,7 @@ export function readInstant(name: string, text: string, clock: DatabaseClock): s
     case "today":
       return clock.pacific_day_begins;
     case "yesterday":
-      return pacificMidnight(dayBefore(clock.pacific_day));
+      return pacificMidnight(daysBefore(clock.pacific_day, 1));
   }
   const ago = AGO.exec(text);
   if (ago !== null) return new Date(now - Number(ago[1]) * UNIT_MS[ago[2]!]!).toISOString();
@@ -29,29 +30,4 @@ export function readInstant(name: string, text: string, clock: DatabaseClock): s
   throw misuse(
     `--${name} must be a time such as today, yesterday, 24h, 7d, 2026-11-21 (a Pacific day) or 2026-11-21T08:00Z, not ${text}.`,
   );
-}
-
-/** `2026-11-21` to `2026-11-20`. */
-export function dayBefore(day: string): string {
-  return new Date(Date.parse(day) - 86_400_000).toISOString().slice(0, 10);
-}
-
-const PACIFIC = new Intl.DateTimeFormat("sv-SE", {
-  timeZone: "America/Los_Angeles",
-  dateStyle: "short",
-  timeStyle: "medium",
-});
-
-/** The instant at which a day begins in Los Angeles, which is 7 or 8 hours behind UTC. */
-export function pacificMidnight(day: string): string {
-  for (const hours of [7, 8]) {
-    const at = new Date(Date.parse(day) + hours * 3_600_000);
-    if (PACIFIC.format(at) === `${day} 00:00:00`) return at.toISOString();
-  }
-  throw new Error(`${day} has no midnight in Los Angeles`);
-}
-
-/** An instant's hour of the Pacific day, `2026-11-21 23:00`. */
-export function pacificHour(iso: string): string {
-  return PACIFIC.format(new Date(iso)).slice(0, 16);
 }

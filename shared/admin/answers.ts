@@ -18,9 +18,10 @@ export interface AdminAnswers {
   "GET /models": { models: Model[] };
   "GET /requests": RequestsAnswer;
   "GET /requests/detail": RequestDetail;
+  "GET /requests/errors": { errors: BadRequests[] };
   "GET /usage": UsageAnswer;
   "GET /alerts": { alerts: Alert[] };
-  "GET /consumers": { consumers: Consumer[] };
+  "GET /consumers": ConsumersAnswer;
   "POST /consumers/add": ConsumerWithSecret;
   "POST /consumers/rotate": ConsumerWithSecret;
   "POST /consumers/enable": { consumer: Consumer };
@@ -144,10 +145,22 @@ export interface Lane {
   /** Booked for later. */
   queued: number;
   running: number;
+  /** Starts that it could take now, 0 where it is closed; null: without end. */
+  free: number | null;
+  /** When a closed one opens by itself; null: it is open, or nobody knows. */
+  frees_at: string | null;
+}
+
+/** The database's clock, and Google's day. */
+export interface Now {
+  now: string;
+  pacific_day: string;
+  pacific_day_begins: string;
+  pacific_day_ends: string;
 }
 
 export interface LanesAnswer {
-  now: { now: string; pacific_day: string; pacific_day_begins: string; pacific_day_ends: string };
+  now: Now;
   lanes: Lane[];
 }
 
@@ -172,6 +185,8 @@ export interface RequestRow {
   key: string | null;
   input_tokens: number | null;
   output_tokens: number | null;
+  /** With thinking. */
+  total_tokens: number | null;
   error_code: string | null;
   finish_reason: string | null;
   limit: string | null;
@@ -180,9 +195,20 @@ export interface RequestRow {
 }
 
 export interface RequestsAnswer {
+  /** Those that run, then what ended or was refused, the last one first. */
   requests: RequestRow[];
   /** Where the next page begins; null: there is nothing more. */
-  next_before: number | null;
+  next_before: string | null;
+}
+
+/** What was refused for what it is, of which only the number is kept. */
+export interface BadRequests {
+  code: string;
+  /** Null: nobody had been recognised yet. */
+  consumer: string | null;
+  times: number;
+  first_at: string;
+  last_at: string;
 }
 
 export interface Try {
@@ -234,9 +260,22 @@ export interface Consumer {
   token_ttl_s: number;
   is_active: boolean;
   created_at: string;
+  /** Of Google's day: what has ended. */
   requests_today: number;
+  /** Input, answer and thinking. */
   tokens_today: number;
+  /** What today's budget counts; null: there is none. */
+  requests_of_budget: number | null;
+  tokens_of_budget: number | null;
   live_tokens: number;
+}
+
+export interface ConsumersAnswer {
+  consumers: Consumer[];
+  /** That match, on all pages. */
+  total: number;
+  /** The `after` of the next page; null: this is the last. */
+  next_after: string | null;
 }
 
 /** The one answer that has the secret. */
@@ -301,15 +340,30 @@ export interface UsageFigures {
   refused: number;
   input_tokens: number;
   output_tokens: number;
+  thoughts_tokens: number;
+  cached_tokens: number;
+  /** Attempts that called upstream. */
+  dispatched: number;
+  /** Milliseconds, of all together: that requests waited, and that upstream took. */
+  wait_ms: number;
+  latency_ms: number;
 }
 
-export type UsageSplit = "day" | "hour" | "consumer" | "model";
+export type UsageSplit = "day" | "hour" | "consumer" | "model" | "key" | "door";
 
 export interface UsageAnswer {
+  now: Now;
   since: string;
   /** Everything that was written before is in it; null: nothing was summed yet. */
   complete_until: string | null;
-  rows: (UsageFigures & { day?: string; hour?: string; consumer?: string; model?: string })[];
+  rows: (UsageFigures & {
+    day?: string;
+    hour?: string;
+    consumer?: string;
+    model?: string;
+    key?: string | null;
+    door?: string;
+  })[];
   totals: UsageFigures;
 }
 

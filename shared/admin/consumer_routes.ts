@@ -28,9 +28,25 @@ const GRACE_S = 86_400;
 
 /** Consumers and their tokens. A secret is in the one answer that made it, and nowhere else. */
 export const consumerRoutes = [
-  route("GET", "/consumers", z.strictObject({ name: name.optional() }), async ({ dependencies }, asked) => ({
-    consumers: await dependencies.admin.consumers(asked.name),
-  })),
+  route(
+    "GET",
+    "/consumers",
+    z.strictObject({
+      name: name.optional(),
+      search: z.string().trim().max(100).optional(),
+      after: name.optional(),
+      limit: number.optional(),
+    }),
+    async ({ dependencies: { admin, reading } }, { name, search, after, limit }) => {
+      // What they did today is in the sums; should they be behind, so are the figures.
+      await reading.rollUp().catch(() => false);
+      if (name === undefined) {
+        return await admin.consumerPage({ search: search || undefined, after, atMost: limit });
+      }
+      const consumers = await admin.consumers(name);
+      return { consumers, total: consumers.length, next_after: null };
+    },
+  ),
 
   route(
     "POST",

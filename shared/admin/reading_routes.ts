@@ -1,5 +1,6 @@
 import { z } from "zod";
 import { REQUEST_STATES, USAGE_BY } from "../database/reading.ts";
+import { wholeDays } from "../runtime/pacific_days.ts";
 import { route } from "./route.ts";
 
 /** A query has texts alone. */
@@ -84,7 +85,7 @@ export const readingRoutes = [
       error_code: text.optional(),
       since: text.optional(),
       until: text.optional(),
-      before: number.optional(),
+      before: text.optional(),
       limit: number.optional(),
     }),
     ({ dependencies }, asked) =>
@@ -119,21 +120,40 @@ export const readingRoutes = [
 
   route(
     "GET",
+    "/requests/errors",
+    z.strictObject({
+      consumer: text.optional(),
+      since: text.optional(),
+      until: text.optional(),
+      limit: number.optional(),
+    }),
+    async ({ dependencies }, { limit: atMost, ...asked }) => ({
+      errors: await dependencies.reading.badRequests({ ...asked, atMost }),
+    }),
+  ),
+
+  route(
+    "GET",
     "/usage",
     z.strictObject({
       by: z.string().default("day").transform((names) => names.split(",").map((name) => name.trim()))
         .pipe(z.array(z.enum(USAGE_BY, { error: `must be some of ${USAGE_BY.join(", ")}` }))),
+      days: number.pipe(z.number().min(1).max(400)).optional(),
       since: text.optional(),
       until: text.optional(),
       consumer: text.optional(),
       model: text.optional(),
       key: text.optional(),
       limit: number.optional(),
+    }).refine(({ days, since }) => days === undefined || since === undefined, {
+      error: "send days or since, not both",
     }),
-    async ({ dependencies }, { limit: atMost, ...asked }) => {
+    async ({ dependencies: { reading } }, { limit: atMost, days, ...asked }) => {
       // What could not be summed in time is missing, and complete_until says so.
-      await dependencies.reading.rollUp().catch(() => false);
-      return await dependencies.reading.usage({ ...asked, atMost });
+      await reading.rollUp().catch(() => false);
+      const now = await reading.now();
+      const since = days === undefined ? asked.since : wholeDays(days, now.pacific_day);
+      return { ...await reading.usage({ ...asked, since, atMost }), now };
     },
   ),
 

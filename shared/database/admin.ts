@@ -22,9 +22,21 @@ const consumer = z.object({
   created_at: z.string(),
   secret_changed_at: z.string().nullable(),
   previous_secret_until: z.string().nullable(),
+  /** Of Google's day: what has ended, by the sums; tokens are input, answer and thinking. */
   requests_today: z.number(),
   tokens_today: z.number(),
+  /** What today's budget counts; null: there is none. */
+  requests_of_budget: z.number().nullable(),
+  tokens_of_budget: z.number().nullable(),
   live_tokens: z.number(),
+});
+
+const consumerPage = z.object({
+  consumers: z.array(consumer),
+  /** That match, on all pages. */
+  total: z.number(),
+  /** The `after` of the next page; null: this is the last. */
+  next_after: z.string().nullable(),
 });
 
 /** A consumer as the database returns it; the names are those of its columns. */
@@ -91,6 +103,10 @@ export interface Admin {
   addConsumer(input: NewConsumer): Promise<ConsumerRow>;
   /** All, or the one of that name, if there is one. */
   consumers(name?: string): Promise<ConsumerRow[]>;
+  /** By name; `search`: a part of the name or of the tenant's. 1 to 1,000 a page. */
+  consumerPage(
+    filter: { search?: string; after?: string; atMost?: number },
+  ): Promise<z.output<typeof consumerPage>>;
   /** The previous secret stays valid for `graceSeconds`: 0 to 2,592,000. */
   rotateConsumer(name: string, proof: string, graceSeconds: number): Promise<ConsumerRow>;
   enableConsumer(name: string, enabled: boolean): Promise<ConsumerRow>;
@@ -132,6 +148,12 @@ export function createAdmin(transport: Transport, timeoutMs = ADMIN_TIMEOUT_MS):
         tenant_id: input.tenantId ?? null,
       }, consumer),
     consumers: (name) => ask("eve_consumers", { name: name ?? null }, z.array(consumer)),
+    consumerPage: ({ search, after, atMost = 50 }) =>
+      ask(
+        "eve_consumer_page",
+        { search: search ?? null, after: after ?? null, at_most: atMost },
+        consumerPage,
+      ),
     rotateConsumer: (name, proof, graceSeconds) =>
       ask("eve_consumer_rotate", { name, proof, grace_s: graceSeconds }, consumer),
     enableConsumer: (name, enabled) => ask("eve_consumer_enable", { name, enabled }, consumer),

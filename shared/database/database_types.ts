@@ -1058,6 +1058,10 @@ export type Database = {
         Returns: Json;
       };
       "eve_consumer_enable": { Args: { "enabled": boolean; "name": string }; Returns: Json };
+      "eve_consumer_page": {
+        Args: { "after"?: string; "at_most"?: number; "search"?: string };
+        Returns: Json;
+      };
       "eve_consumer_remove": { Args: { "name": string }; Returns: Json };
       "eve_consumer_rotate": { Args: { "grace_s"?: number; "name": string; "proof": string }; Returns: Json };
       "eve_consumer_scope": { Args: { "changes": Json; "name": string }; Returns: Json };
@@ -1476,6 +1480,19 @@ export type Database = {
       "eve_report": { Args: { "day"?: string }; Returns: Json };
       "eve_request_detail": {
         Args: { "consumer"?: string; "request_id"?: string; "request_no"?: number };
+        Returns: Json;
+      };
+      "eve_request_log": {
+        Args: {
+          "at_most"?: number;
+          "before"?: string;
+          "consumer"?: string;
+          "error_code"?: string;
+          "key"?: string;
+          "model"?: string;
+          "since"?: string;
+          "until"?: string;
+        };
         Returns: Json;
       };
       "eve_request_search": {

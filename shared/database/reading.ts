@@ -34,6 +34,10 @@ const lane = z.object({
   /** Booked for later. */
   queued: z.number(),
   running: z.number(),
+  /** Starts that it could take now, 0 where it is closed; null: without end. */
+  free: z.number().nullable(),
+  /** When a closed one opens by itself; null: it is open, or nobody knows. */
+  frees_at: z.string().nullable(),
 });
 export type LaneState = z.output<typeof lane>;
 
@@ -112,8 +116,8 @@ export type RequestRow = z.output<typeof request>;
 
 const requestPage = z.object({
   requests: z.array(request),
-  /** Where the next page begins; null: there is nothing more. */
-  next_before: z.number().nullable(),
+  /** Where the next page begins, to be sent as it is; null: there is nothing more. */
+  next_before: z.string().nullable(),
 });
 export type RequestPage = z.output<typeof requestPage>;
 
@@ -127,10 +131,13 @@ export interface RequestFilter {
   since?: string;
   until?: string;
   /** The `next_before` of the page before. */
-  before?: number;
+  before?: string;
   /** 1 to 1,000. */
   atMost?: number;
 }
+
+/** Of one list alone: a number in the answer of the database. */
+const searchPage = requestPage.extend({ next_before: z.number().nullable() });
 
 const attempt = z.object({
   attempt: z.number(),
@@ -412,7 +419,10 @@ export interface Reading {
   now(): Promise<DatabaseClock>;
   keys(): Promise<KeyState[]>;
   lanes(filter?: { quotaProject?: string; model?: string }): Promise<LaneState[]>;
-  /** The newest first. A page may be empty and not the last: a call looks at 100,000 rows at most. */
+  /**
+   * The newest first, by when they ended; refusals among them, unless an outcome or an id is asked for. A page may be empty and not
+   * the last: a call looks at 100,000 rows at most.
+   */
   requests(filter: RequestFilter): Promise<RequestPage>;
   /** What was refused with 400 and the like, by code and consumer, the most frequent first. */
   badRequests(
@@ -452,19 +462,33 @@ export function createReading(transport: Transport, timeoutMs = READING_TIMEOUT_
     keys: () => ask("eve_key_states", {}, z.array(key)),
     lanes: ({ quotaProject, model } = {}) =>
       ask("eve_lane_states", { quota_project: quotaProject ?? null, model: model ?? null }, z.array(lane)),
-    requests: (filter) =>
-      ask("eve_request_search", {
-        request_id: filter.requestId ?? null,
+    requests: async (filter) => {
+      const args = {
         consumer: filter.consumer ?? null,
         model: filter.model ?? null,
         key: filter.key ?? null,
-        outcome: filter.outcome ?? null,
         error_code: filter.errorCode ?? null,
         since: filter.since ?? null,
         until: filter.until ?? null,
-        before: filter.before ?? null,
         ...(filter.atMost !== undefined && { at_most: filter.atMost }),
-      }, requestPage),
+      };
+      if (filter.outcome === undefined && filter.requestId === undefined) {
+        return await ask("eve_request_log", { ...args, before: filter.before ?? null }, requestPage);
+      }
+      const before = filter.before === undefined ? null : Number(filter.before);
+      if (Number.isNaN(before) || (before ?? 0) % 1 !== 0) {
+        throw new GatewayError("invalid_argument", {
+          message: "before must be the next_before of this search.",
+        });
+      }
+      const { requests, next_before } = await ask("eve_request_search", {
+        ...args,
+        request_id: filter.requestId ?? null,
+        outcome: filter.outcome ?? null,
+        before,
+      }, searchPage);
+      return { requests, next_before: next_before === null ? null : String(next_before) };
+    },
     badRequests: ({ since, until, consumer, atMost }) =>
       ask("eve_bad_requests", {
         since: since ?? null,

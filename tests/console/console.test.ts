@@ -2,6 +2,9 @@
 import postgres from "postgres";
 import type { Browser, Page } from "playwright-core";
 import { afterAll, afterEach, beforeAll, describe, expect, test } from "vitest";
+import { connect } from "../../cli/eve/connection.ts";
+import { eve } from "../../cli/eve.ts";
+import { moveClock } from "../harness/database_clock.ts";
 import { installedConsole } from "./installed_console.ts";
 import { startTestStack, type TestStack } from "../harness/stack.ts";
 import { accessibilityProblems, chromiumPath, openBrowser, openPage, signIn } from "./browser.ts";
@@ -235,6 +238,110 @@ describe.skipIf(!CAN_RUN)("the console", () => {
     await page.getByRole("rowheader", { name: "Σ" }).waitFor();
     const sums = page.getByRole("row").filter({ has: page.getByRole("rowheader", { name: "Σ" }) });
     expect(await sums.getByRole("cell").first().textContent()).toMatch(/^[1-9]/);
+  });
+
+  test("the figures of the day are the same on the screen, at the command line and in SQL", async () => {
+    const database = postgres(stack.databaseUrl, { max: 1, onnotice: () => {} });
+    const number = (value: unknown) => Number(value).toLocaleString("en-GB");
+    try {
+      const { secret } =
+        await (await stack.invoke("admin/consumers/add", { name: "figures", kind: "service" })).json();
+      for (let call = 0; call < 5; call++) {
+        const answer = await fetch(`${stack.url}/functions/v1/llm-invoke`, {
+          method: "POST",
+          headers: { authorization: `Bearer ${secret}`, "content-type": "application/json" },
+          body: JSON.stringify({ model: "gemma-4-31b-it", prompt: "Hello", request_id: `figure-${call}` }),
+        });
+        expect(answer.status).toBe(200);
+        await answer.body?.cancel();
+      }
+      // One of each kind, thinking among their tokens, and two refusals.
+      const id = database`(select id from eve.consumers where name = 'figures')`;
+      await database`
+        update eve.requests r
+        set thoughts_tokens = 1000, total_tokens = r.input_tokens + r.output_tokens + 1000,
+          state = (array['succeeded', 'succeeded', 'failed', 'cancelled', 'expired'])[1 + right(r.request_id, 1)::integer]
+        where r.consumer_id = ${id}`;
+      await database`
+        insert into eve.refusals (refused_at, request_id, attempt, consumer_id, class, endpoint, model, code, tokens)
+        select now(), 'refused-' || n, 1, ${id}, 'interactive', 'native', 'gemma-4-31b-it', 'rate_limited', 1
+        from generate_series(1, 2) n`;
+      await database`select public.eve_rollup_rebuild()`;
+      const [sums] = await database`
+        select count(*) as requests, count(*) filter (where state = 'succeeded') as succeeded,
+          sum(input_tokens) as input, sum(output_tokens + thoughts_tokens) as output
+        from eve.requests r
+        where r.consumer_id = ${id} and r.received_at >= eve.pacific_day(eve.clock_ms())::timestamp at time zone 'America/Los_Angeles'`;
+      expect(sums).toMatchObject({ requests: "5", succeeded: "2" });
+
+      const said: string[] = [];
+      const dependencies = {
+        say: (text: string) => said.push(text),
+        complain: (text: string) => said.push(text),
+        connect: () => connect(stack.url, stack.keys.secret),
+      };
+      expect(await eve(["usage", "--by", "consumer", "--since", "today", "--json"], dependencies)).toBe(0);
+      const rows = JSON.parse(said.splice(0).join("\n")).rows as Record<string, number>[];
+      const row = rows.find(({ consumer }) => consumer as unknown === "figures")!;
+      expect([row.requests, row.succeeded, row.failed, row.cancelled, row.expired, row.refused]).toEqual([
+        5,
+        2,
+        1,
+        1,
+        1,
+        2,
+      ]);
+      expect([row.input_tokens, row.output_tokens! + row.thoughts_tokens!]).toEqual([
+        Number(sums!.input),
+        Number(sums!.output),
+      ]);
+      expect(await eve(["consumers", "show", "figures", "--json"], dependencies)).toBe(0);
+      const shown = JSON.parse(said.splice(0).join("\n"));
+      expect([shown.requests_today, shown.tokens_today]).toEqual([
+        5,
+        Number(sums!.input) + Number(sums!.output),
+      ]);
+      expect(await eve(["requests", "list", "--consumer", "figures", "--json"], dependencies)).toBe(0);
+      const listed = JSON.parse(said.splice(0).join("\n")).requests as { request_id: string }[];
+
+      await open("Usage");
+      await page.getByText("Today (Pacific)").click();
+      await page.getByText("consumer", { exact: true }).click();
+      const usage = page.getByRole("row").filter({ has: page.getByRole("rowheader", { name: "figures" }) });
+      await expect.poll(() => usage.getByRole("cell").allTextContents()).toEqual(
+        [5, 2, 1, 1, 1, 2, sums!.input, sums!.output].map(number),
+      );
+      await open("Consumers");
+      await page.getByLabel("Name or tenant").fill("figur");
+      const consumer = page.getByRole("row").filter({ hasText: "figures" });
+      await consumer.waitFor();
+      const cells = await consumer.getByRole("cell").allTextContents();
+      expect(cells.slice(5, 7)).toEqual(["5", number(Number(sums!.input) + Number(sums!.output))]);
+      await page.getByLabel("Name or tenant").fill("");
+      await open("Requests");
+      await page.getByLabel("Consumer", { exact: true }).fill("figures");
+      await expect.poll(() => page.getByRole("table", { name: "Requests" }).getByRole("row").count()).toBe(8);
+      const ids = await page.getByRole("table", { name: "Requests" }).getByRole("row").locator(
+        "td:last-child",
+      )
+        .allTextContents();
+      expect(ids).toEqual(listed.map(({ request_id }) => request_id));
+      expect(ids.slice(0, 2).every((id) => id.startsWith("refused-"))).toBe(true);
+      // Input and all that was paid for of the answer: thinking too.
+      const last = page.getByRole("row").filter({ hasText: "figure-4" });
+      const [paid] = await database`
+        select input_tokens || ' / ' || output_tokens + 1000 as tokens from eve.requests where request_id = 'figure-4'`;
+      expect((await last.getByRole("cell").nth(4).textContent())!.replaceAll(",", "")).toBe(paid!.tokens);
+
+      await database`
+        update eve.lanes set blocked_until = now() + interval '1 hour', blocked_reason = 'upstream_rate_limited'
+        where model = 'gemma-4-31b-it'`;
+      await open("Quota");
+      await page.getByRole("region", { name: /^gemma-4-31b-it/ }).first().getByText(/ 0 free now/).waitFor();
+    } finally {
+      await database`update eve.lanes set blocked_until = null, blocked_reason = null`;
+      await database.end();
+    }
   });
 
   test("storage shows what is used, and cleans up after showing what would be deleted", async () => {
@@ -482,6 +589,41 @@ describe.skipIf(!CAN_RUN)("the console", () => {
       expect(width, name).toBeLessThanOrEqual(390);
     }
     await page.setViewportSize({ width: 1280, height: 900 });
+  });
+
+  test("at midnight in Los Angeles the day is over on every page", async () => {
+    const database = postgres(stack.databaseUrl, { max: 1, onnotice: () => {} });
+    const headings = async () => {
+      await open("Usage");
+      await page.getByText("Today (Pacific)").click();
+      await page.getByText(/today is \d{4}-\d\d-\d\d/).or(page.getByText("No usage in this time")).first()
+        .waitFor();
+      const usage = await page.getByRole("main").textContent();
+      await open("Quota");
+      const quota = await page.getByText(/Google's day/).first().textContent();
+      return { usage, day: /day (\S+),/.exec(quota!)![1]! };
+    };
+    try {
+      const [{ midnight }] = await database`
+        select eve.next_pacific_midnight(eve.clock_ms()) - eve.clock_ms() as midnight` as unknown as [
+        { midnight: string },
+      ];
+      const before = await headings();
+      expect(before.usage).toContain(`today is ${before.day}`);
+      // Half a minute after it.
+      await moveClock(database, Number(midnight) + 30_000);
+      await page.reload();
+      const after = await headings();
+      expect(after.day > before.day).toBe(true);
+      expect(after.usage).toContain("No usage in this time");
+      await open("Consumers");
+      const row = page.getByRole("row").filter({ hasText: "figures" });
+      await row.waitFor();
+      expect((await row.getByRole("cell").allTextContents()).slice(5, 7)).toEqual(["0", "0"]);
+    } finally {
+      await moveClock(database, 0);
+      await database.end();
+    }
   });
 
   test("nothing went wrong inside the page meanwhile", () => {

@@ -1,14 +1,6 @@
 /** Consumers, their secrets and their tokens, as the SQL functions keep them; under a clock that stands still. */
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from "vitest";
-import {
-  addKey,
-  addModel,
-  clearLedger,
-  freezeClock,
-  reserve,
-  settle,
-  type TestClock,
-} from "../harness/admission.ts";
+import { addKey, addModel, clearLedger, freezeClock, reserve, type TestClock } from "../harness/admission.ts";
 import { cloneDatabase, empty, type TestDatabase } from "../harness/database.ts";
 import { mintConsumerSecret } from "../../shared/tokens/consumer_secret.ts";
 
@@ -32,7 +24,7 @@ beforeEach(async () => {
 
 /** Calls a function by its name with named arguments, as the REST API does. */
 // deno-lint-ignore no-explicit-any -- JSON whose fields the tests look at.
-async function call(name: string, args: Record<string, unknown>): Promise<any> {
+async function call(name: string, args: Record<string, unknown> = {}): Promise<any> {
   const names = Object.keys(args);
   const list = names.map((key, place) => `${key} => $${place + 1}`).join(", ");
   const [row] = await sql.unsafe(`select public.${name}(${list}) as answer`, Object.values(args) as string[]);
@@ -554,11 +546,67 @@ describe("a consumer's own minute", () => {
   });
 });
 
-test("what a consumer spent today is in its row", async () => {
-  const { consumer } = await add("notes", { requests_per_day: 10, tokens_per_day: 1_000 });
-  const grant = await reserve(sql, "a", { consumerId: consumer.id, tokens: 10 });
-  await settle(sql, grant, { inputTokens: 12, outputTokens: 3 });
-  expect(await call("eve_consumers", { name: "notes" })).toMatchObject([
-    { requests_today: 1, tokens_today: 15, live_tokens: 0, is_active: true },
-  ]);
+describe("what a consumer did today", () => {
+  test("is in its row, with a budget and without: answers and thinking too, of Google's day alone", async () => {
+    await clock.set("2026-11-19T07:59:00Z");
+    const { consumer: notes } = await add("notes", { requests_per_day: 10, tokens_per_day: 1_000 });
+    const { consumer: bot } = await add("bot");
+    const ask = async (id: string) => {
+      const { request_no } = await reserve(sql, crypto.randomUUID(), { consumerId: id, tokens: 10 });
+      await call("eve_settle", {
+        request_no,
+        attempt: 1,
+        outcome: "succeeded",
+        input_tokens: 12,
+        output_tokens: 3,
+        thoughts_tokens: 5,
+        total_tokens: 20,
+      });
+    };
+    const rows = async () => {
+      await call("eve_rollup");
+      return (await call("eve_consumers") as Record<string, unknown>[])
+        .map((
+          row,
+        ) => [row.name, row.requests_today, row.tokens_today, row.requests_of_budget, row.tokens_of_budget])
+        .filter(([name]) => name === "notes" || name === "bot");
+    };
+    await ask(notes.id);
+    await ask(bot.id);
+    expect(await rows()).toEqual([["bot", 1, 20, null, null], ["notes", 1, 20, 1, 20]]);
+    // A budget that comes later counts from then on, and takes nothing away from the figures.
+    await call("eve_consumer_scope", { name: "bot", changes: { requests_per_day: 5 } });
+    await ask(bot.id);
+    expect(await rows()).toEqual([["bot", 2, 40, 1, null], ["notes", 1, 20, 1, 20]]);
+    // Midnight in Los Angeles.
+    await clock.set("2026-11-19T08:00:00Z");
+    expect(await rows()).toEqual([["bot", 0, 0, 0, null], ["notes", 0, 0, 0, 0]]);
+    await ask(bot.id);
+    expect(await rows()).toEqual([["bot", 1, 20, 1, null], ["notes", 0, 0, 0, 0]]);
+  });
+});
+
+test("consumers come in pages, and are found by a part of their name or tenant", async () => {
+  await sql`
+    insert into eve.consumers (name, kind) select 'page-' || lpad(n::text, 3, '0'), 'service' from generate_series(1, 120) n`;
+  const names: string[] = [];
+  let after: string | null = null;
+  let pages = 0;
+  do {
+    const page: { consumers: { name: string }[]; total: number; next_after: string | null } = await call(
+      "eve_consumer_page",
+      { search: "PAGE-", after, at_most: 50 },
+    );
+    expect(page.total).toBe(120);
+    names.push(...page.consumers.map(({ name }) => name));
+    after = page.next_after;
+    pages += 1;
+  } while (after !== null);
+  expect(pages).toBe(3);
+  expect(names).toEqual(Array.from({ length: 120 }, (_, n) => `page-${String(n + 1).padStart(3, "0")}`));
+  expect(await call("eve_consumer_page", { search: "no such" })).toEqual({
+    consumers: [],
+    total: 0,
+    next_after: null,
+  });
 });

@@ -1,6 +1,8 @@
 /** What people look at, as the command line and the console ask for it. */
 import type postgres from "postgres";
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from "vitest";
+import { freezeClock } from "../harness/admission.ts";
+import { moveClock } from "../harness/database_clock.ts";
 import { cloneDatabase, empty, type TestDatabase } from "../harness/database.ts";
 
 const OTHER = "11111111-1111-1111-1111-111111111111";
@@ -27,6 +29,7 @@ beforeEach(() =>
     "eve.requests",
     "eve.refusals",
     "eve.alerts",
+    "eve.usage_slices",
     "eve.usage_hours",
     "eve.usage_days",
   )
@@ -76,6 +79,8 @@ describe("lanes and keys", () => {
     expect(await lane("one", "gemini-3.5-flash")).toMatchObject({
       state: "open",
       keys: ["a", "b"],
+      free: 5,
+      frees_at: null,
       requests: { limit: 5, used: 0, remaining: 5 },
       requests_day: { limit: 20, used: 0, remaining: 20 },
       limits_from: "model",
@@ -93,7 +98,13 @@ describe("lanes and keys", () => {
       requests_day: { limit: 20, used: 7, remaining: 13 },
       queued: 2,
       running: 5,
+      free: 0,
     });
+    const { frees_at } = await lane("one", "gemini-3.5-flash");
+    const [{ due }] = await sql`
+      select min(b.at_ms) + 60000 + (select value from eve.settings where name = 'guard_ms') as due from eve.lane_buckets b
+    ` as unknown as [{ due: string }];
+    expect(Date.parse(frees_at)).toBe(Number(due));
     expect(await lane("two", "gemini-3.5-flash")).toMatchObject({ state: "no_key", requests: { used: 0 } });
     await sql`update public.google_ai_api_keys set is_active = true`;
   });
@@ -127,6 +138,9 @@ describe("lanes and keys", () => {
       state: "paused",
       blocked_until: "infinity",
       blocked_reason: "upstream_daily_quota",
+      // Four of its five starts are unused, and none can be taken.
+      requests: { remaining: 14 },
+      free: 0,
     });
     await sql`update eve.lanes set blocked_until = null, blocked_reason = null`;
     await sql`
@@ -244,6 +258,77 @@ describe("requests", () => {
       running: { attempt: 1, state: "reserved" },
       tries: [],
     });
+  });
+
+  test("and refusals are one list, each once, in the order of their ends, however small its pages", async () => {
+    // Every third minute a refusal, some of them of later attempts, which are told with their request.
+    await insertRequests(
+      Array.from({ length: 20 }, (_, n) => n).filter((n) => n % 3 !== 0).map((n) => ({
+        no: 100 + n,
+        minutesAgo: n,
+      })),
+    );
+    await sql`
+      insert into eve.refusals (id, refused_at, request_id, attempt, class, endpoint, model, code, tokens)
+      select 500 - n, now() - n * interval '1 minute', 'f' || n, case n when 9 then 2 else 1 end, 'batch', 'native',
+        'gemma-4-31b-it', 'rate_limited', 1
+      from generate_series(0, 19, 3) n`;
+    for (const at_most of [1, 2, 7, 50]) {
+      const seen: string[] = [];
+      let before: string | null = null;
+      let pages = 0;
+      do {
+        const page: { requests: { request_id: string }[]; next_before: string | null } = await ask(
+          "eve_request_log",
+          {
+            at_most,
+            ...(before !== null && { before }),
+          },
+        );
+        seen.push(...page.requests.map((row) => row.request_id));
+        before = page.next_before;
+        pages += 1;
+      } while (before !== null && pages < 100);
+      expect(seen, `pages of ${at_most}`).toEqual(
+        Array.from({ length: 20 }, (_, n) => n).filter((n) => n !== 9).map((n) =>
+          n % 3 === 0 ? `f${n}` : `r${100 + n}`
+        ),
+      );
+    }
+    const refused = await ask("eve_request_log", { error_code: "rate_limited", at_most: 50 });
+    expect(refused.requests).toHaveLength(6);
+  });
+
+  test("that were cancelled before their start have waited until then, not until it", async () => {
+    await freezeClock(sql, Date.now());
+    try {
+      const grants = [];
+      for (let call = 0; call < 6; call += 1) {
+        grants.push(await reserve("gemini-3.5-flash", { max_wait_ms: 100_000 }));
+      }
+      const last = grants.at(-1)!;
+      expect(last.wait_ms).toBeGreaterThan(20_000);
+      const listed = async () =>
+        (await ask("eve_request_log")).requests.find(
+          ({ request_no }: { request_no: number }) => request_no === last.request_no,
+        );
+      expect(await listed()).toMatchObject({ state: "running", wait_ms: 0 });
+      await sql`update public.test_clock set ms = ms + 352`;
+      await ask("eve_settle", {
+        request_no: last.request_no,
+        attempt: 1,
+        outcome: "cancelled",
+        dispatched: false,
+      });
+      expect(await listed()).toMatchObject({ state: "cancelled", wait_ms: 352, duration_ms: 352 });
+      const { tries } = await ask("eve_request_detail", { request_no: last.request_no });
+      expect(tries).toMatchObject([{ wait_ms: 352 }]);
+      await ask("eve_rollup");
+      const usage = await ask("eve_usage", { by: ["model"] });
+      expect(usage.totals).toMatchObject({ requests: 1, cancelled: 1, wait_ms: 352 });
+    } finally {
+      await moveClock(sql, 0);
+    }
   });
 
   test("say whose fault each attempt was", async () => {

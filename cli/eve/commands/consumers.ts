@@ -5,6 +5,7 @@ import type { Command, Option, Outcome } from "../command.ts";
 import type { Connection } from "../connection.ts";
 import { CliFailure, misuse } from "../failure.ts";
 import { bold, count, green, instant, pairs, table, yellow } from "../table.ts";
+import { rollUp } from "./usage.ts";
 import { readChoice, readDuration, readLimit, readModels, readScopes } from "../values.ts";
 
 const GRACE_BY_DEFAULT = "24h";
@@ -30,7 +31,7 @@ export const consumerCommands: Command[] = [
       class: { value: "CLASS", help: "the highest class it gets: interactive (default) or batch" },
       rpm: { value: "N", help: "requests it may begin in any minute" },
       "requests-per-day": { value: "N", help: "requests in a Pacific day" },
-      "tokens-per-day": { value: "N", help: "input and output tokens in a Pacific day" },
+      "tokens-per-day": { value: "N", help: "tokens in a Pacific day: input, answer and thinking" },
       ttl: { value: "TIME", help: "the longest life of its tokens: 60s to 24h, 2h by default" },
     },
     examples: [
@@ -66,8 +67,10 @@ export const consumerCommands: Command[] = [
     arguments: [],
     options: {},
     examples: ["consumers list", "consumers list --json"],
-    async run(_given, { connect }) {
-      const consumers = await connect().admin.consumers();
+    async run(_given, around) {
+      const { admin, reading } = around.connect();
+      await rollUp(reading, around);
+      const consumers = await admin.consumers();
       const rows = consumers.map((row) => [
         row.name,
         row.kind,
@@ -76,8 +79,10 @@ export const consumerCommands: Command[] = [
         row.tenant_id,
         row.models?.join(", ") ?? "all",
         row.max_class,
-        of(row.requests_today, row.requests_per_day),
-        of(row.tokens_today, row.tokens_per_day),
+        count(row.requests_today),
+        count(row.tokens_today),
+        of(row.requests_of_budget, row.requests_per_day),
+        of(row.tokens_of_budget, row.tokens_per_day),
         row.kind === "notebook" ? String(row.live_tokens) : "",
       ]);
       const text = rows.length === 0
@@ -91,8 +96,10 @@ export const consumerCommands: Command[] = [
             "tenant",
             "models",
             "class",
-            "requests today",
-            "tokens today",
+            "requests today>",
+            "tokens today>",
+            "of requests",
+            "of tokens",
             "live tokens",
           ],
           rows,
@@ -106,8 +113,10 @@ export const consumerCommands: Command[] = [
     arguments: ["NAME"],
     options: {},
     examples: ["consumers show kaggle"],
-    async run(given, { connect }) {
-      const consumer = await theOne(connect(), given.arguments[0]!);
+    async run(given, around) {
+      const connection = around.connect();
+      await rollUp(connection.reading, around);
+      const consumer = await theOne(connection, given.arguments[0]!);
       return { json: consumer, text: described(consumer) };
     },
   },
@@ -223,7 +232,8 @@ function withSecret(consumer: ConsumerRow, secret: string, message: string): Out
   };
 }
 
-const of = (used: number, limit: number | null) => limit === null ? "" : `${count(used)} of ${count(limit)}`;
+const of = (used: number | null, limit: number | null) =>
+  limit === null ? "" : `${count(used)} of ${count(limit)}`;
 
 function described(row: ConsumerRow): string {
   return pairs([
@@ -235,8 +245,10 @@ function described(row: ConsumerRow): string {
     ["models", row.models?.join(", ") ?? "all"],
     ["class", row.max_class],
     ["requests a minute", count(row.rpm)],
-    ["requests today", of(row.requests_today, row.requests_per_day) || "no limit"],
-    ["tokens today", of(row.tokens_today, row.tokens_per_day) || "no limit"],
+    ["requests today", count(row.requests_today)],
+    ["tokens today", count(row.tokens_today)],
+    ["of its requests a day", of(row.requests_of_budget, row.requests_per_day) || "no limit"],
+    ["of its tokens a day", of(row.tokens_of_budget, row.tokens_per_day) || "no limit"],
     ["life of its tokens", `${row.token_ttl_s} s`],
     ["live tokens", String(row.live_tokens)],
     ["added", instant(row.created_at)],

@@ -16,8 +16,8 @@ export const requestCommands: Command[] = [
     name: "requests list",
     summary: "search the requests that run, have ended or were refused; the newest first",
     about:
-      "Times are the database's. Without --outcome, refusals are left out, unless --id names one: ask for them with\n" +
-      "--outcome refused.",
+      "Times are the database's; the newest is what ended last. Refusals are among them, but for those of later attempts,\n" +
+      "which `requests show` tells with their request.",
     arguments: [],
     options: {
       id: { value: "REQUEST_ID", help: "the request_id that the caller gave or was given" },
@@ -29,7 +29,7 @@ export const requestCommands: Command[] = [
       since: { value: "TIME", help: "30m, 24h, 7d, today, yesterday, 2026-11-21, 2026-11-21T08:00Z" },
       until: { value: "TIME", help: "likewise" },
       limit: { value: "N", help: `how many, up to ${count(AT_MOST)}; ${BY_DEFAULT} by default` },
-      before: { value: "NO", help: "go on from here: what an earlier page showed" },
+      before: { value: "PLACE", help: "go on from here: what an earlier page showed" },
     },
     examples: [
       "requests list",
@@ -109,7 +109,6 @@ async function readFilter(
   if (atMost < 1 || atMost > AT_MOST) throw misuse(`--limit must be between 1 and ${count(AT_MOST)}.`);
   const times = { since: given.option("since"), until: given.option("until") };
   const outcome = readChoice(given, "outcome", REQUEST_STATES);
-  const before = readNumber(given, "before");
   const clock = times.since === undefined && times.until === undefined ? undefined : await reading.now();
   return {
     requestId: given.option("id"),
@@ -120,7 +119,7 @@ async function readFilter(
     errorCode: given.option("error"),
     since: times.since === undefined ? undefined : readInstant("since", times.since, clock!),
     until: times.until === undefined ? undefined : readInstant("until", times.until, clock!),
-    before,
+    before: given.option("before"),
     atMost,
   };
 }
@@ -130,7 +129,7 @@ async function search(
   filter: RequestFilter & { atMost: number },
   { reading }: Connection,
   { progress, signal }: Pick<CommandDependencies, "progress" | "signal">,
-): Promise<{ requests: RequestRow[]; next: number | null }> {
+): Promise<{ requests: RequestRow[]; next: string | null }> {
   const requests: RequestRow[] = [];
   let before = filter.before;
   for (let pages = 1;; pages += 1) {
@@ -142,7 +141,7 @@ async function search(
     }
     before = next;
     progress(
-      `Searching: ${requests.length} found in ${count(pages * 100_000)} requests, now before #${next}`,
+      `Searching: ${requests.length} found in ${count(pages * 100_000)} requests, now before ${next}`,
     );
   }
 }

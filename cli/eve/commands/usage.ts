@@ -1,13 +1,21 @@
-import { type Reading, USAGE_BY, type UsageBy, type UsageReport } from "../../../shared/database/reading.ts";
+import {
+  type DatabaseClock,
+  type Reading,
+  USAGE_BY,
+  type UsageBy,
+  type UsageReport,
+} from "../../../shared/database/reading.ts";
 import { bar } from "../chart.ts";
 import type { Command, CommandDependencies, Given } from "../command.ts";
 import { csv } from "../csv.ts";
 import { CliFailure, misuse } from "../failure.ts";
-import { pacificHour, readInstant } from "../period.ts";
+import { pacificHour, wholeDays } from "../../../shared/runtime/pacific_days.ts";
+import { readInstant } from "../period.ts";
 import { blue, bold, count, dim, instant, red, table, widthOf, yellow } from "../table.ts";
 import { readChoice, readNumber } from "../values.ts";
 
 const SINCE_BY_DEFAULT = "7d";
+const DAYS = /^([1-9]\d{0,3})d$/;
 const ROWS_BY_DEFAULT = 200;
 const MOST_ROWS = 10_000;
 /** Narrower bars say nothing. */
@@ -35,7 +43,11 @@ export const usageCommand: Command = {
   arguments: [],
   options: {
     by: { value: "A,B", help: `${USAGE_BY.join(", ")}; day by default` },
-    since: { value: "TIME", help: `24h, 7d, today, yesterday, 2026-11-21; ${SINCE_BY_DEFAULT} by default` },
+    since: {
+      value: "TIME",
+      help:
+        `today, yesterday, 24h, 7d (whole days, today is one), 2026-11-21; ${SINCE_BY_DEFAULT} by default`,
+    },
     until: { value: "TIME", help: "likewise; now by default" },
     consumer: { value: "NAME", help: "of this consumer; project is the project's own key" },
     model: { value: "NAME", help: "of this model" },
@@ -61,7 +73,7 @@ export const usageCommand: Command = {
     const until = given.option("until");
     const filter = {
       by,
-      since: readInstant("since", given.option("since") ?? SINCE_BY_DEFAULT, clock),
+      since: readSince(given.option("since") ?? SINCE_BY_DEFAULT, clock),
       until: until === undefined ? undefined : readInstant("until", until, clock),
       consumer: given.option("consumer"),
       model: given.option("model"),
@@ -79,6 +91,12 @@ export const usageCommand: Command = {
   },
 };
 
+/** As everywhere, but that `7d` is seven whole days, of which today is one: sums by the day have no part of one. */
+function readSince(text: string, clock: DatabaseClock): string {
+  const days = DAYS.exec(text);
+  return days === null ? readInstant("since", text, clock) : wholeDays(Number(days[1]), clock.pacific_day);
+}
+
 function readBy(given: Given): UsageBy[] {
   const text = given.option("by") ?? "day";
   const names = text.split(",").map((name) => name.trim());
@@ -89,7 +107,11 @@ function readBy(given: Given): UsageBy[] {
   return names as UsageBy[];
 }
 
-async function rollUp(reading: Reading, { progress, sleep, signal }: CommandDependencies): Promise<void> {
+/** Brings the sums up to now, however long that takes. */
+export async function rollUp(
+  reading: Reading,
+  { progress, sleep, signal }: CommandDependencies,
+): Promise<void> {
   for (let tries = 1; !await reading.rollUp(); tries += 1) {
     if (tries === ROLLUP_TRIES || signal.aborted) {
       throw new CliFailure(
@@ -150,9 +172,12 @@ function measured(row: UsageReport["totals"], measure: keyof typeof MEASURES): n
 
 /** The headings, a line for each row, and one for all together. */
 function linesOf({ rows, totals, by }: UsageReport, withMeans: boolean): string[] {
+  // A column of nothing would take the bars' room.
+  const rare = (["cancelled", "expired"] as const).filter((name) => totals[name] > 0);
   const figures = (row: UsageReport["totals"]) => [
     count(row.requests),
-    row.failed + row.expired === 0 ? "" : red(count(row.failed + row.expired)),
+    row.failed === 0 ? "" : red(count(row.failed)),
+    ...rare.map((name) => row[name] === 0 ? "" : count(row[name])),
     row.refused === 0 ? "" : yellow(count(row.refused)),
     count(row.input_tokens),
     count(row.output_tokens + row.thoughts_tokens),
@@ -168,6 +193,7 @@ function linesOf({ rows, totals, by }: UsageReport, withMeans: boolean): string[
       ...by.map((name) => name === "hour" ? "hour (Pacific)" : name),
       "requests>",
       "failed>",
+      ...rare.map((name) => `${name}>`),
       "refused>",
       "tokens in>",
       "tokens out>",

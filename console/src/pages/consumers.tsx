@@ -1,5 +1,16 @@
-import { Alert, Button, Code, CopyButton, Group, Progress, Stack, Table, Text } from "@mantine/core";
-import { useDisclosure } from "@mantine/hooks";
+import {
+  Alert,
+  Button,
+  Code,
+  CopyButton,
+  Group,
+  Progress,
+  Stack,
+  Table,
+  Text,
+  TextInput,
+} from "@mantine/core";
+import { useDebouncedValue, useDisclosure } from "@mantine/hooks";
 import { useQuery } from "@tanstack/react-query";
 import { Plus } from "lucide-react";
 import { useState } from "react";
@@ -9,12 +20,17 @@ import { useConsole } from "../console_context.tsx";
 import { useFormat } from "../i18n/format.ts";
 import { useAction } from "../parts/mutation.ts";
 import { Page } from "../parts/page.tsx";
+import { Pages } from "../parts/pages.tsx";
 import { StateBadge } from "../parts/state_badge.tsx";
 import { EmptyState, Loaded } from "../parts/states.tsx";
 import { Window } from "../parts/window.tsx";
 import { EVERY_MS } from "../queries.ts";
 import { ConsumerForm, type Secret } from "./consumer_form.tsx";
 import { Tenants } from "./tenants.tsx";
+
+const PAGE = 25;
+/** While a person types. */
+const PAUSE_MS = 300;
 
 type Dialog = { kind: "add" } | { kind: "scope" | "tokens" | "remove"; consumer: Consumer };
 
@@ -24,10 +40,15 @@ export default function ConsumersPage() {
   const { api } = useConsole();
   const [dialog, setDialog] = useState<Dialog | null>(null);
   const [secret, setSecret] = useState<Secret | null>(null);
+  const [search, setSearch] = useState("");
+  const [asked] = useDebouncedValue(search, PAUSE_MS);
+  /** After whom each page that has been opened begins. */
+  const [pages, setPages] = useState<string[]>([]);
+  const after = pages.at(-1);
   const consumers = useQuery({
-    queryKey: ["consumers"],
-    queryFn: ({ signal }) => api.get("/consumers", {}, signal),
-    refetchInterval: EVERY_MS.requests,
+    queryKey: ["consumers", asked, after],
+    queryFn: ({ signal }) => api.get("/consumers", { search: asked, after, limit: PAGE }, signal),
+    refetchInterval: EVERY_MS.slow,
   });
   const enable = useAction(
     ({ name, is_active }: Consumer) => api.post("/consumers/enable", { name, enabled: !is_active }),
@@ -51,105 +72,127 @@ export default function ConsumersPage() {
         </Button>
       }
     >
+      <TextInput
+        label={t("consumers.search")}
+        maw={320}
+        value={search}
+        onChange={(event) => {
+          setSearch(event.currentTarget.value);
+          setPages([]);
+        }}
+      />
       <Loaded query={consumers}>
-        {({ consumers }) =>
+        {({ consumers, total, next_after }) =>
           consumers.length === 0
-            ? <EmptyState title={t("consumers.empty")}>{t("consumers.empty_how")}</EmptyState>
+            ? (
+              <EmptyState title={t(asked === "" ? "consumers.empty" : "nothing_found")}>
+                {asked === "" && t("consumers.empty_how")}
+              </EmptyState>
+            )
             : (
-              <Table.ScrollContainer minWidth={1000} scrollAreaProps={{ viewportProps: { tabIndex: 0 } }}>
-                <Table aria-label={t("consumers.title")}>
-                  <Table.Thead>
-                    <Table.Tr>
-                      {([
-                        "name",
-                        "kind",
-                        "scopes",
-                        "tenant",
-                        "models",
-                        "requests_today",
-                        "tokens_today",
-                        "live_tokens",
-                        "actions",
-                      ] as const).map((name) => <Table.Th key={name}>{t(`consumers.${name}`)}</Table.Th>)}
-                    </Table.Tr>
-                  </Table.Thead>
-                  <Table.Tbody>
-                    {consumers.map((consumer) => (
-                      <Table.Tr key={consumer.id} data-consumer={consumer.name}>
-                        <Table.Td>
-                          <Text size="sm" fw={600}>{consumer.name}</Text>
-                          {!consumer.is_active && <StateBadge state="failed" label={t("consumers.off")} />}
-                        </Table.Td>
-                        <Table.Td>
-                          {`${t(`consumers.kinds.${consumer.kind}`)}, ${t(`class.${consumer.max_class}`)}`}
-                        </Table.Td>
-                        <Table.Td>
-                          {consumer.scopes.map((scope) => t(`consumers.scope_names.${scope}`)).join(", ")}
-                        </Table.Td>
-                        <Table.Td>{consumer.tenant_id}</Table.Td>
-                        <Table.Td>{consumer.models?.join(", ") ?? t("all")}</Table.Td>
-                        <Table.Td>
-                          <Budget
-                            label={t("consumers.requests_today")}
-                            used={consumer.requests_today}
-                            limit={consumer.requests_per_day}
-                          />
-                        </Table.Td>
-                        <Table.Td>
-                          <Budget
-                            label={t("consumers.tokens_today")}
-                            used={consumer.tokens_today}
-                            limit={consumer.tokens_per_day}
-                          />
-                        </Table.Td>
-                        <Table.Td>
-                          {consumer.kind === "notebook"
-                            ? (
-                              <Button
-                                variant="subtle"
-                                size="compact-xs"
-                                aria-label={`${format.number(consumer.live_tokens)}: ${
-                                  t("consumers.tokens_of", { name: consumer.name })
-                                }`}
-                                onClick={() => setDialog({ kind: "tokens", consumer })}
-                              >
-                                {format.number(consumer.live_tokens)}
-                              </Button>
-                            )
-                            : "–"}
-                        </Table.Td>
-                        <Table.Td>
-                          <Group gap={4}>
-                            <Action
-                              label={t("consumers.scope")}
-                              of={consumer}
-                              onClick={() => setDialog({ kind: "scope", consumer })}
-                            />
-                            <Action
-                              label={t("consumers.rotate")}
-                              of={consumer}
-                              onClick={() =>
-                                rotate.mutate(consumer, {
-                                  onSuccess: ({ secret }) => setSecret({ name: consumer.name, secret }),
-                                })}
-                            />
-                            <Action
-                              label={consumer.is_active ? t("consumers.disable") : t("consumers.enable")}
-                              of={consumer}
-                              onClick={() => enable.mutate(consumer)}
-                            />
-                            <Action
-                              label={t("consumers.remove")}
-                              of={consumer}
-                              onClick={() => setDialog({ kind: "remove", consumer })}
-                            />
-                          </Group>
-                        </Table.Td>
+              <>
+                <Table.ScrollContainer minWidth={1000} scrollAreaProps={{ viewportProps: { tabIndex: 0 } }}>
+                  <Table aria-label={t("consumers.title")}>
+                    <Table.Thead>
+                      <Table.Tr>
+                        {([
+                          "name",
+                          "kind",
+                          "scopes",
+                          "tenant",
+                          "models",
+                          "requests_today",
+                          "tokens_today",
+                          "live_tokens",
+                          "actions",
+                        ] as const).map((name) => <Table.Th key={name}>{t(`consumers.${name}`)}</Table.Th>)}
                       </Table.Tr>
-                    ))}
-                  </Table.Tbody>
-                </Table>
-              </Table.ScrollContainer>
+                    </Table.Thead>
+                    <Table.Tbody>
+                      {consumers.map((consumer) => (
+                        <Table.Tr key={consumer.id} data-consumer={consumer.name}>
+                          <Table.Td>
+                            <Text size="sm" fw={600}>{consumer.name}</Text>
+                            {!consumer.is_active && <StateBadge state="failed" label={t("consumers.off")} />}
+                          </Table.Td>
+                          <Table.Td>
+                            {`${t(`consumers.kinds.${consumer.kind}`)}, ${t(`class.${consumer.max_class}`)}`}
+                          </Table.Td>
+                          <Table.Td>
+                            {consumer.scopes.map((scope) => t(`consumers.scope_names.${scope}`)).join(", ")}
+                          </Table.Td>
+                          <Table.Td>{consumer.tenant_id}</Table.Td>
+                          <Table.Td>{consumer.models?.join(", ") ?? t("all")}</Table.Td>
+                          <Table.Td>
+                            <Today
+                              label={t("consumers.requests_today")}
+                              today={consumer.requests_today}
+                              used={consumer.requests_of_budget}
+                              limit={consumer.requests_per_day}
+                            />
+                          </Table.Td>
+                          <Table.Td>
+                            <Today
+                              label={t("consumers.tokens_today")}
+                              today={consumer.tokens_today}
+                              used={consumer.tokens_of_budget}
+                              limit={consumer.tokens_per_day}
+                            />
+                          </Table.Td>
+                          <Table.Td>
+                            {consumer.kind === "notebook"
+                              ? (
+                                <Button
+                                  variant="subtle"
+                                  size="compact-xs"
+                                  aria-label={`${format.number(consumer.live_tokens)}: ${
+                                    t("consumers.tokens_of", { name: consumer.name })
+                                  }`}
+                                  onClick={() => setDialog({ kind: "tokens", consumer })}
+                                >
+                                  {format.number(consumer.live_tokens)}
+                                </Button>
+                              )
+                              : "–"}
+                          </Table.Td>
+                          <Table.Td>
+                            <Group gap={4}>
+                              <Action
+                                label={t("consumers.scope")}
+                                of={consumer}
+                                onClick={() => setDialog({ kind: "scope", consumer })}
+                              />
+                              <Action
+                                label={t("consumers.rotate")}
+                                of={consumer}
+                                onClick={() =>
+                                  rotate.mutate(consumer, {
+                                    onSuccess: ({ secret }) => setSecret({ name: consumer.name, secret }),
+                                  })}
+                              />
+                              <Action
+                                label={consumer.is_active ? t("consumers.disable") : t("consumers.enable")}
+                                of={consumer}
+                                onClick={() => enable.mutate(consumer)}
+                              />
+                              <Action
+                                label={t("consumers.remove")}
+                                of={consumer}
+                                onClick={() => setDialog({ kind: "remove", consumer })}
+                              />
+                            </Group>
+                          </Table.Td>
+                        </Table.Tr>
+                      ))}
+                    </Table.Tbody>
+                  </Table>
+                </Table.ScrollContainer>
+                <Pages
+                  words={t("consumers.total", { count: total })}
+                  back={pages.length > 0 ? () => setPages((now) => now.slice(0, -1)) : null}
+                  next={next_after === null ? null : () => setPages((now) => [...now, next_after])}
+                />
+              </>
             )}
       </Loaded>
       <Tenants />
@@ -181,6 +224,31 @@ function Action({ label, of, onClick }: { label: string; of: Consumer; onClick: 
     <Button variant="default" size="compact-xs" aria-label={`${label}: ${of.name}`} onClick={onClick}>
       {label}
     </Button>
+  );
+}
+
+/** What was done, and how much of the day's budget that is. */
+function Today({ label, today, used, limit }: {
+  label: string;
+  today: number;
+  used: number | null;
+  limit: number | null;
+}) {
+  const { t } = useTranslation();
+  const format = useFormat();
+  if (used === null || limit === null) return <>{format.number(today)}</>;
+  const words = t("consumers.of_budget", { used: format.number(used), limit: format.number(limit) });
+  const share = limit === 0 ? 100 : Math.min(100, 100 * used / limit);
+  return (
+    <div>
+      <Text size="sm">{used === today ? words : `${format.number(today)} · ${words}`}</Text>
+      <Progress
+        size="xs"
+        value={share}
+        color={share >= 100 ? "red" : share >= 80 ? "orange" : "blue"}
+        aria-label={`${label}: ${words}`}
+      />
+    </div>
   );
 }
 

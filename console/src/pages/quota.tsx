@@ -91,8 +91,10 @@ function LaneCard({ lane }: { lane: Lane }) {
           {t("quota.line", {
             queued: format.number(lane.queued),
             running: format.number(lane.running),
-            free: lane.requests.remaining === null ? "∞" : format.number(lane.requests.remaining),
+            free: lane.free === null ? "∞" : format.number(lane.free),
           })}
+          {lane.frees_at && lane.state !== "paused" &&
+            `. ${t("quota.frees", { when: format.ago(lane.frees_at) })}`}
         </Text>
       </Stack>
     </Card>

@@ -47,7 +47,7 @@ export default function RequestsPage({ requestNo }: { requestNo: string | undefi
     queryKey: ["requests", asked],
     queryFn: ({ signal, pageParam }) =>
       api.get("/requests", { ...asked, before: pageParam, limit: PAGE }, signal),
-    initialPageParam: null as number | null,
+    initialPageParam: null as string | null,
     getNextPageParam: (page) => page.next_before,
     // Older pages do not change: only somebody who looks at the newest sees them live.
     refetchInterval: (query) => (query.state.data?.pages.length ?? 0) > 1 ? false : EVERY_MS.requests,
@@ -86,14 +86,23 @@ export default function RequestsPage({ requestNo }: { requestNo: string | undefi
           <Table highlightOnHover aria-label={t("requests.title")}>
             <Table.Thead>
               <Table.Tr>
-                {(["at", "outcome", "consumer", "model", "tokens", "wait", "duration", "request_id"] as const)
+                {([
+                  "ended",
+                  "outcome",
+                  "consumer",
+                  "model",
+                  "tokens",
+                  "wait",
+                  "duration",
+                  "request_id",
+                ] as const)
                   .map((name) => <Table.Th key={name}>{t(`requests.${name}`)}</Table.Th>)}
               </Table.Tr>
             </Table.Thead>
             <Table.Tbody>
               {rows.map((row) => (
                 <Table.Tr key={row.request_no ?? `refusal ${row.refusal_no}`}>
-                  <Table.Td>{format.time(row.at)}</Table.Td>
+                  <Table.Td>{format.time(row.finished_at)}</Table.Td>
                   <Table.Td>
                     <StateBadge state={row.state} label={t(`requests.state.${row.state}`)} />
                     {row.error_code && <Text size="xs">{row.error_code}</Text>}
@@ -101,10 +110,10 @@ export default function RequestsPage({ requestNo }: { requestNo: string | undefi
                   <Table.Td>{row.consumer ?? t("requests.project_key")}</Table.Td>
                   <Table.Td>{row.model}</Table.Td>
                   <Table.Td>
-                    {`${format.number(row.input_tokens)} / ${format.number(row.output_tokens)}`}
+                    {`${format.number(row.input_tokens)} / ${format.number(tokensOut(row))}`}
                   </Table.Td>
-                  <Table.Td>{format.duration(row.wait_ms)}</Table.Td>
-                  <Table.Td>{format.duration(row.duration_ms)}</Table.Td>
+                  <Table.Td>{row.state === "refused" ? "–" : format.duration(row.wait_ms)}</Table.Td>
+                  <Table.Td>{row.state === "refused" ? "–" : format.duration(row.duration_ms)}</Table.Td>
                   <Table.Td>
                     {row.request_no === null ? <Code>{row.request_id}</Code> : (
                       <Button
@@ -134,6 +143,7 @@ export default function RequestsPage({ requestNo }: { requestNo: string | undefi
           </Button>
         </Group>
       )}
+      <Errors />
       <Drawer
         opened={requestNo !== undefined}
         onClose={() => navigate("/requests")}
@@ -145,6 +155,49 @@ export default function RequestsPage({ requestNo }: { requestNo: string | undefi
         {requestNo !== undefined && <OneRequest requestNo={requestNo} />}
       </Drawer>
     </Page>
+  );
+}
+
+/** The answer and the thinking, which is paid for like it; of the last attempt. */
+function tokensOut({ input_tokens, output_tokens, total_tokens }: RequestRow): number | null {
+  return total_tokens === null || input_tokens === null ? output_tokens : total_tokens - input_tokens;
+}
+
+/** What is refused for what it is has no row of its own. */
+function Errors() {
+  const { t } = useTranslation();
+  const format = useFormat();
+  const { api } = useConsole();
+  const errors = useQuery({
+    queryKey: ["requests", "errors"],
+    queryFn: ({ signal }) =>
+      api.get("/requests/errors", { since: new Date(Date.now() - 86_400_000).toISOString() }, signal),
+    refetchInterval: EVERY_MS.slow,
+  });
+  if (!errors.data || errors.data.errors.length === 0) return null;
+  return (
+    <section aria-label={t("requests.errors")}>
+      <Title order={2} size="h4">{t("requests.errors")}</Title>
+      <Text size="sm" c="dimmed">{t("requests.errors_about")}</Text>
+      <Table aria-label={t("requests.errors")}>
+        <Table.Thead>
+          <Table.Tr>
+            <Table.Th>{t("requests.code")}</Table.Th>
+            <Table.Th>{t("requests.consumer")}</Table.Th>
+            <Table.Th ta="right">{t("requests.times")}</Table.Th>
+          </Table.Tr>
+        </Table.Thead>
+        <Table.Tbody>
+          {errors.data.errors.map((error) => (
+            <Table.Tr key={`${error.code} ${error.consumer}`}>
+              <Table.Td>{error.code}</Table.Td>
+              <Table.Td>{error.consumer ?? t("requests.unknown_consumer")}</Table.Td>
+              <Table.Td ta="right">{format.number(error.times)}</Table.Td>
+            </Table.Tr>
+          ))}
+        </Table.Tbody>
+      </Table>
+    </section>
   );
 }
 
@@ -197,6 +250,7 @@ function OneRequest({ requestNo }: { requestNo: string }) {
                     booked: format.number(attempt.tokens_booked),
                     input: format.number(attempt.input_tokens),
                     output: format.number(attempt.output_tokens),
+                    thoughts: format.number(attempt.thoughts_tokens ?? 0),
                   })}
                   {attempt.usage_estimated && ` (${t("requests.estimated")})`}
                 </Text>
@@ -252,7 +306,11 @@ function Facts({ request }: { request: RequestRow }) {
         : `${request.requested_model} → ${request.model}`,
     ],
     [t("requests.door"), `${request.door}, ${t(`class.${request.class}`)}`],
+    [t("requests.at"), format.time(request.at)],
+    [t("requests.ended"), format.time(request.finished_at)],
+    [t("requests.wait"), format.duration(request.wait_ms)],
     [t("requests.duration"), format.duration(request.duration_ms)],
+    [t("requests.tokens"), `${format.number(request.input_tokens)} / ${format.number(tokensOut(request))}`],
     [t("requests.trace"), request.trace_id ?? "–"],
   ];
   return (

@@ -1,8 +1,8 @@
 import { Group, SegmentedControl, SimpleGrid, Stack, Table, Text } from "@mantine/core";
 import { useQuery } from "@tanstack/react-query";
-import { lazy, Suspense, useMemo, useState } from "react";
+import { lazy, Suspense, useState } from "react";
 import { useTranslation } from "react-i18next";
-import type { UsageAnswer, UsageSplit } from "../api/shapes.ts";
+import type { UsageAnswer, UsageFigures, UsageSplit } from "../api/shapes.ts";
 import { useConsole } from "../console_context.tsx";
 import { useFormat } from "../i18n/format.ts";
 import { Page } from "../parts/page.tsx";
@@ -15,8 +15,22 @@ const DAYS = { day: 1, week: 7, month: 30 } as const;
 type Span = keyof typeof DAYS;
 type By = "day" | "consumer" | "model";
 
-const DAY_MS = 86_400_000;
-const COLUMNS = ["requests", "failed", "refused", "input_tokens", "output_tokens"] as const;
+const COLUMNS = [
+  "requests",
+  "succeeded",
+  "failed",
+  "cancelled",
+  "expired",
+  "refused",
+  "input_tokens",
+  "tokens_out",
+] as const;
+
+/** With what is shown as tokens out: the answer and the thinking, which is paid for like it. */
+const withTokensOut = <Row extends UsageFigures>(row: Row) => ({
+  ...row,
+  tokens_out: row.output_tokens + row.thoughts_tokens,
+});
 
 export default function UsagePage() {
   const { t, i18n } = useTranslation();
@@ -24,15 +38,10 @@ export default function UsagePage() {
   const { api } = useConsole();
   const [span, setSpan] = useState<Span>("week");
   const [by, setBy] = useState<By>("day");
-  // Down to the hour, so that the same question is asked under the same name.
-  const since = useMemo(
-    () => new Date(Math.floor((Date.now() - DAYS[span] * DAY_MS) / 3_600_000) * 3_600_000).toISOString(),
-    [span],
-  );
   const split: UsageSplit = by === "day" && span === "day" ? "hour" : by;
   const usage = useQuery({
-    queryKey: ["usage", since, split],
-    queryFn: ({ signal }) => api.get("/usage", { since, by: split }, signal),
+    queryKey: ["usage", DAYS[span], split],
+    queryFn: ({ signal }) => api.get("/usage", { days: DAYS[span], by: split }, signal),
     refetchInterval: EVERY_MS.slow,
   });
   const time = new Intl.DateTimeFormat(i18n.language, { hour: "2-digit", minute: "2-digit" });
@@ -59,20 +68,21 @@ export default function UsagePage() {
         />
       </Group>
       <Loaded query={usage}>
-        {({ rows, totals }) => {
+        {({ rows: found, totals: sums, since, now }) => {
+          const rows = found.map(withTokensOut);
+          const totals = withTokensOut(sums);
           if (rows.length === 0) {return (
               <EmptyState title={t("usage.empty")}>{t("usage.empty_how")}</EmptyState>
             );}
           const data = rows.map((row) => ({
             name: nameOf(row),
-            succeeded: row.requests - row.failed,
-            failed: row.failed,
-            refused: row.refused,
-            input_tokens: row.input_tokens,
-            output_tokens: row.output_tokens,
+            ...Object.fromEntries(COLUMNS.map((name) => [name, row[name]])),
           }));
           return (
             <Stack>
+              <Text size="sm" c="dimmed">
+                {t("usage.since", { since: format.time(since), day: now.pacific_day })}
+              </Text>
               <Suspense>
                 <SimpleGrid cols={{ base: 1, lg: 2 }}>
                   <SeriesChart
@@ -80,8 +90,10 @@ export default function UsagePage() {
                     along="name"
                     label={t("usage.chart")}
                     series={[
-                      { name: "succeeded", label: t("usage.requests"), color: "blue.6" },
+                      { name: "succeeded", label: t("usage.succeeded"), color: "blue.6" },
                       { name: "failed", label: t("usage.failed"), color: "red.6" },
+                      { name: "cancelled", label: t("usage.cancelled"), color: "gray.6" },
+                      { name: "expired", label: t("usage.expired"), color: "orange.6" },
                       { name: "refused", label: t("usage.refused"), color: "yellow.6" },
                     ]}
                   />
@@ -91,7 +103,7 @@ export default function UsagePage() {
                     label={t("usage.chart_tokens")}
                     series={[
                       { name: "input_tokens", label: t("usage.input_tokens"), color: "teal.6" },
-                      { name: "output_tokens", label: t("usage.output_tokens"), color: "grape.6" },
+                      { name: "tokens_out", label: t("usage.tokens_out"), color: "grape.6" },
                     ]}
                   />
                 </SimpleGrid>

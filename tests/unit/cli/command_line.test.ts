@@ -6,7 +6,8 @@ import { COMMANDS } from "../../../cli/eve/commands.ts";
 import { eve } from "../../../cli/eve.ts";
 import { csv } from "../../../cli/eve/csv.ts";
 import { namedEvents } from "../../../cli/eve/named_events.ts";
-import { pacificHour, pacificMidnight, readInstant } from "../../../cli/eve/period.ts";
+import { readInstant } from "../../../cli/eve/period.ts";
+import { pacificHour, pacificMidnight, wholeDays } from "../../../shared/runtime/pacific_days.ts";
 import {
   newProfile,
   profilesPath,
@@ -106,6 +107,9 @@ describe("a time", () => {
     expect(pacificMidnight("2026-11-01")).toBe("2026-11-01T07:00:00.000Z");
     expect(pacificMidnight("2026-11-02")).toBe("2026-11-02T08:00:00.000Z");
     expect(pacificHour("2026-11-21T06:00:00+00:00")).toBe("2026-11-20 22:00");
+    expect(wholeDays(1, "2026-11-21")).toBe("2026-11-21T08:00:00.000Z");
+    // Over the end of summer time.
+    expect(wholeDays(7, "2026-11-04")).toBe("2026-10-29T07:00:00.000Z");
   });
 });
 

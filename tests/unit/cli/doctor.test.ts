@@ -21,6 +21,8 @@ const lane: LaneState = {
   requests_day: { limit: 14_400, used: 0, remaining: 14_400, resets_at: ago(-600) },
   queued: 0,
   running: 0,
+  free: 5,
+  frees_at: null,
 };
 
 const key: KeyState = {

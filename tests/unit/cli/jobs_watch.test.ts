@@ -31,6 +31,8 @@ function lane(
     requests_day: { ...gauge(day), resets_at: "2026-11-23T08:00:00Z" },
     queued: 0,
     running: 0,
+    free: 5,
+    frees_at: null,
   };
 }
 
