@@ -11458,7 +11458,7 @@ begin
     else
       execute 'select net.http_post(url => $1, body => $2, headers => $3, timeout_milliseconds => $4)'
       into v_request_id
-      using rtrim(v_url, '/') || '/functions/v1/maintenance/' || v_operation.name, '{"source": "cron"}'::jsonb,
+      using eve.function_address(v_url, 'maintenance/' || v_operation.name), '{"source": "cron"}'::jsonb,
         jsonb_build_object('content-type', 'application/json', 'apikey', v_key), v_operation.time_limit_ms + v_answer_ms;
     end if;
   exception
@@ -14020,6 +14020,20 @@ end;
 $function$;
 comment on function public.eve_storage_growth is 'Files that are there, by the day on which they came; for the project alone.';
 
+-- function_addresses --------------------------------------------------------------------------------------------------
+
+CREATE OR REPLACE FUNCTION eve.function_address(project_url text, path text)
+ RETURNS text
+ LANGUAGE sql
+ IMMUTABLE
+ SET search_path TO ''
+AS $function$
+  select case
+    when function_address.project_url like '%/functions/v1/%' then function_address.project_url || function_address.path
+    else rtrim(function_address.project_url, '/') || '/functions/v1/' || function_address.path
+  end;
+$function$;
+
 -- job_tables ----------------------------------------------------------------------------------------------------------
 
 create table eve.job_kinds (
@@ -15134,7 +15148,7 @@ begin
     return 'Vault holds no eve_project_url or no eve_secret_key: see docs/maintenance.md';
   end if;
   execute 'select net.http_post(url => $1, body => $2, headers => $3, timeout_milliseconds => $4)'
-  using rtrim(v_url, '/') || '/functions/v1/' || post_to_function.path, post_to_function.body,
+  using eve.function_address(v_url, post_to_function.path), post_to_function.body,
     jsonb_build_object('content-type', 'application/json', 'apikey', v_key), post_to_function.timeout_ms;
   return null;
 exception

@@ -1,3 +1,4 @@
+import { functionName } from "../runtime/function_names.ts";
 import { anthropicEndpoint } from "../endpoints/anthropic/endpoint.ts";
 import { geminiEndpoint } from "../endpoints/gemini/endpoint.ts";
 import { createUploadAddresses } from "../endpoints/gemini/upload_address.ts";
@@ -117,7 +118,7 @@ export function openCalls(options: CallsOptions): Calls {
     },
   };
   const functionsUrl = `${project.url}/functions/v1`;
-  const jobsUrl = `${functionsUrl}/llm-invoke/jobs`;
+  const jobsUrl = `${functionsUrl}/${functionName("llm-invoke")}/jobs`;
   const service = createJobService({
     gateway: parts,
     jobs: createJobs(transport),
@@ -125,7 +126,7 @@ export function openCalls(options: CallsOptions): Calls {
     now: Date.now,
     jobsUrl,
   });
-  const wake = workerCall(options.fetch, `${functionsUrl}/worker`, databaseKey, log);
+  const wake = workerCall(options.fetch, `${functionsUrl}/${functionName("worker")}`, databaseKey, log);
   const queue = createJobQueue(transport);
   const webhooks = createWebhooks(transport);
   const webhookFor = async ({ consumerId }: Caller, url: string) => {
@@ -174,11 +175,11 @@ export function openCalls(options: CallsOptions): Calls {
           batches,
           files,
           addresses: createUploadAddresses({
-            functionUrl: `${functionsUrl}/llm-invoke`,
+            functionUrl: `${functionsUrl}/${functionName("llm-invoke")}`,
             secret: databaseKey,
             now: Date.now,
           }),
-          functionUrl: `${functionsUrl}/llm-invoke`,
+          functionUrl: `${functionsUrl}/${functionName("llm-invoke")}`,
           maxBodyBytes: settings.maxBodyBytes,
           wake: jobs.wake,
           newId,

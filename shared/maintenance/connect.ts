@@ -1,4 +1,5 @@
 import { createMaintenanceLedger } from "../database/maintenance.ts";
+import { FUNCTION_PREFIX } from "../runtime/function_names.ts";
 import type { OperationContext } from "./operation.ts";
 
 /**
@@ -10,5 +11,7 @@ export async function connectSchedule(
   { call }: Pick<OperationContext, "call">,
   project: { url: string; secretKey: string },
 ): Promise<{ changed: string[] }> {
-  return { changed: await createMaintenanceLedger(call).connect(project.url, project.secretKey) };
+  const url = project.url.replace(/\/+$/, "");
+  const address = FUNCTION_PREFIX === "" ? url : `${url}/functions/v1/${FUNCTION_PREFIX}`;
+  return { changed: await createMaintenanceLedger(call).connect(address, project.secretKey) };
 }

@@ -244,7 +244,7 @@ begin
     return 'Vault holds no eve_project_url or no eve_secret_key: see docs/maintenance.md';
   end if;
   execute 'select net.http_post(url => $1, body => $2, headers => $3, timeout_milliseconds => $4)'
-  using rtrim(v_url, '/') || '/functions/v1/' || post_to_function.path, post_to_function.body,
+  using eve.function_address(v_url, post_to_function.path), post_to_function.body,
     jsonb_build_object('content-type', 'application/json', 'apikey', v_key), post_to_function.timeout_ms;
   return null;
 exception

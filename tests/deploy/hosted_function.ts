@@ -1,5 +1,6 @@
 /** Runs an uploaded function the way a host does: its uploaded files, the network, its environment, and nothing else. */
 import { dirname } from "node:path";
+import { hostedRuntime } from "./hosted_runtime.ts";
 import { PATIENCE_MS } from "../harness/patience.ts";
 import type { Upload } from "./management_api.ts";
 
@@ -33,7 +34,7 @@ export async function layOut(upload: Upload, folder: string): Promise<void> {
 export async function hostUpload(upload: Upload, options: HostOptions): Promise<HostedFunction> {
   const { folder, env, npm } = options;
   await layOut(upload, folder);
-  const child = new Deno.Command(Deno.execPath(), {
+  const child = new Deno.Command(await hostedRuntime(), {
     args: [
       "serve",
       "--allow-net",

@@ -3,6 +3,7 @@
  * Deno resolve `npm:` specifiers the way the hosted bundler does (from a registry, into a cache, with no node_modules
  * folder to help) on a machine without network.
  */
+import { createHash } from "node:crypto";
 import { CHECKOUT } from "../../local/paths.ts";
 
 export interface NpmRegistry {
@@ -17,17 +18,21 @@ interface Installed {
 
 export async function startNpmRegistry(): Promise<NpmRegistry> {
   const packages = await installedPackages();
+  const packed = new Map<string, Promise<Archive>>();
+  const pack = (folder: string) => {
+    if (!packed.has(folder)) packed.set(folder, archiveOf(folder));
+    return packed.get(folder)!;
+  };
   const server = Deno.serve({ hostname: "127.0.0.1", port: 0, onListen: () => {} }, async (request) => {
     const { origin, pathname } = new URL(request.url);
     const path = decodeURIComponent(pathname).slice(1);
     const [name, file] = path.split("/-/");
     const versions = packages.get(name!);
     if (versions === undefined) return new Response(null, { status: 404 });
-    if (file === undefined) return Response.json(packument(name!, versions, origin));
+    if (file === undefined) return Response.json(await packument(name!, versions, origin, pack));
     const wanted = versions.find(({ manifest }) => file === `${manifest.version}.tgz`);
     if (wanted === undefined) return new Response(null, { status: 404 });
-    const tar = new Blob([await tarOf(wanted.folder) as BlobPart]);
-    return new Response(tar.stream().pipeThrough(new CompressionStream("gzip")));
+    return new Response((await pack(wanted.folder)).bytes as BodyInit);
   });
   return { url: `http://127.0.0.1:${server.addr.port}/`, stop: () => server.shutdown() };
 }
@@ -46,14 +51,34 @@ async function installedPackages(): Promise<Map<string, Installed[]>> {
   return packages;
 }
 
-function packument(name: string, versions: Installed[], origin: string) {
+interface Archive {
+  bytes: Uint8Array;
+  /** SHA-1 in hexadecimal, as a registry tells it. */
+  shasum: string;
+}
+
+async function archiveOf(folder: string): Promise<Archive> {
+  const tar = new Blob([await tarOf(folder) as BlobPart]);
+  const stream = tar.stream().pipeThrough(new CompressionStream("gzip"));
+  const bytes = new Uint8Array(await new Response(stream).arrayBuffer());
+  return { bytes, shasum: createHash("sha1").update(bytes).digest("hex") };
+}
+
+async function packument(
+  name: string,
+  versions: Installed[],
+  origin: string,
+  pack: (folder: string) => Promise<Archive>,
+) {
   return {
     name,
     "dist-tags": { latest: versions[0]!.manifest.version },
-    versions: Object.fromEntries(versions.map(({ manifest }) => [manifest.version, {
-      ...manifest,
-      dist: { tarball: `${origin}/${name}/-/${manifest.version}.tgz` },
-    }])),
+    versions: Object.fromEntries(
+      await Promise.all(versions.map(async ({ manifest, folder }) => [manifest.version, {
+        ...manifest,
+        dist: { tarball: `${origin}/${name}/-/${manifest.version}.tgz`, shasum: (await pack(folder)).shasum },
+      }])),
+    ),
   };
 }
 

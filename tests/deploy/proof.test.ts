@@ -8,7 +8,7 @@ import { makeTestFolder, type TestFolder } from "../harness/folders.ts";
 import { ACCESS_TOKEN, cliAccount } from "./cli_account.ts";
 import { hostUpload } from "./hosted_function.ts";
 import { type ManagementApi, startManagementApi, type Upload } from "./management_api.ts";
-import { moduleGraph } from "./module_graph.ts";
+import { moduleGraph } from "../../local/module_graph.ts";
 import { type NpmRegistry, startNpmRegistry } from "./npm_registry.ts";
 import { runSupabase } from "./run_supabase.ts";
 

@@ -11,6 +11,8 @@ import type { WayDown } from "./way_down.ts";
 
 export interface Step extends Migration {
   way: WayDown;
+  /** Versions that leave the history with it, if not the migration's own alone. */
+  versions?: readonly string[];
 }
 
 /** Rows that go with a table, with a column of it, or by themselves. */
@@ -61,10 +63,11 @@ export async function undo(sql: postgres.Sql, step: Step, folder: string | undef
       lost.push({ ...loss, ...await writeRows(transaction, folder, loss.table, where) });
     }
     await run(transaction, step);
+    const versions = step.versions ?? [step.version];
     const { count } = await transaction`
-      delete from supabase_migrations.schema_migrations where version = ${step.version}
+      delete from supabase_migrations.schema_migrations where version = any(${versions as string[]})
     `;
-    if (count !== 1) {
+    if (count !== versions.length) {
       throw new CliFailure(`${step.version}_${step.name} was undone by somebody else meanwhile.`);
     }
   });

@@ -1,4 +1,5 @@
 /** Rows on their way out, one a line: an object of the columns, each value as PostgreSQL writes and reads it, or null. */
+import { mkdir, open } from "node:fs/promises";
 import type postgres from "postgres";
 
 export interface RowsFile {
@@ -22,9 +23,9 @@ export async function writeRows(
     where a.attrelid = ${table}::regclass and a.attnum > 0 and not a.attisdropped
     order by a.attnum
   `;
-  await Deno.mkdir(folder, { recursive: true, mode: 0o700 });
+  await mkdir(folder, { recursive: true, mode: 0o700 });
   const path = `${folder}/${table.replaceAll('"', "")}.ndjson`;
-  const file = await Deno.open(path, { write: true, createNew: true, mode: 0o600 });
+  const file = await open(path, "wx", 0o600);
   let written = 0;
   try {
     const query = transaction.unsafe(
@@ -35,13 +36,12 @@ export async function writeRows(
       [columns.map(({ name }) => name)],
     );
     for await (const rows of query.cursor(ROWS_AT_ONCE)) {
-      const bytes = new TextEncoder().encode(rows.map(({ line }) => `${line}\n`).join(""));
-      for (let at = 0; at < bytes.length;) at += await file.write(bytes.subarray(at));
+      await file.writeFile(rows.map(({ line }) => `${line}\n`).join(""));
       written += rows.length;
     }
     await file.sync();
   } finally {
-    file.close();
+    await file.close();
   }
   return { file: path, written };
 }

@@ -1,6 +1,7 @@
 import { createAdminEndpoint } from "../../../shared/admin/admin_endpoint.ts";
 import { ORIGINS_VARIABLE, readOrigins } from "../../../shared/admin/origins.ts";
 import { systemClock as clock } from "../../../shared/runtime/clock.ts";
+import { functionName } from "../../../shared/runtime/function_names.ts";
 import { consoleLog as log } from "../../../shared/runtime/log.ts";
 import { edgeBackground as background } from "../../../shared/runtime/background.ts";
 import { environmentSecrets } from "../../../shared/runtime/secrets.ts";
@@ -72,5 +73,5 @@ function open() {
 const origins = () => readOrigins(variable(ORIGINS_VARIABLE));
 
 export default {
-  fetch: createAdminEndpoint({ functionName: "admin", open, origins, clock, newId, log }),
+  fetch: createAdminEndpoint({ functionName: functionName("admin"), open, origins, clock, newId, log }),
 };

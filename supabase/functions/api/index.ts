@@ -9,6 +9,7 @@ import { rpcTransport } from "../../../shared/database/transport/rpc_transport.t
 import { identifyActor } from "../../../shared/identity/actor.ts";
 import { edgeBackground as background } from "../../../shared/runtime/background.ts";
 import { systemClock as clock } from "../../../shared/runtime/clock.ts";
+import { functionName } from "../../../shared/runtime/function_names.ts";
 import { createLog } from "../../../shared/runtime/log.ts";
 import { readSettings } from "../../../shared/runtime/settings.ts";
 import { readSigningKeys, SIGNING_KEYS_VARIABLE } from "../../../shared/tokens/signing_keys.ts";
@@ -68,5 +69,5 @@ async function open() {
 const newId = () => crypto.randomUUID();
 
 export default {
-  fetch: createApiEndpoint({ functionName: "api", open, clock, newId, log }),
+  fetch: createApiEndpoint({ functionName: functionName("api"), open, clock, newId, log }),
 };

@@ -1,4 +1,5 @@
 import { systemClock as clock } from "../../../shared/runtime/clock.ts";
+import { functionName } from "../../../shared/runtime/function_names.ts";
 import { createLog } from "../../../shared/runtime/log.ts";
 import { readSettings } from "../../../shared/runtime/settings.ts";
 import { createTokenEndpoint } from "../../../shared/identity/token_endpoint.ts";
@@ -18,7 +19,7 @@ function open() {
 
 export default {
   fetch: createTokenEndpoint({
-    functionName: "issue-kaggle-token",
+    functionName: functionName("issue-kaggle-token"),
     open,
     clock,
     newId: () => crypto.randomUUID(),

@@ -1,4 +1,5 @@
 import { systemClock } from "../../../shared/runtime/clock.ts";
+import { functionName } from "../../../shared/runtime/function_names.ts";
 import { createLog } from "../../../shared/runtime/log.ts";
 import { createRouter } from "../../../shared/endpoints/router.ts";
 import { openCalls } from "../../../shared/calls/open_calls.ts";
@@ -48,5 +49,5 @@ function open() {
 }
 
 export default {
-  fetch: createRouter({ functionName: "llm-invoke", open, clock, newId, log }),
+  fetch: createRouter({ functionName: functionName("llm-invoke"), open, clock, newId, log }),
 };

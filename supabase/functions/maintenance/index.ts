@@ -1,4 +1,5 @@
 import { systemClock as clock } from "../../../shared/runtime/clock.ts";
+import { functionName } from "../../../shared/runtime/function_names.ts";
 import { createLog } from "../../../shared/runtime/log.ts";
 import { edgeBackground as background } from "../../../shared/runtime/background.ts";
 import { environmentSecrets } from "../../../shared/runtime/secrets.ts";
@@ -81,5 +82,5 @@ function open() {
 const newId = () => crypto.randomUUID();
 
 export default {
-  fetch: createMaintenanceRouter({ functionName: "maintenance", open, clock, newId, log }),
+  fetch: createMaintenanceRouter({ functionName: functionName("maintenance"), open, clock, newId, log }),
 };

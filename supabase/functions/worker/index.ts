@@ -1,4 +1,5 @@
 import { systemClock as clock } from "../../../shared/runtime/clock.ts";
+import { functionName } from "../../../shared/runtime/function_names.ts";
 import { createLog } from "../../../shared/runtime/log.ts";
 import { edgeBackground as background } from "../../../shared/runtime/background.ts";
 import { readSettings } from "../../../shared/runtime/settings.ts";
@@ -44,5 +45,5 @@ function open() {
 }
 
 export default {
-  fetch: createWorkerEndpoint({ functionName: "worker", open, clock, newId, log }),
+  fetch: createWorkerEndpoint({ functionName: functionName("worker"), open, clock, newId, log }),
 };

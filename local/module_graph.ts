@@ -13,6 +13,8 @@ export interface ModuleGraph {
   code: Set<string>;
   /** Those, and what is needed for types only. */
   all: Set<string>;
+  /** Packages that any of them imports, as they name them. */
+  packages: Set<string>;
   /** Imports that lead nowhere. */
   errors: string[];
 }
@@ -47,7 +49,15 @@ export async function moduleGraph(root: string, entrypoint: string): Promise<Mod
     }
     return found;
   };
+  const all = reach(["code", "type"]);
+  const packages = new Set(
+    [...modules].filter(([specifier]) => all.has(own(specifier) ?? "")).flatMap(([, { dependencies }]) =>
+      (dependencies ?? []).map(({ specifier }) => specifier).filter((specifier) =>
+        !/^(\.|node:)/.test(specifier)
+      )
+    ),
+  );
   const errors = info.modules.filter((module) => module.error !== undefined)
     .map((module) => `${module.specifier}: ${module.error}`);
-  return { code: reach(["code"]), all: reach(["code", "type"]), errors };
+  return { code: reach(["code"]), all, packages, errors };
 }
