@@ -203,6 +203,7 @@ export function openCalls(options: CallsOptions): Calls {
         fetch: options.fetch,
         resolve: options.resolve,
         connect: options.connect,
+        strictFields: settings.strictFields,
         now: Date.now,
         newId,
       }),

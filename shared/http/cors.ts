@@ -27,7 +27,6 @@ const EXPOSED_HEADERS = [
   "x-eve-request-id",
   "x-eve-ignored",
   "x-eve-max-output-tokens",
-  "x-eve-ignored",
   "x-eve-model",
   "x-eve-replayed",
   "x-eve-stage",

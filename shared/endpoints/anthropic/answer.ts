@@ -10,8 +10,6 @@ import { usageJson } from "./usage.ts";
 export interface AnswerTerms extends BlockTerms {
   /** True: an answer that breaks its schema is an error. */
   strictSchema: boolean;
-  /** Fields of the request that were not acted on. */
-  ignored: readonly string[];
   /** Milliseconds since the epoch. */
   now: () => number;
 }
@@ -31,7 +29,7 @@ export function encodeMessage(result: GatewayResult, terms: AnswerTerms): Respon
     ...stopOf(result, calls),
     usage: usageJson(result.usage),
   };
-  return jsonResponse(200, body, result.requestId, resultHeaders(result, terms));
+  return jsonResponse(200, body, result.requestId, resultHeaders(result, terms.now()));
 }
 
 /** What a message begins with, in a stream too. */

@@ -5,11 +5,12 @@ import { traceIdOf } from "../../http/trace.ts";
 import { targetOf } from "../../stages/stage_name.ts";
 import type { Endpoint, EndpointRoute, RequestContext } from "../endpoint.ts";
 import { eveOptions } from "../eve_options.ts";
-import { fetchLinked, type Links } from "../linked_media.ts";
+import { IgnoredFields } from "../ignored_fields.ts";
+import { fetchLinked, FILE_TYPES, type Links } from "../linked_media.ts";
 import { encodeMessage } from "./answer.ts";
 import { anthropicErrorResponse } from "./error.ts";
-import { idHeaders, ignoredHeader } from "./headers.ts";
-import { LINKED_TYPES, linksIn } from "./messages.ts";
+import { idHeaders } from "./headers.ts";
+import { linksIn } from "./messages.ts";
 import { modelNamed, modelPage } from "./models.ts";
 import { countedPrompt, formatOf, promptOf, showsThoughts } from "./prompt.ts";
 import { type AnthropicQuestion, decodeCounted, decodeMessages } from "./request.ts";
@@ -21,6 +22,8 @@ export interface AnthropicEndpointOptions extends Links {
    * wait for ten minutes, and retry by themselves after an error.
    */
   maxWaitMs: number;
+  /** True: fields that an answer does without are refused, too. Absent: they are named in `x-eve-ignored`. */
+  strictFields?: boolean | undefined;
   /** Milliseconds since the epoch. */
   now: () => number;
   /** A fresh id of letters, digits and `-`, for tool calls. */
@@ -60,14 +63,15 @@ export function anthropicEndpoint(options: AnthropicEndpointOptions): Endpoint {
 
 async function answer(context: RequestContext, options: AnthropicEndpointOptions): Promise<Response> {
   const asked = askedOf(context, options);
-  const { body, ignored } = decodeMessages(await context.readJson());
+  const ignored = ignoredBy(options);
+  const body = decodeMessages(await context.readJson(), ignored);
   const prompt = promptOf(body, await linkedIn(body, context, options));
   const strictSchema = formatOf(body) !== undefined;
   const request = {
     ...asked,
     ...await context.resolve(targetOf([body.model])),
     prompt,
-    metadata: body.metadata?.user_id == null ? {} : { user: body.metadata.user_id },
+    metadata: body.metadata?.user_id === undefined ? {} : { user: body.metadata.user_id },
     schemaRepair: strictSchema,
   };
   const { tool_choice: choice } = body;
@@ -75,29 +79,35 @@ async function answer(context: RequestContext, options: AnthropicEndpointOptions
     requestId: request.id,
     model: body.model,
     showsThoughts: showsThoughts(body),
-    parallelCalls: choice == null || choice.type === "none" || choice.disable_parallel_tool_use !== true,
+    parallelCalls: choice === undefined || choice.type === "none" ||
+      choice.disable_parallel_tool_use !== true,
     strictSchema,
-    ignored,
     newId: options.newId,
     now: options.now,
   };
-  if (body.stream !== true) return encodeMessage(await context.invoke(request), terms);
-  return await streamMessage(context.stream(request), terms);
+  const response = body.stream === true
+    ? await streamMessage(context.stream(request), terms)
+    : encodeMessage(await context.invoke(request), terms);
+  return ignored?.namedIn(response) ?? response;
 }
 
 async function count(context: RequestContext, options: AnthropicEndpointOptions): Promise<Response> {
   const { id } = askedOf(context, options);
-  const { body, ignored } = decodeCounted(await context.readJson());
+  const ignored = ignoredBy(options);
+  const body = decodeCounted(await context.readJson(), ignored);
   const prompt = countedPrompt(body, await linkedIn(body, context, options));
   const { totalTokens } = await context.countTokens({ prompt });
-  return jsonResponse(200, { input_tokens: totalTokens }, id, {
-    ...idHeaders(id),
-    ...ignoredHeader(ignored),
-  });
+  const response = jsonResponse(200, { input_tokens: totalTokens }, id, idHeaders(id));
+  return ignored?.namedIn(response) ?? response;
+}
+
+/** Null: fields that an answer does without are refused. */
+function ignoredBy({ strictFields }: AnthropicEndpointOptions): IgnoredFields | null {
+  return strictFields === true ? null : new IgnoredFields();
 }
 
 function linkedIn(body: AnthropicQuestion, context: RequestContext, options: AnthropicEndpointOptions) {
-  return fetchLinked(linksIn(body), options, context, LINKED_TYPES);
+  return fetchLinked(linksIn(body), options, context, FILE_TYPES);
 }
 
 async function listModels(context: RequestContext): Promise<Response> {

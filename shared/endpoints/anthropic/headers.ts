@@ -34,20 +34,11 @@ function gaugeHeaders(
   };
 }
 
-/** Names the fields of a request that nothing was done about. */
-export function ignoredHeader(ignored: readonly string[]): Record<string, string> {
-  return ignored.length === 0 ? {} : { "x-eve-ignored": ignored.join(", ") };
-}
-
-export function resultHeaders(
-  result: GatewayResult,
-  { ignored, now }: { ignored: readonly string[]; now: () => number },
-): Record<string, string> {
+export function resultHeaders(result: GatewayResult, now: number): Record<string, string> {
   return {
     ...idHeaders(result.requestId),
-    ...limitHeaders(result.limits, now()),
+    ...limitHeaders(result.limits, now),
     ...modelHeaders(result),
-    ...ignoredHeader(ignored),
     ...(result.replayed && { "x-eve-replayed": "true" }),
   };
 }

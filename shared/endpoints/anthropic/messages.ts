@@ -1,7 +1,7 @@
 import type { Content, InlineData, Part, Prompt } from "../../contract/content.ts";
 import { GatewayError } from "../../contract/gateway_error.ts";
 import { type JsonAllowance, MAX_JSON_VALUES } from "../../http/json.ts";
-import { IMAGE_TYPES, isLink, type LinkedMedia } from "../linked_media.ts";
+import { isLink, type LinkedMedia } from "../linked_media.ts";
 import { marksOf, UNSIGNED_CALL, WANTS_SIGNATURES } from "../tool_call_id.ts";
 import { toolResponse } from "../tool_response.ts";
 import { invalidRequest } from "../validated.ts";
@@ -17,9 +17,6 @@ import { signatureIn } from "./signature.ts";
 
 /** Documents that models read as they are. */
 const DOCUMENT_TYPE = "application/pdf";
-/** What links may lead to. */
-export const LINKED_TYPES: ReadonlySet<string> = new Set([...IMAGE_TYPES, DOCUMENT_TYPE]);
-
 export interface TurnTerms {
   model: string;
   linked: LinkedMedia;

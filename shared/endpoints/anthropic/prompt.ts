@@ -6,16 +6,16 @@ import { schemaSettings } from "../response_schema.ts";
 import { type Effort, effortSettings, leastThinking } from "../thinking_effort.ts";
 import { invalidRequest } from "../validated.ts";
 import { promptTurns } from "./messages.ts";
-import type { AnthropicQuestion, AnthropicRequest } from "./request.ts";
+import { type AnthropicQuestion, type AnthropicRequest, isWebSearch } from "./request.ts";
 
 /** Thoughts as they are handed out: not at all, unless a client asks for them. */
 export function showsThoughts({ thinking }: Pick<AnthropicQuestion, "thinking">): boolean {
-  return thinking != null && thinking.type !== "disabled" && thinking.display !== "omitted";
+  return thinking !== undefined && thinking.type !== "disabled" && thinking.display !== "omitted";
 }
 
 /** A schema that the answer is held to; undefined: it is text. */
 export function formatOf({ output_config, output_format }: AnthropicQuestion) {
-  return output_config?.format ?? output_format ?? undefined;
+  return output_config?.format ?? output_format;
 }
 
 /** What `count_tokens` counts. @throws GatewayError `invalid_request`, `empty_prompt` */
@@ -32,8 +32,8 @@ function generationSettings(body: AnthropicRequest): GenerationConfig {
   const format = formatOf(body);
   const settings: GenerationConfig = {
     maxOutputTokens: body.max_tokens,
-    temperature: body.temperature ?? undefined,
-    topP: body.top_p ?? undefined,
+    temperature: body.temperature,
+    topP: body.top_p,
     // 0 is none there.
     topK: body.top_k || undefined,
     stopSequences: body.stop_sequences?.length ? body.stop_sequences : undefined,
@@ -52,8 +52,8 @@ const EFFORT_OF_BUDGET: readonly [number, Effort][] = [[4_096, "low"], [12_288, 
  */
 function thinkingSettings(body: AnthropicRequest): Record<string, unknown> | undefined {
   const { thinking, output_config, model } = body;
-  const effort = output_config?.effort ?? undefined;
-  if ((thinking == null && effort === undefined) || thinking?.type === "disabled") {
+  const effort = output_config?.effort;
+  if ((thinking === undefined && effort === undefined) || thinking?.type === "disabled") {
     return leastThinking(model);
   }
   const settings = {
@@ -77,17 +77,24 @@ function budgetSettings(budget: number, model: string): Record<string, unknown> 
  * @throws GatewayError `invalid_request` for a choice that names no tool
  */
 function toolFields({ tools, tool_choice: choice }: AnthropicQuestion): Pick<Prompt, "tools" | "toolConfig"> {
-  const names = (tools ?? []).map(({ name }) => name);
-  if (tools == null || tools.length === 0) {
-    if (choice == null || choice.type === "none" || choice.type === "auto") return {};
+  if (tools === undefined || tools.length === 0) {
+    if (choice === undefined || choice.type === "none" || choice.type === "auto") return {};
     throw invalidRequest([{ field: "tool_choice", problem: "there are no tools to choose from" }]);
   }
-  const functionDeclarations = tools.map(({ name, description, input_schema: parameters }) =>
-    declaration({ name, parameters, ...(description != null && { description }) })
+  const functions = tools.filter((tool) => !isWebSearch(tool));
+  const functionDeclarations = functions.map(({ name, description, input_schema: parameters = {} }) =>
+    declaration({ name, parameters, ...(description !== undefined && { description }) })
   );
-  const mode = modeOf(choice, names, tools.some(({ strict }) => strict === true));
+  const mode = modeOf(
+    choice,
+    functions.map(({ name }) => name),
+    functions.some(({ strict }) => strict === true),
+  );
   return {
-    tools: [{ functionDeclarations }],
+    tools: [
+      ...(functions.length > 0 ? [{ functionDeclarations }] : []),
+      ...(functions.length < tools.length ? [{ googleSearch: {} }] : []),
+    ],
     ...(mode !== null && { toolConfig: { functionCallingConfig: mode } }),
   };
 }

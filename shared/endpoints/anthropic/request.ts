@@ -1,5 +1,7 @@
 import { z } from "zod";
 import { isObject } from "../../contract/is_object.ts";
+import { knownFields, openFields } from "../fields.ts";
+import type { IgnoredFields } from "../ignored_fields.ts";
 import { type Fault, invalidRequest, listOf, validated } from "../validated.ts";
 
 /** As many as Gemini takes. */
@@ -22,30 +24,30 @@ const blocksOf = <Block extends z.ZodType>(block: Block) =>
     listOf(block, { error: "must be a text or a list of blocks" }),
   );
 
-// All blocks are open: `cache_control`, `citations` and the like ask for nothing that would be missing.
-const textBlock = z.looseObject({ type: z.literal("text"), text: z.string() });
+// All below the body are open: `cache_control`, `citations` and the like ask for nothing that would be missing.
+const textBlock = openFields({ type: z.literal("text"), text: z.string() });
 
-const link = z.looseObject({ type: z.literal("url"), url: z.string().min(1) });
-const base64 = z.looseObject({
+const link = openFields({ type: z.literal("url"), url: z.string().min(1) });
+const base64 = openFields({
   type: z.literal("base64"),
   media_type: z.string().min(1),
   data: z.string().regex(/^[A-Za-z0-9+/_\s-]+={0,2}\s*$/, "does not hold base64"),
 });
 
-const imageBlock = z.looseObject({
+const imageBlock = openFields({
   type: z.literal("image"),
   source: z.discriminatedUnion("type", [base64, link], {
     error: "must be a source of type base64 or url: files cannot be stored here, so file_id names none",
   }),
 });
 
-const documentBlock = z.looseObject({
+const documentBlock = openFields({
   type: z.literal("document"),
   source: z.discriminatedUnion("type", [
     base64,
     link,
-    z.looseObject({ type: z.literal("text"), data: z.string() }),
-    z.looseObject({
+    openFields({ type: z.literal("text"), data: z.string() }),
+    openFields({
       type: z.literal("content"),
       content: blocksOf(z.discriminatedUnion("type", [textBlock, imageBlock], {
         error: "must be a block of type text or image",
@@ -55,11 +57,11 @@ const documentBlock = z.looseObject({
     error:
       "must be a source of type base64, url, text or content: files cannot be stored here, so file_id names none",
   }),
-  title: z.string().nullish(),
-  context: z.string().nullish(),
+  title: z.string().optional(),
+  context: z.string().optional(),
 });
 
-const searchResultBlock = z.looseObject({
+const searchResultBlock = openFields({
   type: z.literal("search_result"),
   source: z.string(),
   title: z.string(),
@@ -68,16 +70,16 @@ const searchResultBlock = z.looseObject({
 
 const readable = [textBlock, imageBlock, documentBlock, searchResultBlock] as const;
 
-const toolResultBlock = z.looseObject({
+const toolResultBlock = openFields({
   type: z.literal("tool_result"),
   tool_use_id: z.string().min(1),
   content: blocksOf(z.discriminatedUnion("type", [...readable], {
     error: "must be a block of type text, image, document or search_result",
-  })).nullish(),
-  is_error: z.boolean().nullish(),
+  })).optional(),
+  is_error: z.boolean().optional(),
 });
 
-const toolUseBlock = z.looseObject({
+const toolUseBlock = openFields({
   type: z.literal("tool_use"),
   id: z.string().min(1),
   name: z.string().min(1),
@@ -85,62 +87,65 @@ const toolUseBlock = z.looseObject({
 });
 
 /** Thoughts are dropped: models do not want them back. What signs them is looked at. */
-const thinkingBlock = z.looseObject({
+const thinkingBlock = openFields({
   type: z.literal("thinking"),
   thinking: z.string(),
-  signature: z.string().nullish(),
+  signature: z.string().optional(),
 });
-const redactedBlock = z.looseObject({ type: z.literal("redacted_thinking"), data: z.string() });
+const redactedBlock = openFields({ type: z.literal("redacted_thinking"), data: z.string() });
 
 const message = z.discriminatedUnion("role", [
-  z.looseObject({
+  openFields({
     role: z.literal("user"),
     content: blocksOf(z.discriminatedUnion("type", [...readable, toolResultBlock], {
       error: "must be a block of type text, image, document, search_result or tool_result",
     })),
   }),
-  z.looseObject({
+  openFields({
     role: z.literal("assistant"),
     content: blocksOf(z.discriminatedUnion("type", [textBlock, toolUseBlock, thinkingBlock, redactedBlock], {
       error: "must be a block of type text, tool_use, thinking or redacted_thinking",
     })),
   }),
   // Said in the middle of a conversation.
-  z.looseObject({ role: z.literal("system"), content: blocksOf(textBlock) }),
+  openFields({ role: z.literal("system"), content: blocksOf(textBlock) }),
 ], { error: "must be a message with the role user or assistant" });
 
-const tool = z.looseObject({
-  type: z.literal("custom", {
+/** Anthropic's own search, in any version: upstream searches in its place. */
+const WEB_SEARCH = /^web_search_\d{8}$/;
+
+const tool = openFields({
+  type: z.string().refine((type) => type === "custom" || WEB_SEARCH.test(type), {
     error:
-      "must be custom or absent: the gateway runs no tools, and those of Anthropic's own are not known to these models",
-  }).nullish(),
+      "must be custom, absent or web_search: the gateway runs no tools, and the others of Anthropic's own are not known to these models",
+  }).optional(),
   name: z.string().regex(TOOL_NAME, "must be up to 128 letters, digits, _ and -"),
-  description: z.string().nullish(),
-  input_schema: anyObject,
-  strict: z.boolean().nullish(),
+  description: z.string().optional(),
+  input_schema: anyObject.optional(),
+  strict: z.boolean().optional(),
 });
 
-const oneAtATime = { disable_parallel_tool_use: z.boolean().nullish() };
+const oneAtATime = { disable_parallel_tool_use: z.boolean().optional() };
 const toolChoice = z.discriminatedUnion("type", [
-  z.looseObject({ type: z.literal("auto"), ...oneAtATime }),
-  z.looseObject({ type: z.literal("any"), ...oneAtATime }),
-  z.looseObject({ type: z.literal("tool"), name: z.string(), ...oneAtATime }),
-  z.looseObject({ type: z.literal("none") }),
+  openFields({ type: z.literal("auto"), ...oneAtATime }),
+  openFields({ type: z.literal("any"), ...oneAtATime }),
+  openFields({ type: z.literal("tool"), name: z.string(), ...oneAtATime }),
+  openFields({ type: z.literal("none") }),
 ], { error: "must be of type auto, any, tool or none" });
 
-const display = z.enum(["summarized", "omitted"]).nullish();
+const display = z.enum(["summarized", "omitted"]).optional();
 const thinking = z.discriminatedUnion("type", [
-  z.looseObject({
+  openFields({
     type: z.literal("enabled"),
     budget_tokens: z.number().int().min(MIN_THINKING_TOKENS),
     display,
   }),
-  z.looseObject({ type: z.literal("adaptive"), display }),
-  z.looseObject({ type: z.literal("between_tools"), display }),
-  z.looseObject({ type: z.literal("disabled") }),
+  openFields({ type: z.literal("adaptive"), display }),
+  openFields({ type: z.literal("between_tools"), display }),
+  openFields({ type: z.literal("disabled") }),
 ], { error: "must be of type enabled, adaptive or disabled" });
 
-const outputFormat = z.looseObject({
+const outputFormat = openFields({
   type: z.literal("json_schema", { error: "must be json_schema" }),
   schema: anyObject,
 });
@@ -153,34 +158,34 @@ const fields = {
     1,
     "must hold at least one message",
   ),
-  system: blocksOf(textBlock).nullish(),
-  tools: listOf(tool).nullish(),
-  tool_choice: toolChoice.nullish(),
-  thinking: thinking.nullish(),
-  output_config: z.looseObject({
-    effort: z.enum(["low", "medium", "high", "xhigh", "max"]).nullish(),
-    format: outputFormat.nullish(),
-  }).nullish(),
+  system: blocksOf(textBlock).optional(),
+  tools: listOf(tool).optional(),
+  tool_choice: toolChoice.optional(),
+  thinking: thinking.optional(),
+  output_config: openFields({
+    effort: z.enum(["low", "medium", "high", "xhigh", "max"]).optional(),
+    format: outputFormat.optional(),
+  }).optional(),
   /** Its name before `output_config`. */
-  output_format: outputFormat.nullish(),
+  output_format: outputFormat.optional(),
 };
 const object = {
   error: (issue: z.core.$ZodRawIssue) => issue.code === "invalid_type" ? "must be a JSON object" : undefined,
 };
 
-const counted = z.looseObject(fields, object);
-const messages = z.looseObject({
+const counted = knownFields("", fields, object);
+const messages = knownFields("", {
   ...fields,
   max_tokens: z.number({ error: "is needed, as a number" }).int().min(1),
-  stream: z.boolean().nullish(),
-  temperature: z.number().min(0).max(2).nullish(),
-  top_p: z.number().min(0).max(1).nullish(),
-  top_k: z.number().int().min(0).nullish(),
+  stream: z.boolean().optional(),
+  temperature: z.number().min(0).max(2).optional(),
+  top_p: z.number().min(0).max(1).optional(),
+  top_k: z.number().int().min(0).optional(),
   stop_sequences: listOf(z.string().min(1)).max(
     MAX_STOP_TEXTS,
     `must hold at most ${MAX_STOP_TEXTS} texts: the models stop at no more`,
-  ).nullish(),
-  metadata: z.looseObject({ user_id: z.string().max(MAX_USER_ID_CHARS).nullish() }).nullish(),
+  ).optional(),
+  metadata: openFields({ user_id: z.string().max(MAX_USER_ID_CHARS).optional() }).optional(),
 }, object);
 
 /** What is asked of a model, without how much and how it is told. */
@@ -199,51 +204,50 @@ const NOT_OFFERED: Readonly<Record<string, string>> = {
   mcp_servers: "the gateway calls no servers: give their tools as tools",
 };
 
-/** Fields of any request of ours. */
-const KNOWN = new Set([...Object.keys(messages.shape)]);
-
-/** So many of what is ignored are named; clients that send more have sent something else. */
-const MAX_IGNORED = 20;
-/** Goes into a header. */
-const PLAIN_FIELD = /^[\w.-]{1,64}$/;
-
-export interface Decoded<Body> {
-  body: Body;
-  /** Fields that were there and asked for nothing that can be done here: tiers, regions, what a newer client knows. */
-  ignored: string[];
-}
-
-/** The body of `/v1/messages`. Null fields count as absent. @throws GatewayError `invalid_request` */
-export function decodeMessages(json: unknown): Decoded<AnthropicRequest> {
-  const body = validated(messages, offered(json));
-  return { body, ignored: ignoredIn(body) };
+/**
+ * The body of `/v1/messages`. Null fields count as absent.
+ * @param ignored takes the names of fields that nothing is done about; null: they are refused
+ * @throws GatewayError `invalid_request`
+ */
+export function decodeMessages(json: unknown, ignored: IgnoredFields | null = null): AnthropicRequest {
+  return withKnownTools(validated(messages, offered(json), ignored));
 }
 
 /** The body of `/v1/messages/count_tokens`. @throws GatewayError `invalid_request` */
-export function decodeCounted(json: unknown): Decoded<AnthropicQuestion> {
-  const body = validated(counted, offered(json));
-  return { body, ignored: ignoredIn(body) };
+export function decodeCounted(json: unknown, ignored: IgnoredFields | null = null): AnthropicQuestion {
+  return withKnownTools(validated(counted, offered(json), ignored));
 }
 
+/** @throws GatewayError `invalid_request`, naming what cannot be had and would change the answer */
 function offered(json: unknown): unknown {
   if (!isObject(json)) return json;
   const refused: Fault[] = [];
-  for (const [field, why] of Object.entries(NOT_OFFERED)) {
-    if (Object.hasOwn(json, field) && asksForSomething(json[field])) {
+  const rest = Object.entries(json).filter(([field, value]) => {
+    const why = Object.hasOwn(NOT_OFFERED, field) ? NOT_OFFERED[field] : undefined;
+    if (why !== undefined && asksForSomething(value)) {
       refused.push({ field, problem: `is not supported here: ${why}` });
     }
-  }
+    return why === undefined;
+  });
   if (refused.length > 0) throw invalidRequest(refused);
-  return json;
+  return Object.fromEntries(rest);
 }
 
 function asksForSomething(value: unknown): boolean {
-  if (value === null || value === undefined) return false;
+  if (value === null) return false;
   return typeof value !== "object" || Object.keys(value).length > 0;
 }
 
-function ignoredIn(body: Record<string, unknown>): string[] {
-  return Object.keys(body)
-    .filter((field) => !KNOWN.has(field) && asksForSomething(body[field]) && PLAIN_FIELD.test(field))
-    .slice(0, MAX_IGNORED);
+export const isWebSearch = ({ type }: { type?: string | undefined }) =>
+  type !== undefined && WEB_SEARCH.test(type);
+
+function withKnownTools<Body extends AnthropicQuestion>(body: Body): Body {
+  const faults = (body.tools ?? []).flatMap((tool, i): Fault[] => {
+    const at = (field: string, problem: string) => ({ field: `tools[${i}].${field}`, problem });
+    if (!isWebSearch(tool)) return tool.input_schema === undefined ? [at("input_schema", "is needed")] : [];
+    return ["allowed_domains", "blocked_domains"].filter((field) => asksForSomething(tool[field] ?? null))
+      .map((field) => at(field, "is not supported here: upstream's search knows no such bounds"));
+  });
+  if (faults.length > 0) throw invalidRequest(faults);
+  return body;
 }

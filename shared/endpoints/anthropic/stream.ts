@@ -12,7 +12,7 @@ import { type AnswerTerms, messageHead } from "./answer.ts";
 import { type Block, sayingOf } from "./blocks.ts";
 import { anthropicError } from "./error.ts";
 import { stopOf } from "./finish.ts";
-import { idHeaders, ignoredHeader, limitHeaders, resultHeaders } from "./headers.ts";
+import { idHeaders, limitHeaders, resultHeaders } from "./headers.ts";
 import { thinkingSignature } from "./signature.ts";
 import { usageJson } from "./usage.ts";
 
@@ -95,8 +95,8 @@ class MessageEncoder implements EventEncoder {
 
   /** What is known by the first frame. */
   headers(): Record<string, string> {
-    const { requestId, model: asked, ignored, now } = this.#terms;
-    if (this.#result !== null) return resultHeaders(this.#result, this.#terms);
+    const { requestId, model: asked, now } = this.#terms;
+    if (this.#result !== null) return resultHeaders(this.#result, now());
     // What was never started is a stored answer.
     if (this.#started === null) return { ...idHeaders(requestId), "x-eve-replayed": "true" };
     const { model, limits, outputLoweredTo } = this.#started;
@@ -104,7 +104,6 @@ class MessageEncoder implements EventEncoder {
       ...idHeaders(requestId),
       ...limitHeaders(limits, now()),
       ...modelHeaders({ model, replaced: model !== asked, outputLoweredTo }),
-      ...ignoredHeader(ignored),
     };
   }
 

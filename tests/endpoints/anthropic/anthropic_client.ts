@@ -234,6 +234,14 @@ export function anthropicClient(gateway: () => TestGateway): void {
       expect(await names(one, ASKS_FOR_BOTH, SIGNING)).toEqual(["find_events"]);
     });
 
+    test("[anthropic.search] searches by upstream's own search", async () => {
+      await ask("What is on today?", {
+        model: SIGNING,
+        tools: [{ type: "web_search_20250305", name: "web_search", max_uses: 2 }],
+      });
+      expect((await lastBody()).tools).toEqual([{ googleSearch: {} }]);
+    });
+
     test("[anthropic.thinking] shows thoughts as blocks, and takes them back", async () => {
       const thinking = { type: "enabled", budget_tokens: 2_000 } as const;
       const asked = { model: SIGNING, max_tokens: 4_000, thinking, tools: TOOLS };
@@ -362,7 +370,7 @@ export function anthropicClient(gateway: () => TestGateway): void {
         messages: [{ role: "user", content: "Hello" }],
       }).withResponse();
       expect(response.headers.get("x-eve-ignored")).toBe("service_tier, inference_geo");
-      const error = await ask("Hello", { tools: [{ type: "web_search_20250305", name: "web_search" }] })
+      const error = await ask("Hello", { tools: [{ type: "bash_20250124", name: "bash" }] })
         .catch((thrown) => thrown);
       expect(error.message).toContain("tools[0].type");
     });

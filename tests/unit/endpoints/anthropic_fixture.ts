@@ -1,6 +1,9 @@
 import { systemClock } from "../../../shared/runtime/clock.ts";
 import type { Gateway } from "../../../shared/contract/gateway.ts";
-import { anthropicEndpoint } from "../../../shared/endpoints/anthropic/endpoint.ts";
+import {
+  anthropicEndpoint,
+  type AnthropicEndpointOptions,
+} from "../../../shared/endpoints/anthropic/endpoint.ts";
 import { NOW } from "./openai_fixture.ts";
 import { RESULT, testRouter } from "./router_fixture.ts";
 
@@ -8,6 +11,7 @@ import { RESULT, testRouter } from "./router_fixture.ts";
 export function testAnthropic(
   behind: Partial<Gateway> = {},
   fetching: typeof fetch = () => Promise.reject(),
+  options: Partial<AnthropicEndpointOptions> = {},
 ) {
   let ids = 0;
   const endpoint = anthropicEndpoint({
@@ -16,6 +20,7 @@ export function testAnthropic(
     fetch: fetching,
     now: () => NOW,
     newId: () => `id${++ids}`,
+    ...options,
   });
   const { receive, asked, logged } = testRouter(undefined, { endpoints: [endpoint] }, behind);
   const ask = (path: string, body?: unknown, headers: Record<string, string> = {}) =>

@@ -128,9 +128,18 @@ describe("what is asked", () => {
     expect(await errorFor({ tools, tool_choice: { type: "tool", name: "jump" } })).toContain(
       "tool_choice.name",
     );
-    expect(await errorFor({ tools: [{ type: "web_search_20250305", name: "web_search" }] })).toContain(
-      "tools[0].type",
-    );
+    const bash = [{ type: "bash_20250124", name: "bash" }];
+    expect(await errorFor({ tools: bash })).toContain("tools[0].type");
+    expect(await errorFor({ tools: [{ name: "find" }] })).toContain("tools[0].input_schema");
+  });
+
+  test("Anthropic's search is upstream's", async () => {
+    const search = { type: "web_search_20250305", name: "web_search", max_uses: 3 };
+    expect(await promptFor({ tools: [search], tool_choice: { type: "any" } })).toMatchObject({
+      tools: [{ googleSearch: {} }],
+    });
+    const bounded = { ...search, allowed_domains: ["a.example"] };
+    expect(await errorFor({ tools: [bounded] })).toContain("tools[0].allowed_domains");
   });
 });
 
@@ -286,6 +295,21 @@ describe("fields", () => {
       "service_tier, inference_geo, context_management, a_newer_field",
     );
     expect(asked[0]!.metadata).toEqual({ user: "person-1" });
+    const strict = await testAnthropic({}, undefined, { strictFields: true }).messages({ speed: "fast" });
+    expect([strict.status, (await strict.json()).error.message]).toEqual([
+      400,
+      expect.stringContaining("speed"),
+    ]);
+  });
+
+  test("that are null count as absent, wherever they stand", async () => {
+    const contents = await contentsOf([
+      { role: "user", content: "?", name: null },
+      assistant([{ ...use("a"), input: null, cache_control: null }]),
+      user([result("a", null, { is_error: null, cache_control: null })]),
+    ]);
+    expect(contents[1]!.parts).toEqual([{ functionCall: { name: "find", args: {} } }]);
+    expect(contents[2]!.parts).toEqual([{ functionResponse: { name: "find", response: { output: "" } } }]);
   });
 
   test.each([
