@@ -11543,7 +11543,11 @@ begin
     when 'providers_sync' then v_operation.last_started_at is null
       or exists (select from public.provider_configs)
       or exists (select from eve.jobs)
-    when 'events' then eve.next_delivery_ms() < 60000
+    when 'events' then eve.next_delivery_ms(
+      -- What the graph takes has operations of its own.
+      array(select distinct c.kind from eve.event_consumers c where c.kind not like 'graph%')
+    ) < 60000
+    when 'neo4j' then eve.graph_sink_is_due('neo4j')
     when 'traces' then eve.traces_are_due()
     when 'media' then eve.media_is_due('media')
     when 'media_reconcile' then eve.media_is_due('media_reconcile')
@@ -15167,7 +15171,7 @@ begin
   execute $sql$
     delete from cron.job_run_details d
     using cron.job j
-    where j.jobname = 'eve_jobs' and d.jobid = j.jobid and d.status = 'succeeded' and d.end_time < $1
+    where j.jobname in ('eve_jobs', 'eve_graph') and d.jobid = j.jobid and d.status = 'succeeded' and d.end_time < $1
   $sql$
   using jobs_forget_ticks.before;
 exception
@@ -19716,6 +19720,8 @@ create table public.posts (
 alter table public.posts enable row level security;
 CREATE UNIQUE INDEX posts_external_id_key ON public.posts USING btree (tenant_id, source, external_id) WHERE (external_id IS NOT NULL);
 CREATE INDEX posts_tenant_id_created_at_idx ON public.posts USING btree (tenant_id, created_at DESC, id);
+CREATE TRIGGER eve_post_changed AFTER UPDATE ON public.posts FOR EACH ROW WHEN ((((((old.source IS DISTINCT FROM new.source) OR (old.external_id IS DISTINCT FROM new.external_id)) OR (old.text IS DISTINCT FROM new.text)) OR (old.published_at IS DISTINCT FROM new.published_at)) OR (old.metadata IS DISTINCT FROM new.metadata))) EXECUTE FUNCTION eve.post_told(); -- enabled
+CREATE TRIGGER eve_post_told AFTER INSERT OR DELETE ON public.posts FOR EACH ROW EXECUTE FUNCTION eve.post_told(); -- enabled
 create policy posts_read on public.posts as permissive for select to authenticated using (tenant_id IN ( SELECT eve.member_tenants() AS member_tenants));
 comment on table public.posts is 'What came in from outside: a message of a channel, a page, a picture that somebody sent. Its members read their tenant''s.';
 comment on column public.posts.source is 'Where it comes from, such as telegram:city_events: what policies skip or pass by.';
@@ -19735,6 +19741,7 @@ create table public.post_media_map (
 );
 alter table public.post_media_map enable row level security;
 CREATE INDEX post_media_map_file_idx ON public.post_media_map USING btree (tenant_id, file_sha256);
+CREATE TRIGGER eve_post_media_told AFTER INSERT OR DELETE ON public.post_media_map FOR EACH ROW EXECUTE FUNCTION eve.post_media_told(); -- enabled
 CREATE TRIGGER eve_post_media_uses AFTER INSERT OR DELETE ON public.post_media_map FOR EACH ROW EXECUTE FUNCTION eve.post_media_uses(); -- enabled
 create policy post_media_map_read on public.post_media_map as permissive for select to authenticated using (tenant_id IN ( SELECT eve.member_tenants() AS member_tenants));
 comment on table public.post_media_map is 'Which files belong to which posts. While there is a row, its file stays (eve.media_references).';
@@ -21092,6 +21099,1242 @@ begin
 end;
 $function$;
 comment on function public.eve_model_from_environment is 'Makes the rows of a model whose key the environment holds; what is there is left as it is.';
+
+-- graph_tables --------------------------------------------------------------------------------------------------------
+
+create table public.graph_nodes (
+  id bigint not null generated always as identity,
+  tenant_id text not null,
+  kind text not null,
+  key text not null,
+  properties jsonb not null default '{}'::jsonb,
+  trace_id text,
+  at timestamp with time zone not null,
+  constraint graph_nodes_key_size CHECK (((octet_length(key) >= 1) AND (octet_length(key) <= 2000))),
+  constraint graph_nodes_kind_known CHECK ((kind = ANY (ARRAY['Post'::text, 'ImageContent'::text, 'Article'::text, 'Label'::text, 'Channel'::text, 'Domain'::text]))),
+  constraint graph_nodes_pkey PRIMARY KEY (id),
+  constraint graph_nodes_properties_size CHECK (((jsonb_typeof(properties) = 'object'::text) AND (octet_length((properties)::text) <= 8192))),
+  constraint graph_nodes_tenant_id_fkey FOREIGN KEY (tenant_id) REFERENCES eve.tenants(id),
+  constraint graph_nodes_tenant_id_kind_key_key UNIQUE (tenant_id, kind, key),
+  constraint graph_nodes_trace_id_form CHECK ((trace_id ~ '^[0-9a-f]{32}$'::text))
+);
+alter table public.graph_nodes enable row level security;
+CREATE INDEX graph_nodes_newest_idx ON public.graph_nodes USING btree (tenant_id, kind, id DESC);
+CREATE TRIGGER eve_graph_node_added AFTER INSERT ON public.graph_nodes REFERENCING NEW TABLE AS changed FOR EACH STATEMENT EXECUTE FUNCTION eve.graph_counted(); -- enabled
+CREATE TRIGGER eve_graph_node_removed AFTER DELETE ON public.graph_nodes REFERENCING OLD TABLE AS changed FOR EACH STATEMENT EXECUTE FUNCTION eve.graph_counted(); -- enabled
+create policy graph_nodes_read on public.graph_nodes as permissive for select to authenticated using (tenant_id IN ( SELECT eve.member_tenants() AS member_tenants));
+comment on table public.graph_nodes is 'What was found: posts, pictures, articles, labels, channels, domains. Its members read their tenant''s.';
+comment on column public.graph_nodes.key is 'Of a Post its id, of an ImageContent its SHA-256, of an Article its canonical URL, of a Label its text, of a Channel the posts'' source, of a Domain its host.';
+comment on column public.graph_nodes.properties is 'A few facts to show, 8 KiB at most; all of it is in the tables that it comes from.';
+comment on column public.graph_nodes.trace_id is 'Of the request that brought it first, of those that it is still here for: 32 hexadecimal digits.';
+comment on column public.graph_nodes.at is 'When that was.';
+
+create table public.graph_edges (
+  id bigint not null generated always as identity,
+  tenant_id text not null,
+  kind text not null,
+  from_id bigint not null,
+  to_id bigint not null,
+  properties jsonb not null default '{}'::jsonb,
+  trace_id text,
+  at timestamp with time zone not null,
+  constraint graph_edges_from_id_fkey FOREIGN KEY (from_id) REFERENCES public.graph_nodes(id),
+  constraint graph_edges_from_id_kind_to_id_key UNIQUE (from_id, kind, to_id),
+  constraint graph_edges_kind_known CHECK ((kind = ANY (ARRAY['HAS_IMAGE'::text, 'LINKS_TO'::text, 'HAS_LABEL'::text, 'PUBLISHED_IN'::text, 'NEAR_DUPLICATE_OF'::text]))),
+  constraint graph_edges_pkey PRIMARY KEY (id),
+  constraint graph_edges_properties_size CHECK (((jsonb_typeof(properties) = 'object'::text) AND (octet_length((properties)::text) <= 1024))),
+  constraint graph_edges_to_id_fkey FOREIGN KEY (to_id) REFERENCES public.graph_nodes(id),
+  constraint graph_edges_trace_id_form CHECK ((trace_id ~ '^[0-9a-f]{32}$'::text))
+);
+alter table public.graph_edges enable row level security;
+CREATE INDEX graph_edges_tenant_id_idx ON public.graph_edges USING btree (tenant_id);
+CREATE INDEX graph_edges_to_id_at_idx ON public.graph_edges USING btree (to_id, at DESC);
+CREATE TRIGGER eve_graph_edge_added AFTER INSERT ON public.graph_edges REFERENCING NEW TABLE AS changed FOR EACH STATEMENT EXECUTE FUNCTION eve.graph_counted(); -- enabled
+CREATE TRIGGER eve_graph_edge_removed AFTER DELETE ON public.graph_edges REFERENCING OLD TABLE AS changed FOR EACH STATEMENT EXECUTE FUNCTION eve.graph_counted(); -- enabled
+create policy graph_edges_read on public.graph_edges as permissive for select to authenticated using (tenant_id IN ( SELECT eve.member_tenants() AS member_tenants));
+comment on table public.graph_edges is 'How nodes of a tenant hang together. Its members read their tenant''s.';
+comment on column public.graph_edges.trace_id is 'Of the request that brought what the edge begins at.';
+comment on column public.graph_edges.at is 'When that was.';
+
+create table eve.graph_counts (
+  tenant_id text not null,
+  kind text not null,
+  total bigint not null,
+  constraint graph_counts_pkey PRIMARY KEY (tenant_id, kind)
+) with (fillfactor=50);
+alter table eve.graph_counts enable row level security;
+comment on table eve.graph_counts is 'How many nodes and edges of a kind a tenant has: to count millions takes too long to ask often.';
+
+CREATE OR REPLACE FUNCTION eve.graph_counted()
+ RETURNS trigger
+ LANGUAGE plpgsql
+ SET search_path TO ''
+AS $function$
+begin
+  insert into eve.graph_counts as c (tenant_id, kind, total)
+  select t.tenant_id, t.kind, case tg_op when 'INSERT' then count(*) else -count(*) end
+  from changed t
+  group by t.tenant_id, t.kind
+  order by t.tenant_id, t.kind
+  on conflict on constraint graph_counts_pkey do update set total = c.total + excluded.total;
+  return null;
+end;
+$function$;
+
+CREATE OR REPLACE FUNCTION eve.post_event(type text, tenant_id text, post_id uuid, trace_id text)
+ RETURNS void
+ LANGUAGE plpgsql
+ SET search_path TO ''
+AS $function$
+begin
+  perform eve.emit_event(
+    '/posts', post_event.type, post_event.post_id::text,
+    jsonb_build_object('tenant_id', post_event.tenant_id, 'post_id', post_event.post_id, 'trace_id', post_event.trace_id),
+    traceparent => eve.vision_traceparent(post_event.trace_id),
+    -- With the time, since a restored database counts its transactions anew.
+    event_id => md5(format('%s %s %s %s', pg_current_xact_id(), transaction_timestamp(), post_event.type, post_event.post_id))::uuid
+  );
+end;
+$function$;
+
+CREATE OR REPLACE FUNCTION eve.post_told()
+ RETURNS trigger
+ LANGUAGE plpgsql
+ SET search_path TO ''
+AS $function$
+begin
+  if tg_op = 'DELETE' then
+    perform eve.post_event('post.deleted.v1', old.tenant_id, old.id, old.trace_id);
+  else
+    perform eve.post_event('post.saved.v1', new.tenant_id, new.id, new.trace_id);
+  end if;
+  return null;
+end;
+$function$;
+
+CREATE OR REPLACE FUNCTION eve.post_media_told()
+ RETURNS trigger
+ LANGUAGE plpgsql
+ SET search_path TO ''
+AS $function$
+declare
+  v_post public.posts;
+begin
+  -- Without one: it was deleted, which is told for itself.
+  select * into v_post from public.posts p where p.id = case tg_op when 'DELETE' then old.post_id else new.post_id end;
+  if found then
+    perform eve.post_event('post.saved.v1', v_post.tenant_id, v_post.id, v_post.trace_id);
+  end if;
+  return null;
+end;
+$function$;
+
+-- graph_writing -------------------------------------------------------------------------------------------------------
+
+CREATE OR REPLACE FUNCTION eve.graph_lock(tenant_id text)
+ RETURNS void
+ LANGUAGE sql
+ SET search_path TO ''
+AS $function$
+  select pg_advisory_xact_lock(hashtextextended('eve_graph ' || graph_lock.tenant_id, 0));
+$function$;
+
+CREATE OR REPLACE FUNCTION eve.graph_node_wanted(tenant_id text, kind text, key text, OUT is_own boolean, OUT properties jsonb, OUT at timestamp with time zone, OUT trace_id text)
+ RETURNS record
+ LANGUAGE plpgsql
+ STABLE
+ SET search_path TO ''
+AS $function$
+begin
+  is_own := false;
+  properties := '{}';
+  if graph_node_wanted.kind = 'Post' then
+    select true, jsonb_strip_nulls(
+        jsonb_build_object(
+          'source', p.source, 'external_id', left(p.external_id, 200), 'published_at', p.published_at, 'text', nullif(left(p.text, 200), '')
+        )
+      ), p.created_at, case when p.trace_id ~ '^[0-9a-f]{32}$' then p.trace_id end
+    into is_own, properties, at, trace_id
+    from public.posts p
+    where p.id = graph_node_wanted.key::uuid and p.tenant_id = graph_node_wanted.tenant_id;
+    is_own := coalesce(is_own, false);
+  elsif graph_node_wanted.kind = 'ImageContent' then
+    select jsonb_strip_nulls(
+        jsonb_build_object(
+          'mime_type', left(coalesce(v.mime_type, o.mime_type), 255), 'width', v.width, 'height', v.height,
+          'description', left(e.vision_description, 300), 'scene', left(e.scene, 100), 'nsfw', e.nsfw, 'is_meme', e.is_meme
+        )
+      )
+    into properties
+    from (select) as one
+    left join public.media_objects o on o.tenant_id = graph_node_wanted.tenant_id and o.file_sha256 = graph_node_wanted.key
+    left join eve.vision_pictures v on v.tenant_id = graph_node_wanted.tenant_id and v.file_sha256 = graph_node_wanted.key
+    left join lateral (
+      select e.vision_description, e.scene, e.nsfw, e.is_meme
+      from public.post_enrichment e
+      join public.post_media_map m on m.post_id = e.post_id and m.file_sha256 = e.file_sha256
+      where e.tenant_id = graph_node_wanted.tenant_id and e.file_sha256 = graph_node_wanted.key and e.kind = 'vision'
+        and e.vision_description is not null
+      order by e.analyzed_at desc nulls last, e.id
+      limit 1
+    ) e on true;
+  end if;
+end;
+$function$;
+
+CREATE OR REPLACE FUNCTION eve.graph_edges_wanted(tenant_id text, kind text, key text)
+ RETURNS TABLE(edge text, to_kind text, to_key text, properties jsonb, at timestamp with time zone, trace_id text)
+ LANGUAGE plpgsql
+ STABLE
+ SET search_path TO ''
+AS $function$
+#variable_conflict use_column
+begin
+  if graph_edges_wanted.kind = 'Post' then
+    return query
+    select 'PUBLISHED_IN', 'Channel', p.source, '{}'::jsonb, p.created_at, case when p.trace_id ~ '^[0-9a-f]{32}$' then p.trace_id end
+    from public.posts p
+    where p.id = graph_edges_wanted.key::uuid and p.tenant_id = graph_edges_wanted.tenant_id
+    union all
+    select 'HAS_IMAGE', 'ImageContent', m.file_sha256, jsonb_build_object('place', m.place), p.created_at,
+      case when p.trace_id ~ '^[0-9a-f]{32}$' then p.trace_id end
+    from public.posts p
+    join public.post_media_map m on m.post_id = p.id
+    where p.id = graph_edges_wanted.key::uuid and p.tenant_id = graph_edges_wanted.tenant_id
+      and (
+        exists (
+          select from public.media_objects o
+          where o.tenant_id = p.tenant_id and o.file_sha256 = m.file_sha256 and o.mime_type like 'image/%'
+        )
+        or exists (
+          select from public.post_enrichment e where e.post_id = p.id and e.file_sha256 = m.file_sha256 and e.kind = 'vision'
+        )
+      );
+  elsif graph_edges_wanted.kind = 'ImageContent' then
+    -- What was found before stays while the picture is looked at once more.
+    return query
+    with shown as (
+      select e.labels, e.same_as, e.created_at, case when e.trace_id ~ '^[0-9a-f]{32}$' then e.trace_id end as trace_id
+      from public.post_enrichment e
+      join public.post_media_map m on m.post_id = e.post_id and m.file_sha256 = e.file_sha256
+      where e.tenant_id = graph_edges_wanted.tenant_id and e.file_sha256 = graph_edges_wanted.key and e.kind = 'vision'
+    )
+    (
+      select distinct on (l.label) 'HAS_LABEL', 'Label', l.label, '{}'::jsonb, s.created_at, s.trace_id
+      from shown s
+      cross join lateral (select left(btrim(u.label), 200) as label from unnest(s.labels) as u (label)) l
+      where l.label <> ''
+      order by l.label, s.created_at, s.trace_id
+    )
+    union all
+    (
+      select distinct on (s.same_as) 'NEAR_DUPLICATE_OF', 'ImageContent', s.same_as, '{}'::jsonb, s.created_at, s.trace_id
+      from shown s
+      where s.same_as <> graph_edges_wanted.key
+      order by s.same_as, s.created_at, s.trace_id
+    );
+  end if;
+end;
+$function$;
+
+CREATE OR REPLACE FUNCTION eve.graph_write_node(tenant_id text, kind text, key text, OUT changed boolean, OUT next jsonb)
+ RETURNS record
+ LANGUAGE plpgsql
+ SET search_path TO ''
+AS $function$
+#variable_conflict use_column
+declare
+  v_tenant constant text := graph_write_node.tenant_id;
+  v_kind constant text := graph_write_node.kind;
+  v_key constant text := graph_write_node.key;
+  v_wanted constant record := eve.graph_node_wanted(v_tenant, v_kind, v_key);
+  -- Read once: what is written must not differ from what it was compared with.
+  v_edges jsonb := '[]';
+  v_id bigint;
+  v_at timestamptz := v_wanted.at;
+  v_trace text := v_wanted.trace_id;
+  v_is_held boolean := v_wanted.is_own;
+  v_rows integer;
+  v_next jsonb;
+begin
+  changed := false;
+  next := '[]';
+  select n.id into v_id from public.graph_nodes n where n.tenant_id = v_tenant and n.kind = v_kind and n.key = v_key;
+  if not v_is_held and v_id is not null then
+    select true, e.at, e.trace_id into v_is_held, v_at, v_trace
+    from public.graph_edges e
+    where e.to_id = v_id
+    order by e.at, e.trace_id
+    limit 1;
+    v_is_held := coalesce(v_is_held, false);
+  end if;
+  if v_is_held then
+    insert into public.graph_nodes as n (tenant_id, kind, key, properties, trace_id, at)
+    values (v_tenant, v_kind, v_key, v_wanted.properties, v_trace, v_at)
+    on conflict on constraint graph_nodes_tenant_id_kind_key_key do update
+    set properties = excluded.properties, trace_id = excluded.trace_id, at = excluded.at
+    where (n.properties, n.trace_id, n.at) is distinct from (excluded.properties, excluded.trace_id, excluded.at);
+    changed := found;
+    select n.id into v_id from public.graph_nodes n where n.tenant_id = v_tenant and n.kind = v_kind and n.key = v_key;
+    select coalesce(jsonb_agg(to_jsonb(w)), '[]') into v_edges
+    from eve.graph_edges_wanted(v_tenant, v_kind, v_key) w
+    where octet_length(w.to_key) between 1 and 2000;
+  elsif v_id is null then
+    return;
+  end if;
+  with wanted as (
+    select * from jsonb_to_recordset(v_edges) as w (edge text, to_kind text, to_key text)
+  ), gone as (
+    delete from public.graph_edges e
+    using public.graph_nodes t
+    where e.from_id = v_id and t.id = e.to_id
+      and not exists (select from wanted w where (w.edge, w.to_kind, w.to_key) = (e.kind, t.kind, t.key))
+    returning t.kind, t.key
+  )
+  select coalesce(jsonb_agg(jsonb_build_object('kind', g.kind, 'key', g.key) order by g.kind, g.key), '[]'), count(*)
+  into v_next, v_rows
+  from gone g;
+  next := v_next;
+  changed := changed or v_rows > 0;
+  if not v_is_held then
+    delete from public.graph_nodes n where n.id = v_id;
+    changed := true;
+    return;
+  end if;
+  -- What they lead to first; it is written in its turn.
+  insert into public.graph_nodes (tenant_id, kind, key, trace_id, at)
+  select distinct on (w.to_kind, w.to_key) v_tenant, w.to_kind, w.to_key, w.trace_id, w.at
+  from jsonb_to_recordset(v_edges) as w (to_kind text, to_key text, at timestamptz, trace_id text)
+  order by w.to_kind, w.to_key, w.at, w.trace_id
+  on conflict on constraint graph_nodes_tenant_id_kind_key_key do nothing;
+  with written as (
+    insert into public.graph_edges as e (tenant_id, kind, from_id, to_id, properties, trace_id, at)
+    select v_tenant, w.edge, v_id, t.id, w.properties, w.trace_id, w.at
+    from jsonb_to_recordset(v_edges)
+      as w (edge text, to_kind text, to_key text, properties jsonb, at timestamptz, trace_id text)
+    join public.graph_nodes t on t.tenant_id = v_tenant and t.kind = w.to_kind and t.key = w.to_key
+    order by w.edge, w.to_key
+    on conflict on constraint graph_edges_from_id_kind_to_id_key do update
+    set properties = excluded.properties, trace_id = excluded.trace_id, at = excluded.at
+    where (e.properties, e.trace_id, e.at) is distinct from (excluded.properties, excluded.trace_id, excluded.at)
+    returning e.to_id
+  )
+  select coalesce(jsonb_agg(jsonb_build_object('kind', t.kind, 'key', t.key) order by t.kind, t.key), '[]'), count(*)
+  into v_next, v_rows
+  from written w
+  join public.graph_nodes t on t.id = w.to_id;
+  next := next || v_next;
+  changed := changed or v_rows > 0;
+end;
+$function$;
+
+CREATE OR REPLACE FUNCTION eve.graph_write(tenant_id text, nodes jsonb, trace_id text DEFAULT NULL::text)
+ RETURNS integer
+ LANGUAGE plpgsql
+ SET search_path TO ''
+AS $function$
+declare
+  v_waiting jsonb := graph_write.nodes;
+  v_one jsonb;
+  v_written record;
+  v_changed text[] := '{}';
+begin
+  perform eve.graph_lock(graph_write.tenant_id);
+  while jsonb_array_length(v_waiting) > 0 loop
+    v_one := v_waiting -> 0;
+    v_waiting := v_waiting - 0;
+    v_written := eve.graph_write_node(graph_write.tenant_id, v_one ->> 'kind', v_one ->> 'key');
+    v_waiting := v_waiting || v_written.next;
+    if v_written.changed then
+      v_changed := v_changed || ((v_one ->> 'kind') || '/' || (v_one ->> 'key'));
+    end if;
+  end loop;
+  perform eve.graph_tell_change(graph_write.tenant_id, v_changed, graph_write.trace_id);
+  return cardinality(v_changed);
+end;
+$function$;
+
+CREATE OR REPLACE FUNCTION eve.graph_tell_change(tenant_id text, nodes text[], trace_id text)
+ RETURNS void
+ LANGUAGE plpgsql
+ SET search_path TO ''
+AS $function$
+declare
+  v_most_bytes constant integer := 12000;
+begin
+  if cardinality(graph_tell_change.nodes) = 0 then
+    return;
+  end if;
+  perform eve.emit_event(
+    '/graph', 'eve.graph.changed.v1', graph_tell_change.tenant_id,
+    jsonb_build_object('tenant_id', graph_tell_change.tenant_id, 'nodes', part.nodes, 'trace_id', graph_tell_change.trace_id),
+    traceparent => eve.vision_traceparent(graph_tell_change.trace_id)
+  )
+  from (
+    select jsonb_agg(s.node order by s.node) as nodes
+    from (
+      select u.node, sum(octet_length(to_jsonb(u.node)::text) + 2) over (order by u.node) / v_most_bytes as part
+      from (select distinct n.node from unnest(graph_tell_change.nodes) as n (node)) u
+    ) s
+    group by s.part
+    order by s.part
+  ) part;
+end;
+$function$;
+
+CREATE OR REPLACE FUNCTION eve.graph_apply(event jsonb)
+ RETURNS integer
+ LANGUAGE plpgsql
+ SET search_path TO ''
+AS $function$
+declare
+  v_data constant jsonb := graph_apply.event -> 'data';
+  v_nodes jsonb := '[]';
+begin
+  if v_data ->> 'post_id' is not null then
+    v_nodes := v_nodes || jsonb_build_object('kind', 'Post', 'key', (v_data ->> 'post_id')::uuid);
+  end if;
+  if v_data ->> 'file_sha256' is not null then
+    v_nodes := v_nodes || jsonb_build_object('kind', 'ImageContent', 'key', v_data ->> 'file_sha256');
+  end if;
+  if not exists (select from eve.tenants t where t.id = v_data ->> 'tenant_id') then
+    return 0;
+  end if;
+  return eve.graph_write(
+    v_data ->> 'tenant_id', v_nodes, case when v_data ->> 'trace_id' ~ '^[0-9a-f]{32}$' then v_data ->> 'trace_id' end
+  );
+end;
+$function$;
+
+CREATE OR REPLACE FUNCTION public.eve_graph_deliver(at_most integer DEFAULT 100)
+ RETURNS jsonb
+ LANGUAGE plpgsql
+ SET search_path TO ''
+AS $function$
+declare
+  v_delivery jsonb;
+  v_error text;
+  v_delivered integer := 0;
+  v_failed integer := 0;
+  v_changed integer := 0;
+begin
+  for v_delivery in
+    select d.value
+    from jsonb_array_elements(public.eve_events_claim('{graph}', eve_graph_deliver.at_most) -> 'deliveries') as d (value)
+  loop
+    v_error := null;
+    begin
+      v_changed := v_changed + eve.graph_apply(v_delivery -> 'event');
+    exception
+      when others then
+        v_error := format('%s (%s)', sqlerrm, sqlstate);
+    end;
+    perform public.eve_event_done(
+      (v_delivery ->> 'delivery_id')::bigint, (v_delivery ->> 'lease')::uuid,
+      case when v_error is null then 'delivered' else 'failed' end, v_error
+    );
+    if v_error is null then
+      v_delivered := v_delivered + 1;
+    else
+      v_failed := v_failed + 1;
+    end if;
+  end loop;
+  return jsonb_build_object('delivered', v_delivered, 'failed', v_failed, 'changed', v_changed);
+end;
+$function$;
+comment on function public.eve_graph_deliver is 'Writes what events say that are due to the graph.';
+
+CREATE OR REPLACE FUNCTION eve.graph_tick()
+ RETURNS void
+ LANGUAGE plpgsql
+ SET search_path TO ''
+AS $function$
+declare
+  -- Less than the time between two runs.
+  v_most constant interval := '3 seconds';
+  v_began constant timestamptz := clock_timestamp();
+  v_now constant timestamptz := eve.clock();
+  v_done jsonb;
+begin
+  if exists (
+    select from eve.event_deliveries d
+    where d.consumer = 'graph' and d.state = 'pending' and (d.next_try_at <= v_now and d.lease is null or d.lease_until <= v_now)
+  ) then
+    loop
+      v_done := public.eve_graph_deliver();
+      exit when (v_done ->> 'delivered')::integer + (v_done ->> 'failed')::integer = 0 or clock_timestamp() > v_began + v_most;
+    end loop;
+  end if;
+  update eve.operations o
+  set idle_runs = o.idle_runs + 1, last_idle_at = v_now, last_status = 'succeeded', last_completed_at = v_now, last_succeeded_at = v_now
+  where o.name = 'graph' and (o.last_idle_at is null or o.last_idle_at <= v_now - interval '1 minute');
+end;
+$function$;
+comment on function eve.graph_tick is 'What cron runs for the graph.';
+
+CREATE OR REPLACE FUNCTION eve.graph_rebuild(tenant_id text, after jsonb DEFAULT NULL::jsonb, at_most integer DEFAULT 500)
+ RETURNS jsonb
+ LANGUAGE plpgsql
+ SET search_path TO ''
+AS $function$
+declare
+  v_most constant integer := least(greatest(graph_rebuild.at_most, 1), 1000);
+  v_post public.posts;
+  v_node public.graph_nodes;
+  v_step text := coalesce(graph_rebuild.after ->> 'step', 'posts');
+  v_last text := graph_rebuild.after ->> 'last';
+  v_written integer := 0;
+  v_changed integer := 0;
+begin
+  if v_step = 'posts' then
+    for v_post in
+      select p.*
+      from public.posts p
+      where p.id > coalesce(v_last, '00000000-0000-0000-0000-000000000000')::uuid
+        and p.tenant_id = graph_rebuild.tenant_id
+      order by p.id
+      limit v_most
+    loop
+      v_written := v_written + 1;
+      v_last := v_post.id::text;
+      v_changed := v_changed + eve.graph_write(
+        v_post.tenant_id,
+        jsonb_build_array(jsonb_build_object('kind', 'Post', 'key', v_post.id)) || (
+          select coalesce(jsonb_agg(jsonb_build_object('kind', 'ImageContent', 'key', m.file_sha256) order by m.file_sha256), '[]')
+          from public.post_media_map m
+          where m.post_id = v_post.id
+        )
+      );
+    end loop;
+  elsif v_step = 'nodes' then
+    for v_node in
+      select n.*
+      from public.graph_nodes n
+      where n.id > coalesce(v_last, '0')::bigint and n.tenant_id = graph_rebuild.tenant_id
+      order by n.id
+      limit v_most
+    loop
+      v_written := v_written + 1;
+      v_last := v_node.id::text;
+      v_changed := v_changed + eve.graph_write(v_node.tenant_id, jsonb_build_array(jsonb_build_object('kind', v_node.kind, 'key', v_node.key)));
+    end loop;
+  end if;
+  return jsonb_build_object(
+    'written', v_written, 'changed', v_changed,
+    'next_after', case
+      when v_written = v_most then jsonb_build_object('step', v_step, 'last', v_last)
+      when v_step = 'posts' then jsonb_build_object('step', 'nodes')
+    end
+  );
+end;
+$function$;
+
+-- graph_reading -------------------------------------------------------------------------------------------------------
+
+CREATE OR REPLACE FUNCTION eve.graph_node_json(node public.graph_nodes)
+ RETURNS jsonb
+ LANGUAGE sql
+ STABLE
+ SET search_path TO ''
+AS $function$
+  select jsonb_build_object(
+    'id', (node).kind || '/' || (node).key, 'kind', (node).kind, 'key', (node).key, 'properties', (node).properties,
+    'trace_id', (node).trace_id, 'at', (node).at
+  );
+$function$;
+
+CREATE OR REPLACE FUNCTION eve.graph_node_for(actor jsonb, tenant_id text, kind text, key text)
+ RETURNS jsonb
+ LANGUAGE plpgsql
+ STABLE
+ SET search_path TO ''
+AS $function$
+declare
+  v_who constant jsonb := eve.tenant_of_actor(graph_node_for.actor, graph_node_for.tenant_id, 'vision');
+  v_id bigint;
+begin
+  if v_who ->> 'status' = 'refused' then
+    return v_who;
+  end if;
+  select n.id into v_id
+  from public.graph_nodes n
+  where n.tenant_id = v_who ->> 'tenant_id' and n.kind = graph_node_for.kind and n.key = graph_node_for.key;
+  if v_id is null then
+    return eve.refused('graph_node_not_found');
+  end if;
+  return jsonb_build_object('status', 'found', 'tenant_id', v_who ->> 'tenant_id', 'node_id', v_id);
+end;
+$function$;
+
+CREATE OR REPLACE FUNCTION eve.graph_step(nodes bigint[], kinds text[], fan_out integer)
+ RETURNS TABLE(from_id bigint, to_id bigint, at timestamp with time zone)
+ LANGUAGE plpgsql
+ STABLE
+ SET search_path TO ''
+ SET enable_seqscan TO 'off'
+ SET enable_hashjoin TO 'off'
+ SET enable_mergejoin TO 'off'
+ SET jit TO 'off'
+AS $function$
+#variable_conflict use_column
+begin
+  return query
+  select e.from_id, e.to_id, e.at
+  from unnest(graph_step.nodes) as f (id)
+  join public.graph_edges e on e.from_id = f.id
+  where graph_step.kinds is null or e.kind = any (graph_step.kinds)
+  union all
+  select i.to_id, i.from_id, i.at
+  from unnest(graph_step.nodes) as f (id)
+  cross join lateral (
+    select e.from_id, e.to_id, e.at
+    from public.graph_edges e
+    where e.to_id = f.id and (graph_step.kinds is null or e.kind = any (graph_step.kinds))
+    order by e.at desc
+    limit graph_step.fan_out
+  ) i;
+end;
+$function$;
+
+CREATE OR REPLACE FUNCTION public.eve_graph_neighbours(actor jsonb, kind text, key text, tenant_id text DEFAULT NULL::text, depth integer DEFAULT 1, at_most integer DEFAULT 100, kinds text[] DEFAULT NULL::text[])
+ RETURNS jsonb
+ LANGUAGE plpgsql
+ STABLE
+ SET search_path TO ''
+AS $function$
+declare
+  v_most constant integer := least(greatest(eve_graph_neighbours.at_most, 1), 500);
+  v_who constant jsonb := eve.graph_node_for(
+    eve_graph_neighbours.actor, eve_graph_neighbours.tenant_id, eve_graph_neighbours.kind, eve_graph_neighbours.key
+  );
+  v_seen bigint[];
+  v_depths integer[] := '{0}';
+  v_frontier bigint[];
+  v_found integer;
+  v_is_cut boolean := false;
+  v_answer jsonb;
+begin
+  if v_who ->> 'status' = 'refused' then
+    return v_who;
+  end if;
+  v_seen := array[(v_who ->> 'node_id')::bigint];
+  v_frontier := v_seen;
+  for v_depth in 1 .. least(greatest(eve_graph_neighbours.depth, 1), 3) loop
+    select array_agg(n.id order by n.at desc, n.id desc), count(*)
+    into v_frontier, v_found
+    from (
+      select s.to_id as id, max(s.at) as at
+      -- One more than there is room for, so that it shows when there is none.
+      from eve.graph_step(v_frontier, eve_graph_neighbours.kinds, v_most + 1) s
+      where s.to_id <> all (v_seen)
+      group by s.to_id
+      order by max(s.at) desc, s.to_id desc
+      limit v_most + 1 - cardinality(v_seen) + 1
+    ) n;
+    exit when v_frontier is null;
+    if cardinality(v_seen) + v_found > v_most + 1 then
+      v_is_cut := true;
+      v_frontier := v_frontier[: v_most + 1 - cardinality(v_seen)];
+    end if;
+    v_seen := v_seen || v_frontier;
+    v_depths := v_depths || array_fill(v_depth, array[cardinality(v_frontier)]);
+    exit when v_is_cut or cardinality(v_frontier) = 0;
+  end loop;
+  select jsonb_build_object(
+    'status', 'found', 'tenant_id', v_who ->> 'tenant_id', 'truncated', v_is_cut,
+    'nodes', (
+      select jsonb_agg(eve.graph_node_json(n) || jsonb_build_object('depth', s.depth) order by s.nr)
+      from unnest(v_seen, v_depths) with ordinality as s (id, depth, nr)
+      join public.graph_nodes n on n.id = s.id
+    ),
+    'edges', (
+      select coalesce(jsonb_agg(eve.graph_edge_json(e, a, b) order by e.id), '[]')
+      from public.graph_edges e
+      join public.graph_nodes a on a.id = e.from_id
+      join public.graph_nodes b on b.id = e.to_id
+      where e.from_id = any (v_seen) and e.to_id = any (v_seen)
+        and (eve_graph_neighbours.kinds is null or e.kind = any (eve_graph_neighbours.kinds))
+    )
+  )
+  into v_answer;
+  return v_answer;
+end;
+$function$;
+comment on function public.eve_graph_neighbours is 'What hangs together with a node of the graph, some edges away.';
+
+CREATE OR REPLACE FUNCTION eve.graph_edge_json(edge public.graph_edges, begins public.graph_nodes, ends public.graph_nodes)
+ RETURNS jsonb
+ LANGUAGE sql
+ STABLE
+ SET search_path TO ''
+AS $function$
+  select jsonb_build_object(
+    'kind', (edge).kind, 'from', (begins).kind || '/' || (begins).key, 'to', (ends).kind || '/' || (ends).key,
+    'properties', (edge).properties, 'trace_id', (edge).trace_id, 'at', (edge).at
+  );
+$function$;
+
+CREATE OR REPLACE FUNCTION public.eve_graph_path(actor jsonb, from_kind text, from_key text, to_kind text, to_key text, tenant_id text DEFAULT NULL::text, depth integer DEFAULT 4)
+ RETURNS jsonb
+ LANGUAGE plpgsql
+ STABLE
+ SET search_path TO ''
+AS $function$
+declare
+  v_fan_out constant integer := 200;
+  v_most constant integer := 5000;
+  v_from constant jsonb := eve.graph_node_for(
+    eve_graph_path.actor, eve_graph_path.tenant_id, eve_graph_path.from_kind, eve_graph_path.from_key
+  );
+  v_to constant jsonb := eve.graph_node_for(eve_graph_path.actor, eve_graph_path.tenant_id, eve_graph_path.to_kind, eve_graph_path.to_key);
+  -- Of either end: what was seen, which node it was seen from, and where the last step began in it.
+  v_seen_a bigint[] := array[(v_from ->> 'node_id')::bigint];
+  v_seen_b bigint[] := array[(v_to ->> 'node_id')::bigint];
+  v_by_a bigint[] := '{0}';
+  v_by_b bigint[] := '{0}';
+  v_edge_a bigint[] := v_seen_a;
+  v_edge_b bigint[] := v_seen_b;
+  v_next bigint[];
+  v_by bigint[];
+  v_is_cut boolean := false;
+  v_meets bigint;
+  v_path bigint[];
+  v_at bigint;
+begin
+  if v_from ->> 'status' = 'refused' then
+    return v_from;
+  elsif v_to ->> 'status' = 'refused' then
+    return v_to;
+  end if;
+  if v_seen_a = v_seen_b then
+    v_meets := v_seen_a[1];
+  end if;
+  for v_step in 1 .. least(greatest(eve_graph_path.depth, 1), 8) loop
+    exit when v_meets is not null or cardinality(v_edge_a) = 0 or cardinality(v_edge_b) = 0;
+    -- From the end that has fewer nodes to go on from.
+    if cardinality(v_edge_a) <= cardinality(v_edge_b) then
+      select coalesce(array_agg(n.to_id), '{}'), coalesce(array_agg(n.from_id), '{}') into v_next, v_by
+      from eve.graph_new_step(v_edge_a, v_seen_a, v_fan_out, v_most) n;
+      v_is_cut := v_is_cut or cardinality(v_next) >= v_most;
+      v_seen_a := v_seen_a || v_next;
+      v_by_a := v_by_a || v_by;
+      v_edge_a := v_next;
+    else
+      select coalesce(array_agg(n.to_id), '{}'), coalesce(array_agg(n.from_id), '{}') into v_next, v_by
+      from eve.graph_new_step(v_edge_b, v_seen_b, v_fan_out, v_most) n;
+      v_is_cut := v_is_cut or cardinality(v_next) >= v_most;
+      v_seen_b := v_seen_b || v_next;
+      v_by_b := v_by_b || v_by;
+      v_edge_b := v_next;
+    end if;
+    select min(a.id) into v_meets from unnest(v_seen_a) as a (id) where a.id = any (v_seen_b);
+    exit when v_is_cut;
+  end loop;
+  if v_meets is not null then
+    v_at := v_meets;
+    while v_at > 0 loop
+      v_path := v_at || v_path;
+      v_at := v_by_a[array_position(v_seen_a, v_at)];
+    end loop;
+    v_at := v_by_b[array_position(v_seen_b, v_meets)];
+    while v_at > 0 loop
+      v_path := v_path || v_at;
+      v_at := v_by_b[array_position(v_seen_b, v_at)];
+    end loop;
+  end if;
+  return jsonb_build_object(
+    'status', 'found', 'tenant_id', v_from ->> 'tenant_id', 'truncated', v_is_cut and v_path is null, 'length', cardinality(v_path) - 1,
+    'nodes', (
+      select coalesce(jsonb_agg(eve.graph_node_json(n) order by p.nr), '[]')
+      from unnest(v_path) with ordinality as p (id, nr)
+      join public.graph_nodes n on n.id = p.id
+    ),
+    'edges', (
+      select coalesce(jsonb_agg(e.edge order by e.nr), '[]')
+      from (
+        select p.nr, (
+          select eve.graph_edge_json(e, a, b)
+          from public.graph_edges e
+          join public.graph_nodes a on a.id = e.from_id
+          join public.graph_nodes b on b.id = e.to_id
+          where (e.from_id, e.to_id) in ((p.id, v_path[p.nr + 1]), (v_path[p.nr + 1], p.id))
+          order by e.kind
+          limit 1
+        ) as edge
+        from unnest(v_path) with ordinality as p (id, nr)
+        where p.nr < cardinality(v_path)
+      ) e
+    )
+  );
+end;
+$function$;
+comment on function public.eve_graph_path is 'A shortest path between two nodes of the graph.';
+
+CREATE OR REPLACE FUNCTION eve.graph_new_step(nodes bigint[], seen bigint[], fan_out integer, at_most integer)
+ RETURNS TABLE(from_id bigint, to_id bigint)
+ LANGUAGE sql
+ STABLE
+ SET search_path TO ''
+AS $function$
+  select min(s.from_id), s.to_id
+  from eve.graph_step(graph_new_step.nodes, null, graph_new_step.fan_out) s
+  where s.to_id <> all (graph_new_step.seen)
+  group by s.to_id
+  order by max(s.at) desc, s.to_id
+  limit graph_new_step.at_most;
+$function$;
+
+CREATE OR REPLACE FUNCTION public.eve_graph_related(actor jsonb, key text, tenant_id text DEFAULT NULL::text, at_most integer DEFAULT 20)
+ RETURNS jsonb
+ LANGUAGE plpgsql
+ STABLE
+ SET search_path TO ''
+ SET enable_seqscan TO 'off'
+ SET enable_hashjoin TO 'off'
+ SET enable_mergejoin TO 'off'
+ SET jit TO 'off'
+AS $function$
+declare
+  v_newest constant integer := 300;
+  v_who constant jsonb := eve.graph_node_for(eve_graph_related.actor, eve_graph_related.tenant_id, 'Post', eve_graph_related.key);
+  v_post constant bigint := (v_who ->> 'node_id')::bigint;
+  v_answer jsonb;
+begin
+  if v_who ->> 'status' = 'refused' then
+    return v_who;
+  end if;
+  with own as materialized (
+    select e.to_id as id, 3.0 as weight
+    from public.graph_edges e
+    where e.from_id = v_post and e.kind in ('HAS_IMAGE', 'LINKS_TO')
+  ), things as materialized (
+    select t.id, max(t.weight) as weight
+    from (
+      select o.id, o.weight from own o
+      union all
+      select e.to_id, case e.kind when 'HAS_LABEL' then 1.0 else 2.0 end
+      from own o
+      join public.graph_edges e on e.from_id = o.id and e.kind in ('HAS_LABEL', 'NEAR_DUPLICATE_OF')
+      union all
+      select n.from_id, 2.0
+      from own o
+      cross join lateral (
+        select e.from_id from public.graph_edges e
+        where e.to_id = o.id and e.kind = 'NEAR_DUPLICATE_OF'
+        order by e.at desc
+        limit v_newest
+      ) n
+    ) t
+    group by t.id
+  ), reached as materialized (
+    select t.id as thing, t.weight, r.from_id as id, r.kind
+    from things t
+    cross join lateral (
+      select e.from_id, e.kind from public.graph_edges e where e.to_id = t.id order by e.at desc limit v_newest
+    ) r
+  ), posts as materialized (
+    select r.thing, r.weight, r.id from reached r where r.kind in ('HAS_IMAGE', 'LINKS_TO')
+    union
+    select r.thing, r.weight, p.from_id
+    from reached r
+    cross join lateral (
+      select e.from_id from public.graph_edges e
+      where e.to_id = r.id and e.kind in ('HAS_IMAGE', 'LINKS_TO')
+      order by e.at desc
+      limit v_newest
+    ) p
+    where r.kind = 'HAS_LABEL'
+  ), best as (
+    select p.id, sum(p.weight / ln(1 + h.holders)) as score, array_agg(p.thing order by p.weight / ln(1 + h.holders) desc, p.thing) as things
+    from posts p
+    join (select r.thing, count(*) + 1 as holders from reached r group by r.thing) h on h.thing = p.thing
+    where p.id <> v_post
+    group by p.id
+    order by 2 desc, p.id desc
+    limit least(greatest(eve_graph_related.at_most, 1), 100)
+  )
+  select jsonb_build_object(
+    'status', 'found', 'tenant_id', v_who ->> 'tenant_id',
+    'posts', coalesce(
+      jsonb_agg(
+        jsonb_build_object(
+          'node', eve.graph_node_json(n), 'score', round(b.score::numeric, 4),
+          'shared', (
+            select jsonb_agg(eve.graph_node_json(s) order by t.nr)
+            from unnest(b.things[: 10]) with ordinality as t (id, nr)
+            join public.graph_nodes s on s.id = t.id
+          )
+        )
+        order by b.score desc, b.id desc
+      ), '[]'
+    )
+  )
+  into v_answer
+  from best b
+  join public.graph_nodes n on n.id = b.id;
+  return v_answer;
+end;
+$function$;
+comment on function public.eve_graph_related is 'Posts that share pictures, links or labels with a post.';
+
+CREATE OR REPLACE FUNCTION public.eve_graph_nodes(actor jsonb, kind text, tenant_id text DEFAULT NULL::text, prefix text DEFAULT NULL::text, before bigint DEFAULT NULL::bigint, at_most integer DEFAULT 50)
+ RETURNS jsonb
+ LANGUAGE plpgsql
+ STABLE
+ SET search_path TO ''
+AS $function$
+declare
+  v_most constant integer := least(greatest(eve_graph_nodes.at_most, 1), 200);
+  v_who constant jsonb := eve.tenant_of_actor(eve_graph_nodes.actor, eve_graph_nodes.tenant_id, 'vision');
+  v_prefix constant text := nullif(left(eve_graph_nodes.prefix, 2000), '');
+  v_answer jsonb;
+begin
+  if v_who ->> 'status' = 'refused' then
+    return v_who;
+  end if;
+  with page as (
+    select n.id, n.kind, n.key, n as node, row_number() over (order by n.key) as nr
+    from public.graph_nodes n
+    where v_prefix is not null and n.tenant_id = v_who ->> 'tenant_id' and n.kind = eve_graph_nodes.kind
+      and starts_with(n.key, v_prefix) and n.key >= v_prefix collate "C"
+    order by n.key
+    limit v_most
+  ), newest as (
+    select n.id, n.kind, n.key, n as node, row_number() over (order by n.id desc) as nr
+    from public.graph_nodes n
+    where v_prefix is null and n.tenant_id = v_who ->> 'tenant_id' and n.kind = eve_graph_nodes.kind
+      and (eve_graph_nodes.before is null or n.id < eve_graph_nodes.before)
+    order by n.id desc
+    limit v_most
+  )
+  select jsonb_build_object(
+    'status', 'listed', 'tenant_id', v_who ->> 'tenant_id', 'nodes', coalesce(jsonb_agg(eve.graph_node_json(p.node) order by p.nr), '[]'),
+    'next_before', case when v_prefix is null and count(*) = v_most then min(p.id) end
+  )
+  into v_answer
+  from (select * from page union all select * from newest) p;
+  return v_answer;
+end;
+$function$;
+comment on function public.eve_graph_nodes is 'Nodes of the graph by kind.';
+
+CREATE OR REPLACE FUNCTION public.eve_graph_stats(actor jsonb, tenant_id text DEFAULT NULL::text)
+ RETURNS jsonb
+ LANGUAGE plpgsql
+ STABLE
+ SET search_path TO ''
+AS $function$
+declare
+  v_who constant jsonb := eve.tenant_of_actor(eve_graph_stats.actor, eve_graph_stats.tenant_id, 'vision');
+begin
+  if v_who ->> 'status' = 'refused' then
+    return v_who;
+  end if;
+  return (
+    select jsonb_build_object(
+      'status', 'counted', 'tenant_id', v_who ->> 'tenant_id',
+      'nodes', coalesce(jsonb_object_agg(c.kind, c.total) filter (where c.kind <> upper(c.kind)), '{}'),
+      'edges', coalesce(jsonb_object_agg(c.kind, c.total) filter (where c.kind = upper(c.kind)), '{}'),
+      'waiting', (select count(*) from eve.event_deliveries d where d.consumer = 'graph' and d.state = 'pending'),
+      'dead_letters', (select count(*) from eve.dead_letters l where l.consumer = 'graph'),
+      'sinks', case
+        when (v_who ->> 'project')::boolean then (
+          select coalesce(jsonb_agg(eve.graph_sink_json(s) order by s.name), '[]') from eve.graph_sinks s
+        )
+        else '[]'::jsonb
+      end
+    )
+    from eve.graph_counts c
+    where c.tenant_id = v_who ->> 'tenant_id' and c.total <> 0
+  );
+end;
+$function$;
+comment on function public.eve_graph_stats is 'How large a tenant''s graph is, and what waits to be written.';
+
+CREATE OR REPLACE FUNCTION public.eve_graph_metrics()
+ RETURNS jsonb
+ LANGUAGE sql
+ STABLE
+ SET search_path TO ''
+AS $function$
+  select jsonb_build_object(
+    'samples', coalesce(jsonb_agg(jsonb_build_array(s.metric, jsonb_build_object('kind', s.kind), s.total) order by s.metric, s.kind), '[]'),
+    'histograms', '[]'::jsonb
+  )
+  from (
+    select case when k.kind = upper(k.kind) then 'eve_graph_edges' else 'eve_graph_nodes' end as metric, k.kind, coalesce(sum(c.total), 0) as total
+    from unnest(
+      '{Post,ImageContent,Article,Label,Channel,Domain,HAS_IMAGE,LINKS_TO,HAS_LABEL,PUBLISHED_IN,NEAR_DUPLICATE_OF}'::text[]
+    ) as k (kind)
+    left join eve.graph_counts c on c.kind = k.kind
+    group by k.kind
+  ) s;
+$function$;
+comment on function public.eve_graph_metrics is 'Gauges of the graph, in the form of eve_metrics.';
+
+-- graph_sinks ---------------------------------------------------------------------------------------------------------
+
+create table eve.graph_sinks (
+  name text not null,
+  token bigint not null default 0,
+  lease_until timestamp with time zone,
+  schema_version integer not null default 0,
+  sync_no bigint not null default 1,
+  sync_requested_at timestamp with time zone,
+  sync_after bigint,
+  synced_at timestamp with time zone,
+  sync_skipped bigint not null default 0,
+  written bigint not null default 0,
+  last_error text,
+  constraint graph_sinks_error_length CHECK ((length(last_error) <= 500)),
+  constraint graph_sinks_name_fkey FOREIGN KEY (name) REFERENCES eve.event_consumers(name) ON DELETE CASCADE,
+  constraint graph_sinks_pkey PRIMARY KEY (name)
+);
+alter table eve.graph_sinks enable row level security;
+comment on table eve.graph_sinks is 'Copies of the graph that are kept up: each is a consumer in eve.event_consumers of the same name.';
+comment on column eve.graph_sinks.token is 'Grows with every writer: the copy takes nothing from one with a smaller token.';
+comment on column eve.graph_sinks.lease_until is 'Until then one writer is at it, and no other is let in.';
+comment on column eve.graph_sinks.schema_version is 'Of the constraints and indexes that were made there.';
+comment on column eve.graph_sinks.sync_no is 'Grows with each full copy: what has a smaller number at its end is not in the graph any more.';
+comment on column eve.graph_sinks.sync_after is 'All nodes up to this id are copied; null: no copy is under way.';
+comment on column eve.graph_sinks.sync_skipped is 'Nodes of the last full copy that could not be written, see last_error.';
+comment on column eve.graph_sinks.written is 'Nodes written since it was set up.';
+
+CREATE OR REPLACE FUNCTION eve.graph_sink_json(sink eve.graph_sinks)
+ RETURNS jsonb
+ LANGUAGE sql
+ STABLE
+ SET search_path TO ''
+AS $function$
+  select jsonb_build_object(
+    'name', (sink).name, 'written', (sink).written, 'last_error', (sink).last_error,
+    'waiting', (select count(*) from eve.event_deliveries d where d.consumer = (sink).name and d.state = 'pending'),
+    'dead_letters', (select count(*) from eve.dead_letters l where l.consumer = (sink).name),
+    'sync', jsonb_build_object(
+      'requested_at', (sink).sync_requested_at, 'under_way', (sink).sync_after is not null, 'after', (sink).sync_after,
+      'synced_at', (sink).synced_at, 'skipped', (sink).sync_skipped
+    )
+  );
+$function$;
+
+CREATE OR REPLACE FUNCTION public.eve_graph_sink_open(name text, is_set_up boolean)
+ RETURNS jsonb
+ LANGUAGE plpgsql
+ SET search_path TO ''
+AS $function$
+#variable_conflict use_column
+begin
+  if eve_graph_sink_open.name is distinct from 'neo4j' then
+    raise exception 'there is no sink of the graph named %', left(eve_graph_sink_open.name, 40) using errcode = 'EV400';
+  elsif not eve_graph_sink_open.is_set_up then
+    delete from eve.event_consumers c where c.name = eve_graph_sink_open.name and c.kind = 'graph_sink';
+    return jsonb_build_object('status', 'off');
+  end if;
+  insert into eve.event_consumers (name, kind, types, retry_s, max_in_flight)
+  values (eve_graph_sink_open.name, 'graph_sink', '{eve.graph.changed.v1}', '{5,60,600,1800,7200,18000,36000}', 100)
+  on conflict (name) do nothing;
+  insert into eve.graph_sinks (name, sync_requested_at, sync_after)
+  values (eve_graph_sink_open.name, eve.clock(), 0)
+  on conflict (name) do nothing;
+  return jsonb_build_object('status', 'on');
+end;
+$function$;
+comment on function public.eve_graph_sink_open is 'Sets a copy of the graph up, or gives it up.';
+
+CREATE OR REPLACE FUNCTION public.eve_graph_sync(actor jsonb, name text, tenant_id text DEFAULT NULL::text, after jsonb DEFAULT NULL::jsonb)
+ RETURNS jsonb
+ LANGUAGE plpgsql
+ SET search_path TO ''
+AS $function$
+declare
+  v_who constant jsonb := eve.tenant_of_actor(eve_graph_sync.actor, eve_graph_sync.tenant_id, 'vision');
+  v_sink eve.graph_sinks;
+begin
+  if v_who ->> 'status' = 'refused' then
+    return v_who;
+  elsif not (v_who ->> 'project')::boolean then
+    return eve.refused('credential_insufficient', 'The graph is copied by the gateway''s owner: with the project''s secret key, or as an administrator.');
+  elsif eve_graph_sync.name = 'postgres' then
+    return jsonb_build_object('status', 'written', 'sink', null) || eve.graph_rebuild(v_who ->> 'tenant_id', eve_graph_sync.after);
+  end if;
+  -- Who is writing now is not any more: what they say of the copy before this one would be taken for this one's.
+  update eve.graph_sinks s
+  set token = s.token + 1, lease_until = null, sync_no = s.sync_no + 1, sync_requested_at = eve.clock(), sync_after = 0, schema_version = 0, sync_skipped = 0
+  where s.name = eve_graph_sync.name
+  returning s.* into v_sink;
+  if v_sink.name is null then
+    return eve.refused('graph_sink_off');
+  end if;
+  return jsonb_build_object('status', 'requested', 'sink', eve.graph_sink_json(v_sink), 'written', 0, 'changed', 0, 'next_after', null);
+end;
+$function$;
+comment on function public.eve_graph_sync is 'Has the graph written anew: from the tables, or to a copy.';
+
+CREATE OR REPLACE FUNCTION public.eve_graph_sink_take(name text, at_most integer DEFAULT 50, lease_ms integer DEFAULT 60000)
+ RETURNS jsonb
+ LANGUAGE plpgsql
+ SET search_path TO ''
+AS $function$
+declare
+  v_nodes_at_once constant integer := 500;
+  v_now constant timestamptz := eve.clock();
+  v_sink eve.graph_sinks;
+  v_sync jsonb;
+  v_deliveries jsonb := '[]';
+begin
+  select * into v_sink from eve.graph_sinks s where s.name = eve_graph_sink_take.name for update;
+  if v_sink.name is null then
+    return jsonb_build_object('status', 'idle');
+  elsif v_sink.lease_until > v_now then
+    return jsonb_build_object('status', 'busy');
+  end if;
+  if v_sink.sync_after is not null then
+    select jsonb_build_object(
+      'nodes', coalesce(jsonb_agg(n.node order by n.id), '[]'), 'after', coalesce(max(n.id), v_sink.sync_after),
+      'is_last', count(*) < v_nodes_at_once
+    )
+    into v_sync
+    from (
+      select g.id, concat_ws('/', g.tenant_id, g.kind, g.key) as node
+      from public.graph_nodes g
+      where g.id > v_sink.sync_after
+      order by g.id
+      limit v_nodes_at_once
+    ) n;
+  else
+    select coalesce(
+      jsonb_agg(
+        jsonb_build_object(
+          'delivery_id', d.value -> 'delivery_id', 'lease', d.value -> 'lease', 'nodes', (
+            select coalesce(jsonb_agg((d.value #>> '{event,data,tenant_id}') || '/' || n.value), '[]')
+            from jsonb_array_elements_text(d.value #> '{event,data,nodes}') as n (value)
+          )
+        )
+      ), '[]'
+    )
+    into v_deliveries
+    from jsonb_array_elements(
+      public.eve_events_claim('{graph_sink}', eve_graph_sink_take.at_most, eve_graph_sink_take.lease_ms) -> 'deliveries'
+    ) as d (value);
+    if v_deliveries = '[]' then
+      return jsonb_build_object('status', 'idle');
+    end if;
+  end if;
+  update eve.graph_sinks s
+  set token = s.token + 1, lease_until = v_now + eve_graph_sink_take.lease_ms * interval '1 millisecond'
+  where s.name = v_sink.name
+  returning s.* into v_sink;
+  return jsonb_build_object(
+    'status', 'taken', 'token', v_sink.token, 'schema_version', v_sink.schema_version, 'sync_no', v_sink.sync_no, 'sync', v_sync,
+    'deliveries', v_deliveries
+  );
+end;
+$function$;
+comment on function public.eve_graph_sink_take is 'Work for the one writer of a copy of the graph, with the token that it writes with.';
+
+CREATE OR REPLACE FUNCTION public.eve_graph_sink_read(nodes text[])
+ RETURNS jsonb
+ LANGUAGE sql
+ STABLE
+ SET search_path TO ''
+ SET enable_seqscan TO 'off'
+ SET enable_hashjoin TO 'off'
+ SET enable_mergejoin TO 'off'
+ SET jit TO 'off'
+AS $function$
+  with asked as materialized (
+    select distinct a.node, split_part(a.node, '/', 1) as tenant_id, split_part(a.node, '/', 2) as kind,
+      substr(a.node, length(split_part(a.node, '/', 1)) + length(split_part(a.node, '/', 2)) + 3) as key
+    from unnest(eve_graph_sink_read.nodes) as a (node)
+  ), found as materialized (
+    select a.node as asked, n.*
+    from asked a
+    join public.graph_nodes n on n.tenant_id = a.tenant_id and n.kind = a.kind and n.key = a.key
+  ), edges as materialized (
+    select e.*, f.asked as begins, concat_ws('/', t.tenant_id, t.kind, t.key) as ends
+    from found f
+    join public.graph_edges e on e.from_id = f.id
+    join public.graph_nodes t on t.id = e.to_id
+  ), all_nodes as (
+    select f.id from found f union select e.to_id from edges e
+  )
+  select jsonb_build_object(
+    'nodes', (
+      select coalesce(
+        jsonb_agg(
+          jsonb_build_object(
+            'id', concat_ws('/', n.tenant_id, n.kind, n.key), 'tenant_id', n.tenant_id, 'kind', n.kind, 'key', n.key,
+            'properties', n.properties, 'trace_id', n.trace_id, 'at', n.at
+          )
+          order by n.id
+        ), '[]'
+      )
+      from all_nodes l
+      join public.graph_nodes n on n.id = l.id
+    ),
+    'edges', (
+      select coalesce(
+        jsonb_agg(
+          jsonb_build_object(
+            'kind', e.kind, 'from', e.begins, 'to', e.ends, 'properties', e.properties, 'trace_id', e.trace_id, 'at', e.at
+          )
+          order by e.id
+        ), '[]'
+      )
+      from edges e
+    ),
+    'gone', (
+      select coalesce(jsonb_agg(a.node order by a.node), '[]') from asked a where not exists (select from found f where f.asked = a.node)
+    )
+  );
+$function$;
+comment on function public.eve_graph_sink_read is 'How nodes of the graph stand now, with the edges from them.';
+
+CREATE OR REPLACE FUNCTION public.eve_graph_sink_done(name text, token bigint, deliveries jsonb DEFAULT '[]'::jsonb, written bigint DEFAULT 0, sync_after bigint DEFAULT NULL::bigint, sync_ended boolean DEFAULT false, skipped bigint DEFAULT 0, schema_version integer DEFAULT NULL::integer, error text DEFAULT NULL::text, rest_ms bigint DEFAULT NULL::bigint)
+ RETURNS jsonb
+ LANGUAGE plpgsql
+ SET search_path TO ''
+AS $function$
+#variable_conflict use_column
+declare
+  v_now constant timestamptz := eve.clock();
+begin
+  update eve.graph_sinks s
+  set lease_until = null, written = s.written + eve_graph_sink_done.written,
+    schema_version = coalesce(eve_graph_sink_done.schema_version, s.schema_version),
+    sync_after = case
+      when s.sync_after is null or eve_graph_sink_done.sync_ended then null
+      else coalesce(eve_graph_sink_done.sync_after, s.sync_after)
+    end,
+    synced_at = case when s.sync_after is not null and eve_graph_sink_done.sync_ended then v_now else s.synced_at end,
+    sync_skipped = s.sync_skipped + eve_graph_sink_done.skipped,
+    last_error = left(eve_graph_sink_done.error, 500)
+  where s.name = eve_graph_sink_done.name and s.token = eve_graph_sink_done.token;
+  if not found then
+    return jsonb_build_object('status', 'lost');
+  end if;
+  perform public.eve_event_done(
+    d.delivery_id, d.lease, d.result, d.error,
+    retry_after_ms => eve_graph_sink_done.rest_ms, rests => eve_graph_sink_done.rest_ms is not null
+  )
+  from jsonb_to_recordset(eve_graph_sink_done.deliveries) as d (delivery_id bigint, lease uuid, result text, error text);
+  return jsonb_build_object('status', 'noted');
+end;
+$function$;
+comment on function public.eve_graph_sink_done is 'What has become of the work of a copy''s writer.';
+
+CREATE OR REPLACE FUNCTION eve.graph_sink_is_due(name text)
+ RETURNS boolean
+ LANGUAGE sql
+ SET search_path TO ''
+AS $function$
+  select exists (
+    select from eve.graph_sinks s where s.name = graph_sink_is_due.name and s.sync_after is not null
+  ) or coalesce(eve.next_delivery_ms('{graph_sink}') < 60000, false)
+  or not exists (
+    select from eve.operations o where o.name = graph_sink_is_due.name and o.last_started_at is not null
+  );
+$function$;
 
 -- figures -------------------------------------------------------------------------------------------------------------
 

@@ -392,6 +392,17 @@ export const ERRORS = {
     retryable: false,
     message: "There is no such post of your tenant's. Check its id.",
   },
+  graph_node_not_found: {
+    status: 404,
+    retryable: false,
+    message: "There is no such node in your tenant's graph. Check its kind and key.",
+  },
+  graph_sink_off: {
+    status: 409,
+    retryable: false,
+    message:
+      "No copy of the graph is set up. Set NEO4J_URI, NEO4J_USER and NEO4J_PASSWORD, and wait a minute.",
+  },
   id_taken: {
     status: 409,
     retryable: false,

@@ -329,6 +329,86 @@ export type Database = {
         };
         Relationships: [];
       };
+      "graph_edges": {
+        Row: {
+          "at": string;
+          "from_id": number;
+          "id": number;
+          "kind": string;
+          "properties": NonNullable<Json>;
+          "tenant_id": string;
+          "to_id": number;
+          "trace_id": string | null;
+        };
+        ComputedFields: never;
+        Insert: {
+          "at": string;
+          "from_id": number;
+          "id"?: never;
+          "kind": string;
+          "properties"?: NonNullable<Json>;
+          "tenant_id": string;
+          "to_id": number;
+          "trace_id"?: string | null;
+        };
+        Update: {
+          "at"?: string;
+          "from_id"?: number;
+          "id"?: never;
+          "kind"?: string;
+          "properties"?: NonNullable<Json>;
+          "tenant_id"?: string;
+          "to_id"?: number;
+          "trace_id"?: string | null;
+        };
+        Relationships: [
+          {
+            foreignKeyName: "graph_edges_from_id_fkey";
+            columns: ["from_id"];
+            isOneToOne: false;
+            referencedRelation: "graph_nodes";
+            referencedColumns: ["id"];
+          },
+          {
+            foreignKeyName: "graph_edges_to_id_fkey";
+            columns: ["to_id"];
+            isOneToOne: false;
+            referencedRelation: "graph_nodes";
+            referencedColumns: ["id"];
+          },
+        ];
+      };
+      "graph_nodes": {
+        Row: {
+          "at": string;
+          "id": number;
+          "key": string;
+          "kind": string;
+          "properties": NonNullable<Json>;
+          "tenant_id": string;
+          "trace_id": string | null;
+        };
+        ComputedFields: never;
+        Insert: {
+          "at": string;
+          "id"?: never;
+          "key": string;
+          "kind": string;
+          "properties"?: NonNullable<Json>;
+          "tenant_id": string;
+          "trace_id"?: string | null;
+        };
+        Update: {
+          "at"?: string;
+          "id"?: never;
+          "key"?: string;
+          "kind"?: string;
+          "properties"?: NonNullable<Json>;
+          "tenant_id"?: string;
+          "trace_id"?: string | null;
+        };
+        Relationships: [];
+      };
       "media_objects": {
         Row: {
           "address_until": string | null;
@@ -1102,6 +1182,73 @@ export type Database = {
           "deadline": string;
           "request_id": string;
         };
+        Returns: Json;
+      };
+      "eve_graph_deliver": { Args: { "at_most"?: number }; Returns: Json };
+      "eve_graph_metrics": { Args: Record<PropertyKey, never>; Returns: Json };
+      "eve_graph_neighbours": {
+        Args: {
+          "actor": Json;
+          "at_most"?: number;
+          "depth"?: number;
+          "key": string;
+          "kind": string;
+          "kinds"?: (string)[];
+          "tenant_id"?: string;
+        };
+        Returns: Json;
+      };
+      "eve_graph_nodes": {
+        Args: {
+          "actor": Json;
+          "at_most"?: number;
+          "before"?: number;
+          "kind": string;
+          "prefix"?: string;
+          "tenant_id"?: string;
+        };
+        Returns: Json;
+      };
+      "eve_graph_path": {
+        Args: {
+          "actor": Json;
+          "depth"?: number;
+          "from_key": string;
+          "from_kind": string;
+          "tenant_id"?: string;
+          "to_key": string;
+          "to_kind": string;
+        };
+        Returns: Json;
+      };
+      "eve_graph_related": {
+        Args: { "actor": Json; "at_most"?: number; "key": string; "tenant_id"?: string };
+        Returns: Json;
+      };
+      "eve_graph_sink_done": {
+        Args: {
+          "deliveries"?: Json;
+          "error"?: string;
+          "name": string;
+          "rest_ms"?: number;
+          "schema_version"?: number;
+          "skipped"?: number;
+          "sync_after"?: number;
+          "sync_ended"?: boolean;
+          "token": number;
+          "written"?: number;
+        };
+        Returns: Json;
+      };
+      "eve_graph_sink_open": { Args: { "is_set_up": boolean; "name": string }; Returns: Json };
+      "eve_graph_sink_read": { Args: { "nodes": (string)[] }; Returns: Json };
+      "eve_graph_sink_take": {
+        Args: { "at_most"?: number; "lease_ms"?: number; "name": string };
+        Returns: Json;
+      };
+      "eve_graph_stats": { Args: { "actor": Json; "tenant_id"?: string }; Returns: Json };
+      "eve_graph_sync": {
+        Args: { "actor": Json; "after"?: Json; "name": string; "tenant_id"?: string };
         Returns: Json;
       };
       "eve_issue_token": {

@@ -265,7 +265,7 @@ begin
   execute $sql$
     delete from cron.job_run_details d
     using cron.job j
-    where j.jobname = 'eve_jobs' and d.jobid = j.jobid and d.status = 'succeeded' and d.end_time < $1
+    where j.jobname in ('eve_jobs', 'eve_graph') and d.jobid = j.jobid and d.status = 'succeeded' and d.end_time < $1
   $sql$
   using jobs_forget_ticks.before;
 exception

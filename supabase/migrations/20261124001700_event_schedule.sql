@@ -54,7 +54,11 @@ begin
     when 'providers_sync' then v_operation.last_started_at is null
       or exists (select from public.provider_configs)
       or exists (select from eve.jobs)
-    when 'events' then eve.next_delivery_ms() < 60000
+    when 'events' then eve.next_delivery_ms(
+      -- What the graph takes has operations of its own.
+      array(select distinct c.kind from eve.event_consumers c where c.kind not like 'graph%')
+    ) < 60000
+    when 'neo4j' then eve.graph_sink_is_due('neo4j')
     when 'traces' then eve.traces_are_due()
     when 'media' then eve.media_is_due('media')
     when 'media_reconcile' then eve.media_is_due('media_reconcile')

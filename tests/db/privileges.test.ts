@@ -90,8 +90,13 @@ const READ_BY_MEMBERS: Readonly<Record<string, string>> = {
   "public.media_objects": "stored_in",
   "public.post_enrichment": "raw_text",
 };
-/** Of these all columns (tests/db/vision.test.ts has whose rows). */
-const READ_WHOLE_BY_MEMBERS = ["public.posts", "public.post_media_map"];
+/** Of these all columns (tests/db/vision.test.ts and graph.test.ts have whose rows). */
+const READ_WHOLE_BY_MEMBERS = [
+  "public.posts",
+  "public.post_media_map",
+  "public.graph_nodes",
+  "public.graph_edges",
+];
 /** What signed-in users read and write as far as the rows are theirs (tests/db/chats.test.ts): here, what they may ask for by column. */
 const WRITTEN_BY_USERS: Readonly<Record<string, string[]>> = {
   "public.chat_shares": ["SELECT"],

@@ -41,6 +41,8 @@ test("serving the API leaves privileges as the migrations made them", async () =
     "authenticated DELETE public.chats",
     "authenticated DELETE public.search_results",
     "authenticated SELECT public.chats",
+    "authenticated SELECT public.graph_edges",
+    "authenticated SELECT public.graph_nodes",
     "authenticated SELECT public.message_images",
     "authenticated SELECT public.post_media_map",
     "authenticated SELECT public.posts",

@@ -109,6 +109,7 @@ describe("an idle day", () => {
     async () => {
       // What an installation does once.
       await answer("providers_sync");
+      await answer("neo4j");
       await minutes(60);
       const calls = await minutes(DAY / MINUTE);
       const checks = 24 * 4;
@@ -131,6 +132,7 @@ describe("an idle day", () => {
           "media",
           "media_reconcile",
           "models_sync",
+          "neo4j",
           "providers_sync",
           "traces",
         ].map((
@@ -151,6 +153,7 @@ describe("an idle day", () => {
   test("without keys costs none", async () => {
     await sql`delete from public.google_ai_api_keys`;
     await answer("providers_sync");
+    await answer("neo4j");
     expect(await minutes(60)).toEqual({});
   });
 });
