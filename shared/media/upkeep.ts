@@ -96,8 +96,11 @@ async function prove(
   let verified = 0;
   const others: unknown[] = [];
   let bytes = PROOF_BYTES;
-  for (const object of await media.registry.unproven(UNPROVEN_AT_ONCE)) {
+  for (let read = 0; read < UNPROVEN_AT_ONCE; read++) {
     if (signal.aborted || leftMs() === 0 || bytes <= 0) return { verified, others, more: true };
+    // One at a time: what is handed out and not read would wait for its next try as if it had failed.
+    const [object] = await media.registry.unproven(1);
+    if (object === undefined) break;
     // Adopted rows may be of a bucket that is not ours.
     const outcome = await proveObject(media, object, true, bytes).catch((thrown: unknown) => String(thrown));
     bytes -= sizeOf(object) - (object.proof?.hashed_bytes ?? 0);

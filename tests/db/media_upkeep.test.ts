@@ -582,6 +582,27 @@ describe("a large file that the store did not hold to its hash", () => {
   });
 });
 
+test("a file that a run has no time left for is not put off as if its proof had failed", async () => {
+  for (const content of ["one", "two"]) {
+    const { object } = await upload(content);
+    await sql`update public.media_objects set state = 'stored' where file_sha256 = ${object.sha256}`;
+  }
+  let left = 60_000;
+  const s3 = media.s3!;
+  const slow: typeof s3 = {
+    ...s3,
+    get(...args) {
+      left = 0;
+      return s3.get(...args);
+    },
+  };
+  const run = { ...time, leftMs: () => left };
+  expect(await keepUp({ ...media, s3: slow }, run)).toMatchObject({ details: { proven: 1 }, more: true });
+  expect(await sql`select proof_tries::int from public.media_objects where state = 'stored'`).toEqual([{
+    proof_tries: 0,
+  }]);
+});
+
 test("growth is what is there, by the day on which it came and by kind, as far back as was asked for", async () => {
   // It is noon on the 18th.
   for (

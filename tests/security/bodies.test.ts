@@ -166,6 +166,8 @@ test("by a console administrator: as at the other endpoints", async () => {
     });
     return `${response.status} ${(await response.json()).error.code}`;
   }));
-  expect(["413 body_too_large", "503 gateway_busy"]).toEqual(expect.arrayContaining([...new Set(seen)]));
+  // A busy machine may not get to the question who calls in time, and says so.
+  const refused = ["413 body_too_large", "503 gateway_busy", "503 database_unavailable"];
+  expect(refused).toEqual(expect.arrayContaining([...new Set(seen)]));
   expect(all.stack.functions.get("admin")!.pid).toBe(pid);
 });
