@@ -5,6 +5,7 @@ import { createUploadAddresses } from "../endpoints/gemini/upload_address.ts";
 import { nativeEndpoint } from "../endpoints/native/endpoint.ts";
 import { openaiEndpoint } from "../endpoints/openai/endpoint.ts";
 import type { Endpoint } from "../endpoints/endpoint.ts";
+import { withPlainNames } from "../endpoints/model_name.ts";
 import { createJobService } from "../gateway/job_service.ts";
 import { createGateway } from "../gateway/invoke.ts";
 import { usingChangedSecrets } from "../gateway/changed_secrets.ts";
@@ -117,6 +118,7 @@ export function openCalls(options: CallsOptions): Calls {
       rpcTimeoutMs: settings.rpcTimeoutMs,
     },
   };
+  const gateway = createGateway(parts);
   const functionsUrl = `${project.url}/functions/v1`;
   const jobsUrl = `${functionsUrl}/${functionName("llm-invoke")}/jobs`;
   const service = createJobService({
@@ -212,8 +214,8 @@ export function openCalls(options: CallsOptions): Calls {
     files,
     jobMedia,
     media,
-    gateway: createGateway(parts),
-    resolve: targetResolver({ stages, encryption, read }),
+    gateway,
+    resolve: withPlainNames(targetResolver({ stages, encryption, read }), gateway.models),
     transport,
     leave: ledger.leave,
   };

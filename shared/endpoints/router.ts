@@ -9,6 +9,7 @@ import {
   methodNotAllowed,
 } from "../http/function_shell.ts";
 import { BODY_COPIES } from "../http/work_budget.ts";
+import { canonicalPath } from "./aliases.ts";
 import type { Endpoint, EndpointRoute, RequestContext } from "./endpoint.ts";
 
 /** What the router works with. */
@@ -36,6 +37,7 @@ export function createRouter(
   const callers = new WeakMap<FunctionRequest, Caller>();
   return createFunction(options, {
     maxBodyBytes: ({ maxBodyBytes }) => maxBodyBytes,
+    canonicalPath,
     noteError: (error, received, { noteError }) => noteError?.(error, callers.get(received) ?? null),
     routes(app, dependencies) {
       for (const endpoint of dependencies.endpoints) {

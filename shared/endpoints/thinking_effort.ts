@@ -1,3 +1,5 @@
+import { plainModel } from "./model_name.ts";
+
 /** How hard a model is to think, in the words of OpenAI's and of Anthropic's API. */
 export type Effort = "none" | "minimal" | "low" | "medium" | "high" | "xhigh" | "max";
 
@@ -34,7 +36,8 @@ const BUDGET: Record<Effort, number> = {
 };
 
 /** An effort as a thinking config of the model. */
-export function effortSettings(effort: Effort, model: string): Record<string, unknown> {
+export function effortSettings(effort: Effort, name: string): Record<string, unknown> {
+  const model = plainModel(name);
   if (model.startsWith("gemini-2.5")) return { thinkingBudget: BUDGET[effort] };
   return { thinkingLevel: (model.startsWith("gemma") ? GEMMA_LEVEL : LEVEL)[effort] };
 }
@@ -50,5 +53,5 @@ const LEAST: readonly [RegExp, Record<string, unknown>][] = [
 
 /** A thinking config with which a model thinks as little as it can; undefined: of this model nothing is known, and it decides. */
 export function leastThinking(model: string): Record<string, unknown> | undefined {
-  return LEAST.find(([family]) => family.test(model))?.[1];
+  return LEAST.find(([family]) => family.test(plainModel(model)))?.[1];
 }

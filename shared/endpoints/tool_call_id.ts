@@ -1,3 +1,5 @@
+import { plainModel } from "./model_name.ts";
+
 /**
  * The ids of tool calls, as clients see them and send them back.
  *
@@ -50,5 +52,7 @@ function standardBase64(text: string): string {
 
 /** Upstream's word for a call whose signature is not at hand because it was made elsewhere. */
 export const UNSIGNED_CALL = "skip_thought_signature_validator";
-/** Models that refuse a call without a signature: Gemini 3 and later. */
-export const WANTS_SIGNATURES = /^gemini-(?![12](\.|-|$))/;
+/** Whether a model refuses a call without a signature: Gemini 3 and later. */
+export function wantsSignatures(model: string): boolean {
+  return /^gemini-(?![12](\.|-|$))/.test(plainModel(model));
+}

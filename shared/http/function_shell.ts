@@ -30,6 +30,8 @@ export interface FunctionShell<Dependencies> {
   maxBodyBytes: number | ((dependencies: Dependencies) => number);
   /** Who may read answers in a browser. Absent: every page. Null: none, and OPTIONS is a method like any other. */
   cors?: CorsPolicy | null;
+  /** Another address of what a path serves. Absent: each path is its own. @param path below the function's own */
+  canonicalPath?: (path: string, request: Request) => string;
   /** Absent: the gateway's own JSON. A request may set another (`FunctionRequest.errorResponse`). */
   errorResponse?: ErrorResponse;
   /** Is given every error that is answered. Must neither throw nor wait. */
@@ -151,6 +153,7 @@ export function createFunction<Dependencies>(
 ): (request: Request) => Promise<Response> {
   const { clock, log, functionName } = options;
   const cors = shell.cors === undefined ? EVERY_PAGE : shell.cors;
+  const canonicalPath = shell.canonicalPath ?? ((path) => path);
   let opened: Opened<Dependencies> | null = null;
   let opening: Promise<Opened<Dependencies>> | null = null;
 
@@ -186,7 +189,7 @@ export function createFunction<Dependencies>(
     const receivedAt = clock.now();
     const trace = traceOf(request);
     const received = new FunctionRequest(request, {
-      path: pathWithin(functionName, request.url),
+      path: canonicalPath(pathWithin(functionName, request.url), request),
       requestId: options.newId(),
       receivedAt,
       logLine: new CanonicalLogLine({ trace, log, clock, receivedAt }),

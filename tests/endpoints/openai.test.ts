@@ -3,6 +3,7 @@ import { afterAll, beforeAll, beforeEach } from "vitest";
 import { closeTestGateway, openTestGateway, type TestGateway } from "./gemini/gemini_stack.ts";
 import { anthropicClient } from "./anthropic/anthropic_client.ts";
 import { aiSdk } from "./openai/ai_sdk.ts";
+import { aliases } from "./openai/aliases.ts";
 import { openaiClient } from "./openai/openai_client.ts";
 import { scanner } from "./openai/scanner.ts";
 
@@ -19,3 +20,4 @@ openaiClient(gateway);
 aiSdk(gateway);
 scanner(gateway);
 anthropicClient(gateway);
+aliases(gateway);

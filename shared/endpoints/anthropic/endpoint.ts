@@ -11,7 +11,7 @@ import { encodeMessage } from "./answer.ts";
 import { anthropicErrorResponse } from "./error.ts";
 import { idHeaders } from "./headers.ts";
 import { linksIn } from "./messages.ts";
-import { modelNamed, modelPage } from "./models.ts";
+import { modelPage, shownModel } from "./models.ts";
 import { countedPrompt, formatOf, promptOf, showsThoughts } from "./prompt.ts";
 import { type AnthropicQuestion, decodeCounted, decodeMessages } from "./request.ts";
 import { streamMessage } from "./stream.ts";
@@ -77,7 +77,7 @@ async function answer(context: RequestContext, options: AnthropicEndpointOptions
   const { tool_choice: choice } = body;
   const terms = {
     requestId: request.id,
-    model: body.model,
+    model: request.models[0] ?? body.model,
     showsThoughts: showsThoughts(body),
     parallelCalls: choice === undefined || choice.type === "none" ||
       choice.disable_parallel_tool_use !== true,
@@ -119,7 +119,7 @@ async function showModel(context: RequestContext): Promise<Response> {
   const { requestId } = context;
   return jsonResponse(
     200,
-    modelNamed(await context.models(), context.param("id")),
+    shownModel(await context.models(), context.param("id")),
     requestId,
     idHeaders(requestId),
   );

@@ -2,7 +2,7 @@ import type { Content, InlineData, Part, Prompt } from "../../contract/content.t
 import { GatewayError } from "../../contract/gateway_error.ts";
 import { type JsonAllowance, MAX_JSON_VALUES } from "../../http/json.ts";
 import { isLink, type LinkedMedia } from "../linked_media.ts";
-import { marksOf, UNSIGNED_CALL, WANTS_SIGNATURES } from "../tool_call_id.ts";
+import { marksOf, UNSIGNED_CALL, wantsSignatures } from "../tool_call_id.ts";
 import { toolResponse } from "../tool_response.ts";
 import { invalidRequest } from "../validated.ts";
 import type {
@@ -131,7 +131,7 @@ function assistantParts(blocks: Placed<AssistantBlock>[], model: string): Part[]
         const marks = marksOf(block.id);
         const own = marks.signature ?? signature;
         // Of several calls made together, upstream signs the first.
-        const signed = own ?? (isFirstCall && WANTS_SIGNATURES.test(model) ? UNSIGNED_CALL : null);
+        const signed = own ?? (isFirstCall && wantsSignatures(model) ? UNSIGNED_CALL : null);
         parts.push({
           functionCall: {
             ...(marks.upstreamId !== null && { id: marks.upstreamId }),

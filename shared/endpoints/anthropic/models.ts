@@ -2,6 +2,7 @@ import { z } from "zod";
 import { isEmbeddingModel } from "../../contract/embedding.ts";
 import { GatewayError } from "../../contract/gateway_error.ts";
 import type { ModelInfo } from "../../contract/model_info.ts";
+import { modelNamed } from "../model_name.ts";
 import { invalidRequest, validated } from "../validated.ts";
 
 /** Anthropic's own. */
@@ -113,8 +114,8 @@ export function modelPage(models: readonly ModelInfo[], url: string) {
 }
 
 /** @throws GatewayError `unknown_model` for one that the caller may not use, too */
-export function modelNamed(models: readonly ModelInfo[], name: string) {
-  const info = models.find(({ model }) => model === name.replace(/^models\//, ""));
+export function shownModel(models: readonly ModelInfo[], name: string) {
+  const info = modelNamed(models, name);
   if (info === undefined) throw new GatewayError("unknown_model", { details: { model: name } });
   return modelJson(info);
 }

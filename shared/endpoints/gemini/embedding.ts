@@ -1,5 +1,6 @@
 import { z } from "zod";
 import type { EmbedItem, EmbedResult } from "../../contract/embedding.ts";
+import { plainModel } from "../model_name.ts";
 import { servedHeaders } from "./answer.ts";
 import { geminiContent } from "./request.ts";
 import { camelContent, camelFields, changed, each } from "./spelling.ts";
@@ -49,7 +50,7 @@ function camelItem(value: unknown): unknown {
 }
 
 function itemFor(model: string, { model: named, ...asked }: Item, field: string): EmbedItem {
-  if (named !== undefined && named.replace(/^models\//, "") !== model) {
+  if (named !== undefined && plainModel(named) !== plainModel(model)) {
     throw invalidRequest([{ field, problem: `must be models/${model}, as the address says` }]);
   }
   return asked as EmbedItem;

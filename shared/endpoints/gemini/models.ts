@@ -2,6 +2,7 @@ import { isEmbeddingModel } from "../../contract/embedding.ts";
 import { GatewayError } from "../../contract/gateway_error.ts";
 import type { ModelInfo } from "../../contract/model_info.ts";
 import type { RequestContext } from "../endpoint.ts";
+import { modelNamed } from "../model_name.ts";
 import { invalidRequest } from "../validated.ts";
 
 /** Google's own. */
@@ -32,7 +33,7 @@ export async function knownModel(
   { models }: Pick<RequestContext, "models">,
   model: string,
 ): Promise<ModelInfo> {
-  const info = (await models()).find((one) => one.model === model);
+  const info = modelNamed(await models(), model);
   if (info !== undefined) return info;
   throw new GatewayError("unknown_model", {
     message: `models/${model} is not found, or not for this caller. List the models to see which there are.`,

@@ -28,7 +28,8 @@ const MAX_MODEL_NAME = 200;
 /** Clients differ in the version they put before their paths; the gateway answers all of them alike. */
 const OURS = /^(?:\/upload)?\/v1(?:beta)?(?:\/|$)/;
 /** A name with a colon in it is a stage's. */
-const MODELS = /^\/v1(?:beta)?\/models(?:\/((?:stage:)?[^/:]+)(?::([A-Za-z]+))?)?$/;
+const MODELS =
+  /^\/v1(?:beta)?\/models(?:\/((?:(?:models|google|gemini)\/)*(?:stage:)?[^/:]+)(?::([A-Za-z]+))?)?$/;
 
 const UPLOAD = /^\/upload\/v1(?:beta)?\/files$/;
 const FILES = /^\/v1(?:beta)?\/files(?:\/([^/:]+)(:download)?)?$/;

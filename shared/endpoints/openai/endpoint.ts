@@ -19,7 +19,7 @@ import { idHeaders } from "./headers.ts";
 import { IgnoredFields } from "../ignored_fields.ts";
 import { invalidRequest } from "../validated.ts";
 import { fetchLinks } from "./media.ts";
-import { modelList, modelNamed } from "./models.ts";
+import { modelList, shownModel } from "./models.ts";
 import { promptOf } from "./prompt.ts";
 import { encodeResponse, streamResponse } from "./responses.ts";
 import { type DecodedResponses, decodeResponses } from "./responses_request.ts";
@@ -145,7 +145,7 @@ async function chatRequest<Decoded extends Pick<DecodedResponses, "chat" | "rena
   };
   const terms = {
     requestId: request.id,
-    model: chat.model,
+    model: request.models[0] ?? chat.model,
     created: Math.floor(options.now() / 1000),
     newId: options.newId,
     parallelCalls: chat.parallel_tool_calls !== false,
@@ -189,7 +189,7 @@ async function listModels(context: RequestContext): Promise<Response> {
 async function showModel(context: RequestContext): Promise<Response> {
   return jsonResponse(
     200,
-    modelNamed(await context.models(), context.param("id")),
+    shownModel(await context.models(), context.param("id")),
     context.requestId,
     idHeaders(context.requestId),
   );

@@ -5,7 +5,7 @@ import type { Message, ToolCall } from "./chat_request.ts";
 import type { LinkedMedia } from "../linked_media.ts";
 import { inlineData } from "./media.ts";
 import { toolResponse } from "../tool_response.ts";
-import { marksOf, UNSIGNED_CALL, WANTS_SIGNATURES } from "../tool_call_id.ts";
+import { marksOf, UNSIGNED_CALL, wantsSignatures } from "../tool_call_id.ts";
 import { isObject } from "../../contract/is_object.ts";
 
 /** Stands in the place of a result that never came. */
@@ -139,7 +139,7 @@ function assistantParts(message: Assistant, model: string, allowance: JsonAllowa
   const calls = (message.tool_calls ?? []).map((call) => callPart(call, allowance));
   const signed = calls.some((call) => call.thoughtSignature !== undefined);
   // Of several calls made together, upstream signs the first.
-  if (calls[0] !== undefined && !signed && WANTS_SIGNATURES.test(model)) {
+  if (calls[0] !== undefined && !signed && wantsSignatures(model)) {
     calls[0].thoughtSignature = UNSIGNED_CALL;
   }
   const signature = message.extra_content?.google?.thought_signature;

@@ -1,5 +1,6 @@
 import { GatewayError } from "../../contract/gateway_error.ts";
 import type { ModelInfo } from "../../contract/model_info.ts";
+import { modelNamed } from "../model_name.ts";
 
 /** A model as OpenAI lists them, with what the gateway knows of it beside. */
 export function modelJson(info: ModelInfo) {
@@ -23,8 +24,8 @@ export function modelList(models: ModelInfo[]) {
 }
 
 /** @throws GatewayError `unknown_model` for one that the caller may not use, too */
-export function modelNamed(models: ModelInfo[], name: string) {
-  const info = models.find(({ model }) => model === name.replace(/^models\//, ""));
+export function shownModel(models: ModelInfo[], name: string) {
+  const info = modelNamed(models, name);
   if (info === undefined) throw new GatewayError("unknown_model", { details: { model: name } });
   return modelJson(info);
 }

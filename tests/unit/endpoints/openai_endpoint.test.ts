@@ -258,9 +258,9 @@ describe("addresses", () => {
     },
   );
 
-  test("a base URL without /v1 gets an error that says so", async () => {
+  test("an address that there is not gets an error that says so", async () => {
     const response = await receive(
-      new Request("http://gateway/llm-invoke/openai/chat/completions", { method: "POST" }),
+      new Request("http://gateway/llm-invoke/openai/v2/chat/completions", { method: "POST" }),
     );
     expect([response.status, (await response.json()).error.code]).toEqual([404, "not_found"]);
   });
