@@ -22336,6 +22336,550 @@ AS $function$
   );
 $function$;
 
+-- answer_cache --------------------------------------------------------------------------------------------------------
+
+create table eve.consumer_caches (
+  consumer_id uuid not null,
+  ttl_s integer not null,
+  by_tenant boolean not null default false,
+  constraint consumer_caches_consumer_id_fkey FOREIGN KEY (consumer_id) REFERENCES eve.consumers(id) ON DELETE CASCADE,
+  constraint consumer_caches_pkey PRIMARY KEY (consumer_id),
+  constraint consumer_caches_ttl_range CHECK (((ttl_s >= 0) AND (ttl_s <= 2592000)))
+);
+alter table eve.consumer_caches enable row level security;
+comment on table eve.consumer_caches is 'Consumers whose answers are kept, or never are; those without a row have them kept where a call asks for it.';
+comment on column eve.consumer_caches.ttl_s is 'Seconds that an answer is kept for unless a call says otherwise; 0: none ever is.';
+comment on column eve.consumer_caches.by_tenant is 'Whether it shares answers with the others of its tenant that do; otherwise they are its own.';
+
+create table eve.cache_limits (
+  only_row boolean not null default true,
+  max_bytes bigint not null default 104857600,
+  constraint cache_limits_max_bytes_range CHECK (((max_bytes >= 0) AND (max_bytes <= '1099511627776'::bigint))),
+  constraint cache_limits_only_row CHECK (only_row),
+  constraint cache_limits_pkey PRIMARY KEY (only_row)
+);
+alter table eve.cache_limits enable row level security;
+comment on table eve.cache_limits is 'How much is kept, all consumers together.';
+comment on column eve.cache_limits.max_bytes is 'Of answers, wherever they are stored; above it the oldest go first.';
+
+create table eve.cached_answers (
+  number bigint not null generated always as identity,
+  id uuid not null default gen_random_uuid(),
+  owner text not null,
+  key_hash text not null,
+  consumer_id uuid not null,
+  models text[] not null,
+  ttl_s integer not null,
+  made_until timestamp with time zone,
+  requested_model text,
+  model text,
+  answer text,
+  media text,
+  bytes integer,
+  input_tokens integer,
+  output_tokens integer,
+  hits bigint not null default 0,
+  created_at timestamp with time zone not null,
+  expires_at timestamp with time zone not null,
+  hit_at timestamp with time zone,
+  constraint cached_answers_answer_size CHECK ((octet_length(answer) <= 262144)),
+  constraint cached_answers_figures CHECK (((bytes >= 0) AND (input_tokens >= 0) AND (output_tokens >= 0))),
+  constraint cached_answers_id_key UNIQUE (id),
+  constraint cached_answers_kept_or_made CHECK (((made_until IS NULL) = ((requested_model IS NOT NULL) AND (model IS NOT NULL) AND (bytes IS NOT NULL) AND (num_nonnulls(answer, media) = 1)))),
+  constraint cached_answers_key_hash_form CHECK ((key_hash ~ '^[0-9a-f]{64}$'::text)),
+  constraint cached_answers_media_form CHECK ((length(media) <= 300)),
+  constraint cached_answers_models_size CHECK ((((cardinality(models) >= 1) AND (cardinality(models) <= 10)) AND (length((models)::text) <= 5000))),
+  constraint cached_answers_owner_form CHECK ((owner ~ '^(consumer|tenant):.{1,100}$'::text)),
+  constraint cached_answers_owner_key UNIQUE (owner, key_hash),
+  constraint cached_answers_pkey PRIMARY KEY (number),
+  constraint cached_answers_ttl_range CHECK (((ttl_s >= 1) AND (ttl_s <= 2592000)))
+) with (fillfactor=80);
+alter table eve.cached_answers enable row level security;
+CREATE INDEX cached_answers_consumer_id_idx ON eve.cached_answers USING btree (consumer_id);
+CREATE INDEX cached_answers_expires_at_idx ON eve.cached_answers USING btree (expires_at);
+CREATE TRIGGER eve_cached_answers_went AFTER DELETE ON eve.cached_answers REFERENCING OLD TABLE AS went FOR EACH STATEMENT EXECUTE FUNCTION eve.cached_answers_went(); -- enabled
+comment on table eve.cached_answers is 'Answers that are kept, and those that are being made: one for each question of each owner.';
+comment on column eve.cached_answers.id is 'Whoever makes it holds it by this id; also what its media object is used by.';
+comment on column eve.cached_answers.owner is 'consumer:ID or tenant:ID; to others there is no such answer.';
+comment on column eve.cached_answers.key_hash is 'SHA-256 over all that was asked: models, contents, settings, schema and tools.';
+comment on column eve.cached_answers.made_until is 'Until then a call is making it, unless it says again that it is; null: it is kept.';
+comment on column eve.cached_answers.answer is 'JSON, as a text: the order of fields is kept. Null: it is being made, or in media.';
+comment on column eve.cached_answers.media is 'TENANT/SHA256 of the media object that has it.';
+comment on column eve.cached_answers.input_tokens is 'What it cost, and each hit saves.';
+
+create table eve.cache_hours (
+  hour timestamp with time zone not null,
+  consumer_id uuid not null,
+  model text not null,
+  endpoint text not null,
+  hits bigint not null default 0,
+  misses bigint not null default 0,
+  input_tokens bigint not null default 0,
+  output_tokens bigint not null default 0,
+  constraint cache_hours_pkey PRIMARY KEY (hour, consumer_id, model, endpoint)
+) with (fillfactor=70);
+alter table eve.cache_hours enable row level security;
+comment on table eve.cache_hours is 'What the cache answered, by the hour.';
+comment on column eve.cache_hours.misses is 'Calls that might have been answered by it and were not.';
+comment on column eve.cache_hours.input_tokens is 'Of hits: what they would have cost.';
+
+CREATE OR REPLACE FUNCTION eve.cached_answers_went()
+ RETURNS trigger
+ LANGUAGE plpgsql
+ SET search_path TO ''
+ SET enable_seqscan TO 'off'
+ SET jit TO 'off'
+AS $function$
+begin
+  if exists (select from went w where w.media is not null) then
+    -- Objects before their references, as everywhere.
+    perform
+    from public.media_objects o
+    where (o.tenant_id, o.file_sha256) in (
+      select r.tenant_id, r.file_sha256
+      from eve.media_references r
+      join went w on r.ref_id = w.id::text
+      where r.ref_kind = 'cache'
+    )
+    order by o.tenant_id, o.file_sha256
+    for update;
+    delete from eve.media_references r using went w where r.ref_kind = 'cache' and r.ref_id = w.id::text;
+  end if;
+  return null;
+end;
+$function$;
+
+CREATE OR REPLACE FUNCTION eve.cache_count(consumer_id uuid, model text, endpoint text, hits integer, misses integer, input_tokens bigint, output_tokens bigint)
+ RETURNS void
+ LANGUAGE plpgsql
+ SET search_path TO ''
+AS $function$
+#variable_conflict use_column
+begin
+  insert into eve.cache_hours as h (hour, consumer_id, model, endpoint, hits, misses, input_tokens, output_tokens)
+  values (
+    date_trunc('hour', eve.clock(), 'UTC'), cache_count.consumer_id, cache_count.model, cache_count.endpoint, cache_count.hits,
+    cache_count.misses, cache_count.input_tokens, cache_count.output_tokens
+  )
+  on conflict (hour, consumer_id, model, endpoint) do update
+  set hits = h.hits + excluded.hits, misses = h.misses + excluded.misses,
+    input_tokens = h.input_tokens + excluded.input_tokens, output_tokens = h.output_tokens + excluded.output_tokens;
+  perform eve.chat_counted('eve_cache_requests_total', 'result', 'hit', cache_count.hits);
+  perform eve.chat_counted('eve_cache_requests_total', 'result', 'miss', cache_count.misses);
+  perform eve.chat_counted('eve_cache_saved_tokens_total', 'type', 'input', cache_count.input_tokens);
+  perform eve.chat_counted('eve_cache_saved_tokens_total', 'type', 'output', cache_count.output_tokens);
+end;
+$function$;
+
+CREATE OR REPLACE FUNCTION eve.cache_scope(consumer_id uuid, token_id uuid, ttl_s integer, OUT owner text, OUT ttl integer, OUT allowed text[], OUT reason text)
+ RETURNS record
+ LANGUAGE plpgsql
+ STABLE
+ SET search_path TO ''
+AS $function$
+#variable_conflict use_column
+declare
+  v_consumer_id constant uuid := coalesce(cache_scope.consumer_id, '00000000-0000-0000-0000-000000000000');
+  v_is_project constant boolean := v_consumer_id = '00000000-0000-0000-0000-000000000000';
+  v_consumer eve.consumers;
+  v_cache eve.consumer_caches;
+  v_token_models text[];
+begin
+  -- Identity and revocation come first: to whom a reservation would be refused, nothing is told from here.
+  if eve.access_ended(cache_scope.consumer_id, cache_scope.token_id, eve.clock_ms()) is not null then
+    reason := 'refused';
+    return;
+  end if;
+  select c.* into v_consumer from eve.consumers c where c.id = v_consumer_id;
+  if not v_is_project and 'llm' <> all (v_consumer.scopes) then
+    reason := 'refused';
+    return;
+  end if;
+  allowed := case when not v_is_project then v_consumer.models end;
+  if cache_scope.token_id is not null then
+    select t.models, case when not coalesce('llm' = any (t.scopes), true) then 'refused' end
+    into v_token_models, reason
+    from eve.scoped_tokens t
+    where t.id = cache_scope.token_id;
+    if reason is not null then
+      return;
+    end if;
+    allowed := case
+      when allowed is null then v_token_models
+      when v_token_models is null then allowed
+      else array(select m from unnest(allowed) m where m = any (v_token_models))
+    end;
+  end if;
+  select k.* into v_cache from eve.consumer_caches k where k.consumer_id = v_consumer_id;
+  ttl := case when v_cache.ttl_s = 0 then 0 else coalesce(cache_scope.ttl_s, v_cache.ttl_s, 0) end;
+  if ttl = 0 then
+    reason := 'off';
+    return;
+  end if;
+  owner := case
+    when v_cache.by_tenant then 'tenant:' || coalesce(v_consumer.tenant_id, eve.default_tenant())
+    else 'consumer:' || v_consumer_id
+  end;
+end;
+$function$;
+
+CREATE OR REPLACE FUNCTION public.eve_cache_begin(key_hash text, models text[], endpoint text, consumer_id uuid DEFAULT NULL::uuid, token_id uuid DEFAULT NULL::uuid, ttl_s integer DEFAULT NULL::integer, request_id text DEFAULT NULL::text, waited boolean DEFAULT false)
+ RETURNS jsonb
+ LANGUAGE plpgsql
+ SET search_path TO ''
+ SET lock_timeout TO '3s'
+ SET statement_timeout TO '7500ms'
+AS $function$
+#variable_conflict use_column
+declare
+  -- A maker that died is missed after this.
+  v_lease constant interval := '15 seconds';
+  v_now constant timestamptz := eve.clock();
+  v_consumer_id constant uuid := coalesce(eve_cache_begin.consumer_id, '00000000-0000-0000-0000-000000000000');
+  v_scope record;
+  v_row eve.cached_answers;
+  v_model text;
+begin
+  if eve_cache_begin.key_hash is null or eve_cache_begin.key_hash !~ '^[0-9a-f]{64}$'
+    or coalesce(cardinality(eve_cache_begin.models), 0) not between 1 and 10
+    or eve_cache_begin.endpoint is null or length(eve_cache_begin.endpoint) > 40
+    or eve_cache_begin.ttl_s not between 1 and 2592000 then
+    raise exception 'key_hash, models, endpoint or ttl_s is out of bounds' using errcode = 'EV400';
+  end if;
+  v_scope := eve.cache_scope(eve_cache_begin.consumer_id, eve_cache_begin.token_id, eve_cache_begin.ttl_s);
+  if v_scope.reason is not null then
+    return jsonb_build_object('status', 'pass', 'reason', v_scope.reason);
+  elsif eve_cache_begin.request_id is not null and (
+    exists (select from eve.inflight i where i.consumer_id = v_consumer_id and i.request_id = eve_cache_begin.request_id)
+    or exists (select from eve.request_keys k where k.consumer_id = v_consumer_id and k.request_id = eve_cache_begin.request_id)
+  ) then
+    return jsonb_build_object('status', 'pass', 'reason', 'repeated');
+  end if;
+  perform pg_advisory_xact_lock(hashtextextended(v_scope.owner || eve_cache_begin.key_hash, 20));
+  select a.* into v_row from eve.cached_answers a where a.owner = v_scope.owner and a.key_hash = eve_cache_begin.key_hash for update;
+  if v_row.made_until > v_now then
+    return jsonb_build_object('status', 'wait');
+  end if;
+  if v_row.made_until is null and v_row.expires_at > v_now and v_row.created_at + v_scope.ttl * interval '1 second' > v_now
+    -- A model that has a successor by now, or is gone, gives no answers any more.
+    and (eve.served_model(v_row.requested_model)).model = v_row.model then
+    if v_row.requested_model <> all (v_scope.allowed) then
+      return jsonb_build_object('status', 'pass', 'reason', 'refused');
+    end if;
+    update eve.cached_answers a set hits = a.hits + 1, hit_at = v_now where a.number = v_row.number;
+    perform eve.cache_count(
+      v_consumer_id, v_row.model, eve_cache_begin.endpoint, 1, 0, coalesce(v_row.input_tokens, 0), coalesce(v_row.output_tokens, 0)
+    );
+    return jsonb_build_object(
+      'status', 'hit', 'id', v_row.id, 'answer', v_row.answer, 'media', v_row.media, 'model', v_row.model,
+      'requested_model', v_row.requested_model, 'age_s', floor(extract(epoch from v_now - v_row.created_at)),
+      'left_s', floor(extract(epoch from v_row.expires_at - v_now))
+    );
+  end if;
+  delete from eve.cached_answers a where a.number = v_row.number;
+  insert into eve.cached_answers (owner, key_hash, consumer_id, models, ttl_s, made_until, created_at, expires_at)
+  values (
+    v_scope.owner, eve_cache_begin.key_hash, v_consumer_id, eve_cache_begin.models, v_scope.ttl, v_now + v_lease, v_now,
+    v_now + v_scope.ttl * interval '1 second'
+  )
+  returning * into v_row;
+  if not eve_cache_begin.waited then
+    -- Callers write names of models; those that are none are counted as one.
+    v_model := coalesce((eve.served_model(eve_cache_begin.models[1])).model, '');
+    perform eve.cache_count(v_consumer_id, v_model, eve_cache_begin.endpoint, 0, 1, 0, 0);
+  end if;
+  return jsonb_build_object('status', 'make', 'id', v_row.id, 'lease_ms', extract(epoch from v_lease) * 1000);
+end;
+$function$;
+comment on function public.eve_cache_begin is 'Looks for a kept answer, and where there is none lets one call make it.';
+
+CREATE OR REPLACE FUNCTION public.eve_cache_renew(id uuid)
+ RETURNS jsonb
+ LANGUAGE plpgsql
+ SET search_path TO ''
+AS $function$
+#variable_conflict use_column
+begin
+  update eve.cached_answers a set made_until = eve.clock() + interval '15 seconds' where a.id = eve_cache_renew.id and a.made_until is not null;
+  return to_jsonb(found);
+end;
+$function$;
+comment on function public.eve_cache_renew is 'The call that makes an answer is still at it.';
+
+CREATE OR REPLACE FUNCTION public.eve_cache_keep(id uuid, model text, requested_model text, bytes integer, answer text DEFAULT NULL::text, media text DEFAULT NULL::text, input_tokens integer DEFAULT NULL::integer, output_tokens integer DEFAULT NULL::integer)
+ RETURNS jsonb
+ LANGUAGE plpgsql
+ SET search_path TO ''
+AS $function$
+#variable_conflict use_column
+declare
+  v_number bigint;
+begin
+  update eve.cached_answers a
+  set made_until = null, model = eve_cache_keep.model, requested_model = eve_cache_keep.requested_model, answer = eve_cache_keep.answer,
+    media = eve_cache_keep.media, bytes = eve_cache_keep.bytes, input_tokens = eve_cache_keep.input_tokens,
+    output_tokens = eve_cache_keep.output_tokens, created_at = eve.clock(), expires_at = eve.clock() + a.ttl_s * interval '1 second'
+  where a.id = eve_cache_keep.id and a.made_until is not null
+  returning a.number into v_number;
+  -- Retention comes once in a while; between two of its runs no more than so many small answers are too many.
+  if v_number % 50 = 0 then
+    perform eve.cache_trim();
+  end if;
+  return jsonb_build_object('kept', v_number is not null);
+end;
+$function$;
+comment on function public.eve_cache_keep is 'Keeps the answer that a call has made.';
+
+CREATE OR REPLACE FUNCTION public.eve_cache_release(id uuid)
+ RETURNS jsonb
+ LANGUAGE plpgsql
+ SET search_path TO ''
+AS $function$
+#variable_conflict use_column
+begin
+  delete from eve.cached_answers a where a.id = eve_cache_release.id;
+  return to_jsonb(found);
+end;
+$function$;
+comment on function public.eve_cache_release is 'Gives up an answer that is being made, or is lost.';
+
+CREATE OR REPLACE FUNCTION eve.cache_trim(at_most integer DEFAULT 1000)
+ RETURNS integer
+ LANGUAGE plpgsql
+ SET search_path TO ''
+AS $function$
+#variable_conflict use_column
+declare
+  v_deleted integer;
+begin
+  with sized as materialized (
+    select a.number, sum(a.bytes) over (order by a.created_at desc, a.number desc) as so_far
+    from eve.cached_answers a
+    where a.made_until is null
+  ), old as (
+    select a.number
+    from eve.cached_answers a
+    where a.number in (select s.number from sized s where s.so_far > (select l.max_bytes from eve.cache_limits l))
+    order by a.created_at, a.number
+    limit cache_trim.at_most
+    for update skip locked
+  )
+  delete from eve.cached_answers a using old where a.number = old.number;
+  get diagnostics v_deleted = row_count;
+  return v_deleted;
+end;
+$function$;
+
+-- answer_cache_reading ------------------------------------------------------------------------------------------------
+
+CREATE OR REPLACE FUNCTION public.eve_cache_consumers()
+ RETURNS jsonb
+ LANGUAGE sql
+ STABLE
+ SET search_path TO ''
+AS $function$
+  select coalesce(jsonb_object_agg(k.consumer_id, k.ttl_s), '{}') from eve.consumer_caches k;
+$function$;
+comment on function public.eve_cache_consumers is 'Consumers with a cache of their own, with the seconds that it keeps answers for.';
+
+CREATE OR REPLACE FUNCTION public.eve_cache_set(name text, ttl_s integer DEFAULT NULL::integer, by_tenant boolean DEFAULT false)
+ RETURNS jsonb
+ LANGUAGE plpgsql
+ SET search_path TO ''
+AS $function$
+#variable_conflict use_column
+declare
+  v_consumer eve.consumers;
+begin
+  select c.* into v_consumer from eve.consumers c where c.id = eve.consumer_id_of(eve_cache_set.name);
+  if not found then
+    raise exception 'there is no consumer named %', left(eve_cache_set.name, 100) using errcode = 'EV400';
+  elsif eve_cache_set.ttl_s not between 0 and 2592000 then
+    raise exception 'ttl_s must be between 0 and 2592000, which is 30 days' using errcode = 'EV400';
+  end if;
+  if eve_cache_set.ttl_s is null then
+    delete from eve.consumer_caches k where k.consumer_id = v_consumer.id;
+  else
+    insert into eve.consumer_caches (consumer_id, ttl_s, by_tenant)
+    values (v_consumer.id, eve_cache_set.ttl_s, coalesce(eve_cache_set.by_tenant, false))
+    on conflict (consumer_id) do update
+    set ttl_s = excluded.ttl_s, by_tenant = excluded.by_tenant;
+  end if;
+  perform eve.log_access(
+    'consumer_scoped', v_consumer, details => jsonb_build_object('cache_ttl_s', eve_cache_set.ttl_s, 'by_tenant', eve_cache_set.by_tenant)
+  );
+  return jsonb_build_object('consumer', v_consumer.name, 'ttl_s', eve_cache_set.ttl_s, 'by_tenant', coalesce(eve_cache_set.by_tenant, false));
+end;
+$function$;
+comment on function public.eve_cache_set is 'Sets how long a consumer''s answers are kept, and whether its tenant shares them.';
+
+CREATE OR REPLACE FUNCTION public.eve_cache_limit(max_bytes bigint)
+ RETURNS jsonb
+ LANGUAGE plpgsql
+ SET search_path TO ''
+AS $function$
+#variable_conflict use_column
+begin
+  if eve_cache_limit.max_bytes is null or eve_cache_limit.max_bytes not between 0 and 1099511627776 then
+    raise exception 'max_bytes must be between 0 and 1099511627776' using errcode = 'EV400';
+  end if;
+  update eve.cache_limits l set max_bytes = eve_cache_limit.max_bytes;
+  return jsonb_build_object('max_bytes', eve_cache_limit.max_bytes, 'deleted', eve.cache_trim(100000));
+end;
+$function$;
+comment on function public.eve_cache_limit is 'Sets how many bytes of answers are kept.';
+
+CREATE OR REPLACE FUNCTION public.eve_cache_flush(model text DEFAULT NULL::text, consumer text DEFAULT NULL::text, key text DEFAULT NULL::text, everything boolean DEFAULT false)
+ RETURNS jsonb
+ LANGUAGE plpgsql
+ SET search_path TO ''
+AS $function$
+#variable_conflict use_column
+declare
+  v_consumer_id constant uuid := eve.consumer_id_of(eve_cache_flush.consumer);
+  v_deleted bigint;
+begin
+  if num_nonnulls(eve_cache_flush.model, eve_cache_flush.consumer, eve_cache_flush.key) = 0 and not eve_cache_flush.everything then
+    raise exception 'name a model, a consumer or a key, or say that everything is meant' using errcode = 'EV400';
+  elsif eve_cache_flush.key !~ '^[0-9a-f]{8,64}$' then
+    raise exception 'a key has 8 to 64 hexadecimal digits' using errcode = 'EV400';
+  end if;
+  delete from eve.cached_answers a
+  where (eve_cache_flush.model is null or eve_cache_flush.model in (a.model, a.requested_model) or a.model is null and eve_cache_flush.model = any (a.models))
+    and (v_consumer_id is null or a.consumer_id = v_consumer_id)
+    and (eve_cache_flush.key is null or starts_with(a.key_hash, eve_cache_flush.key));
+  get diagnostics v_deleted = row_count;
+  return jsonb_build_object('deleted', v_deleted);
+end;
+$function$;
+comment on function public.eve_cache_flush is 'Deletes kept answers.';
+
+CREATE OR REPLACE FUNCTION public.eve_cache_stats(since timestamp with time zone DEFAULT NULL::timestamp with time zone, until timestamp with time zone DEFAULT NULL::timestamp with time zone, consumer text DEFAULT NULL::text, model text DEFAULT NULL::text)
+ RETURNS jsonb
+ LANGUAGE plpgsql
+ STABLE
+ SET search_path TO ''
+ SET jit TO 'off'
+AS $function$
+#variable_conflict use_column
+declare
+  v_consumer_id constant uuid := eve.consumer_id_of(eve_cache_stats.consumer);
+begin
+  return (
+    with hours as materialized (
+      select h.*
+      from eve.cache_hours h
+      where h.hour >= date_trunc('hour', coalesce(eve_cache_stats.since, '-infinity'), 'UTC')
+        and h.hour < coalesce(eve_cache_stats.until, 'infinity')
+        and (v_consumer_id is null or h.consumer_id = v_consumer_id)
+        and (eve_cache_stats.model is null or h.model = eve_cache_stats.model)
+    ), used as (
+      select h.consumer_id, h.model, grouping(h.consumer_id) = 1 as is_total,
+        jsonb_build_object(
+          'hits', coalesce(sum(h.hits), 0), 'misses', coalesce(sum(h.misses), 0),
+          'saved_input_tokens', coalesce(sum(h.input_tokens), 0), 'saved_output_tokens', coalesce(sum(h.output_tokens), 0)
+        ) as figures,
+        sum(h.hits) as hits
+      from hours h
+      group by grouping sets ((h.consumer_id, h.model), ())
+    )
+    select jsonb_build_object(
+      'totals', (select u.figures from used u where u.is_total),
+      'rows', (
+        select coalesce(
+          jsonb_agg(
+            jsonb_build_object('consumer', coalesce(c.name, u.consumer_id::text), 'model', u.model) || u.figures
+            order by u.hits desc, u.consumer_id, u.model
+          ), '[]'
+        )
+        from (select * from used u where not u.is_total order by u.hits desc, u.consumer_id, u.model limit 200) u
+        left join eve.consumers c on c.id = u.consumer_id
+      ),
+      'stored', (
+        select jsonb_build_object(
+          'answers', count(*), 'bytes', coalesce(sum(a.bytes), 0), 'media_bytes', coalesce(sum(a.bytes) filter (where a.media is not null), 0),
+          'max_bytes', (select l.max_bytes from eve.cache_limits l), 'oldest_at', min(a.created_at)
+        )
+        from eve.cached_answers a
+        where a.made_until is null
+          and (v_consumer_id is null or a.consumer_id = v_consumer_id)
+          and (eve_cache_stats.model is null or a.model = eve_cache_stats.model)
+      ),
+      'consumers', (
+        select coalesce(jsonb_agg(jsonb_build_object('consumer', c.name, 'ttl_s', k.ttl_s, 'by_tenant', k.by_tenant) order by c.name), '[]')
+        from eve.consumer_caches k
+        join eve.consumers c on c.id = k.consumer_id
+        where v_consumer_id is null or c.id = v_consumer_id
+      )
+    )
+  );
+end;
+$function$;
+comment on function public.eve_cache_stats is 'What the cache holds and what it has saved.';
+
+CREATE OR REPLACE FUNCTION public.eve_cache_metrics()
+ RETURNS jsonb
+ LANGUAGE sql
+ STABLE
+ SET search_path TO ''
+AS $function$
+  select jsonb_build_object(
+    'samples', jsonb_build_array(
+      jsonb_build_array('eve_cache_answers', '{}'::jsonb, count(*)), jsonb_build_array('eve_cache_bytes', '{}'::jsonb, coalesce(sum(a.bytes), 0))
+    ),
+    'histograms', '[]'::jsonb
+  )
+  from eve.cached_answers a
+  where a.made_until is null;
+$function$;
+comment on function public.eve_cache_metrics is 'Gauges of kept answers, in the form of eve_metrics.';
+
+CREATE OR REPLACE FUNCTION eve.retention_of_cached_answers(relation regclass, table_name text, before timestamp with time zone, at_most integer, after jsonb, OUT deleted bigint, OUT next_after jsonb)
+ RETURNS record
+ LANGUAGE plpgsql
+ SET search_path TO ''
+AS $function$
+#variable_conflict use_column
+begin
+  with old as (
+    select a.number
+    from eve.cached_answers a
+    where a.expires_at <= eve.clock() or a.created_at <= retention_of_cached_answers.before or a.made_until < eve.clock() - interval '1 hour'
+    limit retention_of_cached_answers.at_most
+    for update skip locked
+  )
+  delete from eve.cached_answers a using old where a.number = old.number;
+  get diagnostics deleted = row_count;
+  if deleted < retention_of_cached_answers.at_most then
+    deleted := deleted + eve.cache_trim(retention_of_cached_answers.at_most);
+  end if;
+  next_after := case when deleted >= retention_of_cached_answers.at_most then '{}'::jsonb end;
+end;
+$function$;
+
+CREATE OR REPLACE FUNCTION eve.retention_of_cache_hours(relation regclass, table_name text, before timestamp with time zone, at_most integer, after jsonb, OUT deleted bigint, OUT next_after jsonb)
+ RETURNS record
+ LANGUAGE plpgsql
+ SET search_path TO ''
+AS $function$
+#variable_conflict use_column
+begin
+  with old as (
+    select h.hour, h.consumer_id, h.model, h.endpoint
+    from eve.cache_hours h
+    where h.hour < retention_of_cache_hours.before
+    order by h.hour
+    limit retention_of_cache_hours.at_most
+    for update skip locked
+  )
+  delete from eve.cache_hours h
+  using old
+  where h.hour = old.hour and h.consumer_id = old.consumer_id and h.model = old.model and h.endpoint = old.endpoint;
+  get diagnostics deleted = row_count;
+  next_after := case when deleted >= retention_of_cache_hours.at_most then '{}'::jsonb end;
+end;
+$function$;
+
 -- figures -------------------------------------------------------------------------------------------------------------
 
 CREATE OR REPLACE FUNCTION eve.waited_ms(booked_ms bigint, received_at timestamp with time zone, until timestamp with time zone)

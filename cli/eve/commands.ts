@@ -1,6 +1,7 @@
 /** Every command, in the order of the list that --help shows. */
 import type { Command } from "./command.ts";
 import { alertCommands } from "./commands/alerts.ts";
+import { cacheCommands } from "./commands/cache.ts";
 import { consumerCommands } from "./commands/consumers.ts";
 import { databaseCommands } from "./commands/db.ts";
 import { deadLetterCommands } from "./commands/dead_letters.ts";
@@ -34,6 +35,7 @@ export const COMMANDS: readonly Command[] = [
   ...consumerCommands,
   ...tokenCommands,
   ...tenantCommands,
+  ...cacheCommands,
   ...alertCommands,
   ...jobCommands,
   ...webhookCommands,

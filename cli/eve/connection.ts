@@ -3,6 +3,7 @@ import { dataDirFromEnvironment } from "../../local/settings.ts";
 import { type Admin, createAdmin } from "../../shared/database/admin.ts";
 import type { Database } from "../../shared/database/database_types.ts";
 import { createReading, type Reading } from "../../shared/database/reading.ts";
+import { type CacheAdmin, createCacheAdmin } from "../../shared/database/answer_cache.ts";
 import { createTenants, type Tenants } from "../../shared/database/tenants.ts";
 import { rpcTransport } from "../../shared/database/transport/rpc_transport.ts";
 import { unreachable } from "./failure.ts";
@@ -17,6 +18,7 @@ export interface Connection {
   admin: Admin;
   reading: Reading;
   tenants: Tenants;
+  cache: CacheAdmin;
   /** The public tables. */
   tables: SupabaseClient<Database>;
   fetch: typeof fetch;
@@ -95,6 +97,7 @@ export function connect(url: string, secretKey: string, name = url): Connection 
     admin: createAdmin(transport),
     reading: createReading(transport),
     tenants: createTenants(transport),
+    cache: createCacheAdmin(transport),
     tables: createClient<Database>(base, secretKey, {
       auth: { persistSession: false, autoRefreshToken: false, detectSessionInUrl: false },
       // The key is in a header, which a redirect would send on.

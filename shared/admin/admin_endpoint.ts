@@ -7,6 +7,7 @@ import {
   notFound,
 } from "../http/function_shell.ts";
 import { jsonResponse } from "../http/json_response.ts";
+import { cacheRoutes } from "./cache_routes.ts";
 import { chatRoutes } from "./chat_routes.ts";
 import { consumerRoutes } from "./consumer_routes.ts";
 import { type AllowedOrigins, forOrigin, preflightFor } from "./origins.ts";
@@ -31,6 +32,7 @@ const ROUTES: readonly Route[] = [
   ...readingRoutes,
   ...consumerRoutes,
   ...tenantRoutes,
+  ...cacheRoutes,
   ...chatRoutes,
   ...playgroundRoutes,
   ...webhookRoutes,

@@ -2,6 +2,7 @@ import type { z } from "zod";
 import { validated } from "../endpoints/validated.ts";
 import type { Administrator } from "../contract/caller.ts";
 import type { Background } from "../runtime/background.ts";
+import type { CacheAdmin } from "../database/answer_cache.ts";
 import type { Admin } from "../database/admin.ts";
 import type { AdminChats } from "../database/admin_chats.ts";
 import type { DeadLetters } from "../database/events.ts";
@@ -24,6 +25,7 @@ export interface AdminDependencies {
   reading: Reading;
   admin: Admin;
   tenants: Tenants;
+  cache: CacheAdmin;
   chats: AdminChats;
   models: Ledger["models"];
   /** @throws GatewayError `gateway_misconfigured` without ADMIN_SECRET_KEY */

@@ -7,6 +7,7 @@ import { openaiEndpoint } from "../endpoints/openai/endpoint.ts";
 import type { Endpoint } from "../endpoints/endpoint.ts";
 import { withPlainNames } from "../endpoints/model_name.ts";
 import { createJobService } from "../gateway/job_service.ts";
+import { type AnswerCache, createAnswerCache } from "../gateway/cache/answer_cache.ts";
 import { createGateway } from "../gateway/invoke.ts";
 import { usingChangedSecrets } from "../gateway/changed_secrets.ts";
 import type { GatewayDependencies } from "../gateway/dependencies.ts";
@@ -18,6 +19,7 @@ import type { Resolve } from "../http/public_target.ts";
 import { CHATS_CONSUMER_VARIABLE, createAnswering } from "../chats/answering.ts";
 import { type BatchFiles, createBatchFiles } from "../batches/batch_files.ts";
 import { createUploads } from "../batches/uploads.ts";
+import { createCachedAnswers } from "../database/answer_cache.ts";
 import { type Batches, createBatches } from "../database/batches.ts";
 import { createChats } from "../database/chats.ts";
 import { estimateTokens } from "../gateway/estimate/estimate.ts";
@@ -101,7 +103,21 @@ export function openCalls(options: CallsOptions): Calls {
   const secrets = environmentSecrets(read);
   const keys = createKeySecrets(transport, settings.rpcTimeoutMs);
   const requestTimeoutMs = options.requestTimeoutMs ?? (() => settings.requestTimeoutMs);
+  const batches = createBatches(transport);
+  let opened: Promise<Media> | null = null;
+  const media = () =>
+    opened ??= openFiles().catch((thrown) => {
+      opened = null;
+      throw thrown;
+    });
+  const cache: AnswerCache = createAnswerCache({
+    answers: createCachedAnswers(transport, settings.rpcTimeoutMs),
+    media: createJobMedia({ tenantOf: batches.tenantOf, media, user: "cache" }),
+    clock,
+    log,
+  });
   const parts: GatewayDependencies = {
+    cache,
     ledger: usingChangedSecrets(ledger, { keys, secrets, clock, log }),
     providers: providerRegistry({ googleBaseUrl, read, createClient, log }),
     secrets,
@@ -138,13 +154,6 @@ export function openCalls(options: CallsOptions): Calls {
     );
     return { id: webhook.id, url: webhook.url, secret };
   };
-  const batches = createBatches(transport);
-  let opened: Promise<Media> | null = null;
-  const media = () =>
-    opened ??= openFiles().catch((thrown) => {
-      opened = null;
-      throw thrown;
-    });
   const files = createBatchFiles({ batches, media, newId });
   const uploads = createUploads({ rows: createUploadRows(transport), batches, media, newId });
   const jobMedia = createJobMedia({ tenantOf: batches.tenantOf, media });

@@ -20,6 +20,8 @@ export interface Asked extends ServedBy {
   traceId: string | null;
   /** False: what was asked and answered is not kept, whatever the consumer's row says. It is kept only where that row allows it. */
   capture?: boolean | null;
+  /** Seconds that the answer is kept for and may be old, 1 to 2,592,000; 0: neither; null or absent: as the consumer's row says. */
+  cacheTtlS?: number | null;
 }
 
 /** A request as its body says it, without what its target turns out to be served by. */
@@ -41,6 +43,17 @@ export interface CallLog {
   end(attributes: Record<string, unknown>): void;
 }
 
+/** What a cache had to do with a call. */
+export type CacheOutcome =
+  | { status: "hit"; ageS: number; leftS: number; key: string }
+  /** stored: whether the answer is kept; null: it is not known yet. */
+  | { status: "miss"; stored: boolean | null; key: string }
+  /** It was not looked for, although somebody asked: by whom, or what. */
+  | {
+    status: "bypass";
+    reason: "asked" | "off" | "capture" | "temperature" | "stage" | "refused" | "repeated";
+  };
+
 /** The circumstances of a call: who, since when, and until when it is of use. */
 export interface InvokeContext {
   caller: Caller;
@@ -50,6 +63,8 @@ export interface InvokeContext {
   receivedAt: number;
   /** Called once, when a stream has ended, however it did. */
   onStreamEnd?: () => void;
+  /** Called before the first piece of an answer, and again when more is known; not for calls that nobody wants kept. */
+  noteCache?: (outcome: CacheOutcome) => void;
   /** The canonical log line of the HTTP request that the call is part of. */
   logLine?: CallLog;
 }

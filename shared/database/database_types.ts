@@ -1052,6 +1052,46 @@ export type Database = {
         };
         Returns: Json;
       };
+      "eve_cache_begin": {
+        Args: {
+          "consumer_id"?: string;
+          "endpoint": string;
+          "key_hash": string;
+          "models": (string)[];
+          "request_id"?: string;
+          "token_id"?: string;
+          "ttl_s"?: number;
+          "waited"?: boolean;
+        };
+        Returns: Json;
+      };
+      "eve_cache_consumers": { Args: Record<PropertyKey, never>; Returns: Json };
+      "eve_cache_flush": {
+        Args: { "consumer"?: string; "everything"?: boolean; "key"?: string; "model"?: string };
+        Returns: Json;
+      };
+      "eve_cache_keep": {
+        Args: {
+          "answer"?: string;
+          "bytes": number;
+          "id": string;
+          "input_tokens"?: number;
+          "media"?: string;
+          "model": string;
+          "output_tokens"?: number;
+          "requested_model": string;
+        };
+        Returns: Json;
+      };
+      "eve_cache_limit": { Args: { "max_bytes": number }; Returns: Json };
+      "eve_cache_metrics": { Args: Record<PropertyKey, never>; Returns: Json };
+      "eve_cache_release": { Args: { "id": string }; Returns: Json };
+      "eve_cache_renew": { Args: { "id": string }; Returns: Json };
+      "eve_cache_set": { Args: { "by_tenant"?: boolean; "name": string; "ttl_s"?: number }; Returns: Json };
+      "eve_cache_stats": {
+        Args: { "consumer"?: string; "model"?: string; "since"?: string; "until"?: string };
+        Returns: Json;
+      };
       "eve_capture": { Args: { "answer"?: Json; "prompt": Json; "request_no": number }; Returns: Json };
       "eve_chat": { Args: { "actor": Json; "chat_id": string }; Returns: Json };
       "eve_chat_answer_begin": {

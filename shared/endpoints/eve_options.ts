@@ -11,7 +11,12 @@ export interface EveOptions {
   requestId: string | null;
   /** Keep prompt and answer for debugging; null: as the consumer's row says. */
   capture: boolean | null;
+  /** Seconds that the answer is kept for and may be old; 0: neither; null: as the consumer's row says. */
+  cacheTtlS: number | null;
 }
+
+/** 30 days, as the database has it. */
+export const MAX_CACHE_TTL_S = 2_592_000;
 
 export interface EveTerms {
   /** The most that a caller may ask to wait, in ms. */
@@ -39,6 +44,10 @@ const shape = z.object({
     .max(MAX_ID_CHARS, `must be no longer than ${MAX_ID_CHARS} characters`).optional(),
   "x-eve-capture": z.enum(["true", "false", "1", "0"], { error: "must be true or false" })
     .transform((value) => value === "true" || value === "1").optional(),
+  "x-eve-cache-ttl": z.string()
+    .regex(/^\d{1,7}$/, `must be a whole number of seconds, 0 to ${MAX_CACHE_TTL_S}`).transform(Number)
+    .pipe(z.number().max(MAX_CACHE_TTL_S, `must be at most ${MAX_CACHE_TTL_S} seconds, which is 30 days`))
+    .optional(),
 });
 
 /** Of all options, so that a misspelt one is told from another's header. */
@@ -66,7 +75,22 @@ export function eveOptions(request: Request, terms: EveTerms): EveOptions {
     class: options["x-eve-class"],
     requestId: options["x-eve-request-id"] ?? null,
     capture: options["x-eve-capture"] ?? null,
+    cacheTtlS: options["x-eve-cache-ttl"] ?? null,
   };
+}
+
+/**
+ * The option `x-eve-cache-ttl` alone, as every endpoint has it.
+ * @throws GatewayError `invalid_request`
+ */
+export function cacheTtlOf(request: Request): number | null {
+  const name = "x-eve-cache-ttl";
+  const value = request.headers.get(name) ??
+    (request.url.includes("?") ? new URL(request.url).searchParams.get(name) : null);
+  if (value === null || value.trim() === "") return null;
+  const parsed = shape.shape[name].safeParse(value.trim());
+  if (parsed.success) return parsed.data ?? null;
+  throw invalidRequest([{ field: name, problem: parsed.error.issues[0]?.message ?? "is not valid" }]);
 }
 
 function given(request: Request, faults: Fault[]): Partial<Record<Name, string>> {

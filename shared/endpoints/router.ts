@@ -1,6 +1,7 @@
 import { type Caller, chargedName } from "../contract/caller.ts";
 import type { Gateway } from "../contract/gateway.ts";
 import type { GatewayError } from "../contract/gateway_error.ts";
+import type { CacheOutcome } from "../contract/request.ts";
 import type { ResolveTarget } from "../contract/target.ts";
 import {
   createFunction,
@@ -11,6 +12,7 @@ import {
 import { BODY_COPIES } from "../http/work_budget.ts";
 import { canonicalPath } from "./aliases.ts";
 import type { Endpoint, EndpointRoute, RequestContext } from "./endpoint.ts";
+import { cacheTtlOf } from "./eve_options.ts";
 
 /** What the router works with. */
 export interface RouterDependencies {
@@ -78,12 +80,19 @@ async function serve(
 ): Promise<Response> {
   const { request, path, receivedAt, logLine } = received;
   const work = received.beginWork(chargedName(caller));
+  let cache: CacheOutcome | null = null;
   const invokeContext = {
     caller,
     signal: request.signal,
     receivedAt,
     logLine,
     onStreamEnd: () => work.end(),
+    noteCache: (outcome: CacheOutcome) => void (cache = outcome),
+  };
+  /** What every endpoint takes as a header, unless the body has said it. */
+  const withCache = <Asked extends { cacheTtlS?: number | null }>(asked: Asked): Asked => {
+    const cacheTtlS = asked.cacheTtlS ?? cacheTtlOf(request);
+    return cacheTtlS === null ? asked : { ...asked, cacheTtlS };
   };
   const confirmCaller = confirmation(caller, gateway, confirmations);
   let streams = false;
@@ -104,23 +113,38 @@ async function serve(
     takeMemory: (bytes) => work.add(bytes * BODY_COPIES),
     confirmCaller,
     resolve: (target) => resolve(target, caller),
-    invoke: (asked, as = caller) => gateway.invoke(asked, { ...invokeContext, caller: as }),
+    invoke: (asked, as = caller) => gateway.invoke(withCache(asked), { ...invokeContext, caller: as }),
     stream: (asked, as = caller) => {
       streams = true;
-      return gateway.stream(asked, { ...invokeContext, caller: as });
+      return gateway.stream(withCache(asked), { ...invokeContext, caller: as });
     },
     embed: (asked) => gateway.embed(asked, invokeContext),
     countTokens: (asked) => gateway.countTokens(asked, caller),
     models: () => gateway.models(caller),
   };
   try {
-    return await route.serve(context);
+    const response = await route.serve(context);
+    // A stream has begun by now, so what the cache had to do with it is known.
+    if (cache !== null) response.headers.set("x-eve-cache", cacheHeader(cache));
+    return response;
   } catch (thrown) {
     streams = false;
     throw thrown;
   } finally {
     // The request is needed until the last piece of a stream has gone.
     if (!streams) work.end();
+  }
+}
+
+/** As in RFC 9211, in words that say what to do: its age, how long it stays, and the key to flush it by. */
+function cacheHeader(outcome: CacheOutcome): string {
+  switch (outcome.status) {
+    case "hit":
+      return `hit; age=${outcome.ageS}; ttl=${outcome.leftS}; key=${outcome.key}`;
+    case "miss":
+      return `miss${outcome.stored === true ? "; stored" : ""}; key=${outcome.key}`;
+    case "bypass":
+      return `bypass; reason=${outcome.reason}`;
   }
 }
 

@@ -1,4 +1,5 @@
 import type { Clock } from "../runtime/clock.ts";
+import type { AnswerCache } from "./cache/answer_cache.ts";
 import type { Log } from "../runtime/log.ts";
 import type { Ledger } from "../database/admission/ledger.ts";
 import type { Provider } from "../providers/provider.ts";
@@ -14,6 +15,8 @@ export interface GatewayDependencies {
   secrets: ResolveSecret;
   /** Keys that belong to stages. Absent: there are none. */
   storedKeys?: ResolveStoredKey;
+  /** Absent: no answer is kept. */
+  cache?: AnswerCache;
   clock: Clock;
   /** 0 up to 1. */
   random: () => number;

@@ -3,6 +3,8 @@ import { chargedName } from "../contract/caller.ts";
 import type { Gateway } from "../contract/gateway.ts";
 import { GatewayError } from "../contract/gateway_error.ts";
 import type { GatewayRequest, InvokeContext } from "../contract/request.ts";
+import type { GatewayResult } from "../contract/result.ts";
+import { throughCache } from "./cache/through_cache.ts";
 import { ChatTask, resultOf } from "./tasks/chat_task.ts";
 import { embedAll } from "./embed.ts";
 import { estimateTokens } from "./estimate/estimate.ts";
@@ -20,15 +22,22 @@ export function createGateway(dependencies: GatewayDependencies): Gateway {
   return {
     async invoke(request, context) {
       requireKind(request, "answers");
-      const task = new ChatTask(request, { streams: false, hash: await hashOf(request) });
-      const ended = await serve(dependencies, task, context);
-      return "status" in ended ? replay(request, ended) : resultOf(request, ended);
+      return await throughCache(dependencies, request, context, (asked, context) => {
+        return whole(dependencies, asked, context);
+      });
     },
     stream: (request, context) =>
       eventIteration({
         begin: async (signal, emit) => {
           if (unread.isFull(chargedName(context.caller))) throw new GatewayError("streams_unread");
-          await stream(dependencies, request, { ...context, signal }, emit);
+          requireKind(request, "answers");
+          await throughCache(
+            dependencies,
+            request,
+            { ...context, signal },
+            (asked, context, accumulated) => stream(dependencies, asked, context, emit, accumulated),
+            emit,
+          );
         },
         client: context.signal,
         clock: dependencies.clock,
@@ -50,20 +59,35 @@ export function createGateway(dependencies: GatewayDependencies): Gateway {
   };
 }
 
+async function whole(
+  dependencies: GatewayDependencies,
+  request: GatewayRequest,
+  context: InvokeContext,
+): Promise<GatewayResult> {
+  const task = new ChatTask(request, { streams: false, hash: await hashOf(request) });
+  const ended = await serve(dependencies, task, context);
+  return "status" in ended ? replay(request, ended) : resultOf(request, ended);
+}
+
 async function stream(
   dependencies: GatewayDependencies,
   request: GatewayRequest,
   context: InvokeContext,
   emit: Emit,
-): Promise<void> {
-  requireKind(request, "answers");
-  const task = new ChatTask(request, { streams: true, hash: await hashOf(request) });
+  accumulated: number | undefined,
+): Promise<GatewayResult> {
+  const task = new ChatTask(request, { streams: true, hash: await hashOf(request), accumulated });
   const ended = await serve(dependencies, task, context, emit);
-  if (!("status" in ended)) return await emit({ type: "done", result: resultOf(request, ended) });
+  if (!("status" in ended)) {
+    const result = resultOf(request, ended);
+    await emit({ type: "done", result });
+    return result;
+  }
   // Seen before: the stored answer, in one piece.
   const result = replay(request, ended);
   await emit({ type: "delta", chunk: result.answer });
   await emit({ type: "done", result });
+  return result;
 }
 
 /** Only a client that chose the id can ask again with it. */

@@ -24,6 +24,7 @@ const EXPOSED_HEADERS = [
   "x-goog-upload-size-received",
   "x-goog-upload-status",
   "x-goog-upload-url",
+  "x-eve-cache",
   "x-eve-request-id",
   "x-eve-ignored",
   "x-eve-max-output-tokens",

@@ -134,6 +134,26 @@ export const METRICS = {
     help: "Chats that are gone for good, by what took them: erasure, retention.",
     labels: ["by"],
   },
+  eve_cache_requests_total: {
+    type: "counter",
+    help: "Calls that might be answered from what is kept: hit, miss.",
+    labels: ["result"],
+  },
+  eve_cache_saved_tokens_total: {
+    type: "counter",
+    help: "Tokens that hits would have cost: input, output (thoughts included).",
+    labels: ["type"],
+  },
+  eve_cache_answers: {
+    type: "gauge",
+    help: "Answers that are kept.",
+    labels: [],
+  },
+  eve_cache_bytes: {
+    type: "gauge",
+    help: "Bytes of the answers that are kept, those among the files included.",
+    labels: [],
+  },
   eve_jobs: {
     type: "gauge",
     help: "Jobs that have not ended, by kind and state (queued, running).",

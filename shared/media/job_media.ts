@@ -6,8 +6,11 @@ import { openObject } from "./read.ts";
 import type { Media } from "./storage.ts";
 import { uploadFile } from "./upload.ts";
 
-/** What uses the media object of a body or a result; `eve.jobs_media_went` lets go of it when the job is deleted. */
-const REFERENCE = "job";
+/**
+ * What uses such a media object: a job its body or result, or a kept answer. `eve.jobs_media_went` and `eve.cached_answers_went` let go of it
+ * when that is deleted.
+ */
+export type MediaUser = "job" | "cache";
 /** One line of JSON. No packer knows it: a function has 2 s of computing, and pictures in base64 take most of that to pack. */
 const MIME_TYPE = "application/x-ndjson";
 /** The tenant was looked up for the caller: whether it may keep other media is another question. */
@@ -44,9 +47,11 @@ export interface JobMediaDependencies {
   /** The tenant that a caller's files are kept for. */
   tenantOf: (caller: JobCaller) => Promise<string>;
   media: () => Promise<Media>;
+  /** What uses what is kept; absent: jobs. */
+  user?: MediaUser;
 }
 
-export function createJobMedia({ tenantOf, media }: JobMediaDependencies): JobMedia {
+export function createJobMedia({ tenantOf, media, user = "job" }: JobMediaDependencies): JobMedia {
   return {
     async keep(jobId, json, caller) {
       const [tenantId, opened] = await Promise.all([tenantOf(caller), media()]);
@@ -57,7 +62,7 @@ export function createJobMedia({ tenantOf, media }: JobMediaDependencies): JobMe
         mimeType: MIME_TYPE,
         body,
         metadata: {},
-        links: { ref_kind: REFERENCE, ref_id: jobId },
+        links: { ref_kind: user, ref_id: jobId },
         vision: null,
       });
       return `${tenantId}/${await sha256Of(body)}`;
@@ -74,7 +79,7 @@ export function createJobMedia({ tenantOf, media }: JobMediaDependencies): JobMe
     },
     async release(jobId, kept) {
       const opened = await media();
-      const removed = await opened.registry.remove(ACTOR, ...partsOf(kept), { kind: REFERENCE, id: jobId });
+      const removed = await opened.registry.remove(ACTOR, ...partsOf(kept), { kind: user, id: jobId });
       if (removed.status === "deleting") await deleteObjects(opened, [removed.delete]);
     },
   };

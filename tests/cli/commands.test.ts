@@ -606,6 +606,30 @@ test("what ends is shown while it ends, once, and Ctrl-C ends it in order", asyn
   expect((await run("tail", "--lines", "5000")).code).toBe(2);
 });
 
+test("kept answers: shown, set for a consumer, counted in usage, bounded and flushed", async () => {
+  const ask = () =>
+    stack.invoke("llm-invoke", { model: "gemma-4-31b-it", prompt: "Keep this.", cache: { ttl_s: 600 } });
+  await (await ask()).body?.cancel();
+  const hit = await ask();
+  await hit.body?.cancel();
+  const key = /^hit; .*key=([0-9a-f]{16})$/.exec(hit.headers.get("x-eve-cache") ?? "")?.[1];
+  expect(await json("cache", "stats")).toMatchObject({
+    totals: { hits: 1, misses: 1 },
+    stored: { answers: 1 },
+  });
+  expect((await run("cache", "stats", "--since", "today")).said).toMatch(/hits +1 of 2 calls, 50 %/);
+  expect((await run("usage", "--since", "today")).said).toContain("Kept answers: 1 hits (50 %");
+  expect(await json("cache", "consumer", "project", "--ttl", "1h")).toEqual({
+    consumer: "project",
+    ttl_s: 3_600,
+    by_tenant: false,
+  });
+  expect((await run("cache", "consumer", "project", "--ttl", "none")).said).toContain("if a call asks");
+  expect((await run("cache", "flush")).code).toBe(2);
+  expect(await json("cache", "flush", "--key", key!)).toEqual({ deleted: 1 });
+  expect(await json("cache", "limit", "--mb", "100")).toEqual({ max_bytes: 100_000_000, deleted: 0 });
+});
+
 test("what was spent is summed up to this moment, for people, programs and spreadsheets", async () => {
   const before = await json("usage", "--by", "model", "--since", "today", "--model", "gemma-4-31b-it");
   await ask(stack.keys.secret).then((response) => response.text());

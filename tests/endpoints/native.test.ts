@@ -29,6 +29,58 @@ const ask = async (body: object) => {
 };
 const lastBody = async () => (await gateway.bodies()).at(-1) as Record<string, unknown>;
 
+test("[native.cache] an answer is given again, whole or as a stream, at every endpoint that it is asked at, and says so", async () => {
+  const say = `Reply with exactly: ${"концерт в парке ".repeat(30)}`;
+  const post = (path: string, body: object) =>
+    gateway.stack.invoke(`llm-invoke${path}`, body, {
+      headers: {
+        apikey: gateway.stack.keys.secret,
+        "content-type": "application/json",
+        "x-eve-cache-ttl": "600",
+      },
+    });
+  const generate = `/v1beta/models/${GEMMA}`;
+  const contents = [{ role: "user", parts: [{ text: say }] }];
+  const chat = { model: GEMMA, messages: [{ role: "user", content: `${say}!` }] };
+  const asked: [string, object][] = [
+    ["", { model: GEMMA, prompt: say, cache: { ttl_s: 60 } }],
+    ["", { model: GEMMA, prompt: say, cache: { ttl_s: 60 }, stream: true }],
+    ["", { model: GEMMA, prompt: say, cache: { ttl_s: 0 } }],
+    ["/openai/v1/chat/completions", { ...chat, stream: true }],
+    ["/openai/v1/chat/completions", chat],
+    ["/openai/v1/chat/completions", { ...chat, stream: true }],
+    [`${generate}:streamGenerateContent?alt=sse`, { contents: [...contents, ...contents] }],
+    [`${generate}:streamGenerateContent?alt=sse`, { contents: [...contents, ...contents] }],
+    [`${generate}:generateContent`, { contents: [...contents, ...contents] }],
+  ];
+  const said: string[] = [];
+  const texts: string[] = [];
+  for (const [path, body] of asked) {
+    const response = await post(path, body);
+    expect(response.status).toBe(200);
+    said.push(response.headers.get("x-eve-cache")?.replace(/; (age|ttl|key)=[0-9a-f]+/g, "") ?? "nothing");
+    texts.push(await response.text());
+  }
+  expect(said).toEqual([
+    "miss; stored",
+    "hit",
+    "bypass; reason=asked",
+    "miss",
+    "hit",
+    "hit",
+    "miss",
+    "hit",
+    "hit",
+  ]);
+  // In pieces, and nothing of it is lost.
+  const deltas = texts[5]!.split("\n").filter((line) => line.startsWith("data: {"))
+    .map((line) => JSON.parse(line.slice(6)).choices?.[0]?.delta?.content ?? "");
+  expect([deltas.filter((text) => text !== "").length > 2, deltas.join("")])
+    .toEqual([true, JSON.parse(texts[4]!).choices[0].message.content]);
+  expect(texts[7]).toContain("STOP");
+  expect(await gateway.bodies()).toHaveLength(4);
+});
+
 describe("a conversation", () => {
   test("[native.text] as a prompt, as messages or as contents, with system texts", async () => {
     const wanted = { role: "user", parts: [{ text: "Reply with exactly: концерт" }] };

@@ -57,6 +57,7 @@ const HEADERS = [
   "x-eve-mode",
   "x-eve-max-wait-ms",
   "x-eve-capture",
+  "x-eve-cache-ttl",
   "traceparent",
   "tracestate",
   "x-server-timeout",

@@ -167,6 +167,17 @@ describe("every table", () => {
        from (values (interval '31 days'), (interval '29 days')) v (age)`,
     ],
     [
+      "eve.cached_answers",
+      `insert into eve.cached_answers (owner, key_hash, consumer_id, models, ttl_s, requested_model, model, answer, bytes, created_at, expires_at)
+       select 'consumer:c', repeat(digit, 64), gen_random_uuid(), '{m}', 60, 'm', 'm', '{}', 2, now() - age, now() + interval '1 day'
+       from (values ('a', interval '31 days'), ('b', interval '29 days')) v (digit, age)`,
+    ],
+    [
+      "eve.cache_hours",
+      `insert into eve.cache_hours (hour, consumer_id, model, endpoint)
+       select now() - age, gen_random_uuid(), 'm', 'native' from (values (interval '401 days'), (interval '399 days')) v (age)`,
+    ],
+    [
       "eve.uploads",
       `insert into eve.uploads (id, tenant_id, filename, bytes, created_at, expires_at)
        select gen_random_uuid(), 'default', 'f', 1, now() - age, now() - age from (values (interval '25 hours'), (interval '23 hours')) v (age)`,

@@ -5,6 +5,7 @@ import {
   type UsageBy,
   type UsageReport,
 } from "../../../shared/database/reading.ts";
+import type { CacheStats } from "../../../shared/database/answer_cache.ts";
 import { bar } from "../chart.ts";
 import type { Command, CommandDependencies, Given } from "../command.ts";
 import { csv } from "../csv.ts";
@@ -13,6 +14,7 @@ import { pacificHour, wholeDays } from "../../../shared/runtime/pacific_days.ts"
 import { readInstant } from "../period.ts";
 import { blue, bold, count, dim, instant, red, table, widthOf, yellow } from "../table.ts";
 import { readChoice, readNumber } from "../values.ts";
+import { hitRate } from "./cache.ts";
 
 const SINCE_BY_DEFAULT = "7d";
 const DAYS = /^([1-9]\d{0,3})d$/;
@@ -68,7 +70,7 @@ export const usageCommand: Command = {
     const atMost = readNumber(given, "limit") ?? ROWS_BY_DEFAULT;
     if (atMost < 1 || atMost > MOST_ROWS) throw misuse(`--limit must be between 1 and ${count(MOST_ROWS)}.`);
     if (given.switch("csv") && around.json) throw misuse("Say --csv or --json, not both.");
-    const { reading } = around.connect();
+    const { reading, cache } = around.connect();
     const clock = await reading.now();
     const until = given.option("until");
     const filter = {
@@ -81,12 +83,16 @@ export const usageCommand: Command = {
       atMost,
     };
     await rollUp(reading, around);
-    const usage = await reading.usage(filter);
+    const { since, consumer, model } = filter;
+    const [usage, { totals: saved }] = await Promise.all([
+      reading.usage(filter),
+      cache.stats({ since, until: filter.until, consumer, model }),
+    ]);
     return {
-      json: usage,
+      json: { ...usage, cache: saved },
       text: given.switch("csv")
         ? asCsv(usage)
-        : asText(usage, measure, around.width, atMost) + wholeHours(filter.since, usage),
+        : asText(usage, measure, around.width, atMost) + savedByCache(saved) + wholeHours(since, usage),
     };
   },
 };
@@ -134,6 +140,15 @@ function namesOf(row: UsageReport["rows"][number], by: readonly UsageBy[]): stri
 
 /** Of a consumer or a key that was removed only the id is left. */
 const shortId = (text: string) => text.replace(/^([0-9a-f]{8})(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/, "$1 (gone)");
+
+/** What was answered from what is kept is no request, and stands in none of the rows. */
+function savedByCache(saved: CacheStats["totals"]): string {
+  const rate = hitRate(saved);
+  if (rate === null) return "";
+  return `\nKept answers: ${count(saved.hits)} hits (${rate} of the calls that may use them) saved ${
+    count(saved.hits)
+  } starts, ${count(saved.saved_input_tokens)} tokens in and ${count(saved.saved_output_tokens)} out.`;
+}
 
 /** The sums are by the hour: what was asked for from its middle is counted from its beginning. */
 function wholeHours(since: string, usage: UsageReport): string {

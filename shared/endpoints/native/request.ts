@@ -5,6 +5,7 @@ import { DEFAULT_HISTORY_TOKENS } from "../../chats/answering.ts";
 import type { GatewayRequest, Unresolved } from "../../contract/request.ts";
 import type { Target } from "../../contract/target.ts";
 import { targetOf } from "../../stages/stage_name.ts";
+import { MAX_CACHE_TTL_S } from "../eve_options.ts";
 import { schemaSettings } from "../response_schema.ts";
 import { invalidRequest, listOf, textOfBytes, validated } from "../validated.ts";
 
@@ -106,6 +107,7 @@ const body = z.strictObject({
   webhook: z.strictObject({ url: z.string().min(1).max(2_000) }).optional(),
   request_id: plainName(MAX_ID_CHARS).optional(),
   capture: z.boolean().optional(),
+  cache: z.strictObject({ ttl_s: z.number().int().min(0).max(MAX_CACHE_TTL_S) }).optional(),
   metadata: anyObject.refine((value) => JSON.stringify(value).length <= MAX_METADATA_CHARS, {
     error: `must be no longer than ${MAX_METADATA_CHARS} characters as JSON`,
   }).default({}),
@@ -166,6 +168,7 @@ export function decodeNative(json: unknown, terms: NativeTerms): NativeAsked {
     metadata: asked.metadata,
     traceId: terms.traceId,
     capture: asked.capture ?? null,
+    cacheTtlS: asked.cache?.ttl_s ?? null,
     schemaRepair: asked.schema_repair,
   };
   return {

@@ -11,10 +11,16 @@ export class StreamAccumulator {
   #candidates = new Map<number, Candidate>();
   #rest: Answer = {};
   #chars = 0;
+  readonly #most: number;
+
+  /** @param most characters of JSON */
+  constructor(most = MAX_ACCUMULATED_CHARS) {
+    this.#most = most;
+  }
 
   /** False: it was too much, and the parts are gone. */
   get whole(): boolean {
-    return this.#chars <= MAX_ACCUMULATED_CHARS;
+    return this.#chars <= this.#most;
   }
 
   add(chunk: Answer): void {

@@ -19,6 +19,7 @@ export class ChatTask implements Task<Answer> {
   readonly operation = "chat";
   readonly hash: string | null;
   readonly #streams: boolean;
+  readonly #accumulated: number | undefined;
   readonly #requirement: JsonRequirement | null;
   prompt: Prompt;
   models: string[];
@@ -28,8 +29,13 @@ export class ChatTask implements Task<Answer> {
   /** Features that models have refused while this request ran; the database learns of them at the same time. */
   #lacking = new Map<string, Set<Capability>>();
 
-  constructor(request: GatewayRequest, options: { streams: boolean; hash: string | null }) {
+  /** @param options.accumulated characters of a stream that are put together; absent: as many as are stored for repetitions */
+  constructor(
+    request: GatewayRequest,
+    options: { streams: boolean; hash: string | null; accumulated?: number | undefined },
+  ) {
     this.asked = request;
+    this.#accumulated = options.accumulated;
     this.hash = options.hash;
     this.#streams = options.streams;
     this.prompt = request.prompt;
@@ -50,7 +56,7 @@ export class ChatTask implements Task<Answer> {
     const prompt = adaptPrompt(limited, capabilities, grant.model);
     const check = (served: Served<Answer>, whole = true) =>
       whole ? checkJson(this.#requirement, served) : served;
-    if (this.#streams) return streamed(prompt, grant, check);
+    if (this.#streams) return streamed(prompt, grant, check, this.#accumulated);
     return async (provider, to) => {
       const { answer: value, usage, ...rest } = await capabilityOf(provider, "text").generate({
         ...to,
@@ -115,10 +121,11 @@ function streamed(
   prompt: Prompt,
   grant: Grant,
   check: (served: Served<Answer>, whole: boolean) => Served<Answer>,
+  accumulated: number | undefined,
 ): Call<Answer> {
   return async (provider, to, emit) => {
     const meter = new UsageMeter(grant.tokens);
-    const accumulator = new StreamAccumulator();
+    const accumulator = new StreamAccumulator(accumulated);
     const usageSoFar = () => meter.estimate();
     const chunks = capabilityOf(provider, "text").stream({ ...to, prompt });
     try {

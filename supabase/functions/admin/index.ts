@@ -19,6 +19,7 @@ import { createWebhooks } from "../../../shared/database/webhooks.ts";
 import { createReading } from "../../../shared/database/reading.ts";
 import { rpcTransport } from "../../../shared/database/transport/rpc_transport.ts";
 import { createStages } from "../../../shared/database/stages.ts";
+import { createCacheAdmin } from "../../../shared/database/answer_cache.ts";
 import { createTenants } from "../../../shared/database/tenants.ts";
 import { namedHosts, WEBHOOK_HOSTS_VARIABLE } from "../../../shared/events/webhooks/register.ts";
 import { providerRegistry } from "../../../shared/providers/registry.ts";
@@ -47,6 +48,7 @@ function open() {
     reading: createReading(transport),
     admin: createAdmin(transport),
     tenants: createTenants(transport),
+    cache: createCacheAdmin(transport),
     chats: createAdminChats(transport),
     models: createLedger(transport).models,
     encryption: () => createKeyEncryption(variable(ADMIN_SECRET_VARIABLE)),

@@ -18,7 +18,13 @@ function refusal(headers: Record<string, string> = {}, query = ""): GatewayError
 }
 
 test("a client that says nothing waits, as an interactive caller, under an id of ours", () => {
-  expect(read()).toEqual({ maxWaitMs: 60_000, class: "interactive", requestId: null, capture: null });
+  expect(read()).toEqual({
+    maxWaitMs: 60_000,
+    class: "interactive",
+    requestId: null,
+    capture: null,
+    cacheTtlS: null,
+  });
 });
 
 test("every option comes as a header or in the query", () => {
@@ -27,8 +33,15 @@ test("every option comes as a header or in the query", () => {
     "x-eve-class": "batch",
     "x-eve-request-id": "event-42",
     "x-eve-capture": "true",
+    "x-eve-cache-ttl": "2592000",
   };
-  const expected = { maxWaitMs: 5_000, class: "batch", requestId: "event-42", capture: true };
+  const expected = {
+    maxWaitMs: 5_000,
+    class: "batch",
+    requestId: "event-42",
+    capture: true,
+    cacheTtlS: 2_592_000,
+  };
   expect(read(options)).toEqual(expected);
   expect(read({}, `?${new URLSearchParams(options)}`)).toEqual(expected);
 });
@@ -58,6 +71,8 @@ describe("what cannot be meant is refused by name", () => {
     ["x-eve-request-id", { "x-eve-request-id": "a b" }],
     ["x-eve-request-id", { "x-eve-request-id": "x".repeat(201) }],
     ["x-eve-capture", { "x-eve-capture": "yes" }],
+    ["x-eve-cache-ttl", { "x-eve-cache-ttl": "1h" }],
+    ["x-eve-cache-ttl", { "x-eve-cache-ttl": "2592001" }],
     ["x-eve-prioritise", { "x-eve-prioritise": "1" }],
   ])("%s in %j", (name, headers) => {
     const error = refusal(headers);

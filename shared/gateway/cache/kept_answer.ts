@@ -1,0 +1,78 @@
+import { z } from "zod";
+import type { Answer, Candidate, Part } from "../../contract/content.ts";
+import { judgeAnswer } from "../../contract/answer_verdict.ts";
+import type { GatewayResult } from "../../contract/result.ts";
+
+/** The longest answer that is kept, in characters of JSON: some pictures. A stream holds so much in memory, to keep it. */
+export const MAX_KEPT_CHARS = 8 * 1024 * 1024;
+
+const kept = z.object({
+  version: z.literal(1),
+  answer: z.custom<Answer>((value) => typeof value === "object" && value !== null),
+  finishReason: z.string().nullable(),
+  usage: z.object({
+    inputTokens: z.number(),
+    outputTokens: z.number().nullable(),
+    thoughtsTokens: z.number().nullable(),
+    cachedTokens: z.number().nullable(),
+    totalTokens: z.number().nullable(),
+    estimated: z.boolean(),
+  }),
+});
+export type KeptAnswer = Omit<z.output<typeof kept>, "version">;
+
+/** An answer that is finished, whole and unblocked, as JSON; null: it is not, or too long. */
+export function answerToKeep(result: GatewayResult): string | null {
+  const { answer, finishReason, usage, verdict, replayed, outputLoweredTo } = result;
+  // One that a budget cut short is not what was asked for.
+  if (!verdict.ok || replayed || outputLoweredTo != null) return null;
+  const candidates = answer.candidates ?? [];
+  if (candidates.length === 0 || !candidates.every(isWhole)) return null;
+  const json = JSON.stringify({ version: 1, answer, finishReason, usage } satisfies z.input<typeof kept>);
+  return json.length <= MAX_KEPT_CHARS ? json : null;
+}
+
+/** A stream that was too long to be put together has no parts. */
+function isWhole(candidate: Candidate): boolean {
+  return candidate.finishReason === "STOP" && judgeAnswer({ candidates: [candidate] }).ok;
+}
+
+/** Null: it is of another version, or none. */
+export function keptAnswer(json: unknown): KeptAnswer | null {
+  const record = kept.safeParse(json);
+  return record.success ? record.data : null;
+}
+
+/** Characters of text in a piece of a stream, about as many as models send. */
+const PIECE_CHARS = 160;
+
+/** A kept answer as the pieces of a stream: texts in short ones, every other part whole, and at the end what is not content. */
+export function* piecesOf({ candidates = [], ...rest }: Answer): Generator<Answer, void, void> {
+  for (const [place, { content, ...facts }] of candidates.entries()) {
+    const index = typeof facts.index === "number" ? facts.index : place;
+    for (const part of (content?.parts ?? []).flatMap(piecesOfPart)) {
+      yield { candidates: [{ content: { ...content, parts: [part] }, index }] };
+    }
+  }
+  yield {
+    candidates: candidates.map(({ content, ...facts }, place) => ({
+      content: { role: content?.role ?? "model", parts: [] },
+      index: place,
+      ...facts,
+    })),
+    ...rest,
+  };
+}
+
+/** A signature belongs to the part that it came with, so that one stays whole. */
+function piecesOfPart(part: Part): Part[] {
+  const { text, ...rest } = part;
+  if (typeof text !== "string" || Object.keys(rest).some((key) => key !== "thought")) return [part];
+  // By code points: no piece ends in half a character.
+  const points = [...text];
+  const pieces: Part[] = [];
+  for (let at = 0; at < points.length; at += PIECE_CHARS) {
+    pieces.push({ ...rest, text: points.slice(at, at + PIECE_CHARS).join("") });
+  }
+  return pieces;
+}
