@@ -30,7 +30,7 @@ export async function connectSchedule(options: ConnectOptions): Promise<string[]
   const address = `https://${options.ref}.supabase.co/functions/v1/maintenance/connect`;
   let why: string;
   try {
-    const key = await secretKey(options);
+    const key = await secretKeyOf(options);
     why = key === undefined
       ? "this access token may not read the project's secret key, or there is none"
       : await ask(address, key, options);
@@ -47,7 +47,10 @@ export async function connectSchedule(options: ConnectOptions): Promise<string[]
   ];
 }
 
-async function secretKey({ run, target }: ConnectOptions): Promise<string | undefined> {
+/** The project's secret key; undefined where the access token may not read it. */
+export async function secretKeyOf(
+  { run, target }: Pick<ConnectOptions, "run" | "target">,
+): Promise<string | undefined> {
   const done = await run(["projects", "api-keys", target.project, "--reveal", "--output-format=json"]);
   if (!done.success) return undefined;
   const { keys } = keysAnswer.parse(JSON.parse(done.stdout));

@@ -11,6 +11,7 @@ import {
 import { parseJson } from "../http/json.ts";
 import { jsonResponse } from "../http/json_response.ts";
 import { connectSchedule } from "./connect.ts";
+import { type HostCheck, LONGEST_HOLD_MS } from "./host_check.ts";
 import type { Operation } from "./operation.ts";
 import { type OperationDependencies, runOperation, type RunOutcome } from "./run_operation.ts";
 
@@ -24,6 +25,7 @@ export interface MaintenanceDependencies {
   authorise(request: Request): Promise<void>;
   /** Answers `GET /metrics`, and checks its credential itself. */
   metrics: (request: Request) => Promise<Response>;
+  hostCheck: HostCheck;
   /** Lets a run go on when the client has gone. The promise must not reject. */
   background: (work: Promise<void>) => void;
 }
@@ -40,9 +42,14 @@ const runBody = z.strictObject({
   time_limit_ms: z.int().min(1_000).max(120_000).optional(),
 });
 
+/** The body of a request to be held; `POST /check` takes the id of one that was. */
+const holdBody = z.strictObject({ id: z.uuid(), ms: z.int().min(1).max(LONGEST_HOLD_MS) });
+const checkBody = z.strictObject({ held: z.uuid().optional() });
+
 /**
  * `POST /<operation>` runs an operation and answers how it went: 200 with `succeeded` or `skipped`, an error with `failed`.
- * `POST /connect` stores where the schedule finds this function, `GET /metrics` shows the figures.
+ * `POST /connect` stores where the schedule finds this function, `GET /metrics` shows the figures, `POST /check` tells of the host,
+ * and `POST /check/hold` keeps its client waiting to see whether the host notices that it leaves.
  */
 export function createMaintenanceRouter(
   options: FunctionOptions<MaintenanceDependencies>,
@@ -52,7 +59,8 @@ export function createMaintenanceRouter(
     maxBodyBytes: MAX_BODY_BYTES,
     cors: null,
     routes(app, dependencies) {
-      const { operations, operationDependencies, project, metrics, background, authorise } = dependencies;
+      const { operations, operationDependencies, project, metrics, background, authorise, hostCheck } =
+        dependencies;
       // The metrics check their own credential, which may be another one.
       app.get(METRICS_PATH, ({ env: { request } }) => metrics(request));
       // Also for paths that do not exist: a stranger learns nothing.
@@ -64,6 +72,19 @@ export function createMaintenanceRouter(
         const done = await connectSchedule(operationDependencies, project);
         return jsonResponse(200, { status: "connected", ...done }, requestId);
       });
+      app.post("/check", async ({ env: received }) => {
+        const { held } = await readBody(received, checkBody);
+        const facts = held === undefined ? await hostCheck.facts() : { held: hostCheck.held(held) };
+        return jsonResponse(200, facts, received.requestId);
+      });
+      app.post("/check/hold", async ({ env: received }) => {
+        const { id, ms } = await readBody(received, holdBody);
+        return jsonResponse(
+          200,
+          { held: await hostCheck.hold(id, ms, received.request.signal) },
+          received.requestId,
+        );
+      });
       app.post("/:operation", async ({ env: received, req }) => {
         const name = req.param("operation");
         const operation = operations.find((one) => one.name === name);
@@ -74,7 +95,7 @@ export function createMaintenanceRouter(
             }.`,
           });
         }
-        const { source, time_limit_ms } = await readRunBody(received);
+        const { source, time_limit_ms } = await readBody(received, runBody);
         const run = runOperation(operation, { source, timeLimitMs: time_limit_ms ?? null }, {
           ...operationDependencies,
           clock,
@@ -95,10 +116,14 @@ export function createMaintenanceRouter(
   });
 }
 
-async function readRunBody(received: FunctionRequest): Promise<z.output<typeof runBody>> {
+/** Nothing at all is an empty object. */
+async function readBody<Shape extends z.ZodType>(
+  received: FunctionRequest,
+  shape: Shape,
+): Promise<z.output<Shape>> {
   const bytes = await received.readBytes();
-  if (new TextDecoder().decode(bytes).trim() === "") return runBody.parse({});
-  const body = runBody.safeParse(parseJson(bytes));
+  const isEmpty = new TextDecoder().decode(bytes).trim() === "";
+  const body = shape.safeParse(isEmpty ? {} : parseJson(bytes));
   if (body.success) return body.data;
   throw new GatewayError("invalid_request", {
     details: body.error.issues.map((issue) => ({ field: issue.path.join("."), problem: issue.message })),

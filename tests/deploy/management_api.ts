@@ -42,6 +42,8 @@ export interface ManagementApiOptions {
   ref: string;
   name: string;
   accessToken: string;
+  /** Told to a token that may reveal it; without it there is none. */
+  secretKey?: string;
   /** Runs a query of `db query` on the project's database. */
   query?: (sql: string) => Promise<unknown[]>;
 }
@@ -56,6 +58,18 @@ export function startManagementApi(options: ManagementApiOptions): ManagementApi
 
   const routes: Record<string, (request: Request, url: URL) => Promise<Response> | Response> = {
     [`GET /v1/projects/${ref}`]: () => Response.json(projectFields(ref, name)),
+    [`GET /v1/projects/${ref}/api-keys`]: (_request, url) =>
+      Response.json(
+        options.secretKey === undefined ? [] : [{
+          id: "11111111-1111-4111-8111-111111111111",
+          name: "default",
+          type: "secret",
+          prefix: options.secretKey.slice(0, 10),
+          api_key: url.searchParams.get("reveal") === "true"
+            ? options.secretKey
+            : `${options.secretKey.slice(0, 10)}...`,
+        }],
+      ),
     [`GET /v1/projects/${ref}/functions`]: () => Response.json([...functions.values()].map(functionFields)),
     [`POST /v1/projects/${ref}/functions/deploy`]: async (request, url) => {
       const upload = await readUpload(request, url.searchParams.get("slug")!);

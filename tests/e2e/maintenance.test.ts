@@ -1,7 +1,14 @@
 /** The function maintenance over HTTP, through the real stack, with Google AI played by the emulator. */
 import postgres from "postgres";
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from "vitest";
+import { checkHosted } from "../../cli/check_hosted.ts";
+import { supabaseCli } from "../../cli/deploy/supabase_cli.ts";
+import { inWords } from "../../cli/hosted/report.ts";
+import { CHECKOUT } from "../../local/paths.ts";
+import { ACCESS_TOKEN, cliAccount } from "../deploy/cli_account.ts";
+import { startManagementApi } from "../deploy/management_api.ts";
 import { empty } from "../harness/database.ts";
+import { makeTestFolder } from "../harness/folders.ts";
 import { holdUp } from "../harness/held_up.ts";
 import { until } from "../harness/patience.ts";
 import { startTestStack, type TestStack } from "../harness/stack.ts";
@@ -332,4 +339,81 @@ test("connect puts this project's address and key into Vault, so that cron finds
   expect(await sql`select eve.request_operation('key_health') ->> 'status' as status`).toEqual([
     { status: "asked" },
   ]);
+});
+
+describe("the check of a hosted project", () => {
+  const REF = "abcdefghijklmnopqrst";
+
+  test("asks the Supabase CLI for the key, measures what only a host can tell, and names neither project nor key", async () => {
+    const folder = await makeTestFolder();
+    const api = startManagementApi({
+      ref: REF,
+      name: "a test",
+      accessToken: ACCESS_TOKEN,
+      secretKey: stack.keys.secret,
+    });
+    try {
+      const account = await cliAccount(api, folder.path);
+      const said: string[] = [];
+      const report = await checkHosted(["--project-ref", REF, "--url", stack.url], {
+        cli: async (args) => {
+          const { success, stdout, stderr } = await new Deno.Command(
+            `${CHECKOUT}/node_modules/.bin/supabase`,
+            {
+              args: [...args, "--agent=no", `--workdir=${folder.path}`],
+              env: account,
+              stdin: "null",
+            },
+          ).output();
+          const [out, err] = [stdout, stderr].map((bytes) => new TextDecoder().decode(bytes));
+          return { success, stdout: out!, stderr: err! };
+        },
+        variable: () => undefined,
+        say: (line) => said.push(line),
+        version: "1.2.3",
+      });
+      expect(report).toMatchObject({
+        gateway: "1.2.3",
+        deno: Deno.version.deno,
+        postgres: expect.stringMatching(/^1[5-9]/),
+        extensions: {
+          pg_cron: expect.any(String),
+          pg_net: expect.any(String),
+          supabase_vault: expect.any(String),
+        },
+        instances: 1,
+        rest_ms: expect.any(Number),
+        direct_ms: expect.any(Number),
+        connections: { most: expect.any(Number), used: expect.any(Number) },
+        resolve_dns: expect.any(Boolean),
+        disconnect: "noticed",
+        refusal_ms: { "llm-invoke": expect.any(Number), admin: expect.any(Number) },
+        advice: expect.arrayContaining([expect.stringMatching(/REST API|EVE_LEDGER_TRANSPORT/)]),
+      });
+      const all = [...said, ...inWords(report!), JSON.stringify(report)].join("\n");
+      for (const hidden of [REF, stack.keys.secret, new URL(stack.url).host]) {
+        expect(all).not.toContain(hidden);
+      }
+    } finally {
+      await Promise.all([api.stop(), folder.remove()]);
+    }
+  });
+
+  test("says what is missing, and is for the secret key alone", async () => {
+    const dependencies = {
+      cli: supabaseCli(CHECKOUT),
+      variable: (name: string) => name === "SUPABASE_SECRET_KEY" ? "sb_secret_wrong" : undefined,
+      say: () => {},
+      version: "1",
+    };
+    await expect(checkHosted([], dependencies)).rejects.toThrow("--project-ref");
+    await expect(checkHosted(["--url", stack.url], dependencies)).rejects.toThrow("cut short");
+    for (const path of ["check", "check/hold"]) {
+      const response = await fetch(`${stack.url}/functions/v1/maintenance/${path}`, { method: "POST" });
+      expect(response.status).toBe(401);
+      await response.body?.cancel();
+    }
+    const wrong = await run("check/hold", { id: "x", ms: 1e9 });
+    expect(wrong).toMatchObject({ status: 400, body: { error: { code: "invalid_request" } } });
+  });
 });

@@ -6,6 +6,9 @@ import { environmentSecrets } from "../../../shared/runtime/secrets.ts";
 import { readSettings } from "../../../shared/runtime/settings.ts";
 import { requireSecretKey } from "../../../shared/identity/require_secret_key.ts";
 import { countingWrong } from "../../../shared/identity/wrong_credentials.ts";
+import { measureConnection } from "../../../shared/database/connections.ts";
+import { createMaintenanceLedger } from "../../../shared/database/maintenance.ts";
+import { createHostCheck } from "../../../shared/maintenance/host_check.ts";
 import { createAccess } from "../../../shared/database/access.ts";
 import { eventHandlers } from "../../../shared/events/open.ts";
 import { networkOf } from "../../../shared/http/runtime_network.ts";
@@ -31,6 +34,7 @@ const log = createLog(variable("EVE_LOG_LEVEL"));
 
 function open() {
   const { project, databaseKey, googleBaseUrl } = readSettings(variable);
+  const direct = variable("SUPABASE_DB_URL") ?? null;
   const call = rpcTransport({ url: project.url, secretKey: databaseKey });
   const access = createAccess(call);
   const authorise = (request: Request) =>
@@ -69,6 +73,19 @@ function open() {
     },
     project: { url: project.url, secretKey: databaseKey },
     authorise,
+    hostCheck: createHostCheck({
+      now: () => performance.now(),
+      instance: newId(),
+      runtime: {
+        version: Deno.version?.deno,
+        resolve: network.resolve,
+        connects: network.connect !== undefined,
+        waitsUntil: "EdgeRuntime" in globalThis,
+        memoryBytes: typeof Deno.memoryUsage === "function" ? () => Deno.memoryUsage().rss : undefined,
+      },
+      ask: () => createMaintenanceLedger(call).keysToCheck(),
+      connect: direct === null ? null : (times) => measureConnection(direct, () => performance.now(), times),
+    }),
     metrics: metricsHandler({
       call,
       metricsKey: variable("EVE_METRICS_KEY")?.trim() || null,
