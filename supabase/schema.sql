@@ -17545,6 +17545,8 @@ create table eve.responses (
   background boolean not null,
   store boolean not null,
   metadata jsonb,
+  input jsonb,
+  previous_id uuid,
   answer jsonb,
   error_code text,
   error_detail text,
@@ -17555,6 +17557,7 @@ create table eve.responses (
   constraint responses_answer_size CHECK ((length((answer)::text) <= 524288)),
   constraint responses_ended CHECK (((ended_at IS NOT NULL) = (state <> ALL (ARRAY['queued'::text, 'in_progress'::text])))),
   constraint responses_error_given CHECK (((error_code IS NOT NULL) = (state = 'failed'::text))),
+  constraint responses_input_size CHECK ((length((input)::text) <= 2097152)),
   constraint responses_metadata_size CHECK ((length((metadata)::text) <= 65536)),
   constraint responses_pkey PRIMARY KEY (id),
   constraint responses_state_known CHECK ((state = ANY (ARRAY['queued'::text, 'in_progress'::text, 'completed'::text, 'incomplete'::text, 'failed'::text, 'cancelled'::text]))),
@@ -17569,6 +17572,8 @@ comment on column eve.responses.id is 'Its job''s, too, where it is made in the 
 comment on column eve.responses.model is 'As its caller named it.';
 comment on column eve.responses.models is 'Those that may answer it, or stage:NAME: who may use none of them does not see it.';
 comment on column eve.responses.store is 'False: its caller did not want it kept, and it leaves an hour after its end.';
+comment on column eve.responses.input is 'The items that it was asked with, each with an id; null: they are too large to be kept, and nothing can go on from it.';
+comment on column eve.responses.previous_id is 'The response that it goes on from: what was said there comes before its input. It may be gone.';
 comment on column eve.responses.answer is 'The response object as the call was answered; null: it has not ended, or there is none.';
 comment on column eve.responses.expires_at is 'It is gone then; null: as eve.retention says.';
 
@@ -17624,7 +17629,7 @@ CREATE OR REPLACE FUNCTION eve.response_json(response eve.responses)
  IMMUTABLE
  SET search_path TO ''
 AS $function$
-  select to_jsonb(response) - '{consumer_id,owner_id,token_id,models,ended_at,expires_at}'::text[];
+  select to_jsonb(response) - '{consumer_id,owner_id,token_id,models,input,previous_id,ended_at,expires_at}'::text[];
 $function$;
 
 CREATE OR REPLACE FUNCTION eve.response_missing(id uuid)
@@ -17636,7 +17641,7 @@ AS $function$
   select eve.refused('not_found', format('There is no response resp_%s, or it is not yours.', replace(response_missing.id::text, '-', '')));
 $function$;
 
-CREATE OR REPLACE FUNCTION public.eve_response_create(job jsonb, model text, store boolean, metadata jsonb DEFAULT NULL::jsonb, consumer_id uuid DEFAULT NULL::uuid, token_id uuid DEFAULT NULL::uuid)
+CREATE OR REPLACE FUNCTION public.eve_response_create(job jsonb, model text, store boolean, metadata jsonb DEFAULT NULL::jsonb, input jsonb DEFAULT NULL::jsonb, previous_id uuid DEFAULT NULL::uuid, consumer_id uuid DEFAULT NULL::uuid, token_id uuid DEFAULT NULL::uuid)
  RETURNS jsonb
  LANGUAGE plpgsql
  SET search_path TO ''
@@ -17655,10 +17660,12 @@ begin
   end if;
   v_id := (v_submitted #>> '{jobs,0,id}')::uuid;
   if (v_submitted #>> '{jobs,0,is_new}')::boolean then
-    insert into eve.responses (id, consumer_id, token_id, model, models, state, background, store, metadata, created_at)
+    insert into eve.responses (
+      id, consumer_id, token_id, model, models, state, background, store, metadata, input, previous_id, created_at
+    )
     select v_id, eve_response_create.consumer_id, eve_response_create.token_id, eve_response_create.model,
       coalesce(j.models, array[eve_response_create.model]), 'queued', true, eve_response_create.store, eve_response_create.metadata,
-      j.submitted_at
+      eve_response_create.input, eve_response_create.previous_id, j.submitted_at
     from eve.jobs j
     where j.id = v_id;
   end if;
@@ -22879,6 +22886,99 @@ begin
   next_after := case when deleted >= retention_of_cache_hours.at_most then '{}'::jsonb end;
 end;
 $function$;
+
+-- stored_responses ----------------------------------------------------------------------------------------------------
+
+CREATE OR REPLACE FUNCTION public.eve_response_store(response jsonb, consumer_id uuid DEFAULT NULL::uuid, token_id uuid DEFAULT NULL::uuid)
+ RETURNS jsonb
+ LANGUAGE plpgsql
+ SET search_path TO ''
+AS $function$
+#variable_conflict use_column
+declare
+  v_given constant eve.responses := jsonb_populate_record(null::eve.responses, eve_response_store.response);
+begin
+  if coalesce((select s.value from eve.settings s where s.name = 'responses_stored'), 1) = 0 then
+    return '{"status": "stored", "stored": false}';
+  end if;
+  insert into eve.responses (
+    id, consumer_id, token_id, model, models, state, background, store, metadata, input, previous_id, answer, created_at, ended_at
+  )
+  values (
+    v_given.id, eve_response_store.consumer_id, eve_response_store.token_id, v_given.model, v_given.models, v_given.state, false, true,
+    v_given.metadata, v_given.input, v_given.previous_id, v_given.answer, eve.clock(), eve.clock()
+  )
+  on conflict (id) do nothing;
+  return jsonb_build_object('status', 'stored', 'stored', exists (
+    select
+    from eve.responses r
+    where r.id = v_given.id and r.consumer_id is not distinct from eve_response_store.consumer_id
+  ));
+end;
+$function$;
+comment on function public.eve_response_store is 'Keeps a response that was answered at once.';
+
+CREATE OR REPLACE FUNCTION public.eve_response_context(previous_id uuid, other_ids uuid[] DEFAULT '{}'::uuid[], consumer_id uuid DEFAULT NULL::uuid, token_id uuid DEFAULT NULL::uuid)
+ RETURNS jsonb
+ LANGUAGE plpgsql
+ STABLE
+ SET search_path TO ''
+AS $function$
+#variable_conflict use_column
+declare
+  -- Of all inputs together: what a body may have.
+  c_most_chars constant bigint := 10485760;
+  -- A conversation of a turn a minute, from morning to evening.
+  c_most_turns constant integer := 500;
+  v_turns jsonb;
+  v_oldest record;
+  v_chars bigint;
+begin
+  with recursive chain as (
+    select r.id, r.previous_id, r.state, r.input, r.answer, 1 as back
+    from eve.responses_for(
+      eve_response_context.previous_id, eve_response_context.consumer_id, eve_response_context.token_id
+    ) r
+    union all
+    select r.id, r.previous_id, r.state, r.input, r.answer, c.back + 1
+    from chain c
+    cross join lateral eve.responses_for(
+      c.previous_id, eve_response_context.consumer_id, eve_response_context.token_id
+    ) r
+    where c.previous_id is not null and c.back < c_most_turns
+  )
+  select jsonb_agg(
+      jsonb_build_object('id', c.id, 'input', c.input, 'output', c.answer -> 'output', 'state', c.state) order by c.back desc
+    ), sum(length(c.input::text) + length(c.answer::text))
+  into v_turns, v_chars
+  from chain c;
+  if eve_response_context.previous_id is not null then
+    if v_turns is null then
+      return eve.response_missing(eve_response_context.previous_id);
+    end if;
+    select r.previous_id into v_oldest from eve.responses r where r.id = (v_turns #>> '{0,id}')::uuid;
+    if v_oldest.previous_id is not null then
+      return eve.refused('not_found', format(
+        'The conversation before the response resp_%s is no longer whole: resp_%s is gone, or it has more than %s turns.',
+        replace(eve_response_context.previous_id::text, '-', ''), replace(v_oldest.previous_id::text, '-', ''), c_most_turns
+      ));
+    end if;
+    if v_chars > c_most_chars then
+      return eve.refused('prompt_too_large', 'The conversation that this response goes on from is longer than a body may be.');
+    end if;
+  end if;
+  return jsonb_build_object(
+    'status', 'found',
+    'turns', coalesce(v_turns, '[]'),
+    'others', coalesce((
+      select jsonb_agg(jsonb_build_object('id', r.id, 'input', r.input, 'output', r.answer -> 'output', 'state', r.state))
+      from unnest(eve_response_context.other_ids) as o (id)
+      cross join lateral eve.responses_for(o.id, eve_response_context.consumer_id, eve_response_context.token_id) r
+    ), '[]')
+  );
+end;
+$function$;
+comment on function public.eve_response_context is 'What a response goes on from: a conversation, and others that it names items of.';
 
 -- figures -------------------------------------------------------------------------------------------------------------
 

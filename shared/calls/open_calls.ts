@@ -206,7 +206,7 @@ export function openCalls(options: CallsOptions): Calls {
         now: Date.now,
         newId,
         batches: { batches, files, uploads, wake: jobs.wake, newId },
-        background: { responses: createStoredResponses(transport), wake: jobs.wake, newId },
+        kept: { responses: createStoredResponses(transport), wake: jobs.wake, newId, log },
       }),
       anthropicEndpoint({
         maxWaitMs,

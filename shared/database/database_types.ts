@@ -1728,12 +1728,23 @@ export type Database = {
         Args: { "consumer_id"?: string; "id": string; "token_id"?: string };
         Returns: Json;
       };
+      "eve_response_context": {
+        Args: {
+          "consumer_id"?: string;
+          "other_ids"?: (string)[];
+          "previous_id": string;
+          "token_id"?: string;
+        };
+        Returns: Json;
+      };
       "eve_response_create": {
         Args: {
           "consumer_id"?: string;
+          "input"?: Json;
           "job": Json;
           "metadata"?: Json;
           "model": string;
+          "previous_id"?: string;
           "store": boolean;
           "token_id"?: string;
         };
@@ -1741,6 +1752,10 @@ export type Database = {
       };
       "eve_response_delete": {
         Args: { "consumer_id"?: string; "id": string; "token_id"?: string };
+        Returns: Json;
+      };
+      "eve_response_store": {
+        Args: { "consumer_id"?: string; "response": Json; "token_id"?: string };
         Returns: Json;
       };
       "eve_rollup": { Args: { "at_most_ms"?: number }; Returns: Json };

@@ -1,5 +1,6 @@
 import { z } from "zod";
 import type { TrafficClass } from "../contract/request.ts";
+import { jsonbBytes } from "../runtime/byte_size.ts";
 import type { CallBody } from "./job_queue.ts";
 import { asCaller, type JobCaller } from "./jobs.ts";
 import { callUnlessRefused } from "./refused.ts";
@@ -36,17 +37,59 @@ export interface ResponseToCreate {
   models: string[];
   store: boolean;
   metadata: Record<string, string> | null;
+  input: unknown[];
+  previousId: string | null;
 }
+
+/** A response that was answered at once. */
+export interface ResponseToStore {
+  id: string;
+  model: string;
+  models: string[];
+  state: "completed" | "incomplete";
+  metadata: Record<string, string> | null;
+  /** The items that it was asked with, each with an `id`. */
+  input: unknown[];
+  /** The response that it goes on from. */
+  previousId: string | null;
+  /** The response object, with its `output`. */
+  answer: Record<string, unknown>;
+}
+
+const turn = z.object({
+  id: z.string(),
+  state: z.string(),
+  /** Null: too large to be kept. */
+  input: z.array(z.unknown()).nullable(),
+  /** Null: it has no answer. */
+  output: z.array(z.unknown()).nullable(),
+});
+/** What a response was asked with, and what it answered. */
+export type StoredTurn = z.output<typeof turn>;
+
+const context = z.object({ turns: z.array(turn), others: z.array(turn) });
+/** `turns`: the previous response and all that it went on from, the oldest first. `others`: those that there are, in no order. */
+export type StoredContext = z.output<typeof context>;
 
 /** Responses that are kept. Throws GatewayErrors: `not_found`, and what refuses a job or the caller. */
 export interface StoredResponses {
   /** `wake`: whether the function worker is to be called. */
   create(asked: ResponseToCreate, caller: JobCaller): Promise<{ response: StoredResponse; wake: boolean }>;
   find(id: string, caller: JobCaller): Promise<StoredResponse>;
+  /** False: it is too large, or the owner of this project keeps none. */
+  store(response: ResponseToStore, caller: JobCaller): Promise<boolean>;
+  context(
+    named: { previousId: string | null; otherIds: string[] },
+    caller: JobCaller,
+  ): Promise<StoredContext>;
   /** As it is then; one that has ended stays as it ended. */
   cancel(id: string, caller: JobCaller): Promise<StoredResponse>;
   delete(id: string, caller: JobCaller): Promise<void>;
 }
+
+/** As the table bounds them, in bytes of jsonb. */
+const MAX_INPUT_BYTES = 2_097_152;
+const MAX_ANSWER_BYTES = 524_288;
 
 /** A body of ten megabytes takes a while. */
 const TIMEOUT_MS = 15_000;
@@ -55,7 +98,10 @@ export function createStoredResponses(transport: Transport, timeoutMs = TIMEOUT_
   const ask = <Shape extends z.ZodType>(name: string, args: Record<string, unknown>, shape: Shape) =>
     callUnlessRefused(transport, name, args, shape, timeoutMs);
   return {
-    create: ({ id, requestId, requestHash, body, models, model, store, metadata, ...asked }, caller) =>
+    create: (
+      { id, requestId, requestHash, body, models, model, store, metadata, input, previousId, ...asked },
+      caller,
+    ) =>
       ask("eve_response_create", {
         job: {
           id,
@@ -67,10 +113,28 @@ export function createStoredResponses(transport: Transport, timeoutMs = TIMEOUT_
         model,
         store,
         metadata,
+        input: jsonbBytes(input) <= MAX_INPUT_BYTES ? input : null,
+        previous_id: previousId,
         ...asCaller(caller),
       }, z.object({ response, wake: z.boolean() })),
     find: async (id, caller) =>
       (await ask("eve_response", { id, ...asCaller(caller) }, z.object({ response }))).response,
+    async store({ previousId, ...asked }, caller) {
+      if (jsonbBytes(asked.input) > MAX_INPUT_BYTES || jsonbBytes(asked.answer) > MAX_ANSWER_BYTES) {
+        return false;
+      }
+      const { stored } = await ask("eve_response_store", {
+        response: { ...asked, previous_id: previousId },
+        ...asCaller(caller),
+      }, z.object({ stored: z.boolean() }));
+      return stored;
+    },
+    context: ({ previousId, otherIds }, caller) =>
+      ask("eve_response_context", {
+        previous_id: previousId,
+        other_ids: otherIds,
+        ...asCaller(caller),
+      }, context),
     cancel: async (id, caller) =>
       (await ask("eve_response_cancel", { id, ...asCaller(caller) }, z.object({ response }))).response,
     async delete(id, caller) {

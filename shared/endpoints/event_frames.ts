@@ -4,7 +4,7 @@ import { asGatewayError, type GatewayError } from "../contract/gateway_error.ts"
 /** Writes a call's events as one endpoint's clients read them. An empty text says nothing, and is not sent. */
 export interface EventEncoder {
   /** @throws what ends the stream as an error */
-  encode(event: GatewayEvent): string;
+  encode(event: GatewayEvent): string | Promise<string>;
   /** What follows the last event. @throws as encode */
   end(): string;
   /** The last thing sent of a stream that failed once it had begun. */
@@ -30,7 +30,7 @@ export async function eventFrames(
     while (!over) {
       const step = await iterator.next();
       over = step.done === true;
-      const frames = step.done ? encoder.end() : encoder.encode(step.value);
+      const frames = step.done ? encoder.end() : await encoder.encode(step.value);
       if (frames !== "") return frames;
     }
     return null;

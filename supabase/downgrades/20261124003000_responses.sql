@@ -20,7 +20,7 @@ drop function eve.responses_for(uuid, uuid, uuid);
 drop function eve.retention_of_responses(regclass, text, timestamp with time zone, integer, jsonb);
 drop function public.eve_response(uuid, uuid, uuid);
 drop function public.eve_response_cancel(uuid, uuid, uuid);
-drop function public.eve_response_create(jsonb, text, boolean, jsonb, uuid, uuid);
+drop function public.eve_response_create(jsonb, text, boolean, jsonb, jsonb, uuid, uuid, uuid);
 drop function public.eve_response_delete(uuid, uuid, uuid);
 
 drop table eve.responses;

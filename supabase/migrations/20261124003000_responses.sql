@@ -1,5 +1,5 @@
--- Responses of OpenAI's Responses API that are kept: now those that are made in the background, each of them by a job of the same id. One
--- that is answered at once needs no job: its row would come with its answer.
+-- Responses of OpenAI's Responses API that are kept: those that are made in the background, each of them by a job of the same id. One that
+-- is answered at once needs no job: its row comes with its answer (20261130003000_stored_responses.sql).
 --
 -- Order of locks: eve.jobs_lock(), rows of eve.jobs, rows of eve.responses. Whoever ends a job holds its row when the response is noted.
 
@@ -21,6 +21,8 @@ create table if not exists eve.responses (
   background boolean not null,
   store boolean not null,
   metadata jsonb,
+  input jsonb,
+  previous_id uuid,
   answer jsonb,
   error_code text,
   error_detail text,
@@ -33,6 +35,7 @@ create table if not exists eve.responses (
   constraint responses_error_given check ((error_code is not null) = (state = 'failed')),
   constraint responses_texts_size check (length(model) between 1 and 200 and length(error_code) <= 100 and length(error_detail) <= 2000),
   constraint responses_metadata_size check (length(metadata::text) <= 65536),
+  constraint responses_input_size check (length(input::text) <= 2097152),
   constraint responses_answer_size check (length(answer::text) <= 524288)
 ) with (fillfactor = 70);
 create index if not exists responses_owner_id_created_at_idx on eve.responses (owner_id, created_at);
@@ -43,6 +46,8 @@ comment on column eve.responses.id is 'Its job''s, too, where it is made in the 
 comment on column eve.responses.model is 'As its caller named it.';
 comment on column eve.responses.models is 'Those that may answer it, or stage:NAME: who may use none of them does not see it.';
 comment on column eve.responses.store is 'False: its caller did not want it kept, and it leaves an hour after its end.';
+comment on column eve.responses.input is 'The items that it was asked with, each with an id; null: they are too large to be kept, and nothing can go on from it.';
+comment on column eve.responses.previous_id is 'The response that it goes on from: what was said there comes before its input. It may be gone.';
 comment on column eve.responses.answer is 'The response object as the call was answered; null: it has not ended, or there is none.';
 comment on column eve.responses.expires_at is 'It is gone then; null: as eve.retention says.';
 
@@ -105,7 +110,7 @@ language sql
 immutable
 set search_path = ''
 as $$
-  select to_jsonb(response) - '{consumer_id,owner_id,token_id,models,ended_at,expires_at}'::text[];
+  select to_jsonb(response) - '{consumer_id,owner_id,token_id,models,input,previous_id,ended_at,expires_at}'::text[];
 $$;
 
 create or replace function eve.response_missing(id uuid)
@@ -120,7 +125,8 @@ $$;
 -- Hands a response in, to be made by a job. job: as public.eve_jobs_submit takes it, but for its kind; a request_id that the caller has
 -- used is the same response. {"status": "created", "response", "wake"}, or a refusal.
 create or replace function public.eve_response_create(
-  job jsonb, model text, store boolean, metadata jsonb default null, consumer_id uuid default null, token_id uuid default null
+  job jsonb, model text, store boolean, metadata jsonb default null, input jsonb default null, previous_id uuid default null,
+  consumer_id uuid default null, token_id uuid default null
 )
 returns jsonb
 language plpgsql
@@ -141,10 +147,12 @@ begin
   end if;
   v_id := (v_submitted #>> '{jobs,0,id}')::uuid;
   if (v_submitted #>> '{jobs,0,is_new}')::boolean then
-    insert into eve.responses (id, consumer_id, token_id, model, models, state, background, store, metadata, created_at)
+    insert into eve.responses (
+      id, consumer_id, token_id, model, models, state, background, store, metadata, input, previous_id, created_at
+    )
     select v_id, eve_response_create.consumer_id, eve_response_create.token_id, eve_response_create.model,
       coalesce(j.models, array[eve_response_create.model]), 'queued', true, eve_response_create.store, eve_response_create.metadata,
-      j.submitted_at
+      eve_response_create.input, eve_response_create.previous_id, j.submitted_at
     from eve.jobs j
     where j.id = v_id;
   end if;

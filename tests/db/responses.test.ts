@@ -33,13 +33,19 @@ beforeEach(async () => {
 
 const one = async (query: postgres.PendingQuery<postgres.Row[]>): Promise<Json> => (await query)[0]!.answer;
 const create = (
-  { consumer = a as string | null, store = true, job = {} as Record<string, unknown> } = {},
+  {
+    consumer = a as string | null,
+    store = true,
+    job = {} as Record<string, unknown>,
+    input = [{ id: "i" }] as unknown,
+  } = {},
 ) =>
   one(sql`
     select public.eve_response_create(
       ${
     sql.json({ id: crypto.randomUUID(), body: { path: "/x", body: {} }, models: ["m"], ...job } as never)
-  }, 'm', ${store}, '{"of": "a test"}', ${consumer}
+  }, 'm', ${store}, '{"of": "a test"}', ${sql.json(input as never)},
+      consumer_id => ${consumer}
     ) as answer`);
 const found = async (id: string, consumer: string | null = a): Promise<Json> => {
   const answer = await one(sql`select public.eve_response(${id}, ${consumer}) as answer`);
@@ -156,5 +162,111 @@ describe("a response in the background", () => {
     }
     await sql`update eve.consumers set models = '{m}' where id = ${narrow}`;
     expect(await found(id, narrow)).toMatchObject({ state: "queued" });
+  });
+});
+
+describe("a response that was answered at once", () => {
+  let ids = 0;
+  const output = (n: number) => [{ id: `o${n}` }];
+  const keep = async (
+    {
+      id = crypto.randomUUID() as string,
+      previous = null as string | null,
+      consumer = a as string | null,
+      ...more
+    } = {},
+  ) => {
+    const n = ++ids;
+    const given = {
+      id,
+      model: "m",
+      models: ["m"],
+      state: "completed",
+      metadata: {},
+      input: [{ id: `i${n}` }],
+      previous_id: previous,
+      answer: { status: "completed", output: output(n) },
+      ...more,
+    };
+    const { stored } = await one(
+      sql`select public.eve_response_store(${sql.json(given as never)}, ${consumer}) as answer`,
+    );
+    return { id, n, stored };
+  };
+  const context = (previous: string | null, others: string[] = [], consumer: string | null = a) =>
+    one(sql`select public.eve_response_context(${previous}, ${others}::uuid[], ${consumer}) as answer`);
+  const turn = ({ id, n }: { id: string; n: number }) => ({
+    id,
+    state: "completed",
+    input: [{ id: `i${n}` }],
+    output: output(n),
+  });
+
+  test("is found, kept once, and gone when it is deleted or its time is over", async () => {
+    const first = await keep();
+    expect(first.stored).toBe(true);
+    expect(await found(first.id)).toMatchObject({ state: "completed", background: false, store: true });
+    expect((await keep({ id: first.id })).stored).toBe(true);
+    expect((await found(first.id)).answer.output).toEqual(output(first.n));
+    expect((await keep({ id: first.id, consumer: null })).stored).toBe(false);
+    expect(await remove(first.id)).toEqual({ status: "deleted" });
+    expect(await found(first.id)).toMatchObject({ code: "not_found" });
+
+    const old = await keep();
+    await clock.set(START + 31 * 24 * HOUR);
+    await sql`select eve.retention_of_responses('eve.responses', 'eve.responses', ${new Date(
+      START + 24 * HOUR,
+    )}, 10, null)`;
+    expect(await found(old.id)).toMatchObject({ code: "not_found" });
+  });
+
+  test("is not kept where the project's owner keeps none", async () => {
+    await sql`update eve.settings set value = 0 where name = 'responses_stored'`;
+    const { id, stored } = await keep();
+    await sql`update eve.settings set value = 1 where name = 'responses_stored'`;
+    expect(stored).toBe(false);
+    expect(await found(id)).toMatchObject({ code: "not_found" });
+  });
+
+  test("goes on from those before it, the oldest first, beside others that are named", async () => {
+    const one = await keep();
+    const two = await keep({ previous: one.id });
+    const three = await keep({ previous: two.id });
+    const other = await keep();
+    expect(await context(three.id, [other.id, crypto.randomUUID()])).toEqual({
+      status: "found",
+      turns: [turn(one), turn(two), turn(three)],
+      others: [turn(other)],
+    });
+    expect(await context(null, [])).toEqual({ status: "found", turns: [], others: [] });
+    await remove(one.id);
+    expect(await context(three.id)).toMatchObject({
+      code: "not_found",
+      message: expect.stringContaining(`resp_${one.id.replaceAll("-", "")} is gone`),
+    });
+  });
+
+  test("is its caller's alone: nobody else goes on from it", async () => {
+    const { id } = await keep();
+    const mine = await keep({ consumer: narrow, previous: id });
+    expect(await context(id, [], narrow)).toMatchObject({ code: "not_found" });
+    expect(await context(null, [id], narrow)).toMatchObject({ others: [] });
+    // Its name alone opens nothing.
+    expect(await context(mine.id, [], narrow)).toMatchObject({ code: "not_found" });
+  });
+
+  test("may go on from one that was made in the background, when that has an answer", async () => {
+    const { response: { id } } = await create();
+    expect(await context(id)).toMatchObject({ turns: [{ state: "queued", output: null }] });
+    const [job] = await claim();
+    await jobs.complete([{ ...job, result: answered({ status: "completed", output: output(0) }) }]);
+    expect(await context(id)).toMatchObject({ turns: [{ input: [{ id: "i" }], output: output(0) }] });
+  });
+
+  test("of more than a body may hold is refused", async () => {
+    const text = "x".repeat(2_000_000);
+    let previous: string | null = null;
+    for (let i = 0; i < 6; i++) previous = (await keep({ previous, input: [{ text }] } as never)).id;
+    expect(await context(previous)).toMatchObject({ code: "prompt_too_large" });
   });
 });

@@ -2,7 +2,9 @@
 import { afterAll, beforeAll, beforeEach } from "vitest";
 import { closeTestGateway, openTestGateway, type TestGateway } from "./gemini/gemini_stack.ts";
 import { anthropicClient } from "./anthropic/anthropic_client.ts";
+import { agents } from "./openai/agents.ts";
 import { aiSdk } from "./openai/ai_sdk.ts";
+import { aiSdkOpenai } from "./openai/ai_sdk_openai.ts";
 import { aliases } from "./openai/aliases.ts";
 import { openaiClient } from "./openai/openai_client.ts";
 import { scanner } from "./openai/scanner.ts";
@@ -18,6 +20,8 @@ beforeEach(() => opened.clear());
 
 openaiClient(gateway);
 aiSdk(gateway);
+aiSdkOpenai(gateway);
+agents(gateway);
 scanner(gateway);
 anthropicClient(gateway);
 aliases(gateway);

@@ -3,6 +3,7 @@ import { isObject } from "../../../shared/contract/is_object.ts";
 import { GatewayError } from "../../../shared/contract/gateway_error.ts";
 import type { TrafficClass } from "../../../shared/contract/request.ts";
 import type { JobToSubmit } from "../../../shared/database/job_queue.ts";
+import { IgnoredFields } from "../../../shared/endpoints/ignored_fields.ts";
 import { decodeNative } from "../../../shared/endpoints/native/request.ts";
 import { decodeChat } from "../../../shared/endpoints/openai/chat_request.ts";
 import { decodeEmbeddings } from "../../../shared/endpoints/openai/embeddings.ts";
@@ -13,7 +14,10 @@ import { CliFailure } from "../failure.ts";
 
 /** What lines in OpenAI's form may ask for: where the gateway answers it, and who reads it. */
 const OPENAI: Readonly<Record<string, { path: string; decode: (body: unknown) => unknown }>> = {
-  "/v1/chat/completions": { path: "/openai/v1/chat/completions", decode: decodeChat },
+  "/v1/chat/completions": {
+    path: "/openai/v1/chat/completions",
+    decode: (body) => decodeChat(body, new IgnoredFields()),
+  },
   "/v1/responses": { path: "/openai/v1/responses", decode: decodeResponses },
   "/v1/embeddings": { path: "/openai/v1/embeddings", decode: decodeEmbeddings },
 };

@@ -1,8 +1,10 @@
 import type { Candidate } from "../../contract/content.ts";
+import type { GatewayEvent } from "../../contract/events.ts";
 import type { GatewayResult } from "../../contract/result.ts";
 import { jsonResponse } from "../../http/json_response.ts";
 import { rateLimitHeaders } from "../../http/rate_limit_headers.ts";
 import { judgeAnswer } from "../../contract/answer_verdict.ts";
+import { type Citation, citationsOf } from "./citations.ts";
 import { openaiFinishReason, unanswerable } from "./finish.ts";
 import { idHeaders, modelHeaders } from "./headers.ts";
 import { asDeclared, extraContent, saidIn } from "./said.ts";
@@ -52,6 +54,19 @@ export function resultHeaders(result: GatewayResult): Record<string, string> {
   };
 }
 
+/** What is known of an answer when it begins. @param started null: only its request is */
+export function startHeaders(
+  started: Pick<Extract<GatewayEvent, { type: "started" }>, "model" | "limits" | "outputLoweredTo"> | null,
+  asked: { requestId: string; model: string },
+): Record<string, string> {
+  const { model, limits, outputLoweredTo } = started ?? { model: asked.model, limits: null };
+  return {
+    ...idHeaders(asked.requestId),
+    ...rateLimitHeaders(limits),
+    ...modelHeaders({ model, replaced: model !== asked.model, outputLoweredTo }),
+  };
+}
+
 /** A prompt that was blocked has no candidate, and still one choice: the one that says so. */
 function choicesOf(result: GatewayResult, terms: AnswerTerms) {
   const candidates = result.answer.candidates ?? [];
@@ -71,6 +86,7 @@ function choiceOf(
 ) {
   const said = saidIn(candidate.content?.parts ?? [], newId);
   const calls = parallelCalls ? said.calls : said.calls.slice(0, 1);
+  const citations = citationsOf(candidate.groundingMetadata, said.text);
   const silent = said.text === "" && (calls.length > 0 || !verdict.ok);
   return {
     index,
@@ -79,6 +95,7 @@ function choiceOf(
       content: silent ? null : said.text,
       refusal: null,
       ...(said.reasoning !== "" && { reasoning_content: said.reasoning }),
+      ...(citations.length > 0 && { annotations: citations.map(annotation) }),
       ...(calls.length > 0 && { tool_calls: calls.map((call) => asDeclared(call, customTools)) }),
       ...(said.signature !== null && { extra_content: extraContent(said.signature) }),
     },
@@ -87,6 +104,9 @@ function choiceOf(
     native_finish_reason: nativeReason(candidate, verdict),
   };
 }
+
+/** As chat completions name a page. */
+export const annotation = (citation: Citation) => ({ type: "url_citation", url_citation: citation });
 
 /** Upstream's own word for the end: OpenAI's does not distinguish one filter from another. */
 export function nativeReason(candidate: Candidate, verdict: GatewayResult["verdict"]): string | null {

@@ -3,16 +3,20 @@ import { errorRow, isErrorCode } from "../../contract/errors.ts";
 import type { GatewayRequest } from "../../contract/request.ts";
 import type { CallBody } from "../../database/job_queue.ts";
 import type { StoredResponse, StoredResponses } from "../../database/stored_responses.ts";
+import type { Log } from "../../runtime/log.ts";
 import { sha256Of } from "../../runtime/sha256.ts";
 import type { EndpointRoute, RequestContext } from "../endpoint.ts";
 import { invalidRequest, validated } from "../validated.ts";
 import { answer, queryOf } from "./files.ts";
 import { metadata, objectId, secondsOf, uuidIn } from "./objects.ts";
+import { type PlacedItem, storableItems } from "./response_items.ts";
 import type { BackgroundTerms } from "./responses_request.ts";
+import { inputItemsRoute } from "./stored.ts";
 
-/** What responses in the background are made and found with. */
-export interface BackgroundResponses {
+/** What responses are kept and found with, and made in the background. */
+export interface KeptResponses {
   responses: StoredResponses;
+  log: Log;
   /** Calls the function worker, after the response has gone. */
   wake: () => void;
   newId: () => string;
@@ -20,16 +24,18 @@ export interface BackgroundResponses {
 
 const metadataField = z.object({ metadata });
 const getQuery = z.strictObject({
-  stream: z.literal("false", { error: "must be false: what was made in the background is not streamed" })
-    .optional(),
+  stream: z.literal("false", { error: "must be false: what is kept is not streamed" }).optional(),
+  include_obfuscation: z.string().optional(),
+  include: z.string().optional(),
+  "include[]": z.string().optional(),
 });
 
 /** Hands a request in as a job, and answers the response as it is then: `queued`. */
 export async function beginResponse(
-  { responses, wake, newId }: BackgroundResponses,
+  { responses, wake, newId }: KeptResponses,
   { caller, requestId, jobId }: RequestContext,
   { body, store }: BackgroundTerms,
-  { model, request }: { model: string; request: GatewayRequest },
+  { model, request, own }: { model: string; request: GatewayRequest; own: readonly PlacedItem[] },
 ): Promise<Response> {
   if (jobId !== null) {
     throw invalidRequest([{
@@ -39,8 +45,10 @@ export async function beginResponse(
   }
   const { capture } = request;
   const call: CallBody = { path: "/openai/v1/responses", body, ...(capture !== null && { capture }) };
+  const id = newId();
+  const previous = body.previous_response_id;
   const { response, wake: isDue } = await responses.create({
-    id: newId(),
+    id,
     requestId: request.idIsClients ? request.id : null,
     requestHash: await sha256Of(JSON.stringify(call)),
     body: call,
@@ -50,13 +58,15 @@ export async function beginResponse(
     // Who wants nothing kept gets what they asked for, and an hour to fetch it.
     store: store && capture !== false,
     metadata: validated(metadataField, { metadata: body.metadata }).metadata ?? null,
+    input: storableItems(own.map(({ item }) => item), id),
+    previousId: typeof previous === "string" ? uuidIn("response", previous) : null,
   }, caller);
   if (isDue) wake();
   return answer(responseJson(response), requestId);
 }
 
 /** `/responses/ID`: those that are kept. */
-export function responseRoutes({ responses }: BackgroundResponses): EndpointRoute[] {
+export function responseRoutes({ responses }: KeptResponses): EndpointRoute[] {
   return [{
     path: "/responses/:id",
     methods: ["GET", "DELETE"],
@@ -72,9 +82,17 @@ export function responseRoutes({ responses }: BackgroundResponses): EndpointRout
   }, {
     path: "/responses/:id/cancel",
     methods: ["POST"],
-    serve: async ({ requestId, caller, param }) =>
-      answer(responseJson(await responses.cancel(uuidIn("response", param("id")), caller)), requestId),
-  }];
+    async serve({ requestId, caller, param }) {
+      const response = await responses.cancel(uuidIn("response", param("id")), caller);
+      if (!response.background) {
+        throw invalidRequest([{
+          field: "id",
+          problem: "only what is made in the background can be cancelled",
+        }]);
+      }
+      return answer(responseJson(response), requestId);
+    },
+  }, inputItemsRoute(responses)];
 }
 
 function responseJson(response: StoredResponse) {
@@ -95,7 +113,6 @@ function responseJson(response: StoredResponse) {
     incomplete_details: null,
     model: response.model,
     output: [],
-    previous_response_id: null,
     usage: null,
   };
 }

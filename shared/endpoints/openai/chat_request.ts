@@ -290,7 +290,7 @@ function withoutNotOffered(json: unknown, ignored: IgnoredFields | null): unknow
   if (!isObject(json)) return json;
   const refused: Fault[] = [];
   const offered = Object.entries(withoutObfuscation(json)).filter(([field, value]) => {
-    if (value === null) return false;
+    if (value === null || value === undefined) return false;
     const harmless = rowOf(HARMLESS, field);
     const row = harmless ?? rowOf(NOT_OFFERED, field);
     if (row === undefined) return true;

@@ -2,6 +2,7 @@ import type { Clock } from "../../runtime/clock.ts";
 import type { Prompt } from "../../contract/content.ts";
 import { GatewayError } from "../../contract/gateway_error.ts";
 import type { Asked, Unresolved } from "../../contract/request.ts";
+import { isObject } from "../../contract/is_object.ts";
 import { jsonResponse } from "../../http/json_response.ts";
 import type { Connect } from "../../http/pinned_request.ts";
 import { traceIdOf } from "../../http/trace.ts";
@@ -9,12 +10,12 @@ import { targetOf } from "../../stages/stage_name.ts";
 import type { Endpoint, EndpointRoute, RequestContext } from "../endpoint.ts";
 import { eveOptions } from "../eve_options.ts";
 import { encodeCompletion } from "./answer.ts";
-import { type BackgroundResponses, beginResponse, responseRoutes } from "./background.ts";
+import { beginResponse, type KeptResponses, responseRoutes } from "./background.ts";
 import { batchRoutes } from "./batches.ts";
 import { type Chat, decodeChat } from "./chat_request.ts";
 import { decodeEmbeddings, embedItems, encodeEmbeddings } from "./embeddings.ts";
 import { openaiErrorResponse } from "./error.ts";
-import { fileRoutes, type OpenaiBatches } from "./files.ts";
+import { answer, fileRoutes, type OpenaiBatches } from "./files.ts";
 import { idHeaders } from "./headers.ts";
 import { IgnoredFields } from "../ignored_fields.ts";
 import { invalidRequest } from "../validated.ts";
@@ -22,7 +23,15 @@ import { fetchLinks } from "./media.ts";
 import { modelList, shownModel } from "./models.ts";
 import { promptOf } from "./prompt.ts";
 import { encodeResponse, streamResponse } from "./responses.ts";
-import { type DecodedResponses, decodeResponses } from "./responses_request.ts";
+import {
+  backgroundOf,
+  type DecodedResponses,
+  readResponses,
+  type ResponsesBody,
+  responsesChat,
+  wantsSummary,
+} from "./responses_request.ts";
+import { conversationOf, keeping, responseIdOf } from "./stored.ts";
 import { encodeCompletionStream } from "./stream.ts";
 import { customTools } from "./tools.ts";
 import { uploadRoutes } from "./uploads.ts";
@@ -48,8 +57,8 @@ export interface OpenaiEndpointOptions {
   newId: () => string;
   /** Files and batches. Absent: there are none. */
   batches?: OpenaiBatches | undefined;
-  /** Responses in the background. Absent: there are none. */
-  background?: BackgroundResponses | undefined;
+  /** Responses that are kept, and made in the background. Absent: there are none. */
+  kept?: KeptResponses | undefined;
 }
 
 const BASE = "/openai/v1";
@@ -63,6 +72,7 @@ export function openaiEndpoint(options: OpenaiEndpointOptions): Endpoint {
   const served: EndpointRoute[] = [
     { path: "/chat/completions", methods: POST, serve: (context) => completeChat(context, options) },
     { path: "/responses", methods: POST, serve: (context) => respond(context, options) },
+    { path: "/responses/input_tokens", methods: POST, serve: (context) => countInput(context, options) },
     { path: "/embeddings", methods: POST, serve: (context) => embed(context, options) },
     { path: "/models", methods: GET, serve: listModels },
     { path: "/models/:id{.+}", methods: GET, serve: showModel },
@@ -71,7 +81,7 @@ export function openaiEndpoint(options: OpenaiEndpointOptions): Endpoint {
       ...uploadRoutes(options.batches.uploads),
       ...batchRoutes(options.batches),
     ]),
-    ...(options.background === undefined ? [] : responseRoutes(options.background)),
+    ...(options.kept === undefined ? [] : responseRoutes(options.kept)),
   ];
   const notFound: EndpointRoute = {
     path: "/openai/*",
@@ -103,33 +113,95 @@ async function completeChat(context: RequestContext, options: OpenaiEndpointOpti
     await encodeCompletionStream(context.stream(request), {
       ...terms,
       includeUsage: chat.stream_options?.include_usage === true,
+      searches: chat.web_search_options !== undefined,
     }),
   );
 }
 
 async function respond(context: RequestContext, options: OpenaiEndpointOptions): Promise<Response> {
-  const { chat, background, request, terms, named } = await chatRequest(context, options, decodeResponses);
+  const { kept } = options;
+  const { asked, conversation, chat, request, terms: answerTerms, named } = await chatRequest(
+    context,
+    options,
+    (json, ignored) => decodeConversation(json, ignored, context, options),
+  );
+  const background = backgroundOf(asked);
   if (background !== null) {
-    if (options.background === undefined) {
+    if (kept === undefined) {
       throw invalidRequest([{ field: "background", problem: "this gateway has no queue: must be false" }]);
     }
-    return named(
-      await beginResponse(options.background, context, background, { model: chat.model, request }),
-    );
+    const { model } = chat;
+    return named(await beginResponse(kept, context, background, { model, request, own: conversation.own }));
   }
-  if (!chat.stream) return named(encodeResponse(await context.invoke(request), terms));
+  const id = await responseIdOf(request, context);
+  const isKept = context.jobId === null && asked.store !== false && request.capture !== false;
+  const terms = {
+    ...answerTerms,
+    responseId: id,
+    summary: wantsSummary(asked),
+    echo: echoOf(asked, chat),
+    keep: kept !== undefined && isKept ? keeping(kept, context, { id, request, asked, conversation }) : null,
+  };
+  if (!chat.stream) return named(await encodeResponse(await context.invoke(request), terms));
   return named(await streamResponse(context.stream(request), terms));
+}
+
+/** How long the prompt of a response would be. */
+async function countInput(context: RequestContext, options: OpenaiEndpointOptions): Promise<Response> {
+  const ignored = ignoredBy(options);
+  const json = await context.readJson();
+  // A length is asked for without a model, too.
+  const body = isObject(json) && (json.model ?? null) === null ? { ...json, model: "any" } : json;
+  const { chat, rename } = await decodeConversation(body, ignored, context, options);
+  const prompt = await promptFrom(chat, options, context).catch((thrown) => {
+    throw rename(thrown);
+  });
+  const { totalTokens } = await context.countTokens({ prompt });
+  return answer({ object: "response.input_tokens", input_tokens: totalTokens }, context.requestId);
+}
+
+async function decodeConversation(
+  json: unknown,
+  ignored: IgnoredFields | null,
+  context: RequestContext,
+  { kept }: OpenaiEndpointOptions,
+) {
+  const asked = readResponses(json, ignored);
+  const conversation = await conversationOf(asked, kept?.responses, context);
+  const items = [...conversation.before, ...conversation.own];
+  return { asked, conversation, ...responsesChat(asked, items, ignored) };
+}
+
+/** What a response repeats of what was asked for. */
+function echoOf(asked: ResponsesBody, chat: Chat): Record<string, unknown> {
+  return {
+    instructions: asked.instructions ?? null,
+    max_output_tokens: asked.max_output_tokens ?? null,
+    metadata: chat.metadata ?? {},
+    previous_response_id: asked.previous_response_id ?? null,
+    reasoning: { effort: chat.reasoning_effort ?? null, summary: asked.reasoning?.summary ?? null },
+    temperature: chat.temperature ?? null,
+    text: { format: asked.text?.format ?? { type: "text" } },
+    tool_choice: asked.tool_choice ?? "auto",
+    tools: asked.tools ?? [],
+    top_p: chat.top_p ?? null,
+    truncation: "disabled",
+  };
+}
+
+function ignoredBy({ strictFields }: OpenaiEndpointOptions): IgnoredFields | null {
+  return strictFields === true ? null : new IgnoredFields();
 }
 
 /** A chat completion's body, or an equivalent one, as a request. */
 async function chatRequest<Decoded extends Pick<DecodedResponses, "chat" | "rename">>(
   context: RequestContext,
   options: OpenaiEndpointOptions,
-  decode: (json: unknown, ignored: IgnoredFields | null) => Decoded,
+  decode: (json: unknown, ignored: IgnoredFields | null) => Decoded | Promise<Decoded>,
 ) {
   const asked = askedOf(context, options);
-  const ignored = options.strictFields === true ? null : new IgnoredFields();
-  const decoded = decode(await context.readJson(), ignored);
+  const ignored = ignoredBy(options);
+  const decoded = await decode(await context.readJson(), ignored);
   const { chat, rename } = decoded;
   const prompt = await promptFrom(chat, options, context).catch((thrown) => {
     throw rename(thrown);

@@ -5,31 +5,43 @@ import type { GatewayResult } from "../../contract/result.ts";
 import { jsonResponse } from "../../http/json_response.ts";
 import { EVENT_STREAM, streamedResponse } from "../../http/streamed_response.ts";
 import { type EventEncoder, eventFrames } from "../event_frames.ts";
-import { type AnswerTerms, resultHeaders } from "./answer.ts";
+import { type AnswerTerms, resultHeaders, startHeaders } from "./answer.ts";
+import { citationsOf, searchesIn } from "./citations.ts";
 import { openaiError } from "./error.ts";
 import { unanswerable } from "./finish.ts";
-import { idHeaders } from "./headers.ts";
-import { type OpenaiToolCall, saidIn } from "./said.ts";
+import { objectId } from "./objects.ts";
+import { outputItemId } from "./response_items.ts";
+import { asDeclared, type OpenaiToolCall, saidIn } from "./said.ts";
 import { usageJson } from "./usage.ts";
 
-interface ResponseTerms extends AnswerTerms {
+export interface ResponseTerms extends AnswerTerms {
   requestId: string;
   model: string;
+  /** A UUID: the response's own id. */
+  responseId: string;
+  /** True: the model's thoughts are an item of their own. */
+  summary: boolean;
+  /** Fields that stand in a response as they were asked for. */
+  echo: Readonly<Record<string, unknown>>;
+  /** Keeps a response that has ended; false: it could not. Null: it is not to be kept. */
+  keep: ((response: ResponseJson) => Promise<boolean>) | null;
 }
 
+/** A response object. */
+export type ResponseJson = Record<string, unknown> & {
+  status: "in_progress" | "completed" | "incomplete";
+  output: unknown[];
+};
+
 /**
- * A result as a response of the Responses API; thoughts are not returned here.
+ * A result as a response of the Responses API.
  * @throws GatewayError `empty_answer`, `answer_unusable`, `schema_mismatch`
  */
-export function encodeResponse(result: GatewayResult, terms: ResponseTerms): Response {
-  const error = unanswerable(result, terms.strictSchema);
-  if (error !== null) throw error;
-  const { text, calls } = saidIn(partsOf(result.answer), terms.newId);
-  const output = [
-    ...(text !== "" ? [messageItem(terms, text)] : []),
-    ...(terms.parallelCalls ? calls : calls.slice(0, 1)).map((call) => callItem(call)),
-  ];
-  return jsonResponse(200, responseJson(terms, output, result), result.requestId, resultHeaders(result));
+export async function encodeResponse(result: GatewayResult, terms: ResponseTerms): Promise<Response> {
+  const writer = new ResponseWriter(terms);
+  writer.say(result.answer);
+  const { response } = await writer.close(result);
+  return jsonResponse(200, response, result.requestId, resultHeaders(result));
 }
 
 /**
@@ -40,92 +52,241 @@ export async function streamResponse(
   events: AsyncIterable<GatewayEvent>,
   terms: ResponseTerms,
 ): Promise<Response> {
-  const body = await eventFrames(events, responseEncoder(terms));
-  return streamedResponse(body, EVENT_STREAM, terms.requestId, idHeaders(terms.requestId));
+  const writer = new ResponseWriter(terms);
+  const body = await eventFrames(events, writer);
+  return streamedResponse(body, EVENT_STREAM, terms.requestId, writer.headers());
 }
 
-function responseEncoder(terms: ResponseTerms): EventEncoder {
-  const output: unknown[] = [];
-  let number = 0;
-  let text = "";
-  let textAt = -1;
-  let calls = 0;
-  let done = false;
-  const event = (type: string, more: Record<string, unknown>) =>
-    `event: ${type}\ndata: ${JSON.stringify({ type, sequence_number: number++, ...more })}\n\n`;
-  const opening = () =>
-    number > 0
-      ? ""
-      : ["response.created", "response.in_progress"].map((type) =>
-        event(type, { response: responseJson(terms, [], null) })
-      ).join("");
-  const say = (answer: Answer): string => {
-    const said = saidIn(partsOf(answer), terms.newId);
-    let frames = "";
-    if (said.text !== "") {
-      frames += opening();
-      if (textAt < 0) {
-        textAt = output.push(null) - 1;
-        frames += event("response.output_item.added", {
-          output_index: textAt,
-          item: messageItem(terms, null),
-        });
-        frames += event("response.content_part.added", { ...at(terms, textAt), part: textPart("") });
-      }
-      text += said.text;
-      frames += event("response.output_text.delta", { ...at(terms, textAt), delta: said.text, logprobs: [] });
+/** An item of text that is being said. */
+interface Spoken {
+  at: number;
+  id: string;
+  text: string;
+}
+
+/** A call's events as those of a response. */
+class ResponseWriter implements EventEncoder {
+  readonly #terms: ResponseTerms;
+  readonly #output: unknown[] = [];
+  #number = 0;
+  #message: Spoken | null = null;
+  #thoughts: Spoken | null = null;
+  #calls = 0;
+  #grounding: unknown;
+  #started: Extract<GatewayEvent, { type: "started" }> | null = null;
+  #result: GatewayResult | null = null;
+
+  constructor(terms: ResponseTerms) {
+    this.#terms = terms;
+  }
+
+  async encode(event: GatewayEvent): Promise<string> {
+    if (event.type === "started") this.#started = event;
+    if (event.type === "delta") return this.say(event.chunk);
+    if (event.type !== "done") return "";
+    // The answer to a request that was answered before comes in one piece, with the result.
+    const whole = this.#output.length === 0 ? this.say(event.result.answer) : "";
+    const { frames } = await this.close(event.result);
+    return whole + frames;
+  }
+
+  end(): string {
+    if (this.#result === null) {
+      throw new GatewayError("internal", { detail: "the stream ended without a result" });
     }
-    for (const call of said.calls) {
-      if (++calls > 1 && !terms.parallelCalls) break;
-      const item = callItem(call);
-      const output_index = output.push(item) - 1;
-      const place = { item_id: item.id, output_index };
-      frames += opening() +
-        event("response.output_item.added", {
-          output_index,
-          item: { ...item, status: "in_progress", arguments: "" },
-        }) +
-        event("response.function_call_arguments.delta", { ...place, delta: item.arguments }) +
-        event("response.function_call_arguments.done", {
-          ...place,
-          name: item.name,
-          arguments: item.arguments,
-        }) +
-        event("response.output_item.done", { output_index, item });
+    return "";
+  }
+
+  failed(error: GatewayError): string {
+    const { error: said } = openaiError(error, this.#terms.requestId);
+    // Some clients read the error beside the type of the event, others inside of it.
+    return this.#event("error", { code: said.code, message: said.message, param: said.param, error: said });
+  }
+
+  /** What is known when the first frame is. */
+  headers(): Record<string, string> {
+    const { requestId, model } = this.#terms;
+    return this.#result !== null
+      ? resultHeaders(this.#result)
+      : startHeaders(this.#started, { requestId, model });
+  }
+
+  say(answer: Answer): string {
+    const { text, reasoning, calls } = saidIn(partsOf(answer), this.#terms.newId);
+    this.#grounding = answer.candidates?.[0]?.groundingMetadata ?? this.#grounding;
+    let frames = this.#terms.summary && reasoning !== "" ? this.#think(reasoning) : "";
+    if (text === "" && calls.length === 0) return frames;
+    frames += this.#endThoughts();
+    if (text !== "") frames += this.#speak(text);
+    for (const call of calls) {
+      if (++this.#calls > 1 && !this.#terms.parallelCalls) break;
+      frames += this.#call(call);
     }
     return frames;
-  };
-  const close = (result: GatewayResult): string => {
-    const error = unanswerable(result, terms.strictSchema);
+  }
+
+  async close(result: GatewayResult): Promise<{ frames: string; response: ResponseJson }> {
+    const error = unanswerable(result, this.#terms.strictSchema);
     if (error !== null) throw error;
-    // The answer to a request that was answered before comes in one piece, with the result.
-    let frames = output.length === 0 ? say(result.answer) : "";
-    frames = frames === "" ? opening() : frames;
-    if (textAt >= 0) {
-      output[textAt] = messageItem(terms, text);
-      frames += event("response.output_text.done", { ...at(terms, textAt), text, logprobs: [] }) +
-        event("response.content_part.done", { ...at(terms, textAt), part: textPart(text) }) +
-        event("response.output_item.done", { output_index: textAt, item: output[textAt] });
+    this.#result = result;
+    const frames = this.#opening() + this.#endThoughts() + this.#searches() + this.#endMessage();
+    const { keep } = this.#terms;
+    const response = responseJson(this.#terms, this.#output, result, keep !== null);
+    if (keep !== null) response.store = await keep(response);
+    return { frames: frames + this.#event(`response.${response.status}`, { response }), response };
+  }
+
+  #event(type: string, more: Record<string, unknown>): string {
+    return `event: ${type}\ndata: ${JSON.stringify({ type, sequence_number: this.#number++, ...more })}\n\n`;
+  }
+
+  #opening(): string {
+    if (this.#number > 0) return "";
+    const response = responseJson(this.#terms, [], null, this.#terms.keep !== null);
+    return this.#event("response.created", { response }) + this.#event("response.in_progress", { response });
+  }
+
+  #id(type: string, at: number): string {
+    return outputItemId(type, this.#terms.responseId, at);
+  }
+
+  /** A place in the output, for an item that is there when it has ended. */
+  #place(type: string): Spoken {
+    const at = this.#output.push(null) - 1;
+    return { at, id: this.#id(type, at), text: "" };
+  }
+
+  #think(thoughts: string): string {
+    let frames = this.#opening();
+    if (this.#thoughts === null) {
+      const { id, at } = this.#thoughts = this.#place("reasoning");
+      frames += this.#event("response.output_item.added", {
+        output_index: at,
+        item: { id, type: "reasoning", summary: [] },
+      });
+      frames += this.#event("response.reasoning_summary_part.added", {
+        ...summaryAt(this.#thoughts),
+        part: summaryPart(""),
+      });
     }
-    const response = responseJson(terms, output, result);
-    return frames + event(`response.${response.status}`, { response });
-  };
-  return {
-    encode(one) {
-      if (one.type === "delta") return say(one.chunk);
-      if (one.type !== "done") return "";
-      done = true;
-      return close(one.result);
-    },
-    end() {
-      if (!done) throw new GatewayError("internal", { detail: "the stream ended without a result" });
-      return "";
-    },
-    failed: (error) => event("error", openaiError(error, terms.requestId).error),
-  };
+    this.#thoughts.text += thoughts;
+    return frames +
+      this.#event("response.reasoning_summary_text.delta", { ...summaryAt(this.#thoughts), delta: thoughts });
+  }
+
+  #endThoughts(): string {
+    const thoughts = this.#thoughts;
+    if (thoughts === null || this.#output[thoughts.at] !== null) return "";
+    const { id, at, text } = thoughts;
+    const item = this.#output[at] = { id, type: "reasoning", summary: [summaryPart(text)] };
+    return this.#event("response.reasoning_summary_text.done", { ...summaryAt(thoughts), text }) +
+      this.#event("response.reasoning_summary_part.done", {
+        ...summaryAt(thoughts),
+        part: summaryPart(text),
+      }) +
+      this.#event("response.output_item.done", { output_index: at, item });
+  }
+
+  #speak(text: string): string {
+    let frames = this.#opening();
+    if (this.#message === null) {
+      const { id, at } = this.#message = this.#place("message");
+      frames += this.#event("response.output_item.added", { output_index: at, item: messageItem(id, null) });
+      frames += this.#event("response.content_part.added", { ...textAt(this.#message), part: textPart("") });
+    }
+    this.#message.text += text;
+    return frames +
+      this.#event("response.output_text.delta", { ...textAt(this.#message), delta: text, logprobs: [] });
+  }
+
+  #endMessage(): string {
+    const message = this.#message;
+    if (message === null) return "";
+    const { id, at, text } = message;
+    const annotations = citationsOf(this.#grounding, text).map((one) => ({ type: "url_citation", ...one }));
+    const part = textPart(text, annotations);
+    const item = this.#output[at] = messageItem(id, part);
+    const notes = annotations.map((annotation, annotation_index) =>
+      this.#event("response.output_text.annotation.added", {
+        ...textAt(message),
+        annotation_index,
+        annotation,
+      })
+    );
+    return notes.join("") +
+      this.#event("response.output_text.done", { ...textAt(message), text, logprobs: [] }) +
+      this.#event("response.content_part.done", { ...textAt(message), part }) +
+      this.#event("response.output_item.done", { output_index: at, item });
+  }
+
+  #call(call: OpenaiToolCall): string {
+    const at = this.#output.length;
+    const declared = asDeclared(call, this.#terms.customTools);
+    const rest = { status: "completed", call_id: call.id, name: call.function.name };
+    const [item, begun, field, written] = declared.type === "custom"
+      ? [
+        {
+          id: this.#id("custom_tool_call", at),
+          type: "custom_tool_call",
+          ...rest,
+          input: declared.custom.input,
+        },
+        { input: "" },
+        "response.custom_tool_call_input",
+        { input: declared.custom.input },
+      ] as const
+      : [
+        {
+          id: this.#id("function_call", at),
+          type: "function_call",
+          ...rest,
+          arguments: call.function.arguments,
+        },
+        { arguments: "" },
+        "response.function_call_arguments",
+        { name: rest.name, arguments: call.function.arguments },
+      ] as const;
+    this.#output.push(item);
+    const place = { item_id: item.id, output_index: at };
+    return this.#opening() +
+      this.#event("response.output_item.added", {
+        output_index: at,
+        item: { ...item, status: "in_progress", ...begun },
+      }) +
+      this.#event(`${field}.delta`, {
+        ...place,
+        delta: "input" in written ? written.input : written.arguments,
+      }) +
+      this.#event(`${field}.done`, { ...place, ...written }) +
+      this.#event("response.output_item.done", { output_index: at, item });
+  }
+
+  /** What Google searched for; it says so at the end. */
+  #searches(): string {
+    const queries = searchesIn(this.#grounding);
+    if (queries.length === 0) return "";
+    const at = this.#output.length;
+    const action = { type: "search", query: queries[0], queries };
+    const item = {
+      id: this.#id("web_search_call", at),
+      type: "web_search_call",
+      status: "completed",
+      action,
+    };
+    this.#output.push(item);
+    return this.#event("response.output_item.added", {
+      output_index: at,
+      item: { ...item, status: "in_progress" },
+    }) + this.#event("response.output_item.done", { output_index: at, item });
+  }
 }
 
-function responseJson(terms: ResponseTerms, output: unknown[], result: GatewayResult | null) {
+function responseJson(
+  terms: ResponseTerms,
+  output: unknown[],
+  result: GatewayResult | null,
+  store: boolean,
+): ResponseJson {
   const cut = result === null || result.verdict.ok && result.finishReason !== "MAX_TOKENS"
     ? null
     : !result.verdict.ok && result.verdict.code === "content_blocked"
@@ -134,17 +295,18 @@ function responseJson(terms: ResponseTerms, output: unknown[], result: GatewayRe
     ? "max_output_tokens"
     : null;
   return {
-    id: `resp_${terms.requestId}`,
+    id: objectId("response", terms.responseId),
     object: "response",
     created_at: terms.created,
     status: result === null ? "in_progress" : cut === null ? "completed" : "incomplete",
+    background: false,
     error: null,
     incomplete_details: cut === null ? null : { reason: cut },
     model: result?.model ?? terms.model,
     output,
     parallel_tool_calls: terms.parallelCalls,
-    previous_response_id: null,
-    store: false,
+    ...terms.echo,
+    store,
     usage: result === null ? null : responseUsage(result),
   };
 }
@@ -161,32 +323,23 @@ function responseUsage({ usage }: GatewayResult) {
   };
 }
 
-const textPart = (text: string) => ({ type: "output_text", text, annotations: [], logprobs: [] });
-const messageId = ({ requestId }: ResponseTerms) => `msg_${requestId}`;
-const at = (terms: ResponseTerms, output_index: number) => ({
-  item_id: messageId(terms),
-  output_index,
-  content_index: 0,
+const summaryPart = (text: string) => ({ type: "summary_text", text });
+const summaryAt = ({ id, at }: Spoken) => ({ item_id: id, output_index: at, summary_index: 0 });
+const textPart = (text: string, annotations: unknown[] = []) => ({
+  type: "output_text",
+  text,
+  annotations,
+  logprobs: [],
 });
+const textAt = ({ id, at }: Spoken) => ({ item_id: id, output_index: at, content_index: 0 });
 
-/** @param text null: nothing has been said yet */
-function messageItem(terms: ResponseTerms, text: string | null) {
+/** @param part null: nothing has been said yet */
+function messageItem(id: string, part: ReturnType<typeof textPart> | null) {
   return {
-    id: messageId(terms),
+    id,
     type: "message",
-    status: text === null ? "in_progress" : "completed",
+    status: part === null ? "in_progress" : "completed",
     role: "assistant",
-    content: text === null ? [] : [textPart(text)],
-  };
-}
-
-function callItem({ id, function: { name, arguments: args } }: OpenaiToolCall) {
-  return {
-    id: `fc_${id.slice(0, 40)}`,
-    type: "function_call",
-    status: "completed",
-    call_id: id,
-    name,
-    arguments: args,
+    content: part === null ? [] : [part],
   };
 }

@@ -1,42 +1,27 @@
 import { z } from "zod";
 import { GatewayError } from "../../contract/gateway_error.ts";
+import { isObject } from "../../contract/is_object.ts";
+import { knownFields, openFields } from "../fields.ts";
+import { IgnoredFields } from "../ignored_fields.ts";
 import { type Chat, decodeChat } from "./chat_request.ts";
+import { type PlacedItem, responseInput, type SaidItem } from "./response_items.ts";
 import { type Fault, invalidRequest, listOf, validated } from "../validated.ts";
 
 type Json = Record<string, unknown>;
 
-const text = z.looseObject({ type: z.enum(["input_text", "output_text", "text"]), text: z.string() });
-const image = z.looseObject({
-  type: z.literal("input_image"),
-  image_url: z.string({ error: "is needed: files cannot be stored here, so file_id names none" }),
-  detail: z.enum(["auto", "low", "high"]).nullish(),
-});
-const item = z.preprocess(
-  (value) =>
-    typeof value === "object" && value !== null && !("type" in value) ? { type: "message", ...value } : value,
-  z.discriminatedUnion("type", [
-    z.looseObject({
-      type: z.literal("message"),
-      role: z.enum(["user", "assistant", "system", "developer"]),
-      content: z.union([z.string(), listOf(z.union([text, image]))]),
-    }),
-    z.looseObject({
-      type: z.literal("function_call"),
-      call_id: z.string(),
-      name: z.string(),
-      arguments: z.string(),
-    }),
-    z.looseObject({ type: z.literal("function_call_output"), call_id: z.string(), output: z.string() }),
-    z.looseObject({ type: z.literal("reasoning") }),
-  ], { error: "must be a message, a function_call, a function_call_output or reasoning" }),
-);
+/** What may be asked to stand in the answer, and whether it would be missing. */
+const LOGPROBS = "message.output_text.logprobs";
+const WEB_SEARCH = /^web_search/;
 
-/** The fields that chat completions have too, under the same name or another, and those that ask for nothing. */
-const body = z.strictObject({
+const noneOf = (why: string) => z.undefined({ error: `is not supported here: ${why}` }).optional();
+
+/** The fields that chat completions have too, under the same name or another, and those of this API alone. */
+const body = knownFields("", {
   model: z.unknown(),
-  input: z.union([z.string(), listOf(item).min(1)], { error: "must be a text or a list of items" }),
-  instructions: z.string().nullish(),
+  input: responseInput,
+  instructions: z.string().optional(),
   stream: z.unknown().optional(),
+  stream_options: knownFields("stream_options", {}).optional(),
   temperature: z.unknown().optional(),
   top_p: z.unknown().optional(),
   max_output_tokens: z.unknown().optional(),
@@ -45,29 +30,43 @@ const body = z.strictObject({
   user: z.unknown().optional(),
   safety_identifier: z.unknown().optional(),
   prompt_cache_key: z.unknown().optional(),
+  prompt_cache_retention: z.unknown().optional(),
   service_tier: z.unknown().optional(),
-  reasoning: z.strictObject({ effort: z.unknown().optional(), summary: z.null().optional() }).nullish(),
-  text: z.strictObject({
-    format: z.looseObject({ type: z.string() }).optional(),
+  top_logprobs: z.unknown().optional(),
+  reasoning: knownFields("reasoning", {
+    effort: z.unknown().optional(),
+    summary: z.enum(["auto", "concise", "detailed"]).optional(),
+    generate_summary: z.enum(["auto", "concise", "detailed"]).optional(),
+  }).optional(),
+  text: knownFields("text", {
+    format: openFields({ type: z.string() }).optional(),
     verbosity: z.unknown().optional(),
-  })
-    .nullish(),
+  }).optional(),
   tools: listOf(
-    z.looseObject({ type: z.literal("function", { error: "must be function: no other tools are offered" }) }),
-  )
-    .nullish(),
+    openFields({
+      type: z.string().refine(
+        (type) => type === "function" || type === "custom" || WEB_SEARCH.test(type),
+        "must be function, custom or web_search: no other tools are offered",
+      ),
+    }),
+  ).optional(),
   tool_choice: z.unknown().optional(),
-  // Answers that are given at once are not stored: a client that continues a conversation sends what was said.
-  store: z.boolean().nullish(),
-  previous_response_id: z.null({ error: "answers are not kept here: send what was said in input" })
-    .optional(),
-  include: listOf(z.never({ error: "is not offered here" })).nullish(),
-  truncation: z.enum(["disabled"], { error: "must be disabled: nothing is left out of a prompt here" })
-    .nullish(),
-  background: z.boolean().nullish(),
+  store: z.boolean().optional(),
+  previous_response_id: z.string().optional(),
+  conversation: noneOf("go on from a previous_response_id"),
+  prompt: noneOf("no prompts are kept, send what they say"),
+  include: listOf(
+    z.string().refine(
+      (name) => name !== LOGPROBS,
+      "is not supported here: probabilities of tokens are not available",
+    ),
+  ).optional(),
+  truncation: z.enum(["disabled", "auto"]).optional(),
+  background: z.boolean().optional(),
 }, { error: (issue) => issue.code === "invalid_type" ? "must be a JSON object" : undefined });
 
-type Item = z.output<typeof item>;
+/** A body of the Responses API, with what it goes on from still by its name. */
+export type ResponsesBody = z.output<typeof body>;
 
 /** Names of a chat completion's fields, and what they are called in a response's body. */
 const RENAMED: readonly (readonly [RegExp, string])[] = [
@@ -75,15 +74,14 @@ const RENAMED: readonly (readonly [RegExp, string])[] = [
   [/^reasoning_effort/, "reasoning.effort"],
   [/^verbosity/, "text.verbosity"],
   [/^response_format(\.json_schema)?/, "text.format"],
-  [/^(tools\[\d+\]|tool_choice)\.function/, "$1"],
+  [/^web_search_options/, "tools"],
+  [/^(tools\[\d+\]|tool_choice|tool_choice\.allowed_tools\.tools\[\d+\])\.function/, "$1"],
 ];
 
 export interface DecodedResponses {
   chat: Chat;
   /** A fault of the chat completion, in the names of the Responses API. */
   rename: (thrown: unknown) => unknown;
-  /** Null: the caller waits for the answer. */
-  background: BackgroundTerms | null;
 }
 
 /** What is done while nobody waits. */
@@ -95,18 +93,62 @@ export interface BackgroundTerms {
 }
 
 /**
- * A body of the Responses API as that of a chat completion.
- * @throws GatewayError `invalid_request`, in the names of the Responses API
+ * @param ignored takes the names of fields that an answer does without; null: they are refused
+ * @throws GatewayError `invalid_request`
+ */
+export function readResponses(json: unknown, ignored: IgnoredFields | null): ResponsesBody {
+  const asked = validated(body, json, ignored);
+  // What is left out of a prompt that is too long would be left out by nobody here, and it is refused as ever.
+  leftOut("truncation", asked.truncation === "auto", "nothing is left out of a prompt", ignored);
+  leftOut("include", (asked.include ?? []).length > 0, "nothing more can be included", ignored);
+  return asked;
+}
+
+function leftOut(field: string, isAsked: boolean, why: string, ignored: IgnoredFields | null): void {
+  if (!isAsked) return;
+  if (ignored === null) throw invalidRequest([{ field, problem: `is not supported here: ${why}` }]);
+  ignored.add(field);
+}
+
+/**
+ * Whether a body is one, as far as that can be told without what it goes on from.
+ * @throws GatewayError `invalid_request`
  */
 export function decodeResponses(json: unknown): DecodedResponses {
-  const asked = validated(body, json);
-  const places: string[] = [];
-  const messages = messagesOf(asked.input, places);
-  if (typeof asked.instructions === "string") {
+  const ignored = new IgnoredFields();
+  const asked = readResponses(json, ignored);
+  const items = asked.input.flatMap((item, i) =>
+    item.type === "item_reference" ? [] : [{ item, place: `input[${i}]` }]
+  );
+  return responsesChat(asked, items, ignored);
+}
+
+/** Whether the model's thoughts are to stand in the answer. */
+export function wantsSummary({ reasoning }: Pick<ResponsesBody, "reasoning">): boolean {
+  return (reasoning?.summary ?? reasoning?.generate_summary) !== undefined;
+}
+
+/**
+ * A body of the Responses API as that of a chat completion.
+ * @param items all that is said, what it goes on from included
+ * @throws GatewayError `invalid_request`, in the names of the Responses API
+ */
+export function responsesChat(
+  asked: ResponsesBody,
+  items: readonly PlacedItem[],
+  ignored: IgnoredFields | null,
+): DecodedResponses {
+  const places: Place[] = [];
+  const messages = messagesOf(items, places);
+  if (asked.instructions !== undefined) {
     messages.unshift({ role: "system", content: asked.instructions });
-    places.unshift("instructions");
+    places.unshift({ name: "instructions", content: "content" });
   }
   const rename = (thrown: unknown) => renamed(thrown, places);
+  const tools = asked.tools?.filter(({ type }) => !WEB_SEARCH.test(type));
+  const verbosity = asked.text?.verbosity;
+  const dropsVerbosity = ignored !== null && verbosity !== undefined && verbosity !== "medium";
+  if (dropsVerbosity) ignored.add("text.verbosity");
   try {
     const chat = decodeChat({
       model: asked.model,
@@ -120,21 +162,28 @@ export function decodeResponses(json: unknown): DecodedResponses {
       user: asked.user,
       safety_identifier: asked.safety_identifier,
       prompt_cache_key: asked.prompt_cache_key,
+      prompt_cache_retention: asked.prompt_cache_retention,
+      service_tier: asked.service_tier,
+      top_logprobs: asked.top_logprobs,
+      verbosity: dropsVerbosity ? undefined : verbosity,
       reasoning_effort: asked.reasoning?.effort,
+      extra_body: wantsSummary(asked) ? SUMMARY : undefined,
       response_format: formatOf(asked.text?.format),
-      tools: asked.tools?.map(({ type, ...declared }) => ({ type, function: declared })),
+      tools: tools?.map(({ type, ...declared }) => ({ type, [type]: declared })),
+      web_search_options: tools?.length === asked.tools?.length ? undefined : {},
       tool_choice: choiceOf(asked.tool_choice),
-      ...(asked.service_tier !== undefined && { service_tier: asked.service_tier }),
-      ...(asked.text?.verbosity !== undefined && { verbosity: asked.text.verbosity }),
-    });
-    return { chat, rename, background: backgroundOf(asked) };
+    }, ignored);
+    return { chat, rename };
   } catch (thrown) {
     throw rename(thrown);
   }
 }
 
-function backgroundOf(
-  { background, store, stream, ...asked }: z.output<typeof body>,
+const SUMMARY = { google: { thinking_config: { include_thoughts: true } } };
+
+/** Null: the caller waits for the answer. */
+export function backgroundOf(
+  { background, store, stream, ...asked }: ResponsesBody,
 ): BackgroundTerms | null {
   if (background !== true) return null;
   if (stream === true) {
@@ -146,43 +195,66 @@ function backgroundOf(
   return { body: asked, store: store !== false };
 }
 
-function messagesOf(input: string | Item[], places: string[]): Json[] {
-  if (typeof input === "string") {
-    places.push("input");
-    return [{ role: "user", content: input }];
-  }
+/** What a message of the chat completion is in the body: the item, and its field with the content. */
+interface Place {
+  name: string;
+  content: "content" | "output";
+}
+
+function messagesOf(items: readonly PlacedItem[], places: Place[]): Json[] {
   const messages: Json[] = [];
-  const add = (message: Json, place: string) => {
-    places.push(place);
+  const add = (message: Json, name: string, content: Place["content"] = "content") => {
+    places.push({ name, content });
     messages.push(message);
   };
-  input.forEach((one, i) => {
-    const place = `input[${i}]`;
-    if (one.type === "message") add({ role: one.role, content: contentOf(one.content) }, place);
-    if (one.type === "function_call_output") {
-      add({ role: "tool", tool_call_id: one.call_id, content: one.output }, place);
+  for (const { item: one, place } of items) {
+    switch (one.type) {
+      case "message":
+        add({ role: one.role, content: contentOf(one.content, one.role) }, place);
+        break;
+      case "function_call_output":
+      case "custom_tool_call_output":
+        add({ role: "tool", tool_call_id: one.call_id, content: contentOf(one.output) }, place, "output");
+        break;
+      case "function_call":
+      case "custom_tool_call": {
+        const call = callOf(one);
+        // What the model said and called in one turn stands one after the other.
+        const last = messages.at(-1);
+        if (last?.role !== "assistant") add({ role: "assistant", tool_calls: [call] }, place);
+        else last.tool_calls = [...(Array.isArray(last.tool_calls) ? last.tool_calls : []), call];
+      }
     }
-    if (one.type !== "function_call") return;
-    const call = {
-      id: one.call_id,
-      type: "function",
-      function: { name: one.name, arguments: one.arguments },
-    };
-    // What the model said and called in one turn stands one after the other.
-    const last = messages.at(-1);
-    if (last?.role !== "assistant") add({ role: "assistant", tool_calls: [call] }, place);
-    else last.tool_calls = [...(Array.isArray(last.tool_calls) ? last.tool_calls : []), call];
-  });
+  }
   return messages;
 }
 
-function contentOf(content: Extract<Item, { type: "message" }>["content"]): unknown {
-  if (typeof content === "string") return content;
-  return content.map((part) =>
-    part.type === "input_image"
-      ? { type: "image_url", image_url: { url: part.image_url, ...(part.detail && { detail: part.detail }) } }
-      : { type: "text", text: part.text }
-  );
+function callOf(one: Extract<SaidItem, { type: "function_call" | "custom_tool_call" }>): Json {
+  return one.type === "function_call"
+    ? { id: one.call_id, type: "function", function: { name: one.name, arguments: one.arguments } }
+    : { id: one.call_id, type: "custom", custom: { name: one.name, input: one.input } };
+}
+
+type Content = Extract<SaidItem, { type: "message" }>["content"];
+
+function contentOf(content: Content, role?: string): unknown {
+  return content.map((part) => {
+    switch (part.type) {
+      case "input_image":
+        return { type: "image_url", image_url: { url: part.image_url, detail: part.detail } };
+      case "input_file":
+        return {
+          type: "file",
+          file: { file_data: part.file_data ?? part.file_url, filename: part.filename },
+        };
+      case "input_audio":
+        return part;
+      case "refusal":
+        return role === "assistant" ? part : { type: "text", text: part.refusal };
+      default:
+        return { type: "text", text: part.text };
+    }
+  });
 }
 
 function formatOf(format: Json | undefined): unknown {
@@ -192,11 +264,14 @@ function formatOf(format: Json | undefined): unknown {
 }
 
 function choiceOf(choice: unknown): unknown {
-  const { type, name } = Object(choice) as Json;
-  return type === "function" ? { type, function: { name } } : choice;
+  if (!isObject(choice)) return choice;
+  const { type, name } = choice;
+  if (type === "function" || type === "custom") return { type, [type]: { name } };
+  // Nobody can be made to search; who has the search may use it.
+  return typeof type === "string" && WEB_SEARCH.test(type) ? "auto" : choice;
 }
 
-function renamed(thrown: unknown, places: string[]): unknown {
+function renamed(thrown: unknown, places: readonly Place[]): unknown {
   if (!(thrown instanceof GatewayError) || thrown.code !== "invalid_request") return thrown;
   return invalidRequest(
     (thrown.details as Fault[]).map(({ field, problem }) => ({ field: nameOf(field, places), problem })),
@@ -204,9 +279,14 @@ function renamed(thrown: unknown, places: string[]): unknown {
 }
 
 /** The place in the body of a field of the chat completion that was made of it. */
-function nameOf(field: string, places: readonly string[]): string {
-  const place = /^messages\[(\d+)\]/.exec(field);
-  if (place !== null) return (places[Number(place[1])] ?? "input") + field.slice(place[0].length);
+function nameOf(field: string, places: readonly Place[]): string {
+  const place = /^messages\[(\d+)\](\.content)?/.exec(field);
+  if (place !== null) {
+    const { name, content } = places[Number(place[1])] ?? { name: "input", content: "content" };
+    const rest = field.slice(place[0].length)
+      .replace(/\.image_url\.url$/, ".image_url").replace(/\.file\.file_data$/, ".file_data");
+    return name + (place[2] === undefined ? "" : `.${content}`) + rest;
+  }
   for (const [theirs, ours] of RENAMED) if (theirs.test(field)) return field.replace(theirs, ours);
-  return field;
+  return field === "messages" ? "input" : field;
 }

@@ -3,14 +3,20 @@ import type { GatewayEvent } from "../../contract/events.ts";
 import { GatewayError } from "../../contract/gateway_error.ts";
 import type { Limits } from "../../contract/limits.ts";
 import type { AnswerVerdict, GatewayResult } from "../../contract/result.ts";
-import { rateLimitHeaders } from "../../http/rate_limit_headers.ts";
 import { EVENT_STREAM, streamedResponse } from "../../http/streamed_response.ts";
 import { judgeAnswer } from "../../contract/answer_verdict.ts";
 import { type EventEncoder, eventFrames } from "../event_frames.ts";
-import { type AnswerTerms, completionId, nativeReason, resultHeaders } from "./answer.ts";
+import {
+  annotation,
+  type AnswerTerms,
+  completionId,
+  nativeReason,
+  resultHeaders,
+  startHeaders,
+} from "./answer.ts";
+import { citationsOf } from "./citations.ts";
 import { openaiError } from "./error.ts";
 import { openaiFinishReason, unanswerable } from "./finish.ts";
-import { idHeaders, modelHeaders } from "./headers.ts";
 import { asDeclared, extraContent, saidIn } from "./said.ts";
 import { usageJson } from "./usage.ts";
 
@@ -20,6 +26,8 @@ export interface StreamTerms extends AnswerTerms {
   model: string;
   /** A chunk with the usage before the end, and a null in all others. */
   includeUsage: boolean;
+  /** Whether Google's search was asked for. */
+  searches: boolean;
 }
 
 /**
@@ -46,6 +54,8 @@ interface Choice {
   calls: number;
   /** Whether a word of text was said, which is not a thought. */
   spoke: boolean;
+  /** What it said, where pages may be cited in it. */
+  text: string;
   /** The last that upstream said of it, without its parts. */
   ended: Candidate;
 }
@@ -74,13 +84,7 @@ class FrameEncoder implements EventEncoder {
   /** What is known when the first frame is. */
   headers(): Record<string, string> {
     if (this.#result !== null) return resultHeaders(this.#result);
-    const { model, limits, outputLoweredTo } = this.#started ??
-      { model: this.#terms.model, limits: null, outputLoweredTo: null };
-    return {
-      ...idHeaders(this.#terms.requestId),
-      ...rateLimitHeaders(limits),
-      ...modelHeaders({ model, replaced: model !== this.#terms.model, outputLoweredTo }),
-    };
+    return startHeaders(this.#started, this.#terms);
   }
 
   #framesOf(candidates: Candidate[]): string {
@@ -103,6 +107,7 @@ class FrameEncoder implements EventEncoder {
       this.#choices.set(index, {
         calls: before + toolCalls.length,
         spoke,
+        text: this.#terms.searches ? (known?.text ?? "") + text : "",
         ended: ended.finishReason === undefined ? known?.ended ?? {} : ended,
       });
       if (!says && signature === null) return "";
@@ -137,7 +142,7 @@ class FrameEncoder implements EventEncoder {
     if (error !== null) throw error;
     // The answer to a request that was answered before comes in one piece, with the result.
     const whole = this.#choices.size === 0 ? this.#framesOf(result.answer.candidates ?? []) : "";
-    if (this.#choices.size === 0) this.#choices.set(0, { calls: 0, spoke: false, ended: {} });
+    if (this.#choices.size === 0) this.#choices.set(0, { calls: 0, spoke: false, text: "", ended: {} });
     const ends = [...this.#choices].map(([index, choice]) => this.#close(index, choice, result)).join("");
     const usage = this.#terms.includeUsage
       ? frame({ ...this.#head(), choices: [], usage: usageJson(result.usage) })
@@ -145,12 +150,16 @@ class FrameEncoder implements EventEncoder {
     return whole + ends + usage + DONE;
   }
 
-  #close(index: number, { calls, ended }: Choice, result: GatewayResult): string {
+  #close(index: number, { calls, ended, text }: Choice, result: GatewayResult): string {
     const verdict: AnswerVerdict = this.#choices.size === 1
       ? result.verdict
       : filtered(judgeAnswer({ candidates: [ended] }));
     const open = this.#isOpen(index) ? "" : this.#open(index);
-    return open + this.#chunk(index, {}, {
+    const citations = citationsOf(ended.groundingMetadata, text);
+    const cited = citations.length === 0
+      ? ""
+      : this.#chunk(index, { annotations: citations.map(annotation) });
+    return open + cited + this.#chunk(index, {}, {
       finish_reason: openaiFinishReason(ended, verdict, calls),
       native_finish_reason: nativeReason(ended, verdict),
     });

@@ -479,13 +479,83 @@ export function openaiClient(gateway: () => TestGateway): void {
     test("[openai.responses] gets an error that names what the Responses API does not offer", async () => {
       const param = (more: Record<string, unknown>) =>
         client().responses.create({ model: GEMMA, input: "Hello", ...more }).catch((thrown) => thrown.param);
-      expect(await param({ previous_response_id: "resp_1" })).toBe("previous_response_id");
-      expect(await param({ tools: [{ type: "web_search" }] })).toBe("tools[0].type");
+      expect(await param({ tools: [{ type: "file_search", vector_store_ids: [] }] })).toBe("tools[0].type");
       expect(await param({ max_output_tokens: 0 })).toBe("max_output_tokens");
       expect(await param({ input: [{ role: "user", content: [{ type: "input_image", image_url: "x" }] }] }))
-        .toBe(
-          "input[0].content[0].image_url.url",
-        );
+        .toBe("input[0].content[0].image_url");
+    });
+
+    test("[openai.response-store] goes on from a response that is kept, and reads, lists and deletes it", async () => {
+      const { responses } = client();
+      const first = await responses.create({
+        model: GEMMA,
+        input: "Reply with exactly: one",
+        metadata: { a: "b" },
+      });
+      expect(first).toMatchObject({ store: true, output_text: "one" });
+      const second = await responses.create({
+        model: GEMMA,
+        previous_response_id: first.id,
+        instructions: "Be brief.",
+        input: [{ type: "item_reference", id: first.output.at(-1)!.id! }, { role: "user", content: "And?" }],
+      });
+      const { contents } = await lastBody() as unknown as { contents: { role: string; parts: unknown }[] };
+      expect(contents.map(({ role }) => role)).toEqual(["user", "model", "model", "user"]);
+      expect(contents[2]?.parts).toEqual([{ text: "one" }]);
+      expect(second.previous_response_id).toBe(first.id);
+
+      expect(await responses.retrieve(first.id)).toMatchObject({
+        id: first.id,
+        status: "completed",
+        metadata: { a: "b" },
+        output: first.output,
+      });
+      const items = [];
+      for await (const item of responses.inputItems.list(second.id, { order: "asc", limit: 1 })) {
+        items.push(item);
+      }
+      expect(items).toMatchObject([
+        { id: first.output.at(-1)!.id, role: "assistant" },
+        { type: "message", role: "user", content: [{ type: "input_text", text: "And?" }] },
+      ]);
+      await expect(responses.cancel(first.id)).rejects.toBeInstanceOf(OpenAI.BadRequestError);
+
+      await responses.delete(first.id);
+      const goneOn = responses.create({ model: GEMMA, previous_response_id: second.id, input: "And?" });
+      await expect(goneOn).rejects.toBeInstanceOf(OpenAI.NotFoundError);
+      await expect(responses.retrieve(first.id)).rejects.toBeInstanceOf(OpenAI.NotFoundError);
+    });
+
+    test("[openai.response-store] learns that a response is not kept, where it is not", async () => {
+      const said = { model: GEMMA, input: "Hello" };
+      const not = [
+        await client().responses.create({ ...said, store: false }),
+        await client({ defaultHeaders: { "x-eve-capture": "false" } }).responses.create(said),
+      ];
+      for (const response of not) {
+        expect(response).toMatchObject({ store: false });
+        await expect(client().responses.retrieve(response.id)).rejects.toBeInstanceOf(OpenAI.NotFoundError);
+      }
+    });
+
+    test("[openai.stream-error] meets an error in the middle of a streamed response as an error", async () => {
+      await gateway().faults({ kind: "mid_stream_error", afterChunks: 2, error: "overloaded" });
+      const stream = await client().responses.create({
+        model: SIGNING,
+        input: "Write 200 words about a concert",
+        stream: true,
+      });
+      const error = await (async () => {
+        for await (const _ of stream);
+      })().catch((thrown) => thrown);
+      expect(error).toBeInstanceOf(OpenAI.APIError);
+      expect(error.code).toBe("upstream_unavailable");
+    });
+
+    test("[openai.input-tokens] counts an input", async () => {
+      const { input_tokens } = await client().responses.inputTokens.count({ model: GEMMA, input: "Hello" });
+      expect(input_tokens).toBeGreaterThan(0);
+      expect((await gateway().stats()).admitted.total).toBe(0);
     });
 
     test("[openai.limits] reads the limits in the headers it knows", async () => {

@@ -13,7 +13,7 @@ async function eventsOf(response: Response): Promise<Record<string, unknown>[]> 
   const frames = (await response.text()).split("\n\n").filter((text) => text !== "");
   return frames.map((frame) => {
     const [, type, data] = /^event: (\S+)\ndata: (.*)$/.exec(frame)!;
-    expect(JSON.parse(data!).type === type || type === "error").toBe(true);
+    expect(JSON.parse(data!).type).toBe(type);
     return { ...JSON.parse(data!), event: type };
   });
 }
@@ -64,6 +64,192 @@ test("items are turns, calls made together one of them", async () => {
       },
     ],
     generationConfig: { maxOutputTokens: 50, thinkingConfig: { thinkingLevel: "MINIMAL" } },
+  });
+});
+
+describe("[openai.response-items] items", () => {
+  const told = async (input: unknown, more: Record<string, unknown> = {}) => {
+    const router = testOpenai({
+      invoke: (request) => {
+        router.asked.push(request);
+        return Promise.resolve(RESULT);
+      },
+    });
+    const response = await router.ask("/responses", { model: RESULT.model, input, ...more });
+    return { response, body: await response.json(), prompt: router.asked[0]?.prompt };
+  };
+  const PDF = "data:application/pdf;base64,JVBERi0=";
+  const pdf = { inlineData: { mimeType: "application/pdf", data: "JVBERi0=" } };
+
+  test("files, refusals, parts of a tool's output, and nulls for all that is not meant", async () => {
+    const { prompt } = await told([
+      {
+        type: null,
+        role: "user",
+        id: null,
+        content: [
+          { type: "input_file", file_data: PDF, filename: "a.pdf", file_id: null },
+          { type: "input_file", file_data: "JVBERi0=", filename: "a.pdf" },
+        ],
+      },
+      { role: "assistant", content: [{ type: "refusal", refusal: "No" }] },
+      { type: "function_call", call_id: "a", name: "f", arguments: "{}", status: null },
+      {
+        type: "function_call_output",
+        call_id: "a",
+        output: [{ type: "input_text", text: "see" }, { type: "input_file", file_data: PDF }],
+      },
+    ], {
+      instructions: null,
+      include: null,
+      reasoning: { effort: null, summary: null },
+      text: { format: null, verbosity: null },
+      previous_response_id: null,
+      conversation: null,
+      stream_options: null,
+      tools: [{ type: "function", name: "f", description: null, parameters: null, strict: null }],
+    });
+    expect(prompt?.contents).toEqual([
+      { role: "user", parts: [pdf, pdf] },
+      { role: "model", parts: [{ text: "No" }, { functionCall: { name: "f", args: {} } }] },
+      { role: "user", parts: [{ functionResponse: { name: "f", response: { output: "see" } } }] },
+      { role: "user", parts: [{ text: "f:" }, pdf] },
+    ]);
+  });
+
+  test.each([
+    ["input[1].content[1].type", [{ role: "user", content: "a" }, {
+      role: "user",
+      content: [{ type: "input_text", text: "a" }, { type: "input_video" }],
+    }]],
+    ["input[0].content[0].image_url", [{
+      role: "user",
+      content: [{ type: "input_image", image_url: "data:text/html;base64,AAAA" }],
+    }]],
+    ["input[0].content[0].image_url", [{
+      role: "user",
+      content: [{ type: "input_image", file_id: "file-1" }],
+    }]],
+    ["input[0].content[0].file_data", [{
+      role: "user",
+      content: [{ type: "input_file", file_id: "file-1" }],
+    }]],
+    ["input[1].output[0].image_url", [
+      { type: "function_call", call_id: "a", name: "f", arguments: "{}" },
+      { type: "function_call_output", call_id: "a", output: [{ type: "input_image", image_url: "x" }] },
+    ]],
+    ["input[0].type", [{ type: "computer_call", call_id: "a" }]],
+    ["input[0].id", [{ type: "item_reference", id: "msg_elsewhere" }]],
+    ["input", []],
+  ])("%s is named", async (param, input) => {
+    const { response, body } = await told(input);
+    expect([response.status, body.error.param]).toEqual([400, param]);
+  });
+
+  test.each([
+    ["tools[0].type", { tools: [{ type: "file_search" }] }],
+    ["tool_choice.name", {
+      tools: [{ type: "function", name: "f" }],
+      tool_choice: { type: "function", name: "g" },
+    }],
+    ["include[0]", { include: ["message.output_text.logprobs"] }],
+    ["top_logprobs", { top_logprobs: 2 }],
+    ["conversation", { conversation: "conv_1" }],
+    ["prompt", { prompt: { id: "pmpt_1" } }],
+    ["previous_response_id", { previous_response_id: `resp_${"0".repeat(32)}` }],
+  ])("%s is refused", async (param, more) => {
+    const { response, body } = await told("Hi", more);
+    expect([response.status, body.error.param]).toEqual([400, param]);
+  });
+
+  test("[openai.ignored] what an answer does without is named", async () => {
+    const { response } = await told("Hi", {
+      include: ["reasoning.encrypted_content"],
+      truncation: "auto",
+      text: { verbosity: "low" },
+      service_tier: "flex",
+      prompt_cache_retention: "24h",
+      max_tool_calls: 3,
+    });
+    expect(response.headers.get("x-eve-ignored")?.split(", ").toSorted()).toEqual([
+      "include",
+      "max_tool_calls",
+      "prompt_cache_retention",
+      "service_tier",
+      "text.verbosity",
+      "truncation",
+    ]);
+  });
+
+  test("[openai.tool-choice] a flat list of allowed tools", async () => {
+    const tools = ["f", "g"].map((name) => ({ type: "function", name }));
+    const { prompt } = await told("Hi", {
+      tools,
+      tool_choice: { type: "allowed_tools", mode: "required", tools: tools.slice(1) },
+    });
+    expect(prompt?.toolConfig).toEqual({
+      functionCallingConfig: { mode: "ANY", allowedFunctionNames: ["g"] },
+    });
+  });
+
+  test("[openai.custom-tools] any text goes to a tool, and comes back from its history", async () => {
+    const calls = resultOf([{
+      content: { parts: [{ functionCall: { name: "sh", args: { input: "ls" } } }] },
+      finishReason: "STOP",
+    }]);
+    const router = testOpenai({ invoke: () => Promise.resolve(calls) });
+    const tools = [{ type: "custom", name: "sh" }];
+    const { output: [call] } = await (await respond(router, { tools })).json();
+    expect(call).toMatchObject({ type: "custom_tool_call", name: "sh", input: "ls" });
+    const { prompt } = await told(
+      [{ role: "user", content: "Hi" }, call, {
+        type: "custom_tool_call_output",
+        call_id: call.call_id,
+        output: "a",
+      }],
+      { tools },
+    );
+    expect(prompt?.contents.slice(1).map(({ parts }) => parts)).toEqual([
+      [{ functionCall: { name: "sh", args: { input: "ls" } } }],
+      [{ functionResponse: { name: "sh", response: { output: "a" } } }],
+    ]);
+  });
+
+  test("[openai.web-search] pages that an answer rests on are cited where they count", async () => {
+    const text = "Да. Концерт в 20:00.";
+    const result = resultOf([{
+      content: { parts: [{ text }] },
+      finishReason: "STOP",
+      groundingMetadata: {
+        webSearchQueries: ["концерт"],
+        groundingChunks: [{ web: { uri: "https://example.com/", title: "example.com" } }],
+        groundingSupports: [{ segment: { text: "Концерт в 20:00." }, groundingChunkIndices: [0, 7] }],
+      },
+    }]);
+    const router = testOpenai({ invoke: () => Promise.resolve(result) });
+    const place = {
+      url: "https://example.com/",
+      title: "example.com",
+      start_index: 4,
+      end_index: text.length,
+    };
+    const { output } = await (await respond(router, { tools: [{ type: "web_search" }] })).json();
+    expect(output).toMatchObject([
+      { type: "message", content: [{ annotations: [{ type: "url_citation", ...place }] }] },
+      { type: "web_search_call", status: "completed", action: { queries: ["концерт"] } },
+    ]);
+    const { choices: [{ message }] } = await (await router.chat({ web_search_options: {} })).json();
+    expect(message.annotations).toEqual([{ type: "url_citation", url_citation: place }]);
+  });
+});
+
+test("[openai.input-tokens] the length of an input is told without a model", async () => {
+  const router = testOpenai({
+    countTokens: ({ prompt }) => Promise.resolve({ totalTokens: prompt.contents.length, estimated: true }),
+  });
+  expect(await (await router.ask("/responses/input_tokens", { input: "Hi" })).json()).toEqual({
+    object: "response.input_tokens",
+    input_tokens: 1,
   });
 });
 
@@ -118,7 +304,7 @@ describe("a streamed response", () => {
     expect(events.map(({ sequence_number }) => sequence_number)).toEqual(events.map((_, index) => index));
     expect(events.at(-1)).toMatchObject({
       response: {
-        id: `resp_${ID}`,
+        id: `resp_${ID.replaceAll("-", "")}`,
         output: [{ content: [{ text: "ab" }] }, { type: "function_call", name: "f", call_id: "call_id1" }],
       },
     });
@@ -130,7 +316,41 @@ describe("a streamed response", () => {
     const events = await eventsOf(
       await respond(testOpenai(streaming([piece({ text: "a" })], error)), { stream: true }),
     );
-    expect(events.at(-1)).toMatchObject({ event: "error", code: "upstream_unavailable" });
+    expect(events.at(-1)).toMatchObject({
+      event: "error",
+      code: "upstream_unavailable",
+      error: { type: "server_error", code: "upstream_unavailable" },
+    });
+  });
+
+  test("[openai.limits] says the limits and the model in its headers, as a whole one does", async () => {
+    const source = streaming([piece({ text: "a" })], RESULT);
+    const { headers } = await respond(testOpenai(source), { stream: true, model: "gemma-old" });
+    expect([headers.get("x-ratelimit-limit-requests"), headers.get("x-eve-model")]).toEqual([
+      "30",
+      RESULT.model,
+    ]);
+  });
+
+  test("[openai.response-summary] thoughts that are asked for are an item before the text", async () => {
+    const source = streaming(
+      [piece({ text: "Hm", thought: true }), piece({ text: "m", thought: true }), piece({ text: "a" })],
+      RESULT,
+    );
+    const events = await eventsOf(
+      await respond(testOpenai(source), { stream: true, reasoning: { summary: "auto" } }),
+    );
+    expect(events.filter(({ type }) => String(type).includes("reasoning_summary")).map(({ type }) => type))
+      .toEqual([
+        "response.reasoning_summary_part.added",
+        "response.reasoning_summary_text.delta",
+        "response.reasoning_summary_text.delta",
+        "response.reasoning_summary_text.done",
+        "response.reasoning_summary_part.done",
+      ]);
+    expect(events.at(-1)).toMatchObject({
+      response: { output: [{ type: "reasoning", summary: [{ text: "Hmm" }] }, { type: "message" }] },
+    });
   });
 
   test("a client that leaves ends the call", async () => {
