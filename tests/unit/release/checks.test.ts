@@ -1,0 +1,102 @@
+import { describe, expect, test } from "vitest";
+import {
+  type Files,
+  licensesOf,
+  LOCKS,
+  problems,
+  sectionOf,
+  withoutIntegrity,
+} from "../../../cli/release/checks.ts";
+import { CHECKOUT } from "../../../local/paths.ts";
+
+const read = (path: string) => {
+  try {
+    return Deno.readTextFileSync(`${CHECKOUT}/${path}`);
+  } catch {
+    return undefined;
+  }
+};
+
+const READY: Record<string, string> = {
+  "package.json": '{"version":"1.2.3"}',
+  "console/package.json": '{"version":"1.2.3"}',
+  "shared/contract/version.ts": 'export const VERSION = "1.2.3";',
+  "clients/python/pyproject.toml": '[project]\nname = "x"\nversion = "1.2.3"\n',
+  "CHANGELOG.md": "# Changelog\n\n## 1.2.3, 2026-11-23\n\n- A thing.\n\n## 1.2.2, 2026-01-01\n\n- Other.\n",
+  "package-lock.json": '{"packages":{"":{},"node_modules/a":{"version":"1.0.0","integrity":"sha512-x"}}}',
+  "supabase/migrations.sha256": "abc  migrations/1_a.sql\n",
+};
+const files = (changed: Record<string, string>, migrations = ["1_a.sql"]): Files => ({
+  read: (path) => ({ ...READY, ...changed })[path],
+  list: () => migrations,
+});
+
+describe("a version is not released", () => {
+  test("unless all is in order", () => {
+    expect(problems(files({}))).toEqual([]);
+  });
+
+  test.each([
+    [
+      "with another version somewhere",
+      { "console/package.json": '{"version":"1.2.2"}' },
+      "console/package.json",
+    ],
+    ["with another version in Python's package", {
+      "clients/python/pyproject.toml": '[project]\nversion = "1"\n',
+    }, "pyproject.toml"],
+    ["of which the changelog says nothing", { "CHANGELOG.md": "# Changelog\n" }, 'no section "## 1.2.3'],
+    ["without its day", { "CHANGELOG.md": "## 1.2.3, unreleased\n\n- A thing.\n" }, "does not say when"],
+    ["with a package that npm would not look at", {
+      "package-lock.json": '{"packages":{"node_modules/b":{"version":"1.0.0"}}}',
+    }, "node_modules/b has no integrity"],
+    ["with a version that is none", { "package.json": '{"version":"next"}' }, "not of the form"],
+  ])("%s", (_, changed, said) => {
+    expect(problems(files(changed)).join("\n")).toContain(said);
+  });
+
+  test("with a migration whose checksum is not kept", () => {
+    expect(problems(files({}, ["1_a.sql", "2_b.sql"]))).toEqual([expect.stringContaining("2_b.sql")]);
+  });
+});
+
+test("the version stands in one place and its copies are equal", () => {
+  const wrong = problems({ read, list: () => [] });
+  expect(wrong.filter((line) => line.includes("has the version"))).toEqual([]);
+  expect(sectionOf(read("CHANGELOG.md")!, JSON.parse(read("package.json")!).version)).toBeDefined();
+});
+
+test.each(LOCKS)(
+  "%s: npm looks at all that it installs, but for packages of systems that are not at hand",
+  (path) => {
+    const { packages } = JSON.parse(read(path)!);
+    for (const name of withoutIntegrity(read(path)!)) {
+      expect.soft(packages[name], name).toMatchObject({ optional: true, os: expect.any(Array) });
+    }
+  },
+);
+
+test("what travels is allowed to: no license asks more than to be named", () => {
+  const allowed =
+    /^\(?(MIT(-0)?|ISC|0BSD|BSD-[23]-Clause|Apache-2\.0|Unlicense|CC0-1\.0|BlueOak-1\.0\.0|Python-2\.0)( (AND|OR) [\w.-]+)?\)?$/;
+  for (
+    const [lock, manifest] of [["package-lock.json", "package.json"], [
+      "console/package-lock.json",
+      "console/package.json",
+    ]]
+  ) {
+    const names = Object.keys(JSON.parse(read(manifest!)!).dependencies);
+    const licenses = licensesOf(read(lock!)!, names);
+    expect(licenses.length).toBeGreaterThan(names.length - 1);
+    expect(licenses.filter(({ license }) => !allowed.test(license))).toEqual([]);
+  }
+});
+
+test("the workflows run what the README says, with actions of a stated version", () => {
+  const ci = read(".github/workflows/ci.yml")!;
+  const release = read(".github/workflows/release.yml")!;
+  expect(ci).toContain("run: .ci/run");
+  for (const [, version] of `${ci}${release}`.matchAll(/uses: \S+@(\S+)/g)) {
+    expect(version).toMatch(/^(v\d+\.\d+\.\d+|[0-9a-f]{40})$/);
+  }
+});
