@@ -19867,6 +19867,7 @@ create table eve.vision_pictures (
   height integer,
   orientation smallint not null default 1,
   dhash bigint,
+  no_dhash text,
   fault text,
   held_by uuid,
   held_until timestamp with time zone,
@@ -19874,6 +19875,7 @@ create table eve.vision_pictures (
   constraint vision_pictures_fault_form CHECK ((fault ~ '^[a-z][a-z0-9_]{0,39}$'::text)),
   constraint vision_pictures_held_whole CHECK (((held_by IS NULL) = (held_until IS NULL))),
   constraint vision_pictures_mime_type_length CHECK ((length(mime_type) <= 255)),
+  constraint vision_pictures_no_dhash_form CHECK (((no_dhash ~ '^[a-z][a-z0-9_]{0,39}$'::text) AND ((no_dhash IS NULL) OR (dhash IS NULL)))),
   constraint vision_pictures_object_fkey FOREIGN KEY (tenant_id, file_sha256) REFERENCES public.media_objects(tenant_id, file_sha256) ON UPDATE CASCADE ON DELETE CASCADE,
   constraint vision_pictures_orientation_range CHECK (((orientation >= 1) AND (orientation <= 8))),
   constraint vision_pictures_pkey PRIMARY KEY (tenant_id, file_sha256),
@@ -19887,7 +19889,8 @@ CREATE INDEX vision_pictures_dhash_4_idx ON eve.vision_pictures USING btree (ten
 comment on table eve.vision_pictures is 'What a picture''s own bytes say of it: read once.';
 comment on column eve.vision_pictures.width is 'Pixels, as shown: turned as EXIF says. Null: the header does not tell, see fault.';
 comment on column eve.vision_pictures.orientation is 'As EXIF counts it, 1 to 8; 1: as stored.';
-comment on column eve.vision_pictures.dhash is 'Which of two neighbours is brighter, in 9 x 8 grey pixels: 64 bits. Null: not computed, or it says nothing (a plain colour).';
+comment on column eve.vision_pictures.dhash is 'Which of two neighbours is brighter, in 9 x 8 grey pixels of the picture as shown: 64 bits. Null: see no_dhash.';
+comment on column eve.vision_pictures.no_dhash is 'Why there is none: type, too_large, not_decoded, or plain (a plain colour would look like all such).';
 comment on column eve.vision_pictures.fault is 'Why it cannot be looked at: not_a_picture, too_many_pixels, ...; null: it can.';
 comment on column eve.vision_pictures.held_by is 'The job that looks at it until held_until: another one for the same picture waits, and finds its result.';
 
@@ -20676,7 +20679,7 @@ begin
     'picture', jsonb_build_object(
       'width', v_picture.width, 'height', v_picture.height, 'orientation', v_picture.orientation, 'fault', v_picture.fault,
       -- More digits than a number of JavaScript's has.
-      'dhash', v_picture.dhash::text
+      'dhash', v_picture.dhash::text, 'no_dhash', v_picture.no_dhash
     ),
     'policy', (select p.policy from eve.vision_policies p where p.tenant_id = v_post.tenant_id),
     'policy_version', coalesce((select p.version from eve.vision_policies p where p.tenant_id = v_post.tenant_id), 0)
@@ -20685,43 +20688,62 @@ end;
 $function$;
 comment on function public.eve_vision_begin is 'Begins to look at a picture, and keeps others from it for a while.';
 
-CREATE OR REPLACE FUNCTION public.eve_vision_picture(tenant_id text, file_sha256 text, mime_type text, width integer DEFAULT NULL::integer, height integer DEFAULT NULL::integer, orientation integer DEFAULT 1, dhash text DEFAULT NULL::text, fault text DEFAULT NULL::text, at_most integer DEFAULT 0)
+CREATE OR REPLACE FUNCTION public.eve_vision_picture(tenant_id text, file_sha256 text, mime_type text, width integer DEFAULT NULL::integer, height integer DEFAULT NULL::integer, orientation integer DEFAULT 1, dhash text DEFAULT NULL::text, no_dhash text DEFAULT NULL::text, fault text DEFAULT NULL::text, at_most integer DEFAULT NULL::integer)
  RETURNS jsonb
  LANGUAGE plpgsql
  SET search_path TO ''
 AS $function$
 declare
   v_hash constant bigint := eve_vision_picture.dhash::bigint;
+  v_one eve.vision_pictures;
   v_similar jsonb;
+  v_under_way jsonb;
 begin
   update eve.vision_pictures p
   set mime_type = eve_vision_picture.mime_type, width = eve_vision_picture.width, height = eve_vision_picture.height,
-    orientation = coalesce(eve_vision_picture.orientation, 1), dhash = v_hash, fault = eve_vision_picture.fault
-  where p.tenant_id = eve_vision_picture.tenant_id and p.file_sha256 = eve_vision_picture.file_sha256;
-  if v_hash is not null and eve_vision_picture.fault is null then
-    select jsonb_build_object('file_sha256', s.file_sha256, 'distance', s.distance) into v_similar
-    from (
-      select p.file_sha256, p.created_at, bit_count((p.dhash # v_hash)::bit(64)) as distance
+    orientation = coalesce(eve_vision_picture.orientation, 1), dhash = v_hash, no_dhash = case when v_hash is null then eve_vision_picture.no_dhash end,
+    fault = eve_vision_picture.fault
+  where p.tenant_id = eve_vision_picture.tenant_id and p.file_sha256 = eve_vision_picture.file_sha256
+  returning * into v_one;
+  if v_hash is not null and eve_vision_picture.at_most is not null and eve_vision_picture.fault is null then
+    with alike as materialized (
+      select p.file_sha256, p.created_at, p.held_until, bit_count((p.dhash # v_hash)::bit(64)) as distance
       from eve.vision_pictures p
-      where p.tenant_id = eve_vision_picture.tenant_id and p.dhash is not null
+      where p.tenant_id = eve_vision_picture.tenant_id and p.dhash is not null and p.fault is null
+        -- Stretched to the same cells, what is tall and what is wide may look the same.
+        and abs(p.width::bigint * v_one.height - v_one.width::bigint * p.height) * 25 <= p.width::bigint * v_one.height
         and (
           p.dhash & 65535 = v_hash & 65535 or (p.dhash >> 16) & 65535 = (v_hash >> 16) & 65535
           or (p.dhash >> 32) & 65535 = (v_hash >> 32) & 65535 or (p.dhash >> 48) & 65535 = (v_hash >> 48) & 65535
         )
         and p.file_sha256 <> eve_vision_picture.file_sha256
-    ) s
-    where s.distance <= least(eve_vision_picture.at_most, 3)
-      and exists (
-        select
-        from public.post_enrichment e
-        where e.tenant_id = eve_vision_picture.tenant_id and e.file_sha256 = s.file_sha256 and e.kind = 'vision' and e.status = 'done'
-          -- A result that was itself taken over would lead further and further away.
-          and e.same_as is null
+        and bit_count((p.dhash # v_hash)::bit(64)) <= least(eve_vision_picture.at_most, 3)
+    )
+    select (
+        select jsonb_build_object('file_sha256', s.file_sha256, 'distance', s.distance)
+        from alike s
+        where exists (
+          select
+          from public.post_enrichment e
+          where e.tenant_id = eve_vision_picture.tenant_id and e.file_sha256 = s.file_sha256 and e.kind = 'vision' and e.status = 'done'
+            -- A result that was itself taken over would lead further and further away.
+            and e.same_as is null
+        )
+        order by s.distance, s.created_at, s.file_sha256
+        limit 1
+      ), (
+        select jsonb_build_object('file_sha256', s.file_sha256, 'distance', s.distance)
+        from alike s
+        -- Of two that are looked at at once the later one waits, never both.
+        where s.held_until > eve.clock() and (s.created_at, s.file_sha256) < (v_one.created_at, v_one.file_sha256)
+        order by s.distance, s.created_at, s.file_sha256
+        limit 1
       )
-    order by s.distance, s.created_at, s.file_sha256
-    limit 1;
+    into v_similar, v_under_way;
   end if;
-  return jsonb_build_object('status', 'saved', 'similar', v_similar);
+  return jsonb_build_object(
+    'status', 'saved', 'similar', v_similar, 'under_way', case when v_similar is null then v_under_way end
+  );
 end;
 $function$;
 comment on function public.eve_vision_picture is 'Keeps what a picture''s bytes say of it, and looks for one that looks the same.';

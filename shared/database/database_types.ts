@@ -1925,6 +1925,7 @@ export type Database = {
           "file_sha256": string;
           "height"?: number;
           "mime_type": string;
+          "no_dhash"?: string;
           "orientation"?: number;
           "tenant_id": string;
           "width"?: number;

@@ -27,6 +27,7 @@ const begun = z.discriminatedUnion("status", [
       orientation: z.number(),
       fault: z.string().nullable(),
       dhash: z.string().nullable(),
+      no_dhash: z.string().nullable(),
     }),
     policy: z.unknown(),
     policy_version: z.number(),
@@ -36,7 +37,15 @@ const begun = z.discriminatedUnion("status", [
 ]);
 export type Begun = z.output<typeof begun>;
 
-const similar = z.object({ file_sha256: z.string(), distance: z.number() }).nullable();
+const similar = z.object({ file_sha256: z.string(), distance: z.number() }).nullable().transform((found) =>
+  found === null ? null : { sha256: found.file_sha256, distance: found.distance }
+);
+
+/** A picture of the same tenant that looks the same, and in how many bits they differ. */
+export interface SimilarPicture {
+  sha256: string;
+  distance: number;
+}
 
 /** What the picture's own bytes say. */
 export interface PictureSaid {
@@ -44,8 +53,10 @@ export interface PictureSaid {
   width: number | null;
   height: number | null;
   orientation: number;
-  /** 64 bits as a decimal number with its sign; null: not computed. */
+  /** 64 bits as a decimal number with its sign; null: there is none. */
   dhash: string | null;
+  /** Why there is none: a word. */
+  no_dhash: string | null;
   /** Why it cannot be looked at: a word. */
   fault: string | null;
 }
@@ -99,8 +110,8 @@ export interface VisionBooks {
   savePicture(
     job: PictureJob,
     said: PictureSaid,
-    atMost: number,
-  ): Promise<{ sha256: string; distance: number } | null>;
+    atMost: number | null,
+  ): Promise<{ similar: SimilarPicture | null; underWay: SimilarPicture | null }>;
   /** `ended`: it was written down already; `gone`: the result that was to be taken over is not there. */
   finish(job: PictureJob, decision: DecisionToKeep, outcome: LookedAt): Promise<"saved" | "ended" | "gone">;
   /** Takes an estimate out of all budgets that concern it, or out of none. `settled`: an earlier run has paid. */
@@ -133,12 +144,11 @@ export function createVisionBooks(transport: Transport, timeoutMs = TIMEOUT_MS):
         height: said.height,
         orientation: said.orientation,
         dhash: said.dhash,
+        no_dhash: said.no_dhash,
         fault: said.fault,
         at_most: atMost,
-      }, z.object({ similar }));
-      return answer.similar === null
-        ? null
-        : { sha256: answer.similar.file_sha256, distance: answer.similar.distance };
+      }, z.object({ similar, under_way: similar }));
+      return { similar: answer.similar, underWay: answer.under_way };
     },
     async finish(job, decision, outcome) {
       const { status } = await ask("eve_vision_finish", {

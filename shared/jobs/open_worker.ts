@@ -23,6 +23,8 @@ import { runWorker } from "./worker.ts";
  * A hosted function has 2 s of CPU for a request, and all runs of a worker are one request's: some 10 ms each. Another worker goes on.
  */
 const MAX_JOBS_OF_A_FUNCTION = 120;
+/** A picture is read, hashed and sent in Base64: some 100 ms, as much as ten others. */
+const JOBS_OF_A_PICTURE = 10;
 
 /** A call's time is over so long before the worker's: then it is settled and written down in time. */
 const NOTE_MS = 2_000;
@@ -104,7 +106,7 @@ export function openWorker(
       cache: createVisionCache(calls.media, log),
       analysts: [...models, ...ocr],
       beginning: async (object, atMost) => await beginningOf(await calls.media(), object, atMost),
-      picture: (stored) => storedPicture(calls.media, stored),
+      picture: (stored, whole) => storedPicture(calls.media, stored, whole),
       clock,
       log,
     });
@@ -147,6 +149,7 @@ export function openWorker(
         concurrency,
         ...(place === "edge" && {
           maxJobs: MAX_JOBS_OF_A_FUNCTION,
+          weights: { vision: JOBS_OF_A_PICTURE },
           handOver: () => {
             free();
             keep(wake());

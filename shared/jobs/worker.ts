@@ -42,8 +42,10 @@ export interface WorkerTerms {
   budgetMs: number;
   /** Jobs side by side. */
   concurrency: number;
-  /** It ends when it has begun so many. */
+  /** It begins nothing more when it has begun so many. */
   maxJobs?: number;
+  /** As how many a job of a kind counts there; 1 where nothing is said. */
+  weights?: Readonly<Record<string, number>>;
   /**
    * Called once, when it begins nothing more and others should: what it has begun may take as long as a call may. Its place is free then.
    */
@@ -87,6 +89,8 @@ class Worker {
   readonly #complete: (done: Done) => Promise<void>;
   #changed = Promise.withResolvers<void>();
   #begun = 0;
+  /** What it has begun, by weight. */
+  #load = 0;
   #handedOver = false;
 
   constructor(dependencies: WorkerDependencies, terms: WorkerTerms) {
@@ -131,7 +135,7 @@ class Worker {
     const kinds = Object.keys(runners);
     let idleSince: number | null = null;
     while (!this.#isOver()) {
-      const room = Math.min(concurrency - this.#held.size, maxJobs - this.#begun);
+      const room = Math.min(concurrency - this.#held.size, maxJobs - this.#load);
       let claimed: ClaimedJob[] = [];
       if (room > 0) {
         const leftMs = Math.floor(budgetMs - (clock.now() - this.#since));
@@ -140,7 +144,7 @@ class Worker {
         for (const job of claimed) this.#begin(job);
         if (given.isLate) break;
       }
-      if (this.#begun >= maxJobs) break;
+      if (this.#load >= maxJobs) break;
       if (claimed.length > 0 || this.#held.size > 0) idleSince = null;
       else idleSince ??= clock.now();
       if (idleSince !== null && clock.now() - idleSince >= LINGER_MS) return;
@@ -193,6 +197,7 @@ class Worker {
     const held: Held = { job, abort: new AbortController(), progress: null };
     this.#held.set(job.id, held);
     this.#begun++;
+    this.#load += this.#terms.weights?.[job.kind] ?? 1;
     this.#runOne(held).catch((thrown) => {
       this.#dependencies.log("error", "job_not_noted", {
         job_id: job.id,

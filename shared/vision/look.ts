@@ -1,5 +1,12 @@
 import type { Caller } from "../contract/caller.ts";
-import type { BudgetAnswer, DecisionToKeep, LookedAt, PictureJob, VisionBooks } from "../database/vision.ts";
+import type {
+  BudgetAnswer,
+  DecisionToKeep,
+  LookedAt,
+  PictureJob,
+  PictureSaid,
+  VisionBooks,
+} from "../database/vision.ts";
 import type { MediaObject } from "../database/media.ts";
 import { GatewayError } from "../contract/gateway_error.ts";
 import { sha256Of } from "../runtime/sha256.ts";
@@ -7,6 +14,7 @@ import type { Clock } from "../runtime/clock.ts";
 import type { Log } from "../runtime/log.ts";
 import { type Analysis, AnalysisFailure, type Analyst, type Picture, type Resolution } from "./analyst.ts";
 import type { CacheKey, VisionCache } from "./cache.ts";
+import { type Dhash, dhashOf, isHashable } from "./dhash/dhash.ts";
 import { HEADER_BYTES, pictureHeader } from "./header.ts";
 import { decide, USUAL_POLICY, type VisionDecision, type VisionPolicy, visionPolicy } from "./policy.ts";
 import { PROMPT_VERSION } from "./prompt.ts";
@@ -20,7 +28,8 @@ export interface LookDependencies {
   analysts: readonly Analyst[];
   /** So many bytes of an object from its beginning, or all there are. @throws GatewayError */
   beginning(object: MediaObject, atMost: number): Promise<Uint8Array<ArrayBuffer>>;
-  picture(stored: StoredPicture): Picture;
+  /** @param whole its bytes, where they have been read */
+  picture(stored: StoredPicture, whole: Uint8Array<ArrayBuffer> | null): Picture;
   clock: Pick<Clock, "now">;
   log: Log;
 }
@@ -75,10 +84,10 @@ export async function lookAt(
   }
   const { object, post } = begun;
   const policy = policyOf(begun.policy, dependencies.log);
-  const said = begun.picture.width === null && begun.picture.fault === null
+  const { said, whole } = begun.picture.width === null && begun.picture.fault === null
     ? await saidBy(object, dependencies)
-    : { ...begun.picture, mimeType: object.mime_type ?? "" };
-  const similar = await books.savePicture(job, said, policy.same_bits ?? 0);
+    : { said: { ...begun.picture, mimeType: object.mime_type ?? "" }, whole: null };
+  const alike = await books.savePicture(job, said, policy.same_bits);
   const facts = {
     sha256: job.sha256,
     mimeType: said.mimeType,
@@ -87,13 +96,20 @@ export async function lookAt(
     height: said.height,
     source: post.source,
     publishedAtMs: Date.parse(post.published_at ?? post.created_at),
-    similar,
+    ...alike,
   };
   const decided = (facts: Parameters<typeof decide>[1]) =>
     decide(policy, facts, dependencies.analysts, Date.parse(begun.now));
+  // One without a hash looks like no other, and its decision says why.
+  const keeping = ({ action, reason, ...detail }: VisionDecision): DecisionToKeep => ({
+    action,
+    reason,
+    detail: said.no_dhash === null ? detail : { ...detail, no_dhash: said.no_dhash },
+    policy_version: begun.policy_version,
+  });
   let decision = decided(facts);
   if (decision.action === "copy") {
-    const kept = toKeep(decision, begun.policy_version);
+    const kept = keeping(decision);
     const saved = await books.finish(job, kept, {
       status: "done",
       same_as: decision.sha256,
@@ -102,7 +118,7 @@ export async function lookAt(
     if (saved !== "gone") return { kind: "ended", status: "done" };
     decision = decided({ ...facts, similar: null });
   }
-  const kept = toKeep(decision, begun.policy_version);
+  const kept = keeping(decision);
   const finish = async (outcome: LookedAt): Promise<LookOutcome> => {
     await books.finish(job, kept, { ...outcome, duration_ms: Math.round(clock.now() - since) });
     return { kind: "ended", status: outcome.status };
@@ -112,7 +128,10 @@ export async function lookAt(
   }
   if (decision.action !== "analyse") {
     await finish({ status: "waiting", reason: `${decision.reason}: ${decision.message}` });
-    return { kind: "later", delayMs: NO_ANALYST_DELAY_MS };
+    return {
+      kind: "later",
+      delayMs: decision.reason === "looks_the_same" ? LEAST_DELAY_MS : NO_ANALYST_DELAY_MS,
+    };
   }
   const picture = dependencies.picture({
     tenantId: job.tenantId,
@@ -122,7 +141,7 @@ export async function lookAt(
     // Decided: both are known.
     width: facts.width!,
     height: facts.height!,
-  });
+  }, whole);
   const failings: Failing[] = [];
   for (const { name, resolution } of decision.analysts) {
     const analyst = dependencies.analysts.find((one) => one.name === name)!;
@@ -283,16 +302,26 @@ function factsOf(
   };
 }
 
-async function saidBy(object: MediaObject, { beginning }: LookDependencies) {
-  const header = pictureHeader(await beginning(object, HEADER_BYTES));
-  return {
-    mimeType: header?.mimeType ?? object.mime_type ?? "",
-    width: header?.width ?? null,
-    height: header?.height ?? null,
-    orientation: header?.orientation ?? 1,
-    dhash: null,
-    fault: header === null ? "not_a_picture" : null,
-  };
+/** What its bytes say: of what is worth a hash all of them, which then need not be read again. */
+async function saidBy(
+  object: MediaObject,
+  { beginning }: LookDependencies,
+): Promise<{ said: PictureSaid; whole: Uint8Array<ArrayBuffer> | null }> {
+  const size = object.size_bytes ?? 0;
+  let bytes = await beginning(object, HEADER_BYTES);
+  const header = pictureHeader(bytes);
+  if (header === null) {
+    const mimeType = object.mime_type ?? "";
+    const none = { width: null, height: null, orientation: 1, dhash: null, no_dhash: null };
+    return { said: { mimeType, ...none, fault: "not_a_picture" }, whole: null };
+  }
+  if (isHashable(header, size) && size > bytes.byteLength) bytes = await beginning(object, size);
+  const whole = bytes.byteLength === size ? bytes : null;
+  const dhash: Dhash = whole === null ? { none: "too_large" } : await dhashOf(whole, header);
+  const hashed = "bits" in dhash
+    ? { dhash: dhash.bits.toString(), no_dhash: null }
+    : { dhash: null, no_dhash: dhash.none };
+  return { said: { ...header, ...hashed, fault: null }, whole };
 }
 
 /** A policy that an earlier version wrote and this one does not understand looks at nothing that it should not: it is told, and nothing is looked at. */
@@ -302,9 +331,4 @@ function policyOf(stored: unknown, log: Log): VisionPolicy {
   if (parsed.success) return parsed.data;
   log("error", "vision_policy_wrong", { detail: parsed.error.message });
   throw new GatewayError("internal", { detail: "the tenant's policy of vision is none: save it again" });
-}
-
-function toKeep(decision: VisionDecision, policyVersion: number): DecisionToKeep {
-  const { action, reason, ...detail } = decision;
-  return { action, reason, detail, policy_version: policyVersion };
 }

@@ -64,6 +64,8 @@ export interface PictureFacts {
   publishedAtMs: number;
   /** One that looks the same and has a result, and in how many bits they differ. */
   similar: { sha256: string; distance: number } | null;
+  /** Where there is none: one that looks the same, and somebody looks at it now. */
+  underWay: { sha256: string; distance: number } | null;
 }
 
 export interface AvailableAnalyst {
@@ -105,6 +107,7 @@ export type VisionDecision =
       passedOver: PassedOver[];
     }
     | { action: "wait"; reason: "no_analyst"; passedOver: PassedOver[] }
+    | { action: "wait"; reason: "looks_the_same"; sha256: string; distance: number }
   );
 
 const DAY_MS = 86_400_000;
@@ -116,7 +119,7 @@ export function decide(
   available: readonly AvailableAnalyst[],
   nowMs: number,
 ): VisionDecision {
-  const { mimeType, sizeBytes, width, height, source, similar } = picture;
+  const { mimeType, sizeBytes, width, height, source } = picture;
   if (!policy.enabled) return skip("switched_off", "The policy looks at nothing.");
   if (policy.skip_types.includes(mimeType)) return skip("type", `The policy skips ${mimeType}.`);
   if (policy.skip_sources.some((one) => matches(source, one))) {
@@ -150,14 +153,16 @@ export function decide(
       `Its place in the sample is ${place}, and the first ${policy.sample_permille} are looked at.`,
     );
   }
-  if (similar !== null && policy.same_bits !== null && similar.distance <= policy.same_bits) {
-    return {
-      action: "copy",
-      reason: "looks_the_same",
-      sha256: similar.sha256,
-      distance: similar.distance,
-      message: `It looks like ${similar.sha256.slice(0, 12)}: ${similar.distance} of 64 bits differ.`,
-    };
+  // Pages and screenshots of the same form look the same from afar, and say different things.
+  const looks = looksOf({ mimeType, width, height });
+  const same = looks === "text" || looks === "large_document" ? null : picture.similar ?? picture.underWay;
+  if (same !== null && policy.same_bits !== null && same.distance <= policy.same_bits) {
+    const { sha256, distance } = same;
+    const alike = `It looks like ${sha256.slice(0, 12)}: ${distance} of 64 bits differ`;
+    const facts = { reason: "looks_the_same", sha256, distance } as const;
+    return picture.similar === null
+      ? { action: "wait", ...facts, message: `${alike}, and that is being looked at now.` }
+      : { action: "copy", ...facts, message: `${alike}.` };
   }
   return routed(policy, { mimeType, sizeBytes, width, height }, available);
 }

@@ -12,12 +12,20 @@ export interface StoredPicture extends Omit<Picture, "bytes"> {
   tenantId: string;
 }
 
-/** A picture among the media: read when it is needed, and no more of it than it was said to have. */
-export function storedPicture(media: () => Promise<Media>, { tenantId, ...picture }: StoredPicture): Picture {
+/**
+ * A picture among the media: read when it is needed, and no more of it than it was said to have.
+ * @param whole its bytes, where they have been read already
+ */
+export function storedPicture(
+  media: () => Promise<Media>,
+  { tenantId, ...picture }: StoredPicture,
+  whole: Uint8Array<ArrayBuffer> | null = null,
+): Picture {
   return {
     ...picture,
     async bytes(signal) {
       signal.throwIfAborted();
+      if (whole !== null) return whole;
       const body = await openObject(await media(), ACTOR, tenantId, picture.sha256);
       if (body === null) throw new GatewayError("object_not_found");
       const chunks: Uint8Array<ArrayBuffer>[] = [];

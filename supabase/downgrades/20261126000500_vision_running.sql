@@ -10,7 +10,7 @@ drop function eve.vision_time_bounds();
 drop function eve.vision_told(uuid);
 drop function public.eve_vision_begin(uuid, text, uuid, text, integer);
 drop function public.eve_vision_finish(uuid, text, uuid, text, jsonb, jsonb, text);
-drop function public.eve_vision_picture(text, text, text, integer, integer, integer, text, text, integer);
+drop function public.eve_vision_picture(text, text, text, integer, integer, integer, text, text, text, integer);
 
 drop table eve.vision_times;
 

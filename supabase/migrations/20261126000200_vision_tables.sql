@@ -11,6 +11,7 @@ create table if not exists eve.vision_pictures (
   height integer,
   orientation smallint not null default 1,
   dhash bigint,
+  no_dhash text,
   fault text,
   held_by uuid,
   held_until timestamptz,
@@ -21,6 +22,7 @@ create table if not exists eve.vision_pictures (
   constraint vision_pictures_mime_type_length check (length(mime_type) <= 255),
   constraint vision_pictures_sizes_positive check (width > 0 and height > 0),
   constraint vision_pictures_orientation_range check (orientation between 1 and 8),
+  constraint vision_pictures_no_dhash_form check (no_dhash ~ '^[a-z][a-z0-9_]{0,39}$' and (no_dhash is null or dhash is null)),
   constraint vision_pictures_fault_form check (fault ~ '^[a-z][a-z0-9_]{0,39}$'),
   constraint vision_pictures_held_whole check ((held_by is null) = (held_until is null))
 ) with (fillfactor = 80);
@@ -32,7 +34,8 @@ create index if not exists vision_pictures_dhash_4_idx on eve.vision_pictures (t
 comment on table eve.vision_pictures is 'What a picture''s own bytes say of it: read once.';
 comment on column eve.vision_pictures.width is 'Pixels, as shown: turned as EXIF says. Null: the header does not tell, see fault.';
 comment on column eve.vision_pictures.orientation is 'As EXIF counts it, 1 to 8; 1: as stored.';
-comment on column eve.vision_pictures.dhash is 'Which of two neighbours is brighter, in 9 x 8 grey pixels: 64 bits. Null: not computed, or it says nothing (a plain colour).';
+comment on column eve.vision_pictures.dhash is 'Which of two neighbours is brighter, in 9 x 8 grey pixels of the picture as shown: 64 bits. Null: see no_dhash.';
+comment on column eve.vision_pictures.no_dhash is 'Why there is none: type, too_large, not_decoded, or plain (a plain colour would look like all such).';
 comment on column eve.vision_pictures.fault is 'Why it cannot be looked at: not_a_picture, too_many_pixels, ...; null: it can.';
 comment on column eve.vision_pictures.held_by is 'The job that looks at it until held_until: another one for the same picture waits, and finds its result.';
 

@@ -124,7 +124,7 @@ begin
     'picture', jsonb_build_object(
       'width', v_picture.width, 'height', v_picture.height, 'orientation', v_picture.orientation, 'fault', v_picture.fault,
       -- More digits than a number of JavaScript's has.
-      'dhash', v_picture.dhash::text
+      'dhash', v_picture.dhash::text, 'no_dhash', v_picture.no_dhash
     ),
     'policy', (select p.policy from eve.vision_policies p where p.tenant_id = v_post.tenant_id),
     'policy_version', coalesce((select p.version from eve.vision_policies p where p.tenant_id = v_post.tenant_id), 0)
@@ -133,11 +133,12 @@ end;
 $$;
 comment on function public.eve_vision_begin is 'Begins to look at a picture, and keeps others from it for a while.';
 
--- Keeps what a picture's bytes say, and looks for one of the tenant's that looks the same and has a result: the nearest, at most at_most
--- (0 to 3) of 64 bits away. {"status": "saved", "similar": {"file_sha256", "distance"} or null}.
+-- Keeps what a picture's bytes say, and looks for one of the tenant's that looks the same, in the same shape: at most at_most (0 to 3) of
+-- 64 bits away. {"status": "saved", "similar": {"file_sha256", "distance"} or null: the nearest that has a result,
+-- "under_way": likewise, where there is none: an earlier one that a job looks at now, and whose result may be waited for}.
 create or replace function public.eve_vision_picture(
   tenant_id text, file_sha256 text, mime_type text, width integer default null, height integer default null, orientation integer default 1,
-  dhash text default null, fault text default null, at_most integer default 0
+  dhash text default null, no_dhash text default null, fault text default null, at_most integer default null
 )
 returns jsonb
 language plpgsql
@@ -146,36 +147,55 @@ set search_path = ''
 as $$
 declare
   v_hash constant bigint := eve_vision_picture.dhash::bigint;
+  v_one eve.vision_pictures;
   v_similar jsonb;
+  v_under_way jsonb;
 begin
   update eve.vision_pictures p
   set mime_type = eve_vision_picture.mime_type, width = eve_vision_picture.width, height = eve_vision_picture.height,
-    orientation = coalesce(eve_vision_picture.orientation, 1), dhash = v_hash, fault = eve_vision_picture.fault
-  where p.tenant_id = eve_vision_picture.tenant_id and p.file_sha256 = eve_vision_picture.file_sha256;
-  if v_hash is not null and eve_vision_picture.fault is null then
-    select jsonb_build_object('file_sha256', s.file_sha256, 'distance', s.distance) into v_similar
-    from (
-      select p.file_sha256, p.created_at, bit_count((p.dhash # v_hash)::bit(64)) as distance
+    orientation = coalesce(eve_vision_picture.orientation, 1), dhash = v_hash, no_dhash = case when v_hash is null then eve_vision_picture.no_dhash end,
+    fault = eve_vision_picture.fault
+  where p.tenant_id = eve_vision_picture.tenant_id and p.file_sha256 = eve_vision_picture.file_sha256
+  returning * into v_one;
+  if v_hash is not null and eve_vision_picture.at_most is not null and eve_vision_picture.fault is null then
+    with alike as materialized (
+      select p.file_sha256, p.created_at, p.held_until, bit_count((p.dhash # v_hash)::bit(64)) as distance
       from eve.vision_pictures p
-      where p.tenant_id = eve_vision_picture.tenant_id and p.dhash is not null
+      where p.tenant_id = eve_vision_picture.tenant_id and p.dhash is not null and p.fault is null
+        -- Stretched to the same cells, what is tall and what is wide may look the same.
+        and abs(p.width::bigint * v_one.height - v_one.width::bigint * p.height) * 25 <= p.width::bigint * v_one.height
         and (
           p.dhash & 65535 = v_hash & 65535 or (p.dhash >> 16) & 65535 = (v_hash >> 16) & 65535
           or (p.dhash >> 32) & 65535 = (v_hash >> 32) & 65535 or (p.dhash >> 48) & 65535 = (v_hash >> 48) & 65535
         )
         and p.file_sha256 <> eve_vision_picture.file_sha256
-    ) s
-    where s.distance <= least(eve_vision_picture.at_most, 3)
-      and exists (
-        select
-        from public.post_enrichment e
-        where e.tenant_id = eve_vision_picture.tenant_id and e.file_sha256 = s.file_sha256 and e.kind = 'vision' and e.status = 'done'
-          -- A result that was itself taken over would lead further and further away.
-          and e.same_as is null
+        and bit_count((p.dhash # v_hash)::bit(64)) <= least(eve_vision_picture.at_most, 3)
+    )
+    select (
+        select jsonb_build_object('file_sha256', s.file_sha256, 'distance', s.distance)
+        from alike s
+        where exists (
+          select
+          from public.post_enrichment e
+          where e.tenant_id = eve_vision_picture.tenant_id and e.file_sha256 = s.file_sha256 and e.kind = 'vision' and e.status = 'done'
+            -- A result that was itself taken over would lead further and further away.
+            and e.same_as is null
+        )
+        order by s.distance, s.created_at, s.file_sha256
+        limit 1
+      ), (
+        select jsonb_build_object('file_sha256', s.file_sha256, 'distance', s.distance)
+        from alike s
+        -- Of two that are looked at at once the later one waits, never both.
+        where s.held_until > eve.clock() and (s.created_at, s.file_sha256) < (v_one.created_at, v_one.file_sha256)
+        order by s.distance, s.created_at, s.file_sha256
+        limit 1
       )
-    order by s.distance, s.created_at, s.file_sha256
-    limit 1;
+    into v_similar, v_under_way;
   end if;
-  return jsonb_build_object('status', 'saved', 'similar', v_similar);
+  return jsonb_build_object(
+    'status', 'saved', 'similar', v_similar, 'under_way', case when v_similar is null then v_under_way end
+  );
 end;
 $$;
 comment on function public.eve_vision_picture is 'Keeps what a picture''s bytes say of it, and looks for one that looks the same.';

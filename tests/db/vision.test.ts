@@ -77,9 +77,11 @@ type Posted = Awaited<ReturnType<typeof posted>>;
 
 const begin = ({ job, post, sha }: Posted) =>
   only(sql`select public.eve_vision_begin(${job}, 'default', ${post}, ${sha}) as answer`);
-const keep = ({ sha }: Posted, dhash: string, atMost = 3) =>
+const keep = ({ sha }: Posted, dhash: string, atMost: number | null = 3, width = 100) =>
   only(sql`
-    select public.eve_vision_picture('default', ${sha}, 'image/jpeg', 100, 50, 1, ${dhash}, null, ${atMost}) as answer`);
+    select public.eve_vision_picture(
+      'default', ${sha}, 'image/jpeg', ${width}, 50, 1, ${dhash}, null, null, ${atMost}
+    ) as answer`);
 const finish = ({ job, post, sha }: Posted, outcome: unknown, decision: unknown = ANALYSE) =>
   only(sql`
     select public.eve_vision_finish(
@@ -286,13 +288,21 @@ describe("results", () => {
   test("the nearest picture that looks the same gives its result, for nothing", async () => {
     const [one, two, far] = [await posted(1), await posted(2), await posted(3)];
     await begin(one);
-    expect(await keep(one, "1234567890123456789")).toEqual({ status: "saved", similar: null });
+    expect(await keep(one, "1234567890123456789")).toEqual({
+      status: "saved",
+      similar: null,
+      under_way: null,
+    });
     await finish(one, DONE);
     await begin(two);
     // Two bits of 64 apart, also in the highest, which makes it negative.
     const near = BigInt.asIntN(64, 1234567890123456789n ^ 1n ^ (1n << 63n)).toString();
     expect((await keep(two, near)).similar).toEqual({ file_sha256: one.sha, distance: 2 });
     expect((await keep(two, near, 1)).similar).toBeNull();
+    expect((await keep(two, near, null)).similar).toBeNull();
+    // What is as wide as it is tall only looks the same when it is stretched.
+    expect((await keep(two, near, 3, 50)).similar).toBeNull();
+    expect((await keep(two, near, 3, 102)).similar).toMatchObject({ distance: 2 });
     await finish(two, { status: "done", same_as: one.sha }, {
       ...ANALYSE,
       action: "copy",
@@ -308,6 +318,29 @@ describe("results", () => {
     // Of a copy no copy is made, and four bits are too many.
     const four = BigInt.asIntN(64, 1234567890123456789n ^ 0x0001_0001_0001_0001n).toString();
     expect((await keep(far, four)).similar).toBeNull();
+  });
+
+  test("of two that look the same and are looked at at once the later one waits; another tenant's is never taken", async () => {
+    const [one, two] = [await posted(1), await posted(2)];
+    await begin(one);
+    await keep(one, "1234567890123456789");
+    await clock.advance(1);
+    await begin(two);
+    const both = { similar: null, under_way: { file_sha256: one.sha, distance: 1 } };
+    expect(await keep(two, "1234567890123456788")).toMatchObject(both);
+    expect(await keep(one, "1234567890123456789")).toMatchObject({ similar: null, under_way: null });
+    await finish(one, DONE);
+    expect(await keep(two, "1234567890123456788")).toMatchObject({
+      similar: { file_sha256: one.sha },
+      under_way: null,
+    });
+    const sha = await picture(3, "other");
+    await sql`
+      insert into eve.vision_pictures (tenant_id, file_sha256, mime_type, created_at) values ('other', ${sha}, 'image/jpeg', now())`;
+    expect(
+      await only(sql`
+        select public.eve_vision_picture('other', ${sha}, 'image/jpeg', 100, 50, 1, '1234567890123456789', null, null, 3) as answer`),
+    ).toMatchObject({ similar: null, under_way: null });
   });
 
   test("a job that ends without a word ends its picture, which can be looked at once more", async () => {

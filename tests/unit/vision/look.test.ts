@@ -1,5 +1,11 @@
 import { beforeEach, describe, expect, test } from "vitest";
-import type { DecisionToKeep, LookedAt, PictureJob, VisionBooks } from "../../../shared/database/vision.ts";
+import type {
+  DecisionToKeep,
+  LookedAt,
+  PictureJob,
+  PictureSaid,
+  VisionBooks,
+} from "../../../shared/database/vision.ts";
 import type { MediaObject } from "../../../shared/database/media.ts";
 import {
   type Analysis,
@@ -8,6 +14,8 @@ import {
   type Analyst,
 } from "../../../shared/vision/analyst.ts";
 import type { VisionCache } from "../../../shared/vision/cache.ts";
+import { pngOf, scene } from "../../harness/made_pictures.ts";
+import { joinBytes } from "../../../shared/runtime/join_bytes.ts";
 import { lookAt, type LookDependencies } from "../../../shared/vision/look.ts";
 import type { VisionResult } from "../../../shared/vision/result.ts";
 
@@ -60,7 +68,9 @@ let usedUp: string[];
 let begins: unknown;
 let gone: boolean;
 let near: { sha256: string; distance: number } | null;
+let underWay: { sha256: string; distance: number } | null;
 let policy: unknown;
+let seen: PictureSaid;
 
 beforeEach(() => {
   [said, settled, asked, usedUp] = [[], [], [], []];
@@ -69,7 +79,7 @@ beforeEach(() => {
   bytes = png(1000, 800);
   begins = null;
   gone = false;
-  near = null;
+  [near, underWay] = [null, null];
   policy = null;
 });
 
@@ -106,15 +116,18 @@ async function look(...analysts: Analyst[]) {
       Promise.resolve(
         (begins ?? {
           status: "begun",
-          object: { sha256: JOB.sha256, mime_type: "image/png", size_bytes: 5000 },
+          object: { sha256: JOB.sha256, mime_type: "image/png", size_bytes: Math.max(5000, bytes.length) },
           post: { source: "s", published_at: null, created_at: "2026-11-20T00:00:00Z" },
           now: "2026-11-21T00:00:00Z",
-          picture: { width: null, height: null, orientation: 1, fault: null, dhash: null },
+          picture: { width: null, height: null, orientation: 1, fault: null, dhash: null, no_dhash: null },
           policy,
           policy_version: 3,
         }) as never,
       ),
-    savePicture: () => Promise.resolve(near),
+    savePicture(_, picture) {
+      seen = picture;
+      return Promise.resolve({ similar: near, underWay });
+    },
     finish(_, decision, outcome) {
       said.push({ decision, outcome });
       return Promise.resolve(gone && outcome.same_as !== undefined ? "gone" : "saved");
@@ -148,6 +161,7 @@ async function look(...analysts: Analyst[]) {
     save: ({ analyst, resolution }, found) =>
       Promise.resolve(void cached.set(`${analyst} ${resolution}`, found)),
   };
+  bytes = joinBytes([bytes, new Uint8Array(Math.max(0, 5000 - bytes.length))]);
   const beginning = (_: MediaObject, atMost: number) => Promise.resolve(bytes.slice(0, atMost));
   const picture: LookDependencies["picture"] = (stored) => ({
     ...stored,
@@ -225,6 +239,33 @@ describe("a picture that can be looked at", () => {
       status: "done",
       analyst: "model:m",
     });
+  });
+});
+
+describe("a picture that looks like another", () => {
+  test("which is being looked at now waits for it, and pays nothing", async () => {
+    underWay = { sha256: "b".repeat(64), distance: 1 };
+    const { outcome, last, decision } = await look(analyst("model:m", []));
+    expect(outcome).toEqual({ kind: "later", delayMs: 5_000 });
+    expect(last).toMatchObject({ status: "waiting" });
+    expect(decision).toMatchObject({ action: "wait", reason: "looks_the_same", detail: { distance: 1 } });
+    expect(asked).toHaveLength(0);
+  });
+
+  test("is known by its bits; one without them says why", async () => {
+    bytes = pngOf(scene(5, 144, 96));
+    await look(analyst("model:m", [found()]));
+    expect(said.at(-1)!.decision.detail).not.toHaveProperty("no_dhash");
+    expect(seen).toMatchObject({
+      width: 144,
+      height: 96,
+      dhash: expect.stringMatching(/^-?\d+$/),
+      no_dhash: null,
+    });
+    bytes = png(1000, 800);
+    const { decision } = await look(analyst("model:m", [found()]));
+    expect(decision!.detail).toMatchObject({ no_dhash: "not_decoded" });
+    expect(seen).toMatchObject({ dhash: null, no_dhash: "not_decoded" });
   });
 });
 

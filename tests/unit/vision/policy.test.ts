@@ -42,6 +42,7 @@ const PHOTO: PictureFacts = {
   source: "telegram:city",
   publishedAtMs: NOW - DAY,
   similar: null,
+  underWay: null,
 };
 const similar = (distance: number) => ({ sha256: "b".repeat(64), distance });
 
@@ -64,6 +65,10 @@ describe("what is not looked at, and why", () => {
     ["analyse usual", {}, { sample_permille: 1 }],
     ["copy looks_the_same", { similar: similar(2) }, {}],
     ["analyse usual", { similar: similar(3) }, {}],
+    ["wait looks_the_same", { underWay: similar(1) }, {}],
+    ["copy looks_the_same", { similar: similar(2), underWay: similar(0) }, {}],
+    // Two pages look the same from afar.
+    ["analyse text", { similar: similar(0), mimeType: "image/png", width: 1240, height: 1754 }, {}],
     ["analyse usual", { similar: similar(0) }, { same_bits: null }],
     // What is skipped does not become looked at by looking like another.
     ["skip not_in_sample", { similar: similar(0) }, { sample_permille: 0 }],
