@@ -185,6 +185,7 @@ export const visionCommands: Command[] = [
           source: given.option("source") ?? "cli",
           publishedAtMs: around.now(),
           similar: null,
+          underWay: null,
         },
         available,
         around.now(),
