@@ -1,21 +1,19 @@
-import { pMapSettled } from "p-map";
 import type { Embedding, EmbedItem, EmbedRequest, EmbedResult } from "../contract/embedding.ts";
 import { GatewayError } from "../contract/gateway_error.ts";
 import type { InvokeContext } from "../contract/request.ts";
+import { EmbeddingGroups, MAX_GROUP } from "./tasks/embedding_group.ts";
 import { embeddingTask } from "./tasks/embedding_task.ts";
 import { itemId } from "./admission/request_identity.ts";
 import type { GatewayDependencies } from "./dependencies.ts";
 import { serve } from "./serve.ts";
 import type { Ended } from "./tasks/task.ts";
 
-/** What Google takes in one batch as well. */
-export const MAX_EMBED_ITEMS = 100;
-
-/** Texts of one request that are under way at once: a batch must not crowd out other callers of the lane. */
-const SIDE_BY_SIDE = 4;
+/** As many as OpenAI takes. */
+export const MAX_EMBED_ITEMS = 2_048;
 
 /**
- * Embeds every text, each as a call with a reservation of its own, since upstream charges each as a request of its own.
+ * Embeds every text. Each has a reservation of its own, since upstream counts each as a request, in a batch too; those that start together go
+ * upstream in one call. A lane lets nobody book more than a share of its future: what finds no place there is booked when the others have begun.
  * All or nothing: the first that fails ends the others.
  * @throws GatewayError
  */
@@ -34,21 +32,36 @@ export async function embedAll(
   }
   const failed = new AbortController();
   const each = { ...context, signal: AbortSignal.any([context.signal, failed.signal]) };
-  const thrown: unknown[] = [];
-  // Settled, so that nothing of the request is under way any more when it fails.
-  const ended = await pMapSettled(items, async (item, index) => {
-    failed.signal.throwIfAborted();
-    try {
-      const id = items.length === 1 ? request.id : await itemId(request.id, index + 1);
-      return await embedOne(dependencies, { ...request, id }, item, each);
-    } catch (error) {
-      thrown.push(error);
-      failed.abort();
-      throw error;
-    }
-  }, { concurrency: SIDE_BY_SIDE });
-  if (thrown.length > 0) throw thrown[0];
-  return resultOf(request, ended.flatMap((one) => one.status === "fulfilled" ? [one.value] : []));
+  const groups = new EmbeddingGroups(dependencies.clock);
+  const done: Ended<Embedding>[] = [];
+  let waiting = items.map((_, index) => index);
+  while (waiting.length > 0) {
+    const thrown: unknown[] = [];
+    const crowded: { index: number; error: unknown }[] = [];
+    const now = waiting.slice(0, MAX_GROUP);
+    groups.expected = now.length;
+    // Settled, so that nothing of the request is under way any more when it fails.
+    await Promise.allSettled(now.map(async (index) => {
+      try {
+        const id = items.length === 1 ? request.id : await itemId(request.id, index + 1);
+        done[index] = await embedOne(dependencies, { ...request, id }, items[index]!, each, groups);
+      } catch (error) {
+        groups.expected--;
+        if (hasNoPlaceYet(error) && !failed.signal.aborted) return void crowded.push({ index, error });
+        thrown.push(error);
+        failed.abort();
+      }
+    }));
+    if (thrown.length > 0) throw thrown[0];
+    // Where not one of them has found a place, another consumer's are in the way.
+    if (crowded.length === now.length) throw crowded[0]!.error;
+    waiting = [...crowded.map(({ index }) => index), ...waiting.slice(now.length)];
+  }
+  return resultOf(request, done);
+}
+
+function hasNoPlaceYet(error: unknown): boolean {
+  return error instanceof GatewayError && error.code === "too_many_waiting";
 }
 
 async function embedOne(
@@ -56,8 +69,9 @@ async function embedOne(
   request: EmbedRequest,
   item: EmbedItem,
   context: InvokeContext,
+  groups: EmbeddingGroups,
 ): Promise<Ended<Embedding>> {
-  const ended = await serve(dependencies, embeddingTask(request, item), context);
+  const ended = await serve(dependencies, embeddingTask(request, item, groups), context);
   if (!("status" in ended)) return ended;
   const { state, attempts } = ended;
   throw new GatewayError(state === "running" ? "request_running" : "request_finished", {

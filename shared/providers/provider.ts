@@ -89,6 +89,10 @@ export interface TextProvider {
 export interface EmbeddingProvider {
   /** One text as a vector; throws as `TextProvider.generate` does. */
   embed(call: ProviderEmbedCall): Promise<ProviderEmbedding>;
+  /** 2 to 100 texts in one call, their vectors in their order. Absent: each is a call of its own. */
+  embedMany?(
+    call: Omit<ProviderEmbedCall, "item"> & { items: EmbedItem[] },
+  ): Promise<{ embeddings: Embedding[]; usage: TokenUsage | null }>;
 }
 
 /** A file that a provider has made. */

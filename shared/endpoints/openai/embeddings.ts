@@ -6,15 +6,15 @@ import { idHeaders, modelHeaders } from "./headers.ts";
 import { listOf, validated } from "../validated.ts";
 import { toBase64 } from "../../runtime/base64.ts";
 
-/** As many as Google takes at once; OpenAI takes 2,048. */
-const MAX_TEXTS = 100;
+/** As many as OpenAI takes. */
+const MAX_TEXTS = 2_048;
 /** The longest vector of any model. */
 const MAX_DIMENSIONS = 3_072;
 
-const text = z.string({ error: "must be a text: token numbers mean nothing to these models" }).min(
-  1,
-  "must not be empty",
-);
+/** LangChain counts by OpenAI's own tokens unless it is told not to (`check_embedding_ctx_length=False`). */
+const text = z.string({
+  error: "must be a text: numbers of tokens mean nothing to these models. Let your client send texts.",
+}).min(1, "must not be empty: there is nothing to embed");
 
 const embedding = z.strictObject({
   model: z.string({ error: "must be the name of a model" }).regex(

@@ -4,7 +4,7 @@ import type { ProviderAnswer, ProviderCall, ProviderOf } from "../provider.ts";
 import { connectionFailed } from "../upstream.ts";
 import { answerIn } from "./answer_shape.ts";
 import { countAtGoogle } from "./count.ts";
-import { embedAtGoogle } from "./embedding.ts";
+import { embedAtGoogle, embedManyAtGoogle } from "./embedding.ts";
 import { type GoogleDestination, jsonFromGoogle, methodPath } from "./fetch.ts";
 import { streamFromGoogle } from "./stream.ts";
 
@@ -35,6 +35,9 @@ export function googleProvider(
       stream: (call) => streamFromGoogle({ ...call, baseUrl }),
       countTokens: (call) => countAtGoogle({ ...call, baseUrl }),
     },
-    embeddings: { embed: (call) => embedAtGoogle({ ...call, baseUrl }) },
+    embeddings: {
+      embed: (call) => embedAtGoogle({ ...call, baseUrl }),
+      embedMany: (call) => embedManyAtGoogle({ ...call, baseUrl }),
+    },
   };
 }

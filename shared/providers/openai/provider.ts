@@ -13,7 +13,7 @@ import { OPENAI_ERROR_MAPPING } from "./errors.ts";
 import { chatBody, textsOf } from "./request.ts";
 import { modelsIn } from "./models.ts";
 import { readCompletionStream } from "./stream.ts";
-import type { ProviderCall, ProviderOf, ProviderSettings } from "../provider.ts";
+import type { EmbeddingProvider, ProviderCall, ProviderOf, ProviderSettings } from "../provider.ts";
 import { isObject } from "../../contract/is_object.ts";
 
 export const OPENAI_BASE_URL = "https://api.openai.com/v1";
@@ -60,6 +60,38 @@ export function openaiProvider(
     return modelsIn(body, inquiry);
   }
 
+  async function embedMany(
+    call: Parameters<NonNullable<EmbeddingProvider["embedMany"]>>[0],
+  ): ReturnType<NonNullable<EmbeddingProvider["embedMany"]>> {
+    const { model, items, secret } = call;
+    const dimensions = items[0]?.outputDimensionality;
+    const body = await jsonFromUpstream(callOf("/embeddings", call, {
+      model: upstreamModel(model, "openai"),
+      input: items.length === 1 ? textsOf(items[0]!.content) : items.map((item) => textsOf(item.content)),
+      ...(dimensions !== undefined && { dimensions }),
+    }));
+    const embeddings = recordsIn(body.data).flatMap(({ embedding: values }) =>
+      Array.isArray(values) ? [{ values }] : []
+    );
+    if (embeddings.length !== items.length) {
+      throw connectionFailed("an answer without an embedding for each text", secret);
+    }
+    const used = isObject(body.usage) ? body.usage.prompt_tokens : undefined;
+    return {
+      embeddings,
+      usage: typeof used === "number"
+        ? {
+          inputTokens: used,
+          outputTokens: null,
+          thoughtsTokens: null,
+          cachedTokens: null,
+          totalTokens: used,
+          estimated: false,
+        }
+        : null,
+    };
+  }
+
   return {
     name: "OpenAI",
     text: {
@@ -73,29 +105,10 @@ export function openaiProvider(
     },
     embeddings: {
       async embed(call) {
-        const { model, item, secret } = call;
-        const body = await jsonFromUpstream(callOf("/embeddings", call, {
-          model: upstreamModel(model, "openai"),
-          input: textsOf(item.content),
-          ...(item.outputDimensionality !== undefined && { dimensions: item.outputDimensionality }),
-        }));
-        const values = recordsIn(body.data)[0]?.embedding;
-        if (!Array.isArray(values)) throw connectionFailed("an answer without an embedding", secret);
-        const used = isObject(body.usage) ? body.usage.prompt_tokens : undefined;
-        return {
-          embedding: { values },
-          usage: typeof used === "number"
-            ? {
-              inputTokens: used,
-              outputTokens: null,
-              thoughtsTokens: null,
-              cachedTokens: null,
-              totalTokens: used,
-              estimated: false,
-            }
-            : null,
-        };
+        const { embeddings, usage } = await embedMany({ ...call, items: [call.item] });
+        return { embedding: embeddings[0]!, usage };
       },
+      embedMany,
     },
     listModels,
     checkKey: async (inquiry) => {

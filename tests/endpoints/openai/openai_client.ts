@@ -341,6 +341,20 @@ export function openaiClient(gateway: () => TestGateway): void {
       expect(short.data[0]?.embedding).toHaveLength(256);
     });
 
+    test("[openai.embeddings] embeds many texts in a few calls, each counted as upstream counts it", async () => {
+      const input = Array.from({ length: 90 }, (_, n) => `концерт ${n}`);
+      const { data } = await client().embeddings.create({
+        model: EMBEDDING,
+        input,
+        encoding_format: "float",
+        dimensions: 16,
+      });
+      expect((await gateway().bodies()).length).toBeLessThan(30);
+      expect(await gateway().requests()).toHaveLength(90);
+      const one = { model: EMBEDDING, input: input[77]!, encoding_format: "float", dimensions: 16 } as const;
+      expect(data[77]?.embedding).toEqual((await client().embeddings.create(one)).data[0]?.embedding);
+    });
+
     test("[openai.models] lists the models, and shows one", async () => {
       const ids = [];
       for await (const model of client().models.list()) ids.push(model.id);

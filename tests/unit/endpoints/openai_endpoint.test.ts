@@ -227,11 +227,22 @@ describe("embeddings", () => {
     expect([...new Float32Array(bytes.buffer)]).toEqual(values);
   });
 
+  test("as many as OpenAI takes, and each that is wrong is named by its place", async () => {
+    const { asked, embed } = embedding();
+    expect((await embed({ input: Array(2_048).fill("a") })).status).toBe(200);
+    expect(asked[0]!.items).toHaveLength(2_048);
+    const { error } = await (await embed({ input: ["a", "", [1]] })).json();
+    expect(error.param).toBe("input[1]");
+    expect(error.eve.details.map(({ field }: { field: string }) => field)).toEqual(["input[1]", "input[2]"]);
+  });
+
   test.each([
     { input: [1, 2, 3] },
+    { input: [[1, 2], [3]] },
     { input: "" },
+    { input: ["a", ""] },
     { input: [] },
-    { input: Array(101).fill("a") },
+    { input: Array(2_049).fill("a") },
     { input: "a", encoding_format: "int8" },
     { input: "a", dimensions: 0 },
     { input: "a", truncate: true },

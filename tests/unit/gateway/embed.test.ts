@@ -1,9 +1,19 @@
-/** Embeddings: each text a call of its own, all or nothing. */
+/** Embeddings: each text with a reservation of its own, those that start together in one call; all or nothing. */
 import { describe, expect, test } from "vitest";
 import type { EmbedItem, EmbedRequest } from "../../../shared/contract/embedding.ts";
 import { itemId, MAX_REQUEST_ID_CHARS } from "../../../shared/gateway/admission/request_identity.ts";
 import { type Diagnosis, ProviderFailure } from "../../../shared/providers/provider.ts";
-import { grant, REQUEST, scriptedGateway, type ScriptedGatewayOptions, settled } from "./gateway_fixture.ts";
+import {
+  ANSWER,
+  grant,
+  grantTo,
+  refusal,
+  REQUEST,
+  scriptedGateway,
+  type ScriptedGatewayOptions,
+  settled,
+} from "./gateway_fixture.ts";
+import type { TokenUsage } from "../../../shared/contract/usage.ts";
 
 const { prompt: _, ...ASKED } = REQUEST;
 const textOf = (item: EmbedItem) => String(item.content.parts?.[0]?.text);
@@ -85,31 +95,96 @@ test("the first that fails ends the others, and each is settled", async () => {
     },
   });
   await expect(result).rejects.toMatchObject({ code: "upstream_invalid_request" });
-  expect(signals).toHaveLength(4);
+  expect(signals).toHaveLength(20);
   expect(set.settlements.map(({ outcome }) => outcome).sort()).toEqual([
-    "cancelled",
-    "cancelled",
-    "cancelled",
+    ...Array(19).fill("cancelled"),
     "failed",
   ]);
 });
 
-test("no more than a few are under way at once", async () => {
-  let now = 0;
-  let most = 0;
-  const { result } = embed(letters(30), {
-    embed: async () => {
-      most = Math.max(most, ++now);
-      await settled();
-      now--;
-      return { embedding: { values: [1] }, usage: null };
-    },
+describe("texts that start together", () => {
+  const many =
+    (calls: EmbedItem[][], usage: TokenUsage | null = null): ScriptedGatewayOptions["embedMany"] =>
+    ({ items }) => {
+      calls.push(items);
+      return Promise.resolve({
+        embeddings: items.map((item) => ({ values: [Number(textOf(item).slice(5))] })),
+        usage,
+      });
+    };
+
+  test("go upstream in one call, a hundred at most, each with its own reservation", async () => {
+    const calls: EmbedItem[][] = [];
+    const { set, result } = embed(letters(230), { embedMany: many(calls) });
+    const { embeddings } = await result;
+    expect(calls.map(({ length }) => length)).toEqual([100, 100, 30]);
+    expect(embeddings.map(({ values }) => values[0])).toEqual([...Array(230).keys()]);
+    expect(set.reserved).toHaveLength(230);
+    expect(set.settlements).toHaveLength(230);
   });
-  await result;
-  expect(most).toBe(4);
+
+  test("share what upstream says that all have used, as they were booked", async () => {
+    const usage = { ...ANSWER.usage!, inputTokens: 60, totalTokens: 60 };
+    const reservations = [grant({ tokens: 10 }), grant({ requestNo: 13, tokens: 20 })];
+    const { set, result } = embed(letters(2), { reservations, embedMany: many([], usage) });
+    expect((await result).usage).toEqual({ inputTokens: 60, estimated: false });
+    expect(set.settlements.map(({ inputTokens }) => inputTokens)).toEqual([20, 40]);
+  });
+
+  test("wait for each other for a moment, not for those whose start is later", async () => {
+    const calls: EmbedItem[][] = [];
+    const reservations = [grant(), grant({ requestNo: 13 }), grant({ requestNo: 14, waitMs: 2_000 })];
+    const { set, result } = embed(letters(3), {
+      reservations,
+      embedMany: many(calls),
+      embed: ({ item }) => {
+        calls.push([item]);
+        return Promise.resolve({ embedding: { values: [2] }, usage: null });
+      },
+    });
+    await settled();
+    expect(calls).toEqual([]);
+    await set.clock.advance(100);
+    expect(calls.map(({ length }) => length)).toEqual([2]);
+    await set.clock.advance(3_000);
+    await result;
+    expect(calls.map(({ length }) => length)).toEqual([2, 1]);
+  });
+
+  test("with other keys go in calls of their own", async () => {
+    const calls: EmbedItem[][] = [];
+    const reservations = [grant(), grantTo("b", 1), grant(), grantTo("b", 1)];
+    const { set, result } = embed(letters(4), { reservations, embedMany: many(calls) });
+    await settled();
+    await set.clock.advance(100);
+    await result;
+    expect(calls.map((items) => items.map(textOf))).toEqual([["text 0", "text 2"], ["text 1", "text 3"]]);
+  });
+
+  test("that find no place yet are booked when the others have begun, and refused where none finds one", async () => {
+    const calls: EmbedItem[][] = [];
+    const full = refusal({ code: "too_many_waiting", limit: null });
+    const reservations = [grant(), full, full, grant(), full, grant()];
+    const { set, result } = embed(letters(3), { reservations, embedMany: many(calls) });
+    for (let i = 0; i < 3; i++) {
+      await settled();
+      await set.clock.advance(100);
+    }
+    expect((await result).embeddings).toHaveLength(3);
+    expect(set.reserved.map(({ requestId }) => requestId)).toEqual([
+      "r1.1",
+      "r1.2",
+      "r1.3",
+      "r1.2",
+      "r1.3",
+      "r1.3",
+    ]);
+    const none = embed(letters(2), { reservations: [full, full] });
+    await expect(none.result).rejects.toMatchObject({ code: "too_many_waiting" });
+  });
 });
 
-test.each([[0], [101]])("%i texts are refused before anything is reserved", async (count) => {
+test.each([[0], [2_049]])("%i texts are refused before anything is reserved", async (count) => {
   const { set, result } = embed(letters(count));
   await expect(result).rejects.toMatchObject({ code: "invalid_request" });
   expect(set.reserved).toEqual([]);

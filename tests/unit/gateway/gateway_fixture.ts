@@ -16,6 +16,7 @@ import type {
 } from "../../../shared/database/admission/reserve.ts";
 import type { Settlement } from "../../../shared/database/admission/settle.ts";
 import type {
+  EmbeddingProvider,
   Provider,
   ProviderAnswer,
   ProviderCall,
@@ -181,6 +182,8 @@ export interface ScriptedGatewayOptions {
   stream?: (call: ProviderCall, attempt: number) => AsyncGenerator<ProviderChunk, ProviderEnd, void>;
   countTokens?: (call: ProviderCall) => Promise<number>;
   embed?: (call: ProviderEmbedCall) => Promise<ProviderEmbedding>;
+  /** Absent: the provider takes one text at a time. */
+  embedMany?: EmbeddingProvider["embedMany"];
   settle?: (settlement: Settlement) => Promise<"settled">;
   /** The way to the database, before each reservation. */
   ready?: () => Promise<void> | null;
@@ -216,6 +219,7 @@ export function scriptedGateway(options: ScriptedGatewayOptions) {
     embeddings: {
       embed: (call) =>
         options.embed?.(call) ?? Promise.resolve({ embedding: { values: [1, 0] }, usage: null }),
+      ...(options.embedMany !== undefined && { embedMany: options.embedMany }),
     },
   };
   const parts: GatewayDependencies = {

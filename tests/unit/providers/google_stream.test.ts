@@ -186,6 +186,24 @@ describe("an embedding", () => {
     expect(embedding.values).toHaveLength(256);
   });
 
+  test("is one of many, in one call", async () => {
+    const at = await emulator();
+    const items = ["концерт", "лекция"].map((text) => ({
+      content: { parts: [{ text }] },
+      outputDimensionality: 64,
+    }));
+    const call = {
+      model: "gemini-embedding-001",
+      secret: "demo-key-a",
+      items,
+      signal: new AbortController().signal,
+    };
+    const { embeddings } = await googleProvider({ baseUrl: at.url }).embeddings.embedMany!(call);
+    expect(embeddings[1]).toEqual((await embed(at, "лекция", { outputDimensionality: 64 })).embedding);
+    const short = googleProvider({ baseUrl: sending('{"embeddings":[{"values":[1]}]}').url }).embeddings;
+    await expect(short.embedMany!(call)).rejects.toThrow(ProviderFailure);
+  });
+
   test("fails as an answer does", async () => {
     const one = await emulator({ kind: "status", error: "overloaded" });
     await expect(embed(one, "x")).rejects.toMatchObject({ upstreamStatus: 503 });
