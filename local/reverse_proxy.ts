@@ -17,6 +17,8 @@ export interface ReverseProxyOptions {
   api: (request: Request, peerAddress: string) => Response | Promise<Response>;
   /** Answers what is below `/console`, if it is served. */
   console?: ((request: Request) => Promise<Response>) | undefined;
+  /** Answers what is below `/emulator/telegram`, if Telegram is emulated. */
+  telegram?: ((request: Request) => Promise<Response>) | undefined;
   log: (line: string) => void;
   /** Of the time-outs of senders. */
   clock?: Clock;
@@ -106,6 +108,7 @@ function route(
     return forward(request, url, client, worker, disconnects);
   }
   if (room === "console" && options.console) return options.console(request);
+  if (room === "emulator" && version === "telegram" && options.telegram) return options.telegram(request);
   if (url.pathname === "/") {
     return Response.json({
       name: "EVE Gateway, local stack",
@@ -113,6 +116,7 @@ function route(
       rest: "/rest/v1",
       auth: "/auth/v1",
       ...(options.console && { console: "/console/" }),
+      ...(options.telegram && { telegram: "/emulator/telegram" }),
     });
   }
   return errorResponse(404, "not_found", `Nothing is served at ${url.pathname}.`);

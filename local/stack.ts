@@ -16,6 +16,7 @@ import { endLeftoverServer, portTaken } from "./postgres.ts";
 import { StartError, startErrorForFolder } from "./start_error.ts";
 import { DEMO_KEYS, REAL_KEY_VARIABLE, type SeedKey, seedKeys, useNewSecrets } from "./seed.ts";
 import { SupervisedProcess } from "./supervised_process.ts";
+import { type LocalBot, localBot } from "./telegram/local_bot.ts";
 import { connectSchedule } from "./vault.ts";
 
 export interface StackOptions {
@@ -63,6 +64,8 @@ export interface Stack {
   /** Undefined when another upstream is used. */
   emulatorUrl: string | undefined;
   emulator: SupervisedProcess | undefined;
+  /** Undefined when the user has a bot of their own. */
+  telegram: LocalBot | undefined;
   /** By name; each can be killed, restarted and asked for its process id. */
   functions: Map<string, SupervisedProcess>;
   /** Undefined when the console was not asked for. */
@@ -144,6 +147,8 @@ async function bringUp(
   const upstream = options.googleApiBaseUrl ?? (emulator && `http://127.0.0.1:${port + 2}`);
   const googleKeys = options.googleApiKey ? [realKey(options.googleApiKey)] : DEMO_KEYS;
 
+  const telegram = localBot(url, options.env ?? {}) ?? undefined;
+  if (telegram) cleanups.push(() => telegram.stop());
   const keyVariables = {
     ...Object.fromEntries(googleKeys.map((key) => [key.envVarName, key.secret])),
     ...options.env,
@@ -163,6 +168,7 @@ async function bringUp(
       EVE_ALLOW_PRIVATE_UPSTREAMS: "true",
       EVE_WEBHOOK_HOSTS: "127.0.0.1,localhost",
       ...(upstream ? { GOOGLE_API_BASE_URL: upstream } : {}),
+      ...telegram?.env,
       ...keyVariables,
     },
     output,
@@ -205,6 +211,7 @@ async function bringUp(
       log(`The key ${alias} is used again: its secret is another one than was rejected`);
     }
     await connectSchedule(database.url, url, keys.secret);
+    await telegram?.connect(database.url);
     opened.api = await startApi({ databaseUrl: database.url, superuserUrl: database.superuserUrl, keys });
     if (options.console) {
       opened.administrator = await demoAdministrator({
@@ -232,6 +239,7 @@ async function bringUp(
     functions,
     api: opened.api!.fetch,
     console: site && ((request) => site.fetch(request)),
+    telegram: telegram && ((request) => telegram.handle(request)),
     log,
   });
   if (options.schedule !== false) opened.schedule = startSchedule(database.url, log);
@@ -248,6 +256,7 @@ async function bringUp(
     database,
     emulatorUrl: emulator?.url,
     emulator,
+    telegram,
     functions,
     console: site && {
       url: `${url}${CONSOLE_PATH}/`,

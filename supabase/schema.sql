@@ -21129,6 +21129,854 @@ end;
 $function$;
 comment on function public.eve_model_from_environment is 'Makes the rows of a model whose key the environment holds; what is there is left as it is.';
 
+-- telegram_tables -----------------------------------------------------------------------------------------------------
+
+create table eve.telegram_bots (
+  bot_id bigint not null,
+  username text,
+  tenant_id text not null,
+  chats text[],
+  wanted text[] not null default '{photo,thumbnail,image/*,application/pdf}'::text[],
+  is_connected boolean not null default true,
+  connected_at timestamp with time zone not null,
+  updated_at timestamp with time zone not null,
+  constraint telegram_bots_bot_id_positive CHECK ((bot_id > 0)),
+  constraint telegram_bots_lists_size CHECK (((cardinality(chats) <= 1000) AND (octet_length((chats)::text) <= 65536) AND (cardinality(wanted) <= 50) AND (octet_length((wanted)::text) <= 4096))),
+  constraint telegram_bots_pkey PRIMARY KEY (bot_id),
+  constraint telegram_bots_tenant_id_fkey FOREIGN KEY (tenant_id) REFERENCES eve.tenants(id),
+  constraint telegram_bots_username_length CHECK (((length(username) >= 1) AND (length(username) <= 100)))
+);
+alter table eve.telegram_bots enable row level security;
+CREATE INDEX telegram_bots_tenant_id_idx ON eve.telegram_bots USING btree (tenant_id);
+comment on table eve.telegram_bots is 'Bots whose updates become posts. Their tokens are in the functions'' environment alone.';
+comment on column eve.telegram_bots.bot_id is 'Telegram''s own number of it: what stands before the colon of its token.';
+comment on column eve.telegram_bots.chats is 'Which chats'' messages become posts: numbers, or @names in small letters. Null: all; none: none.';
+comment on column eve.telegram_bots.wanted is 'Which files are fetched: photo, thumbnail (of videos), and types of documents, such as image/*.';
+comment on column eve.telegram_bots.is_connected is 'False: its updates are refused.';
+
+create table eve.telegram_updates (
+  bot_id bigint not null,
+  update_id bigint not null,
+  kind text not null,
+  chat text,
+  chat_name text,
+  body jsonb,
+  state text not null,
+  reason text,
+  job_id uuid,
+  post_id uuid,
+  trace_id text not null,
+  received_at timestamp with time zone not null,
+  ended_at timestamp with time zone,
+  constraint telegram_updates_body_size CHECK ((octet_length((body)::text) <= 2097152)),
+  constraint telegram_updates_body_waits CHECK (((body IS NOT NULL) OR (state <> 'waiting'::text))),
+  constraint telegram_updates_bot_id_fkey FOREIGN KEY (bot_id) REFERENCES eve.telegram_bots(bot_id) ON DELETE CASCADE,
+  constraint telegram_updates_ended CHECK (((state = 'waiting'::text) = (ended_at IS NULL))),
+  constraint telegram_updates_kind_form CHECK ((kind ~ '^[a-z][a-z_]{0,39}$'::text)),
+  constraint telegram_updates_pkey PRIMARY KEY (bot_id, update_id),
+  constraint telegram_updates_state_known CHECK ((state = ANY (ARRAY['waiting'::text, 'done'::text, 'ignored'::text]))),
+  constraint telegram_updates_texts_size CHECK (((length(chat) <= 60) AND (length(chat_name) <= 200) AND (length(reason) <= 500))),
+  constraint telegram_updates_trace_id_form CHECK ((trace_id ~ '^[0-9a-f]{32}$'::text))
+) with (fillfactor=80);
+alter table eve.telegram_updates enable row level security;
+CREATE INDEX telegram_updates_ignored_idx ON eve.telegram_updates USING btree (bot_id, received_at) WHERE (state = 'ignored'::text);
+CREATE INDEX telegram_updates_received_at_idx ON eve.telegram_updates USING btree (received_at);
+CREATE INDEX telegram_updates_waiting_idx ON eve.telegram_updates USING btree (bot_id, update_id) WHERE (state = 'waiting'::text);
+comment on table eve.telegram_updates is 'What Telegram has sent, each once: it sends again what it has had no answer to.';
+comment on column eve.telegram_updates.kind is 'message, edited_message, channel_post, ...; other: none that becomes a post.';
+comment on column eve.telegram_updates.chat is 'As eve.telegram_messages has it.';
+comment on column eve.telegram_updates.body is 'The update, until its job has ended.';
+comment on column eve.telegram_updates.state is 'waiting: its job has not done it, yet or in vain; done; ignored: nothing was to be done, see reason.';
+comment on column eve.telegram_updates.trace_id is 'Of the request that brought it; the parts of an album have one together, whichever comes first.';
+
+create table eve.telegram_messages (
+  bot_id bigint not null,
+  chat text not null,
+  message_id bigint not null,
+  album text,
+  version bigint not null,
+  update_id bigint not null,
+  post_id uuid,
+  state text not null default 'posted'::text,
+  published_at timestamp with time zone,
+  text text not null default ''::text,
+  links text[] not null default '{}'::text[],
+  facts jsonb not null default '{}'::jsonb,
+  attachment jsonb,
+  file_unique_id text,
+  file_sha256 text,
+  updated_at timestamp with time zone not null,
+  constraint telegram_messages_bot_id_fkey FOREIGN KEY (bot_id) REFERENCES eve.telegram_bots(bot_id) ON DELETE CASCADE,
+  constraint telegram_messages_names_size CHECK ((((length(chat) >= 1) AND (length(chat) <= 60)) AND (length(album) <= 100) AND (length(file_unique_id) <= 200))),
+  constraint telegram_messages_pkey PRIMARY KEY (bot_id, chat, message_id),
+  constraint telegram_messages_post_id_fkey FOREIGN KEY (post_id) REFERENCES public.posts(id) ON DELETE SET NULL,
+  constraint telegram_messages_sha256_form CHECK ((file_sha256 ~ '^[0-9a-f]{64}$'::text)),
+  constraint telegram_messages_state_known CHECK ((state = ANY (ARRAY['posted'::text, 'deleted'::text]))),
+  constraint telegram_messages_texts_size CHECK (((octet_length(text) <= 65536) AND (cardinality(links) <= 50) AND (octet_length((links)::text) <= 65536) AND (octet_length((facts)::text) <= 2048) AND (octet_length((attachment)::text) <= 2048)))
+) with (fillfactor=80);
+alter table eve.telegram_messages enable row level security;
+CREATE INDEX telegram_messages_album_idx ON eve.telegram_messages USING btree (bot_id, chat, album) WHERE (album IS NOT NULL);
+CREATE INDEX telegram_messages_file_idx ON eve.telegram_messages USING btree (bot_id, file_unique_id) WHERE (file_sha256 IS NOT NULL);
+CREATE INDEX telegram_messages_gone_idx ON eve.telegram_messages USING btree (updated_at) WHERE (post_id IS NULL);
+CREATE INDEX telegram_messages_post_id_idx ON eve.telegram_messages USING btree (post_id);
+CREATE TRIGGER eve_telegram_message_gone BEFORE UPDATE OF post_id ON eve.telegram_messages FOR EACH ROW WHEN (((old.post_id IS NOT NULL) AND (new.post_id IS NULL))) EXECUTE FUNCTION eve.telegram_message_gone(); -- enabled
+comment on table eve.telegram_messages is 'Messages of posts as they read now: a post is put together from its messages. It goes when the post does; that it was there stays for a while, so that a late edit does not bring it back.';
+comment on column eve.telegram_messages.chat is 'Telegram''s number of the chat; business: before it where a business account lets the bot read it.';
+comment on column eve.telegram_messages.album is 'media_group_id: messages with the same one are one post.';
+comment on column eve.telegram_messages.version is 'When it was written or last edited, in seconds since 1970: an update that is older changes nothing.';
+comment on column eve.telegram_messages.attachment is 'What became of its file: {"kind", "status": stored, waiting, too_large, not_wanted or refused, "sha256"?, "reason"?, ...}.';
+comment on column eve.telegram_messages.file_unique_id is 'Telegram''s name of the file''s content: what has been fetched is not fetched again.';
+
+CREATE OR REPLACE FUNCTION eve.telegram_message_gone()
+ RETURNS trigger
+ LANGUAGE plpgsql
+ SET search_path TO ''
+AS $function$
+begin
+  new.state := 'deleted';
+  new.text := '';
+  new.links := '{}';
+  new.facts := '{}';
+  new.attachment := null;
+  new.file_unique_id := null;
+  new.file_sha256 := null;
+  new.updated_at := eve.clock();
+  return new;
+end;
+$function$;
+
+CREATE OR REPLACE FUNCTION eve.retention_of_telegram(relation regclass, table_name text, before timestamp with time zone, at_most integer, after jsonb, OUT deleted bigint, OUT next_after jsonb)
+ RETURNS record
+ LANGUAGE plpgsql
+ SET search_path TO ''
+AS $function$
+declare
+  v_batch record;
+begin
+  select * into v_batch
+  from eve.delete_oldest(
+    retention_of_telegram.relation,
+    case retention_of_telegram.table_name when 'eve.telegram_updates' then 'received_at' else 'updated_at' end,
+    retention_of_telegram.before, coalesce((retention_of_telegram.after ->> 'at')::timestamptz, '-infinity'),
+    retention_of_telegram.at_most,
+    case retention_of_telegram.table_name when 'eve.telegram_updates' then 'true' else 'post_id is null' end
+  );
+  if v_batch.seen >= retention_of_telegram.at_most then
+    next_after := jsonb_build_object('at', v_batch.last_at);
+  end if;
+  deleted := v_batch.deleted;
+end;
+$function$;
+
+-- telegram_taking -----------------------------------------------------------------------------------------------------
+
+CREATE OR REPLACE FUNCTION eve.telegram_kinds()
+ RETURNS text[]
+ LANGUAGE sql
+ IMMUTABLE
+ SET search_path TO ''
+AS $function$
+  select array[
+    'message', 'edited_message', 'channel_post', 'edited_channel_post', 'business_message', 'edited_business_message',
+    'deleted_business_messages'
+  ];
+$function$;
+
+CREATE OR REPLACE FUNCTION eve.telegram_submit(updates eve.telegram_updates[])
+ RETURNS jsonb
+ LANGUAGE sql
+ SET search_path TO ''
+AS $function$
+  select public.eve_jobs_submit(
+    jsonb_agg(
+      jsonb_build_object(
+        'id', u.job_id, 'kind', 'telegram',
+        'body', jsonb_build_object('bot_id', u.bot_id, 'update_id', u.update_id, 'trace_id', u.trace_id)
+      )
+      order by u.update_id
+    )
+  )
+  from unnest(telegram_submit.updates) u;
+$function$;
+
+CREATE OR REPLACE FUNCTION eve.telegram_count(kind text, result text, updates bigint)
+ RETURNS void
+ LANGUAGE sql
+ SET search_path TO ''
+AS $function$
+  insert into eve.metric_counters as c (metric, labels, value)
+  select 'eve_telegram_updates_total', jsonb_build_object('kind', telegram_count.kind, 'result', telegram_count.result), telegram_count.updates
+  where telegram_count.updates > 0
+  on conflict (metric, labels) do update set value = c.value + excluded.value;
+$function$;
+
+CREATE OR REPLACE FUNCTION public.eve_telegram_take(bot_id bigint, updates jsonb)
+ RETURNS jsonb
+ LANGUAGE plpgsql
+ SET search_path TO ''
+ SET enable_seqscan TO 'off'
+ SET jit TO 'off'
+AS $function$
+#variable_conflict use_column
+declare
+  v_now constant timestamptz := eve.clock();
+  v_bot eve.telegram_bots;
+  v_came eve.telegram_updates[];
+  v_waiting eve.telegram_updates[];
+  v_answer jsonb;
+begin
+  if jsonb_typeof(eve_telegram_take.updates) is distinct from 'array' or jsonb_array_length(eve_telegram_take.updates) not between 1 and 100 then
+    raise exception 'updates must be a list of 1 to 100 updates' using errcode = 'EV400';
+  end if;
+  select * into v_bot from eve.telegram_bots b where b.bot_id = eve_telegram_take.bot_id and b.is_connected;
+  if not found then
+    return eve.refused('telegram_not_set_up');
+  end if;
+  with given as (
+    select (g.value -> 'update' ->> 'update_id')::bigint as update_id, coalesce(k.kind, 'other') as kind,
+      g.value -> 'update' as body, coalesce(g.value -> 'update' -> k.kind, '{}') as said, g.value ->> 'trace_id' as trace_id,
+      k.kind like '%business%' as is_business
+    from jsonb_array_elements(eve_telegram_take.updates) g
+    left join lateral (select kind from unnest(eve.telegram_kinds()) as names (kind) where g.value -> 'update' ? kind limit 1) k on true
+  ), placed as (
+    select g.*, left(case when g.is_business then 'business:' else '' end || (g.said -> 'chat' ->> 'id'), 60) as chat,
+      '@' || lower(g.said -> 'chat' ->> 'username') as chat_username,
+      left(coalesce(g.said -> 'chat' ->> 'title', g.said -> 'chat' ->> 'username', g.said -> 'chat' ->> 'first_name'), 200) as chat_name,
+      left(g.said ->> 'media_group_id', 100) as album
+    from given g
+  ), judged as (
+    select p.*, case
+      when p.kind = 'other' or p.chat is null then 'unwanted_kind'
+      when v_bot.chats is not null and not (p.said -> 'chat' ->> 'id' = any (v_bot.chats) or coalesce(p.chat_username = any (v_bot.chats), false))
+        then 'chat_not_allowed'
+    end as why_not
+    from placed p
+  ), came as (
+    insert into eve.telegram_updates as u (
+      bot_id, update_id, kind, chat, chat_name, body, state, reason, job_id, trace_id, received_at, ended_at
+    )
+    select distinct on (j.update_id) v_bot.bot_id, j.update_id, j.kind, j.chat, j.chat_name, case when j.why_not is null then j.body end,
+      case when j.why_not is null then 'waiting' else 'ignored' end, j.why_not, case when j.why_not is null then gen_random_uuid() end,
+      -- The parts of an album come one by one, in any order: what they have in common names their trace.
+      case
+        when j.album is not null then md5(format('telegram album %s %s %s', v_bot.bot_id, j.chat, j.album))
+        else j.trace_id
+      end, v_now, case when j.why_not is not null then v_now end
+    from judged j
+    order by j.update_id
+    on conflict (bot_id, update_id) do nothing
+    returning u.*
+  )
+  select array_agg(c::eve.telegram_updates), array_agg(c::eve.telegram_updates) filter (where c.state = 'waiting')
+  into v_came, v_waiting
+  from came c;
+  if v_waiting is not null then
+    begin
+      v_answer := eve.telegram_submit(v_waiting);
+      if v_answer ->> 'status' = 'refused' then
+        raise exception '%', v_answer using errcode = 'triggered_action_exception';
+      end if;
+    exception when triggered_action_exception then
+      -- Telegram sends them again.
+      delete from eve.telegram_updates u
+      using unnest(v_came) c
+      where u.bot_id = c.bot_id and u.update_id = c.update_id;
+      return sqlerrm::jsonb;
+    end;
+  end if;
+  perform eve.telegram_count(c.kind, c.result, c.updates)
+  from (
+    select u.kind, case u.state when 'waiting' then 'taken' else coalesce(u.reason, u.state) end as result, count(*) as updates
+    from unnest(v_came) u
+    group by 1, 2
+    union all
+    select '', 'known', jsonb_array_length(eve_telegram_take.updates) - coalesce(cardinality(v_came), 0)
+    order by 1, 2
+  ) c;
+  return jsonb_build_object(
+    'status', 'taken', 'taken', coalesce(cardinality(v_came), 0),
+    'known', jsonb_array_length(eve_telegram_take.updates) - coalesce(cardinality(v_came), 0), 'wake', coalesce((v_answer ->> 'wake')::boolean, false)
+  );
+end;
+$function$;
+comment on function public.eve_telegram_take is 'Takes updates of Telegram in: each once, with a job for what may become a post.';
+
+CREATE OR REPLACE FUNCTION public.eve_telegram_begin(job_id uuid, bot_id bigint, update_id bigint)
+ RETURNS jsonb
+ LANGUAGE plpgsql
+ STABLE
+ SET search_path TO ''
+ SET enable_seqscan TO 'off'
+ SET jit TO 'off'
+AS $function$
+declare
+  v_update eve.telegram_updates;
+  v_bot eve.telegram_bots;
+begin
+  select * into v_update
+  from eve.telegram_updates u
+  where u.bot_id = eve_telegram_begin.bot_id and u.update_id = eve_telegram_begin.update_id and u.state = 'waiting'
+    and u.job_id = eve_telegram_begin.job_id;
+  if not found then
+    return jsonb_build_object('status', 'ended');
+  end if;
+  select * into v_bot from eve.telegram_bots b where b.bot_id = v_update.bot_id;
+  return jsonb_build_object(
+    'status', 'begun', 'kind', v_update.kind, 'update', v_update.body, 'trace_id', v_update.trace_id, 'tenant_id', v_bot.tenant_id,
+    'wanted', to_jsonb(v_bot.wanted),
+    'files', (
+      select coalesce(jsonb_object_agg(m.file_unique_id, m.file_sha256), '{}')
+      from jsonb_path_query(v_update.body, 'strict $.**.file_unique_id') as f (name)
+      join eve.telegram_messages m
+        on m.bot_id = v_update.bot_id and m.file_unique_id = f.name #>> '{}' and m.file_sha256 is not null
+      join public.media_objects o
+        on o.tenant_id = v_bot.tenant_id and o.file_sha256 = m.file_sha256 and o.state in ('stored', 'verified')
+    )
+  );
+end;
+$function$;
+comment on function public.eve_telegram_begin is 'What the job of an update of Telegram begins with.';
+
+-- telegram_posts ------------------------------------------------------------------------------------------------------
+
+CREATE OR REPLACE FUNCTION eve.telegram_fold(bot_id bigint, chat text, album text, message_id bigint)
+ RETURNS jsonb
+ LANGUAGE sql
+ STABLE
+ SET search_path TO ''
+ SET enable_seqscan TO 'off'
+AS $function$
+  with parts as materialized (
+    select m.*
+    from eve.telegram_messages m
+    where m.bot_id = telegram_fold.bot_id and m.chat = telegram_fold.chat and m.state = 'posted'
+      and case
+        when telegram_fold.album is not null then m.album = telegram_fold.album
+        else m.message_id = telegram_fold.message_id
+      end
+    order by m.message_id
+    -- An album has ten.
+    limit 50
+  ), links as materialized (
+    select l.url, sum(octet_length(l.url) + 4) over (order by l.first) as bytes
+    from (
+      select u.url, min(p.message_id * 1000 + u.nr) as first
+      from parts p
+      cross join unnest(p.links) with ordinality as u (url, nr)
+      group by u.url
+    ) l
+  )
+  select jsonb_build_object(
+    -- 262,144 bytes are a post's most, and no character has more than four.
+    'text', left(coalesce(string_agg(nullif(p.text, ''), e'\n\n' order by p.message_id), ''), 65000),
+    'published_at', min(p.published_at),
+    'metadata', (array_agg(p.facts order by p.message_id))[1] || jsonb_build_object(
+      'message_ids', jsonb_agg(p.message_id order by p.message_id),
+      -- With what else is said all of it has 16 KiB at most.
+      'links', (select coalesce(jsonb_agg(l.url order by l.bytes), '[]') from links l where l.bytes <= 4000),
+      'links_left_out', (select count(*) from links l where l.bytes > 4000)
+    ) || case
+      when count(p.attachment) > 0 then jsonb_build_object(
+        'attachments', (
+          select jsonb_agg(a.attachment order by a.message_id)
+          from (
+            select p.attachment, p.message_id, sum(octet_length(p.attachment::text)) over (order by p.message_id) as bytes from parts p
+            where p.attachment is not null
+          ) a
+          where a.bytes <= 8000
+        )
+      )
+      else '{}'
+    end,
+    'media', coalesce(jsonb_agg(p.file_sha256 order by p.message_id) filter (where p.file_sha256 is not null), '[]')
+  )
+  from parts p
+  having count(*) > 0;
+$function$;
+
+CREATE OR REPLACE FUNCTION eve.telegram_note(from_update eve.telegram_updates, said jsonb, OUT before eve.telegram_messages, OUT now_said eve.telegram_messages)
+ RETURNS record
+ LANGUAGE plpgsql
+ SET search_path TO ''
+ SET enable_seqscan TO 'off'
+AS $function$
+#variable_conflict use_column
+declare
+  v_said constant jsonb := telegram_note.said;
+begin
+  select * into before
+  from eve.telegram_messages m
+  where m.bot_id = (telegram_note.from_update).bot_id and m.chat = v_said ->> 'chat' and m.message_id = (v_said ->> 'message_id')::bigint;
+  insert into eve.telegram_messages as m (
+    bot_id, chat, message_id, album, version, update_id, published_at, text, links, facts, attachment, file_unique_id, file_sha256, updated_at
+  )
+  values (
+    (telegram_note.from_update).bot_id, v_said ->> 'chat', (v_said ->> 'message_id')::bigint, v_said ->> 'album',
+    (v_said ->> 'version')::bigint, (telegram_note.from_update).update_id, to_timestamp((v_said ->> 'date')::double precision),
+    coalesce(v_said ->> 'text', ''), array(select jsonb_array_elements_text(v_said -> 'links')), coalesce(v_said -> 'facts', '{}'),
+    nullif(v_said -> 'attachment', 'null'), v_said -> 'attachment' ->> 'file_unique_id', v_said -> 'attachment' ->> 'sha256', eve.clock()
+  )
+  on conflict (bot_id, chat, message_id) do update
+  set version = excluded.version, update_id = excluded.update_id, published_at = coalesce(excluded.published_at, m.published_at),
+    text = excluded.text, links = excluded.links, facts = excluded.facts, attachment = excluded.attachment,
+    file_unique_id = excluded.file_unique_id, file_sha256 = excluded.file_sha256, updated_at = excluded.updated_at
+  where m.state = 'posted' and (m.version, m.update_id) <= (excluded.version, excluded.update_id)
+  returning * into now_said;
+end;
+$function$;
+
+CREATE OR REPLACE FUNCTION eve.telegram_post(from_update eve.telegram_updates, tenant_id text, said jsonb)
+ RETURNS jsonb
+ LANGUAGE plpgsql
+ SET search_path TO ''
+AS $function$
+declare
+  v_said constant jsonb := telegram_post.said;
+  v_bot_id constant bigint := (telegram_post.from_update).bot_id;
+  v_project constant jsonb := '{"kind": "project"}';
+  v_note record;
+  v_message eve.telegram_messages;
+  v_post public.posts;
+  v_fold jsonb;
+  v_answer jsonb;
+  v_place record;
+begin
+  -- Whatever concerns the same post comes one after the other.
+  perform pg_advisory_xact_lock(
+    hashtextextended(
+      format('telegram %s %s %s', v_bot_id, v_said ->> 'chat', coalesce('album ' || (v_said ->> 'album'), v_said ->> 'message_id')), 0
+    )
+  );
+  select * into v_note from eve.telegram_note(telegram_post.from_update, v_said);
+  v_message := v_note.now_said;
+  if v_message.bot_id is null then
+    return jsonb_build_object('status', case (v_note.before).state when 'deleted' then 'deleted' else 'superseded' end);
+  end if;
+  v_fold := eve.telegram_fold(v_bot_id, v_message.chat, v_message.album, v_message.message_id);
+  select p.* into v_post
+  from public.posts p
+  where p.id = coalesce(
+    v_message.post_id,
+    (
+      select m.post_id
+      from eve.telegram_messages m
+      where m.bot_id = v_bot_id and m.chat = v_message.chat and m.album = v_message.album and m.post_id is not null
+      limit 1
+    )
+  );
+  v_answer := public.eve_post_add(
+    v_project,
+    jsonb_build_object(
+      'tenant_id', coalesce(v_post.tenant_id, telegram_post.tenant_id), 'source', coalesce(v_post.source, v_said ->> 'source'),
+      'external_id', coalesce(v_post.external_id, 'album:' || v_message.album, v_message.message_id::text)
+    ) || v_fold,
+    (telegram_post.from_update).trace_id
+  );
+  if v_answer ->> 'status' = 'refused' then
+    return v_answer;
+  end if;
+  select * into v_post from public.posts p where p.id = (v_answer -> 'post' ->> 'id')::uuid;
+  update eve.telegram_messages m
+  set post_id = v_post.id
+  where m.bot_id = v_bot_id and m.chat = v_message.chat and m.message_id = v_message.message_id and m.post_id is distinct from v_post.id;
+  if v_answer ->> 'status' = 'present' then
+    perform eve.telegram_renew(v_post, v_fold, (v_note.before).file_sha256);
+  end if;
+  return jsonb_build_object('status', 'applied', 'post_id', v_post.id, 'created', v_answer ->> 'status' = 'created');
+end;
+$function$;
+
+CREATE OR REPLACE FUNCTION eve.telegram_renew(post public.posts, fold jsonb, gone text)
+ RETURNS void
+ LANGUAGE plpgsql
+ SET search_path TO ''
+AS $function$
+declare
+  v_most_bytes constant integer := 16384;
+  v_id constant uuid := (telegram_renew.post).id;
+  v_fold constant jsonb := telegram_renew.fold;
+  v_metadata jsonb := ((telegram_renew.post).metadata - 'attachments') || (v_fold -> 'metadata');
+begin
+  -- What somebody else has said of it stays, as far as there is room.
+  if octet_length(v_metadata::text) > v_most_bytes then
+    v_metadata := v_fold -> 'metadata';
+  end if;
+  update public.posts p
+  set text = v_fold ->> 'text', metadata = v_metadata,
+    published_at = coalesce((v_fold ->> 'published_at')::timestamptz, p.published_at), updated_at = eve.clock()
+  where p.id = v_id
+    and (p.text, p.metadata, p.published_at) is distinct from (
+      v_fold ->> 'text', v_metadata, coalesce((v_fold ->> 'published_at')::timestamptz, p.published_at)
+    );
+  if not (v_fold -> 'media') ? telegram_renew.gone then
+    delete from public.post_media_map m where m.post_id = v_id and m.file_sha256 = telegram_renew.gone;
+    delete from public.post_enrichment e where e.post_id = v_id and e.file_sha256 = telegram_renew.gone;
+  end if;
+  update public.post_media_map m
+  set place = f.place
+  from (
+    select f.sha256, min(f.nr)::integer - 1 as place
+    from jsonb_array_elements_text(v_fold -> 'media') with ordinality as f (sha256, nr)
+    group by f.sha256
+  ) f
+  where m.post_id = v_id and m.file_sha256 = f.sha256 and m.place <> f.place;
+end;
+$function$;
+
+CREATE OR REPLACE FUNCTION eve.telegram_delete(bot_id bigint, chat text, message_ids bigint[])
+ RETURNS integer
+ LANGUAGE plpgsql
+ SET search_path TO ''
+ SET enable_seqscan TO 'off'
+AS $function$
+declare
+  v_message eve.telegram_messages;
+  v_post public.posts;
+  v_fold jsonb;
+  v_deleted integer := 0;
+begin
+  for v_message in
+    select m.*
+    from eve.telegram_messages m
+    where m.bot_id = telegram_delete.bot_id and m.chat = telegram_delete.chat and m.message_id = any (telegram_delete.message_ids)
+      and m.state = 'posted'
+    order by m.message_id
+    limit 1000
+  loop
+    perform pg_advisory_xact_lock(
+      hashtextextended(
+        format('telegram %s %s %s', v_message.bot_id, v_message.chat, coalesce('album ' || v_message.album, v_message.message_id::text)), 0
+      )
+    );
+    select * into v_post from public.posts p where p.id = v_message.post_id;
+    update eve.telegram_messages m
+    set post_id = null
+    where m.bot_id = v_message.bot_id and m.chat = v_message.chat and m.message_id = v_message.message_id and m.post_id is not null;
+    continue when not found;
+    v_deleted := v_deleted + 1;
+    v_fold := eve.telegram_fold(v_message.bot_id, v_message.chat, v_message.album, v_message.message_id);
+    if v_fold is null then
+      delete from public.posts p where p.id = v_post.id;
+    else
+      perform eve.telegram_renew(v_post, v_fold, v_message.file_sha256);
+    end if;
+  end loop;
+  -- One that is not here yet does not come later.
+  insert into eve.telegram_messages as m (bot_id, chat, message_id, version, update_id, state, updated_at)
+  select telegram_delete.bot_id, telegram_delete.chat, i.id, 0, 0, 'deleted', eve.clock()
+  from unnest(telegram_delete.message_ids) as i (id)
+  order by i.id
+  limit 1000
+  on conflict do nothing;
+  return v_deleted;
+end;
+$function$;
+
+CREATE OR REPLACE FUNCTION eve.telegram_crawl(tenant_id text, post_id uuid, links text[], trace_id text)
+ RETURNS void
+ LANGUAGE plpgsql
+ SET search_path TO ''
+AS $function$
+begin
+  if cardinality(telegram_crawl.links) = 0 or not exists (select from eve.job_kinds k where k.kind = 'crawl') then
+    return;
+  end if;
+  perform public.eve_jobs_submit(
+    (
+      select jsonb_agg(
+        jsonb_build_object(
+          'kind', 'crawl',
+          'body', jsonb_build_object(
+            'tenant_id', telegram_crawl.tenant_id, 'post_id', telegram_crawl.post_id, 'url', l.url, 'trace_id', telegram_crawl.trace_id
+          )
+        )
+      )
+      from unnest(telegram_crawl.links) as l (url)
+    )
+  );
+end;
+$function$;
+
+CREATE OR REPLACE FUNCTION public.eve_telegram_apply(job_id uuid, bot_id bigint, update_id bigint, said jsonb, reason text DEFAULT NULL::text, ends boolean DEFAULT true)
+ RETURNS jsonb
+ LANGUAGE plpgsql
+ SET search_path TO ''
+ SET enable_seqscan TO 'off'
+ SET jit TO 'off'
+AS $function$
+declare
+  v_said constant jsonb := nullif(eve_telegram_apply.said, 'null');
+  v_update eve.telegram_updates;
+  v_tenant text;
+  v_before text[];
+  v_answer jsonb;
+begin
+  select * into v_update
+  from eve.telegram_updates u
+  where u.bot_id = eve_telegram_apply.bot_id and u.update_id = eve_telegram_apply.update_id and u.state = 'waiting'
+    and u.job_id = eve_telegram_apply.job_id
+  for update;
+  if not found then
+    return jsonb_build_object('status', 'ended');
+  end if;
+  if v_said is null then
+    v_answer := jsonb_build_object('status', 'ignored');
+  elsif v_said ? 'deleted' then
+    perform eve.telegram_delete(
+      v_update.bot_id, v_said ->> 'chat', array(select d.id::bigint from jsonb_array_elements_text(v_said -> 'deleted') as d (id))
+    );
+    v_answer := jsonb_build_object('status', 'deleted');
+  else
+    select b.tenant_id into v_tenant from eve.telegram_bots b where b.bot_id = v_update.bot_id;
+    select m.links into v_before
+    from eve.telegram_messages m
+    where m.bot_id = v_update.bot_id and m.chat = v_said ->> 'chat' and m.message_id = (v_said ->> 'message_id')::bigint;
+    begin
+      v_answer := eve.telegram_post(v_update, v_tenant, v_said);
+      if v_answer ->> 'status' = 'refused' then
+        raise exception '%', v_answer using errcode = 'triggered_action_exception';
+      end if;
+    exception when triggered_action_exception then
+      return sqlerrm::jsonb;
+    end;
+    if v_answer ->> 'status' = 'applied' then
+      perform eve.telegram_crawl(
+        v_tenant, (v_answer ->> 'post_id')::uuid,
+        array(
+          select l.url
+          from jsonb_array_elements_text(v_said -> 'links') as l (url)
+          where l.url <> all (coalesce(v_before, '{}'))
+        ),
+        v_update.trace_id
+      );
+    end if;
+  end if;
+  if eve_telegram_apply.ends then
+    -- What it said is with the message now; nobody needs it twice.
+    update eve.telegram_updates u
+    set state = case v_answer ->> 'status' when 'ignored' then 'ignored' else 'done' end, body = null, ended_at = eve.clock(),
+      reason = left(coalesce(eve_telegram_apply.reason, nullif(v_answer ->> 'status', 'applied')), 500),
+      post_id = (v_answer ->> 'post_id')::uuid
+    where u.bot_id = v_update.bot_id and u.update_id = v_update.update_id;
+  else
+    update eve.telegram_updates u
+    set reason = left(eve_telegram_apply.reason, 500), post_id = (v_answer ->> 'post_id')::uuid
+    where u.bot_id = v_update.bot_id and u.update_id = v_update.update_id;
+  end if;
+  return v_answer;
+end;
+$function$;
+comment on function public.eve_telegram_apply is 'Writes down what an update of Telegram says: its post is made, changed or deleted.';
+
+-- telegram_upkeep -----------------------------------------------------------------------------------------------------
+
+CREATE OR REPLACE FUNCTION public.eve_telegram_connect(bot_id bigint, username text DEFAULT NULL::text, tenant_id text DEFAULT NULL::text, chats jsonb DEFAULT NULL::jsonb, wanted text[] DEFAULT NULL::text[])
+ RETURNS jsonb
+ LANGUAGE plpgsql
+ SET search_path TO ''
+AS $function$
+#variable_conflict use_column
+declare
+  v_given constant jsonb := nullif(eve_telegram_connect.chats, 'null');
+  v_chats text[];
+  v_tenant text := coalesce(nullif(eve_telegram_connect.tenant_id, ''), (
+    select b.tenant_id from eve.telegram_bots b where b.bot_id = eve_telegram_connect.bot_id
+  ), eve.default_tenant());
+  v_bot eve.telegram_bots;
+begin
+  if not exists (select from eve.tenants t where t.id = v_tenant) then
+    return eve.refused('unknown_tenant', format('There is no tenant %s.', left(v_tenant, 64)));
+  elsif jsonb_typeof(v_given -> 'list') = 'array' then
+    v_chats := array(select distinct lower(c.name) from jsonb_array_elements_text(v_given -> 'list') as c (name) order by 1);
+    if exists (select from unnest(v_chats) c where c !~ '^(-?[0-9]{1,20}|@[a-z0-9_]{1,64})$') then
+      raise exception 'a chat is a number, or a name with @ before it' using errcode = 'EV400';
+    end if;
+  elsif v_given is not null and v_given <> '{"all": true}' then
+    raise exception 'chats is {"list": [..]}, or {"all": true}' using errcode = 'EV400';
+  end if;
+  if exists (select from unnest(eve_telegram_connect.wanted) w where coalesce(w, '') !~ '^(photo|thumbnail|[a-z]{1,40}/[a-z0-9.+*-]{1,100})$') then
+    raise exception 'wanted has photo, thumbnail, and types of documents such as image/*' using errcode = 'EV400';
+  end if;
+  begin
+    insert into eve.telegram_bots as b (bot_id, username, tenant_id, chats, wanted, connected_at, updated_at)
+    values (
+      eve_telegram_connect.bot_id, eve_telegram_connect.username, v_tenant,
+      case when v_given = '{"all": true}' then null else coalesce(v_chats, '{}') end,
+      coalesce(eve_telegram_connect.wanted, '{photo,thumbnail,image/*,application/pdf}'), eve.clock(), eve.clock()
+    )
+    on conflict (bot_id) do update
+    set username = coalesce(excluded.username, b.username), tenant_id = excluded.tenant_id,
+      chats = case when v_given is null then b.chats else excluded.chats end,
+      wanted = coalesce(eve_telegram_connect.wanted, b.wanted), is_connected = true, updated_at = eve.clock()
+    returning b.* into v_bot;
+  exception when check_violation then
+    raise exception 'a bot has a number, at most 1,000 chats, and at most 50 kinds of files that are wanted' using errcode = 'EV400';
+  end;
+  return jsonb_build_object('status', 'connected', 'bot', to_jsonb(v_bot));
+end;
+$function$;
+comment on function public.eve_telegram_connect is 'Sets up a bot of Telegram whose updates are taken in, or changes it.';
+
+CREATE OR REPLACE FUNCTION public.eve_telegram_disconnect(bot_id bigint)
+ RETURNS jsonb
+ LANGUAGE plpgsql
+ SET search_path TO ''
+AS $function$
+begin
+  update eve.telegram_bots b
+  set is_connected = false, updated_at = eve.clock()
+  where b.bot_id = eve_telegram_disconnect.bot_id;
+  return jsonb_build_object('status', case when found then 'disconnected' else 'unknown' end);
+end;
+$function$;
+comment on function public.eve_telegram_disconnect is 'Refuses updates of a bot from now on.';
+
+CREATE OR REPLACE FUNCTION eve.telegram_stuck(bot_id bigint)
+ RETURNS SETOF eve.telegram_updates
+ LANGUAGE sql
+ STABLE
+ SET search_path TO ''
+ SET enable_seqscan TO 'off'
+ SET enable_hashjoin TO 'off'
+ SET enable_mergejoin TO 'off'
+AS $function$
+  select u.*
+  from eve.telegram_updates u
+  where u.bot_id = telegram_stuck.bot_id and u.state = 'waiting'
+    and not exists (select from eve.jobs j where j.id = u.job_id and j.state in ('queued', 'running'))
+  order by u.update_id;
+$function$;
+
+CREATE OR REPLACE FUNCTION public.eve_telegram_status(bot_id bigint)
+ RETURNS jsonb
+ LANGUAGE sql
+ STABLE
+ SET search_path TO ''
+AS $function$
+  select jsonb_build_object(
+    'status', 'found',
+    'bot', (select to_jsonb(b) from eve.telegram_bots b where b.bot_id = eve_telegram_status.bot_id),
+    'waiting', (select count(*) from eve.telegram_updates u where u.bot_id = eve_telegram_status.bot_id and u.state = 'waiting'),
+    'oldest_waiting_at', (
+      select min(u.received_at) from eve.telegram_updates u where u.bot_id = eve_telegram_status.bot_id and u.state = 'waiting'
+    ),
+    'last_received_at', (select max(u.received_at) from eve.telegram_updates u where u.bot_id = eve_telegram_status.bot_id),
+    'failed', (select count(*) from eve.telegram_stuck(eve_telegram_status.bot_id)),
+    'failures', (
+      select coalesce(
+        jsonb_agg(
+          jsonb_build_object(
+            'update_id', f.update_id, 'kind', f.kind, 'chat', f.chat, 'received_at', f.received_at,
+            'code', coalesce(j.error_code, 'job_lost'), 'message', coalesce(j.error_detail, f.reason)
+          )
+          order by f.update_id desc
+        ), '[]'
+      )
+      from (select s.* from eve.telegram_stuck(eve_telegram_status.bot_id) s order by s.update_id desc limit 10) f
+      left join eve.jobs j on j.id = f.job_id
+    ),
+    'ignored', (
+      select coalesce(jsonb_agg(to_jsonb(i) order by i.updates desc, i.chat, i.reason), '[]')
+      from (
+        select u.reason, u.chat, max(u.chat_name) as chat_name, count(*) as updates, max(u.received_at) as last_received_at
+        from eve.telegram_updates u
+        where u.bot_id = eve_telegram_status.bot_id and u.state = 'ignored' and u.received_at > eve.clock() - interval '7 days'
+        group by u.reason, u.chat
+        order by 4 desc
+        limit 20
+      ) i
+    )
+  );
+$function$;
+comment on function public.eve_telegram_status is 'How a bot of Telegram stands whose updates are taken in.';
+
+CREATE OR REPLACE FUNCTION public.eve_telegram_replay(bot_id bigint, update_ids bigint[] DEFAULT NULL::bigint[])
+ RETURNS jsonb
+ LANGUAGE plpgsql
+ SET search_path TO ''
+AS $function$
+#variable_conflict use_column
+declare
+  v_most constant integer := 1000;
+  v_again eve.telegram_updates[];
+  v_answer jsonb;
+begin
+  with stuck as (
+    select s.update_id
+    from eve.telegram_stuck(eve_telegram_replay.bot_id) s
+    where eve_telegram_replay.update_ids is null or s.update_id = any (eve_telegram_replay.update_ids)
+    order by s.update_id
+    limit v_most
+  ), again as (
+    update eve.telegram_updates u
+    set job_id = gen_random_uuid(), reason = null
+    where u.bot_id = eve_telegram_replay.bot_id and u.update_id in (select s.update_id from stuck s) and u.state = 'waiting'
+    returning u.*
+  )
+  select array_agg(a::eve.telegram_updates) into v_again from again a;
+  if v_again is not null then
+    begin
+      v_answer := eve.telegram_submit(v_again);
+      if v_answer ->> 'status' = 'refused' then
+        raise exception '%', v_answer using errcode = 'triggered_action_exception';
+      end if;
+    exception when triggered_action_exception then
+      return sqlerrm::jsonb;
+    end;
+  end if;
+  return jsonb_build_object(
+    'status', 'replayed', 'replayed', coalesce(cardinality(v_again), 0),
+    'left', (select count(*) from eve.telegram_stuck(eve_telegram_replay.bot_id)), 'wake', coalesce((v_answer ->> 'wake')::boolean, false)
+  );
+end;
+$function$;
+comment on function public.eve_telegram_replay is 'Has updates of Telegram done once more whose jobs ended in vain.';
+
+CREATE OR REPLACE FUNCTION public.eve_post_delete(actor jsonb, post_id uuid)
+ RETURNS jsonb
+ LANGUAGE plpgsql
+ SET search_path TO ''
+AS $function$
+declare
+  v_post public.posts;
+  v_who jsonb;
+begin
+  select * into v_post from public.posts p where p.id = eve_post_delete.post_id;
+  v_who := eve.tenant_of_actor(eve_post_delete.actor, v_post.tenant_id, 'intake');
+  -- Who may not see it learns no more than that there is none.
+  if v_post.id is null or v_who ->> 'code' = 'tenant_not_allowed' then
+    return case when v_who ->> 'status' = 'refused' and v_who ->> 'code' <> 'tenant_not_allowed' then v_who
+      else eve.refused('post_not_found') end;
+  elsif v_who ->> 'status' = 'refused' then
+    return v_who;
+  end if;
+  delete from public.posts p where p.id = v_post.id;
+  return jsonb_build_object('status', 'deleted', 'id', v_post.id);
+end;
+$function$;
+comment on function public.eve_post_delete is 'Deletes a post with its pictures'' results.';
+
+CREATE OR REPLACE FUNCTION public.eve_telegram_metrics()
+ RETURNS jsonb
+ LANGUAGE sql
+ STABLE
+ SET search_path TO ''
+AS $function$
+  select jsonb_build_object(
+    'samples', jsonb_build_array(
+      jsonb_build_array(
+        'eve_telegram_updates_waiting', '{}'::jsonb, (select count(*) from eve.telegram_updates u where u.state = 'waiting')
+      ),
+      jsonb_build_array(
+        'eve_telegram_updates_failed', '{}'::jsonb,
+        (select count(*) from eve.telegram_bots b cross join lateral eve.telegram_stuck(b.bot_id) s)
+      )
+    ),
+    'histograms', '[]'::jsonb
+  );
+$function$;
+comment on function public.eve_telegram_metrics is 'Gauges of updates of Telegram, in the form of eve_metrics.';
+
 -- graph_tables --------------------------------------------------------------------------------------------------------
 
 create table public.graph_nodes (

@@ -17,6 +17,7 @@ import { profileCommands } from "./commands/profiles.ts";
 import { requestCommands } from "./commands/requests.ts";
 import { storageCommands } from "./commands/storage.ts";
 import { tailCommand } from "./commands/tail.ts";
+import { telegramCommands } from "./commands/telegram.ts";
 import { tenantCommands } from "./commands/tenants.ts";
 import { tokenCommands } from "./commands/tokens.ts";
 import { usageCommand } from "./commands/usage.ts";
@@ -43,6 +44,7 @@ export const COMMANDS: readonly Command[] = [
   ...maintenanceCommands,
   ...storageCommands,
   ...visionCommands,
+  ...telegramCommands,
   ...providerCommands,
   ...databaseCommands,
   ...profileCommands,

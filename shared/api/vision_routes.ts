@@ -72,6 +72,18 @@ export const visionRoutes: readonly ApiRoute[] = [
     },
   }),
   apiRoute({
+    method: "delete",
+    path: "/v1/intake/posts/{id}",
+    tag: "vision",
+    summary:
+      "Deletes a post with what was found in its pictures. Files that nothing else uses go with the next clean-up",
+    answers: { 200: { description: "It is gone", shape: z.object({ deleted: z.literal(true) }) } },
+    async serve({ dependencies: { vision }, actor, requestId }, { path }) {
+      await vision.remove(actor, known(path.id));
+      return jsonResponse(200, { deleted: true }, requestId);
+    },
+  }),
+  apiRoute({
     method: "post",
     path: "/v1/vision/analyze",
     tag: "vision",

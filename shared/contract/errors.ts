@@ -416,6 +416,24 @@ export const ERRORS = {
     sqlstate: "EV507",
   },
 
+  // Telegram.
+  telegram_not_set_up: {
+    status: 503,
+    retryable: false,
+    message:
+      "No bot of Telegram is set up here. The owner should set EVE_TELEGRAM_BOT_TOKEN and run `eve telegram connect`.",
+  },
+  telegram_unavailable: {
+    status: 503,
+    retryable: true,
+    message: "Telegram does not answer, or asks to be left alone for a while. Try again.",
+  },
+  telegram_refused: {
+    status: 502,
+    retryable: false,
+    message: "Telegram refused. The message says why.",
+  },
+
   // The gateway itself.
   deadline_exceeded: {
     status: 504,

@@ -1624,6 +1624,7 @@ export type Database = {
         Args: { "actor": Json; "post": Json; "scope"?: string; "trace_id"?: string };
         Returns: Json;
       };
+      "eve_post_delete": { Args: { "actor": Json; "post_id": string }; Returns: Json };
       "eve_provider_checked": {
         Args: {
           "actor": string;
@@ -1818,6 +1819,36 @@ export type Database = {
       "eve_storage_usage": { Args: { "actor": Json; "tenant_id": string }; Returns: Json };
       "eve_sweep": { Args: { "at_most"?: number }; Returns: Json };
       "eve_tail": { Args: { "after"?: Json; "at_most"?: number }; Returns: Json };
+      "eve_telegram_apply": {
+        Args: {
+          "bot_id": number;
+          "ends"?: boolean;
+          "job_id": string;
+          "reason"?: string;
+          "said": Json;
+          "update_id": number;
+        };
+        Returns: Json;
+      };
+      "eve_telegram_begin": {
+        Args: { "bot_id": number; "job_id": string; "update_id": number };
+        Returns: Json;
+      };
+      "eve_telegram_connect": {
+        Args: {
+          "bot_id": number;
+          "chats"?: Json;
+          "tenant_id"?: string;
+          "username"?: string;
+          "wanted"?: (string)[];
+        };
+        Returns: Json;
+      };
+      "eve_telegram_disconnect": { Args: { "bot_id": number }; Returns: Json };
+      "eve_telegram_metrics": { Args: Record<PropertyKey, never>; Returns: Json };
+      "eve_telegram_replay": { Args: { "bot_id": number; "update_ids"?: (number)[] }; Returns: Json };
+      "eve_telegram_status": { Args: { "bot_id": number }; Returns: Json };
+      "eve_telegram_take": { Args: { "bot_id": number; "updates": Json }; Returns: Json };
       "eve_tenant_add": {
         Args: { "id": string; "is_default"?: boolean; "name"?: string; "storage_limit_bytes"?: number };
         Returns: Json;

@@ -30,6 +30,7 @@ export async function readMetrics(transport: Transport): Promise<GatewayMetrics>
       "eve_job_metrics",
       "eve_chat_metrics",
       "eve_vision_metrics",
+      "eve_telegram_metrics",
       "eve_cache_metrics",
     ].map((
       name,

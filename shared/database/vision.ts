@@ -2,6 +2,7 @@ import { z } from "zod";
 import type { Actor } from "../contract/actor.ts";
 import { mediaObject } from "./media.ts";
 import { callUnlessRefused } from "./refused.ts";
+import { storable } from "./storable.ts";
 import type { Transport } from "./transport/transport.ts";
 
 /** A picture of a post that a job is to look at. */
@@ -173,14 +174,6 @@ export function createVisionBooks(transport: Transport, timeoutMs = TIMEOUT_MS):
   };
 }
 
-/** Without what the database's texts cannot hold: U+0000 and halves of characters, which models write at times. */
-function storable(value: unknown): unknown {
-  return JSON.parse(
-    JSON.stringify(value),
-    (_, each) => typeof each === "string" ? each.replaceAll("\0", "").toWellFormed() : each,
-  );
-}
-
 const json = z.record(z.string(), z.unknown());
 export const post = z.object({
   id: z.string(),
@@ -307,6 +300,8 @@ export interface Vision {
     actor: Actor,
     terms: { tenantId: string | null; query: string | null; label: string | null; limit: number },
   ): Promise<z.output<typeof foundPicture>[]>;
+  /** With what was found in its pictures. @throws GatewayError `post_not_found` */
+  remove(actor: Actor, postId: string): Promise<void>;
   /** One post's pictures, or those of a tenant with a status. */
   requeue(
     actor: Actor,
@@ -338,6 +333,9 @@ export function createVision(transport: Transport, timeoutMs = TIMEOUT_MS): Visi
     add: (actor, post, { traceId, scope }) =>
       ask("eve_post_add", { actor, post, trace_id: traceId, scope }, added),
     find: (actor, postId) => ask("eve_vision_post", { actor, post_id: postId }, enrichedPost),
+    async remove(actor, postId) {
+      await ask("eve_post_delete", { actor, post_id: postId }, z.object({ status: z.literal("deleted") }));
+    },
     search: async (actor, { tenantId, query, label, limit }) =>
       (await ask(
         "eve_vision_search",

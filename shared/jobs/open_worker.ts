@@ -9,6 +9,7 @@ import { batchRunner } from "./batch_runner.ts";
 import { callRunner } from "./call_runner.ts";
 import { keptWithMedia } from "./kept_with_media.ts";
 import { ocrRunner } from "./ocr_runner.ts";
+import { createTelegramRows } from "../database/telegram.ts";
 import { createVisionBooks } from "../database/vision.ts";
 import { modelFromEnvironment } from "../database/environment_models.ts";
 import { openAnalysts } from "../vision/analysts/open.ts";
@@ -16,6 +17,8 @@ import type { TesseractProgram } from "../vision/analysts/tesseract.ts";
 import { createVisionCache } from "../vision/cache.ts";
 import { beginningOf, storedPicture } from "../vision/stored_picture.ts";
 import type { JobRunner } from "./job_runner.ts";
+import { botById } from "../telegram/open.ts";
+import { telegramRunner } from "./telegram_runner.ts";
 import { visionRunner } from "./vision_runner.ts";
 import { runWorker } from "./worker.ts";
 
@@ -67,6 +70,12 @@ export function openWorker(
   let looking: JobRunner | null = null;
   // A wrong setting of vision is an error of its jobs alone.
   const look: JobRunner = (job, terms) => (looking ??= openVision())(job, terms);
+  const telegram = telegramRunner({
+    rows: createTelegramRows(calls.transport),
+    bot: botById(options.read, { fetch: options.fetch, clock }),
+    media: calls.media,
+    log,
+  });
   const leases = createJobLeases(calls.transport);
   // What cannot be delivered for want of a setting waits; the operation `events` says so.
   const { handlers } = eventHandlers({
@@ -136,6 +145,7 @@ export function openWorker(
           provider_job: run,
           batch: batchRunner(calls),
           vision: look,
+          telegram,
           ...(tesseract !== null && { ocr: ocrRunner({ program: tesseract, media: calls.media }) }),
         },
         deliver,

@@ -2,7 +2,7 @@ import { asGatewayError } from "../contract/gateway_error.ts";
 import type { ClaimedJob, Done, JobLeases, Lease, WorkerPlace } from "../database/job_leases.ts";
 import type { Clock } from "../runtime/clock.ts";
 import type { Log } from "../runtime/log.ts";
-import { coalesced } from "./coalesced.ts";
+import { coalesced } from "../runtime/coalesced.ts";
 import type { JobRunner, RunOutcome } from "./job_runner.ts";
 
 /** From a worker's death to its jobs' return. It is renewed three times in that time, so one lost question loses no job. */

@@ -284,6 +284,22 @@ export const METRICS = {
     help: "Pictures that are still to be looked at.",
     labels: [],
   },
+  eve_telegram_updates_total: {
+    type: "counter",
+    help:
+      "Updates of Telegram that came, by kind and result: taken, known (had already), or why they are ignored.",
+    labels: ["kind", "result"],
+  },
+  eve_telegram_updates_waiting: {
+    type: "gauge",
+    help: "Updates of Telegram whose jobs have not done them.",
+    labels: [],
+  },
+  eve_telegram_updates_failed: {
+    type: "gauge",
+    help: "Of those that wait: their jobs have ended in vain, and somebody has to look.",
+    labels: [],
+  },
   eve_metrics_behind_seconds: {
     type: "gauge",
     help:

@@ -11,7 +11,7 @@ let stack: TestStack;
 let sql: postgres.Sql;
 beforeAll(async () => {
   stack = await startTestStack({
-    startLate: ["admin", "api", "issue-kaggle-token", "maintenance"],
+    startLate: ["admin", "api", "issue-kaggle-token", "maintenance", "telegram"],
     emulator: { latencyMs: 20, models: [{ name: MODEL, limits: { rpm: null, tpm: null, rpd: null } }] },
   });
   sql = postgres(stack.databaseUrl, { max: 1, onnotice: () => {} });

@@ -54,7 +54,7 @@ export async function startTestStack(options: Partial<StackOptions> = {}): Promi
       // A test that wants the schedule says so: the others count requests, rows and calls.
       schedule: false,
       // Most tests call only the one that is not here.
-      startLate: ["admin", "api", "issue-kaggle-token", "maintenance", "worker"],
+      startLate: ["admin", "api", "issue-kaggle-token", "maintenance", "telegram", "worker"],
       log: (line) => logged.push(line),
       output: (part, line) => part !== "postgres" && printed.push(`[${part}] ${line}`),
       ...options,

@@ -129,6 +129,19 @@ describe("every table", () => {
        values ('default', 'p', 'day', current_date - 402), ('default', 'p', 'day', current_date - 398)`,
     ],
     [
+      "eve.telegram_updates",
+      `insert into eve.telegram_bots (bot_id, tenant_id, connected_at, updated_at) values (1, 'default', now(), now());
+       insert into eve.telegram_updates (bot_id, update_id, kind, state, trace_id, received_at, ended_at)
+       select 1, n, 'message', 'done', repeat('a', 32), now() - age, now()
+       from (values (1, interval '31 days'), (2, interval '29 days')) v (n, age)`,
+    ],
+    [
+      "eve.telegram_messages",
+      `insert into eve.telegram_bots (bot_id, tenant_id, connected_at, updated_at) values (1, 'default', now(), now()) on conflict do nothing;
+       insert into eve.telegram_messages (bot_id, chat, message_id, version, update_id, state, updated_at)
+       select 1, '7', n, 0, 0, 'deleted', now() - age from (values (1, interval '31 days'), (2, interval '29 days')) v (n, age)`,
+    ],
+    [
       "eve.issue_windows",
       `insert into eve.issue_windows (subject, minute, used, used_before)
        select s, extract(epoch from now() - age) / 60, 1, 1 from (values ('a', interval '2 hours'), ('b', interval '1 minute')) v (s, age)`,

@@ -16,6 +16,7 @@ const HEIGHT: Readonly<Record<string, number>> = {
   maintenance: 2,
   batches: 1.7,
   vision: 1.7,
+  telegram: 2.2,
   stages: 1.5,
   chats: 1.5,
   media: 1.5,

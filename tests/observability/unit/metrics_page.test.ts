@@ -35,6 +35,7 @@ const ANSWERS: Record<string, unknown> = {
   eve_job_metrics: JOB_ANSWER,
   eve_chat_metrics: CHAT_ANSWER,
   eve_vision_metrics: { samples: [], histograms: [] },
+  eve_telegram_metrics: { samples: [], histograms: [] },
   eve_cache_metrics: { samples: [], histograms: [] },
 };
 

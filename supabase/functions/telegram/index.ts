@@ -1,0 +1,42 @@
+import { createAccess } from "../../../shared/database/access.ts";
+import { createTelegramRows } from "../../../shared/database/telegram.ts";
+import { directTransport } from "../../../shared/database/transport/direct_transport.ts";
+import { rpcTransport } from "../../../shared/database/transport/rpc_transport.ts";
+import { workerCall } from "../../../shared/calls/worker_call.ts";
+import { requireSecretKey } from "../../../shared/identity/require_secret_key.ts";
+import { countingWrong } from "../../../shared/identity/wrong_credentials.ts";
+import { edgeBackground as background } from "../../../shared/runtime/background.ts";
+import { systemClock as clock } from "../../../shared/runtime/clock.ts";
+import { createLog } from "../../../shared/runtime/log.ts";
+import { readSettings } from "../../../shared/runtime/settings.ts";
+import { openBot } from "../../../shared/telegram/open.ts";
+import { createTelegramEndpoint } from "../../../shared/telegram/telegram_endpoint.ts";
+
+const newId = () => crypto.randomUUID();
+const variable = (name: string) => Deno.env.get(name);
+const log = createLog(variable("EVE_LOG_LEVEL"));
+
+async function open() {
+  const { project, databaseKey, direct, rpcTimeoutMs } = readSettings(variable);
+  const call = direct === null
+    ? rpcTransport({ url: project.url, secretKey: databaseKey })
+    // Its statements end before the caller stops waiting.
+    : directTransport({ ...direct, statementTimeoutMs: Math.ceil(rpcTimeoutMs * 15 / 16) }).call;
+  const access = createAccess(call);
+  const functions = `${project.url.replace(/\/+$/, "")}/functions/v1`;
+  return {
+    bot: await openBot(variable, { fetch, clock }),
+    rows: createTelegramRows(call),
+    webhookUrl: `${functions}/telegram`,
+    authorise: (request: Request) =>
+      countingWrong(request, "telegram", access, () => requireSecretKey(request, project)),
+    counting: (request: Request, verify: () => Promise<void>) =>
+      countingWrong(request, "telegram", access, verify),
+    wake: workerCall(fetch, `${functions}/worker`, databaseKey, log),
+    background,
+  };
+}
+
+export default {
+  fetch: createTelegramEndpoint({ functionName: "telegram", open, clock, newId, log }),
+};
