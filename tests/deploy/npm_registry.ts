@@ -8,6 +8,8 @@ import { CHECKOUT } from "../../local/paths.ts";
 
 export interface NpmRegistry {
   url: string;
+  /** `name@version` of what was fetched. */
+  fetched: Set<string>;
   stop(): Promise<void>;
 }
 
@@ -16,8 +18,10 @@ interface Installed {
   manifest: { name: string; version: string };
 }
 
-export async function startNpmRegistry(): Promise<NpmRegistry> {
-  const packages = await installedPackages();
+/** @param newer offers a newer version of each package, too, one that the ranges of others accept */
+export async function startNpmRegistry({ newer = false } = {}): Promise<NpmRegistry> {
+  const packages = await installedPackages(newer);
+  const fetched = new Set<string>();
   const packed = new Map<string, Promise<Archive>>();
   const pack = (folder: string) => {
     if (!packed.has(folder)) packed.set(folder, archiveOf(folder));
@@ -32,13 +36,14 @@ export async function startNpmRegistry(): Promise<NpmRegistry> {
     if (file === undefined) return Response.json(await packument(name!, versions, origin, pack));
     const wanted = versions.find(({ manifest }) => file === `${manifest.version}.tgz`);
     if (wanted === undefined) return new Response(null, { status: 404 });
+    fetched.add(`${name}@${wanted.manifest.version}`);
     return new Response((await pack(wanted.folder)).bytes as BodyInit);
   });
-  return { url: `http://127.0.0.1:${server.addr.port}/`, stop: () => server.shutdown() };
+  return { url: `http://127.0.0.1:${server.addr.port}/`, fetched, stop: () => server.shutdown() };
 }
 
 /** What package-lock.json lists and this machine has: packages for other systems are not installed. */
-async function installedPackages(): Promise<Map<string, Installed[]>> {
+async function installedPackages(newer: boolean): Promise<Map<string, Installed[]>> {
   const lock = JSON.parse(await Deno.readTextFile(`${CHECKOUT}/package-lock.json`));
   const packages = new Map<string, Installed[]>();
   for (const path of Object.keys(lock.packages).filter((path) => path.startsWith("node_modules/"))) {
@@ -46,7 +51,12 @@ async function installedPackages(): Promise<Map<string, Installed[]>> {
     const text = await Deno.readTextFile(`${folder}/package.json`).catch(() => undefined);
     if (text === undefined) continue;
     const manifest = JSON.parse(text);
-    packages.set(manifest.name, [...packages.get(manifest.name) ?? [], { folder, manifest }]);
+    const version = manifest.version.replace(/\d+$/, "999");
+    packages.set(manifest.name, [
+      ...packages.get(manifest.name) ?? [],
+      { folder, manifest },
+      ...(newer ? [{ folder, manifest: { ...manifest, version } }] : []),
+    ]);
   }
   return packages;
 }
@@ -72,7 +82,7 @@ async function packument(
 ) {
   return {
     name,
-    "dist-tags": { latest: versions[0]!.manifest.version },
+    "dist-tags": { latest: versions.at(-1)!.manifest.version },
     versions: Object.fromEntries(
       await Promise.all(versions.map(async ({ manifest, folder }) => [manifest.version, {
         ...manifest,
