@@ -1,3 +1,12 @@
+// Pinned: the packages below ask for ranges of these, and whoever bundles a function takes what is loaded already.
+import "@borewit/text-codec";
+import "@tokenizer/inflate";
+import "debug";
+import "ieee754";
+import "ms";
+import "strtok3";
+import "token-types";
+import "uint8array-extras";
 import { fileTypeFromBuffer } from "file-type";
 import { GatewayError } from "../contract/gateway_error.ts";
 

@@ -34,7 +34,11 @@ let registry: NpmRegistry;
 let uploads: Map<string, Upload>;
 
 beforeAll(async () => {
-  [checkout, folder, registry] = await Promise.all([copyCheckout(), makeTestFolder(), startNpmRegistry()]);
+  [checkout, folder, registry] = await Promise.all([
+    copyCheckout(),
+    makeTestFolder(),
+    startNpmRegistry({ newer: true }),
+  ]);
   api = startManagementApi({ ref: REF, name: "a test", accessToken: ACCESS_TOKEN });
   await Promise.all([
     ".env",
@@ -141,6 +145,19 @@ describe.each(FUNCTIONS)("%s", (name) => {
       await hosted.stop();
     }
   });
+});
+
+test("what they load is of the versions that package-lock.json has, though newer ones would do", async () => {
+  const { packages } = JSON.parse(await Deno.readTextFile(`${CHECKOUT}/package-lock.json`));
+  expect(registry.fetched.size).toBeGreaterThan(20);
+  // It has types alone: nothing of it runs.
+  const others = [...registry.fetched].filter((name) => !name.startsWith("@tokenizer/token@")).filter(
+    (name) => {
+      const at = name.lastIndexOf("@");
+      return packages[`node_modules/${name.slice(0, at)}`]?.version !== name.slice(at + 1);
+    },
+  );
+  expect(others).toEqual([]);
 });
 
 async function emptyFolder(name: string): Promise<string> {

@@ -1,3 +1,6 @@
+// Pinned: the packages below ask for ranges of these, and whoever bundles a function takes what is loaded already.
+import "@stablelib/base64";
+import "fast-sha256";
 import { Webhook } from "standardwebhooks";
 import { fromBase64, toBase64 } from "../../runtime/base64.ts";
 
