@@ -1,7 +1,10 @@
+import { heifFacts } from "./heif.ts";
+
 /**
  * What a picture's first bytes say of it: its type and its size, without decoding it. So a decompression bomb is known before anything
  * makes room for its pixels, and a file that only calls itself a picture is found out. Sizes are read as the formats' own specifications
- * have them: PNG (W3C, IHDR), JPEG (ITU-T T.81, SOFn; EXIF 2.3 in APP1), GIF89a, WebP (RFC 9649), BMP (BITMAPINFOHEADER), TIFF 6.0.
+ * have them: PNG (W3C, IHDR), JPEG (ITU-T T.81, SOFn; EXIF 2.3 in APP1), GIF89a, WebP (RFC 9649), BMP (BITMAPINFOHEADER), TIFF 6.0,
+ * HEIC and AVIF (ISO/IEC 23008-12).
  */
 export interface PictureHeader {
   mimeType: string;
@@ -19,7 +22,7 @@ export const HEADER_BYTES = 1024 * 1024;
 export function pictureHeader(bytes: Uint8Array): PictureHeader | null {
   const view = new DataView(bytes.buffer, bytes.byteOffset, Math.min(bytes.byteLength, HEADER_BYTES));
   try {
-    const found = png(view) ?? jpeg(view) ?? gif(view) ?? webp(view) ?? bmp(view) ?? tiff(view);
+    const found = png(view) ?? jpeg(view) ?? gif(view) ?? webp(view) ?? bmp(view) ?? tiff(view) ?? heif(view);
     return found !== null && found.width > 0 && found.height > 0 ? found : null;
   } catch (thrown) {
     // Cut off in the midst of what it announces.
@@ -76,6 +79,11 @@ function webp(view: DataView): PictureHeader | null {
 }
 
 const uint24 = (view: DataView, at: number) => view.getUint16(at, true) | view.getUint8(at + 2) << 16;
+
+function heif(view: DataView): PictureHeader | null {
+  const facts = heifFacts(view);
+  return facts && plain(facts.mimeType, facts.width, facts.height);
+}
 
 function jpeg(view: DataView): PictureHeader | null {
   if (view.byteLength < 4 || view.getUint16(0) !== 0xffd8) return null;

@@ -3,7 +3,8 @@ import type { MediaObject } from "../database/media.ts";
 import { openObject } from "../media/read.ts";
 import type { Media } from "../media/storage.ts";
 import { joinBytes } from "../runtime/join_bytes.ts";
-import type { Picture } from "./analyst.ts";
+import { AnalysisFailure, type Picture } from "./analyst.ts";
+import { NotStripped, withoutMetadata } from "./strip.ts";
 
 /** Whoever asked for the analysis may see the picture; that was looked at when they asked. */
 const ACTOR = { kind: "project" } as const;
@@ -13,7 +14,8 @@ export interface StoredPicture extends Omit<Picture, "bytes"> {
 }
 
 /**
- * A picture among the media: read when it is needed, and no more of it than it was said to have.
+ * A picture among the media: read when it is needed, and no more of it than it was said to have. Who looks at it is told nothing of who
+ * took it, where and when: its metadata is taken out.
  * @param whole its bytes, where they have been read already
  */
 export function storedPicture(
@@ -25,21 +27,29 @@ export function storedPicture(
     ...picture,
     async bytes(signal) {
       signal.throwIfAborted();
-      if (whole !== null) return whole;
-      const body = await openObject(await media(), ACTOR, tenantId, picture.sha256);
-      if (body === null) throw new GatewayError("object_not_found");
-      const chunks: Uint8Array<ArrayBuffer>[] = [];
-      let length = 0;
-      for await (const chunk of body) {
-        signal.throwIfAborted();
-        length += chunk.length;
-        if (length > picture.sizeBytes) throw new GatewayError("content_mismatch");
-        chunks.push(chunk);
+      try {
+        return withoutMetadata(whole ?? await readWhole(signal));
+      } catch (thrown) {
+        if (!(thrown instanceof NotStripped)) throw thrown;
+        throw new AnalysisFailure("refused", "metadata_not_removed", thrown.message);
       }
-      if (length < picture.sizeBytes) throw new GatewayError("storage_unavailable");
-      return joinBytes(chunks);
     },
   };
+
+  async function readWhole(signal: AbortSignal): Promise<Uint8Array<ArrayBuffer>> {
+    const body = await openObject(await media(), ACTOR, tenantId, picture.sha256);
+    if (body === null) throw new GatewayError("object_not_found");
+    const chunks: Uint8Array<ArrayBuffer>[] = [];
+    let length = 0;
+    for await (const chunk of body) {
+      signal.throwIfAborted();
+      length += chunk.length;
+      if (length > picture.sizeBytes) throw new GatewayError("content_mismatch");
+      chunks.push(chunk);
+    }
+    if (length < picture.sizeBytes) throw new GatewayError("storage_unavailable");
+    return joinBytes(chunks);
+  }
 }
 
 /**

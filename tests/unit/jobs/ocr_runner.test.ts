@@ -6,11 +6,13 @@ import { ocrRunner } from "../../../shared/jobs/ocr_runner.ts";
 import type { Media } from "../../../shared/media/storage.ts";
 import { TesseractFailure } from "../../../shared/vision/analysts/tesseract.ts";
 
+/** A GIF, as far as its size. */
+const GIF = "GIF89a@\x01@\x01ok";
 const BODY = {
   tenant_id: "t1",
   file_sha256: "a".repeat(64),
   mime_type: "image/png",
-  size_bytes: 5,
+  size_bytes: GIF.length,
   width: 640,
   height: 480,
 };
@@ -18,7 +20,7 @@ const TSV = "5\t1\t1\t1\t1\t1\t0\t0\t9\t9\t90\tАфиша";
 
 /** A runner over a store that has one object, in two pieces. */
 function runner(
-  { content = "bytes", get, read = () => Promise.resolve(TSV) }: {
+  { content = GIF, get, read = () => Promise.resolve(TSV) }: {
     content?: string | null;
     get?: () => Promise<never>;
     read?: (picture: Uint8Array, signal: AbortSignal) => Promise<string>;
@@ -65,7 +67,7 @@ test("its text is the job's result", async () => {
       result: { ocr_text: "Афиша", confidence: 0.9 },
     },
   });
-  expect(given).toBe("bytes");
+  expect(given).toBe(GIF);
   expect(asked).toEqual([[{ kind: "project" }, "t1", BODY.file_sha256]]);
 });
 
@@ -76,7 +78,7 @@ describe("a run that does not end well", () => {
       code: "storage_unavailable",
       retryable: true,
     }],
-    ["more bytes than it was said to have", { content: "too many" }, {
+    ["more bytes than it was said to have", { content: `${GIF}!` }, {
       code: "content_mismatch",
       retryable: false,
     }],
