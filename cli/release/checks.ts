@@ -12,6 +12,7 @@ export const LOCKS = [
   "package-lock.json",
   "console/package-lock.json",
   "tests/deploy/runtime/package-lock.json",
+  "tests/local/nodes/package-lock.json",
 ];
 
 /** Where the version stands besides package.json, which is the one to change. */

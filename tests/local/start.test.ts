@@ -3,6 +3,8 @@ import { cp } from "node:fs/promises";
 import { createClient } from "@supabase/supabase-js";
 import { afterAll, beforeAll, expect, test, vi } from "vitest";
 import { eachLine } from "../../local/lines.ts";
+import { makePackage } from "../../local/pack.ts";
+import { installIfNeeded } from "../../local/packages.mjs";
 import { CHECKOUT } from "../../local/paths.ts";
 import { portIsFree } from "../../local/ports.ts";
 import { PATIENCE_MS } from "../harness/patience.ts";
@@ -216,6 +218,32 @@ test("where its function does not start there is no ready, but its own words", a
     await checkout.remove();
   }
 });
+
+/** In CI alone: each of them is another 50 MB to fetch. */
+test.skipIf(Deno.env.get("CI") === undefined).each(["22", "24"])(
+  "Node %s starts the stack and the tests, and runs the installer, as Node 20 does",
+  async (major) => {
+    const nodes = `${CHECKOUT}/tests/local/nodes`;
+    await installIfNeeded({ folder: nodes, development: false });
+    const node = `${nodes}/node_modules/node-${major}/bin/node`;
+    const home = `${folder.path}/node-${major}`;
+    const env = { EVE_DATA_DIR: home, EVE_PORT: String(freePorts(6)[0]) };
+    const run = start(env, [node, "local/start.mjs"]);
+    await run.ready;
+    kill(run.process.pid, "SIGINT");
+    expect(await run.ended).toBe(0);
+    await removeHomeElsewhere(home);
+    const suite = await new Deno.Command(node, {
+      args: ["local/test.mjs", "tests/unit/install"],
+      cwd: CHECKOUT,
+    }).output();
+    expect(new TextDecoder().decode(suite.stdout)).toMatch(/Tests .*passed/);
+    expect(suite.code).toBe(0);
+    const packed = await makePackage({ root: CHECKOUT, out: home });
+    const help = await new Deno.Command(node, { args: [`${packed}/eve-gateway.mjs`, "--help"] }).output();
+    expect(new TextDecoder().decode(help.stdout)).toContain("npx eve-gateway init");
+  },
+);
 
 test("reset removes what the stack made, and nothing else", async () => {
   await Deno.writeTextFile(`${dataDir}/mine.txt`, "");

@@ -1,3 +1,4 @@
+import { functionName } from "../../../shared/runtime/function_names.ts";
 import { createAccess } from "../../../shared/database/access.ts";
 import { createTelegramRows } from "../../../shared/database/telegram.ts";
 import { directTransport } from "../../../shared/database/transport/direct_transport.ts";
@@ -38,5 +39,5 @@ async function open() {
 }
 
 export default {
-  fetch: createTelegramEndpoint({ functionName: "telegram", open, clock, newId, log }),
+  fetch: createTelegramEndpoint({ functionName: functionName("telegram"), open, clock, newId, log }),
 };

@@ -4,6 +4,7 @@ import { addBlock, removeBlock } from "../../../cli/install/config_toml.ts";
 import { readParts } from "../../../cli/install/parts.ts";
 import { stampsAfter } from "../../../cli/install/stamps.ts";
 import { fateOf } from "../../../cli/install/three_way.ts";
+import { CHECKOUT } from "../../../local/paths.ts";
 
 const hash = fc.option(fc.constantFrom("a", "b", "c"), { nil: undefined });
 
@@ -71,4 +72,11 @@ test("parts bring those that they need", () => {
   expect(readParts("chats")).toEqual(["gateway", "media", "chats"]);
   expect(readParts("all")).toEqual(["gateway", "jobs", "media", "chats", "vision", "intake"]);
   expect(() => readParts("jobs,toString")).toThrow('no part "toString"');
+});
+
+test("each function is called as the one file of names says, so that a prefix reaches it", () => {
+  const folder = `${CHECKOUT}/supabase/functions`;
+  for (const { name } of Deno.readDirSync(folder)) {
+    expect(Deno.readTextFileSync(`${folder}/${name}/index.ts`), name).toContain(`functionName("${name}")`);
+  }
 });
