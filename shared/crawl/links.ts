@@ -1,0 +1,51 @@
+import { canonicalUrl, domainOf } from "./canonical_url.ts";
+
+/** A link of a post: as it was written, and the page that it leads to. */
+export interface Link {
+  url: string;
+  canonical_url: string;
+  domain: string;
+}
+
+/** A digest of a day has some thirty; more is a list, not a post. */
+export const MAX_LINKS = 50;
+const MAX_METADATA_DEPTH = 6;
+const IN_TEXT = /https?:\/\/[^\s<>"'`«»“”„]+/giu;
+const WHOLE = /^https?:\/\/\S+$/iu;
+
+/** The pages that a post's text and its metadata (any text there that is a URL) lead to, each once, in their order. */
+export function linksOf(text: string, metadata: unknown): Link[] {
+  const found = new Map<string, Link>();
+  const add = (url: string) => {
+    if (found.size >= MAX_LINKS) return;
+    const canonical = canonicalUrl(url);
+    if (canonical === null || found.has(canonical)) return;
+    found.set(canonical, { url, canonical_url: canonical, domain: domainOf(canonical) });
+  };
+  for (const [match] of text.matchAll(IN_TEXT)) add(withoutSentence(match));
+  eachText(metadata, MAX_METADATA_DEPTH, (value) => {
+    if (WHOLE.test(value)) add(value);
+  });
+  return [...found.values()];
+}
+
+/** What belongs to the sentence around a link, not to the link. */
+function withoutSentence(link: string): string {
+  for (let text = link;;) {
+    const last = text.at(-1)!;
+    const closes = last === ")" && count(text, "(") < count(text, ")") ||
+      last === "]" && count(text, "[") < count(text, "]");
+    if (!closes && !/[.,;:!?…*_~|}]/u.test(last)) return text;
+    text = text.slice(0, -1);
+  }
+}
+
+function count(text: string, character: string): number {
+  return text.split(character).length - 1;
+}
+
+function eachText(value: unknown, depth: number, tell: (text: string) => void): void {
+  if (typeof value === "string") return tell(value);
+  if (typeof value !== "object" || value === null || depth === 0) return;
+  for (const each of Object.values(value)) eachText(each, depth - 1, tell);
+}
