@@ -1,6 +1,6 @@
 /** Says at the end of a run which tests this machine cannot run, and what to do about it. In CI none is left out. */
 import { chromiumPath } from "../console/browser.ts";
-import { PACKAGES_PYTHON } from "./python.ts";
+import { FRAMEWORKS_PYTHON, PACKAGES_PYTHON } from "./python.ts";
 import { HAS_TESSERACT } from "./tesseract.ts";
 
 /** One line for each part that is left out. */
@@ -21,7 +21,7 @@ export function teardown(): void {
   if (Deno.env.get("CI") !== undefined) return;
   for (
     const line of leftOut({
-      packages: PACKAGES_PYTHON !== null,
+      packages: PACKAGES_PYTHON !== null && FRAMEWORKS_PYTHON !== null,
       chromium: chromiumPath() !== undefined,
       tesseract: HAS_TESSERACT,
     })

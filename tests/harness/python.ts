@@ -1,12 +1,12 @@
 /** The Python with the packages of tests/python/requirements.txt, and what to do where it is not. */
 import { CHECKOUT } from "../../local/paths.ts";
 
-const PLACE = `${CHECKOUT}/tests/python/.venv`;
+const FOLDER = `${CHECKOUT}/tests/python`;
 
-function isInstalled(): boolean {
+function isInstalled(place: string, list: string): boolean {
   try {
-    return Deno.readTextFileSync(`${PLACE}/installed.txt`) ===
-      Deno.readTextFileSync(`${CHECKOUT}/tests/python/requirements.txt`);
+    return Deno.readTextFileSync(`${FOLDER}/${place}/installed.txt`) ===
+      Deno.readTextFileSync(`${FOLDER}/${list}`);
   } catch {
     return false;
   }
@@ -16,6 +16,12 @@ function isInstalled(): boolean {
  * Null: the packages are not there, and tests with them are left out. CI installs them, so there it is never null: a test
  * that is skipped in CI would never prove anything.
  */
-export const PACKAGES_PYTHON: string | null = isInstalled() || Deno.env.get("CI") !== undefined
-  ? `${PLACE}/bin/python`
-  : null;
+function pythonIn(place: string, list: string): string | null {
+  return isInstalled(place, list) || Deno.env.get("CI") !== undefined
+    ? `${FOLDER}/${place}/bin/python`
+    : null;
+}
+
+export const PACKAGES_PYTHON: string | null = pythonIn(".venv", "requirements.txt");
+/** The same with the packages of tests/python/frameworks.txt. */
+export const FRAMEWORKS_PYTHON: string | null = pythonIn(".venv-frameworks", "frameworks.txt");

@@ -108,6 +108,7 @@ class AnthropicPackage(PackageTest):
     def test_is_refused_for_a_wrong_key(self) -> None:
         with self.assertRaises(anthropic.AuthenticationError) as caught:
             client(WRONG_TOKEN, max_retries=2).messages.create(**says("Hello"))
+        self.refused_with(caught.exception)
         self.assertEqual(caught.exception.body["error"]["type"], "authentication_error")
 
     def test_knows_that_upstream_is_overloaded(self) -> None:

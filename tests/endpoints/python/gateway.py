@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import unittest
 import urllib.request
 from typing import Any
@@ -50,5 +51,20 @@ def calls() -> int:
 
 
 class PackageTest(unittest.TestCase):
+    """Each test is a line of docs/compatibility.md, in the words of its name."""
+
     def setUp(self) -> None:
         control("reset", {})
+
+    def refused_with(self, error: BaseException | str) -> None:
+        """Notes how a client was refused: docs/compatibility.md has it, word by word."""
+        said = str(error)
+        message = re.search(r"""'message': (?:'((?:[^'\\]|\\.)*)'|"((?:[^"\\]|\\.)*)")""", said)
+        note = {
+            "file": type(self).__module__,
+            "test": self._testMethodName,
+            # Neither addresses nor ids: they are others each time.
+            "said": (message[1] or message[2]) if message else re.sub(r"https?://\S+: | \[\{'@type'.*", "", said),
+        }
+        with open(os.environ["EVE_REFUSALS"], "a", encoding="utf-8") as file:
+            file.write(json.dumps(note, ensure_ascii=False) + "\n")

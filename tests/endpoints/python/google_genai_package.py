@@ -129,12 +129,14 @@ class GoogleGenaiPackage(PackageTest):
     def test_is_refused_for_a_wrong_key(self) -> None:
         with self.assertRaises(errors.ClientError) as caught:
             client(WRONG_TOKEN).models.generate_content(model=GEMMA, contents="Hello")
+        self.refused_with(caught.exception)
         self.assertEqual((caught.exception.code, caught.exception.status), (401, "UNAUTHENTICATED"))
 
     def test_is_told_what_the_model_finds_wrong(self) -> None:
         config = types.GenerateContentConfig(temperature=99)
         with self.assertRaises(errors.ClientError) as caught:
             client().models.generate_content(model=GEMMA, contents="Hello", config=config)
+        self.refused_with(caught.exception)
         self.assertEqual((caught.exception.code, caught.exception.status), (400, "INVALID_ARGUMENT"))
 
     def test_comes_back_after_a_429(self) -> None:

@@ -114,11 +114,13 @@ class GoogleGenerativeaiPackage(PackageTest):
         configure(WRONG_TOKEN)
         with self.assertRaises(exceptions.Unauthorized) as caught:
             genai.GenerativeModel(GEMMA).generate_content("Hello")
+        self.refused_with(caught.exception)
         self.assertEqual(caught.exception.details[0]["reason"], "API_KEY_INVALID")
 
     def test_is_told_what_the_model_finds_wrong(self) -> None:
         with self.assertRaises(exceptions.BadRequest) as caught:
             genai.GenerativeModel(GEMMA).generate_content("Hello", generation_config={"temperature": 99})
+        self.refused_with(caught.exception)
         self.assertIn("temperature", caught.exception.message)
 
     def test_meets_a_429_with_the_time_to_come_back(self) -> None:

@@ -143,12 +143,14 @@ class OpenaiPackage(PackageTest):
     def test_is_refused_for_a_wrong_key(self) -> None:
         with self.assertRaises(openai.AuthenticationError) as caught:
             client(WRONG_TOKEN, max_retries=2).chat.completions.create(**says("Hello"))
+        self.refused_with(caught.exception)
         self.assertEqual(caught.exception.code, "invalid_api_key")
         self.assertTrue(caught.exception.request_id)
 
     def test_is_told_what_is_not_supported(self) -> None:
         with self.assertRaises(openai.BadRequestError) as caught:
             client().chat.completions.create(**says("Hello"), logprobs=True)
+        self.refused_with(caught.exception)
         self.assertEqual((caught.exception.param, calls()), ("logprobs", 0))
         with self.assertRaises(openai.NotFoundError):
             client().files.delete("file-1")
