@@ -37,7 +37,13 @@ export async function deploy(args: string[], dependencies: DeployDependencies): 
   const password = Deno.env.get("PGPASSWORD");
   const run = dependencies.cli([...secrets?.values ?? [], ...password === undefined ? [] : [password]]);
 
-  const plan = await makePlan(run, { root, target, functionsOnly: options.functionsOnly, secrets });
+  const plan = await makePlan(run, {
+    root,
+    target,
+    functionsOnly: options.functionsOnly,
+    secrets,
+    parts: options.parts,
+  });
   describePlan(plan).forEach(say);
   say("");
   if (options.dryRun) return say("Dry run: nothing was changed.");

@@ -1,5 +1,7 @@
 /** What the user may say on the command line of `npm run deploy`. */
 import { parseArgs } from "node:util";
+import { InstallError } from "../install/error.ts";
+import { ALL_PARTS, type Part, readParts } from "../install/parts.ts";
 import { DeployError } from "./deploy_error.ts";
 
 export interface DeployOptions {
@@ -9,6 +11,8 @@ export interface DeployOptions {
   secretsFile?: string;
   /** Where to reach the database, without a password, where the CLI must not derive it from the project. */
   dbUrl?: string;
+  /** Which parts' functions are deployed; undefined: all there are. */
+  parts?: Part[];
   /** Leaves the database as it is: to put older functions back over a newer schema. */
   functionsOnly: boolean;
   dryRun: boolean;
@@ -24,6 +28,7 @@ export const USAGE = `Deploys the gateway to a Supabase project: migrations, the
   --secrets-file FILE   secrets for the functions, one NAME=value a line
   --db-url URL          reach the database here instead of through the project ref; its password goes into
                         the variable PGPASSWORD, never into the URL
+  --parts a,b           the gateway and these parts alone: ${ALL_PARTS.slice(1).join(", ")} (default: all)
   --functions-only      leave the database as it is (to roll back functions)
   --dry-run             say what would be done, and stop
   --yes                 do not ask before doing it
@@ -42,6 +47,7 @@ export function readOptions(args: string[]): DeployOptions {
     projectRef: values["project-ref"],
     secretsFile: values["secrets-file"],
     dbUrl: values["db-url"],
+    parts: values.parts === undefined ? undefined : partsIn(values.parts),
     functionsOnly: values["functions-only"] ?? false,
     dryRun: values["dry-run"] ?? false,
     yes: values.yes ?? false,
@@ -66,6 +72,7 @@ function parse(args: string[]) {
         "project-ref": { type: "string" },
         "secrets-file": { type: "string" },
         "db-url": { type: "string" },
+        parts: { type: "string" },
         "functions-only": { type: "boolean" },
         "dry-run": { type: "boolean" },
         yes: { type: "boolean", short: "y" },
@@ -75,6 +82,15 @@ function parse(args: string[]) {
   } catch (error) {
     const reason = error instanceof Error ? error.message : String(error);
     throw new DeployError(`${reason}\nSee npm run deploy -- --help.`);
+  }
+}
+
+function partsIn(text: string): Part[] {
+  try {
+    return readParts(text);
+  } catch (error) {
+    if (!(error instanceof InstallError)) throw error;
+    throw new DeployError(error.message);
   }
 }
 

@@ -11,6 +11,7 @@ import {
   type Target,
 } from "./project.ts";
 import { DeployError } from "./deploy_error.ts";
+import { ALL_PARTS, functionsOf, type Part, PARTS } from "../install/parts.ts";
 import type { RunCli } from "./supabase_cli.ts";
 
 export interface Plan {
@@ -23,6 +24,8 @@ export interface Plan {
   functions: { name: string; deployedVersion: number | undefined; isNew: boolean }[];
   /** What the user should know, but may ignore. */
   warnings: string[];
+  /** Those that were chosen, undefined if nothing was said of them. */
+  parts: readonly Part[] | undefined;
   /** No active key names a secret: the gateway has nothing to call with yet. */
   needsKeys: boolean;
 }
@@ -31,6 +34,8 @@ export interface PlanInput {
   root: string;
   target: Target;
   functionsOnly: boolean;
+  /** Functions of other parts stay undeployed; undefined: all are deployed. */
+  parts?: readonly Part[];
   /** The file as the user named it, and the names in it. */
   secrets: { file: string; names: string[] } | undefined;
 }
@@ -38,7 +43,9 @@ export interface PlanInput {
 /** Looks at both sides. Throws DeployError for what would fail half-way or surprise the user. */
 export async function makePlan(run: RunCli, input: PlanInput): Promise<Plan> {
   const { root, target, secrets } = input;
-  const local = await functionsIn(root);
+  const left = input.parts === undefined ? [] : functionsOf(ALL_PARTS);
+  const chosen = new Set(functionsOf(input.parts ?? []));
+  const local = (await functionsIn(root)).filter((name) => !left.includes(name) || chosen.has(name));
   // First and alone: it says what is wrong with the token or the link, in one place.
   const project = await findProject(run, target);
   const [deployed, migrations, keys] = await Promise.all([
@@ -59,6 +66,7 @@ export async function makePlan(run: RunCli, input: PlanInput): Promise<Plan> {
     })),
     warnings: keys.filter((key) => !known.has(key.variable)).map(missingSecret),
     needsKeys: keys.length === 0,
+    parts: input.parts,
   };
 }
 
@@ -97,6 +105,8 @@ export function describePlan(plan: Plan): string[] {
   const { project, migrations, secrets, functions, warnings } = plan;
   const name = plan.projectName === undefined ? "project" : `"${plan.projectName}"`;
   const lines = [`Deploying to ${name} (${project.ref}):`, ""];
+  for (const part of plan.parts ?? []) lines.push(`   part ${part.padEnd(8)} ${PARTS[part].adds}`);
+  if (plan.parts !== undefined) lines.push("");
   if (migrations === undefined) lines.push("1. Database: left as it is (--functions-only).");
   else if (migrations.length === 0) lines.push("1. Database: up to date.");
   else {

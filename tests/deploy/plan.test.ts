@@ -1,5 +1,7 @@
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { deploy } from "../../cli/deploy.ts";
+import { describePlan, makePlan } from "../../cli/deploy/plan.ts";
+import { targetOf } from "../../cli/deploy/project.ts";
 import { blotter } from "../../cli/deploy/supabase_cli.ts";
 import { makeTestFolder, type TestFolder } from "../harness/folders.ts";
 import { type FakeCli, fakeCli, type FakeProject } from "./fake_cli.ts";
@@ -269,4 +271,31 @@ When the cause is gone, run the same command again: what is done already is skip
 test("values are blotted out of what the CLI prints, also one inside another", () => {
   const blot = blotter(["AIza-1", "AIza-1-longer", "abc"]);
   expect(blot("bad key AIza-1-longer, not AIza-1; abc")).toBe("bad key [hidden], not [hidden]; abc");
+});
+
+test("of the gateway's own functions those of the chosen parts go, with what each part adds; others of the checkout go too", async () => {
+  const at = `${folder.path}/parts`;
+  const names = ["llm-invoke", "worker", "api", "mine"];
+  await Deno.mkdir(`${at}/supabase/migrations`, { recursive: true });
+  for (const name of names) {
+    await Deno.mkdir(`${at}/supabase/functions/${name}`, { recursive: true });
+    await Deno.writeTextFile(`${at}/supabase/functions/${name}/index.ts`, "");
+  }
+  await Deno.writeTextFile(
+    `${at}/supabase/config.toml`,
+    names.map((name) => `[functions.${name}]\n`).join(""),
+  );
+  const cli = fakeCli(PARTLY);
+  const plan = (parts?: ("gateway" | "jobs")[]) =>
+    makePlan(cli.run, {
+      root: at,
+      target: targetOf({ projectRef: REF }),
+      functionsOnly: true,
+      secrets: undefined,
+      parts,
+    });
+  const chosen = await plan(["gateway", "jobs"]);
+  expect(chosen.functions.map(({ name }) => name)).toEqual(["llm-invoke", "mine", "worker"]);
+  expect(describePlan(chosen).join("\n")).toContain("part jobs     queued calls, batches and webhooks");
+  expect((await plan()).functions.map(({ name }) => name)).toEqual([...names].sort());
 });
