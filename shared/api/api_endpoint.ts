@@ -11,6 +11,7 @@ import { chatRoutes } from "./chat_routes.ts";
 import { mediaRoutes } from "./media_routes.ts";
 import { openApiDocument } from "./openapi.ts";
 import type { ApiDependencies, ApiRoute } from "./route.ts";
+import { readJsonForm } from "./upload_body.ts";
 import { storageRoutes } from "./storage_routes.ts";
 import { visionRoutes } from "./vision_routes.ts";
 
@@ -58,9 +59,19 @@ export function createApiEndpoint(
             return await route.serve(context, {
               path: req.param() as Record<string, string>,
               query: route.isSigned ? {} : Object.fromEntries(new URL(request.url).searchParams),
-              body: takesJson
-                ? await received.readJson(work, { maxBytes: route.maxBodyBytes ?? MAX_JSON_BYTES })
-                : undefined,
+              ...(isForm(request, route)
+                ? await readJsonForm(request, route.formField, {
+                  maxBytes: dependencies.maxBodyBytes,
+                  maxJsonBytes: route.maxBodyBytes ?? MAX_JSON_BYTES,
+                  clock,
+                  work,
+                })
+                : {
+                  body: takesJson
+                    ? await received.readJson(work, { maxBytes: route.maxBodyBytes ?? MAX_JSON_BYTES })
+                    : undefined,
+                  files: [],
+                }),
             });
           } finally {
             work.end();
@@ -79,6 +90,11 @@ export function createApiEndpoint(
 }
 
 const PROJECT: Actor = { kind: "project" };
+
+function isForm(request: Request, route: ApiRoute): route is ApiRoute & { formField: string } {
+  return route.formField !== undefined &&
+    /^multipart\/form-data\b/i.test(request.headers.get("content-type") ?? "");
+}
 
 async function identified(received: FunctionRequest, { identify }: ApiDependencies): Promise<Actor> {
   const actor = await identify(received.request);

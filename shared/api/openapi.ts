@@ -50,7 +50,7 @@ export function openApiDocument(routes: readonly ApiRoute[], baseUrl: string): J
   };
 }
 
-function operationOf({ summary, tag, path, query, body, answers, isSigned }: ApiRoute): Json {
+function operationOf({ summary, tag, path, query, body, formField, answers, isSigned }: ApiRoute): Json {
   const parameters: Json[] = [...path.matchAll(/\{(\w+)\}/g)].map(([, name]) => ({
     name,
     in: "path",
@@ -71,7 +71,7 @@ function operationOf({ summary, tag, path, query, body, answers, isSigned }: Api
     tags: [tag],
     ...(isSigned && { security: [] }),
     ...(parameters.length > 0 && { parameters }),
-    ...(body !== undefined && { requestBody: { required: true, content: contentOf(body) } }),
+    ...(body !== undefined && { requestBody: { required: true, content: contentOf(body, formField) } }),
     responses: {
       ...Object.fromEntries(
         Object.entries(answers).map(([status, { description, shape }]) => [status, {
@@ -84,8 +84,23 @@ function operationOf({ summary, tag, path, query, body, answers, isSigned }: Api
   };
 }
 
-function contentOf(body: z.ZodType | "file"): Json {
-  if (body !== "file") return { "application/json": { schema: schemaOf(body, "input") } };
+function contentOf(body: z.ZodType | "file", formField?: string): Json {
+  if (body !== "file") {
+    const json = { "application/json": { schema: schemaOf(body, "input") } };
+    if (formField === undefined) return json;
+    const file = { type: "string", contentMediaType: "application/octet-stream" };
+    return {
+      ...json,
+      "multipart/form-data": {
+        schema: {
+          type: "object",
+          required: [formField],
+          properties: { [formField]: schemaOf(body, "input"), media: { type: "array", items: file } },
+        },
+        encoding: { [formField]: { contentType: "application/json" } },
+      },
+    };
+  }
   return {
     "*/*": { schema: {} },
     "multipart/form-data": {

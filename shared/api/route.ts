@@ -54,6 +54,8 @@ export interface ApiRoute {
   body?: z.ZodType | "file" | undefined;
   /** Of a JSON body, in bytes; absent: a handful of fields. */
   maxBodyBytes?: number;
+  /** A multipart form is taken as well: the JSON stands in the field of this name, and files beside it. */
+  formField?: string;
   /** By status: JSON of this shape; null: no JSON. */
   answers: Readonly<Record<number, { description: string; shape: z.ZodType | null }>>;
   /** Whether it looks at its own credential: the address itself. */
@@ -66,6 +68,8 @@ export interface RouteInput {
   path: Readonly<Record<string, string>>;
   query: unknown;
   body: unknown;
+  /** Of a multipart form. */
+  files: readonly File[];
 }
 
 /** A route whose query and body have these shapes. */
@@ -75,7 +79,7 @@ export function apiRoute<Query extends z.ZodObject, Body extends z.ZodType = z.Z
     body?: Body | "file";
     serve(
       context: ApiContext,
-      input: { path: Readonly<Record<string, string>>; query: z.output<Query>; body: z.output<Body> },
+      input: Pick<RouteInput, "path" | "files"> & { query: z.output<Query>; body: z.output<Body> },
     ): Promise<Response>;
   },
 ): ApiRoute {
@@ -85,6 +89,7 @@ export function apiRoute<Query extends z.ZodObject, Body extends z.ZodType = z.Z
     serve: (context, input) =>
       route.serve(context, {
         path: input.path,
+        files: input.files,
         query: (query === undefined ? {} : validated(query, input.query)) as z.output<Query>,
         body: (body === undefined || body === "file" ? undefined : validated(body, input.body)) as z.output<
           Body

@@ -2,6 +2,9 @@ import type { z } from "zod";
 import { GatewayError } from "../contract/gateway_error.ts";
 import { validated } from "../endpoints/validated.ts";
 import { BODY_TIMEOUT_MS, readBody } from "../http/body.ts";
+import { readFormBody } from "../http/form_body.ts";
+import { parseText } from "../http/json.ts";
+import type { JsonBodyTerms } from "../http/json_body.ts";
 import { BODY_COPIES, type Work } from "../http/work_budget.ts";
 import type { Clock } from "../runtime/clock.ts";
 
@@ -60,4 +63,26 @@ export async function readFile<Fields extends z.ZodObject>(
     mimeType: file.type || "application/octet-stream",
     fields: validated(fields, { ...parameters, ...Object.fromEntries(said) }),
   };
+}
+
+/**
+ * JSON and files out of a multipart form: the JSON is the text of one field, and all others are files.
+ * @throws GatewayError `body_too_large`, `body_timeout`, `gateway_busy`, `invalid_request`, `invalid_json`
+ */
+export async function readJsonForm(
+  request: Request,
+  field: string,
+  { maxJsonBytes, ...terms }: JsonBodyTerms & { maxJsonBytes: number },
+): Promise<{ body: unknown; files: File[] }> {
+  const form = await readFormBody(request, terms);
+  const said = form.getAll(field);
+  const files = [...form.entries()].filter(([name]) => name !== field).map(([, value]) => value);
+  const [text] = said;
+  if (said.length !== 1 || typeof text !== "string" || !files.every((file) => file instanceof File)) {
+    throw new GatewayError("invalid_request", {
+      message: `The form has JSON in its field \`${field}\`, and files beside it.`,
+    });
+  }
+  if (text.length > maxJsonBytes) throw new GatewayError("body_too_large");
+  return { body: parseText(text), files };
 }

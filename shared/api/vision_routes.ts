@@ -3,6 +3,7 @@ import { GatewayError } from "../contract/gateway_error.ts";
 import { budgets, enrichedPost, foundPicture, post, savedPolicy, visionStats } from "../database/vision.ts";
 import { textOfBytes } from "../endpoints/validated.ts";
 import { jsonResponse } from "../http/json_response.ts";
+import { uploadFile } from "../media/upload.ts";
 import { USUAL_POLICY, visionPolicy } from "../vision/policy.ts";
 import { type ApiContext, type ApiRoute, apiRoute, metadata, tenantId } from "./route.ts";
 
@@ -10,6 +11,7 @@ import { type ApiContext, type ApiRoute, apiRoute, metadata, tenantId } from "./
 const source = textOfBytes(200, 1);
 const externalId = textOfBytes(500, 1);
 const MAX_TEXT_BYTES = 262_144;
+const MAX_MEDIA = 50;
 const sha256 = z.string().regex(/^[0-9a-f]{64}$/, "must have 64 hexadecimal digits, in small letters");
 const instant = z.iso.datetime({ offset: true });
 const trafficClass = z.enum(["interactive", "batch"]);
@@ -46,7 +48,7 @@ export const visionRoutes: readonly ApiRoute[] = [
     path: "/v1/intake/posts",
     tag: "vision",
     summary:
-      "Brings a post with pictures that were uploaded, and has them looked at. A source and external_id that are there already are that post: its words stay, and pictures that it did not have are added",
+      "Brings a post with pictures, uploaded before or in the same form, and has them looked at. A source and external_id that are there already are that post: its words stay, and pictures that it did not have are added",
     maxBodyBytes: 2 * 1024 * 1024,
     body: z.strictObject({
       tenant_id: tenantId.optional(),
@@ -56,17 +58,34 @@ export const visionRoutes: readonly ApiRoute[] = [
       text: textOfBytes(MAX_TEXT_BYTES).optional(),
       published_at: instant.optional(),
       metadata: metadata.optional(),
-      /** Hashes of files that are stored (POST /v1/media), in the post's order. */
-      media: z.array(sha256).max(50).default([]),
+      /** Hashes of files that are stored (POST /v1/media), in the post's order; those of a form stand behind them. */
+      media: z.array(sha256).max(MAX_MEDIA).default([]),
       class: trafficClass.default("batch"),
     }),
     answers: {
       200: { description: "It was there already", shape: post },
       201: { description: "The post", shape: post },
     },
-    async serve(context, { body }) {
-      const { dependencies: { vision }, actor, requestId, traceId } = context;
-      const added = await vision.add(actor, body, { traceId, scope: "intake" });
+    formField: "post",
+    async serve(context, { body, files }) {
+      const { dependencies: { vision, media }, actor, requestId, traceId } = context;
+      if (body.media.length + files.length > MAX_MEDIA) {
+        throw new GatewayError("invalid_request", { message: `A post has at most ${MAX_MEDIA} files.` });
+      }
+      const hashes = [...body.media];
+      for (const file of files) {
+        const { object } = await uploadFile(media, actor, {
+          tenantId: body.tenant_id ?? null,
+          kind: "media",
+          mimeType: file.type || "application/octet-stream",
+          body: new Uint8Array(await file.arrayBuffer()),
+          metadata: {},
+          links: {},
+          vision: null,
+        });
+        hashes.push(object.sha256);
+      }
+      const added = await vision.add(actor, { ...body, media: hashes }, { traceId, scope: "intake" });
       wakeIf(added.wake, context);
       return jsonResponse(added.status === "created" ? 201 : 200, added.post, requestId);
     },

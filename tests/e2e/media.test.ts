@@ -1,6 +1,7 @@
 /** Files over HTTP, with nothing configured: what `npm start` gives. */
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { sha256Of } from "../../shared/media/hash.ts";
+import { jpegOf, pngOf, scene } from "../harness/made_pictures.ts";
 import { startTestStack, type TestStack } from "../harness/stack.ts";
 
 let stack: TestStack;
@@ -75,6 +76,34 @@ test("an announced file is sent to its address", async () => {
     body: JSON.stringify(begun.verify.body),
   });
   expect(await verified.json()).toMatchObject({ sha256, state: "verified" });
+});
+
+test("a post comes with its pictures in one form, and once more is the same post", async () => {
+  const files = [pngOf(scene(1, 90, 80)), jpegOf(scene(2, 120, 96))];
+  const hashes = await Promise.all(files.map(sha256Of));
+  const send = (post: unknown = { source: "api", external_id: "form-1", text: "Concert" }) => {
+    const form = new FormData();
+    form.set("post", JSON.stringify(post));
+    for (const [n, file] of files.entries()) {
+      form.append("media", new Blob([file], { type: ["image/png", ""][n]! }), `${n}`);
+    }
+    return ask("POST", "/v1/intake/posts", { body: form });
+  };
+  const first = await send();
+  expect(first.status, await first.clone().text()).toBe(201);
+  const post = await first.json();
+  expect(post).toMatchObject({ external_id: "form-1", text: "Concert", media: hashes });
+  const found = await (await ask("GET", `/v1/vision/posts/${post.id}`)).json();
+  expect(found.enrichment.map((one: { file_sha256: string }) => one.file_sha256).toSorted()).toEqual(
+    hashes.toSorted(),
+  );
+  const again = await send();
+  expect([again.status, (await again.json()).id]).toEqual([200, post.id]);
+  for (const wrong of [{ source: "" }, { external_id: "x", surprise: 1 }]) {
+    expect((await send(wrong)).status).toBe(400);
+  }
+  const none = await ask("POST", "/v1/intake/posts", { body: new FormData() });
+  expect([none.status, (await none.json()).error.code]).toEqual([400, "invalid_request"]);
 });
 
 test("a stranger learns nothing, and the document is open", async () => {
