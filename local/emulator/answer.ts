@@ -18,6 +18,8 @@ export interface Answer {
   parts: Part[];
   finishReason: "STOP" | "MAX_TOKENS";
   usage: UsageMetadata;
+  /** Where a search was made. */
+  groundingMetadata?: Record<string, unknown>;
 }
 
 /** About how many tokens the model thinks for, before the answer. */
@@ -35,7 +37,30 @@ export function answer(
 ): Answer {
   const calls = functionCalls(request, model, now);
   const text = calls.length > 0 ? "" : answerText(request, now);
-  return assemble(request, model, prompt, calls, untilStopSequence(text, request));
+  const answered = assemble(request, model, prompt, calls, untilStopSequence(text, request));
+  if (request.generationConfig?.responseModalities?.includes("IMAGE")) {
+    answered.parts.push({ inlineData: PIXEL });
+  }
+  const searches = text !== "" && (request.tools ?? []).some((tool) => tool.googleSearch !== undefined);
+  return searches ? { ...answered, groundingMetadata: grounding(question(request), text) } : answered;
+}
+
+/** A PNG of one pixel. */
+const PIXEL = {
+  mimeType: "image/png",
+  data: "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg==",
+};
+
+/** As if all of the text stood on one page. */
+function grounding(query: string, text: string): Record<string, unknown> {
+  return {
+    webSearchQueries: [query.replace(/\s+/gu, " ").slice(0, 60)],
+    groundingChunks: [{ web: { uri: "https://example.com/", title: "example.com" } }],
+    groundingSupports: [{
+      segment: { endIndex: new TextEncoder().encode(text).length, text },
+      groundingChunkIndices: [0],
+    }],
+  };
 }
 
 function assemble(

@@ -46,6 +46,10 @@ export interface ModelRow {
   tools: boolean;
   /** Tools and JSON mode may be used in one request. */
   toolsWithJson: boolean;
+  /** `googleSearch` is accepted. */
+  search: boolean;
+  /** Answers with a picture where `responseModalities` asks for one. */
+  images: boolean;
   thinking: Thinking | null;
   /** A function call in the history must carry the signature it came with. */
   thoughtSignatures: boolean;
@@ -72,6 +76,8 @@ const GEMMA_4: Omit<ModelRow, "name" | "displayName"> = {
   json: true,
   tools: true,
   toolsWithJson: true,
+  search: false,
+  images: false,
   thinking: { levels: ["MINIMAL", "HIGH"], budget: false, default: "HIGH", shown: "always" },
   thoughtSignatures: false,
   withdrawn: false,
@@ -94,6 +100,7 @@ const GEMINI_3: Omit<ModelRow, "name" | "displayName" | "limits"> = {
   ...GEMMA_4,
   inputTokenLimit: 1_048_576,
   outputTokenLimit: 65_536,
+  search: true,
   thinking: { levels: [...THINKING_LEVELS], budget: true, default: "HIGH", shown: "when_asked" },
   thoughtSignatures: true,
 };

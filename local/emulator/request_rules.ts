@@ -29,6 +29,18 @@ export function checkGenerate(
   if (!model.system && request.systemInstruction) throw errorNamed("system_disabled", at);
   if (!model.tools && request.tools?.length) throw errorNamed("tools_disabled", at);
   checkGenerationConfig(request, model, at);
+  if (!model.search && (request.tools ?? []).some((tool) => tool.googleSearch !== undefined)) {
+    throw invalidArgument(`Search as tool is not enabled for models/${model.name}`);
+  }
+  const modalities = request.generationConfig?.responseModalities ?? [];
+  if (!model.images && modalities.includes("IMAGE")) {
+    throw invalidArgument(
+      `The requested combination of response modalities (${
+        modalities.join(", ")
+      }) is not supported by the model. ` +
+        `models/${model.name} accepts the following combination of response modalities:\n* TEXT\n`,
+    );
+  }
   checkTools(request);
   checkFunctionTurns(request.contents, model);
   return request;

@@ -16,10 +16,14 @@ export function response(answer: Answer, names: ResponseNames): GenerateResponse
     ? { parts: answer.parts, role: "model" }
     : { role: "model" };
   return {
-    candidates: [{ content, finishReason: answer.finishReason, index: 0 }],
+    candidates: [{ content, finishReason: answer.finishReason, index: 0, ...groundingIn(answer) }],
     usageMetadata: answer.usage,
     ...names,
   };
+}
+
+function groundingIn({ groundingMetadata }: Answer): Pick<Candidate, "groundingMetadata"> {
+  return groundingMetadata === undefined ? {} : { groundingMetadata };
 }
 
 /** Letters in one chunk of a short text; a long one comes in at most `MAX_CHUNKS`. */
@@ -59,7 +63,7 @@ export function chunks(answer: Answer, prompt: PromptTokens, names: ResponseName
     return {
       candidates: [{
         content: { parts: [part], role: "model" },
-        ...(last ? { finishReason: answer.finishReason } : {}),
+        ...(last ? { finishReason: answer.finishReason, ...groundingIn(answer) } : {}),
         index: 0,
       }],
       usageMetadata: last

@@ -40,6 +40,7 @@ export interface GenerateRequest {
     temperature?: number;
     topP?: number;
     topK?: number;
+    responseModalities?: unknown[];
     thinkingConfig?: { includeThoughts?: boolean; thinkingBudget?: number; thinkingLevel?: string };
     [field: string]: unknown;
   };
@@ -58,6 +59,7 @@ export interface Candidate {
   content?: { parts?: Part[]; role: string };
   finishReason?: string;
   index: number;
+  groundingMetadata?: Record<string, unknown>;
   safetyRatings?: { category: string; probability: string; blocked?: boolean }[];
 }
 

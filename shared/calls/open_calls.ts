@@ -203,6 +203,7 @@ export function openCalls(options: CallsOptions): Calls {
         resolve: options.resolve,
         connect: options.connect,
         strictFields: settings.strictFields,
+        moderationModel: settings.moderationModel,
         now: Date.now,
         newId,
         batches: { batches, files, uploads, wake: jobs.wake, newId },

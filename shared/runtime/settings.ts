@@ -61,6 +61,7 @@ const variables = z.object({
   EVE_RPC_TIMEOUT_MS: milliseconds(DEFAULT_RPC_TIMEOUT_MS, 100, 60_000),
   EVE_MAX_BODY_BYTES: z.string().regex(/^\d+$/, "must be a whole number of bytes").transform(Number)
     .pipe(z.number().min(1_024).max(64 * 1024 * 1024)).default(DEFAULT_MAX_BODY_BYTES),
+  EVE_MODERATION_MODEL: z.string().regex(/^[\x21-\x7e]{1,200}$/, "must be the name of a model").optional(),
   EVE_STRICT_FIELDS: z.enum(["true", "false"], { error: "must be true or false" }).default("false"),
   EVE_WORKER_SECONDS: wholeNumber("seconds", DEFAULT_WORKER_SECONDS, 5, 86_400),
   EVE_WORKER_CONCURRENCY: wholeNumber("jobs", DEFAULT_WORKER_CONCURRENCY, 1, 200),
@@ -98,6 +99,8 @@ export interface Settings {
   /** How long a caller is kept waiting for the database. */
   rpcTimeoutMs: number;
   maxBodyBytes: number;
+  /** Who judges for `/moderations`; undefined: nobody. */
+  moderationModel: string | undefined;
   /** Whether OpenAI's clients are refused for fields that an answer does without. */
   strictFields: boolean;
   /** How long one worker claims and runs jobs, and how many side by side. */
@@ -142,6 +145,7 @@ export function readSettings(read: ReadVariable): Settings {
     upstreamTimeoutMs: value.EVE_UPSTREAM_TIMEOUT_MS,
     rpcTimeoutMs: value.EVE_RPC_TIMEOUT_MS,
     maxBodyBytes: value.EVE_MAX_BODY_BYTES,
+    moderationModel: value.EVE_MODERATION_MODEL,
     strictFields: value.EVE_STRICT_FIELDS === "true",
     worker: { budgetMs: value.EVE_WORKER_SECONDS * 1_000, concurrency: value.EVE_WORKER_CONCURRENCY },
   };

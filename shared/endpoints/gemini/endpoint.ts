@@ -92,12 +92,27 @@ export function geminiEndpoint({ maxWaitMs, files }: GeminiEndpointOptions): End
   return {
     name: "gemini",
     // Clients differ in the version they put before their paths; the gateway answers all of them alike.
-    routes: [...["/v1beta/*", "/v1/*"].map((path) => ({ path, methods, serve })), uploads],
+    routes: [...["/v1beta/*", "/v1/*", "/ws/*"].map((path) => ({ path, methods, serve })), uploads],
     errorResponse: geminiErrorResponse,
   };
 }
 
+/** What the Gemini API has and the gateway has not, by its address, and why. */
+const NOT_HERE: readonly (readonly [RegExp, string])[] = [
+  [
+    /\/cachedContents(?:\/|$)/,
+    "Caches are not offered here: one belongs to a single Google project, and the gateway's calls go to whichever of its keys is free. " +
+    "Google's own implicit caching works as ever, and shows in usageMetadata.",
+  ],
+  [
+    /BidiGenerateContent|BidiGenerateMusic|\/auth_?[tT]okens(?:\/|$|:)/,
+    "Live is not offered here: the gateway answers calls, and keeps no sessions open. Use streamGenerateContent.",
+  ],
+];
+
 function notServed({ path }: RequestContext): GatewayError {
+  const known = NOT_HERE.find(([address]) => address.test(path));
+  if (known !== undefined) return new GatewayError("not_found", { message: known[1] });
   return new GatewayError("not_found", {
     message:
       `The gateway offers nothing at ${path}. Of the Gemini API it has the models, files, batches, generateContent, streamGenerateContent, countTokens, embedContent, batchEmbedContents and batchGenerateContent; OpenAI's API is under /openai/v1.`,

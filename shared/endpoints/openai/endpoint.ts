@@ -1,26 +1,26 @@
-import type { Clock } from "../../runtime/clock.ts";
 import type { Prompt } from "../../contract/content.ts";
 import { GatewayError } from "../../contract/gateway_error.ts";
-import type { Asked, Unresolved } from "../../contract/request.ts";
 import { isObject } from "../../contract/is_object.ts";
 import { jsonResponse } from "../../http/json_response.ts";
-import type { Connect } from "../../http/pinned_request.ts";
-import { traceIdOf } from "../../http/trace.ts";
 import { targetOf } from "../../stages/stage_name.ts";
 import type { Endpoint, EndpointRoute, RequestContext } from "../endpoint.ts";
-import { eveOptions } from "../eve_options.ts";
+import type { Links } from "../linked_media.ts";
 import { encodeCompletion } from "./answer.ts";
+import { askedOf, type CallOptions, createdAt, ignoredBy } from "./asked.ts";
 import { beginResponse, type KeptResponses, responseRoutes } from "./background.ts";
 import { batchRoutes } from "./batches.ts";
 import { type Chat, decodeChat } from "./chat_request.ts";
+import { decodeCompletion, encodeTextCompletion, streamTextCompletion } from "./completions.ts";
 import { decodeEmbeddings, embedItems, encodeEmbeddings } from "./embeddings.ts";
 import { openaiErrorResponse } from "./error.ts";
 import { answer, fileRoutes, type OpenaiBatches } from "./files.ts";
 import { idHeaders } from "./headers.ts";
-import { IgnoredFields } from "../ignored_fields.ts";
+import type { IgnoredFields } from "../ignored_fields.ts";
 import { invalidRequest } from "../validated.ts";
+import { generateImage } from "./images.ts";
 import { fetchLinks } from "./media.ts";
 import { modelList, shownModel } from "./models.ts";
+import { moderate } from "./moderations.ts";
 import { promptOf } from "./prompt.ts";
 import { encodeResponse, streamResponse } from "./responses.ts";
 import {
@@ -34,25 +34,16 @@ import {
 import { conversationOf, keeping, responseIdOf } from "./stored.ts";
 import { encodeCompletionStream } from "./stream.ts";
 import { customTools } from "./tools.ts";
+import { transcribe } from "./transcriptions.ts";
 import { uploadRoutes } from "./uploads.ts";
 
-export interface OpenaiEndpointOptions {
-  /**
-   * The most that a caller may ask to wait, in ms, and what they wait unless they say otherwise: OpenAI's clients
-   * wait for ten minutes, and retry by themselves after an error.
-   */
-  maxWaitMs: number;
-  clock: Clock;
-  /** For pictures behind links. */
-  fetch: typeof fetch;
-  /** The addresses of a name; absent where the runtime cannot resolve them. */
-  resolve?: ((host: string) => Promise<string[]>) | undefined;
-  /** Connects to an address; absent where the runtime cannot. */
-  connect?: Connect | undefined;
-  /** True: fields that an answer does without are refused, too. Absent: they are named in `x-eve-ignored`. */
-  strictFields?: boolean | undefined;
-  /** Milliseconds since the epoch. */
-  now: () => number;
+/**
+ * `maxWaitMs` is what callers wait unless they say otherwise, too: OpenAI's clients wait for ten minutes, and retry by
+ * themselves after an error.
+ */
+export interface OpenaiEndpointOptions extends CallOptions, Links {
+  /** Who judges what clients ask OpenAI's own models for moderation about; absent: nobody is set. */
+  moderationModel?: string | undefined;
   /** A fresh id of letters, digits and `-`, for tool calls. */
   newId: () => string;
   /** Files and batches. Absent: there are none. */
@@ -71,9 +62,13 @@ const ANY = ["GET", "POST", "PUT", "PATCH", "DELETE"] as const;
 export function openaiEndpoint(options: OpenaiEndpointOptions): Endpoint {
   const served: EndpointRoute[] = [
     { path: "/chat/completions", methods: POST, serve: (context) => completeChat(context, options) },
+    { path: "/completions", methods: POST, serve: (context) => completeText(context, options) },
     { path: "/responses", methods: POST, serve: (context) => respond(context, options) },
     { path: "/responses/input_tokens", methods: POST, serve: (context) => countInput(context, options) },
     { path: "/embeddings", methods: POST, serve: (context) => embed(context, options) },
+    { path: "/moderations", methods: POST, serve: (context) => moderate(context, options) },
+    { path: "/audio/transcriptions", methods: POST, serve: (context) => transcribe(context, options) },
+    { path: "/images/generations", methods: POST, serve: (context) => generateImage(context, options) },
     { path: "/models", methods: GET, serve: listModels },
     { path: "/models/:id{.+}", methods: GET, serve: showModel },
     ...(options.batches === undefined ? [] : [
@@ -116,6 +111,17 @@ async function completeChat(context: RequestContext, options: OpenaiEndpointOpti
       searches: chat.web_search_options !== undefined,
     }),
   );
+}
+
+async function completeText(context: RequestContext, options: OpenaiEndpointOptions): Promise<Response> {
+  const { chat, echo, request, terms: answerTerms, named } = await chatRequest(
+    context,
+    options,
+    decodeCompletion,
+  );
+  const terms = { ...answerTerms, echo, includeUsage: chat.stream_options?.include_usage === true };
+  if (!chat.stream) return named(encodeTextCompletion(await context.invoke(request), terms));
+  return named(await streamTextCompletion(context.stream(request), terms));
 }
 
 async function respond(context: RequestContext, options: OpenaiEndpointOptions): Promise<Response> {
@@ -189,10 +195,6 @@ function echoOf(asked: ResponsesBody, chat: Chat): Record<string, unknown> {
   };
 }
 
-function ignoredBy({ strictFields }: OpenaiEndpointOptions): IgnoredFields | null {
-  return strictFields === true ? null : new IgnoredFields();
-}
-
 /** A chat completion's body, or an equivalent one, as a request. */
 async function chatRequest<Decoded extends Pick<DecodedResponses, "chat" | "rename">>(
   context: RequestContext,
@@ -218,7 +220,7 @@ async function chatRequest<Decoded extends Pick<DecodedResponses, "chat" | "rena
   const terms = {
     requestId: request.id,
     model: request.models[0] ?? chat.model,
-    created: Math.floor(options.now() / 1000),
+    created: createdAt(options),
     newId: options.newId,
     parallelCalls: chat.parallel_tool_calls !== false,
     strictSchema,
@@ -265,24 +267,6 @@ async function showModel(context: RequestContext): Promise<Response> {
     context.requestId,
     idHeaders(context.requestId),
   );
-}
-
-/** What a request asks of the gateway itself. From here on it has the client's id, if it brings one. */
-function askedOf(
-  context: RequestContext,
-  { maxWaitMs }: OpenaiEndpointOptions,
-): Omit<Unresolved<Asked>, "metadata"> {
-  const eve = eveOptions(context.request, { maxWaitMs, defaultWaitMs: maxWaitMs });
-  if (eve.requestId !== null) context.adoptRequestId(eve.requestId);
-  return {
-    id: context.requestId,
-    idIsClients: eve.requestId !== null,
-    endpoint: "openai",
-    class: eve.class,
-    maxWaitMs: eve.maxWaitMs,
-    traceId: traceIdOf(context.request),
-    capture: eve.capture,
-  };
 }
 
 /** Kept with the request's record: who it was for, in the client's own words. */

@@ -572,6 +572,59 @@ export function openaiClient(gateway: () => TestGateway): void {
       expect((await gateway().stats()).admitted.total).toBe(0);
     });
 
+    test("[openai.web-search] searches by Google's search, and cites what it found", async () => {
+      const { output_text, output } = await client().responses.create({
+        model: SIGNING,
+        input: "Reply with exactly: концерт",
+        tools: [{ type: "web_search" }],
+      });
+      const message = output.find((item) => item.type === "message")!;
+      expect(message.content[0]).toMatchObject({
+        annotations: [{ type: "url_citation", url: "https://example.com/", end_index: output_text.length }],
+      });
+      const stream = client().chat.completions.stream({
+        model: SIGNING,
+        messages: [{ role: "user", content: "Reply with exactly: концерт" }],
+        web_search_options: {},
+      });
+      const cited = [];
+      for await (const { choices: [choice] } of stream) {
+        cited.push(...(Object(choice?.delta).annotations ?? []));
+      }
+      expect(cited).toMatchObject([{ url_citation: { start_index: 0, end_index: output_text.length } }]);
+      const error = await ask("Hello", { web_search_options: {} }).catch((thrown) => thrown);
+      expect(error).toBeInstanceOf(OpenAI.BadRequestError);
+      expect(error.message).toContain("Search as tool is not enabled");
+    });
+
+    test("[openai.completions openai.moderations openai.transcriptions openai.images] has the older and the smaller endpoints", async () => {
+      const { completions, moderations, audio, images } = client();
+      const completion = await completions.create({ model: GEMMA, prompt: "Reply with exactly: one" });
+      expect(completion.choices[0]).toMatchObject({ text: "one", finish_reason: "stop" });
+      let text = "";
+      for await (
+        const { choices: [choice] } of await completions.create({
+          model: GEMMA,
+          prompt: "Reply with exactly: one",
+          stream: true,
+        })
+      ) text += choice?.text ?? "";
+      expect(text).toBe("one");
+
+      const { results } = await moderations.create({ model: GEMMA, input: "Hello" });
+      expect(results).toHaveLength(1);
+      expect(results[0]?.category_scores["self-harm/intent"]).toEqual(expect.any(Number));
+      await expect(moderations.create({ input: "Hello" })).rejects.toBeInstanceOf(OpenAI.BadRequestError);
+
+      const file = new File([new Uint8Array([82, 73, 70, 70])], "a.wav", { type: "audio/wav" });
+      expect((await audio.transcriptions.create({ model: GEMMA, file })).text).toBeTruthy();
+      expect(JSON.stringify(await lastBody())).toContain('"mimeType":"audio/wav"');
+
+      const error = await images.generate({ model: GEMMA, prompt: "A cat" }).catch((thrown) => thrown);
+      expect(error).toBeInstanceOf(OpenAI.BadRequestError);
+      expect(error.message).toContain("response modalities");
+    });
+
     test("[openai.limits] reads the limits in the headers it knows", async () => {
       const { response, request_id } = await client().chat.completions
         .create({ model: GEMMA, messages: [{ role: "user", content: "Hello" }] }).withResponse();

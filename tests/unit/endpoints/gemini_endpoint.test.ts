@@ -295,6 +295,22 @@ describe("what goes wrong is reported in Google's form", () => {
     expect(asked).toHaveLength(0);
   });
 
+  test.each([
+    ["/v1beta/cachedContents", "Caches are not offered here"],
+    ["/v1beta/cachedContents/abc", "Caches are not offered here"],
+    [
+      "/ws/google.ai.generativelanguage.v1beta.GenerativeService.BidiGenerateContent",
+      "Live is not offered here",
+    ],
+    ["/v1beta/auth_tokens", "Live is not offered here"],
+  ])("%s is refused in words", async (path, words) => {
+    const response = await endpoint().ask(path, {});
+    expect([response.status, (await response.json()).error.message]).toEqual([
+      404,
+      expect.stringContaining(words),
+    ]);
+  });
+
   test("a stream that fails before its first chunk is an error, not a stream", async () => {
     const { ask } = endpoint(undefined, {
       stream: async function* () {
