@@ -16660,7 +16660,7 @@ create table eve.batches (
   cancelling_at timestamp with time zone,
   deleted_at timestamp with time zone,
   expires_at timestamp with time zone not null,
-  constraint batches_api_known CHECK ((api = ANY (ARRAY['openai'::text, 'gemini'::text]))),
+  constraint batches_api_known CHECK ((api = ANY (ARRAY['openai'::text, 'gemini'::text, 'anthropic'::text]))),
   constraint batches_counted CHECK (((open >= 0) AND (completed >= 0) AND (failed >= 0) AND (expired >= 0) AND ((((open + completed) + failed) + expired) <= added) AND (added <= total) AND (total <= 50000))),
   constraint batches_ended CHECK (((ended_at IS NOT NULL) = (state = ANY (ARRAY['failed'::text, 'completed'::text, 'expired'::text, 'cancelled'::text])))),
   constraint batches_endpoint_length CHECK (((length(endpoint) >= 1) AND (length(endpoint) <= 1000))),
@@ -16676,7 +16676,7 @@ CREATE UNIQUE INDEX batches_no_key ON eve.batches USING btree (no);
 CREATE INDEX batches_owner_id_no_idx ON eve.batches USING btree (owner_id, no);
 comment on table eve.batches is 'Batches: what became of each, and how many of its lines have ended. Like eve.jobs it outlives what it names.';
 comment on column eve.batches.api is 'Whose clients handed it in: they alone see it, and what came of it is written as they read it.';
-comment on column eve.batches.endpoint is 'What its lines ask for: OpenAI''s address of it, or Google''s, with the model in it.';
+comment on column eve.batches.endpoint is 'What its lines ask for: OpenAI''s address of it, the gateway''s of Anthropic''s, or Google''s, with the model in it.';
 comment on column eve.batches.is_inline is 'Its requests came with it, and its responses are told with it.';
 comment on column eve.batches.job_id is 'The job that checks its file and hands the lines in.';
 comment on column eve.batches.models is 'All that its lines ask for: who may not use one of them does not see it.';
@@ -16744,13 +16744,43 @@ AS $function$
   end;
 $function$;
 
+CREATE OR REPLACE FUNCTION eve.batch_line_anthropic(job eve.jobs)
+ RETURNS jsonb
+ LANGUAGE sql
+ IMMUTABLE
+ SET search_path TO ''
+AS $function$
+  select jsonb_build_object(
+    'custom_id', (job).custom_id,
+    'result', case
+      when (job).state = 'succeeded' then jsonb_build_object('type', 'succeeded', 'message', (job).result -> 'body')
+      when (job).state = 'expired' then jsonb_build_object('type', 'expired')
+      when (job).state = 'cancelled' then jsonb_build_object('type', 'canceled')
+      when (job).result #>> '{body,type}' = 'error' then jsonb_build_object('type', 'errored', 'error', (job).result -> 'body')
+      else jsonb_build_object(
+        'type', 'errored',
+        'error', jsonb_build_object(
+          'type', 'error', 'request_id', (job).id,
+          'error', jsonb_build_object('type', 'api_error', 'message', coalesce((job).error_detail, (job).error_code))
+        )
+      )
+    end
+  );
+$function$;
+
 CREATE OR REPLACE FUNCTION eve.batch_line(job eve.jobs, api text)
  RETURNS text
  LANGUAGE sql
  IMMUTABLE
  SET search_path TO ''
 AS $function$
-  select (case batch_line.api when 'gemini' then eve.batch_line_gemini(job) else eve.batch_line_openai(job) end)::text;
+  select (
+    case batch_line.api
+      when 'gemini' then eve.batch_line_gemini(job)
+      when 'anthropic' then eve.batch_line_anthropic(job)
+      else eve.batch_line_openai(job)
+    end
+  )::text;
 $function$;
 
 CREATE OR REPLACE FUNCTION eve.batch_finish(ids uuid[])
@@ -16770,7 +16800,7 @@ begin
         else 'completed'
       end,
       finalizing_at = v_now, ended_at = v_now,
-      output_file_id = case when b.output_bytes > 0 or b.api = 'gemini' and b.error_bytes > 0 then gen_random_uuid() end,
+      output_file_id = case when b.output_bytes > 0 or b.api <> 'openai' and b.error_bytes > 0 then gen_random_uuid() end,
       error_file_id = case when b.api = 'openai' and b.error_bytes > 0 then gen_random_uuid() end
     where b.id = any (batch_finish.ids) and b.added = b.total and b.open = 0
       and (b.state in ('in_progress', 'cancelling') or b.state = 'validating' and (b.errors is not null or b.expires_at <= v_now))
@@ -16785,8 +16815,8 @@ begin
   cross join lateral (
     values
       (
-        e.output_file_id, 'output', e.output_bytes + case when e.api = 'gemini' then e.error_bytes else 0 end,
-        case when e.api = 'gemini' then 'all' else 'answers' end
+        e.output_file_id, 'output', e.output_bytes + case when e.api = 'openai' then 0 else e.error_bytes end,
+        case when e.api = 'openai' then 'answers' else 'all' end
       ),
       (e.error_file_id, 'error', e.error_bytes, 'errors')
   ) as f (id, name, bytes, holds)
@@ -17170,7 +17200,7 @@ CREATE OR REPLACE FUNCTION public.eve_batch_create(id uuid, input_file_id uuid, 
 AS $function$
 #variable_conflict use_column
 declare
-  -- As OpenAI and Google have it.
+  -- As OpenAI, Anthropic and Google have it.
   v_window constant interval := case eve_batch_create.api when 'gemini' then interval '48 hours' else interval '24 hours' end;
   v_now constant timestamptz := eve.clock();
   v_job constant uuid := gen_random_uuid();

@@ -218,6 +218,7 @@ export function openCalls(options: CallsOptions): Calls {
         strictFields: settings.strictFields,
         now: Date.now,
         newId,
+        batches: { batches, files, wake: jobs.wake, newId, functionUrl: `${functionsUrl}/llm-invoke` },
       }),
     ],
     batches,

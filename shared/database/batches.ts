@@ -15,8 +15,8 @@ export const BATCH_STATES = [
 ] as const;
 
 /** Whose clients a batch is handed in by: they alone see it. */
-export type BatchApi = "openai" | "gemini";
-const api = z.enum(["openai", "gemini"]);
+export type BatchApi = "openai" | "gemini" | "anthropic";
+const api = z.enum(["openai", "gemini", "anthropic"]);
 
 const batchError = z.object({
   code: z.string(),
@@ -40,6 +40,8 @@ const batch = z.object({
   total: z.number(),
   completed: z.number(),
   failed: z.number(),
+  /** Of those that were handed in; the rest of an expired batch never was. */
+  expired: z.number(),
   output_file_id: z.string().nullable(),
   error_file_id: z.string().nullable(),
   created_at: z.string(),

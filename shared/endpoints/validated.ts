@@ -3,7 +3,7 @@ import { bytesOf, jsonbBytes } from "../runtime/byte_size.ts";
 import type { IgnoredFields } from "./ignored_fields.ts";
 import { type Fault, fieldName, invalidRequest, MAX_FAULTS } from "../contract/invalid_request.ts";
 
-export { type Fault, invalidRequest };
+export { type Fault, invalidRequest, MAX_FAULTS };
 
 /**
  * A body that matches its schema.

@@ -1,4 +1,5 @@
 import { z } from "zod";
+import { anthropicLines } from "../batches/anthropic_lines.ts";
 import { type CheckedLine, checkedLines, MAX_ERRORS } from "../batches/batch_lines.ts";
 import type { BatchFiles } from "../batches/batch_files.ts";
 import { geminiLines } from "../batches/gemini_lines.ts";
@@ -17,9 +18,9 @@ const CHARACTERS_AT_ONCE = 2_000_000;
 /** A caller who has as many jobs waiting as they may have gets room as those are run. */
 const FULL_DELAY_MS = 30_000;
 
-const LINES = { openai: openaiLines, gemini: geminiLines } as const;
+const LINES = { openai: openaiLines, gemini: geminiLines, anthropic: anthropicLines } as const;
 /** Where a batch names its model. */
-const PARAMS = { openai: "body.model", gemini: "model" } as const;
+const PARAMS = { openai: "body.model", gemini: "model", anthropic: "params.model" } as const;
 
 const batchJob = z.object({ batch_id: z.string() });
 

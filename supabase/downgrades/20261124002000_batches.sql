@@ -14,6 +14,7 @@ delete from eve.job_kinds where kind in ('batch');
 drop function eve.batch_finish(uuid[]);
 drop function eve.batch_json(eve.batches);
 drop function eve.batch_line(eve.jobs, text);
+drop function eve.batch_line_anthropic(eve.jobs);
 drop function eve.batch_line_gemini(eve.jobs);
 drop function eve.batch_line_openai(eve.jobs);
 drop function eve.batches_for(uuid, uuid, text);

@@ -83,7 +83,7 @@ create table if not exists eve.batches (
   cancelling_at timestamptz,
   deleted_at timestamptz,
   expires_at timestamptz not null,
-  constraint batches_api_known check (api in ('openai', 'gemini')),
+  constraint batches_api_known check (api in ('openai', 'gemini', 'anthropic')),
   constraint batches_state_known check (
     state in ('validating', 'failed', 'in_progress', 'finalizing', 'completed', 'expired', 'cancelling', 'cancelled')
   ),
@@ -102,7 +102,7 @@ create index if not exists batches_owner_id_no_idx on eve.batches (owner_id, no)
 create index if not exists batches_ended_at_idx on eve.batches (ended_at) where ended_at is not null;
 comment on table eve.batches is 'Batches: what became of each, and how many of its lines have ended. Like eve.jobs it outlives what it names.';
 comment on column eve.batches.api is 'Whose clients handed it in: they alone see it, and what came of it is written as they read it.';
-comment on column eve.batches.endpoint is 'What its lines ask for: OpenAI''s address of it, or Google''s, with the model in it.';
+comment on column eve.batches.endpoint is 'What its lines ask for: OpenAI''s address of it, the gateway''s of Anthropic''s, or Google''s, with the model in it.';
 comment on column eve.batches.is_inline is 'Its requests came with it, and its responses are told with it.';
 comment on column eve.batches.deleted_at is 'Nobody sees it any more. It ends as others do.';
 comment on column eve.batches.job_id is 'The job that checks its file and hands the lines in.';
@@ -173,6 +173,31 @@ as $$
   end;
 $$;
 
+-- A line of Anthropic's results. An error is the body that the call was answered with.
+create or replace function eve.batch_line_anthropic(job eve.jobs)
+returns jsonb
+language sql
+immutable
+set search_path = ''
+as $$
+  select jsonb_build_object(
+    'custom_id', (job).custom_id,
+    'result', case
+      when (job).state = 'succeeded' then jsonb_build_object('type', 'succeeded', 'message', (job).result -> 'body')
+      when (job).state = 'expired' then jsonb_build_object('type', 'expired')
+      when (job).state = 'cancelled' then jsonb_build_object('type', 'canceled')
+      when (job).result #>> '{body,type}' = 'error' then jsonb_build_object('type', 'errored', 'error', (job).result -> 'body')
+      else jsonb_build_object(
+        'type', 'errored',
+        'error', jsonb_build_object(
+          'type', 'error', 'request_id', (job).id,
+          'error', jsonb_build_object('type', 'api_error', 'message', coalesce((job).error_detail, (job).error_code))
+        )
+      )
+    end
+  );
+$$;
+
 -- A line of what came of a batch, as those who handed it in read it.
 create or replace function eve.batch_line(job eve.jobs, api text)
 returns text
@@ -180,7 +205,13 @@ language sql
 immutable
 set search_path = ''
 as $$
-  select (case batch_line.api when 'gemini' then eve.batch_line_gemini(job) else eve.batch_line_openai(job) end)::text;
+  select (
+    case batch_line.api
+      when 'gemini' then eve.batch_line_gemini(job)
+      when 'anthropic' then eve.batch_line_anthropic(job)
+      else eve.batch_line_openai(job)
+    end
+  )::text;
 $$;
 
 -- Ends batches whose lines have all ended; their rows are locked.
@@ -202,7 +233,7 @@ begin
         else 'completed'
       end,
       finalizing_at = v_now, ended_at = v_now,
-      output_file_id = case when b.output_bytes > 0 or b.api = 'gemini' and b.error_bytes > 0 then gen_random_uuid() end,
+      output_file_id = case when b.output_bytes > 0 or b.api <> 'openai' and b.error_bytes > 0 then gen_random_uuid() end,
       error_file_id = case when b.api = 'openai' and b.error_bytes > 0 then gen_random_uuid() end
     where b.id = any (batch_finish.ids) and b.added = b.total and b.open = 0
       and (b.state in ('in_progress', 'cancelling') or b.state = 'validating' and (b.errors is not null or b.expires_at <= v_now))
@@ -217,8 +248,8 @@ begin
   cross join lateral (
     values
       (
-        e.output_file_id, 'output', e.output_bytes + case when e.api = 'gemini' then e.error_bytes else 0 end,
-        case when e.api = 'gemini' then 'all' else 'answers' end
+        e.output_file_id, 'output', e.output_bytes + case when e.api = 'openai' then 0 else e.error_bytes end,
+        case when e.api = 'openai' then 'answers' else 'all' end
       ),
       (e.error_file_id, 'error', e.error_bytes, 'errors')
   ) as f (id, name, bytes, holds)

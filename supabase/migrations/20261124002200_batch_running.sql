@@ -2,7 +2,7 @@
 
 set local lock_timeout = '10s';
 
--- api: openai or gemini; endpoint: as that API names it; is_inline: the file is the batch's own. {"status": "created", "batch", "wake"}, or
+-- api: openai, gemini or anthropic; endpoint: as that API names it; is_inline: the file is the batch's own. {"status": "created", "batch", "wake"}, or
 -- a refusal.
 create or replace function public.eve_batch_create(
   id uuid, input_file_id uuid, endpoint text, metadata jsonb default null, consumer_id uuid default null, token_id uuid default null,
@@ -15,7 +15,7 @@ set search_path = ''
 as $$
 #variable_conflict use_column
 declare
-  -- As OpenAI and Google have it.
+  -- As OpenAI, Anthropic and Google have it.
   v_window constant interval := case eve_batch_create.api when 'gemini' then interval '48 hours' else interval '24 hours' end;
   v_now constant timestamptz := eve.clock();
   v_job constant uuid := gen_random_uuid();

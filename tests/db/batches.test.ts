@@ -319,6 +319,59 @@ describe("a batch of Google's", () => {
   );
 });
 
+test("Anthropic's: one file of all lines, each with what came of it as Anthropic's clients read it", async () => {
+  const { id } = (await one(sql`
+    select public.eve_batch_file_save(${crypto.randomUUID()}, 'x', 10, 'default', ${"0".repeat(64)}, ${a},
+      is_listed => false) as answer`)).file;
+  const { batch } = await one(sql`
+    select public.eve_batch_create(${crypto.randomUUID()}, ${id}, '/anthropic/v1/messages', null, ${a}, api => 'anthropic',
+      is_inline => true) as answer`);
+  const lines = [0, 1, 2, 3].map((place) => ({
+    place,
+    custom_id: `c${place}`,
+    models: ["m"],
+    body: { path: "/x", body: {} },
+  }));
+  await one(sql`select public.eve_batch_add(${batch.id}, 4, ${["m"]}, ${sql.json(lines)}) as answer`);
+  await checked();
+  const jobs = jobCalls(sql);
+  const [first, second] = await jobs.claim(2);
+  await jobs.complete([{ ...second, result: answered(1) }]);
+  await jobs.fail(first, "upstream_invalid_request", false);
+  // As it stands where the call itself was answered with an error.
+  const said = { type: "error", error: { type: "invalid_request_error", message: "why" }, request_id: "r" };
+  await sql`
+    update eve.jobs set result = ${sql.json({ status: 400, body: said })}
+    where batch_id = ${batch.id} and state = 'failed'`;
+  await sql`update eve.jobs set expires_at = eve.clock() where place = 2`;
+  await sql`select public.eve_jobs_sweep()`;
+  const stop = () =>
+    one(sql`select public.eve_batch_cancel(${batch.id}, ${a}, api => 'anthropic') as answer`);
+  for (let step = await stop(); step.more;) step = await stop();
+  const ended =
+    (await one(sql`select public.eve_batch(${batch.id}, ${a}, api => 'anthropic') as answer`)).batch;
+  expect(ended).toMatchObject({
+    state: "cancelled",
+    total: 4,
+    completed: 1,
+    failed: 1,
+    expired: 1,
+    error_file_id: null,
+  });
+  expect(await content(ended.output_file_id)).toEqual([
+    { custom_id: "c0", result: { type: "errored", error: said } },
+    { custom_id: "c1", result: { type: "succeeded", message: { n: 1 } } },
+    { custom_id: "c2", result: { type: "expired" } },
+    { custom_id: "c3", result: { type: "canceled" } },
+  ]);
+  // OpenAI's and Google's clients do not see it.
+  expect(await one(sql`select public.eve_batch(${batch.id}, ${a}, api => 'openai') as answer`)).toMatchObject(
+    {
+      code: "not_found",
+    },
+  );
+});
+
 test("files and batches are listed page by page", async () => {
   const made: Json[] = [];
   for (let n = 0; n < 3; n++) made.push(await create());

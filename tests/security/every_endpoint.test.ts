@@ -52,6 +52,11 @@ const WAYS: [string, string, unknown?, Record<string, string>?][] = [
   ["POST", `${GATEWAY}/anthropic/v1/messages`, { ...chat, max_tokens: 100 }],
   ["POST", `${GATEWAY}/anthropic/v1/messages`, { ...chat, max_tokens: 100, stream: true }],
   ["POST", `${GATEWAY}/anthropic/v1/messages/count_tokens`, chat],
+  ["GET", `${GATEWAY}/anthropic/v1/messages/batches`],
+  ["POST", `${GATEWAY}/anthropic/v1/messages/batches`, {
+    // Its call will be found wrong, so nothing is sent while others are counted.
+    requests: [{ custom_id: "a", params: { model: MODEL, max_tokens: 9, messages: [] } }],
+  }],
   ["GET", `${GATEWAY}/anthropic/v1/models`],
   ["GET", `${GATEWAY}/anthropic/v1/models/${MODEL}`],
   ["POST", `${GATEWAY}/v1beta/models/${MODEL}:generateContent`, contents],
@@ -96,6 +101,10 @@ const KEPT: typeof WAYS = [
     [method, `${GATEWAY}/v1beta/batches/${NOBODYS}`],
   ]),
   ["GET", `${GATEWAY}/v1beta/files/${NOBODYS}:download`],
+  ["GET", `${GATEWAY}/anthropic/v1/messages/batches/msgbatch_${NOBODYS}`],
+  ["GET", `${GATEWAY}/anthropic/v1/messages/batches/msgbatch_${NOBODYS}/results`],
+  ["DELETE", `${GATEWAY}/anthropic/v1/messages/batches/msgbatch_${NOBODYS}`],
+  ["POST", `${GATEWAY}/anthropic/v1/messages/batches/msgbatch_${NOBODYS}/cancel`],
   ["POST", `${GATEWAY}/v1beta/batches/${NOBODYS}:cancel`, {}],
   ["GET", `${GATEWAY}/jobs/00000000-0000-4000-8000-000000000000/content`],
   ["GET", `${GATEWAY}/openai/v1/files/file-${NOBODYS}/content`],

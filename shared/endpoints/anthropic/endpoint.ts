@@ -7,6 +7,7 @@ import type { Endpoint, EndpointRoute, RequestContext } from "../endpoint.ts";
 import { eveOptions } from "../eve_options.ts";
 import { IgnoredFields } from "../ignored_fields.ts";
 import { fetchLinked, FILE_TYPES, type Links } from "../linked_media.ts";
+import { type AnthropicBatches, batchRoutes } from "./batches.ts";
 import { encodeMessage } from "./answer.ts";
 import { anthropicErrorResponse } from "./error.ts";
 import { idHeaders } from "./headers.ts";
@@ -28,6 +29,8 @@ export interface AnthropicEndpointOptions extends Links {
   now: () => number;
   /** A fresh id of letters, digits and `-`, for tool calls. */
   newId: () => string;
+  /** Message batches. Absent: there are none. */
+  batches?: AnthropicBatches | undefined;
 }
 
 const BASE = "/anthropic/v1";
@@ -39,6 +42,7 @@ export function anthropicEndpoint(options: AnthropicEndpointOptions): Endpoint {
   const served: EndpointRoute[] = [
     { path: "/messages", methods: ["POST"], serve: (context) => answer(context, options) },
     { path: "/messages/count_tokens", methods: ["POST"], serve: (context) => count(context, options) },
+    ...(options.batches === undefined ? [] : batchRoutes(options.batches)),
     { path: "/models", methods: ["GET"], serve: listModels },
     { path: "/models/:id{.+}", methods: ["GET"], serve: showModel },
   ];

@@ -2,13 +2,14 @@ import { z } from "zod";
 import { GatewayError } from "../../contract/gateway_error.ts";
 import { invalidRequest } from "../validated.ts";
 
-/** Things that OpenAI's clients know by an id with a word before it. */
+/** Things that OpenAI's and Anthropic's clients know by an id with a word before it. */
 const PREFIXES = {
   file: "file-",
   batch: "batch_",
   response: "resp_",
   upload: "upload_",
   part: "part_",
+  "message batch": "msgbatch_",
 } as const;
 type Thing = keyof typeof PREFIXES;
 

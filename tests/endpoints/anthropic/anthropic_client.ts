@@ -3,6 +3,7 @@ import Anthropic from "@anthropic-ai/sdk";
 import { zodOutputFormat } from "@anthropic-ai/sdk/helpers/zod";
 import { betaZodTool } from "@anthropic-ai/sdk/helpers/beta/zod";
 import { describe, expect, test } from "vitest";
+import { until } from "../../harness/patience.ts";
 import { z } from "zod";
 import {
   BUSY_FOR_A_SECOND,
@@ -378,6 +379,81 @@ export function anthropicClient(gateway: () => TestGateway): void {
     test("[anthropic.blocked] sees a filter as a refusal", async () => {
       await gateway().faults({ kind: "safety_block", where: "prompt", reason: "PROHIBITED_CONTENT" });
       expect(await ask("Hello")).toMatchObject({ stop_reason: "refusal", content: [] });
+    });
+
+    test("[anthropic.batches] runs a batch, and reads what came of each request", async () => {
+      const { batches } = client().messages;
+      const params = (content: string) => ({
+        model: GEMMA,
+        max_tokens: 100,
+        messages: [{ role: "user" as const, content }],
+      });
+      const made = await batches.create({
+        requests: [
+          { custom_id: "good", params: params("Reply with exactly: концерт") },
+          { custom_id: "bad", params: { ...params("Hello"), messages: [] } },
+        ],
+      });
+      expect(made).toMatchObject({
+        type: "message_batch",
+        processing_status: "in_progress",
+        results_url: null,
+      });
+      let batch = made;
+      await until(async () => {
+        batch = await batches.retrieve(made.id);
+        return batch.processing_status === "ended";
+      }, "the batch has not ended");
+      expect(batch.request_counts).toEqual({
+        processing: 0,
+        succeeded: 1,
+        errored: 1,
+        canceled: 0,
+        expired: 0,
+      });
+      const results = new Map<string, Anthropic.Messages.MessageBatchResult>();
+      for await (const { custom_id, result } of await batches.results(made.id)) {
+        results.set(custom_id, result);
+      }
+      const [good, bad] = [results.get("good"), results.get("bad")];
+      expect(good?.type === "succeeded" && textOf(good.message)).toBe("концерт");
+      expect(bad).toMatchObject({
+        type: "errored",
+        error: { type: "error", error: { type: "invalid_request_error" } },
+      });
+      const listed = [];
+      for await (const { id } of batches.list({ limit: 1 })) listed.push(id);
+      expect(listed).toContain(made.id);
+      expect(await batches.delete(made.id)).toEqual({ id: made.id, type: "message_batch_deleted" });
+      await expect(batches.retrieve(made.id)).rejects.toBeInstanceOf(Anthropic.NotFoundError);
+    });
+
+    test("[anthropic.batches] cancels one, and is told at once what is wrong with another", async () => {
+      const { batches } = client().messages;
+      const request = (custom_id: string, model = GEMMA) => ({
+        custom_id,
+        params: { model, max_tokens: 100, messages: [{ role: "user" as const, content: "Hello" }] },
+      });
+      await gateway().faults({ kind: "delay", delayMs: 60_000 });
+      const made = await batches.create({ requests: [request("a")] });
+      await expect(batches.delete(made.id)).rejects.toBeInstanceOf(Anthropic.BadRequestError);
+      expect((await batches.cancel(made.id)).cancel_initiated_at).not.toBeNull();
+      await until(
+        async () => (await batches.retrieve(made.id)).processing_status === "ended",
+        "the batch has not ended",
+      );
+      await batches.delete(made.id);
+      const twice = await batches.create({ requests: [request("a"), request("a")] }).catch((thrown) =>
+        thrown
+      );
+      expect(twice.message).toContain("requests[1].custom_id");
+      const unknown = await batches.create({ requests: [request("a", "claude-opus-5")] }).catch((thrown) =>
+        thrown
+      );
+      expect([unknown.status, unknown.message]).toEqual([
+        400,
+        expect.stringContaining("requests[0].params.model"),
+      ]);
     });
 
     test("[anthropic.not-found] is told which addresses there are", async () => {
