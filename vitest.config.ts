@@ -10,7 +10,7 @@ function project(name: string, include: string[], extra: Record<string, unknown>
 }
 
 /** One database server for the whole run, started only when a test of the project runs. */
-const DATABASE = { globalSetup: ["tests/harness/database_server.ts"] };
+const DATABASE = { globalSetup: ["tests/harness/database_server.ts", "tests/harness/neo4j.ts"] };
 
 /** The console's packages, files of a migrated server to begin stacks with, and at the end what this machine cannot run. */
 const STACKS = {
@@ -44,7 +44,13 @@ export default defineConfig({
       project("unit", ["tests/unit", "tests/emulator", "tests/observability/unit", "tests/fuzz"], {
         isolate: false,
       }),
-      project("db", ["tests/db", "tests/deploy", "tests/maintenance", "tests/observability/db"], DATABASE),
+      project("db", [
+        "tests/db",
+        "tests/graph",
+        "tests/deploy",
+        "tests/maintenance",
+        "tests/observability/db",
+      ], DATABASE),
       // Stores of files, real ones, without a stack.
       project("storage", ["tests/storage"], { globalSetup: ["tests/harness/stores_left_out.ts"] }),
       // Whole stacks: each has a database server of its own.

@@ -6,6 +6,7 @@ import { consumerCommands } from "./commands/consumers.ts";
 import { databaseCommands } from "./commands/db.ts";
 import { deadLetterCommands } from "./commands/dead_letters.ts";
 import { doctorCommand } from "./commands/doctor.ts";
+import { graphCommands } from "./commands/graph.ts";
 import { invokeCommand } from "./commands/invoke.ts";
 import { jobCommands } from "./commands/jobs.ts";
 import { keyCommands } from "./commands/keys.ts";
@@ -45,6 +46,7 @@ export const COMMANDS: readonly Command[] = [
   ...storageCommands,
   ...visionCommands,
   ...telegramCommands,
+  ...graphCommands,
   ...providerCommands,
   ...databaseCommands,
   ...profileCommands,

@@ -8,6 +8,7 @@ import {
 } from "../http/function_shell.ts";
 import { jsonResponse } from "../http/json_response.ts";
 import { chatRoutes } from "./chat_routes.ts";
+import { graphRoutes } from "./graph_routes.ts";
 import { mediaRoutes } from "./media_routes.ts";
 import { openApiDocument } from "./openapi.ts";
 import type { ApiDependencies, ApiRoute } from "./route.ts";
@@ -23,6 +24,7 @@ export const API_ROUTES: readonly ApiRoute[] = [
   ...storageRoutes,
   ...chatRoutes,
   ...visionRoutes,
+  ...graphRoutes,
   ...mediaRoutes,
 ];
 

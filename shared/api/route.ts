@@ -1,6 +1,7 @@
 import { z } from "zod";
 import type { Actor } from "../contract/actor.ts";
 import type { Chats } from "../database/chats.ts";
+import type { Graph } from "../database/graph.ts";
 import type { Vision } from "../database/vision.ts";
 import type { Media } from "../media/storage.ts";
 import type { AddressSigner } from "../media/signed_address.ts";
@@ -16,6 +17,7 @@ export interface ApiDependencies {
   addresses: AddressSigner;
   chats: Chats;
   vision: Vision;
+  graph: Graph;
   /** Calls the function worker: there is something to do. Never throws. */
   wake(): Promise<void>;
   /** Calls the function llm-invoke, with a JSON body. */

@@ -31,6 +31,7 @@ export async function readMetrics(transport: Transport): Promise<GatewayMetrics>
       "eve_chat_metrics",
       "eve_vision_metrics",
       "eve_telegram_metrics",
+      "eve_graph_metrics",
       "eve_cache_metrics",
     ].map((
       name,

@@ -299,6 +299,15 @@ export const METRICS = {
     type: "gauge",
     help: "Of those that wait: their jobs have ended in vain, and somebody has to look.",
     labels: [],
+  eve_graph_nodes: {
+    type: "gauge",
+    help: "Nodes of the graph, all tenants' together.",
+    labels: ["kind"],
+  },
+  eve_graph_edges: {
+    type: "gauge",
+    help: "Edges of the graph, all tenants' together.",
+    labels: ["kind"],
   },
   eve_metrics_behind_seconds: {
     type: "gauge",

@@ -230,9 +230,9 @@ $$;
 comment on function public.eve_graph_sink_read is 'How nodes of the graph stand now, with the edges from them.';
 
 -- What has become of the work, from the writer that holds the token: {"status": "noted", "more"}, or "lost" for one that does not, and
--- nothing has changed then. deliveries: [{"delivery_id", "lease", "result": "delivered" or "failed", "error"}].
+-- nothing has changed then. deliveries: {"list": [{"delivery_id", "lease", "result": "delivered" or "failed", "error"}]}.
 create or replace function public.eve_graph_sink_done(
-  name text, token bigint, deliveries jsonb default '[]', written bigint default 0, sync_after bigint default null,
+  name text, token bigint, deliveries jsonb default '{}', written bigint default 0, sync_after bigint default null,
   sync_ended boolean default false, skipped bigint default 0, schema_version integer default null, error text default null,
   rest_ms bigint default null
 )
@@ -263,7 +263,7 @@ begin
     d.delivery_id, d.lease, d.result, d.error,
     retry_after_ms => eve_graph_sink_done.rest_ms, rests => eve_graph_sink_done.rest_ms is not null
   )
-  from jsonb_to_recordset(eve_graph_sink_done.deliveries) as d (delivery_id bigint, lease uuid, result text, error text);
+  from jsonb_to_recordset(coalesce(eve_graph_sink_done.deliveries -> 'list', '[]')) as d (delivery_id bigint, lease uuid, result text, error text);
   return jsonb_build_object('status', 'noted');
 end;
 $$;

@@ -242,3 +242,55 @@ test("what is wrong is said: no picture, no file, no post, nothing to search for
   expect(await code("GET", `/v1/vision/posts/${crypto.randomUUID()}`, { as: bot })).toBe("post_not_found");
   expect(await code("GET", "/v1/vision/search")).toBe("invalid_request");
 });
+
+test("the graph of what was found is read over HTTP, by its own tenant, and written anew by the owner alone", async () => {
+  const post = await ask(
+    "POST",
+    "/v1/intake/posts",
+    json({ source: "telegram:graph", media: [await uploaded(70)] }),
+  );
+  await work();
+  await db.sql`select eve.graph_tick()`;
+  const near = await ask(
+    "GET",
+    `/v1/graph/neighbours?kind=Post&key=${post.id}&depth=2&edges=HAS_IMAGE,HAS_LABEL`,
+    {
+      as: bot,
+    },
+  );
+  expect(near.nodes.map(({ id }: { id: string }) => id)).toContain("Label/афиша");
+  expect(near.nodes[0]).toMatchObject({ key: post.id, depth: 0, trace_id: post.trace_id });
+  const path = await ask(
+    "GET",
+    `/v1/graph/path?from_kind=Label&from_key=${
+      encodeURIComponent("афиша")
+    }&to_kind=Channel&to_key=telegram:graph`,
+    { as: bot },
+  );
+  expect(path).toMatchObject({ status_code: 200, length: 3 });
+  expect(await ask("GET", `/v1/graph/related?post_id=${post.id}`, { as: bot })).toMatchObject({
+    status_code: 200,
+  });
+  const posts = await ask("GET", "/v1/graph/nodes?kind=Post&limit=1", { as: bot });
+  expect(posts).toMatchObject({ nodes: [{ key: post.id }], next_before: expect.any(Number) });
+  expect(await ask("GET", "/v1/graph/stats", { as: bot })).toMatchObject({
+    nodes: { Channel: expect.any(Number) },
+    sinks: [],
+  });
+  expect(await ask("GET", "/v1/graph/neighbours?kind=Label&key=none", { as: bot })).toMatchObject({
+    status_code: 404,
+    error: { code: "graph_node_not_found" },
+  });
+  expect(await ask("GET", "/v1/graph/neighbours?kind=Nothing&key=none", { as: bot })).toMatchObject({
+    status_code: 400,
+  });
+  expect(await ask("POST", "/v1/graph/sync", json({}, bot))).toMatchObject({
+    status_code: 403,
+    error: { code: "credential_insufficient" },
+  });
+  expect(await ask("POST", "/v1/graph/sync", json({}))).toMatchObject({ status_code: 200, changed: 0 });
+  expect(await ask("POST", "/v1/graph/sync", json({ to: "neo4j" }))).toMatchObject({
+    status_code: 409,
+    error: { code: "graph_sink_off" },
+  });
+});

@@ -107,6 +107,7 @@ export function sorted({ nodes, edges }: Graph): Graph {
 /** Posts and pictures of the tenant `default`, in a database whose clock stands still. */
 export class World {
   readonly posts = new Map<number, Post>();
+  /** Each step is so far from the one before that leases of a minute have ended. */
   #seconds = 0;
   readonly #sql: postgres.Sql;
   readonly #clock: TestClock;
@@ -128,7 +129,7 @@ export class World {
 
   async take(one: Step): Promise<void> {
     const sql = this.#sql;
-    const at = new Date(Date.parse("2026-11-18T12:00:00Z") + 1000 * ++this.#seconds).toISOString();
+    const at = new Date(Date.parse("2026-11-18T12:00:00Z") + 100_000 * ++this.#seconds).toISOString();
     await this.#clock.set(at);
     const trace = (0x1000 + this.#seconds).toString(16).padStart(32, "a");
     const post = "post" in one ? this.posts.get(one.post) : undefined;

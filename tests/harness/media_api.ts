@@ -2,6 +2,7 @@
 import { createApiEndpoint } from "../../shared/api/api_endpoint.ts";
 import { createAccess } from "../../shared/database/access.ts";
 import { createChats } from "../../shared/database/chats.ts";
+import { createGraph } from "../../shared/database/graph.ts";
 import { createVision } from "../../shared/database/vision.ts";
 import { createMedia } from "../../shared/database/media.ts";
 import { createMediaSpool } from "../../shared/database/media_spool.ts";
@@ -100,6 +101,7 @@ export function apiOver(
       addresses,
       chats: createChats(transport.call),
       vision: createVision(transport.call),
+      graph: createGraph(transport.call),
       wake: () => Promise.resolve(void logged.push("worker woken")),
       secretKey: SECRET,
       callModels: () => Promise.reject(new Error("there are no models here")),

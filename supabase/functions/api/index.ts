@@ -2,6 +2,7 @@ import { createApiEndpoint } from "../../../shared/api/api_endpoint.ts";
 import { openMedia } from "../../../shared/media/open.ts";
 import { workerCall } from "../../../shared/calls/worker_call.ts";
 import { createChats } from "../../../shared/database/chats.ts";
+import { createGraph } from "../../../shared/database/graph.ts";
 import { createVision } from "../../../shared/database/vision.ts";
 import { createAccess } from "../../../shared/database/access.ts";
 import { directTransport } from "../../../shared/database/transport/direct_transport.ts";
@@ -47,6 +48,7 @@ async function open() {
     addresses,
     chats: createChats(call),
     vision: createVision(call),
+    graph: createGraph(call),
     wake: workerCall(fetch, `${project.url}/functions/v1/worker`, databaseKey, log),
     secretKey: databaseKey,
     async callModels(body: string, credentials: HeadersInit, signal: AbortSignal) {

@@ -20,6 +20,8 @@ import { keyHealth } from "../../../shared/maintenance/key_health.ts";
 import { mediaOperations } from "../../../shared/maintenance/media.ts";
 import { metricsHandler } from "../../../shared/maintenance/metrics.ts";
 import { modelsSync } from "../../../shared/maintenance/models_sync.ts";
+import { neo4jSettings } from "../../../shared/graph/neo4j.ts";
+import { neo4jOperation } from "../../../shared/maintenance/neo4j.ts";
 import { traceExport, tracesOperation } from "../../../shared/maintenance/traces.ts";
 import { SQL_OPERATIONS } from "../../../shared/maintenance/sql_operation.ts";
 import { providersSync } from "../../../shared/maintenance/providers_sync.ts";
@@ -45,6 +47,7 @@ function open() {
     eventHandlers({ read: variable, gateway, network, clock, now: Date.now })
   );
   const traces = tracesOperation(() => traceExport(variable, gateway));
+  const neo4j = neo4jOperation(() => neo4jSettings(variable));
   const stages = providersSync({
     encryption: () => createKeyEncryption(variable(ADMIN_SECRET_VARIABLE)),
     read: variable,
@@ -64,7 +67,7 @@ function open() {
     }).media
   );
   return {
-    operations: [...SQL_OPERATIONS, keyHealth, modelsSync, alerts, events, traces, stages, ...files],
+    operations: [...SQL_OPERATIONS, keyHealth, modelsSync, alerts, events, traces, neo4j, stages, ...files],
     operationDependencies: {
       call,
       fetch,

@@ -36,6 +36,7 @@ const ANSWERS: Record<string, unknown> = {
   eve_chat_metrics: CHAT_ANSWER,
   eve_vision_metrics: { samples: [], histograms: [] },
   eve_telegram_metrics: { samples: [], histograms: [] },
+  eve_graph_metrics: { samples: [], histograms: [] },
   eve_cache_metrics: { samples: [], histograms: [] },
 };
 
