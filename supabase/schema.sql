@@ -23197,7 +23197,7 @@ AS $function$
 $function$;
 comment on function public.eve_graph_sink_read is 'How nodes of the graph stand now, with the edges from them.';
 
-CREATE OR REPLACE FUNCTION public.eve_graph_sink_done(name text, token bigint, deliveries jsonb DEFAULT '[]'::jsonb, written bigint DEFAULT 0, sync_after bigint DEFAULT NULL::bigint, sync_ended boolean DEFAULT false, skipped bigint DEFAULT 0, schema_version integer DEFAULT NULL::integer, error text DEFAULT NULL::text, rest_ms bigint DEFAULT NULL::bigint)
+CREATE OR REPLACE FUNCTION public.eve_graph_sink_done(name text, token bigint, deliveries jsonb DEFAULT '{}'::jsonb, written bigint DEFAULT 0, sync_after bigint DEFAULT NULL::bigint, sync_ended boolean DEFAULT false, skipped bigint DEFAULT 0, schema_version integer DEFAULT NULL::integer, error text DEFAULT NULL::text, rest_ms bigint DEFAULT NULL::bigint)
  RETURNS jsonb
  LANGUAGE plpgsql
  SET search_path TO ''
@@ -23224,7 +23224,7 @@ begin
     d.delivery_id, d.lease, d.result, d.error,
     retry_after_ms => eve_graph_sink_done.rest_ms, rests => eve_graph_sink_done.rest_ms is not null
   )
-  from jsonb_to_recordset(eve_graph_sink_done.deliveries) as d (delivery_id bigint, lease uuid, result text, error text);
+  from jsonb_to_recordset(coalesce(eve_graph_sink_done.deliveries -> 'list', '[]')) as d (delivery_id bigint, lease uuid, result text, error text);
   return jsonb_build_object('status', 'noted');
 end;
 $function$;
