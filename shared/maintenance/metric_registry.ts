@@ -299,6 +299,7 @@ export const METRICS = {
     type: "gauge",
     help: "Of those that wait: their jobs have ended in vain, and somebody has to look.",
     labels: [],
+  },
   eve_graph_nodes: {
     type: "gauge",
     help: "Nodes of the graph, all tenants' together.",
