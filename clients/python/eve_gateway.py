@@ -24,6 +24,7 @@ no key of the project ever comes here.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import http.client
 import json
@@ -38,7 +39,7 @@ import urllib.parse
 import urllib.request
 import uuid
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import AsyncIterator, Callable, Generator, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait as wait_for
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
@@ -239,7 +240,7 @@ class EveGateway:
         Args:
             prompt: a text, or messages ``{"role": "user" | "model" | "system", "content": ...}``.
             options: fields of the gateway's own JSON: ``model``, ``system``, ``generation``, ``response_schema``, ``tools``,
-                ``metadata``, ``request_id``; and ``wait`` and ``patience`` to differ from the gateway's own.
+                ``metadata``, ``request_id``, ``cache`` (``{"ttl_s": 86400}``: the same question is answered from what is kept); and ``wait`` and ``patience`` to differ from the gateway's own.
 
         Raises:
             EveError: the call was refused, or not answered within its patience.
@@ -253,7 +254,7 @@ class EveGateway:
         """Like :meth:`generate`, for code that runs in an event loop. The call itself runs in a thread."""
         return await asyncio.to_thread(self.generate, prompt, **options)
 
-    def stream(self, prompt: str | list[dict[str, Any]], **options: Any) -> Iterator[str]:
+    def stream(self, prompt: str | list[dict[str, Any]], **options: Any) -> Generator[str, None, Answer]:
         """Yields the answer's text piece by piece; ``return`` value of the generator is the whole :class:`Answer`.
 
         It is tried again only while nothing has been yielded. Leaving the loop early ends the call at the gateway too.
@@ -290,6 +291,21 @@ class EveGateway:
         finally:
             self._log(body, started, final, error)
         return _answer({"request_id": body["request_id"], "model": "", **final, "text": final.get("text", "".join(pieces))})
+
+    async def astream(self, prompt: str | list[dict[str, Any]], **options: Any) -> AsyncIterator[str]:
+        """Like :meth:`stream`, for code that runs in an event loop: ``async for piece in eve.astream(...)``.
+
+        Each piece is awaited in a thread. Who leaves in the middle calls ``aclose()``, or uses ``contextlib.aclosing``, and the call ends
+        at the gateway too.
+        """
+        pieces = self.stream(prompt, **options)
+        try:
+            while (piece := await asyncio.to_thread(next, pieces, None)) is not None:
+                yield piece
+        finally:
+            # A thread that still waits for a piece has it; then the generator ends by itself.
+            with contextlib.suppress(ValueError):
+                pieces.close()
 
     def chat(self, system: str | None = None, **options: Any) -> Chat:
         """A conversation that remembers its turns; ``options`` are those of :meth:`generate`."""
@@ -381,6 +397,10 @@ class EveGateway:
         """
         return self._look(job, wait, threading.Event())
 
+    async def ajob(self, job: Job | str, *, wait: float = 0) -> Job:
+        """Like :meth:`job`, for code that runs in an event loop."""
+        return await asyncio.to_thread(self.job, job, wait=wait)
+
     def result(self, job: Job | str, *, wait: float | None = None) -> Answer:
         """What a job was answered.
 
@@ -399,6 +419,10 @@ class EveGateway:
     def cancel(self, job: Job | str) -> Job:
         """Cancels a job that has not ended, and says how it stands."""
         return self._ask_job(job, "DELETE")
+
+    async def acancel(self, job: Job | str) -> Job:
+        """Like :meth:`cancel`, for code that runs in an event loop."""
+        return await asyncio.to_thread(self.cancel, job)
 
     def _job_body(self, prompt: str | list[dict[str, Any]], options: dict[str, Any]) -> dict[str, Any]:
         body = self._body(prompt, options)

@@ -126,6 +126,63 @@ describe.skipIf(PACKAGES_PYTHON === null)("Python's packages", () => {
   });
 });
 
+/** A notebook that has the registry installs it; one that has not takes the file. */
+test.skipIf(FRAMEWORKS_PYTHON === null)(
+  "clients/python is a wheel, with types, and each module under its name",
+  async () => {
+    const folder = await Deno.makeTempDir();
+    const run = async (...args: string[]) => {
+      const { success, stdout, stderr } = await new Deno.Command(FRAMEWORKS_PYTHON!, { args, cwd: folder })
+        .output();
+      expect(success, new TextDecoder().decode(stderr)).toBe(true);
+      return new TextDecoder().decode(stdout);
+    };
+    const pip = ["-m", "pip", "--quiet", "--disable-pip-version-check"];
+    // Copied: a build leaves nothing in the checkout.
+    const source = `${folder}/source`;
+    await Deno.mkdir(source);
+    for (
+      const file of [
+        "pyproject.toml",
+        "py.typed",
+        "eve_gateway.py",
+        "local_journal.py",
+        "s3_storage.py",
+        "supabase_client.py",
+      ]
+    ) {
+      await Deno.copyFile(`${CHECKOUT}/clients/python/${file}`, `${source}/${file}`);
+    }
+    await run(
+      ...pip,
+      "wheel",
+      "--no-deps",
+      "--no-build-isolation",
+      "--no-index",
+      "--wheel-dir",
+      "wheels",
+      source,
+    );
+    const [wheel] = [...Deno.readDirSync(`${folder}/wheels`)].map(({ name }) => name);
+    await run(...pip, "install", "--no-deps", "--no-index", "--target", "installed", `wheels/${wheel}`);
+    const said = await run(
+      "-I",
+      "-c",
+      `import sys; sys.path.insert(0, "installed")
+import eve_gateway, supabase_client, s3_storage, importlib.metadata, importlib.resources
+print(importlib.metadata.version("eve-gateway") == eve_gateway.__version__)
+print(importlib.resources.files("eve_gateway").joinpath("py.typed").is_file())
+print(eve_gateway.__file__, supabase_client.EveError is eve_gateway.EveError)`,
+    );
+    expect(said.trim().split("\n")).toEqual([
+      "True",
+      "True",
+      expect.stringMatching(/installed\/eve_gateway\/__init__\.py True$/),
+    ]);
+    await Deno.remove(folder, { recursive: true });
+  },
+);
+
 /** Whether unittest says so of a file's test. */
 function passed(said: string, file: string, test: string): boolean {
   return new RegExp(`^${test} \\(${file}\\..*\\) \\.\\.\\. ok$`, "m").test(said);

@@ -325,6 +325,20 @@ class Streams(Played):
         self.assertEqual((pieces, answer.text, answer.finish_reason), (["При", "вет"], "Привет", "STOP"))
         self.assertTrue(self.stage.asked[0]["stream"])
 
+    def test_a_stream_in_an_event_loop_ends_with_who_reads_it(self) -> None:
+        self.stage.answers = [(200, self.frames(("delta", {"text": "a"}), ("delta", {"text": "b"}), ("done", {})))] * 2
+
+        async def read(most: int) -> list[str]:
+            pieces: list[str] = []
+            async with contextlib.aclosing(self.gateway().astream("hi")) as stream:
+                async for piece in stream:
+                    pieces.append(piece)
+                    if len(pieces) == most:
+                        break
+            return pieces
+
+        self.assertEqual((asyncio.run(read(9)), asyncio.run(read(1))), (["a", "b"], ["a"]))
+
     def test_an_error_in_mid_stream_is_an_error(self) -> None:
         self.stage.answers = [(200, self.frames(("delta", {"text": "a"}), ("error", refusal("upstream_unavailable", True))))]
         with self.assertRaises(EveError) as raised:
