@@ -59,6 +59,8 @@ Brings EVE Gateway, an LLM gateway that lives inside one Supabase project, into 
 \`npx eve-gateway --help\` has the rest.
 `;
 
+const CHECK = "00000000000000_names.sql";
+
 /** Functions and what they import, migrations with their ways down, and the list of all. */
 async function writePayload(root: string, folder: string, version: string): Promise<void> {
   const source = `${root}/supabase/functions`;
@@ -92,7 +94,11 @@ async function writePayload(root: string, folder: string, version: string): Prom
     }
     functions[name] = files;
   }));
-  const migrations: Manifest["migrations"] = [];
+  // Before all others, where they come into a database with tables of its own.
+  const check = await Deno.readTextFile(`${root}/supabase/install_check.sql`);
+  const migrations: Manifest["migrations"] = [{ name: CHECK, sha256: hashOf(check) }];
+  await write(`migrations/${CHECK}`, check);
+  await write(`downgrades/${CHECK}`, "-- It makes nothing.\n");
   for (
     const { name } of [...Deno.readDirSync(migrationsFolder(root))].sort((a, b) => a.name < b.name ? -1 : 1)
   ) {

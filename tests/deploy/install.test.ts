@@ -265,6 +265,27 @@ describe("an app with a history and a function called api", () => {
   });
 });
 
+test("a table of the user's with a name of ours stops the first push in words, and nothing is made", async () => {
+  const other = await cloneDatabase("platform");
+  const at = await appIn("in-the-way", { "supabase/config.toml": 'project_id = "in-the-way"\n' });
+  const pushTo = () =>
+    runSupabase(at, ["db", "push", `--db-url=${other.url}?sslmode=disable`, "--yes"], account);
+  try {
+    await other.sql.unsafe("create table public.api_keys (id bigint, secret text)");
+    await eveGateway(at, ["init", "--yes"]);
+    const refused = await pushTo();
+    expect(refused).toMatchObject({
+      success: false,
+      printed: expect.stringContaining("public.api_keys is in the way"),
+    });
+    expect(await other.sql`select to_regnamespace('eve') as there`).toEqual([{ there: null }]);
+    await other.sql.unsafe("alter table public.api_keys rename to my_api_keys");
+    expect(await pushTo()).toMatchObject({ success: true });
+  } finally {
+    await other.drop();
+  }
+});
+
 test("tables that were there stay when it goes, with their rows; without --drop-data the database keeps everything", async () => {
   const other = await cloneDatabase("platform");
   const at = await appIn("hand-made", { ...APP, "supabase/config.toml": 'project_id = "hand-made"\n' });
