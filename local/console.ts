@@ -1,6 +1,7 @@
 /** The console's files: built from `console/` when they have changed, and served beside the API. */
 import { serveStatic } from "hono/deno";
 import { Hono } from "hono";
+import { compress } from "hono/compress";
 import { installIfNeeded, lowerPriority, oneAtATime } from "./packages.mjs";
 import { CHECKOUT } from "./paths.ts";
 import { sha256Of } from "../shared/runtime/sha256.ts";
@@ -139,6 +140,7 @@ function waitingPage(problem: string | undefined): Response {
 /** Answers what is below {@link CONSOLE_PATH}. */
 export function serveConsole(folder: string, config: ConsoleConfig): (request: Request) => Promise<Response> {
   const app = new Hono();
+  app.use(compress());
   app.use(async (context, next) => {
     await next();
     context.header("x-content-type-options", "nosniff");

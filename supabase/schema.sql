@@ -24015,3 +24015,78 @@ begin
 end;
 $function$;
 comment on function public.eve_consumer_page is 'Consumers by name, a page of them: how many there are in all, and after whom the next page begins.';
+
+-- edits ---------------------------------------------------------------------------------------------------------------
+
+CREATE OR REPLACE FUNCTION eve.require_seen(seen jsonb, now_there jsonb)
+ RETURNS void
+ LANGUAGE plpgsql
+ IMMUTABLE
+ SET search_path TO ''
+AS $function$
+declare
+  v_field text;
+begin
+  if jsonb_typeof(require_seen.seen) is distinct from 'object' then
+    raise exception 'seen must be an object: the fields as they were read' using errcode = 'EV400';
+  end if;
+  select s.key into v_field
+  from jsonb_each(require_seen.seen) s
+  where coalesce(require_seen.now_there -> s.key, 'null') <> s.value
+  order by s.key
+  limit 1;
+  if found then
+    raise exception '% has been changed since it was read', v_field using errcode = 'EV409';
+  end if;
+end;
+$function$;
+comment on function eve.require_seen is 'Raises EV409 unless every field that was seen has the value it had.';
+
+CREATE OR REPLACE FUNCTION public.eve_consumer_change(name text, seen jsonb, changes jsonb DEFAULT NULL::jsonb, scopes text[] DEFAULT NULL::text[], tenant_id text DEFAULT NULL::text)
+ RETURNS jsonb
+ LANGUAGE plpgsql
+ SET search_path TO ''
+AS $function$
+declare
+  v_consumer constant eve.consumers := eve.consumer_named(eve_consumer_change.name);
+  v_after jsonb := eve.consumer_json(v_consumer);
+begin
+  perform eve.require_seen(eve_consumer_change.seen, v_after);
+  if eve_consumer_change.changes is not null then
+    v_after := public.eve_consumer_scope(eve_consumer_change.name, eve_consumer_change.changes);
+  end if;
+  if eve_consumer_change.scopes is not null or eve_consumer_change.tenant_id is not null then
+    v_after := public.eve_consumer_access(
+      eve_consumer_change.name, eve_consumer_change.scopes, eve_consumer_change.tenant_id
+    );
+  end if;
+  return v_after;
+end;
+$function$;
+comment on function public.eve_consumer_change is 'Changes a consumer''s scope and access at once, if the fields that were seen are as they were.';
+
+CREATE OR REPLACE FUNCTION public.eve_provider_save_seen(seen jsonb, change jsonb)
+ RETURNS jsonb
+ LANGUAGE plpgsql
+ SET search_path TO ''
+AS $function$
+declare
+  v_change record;
+  v_stage eve.stages;
+begin
+  select * into v_change
+  from jsonb_to_record(eve_provider_save_seen.change) as c (
+    stage_type text, provider_kind text, model text, actor text, api_key_encrypted text, key_fingerprint text, key_last_four text,
+    settings jsonb, quota_project text, models jsonb, status text, status_reason text, remove_key boolean
+  );
+  select * into v_stage from eve.stages s where s.stage_type = v_change.stage_type for update;
+  perform eve.require_seen(eve_provider_save_seen.seen, nullif(eve.stage_json(v_stage) -> 'config', 'null'));
+  return public.eve_provider_save(
+    v_change.stage_type, v_change.provider_kind, v_change.model, v_change.actor, v_change.api_key_encrypted,
+    v_change.key_fingerprint, v_change.key_last_four, v_change.settings, v_change.quota_project,
+    nullif(v_change.models, 'null'), coalesce(v_change.status, 'active'), v_change.status_reason,
+    coalesce(v_change.remove_key, false)
+  );
+end;
+$function$;
+comment on function public.eve_provider_save_seen is 'Saves a stage''s provider, if the fields that were seen of its configuration are as they were.';

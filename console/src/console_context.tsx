@@ -1,4 +1,4 @@
-import type { SupabaseClient } from "@supabase/supabase-js";
+import type { AuthClient } from "@supabase/auth-js";
 import { createContext, useContext } from "react";
 import type { Api } from "./api/api.ts";
 import type { StorageApi } from "./api/storage.ts";
@@ -6,7 +6,7 @@ import type { Config } from "./config.ts";
 
 export interface Console {
   config: Config;
-  supabase: SupabaseClient;
+  auth: InstanceType<typeof AuthClient>;
   api: Api;
   files: StorageApi;
 }

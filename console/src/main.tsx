@@ -1,9 +1,7 @@
-import "@mantine/core/styles.layer.css";
-import "@mantine/notifications/styles.layer.css";
+import "./first_page.css";
 import "./console.css";
 import { createTheme, type CSSVariablesResolver, MantineProvider } from "@mantine/core";
-import { Notifications } from "@mantine/notifications";
-import { createClient } from "@supabase/supabase-js";
+import { AuthClient } from "@supabase/auth-js";
 import { QueryClientProvider } from "@tanstack/react-query";
 import { StrictMode } from "react";
 import { createRoot } from "react-dom/client";
@@ -29,24 +27,31 @@ const theme = createTheme({
 const readableGrey: CSSVariablesResolver = () => ({
   variables: {},
   light: { "--mantine-color-dimmed": "var(--mantine-color-gray-7)" },
-  dark: { "--mantine-color-dimmed": "var(--mantine-color-gray-5)" },
+  dark: {
+    "--mantine-color-dimmed": "var(--mantine-color-gray-5)",
+    "--mantine-color-anchor": "var(--mantine-color-blue-3)",
+  },
 });
 
 const root = createRoot(document.getElementById("root")!);
-startLanguage();
 
 function show(config: Config): void {
-  const supabase = createClient(config.supabaseUrl, config.publishableKey);
+  // Signing in is all that is asked of Supabase's client, so the rest of it stays out.
+  const auth = new AuthClient({
+    url: `${config.supabaseUrl}/auth/v1`,
+    headers: { apikey: config.publishableKey },
+    storageKey: `sb-${new URL(config.supabaseUrl).hostname.split(".")[0]}-auth-token`,
+    detectSessionInUrl: false,
+  });
   const context = {
     config,
-    supabase,
-    api: createApi(config, supabase),
-    files: createStorageApi(createApi(config, supabase, "api")),
+    auth,
+    api: createApi(config, auth),
+    files: createStorageApi(createApi(config, auth, "api")),
   };
   root.render(
     <StrictMode>
       <MantineProvider theme={theme} defaultColorScheme="auto" cssVariablesResolver={readableGrey}>
-        <Notifications position="bottom-right" />
         <QueryClientProvider client={createQueries()}>
           <ConsoleProvider value={context}>
             <App />
@@ -57,7 +62,7 @@ function show(config: Config): void {
   );
 }
 
-readConfig().then(show, (error: Error) => {
+Promise.all([readConfig(), startLanguage()]).then(([config]) => show(config), (error: Error) => {
   root.render(
     <main style={{ padding: "2rem", fontFamily: "system-ui" }}>
       <h1>EVE Gateway</h1>

@@ -1,5 +1,6 @@
 import {
   ActionIcon,
+  Alert,
   AppShell,
   Badge,
   Burger,
@@ -11,7 +12,7 @@ import {
   useComputedColorScheme,
   useMantineColorScheme,
 } from "@mantine/core";
-import { useDisclosure } from "@mantine/hooks";
+import { useDisclosure, useNetwork } from "@mantine/hooks";
 import { useQuery } from "@tanstack/react-query";
 import {
   Bell,
@@ -32,6 +33,7 @@ import { type ReactNode, useRef } from "react";
 import { useTranslation } from "react-i18next";
 import { Link, useLocation } from "wouter";
 import type { Me } from "./api/shapes.ts";
+import { signOut } from "./session.ts";
 import { useConsole } from "./console_context.tsx";
 import { chooseLanguage, type Language, LANGUAGES } from "./i18n/language.ts";
 import { EVERY_MS } from "./queries.ts";
@@ -104,9 +106,21 @@ export function Shell({ me, children }: { me: Me; children: ReactNode }) {
         ))}
       </AppShell.Navbar>
       <AppShell.Main ref={main} id="content" tabIndex={-1} style={{ outline: "none" }}>
+        <Offline />
         {children}
       </AppShell.Main>
     </AppShell>
+  );
+}
+
+function Offline() {
+  const { t } = useTranslation();
+  const { online } = useNetwork();
+  if (online) return null;
+  return (
+    <Alert color="yellow" variant="outline" mb="md" role="status" title={t("offline")}>
+      {t("offline_how")}
+    </Alert>
   );
 }
 
@@ -155,7 +169,7 @@ function ColorSchemeSwitch() {
 
 function Account({ email }: { email: string | null }) {
   const { t } = useTranslation();
-  const { supabase } = useConsole();
+  const { auth } = useConsole();
   return (
     <Menu position="bottom-end">
       <Menu.Target>
@@ -165,7 +179,7 @@ function Account({ email }: { email: string | null }) {
       </Menu.Target>
       <Menu.Dropdown>
         <Menu.Label>{email}</Menu.Label>
-        <Menu.Item onClick={() => supabase.auth.signOut({ scope: "local" })}>{t("sign_out")}</Menu.Item>
+        <Menu.Item onClick={() => signOut(auth)}>{t("sign_out")}</Menu.Item>
       </Menu.Dropdown>
     </Menu>
   );

@@ -27,6 +27,7 @@ export interface AdminAnswers {
   "POST /consumers/enable": { consumer: Consumer };
   "POST /consumers/scope": { consumer: Consumer };
   "POST /consumers/access": { consumer: Consumer };
+  "POST /consumers/change": { consumer: Consumer };
   "POST /consumers/remove": { removed: string };
   "GET /tokens": { tokens: Token[] };
   "GET /tenants": { tenants: Tenant[] };
@@ -260,6 +261,9 @@ export interface Consumer {
   token_ttl_s: number;
   is_active: boolean;
   created_at: string;
+  secret_changed_at: string | null;
+  /** Until when the secret before is valid, too; null: it is not. */
+  previous_secret_until: string | null;
   /** Of Google's day: what has ended. */
   requests_today: number;
   /** Input, answer and thinking. */
@@ -321,6 +325,9 @@ export interface Alert {
   subject: string;
   severity: "info" | "warning" | "critical";
   message: string;
+  title: string;
+  /** What to do about it; null: nobody wrote any. */
+  advice: string | null;
   opened_at: string;
   closed_at: string | null;
 }

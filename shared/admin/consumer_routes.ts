@@ -119,6 +119,21 @@ export const consumerRoutes = [
     }),
   ),
 
+  route(
+    "POST",
+    "/consumers/change",
+    z.strictObject({
+      name,
+      seen: z.record(z.string().max(40), z.unknown()),
+      changes: z.strictObject(scope).optional(),
+      scopes: scopes.optional(),
+      tenant_id: tenantId.optional(),
+    }),
+    async ({ dependencies }, { name, seen, changes, ...access }) => ({
+      consumer: await dependencies.admin.changeConsumer(name, seen, { changes, ...access }),
+    }),
+  ),
+
   route("POST", "/consumers/remove", z.strictObject({ name }), async ({ dependencies }, asked) => {
     await dependencies.admin.removeConsumer(asked.name);
     return { removed: asked.name };

@@ -50,6 +50,12 @@ export const providerRoutes = [
       settings: z.record(z.string().max(32), z.string().trim().max(500)).nullish(),
       quota_project: z.string().trim().min(1).max(100).nullish(),
       remove_key: z.boolean().optional(),
+      seen: z.strictObject({
+        provider_kind: z.string().nullable(),
+        model: z.string().nullable(),
+        key_last_four: z.string().nullable(),
+        settings: z.record(z.string(), z.string()).nullable(),
+      }).optional(),
     }),
     async ({ dependencies, administrator, signal }, asked) => {
       const saved = await saveStage(
@@ -62,6 +68,7 @@ export const providerRoutes = [
           settings: asked.settings ?? null,
           quotaProject: asked.quota_project ?? null,
           removeKey: asked.remove_key ?? false,
+          seen: asked.seen,
         },
         administrator.name,
         signal,

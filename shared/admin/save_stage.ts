@@ -20,6 +20,8 @@ export interface StageChange {
   settings: Record<string, string> | null;
   quotaProject: string | null;
   removeKey: boolean;
+  /** Fields of the configuration as they were read, each of which must still be so; absent: nobody compares. */
+  seen?: Record<string, unknown>;
 }
 
 /** How many of the models that a provider offers instead are named: a page would not show more. */
@@ -29,7 +31,7 @@ const MAX_OFFERED = 10;
  * Saves a stage as a person wants it, after asking the provider about the key and the model. What is saved serves from the
  * next call on. A key that the provider refuses is saved as `invalid`, and one that could not be asked about as `error`; a
  * model that it does not offer is not saved.
- * @throws GatewayError `not_found`, `invalid_request`, `invalid_argument`, `gateway_misconfigured`
+ * @throws GatewayError `not_found`, `invalid_request`, `invalid_argument`, `changed_meanwhile`, `gateway_misconfigured`
  */
 export async function saveStage(
   dependencies: AdminDependencies,
@@ -78,6 +80,7 @@ export async function saveStage(
     status,
     statusReason: reason,
     removeKey: change.removeKey,
+    seen: change.seen,
   });
 }
 

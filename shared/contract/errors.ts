@@ -453,6 +453,12 @@ export const ERRORS = {
       "The gateway's database does not answer. Nothing was sent to a model; try again in a little while.",
     sqlstate: "EV503",
   },
+  changed_meanwhile: {
+    status: 409,
+    retryable: false,
+    message: "Somebody else has changed this since it was read. Look at what it is now, and save again.",
+    sqlstate: "EV409",
+  },
   gateway_misconfigured: {
     status: 500,
     retryable: false,

@@ -114,6 +114,15 @@ export interface Admin {
   scopeConsumer(name: string, changes: ScopeChanges): Promise<ConsumerRow>;
   /** Its tokens lose what it loses, with the next call; what it gains only new ones have. */
   setConsumerAccess(name: string, changes: AccessChanges): Promise<ConsumerRow>;
+  /**
+   * Both at once, if the fields that were seen are as they were.
+   * @throws GatewayError `changed_meanwhile` where one is not
+   */
+  changeConsumer(
+    name: string,
+    seen: Record<string, unknown>,
+    changes: { changes?: ScopeChanges } & AccessChanges,
+  ): Promise<ConsumerRow>;
   removeConsumer(name: string): Promise<void>;
   /** The newest first. */
   tokens(filter: { consumer?: string; includeEnded?: boolean; atMost?: number }): Promise<TokenRow[]>;
@@ -159,6 +168,14 @@ export function createAdmin(transport: Transport, timeoutMs = ADMIN_TIMEOUT_MS):
     enableConsumer: (name, enabled) => ask("eve_consumer_enable", { name, enabled }, consumer),
     scopeConsumer: (name, changes) => ask("eve_consumer_scope", { name, changes }, consumer),
     setConsumerAccess: (name, changes) => ask("eve_consumer_access", { name, ...changes }, consumer),
+    changeConsumer: (name, seen, { changes, scopes, tenant_id }) =>
+      ask("eve_consumer_change", {
+        name,
+        seen,
+        changes: changes ?? null,
+        scopes: scopes ?? null,
+        tenant_id: tenant_id ?? null,
+      }, consumer),
     removeConsumer: async (name) => {
       await ask("eve_consumer_remove", { name }, z.unknown());
     },

@@ -1177,6 +1177,10 @@ export type Database = {
         };
         Returns: Json;
       };
+      "eve_consumer_change": {
+        Args: { "changes"?: Json; "name": string; "scopes"?: (string)[]; "seen": Json; "tenant_id"?: string };
+        Returns: Json;
+      };
       "eve_consumer_enable": { Args: { "enabled": boolean; "name": string }; Returns: Json };
       "eve_consumer_page": {
         Args: { "after"?: string; "at_most"?: number; "search"?: string };
@@ -1664,6 +1668,7 @@ export type Database = {
         };
         Returns: Json;
       };
+      "eve_provider_save_seen": { Args: { "change": Json; "seen": Json }; Returns: Json };
       "eve_provider_seed": { Args: { "configs": Json }; Returns: Json };
       "eve_report": { Args: { "day"?: string }; Returns: Json };
       "eve_request_detail": {

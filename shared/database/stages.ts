@@ -144,6 +144,8 @@ export interface StageToSave {
   status: ConfigStatus;
   statusReason: string | null;
   removeKey: boolean;
+  /** Fields of the configuration as they were read, each of which must still be so; absent: nobody compares. */
+  seen?: Record<string, unknown>;
 }
 
 export interface ProbeNote {
@@ -185,7 +187,7 @@ export interface Stages {
   remove(stageType: string, actor: string): Promise<StageRow>;
   /** Fills stages that were never set up; returns which. */
   seed(
-    configs: Omit<StageToSave, "actor" | "models" | "status" | "statusReason" | "removeKey">[],
+    configs: Omit<StageToSave, "actor" | "models" | "status" | "statusReason" | "removeKey" | "seen">[],
   ): Promise<string[]>;
   history(
     filter: { stageType?: string; atMost?: number; before?: number },
@@ -222,15 +224,19 @@ export function createStages(transport: Transport, timeoutMs = STAGES_TIMEOUT_MS
       return { excludeKeys: exclude_keys };
     },
     credential: (name) => ask("eve_stage_credential", { name }, credential),
-    save: (input) =>
-      ask("eve_provider_save", {
+    save(input) {
+      const change = {
         ...savedFields(input),
         actor: input.actor,
         models: input.models,
         status: input.status,
         status_reason: input.statusReason,
         remove_key: input.removeKey,
-      }, stageRow),
+      };
+      return input.seen === undefined
+        ? ask("eve_provider_save", change, stageRow)
+        : ask("eve_provider_save_seen", { seen: input.seen, change }, stageRow);
+    },
     note: (result) =>
       ask("eve_provider_checked", {
         stage_type: result.stageType,

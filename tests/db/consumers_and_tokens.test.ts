@@ -610,3 +610,17 @@ test("consumers come in pages, and are found by a part of their name or tenant",
     next_after: null,
   });
 });
+
+test("a consumer that somebody else has changed is not changed over, and all of a form is saved or nothing", async () => {
+  await add("shared", { rpm: 5 });
+  const seen = { rpm: 5, models: null, scopes: ["llm"] };
+  const change = (more: Record<string, unknown>) =>
+    call("eve_consumer_change", { name: "shared", seen, ...more });
+  await expect(change({ changes: { rpm: 7 }, scopes: ["unknown"] })).rejects.toMatchObject({ code: "EV400" });
+  const saved = await Promise.allSettled([
+    change({ changes: { rpm: 6 }, scopes: ["llm", "media"] }),
+    change({ changes: { rpm: 7 } }),
+  ]);
+  expect(saved.map(({ status }) => status).toSorted()).toEqual(["fulfilled", "rejected"]);
+  expect(saved.find(({ status }) => status === "rejected")).toMatchObject({ reason: { code: "EV409" } });
+});

@@ -593,3 +593,36 @@ describe("a model whose key is in the environment", () => {
     await expect(known(model, kind, name)).rejects.toMatchObject({ code: "EV400" });
   });
 });
+
+test("a save of what has been changed since it was read is refused, and of two at once one is saved", async () => {
+  await save("POEM", "gemini", "gemini-3.5-flash", "key-one");
+  const seen = { provider_kind: "gemini", model: "gemini-3.5-flash", key_last_four: "-one", settings: {} };
+  const change = (model: string) => ({
+    stage_type: "POEM",
+    provider_kind: "gemini",
+    model,
+    actor: "ann@example.com",
+  });
+  const saved = await Promise.allSettled([
+    call("eve_provider_save_seen", { seen, change: change("gemini-3.5-flash-lite") }),
+    call("eve_provider_save_seen", { seen, change: change("gemma-4-31b-it") }),
+  ]);
+  expect(saved.map(({ status }) => status).toSorted()).toEqual(["fulfilled", "rejected"]);
+  expect(saved.find(({ status }) => status === "rejected")).toMatchObject({
+    reason: { code: "EV409", message: "model has been changed since it was read" },
+  });
+  // A stage that nobody had set up: seen as nothing.
+  const nothing = { provider_kind: null, model: null };
+  const first = {
+    ...change("yandexgpt"),
+    stage_type: "VOICE",
+    provider_kind: "speechkit",
+    api_key_encrypted: token("k"),
+    key_fingerprint: "f-k",
+    key_last_four: "kkkk",
+  };
+  await call("eve_provider_save_seen", { seen: nothing, change: first });
+  await expect(call("eve_provider_save_seen", { seen: nothing, change: first })).rejects.toMatchObject({
+    code: "EV409",
+  });
+});

@@ -1,5 +1,6 @@
-import type { SupabaseClient } from "@supabase/supabase-js";
+import type { Console } from "../console_context.tsx";
 import type { Config } from "../config.ts";
+import { markSessionOver } from "../session.ts";
 import type { AnswerOf, PathsOf } from "./shapes.ts";
 
 /** How a call to the gateway failed. `code` is one of the table in docs/errors.md, or `unreachable`. */
@@ -31,13 +32,15 @@ export interface Api {
   open(path: string, body: unknown, signal?: AbortSignal): Promise<Response>;
 }
 
+/** How long a person looks at nothing; what is read takes some hundred milliseconds. */
+const READ_TIMEOUT_MS = 8_000;
 /** Long enough for a provider to be asked for its models, short enough for a person. */
-const TIMEOUT_MS = 30_000;
+const WRITE_TIMEOUT_MS = 30_000;
 
 /** @param name `admin`, or `api`, which serves files */
-export function createApi(config: Config, supabase: SupabaseClient, name: "admin" | "api" = "admin"): Api {
+export function createApi(config: Config, auth: Console["auth"], name: "admin" | "api" = "admin"): Api {
   async function send(path: string, init: RequestInit): Promise<Response> {
-    const { data } = await supabase.auth.getSession();
+    const { data } = await auth.getSession();
     const headers = new Headers(init.headers);
     headers.set("apikey", config.publishableKey);
     if (data.session) headers.set("authorization", `Bearer ${data.session.access_token}`);
@@ -53,6 +56,7 @@ export function createApi(config: Config, supabase: SupabaseClient, name: "admin
       }
       throw new ApiError(0, "unreachable", error instanceof Error ? error.message : String(error));
     }
+    if (response.status === 401) markSessionOver();
     if (!response.ok) throw await failure(response);
     return response;
   }
@@ -63,13 +67,13 @@ export function createApi(config: Config, supabase: SupabaseClient, name: "admin
   });
   return {
     async get(path, query, signal) {
-      const limit = AbortSignal.timeout(TIMEOUT_MS);
+      const limit = AbortSignal.timeout(READ_TIMEOUT_MS);
       return (await send(path + search(query), { signal: signal ? AbortSignal.any([signal, limit]) : limit }))
         .json();
     },
     file: async (path, signal) => (await send(path, { ...(signal && { signal }) })).blob(),
     async post(path, body) {
-      return (await send(path, { ...post(body), signal: AbortSignal.timeout(TIMEOUT_MS) })).json();
+      return (await send(path, { ...post(body), signal: AbortSignal.timeout(WRITE_TIMEOUT_MS) })).json();
     },
     open: (path, body, signal) => send(path, { ...post(body), ...(signal && { signal }) }),
   };

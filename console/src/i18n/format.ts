@@ -22,10 +22,14 @@ export interface Format {
   ago(iso: string | null | undefined): string;
 }
 
+/** As the browser writes the chosen language: English is of several countries, whose dates and clocks differ. */
+export const localeOf = (language: string): string =>
+  navigator.languages.find((known) => known.split("-")[0] === language) ?? language;
+
 /** Numbers and times as the chosen language writes them; a dash for what is not there. */
 export function useFormat(): Format {
   const { i18n } = useTranslation();
-  const language = i18n.language;
+  const language = localeOf(i18n.language);
   const number = (value: number | null | undefined) =>
     value == null ? "–" : new Intl.NumberFormat(language).format(value);
   const unit = (value: number, name: string, digits = 0) =>

@@ -1,29 +1,37 @@
 import i18next from "i18next";
 import { initReactI18next } from "react-i18next";
-import { en } from "./en.ts";
-import { ru } from "./ru.ts";
+import type { en } from "./en.ts";
 
 export const LANGUAGES = { en: "English", ru: "Русский" } as const;
 export type Language = keyof typeof LANGUAGES;
 
 const KEPT_AS = "eve-console-language";
 
+/** A visitor downloads the one that is shown. */
+const TEXTS: Record<Language, () => Promise<Record<string, unknown>>> = {
+  en: async () => (await import("./en.ts")).en,
+  ru: async () => (await import("./ru.ts")).ru,
+};
+
 /** The one that was chosen, else the browser's, else English. */
-export function startLanguage(): void {
+export async function startLanguage(): Promise<void> {
   const wanted = localStorage.getItem(KEPT_AS) ?? navigator.language.slice(0, 2);
-  i18next.use(initReactI18next).init({
-    resources: { en: { translation: en }, ru: { translation: ru } },
-    lng: wanted in LANGUAGES ? wanted : "en",
-    fallbackLng: "en",
+  const language = wanted in LANGUAGES ? wanted as Language : "en";
+  await i18next.use(initReactI18next).init({
+    resources: { [language]: { translation: await TEXTS[language]() } },
+    lng: language,
     interpolation: { escapeValue: false },
   });
-  document.documentElement.lang = i18next.language;
+  document.documentElement.lang = language;
 }
 
-export function chooseLanguage(language: Language): void {
+export async function chooseLanguage(language: Language): Promise<void> {
   localStorage.setItem(KEPT_AS, language);
+  if (!i18next.hasResourceBundle(language, "translation")) {
+    i18next.addResourceBundle(language, "translation", await TEXTS[language]());
+  }
   document.documentElement.lang = language;
-  i18next.changeLanguage(language);
+  await i18next.changeLanguage(language);
 }
 
 declare module "i18next" {

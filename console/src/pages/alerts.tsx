@@ -1,7 +1,8 @@
-import { Button, Card, Group, SegmentedControl, Stack, Text, Title } from "@mantine/core";
+import { Anchor, Button, Card, Group, SegmentedControl, Stack, Text, Title } from "@mantine/core";
 import { useQuery } from "@tanstack/react-query";
 import { useState } from "react";
 import { useTranslation } from "react-i18next";
+import { Link } from "wouter";
 import { useConsole } from "../console_context.tsx";
 import { useFormat } from "../i18n/format.ts";
 import { useAction } from "../parts/mutation.ts";
@@ -9,6 +10,19 @@ import { Page } from "../parts/page.tsx";
 import { StateBadge } from "../parts/state_badge.tsx";
 import { EmptyState, Loaded } from "../parts/states.tsx";
 import { EVERY_MS } from "../queries.ts";
+
+/** On which page a person sees to it. */
+const WHERE: Record<string, "providers" | "quota" | "requests" | "jobs" | "storage"> = {
+  provider_key_invalid: "providers",
+  model_vanished: "providers",
+  lane_exhausted: "quota",
+  refusals_high: "quota",
+  upstream_errors: "requests",
+  dead_letters: "jobs",
+  webhook_gone: "jobs",
+  storage_emergency_cleanup: "storage",
+  storage_full: "storage",
+};
 
 export default function AlertsPage() {
   const { t } = useTranslation();
@@ -54,9 +68,21 @@ export default function AlertsPage() {
                       <Stack gap={4}>
                         <Group gap="xs">
                           <StateBadge state={alert.severity} label={t(`alerts.severity.${alert.severity}`)} />
-                          <Title order={2} size="h5">{`${alert.kind}: ${alert.subject ?? "–"}`}</Title>
+                          <Title order={2} size="h5">{alert.title}</Title>
                         </Group>
+                        <Text size="xs" c="dimmed">{`${alert.kind}: ${alert.subject ?? "–"}`}</Text>
                         <Text size="sm">{alert.message}</Text>
+                        {alert.advice && (
+                          <Text size="sm">
+                            <Text span fw={600}>{t("alerts.advice")}</Text>
+                            {` ${alert.advice}`}
+                          </Text>
+                        )}
+                        {!alert.closed_at && WHERE[alert.kind] && (
+                          <Anchor component={Link} href={`/${WHERE[alert.kind]}`} size="sm">
+                            {t("alerts.where", { page: t(`${WHERE[alert.kind]!}.title`) })}
+                          </Anchor>
+                        )}
                         <Text size="xs" c="dimmed">
                           {t("alerts.since", {
                             at: format.time(alert.opened_at),

@@ -15,6 +15,7 @@ import { type FormEvent, useState } from "react";
 import { useTranslation } from "react-i18next";
 import type { Consumer } from "../api/shapes.ts";
 import { useConsole } from "../console_context.tsx";
+import { Conflict } from "../parts/conflict.tsx";
 import { useAction } from "../parts/mutation.ts";
 
 type ScopeName = Consumer["scopes"][number];
@@ -31,6 +32,18 @@ const SCOPE_NAMES = Object.keys(SCOPES) as ScopeName[];
 
 const NUMBERS = ["rpm", "requests_per_day", "tokens_per_day"] as const;
 
+/** What the form edits, as it is compared with what is there. */
+const EDITED = ["models", "max_class", ...NUMBERS, "scopes", "tenant_id"] as const;
+
+const scopesOf = (consumer: Consumer | undefined) =>
+  SCOPE_NAMES.filter((scope) => consumer?.scopes.includes(scope) ?? scope === "llm");
+
+const numbersOf = (consumer: Consumer | undefined) =>
+  Object.fromEntries(NUMBERS.map((name) => [name, consumer?.[name] ?? null])) as Record<
+    typeof NUMBERS[number],
+    number | null
+  >;
+
 /** Adds a consumer, or changes what one may do. */
 export function ConsumerForm({ consumer, done }: { consumer?: Consumer; done: (made?: Secret) => void }) {
   const { t } = useTranslation();
@@ -46,34 +59,45 @@ export function ConsumerForm({ consumer, done }: { consumer?: Consumer; done: (m
   });
   const [name, setName] = useState("");
   const [kind, setKind] = useState<Consumer["kind"]>("service");
+  /** What the form was filled from; after a conflict what is there now. */
+  const [base, setBase] = useState(consumer);
+  const [theirs, setTheirs] = useState<Consumer | null>(null);
   const [maxClass, setMaxClass] = useState<Consumer["max_class"]>(consumer?.max_class ?? "interactive");
-  const hadScopes = SCOPE_NAMES.filter((scope) => consumer?.scopes.includes(scope) ?? scope === "llm");
-  const [scopes, setScopes] = useState(hadScopes);
+  const [scopes, setScopes] = useState(() => scopesOf(consumer));
   // Null until one is chosen: a new consumer is then the default tenant's, whichever that is.
   const [tenant, setTenant] = useState<string | null>(consumer?.tenant_id ?? null);
   const [models, setModels] = useState<string[]>(consumer?.models ?? []);
-  const [numbers, setNumbers] = useState(() =>
-    Object.fromEntries(NUMBERS.map((name) => [name, consumer?.[name] ?? null])) as Record<
-      typeof NUMBERS[number],
-      number | null
-    >
-  );
+  const [numbers, setNumbers] = useState(() => numbersOf(consumer));
+  const fill = (from: Consumer) => {
+    setBase(from);
+    setTheirs(null);
+    setMaxClass(from.max_class);
+    setScopes(scopesOf(from));
+    setTenant(from.tenant_id);
+    setModels(from.models ?? []);
+    setNumbers(numbersOf(from));
+  };
   const save = useAction(
     async () => {
       const scope = { models: models.length > 0 ? models : null, max_class: maxClass, ...numbers };
       const access = {
-        ...(scopes.join() !== hadScopes.join() && { scopes }),
-        ...(tenant !== null && tenant !== consumer?.tenant_id && { tenant_id: tenant }),
+        ...(scopes.join() !== scopesOf(base).join() && { scopes }),
+        ...(tenant !== null && tenant !== base?.tenant_id && { tenant_id: tenant }),
       };
-      if (consumer === undefined) {
+      if (base === undefined) {
         return (await api.post("/consumers/add", { name: name.trim(), kind, ...scope, ...access })).secret;
       }
-      await api.post("/consumers/scope", { name: consumer.name, ...scope });
-      if (Object.keys(access).length > 0) {
-        await api.post("/consumers/access", { name: consumer.name, ...access });
-      }
+      const seen = Object.fromEntries(EDITED.map((field) => [field, base[field]]));
+      await api.post("/consumers/change", { name: base.name, seen, changes: scope, ...access });
     },
-    { touches: ["consumers", "tenants"], failed: t("consumers.failed") },
+    {
+      touches: ["consumers", "tenants"],
+      failed: t("consumers.failed"),
+      stale: async () => {
+        const { consumers: [now] } = await api.get("/consumers", { name: base!.name });
+        if (now) setTheirs(now);
+      },
+    },
   );
   function submit(event: FormEvent) {
     event.preventDefault();
@@ -84,6 +108,38 @@ export function ConsumerForm({ consumer, done }: { consumer?: Consumer; done: (m
   return (
     <form onSubmit={submit}>
       <Stack>
+        {theirs && (
+          <Conflict
+            fields={[
+              {
+                label: t("consumers.max_class"),
+                mine: t(`class.${maxClass}`),
+                theirs: t(`class.${theirs.max_class}`),
+              },
+              {
+                label: t("consumers.scopes"),
+                mine: scopes.map((scope) => t(`consumers.scope_names.${scope}`)).join(", "),
+                theirs: scopesOf(theirs).map((scope) => t(`consumers.scope_names.${scope}`)).join(", "),
+              },
+              { label: t("consumers.tenant"), mine: tenant ?? "", theirs: theirs.tenant_id },
+              {
+                label: t("consumers.models"),
+                mine: models.join(", "),
+                theirs: theirs.models?.join(", ") ?? "",
+              },
+              ...NUMBERS.map((name) => ({
+                label: t(`consumers.${name}`),
+                mine: String(numbers[name] ?? ""),
+                theirs: String(theirs[name] ?? ""),
+              })),
+            ]}
+            mine={() => {
+              setBase(theirs);
+              setTheirs(null);
+            }}
+            theirs={() => fill(theirs)}
+          />
+        )}
         {!consumer && (
           <>
             <TextInput

@@ -5,6 +5,7 @@ import {
   CopyButton,
   Group,
   Progress,
+  Select,
   Stack,
   Table,
   Text,
@@ -32,7 +33,7 @@ const PAGE = 25;
 /** While a person types. */
 const PAUSE_MS = 300;
 
-type Dialog = { kind: "add" } | { kind: "scope" | "tokens" | "remove"; consumer: Consumer };
+type Dialog = { kind: "add" } | { kind: "scope" | "tokens" | "remove" | "rotate"; consumer: Consumer };
 
 export default function ConsumersPage() {
   const { t } = useTranslation();
@@ -52,10 +53,6 @@ export default function ConsumersPage() {
   });
   const enable = useAction(
     ({ name, is_active }: Consumer) => api.post("/consumers/enable", { name, enabled: !is_active }),
-    { touches: ["consumers"], failed: t("consumers.failed") },
-  );
-  const rotate = useAction(
-    ({ name }: Consumer) => api.post("/consumers/rotate", { name, grace_s: 0 }),
     { touches: ["consumers"], failed: t("consumers.failed") },
   );
   const close = () => setDialog(null);
@@ -113,6 +110,13 @@ export default function ConsumersPage() {
                         <Table.Tr key={consumer.id} data-consumer={consumer.name}>
                           <Table.Td>
                             <Text size="sm" fw={600}>{consumer.name}</Text>
+                            {consumer.previous_secret_until && (
+                              <Text size="xs" c="dimmed">
+                                {t("consumers.two_secrets", {
+                                  until: format.time(consumer.previous_secret_until),
+                                })}
+                              </Text>
+                            )}
                             {!consumer.is_active && <StateBadge state="failed" label={t("consumers.off")} />}
                           </Table.Td>
                           <Table.Td>
@@ -165,10 +169,7 @@ export default function ConsumersPage() {
                               <Action
                                 label={t("consumers.rotate")}
                                 of={consumer}
-                                onClick={() =>
-                                  rotate.mutate(consumer, {
-                                    onSuccess: ({ secret }) => setSecret({ name: consumer.name, secret }),
-                                  })}
+                                onClick={() => setDialog({ kind: "rotate", consumer })}
                               />
                               <Action
                                 label={consumer.is_active ? t("consumers.disable") : t("consumers.enable")}
@@ -208,12 +209,24 @@ export default function ConsumersPage() {
       <Window opened={dialog?.kind === "remove"} onClose={close} title={t("consumers.remove")}>
         {dialog?.kind === "remove" && <Removal consumer={dialog.consumer.name} done={close} />}
       </Window>
+      <Window opened={dialog?.kind === "rotate"} onClose={close} title={t("consumers.rotate")}>
+        {dialog?.kind === "rotate" && (
+          <Rotation
+            consumer={dialog.consumer}
+            done={(made) => {
+              close();
+              if (made) setSecret(made);
+            }}
+          />
+        )}
+      </Window>
       <Window
+        locked
         opened={secret !== null}
         onClose={() => setSecret(null)}
         title={t("consumers.secret_of", { name: secret?.name })}
       >
-        {secret && <SecretShown secret={secret.secret} done={() => setSecret(null)} />}
+        {secret && <SecretShown {...secret} done={() => setSecret(null)} />}
       </Window>
     </Page>
   );
@@ -263,7 +276,55 @@ function Budget({ label, used, limit }: { label: string; used: number; limit: nu
   );
 }
 
-function SecretShown({ secret, done }: { secret: string; done: () => void }) {
+/** In seconds: how long the secret that is there goes on working beside the new one. */
+const GRACES = { day: 86_400, week: 604_800, hour: 3_600, none: 0 } as const;
+type Grace = keyof typeof GRACES;
+
+function Rotation({ consumer, done }: { consumer: Consumer; done: (made?: Secret) => void }) {
+  const { t } = useTranslation();
+  const format = useFormat();
+  const { api } = useConsole();
+  const [grace, setGrace] = useState<Grace>("day");
+  const rotate = useAction(
+    () => api.post("/consumers/rotate", { name: consumer.name, grace_s: GRACES[grace] }),
+    { touches: ["consumers"], failed: t("consumers.failed") },
+  );
+  return (
+    <Stack>
+      <Text>{t("consumers.rotate_about", { name: consumer.name })}</Text>
+      <Select
+        label={t("consumers.grace")}
+        data={(Object.keys(GRACES) as Grace[]).map((value) => ({
+          value,
+          label: t(`consumers.graces.${value}`),
+        }))}
+        value={grace}
+        allowDeselect={false}
+        onChange={(value) => value && setGrace(value)}
+      />
+      {grace === "none" && <Alert color="red" variant="outline">{t("consumers.grace_none")}</Alert>}
+      {consumer.previous_secret_until && (
+        <Alert color="yellow" variant="outline">
+          {t("consumers.grace_older", { until: format.time(consumer.previous_secret_until) })}
+        </Alert>
+      )}
+      <Group justify="flex-end">
+        <Button variant="default" onClick={() => done()}>{t("cancel")}</Button>
+        <Button
+          loading={rotate.isPending}
+          onClick={() =>
+            rotate.mutate(undefined, {
+              onSuccess: ({ secret }) => done({ name: consumer.name, secret }),
+            })}
+        >
+          {t("consumers.rotate_do")}
+        </Button>
+      </Group>
+    </Stack>
+  );
+}
+
+function SecretShown({ name, secret, done }: Secret & { done: () => void }) {
   const { t } = useTranslation();
   return (
     <Stack>
@@ -272,6 +333,14 @@ function SecretShown({ secret, done }: { secret: string; done: () => void }) {
         {secret}
       </Code>
       <Group justify="flex-end">
+        <Button
+          component="a"
+          variant="default"
+          href={`data:text/plain,${encodeURIComponent(`${secret}\n`)}`}
+          download={`${name}.secret.txt`}
+        >
+          {t("download")}
+        </Button>
         <CopyButton value={secret}>
           {({ copied, copy }) => (
             <Button variant="default" onClick={copy}>{copied ? t("copied") : t("copy")}</Button>

@@ -21,6 +21,7 @@ import { useTranslation } from "react-i18next";
 import type { HistoryEvent, Stage } from "../api/shapes.ts";
 import { useConsole } from "../console_context.tsx";
 import { useFormat } from "../i18n/format.ts";
+import { Conflict } from "../parts/conflict.tsx";
 import { useAction } from "../parts/mutation.ts";
 import { Page } from "../parts/page.tsx";
 import { StateBadge } from "../parts/state_badge.tsx";
@@ -38,7 +39,7 @@ const SETTINGS: Record<string, { name: string; required?: boolean }[]> = {
   suno: [{ name: "base_url" }],
 };
 
-export function ProvidersPage() {
+export default function ProvidersPage() {
   const { t } = useTranslation();
   const { api } = useConsole();
   const providers = useQuery({
@@ -156,6 +157,16 @@ interface Draft {
   settings: Record<string, string>;
 }
 
+/** The fields that a person edits, as they are there. */
+function seenOf({ config }: Stage) {
+  return {
+    provider_kind: config?.provider_kind ?? null,
+    model: config?.model ?? null,
+    key_last_four: config?.key_last_four ?? null,
+    settings: config?.settings ?? null,
+  };
+}
+
 function draftOf({ config, environment, provider_kinds }: Stage): Draft {
   return {
     kind: config?.provider_kind ?? environment?.provider_kind ?? provider_kinds[0]?.kind ?? "",
@@ -170,20 +181,47 @@ function StageForm({ stage, mayEnterKeys }: { stage: Stage; mayEnterKeys: boolea
   const { api } = useConsole();
   const { config, stage_type } = stage;
   const [draft, setDraft] = useState(() => draftOf(stage));
-  // What somebody else saved, or this form did, replaces the draft; a mere new look at the same row does not.
-  const version = config?.updated_at ?? null;
-  useEffect(() => setDraft(draftOf(stage)), [version]);
+  /** What the draft was made from. */
+  const [base, setBase] = useState(stage);
+  // The list may be older than what this form has just saved.
+  const isNewer = config !== null &&
+    (base.config === null || Date.parse(config.updated_at) > Date.parse(base.config.updated_at));
+  const changedMeanwhile = isNewer && JSON.stringify(seenOf(base)) !== JSON.stringify(seenOf(stage));
+  const isTouched = JSON.stringify(draft) !== JSON.stringify(draftOf(base));
+  const begin = (from: Stage) => {
+    setBase(from);
+    setDraft(draftOf(from));
+  };
+  useEffect(() => {
+    // What somebody else saved is shown where nothing has been typed; else both are.
+    if (changedMeanwhile && !isTouched) begin(stage);
+  }, [changedMeanwhile, isTouched]);
 
-  const save = useAction((input: Draft) =>
-    api.post("/providers/update", {
+  const save = useAction(async (input: Draft) => {
+    const answer = await api.post("/providers/update", {
       stage_type,
       provider_kind: input.kind,
       ...(input.model && { model: input.model }),
       ...(input.key && { api_key: input.key }),
       settings: Object.fromEntries(Object.entries(input.settings).filter(([, value]) => value !== "")),
-    }), {
+      seen: seenOf(base),
+    });
+    // At once: what is typed after the answer is another change.
+    begin(answer.stage);
+    return answer;
+  }, {
     touches: ["providers", "history", "alerts"],
-    done: t("providers.saved", { stage: stage_type }),
+    done: ({ stage: { config: saved } }) =>
+      saved === null || saved.status === "active"
+        ? { message: t("providers.saved", { stage: stage_type }) }
+        : {
+          tone: "warning",
+          message: t("providers.saved_but", {
+            stage: stage_type,
+            status: t(`providers.status.${saved.status}`),
+            reason: saved.status_reason ?? "",
+          }),
+        },
     failed: t("providers.save_failed"),
   });
 
@@ -193,12 +231,34 @@ function StageForm({ stage, mayEnterKeys }: { stage: Stage; mayEnterKeys: boolea
 
   function submit(event: FormEvent) {
     event.preventDefault();
-    save.mutate(draft, { onSuccess: ({ stage: saved }) => setDraft(draftOf(saved)) });
+    save.mutate(draft);
   }
 
   return (
     <form onSubmit={submit} aria-label={t("providers.form", { stage: stage_type })}>
       <Stack gap="sm">
+        {changedMeanwhile && isTouched && (
+          <Conflict
+            fields={[
+              { label: t("providers.provider"), mine: draft.kind, theirs: config?.provider_kind ?? "" },
+              { label: t("providers.model"), mine: draft.model ?? "", theirs: config?.model ?? "" },
+              {
+                label: t("providers.key"),
+                mine: draft.key ? "••••" : base.config?.key_last_four ?? "",
+                theirs: config?.key_last_four ?? "",
+              },
+              ...[...new Set([...Object.keys(draft.settings), ...Object.keys(config?.settings ?? {})])].map((
+                name,
+              ) => ({
+                label: name,
+                mine: draft.settings[name] ?? "",
+                theirs: config?.settings[name] ?? "",
+              })),
+            ]}
+            mine={() => setBase(stage)}
+            theirs={() => begin(stage)}
+          />
+        )}
         <Select
           label={t("providers.provider")}
           data={stage.provider_kinds.map(({ kind, title }) => ({ value: kind, label: title }))}

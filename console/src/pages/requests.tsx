@@ -21,7 +21,7 @@ import { useConsole } from "../console_context.tsx";
 import { useFormat } from "../i18n/format.ts";
 import { Page } from "../parts/page.tsx";
 import { StateBadge } from "../parts/state_badge.tsx";
-import { EmptyState, ErrorState, Loaded } from "../parts/states.tsx";
+import { EmptyState, ErrorState, Loaded, Stale } from "../parts/states.tsx";
 import { EVERY_MS } from "../queries.ts";
 
 const STATES: RequestState[] = ["running", "succeeded", "failed", "cancelled", "expired", "refused"];
@@ -77,7 +77,9 @@ export default function RequestsPage({ requestNo }: { requestNo: string | undefi
           onChange={(value) => setFilter((now) => ({ ...now, outcome: value as RequestState | null }))}
         />
       </Group>
-      {requests.error && <ErrorState error={requests.error} retry={() => requests.refetch()} />}
+      {requests.error && (rows.length > 0
+        ? <Stale since={requests.dataUpdatedAt} retry={() => requests.refetch()} />
+        : <ErrorState error={requests.error} retry={() => requests.refetch()} />)}
       {requests.data && rows.length === 0 && (
         <EmptyState title={t("requests.empty")}>{t("requests.empty_how")}</EmptyState>
       )}

@@ -4,7 +4,7 @@ import { lazy, Suspense, useState } from "react";
 import { useTranslation } from "react-i18next";
 import type { UsageAnswer, UsageFigures, UsageSplit } from "../api/shapes.ts";
 import { useConsole } from "../console_context.tsx";
-import { useFormat } from "../i18n/format.ts";
+import { localeOf, useFormat } from "../i18n/format.ts";
 import { Page } from "../parts/page.tsx";
 import { EmptyState, Loaded } from "../parts/states.tsx";
 import { EVERY_MS } from "../queries.ts";
@@ -44,7 +44,7 @@ export default function UsagePage() {
     queryFn: ({ signal }) => api.get("/usage", { days: DAYS[span], by: split }, signal),
     refetchInterval: EVERY_MS.slow,
   });
-  const time = new Intl.DateTimeFormat(i18n.language, { hour: "2-digit", minute: "2-digit" });
+  const time = new Intl.DateTimeFormat(localeOf(i18n.language), { hour: "2-digit", minute: "2-digit" });
   const nameOf = (row: UsageAnswer["rows"][number]) =>
     row.day ?? (row.hour ? time.format(new Date(row.hour)) : undefined) ?? row.model ?? row.consumer ??
       t("usage.project_key");

@@ -2,6 +2,7 @@ import { Text } from "@mantine/core";
 import { useQuery } from "@tanstack/react-query";
 import { useTranslation } from "react-i18next";
 import { useConsole } from "../console_context.tsx";
+import { localeOf } from "../i18n/format.ts";
 import { EVERY_MS } from "../queries.ts";
 import SeriesChart from "./series_chart.tsx";
 
@@ -16,7 +17,7 @@ export default function DayCurve({ since }: { since: string }) {
   });
   if (!usage.data) return null;
   if (usage.data.rows.length === 0) return <Text size="sm" c="dimmed">{t("quota.curve_empty")}</Text>;
-  const hour = new Intl.DateTimeFormat(i18n.language, { hour: "2-digit", minute: "2-digit" });
+  const hour = new Intl.DateTimeFormat(localeOf(i18n.language), { hour: "2-digit", minute: "2-digit" });
   const known = new Map(usage.data.rows.map((row) => [Date.parse(row.hour ?? ""), row.requests]));
   // Hours without a call are part of the curve.
   const hours: { hour: string; requests: number }[] = [];

@@ -1,31 +1,61 @@
 import { notifications } from "@mantine/notifications";
 import { useMutation, useQueryClient } from "@tanstack/react-query";
 import { useTranslation } from "react-i18next";
+import { ApiError } from "../api/api.ts";
 
 /** A failure says what to do: time to read it. */
 const READING_MS = 15_000;
 
-/** Something a person does: afterwards what `touches` names is asked for again; a failure is shown and nothing is lost. */
+/** What is said when it is done; by default it is green and goes by itself. */
+export interface Said {
+  message: string;
+  /** `warning`: done, but look. */
+  tone?: "good" | "warning";
+}
+
+/**
+ * Something a person does: afterwards what `touches` names is asked for again; a failure is shown and nothing is lost. `stale`: what
+ * to do instead when somebody else has changed it since it was read.
+ */
 export function useAction<Input, Answer>(
   run: (input: Input) => Promise<Answer>,
-  { touches, done, failed }: { touches: string[]; done?: string; failed: string },
+  { touches, done, failed, stale }: {
+    touches: string[];
+    done?: string | ((answer: Answer) => Said);
+    failed: string;
+    stale?: () => void;
+  },
 ) {
   const queries = useQueryClient();
   const { t } = useTranslation();
   const closeButtonProps = { "aria-label": t("close") };
+  const refresh = () => Promise.all(touches.map((name) => queries.invalidateQueries({ queryKey: [name] })));
   return useMutation<Answer, Error, Input>({
     mutationFn: run,
-    onSuccess: async () => {
-      if (done) notifications.show({ message: done, color: "green", closeButtonProps });
-      await Promise.all(touches.map((name) => queries.invalidateQueries({ queryKey: [name] })));
+    onSuccess: async (answer) => {
+      if (done) {
+        const { message, tone = "good" }: Said = typeof done === "string" ? { message: done } : done(answer);
+        notifications.show({
+          message,
+          color: tone === "good" ? "green" : "orange",
+          ...(tone === "warning" && { autoClose: READING_MS }),
+          closeButtonProps,
+        });
+      }
+      await refresh();
     },
-    onError: (error) =>
+    onError: (error) => {
+      if (error instanceof ApiError && error.code === "changed_meanwhile") {
+        refresh();
+        if (stale) return stale();
+      }
       notifications.show({
         title: failed,
         message: error.message,
         color: "red",
         autoClose: READING_MS,
         closeButtonProps,
-      }),
+      });
+    },
   });
 }

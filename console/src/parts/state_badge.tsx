@@ -23,5 +23,16 @@ const COLOURS: Record<string, string> = {
 };
 
 export function StateBadge({ state, label }: { state: string; label: string }) {
-  return <Badge color={COLOURS[state] ?? "gray"} variant="dot" tt="none" miw="max-content">{label}</Badge>;
+  const colour = COLOURS[state];
+  return (
+    <Badge
+      color={colour ?? "gray"}
+      className={colour === undefined ? "badge-of-no-colour" : undefined}
+      variant="dot"
+      tt="none"
+      miw="max-content"
+    >
+      {label}
+    </Badge>
+  );
 }

@@ -1,9 +1,10 @@
-import { Alert, Button, Center, Loader, Stack, Text, Title } from "@mantine/core";
+import { Alert, Button, Center, Group, Loader, Stack, Text, Title } from "@mantine/core";
 import type { UseQueryResult } from "@tanstack/react-query";
 import { CircleAlert, Inbox } from "lucide-react";
 import type { ReactNode } from "react";
 import { useTranslation } from "react-i18next";
 import { ApiError } from "../api/api.ts";
+import { useFormat } from "../i18n/format.ts";
 
 /** What went wrong, in the gateway's own words, which say what to do. */
 export function ErrorState({ error, retry }: { error: Error; retry?: () => void }) {
@@ -21,6 +22,23 @@ export function ErrorState({ error, retry }: { error: Error; retry?: () => void 
         )}
         {retry && <Button size="xs" variant="default" onClick={retry}>{t("retry")}</Button>}
       </Stack>
+    </Alert>
+  );
+}
+
+/** Whether asking again may help. */
+const isPassing = (error: Error) => !(error instanceof ApiError) || error.status === 0 || error.status >= 500;
+
+/** What is shown is old, and how old. */
+export function Stale({ since, retry }: { since: number; retry: () => void }) {
+  const { t } = useTranslation();
+  const format = useFormat();
+  return (
+    <Alert color="yellow" variant="outline" role="status" p="xs">
+      <Group gap="sm">
+        <Text size="sm">{t("error.stale", { at: format.clock(new Date(since).toISOString()) })}</Text>
+        <Button size="compact-xs" variant="default" onClick={retry}>{t("retry")}</Button>
+      </Group>
     </Alert>
   );
 }
@@ -46,7 +64,9 @@ export function Loaded<Data>({ query, children }: {
   const { t } = useTranslation();
   return (
     <>
-      {query.error && <ErrorState error={query.error} retry={() => query.refetch()} />}
+      {query.error && (query.data !== undefined && isPassing(query.error)
+        ? <Stale since={query.dataUpdatedAt} retry={() => query.refetch()} />
+        : <ErrorState error={query.error} retry={() => query.refetch()} />)}
       {query.data !== undefined ? children(query.data) : !query.error && (
         <Center mih="30vh">
           <Loader role="status" aria-label={t("loading")} />

@@ -1,0 +1,7 @@
+-- The way down of 20261201000200_edits.sql.
+
+set local lock_timeout = '10s';
+
+drop function eve.require_seen(jsonb, jsonb);
+drop function public.eve_consumer_change(text, jsonb, jsonb, text[], text);
+drop function public.eve_provider_save_seen(jsonb, jsonb);
