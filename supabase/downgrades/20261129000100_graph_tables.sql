@@ -1,6 +1,6 @@
 -- The way down of 20261129000100_graph_tables.sql.
 -- rows: eve.event_consumers where name in ('graph')
--- seed: eve.event_consumers {"kind":"graph","name":"graph","types":["post.saved.v1","post.deleted.v1","vision.uploaded.v1","vision.analyzed.v1"],"retry_s":[5,60,600,3600],"is_active":true,"consumer_id":null,"max_in_flight":100}
+-- seed: eve.event_consumers {"kind":"graph","name":"graph","types":["post.saved.v1","post.deleted.v1","post.linked.v1","vision.uploaded.v1","vision.analyzed.v1","crawl.*","article.*"],"retry_s":[5,60,600,3600],"is_active":true,"consumer_id":null,"max_in_flight":100}
 
 set local lock_timeout = '10s';
 

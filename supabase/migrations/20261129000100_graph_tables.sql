@@ -89,7 +89,7 @@ for each statement execute function eve.graph_counted();
 
 -- Who writes the graph: a consumer of the outbox in the database itself. Switched off (is_active), nothing is written for it.
 insert into eve.event_consumers (name, kind, types, retry_s, max_in_flight) values
-  ('graph', 'graph', '{post.saved.v1,post.deleted.v1,vision.uploaded.v1,vision.analyzed.v1}', '{5,60,600,3600}', 100)
+  ('graph', 'graph', '{post.saved.v1,post.deleted.v1,post.linked.v1,vision.uploaded.v1,vision.analyzed.v1,crawl.*,article.*}', '{5,60,600,3600}', 100)
 on conflict (name) do nothing;
 
 -- A post that was added, changed, or has other pictures: one event for all that a transaction does to it.
