@@ -22185,6 +22185,21 @@ begin
       order by e.analyzed_at desc nulls last, e.id
       limit 1
     ) e on true;
+  elsif graph_node_wanted.kind = 'Article' and to_regclass('public.articles') is not null then
+    -- Where pages are not fetched, there is no such table, and this is not looked at. A page that cannot be read is what its posts say.
+    select a.id is not null, jsonb_strip_nulls(
+        jsonb_build_object(
+          'title', left(coalesce(nullif(a.title, ''), p.title), 300), 'site_name', left(a.site_name, 200), 'excerpt', left(a.excerpt, 300),
+          'published_at', a.published_at
+        )
+      ), a.created_at, case when a.trace_id ~ '^[0-9a-f]{32}$' then a.trace_id end
+    into is_own, properties, at, trace_id
+    from public.crawl_pages p
+    left join public.articles a on a.page_id = p.id
+    where p.tenant_id = graph_node_wanted.tenant_id and p.canonical_url = graph_node_wanted.key
+    limit 1;
+    is_own := coalesce(is_own, false);
+    properties := coalesce(properties, '{}');
   end if;
 end;
 $function$;
@@ -22217,6 +22232,16 @@ begin
           select from public.post_enrichment e where e.post_id = p.id and e.file_sha256 = m.file_sha256 and e.kind = 'vision'
         )
       );
+    if to_regclass('public.post_links') is not null then
+      return query
+      select 'LINKS_TO', 'Article', c.canonical_url, jsonb_build_object('place', min(k.place)), p.created_at,
+        case when p.trace_id ~ '^[0-9a-f]{32}$' then p.trace_id end
+      from public.posts p
+      join public.post_links k on k.post_id = p.id
+      join public.crawl_pages c on c.id = k.page_id
+      where p.id = graph_edges_wanted.key::uuid and p.tenant_id = graph_edges_wanted.tenant_id
+      group by c.canonical_url, p.created_at, p.trace_id;
+    end if;
   elsif graph_edges_wanted.kind = 'ImageContent' then
     -- What was found before stays while the picture is looked at once more.
     return query
@@ -22240,6 +22265,13 @@ begin
       where s.same_as <> graph_edges_wanted.key
       order by s.same_as, s.created_at, s.trace_id
     );
+  elsif graph_edges_wanted.kind = 'Article' and to_regclass('public.crawl_pages') is not null then
+    return query
+    select 'PUBLISHED_IN', 'Domain', c.domain, '{}'::jsonb, c.created_at, null::text
+    from public.crawl_pages c
+    where c.tenant_id = graph_edges_wanted.tenant_id and c.canonical_url = graph_edges_wanted.key and c.domain <> ''
+    order by c.created_at
+    limit 1;
   end if;
 end;
 $function$;
@@ -22403,6 +22435,9 @@ begin
   end if;
   if v_data ->> 'file_sha256' is not null then
     v_nodes := v_nodes || jsonb_build_object('kind', 'ImageContent', 'key', v_data ->> 'file_sha256');
+  end if;
+  if v_data ->> 'canonical_url' is not null then
+    v_nodes := v_nodes || jsonb_build_object('kind', 'Article', 'key', v_data ->> 'canonical_url');
   end if;
   if not exists (select from eve.tenants t where t.id = v_data ->> 'tenant_id') then
     return 0;
