@@ -40,6 +40,8 @@ const modelSchema = z.strictObject({
   json: z.boolean().optional(),
   tools: z.boolean().optional(),
   toolsWithJson: z.boolean().optional(),
+  search: z.boolean().optional(),
+  images: z.boolean().optional(),
   thinking: z.strictObject({
     levels: z.array(z.enum(THINKING_LEVELS)),
     budget: z.boolean(),

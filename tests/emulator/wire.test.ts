@@ -166,3 +166,19 @@ test("with mode ANY a function is called after a function's response, too", asyn
   expect(await said("ANY")).toHaveProperty("functionCall");
   expect(await said("AUTO")).toHaveProperty("text");
 });
+
+test("a model that makes pictures answers with one, and one that searches says where it stands", async () => {
+  const one = await emulator({ models: [{ name: "draws", images: true }, { name: "gemini-3.5-flash" }] });
+  const asked = async (model: string, more: unknown) => {
+    const answer = await post(one, { ...prompt("Say hi"), ...Object(more) }, { model });
+    return { status: answer.status, body: await answer.json() };
+  };
+  const pictures = { generationConfig: { responseModalities: ["TEXT", "IMAGE"] } };
+  expect((await asked("draws", pictures)).body.candidates[0].content.parts.at(-1).inlineData.mimeType)
+    .toBe("image/png");
+  expect((await asked("gemini-3.5-flash", pictures)).status).toBe(400);
+  const search = { tools: [{ googleSearch: {} }] };
+  const found = await asked("gemini-3.5-flash", search);
+  expect(found.body.candidates[0].groundingMetadata.groundingSupports[0].segment.text).toBe("hi");
+  expect((await asked("draws", search)).status).toBe(400);
+});
