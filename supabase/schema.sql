@@ -20390,6 +20390,37 @@ AS $function$
   );
 $function$;
 
+CREATE OR REPLACE FUNCTION eve.post_replace(post_id uuid, new jsonb, media jsonb)
+ RETURNS public.posts
+ LANGUAGE plpgsql
+ SET search_path TO ''
+AS $function$
+#variable_conflict use_column
+declare
+  v_post public.posts;
+begin
+  update public.posts p
+  set text = coalesce(post_replace.new ->> 'text', ''), metadata = coalesce(nullif(post_replace.new -> 'metadata', 'null'), '{}'),
+    published_at = coalesce((post_replace.new ->> 'published_at')::timestamptz, p.published_at), updated_at = eve.clock()
+  where p.id = post_replace.post_id
+  returning p.* into v_post;
+  delete from public.post_media_map m where m.post_id = post_replace.post_id and not post_replace.media ? m.file_sha256;
+  delete from public.post_enrichment e
+  where e.post_id = post_replace.post_id and e.file_sha256 is not null and not post_replace.media ? e.file_sha256;
+  update public.post_media_map m
+  set place = f.place
+  from (
+    select g.sha256, min(g.nr)::integer - 1 as place
+    from jsonb_array_elements_text(post_replace.media) with ordinality as g (sha256, nr)
+    group by g.sha256
+  ) f
+  where m.post_id = post_replace.post_id and m.file_sha256 = f.sha256 and m.place <> f.place;
+  return v_post;
+exception when check_violation or data_exception then
+  raise exception 'a post has a text of at most 256 KiB, metadata of at most 16 KiB, and a published_at that is a time' using errcode = 'EV400';
+end;
+$function$;
+
 CREATE OR REPLACE FUNCTION public.eve_post_add(actor jsonb, post jsonb, trace_id text DEFAULT NULL::text, scope text DEFAULT 'intake'::text)
  RETURNS jsonb
  LANGUAGE plpgsql
@@ -20477,6 +20508,9 @@ begin
     end if;
     return sqlerrm::jsonb;
   end;
+  if v_status = 'present' and (v_new ->> 'replace')::boolean then
+    v_post := eve.post_replace(v_post.id, v_new, v_media);
+  end if;
   return jsonb_build_object('status', v_status, 'post', eve.post_json(v_post), 'wake', v_wake);
 end;
 $function$;

@@ -61,6 +61,8 @@ export const visionRoutes: readonly ApiRoute[] = [
       /** Hashes of files that are stored (POST /v1/media), in the post's order; those of a form stand behind them. */
       media: z.array(sha256).max(MAX_MEDIA).default([]),
       class: trafficClass.default("batch"),
+      /** A post that is there says what is given now, with these pictures and no others. */
+      replace: z.boolean().default(false),
     }),
     answers: {
       200: { description: "It was there already", shape: post },

@@ -284,6 +284,8 @@ export interface PostToAdd {
   /** Hashes of files that are stored. */
   media: string[];
   class: "interactive" | "batch";
+  /** A post that is there says what is given now, and no more. */
+  replace?: boolean | undefined;
 }
 
 /** Posts and vision for those who ask. All of it throws what refuses the actor. */

@@ -96,9 +96,8 @@ export function createTelegramEndpoint(
       const { authorise, wake, background } = dependencies;
       const take = taker(dependencies, options.log);
       app.post("/", async ({ env: received }) => {
-        const bot = botOf(dependencies);
         // Before the body is read: a stranger's is none of ours.
-        await dependencies.counting(received.request, () => requireSecret(received.request, bot.secret));
+        await dependencies.counting(received.request, () => requireSecret(received.request, dependencies));
         const body = await readJson(received);
         const read = update.safeParse(body);
         if (!read.success) {
@@ -178,12 +177,12 @@ function botOf({ bot }: TelegramDependencies): NonNullable<TelegramDependencies[
 }
 
 /** Hashes are compared, in constant time: neither where two secrets differ nor how long ours is shows in the time. */
-async function requireSecret(request: Request, secret: string): Promise<void> {
+async function requireSecret(request: Request, dependencies: TelegramDependencies): Promise<void> {
   const given = request.headers.get(SECRET_HEADER);
   if (given === null) {
     throw new GatewayError("credential_missing", { message: "This address is Telegram's alone." });
   }
-  if (!equalInConstantTime(await sha256Of(given), await sha256Of(secret))) {
+  if (!equalInConstantTime(await sha256Of(given), await sha256Of(botOf(dependencies).secret))) {
     throw new GatewayError("credential_invalid");
   }
 }

@@ -4,6 +4,7 @@ set local lock_timeout = '10s';
 
 drop function eve.enrichment_json(public.post_enrichment);
 drop function eve.post_json(public.posts);
+drop function eve.post_replace(uuid, jsonb, jsonb);
 drop function eve.vision_payer(jsonb);
 drop function eve.vision_post_for(jsonb, uuid);
 drop function eve.vision_queue(public.post_enrichment, jsonb, text);

@@ -88,9 +88,42 @@ as $$
   );
 $$;
 
+-- Has a post say what is given now: its words, and of its pictures no others.
+create or replace function eve.post_replace(post_id uuid, new jsonb, media jsonb)
+returns public.posts
+language plpgsql
+volatile
+set search_path = ''
+as $$
+#variable_conflict use_column
+declare
+  v_post public.posts;
+begin
+  update public.posts p
+  set text = coalesce(post_replace.new ->> 'text', ''), metadata = coalesce(nullif(post_replace.new -> 'metadata', 'null'), '{}'),
+    published_at = coalesce((post_replace.new ->> 'published_at')::timestamptz, p.published_at), updated_at = eve.clock()
+  where p.id = post_replace.post_id
+  returning p.* into v_post;
+  delete from public.post_media_map m where m.post_id = post_replace.post_id and not post_replace.media ? m.file_sha256;
+  delete from public.post_enrichment e
+  where e.post_id = post_replace.post_id and e.file_sha256 is not null and not post_replace.media ? e.file_sha256;
+  update public.post_media_map m
+  set place = f.place
+  from (
+    select g.sha256, min(g.nr)::integer - 1 as place
+    from jsonb_array_elements_text(post_replace.media) with ordinality as g (sha256, nr)
+    group by g.sha256
+  ) f
+  where m.post_id = post_replace.post_id and m.file_sha256 = f.sha256 and m.place <> f.place;
+  return v_post;
+exception when check_violation or data_exception then
+  raise exception 'a post has a text of at most 256 KiB, metadata of at most 16 KiB, and a published_at that is a time' using errcode = 'EV400';
+end;
+$$;
+
 -- Adds a post with its pictures. post: {"tenant_id"?, "source", "external_id"?, "text"?, "published_at"?, "metadata"?, "media"?: hashes of
--- files that are stored, 50 at most, "class"?: batch or interactive}. A source and external_id that are there already are that post: its
--- words stay, and pictures that it did not have are added. scope: what the actor needs, intake or vision.
+-- files that are stored, 50 at most, "class"?: batch or interactive, "replace"?}. A source and external_id that are there already are that
+-- post: its words stay, and pictures that it did not have are added; with replace it says what is given now, and no more. scope: what the actor needs, intake or vision.
 -- {"status": "created" or "present", "post", "wake"}, or a refusal.
 create or replace function public.eve_post_add(actor jsonb, post jsonb, trace_id text default null, scope text default 'intake')
 returns jsonb
@@ -180,6 +213,9 @@ begin
     end if;
     return sqlerrm::jsonb;
   end;
+  if v_status = 'present' and (v_new ->> 'replace')::boolean then
+    v_post := eve.post_replace(v_post.id, v_new, v_media);
+  end if;
   return jsonb_build_object('status', v_status, 'post', eve.post_json(v_post), 'wake', v_wake);
 end;
 $$;

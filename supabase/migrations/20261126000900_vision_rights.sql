@@ -24,7 +24,7 @@ begin
     from pg_catalog.pg_proc p
     where p.prokind = 'f'
       and (
-        p.pronamespace = 'eve'::regnamespace and p.proname ~ '^(vision_|post_(json|media_uses)|enrichment_|retention_of_vision)'
+        p.pronamespace = 'eve'::regnamespace and p.proname ~ '^(vision_|post_(json|media_uses|replace)|enrichment_|retention_of_vision)'
         or p.pronamespace = 'public'::regnamespace and p.proname ~ '^eve_(vision_|post_add$)'
       )
   loop
