@@ -13,14 +13,23 @@ export async function canonical(): Promise<Part> {
   const { default: normalizeUrl } = await import(
     new URL("../node_modules/normalize-url/index.js", import.meta.url).href
   ).catch(() => {
-    throw new Error("normalize-url is not installed: run npm ci in bench/ first");
+    throw new Error(
+      "normalize-url is not installed: run npm ci in bench/ first",
+    );
   });
-  const options = { stripHash: true, forceHttps: true, removeTrailingSlash: false, stripWWW: false };
-  const urls = (await Deno.readTextFile(`${CHECKOUT}/tests/fixtures/canonical_urls.txt`)).split("\n")
+  const options = {
+    stripHash: true,
+    forceHttps: true,
+    removeTrailingSlash: false,
+    stripWWW: false,
+  };
+  const urls = (await Deno.readTextFile(`${CHECKOUT}/tests/fixtures/canonical_urls.txt`))
+    .split("\n")
     .filter((line) => line.startsWith("  ")).map((line) => JSON.parse(line) as string)
     // What the other one takes, too.
     .filter((url) =>
-      url.trim().startsWith("http") && canonicalUrl(url) !== null && isTaken(() => normalizeUrl(url, options))
+      url.trim().startsWith("http") && canonicalUrl(url) !== null &&
+      isTaken(() => normalizeUrl(url, options))
     );
   const ours: number[] = [];
   const theirs: number[] = [];
@@ -40,7 +49,10 @@ export async function canonical(): Promise<Part> {
   };
 }
 
-function perSecond(urls: readonly string[], make: (url: string) => unknown): number {
+function perSecond(
+  urls: readonly string[],
+  make: (url: string) => unknown,
+): number {
   const since = performance.now();
   for (let pass = 0; pass < PASSES; pass++) for (const url of urls) make(url);
   return urls.length * PASSES * 1_000 / (performance.now() - since);
