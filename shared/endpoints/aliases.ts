@@ -21,6 +21,8 @@ const END = "(?=/|$)";
 const isAnthropics = ({ headers }: Request) => headers.has("anthropic-version");
 /** Its clients say in which language they are written; Google's bring their key in a place of their own. */
 const isOpenais = ({ headers }: Request) => headers.has("x-stainless-lang") && !headers.has("x-goog-api-key");
+// What Gemini's API alone has stands behind a colon there.
+
 /** Gemini's API has nothing to post there. */
 const posts = ({ method }: Request) => method === "POST";
 
@@ -29,11 +31,11 @@ const ALIASES: readonly Alias[] = [
   { from: new RegExp(`^/openai(?:/v1)*/(?=(?:${OPENAI_ALONE}|${OF_BOTH})${END})`), to: "/openai/v1/" },
   { from: new RegExp(`^/anthropic(?:/v1)*/(?=(?:${ANTHROPIC})${END})`), to: "/anthropic/v1/" },
   { from: new RegExp(`^(?:/v1)?/messages${END}`), to: "/anthropic/v1/messages" },
-  { from: new RegExp(`^(?:/v1)?/models${END}`), to: "/anthropic/v1/models", of: isAnthropics },
+  { from: /^(?:\/v1)?\/models(?=$|\/[^:]*$)/, to: "/anthropic/v1/models", of: isAnthropics },
   { from: new RegExp(`^(?:/v1)?/(?=(?:${OPENAI_ALONE})${END})`), to: "/openai/v1/" },
   { from: new RegExp(`^/(?=(?:${OF_BOTH})${END})`), to: "/openai/v1/" },
   { from: new RegExp(`^/v1/(?=(?:files|batches)(?:$|/[^/]+/cancel$))`), to: "/openai/v1/", of: posts },
-  { from: new RegExp(`^/v1/(?=(?:${OF_BOTH})${END})`), to: "/openai/v1/", of: isOpenais },
+  { from: new RegExp(`^/v1/(?=(?:${OF_BOTH})(?:$|/[^:]*$))`), to: "/openai/v1/", of: isOpenais },
   { from: new RegExp(`^(/upload)?/v1alpha${END}`), to: "$1/v1beta" },
 ];
 

@@ -39,14 +39,14 @@ export async function embedAll(
     const thrown: unknown[] = [];
     const crowded: { index: number; error: unknown }[] = [];
     const now = waiting.slice(0, MAX_GROUP);
-    groups.expected = now.length;
+    groups.begin(now.length);
     // Settled, so that nothing of the request is under way any more when it fails.
     await Promise.allSettled(now.map(async (index) => {
       try {
         const id = items.length === 1 ? request.id : await itemId(request.id, index + 1);
         done[index] = await embedOne(dependencies, { ...request, id }, items[index]!, each, groups);
       } catch (error) {
-        groups.expected--;
+        groups.leave();
         if (hasNoPlaceYet(error) && !failed.signal.aborted) return void crowded.push({ index, error });
         thrown.push(error);
         failed.abort();

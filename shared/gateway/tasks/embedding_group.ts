@@ -6,10 +6,10 @@ import type { Destination } from "./task.ts";
 /** What Google takes in one call. */
 export const MAX_GROUP = 100;
 /**
- * How long the first text waits for the others in ms: their reservations come in a few answers of the database, milliseconds apart. A call
- * for each text takes some ten times as long.
+ * How long the first text waits for others in ms, unless all have come: their reservations come in a few answers of the database. Below what a
+ * start may be late by, and a fraction of what a call for each text would take.
  */
-const GATHER_MS = 25;
+const GATHER_MS = 100;
 
 interface Wanted {
   to: Destination;
@@ -26,12 +26,23 @@ interface Wanted {
  */
 export class EmbeddingGroups {
   readonly #clock: Clock;
-  readonly #gathering = new Map<string, Wanted[]>();
-  /** Texts that may still come; none is waited for where there is one alone. */
-  expected = 1;
+  readonly #gathering = new Map<string, { provider: EmbeddingProvider; wanted: Wanted[] }>();
+  /** Texts that may still come: where there are none, nobody is waited for. */
+  #toCome = 1;
 
   constructor(clock: Clock) {
     this.#clock = clock;
+  }
+
+  /** So many texts begin now, side by side. */
+  begin(texts: number): void {
+    this.#toCome = texts;
+  }
+
+  /** One of them has ended without a vector, and does not come any more. */
+  leave(): void {
+    this.#toCome--;
+    this.#sendIfAllAreHere();
   }
 
   /** @throws as `EmbeddingProvider.embed`; what ends one of a group ends all of it */
@@ -41,28 +52,38 @@ export class EmbeddingGroups {
     item: EmbedItem,
     tokens: number,
   ): Promise<ProviderEmbedding> {
-    if (provider.embedMany === undefined || this.expected <= 1) return provider.embed({ ...to, item });
+    this.#toCome--;
     // Not every upstream has vectors of several lengths in one call.
     const place = JSON.stringify([to.model, to.secret, to.settings, item.outputDimensionality]);
     return new Promise((resolve, reject) => {
-      const group = this.#gathering.get(place) ?? [];
-      group.push({ to, item, tokens, resolve, reject });
-      if (group.length >= Math.min(this.expected, MAX_GROUP)) return this.#send(provider, place, group);
-      if (group.length > 1) return;
+      const group = this.#gathering.get(place) ?? { provider, wanted: [] };
+      group.wanted.push({ to, item, tokens, resolve, reject });
       this.#gathering.set(place, group);
-      const send = () => this.#send(provider, place, group);
+      if (group.wanted.length >= (provider.embedMany === undefined ? 1 : MAX_GROUP)) this.#send(place);
+      this.#sendIfAllAreHere();
+      if (group.wanted.length !== 1 || this.#gathering.get(place) !== group) return;
+      const send = () => this.#gathering.get(place) === group && this.#send(place);
       this.#clock.sleep(GATHER_MS).then(send, send);
     });
   }
 
-  #send(provider: EmbeddingProvider, place: string, group: Wanted[]): void {
-    if (this.#gathering.get(place) === group) this.#gathering.delete(place);
-    const [first] = group;
-    if (first === undefined) return;
-    const wanted = group.splice(0);
+  #sendIfAllAreHere(): void {
+    if (this.#toCome > 0) return;
+    for (const place of [...this.#gathering.keys()]) this.#send(place);
+  }
+
+  #send(place: string): void {
+    const group = this.#gathering.get(place);
+    this.#gathering.delete(place);
+    if (group === undefined) return;
+    const { provider, wanted } = group;
     called(provider, wanted).then(
       (embeddings) => wanted.forEach(({ resolve }, n) => resolve(embeddings[n]!)),
-      (thrown) => wanted.forEach(({ reject }) => reject(thrown)),
+      (thrown) => {
+        // Each may be tried again.
+        this.#toCome += wanted.length;
+        wanted.forEach(({ reject }) => reject(thrown));
+      },
     );
   }
 }

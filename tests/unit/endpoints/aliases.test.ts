@@ -62,6 +62,10 @@ const OWN: typeof ALIASES = [
   "/v1betax/openai/models",
 ].map((path) => [path, path]);
 OWN.push(["/v1/models", "/v1/models", "GET", GOOGLE], ["/v1/files", "/v1/files", "GET"]);
+OWN.push(["/v1/models/gemma:countTokens", "/v1/models/gemma:countTokens", "POST", {
+  ...OPENAI,
+  ...ANTHROPIC,
+}]);
 OWN.push(["/v1/models/gemma:generateContent", "/v1/models/gemma:generateContent", "POST"]);
 
 const at = (path: string, method = "GET", headers: Record<string, string> = {}) =>
