@@ -481,6 +481,19 @@ describe.skipIf(!CAN_RUN)("the console", () => {
         select input_tokens || ' / ' || output_tokens + 1000 as tokens from eve.requests where request_id = 'figure-4'`;
       expect((await last.getByRole("cell").nth(4).textContent())!.replaceAll(",", "")).toBe(paid!.tokens);
 
+      // What was filtered is in the address, and in the file.
+      await page.getByLabel("Error code").fill("rate_limited");
+      await expect.poll(() => page.getByRole("table", { name: "Requests" }).getByRole("row").count()).toBe(3);
+      await page.reload();
+      await expect.poll(() => page.getByRole("table", { name: "Requests" }).getByRole("row").count()).toBe(3);
+      const saved = page.waitForEvent("download");
+      await page.getByRole("button", { name: "Save as CSV" }).click();
+      const lines = (await Deno.readTextFile(await (await saved).path())).trim().split("\r\n");
+      expect(lines).toHaveLength(3);
+      expect(lines.every((line, n) => n === 0 || line.includes("refused-"))).toBe(true);
+      await page.getByLabel("Error code").fill("");
+      await page.getByLabel("Consumer", { exact: true }).fill("");
+
       await database`
         update eve.lanes set blocked_until = now() + interval '1 hour', blocked_reason = 'upstream_rate_limited'
         where model = 'gemma-4-31b-it'`;

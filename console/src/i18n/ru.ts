@@ -7,6 +7,7 @@ export const ru: Texts<typeof en> & {
   providers: { models_age_few: string; models_age_many: string };
   alerts: { open_count_few: string; open_count_many: string };
   consumers: { total_few: string; total_many: string };
+  requests: { exported_few: string; exported_many: string };
   storage: {
     line_few: string;
     line_many: string;
@@ -151,6 +152,16 @@ export const ru: Texts<typeof en> & {
     empty: "Запросов нет",
     empty_how: 'Ничего не подходит, или вызовов ещё не было. Первый вызов: npm run eve -- invoke "Привет"',
     request_id: "Номер запроса",
+    key: "Ключ",
+    error_code: "Код ошибки",
+    since: "С",
+    until: "По",
+    export: { csv: "Сохранить как CSV", json: "Сохранить как JSON" },
+    exported_one: "В файле {{count}} запрос.",
+    exported_few: "В файле {{count}} запроса.",
+    exported_many: "В файле {{count}} запросов.",
+    exported_other: "В файле {{count}} запроса.",
+    export_failed: "Не сохранено",
     consumer: "Потребитель",
     model: "Модель",
     outcome: "Исход",

@@ -13,13 +13,16 @@ import {
 } from "@mantine/core";
 import { useDebouncedValue } from "@mantine/hooks";
 import { useInfiniteQuery, useQuery } from "@tanstack/react-query";
-import { useState } from "react";
+import { useEffect, useState } from "react";
 import { useTranslation } from "react-i18next";
 import { useLocation } from "wouter";
-import type { RequestRow, RequestState } from "../api/shapes.ts";
+import type { RequestRow, RequestsAnswer, RequestState } from "../api/shapes.ts";
 import { useConsole } from "../console_context.tsx";
 import { useFormat } from "../i18n/format.ts";
+import { csvOf } from "../parts/csv.ts";
+import { useAction } from "../parts/mutation.ts";
 import { Page } from "../parts/page.tsx";
+import { saveFile } from "../parts/save_file.ts";
 import { StateBadge } from "../parts/state_badge.tsx";
 import { EmptyState, ErrorState, Loaded, Stale } from "../parts/states.tsx";
 import { EVERY_MS } from "../queries.ts";
@@ -29,31 +32,78 @@ const PAGE = 50;
 /** While a person types. */
 const PAUSE_MS = 300;
 
-interface Filter {
-  request_id: string;
-  consumer: string;
-  model: string;
-  outcome: RequestState | null;
+const TEXTS = ["request_id", "consumer", "model", "key", "error_code"] as const;
+const TIMES = ["since", "until"] as const;
+const NAMES = [...TEXTS, "outcome", ...TIMES] as const;
+
+/** Empty texts are not asked for. Times are as the field has them: local, to the minute. */
+type Filter = Record<typeof NAMES[number], string>;
+
+/** The filter is in the address, to be kept and sent. */
+function filterOfAddress(): Filter {
+  const given = new URLSearchParams(location.search);
+  return Object.fromEntries(NAMES.map((name) => [name, given.get(name) ?? ""])) as Filter;
 }
+
+function addressOf(filter: Filter): string {
+  return String(new URLSearchParams(Object.entries(filter).filter(([, value]) => value !== "")));
+}
+
+/** As the gateway takes it. */
+const askedOf = (filter: Filter) => ({
+  ...filter,
+  ...Object.fromEntries(
+    TIMES.filter((name) => filter[name] !== "").map((name) => [name, new Date(filter[name]).toISOString()]),
+  ),
+});
+
+/** An export is of the newest so many. */
+const MOST_EXPORTED = 10_000;
+const EXPORT_PAGE = 1_000;
 
 export default function RequestsPage({ requestNo }: { requestNo: string | undefined }) {
   const { t } = useTranslation();
   const format = useFormat();
   const { api } = useConsole();
   const [, navigate] = useLocation();
-  const [filter, setFilter] = useState<Filter>({ request_id: "", consumer: "", model: "", outcome: null });
+  const [filter, setFilter] = useState(filterOfAddress);
   const [asked] = useDebouncedValue(filter, PAUSE_MS);
+  const address = addressOf(asked);
+  useEffect(() => {
+    navigate(`${requestNo === undefined ? "/requests" : `/requests/${requestNo}`}?${address}`, {
+      replace: true,
+    });
+  }, [address]);
   const requests = useInfiniteQuery({
     queryKey: ["requests", asked],
     queryFn: ({ signal, pageParam }) =>
-      api.get("/requests", { ...asked, before: pageParam, limit: PAGE }, signal),
+      api.get("/requests", { ...askedOf(asked), before: pageParam, limit: PAGE }, signal),
     initialPageParam: null as string | null,
     getNextPageParam: (page) => page.next_before,
     // Older pages do not change: only somebody who looks at the newest sees them live.
     refetchInterval: (query) => (query.state.data?.pages.length ?? 0) > 1 ? false : EVERY_MS.requests,
   });
   const rows = requests.data?.pages.flatMap((page) => page.requests) ?? [];
-  const text = (name: "request_id" | "consumer" | "model") => ({
+  const exporting = useAction(async (kind: "csv" | "json") => {
+    const found: RequestRow[] = [];
+    let before: string | null = null;
+    do {
+      const page: RequestsAnswer = await api.get("/requests", {
+        ...askedOf(asked),
+        before,
+        limit: EXPORT_PAGE,
+      });
+      found.push(...page.requests);
+      before = page.next_before;
+    } while (before !== null && found.length < MOST_EXPORTED);
+    saveFile(`requests.${kind}`, kind === "csv" ? csvOf(found) : JSON.stringify(found, null, 2));
+    return found.length;
+  }, {
+    touches: [],
+    done: (count) => ({ message: t("requests.exported", { count }) }),
+    failed: t("requests.export_failed"),
+  });
+  const text = (name: typeof TEXTS[number]) => ({
     label: t(`requests.${name}`),
     value: filter[name],
     onChange: (event: { currentTarget: { value: string } }) => {
@@ -64,18 +114,38 @@ export default function RequestsPage({ requestNo }: { requestNo: string | undefi
   return (
     <Page title={t("requests.title")} about={t("requests.about")}>
       <Group component="search" align="flex-end">
-        <TextInput {...text("request_id")} />
-        <TextInput {...text("consumer")} />
-        <TextInput {...text("model")} />
+        {TEXTS.map((name) => <TextInput key={name} {...text(name)} />)}
         <Select
           label={t("requests.outcome")}
           placeholder={t("all")}
           clearable
           clearButtonProps={{ "aria-label": t("clear") }}
           data={STATES.map((value) => ({ value, label: t(`requests.state.${value}`) }))}
-          value={filter.outcome}
-          onChange={(value) => setFilter((now) => ({ ...now, outcome: value as RequestState | null }))}
+          value={filter.outcome || null}
+          onChange={(value) => setFilter((now) => ({ ...now, outcome: value ?? "" }))}
         />
+        {TIMES.map((name) => (
+          <TextInput
+            key={name}
+            type="datetime-local"
+            label={t(`requests.${name}`)}
+            value={filter[name]}
+            onChange={(event) => {
+              const value = event.currentTarget.value;
+              setFilter((now) => ({ ...now, [name]: value }));
+            }}
+          />
+        ))}
+        {(["csv", "json"] as const).map((kind) => (
+          <Button
+            key={kind}
+            variant="default"
+            loading={exporting.isPending}
+            onClick={() => exporting.mutate(kind)}
+          >
+            {t(`requests.export.${kind}`)}
+          </Button>
+        ))}
       </Group>
       {requests.error && (rows.length > 0
         ? <Stale since={requests.dataUpdatedAt} retry={() => requests.refetch()} />
@@ -148,7 +218,7 @@ export default function RequestsPage({ requestNo }: { requestNo: string | undefi
       <Errors />
       <Drawer
         opened={requestNo !== undefined}
-        onClose={() => navigate("/requests")}
+        onClose={() => navigate(`/requests?${address}`)}
         position="right"
         size="lg"
         title={t("requests.one", { no: requestNo })}
