@@ -112,7 +112,7 @@ export function createHostCheck({ now, instance, runtime, ask, connect }: HostCh
 }
 
 async function resolves(resolve: Resolve | undefined, now: () => number): Promise<HostFacts["resolve_dns"]> {
-  if (resolve === undefined) return { works: false, ms: 0, problem: "the runtime has no Deno.resolveDns" };
+  if (resolve === undefined) return { works: false, ms: 0, problem: "the runtime cannot look names up" };
   const from = now();
   try {
     const found = await resolve(KNOWN_HOST);
