@@ -9,6 +9,7 @@ import {
 import { jsonResponse } from "../http/json_response.ts";
 import { chatRoutes } from "./chat_routes.ts";
 import { graphRoutes } from "./graph_routes.ts";
+import { crawlRoutes } from "./crawl_routes.ts";
 import { mediaRoutes } from "./media_routes.ts";
 import { openApiDocument } from "./openapi.ts";
 import type { ApiDependencies, ApiRoute } from "./route.ts";
@@ -25,6 +26,7 @@ export const API_ROUTES: readonly ApiRoute[] = [
   ...chatRoutes,
   ...visionRoutes,
   ...graphRoutes,
+  ...crawlRoutes,
   ...mediaRoutes,
 ];
 

@@ -2,6 +2,7 @@ import { z } from "zod";
 import type { Actor } from "../contract/actor.ts";
 import type { Chats } from "../database/chats.ts";
 import type { Graph } from "../database/graph.ts";
+import type { Crawl } from "../database/crawl.ts";
 import type { Vision } from "../database/vision.ts";
 import type { Media } from "../media/storage.ts";
 import type { AddressSigner } from "../media/signed_address.ts";
@@ -18,6 +19,7 @@ export interface ApiDependencies {
   chats: Chats;
   vision: Vision;
   graph: Graph;
+  crawl: Crawl;
   /** Calls the function worker: there is something to do. Never throws. */
   wake(): Promise<void>;
   /** Calls the function llm-invoke, with a JSON body. */

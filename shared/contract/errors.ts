@@ -392,6 +392,12 @@ export const ERRORS = {
     retryable: false,
     message: "There is no such post of your tenant's. Check its id.",
   },
+  page_not_found: {
+    status: 404,
+    retryable: false,
+    message:
+      "There is no such page of your tenant's, or it was not fetched yet. Check its id or URL, or ask in another mode.",
+  },
   graph_node_not_found: {
     status: 404,
     retryable: false,

@@ -50,8 +50,8 @@ const WIKIMEDIA_MOBILE =
   /^([a-z-]+)\.m\.(wikipedia|wiktionary|wikibooks|wikiquote|wikisource|wikinews|wikivoyage)\.org$/;
 
 /** `/amp/s/HOST/...` of Google's search, and `/c/s/HOST/...` of its cache; `s`: https. */
-const GOOGLE_AMP = /^\/amp\/(s\/)?([^/?]+\.[^/?]+(?:\/.*)?)$/;
-const AMP_CACHE = /^\/[cv]\/(s\/)?([^/?]+\.[^/?]+(?:\/.*)?)$/;
+const GOOGLE_AMP = /^\/amp\/(s\/)?([a-z0-9-]+(?:\.[a-z0-9-]+)+(?:\/.*)?)$/i;
+const AMP_CACHE = /^\/[cv]\/(s\/)?([a-z0-9-]+(?:\.[a-z0-9-]+)+(?:\/.*)?)$/i;
 
 const UNRESERVED = /[A-Za-z0-9._~-]/;
 
@@ -73,7 +73,7 @@ export function canonicalUrl(original: string): string | null {
     if (url.username !== "" || url.password !== "") return null;
     const host = hostOf(url);
     if (host === null) return null;
-    const inner = behindAmp(host, url);
+    const inner = behindAmp(host, withSingleSlashes(plainly(url.pathname)), url);
     if (inner !== null && URL.canParse(inner)) {
       text = inner;
       continue;
@@ -108,14 +108,14 @@ function hostOf({ hostname, port }: URL): string | null {
   return host.includes(".m.") ? host.replace(WIKIMEDIA_MOBILE, "$1.$2.org") : host;
 }
 
-function behindAmp(host: string, { port, pathname, search }: URL): string | null {
+function behindAmp(host: string, path: string, { port, search }: URL): string | null {
   if (port !== "") return null;
   const pattern = host === "www.google.com" || host === "google.com"
     ? GOOGLE_AMP
     : host.endsWith(".cdn.ampproject.org")
     ? AMP_CACHE
     : null;
-  const found = pattern?.exec(pathname);
+  const found = pattern?.exec(path);
   return found ? `${found[1] === undefined ? "http" : "https"}://${found[2]}${search}` : null;
 }
 

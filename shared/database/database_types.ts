@@ -42,6 +42,72 @@ export type Database = {
         };
         Relationships: [];
       };
+      "articles": {
+        Row: {
+          "byline": string | null;
+          "created_at": string;
+          "excerpt": string | null;
+          "id": string;
+          "language": string | null;
+          "page_id": string;
+          "published_at": string | null;
+          "site_name": string | null;
+          "summary": string | null;
+          "summary_model": string | null;
+          "tenant_id": string;
+          "text": string;
+          "title": string;
+          "trace_id": string | null;
+          "updated_at": string;
+          "words": number;
+        };
+        ComputedFields: never;
+        Insert: {
+          "byline"?: string | null;
+          "created_at"?: string;
+          "excerpt"?: string | null;
+          "id"?: string;
+          "language"?: string | null;
+          "page_id": string;
+          "published_at"?: string | null;
+          "site_name"?: string | null;
+          "summary"?: string | null;
+          "summary_model"?: string | null;
+          "tenant_id"?: string;
+          "text"?: string;
+          "title"?: string;
+          "trace_id"?: string | null;
+          "updated_at"?: string;
+          "words"?: number;
+        };
+        Update: {
+          "byline"?: string | null;
+          "created_at"?: string;
+          "excerpt"?: string | null;
+          "id"?: string;
+          "language"?: string | null;
+          "page_id"?: string;
+          "published_at"?: string | null;
+          "site_name"?: string | null;
+          "summary"?: string | null;
+          "summary_model"?: string | null;
+          "tenant_id"?: string;
+          "text"?: string;
+          "title"?: string;
+          "trace_id"?: string | null;
+          "updated_at"?: string;
+          "words"?: number;
+        };
+        Relationships: [
+          {
+            foreignKeyName: "articles_page_id_fkey";
+            columns: ["page_id"];
+            isOneToOne: false;
+            referencedRelation: "crawl_pages";
+            referencedColumns: ["id"];
+          },
+        ];
+      };
       "chat_shares": {
         Row: {
           "chat_id": string;
@@ -130,6 +196,106 @@ export type Database = {
           "title"?: string | null;
           "updated_at"?: string;
           "user_id"?: string | null;
+        };
+        Relationships: [];
+      };
+      "crawl_pages": {
+        Row: {
+          "cache_policy": Json | null;
+          "canonical_rules": number;
+          "canonical_url": string;
+          "charset": string | null;
+          "created_at": string;
+          "domain": string;
+          "etag": string | null;
+          "expires_at": string | null;
+          "facts_sha256": string | null;
+          "failures": number;
+          "fetched_at": string | null;
+          "fetches": number;
+          "final_url": string | null;
+          "held_by": string | null;
+          "held_until": string | null;
+          "html_sha256": string | null;
+          "id": string;
+          "job_id": string | null;
+          "last_modified": string | null;
+          "mime_type": string | null;
+          "reason": string | null;
+          "size_bytes": number | null;
+          "state": string;
+          "status": number | null;
+          "tenant_id": string;
+          "title": string | null;
+          "trace_id": string | null;
+          "updated_at": string;
+          "url": string;
+          "used_at": string;
+        };
+        ComputedFields: never;
+        Insert: {
+          "cache_policy"?: Json | null;
+          "canonical_rules"?: number;
+          "canonical_url": string;
+          "charset"?: string | null;
+          "created_at"?: string;
+          "domain"?: string;
+          "etag"?: string | null;
+          "expires_at"?: string | null;
+          "facts_sha256"?: string | null;
+          "failures"?: number;
+          "fetched_at"?: string | null;
+          "fetches"?: number;
+          "final_url"?: string | null;
+          "held_by"?: string | null;
+          "held_until"?: string | null;
+          "html_sha256"?: string | null;
+          "id"?: string;
+          "job_id"?: string | null;
+          "last_modified"?: string | null;
+          "mime_type"?: string | null;
+          "reason"?: string | null;
+          "size_bytes"?: number | null;
+          "state"?: string;
+          "status"?: number | null;
+          "tenant_id"?: string;
+          "title"?: string | null;
+          "trace_id"?: string | null;
+          "updated_at"?: string;
+          "url": string;
+          "used_at"?: string;
+        };
+        Update: {
+          "cache_policy"?: Json | null;
+          "canonical_rules"?: number;
+          "canonical_url"?: string;
+          "charset"?: string | null;
+          "created_at"?: string;
+          "domain"?: string;
+          "etag"?: string | null;
+          "expires_at"?: string | null;
+          "facts_sha256"?: string | null;
+          "failures"?: number;
+          "fetched_at"?: string | null;
+          "fetches"?: number;
+          "final_url"?: string | null;
+          "held_by"?: string | null;
+          "held_until"?: string | null;
+          "html_sha256"?: string | null;
+          "id"?: string;
+          "job_id"?: string | null;
+          "last_modified"?: string | null;
+          "mime_type"?: string | null;
+          "reason"?: string | null;
+          "size_bytes"?: number | null;
+          "state"?: string;
+          "status"?: number | null;
+          "tenant_id"?: string;
+          "title"?: string | null;
+          "trace_id"?: string | null;
+          "updated_at"?: string;
+          "url"?: string;
+          "used_at"?: string;
         };
         Relationships: [];
       };
@@ -716,6 +882,49 @@ export type Database = {
           },
         ];
       };
+      "post_links": {
+        Row: {
+          "created_at": string;
+          "page_id": string;
+          "place": number;
+          "post_id": string;
+          "tenant_id": string;
+          "url": string;
+        };
+        ComputedFields: never;
+        Insert: {
+          "created_at"?: string;
+          "page_id": string;
+          "place"?: number;
+          "post_id": string;
+          "tenant_id"?: string;
+          "url"?: string;
+        };
+        Update: {
+          "created_at"?: string;
+          "page_id"?: string;
+          "place"?: number;
+          "post_id"?: string;
+          "tenant_id"?: string;
+          "url"?: string;
+        };
+        Relationships: [
+          {
+            foreignKeyName: "post_links_page_id_fkey";
+            columns: ["page_id"];
+            isOneToOne: false;
+            referencedRelation: "crawl_pages";
+            referencedColumns: ["id"];
+          },
+          {
+            foreignKeyName: "post_links_post_id_fkey";
+            columns: ["post_id"];
+            isOneToOne: false;
+            referencedRelation: "posts";
+            referencedColumns: ["id"];
+          },
+        ];
+      };
       "post_media_map": {
         Row: {
           "created_at": string;
@@ -1191,6 +1400,45 @@ export type Database = {
       "eve_consumer_scope": { Args: { "changes": Json; "name": string }; Returns: Json };
       "eve_consumers": { Args: { "name"?: string }; Returns: Json };
       "eve_count_bad_requests": { Args: { "counts": Json }; Returns: Json };
+      "eve_crawl_ask": {
+        Args: {
+          "actor": Json;
+          "class"?: string;
+          "mode"?: string;
+          "page": Json;
+          "tenant_id"?: string;
+          "trace_id"?: string;
+        };
+        Returns: Json;
+      };
+      "eve_crawl_begin": {
+        Args: { "job_id": string; "lease_s": number; "mode": string; "page_id": string };
+        Returns: Json;
+      };
+      "eve_crawl_finish": {
+        Args: { "job_id": string; "outcome": Json; "page_id": string; "trace_id"?: string };
+        Returns: Json;
+      };
+      "eve_crawl_job": { Args: { "job_id": string }; Returns: Json };
+      "eve_crawl_links": { Args: { "links": Json; "post_id": string; "trace_id"?: string }; Returns: Json };
+      "eve_crawl_page": { Args: { "actor": Json; "id": string }; Returns: Json };
+      "eve_crawl_pages": {
+        Args: {
+          "actor": Json;
+          "at_most"?: number;
+          "before"?: string;
+          "domain"?: string;
+          "state"?: string;
+          "tenant_id"?: string;
+        };
+        Returns: Json;
+      };
+      "eve_crawl_post": { Args: { "post_id": string }; Returns: Json };
+      "eve_crawl_robots": { Args: { "origin": string; "saved"?: Json }; Returns: Json };
+      "eve_crawl_turn": {
+        Args: { "interval_ms": number; "origin": string; "wait_ms": number };
+        Returns: Json;
+      };
       "eve_dead_letter": { Args: { "id": number }; Returns: Json };
       "eve_dead_letters": {
         Args: { "at_most"?: number; "before"?: number; "consumer"?: string; "type"?: string };

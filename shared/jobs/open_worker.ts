@@ -19,6 +19,8 @@ import { beginningOf, storedPicture } from "../vision/stored_picture.ts";
 import type { JobRunner } from "./job_runner.ts";
 import { botById } from "../telegram/open.ts";
 import { telegramRunner } from "./telegram_runner.ts";
+import { createCrawlBooks } from "../database/crawl.ts";
+import { crawlRunner } from "./crawl_runner.ts";
 import { visionRunner } from "./vision_runner.ts";
 import { runWorker } from "./worker.ts";
 
@@ -145,6 +147,12 @@ export function openWorker(
           provider_job: run,
           batch: batchRunner(calls),
           vision: look,
+          crawl: crawlRunner({
+            books: createCrawlBooks(calls.transport),
+            network: { fetch: options.fetch, resolve: options.resolve, connect: options.connect, clock },
+            media: calls.media,
+            now: Date.now,
+          }),
           telegram,
           ...(tesseract !== null && { ocr: ocrRunner({ program: tesseract, media: calls.media }) }),
         },

@@ -264,6 +264,12 @@ export const METRICS = {
     help: "Tokens that analyses of pictures were charged with, in and out.",
     labels: ["provider", "tenant"],
   },
+  crawl_fetches_total: {
+    type: "counter",
+    help:
+      "Pages fetched, by what came of it: fetched, unchanged, not_html, failed, ...; not_queued: links of a post for which there was no room.",
+    labels: ["result"],
+  },
   vision_decisions_total: {
     type: "counter",
     help: "What was decided of pictures, by its reason.",

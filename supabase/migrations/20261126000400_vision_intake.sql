@@ -216,7 +216,11 @@ begin
   if v_status = 'present' and (v_new ->> 'replace')::boolean then
     v_post := eve.post_replace(v_post.id, v_new, v_media);
   end if;
-  return jsonb_build_object('status', v_status, 'post', eve.post_json(v_post), 'wake', v_wake);
+  return jsonb_build_object(
+    'status', v_status, 'post', eve.post_json(v_post),
+    -- A trigger has queued its links.
+    'wake', v_wake or coalesce(current_setting('eve.crawl_wakes', true), '') = 'true'
+  );
 end;
 $$;
 comment on function public.eve_post_add is 'Adds a post, and has its pictures looked at.';

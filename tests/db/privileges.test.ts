@@ -87,6 +87,7 @@ test("they are the committed ones (written again by: npm test -- tests/db/privil
 const READ_BY_ADMINISTRATORS = ["public.api_keys", "public.provider_configs"];
 /** And what it shows to members of the row's tenant: the column that nobody else may ask for (tests/db/tenants.test.ts has the rest). */
 const READ_BY_MEMBERS: Readonly<Record<string, string>> = {
+  "public.crawl_pages": "cache_policy",
   "public.media_objects": "stored_in",
   "public.post_enrichment": "raw_text",
 };
@@ -94,6 +95,8 @@ const READ_BY_MEMBERS: Readonly<Record<string, string>> = {
 const READ_WHOLE_BY_MEMBERS = [
   "public.posts",
   "public.post_media_map",
+  "public.articles",
+  "public.post_links",
   "public.graph_nodes",
   "public.graph_edges",
 ];

@@ -167,7 +167,8 @@ describe("rules of the schema", () => {
          and c.relname not in ('google_ai_api_keys', 'google_ai_model_limits', 'google_ai_usage_counters',
            'google_ai_maintenance_log', 'token_usage', 'provider_configs', 'api_keys', 'media_objects',
            'chats', 'messages', 'message_images', 'search_results', 'chat_shares',
-           'posts', 'post_media_map', 'post_enrichment', 'graph_nodes', 'graph_edges')
+           'posts', 'post_media_map', 'post_enrichment', 'graph_nodes', 'graph_edges', 'crawl_pages',
+             'articles', 'post_links')
        union all
        select p.oid::regprocedure::text from pg_proc p
        where p.pronamespace = 'public'::regnamespace and p.proname not like 'eve\\_%'

@@ -3,6 +3,7 @@ import { createApiEndpoint } from "../../shared/api/api_endpoint.ts";
 import { createAccess } from "../../shared/database/access.ts";
 import { createChats } from "../../shared/database/chats.ts";
 import { createGraph } from "../../shared/database/graph.ts";
+import { createCrawl } from "../../shared/database/crawl.ts";
 import { createVision } from "../../shared/database/vision.ts";
 import { createMedia } from "../../shared/database/media.ts";
 import { createMediaSpool } from "../../shared/database/media_spool.ts";
@@ -102,6 +103,7 @@ export function apiOver(
       chats: createChats(transport.call),
       vision: createVision(transport.call),
       graph: createGraph(transport.call),
+      crawl: createCrawl(transport.call),
       wake: () => Promise.resolve(void logged.push("worker woken")),
       secretKey: SECRET,
       callModels: () => Promise.reject(new Error("there are no models here")),

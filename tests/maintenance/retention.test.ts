@@ -114,6 +114,16 @@ describe("every table", () => {
        from (values ('old', interval '8 days'), ('young', interval '6 days')) v (id, age)`,
     ],
     [
+      "public.crawl_pages",
+      `insert into public.crawl_pages (url, canonical_url, used_at) 
+       select 'https://a', 'https://a/' || age, now() - age from (values (interval '31 days'), (interval '29 days')) v (age)`,
+    ],
+    [
+      "eve.crawl_hosts",
+      `insert into eve.crawl_hosts (origin, updated_at)
+       select 'https://' || age, now() - age from (values (interval '31 days'), (interval '29 days')) v (age)`,
+    ],
+    [
       "eve.vision_decisions",
       `insert into eve.vision_decisions (tenant_id, post_id, file_sha256, action, reason, policy_version, decided_at)
        select 'default', gen_random_uuid(), 's', 'skip', 'r', 0, now() - age from (values (interval '91 days'), (interval '89 days')) v (age)`,
@@ -404,6 +414,7 @@ describe("the owner's tables", () => {
           .sql`select table_name, keep is null as for_ever from eve.retention where table_name like 'public.%' order by 1`,
       ).toEqual([
         { table_name: "public.chats", for_ever: false },
+        { table_name: "public.crawl_pages", for_ever: false },
         { table_name: "public.google_ai_maintenance_log", for_ever: false },
         { table_name: "public.google_ai_usage_counters", for_ever: true },
         { table_name: "public.token_usage", for_ever: false },

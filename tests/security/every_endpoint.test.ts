@@ -519,7 +519,7 @@ describe("[security.project-user] the REST API", () => {
       expect.soft([answer.status, answer.text.trim()], table).toEqual([200, "[]"]);
     }
     // And what they may read of their tenants: it has none.
-    const ofTenants = ["posts", "post_media_map", "graph_nodes", "graph_edges"];
+    const ofTenants = ["posts", "post_media_map", "graph_nodes", "graph_edges", "articles", "post_links"];
     await sql`insert into public.posts (tenant_id, source, external_id) values ('default', 'test', 'one')`;
     for (const table of ofTenants) {
       const answer = await call(["GET", `/rest/v1/${table}?select=*`], {

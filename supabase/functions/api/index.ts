@@ -3,6 +3,7 @@ import { openMedia } from "../../../shared/media/open.ts";
 import { workerCall } from "../../../shared/calls/worker_call.ts";
 import { createChats } from "../../../shared/database/chats.ts";
 import { createGraph } from "../../../shared/database/graph.ts";
+import { createCrawl } from "../../../shared/database/crawl.ts";
 import { createVision } from "../../../shared/database/vision.ts";
 import { createAccess } from "../../../shared/database/access.ts";
 import { directTransport } from "../../../shared/database/transport/direct_transport.ts";
@@ -49,6 +50,7 @@ async function open() {
     chats: createChats(call),
     vision: createVision(call),
     graph: createGraph(call),
+    crawl: createCrawl(call),
     wake: workerCall(fetch, `${project.url}/functions/v1/worker`, databaseKey, log),
     secretKey: databaseKey,
     async callModels(body: string, credentials: HeadersInit, signal: AbortSignal) {
