@@ -19757,6 +19757,8 @@ create table public.posts (
 alter table public.posts enable row level security;
 CREATE UNIQUE INDEX posts_external_id_key ON public.posts USING btree (tenant_id, source, external_id) WHERE (external_id IS NOT NULL);
 CREATE INDEX posts_tenant_id_created_at_idx ON public.posts USING btree (tenant_id, created_at DESC, id);
+CREATE TRIGGER eve_crawl_post_came AFTER INSERT ON public.posts FOR EACH ROW WHEN (((new.text ~* 'https?://'::text) OR ((new.metadata)::text ~* 'https?://'::text))) EXECUTE FUNCTION eve.crawl_post_came(); -- enabled
+CREATE TRIGGER eve_crawl_post_changed AFTER UPDATE OF text, metadata ON public.posts FOR EACH ROW WHEN ((((old.text IS DISTINCT FROM new.text) OR (old.metadata IS DISTINCT FROM new.metadata)) AND ((((old.text || (old.metadata)::text) || new.text) || (new.metadata)::text) ~* 'https?://'::text))) EXECUTE FUNCTION eve.crawl_post_came(); -- enabled
 CREATE TRIGGER eve_post_changed AFTER UPDATE ON public.posts FOR EACH ROW WHEN ((((((old.source IS DISTINCT FROM new.source) OR (old.external_id IS DISTINCT FROM new.external_id)) OR (old.text IS DISTINCT FROM new.text)) OR (old.published_at IS DISTINCT FROM new.published_at)) OR (old.metadata IS DISTINCT FROM new.metadata))) EXECUTE FUNCTION eve.post_told(); -- enabled
 CREATE TRIGGER eve_post_told AFTER INSERT OR DELETE ON public.posts FOR EACH ROW EXECUTE FUNCTION eve.post_told(); -- enabled
 create policy posts_read on public.posts as permissive for select to authenticated using (tenant_id IN ( SELECT eve.member_tenants() AS member_tenants));
@@ -20511,7 +20513,11 @@ begin
   if v_status = 'present' and (v_new ->> 'replace')::boolean then
     v_post := eve.post_replace(v_post.id, v_new, v_media);
   end if;
-  return jsonb_build_object('status', v_status, 'post', eve.post_json(v_post), 'wake', v_wake);
+  return jsonb_build_object(
+    'status', v_status, 'post', eve.post_json(v_post),
+    -- A trigger has queued its links.
+    'wake', v_wake or coalesce(current_setting('eve.crawl_wakes', true), '') = 'true'
+  );
 end;
 $function$;
 comment on function public.eve_post_add is 'Adds a post, and has its pictures looked at.';
@@ -22040,6 +22046,668 @@ AS $function$
   );
 $function$;
 comment on function public.eve_telegram_metrics is 'Gauges of updates of Telegram, in the form of eve_metrics.';
+
+-- crawl_tables --------------------------------------------------------------------------------------------------------
+
+create table public.crawl_pages (
+  id uuid not null default gen_random_uuid(),
+  tenant_id text not null default 'default'::text,
+  url text not null,
+  canonical_url text not null,
+  canonical_rules integer not null default 1,
+  domain text not null default ''::text,
+  state text not null default 'waiting'::text,
+  reason text,
+  status integer,
+  final_url text,
+  mime_type text,
+  charset text,
+  size_bytes bigint,
+  title text,
+  etag text,
+  last_modified text,
+  cache_policy jsonb,
+  html_sha256 text,
+  facts_sha256 text,
+  fetches integer not null default 0,
+  failures integer not null default 0,
+  fetched_at timestamp with time zone,
+  expires_at timestamp with time zone,
+  used_at timestamp with time zone not null default now(),
+  held_by uuid,
+  held_until timestamp with time zone,
+  job_id uuid,
+  trace_id text,
+  created_at timestamp with time zone not null default now(),
+  updated_at timestamp with time zone not null default now(),
+  constraint crawl_pages_hashes_form CHECK (((html_sha256 ~ '^[0-9a-f]{64}$'::text) AND (facts_sha256 ~ '^[0-9a-f]{64}$'::text))),
+  constraint crawl_pages_held_whole CHECK (((held_by IS NULL) = (held_until IS NULL))),
+  constraint crawl_pages_pkey PRIMARY KEY (id),
+  constraint crawl_pages_state_known CHECK ((state = ANY (ARRAY['waiting'::text, 'fetched'::text, 'not_html'::text, 'too_large'::text, 'not_stored'::text, 'disallowed'::text, 'refused'::text, 'failed'::text]))),
+  constraint crawl_pages_tenant_id_fkey FOREIGN KEY (tenant_id) REFERENCES eve.tenants(id),
+  constraint crawl_pages_texts_size CHECK (((length(reason) <= 500) AND (length(mime_type) <= 255) AND (length(charset) <= 40) AND (length(title) <= 1000) AND (length(etag) <= 1000) AND (length(last_modified) <= 100) AND (octet_length((cache_policy)::text) <= 65536))),
+  constraint crawl_pages_urls_size CHECK (((length(url) <= 4096) AND (length(canonical_url) <= 4096) AND (length(final_url) <= 4096) AND (length(domain) <= 255)))
+);
+alter table public.crawl_pages enable row level security;
+CREATE UNIQUE INDEX crawl_pages_canonical_url_key ON public.crawl_pages USING btree (tenant_id, md5(canonical_url));
+CREATE INDEX crawl_pages_tenant_id_updated_at_idx ON public.crawl_pages USING btree (tenant_id, updated_at DESC, id);
+CREATE INDEX crawl_pages_used_at_idx ON public.crawl_pages USING btree (used_at);
+CREATE TRIGGER eve_crawl_page_uses AFTER INSERT OR DELETE OR UPDATE OF html_sha256, facts_sha256 ON public.crawl_pages FOR EACH ROW EXECUTE FUNCTION eve.crawl_page_uses(); -- enabled
+create policy crawl_pages_read on public.crawl_pages as permissive for select to authenticated using (tenant_id IN ( SELECT eve.member_tenants() AS member_tenants));
+comment on table public.crawl_pages is 'Web pages by their canonical URL, as they were when they were last fetched. Its members read their tenant''s.';
+comment on column public.crawl_pages.url is 'As it was first asked for: what is fetched.';
+comment on column public.crawl_pages.canonical_rules is 'The version of the rules that made canonical_url.';
+comment on column public.crawl_pages.state is 'waiting: not fetched yet; fetched; not_html; too_large; not_stored: its server forbids it; disallowed: by robots.txt; refused: the URL must not be fetched; failed: see reason.';
+comment on column public.crawl_pages.status is 'Of HTTP, of the last answer.';
+comment on column public.crawl_pages.cache_policy is 'As http-cache-semantics writes it: what the answer said about how long it holds.';
+comment on column public.crawl_pages.html_sha256 is 'With tenant_id: the object of public.media_objects with the page; facts_sha256: the one with what was said about it, as JSON.';
+comment on column public.crawl_pages.expires_at is 'Until then it is answered without asking its server.';
+comment on column public.crawl_pages.held_by is 'The job that fetches it until held_until: nobody else does meanwhile.';
+
+create table public.articles (
+  id uuid not null default gen_random_uuid(),
+  tenant_id text not null default 'default'::text,
+  page_id uuid not null,
+  title text not null default ''::text,
+  byline text,
+  site_name text,
+  excerpt text,
+  language text,
+  published_at timestamp with time zone,
+  text text not null default ''::text,
+  words integer not null default 0,
+  summary text,
+  summary_model text,
+  trace_id text,
+  created_at timestamp with time zone not null default now(),
+  updated_at timestamp with time zone not null default now(),
+  constraint articles_page_id_fkey FOREIGN KEY (page_id) REFERENCES public.crawl_pages(id) ON DELETE CASCADE,
+  constraint articles_pkey PRIMARY KEY (id),
+  constraint articles_texts_size CHECK (((octet_length(text) <= 262144) AND (length(title) <= 1000) AND (length(byline) <= 500) AND (length(site_name) <= 500) AND (length(excerpt) <= 2000) AND (length(language) <= 40) AND (length(summary) <= 8000) AND (length(summary_model) <= 200)))
+);
+alter table public.articles enable row level security;
+CREATE UNIQUE INDEX articles_page_id_key ON public.articles USING btree (page_id);
+CREATE INDEX articles_tenant_id_idx ON public.articles USING btree (tenant_id, created_at DESC, id);
+create policy articles_read on public.articles as permissive for select to authenticated using (tenant_id IN ( SELECT eve.member_tenants() AS member_tenants));
+comment on table public.articles is 'What can be read in a page, without what surrounds it: one for each page that has it.';
+comment on column public.articles.words is 'Of text, by white space.';
+
+create table public.post_links (
+  post_id uuid not null,
+  page_id uuid not null,
+  tenant_id text not null default 'default'::text,
+  url text not null default ''::text,
+  place integer not null default 0,
+  created_at timestamp with time zone not null default now(),
+  constraint post_links_page_id_fkey FOREIGN KEY (page_id) REFERENCES public.crawl_pages(id) ON DELETE CASCADE,
+  constraint post_links_pkey PRIMARY KEY (post_id, page_id),
+  constraint post_links_post_id_fkey FOREIGN KEY (post_id) REFERENCES public.posts(id) ON DELETE CASCADE,
+  constraint post_links_url_size CHECK ((length(url) <= 4096))
+);
+alter table public.post_links enable row level security;
+CREATE INDEX post_links_page_id_idx ON public.post_links USING btree (page_id);
+create policy post_links_read on public.post_links as permissive for select to authenticated using (tenant_id IN ( SELECT eve.member_tenants() AS member_tenants));
+comment on table public.post_links is 'Which pages a post leads to.';
+comment on column public.post_links.url is 'As the post has it.';
+comment on column public.post_links.place is 'The order in which the post has them, from 0 on.';
+
+create table eve.crawl_hosts (
+  origin text not null,
+  next_at timestamp with time zone not null default '-infinity'::timestamp with time zone,
+  robots text,
+  robots_state text,
+  robots_until timestamp with time zone,
+  updated_at timestamp with time zone not null default now(),
+  constraint crawl_hosts_origin_length CHECK (((length(origin) >= 1) AND (length(origin) <= 300))),
+  constraint crawl_hosts_pkey PRIMARY KEY (origin),
+  constraint crawl_hosts_robots_size CHECK ((octet_length(robots) <= 524288)),
+  constraint crawl_hosts_robots_state_known CHECK ((robots_state = ANY (ARRAY['rules'::text, 'none'::text, 'unreachable'::text])))
+) with (fillfactor=50);
+alter table eve.crawl_hosts enable row level security;
+CREATE INDEX crawl_hosts_updated_at_idx ON eve.crawl_hosts USING btree (updated_at);
+comment on table eve.crawl_hosts is 'Servers that pages are fetched from: when the next fetch may begin, and their robots.txt. The same for all tenants, who all come from here.';
+comment on column eve.crawl_hosts.robots is 'Its first 500 KiB (RFC 9309, 2.5).';
+comment on column eve.crawl_hosts.robots_state is 'rules: robots holds; none: answered with 4xx, so all is allowed; unreachable: 5xx or no answer, so nothing is.';
+
+CREATE OR REPLACE FUNCTION eve.retention_of_crawl(relation regclass, table_name text, before timestamp with time zone, at_most integer, after jsonb, OUT deleted bigint, OUT next_after jsonb)
+ RETURNS record
+ LANGUAGE plpgsql
+ SET search_path TO ''
+AS $function$
+declare
+  v_batch record;
+  v_is_page constant boolean := retention_of_crawl.table_name = 'public.crawl_pages';
+begin
+  select * into v_batch
+  from eve.delete_oldest(
+    retention_of_crawl.relation, case when v_is_page then 'used_at' else 'updated_at' end, retention_of_crawl.before,
+    coalesce((retention_of_crawl.after ->> 'at')::timestamptz, '-infinity'), retention_of_crawl.at_most,
+    case when v_is_page then 'not exists (select from public.post_links l where l.page_id = t.id)' else 'true' end
+  );
+  if v_batch.seen >= retention_of_crawl.at_most then
+    next_after := jsonb_build_object('at', v_batch.last_at);
+  end if;
+  deleted := v_batch.deleted;
+end;
+$function$;
+
+CREATE OR REPLACE FUNCTION eve.crawl_page_uses()
+ RETURNS trigger
+ LANGUAGE plpgsql
+ SET search_path TO ''
+AS $function$
+declare
+  v_hash text;
+begin
+  if tg_op <> 'INSERT' then
+    delete from eve.media_references r
+    where r.tenant_id = old.tenant_id and r.ref_kind = 'crawl_page' and r.ref_id = old.id::text
+      and (tg_op = 'DELETE' or r.file_sha256 is distinct from new.html_sha256 and r.file_sha256 is distinct from new.facts_sha256);
+  end if;
+  if tg_op <> 'DELETE' then
+    for v_hash in
+      select o.file_sha256
+      from public.media_objects o
+      where o.tenant_id = new.tenant_id and o.file_sha256 in (new.html_sha256, new.facts_sha256)
+      order by o.file_sha256
+    loop
+      perform eve.media_link(new.tenant_id, v_hash, jsonb_build_object('ref_kind', 'crawl_page', 'ref_id', new.id));
+    end loop;
+  end if;
+  return null;
+end;
+$function$;
+
+-- crawl_fetching ------------------------------------------------------------------------------------------------------
+
+CREATE OR REPLACE FUNCTION eve.crawl_page_json(page public.crawl_pages)
+ RETURNS jsonb
+ LANGUAGE sql
+ STABLE
+ SET search_path TO ''
+AS $function$
+  select to_jsonb(crawl_page_json.page) - 'cache_policy' - 'held_by' - 'held_until' - 'job_id' || jsonb_build_object(
+    'article', (
+      select to_jsonb(a) - 'page_id' - 'tenant_id' - 'trace_id' from public.articles a where a.page_id = (crawl_page_json.page).id
+    ),
+    'post_ids', (
+      select coalesce(jsonb_agg(l.post_id order by l.post_id), '[]')
+      from (select l.post_id from public.post_links l where l.page_id = (crawl_page_json.page).id order by l.post_id limit 100) l
+    )
+  );
+$function$;
+
+CREATE OR REPLACE FUNCTION eve.crawl_queue(job_id uuid, body jsonb, class text, consumer_id uuid DEFAULT NULL::uuid, token_id uuid DEFAULT NULL::uuid)
+ RETURNS boolean
+ LANGUAGE plpgsql
+ SET search_path TO ''
+AS $function$
+declare
+  v_answer constant jsonb := public.eve_jobs_submit(
+    jsonb_build_array(jsonb_build_object('id', crawl_queue.job_id, 'kind', 'crawl', 'class', crawl_queue.class, 'body', crawl_queue.body)),
+    crawl_queue.consumer_id, crawl_queue.token_id
+  );
+begin
+  if v_answer ->> 'status' = 'refused' then
+    raise exception '%', v_answer using errcode = 'triggered_action_exception';
+  end if;
+  return (v_answer ->> 'wake')::boolean;
+end;
+$function$;
+
+CREATE OR REPLACE FUNCTION eve.crawl_page_of(tenant_id text, page jsonb, trace_id text)
+ RETURNS public.crawl_pages
+ LANGUAGE plpgsql
+ SET search_path TO ''
+AS $function$
+#variable_conflict use_column
+declare
+  v_page public.crawl_pages;
+begin
+  insert into public.crawl_pages (tenant_id, url, canonical_url, canonical_rules, domain, trace_id, used_at, created_at, updated_at)
+  values (
+    crawl_page_of.tenant_id, crawl_page_of.page ->> 'url', crawl_page_of.page ->> 'canonical_url',
+    coalesce((crawl_page_of.page ->> 'rules')::integer, 1), crawl_page_of.page ->> 'domain', crawl_page_of.trace_id, eve.clock(), eve.clock(),
+    eve.clock()
+  )
+  on conflict (tenant_id, md5(canonical_url)) do nothing
+  returning * into v_page;
+  if v_page.id is null then
+    update public.crawl_pages p
+    set used_at = eve.clock()
+    where p.tenant_id = crawl_page_of.tenant_id and md5(p.canonical_url) = md5(crawl_page_of.page ->> 'canonical_url')
+    returning * into v_page;
+  end if;
+  return v_page;
+end;
+$function$;
+
+CREATE OR REPLACE FUNCTION eve.crawl_is_queued(page public.crawl_pages)
+ RETURNS boolean
+ LANGUAGE sql
+ STABLE
+ SET search_path TO ''
+AS $function$
+  select exists (select from eve.jobs j where j.id = (crawl_is_queued.page).job_id and j.state in ('queued', 'running'));
+$function$;
+
+CREATE OR REPLACE FUNCTION public.eve_crawl_ask(actor jsonb, page jsonb, mode text DEFAULT 'enabled'::text, tenant_id text DEFAULT NULL::text, class text DEFAULT 'batch'::text, trace_id text DEFAULT NULL::text)
+ RETURNS jsonb
+ LANGUAGE plpgsql
+ SET search_path TO ''
+AS $function$
+declare
+  v_who constant jsonb := eve.tenant_of_actor(eve_crawl_ask.actor, eve_crawl_ask.tenant_id, 'intake');
+  v_tenant constant text := v_who ->> 'tenant_id';
+  v_keeps constant boolean := eve_crawl_ask.mode in ('enabled', 'write_only');
+  v_payer record;
+  v_page public.crawl_pages;
+  v_job uuid := gen_random_uuid();
+  v_wake boolean := false;
+begin
+  if v_who ->> 'status' = 'refused' then
+    return v_who;
+  elsif coalesce(eve_crawl_ask.mode, '') not in ('enabled', 'bypass', 'read_only', 'write_only', 'disabled') then
+    raise exception 'mode must be enabled, bypass, read_only, write_only or disabled' using errcode = 'EV400';
+  end if;
+  if eve_crawl_ask.mode = 'read_only' then
+    select * into v_page
+    from public.crawl_pages p
+    where p.tenant_id = v_tenant and md5(p.canonical_url) = md5(eve_crawl_ask.page ->> 'canonical_url') and p.state <> 'waiting';
+    return case when v_page.id is null then '{"status": "none"}'::jsonb
+      else jsonb_build_object('status', 'found', 'page', eve.crawl_page_json(v_page)) end;
+  end if;
+  if v_keeps then
+    begin
+      v_page := eve.crawl_page_of(v_tenant, eve_crawl_ask.page, eve_crawl_ask.trace_id);
+    exception when check_violation or not_null_violation then
+      raise exception 'a page has a url and a canonical_url of at most 4,096 characters' using errcode = 'EV400';
+    end;
+  end if;
+  if eve_crawl_ask.mode = 'enabled' and v_page.state <> 'waiting' and v_page.expires_at > eve.clock() then
+    return jsonb_build_object('status', 'found', 'page', eve.crawl_page_json(v_page));
+  end if;
+  if eve_crawl_ask.mode = 'enabled' and eve.crawl_is_queued(v_page) then
+    return jsonb_build_object(
+      'status', 'queued', 'page', eve.crawl_page_json(v_page), 'job_id', v_page.job_id, 'wake', eve.jobs_may_wake(0)
+    );
+  end if;
+  v_payer := eve.vision_payer(eve_crawl_ask.actor);
+  begin
+    v_wake := eve.crawl_queue(
+      v_job,
+      jsonb_build_object(
+        'tenant_id', v_tenant, 'page_id', v_page.id, 'mode', eve_crawl_ask.mode, 'trace_id', eve_crawl_ask.trace_id,
+        'url', eve_crawl_ask.page ->> 'url'
+      ),
+      eve_crawl_ask.class, v_payer.consumer_id, v_payer.token_id
+    );
+  exception when triggered_action_exception then
+    return sqlerrm::jsonb;
+  end;
+  update public.crawl_pages p set job_id = v_job where p.id = v_page.id;
+  return jsonb_build_object(
+    'status', 'queued', 'page', case when v_keeps then eve.crawl_page_json(v_page) end, 'job_id', v_job, 'wake', v_wake
+  );
+end;
+$function$;
+comment on function public.eve_crawl_ask is 'A page out of the cache, or a job that fetches it.';
+
+CREATE OR REPLACE FUNCTION public.eve_crawl_page(actor jsonb, id uuid)
+ RETURNS jsonb
+ LANGUAGE plpgsql
+ STABLE
+ SET search_path TO ''
+AS $function$
+declare
+  v_page public.crawl_pages;
+  v_who jsonb;
+begin
+  select * into v_page from public.crawl_pages p where p.id = eve_crawl_page.id;
+  v_who := eve.tenant_of_actor(eve_crawl_page.actor, v_page.tenant_id, 'intake');
+  if v_page.id is null or v_who ->> 'code' = 'tenant_not_allowed' then
+    return case when v_who ->> 'status' = 'refused' and v_who ->> 'code' <> 'tenant_not_allowed' then v_who
+      else eve.refused('page_not_found') end;
+  elsif v_who ->> 'status' = 'refused' then
+    return v_who;
+  end if;
+  return jsonb_build_object('status', 'found', 'page', eve.crawl_page_json(v_page));
+end;
+$function$;
+comment on function public.eve_crawl_page is 'A page with its article.';
+
+CREATE OR REPLACE FUNCTION public.eve_crawl_job(job_id uuid)
+ RETURNS jsonb
+ LANGUAGE sql
+ STABLE
+ SET search_path TO ''
+AS $function$
+  select coalesce(
+    (
+      select jsonb_build_object(
+        'status', 'found', 'is_done', j.state not in ('queued', 'running'),
+        'page', coalesce(
+          (select eve.crawl_page_json(p) from public.crawl_pages p where p.id = (j.body ->> 'page_id')::uuid), j.result -> 'page'
+        )
+      )
+      from eve.jobs j
+      where j.id = eve_crawl_job.job_id and j.kind = 'crawl'
+    ), '{"status": "found", "is_done": true, "page": null}'
+  );
+$function$;
+comment on function public.eve_crawl_job is 'How a job that fetches a page stands.';
+
+CREATE OR REPLACE FUNCTION public.eve_crawl_pages(actor jsonb, tenant_id text DEFAULT NULL::text, domain text DEFAULT NULL::text, state text DEFAULT NULL::text, before timestamp with time zone DEFAULT NULL::timestamp with time zone, at_most integer DEFAULT 50)
+ RETURNS jsonb
+ LANGUAGE plpgsql
+ STABLE
+ SET search_path TO ''
+AS $function$
+declare
+  v_who constant jsonb := eve.tenant_of_actor(eve_crawl_pages.actor, eve_crawl_pages.tenant_id, 'intake');
+begin
+  if v_who ->> 'status' = 'refused' then
+    return v_who;
+  end if;
+  return (
+    select jsonb_build_object(
+      'status', 'listed', 'pages',
+      coalesce(jsonb_agg(eve.crawl_page_json(row(p.*)::public.crawl_pages) #- '{article,text}' order by p.updated_at desc, p.id), '[]')
+    )
+    from (
+      select p.*
+      from public.crawl_pages p
+      where p.tenant_id = v_who ->> 'tenant_id' and (eve_crawl_pages.domain is null or p.domain = eve_crawl_pages.domain)
+        and (eve_crawl_pages.state is null or p.state = eve_crawl_pages.state)
+        and (eve_crawl_pages.before is null or p.updated_at < eve_crawl_pages.before)
+      order by p.updated_at desc, p.id
+      limit least(greatest(eve_crawl_pages.at_most, 1), 200)
+    ) p
+  );
+end;
+$function$;
+comment on function public.eve_crawl_pages is 'A tenant''s pages, those that changed last first, without the text of their articles.';
+
+CREATE OR REPLACE FUNCTION public.eve_crawl_begin(page_id uuid, job_id uuid, mode text, lease_s integer)
+ RETURNS jsonb
+ LANGUAGE plpgsql
+ SET search_path TO ''
+AS $function$
+declare
+  v_now constant timestamptz := eve.clock();
+  v_page public.crawl_pages;
+begin
+  select * into v_page from public.crawl_pages p where p.id = eve_crawl_begin.page_id for update;
+  if v_page.id is null then
+    return '{"status": "gone"}';
+  elsif v_page.held_until > v_now and v_page.held_by <> eve_crawl_begin.job_id then
+    return jsonb_build_object('status', 'busy', 'retry_after_ms', ceil(extract(epoch from v_page.held_until - v_now) * 1000));
+  elsif eve_crawl_begin.mode = 'enabled' and v_page.state <> 'waiting' and v_page.expires_at > v_now then
+    return jsonb_build_object('status', 'fresh', 'page', to_jsonb(v_page));
+  end if;
+  update public.crawl_pages p
+  set held_by = eve_crawl_begin.job_id, held_until = v_now + make_interval(secs => eve_crawl_begin.lease_s)
+  where p.id = v_page.id;
+  return jsonb_build_object('status', 'begun', 'page', to_jsonb(v_page));
+end;
+$function$;
+comment on function public.eve_crawl_begin is 'Takes a page for one job, unless it is fresh or another has it.';
+
+CREATE OR REPLACE FUNCTION public.eve_crawl_turn(origin text, interval_ms integer, wait_ms integer)
+ RETURNS jsonb
+ LANGUAGE plpgsql
+ SET search_path TO ''
+AS $function$
+declare
+  v_now constant timestamptz := eve.clock();
+  v_at timestamptz;
+begin
+  insert into eve.crawl_hosts (origin, updated_at) values (eve_crawl_turn.origin, v_now) on conflict on constraint crawl_hosts_pkey do nothing;
+  select greatest(h.next_at, v_now) into v_at from eve.crawl_hosts h where h.origin = eve_crawl_turn.origin for update;
+  if v_at > v_now + eve_crawl_turn.wait_ms * interval '1 millisecond' then
+    return jsonb_build_object('is_taken', false, 'wait_ms', ceil(extract(epoch from v_at - v_now) * 1000));
+  end if;
+  update eve.crawl_hosts h
+  set next_at = v_at + eve_crawl_turn.interval_ms * interval '1 millisecond', updated_at = v_now
+  where h.origin = eve_crawl_turn.origin;
+  return jsonb_build_object('is_taken', true, 'wait_ms', ceil(extract(epoch from v_at - v_now) * 1000));
+end;
+$function$;
+comment on function public.eve_crawl_turn is 'Takes a server''s next turn, so that all of us together ask it no more often than is polite.';
+
+CREATE OR REPLACE FUNCTION public.eve_crawl_robots(origin text, saved jsonb DEFAULT NULL::jsonb)
+ RETURNS jsonb
+ LANGUAGE plpgsql
+ SET search_path TO ''
+AS $function$
+declare
+  v_answer jsonb;
+begin
+  if eve_crawl_robots.saved is not null then
+    insert into eve.crawl_hosts as h (origin, robots, robots_state, robots_until, updated_at)
+    values (
+      eve_crawl_robots.origin, eve_crawl_robots.saved ->> 'text', eve_crawl_robots.saved ->> 'state',
+      eve.clock() + make_interval(secs => (eve_crawl_robots.saved ->> 'keep_s')::integer), eve.clock()
+    )
+    on conflict on constraint crawl_hosts_pkey do update
+    set robots = excluded.robots, robots_state = excluded.robots_state, robots_until = excluded.robots_until, updated_at = excluded.updated_at;
+  end if;
+  select jsonb_build_object('state', h.robots_state, 'text', h.robots, 'is_fresh', coalesce(h.robots_until > eve.clock(), false))
+  into v_answer
+  from eve.crawl_hosts h
+  where h.origin = eve_crawl_robots.origin;
+  return coalesce(v_answer, '{"state": null, "text": null, "is_fresh": false}');
+end;
+$function$;
+comment on function public.eve_crawl_robots is 'A server''s robots.txt as it was last fetched.';
+
+CREATE OR REPLACE FUNCTION public.eve_crawl_finish(page_id uuid, job_id uuid, outcome jsonb, trace_id text DEFAULT NULL::text)
+ RETURNS jsonb
+ LANGUAGE plpgsql
+ SET search_path TO ''
+AS $function$
+#variable_conflict use_column
+declare
+  v_now constant timestamptz := eve.clock();
+  v_new constant jsonb := eve_crawl_finish.outcome;
+  v_is_same constant boolean := coalesce((v_new ->> 'is_same')::boolean, false);
+  v_keep constant interval := make_interval(secs => (v_new ->> 'keep_s')::double precision);
+  v_page public.crawl_pages;
+  v_article public.articles;
+  v_posts jsonb;
+begin
+  select * into v_page from public.crawl_pages p where p.id = eve_crawl_finish.page_id for update;
+  if v_page.id is null or v_page.held_by is distinct from eve_crawl_finish.job_id then
+    return '{"status": "gone"}';
+  end if;
+  update public.crawl_pages p
+  set state = case when v_is_same then p.state else v_new ->> 'state' end, reason = left(v_new ->> 'reason', 500),
+    status = (v_new ->> 'status')::integer, final_url = coalesce(v_new ->> 'final_url', p.final_url),
+    mime_type = case when v_is_same then p.mime_type else v_new ->> 'mime_type' end,
+    charset = case when v_is_same then p.charset else v_new ->> 'charset' end,
+    size_bytes = case when v_is_same then p.size_bytes else (v_new ->> 'size_bytes')::bigint end,
+    title = case when v_is_same then p.title else left(v_new ->> 'title', 1000) end,
+    etag = case when v_is_same then coalesce(v_new ->> 'etag', p.etag) else v_new ->> 'etag' end,
+    last_modified = case when v_is_same then coalesce(v_new ->> 'last_modified', p.last_modified) else v_new ->> 'last_modified' end,
+    cache_policy = v_new -> 'cache_policy',
+    html_sha256 = case when v_is_same then p.html_sha256 else v_new ->> 'html_sha256' end,
+    facts_sha256 = case when v_is_same then p.facts_sha256 else v_new ->> 'facts_sha256' end,
+    fetches = p.fetches + 1, failures = case when v_new ->> 'state' = 'failed' then p.failures + 1 else 0 end, fetched_at = v_now,
+    expires_at = v_now + v_keep, held_by = null, held_until = null, updated_at = v_now, trace_id = coalesce(eve_crawl_finish.trace_id, p.trace_id)
+  where p.id = v_page.id
+  returning * into v_page;
+  if jsonb_typeof(v_new -> 'article') = 'object' then
+    insert into public.articles as a (
+      tenant_id, page_id, title, byline, site_name, excerpt, language, published_at, text, words, summary, summary_model, trace_id, created_at,
+      updated_at
+    )
+    select v_page.tenant_id, v_page.id, coalesce(n.title, ''), n.byline, n.site_name, n.excerpt, n.language, n.published_at, n.text, n.words,
+      n.summary, n.summary_model, eve_crawl_finish.trace_id, v_now, v_now
+    from jsonb_to_record(v_new -> 'article') as n (
+      title text, byline text, site_name text, excerpt text, language text, published_at timestamptz, text text, words integer,
+      summary text, summary_model text
+    )
+    on conflict (page_id) do update
+    set title = excluded.title, byline = excluded.byline, site_name = excluded.site_name, excerpt = excluded.excerpt,
+      language = excluded.language, published_at = excluded.published_at, text = excluded.text, words = excluded.words,
+      summary = coalesce(excluded.summary, case when a.text = excluded.text then a.summary end),
+      summary_model = coalesce(excluded.summary_model, case when a.text = excluded.text then a.summary_model end), updated_at = v_now,
+      trace_id = excluded.trace_id
+    returning * into v_article;
+  elsif not v_is_same and v_new ->> 'state' <> 'failed' then
+    delete from public.articles a where a.page_id = v_page.id;
+  end if;
+  v_posts := eve.crawl_page_json(v_page) -> 'post_ids';
+  perform eve.emit_event(
+    '/crawl', 'crawl.fetched.v1', v_page.id::text,
+    jsonb_build_object(
+      'tenant_id', v_page.tenant_id, 'page_id', v_page.id, 'canonical_url', v_page.canonical_url, 'url', v_page.url, 'final_url',
+      v_page.final_url, 'domain', v_page.domain, 'state', v_page.state, 'status', v_page.status, 'title', v_page.title, 'is_same', v_is_same,
+      'html_sha256', v_page.html_sha256, 'post_ids', v_posts, 'trace_id', v_page.trace_id
+    ),
+    traceparent => eve.vision_traceparent(v_page.trace_id)
+  );
+  if v_article.id is not null then
+    perform eve.emit_event(
+      '/crawl', 'article.extracted.v1', v_page.id::text,
+      jsonb_build_object(
+        'tenant_id', v_page.tenant_id, 'page_id', v_page.id, 'article_id', v_article.id, 'canonical_url', v_page.canonical_url, 'domain',
+        v_page.domain, 'title', v_article.title, 'site_name', v_article.site_name, 'language', v_article.language, 'published_at',
+        v_article.published_at, 'words', v_article.words, 'post_ids', v_posts, 'trace_id', v_page.trace_id
+      ),
+      traceparent => eve.vision_traceparent(v_page.trace_id)
+    );
+  end if;
+  insert into eve.metric_counters as m (metric, labels, value)
+  values ('crawl_fetches_total', jsonb_build_object('result', case when v_is_same then 'unchanged' else v_page.state end), 1)
+  on conflict (metric, labels) do update
+  set value = m.value + excluded.value;
+  return jsonb_build_object('status', 'saved', 'page', eve.crawl_page_json(v_page));
+end;
+$function$;
+comment on function public.eve_crawl_finish is 'Writes down what came of a fetch, with its article and its events.';
+
+-- crawl_links ---------------------------------------------------------------------------------------------------------
+
+CREATE OR REPLACE FUNCTION eve.crawl_post_came()
+ RETURNS trigger
+ LANGUAGE plpgsql
+ SET search_path TO ''
+AS $function$
+begin
+  -- Nobody's jobs are counted: links cost no model.
+  begin
+    if eve.crawl_queue(
+      gen_random_uuid(), jsonb_build_object('tenant_id', new.tenant_id, 'post_id', new.id, 'trace_id', new.trace_id), 'batch'
+    ) then
+      -- For who added the post (eve_post_add): the worker is to be called.
+      perform set_config('eve.crawl_wakes', 'true', true);
+    end if;
+  exception when triggered_action_exception then
+    -- Too many jobs wait. A post is worth more than its links.
+    insert into eve.metric_counters as m (metric, labels, value)
+    values ('crawl_fetches_total', '{"result": "not_queued"}', 1)
+    on conflict (metric, labels) do update
+    set value = m.value + excluded.value;
+  end;
+  return null;
+end;
+$function$;
+
+CREATE OR REPLACE FUNCTION public.eve_crawl_post(post_id uuid)
+ RETURNS jsonb
+ LANGUAGE sql
+ STABLE
+ SET search_path TO ''
+AS $function$
+  select coalesce(
+    (
+      select jsonb_build_object('status', 'found', 'text', p.text, 'metadata', p.metadata)
+      from public.posts p
+      where p.id = eve_crawl_post.post_id
+    ), '{"status": "gone"}'
+  );
+$function$;
+comment on function public.eve_crawl_post is 'What a post''s links are looked for in.';
+
+CREATE OR REPLACE FUNCTION public.eve_crawl_links(post_id uuid, links jsonb, trace_id text DEFAULT NULL::text)
+ RETURNS jsonb
+ LANGUAGE plpgsql
+ SET search_path TO ''
+AS $function$
+declare
+  v_post public.posts;
+  v_link record;
+  v_page public.crawl_pages;
+  v_pages uuid[] := '{}';
+  v_gone integer;
+  v_new integer := 0;
+  v_queued integer := 0;
+  v_wake boolean := false;
+  v_job uuid;
+begin
+  if jsonb_typeof(eve_crawl_links.links -> 'list') is distinct from 'array' or jsonb_array_length(eve_crawl_links.links -> 'list') > 50 then
+    raise exception 'links must be a list of at most 50' using errcode = 'EV400';
+  end if;
+  select * into v_post from public.posts p where p.id = eve_crawl_links.post_id for update;
+  if v_post.id is null then
+    return '{"status": "gone"}';
+  end if;
+  -- In one order: two posts with the same links do not wait for each other.
+  for v_link in
+    select l.value as page, l.nr::integer - 1 as place
+    from jsonb_array_elements(eve_crawl_links.links -> 'list') with ordinality as l (value, nr)
+    order by l.value ->> 'canonical_url'
+  loop
+    v_page := eve.crawl_page_of(v_post.tenant_id, v_link.page, eve_crawl_links.trace_id);
+    v_pages := v_pages || v_page.id;
+    insert into public.post_links as k (post_id, page_id, tenant_id, url, place, created_at)
+    values (v_post.id, v_page.id, v_post.tenant_id, v_link.page ->> 'url', v_link.place, eve.clock())
+    on conflict on constraint post_links_pkey do nothing;
+    if found then
+      v_new := v_new + 1;
+    end if;
+    continue when v_page.state <> 'waiting' and v_page.expires_at > eve.clock() or eve.crawl_is_queued(v_page);
+    v_job := gen_random_uuid();
+    begin
+      v_wake := eve.crawl_queue(
+        v_job,
+        jsonb_build_object('tenant_id', v_post.tenant_id, 'page_id', v_page.id, 'mode', 'enabled', 'trace_id', eve_crawl_links.trace_id),
+        'batch'
+      ) or v_wake;
+    exception when triggered_action_exception then
+      return sqlerrm::jsonb;
+    end;
+    update public.crawl_pages p set job_id = v_job where p.id = v_page.id;
+    v_queued := v_queued + 1;
+  end loop;
+  delete from public.post_links k where k.post_id = v_post.id and k.page_id <> all (v_pages);
+  get diagnostics v_gone = row_count;
+  if v_new + v_gone > 0 then
+    perform eve.emit_event(
+      '/crawl', 'post.linked.v1', v_post.id::text,
+      jsonb_build_object(
+        'tenant_id', v_post.tenant_id, 'post_id', v_post.id, 'trace_id', eve_crawl_links.trace_id,
+        'links', (
+          select coalesce(
+            jsonb_agg(
+              jsonb_build_object(
+                'page_id', p.id, 'canonical_url', p.canonical_url, 'domain', p.domain, 'state', p.state, 'title', p.title
+              ) order by k.place, p.id
+            ), '[]'
+          )
+          from public.post_links k
+          join public.crawl_pages p on p.id = k.page_id
+          where k.post_id = v_post.id
+        )
+      ),
+      traceparent => eve.vision_traceparent(eve_crawl_links.trace_id)
+    );
+  end if;
+  return jsonb_build_object('status', 'linked', 'links', cardinality(v_pages), 'queued', v_queued, 'wake', v_wake);
+end;
+$function$;
+comment on function public.eve_crawl_links is 'Which pages a post leads to; those that are not there are fetched.';
 
 -- graph_tables --------------------------------------------------------------------------------------------------------
 
