@@ -2,6 +2,7 @@ import type { AuthClient } from "@supabase/auth-js";
 import { createContext, useContext } from "react";
 import type { Api } from "./api/api.ts";
 import type { StorageApi } from "./api/storage.ts";
+import type { VisionApi } from "./api/vision.ts";
 import type { Config } from "./config.ts";
 
 export interface Console {
@@ -9,6 +10,7 @@ export interface Console {
   auth: InstanceType<typeof AuthClient>;
   api: Api;
   files: StorageApi;
+  vision: VisionApi;
 }
 
 const Context = createContext<Console | null>(null);

@@ -7,6 +7,7 @@ import { StrictMode } from "react";
 import { createRoot } from "react-dom/client";
 import { createApi } from "./api/api.ts";
 import { createStorageApi } from "./api/storage.ts";
+import { createVisionApi } from "./api/vision.ts";
 import { App } from "./app.tsx";
 import { type Config, readConfig } from "./config.ts";
 import { ConsoleProvider } from "./console_context.tsx";
@@ -48,6 +49,7 @@ function show(config: Config): void {
     auth,
     api: createApi(config, auth),
     files: createStorageApi(createApi(config, auth, "api")),
+    vision: createVisionApi(createApi(config, auth, "api")),
   };
   root.render(
     <StrictMode>

@@ -17,6 +17,7 @@ import { useQuery } from "@tanstack/react-query";
 import {
   Bell,
   ChartColumn,
+  Eye,
   FlaskConical,
   Gauge,
   HardDrive,
@@ -45,6 +46,7 @@ const PAGES = [
   { path: "/consumers", name: "consumers", icon: Users },
   { path: "/chats", name: "chats", icon: MessagesSquare },
   { path: "/jobs", name: "jobs", icon: ListTodo },
+  { path: "/vision", name: "vision", icon: Eye },
   { path: "/usage", name: "usage", icon: ChartColumn },
   { path: "/storage", name: "storage", icon: HardDrive },
   { path: "/alerts", name: "alerts", icon: Bell },

@@ -20,6 +20,7 @@ const RequestsPage = lazy(() => import("./pages/requests.tsx"));
 const ConsumersPage = lazy(() => import("./pages/consumers.tsx"));
 const ChatsPage = lazy(() => import("./pages/chats.tsx"));
 const JobsPage = lazy(() => import("./pages/jobs.tsx"));
+const VisionPage = lazy(() => import("./pages/vision.tsx"));
 const UsagePage = lazy(() => import("./pages/usage.tsx"));
 const StoragePage = lazy(() => import("./pages/storage.tsx"));
 const AlertsPage = lazy(() => import("./pages/alerts.tsx"));
@@ -63,6 +64,7 @@ function Pages() {
               <Route path="/consumers" component={ConsumersPage} />
               <Route path="/chats/:id?">{({ id }) => <ChatsPage chatId={id} />}</Route>
               <Route path="/jobs" component={JobsPage} />
+              <Route path="/vision" component={VisionPage} />
               <Route path="/usage" component={UsagePage} />
               <Route path="/storage" component={StoragePage} />
               <Route path="/alerts" component={AlertsPage} />

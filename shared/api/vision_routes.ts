@@ -1,6 +1,14 @@
 import { z } from "zod";
 import { GatewayError } from "../contract/gateway_error.ts";
-import { budgets, enrichedPost, foundPicture, post, savedPolicy, visionStats } from "../database/vision.ts";
+import {
+  budgets,
+  enrichedPost,
+  enrichment,
+  foundPicture,
+  post,
+  savedPolicy,
+  visionStats,
+} from "../database/vision.ts";
 import { textOfBytes } from "../endpoints/validated.ts";
 import { jsonResponse } from "../http/json_response.ts";
 import { uploadFile } from "../media/upload.ts";
@@ -182,6 +190,26 @@ export const visionRoutes: readonly ApiRoute[] = [
         limit: query.limit,
       });
       return jsonResponse(200, { found }, requestId);
+    },
+  }),
+  apiRoute({
+    method: "get",
+    path: "/v1/vision/pictures",
+    tag: "vision",
+    summary: "A tenant's pictures with what was found in them and why, those that changed last first",
+    query: z.strictObject({
+      tenant_id: tenantId.optional(),
+      status: z.enum(["waiting", "done", "skipped", "invalid", "failed"]).optional(),
+      limit: wholeNumber(200, 50),
+    }),
+    answers: { 200: { description: "Pictures", shape: z.object({ pictures: z.array(enrichment) }) } },
+    async serve({ dependencies: { vision }, actor, requestId }, { query }) {
+      const pictures = await vision.list(actor, {
+        tenantId: query.tenant_id ?? null,
+        status: query.status ?? null,
+        limit: query.limit,
+      });
+      return jsonResponse(200, { pictures }, requestId);
     },
   }),
   apiRoute({

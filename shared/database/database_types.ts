@@ -2200,6 +2200,10 @@ export type Database = {
         };
         Returns: Json;
       };
+      "eve_vision_list": {
+        Args: { "actor": Json; "at_most"?: number; "tenant_id"?: string; "which"?: string };
+        Returns: Json;
+      };
       "eve_vision_metrics": { Args: Record<PropertyKey, never>; Returns: Json };
       "eve_vision_picture": {
         Args: {

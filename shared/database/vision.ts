@@ -302,6 +302,11 @@ export interface Vision {
     actor: Actor,
     terms: { tenantId: string | null; query: string | null; label: string | null; limit: number },
   ): Promise<z.output<typeof foundPicture>[]>;
+  /** Those that changed last first. */
+  list(
+    actor: Actor,
+    terms: { tenantId: string | null; status: string | null; limit: number },
+  ): Promise<z.output<typeof enrichment>[]>;
   /** With what was found in its pictures. @throws GatewayError `post_not_found` */
   remove(actor: Actor, postId: string): Promise<void>;
   /** One post's pictures, or those of a tenant with a status. */
@@ -344,6 +349,12 @@ export function createVision(transport: Transport, timeoutMs = TIMEOUT_MS): Visi
         { actor, tenant_id: tenantId, query, label, at_most: limit },
         z.object({ found: z.array(foundPicture) }),
       )).found,
+    list: async (actor, { tenantId, status, limit }) =>
+      (await ask(
+        "eve_vision_list",
+        { actor, tenant_id: tenantId, which: status, at_most: limit },
+        z.object({ pictures: z.array(enrichment) }),
+      )).pictures,
     requeue: (actor, { postId, sha256, tenantId, status, traceId, class: trafficClass }) =>
       ask("eve_vision_requeue", {
         actor,

@@ -60,6 +60,42 @@ end;
 $$;
 comment on function public.eve_vision_search is 'Pictures of a tenant by what was found in them.';
 
+-- A tenant's pictures, those that changed last first, of one status or of all. {"status": "listed", "pictures": [enrichment]}.
+create or replace function public.eve_vision_list(actor jsonb, tenant_id text default null, which text default null, at_most integer default 50)
+returns jsonb
+language plpgsql
+stable
+set search_path = ''
+as $$
+declare
+  v_who constant jsonb := eve.tenant_of_actor(eve_vision_list.actor, eve_vision_list.tenant_id, 'vision');
+begin
+  if v_who ->> 'status' = 'refused' then
+    return v_who;
+  end if;
+  return (
+    select jsonb_build_object('status', 'listed', 'pictures', coalesce(jsonb_agg(eve.enrichment_json(e) order by e.updated_at desc, e.id), '[]'))
+    from (
+      select e.*
+      -- Each status by the index of it, which has them in this order.
+      from unnest(
+        case when eve_vision_list.which is null then '{waiting,done,skipped,invalid,failed}' else array[eve_vision_list.which] end
+      ) as s (status)
+      cross join lateral (
+        select *
+        from public.post_enrichment e
+        where e.tenant_id = v_who ->> 'tenant_id' and e.status = s.status and e.kind = 'vision'
+        order by e.updated_at desc, e.id
+        limit least(greatest(eve_vision_list.at_most, 1), 200)
+      ) e
+      order by e.updated_at desc, e.id
+      limit least(greatest(eve_vision_list.at_most, 1), 200)
+    ) e
+  );
+end;
+$$;
+comment on function public.eve_vision_list is 'A tenant''s pictures, those that changed last first.';
+
 create or replace function public.eve_vision_policy(actor jsonb, tenant_id text default null)
 returns jsonb
 language plpgsql

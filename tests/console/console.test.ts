@@ -5,6 +5,7 @@ import { afterAll, afterEach, beforeAll, describe, expect, test } from "vitest";
 import { connect } from "../../cli/eve/connection.ts";
 import { eve } from "../../cli/eve.ts";
 import { moveClock } from "../harness/database_clock.ts";
+import { pngOf, scene } from "../harness/made_pictures.ts";
 import { installedConsole } from "./installed_console.ts";
 import { startTestStack, type TestStack } from "../harness/stack.ts";
 import { accessibilityProblems, chromiumPath, openBrowser, openPage, signIn } from "./browser.ts";
@@ -16,6 +17,7 @@ const PAGES = [
   "Consumers",
   "Chats",
   "Jobs",
+  "Vision",
   "Usage",
   "Storage",
   "Alerts",
@@ -558,6 +560,58 @@ describe.skipIf(!CAN_RUN)("the console", () => {
         state: "attached",
       });
     } finally {
+      await database.end();
+    }
+  });
+
+  test("vision shows what was found, why and for how much, what is left of budgets, and has failures looked at once more", async () => {
+    const database = postgres(stack.databaseUrl, { max: 1, onnotice: () => {} });
+    const headers = { apikey: stack.keys.secret };
+    const call = (path: string, init: RequestInit) =>
+      fetch(`${stack.url}/functions/v1/api/v1/${path}`, {
+        ...init,
+        headers: { ...headers, ...init.headers },
+      });
+    const json = { "content-type": "application/json" };
+    try {
+      const put = (limit: unknown) =>
+        call("vision/budgets", { method: "PUT", headers: json, body: JSON.stringify({ budgets: limit }) });
+      expect((await put([{ period: "day", unit: "pictures", most: 4 }])).status).toBe(200);
+      const form = new FormData();
+      form.set("post", JSON.stringify({ source: "console", external_id: "1" }));
+      for (const seed of [1, 2]) form.append("media", new Blob([pngOf(scene(seed, 90, 80))]), `${seed}`);
+      const post = await (await call("intake/posts", { method: "POST", body: form })).json();
+      const rows = () =>
+        database`select file_sha256, status from public.post_enrichment where post_id = ${post.id} order by status`;
+      await expect.poll(async () => (await rows()).map(({ status }) => status), {
+        timeout: 60_000,
+        interval: 500,
+      })
+        .toEqual(["done", "done"]);
+      await database`
+        update public.post_enrichment set vision_description = 'A stage at night', labels = '{concert}', tokens = 1234
+        where post_id = ${post.id} and file_sha256 = ${post.media[0]}`;
+      await database`
+        update public.post_enrichment set status = 'failed', vision_description = null, ocr_text = null, reason = 'nobody came'
+        where post_id = ${post.id} and file_sha256 = ${post.media[1]}`;
+      await open("Vision");
+      const found = page.getByRole("article", { name: "A stage at night" });
+      await found.getByText("concert").waitFor();
+      await found.getByText(/1,234 tokens/).waitFor();
+      await found.getByText(/^Decision: It looks small/).waitFor();
+      await found.getByRole("img").waitFor();
+      await page.getByRole("region", { name: "Budgets" }).getByText("All together: 2 of 4 pictures a day")
+        .waitFor();
+      const failed = page.getByRole("article").filter({ hasText: "nobody came" });
+      await failed.getByRole("button", { name: "Look once more" }).click();
+      await page.getByText("They will be looked at once more.").waitFor();
+      await expect.poll(async () => (await rows()).map(({ status }) => status), {
+        timeout: 60_000,
+        interval: 500,
+      })
+        .toEqual(["done", "done"]);
+    } finally {
+      await call("vision/budgets", { method: "PUT", headers: json, body: JSON.stringify({ budgets: [] }) });
       await database.end();
     }
   });

@@ -176,6 +176,12 @@ test("a post with a picture is brought, looked at once, found by its words, and 
   });
   await work();
   expect(asked).toHaveLength(2);
+  const listed = await ask("GET", "/v1/vision/pictures?limit=200", { as: bot });
+  const changed = listed.pictures.map((one: { updated_at: string }) => one.updated_at);
+  expect(changed.length).toBeGreaterThan(0);
+  expect(changed).toEqual(changed.toSorted().reverse());
+  const done = (await ask("GET", "/v1/vision/pictures?status=done", { as: bot })).pictures;
+  expect(done).toEqual(listed.pictures.filter((one: { status: string }) => one.status === "done"));
   const stats = await ask("GET", "/v1/vision/stats", { as: bot });
   expect(stats).toMatchObject({ pictures: { done: 4 }, from_cache: 4, waits_for: [] });
 });
