@@ -7,11 +7,13 @@ import { type CacheAdmin, createCacheAdmin } from "../../shared/database/answer_
 import { createTenants, type Tenants } from "../../shared/database/tenants.ts";
 import { rpcTransport } from "../../shared/database/transport/rpc_transport.ts";
 import { unreachable } from "./failure.ts";
-import { profilesPath, readProfiles, secretKeyOf, type Variables } from "./profiles.ts";
+import { profilesPath, readFunctionPrefix, readProfiles, secretKeyOf, type Variables } from "./profiles.ts";
 
 /** A project, seen by its owner. */
 export interface Connection {
   url: string;
+  /** What a function's name is added to: `<url>/functions/v1/`, with the prefix of the names where there is one. */
+  functions: string;
   secretKey: string;
   /** What people call it. */
   name: string;
@@ -43,7 +45,9 @@ export function connectFromEnvironment(profile?: string): Connection {
       } is not set: set both, or neither for the local stack.`,
     );
   }
-  return given.url && given.key ? connect(given.url, given.key) : connectToLocalStack();
+  return given.url && given.key
+    ? connect(given.url, given.key, given.url, readFunctionPrefix(variable("EVE_FUNCTION_PREFIX")))
+    : connectToLocalStack();
 }
 
 function connectToProfile(name: string, variable: Variables): Connection {
@@ -58,7 +62,7 @@ function connectToProfile(name: string, variable: Variables): Connection {
       }. Add it: npm run eve -- profiles add ${name} --project-ref REF --key-env VARIABLE`,
     );
   }
-  return connect(profile.url, secretKeyOf(name, profile, variable), name);
+  return connect(profile.url, secretKeyOf(name, profile, variable), name, profile.function_prefix);
 }
 
 function connectToLocalStack(): Connection {
@@ -84,7 +88,7 @@ export function isLoopback(url: string): boolean {
   return ["127.0.0.1", "localhost", "[::1]"].includes(new URL(url).hostname);
 }
 
-export function connect(url: string, secretKey: string, name = url): Connection {
+export function connect(url: string, secretKey: string, name = url, functionPrefix = ""): Connection {
   if (!URL.canParse(url)) {
     throw unreachable("SUPABASE_URL is not a URL. It looks like https://<ref>.supabase.co.");
   }
@@ -92,6 +96,7 @@ export function connect(url: string, secretKey: string, name = url): Connection 
   const transport = rpcTransport({ url: base, secretKey });
   return {
     url: base,
+    functions: `${base}/functions/v1/${functionPrefix}`,
     secretKey,
     name,
     admin: createAdmin(transport),

@@ -48,7 +48,7 @@ export async function sendToFunction(
   { method = "POST", key, signal }: CallOptions = {},
 ): Promise<Response> {
   try {
-    return await connection.fetch(`${connection.url}/functions/v1/${path}`, {
+    return await connection.fetch(`${connection.functions}${path}`, {
       method,
       headers: {
         apikey: key ?? connection.secretKey,

@@ -3,10 +3,17 @@
  * found, which is the name of an environment variable or a file; never the key itself.
  */
 import { z } from "zod";
+import { FUNCTION_PREFIX } from "../install/prefix.ts";
 import { CliFailure, misuse, unreachable } from "./failure.ts";
 
 const profile = z.strictObject({
   url: z.url({ protocol: /^https?$/ }),
+  /** What the functions' names begin with. */
+  function_prefix: z.string().regex(
+    FUNCTION_PREFIX,
+    "must be as eve-gateway init --prefix took it, such as eve-",
+  )
+    .optional(),
   /** Name of the environment variable that holds the project's secret key. */
   secret_key_env: z.string().min(1).optional(),
   /** A file that holds it, readable by its owner alone. */
@@ -72,7 +79,7 @@ export function writeProfiles(path: string, profiles: ReadonlyMap<string, Profil
 /** What `profiles add` was given, checked. @throws CliFailure with exit code 2 */
 export function newProfile(
   name: string,
-  given: { url?: string; projectRef?: string; keyEnv?: string; keyFile?: string },
+  given: { url?: string; projectRef?: string; keyEnv?: string; keyFile?: string; prefix?: string },
 ): Profile {
   if (!NAME.test(name)) {
     throw misuse("A profile's name has 1 to 63 letters, digits, dots, dashes or underscores.");
@@ -92,9 +99,22 @@ export function newProfile(
     throw misuse("--key-env must be the name of an environment variable. Never give the key itself here.");
   }
   const url = (given.url ?? `https://${given.projectRef}.supabase.co`).replace(/\/+$/, "");
-  const read = profile.safeParse({ url, secret_key_env: given.keyEnv, secret_key_file: given.keyFile });
+  const read = profile.safeParse({
+    url,
+    function_prefix: given.prefix && readFunctionPrefix(given.prefix),
+    secret_key_env: given.keyEnv,
+    secret_key_file: given.keyFile,
+  });
   if (read.success) return read.data;
   throw misuse("--url is not a URL. It looks like https://<ref>.supabase.co.");
+}
+
+/** @throws CliFailure with exit code 2 for what no function's name can begin with */
+export function readFunctionPrefix(given = ""): string {
+  if (FUNCTION_PREFIX.test(given)) return given;
+  throw misuse(
+    "A prefix of functions' names is a lower-case letter, up to 19 letters and digits, and a dash, such as eve-.",
+  );
 }
 
 /** The secret key that a profile points to. @throws CliFailure that says how to provide it, and never shows it */

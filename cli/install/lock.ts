@@ -1,4 +1,5 @@
 /** `eve.lock.json`, in the root of the user's repository: what of the gateway is in it, and what it was when it came. */
+import { FUNCTION_PREFIX } from "./prefix.ts";
 import { existsSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { z } from "zod/mini";
@@ -15,7 +16,7 @@ const lockSchema = z.object({
   version: z.string(),
   parts: z.array(z.enum(ALL_PARTS)),
   /** Comes before each function's name: `eve-` or nothing. */
-  prefix: z.string().check(z.regex(/^([a-z][a-z0-9]*-)?$/)),
+  prefix: z.string().check(z.regex(FUNCTION_PREFIX)),
   /** The functions that are in config.toml. */
   functions: z.array(z.string()),
   /** What was added to supabase/config.toml, as it stands there. */

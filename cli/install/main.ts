@@ -1,4 +1,5 @@
 /** `eve-gateway`: brings the gateway into a repository that has a Supabase project, keeps it up to date there, and takes it away. */
+import { FUNCTION_PREFIX } from "./prefix.ts";
 import process from "node:process";
 import { existsSync, readFileSync } from "node:fs";
 import { join } from "node:path";
@@ -100,7 +101,7 @@ async function init(values: Values, given: MainDependencies) {
     );
   }
   const prefix = values.prefix ?? before?.prefix ?? "";
-  if (!/^([a-z][a-z0-9]{0,19}-)?$/.test(prefix)) {
+  if (!FUNCTION_PREFIX.test(prefix)) {
     throw new InstallError(
       `"${prefix}" cannot be a prefix: it is up to 20 small letters and digits with a hyphen at the end, like eve-.`,
     );

@@ -31,6 +31,7 @@ import json
 import math
 import os
 import random
+import re
 import sys
 import threading
 import time
@@ -619,7 +620,7 @@ class EveGateway:
 
     def _send(self, function: str, body: dict[str, Any] | bytes | None, headers: dict[str, str], method: str = "POST") -> Any:
         request = urllib.request.Request(
-            f"{self._base}/{function}",
+            f"{self._base}{function}",
             data=json.dumps(body).encode() if isinstance(body, dict) else body,
             headers={"content-type": "application/json", "user-agent": f"eve-gateway-python/{__version__}", **headers},
             method=method,
@@ -648,7 +649,7 @@ class EveGateway:
     @property
     def url(self) -> str:
         """The gateway's address, as Google's packages take it; with ``/openai/v1`` behind it, as OpenAI's does."""
-        return f"{self._base}/llm-invoke"
+        return f"{self._base}llm-invoke"
 
     def token(self) -> str:
         """What another package takes as its key: a service's secret, or a token that ends by itself. It is renewed here,
@@ -861,8 +862,9 @@ def _functions_url(url: str) -> str:
     parsed = urllib.parse.urlsplit(url.strip().rstrip("/"))
     if not (parsed.scheme == "https" or (parsed.scheme == "http" and _is_local(parsed.geturl()))) or not parsed.hostname:
         raise EveError("not_configured", "The gateway's address must begin with https://, or secrets would be readable on the way.")
-    path = parsed.path if parsed.path.endswith("/functions/v1") else f"{parsed.path}/functions/v1"
-    return f"{parsed.scheme}://{parsed.netloc}{path}"
+    # Where the functions' names begin with a prefix (``init --prefix``), the address ends in it: ``.../functions/v1/eve-``.
+    path = parsed.path if re.search(r"/functions/v1(/[a-z0-9-]*-)?$", parsed.path) else f"{parsed.path}/functions/v1"
+    return f"{parsed.scheme}://{parsed.netloc}{path}" + ("" if path.endswith("-") else "/")
 
 
 def _answer(payload: dict[str, Any]) -> Answer:

@@ -5,6 +5,8 @@
 export interface Config {
   supabaseUrl: string;
   publishableKey: string;
+  /** What the functions' names begin with, where the gateway was put into an app under a prefix; else empty. */
+  functionPrefix: string;
 }
 
 /** Rejects, saying what is wrong with the file, when it is missing or incomplete. */
@@ -20,5 +22,9 @@ export async function readConfig(): Promise<Config> {
   if (publishableKey.startsWith("sb_secret_")) {
     throw new Error("config.json: publishable_key holds a secret key");
   }
-  return { supabaseUrl, publishableKey };
+  const functionPrefix = raw.function_prefix ?? "";
+  if (typeof functionPrefix !== "string" || !/^[a-z0-9-]*$/.test(functionPrefix)) {
+    throw new Error("config.json: function_prefix is not what functions' names can begin with");
+  }
+  return { supabaseUrl, publishableKey, functionPrefix };
 }

@@ -133,6 +133,12 @@ class Played(unittest.TestCase):
 
 
 class Credentials(Played):
+    def test_an_address_may_end_in_the_prefix_of_the_functions_names(self) -> None:
+        base = "https://x.example/functions/v1/"
+        for given in ["https://x.example", "https://x.example/", base, base[:-1], "https://x.example/functions/v1/eve-"]:
+            expected = base + ("eve-" if given.endswith("-") else "")
+            self.assertEqual(repr(EveGateway(given, "secret")), f"EveGateway({expected!r})")
+
     def test_a_notebook_uses_one_token_for_many_calls(self) -> None:
         eve = self.gateway(models=["m"], requests=9)
         for _ in range(3):

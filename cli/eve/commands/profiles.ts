@@ -38,6 +38,7 @@ export const profileCommands: Command[] = [
       url: { value: "URL", help: "the project, by its URL" },
       "key-env": { value: "VARIABLE", help: "the environment variable that holds its secret key" },
       "key-file": { value: "FILE", help: "the file that holds it, readable by you alone (chmod 600)" },
+      prefix: { value: "P", help: "what the functions' names begin with, where init was given --prefix" },
     },
     examples: [
       "profiles add production --project-ref abcdefghijklmnopqrst --key-env EVE_PRODUCTION_KEY",
@@ -51,6 +52,7 @@ export const profileCommands: Command[] = [
         projectRef: given.option("project-ref"),
         keyEnv: given.option("key-env"),
         keyFile: given.option("key-file"),
+        prefix: given.option("prefix"),
       });
       const path = profilesPath(variable);
       writeProfiles(path, readProfiles(path).set(name, profile));

@@ -65,7 +65,7 @@ export const tokenCommands: Command[] = [
     async run(given, { connect }) {
       const connection = connect();
       const ttl = given.option("ttl");
-      const response = await connection.fetch(`${connection.url}/functions/v1/issue-kaggle-token`, {
+      const response = await connection.fetch(`${connection.functions}issue-kaggle-token`, {
         method: "POST",
         headers: { "content-type": "application/json", apikey: connection.secretKey },
         body: JSON.stringify({

@@ -120,7 +120,7 @@ async function throughTheFunction(
   });
   const answer = await sendFile({
     method: "POST",
-    url: `${connection.url}/functions/v1/${path}`,
+    url: `${connection.functions}${path}`,
     headers: { apikey: connection.secretKey, "content-type": file.mimeType },
     path: file.path,
     sizeBytes: file.sizeBytes,

@@ -46,7 +46,10 @@ export function createApi(config: Config, auth: Console["auth"], name: "admin" |
     if (data.session) headers.set("authorization", `Bearer ${data.session.access_token}`);
     let response: Response;
     try {
-      response = await fetch(`${config.supabaseUrl}/functions/v1/${name}${path}`, { ...init, headers });
+      response = await fetch(`${config.supabaseUrl}/functions/v1/${config.functionPrefix}${name}${path}`, {
+        ...init,
+        headers,
+      });
     } catch (error) {
       if (
         init.signal?.aborted &&

@@ -1,4 +1,5 @@
 /** What the command line understands and how it shows things. */
+import { connect } from "../../../cli/eve/connection.ts";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { readCommandLine } from "../../../cli/eve/arguments.ts";
 import { bar } from "../../../cli/eve/chart.ts";
@@ -230,8 +231,15 @@ describe("a profile", () => {
       url: "https://abcdefghijklmnopqrst.supabase.co",
       secret_key_env: "EVE_KEY",
     });
+    expect(newProfile("app", { url: "https://x.example", keyEnv: "K", prefix: "eve-" })).toMatchObject({
+      function_prefix: "eve-",
+    });
+    expect(connect("https://x.example", "sb_secret_x", "app", "eve-").functions).toBe(
+      "https://x.example/functions/v1/eve-",
+    );
     for (
       const wrong of [
+        { url: "https://x.example", keyEnv: "K", prefix: "eve" },
         { projectRef: "short", keyEnv: "K" },
         { url: "nonsense", keyEnv: "K" },
         { url: "https://x.example", keyEnv: "K", keyFile: "f" },
