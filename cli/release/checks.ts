@@ -1,5 +1,4 @@
 /** What has to be so before a version is released, told from the checkout's files. */
-import { parse } from "smol-toml";
 
 export interface Files {
   /** A file's text, undefined where it is not there. */
@@ -19,7 +18,7 @@ export const LOCKS = [
 export const VERSION_COPIES = [
   "console/package.json",
   "shared/contract/version.ts",
-  "clients/python/pyproject.toml",
+  "clients/python/eve_gateway.py",
 ];
 
 const VERSION = /^\d+\.\d+\.\d+$/;
@@ -54,9 +53,7 @@ function copies(read: Files["read"], version: string): string[] {
     if (text === undefined) return [];
     const there = path.endsWith(".json")
       ? JSON.parse(text).version
-      : path.endsWith(".toml")
-      ? (parse(text).project as { version?: string } | undefined)?.version
-      : /VERSION = "([^"]+)"/.exec(text)?.[1];
+      : /(?:VERSION|__version__) = "([^"]+)"/.exec(text)?.[1];
     return there === version ? [] : [`${path} has the version ${there}, package.json ${version}.`];
   });
 }

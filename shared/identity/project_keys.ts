@@ -1,5 +1,6 @@
 // Pinned: the packages below ask for ranges of these, and whoever bundles a function takes what is loaded already.
 import "@supabase/middleware";
+import "jose";
 import "std-env";
 import { verifyCredentials } from "@supabase/server/core";
 import { GatewayError } from "../contract/gateway_error.ts";

@@ -402,8 +402,11 @@ end;
 $$;
 comment on function eve.graph_tick is 'What cron runs for the graph.';
 
-insert into eve.operations (name, runs_in, schedule, time_limit_ms, logs_all, description) values
-  ('graph', 'sql', '5 seconds', 10000, false, 'Writes what events say to the graph.')
+-- As often as jobs are looked after: every 5 seconds, every minute where pg_cron knows no shorter time.
+insert into eve.operations (name, runs_in, schedule, time_limit_ms, logs_all, description)
+select 'graph', 'sql', o.schedule, 10000, false, 'Writes what events say to the graph.'
+from eve.operations o
+where o.name = 'jobs'
 on conflict (name) do nothing;
 insert into eve.maintenance_expected (operation, within_s) values ('graph', 600)
 on conflict (operation) do nothing;

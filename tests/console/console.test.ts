@@ -243,7 +243,7 @@ describe.skipIf(!CAN_RUN)("the console", () => {
     await poem.locator("input[type=password]").fill("demo-key-c");
     await poem.getByRole("button", { name: "Save" }).click();
     await page.getByText("POEM is saved.", { exact: true }).first().waitFor();
-    expect(await poem.getByText("active", { exact: true }).count()).toBe(1);
+    await expect.poll(() => poem.getByText("active", { exact: true }).count()).toBe(1);
   });
 
   test("what fails says so, and nothing typed is lost: no answer, a part that does not load, a session that ends", async () => {

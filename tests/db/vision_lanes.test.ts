@@ -23,11 +23,14 @@ import { openAnalysts } from "../../shared/vision/analysts/open.ts";
 import { asFetch } from "../fakes/fake_api.ts";
 import { clearLedger, freezeClock } from "../harness/admission.ts";
 import { cloneDatabase, type TestDatabase } from "../harness/database.ts";
+import { pngOf } from "../harness/made_pictures.ts";
 import { requestFor } from "../unit/vision/vision_fixture.ts";
 
 /** Of the worker's clock, on which a second passes with each look. */
 let ticks = 0;
 
+/** A picture of one white pixel. */
+const PICTURE = { width: 1, height: 1, rgba: new Uint8Array(4).fill(255) };
 const MODEL = "gigachat/GigaChat-2-Pro";
 const ENVIRONMENT: Record<string, string> = { GIGACHAT_CREDENTIALS: "Z2lnYTpjaGF0" };
 
@@ -134,16 +137,18 @@ test("its lane lets no more pass than its limit, however many workers ask; the o
 
 test("a picture that this process cannot read waits, is read by a worker that can, and its text is taken over", async () => {
   const ocr = queuedTesseractAnalyst({ ...createJobQueue(direct.call), newId: () => crypto.randomUUID() });
+  const file = pngOf(PICTURE);
+  const request = requestFor({ picture: { ...requestFor().picture, sizeBytes: file.length } });
   const waits = expect.objectContaining({ kind: "no_capacity", code: "tesseract_missing" });
-  await expect(ocr.analyse(requestFor())).rejects.toEqual(waits);
+  await expect(ocr.analyse(request)).rejects.toEqual(waits);
   // No function is called for it, and asking again hands nothing in.
-  await expect(ocr.analyse(requestFor())).rejects.toEqual(waits);
+  await expect(ocr.analyse(request)).rejects.toEqual(waits);
   const [due] =
     await sql`select public.eve_jobs_due() as is_due, (select count(*)::integer from eve.jobs) as jobs`;
   expect(due).toEqual({ is_due: false, jobs: 1 });
 
   const object = { object: { s3_key: "k", stored_in: "s3" } };
-  const store = { get: () => Promise.resolve({ body: new Blob(["1234"]).stream() }) };
+  const store = { get: () => Promise.resolve({ body: new Blob([file]).stream() }) };
   const media = {
     s3: store,
     spool: store,
@@ -160,7 +165,7 @@ test("a picture that this process cannot read waits, is read by a worker that ca
     log: () => {},
   }, { place: "outside", budgetMs: 600_000, concurrency: 2, maxJobs: 1 });
   expect(report.begun).toBe(1);
-  expect(await ocr.analyse(requestFor())).toMatchObject({
+  expect(await ocr.analyse(request)).toMatchObject({
     provider: "tesseract",
     result: { ocr_text: "Афиша", confidence: 0.9 },
     inputTokens: 0,

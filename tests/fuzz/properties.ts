@@ -159,11 +159,21 @@ const WELL: Record<ProviderName, unknown> = {
 function wellAnswering(provider: ProviderName): typeof fetch {
   return ((url: string | URL | Request, init?: RequestInit) => {
     const streams = String(url).includes("streamGenerate") || String(init?.body).includes('"stream":true');
-    const answer = String(url).includes("mbed") ? samples.GOOGLE_ANSWERS.at(-1) : WELL[provider];
+    const answer = String(url).includes("batchEmbed")
+      ? embeddingsFor(String(init?.body))
+      : String(url).includes("mbed")
+      ? samples.GOOGLE_ANSWERS.at(-1)
+      : WELL[provider];
     const head = streams && provider !== "yandexgpt" ? "data: " : "";
     const bytes = new TextEncoder().encode(`${head}${JSON.stringify(answer)}\n\n`);
     return fetchOf({ status: 200, headers: {}, bytes, cuts: [], breaks: false })(url, init);
   }) as typeof fetch;
+}
+
+/** As many as were asked for. */
+function embeddingsFor(body: string): unknown {
+  const { requests } = JSON.parse(body) as { requests: unknown[] };
+  return { embeddings: requests.map(() => ({ values: [1, 0] })) };
 }
 
 /** What a linked picture is. */

@@ -104,7 +104,7 @@ describe.skipIf(!hasPgCron())("pg_cron", () => {
     ).toEqual(["rollup", "sweep"].map((name) => ({ name, last_status: "succeeded", counted: true })));
     expect(await sql`select count(*)::integer as left from public.token_usage`).toEqual([{ left: 0 }]);
     expect(await sql`select url, headers ->> 'apikey' as apikey from net.http_request_queue order by url`)
-      .toEqual(["alerts", "key_health", "models_sync", "providers_sync"].map((operation) => ({
+      .toEqual(["alerts", "key_health", "models_sync", "neo4j", "providers_sync"].map((operation) => ({
         url: `http://127.0.0.1:1/functions/v1/maintenance/${operation}`,
         apikey: "sb_secret_for_this_test",
       })));

@@ -21,7 +21,7 @@ const READY: Record<string, string> = {
   "package.json": '{"version":"1.2.3"}',
   "console/package.json": '{"version":"1.2.3"}',
   "shared/contract/version.ts": 'export const VERSION = "1.2.3";',
-  "clients/python/pyproject.toml": '[project]\nname = "x"\nversion = "1.2.3"\n',
+  "clients/python/eve_gateway.py": '__version__ = "1.2.3"\n',
   "CHANGELOG.md": "# Changelog\n\n## 1.2.3, 2026-11-23\n\n- A thing.\n\n## 1.2.2, 2026-01-01\n\n- Other.\n",
   "package-lock.json": '{"packages":{"":{},"node_modules/a":{"version":"1.0.0","integrity":"sha512-x"}}}',
   "supabase/migrations.sha256": "abc  migrations/1_a.sql\n",
@@ -43,8 +43,8 @@ describe("a version is not released", () => {
       "console/package.json",
     ],
     ["with another version in Python's package", {
-      "clients/python/pyproject.toml": '[project]\nversion = "1"\n',
-    }, "pyproject.toml"],
+      "clients/python/eve_gateway.py": '__version__ = "1"\n',
+    }, "eve_gateway.py"],
     ["of which the changelog says nothing", { "CHANGELOG.md": "# Changelog\n" }, 'no section "## 1.2.3'],
     ["without its day", { "CHANGELOG.md": "## 1.2.3, unreleased\n\n- A thing.\n" }, "does not say when"],
     ["with a package that npm would not look at", {
