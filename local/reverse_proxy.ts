@@ -6,6 +6,7 @@ import { type Clock, systemClock } from "../shared/runtime/clock.ts";
 import { asGatewayError } from "../shared/contract/gateway_error.ts";
 import { BODY_TIMEOUT_MS, readBody } from "../shared/http/body.ts";
 import { CALL_HEADER, DISCONNECTED_PATH } from "./call_number.ts";
+import { DEMO_PAGE_PATH, demoPage } from "./demo_page.ts";
 import { Disconnects } from "./disconnects.ts";
 import { IdleConnections } from "./idle_connections.ts";
 import type { SupervisedProcess } from "./supervised_process.ts";
@@ -109,6 +110,7 @@ function route(
   }
   if (room === "console" && options.console) return options.console(request);
   if (room === "emulator" && version === "telegram" && options.telegram) return options.telegram(request);
+  if (url.pathname === DEMO_PAGE_PATH) return demoPage();
   if (url.pathname === "/") {
     return Response.json({
       name: "EVE Gateway, local stack",
@@ -116,7 +118,7 @@ function route(
       rest: "/rest/v1",
       auth: "/auth/v1",
       ...(options.console && { console: "/console/" }),
-      ...(options.telegram && { telegram: "/emulator/telegram" }),
+      ...(options.telegram && { telegram: "/emulator/telegram", page: DEMO_PAGE_PATH }),
     });
   }
   return errorResponse(404, "not_found", `Nothing is served at ${url.pathname}.`);

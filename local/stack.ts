@@ -167,6 +167,8 @@ async function bringUp(
       ADMIN_SECRET_KEY: keys.adminSecretKey,
       EVE_ALLOW_PRIVATE_UPSTREAMS: "true",
       EVE_WEBHOOK_HOSTS: "127.0.0.1,localhost",
+      // For the demo page: the reverse proxy answers strangers with nothing that is anybody's.
+      EVE_CRAWL_HOSTS: `127.0.0.1:${port}`,
       ...(upstream ? { GOOGLE_API_BASE_URL: upstream } : {}),
       ...telegram?.env,
       ...keyVariables,

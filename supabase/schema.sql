@@ -19757,8 +19757,8 @@ create table public.posts (
 alter table public.posts enable row level security;
 CREATE UNIQUE INDEX posts_external_id_key ON public.posts USING btree (tenant_id, source, external_id) WHERE (external_id IS NOT NULL);
 CREATE INDEX posts_tenant_id_created_at_idx ON public.posts USING btree (tenant_id, created_at DESC, id);
-CREATE TRIGGER eve_crawl_post_came AFTER INSERT ON public.posts FOR EACH ROW WHEN (((new.text ~* 'https?://'::text) OR ((new.metadata)::text ~* 'https?://'::text))) EXECUTE FUNCTION eve.crawl_post_came(); -- enabled
-CREATE TRIGGER eve_crawl_post_changed AFTER UPDATE OF text, metadata ON public.posts FOR EACH ROW WHEN ((((old.text IS DISTINCT FROM new.text) OR (old.metadata IS DISTINCT FROM new.metadata)) AND ((((old.text || (old.metadata)::text) || new.text) || (new.metadata)::text) ~* 'https?://'::text))) EXECUTE FUNCTION eve.crawl_post_came(); -- enabled
+CREATE TRIGGER eve_crawl_post_came AFTER INSERT ON public.posts FOR EACH ROW WHEN (((new.text ~* 'https?://'::text) OR (((new.metadata -> 'links'::text))::text ~* 'https?://'::text))) EXECUTE FUNCTION eve.crawl_post_came(); -- enabled
+CREATE TRIGGER eve_crawl_post_changed AFTER UPDATE OF text, metadata ON public.posts FOR EACH ROW WHEN ((((old.text IS DISTINCT FROM new.text) OR ((old.metadata -> 'links'::text) IS DISTINCT FROM (new.metadata -> 'links'::text))) AND (concat(old.text, (old.metadata -> 'links'::text), new.text, (new.metadata -> 'links'::text)) ~* 'https?://'::text))) EXECUTE FUNCTION eve.crawl_post_came(); -- enabled
 CREATE TRIGGER eve_post_changed AFTER UPDATE ON public.posts FOR EACH ROW WHEN ((((((old.source IS DISTINCT FROM new.source) OR (old.external_id IS DISTINCT FROM new.external_id)) OR (old.text IS DISTINCT FROM new.text)) OR (old.published_at IS DISTINCT FROM new.published_at)) OR (old.metadata IS DISTINCT FROM new.metadata))) EXECUTE FUNCTION eve.post_told(); -- enabled
 CREATE TRIGGER eve_post_told AFTER INSERT OR DELETE ON public.posts FOR EACH ROW EXECUTE FUNCTION eve.post_told(); -- enabled
 create policy posts_read on public.posts as permissive for select to authenticated using (tenant_id IN ( SELECT eve.member_tenants() AS member_tenants));
@@ -22587,7 +22587,7 @@ begin
       language = excluded.language, published_at = excluded.published_at, text = excluded.text, words = excluded.words,
       summary = coalesce(excluded.summary, case when a.text = excluded.text then a.summary end),
       summary_model = coalesce(excluded.summary_model, case when a.text = excluded.text then a.summary_model end), updated_at = v_now,
-      trace_id = excluded.trace_id
+      trace_id = coalesce(a.trace_id, excluded.trace_id)
     returning * into v_article;
   elsif not v_is_same and v_new ->> 'state' <> 'failed' then
     delete from public.articles a where a.page_id = v_page.id;
@@ -23004,8 +23004,9 @@ begin
     );
   elsif graph_edges_wanted.kind = 'Article' and to_regclass('public.crawl_pages') is not null then
     return query
-    select 'PUBLISHED_IN', 'Domain', c.domain, '{}'::jsonb, c.created_at, null::text
+    select 'PUBLISHED_IN', 'Domain', c.domain, '{}'::jsonb, c.created_at, case when a.trace_id ~ '^[0-9a-f]{32}$' then a.trace_id end
     from public.crawl_pages c
+    left join public.articles a on a.page_id = c.id
     where c.tenant_id = graph_edges_wanted.tenant_id and c.canonical_url = graph_edges_wanted.key and c.domain <> ''
     order by c.created_at
     limit 1;

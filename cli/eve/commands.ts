@@ -3,6 +3,7 @@ import type { Command } from "./command.ts";
 import { alertCommands } from "./commands/alerts.ts";
 import { cacheCommands } from "./commands/cache.ts";
 import { consumerCommands } from "./commands/consumers.ts";
+import { crawlCommands } from "./commands/crawl.ts";
 import { databaseCommands } from "./commands/db.ts";
 import { deadLetterCommands } from "./commands/dead_letters.ts";
 import { doctorCommand } from "./commands/doctor.ts";
@@ -46,6 +47,7 @@ export const COMMANDS: readonly Command[] = [
   ...storageCommands,
   ...visionCommands,
   ...telegramCommands,
+  ...crawlCommands,
   ...graphCommands,
   ...providerCommands,
   ...databaseCommands,

@@ -17,6 +17,7 @@ const crawlAnswer = z.object({
   /** Of the job that fetches it. */
   job_id: z.string().nullable(),
 });
+export type CrawlAnswer = z.output<typeof crawlAnswer>;
 
 export const crawlRoutes: readonly ApiRoute[] = [
   apiRoute({

@@ -18,6 +18,9 @@ import {
   type Robots,
 } from "./robots.ts";
 
+/** Hosts that pages are fetched from although they are private, with commas between them. */
+export const CRAWL_HOSTS_VARIABLE = "EVE_CRAWL_HOSTS";
+
 export const MAX_PAGE_BYTES = 10_000_000;
 const PAGE_TIMEOUT_MS = 30_000;
 const ROBOTS_TIMEOUT_MS = 10_000;
@@ -289,6 +292,7 @@ export function unkeptPage(
     fetches: 1,
     fetched_at: at,
     expires_at: null,
+    updated_at: null,
     article,
     post_ids: [],
   };

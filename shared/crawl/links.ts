@@ -9,11 +9,10 @@ export interface Link {
 
 /** A digest of a day has some thirty; more is a list, not a post. */
 export const MAX_LINKS = 50;
-const MAX_METADATA_DEPTH = 6;
 const IN_TEXT = /https?:\/\/[^\s<>"'`«»“”„]+/giu;
 const WHOLE = /^https?:\/\/\S+$/iu;
 
-/** The pages that a post's text and its metadata (any text there that is a URL) lead to, each once, in their order. */
+/** The pages that a post's text and `metadata.links` lead to, each once, in their order. */
 export function linksOf(text: string, metadata: unknown): Link[] {
   const found = new Map<string, Link>();
   const add = (url: string) => {
@@ -23,9 +22,11 @@ export function linksOf(text: string, metadata: unknown): Link[] {
     found.set(canonical, { url, canonical_url: canonical, domain: domainOf(canonical) });
   };
   for (const [match] of text.matchAll(IN_TEXT)) add(withoutSentence(match));
-  eachText(metadata, MAX_METADATA_DEPTH, (value) => {
-    if (WHOLE.test(value)) add(value);
-  });
+  // Other URLs of the metadata are no links: where the post itself is read, for one.
+  const { links } = (metadata ?? {}) as { links?: unknown };
+  for (const link of Array.isArray(links) ? links : []) {
+    if (typeof link === "string" && WHOLE.test(link)) add(link);
+  }
   return [...found.values()];
 }
 
@@ -42,10 +43,4 @@ function withoutSentence(link: string): string {
 
 function count(text: string, character: string): number {
   return text.split(character).length - 1;
-}
-
-function eachText(value: unknown, depth: number, tell: (text: string) => void): void {
-  if (typeof value === "string") return tell(value);
-  if (typeof value !== "object" || value === null || depth === 0) return;
-  for (const each of Object.values(value)) eachText(each, depth - 1, tell);
 }

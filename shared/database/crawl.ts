@@ -49,6 +49,8 @@ export const crawlPage = z.object({
   fetches: z.number(),
   fetched_at: z.string().nullable(),
   expires_at: z.string().nullable(),
+  /** Of the row; null: it was not kept. */
+  updated_at: z.string().nullable(),
   article: article.nullable(),
   post_ids: z.array(z.string()),
 });

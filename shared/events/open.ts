@@ -4,7 +4,8 @@ import type { Clock } from "../runtime/clock.ts";
 import { ADMIN_SECRET_VARIABLE, createKeyEncryption } from "../secrets/key_encryption.ts";
 import type { DeliveryHandler } from "./deliver.ts";
 import { webhookHandler } from "./webhooks/deliver_webhook.ts";
-import { namedHosts, WEBHOOK_HOSTS_VARIABLE } from "./webhooks/register.ts";
+import { namedHosts } from "../http/public_target.ts";
+import { WEBHOOK_HOSTS_VARIABLE } from "./webhooks/register.ts";
 
 export interface OpenHandlers {
   read: (name: string) => string | undefined;

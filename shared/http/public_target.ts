@@ -24,7 +24,15 @@ export interface TargetRules {
   /** Absent: the runtime cannot resolve names, and only the name itself is judged. */
   resolve?: Resolve | undefined;
   /** Whether the owner has named this host, so that it may be private and on any port. Absent: none. */
-  allows?: ((hostname: string) => boolean) | undefined;
+  allows?: ((hostname: string, port?: string) => boolean) | undefined;
+}
+
+/** Whether a host is one of those that the owner has named: `hooks.internal, 127.0.0.1:8080`. Without a port any of it is meant. */
+export function namedHosts(text: string | undefined): (hostname: string, port?: string) => boolean {
+  const hosts = new Set((text ?? "").split(",").map((host) => host.trim().toLowerCase()));
+  hosts.delete("");
+  return (hostname, port = "") =>
+    hosts.has(hostname.toLowerCase()) || port !== "" && hosts.has(`${hostname.toLowerCase()}:${port}`);
 }
 
 /**
@@ -34,7 +42,7 @@ export interface TargetRules {
 export async function judgeTarget(text: string, rules: TargetRules, base?: URL): Promise<Target> {
   const url = judgeUrl(text, rules, base);
   const { resolve, allows } = rules;
-  if (allows?.(url.hostname) || resolve === undefined || isAddress(url.hostname)) {
+  if (allows?.(url.hostname, url.port) || resolve === undefined || isAddress(url.hostname)) {
     return { url, addresses: null };
   }
   const addresses = await resolve(url.hostname).catch(() => []);
@@ -52,7 +60,7 @@ export function judgeUrl(text: string, { allows }: Pick<TargetRules, "allows">, 
     throw new PublicFetchError("must be http or https");
   }
   if (url.username !== "" || url.password !== "") throw new PublicFetchError("must not carry credentials");
-  if (allows?.(url.hostname)) return url;
+  if (allows?.(url.hostname, url.port)) return url;
   if (url.port !== "") throw new PublicFetchError("must use the usual port");
   if (!isPublicHost(url.hostname)) throw notPublic();
   return url;

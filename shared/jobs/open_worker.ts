@@ -19,7 +19,9 @@ import { beginningOf, storedPicture } from "../vision/stored_picture.ts";
 import type { JobRunner } from "./job_runner.ts";
 import { botById } from "../telegram/open.ts";
 import { telegramRunner } from "./telegram_runner.ts";
+import { CRAWL_HOSTS_VARIABLE } from "../crawl/crawl.ts";
 import { createCrawlBooks } from "../database/crawl.ts";
+import { namedHosts } from "../http/public_target.ts";
 import { crawlRunner } from "./crawl_runner.ts";
 import { visionRunner } from "./vision_runner.ts";
 import { runWorker } from "./worker.ts";
@@ -149,7 +151,13 @@ export function openWorker(
           vision: look,
           crawl: crawlRunner({
             books: createCrawlBooks(calls.transport),
-            network: { fetch: options.fetch, resolve: options.resolve, connect: options.connect, clock },
+            network: {
+              fetch: options.fetch,
+              resolve: options.resolve,
+              connect: options.connect,
+              clock,
+              allows: namedHosts(options.read(CRAWL_HOSTS_VARIABLE)),
+            },
             media: calls.media,
             now: Date.now,
           }),

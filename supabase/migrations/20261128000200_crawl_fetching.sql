@@ -359,7 +359,7 @@ begin
       language = excluded.language, published_at = excluded.published_at, text = excluded.text, words = excluded.words,
       summary = coalesce(excluded.summary, case when a.text = excluded.text then a.summary end),
       summary_model = coalesce(excluded.summary_model, case when a.text = excluded.text then a.summary_model end), updated_at = v_now,
-      trace_id = excluded.trace_id
+      trace_id = coalesce(a.trace_id, excluded.trace_id)
     returning * into v_article;
   elsif not v_is_same and v_new ->> 'state' <> 'failed' then
     delete from public.articles a where a.page_id = v_page.id;

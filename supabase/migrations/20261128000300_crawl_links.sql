@@ -2,7 +2,7 @@
 
 set local lock_timeout = '10s';
 
--- A URL in its text or its metadata is looked at by a job: what is one and which page it leads to is no matter of SQL.
+-- A URL in its text or in the links of its metadata is looked at by a job: what is one and which page it leads to is no matter of SQL.
 create or replace function eve.crawl_post_came()
 returns trigger
 language plpgsql
@@ -30,14 +30,14 @@ $$;
 create or replace trigger eve_crawl_post_came
 after insert on public.posts
 for each row
-when (new.text ~* 'https?://' or new.metadata::text ~* 'https?://')
+when (new.text ~* 'https?://' or (new.metadata -> 'links')::text ~* 'https?://')
 execute function eve.crawl_post_came();
 create or replace trigger eve_crawl_post_changed
 after update of text, metadata on public.posts
 for each row
 when (
-  (old.text, old.metadata) is distinct from (new.text, new.metadata)
-  and (old.text || old.metadata::text || new.text || new.metadata::text) ~* 'https?://'
+  (old.text, old.metadata -> 'links') is distinct from (new.text, new.metadata -> 'links')
+  and concat(old.text, old.metadata -> 'links', new.text, new.metadata -> 'links') ~* 'https?://'
 )
 execute function eve.crawl_post_came();
 

@@ -141,8 +141,9 @@ begin
     );
   elsif graph_edges_wanted.kind = 'Article' and to_regclass('public.crawl_pages') is not null then
     return query
-    select 'PUBLISHED_IN', 'Domain', c.domain, '{}'::jsonb, c.created_at, null::text
+    select 'PUBLISHED_IN', 'Domain', c.domain, '{}'::jsonb, c.created_at, case when a.trace_id ~ '^[0-9a-f]{32}$' then a.trace_id end
     from public.crawl_pages c
+    left join public.articles a on a.page_id = c.id
     where c.tenant_id = graph_edges_wanted.tenant_id and c.canonical_url = graph_edges_wanted.key and c.domain <> ''
     order by c.created_at
     limit 1;

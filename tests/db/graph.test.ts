@@ -141,7 +141,7 @@ describe("writing", () => {
     expect(await articles()).toEqual([
       ["https://example.org/linked", null, first],
       ["https://example.org/read", "Festival", trace_id],
-      ["example.org", null, null],
+      ["example.org", null, trace_id],
     ]);
     expect((await path(["Post", world.posts.get(0)!.id], ["Domain", "example.org"])).length).toBe(2);
     const related = await only(sql`

@@ -6,7 +6,8 @@ import { directTransport } from "../../shared/database/transport/direct_transpor
 import { createWebhooks, type Webhooks } from "../../shared/database/webhooks.ts";
 import { deliverDue } from "../../shared/events/deliver.ts";
 import { eventHandlers } from "../../shared/events/open.ts";
-import { addWebhook, namedHosts, rotateWebhook } from "../../shared/events/webhooks/register.ts";
+import { addWebhook, rotateWebhook } from "../../shared/events/webhooks/register.ts";
+import { namedHosts } from "../../shared/http/public_target.ts";
 import type { Resolve } from "../../shared/http/public_target.ts";
 import { createKeyEncryption } from "../../shared/secrets/key_encryption.ts";
 import { freezeClock, type TestClock } from "../harness/admission.ts";

@@ -11,13 +11,6 @@ export const WEBHOOK_HOSTS_VARIABLE = "EVE_WEBHOOK_HOSTS";
 
 const MAX_URL_CHARS = 2_000;
 
-/** Whether a host is one of those that the owner has named: `127.0.0.1, hooks.internal`. Any port of it is meant. */
-export function namedHosts(text: string | undefined): (hostname: string) => boolean {
-  const hosts = new Set((text ?? "").split(",").map((host) => host.trim().toLowerCase()));
-  hosts.delete("");
-  return (hostname) => hosts.has(hostname.toLowerCase());
-}
-
 export interface RegisterDependencies {
   webhooks: Pick<Webhooks, "add" | "list" | "rotate">;
   encryption: KeyEncryption;

@@ -21,7 +21,8 @@ import { rpcTransport } from "../../../shared/database/transport/rpc_transport.t
 import { createStages } from "../../../shared/database/stages.ts";
 import { createCacheAdmin } from "../../../shared/database/answer_cache.ts";
 import { createTenants } from "../../../shared/database/tenants.ts";
-import { namedHosts, WEBHOOK_HOSTS_VARIABLE } from "../../../shared/events/webhooks/register.ts";
+import { WEBHOOK_HOSTS_VARIABLE } from "../../../shared/events/webhooks/register.ts";
+import { namedHosts } from "../../../shared/http/public_target.ts";
 import { providerRegistry } from "../../../shared/providers/registry.ts";
 import { ADMIN_SECRET_VARIABLE, createKeyEncryption } from "../../../shared/secrets/key_encryption.ts";
 import { ALLOW_PRIVATE_VARIABLE } from "../../../shared/stages/provider_definitions.ts";

@@ -3,7 +3,7 @@ import * as fc from "fast-check";
 import { Webhook } from "standardwebhooks";
 import { expect, test } from "vitest";
 import { isWebhookSecret, mintWebhookSecret, signedHeaders } from "../../../shared/events/webhooks/sign.ts";
-import { namedHosts } from "../../../shared/events/webhooks/register.ts";
+import { namedHosts } from "../../../shared/http/public_target.ts";
 
 test("is that of the specification's example", () => {
   const headers = signedHeaders(["whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"], {
@@ -47,7 +47,13 @@ test("a secret has 24 to 64 bytes in base64", () => {
 
 test("hosts that the owner names are meant whole", () => {
   const allows = namedHosts(" 127.0.0.1, Hooks.internal ,");
-  expect(["127.0.0.1", "hooks.internal"].every(allows)).toBe(true);
-  expect(["", "internal", "127.0.0.11", "x.hooks.internal"].some(allows)).toBe(false);
+  expect(["127.0.0.1", "hooks.internal"].every((host) => allows(host))).toBe(true);
+  expect(["", "internal", "127.0.0.11", "x.hooks.internal"].some((host) => allows(host))).toBe(false);
   expect(namedHosts(undefined)("")).toBe(false);
+  const onPort = namedHosts("127.0.0.1:8080");
+  expect([onPort("127.0.0.1", "8080"), onPort("127.0.0.1"), onPort("127.0.0.1", "8081")]).toEqual([
+    true,
+    false,
+    false,
+  ]);
 });
