@@ -20009,6 +20009,7 @@ create table eve.vision_reservations (
   tokens bigint not null,
   pictures bigint not null,
   state text not null default 'reserved'::text,
+  request_id text,
   created_at timestamp with time zone not null,
   constraint vision_reservations_id_length CHECK (((length(id) >= 1) AND (length(id) <= 100))),
   constraint vision_reservations_pkey PRIMARY KEY (id),
@@ -20022,6 +20023,7 @@ comment on table eve.vision_reservations is 'What one step of an analysis takes 
 comment on column eve.vision_reservations.counts_in_all is 'Whether it counts under * too.';
 comment on column eve.vision_reservations.day is 'Of UTC, with its month: where it counts, also when it is settled later.';
 comment on column eve.vision_reservations.state is 'One that is never settled counts with its estimate: nobody knows whether it was paid for.';
+comment on column eve.vision_reservations.request_id is 'The call of a model with whose slot it was taken; null: no lane has anything to do with it.';
 
 CREATE OR REPLACE FUNCTION eve.retention_of_vision(relation regclass, table_name text, before timestamp with time zone, at_most integer, after jsonb, OUT deleted bigint, OUT next_after jsonb)
  RETURNS record
@@ -20164,14 +20166,56 @@ begin
 end;
 $function$;
 
-CREATE OR REPLACE FUNCTION public.eve_vision_reserve(id text, tenant_id text, provider text, tokens bigint, spends_tokens boolean DEFAULT true)
+CREATE OR REPLACE FUNCTION eve.vision_budget_in_way(one eve.vision_reservations)
+ RETURNS jsonb
+ LANGUAGE sql
+ STABLE
+ SET search_path TO ''
+AS $function$
+  select to_jsonb(b) || jsonb_build_object(
+    'detail', format(
+      'the budget of %s %s a %s for %s is used up', b.most, b.unit, b.period, case b.provider when '*' then 'all analysts' else b.provider end
+    )
+  )
+  from eve.vision_budget_rows((one).tenant_id) b
+  where (b.provider = (one).provider or b.provider = '*' and (one).counts_in_all)
+    and b.used + b.reserved + case b.unit when 'tokens' then (one).tokens else (one).pictures end > b.most
+  order by b.ends_at desc, b.provider, b.unit
+  limit 1;
+$function$;
+
+CREATE OR REPLACE FUNCTION eve.vision_lost_tokens(request_id text)
+ RETURNS bigint
+ LANGUAGE sql
+ STABLE
+ SET search_path TO ''
+AS $function$
+  select case when bool_and(c.tokens is not null) then sum(c.tokens) end::bigint
+  from (
+    select case
+        when not a.dispatched then 0
+        else coalesce(a.total_tokens, a.input_tokens + a.output_tokens + coalesce(a.thoughts_tokens, 0))
+      end as tokens
+    from eve.requests r
+    join eve.attempts a on a.request_no = r.request_no
+    where r.request_id = vision_lost_tokens.request_id
+  ) c;
+$function$;
+
+CREATE OR REPLACE FUNCTION public.eve_vision_reserve(id text, tenant_id text, provider text, tokens bigint, spends_tokens boolean DEFAULT true, call jsonb DEFAULT NULL::jsonb)
  RETURNS jsonb
  LANGUAGE plpgsql
  SET search_path TO ''
+ SET statement_timeout TO '7500ms'
+ SET lock_timeout TO '3s'
 AS $function$
 declare
+  v_retry_ms constant integer := 600000;
+  v_call constant eve.call := jsonb_populate_record(null::eve.call, eve_vision_reserve.call);
   v_one eve.vision_reservations;
-  v_full record;
+  v_old eve.vision_reservations;
+  v_in_way jsonb;
+  v_slot jsonb;
 begin
   if length(eve_vision_reserve.id) not between 1 and 100 or length(eve_vision_reserve.provider) not between 1 and 100
     or eve_vision_reserve.provider = '*' or coalesce(eve_vision_reserve.tokens, -1) < 0
@@ -20180,40 +20224,59 @@ begin
   end if;
   v_one := row(
     eve_vision_reserve.id, eve_vision_reserve.tenant_id, eve_vision_reserve.provider, eve_vision_reserve.spends_tokens,
-    (eve.clock() at time zone 'UTC')::date, eve_vision_reserve.tokens, 1, 'reserved', eve.clock()
+    (eve.clock() at time zone 'UTC')::date, eve_vision_reserve.tokens, 1, 'reserved', v_call.request_id, eve.clock()
   )::eve.vision_reservations;
-  -- The counters first: whoever settles takes them in the same order.
+  -- The counters first: whoever settles takes them in the same order, and the same step twice at once comes one after the other.
   perform eve.vision_counters(v_one.tenant_id, v_one.provider, v_one.counts_in_all, v_one.day);
-  insert into eve.vision_reservations as r
-  select v_one.*
-  on conflict on constraint vision_reservations_pkey do update
-  set state = 'reserved', day = excluded.day, tokens = excluded.tokens, pictures = excluded.pictures, created_at = excluded.created_at
-  where r.state = 'given_back' and r.tenant_id = excluded.tenant_id and r.provider = excluded.provider;
-  if not found then
-    return (
-      select jsonb_build_object('status', case r.state when 'settled' then 'settled' else 'reserved' end)
-      from eve.vision_reservations r
-      where r.id = v_one.id
-    );
-  end if;
-  -- What it has taken itself is not counted yet.
-  select b.* into v_full
-  from eve.vision_budget_rows(v_one.tenant_id) b
-  where (b.provider = v_one.provider or b.provider = '*' and v_one.counts_in_all)
-    and b.used + b.reserved + case b.unit when 'tokens' then v_one.tokens else v_one.pictures end > b.most
-  order by b.ends_at desc, b.provider, b.unit
-  limit 1;
-  if found then
-    update eve.vision_reservations r set state = 'given_back' where r.id = v_one.id;
-    perform eve.vision_budget_alerts(v_one.tenant_id);
-    return jsonb_build_object('status', 'used_up') || to_jsonb(v_full);
-  end if;
-  perform eve.vision_count(v_one, 0, 0, v_one.tokens, v_one.pictures);
+  select * into v_old from eve.vision_reservations r where r.id = v_one.id for update;
+  -- A subtransaction: where a budget stands in the way no slot has been booked.
+  begin
+    if eve_vision_reserve.call is not null then
+      v_slot := public.eve_reserve(
+        request_id => v_call.request_id, models => v_call.models, tokens => v_call.tokens, consumer_id => v_call.consumer_id,
+        class => v_call.class, max_wait_ms => v_call.max_wait_ms, attempt => v_call.attempt, exclude_keys => v_call.exclude_keys,
+        avoid_keys => v_call.avoid_keys, lease_ms => v_call.lease_ms, token_id => v_call.token_id, endpoint => v_call.endpoint,
+        trace_id => v_call.trace_id, metadata => v_call.metadata, request_hash => v_call.request_hash, counted => v_call.counted,
+        request_no => v_call.request_no, deadline => v_call.deadline, call_id => v_call.call_id,
+        max_output_tokens => v_call.max_output_tokens
+      );
+    end if;
+    if (v_slot is null or v_slot ->> 'status' in ('granted', 'waiting'))
+      and (v_old.id is null or v_old.state = 'given_back' or v_old.request_id <> v_one.request_id) then
+      if v_old.state = 'reserved' then
+        perform eve.vision_count(
+          v_old, coalesce(eve.vision_lost_tokens(v_old.request_id), v_old.tokens), 0, -v_old.tokens, -v_old.pictures
+        );
+      end if;
+      v_in_way := eve.vision_budget_in_way(v_one);
+      if v_in_way is not null then
+        raise exception 'undo it' using errcode = 'EV001';
+      end if;
+      insert into eve.vision_reservations as r
+      select v_one.*
+      on conflict on constraint vision_reservations_pkey do update
+      set state = 'reserved', day = excluded.day, tokens = excluded.tokens, pictures = excluded.pictures, request_id = excluded.request_id,
+        created_at = excluded.created_at
+      where r.tenant_id = excluded.tenant_id and r.provider = excluded.provider;
+      if not found then
+        raise exception 'the reservation % is another tenant''s, or for another analyst', v_one.id using errcode = 'EV400';
+      end if;
+      v_old.state := 'reserved';
+      perform eve.vision_count(v_one, 0, 0, v_one.tokens, v_one.pictures);
+    end if;
+  exception when sqlstate 'EV001' then
+    null;
+  end;
   perform eve.vision_budget_alerts(v_one.tenant_id);
-  return jsonb_build_object('status', 'reserved');
+  return case
+    when v_in_way is null then coalesce(v_slot, jsonb_build_object('status', v_old.state))
+    when v_slot is null then v_in_way || '{"status": "used_up"}'
+    -- It may be raised before its period ends.
+    else v_in_way || jsonb_build_object('status', 'refused', 'code', 'budget_exhausted', 'retry_after_ms', v_retry_ms)
+  end;
 end;
 $function$;
-comment on function public.eve_vision_reserve is 'Takes the estimate of a step out of a tenant''s vision budgets: out of all that concern it, or out of none.';
+comment on function public.eve_vision_reserve is 'Takes the estimate of a step out of a tenant''s vision budgets: out of all that concern it, or out of none; together with the slot of a lane, if there is one.';
 
 CREATE OR REPLACE FUNCTION public.eve_vision_settle(id text, tokens bigint DEFAULT NULL::bigint)
  RETURNS jsonb

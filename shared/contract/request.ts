@@ -6,8 +6,22 @@ import type { Trace } from "./trace.ts";
 export type EndpointName = "native" | "openai" | "gemini" | "anthropic";
 export type TrafficClass = "interactive" | "batch";
 
+/** What a step of an analysis takes of a tenant's vision budgets before anything is sent. */
+export interface VisionEstimate {
+  /** The step's own, 1 to 100 characters: the same once more is the same estimate. */
+  id: string;
+  tenantId: string;
+  /** The analyst, as budgets name it. */
+  provider: string;
+  tokens: number;
+  /** False: budgets of all analysts do not concern it. */
+  spendsTokens: boolean;
+}
+
 /** What every call has, whatever it asks of a model and whichever endpoint it came through. */
 export interface Asked extends ServedBy {
+  /** Taken together with the call's start, or neither is: the call of one who looks at a picture. */
+  visionEstimate?: VisionEstimate;
   id: string;
   /** True: the client chose the id, so it may ask again with it and the answer is kept for that. */
   idIsClients: boolean;

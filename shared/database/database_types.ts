@@ -2240,6 +2240,7 @@ export type Database = {
       };
       "eve_vision_reserve": {
         Args: {
+          "call"?: Json;
           "id": string;
           "provider": string;
           "spends_tokens"?: boolean;

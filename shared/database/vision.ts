@@ -1,5 +1,7 @@
 import { z } from "zod";
 import type { Actor } from "../contract/actor.ts";
+import type { VisionEstimate } from "../contract/request.ts";
+import { visionArguments } from "./admission/reserve.ts";
 import { mediaObject } from "./media.ts";
 import { callUnlessRefused } from "./refused.ts";
 import { storable } from "./storable.ts";
@@ -92,13 +94,8 @@ const reserved = z.discriminatedUnion("status", [
   z.object({ status: z.enum(["reserved", "settled"]) }),
   z.object({
     status: z.literal("used_up"),
-    provider: z.string(),
-    period: z.string(),
-    unit: z.string(),
-    most: z.number(),
-    used: z.number(),
-    reserved: z.number(),
-    ends_at: z.string(),
+    /** Which budget stands in the way, in words. */
+    detail: z.string(),
   }),
 ]);
 export type BudgetAnswer = z.output<typeof reserved>;
@@ -115,10 +112,11 @@ export interface VisionBooks {
   ): Promise<{ similar: SimilarPicture | null; underWay: SimilarPicture | null }>;
   /** `ended`: it was written down already; `gone`: the result that was to be taken over is not there. */
   finish(job: PictureJob, decision: DecisionToKeep, outcome: LookedAt): Promise<"saved" | "ended" | "gone">;
-  /** Takes an estimate out of all budgets that concern it, or out of none. `settled`: an earlier run has paid. */
-  reserve(
-    step: { id: string; tenantId: string; provider: string; tokens: number; spendsTokens: boolean },
-  ): Promise<BudgetAnswer>;
+  /**
+   * Takes an estimate out of all budgets that concern it, or out of none. `settled`: an earlier run has paid.
+   * That of a call which has a lane is taken with its slot: `Asked.visionEstimate`.
+   */
+  reserve(estimate: VisionEstimate): Promise<BudgetAnswer>;
   /** @param tokens null: nothing was sent, and all goes back */
   settle(id: string, tokens: number | null): Promise<void>;
 }
@@ -160,14 +158,7 @@ export function createVisionBooks(transport: Transport, timeoutMs = TIMEOUT_MS):
       }, z.object({ status: z.enum(["saved", "ended", "gone"]) }));
       return status;
     },
-    reserve: ({ id, tenantId, provider, tokens, spendsTokens }) =>
-      ask("eve_vision_reserve", {
-        id,
-        tenant_id: tenantId,
-        provider,
-        tokens,
-        spends_tokens: spendsTokens,
-      }, reserved),
+    reserve: (estimate) => ask("eve_vision_reserve", visionArguments(estimate), reserved),
     async settle(id, tokens) {
       await ask("eve_vision_settle", { id, tokens }, z.object({ status: z.string() }));
     },

@@ -224,6 +224,7 @@ function reserveInput<Value>(
     traceId: asked.traceId,
     metadata: asked.metadata,
     requestHash: task.hash,
+    visionEstimate: asked.visionEstimate,
   };
 }
 

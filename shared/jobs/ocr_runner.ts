@@ -40,6 +40,8 @@ export function ocrRunner({ program, media }: OcrRunnerOptions): JobRunner {
         traceId: null,
         tenantId,
         caller: callerOf(job),
+        // By the job that waits for this one.
+        estimate: null,
         signal,
       });
       return { kind: "done", result };

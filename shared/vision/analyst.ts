@@ -1,4 +1,5 @@
 import type { Caller } from "../contract/caller.ts";
+import type { VisionEstimate } from "../contract/request.ts";
 import type { VisionResult } from "./result.ts";
 
 /** How closely a picture is looked at: the more, the more tokens. Those that have no such choice look as they do. */
@@ -32,6 +33,8 @@ export interface AnalysisRequest {
   tenantId: string;
   /** Who is charged. */
   caller: Caller;
+  /** Of one that spends tokens: what its call takes of the tenant's budgets, together with its start. Null: it is taken already. */
+  estimate: VisionEstimate | null;
   /** Why an earlier answer did not hold: the model is told, under another `requestId`. */
   earlierFault?: string;
   /** The job is not the worker's any more, or time is up. */
@@ -64,7 +67,7 @@ export interface AnalystCapabilities {
   maxBytes: number;
   /** Width times height; null: no limit of its own. */
   maxPixels: number | null;
-  /** False: token budgets do not concern it. */
+  /** False: token budgets do not concern it. True: it calls a model, and takes its estimate of budgets with the slot of the model's lane. */
   spendsTokens: boolean;
   /** True: it reads text, and answers with `ocr_text` alone. */
   readsTextOnly: boolean;

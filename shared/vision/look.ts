@@ -1,12 +1,6 @@
 import type { Caller } from "../contract/caller.ts";
-import type {
-  BudgetAnswer,
-  DecisionToKeep,
-  LookedAt,
-  PictureJob,
-  PictureSaid,
-  VisionBooks,
-} from "../database/vision.ts";
+import type { VisionEstimate } from "../contract/request.ts";
+import type { DecisionToKeep, LookedAt, PictureJob, PictureSaid, VisionBooks } from "../database/vision.ts";
 import type { MediaObject } from "../database/media.ts";
 import { GatewayError } from "../contract/gateway_error.ts";
 import { sha256Of } from "../runtime/sha256.ts";
@@ -52,15 +46,13 @@ const NO_ANALYST_DELAY_MS = 60_000;
 const SOON_MS = 60_000;
 
 /** Why one that was asked has no result. */
-type Failing =
-  | { name: string; kind: "used_up"; message: string; retryAfterMs: number | null }
-  | {
-    name: string;
-    kind: AnalysisFailure["kind"];
-    code: string;
-    message: string;
-    retryAfterMs: number | null;
-  };
+interface Failing {
+  name: string;
+  kind: AnalysisFailure["kind"];
+  code: string;
+  message: string;
+  retryAfterMs: number | null;
+}
 
 type Asked = { kind: "found"; outcome: LookedAt } | { kind: "failed"; failing: Failing };
 
@@ -165,14 +157,14 @@ async function withoutResult(
   finish: (outcome: LookedAt) => Promise<LookOutcome>,
 ): Promise<LookOutcome> {
   const reason = failings.map(({ name, message }) => `${name}: ${message}`).join("; ").slice(0, 500);
-  const waiting = failings.filter(({ kind }) => kind === "used_up" || kind === "no_capacity");
+  const waiting = failings.filter(({ kind }) => kind === "no_capacity");
   if (waiting.length > 0) {
     await finish({ status: "waiting", reason });
     const soonest = Math.min(...waiting.map(({ retryAfterMs }) => retryAfterMs ?? NO_ANALYST_DELAY_MS));
     return { kind: "later", delayMs: Math.min(Math.max(soonest, LEAST_DELAY_MS), MOST_DELAY_MS) };
   }
   const broken = failings.find(({ kind }) => kind === "retryable");
-  if (broken !== undefined && broken.kind !== "used_up") {
+  if (broken !== undefined) {
     await finish({ status: "waiting", reason });
     return { kind: "failed", code: broken.code, message: reason };
   }
@@ -240,14 +232,17 @@ async function askOnce(
   const { name, capabilities } = analyst;
   const exact = new TextEncoder().encode(`${name} ${resolution} ${round}`);
   const requestId = `${job.jobId}.${(await sha256Of(exact)).slice(0, 8)}`;
-  const taken = await books.reserve({
+  const estimate: VisionEstimate = {
     id: requestId,
     tenantId: job.tenantId,
     provider: name,
     tokens: Math.ceil(analyst.estimatedTokens(picture, resolution)),
     spendsTokens: capabilities.spendsTokens,
-  });
-  if (taken.status === "used_up") return { kind: "failed", failing: usedUp(name, taken) };
+  };
+  if (!estimate.spendsTokens) {
+    const taken = await books.reserve(estimate);
+    if (taken.status === "used_up") return { kind: "failed", failing: usedUp(name, taken.detail) };
+  }
   let analysis: Analysis;
   try {
     analysis = await analyst.analyse({
@@ -257,30 +252,27 @@ async function askOnce(
       traceId: job.traceId,
       tenantId: job.tenantId,
       caller,
+      estimate: estimate.spendsTokens ? estimate : null,
       ...(earlierFault !== undefined && { earlierFault }),
       signal,
     });
   } catch (thrown) {
     // Broken off: the next run takes the same reservation, and finds what was answered.
     if (!(thrown instanceof AnalysisFailure)) throw thrown;
-    await books.settle(requestId, thrown.spentTokens > 0 ? thrown.spentTokens : null);
     const { kind, code, message, retryAfterMs } = thrown;
+    // Where an earlier run is still under way, it is that one's to settle.
+    if (code !== "request_running") {
+      await books.settle(requestId, thrown.spentTokens > 0 ? thrown.spentTokens : null);
+    }
     return { kind: "failed", failing: { name, kind, code, message, retryAfterMs } };
   }
   await books.settle(requestId, analysis.inputTokens + analysis.outputTokens);
   return { kind: "answered", analysis };
 }
 
-function usedUp(name: string, budget: Extract<BudgetAnswer, { status: "used_up" }>): Failing {
-  const { most, unit, period, provider } = budget;
-  const whose = provider === "*" ? "all analysts" : provider;
-  return {
-    name,
-    kind: "used_up",
-    message: `the budget of ${most} ${unit} a ${period} for ${whose} is used up`,
-    // It may be raised before its period ends.
-    retryAfterMs: MOST_DELAY_MS,
-  };
+function usedUp(name: string, message: string): Failing {
+  // It may be raised before its period ends.
+  return { name, kind: "no_capacity", code: "budget_exhausted", message, retryAfterMs: MOST_DELAY_MS };
 }
 
 function factsOf(

@@ -114,6 +114,7 @@ create table if not exists eve.vision_reservations (
   tokens bigint not null,
   pictures bigint not null,
   state text not null default 'reserved',
+  request_id text,
   created_at timestamptz not null,
   constraint vision_reservations_id_length check (length(id) between 1 and 100),
   constraint vision_reservations_provider_length check (length(provider) between 1 and 100),
@@ -124,6 +125,7 @@ create index if not exists vision_reservations_created_at_idx on eve.vision_rese
 comment on table eve.vision_reservations is 'What one step of an analysis takes of budgets: its estimate while it is under way, and at the end the truth.';
 comment on column eve.vision_reservations.day is 'Of UTC, with its month: where it counts, also when it is settled later.';
 comment on column eve.vision_reservations.counts_in_all is 'Whether it counts under * too.';
+comment on column eve.vision_reservations.request_id is 'The call of a model with whose slot it was taken; null: no lane has anything to do with it.';
 comment on column eve.vision_reservations.state is 'One that is never settled counts with its estimate: nobody knows whether it was paid for.';
 
 insert into eve.job_kinds (kind, description, expires_after, max_tries, run_within, max_body_bytes, keep) values

@@ -116,18 +116,71 @@ begin
 end;
 $$;
 
--- Takes an estimate of all budgets that concern a step, or of none. id: the step's own; the same once more is the same reservation.
--- {"status": "reserved"}; "settled": it was paid for in an earlier run; or "used_up" with the budget that stands in the way. A reservation
--- that was given back is taken anew.
-create or replace function public.eve_vision_reserve(id text, tenant_id text, provider text, tokens bigint, spends_tokens boolean default true)
+-- The budget that stands in the way of a step; null: none.
+create or replace function eve.vision_budget_in_way(one eve.vision_reservations)
+returns jsonb
+language sql
+stable
+set search_path = ''
+as $$
+  select to_jsonb(b) || jsonb_build_object(
+    'detail', format(
+      'the budget of %s %s a %s for %s is used up', b.most, b.unit, b.period, case b.provider when '*' then 'all analysts' else b.provider end
+    )
+  )
+  from eve.vision_budget_rows((one).tenant_id) b
+  where (b.provider = (one).provider or b.provider = '*' and (one).counts_in_all)
+    and b.used + b.reserved + case b.unit when 'tokens' then (one).tokens else (one).pictures end > b.most
+  order by b.ends_at desc, b.provider, b.unit
+  limit 1;
+$$;
+
+-- What a model's call has cost whose answer its step never had, in tokens; null: nobody can tell.
+create or replace function eve.vision_lost_tokens(request_id text)
+returns bigint
+language sql
+stable
+set search_path = ''
+as $$
+  select case when bool_and(c.tokens is not null) then sum(c.tokens) end::bigint
+  from (
+    select case
+        when not a.dispatched then 0
+        else coalesce(a.total_tokens, a.input_tokens + a.output_tokens + coalesce(a.thoughts_tokens, 0))
+      end as tokens
+    from eve.requests r
+    join eve.attempts a on a.request_no = r.request_no
+    where r.request_id = vision_lost_tokens.request_id
+  ) c;
+$$;
+
+-- Takes an estimate out of all budgets that concern a step, or out of none. id: the step's own; the same once more is the same
+-- reservation. {"status": "reserved"}; "settled": it was paid for in an earlier run; or "used_up" with the budget that stands in the way.
+-- A reservation that was given back is taken anew.
+--
+-- call: the arguments of eve_reserve. Then the slot of a lane is booked in the same transaction, and the answer is that of eve_reserve, or
+-- "refused" with budget_exhausted: the estimate is taken if a start (or a place in the queue) is given, and neither otherwise. A step
+-- that is given another call than before has lost that one: what it has cost counts, and if nobody can tell its estimate.
+--
+-- Locks: a tenant's counters before those of eve_reserve.
+create or replace function public.eve_vision_reserve(
+  id text, tenant_id text, provider text, tokens bigint, spends_tokens boolean default true, call jsonb default null
+)
 returns jsonb
 language plpgsql
 volatile
 set search_path = ''
+-- As for eve_reserve.
+set statement_timeout = '7500ms'
+set lock_timeout = '3s'
 as $$
 declare
+  v_retry_ms constant integer := 600000;
+  v_call constant eve.call := jsonb_populate_record(null::eve.call, eve_vision_reserve.call);
   v_one eve.vision_reservations;
-  v_full record;
+  v_old eve.vision_reservations;
+  v_in_way jsonb;
+  v_slot jsonb;
 begin
   if length(eve_vision_reserve.id) not between 1 and 100 or length(eve_vision_reserve.provider) not between 1 and 100
     or eve_vision_reserve.provider = '*' or coalesce(eve_vision_reserve.tokens, -1) < 0
@@ -136,40 +189,59 @@ begin
   end if;
   v_one := row(
     eve_vision_reserve.id, eve_vision_reserve.tenant_id, eve_vision_reserve.provider, eve_vision_reserve.spends_tokens,
-    (eve.clock() at time zone 'UTC')::date, eve_vision_reserve.tokens, 1, 'reserved', eve.clock()
+    (eve.clock() at time zone 'UTC')::date, eve_vision_reserve.tokens, 1, 'reserved', v_call.request_id, eve.clock()
   )::eve.vision_reservations;
-  -- The counters first: whoever settles takes them in the same order.
+  -- The counters first: whoever settles takes them in the same order, and the same step twice at once comes one after the other.
   perform eve.vision_counters(v_one.tenant_id, v_one.provider, v_one.counts_in_all, v_one.day);
-  insert into eve.vision_reservations as r
-  select v_one.*
-  on conflict on constraint vision_reservations_pkey do update
-  set state = 'reserved', day = excluded.day, tokens = excluded.tokens, pictures = excluded.pictures, created_at = excluded.created_at
-  where r.state = 'given_back' and r.tenant_id = excluded.tenant_id and r.provider = excluded.provider;
-  if not found then
-    return (
-      select jsonb_build_object('status', case r.state when 'settled' then 'settled' else 'reserved' end)
-      from eve.vision_reservations r
-      where r.id = v_one.id
-    );
-  end if;
-  -- What it has taken itself is not counted yet.
-  select b.* into v_full
-  from eve.vision_budget_rows(v_one.tenant_id) b
-  where (b.provider = v_one.provider or b.provider = '*' and v_one.counts_in_all)
-    and b.used + b.reserved + case b.unit when 'tokens' then v_one.tokens else v_one.pictures end > b.most
-  order by b.ends_at desc, b.provider, b.unit
-  limit 1;
-  if found then
-    update eve.vision_reservations r set state = 'given_back' where r.id = v_one.id;
-    perform eve.vision_budget_alerts(v_one.tenant_id);
-    return jsonb_build_object('status', 'used_up') || to_jsonb(v_full);
-  end if;
-  perform eve.vision_count(v_one, 0, 0, v_one.tokens, v_one.pictures);
+  select * into v_old from eve.vision_reservations r where r.id = v_one.id for update;
+  -- A subtransaction: where a budget stands in the way no slot has been booked.
+  begin
+    if eve_vision_reserve.call is not null then
+      v_slot := public.eve_reserve(
+        request_id => v_call.request_id, models => v_call.models, tokens => v_call.tokens, consumer_id => v_call.consumer_id,
+        class => v_call.class, max_wait_ms => v_call.max_wait_ms, attempt => v_call.attempt, exclude_keys => v_call.exclude_keys,
+        avoid_keys => v_call.avoid_keys, lease_ms => v_call.lease_ms, token_id => v_call.token_id, endpoint => v_call.endpoint,
+        trace_id => v_call.trace_id, metadata => v_call.metadata, request_hash => v_call.request_hash, counted => v_call.counted,
+        request_no => v_call.request_no, deadline => v_call.deadline, call_id => v_call.call_id,
+        max_output_tokens => v_call.max_output_tokens
+      );
+    end if;
+    if (v_slot is null or v_slot ->> 'status' in ('granted', 'waiting'))
+      and (v_old.id is null or v_old.state = 'given_back' or v_old.request_id <> v_one.request_id) then
+      if v_old.state = 'reserved' then
+        perform eve.vision_count(
+          v_old, coalesce(eve.vision_lost_tokens(v_old.request_id), v_old.tokens), 0, -v_old.tokens, -v_old.pictures
+        );
+      end if;
+      v_in_way := eve.vision_budget_in_way(v_one);
+      if v_in_way is not null then
+        raise exception 'undo it' using errcode = 'EV001';
+      end if;
+      insert into eve.vision_reservations as r
+      select v_one.*
+      on conflict on constraint vision_reservations_pkey do update
+      set state = 'reserved', day = excluded.day, tokens = excluded.tokens, pictures = excluded.pictures, request_id = excluded.request_id,
+        created_at = excluded.created_at
+      where r.tenant_id = excluded.tenant_id and r.provider = excluded.provider;
+      if not found then
+        raise exception 'the reservation % is another tenant''s, or for another analyst', v_one.id using errcode = 'EV400';
+      end if;
+      v_old.state := 'reserved';
+      perform eve.vision_count(v_one, 0, 0, v_one.tokens, v_one.pictures);
+    end if;
+  exception when sqlstate 'EV001' then
+    null;
+  end;
   perform eve.vision_budget_alerts(v_one.tenant_id);
-  return jsonb_build_object('status', 'reserved');
+  return case
+    when v_in_way is null then coalesce(v_slot, jsonb_build_object('status', v_old.state))
+    when v_slot is null then v_in_way || '{"status": "used_up"}'
+    -- It may be raised before its period ends.
+    else v_in_way || jsonb_build_object('status', 'refused', 'code', 'budget_exhausted', 'retry_after_ms', v_retry_ms)
+  end;
 end;
 $$;
-comment on function public.eve_vision_reserve is 'Takes the estimate of a step out of a tenant''s vision budgets: out of all that concern it, or out of none.';
+comment on function public.eve_vision_reserve is 'Takes the estimate of a step out of a tenant''s vision budgets: out of all that concern it, or out of none; together with the slot of a lane, if there is one.';
 
 -- Ends a reservation with what the step has really cost; null: nothing was sent, and all of it goes back. Once; later ones change nothing.
 create or replace function public.eve_vision_settle(id text, tokens bigint default null)

@@ -5,7 +5,7 @@ import { createJobLeases } from "../../shared/database/job_leases.ts";
 import { visionRunner } from "../../shared/jobs/vision_runner.ts";
 import { runWorker } from "../../shared/jobs/worker.ts";
 import { systemClock as clock } from "../../shared/runtime/clock.ts";
-import type { AnalysisRequest, Analyst } from "../../shared/vision/analyst.ts";
+import { AnalysisFailure, type AnalysisRequest, type Analyst } from "../../shared/vision/analyst.ts";
 import { createVisionCache } from "../../shared/vision/cache.ts";
 import { textResult } from "../../shared/vision/result.ts";
 import { beginningOf, storedPicture } from "../../shared/vision/stored_picture.ts";
@@ -69,6 +69,11 @@ const analyst: Analyst = {
   },
   estimatedTokens: () => 1000,
   async analyse(request) {
+    // As a model's call takes it, with the slot of a lane.
+    const taken = await createVisionBooks(api.transport.call).reserve(request.estimate!);
+    if (taken.status === "used_up") {
+      throw new AnalysisFailure("no_capacity", "budget_exhausted", taken.detail, { retryAfterMs: 600_000 });
+    }
     asked.push(request);
     expect((await request.picture.bytes(request.signal)).length).toBe(3_000);
     return {

@@ -22,7 +22,7 @@ import type { AnalysisRequest, Analyst } from "../../shared/vision/analyst.ts";
 import { openAnalysts } from "../../shared/vision/analysts/open.ts";
 import { asFetch } from "../fakes/fake_api.ts";
 import { clearLedger, freezeClock } from "../harness/admission.ts";
-import { cloneDatabase, type TestDatabase } from "../harness/database.ts";
+import { cloneDatabase, empty, type TestDatabase } from "../harness/database.ts";
 import { pngOf } from "../harness/made_pictures.ts";
 import { requestFor } from "../unit/vision/vision_fixture.ts";
 
@@ -169,6 +169,92 @@ test("a picture that this process cannot read waits, is read by a worker that ca
     provider: "tesseract",
     result: { ocr_text: "Афиша", confidence: 0.9 },
     inputTokens: 0,
+  });
+});
+
+describe("a budget and the slot of a lane", () => {
+  const TOKENS = 1_000;
+  const estimated = (step: number): Partial<AnalysisRequest> => ({
+    estimate: {
+      id: `vision.step-${step}`,
+      tenantId: "default",
+      provider: analyst.name,
+      tokens: TOKENS,
+      spendsTokens: true,
+    },
+  });
+  const lane = async (rpm: number) => {
+    await modelFromEnvironment(direct.call, {
+      providerKind: "gigachat",
+      model: "GigaChat-2-Pro",
+      envVarName: "GIGACHAT_CREDENTIALS",
+    });
+    await sql`update public.google_ai_model_limits set rpm = ${rpm} where model = ${MODEL}`;
+  };
+  const budget = (pictures: number) =>
+    sql`insert into eve.vision_budgets (tenant_id, provider, period, unit, most) values ('default', '*', 'day', 'pictures', ${pictures})`;
+  const all = () =>
+    Promise.allSettled(Array.from({ length: 20 }, (_, step) => analyse(step, estimated(step))));
+  const whys = (ended: PromiseSettledResult<unknown>[]) =>
+    new Set(ended.flatMap((one) => one.status === "rejected" ? [one.reason.code] : []));
+  const taken = async () => {
+    const [row] = await sql`
+      select pictures_reserved::int as pictures, tokens_reserved::int as tokens, tokens::int as spent
+      from eve.vision_spending where provider = '*' and period = 'day'`;
+    return row ?? { pictures: 0, tokens: 0, spent: 0 };
+  };
+  beforeEach(async () => {
+    await empty(sql, "eve.vision_budgets", "eve.vision_spending", "eve.vision_reservations", "eve.alerts");
+  });
+
+  test("are taken together: twenty at once that find no slot take nothing of the budget, and are not in its way", async () => {
+    await lane(3);
+    // More than the lane serves: whoever took of it without a slot would leave nothing for those that have one.
+    await budget(3);
+    expect(whys(await all())).toEqual(new Set(["rate_limited"]));
+    expect(asked()).toBeGreaterThanOrEqual(1);
+    expect(await taken()).toEqual({ pictures: asked(), tokens: asked() * TOKENS, spent: 0 });
+    expect(await sql`select id from eve.vision_reservations`).toHaveLength(asked());
+  });
+
+  test("are taken together: twenty at once that find the budget used up book no start", async () => {
+    await lane(100);
+    await budget(2);
+    const ended = await all();
+    expect(whys(ended)).toEqual(new Set(["budget_exhausted"]));
+    expect(ended.find(({ status }) => status === "rejected")).toMatchObject({
+      reason: { kind: "no_capacity", message: "the budget of 2 pictures a day for all analysts is used up" },
+    });
+    await Promise.all(settling);
+    expect(asked()).toBe(2);
+    expect(await sql`select request_id from eve.requests`).toHaveLength(2);
+    expect(await sql`select request_id from eve.inflight`).toHaveLength(0);
+    expect(await taken()).toMatchObject({ pictures: 2 });
+  });
+
+  test("a call that was lost counts as what it cost, and with its estimate where nobody knows", async () => {
+    const leave = async () => {
+      const gone = new AbortController();
+      emulator.faults.push({ on: "chat", how: "hangs" });
+      const before = emulator.seen.length;
+      const leaving = analyse(1, { ...estimated(1), signal: gone.signal });
+      await expect.poll(() => emulator.seen.length).toBe(before + 1);
+      gone.abort(new DOMException("gone", "AbortError"));
+      await expect(leaving).rejects.toThrow("gone");
+      await Promise.all(settling);
+    };
+    await leave();
+    expect(await taken()).toEqual({ pictures: 1, tokens: TOKENS, spent: 0 });
+    const [cost] = await sql`select eve.vision_lost_tokens('vision.step-1')::int as tokens`;
+    await leave();
+    expect(await taken()).toEqual({ pictures: 1, tokens: TOKENS, spent: cost!.tokens ?? TOKENS });
+    // It never left, by the books.
+    await sql`update eve.requests set dispatched = false where request_id = 'vision.step-1.2'`;
+    expect((await analyse(1, estimated(1))).result).not.toBeNull();
+    expect(await taken()).toEqual({ pictures: 1, tokens: TOKENS, spent: cost!.tokens ?? TOKENS });
+    // An answer that is given again takes nothing.
+    expect((await analyse(1, estimated(1))).replayed).toBe(true);
+    expect(await taken()).toMatchObject({ pictures: 1, tokens: TOKENS });
   });
 });
 

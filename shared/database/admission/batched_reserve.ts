@@ -30,7 +30,7 @@ const answers = z.array(reservation.nullable());
  * twenty callers: two to three times the reservations a second; with two calls under way at a time, a tenth less than with one.
  *
  * Each gets the answer that it would have got by itself, and one that fails fails no other. Retries, and callers with
- * a scoped token, whose budgets are checked one by one, are not batched.
+ * a scoped token, whose budgets are checked one by one, are not batched; nor are pictures, with the budgets of their tenants.
  */
 export function batchedReserve(
   transport: Transport,
@@ -96,9 +96,11 @@ async function turns(count: number): Promise<void> {
   for (let n = 0; n < count; n++) await undefined;
 }
 
-function isPlain({ attempt, requestNo, tokenId, excludeKeys, avoidKeys }: ReserveCall): boolean {
+function isPlain(
+  { attempt, requestNo, tokenId, excludeKeys, avoidKeys, visionEstimate }: ReserveCall,
+): boolean {
   return attempt === 1 && requestNo === undefined && tokenId === null && excludeKeys.length === 0 &&
-    avoidKeys.length === 0;
+    avoidKeys.length === 0 && visionEstimate === undefined;
 }
 
 /** The key of a cooldown: what calls with the same reason to be reserved one by one have in common. */

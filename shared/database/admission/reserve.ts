@@ -1,7 +1,7 @@
 import { z } from "zod";
 import type { ErrorCode } from "../../contract/errors.ts";
 import type { Gauge, Limits } from "../../contract/limits.ts";
-import type { EndpointName, TrafficClass } from "../../contract/request.ts";
+import type { EndpointName, TrafficClass, VisionEstimate } from "../../contract/request.ts";
 import { call } from "../transport/call.ts";
 import type { Transport } from "../transport/transport.ts";
 
@@ -41,6 +41,8 @@ export interface ReserveInput {
    * and booked again. Left out: a new attempt.
    */
   requestNo?: number;
+  /** Taken in the transaction that books the start, or neither is. */
+  visionEstimate?: VisionEstimate | undefined;
 }
 
 const gauge = z.object({
@@ -251,7 +253,23 @@ export interface ReserveCall extends ReserveInput {
 
 /** Books a start for one attempt, or says why not. A refusal leaves nothing to settle. */
 export function reserve(transport: Transport, input: ReserveCall, timeoutMs: number): Promise<Reservation> {
-  return call(transport, "eve_reserve", reserveArguments(input), reservation, timeoutMs);
+  const args = reserveArguments(input);
+  const { visionEstimate } = input;
+  if (visionEstimate === undefined) return call(transport, "eve_reserve", args, reservation, timeoutMs);
+  return call(
+    transport,
+    "eve_vision_reserve",
+    { ...visionArguments(visionEstimate), call: args },
+    reservation,
+    timeoutMs,
+  );
+}
+
+/** An estimate of vision as the arguments of its SQL function. */
+export function visionArguments(
+  { id, tenantId, provider, tokens, spendsTokens }: VisionEstimate,
+): Record<string, unknown> {
+  return { id, tenant_id: tenantId, provider, tokens, spends_tokens: spendsTokens };
 }
 
 /** A reservation as the SQL function's arguments, to be sent now. */

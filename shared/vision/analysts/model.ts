@@ -78,7 +78,7 @@ export function modelAnalyst(options: ModelAnalystOptions): Analyst {
   };
 
   async function asked(request: AnalysisRequest): Promise<GatewayResult> {
-    const { caller, signal, requestId, traceId, tenantId, picture } = request;
+    const { caller, signal, requestId, traceId, tenantId, picture, estimate } = request;
     const served = await resolve(target, caller);
     const bytes = await picture.bytes(signal);
     const prompt = promptOf(bytes, request, targetName, task);
@@ -95,6 +95,7 @@ export function modelAnalyst(options: ModelAnalystOptions): Analyst {
           traceId,
           // The picture is kept already, and in the record of calls it would be kept for ever larger tables.
           capture: false,
+          ...(estimate !== null && { visionEstimate: estimate }),
           prompt,
         }, { caller, signal, receivedAt: clock.now() });
       } catch (thrown) {

@@ -1,5 +1,7 @@
 import { beforeEach, describe, expect, test } from "vitest";
+import type { VisionEstimate } from "../../../shared/contract/request.ts";
 import type {
+  BudgetAnswer,
   DecisionToKeep,
   LookedAt,
   PictureJob,
@@ -60,6 +62,7 @@ function png(width: number, height: number): Uint8Array<ArrayBuffer> {
 
 let said: { decision: DecisionToKeep; outcome: LookedAt }[];
 let reserved: Map<string, number | null>;
+let providers: Map<string, string>;
 let settled: [provider: string, tokens: number | null][];
 let asked: AnalysisRequest[];
 let cached: Map<string, unknown>;
@@ -75,6 +78,7 @@ let seen: PictureSaid;
 beforeEach(() => {
   [said, settled, asked, usedUp] = [[], [], [], []];
   reserved = new Map();
+  providers = new Map();
   cached = new Map();
   bytes = png(1000, 800);
   begins = null;
@@ -99,18 +103,35 @@ function analyst(
       ...more,
     },
     estimatedTokens: () => 1000,
-    analyse(request) {
+    async analyse(request) {
+      // As the gateway does it: with the slot of the model's lane.
+      if (request.estimate !== null) {
+        const taken = take(request.estimate);
+        if (taken.status === "used_up") {
+          throw new AnalysisFailure("no_capacity", "budget_exhausted", taken.detail, {
+            retryAfterMs: 600_000,
+          });
+        }
+      }
       asked.push(request);
       const answer = answers.shift()!;
-      return answer instanceof Error ? Promise.reject(answer) : Promise.resolve(answer);
+      return await (answer instanceof Error ? Promise.reject(answer) : Promise.resolve(answer));
     },
   };
 }
 const ocr = (answers: (Analysis | Error)[]) =>
   analyst("tesseract", answers, { readsTextOnly: true, spendsTokens: false });
 
+function take({ id, provider, tokens }: VisionEstimate): BudgetAnswer {
+  if (usedUp.includes(provider)) {
+    return { status: "used_up", detail: "the budget of 5 tokens a day for all analysts is used up" };
+  }
+  providers.set(id, provider);
+  reserved.set(id, tokens);
+  return { status: "reserved" };
+}
+
 async function look(...analysts: Analyst[]) {
-  const provider = new Map<string, string>();
   const books: VisionBooks = {
     begin: () =>
       Promise.resolve(
@@ -132,26 +153,9 @@ async function look(...analysts: Analyst[]) {
       said.push({ decision, outcome });
       return Promise.resolve(gone && outcome.same_as !== undefined ? "gone" : "saved");
     },
-    reserve(step) {
-      if (usedUp.includes(step.provider)) {
-        const facts = {
-          provider: "*",
-          period: "day",
-          unit: "tokens",
-          most: 5,
-          used: 5,
-          reserved: 0,
-          ends_at: "",
-        };
-        return Promise.resolve({ status: "used_up", ...facts });
-      }
-      provider.set(step.id, step.provider);
-      reserved.set(step.id, step.tokens);
-      return Promise.resolve({ status: "reserved" });
-    },
+    reserve: (estimate) => Promise.resolve(take(estimate)),
     settle(id, tokens) {
-      settled.push([provider.get(id)!, tokens]);
-      reserved.delete(id);
+      if (reserved.delete(id)) settled.push([providers.get(id)!, tokens]);
       return Promise.resolve();
     },
   };

@@ -28,6 +28,7 @@ export function requestFor(more: Partial<AnalysisRequest> = {}): AnalysisRequest
     traceId: "0af7651916cd43dd8448eb211c80319c",
     tenantId: "t1",
     caller: { kind: "service", consumerId: "c1", tokenId: null, name: "bot" },
+    estimate: null,
     signal: new AbortController().signal,
     ...more,
   };
