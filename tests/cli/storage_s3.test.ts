@@ -1,12 +1,17 @@
 /** `eve storage` and Python's `s3_storage` against a stack whose files are in a real S3. */
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import postgres from "postgres";
 import { eve } from "../../cli/eve.ts";
 import { connect } from "../../cli/eve/connection.ts";
 import { CHECKOUT } from "../../local/paths.ts";
 import { makeTestFolder } from "../harness/folders.ts";
+import { pngOf, scene } from "../harness/made_pictures.ts";
+import { startOutsideWorker } from "../harness/outside_worker.ts";
+import { until } from "../harness/patience.ts";
 import { type Radosgw, startRadosgw } from "../harness/radosgw.ts";
 import { startTestStack, type TestStack } from "../harness/stack.ts";
 import { withoutRadosgw } from "../harness/stores.ts";
+import { HAS_TESSERACT } from "../harness/tesseract.ts";
 import { storeOf } from "../storage/s3_behaviour.ts";
 
 const hasPython = Deno.env.has("CI") || await new Deno.Command("python3", { args: ["--version"] }).output()
@@ -16,23 +21,26 @@ describe.skipIf(withoutRadosgw)("files in S3", () => {
   let radosgw: Radosgw;
   let bucket: Awaited<ReturnType<Radosgw["newBucket"]>>;
   let stack: TestStack;
+  let sql: postgres.Sql;
+  let s3: Record<string, string>;
   let folder: Awaited<ReturnType<typeof makeTestFolder>>;
   beforeAll(async () => {
     folder = await makeTestFolder();
     radosgw = await startRadosgw();
     bucket = await radosgw.newBucket();
-    stack = await startTestStack({
-      env: {
-        S3_ENDPOINT_URL: bucket.endpoint,
-        S3_REGION: bucket.region,
-        S3_BUCKET_NAME: bucket.bucket,
-        S3_ACCESS_KEY_ID: bucket.accessKeyId,
-        S3_SECRET_ACCESS_KEY: bucket.secretAccessKey,
-        S3_PART_SIZE_MB: "10",
-      },
-    });
+    s3 = {
+      S3_ENDPOINT_URL: bucket.endpoint,
+      S3_REGION: bucket.region,
+      S3_BUCKET_NAME: bucket.bucket,
+      S3_ACCESS_KEY_ID: bucket.accessKeyId,
+      S3_SECRET_ACCESS_KEY: bucket.secretAccessKey,
+      S3_PART_SIZE_MB: "10",
+    };
+    stack = await startTestStack({ env: s3 });
+    sql = postgres(stack.databaseUrl, { max: 1, onnotice: () => {} });
   });
   afterAll(async () => {
+    await sql?.end({ timeout: 5 });
     await stack?.stop();
     await radosgw?.stop();
     await folder?.remove();
@@ -115,6 +123,53 @@ describe.skipIf(withoutRadosgw)("files in S3", () => {
     expect(code, text(stderr)).toBe(0);
     return { said: text(stdout).trim(), complained: text(stderr) };
   }
+
+  test("a post's picture is looked at, what was found is kept in the bucket, and without a budget tesseract reads it", async () => {
+    const vision = async (...args: string[]) => {
+      const said: string[] = [];
+      await eve([...args, "--json"], {
+        say: (text) => said.push(text),
+        complain: (text) => said.push(text),
+        connect: () => connect(stack.url, stack.keys.secret),
+      });
+      return JSON.parse(said.join("\n"));
+    };
+    const brought = async (seed: number) =>
+      await vision("posts", "add", "--media", await file(`${seed}.png`, pngOf(scene(seed, 120, 96))));
+    const looked = async ({ id }: { id: string }) =>
+      (await vision("vision", "check", "--post-id", id)).enrichment[0];
+    const post = await brought(1);
+    await until(async () => (await looked(post)).status !== "waiting");
+    const found = await looked(post);
+    expect(found, found.reason).toMatchObject({ status: "done", from_cache: false });
+    const search = await fetch(
+      `${stack.url}/functions/v1/api/v1/vision/search?label=${encodeURIComponent(found.labels[0])}`,
+      { headers: { apikey: stack.keys.secret } },
+    );
+    expect(await search.json()).toMatchObject({ found: [{ enrichment: { post_id: post.id } }] });
+    const kept = await sql`
+      select s3_key, stored_in from public.media_objects where kind = 'vision' and state in ('stored', 'verified')`;
+    expect(kept).toMatchObject([{ stored_in: "s3" }]);
+    expect(await storeOf(bucket).head(kept[0]!.s3_key)).not.toBeNull();
+    expect(await storeOf(bucket).head((await run("check-key", found.file_sha256)).answer.file.s3_key)).not
+      .toBeNull();
+
+    await vision("vision", "budget", "--set", "*:day:pictures=0");
+    const unpaid = await brought(2);
+    await until(async () => /a worker is waited for/.test((await looked(unpaid)).reason ?? ""));
+    if (!HAS_TESSERACT) return;
+    const worker = startOutsideWorker(stack, s3);
+    try {
+      await until(async () => {
+        await sql`update eve.jobs set run_at = now() where state = 'queued' and kind = 'vision'`;
+        return (await looked(unpaid)).status !== "waiting";
+      });
+    } finally {
+      await worker.stop();
+    }
+    const read = await looked(unpaid);
+    expect(read, read.reason).toMatchObject({ status: "done", provider: "tesseract", tokens: 0 });
+  });
 
   test.skipIf(!hasPython)("Python's files go there too", async () => {
     const { complained } = await python(["-m", "unittest", "test_s3_storage.Running"]);

@@ -1,11 +1,10 @@
 /** Calls that nobody waits for: handed in, run by the function worker, fetched; with workers that are killed, and with floods. */
 import postgres from "postgres";
 import { Webhook } from "standardwebhooks";
+import { startOutsideWorker } from "../harness/outside_worker.ts";
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from "vitest";
 import { startTestStack, type TestStack } from "../harness/stack.ts";
 import { until } from "../harness/patience.ts";
-import { CHECKOUT } from "../../local/paths.ts";
-import { DEMO_KEYS } from "../../local/seed.ts";
 
 let stack: TestStack;
 let sql: postgres.Sql;
@@ -188,35 +187,14 @@ test("a worker outside runs jobs as well, and gives back what it holds when it i
   // None in the functions.
   await sql`update eve.settings set value = 0 where name = 'jobs_workers'`;
   await until(async () => (await sql`select from eve.job_workers`).length === 0);
-  const { env } = Deno;
-  const outside = new Deno.Command(Deno.execPath(), {
-    args: [
-      "run",
-      "-A",
-      "--cached-only",
-      "--unstable-no-legacy-abort",
-      `--config=${CHECKOUT}/deno.json`,
-      `${CHECKOUT}/cli/worker.ts`,
-    ],
-    env: {
-      ...Object.fromEntries(DEMO_KEYS.map(({ envVarName, secret }) => [envVarName, secret])),
-      SUPABASE_URL: stack.url,
-      SUPABASE_SECRET_KEYS: JSON.stringify({ default: stack.keys.secret }),
-      GOOGLE_API_BASE_URL: stack.emulatorUrl!,
-      HOME: env.get("HOME") ?? "/tmp",
-      DENO_DIR: env.get("DENO_DIR") ?? "",
-    },
-    stdout: "null",
-    stderr: "null",
-  }).spawn();
+  const outside = startOutsideWorker(stack);
   try {
     const { job: { id } } = await queue({ prompt: "Outside" });
     await until(async () => (await job(`/${id}`)).finished_at !== null);
     expect(await job(`/${id}`)).toMatchObject({ status: "succeeded" });
     expect(await sql`select place from eve.job_workers`).toEqual([{ place: "outside" }]);
   } finally {
-    outside.kill("SIGTERM");
-    expect((await outside.status).code).toBe(0);
+    expect(await outside.stop()).toBe(0);
     await sql`update eve.settings set value = 2 where name = 'jobs_workers'`;
   }
   expect(await sql`select from eve.job_workers`).toHaveLength(0);
