@@ -3,6 +3,7 @@ import { parseArgs } from "node:util";
 import { makePackage } from "../local/pack.ts";
 import { CHECKOUT } from "../local/paths.ts";
 import { hashOf } from "./install/hash.ts";
+import { runIn } from "./release/run.ts";
 import {
   type Files,
   licensesOf,
@@ -24,6 +25,8 @@ const USAGE = `Releases the version that stands in package.json.
   --tagged      the tag is there: the files are made again, from it
   --out FOLDER  where they go (default: .local/release)`;
 
+const run = runIn(CHECKOUT);
+
 const files: Files = {
   read(path) {
     try {
@@ -34,21 +37,6 @@ const files: Files = {
   },
   list: (path) => [...Deno.readDirSync(`${CHECKOUT}/${path}`)].map(({ name }) => name),
 };
-
-async function run(
-  command: string,
-  args: string[],
-  options: { cwd?: string; show?: boolean; quiet?: boolean } = {},
-): Promise<string> {
-  const { success, stdout } = await new Deno.Command(command, {
-    args,
-    cwd: options.cwd ?? CHECKOUT,
-    stdout: options.show ? "inherit" : "piped",
-    stderr: options.quiet ? "null" : "inherit",
-  }).output();
-  if (!success) throw new Error(`${command} ${args.join(" ")} failed.`);
-  return options.show ? "" : new TextDecoder().decode(stdout).trim();
-}
 
 /** npm notes no integrity for packages of other systems that it did not fetch. Throws, when all the rest is written, if some are unknown. */
 async function fillLocks(): Promise<void> {

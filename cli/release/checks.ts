@@ -37,9 +37,17 @@ export function problems({ read, list }: Files): string[] {
         `${path}: ${name} has no integrity. npm run release -- --fill-locks asks the registry for it.`
       )
     ),
-    ...unlisted(read("supabase/migrations.sha256") ?? "", list("supabase/migrations")).map((name) =>
-      `${name} is not in supabase/migrations.sha256: (cd supabase && sha256sum migrations/*.sql > migrations.sha256)`
-    ),
+    ...withoutChecksum(unlisted(read("supabase/migrations.sha256") ?? "", list("supabase/migrations"))),
+  ];
+}
+
+function withoutChecksum(names: string[]): string[] {
+  if (names.length === 0) return [];
+  const what = names.length === 1
+    ? `${names[0]} is`
+    : `${names.length} migrations, ${names[0]} among them, are`;
+  return [
+    `${what} not in supabase/migrations.sha256: (cd supabase && sha256sum migrations/*.sql > migrations.sha256)`,
   ];
 }
 

@@ -1,3 +1,4 @@
+import { runIn } from "../../../cli/release/run.ts";
 import { describe, expect, test } from "vitest";
 import {
   type Files,
@@ -56,7 +57,10 @@ describe("a version is not released", () => {
   });
 
   test("with a migration whose checksum is not kept", () => {
-    expect(problems(files({}, ["1_a.sql", "2_b.sql"]))).toEqual([expect.stringContaining("2_b.sql")]);
+    expect(problems(files({}, ["1_a.sql", "2_b.sql"]))).toEqual([expect.stringContaining("2_b.sql is not")]);
+    expect(problems(files({}, ["1_a.sql", "2_b.sql", "3_c.sql"]))).toEqual([
+      expect.stringContaining("2 migrations, 2_b.sql among them, are not"),
+    ]);
   });
 });
 
@@ -103,4 +107,11 @@ test("the workflows run what the README says, with actions of a stated version",
   for (const [, version] of `${ci}${release}`.matchAll(/uses: \S+@(\S+)/g)) {
     expect(version).toMatch(/^(v\d+\.\d+\.\d+|[0-9a-f]{40})$/);
   }
+});
+
+test("a program's words are given back or shown, and its failure is one", async () => {
+  const run = runIn(Deno.cwd());
+  expect(await run("echo", ["two", "words"])).toBe("two words");
+  expect(await run("true", [], { show: true })).toBe("");
+  await expect(run("false", [], { show: true })).rejects.toThrow("false  failed.");
 });
