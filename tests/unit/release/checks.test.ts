@@ -1,3 +1,4 @@
+import { parse } from "smol-toml";
 import { runIn } from "../../../cli/release/run.ts";
 import { describe, expect, test } from "vitest";
 import {
@@ -114,4 +115,18 @@ test("a program's words are given back or shown, and its failure is one", async 
   expect(await run("echo", ["two", "words"])).toBe("two words");
   expect(await run("true", [], { show: true })).toBe("");
   await expect(run("false", [], { show: true })).rejects.toThrow("false  failed.");
+});
+
+test("Python's package has every module that there is", () => {
+  const { tool } = parse(read("clients/python/pyproject.toml")!) as unknown as {
+    tool: {
+      hatch: { build: { targets: Record<string, { "force-include": object; "only-include": string[] }> } };
+    };
+  };
+  const { wheel, sdist } = tool.hatch.build.targets;
+  const modules = [...Deno.readDirSync("clients/python")].map(({ name }) => name).filter((name) =>
+    name.endsWith(".py")
+  ).concat("py.typed").sort();
+  expect(Object.keys(wheel!["force-include"]).sort()).toEqual(modules);
+  expect(sdist!["only-include"].toSorted()).toEqual(modules);
 });
