@@ -145,6 +145,8 @@ export async function lookAt(
     const asked = await ask(step, dependencies);
     if (asked.kind === "found") return await finish(asked.outcome);
     failings.push(asked.failing);
+    // The call of an earlier run, whose worker is gone, may yet be answered: whoever were asked now would be paid beside it.
+    if (asked.failing.code === "request_running") break;
   }
   return await withoutResult(failings, finish);
 }

@@ -276,7 +276,7 @@ describe("a worker that ends in the middle", () => {
     // The other one is told that it runs, or, if it has ended by then, gets the same answer.
     for (const one of ended) {
       if (one.status === "rejected") {
-        expect(one.reason).toMatchObject({ kind: "retryable", code: "request_running" });
+        expect(one.reason).toMatchObject({ kind: "no_capacity", code: "request_running" });
       } else expect(one.value.result).not.toBeNull();
     }
     expect(asked()).toBe(1);

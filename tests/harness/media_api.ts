@@ -8,12 +8,14 @@ import { createVision } from "../../shared/database/vision.ts";
 import { createMedia } from "../../shared/database/media.ts";
 import { createMediaSpool } from "../../shared/database/media_spool.ts";
 import { type DirectTransport, directTransport } from "../../shared/database/transport/direct_transport.ts";
+import type { Transport } from "../../shared/database/transport/transport.ts";
 import { identifyActor } from "../../shared/identity/actor.ts";
 import type { ObjectStore } from "../../shared/media/object_store.ts";
 import { createPostgresStore } from "../../shared/media/postgres/store.ts";
-import { createAddressSigner } from "../../shared/media/signed_address.ts";
+import { type AddressSigner, createAddressSigner } from "../../shared/media/signed_address.ts";
 import type { Media, StorageMode } from "../../shared/media/storage.ts";
 import { systemClock } from "../../shared/runtime/clock.ts";
+import type { Log } from "../../shared/runtime/log.ts";
 import { readSigningKeys } from "../../shared/tokens/signing_keys.ts";
 import { tokenRules } from "../../shared/tokens/token_rules.ts";
 import type { TestDatabase } from "./database.ts";
@@ -35,6 +37,33 @@ export interface ApiUnderTest {
   tokens: ReturnType<typeof tokenRules>;
   call(method: string, path: string, init?: RequestInit & { as?: string | null }): Promise<Response>;
   close(): Promise<void>;
+}
+
+/** Files as a function has them, over a connection to a database of a test. */
+export function mediaOver(
+  call: Transport,
+  { s3 = null, mode, maxFileBytes = 100_000_000, partBytes = 100_000_000, addresses, now, log }: {
+    s3?: ObjectStore | null;
+    mode?: StorageMode;
+    maxFileBytes?: number;
+    partBytes?: number;
+    addresses: AddressSigner;
+    now: () => number;
+    log: Log;
+  },
+): Media {
+  const rows = createMediaSpool(call);
+  return {
+    registry: createMedia(call),
+    mode: mode ?? (s3 === null ? "postgres" : "s3 with spool"),
+    s3,
+    spool: createPostgresStore({ spool: rows, addresses, moves: s3 !== null, maxFileBytes, now }),
+    rows,
+    maxFileBytes,
+    partBytes,
+    clock: systemClock,
+    log,
+  };
 }
 
 export function apiOver(
@@ -61,26 +90,17 @@ export function apiOver(
   const tokens = tokenRules(PROJECT_URL, readSigningKeys(SIGNING_KEYS));
   const baseUrl = `${PROJECT_URL}/functions/v1/api`;
   const addresses = createAddressSigner({ baseUrl, secrets: [SECRET], now: () => now.at });
-  const rows = createMediaSpool(transport.call);
   const log = (level: string, event: string, facts?: unknown) =>
     void logged.push(`${level} ${event} ${JSON.stringify(facts)}`);
-  const media: Media = {
-    registry: createMedia(transport.call),
-    mode: mode ?? (s3 === null ? "postgres" : "s3 with spool"),
+  const media = mediaOver(transport.call, {
     s3,
-    spool: createPostgresStore({
-      spool: rows,
-      addresses,
-      moves: s3 !== null,
-      maxFileBytes,
-      now: () => now.at,
-    }),
-    rows,
+    ...(mode !== undefined && { mode }),
     maxFileBytes,
     partBytes,
-    clock: systemClock,
+    addresses,
+    now: () => now.at,
     log,
-  };
+  });
   const authApi: typeof fetch = (_, init) => {
     const token = new Headers(init?.headers).get("authorization")?.replace("Bearer ", "") ?? "";
     const id = sessions.get(token);

@@ -13,6 +13,8 @@ const NO_CAPACITY: ReadonlySet<ErrorCode> = new Set([
   "gateway_busy",
   "upstream_rate_limited",
   "upstream_daily_limit",
+  // An earlier run's call: what it is answered is waited for.
+  "request_running",
 ]);
 
 /** The run before this one may still be under way, its worker frozen or dead; its reservation ends by itself. */

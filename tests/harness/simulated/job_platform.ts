@@ -15,6 +15,7 @@ import type { Transport } from "../../../shared/database/transport/transport.ts"
 import { nativeEndpoint } from "../../../shared/endpoints/native/endpoint.ts";
 import { createGateway } from "../../../shared/gateway/invoke.ts";
 import { callRunner } from "../../../shared/jobs/call_runner.ts";
+import type { JobRunner } from "../../../shared/jobs/job_runner.ts";
 import { runWorker } from "../../../shared/jobs/worker.ts";
 import { ProviderFailure } from "../../../shared/providers/provider.ts";
 import type { ProviderAnswer, ProviderCall } from "../../../shared/providers/provider.ts";
@@ -48,6 +49,17 @@ export interface PlatformOptions {
   answerMs?: readonly [number, number];
   /** Of the function worker at once; the project's own setting if absent. */
   workers?: number;
+  /** Further kinds of jobs, and who runs them in a worker. */
+  runners?: (parts: WorkerParts) => Readonly<Record<string, JobRunner>>;
+  /** Who answers in the place of the upstream in this process, and counts by itself. */
+  upstream?: (call: ProviderCall) => Promise<ProviderAnswer>;
+}
+
+/** What a worker has of its own, and loses when it is killed. */
+export interface WorkerParts {
+  transport: Transport;
+  gateway: Gateway;
+  clock: Clock;
 }
 
 /** A call that has reached the upstream. */
@@ -218,7 +230,7 @@ export class JobPlatform {
     const { more } = await runWorker(
       {
         leases: createJobLeases(transport),
-        runners: { llm: run },
+        runners: { llm: run, ...this.options.runners?.({ transport, gateway, clock }) },
         clock,
         newId: () => crypto.randomUUID(),
         log: () => {},
@@ -299,7 +311,17 @@ export class JobPlatform {
     });
   }
 
-  async #answered(process: Process, { secret, prompt, signal }: ProviderCall): Promise<ProviderAnswer> {
+  async #answered(process: Process, call: ProviderCall): Promise<ProviderAnswer> {
+    const { secret, prompt, signal } = call;
+    const [least, most] = this.options.answerMs ?? [2_000, 10_000];
+    const { upstream } = this.options;
+    if (upstream !== undefined) {
+      await process.alive();
+      const answer = await this.time.tracked(upstream(call));
+      await this.time.sleep(least + this.options.random() * (most - least), signal);
+      await process.alive();
+      return answer;
+    }
     const name = prompt.contents.flatMap(({ parts = [] }) => parts.map(({ text = "" }) => text)).join("");
     await process.alive();
     signal.throwIfAborted();
@@ -326,7 +348,6 @@ export class JobPlatform {
       );
     }
     this.sent.push({ name, at, lane: secret });
-    const [least, most] = this.options.answerMs ?? [2_000, 10_000];
     await this.time.sleep(least + this.options.random() * (most - least), signal);
     await process.alive();
     return {

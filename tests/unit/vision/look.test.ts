@@ -290,6 +290,15 @@ describe("who cannot is passed over", () => {
     expect(settled).toEqual([["model:b", 7], ["model:c", null], ["tesseract", 0]]);
   });
 
+  test("an earlier run's call that may yet be answered is waited for: nobody else is asked, and what it took stays taken", async () => {
+    const running = new AnalysisFailure("no_capacity", "request_running", "words", { retryAfterMs: 15_000 });
+    const { outcome, last } = await look(analyst("model:a", [running]), analyst("model:b", []), ocr([]));
+    expect(outcome).toEqual({ kind: "later", delayMs: 15_000 });
+    expect(last).toMatchObject({ status: "waiting" });
+    expect(asked).toHaveLength(1);
+    expect([...reserved.values()]).toEqual([1000]);
+  });
+
   test("a model that has room soon is waited for rather than reading the text alone", async () => {
     const soon = await look(
       analyst("model:a", [failure("no_capacity", { retryAfterMs: 20_000 })]),

@@ -113,7 +113,7 @@ describe("the call", () => {
       "vision.step-1.3",
     ]);
     const running = analyst({}, new GatewayError("request_running"));
-    await expect(running.analyse()).rejects.toMatchObject({ kind: "retryable", retryAfterMs: 15_000 });
+    await expect(running.analyse()).rejects.toMatchObject({ kind: "no_capacity", retryAfterMs: 15_000 });
   });
 
   test("is not made for a picture that the provider does not take", async () => {
