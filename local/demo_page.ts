@@ -4,7 +4,7 @@ export const DEMO_PAGE_PATH = "/emulator/page";
 const paragraphs = [
   "The chamber orchestra plays under the old chestnut trees tonight, from seven o'clock until the lamps are lit. Admission is free, and blankets are lent at the gate, where a small kitchen sells soup and bread until the last piece has been played.",
   "On the programme are three serenades for strings, a suite that was written for this park a hundred years ago and has not been heard since, and, after the interval, dances from four countries that the audience chooses by a show of hands.",
-  "Should it rain, everybody moves to the greenhouse, which seats two hundred. Whoever comes by bicycle finds stands at the southern gate; the last tram leaves at a quarter past eleven.",
+  "Should it rain, everybody moves to the greenhouse, which seats two hundred. Anyone who comes by bicycle finds stands at the southern gate; the last tram leaves at a quarter past eleven.",
 ];
 
 export function demoPage(): Response {

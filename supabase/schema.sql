@@ -1538,7 +1538,7 @@ comment on column eve.jobs.lease_token is 'Only who shows it may end or give bac
 comment on column eve.jobs.lease_until is 'Then its worker is given up for dead.';
 comment on column eve.jobs.progress is 'What the runner says of it: {"done", "total"} or its own words, at most 4,096 characters of JSON.';
 comment on column eve.jobs.batch_id is 'The batch that it is a line of; place: which, from 0 on; custom_id: the line''s name.';
-comment on column eve.jobs.webhook_id is 'In eve.webhooks: it is told of the job''s end, whatever types it takes. Null: whoever takes the type is.';
+comment on column eve.jobs.webhook_id is 'In eve.webhooks: it is told of the job''s end, whatever types it takes. Null: anyone who takes the type is.';
 
 create table eve.job_contents (
   job_id uuid not null,
@@ -12215,7 +12215,7 @@ comment on column public.media_objects.state is 'reserved: room is taken, nothin
 comment on column public.media_objects.counts_as is 'Whether its bytes are in used_bytes or in reserved_bytes of eve.media_counters.';
 comment on column public.media_objects.stored_in is 's3, or postgres: in eve.media_spool.';
 comment on column public.media_objects.last_seen_at is 'When it was last uploaded or read.';
-comment on column public.media_objects.expires_at is 'While reserved: when the reservation ends. While deleting: until then whoever began deletes it alone.';
+comment on column public.media_objects.expires_at is 'While reserved: when the reservation ends. While deleting: until then anyone who began deletes it alone.';
 comment on column public.media_objects.address_until is 'Until then somebody holds an address to which the file may be sent.';
 comment on column public.media_objects.proof_tries is 'How often somebody began to read and hash it, while it is stored and not verified.';
 comment on column public.media_objects.proof_at is 'Not read and hashed again before; null: at once.';
@@ -12870,7 +12870,7 @@ begin
   );
 end;
 $function$;
-comment on function public.eve_media_find is 'An object of a tenant, for whoever may act for it.';
+comment on function public.eve_media_find is 'An object of a tenant, for anyone who may act for it.';
 
 CREATE OR REPLACE FUNCTION public.eve_media_list(actor jsonb, tenant_id text, prefix text DEFAULT ''::text, kind text DEFAULT NULL::text, aliases boolean DEFAULT false, after text DEFAULT NULL::text, at_most integer DEFAULT 100)
  RETURNS jsonb
@@ -13141,7 +13141,7 @@ begin
   return coalesce(v_claimed, '[]');
 end;
 $function$;
-comment on function public.eve_media_claim is 'Marks objects that are to be deleted, and hands them to whoever deletes them.';
+comment on function public.eve_media_claim is 'Marks objects that are to be deleted, and hands them to the one that deletes them.';
 
 CREATE OR REPLACE FUNCTION public.eve_media_claimable(kind text, min_age_s bigint DEFAULT 0, need_bytes bigint DEFAULT NULL::bigint)
  RETURNS jsonb
@@ -13273,7 +13273,7 @@ declare
   v_gone public.media_objects[];
   v_held public.media_objects[];
 begin
-  -- Whoever reserves waits for the counters until this has ended, and need not wait for the disk as well: what a crash undoes of it, the
+  -- Anyone who reserves waits for the counters until this has ended, and need not wait for the disk as well: what a crash undoes of it, the
   -- next run does again, since the objects are marked.
   perform set_config('synchronous_commit', 'off', true);
   perform
@@ -13509,7 +13509,7 @@ begin
   return coalesce(v_wrong, '[]');
 end;
 $function$;
-comment on function public.eve_media_recount is 'Counts all objects anew, repairs the counters, and says which were wrong.';
+comment on function public.eve_media_recount is 'Counts all objects again, repairs the counters, and says which were wrong.';
 
 -- media_proofs --------------------------------------------------------------------------------------------------------
 
@@ -13755,7 +13755,7 @@ begin
     perform public.eve_media_spool_delete(array[eve_media_spool_moved.key]);
     return jsonb_build_object('status', 'gone');
   elsif v_object.state = 'deleting' then
-    -- Whoever deletes it does so in both places.
+    -- Anyone who deletes it does so in both places.
     return jsonb_build_object('status', 'deleting');
   end if;
   update public.media_objects o
@@ -14122,7 +14122,7 @@ CREATE OR REPLACE FUNCTION eve.jobs_lock()
 AS $function$
   select pg_advisory_xact_lock(hashtextextended('eve.job_queues', 0));
 $function$;
-comment on function eve.jobs_lock is 'Held to the end of the transaction by whoever changes several queues.';
+comment on function eve.jobs_lock is 'Held to the end of the transaction by anyone who changes several queues.';
 
 CREATE OR REPLACE FUNCTION eve.jobs_came()
  RETURNS trigger
@@ -15372,7 +15372,7 @@ CREATE INDEX event_deliveries_leased_idx ON eve.event_deliveries USING btree (co
 comment on table eve.event_deliveries is 'An event and a consumer: what is to be delivered, and what has been, so that a repeat is known.';
 comment on column eve.event_deliveries.state is 'pending; delivered; dead: its tries are used up, see eve.dead_letters; dropped: nobody wants it any more.';
 comment on column eve.event_deliveries.attempts is 'Tries that have begun, since it was written or sent again by hand.';
-comment on column eve.event_deliveries.lease is 'Drawn anew for each try: who does not hold it any more changes nothing.';
+comment on column eve.event_deliveries.lease is 'Drawn again for each try: who does not hold it any more changes nothing.';
 
 create table eve.event_attempts (
   id bigint not null generated always as identity,
@@ -15391,7 +15391,7 @@ create table eve.event_attempts (
 alter table eve.event_attempts enable row level security;
 CREATE INDEX event_attempts_delivery_id_idx ON eve.event_attempts USING btree (delivery_id);
 comment on table eve.event_attempts is 'The log of deliveries: a row per try that has ended.';
-comment on column eve.event_attempts.result is 'lost: whoever tried did not say how it went, and the lease ended.';
+comment on column eve.event_attempts.result is 'lost: the one who tried did not say how it went, and the lease ended.';
 comment on column eve.event_attempts.status is 'Of HTTP; null: there was none.';
 
 create table eve.dead_letters (
@@ -15584,7 +15584,7 @@ CREATE OR REPLACE FUNCTION eve.release_lost_deliveries(at_most integer DEFAULT 1
  SET search_path TO ''
 AS $function$
 declare
-  v_lost constant text := 'whoever tried ended without a word';
+  v_lost constant text := 'the one who tried ended without a word';
   v_now constant timestamptz := eve.clock();
   v_delivery eve.event_deliveries;
   v_count integer := 0;
@@ -15783,7 +15783,7 @@ begin
   return jsonb_build_object('state', 'pending', 'next_try_at', v_delivery.next_try_at);
 end;
 $function$;
-comment on function public.eve_event_done is 'How a try went, from whoever holds its lease: delivered, failed (tried again), or gone (switched off).';
+comment on function public.eve_event_done is 'How a try went, from the one who holds its lease: delivered, failed (tried again), or gone (switched off).';
 
 CREATE OR REPLACE FUNCTION eve.switch_consumer_off(name text, error text)
  RETURNS void
@@ -18239,7 +18239,7 @@ CREATE TRIGGER eve_count_deleted AFTER DELETE ON public.chat_shares REFERENCING 
 create policy chat_shares_own on public.chat_shares as permissive for all to authenticated using (EXISTS ( SELECT
    FROM public.chats c
   WHERE ((c.id = chat_shares.chat_id) AND (c.owner = ( SELECT auth.uid() AS uid)))));
-comment on table public.chat_shares is 'Snapshots of chats that whoever has the link may read.';
+comment on table public.chat_shares is 'Snapshots of chats that anyone who has the link may read.';
 comment on column public.chat_shares.token_hash is 'SHA-256 of the link''s secret part, 64 hexadecimal digits.';
 
 CREATE OR REPLACE FUNCTION eve.release_image()
@@ -18602,7 +18602,7 @@ begin
   );
 end;
 $function$;
-comment on function public.eve_chat is 'A chat, for whoever may read it.';
+comment on function public.eve_chat is 'A chat, for anyone who may read it.';
 
 CREATE OR REPLACE FUNCTION public.eve_chats(actor jsonb, user_id text DEFAULT NULL::text, archived boolean DEFAULT false, deleted boolean DEFAULT false, after jsonb DEFAULT NULL::jsonb, at_most integer DEFAULT 50)
  RETURNS jsonb
@@ -18797,7 +18797,7 @@ begin
   );
 end;
 $function$;
-comment on function public.eve_chat_share is 'Keeps a snapshot of a chat for whoever has its link.';
+comment on function public.eve_chat_share is 'Keeps a snapshot of a chat for anyone who has its link.';
 
 CREATE OR REPLACE FUNCTION public.eve_chat_shares(actor jsonb, chat_id uuid)
  RETURNS jsonb
@@ -20226,7 +20226,7 @@ begin
     eve_vision_reserve.id, eve_vision_reserve.tenant_id, eve_vision_reserve.provider, eve_vision_reserve.spends_tokens,
     (eve.clock() at time zone 'UTC')::date, eve_vision_reserve.tokens, 1, 'reserved', v_call.request_id, eve.clock()
   )::eve.vision_reservations;
-  -- The counters first: whoever settles takes them in the same order, and the same step twice at once comes one after the other.
+  -- The counters first: anyone who settles takes them in the same order, and the same step twice at once comes one after the other.
   perform eve.vision_counters(v_one.tenant_id, v_one.provider, v_one.counts_in_all, v_one.day);
   select * into v_old from eve.vision_reservations r where r.id = v_one.id for update;
   -- A subtransaction: where a budget stands in the way no slot has been booked.
@@ -22898,7 +22898,7 @@ begin
     '/posts', post_event.type, post_event.post_id::text,
     jsonb_build_object('tenant_id', post_event.tenant_id, 'post_id', post_event.post_id, 'trace_id', post_event.trace_id),
     traceparent => eve.vision_traceparent(post_event.trace_id),
-    -- With the time, since a restored database counts its transactions anew.
+    -- With the time, since a restored database counts its transactions again.
     event_id => md5(format('%s %s %s %s', pg_current_xact_id(), transaction_timestamp(), post_event.type, post_event.post_id))::uuid
   );
 end;
@@ -23911,7 +23911,7 @@ begin
   return jsonb_build_object('status', 'requested', 'sink', eve.graph_sink_json(v_sink), 'written', 0, 'changed', 0, 'next_after', null);
 end;
 $function$;
-comment on function public.eve_graph_sync is 'Has the graph written anew: from the tables, or to a copy.';
+comment on function public.eve_graph_sync is 'Has the graph written again: from the tables, or to a copy.';
 
 CREATE OR REPLACE FUNCTION public.eve_graph_sink_take(name text, at_most integer DEFAULT 50, lease_ms integer DEFAULT 60000)
  RETURNS jsonb
@@ -24142,7 +24142,7 @@ CREATE INDEX cached_answers_consumer_id_idx ON eve.cached_answers USING btree (c
 CREATE INDEX cached_answers_expires_at_idx ON eve.cached_answers USING btree (expires_at);
 CREATE TRIGGER eve_cached_answers_went AFTER DELETE ON eve.cached_answers REFERENCING OLD TABLE AS went FOR EACH STATEMENT EXECUTE FUNCTION eve.cached_answers_went(); -- enabled
 comment on table eve.cached_answers is 'Answers that are kept, and those that are being made: one for each question of each owner.';
-comment on column eve.cached_answers.id is 'Whoever makes it holds it by this id; also what its media object is used by.';
+comment on column eve.cached_answers.id is 'Anyone who makes it holds it by this id; also what its media object is used by.';
 comment on column eve.cached_answers.owner is 'consumer:ID or tenant:ID; to others there is no such answer.';
 comment on column eve.cached_answers.key_hash is 'SHA-256 over all that was asked: models, contents, settings, schema and tools.';
 comment on column eve.cached_answers.made_until is 'Until then a call is making it, unless it says again that it is; null: it is kept.';

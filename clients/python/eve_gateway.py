@@ -68,7 +68,7 @@ RENEW_BEFORE_S = 60.0
 FIRST_PAUSE_S = 0.5
 LAST_PAUSE_S = 20.0
 
-#: How long one look at a job that has not ended lasts: the gateway answers as soon as it has. Whoever interrupts waits so long at most.
+#: How long one look at a job that has not ended lasts: the gateway answers as soon as it has. Anyone who interrupts waits so long at most.
 LOOK_S = 10.0
 #: Between two looks where the gateway answers sooner.
 LEAST_LOOK_S = 1.0
@@ -328,7 +328,7 @@ class EveGateway:
         With a journal all prompts are handed in first, and the gateway answers them as fast as the limits allow, whether anybody waits
         or not. The same call with the same file goes on where the last one was, in another process and tomorrow too: what is in is not
         handed in again, what is answered comes from the file. A prompt that is new is handed in, one with other options is another one,
-        and another file name begins anew. The gateway keeps answers that nobody fetched for 7 days.
+        and another file name begins again. The gateway keeps answers that nobody fetched for 7 days.
 
         Args:
             on_error: ``return`` puts the EveError in the answer's place; ``raise`` begins nothing more and raises the first.
@@ -573,7 +573,7 @@ class EveGateway:
                 return payload
 
     def _connects_until(self, begun: float, lost_at: float) -> float:
-        """Until when it is worth while to connect anew, for a call that began then and lost its connection then."""
+        """Until when it is worth while to connect again, for a call that began then and lost its connection then."""
         if not self._has_answered:
             return begun + FIRST_ANSWER_S
         return lost_at + FIRST_ANSWER_S if _is_local(self._base) else math.inf

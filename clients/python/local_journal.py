@@ -61,7 +61,7 @@ class SendsLater:
         self._gateway: EveGateway | None = None
         self._lock = threading.Lock()
         self._background: threading.Thread | None = None
-        # Threads take turns; SQLite lets whoever finds it locked sleep and try again, which is left to other processes.
+        # Threads take turns; SQLite lets anyone who finds it locked sleep and try again, which is left to other processes.
         self._turn = threading.RLock()
 
     @property

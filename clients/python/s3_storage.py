@@ -13,7 +13,7 @@ SUPABASE_SERVICE_KEY. With USE_S3_STORAGE=false nothing is sent.
 A file goes straight to the store at an address that the gateway signs; where there is no S3 that address is the gateway's own. A large
 one goes in parts, and what has arrived of it is not sent again after a break.
 While nobody answers, the file is kept in a folder here with a journal beside it, and its local path is answered. It is sent, once, by
-the next call that works or by :meth:`S3Storage.sync`. Whoever is killed in between loses nothing that was answered.
+the next call that works or by :meth:`S3Storage.sync`. A process that is killed in between loses nothing that was answered.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ __all__ = ["S3Storage", "SyncReport", "s3_storage"]
 
 FOLDER_VARIABLE = "EVE_STORAGE_FOLDER"
 
-#: Seconds without a byte after which the gateway counts as away: whoever uploads waits for it.
+#: Seconds without a byte after which the gateway counts as away: anyone who uploads waits for it.
 TIMEOUT_S = 20.0
 #: The same for the store, which may be far.
 STORE_TIMEOUT_S = 60.0

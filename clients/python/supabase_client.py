@@ -13,7 +13,7 @@ SUPABASE_SERVICE_KEY. With USE_DATABASE=false or SUPABASE_DISABLED=true nothing 
 
 What adds answers the id of the row, made here; what reads answers rows as dicts with the columns' names. While nobody answers, rows are
 kept in a folder here, and what is known of a chat is read from it. They are sent, once, in order, by the next call that works or by
-:meth:`SupabaseClient.sync`. Whoever is killed in between loses nothing that was answered.
+:meth:`SupabaseClient.sync`. A process that is killed in between loses nothing that was answered.
 """
 
 from __future__ import annotations
@@ -517,7 +517,7 @@ class SupabaseClient(SendsLater):
                     else:
                         sent += 1
                         self._mark_sent(write, answer)
-            # Whoever kept a row while this was about to end found the lock taken: it is sent here.
+            # Anyone who kept a row while this was about to end found the lock taken: it is sent here.
             is_over = not alone or not answers or self._next_waiting(tried, until, fresh_only) is None
         [(waiting,)] = self._asked("select count(*) from rows where body is not null")
         return SyncReport(sent, waiting, refused), answers

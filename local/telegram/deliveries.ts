@@ -137,7 +137,7 @@ export function deliveries(
     for (const update of bot.pending.values()) void deliver(bot, update);
   }
 
-  /** Ends what is under way; whoever begins anew takes it over. */
+  /** Ends what is under way; anyone who begins again takes it over. */
   function renew(bot: Bot): void {
     bot.changed.abort();
     bot.changed = new AbortController();

@@ -424,7 +424,7 @@ export const chatRoutes: readonly ApiRoute[] = [
     method: "post",
     path: "/v1/chats/{id}/shares",
     tag: "chats",
-    summary: "Keeps a snapshot of the conversation for whoever has the link, which is told once",
+    summary: "Keeps a snapshot of the conversation for anyone who has the link, which is told once",
     body: z.strictObject({
       /** Seconds; absent: until it is taken back. */
       expires_in: z.int().min(60).max(LONGEST_SHARE_S).optional(),
@@ -479,7 +479,7 @@ export const chatRoutes: readonly ApiRoute[] = [
     method: "get",
     path: "/v1/shared/{token}",
     tag: "chats",
-    summary: "A shared conversation, for whoever has the link: no credential",
+    summary: "A shared conversation, for anyone who has the link: no credential",
     isSigned: true,
     answers: {
       200: {

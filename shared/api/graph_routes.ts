@@ -121,7 +121,7 @@ export const graphRoutes: readonly ApiRoute[] = [
     path: "/v1/graph/sync",
     tag: "graph",
     summary:
-      "Has the graph written anew, from the tables (postgres, a page with each call) or to its copy (neo4j): with the project's secret key, or as an administrator",
+      "Has the graph written again, from the tables (postgres, a page with each call) or to its copy (neo4j): with the project's secret key, or as an administrator",
     body: ofTenant.extend({
       to: z.enum(["postgres", "neo4j"]).default("postgres"),
       /** next_after of the call before. */

@@ -90,7 +90,7 @@ export const storageRoutes: readonly ApiRoute[] = [
     summary: "Which part of the storage is connected",
     answers: { 200: { description: "`is_connected`, as a whole and by part", shape: storageHealth } },
     serve: async ({ dependencies: { media }, actor, requestId }) => {
-      // Whoever may know of files at all may know this.
+      // Anyone who may know of files at all may know this.
       await media.registry.quota(actor, null);
       return jsonResponse(200, await healthOf(media), requestId);
     },
@@ -116,7 +116,7 @@ export const storageRoutes: readonly ApiRoute[] = [
       if (body.target_free_gb !== undefined && body.target_gb !== undefined) {
         throw new GatewayError("invalid_request", { message: "Give target_free_gb or target_gb, not both." });
       }
-      // Refuses whoever may not.
+      // Refuses anyone who may not.
       const { total, emergency_threshold_bytes } = await media.registry.stats(actor);
       const report = await cleanUp(media, {
         what: body.what,

@@ -2,7 +2,7 @@ import type { Batch, BatchApi, Batches } from "../database/batches.ts";
 import type { JobCaller } from "../database/jobs.ts";
 
 /**
- * Cancels a batch step by step, so that nobody who claims jobs waits long. Whoever leaves meanwhile has cancelled it all the same: asking
+ * Cancels a batch step by step, so that nobody who claims jobs waits long. Anyone who leaves meanwhile has cancelled it all the same: asking
  * again goes on, and so do its lines, to their ends.
  * @throws GatewayError `not_found`, `batch_ended` and what refuses the caller
  */

@@ -12,7 +12,7 @@ export type Actor =
   | { kind: "consumer"; consumer_id: string; token_id: string | null }
   | { kind: "user"; user_id: string };
 
-/** An actor by a name that is theirs alone: for logs, and for whoever is charged. */
+/** An actor by a name that is theirs alone: for logs, and for anyone who is charged. */
 export function actorName(actor: Actor): string {
   switch (actor.kind) {
     case "project":

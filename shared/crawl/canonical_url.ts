@@ -81,7 +81,7 @@ export function canonicalUrl(original: string): string | null {
     const path = plainly(url.pathname);
     const unbound = path.includes(";") ? path.replace(/;jsessionid=[^/;]*/gi, "") : path;
     if (unbound !== path) {
-      // Read anew: dots or slashes may be left that mean something else now.
+      // Read again: dots or slashes may be left that mean something else now.
       url.pathname = unbound;
       text = url.href;
       continue;

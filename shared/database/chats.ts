@@ -171,7 +171,7 @@ export interface NewMessage {
 export type Added<Row> = { status: "added" | "present" } & Row;
 
 /**
- * Conversations. Each operation refuses whoever may not: GatewayError `chat_not_found`, `message_not_found`, `share_not_found` (also for
+ * Conversations. Each operation refuses anyone who may not: GatewayError `chat_not_found`, `message_not_found`, `share_not_found` (also for
  * what is somebody else's), `credential_insufficient`, `consumer_disabled`, `token_revoked`.
  */
 export interface Chats {
@@ -263,7 +263,7 @@ export interface Chats {
   ): Promise<ChatShare>;
   shares(actor: Actor, chatId: string): Promise<ChatShare[]>;
   unshare(actor: Actor, chatId: string, shareId: string): Promise<void>;
-  /** For whoever has the link. */
+  /** For anyone who has the link. */
   shared(
     tokenHash: string,
   ): Promise<{ snapshot: unknown; created_at: string; expires_at: string | null }>;

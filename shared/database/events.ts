@@ -83,7 +83,7 @@ const done = z.object({ state: z.enum(["delivered", "pending", "dead", "dropped"
 /**
  * Records how a try went; the database decides when there is another.
  * @param draw from 0 to 1: which part of the longest pause passes before that
- * @returns `lost` for whoever does not hold the lease any more, and nothing has changed then
+ * @returns `lost` for one who does not hold the lease any more, and nothing has changed then
  */
 export async function finishDelivery(
   transport: Transport,

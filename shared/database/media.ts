@@ -218,7 +218,7 @@ export type MediaPage = z.output<typeof listed>;
 export type StorageAlert = "storage_emergency_cleanup" | "storage_full" | "media_missing";
 
 /**
- * Which objects there are, whose they are and what room they take. An operation with an actor refuses whoever may not act for the
+ * Which objects there are, whose they are and what room they take. An operation with an actor refuses anyone who may not act for the
  * tenant: GatewayError `tenant_not_allowed`, `unknown_tenant`, `credential_insufficient`, `consumer_disabled`, `token_revoked`.
  */
 export interface MediaRegistry {
@@ -489,7 +489,7 @@ export function createMedia(transport: Transport, timeoutMs = TIMEOUT_MS): Media
         comparison,
       ),
     comparison: async () => {
-      // What an earlier version has left is begun anew.
+      // What an earlier version has left is begun again.
       const state = await ask("eve_media_comparison", {}, z.unknown());
       return bucketComparison.safeParse(state).data ?? null;
     },

@@ -16,7 +16,7 @@ export interface KeptAbilities {
   save(store: string, found: z.output<typeof abilities>): Promise<void>;
 }
 
-/** Whoever asks has a file to send: without an answer the store itself is asked. */
+/** Anyone who asks has a file to send: without an answer the store itself is asked. */
 const TIMEOUT_MS = 5_000;
 
 export function keptAbilities(transport: Transport): KeptAbilities {

@@ -1,4 +1,4 @@
-// Pinned: the packages below ask for ranges of these, and whoever bundles a function takes what is loaded already.
+// Pinned: the packages below ask for ranges of these, and the bundler of a function takes what is loaded already.
 import "@supabase/middleware";
 import "jose";
 import "std-env";

@@ -12,7 +12,7 @@ import { targetOf } from "../stages/stage_name.ts";
 import { callerOf } from "./job_caller.ts";
 import type { JobRunner } from "./job_runner.ts";
 
-/** In one transaction: whoever claims waits for it. */
+/** In one transaction: anyone who claims waits for it. */
 const LINES_AT_ONCE = 500;
 const CHARACTERS_AT_ONCE = 2_000_000;
 /** A caller who has as many jobs waiting as they may have gets room as those are run. */

@@ -252,7 +252,7 @@ class Worker {
     }
   }
 
-  /** Looks as often as for jobs, and once more when its last job has been noted: whoever waits for its end is told at once. */
+  /** Looks as often as for jobs, and once more when its last job has been noted: anyone who waits for its end is told at once. */
   async #deliver(): Promise<void> {
     const { deliver, clock, log } = this.#dependencies;
     if (deliver === undefined) return;

@@ -27,7 +27,7 @@ export async function claimObjects(
 
 /** How long a mark `deleting` is its maker's alone, in seconds: what deletes from the store has to be over by then. */
 export const DELETE_LEASE_SECONDS = 120;
-/** In one transaction: whoever uploads meanwhile waits for it at the counters, and for its part of the log to be on the disk. */
+/** In one transaction: anyone who uploads meanwhile waits for it at the counters, and for its part of the log to be on the disk. */
 export const REGISTRY_BATCH = 100;
 /** For the store's part; the rest of the lease is for the way there and back. */
 const STORE_TIMEOUT_MS = 60_000;

@@ -16,7 +16,7 @@ export const storageHealth = z.object({
   postgres: part,
 });
 
-/** Whoever asks waits for it. */
+/** Anyone who asks waits for it. */
 const PING_TIMEOUT_MS = 5_000;
 
 /** Which part of the storage answers. */

@@ -156,7 +156,7 @@ export interface PresignGetOptions {
   contentDisposition?: string;
   /** The `Content-Type` of the answer instead of the stored one. */
   contentType?: string;
-  /** To be said of what was stored packed, so that whoever reads unpacks it: some stores forget it. */
+  /** To be said of what was stored packed, so that anyone who reads unpacks it: some stores forget it. */
   contentEncoding?: "gzip";
 }
 
@@ -172,7 +172,7 @@ export interface PresignedObject {
 
 export interface PresignedRequest {
   method: "GET" | "PUT";
-  /** Whoever has it may do it: it goes into no log. */
+  /** Anyone who has it may do it: it goes into no log. */
   url: string;
   /** To be sent as they are; `content-length` is here too, though a browser sets it by itself. */
   headers: Record<string, string>;

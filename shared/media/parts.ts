@@ -52,7 +52,7 @@ export async function partsToSend(
 }
 
 /**
- * Makes the object of its parts. One whose upload the store does not know any more is left to whoever looks for the object: it may have
+ * Makes the object of its parts. One whose upload the store does not know any more is left to anyone who looks for the object: it may have
  * been completed before.
  * @throws GatewayError `object_not_found`: parts have not arrived, its details naming them
  */

@@ -151,7 +151,7 @@ async function inEmergency(media: Media, { signal }: RunTime, endsAt: number): P
 
 /**
  * Compares the registry with the bucket page by page. What is in one and not in the other is reported and left alone. A bucket that is
- * too large for one run is gone through by several, each from where the last one ended. At the end of it everything is counted anew and
+ * too large for one run is gone through by several, each from where the last one ended. At the end of it everything is counted again and
  * the counters are repaired, unfinished uploads in parts are ended, and the bucket is told to do that by itself.
  */
 export async function reconcile(media: Media, time: RunTime): Promise<UpkeepReport> {

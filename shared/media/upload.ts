@@ -26,7 +26,7 @@ export interface VisionSource {
   schemaVersion: string;
 }
 
-/** An upload through the function is over in a minute; whoever dies in it holds the room for so long. */
+/** An upload through the function is over in a minute; a process that dies in it holds the room for so long. */
 const UPLOAD_TTL_SECONDS = 900;
 
 /**
@@ -130,7 +130,7 @@ async function send(
 async function put(store: ObjectStore, key: string, file: NewObject, sha256: string): Promise<number> {
   const { created } = await store.put(key, file);
   if (created) return file.body.byteLength;
-  // Something is there: from an upload that died before it was registered, as a rule. Packed anew it may have another size.
+  // Something is there: from an upload that died before it was registered, as a rule. Packed again it may have another size.
   const { hashBoundPut } = await store.abilities();
   const there = await store.head(key);
   if (there !== null && (hashBoundPut || await contentHash(store, key) === sha256)) return there.sizeBytes;

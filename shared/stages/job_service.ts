@@ -7,7 +7,7 @@ import type { JobRow } from "../database/jobs.ts";
 export interface JobService {
   /**
    * Admitted like a call; the job goes on by itself.
-   * @param jobId of a job that has waited in a queue: whoever runs it says how it ends, if this fails. Null: it is a new one
+   * @param jobId of a job that has waited in a queue: anyone who runs it says how it ends, if this fails. Null: it is a new one
    */
   submit(
     request: GatewayRequest,

@@ -17,7 +17,7 @@ import type { BotApi } from "./bot_api.ts";
 import { UPDATE_KINDS } from "./updates.ts";
 
 export interface TelegramDependencies {
-  /** Null: there is no token. Nothing is taken in, and whoever asks is told what to set. */
+  /** Null: there is no token. Nothing is taken in, and anyone who asks is told what to set. */
   bot: { id: number; secret: string; api: BotApi } | null;
   rows: TelegramRows;
   /** Where Telegram is to send updates to. */
@@ -44,7 +44,7 @@ const update = z.looseObject({ update_id: z.int().min(0) });
 const chat = z.string().regex(/^(-?\d{1,20}|@\w{1,64})$/, "must be a chat's number, or its @name");
 const connectBody = z.strictObject({
   tenant_id: z.string().min(1).max(100).optional(),
-  /** `all`: whoever writes to the bot. */
+  /** `all`: anyone who writes to the bot. */
   chats: z.union([z.literal("all"), z.array(chat).max(1_000)]).optional(),
   wanted: z.array(z.string().max(150)).max(50).optional(),
   /** Where updates are sent to; the function's own address by default. */

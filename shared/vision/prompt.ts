@@ -11,7 +11,7 @@ import {
 export const PROMPT_VERSION = 1;
 
 /**
- * What a model is told about a picture. What stands in the picture is data: whoever made it may have written instructions into it.
+ * What a model is told about a picture. What stands in the picture is data: anyone who made it may have written instructions into it.
  * The schema stands in the text as well, for models that have no JSON mode.
  */
 export const ANALYSIS_PROMPT = [

@@ -6,7 +6,7 @@ import { joinBytes } from "../runtime/join_bytes.ts";
 import { AnalysisFailure, type Picture } from "./analyst.ts";
 import { NotStripped, withoutMetadata } from "./strip.ts";
 
-/** Whoever asked for the analysis may see the picture; that was looked at when they asked. */
+/** Anyone who asked for the analysis may see the picture; that was looked at when they asked. */
 const ACTOR = { kind: "project" } as const;
 
 export interface StoredPicture extends Omit<Picture, "bytes"> {

@@ -148,7 +148,7 @@ end;
 $$;
 comment on function eve.tenant_of_actor is 'The tenant that somebody acts for, or why they may not.';
 
--- For policies: the tenants of whoever is signed in.
+-- For policies: the tenants of the user who is signed in.
 create or replace function eve.member_tenants()
 returns setof text
 language sql

@@ -174,7 +174,7 @@ comment on column public.media_objects.state is 'reserved: room is taken, nothin
 comment on column public.media_objects.counts_as is 'Whether its bytes are in used_bytes or in reserved_bytes of eve.media_counters.';
 comment on column public.media_objects.stored_in is 's3, or postgres: in eve.media_spool.';
 comment on column public.media_objects.last_seen_at is 'When it was last uploaded or read.';
-comment on column public.media_objects.expires_at is 'While reserved: when the reservation ends. While deleting: until then whoever began deletes it alone.';
+comment on column public.media_objects.expires_at is 'While reserved: when the reservation ends. While deleting: until then anyone who began deletes it alone.';
 comment on column public.media_objects.proof_tries is 'How often somebody began to read and hash it, while it is stored and not verified.';
 comment on column public.media_objects.proof_at is 'Not read and hashed again before; null: at once.';
 comment on column public.media_objects.address_until is 'Until then somebody holds an address to which the file may be sent.';

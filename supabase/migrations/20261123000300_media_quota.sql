@@ -52,7 +52,7 @@ begin
 end;
 $$;
 
--- Changes them; whoever calls has locked them, unless what it locks is one row.
+-- Changes them; the caller has locked them, unless what it locks is one row.
 create or replace function eve.media_count(tenant_id text, kind text, used bigint, reserved bigint, objects integer)
 returns void
 language plpgsql
@@ -428,7 +428,7 @@ $$;
 comment on function public.eve_media_stored is 'Says that an object is there: its reservation becomes use.';
 
 -- Sets the limits that nobody has set yet out of the environment, in bytes by the names of eve.media_limits; the rows rule from then on,
--- and what the environment says otherwise is kept for whoever compares. default_tenant: made, and the default, if there is none but
+-- and what the environment says otherwise is kept for the comparison. default_tenant: made, and the default, if there is none but
 -- `default`; what that has, such as the rows of a table that was adopted, is then its own.
 create or replace function public.eve_media_seed(limits jsonb default '{}', default_tenant text default null)
 returns jsonb

@@ -1,4 +1,4 @@
--- Which media there are, and what room they take: for whoever may know.
+-- Which media there are, and what room they take: for anyone who may know.
 
 set local lock_timeout = '10s';
 
@@ -78,7 +78,7 @@ begin
   );
 end;
 $$;
-comment on function public.eve_media_find is 'An object of a tenant, for whoever may act for it.';
+comment on function public.eve_media_find is 'An object of a tenant, for anyone who may act for it.';
 
 -- A page of what a tenant has: {"status": "listed", "entries": [{"key", "object"}], "next"}. In the order of keys; with a prefix that
 -- is none of ours, or with aliases, of those that programs chose. `after`: the last key of the page before.

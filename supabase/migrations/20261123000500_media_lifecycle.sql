@@ -1,8 +1,8 @@
 -- What leaves: by itself after its time without use, in an emergency, or because somebody said so. The registry goes first: an object
--- is marked as deleting, then it is deleted where it is stored, then its row goes and its bytes are free again. Whoever dies in between
+-- is marked as deleting, then it is deleted where it is stored, then its row goes and its bytes are free again. Anyone who dies in between
 -- leaves a mark, and the next run goes on with it.
 --
--- A mark ends (expires_at), and whoever made it must not delete from the store after that: from then on the same content may be
+-- A mark ends (expires_at), and anyone who made it must not delete from the store after that: from then on the same content may be
 -- uploaded again, or another run may take the mark over.
 
 set local lock_timeout = '10s';
@@ -87,7 +87,7 @@ begin
   return coalesce(v_claimed, '[]');
 end;
 $$;
-comment on function public.eve_media_claim is 'Marks objects that are to be deleted, and hands them to whoever deletes them.';
+comment on function public.eve_media_claim is 'Marks objects that are to be deleted, and hands them to the one that deletes them.';
 
 -- What eve_media_claim would take: {"objects", "bytes", "oldest_at"}.
 create or replace function public.eve_media_claimable(kind text, min_age_s bigint default 0, need_bytes bigint default null)
@@ -159,7 +159,7 @@ end;
 $$;
 comment on function public.eve_media_delete is 'Drops a use of an object; the last one marks it as deleting.';
 
--- An object that has failed: what arrived is another content, or it never came. Marks it as deleting, whoever refers to it.
+-- An object that has failed: what arrived is another content, or it never came. Marks it as deleting, whatever refers to it.
 create or replace function public.eve_media_failed(tenant_id text, file_sha256 text, reason text default null, lease_s integer default 120)
 returns jsonb
 language plpgsql
@@ -234,7 +234,7 @@ declare
   v_gone public.media_objects[];
   v_held public.media_objects[];
 begin
-  -- Whoever reserves waits for the counters until this has ended, and need not wait for the disk as well: what a crash undoes of it, the
+  -- Anyone who reserves waits for the counters until this has ended, and need not wait for the disk as well: what a crash undoes of it, the
   -- next run does again, since the objects are marked.
   perform set_config('synchronous_commit', 'off', true);
   perform

@@ -104,7 +104,7 @@ end;
 $$;
 comment on function public.eve_media_abilities_save is 'Notes what an object store can do.';
 
--- Counts everything anew. While it holds all counters, whoever has changed an object and not yet counted it is waiting for them, and
+-- Counts everything again. While it holds all counters, anyone who has changed an object and not yet counted it is waiting for them, and
 -- adds to what is found here: what they have done is not seen yet. [{"scope", "subject", "was", "is"}], of those that were wrong.
 create or replace function public.eve_media_recount()
 returns jsonb
@@ -155,4 +155,4 @@ begin
   return coalesce(v_wrong, '[]');
 end;
 $$;
-comment on function public.eve_media_recount is 'Counts all objects anew, repairs the counters, and says which were wrong.';
+comment on function public.eve_media_recount is 'Counts all objects again, repairs the counters, and says which were wrong.';

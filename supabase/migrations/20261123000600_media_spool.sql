@@ -172,7 +172,7 @@ begin
     perform public.eve_media_spool_delete(array[eve_media_spool_moved.key]);
     return jsonb_build_object('status', 'gone');
   elsif v_object.state = 'deleting' then
-    -- Whoever deletes it does so in both places.
+    -- Anyone who deletes it does so in both places.
     return jsonb_build_object('status', 'deleting');
   end if;
   update public.media_objects o

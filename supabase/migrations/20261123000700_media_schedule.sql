@@ -4,7 +4,7 @@ set local lock_timeout = '10s';
 
 insert into eve.operations (name, runs_in, schedule, time_limit_ms, logs_all, description) values
   ('media', 'http', '*/5 * * * *', 100000, false, 'Deletes files whose time is over, moves what waits in the database to S3, reads what is not proven, and cleans up in an emergency.'),
-  ('media_reconcile', 'http', '7,22,37,52 * * * *', 100000, true, 'Compares the registry of files with the bucket at 04:37, goes on until all of it is compared, and counts everything anew.')
+  ('media_reconcile', 'http', '7,22,37,52 * * * *', 100000, true, 'Compares the registry of files with the bucket at 04:37, goes on until all of it is compared, and counts everything again.')
 on conflict (name) do nothing;
 
 -- Whether the function has anything to do for media: uploads or deletions whose time is over, objects without use for theirs, something

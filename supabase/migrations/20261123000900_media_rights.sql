@@ -37,7 +37,7 @@ begin
 end;
 $$;
 
--- A policy calls it with the rights of whoever reads. The schema stays closed, so it cannot be called by name.
+-- A policy calls it with the rights of the reader. The schema stays closed, so it cannot be called by name.
 grant execute on function eve.member_tenants() to authenticated;
 
 grant select (

@@ -1,6 +1,6 @@
 -- Handing jobs in: what is checked, how they find their queue, and how many a caller may have waiting.
 --
--- A queue's row is changed by whoever hands in, claims, gives back or cancels. Whoever changes more than one in a transaction takes
+-- A queue's row is changed by anyone who hands in, claims, gives back or cancels. Anyone who changes more than one in a transaction takes
 -- eve.jobs_lock() first: two that went through them in different orders would wait for each other.
 
 set local lock_timeout = '10s';
@@ -13,9 +13,9 @@ set search_path = ''
 as $$
   select pg_advisory_xact_lock(hashtextextended('eve.job_queues', 0));
 $$;
-comment on function eve.jobs_lock is 'Held to the end of the transaction by whoever changes several queues.';
+comment on function eve.jobs_lock is 'Held to the end of the transaction by anyone who changes several queues.';
 
--- What a statement changed of eve.jobs: the queues are counted anew, by the difference. A trigger, so that no function can forget it.
+-- What a statement changed of eve.jobs: the queues are counted again, by the difference. A trigger, so that no function can forget it.
 create or replace function eve.jobs_came()
 returns trigger
 language plpgsql
@@ -161,7 +161,7 @@ begin
 end;
 $$;
 
--- Why these may not be handed in: null, or the refusal. For whoever holds the caller's lock.
+-- Why these may not be handed in: null, or the refusal. For anyone who holds the caller's lock.
 create or replace function eve.jobs_refusal(given eve.job_given[], owner_id uuid, models text[])
 returns jsonb
 language plpgsql

@@ -1,4 +1,4 @@
--- Running jobs: claimed with a lease, renewed, ended or given back by whoever holds the lease's token, and returned when it has ended.
+-- Running jobs: claimed with a lease, renewed, ended or given back by the one who holds the lease's token, and returned when it has ended.
 
 set local lock_timeout = '10s';
 

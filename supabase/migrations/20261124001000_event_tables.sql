@@ -88,7 +88,7 @@ create index if not exists event_deliveries_event_id_idx on eve.event_deliveries
 comment on table eve.event_deliveries is 'An event and a consumer: what is to be delivered, and what has been, so that a repeat is known.';
 comment on column eve.event_deliveries.state is 'pending; delivered; dead: its tries are used up, see eve.dead_letters; dropped: nobody wants it any more.';
 comment on column eve.event_deliveries.attempts is 'Tries that have begun, since it was written or sent again by hand.';
-comment on column eve.event_deliveries.lease is 'Drawn anew for each try: who does not hold it any more changes nothing.';
+comment on column eve.event_deliveries.lease is 'Drawn again for each try: who does not hold it any more changes nothing.';
 
 create table if not exists eve.event_attempts (
   id bigint generated always as identity primary key,
@@ -105,7 +105,7 @@ create table if not exists eve.event_attempts (
 );
 create index if not exists event_attempts_delivery_id_idx on eve.event_attempts (delivery_id);
 comment on table eve.event_attempts is 'The log of deliveries: a row per try that has ended.';
-comment on column eve.event_attempts.result is 'lost: whoever tried did not say how it went, and the lease ended.';
+comment on column eve.event_attempts.result is 'lost: the one who tried did not say how it went, and the lease ended.';
 comment on column eve.event_attempts.status is 'Of HTTP; null: there was none.';
 
 create table if not exists eve.dead_letters (

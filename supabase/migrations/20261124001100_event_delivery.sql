@@ -161,7 +161,7 @@ volatile
 set search_path = ''
 as $$
 declare
-  v_lost constant text := 'whoever tried ended without a word';
+  v_lost constant text := 'the one who tried ended without a word';
   v_now constant timestamptz := eve.clock();
   v_delivery eve.event_deliveries;
   v_count integer := 0;
@@ -203,7 +203,7 @@ as $$
 $$;
 
 -- Deliveries that are due, each under a lease: {"deliveries": [{"delivery_id", "lease", "attempt", "consumer", "kind", "event", "webhook"}],
--- "next_due_ms": until the next one is due, null: none waits}. kinds: the kinds of consumers that whoever asks can deliver to.
+-- "next_due_ms": until the next one is due, null: none waits}. kinds: the kinds of consumers that anyone who asks can deliver to.
 -- One consumer is given max_in_flight at a time; two who ask at the very same time may each be given as many.
 create or replace function public.eve_events_claim(kinds text[], at_most integer default 16, lease_ms integer default 60000)
 returns jsonb
@@ -306,7 +306,7 @@ as $$
 $$;
 comment on function eve.next_delivery_ms is 'How long until there is something to deliver; null: nothing waits.';
 
--- How a try went: {"state"}, which is lost for whoever does not hold the lease any more, and changes nothing then. A part of the gateway
+-- How a try went: {"state"}, which is lost for one who does not hold the lease any more, and changes nothing then. A part of the gateway
 -- that works in the database calls it in the transaction of its work, so that the work is done once.
 --   result          delivered; failed: tried again; gone: the receiver wants no more, and is switched off
 --   draw            from 0 to 1: which part of the longest pause passes before the next try (full jitter)
@@ -375,7 +375,7 @@ begin
   return jsonb_build_object('state', 'pending', 'next_try_at', v_delivery.next_try_at);
 end;
 $$;
-comment on function public.eve_event_done is 'How a try went, from whoever holds its lease: delivered, failed (tried again), or gone (switched off).';
+comment on function public.eve_event_done is 'How a try went, from the one who holds its lease: delivered, failed (tried again), or gone (switched off).';
 
 -- A receiver that wants no more: nothing is sent to it, and what waits for it is dropped. The caller holds the consumer's row.
 create or replace function eve.switch_consumer_off(name text, error text)

@@ -82,7 +82,7 @@ end;
 $$;
 
 -- A new webhook: {"status": "added", "webhook"}; {"status": "exists", "webhook"}: this caller has one for the address already, which is left
--- as it is. id is chosen by whoever encrypts the secret. consumer: a name in eve.consumers; null: the project. types empty: it is sent only
+-- as it is. id is chosen by anyone who encrypts the secret. consumer: a name in eve.consumers; null: the project. types empty: it is sent only
 -- what is addressed to it.
 create or replace function public.eve_webhook_add(
   id uuid, url text, types text[], secret text, secret_last_four text, consumer text default null, description text default null,

@@ -1,6 +1,6 @@
 -- How long events are kept: their deliveries first, which know a repeat, then the events that no delivery is left of.
 
--- Whoever brings tables of their own says how a batch of them is deleted, and retention_batch stays as it is.
+-- Anyone who brings tables of their own says how a batch of them is deleted, and retention_batch stays as it is.
 alter table eve.retention add column if not exists batch_function text;
 alter table eve.retention drop constraint if exists retention_batch_function_form;
 alter table eve.retention add constraint retention_batch_function_form check (batch_function ~ '^retention_of_[a-z_]{1,40}$');

@@ -4,7 +4,7 @@
 set local lock_timeout = '10s';
 
 insert into eve.operations (name, runs_in, schedule, time_limit_ms, logs_all, description) values
-  ('events', 'http', '* * * * *', 55000, false, 'Delivers events to webhooks and to whoever else takes them.')
+  ('events', 'http', '* * * * *', 55000, false, 'Delivers events to webhooks and to anyone who else takes them.')
 on conflict (name) do nothing;
 insert into eve.maintenance_expected (operation, within_s) values ('events', 1800)
 on conflict (operation) do nothing;

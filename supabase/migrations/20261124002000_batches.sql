@@ -2,7 +2,7 @@
 -- place and custom_id); what came of the lines is a file for OpenAI's answers and one for all others, or Google's one file, which are read
 -- out of the jobs and stored nowhere else.
 --
--- Order of locks: the caller's, eve.jobs_lock(), rows of eve.jobs, rows of eve.batches. Whoever ends jobs holds their rows when the
+-- Order of locks: the caller's, eve.jobs_lock(), rows of eve.jobs, rows of eve.batches. Anyone who ends jobs holds their rows when the
 -- batch is counted.
 
 set local lock_timeout = '10s';

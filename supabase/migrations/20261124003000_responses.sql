@@ -1,7 +1,7 @@
 -- Responses of OpenAI's Responses API that are kept: those that are made in the background, each of them by a job of the same id. One that
 -- is answered at once needs no job: its row comes with its answer (20261130003000_stored_responses.sql).
 --
--- Order of locks: eve.jobs_lock(), rows of eve.jobs, rows of eve.responses. Whoever ends a job holds its row when the response is noted.
+-- Order of locks: eve.jobs_lock(), rows of eve.jobs, rows of eve.responses. Anyone who ends a job holds its row when the response is noted.
 
 set local lock_timeout = '10s';
 

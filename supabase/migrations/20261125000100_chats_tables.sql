@@ -172,7 +172,7 @@ alter table public.chat_shares
   add column if not exists snapshot jsonb not null,
   add column if not exists created_at timestamptz not null default now(),
   add column if not exists expires_at timestamptz;
-comment on table public.chat_shares is 'Snapshots of chats that whoever has the link may read.';
+comment on table public.chat_shares is 'Snapshots of chats that anyone who has the link may read.';
 comment on column public.chat_shares.token_hash is 'SHA-256 of the link''s secret part, 64 hexadecimal digits.';
 
 -- Policies of tables made by hand add to the gateway's: one that lets everybody read would still do so. They are told, with what they
@@ -343,7 +343,7 @@ create index if not exists chat_shares_chat_id_idx on public.chat_shares (chat_i
 create or replace function eve.release_image()
 returns trigger
 language plpgsql
--- Whoever may delete the picture may not write to the registry of files.
+-- Anyone who may delete the picture may not write to the registry of files.
 security definer
 set search_path = ''
 as $$

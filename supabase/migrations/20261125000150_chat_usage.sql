@@ -1,6 +1,6 @@
 -- Where a message stands in its chat, and how much one signed-in user may keep in chats.
 --
--- Whoever has signed in writes to these tables by themselves, so there is a limit to it: of chats, of messages, and of bytes. Each chat
+-- Anyone who has signed in writes to these tables by themselves, so there is a limit to it: of chats, of messages, and of bytes. Each chat
 -- counts what is in it in its own row, which a message writes to anyhow. The owner's row, which all their chats share, is written to when
 -- a chat goes over a step (sixteen messages, or 16 KiB), so that one message in sixteen or so pays for it: a chat counts there as rounded
 -- up to whole steps. Chats of programs (consumers and the secret key) have no owner and no limit.
@@ -135,7 +135,7 @@ begin
 end;
 $$;
 
--- Each message has its place: behind all that its chat had before, whoever adds it and however many do at once. What it follows, if
+-- Each message has its place: behind all that its chat had before, however many are added at once. What it follows, if
 -- nobody said so, is the end of the conversation.
 create or replace function eve.place_message()
 returns trigger

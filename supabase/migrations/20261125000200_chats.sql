@@ -137,7 +137,7 @@ begin
   );
 end;
 $$;
-comment on function public.eve_chat is 'A chat, for whoever may read it.';
+comment on function public.eve_chat is 'A chat, for anyone who may read it.';
 
 -- A page, newest first: {"status": "listed", "chats": [..], "next": {"created_at", "id"} or null}. after: a page's `next`.
 -- archived, deleted: those alone, or those not; null: both.
@@ -250,7 +250,7 @@ end;
 $$;
 comment on function public.eve_chat_change is 'Renames, archives, deletes or restores a chat.';
 
--- Takes a chat away for good, with all that is in it; files that nothing else uses are handed to whoever deletes them. The receipt:
+-- Takes a chat away for good, with all that is in it; files that nothing else uses are handed to the one that deletes them. The receipt:
 -- {"status": "erased", "erased_at", "chat_id", "messages", "images", "search_results", "shares", "files": [{"tenant_id", "sha256"}]}.
 create or replace function public.eve_chat_erase(actor jsonb, chat_id uuid)
 returns jsonb
@@ -315,7 +315,7 @@ as $$
 $$;
 comment on function public.eve_chat_files_left is 'Files of an erased chat that nothing uses any more.';
 
--- A snapshot of the conversation as it stands, for whoever has the link. The link's secret part is known to the caller alone.
+-- A snapshot of the conversation as it stands, for anyone who has the link. The link's secret part is known to the caller alone.
 create or replace function public.eve_chat_share(actor jsonb, chat_id uuid, token_hash text, snapshot jsonb, expires_in_s integer default null)
 returns jsonb
 language plpgsql
@@ -347,7 +347,7 @@ begin
   );
 end;
 $$;
-comment on function public.eve_chat_share is 'Keeps a snapshot of a chat for whoever has its link.';
+comment on function public.eve_chat_share is 'Keeps a snapshot of a chat for anyone who has its link.';
 
 create or replace function public.eve_chat_shares(actor jsonb, chat_id uuid)
 returns jsonb
@@ -396,7 +396,7 @@ end;
 $$;
 comment on function public.eve_chat_unshare is 'Takes a link of a chat back.';
 
--- For whoever has the link: nobody else knows what hashes to this.
+-- For anyone who has the link: nobody else knows what hashes to this.
 create or replace function public.eve_chat_shared(token_hash text)
 returns jsonb
 language sql

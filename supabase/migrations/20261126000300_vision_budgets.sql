@@ -156,7 +156,7 @@ $$;
 
 -- Takes an estimate out of all budgets that concern a step, or out of none. id: the step's own; the same once more is the same
 -- reservation. {"status": "reserved"}; "settled": it was paid for in an earlier run; or "used_up" with the budget that stands in the way.
--- A reservation that was given back is taken anew.
+-- A reservation that was given back is taken again.
 --
 -- call: the arguments of eve_reserve. Then the slot of a lane is booked in the same transaction, and the answer is that of eve_reserve, or
 -- "refused" with budget_exhausted: the estimate is taken if a start (or a place in the queue) is given, and neither otherwise. A step
@@ -191,7 +191,7 @@ begin
     eve_vision_reserve.id, eve_vision_reserve.tenant_id, eve_vision_reserve.provider, eve_vision_reserve.spends_tokens,
     (eve.clock() at time zone 'UTC')::date, eve_vision_reserve.tokens, 1, 'reserved', v_call.request_id, eve.clock()
   )::eve.vision_reservations;
-  -- The counters first: whoever settles takes them in the same order, and the same step twice at once comes one after the other.
+  -- The counters first: anyone who settles takes them in the same order, and the same step twice at once comes one after the other.
   perform eve.vision_counters(v_one.tenant_id, v_one.provider, v_one.counts_in_all, v_one.day);
   select * into v_old from eve.vision_reservations r where r.id = v_one.id for update;
   -- A subtransaction: where a budget stands in the way no slot has been booked.

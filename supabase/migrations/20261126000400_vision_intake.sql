@@ -29,7 +29,7 @@ end;
 $$;
 
 -- Has a picture of a post looked at: a row of public.post_enrichment, a job, and the event vision.uploaded.v1. Whether the worker is to be
--- called. Whoever calls it undoes everything if it raises triggered_action_exception: the message is a refusal, such as
+-- called. Anyone who calls it undoes everything if it raises triggered_action_exception: the message is a refusal, such as
 -- that the caller has as many jobs waiting as they may.
 create or replace function eve.vision_queue(enrichment public.post_enrichment, actor jsonb, class text)
 returns boolean

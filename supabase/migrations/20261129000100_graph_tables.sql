@@ -104,7 +104,7 @@ begin
     '/posts', post_event.type, post_event.post_id::text,
     jsonb_build_object('tenant_id', post_event.tenant_id, 'post_id', post_event.post_id, 'trace_id', post_event.trace_id),
     traceparent => eve.vision_traceparent(post_event.trace_id),
-    -- With the time, since a restored database counts its transactions anew.
+    -- With the time, since a restored database counts its transactions again.
     event_id => md5(format('%s %s %s %s', pg_current_xact_id(), transaction_timestamp(), post_event.type, post_event.post_id))::uuid
   );
 end;

@@ -412,7 +412,7 @@ on conflict (name) do nothing;
 insert into eve.maintenance_expected (operation, within_s) values ('graph', 600)
 on conflict (operation) do nothing;
 
--- Writes a tenant's graph anew from the tables, as far as one call gets: {"written", "changed", "next_after"}, to be called with next_after
+-- Writes a tenant's graph again from the tables, as far as one call gets: {"written", "changed", "next_after"}, to be called with next_after
 -- until that is null. First what the tables have, then what only the graph has.
 create or replace function eve.graph_rebuild(tenant_id text, after jsonb default null, at_most integer default 500)
 returns jsonb

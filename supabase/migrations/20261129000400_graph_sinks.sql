@@ -73,7 +73,7 @@ end;
 $$;
 comment on function public.eve_graph_sink_open is 'Sets a copy of the graph up, or gives it up.';
 
--- Has a copy made anew from the first node on: {"status": "requested", "sink"}, or a refusal. For the project and administrators.
+-- Has a copy made again from the first node on: {"status": "requested", "sink"}, or a refusal. For the project and administrators.
 create or replace function public.eve_graph_sync(actor jsonb, name text, tenant_id text default null, after jsonb default null)
 returns jsonb
 language plpgsql
@@ -102,7 +102,7 @@ begin
   return jsonb_build_object('status', 'requested', 'sink', eve.graph_sink_json(v_sink), 'written', 0, 'changed', 0, 'next_after', null);
 end;
 $$;
-comment on function public.eve_graph_sync is 'Has the graph written anew: from the tables, or to a copy.';
+comment on function public.eve_graph_sync is 'Has the graph written again: from the tables, or to a copy.';
 
 -- Work for one writer: {"status": "busy"}, {"status": "idle"}, or {"status": "taken", "token", "schema_version", "sync_no", "sync": null or
 -- {"nodes": [ids], "after", "is_last"}, "deliveries": [{"delivery_id", "lease", "nodes": [ids]}]}. An id is TENANT/KIND/KEY.

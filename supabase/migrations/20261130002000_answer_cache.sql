@@ -63,7 +63,7 @@ create table if not exists eve.cached_answers (
 create index if not exists cached_answers_expires_at_idx on eve.cached_answers (expires_at);
 create index if not exists cached_answers_consumer_id_idx on eve.cached_answers (consumer_id);
 comment on table eve.cached_answers is 'Answers that are kept, and those that are being made: one for each question of each owner.';
-comment on column eve.cached_answers.id is 'Whoever makes it holds it by this id; also what its media object is used by.';
+comment on column eve.cached_answers.id is 'Anyone who makes it holds it by this id; also what its media object is used by.';
 comment on column eve.cached_answers.owner is 'consumer:ID or tenant:ID; to others there is no such answer.';
 comment on column eve.cached_answers.key_hash is 'SHA-256 over all that was asked: models, contents, settings, schema and tools.';
 comment on column eve.cached_answers.made_until is 'Until then a call is making it, unless it says again that it is; null: it is kept.';
@@ -331,7 +331,7 @@ end;
 $$;
 comment on function public.eve_cache_keep is 'Keeps the answer that a call has made.';
 
--- It was not made, or is not there any more: whoever waits for it makes it.
+-- It was not made, or is not there any more: anyone who waits for it makes it.
 create or replace function public.eve_cache_release(id uuid)
 returns jsonb
 language plpgsql

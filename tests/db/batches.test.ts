@@ -521,7 +521,7 @@ describe("a file that is sent in parts", () => {
       parts: [sha(2), sha(1), sha(1)],
       sha256: null,
     });
-    // Whoever did not hear the answer asks again.
+    // Anyone who did not hear the answer asks again.
     expect((await complete(id, [second, third, first])).file).toEqual(made);
     for (const other of [await complete(id, [needless, third, first]), await part(id, 5), await giveUp(id)]) {
       expect(other).toMatchObject({ code: "invalid_request", message: expect.stringContaining("completed") });

@@ -305,7 +305,7 @@ describe("hand-made chats", () => {
     ).toEqual({ beside: 0 });
   });
 
-  test("are closed to whoever has the publishable key, whatever their policies let others do", async () => {
+  test("are closed to anyone who has the publishable key, whatever their policies let others do", async () => {
     const { sql } = await adopted(`
       ${TABLES}
       grant all on all tables in schema public to anon, authenticated;

@@ -122,7 +122,7 @@ test("search results are added one or many, all or none, and read in their order
 });
 
 describe("a link", () => {
-  test("shows the conversation as it was, to whoever has it, until it is taken back or over", async () => {
+  test("shows the conversation as it was, to anyone who has it, until it is taken back or over", async () => {
     const chat = await ask("POST", "/v1/chats", json({ title: "Shared" }, ANN));
     const at = `/v1/chats/${chat.id}`;
     await ask("POST", `${at}/messages`, json({ content: "before" }, ANN));

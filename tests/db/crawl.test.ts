@@ -463,7 +463,7 @@ describe("a server", () => {
     expect(asked.length - 1).toBe(fetched);
   });
 
-  test("has a second between two of our fetches, whoever of us asks; a later turn is not waited for", async () => {
+  test("has a second between two of our fetches, however many of us ask; a later turn is not waited for", async () => {
     const turns = await Promise.all(
       Array.from(
         { length: 10 },

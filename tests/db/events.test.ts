@@ -343,7 +343,7 @@ describe("a dead letter", () => {
     await claim();
     await clock.advance(LEASE_MS);
     expect(await claim()).toEqual([]);
-    expect(await letters()).toMatchObject([{ error: "whoever tried ended without a word", attempts: 1 }]);
+    expect(await letters()).toMatchObject([{ error: "the one who tried ended without a word", attempts: 1 }]);
   });
 
   test("replayed is the same event with all its tries; the alert closes with the last one", async () => {

@@ -86,7 +86,7 @@ describe("handing in", () => {
     expect(await miscounted(sql)).toEqual([]);
   });
 
-  test("a caller may have so many jobs and bytes waiting, whoever else has however many", async () => {
+  test("a caller may have so many jobs and bytes waiting, however many others have", async () => {
     const { submit, claim } = jobs();
     await setting("jobs_queued_max", 5);
     expect(await submit(names("r", 4), { consumerId: a })).toMatchObject({ status: "accepted" });

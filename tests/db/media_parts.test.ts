@@ -1,4 +1,4 @@
-/** Large files, which go to the bucket in parts: two who begin at once, whoever dies in between, and what the store forgets. */
+/** Large files, which go to the bucket in parts: two who begin at once, a process that dies in between, and what the store forgets. */
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from "vitest";
 import { sha256Of } from "../../shared/media/hash.ts";
 import { keepUp, reconcile } from "../../shared/media/upkeep.ts";
@@ -116,7 +116,7 @@ test("parts of another type than was announced: nothing of them stays", async ()
   await expectEven();
 });
 
-test("an upload that the store has ended is begun anew", async () => {
+test("an upload that the store has ended is begun again", async () => {
   const first = uploadIdOf(await announce());
   bucket.uploads.delete(first);
   const again = await announce();
@@ -177,7 +177,7 @@ test("one that cannot be read through is tried less and less often, and after th
   expect(read.slice(1)).toEqual(["media/default/b", "media/default/a", key]);
 });
 
-describe("whoever dies", () => {
+describe("a process that dies", () => {
   test("between the completion and the note of it: to verify again is enough", async () => {
     send(uploadIdOf(await announce()), 1, 2, 3);
     bucket.before = (operation) => {

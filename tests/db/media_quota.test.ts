@@ -201,7 +201,7 @@ describe("under concurrency", () => {
   });
 });
 
-describe("whoever dies in between", () => {
+describe("a process that dies in between", () => {
   test("before the upload has arrived: its room is given back after its time, and not before", async () => {
     const { reserve, claim, deleted } = media();
     await reserve(shaOf(1), 1000, { ttl_s: 600 });

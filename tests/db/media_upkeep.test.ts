@@ -1,4 +1,4 @@
-/** What looks after files: lifecycle, clean-up, the move to S3, the comparison with the bucket; and whoever dies in between. */
+/** What looks after files: lifecycle, clean-up, the move to S3, the comparison with the bucket; and a process that dies in between. */
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from "vitest";
 import { uploadFile } from "../../shared/media/upload.ts";
 import { sha256Of } from "../../shared/media/hash.ts";
@@ -126,7 +126,7 @@ test("a file that is read stays for its days from then on", async () => {
   expect(await keepUp(media, time)).toMatchObject({ count: 0 });
 });
 
-describe("whoever dies", () => {
+describe("a process that dies", () => {
   const dieAt = (operation: string) => {
     bucket.before = (at) => {
       if (at !== operation) return;

@@ -134,7 +134,7 @@ describe("rules of the schema", () => {
     [
       // platform_facts reads what the service role may not, takes no argument, and tells names and times. is_administrator
       // reads auth.users, and tells whether one user is one. drop_routes is a trigger's: who may change a key or a model
-      // empties a table that they cannot reach otherwise, and that is made again. member_tenants tells whoever is signed in
+      // empties a table that they cannot reach otherwise, and that is made again. member_tenants tells who is signed in
       // which tenants are theirs. place_message and release_image are triggers': who may add a message to their chat moves its
       // end, and who may delete a picture releases its file.
       "no function runs with its owner's rights, but these",

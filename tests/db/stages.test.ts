@@ -241,7 +241,7 @@ describe("keys", () => {
     await save("POEM", "openai", "gpt-5-mini", "sk-one");
     const before = await call("eve_provider_ciphertexts");
     expect(before).toHaveLength(2);
-    const replaced = before.map((each: { token: string }) => ({ ...each, replacement: token("anew") }));
+    const replaced = before.map((each: { token: string }) => ({ ...each, replacement: token("again") }));
     expect(await call("eve_provider_reencrypt", { tokens: replaced, actor: "rotation" })).toEqual({
       changed: 2,
     });

@@ -407,7 +407,7 @@ describe("budgets", () => {
     }
   });
 
-  test("the same step takes once, what was given back can be taken again, and what was paid for is not taken anew", async () => {
+  test("the same step takes once, what was given back can be taken again, and what was paid for is not taken again", async () => {
     await budgets([{ period: "day", unit: "pictures", most: 1 }]);
     expect(await reserve("a", 10)).toEqual({ status: "reserved" });
     expect(await reserve("a", 10)).toEqual({ status: "reserved" });

@@ -254,7 +254,7 @@ test("what is wrong is said: no picture, no file, no post, nothing to search for
   expect(await code("GET", "/v1/vision/search")).toBe("invalid_request");
 });
 
-test("the graph of what was found is read over HTTP, by its own tenant, and written anew by the owner alone", async () => {
+test("the graph of what was found is read over HTTP, by its own tenant, and written again by the owner alone", async () => {
   const post = await ask(
     "POST",
     "/v1/intake/posts",

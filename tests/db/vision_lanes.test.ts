@@ -209,7 +209,7 @@ describe("a budget and the slot of a lane", () => {
 
   test("are taken together: twenty at once that find no slot take nothing of the budget, and are not in its way", async () => {
     await lane(3);
-    // More than the lane serves: whoever took of it without a slot would leave nothing for those that have one.
+    // More than the lane serves: anyone who took of it without a slot would leave nothing for those that have one.
     await budget(3);
     expect(whys(await all())).toEqual(new Set(["rate_limited"]));
     expect(asked()).toBeGreaterThanOrEqual(1);

@@ -1,6 +1,6 @@
 /**
  * `npm run downgrades`: writes the way down of each migration of the new parts that has none, from what the catalog was before it
- * and after it. What it writes is to be read and corrected by whoever wrote the migration: a catalog does not say what is to become
+ * and after it. What it writes is to be read and corrected by anyone who wrote the migration: a catalog does not say what is to become
  * of rows. tests/db/downgrades.test.ts holds it to the schema. `-- --all` writes all of them again.
  */
 import postgres from "postgres";

@@ -242,7 +242,7 @@ describe("the functions", () => {
         for (const { id } of [job, file, batch]) expect.soft(text, `${who}: ${list}`).not.toContain(id);
       }
     }
-    // They are there for whoever made them.
+    // They are there for anyone who made them.
     for (const way of ways.filter(([method]) => method === "GET")) {
       expect.soft((await call(way, mine)).status, way[1]).toBe(200);
     }

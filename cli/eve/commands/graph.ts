@@ -151,7 +151,7 @@ export const graphCommands: Command[] = [
   },
   {
     name: "graph sync",
-    summary: "write the graph anew: from the tables, or all of it to its copy in Neo4j",
+    summary: "write the graph again: from the tables, or all of it to its copy in Neo4j",
     about:
       "With --to neo4j the function maintenance is asked until all is copied; NEO4J_URI, NEO4J_USER and NEO4J_PASSWORD\n" +
       "have to be among its secrets.",

@@ -67,7 +67,7 @@ export const jobCommands: Command[] = [
           text: `${handedIn} See: npm run eve -- jobs show ${batchId}`,
         };
       }
-      // Whoever stops watching has the id.
+      // Anyone who stops watching has the id.
       if (!around.json) around.say(handedIn);
       const state = await watchJobs(connection, lists, batchId, caller, around);
       return {

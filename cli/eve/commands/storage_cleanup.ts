@@ -47,7 +47,7 @@ export const cleanupCommands: Command[] = [
       const targetGb = readAmount(given, "target-gb");
       const terms = {
         what,
-        // Whoever names a target wants it reached.
+        // Anyone who names a target wants it reached.
         force: targetGb !== undefined,
         target_gb: targetGb,
         max_age_days: readNumber(given, "max-age-days"),
@@ -66,7 +66,7 @@ export const cleanupCommands: Command[] = [
   {
     name: "storage reconcile",
     summary:
-      "compare the registry with the bucket, and count everything anew; ends with 1 if files are missing",
+      "compare the registry with the bucket, and count everything again; ends with 1 if files are missing",
     about:
       "Counters are repaired. What is in the bucket and not in the registry, or the other way, is told and left alone:\n" +
       "unknown, missing, resized. It is what maintenance does once a day (media_reconcile).",

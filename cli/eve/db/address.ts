@@ -33,7 +33,7 @@ export function databaseUrl(
   return encrypted(given, variable("PGSSLMODE"));
 }
 
-/** Whoever names a project elsewhere does not mean the local stack's database. */
+/** Anyone who names a project elsewhere does not mean the local stack's database. */
 function localUrl(variable: CommandDependencies["variable"], folder: string): string | undefined {
   if (variable("SUPABASE_URL") || variable("EVE_PROFILE")) return undefined;
   try {

@@ -6,7 +6,7 @@ const BAR_WIDTH = 20;
 const TITLE_WIDTH = 30;
 
 /**
- * A bar for a work of so many bytes: call it with how many are done. It is written anew only when it would look otherwise, since a
+ * A bar for a work of so many bytes: call it with how many are done. It is written again only when it would look otherwise, since a
  * terminal is slower than a file.
  */
 export function progressBar(

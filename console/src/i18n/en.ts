@@ -225,7 +225,7 @@ export const en = {
     rotate_do: "Make a new secret",
     grace: "The secret that is there works on for",
     graces: { day: "a day", week: "a week", hour: "an hour", none: "no time: it ends now" },
-    grace_none: "Whoever calls with the secret that is there is refused from this moment on.",
+    grace_none: "Anyone who calls with the secret that is there is refused from this moment on.",
     grace_older:
       "Two secrets are valid until {{until}}. The older of them ends now: only two can be valid at a time.",
     two_secrets: "old secret valid until {{until}}",

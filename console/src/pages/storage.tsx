@@ -269,7 +269,7 @@ function Steps({ report, name }: { report: StorageCleanup; name: string }) {
   );
 }
 
-/** First what would be deleted, then the button that deletes it; another number begins anew. */
+/** First what would be deleted, then the button that deletes it; another number begins again. */
 function CleanUp({ stats: { total, emergency_threshold_bytes } }: { stats: StorageStats }) {
   const { t } = useTranslation();
   const format = useFormat();

@@ -107,7 +107,7 @@ export function createPostgresStore(
       };
     },
     async presignGet(key, { expiresIn, contentDisposition, contentType, contentEncoding }) {
-      // It is served unpacked; once it has moved to S3, whoever follows there has to know.
+      // It is served unpacked; once it has moved to S3, anyone who follows there has to know.
       const signed = await address("GET", key, expiresIn, {
         contentDisposition,
         contentType,

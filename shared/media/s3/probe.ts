@@ -41,7 +41,7 @@ export const PROBE_PREFIX = "eve-probe/";
 const EXPIRES_SECONDS = 60;
 /** Tries of one request, without a pause between them: an answer that passes by itself says nothing of what the store can do. */
 const TRIES = 2;
-/** Of one try: whoever waits for it has a request of their own to send after that. */
+/** Of one try: anyone who waits for it has a request of their own to send after that. */
 const TIMEOUT_MS = 5_000;
 
 /**

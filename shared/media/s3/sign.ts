@@ -16,7 +16,7 @@ export const EMPTY_SHA256 = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca49
 export interface Signer {
   /** Signed in its headers. All of them are part of the signature, so nothing on the way may change one. */
   header(request: Unsigned, sha256: string): Promise<{ url: string; headers: Headers }>;
-  /** Signed in its query: whoever has it may do it for `expiresIn` seconds, with exactly these headers. */
+  /** Signed in its query: anyone who has it may do it for `expiresIn` seconds, with exactly these headers. */
   query(request: Unsigned, expiresIn: number): Promise<{ url: string; expiresAt: Date }>;
 }
 
@@ -42,7 +42,7 @@ export function createSigner(settings: S3Settings, now: () => number): Signer {
       service: "s3",
       cache,
       signQuery,
-      // Length and type too: otherwise whoever has the address could send another type.
+      // Length and type too: otherwise anyone who has the address could send another type.
       allHeaders: true,
       datetime: amzDate(at),
     });

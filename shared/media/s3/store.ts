@@ -77,7 +77,7 @@ export function createS3Store(options: S3StoreOptions, dependencies: S3Dependenc
   }
   function abilities(call: StoreCall = {}): Promise<S3Abilities> {
     if (asked !== null) return asked;
-    // Whoever asks first may go away: the others wait for the same answer, and none of them ends it.
+    // Anyone who asks first may go away: the others wait for the same answer, and none of them ends it.
     const { timeoutMs } = call;
     const asking = find(timeoutMs === undefined ? {} : { timeoutMs });
     asked = asking;

@@ -15,7 +15,7 @@ export interface Element {
 
 /**
  * The root element of an answer. The parser takes well-formed XML only, resolves no entity but the five of XML itself, and loads
- * nothing. How long an answer may be is up to whoever read it.
+ * nothing. How long an answer may be is up to the one who read it.
  * @throws Error for anything else
  */
 export function parseAnswer(xml: string): Element {

@@ -83,7 +83,7 @@ describe("the lines of a batch", () => {
     const { lines, errors } = await checked(file());
     expect(lines.map(({ customId, line }) => [customId, line])).toEqual([["a", 1], ["b", 3]]);
     expect(errors).toMatchObject([{ line: 2, code: "line_too_long" }]);
-    // Whoever stops listening stops the reading.
+    // Anyone who stops listening stops the reading.
     let read = 0;
     const endless = async function* () {
       for (;; read++) yield bytesOf(`${line(`${read}`)}\n`);

@@ -564,7 +564,7 @@ test("a function that is not deployed is told as that", async () => {
   });
 });
 
-test("a bar is written anew only when it would look otherwise, and is full at the end alone", () => {
+test("a bar is written again only when it would look otherwise, and is full at the end alone", () => {
   const shown: string[] = [];
   const show = progressBar(
     (text) => shown.push(text),

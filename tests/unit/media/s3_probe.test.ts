@@ -172,7 +172,7 @@ describe("the probe", () => {
     expect(elsewhere.asked.length).toBeGreaterThan(0);
   });
 
-  test("whoever asked first and goes does not end it for the others", async () => {
+  test("the one who asked first and goes does not end it for the others", async () => {
     const kind = storeOfKind(ALL);
     const held = Promise.withResolvers<void>();
     const s3 = fakeS3(async (asked) => {

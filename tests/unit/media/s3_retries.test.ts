@@ -110,7 +110,7 @@ describe("what passes by itself is tried again", () => {
     expect(s3.observed).toMatchObject([{ result: "aborted" }]);
   });
 
-  test("each attempt is signed anew", async () => {
+  test("each attempt is signed again", async () => {
     const s3 = fakeS3([refusal(503, "SlowDown"), emptyList()]);
     await s3.store.list();
     expect(s3.asked.map(({ headers }) => headers.has("authorization"))).toEqual([true, true]);
