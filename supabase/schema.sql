@@ -14632,7 +14632,8 @@ begin
     select g.id, g.lease_token, g.result, g.result_media
     from jsonb_to_recordset(eve_jobs_complete.results) as g (id uuid, lease_token uuid, result jsonb, result_media text)
   ), mine as materialized (
-    select j.id, octet_length(g.result::text) > k.max_result_bytes as too_large
+    -- A batch's file is put together in the database: its lines keep long answers there too.
+    select j.id, octet_length(g.result::text) > case when j.batch_id is null then k.max_result_bytes else k.max_body_bytes end as too_large
     from eve.jobs j
     join given g on g.id = j.id and g.lease_token = j.lease_token
     join eve.job_kinds k on k.kind = j.kind
@@ -17428,7 +17429,7 @@ begin
     (
       select jsonb_agg(
         l.line || jsonb_build_object(
-          'id', gen_random_uuid(), 'kind', 'llm', 'request_id', format('batch-%s-%s', v_batch.id, l.line ->> 'place'),
+          'id', coalesce((l.line ->> 'id')::uuid, gen_random_uuid()), 'kind', 'llm', 'request_id', format('batch-%s-%s', v_batch.id, l.line ->> 'place'),
           'batch_id', v_batch.id, 'expires_at', v_batch.expires_at
         )
         order by l.nr

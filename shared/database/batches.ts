@@ -105,7 +105,10 @@ export interface BatchLine {
   custom_id: string | null;
   models: string[];
   /** `metadata`: told with the response. */
-  body: { path: string; body: Record<string, unknown>; metadata?: Record<string, unknown> };
+  body?: { path: string; body: Record<string, unknown>; metadata?: Record<string, unknown> };
+  /** Instead of the body: it is kept with the media, for the job with this id. */
+  id?: string;
+  body_media?: string;
 }
 
 export interface NewBatchFile {
@@ -151,7 +154,7 @@ export interface Batches {
 
   input(id: string): Promise<BatchInput>;
   reject(id: string, errors: readonly BatchError[]): Promise<void>;
-  /** Hands 1 to 1000 lines in, in the file's order. Total and models are those of the whole file, looked at the first time. False: the batch takes none any more. */
+  /** Hands 1 to 1000 lines in, in the file's order, each with its body or where that is kept. Total and models are those of the whole file, looked at the first time. False: the batch takes none any more. */
   add(id: string, total: number, models: readonly string[], lines: readonly BatchLine[]): Promise<boolean>;
 }
 

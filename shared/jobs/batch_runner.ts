@@ -8,6 +8,8 @@ import type { ErrorCode } from "../contract/errors.ts";
 import { asGatewayError, GatewayError } from "../contract/gateway_error.ts";
 import type { ResolveTarget } from "../contract/target.ts";
 import type { BatchError, Batches, BatchLine } from "../database/batches.ts";
+import { bytesInTable, type JobMedia, MAX_BODY_IN_TABLE_BYTES } from "../media/job_media.ts";
+import { uuidOf } from "../runtime/uuid_of.ts";
 import { targetOf } from "../stages/stage_name.ts";
 import { callerOf } from "./job_caller.ts";
 import type { JobRunner } from "./job_runner.ts";
@@ -27,6 +29,7 @@ const batchJob = z.object({ batch_id: z.string() });
 export interface BatchRunnerOptions {
   batches: Batches;
   files: BatchFiles;
+  jobMedia: Pick<JobMedia, "isOutside" | "keep" | "release">;
   resolve: ResolveTarget;
 }
 
@@ -34,7 +37,7 @@ export interface BatchRunnerOptions {
  * Reads the file of a batch, checks all of it, and hands its lines in as jobs, some at a time. A second run goes on where the first
  * has ended: what has been checked is not checked again, and a line that is in already is no other one.
  */
-export function batchRunner({ batches, files, resolve }: BatchRunnerOptions): JobRunner {
+export function batchRunner({ batches, files, jobMedia, resolve }: BatchRunnerOptions): JobRunner {
   return async (job, { signal, progress }) => {
     const { batch_id: id } = batchJob.parse(job.body);
     const input = await batches.input(id);
@@ -56,15 +59,14 @@ export function batchRunner({ batches, files, resolve }: BatchRunnerOptions): Jo
       const lines: BatchLine[] = [];
       for (const [n, { customId, model, path, body, metadata }] of some.entries()) {
         const models = modelsOf.get(model) ?? await resolvedAgain(model);
-        lines.push({
-          place: done + n,
-          custom_id: customId,
-          models,
-          body: { path, body, ...(metadata !== undefined && { metadata }) },
-        });
+        const what = { path, body, ...(metadata !== undefined && { metadata }) };
+        lines.push({ place: done + n, custom_id: customId, models, ...await bodyOf(what, done + n) });
       }
       try {
-        if (!await batches.add(id, total, all, lines)) break;
+        if (!await batches.add(id, total, all, lines)) {
+          await release(lines);
+          break;
+        }
       } catch (thrown) {
         if (asGatewayError(thrown).code === "jobs_full") return { kind: "unspent", delayMs: FULL_DELAY_MS };
         throw thrown;
@@ -73,6 +75,34 @@ export function batchRunner({ batches, files, resolve }: BatchRunnerOptions): Jo
       progress({ done, total });
     }
     return { kind: "done", result: { lines: done } };
+
+    /** A long body goes where S3 is. In the database it stays with its job, as it does where S3 has no room for it. */
+    async function bodyOf(
+      body: NonNullable<BatchLine["body"]>,
+      place: number,
+    ): Promise<Pick<BatchLine, "body" | "id" | "body_media">> {
+      const json = JSON.stringify(body);
+      if (bytesInTable(json) <= MAX_BODY_IN_TABLE_BYTES || !await jobMedia.isOutside()) return { body };
+      // The same in a second run, which would otherwise keep it for a job that there never is.
+      const lineId = await uuidOf(`${id} ${place}`);
+      try {
+        return {
+          id: lineId,
+          body_media: await jobMedia.keep(lineId, json, { ...callerOf(job), tokenId: null }),
+        };
+      } catch (thrown) {
+        const { code } = asGatewayError(thrown);
+        if (code === "storage_quota_exceeded" || code === "file_too_large") return { body };
+        throw thrown;
+      }
+    }
+
+    /** Of lines that the batch did not take any more. */
+    async function release(lines: readonly BatchLine[]): Promise<void> {
+      for (const { id: lineId, body_media: kept } of lines) {
+        if (lineId !== undefined && kept !== undefined) await jobMedia.release(lineId, kept).catch(() => {});
+      }
+    }
 
     async function read(after: number): Promise<ReturnType<typeof checkedLines>> {
       return checkedLines(unbroken(await files.open(input)), LINES[input.api](input.endpoint), after);

@@ -31,6 +31,8 @@ export function bytesInTable(json: string): number {
  * Each is used by its job, so that nothing deletes it before the job is.
  */
 export interface JobMedia {
+  /** Whether they are kept outside of the database, where there is S3. */
+  isOutside(): Promise<boolean>;
   /**
    * @param json what is kept, as JSON
    * @returns `TENANT/SHA256`, as eve.jobs has it in `body_media` and `result_media`
@@ -53,6 +55,7 @@ export interface JobMediaDependencies {
 
 export function createJobMedia({ tenantOf, media, user = "job" }: JobMediaDependencies): JobMedia {
   return {
+    isOutside: async () => (await media()).s3 !== null,
     async keep(jobId, json, caller) {
       const [tenantId, opened] = await Promise.all([tenantOf(caller), media()]);
       const body = new TextEncoder().encode(json);

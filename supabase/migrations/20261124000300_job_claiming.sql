@@ -231,7 +231,8 @@ $$;
 comment on function public.eve_jobs_renew is 'Extends the leases of a worker and of its jobs, and says which jobs it has lost.';
 
 -- Ends jobs well: {"done": ids}; those that are missing were not the worker's any more, and stay as they are.
--- results: [{"id", "lease_token", "result" or "result_media"}]. What is longer than its kind takes has failed with answer_too_large.
+-- results: [{"id", "lease_token", "result" or "result_media"}]. What is longer than its kind takes, or a
+-- line of a batch beyond what a body may have, has failed with answer_too_large.
 create or replace function public.eve_jobs_complete(results jsonb)
 returns jsonb
 language plpgsql
@@ -253,7 +254,8 @@ begin
     select g.id, g.lease_token, g.result, g.result_media
     from jsonb_to_recordset(eve_jobs_complete.results) as g (id uuid, lease_token uuid, result jsonb, result_media text)
   ), mine as materialized (
-    select j.id, octet_length(g.result::text) > k.max_result_bytes as too_large
+    -- A batch's file is put together in the database: its lines keep long answers there too.
+    select j.id, octet_length(g.result::text) > case when j.batch_id is null then k.max_result_bytes else k.max_body_bytes end as too_large
     from eve.jobs j
     join given g on g.id = j.id and g.lease_token = j.lease_token
     join eve.job_kinds k on k.kind = j.kind

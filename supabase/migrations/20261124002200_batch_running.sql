@@ -268,7 +268,7 @@ begin
     (
       select jsonb_agg(
         l.line || jsonb_build_object(
-          'id', gen_random_uuid(), 'kind', 'llm', 'request_id', format('batch-%s-%s', v_batch.id, l.line ->> 'place'),
+          'id', coalesce((l.line ->> 'id')::uuid, gen_random_uuid()), 'kind', 'llm', 'request_id', format('batch-%s-%s', v_batch.id, l.line ->> 'place'),
           'batch_id', v_batch.id, 'expires_at', v_batch.expires_at
         )
         order by l.nr

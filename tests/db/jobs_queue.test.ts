@@ -387,6 +387,11 @@ describe("a run that did not end well", () => {
       error_code: "answer_too_large",
       result: null,
     });
+    // A batch's file is put together in the database.
+    await submit([{ ...names("line", 1)[0]!, batch_id: crypto.randomUUID(), place: 0 }]);
+    const [line] = await claim();
+    await complete([{ ...line, result: "x".repeat(1_000_000) }]);
+    expect((await job(line.id)).state).toBe("succeeded");
   });
 });
 

@@ -8,7 +8,7 @@ import { decodeNative } from "../../../shared/endpoints/native/request.ts";
 import { decodeChat } from "../../../shared/endpoints/openai/chat_request.ts";
 import { decodeEmbeddings } from "../../../shared/endpoints/openai/embeddings.ts";
 import { decodeResponses } from "../../../shared/endpoints/openai/responses_request.ts";
-import { sha256Of } from "../../../shared/runtime/sha256.ts";
+import { uuidOf } from "../../../shared/runtime/uuid_of.ts";
 import { targetOf } from "../../../shared/stages/stage_name.ts";
 import { CliFailure } from "../failure.ts";
 
@@ -36,11 +36,8 @@ export interface JobFile {
 }
 
 /** The `batch_id` under which a consumer's jobs of a file are kept: a UUID of its contents. */
-export async function batchIdOf(text: string, consumerId: string | null): Promise<string> {
-  const hex = await sha256Of(`${consumerId ?? "project"}\n${text}`);
-  return `${hex.slice(0, 8)}-${hex.slice(8, 12)}-8${hex.slice(13, 16)}-a${hex.slice(17, 20)}-${
-    hex.slice(20, 32)
-  }`;
+export function batchIdOf(text: string, consumerId: string | null): Promise<string> {
+  return uuidOf(`${consumerId ?? "project"}\n${text}`);
 }
 
 /**

@@ -13,10 +13,13 @@ function runnerOf(bytes: Uint8Array<ArrayBuffer>, more: {
   added?: number;
   add?: (lines: readonly BatchLine[]) => Promise<boolean>;
   resolve?: (model: string) => string[];
+  /** Where long bodies go; absent: there is no S3. */
+  keep?: (jobId: string, json: string) => Promise<string>;
 } = {}) {
   const added: BatchLine[][] = [];
   const rejected: BatchError[][] = [];
   const said: unknown[] = [];
+  const released: [string, string][] = [];
   const batches = {
     input: () =>
       Promise.resolve({
@@ -44,6 +47,11 @@ function runnerOf(bytes: Uint8Array<ArrayBuffer>, more: {
       remove: () => Promise.reject(new Error("not here")),
       open: () => Promise.resolve(new Blob([bytes]).stream() as ReadableStream<Uint8Array<ArrayBuffer>>),
     },
+    jobMedia: {
+      isOutside: () => Promise.resolve(more.keep !== undefined),
+      keep: (jobId, json) => more.keep!(jobId, json),
+      release: (jobId, kept) => Promise.resolve(void released.push([jobId, kept])),
+    },
     resolve: (target) =>
       Promise.resolve().then(() => ({
         models: target.kind === "models"
@@ -57,6 +65,7 @@ function runnerOf(bytes: Uint8Array<ArrayBuffer>, more: {
     added,
     rejected,
     said,
+    released,
     run: (signal = new AbortController().signal) =>
       run(job, { signal, progress: (one) => void said.push(one) }),
   };
@@ -91,6 +100,43 @@ describe("the file of a batch", () => {
     const { run, added } = runnerOf(fileOf(8, { instructions: "x".repeat(900_000) }));
     await run();
     expect(added.map(({ length }) => length)).toEqual([2, 2, 2, 2]);
+  });
+
+  test("with bodies above 64 KiB keeps those with the media where S3 is, for the same jobs each time", async () => {
+    const kept: [string, unknown][] = [];
+    const keep = (jobId: string, json: string) => {
+      kept.push([jobId, JSON.parse(json)]);
+      return Promise.resolve(`default/${kept.length}`);
+    };
+    const long = fileOf(2, { instructions: "x".repeat(64 * 1024) });
+    const { run, added, released } = runnerOf(long, { keep });
+    await run();
+    expect(kept).toMatchObject([0, 1].map(() => [expect.stringMatching(/^[\da-f-]{36}$/), {
+      path: "/openai/v1/responses",
+      body: { model: "m", input: "x" },
+    }]));
+    expect(kept[0]![0]).not.toBe(kept[1]![0]);
+    expect(added.flat()).toMatchObject([{ id: kept[0]![0], body_media: "default/1" }, {
+      id: kept[1]![0],
+      body_media: "default/2",
+    }]);
+    expect(added.flat().map(({ body }) => body)).toEqual([undefined, undefined]);
+    expect(released).toEqual([]);
+    // A second run, and one whose batch takes nothing any more.
+    const again = runnerOf(long, { keep, add: () => Promise.resolve(false) });
+    await again.run();
+    expect(kept.slice(2).map(([id]) => id)).toEqual(kept.slice(0, 2).map(([id]) => id));
+    expect(again.released).toEqual([[kept[0]![0], "default/3"], [kept[1]![0], "default/4"]]);
+    // In the database they stay with their jobs; where S3 has no room they do too.
+    for (
+      const keep of [undefined, () => Promise.reject(new GatewayError("storage_quota_exceeded"))]
+    ) {
+      const stays = runnerOf(long, keep && { keep });
+      await stays.run();
+      expect(stays.added.flat().map(({ body, body_media }) => [body?.path, body_media])).toEqual(
+        [0, 1].map(() => ["/openai/v1/responses", undefined]),
+      );
+    }
   });
 
   test("waits for room where its caller has as many jobs waiting as they may", async () => {

@@ -103,6 +103,15 @@ describe("a job's call", () => {
     });
   });
 
+  test.each([[1, 0], [1, 1], [1, 3], [2, 0], [3, 2]])(
+    "is made by the job's id in its run number %i, after %i workers died with it: what they were answered is found",
+    async (tries, losses) => {
+      const { run, asked } = runner("Four.");
+      expect(await run({ tries, losses })).toMatchObject({ kind: "done" });
+      expect(asked.map(({ request }) => request.id)).toEqual([JOB.id]);
+    },
+  );
+
   test("whose earlier runs ended without an answer is another request", async () => {
     const { run, asked } = runner(error("request_finished"), error("request_finished"), "Four.");
     expect(await run()).toMatchObject({ kind: "done" });
