@@ -2,7 +2,6 @@ import { readFileSync } from "node:fs";
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import { canonicalUrl, domainOf } from "../../../shared/crawl/canonical_url.ts";
-import { linksOf, MAX_LINKS } from "../../../shared/crawl/links.ts";
 
 const pages = readFileSync("tests/fixtures/canonical_urls.txt", "utf8").split(/\n(?=[^\s#])/).slice(1).map(
   (block) => {
@@ -60,32 +59,5 @@ describe("the canonical URL", () => {
 
   it("has a domain without www.", () => {
     expect(domainOf("https://www.example.com/a")).toBe("example.com");
-  });
-});
-
-describe("links of a post", () => {
-  it("are found in its text and its metadata, each page once, without the sentence around them", () => {
-    const text =
-      "Афиша (https://a.com/x?utm_source=tg), https://a.com/x. Вики: https://ru.wikipedia.org/wiki/Кот_(кино)… «https://b.ru/»!";
-    const metadata = {
-      button: { url: "https://c.org/#top" },
-      note: "see https://d.org",
-      list: ["http://a.com/x"],
-    };
-    expect(linksOf(text, metadata)).toEqual([
-      { url: "https://a.com/x?utm_source=tg", canonical_url: "https://a.com/x", domain: "a.com" },
-      {
-        url: "https://ru.wikipedia.org/wiki/Кот_(кино)",
-        canonical_url: "https://ru.wikipedia.org/wiki/%D0%9A%D0%BE%D1%82_(%D0%BA%D0%B8%D0%BD%D0%BE)",
-        domain: "ru.wikipedia.org",
-      },
-      { url: "https://b.ru/", canonical_url: "https://b.ru/", domain: "b.ru" },
-      { url: "https://c.org/#top", canonical_url: "https://c.org/", domain: "c.org" },
-    ]);
-  });
-
-  it("are no more than a post may have", () => {
-    const text = Array.from({ length: 80 }, (_, place) => `https://a.com/${place}`).join(" ");
-    expect(linksOf(text, {})).toHaveLength(MAX_LINKS);
   });
 });
