@@ -1,9 +1,11 @@
 /**
  * `npm run bench:intake -- [--json] [--only=PART]`: what intake costs. Parts: `canonical` (URLs a second beside normalize-url), `updates` (of
- * Telegram, taken in a second beside bare inserts).
+ * Telegram, taken in a second beside bare inserts, without posts and with 1,000,000), `neighbours` (of the graph, in 1,000,000 edges, beside a
+ * bare join).
  * Each part answers with figures, ratios and goals; a ratio's goal is the least that it should be.
  */
 import { canonical } from "./intake/canonical.ts";
+import { neighbours } from "./intake/neighbours.ts";
 import { updates } from "./intake/updates.ts";
 
 export interface Part {
@@ -18,6 +20,7 @@ export interface Part {
 const PARTS: Readonly<Record<string, () => Promise<Part>>> = {
   canonical,
   updates,
+  neighbours,
 };
 
 const json = Deno.args.includes("--json");

@@ -21841,31 +21841,6 @@ begin
 end;
 $function$;
 
-CREATE OR REPLACE FUNCTION eve.telegram_crawl(tenant_id text, post_id uuid, links text[], trace_id text)
- RETURNS void
- LANGUAGE plpgsql
- SET search_path TO ''
-AS $function$
-begin
-  if cardinality(telegram_crawl.links) = 0 or not exists (select from eve.job_kinds k where k.kind = 'crawl') then
-    return;
-  end if;
-  perform public.eve_jobs_submit(
-    (
-      select jsonb_agg(
-        jsonb_build_object(
-          'kind', 'crawl',
-          'body', jsonb_build_object(
-            'tenant_id', telegram_crawl.tenant_id, 'post_id', telegram_crawl.post_id, 'url', l.url, 'trace_id', telegram_crawl.trace_id
-          )
-        )
-      )
-      from unnest(telegram_crawl.links) as l (url)
-    )
-  );
-end;
-$function$;
-
 CREATE OR REPLACE FUNCTION public.eve_telegram_apply(job_id uuid, bot_id bigint, update_id bigint, said jsonb, reason text DEFAULT NULL::text, ends boolean DEFAULT true)
  RETURNS jsonb
  LANGUAGE plpgsql
@@ -21877,7 +21852,6 @@ declare
   v_said constant jsonb := nullif(eve_telegram_apply.said, 'null');
   v_update eve.telegram_updates;
   v_tenant text;
-  v_before text[];
   v_answer jsonb;
 begin
   select * into v_update
@@ -21897,9 +21871,6 @@ begin
     v_answer := jsonb_build_object('status', 'deleted');
   else
     select b.tenant_id into v_tenant from eve.telegram_bots b where b.bot_id = v_update.bot_id;
-    select m.links into v_before
-    from eve.telegram_messages m
-    where m.bot_id = v_update.bot_id and m.chat = v_said ->> 'chat' and m.message_id = (v_said ->> 'message_id')::bigint;
     begin
       v_answer := eve.telegram_post(v_update, v_tenant, v_said);
       if v_answer ->> 'status' = 'refused' then
@@ -21908,17 +21879,6 @@ begin
     exception when triggered_action_exception then
       return sqlerrm::jsonb;
     end;
-    if v_answer ->> 'status' = 'applied' then
-      perform eve.telegram_crawl(
-        v_tenant, (v_answer ->> 'post_id')::uuid,
-        array(
-          select l.url
-          from jsonb_array_elements_text(v_said -> 'links') as l (url)
-          where l.url <> all (coalesce(v_before, '{}'))
-        ),
-        v_update.trace_id
-      );
-    end if;
   end if;
   if eve_telegram_apply.ends then
     -- What it said is with the message now; nobody needs it twice.
@@ -22678,7 +22638,7 @@ begin
     );
   end if;
   insert into eve.metric_counters as m (metric, labels, value)
-  values ('crawl_fetches_total', jsonb_build_object('result', case when v_is_same then 'unchanged' else v_page.state end), 1)
+  values ('eve_crawl_fetches_total', jsonb_build_object('result', case when v_is_same then 'unchanged' else v_page.state end), 1)
   on conflict (metric, labels) do update
   set value = m.value + excluded.value;
   return jsonb_build_object('status', 'saved', 'page', eve.crawl_page_json(v_page));
@@ -22705,7 +22665,7 @@ begin
   exception when triggered_action_exception then
     -- Too many jobs wait. A post is worth more than its links.
     insert into eve.metric_counters as m (metric, labels, value)
-    values ('crawl_fetches_total', '{"result": "not_queued"}', 1)
+    values ('eve_crawl_fetches_total', '{"result": "not_queued"}', 1)
     on conflict (metric, labels) do update
     set value = m.value + excluded.value;
   end;

@@ -2,6 +2,7 @@ import type { AuthClient } from "@supabase/auth-js";
 import { createContext, useContext } from "react";
 import type { Api } from "./api/api.ts";
 import type { StorageApi } from "./api/storage.ts";
+import type { GraphApi } from "./api/graph.ts";
 import type { VisionApi } from "./api/vision.ts";
 import type { Config } from "./config.ts";
 
@@ -11,6 +12,7 @@ export interface Console {
   api: Api;
   files: StorageApi;
   vision: VisionApi;
+  graph: GraphApi;
 }
 
 const Context = createContext<Console | null>(null);

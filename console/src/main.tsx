@@ -6,6 +6,7 @@ import { QueryClientProvider } from "@tanstack/react-query";
 import { StrictMode } from "react";
 import { createRoot } from "react-dom/client";
 import { createApi } from "./api/api.ts";
+import { createGraphApi } from "./api/graph.ts";
 import { createStorageApi } from "./api/storage.ts";
 import { createVisionApi } from "./api/vision.ts";
 import { App } from "./app.tsx";
@@ -50,6 +51,7 @@ function show(config: Config): void {
     api: createApi(config, auth),
     files: createStorageApi(createApi(config, auth, "api")),
     vision: createVisionApi(createApi(config, auth, "api")),
+    graph: createGraphApi(createApi(config, auth, "api")),
   };
   root.render(
     <StrictMode>

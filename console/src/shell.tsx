@@ -29,6 +29,7 @@ import {
   Moon,
   Sun,
   Users,
+  Waypoints,
 } from "lucide-react";
 import { type ReactNode, useRef } from "react";
 import { useTranslation } from "react-i18next";
@@ -47,6 +48,7 @@ const PAGES = [
   { path: "/chats", name: "chats", icon: MessagesSquare },
   { path: "/jobs", name: "jobs", icon: ListTodo },
   { path: "/vision", name: "vision", icon: Eye },
+  { path: "/graph", name: "graph", icon: Waypoints },
   { path: "/usage", name: "usage", icon: ChartColumn },
   { path: "/storage", name: "storage", icon: HardDrive },
   { path: "/alerts", name: "alerts", icon: Bell },

@@ -21,6 +21,7 @@ const ConsumersPage = lazy(() => import("./pages/consumers.tsx"));
 const ChatsPage = lazy(() => import("./pages/chats.tsx"));
 const JobsPage = lazy(() => import("./pages/jobs.tsx"));
 const VisionPage = lazy(() => import("./pages/vision.tsx"));
+const GraphPage = lazy(() => import("./pages/graph.tsx"));
 const UsagePage = lazy(() => import("./pages/usage.tsx"));
 const StoragePage = lazy(() => import("./pages/storage.tsx"));
 const AlertsPage = lazy(() => import("./pages/alerts.tsx"));
@@ -65,6 +66,7 @@ function Pages() {
               <Route path="/chats/:id?">{({ id }) => <ChatsPage chatId={id} />}</Route>
               <Route path="/jobs" component={JobsPage} />
               <Route path="/vision" component={VisionPage} />
+              <Route path="/graph/*?">{({ "*": address }) => <GraphPage address={address} />}</Route>
               <Route path="/usage" component={UsagePage} />
               <Route path="/storage" component={StoragePage} />
               <Route path="/alerts" component={AlertsPage} />

@@ -42,6 +42,8 @@ export interface TelegramEmulator {
   edit(chatId: number, messageId: number, change: Pick<MessageToSend, "text" | "photos">): EmulatedMessage;
   /** An update of any kind for the first bot. */
   push(update: Record<string, unknown>): number;
+  /** Goes on counting after these, as Telegram does for a bot that has had them. */
+  countFrom(last: { update: number; message: number }): void;
   stop(): void;
 }
 
@@ -87,8 +89,16 @@ export function telegramEmulator(options: TelegramEmulatorOptions): TelegramEmul
     journal.push({ ...entry, at: now() });
   }
 
+  /** As many as there were files before: every update may have had one. */
+  let filesBefore = 0;
+  function countFrom({ update, message }: { update: number; message: number }): void {
+    lastUpdate = Math.max(lastUpdate, update);
+    lastMessage = Math.max(lastMessage, message);
+    filesBefore = 100 * lastUpdate;
+  }
+
   function addFile(bytes: Uint8Array<ArrayBuffer>, name: string): StoredFile {
-    const number = files.size + 1;
+    const number = filesBefore + files.size + 1;
     const file = { file_id: `AgACfile${number}`, file_unique_id: `AQADunique${number}`, name, bytes };
     files.set(file.file_id, file);
     return file;
@@ -101,7 +111,7 @@ export function telegramEmulator(options: TelegramEmulatorOptions): TelegramEmul
   }
 
   function photo(bytes: Uint8Array<ArrayBuffer>) {
-    const number = files.size;
+    const number = filesBefore + files.size;
     // The small ones come first, and are other files.
     return [90, 320, 1280].map((width) => {
       const content = width === 1280
@@ -254,6 +264,7 @@ export function telegramEmulator(options: TelegramEmulatorOptions): TelegramEmul
     send,
     edit,
     push,
+    countFrom,
     stop: () => out.stop(),
     async handler(request) {
       const { pathname } = new URL(request.url);

@@ -37,7 +37,10 @@ export function localBot(url: string, env: Readonly<Record<string, string>>): Lo
     emulator,
     handle: async (request) => await control(request) ?? await emulator.handler(request),
     async connect(databaseUrl) {
-      if (!await connectedInDatabase(databaseUrl)) return;
+      const last = await connectedInDatabase(databaseUrl);
+      if (last === null) return;
+      // The database remembers: what comes under a number that it knows has been there.
+      emulator.countFrom(last);
       emulator.deliveries.open(DEMO_TOKEN, {
         url: `${url}/functions/v1/telegram`,
         secret: await webhookSecret(DEMO_TOKEN),
@@ -49,18 +52,22 @@ export function localBot(url: string, env: Readonly<Record<string, string>>): Lo
   };
 }
 
-/** What somebody has set for it stays. False: these migrations have no such thing. */
-async function connectedInDatabase(databaseUrl: string): Promise<boolean> {
+/** What somebody has set for it stays. The last numbers that it had; null: these migrations have no such thing. */
+async function connectedInDatabase(databaseUrl: string): Promise<{ update: number; message: number } | null> {
   const sql = postgres(databaseUrl, { max: 1, onnotice: () => {} });
   try {
     const [found] = await sql`select to_regclass('eve.telegram_bots') is not null as there`;
-    if (!found?.there) return false;
+    if (!found?.there) return null;
     await sql`
       select public.eve_telegram_connect(
         ${DEMO_BOT.id}, ${DEMO_BOT.username},
         chats => case when exists (select from eve.telegram_bots where bot_id = ${DEMO_BOT.id}) then null else '{"all": true}'::jsonb end
       )`;
-    return true;
+    const [last] = await sql<{ update: number; message: number }[]>`
+      select
+        coalesce((select max(u.update_id) from eve.telegram_updates u where u.bot_id = ${DEMO_BOT.id}), 0)::float8 as update,
+        coalesce((select max(m.message_id) from eve.telegram_messages m where m.bot_id = ${DEMO_BOT.id}), 0)::float8 as message`;
+    return last!;
   } finally {
     await sql.end();
   }

@@ -4,6 +4,8 @@ import { parseHTML } from "linkedom/worker";
 /** Readability walks all elements several times: beyond this a hosted function's 2 s of computing are not enough. */
 const MAX_HTML_CHARS = 2_000_000;
 const MAX_ELEMENTS = 15_000;
+/** Its time also grows with the square of the depth; pages that people write stay below a hundred. */
+const MAX_DEPTH = 400;
 /** What the tables take. */
 const MAX_TEXT_BYTES = 200_000;
 
@@ -33,10 +35,17 @@ export function readPage(html: string): ReadPage {
   try {
     // The package says it is a window; it is what has a document.
     const { document } = parseHTML(html) as unknown as { document: unknown };
+    if (depthOf(document as TextNode) > MAX_DEPTH) return { title, article: null };
     // deno-lint-ignore no-explicit-any -- linkedom's document is what Readability uses of one.
-    const found = new Readability(document as any, { maxElemsToParse: MAX_ELEMENTS }).parse();
+    const reader = new Readability<TextNode>(document as any, {
+      maxElemsToParse: MAX_ELEMENTS,
+      serializer: (node) => node,
+    });
+    const found = reader.parse();
     const text = cutBytes(
-      (found?.textContent ?? "").replace(/[ \t\u00a0]+/g, " ").replace(/\s*\n\s*/g, "\n").trim(),
+      found?.content
+        ? textOf(found.content).replace(/[ \t\u00a0]+/g, " ").replace(/\s*\n\s*/g, "\n").trim()
+        : "",
     );
     if (!found || text === "") return { title, article: null };
     const at = Date.parse(found.publishedTime ?? "");
@@ -57,6 +66,67 @@ export function readPage(html: string): ReadPage {
     // Markup on which the libraries break: the page is kept all the same.
     return { title, article: null };
   }
+}
+
+/** What of a document's node is needed to read it. */
+interface TextNode {
+  nodeType: number;
+  nodeName: string;
+  nodeValue: string | null;
+  firstChild: TextNode | null;
+  nextSibling: TextNode | null;
+  parentNode: TextNode | null;
+}
+/** Elements that run on in a line. All others begin a line of their own, also where the markup has no white space between them. */
+const INLINE = new Set(
+  "A ABBR B BDI BDO CITE CODE DATA DEL DFN EM FONT I INS KBD MARK Q RUBY S SAMP SMALL SPAN STRONG SUB SUP TIME U VAR WBR"
+    .split(" "),
+);
+
+/** What is at a node, and below it, in the document's order. Without recursion: markup may be nested as deeply as it likes. */
+function walk(
+  root: TextNode,
+  enter: (node: TextNode, depth: number) => void,
+  leave?: (node: TextNode) => void,
+) {
+  let depth = 0;
+  for (let node: TextNode | null = root; node !== null;) {
+    enter(node, depth);
+    if (node.firstChild !== null) {
+      node = node.firstChild;
+      depth++;
+      continue;
+    }
+    while (node !== null) {
+      leave?.(node);
+      if (node === root) return;
+      if (node.nextSibling !== null) {
+        node = node.nextSibling;
+        break;
+      }
+      node = node.parentNode;
+      depth--;
+    }
+  }
+}
+
+function depthOf(root: TextNode): number {
+  let deepest = 0;
+  walk(root, (_, depth) => deepest = Math.max(deepest, depth));
+  return deepest;
+}
+
+/** A node's text, line by line. */
+function textOf(root: TextNode): string {
+  const pieces: string[] = [];
+  const isBlock = ({ nodeType, nodeName }: TextNode) => nodeType === 1 && !INLINE.has(nodeName.toUpperCase());
+  walk(root, (node) => {
+    if (node.nodeType === 3) pieces.push((node.nodeValue ?? "").replace(/\s+/g, " "));
+    if (isBlock(node)) pieces.push("\n");
+  }, (node) => {
+    if (isBlock(node)) pieces.push("\n");
+  });
+  return pieces.join("");
 }
 
 /** Without what the database's texts cannot hold. */

@@ -264,7 +264,7 @@ export const METRICS = {
     help: "Tokens that analyses of pictures were charged with, in and out.",
     labels: ["provider", "tenant"],
   },
-  crawl_fetches_total: {
+  eve_crawl_fetches_total: {
     type: "counter",
     help:
       "Pages fetched, by what came of it: fetched, unchanged, not_html, failed, ...; not_queued: links of a post for which there was no room.",

@@ -2,7 +2,6 @@
 
 set local lock_timeout = '10s';
 
-drop function eve.telegram_crawl(text, uuid, text[], text);
 drop function eve.telegram_delete(bigint, text, bigint[]);
 drop function eve.telegram_fold(bigint, text, text, bigint);
 drop function eve.telegram_note(eve.telegram_updates, jsonb);

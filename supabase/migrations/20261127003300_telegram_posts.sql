@@ -249,33 +249,6 @@ begin
 end;
 $$;
 
--- Hands in what is to be fetched of a post's links, where the gateway crawls: links that the message did not have before.
-create or replace function eve.telegram_crawl(tenant_id text, post_id uuid, links text[], trace_id text)
-returns void
-language plpgsql
-volatile
-set search_path = ''
-as $$
-begin
-  if cardinality(telegram_crawl.links) = 0 or not exists (select from eve.job_kinds k where k.kind = 'crawl') then
-    return;
-  end if;
-  perform public.eve_jobs_submit(
-    (
-      select jsonb_agg(
-        jsonb_build_object(
-          'kind', 'crawl',
-          'body', jsonb_build_object(
-            'tenant_id', telegram_crawl.tenant_id, 'post_id', telegram_crawl.post_id, 'url', l.url, 'trace_id', telegram_crawl.trace_id
-          )
-        )
-      )
-      from unnest(telegram_crawl.links) as l (url)
-    )
-  );
-end;
-$$;
-
 -- Writes down what an update says, for its job, and ends the update. said: {"chat", "deleted": message ids}, or of a message {"chat",
 -- "message_id", "album"?, "version": seconds since 1970, "date": the same, "source", "text", "links", "facts", "attachment"?: {"kind",
 -- "status", "sha256"?, "file_unique_id"?, ...}}, or null where there is nothing to keep, with the reason. ends: false where the file could
@@ -295,7 +268,6 @@ declare
   v_said constant jsonb := nullif(eve_telegram_apply.said, 'null');
   v_update eve.telegram_updates;
   v_tenant text;
-  v_before text[];
   v_answer jsonb;
 begin
   select * into v_update
@@ -315,9 +287,6 @@ begin
     v_answer := jsonb_build_object('status', 'deleted');
   else
     select b.tenant_id into v_tenant from eve.telegram_bots b where b.bot_id = v_update.bot_id;
-    select m.links into v_before
-    from eve.telegram_messages m
-    where m.bot_id = v_update.bot_id and m.chat = v_said ->> 'chat' and m.message_id = (v_said ->> 'message_id')::bigint;
     begin
       v_answer := eve.telegram_post(v_update, v_tenant, v_said);
       if v_answer ->> 'status' = 'refused' then
@@ -326,17 +295,6 @@ begin
     exception when triggered_action_exception then
       return sqlerrm::jsonb;
     end;
-    if v_answer ->> 'status' = 'applied' then
-      perform eve.telegram_crawl(
-        v_tenant, (v_answer ->> 'post_id')::uuid,
-        array(
-          select l.url
-          from jsonb_array_elements_text(v_said -> 'links') as l (url)
-          where l.url <> all (coalesce(v_before, '{}'))
-        ),
-        v_update.trace_id
-      );
-    end if;
   end if;
   if eve_telegram_apply.ends then
     -- What it said is with the message now; nobody needs it twice.

@@ -237,6 +237,10 @@ insert into eve.retention (table_name, keep, at_least, batch_function, descripti
   ('eve.crawl_hosts', '30 days', '2 days', 'retention_of_crawl', 'Servers that nothing is fetched from any more.')
 on conflict (table_name) do nothing;
 
+insert into eve.metric_counters (metric, labels, value)
+values ('eve_crawl_fetches_total', '{"result": "fetched"}', 0)
+on conflict do nothing;
+
 create or replace function eve.retention_of_crawl(
   relation regclass, table_name text, before timestamptz, at_most integer, after jsonb, out deleted bigint, out next_after jsonb
 )

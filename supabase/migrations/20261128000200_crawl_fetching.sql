@@ -386,7 +386,7 @@ begin
     );
   end if;
   insert into eve.metric_counters as m (metric, labels, value)
-  values ('crawl_fetches_total', jsonb_build_object('result', case when v_is_same then 'unchanged' else v_page.state end), 1)
+  values ('eve_crawl_fetches_total', jsonb_build_object('result', case when v_is_same then 'unchanged' else v_page.state end), 1)
   on conflict (metric, labels) do update
   set value = m.value + excluded.value;
   return jsonb_build_object('status', 'saved', 'page', eve.crawl_page_json(v_page));

@@ -20,7 +20,7 @@ begin
   exception when triggered_action_exception then
     -- Too many jobs wait. A post is worth more than its links.
     insert into eve.metric_counters as m (metric, labels, value)
-    values ('crawl_fetches_total', '{"result": "not_queued"}', 1)
+    values ('eve_crawl_fetches_total', '{"result": "not_queued"}', 1)
     on conflict (metric, labels) do update
     set value = m.value + excluded.value;
   end;

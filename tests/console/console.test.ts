@@ -4,6 +4,7 @@ import type { Browser, Page } from "playwright-core";
 import { afterAll, afterEach, beforeAll, describe, expect, test } from "vitest";
 import { connect } from "../../cli/eve/connection.ts";
 import { eve } from "../../cli/eve.ts";
+import { toBase64 } from "../../shared/runtime/base64.ts";
 import { moveClock } from "../harness/database_clock.ts";
 import { pngOf, scene } from "../harness/made_pictures.ts";
 import { installedConsole } from "./installed_console.ts";
@@ -18,6 +19,7 @@ const PAGES = [
   "Chats",
   "Jobs",
   "Vision",
+  "Graph",
   "Usage",
   "Storage",
   "Alerts",
@@ -612,6 +614,79 @@ describe.skipIf(!CAN_RUN)("the console", () => {
         .toEqual(["done", "done"]);
     } finally {
       await call("vision/budgets", { method: "PUT", headers: json, body: JSON.stringify({ budgets: [] }) });
+      await database.end();
+    }
+  });
+
+  test("a message of Telegram with two pictures and a link is drawn with its pictures and its article, in one trace", async () => {
+    const database = postgres(stack.databaseUrl, { max: 1, onnotice: () => {} });
+    try {
+      const sent = await fetch(`${stack.url}/emulator/telegram/messages`, {
+        method: "POST",
+        body: JSON.stringify({
+          text: `Concert tonight: ${stack.url}/emulator/page?utm_source=tg`,
+          photos: [21, 22].map((seed) => toBase64(pngOf(scene(seed, 90, 80)))),
+        }),
+      });
+      expect(sent.status).toBe(201);
+      // The stack of the tests has no schedule.
+      const nodes = async () => {
+        await database`select public.eve_graph_deliver()`;
+        return await database`
+          select n.kind, n.trace_id, n.properties ->> 'title' as title, n.key
+          from public.posts p
+          join eve.telegram_updates u on u.trace_id = p.trace_id
+          join public.graph_nodes n on n.trace_id = p.trace_id
+          where p.text like 'Concert tonight%'
+          group by n.id order by n.kind, n.key`;
+      };
+      await expect.poll(
+        async () =>
+          (await nodes()).map(({ kind, title }) => [kind, ...(title === null ? [] : [title])].join(" ")),
+        { timeout: 60_000, interval: 500 },
+      ).toEqual(
+        expect.arrayContaining([
+          "Article An evening in the park",
+          "Channel",
+          "Domain",
+          "ImageContent",
+          "Post",
+        ]),
+      );
+      await expect.poll(
+        async () =>
+          (await database`
+          select e.status from public.post_enrichment e
+          join public.posts p on p.id = e.post_id and p.trace_id = e.trace_id where p.text like 'Concert tonight%'`)
+            .map((row) => ({ ...row })),
+        { timeout: 60_000, interval: 500 },
+      ).toEqual([1, 2].map(() => ({ status: "done" })));
+      const post = (await nodes()).find(({ kind }) => kind === "Post")!;
+      expect((await nodes()).filter(({ kind }) => kind === "ImageContent")).toHaveLength(2);
+      expect(post.trace_id).toMatch(/^[0-9a-f]{32}$/);
+      await open("Graph");
+      await page.getByRole("link", { name: /^Concert tonight/ }).click();
+      await page.getByRole("figure", { name: /^Concert tonight.*the list beside/ }).waitFor();
+      await page.locator(".graph-drawing canvas").first().waitFor();
+      await page.getByText(`Trace ${post.trace_id}`).waitFor();
+      await expect.poll(() => page.getByRole("region", { name: "Pictures" }).getByRole("img").count()).toBe(
+        2,
+      );
+      await expect.poll(() => page.locator(".graph-drawing").getAttribute("data-pictures")).toBe("2");
+      // From one node to the next, to an address whose key is a URL, and further away.
+      await page.getByRole("region", { name: "Articles" }).getByRole("link", {
+        name: "An evening in the park",
+      }).click();
+      await page.getByRole("heading", { level: 2, name: "An evening in the park" }).waitFor();
+      await page.getByRole("region", { name: "Posts" }).getByRole("link", { name: /^Concert tonight/ })
+        .waitFor();
+      await page.getByText("2 edges away").click();
+      await page.getByRole("region", { name: "Channels" }).getByRole("link", { name: "telegram:city_events" })
+        .waitFor();
+      await page.reload();
+      await page.getByRole("heading", { level: 2, name: "An evening in the park" }).waitFor();
+      expect(await accessibilityProblems(page, "light")).toEqual([]);
+    } finally {
       await database.end();
     }
   });

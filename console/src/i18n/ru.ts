@@ -5,6 +5,7 @@ type Texts<Shape> = { [Name in keyof Shape]: Shape[Name] extends string ? string
 
 export const ru: Texts<typeof en> & {
   providers: { models_age_few: string; models_age_many: string };
+  graph: { away_few: string; away_many: string };
   alerts: { open_count_few: string; open_count_many: string };
   consumers: { total_few: string; total_many: string };
   requests: { exported_few: string; exported_many: string };
@@ -381,6 +382,53 @@ export const ru: Texts<typeof en> & {
     again_all: "Посмотреть все ещё раз",
     queued: "На них посмотрят ещё раз.",
     not_queued: "Посмотреть ещё раз не вышло",
+  },
+  graph: {
+    title: "Граф",
+    about: "Посты с их картинками, статьями, метками и каналами и то, как они связаны.",
+    tenant: "Арендатор",
+    kind: "Показать",
+    kinds: {
+      Post: "Посты",
+      ImageContent: "Картинки",
+      Article: "Статьи",
+      Label: "Метки",
+      Channel: "Каналы",
+      Domain: "Домены",
+    },
+    one: {
+      Post: "Пост",
+      ImageContent: "Картинка",
+      Article: "Статья",
+      Label: "Метка",
+      Channel: "Канал",
+      Domain: "Домен",
+    },
+    edges: {
+      HAS_IMAGE: "картинка поста",
+      LINKS_TO: "ссылка",
+      HAS_LABEL: "изображено",
+      PUBLISHED_IN: "опубликовано",
+      NEAR_DUPLICATE_OF: "похожа",
+    },
+    leads_to: "{{edge}} → {{name}}",
+    comes_from: "{{name}} → {{edge}}",
+    none: "Здесь такого нет",
+    none_about: "Появится вместе с постами: из Telegram, через POST /v1/intake/posts или eve posts add.",
+    back: "Все узлы",
+    depth: "Как далеко",
+    away_one: "{{count}} ребро",
+    away_few: "{{count}} ребра",
+    away_many: "{{count}} рёбер",
+    away_other: "{{count}} ребра",
+    truncated: "Есть и другие, они не показаны.",
+    drawing: "{{name}} и связанные узлы, их {{count}}; рядом то же списком",
+    closer: "Ближе",
+    farther: "Дальше",
+    whole: "Целиком",
+    trace: "Трассировка {{trace}}",
+    related: "Похожие посты",
+    shares: "Общее: {{names}}",
   },
   storage: {
     title: "Хранилище",

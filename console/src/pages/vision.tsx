@@ -1,10 +1,11 @@
 import { Badge, Button, Card, Group, Image, Progress, Select, Stack, Text, Title } from "@mantine/core";
 import { useQuery } from "@tanstack/react-query";
-import { useEffect, useState } from "react";
+import { useState } from "react";
 import { useTranslation } from "react-i18next";
 import { PICTURE_STATUSES, type PictureStatus, type SeenPicture, type VisionBudgets } from "../api/vision.ts";
 import { useConsole } from "../console_context.tsx";
 import { useFormat } from "../i18n/format.ts";
+import { useFileAddresses } from "../parts/file_addresses.ts";
 import { useAction } from "../parts/mutation.ts";
 import { Page } from "../parts/page.tsx";
 import { StateBadge } from "../parts/state_badge.tsx";
@@ -170,23 +171,8 @@ function Picture({ picture }: { picture: SeenPicture }) {
   );
 }
 
-/** What the gateway has is asked for with the session, so it cannot be an address of an image. */
 function Thumbnail({ picture: { file_sha256, tenant_id }, name }: { picture: SeenPicture; name: string }) {
-  const { files } = useConsole();
-  const [source, setSource] = useState<string>();
-  const file = useQuery({
-    queryKey: ["file", tenant_id, file_sha256],
-    queryFn: ({ signal }) => files.file(file_sha256!, tenant_id, signal),
-    enabled: file_sha256 !== null,
-    staleTime: Infinity,
-    retry: false,
-  });
-  useEffect(() => {
-    if (file.data === undefined) return;
-    const address = URL.createObjectURL(file.data);
-    setSource(address);
-    return () => URL.revokeObjectURL(address);
-  }, [file.data]);
+  const source = useFileAddresses(file_sha256 === null ? [] : [file_sha256], tenant_id)[file_sha256 ?? ""];
   return source === undefined ? <div style={{ width: 96, height: 72, flex: "none" }} aria-hidden /> : (
     <Image
       src={source}

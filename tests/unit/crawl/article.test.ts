@@ -1,0 +1,36 @@
+import { expect, test } from "vitest";
+import { readPage } from "../../../shared/crawl/article.ts";
+
+const words =
+  "The orchestra plays in the park tonight, and everybody who likes music is welcome to come along. ".repeat(
+    4,
+  );
+
+test("an article's paragraphs, items and cells are lines, also where nothing stands between them; what runs on in a line stays in it", () => {
+  const html =
+    `<html lang="en"><head><title>Park &amp; music</title></head><body><nav>Home</nav><article><h1>Park</h1>` +
+    `<p>${words}<b>Free</b>, <i>as</i>\n  always.</p><p>${words}last<br>line</p><ul><li>soup</li><li>bread</li></ul>` +
+    `<p>${words}</p></article><footer>Imprint</footer></body></html>`;
+  const { title, article } = readPage(html);
+  expect(title).toBe("Park & music");
+  expect(article!.text.split("\n")).toEqual([
+    `${words}Free, as always.`,
+    `${words}last`,
+    "line",
+    "soup",
+    "bread",
+    words.trim(),
+  ]);
+  expect(article!.words).toBe(article!.text.split(/\s+/).length);
+});
+
+test("markup that is nested too deeply, or broken, is left, and nothing breaks off", () => {
+  // Reading it would take minutes.
+  expect(readPage(`<title>Deep</title><article>${"<b>".repeat(14_000)}<p>${words}</p>`)).toEqual({
+    title: "Deep",
+    article: null,
+  });
+  expect(readPage("<p".repeat(15_000)).article).toBeNull();
+  expect(readPage("<b>".repeat(15_001)).article).toBeNull();
+  expect(readPage("").article).toBeNull();
+});
