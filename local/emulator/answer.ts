@@ -169,7 +169,7 @@ function functionCalls(request: GenerateRequest, model: ModelRow, now: number): 
   const allowed = config?.allowedFunctionNames;
   const functions = declarations(request).filter((one) => !allowed?.length || allowed.includes(one.name));
   if (functions.length === 0 || config?.mode === "NONE") return [];
-  const answered = request.contents.at(-1)?.parts.some((part) => part.functionResponse) === true;
+  const answered = lastTurn(request.contents).some((part) => part.functionResponse);
   if (answered && config?.mode !== "ANY") return [];
   const asked = question(request).toLowerCase();
   const named = functions.filter((one) => {
@@ -178,7 +178,16 @@ function functionCalls(request: GenerateRequest, model: ModelRow, now: number): 
   });
   const wanted = config?.mode === "ANY" ||
     /call (?:the |a )?(?:function|tool)|use (?:the |a )?tool|вызови|используй инструмент/iu.test(asked);
-  const chosen = named.length > 0 ? named : wanted ? functions.slice(0, 1) : [];
+  // Whoever must call once more calls what was not called yet: agents that wait for a last tool come to their end.
+  const called = calledSinceAsked(request.contents);
+  const left = functions.filter((one) => !called.has(one.name));
+  const chosen = answered && left.length > 0
+    ? left.slice(0, 1)
+    : named.length > 0
+    ? named
+    : wanted
+    ? functions.slice(0, 1)
+    : [];
   return chosen.map((one, i) => {
     const schema = (one.parameters ?? one.parametersJsonSchema) as Schema | undefined;
     const args = schema ? jsonAnswer(schema, question(request), now) as Record<string, unknown> : {};
@@ -194,6 +203,33 @@ function functionCalls(request: GenerateRequest, model: ModelRow, now: number): 
   });
 }
 
+/** What was said last, by one side: clients cut it into contents as they like. */
+function lastTurn(contents: Content[]): Part[] {
+  return turns(contents).at(-1)?.parts ?? [];
+}
+
+function turns(contents: Content[]): { isModel: boolean; parts: Part[] }[] {
+  const found: { isModel: boolean; parts: Part[] }[] = [];
+  for (const { role, parts } of contents) {
+    const isModel = role === "model";
+    const last = found.at(-1);
+    if (last?.isModel === isModel) last.parts.push(...parts);
+    else found.push({ isModel, parts: [...parts] });
+  }
+  return found;
+}
+
+/** Names of the functions that were called since the user said more than what functions had answered. */
+function calledSinceAsked(contents: Content[]): Set<string> {
+  const all = turns(contents);
+  const asked = all.findLastIndex(({ isModel, parts }) =>
+    !isModel && !parts.some((part) => part.functionResponse)
+  );
+  return new Set(
+    all.slice(asked + 1).flatMap(({ parts }) => parts.flatMap((part) => part.functionCall?.name ?? [])),
+  );
+}
+
 function answerText(request: GenerateRequest, now: number): string {
   const config = request.generationConfig ?? {};
   const schema = (config.responseSchema ?? config.responseJsonSchema) as Schema | undefined;
@@ -205,8 +241,7 @@ function answerText(request: GenerateRequest, now: number): string {
   if (config.responseMimeType === "application/json") {
     return JSON.stringify(jsonAnswer(schemaFromPrompt(prompt), prompt, now), null, 2);
   }
-  const last = request.contents.at(-1);
-  const response = last?.parts.find((part) => part.functionResponse)?.functionResponse;
+  const response = lastTurn(request.contents).find((part) => part.functionResponse)?.functionResponse;
   if (response) return `${response.name} answered: ${JSON.stringify(response.response ?? {})}`;
   if (/json/iu.test(prompt)) {
     const json = JSON.stringify(jsonAnswer(schemaFromPrompt(prompt), prompt, now), null, 2);

@@ -165,6 +165,29 @@ test("with mode ANY a function is called after a function's response, too", asyn
       .candidates[0].content.parts.at(-1);
   expect(await said("ANY")).toHaveProperty("functionCall");
   expect(await said("AUTO")).toHaveProperty("text");
+  // Agents wait for the tool that ends their run, whatever the question named, and put pictures beside a response.
+  body.tools = [{ functionDeclarations: [{ name: "find" }, { name: "finish" }] }];
+  expect(await said("ANY")).toMatchObject({ functionCall: { name: "finish" } });
+  body.contents.push({ role: "user", parts: [{ text: "find:" } as never] });
+  expect(await said("ANY")).toMatchObject({ functionCall: { name: "finish" } });
+  expect(await said("AUTO")).toMatchObject({ text: expect.stringContaining("find answered") });
+});
+
+test("a signature of Google's own is taken with any call, one that was cut is not", async () => {
+  const one = await emulator({ models: [{ name: "gemini-3.5-flash" }] });
+  const said = async (bytes: number[]) => {
+    const thoughtSignature = btoa(String.fromCharCode(...bytes));
+    const contents = [
+      { role: "user", parts: [{ text: "Use find" }] },
+      { role: "model", parts: [{ functionCall: { name: "find", args: {} }, thoughtSignature }] },
+      { role: "user", parts: [{ functionResponse: { name: "find", response: {} } }] },
+    ];
+    return (await post(one, { contents }, { model: "gemini-3.5-flash" })).status;
+  };
+  const long = [0x12, 0x80, 0x01, ...Array.from({ length: 128 }, (_, i) => i)];
+  expect(await said([0x12, 3, 1, 2, 3])).toBe(200);
+  expect(await said(long)).toBe(200);
+  expect(await said(long.slice(0, -1))).toBe(400);
 });
 
 test("a model that makes pictures answers with one, and one that searches says where it stands", async () => {

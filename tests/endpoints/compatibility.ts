@@ -11,12 +11,13 @@ export interface Row {
   result: string;
 }
 
-/** Files with the tests of one package each, which their `describe` names. */
+/** Files with tests of packages, which each `describe` names. */
 const JAVASCRIPT = [
   "openai/openai_client",
   "openai/ai_sdk_openai",
   "openai/ai_sdk",
   "openai/agents",
+  "openai/langchain",
   "gemini/google_genai",
   "gemini/google_generative_ai",
   "gemini/ai_sdk",
@@ -29,14 +30,17 @@ export function rowsOfJavascript(): Row[] {
   const { devDependencies, dependencies } = JSON.parse(read("package.json"));
   return JAVASCRIPT.flatMap((file) => {
     const source = read(`tests/endpoints/${file}.ts`);
-    const client = /^ {2}describe\("([^"]+)"/m.exec(source)?.[1] ?? file;
-    const titles = [...source.matchAll(/^ {4}test(?:\.each\([\s\S]*?\))?\(\s*"((?:[^"\\]|\\.)*)"/gm)];
-    return titles.map(([, title]) => ({
-      client,
-      version: (devDependencies[client] ?? dependencies[client] ?? "") as string,
-      feature: title!.replace(/^\[[^\]]*\] /, ""),
-      result: "works",
-    }));
+    const [, ...clients] = source.split(/^ {2}describe\("/m);
+    return clients.flatMap((tests) => {
+      const client = tests.slice(0, tests.indexOf('"'));
+      const titles = [...tests.matchAll(/^ {4}test(?:\.each\([\s\S]*?\))?\(\s*"((?:[^"\\]|\\.)*)"/gm)];
+      return titles.map(([, title]) => ({
+        client,
+        version: (devDependencies[client] ?? dependencies[client] ?? "") as string,
+        feature: title!.replace(/^\[[^\]]*\] /, ""),
+        result: "works",
+      }));
+    });
   });
 }
 

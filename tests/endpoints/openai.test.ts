@@ -6,6 +6,7 @@ import { agents } from "./openai/agents.ts";
 import { aiSdk } from "./openai/ai_sdk.ts";
 import { aiSdkOpenai } from "./openai/ai_sdk_openai.ts";
 import { aliases } from "./openai/aliases.ts";
+import { langchain } from "./openai/langchain.ts";
 import { openaiClient } from "./openai/openai_client.ts";
 import { scanner } from "./openai/scanner.ts";
 
@@ -22,6 +23,7 @@ openaiClient(gateway);
 aiSdk(gateway);
 aiSdkOpenai(gateway);
 agents(gateway);
+langchain(gateway);
 scanner(gateway);
 anthropicClient(gateway);
 aliases(gateway);

@@ -100,6 +100,13 @@ describe.skipIf(PACKAGES_PYTHON === null)("Python's packages", () => {
     });
   });
 
+  describe("answers are as the published contracts have them", () => {
+    test.each(testsOf("contract"))("%s", async (name) => {
+      const text = await said(["contract"]);
+      expect(passed(text, "contract", name), text).toBe(true);
+    });
+  });
+
   describe.skipIf(FRAMEWORKS_PYTHON === null).each(FRAMEWORKS)("%s", (file) => {
     test.each(testsOf(file))("%s", async (name) => {
       const text = await said(FRAMEWORKS);

@@ -32,12 +32,19 @@ export function camelPrompt(value: unknown): unknown {
   return changed(camelFields(value), {
     contents: (contents) => each(contents, camelContent),
     systemInstruction: camelContent,
-    tools: (tools) => each(tools, camelFields),
+    tools: (tools) => each(tools, camelTool),
     safetySettings: (settings) => each(settings, camelFields),
     toolConfig: (config) =>
       changed(camelFields(config), { functionCallingConfig: camelFields, retrievalConfig: camelFields }),
     generationConfig: (config) =>
       changed(camelFields(config), { thinkingConfig: camelFields, responseSchema: namedTypes }),
+  });
+}
+
+function camelTool(tool: unknown): unknown {
+  return changed(camelFields(tool), {
+    functionDeclarations: (declared) =>
+      each(declared, (one) => changed(camelFields(one), { parameters: namedTypes, response: namedTypes })),
   });
 }
 

@@ -34,10 +34,17 @@ const imagePart = openFields({
 });
 const filePart = openFields({
   type: z.literal("file"),
-  file: openFields({
-    file_data: z.string({ error: "is needed: file_id names no file that a prompt may have here" }).min(1),
-    filename: z.string().optional(),
-  }),
+  file: z.preprocess(
+    (value) =>
+      isObject(value) && (value.file_data ?? null) === null && typeof value.file_id === "string"
+        ? { ...value, file_data: value.file_id }
+        : value,
+    openFields({
+      /** A link, data or the id of a kept file. */
+      file_data: z.string({ error: "is needed, or a file_id" }).min(1),
+      filename: z.string().optional(),
+    }),
+  ),
 });
 const userPart = z.discriminatedUnion("type", [
   textPart,

@@ -1,5 +1,5 @@
 import { z } from "zod";
-import type { BatchFiles } from "../../batches/batch_files.ts";
+import type { BatchFiles, FileToKeep } from "../../batches/batch_files.ts";
 import { contentOf } from "../../batches/content.ts";
 import type { Uploads } from "../../batches/uploads.ts";
 import type { Batches, BatchFile } from "../../database/batches.ts";
@@ -8,6 +8,7 @@ import { jsonResponse } from "../../http/json_response.ts";
 import type { EndpointRoute, RequestContext } from "../endpoint.ts";
 import { invalidRequest, validated } from "../validated.ts";
 import { idHeaders } from "./headers.ts";
+import { typeOfFile } from "./media.ts";
 import { fieldsOf, objectId, pageOf, secondsOf, uuidIn } from "./objects.ts";
 
 /** What files and batches are kept and found with. */
@@ -60,8 +61,8 @@ export function fileRoutes(parts: OpenaiBatches): EndpointRoute[] {
   }];
 
   async function upload(context: RequestContext): Promise<Response> {
-    const { filename, bytes } = await uploaded(await context.readForm());
-    return answer(fileJson(await files.keep({ filename, bytes }, context.caller)), context.requestId);
+    const file = await uploaded(await context.readForm());
+    return answer(fileJson(await files.keep(file, context.caller)), context.requestId);
   }
 
   async function list({ request, requestId, caller }: RequestContext): Promise<Response> {
@@ -76,14 +77,20 @@ export function fileRoutes(parts: OpenaiBatches): EndpointRoute[] {
   }
 }
 
-async function uploaded(form: FormData): Promise<{ filename: string; bytes: Uint8Array<ArrayBuffer> }> {
+/** What files that prompts name are brought for, in OpenAI's words: to us they are all `user_data`. */
+const FOR_PROMPTS = ["user_data", "vision", "assistants"];
+
+async function uploaded(form: FormData): Promise<FileToKeep> {
   const { file, purpose } = fieldsOf(form, ["file", "purpose"]);
-  if (purpose !== "batch") {
-    throw invalidRequest([{ field: "purpose", problem: "must be batch: no other files are kept here" }]);
+  const isForPrompts = typeof purpose === "string" && FOR_PROMPTS.includes(purpose);
+  if (purpose !== "batch" && !isForPrompts) {
+    throw invalidRequest([{ field: "purpose", problem: `must be batch, ${FOR_PROMPTS.join(" or ")}` }]);
   }
   if (!(file instanceof File)) throw invalidRequest([{ field: "file", problem: "must be a file" }]);
   if (file.size === 0) throw invalidRequest([{ field: "file", problem: "is empty" }]);
-  return { filename: plainName(file.name), bytes: new Uint8Array(await file.arrayBuffer()) };
+  const filename = plainName(file.name);
+  const bytes = new Uint8Array(await file.arrayBuffer());
+  return isForPrompts ? { filename, bytes, mimeType: typeOfFile(file) } : { filename, bytes };
 }
 
 /** A file's name as the database keeps it. */

@@ -74,6 +74,8 @@ export function promptTurns(
       }
     }
   });
+  // A system message alone is a prompt to OpenAI's models; upstream wants somebody to say something.
+  if (contents.length === 0) push(contents, "user", system.splice(0));
   if (contents.length === 0) throw new GatewayError("empty_prompt");
   return { contents, ...(system.length > 0 && { systemInstruction: { parts: system } }) };
 }

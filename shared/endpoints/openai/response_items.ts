@@ -13,12 +13,33 @@ const partsOf = <Part extends z.ZodType>(part: Part) =>
     listOf(part, { error: "must be a text or a list of parts" }),
   );
 
-const NO_FILE_ID = "is needed: file_id names no file that a prompt may have here";
+const NO_FILE = "is needed, or a file_id";
+/** Parts of chat completions, which clients send here as well (LangChain's pictures). */
+function asInputPart(value: unknown): unknown {
+  if (!isObject(value)) return value;
+  const { image_url: image, file } = value;
+  if (value.type === "image_url") {
+    return {
+      ...value,
+      type: "input_image",
+      ...(isObject(image) && { image_url: image.url, detail: image.detail }),
+    };
+  }
+  return value.type === "file" && isObject(file) ? { ...file, type: "input_file" } : value;
+}
+/** A file that is named by its id stands where its data or a link to it would. */
+function withFileId(value: unknown): unknown {
+  if (!isObject(value) || typeof value.file_id !== "string") return value;
+  const field = value.type === "input_image" ? "image_url" : "file_data";
+  return (value[field] ?? value.file_url ?? null) === null ? { ...value, [field]: value.file_id } : value;
+}
+const partWith = <Part extends z.ZodType>(part: Part) =>
+  z.preprocess((value) => withFileId(asInputPart(value)), part);
 const parts = [
   openFields({ type: z.enum(["input_text", "output_text", "text"]), text: z.string() }),
   openFields({
     type: z.literal("input_image"),
-    image_url: z.string({ error: NO_FILE_ID }),
+    image_url: z.string({ error: NO_FILE }),
     detail: z.string().optional(),
   }),
   openFields({
@@ -28,23 +49,50 @@ const parts = [
     filename: z.string().optional(),
   }).refine(({ file_data, file_url }) => file_data !== undefined || file_url !== undefined, {
     path: ["file_data"],
-    error: NO_FILE_ID,
+    error: NO_FILE,
   }),
 ] as const;
-const spoken = z.discriminatedUnion("type", [
+const spoken = partWith(z.discriminatedUnion("type", [
   ...parts,
   openFields({ type: z.literal("refusal"), refusal: z.string() }),
   openFields({ type: z.literal("input_audio"), input_audio: z.unknown() }),
 ], {
   error: "must be a part of type input_text, input_image, input_file, input_audio, output_text or refusal",
-});
-const output = partsOf(
+}));
+const output = partsOf(partWith(
   z.discriminatedUnion("type", [...parts], {
     error: "must be a part of type input_text, input_image or input_file",
   }),
-);
+));
 
 const id = z.string().max(200).optional();
+
+/**
+ * What OpenAI's own tools did, in conversations that were begun there. No model here knows these tools; an agent that is refused
+ * for its own past is refused for ever, so the items are left out, and named as ignored.
+ */
+export const DONE_ELSEWHERE = [
+  "apply_patch_call",
+  "apply_patch_call_output",
+  "code_interpreter_call",
+  "compaction",
+  "computer_call",
+  "computer_call_output",
+  "file_search_call",
+  "image_generation_call",
+  "local_shell_call",
+  "local_shell_call_output",
+  "mcp_approval_request",
+  "mcp_approval_response",
+  "mcp_call",
+  "mcp_list_tools",
+  "shell_call",
+  "shell_call_output",
+  "tool_search_call",
+  "tool_search_output",
+] as const;
+export const isDoneElsewhere = ({ type }: { type: string }) =>
+  (DONE_ELSEWHERE as readonly string[]).includes(type);
 
 const item = z.preprocess(
   (value) => {
@@ -80,6 +128,7 @@ const item = z.preprocess(
     // What a model thought and what it searched for are not told again.
     openFields({ type: z.literal("reasoning"), id }),
     openFields({ type: z.literal("web_search_call"), id }),
+    openFields({ type: z.enum(DONE_ELSEWHERE), id }),
     openFields({ type: z.literal("item_reference"), id: z.string().max(200) }),
   ], {
     error:
@@ -128,7 +177,8 @@ function itemId(type: string, responseId: string, nth: number): string {
 
 /** The items as they are kept, each with an id. */
 export function storableItems(items: readonly SaidItem[], responseId: string): unknown[] {
-  return items.map((one, nth) => ({ ...one, id: one.id ?? itemId(one.type, responseId, nth) }));
+  return items.filter((one) => !isDoneElsewhere(one))
+    .map((one, nth) => ({ ...one, id: one.id ?? itemId(one.type, responseId, nth) }));
 }
 
 /** What is kept elsewhere that a request needs: responses by their ids. */

@@ -315,7 +315,8 @@ function responseUsage({ usage }: GatewayResult) {
   const counted = usageJson(usage);
   return {
     input_tokens: counted.prompt_tokens,
-    input_tokens_details: counted.prompt_tokens_details,
+    // Nobody pays for writing to a cache here.
+    input_tokens_details: { ...counted.prompt_tokens_details, cache_write_tokens: 0 },
     output_tokens: counted.completion_tokens,
     output_tokens_details: counted.completion_tokens_details,
     total_tokens: counted.total_tokens,

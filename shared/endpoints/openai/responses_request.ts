@@ -4,7 +4,7 @@ import { isObject } from "../../contract/is_object.ts";
 import { knownFields, openFields } from "../fields.ts";
 import { IgnoredFields } from "../ignored_fields.ts";
 import { type Chat, decodeChat } from "./chat_request.ts";
-import { type PlacedItem, responseInput, type SaidItem } from "./response_items.ts";
+import { isDoneElsewhere, type PlacedItem, responseInput, type SaidItem } from "./response_items.ts";
 import { type Fault, invalidRequest, listOf, validated } from "../validated.ts";
 
 type Json = Record<string, unknown>;
@@ -101,6 +101,9 @@ export function readResponses(json: unknown, ignored: IgnoredFields | null): Res
   // What is left out of a prompt that is too long would be left out by nobody here, and it is refused as ever.
   leftOut("truncation", asked.truncation === "auto", "nothing is left out of a prompt", ignored);
   leftOut("include", (asked.include ?? []).length > 0, "nothing more can be included", ignored);
+  for (const { type } of asked.input.filter(isDoneElsewhere)) {
+    leftOut(`input[].${type}`, true, "it is of a tool that no model here knows", ignored);
+  }
   return asked;
 }
 

@@ -491,6 +491,71 @@ export function openaiClient(gateway: () => TestGateway): void {
       expect(response.usage?.total_tokens).toBeGreaterThan(0);
     });
 
+    test("[openai.files openai.media] names its files in a prompt by their ids", async () => {
+      const { chat, files, responses } = client();
+      const text = await files.create({
+        file: new File(["Лекция в пятницу"], "a.txt", { type: "text/plain" }),
+        purpose: "user_data",
+      });
+      const picture = await files.create({
+        // Node's clients declare no type.
+        file: new File([Uint8Array.from(atob(PNG), (char) => char.charCodeAt(0))], "a.png"),
+        purpose: "vision",
+      });
+      expect(text).toMatchObject({ purpose: "user_data", filename: "a.txt", status: "processed" });
+      await chat.completions.create({
+        model: GEMMA,
+        messages: [{
+          role: "user",
+          content: [{ type: "file", file: { file_id: text.id } }, { type: "text", text: "When?" }],
+        }],
+      });
+      const inline = [{
+        mimeType: "text/plain",
+        data: btoa(unescape(encodeURIComponent("Лекция в пятницу"))),
+      }, {
+        mimeType: "image/png",
+        data: PNG,
+      }];
+      const sent = async () =>
+        (await lastBody() as unknown as { contents: { parts: { inlineData?: unknown }[] }[] })
+          .contents[0]!.parts.flatMap(({ inlineData }) => inlineData ?? []);
+      expect(await sent()).toEqual(inline.slice(0, 1));
+      const content: OpenAI.Responses.ResponseInputContent[] = [
+        { type: "input_file", file_id: text.id },
+        { type: "input_image", file_id: picture.id, detail: "auto" },
+        { type: "input_text", text: "When?" },
+      ];
+      await responses.create({ model: GEMMA, input: [{ role: "user", content }] });
+      expect(await sent()).toEqual(inline);
+
+      await files.delete(text.id);
+      const gone = responses.create({ model: GEMMA, input: [{ role: "user", content }] });
+      await expect(gone).rejects.toThrow(OpenAI.NotFoundError);
+    });
+
+    test("[openai.system openai.response-items] is answered to instructions alone, and for what OpenAI's own tools did", async () => {
+      const alone = await client().chat.completions.create({
+        model: GEMMA,
+        messages: [{ role: "system", content: "Reply with exactly: yes" }],
+      });
+      expect(alone.choices[0]?.message.content).toBe("yes");
+      const begunElsewhere = [
+        { type: "mcp_call", id: "mcp_1", server_label: "a", name: "b", arguments: "{}" },
+        { type: "compaction", id: "cmp_1", encrypted_content: "x" },
+        // Pictures as LangChain writes them.
+        {
+          role: "user",
+          content: [{ type: "image_url", image_url: { url: `data:image/png;base64,${PNG}` } }],
+        },
+        { role: "user", content: "Reply with exactly: yes" },
+      ];
+      const { data, response } = await client().responses
+        .create({ model: GEMMA, input: begunElsewhere as OpenAI.Responses.ResponseInput }).withResponse();
+      expect(data.output_text).toBe("yes");
+      expect(response.headers.get("x-eve-ignored")).toBe("input[].mcp_call, input[].compaction");
+    });
+
     test("[openai.responses] gets an error that names what the Responses API does not offer", async () => {
       const param = (more: Record<string, unknown>) =>
         client().responses.create({ model: GEMMA, input: "Hello", ...more }).catch((thrown) => thrown.param);

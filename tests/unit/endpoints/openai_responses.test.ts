@@ -138,7 +138,7 @@ describe("[openai.response-items] items", () => {
       { type: "function_call", call_id: "a", name: "f", arguments: "{}" },
       { type: "function_call_output", call_id: "a", output: [{ type: "input_image", image_url: "x" }] },
     ]],
-    ["input[0].type", [{ type: "computer_call", call_id: "a" }]],
+    ["input[0].type", [{ type: "dream", call_id: "a" }]],
     ["input[0].id", [{ type: "item_reference", id: "msg_elsewhere" }]],
     ["input", []],
   ])("%s is named", async (param, input) => {
