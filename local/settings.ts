@@ -14,6 +14,8 @@ const FUNCTION_VARIABLES = /^(GOOGLE_API_KEY|EVE_|S3_|MAX_FILE_SIZE_MB$)/;
 const forStages = ["ADMIN_SECRET_KEY", "GIGACHAT_CA_CERT", ...STAGE_VARIABLES];
 /** What looks at pictures, and reads them. */
 const FOR_VISION = ["GIGACHAT_VISION_MODEL", "YANDEX_OCR_API_KEY", "YANDEX_OCR_BASE_URL"];
+/** Where its copy goes. */
+const FOR_GRAPH = ["NEO4J_URI", "NEO4J_USER", "NEO4J_PASSWORD", "NEO4J_DATABASE"];
 /** They are about the stack, not about the gateway. */
 const STACK_VARIABLES = ["EVE_PORT", "EVE_DATA_DIR"];
 
@@ -54,7 +56,7 @@ export function settingsFromEnvironment(): StackOptions {
     env: Object.fromEntries(
       Object.entries(variables).filter(([name]) =>
         (FUNCTION_VARIABLES.test(name) && !STACK_VARIABLES.includes(name)) || forStages.includes(name) ||
-        FOR_VISION.includes(name) || name in kept
+        FOR_VISION.includes(name) || FOR_GRAPH.includes(name) || name in kept
       ),
     ),
   };

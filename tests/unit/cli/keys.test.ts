@@ -187,6 +187,10 @@ describe("keys set", () => {
       for (const name of [kept, both]) keepSecret(folder, name, SECRET);
       expect(settingsFromEnvironment().env).toMatchObject({ [kept]: SECRET, [both]: "from the environment" });
       expect(overriddenSecrets()).toEqual([both]);
+      // Where the graph's copy goes is for the functions, too.
+      Deno.env.set("NEO4J_URI", "http://127.0.0.1:7474");
+      expect(settingsFromEnvironment().env).toMatchObject({ NEO4J_URI: "http://127.0.0.1:7474" });
+      Deno.env.delete("NEO4J_URI");
     } finally {
       Deno.env.delete(both);
       if (before === undefined) Deno.env.delete("EVE_DATA_DIR");
