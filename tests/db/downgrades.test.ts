@@ -179,41 +179,6 @@ describe("npm run eve -- db", () => {
     return found;
   }
 
-  /** As docs/cli.md says that rows are put back. */
-  async function putBack({ superuserUrl }: TestDatabase, table: string, file: string): Promise<void> {
-    const { default: postgres } = await import("postgres");
-    const sql = postgres(superuserUrl, { max: 1, onnotice: () => {} });
-    try {
-      await sql`set session_replication_role = replica`;
-      const columns = await sql`
-        select a.attname::text as name, quote_ident(a.attname) as quoted, format_type(a.atttypid, a.atttypmod) as type,
-          coalesce(a.attnum = any (i.indkey::int2[]), false) as "isKey"
-        from pg_attribute a left join pg_index i on i.indrelid = a.attrelid and i.indisprimary
-        where a.attrelid = ${table}::regclass and a.attnum > 0 and not a.attisdropped and a.attgenerated = ''`;
-      const value = ({ name, type }: (typeof columns)[number]) => `(l.line ->> '${name}')::${type}`;
-      const from = "(select $1::text::jsonb as line) l";
-      const given = columns.map(value);
-      const keys = columns.filter(({ isKey }) => isKey).map((column) =>
-        `t.${column.quoted} = ${value(column)}`
-      );
-      const lines = (await Deno.readTextFile(file)).split("\n").filter(Boolean);
-      // All of them first: a row that stayed may have another's number.
-      for (const line of lines) {
-        await sql.unsafe(`delete from ${table} t using ${from} where ${keys.join(" and ")}`, [line]);
-      }
-      for (const line of lines) {
-        await sql.unsafe(
-          `insert into ${table} (${
-            columns.map(({ quoted }) => quoted)
-          }) overriding system value select ${given} from ${from}`,
-          [line],
-        );
-      }
-    } finally {
-      await sql.end();
-    }
-  }
-
   const CHAT = "c0000000-0000-4000-8000-000000000001";
   const ROWS = `
     insert into eve.tenants (id, name, storage_limit_bytes) values ('acme', E'Acme "\\\\" \\n Ltd', 5);
@@ -286,8 +251,28 @@ describe("npm run eve -- db", () => {
       }
       await json(db.url, "upgrade");
       expect((await rowsOf(db, ["public.chats"]))["public.chats"]).toEqual([]);
-      // What was dropped last is the oldest, and what it had last is right.
-      for (const { table, file } of files) await putBack(db, table, file);
+      // A row that points at nothing keeps all of them away.
+      await db.sql`set session_replication_role = replica`;
+      await db.sql`insert into public.messages (chat_id, content) values (gen_random_uuid(), 'of no chat')`;
+      await db.sql`set session_replication_role = default`;
+      const dangling = await run(db.url, "restore", folder.path);
+      expect(dangling.complained).toMatch(
+        /Nothing was restored: 1 rows of messages would point at rows of chats/,
+      );
+      expect((await rowsOf(db, ["public.chats"]))["public.chats"]).toEqual([]);
+      await db.sql`delete from public.messages`;
+
+      const { restored } = await json(db.url, "restore", folder.path);
+      expect(restored).toEqual(
+        expect.arrayContaining(
+          files.map(({ table, written, file }) => ({
+            table,
+            rows: written,
+            file: expect.stringContaining(file),
+          })),
+        ),
+      );
+      expect(restored).toHaveLength(files.length);
       const tables = [...new Set(files.map(({ table }) => table))];
       expect(tables).toEqual(
         expect.arrayContaining([
@@ -300,6 +285,12 @@ describe("npm run eve -- db", () => {
       );
       const after = await rowsOf(db, tables);
       for (const table of tables) expect(after[table], table).toEqual(expect.arrayContaining(before[table]!));
+      // Numbers go on behind those that came back; and again is the same.
+      await json(db.url, "restore", folder.path);
+      expect(await rowsOf(db, tables)).toEqual(after);
+      await db.sql.unsafe(
+        "insert into eve.job_queues (kind, class, owner_id, topic) values ('llm', 'batch', gen_random_uuid(), '')",
+      );
       // A second time it has nothing to do.
       expect(await json(db.url, "upgrade")).toMatchObject({ applied: [], current: head, pending: [] });
     } finally {

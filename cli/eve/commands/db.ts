@@ -14,6 +14,7 @@ import {
   refuseForeign,
   waysDown,
 } from "../db/history.ts";
+import { restoreRows, rowsFilesIn } from "../db/restore.ts";
 import { readWayDown } from "../db/way_down.ts";
 import { CliFailure, misuse } from "../failure.ts";
 import { counted, dim, green, table, yellow } from "../table.ts";
@@ -115,6 +116,17 @@ export const databaseCommands: Command[] = [
         folder: given.option("data-folder"),
       }),
   },
+  {
+    name: "db restore",
+    summary: "put rows back that db downgrade --drop-data wrote down",
+    about:
+      `FOLDER is where they were written to, ./${DROPPED_ROWS} by default: the newest downgrade's are taken; or the folder of\n` +
+      "one migration in it. Run db upgrade first. All of them come back or none; a row that is there again is replaced.",
+    arguments: ["FOLDER?"],
+    options: {},
+    examples: ["db restore", "db restore eve_dropped_rows/20261123T000000Z_20261125000100_chats_tables"],
+    run: (given, around) => restore(around, given.arguments[0]),
+  },
 ];
 
 const fileOf = ({ version, name }: Migration) => `${version}_${name}`;
@@ -209,6 +221,21 @@ async function downgrade(
           ? `Nothing to do: ${state.database} is there already.`
           : `${state.database} is at ${state.current === null ? "nothing" : fileOf(state.current)}.`,
       ].join("\n"),
+    };
+  });
+}
+
+async function restore(around: CommandDependencies, folder?: string): Promise<Outcome> {
+  const files = await rowsFilesIn(rowsFolder(around, folder));
+  const url = databaseUrl(around);
+  return await withDatabase(url, async (sql) => {
+    refuseForeign(await readHistory(sql, CHECKOUT));
+    const restored = await restoreRows(sql, files);
+    return {
+      json: { database: placeOf(url), restored },
+      text: restored.map(({ table, rows, file }) => `${counted(rows, "row")} of ${table}, from ${file}`).join(
+        "\n",
+      ),
     };
   });
 }

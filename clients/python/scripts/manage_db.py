@@ -1,4 +1,4 @@
-"""The database's migrations by hand: ``python scripts/manage_db.py init|current|history|upgrade|downgrade``.
+"""The database's migrations by hand: ``python scripts/manage_db.py init|current|history|upgrade|downgrade|restore``.
 
 It takes settings from a file ``.env`` in the folder where it is started, and hands everything over to ``npm run eve -- db`` of the
 checkout that it lies in: whatever that understands is understood here (``downgrade base --dry-run``, ``current --json``). Node 20
@@ -17,7 +17,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import src.config  # noqa: E402, F401 -- reads .env.
 
-COMMANDS = ("init", "current", "history", "upgrade", "downgrade")
+COMMANDS = ("init", "current", "history", "upgrade", "downgrade", "restore")
 USAGE = f"python scripts/manage_db.py {'|'.join(COMMANDS)} [...]"
 
 
