@@ -24887,3 +24887,354 @@ begin
 end;
 $function$;
 comment on function public.eve_provider_save_seen is 'Saves a stage''s provider, if the fields that were seen of its configuration are as they were.';
+
+-- keys_and_models -----------------------------------------------------------------------------------------------------
+
+CREATE OR REPLACE FUNCTION eve.pool_key_json(key public.google_ai_api_keys)
+ RETURNS jsonb
+ LANGUAGE sql
+ IMMUTABLE
+ SET search_path TO ''
+AS $function$
+  select jsonb_build_object(
+    'id', (pool_key_json.key).id, 'alias', (pool_key_json.key).key_alias, 'env_var_name', (pool_key_json.key).env_var_name,
+    'quota_project', (pool_key_json.key).quota_project, 'priority', (pool_key_json.key).priority,
+    'notes', (pool_key_json.key).notes, 'is_active', coalesce((pool_key_json.key).is_active, false)
+  );
+$function$;
+comment on function eve.pool_key_json is 'A key, by the fields that people edit.';
+
+CREATE OR REPLACE FUNCTION eve.require_free_alias(alias text, other_than uuid DEFAULT NULL::uuid)
+ RETURNS void
+ LANGUAGE plpgsql
+ STABLE
+ SET search_path TO ''
+AS $function$
+begin
+  if coalesce(require_free_alias.alias, '') !~ '^[^[:cntrl:]]{1,100}$' or require_free_alias.alias like 'stage:%' then
+    raise exception 'alias must have 1 to 100 characters and not begin with stage:' using errcode = 'EV400';
+  elsif exists (
+    select from public.google_ai_api_keys k
+    where k.key_alias = require_free_alias.alias and k.id is distinct from require_free_alias.other_than
+  ) then
+    raise exception 'there is a key named % already', require_free_alias.alias using errcode = 'EV400';
+  end if;
+end;
+$function$;
+
+CREATE OR REPLACE FUNCTION public.eve_key_add(alias text, env_var_name text, quota_project text DEFAULT NULL::text, priority integer DEFAULT 100, notes text DEFAULT NULL::text)
+ RETURNS jsonb
+ LANGUAGE plpgsql
+ SET search_path TO ''
+AS $function$
+declare
+  v_key public.google_ai_api_keys;
+begin
+  -- Two who add the same alias come one after the other.
+  perform pg_advisory_xact_lock(eve.routes_lock());
+  perform eve.require_free_alias(eve_key_add.alias);
+  if coalesce(eve_key_add.env_var_name, '') !~ '^[A-Z][A-Z0-9_]{0,127}$' then
+    raise exception 'env_var_name must be the name of a secret, in capitals, digits and underscores' using errcode = 'EV400';
+  end if;
+  insert into public.google_ai_api_keys (key_alias, provider, env_var_name, quota_project, priority, notes, is_active)
+  values (
+    eve_key_add.alias, 'google', eve_key_add.env_var_name, nullif(eve_key_add.quota_project, ''),
+    coalesce(eve_key_add.priority, 100), nullif(eve_key_add.notes, ''), true
+  )
+  returning * into v_key;
+  return eve.pool_key_json(v_key);
+end;
+$function$;
+comment on function public.eve_key_add is 'Adds a key of the pool by the name of the secret that holds it, switched on.';
+
+CREATE OR REPLACE FUNCTION public.eve_key_change(id uuid, seen jsonb, changes jsonb)
+ RETURNS jsonb
+ LANGUAGE plpgsql
+ SET search_path TO ''
+AS $function$
+declare
+  v_key public.google_ai_api_keys;
+  v_after public.google_ai_api_keys;
+begin
+  perform pg_advisory_xact_lock(eve.routes_lock());
+  select * into v_key from public.google_ai_api_keys k where k.id = eve_key_change.id for update;
+  if not found then
+    raise exception 'there is no key %', eve_key_change.id using errcode = 'EV400';
+  end if;
+  perform eve.require_seen(eve_key_change.seen, eve.pool_key_json(v_key));
+  if eve_key_change.changes - array['alias', 'env_var_name', 'quota_project', 'priority', 'notes', 'is_active'] <> '{}' then
+    raise exception 'changes may have alias, env_var_name, quota_project, priority, notes and is_active' using errcode = 'EV400';
+  elsif v_key.env_var_name like 'stage:%' and eve_key_change.changes ?| array['alias', 'env_var_name'] then
+    raise exception '% is the key of a stage: it is changed there', v_key.key_alias using errcode = 'EV400';
+  elsif eve_key_change.changes ? 'env_var_name'
+    and coalesce(eve_key_change.changes ->> 'env_var_name', '') !~ '^[A-Z][A-Z0-9_]{0,127}$' then
+    raise exception 'env_var_name must be the name of a secret, in capitals, digits and underscores' using errcode = 'EV400';
+  end if;
+  v_after := jsonb_populate_record(v_key, eve_key_change.changes);
+  if eve_key_change.changes ? 'alias' then
+    perform eve.require_free_alias(eve_key_change.changes ->> 'alias', v_key.id);
+    v_after.key_alias := eve_key_change.changes ->> 'alias';
+  end if;
+  if eve_key_change.changes ? 'is_active' then
+    update public.google_ai_api_keys k
+    set is_active = coalesce(v_after.is_active, false), blocked_until = null, blocked_reason = null
+    where k.id = v_key.id;
+  end if;
+  update public.google_ai_api_keys k
+  set key_alias = v_after.key_alias, env_var_name = v_after.env_var_name, quota_project = nullif(v_after.quota_project, ''),
+    priority = v_after.priority, notes = nullif(v_after.notes, '')
+  where k.id = v_key.id
+  returning * into v_key;
+  return eve.pool_key_json(v_key);
+end;
+$function$;
+comment on function public.eve_key_change is 'Changes a key of the pool, if the fields that were seen are as they were.';
+
+CREATE OR REPLACE FUNCTION eve.model_json(model public.google_ai_model_limits)
+ RETURNS jsonb
+ LANGUAGE sql
+ IMMUTABLE
+ SET search_path TO ''
+AS $function$
+  select jsonb_build_object(
+    'model', (model_json.model).model, 'provider', (model_json.model).provider, 'is_active', (model_json.model).is_active,
+    'replaced_by', (model_json.model).replaced_by, 'supports_system', (model_json.model).supports_system,
+    'supports_json', (model_json.model).supports_json, 'supports_tools', (model_json.model).supports_tools,
+    'supports_thinking', (model_json.model).supports_thinking, 'max_output_tokens', (model_json.model).max_output_tokens,
+    'rpm', (model_json.model).rpm, 'tpm', (model_json.model).tpm, 'rpd', (model_json.model).rpd
+  );
+$function$;
+comment on function eve.model_json is 'A model, by the fields that people edit.';
+
+CREATE OR REPLACE FUNCTION public.eve_model_rows()
+ RETURNS jsonb
+ LANGUAGE sql
+ STABLE
+ SET search_path TO ''
+AS $function$
+  select coalesce(jsonb_agg(eve.model_json(m) order by m.model), '[]') from public.google_ai_model_limits m;
+$function$;
+comment on function public.eve_model_rows is 'All models, those that are switched off or replaced among them.';
+
+CREATE OR REPLACE FUNCTION public.eve_model_change(model text, seen jsonb, changes jsonb)
+ RETURNS jsonb
+ LANGUAGE plpgsql
+ SET search_path TO ''
+AS $function$
+declare
+  v_model public.google_ai_model_limits;
+  v_after public.google_ai_model_limits;
+begin
+  perform pg_advisory_xact_lock(eve.routes_lock());
+  select * into v_model from public.google_ai_model_limits m where m.model = eve_model_change.model for update;
+  if not found then
+    raise exception 'there is no model named %', eve_model_change.model using errcode = 'EV400';
+  end if;
+  perform eve.require_seen(eve_model_change.seen, eve.model_json(v_model));
+  if eve_model_change.changes - array[
+    'is_active', 'replaced_by', 'supports_system', 'supports_json', 'supports_tools', 'supports_thinking', 'max_output_tokens'
+  ] <> '{}' then
+    raise exception 'changes may have is_active, replaced_by, supports_* and max_output_tokens' using errcode = 'EV400';
+  end if;
+  v_after := jsonb_populate_record(v_model, eve_model_change.changes);
+  if v_after.max_output_tokens not between 1 and 10000000 then
+    raise exception 'max_output_tokens must be 1 to 10000000' using errcode = 'EV400';
+  elsif v_after.replaced_by is not null and not exists (
+    select from public.google_ai_model_limits m
+    -- A chain could come back to where it began.
+    where m.model = v_after.replaced_by and m.model <> v_model.model and m.replaced_by is null
+  ) then
+    raise exception 'replaced_by must be another model that is not replaced itself' using errcode = 'EV400';
+  end if;
+  update public.google_ai_model_limits m
+  set is_active = v_after.is_active, replaced_by = v_after.replaced_by, supports_system = v_after.supports_system,
+    supports_json = v_after.supports_json, supports_tools = v_after.supports_tools, supports_thinking = v_after.supports_thinking,
+    max_output_tokens = v_after.max_output_tokens, updated_at = now()
+  where m.id = v_model.id
+  returning * into v_model;
+  return eve.model_json(v_model);
+end;
+$function$;
+comment on function public.eve_model_change is 'Changes what a model can and which follows it, if the fields that were seen are as they were.';
+
+-- overview ------------------------------------------------------------------------------------------------------------
+
+create table eve.model_prices (
+  model text not null,
+  input_usd numeric,
+  cached_usd numeric,
+  output_usd numeric,
+  is_free boolean not null default false,
+  as_of date not null,
+  constraint model_prices_model_size CHECK (((length(model) >= 1) AND (length(model) <= 200))),
+  constraint model_prices_pkey PRIMARY KEY (model),
+  constraint model_prices_range CHECK ((((input_usd >= (0)::numeric) AND (input_usd <= (1000000)::numeric)) AND ((cached_usd >= (0)::numeric) AND (cached_usd <= (1000000)::numeric)) AND ((output_usd >= (0)::numeric) AND (output_usd <= (1000000)::numeric))))
+);
+alter table eve.model_prices enable row level security;
+comment on table eve.model_prices is 'What models cost, US dollars a million tokens. A model without a row, or with a null, has no known price.';
+comment on column eve.model_prices.input_usd is 'Of input that no cache had.';
+comment on column eve.model_prices.cached_usd is 'Of input that the provider had cached; null: as other input.';
+comment on column eve.model_prices.output_usd is 'Of the answer and of thinking.';
+comment on column eve.model_prices.is_free is 'Whether it is called in a free tier: it costs nothing, and the price says what it would have cost.';
+comment on column eve.model_prices.as_of is 'The day on which the price was looked up.';
+
+CREATE OR REPLACE FUNCTION public.eve_prices()
+ RETURNS jsonb
+ LANGUAGE sql
+ STABLE
+ SET search_path TO ''
+AS $function$
+  select coalesce(jsonb_agg(to_jsonb(p) order by p.model), '[]') from eve.model_prices p;
+$function$;
+comment on function public.eve_prices is 'What models cost, as far as it is known.';
+
+CREATE OR REPLACE FUNCTION public.eve_price_set(model text, input_usd numeric DEFAULT NULL::numeric, cached_usd numeric DEFAULT NULL::numeric, output_usd numeric DEFAULT NULL::numeric, is_free boolean DEFAULT false)
+ RETURNS jsonb
+ LANGUAGE plpgsql
+ SET search_path TO ''
+AS $function$
+declare
+  v_price eve.model_prices;
+begin
+  if coalesce(length(eve_price_set.model), 0) not between 1 and 200 then
+    raise exception 'model must have 1 to 200 characters' using errcode = 'EV400';
+  elsif least(eve_price_set.input_usd, eve_price_set.cached_usd, eve_price_set.output_usd) < 0
+    or greatest(eve_price_set.input_usd, eve_price_set.cached_usd, eve_price_set.output_usd) > 1000000 then
+    raise exception 'prices must be 0 to 1000000 US dollars a million tokens' using errcode = 'EV400';
+  end if;
+  insert into eve.model_prices as p (model, input_usd, cached_usd, output_usd, is_free, as_of)
+  values (
+    eve_price_set.model, eve_price_set.input_usd, eve_price_set.cached_usd, eve_price_set.output_usd,
+    coalesce(eve_price_set.is_free, false), (eve.clock() at time zone 'UTC')::date
+  )
+  on conflict on constraint model_prices_pkey do update
+  set input_usd = excluded.input_usd, cached_usd = excluded.cached_usd, output_usd = excluded.output_usd,
+    is_free = excluded.is_free, as_of = excluded.as_of
+  returning * into v_price;
+  return to_jsonb(v_price);
+end;
+$function$;
+comment on function public.eve_price_set is 'Sets what a model costs, as of today; nulls: unknown.';
+
+CREATE OR REPLACE FUNCTION public.eve_overview()
+ RETURNS jsonb
+ LANGUAGE sql
+ STABLE
+ SET search_path TO ''
+ SET enable_seqscan TO 'off'
+ SET jit TO 'off'
+AS $function$
+  with clock as (
+    select c.at, c.at - interval '1 hour' as since from (select eve.clock() as at) c
+  ), recent as materialized (
+    select r.state, r.wait_ms, r.latency_ms, r.error_code
+    from clock
+    cross join lateral (
+      select q.state, q.wait_ms, q.latency_ms, q.error_code
+      from eve.requests q
+      where q.finished_at >= clock.since
+      order by q.finished_at desc
+      limit 10000
+    ) r
+  ), refused as materialized (
+    select f.code
+    from clock
+    cross join lateral (
+      select q.code
+      from eve.refusals q
+      where q.refused_at >= clock.since and q.attempt <= 1
+      order by q.refused_at desc
+      limit 10000
+    ) f
+  ), errors as (
+    select e.code, count(*) as times
+    from (
+      select r.error_code as code from recent r where r.error_code is not null and r.state <> 'succeeded'
+      union all
+      select f.code from refused f
+    ) e
+    group by e.code
+    order by times desc, e.code
+    limit 10
+  )
+  select jsonb_build_object(
+    'since', (select c.since from clock c),
+    'requests', (select count(*) from recent),
+    'succeeded', (select count(*) from recent r where r.state = 'succeeded'),
+    'failed', (select count(*) from recent r where r.state = 'failed'),
+    'refused', (select count(*) from refused),
+    'is_sample', (select count(*) from recent) >= 10000 or (select count(*) from refused) >= 10000,
+    'wait_ms', (
+      select jsonb_build_object(
+        'p50', percentile_disc(0.5) within group (order by r.wait_ms),
+        'p95', percentile_disc(0.95) within group (order by r.wait_ms),
+        'p99', percentile_disc(0.99) within group (order by r.wait_ms)
+      )
+      from recent r
+    ),
+    'latency_ms', (
+      select jsonb_build_object(
+        'p50', percentile_disc(0.5) within group (order by r.latency_ms),
+        'p95', percentile_disc(0.95) within group (order by r.latency_ms),
+        'p99', percentile_disc(0.99) within group (order by r.latency_ms)
+      )
+      from recent r
+      where r.state = 'succeeded' and r.latency_ms is not null
+    ),
+    'errors', coalesce((select jsonb_agg(to_jsonb(e) order by e.times desc, e.code) from errors e), '[]'),
+    'has_keys', exists (select from public.google_ai_api_keys k where k.is_active),
+    'has_consumers', exists (select from eve.consumers c where c.kind <> 'project'),
+    'has_requests', exists (select from eve.requests) or exists (select from eve.inflight)
+  );
+$function$;
+comment on function public.eve_overview is 'How the last hour went: requests, refusals, errors, what was waited and what upstream took; and whether anything is there yet.';
+
+CREATE OR REPLACE FUNCTION public.eve_find(id text)
+ RETURNS jsonb
+ LANGUAGE plpgsql
+ STABLE
+ SET search_path TO ''
+ SET enable_seqscan TO 'off'
+ SET jit TO 'off'
+AS $function$
+declare
+  v_id constant text := btrim(eve_find.id);
+  v_uuid uuid;
+  v_no bigint;
+  v_found jsonb;
+begin
+  if coalesce(length(v_id), 0) not between 1 and 200 then
+    raise exception 'id must have 1 to 200 characters' using errcode = 'EV400';
+  end if;
+  if v_id ~* '^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$' then
+    v_uuid := v_id::uuid;
+  elsif v_id ~ '^[0-9]{1,18}$' then
+    v_no := v_id::bigint;
+  end if;
+  select coalesce(jsonb_agg(to_jsonb(f)), '[]') into v_found
+  from (
+    (
+      select 'request' as kind, r.request_no::text as id, r.request_id as name, r.finished_at as at
+      from eve.requests r
+      where r.request_id = v_id or r.request_no = v_no
+      order by r.finished_at desc
+      limit 10
+    )
+    union all
+    (
+      select 'request', i.request_no::text, i.request_id, i.received_at
+      from eve.inflight i
+      where i.request_id = v_id
+      limit 10
+    )
+    union all
+    select 'job', j.id::text, j.request_id, j.submitted_at from eve.jobs j where j.id = v_uuid
+    union all
+    select 'chat', c.id::text, null, c.created_at from public.chats c where c.id = v_uuid
+    union all
+    select 'post', p.id::text, p.external_id, p.created_at from public.posts p where p.id = v_uuid
+  ) f;
+  return v_found;
+end;
+$function$;
+comment on function public.eve_find is 'What has this id: requests by their caller''s id or their number, a job, a chat, a post.';

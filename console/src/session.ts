@@ -1,3 +1,4 @@
+import { dropDraft } from "./parts/playground_draft.ts";
 import type { Console } from "./console_context.tsx";
 
 /** Whether a person has chosen to leave: a session that ends otherwise is one to sign in to again, with the page kept. */
@@ -24,6 +25,7 @@ export const isLeaving = () => leaving;
 
 export function signOut(auth: Console["auth"]): void {
   leaving = true;
+  dropDraft();
   auth.signOut({ scope: "local" });
 }
 

@@ -12,7 +12,7 @@ import {
   useComputedColorScheme,
   useMantineColorScheme,
 } from "@mantine/core";
-import { useDisclosure, useNetwork } from "@mantine/hooks";
+import { useDisclosure, useHotkeys, useNetwork } from "@mantine/hooks";
 import { useQuery } from "@tanstack/react-query";
 import {
   Bell,
@@ -21,17 +21,20 @@ import {
   FlaskConical,
   Gauge,
   HardDrive,
+  House,
+  Key,
   KeyRound,
   List,
   ListTodo,
   LogOut,
   MessagesSquare,
   Moon,
+  Search,
   Sun,
   Users,
   Waypoints,
 } from "lucide-react";
-import { type ReactNode, useRef } from "react";
+import { lazy, type ReactNode, Suspense, useRef } from "react";
 import { useTranslation } from "react-i18next";
 import { Link, useLocation } from "wouter";
 import type { Me } from "./api/shapes.ts";
@@ -40,8 +43,12 @@ import { useConsole } from "./console_context.tsx";
 import { chooseLanguage, type Language, LANGUAGES } from "./i18n/language.ts";
 import { EVERY_MS } from "./queries.ts";
 
+const Find = lazy(() => import("./parts/find.tsx"));
+
 const PAGES = [
+  { path: "/overview", name: "overview", icon: House },
   { path: "/providers", name: "providers", icon: KeyRound },
+  { path: "/keys", name: "keys", icon: Key },
   { path: "/quota", name: "quota", icon: Gauge },
   { path: "/requests", name: "requests", icon: List },
   { path: "/consumers", name: "consumers", icon: Users },
@@ -60,6 +67,9 @@ const ICON = { size: 18, "aria-hidden": true } as const;
 export function Shell({ me, children }: { me: Me; children: ReactNode }) {
   const { t } = useTranslation();
   const [opened, { toggle, close }] = useDisclosure();
+  const [finding, { open: find, close: endFinding }] = useDisclosure();
+  // In fields too: that is where a person is with an id in hand.
+  useHotkeys([["mod+K", find]], [], true);
   const [location] = useLocation();
   const main = useRef<HTMLElement>(null);
   const page = location.split("/")[1];
@@ -87,6 +97,9 @@ export function Shell({ me, children }: { me: Me; children: ReactNode }) {
             <Text fw={700} component="span">EVE Gateway</Text>
           </Group>
           <Group gap="xs" wrap="nowrap">
+            <ActionIcon variant="default" size="lg" aria-label={t("find.open")} onClick={find}>
+              <Search {...ICON} />
+            </ActionIcon>
             <LanguageChoice />
             <ColorSchemeSwitch />
             <Account email={me.email} />
@@ -111,6 +124,11 @@ export function Shell({ me, children }: { me: Me; children: ReactNode }) {
       </AppShell.Navbar>
       <AppShell.Main ref={main} id="content" tabIndex={-1} style={{ outline: "none" }}>
         <Offline />
+        {finding && (
+          <Suspense>
+            <Find close={endFinding} />
+          </Suspense>
+        )}
         {children}
       </AppShell.Main>
     </AppShell>

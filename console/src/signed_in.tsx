@@ -14,6 +14,8 @@ import { ErrorState } from "./parts/states.tsx";
 import { Waiting } from "./parts/waiting.tsx";
 import { Shell } from "./shell.tsx";
 
+const OverviewPage = lazy(() => import("./pages/overview.tsx"));
+const KeysPage = lazy(() => import("./pages/keys.tsx"));
 const ProvidersPage = lazy(() => import("./pages/providers.tsx"));
 const QuotaPage = lazy(() => import("./pages/quota.tsx"));
 const RequestsPage = lazy(() => import("./pages/requests.tsx"));
@@ -59,6 +61,8 @@ function Pages() {
         <PageBoundary>
           <Suspense fallback={<Waiting />}>
             <Switch>
+              <Route path="/overview" component={OverviewPage} />
+              <Route path="/keys" component={KeysPage} />
               <Route path="/providers" component={ProvidersPage} />
               <Route path="/quota" component={QuotaPage} />
               <Route path="/requests/:no?">{({ no }) => <RequestsPage requestNo={no} />}</Route>
@@ -72,7 +76,7 @@ function Pages() {
               <Route path="/alerts" component={AlertsPage} />
               <Route path="/playground" component={PlaygroundPage} />
               <Route>
-                <Redirect to="/providers" replace />
+                <Redirect to="/overview" replace />
               </Route>
             </Switch>
           </Suspense>

@@ -12,6 +12,7 @@ import { chatRoutes } from "./chat_routes.ts";
 import { consumerRoutes } from "./consumer_routes.ts";
 import { type AllowedOrigins, forOrigin, preflightFor } from "./origins.ts";
 import { jobRoutes } from "./job_routes.ts";
+import { keyRoutes } from "./key_routes.ts";
 import { playgroundRoutes } from "./playground_routes.ts";
 import { providerRoutes } from "./provider_routes.ts";
 import { readingRoutes } from "./reading_routes.ts";
@@ -30,6 +31,7 @@ const MAX_BODY_BYTES = 10 * 1024 * 1024;
 const ROUTES: readonly Route[] = [
   ...providerRoutes,
   ...readingRoutes,
+  ...keyRoutes,
   ...consumerRoutes,
   ...tenantRoutes,
   ...cacheRoutes,

@@ -16,6 +16,13 @@ export interface AdminAnswers {
   "GET /providers/history": { history: HistoryEvent[] };
   "GET /lanes": LanesAnswer;
   "GET /models": { models: Model[] };
+  "GET /overview": Overview;
+  "GET /find": { found: Found[] };
+  "GET /keys": { keys: KeyOfPool[] };
+  "POST /keys/test": KeyTest;
+  "GET /models/all": { models: ModelRow[] };
+  "GET /limits": LimitsAnswer;
+  "GET /prices": { prices: ModelPrice[] };
   "GET /requests": RequestsAnswer;
   "GET /requests/detail": RequestDetail;
   "GET /requests/errors": { errors: BadRequests[] };
@@ -241,7 +248,15 @@ export interface RequestDetail extends RequestRow {
   running:
     | { attempt: number; state: string; start_at: string; lease_until: string; tokens_booked: number }
     | null;
-  refusals: { at: string; attempt: number; model: string; error_code: string; limit: string | null }[];
+  refusals: {
+    at: string;
+    attempt: number;
+    model: string;
+    error_code: string;
+    limit: string | null;
+    /** When it would have fitted, after `at`. */
+    retry_after_ms: number | null;
+  }[];
   capture: { prompt: unknown; answer: unknown; captured_at: string } | null;
   answer_kept: boolean;
 }
@@ -330,6 +345,111 @@ export interface Alert {
   advice: string | null;
   opened_at: string;
   closed_at: string | null;
+}
+
+export interface Percentiles {
+  p50: number | null;
+  p95: number | null;
+  p99: number | null;
+}
+
+/** Of the last hour. */
+export interface Overview {
+  since: string;
+  requests: number;
+  succeeded: number;
+  failed: number;
+  refused: number;
+  /** There were more: these are the newest 10,000. */
+  is_sample: boolean;
+  wait_ms: Percentiles;
+  latency_ms: Percentiles;
+  errors: { code: string; times: number }[];
+  has_keys: boolean;
+  has_consumers: boolean;
+  has_requests: boolean;
+}
+
+export interface Found {
+  kind: "request" | "job" | "chat" | "post";
+  /** Of a request its number. */
+  id: string;
+  name: string | null;
+  at: string | null;
+}
+
+export interface KeyOfPool {
+  id: string;
+  alias: string | null;
+  provider: string;
+  /** A stage's key begins with `stage:`. */
+  env_var_name: string | null;
+  quota_project: string | null;
+  quota_key: string;
+  priority: number | null;
+  notes: string | null;
+  is_active: boolean;
+  state: "on" | "off" | "blocked" | "no_secret_name";
+  /** `infinity`: until a person switches it on. */
+  blocked_until: string | null;
+  blocked_reason: string | null;
+  last_used_at: string | null;
+  today: { requests: number; input_tokens: number };
+  check: {
+    checked_at: string;
+    outcome: "works" | "rejected" | "secret_missing" | "unclear";
+    reason: string | null;
+    detail: string | null;
+  } | null;
+  blocked_models: { model: string; blocked_until: string; reason: string }[];
+}
+
+export interface KeyTest {
+  status: "active" | "invalid" | "error" | "no_secret";
+  reason: string | null;
+  models: string[] | null;
+}
+
+export interface ModelRow {
+  model: string;
+  provider: string;
+  is_active: boolean;
+  replaced_by: string | null;
+  supports_system: boolean;
+  supports_json: boolean;
+  supports_tools: boolean;
+  supports_thinking: boolean;
+  max_output_tokens: number | null;
+  /** Null: unlimited. */
+  rpm: number | null;
+  tpm: number | null;
+  rpd: number | null;
+}
+
+export interface LimitsAnswer {
+  overrides: {
+    quota_project: string;
+    model: string;
+    rpm: number | null;
+    tpm: number | null;
+    rpd: number | null;
+    notes: string | null;
+  }[];
+  quota_projects: string[];
+}
+
+/** US dollars a million tokens; null: unknown. */
+export interface ModelPrice {
+  model: string;
+  input_usd: number | null;
+  /** Null: as other input. */
+  cached_usd: number | null;
+  /** Of thinking too. */
+  output_usd: number | null;
+  /** Called in a free tier: the price says what it would have cost. */
+  is_free: boolean;
+  /** The day on which it was looked up. */
+  as_of: string;
 }
 
 export interface Model {

@@ -11,6 +11,12 @@ const limit = z.number().int().min(0).max(2_147_483_647).nullish();
 
 /** What the pages show. The answers are those of the database's reading functions, by the names of the columns. */
 export const readingRoutes = [
+  route("GET", "/overview", z.strictObject({}), ({ dependencies }) => dependencies.reading.overview()),
+
+  route("GET", "/find", z.strictObject({ id: text }), async ({ dependencies }, { id }) => ({
+    found: await dependencies.reading.find(id),
+  })),
+
   route(
     "GET",
     "/lanes",
@@ -64,10 +70,12 @@ export const readingRoutes = [
         interactive_reserve_day: share,
       })).min(1).max(1_000),
       quota_project: text.nullish(),
+      add_models: z.boolean().default(false),
     }),
-    async ({ dependencies, administrator }, { changes, quota_project }) => ({
+    async ({ dependencies, administrator }, { changes, quota_project, add_models }) => ({
       changed: await dependencies.reading.setLimits(changes, {
         quotaProject: quota_project ?? undefined,
+        addModels: add_models,
         ...(quota_project && { notes: `set by ${administrator.name}` }),
       }),
     }),

@@ -8,6 +8,7 @@ import type { AdminChats } from "../database/admin_chats.ts";
 import type { DeadLetters } from "../database/events.ts";
 import type { Webhooks } from "../database/webhooks.ts";
 import type { JobQueue } from "../database/job_queue.ts";
+import type { KeyPool } from "../database/key_pool.ts";
 import type { JobSearch } from "../database/job_search.ts";
 import type { Ledger } from "../database/admission/ledger.ts";
 import type { Reading } from "../database/reading.ts";
@@ -23,6 +24,7 @@ export interface AdminDependencies {
   identify(request: Request): Promise<Administrator>;
   stages: Stages;
   reading: Reading;
+  keyPool: KeyPool;
   admin: Admin;
   tenants: Tenants;
   cache: CacheAdmin;

@@ -1466,6 +1466,7 @@ export type Database = {
         Args: { "at_most"?: number; "kinds": (string)[]; "lease_ms"?: number };
         Returns: Json;
       };
+      "eve_find": { Args: { "id": string }; Returns: Json };
       "eve_give_back": {
         Args: {
           "attempt"?: number;
@@ -1671,6 +1672,17 @@ export type Database = {
         Returns: Json;
       };
       "eve_jobs_worker_end": { Args: { "worker_id": string }; Returns: Json };
+      "eve_key_add": {
+        Args: {
+          "alias": string;
+          "env_var_name": string;
+          "notes"?: string;
+          "priority"?: number;
+          "quota_project"?: string;
+        };
+        Returns: Json;
+      };
+      "eve_key_change": { Args: { "changes": Json; "id": string; "seen": Json }; Returns: Json };
       "eve_key_checked": {
         Args: {
           "detail"?: string;
@@ -1864,19 +1876,33 @@ export type Database = {
       };
       "eve_metrics": { Args: Record<PropertyKey, never>; Returns: Json };
       "eve_metrics_count": { Args: Record<PropertyKey, never>; Returns: Json };
+      "eve_model_change": { Args: { "changes": Json; "model": string; "seen": Json }; Returns: Json };
       "eve_model_from_environment": {
         Args: { "env_var_name": string; "model": string; "provider_kind": string };
         Returns: Json;
       };
+      "eve_model_rows": { Args: Record<PropertyKey, never>; Returns: Json };
       "eve_models": { Args: { "consumer_id"?: string; "token_id"?: string }; Returns: Json };
       "eve_models_compared": { Args: Record<PropertyKey, never>; Returns: Json };
       "eve_models_seen": { Args: { "key_id": string; "models": (string)[] }; Returns: Json };
       "eve_now": { Args: Record<PropertyKey, never>; Returns: Json };
+      "eve_overview": { Args: Record<PropertyKey, never>; Returns: Json };
       "eve_post_add": {
         Args: { "actor": Json; "post": Json; "scope"?: string; "trace_id"?: string };
         Returns: Json;
       };
       "eve_post_delete": { Args: { "actor": Json; "post_id": string }; Returns: Json };
+      "eve_price_set": {
+        Args: {
+          "cached_usd"?: number;
+          "input_usd"?: number;
+          "is_free"?: boolean;
+          "model": string;
+          "output_usd"?: number;
+        };
+        Returns: Json;
+      };
+      "eve_prices": { Args: Record<PropertyKey, never>; Returns: Json };
       "eve_provider_checked": {
         Args: {
           "actor": string;

@@ -406,6 +406,39 @@ const facts = z.object({
 });
 export type ProjectFacts = z.output<typeof facts>;
 
+const percentiles = z.object({
+  p50: z.number().nullable(),
+  p95: z.number().nullable(),
+  p99: z.number().nullable(),
+});
+
+const overview = z.object({
+  since: z.string(),
+  requests: z.number(),
+  succeeded: z.number(),
+  failed: z.number(),
+  refused: z.number(),
+  /** There were more: these are the newest 10,000. */
+  is_sample: z.boolean(),
+  wait_ms: percentiles,
+  /** Of those that succeeded, what upstream took. */
+  latency_ms: percentiles,
+  errors: z.array(z.object({ code: z.string(), times: z.number() })),
+  has_keys: z.boolean(),
+  has_consumers: z.boolean(),
+  has_requests: z.boolean(),
+});
+export type Overview = z.output<typeof overview>;
+
+const found = z.object({
+  kind: z.enum(["request", "job", "chat", "post"]),
+  /** Of a request its number. */
+  id: z.string(),
+  name: z.string().nullable(),
+  at: z.string().nullable(),
+});
+export type Found = z.output<typeof found>;
+
 const realtime = z.object({
   /** Whether the project has Realtime's publication. */
   publication: z.boolean(),
@@ -447,6 +480,10 @@ export interface Reading {
   /** Brings the sums up to now, for some seconds. False: there is more to sum, or another process is doing it: try again. */
   rollUp(): Promise<boolean>;
   facts(): Promise<ProjectFacts>;
+  /** How the last hour went. */
+  overview(): Promise<Overview>;
+  /** What has this id; 1 to 200 characters. */
+  find(id: string): Promise<Found[]>;
   /** Whether Supabase's Realtime tells other devices of chats. */
   realtime(): Promise<RealtimeFacts>;
 }
@@ -549,6 +586,8 @@ export function createReading(transport: Transport, timeoutMs = READING_TIMEOUT_
       return status === "succeeded";
     },
     facts: () => ask("eve_doctor", {}, facts),
+    overview: () => ask("eve_overview", {}, overview),
+    find: (id) => ask("eve_find", { id }, z.array(found)),
     realtime: () => ask("eve_chat_realtime", {}, realtime),
   };
 }

@@ -12,7 +12,7 @@ import {
   Textarea,
 } from "@mantine/core";
 import { useQuery } from "@tanstack/react-query";
-import { type FormEvent, useRef, useState } from "react";
+import { type FormEvent, type KeyboardEvent, useEffect, useRef, useState } from "react";
 import { useTranslation } from "react-i18next";
 import { ApiError } from "../api/api.ts";
 import { readEvents } from "../api/events.ts";
@@ -20,6 +20,7 @@ import type { Job } from "../api/shapes.ts";
 import { useConsole } from "../console_context.tsx";
 import { useFormat } from "../i18n/format.ts";
 import { Page } from "../parts/page.tsx";
+import { keepDraft, readDraft } from "../parts/playground_draft.ts";
 
 /** A model or, with this before its name, a stage. */
 const STAGE = "stage:";
@@ -56,10 +57,12 @@ const JOB_POLL_MS = 3_000;
 export default function PlaygroundPage() {
   const { t } = useTranslation();
   const { api } = useConsole();
-  const [targets, setTargets] = useState<(string | null)[]>([null, null]);
-  const [two, setTwo] = useState(false);
-  const [system, setSystem] = useState("");
-  const [prompt, setPrompt] = useState("");
+  const [draft] = useState(readDraft);
+  const [targets, setTargets] = useState<(string | null)[]>(draft.targets);
+  const [two, setTwo] = useState(draft.count > 1);
+  const [system, setSystem] = useState(draft.system);
+  const [prompt, setPrompt] = useState(draft.prompt);
+  useEffect(() => keepDraft({ targets, count: two ? 2 : 1, system, prompt }), [targets, two, system, prompt]);
   const [runs, setRuns] = useState<Run[]>([NOTHING, NOTHING]);
   const asking = useRef<AbortController | null>(null);
   const [busy, setBusy] = useState(false);
@@ -205,6 +208,7 @@ export default function PlaygroundPage() {
             minRows={4}
             maxRows={16}
             value={prompt}
+            onKeyDown={askByKey}
             onChange={(event) => setPrompt(event.currentTarget.value)}
           />
           <Group>
@@ -222,6 +226,13 @@ export default function PlaygroundPage() {
       </SimpleGrid>
     </Page>
   );
+}
+
+/** Ctrl+Enter, and the other key that Macs have for it. */
+function askByKey(event: KeyboardEvent<HTMLTextAreaElement>): void {
+  if (event.key !== "Enter" || !(event.ctrlKey || event.metaKey)) return;
+  event.preventDefault();
+  event.currentTarget.form?.requestSubmit();
 }
 
 function Answer({ run }: { run: Run }) {

@@ -1,10 +1,22 @@
-import { Card, Group, Progress, Select, SimpleGrid, Stack, Text, Title, Tooltip } from "@mantine/core";
+import {
+  Button,
+  Card,
+  Group,
+  Progress,
+  Select,
+  SimpleGrid,
+  Stack,
+  Text,
+  Title,
+  Tooltip,
+} from "@mantine/core";
 import { useQuery } from "@tanstack/react-query";
 import { lazy, Suspense, useState } from "react";
 import { useTranslation } from "react-i18next";
 import type { Allowance, Lane } from "../api/shapes.ts";
 import { useConsole } from "../console_context.tsx";
 import { useFormat } from "../i18n/format.ts";
+import { byFullness, isIdle } from "../parts/lane_order.ts";
 import { Page } from "../parts/page.tsx";
 import { StateBadge } from "../parts/state_badge.tsx";
 import { EmptyState, Loaded } from "../parts/states.tsx";
@@ -17,6 +29,7 @@ export default function QuotaPage() {
   const format = useFormat();
   const { api } = useConsole();
   const [project, setProject] = useState<string | null>(null);
+  const [all, setAll] = useState(false);
   const lanes = useQuery({
     queryKey: ["lanes"],
     queryFn: ({ signal }) => api.get("/lanes", {}, signal),
@@ -27,7 +40,11 @@ export default function QuotaPage() {
       <Loaded query={lanes}>
         {({ lanes, now }) => {
           const projects = [...new Set(lanes.map((lane) => lane.quota_project))];
-          const shown = lanes.filter((lane) => project === null || lane.quota_project === project);
+          const found = lanes.filter((lane) => project === null || lane.quota_project === project)
+            .toSorted(byFullness);
+          const idle = found.filter(isIdle);
+          // All of them while none is used: a page of nothing says nothing.
+          const shown = all || idle.length === found.length ? found : found.filter((lane) => !isIdle(lane));
           if (lanes.length === 0) {return (
               <EmptyState title={t("quota.empty")}>{t("quota.empty_how")}</EmptyState>
             );}
@@ -53,6 +70,15 @@ export default function QuotaPage() {
               <SimpleGrid cols={{ base: 1, md: 2, xl: 3 }}>
                 {shown.map((lane) => <LaneCard key={`${lane.quota_project} ${lane.model}`} lane={lane} />)}
               </SimpleGrid>
+              {idle.length > 0 && idle.length < found.length && (
+                <Button
+                  variant="default"
+                  w="max-content"
+                  onClick={() => setAll((now) => !now)}
+                >
+                  {all ? t("quota.hide_idle") : t("quota.show_idle", { count: idle.length })}
+                </Button>
+              )}
             </Stack>
           );
         }}
@@ -80,7 +106,9 @@ function LaneCard({ lane }: { lane: Lane }) {
           <Text size="sm">
             {t("quota.blocked", {
               until: format.time(lane.blocked_until),
-              reason: lane.blocked_reason ?? "–",
+              reason: t(`quota.reasons.${lane.blocked_reason as "key_invalid"}`, {
+                defaultValue: lane.blocked_reason ?? "–",
+              }),
             })}
           </Text>
         )}

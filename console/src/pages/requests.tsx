@@ -26,6 +26,7 @@ import { saveFile } from "../parts/save_file.ts";
 import { StateBadge } from "../parts/state_badge.tsx";
 import { EmptyState, ErrorState, Loaded, Stale } from "../parts/states.tsx";
 import { EVERY_MS } from "../queries.ts";
+import { Again, Conversation, Waterfall } from "./request_parts.tsx";
 
 const STATES: RequestState[] = ["running", "succeeded", "failed", "cancelled", "expired", "refused"];
 const PAGE = 50;
@@ -57,6 +58,8 @@ const askedOf = (filter: Filter) => ({
   ),
 });
 
+/** Names of consumers, of those that have what is typed in them. */
+const SUGGESTED = 20;
 /** An export is of the newest so many. */
 const MOST_EXPORTED = 10_000;
 const EXPORT_PAGE = 1_000;
@@ -83,7 +86,28 @@ export default function RequestsPage({ requestNo }: { requestNo: string | undefi
     // Older pages do not change: only somebody who looks at the newest sees them live.
     refetchInterval: (query) => (query.state.data?.pages.length ?? 0) > 1 ? false : EVERY_MS.requests,
   });
+  const keys = useQuery({
+    queryKey: ["keys"],
+    queryFn: ({ signal }) => api.get("/keys", {}, signal),
+    staleTime: 60_000,
+  });
+  const models = useQuery({
+    queryKey: ["models"],
+    queryFn: ({ signal }) => api.get("/models", {}, signal),
+    staleTime: 60_000,
+  });
+  const consumers = useQuery({
+    queryKey: ["consumers", "named", asked.consumer],
+    queryFn: ({ signal }) => api.get("/consumers", { search: asked.consumer, limit: SUGGESTED }, signal),
+    staleTime: 60_000,
+  });
   const rows = requests.data?.pages.flatMap((page) => page.requests) ?? [];
+  const known = {
+    consumer: consumers.data?.consumers.map(({ name }) => name) ?? [],
+    model: models.data?.models.map(({ model }) => model) ?? [],
+    key: keys.data?.keys.flatMap(({ alias }) => alias ?? []) ?? [],
+    error_code: rows.flatMap(({ error_code }) => error_code ?? []),
+  };
   const exporting = useAction(async (kind: "csv" | "json") => {
     const found: RequestRow[] = [];
     let before: string | null = null;
@@ -114,7 +138,15 @@ export default function RequestsPage({ requestNo }: { requestNo: string | undefi
   return (
     <Page title={t("requests.title")} about={t("requests.about")}>
       <Group component="search" align="flex-end">
-        {TEXTS.map((name) => <TextInput key={name} {...text(name)} />)}
+        {TEXTS.map((name) =>
+          name === "request_id"
+            ? <TextInput key={name} {...text(name)} />
+            : <TextInput key={name} {...text(name)} list={`known-${name}`} />
+        )}
+        <Known name="consumer" values={known.consumer} />
+        <Known name="model" values={known.model} />
+        <Known name="key" values={known.key} />
+        <Known name="error_code" values={known.error_code} />
         <Select
           label={t("requests.outcome")}
           placeholder={t("all")}
@@ -230,6 +262,15 @@ export default function RequestsPage({ requestNo }: { requestNo: string | undefi
   );
 }
 
+/** What a field may have, as the browser suggests it. */
+function Known({ name, values }: { name: string; values: string[] }) {
+  return (
+    <datalist id={`known-${name}`}>
+      {[...new Set(values)].map((value) => <option key={value} value={value} />)}
+    </datalist>
+  );
+}
+
 /** The answer and the thinking, which is paid for like it; of the last attempt. */
 function tokensOut({ input_tokens, output_tokens, total_tokens }: RequestRow): number | null {
   return total_tokens === null || input_tokens === null ? output_tokens : total_tokens - input_tokens;
@@ -287,7 +328,9 @@ function OneRequest({ requestNo }: { requestNo: string }) {
       {(request) => (
         <Stack>
           <Facts request={request} />
+          <Again request={request} />
           <Title order={3} size="h5">{t("requests.attempts")}</Title>
+          {request.tries.length > 0 && <Waterfall request={request} />}
           <Timeline bulletSize={14} lineWidth={2} active={request.tries.length}>
             <Timeline.Item title={t("requests.received")}>
               <Text size="xs" c="dimmed">{format.time(request.at)}</Text>
@@ -298,6 +341,14 @@ function OneRequest({ requestNo }: { requestNo: string }) {
                 title={`${t("requests.state.refused")}: ${refusal.error_code}`}
                 color="yellow"
               >
+                {refusal.limit && (
+                  <Text size="sm">
+                    {t("requests.refused_by", {
+                      limit: refusal.limit,
+                      after: format.duration(refusal.retry_after_ms),
+                    })}
+                  </Text>
+                )}
                 <Text size="xs" c="dimmed">{format.time(refusal.at)}</Text>
               </Timeline.Item>
             ))}
@@ -346,14 +397,15 @@ function OneRequest({ requestNo }: { requestNo: string }) {
               </Timeline.Item>
             )}
           </Timeline>
+          {Object.keys(request.metadata ?? {}).length > 0 && (
+            <>
+              <Title order={3} size="h5">{t("requests.metadata")}</Title>
+              <Code block tabIndex={0}>{JSON.stringify(request.metadata, null, 2)}</Code>
+            </>
+          )}
           <Title order={3} size="h5">{t("requests.captured")}</Title>
           {request.capture
-            ? (
-              <>
-                <Code block tabIndex={0}>{readable(request.capture.prompt)}</Code>
-                <Code block tabIndex={0}>{readable(request.capture.answer)}</Code>
-              </>
-            )
+            ? <Conversation capture={request.capture} />
             : <Text size="sm" c="dimmed">{t("requests.not_captured")}</Text>}
         </Stack>
       )}
@@ -397,8 +449,4 @@ function Facts({ request }: { request: RequestRow }) {
       </Table.Tbody>
     </Table>
   );
-}
-
-function readable(captured: unknown): string {
-  return typeof captured === "string" ? captured : JSON.stringify(captured, null, 2) ?? "–";
 }

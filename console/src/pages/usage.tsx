@@ -1,19 +1,32 @@
-import { Group, SegmentedControl, SimpleGrid, Stack, Table, Text } from "@mantine/core";
+import { Button, Group, SegmentedControl, SimpleGrid, Stack, Table, Text, TextInput } from "@mantine/core";
 import { useQuery } from "@tanstack/react-query";
 import { lazy, Suspense, useState } from "react";
 import { useTranslation } from "react-i18next";
-import type { UsageAnswer, UsageFigures, UsageSplit } from "../api/shapes.ts";
+import type { ModelPrice, UsageAnswer, UsageFigures, UsageSplit } from "../api/shapes.ts";
 import { useConsole } from "../console_context.tsx";
 import { localeOf, useFormat } from "../i18n/format.ts";
+import { type Cost, costOf, sumOfCosts } from "../parts/cost.ts";
+import { csvOf } from "../parts/csv.ts";
+import { grouped } from "../parts/grouped.ts";
 import { Page } from "../parts/page.tsx";
+import { saveFile } from "../parts/save_file.ts";
 import { EmptyState, Loaded } from "../parts/states.tsx";
+import { Window } from "../parts/window.tsx";
 import { EVERY_MS } from "../queries.ts";
+import { Prices } from "./prices.tsx";
 
 const SeriesChart = lazy(() => import("../parts/series_chart.tsx"));
 
 const DAYS = { day: 1, week: 7, month: 30 } as const;
-type Span = keyof typeof DAYS;
-type By = "day" | "consumer" | "model";
+type Span = keyof typeof DAYS | "range";
+const SPANS = ["day", "week", "month", "range"] as const;
+const BY = ["day", "consumer", "model", "key", "door"] as const;
+type By = typeof BY[number];
+
+/** More than these are one line, "others". */
+const TOP = 10;
+/** Of the gateway: rows by time, consumer and the like, each of them by model, whose prices differ. */
+const MOST_ROWS = 10_000;
 
 const COLUMNS = [
   "requests",
@@ -24,7 +37,59 @@ const COLUMNS = [
   "refused",
   "input_tokens",
   "tokens_out",
+  "thoughts_tokens",
+  "cached_tokens",
 ] as const;
+
+const SUMMED = [
+  "requests",
+  "succeeded",
+  "failed",
+  "cancelled",
+  "expired",
+  "refused",
+  "input_tokens",
+  "output_tokens",
+  "thoughts_tokens",
+  "cached_tokens",
+  "dispatched",
+  "wait_ms",
+  "latency_ms",
+] as const satisfies readonly (keyof UsageFigures)[];
+
+interface Line extends UsageFigures {
+  name: string;
+  cost: Cost;
+}
+
+/** Rows of one name as one line. */
+function lineOf(name: string, rows: UsageAnswer["rows"], prices: ModelPrice[]): Line {
+  const sums = Object.fromEntries(
+    SUMMED.map((field) => [field, rows.reduce((sum, row) => sum + row[field], 0)]),
+  ) as unknown as UsageFigures;
+  const cost = sumOfCosts(
+    rows.map((row) => costOf(row, prices.find(({ model }) => model === row.model))),
+  );
+  return { ...sums, name, cost };
+}
+
+/** In the order of the answer; of what is not time only the largest, and the others together. */
+function linesOf(
+  rows: UsageAnswer["rows"],
+  nameOf: (row: UsageAnswer["rows"][number]) => string,
+  prices: ModelPrice[],
+  others: string | null,
+): Line[] {
+  const groups = grouped(rows, nameOf);
+  if (others === null) return groups.map(([name, its]) => lineOf(name, its, prices));
+  const size = (its: UsageAnswer["rows"]) => its.reduce((sum, row) => sum + row.requests + row.refused, 0);
+  const sorted = groups.toSorted(([, one], [, other]) => size(other) - size(one));
+  const rest = sorted.slice(TOP).flatMap(([, its]) => its);
+  return [
+    ...sorted.slice(0, TOP).map(([name, its]) => lineOf(name, its, prices)),
+    ...(rest.length > 0 ? [lineOf(others, rest, prices)] : []),
+  ];
+}
 
 /** With what is shown as tokens out: the answer and the thinking, which is paid for like it. */
 const withTokensOut = <Row extends UsageFigures>(row: Row) => ({
@@ -38,16 +103,47 @@ export default function UsagePage() {
   const { api } = useConsole();
   const [span, setSpan] = useState<Span>("week");
   const [by, setBy] = useState<By>("day");
+  const [since, setSince] = useState("");
+  const [until, setUntil] = useState("");
+  const [pricing, setPricing] = useState(false);
   const split: UsageSplit = by === "day" && span === "day" ? "hour" : by;
+  const asked = span === "range"
+    ? { since: instantOf(since), until: instantOf(until) }
+    : { days: DAYS[span] };
   const usage = useQuery({
-    queryKey: ["usage", DAYS[span], split],
-    queryFn: ({ signal }) => api.get("/usage", { days: DAYS[span], by: split }, signal),
+    queryKey: ["usage", asked, split],
+    queryFn: ({ signal }) =>
+      api.get(
+        "/usage",
+        { ...asked, by: split === "model" ? split : `${split},model`, limit: MOST_ROWS },
+        signal,
+      ),
     refetchInterval: EVERY_MS.slow,
   });
+  const known = useQuery({
+    queryKey: ["prices"],
+    queryFn: ({ signal }) => api.get("/prices", {}, signal),
+  });
+  const prices = known.data?.prices ?? [];
+  const dollars = new Intl.NumberFormat(localeOf(i18n.language), {
+    style: "currency",
+    currency: "USD",
+    maximumFractionDigits: 4,
+  });
+  /** What has no known price is never told as nothing. */
+  const costIn = ({ paid, free, isPartial }: Cost) =>
+    [
+      isPartial
+        ? paid > 0 ? t("prices.at_least", { cost: dollars.format(paid) }) : t("prices.unknown")
+        : dollars.format(paid),
+      ...(free > 0 ? [t("prices.would", { cost: dollars.format(free) })] : []),
+    ].join(", ");
   const time = new Intl.DateTimeFormat(localeOf(i18n.language), { hour: "2-digit", minute: "2-digit" });
   const nameOf = (row: UsageAnswer["rows"][number]) =>
-    row.day ?? (row.hour ? time.format(new Date(row.hour)) : undefined) ?? row.model ?? row.consumer ??
-      t("usage.project_key");
+    split === "model"
+      ? row.model ?? "–"
+      : row.day ?? (row.hour ? time.format(new Date(row.hour)) : undefined) ?? row.consumer ?? row.door ??
+        row.key ?? t(split === "key" ? "usage.no_key" : "usage.project_key");
   return (
     <Page title={t("usage.title")} about={t("usage.about")}>
       <Group>
@@ -55,27 +151,57 @@ export default function UsagePage() {
           aria-label={t("usage.span")}
           value={span}
           onChange={(value) => setSpan(value as Span)}
-          data={(Object.keys(DAYS) as Span[]).map((value) => ({ value, label: t(`usage.spans.${value}`) }))}
+          data={SPANS.map((value) => ({ value, label: t(`usage.spans.${value}`) }))}
         />
         <SegmentedControl
           aria-label={t("usage.by")}
           value={by}
           onChange={(value) => setBy(value as By)}
-          data={(["day", "consumer", "model"] as const).map((value) => ({
+          data={BY.map((value) => ({
             value,
             label: t(`usage.split.${value}`),
           }))}
         />
+        {span === "range" && (
+          <>
+            <TextInput
+              type="datetime-local"
+              label={t("requests.since")}
+              value={since}
+              onChange={(event) => setSince(event.currentTarget.value)}
+            />
+            <TextInput
+              type="datetime-local"
+              label={t("requests.until")}
+              value={until}
+              onChange={(event) => setUntil(event.currentTarget.value)}
+            />
+          </>
+        )}
+        <Button
+          variant="default"
+          onClick={() => saveFile("usage.csv", csvOf(usage.data?.rows ?? []))}
+        >
+          {t("requests.export.csv")}
+        </Button>
+        <Button variant="default" onClick={() => setPricing(true)}>{t("prices.title")}</Button>
       </Group>
+      <Window opened={pricing} onClose={() => setPricing(false)} title={t("prices.title")} size="lg">
+        <Prices
+          prices={prices}
+          models={[...new Set((usage.data?.rows ?? []).flatMap(({ model }) => model ?? []))]}
+        />
+      </Window>
       <Loaded query={usage}>
         {({ rows: found, totals: sums, since, now }) => {
-          const rows = found.map(withTokensOut);
+          const lines = linesOf(found, nameOf, prices, by === "day" ? null : t("usage.others"));
+          const rows = lines.map(withTokensOut);
           const totals = withTokensOut(sums);
           if (rows.length === 0) {return (
               <EmptyState title={t("usage.empty")}>{t("usage.empty_how")}</EmptyState>
             );}
           const data = rows.map((row) => ({
-            name: nameOf(row),
+            name: row.name,
             ...Object.fromEntries(COLUMNS.map((name) => [name, row[name]])),
           }));
           return (
@@ -108,21 +234,25 @@ export default function UsagePage() {
                   />
                 </SimpleGrid>
               </Suspense>
-              <Table.ScrollContainer minWidth={600} scrollAreaProps={{ viewportProps: { tabIndex: 0 } }}>
+              <Table.ScrollContainer minWidth={1000} scrollAreaProps={{ viewportProps: { tabIndex: 0 } }}>
                 <Table aria-label={t("usage.title")}>
                   <Table.Thead>
                     <Table.Tr>
                       <Table.Th>{t(`usage.split.${by}`)}</Table.Th>
                       {COLUMNS.map((name) => <Table.Th key={name} ta="right">{t(`usage.${name}`)}</Table.Th>)}
+                      <Table.Th ta="right">{t("usage.latency")}</Table.Th>
+                      <Table.Th ta="right">{t("usage.cost")}</Table.Th>
                     </Table.Tr>
                   </Table.Thead>
                   <Table.Tbody>
                     {rows.map((row) => (
-                      <Table.Tr key={`${row.day} ${row.hour} ${row.consumer} ${row.model}`}>
-                        <Table.Th scope="row">{nameOf(row)}</Table.Th>
+                      <Table.Tr key={row.name}>
+                        <Table.Th scope="row">{row.name}</Table.Th>
                         {COLUMNS.map((name) => (
                           <Table.Td key={name} ta="right">{format.number(row[name])}</Table.Td>
                         ))}
+                        <Table.Td ta="right">{format.duration(latencyOf(row))}</Table.Td>
+                        <Table.Td ta="right">{costIn(row.cost)}</Table.Td>
                       </Table.Tr>
                     ))}
                   </Table.Tbody>
@@ -134,6 +264,10 @@ export default function UsagePage() {
                       {COLUMNS.map((name) => (
                         <Table.Td key={name} ta="right" fw={700}>{format.number(totals[name])}</Table.Td>
                       ))}
+                      <Table.Td ta="right" fw={700}>{format.duration(latencyOf(totals))}</Table.Td>
+                      <Table.Td ta="right" fw={700}>
+                        {costIn(sumOfCosts(lines.map(({ cost }) => cost)))}
+                      </Table.Td>
                     </Table.Tr>
                   </Table.Tfoot>
                 </Table>
@@ -145,3 +279,9 @@ export default function UsagePage() {
     </Page>
   );
 }
+
+const instantOf = (local: string) => local === "" ? undefined : new Date(local).toISOString();
+
+/** Of an attempt that called upstream, on average. */
+const latencyOf = ({ latency_ms, dispatched }: UsageFigures) =>
+  dispatched === 0 ? null : latency_ms / dispatched;

@@ -13,6 +13,7 @@ import { createAdmin } from "../../../shared/database/admin.ts";
 import { createAdminChats } from "../../../shared/database/admin_chats.ts";
 import { createJobQueue } from "../../../shared/database/job_queue.ts";
 import { createJobSearch } from "../../../shared/database/job_search.ts";
+import { createKeyPool } from "../../../shared/database/key_pool.ts";
 import { createLedger } from "../../../shared/database/admission/ledger.ts";
 import { createDeadLetters } from "../../../shared/database/events.ts";
 import { createWebhooks } from "../../../shared/database/webhooks.ts";
@@ -47,6 +48,7 @@ function open() {
       ),
     stages,
     reading: createReading(transport),
+    keyPool: createKeyPool(transport),
     admin: createAdmin(transport),
     tenants: createTenants(transport),
     cache: createCacheAdmin(transport),

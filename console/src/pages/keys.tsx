@@ -1,0 +1,519 @@
+import {
+  Alert,
+  Button,
+  Checkbox,
+  Code,
+  Group,
+  NumberInput,
+  Select,
+  Stack,
+  Table,
+  Text,
+  TextInput,
+  Title,
+} from "@mantine/core";
+import { useQuery } from "@tanstack/react-query";
+import { Plus } from "lucide-react";
+import { type FormEvent, useState } from "react";
+import { useTranslation } from "react-i18next";
+import type { KeyOfPool, LimitsAnswer, ModelRow } from "../api/shapes.ts";
+import { useConsole } from "../console_context.tsx";
+import { useFormat } from "../i18n/format.ts";
+import { useAction } from "../parts/mutation.ts";
+import { Page } from "../parts/page.tsx";
+import { StateBadge } from "../parts/state_badge.tsx";
+import { EmptyState, Loaded } from "../parts/states.tsx";
+import { Window } from "../parts/window.tsx";
+import { EVERY_MS } from "../queries.ts";
+
+const LIMITS = ["rpm", "tpm", "rpd"] as const;
+const CAPABILITIES = ["supports_system", "supports_json", "supports_tools", "supports_thinking"] as const;
+/** What is changed with it when a key is used or passed over. */
+const TOUCHED = ["keys", "lanes", "models", "overview"];
+
+type Dialog = { kind: "key"; key: KeyOfPool | null } | { kind: "model"; model: ModelRow };
+
+export default function KeysPage() {
+  const { t } = useTranslation();
+  const { api } = useConsole();
+  const [dialog, setDialog] = useState<Dialog | null>(null);
+  const keys = useQuery({
+    queryKey: ["keys"],
+    queryFn: ({ signal }) => api.get("/keys", {}, signal),
+    refetchInterval: EVERY_MS.slow,
+  });
+  const models = useQuery({
+    queryKey: ["models", "all"],
+    queryFn: ({ signal }) => api.get("/models/all", {}, signal),
+  });
+  const limits = useQuery({
+    queryKey: ["models", "limits"],
+    queryFn: ({ signal }) => api.get("/limits", {}, signal),
+  });
+  const close = () => setDialog(null);
+  return (
+    <Page
+      title={t("keys.title")}
+      about={t("keys.about")}
+      actions={
+        <Button
+          leftSection={<Plus size={16} aria-hidden />}
+          onClick={() => setDialog({ kind: "key", key: null })}
+        >
+          {t("keys.add")}
+        </Button>
+      }
+    >
+      <Loaded query={keys}>
+        {({ keys }) =>
+          keys.length === 0
+            ? <EmptyState title={t("keys.empty")}>{t("keys.empty_how")}</EmptyState>
+            : <Keys keys={keys} change={(key) => setDialog({ kind: "key", key })} />}
+      </Loaded>
+      <Title order={2} size="h4">{t("keys.models")}</Title>
+      <Loaded query={models}>
+        {({ models }) => (
+          <Models
+            models={models}
+            overrides={limits.data?.overrides ?? []}
+            change={(model) => setDialog({ kind: "model", model })}
+          />
+        )}
+      </Loaded>
+      <Window
+        opened={dialog?.kind === "key"}
+        onClose={close}
+        title={dialog?.kind === "key" && dialog.key
+          ? t("keys.change_one", { name: dialog.key.alias ?? dialog.key.id })
+          : t("keys.add")}
+      >
+        {dialog?.kind === "key" && <KeyForm key={dialog.key?.id} of={dialog.key} close={close} />}
+      </Window>
+      <Window
+        opened={dialog?.kind === "model"}
+        onClose={close}
+        title={dialog?.kind === "model" ? t("keys.change_one", { name: dialog.model.model }) : ""}
+      >
+        {dialog?.kind === "model" && (
+          <ModelForm
+            of={dialog.model}
+            others={(models.data?.models ?? []).filter(({ model, replaced_by }) =>
+              !replaced_by && model !== dialog.model.model
+            )}
+            projects={limits.data?.quota_projects ?? []}
+            overrides={(limits.data?.overrides ?? []).filter(({ model }) => model === dialog.model.model)}
+            close={close}
+          />
+        )}
+      </Window>
+    </Page>
+  );
+}
+
+function Keys({ keys, change }: { keys: KeyOfPool[]; change: (key: KeyOfPool) => void }) {
+  const { t } = useTranslation();
+  const format = useFormat();
+  const { api } = useConsole();
+  const test = useTest();
+  const turn = useAction(
+    ({ id, is_active }: KeyOfPool) =>
+      api.post("/keys/change", { id, seen: { is_active }, changes: { is_active: !is_active } }),
+    { touches: TOUCHED, failed: t("keys.failed") },
+  );
+  return (
+    <Table.ScrollContainer minWidth={900} scrollAreaProps={{ viewportProps: { tabIndex: 0 } }}>
+      <Table aria-label={t("keys.title")}>
+        <Table.Thead>
+          <Table.Tr>
+            {([
+              "alias",
+              "state",
+              "secret",
+              "quota_project",
+              "priority",
+              "today",
+              "checked",
+              "actions",
+            ] as const)
+              .map((name) => <Table.Th key={name}>{t(`keys.${name}`)}</Table.Th>)}
+          </Table.Tr>
+        </Table.Thead>
+        <Table.Tbody>
+          {keys.map((key) => {
+            const name = key.alias ?? key.id;
+            const isStages = key.env_var_name?.startsWith("stage:") ?? false;
+            return (
+              <Table.Tr key={key.id}>
+                <Table.Th scope="row">
+                  {name}
+                  {key.notes && <Text size="xs" c="dimmed">{key.notes}</Text>}
+                </Table.Th>
+                <Table.Td>
+                  <StateBadge state={STATES[key.state]} label={t(`keys.states.${key.state}`)} />
+                  {key.blocked_reason && <Text size="xs">{key.blocked_reason}</Text>}
+                  {key.blocked_models.map((block) => (
+                    <Text key={block.model} size="xs">{`${block.model}: ${block.reason}`}</Text>
+                  ))}
+                </Table.Td>
+                <Table.Td>{isStages ? t("keys.of_stage") : <Code>{key.env_var_name ?? "–"}</Code>}</Table.Td>
+                <Table.Td>{key.quota_project ?? t("keys.own_project")}</Table.Td>
+                <Table.Td ta="right">{format.number(key.priority)}</Table.Td>
+                <Table.Td ta="right">
+                  {t("keys.today_of", {
+                    requests: format.number(key.today.requests),
+                    tokens: format.number(key.today.input_tokens),
+                  })}
+                </Table.Td>
+                <Table.Td>
+                  {key.check
+                    ? `${t(`keys.outcomes.${key.check.outcome}`)}, ${format.ago(key.check.checked_at)}`
+                    : "–"}
+                  {key.check?.detail && <Text size="xs">{key.check.detail}</Text>}
+                </Table.Td>
+                <Table.Td>
+                  <Group gap={4}>
+                    {!isStages && key.env_var_name && (
+                      <Button
+                        size="compact-xs"
+                        variant="default"
+                        aria-label={`${t("keys.test")}: ${name}`}
+                        loading={test.isPending && test.variables === key.env_var_name}
+                        onClick={() => test.mutate(key.env_var_name!)}
+                      >
+                        {t("keys.test")}
+                      </Button>
+                    )}
+                    <Button
+                      size="compact-xs"
+                      variant="default"
+                      aria-label={`${t("keys.change")}: ${name}`}
+                      onClick={() => change(key)}
+                    >
+                      {t("keys.change")}
+                    </Button>
+                    <Button
+                      size="compact-xs"
+                      variant="default"
+                      aria-label={`${t(key.is_active ? "keys.pause" : "keys.resume")}: ${name}`}
+                      onClick={() => turn.mutate(key)}
+                    >
+                      {t(key.is_active ? "keys.pause" : "keys.resume")}
+                    </Button>
+                  </Group>
+                </Table.Td>
+              </Table.Tr>
+            );
+          })}
+        </Table.Tbody>
+      </Table>
+    </Table.ScrollContainer>
+  );
+}
+
+/** As the badge knows them. */
+const STATES = { on: "active", off: "off", blocked: "failed", no_secret_name: "warning" } as const;
+
+function useTest() {
+  const { t } = useTranslation();
+  const { api } = useConsole();
+  return useAction((env_var_name: string) => api.post("/keys/test", { env_var_name }), {
+    touches: ["keys"],
+    failed: t("keys.test_failed"),
+    done: ({ status, reason, models }) => ({
+      tone: status === "active" ? "good" : "warning",
+      message: [t(`keys.tested.${status}`, { count: models?.length ?? 0 }), reason].filter(Boolean).join(" "),
+    }),
+  });
+}
+
+function KeyForm({ of, close }: { of: KeyOfPool | null; close: () => void }) {
+  const { t } = useTranslation();
+  const { api } = useConsole();
+  const isStages = of?.env_var_name?.startsWith("stage:") ?? false;
+  const [alias, setAlias] = useState(of?.alias ?? "");
+  const [secret, setSecret] = useState(of?.env_var_name ?? "GOOGLE_API_KEY_1");
+  const [project, setProject] = useState(of?.quota_project ?? "");
+  const [priority, setPriority] = useState<number | string>(of?.priority ?? 100);
+  const [notes, setNotes] = useState(of?.notes ?? "");
+  const test = useTest();
+  const save = useAction(() => {
+    const fields = {
+      ...(!isStages && { alias: alias.trim(), env_var_name: secret.trim() }),
+      quota_project: project.trim() || null,
+      priority: Number(priority),
+      notes: notes.trim() || null,
+    };
+    if (of === null) return api.post("/keys/add", fields);
+    const seen = {
+      alias: of.alias,
+      env_var_name: of.env_var_name,
+      quota_project: of.quota_project,
+      priority: of.priority,
+      notes: of.notes,
+    };
+    return api.post("/keys/change", { id: of.id, seen, changes: fields });
+  }, { touches: TOUCHED, failed: t("keys.failed") });
+  async function submit(event: FormEvent) {
+    event.preventDefault();
+    await save.mutateAsync(undefined).then(close, () => {});
+  }
+  return (
+    <form onSubmit={submit}>
+      <Stack>
+        {!isStages && (
+          <>
+            <TextInput
+              label={t("keys.alias")}
+              required
+              maxLength={100}
+              value={alias}
+              onChange={(event) => setAlias(event.currentTarget.value)}
+            />
+            <TextInput
+              label={t("keys.secret")}
+              description={t("keys.secret_about")}
+              required
+              pattern="[A-Z][A-Z0-9_]{0,127}"
+              value={secret}
+              onChange={(event) => setSecret(event.currentTarget.value)}
+            />
+            <Alert variant="outline" title={t("keys.how_to_set")}>
+              <Code block tabIndex={0}>{`npx supabase secrets set ${secret}=AIza...`}</Code>
+            </Alert>
+          </>
+        )}
+        <TextInput
+          label={t("keys.quota_project")}
+          description={t("keys.quota_project_about")}
+          maxLength={200}
+          value={project}
+          onChange={(event) => setProject(event.currentTarget.value)}
+        />
+        <NumberInput
+          label={t("keys.priority")}
+          description={t("keys.priority_about")}
+          min={0}
+          max={1_000_000}
+          allowDecimal={false}
+          required
+          value={priority}
+          onChange={setPriority}
+        />
+        <TextInput
+          label={t("keys.notes")}
+          maxLength={2_000}
+          value={notes}
+          onChange={(event) => setNotes(event.currentTarget.value)}
+        />
+        {test.data && (
+          <Text size="sm" role="status">
+            {t(`keys.tested.${test.data.status}`, { count: test.data.models?.length ?? 0 })}
+          </Text>
+        )}
+        <Group>
+          {!isStages && (
+            <Button
+              variant="default"
+              loading={test.isPending}
+              onClick={() => test.mutate(secret.trim())}
+            >
+              {t("keys.test")}
+            </Button>
+          )}
+          <Button type="submit" loading={save.isPending}>{of === null ? t("keys.add") : t("save")}</Button>
+        </Group>
+      </Stack>
+    </form>
+  );
+}
+
+function Models({ models, overrides, change }: {
+  models: ModelRow[];
+  overrides: LimitsAnswer["overrides"];
+  change: (model: ModelRow) => void;
+}) {
+  const { t } = useTranslation();
+  const format = useFormat();
+  const limit = (value: number | null) => value === null ? "∞" : format.number(value);
+  return (
+    <Table.ScrollContainer minWidth={800} scrollAreaProps={{ viewportProps: { tabIndex: 0 } }}>
+      <Table aria-label={t("keys.models")}>
+        <Table.Thead>
+          <Table.Tr>
+            <Table.Th>{t("requests.model")}</Table.Th>
+            {LIMITS.map((name) => <Table.Th key={name} ta="right">{t(`keys.${name}`)}</Table.Th>)}
+            <Table.Th>{t("keys.can")}</Table.Th>
+            <Table.Th>{t("keys.overrides")}</Table.Th>
+            <Table.Th>{t("keys.actions")}</Table.Th>
+          </Table.Tr>
+        </Table.Thead>
+        <Table.Tbody>
+          {models.map((model) => (
+            <Table.Tr key={model.model}>
+              <Table.Th scope="row">
+                {model.model}
+                {!model.is_active && <Text size="xs">{t("keys.states.off")}</Text>}
+                {model.replaced_by && <Text size="xs">{`→ ${model.replaced_by}`}</Text>}
+              </Table.Th>
+              {LIMITS.map((name) => <Table.Td key={name} ta="right">{limit(model[name])}</Table.Td>)}
+              <Table.Td>
+                {CAPABILITIES.filter((name) => model[name]).map((name) => t(`keys.${name}`)).join(", ")}
+              </Table.Td>
+              <Table.Td>
+                {overrides.filter((override) => override.model === model.model).map((override) => (
+                  <Text key={override.quota_project} size="xs">
+                    {`${override.quota_project}: ${
+                      LIMITS.map((name) => limit(override[name])).join(" / ")
+                    }`}
+                  </Text>
+                ))}
+              </Table.Td>
+              <Table.Td>
+                <Button
+                  size="compact-xs"
+                  variant="default"
+                  aria-label={`${t("keys.change")}: ${model.model}`}
+                  onClick={() => change(model)}
+                >
+                  {t("keys.change")}
+                </Button>
+              </Table.Td>
+            </Table.Tr>
+          ))}
+        </Table.Tbody>
+      </Table>
+    </Table.ScrollContainer>
+  );
+}
+
+/** Null: without a limit; an empty field says so. */
+const limitOf = (value: number | string) => value === "" ? null : Number(value);
+
+function ModelForm({ of, others, projects, overrides, close }: {
+  of: ModelRow;
+  others: ModelRow[];
+  projects: string[];
+  overrides: LimitsAnswer["overrides"];
+  close: () => void;
+}) {
+  const { t } = useTranslation();
+  const { api } = useConsole();
+  /** Null: of the model, in all quota projects. */
+  const [project, setProject] = useState<string | null>(null);
+  const limitsOf = (chosen: string | null) =>
+    overrides.find(({ quota_project }) => quota_project === chosen) ?? of;
+  const [limits, setLimits] = useState<Record<typeof LIMITS[number], number | string>>(() => shown(of));
+  const [can, setCan] = useState<string[]>(CAPABILITIES.filter((name) => of[name]));
+  const [successor, setSuccessor] = useState(of.replaced_by);
+  const [active, setActive] = useState(of.is_active);
+  const [most, setMost] = useState<number | string>(of.max_output_tokens ?? "");
+  const save = useAction(async () => {
+    const { model, is_active, replaced_by, max_output_tokens } = of;
+    await api.post("/models/change", {
+      model,
+      seen: {
+        is_active,
+        replaced_by,
+        max_output_tokens,
+        ...Object.fromEntries(CAPABILITIES.map((name) => [name, of[name]])),
+        ...(project === null && Object.fromEntries(LIMITS.map((name) => [name, of[name]]))),
+      },
+      changes: {
+        is_active: active,
+        replaced_by: successor,
+        max_output_tokens: limitOf(most),
+        ...Object.fromEntries(CAPABILITIES.map((name) => [name, can.includes(name)])),
+      },
+    });
+    const before = shown(limitsOf(project));
+    if (LIMITS.some((name) => limits[name] !== before[name])) {
+      await api.post("/limits/set", {
+        changes: [{ model, ...Object.fromEntries(LIMITS.map((name) => [name, limitOf(limits[name])])) }],
+        quota_project: project,
+      });
+    }
+  }, { touches: TOUCHED, failed: t("keys.failed") });
+  const clear = useAction(
+    () => api.post("/limits/clear", { quota_project: project, model: of.model }),
+    { touches: TOUCHED, failed: t("keys.failed") },
+  );
+  async function submit(event: FormEvent) {
+    event.preventDefault();
+    await save.mutateAsync(undefined).then(close, () => {});
+  }
+  return (
+    <form onSubmit={submit}>
+      <Stack>
+        <Select
+          label={t("keys.limits_of")}
+          data={projects}
+          placeholder={t("keys.all_projects")}
+          clearable
+          clearButtonProps={{ "aria-label": t("clear") }}
+          value={project}
+          onChange={(chosen) => {
+            setProject(chosen);
+            setLimits(shown(limitsOf(chosen)));
+          }}
+        />
+        <Group grow>
+          {LIMITS.map((name) => (
+            <NumberInput
+              key={name}
+              label={t(`keys.${name}`)}
+              placeholder="∞"
+              min={0}
+              max={2_147_483_647}
+              allowDecimal={false}
+              value={limits[name]}
+              onChange={(value) => setLimits((now) => ({ ...now, [name]: value }))}
+            />
+          ))}
+        </Group>
+        {overrides.some(({ quota_project }) => quota_project === project) && (
+          <Button
+            variant="default"
+            onClick={() => clear.mutateAsync(undefined).then(close, () => {})}
+          >
+            {t("keys.clear_override")}
+          </Button>
+        )}
+        <Checkbox.Group label={t("keys.can")} value={can} onChange={setCan}>
+          <Group mt="xs">
+            {CAPABILITIES.map((name) => <Checkbox key={name} value={name} label={t(`keys.${name}`)} />)}
+          </Group>
+        </Checkbox.Group>
+        <NumberInput
+          label={t("keys.max_output_tokens")}
+          min={1}
+          max={10_000_000}
+          allowDecimal={false}
+          value={most}
+          onChange={setMost}
+        />
+        <Select
+          label={t("keys.successor")}
+          description={t("keys.successor_about")}
+          data={others.map(({ model }) => model)}
+          searchable
+          clearable
+          clearButtonProps={{ "aria-label": t("clear") }}
+          value={successor}
+          onChange={setSuccessor}
+        />
+        <Checkbox
+          label={t("keys.is_active")}
+          checked={active}
+          onChange={(event) => setActive(event.currentTarget.checked)}
+        />
+        <Button type="submit" loading={save.isPending} w="max-content">{t("save")}</Button>
+      </Stack>
+    </form>
+  );
+}
+
+const shown = (limits: Record<typeof LIMITS[number], number | null>) => ({
+  rpm: limits.rpm ?? "",
+  tpm: limits.tpm ?? "",
+  rpd: limits.rpd ?? "",
+});

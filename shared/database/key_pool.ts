@@ -1,0 +1,90 @@
+/** Keys of the pool, models and their prices, as people edit them. Names are those of the SQL answers. */
+import { z } from "zod";
+import { call } from "./transport/call.ts";
+import type { Transport } from "./transport/transport.ts";
+
+const poolKey = z.object({
+  id: z.string(),
+  alias: z.string().nullable(),
+  env_var_name: z.string().nullable(),
+  quota_project: z.string().nullable(),
+  priority: z.number().nullable(),
+  notes: z.string().nullable(),
+  is_active: z.boolean(),
+});
+export type PoolKey = z.output<typeof poolKey>;
+
+const model = z.object({
+  model: z.string(),
+  provider: z.string(),
+  is_active: z.boolean(),
+  replaced_by: z.string().nullable(),
+  supports_system: z.boolean(),
+  supports_json: z.boolean(),
+  supports_tools: z.boolean(),
+  supports_thinking: z.boolean(),
+  max_output_tokens: z.number().nullable(),
+  rpm: z.number().nullable(),
+  tpm: z.number().nullable(),
+  rpd: z.number().nullable(),
+});
+export type ModelRow = z.output<typeof model>;
+
+const price = z.object({
+  model: z.string(),
+  /** US dollars a million tokens; null: unknown. */
+  input_usd: z.number().nullable(),
+  /** Null: as other input. */
+  cached_usd: z.number().nullable(),
+  /** Of thinking too. */
+  output_usd: z.number().nullable(),
+  /** Called in a free tier: the price says what it would have cost. */
+  is_free: z.boolean(),
+  /** The day on which it was looked up. */
+  as_of: z.string(),
+});
+export type ModelPrice = z.output<typeof price>;
+
+/** @throws GatewayError `invalid_argument` for values out of bounds, `changed_meanwhile` where a field is not as it was seen */
+export interface KeyPool {
+  /** By the name of the secret that holds it; switched on. */
+  addKey(
+    input: {
+      alias: string;
+      envVarName: string;
+      quotaProject: string | null;
+      priority: number;
+      notes: string | null;
+    },
+  ): Promise<PoolKey>;
+  changeKey(id: string, seen: Partial<PoolKey>, changes: Partial<PoolKey>): Promise<PoolKey>;
+  /** Those that are switched off or replaced, too. */
+  models(): Promise<ModelRow[]>;
+  changeModel(name: string, seen: Partial<ModelRow>, changes: Partial<ModelRow>): Promise<ModelRow>;
+  prices(): Promise<ModelPrice[]>;
+  /** As of today. */
+  setPrice(input: Omit<ModelPrice, "as_of">): Promise<ModelPrice>;
+}
+
+/** A person waits for it. */
+const TIMEOUT_MS = 15_000;
+
+export function createKeyPool(transport: Transport): KeyPool {
+  const ask = <Shape extends z.ZodType>(name: string, args: Record<string, unknown>, shape: Shape) =>
+    call(transport, name, args, shape, TIMEOUT_MS);
+  return {
+    addKey: (input) =>
+      ask("eve_key_add", {
+        alias: input.alias,
+        env_var_name: input.envVarName,
+        quota_project: input.quotaProject,
+        priority: input.priority,
+        notes: input.notes,
+      }, poolKey),
+    changeKey: (id, seen, changes) => ask("eve_key_change", { id, seen, changes }, poolKey),
+    models: () => ask("eve_model_rows", {}, z.array(model)),
+    changeModel: (name, seen, changes) => ask("eve_model_change", { model: name, seen, changes }, model),
+    prices: () => ask("eve_prices", {}, z.array(price)),
+    setPrice: (input) => ask("eve_price_set", { ...input }, price),
+  };
+}
