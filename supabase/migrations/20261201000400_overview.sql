@@ -23,6 +23,7 @@ comment on column eve.model_prices.is_free is 'Whether it is called in a free ti
 comment on column eve.model_prices.as_of is 'The day on which the price was looked up.';
 alter table eve.model_prices enable row level security;
 revoke all on table eve.model_prices from public, anon, authenticated;
+grant select, insert, update, delete on table eve.model_prices to service_role;
 
 -- As https://ai.google.dev/gemini-api/docs/pricing has them, standard tier; Gemma is served in the free tier alone.
 insert into eve.model_prices (model, input_usd, cached_usd, output_usd, is_free, as_of)
