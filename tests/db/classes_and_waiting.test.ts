@@ -253,6 +253,26 @@ describe("[G5.person-first] the person goes first", () => {
     }]);
   });
 
+  test.each([[30, 400, 620], [120, 190, 210], [2, 1_490, 1_510]])(
+    "[edge.silent-batch] at %i starts a minute it is waited for after %i ms, not after %i, and has the next start when it asks",
+    async (rpm, waitedMs, passedMs) => {
+      await addKey(sql, "a");
+      await addModel(sql, "m", { rpm, batchFloor: 0.1 });
+      const line = named(await notebook(rpm + 2)).filter(({ answer }) => answer.status === "waiting");
+      const [late, next] = line;
+      const options = { class: "batch" as const, maxWaitMs: 600_000 };
+      const ask = ({ name, answer }: (typeof line)[number]) =>
+        reserve(sql, name, { ...options, requestNo: answer.request_no });
+      await clock.set(Date.parse(late!.answer.ask_at) + waitedMs);
+      const held = await ask(next!);
+      expect(held.status).toBe("waiting");
+      await clock.advance(passedMs - waitedMs);
+      expect(await ask(next!)).toMatchObject({ status: "granted" });
+      await clock.advance(120_000 / rpm);
+      expect(await ask(late!)).toMatchObject({ status: "granted" });
+    },
+  );
+
   test("a wait that is given up costs nothing", async () => {
     await addKey(sql, "a");
     await addModel(sql, "m", { rpm: 1 });
