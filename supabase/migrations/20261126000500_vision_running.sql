@@ -51,7 +51,7 @@ begin
     values
       ('vision_analysis_requests_total', jsonb_build_object('status', vision_count_metrics.status, 'provider', v_provider, 'tenant', v_tenant), 1),
       ('vision_tokens_used_total', jsonb_build_object('provider', v_provider, 'tenant', v_tenant), vision_count_metrics.tokens),
-      ('vision_decisions_total', jsonb_build_object('reason', left(vision_count_metrics.reason, 40)), 1),
+      ('vision_decisions_total', jsonb_build_object('reason', left(vision_count_metrics.reason, 40)), (vision_count_metrics.reason is not null)::integer),
       ('vision_cache_hits_total', '{}'::jsonb, vision_count_metrics.from_cache::integer)
   ) as g (metric, labels, value)
   where g.value > 0
@@ -353,16 +353,19 @@ set search_path = ''
 as $$
 declare
   v_id uuid;
+  v_tenant text;
 begin
-  for v_id in
+  for v_id, v_tenant in
     update public.post_enrichment e
     set status = 'failed', reason = left(coalesce(new.error_code, new.state) || ': ' || coalesce(e.reason, new.error_detail, ''), 500),
       updated_at = eve.clock(), analyzed_at = eve.clock()
     where e.post_id = (new.body ->> 'post_id')::uuid and e.file_sha256 = new.body ->> 'file_sha256' and e.kind = 'vision'
       and e.job_id = new.id and e.status = 'waiting'
-    returning e.id
+    returning e.id, e.tenant_id
   loop
     perform eve.vision_told(v_id);
+    -- Its decision was counted, or there was none.
+    perform eve.vision_count_metrics(v_tenant, '', 'failed', null, 0, false, null);
   end loop;
   return null;
 end;

@@ -348,6 +348,12 @@ describe("results", () => {
     await sql`
       update eve.jobs set state = 'failed', error_code = 'job_lost', error_detail = 'x', finished_at = now() where id = ${one.job}`;
     expect((await read(one.post)).enrichment[0]).toMatchObject({ status: "failed", reason: "job_lost: x" });
+    expect(await sql`select metric, labels, value::int from eve.metric_counters where metric like 'vision%'`)
+      .toEqual([{
+        metric: "vision_analysis_requests_total",
+        labels: { status: "failed", provider: "", tenant: "default" },
+        value: 1,
+      }]);
     const again = () => only(sql`select public.eve_vision_requeue(${json(PROJECT)}, ${one.post}) as answer`);
     expect(await again()).toMatchObject({ status: "queued", queued: 1 });
     expect(await again()).toMatchObject({ queued: 0 });

@@ -83,7 +83,7 @@ describe("the rules", async () => {
 
   test("are read", () => {
     expect(rules.length).toBeGreaterThan(10);
-    for (const { name, expr } of rules) expect(expr, name).toMatch(/eve_|storage_|s3_|up\{/);
+    for (const { name, expr } of rules) expect(expr, name).toMatch(/eve_|storage_|s3_|vision_|up\{/);
   });
 
   test.each(rules)("$name asks for metrics and labels of the page", ({ expr }) => {
