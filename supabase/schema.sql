@@ -18315,13 +18315,18 @@ begin
     delete from eve.chat_owners o where o.owner = v_kept.owner;
     return;
   end if;
+  -- Read here and not by eve.alert_setting, which would be planned again for each of them.
   select l.thing, l.most into v_limit
-  from (values
-    (chat_owner_keeps.chats, v_kept.chats, eve.alert_setting('chats_user_max', 10000), 'chats'),
-    (chat_owner_keeps.messages, v_kept.messages, eve.alert_setting('chats_user_max_messages', 200000), 'messages'),
-    (chat_owner_keeps.bytes, v_kept.bytes, eve.alert_setting('chats_user_max_bytes', 268435456), 'bytes')
-  ) as l (added, kept, most, thing)
-  where l.added > 0 and l.kept > l.most
+  from (
+    select t.added, t.kept, t.thing, coalesce((select s.value from eve.settings s where s.name = t.setting), t.usual) as most
+    from (values
+      (chat_owner_keeps.chats, v_kept.chats, 'chats_user_max', 10000, 'chats'),
+      (chat_owner_keeps.messages, v_kept.messages, 'chats_user_max_messages', 200000, 'messages'),
+      (chat_owner_keeps.bytes, v_kept.bytes, 'chats_user_max_bytes', 268435456, 'bytes')
+    ) as t (added, kept, setting, usual, thing)
+    where t.added > 0
+  ) l
+  where l.kept > l.most
   limit 1;
   if found then
     raise exception 'your chats hold as much as they may, which is % %', v_limit.most, v_limit.thing
@@ -18383,38 +18388,47 @@ CREATE OR REPLACE FUNCTION eve.place_message()
  SET search_path TO ''
 AS $function$
 declare
-  v_chat public.chats;
   v_user constant uuid := auth.uid();
   v_bytes bigint;
+  v_leaf_id uuid;
+  v_owner uuid;
+  v_messages bigint;
+  v_stored bigint;
 begin
-  select * into v_chat from public.chats c where c.id = new.chat_id for no key update;
-  if not found or v_user is distinct from v_chat.owner and v_user is not null then
-    -- Row-level security or the foreign key says no, each in its words.
-    return new;
-  end if;
   -- A table made by hand may take nothing for these; the gateway answers what they would have been.
   new.role := coalesce(new.role, 'user');
   new.content := coalesce(new.content, '');
   new.message_type := coalesce(new.message_type, 'text');
-  if new.parent_id is null and coalesce(current_setting('eve.message_begins', true), '') <> 'on' then
-    new.parent_id := v_chat.leaf_id;
-  elsif new.parent_id is not null and not exists (
-    select from public.messages m where m.id = new.parent_id and m.chat_id = new.chat_id
-  ) then
-    raise exception 'parent_id must be a message of the same chat' using errcode = 'EV400';
-  end if;
-  new.created_at := greatest(eve.clock(), v_chat.updated_at + interval '1 microsecond');
-  v_bytes := eve.message_bytes(new.content, new.parts);
+  -- As eve.message_bytes counts.
+  v_bytes := 200 + octet_length(new.content) + coalesce(octet_length(new.parts::text), 0);
   update public.chats c
-  set updated_at = new.created_at, leaf_id = new.id, messages_count = v_chat.messages_count + 1, stored_bytes = v_chat.stored_bytes + v_bytes
-  where c.id = new.chat_id;
+  set updated_at = greatest(eve.clock(), c.updated_at + interval '1 microsecond'), leaf_id = new.id,
+    messages_count = c.messages_count + 1, stored_bytes = c.stored_bytes + v_bytes
+  from (
+    select o.id, o.leaf_id
+    from public.chats o
+    where o.id = new.chat_id and (v_user is null or o.owner = v_user)
+    for no key update
+  ) before
+  where c.id = before.id
+  returning c.updated_at, before.leaf_id, c.owner, c.messages_count, c.stored_bytes
+  into new.created_at, v_leaf_id, v_owner, v_messages, v_stored;
+  if not found then
+    -- Row-level security or the foreign key says no, each in its words.
+    return new;
+  end if;
+  if new.parent_id is not null then
+    if not exists (select from public.messages m where m.id = new.parent_id and m.chat_id = new.chat_id) then
+      raise exception 'parent_id must be a message of the same chat' using errcode = 'EV400';
+    end if;
+  elsif coalesce(current_setting('eve.message_begins', true), '') <> 'on' then
+    new.parent_id := v_leaf_id;
+  end if;
   -- As eve.chat_keeps does, with the row that is here already.
-  if v_chat.owner is not null and (
-    v_chat.messages_count % 16 = 0 or (v_chat.stored_bytes + 16383) / 16384 <> (v_chat.stored_bytes + v_bytes + 16383) / 16384
-  ) then
+  if v_owner is not null and (v_messages % 16 = 1 or (v_stored + 16383) / 16384 <> (v_stored - v_bytes + 16383) / 16384) then
     perform eve.chat_owner_keeps(
-      v_chat.owner, 0, eve.chat_steps(v_chat.messages_count + 1, 16) - eve.chat_steps(v_chat.messages_count, 16),
-      eve.chat_steps(v_chat.stored_bytes + v_bytes, 16384) - eve.chat_steps(v_chat.stored_bytes, 16384)
+      v_owner, 0, eve.chat_steps(v_messages, 16) - eve.chat_steps(v_messages - 1, 16),
+      eve.chat_steps(v_stored, 16384) - eve.chat_steps(v_stored - v_bytes, 16384)
     );
   end if;
   return new;
@@ -18611,47 +18625,81 @@ $function$;
 comment on function public.eve_chat is 'A chat, for anyone who may read it.';
 
 CREATE OR REPLACE FUNCTION public.eve_chats(actor jsonb, user_id text DEFAULT NULL::text, archived boolean DEFAULT false, deleted boolean DEFAULT false, after jsonb DEFAULT NULL::jsonb, at_most integer DEFAULT 50)
- RETURNS jsonb
+ RETURNS json
  LANGUAGE plpgsql
  STABLE
+ SET plan_cache_mode TO 'force_generic_plan'
  SET search_path TO ''
 AS $function$
 declare
   v_who constant jsonb := eve.chat_actor(eve_chats.actor);
   v_most constant integer := least(greatest(eve_chats.at_most, 1), 100);
-  v_conditions text[] := '{true}';
-  v_chats jsonb;
+  v_consumer_id constant uuid := v_who ->> 'consumer_id';
+  v_owner constant uuid := v_who ->> 'owner';
+  v_before constant timestamptz := coalesce(eve_chats.after ->> 'created_at', 'infinity');
+  v_before_id constant uuid := coalesce(eve_chats.after ->> 'id', 'ffffffff-ffff-ffff-ffff-ffffffffffff');
+  v_page public.chats[];
 begin
   if v_who ->> 'status' = 'refused' then
     return v_who;
   end if;
   -- Written out for each sort of asker: a condition that may be absent would keep the planner from the index that fits.
-  if v_who ? 'consumer_id' then
-    v_conditions := v_conditions || 'c.consumer_id = $1'::text;
-  elsif v_who ? 'owner' then
-    v_conditions := v_conditions || 'c.owner = $2'::text;
+  if v_owner is not null then
+    v_page := array(
+      select c
+      from public.chats c
+      where c.owner = v_owner and (eve_chats.user_id is null or c.user_id = eve_chats.user_id) and (c.created_at, c.id) < (v_before, v_before_id)
+        and (eve_chats.archived is null or (c.archived_at is not null) = eve_chats.archived)
+        and (eve_chats.deleted is null or (c.deleted_at is not null) = eve_chats.deleted)
+      order by c.created_at desc, c.id desc
+      limit v_most + 1
+    );
+  elsif v_consumer_id is not null and eve_chats.user_id is not null then
+    v_page := array(
+      select c
+      from public.chats c
+      where c.consumer_id = v_consumer_id and c.user_id = eve_chats.user_id and (c.created_at, c.id) < (v_before, v_before_id)
+        and (eve_chats.archived is null or (c.archived_at is not null) = eve_chats.archived)
+        and (eve_chats.deleted is null or (c.deleted_at is not null) = eve_chats.deleted)
+      order by c.created_at desc, c.id desc
+      limit v_most + 1
+    );
+  elsif v_consumer_id is not null then
+    v_page := array(
+      select c
+      from public.chats c
+      where c.consumer_id = v_consumer_id and (c.created_at, c.id) < (v_before, v_before_id)
+        and (eve_chats.archived is null or (c.archived_at is not null) = eve_chats.archived)
+        and (eve_chats.deleted is null or (c.deleted_at is not null) = eve_chats.deleted)
+      order by c.created_at desc, c.id desc
+      limit v_most + 1
+    );
+  else
+    v_page := array(
+      select c
+      from public.chats c
+      where (eve_chats.user_id is null or c.user_id = eve_chats.user_id) and (c.created_at, c.id) < (v_before, v_before_id)
+        and (eve_chats.archived is null or (c.archived_at is not null) = eve_chats.archived)
+        and (eve_chats.deleted is null or (c.deleted_at is not null) = eve_chats.deleted)
+      order by c.created_at desc, c.id desc
+      limit v_most + 1
+    );
   end if;
-  if eve_chats.user_id is not null then
-    v_conditions := v_conditions || 'c.user_id = $3'::text;
-  end if;
-  if eve_chats.after is not null then
-    v_conditions := v_conditions || '(c.created_at, c.id) < ($4, $5)'::text;
-  end if;
-  if eve_chats.archived is not null then
-    v_conditions := v_conditions || format('c.archived_at is %s null', case when eve_chats.archived then 'not' else '' end);
-  end if;
-  if eve_chats.deleted is not null then
-    v_conditions := v_conditions || format('c.deleted_at is %s null', case when eve_chats.deleted then 'not' else '' end);
-  end if;
-  execute format(
-    'select coalesce(jsonb_agg(eve.chat_json(page.chat) order by page.created_at desc, page.id desc), ''[]'')
-    from (select c as chat, c.created_at, c.id from public.chats c where %s order by c.created_at desc, c.id desc limit $6) page',
-    array_to_string(v_conditions, ' and ')
-  )
-  into v_chats
-  using (v_who ->> 'consumer_id')::uuid, (v_who ->> 'owner')::uuid, eve_chats.user_id,
-    (eve_chats.after ->> 'created_at')::timestamptz, (eve_chats.after ->> 'id')::uuid, v_most + 1;
-  return eve.chat_page('chats', v_chats, v_most);
+  return json_build_object(
+    'status', 'listed',
+    'chats', (
+      select coalesce(json_agg(row_to_json(j)), '[]')
+      from (
+        -- As eve.chat_json says it.
+        select c.id, c.title, c.user_id, c.owner, c.consumer_id, c.description, coalesce(c.metadata, '{}') as metadata, c.leaf_id,
+          c.created_at, c.updated_at, c.archived_at, c.deleted_at, c.expires_at
+        from unnest(v_page[:v_most]) c
+      ) j
+    ),
+    'next', case when cardinality(v_page) > v_most
+      then json_build_object('created_at', v_page[v_most].created_at, 'id', v_page[v_most].id)
+    end
+  );
 end;
 $function$;
 comment on function public.eve_chats is 'A page of the chats that somebody has.';
@@ -18903,19 +18951,20 @@ $function$;
 -- messages ------------------------------------------------------------------------------------------------------------
 
 CREATE OR REPLACE FUNCTION eve.messages_json(ids uuid[])
- RETURNS jsonb
+ RETURNS json
  LANGUAGE plpgsql
  STABLE
  SET search_path TO ''
 AS $function$
 begin
   return (
-    select coalesce(jsonb_agg(to_jsonb(j) - 'place' order by j.place), '[]')
+    select coalesce(json_agg(row_to_json(j)), '[]')
     from (
-      select i.place, m.id, m.chat_id, m.parent_id, m.role, m.content, m.message_type, m.parts, m.client_id, m.request_id, m.usage,
-        m.feedback, m.state, m.created_at
+      select m.id, m.chat_id, m.parent_id, m.role, m.content, m.message_type, m.parts, m.client_id, m.request_id, m.usage, m.feedback,
+        m.state, m.created_at
       from unnest(messages_json.ids) with ordinality as i (id, place)
       join public.messages m on m.id = i.id
+      order by i.place
     ) j
   );
 end;
@@ -18928,7 +18977,7 @@ CREATE OR REPLACE FUNCTION eve.message_json(message_id uuid)
  SET search_path TO ''
 AS $function$
 begin
-  return eve.messages_json(array[message_json.message_id]) -> 0;
+  return (eve.messages_json(array[message_json.message_id]) -> 0)::jsonb;
 end;
 $function$;
 
@@ -19041,7 +19090,7 @@ $function$;
 comment on function public.eve_message_feedback is 'Notes what a reader thinks of a message.';
 
 CREATE OR REPLACE FUNCTION public.eve_messages(actor jsonb, chat_id uuid, after jsonb DEFAULT NULL::jsonb, backwards boolean DEFAULT false, at_most integer DEFAULT 100)
- RETURNS jsonb
+ RETURNS json
  LANGUAGE plpgsql
  STABLE
  SET search_path TO ''
@@ -19054,6 +19103,8 @@ declare
   v_after constant timestamptz := (eve_messages.after ->> 'created_at')::timestamptz;
   v_after_id constant uuid := (eve_messages.after ->> 'id')::uuid;
   v_ids uuid[];
+  v_last record;
+  v_next json;
 begin
   if v_refusal is not null then
     return v_refusal;
@@ -19074,13 +19125,17 @@ begin
       limit v_most + 1
     );
   end if;
-  return eve.chat_page('messages', eve.messages_json(v_ids), v_most);
+  if cardinality(v_ids) > v_most then
+    select m.created_at, m.id into v_last from public.messages m where m.id = v_ids[v_most];
+    v_next := json_build_object('created_at', v_last.created_at, 'id', v_last.id);
+  end if;
+  return json_build_object('status', 'listed', 'messages', eve.messages_json(v_ids[:v_most]), 'next', v_next);
 end;
 $function$;
 comment on function public.eve_messages is 'A page of the messages of a chat.';
 
 CREATE OR REPLACE FUNCTION public.eve_message_path(actor jsonb, chat_id uuid, leaf_id uuid DEFAULT NULL::uuid, at_most integer DEFAULT 100)
- RETURNS jsonb
+ RETURNS json
  LANGUAGE plpgsql
  STABLE
  SET search_path TO ''
@@ -19091,7 +19146,7 @@ declare
   v_refusal constant jsonb := eve.chat_refusal(v_who, v_chat);
   v_most constant integer := least(greatest(eve_message_path.at_most, 1), 1000);
   v_leaf constant uuid := coalesce(eve_message_path.leaf_id, v_chat.leaf_id);
-  v_messages jsonb;
+  v_messages json;
 begin
   if v_refusal is not null then
     return v_refusal;
@@ -19109,13 +19164,13 @@ begin
     where p.depth < v_most
   )
   select eve.messages_json(array_agg(p.id order by p.depth desc)) into v_messages from path p;
-  return jsonb_build_object('status', 'listed', 'messages', v_messages, 'before', v_messages -> 0 -> 'parent_id');
+  return json_build_object('status', 'listed', 'messages', v_messages, 'before', v_messages -> 0 -> 'parent_id');
 end;
 $function$;
 comment on function public.eve_message_path is 'The conversation that ends with a message.';
 
 CREATE OR REPLACE FUNCTION public.eve_chat_answer_begin(actor jsonb, chat_id uuid, question jsonb, request_id text, payer text DEFAULT NULL::text)
- RETURNS jsonb
+ RETURNS json
  LANGUAGE plpgsql
  SET search_path TO ''
 AS $function$
@@ -19128,7 +19183,7 @@ declare
   v_consumer_id uuid := (v_who ->> 'consumer_id')::uuid;
   v_question jsonb;
   v_answer public.messages;
-  v_path jsonb;
+  v_path json;
 begin
   if v_refusal is not null then
     return v_refusal;
@@ -19141,6 +19196,9 @@ begin
       );
     end if;
   end if;
+  -- The caller's answer waits for a later transaction to be on the disk, that of the call's own reservation or of the answer's end, and
+  -- this one is on the disk before either.
+  perform set_config('synchronous_commit', 'off', true);
   v_question := eve.message_from(v_chat.id, eve_chat_answer_begin.question - 'state');
   if v_question ->> 'status' = 'refused' then
     return v_question;
@@ -19161,7 +19219,7 @@ begin
       eve_chat_answer_begin.actor, v_chat.id, (v_question -> 'message' ->> 'parent_id')::uuid, v_most
     ) -> 'messages';
   end if;
-  return jsonb_build_object(
+  return json_build_object(
     'status', 'begun', 'question', v_question -> 'message', 'history', coalesce(v_path, '[]'), 'consumer_id', v_consumer_id,
     'answer', eve.message_from(
       v_chat.id,
@@ -19400,10 +19458,13 @@ CREATE OR REPLACE FUNCTION public.eve_chat_search(actor jsonb, query text, chat_
 AS $function$
 declare
   v_candidates constant integer := 1000;
+  -- Of more chats than anybody reads the ids are not listed: the planner goes from the words to the chats.
+  v_most_chats constant integer := 10000;
   v_who constant jsonb := eve.chat_actor(eve_chat_search.actor);
   v_words constant text := lower(left(eve_chat_search.query, 1000) collate "und-x-icu");
   v_query constant tsquery := websearch_to_tsquery('pg_catalog.russian', v_words) || websearch_to_tsquery('pg_catalog.english', v_words);
   v_conditions text[] := '{c.deleted_at is null}';
+  v_chats uuid[];
   v_answer jsonb;
 begin
   if v_who ->> 'status' = 'refused' then
@@ -19420,18 +19481,28 @@ begin
   if eve_chat_search.user_id is not null then
     v_conditions := v_conditions || 'c.user_id = $5'::text;
   end if;
+  if cardinality(v_conditions) > 1 then
+    execute format(
+      'select array(select c.id from public.chats c where %s order by c.created_at desc limit $6)', array_to_string(v_conditions, ' and ')
+    )
+    into v_chats
+    using v_query, (v_who ->> 'consumer_id')::uuid, (v_who ->> 'owner')::uuid, eve_chat_search.chat_id, eve_chat_search.user_id,
+      v_most_chats + 1;
+  end if;
+  -- With the chats as a list both indexes are asked, that of words and that of chats, and only rows that both have found are read. A join
+  -- reads every message of the chats: 50 to 90 ms instead of 1 to 10, where they are 2,000 of 400,000.
   execute format(
     'with candidates as materialized (
-      select m.id, m.search, c.title from public.chats c join public.messages m on m.chat_id = c.id where m.search @@ $1 and %s limit $6
+      select m.id, m.search from public.messages m %s limit $6
     ), best as (
-      select k.id, k.title, ts_rank(k.search, $1) as rank from candidates k order by rank desc, k.id limit $7
+      select k.id, ts_rank(k.search, $1) as rank from candidates k order by rank desc, k.id limit $7
     )
     select jsonb_build_object(
       ''status'', ''listed'',
       ''found'', coalesce(
         jsonb_agg(
           jsonb_build_object(
-            ''message'', eve.message_json(b.id) - ''parts'', ''chat_title'', b.title, ''rank'', b.rank,
+            ''message'', eve.message_json(b.id) - ''parts'', ''chat_title'', c.title, ''rank'', b.rank,
             ''excerpt'', ts_headline(''pg_catalog.russian'', left(m.content, 20000), $1, ''MaxFragments=2, MaxWords=25, MinWords=8'')
           )
           order by b.rank desc, m.id
@@ -19439,12 +19510,15 @@ begin
       ),
       ''candidates'', (select count(*) from candidates)
     )
-    from best b join public.messages m on m.id = b.id',
-    array_to_string(v_conditions, ' and ')
+    from best b join public.messages m on m.id = b.id join public.chats c on c.id = m.chat_id',
+    case
+      when cardinality(v_chats) <= v_most_chats then 'where m.search @@ $1 and m.chat_id = any ($8)'
+      else 'join public.chats c on c.id = m.chat_id where m.search @@ $1 and ' || array_to_string(v_conditions, ' and ')
+    end
   )
   into v_answer
   using v_query, (v_who ->> 'consumer_id')::uuid, (v_who ->> 'owner')::uuid, eve_chat_search.chat_id, eve_chat_search.user_id,
-    v_candidates, least(greatest(eve_chat_search.at_most, 1), 100);
+    v_candidates, least(greatest(eve_chat_search.at_most, 1), 100), v_chats;
   return v_answer;
 end;
 $function$;

@@ -26,12 +26,12 @@ alter default privileges for role supabase_admin in schema public
 create schema if not exists auth authorization supabase_auth_admin;
 grant usage on schema auth to anon, authenticated, service_role, postgres, dashboard_user;
 
--- The claims of the request's token, as the REST API sets them.
+-- The claims of the request's token, as the REST API sets them. Like Supabase's own these set no search_path: a query that asks for them
+-- has them written into it, where a function with settings is called and planned anew each time.
 create or replace function auth.jwt()
 returns jsonb
 language sql
 stable
-set search_path = ''
 as $$
   select coalesce(
     nullif(current_setting('request.jwt.claim', true), ''),
@@ -43,7 +43,6 @@ create or replace function auth.uid()
 returns uuid
 language sql
 stable
-set search_path = ''
 as $$
   select coalesce(
     nullif(current_setting('request.jwt.claim.sub', true), ''),
@@ -55,7 +54,6 @@ create or replace function auth.role()
 returns text
 language sql
 stable
-set search_path = ''
 as $$
   select coalesce(
     nullif(current_setting('request.jwt.claim.role', true), ''),
@@ -67,7 +65,6 @@ create or replace function auth.email()
 returns text
 language sql
 stable
-set search_path = ''
 as $$
   select coalesce(
     nullif(current_setting('request.jwt.claim.email', true), ''),

@@ -4,19 +4,20 @@ set local lock_timeout = '10s';
 
 -- Messages as JSON, in the order of their ids. Column by column: whole rows have what the search is made of, which takes ten times as long.
 create or replace function eve.messages_json(ids uuid[])
-returns jsonb
+returns json
 language plpgsql
 stable
 set search_path = ''
 as $$
 begin
   return (
-    select coalesce(jsonb_agg(to_jsonb(j) - 'place' order by j.place), '[]')
+    select coalesce(json_agg(row_to_json(j)), '[]')
     from (
-      select i.place, m.id, m.chat_id, m.parent_id, m.role, m.content, m.message_type, m.parts, m.client_id, m.request_id, m.usage,
-        m.feedback, m.state, m.created_at
+      select m.id, m.chat_id, m.parent_id, m.role, m.content, m.message_type, m.parts, m.client_id, m.request_id, m.usage, m.feedback,
+        m.state, m.created_at
       from unnest(messages_json.ids) with ordinality as i (id, place)
       join public.messages m on m.id = i.id
+      order by i.place
     ) j
   );
 end;
@@ -29,7 +30,7 @@ stable
 set search_path = ''
 as $$
 begin
-  return eve.messages_json(array[message_json.message_id]) -> 0;
+  return (eve.messages_json(array[message_json.message_id]) -> 0)::jsonb;
 end;
 $$;
 
@@ -153,7 +154,7 @@ comment on function public.eve_message_feedback is 'Notes what a reader thinks o
 create or replace function public.eve_messages(
   actor jsonb, chat_id uuid, after jsonb default null, backwards boolean default false, at_most integer default 100
 )
-returns jsonb
+returns json
 language plpgsql
 stable
 set search_path = ''
@@ -166,6 +167,8 @@ declare
   v_after constant timestamptz := (eve_messages.after ->> 'created_at')::timestamptz;
   v_after_id constant uuid := (eve_messages.after ->> 'id')::uuid;
   v_ids uuid[];
+  v_last record;
+  v_next json;
 begin
   if v_refusal is not null then
     return v_refusal;
@@ -186,7 +189,11 @@ begin
       limit v_most + 1
     );
   end if;
-  return eve.chat_page('messages', eve.messages_json(v_ids), v_most);
+  if cardinality(v_ids) > v_most then
+    select m.created_at, m.id into v_last from public.messages m where m.id = v_ids[v_most];
+    v_next := json_build_object('created_at', v_last.created_at, 'id', v_last.id);
+  end if;
+  return json_build_object('status', 'listed', 'messages', eve.messages_json(v_ids[:v_most]), 'next', v_next);
 end;
 $$;
 comment on function public.eve_messages is 'A page of the messages of a chat.';
@@ -194,7 +201,7 @@ comment on function public.eve_messages is 'A page of the messages of a chat.';
 -- The conversation that ends with a message (null: with the chat's end): its last messages, oldest of them first.
 -- {"status": "listed", "messages", "before": the message with which the page before this one ends, or null}.
 create or replace function public.eve_message_path(actor jsonb, chat_id uuid, leaf_id uuid default null, at_most integer default 100)
-returns jsonb
+returns json
 language plpgsql
 stable
 set search_path = ''
@@ -205,7 +212,7 @@ declare
   v_refusal constant jsonb := eve.chat_refusal(v_who, v_chat);
   v_most constant integer := least(greatest(eve_message_path.at_most, 1), 1000);
   v_leaf constant uuid := coalesce(eve_message_path.leaf_id, v_chat.leaf_id);
-  v_messages jsonb;
+  v_messages json;
 begin
   if v_refusal is not null then
     return v_refusal;
@@ -223,7 +230,7 @@ begin
     where p.depth < v_most
   )
   select eve.messages_json(array_agg(p.id order by p.depth desc)) into v_messages from path p;
-  return jsonb_build_object('status', 'listed', 'messages', v_messages, 'before', v_messages -> 0 -> 'parent_id');
+  return json_build_object('status', 'listed', 'messages', v_messages, 'before', v_messages -> 0 -> 'parent_id');
 end;
 $$;
 comment on function public.eve_message_path is 'The conversation that ends with a message.';
@@ -236,7 +243,7 @@ comment on function public.eve_message_path is 'The conversation that ends with 
 create or replace function public.eve_chat_answer_begin(
   actor jsonb, chat_id uuid, question jsonb, request_id text, payer text default null
 )
-returns jsonb
+returns json
 language plpgsql
 volatile
 set search_path = ''
@@ -250,7 +257,7 @@ declare
   v_consumer_id uuid := (v_who ->> 'consumer_id')::uuid;
   v_question jsonb;
   v_answer public.messages;
-  v_path jsonb;
+  v_path json;
 begin
   if v_refusal is not null then
     return v_refusal;
@@ -263,6 +270,9 @@ begin
       );
     end if;
   end if;
+  -- The caller's answer waits for a later transaction to be on the disk, that of the call's own reservation or of the answer's end, and
+  -- this one is on the disk before either.
+  perform set_config('synchronous_commit', 'off', true);
   v_question := eve.message_from(v_chat.id, eve_chat_answer_begin.question - 'state');
   if v_question ->> 'status' = 'refused' then
     return v_question;
@@ -283,7 +293,7 @@ begin
       eve_chat_answer_begin.actor, v_chat.id, (v_question -> 'message' ->> 'parent_id')::uuid, v_most
     ) -> 'messages';
   end if;
-  return jsonb_build_object(
+  return json_build_object(
     'status', 'begun', 'question', v_question -> 'message', 'history', coalesce(v_path, '[]'), 'consumer_id', v_consumer_id,
     'answer', eve.message_from(
       v_chat.id,

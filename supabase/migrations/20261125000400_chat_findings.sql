@@ -209,10 +209,13 @@ set search_path = ''
 as $$
 declare
   v_candidates constant integer := 1000;
+  -- Of more chats than anybody reads the ids are not listed: the planner goes from the words to the chats.
+  v_most_chats constant integer := 10000;
   v_who constant jsonb := eve.chat_actor(eve_chat_search.actor);
   v_words constant text := lower(left(eve_chat_search.query, 1000) collate "und-x-icu");
   v_query constant tsquery := websearch_to_tsquery('pg_catalog.russian', v_words) || websearch_to_tsquery('pg_catalog.english', v_words);
   v_conditions text[] := '{c.deleted_at is null}';
+  v_chats uuid[];
   v_answer jsonb;
 begin
   if v_who ->> 'status' = 'refused' then
@@ -229,18 +232,28 @@ begin
   if eve_chat_search.user_id is not null then
     v_conditions := v_conditions || 'c.user_id = $5'::text;
   end if;
+  if cardinality(v_conditions) > 1 then
+    execute format(
+      'select array(select c.id from public.chats c where %s order by c.created_at desc limit $6)', array_to_string(v_conditions, ' and ')
+    )
+    into v_chats
+    using v_query, (v_who ->> 'consumer_id')::uuid, (v_who ->> 'owner')::uuid, eve_chat_search.chat_id, eve_chat_search.user_id,
+      v_most_chats + 1;
+  end if;
+  -- With the chats as a list both indexes are asked, that of words and that of chats, and only rows that both have found are read. A join
+  -- reads every message of the chats: 50 to 90 ms instead of 1 to 10, where they are 2,000 of 400,000.
   execute format(
     'with candidates as materialized (
-      select m.id, m.search, c.title from public.chats c join public.messages m on m.chat_id = c.id where m.search @@ $1 and %s limit $6
+      select m.id, m.search from public.messages m %s limit $6
     ), best as (
-      select k.id, k.title, ts_rank(k.search, $1) as rank from candidates k order by rank desc, k.id limit $7
+      select k.id, ts_rank(k.search, $1) as rank from candidates k order by rank desc, k.id limit $7
     )
     select jsonb_build_object(
       ''status'', ''listed'',
       ''found'', coalesce(
         jsonb_agg(
           jsonb_build_object(
-            ''message'', eve.message_json(b.id) - ''parts'', ''chat_title'', b.title, ''rank'', b.rank,
+            ''message'', eve.message_json(b.id) - ''parts'', ''chat_title'', c.title, ''rank'', b.rank,
             ''excerpt'', ts_headline(''pg_catalog.russian'', left(m.content, 20000), $1, ''MaxFragments=2, MaxWords=25, MinWords=8'')
           )
           order by b.rank desc, m.id
@@ -248,12 +261,15 @@ begin
       ),
       ''candidates'', (select count(*) from candidates)
     )
-    from best b join public.messages m on m.id = b.id',
-    array_to_string(v_conditions, ' and ')
+    from best b join public.messages m on m.id = b.id join public.chats c on c.id = m.chat_id',
+    case
+      when cardinality(v_chats) <= v_most_chats then 'where m.search @@ $1 and m.chat_id = any ($8)'
+      else 'join public.chats c on c.id = m.chat_id where m.search @@ $1 and ' || array_to_string(v_conditions, ' and ')
+    end
   )
   into v_answer
   using v_query, (v_who ->> 'consumer_id')::uuid, (v_who ->> 'owner')::uuid, eve_chat_search.chat_id, eve_chat_search.user_id,
-    v_candidates, least(greatest(eve_chat_search.at_most, 1), 100);
+    v_candidates, least(greatest(eve_chat_search.at_most, 1), 100), v_chats;
   return v_answer;
 end;
 $$;
