@@ -17,7 +17,7 @@ const JAVASCRIPT = [
   "openai/ai_sdk_openai",
   "openai/ai_sdk",
   "openai/agents",
-  "openai/langchain",
+  "langchain",
   "gemini/google_genai",
   "gemini/google_generative_ai",
   "gemini/ai_sdk",

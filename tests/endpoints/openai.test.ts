@@ -6,7 +6,7 @@ import { agents } from "./openai/agents.ts";
 import { aiSdk } from "./openai/ai_sdk.ts";
 import { aiSdkOpenai } from "./openai/ai_sdk_openai.ts";
 import { aliases } from "./openai/aliases.ts";
-import { langchain } from "./openai/langchain.ts";
+import { langchain } from "./langchain.ts";
 import { openaiClient } from "./openai/openai_client.ts";
 import { scanner } from "./openai/scanner.ts";
 

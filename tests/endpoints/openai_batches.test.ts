@@ -108,7 +108,7 @@ describe("[openai.files] files", () => {
     await client.files.delete(two.id);
   });
 
-  test("for anything but batches are refused, as are empty ones", async () => {
+  test("for anything but batches and prompts are refused, as are empty ones", async () => {
     const wrong = async (file: Uint8Array, purpose: OpenAI.FilePurpose) =>
       await client.files.create({ purpose, file: await toFile(file, "x.jsonl") });
     await expect(wrong(new Uint8Array([1]), "fine-tune")).rejects.toMatchObject({
