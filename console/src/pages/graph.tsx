@@ -194,7 +194,7 @@ function Found({ found, tenant }: { found: Neighbours; tenant: string }) {
         <Suspense
           fallback={
             <Center mih={420}>
-              <Loader aria-label={t("loading")} />
+              <Loader role="status" aria-label={t("loading")} />
             </Center>
           }
         >
