@@ -25,6 +25,9 @@ import { median, percentile } from "./statistics.ts";
 const GOALS = {
   ratio_100_lanes: 0.5,
   ratio_hot_lane: 0.7,
+  /** One caller alone. */
+  ratio_100_lanes_alone: 0.15,
+  ratio_hot_lane_alone: 0.3,
   /** Latency with 30,000 starts a minute in the window, over that with 30; and with the audit full, over empty. */
   growth: 1.5,
   /** Other callers' calls a second during 10,000 refusals, over without. */
@@ -159,6 +162,8 @@ async function measureAll(url: string) {
   };
   const met = ratios.hot_lane_20_connections >= GOALS.ratio_hot_lane &&
     ratios["100_lanes_20_connections"] >= GOALS.ratio_100_lanes &&
+    ratios.hot_lane_1_connection >= GOALS.ratio_hot_lane_alone &&
+    ratios["100_lanes_1_connection"] >= GOALS.ratio_100_lanes_alone &&
     ratios.audit_growth <= GOALS.growth &&
     ratios.limit_growth <= GOALS.growth &&
     storm.ratio >= GOALS.refusal_storm;

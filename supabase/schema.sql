@@ -190,7 +190,7 @@ AS $function$
 begin
   insert into public.token_usage as t (model, prompt_tokens, completion_tokens, total_tokens, request_id, meta)
   values (insert_token_usage.model, insert_token_usage.prompt_tokens, insert_token_usage.completion_tokens, insert_token_usage.total_tokens, insert_token_usage.request_id, insert_token_usage.meta)
-  on conflict do nothing;
+  ;
 end;
 $function$;
 
@@ -236,22 +236,22 @@ create table eve.lanes (
   model text not null,
   blocked_until timestamp with time zone,
   blocked_reason text,
-  interactive_tail_ms bigint not null default 0,
   batch_start_ms bigint not null default 0,
   pace_ms bigint not null default 0,
   token_pace_ms bigint not null default 0,
   day_ends_ms bigint not null default 0,
-  day_starts integer not null default 0,
   day_batch_starts integer not null default 0,
-  next_day_starts integer not null default 0,
-  next_day_batch_starts integer not null default 0,
-  span_number bigint not null default 0,
-  span_starts bigint not null default 0,
+  day_starts integer not null default 0,
+  interactive_tail_ms bigint not null default 0,
   span_tokens bigint not null default 0,
+  span_starts bigint not null default 0,
+  turns bigint not null default 0,
+  span_number bigint not null default 0,
   previous_span_starts bigint not null default 0,
   previous_span_tokens bigint not null default 0,
-  turns bigint not null default 0,
   next_lease_ms bigint not null default 0,
+  next_day_starts integer not null default 0,
+  next_day_batch_starts integer not null default 0,
   constraint lanes_pkey PRIMARY KEY (id),
   constraint lanes_quota_project_model_key UNIQUE (quota_project, model)
 ) with (fillfactor=50, autovacuum_vacuum_scale_factor=0.02, autovacuum_vacuum_cost_delay=0);
@@ -259,15 +259,15 @@ alter table eve.lanes enable row level security;
 comment on table eve.lanes is 'A lane is what Google counts by: one quota project and one model. Taken for update by every booking. Times are milliseconds since 1970 of the database''s clock.';
 comment on column eve.lanes.quota_project is 'As in google_ai_api_keys.quota_key.';
 comment on column eve.lanes.blocked_until is 'No start before this time, because upstream said so; infinity: until a person unblocks it.';
-comment on column eve.lanes.interactive_tail_ms is 'Start of the last interactive booking: the next one of that class does not start before it.';
 comment on column eve.lanes.batch_start_ms is 'Start of the last batch call.';
 comment on column eve.lanes.pace_ms is 'Batch that competes for the lanes of this model starts no earlier: one start interval of all of them after the start before. token_pace_ms: the same for input tokens. The latest of the model''s lanes counts.';
 comment on column eve.lanes.day_ends_ms is 'The next midnight in America/Los_Angeles, as of the last booking.';
-comment on column eve.lanes.day_starts is 'Starts booked in the Pacific day that ends at day_ends_ms; next_day_starts: in the day after it.';
 comment on column eve.lanes.day_batch_starts is 'Those of day_starts that were batch; next_day_batch_starts likewise.';
-comment on column eve.lanes.span_number is 'Number of the 65,536 ms span of the last booking. Two spans cover any window, so if their sum fits, the window does.';
+comment on column eve.lanes.day_starts is 'Starts booked in the Pacific day that ends at day_ends_ms; next_day_starts: in the day after it.';
+comment on column eve.lanes.interactive_tail_ms is 'Start of the last interactive booking: the next one of that class does not start before it.';
 comment on column eve.lanes.span_starts is 'Starts and tokens of that span; previous_span_*: of everything booked before it that may still count.';
 comment on column eve.lanes.turns is 'Bookings ever made: keys that share a lane take turns by it.';
+comment on column eve.lanes.span_number is 'Number of the 65,536 ms span of the last booking. Two spans cover any window, so if their sum fits, the window does.';
 comment on column eve.lanes.next_lease_ms is 'No reservation of the lane runs out before this time (milliseconds since 1970), so nobody has to look for one that has.';
 
 create table eve.lane_buckets (
@@ -2287,6 +2287,7 @@ declare
   v_width constant integer := case when (limits).rpm <= 600 then 1 else 100 end;
   v_batch constant boolean := book.class = 'batch';
   v_fit record;
+  v_paced boolean;
 begin
   -- A subtransaction, which writes nothing and so costs no number: what it has locked is free again where nothing is booked.
   begin
@@ -2315,28 +2316,28 @@ begin
       return;
   end;
 
-  -- Only settlements can have changed it since, and they keep to themselves what they change.
-  select * into v_lane from eve.lanes l where l.id = book.lane_id for no key update;
-  turn := v_lane.turns;
-  v_lane := eve.with_start(
-    v_lane, book.class, start_ms, book.tokens, v_now, book.lease_ms, pace,
+  v_paced := case
     -- Alone on lanes that are nearly empty batch goes as it comes.
-    case
-      when v_batch then book.contended or not eve.may_burst(v_lane, limits, book.tokens, v_now)
-      else greatest((pace).pace_ms, (pace).token_pace_ms) > v_now - coalesce((pace).interval_ms, 0)::bigint
-    end
-  );
+    when v_batch then book.contended or not eve.may_burst(v_lane, limits, book.tokens, v_now)
+    else greatest((pace).pace_ms, (pace).token_pace_ms) > v_now - coalesce((pace).interval_ms, 0)::bigint
+  end;
+  -- In one statement, with the row as it is by then: settlements may have changed it since. To lock it first writes 54 bytes to the log.
+  update eve.lanes l
+  set (
+      blocked_until, blocked_reason, interactive_tail_ms, batch_start_ms, pace_ms, token_pace_ms, day_ends_ms, day_starts,
+      day_batch_starts, next_day_starts, next_day_batch_starts, span_number, span_starts, span_tokens, previous_span_starts,
+      previous_span_tokens, turns, next_lease_ms
+    ) = (
+      select w.blocked_until, w.blocked_reason, w.interactive_tail_ms, w.batch_start_ms, w.pace_ms, w.token_pace_ms, w.day_ends_ms,
+        w.day_starts, w.day_batch_starts, w.next_day_starts, w.next_day_batch_starts, w.span_number, w.span_starts,
+        w.span_tokens, w.previous_span_starts, w.previous_span_tokens, w.turns, w.next_lease_ms
+      from eve.with_start(l, book.class, start_ms, book.tokens, v_now, book.lease_ms, pace, v_paced) w
+    )
+  where l.id = book.lane_id
+  returning l.* into v_lane;
+  turn := v_lane.turns - 1;
   day_ends_ms := v_lane.day_ends_ms;
   bucket_ms := (start_ms + v_width - 1) / v_width * v_width;
-  update eve.lanes l
-  set blocked_until = v_lane.blocked_until, blocked_reason = v_lane.blocked_reason,
-    interactive_tail_ms = v_lane.interactive_tail_ms, batch_start_ms = v_lane.batch_start_ms, pace_ms = v_lane.pace_ms,
-    token_pace_ms = v_lane.token_pace_ms, day_ends_ms = v_lane.day_ends_ms, day_starts = v_lane.day_starts,
-    day_batch_starts = v_lane.day_batch_starts, next_day_starts = v_lane.next_day_starts,
-    next_day_batch_starts = v_lane.next_day_batch_starts, span_number = v_lane.span_number, span_starts = v_lane.span_starts,
-    span_tokens = v_lane.span_tokens, previous_span_starts = v_lane.previous_span_starts,
-    previous_span_tokens = v_lane.previous_span_tokens, turns = v_lane.turns, next_lease_ms = v_lane.next_lease_ms
-  where l.id = book.lane_id;
 
   -- Nobody else adds buckets to the lane now. `on conflict` writes a fifth more to the log, for every call.
   update eve.lane_buckets b

@@ -67,13 +67,20 @@ export class Site {
   }
 
   /** So many at once. */
-  async calls(place: number, count: number): Promise<void> {
-    await this.setClock(this.#nowMs + BETWEEN_CALLS_MS * count);
+  async calls(
+    place: number,
+    count: number,
+    { afterMs = BETWEEN_CALLS_MS * count, of = "interactive" }: {
+      afterMs?: number;
+      of?: "interactive" | "batch";
+    } = {},
+  ): Promise<void> {
+    await this.setClock(this.#nowMs + afterMs);
     const asked = Array.from({ length: count }, (_, n) => ({
       request_id: crypto.randomUUID(),
       models: [MODEL],
       tokens: tokensOf(place + n),
-      class: "interactive",
+      class: of,
       max_wait_ms: 0,
       attempt: 1,
       exclude_keys: [],
@@ -95,19 +102,34 @@ export class Site {
     await this.#settle(granted, place);
   }
 
+  /**
+   * Of `count` calls that come evenly, so many a minute and lane, the share that the fast path books (eve_reserve_many, here in
+   * lists of one); the others go through eve_reserve.
+   */
+  async fastShare(perMinute: number, of: "interactive" | "batch", count: number): Promise<number> {
+    // Nothing of the rate before is left in the window.
+    await this.setClock(this.#nowMs + 180_000);
+    const before = this.notBatched;
+    for (let place = 0; place < count; place++) {
+      await this.calls(place, 1, { afterMs: Math.ceil(60_000 / (perMinute * LANES)), of });
+    }
+    return 1 - (this.notBatched - before) / count;
+  }
+
   /** As the gateway does with what could not be reserved in a list. */
   async #reserveAlone(
-    { request_id, tokens, trace_id }: {
+    { request_id, tokens, trace_id, class: of }: {
       request_id: string;
       tokens: number;
       trace_id: string;
+      class: string;
     },
   ) {
     const [row] = await this.sql`
       select public.eve_reserve(
         ${request_id}, ${[
       MODEL,
-    ]}, ${tokens}, trace_id => ${trace_id}, call_id => gen_random_uuid()
+    ]}, ${tokens}, class => ${of}, trace_id => ${trace_id}, call_id => gen_random_uuid()
       ) as answer`;
     return row!.answer;
   }

@@ -59,22 +59,24 @@ create table if not exists eve.lanes (
   model text not null,
   blocked_until timestamptz,
   blocked_reason text,
-  interactive_tail_ms bigint not null default 0,
+  -- What changes with nearly every booking stands together: of a row that stays on its page the log has what lies between the first
+  -- and the last byte that changed.
   batch_start_ms bigint not null default 0,
   pace_ms bigint not null default 0,
   token_pace_ms bigint not null default 0,
   day_ends_ms bigint not null default 0,
-  day_starts integer not null default 0,
   day_batch_starts integer not null default 0,
-  next_day_starts integer not null default 0,
-  next_day_batch_starts integer not null default 0,
-  span_number bigint not null default 0,
-  span_starts bigint not null default 0,
+  day_starts integer not null default 0,
+  interactive_tail_ms bigint not null default 0,
   span_tokens bigint not null default 0,
+  span_starts bigint not null default 0,
+  turns bigint not null default 0,
+  span_number bigint not null default 0,
   previous_span_starts bigint not null default 0,
   previous_span_tokens bigint not null default 0,
-  turns bigint not null default 0,
   next_lease_ms bigint not null default 0,
+  next_day_starts integer not null default 0,
+  next_day_batch_starts integer not null default 0,
   constraint lanes_quota_project_model_key unique (quota_project, model)
 ) with (fillfactor = 50, autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_cost_delay = 0);
 comment on table eve.lanes is 'A lane is what Google counts by: one quota project and one model. Taken for update by every booking. Times are milliseconds since 1970 of the database''s clock.';

@@ -77,6 +77,25 @@ const freeLanes = async (): Promise<string[]> => {
   return rows.map(({ model }) => model);
 };
 
+test("a booking keeps what a settlement has added to its lane meanwhile", async () => {
+  await addKey(sql, "a");
+  await addModel(sql, "m", { rpm: 100, tpm: 10_000 });
+  const first = await reserve(sql, "first", { tokens: 100 });
+  const spans = async () =>
+    (await sql`select span_starts::int as starts, span_tokens::int as tokens, turns::int as turns from eve.lanes`)[
+      0
+    ];
+  expect(await spans()).toEqual({ starts: 1, tokens: 100, turns: 1 });
+  const settled = open((sql) => settle(sql, first, { inputTokens: 700 }));
+  expect(await settled.answer).toMatchObject({ status: "settled" });
+  // It has read the lane before it stands at the settlement's lock.
+  const second = reserve(sql, "second", { tokens: 30 });
+  await untilWaiting(1);
+  await settled.release();
+  expect(await second).toMatchObject({ status: "granted" });
+  expect(await spans()).toEqual({ starts: 2, tokens: 730, turns: 2 });
+});
+
 describe("[edge.refusals-lock-nothing] a refusal locks no lane", () => {
   test.each([
     ["a refusal", 3, { maxWaitMs: 0 }, "refused"],
