@@ -2,6 +2,8 @@
 -- rows: eve.retention where table_name in ('public.crawl_pages', 'eve.crawl_hosts')
 -- seed: eve.retention {"keep":"30 days","at_least":"1 day","batch_rows":2000,"table_name":"public.crawl_pages","batch_function":"retention_of_crawl"}
 -- seed: eve.retention {"keep":"30 days","at_least":"2 days","batch_rows":2000,"table_name":"eve.crawl_hosts","batch_function":"retention_of_crawl"}
+-- rows: eve.metric_counters where metric = 'eve_crawl_fetches_total'
+-- seed: eve.metric_counters {}
 -- rows: eve.jobs where kind = 'crawl'
 -- rows: eve.media_references where ref_kind = 'crawl_page'
 -- rows: eve.job_kinds where kind in ('crawl')
@@ -9,6 +11,7 @@
 
 set local lock_timeout = '10s';
 
+delete from eve.metric_counters where metric = 'eve_crawl_fetches_total';
 delete from eve.retention where table_name in ('public.crawl_pages', 'eve.crawl_hosts');
 -- Nothing would free these files any more.
 delete from eve.media_references where ref_kind = 'crawl_page';

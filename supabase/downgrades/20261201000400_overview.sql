@@ -1,8 +1,8 @@
 -- The way down of 20261201000400_overview.sql.
 -- seed: eve.model_prices {"as_of":"2026-10-08","model":"gemini-3.5-flash","is_free":false,"input_usd":1.5,"cached_usd":0.15,"output_usd":9}
--- seed: eve.model_prices {"as_of":"2026-06-25","model":"gemini-2.5-flash","is_free":false,"input_usd":0.3,"cached_usd":0.03,"output_usd":2.5}
--- seed: eve.model_prices {"as_of":"2026-06-25","model":"gemma-4-31b-it","is_free":true,"input_usd":null,"cached_usd":null,"output_usd":null}
--- seed: eve.model_prices {"as_of":"2026-06-25","model":"gemma-4-26b-a4b-it","is_free":true,"input_usd":null,"cached_usd":null,"output_usd":null}
+-- seed: eve.model_prices {"as_of":"2026-03-01","model":"gemini-2.5-flash","is_free":false,"input_usd":0.3,"cached_usd":0.03,"output_usd":2.5}
+-- seed: eve.model_prices {"as_of":"2026-03-01","model":"gemma-4-31b-it","is_free":true,"input_usd":null,"cached_usd":null,"output_usd":null}
+-- seed: eve.model_prices {"as_of":"2026-03-01","model":"gemma-4-26b-a4b-it","is_free":true,"input_usd":null,"cached_usd":null,"output_usd":null}
 
 set local lock_timeout = '10s';
 

@@ -2,7 +2,7 @@
 
 set local lock_timeout = '10s';
 
-create table eve.model_prices (
+create table if not exists eve.model_prices (
   model text not null,
   input_usd numeric,
   cached_usd numeric,
@@ -29,9 +29,9 @@ grant select, insert, update, delete on table eve.model_prices to service_role;
 insert into eve.model_prices (model, input_usd, cached_usd, output_usd, is_free, as_of)
 values
   ('gemini-3.5-flash', 1.5, 0.15, 9, false, '2026-10-08'),
-  ('gemini-2.5-flash', 0.3, 0.03, 2.5, false, '2026-06-25'),
-  ('gemma-4-31b-it', null, null, null, true, '2026-06-25'),
-  ('gemma-4-26b-a4b-it', null, null, null, true, '2026-06-25')
+  ('gemini-2.5-flash', 0.3, 0.03, 2.5, false, '2026-03-01'),
+  ('gemma-4-31b-it', null, null, null, true, '2026-03-01'),
+  ('gemma-4-26b-a4b-it', null, null, null, true, '2026-03-01')
 on conflict (model) do nothing;
 
 create or replace function public.eve_prices()
