@@ -19197,9 +19197,6 @@ begin
       );
     end if;
   end if;
-  -- The caller's answer waits for a later transaction to be on the disk, that of the call's own reservation or of the answer's end, and
-  -- this one is on the disk before either.
-  perform set_config('synchronous_commit', 'off', true);
   v_question := eve.message_from(v_chat.id, eve_chat_answer_begin.question - 'state');
   if v_question ->> 'status' = 'refused' then
     return v_question;

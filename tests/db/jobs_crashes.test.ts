@@ -151,7 +151,7 @@ describe("no job is lost, answered twice, sent after it was cancelled or begun b
   test.each<[string, Chaos, Partial<Record<"killed" | "frozen" | "cancelled", number>>]>([
     [
       "while workers are killed",
-      { seed: 1, jobs: MANY, killEveryMs: 12 * SECOND, cancelEveryMs: 8 * SECOND },
+      { seed: 1, jobs: MANY, killEveryMs: 9 * SECOND, cancelEveryMs: 8 * SECOND },
       {
         killed: 5,
         cancelled: 5,

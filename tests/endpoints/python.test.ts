@@ -153,6 +153,7 @@ test.skipIf(FRAMEWORKS_PYTHON === null)(
         "pyproject.toml",
         "py.typed",
         "eve_gateway.py",
+        "eve_posts.py",
         "local_journal.py",
         "s3_storage.py",
         "supabase_client.py",

@@ -54,6 +54,9 @@ describe.skipIf(!hasPgCron())("pg_cron", () => {
     // A minute may have begun since the migrations, and its jobs have run.
     await sql`delete from cron.job_run_details`;
     await sql`delete from public.google_ai_maintenance_log`;
+    await sql`
+      update eve.operations set last_started_at = null, last_completed_at = null, last_status = null, last_error = null
+      where runs_in = 'http'`;
     await sql`delete from net.http_request_queue`;
     // More than one step's work, so that the block has to commit in between.
     await sql`

@@ -126,10 +126,13 @@ test("a connection serves one request after the other", async () => {
 });
 
 test("half a body to the REST API is given up", async () => {
-  const connection = await connected(
-    "POST /rest/v1/x HTTP/1.1\r\nHost: eve\r\nContent-Length: 10\r\n\r\n12345",
-  );
-  await waitingFor(BODY_TIMEOUT_MS);
+  const connection = await connected("");
+  await waitingFor(IDLE_TIMEOUT_MS);
+  const idle = [...timers];
+  await say(connection, "POST /rest/v1/x HTTP/1.1\r\nHost: eve\r\nContent-Length: 10\r\n\r\n12345");
+  // The time for the body is as long as the one for a connection that says nothing, which is over by then.
+  await expect.poll(() => [...timers].filter((one) => !idle.includes(one)).length, { interval: 5 }).toBe(1);
+  await expect.poll(() => timers.size, { interval: 5 }).toBe(1);
   pass(BODY_TIMEOUT_MS);
   expect(await upTo(connection, "body_timeout")).toMatch(/^HTTP\/1.1 408/);
   connection.close();

@@ -30,7 +30,8 @@ export default function GraphDrawing({ found, names, pictures, label, choose }: 
   choose: (id: string) => void;
 }) {
   const { t } = useTranslation();
-  const dark = useComputedColorScheme("light") === "dark";
+  const scheme = useComputedColorScheme("light");
+  const dark = scheme === "dark";
   const place = useRef<HTMLDivElement>(null);
   const drawn = useRef<Core>(undefined);
   const chosen = useRef(choose);
