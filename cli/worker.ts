@@ -3,6 +3,9 @@
  * SUPABASE_SECRET_KEYS, the secrets of the keys), and makes outbound connections only. It goes on until it is interrupted, and gives back
  * then what it has not sent.
  */
+import { filesAreInS3 } from "../shared/database/media_stores.ts";
+import { rpcTransport } from "../shared/database/transport/rpc_transport.ts";
+import { readStorageSettings } from "../shared/media/settings.ts";
 import { GatewayError } from "../shared/contract/gateway_error.ts";
 import { networkOf } from "../shared/http/runtime_network.ts";
 import { openWorker } from "../shared/jobs/open_worker.ts";
@@ -28,9 +31,14 @@ for (const signal of ["SIGINT", "SIGTERM"] as const) {
 try {
   const settings = readSettings(variable);
   const tesseract = await findTesseract();
+  const { project, databaseKey: secretKey } = settings;
+  const files = readStorageSettings(variable).s3 !== null ||
+    // While the database does not answer nobody knows; a job that it then cannot do goes back.
+    !await filesAreInS3(rpcTransport({ url: project.url, secretKey })).catch(() => false);
   const worker = openWorker({
     place: "outside",
     tesseract,
+    files,
     settings,
     read: variable,
     fetch,
@@ -42,7 +50,9 @@ try {
   });
   console.error(`The worker runs jobs of ${settings.project.url}. Interrupt it to end it.`);
   console.error(
-    tesseract === null
+    !files
+      ? "Jobs about files (vision, ocr, crawl, telegram) are left to others: the project's are in S3, and S3_BUCKET_NAME and its keys are not set here."
+      : tesseract === null
       ? `Jobs of the kind ocr wait: ${TESSERACT_MISSING}.`
       : `It reads pictures with ${tesseract.version}.`,
   );

@@ -13467,6 +13467,20 @@ end;
 $function$;
 comment on function public.eve_media_abilities_save is 'Notes what an object store can do.';
 
+CREATE OR REPLACE FUNCTION public.eve_media_in_s3()
+ RETURNS jsonb
+ LANGUAGE sql
+ STABLE
+ SET search_path TO ''
+AS $function$
+  select jsonb_build_object(
+    'in_s3',
+    exists (select from eve.media_stores s where s.probed_at > eve.clock() - interval '7 days')
+      or exists (select from public.media_objects o where o.stored_in = 's3' and o.state in ('stored', 'verified'))
+  );
+$function$;
+comment on function public.eve_media_in_s3 is 'Whether files are kept in S3.';
+
 CREATE OR REPLACE FUNCTION public.eve_media_recount()
  RETURNS jsonb
  LANGUAGE plpgsql
@@ -21377,6 +21391,16 @@ begin
 end;
 $function$;
 comment on function public.eve_model_from_environment is 'Makes the rows of a model whose key the environment holds; what is there is left as it is.';
+
+CREATE OR REPLACE FUNCTION public.eve_start_interval(model text)
+ RETURNS jsonb
+ LANGUAGE sql
+ STABLE
+ SET search_path TO ''
+AS $function$
+  select jsonb_build_object('start_every_ms', (select min(r.interval_ms) from eve.routes r where r.model = eve_start_interval.model));
+$function$;
+comment on function public.eve_start_interval is 'Milliseconds between two starts of a model, over all its lanes.';
 
 -- telegram_tables -----------------------------------------------------------------------------------------------------
 

@@ -1774,6 +1774,7 @@ export type Database = {
         };
         Returns: Json;
       };
+      "eve_media_in_s3": { Args: Record<PropertyKey, never>; Returns: Json };
       "eve_media_keep_days": { Args: Record<PropertyKey, never>; Returns: Json };
       "eve_media_list": {
         Args: {
@@ -2080,6 +2081,7 @@ export type Database = {
         Returns: Json;
       };
       "eve_stage_keys": { Args: Record<PropertyKey, never>; Returns: Json };
+      "eve_start_interval": { Args: { "model": string }; Returns: Json };
       "eve_storage_check": {
         Args: {
           "actor": Json;

@@ -27,3 +27,8 @@ export function keptAbilities(transport: Transport): KeptAbilities {
     },
   };
 }
+
+/** Whether the project's files are, or were in the last week, kept in S3. @throws GatewayError `database_unavailable` */
+export async function filesAreInS3(transport: Transport): Promise<boolean> {
+  return (await call(transport, "eve_media_in_s3", {}, z.object({ in_s3: z.boolean() }), TIMEOUT_MS)).in_s3;
+}

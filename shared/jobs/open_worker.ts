@@ -10,6 +10,7 @@ import { callRunner } from "./call_runner.ts";
 import { keptWithMedia } from "./kept_with_media.ts";
 import { ocrRunner } from "./ocr_runner.ts";
 import { createTelegramRows } from "../database/telegram.ts";
+import { startEveryMs } from "../database/start_interval.ts";
 import { createVisionBooks } from "../database/vision.ts";
 import { modelFromEnvironment } from "../database/environment_models.ts";
 import { openAnalysts } from "../vision/analysts/open.ts";
@@ -17,6 +18,7 @@ import type { TesseractProgram } from "../vision/analysts/tesseract.ts";
 import { createVisionCache } from "../vision/cache.ts";
 import { beginningOf, storedPicture } from "../vision/stored_picture.ts";
 import type { JobRunner } from "./job_runner.ts";
+import { analystLines } from "./line.ts";
 import { botById } from "../telegram/open.ts";
 import { telegramRunner } from "./telegram_runner.ts";
 import { CRAWL_HOSTS_VARIABLE } from "../crawl/crawl.ts";
@@ -31,7 +33,9 @@ import { runWorker } from "./worker.ts";
  */
 const MAX_JOBS_OF_A_FUNCTION = 120;
 /** A picture is read, hashed and sent in Base64: some 100 ms, as much as ten others. */
-const JOBS_OF_A_PICTURE = 10;
+export const JOBS_OF_A_PICTURE = 10;
+/** Its job holds the picture meanwhile, and another analyst may have room. */
+export const MOST_WAIT_OF_A_PICTURE_MS = 60_000;
 
 /** A call's time is over so long before the worker's: then it is settled and written down in time. */
 const NOTE_MS = 2_000;
@@ -48,11 +52,15 @@ export interface OpenWorker {
 
 /** The worker with all that it runs jobs with: the same in the function and outside. */
 export function openWorker(
-  { place, tesseract = null, ...options }: Omit<CallsOptions, "requestTimeoutMs" | "background"> & {
-    place: WorkerPlace;
-    /** Null: jobs of the kind `ocr` are left to a worker that has it. */
-    tesseract?: TesseractProgram | null;
-  },
+  { place, tesseract = null, files = true, ...options }:
+    & Omit<CallsOptions, "requestTimeoutMs" | "background">
+    & {
+      place: WorkerPlace;
+      /** Null: jobs of the kind `ocr` are left to a worker that has it. */
+      tesseract?: TesseractProgram | null;
+      /** False: the project's files cannot be read here, and jobs that are about them are left to other workers. */
+      files?: boolean;
+    },
 ): OpenWorker {
   const { settings, clock, newId, log } = options;
   const { budgetMs, concurrency } = settings.worker;
@@ -109,6 +117,11 @@ export function openWorker(
       gateway: calls.gateway,
       resolve: calls.resolve,
       clock,
+      joinLine: analystLines({
+        maxWaitMs: Math.min(maxWaitMs, MOST_WAIT_OF_A_PICTURE_MS),
+        startEveryMs: (model) => startEveryMs(calls.transport, model),
+        clock,
+      }),
       fetch: options.fetch,
       know: (model) => modelFromEnvironment(calls.transport, model),
       tesseract,
@@ -130,6 +143,27 @@ export function openWorker(
     work.finally(() => settling.delete(work));
   }
 
+  /** Of jobs that are about files. */
+  function filesRunners(): Record<string, JobRunner> {
+    return {
+      vision: look,
+      crawl: crawlRunner({
+        books: createCrawlBooks(calls.transport),
+        network: {
+          fetch: options.fetch,
+          resolve: options.resolve,
+          connect: options.connect,
+          clock,
+          allows: namedHosts(options.read(CRAWL_HOSTS_VARIABLE)),
+        },
+        media: calls.media,
+        now: Date.now,
+      }),
+      telegram,
+      ...(tesseract !== null && { ocr: ocrRunner({ program: tesseract, media: calls.media }) }),
+    };
+  }
+
   function begin(stop: AbortSignal | undefined): Promise<void> {
     const free = () => {
       if (working === own) working = null;
@@ -148,21 +182,7 @@ export function openWorker(
           response: run,
           provider_job: run,
           batch: batchRunner(calls),
-          vision: look,
-          crawl: crawlRunner({
-            books: createCrawlBooks(calls.transport),
-            network: {
-              fetch: options.fetch,
-              resolve: options.resolve,
-              connect: options.connect,
-              clock,
-              allows: namedHosts(options.read(CRAWL_HOSTS_VARIABLE)),
-            },
-            media: calls.media,
-            now: Date.now,
-          }),
-          telegram,
-          ...(tesseract !== null && { ocr: ocrRunner({ program: tesseract, media: calls.media }) }),
+          ...(files && filesRunners()),
         },
         deliver,
         clock,

@@ -19,6 +19,8 @@ const END_MS = 3_000;
 /** Tries to write down how a job ended. If none succeeds its lease ends, and another worker finds the call's answer. */
 const NOTE_TRIES = 3;
 const NOTE_PAUSE_MS = 500;
+/** A job whose files this worker cannot reach may be another's; or somebody sets the storage right. */
+const NO_STORE_DELAY_MS = 30_000;
 /** Results that are written down together: each may have 256 KiB. */
 const MOST_NOTED_TOGETHER = 16;
 
@@ -222,7 +224,9 @@ class Worker {
     } catch (thrown) {
       const { code, publicMessage: message, retryable, detail } = asGatewayError(thrown);
       log("error", "job_run_failed", { job_id: job.id, kind: job.kind, detail });
-      outcome = { kind: "failed", failure: { code, message, retryable } };
+      outcome = code === "storage_misconfigured"
+        ? { kind: "unspent", delayMs: NO_STORE_DELAY_MS }
+        : { kind: "failed", failure: { code, message, retryable } };
     }
     for (let left = NOTE_TRIES; left > 0; left--) {
       try {

@@ -7,4 +7,5 @@ drop function public.eve_media_abilities_save(text, jsonb);
 drop function public.eve_media_compare(jsonb, text, text, timestamp with time zone);
 drop function public.eve_media_comparison();
 drop function public.eve_media_comparison_save(jsonb);
+drop function public.eve_media_in_s3();
 drop function public.eve_media_recount();

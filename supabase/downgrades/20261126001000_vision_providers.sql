@@ -11,4 +11,5 @@ delete from eve.jobs where kind = 'ocr';
 delete from eve.job_queues where kind = 'ocr';
 delete from eve.job_kinds where kind in ('ocr');
 
+drop function public.eve_start_interval(text);
 drop function public.eve_model_from_environment(text, text, text);

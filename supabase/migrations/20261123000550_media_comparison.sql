@@ -104,6 +104,21 @@ end;
 $$;
 comment on function public.eve_media_abilities_save is 'Notes what an object store can do.';
 
+-- Whether files are kept in S3: a process without its settings cannot read them. {"in_s3"}.
+create or replace function public.eve_media_in_s3()
+returns jsonb
+language sql
+stable
+set search_path = ''
+as $$
+  select jsonb_build_object(
+    'in_s3',
+    exists (select from eve.media_stores s where s.probed_at > eve.clock() - interval '7 days')
+      or exists (select from public.media_objects o where o.stored_in = 's3' and o.state in ('stored', 'verified'))
+  );
+$$;
+comment on function public.eve_media_in_s3 is 'Whether files are kept in S3.';
+
 -- Counts everything again. While it holds all counters, anyone who has changed an object and not yet counted it is waiting for them, and
 -- adds to what is found here: what they have done is not seen yet. [{"scope", "subject", "was", "is"}], of those that were wrong.
 create or replace function public.eve_media_recount()

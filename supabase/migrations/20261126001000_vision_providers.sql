@@ -47,3 +47,17 @@ $$;
 comment on function public.eve_model_from_environment is 'Makes the rows of a model whose key the environment holds; what is there is left as it is.';
 revoke all on function public.eve_model_from_environment from public, anon, authenticated, service_role;
 grant execute on function public.eve_model_from_environment to service_role;
+
+-- How often calls of a model start, over all its lanes: how many of a caller's wait for their starts is decided by it, where the model is not
+-- known before a job is under way (of others eve.job_to_run says it). {"start_every_ms": null where nothing is known, or nothing limits it}.
+create or replace function public.eve_start_interval(model text)
+returns jsonb
+language sql
+stable
+set search_path = ''
+as $$
+  select jsonb_build_object('start_every_ms', (select min(r.interval_ms) from eve.routes r where r.model = eve_start_interval.model));
+$$;
+comment on function public.eve_start_interval is 'Milliseconds between two starts of a model, over all its lanes.';
+revoke all on function public.eve_start_interval from public, anon, authenticated, service_role;
+grant execute on function public.eve_start_interval to service_role;

@@ -124,6 +124,33 @@ describe.skipIf(withoutRadosgw)("files in S3", () => {
     return { said: text(stdout).trim(), complained: text(stderr) };
   }
 
+  /** A worker outside that has no settings of S3 does what came later, and says why it leaves what is about files. */
+  async function leavesFilesToOthers() {
+    await sql`update eve.settings set value = 0 where name = 'jobs_workers'`;
+    await until(async () => (await sql`select from eve.job_workers`).length === 0);
+    const began = (await sql`select now() as now`)[0]!.now;
+    const worker = startOutsideWorker(stack);
+    try {
+      await sql`update eve.jobs set run_at = now() where state = 'queued'`;
+      const response = await stack.invoke("llm-invoke", {
+        model: "gemini-3.5-flash",
+        prompt: "Later",
+        mode: "queue",
+      });
+      const { job: { id } } = await response.json();
+      await until(async () => {
+        const [job] = await sql`select state from eve.jobs where id = ${id}`;
+        return job!.state === "succeeded";
+      });
+      const kinds = sql`select distinct kind from eve.jobs where started_at >= ${began}`;
+      expect((await kinds).map(({ kind }) => kind)).toEqual(["llm"]);
+      expect(worker.said()).toContain("Jobs about files (vision, ocr, crawl, telegram) are left to others");
+    } finally {
+      await worker.stop();
+      await sql`update eve.settings set value = 2 where name = 'jobs_workers'`;
+    }
+  }
+
   test("a post's picture is looked at, what was found is kept in the bucket, and without a budget tesseract reads it", async () => {
     const vision = async (...args: string[]) => {
       const said: string[] = [];
@@ -157,6 +184,7 @@ describe.skipIf(withoutRadosgw)("files in S3", () => {
     await vision("vision", "budget", "--set", "*:day:pictures=0");
     const unpaid = await brought(2);
     await until(async () => /a worker is waited for/.test((await looked(unpaid)).reason ?? ""));
+    await leavesFilesToOthers();
     if (!HAS_TESSERACT) return;
     const worker = startOutsideWorker(stack, s3);
     try {

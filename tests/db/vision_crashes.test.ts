@@ -14,7 +14,7 @@ const LANES = 2;
 const RPM = 30;
 const SECOND = 1_000;
 const HOUR = 3_600 * SECOND;
-const KILL_EVERY_MS = 15 * SECOND;
+const KILL_EVERY_MS = 8 * SECOND;
 /** Where a worker's death hurts most. */
 const DOOMS = [
   "eve_vision_begin",

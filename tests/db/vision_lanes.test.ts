@@ -83,6 +83,7 @@ beforeEach(async () => {
         stage: null,
       }),
     clock,
+    joinLine: () => Promise.resolve({ waitMs: 5_000, leave: () => {} }),
     fetch: () => Promise.reject(new Error("nothing goes out")),
     know: (model) => modelFromEnvironment(direct.call, model),
   });

@@ -4,6 +4,8 @@ import { DEMO_KEYS } from "../../local/seed.ts";
 import type { TestStack } from "./stack.ts";
 
 export interface OutsideWorker {
+  /** What it has told its owner. */
+  said(): string;
   /** Interrupts it, as an owner does. @returns its exit code */
   stop(): Promise<number>;
 }
@@ -30,11 +32,17 @@ export function startOutsideWorker(stack: TestStack, given: Record<string, strin
       ...given,
     },
     stdout: "null",
-    stderr: "null",
+    stderr: "piped",
   }).spawn();
+  let said = "";
+  const reading = (async () => {
+    for await (const text of process.stderr.pipeThrough(new TextDecoderStream())) said += text;
+  })();
   return {
+    said: () => said,
     async stop() {
       process.kill("SIGTERM");
+      await reading;
       return (await process.status).code;
     },
   };

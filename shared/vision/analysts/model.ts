@@ -1,3 +1,4 @@
+import type { Caller } from "../../contract/caller.ts";
 import { type Part, type Prompt, textOf } from "../../contract/content.ts";
 import type { ErrorCode } from "../../contract/errors.ts";
 import type { Gateway } from "../../contract/gateway.ts";
@@ -20,8 +21,6 @@ import { ANALYSIS_PROMPT, OCR_PROMPT, onceMore } from "../prompt.ts";
 import { MAX_RAW_CHARS, parsedResult, textResult, VISION_JSON_SCHEMA } from "../result.ts";
 import { asAnalysisFailure } from "./failures.ts";
 
-/** How long the call may wait for its start in a lane: as long as a job's call may. */
-const MAX_WAIT_MS = 5_000;
 /** A page of dense print in Russian takes some 2,000 tokens; models that think need as many again. */
 const MAX_OUTPUT_TOKENS = 8_192;
 /** The prompt's text, with the schema in it and beside it. */
@@ -51,10 +50,20 @@ const CAPABILITIES: Readonly<Record<string, Pick<AnalystCapabilities, "mimeTypes
   gigachat: { mimeTypes: GIGACHAT_IMAGE_TYPES, maxBytes: MAX_GIGACHAT_IMAGE_BYTES },
 };
 
+/**
+ * How long a call of these models may wait for its start in a lane: of a caller's some wait as long as it takes, and the others ask another
+ * analyst soon. `leave` is to be called when it is over.
+ */
+export type JoinLine = (
+  caller: Caller,
+  models: readonly string[],
+) => Promise<{ waitMs: number; leave: () => void }>;
+
 export interface ModelAnalystOptions {
   gateway: Pick<Gateway, "invoke">;
   resolve: ResolveTarget;
   clock: Pick<Clock, "now">;
+  joinLine: JoinLine;
   /** A model by its name in the gateway (`gemini-3.5-flash`, `gigachat/GigaChat-2-Pro`), or a stage (`stage:VISION`). */
   target: Target;
   /** Whose limits hold, as in a key's `provider`. */
@@ -68,7 +77,7 @@ export interface ModelAnalystOptions {
  * run of the step was answered is answered again and not paid for twice.
  */
 export function modelAnalyst(options: ModelAnalystOptions): Analyst {
-  const { gateway, resolve, clock, target, provider, task = "analysis" } = options;
+  const { gateway, resolve, clock, joinLine, target, provider, task = "analysis" } = options;
   const targetName = target.kind === "stage" ? `stage:${target.stageType}` : target.models.join(",");
   const capabilities: AnalystCapabilities = {
     ...CAPABILITIES[provider]!,
@@ -82,26 +91,31 @@ export function modelAnalyst(options: ModelAnalystOptions): Analyst {
     const served = await resolve(target, caller);
     const bytes = await picture.bytes(signal);
     const prompt = promptOf(bytes, request, targetName, task);
-    for (let run = 1;; run++) {
-      try {
-        return await gateway.invoke({
-          ...served,
-          id: run === 1 ? requestId : `${requestId}.${run}`,
-          idIsClients: true,
-          endpoint: "native",
-          class: "batch",
-          maxWaitMs: MAX_WAIT_MS,
-          metadata: { vision: picture.sha256.slice(0, 16), tenant: tenantId },
-          traceId,
-          // The picture is kept already, and in the record of calls it would be kept for ever larger tables.
-          capture: false,
-          ...(estimate !== null && { visionEstimate: estimate }),
-          prompt,
-        }, { caller, signal, receivedAt: clock.now() });
-      } catch (thrown) {
-        // An earlier run ended without an answer that was kept, or the step was another model's before: this one is another request.
-        if (!TAKEN.has(asGatewayError(thrown).code) || run === MAX_CALL_IDS) throw thrown;
+    const { waitMs, leave } = await joinLine(caller, served.models);
+    try {
+      for (let run = 1;; run++) {
+        try {
+          return await gateway.invoke({
+            ...served,
+            id: run === 1 ? requestId : `${requestId}.${run}`,
+            idIsClients: true,
+            endpoint: "native",
+            class: "batch",
+            maxWaitMs: waitMs,
+            metadata: { vision: picture.sha256.slice(0, 16), tenant: tenantId },
+            traceId,
+            // The picture is kept already, and in the record of calls it would be kept for ever larger tables.
+            capture: false,
+            ...(estimate !== null && { visionEstimate: estimate }),
+            prompt,
+          }, { caller, signal, receivedAt: clock.now() });
+        } catch (thrown) {
+          // An earlier run ended without an answer that was kept, or the step was another model's before: this one is another request.
+          if (!TAKEN.has(asGatewayError(thrown).code) || run === MAX_CALL_IDS) throw thrown;
+        }
       }
+    } finally {
+      leave();
     }
   }
 

@@ -6,7 +6,7 @@ import type { Clock } from "../../runtime/clock.ts";
 import type { ReadVariable } from "../../runtime/settings.ts";
 import { targetOf } from "../../stages/stage_name.ts";
 import type { Analyst } from "../analyst.ts";
-import { modelAnalyst } from "./model.ts";
+import { type JoinLine, modelAnalyst } from "./model.ts";
 import { type OcrQueue, queuedTesseractAnalyst } from "./queued_tesseract.ts";
 import { tesseractAnalyst, type TesseractProgram } from "./tesseract.ts";
 import { yandexOcrAnalyst, yandexOcrOptions } from "./yandex_ocr.ts";
@@ -35,6 +35,7 @@ export interface AnalystsOptions {
   gateway: Pick<Gateway, "invoke">;
   resolve: ResolveTarget;
   clock: Clock;
+  joinLine: JoinLine;
   fetch: typeof fetch;
   /** Lets admission know a model whose key is in the environment. */
   know: (model: EnvironmentModel) => Promise<unknown>;
@@ -56,13 +57,13 @@ export interface Analysts {
  * @throws GatewayError `gateway_misconfigured`, its detail naming the variable that is wrong
  */
 export function openAnalysts(options: AnalystsOptions): Analysts {
-  const { read, gateway, resolve, clock, fetch } = options;
+  const { read, gateway, resolve, clock, joinLine, fetch } = options;
   const names = listOf(read, VISION_MODELS_VARIABLE, DEFAULT_MODELS);
   if (names.length > MOST_MODELS || !names.every((name) => MODEL_NAME.test(name))) {
     throw wrong(VISION_MODELS_VARIABLE, `must be up to ${MOST_MODELS} names of models`);
   }
   const models = names.map((name) =>
-    modelAnalyst({ gateway, resolve, clock, target: targetOf([name]), provider: providerOf(name) })
+    modelAnalyst({ gateway, resolve, clock, joinLine, target: targetOf([name]), provider: providerOf(name) })
   );
   const gigachat = gigachatModel(options);
   if (gigachat !== null) models.push(gigachat);
@@ -83,7 +84,8 @@ export function openAnalysts(options: AnalystsOptions): Analysts {
         const [name] = names;
         if (name === undefined) return [];
         const target = targetOf([name]);
-        return [modelAnalyst({ gateway, resolve, clock, target, provider: providerOf(name), task: "ocr" })];
+        const provider = providerOf(name);
+        return [modelAnalyst({ gateway, resolve, clock, joinLine, target, provider, task: "ocr" })];
       }
     }
     throw wrong(OCR_VARIABLE, `must be of ${OCR_WAYS.join(", ")}`);
@@ -92,7 +94,7 @@ export function openAnalysts(options: AnalystsOptions): Analysts {
 }
 
 /** GigaChat looks at pictures where its key is in the environment. */
-function gigachatModel({ read, gateway, resolve, clock, know }: AnalystsOptions): Analyst | null {
+function gigachatModel({ read, gateway, resolve, clock, joinLine, know }: AnalystsOptions): Analyst | null {
   if (!read(GIGACHAT_KEY_VARIABLE)?.trim()) return null;
   const model = (read(GIGACHAT_VISION_MODEL_VARIABLE)?.trim() || DEFAULT_GIGACHAT_MODEL).replace(
     /^gigachat\//,
@@ -114,6 +116,7 @@ function gigachatModel({ read, gateway, resolve, clock, know }: AnalystsOptions)
       return await resolve(target, caller);
     },
     clock,
+    joinLine,
     target: { kind: "models", models: [`gigachat/${model}`] },
     provider: "gigachat",
   });

@@ -16,6 +16,7 @@ import { nativeEndpoint } from "../../../shared/endpoints/native/endpoint.ts";
 import { createGateway } from "../../../shared/gateway/invoke.ts";
 import { callRunner } from "../../../shared/jobs/call_runner.ts";
 import type { JobRunner } from "../../../shared/jobs/job_runner.ts";
+import { JOBS_OF_A_PICTURE } from "../../../shared/jobs/open_worker.ts";
 import { runWorker } from "../../../shared/jobs/worker.ts";
 import { ProviderFailure } from "../../../shared/providers/provider.ts";
 import type { ProviderAnswer, ProviderCall } from "../../../shared/providers/provider.ts";
@@ -33,6 +34,7 @@ const SWEEP_MS = 60_000;
 const BUDGET_MS = 120_000;
 const CONCURRENCY = 8;
 const MAX_JOBS = 120;
+const WEIGHTS = { vision: JOBS_OF_A_PICTURE };
 const NOTE_MS = 2_000;
 const MAX_WAIT_MS = 100_000;
 const RPC_TIMEOUT_MS = 8_000;
@@ -240,6 +242,7 @@ export class JobPlatform {
         budgetMs: BUDGET_MS,
         concurrency: CONCURRENCY,
         maxJobs: MAX_JOBS,
+        weights: WEIGHTS,
         handOver: () => this.startWorker(),
       },
     );

@@ -4,6 +4,9 @@
  */
 import { type Emulator, startEmulator } from "../../../local/emulator/emulator.ts";
 import { createVisionBooks } from "../../../shared/database/vision.ts";
+import { startEveryMs } from "../../../shared/database/start_interval.ts";
+import { analystLines } from "../../../shared/jobs/line.ts";
+import { MOST_WAIT_OF_A_PICTURE_MS } from "../../../shared/jobs/open_worker.ts";
 import { visionRunner } from "../../../shared/jobs/vision_runner.ts";
 import { createAddressSigner } from "../../../shared/media/signed_address.ts";
 import { googleProvider } from "../../../shared/providers/google/provider.ts";
@@ -77,6 +80,11 @@ export async function openVision(
             stage: null,
           }),
         clock,
+        joinLine: analystLines({
+          maxWaitMs: MOST_WAIT_OF_A_PICTURE_MS,
+          startEveryMs: (model) => startEveryMs(transport, model),
+          clock,
+        }),
         target: { kind: "models", models: [MODEL] },
         provider: "google",
       })],

@@ -1,5 +1,5 @@
 import { expect, test } from "vitest";
-import { createLines } from "../../../shared/jobs/line.ts";
+import { analystLines, createLines } from "../../../shared/jobs/line.ts";
 
 const MOST = 100_000;
 
@@ -25,3 +25,32 @@ test.each([[12_000, 1], [null, 1], [5_000, 1], [100, 50]])(
     expect(waits.filter((waitMs) => waitMs === MOST)).toHaveLength(staying);
   },
 );
+
+test("a picture's call stands in the line of its caller and model; how often the model starts is asked every ten seconds", async () => {
+  let now = 0;
+  const asked: string[] = [];
+  const known: Record<string, number> = { quick: 2_500 };
+  const join = analystLines({
+    maxWaitMs: MOST,
+    startEveryMs: (model) => {
+      asked.push(model);
+      return model in known ? Promise.resolve(known[model]!) : Promise.reject(new Error("away"));
+    },
+    clock: { now: () => now },
+  });
+  const caller = (consumerId: string) =>
+    ({ kind: "service", consumerId, tokenId: null, name: consumerId }) as const;
+  const waits = async (consumerId: string, model: string) => (await join(caller(consumerId), [model])).waitMs;
+  expect(await waits("a", "quick")).toBe(MOST);
+  expect(await waits("a", "quick")).toBe(MOST);
+  expect(await waits("a", "quick")).toBe(5_000);
+  expect(await waits("b", "quick")).toBe(MOST);
+  // Of a model that nobody knows one call waits.
+  expect(await waits("a", "unknown")).toBe(MOST);
+  expect(await waits("a", "unknown")).toBe(5_000);
+  expect(asked).toEqual(["quick", "unknown"]);
+  known["quick"] = 1_000;
+  now = 10_000;
+  expect(await waits("a", "quick")).toBe(MOST);
+  expect(asked).toEqual(["quick", "unknown", "quick"]);
+});

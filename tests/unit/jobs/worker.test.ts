@@ -138,6 +138,16 @@ describe("a worker", () => {
     ]);
   });
 
+  test("gives back what it has no files for: another worker may have them, and the job has lost no run", async () => {
+    const { running, next } = work(["a"]);
+    await next();
+    running.get("a")!.fail(new GatewayError("storage_misconfigured"));
+    expect((await next()).filter((line) => !line.startsWith("claim"))).toEqual([
+      "error: job_run_failed",
+      "a back",
+    ]);
+  });
+
   test("renews what it holds, with its progress, and breaks off what it has lost", async () => {
     const { clock, running, lost, next } = work(["a", "b"]);
     await next();

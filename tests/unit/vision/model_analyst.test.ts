@@ -35,6 +35,7 @@ function analyst(options: Partial<ModelAnalystOptions> & { model?: string }, ...
         stage: null,
       }),
     clock: { now: () => 77 },
+    joinLine: () => Promise.resolve({ waitMs: 5_000, leave: () => {} }),
     target: targetOf([options.model ?? "gemini-3.5-flash"]),
     provider: "google",
     ...options,
@@ -116,6 +117,23 @@ describe("the call", () => {
     await expect(running.analyse()).rejects.toMatchObject({ kind: "no_capacity", retryAfterMs: 15_000 });
   });
 
+  test("waits for its start as long as its line says, and leaves the line however it ends", async () => {
+    const joined: unknown[] = [];
+    let left = 0;
+    const joinLine: ModelAnalystOptions["joinLine"] = (caller, models) => {
+      joined.push([caller, models]);
+      return Promise.resolve({ waitMs: 42_000, leave: () => left++ });
+    };
+    const busy = new GatewayError("rate_limited", { retryAfterMs: 1_000 });
+    const { analyse, asked } = analyst({ joinLine }, JSON.stringify(FOUND), busy);
+    await analyse();
+    expect(left).toBe(1);
+    await expect(analyse()).rejects.toMatchObject({ code: "rate_limited" });
+    expect(left).toBe(2);
+    expect(asked.map(({ request }) => request.maxWaitMs)).toEqual([42_000, 42_000]);
+    expect(joined[0]).toEqual([requestFor().caller, ["gemini-3.5-flash"]]);
+  });
+
   test("is not made for a picture that the provider does not take", async () => {
     const { analyse, asked } = analyst({ provider: "gigachat", model: "gigachat/GigaChat-2-Pro" });
     const { picture } = requestFor();
@@ -194,6 +212,8 @@ test.each([
   [new GatewayError("rate_limited", { retryAfterMs: 9_000 }), "no_capacity", 9_000],
   [new GatewayError("upstream_daily_limit", { retryAfterMs: 60_000 }), "no_capacity", 60_000],
   [new GatewayError("budget_exhausted"), "no_capacity", null],
+  [new GatewayError("database_unavailable"), "no_capacity", 5_000],
+  [new GatewayError("storage_misconfigured"), "no_capacity", null],
   [new GatewayError("upstream_unavailable"), "retryable", null],
   [new GatewayError("upstream_timeout"), "retryable", null],
   [new GatewayError("upstream_invalid_request"), "refused", null],

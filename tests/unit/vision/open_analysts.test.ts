@@ -29,6 +29,7 @@ function opened(
         stage: null,
       }),
     clock,
+    joinLine: () => Promise.resolve({ waitMs: 5_000, leave: () => {} }),
     fetch: () => Promise.reject(new Error("nothing goes out")),
     know: (model) => {
       known.push(model);
@@ -94,7 +95,7 @@ describe("GigaChat", () => {
       KEY,
       () => fails ? Promise.reject(new GatewayError("database_unavailable")) : Promise.resolve(),
     );
-    await expect(models[1]!.analyse(requestFor())).rejects.toMatchObject({ kind: "retryable" });
+    await expect(models[1]!.analyse(requestFor())).rejects.toMatchObject({ kind: "no_capacity" });
     fails = false;
     expect((await models[1]!.analyse(requestFor())).provider).toBe("gigachat");
     expect(known).toHaveLength(2);

@@ -75,7 +75,7 @@ describe("until then", () => {
       kind: "refused",
     });
     await expect(queue(new GatewayError("database_unavailable")).analyse()).rejects.toMatchObject({
-      kind: "retryable",
+      kind: "no_capacity",
     });
     await expect(queue({ state: "succeeded", result: { no: "analysis" } }).analyse()).rejects.toMatchObject({
       kind: "refused",
