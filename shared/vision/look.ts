@@ -7,6 +7,7 @@ import { sha256Of } from "../runtime/sha256.ts";
 import type { Clock } from "../runtime/clock.ts";
 import type { Log } from "../runtime/log.ts";
 import { type Analysis, AnalysisFailure, type Analyst, type Picture, type Resolution } from "./analyst.ts";
+import { PROVIDER_DOWN } from "./analysts/breaker.ts";
 import type { CacheKey, VisionCache } from "./cache.ts";
 import { type Dhash, dhashOf, isHashable } from "./dhash/dhash.ts";
 import { HEADER_BYTES, pictureHeader } from "./header.ts";
@@ -151,8 +152,8 @@ export async function lookAt(
   return await withoutResult(failings, finish);
 }
 
-const hasRoomSoon = ({ kind, retryAfterMs }: Failing) =>
-  kind === "no_capacity" && retryAfterMs !== null && retryAfterMs <= SOON_MS;
+const hasRoomSoon = ({ kind, code, retryAfterMs }: Failing) =>
+  kind === "no_capacity" && code !== PROVIDER_DOWN && retryAfterMs !== null && retryAfterMs <= SOON_MS;
 
 async function withoutResult(
   failings: readonly Failing[],

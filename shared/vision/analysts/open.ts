@@ -6,6 +6,7 @@ import type { Clock } from "../../runtime/clock.ts";
 import type { ReadVariable } from "../../runtime/settings.ts";
 import { targetOf } from "../../stages/stage_name.ts";
 import type { Analyst } from "../analyst.ts";
+import { withBreaker } from "./breaker.ts";
 import { type JoinLine, modelAnalyst } from "./model.ts";
 import { type OcrQueue, queuedTesseractAnalyst } from "./queued_tesseract.ts";
 import { tesseractAnalyst, type TesseractProgram } from "./tesseract.ts";
@@ -90,7 +91,8 @@ export function openAnalysts(options: AnalystsOptions): Analysts {
     }
     throw wrong(OCR_VARIABLE, `must be of ${OCR_WAYS.join(", ")}`);
   });
-  return { models, ocr };
+  const guarded = (analyst: Analyst) => withBreaker(analyst, clock);
+  return { models: models.map(guarded), ocr: ocr.map(guarded) };
 }
 
 /** GigaChat looks at pictures where its key is in the environment. */

@@ -15,6 +15,7 @@ import {
   type AnalysisRequest,
   type Analyst,
 } from "../../../shared/vision/analyst.ts";
+import { withBreaker } from "../../../shared/vision/analysts/breaker.ts";
 import type { VisionCache } from "../../../shared/vision/cache.ts";
 import { pngOf, scene } from "../../harness/made_pictures.ts";
 import { joinBytes } from "../../../shared/runtime/join_bytes.ts";
@@ -312,6 +313,53 @@ describe("who cannot is passed over", () => {
       ocr([found()]),
     );
     expect(late.last).toMatchObject({ status: "done", analyst: "tesseract" });
+  });
+
+  test("a provider that is down is not asked for a while, others look meanwhile; then one picture tries it, and all go back", async () => {
+    let now = 0;
+    let isDown = true;
+    let calls = 0;
+    const model = analyst("model:a", []);
+    const guarded = withBreaker({
+      ...model,
+      analyse(request) {
+        calls++;
+        return isDown ? Promise.reject(down()) : Promise.resolve(found({ model: request.requestId }));
+      },
+    }, { now: () => now });
+    const down = () => new AnalysisFailure("retryable", "upstream_unavailable", "503");
+    /** Whoever looked; and how often the model was asked so far. */
+    const looked = async () => {
+      cached.clear();
+      const { last } = await look(guarded, ocr([found({ inputTokens: 0, outputTokens: 0 })]));
+      return [last!.analyst, calls];
+    };
+    expect(await looked()).toEqual(["tesseract", 1]);
+    expect(await looked()).toEqual(["tesseract", 2]);
+    expect(await looked()).toEqual(["tesseract", 3]);
+    // Open: nobody asks it, and nobody waits for it though its time is near.
+    expect(await looked()).toEqual(["tesseract", 3]);
+    now = 29_999;
+    expect(await looked()).toEqual(["tesseract", 3]);
+    now = 30_000;
+    expect(await looked()).toEqual(["tesseract", 4]);
+    expect(await looked()).toEqual(["tesseract", 4]);
+    // Where there is no other the picture waits, says for what, and has lost no run.
+    expect(await look(guarded)).toMatchObject({
+      outcome: { kind: "later", delayMs: 60_000 },
+      last: { status: "waiting", reason: "model:a: its provider is down, and asked again later" },
+    });
+    now = 90_000;
+    isDown = false;
+    expect(await looked()).toEqual(["model:a", 5]);
+    expect(await looked()).toEqual(["model:a", 6]);
+    isDown = true;
+    expect(await looked()).toEqual(["tesseract", 7]);
+    expect(await looked()).toEqual(["tesseract", 8]);
+    isDown = false;
+    // Two in a row are not three.
+    expect(await looked()).toEqual(["model:a", 9]);
+    expect(reserved.size).toBe(0);
   });
 
   test("nobody at all: it waits and says what for, or has failed where all refuse", async () => {

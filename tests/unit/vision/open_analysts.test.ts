@@ -11,6 +11,7 @@ import { FOUND, requestFor } from "./vision_fixture.ts";
 function opened(
   environment: Record<string, string> = {},
   know: () => Promise<unknown> = () => Promise.resolve(),
+  isDown = false,
 ) {
   const known: EnvironmentModel[] = [];
   const asked: GatewayRequest[] = [];
@@ -19,6 +20,7 @@ function opened(
     gateway: {
       invoke(request) {
         asked.push(request);
+        if (isDown) return Promise.reject(new GatewayError("upstream_unavailable"));
         return Promise.resolve(resultOfText(request, JSON.stringify(FOUND)));
       },
     },
@@ -66,6 +68,16 @@ test("what is set is in its order", () => {
     [true, false],
     [true, false],
   ]);
+});
+
+test("whose provider is down is left alone after three calls", async () => {
+  const { models: [model], asked } = opened({}, undefined, true);
+  const codes: string[] = [];
+  for (let call = 0; call < 4; call++) {
+    codes.push(await model!.analyse(requestFor()).catch((thrown) => thrown.code));
+  }
+  expect(codes).toEqual([...Array(3).fill("upstream_unavailable"), "provider_down"]);
+  expect(asked).toHaveLength(3);
 });
 
 test("Yandex without its key reads nothing", () => {
