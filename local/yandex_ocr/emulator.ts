@@ -5,8 +5,11 @@ export interface OcrCall {
   at: number;
   status: number;
   mimeType: string;
+  folder: string;
   /** Of the picture itself. */
   bytes: number;
+  /** Width times height of a PNG; 0 of others. */
+  pixels: number;
   languageCodes: string[];
   logged: boolean;
 }
@@ -35,6 +38,13 @@ const BEGINNINGS: Readonly<Record<string, readonly number[]>> = {
   PNG: [0x89, 0x50, 0x4e, 0x47],
 };
 const MAX_BYTES = 10_000_000;
+const MAX_PIXELS = 20_000_000;
+
+function pixelsOf(bytes: Uint8Array<ArrayBuffer>): number {
+  if (bytes[0] !== 0x89 || bytes.length < 24) return 0;
+  const view = new DataView(bytes.buffer);
+  return view.getUint32(16) * view.getUint32(20);
+}
 
 export function ocrEmulator(): OcrEmulator {
   const emulator: OcrEmulator = {
@@ -49,7 +59,9 @@ export function ocrEmulator(): OcrEmulator {
         at: emulator.now(),
         status: 0,
         mimeType: "",
+        folder: request.headers.get("x-folder-id") ?? "",
         bytes: 0,
+        pixels: 0,
         languageCodes: [],
         logged: request.headers.get("x-data-logging-enabled") === "true",
       };
@@ -80,6 +92,7 @@ async function answered(emulator: OcrEmulator, request: Request, call: OcrCall):
   Object.assign(call, {
     mimeType: body?.mimeType,
     bytes: bytes.length,
+    pixels: pixelsOf(bytes),
     languageCodes: body?.languageCodes ?? [],
   });
   const fault = emulator.faults.shift();
@@ -89,6 +102,7 @@ async function answered(emulator: OcrEmulator, request: Request, call: OcrCall):
   if (fault === "broken") return refusal(500, 13, "Internal error", "Internal Server Error");
   const beginning = BEGINNINGS[body?.mimeType];
   if (beginning === undefined) return refusal(400, 3, "mime_type is not supported", "Bad Request");
+  if (call.pixels > MAX_PIXELS) return refusal(400, 3, "image size exceeds the limit", "Bad Request");
   if (bytes.length > MAX_BYTES) return refusal(400, 3, "content size exceeds the limit", "Bad Request");
   if (!beginning.every((byte, place) => bytes[place] === byte)) {
     return refusal(400, 3, "Bad image data", "Bad Request");
@@ -123,13 +137,16 @@ async function answered(emulator: OcrEmulator, request: Request, call: OcrCall):
   return new Response(answer, { headers: { "content-type": "application/json" } });
 }
 
-/** Everything that a client did against the limits that Yandex publishes; nothing: []. */
+/** Everything that clients did against the limits that Yandex publishes for a folder's one second and a picture; nothing: []. */
 export function ocrBreaches(journal: readonly OcrCall[], requestsASecond = 1): string[] {
   const breaches: string[] = [];
-  for (const [place, { at, bytes, mimeType, logged }] of journal.entries()) {
-    const within = journal.filter((other) => other.at > at - 1_000 && other.at <= at).length;
+  for (const [place, { at, folder, bytes, pixels, mimeType, logged }] of journal.entries()) {
+    const within = journal.filter((other) =>
+      other.folder === folder && other.at > at - 1_000 && other.at <= at
+    ).length;
     if (within > requestsASecond) breaches.push(`${place}: ${within} calls in a second`);
     if (bytes > MAX_BYTES) breaches.push(`${place}: ${bytes} bytes`);
+    if (pixels > MAX_PIXELS) breaches.push(`${place}: ${pixels} pixels`);
     if (bytes > 0 && BEGINNINGS[mimeType] === undefined) breaches.push(`${place}: ${mimeType}`);
     if (logged) breaches.push(`${place}: the picture may be kept there`);
   }

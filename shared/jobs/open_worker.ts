@@ -123,6 +123,7 @@ export function openWorker(
         clock,
       }),
       fetch: options.fetch,
+      takeTurn: createCrawlBooks(calls.transport).turn,
       know: (model) => modelFromEnvironment(calls.transport, model),
       tesseract,
       ocrQueue: { ...createJobQueue(calls.transport), newId },

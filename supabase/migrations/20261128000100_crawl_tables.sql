@@ -219,7 +219,7 @@ create table if not exists eve.crawl_hosts (
   constraint crawl_hosts_robots_state_known check (robots_state in ('rules', 'none', 'unreachable'))
 ) with (fillfactor = 50);
 create index if not exists crawl_hosts_updated_at_idx on eve.crawl_hosts (updated_at);
-comment on table eve.crawl_hosts is 'Servers that pages are fetched from: when the next fetch may begin, and their robots.txt. The same for all tenants, who all come from here.';
+comment on table eve.crawl_hosts is 'Servers that pages are fetched from, and services that take so many calls a second (yandex-ocr:FOLDER): when the next fetch may begin, and their robots.txt. The same for all tenants, who all come from here.';
 comment on column eve.crawl_hosts.robots is 'Its first 500 KiB (RFC 9309, 2.5).';
 comment on column eve.crawl_hosts.robots_state is 'rules: robots holds; none: answered with 4xx, so all is allowed; unreachable: 5xx or no answer, so nothing is.';
 

@@ -5,14 +5,17 @@
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from "vitest";
 import { type GigachatEmulator, gigachatEmulator } from "../../local/gigachat/emulator.ts";
 import { breachesOf } from "../../local/gigachat/journal.ts";
+import { ocrBreaches, ocrEmulator } from "../../local/yandex_ocr/emulator.ts";
 import { createLedger } from "../../shared/database/admission/ledger.ts";
 import { modelFromEnvironment } from "../../shared/database/environment_models.ts";
 import { directTransport } from "../../shared/database/transport/direct_transport.ts";
+import { createCrawlBooks } from "../../shared/database/crawl.ts";
 import { createJobLeases } from "../../shared/database/job_leases.ts";
 import { createJobQueue } from "../../shared/database/job_queue.ts";
 import { ocrRunner } from "../../shared/jobs/ocr_runner.ts";
 import { runWorker } from "../../shared/jobs/worker.ts";
 import type { Media } from "../../shared/media/storage.ts";
+import { type TakeTurn, yandexOcrAnalyst } from "../../shared/vision/analysts/yandex_ocr.ts";
 import { queuedTesseractAnalyst } from "../../shared/vision/analysts/queued_tesseract.ts";
 import { createGateway } from "../../shared/gateway/invoke.ts";
 import { gigachatProvider } from "../../shared/providers/gigachat/provider.ts";
@@ -24,6 +27,7 @@ import { asFetch } from "../fakes/fake_api.ts";
 import { clearLedger, freezeClock } from "../harness/admission.ts";
 import { cloneDatabase, empty, type TestDatabase } from "../harness/database.ts";
 import { pngOf } from "../harness/made_pictures.ts";
+import { StillClock } from "../unit/gateway/gateway_fixture.ts";
 import { requestFor } from "../unit/vision/vision_fixture.ts";
 
 /** Of the worker's clock, on which a second passes with each look. */
@@ -85,6 +89,7 @@ beforeEach(async () => {
     clock,
     joinLine: () => Promise.resolve({ waitMs: 5_000, leave: () => {} }),
     fetch: () => Promise.reject(new Error("nothing goes out")),
+    takeTurn: () => Promise.resolve({ is_taken: true, wait_ms: 0 }),
     know: (model) => modelFromEnvironment(direct.call, model),
   });
   analyst = models.at(-1)!;
@@ -134,6 +139,43 @@ test("its lane lets no more pass than its limit, however many workers ask; the o
   expect(refused.every(({ retryAfterMs }) => retryAfterMs > 0)).toBe(true);
   // What was sent away took nothing with it: no file, no token.
   expect(emulator.journal.filter(({ what }) => what === "upload")).toHaveLength(asked());
+});
+
+test("calls of Yandex OCR are a second apart however many workers read, by a check of what it saw; who would wait long comes back later", async () => {
+  const yandex = ocrEmulator();
+  const still = new StillClock();
+  yandex.now = still.now;
+  const set = {
+    apiKey: "AQVN-ocr",
+    folderId: "b1gfolder",
+    baseUrl: "https://ocr.test",
+    fetch: asFetch(yandex.handler),
+  };
+  let asking = 0;
+  const takeTurn: TakeTurn = async (...terms) => {
+    const turn = await createCrawlBooks(direct.call).turn(...terms);
+    asking--;
+    return turn;
+  };
+  const workers = [1, 2, 3].map(() => yandexOcrAnalyst(set, takeTurn, still));
+  const read = Promise.allSettled(
+    Array.from({ length: 9 }, (_, call) => {
+      asking++;
+      return workers[call % 3]!.analyse(requestFor());
+    }),
+  );
+  await expect.poll(() => asking).toBe(0);
+  await still.advance(10_000);
+  const kinds = (await read).map((one) => one.status === "fulfilled" ? "read" : one.reason.kind);
+  expect(kinds.toSorted()).toEqual([...Array(4).fill("no_capacity"), ...Array(5).fill("read")]);
+  expect(yandex.journal.map(({ at }) => at).toSorted((a, b) => a - b)).toEqual([
+    0,
+    1_100,
+    2_200,
+    3_300,
+    4_400,
+  ]);
+  expect(ocrBreaches(yandex.journal)).toEqual([]);
 });
 
 test("a picture that this process cannot read waits, is read by a worker that can, and its text is taken over", async () => {

@@ -10,7 +10,7 @@ import { withBreaker } from "./breaker.ts";
 import { type JoinLine, modelAnalyst } from "./model.ts";
 import { type OcrQueue, queuedTesseractAnalyst } from "./queued_tesseract.ts";
 import { tesseractAnalyst, type TesseractProgram } from "./tesseract.ts";
-import { yandexOcrAnalyst, yandexOcrOptions } from "./yandex_ocr.ts";
+import { type TakeTurn, yandexOcrAnalyst, yandexOcrOptions } from "./yandex_ocr.ts";
 
 /** Which models look at pictures, in order of preference, by their names in the gateway; with commas between them. */
 export const VISION_MODELS_VARIABLE = "EVE_VISION_MODELS";
@@ -38,6 +38,7 @@ export interface AnalystsOptions {
   clock: Clock;
   joinLine: JoinLine;
   fetch: typeof fetch;
+  takeTurn: TakeTurn;
   /** Lets admission know a model whose key is in the environment. */
   know: (model: EnvironmentModel) => Promise<unknown>;
   /** Of this machine; null: there is none. */
@@ -73,7 +74,7 @@ export function openAnalysts(options: AnalystsOptions): Analysts {
     switch (way) {
       case "yandex": {
         const set = yandexOcrOptions(read, fetch);
-        return set === null ? [] : [yandexOcrAnalyst(set, clock)];
+        return set === null ? [] : [yandexOcrAnalyst(set, options.takeTurn, clock)];
       }
       case "tesseract":
         return [

@@ -19,10 +19,10 @@ const KEY_VARIABLES = ["YANDEX_OCR_API_KEY", "YANDEX_API_KEY"] as const;
 
 /** A page takes some seconds; a hung call would hold up those behind it. */
 const RECOGNIZE_TIMEOUT_MS = 30_000;
-/** Between two calls: what the quota leaves, and some for the way. */
-const APART_MS = 1_000 / YANDEX_OCR_REQUESTS_A_SECOND + 50;
-/** How many may wait for their turn here: more come back later, and leave the worker to others. */
-const MAX_WAITING = 5;
+/** Between two calls: what the quota leaves, and some for the way, which may be longer for one than for the next. */
+const APART_MS = 1_000 / YANDEX_OCR_REQUESTS_A_SECOND + 100;
+/** How long a call waits here for its turn: others come back later, and leave the worker to other jobs. */
+const MAX_WAIT_MS = 5_000;
 
 const CAPABILITIES: AnalystCapabilities = {
   mimeTypes: YANDEX_OCR_TYPES,
@@ -42,40 +42,24 @@ export function yandexOcrOptions(read: ReadVariable, request: typeof fetch): Yan
 }
 
 /**
- * Yandex Vision OCR reads the text. One call a second is what a project may make without asking for more: calls of this process are
- * kept so far apart, and what other processes make shows as 429.
+ * The next turn of all processes together, at least `apartMs` after the one before; none is taken of which one would have to wait more than
+ * `mostMs`.
  */
-export function yandexOcrAnalyst(options: YandexOcrOptions, clock: Clock): Analyst {
-  let last: Promise<void> = Promise.resolve();
-  let startedAt = -Infinity;
-  let waiting = 0;
+export type TakeTurn = (
+  of: string,
+  apartMs: number,
+  mostMs: number,
+) => Promise<{ is_taken: boolean; wait_ms: number }>;
 
-  /** Until it is this call's turn. Those who leave give their place up. */
+/** Yandex Vision OCR reads the text. One call a second is what a project may make without asking for more. */
+export function yandexOcrAnalyst(options: YandexOcrOptions, takeTurn: TakeTurn, clock: Clock): Analyst {
   async function turn(signal: AbortSignal): Promise<void> {
-    if (waiting >= MAX_WAITING) {
-      throw new AnalysisFailure(
-        "no_capacity",
-        "rate_limited",
-        "as many pictures wait for Yandex Vision as may",
-        {
-          retryAfterMs: waiting * APART_MS,
-        },
-      );
+    const { is_taken, wait_ms } = await takeTurn(`yandex-ocr:${options.folderId}`, APART_MS, MAX_WAIT_MS);
+    if (!is_taken) {
+      const message = "as many pictures wait for Yandex Vision as may";
+      throw new AnalysisFailure("no_capacity", "rate_limited", message, { retryAfterMs: wait_ms });
     }
-    waiting++;
-    const before = last;
-    const done = Promise.withResolvers<void>();
-    last = done.promise;
-    try {
-      await before;
-      signal.throwIfAborted();
-      const leftMs = startedAt + APART_MS - clock.now();
-      if (leftMs > 0) await clock.sleep(leftMs, signal);
-      startedAt = clock.now();
-    } finally {
-      waiting--;
-      done.resolve();
-    }
+    if (wait_ms > 0) await clock.sleep(wait_ms, signal);
   }
 
   return {

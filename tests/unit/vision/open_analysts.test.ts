@@ -33,6 +33,7 @@ function opened(
     clock,
     joinLine: () => Promise.resolve({ waitMs: 5_000, leave: () => {} }),
     fetch: () => Promise.reject(new Error("nothing goes out")),
+    takeTurn: () => Promise.resolve({ is_taken: true, wait_ms: 0 }),
     know: (model) => {
       known.push(model);
       return know();

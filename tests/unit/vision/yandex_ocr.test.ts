@@ -7,7 +7,11 @@ import {
   ocrEmulator,
 } from "../../../local/yandex_ocr/emulator.ts";
 import type { AnalysisRequest, Analyst } from "../../../shared/vision/analyst.ts";
-import { yandexOcrAnalyst, yandexOcrOptions } from "../../../shared/vision/analysts/yandex_ocr.ts";
+import {
+  type TakeTurn,
+  yandexOcrAnalyst,
+  yandexOcrOptions,
+} from "../../../shared/vision/analysts/yandex_ocr.ts";
 import { asFetch } from "../../fakes/fake_api.ts";
 import { settled, StillClock } from "../gateway/gateway_fixture.ts";
 import { requestFor } from "./vision_fixture.ts";
@@ -15,7 +19,9 @@ import { requestFor } from "./vision_fixture.ts";
 let emulator: OcrEmulator;
 let clock: StillClock;
 let analyst: Analyst;
+let next: Map<string, number>;
 beforeEach(() => {
+  next = new Map();
   emulator = ocrEmulator();
   clock = new StillClock();
   emulator.now = clock.now;
@@ -30,8 +36,17 @@ function analystOf(environment: Record<string, string>): Analyst {
     YANDEX_OCR_BASE_URL: "https://ocr.test/",
     ...environment,
   };
-  return yandexOcrAnalyst(yandexOcrOptions((name) => all[name], asFetch(emulator.handler))!, clock);
+  return yandexOcrAnalyst(yandexOcrOptions((name) => all[name], asFetch(emulator.handler))!, takeTurn, clock);
 }
+
+/** As eve_crawl_turn takes them, by the same clock. */
+const takeTurn: TakeTurn = (of, apartMs, mostMs) => {
+  const at = Math.max(clock.now(), next.get(of) ?? 0);
+  const wait_ms = at - clock.now();
+  if (wait_ms > mostMs) return Promise.resolve({ is_taken: false, wait_ms });
+  next.set(of, at + apartMs);
+  return Promise.resolve({ is_taken: true, wait_ms });
+};
 
 const { picture } = requestFor();
 const analyse = (more: Partial<AnalysisRequest> = {}) => analyst.analyse(requestFor(more));
@@ -46,7 +61,16 @@ test("a picture's text, in its lines, costs no tokens", async () => {
     outputTokens: 0,
   });
   expect(emulator.journal).toEqual([
-    { at: 0, status: 200, mimeType: "image/png", bytes: 4, languageCodes: ["ru", "en"], logged: false },
+    {
+      at: 0,
+      status: 200,
+      mimeType: "image/png",
+      folder: "b1gfolder",
+      bytes: 4,
+      pixels: 0,
+      languageCodes: ["ru", "en"],
+      logged: false,
+    },
   ]);
   expect(analyst.capabilities).toMatchObject({ spendsTokens: false, readsTextOnly: true });
 });
@@ -72,7 +96,7 @@ test("calls are a second apart, however many come at once, and in their order; t
     ),
   )
     .toEqual(["1", "2", "3", "4", "5", "no_capacity", "no_capacity"]);
-  expect(emulator.journal.map(({ at }) => at)).toEqual([0, 1_050, 2_100, 3_150, 4_200]);
+  expect(emulator.journal.map(({ at }) => at)).toEqual([0, 1_100, 2_200, 3_300, 4_400]);
 });
 
 test("one who leaves while waiting calls nobody, and those behind go on", async () => {
@@ -148,10 +172,20 @@ test("without a key or a folder it is not set up", () => {
 
 test.each<[string, Partial<OcrCall>[]]>([
   ["2 calls in a second", [{ at: 0 }, { at: 999 }]],
+  ["pixels", [{ pixels: 20_000_001 }]],
   ["bytes", [{ bytes: 10_000_001 }]],
   ["image/webp", [{ mimeType: "image/webp" }]],
   ["kept", [{ logged: true }]],
 ])("the check of the journal finds %s", (found, calls) => {
-  const call = { at: 0, status: 200, mimeType: "image/png", bytes: 4, languageCodes: [], logged: false };
+  const call = {
+    at: 0,
+    status: 200,
+    mimeType: "image/png",
+    folder: "f",
+    bytes: 4,
+    pixels: 1,
+    languageCodes: [],
+    logged: false,
+  };
   expect(ocrBreaches(calls.map((more) => ({ ...call, ...more }))).join()).toContain(found);
 });
