@@ -230,27 +230,43 @@ function calledSinceAsked(contents: Content[]): Set<string> {
   );
 }
 
+const DESCRIBE =
+  /^\s*(?:describe|what (?:is|do you see) (?:in|on)|опиши|что (?:на|видно на))\s[^.\n]{0,40}(?:picture|image|photo|картинк|изображени|фото|снимк)/iu;
+
+/** It cannot see; what it says of a picture differs from what it says of another. Null: it was not asked to describe one. */
+function caption(request: GenerateRequest): string | null {
+  const last = lastTurn(request.contents);
+  const images = last.flatMap(({ inlineData }) =>
+    inlineData?.mimeType?.startsWith("image/") ? [inlineData] : []
+  );
+  if (images.length === 0 || !last.some(({ text = "" }) => DESCRIBE.test(text))) return null;
+  return images.map(({ mimeType, data = "" }) =>
+    `Emulated picture ${opaqueId(data, 6)}: ${mimeType}, ${Math.floor(data.length * 3 / 4)} bytes`
+  ).join("\n");
+}
+
 function answerText(request: GenerateRequest, now: number): string {
   const config = request.generationConfig ?? {};
+  const seen = caption(request);
   const schema = (config.responseSchema ?? config.responseJsonSchema) as Schema | undefined;
   if (config.responseMimeType === "text/x.enum" && schema) {
     return String(jsonAnswer(schema, everything(request), now));
   }
-  if (schema) return JSON.stringify(jsonAnswer(schema, everything(request), now), null, 2);
+  if (schema) return JSON.stringify(jsonAnswer(schema, seen ?? everything(request), now), null, 2);
   const prompt = everything(request);
   if (config.responseMimeType === "application/json") {
-    return JSON.stringify(jsonAnswer(schemaFromPrompt(prompt), prompt, now), null, 2);
+    return JSON.stringify(jsonAnswer(schemaFromPrompt(prompt), seen ?? prompt, now), null, 2);
   }
   const response = lastTurn(request.contents).find((part) => part.functionResponse)?.functionResponse;
   if (response) return `${response.name} answered: ${JSON.stringify(response.response ?? {})}`;
   if (/json/iu.test(prompt)) {
-    const json = JSON.stringify(jsonAnswer(schemaFromPrompt(prompt), prompt, now), null, 2);
+    const json = JSON.stringify(jsonAnswer(schemaFromPrompt(prompt), seen ?? prompt, now), null, 2);
     // Without JSON mode models put a fence around it, unless they are told not to.
     const bare =
       /(?:only|just|raw|plain|valid|pure) json|json only|no (?:markdown|fences?)|без (?:пояснен|markdown|разметк)|только json|json без/iu;
     return bare.test(prompt) ? json : `\`\`\`json\n${json}\n\`\`\``;
   }
-  return plainText(question(request), request.contents);
+  return seen ?? plainText(question(request), request.contents);
 }
 
 const EXACTLY =

@@ -205,3 +205,26 @@ test("a model that makes pictures answers with one, and one that searches says w
   expect(found.body.candidates[0].groundingMetadata.groundingSupports[0].segment.text).toBe("hi");
   expect((await asked("draws", search)).status).toBe(400);
 });
+
+test("asked to describe a picture it tells one from another, and does not tell the prompt", async () => {
+  const one = await emulator({ models: [{ name: "gemini-3.5-flash" }] });
+  const described = async (data: string) => {
+    const parts = [{ inlineData: { mimeType: "image/png", data } }, {
+      text: "Describe the picture as JSON.",
+    }];
+    const generationConfig = {
+      responseMimeType: "application/json",
+      responseJsonSchema: {
+        type: "object",
+        properties: { description: { type: "string" } },
+        required: ["description"],
+      },
+    };
+    const model = "gemini-3.5-flash";
+    const answer = await post(one, { contents: [{ role: "user", parts }], generationConfig }, { model });
+    return JSON.parse((await answer.json()).candidates[0].content.parts[0].text).description;
+  };
+  const first = await described("iVBORw0KGgoAAAANSUhEUgAAAAEAAAAB");
+  expect(first).toMatch(/^Emulated picture \S+: image\/png, 24 bytes$/);
+  expect(await described("iVBORw0KGgoAAAANSUhEUgAAAAEAAAAC")).not.toBe(first);
+});
