@@ -2140,7 +2140,7 @@ begin
 end;
 $function$;
 
-CREATE OR REPLACE FUNCTION eve.release_expired(lane_id bigint, now_ms bigint, new_lease_ms bigint DEFAULT NULL::bigint)
+CREATE OR REPLACE FUNCTION eve.release_expired(lane_id bigint, now_ms bigint, new_lease_ms bigint DEFAULT NULL::bigint, own_request_no bigint DEFAULT NULL::bigint)
  RETURNS void
  LANGUAGE plpgsql
  SET search_path TO ''
@@ -2149,7 +2149,7 @@ begin
   if exists (select from eve.lanes l where l.id = release_expired.lane_id and l.next_lease_ms > release_expired.now_ms) then
     return;
   end if;
-  perform eve.expire_leases(release_expired.lane_id, 100);
+  perform eve.expire_leases(release_expired.lane_id, 100, release_expired.own_request_no);
   -- Looked for once a second at most, however many have expired: who comes in between shall not pay for them.
   update eve.lanes l
   set next_lease_ms = least(
@@ -2352,7 +2352,7 @@ begin
   if turn % 16 = 0 then
     delete from eve.lane_buckets b where b.lane_id = book.lane_id and b.at_ms < v_now - 70000;
   end if;
-  perform eve.release_expired(book.lane_id, v_now, start_ms + book.lease_ms);
+  perform eve.release_expired(book.lane_id, v_now, start_ms + book.lease_ms, book.request_no);
 
   if (limits).rpm <= 600 then
     select coalesce(sum(b.starts), 0), coalesce(sum(b.tokens), 0)
@@ -3743,6 +3743,7 @@ begin
     return v_known.answer;
   end if;
   v_running := v_known.running;
+  v_call.request_no := v_running.request_no;
   v_spends := v_running.request_no is null or v_running.state = 'between';
   v_scope := eve.scope_of(v_call, v_running, v_now);
   if v_running.state = 'reserved' then
@@ -5189,7 +5190,7 @@ begin
 end;
 $function$;
 
-CREATE OR REPLACE FUNCTION eve.expire_leases(lane_id bigint DEFAULT NULL::bigint, at_most integer DEFAULT 1000)
+CREATE OR REPLACE FUNCTION eve.expire_leases(lane_id bigint DEFAULT NULL::bigint, at_most integer DEFAULT 1000, except_request_no bigint DEFAULT NULL::bigint)
  RETURNS integer
  LANGUAGE plpgsql
  SET search_path TO ''
@@ -5214,6 +5215,7 @@ begin
     where i.lease_until < v_now
       -- Who names a lane may hold it, and budgets come before lanes: batch that waits is left to the sweep.
       and (expire_leases.lane_id is null or i.lane_id = expire_leases.lane_id) and i.state <> 'waiting'
+      and i.request_no is distinct from expire_leases.except_request_no
     -- In the order of the counters that they touch, so that two who close at once cannot wait for each other.
     order by i.key_id, i.model, i.start_ms
     limit expire_leases.at_most
@@ -5373,7 +5375,8 @@ AS $function$
 declare
   v_consumer eve.consumers;
 begin
-  select * into v_consumer from eve.consumers c where c.name = consumer_named.name and c.kind <> 'project' for update;
+  select * into v_consumer from eve.consumers c where c.name = consumer_named.name and c.kind <> 'project'
+  for no key update;
   if not found then
     raise exception 'there is no consumer named %', consumer_named.name using errcode = 'EV400';
   end if;

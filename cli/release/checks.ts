@@ -10,6 +10,8 @@ export interface Files {
 export const LOCKS = [
   "package-lock.json",
   "console/package-lock.json",
+  "bench/package-lock.json",
+  "bench/estimate/package-lock.json",
   "tests/deploy/runtime/package-lock.json",
   "tests/local/nodes/package-lock.json",
 ];
@@ -103,7 +105,7 @@ interface LockEntry {
 export function withoutIntegrity(lock: string): string[] {
   const { packages = {} } = JSON.parse(lock) as { packages?: Record<string, LockEntry> };
   return Object.entries(packages).filter(([path, { integrity, link }]) =>
-    path !== "" && link !== true && integrity === undefined
+    path.includes("node_modules/") && link !== true && integrity === undefined
   ).map(([path]) => path);
 }
 

@@ -127,8 +127,11 @@ $$;
 
 -- Nothing depends on a schedule: anyone who books on a lane also closes what expired on it. After the buckets, since closing counts
 -- usage, and settlements take buckets before counters. The lane is the caller's, so no other reservation of it is being made;
--- the caller's own lease ends at new_lease_ms.
-create or replace function eve.release_expired(lane_id bigint, now_ms bigint, new_lease_ms bigint default null)
+-- the caller's own lease ends at new_lease_ms; its request, if it is one that goes on (`own_request_no`), may have run out while it
+-- waited for the lane, and is not closed under it.
+create or replace function eve.release_expired(
+  lane_id bigint, now_ms bigint, new_lease_ms bigint default null, own_request_no bigint default null
+)
 returns void
 language plpgsql
 volatile
@@ -138,7 +141,7 @@ begin
   if exists (select from eve.lanes l where l.id = release_expired.lane_id and l.next_lease_ms > release_expired.now_ms) then
     return;
   end if;
-  perform eve.expire_leases(release_expired.lane_id, 100);
+  perform eve.expire_leases(release_expired.lane_id, 100, release_expired.own_request_no);
   -- Looked for once a second at most, however many have expired: who comes in between shall not pay for them.
   update eve.lanes l
   set next_lease_ms = least(
@@ -380,7 +383,7 @@ begin
   if turn % 16 = 0 then
     delete from eve.lane_buckets b where b.lane_id = book.lane_id and b.at_ms < v_now - 70000;
   end if;
-  perform eve.release_expired(book.lane_id, v_now, start_ms + book.lease_ms);
+  perform eve.release_expired(book.lane_id, v_now, start_ms + book.lease_ms, book.request_no);
 
   if (limits).rpm <= 600 then
     select coalesce(sum(b.starts), 0), coalesce(sum(b.tokens), 0)

@@ -283,6 +283,7 @@ begin
     return v_known.answer;
   end if;
   v_running := v_known.running;
+  v_call.request_no := v_running.request_no;
   v_spends := v_running.request_no is null or v_running.state = 'between';
   v_scope := eve.scope_of(v_call, v_running, v_now);
   if v_running.state = 'reserved' then

@@ -123,8 +123,10 @@ $$;
 
 -- Closes what nobody settled in time: its caller has died. The capacity stays counted at its place in the window, since
 -- Google may have counted the call, and so do its budgets; the books say `expired`. Rows that somebody is settling at this moment are
--- left to them. The sweep of all lanes looks at the clock first, and then at the queue.
-create or replace function eve.expire_leases(lane_id bigint default null, at_most integer default 1000)
+-- left to them, and `except_request_no` to its caller. The sweep of all lanes looks at the clock first, and then at the queue.
+create or replace function eve.expire_leases(
+  lane_id bigint default null, at_most integer default 1000, except_request_no bigint default null
+)
 returns integer
 language plpgsql
 volatile
@@ -150,6 +152,7 @@ begin
     where i.lease_until < v_now
       -- Who names a lane may hold it, and budgets come before lanes: batch that waits is left to the sweep.
       and (expire_leases.lane_id is null or i.lane_id = expire_leases.lane_id) and i.state <> 'waiting'
+      and i.request_no is distinct from expire_leases.except_request_no
     -- In the order of the counters that they touch, so that two who close at once cannot wait for each other.
     order by i.key_id, i.model, i.start_ms
     limit expire_leases.at_most

@@ -125,7 +125,8 @@ as $$
 declare
   v_consumer eve.consumers;
 begin
-  select * into v_consumer from eve.consumers c where c.name = consumer_named.name and c.kind <> 'project' for update;
+  select * into v_consumer from eve.consumers c where c.name = consumer_named.name and c.kind <> 'project'
+  for no key update;
   if not found then
     raise exception 'there is no consumer named %', consumer_named.name using errcode = 'EV400';
   end if;

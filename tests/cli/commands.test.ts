@@ -8,6 +8,7 @@ import { connect, connectFromEnvironment } from "../../cli/eve/connection.ts";
 import { CHECKOUT } from "../../local/paths.ts";
 import { readSigningKeys } from "../../shared/tokens/signing_keys.ts";
 import { until } from "../harness/patience.ts";
+import { hasProgram } from "../harness/programs.ts";
 import { startTestStack, type TestStack } from "../harness/stack.ts";
 
 let stack: TestStack;
@@ -23,8 +24,7 @@ afterAll(async () => {
 
 /** Runs a command line; gives the exit code, what was said and what was complained. */
 /** Python has what it takes to make a terminal. CI has Python. */
-const hasPython = Deno.env.has("CI") || await new Deno.Command("python3", { args: ["--version"] }).output()
-  .then(({ success }) => success, () => false);
+const hasPython = Deno.env.has("CI") || hasProgram("python3");
 
 const run = (...args: string[]) => runIn({}, ...args);
 

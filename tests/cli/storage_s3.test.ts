@@ -9,13 +9,13 @@ import { pngOf, scene } from "../harness/made_pictures.ts";
 import { startOutsideWorker } from "../harness/outside_worker.ts";
 import { until } from "../harness/patience.ts";
 import { type Radosgw, startRadosgw } from "../harness/radosgw.ts";
+import { hasProgram } from "../harness/programs.ts";
 import { startTestStack, type TestStack } from "../harness/stack.ts";
 import { withoutRadosgw } from "../harness/stores.ts";
 import { HAS_TESSERACT } from "../harness/tesseract.ts";
 import { storeOf } from "../storage/s3_behaviour.ts";
 
-const hasPython = Deno.env.has("CI") || await new Deno.Command("python3", { args: ["--version"] }).output()
-  .then(({ success }) => success, () => false);
+const hasPython = Deno.env.has("CI") || hasProgram("python3");
 
 describe.skipIf(withoutRadosgw)("files in S3", () => {
   let radosgw: Radosgw;

@@ -181,6 +181,40 @@ describe("[fault.lock-held] nobody waits for a lock for long", () => {
     expect(await reserve(sql, "late")).toMatchObject({ status: "granted" });
     expect(await settle(sql, grant, { inputTokens: 10 })).toEqual({ status: "settled" });
   });
+
+  test("not for a consumer that is being changed: its budgets are written meanwhile", async () => {
+    const [consumer] = await sql`
+      insert into eve.consumers (name, kind, tokens_per_day) values ('changed', 'notebook', 100000) returning id`;
+    const holder = await open((sql) => sql`select eve.consumer_named('changed')`);
+    await holder.answer;
+    await sql.begin(async (sql) => {
+      await sql`set local lock_timeout = '1s'`;
+      await sql`insert into eve.consumer_days (consumer_id, day) values (${consumer!.id}, '2026-11-18')`;
+    });
+    await holder.release();
+  });
+
+  test("a request whose lease ran out while it waited for the lane goes on, and is charged once", async () => {
+    await addKey(sql, "a");
+    await addModel(sql, "m", { rpm: 100 });
+    const [consumer] = await sql`
+      insert into eve.consumers (name, kind, tokens_per_day) values ('waits', 'notebook', 100000) returning id`;
+    const consumerId = consumer!.id;
+    const first = await reserve(sql, "r", { consumerId, leaseMs: 60_000 });
+    await settle(sql, first, { outcome: "failed", final: false, inputTokens: 10 });
+    const holder = await open((sql) =>
+      sql`select pg_advisory_xact_lock(1163281713, id::integer) from eve.lanes`
+    );
+    await holder.answer;
+    const second = reserve(sql, "r", { consumerId, attempt: 2, maxOutput: 50 });
+    await untilWaiting(1);
+    await clock.advance(121_000);
+    await holder.release();
+    const grant = await second;
+    expect(grant).toMatchObject({ status: "granted", attempt: 2 });
+    expect(await settle(sql, grant, { inputTokens: 10 })).toEqual({ status: "settled" });
+    expect(await checkBudgets(sql)).toEqual([]);
+  });
 });
 
 describe("[G2.deadlocks] no two wait for each other", () => {

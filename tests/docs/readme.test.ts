@@ -1,5 +1,6 @@
 /** The examples of the README and of the pages that it points to run as they stand, and their tables say what is so. */
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { hasProgram } from "../harness/programs.ts";
 import { CHECKOUT } from "../../local/paths.ts";
 import { readSettings } from "../../shared/runtime/settings.ts";
 import { SIGNING_KEYS_VARIABLE } from "../../shared/tokens/signing_keys.ts";
@@ -45,15 +46,6 @@ async function shell(script: string): Promise<string> {
   }).output();
   expect(done.success, new TextDecoder().decode(done.stderr)).toBe(true);
   return new TextDecoder().decode(done.stdout);
-}
-
-function has(program: string): boolean {
-  try {
-    return new Deno.Command(program, { args: ["--version"], stdout: "null", stderr: "null" }).outputSync()
-      .success;
-  } catch {
-    return false;
-  }
 }
 
 /** Runs a program of JavaScript or TypeScript as the page tells to; answers what it printed. */
@@ -102,14 +94,14 @@ test("the README is a page, not a reference", () => {
 });
 
 describe("the first call", () => {
-  test.skipIf(!has("curl"))("with curl", async () => {
+  test.skipIf(!hasProgram("curl"))("with curl", async () => {
     const answer = JSON.parse(await shell(CURL));
     expect(answer).toMatchObject({ model: "gemma-4-31b-it", finish_reason: "STOP", attempts: 1 });
     // The emulator's, too, is an answer to the question.
     expect(answer.text).toBe("Hello");
   });
 
-  test.skipIf(!has("python3"))("with Python", async () => {
+  test.skipIf(!hasProgram("python3"))("with Python", async () => {
     await Deno.writeTextFile(`${folder.path}/first_call.py`, PYTHON);
     expect(await shell("python3 first_call.py")).toBe("Hello\n");
   });
@@ -130,7 +122,7 @@ describe("the first call", () => {
 });
 
 describe("docs/endpoints.md", () => {
-  test.skipIf(!has("curl"))("calls with the wire of OpenAI, and with Gemini's", async () => {
+  test.skipIf(!hasProgram("curl"))("calls with the wire of OpenAI, and with Gemini's", async () => {
     const [openai, gemini] = codeBlocks(readPage("docs/endpoints.md"), "sh");
     expect(JSON.parse(await shell(openai!))).toMatchObject({
       object: "chat.completion",
@@ -147,7 +139,7 @@ describe("docs/native.md", () => {
     expect(printed).toMatch(/by demo-[abc]/);
   });
 
-  test.skipIf(!has("python3"))("calls with Python, also after errors that pass", async () => {
+  test.skipIf(!hasProgram("python3"))("calls with Python, also after errors that pass", async () => {
     await Deno.writeTextFile(`${folder.path}/patient.py`, PATIENT);
     expect(await shell("python3 patient.py")).toMatch(/\S+ \d+ \d+\n$/);
 

@@ -5,10 +5,10 @@ import { CHECKOUT } from "../../local/paths.ts";
 import { codeBlocks, readPage, section } from "../docs/pages.ts";
 import { makeTestFolder, type TestFolder } from "../harness/folders.ts";
 import { PACKAGES_PYTHON } from "../harness/python.ts";
+import { hasProgram } from "../harness/programs.ts";
 import { startTestStack, type TestStack } from "../harness/stack.ts";
 
-const hasPython = Deno.env.has("CI") || await new Deno.Command("python3", { args: ["--version"] }).output()
-  .then(({ success }) => success, () => false);
+const hasPython = Deno.env.has("CI") || hasProgram("python3");
 
 let stack: TestStack;
 let folder: TestFolder;

@@ -181,3 +181,24 @@ test("a registry that never answers is one that is not there", async () => {
     for (const connection of held) connection.close();
   }
 });
+
+test.skipIf(Deno.build.os === "windows")(
+  "the Supabase CLI is of one version everywhere: where the lock has no binary, npx fetches that",
+  async () => {
+    const place = `${CHECKOUT}/local/supabase_cli_package`;
+    for (const name of ["package.json", "supabase.mjs"]) {
+      await Deno.copyFile(`${place}/${name}`, `${folder}/${name}`);
+    }
+    await Deno.writeTextFile(`${folder}/npx`, '#!/bin/sh\nprintf "%s\\n" "$@"\nexit 3\n');
+    await Deno.chmod(`${folder}/npx`, 0o755);
+    const run = await new Deno.Command("node", {
+      args: [`${folder}/supabase.mjs`, "db", "push", "--yes"],
+      env: { PATH: `${folder}:${Deno.env.get("PATH")}` },
+    }).output();
+    const { version } = JSON.parse(await Deno.readTextFile(`${place}/package.json`));
+    expect(new TextDecoder().decode(run.stdout).trim().split("\n")).toEqual(
+      ["--yes", "--loglevel=error", `--package=supabase@${version}`, "--", "supabase", "db", "push", "--yes"],
+    );
+    expect(run.code).toBe(3);
+  },
+);

@@ -1,17 +1,8 @@
 /** Prometheus's own checker, from Debian's package `prometheus`. Tests skip without it, and never in CI. */
-
-const found = await (async () => {
-  try {
-    return (await new Deno.Command("promtool", { args: ["--version"], stdout: "null", stderr: "null" })
-      .output())
-      .success;
-  } catch {
-    return false;
-  }
-})();
+import { hasProgram } from "../harness/programs.ts";
 
 /** Whether to skip what needs it. */
-export const withoutPromtool = !found && !Deno.env.get("CI");
+export const withoutPromtool = !hasProgram("promtool") && !Deno.env.get("CI");
 
 /** Runs it; answers its exit code and everything that it printed. */
 export async function promtool(args: string[], stdin = ""): Promise<{ code: number; said: string }> {

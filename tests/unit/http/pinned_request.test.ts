@@ -1,5 +1,6 @@
 import * as fc from "fast-check";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { hasProgram } from "../../harness/programs.ts";
 import { systemClock } from "../../../shared/runtime/clock.ts";
 import {
   type Connect,
@@ -184,9 +185,7 @@ test("another address is tried when the first does not answer", async () => {
   expect(asked[1]).toEqual({ address: "93.184.216.34", port: 80, tlsName: null });
 });
 
-const hasOpenSsl = await new Deno.Command("openssl", { args: ["version"], stdout: "null", stderr: "null" })
-  .output()
-  .then(({ success }) => success, () => false);
+const hasOpenSsl = hasProgram("openssl", ["version"]);
 
 // In CI it is installed, and nothing is skipped.
 describe.skipIf(!hasOpenSsl && !Deno.env.get("CI"))("over TLS, a name that changes its address", () => {

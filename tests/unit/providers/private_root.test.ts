@@ -1,12 +1,11 @@
 /** A server whose root is in no store: trusted by the calls that are told of its root, and by no others. */
 import { afterAll, beforeAll, expect, test } from "vitest";
+import { hasProgram } from "../../harness/programs.ts";
 import { gigachatProvider } from "../../../shared/providers/gigachat/provider.ts";
 import { trustingFetch } from "../../../shared/providers/trusting_fetch.ts";
 import { gigachatEmulator } from "../../../local/gigachat/emulator.ts";
 
-const hasOpenSsl = await new Deno.Command("openssl", { args: ["version"], stdout: "null", stderr: "null" })
-  .output()
-  .then(({ success }) => success, () => false);
+const hasOpenSsl = hasProgram("openssl", ["version"]);
 
 let folder: string;
 let server: Deno.HttpServer<Deno.NetAddr>;
