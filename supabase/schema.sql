@@ -25123,7 +25123,7 @@ AS $function$
 $function$;
 comment on function public.eve_model_rows is 'All models, those that are switched off or replaced among them.';
 
-CREATE OR REPLACE FUNCTION public.eve_model_change(model text, seen jsonb, changes jsonb)
+CREATE OR REPLACE FUNCTION public.eve_model_change(model text, seen jsonb, changes jsonb, limits jsonb DEFAULT NULL::jsonb, quota_project text DEFAULT NULL::text, notes text DEFAULT NULL::text)
  RETURNS jsonb
  LANGUAGE plpgsql
  SET search_path TO ''
@@ -25131,13 +25131,22 @@ AS $function$
 declare
   v_model public.google_ai_model_limits;
   v_after public.google_ai_model_limits;
+  v_there jsonb;
 begin
   perform pg_advisory_xact_lock(eve.routes_lock());
   select * into v_model from public.google_ai_model_limits m where m.model = eve_model_change.model for update;
   if not found then
     raise exception 'there is no model named %', eve_model_change.model using errcode = 'EV400';
   end if;
-  perform eve.require_seen(eve_model_change.seen, eve.model_json(v_model));
+  select eve.model_json(v_model) || coalesce(
+    (
+      select jsonb_build_object('rpm', o.rpm, 'tpm', o.tpm, 'rpd', o.rpd)
+      from eve.quota_overrides o
+      where o.quota_project = eve_model_change.quota_project and o.model = v_model.model
+    ),
+    '{}'
+  ) into v_there;
+  perform eve.require_seen(eve_model_change.seen, v_there);
   if eve_model_change.changes - array[
     'is_active', 'replaced_by', 'supports_system', 'supports_json', 'supports_tools', 'supports_thinking', 'max_output_tokens'
   ] <> '{}' then
@@ -25157,12 +25166,18 @@ begin
   set is_active = v_after.is_active, replaced_by = v_after.replaced_by, supports_system = v_after.supports_system,
     supports_json = v_after.supports_json, supports_tools = v_after.supports_tools, supports_thinking = v_after.supports_thinking,
     max_output_tokens = v_after.max_output_tokens, updated_at = now()
-  where m.id = v_model.id
-  returning * into v_model;
+  where m.id = v_model.id;
+  if eve_model_change.limits is not null then
+    perform public.eve_limits_set(
+      jsonb_build_array(eve_model_change.limits || jsonb_build_object('model', v_model.model)),
+      eve_model_change.quota_project, notes => eve_model_change.notes
+    );
+  end if;
+  select * into v_model from public.google_ai_model_limits m where m.id = v_model.id;
   return eve.model_json(v_model);
 end;
 $function$;
-comment on function public.eve_model_change is 'Changes what a model can and which follows it, if the fields that were seen are as they were.';
+comment on function public.eve_model_change is 'Changes what a model can, which follows it and its limits, if the fields that were seen are as they were.';
 
 -- overview ------------------------------------------------------------------------------------------------------------
 

@@ -9,6 +9,7 @@ const priority = z.number().int().min(0).max(1_000_000);
 /** As shells and the Edge secret store take it. What is the platform's or the gateway's own is never sent upstream as a key. */
 const secretName = z.string().regex(/^[A-Z][A-Z0-9_]{0,127}$/, "must have capitals, digits and underscores")
   .refine((name) => !isReservedName(name), { error: "is reserved: take a name such as GOOGLE_API_KEY_1" });
+const limit = z.number().int().min(0).max(2_147_483_647).nullable();
 const usd = z.number().min(0).max(1_000_000).nullable();
 
 const keyFields = {
@@ -91,9 +92,15 @@ export const keyRoutes = [
         supports_thinking: z.boolean(),
         max_output_tokens: z.number().int().min(1).max(10_000_000).nullable(),
       }).partial(),
+      // Of the quota project that is named, or of all; `seen` has those limits too.
+      limits: z.strictObject({ rpm: limit, tpm: limit, rpd: limit }).partial().optional(),
+      quota_project: text.nullish(),
     }),
-    async ({ dependencies }, { model, seen, changes }) => ({
-      model: await dependencies.keyPool.changeModel(model, seen, changes),
+    async ({ dependencies, administrator }, { model, seen, changes, limits, quota_project }) => ({
+      model: await dependencies.keyPool.changeModel(model, seen, changes, {
+        ...(limits && { limits }),
+        ...(quota_project && { quotaProject: quota_project, notes: `set by ${administrator.name}` }),
+      }),
     }),
   ),
 

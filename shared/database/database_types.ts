@@ -1877,7 +1877,17 @@ export type Database = {
       };
       "eve_metrics": { Args: Record<PropertyKey, never>; Returns: Json };
       "eve_metrics_count": { Args: Record<PropertyKey, never>; Returns: Json };
-      "eve_model_change": { Args: { "changes": Json; "model": string; "seen": Json }; Returns: Json };
+      "eve_model_change": {
+        Args: {
+          "changes": Json;
+          "limits"?: Json;
+          "model": string;
+          "notes"?: string;
+          "quota_project"?: string;
+          "seen": Json;
+        };
+        Returns: Json;
+      };
       "eve_model_from_environment": {
         Args: { "env_var_name": string; "model": string; "provider_kind": string };
         Returns: Json;

@@ -60,7 +60,13 @@ export interface KeyPool {
   changeKey(id: string, seen: Partial<PoolKey>, changes: Partial<PoolKey>): Promise<PoolKey>;
   /** Those that are switched off or replaced, too. */
   models(): Promise<ModelRow[]>;
-  changeModel(name: string, seen: Partial<ModelRow>, changes: Partial<ModelRow>): Promise<ModelRow>;
+  /** With limits those are changed too, all or nothing: of one quota project, or of the model in all of them. */
+  changeModel(
+    name: string,
+    seen: Partial<ModelRow>,
+    changes: Partial<ModelRow>,
+    of?: { limits?: Partial<Pick<ModelRow, "rpm" | "tpm" | "rpd">>; quotaProject?: string; notes?: string },
+  ): Promise<ModelRow>;
   prices(): Promise<ModelPrice[]>;
   /** As of today. */
   setPrice(input: Omit<ModelPrice, "as_of">): Promise<ModelPrice>;
@@ -83,7 +89,13 @@ export function createKeyPool(transport: Transport): KeyPool {
       }, poolKey),
     changeKey: (id, seen, changes) => ask("eve_key_change", { id, seen, changes }, poolKey),
     models: () => ask("eve_model_rows", {}, z.array(model)),
-    changeModel: (name, seen, changes) => ask("eve_model_change", { model: name, seen, changes }, model),
+    changeModel: (name, seen, changes, also) =>
+      ask("eve_model_change", {
+        model: name,
+        seen,
+        changes,
+        ...(also && { limits: also.limits, quota_project: also.quotaProject, notes: also.notes }),
+      }, model),
     prices: () => ask("eve_prices", {}, z.array(price)),
     setPrice: (input) => ask("eve_price_set", { ...input }, price),
   };

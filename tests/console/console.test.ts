@@ -233,7 +233,47 @@ describe.skipIf(!CAN_RUN)("the console", () => {
       await expect.poll(() => poem.getByRole("combobox", { name: "Model" }).inputValue()).toBe(
         "gemma-4-26b-a4b-it",
       );
+
+      // A key, and a model with the limits of one quota project.
+      const [key] = await database`
+        select key_alias, priority from public.google_ai_api_keys where env_var_name not like 'stage:%' order by key_alias limit 1`;
+      await open("Keys and models");
+      await page.getByRole("button", { name: `Change: ${key!.key_alias}`, exact: true }).click();
+      const changing = page.getByRole("dialog", { name: `Change: ${key!.key_alias}` });
+      await changing.getByLabel("Priority").fill("51");
+      await database`update public.google_ai_api_keys set priority = 52 where key_alias = ${key!.key_alias}`;
+      await changing.getByRole("button", { name: "Save" }).click();
+      await changing.getByRole("alert").getByRole("row", { name: "Priority 51 52" }).waitFor();
+      expect(await accessibilityProblems(page, "light")).toEqual([]);
+      await changing.getByRole("button", { name: "Take what is there" }).click();
+      expect(await changing.getByLabel("Priority").inputValue()).toBe("52");
+      await changing.getByLabel("Priority").fill(String(key!.priority));
+      await changing.getByRole("button", { name: "Save" }).click();
+      await changing.waitFor({ state: "detached" });
+
+      const model = "gemma-4-26b-a4b-it";
+      const [{ quota_key }] = await database`
+        select quota_key from public.google_ai_api_keys where key_alias = ${key!.key_alias}` as unknown as [
+        { quota_key: string },
+      ];
+      await page.getByRole("button", { name: `Change: ${model}` }).click();
+      const limits = page.getByRole("dialog", { name: `Change: ${model}` });
+      await limits.getByRole("combobox", { name: "Limits of" }).click();
+      await page.getByRole("option", { name: quota_key, exact: true }).click();
+      await limits.getByLabel("Requests a day").fill("77");
+      await database`select public.eve_limits_set(${database.json([{ model, rpd: 88 }])}, ${quota_key})`;
+      await limits.getByRole("button", { name: "Save" }).click();
+      await limits.getByRole("alert").getByRole("row", { name: "Requests a day 77 88" }).waitFor();
+      const rpd = async () =>
+        (await database`select rpd from eve.quota_overrides where quota_project = ${quota_key} and model = ${model}`)
+          .map(({ rpd }) => rpd);
+      expect(await rpd()).toEqual([88]);
+      await limits.getByRole("button", { name: /Keep mine/ }).click();
+      await limits.getByRole("button", { name: "Save" }).click();
+      await limits.waitFor({ state: "detached" });
+      expect(await rpd()).toEqual([77]);
     } finally {
+      await database`delete from eve.quota_overrides`;
       await database.end();
     }
   });

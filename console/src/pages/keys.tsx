@@ -19,6 +19,7 @@ import { useTranslation } from "react-i18next";
 import type { KeyOfPool, LimitsAnswer, ModelRow } from "../api/shapes.ts";
 import { useConsole } from "../console_context.tsx";
 import { useFormat } from "../i18n/format.ts";
+import { Conflict } from "../parts/conflict.tsx";
 import { useAction } from "../parts/mutation.ts";
 import { Page } from "../parts/page.tsx";
 import { StateBadge } from "../parts/state_badge.tsx";
@@ -226,33 +227,46 @@ function useTest() {
   });
 }
 
+/** What the form of a key edits, as it is compared with what is there. */
+const KEY_FIELDS = ["alias", "env_var_name", "quota_project", "priority", "notes"] as const;
+const KEY_LABELS = {
+  ...Object.fromEntries(KEY_FIELDS.map((name) => [name, name])),
+  env_var_name: "secret",
+} as {
+  [Name in typeof KEY_FIELDS[number]]: Name extends "env_var_name" ? "secret" : Name;
+};
+
 function KeyForm({ of, close }: { of: KeyOfPool | null; close: () => void }) {
   const { t } = useTranslation();
   const { api } = useConsole();
   const isStages = of?.env_var_name?.startsWith("stage:") ?? false;
+  /** What the form was filled from; after a conflict what is there now. */
+  const [base, setBase] = useState(of);
+  const [theirs, setTheirs] = useState<KeyOfPool | null>(null);
   const [alias, setAlias] = useState(of?.alias ?? "");
   const [secret, setSecret] = useState(of?.env_var_name ?? "GOOGLE_API_KEY_1");
   const [project, setProject] = useState(of?.quota_project ?? "");
   const [priority, setPriority] = useState<number | string>(of?.priority ?? 100);
   const [notes, setNotes] = useState(of?.notes ?? "");
+  const fields = {
+    ...(!isStages && { alias: alias.trim(), env_var_name: secret.trim() }),
+    quota_project: project.trim() || null,
+    priority: Number(priority),
+    notes: notes.trim() || null,
+  };
   const test = useTest();
   const save = useAction(() => {
-    const fields = {
-      ...(!isStages && { alias: alias.trim(), env_var_name: secret.trim() }),
-      quota_project: project.trim() || null,
-      priority: Number(priority),
-      notes: notes.trim() || null,
-    };
-    if (of === null) return api.post("/keys/add", fields);
-    const seen = {
-      alias: of.alias,
-      env_var_name: of.env_var_name,
-      quota_project: of.quota_project,
-      priority: of.priority,
-      notes: of.notes,
-    };
-    return api.post("/keys/change", { id: of.id, seen, changes: fields });
-  }, { touches: TOUCHED, failed: t("keys.failed") });
+    if (base === null) return api.post("/keys/add", fields);
+    const seen = Object.fromEntries(KEY_FIELDS.map((name) => [name, base[name]]));
+    return api.post("/keys/change", { id: base.id, seen, changes: fields });
+  }, {
+    touches: TOUCHED,
+    failed: t("keys.failed"),
+    stale: async () => {
+      const { keys } = await api.get("/keys");
+      setTheirs(keys.find(({ id }) => id === base?.id) ?? null);
+    },
+  });
   async function submit(event: FormEvent) {
     event.preventDefault();
     await save.mutateAsync(undefined).then(close, () => {});
@@ -260,6 +274,28 @@ function KeyForm({ of, close }: { of: KeyOfPool | null; close: () => void }) {
   return (
     <form onSubmit={submit}>
       <Stack>
+        {theirs && (
+          <Conflict
+            fields={KEY_FIELDS.filter((name) => name in fields).map((name) => ({
+              label: t(`keys.${KEY_LABELS[name]}`),
+              mine: String((fields as Partial<KeyOfPool>)[name] ?? ""),
+              theirs: String(theirs[name] ?? ""),
+            }))}
+            mine={() => {
+              setBase(theirs);
+              setTheirs(null);
+            }}
+            theirs={() => {
+              setBase(theirs);
+              setTheirs(null);
+              setAlias(theirs.alias ?? "");
+              setSecret(theirs.env_var_name ?? "");
+              setProject(theirs.quota_project ?? "");
+              setPriority(theirs.priority ?? 100);
+              setNotes(theirs.notes ?? "");
+            }}
+          />
+        )}
         {!isStages && (
           <>
             <TextInput
@@ -334,7 +370,7 @@ function Models({ models, overrides, change }: {
 }) {
   const { t } = useTranslation();
   const format = useFormat();
-  const limit = (value: number | null) => value === null ? "∞" : format.number(value);
+  const limit = (value: number | null) => boundOf(value, format.number);
   return (
     <Table.ScrollContainer minWidth={800} scrollAreaProps={{ viewportProps: { tabIndex: 0 } }}>
       <Table aria-label={t("keys.models")}>
@@ -388,6 +424,23 @@ function Models({ models, overrides, change }: {
 
 /** Null: without a limit; an empty field says so. */
 const limitOf = (value: number | string) => value === "" ? null : Number(value);
+const limitsOf = (typed: Record<typeof LIMITS[number], number | string>) => ({
+  rpm: limitOf(typed.rpm),
+  tpm: limitOf(typed.tpm),
+  rpd: limitOf(typed.rpd),
+});
+const boundOf = (value: number | null, number: (value: number) => string) =>
+  value === null ? "∞" : number(value);
+
+/** A model with the limits that a quota project has, or all have. */
+const withLimits = (
+  model: ModelRow,
+  overrides: LimitsAnswer["overrides"],
+  project: string | null,
+): ModelRow => {
+  const own = overrides.find((one) => one.quota_project === project && one.model === model.model);
+  return own ? { ...model, rpm: own.rpm, tpm: own.tpm, rpd: own.rpd } : model;
+};
 
 function ModelForm({ of, others, projects, overrides, close }: {
   of: ModelRow;
@@ -398,41 +451,53 @@ function ModelForm({ of, others, projects, overrides, close }: {
 }) {
   const { t } = useTranslation();
   const { api } = useConsole();
+  const format = useFormat();
   /** Null: of the model, in all quota projects. */
   const [project, setProject] = useState<string | null>(null);
-  const limitsOf = (chosen: string | null) =>
-    overrides.find(({ quota_project }) => quota_project === chosen) ?? of;
+  /** What the form was filled from; after a conflict what is there now. */
+  const [base, setBase] = useState(of);
+  const [theirs, setTheirs] = useState<ModelRow | null>(null);
   const [limits, setLimits] = useState<Record<typeof LIMITS[number], number | string>>(() => shown(of));
   const [can, setCan] = useState<string[]>(CAPABILITIES.filter((name) => of[name]));
   const [successor, setSuccessor] = useState(of.replaced_by);
   const [active, setActive] = useState(of.is_active);
   const [most, setMost] = useState<number | string>(of.max_output_tokens ?? "");
-  const save = useAction(async () => {
-    const { model, is_active, replaced_by, max_output_tokens } = of;
-    await api.post("/models/change", {
-      model,
-      seen: {
-        is_active,
-        replaced_by,
-        max_output_tokens,
-        ...Object.fromEntries(CAPABILITIES.map((name) => [name, of[name]])),
-        ...(project === null && Object.fromEntries(LIMITS.map((name) => [name, of[name]]))),
-      },
-      changes: {
-        is_active: active,
-        replaced_by: successor,
-        max_output_tokens: limitOf(most),
-        ...Object.fromEntries(CAPABILITIES.map((name) => [name, can.includes(name)])),
-      },
+  const changes = {
+    is_active: active,
+    replaced_by: successor,
+    max_output_tokens: limitOf(most),
+    ...Object.fromEntries(CAPABILITIES.map((name) => [name, can.includes(name)])),
+  };
+  const typed = { ...base, ...changes, ...limitsOf(limits) };
+  const save = useAction(() => {
+    const { provider: _, ...seen } = base;
+    const before = shown(base);
+    return api.post("/models/change", {
+      model: base.model,
+      seen,
+      changes,
+      ...(LIMITS.some((name) => limits[name] !== before[name]) && { limits: limitsOf(limits) }),
+      quota_project: project,
     });
-    const before = shown(limitsOf(project));
-    if (LIMITS.some((name) => limits[name] !== before[name])) {
-      await api.post("/limits/set", {
-        changes: [{ model, ...Object.fromEntries(LIMITS.map((name) => [name, limitOf(limits[name])])) }],
-        quota_project: project,
-      });
-    }
-  }, { touches: TOUCHED, failed: t("keys.failed") });
+  }, {
+    touches: TOUCHED,
+    failed: t("keys.failed"),
+    stale: async () => {
+      const [{ models }, { overrides }] = await Promise.all([api.get("/models/all"), api.get("/limits")]);
+      const now = models.find(({ model }) => model === base.model);
+      if (now) setTheirs(withLimits(now, overrides, project));
+    },
+  });
+  const compared = (model: ModelRow) => [
+    ...LIMITS.map((name) => ({ label: t(`keys.${name}`), value: boundOf(model[name], format.number) })),
+    {
+      label: t("keys.can"),
+      value: CAPABILITIES.filter((name) => model[name]).map((name) => t(`keys.${name}`)).join(", "),
+    },
+    { label: t("keys.max_output_tokens"), value: String(model.max_output_tokens ?? "") },
+    { label: t("keys.successor"), value: model.replaced_by ?? "" },
+    { label: t("keys.is_active"), value: t(model.is_active ? "keys.states.on" : "keys.states.off") },
+  ];
   const clear = useAction(
     () => api.post("/limits/clear", { quota_project: project, model: of.model }),
     { touches: TOUCHED, failed: t("keys.failed") },
@@ -444,6 +509,28 @@ function ModelForm({ of, others, projects, overrides, close }: {
   return (
     <form onSubmit={submit}>
       <Stack>
+        {theirs && (
+          <Conflict
+            fields={compared(typed).map(({ label, value }, at) => ({
+              label,
+              mine: value,
+              theirs: compared(theirs)[at]!.value,
+            }))}
+            mine={() => {
+              setBase(theirs);
+              setTheirs(null);
+            }}
+            theirs={() => {
+              setBase(theirs);
+              setTheirs(null);
+              setLimits(shown(theirs));
+              setCan(CAPABILITIES.filter((name) => theirs[name]));
+              setSuccessor(theirs.replaced_by);
+              setActive(theirs.is_active);
+              setMost(theirs.max_output_tokens ?? "");
+            }}
+          />
+        )}
         <Select
           label={t("keys.limits_of")}
           data={projects}
@@ -452,8 +539,11 @@ function ModelForm({ of, others, projects, overrides, close }: {
           clearButtonProps={{ "aria-label": t("clear") }}
           value={project}
           onChange={(chosen) => {
+            const now = withLimits(of, overrides, chosen);
             setProject(chosen);
-            setLimits(shown(limitsOf(chosen)));
+            setBase(now);
+            setTheirs(null);
+            setLimits(shown(now));
           }}
         />
         <Group grow>

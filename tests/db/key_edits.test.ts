@@ -1,0 +1,165 @@
+/** Keys of the pool and models, as two people edit them at once. */
+import { afterAll, beforeAll, beforeEach, describe, expect, test } from "vitest";
+import { cloneDatabase, type TestDatabase } from "../harness/database.ts";
+
+const MODEL = "edited-model";
+let db: TestDatabase;
+let sql: TestDatabase["sql"];
+
+beforeAll(async () => {
+  db = await cloneDatabase();
+  sql = db.sql;
+});
+afterAll(() => db?.drop());
+
+describe("keys of the pool", () => {
+  type Fields = Record<string, string | number | boolean | null>;
+  let key: Fields & { id: string };
+  const add = async (alias: string, env_var_name = "GOOGLE_API_KEY_7") =>
+    (await sql`select public.eve_key_add(${alias}, ${env_var_name}) as key`)[0]!.key;
+  const change = async (seen: Fields | null, changes: Fields, id = key.id) =>
+    (await sql`select public.eve_key_change(${id}, ${sql.json(seen)}, ${sql.json(changes)}) as key`)[0]!.key;
+  const row = async () =>
+    (await sql`select key_alias, priority, is_active, blocked_until, blocked_reason from public.google_ai_api_keys where id = ${key.id}`)[
+      0
+    ]!;
+
+  beforeEach(async () => {
+    await sql`delete from public.google_ai_api_keys`;
+    key = await add("first");
+  });
+
+  test("what somebody else has changed since is not written over, and the field is named", async () => {
+    await change({ priority: 100 }, { priority: 51 });
+    await expect(change({ priority: 100 }, { priority: 52 })).rejects.toMatchObject({
+      code: "EV409",
+      message: expect.stringContaining("priority"),
+    });
+    expect(await row()).toMatchObject({ priority: 51 });
+    // What the other one did not touch can be changed; null is a value that is seen, too.
+    expect(await change({ alias: "first", quota_project: null }, { quota_project: "shared" })).toMatchObject({
+      quota_project: "shared",
+      priority: 51,
+    });
+    await expect(change({ quota_project: null }, { notes: "late" })).rejects.toMatchObject({ code: "EV409" });
+  });
+
+  test("of two at the same instant one is refused", async () => {
+    const both = await Promise.allSettled(
+      [51, 52].map((priority) => change({ priority: 100 }, { priority })),
+    );
+    expect(both.map(({ status }) => status).sort()).toEqual(["fulfilled", "rejected"]);
+    const won = both.findIndex(({ status }) => status === "fulfilled");
+    expect(await row()).toMatchObject({ priority: 51 + won });
+  });
+
+  test("an alias is given once, and a stage's key is changed at its stage", async () => {
+    await add("second");
+    await expect(add("second")).rejects.toMatchObject({ code: "EV400" });
+    await expect(change({}, { alias: "second" })).rejects.toMatchObject({ code: "EV400" });
+    expect(await change({}, { alias: "first" })).toMatchObject({ alias: "first" });
+    await expect(add("stage:POEM")).rejects.toMatchObject({ code: "EV400" });
+    const [stages] = await sql`
+      insert into public.google_ai_api_keys (key_alias, provider, env_var_name) values ('stage:POEM', 'google', 'stage:POEM')
+      returning id`;
+    await expect(change({}, { env_var_name: "GOOGLE_API_KEY_8" }, stages!.id)).rejects.toMatchObject({
+      code: "EV400",
+    });
+    expect(await change({}, { priority: 3 }, stages!.id)).toMatchObject({ priority: 3 });
+  });
+
+  test("to switch on lifts what blocked it; another change leaves that", async () => {
+    await sql`update public.google_ai_api_keys set is_active = false, blocked_until = 'infinity', blocked_reason = 'key_rejected'`;
+    await change({}, { priority: 5 });
+    expect(await row()).toMatchObject({ is_active: false, blocked_reason: "key_rejected" });
+    await change({ is_active: false }, { is_active: true });
+    expect(await row()).toMatchObject({ is_active: true, blocked_until: null, blocked_reason: null });
+  });
+
+  test("nothing else of a row is reached, nor a key that is not there", async () => {
+    for (
+      const changes of [{ id: crypto.randomUUID() }, { blocked_until: null }, { env_var_name: "no name" }]
+    ) {
+      await expect(change({}, changes)).rejects.toMatchObject({ code: "EV400" });
+    }
+    await expect(change(null, { priority: 1 })).rejects.toMatchObject({ code: "EV400" });
+    await expect(change({}, { priority: 1 }, crypto.randomUUID())).rejects.toMatchObject({ code: "EV400" });
+    expect(await row()).toMatchObject({ key_alias: "first", priority: 100 });
+  });
+});
+
+describe("models", () => {
+  // deno-lint-ignore no-explicit-any
+  type Json = any;
+  const change = async (
+    { model = MODEL, seen = {}, changes = {}, limits = null, project = null }: {
+      model?: string;
+      seen?: Json;
+      changes?: Json;
+      limits?: Json;
+      project?: string | null;
+    },
+  ) =>
+    (await sql`
+      select public.eve_model_change(${model}, ${sql.json(seen)}, ${sql.json(changes)}, ${
+      limits && sql.json(limits)
+    }, ${project}) as model`)[0]!.model;
+  const own = async () =>
+    (await sql`select rpm, tpm, rpd from eve.quota_overrides where model = ${MODEL}`).map((one) => ({
+      ...one,
+    }));
+
+  beforeEach(async () => {
+    await sql`delete from eve.quota_overrides`;
+    await sql`delete from public.google_ai_api_keys`;
+    await sql`delete from public.google_ai_model_limits where model like 'edited-%'`;
+    await sql`insert into public.google_ai_model_limits (model, rpm, tpm, rpd) values (${MODEL}, 10, 1000, 100), ('edited-next', 1, 1, 1)`;
+    await sql`select public.eve_key_add('first', 'GOOGLE_API_KEY_7', 'shared')`;
+  });
+
+  test("a stale form changes nothing, neither what it can nor its limits", async () => {
+    await change({ changes: { supports_tools: false }, limits: { rpm: 20 } });
+    const stale = { seen: { rpm: 10 }, changes: { is_active: false }, limits: { rpd: 5 } };
+    await expect(change(stale)).rejects.toMatchObject({
+      code: "EV409",
+      message: expect.stringContaining("rpm"),
+    });
+    expect(await change({})).toMatchObject({ is_active: true, supports_tools: false, rpm: 20, rpd: 100 });
+  });
+
+  test("limits of one quota project are compared with what that project has", async () => {
+    const seen = { rpm: 10, tpm: 1000, rpd: 100 };
+    // Of all: what the project was shown before it had any of its own.
+    await change({ seen, limits: { rpd: 7 }, project: "shared" });
+    expect(await own()).toEqual([{ rpm: 10, tpm: 1000, rpd: 7 }]);
+    await expect(change({ seen, limits: { rpd: 8 }, project: "shared" })).rejects.toMatchObject({
+      code: "EV409",
+    });
+    await change({ seen: { ...seen, rpd: 7 }, limits: { rpd: null }, project: "shared" });
+    expect(await own()).toEqual([{ rpm: 10, tpm: 1000, rpd: null }]);
+    expect(await change({ seen })).toMatchObject(seen);
+  });
+
+  test("all of a form or none: limits out of bounds take the rest back", async () => {
+    await expect(change({ changes: { supports_tools: false }, limits: { rpm: -1 } })).rejects.toMatchObject({
+      code: "EV400",
+    });
+    await expect(change({ changes: { supports_tools: false }, limits: { rpm: 1 }, project: "unknown" }))
+      .rejects
+      .toMatchObject({ code: "EV400" });
+    expect(await change({})).toMatchObject({ supports_tools: true, rpm: 10 });
+  });
+
+  test("a successor is another model that is not replaced itself", async () => {
+    for (const replaced_by of [MODEL, "unknown"]) {
+      await expect(change({ changes: { replaced_by } })).rejects.toMatchObject({ code: "EV400" });
+    }
+    expect(await change({ changes: { replaced_by: "edited-next" } })).toMatchObject({
+      replaced_by: "edited-next",
+    });
+    await expect(change({ model: "edited-next", changes: { replaced_by: MODEL } })).rejects.toMatchObject({
+      code: "EV400",
+    });
+    expect(await change({ changes: { replaced_by: null } })).toMatchObject({ replaced_by: null });
+  });
+});
