@@ -1177,6 +1177,9 @@ create table eve.alerts (
   last_seen_at timestamp with time zone not null default now(),
   closed_at timestamp with time zone,
   details jsonb not null default '{}'::jsonb,
+  acknowledged_at timestamp with time zone,
+  acknowledged_by text,
+  constraint alerts_acknowledged_by_length CHECK (((char_length(acknowledged_by) >= 1) AND (char_length(acknowledged_by) <= 320))),
   constraint alerts_kind_form CHECK ((kind ~ '^[a-z][a-z0-9_]{1,62}$'::text)),
   constraint alerts_pkey PRIMARY KEY (id),
   constraint alerts_severity_known CHECK ((severity = ANY (ARRAY['info'::text, 'warning'::text, 'critical'::text])))
@@ -1193,6 +1196,8 @@ comment on column eve.alerts.subject is 'What it is about: a key, a model, a tab
 comment on column eve.alerts.severity is 'info: good to know. warning: look today. critical: callers are being refused or soon will be.';
 comment on column eve.alerts.last_seen_at is 'When it was last found to be so.';
 comment on column eve.alerts.details is 'The figures behind the message.';
+comment on column eve.alerts.acknowledged_at is 'When somebody said that they look after it; null: nobody has.';
+comment on column eve.alerts.acknowledged_by is 'Who: the e-mail address of an administrator, or what stands for the project''s own key.';
 
 create table eve.alert_deliveries (
   id bigint not null generated always as identity,
@@ -25360,3 +25365,29 @@ begin
 end;
 $function$;
 comment on function public.eve_find is 'What has this id: requests by their caller''s id or their number, a job, a chat, a post.';
+
+-- alert_acknowledgement -----------------------------------------------------------------------------------------------
+
+CREATE OR REPLACE FUNCTION public.eve_alert_acknowledge(id bigint, actor text)
+ RETURNS jsonb
+ LANGUAGE plpgsql
+ SET search_path TO ''
+AS $function$
+declare
+  v_alert eve.alerts;
+begin
+  if coalesce(char_length(eve_alert_acknowledge.actor), 0) not between 1 and 320 then
+    raise exception 'actor must have 1 to 320 characters' using errcode = 'EV400';
+  end if;
+  -- The first to say so stays the one who is asked.
+  update eve.alerts a
+  set acknowledged_at = eve.clock(), acknowledged_by = eve_alert_acknowledge.actor
+  where a.id = eve_alert_acknowledge.id and a.acknowledged_at is null and a.closed_at is null;
+  select * into v_alert from eve.alerts a where a.id = eve_alert_acknowledge.id;
+  if not found then
+    raise exception 'there is no alert %', eve_alert_acknowledge.id using errcode = 'EV400';
+  end if;
+  return eve.alert_json(v_alert);
+end;
+$function$;
+comment on function public.eve_alert_acknowledge is 'Notes who looks after an open alert; the first one stays.';

@@ -1,4 +1,5 @@
 import { dropDraft } from "./parts/playground_draft.ts";
+import { playgroundRuns } from "./parts/playground_runs.ts";
 import type { Console } from "./console_context.tsx";
 
 /** Whether a person has chosen to leave: a session that ends otherwise is one to sign in to again, with the page kept. */
@@ -26,6 +27,7 @@ export const isLeaving = () => leaving;
 export function signOut(auth: Console["auth"]): void {
   leaving = true;
   dropDraft();
+  playgroundRuns.forget();
   auth.signOut({ scope: "local" });
 }
 

@@ -154,7 +154,7 @@ function OpenAlerts() {
     queryFn: ({ signal }) => api.get("/alerts", { state: "open" }, signal),
     refetchInterval: EVERY_MS.slow,
   });
-  const count = data?.alerts.length ?? 0;
+  const count = data?.alerts.filter(({ acknowledged_at }) => !acknowledged_at).length ?? 0;
   if (count === 0) return null;
   return <Badge color="red" size="sm" circle aria-label={t("alerts.open_count", { count })}>{count}</Badge>;
 }

@@ -28,6 +28,9 @@ export interface AdminAnswers {
   "GET /requests/errors": { errors: BadRequests[] };
   "GET /usage": UsageAnswer;
   "GET /alerts": { alerts: Alert[] };
+  "GET /alerts/detail": { alert: AlertDetail };
+  "POST /alerts/acknowledge": { alert: Alert };
+  "POST /alerts/test": ChannelTests;
   "GET /consumers": ConsumersAnswer;
   "POST /consumers/add": ConsumerWithSecret;
   "POST /consumers/rotate": ConsumerWithSecret;
@@ -345,6 +348,27 @@ export interface Alert {
   advice: string | null;
   opened_at: string;
   closed_at: string | null;
+  /** Null: nobody looks after it yet. */
+  acknowledged_at: string | null;
+  acknowledged_by: string | null;
+}
+
+export interface AlertDetail extends Alert {
+  deliveries: {
+    channel: string;
+    event: string;
+    state: string;
+    attempts: number;
+    told_at: string | null;
+    last_error: string | null;
+  }[];
+}
+
+export interface ChannelTests {
+  /** Null: it has taken the message. */
+  channels: { name: string; error: string | null }[];
+  /** What is wrong with the settings. */
+  problems: string[];
 }
 
 export interface Percentiles {

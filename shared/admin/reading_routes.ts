@@ -177,6 +177,26 @@ export const readingRoutes = [
     ({ dependencies }, { limit: atMost, ...asked }) => dependencies.reading.alerts({ ...asked, atMost }),
   ),
 
+  route("GET", "/alerts/detail", z.strictObject({ id: number }), async ({ dependencies }, { id }) => ({
+    alert: await dependencies.reading.alert(id),
+  })),
+
+  route(
+    "POST",
+    "/alerts/acknowledge",
+    z.strictObject({ id: z.number().int().positive() }),
+    async ({ dependencies, administrator }, { id }) => ({
+      alert: await dependencies.reading.acknowledgeAlert(id, administrator.name),
+    }),
+  ),
+
+  route(
+    "POST",
+    "/alerts/test",
+    z.strictObject({}),
+    ({ dependencies, signal }) => dependencies.testChannels(signal),
+  ),
+
   route(
     "POST",
     "/alerts/close",

@@ -17,7 +17,7 @@ import type { Tenants } from "../database/tenants.ts";
 import type { KeyEncryption } from "../secrets/key_encryption.ts";
 import type { ReadVariable } from "../stages/environment.ts";
 import type { Inspectors } from "../stages/probe.ts";
-import type { AnswerOf } from "./answers.ts";
+import type { AnswerOf, ChannelTests } from "./answers.ts";
 
 /** What the admin API works with. */
 export interface AdminDependencies {
@@ -47,6 +47,8 @@ export interface AdminDependencies {
   allowPrivate: boolean;
   /** Passes a call on to llm-invoke with the project's own key. */
   invoke: (path: string, init: RequestInit) => Promise<Response>;
+  /** Sends a message to every channel of alerts. */
+  testChannels: (signal: AbortSignal) => Promise<ChannelTests>;
   background: Background;
 }
 

@@ -1147,6 +1147,7 @@ export type Database = {
       "eve_admin_chat": { Args: { "after"?: Json; "at_most"?: number; "chat_id": string }; Returns: Json };
       "eve_admin_chats": { Args: { "after"?: Json; "at_most"?: number; "by"?: Json }; Returns: Json };
       "eve_administrator": { Args: { "user_id": string }; Returns: Json };
+      "eve_alert_acknowledge": { Args: { "actor": string; "id": number }; Returns: Json };
       "eve_alert_claim": { Args: { "channel": string; "lease_ms"?: number }; Returns: Json };
       "eve_alert_close": { Args: { "id": number }; Returns: Json };
       "eve_alert_detail": { Args: { "id": number }; Returns: Json };

@@ -215,6 +215,9 @@ const alert = z.looseObject({
   opened_at: z.string(),
   last_seen_at: z.string(),
   closed_at: z.string().nullable(),
+  /** When somebody said that they look after it. */
+  acknowledged_at: z.string().nullable(),
+  acknowledged_by: z.string().nullable(),
   title: z.string(),
   /** What to do about it. */
   advice: z.string().nullable(),
@@ -469,6 +472,8 @@ export interface Reading {
   ): Promise<{ alerts: AlertRow[]; next_before: number | null }>;
   alert(id: number): Promise<AlertDetail>;
   closeAlert(id: number): Promise<AlertRow>;
+  /** The first who says so stays. */
+  acknowledgeAlert(id: number, actor: string): Promise<AlertRow>;
   limits(): Promise<LimitsNow>;
   /** All or none. */
   setLimits(
@@ -550,6 +555,7 @@ export function createReading(transport: Transport, timeoutMs = READING_TIMEOUT_
       ),
     alert: (id) => ask("eve_alert_detail", { id }, alertDetail),
     closeAlert: (id) => ask("eve_alert_close", { id }, alert),
+    acknowledgeAlert: (id, actor) => ask("eve_alert_acknowledge", { id, actor }, alert),
     limits: () => ask("eve_limits", {}, limits),
     setLimits: (changes, { quotaProject, addModels = false, notes } = {}) =>
       ask("eve_limits_set", {

@@ -7,7 +7,7 @@ import {
   noteAlertMessage,
 } from "../database/alerts.ts";
 import { countMetrics } from "../database/metrics.ts";
-import type { AlertChannel } from "./alert_channel.ts";
+import type { AlertChannel, ChannelCall } from "./alert_channel.ts";
 import type { Operation, OperationContext, OperationReport } from "./operation.ts";
 import { telegramChannel } from "./telegram_channel.ts";
 import { webhookChannel } from "./webhook_channel.ts";
@@ -66,6 +66,36 @@ export function alertChannels(
     if (url !== null) channels.push(webhookChannel({ url: webhook, secret, gateway, now }));
   }
   return { channels, problems };
+}
+
+/** Tells every channel that it works, outside of the queue of messages; nothing is noted and nothing tried again. */
+export async function testAlertChannels(
+  { channels, problems }: AlertChannels,
+  call: ChannelCall,
+  now: string,
+): Promise<{ channels: { name: string; error: string | null }[]; problems: string[] }> {
+  const message: AlertMessage = {
+    deliveryId: 0,
+    event: "opened",
+    attempt: 1,
+    alertId: 0,
+    kind: "test",
+    title: "A test",
+    advice: null,
+    severity: "info",
+    subject: "test",
+    message: "An administrator asked for this message, to see that it arrives.",
+    details: {},
+    openedAt: now,
+    closedAt: null,
+  };
+  return {
+    problems,
+    channels: await Promise.all(channels.map(async (channel) => {
+      const delivery = await channel.send(message, call);
+      return { name: channel.name, error: delivery.ok ? null : delivery.error };
+    })),
+  };
 }
 
 /**

@@ -1,4 +1,5 @@
 /** The console as a person meets it: a real browser, the built site, the whole stack behind it. */
+import { Buffer } from "node:buffer";
 import postgres from "postgres";
 import type { Browser, Page } from "playwright-core";
 import { afterAll, afterEach, beforeAll, describe, expect, test } from "vitest";
@@ -133,7 +134,20 @@ describe.skipIf(!CAN_RUN)("the console", () => {
     const serving = await stack.invoke("llm-invoke", { stage: "POEM", prompt: "Say hello." });
     expect(await stage("POEM").textContent()).toContain((await serving.json()).model);
     await open("Alerts");
-    await page.getByRole("article", { name: /model_vanished/ }).waitFor();
+    const alert = page.getByRole("article", { name: /model_vanished/ });
+    await alert.waitFor();
+    // Somebody looks after it: it stays open, and is nobody else's to be counted.
+    await page.getByLabel("1 open alert", { exact: true }).waitFor();
+    await alert.getByRole("button", { name: /^I look after it/ }).click();
+    await alert.getByText(/^admin@example.com looks after it/).waitFor();
+    await expect.poll(() => page.getByLabel(/open alert/).count()).toBe(0);
+    await alert.getByText("Who was told").click();
+    await alert.getByText("Nobody: no channel was set up.").waitFor();
+    await page.getByRole("button", { name: "Test the channels" }).click();
+    await page.getByText("No channel is set up: docs/alerts.md says how.").waitFor();
+    expect(await accessibilityProblems(page, "light")).toEqual([]);
+    await alert.getByRole("link", { name: "To the page Providers" }).click();
+    await page.getByRole("heading", { level: 1, name: "Providers" }).waitFor();
   });
 
   test("a consumer is added, its secret is shown once, and its call appears", async () => {
@@ -144,6 +158,13 @@ describe.skipIf(!CAN_RUN)("the console", () => {
     await dialog.getByRole("button", { name: "Add consumer" }).click();
     const secret = (await page.getByTestId("secret").textContent())!;
     expect(secret).toMatch(/\S{20,}/);
+    await page.getByText("A first call with it").click();
+    for (const language of ["curl", "Python", "OpenAI", "Google", "supabase-js"]) {
+      await page.getByText(language, { exact: true }).click();
+      const program = (await page.getByTestId("snippet").textContent())!;
+      expect(program, language).toContain(stack.url);
+      expect(program, language).toContain(secret);
+    }
     await page.getByRole("button", { name: "I have kept it" }).click();
     expect(await page.content()).not.toContain(secret);
 
@@ -963,17 +984,66 @@ describe.skipIf(!CAN_RUN)("the console", () => {
     }
   });
 
-  test("the playground streams an answer from a stage and from a model side by side", async () => {
-    await open("Playground");
-    await page.getByRole("switch", { name: "Compare two" }).click();
-    await page.getByRole("combobox", { name: "Model or stage 1" }).click();
-    await page.getByRole("option", { name: "POEM" }).click();
-    await page.getByRole("combobox", { name: "Model or stage 2" }).click();
-    await page.getByRole("option", { name: "gemma-4-26b-a4b-it" }).click();
-    await page.getByLabel("Prompt").fill("Say hello.");
-    await page.getByRole("button", { name: "Ask", exact: true }).click();
-    await expect.poll(() => page.getByText("done", { exact: true }).count()).toBe(2);
-    for (const answer of await page.locator(".answer").all()) expect(await answer.textContent()).not.toBe("");
+  test("the playground asks three at once with parameters, a schema and a picture, keeps all of it on leaving, and leads to the request", async () => {
+    const database = postgres(stack.databaseUrl, { max: 1, onnotice: () => {} });
+    try {
+      await database`update eve.consumers set capture = true where kind = 'project'`;
+      await open("Playground");
+      await page.getByText("three", { exact: true }).click();
+      const targets = ["POEM", "gemma-4-26b-a4b-it", "gemma-4-31b-it"];
+      for (const [place, name] of targets.entries()) {
+        await page.getByRole("combobox", { name: `Model or stage ${place + 1}` }).click();
+        await page.getByRole("option", { name, exact: true }).click();
+      }
+      const prompt = "Say **hello** <img src=x onerror=alert(1)> ![seen](http://127.0.0.1:9/seen.png)";
+      await page.getByLabel("Prompt").fill(prompt);
+      await page.getByText("Parameters", { exact: true }).click();
+      await page.getByLabel("Temperature").fill("0.5");
+      await page.getByLabel("JSON schema of the answer").fill('{"type": ');
+      await page.getByText(/^This is not JSON/).waitFor();
+      await page.getByLabel("JSON schema of the answer").fill("");
+      await page.locator("input[type=file]").setInputFiles({
+        name: "dot.png",
+        mimeType: "image/png",
+        buffer: Buffer.from(pngOf(scene(3, 40, 40))),
+      });
+      await page.getByLabel("Prompt").press("Control+Enter");
+      // Another page meanwhile: the answers are there when one comes back.
+      await open("Quota");
+      await open("Playground");
+      await expect.poll(() => page.getByText("done", { exact: true }).count()).toBe(3);
+      for (const answer of await page.locator(".answer").all()) {
+        expect(await answer.textContent()).not.toBe("");
+      }
+      expect(await page.getByLabel("Prompt").inputValue()).toBe(prompt);
+      expect(await accessibilityProblems(page, "light")).toEqual([]);
+
+      // The program asks the same; it is run as it stands.
+      await page.getByText("As a program").click();
+      for (const [language, command] of [["curl", "sh"], ["Python", "python3"]] as const) {
+        await page.getByText(language, { exact: true }).click();
+        const program = (await page.getByTestId("snippet").textContent())!;
+        expect(program).toContain("temperature");
+        const { success, stdout, stderr } = await new Deno.Command(command, {
+          args: ["-c", program],
+          env: { EVE_SECRET: stack.keys.secret },
+        }).output();
+        expect(success, new TextDecoder().decode(stderr)).toBe(true);
+        expect(new TextDecoder().decode(stdout).trim(), language).not.toBe("");
+      }
+      await page.getByRole("link", { name: "Its request" }).last().click();
+      await page.getByRole("button", { name: /^Open request/ }).click();
+      const detail = page.getByRole("dialog", { name: /^Request/ });
+      // What was said is read as Markdown; HTML is text, and nothing is loaded from anywhere.
+      await detail.getByRole("strong").filter({ hasText: "hello" }).first().waitFor();
+      expect(await detail.textContent()).toContain("onerror=alert(1)");
+      expect(await detail.locator(".markdown img").count()).toBe(0);
+      await page.keyboard.press("Escape");
+      await page.getByLabel("Request id").fill("");
+    } finally {
+      await database`update eve.consumers set capture = false where kind = 'project'`;
+      await database.end();
+    }
   });
 
   test("the pages are in Russian too", async () => {

@@ -77,9 +77,10 @@ describe("keys of the pool", () => {
   });
 
   test("nothing else of a row is reached, nor a key that is not there", async () => {
-    for (
-      const changes of [{ id: crypto.randomUUID() }, { blocked_until: null }, { env_var_name: "no name" }]
-    ) {
+    const unknown: Fields[] = [{ id: crypto.randomUUID() }, { blocked_until: null }, {
+      env_var_name: "no name",
+    }];
+    for (const changes of unknown) {
       await expect(change({}, changes)).rejects.toMatchObject({ code: "EV400" });
     }
     await expect(change(null, { priority: 1 })).rejects.toMatchObject({ code: "EV400" });

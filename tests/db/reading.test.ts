@@ -505,6 +505,14 @@ describe("changes", () => {
       title: expect.any(String),
       advice: expect.any(String),
     }]);
+    // The first who looks after it stays, and it stays open.
+    for (const actor of ["ann@example.com", "bob@example.com"]) {
+      expect(await ask("eve_alert_acknowledge", { id: alerts[0].id, actor })).toMatchObject({
+        acknowledged_by: "ann@example.com",
+        acknowledged_at: expect.any(String),
+        closed_at: null,
+      });
+    }
     const closed = await ask("eve_alert_close", { id: alerts[0].id });
     expect((await ask("eve_alert_close", { id: alerts[0].id })).closed_at).toBe(closed.closed_at);
     expect((await ask("eve_alert_list")).alerts).toEqual([]);

@@ -4,6 +4,7 @@ import { mintConsumerSecret } from "../../shared/tokens/consumer_secret.ts";
 import { createAdmin } from "../../shared/database/admin.ts";
 import { rpcTransport } from "../../shared/database/transport/rpc_transport.ts";
 import { CHECKOUT } from "../../local/paths.ts";
+import { notebookSnippet, snippetOf } from "../../console/src/parts/snippets.ts";
 import { FRAMEWORKS_PYTHON, PACKAGES_PYTHON } from "../harness/python.ts";
 import { page, rowsOfJavascript, rowsOfPython } from "./compatibility.ts";
 import { closeTestGateway, openTestGateway, type TestGateway } from "./gemini/gemini_stack.ts";
@@ -49,6 +50,30 @@ describe.skipIf(PACKAGES_PYTHON === null)("Python's packages", () => {
   afterAll(async () => {
     await front?.shutdown();
     await closeTestGateway(gateway);
+  });
+
+  test("programs that the console shows run as they stand", async () => {
+    await gateway.clear();
+    const { text, keyId, proof } = await mintConsumerSecret("notebook");
+    await createAdmin(rpcTransport({ url: gateway.stack.url, secretKey: gateway.key }))
+      .addConsumer({ name: "notebook-of-the-console", kind: "notebook", keyId, proof });
+    const target = { supabaseUrl: gateway.stack.url, functionName: "llm-invoke", secret: token };
+    const body = { model: "gemma-4-31b-it", prompt: `Say "hello" in O'Brien's words.`, system: "Be brief." };
+    for (
+      const program of [
+        snippetOf("openai", target, body),
+        snippetOf("google", target, body),
+        snippetOf("google", { ...target, secret: null }, body),
+        notebookSnippet({ ...target, secret: text }, body.prompt),
+      ]
+    ) {
+      const { success, stdout, stderr } = await new Deno.Command(PACKAGES_PYTHON!, {
+        args: ["-c", program],
+        env: { EVE_SECRET: token, PYTHONPATH: `${CHECKOUT}/clients/python`, PYTHONDONTWRITEBYTECODE: "1" },
+      }).output();
+      expect(success, `${program}\n${new TextDecoder().decode(stderr)}`).toBe(true);
+      expect(new TextDecoder().decode(stdout).trim(), program).not.toBe("");
+    }
   });
 
   /** Once each, whichever of their tests is asked for first. */

@@ -1,4 +1,4 @@
-import { Anchor, Button, Card, Group, SegmentedControl, Stack, Text, Title } from "@mantine/core";
+import { Button, Card, Group, SegmentedControl, Stack, Text, Title } from "@mantine/core";
 import { useQuery } from "@tanstack/react-query";
 import { useState } from "react";
 import { useTranslation } from "react-i18next";
@@ -12,7 +12,13 @@ import { EmptyState, Loaded } from "../parts/states.tsx";
 import { EVERY_MS } from "../queries.ts";
 
 /** On which page a person sees to it. */
-const WHERE: Record<string, "providers" | "quota" | "requests" | "jobs" | "storage"> = {
+const WHERE: Record<string, "providers" | "quota" | "requests" | "jobs" | "storage" | "keys" | "vision"> = {
+  key_disabled: "keys",
+  secret_missing: "keys",
+  model_unavailable: "keys",
+  vision_budget_near: "vision",
+  vision_budget_used_up: "vision",
+  media_missing: "storage",
   provider_key_invalid: "providers",
   model_vanished: "providers",
   lane_exhausted: "quota",
@@ -38,17 +44,41 @@ export default function AlertsPage() {
     touches: ["alerts"],
     failed: t("alerts.close_failed"),
   });
+  const acknowledge = useAction((id: number) => api.post("/alerts/acknowledge", { id }), {
+    touches: ["alerts"],
+    failed: t("alerts.acknowledge_failed"),
+  });
+  const test = useAction(() => api.post("/alerts/test"), {
+    touches: [],
+    failed: t("alerts.test_failed"),
+    done: ({ channels, problems }) => {
+      const failed = channels.filter(({ error }) => error !== null);
+      const words = [
+        ...problems,
+        ...channels.map(({ name, error }) => `${name}: ${error ?? t("alerts.test_arrived")}`),
+      ];
+      return {
+        tone: failed.length + problems.length > 0 || channels.length === 0 ? "warning" : "good",
+        message: words.join("; ") || t("alerts.no_channels"),
+      };
+    },
+  });
   return (
     <Page
       title={t("alerts.title")}
       about={t("alerts.about")}
       actions={
-        <SegmentedControl
-          aria-label={t("alerts.which")}
-          value={state}
-          onChange={(value) => setState(value as "open" | "closed")}
-          data={(["open", "closed"] as const).map((value) => ({ value, label: t(`alerts.${value}`) }))}
-        />
+        <Group>
+          <Button variant="default" loading={test.isPending} onClick={() => test.mutate(undefined)}>
+            {t("alerts.test")}
+          </Button>
+          <SegmentedControl
+            aria-label={t("alerts.which")}
+            value={state}
+            onChange={(value) => setState(value as "open" | "closed")}
+            data={(["open", "closed"] as const).map((value) => ({ value, label: t(`alerts.${value}`) }))}
+          />
+        </Group>
       }
     >
       <Loaded query={alerts}>
@@ -79,9 +109,14 @@ export default function AlertsPage() {
                           </Text>
                         )}
                         {!alert.closed_at && WHERE[alert.kind] && (
-                          <Anchor component={Link} href={`/${WHERE[alert.kind]}`} size="sm">
+                          <Button
+                            component={Link}
+                            href={`/${WHERE[alert.kind]}`}
+                            size="xs"
+                            w="max-content"
+                          >
                             {t("alerts.where", { page: t(`${WHERE[alert.kind]!}.title`) })}
-                          </Anchor>
+                          </Button>
                         )}
                         <Text size="xs" c="dimmed">
                           {t("alerts.since", {
@@ -90,7 +125,26 @@ export default function AlertsPage() {
                           })}
                           {alert.closed_at && ` · ${t("alerts.until", { at: format.time(alert.closed_at) })}`}
                         </Text>
+                        {alert.acknowledged_at && (
+                          <Text size="xs">
+                            {t("alerts.acknowledged", {
+                              who: alert.acknowledged_by,
+                              ago: format.ago(alert.acknowledged_at),
+                            })}
+                          </Text>
+                        )}
+                        <Deliveries id={alert.id} />
                       </Stack>
+                      {!alert.closed_at && !alert.acknowledged_at && (
+                        <Button
+                          size="xs"
+                          variant="default"
+                          aria-label={`${t("alerts.acknowledge")}: ${alert.kind} ${alert.subject ?? ""}`}
+                          onClick={() => acknowledge.mutate(alert.id)}
+                        >
+                          {t("alerts.acknowledge")}
+                        </Button>
+                      )}
                       {!alert.closed_at && (
                         <Button
                           size="xs"
@@ -108,5 +162,42 @@ export default function AlertsPage() {
             )}
       </Loaded>
     </Page>
+  );
+}
+
+/** To whom it was told, once somebody asks. */
+function Deliveries({ id }: { id: number }) {
+  const { t } = useTranslation();
+  const format = useFormat();
+  const { api } = useConsole();
+  const [asked, setAsked] = useState(false);
+  const detail = useQuery({
+    queryKey: ["alerts", "detail", id],
+    queryFn: ({ signal }) => api.get("/alerts/detail", { id }, signal),
+    enabled: asked,
+  });
+  return (
+    <details onToggle={(event) => event.currentTarget.open && setAsked(true)}>
+      <summary>{t("alerts.told")}</summary>
+      {asked && (
+        <Loaded query={detail}>
+          {({ alert }) => (
+            <Stack gap={2}>
+              {alert.deliveries.length === 0 && <Text size="xs">{t("alerts.told_nobody")}</Text>}
+              {alert.deliveries.map((one) => (
+                <Text key={`${one.channel} ${one.event}`} size="xs">
+                  {[
+                    one.channel,
+                    t(one.event === "closed" ? "alerts.told_end" : "alerts.told_begin"),
+                    one.told_at ? format.time(one.told_at) : t("alerts.not_told", { count: one.attempts }),
+                    one.last_error,
+                  ].filter(Boolean).join(" · ")}
+                </Text>
+              ))}
+            </Stack>
+          )}
+        </Loaded>
+      )}
+    </details>
   );
 }

@@ -23,6 +23,7 @@ type ScopeName = Consumer["scopes"][number];
 /** A secret that was just made; the gateway keeps only its digest. */
 export interface Secret {
   name: string;
+  kind: Consumer["kind"];
   secret: string;
 }
 
@@ -102,7 +103,7 @@ export function ConsumerForm({ consumer, done }: { consumer?: Consumer; done: (m
   function submit(event: FormEvent) {
     event.preventDefault();
     save.mutate(undefined, {
-      onSuccess: (secret) => done(secret ? { name: name.trim(), secret } : undefined),
+      onSuccess: (secret) => done(secret ? { name: name.trim(), kind, secret } : undefined),
     });
   }
   return (

@@ -22,6 +22,8 @@ import { useFormat } from "../i18n/format.ts";
 import { useAction } from "../parts/mutation.ts";
 import { Page } from "../parts/page.tsx";
 import { Pages } from "../parts/pages.tsx";
+import { Snippet } from "../parts/snippet.tsx";
+import { SNIPPETS } from "../parts/snippets.ts";
 import { StateBadge } from "../parts/state_badge.tsx";
 import { EmptyState, Loaded } from "../parts/states.tsx";
 import { Window } from "../parts/window.tsx";
@@ -314,7 +316,7 @@ function Rotation({ consumer, done }: { consumer: Consumer; done: (made?: Secret
           loading={rotate.isPending}
           onClick={() =>
             rotate.mutate(undefined, {
-              onSuccess: ({ secret }) => done({ name: consumer.name, secret }),
+              onSuccess: ({ secret }) => done({ name: consumer.name, kind: consumer.kind, secret }),
             })}
         >
           {t("consumers.rotate_do")}
@@ -324,7 +326,7 @@ function Rotation({ consumer, done }: { consumer: Consumer; done: (made?: Secret
   );
 }
 
-function SecretShown({ name, secret, done }: Secret & { done: () => void }) {
+function SecretShown({ name, kind, secret, done }: Secret & { done: () => void }) {
   const { t } = useTranslation();
   return (
     <Stack>
@@ -332,6 +334,15 @@ function SecretShown({ name, secret, done }: Secret & { done: () => void }) {
       <Code block data-testid="secret" style={{ overflowWrap: "anywhere", whiteSpace: "pre-wrap" }}>
         {secret}
       </Code>
+      <details>
+        <summary>{t("consumers.snippet")}</summary>
+        <Snippet
+          kinds={SNIPPETS}
+          body={{ model: "gemma-4-31b-it", prompt: "Hello" }}
+          secret={secret}
+          notebook={kind === "notebook"}
+        />
+      </details>
       <Group justify="flex-end">
         <Button
           component="a"

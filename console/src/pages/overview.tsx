@@ -1,16 +1,4 @@
-import {
-  Anchor,
-  Button,
-  Card,
-  Code,
-  CopyButton,
-  Group,
-  SimpleGrid,
-  Stack,
-  Table,
-  Text,
-  Title,
-} from "@mantine/core";
+import { Anchor, Card, Group, SimpleGrid, Stack, Table, Text, Title } from "@mantine/core";
 import { useQuery } from "@tanstack/react-query";
 import { CircleCheck, CircleDashed } from "lucide-react";
 import type { ReactNode } from "react";
@@ -22,6 +10,8 @@ import { useFormat } from "../i18n/format.ts";
 import { grouped } from "../parts/grouped.ts";
 import { fullness } from "../parts/lane_order.ts";
 import { Page } from "../parts/page.tsx";
+import { Snippet } from "../parts/snippet.tsx";
+import { SNIPPETS } from "../parts/snippets.ts";
 import { StateBadge } from "../parts/state_badge.tsx";
 import { Loaded } from "../parts/states.tsx";
 import { EVERY_MS } from "../queries.ts";
@@ -205,26 +195,13 @@ const whole = (values: (number | null)[], write: (value: number) => string) =>
 /** From nothing to a first call. */
 function FirstSteps({ hour }: { hour: Overview }) {
   const { t } = useTranslation();
-  const { config } = useConsole();
-  const call = [
-    `curl ${config.supabaseUrl}/functions/v1/${config.functionPrefix}llm-invoke \\`,
-    `  -H "Authorization: Bearer $EVE_SECRET" -H "Content-Type: application/json" \\`,
-    `  -d '{"model": "gemini-2.5-flash", "prompt": "Hello"}'`,
-  ].join("\n");
   return (
     <Part title={t("overview.first")}>
       <Step done={hour.has_keys} words={t("overview.step_key")} to="/keys" />
       <Step done={hour.has_keys} words={t("overview.step_model")} to="/keys" />
       <Step done={hour.has_consumers} words={t("overview.step_consumer")} to="/consumers" />
       <Step done={hour.has_requests} words={t("overview.step_call")} to="/requests" />
-      <Code block tabIndex={0}>{call}</Code>
-      <CopyButton value={call}>
-        {({ copied, copy }) => (
-          <Button size="xs" variant="default" onClick={copy} w="max-content">
-            {copied ? t("copied") : t("copy")}
-          </Button>
-        )}
-      </CopyButton>
+      <Snippet kinds={SNIPPETS} body={{ model: "gemma-4-31b-it", prompt: "Hello" }} />
     </Part>
   );
 }

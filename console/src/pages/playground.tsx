@@ -3,69 +3,71 @@ import {
   Badge,
   Button,
   Card,
+  Code,
+  FileInput,
   Group,
+  NumberInput,
+  SegmentedControl,
   Select,
   SimpleGrid,
   Stack,
-  Switch,
   Text,
   Textarea,
 } from "@mantine/core";
 import { useQuery } from "@tanstack/react-query";
-import { type FormEvent, type KeyboardEvent, useEffect, useRef, useState } from "react";
+import { type FormEvent, type KeyboardEvent, useEffect, useState, useSyncExternalStore } from "react";
 import { useTranslation } from "react-i18next";
+import { Link } from "wouter";
 import { ApiError } from "../api/api.ts";
 import { readEvents } from "../api/events.ts";
 import type { Job } from "../api/shapes.ts";
 import { useConsole } from "../console_context.tsx";
 import { useFormat } from "../i18n/format.ts";
+import { Markdown } from "../parts/markdown.tsx";
 import { Page } from "../parts/page.tsx";
-import { keepDraft, readDraft } from "../parts/playground_draft.ts";
+import {
+  bodyOf,
+  GENERATION,
+  jsonOf,
+  keepDraft,
+  type Picture,
+  type PlaygroundDraft,
+  readDraft,
+} from "../parts/playground_draft.ts";
+import { NOTHING, playgroundRuns, type Run } from "../parts/playground_runs.ts";
+import { Snippet } from "../parts/snippet.tsx";
 
 /** A model or, with this before its name, a stage. */
 const STAGE = "stage:";
 
-interface Run {
-  state: "idle" | "asking" | "queued" | "making" | "answering" | "done" | "failed";
-  text: string;
-  problem: string | null;
-  model: string | null;
-  /** Until the first words, and until the end. */
-  firstMs: number | null;
-  totalMs: number | null;
-  inputTokens: number | null;
-  outputTokens: number | null;
-  /** Of a stage that makes speech, songs or videos. */
-  files: { url: string; mimeType: string; title: string | null }[];
-}
-
-const NOTHING: Run = {
-  state: "idle",
-  text: "",
-  problem: null,
-  model: null,
-  firstMs: null,
-  totalMs: null,
-  inputTokens: null,
-  outputTokens: null,
-  files: [],
-};
-
 /** As often as the gateway asks the provider. */
 const JOB_POLL_MS = 3_000;
 
+/** Below what a body of the admin API may have, as base64. */
+const MOST_PICTURE_BYTES = 6_000_000;
+
 export default function PlaygroundPage() {
   const { t } = useTranslation();
+  const format = useFormat();
   const { api } = useConsole();
-  const [draft] = useState(readDraft);
-  const [targets, setTargets] = useState<(string | null)[]>(draft.targets);
-  const [two, setTwo] = useState(draft.count > 1);
-  const [system, setSystem] = useState(draft.system);
-  const [prompt, setPrompt] = useState(draft.prompt);
-  useEffect(() => keepDraft({ targets, count: two ? 2 : 1, system, prompt }), [targets, two, system, prompt]);
-  const [runs, setRuns] = useState<Run[]>([NOTHING, NOTHING]);
-  const asking = useRef<AbortController | null>(null);
-  const [busy, setBusy] = useState(false);
+  const [draft, setDraft] = useState(readDraft);
+  const change = (part: Partial<PlaygroundDraft>) => setDraft((now) => ({ ...now, ...part }));
+  useEffect(() => keepDraft(draft), [draft]);
+  const [pictures, setPictures] = useState<File[]>([]);
+  const { runs, asking } = useSyncExternalStore(playgroundRuns.subscribe, playgroundRuns.read);
+  const places = Array.from({ length: draft.count }, (_, place) => place);
+  const problemOf = (text: string, kind: "list" | "object") => {
+    const { problem } = jsonOf(text, kind);
+    return problem && t(`playground.${problem.name}`, { reason: problem.reason });
+  };
+  const size = pictures.reduce((sum, { size }) => sum + size, 0);
+  const problems = {
+    schema: problemOf(draft.schema, "object"),
+    tools: problemOf(draft.tools, "list"),
+    pictures: size > MOST_PICTURE_BYTES
+      ? t("playground.pictures_too_large", { size: format.bytes(size) })
+      : null,
+  };
 
   const models = useQuery({
     queryKey: ["models"],
@@ -93,44 +95,53 @@ export default function PlaygroundPage() {
     },
   ];
 
-  async function run(index: number, target: string, signal: AbortSignal) {
+  async function run(index: number, target: string, shown: Picture[], signal: AbortSignal) {
     const begun = performance.now();
-    const update = (change: Partial<Run>) =>
-      setRuns((now) => now.map((run, at) => at === index ? { ...run, ...change } : run));
-    update({ ...NOTHING, state: "asking" });
+    const update = (change: Partial<Run>) => playgroundRuns.update(index, change);
+    update({ state: "asking" });
     let text = "";
+    const parts: unknown[] = [];
     try {
       const stage = target.startsWith(STAGE) ? target.slice(STAGE.length) : null;
       const produces = stages.data?.stages.find(({ stage_type }) => stage_type === stage)?.produces ?? "text";
       if (produces !== "text") return await runJob(stage!, update, begun, signal);
-      const response = await api.open("/invoke", {
-        ...(stage === null ? { model: target } : { stage }),
-        prompt,
-        ...(system.trim() && { system }),
-        stream: true,
-      }, signal);
+      const response = await api.open(
+        "/invoke",
+        { ...bodyOf(draft, targetOf(target), shown), stream: true },
+        signal,
+      );
       for await (const event of readEvents(response)) {
         if (event.type === "queued") update({ state: "queued" });
         if (event.type === "started") update({ state: "answering", model: event.model });
-        if (event.type === "delta" && event.text) {
-          if (text === "") update({ firstMs: performance.now() - begun });
+        if (event.type === "delta") {
+          if (event.text && text === "") update({ firstMs: performance.now() - begun });
           text += event.text;
-          update({ text });
+          parts.push(...event.parts.filter(isNoText));
+          update({ text, parts: [...parts] });
         }
         if (event.type === "usage") {
           update({ inputTokens: event.input_tokens, outputTokens: event.output_tokens });
         }
         if (event.type === "done") {
-          update({ state: "done", model: event.model, totalMs: performance.now() - begun });
+          update({
+            state: "done",
+            model: event.model,
+            requestId: event.request_id,
+            totalMs: performance.now() - begun,
+          });
         }
-        if (event.type === "error") update({ state: "failed", problem: event.message });
+        if (event.type === "error") {
+          update({ state: "failed", problem: event.message, requestId: event.request_id });
+        }
       }
     } catch (error) {
       if (signal.aborted) return update({ state: "failed", problem: t("playground.stopped") });
-      const problem = error instanceof ApiError && error.code === "unreachable"
-        ? t("error.unreachable")
-        : (error as Error).message;
-      update({ state: "failed", problem });
+      const known = error instanceof ApiError ? error : null;
+      update({
+        state: "failed",
+        problem: known?.code === "unreachable" ? t("error.unreachable") : (error as Error).message,
+        requestId: known?.requestId ?? null,
+      });
     }
   }
 
@@ -140,7 +151,9 @@ export default function PlaygroundPage() {
     begun: number,
     signal: AbortSignal,
   ) {
-    let { job } = await (await api.open("/invoke", { stage, prompt }, signal)).json() as { job: Job };
+    let { job } = await (await api.open("/invoke", { stage, prompt: draft.prompt }, signal)).json() as {
+      job: Job;
+    };
     update({ state: "making", model: job.model });
     while (job.status === "running") {
       await pause(JOB_POLL_MS, signal);
@@ -161,36 +174,46 @@ export default function PlaygroundPage() {
 
   async function ask(event: FormEvent) {
     event.preventDefault();
-    const wanted = targets.slice(0, two ? 2 : 1).filter((target) => target !== null);
+    if (asking || Object.values(problems).some((problem) => problem !== null)) return;
     const controller = new AbortController();
-    asking.current = controller;
-    setBusy(true);
-    await Promise.all(wanted.map((target, index) => run(index, target, controller.signal)));
-    setBusy(false);
+    playgroundRuns.begin(controller, draft.count);
+    try {
+      const shown = await Promise.all(pictures.map(pictureOf));
+      await Promise.all(places.map((place) => {
+        const target = draft.targets[place];
+        return target && run(place, target, shown, controller.signal);
+      }));
+    } finally {
+      playgroundRuns.end();
+    }
   }
 
+  const first = draft.targets[0];
   return (
     <Page title={t("playground.title")} about={t("playground.about")}>
       <form onSubmit={ask}>
         <Stack>
           <Group align="flex-end">
-            {(two ? [0, 1] : [0]).map((index) => (
+            {places.map((index) => (
               <Select
                 key={index}
-                label={two ? t("playground.target_no", { no: index + 1 }) : t("playground.target")}
+                label={draft.count > 1
+                  ? t("playground.target_no", { no: index + 1 })
+                  : t("playground.target")}
                 required
                 searchable
                 data={choices}
-                value={targets[index] ?? null}
-                onChange={(value) => setTargets((now) => now.map((was, at) => at === index ? value : was))}
+                value={draft.targets[index] ?? null}
+                onChange={(value) =>
+                  change({ targets: draft.targets.map((was, at) => at === index ? value : was) })}
                 nothingFoundMessage={t("nothing_found")}
               />
             ))}
-            <Switch
-              label={t("playground.compare")}
-              checked={two}
-              onChange={(event) => setTwo(event.currentTarget.checked)}
-              pb="xs"
+            <SegmentedControl
+              aria-label={t("playground.count")}
+              value={String(draft.count)}
+              onChange={(value) => change({ count: Number(value) })}
+              data={COUNTS.map((value) => ({ value, label: t(`playground.counts.${value}`) }))}
             />
           </Group>
           <Textarea
@@ -198,8 +221,8 @@ export default function PlaygroundPage() {
             autosize
             minRows={1}
             maxRows={6}
-            value={system}
-            onChange={(event) => setSystem(event.currentTarget.value)}
+            value={draft.system}
+            onChange={(event) => change({ system: event.currentTarget.value })}
           />
           <Textarea
             label={t("playground.prompt")}
@@ -207,25 +230,99 @@ export default function PlaygroundPage() {
             autosize
             minRows={4}
             maxRows={16}
-            value={prompt}
+            value={draft.prompt}
             onKeyDown={askByKey}
-            onChange={(event) => setPrompt(event.currentTarget.value)}
+            onChange={(event) => change({ prompt: event.currentTarget.value })}
           />
+          <FileInput
+            label={t("playground.pictures")}
+            description={t("playground.pictures_about", { most: format.bytes(MOST_PICTURE_BYTES) })}
+            accept="image/*"
+            multiple
+            clearable
+            clearButtonProps={{ "aria-label": t("clear") }}
+            value={pictures}
+            onChange={setPictures}
+            error={problems.pictures}
+          />
+          <details>
+            <summary>{t("playground.parameters")}</summary>
+            <Stack mt="xs">
+              <Group grow align="flex-end">
+                {GENERATION.map((name) => (
+                  <NumberInput
+                    key={name}
+                    label={t(`playground.${name}`)}
+                    {...BOUNDS[name]}
+                    value={draft.generation[name]}
+                    onChange={(value) =>
+                      change({ generation: { ...draft.generation, [name]: String(value) } })}
+                  />
+                ))}
+              </Group>
+              {(["schema", "tools"] as const).map((name) => (
+                <Textarea
+                  key={name}
+                  label={t(`playground.${name}`)}
+                  autosize
+                  minRows={2}
+                  maxRows={12}
+                  spellCheck={false}
+                  styles={{ input: { fontFamily: "var(--mantine-font-family-monospace)" } }}
+                  value={draft[name]}
+                  onChange={(event) => change({ [name]: event.currentTarget.value })}
+                  error={problems[name]}
+                />
+              ))}
+            </Stack>
+          </details>
           <Group>
-            <Button type="submit" loading={busy}>{t("playground.ask")}</Button>
-            {busy && (
-              <Button variant="default" onClick={() => asking.current?.abort()}>
+            <Button type="submit" loading={asking !== null}>{t("playground.ask")}</Button>
+            {asking && (
+              <Button variant="default" onClick={() => asking.abort()}>
                 {t("playground.stop")}
               </Button>
             )}
           </Group>
         </Stack>
       </form>
-      <SimpleGrid cols={{ base: 1, md: two ? 2 : 1 }}>
-        {(two ? [0, 1] : [0]).map((index) => <Answer key={index} run={runs[index] ?? NOTHING} />)}
+      <SimpleGrid cols={{ base: 1, md: draft.count }}>
+        {places.map((index) => <Answer key={index} run={runs[index] ?? NOTHING} />)}
       </SimpleGrid>
+      {first && (
+        <details>
+          <summary>{t("playground.snippet")}</summary>
+          <Snippet kinds={WHOLE} body={bodyOf(draft, targetOf(first))} />
+        </details>
+      )}
     </Page>
   );
+}
+
+const COUNTS = ["1", "2", "3"] as const;
+/** The languages that can say all of a call. */
+const WHOLE = ["curl", "python", "supabase"] as const;
+const BOUNDS = {
+  temperature: { min: 0, max: 2, step: 0.1 },
+  top_p: { min: 0, max: 1, step: 0.05 },
+  max_output_tokens: { min: 1, max: 10_000_000, allowDecimal: false },
+  seed: { min: 0, max: 2_147_483_647, allowDecimal: false },
+} as const;
+
+const targetOf = (target: string) =>
+  target.startsWith(STAGE) ? { stage: target.slice(STAGE.length) } : { model: target };
+
+const isNoText = (part: unknown) =>
+  typeof part === "object" && part !== null && !("text" in part && typeof part.text === "string");
+
+async function pictureOf(file: File): Promise<Picture> {
+  const address = await new Promise<string>((resolve, reject) => {
+    const reader = new FileReader();
+    reader.onload = () => resolve(String(reader.result));
+    reader.onerror = () => reject(reader.error);
+    reader.readAsDataURL(file);
+  });
+  return { inlineData: { mimeType: file.type, data: address.split(",")[1] ?? "" } };
 }
 
 /** Ctrl+Enter, and the other key that Macs have for it. */
@@ -251,8 +348,22 @@ function Answer({ run }: { run: Run }) {
           <Badge variant="outline" tt="none">{t(`playground.state.${run.state}`)}</Badge>
           {run.model && <Text size="sm">{run.model}</Text>}
         </Group>
-        <div className="answer" aria-live="polite">{run.text}</div>
-        {run.files.map((file) => <File key={file.url} {...file} />)}
+        <div className="answer" aria-live="polite">
+          <Markdown>{run.text}</Markdown>
+        </div>
+        {run.text && (
+          <details>
+            <summary>{t("playground.as_text")}</summary>
+            <Code block tabIndex={0}>{run.text}</Code>
+          </details>
+        )}
+        {run.parts.length > 0 && (
+          <Stack gap={4}>
+            <Text size="sm">{t("playground.parts")}</Text>
+            <Code block tabIndex={0}>{JSON.stringify(run.parts, null, 2)}</Code>
+          </Stack>
+        )}
+        {run.files.map((file) => <MadeFile key={file.url} {...file} />)}
         {run.problem && <Text c="red" role="alert">{run.problem}</Text>}
         {run.totalMs !== null && (
           <Text size="xs" c="dimmed" className="figures">
@@ -264,12 +375,21 @@ function Answer({ run }: { run: Run }) {
             })}
           </Text>
         )}
+        {run.requestId && (
+          <Anchor
+            component={Link}
+            href={`/requests?request_id=${encodeURIComponent(run.requestId)}`}
+            size="sm"
+          >
+            {t("playground.request")}
+          </Anchor>
+        )}
       </Stack>
     </Card>
   );
 }
 
-function File({ url, mimeType, title }: Run["files"][number]) {
+function MadeFile({ url, mimeType, title }: Run["files"][number]) {
   const name = title ?? mimeType;
   return (
     <Stack gap={4}>

@@ -2,10 +2,12 @@ import { Button, Card, Code, CopyButton, Group, Progress, Stack, Text } from "@m
 import { useTranslation } from "react-i18next";
 import { useLocation } from "wouter";
 import type { RequestDetail } from "../api/shapes.ts";
-import { useConsole } from "../console_context.tsx";
 import { useFormat } from "../i18n/format.ts";
 import { turnsOf } from "../parts/conversation.ts";
+import { Markdown } from "../parts/markdown.tsx";
 import { keepDraft } from "../parts/playground_draft.ts";
+import { useCallTarget } from "../parts/snippet.tsx";
+import { snippetOf } from "../parts/snippets.ts";
 
 /** The attempts along the request's time: what each waited, and what upstream took. */
 export function Waterfall({ request }: { request: RequestDetail }) {
@@ -50,7 +52,7 @@ export function Waterfall({ request }: { request: RequestDetail }) {
   );
 }
 
-/** Everything is text: nothing that a model or a user wrote becomes part of the page. */
+/** Markdown is shown as such; HTML that a model or a user wrote is text. */
 export function Conversation({ capture }: { capture: NonNullable<RequestDetail["capture"]> }) {
   const { t } = useTranslation();
   const turns = [...turnsOf(capture.prompt, "user"), ...turnsOf(capture.answer, "model")];
@@ -59,7 +61,7 @@ export function Conversation({ capture }: { capture: NonNullable<RequestDetail["
       {turns.map((turn, place) => (
         <Card key={place} withBorder padding="xs">
           <Text size="xs" c="dimmed">{turn.role}</Text>
-          <Text size="sm" style={{ whiteSpace: "pre-wrap", overflowWrap: "anywhere" }}>{turn.text}</Text>
+          <Markdown>{turn.text}</Markdown>
         </Card>
       ))}
       <details>
@@ -75,21 +77,15 @@ export function Conversation({ capture }: { capture: NonNullable<RequestDetail["
 /** The same call as a command, and in the playground; what was asked is in it as far as it was captured. */
 export function Again({ request }: { request: RequestDetail }) {
   const { t } = useTranslation();
-  const { config } = useConsole();
   const [, navigate] = useLocation();
   const turns = turnsOf(request.capture?.prompt, "user");
   const prompt = turns.filter(({ role }) => role !== "system").map(({ text }) => text).join("\n\n");
   const system = turns.filter(({ role }) => role === "system").map(({ text }) => text).join("\n\n");
-  const body = JSON.stringify({
+  const curl = snippetOf("curl", useCallTarget(), {
     model: request.requested_model,
     prompt: prompt || "...",
     ...(system && { system }),
   });
-  const curl = [
-    `curl ${config.supabaseUrl}/functions/v1/${config.functionPrefix}llm-invoke \\`,
-    `  -H "Authorization: Bearer $EVE_SECRET" -H "Content-Type: application/json" \\`,
-    `  -d '${body.replaceAll("'", `'\\''`)}'`,
-  ].join("\n");
   return (
     <Group gap="xs">
       <Button

@@ -5,6 +5,7 @@ import { functionName } from "../../../shared/runtime/function_names.ts";
 import { consoleLog as log } from "../../../shared/runtime/log.ts";
 import { edgeBackground as background } from "../../../shared/runtime/background.ts";
 import { environmentSecrets } from "../../../shared/runtime/secrets.ts";
+import { alertChannels, testAlertChannels } from "../../../shared/maintenance/alerts.ts";
 import { readSettings } from "../../../shared/runtime/settings.ts";
 import { identifyAdministrator } from "../../../shared/identity/administrator.ts";
 import { countingWrong } from "../../../shared/identity/wrong_credentials.ts";
@@ -71,6 +72,12 @@ function open() {
         headers: { ...init.headers as Record<string, string>, apikey: databaseKey },
         redirect: "manual",
       }),
+    testChannels: (signal: AbortSignal) =>
+      testAlertChannels(
+        alertChannels(variable, new URL(project.url).host),
+        { fetch, signal },
+        new Date(clock.now()).toISOString(),
+      ),
     background,
   };
 }

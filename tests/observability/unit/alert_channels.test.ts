@@ -2,7 +2,7 @@
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import type { AlertMessage } from "../../../shared/database/alerts.ts";
 import { type AlertChannel, cut } from "../../../shared/maintenance/alert_channel.ts";
-import { alertChannels } from "../../../shared/maintenance/alerts.ts";
+import { alertChannels, testAlertChannels } from "../../../shared/maintenance/alerts.ts";
 import { htmlOf } from "../../../shared/maintenance/telegram_channel.ts";
 import { keyBytes } from "../../../shared/events/webhooks/sign.ts";
 import { never, type Receiver, startReceiver } from "../receiver.ts";
@@ -300,4 +300,25 @@ test("a secret is what is after whsec_ in base64, or any text", () => {
   expect(text(keyBytes("whsec_c2VjcmV0"))).toBe("secret");
   expect(text(keyBytes("whsec_!"))).toBe("whsec_!");
   expect(text(keyBytes("plain"))).toBe("plain");
+});
+
+test("a test is sent to each channel, and says which of them does not take it", async () => {
+  const variables: Record<string, string> = {
+    EVE_TELEGRAM_BOT_TOKEN: TOKEN,
+    EVE_TELEGRAM_CHAT_ID: "-100200",
+    EVE_TELEGRAM_API_URL: "http://127.0.0.1:9",
+    EVE_ALERT_WEBHOOK_URL: `${receiver.url}/hooks/s3cr3t`,
+  };
+  const channels = alertChannels((name) => variables[name], "ref.supabase.co", () => NOW);
+  const at = new Date(NOW).toISOString();
+  const said = await testAlertChannels(channels, { fetch, signal: new AbortController().signal }, at);
+  expect(said).toEqual({
+    problems: [],
+    channels: [
+      { name: "telegram", error: "it could not be reached, or broke off" },
+      { name: "webhook", error: null },
+    ],
+  });
+  expect(JSON.stringify(said)).not.toContain(TOKEN);
+  expect(receiver.received).toHaveLength(1);
 });
