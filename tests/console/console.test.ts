@@ -1,7 +1,7 @@
 /** The console as a person meets it: a real browser, the built site, the whole stack behind it. */
 import { Buffer } from "node:buffer";
 import postgres from "postgres";
-import type { Browser, Page } from "playwright-core";
+import type { Browser, ElementHandle, Page } from "playwright-core";
 import { afterAll, afterEach, beforeAll, describe, expect, test } from "vitest";
 import { connect } from "../../cli/eve/connection.ts";
 import { eve } from "../../cli/eve.ts";
@@ -761,12 +761,21 @@ describe.skipIf(!CAN_RUN)("the console", () => {
       await database`
         update public.post_enrichment set status = 'failed', vision_description = null, ocr_text = null, reason = 'nobody came'
         where post_id = ${post.id} and file_sha256 = ${post.media[1]}`;
+      // Where files are in S3 their addresses are on another origin, of which a page may show pictures and read nothing.
+      await page.route("**/api/v1/media/*/url?*", async (route) => {
+        const { url, ...rest } = await (await route.fetch()).json();
+        await route.fulfill({ json: { ...rest, url: url.replace("//127.0.0.1:", "//localhost:") } });
+      });
       await open("Vision");
       const found = page.getByRole("article", { name: "A stage at night" });
       await found.getByText("concert").waitFor();
       await found.getByText(/1,234 tokens/).waitFor();
       await found.getByText(/^Decision: It looks small/).waitFor();
-      await found.getByRole("img").waitFor();
+      const shown = await found.getByRole("img").elementHandle() as unknown as ElementHandle<
+        { src: string; naturalWidth: number }
+      >;
+      expect(new URL(await shown.evaluate(({ src }) => src)).hostname).toBe("localhost");
+      await expect.poll(() => shown.evaluate(({ naturalWidth }) => naturalWidth)).toBe(90);
       await page.getByRole("region", { name: "Budgets" }).getByText("All together: 2 of 4 pictures a day")
         .waitFor();
       const failed = page.getByRole("article").filter({ hasText: "nobody came" });
@@ -778,6 +787,7 @@ describe.skipIf(!CAN_RUN)("the console", () => {
       })
         .toEqual(["done", "done"]);
     } finally {
+      await page.unroute("**/api/v1/media/*/url?*");
       await call("vision/budgets", { method: "PUT", headers: json, body: JSON.stringify({ budgets: [] }) });
       await database.end();
     }

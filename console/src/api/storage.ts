@@ -35,9 +35,15 @@ export interface StorageCleanup {
   steps: { what: FileKind | "multipart"; min_age_days: number; objects: number; bytes: number }[];
 }
 
+export const ADDRESS_SECONDS = 3_600;
+
 /** Files and their room. */
 export interface StorageApi {
-  file(sha256: string, tenantId: string, signal: AbortSignal): Promise<Blob>;
+  /**
+   * Where elements of the page may load a file from, for an hour. A file in S3 is on another origin, from which an element may show it, and
+   * `fetch` may not read it.
+   */
+  address(sha256: string, tenantId: string, signal: AbortSignal): Promise<string>;
   stats(signal: AbortSignal): Promise<StorageStats>;
   growth(days: number, signal: AbortSignal): Promise<StorageGrowth>;
   /** Takes up to a minute, and says then whether there is more. One of the targets, in GB. */
@@ -51,8 +57,11 @@ export interface StorageApi {
 export function createStorageApi(api: Api): StorageApi {
   const get = api.get as <Answer>(path: string, query: Query, signal: AbortSignal) => Promise<Answer>;
   return {
-    file: (sha256, tenantId, signal) =>
-      api.file(`/v1/media/${sha256}?tenant_id=${encodeURIComponent(tenantId)}`, signal),
+    async address(sha256, tenantId, signal) {
+      const path = `/v1/media/${sha256}/url?tenant_id=${encodeURIComponent(tenantId)}`;
+      const answer = await api.open(path, { expires_in: ADDRESS_SECONDS }, signal);
+      return (await answer.json() as { url: string }).url;
+    },
     stats: (signal) => get<StorageStats>("/v1/storage/stats", {}, signal),
     growth: (days, signal) => get<StorageGrowth>("/v1/storage/growth", { days }, signal),
     cleanUp: async (terms, signal) =>

@@ -12,14 +12,15 @@ import {
   TextInput,
 } from "@mantine/core";
 import { useDebouncedValue } from "@mantine/hooks";
-import { useInfiniteQuery, useQuery } from "@tanstack/react-query";
+import { useInfiniteQuery } from "@tanstack/react-query";
 import { EyeOff } from "lucide-react";
-import { useEffect, useState } from "react";
+import { useState } from "react";
 import { useTranslation } from "react-i18next";
 import { Link, useLocation } from "wouter";
 import type { AdminChat, AdminChatImage, AdminMessage, ChatPlace } from "../api/shapes.ts";
 import { useConsole } from "../console_context.tsx";
 import { useFormat } from "../i18n/format.ts";
+import { useFileAddresses } from "../parts/file_addresses.ts";
 import { Page } from "../parts/page.tsx";
 import { EmptyState, ErrorState } from "../parts/states.tsx";
 import { EVERY_MS } from "../queries.ts";
@@ -262,24 +263,11 @@ function Message({ message }: { message: AdminMessage }) {
 
 function Picture({ image }: { image: AdminChatImage }) {
   const { t } = useTranslation();
-  const { files } = useConsole();
   const { file_sha256, tenant_id } = image;
-  const file = useQuery({
-    queryKey: ["chats", "picture", file_sha256, tenant_id],
-    enabled: file_sha256 !== null && tenant_id !== null,
-    queryFn: ({ signal }) => files.file(file_sha256!, tenant_id!, signal),
-    staleTime: Infinity,
-    retry: false,
-  });
-  const [url, setUrl] = useState<string | null>(null);
-  useEffect(() => {
-    if (file.data === undefined) return;
-    const made = URL.createObjectURL(file.data);
-    setUrl(made);
-    return () => URL.revokeObjectURL(made);
-  }, [file.data]);
+  const isHere = file_sha256 !== null && tenant_id !== null;
+  const url = useFileAddresses(isHere ? [file_sha256] : [], tenant_id ?? "")[file_sha256 ?? ""];
   const name = image.description ?? image.image_name ?? t("chats.picture");
-  return url === null
+  return url === undefined
     ? (
       <Text size="xs" c="dimmed">
         {[t("chats.picture"), image.image_name, image.width && `${image.width} × ${image.height}`].filter(
