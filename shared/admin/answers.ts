@@ -40,6 +40,7 @@ export interface AdminAnswers {
   "POST /consumers/change": { consumer: Consumer };
   "POST /consumers/remove": { removed: string };
   "GET /tokens": { tokens: Token[] };
+  "POST /tokens/issue": { access_token: string; expires_in: number; scope: string };
   "GET /tenants": { tenants: Tenant[] };
   "POST /tenants/add": { tenant: Tenant };
   "POST /tenants/change": { tenant: Tenant };

@@ -23,6 +23,8 @@ const scopes = z.array(z.enum(SCOPES)).min(1, `must name at least one of ${SCOPE
 );
 const tenantId = z.string().trim().min(1).max(100);
 
+const issuedToken = z.object({ access_token: z.string(), expires_in: z.number(), scope: z.string() });
+
 /** How long the previous secret stays valid by default: a day, in which programs can be given the new one. */
 const GRACE_S = 86_400;
 
@@ -154,6 +156,33 @@ export const consumerRoutes = [
         atMost: asked.limit,
       }),
     }),
+  ),
+
+  // The token is in this one answer, and nowhere else.
+  route(
+    "POST",
+    "/tokens/issue",
+    z.strictObject({
+      consumer: name,
+      ttl_s: z.number().int().min(60).max(86_400).optional(),
+      requests: z.number().int().min(1).max(2_147_483_647).optional(),
+    }),
+    async ({ dependencies, signal }, { consumer, ttl_s, requests }) => {
+      const response = await dependencies.issueToken(
+        { grant_type: "client_credentials", client_id: consumer, ttl: ttl_s, requests },
+        signal,
+      );
+      const answer = await response.json().catch(() => ({}));
+      if (!response.ok) {
+        throw new GatewayError(
+          answer.error === "temporarily_unavailable" ? "rate_limited" : "invalid_argument",
+          {
+            message: String(answer.error_description ?? "No token was issued."),
+          },
+        );
+      }
+      return issuedToken.parse(answer);
+    },
   ),
 
   route(

@@ -49,6 +49,8 @@ export interface AdminDependencies {
   invoke: (path: string, init: RequestInit) => Promise<Response>;
   /** Sends a message to every channel of alerts. */
   testChannels: (signal: AbortSignal) => Promise<ChannelTests>;
+  /** Passes a request for a token on to issue-kaggle-token with the project's own key. */
+  issueToken: (form: Record<string, unknown>, signal: AbortSignal) => Promise<Response>;
   background: Background;
 }
 

@@ -443,6 +443,51 @@ describe.skipIf(!CAN_RUN)("the console", () => {
     }).toBeGreaterThan(0);
   });
 
+  test("a limit of a lane is changed where it is seen, and a notebook is given a token that calls", async () => {
+    const database = postgres(stack.databaseUrl, { max: 1, onnotice: () => {} });
+    try {
+      await open("Quota");
+      const lane = page.getByRole("region", { name: /^gemma-4-31b-it/ }).first();
+      await lane.getByRole("img", { name: /^Requests this minute: .* running \d+, booked \d+$/ }).waitFor();
+      await lane.getByRole("button", { name: /^Change limits/ }).click();
+      const limits = page.getByRole("dialog", { name: /^Limits of gemma-4-31b-it in / });
+      await limits.getByLabel("Requests a minute").fill("29");
+      expect(await accessibilityProblems(page, "light")).toEqual([]);
+      await limits.getByRole("button", { name: "Save" }).click();
+      await limits.waitFor({ state: "detached" });
+      await lane.getByText(/ of 29$/).waitFor();
+      const own = await database`select rpm from eve.quota_overrides where model = 'gemma-4-31b-it'`;
+      expect(own.map(({ rpm }) => rpm)).toEqual([29]);
+
+      await (await stack.invoke("admin/consumers/add", { name: "kaggle", kind: "notebook" })).body?.cancel();
+      await open("Consumers");
+      await page.getByRole("button", { name: "0: Tokens of kaggle" }).click();
+      const tokens = page.getByRole("dialog", { name: "Live tokens" });
+      await tokens.getByLabel("Its life, in minutes").fill("5");
+      await tokens.getByLabel("Requests in all").fill("3");
+      await tokens.getByRole("button", { name: "Issue a token" }).click();
+      const token = (await tokens.getByTestId("token").textContent())!;
+      const says = async () => {
+        const answer = await fetch(`${stack.url}/functions/v1/llm-invoke`, {
+          method: "POST",
+          headers: { authorization: `Bearer ${token}`, "content-type": "application/json" },
+          body: JSON.stringify({ model: "gemma-4-31b-it", prompt: "Hello" }),
+        });
+        await answer.body?.cancel();
+        return answer.status;
+      };
+      expect(await says()).toBe(200);
+      await tokens.getByText(/^1 \/ 3$/).waitFor();
+      await tokens.getByRole("button", { name: "Revoke" }).click();
+      await tokens.getByText("No live tokens").waitFor();
+      expect(await says()).toBe(401);
+      await page.keyboard.press("Escape");
+    } finally {
+      await database`delete from eve.quota_overrides`;
+      await database.end();
+    }
+  });
+
   test("usage sums them up", async () => {
     await open("Usage");
     await page.getByRole("rowheader", { name: "Σ" }).waitFor();

@@ -4,6 +4,7 @@ import {
   Code,
   CopyButton,
   Group,
+  NumberInput,
   Progress,
   Select,
   Stack,
@@ -378,39 +379,42 @@ function Tokens({ consumer }: { consumer: string }) {
     failed: t("consumers.failed"),
   });
   return (
-    <Loaded query={tokens}>
-      {({ tokens }) =>
-        tokens.length === 0 ? <EmptyState title={t("consumers.no_tokens")} /> : (
-          <Stack>
-            {tokens.map((token) => (
-              <Group key={token.id} justify="space-between" wrap="nowrap">
-                <div>
-                  <Code>{token.id.slice(0, 8)}</Code>
-                  <Text size="xs">
-                    {token.scopes.map((scope) => t(`consumers.scope_names.${scope}`)).join(", ")}
-                  </Text>
-                  <Text size="xs" c="dimmed">
-                    {t("consumers.token_ends", { ends: format.ago(token.expires_at) })}
-                  </Text>
-                  <Budget
-                    label={t("consumers.requests_budget")}
-                    used={token.requests_used}
-                    limit={token.requests_budget}
-                  />
-                </div>
-                <Button
-                  size="compact-xs"
-                  color="red"
-                  variant="outline"
-                  onClick={() => revoke.mutate(token.id)}
-                >
-                  {t("consumers.revoke")}
-                </Button>
-              </Group>
-            ))}
-          </Stack>
-        )}
-    </Loaded>
+    <Stack>
+      <Issue consumer={consumer} />
+      <Loaded query={tokens}>
+        {({ tokens }) =>
+          tokens.length === 0 ? <EmptyState title={t("consumers.no_tokens")} /> : (
+            <Stack>
+              {tokens.map((token) => (
+                <Group key={token.id} justify="space-between" wrap="nowrap">
+                  <div>
+                    <Code>{token.id.slice(0, 8)}</Code>
+                    <Text size="xs">
+                      {token.scopes.map((scope) => t(`consumers.scope_names.${scope}`)).join(", ")}
+                    </Text>
+                    <Text size="xs" c="dimmed">
+                      {t("consumers.token_ends", { ends: format.ago(token.expires_at) })}
+                    </Text>
+                    <Budget
+                      label={t("consumers.requests_budget")}
+                      used={token.requests_used}
+                      limit={token.requests_budget}
+                    />
+                  </div>
+                  <Button
+                    size="compact-xs"
+                    color="red"
+                    variant="outline"
+                    onClick={() => revoke.mutate(token.id)}
+                  >
+                    {t("consumers.revoke")}
+                  </Button>
+                </Group>
+              ))}
+            </Stack>
+          )}
+      </Loaded>
+    </Stack>
   );
 }
 
@@ -439,6 +443,69 @@ function Removal({ consumer, done }: { consumer: string; done: () => void }) {
           {t("consumers.remove")}
         </Button>
       </Group>
+    </Stack>
+  );
+}
+
+/** A token for a notebook, without its enrolment secret. */
+function Issue({ consumer }: { consumer: string }) {
+  const { t } = useTranslation();
+  const { api } = useConsole();
+  const [minutes, setMinutes] = useState<number | string>(30);
+  const [requests, setRequests] = useState<number | string>("");
+  const issue = useAction(
+    () =>
+      api.post("/tokens/issue", {
+        consumer,
+        ...(minutes !== "" && { ttl_s: 60 * Number(minutes) }),
+        ...(requests !== "" && { requests: Number(requests) }),
+      }),
+    { touches: ["tokens", "consumers"], failed: t("consumers.failed") },
+  );
+  return (
+    <Stack gap="xs">
+      <Group align="flex-end" grow>
+        <NumberInput
+          label={t("consumers.issue_ttl")}
+          min={1}
+          max={1_440}
+          allowDecimal={false}
+          value={minutes}
+          onChange={setMinutes}
+        />
+        <NumberInput
+          label={t("consumers.issue_requests")}
+          placeholder={t("consumers.no_limit")}
+          min={1}
+          max={2_147_483_647}
+          allowDecimal={false}
+          value={requests}
+          onChange={setRequests}
+        />
+      </Group>
+      <Button w="max-content" loading={issue.isPending} onClick={() => issue.mutate(undefined)}>
+        {t("consumers.issue")}
+      </Button>
+      {issue.data && (
+        <>
+          <Alert color="yellow" variant="outline">
+            {t("consumers.issued", {
+              scope: issue.data.scope,
+              minutes: Math.floor(issue.data.expires_in / 60),
+            })}
+          </Alert>
+          <Code block data-testid="token" style={{ overflowWrap: "anywhere", whiteSpace: "pre-wrap" }}>
+            {issue.data.access_token}
+          </Code>
+          <CopyButton value={issue.data.access_token}>
+            {({ copied, copy }) => (
+              <Button size="xs" variant="default" w="max-content" onClick={copy}>
+                {copied ? t("copied") : t("copy")}
+              </Button>
+            )}
+          </CopyButton>
+        </>
+      )}
     </Stack>
   );
 }

@@ -20,7 +20,9 @@ import { byFullness, isIdle } from "../parts/lane_order.ts";
 import { Page } from "../parts/page.tsx";
 import { StateBadge } from "../parts/state_badge.tsx";
 import { EmptyState, Loaded } from "../parts/states.tsx";
+import { Window } from "../parts/window.tsx";
 import { EVERY_MS } from "../queries.ts";
+import { ModelForm } from "./model_form.tsx";
 
 const DayCurve = lazy(() => import("../parts/day_curve.tsx"));
 
@@ -30,6 +32,7 @@ export default function QuotaPage() {
   const { api } = useConsole();
   const [project, setProject] = useState<string | null>(null);
   const [all, setAll] = useState(false);
+  const [changing, setChanging] = useState<Lane | null>(null);
   const lanes = useQuery({
     queryKey: ["lanes"],
     queryFn: ({ signal }) => api.get("/lanes", {}, signal),
@@ -37,6 +40,13 @@ export default function QuotaPage() {
   });
   return (
     <Page title={t("quota.title")} about={t("quota.about")}>
+      <Window
+        opened={changing !== null}
+        onClose={() => setChanging(null)}
+        title={t("quota.limits_of", { model: changing?.model, project: changing?.quota_project })}
+      >
+        {changing && <LaneLimits lane={changing} close={() => setChanging(null)} />}
+      </Window>
       <Loaded query={lanes}>
         {({ lanes, now }) => {
           const projects = [...new Set(lanes.map((lane) => lane.quota_project))];
@@ -68,7 +78,13 @@ export default function QuotaPage() {
                 <DayCurve since={now.pacific_day_begins} />
               </Suspense>
               <SimpleGrid cols={{ base: 1, md: 2, xl: 3 }}>
-                {shown.map((lane) => <LaneCard key={`${lane.quota_project} ${lane.model}`} lane={lane} />)}
+                {shown.map((lane) => (
+                  <LaneCard
+                    key={`${lane.quota_project} ${lane.model}`}
+                    lane={lane}
+                    change={() => setChanging(lane)}
+                  />
+                ))}
               </SimpleGrid>
               {idle.length > 0 && idle.length < found.length && (
                 <Button
@@ -87,7 +103,34 @@ export default function QuotaPage() {
   );
 }
 
-function LaneCard({ lane }: { lane: Lane }) {
+/** What may be changed of a lane, once it has been read. */
+function LaneLimits({ lane, close }: { lane: Lane; close: () => void }) {
+  const { api } = useConsole();
+  const read = useQuery({
+    queryKey: ["models", "of a lane"],
+    queryFn: async ({ signal }) => {
+      const [{ models }, limits] = await Promise.all([
+        api.get("/models/all", {}, signal),
+        api.get("/limits", {}, signal),
+      ]);
+      return { models, limits };
+    },
+    // A form is filled once, from what is there now.
+    gcTime: 0,
+  });
+  return (
+    <Loaded query={read}>
+      {({ models, limits }) => {
+        const of = models.find(({ model }) => model === lane.model);
+        return of && (
+          <ModelForm of={of} models={models} limits={limits} project={lane.quota_project} close={close} />
+        );
+      }}
+    </Loaded>
+  );
+}
+
+function LaneCard({ lane, change }: { lane: Lane; change: () => void }) {
   const { t } = useTranslation();
   const format = useFormat();
   return (
@@ -112,7 +155,7 @@ function LaneCard({ lane }: { lane: Lane }) {
             })}
           </Text>
         )}
-        <Meter label={t("quota.requests")} value={lane.requests} />
+        <Minute lane={lane} />
         <Meter label={t("quota.tokens")} value={lane.tokens} />
         <Meter label={t("quota.requests_day")} value={lane.requests_day} />
         <Text size="xs" c="dimmed" className="figures">
@@ -124,8 +167,57 @@ function LaneCard({ lane }: { lane: Lane }) {
           {lane.frees_at && lane.state !== "paused" &&
             `. ${t("quota.frees", { when: format.ago(lane.frees_at) })}`}
         </Text>
+        <Button
+          size="compact-xs"
+          variant="default"
+          w="max-content"
+          aria-label={`${t("quota.change")}: ${lane.model}, ${lane.quota_project}`}
+          onClick={change}
+        >
+          {t("quota.change")}
+        </Button>
       </Stack>
     </Card>
+  );
+}
+
+/** The starts of a minute: what has ended, what runs, what is booked for later, and what is free. */
+function Minute({ lane }: { lane: Lane }) {
+  const { t } = useTranslation();
+  const format = useFormat();
+  const { used, limit } = lane.requests;
+  if (limit === null) return <Meter label={t("quota.requests")} value={lane.requests} />;
+  const running = Math.min(lane.running, used);
+  const parts = [
+    { name: "ended", count: used - running, color: "blue.6" },
+    { name: "running", count: running, color: "teal.6" },
+    { name: "booked", count: Math.min(lane.queued, Math.max(limit - used, 0)), color: "yellow.5" },
+  ] as const;
+  const words = t("quota.used_of", { used: format.number(used), limit: format.number(limit) });
+  return (
+    <div>
+      <Group justify="space-between">
+        <Text size="xs">{t("quota.requests")}</Text>
+        <Text size="xs" className="figures">{words}</Text>
+      </Group>
+      <Progress.Root
+        size="sm"
+        role="img"
+        aria-label={`${t("quota.requests")}: ${words}, ${
+          parts.map(({ name, count }) => `${t(`quota.parts.${name}`)} ${format.number(count)}`).join(", ")
+        }`}
+      >
+        {parts.map(({ name, count, color }) => (
+          <Tooltip key={name} label={`${t(`quota.parts.${name}`)}: ${format.number(count)}`}>
+            <Progress.Section
+              value={limit === 0 ? 0 : Math.min(100, 100 * count / limit)}
+              color={color}
+              withAria={false}
+            />
+          </Tooltip>
+        ))}
+      </Progress.Root>
+    </div>
   );
 }
 

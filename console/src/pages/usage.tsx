@@ -184,6 +184,12 @@ export default function UsagePage() {
         >
           {t("requests.export.csv")}
         </Button>
+        <Button
+          variant="default"
+          onClick={() => saveFile("usage.json", JSON.stringify(usage.data?.rows ?? [], null, 2))}
+        >
+          {t("requests.export.json")}
+        </Button>
         <Button variant="default" onClick={() => setPricing(true)}>{t("prices.title")}</Button>
       </Group>
       <Window opened={pricing} onClose={() => setPricing(false)} title={t("prices.title")} size="lg">

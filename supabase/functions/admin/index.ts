@@ -72,6 +72,14 @@ function open() {
         headers: { ...init.headers as Record<string, string>, apikey: databaseKey },
         redirect: "manual",
       }),
+    issueToken: (form: Record<string, unknown>, signal: AbortSignal) =>
+      fetch(`${project.url}/functions/v1/issue-kaggle-token`, {
+        method: "POST",
+        headers: { "content-type": "application/json", apikey: databaseKey },
+        body: JSON.stringify(form),
+        redirect: "manual",
+        signal,
+      }),
     testChannels: (signal: AbortSignal) =>
       testAlertChannels(
         alertChannels(variable, new URL(project.url).host),
