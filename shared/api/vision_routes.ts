@@ -78,23 +78,12 @@ export const visionRoutes: readonly ApiRoute[] = [
     },
     formField: "post",
     async serve(context, { body, files }) {
-      const { dependencies: { vision, media }, actor, requestId, traceId } = context;
+      const { dependencies: { vision }, actor, requestId, traceId } = context;
       if (body.media.length + files.length > MAX_MEDIA) {
         throw new GatewayError("invalid_request", { message: `A post has at most ${MAX_MEDIA} files.` });
       }
       const hashes = [...body.media];
-      for (const file of files) {
-        const { object } = await uploadFile(media, actor, {
-          tenantId: body.tenant_id ?? null,
-          kind: "media",
-          mimeType: file.type || "application/octet-stream",
-          body: new Uint8Array(await file.arrayBuffer()),
-          metadata: {},
-          links: {},
-          vision: null,
-        });
-        hashes.push(object.sha256);
-      }
+      for (const file of files) hashes.push(await storedOf(file, body.tenant_id, context));
       const added = await vision.add(actor, { ...body, media: hashes }, { traceId, scope: "intake" });
       wakeIf(added.wake, context);
       return jsonResponse(added.status === "created" ? 201 : 200, added.post, requestId);
@@ -117,10 +106,11 @@ export const visionRoutes: readonly ApiRoute[] = [
     path: "/v1/vision/analyze",
     tag: "vision",
     summary:
-      "Has a picture looked at that was uploaded, on its own or as one of a post's; waits for the result, or queues it",
+      "Has a picture looked at that was uploaded, on its own or as one of a post's, or that comes in the same form; waits for the result, or queues it",
     body: z.strictObject({
       tenant_id: tenantId.optional(),
-      sha256,
+      /** Of a picture that is stored; absent: it is the form's one file. */
+      sha256: sha256.optional(),
       /** `queue`: answers at once. `wait`: at the latest after wait_ms, with whatever there is. */
       mode: z.enum(["wait", "queue"]).default("wait"),
       wait_ms: z.int().min(0).max(MAX_WAIT_MS).default(USUAL_WAIT_MS),
@@ -129,24 +119,30 @@ export const visionRoutes: readonly ApiRoute[] = [
       200: { description: "It has been looked at", shape: enrichedPost },
       202: { description: "It waits: ask for the post later", shape: enrichedPost },
     },
-    async serve(context, { body }) {
+    formField: "request",
+    async serve(context, { body, files }) {
       const { dependencies: { vision }, actor, request, requestId, traceId, clock } = context;
+      const [file] = files;
+      if (files.length + (body.sha256 === undefined ? 0 : 1) !== 1) {
+        throw new GatewayError("invalid_request", {
+          message: "Give one picture: the sha256 of one that is stored, or one file in a form.",
+        });
+      }
+      // What is no picture is not stored first.
+      if (file !== undefined && !file.type.startsWith("image/")) throw noPicture();
+      const hash = body.sha256 ?? await storedOf(file!, body.tenant_id, context);
       const added = await vision.add(actor, {
         tenant_id: body.tenant_id,
         source: ANALYSE_SOURCE,
-        external_id: body.sha256,
-        media: [body.sha256],
+        external_id: hash,
+        media: [hash],
         class: body.mode === "wait" ? "interactive" : "batch",
       }, { traceId, scope: "vision" });
       wakeIf(added.wake, context);
       const until = clock.now() + (body.mode === "wait" ? body.wait_ms : 0);
       for (;;) {
         const found = await vision.find(actor, added.post.id);
-        if (found.enrichment.length === 0) {
-          throw new GatewayError("media_type_mismatch", {
-            message: "This file is no picture: pictures are those whose type begins with image/.",
-          });
-        }
+        if (found.enrichment.length === 0) throw noPicture();
         const waits = found.enrichment.some(({ status }) => status === "waiting");
         if (!waits) return jsonResponse(200, found, requestId);
         if (clock.now() >= until) return jsonResponse(202, found, requestId);
@@ -317,4 +313,28 @@ function wakeIf(wake: boolean, { dependencies }: ApiContext): void {
 
 function inForce(saved: z.output<typeof savedPolicy>): z.output<typeof policyAnswer> {
   return { ...saved, in_force: saved.policy === null ? USUAL_POLICY : visionPolicy.parse(saved.policy) };
+}
+
+function noPicture(): GatewayError {
+  return new GatewayError("media_type_mismatch", {
+    message: "This file is no picture: pictures are those whose type begins with image/.",
+  });
+}
+
+/** Stores a form's file. @returns its hash */
+async function storedOf(
+  file: File,
+  tenant: string | undefined,
+  { dependencies: { media }, actor }: ApiContext,
+): Promise<string> {
+  const { object } = await uploadFile(media, actor, {
+    tenantId: tenant ?? null,
+    kind: "media",
+    mimeType: file.type || "application/octet-stream",
+    body: new Uint8Array(await file.arrayBuffer()),
+    metadata: {},
+    links: {},
+    vision: null,
+  });
+  return object.sha256;
 }

@@ -42,7 +42,7 @@ const json = (body: unknown, as?: string) => ({
 });
 
 /** A BMP with a header that holds, and different bytes for each number. */
-async function uploaded(number: number, side = 100): Promise<string> {
+function bmp(number: number, side = 100): Uint8Array<ArrayBuffer> {
   const bytes = new Uint8Array(3_000);
   bytes.set([0x42, 0x4d]);
   const view = new DataView(bytes.buffer);
@@ -50,9 +50,13 @@ async function uploaded(number: number, side = 100): Promise<string> {
   view.setInt32(18, side, true);
   view.setInt32(22, side, true);
   view.setUint32(100, number);
+  return bytes;
+}
+
+async function uploaded(number: number, side?: number): Promise<string> {
   const response = await api.call("POST", "/v1/media", {
     headers: { "content-type": "image/bmp" },
-    body: bytes,
+    body: bmp(number, side),
   });
   return (await response.json()).sha256;
 }
@@ -237,6 +241,36 @@ test("a policy is set and asked for, and what it skips is not looked at", async 
   expect(await ask("PUT", "/v1/vision/policy", json({ policy: null }))).toMatchObject({
     version: 2,
     in_force: { skip_sources: [] },
+  });
+});
+
+test("a picture is looked at straight from a form; two, none, or what is no picture are refused and not stored", async () => {
+  const form = (request: unknown, ...files: Blob[]) => {
+    const body = new FormData();
+    body.set("request", JSON.stringify(request));
+    for (const file of files) body.append("media", file, "x");
+    return { body };
+  };
+  const picture = new Blob([bmp(77)], { type: "image/bmp" });
+  const stored = async () => (await db.sql`select count(*)::integer as n from public.media_objects`)[0]!.n;
+  const before = await stored();
+  const words = new Blob(["words"], { type: "text/plain" });
+  for (
+    const [refused, code] of [
+      [form({ mode: "queue" }, words), "media_type_mismatch"],
+      [form({ mode: "queue" }, picture, picture), "invalid_request"],
+      [form({ mode: "queue" }), "invalid_request"],
+      [form({ mode: "queue", sha256: "0".repeat(64) }, picture), "invalid_request"],
+    ] as const
+  ) expect((await ask("POST", "/v1/vision/analyze", refused)).error.code).toBe(code);
+  expect(await stored()).toBe(before);
+  const queued = await ask("POST", "/v1/vision/analyze", form({ mode: "queue" }, picture));
+  expect(queued).toMatchObject({ status_code: 202, enrichment: [{ status: "waiting" }] });
+  const [file_sha256] = queued.post.media;
+  await work();
+  expect(await ask("POST", "/v1/vision/analyze", json({ sha256: file_sha256 }))).toMatchObject({
+    status_code: 200,
+    enrichment: [{ file_sha256, status: "done" }],
   });
 });
 
