@@ -113,6 +113,13 @@ const DONE = {
   duration_ms: 1200,
 };
 
+/** The fields of an event's data, as docs/vision.md has them. */
+function documented(type: string): string[] {
+  const page = Deno.readTextFileSync(new URL("../../docs/vision.md", import.meta.url));
+  const row = page.split("\n").find((line) => line.startsWith(`| \`${type}\``))!;
+  return [...row.split("|")[3]!.matchAll(/`(\w+)`/g)].map(([, name]) => name!).toSorted();
+}
+
 describe("posts", () => {
   test("a post that comes twice is one, its pictures are looked at once, and what comes later is added", async () => {
     await sql`insert into eve.event_consumers (name, kind, types, retry_s) values ('t', 'test', '{vision.*}', '{1}')`;
@@ -134,6 +141,7 @@ describe("posts", () => {
       subject: first.post.id,
       data: { file_sha256: two, job_id: jobs[0]!.id },
     });
+    expect(Object.keys(events[0]!.data).toSorted()).toEqual(documented("vision.uploaded.v1"));
     expect(events[0]!.traceparent).toMatch(new RegExp(`^00-${TRACE}-[0-9a-f]{16}-01$`));
     // Its files stay as long as it does.
     const uses = () =>
@@ -242,6 +250,7 @@ describe("results", () => {
     const told = await sql`select data from eve.events`;
     expect(told).toHaveLength(1);
     expect(told[0]!.data).toMatchObject({ status: "done", tokens: 400, trace_id: TRACE });
+    expect(Object.keys(told[0]!.data).toSorted()).toEqual(documented("vision.analyzed.v1"));
     const search = async (query: string | null, label: string | null = null, tenant: string | null = null) =>
       (await only(
         sql`select public.eve_vision_search(${json(PROJECT)}, ${tenant}, ${query}, ${label}) as answer`,
