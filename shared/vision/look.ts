@@ -36,8 +36,8 @@ export type LookOutcome =
   /** Who was asked broke off: a run that counts. */
   | { kind: "failed"; code: string; message: string };
 
-/** No other job looks at the same picture for so long: more than one run takes. */
-const HOLD_SECONDS = 180;
+/** No other job looks at the same picture for so long: more than one call may take (EVE_REQUEST_TIMEOUT_MS). Held anew for each. */
+const HOLD_SECONDS = 420;
 /** Between two looks at what another job is doing, or at a lane that is full. */
 const LEAST_DELAY_MS = 5_000;
 /** Somebody may set an analyst up, or raise a budget. */
@@ -55,7 +55,10 @@ interface Failing {
   retryAfterMs: number | null;
 }
 
-type Asked = { kind: "found"; outcome: LookedAt } | { kind: "failed"; failing: Failing };
+type Asked =
+  | { kind: "found"; outcome: LookedAt }
+  | { kind: "failed"; failing: Failing }
+  | { kind: "lost"; outcome: LookOutcome };
 
 /**
  * Looks at one picture, for a job: policy, cache, budget, analyst, result. Each step may be repeated: what was paid for is found again by
@@ -142,14 +145,26 @@ export async function lookAt(
       decision.reason !== "large_document";
     if (isLess && failings.some(hasRoomSoon)) break;
     signal.throwIfAborted();
+    if (failings.length > 0) {
+      const lost = await isLost(job, books);
+      if (lost !== null) return lost;
+    }
     const step = { job, caller, analyst, resolution, picture, signal };
     const asked = await ask(step, dependencies);
+    if (asked.kind === "lost") return asked.outcome;
     if (asked.kind === "found") return await finish(asked.outcome);
     failings.push(asked.failing);
     // The call of an earlier run, whose worker is gone, may yet be answered: whoever were asked now would be paid beside it.
     if (asked.failing.code === "request_running") break;
   }
   return await withoutResult(failings, finish);
+}
+
+/** Holds the picture anew; null: it is still this job's. */
+async function isLost(job: PictureJob, books: VisionBooks): Promise<LookOutcome | null> {
+  const { status } = await books.begin(job, HOLD_SECONDS);
+  if (status === "begun") return null;
+  return status === "ended" ? { kind: "ended", status } : { kind: "later", delayMs: LEAST_DELAY_MS };
 }
 
 const hasRoomSoon = ({ kind, code, retryAfterMs }: Failing) =>
@@ -201,6 +216,8 @@ async function ask(step: Step, dependencies: LookDependencies): Promise<Asked> {
   let { analysis } = first;
   let spent = { inputTokens: analysis.inputTokens, outputTokens: analysis.outputTokens };
   if (analysis.result === null) {
+    const lost = await isLost(job, dependencies.books);
+    if (lost !== null) return { kind: "lost", outcome: lost };
     const second = await askOnce(step, 2, analysis.fault ?? "it does not hold", dependencies);
     if (second.kind === "failed") return second;
     spent = {

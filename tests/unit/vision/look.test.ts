@@ -70,6 +70,7 @@ let cached: Map<string, unknown>;
 let bytes: Uint8Array<ArrayBuffer>;
 let usedUp: string[];
 let begins: unknown;
+let held: number[];
 let gone: boolean;
 let near: { sha256: string; distance: number } | null;
 let underWay: { sha256: string; distance: number } | null;
@@ -84,6 +85,7 @@ beforeEach(() => {
   bytes = png(1000, 800);
   begins = null;
   gone = false;
+  held = [];
   [near, underWay] = [null, null];
   policy = null;
 });
@@ -134,8 +136,9 @@ function take({ id, provider, tokens }: VisionEstimate): BudgetAnswer {
 
 async function look(...analysts: Analyst[]) {
   const books: VisionBooks = {
-    begin: () =>
-      Promise.resolve(
+    begin(_, seconds) {
+      held.push(seconds);
+      return Promise.resolve(
         (begins ?? {
           status: "begun",
           object: { sha256: JOB.sha256, mime_type: "image/png", size_bytes: Math.max(5000, bytes.length) },
@@ -145,7 +148,8 @@ async function look(...analysts: Analyst[]) {
           policy,
           policy_version: 3,
         }) as never,
-      ),
+      );
+    },
     savePicture(_, picture) {
       seen = picture;
       return Promise.resolve({ similar: near, underWay });
@@ -414,6 +418,33 @@ test("a bomb, a file that is no picture and what the policy skips are looked at 
     reason: "switched_off",
   });
   expect(reserved.size + asked.length).toBe(0);
+});
+
+test("a picture is held anew for each call; one that has become another job's meanwhile is asked of nobody more", async () => {
+  const down = () => new AnalysisFailure("retryable", "upstream_timeout", "words");
+  const bad = found({ result: null, fault: "labels: too many" });
+  await look(analyst("model:a", [down()]), analyst("model:b", [bad, found()]));
+  // At the beginning, for the next analyst, and for its second answer; longer than any call may take.
+  expect(held).toEqual([420, 420, 420]);
+  expect(asked).toHaveLength(3);
+  for (
+    const [status, outcome] of [
+      ["busy", { kind: "later", delayMs: 5_000 }],
+      ["ended", { kind: "ended", status: "ended" }],
+    ] as const
+  ) {
+    for (const first of [down(), bad]) {
+      begins = null;
+      const taking = analyst("model:a", []);
+      taking.analyse = () => {
+        begins = { status, retry_after_ms: 1 };
+        return first instanceof Error ? Promise.reject(first) : Promise.resolve(first);
+      };
+      cached.clear();
+      expect((await look(taking, analyst("model:b", []))).outcome).toEqual(outcome);
+    }
+  }
+  expect(asked).toHaveLength(3);
 });
 
 test("one that another job looks at waits a little; one that has ended is left alone", async () => {
