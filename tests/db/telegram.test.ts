@@ -10,6 +10,7 @@ import { sha256Of } from "../../shared/runtime/sha256.ts";
 import { seededRandom } from "../../bench/quota/random.ts";
 import { cloneDatabase, empty, type TestDatabase } from "../harness/database.ts";
 import { BOT_TOKEN, telegramOver, type TelegramUnderTest } from "../harness/telegram.ts";
+import { expectStory, hashes, picture, type PostRow, tellStory } from "../harness/telegram_story.ts";
 
 let db: TestDatabase;
 let telegram: TelegramUnderTest;
@@ -29,31 +30,12 @@ afterEach(async () => {
 const cleared = () =>
   empty(db.sql, "eve.telegram_bots", "public.posts", "eve.jobs", "eve.job_queues", "eve.metric_counters");
 
-/** A JPEG by its beginning, different for each number. */
-function picture(number: number, bytes = 300): Uint8Array<ArrayBuffer> {
-  const made = new Uint8Array(bytes);
-  made.set([0xff, 0xd8, 0xff, 0xe0]);
-  new DataView(made.buffer).setUint32(100, number);
-  return made;
-}
-
-interface PostRow {
-  id: string;
-  external_id: string;
-  source: string;
-  text: string;
-  // deno-lint-ignore no-explicit-any -- its parts are what the tests look at.
-  metadata: any;
-  trace_id: string;
-  media: string[];
-}
 const posts = () =>
   db.sql<PostRow[]>`
     select p.*, array(select m.file_sha256 from public.post_media_map m where m.post_id = p.id order by m.place) as media
     from public.posts p order by p.published_at, p.id`;
 const updates = () =>
   db.sql`select update_id, kind, state, reason, body is null as is_empty, trace_id from eve.telegram_updates order by update_id`;
-const hashes = (pictures: Uint8Array<ArrayBuffer>[]) => Promise.all(pictures.map(sha256Of));
 
 const inGroup = { id: -100777, type: "supergroup", title: "Friends" } as const;
 
@@ -567,70 +549,21 @@ test(
     });
     await telegram.connect();
     isRough = true;
-    const { send, edit, faults, push } = telegram.emulator;
-    /** What each post is to be at the end, by its first message. */
-    const expected = new Map<number, { text: string; pictures: Uint8Array<ArrayBuffer>[]; ids: number[] }>();
-    const shuffled = <One>(all: One[]) => {
-      const keys = new Map(all.map((one) => [one, random()]));
-      return all.toSorted((one, other) => keys.get(one)! - keys.get(other)!);
-    };
-    let late: EmulatedMessage[] = [];
-    let number = 1_000;
-    for (let sent = 0; sent < MANY;) {
-      const which = random();
-      if (which < 0.15 && expected.size > 0) {
-        const [id, post] = [...expected][Math.floor(random() * expected.size)]!;
-        const photos = random() < 0.5 && post.pictures.length > 0 ? [picture(number++)] : undefined;
-        post.text = `edited ${number++}`;
-        if (photos !== undefined) post.pictures[0] = photos[0]!;
-        edit(USUAL_CHAT.id, id, { text: post.text, ...(photos && { photos }) });
-        sent++;
-      } else {
-        const pictures = Array.from({ length: Math.floor(random() * 4) }, () => picture(number++));
-        const text = `post ${number++} https://example.com/${number}`;
-        const parts = send({
-          text,
-          photos: pictures,
-          // Some parts come only with later posts.
-          order: (all) => {
-            const mixed = shuffled(all);
-            const held = mixed.length > 1 && random() < 0.5 ? mixed.splice(1) : [];
-            late.push(...held);
-            return mixed;
-          },
-        });
-        expected.set(parts[0]!.message_id, {
-          text,
-          pictures,
-          ids: parts.map(({ message_id }) => message_id),
-        });
-        sent += parts.length;
-      }
-      if (random() < 0.2) faults.push({ on: random() < 0.5 ? "getFile" : "download", how: "broken" });
-      if (random() < 0.3) {
-        for (const channel_post of shuffled(late)) push({ channel_post });
-        late = [];
-        await telegram.work();
-      }
-    }
-    for (const channel_post of late) push({ channel_post });
+    const expected = await tellStory({
+      emulator: telegram.emulator,
+      random,
+      many: MANY,
+      pause: () => telegram.work(),
+    });
     await telegram.work();
     isRough = false;
-    faults.length = 0;
+    telegram.emulator.faults.length = 0;
     // Nobody lends a hand until here; a job whose words got lost twelve times would be replayed.
     await telegram.call("POST", "/replay", { headers: { "content-type": "application/json" }, body: "{}" });
     await telegram.work();
 
     const found = await posts();
-    const byFirst = new Map(found.map((post) => [post.metadata.message_ids[0] as number, post]));
-    expect(found).toHaveLength(expected.size);
-    for (const [first, { text, pictures, ids }] of expected) {
-      expect(byFirst.get(first), String(first)).toMatchObject({
-        text,
-        media: await hashes(pictures),
-        metadata: { message_ids: ids },
-      });
-    }
+    await expectStory(found, expected);
     // The bytes in the store are those that were sent.
     for (const { media } of found) {
       for (const sha256 of media) {
