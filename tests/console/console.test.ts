@@ -29,6 +29,16 @@ const PAGES = [
   "Playground",
 ];
 
+/** Roles that make a page's outline and what can be done on it; the texts between them change with every call. */
+const OUTLINE =
+  /^\s*- '?((?:heading|region|table|columnheader|button|link|textbox|combobox|checkbox|radio|switch|img|progressbar|navigation|article) ".*?"(?: \[level=\d\])?)/;
+
+/** Each once, in the order of the page; figures and names of what is measured are left out. */
+function partsOf(snapshot: string): string[] {
+  const parts = snapshot.split("\n").flatMap((line) => OUTLINE.exec(line)?.[1] ?? []);
+  return [...new Set(parts.map((part) => part.replaceAll(/(?<!level=)\d+(?:[.,:]\d+)*/g, "N")))];
+}
+
 /** CI has a browser and the console's packages, so there nothing is skipped. */
 const CAN_RUN = Deno.env.get("CI") !== undefined ||
   (chromiumPath() !== undefined && installedConsole());
@@ -58,6 +68,60 @@ describe.skipIf(!CAN_RUN)("the console", () => {
   afterAll(async () => {
     await browser?.close();
     await stack?.stop();
+  });
+
+  test("what a screen reader is told of each page", async () => {
+    const told: string[] = [];
+    const pending = new Set<unknown>();
+    const begun = (request: unknown) => pending.add(request);
+    const over = (request: unknown) => pending.delete(request);
+    page.on("request", begun).on("requestfinished", over).on("requestfailed", over);
+    await page.reload();
+    for (const name of PAGES) {
+      await open(name);
+      await page.getByRole("heading", { level: 1, name }).waitFor();
+      // As it stays: everything has been answered, and nothing is drawn any more.
+      let parts = "";
+      await expect.poll(async () => {
+        const before = parts;
+        parts = partsOf(await page.getByRole("main").ariaSnapshot()).join("\n");
+        return pending.size === 0 && parts === before;
+      }).toBe(true);
+      told.push(`# ${name}`, parts, "");
+    }
+    page.off("request", begun).off("requestfinished", over).off("requestfailed", over);
+    await expect(told.join("\n")).toMatchFileSnapshot("./screen_reader.txt");
+  });
+
+  test("a hidden tab asks for nothing, and what is shown again is asked for at once", async () => {
+    const other = await openPage(browser);
+    const { page } = other;
+    await page.clock.install();
+    await signIn(page, stack.console!.url, stack.console!.administrator);
+    await page.getByRole("heading", { level: 1 }).waitFor();
+    await page.getByRole("navigation", { name: "Pages" }).getByRole("link", { name: "Quota" }).click();
+    await page.getByRole("region", { name: /^gemma-4-31b-it/ }).first().waitFor();
+    let asked = 0;
+    page.on("request", (request) => {
+      if (request.url().includes("/functions/v1/")) asked++;
+    });
+    const become = (state: string) =>
+      page.evaluate(`
+        Object.defineProperty(document, "visibilityState", { configurable: true, get: () => "${state}" });
+        document.dispatchEvent(new Event("visibilitychange", { bubbles: true }));
+      `);
+    await page.clock.runFor(10_000);
+    await expect.poll(() => asked).toBeGreaterThan(0);
+    await become("hidden");
+    // What was asked before that has been answered.
+    await page.waitForLoadState("networkidle");
+    asked = 0;
+    await page.clock.runFor(120_000);
+    expect(asked).toBe(0);
+    await become("visible");
+    await page.clock.runFor(3_000);
+    await expect.poll(() => asked).toBeGreaterThan(0);
+    await page.context().close();
   });
 
   test("an ordinary user signs in and sees nothing, by the page and by its client", async () => {
@@ -1107,6 +1171,18 @@ describe.skipIf(!CAN_RUN)("the console", () => {
     await page.getByText("RU", { exact: true }).click();
     await page.getByRole("heading", { level: 1, name: "Тревоги" }).waitFor();
     expect(await page.locator("html").getAttribute("lang")).toBe("ru");
+    // What the gateway says of an error is English: it is told by its code.
+    await page.route(
+      "**/functions/v1/admin/alerts?*",
+      (route) =>
+        route.fulfill({
+          status: 403,
+          json: { error: { code: "credential_insufficient", message: "English" } },
+        }),
+    );
+    await page.getByText("Прошедшие", { exact: true }).click();
+    await page.getByText("У этой учётной записи нет таких прав.").waitFor();
+    await page.unrouteAll();
     await page.getByText("EN", { exact: true }).click();
   });
 

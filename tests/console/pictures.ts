@@ -11,7 +11,19 @@ import { type Stack, startStack } from "../../local/stack.ts";
 import { chromiumPath, openBrowser, openPage, signIn } from "./browser.ts";
 
 const FOLDER = `${CHECKOUT}/docs/pictures`;
-const PAGES = ["Providers", "Quota", "Requests", "Consumers", "Usage", "Alerts", "Playground"];
+const PAGES = [
+  "Overview",
+  "Keys and models",
+  "Providers",
+  "Quota",
+  "Requests",
+  "Consumers",
+  "Chats",
+  "Usage",
+  "Storage",
+  "Alerts",
+  "Playground",
+];
 /** More than one model's limit a minute, so that there is a refusal to see. */
 const CALLS = 7;
 /** Charts and lists settle. */
@@ -51,8 +63,9 @@ async function live(stack: Stack): Promise<void> {
 
 async function picture(page: Page, name: string): Promise<void> {
   await page.waitForTimeout(SETTLE_MS);
-  await page.screenshot({ path: `${FOLDER}/console_${name.toLowerCase()}.png` });
-  console.log(`docs/pictures/console_${name.toLowerCase()}.png`);
+  const file = `console_${name.toLowerCase().replaceAll(" ", "_")}.png`;
+  await page.screenshot({ path: `${FOLDER}/${file}` });
+  console.log(`docs/pictures/${file}`);
 }
 
 async function firstPaint(browser: Browser, url: string): Promise<number> {

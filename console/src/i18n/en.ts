@@ -34,6 +34,10 @@ export const en = {
     page_how: "A part of it could not be loaded, perhaps because a newer console has been put in its place.",
     reload: "Load again",
   },
+  /** By the gateway's codes of errors. Its own words are English: here is only what they say otherwise to a person at the console. */
+  codes: {
+    not_found: "There is no such thing any more: somebody may have removed it meanwhile.",
+  } as Record<string, string>,
   conflict: {
     title: "Somebody else has changed this meanwhile",
     field: "Field",

@@ -23,6 +23,7 @@ import { readEvents } from "../api/events.ts";
 import type { Job } from "../api/shapes.ts";
 import { useConsole } from "../console_context.tsx";
 import { useFormat } from "../i18n/format.ts";
+import { errorWords } from "../parts/error_words.ts";
 import { Markdown } from "../parts/markdown.tsx";
 import { Page } from "../parts/page.tsx";
 import {
@@ -136,11 +137,10 @@ export default function PlaygroundPage() {
       }
     } catch (error) {
       if (signal.aborted) return update({ state: "failed", problem: t("playground.stopped") });
-      const known = error instanceof ApiError ? error : null;
       update({
         state: "failed",
-        problem: known?.code === "unreachable" ? t("error.unreachable") : (error as Error).message,
-        requestId: known?.requestId ?? null,
+        problem: errorWords(error as Error, t),
+        requestId: error instanceof ApiError ? error.requestId ?? null : null,
       });
     }
   }

@@ -2,6 +2,7 @@ import { notifications } from "@mantine/notifications";
 import { useMutation, useQueryClient } from "@tanstack/react-query";
 import { useTranslation } from "react-i18next";
 import { ApiError } from "../api/api.ts";
+import { errorWords } from "./error_words.ts";
 
 /** A failure says what to do: time to read it. */
 const READING_MS = 15_000;
@@ -51,7 +52,7 @@ export function useAction<Input, Answer>(
       }
       notifications.show({
         title: failed,
-        message: error.message,
+        message: errorWords(error, t),
         color: "red",
         autoClose: READING_MS,
         closeButtonProps,

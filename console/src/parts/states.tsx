@@ -5,6 +5,7 @@ import type { ReactNode } from "react";
 import { useTranslation } from "react-i18next";
 import { ApiError } from "../api/api.ts";
 import { useFormat } from "../i18n/format.ts";
+import { errorWords } from "./error_words.ts";
 
 /** What went wrong, in the gateway's own words, which say what to do. */
 export function ErrorState({ error, retry }: { error: Error; retry?: () => void }) {
@@ -13,7 +14,7 @@ export function ErrorState({ error, retry }: { error: Error; retry?: () => void 
   return (
     <Alert color="red" variant="outline" icon={<CircleAlert />} title={t("error.title")} role="alert">
       <Stack gap="xs" align="flex-start">
-        <Text size="sm">{known?.code === "unreachable" ? t("error.unreachable") : error.message}</Text>
+        <Text size="sm">{errorWords(error, t)}</Text>
         {known && (
           <Text size="xs" c="dimmed">
             {known.code}
