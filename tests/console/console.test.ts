@@ -1214,17 +1214,23 @@ describe.skipIf(!CAN_RUN)("the console", () => {
     });
   }
 
-  test("on a phone every page fits the screen's width", async () => {
-    await page.setViewportSize({ width: 390, height: 800 });
-    for (const name of PAGES) {
-      await page.getByRole("button", { name: "Menu" }).click();
-      await open(name);
-      await page.getByRole("heading", { level: 1, name }).waitFor();
-      const width = await page.evaluate("document.documentElement.scrollWidth") as number;
-      expect(width, name).toBeLessThanOrEqual(390);
-    }
-    await page.setViewportSize({ width: 1280, height: 900 });
-  });
+  test.each([390, 768])(
+    "at %i px every page fits the screen's width, and its heading is one line",
+    async (width) => {
+      await page.setViewportSize({ width, height: 800 });
+      for (const name of PAGES) {
+        const menu = page.getByRole("button", { name: "Menu" });
+        if (await menu.isVisible()) await menu.click();
+        await open(name);
+        const heading = page.getByRole("heading", { level: 1, name });
+        await heading.waitFor();
+        expect(await page.evaluate("document.documentElement.scrollWidth"), name).toBeLessThanOrEqual(width);
+        expect((await heading.boundingBox())!.height, name).toBeLessThan(50);
+        expect((await page.getByRole("banner").boundingBox())!.height, name).toBe(56);
+      }
+      await page.setViewportSize({ width: 1280, height: 900 });
+    },
+  );
 
   test("at midnight in Los Angeles the day is over on every page", async () => {
     const database = postgres(stack.databaseUrl, { max: 1, onnotice: () => {} });
