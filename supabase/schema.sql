@@ -22289,12 +22289,13 @@ create table public.articles (
   words integer not null default 0,
   summary text,
   summary_model text,
+  summary_prompt text,
   trace_id text,
   created_at timestamp with time zone not null default now(),
   updated_at timestamp with time zone not null default now(),
   constraint articles_page_id_fkey FOREIGN KEY (page_id) REFERENCES public.crawl_pages(id) ON DELETE CASCADE,
   constraint articles_pkey PRIMARY KEY (id),
-  constraint articles_texts_size CHECK (((octet_length(text) <= 262144) AND (length(title) <= 1000) AND (length(byline) <= 500) AND (length(site_name) <= 500) AND (length(excerpt) <= 2000) AND (length(language) <= 40) AND (length(summary) <= 8000) AND (length(summary_model) <= 200)))
+  constraint articles_texts_size CHECK (((octet_length(text) <= 262144) AND (length(title) <= 1000) AND (length(byline) <= 500) AND (length(site_name) <= 500) AND (length(excerpt) <= 2000) AND (length(language) <= 40) AND (length(summary) <= 8000) AND (length(summary_model) <= 200) AND (length(summary_prompt) <= 4000)))
 );
 alter table public.articles enable row level security;
 CREATE UNIQUE INDEX articles_page_id_key ON public.articles USING btree (page_id);
@@ -22302,6 +22303,7 @@ CREATE INDEX articles_tenant_id_idx ON public.articles USING btree (tenant_id, c
 create policy articles_read on public.articles as permissive for select to authenticated using (tenant_id IN ( SELECT eve.member_tenants() AS member_tenants));
 comment on table public.articles is 'What can be read in a page, without what surrounds it: one for each page that has it.';
 comment on column public.articles.words is 'Of text, by white space.';
+comment on column public.articles.summary is 'By summary_model, to the words of summary_prompt; of this text: it goes when the page says something else.';
 
 create table public.post_links (
   post_id uuid not null,
@@ -22599,6 +22601,27 @@ end;
 $function$;
 comment on function public.eve_crawl_pages is 'A tenant''s pages, those that changed last first, without the text of their articles.';
 
+CREATE OR REPLACE FUNCTION public.eve_crawl_summarised(actor jsonb, id uuid, text_sha256 text, summary text, model text, prompt text)
+ RETURNS jsonb
+ LANGUAGE plpgsql
+ SET search_path TO ''
+AS $function$
+#variable_conflict use_column
+declare
+  v_found constant jsonb := public.eve_crawl_page(eve_crawl_summarised.actor, eve_crawl_summarised.id);
+begin
+  if v_found ->> 'status' <> 'found' then
+    return v_found;
+  end if;
+  update public.articles a
+  set summary = left(eve_crawl_summarised.summary, 8000), summary_model = left(eve_crawl_summarised.model, 200),
+    summary_prompt = left(eve_crawl_summarised.prompt, 4000), updated_at = eve.clock()
+  where a.page_id = eve_crawl_summarised.id and encode(sha256(convert_to(a.text, 'UTF8')), 'hex') = eve_crawl_summarised.text_sha256;
+  return public.eve_crawl_page(eve_crawl_summarised.actor, eve_crawl_summarised.id);
+end;
+$function$;
+comment on function public.eve_crawl_summarised is 'Keeps the summary of an article.';
+
 CREATE OR REPLACE FUNCTION public.eve_crawl_begin(page_id uuid, job_id uuid, mode text, lease_s integer)
  RETURNS jsonb
  LANGUAGE plpgsql
@@ -22722,7 +22745,8 @@ begin
     set title = excluded.title, byline = excluded.byline, site_name = excluded.site_name, excerpt = excluded.excerpt,
       language = excluded.language, published_at = excluded.published_at, text = excluded.text, words = excluded.words,
       summary = coalesce(excluded.summary, case when a.text = excluded.text then a.summary end),
-      summary_model = coalesce(excluded.summary_model, case when a.text = excluded.text then a.summary_model end), updated_at = v_now,
+      summary_model = coalesce(excluded.summary_model, case when a.text = excluded.text then a.summary_model end),
+      summary_prompt = case when a.text = excluded.text then a.summary_prompt end, updated_at = v_now,
       trace_id = coalesce(a.trace_id, excluded.trace_id)
     returning * into v_article;
   elsif not v_is_same and v_new ->> 'state' <> 'failed' then

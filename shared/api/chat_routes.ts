@@ -18,6 +18,7 @@ import { jsonResponse } from "../http/json_response.ts";
 import { deleteObjects } from "../media/delete.ts";
 import { markdownHead, markdownOf, markdownOfResult, snapshotOf } from "../chats/transcript.ts";
 import { sha256Of } from "../runtime/sha256.ts";
+import { credentialsOf, passedOn } from "./model_call.ts";
 import { type ApiContext, type ApiRoute, apiRoute, metadata, tenantId } from "./route.ts";
 
 /** The database's bounds are the same (public.chats and what belongs to it). */
@@ -506,9 +507,6 @@ function idOf(text: string | undefined): string {
   throw new GatewayError("invalid_request", { message: "The id in the path must be a UUID." });
 }
 
-/** Headers of a request by which its sender is known. */
-const CREDENTIALS = ["authorization", "apikey", "traceparent", "x-forwarded-for"];
-
 /**
  * The call goes to the function that makes calls, as the same caller; for a signed-in user, whom that function does not know, as the
  * project in that user's name.
@@ -520,11 +518,7 @@ async function answered(
 ): Promise<Response> {
   const owner = actor.kind === "user" ? actor.user_id : undefined;
   const chat = { client_id, parent_id, edits, message_type, history_tokens, owner };
-  const credentials: Record<string, string> = {};
-  for (const name of CREDENTIALS) {
-    const value = request.headers.get(name);
-    if (value !== null) credentials[name] = value;
-  }
+  const credentials = credentialsOf(request);
   if (owner !== undefined) {
     delete credentials.authorization;
     credentials.apikey = dependencies.secretKey;
@@ -534,12 +528,7 @@ async function answered(
     credentials,
     request.signal,
   );
-  const headers = new Headers(answer.headers);
-  // Of the way from there to here; the body is as it was before it.
-  for (const name of ["content-encoding", "content-length", "transfer-encoding", "connection"]) {
-    headers.delete(name);
-  }
-  return new Response(answer.body, { status: answer.status, headers });
+  return passedOn(answer);
 }
 
 async function erased({ dependencies, actor }: ApiContext, chatId: string) {

@@ -27,6 +27,10 @@ const article = z.object({
   /** Absent in lists. */
   text: z.string().optional(),
   words: z.number(),
+  /** Made when it was asked for; null: it was not, or the page says something else since. */
+  summary: z.string().nullable().default(null),
+  summary_model: z.string().nullable().default(null),
+  summary_prompt: z.string().nullable().default(null),
 });
 
 /** A row of public.crawl_pages with its article; one that was not kept has no id. */
@@ -106,6 +110,20 @@ export function createCrawl(transport: Transport, timeoutMs = TIMEOUT_MS) {
     job: (jobId: string) =>
       ask("eve_crawl_job", { job_id: jobId }, z.object({ is_done: z.boolean(), page: crawlPage.nullable() })),
     find: async (actor: Actor, id: string) => (await ask("eve_crawl_page", { actor, id }, onePage)).page,
+    /** @param textSha256 of the text that the model was given */
+    summarised: async (
+      actor: Actor,
+      id: string,
+      made: { textSha256: string; summary: string; model: string; prompt: string },
+    ) =>
+      (await ask("eve_crawl_summarised", {
+        actor,
+        id,
+        text_sha256: made.textSha256,
+        summary: made.summary,
+        model: made.model,
+        prompt: made.prompt,
+      }, onePage)).page,
     list: async (
       actor: Actor,
       filter: {

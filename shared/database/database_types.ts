@@ -54,6 +54,7 @@ export type Database = {
           "site_name": string | null;
           "summary": string | null;
           "summary_model": string | null;
+          "summary_prompt": string | null;
           "tenant_id": string;
           "text": string;
           "title": string;
@@ -73,6 +74,7 @@ export type Database = {
           "site_name"?: string | null;
           "summary"?: string | null;
           "summary_model"?: string | null;
+          "summary_prompt"?: string | null;
           "tenant_id"?: string;
           "text"?: string;
           "title"?: string;
@@ -91,6 +93,7 @@ export type Database = {
           "site_name"?: string | null;
           "summary"?: string | null;
           "summary_model"?: string | null;
+          "summary_prompt"?: string | null;
           "tenant_id"?: string;
           "text"?: string;
           "title"?: string;
@@ -1436,6 +1439,17 @@ export type Database = {
       };
       "eve_crawl_post": { Args: { "post_id": string }; Returns: Json };
       "eve_crawl_robots": { Args: { "origin": string; "saved"?: Json }; Returns: Json };
+      "eve_crawl_summarised": {
+        Args: {
+          "actor": Json;
+          "id": string;
+          "model": string;
+          "prompt": string;
+          "summary": string;
+          "text_sha256": string;
+        };
+        Returns: Json;
+      };
       "eve_crawl_turn": {
         Args: { "interval_ms": number; "origin": string; "wait_ms": number };
         Returns: Json;

@@ -112,11 +112,13 @@ alter table public.articles
   add column if not exists words integer not null default 0,
   add column if not exists summary text,
   add column if not exists summary_model text,
+  add column if not exists summary_prompt text,
   add column if not exists trace_id text,
   add column if not exists created_at timestamptz not null default now(),
   add column if not exists updated_at timestamptz not null default now();
 comment on table public.articles is 'What can be read in a page, without what surrounds it: one for each page that has it.';
 comment on column public.articles.words is 'Of text, by white space.';
+comment on column public.articles.summary is 'By summary_model, to the words of summary_prompt; of this text: it goes when the page says something else.';
 
 create table if not exists public.post_links (
   post_id uuid not null,
@@ -172,7 +174,7 @@ begin
       ('crawl_pages', 'crawl_pages_held_whole', 'check ((held_by is null) = (held_until is null))'),
       ('articles', 'articles_page_id_fkey', 'foreign key (page_id) references public.crawl_pages (id) on delete cascade'),
       ('articles', 'articles_texts_size',
-        'check (octet_length(text) <= 262144 and length(title) <= 1000 and length(byline) <= 500 and length(site_name) <= 500 and length(excerpt) <= 2000 and length(language) <= 40 and length(summary) <= 8000 and length(summary_model) <= 200)'),
+        'check (octet_length(text) <= 262144 and length(title) <= 1000 and length(byline) <= 500 and length(site_name) <= 500 and length(excerpt) <= 2000 and length(language) <= 40 and length(summary) <= 8000 and length(summary_model) <= 200 and length(summary_prompt) <= 4000)'),
       ('post_links', 'post_links_post_id_fkey', 'foreign key (post_id) references public.posts (id) on delete cascade'),
       ('post_links', 'post_links_page_id_fkey', 'foreign key (page_id) references public.crawl_pages (id) on delete cascade'),
       ('post_links', 'post_links_url_size', 'check (length(url) <= 4096)')

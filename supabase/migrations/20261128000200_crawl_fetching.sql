@@ -226,6 +226,32 @@ end;
 $$;
 comment on function public.eve_crawl_pages is 'A tenant''s pages, those that changed last first, without the text of their articles.';
 
+-- Keeps what a model made of an article; text_sha256: of the text that it was given, and an article that says something else by now keeps
+-- nothing of it. {"status": "found", "page"}.
+create or replace function public.eve_crawl_summarised(
+  actor jsonb, id uuid, text_sha256 text, summary text, model text, prompt text
+)
+returns jsonb
+language plpgsql
+volatile
+set search_path = ''
+as $$
+#variable_conflict use_column
+declare
+  v_found constant jsonb := public.eve_crawl_page(eve_crawl_summarised.actor, eve_crawl_summarised.id);
+begin
+  if v_found ->> 'status' <> 'found' then
+    return v_found;
+  end if;
+  update public.articles a
+  set summary = left(eve_crawl_summarised.summary, 8000), summary_model = left(eve_crawl_summarised.model, 200),
+    summary_prompt = left(eve_crawl_summarised.prompt, 4000), updated_at = eve.clock()
+  where a.page_id = eve_crawl_summarised.id and encode(sha256(convert_to(a.text, 'UTF8')), 'hex') = eve_crawl_summarised.text_sha256;
+  return public.eve_crawl_page(eve_crawl_summarised.actor, eve_crawl_summarised.id);
+end;
+$$;
+comment on function public.eve_crawl_summarised is 'Keeps the summary of an article.';
+
 -- A job begins to fetch a page. {"status": "begun", "page"}; "fresh": somebody has fetched it meanwhile; "busy": somebody does now.
 create or replace function public.eve_crawl_begin(page_id uuid, job_id uuid, mode text, lease_s integer)
 returns jsonb
@@ -358,7 +384,8 @@ begin
     set title = excluded.title, byline = excluded.byline, site_name = excluded.site_name, excerpt = excluded.excerpt,
       language = excluded.language, published_at = excluded.published_at, text = excluded.text, words = excluded.words,
       summary = coalesce(excluded.summary, case when a.text = excluded.text then a.summary end),
-      summary_model = coalesce(excluded.summary_model, case when a.text = excluded.text then a.summary_model end), updated_at = v_now,
+      summary_model = coalesce(excluded.summary_model, case when a.text = excluded.text then a.summary_model end),
+      summary_prompt = case when a.text = excluded.text then a.summary_prompt end, updated_at = v_now,
       trace_id = coalesce(a.trace_id, excluded.trace_id)
     returning * into v_article;
   elsif not v_is_same and v_new ->> 'state' <> 'failed' then

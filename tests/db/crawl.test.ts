@@ -1,10 +1,11 @@
 /** Pages fetched from a small site over real connections, and what is kept of them on a real database. */
 import { brotliCompressSync, gzipSync } from "node:zlib";
 import postgres from "postgres";
-import { afterAll, beforeAll, beforeEach, describe, expect, test } from "vitest";
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from "vitest";
 import { crawlRunner } from "../../shared/jobs/crawl_runner.ts";
 import type { ClaimedJob } from "../../shared/database/job_leases.ts";
-import { createCrawlBooks } from "../../shared/database/crawl.ts";
+import { createCrawl, createCrawlBooks } from "../../shared/database/crawl.ts";
+import { SUMMARY_PROMPT } from "../../shared/api/crawl_routes.ts";
 import { type DirectTransport, directTransport } from "../../shared/database/transport/direct_transport.ts";
 import { openMedia } from "../../shared/media/open.ts";
 import { openObject } from "../../shared/media/read.ts";
@@ -13,6 +14,7 @@ import { freezeClock, type TestClock } from "../harness/admission.ts";
 import { cloneDatabase, empty, type TestDatabase } from "../harness/database.ts";
 import { clearJobs } from "../harness/jobs.ts";
 import { PROJECT } from "../harness/media.ts";
+import { apiOver, type ApiUnderTest, SECRET } from "../harness/media_api.ts";
 
 const TRACE = "4bf92f3577b34da6a3ce929d0e0e4736";
 const words = "Сегодня вечером в парке играет оркестр, вход свободный, начало в семь часов. ".repeat(12);
@@ -209,7 +211,6 @@ describe("a page", () => {
       charset: "utf-8",
       title: "Афиша",
       article_title: "Афиша",
-      asked: ["/robots.txt", "/"],
     }],
     [
       "chunked",
@@ -277,18 +278,24 @@ describe("a page", () => {
       html_sha256: null,
       text: null,
     }],
-    ["loop", () => redirect("/"), { state: "failed", reason: "redirects more than 5 times" }],
+    ["loop", () => redirect("/"), {
+      state: "failed",
+      reason: "redirects more than 5 times",
+      asked: ["/robots.txt", ...Array(6).fill("/")],
+    }],
     [
       "cookies",
       (_, headers) => headers.has("cookie") ? html(page("Вход")) : redirect("/", "set-cookie: seen=1"),
       {
         state: "failed",
         reason: "redirects more than 5 times",
+        asked: ["/robots.txt", ...Array(6).fill("/")],
       },
     ],
     ["moved", (path) => path === "/" ? redirect("/new") : html(page("Новая")), {
       state: "fetched",
       final_url: "http://moved.example.com/new",
+      asked: ["/robots.txt", "/", "/new"],
     }],
     ["metadata", () => redirect("http://169.254.169.254/latest/meta-data/"), {
       state: "refused",
@@ -296,20 +303,18 @@ describe("a page", () => {
     }],
     ["inside", () => redirect("http://private.example.com/admin"), {
       state: "refused",
-      asked: ["/robots.txt", "/"],
     }],
     ["local", () => redirect("http://localhost/"), { state: "refused" }],
     ["file", () => redirect("file:///etc/passwd"), { state: "refused" }],
   ];
   test.each(cases)("%s: is fetched, and kept, as the table says", async (name, answers, expected) => {
-    const { asked: paths, ...row } = expected;
+    const { asked: paths = ["/robots.txt", "/"], ...row } = expected;
     addresses["private.example.com"] = ["93.184.216.34", "10.0.0.7"];
     serve = (path, headers, host) => path === "/robots.txt" ? NOT_FOUND : answers(path, headers, host);
     expect(await crawled(`http://${name}.example.com/`)).toMatchObject(row);
-    if (paths !== undefined) {
-      expect(asked).toEqual((paths as string[]).map((path) => `${name}.example.com${path}`));
-    }
-    expect(asked.filter((each) => each.includes("private"))).toEqual([]);
+    // What came of it is answered from the cache for a while, whatever it was.
+    expect(await crawled(`http://${name}.example.com/`)).toMatchObject({ wasCached: true });
+    expect(asked).toEqual((paths as string[]).map((path) => `${name}.example.com${path}`));
     expect(new Set(connected)).toEqual(new Set(["93.184.216.34"]));
   });
 
@@ -434,6 +439,83 @@ describe("the cache", () => {
     expect(outcomes.filter(({ kind }) => kind === "done").length).toBeGreaterThan(0);
     expect(asked.sort()).toEqual(["ten.example.com/", "ten.example.com/robots.txt"]);
     expect((await crawled("http://ten.example.com/")).wasCached).toBe(true);
+  });
+});
+
+describe("a summary", () => {
+  const SUMMARY = "В парке играет оркестр.";
+  let api: ApiUnderTest;
+  let calls: { body: Record<string, string>; authorization: string | null }[];
+  let answer: () => Response;
+  beforeEach(() => {
+    calls = [];
+    answer = () => Response.json({ request_id: "r", text: SUMMARY, model: "m" });
+    api = apiOver(database, {
+      callModels(body, credentials) {
+        calls.push({ body: JSON.parse(body), authorization: new Headers(credentials).get("authorization") });
+        return Promise.resolve(answer());
+      },
+    });
+    serve = (path) => path === "/robots.txt" ? NOT_FOUND : html(page("Оркестр"));
+  });
+  afterEach(() => api.close());
+  const summarise = async (id: string, body: Record<string, unknown>, init: RequestInit = {}) => {
+    const response = await api.call("POST", `/v1/crawl/pages/${id}/summary`, {
+      headers: { "content-type": "application/json" },
+      ...init,
+      body: JSON.stringify(body),
+    });
+    return { code: response.status, ...await response.json() };
+  };
+
+  test("is made when it is asked for, in the caller's name, by the stated prompt; and once for the same words", async () => {
+    const { id } = await crawled("http://band.example.com/");
+    expect(await summarise(id, { model: "m" })).toMatchObject({
+      code: 200,
+      from_cache: false,
+      page: { id, article: { summary: SUMMARY, summary_model: "m", summary_prompt: SUMMARY_PROMPT } },
+    });
+    expect(calls).toMatchObject([{
+      authorization: `Bearer ${SECRET}`,
+      body: { model: "m", system: SUMMARY_PROMPT, prompt: expect.stringContaining("играет оркестр") },
+    }]);
+    expect(await summarise(id, { model: "m" })).toMatchObject({ code: 200, from_cache: true });
+    expect(calls).toHaveLength(1);
+    await summarise(id, { model: "m", prompt: "In one word." });
+    await summarise(id, { model: "m", prompt: "In one word.", again: true });
+    expect(calls.map(({ body }) => body.system)).toEqual([SUMMARY_PROMPT, "In one word.", "In one word."]);
+
+    // A page that says something else by now has none.
+    serve = (path) => path === "/robots.txt" ? NOT_FOUND : html(page("Другое"));
+    await clock.advance(86_500_000);
+    await crawled("http://band.example.com/", "write_only");
+    const [row] = await sql`select summary, summary_model, summary_prompt from public.articles`;
+    expect(row).toEqual({ summary: null, summary_model: null, summary_prompt: null });
+  });
+
+  test("of words that have changed meanwhile is not kept, and what the call was refused for is told", async () => {
+    const { id } = await crawled("http://band.example.com/");
+    answer = () => Response.json({ error: { code: "rate_limited", message: "Later." } }, { status: 429 });
+    expect(await summarise(id, { model: "m" })).toMatchObject({ code: 429, error: { code: "rate_limited" } });
+    const made = { textSha256: "0".repeat(64), summary: "of others", model: "m", prompt: "p" };
+    const { article } = await createCrawl(api.transport.call).summarised(PROJECT, id, made);
+    expect(article!.summary).toBeNull();
+  });
+
+  test("needs a model, and something to read", async () => {
+    const { id } = await crawled("http://band.example.com/");
+    expect(await summarise(id, {})).toMatchObject({ code: 400, error: { code: "invalid_request" } });
+    serve = (path) => path === "/robots.txt" ? NOT_FOUND : { head: ["503 Away"] };
+    const { id: empty } = await crawled("http://away.example.com/");
+    expect(await summarise(empty, { model: "m" })).toMatchObject({
+      code: 400,
+      error: { code: "invalid_request" },
+    });
+    expect(await summarise(crypto.randomUUID(), { model: "m" })).toMatchObject({
+      code: 404,
+      error: { code: "page_not_found" },
+    });
+    expect(calls).toEqual([]);
   });
 });
 

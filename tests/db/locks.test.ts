@@ -189,7 +189,11 @@ describe("[fault.lock-held] nobody waits for a lock for long", () => {
     await holder.answer;
     await sql.begin(async (sql) => {
       await sql`set local lock_timeout = '1s'`;
-      await sql`insert into eve.consumer_days (consumer_id, day) values (${consumer!.id}, '2026-11-18')`;
+      const added = await sql`
+        insert into eve.consumer_days (consumer_id, day) values (${
+        consumer!.id
+      }, '2026-11-18') returning requests`;
+      expect(added).toHaveLength(1);
     });
     await holder.release();
   });

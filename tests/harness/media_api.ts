@@ -1,5 +1,6 @@
 /** The function `api` in this process, over a database of a test: without the REST API, and with a bucket in memory if one is given. */
 import { createApiEndpoint } from "../../shared/api/api_endpoint.ts";
+import type { ApiDependencies } from "../../shared/api/route.ts";
 import { createAccess } from "../../shared/database/access.ts";
 import { createChats } from "../../shared/database/chats.ts";
 import { createGraph } from "../../shared/database/graph.ts";
@@ -68,12 +69,21 @@ export function mediaOver(
 
 export function apiOver(
   database: Pick<TestDatabase, "url">,
-  { s3 = null, mode, maxFileBytes = 100_000_000, partBytes = 100_000_000, maxBodyBytes = 10 * 1024 * 1024 }: {
+  {
+    s3 = null,
+    mode,
+    maxFileBytes = 100_000_000,
+    partBytes = 100_000_000,
+    maxBodyBytes = 10 * 1024 * 1024,
+    callModels = () => Promise.reject(new Error("there are no models here")),
+  }: {
     s3?: ObjectStore | null;
     mode?: StorageMode;
     maxFileBytes?: number;
     partBytes?: number;
     maxBodyBytes?: number;
+    /** The function that makes calls. */
+    callModels?: ApiDependencies["callModels"];
   } = {},
 ): ApiUnderTest {
   const transport = directTransport({ url: database.url, connections: 4, pooler: false });
@@ -126,7 +136,7 @@ export function apiOver(
       crawl: createCrawl(transport.call),
       wake: () => Promise.resolve(void logged.push("worker woken")),
       secretKey: SECRET,
-      callModels: () => Promise.reject(new Error("there are no models here")),
+      callModels,
       baseUrl,
       maxBodyBytes,
       background: (work) => void background.push(work),

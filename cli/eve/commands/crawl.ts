@@ -1,7 +1,7 @@
-import type { CrawlAnswer } from "../../../shared/api/crawl_routes.ts";
+import type { CrawlAnswer, SummaryAnswer } from "../../../shared/api/crawl_routes.ts";
 import { CRAWL_MODES, type CrawlPage, PAGE_STATES } from "../../../shared/database/crawl.ts";
 import type { Command, Option } from "../command.ts";
-import { EXIT } from "../failure.ts";
+import { EXIT, misuse } from "../failure.ts";
 import { postToApi, readFromApi } from "../storage/api.ts";
 import { bytes, count, counted, instant, pairs, shortened, table } from "../table.ts";
 import { readChoice, readNumber } from "../values.ts";
@@ -20,13 +20,22 @@ export const crawlCommands: Command[] = [
         help: `${CRAWL_MODES.join(", ")}; enabled by default`,
       },
       "no-wait": { help: "has it fetched, and does not wait for it" },
+      summarize: { help: "has a model say in a few sentences what its article says" },
+      model: { value: "MODEL", help: "which one summarises" },
+      prompt: { value: "TEXT", help: "what that one is told to do with the article" },
       "tenant-id": tenantOption,
     },
     examples: [
       "crawl https://example.com/news",
       "crawl https://example.com/news --mode write_only --json",
+      "crawl https://example.com/news --summarize --model gemini-2.5-flash",
     ],
     async run(given, { connect, signal, progress }) {
+      const summarizes = given.switch("summarize");
+      const model = given.option("model");
+      if (summarizes !== (model !== undefined)) {
+        throw misuse("--summarize and --model go together: say which model is to do it.");
+      }
       progress("fetching ...");
       const answer = await postToApi<CrawlAnswer>(connect(), "crawl", {
         url: given.arguments[0],
@@ -37,6 +46,14 @@ export const crawlCommands: Command[] = [
       const { page, from_cache, job_id } = answer;
       if (page === null || page.state === "waiting") {
         return { json: answer, text: `It waits to be fetched, by job ${job_id}. Ask again later.` };
+      }
+      if (summarizes && page.id !== null && page.article !== null) {
+        progress("summarising ...");
+        const made = await postToApi<SummaryAnswer>(connect(), `crawl/pages/${page.id}/summary`, {
+          model,
+          prompt: given.option("prompt"),
+        }, { signal });
+        return { json: { ...answer, page: made.page }, text: described(made.page, from_cache) };
       }
       return {
         json: answer,
@@ -100,6 +117,10 @@ function described(page: CrawlPage, isCached: boolean): string {
   ]);
   if (article === null) return facts;
   const from = [article.byline, article.site_name, article.published_at].filter((part) => part !== null);
-  return [facts, [article.title, ...from, counted(article.words, "word")].join("\n"), article.text ?? ""]
-    .join("\n\n");
+  return [
+    facts,
+    [article.title, ...from, counted(article.words, "word")].join("\n"),
+    ...(article.summary === null ? [] : [`Summary, by ${article.summary_model}: ${article.summary}`]),
+    article.text ?? "",
+  ].join("\n\n");
 }
