@@ -4,7 +4,7 @@ import postgres from "postgres";
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from "vitest";
 import { freezeClock, type TestClock } from "../harness/admission.ts";
 import { cloneDatabase, type TestDatabase } from "../harness/database.ts";
-import { clearWorld, type Graph, graphOf, step, World } from "../harness/graph.ts";
+import { clearWorld, type Graph, graphOf, linkPages, step, World } from "../harness/graph.ts";
 import { addConsumer } from "../harness/jobs.ts";
 import { type Answer, PROJECT, shaOf } from "../harness/media.ts";
 
@@ -96,42 +96,11 @@ describe("writing", () => {
   });
 
   test("pages that posts lead to are articles with their domains, and go with the last post unless they were read for themselves", async () => {
-    // As the migrations of pages make them; where those are not there, there are no articles.
-    await sql.unsafe(`
-      create table if not exists public.crawl_pages (id uuid primary key default gen_random_uuid(), tenant_id text, url text,
-        canonical_url text, domain text, title text, created_at timestamptz);
-      create table if not exists public.articles (id uuid primary key default gen_random_uuid(), tenant_id text, title text, site_name text,
-        excerpt text, published_at timestamptz, trace_id text, created_at timestamptz, page_id uuid references public.crawl_pages on delete cascade);
-      create table if not exists public.post_links (post_id uuid references public.posts on delete cascade, page_id uuid, tenant_id text,
-        place integer, primary key (post_id, page_id));`).simple();
     const world = new World(sql, clock);
     await world.take({ do: "add", post: 0, source: 0, pictures: [] });
     await world.take({ do: "add", post: 1, source: 0, pictures: [] });
     const trace_id = "b".repeat(32);
-    const pages: string[] = [];
-    for (const [place, path] of ["read", "linked"].entries()) {
-      const url = `https://example.org/${path}`;
-      const [page] = await sql`
-        insert into public.crawl_pages (tenant_id, url, canonical_url, domain, created_at)
-        values ('default', ${url}, ${url}, 'example.org', eve.clock()) returning id`;
-      pages.push(page!.id);
-      for (const post of [0, 1]) {
-        const { id } = world.posts.get(post)!;
-        await sql`
-          insert into public.post_links (post_id, page_id, tenant_id, place) values (${id}, ${
-          page!.id
-        }, 'default', ${place})`;
-        await sql`select eve.emit_event('/crawl', 'post.linked.v1', ${id}, ${
-          sql.json({ tenant_id: "default", post_id: id, links: [] })
-        })`;
-      }
-    }
-    await sql`
-      insert into public.articles (tenant_id, page_id, title, trace_id, created_at)
-      values ('default', ${pages[0]!}, 'Festival', ${trace_id}, eve.clock())`;
-    await sql`select eve.emit_event('/crawl', 'article.extracted.v1', 'x', ${
-      sql.json({ tenant_id: "default", canonical_url: "https://example.org/read", trace_id })
-    })`;
+    await linkPages(sql, [world.posts.get(0)!.id, world.posts.get(1)!.id], trace_id);
     await deliver();
     const articles = async () =>
       (await graphOf(sql)).nodes.filter(({ kind }) => kind === "Article" || kind === "Domain").map(

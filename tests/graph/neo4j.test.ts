@@ -10,7 +10,7 @@ import { CHECKOUT } from "../../local/paths.ts";
 import { freezeClock, type TestClock } from "../harness/admission.ts";
 import { startProcess } from "../harness/background_process.ts";
 import { cloneDatabase, type TestDatabase } from "../harness/database.ts";
-import { clearWorld, graphOf, step, World } from "../harness/graph.ts";
+import { clearWorld, type Graph, graphOf, linkPages, step, World } from "../harness/graph.ts";
 import { PROJECT, shaOf } from "../harness/media.ts";
 import { type Neo4jUnderTest, startNeo4j, withoutNeo4j } from "../harness/neo4j.ts";
 import { until } from "../harness/patience.ts";
@@ -61,6 +61,22 @@ describe.skipIf(withoutNeo4j)("a copy in Neo4j", () => {
   };
   const pass = (world: World) => world.take({ do: "repeat", seed: 1 });
 
+  /** A writer in a process of its own, killed there: "before 2" that many statements, or after them. */
+  const killed = async (kill: string) => {
+    const writer = await startProcess([
+      Deno.execPath(),
+      "run",
+      "-A",
+      `${CHECKOUT}/tests/graph/copy_process.ts`,
+      database.url,
+      JSON.stringify(neo4j.variables),
+      ...kill.split(" "),
+    ]);
+    await until(() => Promise.resolve(/^(stopped|done)$/m.test(writer.said())));
+    expect(writer.said(), kill).toMatch(/^stopped$/m);
+    await writer.kill();
+  };
+
   test("both graphs are equal, though writers are killed before and after they have written, and events come twice", async () => {
     const world = new World(sql, clock);
     const steps = fc.sample(step, { numRuns: 90, seed: 19 });
@@ -72,18 +88,7 @@ describe.skipIf(withoutNeo4j)("a copy in Neo4j", () => {
       await deliver();
       const kill = kills[part];
       if (kill === undefined) break;
-      const writer = await startProcess([
-        Deno.execPath(),
-        "run",
-        "-A",
-        `${CHECKOUT}/tests/graph/copy_process.ts`,
-        database.url,
-        JSON.stringify(neo4j.variables),
-        ...kill.split(" "),
-      ]);
-      await until(() => Promise.resolve(/^(stopped|done)$/m.test(writer.said())));
-      expect(writer.said(), kill).toMatch(/^stopped$/m);
-      await writer.kill();
+      await killed(kill);
       // While its lease lasts, nobody else is let in.
       expect(await copy()).toMatchObject({ count: 0, more: true });
       await pass(world);
@@ -101,6 +106,25 @@ describe.skipIf(withoutNeo4j)("a copy in Neo4j", () => {
       ["eve_copy_name"],
       ["eve_node_id"],
     ]);
+  });
+
+  test("articles, links and domains are there too, though a writer was killed, and go with what led to them", async () => {
+    const world = new World(sql, clock);
+    for (const post of [0, 1]) await world.take({ do: "add", post, source: 0, pictures: [1] });
+    await linkPages(sql, [world.posts.get(0)!.id, world.posts.get(1)!.id], "b".repeat(32));
+    await deliver();
+    await killed("after 2");
+    await pass(world);
+    await copy();
+    const kinds = (graph: Graph) => [...new Set(graph.nodes.map(({ kind }) => kind))].sort();
+    expect(kinds(await neo4j.graph())).toEqual(["Article", "Channel", "Domain", "ImageContent", "Post"]);
+    expect(await neo4j.graph()).toEqual(await graphOf(sql));
+    for (const post of [0, 1]) await world.take({ do: "delete", post });
+    await deliver();
+    await copy();
+    expect(kinds(await neo4j.graph())).toEqual(["Article", "Domain"]);
+    expect(await neo4j.graph()).toEqual(await graphOf(sql));
+    await sql`delete from public.crawl_pages`;
   });
 
   test("what an earlier writer sent and was held up is not written over what a later one wrote", async () => {

@@ -304,3 +304,32 @@ export async function clearWorld(sql: postgres.Sql): Promise<void> {
       "delete from eve.events; delete from public.graph_edges; delete from public.graph_nodes; delete from eve.graph_counts;",
   ).simple();
 }
+
+/** Two pages that all these posts lead to, one of them read (an article of that trace), with their events. */
+export async function linkPages(
+  sql: postgres.Sql,
+  posts: readonly string[],
+  trace: string,
+): Promise<void> {
+  for (const [place, path] of ["read", "linked"].entries()) {
+    const url = `https://example.org/${path}`;
+    const [page] = await sql`
+      insert into public.crawl_pages (tenant_id, url, canonical_url, domain, created_at)
+      values ('default', ${url}, ${url}, 'example.org', eve.clock()) returning id`;
+    for (const post of posts) {
+      await sql`
+        insert into public.post_links (post_id, page_id, tenant_id, place)
+        values (${post}, ${page!.id}, 'default', ${place})`;
+      await sql`select eve.emit_event('/crawl', 'post.linked.v1', ${post}, ${
+        sql.json({ tenant_id: "default", post_id: post, links: [] })
+      })`;
+    }
+    if (path !== "read") continue;
+    await sql`
+      insert into public.articles (tenant_id, page_id, title, trace_id, created_at)
+      values ('default', ${page!.id}, 'Festival', ${trace}, eve.clock())`;
+    await sql`select eve.emit_event('/crawl', 'article.extracted.v1', 'x', ${
+      sql.json({ tenant_id: "default", canonical_url: url, trace_id: trace })
+    })`;
+  }
+}
