@@ -213,8 +213,9 @@ class Worker {
   }
 
   async #runOne(held: Held): Promise<void> {
-    const { runners, log } = this.#dependencies;
+    const { runners, clock, log } = this.#dependencies;
     const { job, abort } = held;
+    const since = clock.now();
     let outcome: RunOutcome;
     try {
       outcome = await runners[job.kind]!(job, {
@@ -227,6 +228,16 @@ class Worker {
       outcome = code === "storage_misconfigured"
         ? { kind: "unspent", delayMs: NO_STORE_DELAY_MS }
         : { kind: "failed", failure: { code, message, retryable } };
+    }
+    const traceId = traceOf(job.body);
+    if (traceId !== null) {
+      log("info", "job_run", {
+        trace_id: traceId,
+        job_id: job.id,
+        kind: job.kind,
+        outcome: outcome.kind,
+        took_ms: clock.now() - since,
+      });
     }
     for (let left = NOTE_TRIES; left > 0; left--) {
       try {
@@ -314,4 +325,10 @@ class Worker {
       timer.abort();
     }
   }
+}
+
+/** Jobs that other steps hand in name the trace that they belong to; calls of models have log lines of their own. */
+function traceOf(body: unknown): string | null {
+  if (typeof body !== "object" || body === null || !("trace_id" in body)) return null;
+  return typeof body.trace_id === "string" ? body.trace_id : null;
 }

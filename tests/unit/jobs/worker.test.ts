@@ -37,6 +37,7 @@ const jobOf = (id: string): ClaimedJob => ({
 function work(
   waiting: string[],
   { deliver, ...terms }: Partial<WorkerTerms> & Pick<WorkerDependencies, "deliver"> = {},
+  bodies: Record<string, unknown> = {},
 ) {
   const clock = new StillClock();
   const said: string[] = [];
@@ -52,7 +53,10 @@ function work(
       said.push(`claim ${atMost} in ${leftMs}`);
       // A run takes half a minute at most.
       const isLate = leftMs !== null && leftMs < 30 * SECOND;
-      return Promise.resolve({ jobs: isLate ? [] : waiting.splice(0, atMost).map(jobOf), isLate });
+      return Promise.resolve({
+        jobs: isLate ? [] : waiting.splice(0, atMost).map((id) => ({ ...jobOf(id), body: bodies[id] ?? {} })),
+        isLate,
+      });
     },
     renew(_worker, held) {
       // It lives, and no more.
@@ -89,7 +93,10 @@ function work(
     },
     clock,
     newId: () => "worker",
-    log: (level, message) => said.push(`${level}: ${message}`),
+    log: (level, message, facts) =>
+      said.push(
+        message === "job_run" ? `${level}: job_run ${JSON.stringify(facts)}` : `${level}: ${message}`,
+      ),
     ...(deliver !== undefined && { deliver }),
   }, { place: "edge", budgetMs: 120 * SECOND, concurrency: 2, ...terms });
   return {
@@ -135,6 +142,19 @@ describe("a worker", () => {
       "b back for 700",
       "error: job_run_failed",
       "c failed: invalid_request",
+    ]);
+  });
+
+  test("says in its log how a run of a trace went, with the trace", async () => {
+    const trace_id = "a".repeat(32);
+    const { clock, next, end } = work(["a", "b"], {}, { a: { trace_id, post_id: "p" } });
+    await next();
+    await clock.advance(1_500);
+    await next();
+    await end("a", { kind: "done", result: 4 });
+    await end("b", { kind: "done", result: 5 });
+    expect((await next()).filter((line) => line.includes("job_run"))).toEqual([
+      `info: job_run {"trace_id":"${trace_id}","job_id":"a","kind":"llm","outcome":"done","took_ms":1500}`,
     ]);
   });
 
