@@ -134,7 +134,8 @@ test(
       join eve.requests q on q.request_id = r.request_id
       where r.state = 'reserved'`;
     expect(open).toHaveLength(before.pictures_reserved);
-    expect(open.filter(({ call }) => call !== "expired")).toEqual([]);
+    // An answer that came to a worker which died with it, the last of a job that was lost by that, is known to the books of calls alone.
+    expect(open.filter(({ call, state }) => call !== "expired" && state !== "failed")).toEqual([]);
     const alike = open.filter(({ state, is_alike }) => state === "succeeded" && is_alike).length;
     expect(open.length - alike).toBeLessThanOrEqual(lost.length);
     expect(before.pictures).toBeGreaterThanOrEqual(analysed.length);
