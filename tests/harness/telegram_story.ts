@@ -38,11 +38,13 @@ export interface PostRow {
  * @returns what each post is to be, by its first message
  */
 export async function tellStory(
-  { emulator, random, many, pause }: {
+  { emulator, random, many, hasLinks = true, pause }: {
     emulator: TelegramEmulator;
     /** Uniform in [0, 1). */
     random: () => number;
     many: number;
+    /** Each post leads to a page. */
+    hasLinks?: boolean;
     pause: (sent: number) => Promise<void>;
   },
 ): Promise<Map<number, ExpectedPost>> {
@@ -68,7 +70,7 @@ export async function tellStory(
       sent++;
     } else {
       const pictures = Array.from({ length: Math.floor(random() * 4) }, () => picture(number++));
-      const text = `post ${number++} https://example.com/${number}`;
+      const text = `post ${number++}${hasLinks ? ` https://example.com/${number}` : ""}`;
       const parts = send({
         text,
         photos: pictures,
