@@ -19,6 +19,7 @@ import { freePorts } from "../local/ports.ts";
 import { startCluster } from "../local/postgres.ts";
 import { removeHomeElsewhere } from "../local/postgres_place.ts";
 import { makeTestFolder } from "../tests/harness/folders.ts";
+import { installPackages } from "./install.ts";
 import { median, percentile } from "./statistics.ts";
 
 /** From the issue: what a reservation may cost over the floor, and what it may not grow with. */
@@ -98,7 +99,7 @@ async function measureAll(url: string) {
     bare: each(bare),
     eve: ledger,
     eve_alone: each(reserve),
-    ...(rlf ? { rlf: each(rlf) } : {}),
+    rlf: each(rlf),
   };
 
   const empty = await turn(url, each(reserve), () => 0);
@@ -125,7 +126,7 @@ async function measureAll(url: string) {
   const wal = await walPerCall(sql, {
     bare,
     eve_alone: reserve,
-    ...(rlf ? { rlf } : {}),
+    rlf,
   });
   const limitSize = await growthWithLimit(sql, url);
   const storm = await refusalStorm(sql, url, reserve);
@@ -150,12 +151,8 @@ async function measureAll(url: string) {
       "bare",
       "eve_alone",
     ),
-    ...(rlf
-      ? {
-        hot_lane_20_over_rlf: ratio("hot_lane_20_connections", "rlf"),
-        "100_lanes_20_over_rlf": ratio("100_lanes_20_connections", "rlf"),
-      }
-      : {}),
+    hot_lane_20_over_rlf: ratio("hot_lane_20_connections", "rlf"),
+    "100_lanes_20_over_rlf": ratio("100_lanes_20_connections", "rlf"),
     audit_growth: round(full.p50_ms / empty.p50_ms),
     limit_growth: round(limitSize.rpm_30000_p50_ms / limitSize.rpm_30_p50_ms),
     refusal_storm: storm.ratio,
@@ -476,14 +473,9 @@ async function settling(sql: postgres.Sql, url: string): Promise<Measured> {
 }
 
 /** The peer: three fixed-window counters in its own table. It is a dependency of bench/ alone. */
-async function rateLimiterFlexible(sql: postgres.Sql): Promise<Call | null> {
-  let RateLimiterPostgres;
-  try {
-    ({ RateLimiterPostgres } = (await import("./peers/rate_limiter_flexible.ts")).peer);
-  } catch {
-    say("rate-limiter-flexible is not installed: run `npm ci` in bench/");
-    return null;
-  }
+async function rateLimiterFlexible(sql: postgres.Sql): Promise<Call> {
+  await installPackages("bench");
+  const { RateLimiterPostgres } = (await import("./peers/rate_limiter_flexible.ts")).peer;
   const limiters = new Map<
     postgres.Sql,
     { consume(key: string, points?: number): Promise<unknown> }[]

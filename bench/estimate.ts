@@ -11,7 +11,7 @@ import { CHECKOUT } from "../local/paths.ts";
 import { countFeatures, flatten } from "../shared/gateway/estimate/token_features.ts";
 import { type Kind, type Sample, samplesOf } from "./estimate/corpus.ts";
 import { asModule, fit } from "./estimate/fit.ts";
-import { installTexts } from "./estimate/install.ts";
+import { installPackages } from "./install.ts";
 import { type CountTokens, gemmaTokenizer } from "./estimate/tokenizer.ts";
 import { percentile } from "./statistics.ts";
 
@@ -34,7 +34,8 @@ const SPEED_ROUNDS = 20;
 const json = Deno.args.includes("--json");
 const say = (line: string) => json ? console.error(line) : console.log(line);
 
-await installTexts(say);
+// The tokenizer and the texts, about 400 MB.
+await installPackages("bench/estimate");
 const count = await gemmaTokenizer();
 const estimate = Deno.args.includes("--fit") ? await fitAgain() : await asShipped();
 if (Deno.args.includes("--fixture")) await writeFixture();

@@ -18,16 +18,8 @@
  *
  * A stream's time is that until the answer's first words have come, in all of them.
  */
-import { CHECKOUT } from "../local/paths.ts";
 import { coldStarts } from "./gateway/cold_start.ts";
-import {
-  type Contender,
-  isPortkeyInstalled,
-  startEve,
-  startPortkey,
-  startUpstream,
-  straight,
-} from "./gateway/contenders.ts";
+import { type Contender, startEve, startPortkey, startUpstream, straight } from "./gateway/contenders.ts";
 import {
   type Added,
   addedBy,
@@ -41,6 +33,7 @@ import {
 import { closedLoop, openLoop, type Target, type Turn } from "./gateway/load.ts";
 import { writeIntoPage } from "./gateway/docs_tables.ts";
 import { Cleanups } from "./gateway/processes.ts";
+import { installPackages } from "./install.ts";
 
 const quick = Deno.args.includes("--quick");
 const json = Deno.args.includes("--json");
@@ -119,7 +112,7 @@ Deno.exit(0);
 
 async function measureAll() {
   const [othersBusy = 0] = Deno.loadavg();
-  await installPeers();
+  await installPackages("bench");
   const upstream = await startUpstream(cleanups);
   const eve = await startEve(upstream, "direct", cleanups);
   const overRest = await startEve(upstream, "rest", cleanups);
@@ -129,12 +122,8 @@ async function measureAll() {
   const rivals: Record<string, Contender> = {
     straight: straight(upstream),
     eve: eve.function,
+    portkey: await startPortkey(upstream, cleanups),
   };
-  if (await isPortkeyInstalled()) {
-    rivals.portkey = await startPortkey(upstream, cleanups);
-  } else {say(
-      "@portkey-ai/gateway is not installed, so nothing is compared: run `npm ci` in bench/",
-    );}
   const aside: Record<string, Contender> = {
     eve_rest: overRest.function,
     eve_origin: eve.origin,
@@ -318,28 +307,4 @@ function failedIn(matrix: Table<Measured>) {
   const failed = Object.values(matrix).flatMap((row) => Object.values(row))
     .reduce((sum, one) => sum + one.failed, 0);
   return { goal: 0, calls: failed, met: failed === 0 };
-}
-
-/** bench/'s own packages, if they are missing: no user of the gateway installs them. */
-async function installPeers(): Promise<void> {
-  if (await isPortkeyInstalled()) return;
-  say("Installing what it is compared with (npm ci in bench/) ...");
-  const { success, stderr } = await new Deno.Command("npm", {
-    args: [
-      "ci",
-      "--prefix",
-      `${CHECKOUT}/bench`,
-      "--loglevel=error",
-      "--no-fund",
-      "--no-audit",
-    ],
-    cwd: CHECKOUT,
-    stdout: "null",
-    stderr: "piped",
-  }).output();
-  if (!success) {
-    say(
-      `npm ci --prefix bench failed: ${new TextDecoder().decode(stderr).slice(-500)}`,
-    );
-  }
 }

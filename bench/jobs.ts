@@ -21,6 +21,7 @@ import { runWorker } from "../shared/jobs/worker.ts";
 import { systemClock as clock } from "../shared/runtime/clock.ts";
 import { withFilledCluster } from "./filled_cluster.ts";
 import { jobsUse } from "./jobs/use.ts";
+import { installPackages } from "./install.ts";
 import { graphileWorker, type JobQueuePeer, pgBoss } from "./peers/job_queues.ts";
 import { median, percentile } from "./statistics.ts";
 
@@ -279,6 +280,7 @@ const figures = await withFilledCluster(fill, async (url) => {
     }),
   };
   say(`use: ${JSON.stringify(use)}`);
+  await installPackages("bench");
   const contenders = {
     eve: gateway(database("bench_eve")),
     graphile_worker: await graphileWorker(database("bench_peers")),

@@ -158,10 +158,6 @@ function pairs(lines: string[]): Record<string, string> {
 
 const PORTKEY = `${CHECKOUT}/bench/node_modules/@portkey-ai/gateway/build/start-server.js`;
 
-export async function isPortkeyInstalled(): Promise<boolean> {
-  return await Deno.stat(PORTKEY).then(() => true, () => false);
-}
-
 export async function startPortkey(
   upstream: Upstream,
   cleanups: Cleanups,

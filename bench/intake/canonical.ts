@@ -4,19 +4,17 @@
  */
 import { CHECKOUT } from "../../local/paths.ts";
 import { canonicalUrl } from "../../shared/crawl/canonical_url.ts";
+import { installPackages } from "../install.ts";
 import type { Part } from "../intake.ts";
 
 const ROUNDS = 31;
 const PASSES = 100;
 
 export async function canonical(): Promise<Part> {
+  await installPackages("bench");
   const { default: normalizeUrl } = await import(
     new URL("../node_modules/normalize-url/index.js", import.meta.url).href
-  ).catch(() => {
-    throw new Error(
-      "normalize-url is not installed: run npm ci in bench/ first",
-    );
-  });
+  );
   const options = {
     stripHash: true,
     forceHttps: true,
