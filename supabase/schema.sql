@@ -44,6 +44,8 @@ create table public.google_ai_api_keys (
 alter table public.google_ai_api_keys enable row level security;
 CREATE TRIGGER drop_routes AFTER INSERT OR DELETE OR UPDATE OF id, key_alias, provider, env_var_name, is_active, priority, quota_project, blocked_until ON public.google_ai_api_keys FOR EACH ROW EXECUTE FUNCTION eve.drop_routes(); -- enabled
 CREATE TRIGGER drop_routes_truncated AFTER TRUNCATE ON public.google_ai_api_keys FOR EACH STATEMENT EXECUTE FUNCTION eve.drop_routes(); -- enabled
+CREATE TRIGGER eve_forget_replaced_key AFTER UPDATE OF env_var_name ON public.google_ai_api_keys FOR EACH ROW WHEN (((old.env_var_name ~~ 'stored:%'::text) AND (new.env_var_name IS DISTINCT FROM old.env_var_name))) EXECUTE FUNCTION eve.forget_stored_key(); -- enabled
+CREATE TRIGGER eve_forget_stored_key AFTER DELETE ON public.google_ai_api_keys FOR EACH ROW WHEN ((old.env_var_name ~~ 'stored:%'::text)) EXECUTE FUNCTION eve.forget_stored_key(); -- enabled
 CREATE TRIGGER eve_key_alerts_gone AFTER DELETE ON public.google_ai_api_keys FOR EACH ROW EXECUTE FUNCTION eve.key_alerts_over(); -- enabled
 CREATE TRIGGER eve_key_alerts_over AFTER UPDATE OF is_active, blocked_until, blocked_reason ON public.google_ai_api_keys FOR EACH ROW WHEN ((new.is_active AND ((new.blocked_until IS NULL) OR (new.blocked_until <= clock_timestamp())) AND ((NOT COALESCE(old.is_active, false)) OR (old.blocked_until > clock_timestamp()) OR (old.blocked_reason IS NOT NULL)))) EXECUTE FUNCTION eve.key_alerts_over(); -- enabled
 CREATE TRIGGER eve_key_secrets_gone AFTER DELETE ON public.google_ai_api_keys FOR EACH ROW EXECUTE FUNCTION eve.key_secrets_gone(); -- enabled
@@ -10864,15 +10866,20 @@ CREATE OR REPLACE FUNCTION public.eve_stage_credential(name text)
  STABLE
  SET search_path TO ''
 AS $function$
-  select (
+  select case when starts_with(eve_stage_credential.name, 'stored:') then (
+    select jsonb_build_object('provider_kind', 'gemini', 'api_key_encrypted', s.api_key_encrypted, 'settings', '{}'::jsonb)
+    from eve.stored_keys s
+    where 'stored:' || s.id = eve_stage_credential.name
+  )
+  else (
     select jsonb_build_object(
       'provider_kind', c.provider_kind, 'api_key_encrypted', c.api_key_encrypted, 'settings', c.settings, 'updated_at', c.updated_at
     )
     from public.provider_configs c
     where 'stage:' || c.stage_type = eve_stage_credential.name
-  );
+  ) end;
 $function$;
-comment on function public.eve_stage_credential is 'The encrypted key behind the env_var_name stage:POEM, and the settings that go with it; null if there is none.';
+comment on function public.eve_stage_credential is 'The encrypted key behind the env_var_name stage:POEM or stored:ID, and the settings that go with it; null if there is none.';
 
 CREATE OR REPLACE FUNCTION eve.stage_key_refused()
  RETURNS trigger
@@ -11229,6 +11236,9 @@ AS $function$
     union all
     select 'api_keys', k.id::text, k.api_key_encrypted
     from public.api_keys k
+    union all
+    select 'stored_keys', s.id::text, s.api_key_encrypted
+    from eve.stored_keys s
   ) t;
 $function$;
 comment on function public.eve_provider_ciphertexts is 'Every encrypted key, to be encrypted again.';
@@ -11253,6 +11263,10 @@ begin
       update public.api_keys k
       set api_key_encrypted = v_token ->> 'replacement'
       where k.id = (v_token ->> 'id')::bigint and k.api_key_encrypted = v_token ->> 'token';
+    elsif v_token ->> 'place' = 'stored_keys' then
+      update eve.stored_keys s
+      set api_key_encrypted = v_token ->> 'replacement'
+      where s.id = (v_token ->> 'id')::uuid and s.api_key_encrypted = v_token ->> 'token';
     else
       raise exception 'no such place: %', v_token ->> 'place' using errcode = 'EV400';
     end if;
@@ -25024,6 +25038,92 @@ end;
 $function$;
 comment on function public.eve_provider_save_seen is 'Saves a stage''s provider, if the fields that were seen of its configuration are as they were.';
 
+-- stored_keys ---------------------------------------------------------------------------------------------------------
+
+create table eve.stored_keys (
+  id uuid not null default gen_random_uuid(),
+  key_id uuid not null,
+  api_key_encrypted text not null,
+  fingerprint text not null,
+  last_four text not null,
+  entered_by text not null,
+  entered_at timestamp with time zone not null default now(),
+  constraint stored_keys_entered_by_length CHECK (((char_length(entered_by) >= 1) AND (char_length(entered_by) <= 320))),
+  constraint stored_keys_fingerprint_form CHECK ((fingerprint ~ '^[0-9a-f]{32}$'::text)),
+  constraint stored_keys_key_encrypted CHECK (((api_key_encrypted ~ '^gAAAA[A-Za-z0-9_-]+={0,2}$'::text) AND (octet_length(api_key_encrypted) <= 20000))),
+  constraint stored_keys_key_id_key UNIQUE (key_id),
+  constraint stored_keys_last_four_length CHECK ((char_length(last_four) <= 4)),
+  constraint stored_keys_pkey PRIMARY KEY (id)
+);
+alter table eve.stored_keys enable row level security;
+comment on table eve.stored_keys is 'Secrets of keys of the pool that were entered in the console or at the command line.';
+comment on column eve.stored_keys.key_id is 'Of google_ai_api_keys, whose env_var_name is stored: and the id here. No foreign key: that table may be somebody''s own.';
+comment on column eve.stored_keys.api_key_encrypted is 'A Fernet token, its key derived from ADMIN_SECRET_KEY.';
+comment on column eve.stored_keys.fingerprint is 'The first 32 hexadecimal digits of the key''s SHA-256: tells keys apart.';
+comment on column eve.stored_keys.entered_by is 'The e-mail address of an administrator, or what stands for the project''s own key.';
+
+CREATE OR REPLACE FUNCTION eve.forget_stored_key()
+ RETURNS trigger
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO ''
+AS $function$
+begin
+  delete from eve.stored_keys s
+  where s.key_id = old.id and (tg_op = 'DELETE' or 'stored:' || s.id is distinct from new.env_var_name);
+  return null;
+end;
+$function$;
+comment on function eve.forget_stored_key is 'Deletes the stored secret of a key that is deleted, or has another source.';
+
+CREATE OR REPLACE FUNCTION eve.store_key(key_id uuid, secret jsonb, actor text)
+ RETURNS text
+ LANGUAGE plpgsql
+ SET search_path TO ''
+AS $function$
+#variable_conflict use_column
+declare
+  v_id constant uuid := gen_random_uuid();
+begin
+  if coalesce(char_length(store_key.actor), 0) not between 1 and 320 then
+    raise exception 'actor must have 1 to 320 characters' using errcode = 'EV400';
+  elsif coalesce(store_key.secret ->> 'api_key_encrypted', '') !~ '^gAAAA[A-Za-z0-9_-]+={0,2}$'
+    or octet_length(store_key.secret ->> 'api_key_encrypted') > 20000
+    or coalesce(store_key.secret ->> 'fingerprint', '') !~ '^[0-9a-f]{32}$'
+    or coalesce(char_length(store_key.secret ->> 'last_four'), 5) > 4 then
+    raise exception 'secret must have api_key_encrypted, fingerprint and last_four' using errcode = 'EV400';
+  end if;
+  insert into eve.stored_keys as s (id, key_id, api_key_encrypted, fingerprint, last_four, entered_by)
+  values (
+    v_id, store_key.key_id, store_key.secret ->> 'api_key_encrypted', store_key.secret ->> 'fingerprint',
+    store_key.secret ->> 'last_four', store_key.actor
+  )
+  on conflict (key_id) do update
+  set id = excluded.id, api_key_encrypted = excluded.api_key_encrypted, fingerprint = excluded.fingerprint,
+    last_four = excluded.last_four, entered_by = excluded.entered_by, entered_at = now();
+  return 'stored:' || v_id;
+end;
+$function$;
+comment on function eve.store_key is 'Keeps the encrypted secret of a key of the pool; answers the env_var_name that leads to it.';
+
+CREATE OR REPLACE FUNCTION public.eve_stored_keys()
+ RETURNS jsonb
+ LANGUAGE sql
+ STABLE
+ SET search_path TO ''
+AS $function$
+  select coalesce(
+    jsonb_agg(
+      jsonb_build_object(
+        'key_id', s.key_id, 'last_four', s.last_four, 'entered_by', s.entered_by, 'entered_at', s.entered_at
+      )
+      order by s.key_id
+    ), '[]'
+  )
+  from eve.stored_keys s;
+$function$;
+comment on function public.eve_stored_keys is 'The keys whose secrets are stored here, without them.';
+
 -- keys_and_models -----------------------------------------------------------------------------------------------------
 
 CREATE OR REPLACE FUNCTION eve.pool_key_json(key public.google_ai_api_keys)
@@ -25058,32 +25158,36 @@ begin
 end;
 $function$;
 
-CREATE OR REPLACE FUNCTION public.eve_key_add(alias text, env_var_name text, quota_project text DEFAULT NULL::text, priority integer DEFAULT 100, notes text DEFAULT NULL::text)
+CREATE OR REPLACE FUNCTION public.eve_key_add(alias text, env_var_name text, quota_project text DEFAULT NULL::text, priority integer DEFAULT 100, notes text DEFAULT NULL::text, secret jsonb DEFAULT NULL::jsonb, actor text DEFAULT NULL::text)
  RETURNS jsonb
  LANGUAGE plpgsql
  SET search_path TO ''
 AS $function$
 declare
+  v_id constant uuid := gen_random_uuid();
   v_key public.google_ai_api_keys;
 begin
   -- Two who add the same alias come one after the other.
   perform pg_advisory_xact_lock(eve.routes_lock());
   perform eve.require_free_alias(eve_key_add.alias);
-  if coalesce(eve_key_add.env_var_name, '') !~ '^[A-Z][A-Z0-9_]{0,127}$' then
+  if (eve_key_add.env_var_name is null) = (eve_key_add.secret is null) then
+    raise exception 'a key has either env_var_name or a secret' using errcode = 'EV400';
+  elsif eve_key_add.env_var_name !~ '^[A-Z][A-Z0-9_]{0,127}$' then
     raise exception 'env_var_name must be the name of a secret, in capitals, digits and underscores' using errcode = 'EV400';
   end if;
-  insert into public.google_ai_api_keys (key_alias, provider, env_var_name, quota_project, priority, notes, is_active)
+  insert into public.google_ai_api_keys (id, key_alias, provider, env_var_name, quota_project, priority, notes, is_active)
   values (
-    eve_key_add.alias, 'google', eve_key_add.env_var_name, nullif(eve_key_add.quota_project, ''),
-    coalesce(eve_key_add.priority, 100), nullif(eve_key_add.notes, ''), true
+    v_id, eve_key_add.alias, 'google',
+    coalesce(eve_key_add.env_var_name, eve.store_key(v_id, eve_key_add.secret, eve_key_add.actor)),
+    nullif(eve_key_add.quota_project, ''), coalesce(eve_key_add.priority, 100), nullif(eve_key_add.notes, ''), true
   )
   returning * into v_key;
   return eve.pool_key_json(v_key);
 end;
 $function$;
-comment on function public.eve_key_add is 'Adds a key of the pool by the name of the secret that holds it, switched on.';
+comment on function public.eve_key_add is 'Adds a key of the pool, switched on: by the name of the secret that holds it, or with the secret itself, encrypted.';
 
-CREATE OR REPLACE FUNCTION public.eve_key_change(id uuid, seen jsonb, changes jsonb)
+CREATE OR REPLACE FUNCTION public.eve_key_change(id uuid, seen jsonb, changes jsonb, secret jsonb DEFAULT NULL::jsonb, actor text DEFAULT NULL::text)
  RETURNS jsonb
  LANGUAGE plpgsql
  SET search_path TO ''
@@ -25100,8 +25204,13 @@ begin
   perform eve.require_seen(eve_key_change.seen, eve.pool_key_json(v_key));
   if eve_key_change.changes - array['alias', 'env_var_name', 'quota_project', 'priority', 'notes', 'is_active'] <> '{}' then
     raise exception 'changes may have alias, env_var_name, quota_project, priority, notes and is_active' using errcode = 'EV400';
-  elsif v_key.env_var_name like 'stage:%' and eve_key_change.changes ?| array['alias', 'env_var_name'] then
+  elsif v_key.env_var_name like 'stage:%'
+    and (eve_key_change.changes ?| array['alias', 'env_var_name'] or eve_key_change.secret is not null) then
     raise exception '% is the key of a stage: it is changed there', v_key.key_alias using errcode = 'EV400';
+  elsif eve_key_change.changes ? 'env_var_name' and eve_key_change.secret is not null then
+    raise exception 'a key has either env_var_name or a secret' using errcode = 'EV400';
+  elsif eve_key_change.secret is not null and eve.provider_name(v_key.provider) <> 'google' then
+    raise exception 'secrets of Google''s keys alone are stored' using errcode = 'EV400';
   elsif eve_key_change.changes ? 'env_var_name'
     and coalesce(eve_key_change.changes ->> 'env_var_name', '') !~ '^[A-Z][A-Z0-9_]{0,127}$' then
     raise exception 'env_var_name must be the name of a secret, in capitals, digits and underscores' using errcode = 'EV400';
@@ -25116,6 +25225,16 @@ begin
     set is_active = coalesce(v_after.is_active, false), blocked_until = null, blocked_reason = null
     where k.id = v_key.id;
   end if;
+  if eve_key_change.secret is not null then
+    v_after.env_var_name := eve.store_key(v_key.id, eve_key_change.secret, eve_key_change.actor);
+    if eve.key_was_rejected(v_key) or v_key.is_active and v_key.blocked_until is not null then
+      update public.google_ai_api_keys k
+      set is_active = true, blocked_until = null, blocked_reason = null
+      where k.id = v_key.id;
+    end if;
+    -- It may be of another project: which models it may use is to be seen.
+    delete from eve.key_model_blocks b where b.key_id = v_key.id;
+  end if;
   update public.google_ai_api_keys k
   set key_alias = v_after.key_alias, env_var_name = v_after.env_var_name, quota_project = nullif(v_after.quota_project, ''),
     priority = v_after.priority, notes = nullif(v_after.notes, '')
@@ -25124,7 +25243,7 @@ begin
   return eve.pool_key_json(v_key);
 end;
 $function$;
-comment on function public.eve_key_change is 'Changes a key of the pool, if the fields that were seen are as they were.';
+comment on function public.eve_key_change is 'Changes a key of the pool, or its secret too, if the fields that were seen are as they were.';
 
 CREATE OR REPLACE FUNCTION eve.model_json(model public.google_ai_model_limits)
  RETURNS jsonb

@@ -98,8 +98,8 @@ export interface KeyVariable {
 }
 
 const KEYS_QUERY = "select key_alias, env_var_name from public.google_ai_api_keys " +
-  // The key of a stage is in the database, not among the secrets.
-  "where is_active and env_var_name is not null and env_var_name not like 'stage:%' order by env_var_name";
+  // The key of a stage, or one that was entered, is in the database, not among the secrets.
+  "where is_active and env_var_name !~ '^(stage|stored):' order by env_var_name";
 
 /** The variables that active keys name. Empty on a project that has no such table yet. */
 export async function keyVariables(run: RunCli, target: Target): Promise<KeyVariable[]> {

@@ -2,6 +2,7 @@
 import { SEEDED_OFF } from "../../local/seeded_notes.ts";
 import type { KeyState } from "../../shared/database/reading.ts";
 import { isStageName } from "../../shared/stages/stage_name.ts";
+import { isStoredKeyName } from "../../shared/stages/stored_key_name.ts";
 import { isLoopback } from "./connection.ts";
 import { instant } from "./table.ts";
 
@@ -19,6 +20,9 @@ const REASONS: Readonly<Record<string, string>> = {
   credits_depleted: "its credits are spent",
 };
 
+/** Of a key that is kept in the database. */
+export const UNREADABLE = "its secret in the database cannot be decrypted with this ADMIN_SECRET_KEY";
+
 /** What upstream may change its mind about without another secret: key_health asks every 15 minutes. */
 const PASSING = ["key_restricted", "service_disabled"];
 
@@ -28,6 +32,7 @@ export function howToSet({ alias, env_var_name }: KeyState, url: string): string
     return "set env_var_name in its row to the name of the secret that holds the key";
   }
   const set = `npm run eve -- keys set ${alias ?? ""}`;
+  if (isStoredKeyName(env_var_name)) return `${set}; or in the console`;
   return isLoopback(url)
     ? `${set}; or start the local stack with ${env_var_name}=...`
     : `${set}; or dashboard, Edge Functions, Secrets, ${env_var_name}; or npm run deploy -- --secrets-file FILE`;
@@ -62,7 +67,9 @@ export function troubleOf(key: KeyState, url: string): Trouble | null {
       return { why: because(reason), todo: adviceFor(reason, howToSet(key, url), enable, called) };
     case "blocked":
       if (reason === "secret_missing") {
-        return { why: `no secret is named ${key.env_var_name}`, todo: howToSet(key, url) };
+        return isStoredKeyName(key.env_var_name ?? "")
+          ? { why: UNREADABLE, todo: `put the ADMIN_SECRET_KEY of that time back, or ${howToSet(key, url)}` }
+          : { why: `no secret is named ${key.env_var_name}`, todo: howToSet(key, url) };
       }
       return key.blocked_until === "infinity"
         ? { why: because(reason), todo: adviceFor(reason, howToSet(key, url), enable, called) }

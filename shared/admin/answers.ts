@@ -18,7 +18,7 @@ export interface AdminAnswers {
   "GET /models": { models: Model[] };
   "GET /overview": Overview;
   "GET /find": { found: Found[] };
-  "GET /keys": { keys: KeyOfPool[] };
+  "GET /keys": { keys: KeyOfPool[]; encryption: ProvidersAnswer["encryption"] };
   "POST /keys/test": KeyTest;
   "GET /models/all": { models: ModelRow[] };
   "GET /limits": LimitsAnswer;
@@ -407,8 +407,10 @@ export interface KeyOfPool {
   id: string;
   alias: string | null;
   provider: string;
-  /** A stage's key begins with `stage:`. */
+  /** A stage's key begins with `stage:`, a secret that is stored in the database with `stored:`. */
   env_var_name: string | null;
+  /** Of a stored secret; null: it is elsewhere. */
+  stored: { last_four: string; entered_by: string; entered_at: string } | null;
   quota_project: string | null;
   quota_key: string;
   priority: number | null;

@@ -1,7 +1,13 @@
 import { z } from "zod";
 import { isReservedName } from "../runtime/secrets.ts";
+import type { EnteredSecret } from "../database/key_pool.ts";
+import { invalidRequest } from "../endpoints/validated.ts";
+import { factsOfKey } from "../secrets/key_facts.ts";
+import { bindingOf } from "../stages/key_binding.ts";
+import { poolSecret } from "../stages/pool_secret.ts";
 import { probe } from "../stages/probe.ts";
-import { route } from "./route.ts";
+import { encryptionOf, providerKey } from "./provider_routes.ts";
+import { type AdminRequest, route } from "./route.ts";
 
 const text = z.string().trim().min(1).max(200);
 const note = z.string().trim().max(2_000).nullish();
@@ -9,6 +15,8 @@ const priority = z.number().int().min(0).max(1_000_000);
 /** As shells and the Edge secret store take it. What is the platform's or the gateway's own is never sent upstream as a key. */
 const secretName = z.string().regex(/^[A-Z][A-Z0-9_]{0,127}$/, "must have capitals, digits and underscores")
   .refine((name) => !isReservedName(name), { error: "is reserved: take a name such as GOOGLE_API_KEY_1" });
+/** Of a secret that is stored here. */
+const storedName = z.string().regex(/^stored:[0-9a-f-]{36}$/);
 const limit = z.number().int().min(0).max(2_147_483_647).nullable();
 const usd = z.number().min(0).max(1_000_000).nullable();
 
@@ -22,27 +30,49 @@ const keyFields = {
 };
 const seenKey = z.looseObject({}).refine((seen) => Object.keys(seen).length <= 10);
 
-/** Keys of the pool, models and prices. A key itself is in the Edge secret store: here is only its secret's name. */
+/** Keys of the pool, models and prices. */
 export const keyRoutes = [
+  route("GET", "/keys", z.strictObject({}), async ({ dependencies }) => {
+    const [keys, stored] = await Promise.all([
+      dependencies.reading.keys(),
+      dependencies.keyPool.storedSecrets(),
+    ]);
+    const byKey = new Map(stored.map(({ key_id, ...facts }) => [key_id, facts]));
+    return {
+      keys: keys.map((key) => ({ ...key, stored: byKey.get(key.id) ?? null })),
+      encryption: encryptionOf(dependencies),
+    };
+  }),
+
+  // By the name of an Edge secret, or with the secret itself.
   route(
     "POST",
     "/keys/add",
     z.strictObject({
       alias: text,
-      env_var_name: secretName,
+      env_var_name: secretName.optional(),
+      api_key: providerKey.optional(),
       quota_project: text.nullish(),
       priority: priority.default(100),
       notes: note,
     }),
-    async ({ dependencies }, asked) => ({
-      key: await dependencies.keyPool.addKey({
-        alias: asked.alias,
-        envVarName: asked.env_var_name,
-        quotaProject: asked.quota_project ?? null,
-        priority: asked.priority,
-        notes: asked.notes ?? null,
-      }),
-    }),
+    async (context, { env_var_name, api_key, ...asked }) => {
+      if ((env_var_name === undefined) === (api_key === undefined)) {
+        throw invalidRequest([{
+          field: "env_var_name",
+          problem: "must be given, or else api_key, and not both",
+        }]);
+      }
+      return {
+        key: await context.dependencies.keyPool.addKey({
+          alias: asked.alias,
+          source: api_key === undefined ? { envVarName: env_var_name! } : await entered(context, api_key),
+          quotaProject: asked.quota_project ?? null,
+          priority: asked.priority,
+          notes: asked.notes ?? null,
+        }),
+      };
+    },
   ),
 
   route(
@@ -52,22 +82,31 @@ export const keyRoutes = [
       id: z.uuid(),
       seen: seenKey,
       changes: z.strictObject(keyFields).partial(),
+      // Takes the place of the name or the secret that the key had.
+      api_key: providerKey.optional(),
     }),
-    async ({ dependencies }, { id, seen, changes: { notes, ...changes } }) => ({
-      key: await dependencies.keyPool.changeKey(id, seen, {
-        ...changes,
-        ...(notes !== undefined && { notes }),
-      }),
+    async (context, { id, seen, changes: { notes, ...changes }, api_key }) => ({
+      key: await context.dependencies.keyPool.changeKey(
+        id,
+        seen,
+        { ...changes, ...(notes !== undefined && { notes }) },
+        api_key === undefined ? undefined : await entered(context, api_key),
+      ),
     }),
   ),
 
-  // Asks Google with the secret of that name, which need not be a key's yet: so a key is tested before it is added.
+  // Asks Google with the secret of that name, or with this one, which need not be a key's yet: so a key is tested before it is added.
   route(
     "POST",
     "/keys/test",
-    z.strictObject({ env_var_name: secretName }),
-    async ({ dependencies, signal }, { env_var_name }) => {
-      const secret = dependencies.secrets(env_var_name);
+    z.union([
+      z.strictObject({ env_var_name: secretName.or(storedName) }),
+      z.strictObject({ api_key: providerKey }),
+    ]),
+    async ({ dependencies, signal }, asked) => {
+      const secret = "api_key" in asked
+        ? asked.api_key
+        : await poolSecret(asked.env_var_name, "google", dependencies);
       if (secret === null) return { status: "no_secret" as const, reason: null, models: null };
       return await probe(dependencies.inspectors, "gemini", { secret, settings: {} }, signal);
     },
@@ -124,3 +163,29 @@ export const keyRoutes = [
     async ({ dependencies }, asked) => ({ price: await dependencies.keyPool.setPrice(asked) }),
   ),
 ];
+
+/**
+ * A key of Google's as it is kept, after Google was asked about it: one that Google rejects is not saved. One that nobody could be
+ * asked about is, and checked with the others.
+ * @throws GatewayError `invalid_request`; `gateway_misconfigured` without ADMIN_SECRET_KEY
+ */
+async function entered(
+  { dependencies, administrator, signal }: AdminRequest,
+  apiKey: string,
+): Promise<EnteredSecret> {
+  const encryption = dependencies.encryption();
+  const { status, reason } = await probe(
+    dependencies.inspectors,
+    "gemini",
+    { secret: apiKey, settings: {} },
+    signal,
+  );
+  if (status === "invalid") {
+    throw invalidRequest([{
+      field: "api_key",
+      problem: `Google rejects it: ${reason ?? "no reason given"}`,
+    }]);
+  }
+  const token = await encryption.encrypt(apiKey, bindingOf("gemini", {}, dependencies.read));
+  return { key: { token, ...await factsOfKey(apiKey) }, actor: administrator.name };
+}

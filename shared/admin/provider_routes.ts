@@ -9,6 +9,10 @@ import { type AdminDependencies, type AdminRequest, route } from "./route.ts";
 import { saveStage } from "./save_stage.ts";
 
 const stageType = z.string().trim().min(1).max(32).transform((name) => name.toUpperCase());
+/** What providers give out as keys. */
+export const providerKey = z.string().trim()
+  .min(1, "must not be empty: leave it out to keep the key that is there").max(4_096)
+  .regex(/^[\x21-\x7e]+$/, "must be visible ASCII characters without spaces");
 /** A query has texts alone. */
 const number = z.string().regex(/^\d{1,15}$/, "must be a whole number").transform(Number);
 
@@ -42,10 +46,7 @@ export const providerRoutes = [
     z.strictObject({
       stage_type: stageType,
       provider_kind: z.string().min(1).max(32),
-      api_key: z.string().trim().min(1, "must not be empty: leave it out to keep the key that is there").max(
-        4_096,
-      )
-        .regex(/^[\x21-\x7e]+$/, "must be visible ASCII characters without spaces").nullish(),
+      api_key: providerKey.nullish(),
       model: z.string().trim().min(1).max(150).nullish(),
       settings: z.record(z.string().max(32), z.string().trim().max(500)).nullish(),
       quota_project: z.string().trim().min(1).max(100).nullish(),
@@ -137,7 +138,7 @@ export const providerRoutes = [
 ];
 
 /** Whether keys can be stored at all, and if not, why: the page says so before anyone types one. */
-function encryptionOf(dependencies: AdminDependencies): { ready: boolean; problem: string | null } {
+export function encryptionOf(dependencies: AdminDependencies): { ready: boolean; problem: string | null } {
   try {
     dependencies.encryption();
     return { ready: true, problem: null };

@@ -30,13 +30,6 @@ export const readingRoutes = [
     },
   ),
 
-  route(
-    "GET",
-    "/keys",
-    z.strictObject({}),
-    async ({ dependencies }) => ({ keys: await dependencies.reading.keys() }),
-  ),
-
   route("GET", "/models", z.strictObject({}), async ({ dependencies }) => {
     const models = await dependencies.models({ consumerId: null, tokenId: null });
     return {

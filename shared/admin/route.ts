@@ -16,11 +16,12 @@ import type { Stages } from "../database/stages.ts";
 import type { Tenants } from "../database/tenants.ts";
 import type { KeyEncryption } from "../secrets/key_encryption.ts";
 import type { ReadVariable } from "../stages/environment.ts";
+import type { SecretSources } from "../stages/pool_secret.ts";
 import type { Inspectors } from "../stages/probe.ts";
 import type { AnswerOf, ChannelTests } from "./answers.ts";
 
 /** What the admin API works with. */
-export interface AdminDependencies {
+export interface AdminDependencies extends SecretSources {
   identify(request: Request): Promise<Administrator>;
   stages: Stages;
   reading: Reading;
@@ -41,8 +42,6 @@ export interface AdminDependencies {
   newId: () => string;
   inspectors: Inspectors;
   read: ReadVariable;
-  /** Secrets of the pool, by the variable that holds them. */
-  secrets: (envVarName: string) => string | null;
   /** Whether a base URL may lead into a private network. */
   allowPrivate: boolean;
   /** Passes a call on to llm-invoke with the project's own key. */

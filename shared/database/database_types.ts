@@ -1689,15 +1689,20 @@ export type Database = {
       "eve_jobs_worker_end": { Args: { "worker_id": string }; Returns: Json };
       "eve_key_add": {
         Args: {
+          "actor"?: string;
           "alias": string;
           "env_var_name": string;
           "notes"?: string;
           "priority"?: number;
           "quota_project"?: string;
+          "secret"?: Json;
         };
         Returns: Json;
       };
-      "eve_key_change": { Args: { "changes": Json; "id": string; "seen": Json }; Returns: Json };
+      "eve_key_change": {
+        Args: { "actor"?: string; "changes": Json; "id": string; "secret"?: Json; "seen": Json };
+        Returns: Json;
+      };
       "eve_key_checked": {
         Args: {
           "detail"?: string;
@@ -2123,6 +2128,7 @@ export type Database = {
       "eve_storage_quota": { Args: { "actor": Json; "tenant_id"?: string }; Returns: Json };
       "eve_storage_stats": { Args: { "actor": Json }; Returns: Json };
       "eve_storage_usage": { Args: { "actor": Json; "tenant_id": string }; Returns: Json };
+      "eve_stored_keys": { Args: Record<PropertyKey, never>; Returns: Json };
       "eve_sweep": { Args: { "at_most"?: number }; Returns: Json };
       "eve_tail": { Args: { "after"?: Json; "at_most"?: number }; Returns: Json };
       "eve_telegram_apply": {

@@ -1,5 +1,6 @@
 /** Keys of the pool, models and their prices, as people edit them. Names are those of the SQL answers. */
 import { z } from "zod";
+import type { EncryptedKey } from "./stages.ts";
 import { call } from "./transport/call.ts";
 import type { Transport } from "./transport/transport.ts";
 
@@ -13,6 +14,15 @@ const poolKey = z.object({
   is_active: z.boolean(),
 });
 export type PoolKey = z.output<typeof poolKey>;
+
+const stored = z.object({
+  key_id: z.string(),
+  last_four: z.string(),
+  entered_by: z.string(),
+  entered_at: z.string(),
+});
+/** What is shown of a secret that is stored here. */
+export type StoredSecret = z.output<typeof stored>;
 
 const model = z.object({
   model: z.string(),
@@ -45,19 +55,32 @@ const price = z.object({
 });
 export type ModelPrice = z.output<typeof price>;
 
+/** A key itself, as it is kept, and who gave it. */
+export interface EnteredSecret {
+  key: EncryptedKey;
+  actor: string;
+}
+
 /** @throws GatewayError `invalid_argument` for values out of bounds, `changed_meanwhile` where a field is not as it was seen */
 export interface KeyPool {
-  /** By the name of the secret that holds it; switched on. */
+  /** By the name of the secret that holds it, or with the secret itself; switched on. */
   addKey(
     input: {
       alias: string;
-      envVarName: string;
+      source: { envVarName: string } | EnteredSecret;
       quotaProject: string | null;
       priority: number;
       notes: string | null;
     },
   ): Promise<PoolKey>;
-  changeKey(id: string, seen: Partial<PoolKey>, changes: Partial<PoolKey>): Promise<PoolKey>;
+  changeKey(
+    id: string,
+    seen: Partial<PoolKey>,
+    changes: Partial<PoolKey>,
+    entered?: EnteredSecret,
+  ): Promise<PoolKey>;
+  /** Of the keys whose secrets are in the database. */
+  storedSecrets(): Promise<StoredSecret[]>;
   /** Those that are switched off or replaced, too. */
   models(): Promise<ModelRow[]>;
   /** With limits those are changed too, all or nothing: of one quota project, or of the model in all of them. */
@@ -82,12 +105,15 @@ export function createKeyPool(transport: Transport): KeyPool {
     addKey: (input) =>
       ask("eve_key_add", {
         alias: input.alias,
-        env_var_name: input.envVarName,
+        env_var_name: "envVarName" in input.source ? input.source.envVarName : null,
         quota_project: input.quotaProject,
         priority: input.priority,
         notes: input.notes,
+        ...("key" in input.source && secretFields(input.source)),
       }, poolKey),
-    changeKey: (id, seen, changes) => ask("eve_key_change", { id, seen, changes }, poolKey),
+    changeKey: (id, seen, changes, entered) =>
+      ask("eve_key_change", { id, seen, changes, ...(entered && secretFields(entered)) }, poolKey),
+    storedSecrets: () => ask("eve_stored_keys", {}, z.array(stored)),
     models: () => ask("eve_model_rows", {}, z.array(model)),
     changeModel: (name, seen, changes, also) =>
       ask("eve_model_change", {
@@ -98,5 +124,12 @@ export function createKeyPool(transport: Transport): KeyPool {
       }, model),
     prices: () => ask("eve_prices", {}, z.array(price)),
     setPrice: (input) => ask("eve_price_set", { ...input }, price),
+  };
+}
+
+function secretFields({ key, actor }: EnteredSecret): Record<string, unknown> {
+  return {
+    secret: { api_key_encrypted: key.token, fingerprint: key.fingerprint, last_four: key.lastFour },
+    actor,
   };
 }

@@ -13,7 +13,7 @@ export interface GatewayDependencies {
   /** By the name in a key's `provider`. */
   providers: Readonly<Record<string, Provider>>;
   secrets: ResolveSecret;
-  /** Keys that belong to stages. Absent: there are none. */
+  /** Keys that are in the database: of stages, and of the pool. Absent: there are none. */
   storedKeys?: ResolveStoredKey;
   /** Absent: no answer is kept. */
   cache?: AnswerCache;

@@ -9,6 +9,7 @@ import {
 import { countMetrics } from "../database/metrics.ts";
 import type { AlertChannel, ChannelCall } from "./alert_channel.ts";
 import type { Operation, OperationContext, OperationReport } from "./operation.ts";
+import { poolSecret } from "../stages/pool_secret.ts";
 import { telegramChannel } from "./telegram_channel.ts";
 import { webhookChannel } from "./webhook_channel.ts";
 
@@ -149,9 +150,12 @@ async function countedMetrics({ call, log }: OperationContext): Promise<number> 
 }
 
 /** Active keys whose secret is not set here; the functions of a project share their secrets. */
-async function missingSecrets({ call, secrets }: OperationContext): Promise<string[]> {
-  const needed = await listNeededSecrets(call);
-  return needed.filter(({ envVarName }) => secrets(envVarName) === null).map(({ keyId }) => keyId);
+async function missingSecrets({ call, ...sources }: OperationContext): Promise<string[]> {
+  const missing: string[] = [];
+  for (const { keyId, envVarName } of await listNeededSecrets(call)) {
+    if (await poolSecret(envVarName, "google", sources) === null) missing.push(keyId);
+  }
+  return missing;
 }
 
 interface DeliveryCounts {

@@ -2,6 +2,7 @@ import { createMaintenanceLedger, type KeyToCheck, type KeyVerdict } from "../da
 import type { KeyInspector } from "../providers/key_inspector.ts";
 import { ProviderFailure } from "../providers/provider.ts";
 import { secretHash } from "../secrets/key_facts.ts";
+import { poolSecret } from "../stages/pool_secret.ts";
 import type { Operation, OperationContext } from "./operation.ts";
 import { overKeys } from "./over_keys.ts";
 
@@ -59,7 +60,7 @@ async function check(
   });
   const inspector: KeyInspector | undefined = context.providers[key.provider];
   if (inspector === undefined) return verdict("unclear", "provider_unknown");
-  const secret = key.envVarName === null ? null : context.secrets(key.envVarName);
+  const secret = key.envVarName === null ? null : await poolSecret(key.envVarName, key.provider, context);
   if (secret === null) return key.unless === null ? verdict("secret_missing", "secret_missing") : null;
   hash = await secretHash(key.id, secret);
   if (key.unless?.includes(hash)) return null;

@@ -1,5 +1,6 @@
 import { createMaintenanceLedger } from "../database/maintenance.ts";
 import { ProviderFailure } from "../providers/provider.ts";
+import { poolSecret } from "../stages/pool_secret.ts";
 import type { Operation } from "./operation.ts";
 import { overKeys } from "./over_keys.ts";
 
@@ -10,7 +11,7 @@ import { overKeys } from "./over_keys.ts";
 export const modelsSync: Operation = {
   name: "models_sync",
   async run(context) {
-    const { call, providers, secrets, log } = context;
+    const { call, providers, log } = context;
     const ledger = createMaintenanceLedger(call);
     const keys = (await ledger.keysToCheck()).filter((key) => key.isActive);
     const listed: Record<string, number> = {};
@@ -21,7 +22,7 @@ export const modelsSync: Operation = {
     let count = 0;
     const more = await overKeys(keys, context, async ({ id, alias, envVarName, provider }, signal) => {
       const inspector = providers[provider];
-      const secret = envVarName === null ? null : secrets(envVarName);
+      const secret = envVarName === null ? null : await poolSecret(envVarName, provider, context);
       if (inspector === undefined || secret === null) {
         unanswered[alias] = inspector === undefined ? "provider_unknown" : "secret_missing";
         return;

@@ -2,6 +2,7 @@ import type { Clock } from "../runtime/clock.ts";
 import type { Log } from "../runtime/log.ts";
 import type { Transport } from "../database/transport/transport.ts";
 import type { KeyInspector } from "../providers/key_inspector.ts";
+import type { SecretSources } from "../stages/pool_secret.ts";
 
 /** One operation that the schedule calls over HTTP. Locking, the log's row and the time limit are around it, not in it. */
 export interface Operation {
@@ -14,7 +15,7 @@ export interface Operation {
   run(context: OperationContext): Promise<OperationReport>;
 }
 
-export interface OperationContext {
+export interface OperationContext extends SecretSources {
   /** Its number, as in google_ai_maintenance_log.details. */
   runId: number;
   /** Calls SQL functions. They are named in shared/database alone: pass it to a function of that folder. */
@@ -22,8 +23,6 @@ export interface OperationContext {
   clock: Clock;
   log: Log;
   fetch: typeof fetch;
-  /** The secret behind a name out of the database; null if it is not set. */
-  secrets: (envVarName: string) => string | null;
   deadline: OperationDeadline;
   /** By the name in google_ai_api_keys.provider, in lower case; spellings of Google's are under `google`. */
   providers: Readonly<Record<string, KeyInspector>>;

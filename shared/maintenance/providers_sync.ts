@@ -25,9 +25,9 @@ const AT_ONCE = 4;
 export function providersSync({ encryption, read }: ProvidersSyncDependencies): Operation {
   return {
     name: "providers_sync",
-    async run({ call, providers, secrets, log, deadline }) {
+    async run({ call, providers, secrets, storedKeys, log, deadline }) {
       const stages = createStages(call);
-      const pool = { reading: createReading(call), secrets };
+      const pool = { reading: createReading(call), secrets, storedKeys };
       const seeded = isReady(encryption) ? await seedFromEnvironment(stages, encryption(), read) : [];
       const dependencies = {
         stages,

@@ -1,18 +1,17 @@
 import type { Reading } from "../database/reading.ts";
 import { factsOfKey } from "../secrets/key_facts.ts";
+import { poolSecret, type SecretSources } from "./pool_secret.ts";
 
-/** The keys whose secrets are in the environment. */
-export interface Pool {
+/** The pool's keys and their secrets. */
+export interface Pool extends SecretSources {
   reading: Pick<Reading, "keys">;
-  /** The secret that a variable holds; null: it is not set. */
-  secrets: (envVarName: string) => string | null;
 }
 
 /** A secret of the pool that upstream can be asked with; null: none is on, or none is set. */
 export async function poolSecretOf(pool: Pool, provider: string): Promise<string | null> {
   for (const key of await pool.reading.keys()) {
     if (key.provider !== provider || key.state !== "on" || key.env_var_name === null) continue;
-    const secret = pool.secrets(key.env_var_name);
+    const secret = await poolSecret(key.env_var_name, provider, pool);
     if (secret !== null) return secret;
   }
   return null;
@@ -29,7 +28,7 @@ export async function quotaProjectOf(
 ): Promise<string | null> {
   for (const key of await pool.reading.keys()) {
     if (key.provider !== provider || key.env_var_name === null) continue;
-    const secret = pool.secrets(key.env_var_name);
+    const secret = await poolSecret(key.env_var_name, provider, pool);
     if (secret !== null && (await factsOfKey(secret)).fingerprint === fingerprint) return key.quota_key;
   }
   return null;

@@ -5,6 +5,7 @@ import type { BoundKey, KeyBinding, KeyEncryption } from "../secrets/key_encrypt
 import type { ReadVariable } from "./environment.ts";
 import { bindingOf, differenceOf } from "./key_binding.ts";
 import { PROVIDER_DEFINITIONS } from "./provider_definitions.ts";
+import { isStoredKeyName } from "./stored_key_name.ts";
 
 /** A key with what its provider's calls need beside it. */
 export interface StoredKey {
@@ -21,13 +22,13 @@ export interface KeyUse {
 }
 
 /**
- * The key behind an `env_var_name` that is no variable but a stage's (`stage:POEM`), to be sent where it was entered for; null:
- * there is none.
+ * The key behind an `env_var_name` that is no variable but a stage's (`stage:POEM`) or a secret's that was entered for the pool
+ * (`stored:ID`), to be sent where it was entered for; null: there is none.
  */
 export type ResolveStoredKey = (name: string, use: KeyUse) => Promise<StoredKey | null>;
 
-/** As many keys as stages could reasonably have; beyond that the oldest is dropped. */
-const MAX_OPENED = 64;
+/** As many keys as stages and the pool could reasonably have; beyond that the oldest is dropped. */
+const MAX_OPENED = 256;
 
 /** A key is there, and was not entered for where it would go. */
 export class KeyEnteredForElsewhere extends GatewayError {
@@ -45,8 +46,8 @@ export class KeyEnteredForElsewhere extends GatewayError {
 }
 
 /**
- * Keys out of provider_configs. The row is read at every call, so that a key that a person has changed serves at once; what
- * was decrypted once is not decrypted again. Where a key may go was encrypted with it, so a change of the row cannot
+ * Keys out of the database. A stage's row is read at every call, so that a key that a person has changed serves at once; that of a
+ * key of the pool once, since another secret has another name. What was decrypted once is not decrypted again. Where a key may go was encrypted with it, so a change of the row cannot
  * send it anywhere else.
  * @throws GatewayError `gateway_misconfigured` where ADMIN_SECRET_KEY does not decrypt it, `database_unavailable`
  * @throws KeyEnteredForElsewhere
@@ -58,17 +59,22 @@ export function storedKeys(
 ): ResolveStoredKey {
   const opened = new Map<string, BoundKey>();
   return async (name, use) => {
-    const kept = await stages.credential(name);
-    if (kept === null || kept.api_key_encrypted === null) return null;
-    const token = kept.api_key_encrypted;
-    let bound = opened.get(token);
+    const isPools = isStoredKeyName(name);
+    let bound = isPools ? opened.get(name) : undefined;
+    let settings = use.settings ?? {};
     if (bound === undefined) {
-      bound = await encryption().decryptBound(token);
-      const [oldest] = opened.keys();
-      if (opened.size >= MAX_OPENED && oldest !== undefined) opened.delete(oldest);
-      opened.set(token, bound);
+      const kept = await stages.credential(name);
+      if (kept === null || kept.api_key_encrypted === null) return null;
+      settings = use.settings ?? kept.settings;
+      const known = isPools ? name : kept.api_key_encrypted;
+      bound = opened.get(known);
+      if (bound === undefined) {
+        bound = await encryption().decryptBound(kept.api_key_encrypted);
+        const [oldest] = opened.keys();
+        if (opened.size >= MAX_OPENED && oldest !== undefined) opened.delete(oldest);
+        opened.set(known, bound);
+      }
     }
-    const settings = use.settings ?? kept.settings;
     const problem = problemWith(bound.binding, use.provider, settings, read);
     if (problem !== null) throw new KeyEnteredForElsewhere(name, problem);
     return { secret: bound.key, settings };

@@ -36,7 +36,8 @@ end;
 $$;
 
 create or replace function public.eve_key_add(
-  alias text, env_var_name text, quota_project text default null, priority integer default 100, notes text default null
+  alias text, env_var_name text, quota_project text default null, priority integer default 100, notes text default null,
+  secret jsonb default null, actor text default null
 )
 returns jsonb
 language plpgsql
@@ -44,28 +45,32 @@ volatile
 set search_path = ''
 as $$
 declare
+  v_id constant uuid := gen_random_uuid();
   v_key public.google_ai_api_keys;
 begin
   -- Two who add the same alias come one after the other.
   perform pg_advisory_xact_lock(eve.routes_lock());
   perform eve.require_free_alias(eve_key_add.alias);
-  if coalesce(eve_key_add.env_var_name, '') !~ '^[A-Z][A-Z0-9_]{0,127}$' then
+  if (eve_key_add.env_var_name is null) = (eve_key_add.secret is null) then
+    raise exception 'a key has either env_var_name or a secret' using errcode = 'EV400';
+  elsif eve_key_add.env_var_name !~ '^[A-Z][A-Z0-9_]{0,127}$' then
     raise exception 'env_var_name must be the name of a secret, in capitals, digits and underscores' using errcode = 'EV400';
   end if;
-  insert into public.google_ai_api_keys (key_alias, provider, env_var_name, quota_project, priority, notes, is_active)
+  insert into public.google_ai_api_keys (id, key_alias, provider, env_var_name, quota_project, priority, notes, is_active)
   values (
-    eve_key_add.alias, 'google', eve_key_add.env_var_name, nullif(eve_key_add.quota_project, ''),
-    coalesce(eve_key_add.priority, 100), nullif(eve_key_add.notes, ''), true
+    v_id, eve_key_add.alias, 'google',
+    coalesce(eve_key_add.env_var_name, eve.store_key(v_id, eve_key_add.secret, eve_key_add.actor)),
+    nullif(eve_key_add.quota_project, ''), coalesce(eve_key_add.priority, 100), nullif(eve_key_add.notes, ''), true
   )
   returning * into v_key;
   return eve.pool_key_json(v_key);
 end;
 $$;
-comment on function public.eve_key_add is 'Adds a key of the pool by the name of the secret that holds it, switched on.';
+comment on function public.eve_key_add is 'Adds a key of the pool, switched on: by the name of the secret that holds it, or with the secret itself, encrypted.';
 
 -- Switching on lifts what blocks the key; switching off forgets it, since only a key that upstream has rejected is ever switched on
--- by itself.
-create or replace function public.eve_key_change(id uuid, seen jsonb, changes jsonb)
+-- by itself. Another secret is another key to upstream: what upstream has said of the one before is over.
+create or replace function public.eve_key_change(id uuid, seen jsonb, changes jsonb, secret jsonb default null, actor text default null)
 returns jsonb
 language plpgsql
 volatile
@@ -83,8 +88,13 @@ begin
   perform eve.require_seen(eve_key_change.seen, eve.pool_key_json(v_key));
   if eve_key_change.changes - array['alias', 'env_var_name', 'quota_project', 'priority', 'notes', 'is_active'] <> '{}' then
     raise exception 'changes may have alias, env_var_name, quota_project, priority, notes and is_active' using errcode = 'EV400';
-  elsif v_key.env_var_name like 'stage:%' and eve_key_change.changes ?| array['alias', 'env_var_name'] then
+  elsif v_key.env_var_name like 'stage:%'
+    and (eve_key_change.changes ?| array['alias', 'env_var_name'] or eve_key_change.secret is not null) then
     raise exception '% is the key of a stage: it is changed there', v_key.key_alias using errcode = 'EV400';
+  elsif eve_key_change.changes ? 'env_var_name' and eve_key_change.secret is not null then
+    raise exception 'a key has either env_var_name or a secret' using errcode = 'EV400';
+  elsif eve_key_change.secret is not null and eve.provider_name(v_key.provider) <> 'google' then
+    raise exception 'secrets of Google''s keys alone are stored' using errcode = 'EV400';
   elsif eve_key_change.changes ? 'env_var_name'
     and coalesce(eve_key_change.changes ->> 'env_var_name', '') !~ '^[A-Z][A-Z0-9_]{0,127}$' then
     raise exception 'env_var_name must be the name of a secret, in capitals, digits and underscores' using errcode = 'EV400';
@@ -99,6 +109,16 @@ begin
     set is_active = coalesce(v_after.is_active, false), blocked_until = null, blocked_reason = null
     where k.id = v_key.id;
   end if;
+  if eve_key_change.secret is not null then
+    v_after.env_var_name := eve.store_key(v_key.id, eve_key_change.secret, eve_key_change.actor);
+    if eve.key_was_rejected(v_key) or v_key.is_active and v_key.blocked_until is not null then
+      update public.google_ai_api_keys k
+      set is_active = true, blocked_until = null, blocked_reason = null
+      where k.id = v_key.id;
+    end if;
+    -- It may be of another project: which models it may use is to be seen.
+    delete from eve.key_model_blocks b where b.key_id = v_key.id;
+  end if;
   update public.google_ai_api_keys k
   set key_alias = v_after.key_alias, env_var_name = v_after.env_var_name, quota_project = nullif(v_after.quota_project, ''),
     priority = v_after.priority, notes = nullif(v_after.notes, '')
@@ -107,7 +127,7 @@ begin
   return eve.pool_key_json(v_key);
 end;
 $$;
-comment on function public.eve_key_change is 'Changes a key of the pool, if the fields that were seen are as they were.';
+comment on function public.eve_key_change is 'Changes a key of the pool, or its secret too, if the fields that were seen are as they were.';
 
 create or replace function eve.model_json(model public.google_ai_model_limits)
 returns jsonb

@@ -316,6 +316,38 @@ test("a key that is off says why and what to do; one that is deleted leaves its 
   expect((await run("keys", "delete", "typo", "--yes")).code).toBe(1);
 });
 
+test("a key itself is added and replaced, and never shown; one that Google rejects is not", async () => {
+  const typing = (typed: string, ...args: string[]) =>
+    runIn({ secret: () => Promise.resolve(typed) }, ...args);
+  const wrong = await typing("AIza-no-such-key-0123", "keys", "add", "typed", "--secret");
+  expect(wrong).toMatchObject({ code: 1, complained: expect.stringMatching(/Google rejects it/) });
+  expect((await run("keys", "add", "typed")).code).toBe(2);
+  expect((await typing("demo-key-c", "keys", "add", "typed", "--secret", "--env", "GOOGLE_API_KEY_1")).code)
+    .toBe(2);
+
+  const added = await typing("demo-key-c", "keys", "add", "typed", "--secret", "--priority", "7");
+  expect(added).toMatchObject({ code: 0, said: expect.stringContaining("encrypted") });
+  expect(await json("keys", "show", "typed")).toMatchObject({
+    priority: 7,
+    state: "on",
+    env_var_name: expect.stringMatching(/^stored:/),
+  });
+  expect((await run("keys", "list")).said).toMatch(/typed +on +in the database/);
+  expect((await run("keys", "test", "typed")).said).toMatch(/typed +works/);
+
+  await sql`
+    update public.google_ai_api_keys set is_active = false, blocked_until = 'infinity', blocked_reason = 'key_leaked'
+    where key_alias = 'typed'`;
+  expect((await run("keys", "list")).said).toMatch(
+    /typed is not used: .*\n.*keys set typed; or in the console/,
+  );
+  expect((await typing("AIza-no-such-key-0123", "keys", "set", "typed")).code).toBe(1);
+  expect(await typing("demo-key-a", "keys", "set", "typed")).toMatchObject({ code: 0 });
+  expect(await json("keys", "show", "typed")).toMatchObject({ state: "on", blocked_reason: null });
+  expect((await run("keys", "delete", "typed", "--yes")).said).toContain("Its secret was removed with it.");
+  expect((await sql`select from eve.stored_keys`).length).toBe(0);
+});
+
 test("limits are listed and set, and the next reservation knows", async () => {
   expect((await run("limits", "list")).said).toMatch(/gemma-4-31b-it +30 +16,000 +14,400/);
   expect(await json("limits", "set", "gemma-4-31b-it", "--rpm", "99", "--tpm", "none")).toMatchObject({

@@ -363,6 +363,55 @@ describe.skipIf(!CAN_RUN)("the console", () => {
     }
   });
 
+  test("a key of Google's is entered itself: tested first, used by the next call, and shown nowhere", async () => {
+    const database = postgres(stack.databaseUrl, { max: 1, onnotice: () => {} });
+    try {
+      await open("Keys and models");
+      await page.getByRole("button", { name: "Add key" }).click();
+      const adding = page.getByRole("dialog", { name: "Add key" });
+      await adding.getByLabel("Alias").fill("entered");
+      await adding.getByText("The key itself", { exact: true }).click();
+      await adding.getByLabel("API key").fill("no-such-key-0123");
+      await adding.getByLabel("Priority").fill("1");
+      await adding.getByRole("button", { name: "Add key" }).click();
+      await page.getByText(/Google rejects it/).first().waitFor();
+      expect(await adding.getByLabel("API key").inputValue()).toBe("no-such-key-0123");
+      await adding.getByLabel("API key").fill("demo-key-c");
+      await adding.getByRole("button", { name: "Test", exact: true }).click();
+      await adding.getByRole("status").getByText(/^Google accepts the key/).waitFor();
+      expect(await accessibilityProblems(page, "light")).toEqual([]);
+      await adding.getByRole("button", { name: "Add key" }).click();
+      await adding.waitFor({ state: "detached" });
+      await page.getByRole("row", { name: /^entered/ }).getByText("stored here, …ey-c").waitFor();
+      expect(await page.content()).not.toContain("demo-key-c");
+      await (await stack.invoke("llm-invoke", { model: "gemma-4-31b-it", prompt: "Hello" })).body?.cancel();
+      await expect.poll(async () =>
+        (await database`
+          select from eve.requests r join eve.attempts a on a.request_no = r.request_no join public.google_ai_api_keys k on k.id = a.key_id
+          where k.key_alias = 'entered' and r.state = 'succeeded'`).length
+      ).toBeGreaterThan(0);
+
+      // Another one takes its place, unless somebody was quicker.
+      await page.getByRole("button", { name: "Change: entered", exact: true }).click();
+      const changing = page.getByRole("dialog", { name: "Change: entered" });
+      await changing.getByText("A key ending in ey-c is saved").waitFor();
+      await changing.getByLabel("API key").fill("demo-key-b");
+      const [key] =
+        await database`select id, env_var_name from public.google_ai_api_keys where key_alias = 'entered'`;
+      const body = { id: key!.id, seen: {}, changes: {}, api_key: "demo-key-a" };
+      expect((await stack.invoke("admin/keys/change", body)).status).toBe(200);
+      await changing.getByRole("button", { name: "Save" }).click();
+      await changing.getByRole("alert").getByRole("row", { name: /…ey-b .*…ey-a/ }).waitFor();
+      await changing.getByRole("button", { name: /Keep mine/ }).click();
+      await changing.getByRole("button", { name: "Save" }).click();
+      await changing.waitFor({ state: "detached" });
+      await page.getByRole("row", { name: /^entered/ }).getByText("stored here, …ey-b").waitFor();
+    } finally {
+      await database`delete from public.google_ai_api_keys where key_alias = 'entered'`;
+      await database.end();
+    }
+  });
+
   test("a key that the provider refuses is not told as good news", async () => {
     await open("Providers");
     const poem = stage("POEM");

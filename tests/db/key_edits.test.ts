@@ -89,6 +89,129 @@ describe("keys of the pool", () => {
   });
 });
 
+describe("keys whose secret is stored here", () => {
+  const token = (text: string) => `gAAAA${text}==`;
+  const secret = (text: string) => ({
+    api_key_encrypted: token(text),
+    fingerprint: "0123456789abcdef".repeat(2),
+    last_four: text.slice(-4),
+  });
+  // deno-lint-ignore no-explicit-any
+  type Json = any;
+  const add = async (alias: string, entered: Json, name: string | null = null): Promise<Json> =>
+    (await sql`
+      select public.eve_key_add(alias => ${alias}, env_var_name => ${name}, secret => ${
+      sql.json(entered)
+    }, actor => 'owner@example.com') as key`)[0]!.key;
+  const change = async (id: string, seen: Json, changes: Json, entered: Json = null): Promise<Json> =>
+    (await sql`
+      select public.eve_key_change(
+        ${id}, ${sql.json(seen)}, ${sql.json(changes)}, ${entered && sql.json(entered)}, 'owner@example.com'
+      ) as key`)[0]!.key;
+  const credential = async (name: string): Promise<Json> =>
+    (await sql`select public.eve_stage_credential(${name}) as found`)[0]!.found;
+  const stored = async () =>
+    (await sql`select s.last_four, k.env_var_name = 'stored:' || s.id as named from eve.stored_keys s left join public.google_ai_api_keys k on k.id = s.key_id`)
+      .map((row) => ({ ...row }));
+
+  beforeEach(() => sql`delete from public.google_ai_api_keys`);
+
+  test("its row leads to it, and nothing that is answered has it", async () => {
+    const key = await add("first", secret("firstsecret"));
+    expect(await credential(key.env_var_name)).toEqual({
+      provider_kind: "gemini",
+      api_key_encrypted: token("firstsecret"),
+      settings: {},
+    });
+    expect(await credential(`stored:${crypto.randomUUID()}`)).toBeNull();
+    const [{ keys }] = await sql`select public.eve_stored_keys() as keys` as unknown as [{ keys: Json }];
+    expect(keys).toMatchObject([{ key_id: key.id, last_four: "cret", entered_by: "owner@example.com" }]);
+    expect(JSON.stringify([key, keys])).not.toContain("firstsecret");
+  });
+
+  test("another secret has another name, and takes the place of the first", async () => {
+    const { id, env_var_name } = await add("first", secret("firstsecret"));
+    const after = await change(id, { env_var_name }, { notes: "new" }, secret("nextone"));
+    expect(after).toMatchObject({ notes: "new", env_var_name: expect.stringMatching(/^stored:/) });
+    expect(after.env_var_name).not.toBe(env_var_name);
+    expect(await credential(env_var_name)).toBeNull();
+    expect(await stored()).toEqual([{ last_four: "tone", named: true }]);
+    // Who saw the first is told so.
+    await expect(change(id, { env_var_name }, {}, secret("third"))).rejects.toMatchObject({ code: "EV409" });
+  });
+
+  test("what upstream rejected is over with another secret, what a person switched off is not", async () => {
+    const { id } = await add("first", secret("firstsecret"));
+    const state = async () =>
+      (await sql`select is_active, blocked_reason from public.google_ai_api_keys`).map((row) => ({ ...row }));
+    await sql`update public.google_ai_api_keys set is_active = false, blocked_until = 'infinity', blocked_reason = 'key_invalid'`;
+    await sql`insert into eve.key_model_blocks (key_id, model, blocked_until, reason) values (${id}, 'm', 'infinity', 'no_quota')`;
+    await change(id, {}, {}, secret("nextone"));
+    expect(await state()).toEqual([{ is_active: true, blocked_reason: null }]);
+    expect((await sql`select from eve.key_model_blocks`).length).toBe(0);
+    await sql`update public.google_ai_api_keys set is_active = false`;
+    await change(id, {}, {}, secret("third"));
+    expect(await state()).toEqual([{ is_active: false, blocked_reason: null }]);
+  });
+
+  test("it goes with its row, and where its row names an Edge secret, by whoever changes that", async () => {
+    const one = await add("first", secret("firstsecret"));
+    await change(one.id, {}, { env_var_name: "GOOGLE_API_KEY_7" });
+    expect(await stored()).toEqual([]);
+    // And back: a row that named a secret is given one.
+    await change(one.id, { env_var_name: "GOOGLE_API_KEY_7" }, {}, secret("nextone"));
+    expect(await stored()).toEqual([{ last_four: "tone", named: true }]);
+    // By a role that reaches nothing of schema eve; taken back with the transaction.
+    const undone = new Error("undone");
+    await expect(sql.begin(async (other) => {
+      await other`grant select, delete on public.google_ai_api_keys to authenticated`;
+      await other`create policy for_test on public.google_ai_api_keys to authenticated using (true)`;
+      await other`set local role authenticated`;
+      await other`delete from public.google_ai_api_keys`;
+      await other`reset role`;
+      expect((await other`select from eve.stored_keys`).length).toBe(0);
+      throw undone;
+    })).rejects.toBe(undone);
+  });
+
+  test("a key has one source, and a stage's or another provider's is not given one here", async () => {
+    for (const wrong of [null, {}, { ...secret("x"), api_key_encrypted: "AIza-plain" }]) {
+      await expect(add("first", wrong)).rejects.toMatchObject({ code: "EV400" });
+    }
+    await expect(add("first", secret("both"), "GOOGLE_API_KEY_7")).rejects.toMatchObject({ code: "EV400" });
+    const { id } = await add("first", secret("firstsecret"));
+    await expect(change(id, {}, { env_var_name: "GOOGLE_API_KEY_7" }, secret("both"))).rejects.toMatchObject({
+      code: "EV400",
+    });
+    // The name is given with a secret, never typed.
+    await expect(change(id, {}, { env_var_name: `stored:${id}` })).rejects.toMatchObject({ code: "EV400" });
+    const others = await sql`
+      insert into public.google_ai_api_keys (key_alias, provider, env_var_name)
+      values ('stage:POEM', 'google', 'stage:POEM'), ('open', 'openai', 'OPENAI_API_KEY') returning id`;
+    for (const other of others) {
+      await expect(change(other.id, {}, {}, secret("x"))).rejects.toMatchObject({ code: "EV400" });
+    }
+    expect(await stored()).toEqual([{ last_four: "cret", named: true }]);
+  });
+
+  test("it is encrypted again with the others", async () => {
+    const { env_var_name } = await add("first", secret("firstsecret"));
+    const [{ found }] = await sql`select public.eve_provider_ciphertexts() as found` as unknown as [
+      { found: Json },
+    ];
+    expect(found).toEqual([{ place: "stored_keys", id: env_var_name.slice(7), token: token("firstsecret") }]);
+    const tokens = [{ ...found[0], replacement: token("renewed") }, {
+      ...found[0],
+      replacement: token("late"),
+    }];
+    const [{ done }] = await sql`select public.eve_provider_reencrypt(${
+      sql.json(tokens)
+    }, 'test') as done` as unknown as [{ done: Json }];
+    expect(done).toEqual({ changed: 1 });
+    expect(await credential(env_var_name)).toMatchObject({ api_key_encrypted: token("renewed") });
+  });
+});
+
 describe("models", () => {
   // deno-lint-ignore no-explicit-any
   type Json = any;

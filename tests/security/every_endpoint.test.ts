@@ -557,6 +557,40 @@ describe("[security.project-user] the REST API", () => {
   });
 });
 
+test("a key that an administrator enters is used, and nothing shows it; one that Google rejects is kept nowhere", async () => {
+  const headers = { "apikey": stack.keys.secret, "content-type": "application/json" };
+  const post = (path: string, body: unknown) =>
+    send(`/functions/v1/${path}`, { method: "POST", headers, body: JSON.stringify(body) });
+  secrets["mistyped key"] = "AIzaSyMistypedMistypedMistypedMistyped00";
+  const rejected = await post("admin/keys/add", { alias: "mistyped", api_key: secrets["mistyped key"] });
+  expect(rejected).toMatchObject({ status: 400, text: expect.stringMatching(/api_key.*Google rejects it/) });
+  expect((await post("admin/keys/test", { api_key: secrets["mistyped key"] })).text).toContain("invalid");
+  await sql`update public.google_ai_api_keys set is_active = false`;
+  try {
+    // Twice: the second is known to its instance already.
+    for (const alias of ["entered", "entered again"]) {
+      expect(await post("admin/keys/add", { alias, api_key: secrets["google c"] })).toMatchObject({
+        status: 200,
+      });
+    }
+    for (let call = 0; call < 3; call++) {
+      const { status } = await post("llm-invoke", { model: MODEL, prompt: "Hello" });
+      expect(status).toBe(200);
+    }
+    const [stored] =
+      await sql`select env_var_name from public.google_ai_api_keys where key_alias = 'entered'`;
+    const said = await post("admin/keys/test", { env_var_name: stored!.env_var_name });
+    expect(said.text).toContain('"active"');
+    expect((await send("/functions/v1/admin/keys", { headers })).text).toContain('"last_four":"ey-c"');
+    expect((await post("maintenance/key_health", {})).text).toContain('"entered":"works"');
+    expect((await post("maintenance/models_sync", {})).text).toMatch(/"entered":\d/);
+  } finally {
+    await sql`delete from public.google_ai_api_keys where env_var_name like 'stored:%'`;
+    await sql`update public.google_ai_api_keys set is_active = true`;
+  }
+  expect((await sql`select from eve.stored_keys`).length).toBe(0);
+});
+
 test("[security.database-read] no secret of all this is in any table, any log or any answer", async () => {
   await settled();
   // Taken before the tables are searched: those searches write what they look for into the statement log.

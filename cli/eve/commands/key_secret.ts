@@ -2,9 +2,11 @@ import { forgetSecret, keepSecret, storedSecretsFile } from "../../../local/stor
 import { isReservedName } from "../../../shared/runtime/secrets.ts";
 import type { KeyState } from "../../../shared/database/reading.ts";
 import { isStageName } from "../../../shared/stages/stage_name.ts";
+import { isStoredKeyName } from "../../../shared/stages/stored_key_name.ts";
 import type { Command, CommandDependencies } from "../command.ts";
 import { type Connection, isLoopback } from "../connection.ts";
 import { CliFailure, misuse } from "../failure.ts";
+import { callFunction, refused } from "../function_call.ts";
 import { answered } from "../rows.ts";
 
 /** No provider's key has anything else in it; a quote or a blank is a slip in copying. */
@@ -17,6 +19,7 @@ export const keySetCommand: Command = {
   summary: "set the secret of a key, under the name in its row",
   about:
     `Asks for the secret, or reads it from the standard input: it is never an argument, which the shell would keep.
+A key that is kept in the database gets another one there, once Google has accepted it.
 The local stack keeps it in its folder and uses it from its next start on. On a hosted project the Supabase CLI sets it
 (\`supabase secrets set\`), for which it has to be logged in. A key that upstream rejected is used again by itself once its
 secret is another one.`,
@@ -28,6 +31,7 @@ secret is another one.`,
     const key = await theKey(connection, given.arguments[0]!);
     const called = key.alias ?? key.id;
     const name = key.env_var_name;
+    if (name !== null && isStoredKeyName(name)) return await storeKey(connection, key, around);
     if (name === null) {
       throw new CliFailure(`The row of ${called} names no secret: set its env_var_name first.`);
     }
@@ -38,25 +42,46 @@ secret is another one.`,
       );
     }
     const place = placeOf(connection, name);
-    const secret = await around.secret(`Secret of ${called} (${name}), not shown: `);
-    if (secret === "") throw misuse("No secret was given, and nothing was changed.");
-    if (!SECRET.test(secret)) {
-      throw misuse(
-        "This is not a key: 8 characters at least, and no blanks, quotes or backslashes. Nothing was changed.",
-      );
-    }
+    const secret = asKey(await around.secret(`Secret of ${called} (${name}), not shown: `));
     const text = place.kind === "local"
       ? keepLocally(place.folder, name, secret, around)
       : await setHosted(place.ref, name, secret, around);
     return {
       json: { key_alias: key.alias, env_var_name: name, set: place.kind },
       text: `${name}, the secret of ${called}, was set. ${text}` +
-        (key.state === "off" && key.blocked_reason === null
-          ? ` The key stays off, as it was switched off by hand: npm run eve -- keys enable ${called}`
-          : ""),
+        staysOff(key, called),
     };
   },
 };
+
+/** @throws CliFailure for what cannot be a key */
+export function asKey(secret: string): string {
+  if (secret === "") throw misuse("No secret was given, and nothing was changed.");
+  if (SECRET.test(secret)) return secret;
+  throw misuse(
+    "This is not a key: 8 characters at least, and no blanks, quotes or backslashes. Nothing was changed.",
+  );
+}
+
+async function storeKey(connection: Connection, key: KeyState, { secret }: CommandDependencies) {
+  const called = key.alias ?? key.id;
+  const answer = await callFunction(connection, "admin/keys/change", {
+    id: key.id,
+    seen: { env_var_name: key.env_var_name },
+    changes: {},
+    api_key: asKey(await secret(`Key ${called}, not shown: `)),
+  });
+  if (answer.status !== 200) throw refused(answer, "The function admin");
+  return {
+    json: { key_alias: key.alias, env_var_name: answer.body.key.env_var_name, set: "database" },
+    text: `The secret of ${called} was set, and is used from the next request on.${staysOff(key, called)}`,
+  };
+}
+
+const staysOff = (key: KeyState, called: string) =>
+  key.state === "off" && key.blocked_reason === null
+    ? ` The key stays off, as it was switched off by hand: npm run eve -- keys enable ${called}`
+    : "";
 
 export const keyDeleteCommand: Command = {
   name: "keys delete",
@@ -87,7 +112,11 @@ has used no less.`,
       json: { removed: key.alias, id: key.id, env_var_name: name },
       text: [
         `${called} was removed. The audit and the usage keep what it did, under its id ${key.id}.`,
-        ...(name === null || shared ? [] : [whereItsSecretIs(connection, name)]),
+        ...(name === null || shared
+          ? []
+          : isStoredKeyName(name)
+          ? ["Its secret was removed with it."]
+          : [whereItsSecretIs(connection, name)]),
       ].join("\n"),
     };
   },

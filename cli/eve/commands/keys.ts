@@ -1,4 +1,5 @@
 import { isReservedName } from "../../../shared/runtime/secrets.ts";
+import { isStoredKeyName } from "../../../shared/stages/stored_key_name.ts";
 import type { KeyState } from "../../../shared/database/reading.ts";
 import type { Command } from "../command.ts";
 import type { Connection } from "../connection.ts";
@@ -9,7 +10,8 @@ import { bold, count, dim, green, instant, pairs, red, table, yellow } from "../
 import { troubleOf } from "../key_advice.ts";
 import { readLimit } from "../values.ts";
 import { keyTestCommand } from "./key_check.ts";
-import { keyDeleteCommand, keySetCommand, theKey } from "./key_secret.ts";
+import { callFunction, refused } from "../function_call.ts";
+import { asKey, keyDeleteCommand, keySetCommand, theKey } from "./key_secret.ts";
 
 /** As shells and the Edge secret store take it. */
 const VARIABLE_NAME = /^[A-Z][A-Z0-9_]{0,127}$/;
@@ -40,7 +42,7 @@ export const keyCommands: Command[] = [
       const rows = keys.map((key) => [
         key.alias ?? key.id,
         stateOf(key),
-        key.env_var_name ?? red("none"),
+        secretOf(key),
         key.quota_project ?? "its own",
         String(key.priority ?? ""),
         count(key.today.requests),
@@ -99,7 +101,7 @@ export const keyCommands: Command[] = [
           ["not used, since", trouble.why] satisfies [string, string],
           ["what to do", trouble.todo] satisfies [string, string],
         ]),
-        ["secret's name", key.env_var_name ?? red("none")],
+        ["secret's name", secretOf(key)],
         ["quota project", key.quota_project ?? `its own (${key.quota_key})`],
         ["priority", String(key.priority ?? "")],
         ["requests today", count(key.today.requests)],
@@ -119,19 +121,48 @@ export const keyCommands: Command[] = [
   },
   {
     name: "keys add",
-    summary: "add a key by the name of its Edge secret",
+    summary: "add a key: by the name of its Edge secret, or the key itself",
+    about:
+      "With --secret the key itself is asked for, or read from the standard input: never an argument, which the shell would\n" +
+      "keep. Google is asked about it; then the function admin encrypts it with ADMIN_SECRET_KEY and keeps it in the database.",
     arguments: ["ALIAS"],
     options: {
-      env: { value: "NAME", help: "the Edge secret that holds the key; the key itself is never given here" },
+      env: { value: "NAME", help: "the Edge secret that holds the key" },
+      secret: { help: "the key itself, to be kept in the database, in place of --env" },
       project: { value: "NAME", help: "the Google Cloud project: keys of one project share its quota" },
       priority: { value: "N", help: `lower is used first; ${DEFAULT_PRIORITY} by default` },
       notes: { value: "TEXT", help: "a note for people" },
     },
-    examples: ["keys add main --env GOOGLE_API_KEY_MAIN --project events-1 --priority 10"],
-    async run(given, { connect }) {
+    examples: [
+      "keys add main --env GOOGLE_API_KEY_MAIN --project events-1 --priority 10",
+      "keys add main --secret --project events-1 < key.txt",
+    ],
+    async run(given, { connect, secret }) {
       const name = given.option("env");
+      if ((name === undefined) !== given.switch("secret")) {
+        throw misuse(
+          "Give either --env, the name of the Edge secret that holds the key, or --secret, to give the key itself.",
+        );
+      }
+      const alias = given.arguments[0]!;
+      const fields = {
+        quota_project: given.option("project") ?? null,
+        priority: readLimit(given, "priority") ?? DEFAULT_PRIORITY,
+        notes: given.option("notes") ?? null,
+      };
       if (name === undefined) {
-        throw misuse("--env is missing: the name of the Edge secret that holds the key.");
+        const connection = connect();
+        const answer = await callFunction(connection, "admin/keys/add", {
+          alias,
+          api_key: asKey(await secret(`Key ${alias}, not shown: `)),
+          ...fields,
+        });
+        if (answer.status !== 200) throw refused(answer, "The function admin");
+        const { alias: key_alias, quota_project, priority, is_active, env_var_name } = answer.body.key;
+        return {
+          json: { key_alias, env_var_name, quota_project, priority, is_active },
+          text: `${alias} was added, and is kept in the database, encrypted.`,
+        };
       }
       if (!VARIABLE_NAME.test(name)) {
         throw misuse(
@@ -144,7 +175,6 @@ export const keyCommands: Command[] = [
             "Use a name such as GOOGLE_API_KEY_1.",
         );
       }
-      const alias = given.arguments[0]!;
       const { tables } = connect();
       const same = answered(
         await tables.from("google_ai_api_keys").select("key_alias").eq("key_alias", alias),
@@ -155,9 +185,7 @@ export const keyCommands: Command[] = [
           key_alias: alias,
           provider: "google",
           env_var_name: name,
-          quota_project: given.option("project") ?? null,
-          priority: readLimit(given, "priority") ?? DEFAULT_PRIORITY,
-          notes: given.option("notes") ?? null,
+          ...fields,
           is_active: true,
         }).select("key_alias, env_var_name, quota_project, priority, is_active"),
       );
@@ -220,6 +248,11 @@ async function change(
   );
   if (changed.length === 0) throw noSuchKey(alias);
   return { json: changed, text: `${alias} is ${word}.` };
+}
+
+function secretOf({ env_var_name: name }: KeyState): string {
+  if (name === null) return red("none");
+  return isStoredKeyName(name) ? dim("in the database") : name;
 }
 
 /** What keeps it from being used, in a word or two. */

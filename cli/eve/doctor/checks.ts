@@ -1,10 +1,11 @@
 /** The doctor's judgement: facts to green, yellow and red, each with what to do. Pure, so that every red has its test. */
 import { unreleasedMigrations } from "../../../local/unreleased_migrations.ts";
 import { isStageName } from "../../../shared/stages/stage_name.ts";
+import { isStoredKeyName } from "../../../shared/stages/stored_key_name.ts";
 import type { KeyState, ProjectFacts } from "../../../shared/database/reading.ts";
 import { bytes, counted, duration, instant } from "../table.ts";
 import { isLoopback } from "../connection.ts";
-import { howToSet } from "../key_advice.ts";
+import { howToSet, UNREADABLE } from "../key_advice.ts";
 import type { Facts, FunctionFacts } from "./facts.ts";
 
 export interface Check {
@@ -403,7 +404,7 @@ function secret(key: KeyState, { url, keysChecked: { done, why } }: Facts): Chec
   if (key.check?.outcome === "secret_missing" || key.blocked_reason === "secret_missing") {
     return red(
       name,
-      `no secret is named ${variable}`,
+      isStoredKeyName(variable) ? UNREADABLE : `no secret is named ${variable}`,
       `set it: ${howToSet(key, url)}. Then npm run eve -- keys test ${called}`,
     );
   }

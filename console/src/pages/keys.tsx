@@ -1,4 +1,17 @@
-import { Alert, Button, Code, Group, NumberInput, Stack, Table, Text, TextInput, Title } from "@mantine/core";
+import {
+  Alert,
+  Button,
+  Code,
+  Group,
+  NumberInput,
+  PasswordInput,
+  SegmentedControl,
+  Stack,
+  Table,
+  Text,
+  TextInput,
+  Title,
+} from "@mantine/core";
 import { useQuery } from "@tanstack/react-query";
 import { Plus } from "lucide-react";
 import { type FormEvent, useState } from "react";
@@ -74,7 +87,14 @@ export default function KeysPage() {
           ? t("keys.change_one", { name: dialog.key.alias ?? dialog.key.id })
           : t("keys.add")}
       >
-        {dialog?.kind === "key" && <KeyForm key={dialog.key?.id} of={dialog.key} close={close} />}
+        {dialog?.kind === "key" && (
+          <KeyForm
+            key={dialog.key?.id}
+            of={dialog.key}
+            encryption={keys.data?.encryption}
+            close={close}
+          />
+        )}
       </Window>
       <Window
         opened={dialog?.kind === "model"}
@@ -139,7 +159,21 @@ function Keys({ keys, change }: { keys: KeyOfPool[]; change: (key: KeyOfPool) =>
                     <Text key={block.model} size="xs">{`${block.model}: ${block.reason}`}</Text>
                   ))}
                 </Table.Td>
-                <Table.Td>{isStages ? t("keys.of_stage") : <Code>{key.env_var_name ?? "–"}</Code>}</Table.Td>
+                <Table.Td>
+                  {isStages
+                    ? t("keys.of_stage")
+                    : key.stored
+                    ? t("keys.stored", { last: key.stored.last_four })
+                    : <Code>{key.env_var_name ?? "–"}</Code>}
+                  {key.stored && (
+                    <Text size="xs" c="dimmed">
+                      {t("keys.entered", {
+                        by: key.stored.entered_by,
+                        at: format.time(key.stored.entered_at),
+                      })}
+                    </Text>
+                  )}
+                </Table.Td>
                 <Table.Td>{key.quota_project ?? t("keys.own_project")}</Table.Td>
                 <Table.Td ta="right">{format.number(key.priority)}</Table.Td>
                 <Table.Td ta="right">
@@ -161,8 +195,9 @@ function Keys({ keys, change }: { keys: KeyOfPool[]; change: (key: KeyOfPool) =>
                         size="compact-xs"
                         variant="default"
                         aria-label={`${t("keys.test")}: ${name}`}
-                        loading={test.isPending && test.variables === key.env_var_name}
-                        onClick={() => test.mutate(key.env_var_name!)}
+                        loading={test.isPending && "env_var_name" in test.variables &&
+                          test.variables.env_var_name === key.env_var_name}
+                        onClick={() => test.mutate({ env_var_name: key.env_var_name! })}
                       >
                         {t("keys.test")}
                       </Button>
@@ -200,7 +235,7 @@ const STATES = { on: "active", off: "off", blocked: "failed", no_secret_name: "w
 function useTest() {
   const { t } = useTranslation();
   const { api } = useConsole();
-  return useAction((env_var_name: string) => api.post("/keys/test", { env_var_name }), {
+  return useAction((what: { env_var_name: string } | { api_key: string }) => api.post("/keys/test", what), {
     touches: ["keys"],
     failed: t("keys.test_failed"),
     done: ({ status, reason, models }) => ({
@@ -219,7 +254,14 @@ const KEY_LABELS = {
   [Name in typeof KEY_FIELDS[number]]: Name extends "env_var_name" ? "secret" : Name;
 };
 
-function KeyForm({ of, close }: { of: KeyOfPool | null; close: () => void }) {
+/** Where the key is: the name of an Edge secret, or the secret itself, which is stored. */
+type Source = "name" | "secret";
+
+function KeyForm({ of, encryption, close }: {
+  of: KeyOfPool | null;
+  encryption: { ready: boolean; problem: string | null } | undefined;
+  close: () => void;
+}) {
   const { t } = useTranslation();
   const { api } = useConsole();
   const isStages = of?.env_var_name?.startsWith("stage:") ?? false;
@@ -227,21 +269,29 @@ function KeyForm({ of, close }: { of: KeyOfPool | null; close: () => void }) {
   const [base, setBase] = useState(of);
   const [theirs, setTheirs] = useState<KeyOfPool | null>(null);
   const [alias, setAlias] = useState(of?.alias ?? "");
-  const [secret, setSecret] = useState(of?.env_var_name ?? "GOOGLE_API_KEY_1");
+  const [source, setSource] = useState<Source>(of?.stored ? "secret" : "name");
+  const [secret, setSecret] = useState(of?.stored ? "" : of?.env_var_name ?? "GOOGLE_API_KEY_1");
+  const [apiKey, setApiKey] = useState("");
   const [project, setProject] = useState(of?.quota_project ?? "");
   const [priority, setPriority] = useState<number | string>(of?.priority ?? 100);
   const [notes, setNotes] = useState(of?.notes ?? "");
   const fields = {
-    ...(!isStages && { alias: alias.trim(), env_var_name: secret.trim() }),
+    ...(!isStages && { alias: alias.trim(), ...(source === "name" && { env_var_name: secret.trim() }) }),
     quota_project: project.trim() || null,
     priority: Number(priority),
     notes: notes.trim() || null,
   };
+  /** Empty: the one that is stored stays. */
+  const entered: { api_key: string } | Record<string, never> = source === "secret" && apiKey !== ""
+    ? { api_key: apiKey.trim() }
+    : {};
+  const placeOf = (key: KeyOfPool | null) =>
+    key?.stored ? t("keys.stored", { last: key.stored.last_four }) : key?.env_var_name ?? "";
   const test = useTest();
   const save = useAction(() => {
-    if (base === null) return api.post("/keys/add", fields);
+    if (base === null) return api.post("/keys/add", { ...fields, ...entered });
     const seen = Object.fromEntries(KEY_FIELDS.map((name) => [name, base[name]]));
-    return api.post("/keys/change", { id: base.id, seen, changes: fields });
+    return api.post("/keys/change", { id: base.id, seen, changes: fields, ...entered });
   }, {
     touches: TOUCHED,
     failed: t("keys.failed"),
@@ -259,11 +309,22 @@ function KeyForm({ of, close }: { of: KeyOfPool | null; close: () => void }) {
       <Stack>
         {theirs && (
           <Conflict
-            fields={KEY_FIELDS.filter((name) => name in fields).map((name) => ({
-              label: t(`keys.${KEY_LABELS[name]}`),
-              mine: String((fields as Partial<KeyOfPool>)[name] ?? ""),
-              theirs: String(theirs[name] ?? ""),
-            }))}
+            fields={[
+              ...KEY_FIELDS.filter((name) => name in fields && name !== "env_var_name").map((name) => ({
+                label: t(`keys.${KEY_LABELS[name]}`),
+                mine: String((fields as Partial<KeyOfPool>)[name] ?? ""),
+                theirs: String(theirs[name] ?? ""),
+              })),
+              {
+                label: t("keys.source"),
+                mine: entered.api_key
+                  ? t("keys.stored", { last: entered.api_key.slice(-4) })
+                  : source === "name" && !isStages
+                  ? secret.trim()
+                  : placeOf(base),
+                theirs: placeOf(theirs),
+              },
+            ]}
             mine={() => {
               setBase(theirs);
               setTheirs(null);
@@ -272,7 +333,9 @@ function KeyForm({ of, close }: { of: KeyOfPool | null; close: () => void }) {
               setBase(theirs);
               setTheirs(null);
               setAlias(theirs.alias ?? "");
-              setSecret(theirs.env_var_name ?? "");
+              setSource(theirs.stored ? "secret" : "name");
+              setSecret(theirs.stored ? "" : theirs.env_var_name ?? "");
+              setApiKey("");
               setProject(theirs.quota_project ?? "");
               setPriority(theirs.priority ?? 100);
               setNotes(theirs.notes ?? "");
@@ -288,17 +351,46 @@ function KeyForm({ of, close }: { of: KeyOfPool | null; close: () => void }) {
               value={alias}
               onChange={(event) => setAlias(event.currentTarget.value)}
             />
-            <TextInput
-              label={t("keys.secret")}
-              description={t("keys.secret_about")}
-              required
-              pattern="[A-Z][A-Z0-9_]{0,127}"
-              value={secret}
-              onChange={(event) => setSecret(event.currentTarget.value)}
+            <SegmentedControl
+              aria-label={t("keys.source")}
+              value={source}
+              onChange={(value) => setSource(value as Source)}
+              data={(["name", "secret"] as const).map((value) => ({
+                value,
+                label: t(`keys.sources.${value}`),
+              }))}
             />
-            <Alert variant="outline" title={t("keys.how_to_set")}>
-              <Code block tabIndex={0}>{`npx supabase secrets set ${secret}=AIza...`}</Code>
-            </Alert>
+            {source === "name" && (
+              <>
+                <TextInput
+                  label={t("keys.secret")}
+                  description={t("keys.secret_about")}
+                  required
+                  pattern="[A-Z][A-Z0-9_]{0,127}"
+                  value={secret}
+                  onChange={(event) => setSecret(event.currentTarget.value)}
+                />
+                <Alert variant="outline" title={t("keys.how_to_set")}>
+                  <Code block tabIndex={0}>{`npx supabase secrets set ${secret}=AIza...`}</Code>
+                </Alert>
+              </>
+            )}
+            {source === "secret" && (encryption?.ready === false
+              ? <Alert color="red" title={t("providers.no_encryption")}>{encryption.problem}</Alert>
+              : (
+                <PasswordInput
+                  visibilityToggleButtonProps={{ "aria-label": t("show") }}
+                  label={t("keys.api_key")}
+                  description={of?.stored
+                    ? t("providers.key_saved", { last: of.stored.last_four })
+                    : t("keys.api_key_about")}
+                  required={!of?.stored}
+                  autoComplete="off"
+                  maxLength={4_096}
+                  value={apiKey}
+                  onChange={(event) => setApiKey(event.currentTarget.value)}
+                />
+              ))}
           </>
         )}
         <TextInput
@@ -334,12 +426,24 @@ function KeyForm({ of, close }: { of: KeyOfPool | null; close: () => void }) {
             <Button
               variant="default"
               loading={test.isPending}
-              onClick={() => test.mutate(secret.trim())}
+              disabled={source === "secret" && apiKey === "" && !of?.stored}
+              onClick={() =>
+                test.mutate(
+                  "api_key" in entered
+                    ? { api_key: apiKey.trim() }
+                    : { env_var_name: source === "name" ? secret.trim() : of!.env_var_name! },
+                )}
             >
               {t("keys.test")}
             </Button>
           )}
-          <Button type="submit" loading={save.isPending}>{of === null ? t("keys.add") : t("save")}</Button>
+          <Button
+            type="submit"
+            loading={save.isPending}
+            disabled={source === "secret" && encryption?.ready === false && !of?.stored}
+          >
+            {of === null ? t("keys.add") : t("save")}
+          </Button>
         </Group>
       </Stack>
     </form>

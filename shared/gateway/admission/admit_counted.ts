@@ -3,6 +3,7 @@ import type { CountWanted, Reservation, ReserveInput } from "../../database/admi
 import { linkAbort } from "../attempts/linked_abort.ts";
 import type { GatewayDependencies } from "../dependencies.ts";
 import type { Task } from "../tasks/task.ts";
+import { poolSecret } from "../../stages/pool_secret.ts";
 import { withTimeout } from "../../runtime/with_timeout.ts";
 
 /**
@@ -80,8 +81,9 @@ async function countUpstream(
 ): Promise<number | null> {
   const { prompt } = task;
   const provider = dependencies.providers[key.provider];
-  const secret = dependencies.secrets(key.envVarName);
-  if (prompt === undefined || provider?.text?.countTokens === undefined || secret === null) return null;
+  if (prompt === undefined || provider?.text?.countTokens === undefined) return null;
+  const secret = await poolSecret(key.envVarName, key.provider, dependencies);
+  if (secret === null) return null;
   const since = dependencies.clock.now();
   const linked = linkAbort(dependencies.clock, client, COUNT_TIMEOUT_MS);
   const facts = { request_id: requestId, model, key_alias: key.alias, estimated: task.tokens };

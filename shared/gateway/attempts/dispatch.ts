@@ -9,6 +9,7 @@ import { type AbortCause, linkAbort, type RequestDeadline } from "./linked_abort
 import { outputLoweredTo } from "../answers/output_limit.ts";
 import type { GatewayDependencies } from "../dependencies.ts";
 import { secretHash } from "../../secrets/key_facts.ts";
+import { poolSecret } from "../../stages/pool_secret.ts";
 import { isStageName } from "../../stages/stage_name.ts";
 import type { Call, Delta, Destination, Served, Task } from "../tasks/task.ts";
 
@@ -87,7 +88,7 @@ export async function dispatch<Value>(
     const { envVarName } = grant.key;
     access = isStageName(envVarName) && dependencies.storedKeys !== undefined
       ? await dependencies.storedKeys(envVarName, { provider: grant.key.provider })
-      : secretAlone(dependencies.secrets(envVarName));
+      : secretAlone(await poolSecret(envVarName, grant.key.provider, dependencies));
     if (access === null) return secretMissing(grant);
     call = task.prepare(grant);
   } catch (thrown) {

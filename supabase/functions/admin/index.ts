@@ -28,6 +28,7 @@ import { namedHosts } from "../../../shared/http/public_target.ts";
 import { providerRegistry } from "../../../shared/providers/registry.ts";
 import { ADMIN_SECRET_VARIABLE, createKeyEncryption } from "../../../shared/secrets/key_encryption.ts";
 import { ALLOW_PRIVATE_VARIABLE } from "../../../shared/stages/provider_definitions.ts";
+import { storedKeys } from "../../../shared/stages/stored_keys.ts";
 
 const variable = (name: string) => Deno.env.get(name);
 const createClient = (options: { caCerts: string[] }) => Deno.createHttpClient(options);
@@ -38,6 +39,7 @@ function open() {
   const transport = rpcTransport({ url: project.url, secretKey: databaseKey });
   const stages = createStages(transport);
   const access = createAccess(transport);
+  const encryption = () => createKeyEncryption(variable(ADMIN_SECRET_VARIABLE));
   const apiKey = project.publishableKeys.default ?? databaseKey;
   return {
     identify: (request: Request) =>
@@ -55,7 +57,7 @@ function open() {
     cache: createCacheAdmin(transport),
     chats: createAdminChats(transport),
     models: createLedger(transport).models,
-    encryption: () => createKeyEncryption(variable(ADMIN_SECRET_VARIABLE)),
+    encryption,
     webhooks: createWebhooks(transport),
     deadLetters: createDeadLetters(transport),
     jobSearch: createJobSearch(transport),
@@ -65,6 +67,7 @@ function open() {
     inspectors: providerRegistry({ googleBaseUrl, read: variable, createClient }),
     read: variable,
     secrets: environmentSecrets(variable),
+    storedKeys: storedKeys(stages, encryption, variable),
     allowPrivate: variable(ALLOW_PRIVATE_VARIABLE) === "true",
     invoke: (path: string, init: RequestInit) =>
       fetch(`${project.url}/functions/v1/llm-invoke${path}`, {

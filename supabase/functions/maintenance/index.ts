@@ -12,6 +12,7 @@ import { createHostCheck } from "../../../shared/maintenance/host_check.ts";
 import { createAccess } from "../../../shared/database/access.ts";
 import { eventHandlers } from "../../../shared/events/open.ts";
 import { networkOf } from "../../../shared/http/runtime_network.ts";
+import { createStages } from "../../../shared/database/stages.ts";
 import { rpcTransport } from "../../../shared/database/transport/rpc_transport.ts";
 import { alertChannels, alertsOperation } from "../../../shared/maintenance/alerts.ts";
 import { eventsOperation } from "../../../shared/maintenance/events.ts";
@@ -28,6 +29,7 @@ import { providersSync } from "../../../shared/maintenance/providers_sync.ts";
 import { openMedia } from "../../../shared/media/open.ts";
 import { providerRegistry } from "../../../shared/providers/registry.ts";
 import { ADMIN_SECRET_VARIABLE, createKeyEncryption } from "../../../shared/secrets/key_encryption.ts";
+import { storedKeys } from "../../../shared/stages/stored_keys.ts";
 
 const variable = (name: string) => Deno.env.get(name);
 const createClient = (options: { caCerts: string[] }) => Deno.createHttpClient(options);
@@ -48,10 +50,8 @@ function open() {
   );
   const traces = tracesOperation(() => traceExport(variable, gateway));
   const neo4j = neo4jOperation(() => neo4jSettings(variable));
-  const stages = providersSync({
-    encryption: () => createKeyEncryption(variable(ADMIN_SECRET_VARIABLE)),
-    read: variable,
-  });
+  const encryption = () => createKeyEncryption(variable(ADMIN_SECRET_VARIABLE));
+  const stages = providersSync({ encryption, read: variable });
   const files = mediaOperations(() =>
     openMedia({
       read: variable,
@@ -72,6 +72,7 @@ function open() {
       call,
       fetch,
       secrets: environmentSecrets(variable),
+      storedKeys: storedKeys(createStages(call), encryption, variable),
       providers: providerRegistry({ googleBaseUrl, read: variable, createClient }),
     },
     project: { url: project.url, secretKey: databaseKey },

@@ -60,6 +60,17 @@ describe("why a key is not used, and what to do", () => {
       /^nothing: it is used again at/,
     ],
     ["its row names no secret", { state: "no_secret_name", env_var_name: null }, /names no/, /env_var_name/],
+    [
+      "its stored secret cannot be read",
+      {
+        state: "blocked",
+        env_var_name: "stored:1",
+        blocked_until: "2026-11-21T10:00:00Z",
+        blocked_reason: "secret_missing",
+      },
+      /cannot be decrypted with this ADMIN_SECRET_KEY/,
+      /keys set main; or in the console/,
+    ],
     ["its stage has none", { state: "off", env_var_name: "stage:POEM" }, /stage/, /console/],
   ])("%s", (_, changes, why, todo) => {
     for (const url of [LOCAL, HOSTED]) {
