@@ -24827,6 +24827,193 @@ end;
 $function$;
 comment on function public.eve_response_context is 'What a response goes on from: a conversation, and others that it names items of.';
 
+-- cached_contents -----------------------------------------------------------------------------------------------------
+
+create table eve.cached_contents (
+  id text not null,
+  consumer_id uuid,
+  owner_id uuid generated always as (COALESCE(consumer_id, '00000000-0000-0000-0000-000000000000'::uuid)) stored,
+  models text[] not null,
+  key_id uuid not null,
+  quota_key text not null,
+  tokens integer not null,
+  resource jsonb not null,
+  created_at timestamp with time zone not null,
+  expires_at timestamp with time zone not null,
+  constraint cached_contents_id_form CHECK ((id ~ '^[A-Za-z0-9_-]{1,100}$'::text)),
+  constraint cached_contents_pkey PRIMARY KEY (id),
+  constraint cached_contents_resource_size CHECK ((length((resource)::text) <= 16384)),
+  constraint cached_contents_texts_size CHECK ((((cardinality(models) >= 1) AND (cardinality(models) <= 10)) AND (length((models)::text) <= 2200) AND (length(quota_key) <= 500))),
+  constraint cached_contents_tokens_range CHECK ((tokens >= 0))
+);
+alter table eve.cached_contents enable row level security;
+CREATE INDEX cached_contents_expires_at_idx ON eve.cached_contents USING btree (expires_at);
+CREATE INDEX cached_contents_owner_id_created_at_idx ON eve.cached_contents USING btree (owner_id, created_at);
+comment on table eve.cached_contents is 'Cached contents of the Gemini API, by the key that made them. Like eve.responses it outlives what it names; what has expired leaves when another is made.';
+comment on column eve.cached_contents.id is 'As Google names it, without cachedContents/.';
+comment on column eve.cached_contents.models is 'Those that it was asked for with: who may use none of them does not see it.';
+comment on column eve.cached_contents.quota_key is 'The Google project that has it, as google_ai_api_keys.quota_key names it.';
+comment on column eve.cached_contents.tokens is 'That a prompt which names it has beside its own.';
+comment on column eve.cached_contents.resource is 'As Google described it last.';
+comment on column eve.cached_contents.expires_at is 'By Google''s word: it is gone then.';
+
+CREATE OR REPLACE FUNCTION eve.cached_contents_for(consumer_id uuid, token_id uuid)
+ RETURNS SETOF eve.cached_contents
+ LANGUAGE plpgsql
+ STABLE
+ SET search_path TO ''
+AS $function$
+begin
+  perform eve.require_live_caller(cached_contents_for.consumer_id, cached_contents_for.token_id);
+  return query
+    select k.*
+    from eve.cached_contents k
+    left join eve.consumers c on c.id = cached_contents_for.consumer_id
+    left join eve.scoped_tokens t on t.id = cached_contents_for.token_id
+    where (cached_contents_for.consumer_id is null or k.owner_id = cached_contents_for.consumer_id)
+      and k.expires_at > eve.clock()
+      and (c.models is null or k.models && c.models)
+      and (t.models is null or k.models && t.models);
+end;
+$function$;
+
+CREATE OR REPLACE FUNCTION eve.cached_content_missing(id text)
+ RETURNS jsonb
+ LANGUAGE sql
+ IMMUTABLE
+ SET search_path TO ''
+AS $function$
+  select eve.refused('not_found', format(
+    'There is no cachedContents/%s, or it is not yours. Here are those that were made through the gateway, with this caller''s credential.',
+    left(cached_content_missing.id, 100)
+  ));
+$function$;
+
+CREATE OR REPLACE FUNCTION public.eve_cached_contents(consumer_id uuid DEFAULT NULL::uuid, token_id uuid DEFAULT NULL::uuid, page_size integer DEFAULT 100, page_after text DEFAULT NULL::text)
+ RETURNS jsonb
+ LANGUAGE plpgsql
+ STABLE
+ SET search_path TO ''
+AS $function$
+#variable_conflict use_column
+declare
+  v_most constant bigint := coalesce((select s.value from eve.settings s where s.name = 'cached_contents_max'), 20);
+  v_size constant integer := least(greatest(eve_cached_contents.page_size, 1), 1000);
+  v_last record;
+  v_page jsonb;
+  v_count bigint;
+begin
+  select k.created_at, k.id into v_last
+  from eve.cached_contents_for(eve_cached_contents.consumer_id, eve_cached_contents.token_id) k
+  where k.id = eve_cached_contents.page_after;
+  if eve_cached_contents.page_after is not null and v_last.id is null then
+    return eve.cached_content_missing(eve_cached_contents.page_after);
+  end if;
+  select coalesce(jsonb_agg(jsonb_build_object('id', p.id, 'resource', p.resource) order by p.created_at desc, p.id desc), '[]')
+  into v_page
+  from (
+    select k.id, k.resource, k.created_at
+    from eve.cached_contents_for(eve_cached_contents.consumer_id, eve_cached_contents.token_id) k
+    where eve_cached_contents.page_after is null or (k.created_at, k.id) < (v_last.created_at, v_last.id)
+    order by k.created_at desc, k.id desc
+    limit v_size + 1
+  ) p;
+  select count(*) into v_count
+  from eve.cached_contents k
+  where k.owner_id = coalesce(eve_cached_contents.consumer_id, '00000000-0000-0000-0000-000000000000') and k.expires_at > eve.clock();
+  return jsonb_build_object(
+    'status', 'found',
+    'contents', (
+      select coalesce(jsonb_agg(one -> 'resource' order by n), '[]')
+      from jsonb_array_elements(v_page) with ordinality as page (one, n)
+      where n <= v_size
+    ),
+    'next', case when jsonb_array_length(v_page) > v_size then v_page -> (v_size - 1) ->> 'id' end,
+    'left', greatest(v_most - v_count, 0)
+  );
+end;
+$function$;
+comment on function public.eve_cached_contents is 'The cached contents that a caller has, in pages.';
+
+CREATE OR REPLACE FUNCTION public.eve_cached_content(id text, consumer_id uuid DEFAULT NULL::uuid, token_id uuid DEFAULT NULL::uuid)
+ RETURNS jsonb
+ LANGUAGE plpgsql
+ STABLE
+ SET search_path TO ''
+AS $function$
+#variable_conflict use_column
+declare
+  v_content eve.cached_contents;
+begin
+  select k.* into v_content
+  from eve.cached_contents_for(eve_cached_content.consumer_id, eve_cached_content.token_id) k
+  where k.id = eve_cached_content.id;
+  if not found then
+    return eve.cached_content_missing(eve_cached_content.id);
+  end if;
+  return jsonb_build_object(
+    'status', 'found', 'resource', v_content.resource, 'tokens', v_content.tokens,
+    'exclude_keys', (
+      select coalesce(jsonb_agg(u.id), '[]') from public.google_ai_api_keys u where u.quota_key <> v_content.quota_key
+    ),
+    'key', (
+      select jsonb_build_object('alias', u.key_alias::text, 'env_var_name', u.env_var_name::text)
+      from public.google_ai_api_keys u
+      where u.quota_key = v_content.quota_key and u.is_active and u.env_var_name is not null
+      order by u.id = v_content.key_id desc, u.priority
+      limit 1
+    )
+  );
+end;
+$function$;
+comment on function public.eve_cached_content is 'A cached content, for those whose it is, with where it is kept.';
+
+CREATE OR REPLACE FUNCTION public.eve_cached_content_store(content jsonb, consumer_id uuid DEFAULT NULL::uuid)
+ RETURNS jsonb
+ LANGUAGE plpgsql
+ SET search_path TO ''
+AS $function$
+#variable_conflict use_column
+declare
+  v_given constant eve.cached_contents := jsonb_populate_record(null::eve.cached_contents, eve_cached_content_store.content);
+begin
+  delete from eve.cached_contents k where k.expires_at <= eve.clock();
+  insert into eve.cached_contents (id, consumer_id, models, key_id, quota_key, tokens, resource, created_at, expires_at)
+  values (
+    v_given.id, eve_cached_content_store.consumer_id, v_given.models, v_given.key_id, v_given.quota_key, v_given.tokens, v_given.resource,
+    eve.clock(), v_given.expires_at
+  );
+  return '{"status": "stored"}';
+end;
+$function$;
+comment on function public.eve_cached_content_store is 'Notes a cached content that Google has made.';
+
+CREATE OR REPLACE FUNCTION public.eve_cached_content_change(id text, resource jsonb, expires_at timestamp with time zone DEFAULT NULL::timestamp with time zone, consumer_id uuid DEFAULT NULL::uuid, token_id uuid DEFAULT NULL::uuid)
+ RETURNS jsonb
+ LANGUAGE plpgsql
+ SET search_path TO ''
+AS $function$
+#variable_conflict use_column
+declare
+  v_found constant jsonb := public.eve_cached_content(
+    eve_cached_content_change.id, eve_cached_content_change.consumer_id, eve_cached_content_change.token_id
+  );
+begin
+  if v_found ->> 'status' <> 'found' then
+    return v_found;
+  end if;
+  if eve_cached_content_change.resource is null then
+    delete from eve.cached_contents k where k.id = eve_cached_content_change.id;
+  else
+    update eve.cached_contents k
+    set resource = eve_cached_content_change.resource, expires_at = coalesce(eve_cached_content_change.expires_at, k.expires_at)
+    where k.id = eve_cached_content_change.id;
+  end if;
+  return '{"status": "changed"}';
+end;
+$function$;
+comment on function public.eve_cached_content_change is 'Notes that a cached content expires at another time, or is gone.';
+
 -- figures -------------------------------------------------------------------------------------------------------------
 
 CREATE OR REPLACE FUNCTION eve.waited_ms(booked_ms bigint, received_at timestamp with time zone, until timestamp with time zone)

@@ -103,6 +103,10 @@ export function usage(prompt: PromptTokens, answerTokens: number, thoughtTokens:
       { modality: "TEXT", tokenCount: prompt.text },
       ...(prompt.image > 0 ? [{ modality: "IMAGE", tokenCount: prompt.image }] : []),
     ],
+    ...(prompt.cached === undefined ? {} : {
+      cachedContentTokenCount: prompt.cached,
+      cacheTokensDetails: [{ modality: "TEXT", tokenCount: prompt.cached }],
+    }),
     ...(thoughtTokens > 0 ? { thoughtsTokenCount: thoughtTokens } : {}),
   };
 }

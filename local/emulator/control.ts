@@ -79,6 +79,7 @@ export function controlOf(api: EmulatedApi): EmulatorControl {
       api.journal.reset();
       api.faults.clear();
       api.quota.reset();
+      api.cached.clear();
       if (options.limits) api.restoreLimits();
     },
   };

@@ -3,6 +3,7 @@
  */
 
 import { answer, usage } from "./answer.ts";
+import { CachedContents, type CachedRequest, type Expiration } from "./cached_contents.ts";
 import { ModelRegistry } from "./model_registry.ts";
 import { ConnectionCut, sendError, sendOne, sendStream } from "./delivery.ts";
 import { DEFAULT_DIMENSIONS, embed } from "./embedding.ts";
@@ -24,6 +25,7 @@ import type { Settings } from "./options.ts";
 import { type Cost, Quota, type Violation } from "./quota.ts";
 import {
   BATCH_EMBED_CONTENTS,
+  CACHED_CONTENT,
   COUNT_TOKENS,
   EMBED_CONTENT,
   GENERATE_CONTENT,
@@ -58,12 +60,14 @@ export class EmulatedApi {
   readonly faults = new FaultQueue();
   readonly journal: Journal;
   readonly quota: Quota;
+  readonly cached: CachedContents;
   #serial = 0;
 
   constructor(private readonly settings: Settings, readonly now: () => number) {
     this.registry = new ModelRegistry(settings);
     this.journal = new Journal(settings.keepAdmitted, settings.keepRequests);
     this.quota = new Quota(settings.window, settings.minuteMs);
+    this.cached = new CachedContents(now);
   }
 
   /** Limits and window are again what the emulator was started with. */
@@ -145,10 +149,11 @@ export class EmulatedApi {
     if (row.error) throw errorNamed(row.error, at);
     const call: Call = { exchange, route, encoding, at, project, key, body, seen };
     if (route.method === "listModels") return await this.#listModels(call);
+    if (/CachedContent/.test(route.method)) return await this.#cachedContents(call);
     const model = this.registry.model(route.model);
     if (!model) throw errorNamed("model_not_found", at);
     if (route.method === "getModel") return await this.#getModel(call, model);
-    if (!model.methods.includes(route.method)) throw errorNamed("model_not_found", at);
+    if (!(model.methods as string[]).includes(route.method)) throw errorNamed("model_not_found", at);
     switch (route.method) {
       case "countTokens":
         return await this.#countTokens(call, model);
@@ -241,8 +246,13 @@ export class EmulatedApi {
 
   async #generate(call: Call, model: ModelRow): Promise<void> {
     const { exchange, encoding, at } = call;
-    const request = checkGenerate(readRequest(GENERATE_CONTENT, call.body), model, at);
-    const prompt = promptTokens(request);
+    const { read, cached } = this.cached.resolve(
+      call.project,
+      model.name,
+      readRequest(GENERATE_CONTENT, call.body),
+    );
+    const request = checkGenerate(read, model, at);
+    const prompt = { ...promptTokens(request), ...(cached !== null && { cached: cached.total }) };
     checkPromptLength(prompt.total, model);
     const fault = this.#admit(call, { requests: 1, tokens: prompt.total });
     await this.#think(call, fault);
@@ -267,7 +277,10 @@ export class EmulatedApi {
         "* CountTokensRequest.contents: contents and generate_content_request are mutually exclusive.\n",
       );
     }
-    const counted = whole ? checkGenerate(whole, model, call.at) : contentsOf(read, "CountTokensRequest");
+    const asked = whole === undefined ? null : this.cached.resolve(call.project, model.name, whole);
+    const counted = asked === null
+      ? contentsOf(read, "CountTokensRequest")
+      : checkGenerate(asked.read, model, call.at);
     const { text, image, total } = promptTokens(counted);
     await this.#answerWith(call, null, () => ({
       totalTokens: total,
@@ -275,7 +288,51 @@ export class EmulatedApi {
         { modality: "TEXT", tokenCount: text },
         ...(image > 0 ? [{ modality: "IMAGE", tokenCount: image }] : []),
       ],
+      ...(asked?.cached ? { cachedContentTokenCount: asked.cached.total } : {}),
     }));
+  }
+
+  async #cachedContents(call: Call): Promise<void> {
+    const { route: { method, cachedContent: id = "" }, project } = call;
+    if (method === "createCachedContent") return await this.#createCachedContent(call);
+    await this.#answerWith(call, null, () => {
+      switch (method) {
+        case "updateCachedContent":
+          return this.cached.update(project, id, readRequest(CACHED_CONTENT, call.body) as Expiration);
+        case "deleteCachedContent":
+          this.cached.remove(project, id);
+          return {};
+        case "listCachedContents": {
+          const cachedContents = this.cached.list(project);
+          return cachedContents.length === 0 ? {} : { cachedContents };
+        }
+        default:
+          return this.cached.get(project, id);
+      }
+    });
+  }
+
+  /** Its tokens are read by the model, so they are counted as those of a prompt are. */
+  async #createCachedContent(call: Call): Promise<void> {
+    const read = readRequest(CACHED_CONTENT, call.body);
+    const name = String(read.model ?? "").replace(/^models\//, "");
+    const at = { ...call.at, model: name };
+    const model = this.registry.model(name);
+    if (!model?.methods.includes("createCachedContent")) throw errorNamed("model_not_found", at);
+    const { systemInstruction, tools, toolConfig } = read;
+    const request = { contents: read.contents ?? [], systemInstruction, tools, toolConfig } as CachedRequest;
+    for (const content of request.contents) content.parts ??= [];
+    const tokens = promptTokens(request);
+    const asked: Call = { ...call, at, route: { ...call.route, model: name } };
+    await this.#answerWith(asked, { requests: 1, tokens: tokens.total }, () =>
+      this.cached.create({
+        project: call.project,
+        model: name,
+        request,
+        tokens,
+        displayName: String(read.displayName ?? ""),
+        expiration: read as Expiration,
+      }));
   }
 
   async #embedContent(call: Call, model: ModelRow): Promise<void> {
@@ -338,7 +395,7 @@ function usesQuota(fault: Fault): boolean {
 
 async function readBody(exchange: Exchange): Promise<string> {
   try {
-    return exchange.httpMethod === "POST" ? await exchange.text(MAX_BODY_BYTES) : "";
+    return ["POST", "PATCH"].includes(exchange.httpMethod) ? await exchange.text(MAX_BODY_BYTES) : "";
   } catch (error) {
     if (!(error instanceof BodyTooLarge)) throw error;
     throw invalidArgument(`Request payload size exceeds the limit: ${MAX_BODY_BYTES} bytes.`);

@@ -338,6 +338,15 @@ export const ERRORS = {
     counted: false,
     make: (at: ErrorContext) => invalidArgument(`JSON mode is not enabled for models/${at.model}`),
   },
+  /** A project of the free tier keeps no cached content of newer models. */
+  no_cache_storage: {
+    counted: false,
+    make: (at: ErrorContext) =>
+      rpcError(
+        429,
+        `TotalCachedContentStorageTokensPerModelFreeTier limit exceeded for model ${at.model}: limit=0, requested=4096`,
+      ),
+  },
   tools_disabled: {
     counted: false,
     make: (at: ErrorContext) => invalidArgument(`Function calling is not enabled for models/${at.model}`),

@@ -16,6 +16,9 @@ const METHODS = [
   "batchEmbedContents",
   "getModel",
   "listModels",
+  "createCachedContent",
+  "updateCachedContent",
+  "deleteCachedContent",
 ] as const;
 
 /** Methods a fault without `match.method` is for: those that use quota. */

@@ -62,7 +62,8 @@ export type ModelMethod =
   | "streamGenerateContent"
   | "countTokens"
   | "embedContent"
-  | "batchEmbedContents";
+  | "batchEmbedContents"
+  | "createCachedContent";
 
 const GENERATES: ModelMethod[] = ["generateContent", "streamGenerateContent", "countTokens"];
 const EMBEDS: ModelMethod[] = ["embedContent", "batchEmbedContents", "countTokens"];
@@ -98,6 +99,7 @@ const GEMMA_3: Omit<ModelRow, "name" | "displayName"> = {
 
 const GEMINI_3: Omit<ModelRow, "name" | "displayName" | "limits"> = {
   ...GEMMA_4,
+  methods: [...GENERATES, "createCachedContent"],
   inputTokenLimit: 1_048_576,
   outputTokenLimit: 65_536,
   search: true,

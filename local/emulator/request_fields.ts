@@ -166,6 +166,18 @@ export const GENERATE_CONTENT: Fields = {
   store: "bool",
 };
 
+export const CACHED_CONTENT: Fields = {
+  name: "string",
+  model: "string",
+  displayName: "string",
+  contents: list(message(() => CONTENT)),
+  systemInstruction: message(() => CONTENT),
+  tools: list(message(() => TOOL)),
+  toolConfig: GENERATE_CONTENT.toolConfig!,
+  ttl: "string",
+  expireTime: "string",
+};
+
 export const COUNT_TOKENS: Fields = {
   model: "string",
   contents: list(message(() => CONTENT)),

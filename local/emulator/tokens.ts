@@ -65,6 +65,8 @@ export interface PromptTokens {
   text: number;
   image: number;
   total: number;
+  /** Of the total, what is in a cached content; absent: the request names none. */
+  cached?: number;
 }
 
 interface CountedPart {

@@ -53,6 +53,8 @@ export interface UsageMetadata {
   totalTokenCount: number;
   promptTokensDetails: { modality: string; tokenCount: number }[];
   thoughtsTokenCount?: number;
+  cachedContentTokenCount?: number;
+  cacheTokensDetails?: { modality: string; tokenCount: number }[];
 }
 
 export interface Candidate {

@@ -19,6 +19,8 @@ import type { Resolve } from "../http/public_target.ts";
 import { CHATS_CONSUMER_VARIABLE, createAnswering } from "../chats/answering.ts";
 import { type BatchFiles, createBatchFiles } from "../batches/batch_files.ts";
 import { createUploads } from "../batches/uploads.ts";
+import { createCachedContents } from "../gateway/cached_contents.ts";
+import { createCachedContentRows } from "../database/cached_contents.ts";
 import { createCachedAnswers } from "../database/answer_cache.ts";
 import { type Batches, createBatches } from "../database/batches.ts";
 import { createChats } from "../database/chats.ts";
@@ -183,6 +185,14 @@ export function openCalls(options: CallsOptions): Calls {
       }),
       geminiEndpoint({
         maxWaitMs,
+        caches: {
+          contents: createCachedContents({
+            gateway: parts,
+            rows: createCachedContentRows(transport, settings.rpcTimeoutMs),
+          }),
+          clock,
+          now: Date.now,
+        },
         files: {
           batches,
           files,

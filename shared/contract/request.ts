@@ -44,6 +44,8 @@ export type Unresolved<Request extends Asked> = Omit<Request, keyof ServedBy>;
 /** A call for an answer. */
 export interface GatewayRequest extends Asked {
   prompt: Prompt;
+  /** Tokens of the cached content that the prompt names, which upstream counts as if they stood in it; absent: it names none. */
+  cachedContentTokens?: number;
   /** True: an answer that breaks its JSON schema is sent back to the model once, as an attempt of its own. */
   schemaRepair?: boolean;
 }

@@ -1305,6 +1305,25 @@ export type Database = {
         Args: { "consumer"?: string; "model"?: string; "since"?: string; "until"?: string };
         Returns: Json;
       };
+      "eve_cached_content": {
+        Args: { "consumer_id"?: string; "id": string; "token_id"?: string };
+        Returns: Json;
+      };
+      "eve_cached_content_change": {
+        Args: {
+          "consumer_id"?: string;
+          "expires_at"?: string;
+          "id": string;
+          "resource": Json;
+          "token_id"?: string;
+        };
+        Returns: Json;
+      };
+      "eve_cached_content_store": { Args: { "consumer_id"?: string; "content": Json }; Returns: Json };
+      "eve_cached_contents": {
+        Args: { "consumer_id"?: string; "page_after"?: string; "page_size"?: number; "token_id"?: string };
+        Returns: Json;
+      };
       "eve_capture": { Args: { "answer"?: Json; "prompt": Json; "request_no": number }; Returns: Json };
       "eve_chat": { Args: { "actor": Json; "chat_id": string }; Returns: Json };
       "eve_chat_answer_begin": {

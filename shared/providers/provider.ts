@@ -1,4 +1,5 @@
 import type { Block, Capability } from "../contract/block.ts";
+import type { CachedContent } from "../contract/cached_content.ts";
 import type { Answer, Prompt } from "../contract/content.ts";
 import type { Embedding, EmbedItem } from "../contract/embedding.ts";
 import type { ErrorCode } from "../contract/errors.ts";
@@ -59,6 +60,7 @@ export interface Provider {
   text?: TextProvider;
   embeddings?: EmbeddingProvider;
   jobs?: JobProvider;
+  caches?: CacheProvider;
 }
 
 /** A thing that some upstreams can do. */
@@ -93,6 +95,17 @@ export interface EmbeddingProvider {
   embedMany?(
     call: Omit<ProviderEmbedCall, "item"> & { items: EmbedItem[] },
   ): Promise<{ embeddings: Embedding[]; usage: TokenUsage | null }>;
+}
+
+export type CacheCall = Omit<ProviderCall, "model" | "prompt">;
+
+/** An upstream that keeps contents for prompts to name. All of it throws as `TextProvider.generate` does. */
+export interface CacheProvider {
+  /** @param call.content the body of `cachedContents.create`, without its model */
+  create(call: CacheCall & { model: string; content: Record<string, unknown> }): Promise<CachedContent>;
+  /** @param call.name `cachedContents/{id}` @param call.expiration `ttl` or `expireTime`, as the API has them */
+  update(call: CacheCall & { name: string; expiration: Record<string, string> }): Promise<CachedContent>;
+  remove(call: CacheCall & { name: string }): Promise<void>;
 }
 
 /** A file that a provider has made. */

@@ -25,7 +25,7 @@ export interface ErrorMapping {
 
 export interface UpstreamCall {
   url: string;
-  method?: "GET" | "POST";
+  method?: "GET" | "POST" | "PATCH" | "DELETE";
   headers: Record<string, string>;
   /** Sent as JSON, or as a form if it is one. */
   body?: unknown;

@@ -153,6 +153,7 @@ const SCRIPTED: Record<string, [number, string, string | RegExp]> = {
   location_unsupported: [400, "FAILED_PRECONDITION", "User location is not supported for the API use."],
   system_disabled: [400, "INVALID_ARGUMENT", /^Developer instruction is not enabled/],
   json_disabled: [400, "INVALID_ARGUMENT", /^JSON mode is not enabled/],
+  no_cache_storage: [429, "RESOURCE_EXHAUSTED", /FreeTier limit exceeded .* limit=0/],
   tools_disabled: [400, "INVALID_ARGUMENT", /^Function calling is not enabled/],
   internal: [500, "INTERNAL", /^An internal error has occurred/],
   overloaded: [503, "UNAVAILABLE", "The model is overloaded. Please try again later."],

@@ -2,6 +2,7 @@
 import { afterAll, beforeAll, beforeEach } from "vitest";
 import { aiSdk } from "./gemini/ai_sdk.ts";
 import { batches } from "./gemini/batches.ts";
+import { cachedContents } from "./gemini/cached_contents.ts";
 import { googleGenai } from "./gemini/google_genai.ts";
 import { googleGenerativeAi } from "./gemini/google_generative_ai.ts";
 import { closeTestGateway, openTestGateway, type TestGateway } from "./gemini/gemini_stack.ts";
@@ -21,3 +22,4 @@ googleGenerativeAi(gateway);
 aiSdk(gateway);
 rest(gateway);
 batches(gateway);
+cachedContents(gateway);

@@ -8,6 +8,7 @@ import { targetOf } from "../../stages/stage_name.ts";
 import type { Endpoint, EndpointRoute, RequestContext } from "../endpoint.ts";
 import { eveOptions } from "../eve_options.ts";
 import { encodeGemini } from "./answer.ts";
+import { type CachedContents, cacheNamed, createCache, listCaches, oneCache } from "./cached_contents.ts";
 import { cancel, createBatch, listBatches, oneBatch } from "./batches.ts";
 import { encodeEmbeddings, geminiEmbedBatch, geminiEmbedItem } from "./embedding.ts";
 import { geminiEncoding } from "./encoding.ts";
@@ -32,6 +33,8 @@ const METHODS: Readonly<Record<GeminiRoute["kind"], readonly string[]>> = {
   batches: ["GET"],
   batch: ["GET", "DELETE"],
   cancel: ["POST"],
+  caches: ["GET", "POST"],
+  cache: ["GET", "PATCH", "DELETE"],
   // Every one of them is answered by `not_found`, which says more than `method_not_allowed`.
   unknown: ["GET", "POST", "PATCH", "PUT", "DELETE"],
 };
@@ -41,10 +44,12 @@ export interface GeminiEndpointOptions {
   maxWaitMs: number;
   /** Files and batches. Absent: there are none. */
   files?: GeminiFiles | undefined;
+  /** Contents that Google keeps. Absent: none are. */
+  caches?: CachedContents | undefined;
 }
 
 /** The Gemini API, on `/v1beta` and `/v1`. */
-export function geminiEndpoint({ maxWaitMs, files }: GeminiEndpointOptions): Endpoint {
+export function geminiEndpoint({ maxWaitMs, files, caches }: GeminiEndpointOptions): Endpoint {
   const methods = (path: string) => METHODS[geminiRoute(path)?.kind ?? "unknown"];
   async function serve(context: RequestContext): Promise<Response> {
     const route = geminiRoute(context.path);
@@ -68,9 +73,18 @@ export function geminiEndpoint({ maxWaitMs, files }: GeminiEndpointOptions): End
           if (route.method === "batchGenerateContent") return await createBatch(context, route.model, files);
       }
     }
+    if (caches !== undefined) {
+      switch (route?.kind) {
+        case "caches":
+          if (context.request.method === "GET") return await listCaches(context, caches);
+          return await createCache(context, askedOf(context, maxWaitMs), { caches, files });
+        case "cache":
+          return await oneCache(context, route.id, caches);
+      }
+    }
     switch (route?.kind) {
       case "call":
-        return await call(context, route, { maxWaitMs, files });
+        return await call(context, route, { maxWaitMs, files, caches });
       case "model":
         return await describe(context, route.model);
       case "models":
@@ -100,9 +114,9 @@ export function geminiEndpoint({ maxWaitMs, files }: GeminiEndpointOptions): End
 /** What the Gemini API has and the gateway has not, by its address, and why. */
 const NOT_HERE: readonly (readonly [RegExp, string])[] = [
   [
-    /\/cachedContents(?:\/|$)/,
-    "Caches are not offered here: one belongs to a single Google project, and the gateway's calls go to whichever of its keys is free. " +
-    "Google's own implicit caching works as ever, and shows in usageMetadata.",
+    /\/interactions(?:\/|$|:)|\/agents(?:\/|$)/,
+    "Interactions are not offered here: Google keeps them by project, and the gateway's calls go to whichever of its keys is free. " +
+    "Use generateContent, or previous_response_id of the Responses API at /openai/v1.",
   ],
   [
     /BidiGenerateContent|BidiGenerateMusic|\/auth_?[tT]okens(?:\/|$|:)/,
@@ -115,14 +129,14 @@ function notServed({ path }: RequestContext): GatewayError {
   if (known !== undefined) return new GatewayError("not_found", { message: known[1] });
   return new GatewayError("not_found", {
     message:
-      `The gateway offers nothing at ${path}. Of the Gemini API it has the models, files, batches, generateContent, streamGenerateContent, countTokens, embedContent, batchEmbedContents and batchGenerateContent; OpenAI's API is under /openai/v1.`,
+      `The gateway offers nothing at ${path}. Of the Gemini API it has the models, files, cachedContents, batches, generateContent, streamGenerateContent, countTokens, embedContent, batchEmbedContents and batchGenerateContent; OpenAI's API is under /openai/v1.`,
   });
 }
 
 async function call(
   context: RequestContext,
   { model, method }: Extract<GeminiRoute, { kind: "call" }>,
-  { maxWaitMs, files }: GeminiEndpointOptions,
+  { maxWaitMs, files, caches }: GeminiEndpointOptions,
 ): Promise<Response> {
   const encoding = geminiEncoding(context.request.url);
   const asked = askedOf(context, maxWaitMs);
@@ -130,7 +144,7 @@ async function call(
   const servedBy = () => context.resolve(targetOf([model]));
   const withPrompt = async (prompt: Prompt) => ({
     ...asked,
-    ...await servedBy(),
+    ...await cacheNamed(prompt, context, await servedBy(), caches),
     prompt: await withFiles(prompt, context, files),
   });
   const withItems = async (items: EmbedItem[]) => ({ ...asked, ...await servedBy(), items });

@@ -19,7 +19,9 @@ export type GeminiRoute =
   | { kind: "file" | "download"; id: string }
   | { kind: "batches" }
   | { kind: "batch" | "cancel"; id: string }
-  /** Under the API's address, and nothing that this gateway offers: caches, tuned models. */
+  | { kind: "caches" }
+  | { kind: "cache"; id: string }
+  /** Under the API's address, and nothing that this gateway offers: tuned models. */
   | { kind: "unknown" };
 
 /** As at the other endpoints; Google's own names have some forty characters. */
@@ -33,6 +35,7 @@ const MODELS =
 
 const UPLOAD = /^\/upload\/v1(?:beta)?\/files$/;
 const FILES = /^\/v1(?:beta)?\/files(?:\/([^/:]+)(:download)?)?$/;
+const CACHES = /^\/v1(?:beta)?\/cachedContents(?:\/([A-Za-z0-9_-]{1,100}))?$/;
 /** A batch is an operation, and is named as one by some. */
 const BATCHES = /^\/v1(?:beta)?\/(?:batches|operations)(?:\/([^/:]+)(:cancel)?)?$/;
 
@@ -51,13 +54,15 @@ export function geminiRoute(path: string): GeminiRoute | null {
   return known === undefined ? { kind: "unknown" } : { kind: "call", model, method: known };
 }
 
-/** Files and batches. */
+/** Files, caches and batches. */
 function kept(path: string): GeminiRoute {
   if (UPLOAD.test(path)) return { kind: "upload" };
   const [isFile, file, download] = FILES.exec(path) ?? [];
   if (isFile !== undefined) {
     return file === undefined ? { kind: "files" } : { kind: download ? "download" : "file", id: file };
   }
+  const [isCache, cache] = CACHES.exec(path) ?? [];
+  if (isCache !== undefined) return cache === undefined ? { kind: "caches" } : { kind: "cache", id: cache };
   const [isBatch, batch, cancel] = BATCHES.exec(path) ?? [];
   if (isBatch === undefined) return { kind: "unknown" };
   return batch === undefined ? { kind: "batches" } : { kind: cancel ? "cancel" : "batch", id: batch };

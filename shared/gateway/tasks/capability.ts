@@ -16,6 +16,7 @@ export function capabilityOf<Name extends ProviderCapability>(
 
 function lackOf({ name, text }: Provider, lacking: ProviderCapability): string {
   if (lacking === "jobs") return `${name} makes no jobs`;
+  if (lacking === "caches") return `${name} keeps no contents for prompts to name`;
   return text === undefined
     ? `${name} makes no text: ask for its stage`
     : `the gateway asks ${name} for no embeddings`;

@@ -40,7 +40,7 @@ export class ChatTask implements Task<Answer> {
     this.#streams = options.streams;
     this.prompt = request.prompt;
     this.models = request.models;
-    this.tokens = estimateTokens(request.prompt);
+    this.tokens = this.#estimate();
     this.#requirement = jsonRequirement(request.prompt);
   }
 
@@ -90,9 +90,13 @@ export class ChatTask implements Task<Answer> {
       ...this.prompt,
       contents: [...this.asked.prompt.contents, given, { role: "user", parts: [{ text: instruction }] }],
     };
-    this.tokens = estimateTokens(this.prompt);
+    this.tokens = this.#estimate();
     this.#repaired = true;
     return true;
+  }
+
+  #estimate(): number {
+    return estimateTokens(this.prompt) + (this.asked.cachedContentTokens ?? 0);
   }
 
   resultToStore = (ended: Ended<Answer>) => resultToStore(this.asked, resultOf(this.asked, ended));

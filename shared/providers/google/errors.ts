@@ -45,6 +45,8 @@ const CAPABILITIES: readonly (readonly [RegExp, "system" | "json" | "tools"])[] 
 
 const REGION = /user location is not supported|not available in your (country|region)/i;
 const DEPLETED = /credits? (is|are) depleted/i;
+/** Google says so of what was never there, has expired, or is another project's: nothing is wrong with the key or the model. */
+const NO_SUCH_CACHE = /CachedContent not found/i;
 const TOO_MANY_TOKENS = /input token count .*exceeds the maximum/i;
 
 /**
@@ -57,6 +59,8 @@ export function diagnoseGoogleError(error: GoogleError): Diagnosis {
   if (REGION.test(message)) {
     return { fault: "region", retryable: false, block: null, code: "upstream_region" };
   }
+
+  if (NO_SUCH_CACHE.test(message)) return callersFault(message);
 
   const keyReason = KEY_REASONS[errorInfoReason(error.details)] ??
     KEY_MESSAGES.find(([pattern]) => pattern.test(message))?.[1];

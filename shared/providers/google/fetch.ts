@@ -14,7 +14,9 @@ export interface GoogleDestination {
 /** One call of the Gemini API, below its version: `models?pageSize=1`, `models/gemma-4-31b-it:embedContent`. */
 export interface GoogleCall extends GoogleDestination {
   path: string;
-  /** Posted as JSON; absent: a GET. */
+  /** Absent: POST with a body, GET without one. */
+  method?: "PATCH" | "DELETE";
+  /** Sent as JSON. */
   body?: unknown;
 }
 
@@ -39,8 +41,9 @@ export async function jsonFromGoogle(call: GoogleCall): Promise<Record<string, u
 }
 
 /** The key travels in a header, and `callUpstream` follows no redirect with it. */
-function upstreamCall({ baseUrl, path, body, secret, signal, ...call }: GoogleCall): UpstreamCall {
+function upstreamCall({ baseUrl, path, method, body, secret, signal, ...call }: GoogleCall): UpstreamCall {
   return {
+    ...(method !== undefined && { method }),
     url: `${baseUrl ?? GOOGLE_ORIGIN}/v1beta/${path}`,
     headers: { accept: "*/*", "x-goog-api-key": secret },
     body,

@@ -3,6 +3,7 @@ import { judgedAnswer } from "../judged_answer.ts";
 import type { ProviderAnswer, ProviderCall, ProviderOf } from "../provider.ts";
 import { connectionFailed } from "../upstream.ts";
 import { answerIn } from "./answer_shape.ts";
+import { createAtGoogle, removeAtGoogle, updateAtGoogle } from "./cached_contents.ts";
 import { countAtGoogle } from "./count.ts";
 import { embedAtGoogle, embedManyAtGoogle } from "./embedding.ts";
 import { type GoogleDestination, jsonFromGoogle, methodPath } from "./fetch.ts";
@@ -15,7 +16,7 @@ import { streamFromGoogle } from "./stream.ts";
  */
 export function googleProvider(
   { baseUrl }: Pick<GoogleDestination, "baseUrl"> = {},
-): ProviderOf<"text" | "embeddings"> {
+): ProviderOf<"text" | "embeddings" | "caches"> {
   async function generate({ model, prompt, secret, signal }: ProviderCall): Promise<ProviderAnswer> {
     const path = methodPath(model, "generateContent");
     const body = await jsonFromGoogle({ baseUrl, path, body: prompt, secret, signal });
@@ -38,6 +39,11 @@ export function googleProvider(
     embeddings: {
       embed: (call) => embedAtGoogle({ ...call, baseUrl }),
       embedMany: (call) => embedManyAtGoogle({ ...call, baseUrl }),
+    },
+    caches: {
+      create: (call) => createAtGoogle({ ...call, baseUrl }),
+      update: (call) => updateAtGoogle({ ...call, baseUrl }),
+      remove: (call) => removeAtGoogle({ ...call, baseUrl }),
     },
   };
 }

@@ -166,7 +166,6 @@ export function rest(gateway: () => TestGateway): void {
         safetySettings: [{ category: "HARM_CATEGORY_HARASSMENT", threshold: "BLOCK_NONE" }],
         toolConfig: { functionCallingConfig: { mode: "NONE" } },
         generationConfig: { temperature: 0, seed: 7, stopSequences: ["#"] },
-        cachedContent: "cachedContents/festival",
         serviceTier: "standard",
       };
       expect((await gateway().fetch(generate, body)).status).toBe(200);

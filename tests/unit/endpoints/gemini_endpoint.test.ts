@@ -296,8 +296,8 @@ describe("what goes wrong is reported in Google's form", () => {
   });
 
   test.each([
-    ["/v1beta/cachedContents", "Caches are not offered here"],
-    ["/v1beta/cachedContents/abc", "Caches are not offered here"],
+    ["/v1beta/interactions", "Interactions are not offered here"],
+    ["/v1beta/interactions/abc", "Interactions are not offered here"],
     [
       "/ws/google.ai.generativelanguage.v1beta.GenerativeService.BidiGenerateContent",
       "Live is not offered here",
