@@ -22,6 +22,7 @@ export interface AdminAnswers {
   "POST /keys/test": KeyTest;
   "GET /models/all": { models: ModelRow[] };
   "GET /limits": LimitsAnswer;
+  "POST /limits/import": LimitsImport;
   "GET /prices": { prices: ModelPrice[] };
   "GET /requests": RequestsAnswer;
   "GET /requests/detail": RequestDetail;
@@ -463,6 +464,20 @@ export interface LimitsAnswer {
     notes: string | null;
   }[];
   quota_projects: string[];
+}
+
+type Limits = Record<"rpm" | "tpm" | "rpd", number | null>;
+
+/** What a table of limits says, line by line of it. */
+export interface LimitsImport {
+  /** False: this is what would be changed. */
+  applied: boolean;
+  /** `before` null: the model is new here. */
+  changes: { line: number; model: string; before: Limits | null; after: Limits }[];
+  unchanged: string[];
+  /** Models that are not here, and were not to be added. */
+  unknown: { line: number; name: string; id: string }[];
+  problems: { line: number; message: string }[];
 }
 
 /** US dollars a million tokens; null: unknown. */

@@ -1,7 +1,10 @@
 import { z } from "zod";
+import { GatewayError } from "../contract/gateway_error.ts";
 import { isReservedName } from "../runtime/secrets.ts";
 import type { EnteredSecret } from "../database/key_pool.ts";
 import { invalidRequest } from "../endpoints/validated.ts";
+import { changesOf, planImport } from "../limits/plan.ts";
+import { readLimitsTable } from "../limits/table.ts";
 import { factsOfKey } from "../secrets/key_facts.ts";
 import { bindingOf } from "../stages/key_binding.ts";
 import { poolSecret } from "../stages/pool_secret.ts";
@@ -18,6 +21,8 @@ const secretName = z.string().regex(/^[A-Z][A-Z0-9_]{0,127}$/, "must have capita
 /** Of a secret that is stored here. */
 const storedName = z.string().regex(/^stored:[0-9a-f-]{36}$/);
 const limit = z.number().int().min(0).max(2_147_483_647).nullable();
+/** Google's own table has some 3,000. */
+const MAX_TABLE_CHARS = 200_000;
 const usd = z.number().min(0).max(1_000_000).nullable();
 
 const keyFields = {
@@ -141,6 +146,52 @@ export const keyRoutes = [
         ...(quota_project && { quotaProject: quota_project, notes: `set by ${administrator.name}` }),
       }),
     }),
+  ),
+
+  // A table that was copied from Google's documentation or AI Studio: what it would change, and with that sent along, changes it.
+  route(
+    "POST",
+    "/limits/import",
+    z.strictObject({
+      text: z.string().min(1).max(MAX_TABLE_CHARS),
+      quota_project: text.nullish(),
+      add_models: z.boolean().default(false),
+      planned: z.array(z.unknown()).min(1).max(1_000).optional(),
+    }),
+    async ({ dependencies: { reading }, administrator }, asked) => {
+      const quotaProject = asked.quota_project ?? undefined;
+      if (quotaProject !== undefined && asked.add_models) {
+        throw invalidRequest([{
+          field: "add_models",
+          problem: "adds models for every project: leave quota_project out",
+        }]);
+      }
+      const now = await reading.limits();
+      if (quotaProject !== undefined && !now.quota_projects.includes(quotaProject)) {
+        throw invalidRequest([{ field: "quota_project", problem: "is no key's" }]);
+      }
+      const plan = planImport(readLimitsTable(asked.text), now, {
+        quotaProject,
+        addModels: asked.add_models,
+      });
+      if (asked.planned === undefined) return { applied: false, ...plan };
+      if (plan.problems.length > 0) {
+        throw invalidRequest(
+          plan.problems.map(({ line, message }) => ({ field: `text, line ${line}`, problem: message })),
+        );
+      }
+      if (JSON.stringify(asked.planned) !== JSON.stringify(plan.changes)) {
+        throw new GatewayError("changed_meanwhile", {
+          message: "The limits have been changed since the table was compared.",
+        });
+      }
+      await reading.setLimits(changesOf(plan), {
+        quotaProject,
+        addModels: asked.add_models,
+        ...(quotaProject !== undefined && { notes: `imported by ${administrator.name}` }),
+      });
+      return { applied: true, ...plan };
+    },
   ),
 
   route(

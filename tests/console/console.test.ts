@@ -412,6 +412,38 @@ describe.skipIf(!CAN_RUN)("the console", () => {
     }
   });
 
+  test("a table of limits is pasted, what it changes is shown, and then changed", async () => {
+    const database = postgres(stack.databaseUrl, { max: 1, onnotice: () => {} });
+    const [before] =
+      await database`select rpm, tpm, rpd from public.google_ai_model_limits where model = 'gemini-3.5-flash'`;
+    try {
+      await open("Keys and models");
+      await page.getByRole("button", { name: "Import limits" }).click();
+      const importing = page.getByRole("dialog", { name: "Import limits" });
+      const table = importing.getByLabel("Table of limits");
+      await table.fill("Model,RPM,TPM,RPD\nGemini 3.5 Flash,many,250K,20");
+      await importing.getByRole("button", { name: "Show what it changes" }).click();
+      await importing.getByText(/^Line 2: RPM of Gemini 3.5 Flash/).waitFor();
+      await table.fill("Model,RPM,TPM,RPD\nGemini 3.5 Flash,7,250K,20\nNobody Knows,1,1,1");
+      await importing.getByRole("button", { name: "Show what it changes" }).click();
+      await importing.getByRole("row", { name: /^gemini-3.5-flash 5 → 7 250,000 20/ }).waitFor();
+      await importing.getByText("Not here, passed over: Nobody Knows.").waitFor();
+      expect(await accessibilityProblems(page, "light")).toEqual([]);
+      // Somebody was quicker: what is shown is compared again, and nothing is written over unseen.
+      await database`update public.google_ai_model_limits set rpm = 6 where model = 'gemini-3.5-flash'`;
+      await importing.getByRole("button", { name: "Change 1 model" }).click();
+      await importing.getByRole("row", { name: /^gemini-3.5-flash 6 → 7/ }).waitFor();
+      await importing.getByRole("button", { name: "Change 1 model" }).click();
+      await importing.waitFor({ state: "detached" });
+      await page.getByRole("row", { name: /^gemini-3.5-flash 7 250,000 20/ }).waitFor();
+    } finally {
+      await database`update public.google_ai_model_limits set ${
+        database(before as Record<string, number>)
+      } where model = 'gemini-3.5-flash'`;
+      await database.end();
+    }
+  });
+
   test("a key that the provider refuses is not told as good news", async () => {
     await open("Providers");
     const poem = stage("POEM");

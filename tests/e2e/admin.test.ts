@@ -322,6 +322,36 @@ describe("what the pages read and do", () => {
     });
   });
 
+  test("a copied table of limits is compared first, and changes what was shown, or nothing", async () => {
+    const table = "Model\tRPM\tTPM\tRPD\nGemini 3.5 Flash-Lite\t16\t250,000\t500\nSome Model\t1\t1\t1";
+    const shown = await admin("/limits/import", { text: table });
+    expect(shown).toMatchObject({
+      applied: false,
+      changes: [{ model: "gemini-3.5-flash-lite", before: { rpm: 15 }, after: { rpm: 16 } }],
+      unknown: [{ name: "Some Model" }],
+      problems: [],
+    });
+    const rpm = async () =>
+      (await admin("/limits")).models.find(({ model }: { model: string }) =>
+        model === "gemini-3.5-flash-lite"
+      ).rpm;
+    expect(await rpm()).toBe(15);
+    await admin("/limits/set", { changes: [{ model: "gemini-3.5-flash-lite", rpm: 14 }] });
+    expect(await admin("/limits/import", { text: table, planned: shown.changes })).toMatchObject({
+      status: 409,
+      error: { code: "changed_meanwhile" },
+    });
+    const { changes } = await admin("/limits/import", { text: table });
+    expect(await admin("/limits/import", { text: table, planned: changes })).toMatchObject({ applied: true });
+    expect(await rpm()).toBe(16);
+    const wrong = "Model,RPM\ngemini-3.5-flash-lite,many";
+    expect(await admin("/limits/import", { text: wrong })).toMatchObject({ problems: [{ line: 2 }] });
+    expect(await admin("/limits/import", { text: wrong, planned: changes })).toMatchObject({ status: 400 });
+    for (const more of [{ quota_project: "nobody's" }, { quota_project: "demo-one", add_models: true }]) {
+      expect(await admin("/limits/import", { text: table, ...more })).toMatchObject({ status: 400 });
+    }
+  });
+
   test("a consumer is added, scoped, rotated, switched off and removed; its call is found", async () => {
     const { consumer, secret } = await admin("/consumers/add", { name: "bot", kind: "service" });
     expect(consumer).toMatchObject({ name: "bot", models: null });

@@ -49,6 +49,7 @@ const ASKED: [string, unknown[]][] = [
   }]],
   ["/providers/remove", [{ stage_type: "POEM" }]],
   ["/limits/set", [{ model: "gemma-4-31b-it", rpm: 5, tpm: null, rpd: 10 }]],
+  ["/limits/import", [{ text: "Model,RPM\nm,5", planned: [{ line: 2 }] }]],
   ["/alerts/close", [{ id: 1 }]],
   ["/alerts/acknowledge", [{ id: 1 }]],
   ["/invoke", [{ path: "/", body: { model: "gemma-4-31b-it", prompt: "Hello" } }]],

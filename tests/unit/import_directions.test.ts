@@ -2,7 +2,7 @@ import { describe, expect, test } from "vitest";
 
 /**
  * How high a room stands. It imports from rooms below its own and from itself: functions -> jobs | admin | api -> calls -> endpoints | gateway | identity |
- * maintenance -> batches | vision | crawl | graph -> stages | media | chats | events -> providers | database | tokens | secrets | schema | http -> runtime -> contract.
+ * maintenance -> batches | vision | crawl | graph -> stages | limits | media | chats | events -> providers | database | tokens | secrets | schema | http -> runtime -> contract.
  */
 const HEIGHT: Readonly<Record<string, number>> = {
   functions: 3,
@@ -20,6 +20,7 @@ const HEIGHT: Readonly<Record<string, number>> = {
   crawl: 1.7,
   graph: 1.7,
   stages: 1.5,
+  limits: 1.5,
   chats: 1.5,
   media: 1.5,
   events: 1.5,

@@ -1,8 +1,8 @@
 import type { LimitsNow, Shares } from "../../../shared/database/reading.ts";
 import type { Command } from "../command.ts";
 import { CliFailure, EXIT, misuse } from "../failure.ts";
-import { changesOf, type ImportPlan, type Limits, planImport } from "../limits/plan.ts";
-import { readLimitsTable } from "../limits/table.ts";
+import { changesOf, type ImportPlan, type Limits, planImport } from "../../../shared/limits/plan.ts";
+import { readLimitsTable } from "../../../shared/limits/table.ts";
 import { bold, count, counted, dim, green, red, table, yellow } from "../table.ts";
 import { readLimit, readNumber, readShare } from "../values.ts";
 

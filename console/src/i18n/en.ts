@@ -159,6 +159,26 @@ export const en = {
     successor_about: "Serves whoever asks for this model.",
     is_active: "May be called",
   },
+  limits_import: {
+    open: "Import limits",
+    table: "Table of limits",
+    about:
+      "As it is copied from Google's documentation, AI Studio or a spreadsheet, with a line of headings: Model, RPM, TPM, RPD.",
+    add_models: "Add models that are not here yet",
+    compare: "Show what it changes",
+    failed: "Not compared",
+    save_one: "Change {{count}} model",
+    save_other: "Change {{count}} models",
+    saved_one: "{{count}} model is changed.",
+    saved_other: "{{count}} models are changed.",
+    changes: "What the table changes",
+    none: "The table changes nothing.",
+    unchanged: "As they are: {{models}}.",
+    unknown: "Not here, passed over: {{models}}.",
+    new: "new",
+    problems: "Some lines cannot be read",
+    line: "Line {{line}}: {{message}}",
+  },
   prices: {
     title: "Prices",
     about:

@@ -6,6 +6,7 @@ type Texts<Shape> = { [Name in keyof Shape]: Shape[Name] extends string ? string
 export const ru: Texts<typeof en> & {
   providers: { models_age_few: string; models_age_many: string };
   graph: { away_few: string; away_many: string };
+  limits_import: { save_few: string; save_many: string; saved_few: string; saved_many: string };
   quota: { show_idle_few: string; show_idle_many: string };
   alerts: { open_count_few: string; open_count_many: string };
   consumers: { total_few: string; total_many: string };
@@ -225,6 +226,30 @@ export const ru: Texts<typeof en> & {
     successor: "Преемник",
     successor_about: "Отвечает тем, кто просит эту модель.",
     is_active: "Можно вызывать",
+  },
+  limits_import: {
+    open: "Импорт лимитов",
+    table: "Таблица лимитов",
+    about:
+      "Скопированная из документации Google, AI Studio или электронной таблицы, со строкой заголовков: Model, RPM, TPM, RPD.",
+    add_models: "Добавить модели, которых здесь ещё нет",
+    compare: "Показать изменения",
+    failed: "Сравнить не удалось",
+    save_one: "Изменить {{count}} модель",
+    save_few: "Изменить {{count}} модели",
+    save_many: "Изменить {{count}} моделей",
+    save_other: "Изменить {{count}} модели",
+    saved_one: "Изменена {{count}} модель.",
+    saved_few: "Изменены {{count}} модели.",
+    saved_many: "Изменено {{count}} моделей.",
+    saved_other: "Изменено {{count}} модели.",
+    changes: "Что изменит таблица",
+    none: "Таблица ничего не меняет.",
+    unchanged: "Без изменений: {{models}}.",
+    unknown: "Здесь таких нет, пропущены: {{models}}.",
+    new: "новая",
+    problems: "Некоторые строки не читаются",
+    line: "Строка {{line}}: {{message}}",
   },
   prices: {
     title: "Цены",

@@ -26,12 +26,16 @@ import { StateBadge } from "../parts/state_badge.tsx";
 import { EmptyState, Loaded } from "../parts/states.tsx";
 import { Window } from "../parts/window.tsx";
 import { EVERY_MS } from "../queries.ts";
+import { LimitsImportForm } from "./limits_import.tsx";
 import { boundOf, CAPABILITIES, LIMITS, ModelForm } from "./model_form.tsx";
 
 /** What is changed with it when a key is used or passed over. */
 const TOUCHED = ["keys", "lanes", "models", "overview"];
 
-type Dialog = { kind: "key"; key: KeyOfPool | null } | { kind: "model"; model: ModelRow };
+type Dialog =
+  | { kind: "key"; key: KeyOfPool | null }
+  | { kind: "model"; model: ModelRow }
+  | { kind: "import" };
 
 export default function KeysPage() {
   const { t } = useTranslation();
@@ -70,7 +74,12 @@ export default function KeysPage() {
             ? <EmptyState title={t("keys.empty")}>{t("keys.empty_how")}</EmptyState>
             : <Keys keys={keys} change={(key) => setDialog({ kind: "key", key })} />}
       </Loaded>
-      <Title order={2} size="h4">{t("keys.models")}</Title>
+      <Group justify="space-between">
+        <Title order={2} size="h4">{t("keys.models")}</Title>
+        <Button size="xs" variant="default" onClick={() => setDialog({ kind: "import" })}>
+          {t("limits_import.open")}
+        </Button>
+      </Group>
       <Loaded query={models}>
         {({ models }) => (
           <Models
@@ -108,6 +117,11 @@ export default function KeysPage() {
             limits={limits.data}
             close={close}
           />
+        )}
+      </Window>
+      <Window opened={dialog?.kind === "import"} onClose={close} title={t("limits_import.open")} size="lg">
+        {dialog?.kind === "import" && (
+          <LimitsImportForm projects={limits.data?.quota_projects ?? []} close={close} />
         )}
       </Window>
     </Page>

@@ -2,11 +2,11 @@
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import { csv } from "../../../cli/eve/csv.ts";
-import { cellsOf } from "../../../cli/eve/limits/cells.ts";
-import { idFrom, knownModel } from "../../../cli/eve/limits/model_name.ts";
-import { planImport } from "../../../cli/eve/limits/plan.ts";
-import { readQuantity } from "../../../cli/eve/limits/quantity.ts";
-import { readLimitsTable } from "../../../cli/eve/limits/table.ts";
+import { cellsOf } from "../../../shared/limits/cells.ts";
+import { idFrom, knownModel } from "../../../shared/limits/model_name.ts";
+import { planImport } from "../../../shared/limits/plan.ts";
+import { readQuantity } from "../../../shared/limits/quantity.ts";
+import { readLimitsTable } from "../../../shared/limits/table.ts";
 
 const KNOWN = [
   "gemini-2.5-flash",

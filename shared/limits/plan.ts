@@ -1,5 +1,5 @@
 /** What an imported table would change, before anything is changed. */
-import type { LimitChange, LimitsNow } from "../../../shared/database/reading.ts";
+import type { LimitChange, LimitsNow } from "../database/reading.ts";
 import { idFrom, knownModel } from "./model_name.ts";
 import type { LimitName, Problem, ReadTable } from "./table.ts";
 
