@@ -399,6 +399,7 @@ CREATE INDEX requests_received_at_idx ON ONLY eve.requests USING brin (received_
 CREATE INDEX requests_request_id_idx ON ONLY eve.requests USING hash (request_id);
 CREATE INDEX requests_request_no_idx ON ONLY eve.requests USING btree (request_no);
 CREATE INDEX requests_settled_at_idx ON ONLY eve.requests USING btree (settled_at) WHERE (settled_at IS NOT NULL);
+CREATE INDEX requests_stage_idx ON ONLY eve.requests USING btree (finished_at) WHERE (requested_model ~~ 'stage:%'::text);
 CREATE INDEX requests_start_ms_idx ON ONLY eve.requests USING brin (start_ms) WITH (autosummarize='on');
 CREATE TRIGGER requests_settled_late AFTER UPDATE OF state ON eve.requests FOR EACH ROW WHEN (((old.state = 'expired'::text) AND (new.state <> 'expired'::text) AND (new.input_tokens IS NOT NULL))) EXECUTE FUNCTION eve.correct_usage(); -- enabled
 comment on table eve.requests is 'Audit: every request that ended, with its last attempt. Those still running are in eve.inflight.';
@@ -452,6 +453,7 @@ create table eve.requests_default (
   constraint requests_state_known CHECK ((state = ANY (ARRAY['succeeded'::text, 'failed'::text, 'cancelled'::text, 'expired'::text])))
 );
 alter table eve.requests_default enable row level security;
+CREATE INDEX requests_default_finished_at_idx ON eve.requests_default USING btree (finished_at) WHERE (requested_model ~~ 'stage:%'::text);
 CREATE INDEX requests_default_received_at_idx ON eve.requests_default USING brin (received_at) WITH (autosummarize='on');
 CREATE INDEX requests_default_request_id_idx ON eve.requests_default USING hash (request_id);
 CREATE INDEX requests_default_request_no_idx ON eve.requests_default USING btree (request_no);
@@ -668,6 +670,7 @@ create table eve.refusals (
 alter table eve.refusals enable row level security;
 CREATE INDEX refusals_id_idx ON ONLY eve.refusals USING btree (id);
 CREATE INDEX refusals_request_id_idx ON ONLY eve.refusals USING hash (request_id);
+CREATE INDEX refusals_stage_idx ON ONLY eve.refusals USING btree (refused_at) WHERE (model ~~ 'stage:%'::text);
 comment on table eve.refusals is 'Audit: every reservation that was refused, why, and when it may come back.';
 comment on column eve.refusals.written_by is 'The transaction that wrote the row: by it eve.count_refusals knows what it has counted.';
 comment on column eve.refusals.tokens is 'Estimated input tokens, before the model''s factor.';
@@ -695,6 +698,7 @@ create table eve.refusals_default (
 );
 alter table eve.refusals_default enable row level security;
 CREATE INDEX refusals_default_id_idx ON eve.refusals_default USING btree (id);
+CREATE INDEX refusals_default_refused_at_idx ON eve.refusals_default USING btree (refused_at) WHERE (model ~~ 'stage:%'::text);
 CREATE INDEX refusals_default_request_id_idx ON eve.refusals_default USING hash (request_id);
 comment on table eve.refusals_default is 'Refusals of days without a partition of their own.';
 
@@ -25225,6 +25229,19 @@ end;
 $function$;
 comment on function public.eve_provider_save_seen is 'Saves a stage''s provider, if the fields that were seen of its configuration are as they were.';
 
+CREATE OR REPLACE FUNCTION public.eve_tenant_change_seen(id text, seen jsonb, changes jsonb)
+ RETURNS jsonb
+ LANGUAGE plpgsql
+ SET search_path TO ''
+AS $function$
+begin
+  lock table eve.tenants in share row exclusive mode;
+  perform eve.require_seen(eve_tenant_change_seen.seen, public.eve_tenants(eve_tenant_change_seen.id) -> 0);
+  return public.eve_tenant_change(eve_tenant_change_seen.id, eve_tenant_change_seen.changes);
+end;
+$function$;
+comment on function public.eve_tenant_change_seen is 'Changes a tenant, if the fields that were seen are as they were.';
+
 -- stored_keys ---------------------------------------------------------------------------------------------------------
 
 create table eve.stored_keys (
@@ -25545,7 +25562,7 @@ AS $function$
 $function$;
 comment on function public.eve_prices is 'What models cost, as far as it is known.';
 
-CREATE OR REPLACE FUNCTION public.eve_price_set(model text, input_usd numeric DEFAULT NULL::numeric, cached_usd numeric DEFAULT NULL::numeric, output_usd numeric DEFAULT NULL::numeric, is_free boolean DEFAULT false)
+CREATE OR REPLACE FUNCTION public.eve_price_set(model text, input_usd numeric DEFAULT NULL::numeric, cached_usd numeric DEFAULT NULL::numeric, output_usd numeric DEFAULT NULL::numeric, is_free boolean DEFAULT false, seen jsonb DEFAULT NULL::jsonb)
  RETURNS jsonb
  LANGUAGE plpgsql
  SET search_path TO ''
@@ -25559,6 +25576,13 @@ begin
     or greatest(eve_price_set.input_usd, eve_price_set.cached_usd, eve_price_set.output_usd) > 1000000 then
     raise exception 'prices must be 0 to 1000000 US dollars a million tokens' using errcode = 'EV400';
   end if;
+  if eve_price_set.seen is not null then
+    -- One after another, those that are new too.
+    lock table eve.model_prices in share row exclusive mode;
+    perform eve.require_seen(
+      eve_price_set.seen, (select to_jsonb(p) from eve.model_prices p where p.model = eve_price_set.model)
+    );
+  end if;
   insert into eve.model_prices as p (model, input_usd, cached_usd, output_usd, is_free, as_of)
   values (
     eve_price_set.model, eve_price_set.input_usd, eve_price_set.cached_usd, eve_price_set.output_usd,
@@ -25571,7 +25595,7 @@ begin
   return to_jsonb(v_price);
 end;
 $function$;
-comment on function public.eve_price_set is 'Sets what a model costs, as of today; nulls: unknown.';
+comment on function public.eve_price_set is 'Sets what a model costs, as of today; nulls: unknown. With seen, if the fields that were seen are as they were.';
 
 CREATE OR REPLACE FUNCTION public.eve_overview()
  RETURNS jsonb
@@ -25721,3 +25745,91 @@ begin
 end;
 $function$;
 comment on function public.eve_alert_acknowledge is 'Notes who looks after an open alert; the first one stays.';
+
+-- usage_parts ---------------------------------------------------------------------------------------------------------
+
+CREATE OR REPLACE FUNCTION public.eve_usage_parts(since timestamp with time zone, until timestamp with time zone DEFAULT NULL::timestamp with time zone, consumer text DEFAULT NULL::text)
+ RETURNS jsonb
+ LANGUAGE plpgsql
+ STABLE
+ SET search_path TO ''
+ SET enable_seqscan TO 'off'
+ SET jit TO 'off'
+AS $function$
+declare
+  v_most constant integer := 100000;
+  v_until constant timestamptz := coalesce(eve_usage_parts.until, 'infinity');
+  v_consumer_id constant uuid := eve.consumer_id_of(eve_usage_parts.consumer);
+  v_answer jsonb;
+begin
+  if eve_usage_parts.since is null or eve_usage_parts.since >= v_until then
+    raise exception 'since must be before until' using errcode = 'EV400';
+  end if;
+  with recent as materialized (
+    select r.state, r.wait_ms, r.latency_ms, r.error_code
+    from eve.requests r
+    where r.finished_at >= eve_usage_parts.since and r.finished_at < v_until
+      and (v_consumer_id is null or r.consumer_id = v_consumer_id)
+    order by r.finished_at desc
+    limit v_most
+  ), refused as materialized (
+    select f.code
+    from eve.refusals f
+    where f.refused_at >= eve_usage_parts.since and f.refused_at < v_until and f.attempt <= 1
+      and (v_consumer_id is null or f.consumer_id = v_consumer_id)
+    order by f.refused_at desc
+    limit v_most
+  ), errors as (
+    select e.code, count(*) as times
+    from (
+      select r.error_code as code from recent r where r.error_code is not null and r.state <> 'succeeded'
+      union all
+      select f.code from refused f
+    ) e
+    group by e.code
+  ), calls as (
+    select substr(r.requested_model, 7) as stage, r.model, r.state, r.dispatched, r.input_tokens, r.output_tokens, r.thoughts_tokens,
+      r.cached_tokens, r.wait_ms, r.latency_ms
+    from eve.requests r
+    where r.requested_model like 'stage:%' and r.finished_at >= eve_usage_parts.since and r.finished_at < v_until
+      and (v_consumer_id is null or r.consumer_id = v_consumer_id)
+    union all
+    select substr(f.model, 7), f.model, 'refused', false, 0, 0, 0, 0, 0, 0
+    from eve.refusals f
+    where f.model like 'stage:%' and f.refused_at >= eve_usage_parts.since and f.refused_at < v_until and f.attempt <= 1
+      and (v_consumer_id is null or f.consumer_id = v_consumer_id)
+  ), stages as (
+    select c.stage, c.model, count(*) filter (where c.state <> 'refused') as requests,
+      count(*) filter (where c.state = 'succeeded') as succeeded, count(*) filter (where c.state = 'failed') as failed,
+      count(*) filter (where c.state = 'cancelled') as cancelled, count(*) filter (where c.state = 'expired') as expired,
+      count(*) filter (where c.state = 'refused') as refused,
+      -- Of a request the last attempt is in the audit.
+      count(*) filter (where c.dispatched) as dispatched,
+      coalesce(sum(c.input_tokens), 0) as input_tokens, coalesce(sum(c.output_tokens), 0) as output_tokens,
+      coalesce(sum(c.thoughts_tokens), 0) as thoughts_tokens, coalesce(sum(c.cached_tokens), 0) as cached_tokens,
+      coalesce(sum(c.wait_ms), 0) as wait_ms, coalesce(sum(c.latency_ms) filter (where c.dispatched), 0) as latency_ms
+    from calls c
+    group by c.stage, c.model
+  )
+  select jsonb_build_object(
+    'since', eve_usage_parts.since, 'until', eve_usage_parts.until,
+    'is_sample', (select count(*) from recent) >= v_most or (select count(*) from refused) >= v_most,
+    'wait_ms', (
+      select jsonb_build_object('p50', p.of[1], 'p95', p.of[2], 'p99', p.of[3])
+      from (select percentile_disc(array[0.5, 0.95, 0.99]) within group (order by r.wait_ms) as of from recent r) p
+    ),
+    'latency_ms', (
+      select jsonb_build_object('p50', p.of[1], 'p95', p.of[2], 'p99', p.of[3])
+      from (
+        select percentile_disc(array[0.5, 0.95, 0.99]) within group (order by r.latency_ms) as of
+        from recent r
+        where r.state = 'succeeded' and r.latency_ms is not null
+      ) p
+    ),
+    'errors', (select coalesce(jsonb_agg(to_jsonb(e) order by e.times desc, e.code), '[]') from errors e),
+    'stages', (select coalesce(jsonb_agg(to_jsonb(s) order by s.stage, s.model), '[]') from stages s)
+  ) into v_answer;
+  return v_answer;
+end;
+$function$;
+comment on function public.eve_usage_parts is 'Of a time: percentiles of waiting and of upstream, errors by code, and what each stage used.';

@@ -2,7 +2,7 @@ import { QueryClient } from "@tanstack/react-query";
 import { ApiError } from "./api/api.ts";
 
 /** How often what is on the screen is asked for again. A hidden tab asks for nothing. */
-export const EVERY_MS = { lanes: 2_000, requests: 4_000, slow: 15_000 } as const;
+export const EVERY_MS = { tail: 1_000, lanes: 2_000, requests: 4_000, slow: 15_000 } as const;
 
 const TRIES = 2;
 

@@ -26,8 +26,10 @@ export interface AdminAnswers {
   "GET /prices": { prices: ModelPrice[] };
   "GET /requests": RequestsAnswer;
   "GET /requests/detail": RequestDetail;
+  "GET /requests/tail": RequestsTail;
   "GET /requests/errors": { errors: BadRequests[] };
   "GET /usage": UsageAnswer;
+  "GET /usage/parts": UsageParts;
   "GET /alerts": { alerts: Alert[] };
   "GET /alerts/detail": { alert: AlertDetail };
   "POST /alerts/acknowledge": { alert: Alert };
@@ -212,6 +214,13 @@ export interface RequestsAnswer {
   requests: RequestRow[];
   /** Where the next page begins; null: there is nothing more. */
   next_before: string | null;
+}
+
+export interface RequestsTail {
+  /** What has ended or was refused since, the first one first; of the last two seconds before also what was told already. */
+  events: RequestRow[];
+  /** What to ask with next time. */
+  next: string;
 }
 
 /** What was refused for what it is, of which only the number is kept. */
@@ -534,6 +543,18 @@ export interface UsageAnswer {
     door?: string;
   })[];
   totals: UsageFigures;
+}
+
+/** Of a time. */
+export interface UsageParts {
+  /** There were more: percentiles and errors are of the newest 100,000. */
+  is_sample: boolean;
+  wait_ms: Percentiles;
+  /** Of those that succeeded, what upstream took. */
+  latency_ms: Percentiles;
+  errors: { code: string; times: number }[];
+  /** What was asked for by a stage, by the model that served. */
+  stages: (UsageFigures & { stage: string; model: string })[];
 }
 
 /** What somebody wrote is null where the owner shows administrators no text. */

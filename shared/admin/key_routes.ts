@@ -210,8 +210,17 @@ export const keyRoutes = [
   route(
     "POST",
     "/prices/set",
-    z.strictObject({ model: text, input_usd: usd, cached_usd: usd, output_usd: usd, is_free: z.boolean() }),
-    async ({ dependencies }, asked) => ({ price: await dependencies.keyPool.setPrice(asked) }),
+    z.strictObject({
+      model: text,
+      input_usd: usd,
+      cached_usd: usd,
+      output_usd: usd,
+      is_free: z.boolean(),
+      seen: seenKey.optional(),
+    }),
+    async ({ dependencies }, { seen, ...asked }) => ({
+      price: await dependencies.keyPool.setPrice(asked, seen),
+    }),
   ),
 ];
 

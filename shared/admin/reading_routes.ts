@@ -121,6 +121,19 @@ export const readingRoutes = [
 
   route(
     "GET",
+    "/requests/tail",
+    z.strictObject({ after: z.iso.datetime({ offset: true }).optional(), limit: number.default(1_000) }),
+    async ({ dependencies: { reading } }, { after, limit: atMost }) => {
+      const { events, cursor } = await reading.tail(
+        after === undefined ? null : { at: after, request_no: 0, refusal_no: 0 },
+        atMost,
+      );
+      return { events, next: cursor.at };
+    },
+  ),
+
+  route(
+    "GET",
     "/requests/errors",
     z.strictObject({
       consumer: text.optional(),
@@ -156,6 +169,24 @@ export const readingRoutes = [
       const since = days === undefined ? asked.since : wholeDays(days, now.pacific_day);
       return { ...await reading.usage({ ...asked, since, atMost }), now };
     },
+  ),
+
+  route(
+    "GET",
+    "/usage/parts",
+    z.strictObject({
+      days: number.pipe(z.number().min(1).max(400)).optional(),
+      since: text.optional(),
+      until: text.optional(),
+      consumer: text.optional(),
+    }).refine(({ days, since }) => days === undefined || since === undefined, {
+      error: "send days or since, not both",
+    }),
+    async ({ dependencies: { reading } }, { days = 7, since, ...asked }) =>
+      await reading.usageParts({
+        ...asked,
+        since: since ?? wholeDays(days, (await reading.now()).pacific_day),
+      }),
   ),
 
   route(

@@ -23,9 +23,14 @@ export const tenantRoutes = [
   route(
     "POST",
     "/tenants/change",
-    z.strictObject({ id, ...fields, is_default: z.literal(true).optional() }),
-    async ({ dependencies }, { id, ...changes }) => ({
-      tenant: await dependencies.tenants.change(id, changes),
+    z.strictObject({
+      id,
+      ...fields,
+      is_default: z.literal(true).optional(),
+      seen: z.looseObject({}).refine((seen) => Object.keys(seen).length <= 10).optional(),
+    }),
+    async ({ dependencies }, { id, seen, ...changes }) => ({
+      tenant: await dependencies.tenants.change(id, changes, seen),
     }),
   ),
 

@@ -1949,6 +1949,7 @@ export type Database = {
           "is_free"?: boolean;
           "model": string;
           "output_usd"?: number;
+          "seen"?: Json;
         };
         Returns: Json;
       };
@@ -2185,6 +2186,7 @@ export type Database = {
         Returns: Json;
       };
       "eve_tenant_change": { Args: { "changes": Json; "id": string }; Returns: Json };
+      "eve_tenant_change_seen": { Args: { "changes": Json; "id": string; "seen": Json }; Returns: Json };
       "eve_tenant_member": {
         Args: { "is_member"?: boolean; "tenant_id": string; "user_id": string };
         Returns: Json;
@@ -2251,6 +2253,7 @@ export type Database = {
         };
         Returns: Json;
       };
+      "eve_usage_parts": { Args: { "consumer"?: string; "since": string; "until"?: string }; Returns: Json };
       "eve_vision_begin": {
         Args: {
           "file_sha256": string;

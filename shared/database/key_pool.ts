@@ -91,8 +91,8 @@ export interface KeyPool {
     of?: { limits?: Partial<Pick<ModelRow, "rpm" | "tpm" | "rpd">>; quotaProject?: string; notes?: string },
   ): Promise<ModelRow>;
   prices(): Promise<ModelPrice[]>;
-  /** As of today. */
-  setPrice(input: Omit<ModelPrice, "as_of">): Promise<ModelPrice>;
+  /** As of today. `seen`: of the price that was there; of a model without one, nulls. */
+  setPrice(input: Omit<ModelPrice, "as_of">, seen?: Record<string, unknown>): Promise<ModelPrice>;
 }
 
 /** A person waits for it. */
@@ -123,7 +123,7 @@ export function createKeyPool(transport: Transport): KeyPool {
         ...(also && { limits: also.limits, quota_project: also.quotaProject, notes: also.notes }),
       }, model),
     prices: () => ask("eve_prices", {}, z.array(price)),
-    setPrice: (input) => ask("eve_price_set", { ...input }, price),
+    setPrice: (input, seen) => ask("eve_price_set", { ...input, ...(seen && { seen }) }, price),
   };
 }
 

@@ -433,6 +433,23 @@ const overview = z.object({
 });
 export type Overview = z.output<typeof overview>;
 
+const usageParts = z.object({
+  /** There were more: percentiles and errors are of the newest 100,000. */
+  is_sample: z.boolean(),
+  wait_ms: percentiles,
+  /** Of those that succeeded, what upstream took. */
+  latency_ms: percentiles,
+  errors: z.array(z.object({ code: z.string(), times: z.number() })),
+  /** What was asked for by a stage, by the model that served; of refusals the stage itself. */
+  stages: z.array(
+    usageFigures.omit({ attempts: true, upstream_refused: true }).extend({
+      stage: z.string(),
+      model: z.string(),
+    }),
+  ),
+});
+export type UsageParts = z.output<typeof usageParts>;
+
 const found = z.object({
   kind: z.enum(["request", "job", "chat", "post"]),
   /** Of a request its number. */
@@ -487,6 +504,8 @@ export interface Reading {
   facts(): Promise<ProjectFacts>;
   /** How the last hour went. */
   overview(): Promise<Overview>;
+  /** What sums by the hour do not know. */
+  usageParts(filter: { since: string; until?: string; consumer?: string }): Promise<UsageParts>;
   /** What has this id; 1 to 200 characters. */
   find(id: string): Promise<Found[]>;
   /** Whether Supabase's Realtime tells other devices of chats. */
@@ -593,6 +612,8 @@ export function createReading(transport: Transport, timeoutMs = READING_TIMEOUT_
     },
     facts: () => ask("eve_doctor", {}, facts),
     overview: () => ask("eve_overview", {}, overview),
+    usageParts: ({ since, until, consumer }) =>
+      ask("eve_usage_parts", { since, until: until ?? null, consumer: consumer ?? null }, usageParts),
     find: (id) => ask("eve_find", { id }, z.array(found)),
     realtime: () => ask("eve_chat_realtime", {}, realtime),
   };

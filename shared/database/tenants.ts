@@ -42,7 +42,8 @@ export interface Tenants {
   list(id?: string): Promise<TenantRow[]>;
   /** An id has 1 to 100 letters, digits or `. _ -`, and does not begin with a dot. */
   add(id: string, fields: TenantChanges): Promise<TenantRow>;
-  change(id: string, changes: TenantChanges): Promise<TenantRow>;
+  /** @param seen fields as they were read, each of which must still be so. @throws GatewayError `changed_meanwhile` */
+  change(id: string, changes: TenantChanges, seen?: Record<string, unknown>): Promise<TenantRow>;
   /** Those who were added first first, at most 1,000. */
   members(id: string): Promise<TenantMember[]>;
   /** Whether that was not so already. Whether there is such a user is not asked. */
@@ -58,7 +59,10 @@ export function createTenants(transport: Transport, timeoutMs = TENANTS_TIMEOUT_
   return {
     list: (id) => ask("eve_tenants", { id: id ?? null }, z.array(tenant)),
     add: (id, fields) => ask("eve_tenant_add", { id, ...fields }, tenant),
-    change: (id, changes) => ask("eve_tenant_change", { id, changes }, tenant),
+    change: (id, changes, seen) =>
+      seen === undefined
+        ? ask("eve_tenant_change", { id, changes }, tenant)
+        : ask("eve_tenant_change_seen", { id, seen, changes }, tenant),
     members: (id) => ask("eve_tenant_members", { tenant_id: id }, z.array(member)),
     setMember: async (id, userId, isMember) => {
       const { changed } = await ask(

@@ -5,3 +5,4 @@ set local lock_timeout = '10s';
 drop function eve.require_seen(jsonb, jsonb);
 drop function public.eve_consumer_change(text, jsonb, jsonb, text[], text);
 drop function public.eve_provider_save_seen(jsonb, jsonb);
+drop function public.eve_tenant_change_seen(text, jsonb, jsonb);

@@ -8,7 +8,7 @@ set local lock_timeout = '10s';
 
 drop function public.eve_find(text);
 drop function public.eve_overview();
-drop function public.eve_price_set(text, numeric, numeric, numeric, boolean);
+drop function public.eve_price_set(text, numeric, numeric, numeric, boolean, jsonb);
 drop function public.eve_prices();
 
 drop table eve.model_prices;

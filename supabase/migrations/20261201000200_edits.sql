@@ -83,6 +83,21 @@ end;
 $$;
 comment on function public.eve_provider_save_seen is 'Saves a stage''s provider, if the fields that were seen of its configuration are as they were.';
 
+-- As public.eve_tenant_change. Which one is the default is a matter of all rows: one after another.
+create or replace function public.eve_tenant_change_seen(id text, seen jsonb, changes jsonb)
+returns jsonb
+language plpgsql
+volatile
+set search_path = ''
+as $$
+begin
+  lock table eve.tenants in share row exclusive mode;
+  perform eve.require_seen(eve_tenant_change_seen.seen, public.eve_tenants(eve_tenant_change_seen.id) -> 0);
+  return public.eve_tenant_change(eve_tenant_change_seen.id, eve_tenant_change_seen.changes);
+end;
+$$;
+comment on function public.eve_tenant_change_seen is 'Changes a tenant, if the fields that were seen are as they were.';
+
 do $$
 declare
   v_function record;
@@ -91,7 +106,7 @@ begin
     select p.oid::regprocedure as signature
     from pg_catalog.pg_proc p
     where p.pronamespace = 'eve'::regnamespace and p.proname = 'require_seen'
-      or p.pronamespace = 'public'::regnamespace and p.proname in ('eve_consumer_change', 'eve_provider_save_seen')
+      or p.pronamespace = 'public'::regnamespace and p.proname in ('eve_consumer_change', 'eve_provider_save_seen', 'eve_tenant_change_seen')
   loop
     execute format('revoke all on function %s from public, anon, authenticated, service_role', v_function.signature);
     execute format('grant execute on function %s to service_role', v_function.signature);

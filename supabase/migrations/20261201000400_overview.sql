@@ -46,7 +46,7 @@ comment on function public.eve_prices is 'What models cost, as far as it is know
 
 create or replace function public.eve_price_set(
   model text, input_usd numeric default null, cached_usd numeric default null, output_usd numeric default null,
-  is_free boolean default false
+  is_free boolean default false, seen jsonb default null
 )
 returns jsonb
 language plpgsql
@@ -62,6 +62,13 @@ begin
     or greatest(eve_price_set.input_usd, eve_price_set.cached_usd, eve_price_set.output_usd) > 1000000 then
     raise exception 'prices must be 0 to 1000000 US dollars a million tokens' using errcode = 'EV400';
   end if;
+  if eve_price_set.seen is not null then
+    -- One after another, those that are new too.
+    lock table eve.model_prices in share row exclusive mode;
+    perform eve.require_seen(
+      eve_price_set.seen, (select to_jsonb(p) from eve.model_prices p where p.model = eve_price_set.model)
+    );
+  end if;
   insert into eve.model_prices as p (model, input_usd, cached_usd, output_usd, is_free, as_of)
   values (
     eve_price_set.model, eve_price_set.input_usd, eve_price_set.cached_usd, eve_price_set.output_usd,
@@ -74,7 +81,7 @@ begin
   return to_jsonb(v_price);
 end;
 $$;
-comment on function public.eve_price_set is 'Sets what a model costs, as of today; nulls: unknown.';
+comment on function public.eve_price_set is 'Sets what a model costs, as of today; nulls: unknown. With seen, if the fields that were seen are as they were.';
 
 -- Of the last hour, by its newest 10,000 requests: so many are read in milliseconds, whatever the audit has.
 create or replace function public.eve_overview()

@@ -245,6 +245,30 @@ describe.skipIf(!CAN_RUN)("the console", () => {
     const detail = page.getByRole("dialog");
     await detail.getByText(/^Attempt 1: gemma-4-31b-it/).waitFor();
     await detail.getByRole("button", { name: "Close" }).click();
+
+    // Live: what ends is told by itself, without the list being asked for again, and only what is asked for.
+    const call = async (request_id: string, model = "gemma-4-31b-it") => {
+      const body = { model, prompt: "Hello", request_id };
+      await (await stack.invoke("llm-invoke", body)).body?.cancel();
+    };
+    const lists: string[] = [];
+    page.on("request", (request) => {
+      if (/admin\/requests\?/.test(request.url())) lists.push(request.url());
+    });
+    await page.getByLabel("Model").fill("gemma-4-31b-it");
+    await page.getByLabel("Live").check();
+    await page.waitForResponse(/requests\/tail\?after=/);
+    await call("of-another-model", "gemma-4-26b-a4b-it");
+    await call("while-live");
+    await page.getByRole("button", { name: "Open request while-live" }).waitFor();
+    expect(await page.getByRole("button", { name: "Open request while-live" }).count()).toBe(1);
+    lists.length = 0;
+    await call("while-live-2");
+    await page.getByRole("button", { name: "Open request while-live-2" }).waitFor();
+    expect(lists).toEqual([]);
+    expect(await page.getByRole("button", { name: "Open request of-another-model" }).count()).toBe(0);
+    await page.getByLabel("Live").uncheck();
+    await page.getByLabel("Model").fill("");
   });
 
   test("a new secret is asked for twice, leaves the old one a day, and its box waits until it has been kept", async () => {
@@ -557,6 +581,10 @@ describe.skipIf(!CAN_RUN)("the console", () => {
     await tenants.getByRole("button", { name: "Change: acme" }).click();
     const changing = page.getByRole("dialog", { name: "Change: acme" });
     await changing.getByLabel("Storage limit, GB").fill("");
+    await post("/functions/v1/admin/tenants/change", { id: "acme", name: "Acme Inc" }, stack.keys.secret);
+    await changing.getByRole("button", { name: "Save" }).click();
+    await changing.getByRole("alert").getByRole("row", { name: "Name Acme Ltd Acme Inc" }).waitFor();
+    await changing.getByRole("button", { name: /Keep mine/ }).click();
     await changing.getByRole("button", { name: "Save" }).click();
     await tenants.getByRole("row", { name: /^acme ?Acme Ltd as all 1 0/ }).waitFor();
     expect(await room({ apikey: secret })).toEqual(["acme", 2_000_000_000]);
@@ -638,6 +666,11 @@ describe.skipIf(!CAN_RUN)("the console", () => {
     await page.getByRole("rowheader", { name: "Σ" }).waitFor();
     const sums = page.getByRole("row").filter({ has: page.getByRole("rowheader", { name: "Σ" }) });
     expect(await sums.getByRole("cell").first().textContent()).toMatch(/^[1-9]/);
+    await page.getByRole("region", { name: "Times and errors" }).getByText(/^\d+(\.\d+)?(ms|s) \/ .* \/ \d/)
+      .first().waitFor();
+    await page.getByText("stage", { exact: true }).click();
+    await page.getByRole("row", { name: /^POEM [1-9]/ }).waitFor();
+    await page.getByText("time", { exact: true }).click();
   });
 
   test("the figures of the day are the same on the screen, at the command line and in SQL", async () => {

@@ -212,6 +212,44 @@ describe("keys whose secret is stored here", () => {
   });
 });
 
+describe("prices and tenants", () => {
+  // deno-lint-ignore no-explicit-any
+  const ask = async (text: string, values: any[]) =>
+    (await sql.unsafe(`select ${text} as answer`, values))[0]!.answer;
+
+  test("a price that was changed meanwhile is not written over, also where two set the first one", async () => {
+    const none = { input_usd: null, cached_usd: null, output_usd: null };
+    const set = (usd: number, seen: unknown) =>
+      ask("public.eve_price_set($1, $2, null, 1, false, $3)", ["priced", usd, sql.json(seen as never)]);
+    const both = await Promise.allSettled([set(0.3, none), set(0.4, none)]);
+    expect(both.map(({ status }) => status).sort()).toEqual(["fulfilled", "rejected"]);
+    const first = both.find(({ status }) => status === "fulfilled") as PromiseFulfilledResult<
+      Record<string, unknown>
+    >;
+    const { input_usd, is_free } = first.value;
+    expect(await set(0.5, { input_usd, output_usd: 1, is_free })).toMatchObject({ input_usd: 0.5 });
+    await expect(set(0.6, { input_usd })).rejects.toMatchObject({ code: "EV409" });
+  });
+
+  test("a tenant that was changed meanwhile is not written over", async () => {
+    await ask("public.eve_tenant_add('edited', 'Edited', 1000)", []);
+    const change = (seen: unknown, changes: unknown, id = "edited") =>
+      ask("public.eve_tenant_change_seen($1, $2, $3)", [
+        id,
+        sql.json(seen as never),
+        sql.json(changes as never),
+      ]);
+    const seen = { name: "Edited", storage_limit_bytes: 1000, is_default: false };
+    expect(await change(seen, { storage_limit_bytes: 2000 })).toMatchObject({ storage_limit_bytes: 2000 });
+    await expect(change(seen, { storage_limit_bytes: 3000 })).rejects.toMatchObject({ code: "EV409" });
+    expect(await change({ name: "Edited" }, { name: null })).toMatchObject({
+      name: null,
+      storage_limit_bytes: 2000,
+    });
+    await expect(change({ name: null }, { name: "x" }, "nobody")).rejects.toMatchObject({ code: "EV400" });
+  });
+});
+
 describe("models", () => {
   // deno-lint-ignore no-explicit-any
   type Json = any;

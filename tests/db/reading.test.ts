@@ -457,6 +457,51 @@ describe("usage", () => {
   });
 });
 
+describe("what sums by the hour do not know", () => {
+  test("percentiles, errors by code and stages are those of the requests of the time, and of their consumer", async () => {
+    await sql`
+      insert into eve.requests (
+        request_no, consumer_id, request_id, class, endpoint, requested_model, model, state, error_code, attempts, dispatched,
+        wait_ms, latency_ms, input_tokens, output_tokens, thoughts_tokens, received_at, finished_at
+      )
+      select n, case n % 2 when 0 then ${OTHER}::uuid else ${PROJECT}::uuid end, 'r' || n, 'interactive', 'native',
+        case n % 4 when 0 then 'stage:POEM' end, 'gemma-4-31b-it', case n % 10 when 0 then 'failed' else 'succeeded' end,
+        case n % 10 when 0 then 'upstream_error' end, 1, true, n, 2 * n, 10, 3, 2, eve.clock() - interval '1 hour',
+        -- The last hundred ended before the time.
+        eve.clock() - case when n > 1000 then interval '3 hours' else interval '1 minute' end
+      from generate_series(1, 1100) n`;
+    await sql`
+      insert into eve.refusals (refused_at, request_id, attempt, consumer_id, class, endpoint, model, code, tokens)
+      values (eve.clock(), 'f1', 1, ${OTHER}, 'interactive', 'native', 'stage:POEM', 'rate_limited', 1),
+        -- Another attempt of a request that is in the list itself.
+        (eve.clock(), 'f2', 2, ${OTHER}, 'interactive', 'native', 'stage:POEM', 'rate_limited', 1)`;
+    const since = new Date((await ask("eve_now")).now);
+    since.setHours(since.getHours() - 2);
+    const all = await ask("eve_usage_parts", { since });
+    const succeeded = Array.from({ length: 1000 }, (_, at) => at + 1).filter((n) => n % 10 !== 0);
+    expect(all).toMatchObject({
+      is_sample: false,
+      wait_ms: { p50: 500, p95: 950, p99: 990 },
+      latency_ms: { p50: 2 * succeeded[449]!, p95: 2 * succeeded[854]!, p99: 2 * succeeded[890]! },
+      errors: [{ code: "upstream_error", times: 100 }, { code: "rate_limited", times: 1 }],
+      stages: [
+        { stage: "POEM", model: "gemma-4-31b-it", requests: 250, failed: 50, refused: 0, input_tokens: 2500 },
+        { stage: "POEM", model: "stage:POEM", requests: 0, refused: 1 },
+      ],
+    });
+    expect(all.stages[0]).toMatchObject({ thoughts_tokens: 500, dispatched: 250, latency_ms: 2 * 125_500 });
+    const others = await ask("eve_usage_parts", { since, consumer: "other" });
+    expect(others).toMatchObject({ errors: [{ times: 100 }, { times: 1 }], wait_ms: { p50: 500 } });
+    const until = new Date(since.getTime() + 1);
+    expect(await ask("eve_usage_parts", { since, until })).toMatchObject({
+      wait_ms: { p50: null },
+      errors: [],
+      stages: [],
+    });
+    await expect(ask("eve_usage_parts", { since, until: since })).rejects.toMatchObject({ code: "EV400" });
+  });
+});
+
 describe("changes", () => {
   test("of limits are made all together or not at all", async () => {
     const changes = [{ model: "gemini-2.5-flash", rpm: 77 }, { model: "no-such-model", rpm: 1 }];

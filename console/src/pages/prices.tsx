@@ -4,6 +4,7 @@ import { useTranslation } from "react-i18next";
 import type { ModelPrice } from "../api/shapes.ts";
 import { useConsole } from "../console_context.tsx";
 import { useFormat } from "../i18n/format.ts";
+import { Conflict } from "../parts/conflict.tsx";
 import { useAction } from "../parts/mutation.ts";
 
 const PRICES = ["input_usd", "cached_usd", "output_usd"] as const;
@@ -83,18 +84,35 @@ function PriceForm({ model, price, close }: {
 }) {
   const { t } = useTranslation();
   const { api } = useConsole();
-  const [values, setValues] = useState<Record<typeof PRICES[number], number | string>>({
-    input_usd: price?.input_usd ?? "",
-    cached_usd: price?.cached_usd ?? "",
-    output_usd: price?.output_usd ?? "",
-  });
+  const format = useFormat();
+  /** What the form was filled from; after a conflict what is there now. */
+  const [base, setBase] = useState(price);
+  const [theirs, setTheirs] = useState<ModelPrice | null>(null);
+  const [values, setValues] = useState(() => shown(price));
   const [isFree, setIsFree] = useState(price?.is_free ?? false);
+  const fields = {
+    is_free: isFree,
+    ...Object.fromEntries(PRICES.map((name) => [name, values[name] === "" ? null : Number(values[name])])),
+  } as Pick<ModelPrice, "is_free" | typeof PRICES[number]>;
   const save = useAction(() =>
     api.post("/prices/set", {
       model,
-      is_free: isFree,
-      ...Object.fromEntries(PRICES.map((name) => [name, values[name] === "" ? null : Number(values[name])])),
-    }), { touches: ["prices"], failed: t("keys.failed") });
+      ...fields,
+      seen: Object.fromEntries(
+        [...PRICES, ...(base ? ["is_free" as const] : [])].map((name) => [name, base?.[name] ?? null]),
+      ),
+    }), {
+    touches: ["prices"],
+    failed: t("keys.failed"),
+    stale: async () => {
+      const { prices } = await api.get("/prices");
+      setTheirs(prices.find((one) => one.model === model) ?? null);
+    },
+  });
+  const compared = (one: typeof fields) => [
+    ...PRICES.map((name) => ({ label: t(`prices.${name}`), value: format.number(one[name]) })),
+    { label: t("prices.is_free"), value: one.is_free ? "✓" : "" },
+  ];
   return (
     <form
       aria-label={t("keys.change_one", { name: model })}
@@ -105,6 +123,25 @@ function PriceForm({ model, price, close }: {
     >
       <Stack>
         <Text fw={600}>{model}</Text>
+        {theirs && (
+          <Conflict
+            fields={compared(fields).map(({ label, value }, at) => ({
+              label,
+              mine: value,
+              theirs: compared(theirs)[at]!.value,
+            }))}
+            mine={() => {
+              setBase(theirs);
+              setTheirs(null);
+            }}
+            theirs={() => {
+              setBase(theirs);
+              setTheirs(null);
+              setValues(shown(theirs));
+              setIsFree(theirs.is_free);
+            }}
+          />
+        )}
         <Group grow>
           {PRICES.map((name) => (
             <NumberInput
@@ -128,3 +165,9 @@ function PriceForm({ model, price, close }: {
     </form>
   );
 }
+
+const shown = (price: ModelPrice | undefined): Record<typeof PRICES[number], number | string> => ({
+  input_usd: price?.input_usd ?? "",
+  cached_usd: price?.cached_usd ?? "",
+  output_usd: price?.output_usd ?? "",
+});

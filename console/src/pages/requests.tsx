@@ -5,6 +5,7 @@ import {
   Group,
   Select,
   Stack,
+  Switch,
   Table,
   Text,
   TextInput,
@@ -20,6 +21,7 @@ import type { RequestRow, RequestsAnswer, RequestState } from "../api/shapes.ts"
 import { useConsole } from "../console_context.tsx";
 import { useFormat } from "../i18n/format.ts";
 import { csvOf } from "../parts/csv.ts";
+import { idOf, useLiveRequests } from "../parts/live_requests.ts";
 import { useAction } from "../parts/mutation.ts";
 import { Page } from "../parts/page.tsx";
 import { saveFile } from "../parts/save_file.ts";
@@ -50,6 +52,15 @@ function addressOf(filter: Filter): string {
   return String(new URLSearchParams(Object.entries(filter).filter(([, value]) => value !== "")));
 }
 
+/** Whether what has just ended is asked for; times are of what had ended before. */
+const isAsked = (row: RequestRow, { request_id, consumer, model, key, error_code, outcome }: Filter) =>
+  (request_id === "" || row.request_id === request_id) &&
+  (consumer === "" || row.consumer === consumer) &&
+  (model === "" || row.model === model || row.requested_model === model) &&
+  (key === "" || row.key === key) &&
+  (error_code === "" || row.error_code === error_code) &&
+  (outcome === "" || row.state === outcome);
+
 /** As the gateway takes it. */
 const askedOf = (filter: Filter) => ({
   ...filter,
@@ -71,6 +82,8 @@ export default function RequestsPage({ requestNo }: { requestNo: string | undefi
   const [, navigate] = useLocation();
   const [filter, setFilter] = useState(filterOfAddress);
   const [asked] = useDebouncedValue(filter, PAUSE_MS);
+  const [live, setLive] = useState(false);
+  const news = useLiveRequests(live).filter((row) => isAsked(row, asked));
   const address = addressOf(asked);
   useEffect(() => {
     navigate(`${requestNo === undefined ? "/requests" : `/requests/${requestNo}`}?${address}`, {
@@ -83,8 +96,8 @@ export default function RequestsPage({ requestNo }: { requestNo: string | undefi
       api.get("/requests", { ...askedOf(asked), before: pageParam, limit: PAGE }, signal),
     initialPageParam: null as string | null,
     getNextPageParam: (page) => page.next_before,
-    // Older pages do not change: only somebody who looks at the newest sees them live.
-    refetchInterval: (query) => (query.state.data?.pages.length ?? 0) > 1 ? false : EVERY_MS.requests,
+    // Older pages do not change: only somebody who looks at the newest sees them renewed.
+    refetchInterval: (query) => live || (query.state.data?.pages.length ?? 0) > 1 ? false : EVERY_MS.requests,
   });
   const keys = useQuery({
     queryKey: ["keys"],
@@ -101,7 +114,11 @@ export default function RequestsPage({ requestNo }: { requestNo: string | undefi
     queryFn: ({ signal }) => api.get("/consumers", { search: asked.consumer, limit: SUGGESTED }, signal),
     staleTime: 60_000,
   });
-  const rows = requests.data?.pages.flatMap((page) => page.requests) ?? [];
+  const told = new Set(news.map(idOf));
+  const rows = [
+    ...news,
+    ...(requests.data?.pages.flatMap((page) => page.requests) ?? []).filter((row) => !told.has(idOf(row))),
+  ];
   const known = {
     consumer: consumers.data?.consumers.map(({ name }) => name) ?? [],
     model: models.data?.models.map(({ model }) => model) ?? [],
@@ -168,6 +185,11 @@ export default function RequestsPage({ requestNo }: { requestNo: string | undefi
             }}
           />
         ))}
+        <Switch
+          label={t("requests.live")}
+          checked={live}
+          onChange={(event) => setLive(event.currentTarget.checked)}
+        />
         {(["csv", "json"] as const).map((kind) => (
           <Button
             key={kind}

@@ -19,6 +19,7 @@ import { useTranslation } from "react-i18next";
 import type { Tenant } from "../api/shapes.ts";
 import { useConsole } from "../console_context.tsx";
 import { useFormat } from "../i18n/format.ts";
+import { Conflict } from "../parts/conflict.tsx";
 import { useAction } from "../parts/mutation.ts";
 import { EmptyState, Loaded } from "../parts/states.tsx";
 import { Window } from "../parts/window.tsx";
@@ -135,20 +136,50 @@ export function Tenants() {
 function TenantForm({ tenant, done }: { tenant?: Tenant; done: () => void }) {
   const { t } = useTranslation();
   const { api } = useConsole();
+  /** What the form was filled from; after a conflict what is there now. */
+  const [base, setBase] = useState(tenant);
+  const [theirs, setTheirs] = useState<Tenant | null>(null);
   const [id, setId] = useState("");
   const [name, setName] = useState(tenant?.name ?? "");
   const [limit, setLimit] = useState<number | null>(tenant?.storage_limit_bytes ?? null);
   const [isDefault, setIsDefault] = useState(tenant?.is_default ?? false);
+  const fields = {
+    name: name.trim() === "" ? null : name.trim(),
+    storage_limit_bytes: limit,
+    ...(isDefault && { is_default: true }),
+  };
   const save = useAction(
     () =>
-      api.post(tenant === undefined ? "/tenants/add" : "/tenants/change", {
-        id: tenant?.id ?? id.trim(),
-        name: name.trim() === "" ? null : name.trim(),
-        storage_limit_bytes: limit,
-        ...(isDefault && { is_default: true }),
-      }),
-    { touches: ["tenants", "consumers", "storage"], failed: t("tenants.failed") },
+      base === undefined
+        ? api.post("/tenants/add", { id: id.trim(), ...fields })
+        : api.post("/tenants/change", {
+          id: base.id,
+          seen: {
+            name: base.name,
+            storage_limit_bytes: base.storage_limit_bytes,
+            is_default: base.is_default,
+          },
+          ...fields,
+        }),
+    {
+      touches: ["tenants", "consumers", "storage"],
+      failed: t("tenants.failed"),
+      stale: async () => {
+        const { tenants } = await api.get("/tenants", { id: base?.id });
+        setTheirs(tenants[0] ?? null);
+      },
+    },
   );
+  const compared = (
+    one: { name: string | null; storage_limit_bytes: number | null; is_default?: boolean },
+  ) => [
+    { label: t("tenants.name"), value: one.name ?? "" },
+    {
+      label: t("tenants.storage_limit_gb"),
+      value: one.storage_limit_bytes === null ? t("tenants.as_all") : String(one.storage_limit_bytes / GB),
+    },
+    { label: t("tenants.is_default"), value: one.is_default ? "✓" : "" },
+  ];
   function submit(event: FormEvent) {
     event.preventDefault();
     save.mutate(undefined, { onSuccess: done });
@@ -156,6 +187,26 @@ function TenantForm({ tenant, done }: { tenant?: Tenant; done: () => void }) {
   return (
     <form onSubmit={submit}>
       <Stack>
+        {theirs && (
+          <Conflict
+            fields={compared(fields).map(({ label, value }, at) => ({
+              label,
+              mine: value,
+              theirs: compared(theirs)[at]!.value,
+            }))}
+            mine={() => {
+              setBase(theirs);
+              setTheirs(null);
+            }}
+            theirs={() => {
+              setBase(theirs);
+              setTheirs(null);
+              setName(theirs.name ?? "");
+              setLimit(theirs.storage_limit_bytes);
+              setIsDefault(theirs.is_default);
+            }}
+          />
+        )}
         {!tenant && (
           <TextInput
             label={t("tenants.id")}

@@ -1,8 +1,27 @@
-import { Button, Group, SegmentedControl, SimpleGrid, Stack, Table, Text, TextInput } from "@mantine/core";
+import {
+  Anchor,
+  Button,
+  Group,
+  SegmentedControl,
+  SimpleGrid,
+  Stack,
+  Table,
+  Text,
+  TextInput,
+  Title,
+} from "@mantine/core";
 import { useQuery } from "@tanstack/react-query";
 import { lazy, Suspense, useState } from "react";
 import { useTranslation } from "react-i18next";
-import type { ModelPrice, UsageAnswer, UsageFigures, UsageSplit } from "../api/shapes.ts";
+import { Link } from "wouter";
+import type {
+  ModelPrice,
+  Percentiles,
+  UsageAnswer,
+  UsageFigures,
+  UsageParts,
+  UsageSplit,
+} from "../api/shapes.ts";
 import { useConsole } from "../console_context.tsx";
 import { localeOf, useFormat } from "../i18n/format.ts";
 import { type Cost, costOf, sumOfCosts } from "../parts/cost.ts";
@@ -20,7 +39,7 @@ const SeriesChart = lazy(() => import("../parts/series_chart.tsx"));
 const DAYS = { day: 1, week: 7, month: 30 } as const;
 type Span = keyof typeof DAYS | "range";
 const SPANS = ["day", "week", "month", "range"] as const;
-const BY = ["day", "consumer", "model", "key", "door"] as const;
+const BY = ["day", "consumer", "model", "key", "door", "stage"] as const;
 type By = typeof BY[number];
 
 /** More than these are one line, "others". */
@@ -57,16 +76,27 @@ const SUMMED = [
   "latency_ms",
 ] as const satisfies readonly (keyof UsageFigures)[];
 
+/** A row of the answer, or of the stages. */
+type Row =
+  & UsageFigures
+  & Partial<Pick<UsageAnswer["rows"][number], "day" | "hour" | "consumer" | "model" | "key" | "door">>
+  & {
+    stage?: string;
+  };
+
 interface Line extends UsageFigures {
   name: string;
   cost: Cost;
 }
 
-/** Rows of one name as one line. */
-function lineOf(name: string, rows: UsageAnswer["rows"], prices: ModelPrice[]): Line {
-  const sums = Object.fromEntries(
+const sumOf = (rows: Row[]) =>
+  Object.fromEntries(
     SUMMED.map((field) => [field, rows.reduce((sum, row) => sum + row[field], 0)]),
   ) as unknown as UsageFigures;
+
+/** Rows of one name as one line. */
+function lineOf(name: string, rows: Row[], prices: ModelPrice[]): Line {
+  const sums = sumOf(rows);
   const cost = sumOfCosts(
     rows.map((row) => costOf(row, prices.find(({ model }) => model === row.model))),
   );
@@ -75,14 +105,14 @@ function lineOf(name: string, rows: UsageAnswer["rows"], prices: ModelPrice[]): 
 
 /** In the order of the answer; of what is not time only the largest, and the others together. */
 function linesOf(
-  rows: UsageAnswer["rows"],
-  nameOf: (row: UsageAnswer["rows"][number]) => string,
+  rows: Row[],
+  nameOf: (row: Row) => string,
   prices: ModelPrice[],
   others: string | null,
 ): Line[] {
   const groups = grouped(rows, nameOf);
   if (others === null) return groups.map(([name, its]) => lineOf(name, its, prices));
-  const size = (its: UsageAnswer["rows"]) => its.reduce((sum, row) => sum + row.requests + row.refused, 0);
+  const size = (its: Row[]) => its.reduce((sum, row) => sum + row.requests + row.refused, 0);
   const sorted = groups.toSorted(([, one], [, other]) => size(other) - size(one));
   const rest = sorted.slice(TOP).flatMap(([, its]) => its);
   return [
@@ -106,7 +136,8 @@ export default function UsagePage() {
   const [since, setSince] = useState("");
   const [until, setUntil] = useState("");
   const [pricing, setPricing] = useState(false);
-  const split: UsageSplit = by === "day" && span === "day" ? "hour" : by;
+  // Stages are not among what is summed by the hour; its totals are shown all the same.
+  const split: UsageSplit = by === "stage" ? "model" : by === "day" && span === "day" ? "hour" : by;
   const asked = span === "range"
     ? { since: instantOf(since), until: instantOf(until) }
     : { days: DAYS[span] };
@@ -118,6 +149,11 @@ export default function UsagePage() {
         { ...asked, by: split === "model" ? split : `${split},model`, limit: MOST_ROWS },
         signal,
       ),
+    refetchInterval: EVERY_MS.slow,
+  });
+  const parts = useQuery({
+    queryKey: ["usage", asked, "parts"],
+    queryFn: ({ signal }) => api.get("/usage/parts", asked, signal),
     refetchInterval: EVERY_MS.slow,
   });
   const known = useQuery({
@@ -139,8 +175,10 @@ export default function UsagePage() {
       ...(free > 0 ? [t("prices.would", { cost: dollars.format(free) })] : []),
     ].join(", ");
   const time = new Intl.DateTimeFormat(localeOf(i18n.language), { hour: "2-digit", minute: "2-digit" });
-  const nameOf = (row: UsageAnswer["rows"][number]) =>
-    split === "model"
+  const nameOf = (row: Row) =>
+    row.stage !== undefined
+      ? row.stage
+      : split === "model"
       ? row.model ?? "–"
       : row.day ?? (row.hour ? time.format(new Date(row.hour)) : undefined) ?? row.consumer ?? row.door ??
         row.key ?? t(split === "key" ? "usage.no_key" : "usage.project_key");
@@ -200,12 +238,17 @@ export default function UsagePage() {
       </Window>
       <Loaded query={usage}>
         {({ rows: found, totals: sums, since, now }) => {
-          const lines = linesOf(found, nameOf, prices, by === "day" ? null : t("usage.others"));
+          const its = by === "stage" ? parts.data?.stages ?? [] : found;
+          const lines = linesOf(its, nameOf, prices, by === "day" ? null : t("usage.others"));
           const rows = lines.map(withTokensOut);
-          const totals = withTokensOut(sums);
-          if (rows.length === 0) {return (
-              <EmptyState title={t("usage.empty")}>{t("usage.empty_how")}</EmptyState>
-            );}
+          const totals = withTokensOut(by === "stage" ? sumOf(its) : sums);
+          if (rows.length === 0) {
+            return (
+              <EmptyState title={t("usage.empty")}>
+                {t(by === "stage" ? "usage.empty_stages" : "usage.empty_how")}
+              </EmptyState>
+            );
+          }
           const data = rows.map((row) => ({
             name: row.name,
             ...Object.fromEntries(COLUMNS.map((name) => [name, row[name]])),
@@ -282,7 +325,49 @@ export default function UsagePage() {
           );
         }}
       </Loaded>
+      {parts.data && <Parts parts={parts.data} />}
     </Page>
+  );
+}
+
+/** How long calls took, and why they failed. */
+function Parts({ parts: { wait_ms, latency_ms, errors, is_sample } }: { parts: UsageParts }) {
+  const { t } = useTranslation();
+  const format = useFormat();
+  const named: [string, Percentiles][] = [[t("overview.wait"), wait_ms], [t("overview.latency"), latency_ms]];
+  return (
+    <Stack component="section" gap="xs" aria-label={t("usage.times")}>
+      <Title order={2} size="h4">{t("usage.times")}</Title>
+      {is_sample && <Text size="sm" c="dimmed">{t("usage.sample")}</Text>}
+      {named.map(([name, { p50, p95, p99 }]) => (
+        <Group key={name} gap="xs">
+          <Text size="sm">{name}</Text>
+          <Text size="sm" fw={600} className="figures">
+            {[p50, p95, p99].map((value) => format.duration(value)).join(" / ")}
+          </Text>
+        </Group>
+      ))}
+      {errors.length > 0 && (
+        <Table aria-label={t("usage.errors")} w="max-content">
+          <Table.Thead>
+            <Table.Tr>
+              <Table.Th>{t("requests.error_code")}</Table.Th>
+              <Table.Th ta="right">{t("requests.times")}</Table.Th>
+            </Table.Tr>
+          </Table.Thead>
+          <Table.Tbody>
+            {errors.map(({ code, times }) => (
+              <Table.Tr key={code}>
+                <Table.Th scope="row">
+                  <Anchor component={Link} href={`/requests?error_code=${code}`} size="sm">{code}</Anchor>
+                </Table.Th>
+                <Table.Td ta="right">{format.number(times)}</Table.Td>
+              </Table.Tr>
+            ))}
+          </Table.Tbody>
+        </Table>
+      )}
+    </Stack>
   );
 }
 
