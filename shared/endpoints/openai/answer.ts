@@ -17,6 +17,8 @@ export interface AnswerTerms {
   newId: () => string;
   /** False: of several calls made together only the first is returned. */
   parallelCalls: boolean;
+  /** True: a call is `function_call`, as it was before there were tools; absent: `tool_calls`. */
+  legacyFunctions?: boolean;
   /** True: an answer that breaks its schema is an error. */
   strictSchema: boolean;
   /** Tools that take any text. */
@@ -82,7 +84,7 @@ function choiceOf(
   candidate: Candidate,
   index: number,
   verdict: GatewayResult["verdict"],
-  { newId, parallelCalls, customTools }: AnswerTerms,
+  { newId, parallelCalls, customTools, legacyFunctions = false }: AnswerTerms,
 ) {
   const said = saidIn(candidate.content?.parts ?? [], newId);
   const calls = parallelCalls ? said.calls : said.calls.slice(0, 1);
@@ -96,11 +98,14 @@ function choiceOf(
       refusal: null,
       ...(said.reasoning !== "" && { reasoning_content: said.reasoning }),
       ...(citations.length > 0 && { annotations: citations.map(annotation) }),
-      ...(calls.length > 0 && { tool_calls: calls.map((call) => asDeclared(call, customTools)) }),
+      ...(calls.length > 0 &&
+        (legacyFunctions
+          ? { function_call: calls[0]!.function }
+          : { tool_calls: calls.map((call) => asDeclared(call, customTools)) })),
       ...(said.signature !== null && { extra_content: extraContent(said.signature) }),
     },
     logprobs: null,
-    finish_reason: openaiFinishReason(candidate, verdict, calls.length),
+    finish_reason: openaiFinishReason(candidate, verdict, calls.length, legacyFunctions),
     native_finish_reason: nativeReason(candidate, verdict),
   };
 }

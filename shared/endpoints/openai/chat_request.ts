@@ -3,6 +3,7 @@ import { knownFields, openFields } from "../fields.ts";
 import type { IgnoredFields } from "../ignored_fields.ts";
 import { type Fault, invalidRequest, listOf, validated } from "../validated.ts";
 import { isObject } from "../../contract/is_object.ts";
+import { asksForFunctions, inLegacyWords, withoutLegacyFunctions } from "./legacy_functions.ts";
 
 /** As many as Gemini takes; OpenAI takes four. */
 const MAX_STOP_TEXTS = 5;
@@ -273,6 +274,14 @@ const HARMLESS: Readonly<Record<string, { allowed: unknown[]; why: string }>> = 
  * @throws GatewayError `invalid_request`
  */
 export function decodeChat(json: unknown, ignored: IgnoredFields | null = null): Chat {
+  try {
+    return decoded(withoutLegacyFunctions(json), ignored);
+  } catch (thrown) {
+    throw asksForFunctions(json) ? inLegacyWords(thrown) : thrown;
+  }
+}
+
+function decoded(json: unknown, ignored: IgnoredFields | null): Chat {
   const body = validated(chat, withoutNotOffered(json, ignored), ignored);
   if (
     body.max_tokens !== undefined && body.max_completion_tokens !== undefined &&

@@ -4,6 +4,7 @@ import type { GatewayEvent } from "../../contract/events.ts";
 import { judgeAnswer } from "../../contract/answer_verdict.ts";
 import { GatewayError } from "../../contract/gateway_error.ts";
 import type { GatewayResult } from "../../contract/result.ts";
+import type { TokenUsage } from "../../contract/usage.ts";
 import { jsonResponse } from "../../http/json_response.ts";
 import { EVENT_STREAM, streamedResponse } from "../../http/streamed_response.ts";
 import { type EventEncoder, eventFrames } from "../event_frames.ts";
@@ -18,14 +19,19 @@ import { usageJson } from "./usage.ts";
 
 const refused = (why: string) => z.undefined({ error: `is not supported here: ${why}` }).optional();
 
+/** Each is a call of its own, and all of them are answered together. */
+const MAX_PROMPTS = 20;
+
 const body = knownFields("", {
   model: z.unknown(),
   prompt: z.preprocess(
-    (value) => Array.isArray(value) && value.length === 1 ? value[0] : value,
-    z.string({ error: "must be one text: token numbers mean nothing to these models" }).min(
-      1,
-      "must not be empty",
-    ),
+    (value) => Array.isArray(value) ? value : [value],
+    z.array(
+      z.string({ error: "must be a text: token numbers mean nothing to these models" }).min(
+        1,
+        "must not be empty",
+      ),
+    ).min(1, "must hold a text").max(MAX_PROMPTS, `must hold at most ${MAX_PROMPTS} texts`),
   ),
   echo: z.boolean().optional(),
   suffix: z.preprocess((value) => value === "" ? undefined : value, refused("texts are only gone on with")),
@@ -47,8 +53,11 @@ const body = knownFields("", {
 
 /** A legacy completion as a chat completion, and what stands before its answer. */
 export interface DecodedCompletion {
+  /** Of the first prompt. */
   chat: Chat;
-  /** The prompt, where it is to be repeated. */
+  /** 1 to 20. */
+  prompts: string[];
+  /** The first prompt, where it is to be repeated. */
   echo: string;
   rename: (thrown: unknown) => unknown;
 }
@@ -59,16 +68,24 @@ export interface DecodedCompletion {
  * @throws GatewayError `invalid_request`
  */
 export function decodeCompletion(json: unknown, ignored: IgnoredFields | null): DecodedCompletion {
-  const { prompt, echo, suffix: _, logprobs: __, best_of: best, ...asked } = validated(body, json, ignored);
+  const { prompt: prompts, echo, suffix: _, logprobs: __, best_of: best, ...asked } = validated(
+    body,
+    json,
+    ignored,
+  );
   if (best !== undefined && best !== (asked.n ?? 1)) {
     throw invalidRequest([{
       field: "best_of",
       problem: "is not supported here: all answers that are made are given",
     }]);
   }
+  const [prompt = ""] = prompts;
   try {
     const chat = decodeChat({ ...asked, messages: [{ role: "user", content: prompt }] }, ignored);
-    return { chat, echo: echo === true ? prompt : "", rename: renamed };
+    if (chat.stream && prompts.length > 1) {
+      throw invalidRequest([{ field: "stream", problem: "is for one prompt: several are answered whole" }]);
+    }
+    return { chat, prompts, echo: echo === true ? prompt : "", rename: renamed };
   } catch (thrown) {
     throw renamed(thrown);
   }
@@ -96,16 +113,51 @@ export interface CompletionTerms extends AnswerTerms {
  * @throws GatewayError as `encodeCompletion`
  */
 export function encodeTextCompletion(result: GatewayResult, terms: CompletionTerms): Response {
-  const error = unanswerable(result, terms.strictSchema);
-  if (error !== null) throw error;
-  const candidates = result.answer.candidates ?? [];
-  const several = candidates.length > 1;
-  const choices = (candidates.length === 0 ? [{}] : candidates).map((candidate: Candidate, index) =>
-    choice(index, terms.echo + textIn(candidate), several ? endOf(candidate) : endOf(candidate, result))
-  );
-  const completion = { ...head(terms, result.model), choices, usage: usageJson(result.usage) };
-  return jsonResponse(200, completion, result.requestId, resultHeaders(result));
+  return encodeTextCompletions([result], { ...terms, prompts: [terms.echo] });
 }
+
+/** The same for several prompts: their choices one after the other, in the order of the prompts. */
+export function encodeTextCompletions(
+  results: readonly GatewayResult[],
+  terms: CompletionTerms & { prompts: readonly string[] },
+): Response {
+  const choices = results.flatMap((result, n) => {
+    const error = unanswerable(result, terms.strictSchema);
+    if (error !== null) throw error;
+    const { candidates = [] } = result.answer;
+    const echo = terms.echo === "" ? "" : terms.prompts[n] ?? "";
+    return (candidates.length === 0 ? [{}] : candidates).map((candidate: Candidate) => ({
+      text: echo + textIn(candidate),
+      end: candidates.length > 1 ? endOf(candidate) : endOf(candidate, result),
+    }));
+  });
+  const last = results.at(-1)!;
+  const completion = {
+    ...head(terms, last.model),
+    choices: choices.map(({ text, end }, index) => choice(index, text, end)),
+    usage: usageJson(sumOf(results.map(({ usage }) => usage))),
+  };
+  return jsonResponse(
+    200,
+    completion,
+    terms.requestId,
+    resultHeaders({ ...last, requestId: terms.requestId }),
+  );
+}
+
+function sumOf(usages: readonly TokenUsage[]): TokenUsage {
+  return usages.reduce((one, other) => ({
+    inputTokens: one.inputTokens + other.inputTokens,
+    outputTokens: sum(one.outputTokens, other.outputTokens),
+    thoughtsTokens: sum(one.thoughtsTokens, other.thoughtsTokens),
+    cachedTokens: sum(one.cachedTokens, other.cachedTokens),
+    totalTokens: sum(one.totalTokens, other.totalTokens),
+    estimated: one.estimated || other.estimated,
+  }));
+}
+
+const sum = (one: number | null, other: number | null) =>
+  one === null && other === null ? null : (one ?? 0) + (other ?? 0);
 
 /** The same as a stream. */
 export async function streamTextCompletion(

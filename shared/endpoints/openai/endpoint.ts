@@ -10,12 +10,18 @@ import { askedOf, type CallOptions, createdAt, ignoredBy } from "./asked.ts";
 import { beginResponse, type KeptResponses, responseRoutes } from "./background.ts";
 import { batchRoutes } from "./batches.ts";
 import { type Chat, decodeChat } from "./chat_request.ts";
-import { decodeCompletion, encodeTextCompletion, streamTextCompletion } from "./completions.ts";
+import {
+  decodeCompletion,
+  encodeTextCompletion,
+  encodeTextCompletions,
+  streamTextCompletion,
+} from "./completions.ts";
 import { decodeEmbeddings, embedItems, encodeEmbeddings } from "./embeddings.ts";
 import { openaiErrorResponse } from "./error.ts";
 import { answer, fileRoutes, type OpenaiBatches } from "./files.ts";
 import { idHeaders } from "./headers.ts";
 import type { IgnoredFields } from "../ignored_fields.ts";
+import { asksForFunctions, inLegacyWords } from "./legacy_functions.ts";
 import { invalidRequest } from "../validated.ts";
 import { generateImage } from "./images.ts";
 import { fetchLinks } from "./media.ts";
@@ -53,6 +59,8 @@ export interface OpenaiEndpointOptions extends CallOptions, Links {
 }
 
 const BASE = "/openai/v1";
+/** Of a request's id, where each of its prompts has one with a number behind it. */
+const MAX_ITEM_ID_CHARS = 190;
 const POST = ["POST"] as const;
 const GET = ["GET"] as const;
 /** Of addresses that do not exist, which are answered like any others: credentials first. */
@@ -98,11 +106,16 @@ export function openaiEndpoint(options: OpenaiEndpointOptions): Endpoint {
 }
 
 async function completeChat(context: RequestContext, options: OpenaiEndpointOptions): Promise<Response> {
-  const { chat, request, terms, named } = await chatRequest(
+  const { chat, request, terms: answerTerms, legacyFunctions, named } = await chatRequest(
     context,
     options,
-    (json, ignored) => ({ chat: decodeChat(json, ignored), rename: (thrown) => thrown }),
+    (json, ignored) => {
+      const legacyFunctions = asksForFunctions(json);
+      const rename = (thrown: unknown) => legacyFunctions ? inLegacyWords(thrown) : thrown;
+      return { chat: decodeChat(json, ignored), legacyFunctions, rename };
+    },
   );
+  const terms = { ...answerTerms, legacyFunctions };
   if (!chat.stream) return named(encodeCompletion(await context.invoke(request), terms));
   return named(
     await encodeCompletionStream(context.stream(request), {
@@ -114,12 +127,29 @@ async function completeChat(context: RequestContext, options: OpenaiEndpointOpti
 }
 
 async function completeText(context: RequestContext, options: OpenaiEndpointOptions): Promise<Response> {
-  const { chat, echo, request, terms: answerTerms, named } = await chatRequest(
+  const { chat, prompts, echo, request, terms: answerTerms, named } = await chatRequest(
     context,
     options,
     decodeCompletion,
   );
   const terms = { ...answerTerms, echo, includeUsage: chat.stream_options?.include_usage === true };
+  if (prompts.length > 1) {
+    const links = await fetchLinks(chat.messages, options, context);
+    // Each is a call of its own: upstream counts each as one.
+    const results = await Promise.allSettled(prompts.map((prompt, n) => {
+      const messages =
+        decodeChat({ model: chat.model, messages: [{ role: "user", content: prompt }] }).messages;
+      return context.invoke({
+        ...request,
+        id: `${request.id.slice(0, MAX_ITEM_ID_CHARS)}.${n + 1}`,
+        prompt: promptOf({ ...chat, messages }, links),
+      });
+    }));
+    const failed = results.find((result) => result.status === "rejected");
+    if (failed !== undefined) throw failed.reason;
+    const answers = results.flatMap((result) => result.status === "fulfilled" ? [result.value] : []);
+    return named(encodeTextCompletions(answers, { ...terms, prompts }));
+  }
   if (!chat.stream) return named(encodeTextCompletion(await context.invoke(request), terms));
   return named(await streamTextCompletion(context.stream(request), terms));
 }

@@ -3,17 +3,18 @@ import { GatewayError } from "../../contract/gateway_error.ts";
 import type { AnswerVerdict, GatewayResult } from "../../contract/result.ts";
 import { modelHeaders } from "./headers.ts";
 
-export type FinishReason = "stop" | "length" | "tool_calls" | "content_filter";
+export type FinishReason = "stop" | "length" | "tool_calls" | "function_call" | "content_filter";
 
 /** How one candidate ended, in OpenAI's words, which have none for a failure of the model. */
 export function openaiFinishReason(
   candidate: Candidate,
   verdict: AnswerVerdict,
   calls: number,
+  legacyFunctions = false,
 ): FinishReason {
   if (!verdict.ok && verdict.code === "content_blocked") return "content_filter";
   if (candidate.finishReason === "MAX_TOKENS") return "length";
-  return calls > 0 ? "tool_calls" : "stop";
+  return calls === 0 ? "stop" : legacyFunctions ? "function_call" : "tool_calls";
 }
 
 /**

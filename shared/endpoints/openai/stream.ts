@@ -115,7 +115,10 @@ class FrameEncoder implements EventEncoder {
         ...(reasoning !== "" && { reasoning_content: reasoning }),
         ...(text !== "" && { content: text }),
         ...(silent && { content: null }),
-        ...(toolCalls.length > 0 && { tool_calls: toolCalls }),
+        ...(toolCalls.length > 0 &&
+          (this.#terms.legacyFunctions === true
+            ? { function_call: allowed[0]!.function }
+            : { tool_calls: toolCalls })),
         ...(signature !== null && { extra_content: extraContent(signature) }),
       };
       if (this.#isOpen(index)) return this.#chunk(index, delta);
@@ -160,7 +163,7 @@ class FrameEncoder implements EventEncoder {
       ? ""
       : this.#chunk(index, { annotations: citations.map(annotation) });
     return open + cited + this.#chunk(index, {}, {
-      finish_reason: openaiFinishReason(ended, verdict, calls),
+      finish_reason: openaiFinishReason(ended, verdict, calls, this.#terms.legacyFunctions),
       native_finish_reason: nativeReason(ended, verdict),
     });
   }

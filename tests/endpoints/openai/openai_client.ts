@@ -663,6 +663,43 @@ export function openaiClient(gateway: () => TestGateway): void {
       expect(error.message).toContain("Search as tool is not enabled");
     });
 
+    test("[openai.functions] calls functions as they were before tools, streamed and not", async () => {
+      const functions = TOOLS.slice(0, 1).map(({ function: { strict: _, ...declared } }) => declared);
+      const question: Message = { role: "user", content: "Use find_events for 5 мая 2027 года" };
+      for (const model of [GEMMA, SIGNING]) {
+        const { choices: [asked] } = await client().chat.completions.create({
+          model,
+          messages: [question],
+          functions,
+        });
+        expect(asked).toMatchObject({ finish_reason: "function_call", message: { content: null } });
+        expect(asked!.message.tool_calls).toBeUndefined();
+        const call = asked!.message.function_call!;
+        expect([call.name, JSON.parse(call.arguments)]).toEqual(["find_events", {
+          date: expect.any(String),
+        }]);
+        const answered = await client().chat.completions.create({
+          model,
+          messages: [question, asked!.message, {
+            role: "function",
+            name: call.name,
+            content: '{"events":["Лекция"]}',
+          }],
+          functions,
+        });
+        expect(answered.choices[0]).toMatchObject({
+          finish_reason: "stop",
+          message: { content: expect.stringContaining("Лекция") },
+        });
+      }
+      const stream = client().chat.completions.stream({ model: GEMMA, messages: [question], functions });
+      const { choices: [streamed] } = await stream.finalChatCompletion();
+      expect(streamed).toMatchObject({
+        finish_reason: "function_call",
+        message: { function_call: { name: "find_events" } },
+      });
+    });
+
     test("[openai.completions openai.moderations openai.transcriptions openai.images] has the older and the smaller endpoints", async () => {
       const { completions, moderations, audio, images } = client();
       const completion = await completions.create({ model: GEMMA, prompt: "Reply with exactly: one" });
@@ -676,6 +713,11 @@ export function openaiClient(gateway: () => TestGateway): void {
         })
       ) text += choice?.text ?? "";
       expect(text).toBe("one");
+      const several = await completions.create({
+        model: GEMMA,
+        prompt: ["Reply with exactly: a", "Reply with exactly: b"],
+      });
+      expect(several.choices.map(({ index, text }) => [index, text])).toEqual([[0, "a"], [1, "b"]]);
 
       const { results } = await moderations.create({ model: GEMMA, input: "Hello" });
       expect(results).toHaveLength(1);

@@ -1,6 +1,7 @@
 /** Legacy completions, moderations, transcriptions and pictures. */
 import { describe, expect, test } from "vitest";
 import type { Part } from "../../../shared/contract/content.ts";
+import type { GatewayRequest } from "../../../shared/contract/request.ts";
 import type { GatewayResult } from "../../../shared/contract/result.ts";
 import type { OpenaiEndpointOptions } from "../../../shared/endpoints/openai/endpoint.ts";
 import { RESULT } from "./router_fixture.ts";
@@ -41,6 +42,27 @@ describe("[openai.completions] a legacy completion", () => {
     });
   });
 
+  test("of several prompts is a call for each, and their choices in order", async () => {
+    const asked: GatewayRequest[] = [];
+    const router = testOpenai({
+      invoke: (request) => {
+        asked.push(request);
+        const { prompt } = request;
+        const words = prompt.contents[0]!.parts!.map(({ text }) => text).join();
+        return Promise.resolve(
+          resultOf([{ content: { parts: [{ text: `-${words}` }] }, finishReason: "STOP" }]),
+        );
+      },
+    });
+    const response = await complete(router, { prompt: ["a", "b"], echo: true, temperature: 0 });
+    expect(await response.json()).toMatchObject({
+      choices: [{ index: 0, text: "a-a" }, { index: 1, text: "b-b" }],
+      usage: { total_tokens: 28 },
+    });
+    expect(asked.map(({ id }) => id.slice(-2))).toEqual([".1", ".2"]);
+    expect(asked.map(({ prompt }) => prompt.generationConfig?.temperature)).toEqual([0, 0]);
+  });
+
   test("streams", async () => {
     const piece = (...parts: Part[]) => [{ content: { parts } }];
     const source = streaming([
@@ -63,8 +85,11 @@ describe("[openai.completions] a legacy completion", () => {
   });
 
   test.each([
-    ["prompt", { prompt: [1, 2] }],
-    ["prompt", { prompt: ["a", "b"] }],
+    ["prompt[0]", { prompt: [1, 2] }],
+    ["prompt[1]", { prompt: ["a", ""] }],
+    ["prompt", { prompt: [] }],
+    ["prompt", { prompt: Array(21).fill("a") }],
+    ["stream", { prompt: ["a", "b"], stream: true }],
     ["suffix", { suffix: "end" }],
     ["logprobs", { logprobs: 1 }],
     ["best_of", { best_of: 3 }],

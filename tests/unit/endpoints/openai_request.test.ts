@@ -83,9 +83,37 @@ describe("messages", () => {
     [["messages[0].content[0].type"], [{ role: "user", content: [{ type: "video" }] }]],
     [["messages[0].content[0].text"], [{ role: "user", content: [{ type: "text" }] }]],
     [["messages[0].weight"], [{ role: "user", content: "x", weight: 1 }]],
-    [["messages[0].function_call"], [{ role: "assistant", function_call: { name: "f", arguments: "" } }]],
     [["messages[0].tool_call_id"], [{ role: "tool", content: "x" }]],
   ])("%j is named", (fields, messages) => expect(faults({ messages })).toEqual(fields));
+});
+
+test("[openai.functions] functions as they were before tools: declared, called and answered", () => {
+  const messages = [
+    { role: "user", content: "Weather in Perm and Omsk?" },
+    { role: "assistant", content: null, function_call: { name: "weather", arguments: '{"city":"Perm"}' } },
+    { role: "function", name: "weather", content: "Rain" },
+    { role: "assistant", content: null, function_call: { name: "weather", arguments: '{"city":"Omsk"}' } },
+    { role: "function", name: "weather", content: "Sun" },
+  ];
+  const functions = [{
+    name: "weather",
+    parameters: { type: "object", properties: { city: { type: "string" } } },
+  }];
+  const asked = prompt({ messages, functions, function_call: { name: "weather" } });
+  expect(asked.contents.slice(1).map(({ parts }) => parts?.[0]?.functionCall ?? parts?.[0]?.functionResponse))
+    .toMatchObject([
+      { name: "weather", args: { city: "Perm" } },
+      { name: "weather", response: { output: "Rain" } },
+      { args: { city: "Omsk" } },
+      { response: { output: "Sun" } },
+    ]);
+  expect(asked.tools).toMatchObject([{ functionDeclarations: [{ name: "weather" }] }]);
+  expect(asked.toolConfig).toEqual({
+    functionCallingConfig: { mode: "ANY", allowedFunctionNames: ["weather"] },
+  });
+  // An older history, to which nobody declares functions any more.
+  expect(prompt({ messages }).contents).toHaveLength(5);
+  expect(faults({ functions: [{ name: "f g" }] })).toEqual(["functions[0].name"]);
 });
 
 describe("parts that are not text", () => {
@@ -529,7 +557,7 @@ describe("what cannot be honoured is refused by its name", () => {
     { modalities: ["text", "audio"] },
     { audio: { voice: "alloy", format: "mp3" } },
     { prediction: { type: "content", content: "x" } },
-    { functions: [{ name: "f" }] },
+    { functions: [{ name: "f" }], tools: [] },
     { function_call: "auto" },
     { prompt_cache_retention: "24h" },
     { temprature: 1 },
