@@ -256,18 +256,18 @@ describe.skipIf(!CAN_RUN)("the console", () => {
       if (/admin\/requests\?/.test(request.url())) lists.push(request.url());
     });
     await page.getByLabel("Model").fill("gemma-4-31b-it");
-    await page.getByLabel("Live").check();
+    await page.getByRole("switch", { name: "Live" }).check();
     await page.waitForResponse(/requests\/tail\?after=/);
     await call("of-another-model", "gemma-4-26b-a4b-it");
     await call("while-live");
-    await page.getByRole("button", { name: "Open request while-live" }).waitFor();
-    expect(await page.getByRole("button", { name: "Open request while-live" }).count()).toBe(1);
+    await page.getByRole("button", { name: "Open request while-live", exact: true }).waitFor();
+    expect(await page.getByRole("button", { name: "Open request while-live", exact: true }).count()).toBe(1);
     lists.length = 0;
     await call("while-live-2");
     await page.getByRole("button", { name: "Open request while-live-2" }).waitFor();
     expect(lists).toEqual([]);
     expect(await page.getByRole("button", { name: "Open request of-another-model" }).count()).toBe(0);
-    await page.getByLabel("Live").uncheck();
+    await page.getByRole("switch", { name: "Live" }).uncheck();
     await page.getByLabel("Model").fill("");
   });
 
