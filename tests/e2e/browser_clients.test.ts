@@ -1,5 +1,4 @@
 /** OpenAI's and Google's own packages in a page of another origin: what they ask for in a preflight, they get. */
-import type { Browser, Page } from "playwright-core";
 import { build } from "vite";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { CHECKOUT } from "../../local/paths.ts";
@@ -15,41 +14,85 @@ beforeAll(async () => {
 });
 afterAll(() => stack?.stop());
 
-/** CI has a browser, so there nothing is skipped. */
-const CAN_RUN = Deno.env.get("CI") !== undefined || chromiumPath() !== undefined;
+/** A page of another origin that has the packages, in one browser. */
+interface OpenPage {
+  evaluate<T>(script: (given: Given) => Promise<T>, given: Given): Promise<T>;
+  /** What went wrong in it. */
+  problems: string[];
+  close(): Promise<void>;
+}
 
-describe.skipIf(!CAN_RUN)("in Chromium", () => {
-  let site: Deno.HttpServer<Deno.NetAddr>;
-  let browser: Browser;
-  let page: Page;
-  let problems: string[];
+let site: Deno.HttpServer<Deno.NetAddr>;
+let siteUrl: string;
+beforeAll(async () => {
+  const script = await bundled("tests/e2e/browser_page.ts");
+  // Another port is another origin.
+  site = Deno.serve(
+    { port: 0, hostname: "127.0.0.1", onListen: () => {} },
+    (request) =>
+      new URL(request.url).pathname === "/page.js"
+        ? new Response(script, { headers: { "content-type": "text/javascript" } })
+        : new Response(`<!doctype html><script type="module" src="/page.js"></script>`, {
+          headers: { "content-type": "text/html" },
+        }),
+  );
+  siteUrl = `http://127.0.0.1:${site.addr.port}/`;
+});
+afterAll(() => site?.shutdown());
 
-  beforeAll(async () => {
-    const script = await bundled("tests/e2e/browser_page.ts");
-    // Another port is another origin.
-    site = Deno.serve(
-      { port: 0, hostname: "127.0.0.1", onListen: () => {} },
-      (request) =>
-        new URL(request.url).pathname === "/page.js"
-          ? new Response(script, { headers: { "content-type": "text/javascript" } })
-          : new Response(`<!doctype html><script type="module" src="/page.js"></script>`, {
-            headers: { "content-type": "text/html" },
-          }),
-    );
-    browser = await openBrowser();
-    ({ page, problems } = await openPage(browser));
-    await page.goto(`http://127.0.0.1:${site.addr.port}/`, { waitUntil: "load" });
+/** CI has a Chromium, so there nothing of it is skipped. */
+const HAS_CHROMIUM = Deno.env.get("CI") !== undefined || chromiumPath() !== undefined;
+
+describe.skipIf(!HAS_CHROMIUM)("in Chromium", () => {
+  clientsIn(async () => {
+    const browser = await openBrowser();
+    const { page, problems } = await openPage(browser);
+    await page.goto(siteUrl, { waitUntil: "load" });
     await page.waitForFunction("'OpenAI' in window");
+    return {
+      evaluate: (script, given) => page.evaluate(script, given),
+      problems,
+      close: () => browser.close(),
+    };
+  });
+});
+
+/** By name alone: a second browser takes its time, and Chromium shows nearly all that could go wrong. */
+const FIREFOX = Deno.env.get("EVE_FIREFOX");
+
+if (FIREFOX !== undefined) {
+  describe("in Firefox, which EVE_FIREFOX names", () => {
+    clientsIn(async () => {
+      const { launch } = await import("puppeteer-core");
+      const browser = await launch({ browser: "firefox", executablePath: FIREFOX, headless: true });
+      const page = await browser.newPage();
+      const problems: string[] = [];
+      page.on("pageerror", (error) => problems.push(String(error)));
+      await page.goto(siteUrl, { waitUntil: "load" });
+      await page.waitForFunction("'OpenAI' in window");
+      expect(await browser.version()).toMatch(/firefox/i);
+      return {
+        evaluate: (script, given) => page.evaluate(script, given),
+        problems,
+        close: () => browser.close(),
+      };
+    });
+  });
+}
+
+function clientsIn(opening: () => Promise<OpenPage>): void {
+  let open: OpenPage;
+  beforeAll(async () => {
+    open = await opening();
   });
   afterAll(async () => {
-    await browser?.close();
-    await site?.shutdown();
-    expect(problems).toEqual([]);
+    await open?.close();
+    expect(open?.problems).toEqual([]);
   });
 
   /** Runs in the page. It sees nothing of this file but what it is given. */
   const inPage = <T>(script: (given: Given) => Promise<T>): Promise<T> =>
-    page.evaluate(script, { address, key: stack.keys.secret, model: "gemma-4-31b-it" });
+    open.evaluate(script, { address, key: stack.keys.secret, model: "gemma-4-31b-it" });
 
   test("[openai.browser] openai's stream() streams, tools too", async () => {
     const { pieces, text, called } = await inPage(async ({ address, key, model }) => {
@@ -142,7 +185,7 @@ describe.skipIf(!CAN_RUN)("in Chromium", () => {
     expect(text).toBe("концерт");
     expect(streamed).toBe("фестиваль на острове");
   });
-});
+}
 
 describe("in Firefox, which counts user-agent among the headers to be asked for", () => {
   test.each([

@@ -19,9 +19,11 @@ const JAVASCRIPT = [
   "openai/agents",
   "langchain",
   "gemini/google_genai",
+  "gemini/cached_contents",
   "gemini/google_generative_ai",
   "gemini/ai_sdk",
   "anthropic/anthropic_client",
+  "anthropic/ai_sdk_anthropic",
 ];
 
 const read = (path: string) => Deno.readTextFileSync(`${CHECKOUT}/${path}`);

@@ -1,6 +1,7 @@
 /** The OpenAI and the Anthropic endpoint as existing clients meet them: theirs are the requests, ours the running stack. */
 import { afterAll, beforeAll, beforeEach } from "vitest";
 import { closeTestGateway, openTestGateway, type TestGateway } from "./gemini/gemini_stack.ts";
+import { aiSdkAnthropic } from "./anthropic/ai_sdk_anthropic.ts";
 import { anthropicClient } from "./anthropic/anthropic_client.ts";
 import { agents } from "./openai/agents.ts";
 import { aiSdk } from "./openai/ai_sdk.ts";
@@ -26,4 +27,5 @@ agents(gateway);
 langchain(gateway);
 scanner(gateway);
 anthropicClient(gateway);
+aiSdkAnthropic(gateway);
 aliases(gateway);

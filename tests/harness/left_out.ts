@@ -4,12 +4,17 @@ import { FRAMEWORKS_PYTHON, PACKAGES_PYTHON } from "./python.ts";
 import { HAS_TESSERACT } from "./tesseract.ts";
 
 /** One line for each part that is left out. */
-export function leftOut(has: { packages: boolean; chromium: boolean; tesseract: boolean }): string[] {
+export function leftOut(
+  has: { packages: boolean; chromium: boolean; firefox: boolean; tesseract: boolean },
+): string[] {
   return [
     ...(has.packages ? [] : ["Left out: what needs Python's packages. To have it: tests/python/install"]),
     ...(has.chromium
       ? []
       : ["Left out: what needs a browser. To have it: install Chromium, or name it in EVE_CHROMIUM"]),
+    ...(has.firefox
+      ? []
+      : ["Left out: clients in Firefox. To have it: install one, and name it in EVE_FIREFOX"]),
     ...(has.tesseract
       ? []
       : ["Left out: what needs tesseract. To have it: install tesseract-ocr and tesseract-ocr-rus"]),
@@ -23,6 +28,7 @@ export function teardown(): void {
     const line of leftOut({
       packages: PACKAGES_PYTHON !== null && FRAMEWORKS_PYTHON !== null,
       chromium: chromiumPath() !== undefined,
+      firefox: Deno.env.get("EVE_FIREFOX") !== undefined,
       tesseract: HAS_TESSERACT,
     })
   ) console.log(line);

@@ -3,10 +3,11 @@ import { leftOut } from "../harness/left_out.ts";
 import { storesLeftOut } from "../harness/stores_left_out.ts";
 
 test("a user who has no Python packages, no browser and no tesseract is told what is left out", () => {
-  expect(leftOut({ packages: true, chromium: true, tesseract: true })).toEqual([]);
-  expect(leftOut({ packages: false, chromium: false, tesseract: false })).toEqual([
+  expect(leftOut({ packages: true, chromium: true, firefox: true, tesseract: true })).toEqual([]);
+  expect(leftOut({ packages: false, chromium: false, firefox: false, tesseract: false })).toEqual([
     expect.stringContaining("tests/python/install"),
     expect.stringContaining("Chromium"),
+    expect.stringContaining("EVE_FIREFOX"),
     expect.stringContaining("tesseract-ocr-rus"),
   ]);
 });

@@ -33,8 +33,8 @@ export function cachedContents(gateway: () => TestGateway): void {
     return seen.map(({ method, project }: Record<string, string>) => [method, project]);
   };
 
-  describe("[gemini.caches] cached contents", () => {
-    test("are made, listed, shown, extended and deleted; a prompt that names one goes where it is", async () => {
+  describe("@google/genai", () => {
+    test("[gemini.caches] makes, lists, shows, extends and deletes caches; a prompt that names one goes where it is", async () => {
       const ai = client();
       const made = await create(ai);
       expect(made).toMatchObject({ model: `models/${KEEPS}`, displayName: "programme" });
@@ -75,7 +75,7 @@ export function cachedContents(gateway: () => TestGateway): void {
       ]);
     });
 
-    test("are not found by others, nor by a name that Google alone knows", async () => {
+    test("[gemini.caches] finds no cache of others, nor one that Google alone knows", async () => {
       const made = await create();
       const added = await gateway().stack.invoke("admin/consumers/add", { name: "caches", kind: "service" });
       const consumer = (await added.json()).secret;
@@ -93,7 +93,7 @@ export function cachedContents(gateway: () => TestGateway): void {
       await client().caches.delete({ name: made.name! });
     });
 
-    test("what cannot be kept is refused in words, and answers go on as before", async () => {
+    test("[gemini.caches] is refused in words what cannot be cached, and gets answers as before", async () => {
       const ai = client();
       const kept = (model: string, contents: string, ttl = "600s") =>
         errorOf(ai.caches.create({ model, config: { contents, ttl } }));
@@ -114,21 +114,18 @@ export function cachedContents(gateway: () => TestGateway): void {
       expect(await gateway().sql`select from eve.key_model_blocks`).toHaveLength(0);
     });
 
-    test("a cache that is gone at Google is the caller's error, and blocks no key", async () => {
+    test("[gemini.caches] learns that a cache is gone at Google, and no key is blocked for it", async () => {
       const made = await create();
       await fetch(`${gateway().stack.emulatorUrl}/__control/reset`, { method: "POST", body: "{}" });
       expect(await errorOf(ask(made))).toMatchObject({ code: 400, message: /CachedContent not found/ });
       expect(await gateway().sql`select from eve.key_model_blocks`).toHaveLength(0);
     });
-  });
-
-  describe("[gemini.not-here] what is not here", () => {
-    test("interactions are refused in words", async () => {
+    test("[gemini.not-here] is refused interactions in words", async () => {
       const interaction = client().interactions.create({ model: GEMMA, input: "Hello" });
       await expect(interaction).rejects.toThrow(/Interactions are not offered here/);
     });
 
-    test("Live is refused in words, to a WebSocket too", async () => {
+    test("[gemini.not-here] is refused Live in words, by a WebSocket too", async () => {
       const url = new URL(gateway().baseUrl);
       const path = "/ws/google.ai.generativelanguage.v1beta.GenerativeService.BidiGenerateContent";
       const socket = new Socket();
