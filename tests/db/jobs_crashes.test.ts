@@ -178,6 +178,33 @@ describe("no job is lost, answered twice, sent after it was cancelled or begun b
   }, 600_000);
 });
 
+test(
+  "a run after one that died with its answer in the books is the same call: nothing is sent again",
+  async () => {
+    const platform = await JobPlatform.open({ url: db.url, lanes: 1, rpm: RPM, random: seededRandom(5) });
+    const { sql } = platform;
+    try {
+      const [id] = await platform.submit(["once"]);
+      const [first] = platform.workers;
+      await platform.kill(first!, { when: "before", of: "eve_jobs_complete" });
+      platform.start();
+      await platform.until(
+        async () => (await sql`select from eve.jobs where finished_at is null`).length === 0,
+        HOUR,
+      );
+      const [job] = await sql`select state, losses, result -> 'body' ->> 'text' as text from eve.jobs`;
+      expect(job).toEqual({ state: "succeeded", losses: 1, text: "Answer to once" });
+      expect(platform.sent.map(({ name }) => name)).toEqual(["once"]);
+      expect([...await sql`select request_id, state from eve.requests`]).toEqual([
+        { request_id: id, state: "succeeded" },
+      ]);
+    } finally {
+      await platform.close();
+    }
+  },
+  600_000,
+);
+
 test("a flood of one caller holds up neither another's first job nor an interactive call", async () => {
   const platform = await JobPlatform.open({
     url: db.url,

@@ -4,6 +4,7 @@ import { Webhook } from "standardwebhooks";
 import { startOutsideWorker } from "../harness/outside_worker.ts";
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from "vitest";
 import { startTestStack, type TestStack } from "../harness/stack.ts";
+import { insist, TROUBLES } from "../harness/load/troubles.ts";
 import { until } from "../harness/patience.ts";
 
 let stack: TestStack;
@@ -32,11 +33,22 @@ const queue = async (body: Record<string, unknown>, key = stack.keys.secret) =>
 const jobs = (path: string, { key = stack.keys.secret, method = "GET" } = {}) =>
   fetch(`${stack.url}/functions/v1/llm-invoke/jobs${path}`, { method, headers: { apikey: key } });
 const job = async (path: string, options = {}) => (await said(await jobs(path, options))).job;
+/** The emulator's own side: what it saw, or that it begins anew. */
+// deno-lint-ignore no-explicit-any -- JSON whose fields the tests look at.
+async function control(action: "GET requests" | "POST reset"): Promise<any> {
+  const [method, path] = action.split(" ");
+  const response = await fetch(`${stack.emulatorUrl}/__control/${path}`, {
+    method: method!,
+    ...(method === "POST" && { body: "{}" }),
+  });
+  return await response.json();
+}
 /** Waits until it holds, and calls the worker meanwhile as the schedule does, which is off here: when something is due. */
 const untilWorked = (holds: () => unknown) =>
   until(async () => {
     if ((await sql`select public.eve_jobs_due() as is_due`)[0]!.is_due) {
-      await (await stack.invoke("worker", {})).body?.cancel();
+      // One that was killed is not back yet.
+      await (await stack.invoke("worker", {}).catch(() => null))?.body?.cancel();
     }
     return await holds();
   });
@@ -203,27 +215,10 @@ test("a worker outside runs jobs as well, and gives back what it holds when it i
 describe("workers that die", () => {
   const MANY = 40;
   beforeEach(() => sql`delete from eve.jobs`);
-
-  test("lose no job, and none is answered twice", async () => {
-    for (let n = 0; n < MANY; n++) {
-      expect(await queue({ prompt: `Number ${n}`, request_id: `n${n}` })).toMatchObject({ http: 202 });
-    }
-    const ended = async () =>
-      (await sql`select count(*)::integer as n from eve.jobs where finished_at is not null`)[0]!.n as number;
-    const worker = stack.functions.get("worker")!;
-    for (const more of [5, 10]) {
-      const before = await ended();
-      await until(async () => await ended() >= Math.min(before + more, MANY - 10));
-      worker.kill();
-      // Its leases end at once, and not in half a minute.
-      await sql`update eve.jobs set lease_until = now() where lease_until is not null`;
-      await sql`delete from eve.job_workers`;
-      await until(async () => {
-        const response = await stack.invoke("worker", {}).catch(() => null);
-        await response?.body?.cancel();
-        return response?.status === 202;
-      });
-    }
+  const ended = async () =>
+    (await sql`select count(*)::integer as n from eve.jobs where finished_at is not null`)[0]!.n as number;
+  /** Waits until all have ended, each with one answer. */
+  async function allAnswered() {
     await untilWorked(async () => {
       // The reservations of calls whose worker has died end as well, and not in three minutes.
       await sql`
@@ -239,7 +234,59 @@ describe("workers that die", () => {
       from eve.jobs j join eve.requests r on starts_with(r.request_id, j.id::text) and r.state = 'succeeded'
       group by j.id having count(*) <> 1`;
     expect([...answered]).toEqual([]);
+  }
+
+  test("lose no job, and none is answered twice", async () => {
+    for (let n = 0; n < MANY; n++) {
+      expect(await queue({ prompt: `Number ${n}`, request_id: `n${n}` })).toMatchObject({ http: 202 });
+    }
+    const worker = stack.functions.get("worker")!;
+    for (const more of [5, 10]) {
+      const before = await ended();
+      await until(async () => await ended() >= Math.min(before + more, MANY - 10));
+      worker.kill();
+      // Its leases end at once, and not in half a minute.
+      await sql`update eve.jobs set lease_until = now() where lease_until is not null`;
+      await sql`delete from eve.job_workers`;
+      await until(async () => {
+        const response = await stack.invoke("worker", {}).catch(() => null);
+        await response?.body?.cancel();
+        return response?.status === 202;
+      });
+    }
+    await allAnswered();
   }, 300_000);
+
+  test(
+    "[fault.database-restarted] with their database, restarted and then killed, lose no job either, and the books have every call",
+    async () => {
+      await control("POST reset");
+      for (let n = 0; n < MANY; n++) {
+        expect(await queue({ prompt: `Restart ${n}.` })).toMatchObject({ http: 202 });
+      }
+      for (const trouble of [TROUBLES.postgres_restarted, TROUBLES.postgres_killed]) {
+        const before = await ended();
+        await untilWorked(async () => await ended() >= Math.min(before + 5, MANY - 10));
+        // In the middle of calls.
+        await until(async () => (await sql`select from eve.inflight where state = 'reserved'`).length > 0);
+        await trouble.run({ stack, sql, random: Math.random });
+        // The leases end at once, and not in half a minute: whoever still runs is one that was away for longer.
+        await insist(() => sql`update eve.jobs set lease_until = now() where lease_until is not null`);
+        await insist(() => sql`delete from eve.job_workers`);
+      }
+      await allAnswered();
+      const books = await sql`
+      select j.body -> 'body' ->> 'prompt' as prompt, count(*) filter (where r.dispatched)::integer as calls
+      from eve.jobs j join eve.requests r on starts_with(r.request_id, j.id::text)
+      group by j.id`;
+      const sent = (await control("GET requests")).map(({ body }: { body: string }) => body);
+      const uncounted = books.filter(({ prompt, calls }) =>
+        sent.filter((body: string) => body.includes(`"${prompt}"`)).length > calls
+      );
+      expect([...uncounted]).toEqual([]);
+    },
+    300_000,
+  );
 });
 
 describe("a flood", () => {

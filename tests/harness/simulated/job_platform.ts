@@ -75,8 +75,10 @@ export interface Sent {
 /** What stands between a process and everything else. */
 export class Process {
   dead = false;
-  /** How it dies, at which question to the database. */
-  doom: { when: "call" | "answer"; of: string } | null = null;
+  /** How it dies, at which question to the database: before it asks, in the middle, or before it hears the answer. */
+  doom: { when: "before" | "call" | "answer"; of: string } | null = null;
+  /** Questions to the database that are under way. */
+  readonly asking = new Set<Promise<unknown>>();
   #thaw: PromiseWithResolvers<void> | null = null;
 
   constructor(readonly name: string, readonly direct: ReturnType<typeof directTransport>) {}
@@ -395,7 +397,14 @@ export class JobPlatform {
     return async (name, args, signal) => {
       await process.alive();
       const doom = process.doom?.of === name ? process.doom.when : null;
+      if (doom === "before") {
+        // What it has asked before is done: it dies between two questions.
+        await this.time.tracked(Promise.allSettled(process.asking).then(() => {}));
+        await this.kill(process);
+        await process.alive();
+      }
       const called = this.time.tracked(process.direct.call(name, args, signal));
+      process.asking.add(called);
       try {
         if (doom === "call") {
           called.catch(() => {});
@@ -408,6 +417,7 @@ export class JobPlatform {
         if (doom === "answer") await this.kill(process);
         return answer;
       } finally {
+        process.asking.delete(called);
         await process.alive();
       }
     };
@@ -429,8 +439,8 @@ export class JobPlatform {
   }
 
   /**
-   * Ends a process, and its connections with whatever they are about: now, in the middle of what it next asks of a function of the
-   * database, or before it hears the answer.
+   * Ends a process, and its connections with whatever they are about: now, before or in the middle of what it next asks of a function of
+   * the database, or before it hears the answer.
    */
   async kill(process: Process, doom: Process["doom"] = null): Promise<void> {
     if (doom !== null) {
