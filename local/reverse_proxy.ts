@@ -30,8 +30,11 @@ export interface ReverseProxy {
   shutdown(): Promise<void>;
 }
 
-/** What the embedded API reads of a body: rows and sign-ins. Functions have bounds of their own. */
-const MAX_API_BODY_BYTES = 10 * 1024 * 1024;
+/**
+ * What the embedded API reads of a body: rows and sign-ins, and, without S3, files that functions keep in the database: 10 MiB, in Base64.
+ * Functions have bounds of their own.
+ */
+const MAX_API_BODY_BYTES = 14 * 1024 * 1024;
 
 /** The platform gives up on a function that has not sent its first byte by then. */
 const FIRST_BYTE_TIMEOUT_MS = 150_000;

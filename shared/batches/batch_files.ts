@@ -8,7 +8,7 @@ import { letGo, readParts, storeBytes } from "./stored_bytes.ts";
 export type StoredFile = Pick<BatchInput, "tenant_id" | "sha256" | "parts">;
 
 /** What a file of lines is, unless somebody says otherwise. */
-const LINES_TYPE = "application/x-ndjson";
+export const LINES_TYPE = "application/x-ndjson";
 
 export interface FileToKeep {
   /** Made by us: kept twice, it is one file. Absent: a fresh one. */
@@ -48,10 +48,9 @@ export function createBatchFiles({ batches, media, newId }: BatchFileDependencie
   return {
     async keep({ id = newId(), filename, bytes, mimeType = LINES_TYPE, isListed = true }, caller) {
       const [tenantId, opened] = await Promise.all([batches.tenantOf(caller), media()]);
-      const isLines = isFileOfLines(mimeType);
-      if (!isLines) await checkedType(bytes, mimeType);
+      const purpose = purposeOf(mimeType);
+      if (purpose !== "batch") await checkedType(bytes, mimeType);
       const sha256 = await storeBytes(opened, { tenantId, fileId: id, bytes });
-      const purpose = isLines ? "batch" : "user_data";
       const facts = {
         id,
         filename,
@@ -87,6 +86,11 @@ export function createBatchFiles({ batches, media, newId }: BatchFileDependencie
       await batches.deleteFile(id, caller);
     },
   };
+}
+
+/** What a file of a type is for. */
+export function purposeOf(mimeType: string): "batch" | "user_data" {
+  return isFileOfLines(mimeType) ? "batch" : "user_data";
 }
 
 /** Names of JSON Lines: there is no official one, and Google's own examples send `jsonl` alone. */

@@ -1,23 +1,37 @@
 import { GatewayError } from "../contract/gateway_error.ts";
 import type { Batches, BatchFile } from "../database/batches.ts";
 import type { JobCaller } from "../database/jobs.ts";
-import type { Upload, UploadRows } from "../database/uploads.ts";
+import type { Upload, UploadPart, UploadRows } from "../database/uploads.ts";
 import { md5Stream } from "../media/hash.ts";
+import { checkedType } from "../media/file_type.ts";
 import type { Media } from "../media/storage.ts";
+import { LINES_TYPE, purposeOf } from "./batch_files.ts";
 import { letGo, readParts, storeBytes } from "./stored_bytes.ts";
 
-/** As OpenAI bounds the file of a batch. */
+/** As OpenAI bounds the file of a batch; Google's clients may send no more here either. */
 export const MAX_UPLOAD_BYTES = 200_000_000;
 
-/** Files of batches that are sent in parts: each part is stored as it comes, and the whole is never held. */
+/** Files that are sent in parts: each part is stored as it comes, and the whole is never held. */
 export interface Uploads {
-  /** @throws GatewayError `storage_quota_exceeded`: the whole would find no room */
-  create(asked: { filename: string; bytes: number }, caller: JobCaller): Promise<Upload>;
-  /** @throws GatewayError `not_found`, `invalid_request`, `storage_quota_exceeded`, `storage_unavailable` */
+  /**
+   * @param asked `id`: of the file; absent: a fresh one. `mimeType`: absent: it is a file of lines
+   * @throws GatewayError `storage_quota_exceeded`: the whole would find no room
+   */
+  create(
+    asked: { id?: string; filename: string; mimeType?: string; bytes: number },
+    caller: JobCaller,
+  ): Promise<Upload>;
+  /** @throws GatewayError `not_found` */
+  find(uploadId: string, caller: JobCaller): Promise<{ upload: Upload; parts: UploadPart[] }>;
+  /**
+   * @param atByte where it begins, of parts that come one behind the other: the same once more is the same part
+   * @throws GatewayError `not_found`, `invalid_request`, `media_type_mismatch`, `storage_quota_exceeded`, `storage_unavailable`
+   */
   addPart(
     uploadId: string,
     bytes: Uint8Array<ArrayBuffer>,
     caller: JobCaller,
+    atByte?: number,
   ): Promise<{ id: string; createdAt: string }>;
   /**
    * @param md5 of the whole, in hex; null: it is not looked at
@@ -41,7 +55,7 @@ export interface UploadDependencies {
 
 export function createUploads({ rows, batches, media, newId }: UploadDependencies): Uploads {
   return {
-    async create({ filename, bytes }, caller) {
+    async create({ id = newId(), filename, mimeType = LINES_TYPE, bytes }, caller) {
       const [tenantId, opened] = await Promise.all([batches.tenantOf(caller), media()]);
       const inSpool = opened.s3 === null;
       const { refused_by: refused } = await opened.registry.check(
@@ -57,16 +71,22 @@ export function createUploads({ rows, batches, media, newId }: UploadDependencie
           details: refused,
         });
       }
-      return await rows.create({ id: newId(), tenantId, filename, bytes }, caller);
+      const file = { filename, mime_type: mimeType, purpose: purposeOf(mimeType), bytes };
+      return await rows.create({ id, tenantId, ...file }, caller);
     },
 
-    async addPart(uploadId, bytes, caller) {
+    find: (uploadId, caller) => rows.find(uploadId, caller),
+
+    async addPart(uploadId, bytes, caller, atByte) {
       const { upload } = await rows.find(uploadId, caller);
       // Before anything of it is stored.
       if (upload.state !== "pending") throw over(upload);
+      // Its beginning tells what a file is.
+      if (atByte === 0 && upload.purpose !== "batch") await checkedType(bytes, upload.mime_type);
       const id = newId();
       const sha256 = await storeBytes(await media(), { tenantId: upload.tenant_id, fileId: uploadId, bytes });
-      return { id, createdAt: await rows.addPart(uploadId, { id, sha256, bytes: bytes.byteLength }, caller) };
+      const part = { id, sha256, bytes: bytes.byteLength };
+      return { id, createdAt: await rows.addPart(uploadId, part, atByte ?? null, caller) };
     },
 
     async complete(uploadId, { partIds, md5 }, caller) {

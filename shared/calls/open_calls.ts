@@ -196,6 +196,7 @@ export function openCalls(options: CallsOptions): Calls {
         files: {
           batches,
           files,
+          uploads,
           addresses: createUploadAddresses({
             functionUrl: `${functionsUrl}/${functionName("llm-invoke")}`,
             secret: databaseKey,

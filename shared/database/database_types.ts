@@ -2225,6 +2225,8 @@ export type Database = {
           "consumer_id"?: string;
           "filename": string;
           "id": string;
+          "mime_type"?: string;
+          "purpose"?: string;
           "tenant_id": string;
           "token_id"?: string;
         };
@@ -2232,6 +2234,7 @@ export type Database = {
       };
       "eve_upload_part": {
         Args: {
+          "at_byte"?: number;
           "bytes": number;
           "consumer_id"?: string;
           "id": string;

@@ -9,6 +9,8 @@ const upload = z.object({
   id: z.string(),
   tenant_id: z.string(),
   filename: z.string(),
+  mime_type: z.string(),
+  purpose: z.enum(["batch", "user_data"]),
   /** Of the whole, as it was announced. */
   bytes: z.number(),
   state: z.enum(["pending", "completed", "cancelled", "expired"]),
@@ -21,15 +23,18 @@ export type Upload = z.output<typeof upload>;
 const part = z.object({ id: z.string(), sha256: z.string(), bytes: z.number() });
 export type UploadPart = z.output<typeof part>;
 
-/** Files of batches that are sent in parts. Throws GatewayErrors: `not_found`, `invalid_request`, and what refuses the caller. */
+/** Files that are sent in parts. Throws GatewayErrors: `not_found`, `invalid_request`, and what refuses the caller. */
 export interface UploadRows {
   create(
-    asked: { id: string; tenantId: string; filename: string; bytes: number },
+    asked: { id: string; tenantId: string } & Pick<Upload, "filename" | "mime_type" | "purpose" | "bytes">,
     caller: JobCaller,
   ): Promise<Upload>;
   find(id: string, caller: JobCaller): Promise<{ upload: Upload; parts: UploadPart[] }>;
-  /** When it came. */
-  addPart(uploadId: string, part: UploadPart, caller: JobCaller): Promise<string>;
+  /**
+   * When it came.
+   * @param atByte where it begins, of parts that come one behind the other; null: `complete` says it
+   */
+  addPart(uploadId: string, part: UploadPart, atByte: number | null, caller: JobCaller): Promise<string>;
   complete(id: string, partIds: readonly string[], caller: JobCaller): Promise<BatchFile>;
   cancel(id: string, caller: JobCaller): Promise<void>;
 }
@@ -40,18 +45,18 @@ export function createUploadRows(transport: Transport, timeoutMs = TIMEOUT_MS): 
   const ask = <Shape extends z.ZodType>(name: string, args: Record<string, unknown>, shape: Shape) =>
     callUnlessRefused(transport, name, args, shape, timeoutMs);
   return {
-    create: async ({ id, tenantId, filename, bytes }, caller) =>
+    create: async ({ tenantId, ...file }, caller) =>
       (await ask(
         "eve_upload_create",
-        { id, tenant_id: tenantId, filename, bytes, ...asCaller(caller) },
+        { ...file, tenant_id: tenantId, ...asCaller(caller) },
         z.object({ upload }),
       )).upload,
     find: (id, caller) =>
       ask("eve_upload", { id, ...asCaller(caller) }, z.object({ upload, parts: z.array(part) })),
-    addPart: async (uploadId, { id, sha256, bytes }, caller) =>
+    addPart: async (uploadId, { id, sha256, bytes }, atByte, caller) =>
       (await ask(
         "eve_upload_part",
-        { id, upload_id: uploadId, sha256, bytes, ...asCaller(caller) },
+        { id, upload_id: uploadId, sha256, bytes, at_byte: atByte, ...asCaller(caller) },
         z.object({ created_at: z.string() }),
       )).created_at,
     complete: async (id, partIds, caller) =>

@@ -21,3 +21,5 @@ begin
     and (i.queued_ms, i.request_no) < (queued_before.queued_ms, coalesce(queued_before.request_no, 9223372036854775807));
 end;
 $function$;
+
+drop function eve.job_worker(text);

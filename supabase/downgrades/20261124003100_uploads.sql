@@ -14,7 +14,7 @@ drop function eve.uploads_for(uuid, uuid, uuid);
 drop function public.eve_upload(uuid, uuid, uuid);
 drop function public.eve_upload_cancel(uuid, uuid, uuid);
 drop function public.eve_upload_complete(uuid, uuid[], uuid, uuid);
-drop function public.eve_upload_create(uuid, text, text, bigint, uuid, uuid);
-drop function public.eve_upload_part(uuid, uuid, text, bigint, uuid, uuid);
+drop function public.eve_upload_create(uuid, text, text, bigint, uuid, uuid, text, text);
+drop function public.eve_upload_part(uuid, uuid, text, bigint, uuid, uuid, bigint);
 
 drop table eve.upload_parts, eve.uploads;

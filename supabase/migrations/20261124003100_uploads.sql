@@ -1,4 +1,4 @@
--- Uploads: a file of a batch that is larger than a body may be, sent in parts, as OpenAI's clients do it. Each part is a media object of its own;
+-- Uploads: a file that is larger than a body may be, sent in parts, as OpenAI's and Google's clients do it. Each part is a media object of its own;
 -- the file has the upload's id, and is its parts, one behind the other: nothing is copied together. What the parts are used by is that file,
 -- from the first of them on, so that what becomes of files becomes of them.
 
@@ -10,18 +10,23 @@ create table if not exists eve.uploads (
   owner_id uuid generated always as (coalesce(consumer_id, '00000000-0000-0000-0000-000000000000')) stored,
   tenant_id text not null,
   filename text not null,
+  mime_type text not null default 'application/x-ndjson',
+  purpose text not null default 'batch',
   bytes bigint not null,
   state text not null default 'pending',
   created_at timestamptz not null,
   expires_at timestamptz not null,
+  constraint uploads_mime_type_length check (length(mime_type) between 1 and 255),
+  constraint uploads_purpose_known check (purpose in ('batch', 'user_data')),
   constraint uploads_filename_length check (length(filename) between 1 and 255),
   constraint uploads_bytes_range check (bytes between 1 and 1000000000),
   constraint uploads_state_known check (state in ('pending', 'completed', 'cancelled'))
 );
 create index if not exists uploads_owner_id_idx on eve.uploads (owner_id);
 create index if not exists uploads_expires_at_idx on eve.uploads (expires_at);
-comment on table eve.uploads is 'Files of batches that are sent in parts.';
+comment on table eve.uploads is 'Files that are sent in parts.';
 comment on column eve.uploads.id is 'The file''s, too, once it is complete.';
+comment on column eve.uploads.purpose is 'And mime_type: of the file, as in eve.batch_files.';
 comment on column eve.uploads.bytes is 'Of the whole, as it was announced.';
 comment on column eve.uploads.expires_at is 'Nothing is taken after that; a pending one has expired then.';
 
@@ -84,7 +89,8 @@ $$;
 
 -- Begins one: {"status": "found", "upload"}, or a refusal.
 create or replace function public.eve_upload_create(
-  id uuid, tenant_id text, filename text, bytes bigint, consumer_id uuid default null, token_id uuid default null
+  id uuid, tenant_id text, filename text, bytes bigint, consumer_id uuid default null, token_id uuid default null,
+  mime_type text default 'application/x-ndjson', purpose text default 'batch'
 )
 returns jsonb
 language plpgsql
@@ -104,16 +110,16 @@ begin
       'jobs_full', format('You have %s uploads under way. Complete or cancel some of them, or wait until they have expired.', v_most), null, 60000
     );
   end if;
-  insert into eve.uploads (id, consumer_id, tenant_id, filename, bytes, created_at, expires_at)
+  insert into eve.uploads (id, consumer_id, tenant_id, filename, mime_type, purpose, bytes, created_at, expires_at)
   values (
     eve_upload_create.id, eve_upload_create.consumer_id, eve_upload_create.tenant_id, left(eve_upload_create.filename, 255),
-    eve_upload_create.bytes, v_now, v_now + v_lasts
+    eve_upload_create.mime_type, eve_upload_create.purpose, eve_upload_create.bytes, v_now, v_now + v_lasts
   )
   returning * into v_upload;
   return jsonb_build_object('status', 'found', 'upload', eve.upload_json(v_upload));
 end;
 $$;
-comment on function public.eve_upload_create is 'Begins to take a file of a batch in parts.';
+comment on function public.eve_upload_create is 'Begins to take a file in parts.';
 
 -- {"status": "found", "upload", "parts": [{"id", "sha256", "bytes"}] as they came}, or a refusal.
 create or replace function public.eve_upload(id uuid, consumer_id uuid default null, token_id uuid default null)
@@ -139,11 +145,13 @@ begin
   );
 end;
 $$;
-comment on function public.eve_upload is 'A file of a batch that is sent in parts, and what has arrived.';
+comment on function public.eve_upload is 'A file that is sent in parts, and what has arrived.';
 
 -- Writes a part down that has been stored: {"status": "noted", "created_at"}, or a refusal. More than twice the file is not taken.
+-- at_byte: where in the file it begins, of parts that come one behind the other; null: it is said at the end. One that has arrived
+-- already, since its sender did not hear so, is noted once.
 create or replace function public.eve_upload_part(
-  id uuid, upload_id uuid, sha256 text, bytes bigint, consumer_id uuid default null, token_id uuid default null
+  id uuid, upload_id uuid, sha256 text, bytes bigint, consumer_id uuid default null, token_id uuid default null, at_byte bigint default null
 )
 returns jsonb
 language plpgsql
@@ -156,6 +164,7 @@ declare
   v_now constant timestamptz := eve.clock();
   v_upload eve.uploads;
   v_has record;
+  v_there timestamptz;
 begin
   perform from eve.uploads_for(eve_upload_part.upload_id, eve_upload_part.consumer_id, eve_upload_part.token_id);
   if not found then
@@ -166,6 +175,25 @@ begin
     return eve.upload_over(v_upload);
   end if;
   select count(*) as parts, coalesce(sum(p.bytes), 0) as bytes into v_has from eve.upload_parts p where p.upload_id = v_upload.id;
+  if eve_upload_part.at_byte < v_has.bytes then
+    select p.created_at into v_there
+    from (
+      select q.*, sum(q.bytes) over (order by q.no) - q.bytes as begins from eve.upload_parts q where q.upload_id = v_upload.id
+    ) p
+    where p.begins = eve_upload_part.at_byte and p.sha256 = eve_upload_part.sha256 and p.bytes = eve_upload_part.bytes;
+    if found then
+      return jsonb_build_object('status', 'noted', 'created_at', v_there);
+    end if;
+  end if;
+  if eve_upload_part.at_byte <> v_has.bytes or eve_upload_part.at_byte + eve_upload_part.bytes > v_upload.bytes then
+    return eve.refused(
+      'invalid_request',
+      format(
+        '%s of %s bytes have arrived: byte %s cannot be followed by %s others. Go on from byte %s.', v_has.bytes, v_upload.bytes,
+        eve_upload_part.at_byte, eve_upload_part.bytes, v_has.bytes
+      )
+    );
+  end if;
   if v_has.parts >= v_most or v_has.bytes + eve_upload_part.bytes > 2 * v_upload.bytes then
     return eve.refused(
       'invalid_request',
@@ -223,9 +251,10 @@ begin
       '[{"field": "part_ids", "problem": "must have as many bytes as were announced"}]'
     );
   end if;
-  insert into eve.batch_files (id, consumer_id, purpose, filename, bytes, tenant_id, parts, created_at, expires_at)
+  insert into eve.batch_files (id, consumer_id, purpose, filename, mime_type, bytes, tenant_id, parts, created_at, expires_at)
   values (
-    v_upload.id, v_upload.consumer_id, 'batch', v_upload.filename, v_upload.bytes, v_upload.tenant_id, v_parts.hashes, v_now, v_now + v_keep
+    v_upload.id, v_upload.consumer_id, v_upload.purpose, v_upload.filename, v_upload.mime_type, v_upload.bytes, v_upload.tenant_id,
+    v_parts.hashes, v_now, v_now + v_keep
   )
   returning * into v_file;
   update eve.uploads u set state = 'completed' where u.id = v_upload.id;
@@ -257,7 +286,7 @@ begin
   return jsonb_build_object('status', 'cancelled');
 end;
 $$;
-comment on function public.eve_upload_cancel is 'Gives up a file of a batch that is sent in parts.';
+comment on function public.eve_upload_cancel is 'Gives up a file that is sent in parts.';
 
 -- Uploads leave a while after their time is over. What arrived of those that came to nothing goes as files of batches do
 -- (eve.retention_of_batches): there is no file that uses it.
@@ -284,7 +313,7 @@ begin
 end;
 $$;
 insert into eve.retention (table_name, keep, at_least, batch_rows, batch_function, description) values
-  ('eve.uploads', '1 day', '1 hour', 500, 'retention_of_uploads', 'Files of batches that were sent in parts, counted from when their time was over. The files stay.')
+  ('eve.uploads', '1 day', '1 hour', 500, 'retention_of_uploads', 'Files that were sent in parts, counted from when their time was over. The files stay.')
 on conflict (table_name) do nothing;
 
 do $$

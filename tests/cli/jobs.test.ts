@@ -134,6 +134,34 @@ test(
   240_000,
 );
 
+test("a line that is too long for the table of jobs is kept with the files of its consumer's tenant, and answered as any other", async () => {
+  await run(["consumers", "add", "writer", "--kind", "service"]);
+  const long = `What is in here? ${"Nothing of this matters. ".repeat(4_000)}`;
+  const file = jsonl([{ model: MODEL, prompt: "Short." }, { model: MODEL, prompt: long }]);
+  const around = withFile(file, { sleep: callWorker });
+  const watched = await run(["jobs", "submit", "f", "--consumer", "writer", "--watch", "--json"], around);
+  expect(watched).toMatchObject({ complained: "", code: 0 });
+  const { id } = JSON.parse(watched.said);
+  const rows = (id: string) =>
+    sql`
+      select j.place, j.state, j.body is null as in_media, r.ref_id is not null as is_used, public.eve_batch_file_tenant(j.consumer_id) ->> 'tenant_id' = r.tenant_id as is_theirs
+      from eve.jobs j
+      left join eve.media_references r on r.ref_kind = 'job' and r.ref_id = j.id::text and j.body_media = r.tenant_id || '/' || r.file_sha256
+      where j.batch_id = ${id} order by j.place`;
+  expect([...await rows(id)]).toEqual([
+    { place: 0, state: "succeeded", in_media: false, is_used: false, is_theirs: null },
+    { place: 1, state: "succeeded", in_media: true, is_used: true, is_theirs: true },
+  ]);
+  const lines = linesOf((await run(["jobs", "results", "f", "--consumer", "writer"], around)).said);
+  expect(lines[1].response.body.usage.input_tokens).toBeGreaterThan(10_000);
+  // Where the files have no room it stays in the table.
+  await sql`update eve.media_limits set limit_bytes = 1 where name = 'total'`;
+  const full = await run(["jobs", "submit", "f", "--json"], withFile(file.replaceAll("Nothing", "Little")));
+  expect(full).toMatchObject({ complained: "", code: 0 });
+  expect((await rows(JSON.parse(full.said).id)).map(({ in_media }) => in_media)).toEqual([false, false]);
+  await sql`update eve.media_limits set limit_bytes = 15000000000 where name = 'total'`;
+});
+
 test("a file is another consumer's when it is handed in for one, and counts as its own", async () => {
   await run(["consumers", "add", "reader", "--kind", "service"]);
   const file = jsonl([{ model: MODEL, prompt: "One." }, { model: MODEL, prompt: "Two." }]);

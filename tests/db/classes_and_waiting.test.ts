@@ -13,6 +13,7 @@ import {
   type TestClock,
 } from "../harness/admission.ts";
 import { cloneDatabase, type TestDatabase } from "../harness/database.ts";
+import { clearJobs, jobCalls } from "../harness/jobs.ts";
 
 let db: TestDatabase;
 let sql: postgres.Sql;
@@ -270,6 +271,43 @@ describe("[G5.person-first] the person goes first", () => {
       expect(await ask(next!)).toMatchObject({ status: "granted" });
       await clock.advance(120_000 / rpm);
       expect(await ask(late!)).toMatchObject({ status: "granted" });
+    },
+  );
+
+  test.each([["a dead worker's jobs", true], ["callers of whom nothing is known", false]])(
+    "[edge.silent-batch] calls that %s left in the queue: of jobs all are passed over when the first of them is late",
+    async (_, areJobs) => {
+      await addKey(sql, "a");
+      await addModel(sql, "m", { rpm: 30, batchFloor: 0.1 });
+      await clearJobs(sql);
+      const calls = jobCalls(sql);
+      const jobs = (await calls.submit([{}, {}, {}, {}])).jobs.map(({ id }: { id: string }) =>
+        id
+      ) as string[];
+      const [dead, living] = [crypto.randomUUID(), crypto.randomUUID()];
+      await sql`
+        update eve.jobs set worker_id = case when id = ${jobs[
+        3
+      ]!} then ${living}::uuid else ${dead}::uuid end,
+          state = 'running', lease_token = gen_random_uuid(), lease_until = eve.clock() + interval '30 seconds'`;
+      // A second run of a job has a number.
+      const names = areJobs ? [`${jobs[0]}.2`, ...jobs.slice(1)] : ["w", "x", "y", "z"];
+      await notebook(30);
+      await sql`delete from eve.inflight where state = 'waiting'`;
+      const options = { class: "batch" as const, maxWaitMs: 600_000 };
+      const line: Answer[] = [];
+      for (const name of names) line.push(await reserve(sql, name, options));
+      expect(line.map(({ status }) => status)).toEqual(["waiting", "waiting", "waiting", "waiting"]);
+      const [first, , , next] = line;
+      const ask = () => reserve(sql, names[3]!, { ...options, requestNo: next!.request_no });
+      // Awake in time to see it.
+      const behindMs = Date.parse(next!.ask_at) - Date.parse(first!.ask_at);
+      expect(behindMs < 620).toBe(areJobs);
+      await clock.set(Date.parse(first!.ask_at) + 400);
+      expect((await ask()).status).toBe("waiting");
+      await clock.set(Date.parse(first!.ask_at) + 620);
+      expect((await ask()).status).toBe(areJobs ? "granted" : "waiting");
+      await clearJobs(sql);
     },
   );
 

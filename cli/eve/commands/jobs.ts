@@ -6,6 +6,7 @@ import type { Command, CommandDependencies, Given } from "../command.ts";
 import type { Connection } from "../connection.ts";
 import { CliFailure, EXIT, misuse } from "../failure.ts";
 import { batchIdOf, jobsIn } from "../jobs/lines.ts";
+import { longBodies } from "../jobs/long_bodies.ts";
 import { submitAll } from "../jobs/submit.ts";
 import { all, ended, watchJobs } from "../jobs/watch.ts";
 import {
@@ -53,11 +54,11 @@ export const jobCommands: Command[] = [
       const trafficClass = readChoice(given, "class", ["batch", "interactive"]) ?? "batch";
       const text = await around.read(file);
       const connection = around.connect();
-      const { queue, lists } = jobsOf(connection);
+      const { queue, lists, keepLong } = jobsOf(connection);
       const caller = await callerOf(connection, given);
       const { batchId, jobs } = await jobsIn(text, caller.consumerId, trafficClass);
       const waits = given.switch("watch");
-      const added = await submitAll(connection, queue, jobs, caller, { ...around, waits });
+      const added = await submitAll(connection, queue, jobs, caller, { ...around, keepLong, waits });
       const handedIn = `${counted(added, "job was", "jobs were")} handed in as ${batchId}${
         added < jobs.length ? `; ${count(jobs.length - added)} had been before` : ""
       }.`;
@@ -185,9 +186,14 @@ export const jobCommands: Command[] = [
   },
 ];
 
-function jobsOf({ url, secretKey }: Connection) {
+function jobsOf(connection: Connection) {
+  const { url, secretKey } = connection;
   const transport = rpcTransport({ url, secretKey });
-  return { queue: createJobQueue(transport), lists: createJobLists(transport) };
+  return {
+    queue: createJobQueue(transport),
+    lists: createJobLists(transport),
+    keepLong: longBodies(connection, transport),
+  };
 }
 
 /** The consumer that --consumer names; the project without it. */

@@ -7,6 +7,7 @@ import type { Connection } from "../connection.ts";
 import { CliFailure } from "../failure.ts";
 import { sendToFunction } from "../function_call.ts";
 import { count } from "../table.ts";
+import type { KeepLongBodies } from "./long_bodies.ts";
 
 /** The database takes a thousand; a smaller list holds up nobody else's for long. */
 const JOBS_A_LIST = 500;
@@ -18,6 +19,7 @@ const BAR_WIDTH = 20;
 
 /**
  * Hands jobs in, list by list, and wakes the worker.
+ * @param keepLong what is too long for the table goes with the files
  * @param waits whether to wait while the caller has as many jobs waiting as it may
  * @returns how many of them are new: the others had been handed in before
  * @throws CliFailure that says how many were handed in
@@ -27,19 +29,21 @@ export async function submitAll(
   queue: JobQueue,
   jobs: readonly JobToSubmit[],
   caller: JobCaller,
-  { waits, progress, sleep, signal }:
-    & { waits: boolean }
+  { keepLong, waits, progress, sleep, signal }:
+    & { keepLong: KeepLongBodies; waits: boolean }
     & Pick<CommandDependencies, "progress" | "sleep" | "signal">,
 ): Promise<number> {
   let done = 0;
   let added = 0;
   for (const list of listsOf(jobs)) {
+    let kept: JobToSubmit[] | null = null;
     for (;;) {
       signal.throwIfAborted();
       const drawn = bar(done, jobs.length, BAR_WIDTH).padEnd(BAR_WIDTH);
       progress(`Handing in ${drawn} ${count(done)} of ${count(jobs.length)}`);
       try {
-        const accepted = await queue.submit(list, caller);
+        kept ??= await keepLong(list, caller, signal);
+        const accepted = await queue.submit(kept, caller);
         added += accepted.jobs.filter(({ isNew }) => isNew).length;
         if (accepted.wake) await wakeWorker(connection, signal);
         break;

@@ -1,5 +1,6 @@
 import type { BatchFiles } from "../../batches/batch_files.ts";
 import { contentOf } from "../../batches/content.ts";
+import type { Uploads } from "../../batches/uploads.ts";
 import type { Batches, BatchFile } from "../../database/batches.ts";
 import { answerHeaders } from "../../http/answer_headers.ts";
 import { jsonResponse } from "../../http/json_response.ts";
@@ -12,6 +13,8 @@ import type { UploadAddresses } from "./upload_address.ts";
 export interface GeminiFiles {
   batches: Batches;
   files: BatchFiles;
+  /** Of files that come in several pieces. */
+  uploads: Uploads;
   addresses: UploadAddresses;
   /** Where clients reach the function, without a slash at its end. */
   functionUrl: string;

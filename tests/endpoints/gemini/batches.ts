@@ -93,11 +93,15 @@ export function batches(gateway: () => TestGateway): void {
     });
 
     test("[gemini.files] that are too large, empty, named or nothing like their type are refused in words", async () => {
-      const huge = clientOf().files.upload({
-        file: new Blob([new Uint8Array(8 * 1024 * 1024 + 1)]),
-        config: { mimeType: "text/plain" },
+      const huge = await gateway().fetch("/upload/v1beta/files", { file: {} }, {
+        headers: {
+          "x-goog-upload-protocol": "resumable",
+          "x-goog-upload-command": "start",
+          "x-goog-upload-header-content-length": "200000001",
+          "x-goog-upload-header-content-type": "text/plain",
+        },
       });
-      expect(await refusal(huge)).toMatchObject({ code: 413, status: "INVALID_ARGUMENT" });
+      expect([huge.status, (await huge.json()).error]).toMatchObject([413, { status: "INVALID_ARGUMENT" }]);
       const named = clientOf().files.upload({
         file: new Blob(["a"]),
         config: { mimeType: "text/plain", name: "mine" },
@@ -147,6 +151,75 @@ export function batches(gateway: () => TestGateway): void {
       ]);
       await clientOf().files.delete({ name: file.name });
     });
+  });
+
+  test("[gemini.files] of more than 8 MiB come in pieces, any of which may be sent again, and are read as one", async () => {
+    const PIECE = 8 * 1024 * 1024;
+    const line = (key: string) => JSON.stringify({ key, request: asking(`Reply with exactly: ${key}`) });
+    // The second line begins in the first piece and ends in the second.
+    const text = `${line("a")}\n${" ".repeat(PIECE - 500)}${line("b")}${" ".repeat(500)}\n`;
+    const file = await upload(text);
+    expect(file).toMatchObject({
+      mimeType: "application/jsonl",
+      sizeBytes: String(text.length),
+      state: "ACTIVE",
+    });
+    expect(await contentOf(file.name!)).toBe(text);
+    const created = await clientOf().batches.create({ model: GEMMA, src: file.name! });
+    const { dest } = await ended(created);
+    expect((await contentOf(dest!.fileName!)).trim().split("\n").map((one) => JSON.parse(one).key)).toEqual([
+      "a",
+      "b",
+    ]);
+    await clientOf().batches.delete({ name: created.name! });
+    await clientOf().files.delete({ name: file.name! });
+
+    const start = (type: string, size: number) =>
+      gateway().fetch("/upload/v1beta/files", { file: { display_name: "x" } }, {
+        headers: {
+          "x-goog-upload-protocol": "resumable",
+          "x-goog-upload-command": "start",
+          "x-goog-upload-header-content-length": String(size),
+          "x-goog-upload-header-content-type": type,
+        },
+      });
+    const addressOf = (response: Response) => response.headers.get("x-goog-upload-url")!;
+    const begin = await start("application/octet-stream", PIECE + 3);
+    await begin.body?.cancel();
+    const send = async (command: string, at = 0, body: Uint8Array<ArrayBuffer> | string = "") => {
+      const response = await fetch(addressOf(begin), {
+        method: "POST",
+        headers: { "x-goog-upload-command": command, "x-goog-upload-offset": String(at) },
+        body,
+      });
+      const { file, error } = await response.json();
+      return [response.status, response.headers.get("x-goog-upload-size-received"), file ?? error?.message];
+    };
+    const piece = new Uint8Array(PIECE);
+    expect(await send("upload, finalize", 5, "abc")).toEqual([
+      400,
+      null,
+      expect.stringContaining("Go on from byte 0"),
+    ]);
+    expect(await send("upload", 0, piece)).toEqual([200, String(PIECE), undefined]);
+    expect(await send("upload", 0, piece)).toEqual([200, String(PIECE), undefined]);
+    expect(await send("query")).toEqual([200, String(PIECE), undefined]);
+    expect(await send("finalize")).toEqual([400, null, expect.stringContaining(`${PIECE} bytes came`)]);
+    expect(await send("upload", PIECE, "abcd")).toEqual([400, null, expect.stringContaining("Go on from")]);
+    const [status, , kept] = await send("upload, finalize", PIECE, "abc");
+    expect([status, kept]).toMatchObject([200, { sizeBytes: String(PIECE + 3) }]);
+    // Its end was sent twice: it is one file.
+    expect(await send("upload, finalize", PIECE, "abc")).toEqual([200, String(PIECE + 3), kept]);
+    expect((await contentOf(kept.name)).slice(-4)).toBe("\0abc");
+    await clientOf().files.delete({ name: kept.name });
+
+    const picture = addressOf(await start("image/png", PIECE + 3));
+    const wrong = await fetch(picture, {
+      method: "POST",
+      headers: { "x-goog-upload-command": "upload", "x-goog-upload-offset": "0" },
+      body: piece,
+    });
+    expect([wrong.status, (await wrong.json()).error.status]).toEqual([415, "INVALID_ARGUMENT"]);
   });
 
   describe("batches", () => {
