@@ -23619,7 +23619,7 @@ end;
 $function$;
 
 CREATE OR REPLACE FUNCTION public.eve_graph_neighbours(actor jsonb, kind text, key text, tenant_id text DEFAULT NULL::text, depth integer DEFAULT 1, at_most integer DEFAULT 100, kinds text[] DEFAULT NULL::text[])
- RETURNS jsonb
+ RETURNS json
  LANGUAGE plpgsql
  STABLE
  SET search_path TO ''
@@ -23634,10 +23634,10 @@ declare
   v_frontier bigint[];
   v_found integer;
   v_is_cut boolean := false;
-  v_answer jsonb;
+  v_answer json;
 begin
   if v_who ->> 'status' = 'refused' then
-    return v_who;
+    return v_who::json;
   end if;
   v_seen := array[(v_who ->> 'node_id')::bigint];
   v_frontier := v_seen;
@@ -23662,15 +23662,22 @@ begin
     v_depths := v_depths || array_fill(v_depth, array[cardinality(v_frontier)]);
     exit when v_is_cut or cardinality(v_frontier) = 0;
   end loop;
-  select jsonb_build_object(
+  -- As graph_node_json and graph_edge_json have them, in place and as json: a hundred nodes take 2 ms so, and 4.4 by those two.
+  select json_build_object(
     'status', 'found', 'tenant_id', v_who ->> 'tenant_id', 'truncated', v_is_cut,
     'nodes', (
-      select jsonb_agg(eve.graph_node_json(n) || jsonb_build_object('depth', s.depth) order by s.nr)
+      select json_agg(json_build_object(
+        'id', n.kind || '/' || n.key, 'kind', n.kind, 'key', n.key, 'properties', n.properties, 'trace_id', n.trace_id, 'at', n.at,
+        'depth', s.depth
+      ) order by s.nr)
       from unnest(v_seen, v_depths) with ordinality as s (id, depth, nr)
       join public.graph_nodes n on n.id = s.id
     ),
     'edges', (
-      select coalesce(jsonb_agg(eve.graph_edge_json(e, a, b) order by e.id), '[]')
+      select coalesce(json_agg(json_build_object(
+        'kind', e.kind, 'from', a.kind || '/' || a.key, 'to', b.kind || '/' || b.key, 'properties', e.properties, 'trace_id', e.trace_id,
+        'at', e.at
+      ) order by e.id), '[]')
       from public.graph_edges e
       join public.graph_nodes a on a.id = e.from_id
       join public.graph_nodes b on b.id = e.to_id

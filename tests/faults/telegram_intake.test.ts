@@ -101,7 +101,13 @@ test(
     while (await waiting() > 0) {
       await hurry();
       const before = await waiting();
-      await until(async () => before === 0 || await waiting() < before, "updates are left");
+      await until(async () => before === 0 || await waiting() < before, "updates are left")
+        .catch(async (error: Error) => {
+          const left = await sql`
+            select u.*, to_jsonb(j) as job from eve.telegram_updates u left join eve.jobs j on j.id = u.job_id
+            where u.state = 'waiting' limit 3`;
+          throw new Error(`${error.message}: ${JSON.stringify(left)}`);
+        });
     }
     expect(happened).toBeGreaterThanOrEqual(Math.min(4, happen.length));
 
