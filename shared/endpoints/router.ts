@@ -118,7 +118,7 @@ async function serve(
       streams = true;
       return gateway.stream(withCache(asked), { ...invokeContext, caller: as });
     },
-    embed: (asked) => gateway.embed(asked, invokeContext),
+    embed: (asked) => gateway.embed(withCache(asked), invokeContext),
     countTokens: (asked) => gateway.countTokens(asked, caller),
     models: () => gateway.models(caller),
   };

@@ -4,6 +4,8 @@ import type { Gateway } from "../contract/gateway.ts";
 import { GatewayError } from "../contract/gateway_error.ts";
 import type { GatewayRequest, InvokeContext } from "../contract/request.ts";
 import type { GatewayResult } from "../contract/result.ts";
+import { KEPT_ANSWERS, piecesOf } from "./cache/kept_answer.ts";
+import { KEPT_EMBEDDINGS } from "./cache/kept_embeddings.ts";
 import { throughCache } from "./cache/through_cache.ts";
 import { ChatTask, resultOf } from "./tasks/chat_task.ts";
 import { embedAll } from "./embed.ts";
@@ -22,7 +24,7 @@ export function createGateway(dependencies: GatewayDependencies): Gateway {
   return {
     async invoke(request, context) {
       requireKind(request, "answers");
-      return await throughCache(dependencies, request, context, (asked, context) => {
+      return await throughCache(dependencies, KEPT_ANSWERS, request, context, (asked, context) => {
         return whole(dependencies, asked, context);
       });
     },
@@ -33,10 +35,11 @@ export function createGateway(dependencies: GatewayDependencies): Gateway {
           requireKind(request, "answers");
           await throughCache(
             dependencies,
+            KEPT_ANSWERS,
             request,
             { ...context, signal },
             (asked, context, accumulated) => stream(dependencies, asked, context, emit, accumulated),
-            emit,
+            { emit, piecesOf },
           );
         },
         client: context.signal,
@@ -48,7 +51,9 @@ export function createGateway(dependencies: GatewayDependencies): Gateway {
       }),
     async embed(request, context) {
       requireKind(request, "embeddings");
-      return await embedAll(dependencies, request, context);
+      return await throughCache(dependencies, KEPT_EMBEDDINGS, request, context, (asked, context) => {
+        return embedAll(dependencies, asked, context);
+      });
     },
     async countTokens({ prompt }, { consumerId, tokenId }) {
       // It reserves nothing, so nothing else would notice that a consumer or its token has ended.

@@ -29,6 +29,42 @@ const ask = async (body: object) => {
 };
 const lastBody = async () => (await gateway.bodies()).at(-1) as Record<string, unknown>;
 
+test("[native.cache] vectors are given again, however many there are, and are another thing for other texts", async () => {
+  const post = async (path: string, body: object) => {
+    const response = await gateway.stack.invoke(`llm-invoke${path}`, body, {
+      headers: {
+        apikey: gateway.stack.keys.secret,
+        "content-type": "application/json",
+        "x-eve-cache-ttl": "600",
+      },
+    });
+    const said = response.headers.get("x-eve-cache")?.replace(/; (age|ttl|key)=[0-9a-f]+/g, "");
+    return { said, body: await response.json() };
+  };
+  const model = "gemini-embedding-001";
+  // Enough that they are kept among the files.
+  const input = ["концерт", "лекция", "ярмарка", "выставка", "спектакль", "кино", "забег", "квест"];
+  const first = await post("/openai/v1/embeddings", { model, input });
+  const calls = async () => (await gateway.stats()).received.total;
+  const made = await calls();
+  const again = await post("/openai/v1/embeddings", { model, input });
+  expect(await calls()).toBe(made);
+  expect([first.said, again.said]).toEqual(["miss; stored", "hit"]);
+  expect(again.body).toEqual(first.body);
+  expect(first.body.data).toHaveLength(8);
+  const content = (text: string) => ({ parts: [{ text }] });
+  const one = { content: content("концерт"), outputDimensionality: 128 };
+  const embed = `/v1beta/models/${model}:embedContent`;
+  const others = [
+    await post(embed, one),
+    await post(embed, { ...one, outputDimensionality: 256 }),
+    await post(embed, one),
+  ];
+  expect(others.map(({ said }) => said)).toEqual(["miss; stored", "miss; stored", "hit"]);
+  expect(others[2]!.body).toEqual(others[0]!.body);
+  expect(await calls()).toBe(made + 2);
+});
+
 test("[native.cache] an answer is given again, whole or as a stream, at every endpoint that it is asked at, and says so", async () => {
   const say = `Reply with exactly: ${"концерт в парке ".repeat(30)}`;
   const post = (path: string, body: object) =>

@@ -10,5 +10,10 @@ const VERSION = 1;
  * whole, at which endpoint) makes no difference.
  */
 export function cacheKey({ models, prompt, schemaRepair }: GatewayRequest): Promise<string> {
-  return sha256Of(JSON.stringify([VERSION, models, schemaRepair === true, prompt]));
+  return cacheKeyOf([models, schemaRepair === true, prompt]);
+}
+
+/** @param facts all that an answer depends on */
+export function cacheKeyOf(facts: unknown[]): Promise<string> {
+  return sha256Of(JSON.stringify([VERSION, ...facts]));
 }

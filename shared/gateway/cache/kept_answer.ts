@@ -1,5 +1,8 @@
 import { z } from "zod";
 import type { Answer, Candidate, Part } from "../../contract/content.ts";
+import type { GatewayRequest } from "../../contract/request.ts";
+import { cacheKey } from "./cache_key.ts";
+import type { Keepable } from "./through_cache.ts";
 import { judgeAnswer } from "../../contract/answer_verdict.ts";
 import type { GatewayResult } from "../../contract/result.ts";
 
@@ -76,3 +79,27 @@ function piecesOfPart(part: Part): Part[] {
   }
   return pieces;
 }
+
+/** Answers to prompts, as the cache handles them. */
+export const KEPT_ANSWERS: Keepable<GatewayRequest, GatewayResult, KeptAnswer> = {
+  operation: "chat",
+  keyOf: cacheKey,
+  wantsChance: ({ prompt }) => Number(prompt.generationConfig?.temperature ?? 0) > 0,
+  jsonOf: answerToKeep,
+  keptIn: keptAnswer,
+  resultOf: ({ answer, finishReason, usage }, request, { model, requestedModel, waitMs }) => ({
+    requestId: request.id,
+    model,
+    requestedModel,
+    replaced: model !== requestedModel,
+    answer,
+    verdict: { ok: true },
+    finishReason,
+    usage,
+    keyAlias: "",
+    attempts: 0,
+    waitMs,
+    limits: null,
+    replayed: false,
+  }),
+};

@@ -1,14 +1,14 @@
 import type { Emit } from "../../contract/events.ts";
 import { asGatewayError, GatewayError } from "../../contract/gateway_error.ts";
-import type { CacheOutcome, GatewayRequest, InvokeContext } from "../../contract/request.ts";
+import type { Asked, CacheOutcome, InvokeContext } from "../../contract/request.ts";
 import type { GatewayResult } from "../../contract/result.ts";
 import type { CacheLookup } from "../../database/answer_cache.ts";
 import { bytesInTable, MAX_RESULT_IN_TABLE_BYTES } from "../../media/job_media.ts";
 import { LEAST_TIME_MS } from "../attempts/retry.ts";
 import type { GatewayDependencies } from "../dependencies.ts";
 import type { AnswerCache } from "./answer_cache.ts";
-import { cacheKey } from "./cache_key.ts";
-import { answerToKeep, type KeptAnswer, keptAnswer, MAX_KEPT_CHARS, piecesOf } from "./kept_answer.ts";
+import type { Answer } from "../../contract/content.ts";
+import { MAX_KEPT_CHARS } from "./kept_answer.ts";
 
 /** Of the key, what answers name it by: enough to tell any two apart, and to flush by. */
 const KEY_CHARS = 16;
@@ -20,11 +20,43 @@ const PAUSE_GROWTH = 1.5;
 /**
  * Serves a call. @param accumulated characters of a stream that are put together; undefined: as many as ever
  */
-type Serve = (
-  request: GatewayRequest,
+type Serve<Request, Result> = (
+  request: Request,
   context: InvokeContext,
   accumulated?: number,
-) => Promise<GatewayResult>;
+) => Promise<Result>;
+
+/** What the books need to know of a result. */
+interface Counted {
+  model: string;
+  requestedModel: string;
+  usage: { inputTokens: number; outputTokens?: number | null; thoughtsTokens?: number | null };
+}
+
+/** What is kept: answers of one kind, as the cache handles them. `Kept`: what is left of a result, and makes one again. */
+export interface Keepable<Request extends Asked, Result extends Counted, Kept> {
+  /** OpenTelemetry's `gen_ai.operation.name`. */
+  operation: string;
+  /** SHA-256, in hexadecimal, over all that a result depends on. */
+  keyOf(request: Request): Promise<string>;
+  /** Whether another result is wanted each time. */
+  wantsChance(request: Request): boolean;
+  /** As JSON; null: it is not whole, or too long. */
+  jsonOf(result: Result): string | null;
+  /** Null: it is of another version, or none. */
+  keptIn(json: unknown): Kept | null;
+  resultOf(
+    kept: Kept,
+    request: Request,
+    hit: { model: string; requestedModel: string; waitMs: number },
+  ): Result;
+}
+
+/** Plays a kept answer as a stream. */
+export interface Playing {
+  emit: Emit;
+  piecesOf(answer: Answer): Iterable<Answer>;
+}
 
 type Wish = { ttlS: number | null } | { bypass: Extract<CacheOutcome, { status: "bypass" }>["reason"] };
 type Hit = Extract<CacheLookup, { status: "hit" }>;
@@ -35,22 +67,23 @@ type Hit = Extract<CacheLookup, { status: "hit" }>;
  *
  * A call waits for another's answer no longer than for a start, and then asks by itself. Whatever is wrong with the cache, the call is
  * served without it.
- * @param emit where the answer is wanted in pieces
+ * @param playing where the answer is wanted in pieces
  * @throws GatewayError as `serve` does
  */
-export async function throughCache(
+export async function throughCache<Request extends Asked, Result extends Counted, Kept>(
   dependencies: GatewayDependencies,
-  request: GatewayRequest,
+  kind: Keepable<Request, Result, Kept>,
+  request: Request,
   context: InvokeContext,
-  serve: Serve,
-  emit?: Emit,
-): Promise<GatewayResult> {
+  serve: Serve<Request, Result>,
+  playing?: Result extends GatewayResult ? Playing : never,
+): Promise<Result> {
   const { cache } = dependencies;
-  const wish = await wishOf(cache, request, context);
+  const wish = await wishOf(cache, kind, request, context);
   if (cache === undefined || wish === null) return await serve(request, context);
   if ("bypass" in wish) return await bypassed(wish.bypass);
 
-  const keyHash = await cacheKey(request);
+  const keyHash = await kind.keyOf(request);
   const key = keyHash.slice(0, KEY_CHARS);
   const since = dependencies.clock.now();
   const lookup = await lookedUp(dependencies, cache, request, context, keyHash, wish.ttlS);
@@ -58,19 +91,22 @@ export async function throughCache(
   const asked = { ...request, maxWaitMs: Math.max(0, request.maxWaitMs - waitedMs) };
   switch (lookup?.status) {
     case "hit": {
-      const answer = await loaded(dependencies, cache, lookup);
-      if (answer === null) break;
+      const kept = await loaded(dependencies, cache, kind, lookup);
+      if (kept === null) break;
       const outcome: CacheOutcome = { status: "hit", ageS: lookup.age_s, leftS: lookup.left_s, key };
       context.noteCache?.(outcome);
-      return await playedBack(request, context, lookup, answer, waitedMs, emit);
+      const { model, requested_model: requestedModel } = lookup;
+      const result = kind.resultOf(kept, request, { model, requestedModel, waitMs: waitedMs });
+      await playedBack(kind.operation, request, context, lookup, { result, waitMs: waitedMs, playing });
+      return result;
     }
     case "make":
-      return await made(dependencies, cache, lookup, {
+      return await made(dependencies, cache, kind, lookup, {
         key,
         request: asked,
         context,
         serve,
-        streams: emit !== undefined,
+        streams: playing !== undefined,
       });
     case "pass":
       return await bypassed(lookup.reason);
@@ -78,18 +114,20 @@ export async function throughCache(
   context.noteCache?.({ status: "miss", stored: false, key });
   return await serve(asked, { ...context, ...logged(context, "miss") });
 
-  function bypassed(reason: Extract<CacheOutcome, { status: "bypass" }>["reason"]): Promise<GatewayResult> {
+  function bypassed(reason: Extract<CacheOutcome, { status: "bypass" }>["reason"]): Promise<Result> {
     context.noteCache?.({ status: "bypass", reason });
     return serve(request, context);
   }
 }
 
 /** Null: nobody has asked for it. */
-async function wishOf(
+async function wishOf<Request extends Asked>(
   cache: AnswerCache | undefined,
-  { cacheTtlS: asked = null, stage, capture, prompt }: GatewayRequest,
+  { wantsChance }: Pick<Keepable<Request, never, never>, "wantsChance">,
+  request: Request,
   { caller }: InvokeContext,
 ): Promise<Wish | null> {
+  const { cacheTtlS: asked = null, stage, capture } = request;
   if (asked === 0) return { bypass: "asked" };
   const ofConsumer = await cache?.ttlOf(caller.consumerId);
   if (asked === null && !ofConsumer) return null;
@@ -99,7 +137,7 @@ async function wishOf(
   if (asked !== null) return { ttlS: asked };
   if (capture === false) return { bypass: "capture" };
   // Who wants chance wants another answer each time, unless the call itself says otherwise.
-  if (Number(prompt.generationConfig?.temperature ?? 0) > 0) return { bypass: "temperature" };
+  if (wantsChance(request)) return { bypass: "temperature" };
   return { ttlS: null };
 }
 
@@ -107,7 +145,7 @@ async function wishOf(
 async function lookedUp(
   { clock, log, random, times }: GatewayDependencies,
   { answers }: AnswerCache,
-  request: GatewayRequest,
+  request: Asked,
   { caller, signal, receivedAt }: InvokeContext,
   keyHash: string,
   ttlS: number | null,
@@ -142,13 +180,14 @@ async function lookedUp(
 }
 
 /** Null: it is lost, and is not looked for again. */
-async function loaded(
+async function loaded<Kept>(
   { background, log }: GatewayDependencies,
   { answers, media }: AnswerCache,
+  { keptIn }: { keptIn(json: unknown): Kept | null },
   hit: Hit,
-): Promise<KeptAnswer | null> {
+): Promise<Kept | null> {
   try {
-    const answer = keptAnswer(
+    const answer = keptIn(
       hit.media === null ? JSON.parse(hit.answer ?? "null") : await media.read(hit.media),
     );
     if (answer !== null) return answer;
@@ -163,43 +202,29 @@ async function loaded(
 }
 
 async function playedBack(
-  request: GatewayRequest,
+  operation: string,
+  request: Asked,
   { caller, logLine }: InvokeContext,
   hit: Hit,
-  { answer, finishReason, usage }: KeptAnswer,
-  waitMs: number,
-  emit: Emit | undefined,
-): Promise<GatewayResult> {
-  const result: GatewayResult = {
-    requestId: request.id,
-    model: hit.model,
-    requestedModel: hit.requested_model,
-    replaced: hit.model !== hit.requested_model,
-    answer,
-    verdict: { ok: true },
-    finishReason,
-    usage,
-    keyAlias: "",
-    attempts: 0,
-    waitMs,
-    limits: null,
-    replayed: false,
-  };
+  { result, waitMs, playing }: { result: unknown; waitMs: number; playing: Playing | undefined },
+): Promise<void> {
   logLine?.begin();
   let outcome = "cancelled";
+  const { finishReason = null } = result as Partial<GatewayResult>;
   try {
-    if (emit !== undefined) {
+    if (playing !== undefined) {
+      const { emit, piecesOf } = playing;
+      const whole = result as GatewayResult;
       await emit({ type: "started", attempt: 0, model: hit.model, keyAlias: "", limits: null });
-      for (const chunk of piecesOf(answer)) await emit({ type: "delta", chunk });
-      await emit({ type: "done", result });
+      for (const chunk of piecesOf(whole.answer)) await emit({ type: "delta", chunk });
+      await emit({ type: "done", result: whole });
     }
     outcome = "succeeded";
-    return result;
   } finally {
     // Nothing was spent, so there is no usage.
     logLine?.end({
       request_id: request.id,
-      "gen_ai.operation.name": "chat",
+      "gen_ai.operation.name": operation,
       "gen_ai.request.model": hit.requested_model,
       "gen_ai.response.model": hit.model,
       "gen_ai.response.finish_reasons": finishReason === null ? undefined : [finishReason],
@@ -214,34 +239,35 @@ async function playedBack(
   }
 }
 
-interface Making {
+interface Making<Request, Result> {
   key: string;
-  request: GatewayRequest;
+  request: Request;
   context: InvokeContext;
-  serve: Serve;
+  serve: Serve<Request, Result>;
   streams: boolean;
 }
 
 /** The call makes the answer that others may be waiting for. */
-async function made(
+async function made<Request extends Asked, Result extends Counted>(
   dependencies: GatewayDependencies,
   cache: AnswerCache,
+  { jsonOf }: { jsonOf(result: Result): string | null },
   { id, lease_ms: leaseMs }: Extract<CacheLookup, { status: "make" }>,
-  { key, request, context, serve, streams }: Making,
-): Promise<GatewayResult> {
+  { key, request, context, serve, streams }: Making<Request, Result>,
+): Promise<Result> {
   const over = new AbortController();
   void renewed(dependencies, cache, id, leaseMs / 3, over.signal);
   // Of a stream no more is known when it begins.
   context.noteCache?.({ status: "miss", stored: null, key });
   let json: string | null = null;
-  let result: GatewayResult | null = null;
+  let result: Result | null = null;
   try {
     result = await serve(
       request,
       { ...context, ...logged(context, "miss") },
       streams ? MAX_KEPT_CHARS : undefined,
     );
-    json = answerToKeep(result);
+    json = jsonOf(result);
     context.noteCache?.({ status: "miss", stored: json !== null, key });
     return result;
   } finally {
@@ -272,7 +298,7 @@ async function stored(
   { answers, media }: AnswerCache,
   id: string,
   { caller }: InvokeContext,
-  result: GatewayResult | null,
+  result: Counted | null,
   json: string | null,
 ): Promise<void> {
   let inMedia: string | null = null;
