@@ -1,13 +1,15 @@
 /** `npm start` as a user meets it: run by the launcher, read from the terminal, ended by signals. */
 import { cp } from "node:fs/promises";
 import { createClient } from "@supabase/supabase-js";
+import postgres from "postgres";
 import { afterAll, beforeAll, expect, test, vi } from "vitest";
 import { eachLine } from "../../local/lines.ts";
 import { makePackage } from "../../local/pack.ts";
 import { installIfNeeded } from "../../local/packages.mjs";
 import { CHECKOUT } from "../../local/paths.ts";
 import { portIsFree } from "../../local/ports.ts";
-import { PATIENCE_MS } from "../harness/patience.ts";
+import { insist } from "../harness/load/troubles.ts";
+import { PATIENCE_MS, until } from "../harness/patience.ts";
 import { freePorts } from "../harness/ports.ts";
 import { removeHomeElsewhere } from "../../local/postgres_place.ts";
 import { copyCheckout } from "../deploy/checkout_copy.ts";
@@ -114,6 +116,10 @@ test("after everything was killed in the middle, the next start finds the data",
   await secret.from("google_ai_api_keys").update({ notes: "mine", priority: 77 }).eq("key_alias", "demo-b");
   await secret.from("google_ai_api_keys").delete().eq("key_alias", "demo-c");
 
+  // Some of them are under way, and others wait.
+  const jobs = await Promise.all(
+    Array.from({ length: 12 }, (_, n) => handIn(env, `Reply with exactly: ${n}`)),
+  );
   const state = JSON.parse(await Deno.readTextFile(`${dataDir}/stack.json`));
   const victims = [runs[0]!.process.pid, state.pid, state.postgres.pid, await parentOf(state.postgres.pid)];
   for (const part of [state.emulator, ...Object.values<{ pid: number }>(state.functions)]) {
@@ -121,6 +127,7 @@ test("after everything was killed in the middle, the next start finds the data",
   }
   for (const pid of victims) kill(pid, "SIGKILL");
   await runs[0]!.ended;
+  const killedAt = new Date();
 
   await start().ready;
   expect(await readEnv()).toEqual(env);
@@ -131,7 +138,41 @@ test("after everything was killed in the middle, the next start finds the data",
     { key_alias: "demo-a", notes: "Made by the local stack.", priority: 10 },
     { key_alias: "demo-b", notes: "mine", priority: 77 },
   ]);
+  const sql = postgres(env.DATABASE_URL!, { max: 1, onnotice: () => {} });
+  try {
+    await until(async () => {
+      // The leases and reservations of those who died end at once, and not in some minutes.
+      await insist(() =>
+        sql`
+        with dead as (update eve.job_workers w set lease_until = now() where w.started_at < ${killedAt} returning w.id)
+        update eve.jobs j set lease_until = now() from dead d where j.worker_id = d.id and j.lease_until is not null`
+      );
+      await insist(() =>
+        sql`
+        update eve.inflight i set lease_until = now()
+        from eve.jobs j where j.state = 'queued' and starts_with(i.request_id, j.id::text)`
+      );
+      await insist(() => sql`update eve.jobs set run_at = now() where state = 'queued' and run_at > now()`);
+      return (await sql`select from eve.jobs where finished_at is null`).length === 0;
+    });
+    const ended = await sql`select id, state, result -> 'body' ->> 'text' as text from eve.jobs`;
+    expect(new Map(ended.map(({ id, state, text }) => [id, [state, text]]))).toEqual(
+      new Map(jobs.map((id, n) => [id, ["succeeded", String(n)]])),
+    );
+  } finally {
+    await sql.end();
+  }
 });
+
+/** A call of the demonstration's model as a job: its id. */
+async function handIn(env: Record<string, string>, prompt: string): Promise<string> {
+  const response = await fetch(`${env.SUPABASE_URL}/functions/v1/llm-invoke`, {
+    method: "POST",
+    headers: { apikey: env.SUPABASE_SECRET_KEY!, "content-type": "application/json" },
+    body: JSON.stringify({ model: "gemma-4-31b-it", prompt, mode: "queue" }),
+  });
+  return (await response.json()).job.id;
+}
 
 test("a signal ends it in order: code 0, no process and no port left", async () => {
   const state = JSON.parse(await Deno.readTextFile(`${dataDir}/stack.json`));

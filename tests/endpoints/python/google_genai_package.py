@@ -114,6 +114,8 @@ class GoogleGenaiPackage(PackageTest):
             json.dumps({"key": word, "request": {"contents": [{"parts": [{"text": f"Reply with exactly: {word}"}]}]}})
             for word in ("да", "нет")
         )
+        # In two pieces, of which the second is nothing but spaces.
+        lines += "\n" + " " * 8 * 1024 * 1024
         # No key comes with the file itself: the address that it is sent to stands for the caller.
         file = client().files.upload(file=io.BytesIO(lines.encode()), config={"mime_type": "jsonl"})
         self.assertEqual((file.state.name, file.mime_type), ("ACTIVE", "jsonl"))

@@ -131,6 +131,27 @@ class OpenaiPackage(PackageTest):
         self.addCleanup(client().files.delete, upload.file.id)
         self.assertEqual(client().files.content(upload.file.id).content, content)
 
+    def test_runs_a_batch_of_a_file(self) -> None:
+        lines = "\n".join(
+            json.dumps({"custom_id": word, "method": "POST", "url": "/v1/chat/completions", "body": says(f"Reply with exactly: {word}")})
+            for word in ("да", "нет")
+        )
+        file = client().files.create(file=("lines.jsonl", lines.encode()), purpose="batch")
+        batch = client().batches.create(
+            input_file_id=file.id, endpoint="/v1/chat/completions", completion_window="24h", metadata={"of": "a test"}
+        )
+        while batch.status not in ("completed", "failed", "expired", "cancelled"):
+            time.sleep(0.2)
+            batch = client().batches.retrieve(batch.id)
+        self.assertEqual((batch.status, batch.request_counts.completed, batch.metadata), ("completed", 2, {"of": "a test"}))
+        answers = [json.loads(line) for line in client().files.content(batch.output_file_id).text.splitlines()]
+        texts = [(one["custom_id"], one["response"]["body"]["choices"][0]["message"]["content"]) for one in answers]
+        self.assertEqual(texts, [("да", "да"), ("нет", "нет")])
+        self.assertIn(batch.id, [one.id for one in client().batches.list()])
+        with self.assertRaises(openai.ConflictError):
+            client().batches.cancel(batch.id)
+        client().files.delete(file.id)
+
     def test_embeds(self) -> None:
         # Unless told otherwise the package asks for base64, and decodes it.
         one, two = client().embeddings.create(model=EMBEDDING, input=["концерт", "лекция"], dimensions=128).data
