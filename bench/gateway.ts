@@ -1,5 +1,5 @@
 /**
- * `npm run bench:gateway -- [--json] [--quick] [--write]`: what a call costs on its way through a gateway. Takes twelve minutes,
+ * `npm run bench:gateway -- [--json] [--quick] [--write] [--with litellm]`: what a call costs on its way through a gateway. Takes twelve minutes,
  * with `--quick` three; `--write` puts the figures into docs/speed.md.
  *
  * The same chat completion goes, in alternating turns and in one run on loopback, straight to an upstream that answers at
@@ -15,6 +15,8 @@
  * - `eve_no_books`: `eve`, where to reserve is one guarded update and to settle is nothing: what a durable reservation costs
  *   at least, whatever is written down.
  * - `portkey`: `@portkey-ai/gateway`.
+ * - `litellm`, with `--with litellm`: LiteLLM's proxy of PyPI, with its database of spend and a rate limit; `--with
+ *   litellm_no_database` without them. No goal is about it.
  *
  * A stream's time is that until the answer's first words have come, in all of them.
  */
@@ -31,12 +33,20 @@ import {
   type Table,
 } from "./gateway/figures.ts";
 import { closedLoop, openLoop, type Target, type Turn } from "./gateway/load.ts";
+import { startLitellm } from "./gateway/litellm.ts";
 import { writeIntoPage } from "./gateway/docs_tables.ts";
 import { Cleanups } from "./gateway/processes.ts";
 import { installPackages } from "./install.ts";
 
 const quick = Deno.args.includes("--quick");
 const json = Deno.args.includes("--json");
+/** Contenders that take part by name only. */
+const NAMED = ["litellm", "litellm_no_database"];
+const named = Deno.args.flatMap((arg, n) => arg === "--with" ? [Deno.args[n + 1] ?? ""] : []);
+const unknown = named.find((name) => !NAMED.includes(name));
+if (unknown !== undefined) {
+  throw new Error(`--with ${unknown}: there are ${NAMED.join(", ")}`);
+}
 const say = (line: string) => console[json ? "error" : "log"](line);
 
 /** Turns of each contender in each scenario, and how long each lasts. */
@@ -65,7 +75,12 @@ const CALLS_SCENARIO = "closed_50_upstream_0_ms";
 
 interface Goals {
   /** In at least `goal` scenarios it is to hold; `scenarios`: in so many it does. */
-  p50_at_most_1_ms_above_portkey: { goal: number; scenarios: number; most_ms_above: number; met: boolean };
+  p50_at_most_1_ms_above_portkey: {
+    goal: number;
+    scenarios: number;
+    most_ms_above: number;
+    met: boolean;
+  };
   p99_less_than_portkey: { goal: number; scenarios: number; met: boolean };
   /** Calls a second at 50 callers, over Portkey's. */
   calls_per_second_ratio: { goal: number; ratio: number; met: boolean };
@@ -129,6 +144,11 @@ async function measureAll() {
     eve_origin: eve.origin,
     eve_no_books: noBooks.function,
   };
+  for (const name of named) {
+    aside[name] = await startLitellm(upstream, cleanups, {
+      database: name === "litellm",
+    });
+  }
 
   await upstream.answerAfter(0);
   const cold = await coldStarts(eve.environment, say);
@@ -168,7 +188,11 @@ async function measureAll() {
     p50_at_most_1_ms_above_portkey: {
       goal: rows.length,
       scenarios: p50Scenarios,
-      most_ms_above: round(Math.max(...rows.map(({ eve, portkey }) => eve!.p50_ms - (portkey?.p50_ms ?? 0)))),
+      most_ms_above: round(
+        Math.max(
+          ...rows.map(({ eve, portkey }) => eve!.p50_ms - (portkey?.p50_ms ?? 0)),
+        ),
+      ),
       met: p50Scenarios === rows.length,
     },
     p99_less_than_portkey: {
@@ -176,11 +200,19 @@ async function measureAll() {
       scenarios: p99Scenarios,
       met: p99Scenarios >= P99_SCENARIOS,
     },
-    calls_per_second_ratio: { goal: CALLS_RATIO, ratio: callsRatio, met: callsRatio >= CALLS_RATIO },
+    calls_per_second_ratio: {
+      goal: CALLS_RATIO,
+      ratio: callsRatio,
+      met: callsRatio >= CALLS_RATIO,
+    },
     failed: failedIn(matrix),
   };
   const memory = Object.fromEntries(
-    Object.entries({ ...rivals, eve_rest: overRest.function }).map((
+    Object.entries({
+      ...rivals,
+      eve_rest: overRest.function,
+      ...only(aside, named),
+    }).map((
       [who, { memory }],
     ) => [who, memory()]),
   );
@@ -188,7 +220,15 @@ async function measureAll() {
     "gateway-verdict": verdict(goals, round(othersBusy)),
     "gateway-latency": markdown(
       matrix,
-      ["straight", "eve", "portkey", "eve_no_books", "eve_origin", "eve_rest"],
+      [
+        "straight",
+        "eve",
+        "portkey",
+        "eve_no_books",
+        "eve_origin",
+        "eve_rest",
+        ...named,
+      ],
       ({ p50_ms, p99_ms }) => `${p50_ms} / ${p99_ms}`,
     ),
     "gateway-ratios": markdown(
@@ -200,7 +240,15 @@ async function measureAll() {
       Object.fromEntries(
         Object.entries(matrix).filter(([name]) => name.startsWith("closed")),
       ),
-      ["straight", "eve", "portkey", "eve_no_books", "eve_origin", "eve_rest"],
+      [
+        "straight",
+        "eve",
+        "portkey",
+        "eve_no_books",
+        "eve_origin",
+        "eve_rest",
+        ...named,
+      ],
       ({ per_second }) => String(per_second),
     ),
     "gateway-memory": Object.entries(memory).filter(([who]) => who !== "straight").map(([who, parts]) =>
@@ -251,6 +299,13 @@ async function measureAll() {
     goals,
     met: Object.values(goals).every(({ met }) => met),
   };
+}
+
+function only(
+  contenders: Record<string, Contender>,
+  names: string[],
+): Record<string, Contender> {
+  return Object.fromEntries(names.map((name) => [name, contenders[name]!]));
 }
 
 /** Turn by turn, each time beginning with another one. */

@@ -42,6 +42,9 @@ export interface AdminAnswers {
   "POST /consumers/access": { consumer: Consumer };
   "POST /consumers/change": { consumer: Consumer };
   "POST /consumers/remove": { removed: string };
+  "GET /cache": CacheAnswer;
+  "POST /cache/consumer": { consumer: string; ttl_s: number | null; by_tenant: boolean };
+  "POST /cache/flush": { deleted: number };
   "GET /tokens": { tokens: Token[] };
   "POST /tokens/issue": { access_token: string; expires_in: number; scope: string };
   "GET /tenants": { tenants: Tenant[] };
@@ -649,6 +652,12 @@ export interface AdminJob {
   started_at: string | null;
   finished_at: string | null;
   expires_at: string | null;
+}
+
+/** What kept answers have saved, and whose are kept. */
+export interface CacheAnswer {
+  totals: { hits: number; misses: number; saved_input_tokens: number; saved_output_tokens: number };
+  consumers: { consumer: string; ttl_s: number; by_tenant: boolean }[];
 }
 
 export interface JobsAnswer {

@@ -330,6 +330,20 @@ describe.skipIf(!CAN_RUN)("the console", () => {
     await scope.waitFor({ state: "detached" });
     expect(await rpm()).toBe(7);
 
+    await page.getByRole("button", { name: "Scope: edited" }).click();
+    await scope.getByRole("combobox", { name: "Its answers are kept for" }).click();
+    await page.getByRole("option", { name: "a week" }).click();
+    await scope.getByRole("button", { name: "Keep them so" }).click();
+    await page.getByText("within ten seconds").waitFor();
+    const kept = await fetch(`${stack.url}/functions/v1/admin/cache?consumer=edited`, {
+      headers: { apikey: stack.keys.secret },
+    });
+    expect((await kept.json()).consumers).toEqual([{ consumer: "edited", ttl_s: 604_800, by_tenant: false }]);
+    await scope.getByRole("button", { name: "Give up what is kept" }).click();
+    await page.getByText("0 answers are given up.").waitFor();
+    await page.keyboard.press("Escape");
+    await scope.waitFor({ state: "detached" });
+
     await open("Providers");
     const poem = stage("POEM");
     await poem.locator("input[type=password]").fill("typed-and-not-saved");

@@ -469,6 +469,12 @@ describe("[openai.background] responses in the background", () => {
     expect(done.output_text).not.toBe("");
     // What has ended stays as it is, and cancelling it is no error.
     expect(await client.responses.cancel(queued.id)).toMatchObject({ status: "completed" });
+    // Ask again until it has ended: no stream is kept.
+    await expect(client.responses.retrieve(queued.id, { stream: true, starting_after: 1 })).rejects
+      .toThrow(/what is kept is not streamed/);
+    await expect(client.responses.create({ model: GEMMA, input: "?", background: true, stream: true }))
+      .rejects
+      .toThrow(/background/);
     await client.responses.delete(queued.id);
     await expect(client.responses.retrieve(queued.id)).rejects.toThrow(NotFoundError);
     await expect(client.responses.retrieve("resp_abc")).rejects.toThrow(NotFoundError);

@@ -10,6 +10,7 @@ export const ru: Texts<typeof en> & {
   quota: { show_idle_few: string; show_idle_many: string };
   alerts: { open_count_few: string; open_count_many: string };
   consumers: { total_few: string; total_many: string };
+  cache: { seconds_few: string; seconds_many: string; flushed_few: string; flushed_many: string };
   requests: { exported_few: string; exported_many: string };
   storage: {
     line_few: string;
@@ -496,6 +497,32 @@ export const ru: Texts<typeof en> & {
     snippet: "Первый вызов с ним",
     secret_kept: "Сохранил",
     failed: "Не выполнено",
+  },
+  cache: {
+    title: "Сохранённые ответы",
+    about: "Тот же вопрос ещё раз ничего не стоит. Так отвечено на {{hits}} из {{calls}} запросов.",
+    ttl: "Ответы хранятся",
+    ttls: {
+      asked: "столько, сколько просит запрос",
+      hour: "час",
+      day: "сутки",
+      week: "неделю",
+      month: "30 дней",
+      never: "совсем не хранятся, что бы ни просил запрос",
+    },
+    seconds_one: "{{count}} секунду",
+    seconds_few: "{{count}} секунды",
+    seconds_many: "{{count}} секунд",
+    seconds_other: "{{count}} секунды",
+    by_tenant: "Общие с потребителями того же арендатора, у которых это тоже включено",
+    keep: "Хранить так",
+    kept: "Все экземпляры узнают об этом в течение десяти секунд.",
+    of_model: "Модели",
+    flush: "Забыть сохранённое",
+    flushed_one: "{{count}} ответ забыт.",
+    flushed_few: "{{count}} ответа забыто.",
+    flushed_many: "{{count}} ответов забыто.",
+    flushed_other: "{{count}} ответа забыто.",
   },
   tenants: {
     title: "Арендаторы",

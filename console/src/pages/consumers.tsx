@@ -29,6 +29,7 @@ import { StateBadge } from "../parts/state_badge.tsx";
 import { EmptyState, Loaded } from "../parts/states.tsx";
 import { Window } from "../parts/window.tsx";
 import { EVERY_MS } from "../queries.ts";
+import { ConsumerCache } from "./consumer_cache.tsx";
 import { ConsumerForm, type Secret } from "./consumer_form.tsx";
 import { Tenants } from "./tenants.tsx";
 
@@ -204,7 +205,12 @@ export default function ConsumersPage() {
         <ConsumerForm done={(made) => (close(), made && setSecret(made))} />
       </Window>
       <Window opened={dialog?.kind === "scope"} onClose={close} title={t("consumers.scope")}>
-        {dialog?.kind === "scope" && <ConsumerForm consumer={dialog.consumer} done={close} />}
+        {dialog?.kind === "scope" && (
+          <>
+            <ConsumerForm consumer={dialog.consumer} done={close} />
+            <ConsumerCache consumer={dialog.consumer.name} />
+          </>
+        )}
       </Window>
       <Window opened={dialog?.kind === "tokens"} onClose={close} title={t("consumers.live_tokens")}>
         {dialog?.kind === "tokens" && <Tokens consumer={dialog.consumer.name} />}

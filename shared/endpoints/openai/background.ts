@@ -25,6 +25,7 @@ export interface KeptResponses {
 const metadataField = z.object({ metadata });
 const getQuery = z.strictObject({
   stream: z.literal("false", { error: "must be false: what is kept is not streamed" }).optional(),
+  starting_after: z.undefined({ error: "is for streams, and what is kept is not streamed" }).optional(),
   include_obfuscation: z.string().optional(),
   include: z.string().optional(),
   "include[]": z.string().optional(),

@@ -3,7 +3,12 @@ import { knownFields, openFields } from "../fields.ts";
 import type { IgnoredFields } from "../ignored_fields.ts";
 import { type Fault, invalidRequest, listOf, validated } from "../validated.ts";
 import { isObject } from "../../contract/is_object.ts";
-import { asksForFunctions, inLegacyWords, withoutLegacyFunctions } from "./legacy_functions.ts";
+import {
+  asksForFunctions,
+  inLegacyWords,
+  messageOfToday,
+  withoutLegacyFunctions,
+} from "./legacy_functions.ts";
 
 /** As many as Gemini takes; OpenAI takes four. */
 const MAX_STOP_TEXTS = 5;
@@ -90,28 +95,31 @@ const toolCall = z.preprocess(
 const speaker = z.string().optional();
 const MESSAGE = "messages[]";
 
-const message = z.discriminatedUnion("role", [
-  knownFields(MESSAGE, { role: z.literal("system"), content: partsOf(textPart), name: speaker }),
-  knownFields(MESSAGE, { role: z.literal("developer"), content: partsOf(textPart), name: speaker }),
-  knownFields(MESSAGE, { role: z.literal("user"), content: partsOf(userPart), name: speaker }),
-  knownFields(MESSAGE, {
-    role: z.literal("tool"),
-    content: partsOf(toolPart).optional(),
-    tool_call_id: z.string(),
-    name: speaker,
-  }),
-  // Open: clients send back the messages they were given, with everything that a server had added to them.
-  openFields({
-    role: z.literal("assistant"),
-    content: partsOf(z.discriminatedUnion("type", [textPart, refusalPart])).optional(),
-    refusal: z.string().optional(),
-    name: speaker,
-    tool_calls: listOf(toolCall).optional(),
-    extra_content: extraContent,
-    audio: z.undefined({ error: "sound cannot be said again here" }).optional(),
-    function_call: z.undefined({ error: "has been replaced by tool_calls" }).optional(),
-  }),
-], { error: "must be a message with the role system, developer, user, assistant or tool" });
+const message = z.preprocess(
+  messageOfToday,
+  z.discriminatedUnion("role", [
+    knownFields(MESSAGE, { role: z.literal("system"), content: partsOf(textPart), name: speaker }),
+    knownFields(MESSAGE, { role: z.literal("developer"), content: partsOf(textPart), name: speaker }),
+    knownFields(MESSAGE, { role: z.literal("user"), content: partsOf(userPart), name: speaker }),
+    knownFields(MESSAGE, {
+      role: z.literal("tool"),
+      content: partsOf(toolPart).optional(),
+      tool_call_id: z.string(),
+      name: speaker,
+    }),
+    // Open: clients send back the messages they were given, with everything that a server had added to them.
+    openFields({
+      role: z.literal("assistant"),
+      content: partsOf(z.discriminatedUnion("type", [textPart, refusalPart])).optional(),
+      refusal: z.string().optional(),
+      name: speaker,
+      tool_calls: listOf(toolCall).optional(),
+      extra_content: extraContent,
+      audio: z.undefined({ error: "sound cannot be said again here" }).optional(),
+      function_call: z.undefined({ error: "has been replaced by tool_calls" }).optional(),
+    }),
+  ], { error: "must be a message with the role system, developer, user, assistant or tool" }),
+);
 
 /** A tool that takes any text, as a function with the text as its only parameter: the models know no other. */
 function declaredAsFunction(value: unknown): unknown {

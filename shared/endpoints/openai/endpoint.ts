@@ -90,6 +90,8 @@ export function openaiEndpoint(options: OpenaiEndpointOptions): Endpoint {
     path: "/openai/*",
     methods: ANY,
     serve({ path }) {
+      const known = NOT_HERE.find(([address]) => address.test(path));
+      if (known !== undefined) throw new GatewayError("not_found", { message: known[1], details: { path } });
       throw new GatewayError("not_found", {
         message: `There is nothing at this address. The base URL ends in ${BASE}; served are ${
           served.map((route) => route.path.replace(/:id(\{\.\+\})?/, "{id}")).join(", ")
@@ -104,6 +106,22 @@ export function openaiEndpoint(options: OpenaiEndpointOptions): Endpoint {
     errorResponse: openaiErrorResponse,
   };
 }
+
+/** What OpenAI's API has and the gateway has not, by its address, and what to do instead. */
+const NOT_HERE: readonly (readonly [RegExp, string])[] = [
+  [
+    /\/conversations(?:\/|$)/,
+    "Conversations are not kept here: responses are, so go on from one by previous_response_id, or send the items yourself.",
+  ],
+  [
+    /\/(?:assistants|threads)(?:\/|$)/,
+    "Assistants are not offered here: use /responses with tools, which goes on by previous_response_id.",
+  ],
+  [
+    /\/realtime(?:\/|$)/,
+    "Realtime is not offered here: the gateway answers calls, and keeps no sessions open. Use stream: true.",
+  ],
+];
 
 async function completeChat(context: RequestContext, options: OpenaiEndpointOptions): Promise<Response> {
   const { chat, request, terms: answerTerms, legacyFunctions, named } = await chatRequest(

@@ -8,21 +8,17 @@ export function asksForFunctions(json: unknown): boolean {
 }
 
 /**
- * A body with `functions`, `function_call` and what they were answered with, in the words of today: one tool is called at a time, and each
- * call has an id. What is neither stays as it is.
+ * A body with `functions` and `function_call` in the words of today: one tool is called at a time. What has neither stays as it is.
  * @throws GatewayError `invalid_request` for functions beside tools
  */
 export function withoutLegacyFunctions(json: unknown): unknown {
-  if (!isObject(json)) return json;
+  if (!isObject(json) || !asksForFunctions(json)) return json;
   const { functions, function_call: choice, ...body } = json;
-  const messages = Array.isArray(body.messages) ? { messages: callsWithIds(body.messages) } : {};
-  if (!asksForFunctions(json)) return { ...json, ...messages };
   if ((body.tools ?? null) !== null) {
     throw invalidRequest([{ field: "functions", problem: "has been replaced by tools: send one of them" }]);
   }
   return {
     ...body,
-    ...messages,
     tools: (functions as unknown[]).map((one) => ({ type: "function", function: one })),
     parallel_tool_calls: false,
     ...((choice ?? null) !== null && {
@@ -31,21 +27,22 @@ export function withoutLegacyFunctions(json: unknown): unknown {
   };
 }
 
-/** A function's result belongs to the last call of that name before it. */
-function callsWithIds(messages: unknown[]): unknown[] {
-  const last = new Map<unknown, string>();
-  return messages.map((message, i) => {
-    if (!isObject(message)) return message;
-    const { function_call: call, ...said } = message;
-    if (message.role === "assistant" && isObject(call) && (said.tool_calls ?? null) === null) {
-      const id = `function_${i}`;
-      last.set(call.name, id);
-      return { ...said, tool_calls: [{ id, type: "function", function: call }] };
-    }
-    if (message.role !== "function") return message;
-    return { ...message, role: "tool", tool_call_id: last.get(message.name) ?? String(message.name) };
-  });
+/**
+ * A message with a `function_call`, or a function's result, as one of today. A call had no id then: its function's name stands for it, since a
+ * result belongs to the last call before it that has its id.
+ */
+export function messageOfToday(message: unknown): unknown {
+  if (!isObject(message)) return message;
+  if (message.role === "function") {
+    return { ...message, role: "tool", tool_call_id: idOf(message.name) };
+  }
+  if (message.role !== "assistant" || !isObject(message.function_call)) return message;
+  const { function_call: call, ...said } = message;
+  if ((said.tool_calls ?? null) !== null) return message;
+  return { ...said, tool_calls: [{ id: idOf(call.name), type: "function", function: call }] };
 }
+
+const idOf = (name: unknown) => `function_${String(name)}`;
 
 /** Names fields as the client sent them. */
 export function inLegacyWords(thrown: unknown): unknown {

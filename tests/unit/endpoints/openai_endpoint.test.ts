@@ -269,6 +269,19 @@ describe("addresses", () => {
     },
   );
 
+  test.each([
+    ["/conversations", "previous_response_id"],
+    ["/conversations/conv_1/items", "previous_response_id"],
+    ["/threads", "/responses"],
+    ["/realtime/sessions", "stream: true"],
+  ])("[openai.not-found] %s is refused in words, with what to do instead", async (path, words) => {
+    const response = await ask(path, {});
+    expect([response.status, (await response.json()).error.message]).toEqual([
+      404,
+      expect.stringContaining(words),
+    ]);
+  });
+
   test("an address that there is not gets an error that says so", async () => {
     const response = await receive(
       new Request("http://gateway/llm-invoke/openai/v2/chat/completions", { method: "POST" }),
