@@ -75,11 +75,7 @@ async function attack(
       `POST ${pathname} HTTP/1.1\r\nHost: ${hostname}:${port}\r\nAuthorization: Bearer ${token}\r\n` +
         `Content-Type: application/json\r\nContent-Length: ${body.length}\r\nConnection: close\r\n\r\n`,
     );
-  const write = async (
-    connection: Deno.Conn,
-    bytes: Uint8Array,
-    goesOn = () => true,
-  ) => {
+  const write = async (connection: Deno.Conn, bytes: Uint8Array, goesOn = () => true) => {
     for (let at = 0; at < bytes.length && goesOn();) {
       at += await connection.write(bytes.subarray(at, at + PIECE_BYTES));
     }
@@ -321,14 +317,9 @@ async function bench({ quick, only, checkout }: BenchOptions): Promise<void> {
 const METER_PATH = "/__memory";
 
 /** The functions of a checkout, of which llm-invoke tells how much memory it has had. */
-async function functionsWithMeter(
-  folder: string,
-  checkout: string,
-): Promise<string> {
+async function functionsWithMeter(folder: string, checkout: string): Promise<string> {
   const moduleOf = (name: string) =>
-    JSON.stringify(
-      new URL(`file://${checkout}/supabase/functions/${name}/index.ts`).href,
-    );
+    JSON.stringify(new URL(`file://${checkout}/supabase/functions/${name}/index.ts`).href);
   for (const name of await functionNames(`${checkout}/supabase/functions`)) {
     await Deno.mkdir(`${folder}/${name}`, { recursive: true });
     const metered = name !== "llm-invoke" ? "export default module;" : `
@@ -353,20 +344,14 @@ export default {
   return folder;
 }
 
-function difference(
-  after: number | null,
-  before: number | null,
-): number | null {
+function difference(after: number | null, before: number | null): number | null {
   return after === null || before === null || after < before ? null : after - before;
 }
 
 /** Processor time of a process so far (proc(5): fields 14 and 15, in hundredths of a second). */
 function cpuMs(pid: number | undefined): number | null {
   try {
-    const fields = Deno.readTextFileSync(`/proc/${pid}/stat`).replace(
-      /^.*\) /,
-      "",
-    ).split(" ");
+    const fields = Deno.readTextFileSync(`/proc/${pid}/stat`).replace(/^.*\) /, "").split(" ");
     return 10 * (Number(fields[11]) + Number(fields[12]));
   } catch {
     return null;
@@ -396,9 +381,7 @@ if (kind !== undefined && url?.startsWith("http")) {
   await attack(url, tokens!.split(","), kind);
 }
 const option = (name: string) =>
-  Deno.args.find((word) => word.startsWith(`--${name}=`))?.slice(
-    name.length + 3,
-  );
+  Deno.args.find((word) => word.startsWith(`--${name}=`))?.slice(name.length + 3);
 await bench({
   quick: Deno.args.includes("--quick"),
   only: option("only")?.split(",") ?? Object.keys(BODIES),

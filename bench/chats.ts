@@ -26,13 +26,10 @@ const GOALS = {
 const quick = Deno.args.includes("--quick");
 const json = Deno.args.includes("--json");
 /** A part alone, for somebody who works on it; the goals are then not all met. */
-const only = Deno.args.find((arg) => arg.startsWith("--only="))?.slice("--only=".length) ??
-  null;
+const only = Deno.args.find((arg) => arg.startsWith("--only="))?.slice("--only=".length) ?? null;
 const unknown = Deno.args.find((arg) => !/^--(json|quick|only=(reading|append|answer))$/.test(arg));
 if (unknown) {
-  console.error(
-    `Unknown argument ${unknown}: --json, --quick and --only=reading|append|answer are known.`,
-  );
+  console.error(`Unknown argument ${unknown}: --json, --quick and --only=reading|append|answer are known.`);
   Deno.exit(2);
 }
 const say = (line: string) => console[json ? "error" : "log"](line);
@@ -94,28 +91,18 @@ async function fill(url: string): Promise<void> {
 async function signedIn(url: string) {
   const as = new URL(url);
   as.username = "authenticator";
-  return await Promise.all(
-    Array.from({ length: CALLERS }, async (_, caller) => {
-      const sql = postgres(as.href, { max: 1, onnotice: () => {} });
-      await sql`set role authenticated`;
-      const claims = JSON.stringify({
-        sub: ownerOf(caller * CHATS_EACH),
-        role: "authenticated",
-      });
-      await sql`select set_config('request.jwt.claims', ${claims}, false)`;
-      return {
-        sql,
-        chat: (number: number) => chatOf(caller * CHATS_EACH + number % CHATS_EACH),
-      };
-    }),
-  );
+  return await Promise.all(Array.from({ length: CALLERS }, async (_, caller) => {
+    const sql = postgres(as.href, { max: 1, onnotice: () => {} });
+    await sql`set role authenticated`;
+    const claims = JSON.stringify({ sub: ownerOf(caller * CHATS_EACH), role: "authenticated" });
+    await sql`select set_config('request.jwt.claims', ${claims}, false)`;
+    return { sql, chat: (number: number) => chatOf(caller * CHATS_EACH + number % CHATS_EACH) };
+  }));
 }
 
 async function append(url: string) {
   const callers = await signedIn(url);
-  async function turn(
-    add: (sql: postgres.Sql, chat: string) => Promise<unknown>,
-  ): Promise<number> {
+  async function turn(add: (sql: postgres.Sql, chat: string) => Promise<unknown>): Promise<number> {
     const began = performance.now();
     let done = 0;
     await Promise.all(callers.map(async ({ sql, chat }) => {
@@ -149,10 +136,7 @@ async function append(url: string) {
 }
 
 /** Both in turns, one after another: the milliseconds of each. */
-async function compared(
-  ours: (n: number) => Promise<unknown>,
-  bare: (n: number) => Promise<unknown>,
-) {
+async function compared(ours: (n: number) => Promise<unknown>, bare: (n: number) => Promise<unknown>) {
   const took = { ours: [] as number[], bare: [] as number[] };
   for (let n = -50; n < READS; n++) {
     for (const [who, read] of [["bare", bare], ["ours", ours]] as const) {
@@ -178,9 +162,7 @@ async function reading(url: string) {
   const sql = postgres(url, { max: 1, onnotice: () => {} });
   try {
     const actor = (chat: number) => sql.json({ kind: "user", user_id: ownerOf(chat) });
-    const at = (n: number) =>
-      new Date(Date.UTC(2026, 1, 1) + ((n * 97) % LONGEST) * 1_000)
-        .toISOString();
+    const at = (n: number) => new Date(Date.UTC(2026, 1, 1) + ((n * 97) % LONGEST) * 1_000).toISOString();
     const first = "00000000-0000-0000-0000-000000000000";
     const bareMessages = (n: number) =>
       sql`
@@ -201,13 +183,7 @@ async function reading(url: string) {
           select * from public.chats where owner = ${ownerOf(owner(n) * CHATS_EACH)}
           order by created_at desc, id desc limit 50`,
     );
-    const words = [
-      "wall",
-      "стена",
-      "seldom",
-      `number${Math.floor(MESSAGES / 2)}`,
-      "sheet seldom",
-    ];
+    const words = ["wall", "стена", "seldom", `number${Math.floor(MESSAGES / 2)}`, "sheet seldom"];
     const search = await compared(
       (n) => sql`select public.eve_chat_search(${actor((n * 7) % CHATS)}, ${words[n % words.length]!})`,
       // Of the same person, whose messages are as far from one another, and as cold.
@@ -217,11 +193,7 @@ async function reading(url: string) {
           chatOf((n * 7) % CHATS)
         } order by created_at, id limit 50`,
     );
-    return {
-      page: figuresOf(page),
-      list: figuresOf(list),
-      search: figuresOf(search),
-    };
+    return { page: figuresOf(page), list: figuresOf(list), search: figuresOf(search) };
   } finally {
     await sql.end();
   }
@@ -232,10 +204,7 @@ function round(value: number): number {
 }
 
 /** What is not asked for is left out. */
-const part = async <Figures>(
-  name: string,
-  measure: () => Promise<Figures>,
-): Promise<Figures | null> => {
+const part = async <Figures>(name: string, measure: () => Promise<Figures>): Promise<Figures | null> => {
   if (only !== null && only !== name) return null;
   const figures = await measure();
   say(`${name}: ${JSON.stringify(figures)}`);
@@ -250,30 +219,15 @@ const added = database?.append;
 const answer = await part("answer", () => answers(quick));
 const met = {
   append_ratio: added != null && added.ratio >= GOALS.append_ratio,
-  page_p99_ratio: page !== undefined &&
-    page.p99_ratio <= GOALS.page_p99_ratio_at_most,
-  list_p99_ratio: list !== undefined &&
-    list.p99_ratio <= GOALS.list_p99_ratio_at_most,
-  search_p99_ratio: search !== undefined &&
-    search.p99_ratio <= GOALS.search_p99_ratio_at_most,
+  page_p99_ratio: page !== undefined && page.p99_ratio <= GOALS.page_p99_ratio_at_most,
+  list_p99_ratio: list !== undefined && list.p99_ratio <= GOALS.list_p99_ratio_at_most,
+  search_p99_ratio: search !== undefined && search.p99_ratio <= GOALS.search_p99_ratio_at_most,
   answer_ms_more: answer !== null && answer.ms_more <= GOALS.answer_ms_more,
 };
 const said = {
   bench: "chats",
-  machine: {
-    cores: navigator.hardwareConcurrency,
-    deno: Deno.version.deno,
-    postgres: 17,
-  },
-  figures: {
-    chats: CHATS,
-    messages: MESSAGES,
-    page,
-    list,
-    search,
-    append: added,
-    answer,
-  },
+  machine: { cores: navigator.hardwareConcurrency, deno: Deno.version.deno, postgres: 17 },
+  figures: { chats: CHATS, messages: MESSAGES, page, list, search, append: added, answer },
   ratios: {
     append: added?.ratio,
     page_p99: page?.p99_ratio,

@@ -10,34 +10,19 @@ import { startStack } from "../local/stack.ts";
 import { chromiumPath, openBrowser, openPage, signIn } from "../tests/console/browser.ts";
 
 /** `requests_a_minute`: of any page; Quota asks every two seconds for its lanes. */
-const GOALS = {
-  first_page_bytes: 200_000,
-  first_paint_ms: 2_500,
-  requests_a_minute: 45,
-  hidden: 0,
-};
-const LINE = {
-  downloadThroughput: 1.6e6 / 8,
-  uploadThroughput: 1.6e6 / 8,
-  latency: 150,
-};
+const GOALS = { first_page_bytes: 200_000, first_paint_ms: 2_500, requests_a_minute: 45, hidden: 0 };
+const LINE = { downloadThroughput: 1.6e6 / 8, uploadThroughput: 1.6e6 / 8, latency: 150 };
 const TURNS = 5;
 const WATCH_MS = 16_000;
 
 const isJson = Deno.args.includes("--json");
 
 /** One look by somebody who has never been here. */
-async function firstLook(
-  browser: Browser,
-  url: string,
-): Promise<{ bytes: number; ms: number }> {
+async function firstLook(browser: Browser, url: string): Promise<{ bytes: number; ms: number }> {
   const { page } = await openPage(browser);
   const line = await page.context().newCDPSession(page);
   await line.send("Network.enable");
-  await line.send("Network.emulateNetworkConditions", {
-    offline: false,
-    ...LINE,
-  });
+  await line.send("Network.emulateNetworkConditions", { offline: false, ...LINE });
   let bytes = 0;
   line.on("Network.loadingFinished", ({ encodedDataLength }) => {
     bytes += encodedDataLength;
@@ -56,9 +41,7 @@ async function firstLook(
 async function asked(page: Page): Promise<number> {
   let count = 0;
   const note = (request: { url(): string; method(): string }) => {
-    if (
-      request.url().includes("/functions/v1/") && request.method() !== "OPTIONS"
-    ) count++;
+    if (request.url().includes("/functions/v1/") && request.method() !== "OPTIONS") count++;
   };
   page.on("request", note);
   await page.waitForTimeout(WATCH_MS);
@@ -69,35 +52,20 @@ async function asked(page: Page): Promise<number> {
 const median = (values: number[]) => values.toSorted((a, b) => a - b)[Math.floor(values.length / 2)]!;
 
 async function run() {
-  if (!chromiumPath()) {
-    throw new Error(
-      "Chromium is needed: install it, or name it in EVE_CHROMIUM.",
-    );
-  }
-  const dataDir = await Deno.makeTempDir({
-    prefix: "eve-gateway-bench-console-",
-  });
+  if (!chromiumPath()) throw new Error("Chromium is needed: install it, or name it in EVE_CHROMIUM.");
+  const dataDir = await Deno.makeTempDir({ prefix: "eve-gateway-bench-console-" });
   await Deno.chmod(dataDir, 0o755);
   const [port] = freePorts(3);
-  const stack = await startStack({
-    dataDir,
-    port: port!,
-    durable: false,
-    console: true,
-  });
+  const stack = await startStack({ dataDir, port: port!, durable: false, console: true });
   await stack.console!.built;
   const browser = await openBrowser();
   try {
     const looks = [];
-    for (let turn = 0; turn < TURNS; turn++) {
-      looks.push(await firstLook(browser, stack.console!.url));
-    }
+    for (let turn = 0; turn < TURNS; turn++) looks.push(await firstLook(browser, stack.console!.url));
     const { page } = await openPage(browser);
     await signIn(page, stack.console!.url, stack.console!.administrator);
     await page.getByRole("heading", { level: 1, name: "Overview" }).waitFor();
-    const links = page.getByRole("navigation", { name: "Pages" }).getByRole(
-      "link",
-    );
+    const links = page.getByRole("navigation", { name: "Pages" }).getByRole("link");
     const perMinute: Record<string, number> = {};
     for (const link of await links.all()) {
       const name = (await link.textContent())!;
@@ -123,22 +91,14 @@ async function run() {
         goal: GOALS.first_page_bytes,
         met: figures.first_page_bytes <= GOALS.first_page_bytes,
       },
-      first_paint_ms: {
-        goal: GOALS.first_paint_ms,
-        met: figures.first_paint_ms <= GOALS.first_paint_ms,
-      },
+      first_paint_ms: { goal: GOALS.first_paint_ms, met: figures.first_paint_ms <= GOALS.first_paint_ms },
       requests_a_minute: {
         goal: GOALS.requests_a_minute,
         met: Object.values(perMinute).every((count) => count <= GOALS.requests_a_minute),
       },
       hidden: { goal: GOALS.hidden, met: figures.hidden <= GOALS.hidden },
     };
-    return {
-      figures,
-      ratios: {},
-      goals,
-      met: Object.values(goals).every(({ met }) => met),
-    };
+    return { figures, ratios: {}, goals, met: Object.values(goals).every(({ met }) => met) };
   } finally {
     await browser.close();
     await stack.stop();

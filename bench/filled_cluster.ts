@@ -16,19 +16,13 @@ export async function withFilledCluster<Figures>(
   const folder = await makeTestFolder();
   try {
     const [port] = freePorts(1);
-    const filling = await startCluster({
-      dataDir: folder.path,
-      port: port!,
-      durable: false,
-    });
+    const filling = await startCluster({ dataDir: folder.path, port: port!, durable: false });
     try {
       await applyPlatform(filling.superuserUrl());
       await applyMigrations(filling.url());
       const began = performance.now();
       await fill(filling.url());
-      console.error(
-        `filled in ${Math.round((performance.now() - began) / 1_000)} s`,
-      );
+      console.error(`filled in ${Math.round((performance.now() - began) / 1_000)} s`);
     } finally {
       await filling.stop();
     }

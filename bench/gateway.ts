@@ -44,9 +44,7 @@ const json = Deno.args.includes("--json");
 const NAMED = ["litellm", "litellm_no_database"];
 const named = Deno.args.flatMap((arg, n) => arg === "--with" ? [Deno.args[n + 1] ?? ""] : []);
 const unknown = named.find((name) => !NAMED.includes(name));
-if (unknown !== undefined) {
-  throw new Error(`--with ${unknown}: there are ${NAMED.join(", ")}`);
-}
+if (unknown !== undefined) throw new Error(`--with ${unknown}: there are ${NAMED.join(", ")}`);
 const say = (line: string) => console[json ? "error" : "log"](line);
 
 /** Turns of each contender in each scenario, and how long each lasts. */
@@ -75,12 +73,7 @@ const CALLS_SCENARIO = "closed_50_upstream_0_ms";
 
 interface Goals {
   /** In at least `goal` scenarios it is to hold; `scenarios`: in so many it does. */
-  p50_at_most_1_ms_above_portkey: {
-    goal: number;
-    scenarios: number;
-    most_ms_above: number;
-    met: boolean;
-  };
+  p50_at_most_1_ms_above_portkey: { goal: number; scenarios: number; most_ms_above: number; met: boolean };
   p99_less_than_portkey: { goal: number; scenarios: number; met: boolean };
   /** Calls a second at 50 callers, over Portkey's. */
   calls_per_second_ratio: { goal: number; ratio: number; met: boolean };
@@ -145,9 +138,7 @@ async function measureAll() {
     eve_no_books: noBooks.function,
   };
   for (const name of named) {
-    aside[name] = await startLitellm(upstream, cleanups, {
-      database: name === "litellm",
-    });
+    aside[name] = await startLitellm(upstream, cleanups, { database: name === "litellm" });
   }
 
   await upstream.answerAfter(0);
@@ -188,11 +179,7 @@ async function measureAll() {
     p50_at_most_1_ms_above_portkey: {
       goal: rows.length,
       scenarios: p50Scenarios,
-      most_ms_above: round(
-        Math.max(
-          ...rows.map(({ eve, portkey }) => eve!.p50_ms - (portkey?.p50_ms ?? 0)),
-        ),
-      ),
+      most_ms_above: round(Math.max(...rows.map(({ eve, portkey }) => eve!.p50_ms - (portkey?.p50_ms ?? 0)))),
       met: p50Scenarios === rows.length,
     },
     p99_less_than_portkey: {
@@ -200,19 +187,11 @@ async function measureAll() {
       scenarios: p99Scenarios,
       met: p99Scenarios >= P99_SCENARIOS,
     },
-    calls_per_second_ratio: {
-      goal: CALLS_RATIO,
-      ratio: callsRatio,
-      met: callsRatio >= CALLS_RATIO,
-    },
+    calls_per_second_ratio: { goal: CALLS_RATIO, ratio: callsRatio, met: callsRatio >= CALLS_RATIO },
     failed: failedIn(matrix),
   };
   const memory = Object.fromEntries(
-    Object.entries({
-      ...rivals,
-      eve_rest: overRest.function,
-      ...only(aside, named),
-    }).map((
+    Object.entries({ ...rivals, eve_rest: overRest.function, ...only(aside, named) }).map((
       [who, { memory }],
     ) => [who, memory()]),
   );
@@ -220,15 +199,7 @@ async function measureAll() {
     "gateway-verdict": verdict(goals, round(othersBusy)),
     "gateway-latency": markdown(
       matrix,
-      [
-        "straight",
-        "eve",
-        "portkey",
-        "eve_no_books",
-        "eve_origin",
-        "eve_rest",
-        ...named,
-      ],
+      ["straight", "eve", "portkey", "eve_no_books", "eve_origin", "eve_rest", ...named],
       ({ p50_ms, p99_ms }) => `${p50_ms} / ${p99_ms}`,
     ),
     "gateway-ratios": markdown(
@@ -240,15 +211,7 @@ async function measureAll() {
       Object.fromEntries(
         Object.entries(matrix).filter(([name]) => name.startsWith("closed")),
       ),
-      [
-        "straight",
-        "eve",
-        "portkey",
-        "eve_no_books",
-        "eve_origin",
-        "eve_rest",
-        ...named,
-      ],
+      ["straight", "eve", "portkey", "eve_no_books", "eve_origin", "eve_rest", ...named],
       ({ per_second }) => String(per_second),
     ),
     "gateway-memory": Object.entries(memory).filter(([who]) => who !== "straight").map(([who, parts]) =>
@@ -301,10 +264,7 @@ async function measureAll() {
   };
 }
 
-function only(
-  contenders: Record<string, Contender>,
-  names: string[],
-): Record<string, Contender> {
+function only(contenders: Record<string, Contender>, names: string[]): Record<string, Contender> {
   return Object.fromEntries(names.map((name) => [name, contenders[name]!]));
 }
 

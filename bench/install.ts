@@ -7,11 +7,6 @@ import { installIfNeeded } from "../local/packages.mjs";
  * @param folder `bench`, or one below it with a lock of its own
  * @throws {Error} npm failed; says what to do
  */
-export async function installPackages(
-  folder: "bench" | "bench/estimate",
-): Promise<void> {
-  await installIfNeeded({
-    folder: `${CHECKOUT}/${folder}`,
-    say: console.error,
-  });
+export async function installPackages(folder: "bench" | "bench/estimate"): Promise<void> {
+  await installIfNeeded({ folder: `${CHECKOUT}/${folder}`, say: console.error });
 }

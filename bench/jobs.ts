@@ -81,10 +81,7 @@ function gateway(url: string): JobQueuePeer {
         runners: {
           llm: () => {
             onRun();
-            return Promise.resolve({
-              kind: "done",
-              result: { status: 200, body: {} },
-            });
+            return Promise.resolve({ kind: "done", result: { status: 200, body: {} } });
           },
         },
         clock,
@@ -93,20 +90,12 @@ function gateway(url: string): JobQueuePeer {
           if (level === "error") console.error(event, details);
         },
       },
-      {
-        place: "edge",
-        budgetMs: FOREVER_MS,
-        concurrency,
-        ...(maxJobs !== undefined && { maxJobs }),
-      },
+      { place: "edge", budgetMs: FOREVER_MS, concurrency, ...(maxJobs !== undefined && { maxJobs }) },
     );
   const working = new Set<Promise<unknown>>();
   return {
     async submit(jobs) {
-      const { wake } = await queue.submit(
-        Array.from({ length: jobs }, jobOf),
-        PROJECT,
-      );
+      const { wake } = await queue.submit(Array.from({ length: jobs }, jobOf), PROJECT);
       if (!wake || jobs > 1) return;
       const work = worker(CONCURRENCY).finally(() => working.delete(work));
       working.add(work);
@@ -132,9 +121,7 @@ async function nothing(contenders: Record<string, JobQueuePeer>) {
     const jobs = turn < 0 ? JOBS_A_LIST : JOBS_A_TURN;
     for (const [name, contender] of Object.entries(contenders)) {
       const began = performance.now();
-      for (let done = 0; done < jobs; done += JOBS_A_LIST) {
-        await contender.submit(JOBS_A_LIST);
-      }
+      for (let done = 0; done < jobs; done += JOBS_A_LIST) await contender.submit(JOBS_A_LIST);
       const submitted = performance.now();
       await contender.drain(jobs, CONCURRENCY);
       // The first is for plans and caches.
@@ -183,10 +170,7 @@ async function starts(contenders: Record<string, JobQueuePeer>) {
 
 async function reserving(full: string, empty: string) {
   const databases = { with_jobs: open(full), without: open(empty) };
-  const took: Record<keyof typeof databases, number[]> = {
-    with_jobs: [],
-    without: [],
-  };
+  const took: Record<keyof typeof databases, number[]> = { with_jobs: [], without: [] };
   for (const sql of Object.values(databases)) {
     await sql`update public.google_ai_model_limits set rpm = 1000000, tpm = 1000000000, rpd = 100000000 where model = ${MODEL}`;
     await sql`insert into public.google_ai_api_keys (key_alias, env_var_name, quota_project) values ('bench', 'BENCH_KEY', 'bench')`;
@@ -203,9 +187,7 @@ async function reserving(full: string, empty: string) {
           MODEL,
         ]}, tokens => 100) ->> 'status' as status`;
         if (turn >= 0) took[name].push(performance.now() - since);
-        if (row!.status !== "granted") {
-          throw new Error(`not granted: ${row!.status}`);
-        }
+        if (row!.status !== "granted") throw new Error(`not granted: ${row!.status}`);
       }
       await databases[name]`truncate eve.inflight`;
     }
@@ -222,9 +204,7 @@ async function reserving(full: string, empty: string) {
 
 async function idle(url: string) {
   const sql = open(url);
-  const queue = createJobQueue(
-    directTransport({ url, connections: 1, pooler: false }).call,
-  );
+  const queue = createJobQueue(directTransport({ url, connections: 1, pooler: false }).call);
   await sql`select vault.create_secret('http://127.0.0.1:9', 'eve_project_url')`;
   await sql`select vault.create_secret('sb_secret_x', 'eve_secret_key')`;
   const calls = async () => Number((await sql`select count(*) from net.http_request_queue`)[0]!.count);
@@ -232,17 +212,11 @@ async function idle(url: string) {
     const before = await calls();
     const since = performance.now();
     for (let n = 0; n < times; n++) await sql`select eve.jobs_tick()`;
-    return {
-      calls: await calls() - before,
-      ms: round((performance.now() - since) / times),
-    };
+    return { calls: await calls() - before, ms: round((performance.now() - since) / times) };
   };
   const withoutJobs = await tick(TICKS);
   const later = new Date(Date.now() + FOREVER_MS).toISOString();
-  await queue.submit(
-    Array.from({ length: 1_000 }, () => ({ ...jobOf(), runAt: later })),
-    PROJECT,
-  );
+  await queue.submit(Array.from({ length: 1_000 }, () => ({ ...jobOf(), runAt: later })), PROJECT);
   const forLater = await tick(TICKS);
   await queue.submit([jobOf()], PROJECT);
   await sql`update eve.job_queues set paused_until = now() + interval '1 hour'`;
@@ -251,13 +225,7 @@ async function idle(url: string) {
   await sql`update eve.job_wake set asked_at = '-infinity'`;
   const due = await tick(1);
   await sql.end();
-  return {
-    runs: TICKS,
-    without_jobs: withoutJobs,
-    for_later: forLater,
-    resting,
-    due,
-  };
+  return { runs: TICKS, without_jobs: withoutJobs, for_later: forLater, resting, due };
 }
 
 const open = (url: string) => postgres(url, { max: 1, onnotice: () => {} });
@@ -270,9 +238,7 @@ async function copyOf(url: string, name: string): Promise<string> {
   copy.pathname = `/${name}`;
   maintenance.pathname = "/template1";
   const sql = postgres(maintenance.href, { max: 1, onnotice: () => {} });
-  await sql.unsafe(
-    `create database ${name} template ${new URL(url).pathname.slice(1)}`,
-  );
+  await sql.unsafe(`create database ${name} template ${new URL(url).pathname.slice(1)}`);
   await sql.end();
   return copy.href;
 }
@@ -290,9 +256,7 @@ async function fill(url: string): Promise<void> {
   for (let done = 0; done < WAITING_JOBS; done += 1_000) {
     await queue.submit(Array.from({ length: 1_000 }, jobOf), PROJECT);
   }
-  say(
-    `... were handed in within ${Math.round((performance.now() - began) / 1_000)} s`,
-  );
+  say(`... were handed in within ${Math.round((performance.now() - began) / 1_000)} s`);
   await transport.close();
 }
 
@@ -308,11 +272,7 @@ const figures = await withFilledCluster(fill, async (url) => {
   say(`idle: ${JSON.stringify(idleCost)}`);
   // A dead worker's place is free after some seconds: with two, one would often be alone.
   const use = {
-    undisturbed: await jobsUse(database("bench_use"), {
-      jobs: JOBS_IN_TIME,
-      workers: 2,
-      killEveryMs: null,
-    }),
+    undisturbed: await jobsUse(database("bench_use"), { jobs: JOBS_IN_TIME, workers: 2, killEveryMs: null }),
     killed: await jobsUse(database("bench_use"), {
       jobs: JOBS_IN_TIME,
       workers: 4,
@@ -335,32 +295,22 @@ const figures = await withFilledCluster(fill, async (url) => {
 });
 const { nothing: run, start, reserve, idle: ticks, use } = figures;
 const ratios = {
-  over_graphile_worker: round(
-    run.eve!.jobs_per_second / run.graphile_worker!.jobs_per_second,
-  ),
+  over_graphile_worker: round(run.eve!.jobs_per_second / run.graphile_worker!.jobs_per_second),
   over_pg_boss: round(run.eve!.jobs_per_second / run.pg_boss!.jobs_per_second),
   start_over_pg_boss: round(start.eve.mean_ms / start.pg_boss.mean_ms),
   reserve_with_waiting_jobs: reserve.p50_ratio,
 };
-const idleCalls = ticks.without_jobs.calls + ticks.for_later.calls +
-  ticks.resting.calls;
+const idleCalls = ticks.without_jobs.calls + ticks.for_later.calls + ticks.resting.calls;
 const met = {
-  jobs_per_second: Math.min(ratios.over_graphile_worker, ratios.over_pg_boss) >=
-    GOALS.jobs_per_second_ratio,
+  jobs_per_second: Math.min(ratios.over_graphile_worker, ratios.over_pg_boss) >= GOALS.jobs_per_second_ratio,
   start: ratios.start_over_pg_boss < GOALS.start_ratio_below,
   reserve: ratios.reserve_with_waiting_jobs <= GOALS.reserve_ratio_at_most,
-  idle: idleCalls === GOALS.calls_while_nothing_is_due &&
-    ticks.due.calls === GOALS.calls_for_a_due_job,
-  use: Math.min(use.undisturbed.share_used, use.killed.share_used) >=
-    GOALS.share_used,
+  idle: idleCalls === GOALS.calls_while_nothing_is_due && ticks.due.calls === GOALS.calls_for_a_due_job,
+  use: Math.min(use.undisturbed.share_used, use.killed.share_used) >= GOALS.share_used,
 };
 const said = {
   bench: "jobs",
-  machine: {
-    cores: navigator.hardwareConcurrency,
-    deno: Deno.version.deno,
-    postgres: 17,
-  },
+  machine: { cores: navigator.hardwareConcurrency, deno: Deno.version.deno, postgres: 17 },
   figures: { concurrency: CONCURRENCY, waiting_jobs: WAITING_JOBS, ...figures },
   ratios,
   goals: GOALS,

@@ -17,12 +17,7 @@ import { withFilledCluster } from "./filled_cluster.ts";
 import { type Uploads, uploads } from "./media/uploads.ts";
 import { median, percentile } from "./statistics.ts";
 
-const GOALS = {
-  quota_ratio: 0.5,
-  cleanup_p99_ratio_below: 2,
-  stored_of_1000: 1_000,
-  upload_ms_more: 5,
-};
+const GOALS = { quota_ratio: 0.5, cleanup_p99_ratio_below: 2, stored_of_1000: 1_000, upload_ms_more: 5 };
 
 const quick = Deno.args.includes("--quick");
 const json = Deno.args.includes("--json");
@@ -53,12 +48,7 @@ const PLENTY = 1e15;
 let nextFile = 0;
 const shaOf = (number: number) => number.toString(16).padStart(16, "0").repeat(4);
 
-async function reserve(
-  sql: postgres.Sql,
-  sha: string,
-  tenant: string,
-  kind: string,
-): Promise<string> {
+async function reserve(sql: postgres.Sql, sha: string, tenant: string, kind: string): Promise<string> {
   const [row] = await sql`
     select public.eve_media_reserve(
       ${
@@ -72,11 +62,7 @@ async function reserve(
   return row!.status;
 }
 
-async function floor(
-  sql: postgres.Sql,
-  tenant: string,
-  kind: string,
-): Promise<void> {
+async function floor(sql: postgres.Sql, tenant: string, kind: string): Promise<void> {
   const { count } = await sql`
     with locked as materialized (
       -- In one order, or two callers end as a deadlock.
@@ -97,9 +83,7 @@ const tenantOf = (number: number) => `tenant-${number % TENANTS}`;
 const kindOf = (number: number) => KINDS[number % KINDS.length]!;
 
 /** Calls a second of so many callers, each of whom asks again as soon as it is answered. */
-async function turn(
-  call: (number: number) => Promise<unknown>,
-): Promise<number> {
+async function turn(call: (number: number) => Promise<unknown>): Promise<number> {
   const until = performance.now() + TURN_MS;
   const began = performance.now();
   let done = 0;
@@ -117,9 +101,7 @@ async function quota(sql: postgres.Sql) {
   const bare: number[] = [];
   for (let n = 0; n < TURNS; n++) {
     bare.push(await turn((file) => floor(sql, tenantOf(file), kindOf(file))));
-    ours.push(
-      await turn((file) => reserve(sql, shaOf(file), tenantOf(file), kindOf(file))),
-    );
+    ours.push(await turn((file) => reserve(sql, shaOf(file), tenantOf(file), kindOf(file))));
   }
   return {
     reservations_per_second: Math.round(median(ours)),
@@ -129,10 +111,7 @@ async function quota(sql: postgres.Sql) {
 }
 
 /** Callers at a fixed rate, whatever the database does. Answers the milliseconds of each, from when it came. */
-async function arrivals(
-  sql: postgres.Sql,
-  whileRunning: () => Promise<void>,
-): Promise<number[]> {
+async function arrivals(sql: postgres.Sql, whileRunning: () => Promise<void>): Promise<number[]> {
   const took: number[] = [];
   const running = new Set<Promise<void>>();
   let due = performance.now();
@@ -140,11 +119,9 @@ async function arrivals(
     for (; due <= performance.now(); due += 1_000 / PER_SECOND) {
       const came = due;
       const file = nextFile++;
-      const one = reserve(sql, shaOf(file), tenantOf(file), kindOf(file)).then(
-        () => {
-          took.push(performance.now() - came);
-        },
-      ).finally(() => running.delete(one));
+      const one = reserve(sql, shaOf(file), tenantOf(file), kindOf(file)).then(() => {
+        took.push(performance.now() - came);
+      }).finally(() => running.delete(one));
       running.add(one);
     }
   }, 5);
@@ -214,9 +191,7 @@ async function dedupe(sql: postgres.Sql) {
   };
 }
 
-async function totals(
-  sql: postgres.Sql,
-): Promise<{ used: number; objects: number }> {
+async function totals(sql: postgres.Sql): Promise<{ used: number; objects: number }> {
   const [row] = await sql`
     select used_bytes::float8 as used, objects::int as objects from eve.media_counters where scope = 'total'`;
   return row as { used: number; objects: number };
@@ -283,15 +258,8 @@ const met = {
 };
 const answer = {
   bench: "media",
-  machine: {
-    cores: navigator.hardwareConcurrency,
-    deno: Deno.version.deno,
-    postgres: 17,
-  },
-  figures: {
-    ...figures,
-    upload: direct ?? "left out: there is no store on this machine",
-  },
+  machine: { cores: navigator.hardwareConcurrency, deno: Deno.version.deno, postgres: 17 },
+  figures: { ...figures, upload: direct ?? "left out: there is no store on this machine" },
   ratios: { quota: figures.quota.ratio, cleanup_p99: figures.cleanup.ratio },
   goals: GOALS,
   met_by_goal: met,

@@ -276,7 +276,5 @@ function sleep(ms: number): Promise<void> {
 }
 
 const measured = await withFilledCluster(fill, measureAll);
-console.log(
-  json ? JSON.stringify(measured) : JSON.stringify(measured, null, 2),
-);
+console.log(json ? JSON.stringify(measured) : JSON.stringify(measured, null, 2));
 Deno.exit(measured.met ? 0 : 1);

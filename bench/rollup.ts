@@ -196,7 +196,5 @@ async function fill(url: string): Promise<void> {
 }
 
 const measured = await withFilledCluster(fill, measure);
-console.log(
-  json ? JSON.stringify(measured) : JSON.stringify(measured, null, 2),
-);
+console.log(json ? JSON.stringify(measured) : JSON.stringify(measured, null, 2));
 Deno.exit(measured.met ? 0 : 1);

@@ -145,9 +145,7 @@ async function cost(
         .filter(([, value]) => value > 0).sort((a, b) => b[1] - a[1]),
     );
   const grown = each(bytesBefore, bytesAfter, 0);
-  const byTable = Object.fromEntries(
-    Object.entries(grown).filter(([name]) => !RUNNING.includes(name)),
-  );
+  const byTable = Object.fromEntries(Object.entries(grown).filter(([name]) => !RUNNING.includes(name)));
   const bytes = sum(Object.values(byTable));
   const versions = each(before.versions, after.versions, 2);
   return {
@@ -185,10 +183,7 @@ async function perCall() {
     const shares: Record<string, number> = {};
     for (const  of of["interactive", "batch"] as const) {
       for (const rate of FAST_RATES) {
-        shares[`${of}_${rate}`] = round(
-          await site.fastShare(rate, of, FAST_CALLS),
-          3,
-        );
+        shares[`${of}_${rate}`] = round(await site.fastShare(rate, of, FAST_CALLS), 3);
       }
     }
     return shares;
@@ -249,9 +244,7 @@ if (dayCount !== null) {
   for (const name of ["alone", "in_lists", "with_id", "refused"] as const) {
     show(name, figures[name]);
   }
-  tell(
-    `Share of calls that take the fast path, by class and rate: ${JSON.stringify(figures.fast_share)}`,
-  );
+  tell(`Share of calls that take the fast path, by class and rate: ${JSON.stringify(figures.fast_share)}`);
   tell(`An empty gateway: ${(figures.empty_bytes / 1e6).toFixed(1)} MB\n`);
   const metBy = (cost: Cost) =>
     Object.fromEntries(
@@ -263,9 +256,7 @@ if (dayCount !== null) {
     alone: metBy(figures.alone),
     in_lists: metBy(figures.in_lists),
     fast_share: Object.fromEntries(
-      Object.entries(figures.fast_share).map((
-        [name, share],
-      ) => [name, share >= FAST_SHARE_GOAL]),
+      Object.entries(figures.fast_share).map(([name, share]) => [name, share >= FAST_SHARE_GOAL]),
     ),
   };
   console.log(JSON.stringify({

@@ -18,16 +18,8 @@ const WARM_UP = 20;
 /** Milliseconds between calls, in which what is stored behind a response is stored. */
 const PAUSE_MS = 15;
 const ANSWER = {
-  candidates: [{
-    content: { role: "model", parts: [{ text: "Hello." }] },
-    finishReason: "STOP",
-    index: 0,
-  }],
-  usageMetadata: {
-    promptTokenCount: 8,
-    candidatesTokenCount: 2,
-    totalTokenCount: 10,
-  },
+  candidates: [{ content: { role: "model", parts: [{ text: "Hello." }] }, finishReason: "STOP", index: 0 }],
+  usageMetadata: { promptTokenCount: 8, candidatesTokenCount: 2, totalTokenCount: 10 },
 };
 const PROMPT = "Say hello in one word.";
 
@@ -58,10 +50,7 @@ export async function answers(quick: boolean): Promise<Answers> {
       const ask = async (path: string, body: unknown) => {
         const response = await fetch(`${stack.url}/functions/v1/${path}`, {
           method: "POST",
-          headers: {
-            apikey: stack.keys.secret,
-            "content-type": "application/json",
-          },
+          headers: { apikey: stack.keys.secret, "content-type": "application/json" },
           body: JSON.stringify(body),
         });
         const answer = await response.json();
@@ -74,12 +63,7 @@ export async function answers(quick: boolean): Promise<Answers> {
       for (let number = 0; number < WARM_UP + calls; number++) {
         // A conversation of some turns, as people have them.
         if (number % 10 === 0) chat = (await ask("api/v1/chats", {})).id;
-        for (
-          const [who, body] of [["plain", call], ["chat", {
-            ...call,
-            chat_id: chat,
-          }]] as const
-        ) {
+        for (const [who, body] of [["plain", call], ["chat", { ...call, chat_id: chat }]] as const) {
           const since = performance.now();
           await ask("llm-invoke", body);
           if (number >= WARM_UP) took[who].push(performance.now() - since);

@@ -86,11 +86,7 @@ async function measured(url: string): Promise<Part> {
       (select id, kind, key from public.graph_nodes where kind = 'Label' order by md5(key) limit ${
       ASKED / 10
     })`;
-    const ask = async (
-      run: (
-        node: { id: string; kind: string; key: string },
-      ) => Promise<unknown>,
-    ) => {
+    const ask = async (run: (node: { id: string; kind: string; key: string }) => Promise<unknown>) => {
       const took: number[] = [];
       for (const node of asked) {
         const began = performance.now();
@@ -125,10 +121,7 @@ async function measured(url: string): Promise<Part> {
       took.ours.push(...await ask(ours));
     }
     const round = (ms: number) => Math.round(ms * 100) / 100;
-    const [p99, bareP99] = [
-      percentile(took.ours, 0.99),
-      percentile(took.bare, 0.99),
-    ];
+    const [p99, bareP99] = [percentile(took.ours, 0.99), percentile(took.bare, 0.99)];
     return {
       figures: {
         edges,

@@ -29,10 +29,7 @@ const CHAT = {
 
 export async function updates(posts = 1_000_000, turns = 5): Promise<Part> {
   const among = (posts: number) =>
-    withFilledCluster(
-      (url) => fill(url, posts),
-      (url) => measured(url, posts, turns),
-    );
+    withFilledCluster((url) => fill(url, posts), (url) => measured(url, posts, turns));
   const [empty, full] = [await among(0), await among(posts)];
   return {
     figures: { empty: empty.figures, full: full.figures },

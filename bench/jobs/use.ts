@@ -20,20 +20,10 @@ const MOST_MS = 24 * 60 * MINUTE_MS;
  */
 export async function jobsUse(
   url: string,
-  { jobs, workers, killEveryMs }: {
-    jobs: number;
-    workers: number;
-    killEveryMs: number | null;
-  },
+  { jobs, workers, killEveryMs }: { jobs: number; workers: number; killEveryMs: number | null },
 ) {
   const random = seededRandom(1);
-  const platform = await JobPlatform.open({
-    url,
-    lanes: LANES,
-    rpm: RPM,
-    random,
-    workers,
-  });
+  const platform = await JobPlatform.open({ url, lanes: LANES, rpm: RPM, random, workers });
   const { time, sent, sql } = platform;
   let killed = 0;
   let saturatedUntil = 0;
@@ -49,12 +39,7 @@ export async function jobsUse(
   };
   try {
     for (let from = 0; from < jobs; from += LIST) {
-      await platform.submit(
-        Array.from(
-          { length: Math.min(LIST, jobs - from) },
-          (_, n) => `job ${from + n}`,
-        ),
-      );
+      await platform.submit(Array.from({ length: Math.min(LIST, jobs - from) }, (_, n) => `job ${from + n}`));
     }
     platform.start();
     if (killEveryMs !== null) void kill(killEveryMs);
@@ -83,8 +68,7 @@ export async function jobsUse(
       /** Calls beside one for each job: what was under way with a worker that was killed is asked again. */
       sent_again: sent.length - jobs,
       refused_by_emulator: platform.refused,
-      share_used: Math.round(10_000 * starts / (minutes * LANES * RPM)) /
-        10_000,
+      share_used: Math.round(10_000 * starts / (minutes * LANES * RPM)) / 10_000,
     };
   } finally {
     await platform.close();

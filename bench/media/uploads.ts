@@ -26,14 +26,9 @@ const FILE_BYTES = 100_000;
 const WARM_UP = 5;
 
 /** Uploads to a radosgw of this machine, one after another and in turns; null where there is none. */
-export async function uploads(
-  quick: boolean,
-  say: (line: string) => void,
-): Promise<Uploads | null> {
+export async function uploads(quick: boolean, say: (line: string) => void): Promise<Uploads | null> {
   if (!HAS_RADOSGW) {
-    say(
-      "upload: left out, there is no store on this machine (tests/storage/install puts one there)",
-    );
+    say("upload: left out, there is no store on this machine (tests/storage/install puts one there)");
     return null;
   }
   const files = quick ? 40 : 200;
@@ -57,25 +52,13 @@ export async function uploads(
       },
     });
     try {
-      const owner = new AwsClient({
-        accessKeyId,
-        secretAccessKey,
-        region,
-        service: "s3",
-        retries: 0,
-      });
+      const owner = new AwsClient({ accessKeyId, secretAccessKey, region, service: "s3", retries: 0 });
       const ask = async (path: string, body: unknown) => {
-        const response = await fetch(
-          `${stack.url}/functions/v1/api/v1/media/${path}`,
-          {
-            method: "POST",
-            headers: {
-              apikey: stack.keys.secret,
-              "content-type": "application/json",
-            },
-            body: JSON.stringify(body),
-          },
-        );
+        const response = await fetch(`${stack.url}/functions/v1/api/v1/media/${path}`, {
+          method: "POST",
+          headers: { apikey: stack.keys.secret, "content-type": "application/json" },
+          body: JSON.stringify(body),
+        });
         const answer = await response.json();
         if (!response.ok) throw new Error(`${path}: ${JSON.stringify(answer)}`);
         return answer;
@@ -88,53 +71,36 @@ export async function uploads(
           content_type: "application/octet-stream",
           kind: "media",
         });
-        const put = await fetch(upload.url, {
-          method: "PUT",
-          headers: upload.headers,
-          body,
-        });
+        const put = await fetch(upload.url, { method: "PUT", headers: upload.headers, body });
         await put.body?.cancel();
         if (!put.ok) throw new Error(`the store answered ${put.status}`);
         await ask(`uploads/${file.sha256}/verify`, verify.body);
       };
       let number = 0;
       const straight = async (body: Uint8Array<ArrayBuffer>) => {
-        const put = await owner.fetch(
-          `${endpoint}/${bucket}/straight/${number++}`,
-          {
-            method: "PUT",
-            headers: {
-              "x-amz-content-sha256": await sha256Of(body),
-              "content-type": "application/octet-stream",
-            },
-            body,
+        const put = await owner.fetch(`${endpoint}/${bucket}/straight/${number++}`, {
+          method: "PUT",
+          headers: {
+            "x-amz-content-sha256": await sha256Of(body),
+            "content-type": "application/octet-stream",
           },
-        );
+          body,
+        });
         await put.body?.cancel();
         if (!put.ok) throw new Error(`the store answered ${put.status}`);
       };
       const nothing = async () => {
-        const answer = await fetch(
-          `${stack.url}/functions/v1/api/v1/media/uploads`,
-          { method: "OPTIONS" },
-        );
+        const answer = await fetch(`${stack.url}/functions/v1/api/v1/media/uploads`, { method: "OPTIONS" });
         await answer.body?.cancel();
         if (!answer.ok) throw new Error(`OPTIONS: ${answer.status}`);
       };
-      const took = {
-        gateway: [] as number[],
-        straight: [] as number[],
-        nothing: [] as number[],
-      };
+      const took = { gateway: [] as number[], straight: [] as number[], nothing: [] as number[] };
       for (let file = 0; file < WARM_UP + files; file++) {
         const body = crypto.getRandomValues(new Uint8Array(65_536));
         const whole = new Uint8Array(FILE_BYTES);
         whole.set(body);
         for (
-          const [who, put] of [["gateway", byTheGateway], [
-            "straight",
-            straight,
-          ], [
+          const [who, put] of [["gateway", byTheGateway], ["straight", straight], [
             "nothing",
             nothing,
           ]] as const

@@ -38,10 +38,7 @@ export async function graphileWorker(url: string): Promise<JobQueuePeer> {
   return {
     submit: (jobs) =>
       utils.addJobs(
-        Array.from(
-          { length: jobs },
-          (_, number) => ({ identifier: "nothing", payload: { number } }),
-        ),
+        Array.from({ length: jobs }, (_, number) => ({ identifier: "nothing", payload: { number } })),
       ),
     async drain(jobs, concurrency) {
       const { promise, resolve } = Promise.withResolvers<void>();
@@ -77,10 +74,7 @@ export async function pgBoss(url: string): Promise<JobQueuePeer> {
   await boss.createQueue(queue);
   return {
     async submit(jobs) {
-      await boss.insert(
-        queue,
-        Array.from({ length: jobs }, (_, number) => ({ data: { number } })),
-      );
+      await boss.insert(queue, Array.from({ length: jobs }, (_, number) => ({ data: { number } })));
     },
     // Its own loop looks twice a second at most: here each looks again as soon as its job has ended.
     async drain(jobs, concurrency) {

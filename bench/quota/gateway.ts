@@ -140,9 +140,7 @@ export async function gateway(
         grant = await reserveNow(inLine);
       }
       if (grant.status !== "granted") {
-        if (!failedAttempt) {
-          return { kind: "sent_back", forMs: grant.retry_after_ms };
-        }
+        if (!failedAttempt) return { kind: "sent_back", forMs: grant.retry_after_ms };
         const { grant: last, settlement } = failedAttempt;
         await ask(() => settle(sql, last, { ...settlement, final: true }));
         return { kind: "failed" };

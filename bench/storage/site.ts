@@ -106,19 +106,12 @@ export class Site {
    * Of `count` calls that come evenly, so many a minute and lane, the share that the fast path books (eve_reserve_many, here in
    * lists of one); the others go through eve_reserve.
    */
-  async fastShare(
-    perMinute: number,
-    of: "interactive" | "batch",
-    count: number,
-  ): Promise<number> {
+  async fastShare(perMinute: number, of: "interactive" | "batch", count: number): Promise<number> {
     // Nothing of the rate before is left in the window.
     await this.setClock(this.#nowMs + 180_000);
     const before = this.notBatched;
     for (let place = 0; place < count; place++) {
-      await this.calls(place, 1, {
-        afterMs: Math.ceil(60_000 / (perMinute * LANES)),
-        of,
-      });
+      await this.calls(place, 1, { afterMs: Math.ceil(60_000 / (perMinute * LANES)), of });
     }
     return 1 - (this.notBatched - before) / count;
   }
