@@ -23,6 +23,8 @@ import { useFormat } from "../i18n/format.ts";
 import { useFileAddresses } from "../parts/file_addresses.ts";
 import { Page } from "../parts/page.tsx";
 import { EmptyState, ErrorState } from "../parts/states.tsx";
+import { ListFrame } from "../parts/list_frame.tsx";
+import { VirtualBody } from "../parts/virtual_body.tsx";
 import { EVERY_MS } from "../queries.ts";
 
 const PAGE = 50;
@@ -106,7 +108,7 @@ function Chats({ rows, showsText }: { rows: AdminChat[]; showsText: boolean }) {
   const format = useFormat();
   const [, navigate] = useLocation();
   return (
-    <Table.ScrollContainer minWidth={720} scrollAreaProps={{ viewportProps: { tabIndex: 0 } }}>
+    <ListFrame minWidth={720}>
       <Table highlightOnHover aria-label={t("chats.title")}>
         <Table.Thead>
           <Table.Tr>
@@ -118,7 +120,7 @@ function Chats({ rows, showsText }: { rows: AdminChat[]; showsText: boolean }) {
             <Table.Th ta="right">{t("chats.size")}</Table.Th>
           </Table.Tr>
         </Table.Thead>
-        <Table.Tbody>
+        <VirtualBody>
           {rows.map((chat) => (
             <Table.Tr key={chat.id}>
               <Table.Td>{format.time(chat.updated_at)}</Table.Td>
@@ -145,9 +147,9 @@ function Chats({ rows, showsText }: { rows: AdminChat[]; showsText: boolean }) {
               <Table.Td ta="right">{format.bytes(chat.stored_bytes)}</Table.Td>
             </Table.Tr>
           ))}
-        </Table.Tbody>
+        </VirtualBody>
       </Table>
-    </Table.ScrollContainer>
+    </ListFrame>
   );
 }
 

@@ -28,6 +28,7 @@ import { SNIPPETS } from "../parts/snippets.ts";
 import { StateBadge } from "../parts/state_badge.tsx";
 import { EmptyState, Loaded } from "../parts/states.tsx";
 import { Window } from "../parts/window.tsx";
+import { ListFrame } from "../parts/list_frame.tsx";
 import { EVERY_MS } from "../queries.ts";
 import { ConsumerCache } from "./consumer_cache.tsx";
 import { ConsumerForm, type Secret } from "./consumer_form.tsx";
@@ -92,7 +93,7 @@ export default function ConsumersPage() {
             )
             : (
               <>
-                <Table.ScrollContainer minWidth={1000} scrollAreaProps={{ viewportProps: { tabIndex: 0 } }}>
+                <ListFrame minWidth={1000}>
                   <Table aria-label={t("consumers.title")}>
                     <Table.Thead>
                       <Table.Tr>
@@ -191,7 +192,7 @@ export default function ConsumersPage() {
                       ))}
                     </Table.Tbody>
                   </Table>
-                </Table.ScrollContainer>
+                </ListFrame>
                 <Pages
                   words={t("consumers.total", { count: total })}
                   back={pages.length > 0 ? () => setPages((now) => now.slice(0, -1)) : null}

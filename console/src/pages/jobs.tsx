@@ -27,6 +27,8 @@ import { useAction } from "../parts/mutation.ts";
 import { Page } from "../parts/page.tsx";
 import { StateBadge } from "../parts/state_badge.tsx";
 import { EmptyState, ErrorState, Loaded } from "../parts/states.tsx";
+import { ListFrame } from "../parts/list_frame.tsx";
+import { VirtualBody } from "../parts/virtual_body.tsx";
 import { EVERY_MS } from "../queries.ts";
 
 const PAGE = 50;
@@ -75,14 +77,14 @@ export default function JobsPage() {
 /** A table by its columns, of which the first names the row. */
 function Rows({ name, columns, children }: { name: string; columns: string[]; children: ReactNode }) {
   return (
-    <Table.ScrollContainer minWidth={720} scrollAreaProps={{ viewportProps: { tabIndex: 0 } }}>
+    <ListFrame minWidth={720}>
       <Table highlightOnHover aria-label={name}>
         <Table.Thead>
           <Table.Tr>{columns.map((column) => <Table.Th key={column}>{column}</Table.Th>)}</Table.Tr>
         </Table.Thead>
-        <Table.Tbody>{children}</Table.Tbody>
+        <VirtualBody>{children}</VirtualBody>
       </Table>
-    </Table.ScrollContainer>
+    </ListFrame>
   );
 }
 

@@ -25,6 +25,7 @@ import { Page } from "../parts/page.tsx";
 import { StateBadge } from "../parts/state_badge.tsx";
 import { EmptyState, Loaded } from "../parts/states.tsx";
 import { Window } from "../parts/window.tsx";
+import { ListFrame } from "../parts/list_frame.tsx";
 import { EVERY_MS } from "../queries.ts";
 import { LimitsImportForm } from "./limits_import.tsx";
 import { boundOf, CAPABILITIES, LIMITS, ModelForm } from "./model_form.tsx";
@@ -139,7 +140,7 @@ function Keys({ keys, change }: { keys: KeyOfPool[]; change: (key: KeyOfPool) =>
     { touches: TOUCHED, failed: t("keys.failed") },
   );
   return (
-    <Table.ScrollContainer minWidth={900} scrollAreaProps={{ viewportProps: { tabIndex: 0 } }}>
+    <ListFrame minWidth={900}>
       <Table aria-label={t("keys.title")}>
         <Table.Thead>
           <Table.Tr>
@@ -239,7 +240,7 @@ function Keys({ keys, change }: { keys: KeyOfPool[]; change: (key: KeyOfPool) =>
           })}
         </Table.Tbody>
       </Table>
-    </Table.ScrollContainer>
+    </ListFrame>
   );
 }
 
@@ -473,7 +474,7 @@ function Models({ models, overrides, change }: {
   const format = useFormat();
   const limit = (value: number | null) => boundOf(value, format.number);
   return (
-    <Table.ScrollContainer minWidth={800} scrollAreaProps={{ viewportProps: { tabIndex: 0 } }}>
+    <ListFrame minWidth={800}>
       <Table aria-label={t("keys.models")}>
         <Table.Thead>
           <Table.Tr>
@@ -519,6 +520,6 @@ function Models({ models, overrides, change }: {
           ))}
         </Table.Tbody>
       </Table>
-    </Table.ScrollContainer>
+    </ListFrame>
   );
 }

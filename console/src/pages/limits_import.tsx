@@ -5,6 +5,7 @@ import type { LimitsImport } from "../api/shapes.ts";
 import { useConsole } from "../console_context.tsx";
 import { useFormat } from "../i18n/format.ts";
 import { useAction } from "../parts/mutation.ts";
+import { ListFrame } from "../parts/list_frame.tsx";
 import { boundOf, LIMITS } from "./model_form.tsx";
 
 /** A table of limits, as it was copied: what it would change is shown, and then changed, all of it or nothing. */
@@ -99,7 +100,7 @@ function Plan({ plan, stale }: { plan: LimitsImport; stale: boolean }) {
         </Alert>
       )}
       {plan.changes.length > 0 && (
-        <Table.ScrollContainer minWidth={420} scrollAreaProps={{ viewportProps: { tabIndex: 0 } }}>
+        <ListFrame minWidth={420}>
           <Table aria-label={t("limits_import.changes")}>
             <Table.Thead>
               <Table.Tr>
@@ -125,7 +126,7 @@ function Plan({ plan, stale }: { plan: LimitsImport; stale: boolean }) {
               ))}
             </Table.Tbody>
           </Table>
-        </Table.ScrollContainer>
+        </ListFrame>
       )}
       {plan.changes.length === 0 && plan.problems.length === 0 && (
         <Text size="sm">{t("limits_import.none")}</Text>

@@ -27,6 +27,8 @@ import { Page } from "../parts/page.tsx";
 import { saveFile } from "../parts/save_file.ts";
 import { StateBadge } from "../parts/state_badge.tsx";
 import { EmptyState, ErrorState, Loaded, Stale } from "../parts/states.tsx";
+import { ListFrame } from "../parts/list_frame.tsx";
+import { VirtualBody } from "../parts/virtual_body.tsx";
 import { EVERY_MS } from "../queries.ts";
 import { Again, Conversation, Waterfall } from "./request_parts.tsx";
 
@@ -208,7 +210,7 @@ export default function RequestsPage({ requestNo }: { requestNo: string | undefi
         <EmptyState title={t("requests.empty")}>{t("requests.empty_how")}</EmptyState>
       )}
       {rows.length > 0 && (
-        <Table.ScrollContainer minWidth={820} scrollAreaProps={{ viewportProps: { tabIndex: 0 } }}>
+        <ListFrame minWidth={820}>
           <Table highlightOnHover aria-label={t("requests.title")}>
             <Table.Thead>
               <Table.Tr>
@@ -225,7 +227,7 @@ export default function RequestsPage({ requestNo }: { requestNo: string | undefi
                   .map((name) => <Table.Th key={name}>{t(`requests.${name}`)}</Table.Th>)}
               </Table.Tr>
             </Table.Thead>
-            <Table.Tbody>
+            <VirtualBody>
               {rows.map((row) => (
                 <Table.Tr key={row.request_no ?? `refusal ${row.refusal_no}`}>
                   <Table.Td>{format.time(row.finished_at)}</Table.Td>
@@ -254,9 +256,9 @@ export default function RequestsPage({ requestNo }: { requestNo: string | undefi
                   </Table.Td>
                 </Table.Tr>
               ))}
-            </Table.Tbody>
+            </VirtualBody>
           </Table>
-        </Table.ScrollContainer>
+        </ListFrame>
       )}
       {requests.hasNextPage && (
         <Group justify="center">

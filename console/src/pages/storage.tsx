@@ -26,6 +26,7 @@ import { useFormat } from "../i18n/format.ts";
 import { useAction } from "../parts/mutation.ts";
 import { Page } from "../parts/page.tsx";
 import { Loaded } from "../parts/states.tsx";
+import { ListFrame } from "../parts/list_frame.tsx";
 import { EVERY_MS } from "../queries.ts";
 
 const SeriesChart = lazy(() => import("../parts/series_chart.tsx"));
@@ -161,9 +162,9 @@ function Tenants({ tenants }: { tenants: StorageStats["tenants"] }) {
 }
 
 const Scrolling = ({ children }: { children: ReactNode }) => (
-  <Table.ScrollContainer minWidth={500} scrollAreaProps={{ viewportProps: { tabIndex: 0 } }}>
+  <ListFrame minWidth={500}>
     {children}
-  </Table.ScrollContainer>
+  </ListFrame>
 );
 
 function Growth({ total }: { total: StorageCounter }) {

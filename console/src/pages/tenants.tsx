@@ -23,6 +23,7 @@ import { Conflict } from "../parts/conflict.tsx";
 import { useAction } from "../parts/mutation.ts";
 import { EmptyState, Loaded } from "../parts/states.tsx";
 import { Window } from "../parts/window.tsx";
+import { ListFrame } from "../parts/list_frame.tsx";
 import { EVERY_MS } from "../queries.ts";
 
 const GB = 1e9;
@@ -59,7 +60,7 @@ export function Tenants() {
         </Group>
         <Loaded query={tenants}>
           {({ tenants }) => (
-            <Table.ScrollContainer minWidth={500} scrollAreaProps={{ viewportProps: { tabIndex: 0 } }}>
+            <ListFrame minWidth={500}>
               <Table aria-label={t("tenants.title")}>
                 <Table.Thead>
                   <Table.Tr>
@@ -108,7 +109,7 @@ export function Tenants() {
                   ))}
                 </Table.Tbody>
               </Table>
-            </Table.ScrollContainer>
+            </ListFrame>
           )}
         </Loaded>
       </Stack>

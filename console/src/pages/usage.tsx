@@ -31,6 +31,7 @@ import { Page } from "../parts/page.tsx";
 import { saveFile } from "../parts/save_file.ts";
 import { EmptyState, Loaded } from "../parts/states.tsx";
 import { Window } from "../parts/window.tsx";
+import { ListFrame } from "../parts/list_frame.tsx";
 import { EVERY_MS } from "../queries.ts";
 import { Prices } from "./prices.tsx";
 
@@ -283,7 +284,7 @@ export default function UsagePage() {
                   />
                 </SimpleGrid>
               </Suspense>
-              <Table.ScrollContainer minWidth={1000} scrollAreaProps={{ viewportProps: { tabIndex: 0 } }}>
+              <ListFrame minWidth={1000}>
                 <Table aria-label={t("usage.title")}>
                   <Table.Thead>
                     <Table.Tr>
@@ -320,7 +321,7 @@ export default function UsagePage() {
                     </Table.Tr>
                   </Table.Tfoot>
                 </Table>
-              </Table.ScrollContainer>
+              </ListFrame>
             </Stack>
           );
         }}
