@@ -2,12 +2,9 @@ import { z } from "zod";
 import type { Answer, Candidate, Part } from "../../contract/content.ts";
 import type { GatewayRequest } from "../../contract/request.ts";
 import { cacheKey } from "./cache_key.ts";
-import type { Keepable } from "./through_cache.ts";
+import { type Keepable, MAX_KEPT_CHARS } from "./keepable.ts";
 import { judgeAnswer } from "../../contract/answer_verdict.ts";
 import type { GatewayResult } from "../../contract/result.ts";
-
-/** The longest answer that is kept, in characters of JSON: some pictures. A stream holds so much in memory, to keep it. */
-export const MAX_KEPT_CHARS = 8 * 1024 * 1024;
 
 const kept = z.object({
   version: z.literal(1),

@@ -1,8 +1,7 @@
 import { z } from "zod";
 import type { EmbedRequest, EmbedResult } from "../../contract/embedding.ts";
 import { cacheKeyOf } from "./cache_key.ts";
-import { MAX_KEPT_CHARS } from "./kept_answer.ts";
-import type { Keepable } from "./through_cache.ts";
+import { type Keepable, MAX_KEPT_CHARS } from "./keepable.ts";
 
 /** A number of a vector has more, as JSON: what is far too long is not even written. */
 const LEAST_CHARS = 4;

@@ -8,7 +8,7 @@ import { LEAST_TIME_MS } from "../attempts/retry.ts";
 import type { GatewayDependencies } from "../dependencies.ts";
 import type { AnswerCache } from "./answer_cache.ts";
 import type { Answer } from "../../contract/content.ts";
-import { MAX_KEPT_CHARS } from "./kept_answer.ts";
+import { type Counted, type Keepable, MAX_KEPT_CHARS } from "./keepable.ts";
 
 /** Of the key, what answers name it by: enough to tell any two apart, and to flush by. */
 const KEY_CHARS = 16;
@@ -25,32 +25,6 @@ type Serve<Request, Result> = (
   context: InvokeContext,
   accumulated?: number,
 ) => Promise<Result>;
-
-/** What the books need to know of a result. */
-interface Counted {
-  model: string;
-  requestedModel: string;
-  usage: { inputTokens: number; outputTokens?: number | null; thoughtsTokens?: number | null };
-}
-
-/** What is kept: answers of one kind, as the cache handles them. `Kept`: what is left of a result, and makes one again. */
-export interface Keepable<Request extends Asked, Result extends Counted, Kept> {
-  /** OpenTelemetry's `gen_ai.operation.name`. */
-  operation: string;
-  /** SHA-256, in hexadecimal, over all that a result depends on. */
-  keyOf(request: Request): Promise<string>;
-  /** Whether another result is wanted each time. */
-  wantsChance(request: Request): boolean;
-  /** As JSON; null: it is not whole, or too long. */
-  jsonOf(result: Result): string | null;
-  /** Null: it is of another version, or none. */
-  keptIn(json: unknown): Kept | null;
-  resultOf(
-    kept: Kept,
-    request: Request,
-    hit: { model: string; requestedModel: string; waitMs: number },
-  ): Result;
-}
 
 /** Plays a kept answer as a stream. */
 export interface Playing {
