@@ -18205,12 +18205,9 @@ create table public.chats (
   archived_at timestamp with time zone,
   deleted_at timestamp with time zone,
   expires_at timestamp with time zone,
+  constraint chats_bounds CHECK (eve.chat_is_bounded(title, user_id, description, metadata)),
   constraint chats_consumer_id_fkey FOREIGN KEY (consumer_id) REFERENCES eve.consumers(id) ON DELETE SET NULL,
-  constraint chats_description_size CHECK ((octet_length(description) <= 16000)),
-  constraint chats_metadata_size CHECK ((octet_length((metadata)::text) <= 16384)),
-  constraint chats_pkey PRIMARY KEY (id),
-  constraint chats_title_size CHECK ((octet_length(title) <= 2000)),
-  constraint chats_user_id_size CHECK ((octet_length(user_id) <= 800))
+  constraint chats_pkey PRIMARY KEY (id)
 );
 alter table public.chats enable row level security;
 CREATE INDEX chats_consumer_id_idx ON public.chats USING btree (consumer_id, created_at DESC, id DESC) WHERE (consumer_id IS NOT NULL);
@@ -18246,17 +18243,9 @@ create table public.messages (
   state text not null default 'complete'::text,
   created_at timestamp with time zone not null default now(),
   search tsvector generated always as ((to_tsvector('russian'::regconfig, lower(("left"(COALESCE(content, ''::text), 100000) COLLATE "und-x-icu"))) || to_tsvector('english'::regconfig, lower(("left"(COALESCE(content, ''::text), 100000) COLLATE "und-x-icu"))))) stored,
+  constraint messages_bounds CHECK (eve.message_is_bounded(role, content, message_type, parts, client_id, request_id, usage, feedback, state)),
   constraint messages_chat_id_fkey FOREIGN KEY (chat_id) REFERENCES public.chats(id) ON DELETE CASCADE,
-  constraint messages_client_id_size CHECK (((octet_length(client_id) >= 1) AND (octet_length(client_id) <= 800))),
-  constraint messages_content_size CHECK ((octet_length(content) <= 1000000)),
-  constraint messages_feedback_size CHECK ((octet_length(feedback) <= 8000)),
-  constraint messages_message_type_size CHECK ((octet_length(message_type) <= 400)),
-  constraint messages_parts_size CHECK ((octet_length((parts)::text) <= 262144)),
-  constraint messages_pkey PRIMARY KEY (id),
-  constraint messages_request_id_size CHECK ((octet_length(request_id) <= 800)),
-  constraint messages_role_known CHECK ((role = ANY (ARRAY['user'::text, 'assistant'::text, 'system'::text, 'tool'::text]))),
-  constraint messages_state_known CHECK ((state = ANY (ARRAY['complete'::text, 'pending'::text, 'broken_off'::text]))),
-  constraint messages_usage_size CHECK ((octet_length((usage)::text) <= 4096))
+  constraint messages_pkey PRIMARY KEY (id)
 );
 alter table public.messages enable row level security;
 CREATE INDEX messages_chat_id_created_at_idx ON public.messages USING btree (chat_id, created_at, id);
@@ -18369,6 +18358,53 @@ create policy chat_shares_own on public.chat_shares as permissive for all to aut
   WHERE ((c.id = chat_shares.chat_id) AND (c.owner = ( SELECT auth.uid() AS uid)))));
 comment on table public.chat_shares is 'Snapshots of chats that anyone who has the link may read.';
 comment on column public.chat_shares.token_hash is 'SHA-256 of the link''s secret part, 64 hexadecimal digits.';
+
+CREATE OR REPLACE FUNCTION eve.chat_is_bounded(title text, user_id text, description text, metadata jsonb)
+ RETURNS boolean
+ LANGUAGE plpgsql
+ IMMUTABLE
+ SET search_path TO ''
+AS $function$
+declare
+  v_rule constant text := case
+    when octet_length(title) > 2000 then 'the title of a chat has at most 2000 bytes'
+    when octet_length(user_id) > 800 then 'the user_id of a chat has at most 800 bytes'
+    when octet_length(description) > 16000 then 'the description of a chat has at most 16000 bytes'
+    when octet_length(metadata::text) > 16384 then 'the metadata of a chat has at most 16384 bytes'
+  end;
+begin
+  if v_rule is not null then
+    raise exception '%', v_rule using errcode = 'check_violation';
+  end if;
+  return true;
+end;
+$function$;
+
+CREATE OR REPLACE FUNCTION eve.message_is_bounded(role text, content text, message_type text, parts jsonb, client_id text, request_id text, usage jsonb, feedback text, state text)
+ RETURNS boolean
+ LANGUAGE plpgsql
+ IMMUTABLE
+ SET search_path TO ''
+AS $function$
+declare
+  v_rule constant text := case
+    when role not in ('user', 'assistant', 'system', 'tool') then 'the role of a message is user, assistant, system or tool'
+    when octet_length(content) > 1000000 then 'the content of a message has at most 1000000 bytes'
+    when octet_length(message_type) > 400 then 'the message_type of a message has at most 400 bytes'
+    when octet_length(parts::text) > 262144 then 'the parts of a message have at most 262144 bytes'
+    when octet_length(client_id) not between 1 and 800 then 'the client_id of a message has 1 to 800 bytes'
+    when octet_length(request_id) > 800 then 'the request_id of a message has at most 800 bytes'
+    when octet_length(usage::text) > 4096 then 'the usage of a message has at most 4096 bytes'
+    when octet_length(feedback) > 8000 then 'the feedback of a message has at most 8000 bytes'
+    when state not in ('complete', 'pending', 'broken_off') then 'the state of a message is complete, pending or broken_off'
+  end;
+begin
+  if v_rule is not null then
+    raise exception '%', v_rule using errcode = 'check_violation';
+  end if;
+  return true;
+end;
+$function$;
 
 CREATE OR REPLACE FUNCTION eve.release_image()
  RETURNS trigger

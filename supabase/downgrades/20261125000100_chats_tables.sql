@@ -16,4 +16,6 @@ select eve.return_table('public.chat_shares');
 select eve.return_table('public.messages');
 select eve.return_table('public.chats');
 
+drop function eve.chat_is_bounded(text, text, text, jsonb);
+drop function eve.message_is_bounded(text, text, text, jsonb, text, text, jsonb, text, text);
 drop function eve.release_image();

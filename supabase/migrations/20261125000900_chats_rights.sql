@@ -43,7 +43,7 @@ begin
     from pg_catalog.pg_proc p
     where p.prokind = 'f'
       and (
-        p.pronamespace = 'eve'::regnamespace and p.proname ~ '^(chat|count_(chat|answer)|messages?_(json|from|bytes)|place_message|release_image|search_result|retention_of_chats)'
+        p.pronamespace = 'eve'::regnamespace and p.proname ~ '^(chat|count_(chat|answer)|messages?_(json|from|bytes|is_bounded)|place_message|release_image|search_result|retention_of_chats)'
         or p.pronamespace = 'public'::regnamespace and p.proname ~ '^eve_(chat|message|search_result|admin_chat)'
       )
   loop
@@ -67,6 +67,10 @@ grant select on table public.message_images to authenticated;
 grant select, delete on table public.search_results to authenticated;
 grant insert (id, chat_id, message_id, block_id, page_number, block_text, coords_norm, coords_px) on table public.search_results to authenticated;
 grant select (id, chat_id, created_at, expires_at), delete on table public.chat_shares to authenticated;
+
+-- Who writes a row runs its constraint.
+grant execute on function eve.chat_is_bounded(text, text, text, jsonb) to authenticated, service_role;
+grant execute on function eve.message_is_bounded(text, text, text, jsonb, text, text, jsonb, text, text) to authenticated, service_role;
 
 drop policy if exists chats_own on public.chats;
 create policy chats_own on public.chats
