@@ -376,7 +376,9 @@ describe("hand-made chats", () => {
       "\n",
     );
     expect(told).toMatch(/rows of chats break the rule ".*" \(the title of a chat has at most 2000 bytes\)/);
-    expect(told).toMatch(/rows of messages break the rule ".*" \(the role of a message is user, assistant, system or tool\)/);
+    expect(told).toMatch(
+      /rows of messages break the rule ".*" \(the role of a message is user, assistant, system or tool\)/,
+    );
     expect(told).toMatch(/rows of messages break the rule "foreign key \(chat_id\)/);
   });
 
