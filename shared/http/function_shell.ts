@@ -1,4 +1,5 @@
-import { Hono } from "hono/quick";
+import { Hono } from "hono";
+import { TrieRouter } from "hono/router/trie-router";
 import { asGatewayError, GatewayError } from "../contract/gateway_error.ts";
 import { CanonicalLogLine, type LogAttributes } from "../runtime/canonical_log_line.ts";
 import type { Clock } from "../runtime/clock.ts";
@@ -161,7 +162,12 @@ export function createFunction<Dependencies>(
     const dependencies = await options.open();
     const { maxBodyBytes } = shell;
     const maxBytes = typeof maxBodyBytes === "number" ? maxBodyBytes : maxBodyBytes(dependencies);
-    const app: FunctionApp = new Hono({ getPath: (_request, given) => given?.env?.path ?? "/" });
+    const app: FunctionApp = new Hono({
+      // An instance answers many requests: hono's presets look through all routes for each (`quick`), or build one large
+      // expression of them first, which takes none with both `/openai/*` and `/openai/v1/models/:id{.+}` (the others).
+      router: new TrieRouter(),
+      getPath: (_request, given) => given?.env?.path ?? "/",
+    });
     app.onError((thrown) => {
       throw thrown;
     });
